@@ -1,0 +1,5 @@
+"""`python -m cryoetgan` is the `cryoetgan` command."""
+
+from cryoetgan.cli import main
+
+main()

@@ -1,0 +1,145 @@
+"""How a command is declared: common options, log lines, exit codes, records.
+
+`cryoetgan/<stage>/commands.py` declares the stage's commands with the `command`
+decorator and imports what is heavy inside the functions.
+"""
+
+import functools
+import inspect
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import typer
+
+from cryoetgan.errors import UserError
+
+log = logging.getLogger("cryoetgan")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="What is written.", show_default=False)
+]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of all random numbers.")]
+Device = Annotated[
+    str, typer.Option("--device", help="auto, cpu or cuda.", metavar="auto|cpu|cuda")
+]
+
+
+def command(app: typer.Typer, name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Register a function as command `name`, with -v and -q added.
+
+    The function's docstring is the help text; units and formats belong in it.
+    """
+
+    def register(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def run(*args: Any, verbose: bool = False, quiet: bool = False, **kwargs: Any) -> R:
+            configure_logging(verbose=verbose, quiet=quiet)
+            return function(*args, **kwargs)
+
+        signature = inspect.signature(function, eval_str=True)
+        flags = [
+            inspect.Parameter(
+                flag,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=False,
+                annotation=Annotated[bool, typer.Option(f"--{flag}", f"-{flag[0]}", help=text)],
+            )
+            for flag, text in (("verbose", "Say more."), ("quiet", "Say only what went wrong."))
+        ]
+        parameters = [*signature.parameters.values(), *flags]
+        run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {item.name: item.annotation for item in parameters}
+        app.command(name, help=inspect.cleandoc(function.__doc__ or ""))(run)
+        return function
+
+    return register
+
+
+def group(help_text: str) -> typer.Typer:
+    """Return an empty group of commands."""
+    return typer.Typer(
+        help=help_text,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def configure_logging(verbose: bool = False, quiet: bool = False) -> None:
+    """Send log lines to stderr: coloured on a terminal, plain elsewhere."""
+    level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
+    handler: logging.Handler
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.logging import RichHandler
+
+        handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    log.handlers[:] = [handler]
+    log.setLevel(level)
+    log.propagate = False
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").handlers[:] = [handler]
+
+
+def numbers(text: str | None, option: str, names: Sequence[str], optional: int = 0) -> list[float]:
+    """Parse joined numbers such as `-60,60,3`.
+
+    Parameters
+    ----------
+    text : str
+        What was typed.
+    option : str
+        The option's name, for the message.
+    names : sequence of str
+        What the numbers are, in order.
+    optional : int
+        How many of the last may be left out.
+
+    Raises
+    ------
+    UserError
+        Where a part is no finite number or the count is wrong.
+    """
+    wanted = f"{option}={','.join(names)}"
+    if text is None:
+        raise UserError(f"{option} is missing; give {wanted}")
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(
+            f"{option}: got '{text}', wanted numbers joined by commas: {wanted}"
+        ) from None
+    if not len(names) - optional <= len(values) <= len(names):
+        raise UserError(f"{option}: got {len(values)} numbers ('{text}'), wanted {wanted}")
+    if not all(abs(value) < float("inf") for value in values):
+        raise UserError(f"{option}: got '{text}', wanted finite numbers: {wanted}")
+    return values
+
+
+def tilt_range(text: str | None, option: str = "--tilts", step: float = 3.0) -> tuple[float, ...]:
+    """Parse `LO,HI` or `LO,HI,STEP` in degrees and return (low, high, step)."""
+    low, high, *rest = numbers(text, option, ("LO", "HI", "STEP"), optional=1)
+    step = rest[0] if rest else step
+    if not -90 <= low < high <= 90 or step <= 0:
+        raise UserError(
+            f"{option}: got {low:g} to {high:g} by {step:g} degrees; "
+            "wanted -90 <= LO < HI <= 90 and a positive STEP"
+        )
+    return low, high, step
+
+
+def positive(value: float, option: str, unit: str = "") -> float:
+    """Return `value`, or raise a `UserError` where it is not finite and above zero."""
+    if not 0 < value < float("inf"):
+        raise UserError(f"{option}: got {value:g}{unit}, wanted a number above zero")
+    return value

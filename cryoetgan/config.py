@@ -1,0 +1,259 @@
+"""The configuration: every key typed once, with why one would change it."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cryoetgan.errors import UserError, nearest
+from cryoetgan.files import existing
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    """Unknown keys are errors; values never change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Structures(Section):
+    """Which particles, and where their structures come from."""
+
+    table: str = Field(
+        "config/classes.tsv",
+        description="Table of classes (see below): one row a kind of particle to simulate and find.",
+    )
+    mirror: str = Field(
+        "https://files.rcsb.org/download",
+        description="Where `<id>.cif.gz` is asked for: a URL or a folder. Change it for a local "
+        "mirror, or to work without a network.",
+    )
+    retries: Annotated[int, Field(ge=0, le=20)] = Field(
+        4, description="Tries again after a failed download; raise it on a bad line."
+    )
+    timeout: Positive = Field(
+        60.0, description="Seconds without a byte before a download is dropped."
+    )
+
+
+class Densities(Section):
+    """Structure to density map, then random poses: the density domain D."""
+
+    engine: Literal["builtin", "eman2"] = Field(
+        "builtin",
+        description="`eman2` calls e2pdb2mrc.py in its own environment; the built-in engine follows "
+        "the same rule. Never chosen by what happens to be installed.",
+    )
+    voxel_size: Positive = Field(10.0, description="Angstrom; that of the tomograms after import.")
+    resolution: Positive = Field(
+        30.0, description="Angstrom, EMAN2's definition; at least twice the voxel size."
+    )
+    box: Annotated[int, Field(ge=12, le=256, multiple_of=4)] = Field(
+        28, description="Voxels; divisible by 4. 1.3 to 2 times the largest particle."
+    )
+    assembly: str = Field(
+        "1", description="Biological assembly to build, or `none`; a row of the table may differ."
+    )
+    count: Count = Field(400, description="Poses of each class; a row of the table may differ.")
+    max_shift: Annotated[float, Field(ge=0)] = Field(
+        20.0, description="Angstrom an axis: how far off centre a particle may lie, as picks do."
+    )
+    membrane_thickness: Positive = Field(
+        40.0, description="Angstrom between the head-group layers of the membrane class."
+    )
+    membrane_radius: Positive = Field(
+        600.0, description="Angstrom; radius of curvature of the membrane class."
+    )
+
+
+class Tomograms(Section):
+    """The user's tomograms, or simulated ones with ground truth."""
+
+    table: str = Field(
+        "config/tomograms.tsv",
+        description="Table of tomograms (see below): path, geometry, contrast; `simulate` as path "
+        "makes one with ground truth.",
+    )
+    shape: tuple[Count, Count, Count] = Field(
+        (192, 192, 80), description="x, y, z in voxels of simulated tomograms."
+    )
+    copies: Count = Field(
+        40, description="Particles of each class in a simulated tomogram; a table row may differ."
+    )
+    snr: Positive = Field(
+        0.3,
+        description="Variance of signal over variance of noise of a simulated tomogram, as a whole.",
+    )
+    marks_radius: Positive = Field(
+        80.0, description="Angstrom: a pick this close to a marked particle is that particle."
+    )
+
+
+class Particles(Section):
+    """Picking, scoring, selection, extraction: the subtomogram domain S."""
+
+    sigma: Positive | None = Field(
+        None,
+        description="Angstrom; width of the Difference of Gaussians. Empty: from each class's "
+        "radius (radius / sqrt 3), picks merged. The paper's 7 voxels at 10 A are 70.",
+    )
+    min_distance: Positive = Field(2.0, description="In units of sigma: closest two picks may lie.")
+    threshold: Annotated[float, Field(ge=0, le=20)] = Field(
+        3.0, description="t of T = m + t (M - m) / 20 on the peak values; lower finds more."
+    )
+    max_picks: Count | None = Field(
+        None, description="Best picks kept of each tomogram; empty: all."
+    )
+    rotations: Annotated[int, Field(ge=8)] = Field(
+        1856, description="Template orientations searched: 550 are ~30 degrees apart, 4400 ~15."
+    )
+    lowpass: Positive | None = Field(
+        None, description="Angstrom; finer detail is ignored in scoring. Empty: three voxels."
+    )
+    highpass_shells: Annotated[int, Field(ge=0)] = Field(
+        3, description="Fourier shells dropped in scoring: mass alone must not decide the class."
+    )
+    top: Count = Field(400, description="Best-scoring particles kept of each class.")
+    curation: str | None = Field(
+        None, description="Folder of `id,accepted,class` CSV files: a person's decisions."
+    )
+    test_fraction: Fraction = Field(
+        0.25, description="Share of a single tomogram kept for testing, in blocks with a gap."
+    )
+
+
+class Imaging(Section):
+    """Subtomograms by physics alone: the baseline that a network has to beat."""
+
+    snr: Positive = Field(
+        0.1, description="Typed signal-to-noise ratio of a simulated subtomogram, per volume."
+    )
+    lowpass: Positive = Field(
+        40.0, description="Angstrom; the traditional recipe's final low-pass."
+    )
+
+
+class Translation(Section):
+    """The CycleGAN."""
+
+    preset: str = Field(
+        "smoke",
+        description="paper, released, recommended, smoke, or a YAML file; `smoke` is the paper's "
+        "CycleGAN made small enough for two cores.",
+    )
+    steps: Count | None = Field(None, description="Training steps; empty: the preset's own.")
+    draws: Count = Field(1, description="Noise draws, so generated volumes, of each density.")
+
+
+class Evaluation(Section):
+    """What the synthetic data are worth."""
+
+    network: Literal["cb3d", "small"] = Field(
+        "small", description="Classifier; `cb3d` is the paper's and wants a GPU."
+    )
+    epochs: Count | None = Field(None, description="Passes over the training set; empty: its own.")
+
+
+class Report(Section):
+    """The page."""
+
+    title: str = Field("CryoETGAN", description="Heading of the page.")
+    sample: Count = Field(4, description="Volumes shown of each class.")
+
+
+class Export(Section):
+    """Formats other programs read."""
+
+    formats: list[Literal["relion", "copick", "plain"]] = Field(
+        ["relion"], description="Which exports the workflow makes."
+    )
+
+
+class Config(Section):
+    """One run."""
+
+    run: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = Field(
+        "demo", description="Name of the run; results lie in `results/<run>/`."
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="Seed of all random numbers.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where tensors are computed."
+    )
+    structures: Structures = Structures()
+    densities: Densities = Densities()
+    tomograms: Tomograms = Tomograms()
+    particles: Particles = Particles()
+    imaging: Imaging = Imaging()
+    translation: Translation = Translation()
+    evaluation: Evaluation = Evaluation()
+    report: Report = Report()
+    export: Export = Export()
+
+    @model_validator(mode="after")
+    def _resolution(self) -> "Config":
+        if self.densities.resolution < 2 * self.densities.voxel_size:
+            raise ValueError(
+                f"densities.resolution is {self.densities.resolution:g} A, below twice "
+                f"densities.voxel_size ({self.densities.voxel_size:g} A); raise it to "
+                f"{2 * self.densities.voxel_size:g} or more"
+            )
+        return self
+
+
+def load(path: Path) -> Config:
+    """Read and check a configuration file.
+
+    Raises
+    ------
+    UserError
+        Where the file is missing, no YAML mapping, or a key or value is wrong.
+    """
+    path = existing(path, "configuration file")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: is not YAML: {error}") from error
+    if content is None:
+        content = {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: wanted keys and values, got {type(content).__name__}")
+    return check(content, str(path))
+
+
+def check(content: dict[str, Any], name: str) -> Config:
+    """Return the typed configuration, or raise one `UserError` that lists what is wrong."""
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{name}: {explain(error, Config)}") from error
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """Return all mistakes in one line: key, value got, what is wanted."""
+    return "; ".join(_explain_one(item, model) for item in error.errors())
+
+
+def _explain_one(item: Any, model: type[BaseModel]) -> str:
+    place = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        *parents, last = item["loc"]
+        known = _keys(model, tuple(parents))
+        return f"unknown key '{place}'{nearest(str(last), known)} (known: {', '.join(known)})"
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "value_error" or not place:
+        return message
+    return f"{place} is {item['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _keys(model: type[BaseModel], parents: tuple[Any, ...]) -> list[str]:
+    for name in parents:
+        field = model.model_fields.get(str(name))
+        kind = field.annotation if field else None
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            return []
+        model = kind
+    return list(model.model_fields)

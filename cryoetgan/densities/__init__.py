@@ -1,0 +1,1 @@
+"""The `densities` stage."""

@@ -1,0 +1,5 @@
+"""Commands of the `evaluation` stage."""
+
+from cryoetgan.command import group
+
+app = group("")

@@ -1,0 +1,5 @@
+"""Commands of the `export` stage."""
+
+from cryoetgan.command import group
+
+app = group("")

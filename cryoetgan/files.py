@@ -1,0 +1,108 @@
+"""Files that appear under their names only when whole, and the record beside them."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cryoetgan import __version__
+from cryoetgan.errors import UserError
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it on success, remove it on failure.
+
+    The temporary name keeps the suffix, for writers that look at it. Files and
+    directories both work; an existing directory is replaced as a whole.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.part{path.suffix}")
+    try:
+        yield part
+        if part.is_dir() and path.is_dir():
+            old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
+            path.rename(old)
+            part.rename(path)
+            shutil.rmtree(old)
+        else:
+            os.replace(part, path)
+    finally:
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically (UTF-8)."""
+    with atomic(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically: sorted keys, so that the same content is the same bytes."""
+    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False, default=str)
+    write_text(path, text + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; a missing or broken one is a `UserError` that names it."""
+    path = existing(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: is not JSON ({error}); delete it and make it again") from error
+
+
+def existing(path: Path, what: str = "file") -> Path:
+    """Return `path`, or raise a `UserError` if nothing is there."""
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such {what}; check the path, or run the step that makes it")
+    return path
+
+
+def sha256(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sidecar(path: Path) -> Path:
+    """Return where the record of `path` lies: `x.star.json` beside `x.star`."""
+    path = Path(path)
+    return path.with_name(path.name + ".json")
+
+
+def provenance(
+    command: str,
+    inputs: Sequence[Path] = (),
+    parameters: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+) -> dict[str, Any]:
+    """Return what made a result: command, version, seed, parameters, hashes of inputs.
+
+    No time stamps and no absolute paths: the same run twice gives the same bytes.
+    """
+    return {
+        "command": command,
+        "version": __version__,
+        "seed": seed,
+        "parameters": {key: _plain(value) for key, value in (parameters or {}).items()},
+        "inputs": {Path(path).name: sha256(path) for path in inputs if Path(path).is_file()},
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return value.name
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,5 @@
+"""Commands of the `imaging` stage."""
+
+from cryoetgan.command import group
+
+app = group("")

@@ -1,0 +1,1 @@
+"""First contact: init, check, validate."""

@@ -1,0 +1,150 @@
+"""STAR files: picks, scores, truth and volume sets, with blocks `optics` and `particles`."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cryoetgan.errors import UserError
+from cryoetgan.files import atomic, existing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COORDINATES = ["rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"]
+"""0-based array indices of `data[z, y, x]`, voxels, subvoxel."""
+ANGLES = ["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]
+"""Degrees, RELION's convention (see `cryoetgan.geometry`)."""
+SPLITS = ("train", "validation", "test")
+SOURCES = ("density", "real", "simulated", "generated")
+TEXT = [
+    "rlnTomoName",
+    "rlnImageName",
+    "rlnOpticsGroupName",
+    "cryoetganClass",
+    "cryoetganSplit",
+    "cryoetganSource",
+    "cryoetganId",
+    "cryoetganCtfState",
+]
+"""Columns that are text even where they look like numbers (a class named 1e5)."""
+CLASS_NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True)
+class Star:
+    """The two tables of a STAR file."""
+
+    particles: "pd.DataFrame"
+    optics: "pd.DataFrame"
+
+
+def class_name(path: Path) -> str:
+    """Return the class a file stands for: its stem, without `.gz` and one more suffix.
+
+    Raises
+    ------
+    UserError
+        Where the stem holds anything but letters, digits, `_` and `-`.
+    """
+    name = Path(path).name.removesuffix(".gz")
+    stem = Path(name).stem
+    if not CLASS_NAME.fullmatch(stem):
+        raise UserError(
+            f"{path}: a class is named by its file's stem, and '{stem}' holds other characters "
+            "than letters, digits, '_' and '-'; rename the file"
+        )
+    return stem
+
+
+def particle_id(tomogram: str, x: float, y: float, z: float) -> str:
+    """Return the name of a particle: a hash of tomogram and coordinate to a tenth of a voxel.
+
+    It survives re-picking as long as the coordinate does, so a person's decisions
+    stay with the particle.
+    """
+    place = f"{tomogram}:{x:.1f}:{y:.1f}:{z:.1f}"
+    return "p" + hashlib.sha256(place.encode()).hexdigest()[:12]
+
+
+def read_star(path: Path, columns: Sequence[str] = ()) -> Star:
+    """Read a STAR file.
+
+    Parameters
+    ----------
+    path : Path
+        A STAR file with a block `particles` (or a single block) and perhaps `optics`.
+    columns : sequence of str
+        Columns that must be there.
+
+    Raises
+    ------
+    UserError
+        Where the file is missing, no STAR file, or lacks a column.
+    """
+    import pandas as pd
+    import starfile
+
+    path = existing(path, "STAR file")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (UnicodeDecodeError, IsADirectoryError) as error:
+        raise UserError(f"{path}: is not a STAR file ({error})") from error
+    if not re.search(r"^\s*data_", text, re.MULTILINE):
+        raise UserError(f"{path}: is not a STAR file: no line starts with 'data_'")
+    try:
+        blocks = starfile.read(path, always_dict=True, parse_as_string=TEXT)
+    except Exception as error:  # the library raises whatever its parser stumbles on
+        raise UserError(f"{path}: is a broken STAR file ({error})") from error
+    if "particles" in blocks:
+        particles = blocks["particles"]
+    elif len(blocks) == 1:
+        particles = next(iter(blocks.values()))
+    else:
+        raise UserError(f"{path}: has blocks {sorted(blocks)}, but none named 'particles'")
+    optics = blocks.get("optics", pd.DataFrame())
+    particles, optics = _table(particles), _table(optics)
+    missing = [name for name in columns if name not in particles.columns]
+    if missing and len(particles):
+        raise UserError(
+            f"{path}: lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; "
+            f"it has {', '.join(particles.columns)}"
+        )
+    if missing:  # an empty file may have been written without columns
+        particles = particles.reindex(columns=[*particles.columns, *missing])
+    return Star(particles, optics)
+
+
+def write_star(path: Path, particles: "pd.DataFrame", optics: "pd.DataFrame | None" = None) -> None:
+    """Write a STAR file atomically, the same bytes for the same tables."""
+    text = star_text(particles, optics)
+    with atomic(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def star_text(particles: "pd.DataFrame", optics: "pd.DataFrame | None" = None) -> str:
+    """Return a STAR file's text, without the library's time stamp."""
+    import starfile
+
+    blocks = {"optics": optics if optics is not None else _no_optics(), "particles": particles}
+    lines = starfile.to_string(blocks, float_format="%.6f").splitlines()
+    if lines and lines[0].startswith("#"):
+        lines = lines[1:]
+    return "\n".join(lines).strip("\n") + "\n"
+
+
+def _no_optics() -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.DataFrame({"rlnOpticsGroup": [1]})
+
+
+def _table(block: object) -> "pd.DataFrame":
+    import pandas as pd
+
+    if isinstance(block, dict):  # starfile gives a one-row, loop-less block as a mapping
+        return pd.DataFrame({key: [value] for key, value in block.items()})
+    assert isinstance(block, pd.DataFrame)
+    return block.reset_index(drop=True)

@@ -1,0 +1,1 @@
+"""The `structures` stage."""

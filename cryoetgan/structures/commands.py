@@ -1,0 +1,5 @@
+"""Commands of the `structures` stage."""
+
+from cryoetgan.command import group
+
+app = group("")

@@ -1,0 +1,161 @@
+"""The two tables a user fills: classes and tomograms (tab-separated, one row each)."""
+
+import csv
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from cryoetgan.config import Count, Fraction, Positive, Section, explain
+from cryoetgan.errors import UserError, nearest
+from cryoetgan.files import existing
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+Tilt = Annotated[float, Field(ge=-90, le=90)]
+
+
+class ClassRow(Section):
+    """One kind of particle."""
+
+    class_: Name = Field(alias="class", description="Name: letters, digits, _ and -.")
+    source: str = Field(
+        description="A PDB id (4v6x), a structure file (PDB, mmCIF, gz), a density map (MRC), "
+        "`phantom:NAME`, or `membrane`."
+    )
+    assembly: str | None = Field(None, description="Biological assembly; empty: the config's.")
+    radius: Positive | None = Field(
+        None, description="Angstrom, for picking; empty: measured on the density."
+    )
+    copies: Count | None = Field(
+        None, description="In each simulated tomogram; empty: the config's."
+    )
+    count: Count | None = Field(None, description="Poses; empty: the config's.")
+
+    @property
+    def kind(self) -> str:
+        """How the structure is come by: phantom, membrane, map, file or pdb."""
+        if self.source.startswith("phantom:"):
+            return "phantom"
+        if self.source == "membrane":
+            return "membrane"
+        name = self.source.lower()
+        if name.endswith((".mrc", ".map", ".rec")):
+            return "map"
+        if name.endswith((".pdb", ".ent", ".cif", ".pdb.gz", ".ent.gz", ".cif.gz")):
+            return "file"
+        return "pdb"
+
+
+class TomogramRow(Section):
+    """One tomogram."""
+
+    tomogram: Name = Field(description="Name: letters, digits, _ and -.")
+    path: str = Field(description="MRC file, or `simulate`.")
+    voxel_size: Positive | None = Field(
+        None, description="Angstrom; wins over the header, where that is wrong."
+    )
+    tilt_low: Tilt = Field(description="Lowest tilt, degrees about y.")
+    tilt_high: Tilt = Field(description="Highest tilt, degrees.")
+    tilt_step: Positive = Field(3.0, description="Degrees.")
+    voltage: Positive = Field(300.0, description="Kilovolts.")
+    cs: Annotated[float, Field(ge=0)] = Field(2.7, description="Spherical aberration, millimetres.")
+    amplitude_contrast: Fraction = Field(0.07, description="Fraction.")
+    defocus: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="Micrometres, underfocus positive; empty: unknown."
+    )
+    ctf: Literal["raw", "phase-flipped", "corrected"] = Field(
+        "raw", description="State of the contrast transfer function."
+    )
+    contrast: Literal["dark", "bright"] = Field(
+        "dark", description="How protein looks in the file; dark is usual."
+    )
+    split: Literal["train", "validation", "test"] | None = Field(
+        None, description="Empty: the last tomogram is for testing, the others for training."
+    )
+    group: Name = Field("all", description="Tomograms of one microscope session share a name.")
+    marks: str | None = Field(
+        None, description="STAR or CSV of particles a person marked, for an honest test."
+    )
+
+    @field_validator("path")
+    @classmethod
+    def _path(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("is empty; give an MRC file or 'simulate'")
+        return value
+
+    @model_validator(mode="after")
+    def _tilts(self) -> "TomogramRow":
+        if self.tilt_low >= self.tilt_high:
+            raise ValueError(
+                f"tilt_low is {self.tilt_low:g} and tilt_high {self.tilt_high:g}: "
+                "the low one comes first"
+            )
+        return self
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the tomogram is to be made, not imported."""
+        return self.path == "simulate"
+
+
+Row = TypeVar("Row", ClassRow, TomogramRow)
+
+
+def read_classes(path: Path) -> list[ClassRow]:
+    """Read the table of classes."""
+    rows = _read(path, ClassRow, "class")
+    return rows
+
+
+def read_tomograms(path: Path) -> list[TomogramRow]:
+    """Read the table of tomograms; empty splits are filled in."""
+    rows = _read(path, TomogramRow, "tomogram")
+    if len(rows) > 1 and all(row.split is None for row in rows):
+        splits = ["train"] * (len(rows) - 1) + ["test"]
+        if len(rows) > 3:
+            splits[-2] = "validation"
+        rows = [row.model_copy(update={"split": s}) for row, s in zip(rows, splits, strict=True)]
+    return rows
+
+
+def _read(path: Path, model: type[Row], key: str) -> list[Row]:
+    path = existing(path, "table")
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            lines = [line for line in file if line.strip() and not line.startswith("#")]
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not a text table ({error})") from error
+    reader = csv.DictReader(lines, delimiter="\t")
+    known = [field.alias or name for name, field in model.model_fields.items()]
+    for name in reader.fieldnames or []:
+        if name not in known:
+            raise UserError(
+                f"{path}: unknown column '{name}'{nearest(name, known)} (known: {', '.join(known)}; "
+                "columns are separated by tabs)"
+            )
+    rows = [_row(path, number, raw, model) for number, raw in enumerate(reader, start=2)]
+    if not rows:
+        raise UserError(f"{path}: has no rows; give at least one {key}")
+    names = [getattr(row, "class_" if key == "class" else key) for row in rows]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserError(f"{path}: {key} {', '.join(twice)} stands twice; names must differ")
+    return rows
+
+
+def _row(path: Path, number: int, raw: dict[str, str], model: type[Row]) -> Row:
+    if None in raw:
+        raise UserError(f"{path}: row {number} has more fields than the heading has columns")
+    content = {name: value.strip() for name, value in raw.items() if value and value.strip()}
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{path}, row {number}: {explain(error, model)}") from error
+
+
+def columns(model: type[BaseModel]) -> list[tuple[str, str]]:
+    """Return (column, description) of a table, for the documentation."""
+    return [
+        (field.alias or name, field.description or "") for name, field in model.model_fields.items()
+    ]

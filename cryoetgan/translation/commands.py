@@ -1,0 +1,5 @@
+"""Commands of the `translation` stage."""
+
+from cryoetgan.command import group
+
+app = group("")

@@ -1,0 +1,369 @@
+"""MRC volumes and volume sets: the one currency between stages.
+
+A volume set is `x.star`, one row a volume, beside `x.mrcs`, one MRC volume stack
+(ISPG 401) of N boxes of n x n x n voxels, float32, zyx.
+"""
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mrcfile
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoetgan import __version__
+from cryoetgan.errors import UserError
+from cryoetgan.files import atomic, existing
+from cryoetgan.star import Star, read_star, write_star
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats = NDArray[np.floating]
+VOXEL_SIZE_TOLERANCE = 0.01
+"""Relative; header values are float32 cell lengths divided by voxel counts."""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A map or tomogram: `data[z, y, x]` and its voxel size in angstrom."""
+
+    data: NDArray[Any]
+    voxel_size: float
+
+
+def read_volume(path: Path, voxel_size: float | None = None) -> Volume:
+    """Open one 3-D MRC volume by memory map.
+
+    Parameters
+    ----------
+    path : Path
+        An MRC file of ours or of a program that keeps to MRC2014.
+    voxel_size : float, optional
+        Angstrom; wins over the header.
+
+    Returns
+    -------
+    Volume
+        Read-only; the data type is the file's own.
+
+    Raises
+    ------
+    UserError
+        Where the file is missing, broken, not 3-D, or has no voxel size.
+    """
+    data, header_size = _open_mrc(path)
+    if data.ndim != 3:
+        raise UserError(f"{path}: holds an array of shape {data.shape}; a volume has three axes")
+    return Volume(data, _voxel_size(path, header_size, voxel_size))
+
+
+def _voxel_size(path: Path, header: float, given: float | None) -> float:
+    size = given if given is not None else header
+    if not np.isfinite(size) or size <= 0:
+        raise UserError(
+            f"{path}: the header's voxel size is {header:g} A, which says nothing; "
+            "give it (option --voxel-size or --input-voxel-size, column voxel_size of the table)"
+        )
+    return float(size)
+
+
+def _open_mrc(path: Path) -> tuple[NDArray[Any], float]:
+    path = existing(path, "MRC file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # mrcfile warns of headers we then check ourselves
+            file = mrcfile.mmap(path, mode="r")
+            data, size = file.data, file.voxel_size
+    except (ValueError, OSError, RuntimeWarning) as error:
+        raise UserError(f"{path}: cannot be read as MRC ({error})") from error
+    if data is None or data.size == 0:
+        raise UserError(f"{path}: holds no voxels")
+    sizes = np.array([size.x, size.y, size.z], float)
+    if sizes.max() > 0 and np.ptp(sizes) > VOXEL_SIZE_TOLERANCE * sizes.max():
+        raise UserError(
+            f"{path}: voxels are not cubes ({size.x:.3f} x {size.y:.3f} x {size.z:.3f} A); "
+            "resample the volume first"
+        )
+    return data, float(sizes[0])
+
+
+def write_volume(
+    path: Path, data: NDArray[Any], voxel_size: float, labels: Sequence[str] = ()
+) -> None:
+    """Write one 3-D volume atomically.
+
+    Parameters
+    ----------
+    path : Path
+        The MRC file.
+    data : ndarray
+        `(z, y, x)`; float32, float16, int8, int16 or uint16 are kept, everything else
+        becomes float32.
+    voxel_size : float
+        Angstrom.
+    labels : sequence of str
+        Header labels, at most nine of 79 characters, after the program's own.
+    """
+    with open_volume(path, data.shape, voxel_size, _mrc_type(data.dtype), labels) as out:
+        out[:] = data
+
+
+@contextlib.contextmanager
+def open_volume(
+    path: Path,
+    shape: tuple[int, ...],
+    voxel_size: float,
+    dtype: Any = np.float32,
+    labels: Sequence[str] = (),
+) -> Iterator[NDArray[Any]]:
+    """Yield a memory-mapped array to fill; the file appears when the block ends well.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        `(z, y, x)`, or `(volume, z, y, x)` for a volume stack.
+    """
+    if not np.isfinite(voxel_size) or voxel_size <= 0:
+        raise UserError(f"{path}: a voxel size of {voxel_size} A cannot be written")
+    mode = mrcfile.utils.mode_from_dtype(np.dtype(dtype))
+    with atomic(path) as part:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            file = mrcfile.new_mmap(part, shape=shape, mrc_mode=mode, overwrite=True)
+        with file:
+            if len(shape) == 3:
+                file.header.ispg = 1
+            file.voxel_size = voxel_size
+            yield file.data
+            _statistics(file)
+            _label(file, labels)
+            file.flush()
+
+
+def _statistics(file: Any) -> None:
+    """Set the header's density statistics slab by slab: no copy of the whole volume."""
+    low, high, total, square = np.inf, -np.inf, 0.0, 0.0
+    for slab in file.data:
+        values = np.asarray(slab, np.float64)
+        low, high = min(low, values.min()), max(high, values.max())
+        total += values.sum()
+        square += (values**2).sum()
+    mean = total / file.data.size
+    file.header.dmin, file.header.dmax, file.header.dmean = low, high, mean
+    file.header.rms = np.sqrt(max(square / file.data.size - mean**2, 0.0))
+
+
+def _label(file: Any, labels: Sequence[str]) -> None:
+    # mrcfile stamps the time into the first label; ours are fixed: same seed, same bytes
+    lines = [f"cryoetgan {__version__}", *labels][:10]
+    for index in range(10):
+        file.header.label[index] = lines[index][:79] if index < len(lines) else ""
+    file.header.nlabl = len(lines)
+
+
+def _mrc_type(dtype: Any) -> Any:
+    kept = (np.float32, np.float16, np.int8, np.int16, np.uint16)
+    return dtype if dtype in [np.dtype(kind) for kind in kept] else np.float32
+
+
+def labels_of(path: Path) -> list[str]:
+    """Return the header labels of an MRC file."""
+    with mrcfile.open(existing(path), mode="r", header_only=True, permissive=True) as file:
+        return [str(line).strip() for line in file.get_labels()]
+
+
+def invert_if_needed(contrast: str) -> float:
+    """Return the factor that makes protein bright: -1 for `dark`, 1 for `bright`."""
+    return -1.0 if contrast == "dark" else 1.0
+
+
+@dataclass(frozen=True)
+class VolumeSet:
+    """A volume set opened for reading.
+
+    Attributes
+    ----------
+    path : Path
+        The STAR file.
+    table : pandas.DataFrame
+        One row a volume, in stack order.
+    optics : pandas.DataFrame
+        One row an optics group.
+    volumes : ndarray
+        `(volume, z, y, x)` float32, memory-mapped, read-only.
+    voxel_size : float
+        Angstrom.
+    """
+
+    path: Path
+    table: "pd.DataFrame"
+    optics: "pd.DataFrame"
+    volumes: NDArray[Any]
+    voxel_size: float
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def box(self) -> int:
+        """Edge of a box in voxels."""
+        return int(self.volumes.shape[-1])
+
+    def classes(self) -> list[str]:
+        """Return the names of the classes that occur, sorted."""
+        return sorted(self.table["cryoetganClass"].unique())
+
+
+def stack_of(star: Path) -> Path:
+    """Return where the stack of a volume set lies: `x.mrcs` beside `x.star`."""
+    return Path(star).with_suffix(".mrcs")
+
+
+def read_volume_set(star: Path, columns: Sequence[str] = ()) -> VolumeSet:
+    """Open a volume set; its stack is memory-mapped.
+
+    Raises
+    ------
+    UserError
+        Where STAR or stack are missing or broken, or do not belong together.
+    """
+    tables = read_star(star, columns)
+    if not len(tables.particles):
+        raise UserError(f"{star}: is empty: no volume is in it")
+    stack = stack_of(star)
+    data, voxel_size = _open_mrc(existing(stack, "volume stack"))
+    if data.ndim == 3 and data.shape[0] == data.shape[1] == data.shape[2]:
+        data = data[None]  # a stack of one volume
+    if data.ndim != 4 or len(set(data.shape[1:])) != 1:
+        raise UserError(f"{stack}: has shape {data.shape}; a volume stack is (N, n, n, n)")
+    if len(data) != len(tables.particles):
+        raise UserError(
+            f"{star}: has {len(tables.particles)} rows, but {stack.name} holds {len(data)} volumes; "
+            "make the set again"
+        )
+    size = _voxel_size(stack, voxel_size, None)
+    return VolumeSet(Path(star), tables.particles, tables.optics, data, size)
+
+
+class VolumeSetWriter:
+    """Write a volume set volume by volume, in bounded memory.
+
+    Use as a context manager; stack and STAR appear under their names when the block
+    ends without an error, the stack first.
+
+    Parameters
+    ----------
+    star : Path
+        The STAR file.
+    count : int
+        How many volumes will be written.
+    box : int
+        Edge of a box in voxels.
+    voxel_size : float
+        Angstrom.
+    optics : pandas.DataFrame, optional
+        One row a group; rlnImagePixelSize, rlnImageSize and rlnImageDimensionality
+        are set here.
+    """
+
+    def __init__(
+        self,
+        star: Path,
+        count: int,
+        box: int,
+        voxel_size: float,
+        optics: "pd.DataFrame | None" = None,
+    ) -> None:
+        if Path(star).suffix != ".star":
+            raise UserError(f"{star}: a volume set is named by its STAR file; end it in .star")
+        if count < 1:
+            raise UserError(f"{star}: a volume set needs at least one volume, and none is left")
+        self.star, self.count, self.box, self.voxel_size = Path(star), count, box, voxel_size
+        self.optics = optics
+        self.rows: list[dict[str, Any]] = []
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> "VolumeSetWriter":
+        shape = (self.count, self.box, self.box, self.box)
+        self.data = self._stack.enter_context(
+            open_volume(stack_of(self.star), shape, self.voxel_size)
+        )
+        return self
+
+    def add(self, volume: Floats, row: Mapping[str, Any]) -> None:
+        """Append one volume `(z, y, x)` and its row; rlnImageName is set here."""
+        self.data[len(self.rows)] = volume
+        self.rows.append(dict(row))
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if kind is None and len(self.rows) != self.count:
+            kind, error = RuntimeError, RuntimeError(f"{len(self.rows)} of {self.count} written")
+            self._stack.__exit__(kind, error, None)
+            raise error
+        # the stack is renamed first: a STAR file without its stack would look whole
+        self._stack.__exit__(kind, error, trace)
+        if kind is None:
+            self._write_table()
+
+    def _write_table(self) -> None:
+        import pandas as pd
+
+        table = pd.DataFrame(self.rows)
+        name = stack_of(self.star).name
+        images = [f"{index:06d}@{name}" for index in range(1, self.count + 1)]
+        table = table.drop(columns="rlnImageName", errors="ignore")
+        table.insert(0, "rlnImageName", images)
+        if "rlnOpticsGroup" not in table:
+            table["rlnOpticsGroup"] = 1
+        optics = self.optics.copy() if self.optics is not None else pd.DataFrame()
+        if not len(optics):
+            optics = pd.DataFrame({"rlnOpticsGroup": sorted(table["rlnOpticsGroup"].unique())})
+        optics["rlnImagePixelSize"] = self.voxel_size
+        optics["rlnImageSize"] = self.box
+        optics["rlnImageDimensionality"] = 3
+        write_star(self.star, table, optics)
+
+
+def write_volume_set(
+    star: Path,
+    volumes: NDArray[Any],
+    table: "pd.DataFrame",
+    voxel_size: float,
+    optics: "pd.DataFrame | None" = None,
+) -> None:
+    """Write a whole volume set at once; `volumes` is `(volume, z, y, x)`."""
+    with VolumeSetWriter(star, len(volumes), volumes.shape[-1], voxel_size, optics) as writer:
+        rows: list[dict[str, Any]] = table.to_dict("records")
+        for volume, row in zip(volumes, rows, strict=True):
+            writer.add(volume, row)
+
+
+def same_voxel_size(first: float, second: float, first_name: object, second_name: object) -> None:
+    """Raise a `UserError` where two voxel sizes differ by more than one percent."""
+    if abs(first - second) > VOXEL_SIZE_TOLERANCE * max(first, second):
+        raise UserError(
+            f"{first_name} has {first:.3f} A voxels but {second_name} has {second:.3f} A; "
+            "set densities.voxel_size and tomograms.voxel_size to one value and make both again"
+        )
+
+
+__all__ = [
+    "Star",
+    "Volume",
+    "VolumeSet",
+    "VolumeSetWriter",
+    "invert_if_needed",
+    "labels_of",
+    "open_volume",
+    "read_volume",
+    "read_volume_set",
+    "same_voxel_size",
+    "stack_of",
+    "write_volume",
+    "write_volume_set",
+]
