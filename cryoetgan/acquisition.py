@@ -73,7 +73,7 @@ class Acquisition:
         """Read a row of an optics block; absent columns keep their defaults."""
         found = {key: row[name] for key, name in COLUMNS.items() if name in row}
         known = {key: value for key, value in found.items() if value == value and value != "<NA>"}
-        numeric = {
+        numeric: dict[str, Any] = {
             key: value if key in ("ctf", "group") else float(value) for key, value in known.items()
         }
         return replace(cls(), **numeric)
