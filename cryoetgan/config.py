@@ -78,6 +78,11 @@ class Tomograms(Section):
         description="Table of tomograms (see below): path, geometry, contrast; `simulate` as path "
         "makes one with ground truth.",
     )
+    voxel_size: Positive | None = Field(
+        None,
+        description="Angstrom; tomograms are resampled to it at import. Empty: densities.voxel_size, "
+        "and nothing else makes sense in one run.",
+    )
     shape: tuple[Count, Count, Count] = Field(
         (192, 192, 80), description="x, y, z in voxels of simulated tomograms."
     )
@@ -131,6 +136,9 @@ class Imaging(Section):
 
     snr: Positive = Field(
         0.1, description="Typed signal-to-noise ratio of a simulated subtomogram, per volume."
+    )
+    defocus: Annotated[float, Field(ge=0)] = Field(
+        4.0, description="Micrometres, where the table of tomograms gives none."
     )
     lowpass: Positive = Field(
         40.0, description="Angstrom; the traditional recipe's final low-pass."
@@ -194,12 +202,18 @@ class Config(Section):
     export: Export = Export()
 
     @model_validator(mode="after")
-    def _resolution(self) -> "Config":
+    def _sizes(self) -> "Config":
         if self.densities.resolution < 2 * self.densities.voxel_size:
             raise ValueError(
                 f"densities.resolution is {self.densities.resolution:g} A, below twice "
                 f"densities.voxel_size ({self.densities.voxel_size:g} A); raise it to "
                 f"{2 * self.densities.voxel_size:g} or more"
+            )
+        tomograms = self.tomograms.voxel_size
+        if tomograms is not None and tomograms != self.densities.voxel_size:
+            raise ValueError(
+                f"tomograms.voxel_size is {tomograms:g} A but densities.voxel_size "
+                f"{self.densities.voxel_size:g} A; give both one value, or leave the first out"
             )
         return self
 

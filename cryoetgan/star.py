@@ -96,7 +96,8 @@ def read_star(path: Path, columns: Sequence[str] = ()) -> Star:
         raise UserError(f"{path}: is not a STAR file: no line starts with 'data_'")
     try:
         blocks = starfile.read(path, always_dict=True, parse_as_string=TEXT)
-    except Exception as error:  # the library raises whatever its parser stumbles on
+    except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
+        # the library's parser stumbles over a broken file in any of these ways
         raise UserError(f"{path}: is a broken STAR file ({error})") from error
     if "particles" in blocks:
         particles = blocks["particles"]

@@ -1,7 +1,75 @@
 """Commands that belong to no stage: init, check, validate."""
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
+
+from cryoetgan.command import command, log
+from cryoetgan.errors import UserError
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the root."""
+    command(app, "init")(init)
+    command(app, "check")(check)
+    command(app, "validate")(validate)
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder of tomograms (MRC, REC).")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write; default: the folder.")
+    ] = None,
+) -> None:
+    """Write a commented config and tables for one's own tomograms.
+
+    Makes `config.yaml`, `tomograms.tsv` (one row an MRC file, filled from headers and
+    from .mdoc, .tlt or .rawtlt files beside it) and `classes.tsv` (an example row to
+    replace). Files that exist are left alone.
+    """
+    from cryoetgan.setup.init import write_config
+
+    for path in write_config(folder, output or folder):
+        log.info("wrote %s", path)
+
+
+def check(
+    config: Annotated[
+        Path, typer.Option("--config", help="Configuration to check as well.")
+    ] = Path("config/config.yaml"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what this machine lacks, and what a run will need, before anything runs.
+
+    Exit code 2 where the configuration needs something that is missing.
+    """
+    from cryoetgan.setup.check import examine, table
+
+    findings = examine(config)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(findings, indent=1, sort_keys=True))
+    else:
+        typer.echo(table(findings))
+    missing = [row["what"] for row in findings["machine"] if row["state"] == "missing"]
+    if missing:
+        raise UserError(f"missing for {config}: {', '.join(missing)}; see the lines above")
+
+
+def validate(
+    path: Annotated[Path, typer.Argument(help="A results folder, a volume set, or any one file.")],
+) -> None:
+    """Say whether results are whole: readable, finite, complete, made from today's inputs.
+
+    Exit code 2, and one line a problem, where they are not.
+    """
+    from cryoetgan.setup.validate import problems
+
+    found, count = problems(path)
+    for line in found:
+        typer.echo(line)
+    if found:
+        raise UserError(f"{path}: {len(found)} of {count} files are not whole (listed above)")
+    typer.echo(f"{path}: {count} files, all whole")

@@ -1,0 +1,174 @@
+"""What this machine has, what a run needs."""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from cryoetgan.config import Config, load
+from cryoetgan.tables import ClassRow, TomogramRow, read_classes, read_tomograms
+
+PACKAGES = ["torch", "gemmi", "skimage", "matplotlib", "jinja2", "snakemake"]
+CONDA_OLDEST = (24, 7, 1)
+GENERATED_SETS = 4  # poses, simulated, generated, untrained
+FREE_SHARE = 0.95
+
+
+def examine(path: Path) -> dict[str, Any]:
+    """Return findings: `machine` (what, state, detail, need) and `run` (what it will cost).
+
+    States are `ok`, `missing` (this configuration needs it) and `absent` (it does not).
+    """
+    config = load(path)
+    classes = read_classes(_find(config.structures.table, path))
+    tomograms = read_tomograms(_find(config.tomograms.table, path))
+    rows = [
+        _python(),
+        *(_package(name) for name in PACKAGES),
+        _conda(),
+        _eman2(config),
+        _gpu(),
+        _slurm(),
+        *_inputs(classes, tomograms),
+    ]
+    cost = _cost(config, classes, tomograms)
+    rows += [_disk(cost["disk_gb"]), _memory(cost["memory_gb"])]
+    return {"machine": rows, "run": cost}
+
+
+def table(findings: dict[str, Any]) -> str:
+    """Return the findings as aligned lines."""
+    rows = findings["machine"]
+    width = max(len(row["what"]) for row in rows)
+    lines = [f"{row['state']:8} {row['what']:{width}}  {row['detail']}" for row in rows]
+    run = findings["run"]
+    lines.append("")
+    lines.append(
+        f"this run: {run['classes']} classes, {run['tomograms']} tomograms, about "
+        f"{run['disk_gb']:.2g} GB of disk and {run['memory_gb']:.2g} GB of memory"
+    )
+    return "\n".join(lines)
+
+
+def _row(what: str, state: str, detail: str) -> dict[str, str]:
+    return {"what": what, "state": state, "detail": detail}
+
+
+def _find(name: str, config: Path) -> Path:
+    """Tables are named relative to the working directory, or lie beside the config."""
+    beside = config.parent / Path(name).name
+    return Path(name) if Path(name).exists() or not beside.exists() else beside
+
+
+def _python() -> dict[str, str]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return _row("python", "ok" if sys.version_info >= (3, 11) else "missing", version)
+
+
+def _package(name: str) -> dict[str, str]:
+    if importlib.util.find_spec(name):
+        return _row(name, "ok", "Python package")
+    way = "not in this environment: `make env`, or run with --use-conda"
+    return _row(name, "absent", way)
+
+
+def _output(*words: str) -> str | None:
+    """Return what a program prints, or None where it is not there or fails."""
+    program = shutil.which(words[0])
+    if program is None:
+        return None
+    try:
+        done = subprocess.run(
+            [program, *words[1:]], capture_output=True, text=True, timeout=20, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _conda() -> dict[str, str]:
+    said = _output("conda", "--version")
+    found = re.search(r"(\d+)\.(\d+)\.(\d+)", said or "")
+    if not found:
+        way = "not found: --use-conda will not work; install Miniforge, or use `make env`"
+        return _row("conda", "absent", way)
+    version = tuple(map(int, found.groups()))
+    old = version < CONDA_OLDEST
+    return _row(
+        "conda", "absent" if old else "ok", found[0] + (" is older than 24.7.1" if old else "")
+    )
+
+
+def _eman2(config: Config) -> dict[str, str]:
+    program = shutil.which("e2pdb2mrc.py")
+    wanted = config.densities.engine == "eman2"
+    if program:
+        return _row("EMAN2", "ok", program)
+    if wanted and not shutil.which("conda"):
+        way = "densities.engine is eman2: run with --use-conda (envs/eman2.yaml), or set builtin"
+        return _row("EMAN2", "missing", way)
+    way = "not found; densities.engine: builtin gives the same maps"
+    return _row("EMAN2", "absent", "comes with --use-conda" if wanted else way)
+
+
+def _gpu() -> dict[str, str]:
+    said = _output("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")
+    if said:
+        return _row("GPU", "ok", said.splitlines()[0])
+    return _row("GPU", "absent", "none: presets other than smoke will take long")
+
+
+def _slurm() -> dict[str, str]:
+    said = _output("sbatch", "--version")
+    return _row("Slurm", "ok" if said else "absent", said or "no sbatch: --profile slurm needs it")
+
+
+def _inputs(classes: list[ClassRow], tomograms: list[TomogramRow]) -> list[dict[str, str]]:
+    paths = [row.source for row in classes if row.kind in ("file", "map")]
+    paths += [row.path for row in tomograms if not row.is_simulated]
+    paths += [row.marks for row in tomograms if row.marks]
+    gone = [path for path in paths if not Path(os.path.expandvars(path)).expanduser().exists()]
+    rows = [_row("input", "missing", f"{path}: no such file") for path in gone]
+    online = [row.source for row in classes if row.kind == "pdb"]
+    if online:
+        rows.append(_row("network", "ok", f"needed for PDB {', '.join(online)}"))
+    return rows
+
+
+def _cost(config: Config, classes: list[ClassRow], tomograms: list[TomogramRow]) -> dict[str, Any]:
+    box = 4 * config.densities.box**3
+    poses = sum(row.count or config.densities.count for row in classes)
+    crops = config.particles.top * len(classes)
+    disk = GENERATED_SETS * poses * box * config.translation.draws + 2 * crops * box
+    largest = 0
+    for row in tomograms:
+        path = Path(os.path.expandvars(row.path)).expanduser()
+        if row.is_simulated:
+            x, y, z = config.tomograms.shape
+            size = 4 * x * y * z
+        else:
+            size = path.stat().st_size if path.exists() else 0
+        disk, largest = disk + 2 * size, max(largest, size)
+    return {
+        "classes": len(classes),
+        "tomograms": len(tomograms),
+        "poses": poses,
+        "disk_gb": disk / 1e9,
+        "memory_gb": 2.0 + largest / 1e9,
+    }
+
+
+def _disk(needed: float) -> dict[str, str]:
+    free = shutil.disk_usage(".").free / 1e9
+    enough = needed < FREE_SHARE * free
+    return _row("disk", "ok" if enough else "missing", f"{free:.0f} GB free, {needed:.2g} needed")
+
+
+def _memory(needed: float) -> dict[str, str]:
+    have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    state = "ok" if needed < have else "missing"
+    return _row("memory", state, f"{have:.0f} GB, {needed:.2g} needed; {os.cpu_count()} cores")

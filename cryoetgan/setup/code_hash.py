@@ -1,0 +1,63 @@
+"""What a stage's code is, so that a change in it runs the stage again."""
+
+import ast
+import functools
+import hashlib
+from pathlib import Path
+
+PLUMBING = {"cli", "command", "config", "errors", "progress", "tables"}
+"""Top-level modules that say things but compute nothing a result holds."""
+
+
+@functools.cache
+def code_hash(package: Path, stage: str) -> str:
+    """Return a hash of the bytes of all files a stage's code consists of.
+
+    Parameters
+    ----------
+    package : Path
+        The folder `cryoetgan`.
+    stage : str
+        The stage's word.
+    """
+    digest = hashlib.sha256()
+    for name in code_files(package, stage):
+        digest.update(name.encode() + b"\0" + (package / name).read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
+
+
+@functools.cache
+def code_files(package: Path, stage: str) -> list[str]:
+    """Return the stage's own files and all modules they import, relative to the package."""
+    own = sorted(
+        path.relative_to(package).as_posix()
+        for path in (package / stage).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".pyc"
+    )
+    found, todo = set(own), [name for name in own if name.endswith(".py")]
+    while todo:
+        for name in _imported(package, todo.pop()):
+            if name not in found:
+                found.add(name)
+                todo.append(name)
+    return sorted(found)
+
+
+def _imported(package: Path, name: str) -> list[str]:
+    tree = ast.parse((package / name).read_bytes())
+    modules: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    files = []
+    for module in modules:
+        head, *parts = module.split(".")
+        if head != package.name or not parts or parts[0] in PLUMBING:
+            continue
+        path = Path(*parts)
+        for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+            if (package / candidate).is_file():
+                files.append(candidate.as_posix())
+    return files

@@ -1,0 +1,107 @@
+"""Whether results are whole."""
+
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from cryoetgan.errors import UserError
+from cryoetgan.files import existing, read_json, sha256, sidecar
+from cryoetgan.progress import track
+from cryoetgan.star import read_star
+from cryoetgan.volumes import read_volume, read_volume_set, stack_of
+
+LEFT_OUT = {"logs", "benchmarks"}
+
+
+def problems(path: Path) -> tuple[list[str], int]:
+    """Return one line a broken file, and how many files were looked at."""
+    path = existing(path, "file or folder")
+    files = [path] if path.is_file() else sorted(_files(path))
+    found: list[str] = []
+    for file in track(files, "validating"):
+        try:
+            _check(file)
+        except UserError as error:
+            found.append(str(error))
+    return found, len(files)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for file in folder.rglob("*"):
+        if file.is_file() and not LEFT_OUT & set(file.relative_to(folder).parts):
+            yield file
+
+
+def _check(path: Path) -> None:
+    if ".part" in path.name and path.name.startswith("."):
+        raise UserError(f"{path}: is what an interrupted run left; delete it")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path}: is empty; delete it and make it again")
+    if path.suffix == ".star":
+        _check_star(path)
+    elif path.suffix in (".mrc", ".mrcs", ".rec"):
+        _check_mrc(path)
+    elif path.suffix == ".json":
+        read_json(path)
+    elif path.suffix == ".pt":
+        _check_checkpoint(path)
+    elif path.suffix == ".gz":
+        _check_gzip(path)
+    _check_record(path)
+
+
+def _check_star(path: Path) -> None:
+    if stack_of(path).exists():
+        read_volume_set(path)
+    else:
+        table = read_star(path).particles
+        if "rlnImageName" in table and table["rlnImageName"].str.endswith(".mrcs").any():
+            raise UserError(f"{path}: names {stack_of(path).name}, which is not there")
+
+
+def _check_mrc(path: Path) -> None:
+    star = path.with_suffix(".star")
+    if path.suffix == ".mrcs" and star.exists():
+        data = read_volume_set(star).volumes
+    else:
+        data = read_volume(path).data
+    for index, slab in enumerate(data):
+        if not np.isfinite(slab).all():
+            raise UserError(f"{path}: section {index} holds values that are not finite")
+
+
+def _check_checkpoint(path: Path) -> None:
+    import zipfile
+
+    # a torch checkpoint is a zip archive: its checksums tell whether it is whole
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except zipfile.BadZipFile as error:
+        raise UserError(f"{path}: is a broken checkpoint ({error}); train again") from error
+    if broken:
+        raise UserError(f"{path}: part {broken} of the checkpoint is damaged; train again")
+
+
+def _check_gzip(path: Path) -> None:
+    try:
+        with gzip.open(path) as file:
+            while file.read(1 << 20):
+                pass
+    except (OSError, EOFError) as error:
+        raise UserError(f"{path}: is a broken gzip file ({error})") from error
+
+
+def _check_record(path: Path) -> None:
+    """Compare the hashes in the record beside a file with today's inputs."""
+    record = sidecar(path)
+    if not record.exists():
+        return
+    made = read_json(record).get("provenance", {})
+    if not isinstance(made, dict):
+        raise UserError(f"{record}: has no provenance; make {path.name} again")
+    recorded = made.get("output_sha256")
+    if recorded and recorded != sha256(path):
+        raise UserError(f"{path}: is not what was written (its hash differs); make it again")

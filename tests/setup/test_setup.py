@@ -1,0 +1,113 @@
+"""First contact: init, check, validate; and what makes a rule run again."""
+
+import json
+import sys
+
+import mrcfile
+import numpy as np
+import pandas as pd
+import pytest
+
+from cryoetgan.cli import STAGES
+from cryoetgan.files import provenance, sidecar, write_json
+from cryoetgan.setup.code_hash import PLUMBING, code_files
+from cryoetgan.volumes import write_volume_set
+from tests.conftest import ROOT, refused
+
+
+@pytest.fixture
+def tomograms(tmp_path):
+    folder = tmp_path / "my tomograms"
+    folder.mkdir()
+    for name, size in (("TS_01", 13.48), ("TS_02", 0.0)):
+        with mrcfile.new(folder / f"{name}.mrc") as file:
+            file.set_data(np.zeros((4, 6, 8), np.int16))
+            file.voxel_size = size
+    (folder / "TS_01.rawtlt").write_text("-51.0\n-48.0\n0\n54.0\n")
+    return folder
+
+
+def test_init_fills_config_and_tables_from_the_headers(cryoetgan, tomograms):
+    said = cryoetgan("init", tomograms).stderr
+    assert "TS_02" in said
+    rows = pd.read_csv(tomograms / "tomograms.tsv", sep="\t")
+    assert rows["voxel_size"][0] == pytest.approx(13.48)
+    assert np.isnan(rows["voxel_size"][1])
+    assert (rows["tilt_low"][0], rows["tilt_high"][0]) == (-51, 54)
+    # what is not known has to be filled in: check says so
+    refused(cryoetgan("check", "--config", tomograms / "config.yaml", code=2), "row 3", "tilt_low")
+    text = (tomograms / "tomograms.tsv").read_text().replace("\t\t\t\t\t", "\t10\t-60\t60\t3\t", 1)
+    (tomograms / "tomograms.tsv").write_text(text)
+    cryoetgan("check", "--config", tomograms / "config.yaml")
+    # what a person has edited is left alone
+    cryoetgan("init", tomograms)
+    assert (tomograms / "tomograms.tsv").read_text() == text
+
+
+def test_check_prints_json_and_names_a_missing_input(cryoetgan, tomograms):
+    found = json.loads(cryoetgan("check", "--json", cwd=ROOT).stdout)
+    assert {row["state"] for row in found["machine"]} <= {"ok", "absent", "missing"}
+    assert {"conda", "EMAN2", "GPU", "Slurm", "disk"} <= {row["what"] for row in found["machine"]}
+    assert found["run"]["classes"] == 4
+    cryoetgan("init", tomograms)
+    text = (tomograms / "tomograms.tsv").read_text().replace("\t\t\t\t\t", "\t10\t-60\t60\t3\t", 1)
+    (tomograms / "tomograms.tsv").write_text(text)
+    (tomograms / "TS_02.mrc").unlink()
+    refused(cryoetgan("check", "--config", tomograms / "config.yaml", code=2), "missing")
+
+
+def test_validate_finds_each_planted_corruption(cryoetgan, tmp_path):
+    folder = tmp_path / "results"
+    star = folder / "set.star"
+    table = pd.DataFrame({"cryoetganClass": ["a", "b"]})
+    write_volume_set(star, np.ones((2, 8, 8, 8), np.float32), table, 10.0)
+    write_json(sidecar(star), {"provenance": provenance("test")})
+    (folder / "x.json").write_text("{}")
+    assert "all whole" in cryoetgan("validate", folder).stdout
+    whole = {path: path.read_bytes() for path in folder.iterdir()}
+
+    def spoil(name, change):
+        for path, content in whole.items():
+            path.write_bytes(content)
+        path = folder / name
+        path.write_bytes(change(path.read_bytes()))
+        refused(cryoetgan("validate", folder, code=2), str(folder))
+
+    spoil("x.json", lambda text: text[:-1])
+    spoil("set.star", lambda text: b"\n".join(text.splitlines()[:-1]) + b"\n")
+    spoil("set.mrcs", lambda data: data[:-4])
+    spoil("set.mrcs", lambda data: data[:-4] + np.float32("nan").tobytes())
+    spoil("set.star.json", lambda text: b"")
+    for path, content in whole.items():
+        path.write_bytes(content)
+    (folder / ".set.12345678.part.star").write_text("half")
+    refused(cryoetgan("validate", folder, code=2), "1 of")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_list_of_modules_a_stage_consists_of_is_honest(stage, tmp_path):
+    """Whatever of ours a stage's modules load at run time is in its list."""
+    import subprocess
+
+    files = code_files(ROOT / "cryoetgan", stage)
+    modules = [
+        "cryoetgan." + name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        for name in files
+        if name.startswith(f"{stage}/") and name.endswith(".py")
+    ]
+    program = (
+        "import importlib, sys\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        "print([m for m in sys.modules if m.startswith('cryoetgan.')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for module in eval(done.stdout):
+        path = module.removeprefix("cryoetgan.").replace(".", "/")
+        if path.split("/")[0] in PLUMBING:
+            continue
+        assert {f"{path}.py", f"{path}/__init__.py"} & set(files), f"{stage} misses {module}"
+    # and the stage next door is not in it: an edit there must not run this one again
+    if stage == "structures":
+        assert not [name for name in files if name.startswith("translation")]

@@ -1,0 +1,113 @@
+"""Densities: structure, membrane or map to one map a class; then random poses."""
+
+DENSITIES_ENV = "eman2" if CONFIG.densities.engine == "eman2" else "densities"
+
+
+rule densities_simulate:
+    input:
+        results("structures/{class_name}.cif"),
+    output:
+        results("densities/{class_name}.mrc"),
+    log:
+        logs("densities/{class_name}"),
+    benchmark:
+        timing("densities/{class_name}")
+    wildcard_constraints:
+        class_name=of_kind("pdb", "file", "phantom"),
+    conda:
+        f"../../envs/{DENSITIES_ENV}.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        options=options(CONFIG.densities, "engine", "voxel_size", "resolution", "box"),
+        assembly=lambda wildcards: flags(
+            assembly=CLASSES[wildcards.class_name].assembly or CONFIG.densities.assembly
+        ),
+        code=code("densities"),
+    shell:
+        cryoetgan("densities simulate {input:q} {params.options} {params.assembly} -o {output:q}")
+
+
+rule densities_membrane:
+    output:
+        results("densities/{class_name}.mrc"),
+    log:
+        logs("densities/{class_name}"),
+    benchmark:
+        timing("densities/{class_name}")
+    wildcard_constraints:
+        class_name=of_kind("membrane"),
+    conda:
+        "../../envs/densities.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        options=options(
+            CONFIG.densities,
+            "voxel_size",
+            "resolution",
+            "box",
+            "membrane_thickness",
+            "membrane_radius",
+        ),
+        code=code("densities"),
+    shell:
+        cryoetgan("densities membrane {params.options} -o {output:q}")
+
+
+rule densities_import:
+    input:
+        lambda wildcards: source(CLASSES[wildcards.class_name].source),
+    output:
+        results("densities/{class_name}.mrc"),
+    log:
+        logs("densities/{class_name}"),
+    benchmark:
+        timing("densities/{class_name}")
+    wildcard_constraints:
+        class_name=of_kind("map"),
+    conda:
+        "../../envs/densities.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        options=options(CONFIG.densities, "voxel_size", "box"),
+        code=code("densities"),
+    shell:
+        cryoetgan("densities import {input:q} {params.options} -o {output:q}")
+
+
+rule densities_pose:
+    input:
+        maps,
+    output:
+        star=results("densities/poses.star"),
+        stack=results("densities/poses.mrcs"),
+    log:
+        logs("densities/poses"),
+    benchmark:
+        timing("densities/poses")
+    conda:
+        "../../envs/densities.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        options=options(CONFIG.densities, "count", "max_shift"),
+        counts=flags(
+            class_count=[f"{name}={row.count}" for name, row in CLASSES.items() if row.count]
+        ),
+        seed=CONFIG.seed,
+        code=code("densities"),
+    shell:
+        cryoetgan(
+            "densities pose {input:q} {params.options} {params.counts} --seed {params.seed}"
+            " -o {output.star:q}"
+        )

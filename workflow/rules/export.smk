@@ -1,0 +1,73 @@
+"""Export: the generated set in other programs' formats."""
+
+
+rule export_relion:
+    input:
+        star=GENERATED,
+        stack=stack(GENERATED),
+    output:
+        results("export/relion/particles.star"),
+    log:
+        logs("export/relion"),
+    benchmark:
+        timing("export/relion")
+    conda:
+        "../../envs/export.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        folder=results("export/relion"),
+        code=code("export"),
+    shell:
+        cryoetgan("export relion {input.star:q} -o {params.folder:q}")
+
+
+rule export_plain:
+    input:
+        star=GENERATED,
+        stack=stack(GENERATED),
+    output:
+        results("export/plain/README.md"),
+    log:
+        logs("export/plain"),
+    benchmark:
+        timing("export/plain")
+    conda:
+        "../../envs/export.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        folder=results("export/plain"),
+        code=code("export"),
+    shell:
+        cryoetgan("export plain {input.star:q} -o {params.folder:q}")
+
+
+rule export_copick:
+    input:
+        [results(f"tomograms/{name}.mrc") for name in TOMOGRAMS],
+        results("particles/selected.star"),
+    output:
+        results("export/copick/config.json"),
+    log:
+        logs("export/copick"),
+    benchmark:
+        timing("export/copick")
+    conda:
+        "../../envs/export.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        tomograms=lambda wildcards, input: input[:-1],
+        folder=results("export/copick"),
+        code=code("export"),
+    shell:
+        cryoetgan(
+            "export copick {params.tomograms:q} --particles {input[-1]:q} -o {params.folder:q}"
+        )

@@ -1,0 +1,166 @@
+"""Particles: pick, score against the templates, select, extract; and the marked ones."""
+
+
+rule particles_pick:
+    input:
+        tomogram=results("tomograms/{tomogram}.mrc"),
+        maps=[] if CONFIG.particles.sigma else maps,
+    output:
+        results("particles/{tomogram}_picks.star"),
+    log:
+        logs("particles/{tomogram}_picks"),
+    benchmark:
+        timing("particles/{tomogram}_picks")
+    conda:
+        "../../envs/particles.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        options=options(CONFIG.particles, "sigma", "min_distance", "threshold", top="max_picks"),
+        radii=radii(),
+        code=code("particles"),
+    shell:
+        cryoetgan("particles pick {input.tomogram:q} {params.radii} {params.options} -o {output:q}")
+
+
+rule particles_score:
+    input:
+        tomogram=results("tomograms/{tomogram}.mrc"),
+        picks=results("particles/{tomogram}_picks.star"),
+        maps=maps,
+    output:
+        results("particles/{tomogram}_scores.star"),
+    log:
+        logs("particles/{tomogram}_scores"),
+    benchmark:
+        timing("particles/{tomogram}_scores")
+    conda:
+        "../../envs/particles.yaml"
+    threads: 1
+    resources:
+        mem_mb=6000,
+        runtime=240,
+    params:
+        templates=flags(template=maps()),
+        tilts=lambda wildcards: tilts(TOMOGRAMS[wildcards.tomogram]),
+        options=options(CONFIG.particles, "rotations", "lowpass", "highpass_shells"),
+        device=CONFIG.device,
+        code=code("particles"),
+    shell:
+        cryoetgan(
+            "particles score {input.tomogram:q} {input.picks:q} {params.templates} {params.tilts}"
+            " {params.options} --device {params.device} -o {output:q}"
+        )
+
+
+rule particles_select:
+    input:
+        scores=[results(f"particles/{name}_scores.star") for name in TOMOGRAMS],
+        curation=curation,
+    output:
+        results("particles/selected.star"),
+    log:
+        logs("particles/selected"),
+    benchmark:
+        timing("particles/selected")
+    conda:
+        "../../envs/particles.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        options=options(CONFIG.particles, "top", "curation", "test_fraction"),
+        box=CONFIG.densities.box,
+        splits=splits(),
+        code=code("particles"),
+    shell:
+        cryoetgan(
+            "particles select {input.scores:q} {params.options} {params.splits}"
+            " --box {params.box} -o {output:q}"
+        )
+
+
+rule particles_extract:
+    input:
+        selected=results("particles/selected.star"),
+        tomograms=[results(f"tomograms/{name}.mrc") for name in TOMOGRAMS],
+    output:
+        star=results("particles/subtomograms.star"),
+        stack=results("particles/subtomograms.mrcs"),
+    log:
+        logs("particles/subtomograms"),
+    benchmark:
+        timing("particles/subtomograms")
+    conda:
+        "../../envs/particles.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        tomograms=flags(tomogram=[results(f"tomograms/{name}.mrc") for name in TOMOGRAMS]),
+        box=CONFIG.densities.box,
+        code=code("particles"),
+    shell:
+        cryoetgan(
+            "particles extract {input.selected:q} {params.tomograms} --box {params.box}"
+            " -o {output.star:q}"
+        )
+
+
+rule particles_import:
+    input:
+        marks=marks,
+        tomogram=results("tomograms/{tomogram}.mrc"),
+    output:
+        results("particles/{tomogram}_marks.star"),
+    log:
+        logs("particles/{tomogram}_marks"),
+    benchmark:
+        timing("particles/{tomogram}_marks")
+    conda:
+        "../../envs/particles.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        split=lambda wildcards: flags(split=TOMOGRAMS[wildcards.tomogram].split),
+        classes=flags(class_=list(CLASSES)).replace("--class-=", "--class="),
+        code=code("particles"),
+    shell:
+        cryoetgan(
+            "particles import {input.marks:q} --tomogram {input.tomogram:q} {params.split}"
+            " {params.classes} -o {output:q}"
+        )
+
+
+rule particles_extract_marked:
+    input:
+        marks=[results(f"particles/{name}_marks.star") for name in MARKED],
+        tomograms=[results(f"tomograms/{name}.mrc") for name in MARKED],
+    output:
+        star=results("particles/marked.star"),
+        stack=results("particles/marked.mrcs"),
+    log:
+        logs("particles/marked"),
+    benchmark:
+        timing("particles/marked")
+    conda:
+        "../../envs/particles.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        tomograms=flags(tomogram=[results(f"tomograms/{name}.mrc") for name in MARKED]),
+        box=CONFIG.densities.box,
+        code=code("particles"),
+    shell:
+        cryoetgan(
+            "particles extract {input.marks:q} {params.tomograms} --box {params.box}"
+            " -o {output.star:q}"
+        )

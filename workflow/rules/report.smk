@@ -1,0 +1,32 @@
+"""Report: one page."""
+
+
+rule report_build:
+    input:
+        [results(f"evaluation/{name}.json") for name in [*CLASSIFIED, *MEASURED]],
+        results("particles/subtomograms.star"),
+        results("imaging/simulated.star"),
+        GENERATED,
+        REAL,
+    output:
+        report(
+            results("report/index.html"),
+            category="Report",
+            labels={"page": "The report"},
+        ),
+    log:
+        logs("report/index"),
+    benchmark:
+        timing("report/index")
+    conda:
+        "../../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        options=options(CONFIG.report, "title", "sample"),
+        folder=results("").rstrip("/"),
+        code=code("report"),
+    shell:
+        cryoetgan("report build {params.folder:q} {params.options} -o {output:q}")

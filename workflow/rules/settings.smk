@@ -1,0 +1,163 @@
+"""The configuration, typed; the tables; names of results."""
+
+from cryoetgan import config as configuration
+from cryoetgan.errors import UserError
+from cryoetgan.files import write_text
+from cryoetgan.tables import read_classes, read_tomograms
+
+
+def checked(function, *arguments):
+    """A mistake in config or tables ends the workflow with its one message."""
+    try:
+        return function(*arguments)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
+CONFIG = checked(configuration.check, dict(config), "config")
+CLASSES = {
+    row.class_: row
+    for row in checked(read_classes, Path(workflow_file(CONFIG.structures.table)))
+}
+TOMOGRAMS = {
+    row.tomogram: row
+    for row in checked(read_tomograms, Path(workflow_file(CONFIG.tomograms.table)))
+}
+STRUCTURED = [name for name, row in CLASSES.items() if row.kind in ("pdb", "file", "phantom")]
+SIMULATED = [name for name, row in TOMOGRAMS.items() if row.is_simulated]
+MARKED = [name for name, row in TOMOGRAMS.items() if row.is_simulated or row.marks]
+PRESET = Path(CONFIG.translation.preset).stem
+
+
+wildcard_constraints:
+    class_name="|".join(CLASSES),
+    tomogram="|".join(TOMOGRAMS),
+
+
+def results(name):
+    return f"results/{CONFIG.run}/{name}"
+
+
+def logs(name):
+    return f"results/{CONFIG.run}/logs/{name}.log"
+
+
+def timing(name):
+    return f"results/{CONFIG.run}/benchmarks/{name}.tsv"
+
+
+def maps(*_):
+    return [results(f"densities/{name}.mrc") for name in CLASSES]
+
+
+def of_kind(*kinds):
+    """A pattern for the wildcard class_name that matches the classes of these kinds only."""
+    names = [name for name, row in CLASSES.items() if row.kind in kinds]
+    return "|".join(names) or "no-such-class"
+
+
+def of_origin(simulated):
+    names = [name for name, row in TOMOGRAMS.items() if row.is_simulated == simulated]
+    return "|".join(names) or "no-such-tomogram"
+
+
+def acquisition(row):
+    """How a tomogram was recorded, as options."""
+    return flags(
+        tilts=(row.tilt_low, row.tilt_high, row.tilt_step),
+        voltage=row.voltage,
+        cs=row.cs,
+        amplitude_contrast=row.amplitude_contrast,
+        defocus=row.defocus,
+        ctf=row.ctf,
+        group=row.group,
+    )
+
+
+def first_training_tomogram():
+    """The one whose geometry the typed physics takes."""
+    for row in TOMOGRAMS.values():
+        if row.split in ("train", None):
+            return row
+    raise WorkflowError(
+        f"{CONFIG.tomograms.table}: no tomogram has split 'train'; give one, or leave the column empty"
+    )
+
+
+def exports(*_):
+    made = {"relion": "relion/particles.star", "copick": "copick/config.json", "plain": "plain/README.md"}
+    return [results(f"export/{made[name]}") for name in CONFIG.export.formats]
+
+
+def save_config():
+    """The configuration of a run lies beside its results."""
+    import yaml
+
+    text = yaml.safe_dump(CONFIG.model_dump(mode="json"), sort_keys=False)
+    path = Path(results("config.yaml"))
+    if not path.exists() or path.read_text() != text:
+        write_text(path, text)
+
+
+def say_where_the_report_is():
+    print(f"\nThe report: {Path(results('report/index.html')).resolve()}\n", file=sys.stderr)
+
+
+def repeat_messages():
+    """Show what each failed command said once more, where it cannot be missed."""
+    said = []
+    for path in sorted(Path(results("logs")).rglob("*.log")):
+        if path.stat().st_mtime >= STARTED:
+            lines = path.read_text(errors="replace").splitlines()
+            said += [(line, path) for line in lines if line.startswith("cryoetgan: ")]
+    if said:
+        print("\nWhat went wrong:", file=sys.stderr)
+    for line, path in said:
+        print(f"  {line.removeprefix('cryoetgan: ')}\n    (log: {path})", file=sys.stderr)
+
+
+def source(path):
+    """A file a table names: variables expanded, looked for here, then in the project."""
+    return workflow_file(os.path.expandvars(os.path.expanduser(path)))
+
+
+def tilts(row):
+    return flags(tilts=(row.tilt_low, row.tilt_high))
+
+
+def radii():
+    """What tells the picker how large the particles are, where no sigma is given."""
+    if CONFIG.particles.sigma:
+        return ""
+    measured = [results(f"densities/{n}.mrc") for n, row in CLASSES.items() if not row.radius]
+    return flags(radius=[row.radius for row in CLASSES.values() if row.radius], density=measured)
+
+
+def splits():
+    return flags(split=[f"{name}={row.split}" for name, row in TOMOGRAMS.items() if row.split])
+
+
+def curation(*_):
+    """The files of a person's decisions: a new one runs the selection again."""
+    folder = CONFIG.particles.curation
+    return sorted(map(str, Path(folder).glob("*.csv"))) if folder else []
+
+
+def marks(wildcards):
+    """Particles a person marked, or the truth of a simulated tomogram."""
+    row = TOMOGRAMS[wildcards.tomogram]
+    if row.marks:
+        return source(row.marks)
+    return results(f"tomograms/{wildcards.tomogram}.star")
+
+
+def physics():
+    """What the typed physics takes of the first training tomogram."""
+    row = first_training_tomogram()
+    return flags(
+        tilts=(row.tilt_low, row.tilt_high),
+        voltage=row.voltage,
+        cs=row.cs,
+        amplitude_contrast=row.amplitude_contrast,
+        defocus=row.defocus if row.defocus is not None else CONFIG.imaging.defocus,
+    )

@@ -1,0 +1,67 @@
+"""Tomograms: the user's, imported; or simulated ones with ground truth."""
+
+
+rule tomograms_import:
+    input:
+        lambda wildcards: source(TOMOGRAMS[wildcards.tomogram].path),
+    output:
+        results("tomograms/{tomogram}.mrc"),
+    log:
+        logs("tomograms/{tomogram}"),
+    benchmark:
+        timing("tomograms/{tomogram}")
+    wildcard_constraints:
+        tomogram=of_origin(simulated=False),
+    conda:
+        "../../envs/tomograms.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        row=lambda wildcards: acquisition(TOMOGRAMS[wildcards.tomogram]),
+        file=lambda wildcards: flags(
+            input_voxel_size=TOMOGRAMS[wildcards.tomogram].voxel_size,
+            contrast=TOMOGRAMS[wildcards.tomogram].contrast,
+        ),
+        voxel_size=CONFIG.tomograms.voxel_size or CONFIG.densities.voxel_size,
+        code=code("tomograms"),
+    shell:
+        cryoetgan(
+            "tomograms import {input:q} --voxel-size={params.voxel_size} {params.file}"
+            " {params.row} -o {output:q}"
+        )
+
+
+rule tomograms_simulate:
+    input:
+        maps,
+    output:
+        tomogram=results("tomograms/{tomogram}.mrc"),
+        truth=results("tomograms/{tomogram}.star"),
+        labels=results("tomograms/{tomogram}_labels.mrc"),
+    log:
+        logs("tomograms/{tomogram}"),
+    benchmark:
+        timing("tomograms/{tomogram}")
+    wildcard_constraints:
+        tomogram=of_origin(simulated=True),
+    conda:
+        "../../envs/tomograms.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        row=lambda wildcards: acquisition(TOMOGRAMS[wildcards.tomogram]),
+        options=options(CONFIG.tomograms, "copies", "shape", "snr"),
+        copies=flags(
+            class_copies=[f"{name}={row.copies}" for name, row in CLASSES.items() if row.copies]
+        ),
+        seed=CONFIG.seed,
+        code=code("tomograms"),
+    shell:
+        cryoetgan(
+            "tomograms simulate {input:q} {params.options} {params.copies} {params.row}"
+            " --seed {params.seed} -o {output.tomogram:q}"
+        )
