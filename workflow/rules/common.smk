@@ -1,6 +1,5 @@
 """Where the project lies, and how a rule calls one command of the package."""
 
-import hashlib
 import os
 import shlex
 import sys
@@ -10,7 +9,9 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 # not workflow.basedir: used as a module, that is the outer workflow's folder
-ROOT = (Path(str(workflow.current_basedir.get_path_or_uri(secret_free=True))) / "../..").resolve()
+ROOT = (
+    Path(str(workflow.current_basedir.get_path_or_uri(secret_free=True))) / "../.."
+).resolve()
 STARTED = time.time()
 sys.path.insert(0, str(ROOT))
 
@@ -18,13 +19,13 @@ sys.path.insert(0, str(ROOT))
 shell.prefix(
     f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(ROOT))} PYTHONUNBUFFERED=1; "
 )
-# a dotted name in a table or a config is looked for here, then in the project
+
 from cryoetgan.setup.code_hash import code_hash
 
 
 def workflow_file(name):
     """A file of the project, or of the working directory where it has one of that name."""
-    return name if Path(name).exists() else str(ROOT / name)
+    return name if Path(name).exists() else str(ROOT.joinpath(name))
 
 
 def cryoetgan(command):
@@ -34,7 +35,12 @@ def cryoetgan(command):
 
 def code(stage):
     """Changes when the code of the stage, or what it imports, changes: the rule runs again."""
-    return code_hash(ROOT / "cryoetgan", stage)
+    return code_hash(ROOT.joinpath("cryoetgan"), stage)
+
+
+def folder(wildcards, output):
+    """Where a command that takes a folder writes."""
+    return os.path.dirname(output[0])
 
 
 def options(section, *keys, **renamed):
@@ -51,7 +57,7 @@ def flags(**values):
     """`--some-key value` of what is given; None is left out, lists are repeated."""
     words = []
     for key, value in values.items():
-        name = "--" + key.replace("_", "-")
+        name = f"--{key.replace('_', '-')}"
         for item in value if isinstance(value, list) else [value]:
             if item is True:
                 words.append(name)

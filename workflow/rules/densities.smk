@@ -23,11 +23,14 @@ rule densities_simulate:
     params:
         options=options(CONFIG.densities, "engine", "voxel_size", "resolution", "box"),
         assembly=lambda wildcards: flags(
-            assembly=CLASSES[wildcards.class_name].assembly or CONFIG.densities.assembly
+            assembly=CLASSES[wildcards.class_name].assembly
+            or CONFIG.densities.assembly
         ),
         code=code("densities"),
     shell:
-        cryoetgan("densities simulate {input:q} {params.options} {params.assembly} -o {output:q}")
+        cryoetgan(
+            "densities simulate {input:q} {params.options} {params.assembly} -o {output:q}"
+        )
 
 
 rule densities_membrane:
@@ -102,7 +105,9 @@ rule densities_pose:
     params:
         options=options(CONFIG.densities, "count", "max_shift"),
         counts=flags(
-            class_count=[f"{name}={row.count}" for name, row in CLASSES.items() if row.count]
+            class_count=[
+                f"{name}={row.count}" for name, row in CLASSES.items() if row.count
+            ]
         ),
         seed=CONFIG.seed,
         code=code("densities"),

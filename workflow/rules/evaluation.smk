@@ -16,10 +16,6 @@ MEASURED = {
 }
 
 
-def stack(star):
-    return star.removesuffix(".star") + ".mrcs"
-
-
 rule evaluation_classify:
     input:
         train=lambda wildcards: CLASSIFIED[wildcards.name][0],
@@ -43,7 +39,8 @@ rule evaluation_classify:
         runtime=240,
     params:
         splits=lambda wildcards: flags(
-            train_split=CLASSIFIED[wildcards.name][1], test_split=CLASSIFIED[wildcards.name][3]
+            train_split=CLASSIFIED[wildcards.name][1],
+            test_split=CLASSIFIED[wildcards.name][3],
         ),
         options=options(CONFIG.evaluation, "network", "epochs"),
         device=CONFIG.device,

@@ -18,7 +18,7 @@ rule export_relion:
         mem_mb=4000,
         runtime=60,
     params:
-        folder=results("export/relion"),
+        folder=folder,
         code=code("export"),
     shell:
         cryoetgan("export relion {input.star:q} -o {params.folder:q}")
@@ -41,7 +41,7 @@ rule export_plain:
         mem_mb=4000,
         runtime=60,
     params:
-        folder=results("export/plain"),
+        folder=folder,
         code=code("export"),
     shell:
         cryoetgan("export plain {input.star:q} -o {params.folder:q}")
@@ -49,8 +49,8 @@ rule export_plain:
 
 rule export_copick:
     input:
-        [results(f"tomograms/{name}.mrc") for name in TOMOGRAMS],
-        results("particles/selected.star"),
+        tomograms=[results(f"tomograms/{name}.mrc") for name in TOMOGRAMS],
+        particles=results("particles/selected.star"),
     output:
         results("export/copick/config.json"),
     log:
@@ -64,10 +64,9 @@ rule export_copick:
         mem_mb=4000,
         runtime=60,
     params:
-        tomograms=lambda wildcards, input: input[:-1],
-        folder=results("export/copick"),
+        folder=folder,
         code=code("export"),
     shell:
         cryoetgan(
-            "export copick {params.tomograms:q} --particles {input[-1]:q} -o {params.folder:q}"
+            "export copick {input.tomograms:q} --particles {input.particles:q} -o {params.folder:q}"
         )

@@ -3,8 +3,8 @@
 
 rule imaging_simulate:
     input:
-        results("densities/poses.star"),
-        results("densities/poses.mrcs"),
+        densities=results("densities/poses.star"),
+        densities_stack=results("densities/poses.mrcs"),
     output:
         star=results("imaging/simulated.star"),
         stack=results("imaging/simulated.mrcs"),
@@ -25,6 +25,6 @@ rule imaging_simulate:
         code=code("imaging"),
     shell:
         cryoetgan(
-            "imaging simulate {input[0]:q} {params.options} {params.row} --seed {params.seed}"
+            "imaging simulate {input.densities:q} {params.options} {params.row} --seed {params.seed}"
             " -o {output.star:q}"
         )

@@ -18,11 +18,15 @@ rule particles_pick:
         mem_mb=4000,
         runtime=60,
     params:
-        options=options(CONFIG.particles, "sigma", "min_distance", "threshold", top="max_picks"),
+        options=options(
+            CONFIG.particles, "sigma", "min_distance", "threshold", top="max_picks"
+        ),
         radii=radii(),
         code=code("particles"),
     shell:
-        cryoetgan("particles pick {input.tomogram:q} {params.radii} {params.options} -o {output:q}")
+        cryoetgan(
+            "particles pick {input.tomogram:q} {params.radii} {params.options} -o {output:q}"
+        )
 
 
 rule particles_score:
@@ -101,7 +105,9 @@ rule particles_extract:
         mem_mb=4000,
         runtime=60,
     params:
-        tomograms=flags(tomogram=[results(f"tomograms/{name}.mrc") for name in TOMOGRAMS]),
+        tomograms=flags(
+            tomogram=[results(f"tomograms/{name}.mrc") for name in TOMOGRAMS]
+        ),
         box=CONFIG.densities.box,
         code=code("particles"),
     shell:

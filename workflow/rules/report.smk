@@ -26,7 +26,7 @@ rule report_build:
         runtime=30,
     params:
         options=options(CONFIG.report, "title", "sample"),
-        folder=results("").rstrip("/"),
+        folder=lambda wildcards, output: os.path.dirname(folder(wildcards, output)),
         code=code("report"),
     shell:
         cryoetgan("report build {params.folder:q} {params.options} -o {output:q}")

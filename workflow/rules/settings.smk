@@ -23,7 +23,9 @@ TOMOGRAMS = {
     row.tomogram: row
     for row in checked(read_tomograms, Path(workflow_file(CONFIG.tomograms.table)))
 }
-STRUCTURED = [name for name, row in CLASSES.items() if row.kind in ("pdb", "file", "phantom")]
+STRUCTURED = [
+    name for name, row in CLASSES.items() if row.kind in ("pdb", "file", "phantom")
+]
 SIMULATED = [name for name, row in TOMOGRAMS.items() if row.is_simulated]
 MARKED = [name for name, row in TOMOGRAMS.items() if row.is_simulated or row.marks]
 PRESET = Path(CONFIG.translation.preset).stem
@@ -85,7 +87,11 @@ def first_training_tomogram():
 
 
 def exports(*_):
-    made = {"relion": "relion/particles.star", "copick": "copick/config.json", "plain": "plain/README.md"}
+    made = {
+        "relion": "relion/particles.star",
+        "copick": "copick/config.json",
+        "plain": "plain/README.md",
+    }
     return [results(f"export/{made[name]}") for name in CONFIG.export.formats]
 
 
@@ -100,7 +106,10 @@ def save_config():
 
 
 def say_where_the_report_is():
-    print(f"\nThe report: {Path(results('report/index.html')).resolve()}\n", file=sys.stderr)
+    print(
+        f"\nThe report: {Path(results('report/index.html')).resolve()}\n",
+        file=sys.stderr,
+    )
 
 
 def repeat_messages():
@@ -113,7 +122,9 @@ def repeat_messages():
     if said:
         print("\nWhat went wrong:", file=sys.stderr)
     for line, path in said:
-        print(f"  {line.removeprefix('cryoetgan: ')}\n    (log: {path})", file=sys.stderr)
+        print(
+            f"  {line.removeprefix('cryoetgan: ')}\n    (log: {path})", file=sys.stderr
+        )
 
 
 def source(path):
@@ -129,12 +140,18 @@ def radii():
     """What tells the picker how large the particles are, where no sigma is given."""
     if CONFIG.particles.sigma:
         return ""
-    measured = [results(f"densities/{n}.mrc") for n, row in CLASSES.items() if not row.radius]
-    return flags(radius=[row.radius for row in CLASSES.values() if row.radius], density=measured)
+    measured = [
+        results(f"densities/{n}.mrc") for n, row in CLASSES.items() if not row.radius
+    ]
+    return flags(
+        radius=[row.radius for row in CLASSES.values() if row.radius], density=measured
+    )
 
 
 def splits():
-    return flags(split=[f"{name}={row.split}" for name, row in TOMOGRAMS.items() if row.split])
+    return flags(
+        split=[f"{name}={row.split}" for name, row in TOMOGRAMS.items() if row.split]
+    )
 
 
 def curation(*_):
@@ -161,3 +178,8 @@ def physics():
         amplitude_contrast=row.amplitude_contrast,
         defocus=row.defocus if row.defocus is not None else CONFIG.imaging.defocus,
     )
+
+
+def stack(star):
+    """The volume stack beside a STAR file."""
+    return str(Path(star).with_suffix(".mrcs"))

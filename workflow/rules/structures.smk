@@ -19,7 +19,7 @@ rule structures_fetch:
     params:
         id=lambda wildcards: shlex.quote(CLASSES[wildcards.class_name].source),
         options=options(CONFIG.structures, "mirror", "retries", "timeout"),
-        folder=results("structures"),
+        folder=folder,
         code=code("structures"),
     shell:
         cryoetgan(

@@ -56,7 +56,9 @@ rule tomograms_simulate:
         row=lambda wildcards: acquisition(TOMOGRAMS[wildcards.tomogram]),
         options=options(CONFIG.tomograms, "copies", "shape", "snr"),
         copies=flags(
-            class_copies=[f"{name}={row.copies}" for name, row in CLASSES.items() if row.copies]
+            class_copies=[
+                f"{name}={row.copies}" for name, row in CLASSES.items() if row.copies
+            ]
         ),
         seed=CONFIG.seed,
         code=code("tomograms"),

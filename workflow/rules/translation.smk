@@ -23,7 +23,7 @@ rule translation_train:
         runtime=720,
     params:
         options=options(CONFIG.translation, "preset", "steps"),
-        folder=results(TRANSLATION),
+        folder=folder,
         device=CONFIG.device,
         seed=CONFIG.seed,
         code=code("translation"),
@@ -58,7 +58,9 @@ rule translation_translate:
     params:
         draws=CONFIG.translation.draws,
         # the generator as it was before training: what the demo's KID is compared with
-        snapshot=lambda wildcards: "--snapshot 0" if wildcards.which == "untrained" else "",
+        snapshot=lambda wildcards: (
+            "--snapshot 0" if wildcards.which == "untrained" else ""
+        ),
         device=CONFIG.device,
         seed=CONFIG.seed,
         code=code("translation"),

@@ -1,0 +1,70 @@
+"""A copy of the project in a folder with a space, and the tiny run in it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+COPIED = ["workflow", "envs", "config", "cryoetgan", "slurm", "tests/workflow"]
+TINY = ("--configfile", "tests/workflow/tiny.yaml")
+
+
+class Project:
+    """A project folder in which `snakemake` can be called."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in COPIED:
+            source, target = ROOT / name, folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_symlink():
+                target.symlink_to(os.readlink(source))
+            else:
+                shutil.copytree(
+                    source, target, ignore=shutil.ignore_patterns("__pycache__"), symlinks=True
+                )
+
+    def snakemake(self, *words: str, code: int = 0, **environment: str):
+        """Call snakemake in the project, with two cores unless `words` say otherwise."""
+        paths = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        done = subprocess.run(
+            [sys.executable, "-m", "snakemake", "--cores", "2", *words],
+            cwd=self.folder,
+            env={**os.environ, "PATH": paths, **environment},
+            capture_output=True,
+            text=True,
+            timeout=1200,
+        )
+        said = done.stdout + done.stderr
+        assert done.returncode == code, said[-6000:]
+        return said
+
+    def planned(self, *words: str) -> set[str]:
+        """Return the names of the rules that would run."""
+        said = self.snakemake("-n", *TINY, *words)
+        return set(re.findall(r"^(?:local)?rule (\w+):", said, re.MULTILINE)) - {"all"}
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results" / "tiny"
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory) -> Project:
+    return Project(tmp_path_factory.mktemp("workflow") / "a project")
+
+
+@pytest.fixture(scope="session")
+def tiny_run(project):
+    """The whole chain once; (project, what snakemake said, seconds)."""
+    import time
+
+    start = time.monotonic()
+    said = project.snakemake(*TINY)
+    return project, said, time.monotonic() - start

@@ -1,0 +1,157 @@
+"""The whole chain in little, and what runs again after an edit."""
+
+import hashlib
+import shutil
+
+import pytest
+import starfile
+import yaml
+
+from cryoetgan.setup.validate import problems
+from tests.workflow.conftest import TINY
+
+EVALUATION = {"evaluation_classify", "evaluation_measure"}
+AFTER_TRAINING = {"translation_translate", "export_relion", "export_plain", "report_build"}
+AFTER_TRAINING |= EVALUATION
+
+
+def test_the_chain_runs_and_says_where_the_report_is(tiny_run):
+    project, said, seconds = tiny_run
+    report = project.results / "report" / "index.html"
+    assert report.exists()
+    assert f"The report: {report}" in said
+    assert seconds < 180, f"{seconds:.0f} s"  # a quiet machine takes under 90
+    generated = starfile.read(project.results / "translation/smoke/generated.star")["particles"]
+    poses = starfile.read(project.results / "densities/poses.star")["particles"]
+    # labels by construction: a generated volume carries its density's class and angles
+    for column in ("cryoetganClass", "rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"):
+        assert list(generated[column]) == list(poses[column])
+    assert set(generated["cryoetganSource"]) == {"generated"}
+
+
+def test_results_are_whole_and_the_config_lies_beside_them(tiny_run):
+    project, _, _ = tiny_run
+    found, count = problems(project.results)
+    assert found == []
+    assert count > 30
+    saved = yaml.safe_load((project.results / "config.yaml").read_text())
+    assert saved["translation"]["steps"] == 4
+
+
+def test_every_rule_left_a_log_and_a_timing(tiny_run):
+    project, _, _ = tiny_run
+    logs = {p.relative_to(project.results / "logs") for p in project.results.rglob("*.log")}
+    timings = {
+        p.relative_to(project.results / "benchmarks") for p in project.results.rglob("*.tsv")
+    }
+    assert {p.with_suffix("") for p in timings} <= {p.with_suffix("") for p in logs}
+    assert len(timings) >= 25
+
+
+def test_run_twice_the_second_run_does_nothing(tiny_run):
+    project, _, _ = tiny_run
+    assert project.planned() == set()
+
+
+@pytest.mark.parametrize(
+    ("edit", "runs"),
+    [
+        ("report={title: x}", {"report_build"}),
+        ("translation={steps: 5}", {"translation_train", *AFTER_TRAINING}),
+        ("translation={draws: 2}", AFTER_TRAINING),
+        ("evaluation={epochs: 1}", {*EVALUATION, "report_build"}),
+        ("imaging={snr: 0.2}", {"imaging_simulate", *EVALUATION, "report_build"}),
+        (
+            "particles={rotations: 65}",
+            {
+                "particles_score",
+                "particles_select",
+                "particles_extract",
+                "translation_train",
+                *AFTER_TRAINING,
+            },
+        ),
+        (
+            "densities={count: 13}",
+            {"densities_pose", "imaging_simulate", "translation_train", *AFTER_TRAINING},
+        ),
+        ("structures={retries: 2}", set()),
+    ],
+    ids=lambda value: value.split("=")[0] + value.split("{")[1] if isinstance(value, str) else "",
+)
+def test_an_edit_of_a_key_runs_again_what_reads_it_and_no_more(tiny_run, edit, runs, tmp_path):
+    project, _, _ = tiny_run
+    section, keys = edit.split("=", 1)
+    content = yaml.safe_load((project.folder / TINY[1]).read_text())
+    content.setdefault(section, {}).update(yaml.safe_load(keys))
+    path = tmp_path / "edited.yaml"
+    path.write_text(yaml.safe_dump(content))
+    assert project.planned("--configfile", str(path)) == runs
+
+
+@pytest.mark.parametrize(
+    ("module", "some", "none"),
+    [
+        ("report/commands.py", {"report_build"}, {"translation_train", "particles_pick"}),
+        ("translation/networks.py", {"translation_train"}, {"particles_pick", "densities_pose"}),
+        ("progress.py", set(), {"translation_train", "particles_pick"}),
+    ],
+)
+def test_an_edit_of_a_stages_code_runs_that_stage_again(tiny_run, module, some, none):
+    project, _, _ = tiny_run
+    path = project.folder / "cryoetgan" / module
+    before = path.read_bytes()
+    try:
+        path.write_bytes(before + b"\n# edited\n")
+        planned = project.planned()
+    finally:
+        path.write_bytes(before)
+    assert some <= planned
+    assert not none & planned
+
+
+def test_a_failure_is_said_again_at_the_end_and_loses_nothing(tiny_run, tmp_path):
+    project, _, _ = tiny_run
+    kept = {
+        path: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in project.results.rglob("*")
+        if path.is_file() and path.suffix in (".mrc", ".mrcs", ".star", ".pt")
+    }
+    content = yaml.safe_load((project.folder / TINY[1]).read_text())
+    content["particles"]["threshold"] = 20.0  # above the highest peak: no pick at all
+    path = tmp_path / "edited.yaml"
+    path.write_text(yaml.safe_dump(content))
+    said = project.snakemake("--configfile", str(path), code=1)
+    last = said.split("What went wrong:")[-1]
+    assert said.count("What went wrong:") == 1
+    assert "threshold" in last
+    assert "Traceback" not in said
+    for file, digest in kept.items():
+        if "_picks" not in file.name:
+            assert hashlib.sha256(file.read_bytes()).hexdigest() == digest, file
+    # set right again, only what the failure took is made anew, to the same bytes
+    project.snakemake(*TINY)
+    for file, digest in kept.items():
+        assert hashlib.sha256(file.read_bytes()).hexdigest() == digest, file
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--config", "sed=3"), ["unknown key 'sed'", "did you mean 'seed'"]),
+        (("--config", "structures={table: no.tsv}"), ["no.tsv"]),
+    ],
+)
+def test_a_mistake_in_the_config_ends_before_anything_runs(project, words, expected):
+    said = project.snakemake("-n", *TINY, *words, code=1)
+    for word in expected:
+        assert word in said
+    assert "Traceback" not in said
+
+
+def test_another_working_directory_works(project, tmp_path):
+    folder = tmp_path / "else where"
+    folder.mkdir()
+    said = project.snakemake("-n", "--directory", str(folder), *TINY)
+    assert "report_build" in said
+    shutil.rmtree(folder)
