@@ -143,3 +143,21 @@ def positive(value: float, option: str, unit: str = "") -> float:
     if not 0 < value < float("inf"):
         raise UserError(f"{option}: got {value:g}{unit}, wanted a number above zero")
     return value
+
+
+def counts_by_class(
+    names: Sequence[str], count: int, others: Sequence[str] | None, option: str, other_option: str
+) -> dict[str, int]:
+    """Return how many of each class: `count`, but for those given as `NAME=N`."""
+    counts = dict.fromkeys(names, count)
+    for item in others or []:
+        name, _, number = item.partition("=")
+        if name not in counts or not number.isdigit():
+            raise UserError(
+                f"{other_option}: got '{item}', wanted NAME=N with NAME of {', '.join(names)}"
+            )
+        counts[name] = int(number)
+    for name, value in counts.items():
+        if value < 0 or (value == 0 and not others):
+            raise UserError(f"{option}: got {value} for {name}, wanted one or more")
+    return counts
