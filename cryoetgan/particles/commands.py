@@ -1,5 +1,294 @@
 """Commands of the `particles` stage."""
 
-from cryoetgan.command import group
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cryoetgan.command import Device, Output, command, group, log, positive, tilt_range
+from cryoetgan.errors import UserError
 
 app = group("")
+
+
+@command(app, "pick")
+def pick(
+    tomogram: Annotated[Path, typer.Argument(help="MRC, protein bright.")],
+    output: Output,
+    sigma: Annotated[
+        list[float] | None, typer.Option(help="Angstrom; width of the Gaussian; repeatable.")
+    ] = None,
+    radius: Annotated[
+        list[float] | None, typer.Option(help="Angstrom; of a particle; repeatable.")
+    ] = None,
+    density: Annotated[
+        list[Path] | None, typer.Option(help="Map whose radius is measured; repeatable.")
+    ] = None,
+    min_distance: Annotated[float, typer.Option(help="In units of sigma.")] = 2.0,
+    threshold: Annotated[float, typer.Option(help="t of T = m + t (M - m) / 20.")] = 3.0,
+    top: Annotated[int | None, typer.Option(help="Best picks kept.")] = None,
+) -> None:
+    """Pick particles by Difference of Gaussians: STAR, best first.
+
+    Coordinates are 0-based voxels, subvoxel; the score is the response over its noise.
+    One sigma a size of particle (radius / sqrt 3), merged by one suppression. Reads the
+    tomogram tile by tile: any size fits.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from cryoetgan.files import provenance, sidecar, write_json
+    from cryoetgan.particles import picking
+    from cryoetgan.star import COORDINATES, class_name, particle_id, write_star
+    from cryoetgan.volumes import read_volume
+
+    positive(min_distance, "--min-distance")
+    volume = read_volume(tomogram)
+    radii = [positive(value, "--radius", " A") for value in radius or []]
+    for path in density or []:
+        template = read_volume(path)
+        radii.append(picking.radius_of_map(template.data, template.voxel_size))
+    sigmas = [positive(value, "--sigma", " A") for value in sigma or []]
+    sigmas = sigmas or [value / 3**0.5 for value in radii]
+    if not sigmas:
+        raise UserError("give --sigma, --radius or --density: how large are the particles?")
+    positions, scores = picking.pick(
+        volume.data, [value / volume.voxel_size for value in sigmas], threshold, min_distance, top
+    )
+    name = class_name(tomogram)
+    table = pd.DataFrame(positions[:, ::-1], columns=COORDINATES)
+    table.insert(0, "rlnTomoName", name)
+    table["cryoetganScore"] = scores
+    table["cryoetganId"] = [particle_id(name, *place) for place in positions[:, ::-1]]
+    table["cryoetganSource"] = "real"
+    write_star(output, table)
+    parameters = {
+        "sigma": [float(np.round(value, 3)) for value in sigmas],
+        "threshold": threshold,
+        "min_distance": min_distance,
+        "top": top,
+    }
+    made = provenance("particles pick", [tomogram], parameters)
+    write_json(sidecar(output), {"provenance": made})
+    log.info("%s: %d picks", output, len(table))
+
+
+@command(app, "score")
+def score(
+    tomogram: Annotated[Path, typer.Argument(help="MRC, protein bright.")],
+    picks: Annotated[Path, typer.Argument(help="STAR of picks in it.")],
+    output: Output,
+    template: Annotated[
+        list[Path], typer.Option(help="Density map; the stem is the class; repeatable.")
+    ],
+    tilts: Annotated[str, typer.Option(metavar="LO,HI", help="Degrees about y.")],
+    rotations: Annotated[int, typer.Option(help="Orientations searched.")] = 1856,
+    lowpass: Annotated[float | None, typer.Option(help="Angstrom; default: three voxels.")] = None,
+    highpass_shells: Annotated[int, typer.Option(help="Lowest Fourier shells left out.")] = 3,
+    device: Device = "auto",
+) -> None:
+    """Align every pick to every template: STAR, one row a pick and class.
+
+    The score is a correlation in [-1, 1] inside the tilt range and band; coordinates are
+    refined, 0-based voxels; angles RELION's, degrees.
+    """
+    import pandas as pd
+
+    from cryoetgan.files import provenance, sidecar, write_json
+    from cryoetgan.particles.alignment import score_picks
+    from cryoetgan.star import ANGLES, COORDINATES, class_name, read_star, write_star
+    from cryoetgan.volumes import read_volume, same_voxel_size
+
+    low, high, _ = tilt_range(tilts)
+    volume = read_volume(tomogram)
+    table = read_star(picks, [*COORDINATES, "cryoetganId"]).particles
+    if not len(table):
+        raise UserError(f"{picks}: holds no pick; lower particles.threshold and pick again")
+    maps = {}
+    for path in template:
+        opened = read_volume(path)
+        same_voxel_size(volume.voxel_size, opened.voxel_size, tomogram, path)
+        maps[class_name(path)] = opened.data
+    lowpass = lowpass or 3 * volume.voxel_size
+    found = score_picks(
+        volume,
+        table[COORDINATES].to_numpy(float),
+        maps,
+        (low, high),
+        rotations,
+        lowpass,
+        highpass_shells,
+        device,
+        tomogram,
+    )
+    rows = []
+    for name, (fit, places, angles) in found.items():
+        part = table[["cryoetganId"]].copy()
+        part.insert(0, "rlnTomoName", class_name(tomogram))
+        part[COORDINATES] = places
+        part[ANGLES] = angles
+        part["cryoetganClass"] = name
+        part["cryoetganScore"] = fit
+        part["cryoetganSource"] = "real"
+        rows.append(part)
+    out = pd.concat(rows, ignore_index=True)
+    write_star(output, out)
+    parameters = {
+        "tilts": [low, high],
+        "rotations": rotations,
+        "lowpass": lowpass,
+        "highpass_shells": highpass_shells,
+    }
+    made = provenance("particles score", [tomogram, picks, *template], parameters)
+    write_json(sidecar(output), {"provenance": made})
+    log.info("%s: %d picks, %d classes", output, len(table), len(maps))
+
+
+@command(app, "select")
+def select(
+    scores: Annotated[list[Path], typer.Argument(help="STAR files of scores.")],
+    output: Output,
+    box: Annotated[int, typer.Option(help="Voxels; for duplicates and the gap of splits.")],
+    top: Annotated[int, typer.Option(help="Best of each class.")] = 400,
+    curation: Annotated[
+        Path | None, typer.Option(help="Folder of CSV files: id,accepted,class.")
+    ] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="TOMOGRAM=train|validation|test; repeatable.")
+    ] = None,
+    test_fraction: Annotated[float, typer.Option(help="Of single tomograms.")] = 0.25,
+) -> None:
+    """Select particles: STAR; a place has one class, the best of each class stay.
+
+    A person's decisions win over scores. Splits go by tomogram, or by blocks with a gap
+    of one box where there is one tomogram.
+    """
+    import pandas as pd
+
+    from cryoetgan.files import provenance, sidecar, write_json
+    from cryoetgan.particles.selection import read_decisions
+    from cryoetgan.particles.selection import select as choose
+    from cryoetgan.star import COORDINATES, read_star, write_star
+
+    columns = ["rlnTomoName", *COORDINATES, "cryoetganClass", "cryoetganScore", "cryoetganId"]
+    tables = [read_star(path, columns).particles for path in scores]
+    table = pd.concat(tables, ignore_index=True)
+    if not len(table):
+        raise UserError(f"{', '.join(map(str, scores))}: hold no particle")
+    splits = {}
+    for item in split or []:
+        name, _, value = item.partition("=")
+        splits[name] = value
+    decisions = None
+    if curation:
+        decisions = read_decisions(curation, sorted(table["cryoetganClass"].unique()))
+    chosen = choose(table, top, box, splits, test_fraction, decisions)
+    write_star(output, chosen)
+    files = [*scores, *(sorted(curation.glob("*.csv")) if curation else [])]
+    made = provenance("particles select", files, {"top": top, "box": box, "split": split})
+    write_json(sidecar(output), {"provenance": made})
+    counts = chosen.groupby("cryoetganClass").size()
+    log.info("%s: %s", output, ", ".join(f"{n} {name}" for name, n in counts.items()))
+
+
+@command(app, "import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="STAR (RELION 3 or 5, ours), CSV, copick JSON.")],
+    output: Output,
+    tomogram: Annotated[Path, typer.Option(help="The tomogram they lie in, MRC.")],
+    split: Annotated[str | None, typer.Option(help="train, validation or test.")] = None,
+    class_: Annotated[
+        list[str] | None, typer.Option("--class", help="Keep these classes only; repeatable.")
+    ] = None,
+) -> None:
+    """Bring other programs' particles in: STAR with 0-based voxel coordinates.
+
+    CSV: columns x, y, z in voxels (or x_vox, y_vox, z_vox), class, and a rotation matrix
+    r11 ... r33 from reference to particle, if any.
+    """
+    from cryoetgan.files import provenance, sidecar, write_json
+    from cryoetgan.particles.importers import check_classes, read_picks
+    from cryoetgan.star import SPLITS, class_name, write_star
+    from cryoetgan.volumes import read_volume
+
+    if split is not None and split not in SPLITS:
+        raise UserError(f"--split: got '{split}', wanted {', '.join(SPLITS)}")
+    volume = read_volume(tomogram)
+    name = class_name(tomogram)
+    table = read_picks(file, name, volume.data.shape, volume.voxel_size)
+    table = check_classes(table, class_ or [], file)
+    if split:
+        table["cryoetganSplit"] = split
+    write_star(output, table)
+    made = provenance("particles import", [file], {"split": split})
+    write_json(sidecar(output), {"provenance": made})
+    log.info("%s: %d particles", output, len(table))
+
+
+@command(app, "extract")
+def extract(
+    particles: Annotated[list[Path], typer.Argument(help="STAR files of particles.")],
+    output: Output,
+    tomogram: Annotated[list[Path], typer.Option(help="MRC; repeatable.")],
+    box: Annotated[int, typer.Option(help="Voxels.")],
+) -> None:
+    """Cut boxes out of tomograms: a volume set (STAR and MRC stack).
+
+    Voxel n // 2 of a box lies at the particle's coordinate, subvoxel; boxes that reach
+    beyond the tomogram are dropped and counted. Class, angles, score and split are kept.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from cryoetgan.acquisition import Acquisition, read_acquisition
+    from cryoetgan.errors import nearest
+    from cryoetgan.files import provenance, sidecar, write_json
+    from cryoetgan.particles.extraction import extract as cut
+    from cryoetgan.particles.extraction import fits
+    from cryoetgan.progress import track
+    from cryoetgan.star import COORDINATES, class_name, read_star
+    from cryoetgan.volumes import VolumeSetWriter, read_volume, same_voxel_size
+
+    positive(box, "--box")
+    tables = [read_star(path, ["rlnTomoName", *COORDINATES]).particles for path in particles]
+    table = pd.concat([part for part in tables if len(part)] or tables, ignore_index=True)
+    opened = {class_name(path): read_volume(path) for path in tomogram}
+    first = next(iter(opened.values()))
+    for path, volume in zip(tomogram, opened.values(), strict=True):
+        same_voxel_size(first.voxel_size, volume.voxel_size, tomogram[0], path)
+    for name in table["rlnTomoName"].unique():
+        if name not in opened:
+            raise UserError(
+                f"particles lie in tomogram '{name}', which is not given{nearest(name, opened)}; "
+                f"add --tomogram {name}.mrc"
+            )
+    where = table[COORDINATES].to_numpy(float)
+    inside = [
+        fits(place, opened[name].data.shape, box)
+        for place, name in zip(where, table["rlnTomoName"], strict=True)
+    ]
+    dropped = len(table) - sum(inside)
+    if dropped:
+        log.warning(
+            "%d of %d boxes reach beyond their tomogram and are dropped", dropped, len(table)
+        )
+    table = table[inside].reset_index(drop=True)
+    if not len(table):
+        raise UserError(f"no box of {box} voxels lies inside its tomogram; use a smaller --box")
+    names = list(opened)
+    optics = pd.DataFrame(
+        [
+            (read_acquisition(path) or Acquisition()).to_optics(number, name)
+            for number, (path, name) in enumerate(zip(tomogram, names, strict=True), start=1)
+        ]
+    )
+    table["rlnOpticsGroup"] = [names.index(name) + 1 for name in table["rlnTomoName"]]
+    table["cryoetganSource"] = "real"
+    with VolumeSetWriter(output, len(table), box, first.voxel_size, optics) as writer:
+        rows = table.to_dict("records")
+        for row in track(rows, "extracting"):
+            place = np.array([row[column] for column in COORDINATES])
+            writer.add(cut(opened[row["rlnTomoName"]].data, place, box), row)
+    made = provenance("particles extract", particles, {"box": box})
+    write_json(sidecar(output), {"provenance": made, "dropped": dropped})
+    log.info("%s: %d boxes of %d voxels", output, len(table), box)
