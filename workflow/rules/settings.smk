@@ -176,6 +176,7 @@ def physics():
         voltage=row.voltage,
         cs=row.cs,
         amplitude_contrast=row.amplitude_contrast,
+        ctf=row.ctf,
         defocus=row.defocus if row.defocus is not None else CONFIG.imaging.defocus,
     )
 
