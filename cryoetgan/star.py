@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,6 +67,16 @@ def particle_id(tomogram: str, x: float, y: float, z: float) -> str:
     """
     place = f"{tomogram}:{x:.1f}:{y:.1f}:{z:.1f}"
     return "p" + hashlib.sha256(place.encode()).hexdigest()[:12]
+
+
+def item_names(classes: Iterable[str]) -> list[str]:
+    """Return `class/number` of each item: adding items of one class renames no other."""
+    seen: dict[str, int] = {}
+    names = []
+    for name in classes:
+        seen[name] = seen.get(name, -1) + 1
+        names.append(f"{name}/{seen[name]}")
+    return names
 
 
 def read_star(path: Path, columns: Sequence[str] = ()) -> Star:

@@ -36,8 +36,9 @@ def simulate(
 
     from cryoetgan.acquisition import Acquisition
     from cryoetgan.files import provenance, sidecar, write_json
-    from cryoetgan.imaging.typed import Physics, Simulator, item_names, simulated
+    from cryoetgan.imaging.typed import Physics, Simulator, simulated
     from cryoetgan.progress import track
+    from cryoetgan.star import item_names
     from cryoetgan.volumes import VolumeSetWriter, read_volume_set
 
     low, high, _ = tilt_range(tilts)

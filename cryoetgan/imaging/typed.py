@@ -130,13 +130,3 @@ def simulated(
     """Yield the simulated subtomogram of each density; its noise belongs to its name."""
     for density, name in zip(volumes, names, strict=True):
         yield simulator.simulate(np.asarray(density), rng(seed, "imaging", name))
-
-
-def item_names(classes: Iterable[str]) -> list[str]:
-    """Return `class/number` of each item: adding items of one class renames no other."""
-    seen: dict[str, int] = {}
-    names = []
-    for name in classes:
-        seen[name] = seen.get(name, -1) + 1
-        names.append(f"{name}/{seen[name]}")
-    return names

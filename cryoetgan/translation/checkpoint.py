@@ -1,0 +1,137 @@
+"""Checkpoints: what is in them, and whether they belong to a run."""
+
+import logging
+import os
+import pickle
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cryoetgan import __version__
+from cryoetgan.errors import UserError
+from cryoetgan.files import atomic, existing
+from cryoetgan.translation.presets import check_settings
+from cryoetgan.translation.scaling import Scaler
+from cryoetgan.translation.settings import Settings
+
+log = logging.getLogger("cryoetgan")
+FORMAT = 1
+NAME, IN_PROGRESS, KEPT = "checkpoint.pt", "training.pt", "training.old.pt"
+MAY_DIFFER = ("steps",)
+
+
+def save(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a checkpoint atomically."""
+    with atomic(path) as part:
+        torch.save({"format": FORMAT, "version": __version__, **content}, part)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a checkpoint; only tensors and plain values are loaded.
+
+    Raises
+    ------
+    UserError
+        Where it is missing, damaged, no checkpoint of ours, or of a later format.
+    """
+    path = existing(path, "checkpoint")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path}: is not a whole checkpoint ({first}); train again") from error
+    if not isinstance(content, dict) or "format" not in content:
+        raise UserError(f"{path}: is not a checkpoint of `translation train`")
+    if content["format"] > FORMAT:
+        raise UserError(
+            f"{path}: was written by cryoetgan {content.get('version')}, which is newer than this "
+            f"({__version__}); update, or train again"
+        )
+    return content
+
+
+def settings_of(content: Mapping[str, Any], path: Path) -> Settings:
+    """Return the settings a checkpoint was trained with."""
+    return check_settings(dict(content["settings"]), str(path))
+
+
+def scaler_of(content: Mapping[str, Any], domain: str) -> Scaler:
+    """Return the scaler of `density` or `subtomogram`."""
+    return Scaler(**content["scalers"][domain])
+
+
+def differences(content: Mapping[str, Any], key: Mapping[str, Any]) -> list[str]:
+    """Return what a checkpoint's run and this one do not share, but for the steps."""
+    old = {**content["settings"], **content["key"]}
+    new = dict(key)
+    return sorted(
+        name for name in {*old, *new} if name not in MAY_DIFFER and old.get(name) != new.get(name)
+    )
+
+
+def find_start(folder: Path, key: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the state to go on from, or None to start anew.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's.
+    key : mapping
+        Settings, seed and input hashes of this run.
+
+    Raises
+    ------
+    UserError
+        Where a finished checkpoint of other settings or inputs lies there.
+    """
+    finished, unfinished = folder / NAME, folder / IN_PROGRESS
+    if finished.exists():
+        content = read(finished)
+        other = differences(content, key)
+        if other:
+            raise UserError(
+                f"{finished}: was trained with other {', '.join(other)}; name another folder, or "
+                "delete it to train anew"
+            )
+        return content
+    if not unfinished.exists():
+        return None
+    try:
+        content = read(unfinished)
+    except UserError as error:
+        log.warning("%s; training starts anew", error)
+        return None
+    other = differences(content, key)
+    if not other:
+        return content
+    # the workflow removes the finished checkpoint before it trains with an edited config
+    log.warning(
+        "%s belongs to a run with other %s: kept as %s, training starts anew",
+        unfinished,
+        ", ".join(other),
+        KEPT,
+    )
+    os.replace(unfinished, folder / KEPT)
+    return None
+
+
+def finish(folder: Path) -> None:
+    """Give the last state its final name; it stays to be gone on from, too."""
+    with atomic(folder / NAME) as part:
+        try:
+            os.link(folder / IN_PROGRESS, part)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(folder / IN_PROGRESS, part)
+
+
+def as_key(settings: Settings, seed: int, inputs: Mapping[str, str]) -> dict[str, Any]:
+    """Return what must be equal for a run to be gone on with."""
+    plain = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in asdict(settings).items()
+    }
+    return {**plain, "seed": seed, "inputs": dict(inputs)}

@@ -1,0 +1,199 @@
+"""Generator and discriminator of CryoETGAN (paper, section 2.4 and Figure 1)."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+NORM_EPS = 1e-5
+INIT_SD = 0.02
+LEAK = 0.2
+
+
+class ResidualBlock(nn.Module):
+    """R: two 3^3 convolutions with reflect padding, added to their input; then dropout."""
+
+    def __init__(self, width: int, norm: bool, bias: bool, dropout: float) -> None:
+        super().__init__()
+
+        def half() -> list[nn.Module]:
+            layers: list[nn.Module] = [
+                nn.ReflectionPad3d(1),
+                nn.Conv3d(width, width, 3, bias=bias),
+            ]
+            return layers + ([_instance_norm(width)] if norm else [])
+
+        self.body = nn.Sequential(*half(), nn.ReLU(), *half())
+        self.dropout = nn.Dropout3d(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x` plus what the block adds."""
+        return self.dropout(x + self.body(x))
+
+
+class Generator(nn.Module):
+    """c7s1-32, d64, d128, R128 x 5, noise, u64, u32, c7s1-1; without arguments the paper's.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Channels after c7s1 and the two d layers.
+    blocks : int
+        Residual blocks.
+    noise_channels : int
+        Channels of N(0, 1) noise joined to the bottleneck before the first u layer
+        (129 = 128 + 1 channels go into u64); 0: none.
+    norm_in_blocks, bias : bool
+        Instance norm in residual blocks; biases in convolutions.
+    dropout : float
+        After each residual block (Monte Carlo dropout, section 2.7).
+    output : {'tanh', 'linear'}
+        Last activation.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int] = (32, 64, 128),
+        blocks: int = 5,
+        noise_channels: int = 1,
+        norm_in_blocks: bool = True,
+        bias: bool = True,
+        dropout: float = 0.1,
+        output: str = "tanh",
+    ) -> None:
+        super().__init__()
+        first, second, third = widths
+        self.noise_channels = noise_channels
+        self.encoder = nn.Sequential(
+            nn.ReflectionPad3d(3),
+            nn.Conv3d(1, first, 7, bias=bias),
+            _instance_norm(first),
+            nn.ReLU(),
+            *_down(first, second, bias),
+            *_down(second, third, bias),
+        )
+        self.blocks = nn.Sequential(
+            *(ResidualBlock(third, norm_in_blocks, bias, dropout) for _ in range(blocks))
+        )
+        last: list[nn.Module] = [nn.Tanh()] if output == "tanh" else []
+        self.decoder = nn.Sequential(
+            *_up(third + noise_channels, second, bias),
+            *_up(second, first, bias),
+            nn.ReflectionPad3d(3),
+            nn.Conv3d(first, 1, 7, bias=bias),
+            *last,
+        )
+        self.apply(_init)
+
+    def noise_shape(self, x: Tensor) -> tuple[int, ...]:
+        """Return the shape of the noise that a batch `x` needs."""
+        return (x.shape[0], self.noise_channels, *(n // 4 for n in x.shape[2:]))
+
+    def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Translate a batch.
+
+        Parameters
+        ----------
+        x : Tensor
+            `(B, 1, z, y, x)`, each edge divisible by 4, scaled to [-1, 1].
+        noise : Tensor, optional
+            `noise_shape(x)`; drawn from N(0, 1) where not given.
+
+        Returns
+        -------
+        Tensor
+            Same shape as `x`.
+        """
+        features = self.blocks(self.encoder(x))
+        if self.noise_channels:
+            if noise is None:
+                noise = torch.randn(self.noise_shape(x), device=x.device)
+            features = torch.cat([features, noise.to(features.dtype)], dim=1)
+        return self.decoder(features)
+
+
+class Discriminator(nn.Module):
+    """C64-C128-C256 of 4^3 kernels, then one channel; without arguments the paper's.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Channels.
+    stride : int
+        2, or 1 as the paper's text has it.
+    norm : bool
+        Instance norm from the second layer on.
+    spectral : bool
+        Spectral normalisation of every convolution.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int] = (64, 128, 256),
+        stride: int = 2,
+        norm: bool = True,
+        spectral: bool = True,
+    ) -> None:
+        super().__init__()
+        self.stride, self.depth = stride, len(widths)
+        layers: list[nn.Module] = []
+        channels = 1
+        for index, width in enumerate(widths):
+            layers.append(nn.Conv3d(channels, width, 4, stride=stride, padding=1))
+            if norm and index > 0:
+                layers.append(_instance_norm(width))
+            layers.append(nn.LeakyReLU(LEAK))
+            channels = width
+        layers.append(nn.Conv3d(channels, 1, 4, padding=1))
+        self.body = nn.Sequential(*layers)
+        self.apply(_init)
+        if spectral:
+            for layer in self.convolutions():
+                spectral_norm(layer)
+
+    def convolutions(self) -> Iterable[nn.Conv3d]:
+        """Yield the convolutions, from the input on."""
+        return (layer for layer in self.body if isinstance(layer, nn.Conv3d))
+
+    def receptive_field(self) -> int:
+        """Return how many voxels an edge one score sees."""
+        field = 4
+        for _ in range(self.depth):
+            field = field * self.stride + (4 - self.stride)
+        return field
+
+    def smallest_box(self) -> int:
+        """Return the smallest box for which a score is left."""
+        size = 2
+        for _ in range(self.depth):
+            size = size * self.stride if self.stride == 2 else size + 1
+        return size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return scores `(B, 1, z', y', x')`, one a patch; higher is more real."""
+        return self.body(x)
+
+
+def _down(into: int, out: int, bias: bool) -> list[nn.Module]:
+    conv = nn.Conv3d(into, out, 3, stride=2, padding=1, bias=bias)
+    return [conv, _instance_norm(out), nn.ReLU()]
+
+
+def _up(into: int, out: int, bias: bool) -> list[nn.Module]:
+    conv = nn.ConvTranspose3d(into, out, 3, stride=2, padding=1, output_padding=1, bias=bias)
+    return [conv, _instance_norm(out), nn.ReLU()]
+
+
+def _instance_norm(width: int) -> nn.InstanceNorm3d:
+    return nn.InstanceNorm3d(width, eps=NORM_EPS, affine=True)
+
+
+def _init(layer: nn.Module) -> None:
+    if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
+        nn.init.normal_(layer.weight, 0.0, INIT_SD)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+    elif isinstance(layer, nn.InstanceNorm3d):
+        nn.init.normal_(layer.weight, 1.0, INIT_SD)
+        nn.init.zeros_(layer.bias)

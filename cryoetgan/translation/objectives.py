@@ -1,0 +1,92 @@
+"""The losses, one function a term; equation numbers are the paper's."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Critic = Callable[[Tensor], Tensor]
+
+
+def critic_loss(kind: str, real: Tensor, fake: Tensor, real_label: float = 1.0) -> Tensor:
+    """Return the discriminator's loss from its scores of real and generated volumes.
+
+    Parameters
+    ----------
+    kind : str
+        bce: equations 1 and 2, scores being logits; wgan and wgan-gp: the critic's
+        mean difference; lsgan: squares, halved as CycleGAN does; hinge.
+    real, fake : Tensor
+        Scores, any shape.
+    real_label : float
+        Target of lsgan for real volumes.
+    """
+    if kind == "bce":
+        return functional.softplus(-real).mean() + functional.softplus(fake).mean()
+    if kind in ("wgan", "wgan-gp"):
+        return fake.mean() - real.mean()
+    if kind == "lsgan":
+        return 0.5 * (((real - real_label) ** 2).mean() + (fake**2).mean())
+    if kind == "hinge":
+        return functional.relu(1 - real).mean() + functional.relu(1 + fake).mean()
+    raise ValueError(kind)
+
+
+def generator_loss(kind: str, fake: Tensor, real_label: float = 1.0) -> Tensor:
+    """Return the generator's adversarial loss (bce: the non-saturating form)."""
+    if kind == "bce":
+        return functional.softplus(-fake).mean()
+    if kind in ("wgan", "wgan-gp", "hinge"):
+        return -fake.mean()
+    if kind == "lsgan":
+        return ((fake - real_label) ** 2).mean()
+    raise ValueError(kind)
+
+
+def cycle_loss(back: Tensor, start: Tensor) -> Tensor:
+    """Return the mean absolute difference, equation 3."""
+    return (back - start).abs().mean()
+
+
+def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
+    """Return (|grad| - 1)^2 between real and generated volumes (doi 10.48550/arXiv.1704.00028).
+
+    Parameters
+    ----------
+    share : Tensor
+        `(B, 1, 1, 1, 1)` in [0, 1]: where on the line between the two. The norm is that
+        over all voxels of a volume.
+    """
+    between = (share * real + (1 - share) * fake).detach().requires_grad_()
+    (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    return ((slope.flatten(1).norm(dim=1) - 1) ** 2).mean()
+
+
+def r1_penalty(critic: Critic, real: Tensor) -> Tensor:
+    """Return half of |grad|^2 at real volumes (doi 10.48550/arXiv.1801.04406)."""
+    volumes = real.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(critic(volumes).sum(), volumes, create_graph=True)
+    return 0.5 * (slope.flatten(1) ** 2).sum(dim=1).mean()
+
+
+def lowpass(volumes: Tensor, sigma: float) -> Tensor:
+    """Return `(B, 1, z, y, x)` smoothed by a Gaussian of `sigma` voxels; 0: as they are."""
+    if sigma <= 0:
+        return volumes
+    reach = int(3 * sigma + 0.5)
+    axis = torch.arange(-reach, reach + 1, device=volumes.device, dtype=volumes.dtype)
+    kernel = torch.exp(-(axis**2) / (2 * sigma**2))
+    kernel = kernel / kernel.sum()
+    for dim in range(3):
+        shape = [1, 1, 1, 1, 1]
+        shape[2 + dim] = -1
+        padding = [0, 0, 0]
+        padding[dim] = reach
+        volumes = functional.conv3d(volumes, kernel.reshape(shape), padding=tuple(padding))
+    return volumes
+
+
+def lowpass_identity(translated: Tensor, start: Tensor, sigma: float) -> Tensor:
+    """Return the mean absolute difference of the smoothed volumes."""
+    return cycle_loss(lowpass(translated, sigma), lowpass(start, sigma))

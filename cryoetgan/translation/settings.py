@@ -1,0 +1,114 @@
+"""Every switch of the CycleGAN, typed; a preset is a YAML file of these."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """One recipe. Defaults are the paper's, in the reading of our README's table.
+
+    Attributes
+    ----------
+    widths : (int, int, int)
+        Generator channels after c7s1, d, d (paper: c7s1-32, d64, d128).
+    blocks : int
+        Residual blocks (paper's text: five; released code: six).
+    bias : bool
+        Biases in the generator's convolutions.
+    res_norm : {'instance', 'none'}
+        Normalisation inside residual blocks.
+    noise_channels : int
+        Channels of Gaussian noise joined to the bottleneck before the first u layer.
+    noise_generators : {'both', 'ds'}
+        Which generators draw noise.
+    dropout : float
+        After each residual block; the passes of `translation uncertainty` use it.
+    output : {'tanh', 'linear'}
+        Last activation.
+    critic_widths : tuple of int
+        Discriminator channels (paper: C64-C128-C256).
+    critic_stride : int
+        2, or 1 as the paper prints it, 166 times dearer at 40^3.
+    critic_norm : {'instance', 'none'}
+        From the second layer on. Instance norm hides the noise level from the critic.
+    spectral_norm : bool
+        On every convolution of the discriminator.
+    objective : {'wgan', 'wgan-gp', 'lsgan', 'hinge', 'bce'}
+        Adversarial loss; `bce` is equations 1 and 2.
+    clip : float
+        Bound of the critic's weights after each step; 0: none. Only with wgan.
+    real_label : float
+        Target of lsgan for real volumes.
+    penalty_weight : float
+        Of the gradient penalty (wgan-gp).
+    r1_weight, r1_every : float, int
+        Penalty on the critic's gradient at real volumes, every so many steps.
+    cycle_weight : float
+        lambda of equation 5.
+    cycle_lowpass : float
+        Gaussian width in voxels through which the cycle of S is compared; 0: none. S is
+        mostly noise, and an exact cycle of noise teaches hiding it.
+    identity_weight, identity_lowpass : float
+        Low-passed G_ds(d) should stay d; it keeps contrast and place.
+    input_noise : float
+        Standard deviation added to densities before translation (paper's Table 3).
+    input_noise_unit : {'std', 'absolute'}
+        In units of the densities' own standard deviation, or of the scaled values.
+    input_noise_draw : {'step', 'once'}
+        Fresh at each step, or fixed for each volume.
+    optimiser : {'rmsprop', 'adam'}
+        rmsprop starts its accumulator at 1, as TensorFlow's does.
+    lr_generator, lr_critic : float
+        Learning rates.
+    betas : (float, float)
+        Of adam.
+    decay_start : float
+        Share of the steps after which learning rates fall linearly to zero; 1: never.
+    batch, steps, n_critic, pool : int
+        Volumes a step; generator steps; critic steps for each; replay pool (0: none).
+    ema : float
+        Decay of the averaged generator; 0: none.
+    scale_clip : float
+        Subtomograms are divided by this many standard deviations and cut at -1 and 1.
+    precision : {'bf16', 'float32'}
+        Of convolutions.
+    """
+
+    widths: tuple[int, int, int] = (32, 64, 128)
+    blocks: int = 5
+    bias: bool = True
+    res_norm: Literal["instance", "none"] = "instance"
+    noise_channels: int = 1
+    noise_generators: Literal["both", "ds"] = "both"
+    dropout: float = 0.1
+    output: Literal["tanh", "linear"] = "tanh"
+    critic_widths: tuple[int, ...] = (64, 128, 256)
+    critic_stride: Literal[1, 2] = 2
+    critic_norm: Literal["instance", "none"] = "instance"
+    spectral_norm: bool = True
+    objective: Literal["wgan", "wgan-gp", "lsgan", "hinge", "bce"] = "wgan"
+    clip: float = 0.01
+    real_label: float = 1.0
+    penalty_weight: float = 10.0
+    r1_weight: float = 0.0
+    r1_every: int = 16
+    cycle_weight: float = 10.0
+    cycle_lowpass: float = 0.0
+    identity_weight: float = 0.0
+    identity_lowpass: float = 1.5
+    input_noise: float = 0.2
+    input_noise_unit: Literal["std", "absolute"] = "std"
+    input_noise_draw: Literal["step", "once"] = "step"
+    optimiser: Literal["rmsprop", "adam"] = "rmsprop"
+    lr_generator: float = 5e-4
+    lr_critic: float = 5e-4
+    betas: tuple[float, float] = (0.5, 0.999)
+    decay_start: float = 1.0
+    batch: int = 1
+    steps: int = 80_000
+    n_critic: int = 1
+    pool: int = 50
+    ema: float = 0.0
+    scale_clip: float = 3.0
+    precision: Literal["bf16", "float32"] = "bf16"
