@@ -112,7 +112,7 @@ class Trainer:
         ).to(self.device)
         if self.device.type == "cuda" or s.precision == "bf16":
             for network in self.networks.values():
-                network.to(memory_format=torch.channels_last_3d)
+                network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.average = make_generator(s).to(self.device)
         self.average.load_state_dict(self.networks["G_ds"].state_dict())
         self.average.requires_grad_(False)
