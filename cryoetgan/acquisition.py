@@ -18,6 +18,7 @@ COLUMNS = {
     "defocus": "cryoetganDefocus",
     "ctf": "cryoetganCtfState",
     "group": "cryoetganGroup",
+    "contrast": "cryoetganContrast",
 }
 
 
@@ -39,6 +40,8 @@ class Acquisition:
         raw, phase-flipped or corrected.
     group : str
         Tomograms of one microscope session share it.
+    contrast : str
+        dark or bright: how protein looked before import; exports give it back.
     """
 
     tilt_low: float = -60.0
@@ -50,6 +53,7 @@ class Acquisition:
     defocus: float | None = None
     ctf: str = "raw"
     group: str = "all"
+    contrast: str = "dark"
 
     def __post_init__(self) -> None:
         if not -90 <= self.tilt_low < self.tilt_high <= 90:
@@ -74,7 +78,8 @@ class Acquisition:
         found = {key: row[name] for key, name in COLUMNS.items() if name in row}
         known = {key: value for key, value in found.items() if value == value and value != "<NA>"}
         numeric: dict[str, Any] = {
-            key: value if key in ("ctf", "group") else float(value) for key, value in known.items()
+            key: value if key in ("ctf", "group", "contrast") else float(value)
+            for key, value in known.items()
         }
         return replace(cls(), **numeric)
 

@@ -28,6 +28,8 @@ TEXT = [
     "cryoetganSource",
     "cryoetganId",
     "cryoetganCtfState",
+    "cryoetganGroup",
+    "cryoetganContrast",
 ]
 """Columns that are text even where they look like numbers (a class named 1e5)."""
 CLASS_NAME = re.compile(r"[A-Za-z0-9_-]+")

@@ -1,5 +1,33 @@
 """Commands of the `report` stage."""
 
-from cryoetgan.command import group
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cryoetgan.command import Output, command, group, log, positive
 
 app = group("")
+
+
+@command(app, "build")
+def build(
+    folder: Annotated[Path, typer.Argument(help="A run's results, results/<run>.")],
+    output: Output,
+    title: Annotated[str, typer.Option(help="Heading of the page.")] = "CryoETGAN",
+    sample: Annotated[int, typer.Option(help="Volumes shown of each class.")] = 4,
+) -> None:
+    """Build the report: one self-contained HTML page with figures and the verdict.
+
+    Shows whatever of the run is there, and says what is not.
+    """
+    from cryoetgan.files import write_text
+    from cryoetgan.report.page import build as page
+    from cryoetgan.report.results import open_results
+
+    positive(sample, "--sample")
+    results = open_results(folder)
+    write_text(output, page(results, title, sample))
+    for gap in sorted(set(results.gaps)):
+        log.warning("%s", gap)
+    log.info("wrote %s", output)

@@ -1,7 +1,7 @@
 """Commands of the `tomograms` stage."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -64,6 +64,7 @@ def import_(
         defocus=defocus,
         ctf=_ctf_state(ctf),
         group=group,
+        contrast=contrast,
     )
     with open_tomogram(file) as raw:
         size = voxel_size_of(raw, input_voxel_size, file)
@@ -176,7 +177,7 @@ def simulate(
     log.info("%s: %d particles of %d classes", output, len(table), len(named))
 
 
-def _tilts(text: str) -> dict[str, float]:
+def _tilts(text: str) -> dict[str, Any]:
     low, high, step = tilt_range(text)
     return {"tilt_low": low, "tilt_high": high, "tilt_step": step}
 
