@@ -64,7 +64,8 @@ def simulate(
     weights = np.asarray(atomic_numbers, np.float64)
     _check(atoms, weights, voxel_size, resolution, box)
     width = resolution / np.pi / voxel_size  # voxels
-    reach = max(1, int(CUTOFF * width))
+    # EMAN2's window cuts the Gaussian up to a voxel early; ours holds all of it
+    reach = max(1, int(CUTOFF * width)) if eman2_compatible else int(np.ceil(CUTOFF * width)) + 1
     centres = atoms / voxel_size + box // 2
     first = np.trunc(centres) if eman2_compatible else np.floor(centres)
     near = ((first + reach >= 0) & (first - reach < box)).all(axis=1)

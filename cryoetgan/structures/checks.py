@@ -54,6 +54,7 @@ def read_structure(path: Path) -> Any:
             document = gemmi.cif.read_string(text)
             structure = gemmi.make_structure_from_block(document[0])
         else:
+            _finite_columns(text, path)
             structure = gemmi.read_pdb_string(text.decode("latin-1"))
     except (ValueError, RuntimeError, IndexError) as error:
         raise UserError(f"{path}: cannot be read as PDB or mmCIF ({error})") from error
@@ -71,6 +72,21 @@ def _text(path: Path) -> bytes:
         return gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: the gzip file is cut short or damaged ({error})") from error
+
+
+def _finite_columns(text: bytes, path: Path) -> None:
+    """Refuse coordinates that are no numbers: the parser would read them as zero."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line[:6] in (b"ATOM  ", b"HETATM"):
+            try:
+                values = [float(line[at : at + 8]) for at in (30, 38, 46)]
+            except ValueError:
+                values = [math.nan]
+            if not all(map(math.isfinite, values)):
+                raise UserError(
+                    f"{path}, line {number}: has a coordinate that is not a number "
+                    f"({line[30:54].decode('latin-1').strip()!r})"
+                )
 
 
 def _finite(structure: Any, path: Path) -> None:

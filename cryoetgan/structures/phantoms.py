@@ -42,7 +42,7 @@ def tric() -> list[Floats]:
 def apoferritin() -> list[Floats]:
     """Apoferritin: 24 subunits on a shell."""
     direction = np.array([0.29, 0.56, 0.78])
-    unit = ball(52 * direction / np.linalg.norm(direction), 17.6)
+    unit = ball(54 * direction / np.linalg.norm(direction), 17.6)
     return place(unit, Rotation.create_group("O"))
 
 

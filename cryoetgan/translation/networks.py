@@ -172,7 +172,11 @@ class Discriminator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return scores `(B, 1, z', y', x')`, one a patch; higher is more real."""
-        return self.body(x)
+        features = self.body[:-1](x)
+        # to one channel in float32: on CPUs the bfloat16 weight gradient of this layer is
+        # computed from memory that was never written (seen with oneDNN; NaN or noise)
+        with torch.autocast(x.device.type, enabled=False):
+            return self.body[-1](features.float())
 
 
 def _down(into: int, out: int, bias: bool) -> list[nn.Module]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from cryoetgan.translation.networks import Discriminator, Generator
 from cryoetgan.translation.objectives import (
@@ -158,6 +159,19 @@ class Trainer:
     def _translate(self, name: str, volumes: Tensor) -> Tensor:
         return self.networks[name](volumes).float()
 
+    def _score(self, name: str, volumes: Tensor) -> Tensor:
+        """Return a critic's scores; its weights are normalised in float32.
+
+        Under autocast the power iteration of spectral normalisation would run in bfloat16,
+        which is too coarse for it.
+        """
+        critic = self.networks[name]
+        with parametrize.cached():
+            for layer in critic.convolutions():
+                _ = layer.weight
+            with self._autocast():
+                return critic(volumes).float()
+
     def _update_critics(
         self, s_real: Tensor, d_real: Tensor, s_fake: Tensor, d_fake: Tensor
     ) -> None:
@@ -167,9 +181,7 @@ class Trainer:
         total = torch.zeros((), device=self.device)
         for name, real, fake in (("D_s", s_real, s_fake), ("D_d", d_real, d_fake)):
             critic = self.networks[name]
-            with self._autocast():
-                scores = critic(torch.cat([real, fake])).float()
-            on_real, on_fake = scores.chunk(2)
+            on_real, on_fake = self._score(name, torch.cat([real, fake])).chunk(2)
             loss = critic_loss(s.objective, on_real, on_fake, s.real_label)
             self.last[f"loss_{name}"] = float(loss.detach())
             self.last[f"{name}_real"] = float(on_real.detach().mean())
@@ -206,8 +218,7 @@ class Trainer:
             fake_d = self._translate("G_sd", s_real)
             back_d = self._translate("G_sd", fake_s)
             back_s = self._translate("G_ds", self._noisy(fake_d))
-            scores_s = self.networks["D_s"](fake_s).float()
-            scores_d = self.networks["D_d"](fake_d).float()
+        scores_s, scores_d = self._score("D_s", fake_s), self._score("D_d", fake_d)
         adversarial = generator_loss(s.objective, scores_s, s.real_label)
         adversarial = adversarial + generator_loss(s.objective, scores_d, s.real_label)
         cycle_d = cycle_loss(back_d, d)

@@ -22,6 +22,10 @@ rule evaluation_classify:
         train_stack=lambda wildcards: stack(CLASSIFIED[wildcards.name][0]),
         test=lambda wildcards: CLASSIFIED[wildcards.name][2],
         test_stack=lambda wildcards: stack(CLASSIFIED[wildcards.name][2]),
+        # both are trained on the same real crops: once is enough
+        reuse=lambda wildcards: (
+            results("evaluation/ceiling.pt") if wildcards.name == "gan_test" else []
+        ),
     output:
         json=results("evaluation/{name}.json"),
         checkpoint=results("evaluation/{name}.pt"),
@@ -43,13 +47,14 @@ rule evaluation_classify:
             test_split=CLASSIFIED[wildcards.name][3],
         ),
         options=options(CONFIG.evaluation, "network", "epochs"),
+        reuse=lambda wildcards, input: flags(reuse=input.get("reuse") or None),
         device=CONFIG.device,
         seed=CONFIG.seed,
         code=code("evaluation"),
     shell:
         cryoetgan(
             "evaluation classify --train {input.train:q} --test {input.test:q} {params.splits}"
-            " {params.options} --device {params.device} --seed {params.seed}"
+            " {params.options} {params.reuse} --device {params.device} --seed {params.seed}"
             " --checkpoint {output.checkpoint:q} -o {output.json:q}"
         )
 

@@ -1,0 +1,155 @@
+"""Downloads against a local server that also stalls, truncates, and lies."""
+
+import contextlib
+import gzip
+import http.server
+import threading
+import time
+
+import gemmi
+import pytest
+
+from cryoetgan.errors import UserError
+from cryoetgan.structures import fetch
+from tests.conftest import refused
+
+
+def mmcif(name="1abc"):
+    structure = gemmi.Structure()
+    structure.name = name.upper()
+    chain = gemmi.Chain("A")
+    for index in range(1, 200):
+        residue = gemmi.Residue()
+        residue.name, residue.seqid = "ALA", gemmi.SeqId(str(index))
+        atom = gemmi.Atom()
+        atom.name, atom.element, atom.pos = "CA", gemmi.Element("C"), gemmi.Position(index, 0, 0)
+        residue.add_atom(atom)
+        chain.add_residue(residue)
+    model = gemmi.Model(1)
+    model.add_chain(chain)
+    structure.add_model(model)
+    structure.setup_entities()
+    return structure.make_mmcif_document().as_string().encode()
+
+
+WHOLE = gzip.compress(mmcif())
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Behaves as the server's `mood` says; counts what it was asked for."""
+
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        mood = self.server.moods.pop(0) if self.server.moods else "whole"
+        body, status = WHOLE, 200
+        if mood == "404":
+            body, status = b"no such entry", 404
+        elif mood == "503":
+            body, status = b"busy", 503
+        elif mood == "page":
+            body = b"<!DOCTYPE html><html><body>maintenance</body></html>"
+        elif mood == "wrong":
+            body = gzip.compress(mmcif("9xyz"))
+        elif mood == "damaged":
+            body = WHOLE[: len(WHOLE) // 2]
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        with contextlib.suppress(ConnectionError, BrokenPipeError):
+            if mood == "truncated":
+                self.wfile.write(body[:100])
+                self.wfile.flush()
+                self.connection.close()
+            elif mood == "stall":
+                self.wfile.write(body[:10])
+                self.wfile.flush()
+                self.server.released.wait(10)
+            else:
+                self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(fetch, "FIRST_WAIT_S", 0.01)
+    made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made.asked, made.moods, made.released = [], [], threading.Event()
+    made.url = f"http://127.0.0.1:{made.server_address[1]}"
+    thread = threading.Thread(target=made.serve_forever, daemon=True)
+    thread.start()
+    yield made
+    made.released.set()
+    made.shutdown()
+    made.server_close()
+
+
+def test_an_entry_comes_whole_and_in_lower_case(server, tmp_path):
+    fetch.fetch("1ABC", tmp_path / "1abc.cif", server.url)
+    assert server.asked == ["/1abc.cif.gz"]
+    assert (tmp_path / "1abc.cif").read_bytes() == mmcif()
+
+
+@pytest.mark.parametrize("mood", ["503", "truncated", "damaged", "page", "stall"])
+def test_a_passing_fault_is_tried_again(server, tmp_path, mood):
+    server.moods = [mood, mood]
+    start = time.monotonic()
+    fetch.fetch("1abc", tmp_path / "1abc.cif", server.url, retries=2, timeout=0.3)
+    assert len(server.asked) == 3
+    assert (tmp_path / "1abc.cif").read_bytes() == mmcif()
+    assert time.monotonic() - start < 8
+
+
+@pytest.mark.parametrize(
+    ("mood", "word", "tries"),
+    [
+        ("404", "no such entry", 1),
+        ("wrong", "9xyz", 1),
+        ("page", "web page", 3),
+        ("truncated", "100 of", 3),
+        ("damaged", "damaged", 3),
+        ("503", "503", 3),
+    ],
+)
+def test_what_is_not_the_entry_never_appears(server, tmp_path, mood, word, tries):
+    server.moods = [mood] * 5
+    (tmp_path / "1abc.cif").write_text("what was there")
+    with pytest.raises(UserError, match=word):
+        fetch.fetch("1abc", tmp_path / "1abc.cif", server.url, retries=2, timeout=0.3)
+    assert len(server.asked) == tries
+    assert (tmp_path / "1abc.cif").read_text() == "what was there"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["../etc", "4v6x.cif", "", "abcd", "1abc/..", "pdb_1"])
+def test_what_is_no_pdb_id_reaches_no_url(server, tmp_path, name):
+    with pytest.raises(UserError, match="PDB id"):
+        fetch.fetch(name, tmp_path / "x.cif", server.url)
+    assert server.asked == []
+
+
+def test_a_folder_serves_as_mirror(tmp_path):
+    mirror = tmp_path / "a mirror"
+    mirror.mkdir()
+    (mirror / "1abc.cif.gz").write_bytes(WHOLE)
+    fetch.fetch("1abc", tmp_path / "1abc.cif", str(mirror))
+    assert (tmp_path / "1abc.cif").exists()
+    with pytest.raises(UserError, match="2abc"):
+        fetch.fetch("2abc", tmp_path / "2abc.cif", str(mirror))
+
+
+def test_one_unknown_entry_does_not_keep_the_others(server, cryoetgan, tmp_path):
+    server.moods = ["404"]
+    done = cryoetgan(
+        "structures", "fetch", "1xxx", "1abc", "--mirror", server.url, "-o", tmp_path / "s", code=2
+    )
+    refused(done, "1xxx", "404")
+    assert [path.name for path in sorted((tmp_path / "s").glob("*.cif"))] == ["1abc.cif"]
+
+
+def test_the_name_option_names_the_file(server, cryoetgan, tmp_path):
+    words = ("structures", "fetch", "1abc", "--mirror", server.url, "-o", tmp_path / "s")
+    cryoetgan(*words, "--name", "ribosome")
+    assert (tmp_path / "s" / "ribosome.cif").exists()
+    refused(cryoetgan(*words, "--name", "../x", code=2), "--name")
