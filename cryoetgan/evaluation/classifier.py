@@ -190,7 +190,7 @@ def train_classifier(
             log.debug("%s: stopped early", what)
             break
     model.load_state_dict(best)
-    return Classifier(model, network, list(classes), box, device)
+    return Classifier(model, network, [str(name) for name in classes], box, device)
 
 
 def _state(model: nn.Module) -> dict[str, Tensor]:

@@ -92,7 +92,8 @@ def common_classes(train: Labelled, test: Labelled) -> list[str]:
     UserError
         Where there are fewer than two, or the test set has none of them.
     """
-    known, wanted = sorted(set(train.names)), set(test.names)
+    known = sorted({str(name) for name in train.names})
+    wanted = {str(name) for name in test.names}
     if len(known) < 2:
         raise UserError(f"the training set has one class ({known[0]}); a classifier needs two")
     if not wanted & set(known):

@@ -49,12 +49,13 @@ def read_structure(path: Path) -> Any:
         raise UserError(f"{path}: is a web page, not a structure; download it again")
     name = path.name.lower().removesuffix(".gz")
     looks_like_cif = b"\ndata_" in b"\n" + text[:65536] or name.endswith((".cif", ".mmcif"))
+    if not looks_like_cif:
+        _finite_columns(text, path)
     try:
         if looks_like_cif:
             document = gemmi.cif.read_string(text)
             structure = gemmi.make_structure_from_block(document[0])
         else:
-            _finite_columns(text, path)
             structure = gemmi.read_pdb_string(text.decode("latin-1"))
     except (ValueError, RuntimeError, IndexError) as error:
         raise UserError(f"{path}: cannot be read as PDB or mmCIF ({error})") from error

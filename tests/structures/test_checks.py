@@ -7,7 +7,7 @@ import pytest
 from cryoetgan.structures.checks import read_structure
 from tests.conftest import refused
 
-ATOM = "ATOM      1  CA  ALA A   1      %8s   2.000   3.000  1.00  0.00           C\nEND\n"
+ATOM = "ATOM      1  CA  ALA A   1    %8s   2.000   3.000  1.00  0.00           C\nEND\n"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,189 @@
+"""Selection, splits, extraction, import of other programs' picks."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cryoetgan.acquisition import Acquisition
+from cryoetgan.errors import UserError
+from cryoetgan.files import sidecar, write_json
+from cryoetgan.particles.extraction import extract, fits
+from cryoetgan.particles.selection import select
+from cryoetgan.star import COORDINATES, read_star, write_star
+from cryoetgan.volumes import read_volume_set, write_volume
+from tests.conftest import refused
+
+
+def scores(rng, tomograms=("t1", "t2"), picks=40, classes=("a", "b")):
+    rows = []
+    for tomogram in tomograms:
+        for index in range(picks):
+            place = rng.uniform(20, 180, 3)
+            for name in classes:
+                row = dict(zip(COORDINATES, place, strict=True))
+                row |= {"rlnTomoName": tomogram, "cryoetganId": f"{tomogram}-{index}"}
+                rows.append(row | {"cryoetganClass": name, "cryoetganScore": rng.random()})
+    return pd.DataFrame(rows)
+
+
+SPLITS = {"t1": "train", "t2": "test"}
+
+
+def test_a_place_has_one_class_and_the_best_of_each_stay(rng):
+    table = scores(rng)
+    chosen = select(table, 10, 16, SPLITS, 0.25)
+    assert chosen["cryoetganId"].is_unique
+    assert (chosen.groupby("cryoetganClass").size() == 10).all()
+    best = table.groupby("cryoetganId")["cryoetganScore"].max()
+    assert (chosen.set_index("cryoetganId")["cryoetganScore"] == best[chosen["cryoetganId"]]).all()
+    for name, part in chosen.groupby("cryoetganClass"):
+        winners = table.loc[table.groupby("cryoetganId")["cryoetganScore"].idxmax()]
+        mine = winners[winners["cryoetganClass"] == name]["cryoetganScore"]
+        assert part["cryoetganScore"].min() >= mine.nlargest(12).min()
+    assert set(chosen[chosen["rlnTomoName"] == "t2"]["cryoetganSplit"]) == {"test"}
+
+
+def test_one_particle_picked_twice_is_taken_once(rng):
+    table = scores(rng, picks=10)
+    copy = table[table["cryoetganId"] == "t1-0"].copy()
+    copy[COORDINATES] += 0.5
+    copy["cryoetganId"], copy["cryoetganScore"] = "t1-0b", 2.0
+    chosen = select(pd.concat([table, copy]), 99, 16, SPLITS, 0.25)
+    assert "t1-0b" in set(chosen["cryoetganId"])
+    assert "t1-0" not in set(chosen["cryoetganId"])
+
+
+def test_boxes_of_train_and_test_share_no_voxel(rng):
+    box = 16
+    chosen = select(scores(rng, ["t1"], 200), 999, box, {}, 0.25)
+    where = chosen[COORDINATES].to_numpy(float)
+    train, test = (where[chosen["cryoetganSplit"] == s] for s in ("train", "test"))
+    assert len(train) > 2 * len(test) > 20
+    apart = np.abs(train[:, None] - test[None]).max(axis=2)
+    assert apart.min() >= box
+
+
+def test_a_class_nothing_fits_is_named(rng):
+    table = scores(rng)
+    table.loc[table["cryoetganClass"] == "b", "cryoetganScore"] = -1.0
+    with pytest.raises(UserError, match="class b"):
+        select(table, 10, 16, SPLITS, 0.25)
+
+
+def test_a_persons_decisions_win(rng, cryoetgan, tmp_path):
+    table = scores(rng, picks=10)
+    write_star(tmp_path / "c.star", table)
+    folder = tmp_path / "curation"
+    folder.mkdir()
+    (folder / "me.csv").write_text("id,accepted,class\nt1-0,no,\nt1-1,yes,b\nt1-2,yes,a\n")
+    words = ("particles", "select", "c.star", "--top", 4, "--box", 16, "--curation", folder)
+    cryoetgan(*words, "--split", "t1=train", "--split", "t2=test", "-o", "s.star")
+    chosen = read_star(tmp_path / "s.star").particles.set_index("cryoetganId")
+    assert "t1-0" not in chosen.index
+    assert chosen.loc["t1-1", "cryoetganClass"] == "b"
+    assert chosen.loc["t1-2", "cryoetganClass"] == "a"
+    (folder / "me.csv").write_text("id,accepted,class\nt1-0,perhaps,\n")
+    refused(cryoetgan(*words, "-o", "x.star", code=2), "me.csv", "row 2", "perhaps")
+    (folder / "me.csv").write_text("id,accepted,class\nt1-0,yes,c\n")
+    refused(cryoetgan(*words, "-o", "x.star", code=2), "'c'", "a, b")
+
+
+def test_extraction_is_centred_subvoxel():
+    z, y, x = np.indices((40, 44, 48)).astype(float)
+    centre = np.array([23.3, 20.6, 18.2])  # xyz
+    square = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (z - centre[2]) ** 2
+    volume = np.exp(-square / 12).astype(np.float32)
+    box = extract(volume, centre, 16)
+    zz, yy, xx = np.indices((16, 16, 16)) - 8
+    assert np.allclose(box, np.exp(-(xx**2 + yy**2 + zz**2) / 12), atol=2e-3)
+    whole = extract(volume, np.array([23, 20, 18]), 16)
+    assert np.array_equal(whole, volume[10:26, 12:28, 15:31])
+
+
+def test_the_border_rule():
+    shape = (40, 44, 48)
+    assert fits(np.array([8, 8, 8]), shape, 16)
+    assert not fits(np.array([7.9, 8, 8]), shape, 16)
+    assert fits(np.array([40, 36, 32]), shape, 16)
+    assert not fits(np.array([40.1, 36, 32]), shape, 16)
+
+
+def test_the_command_keeps_rows_splits_and_geometry(cryoetgan, tmp_path, rng):
+    for name, low in (("t1", -60), ("t2", -40)):
+        write_volume(tmp_path / f"{name}.mrc", rng.standard_normal((40, 44, 48)), 10.0)
+        write_json(
+            sidecar(tmp_path / f"{name}.mrc"),
+            {"acquisition": Acquisition(tilt_low=low, defocus=3.0).to_json()},
+        )
+    table = pd.DataFrame(
+        {
+            "rlnTomoName": ["t1", "t2", "t2"],
+            "rlnCoordinateX": [20.0, 24.0, 2.0],
+            "rlnCoordinateY": [20.0, 21.0, 20.0],
+            "rlnCoordinateZ": [20.0, 19.0, 20.0],
+            "cryoetganClass": ["a", "b", "b"],
+            "cryoetganSplit": ["train", "test", "test"],
+        }
+    )
+    write_star(tmp_path / "p.star", table)
+    words = ("particles", "extract", "p.star", "--tomogram", "t1.mrc", "--tomogram", "t2.mrc")
+    said = cryoetgan(*words, "--box", 16, "-o", "s.star").stderr
+    assert "1 of 3 boxes" in said
+    made = read_volume_set(tmp_path / "s.star")
+    assert list(made.table["cryoetganSplit"]) == ["train", "test"]
+    assert set(made.table["cryoetganSource"]) == {"real"}
+    groups = made.optics.set_index("rlnOpticsGroup")
+    second = groups.loc[made.table["rlnOpticsGroup"][1]]
+    assert Acquisition.from_optics(second.to_dict()).tilts == (-40, 60)
+    done = cryoetgan("particles", "extract", "p.star", "--tomogram", "t1.mrc", "--box", 16, "-o", "x.star", code=2)  # fmt: skip
+    refused(done, "'t2'")
+    done = cryoetgan(*words, "--box", 64, "-o", "x.star", code=2)
+    refused(done, "--box")
+
+
+@pytest.mark.parametrize("kind", ["csv", "relion3", "relion5", "copick"])
+def test_other_programs_picks_come_to_the_same_place(cryoetgan, tmp_path, rng, kind):
+    write_volume(tmp_path / "t1.mrc", rng.standard_normal((40, 44, 48)), 10.0)
+    place = np.array([12.5, 20.0, 31.25])
+    if kind == "csv":
+        (tmp_path / "p.csv").write_text("x,y,z,class\n12.5,20,31.25,a\n")
+    elif kind == "copick":
+        content = {
+            "pickable_object_name": "a",
+            "points": [{"location": dict(zip("xyz", place * 10, strict=True))}],
+        }
+        (tmp_path / "p.json").write_text(json.dumps(content))
+    else:
+        table = pd.DataFrame({"rlnTomoName": ["t1"], "cryoetganClass": ["a"]})
+        if kind == "relion3":
+            table[COORDINATES] = place[None]
+        else:
+            names = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
+            table[names] = ((place - np.array([48, 44, 40]) / 2) * 10)[None]
+        write_star(tmp_path / "p.star", table)
+    file = next(tmp_path.glob("p.*"))
+    cryoetgan(
+        "particles", "import", file, "--tomogram", "t1.mrc", "--split", "test", "-o", "o.star"
+    )
+    made = read_star(tmp_path / "o.star").particles
+    assert np.allclose(made[COORDINATES].to_numpy(float)[0], place, atol=1e-4)
+    assert made["cryoetganClass"][0] == "a"
+    assert made["cryoetganSplit"][0] == "test"
+
+
+def test_what_cannot_be_imported_is_said(cryoetgan, tmp_path, rng):
+    write_volume(tmp_path / "t1.mrc", rng.standard_normal((40, 44, 48)), 10.0)
+    words = ("--tomogram", "t1.mrc", "-o", "o.star")
+    (tmp_path / "far.csv").write_text("x,y,z\n900,20,31\n")
+    refused(cryoetgan("particles", "import", "far.csv", *words, code=2), "far.csv", "inside t1")
+    (tmp_path / "no.csv").write_text("a,b\n1,2\n")
+    refused(cryoetgan("particles", "import", "no.csv", *words, code=2), "x, y, z")
+    (tmp_path / "p.txt").write_text("1 2 3")
+    refused(cryoetgan("particles", "import", "p.txt", *words, code=2), ".star")
+    (tmp_path / "p.json").write_text("[1]")
+    refused(cryoetgan("particles", "import", "p.json", *words, code=2), "copick")
+    (tmp_path / "c.csv").write_text("x,y,z,class\n9,20,31,riboso\n")
+    done = cryoetgan("particles", "import", "c.csv", "--class", "ribosome", *words, code=2)
+    refused(done, "riboso", "ribosome")
