@@ -90,8 +90,10 @@ def classify(
     right = found == tested.names
     shown = sorted({*classes, *tested.names})
     confusion = [[int(((tested.names == a) & (found == b)).sum()) for b in shown] for a in shown]
-    groups = tested.table["rlnTomoName"] if "rlnTomoName" in tested.table else tested.names * 0
-    interval = clustered(right, np.asarray(groups, str))
+    groups = np.full(len(right), "one")
+    if "rlnTomoName" in tested.table:
+        groups = tested.table["rlnTomoName"].to_numpy(str)
+    interval = clustered(right, groups)
     if checkpoint is not None:
         save_classifier(checkpoint, trained, key)
     parameters = {
