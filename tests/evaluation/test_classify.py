@@ -1,0 +1,175 @@
+"""Classifiers: CB3D as published, augmentation that keeps the wedge, the commands."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from cryoetgan.acquisition import Acquisition
+from cryoetgan.evaluation.cb3d import CB3D
+from cryoetgan.evaluation.classifier import standardised, turned
+from cryoetgan.evaluation.sets import validation_groups
+from cryoetgan.optics import missing_wedge
+from cryoetgan.star import COORDINATES
+from cryoetgan.volumes import write_volume, write_volume_set
+from tests.conftest import refused
+
+
+@pytest.mark.parametrize(
+    ("box", "classes", "parameters", "flat"), [(40, 4, 61_231_492, 4096), (28, 7, 46_563_719, 512)]
+)
+def test_cb3d_is_the_published_one(box, classes, parameters, flat):
+    network = CB3D(box, classes).eval()
+    assert sum(p.numel() for p in network.parameters()) == parameters
+    with torch.no_grad():
+        x = torch.zeros(1, 1, box, box, box)
+        assert network.features(x, "flatten").shape == (1, flat)
+        assert network.features(x, "fc6").shape == (1, 4096)
+        assert network.features(x).shape == (1, 4096)
+        assert network(x).shape == (1, classes)
+
+
+@pytest.mark.parametrize("box", [16, 15])
+@pytest.mark.parametrize("choice", range(4))
+def test_turns_keep_centre_hand_and_wedge(rng, box, choice):
+    volume = torch.as_tensor(rng.standard_normal((1, 1, box, box, box)))
+    out = turned(volume, choice, symmetric=True)
+    c = box // 2
+    assert out[0, 0, c, c, c] == volume[0, 0, c, c, c]
+    # a rotation, not a mirror: the matrix that carries unit steps has determinant 1
+    steps = []
+    for axis in range(3):
+        spot = torch.zeros(1, 1, box, box, box)
+        index = [c, c, c]
+        index[axis] += 1
+        spot[(0, 0, *index)] = 1
+        where = torch.nonzero(turned(spot, choice, True)[0, 0])[0] - c
+        steps.append(where.numpy())
+    assert np.linalg.det(np.array(steps)) == pytest.approx(1)
+    mask = missing_wedge((box,) * 3, (-60, 60))
+    seen = np.fft.irfftn(np.fft.rfftn(volume[0, 0].numpy()) * mask, s=(box,) * 3, axes=(0, 1, 2))
+    after = turned(torch.as_tensor(seen)[None, None], choice, True)[0, 0].numpy()
+    outside = np.abs(np.fft.rfftn(after)) * ~mask
+    assert outside.max() < 1e-6 * np.abs(np.fft.rfftn(after)).max()
+
+
+def test_an_asymmetric_range_is_turned_about_the_tilt_axis_only(rng):
+    volume = torch.as_tensor(rng.standard_normal((1, 1, 16, 16, 16)))
+    about_y = turned(volume, 1, symmetric=True)
+    for choice in range(8):
+        out = turned(volume, choice, symmetric=False)
+        assert torch.equal(out, volume) or torch.equal(out, about_y)
+
+
+def test_standardising_is_by_volume():
+    x = np.random.default_rng(0).standard_normal((3, 8, 8, 8)) * [[[[5]]], [[[1]]], [[[9]]]] + 3
+    out = standardised(x)
+    assert torch.allclose(out.mean(dim=(1, 2, 3, 4)), torch.zeros(3), atol=1e-5)
+    assert torch.allclose(out.std(dim=(1, 2, 3, 4)), torch.ones(3), atol=1e-4)
+
+
+def test_validation_shares_no_voxel_with_training(rng):
+    table = pd.DataFrame(rng.uniform(0, 300, (200, 3)), columns=COORDINATES)
+    table["rlnTomoName"] = "t"
+    groups = validation_groups(table, 28, rng)
+    where = table[COORDINATES].to_numpy()
+    apart = np.abs(where[groups == 0][:, None] - where[groups == 1][None]).max(axis=2)
+    assert apart.min() >= 28
+    assert (groups == 1).sum() >= 20
+
+
+def shapes(rng, count, noise=1.0):
+    z, y, x = np.indices((16,) * 3) - 8
+    balls = {"ball": x**2 + y**2 + z**2 < 20, "rod": (x**2 + y**2 < 5) & (abs(z) < 7)}
+    volumes, names = [], []
+    for index in range(count):
+        name = ["ball", "rod"][index % 2]
+        volumes.append(3 * balls[name] + noise * rng.standard_normal((16,) * 3))
+        names.append(name)
+    return np.array(volumes, np.float32), names
+
+
+@pytest.fixture
+def sets(tmp_path, rng):
+    optics = pd.DataFrame([Acquisition().to_optics(1, "t")])
+    for name, count in (("train", 60), ("test", 40)):
+        volumes, classes = shapes(rng, count)
+        table = pd.DataFrame({"cryoetganClass": classes, "cryoetganSplit": name})
+        write_volume_set(tmp_path / f"{name}.star", volumes, table, 10.0, optics)
+    return tmp_path
+
+
+def test_what_can_be_told_apart_is_and_labels_at_random_are_not(cryoetgan, sets, rng):
+    words = ("evaluation", "classify", "--train", "train.star", "--test", "test.star")
+    cryoetgan(*words, "--epochs", 12, "--checkpoint", "c.pt", "-o", "a.json")
+    found = json.loads((sets / "a.json").read_text())
+    assert found["accuracy"] > 0.9
+    assert found["interval"][0] <= found["accuracy"] <= found["interval"][1]
+    assert found["classes"] == ["ball", "rod"]
+    assert np.sum(found["confusion"]) == found["n_test"] == 40
+    assert np.trace(found["confusion"]) == round(40 * found["accuracy"])
+    assert found["n_train"] == 60
+    # the same again, from the kept classifier, and to the same bits
+    said = cryoetgan(*words, "--epochs", 12, "--reuse", "c.pt", "-o", "b.json").stderr
+    assert "used again" in said
+    again = json.loads((sets / "b.json").read_text())
+    assert again["weights"] == found["weights"]
+    assert again["accuracy"] == found["accuracy"]
+    volumes, classes = shapes(rng, 60)
+    table = pd.DataFrame({"cryoetganClass": rng.permutation(classes)})
+    write_volume_set(sets / "shuffled.star", volumes, table, 10.0)
+    cryoetgan(
+        "evaluation", "classify", "--train", "shuffled.star", "--test", "test.star",
+        "--epochs", 4, "-o", "r.json",
+    )  # fmt: skip
+    assert json.loads((sets / "r.json").read_text())["accuracy"] < 0.85
+
+
+def test_measure_gives_each_metric_with_nulls_and_flags_a_constant(cryoetgan, sets, rng):
+    words = ("evaluation", "classify", "--train", "train.star", "--test", "test.star")
+    cryoetgan(*words, "--epochs", 6, "--checkpoint", "c.pt", "-o", "a.json")
+    volumes, classes = shapes(rng, 40)
+    table = pd.DataFrame({"cryoetganClass": classes})
+    write_volume_set(sets / "good.star", volumes, table, 10.0)
+    write_volume_set(sets / "flat.star", 1e-4 * volumes, table, 10.0)
+    z, y, x = np.indices((16,) * 3) - 8
+    write_volume(sets / "ball.mrc", (x**2 + y**2 + z**2 < 20).astype(np.float32), 10.0)
+    for name in ("good", "flat"):
+        cryoetgan(
+            "evaluation", "measure", "--real", "test.star", "--generated", f"{name}.star",
+            "--features", "c.pt", "-o", f"{name}.json",
+        )  # fmt: skip
+    good, flat = (json.loads((sets / f"{n}.json").read_text()) for n in ("good", "flat"))
+    wanted = {"is", "fid", "kid", "precision", "recall", "density", "coverage", "ssim_class"}
+    wanted |= {"ssim_best", "power_ratio", "sd_ratio", "two_sample_auc"}
+    assert wanted <= set(good)
+    for entry in good.values():
+        assert {"value", "interval", "nulls", "warning"} <= set(entry)
+        assert entry["nulls"]
+    assert good["kid"]["value"] < good["kid"]["nulls"]["noise"]
+    assert good["sd_ratio"]["value"] == pytest.approx(1, abs=0.1)
+    assert flat["sd_ratio"]["value"] < 0.01
+    assert flat["power_ratio"]["warning"]
+    assert abs(good["two_sample_auc"]["value"] - 0.5) < 0.25
+
+
+def test_sets_that_do_not_fit_are_said(cryoetgan, sets, rng):
+    volumes, classes = shapes(rng, 4)
+    table = pd.DataFrame({"cryoetganClass": ["x"] * 4})
+    write_volume_set(sets / "one.star", volumes, table, 10.0)
+    write_volume_set(sets / "fine.star", volumes, table.assign(cryoetganClass=classes), 5.0)
+
+    def classify(train, test, *more):
+        return cryoetgan(
+            "evaluation", "classify", "--train", f"{train}.star", "--test", f"{test}.star", *more,
+            "-o", "x.json", code=2,
+        )  # fmt: skip
+
+    refused(classify("one", "test"), "one class")
+    refused(classify("train", "one"), "none of the training")
+    refused(classify("train", "fine"), "5.000")
+    refused(classify("train", "test", "--test-split", "validation"), "validation")
+    refused(classify("train", "test", "--network", "resnet"), "resnet")
+    assert not (sets / "x.json").exists()

@@ -1,0 +1,167 @@
+"""Training runs: resumed equals unbroken, bitwise; labels by construction; clear refusals."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from cryoetgan.star import ANGLES
+from cryoetgan.volumes import read_volume_set, write_volume_set
+from tests.conftest import ROOT, refused
+
+PRESET = """
+widths: [4, 4, 8]
+blocks: 1
+critic_widths: [4, 4, 4]
+critic_norm: none
+objective: hinge
+clip: 0.0
+optimiser: adam
+noise_channels: 2
+batch: 2
+steps: {steps}
+pool: 3
+ema: 0.9
+dropout: 0.1
+"""
+
+
+@pytest.fixture
+def sets(tmp_path, rng):
+    table = pd.DataFrame({"cryoetganClass": ["a", "b"] * 6, **{a: rng.random(12) for a in ANGLES}})
+    table["cryoetganSource"] = "density"
+    density = rng.random((12, 16, 16, 16)).astype(np.float32)
+    write_volume_set(tmp_path / "d.star", density, table, 10.0)
+    real = table.assign(cryoetganSplit=["train"] * 8 + ["test"] * 4, cryoetganSource="real")
+    noise = rng.standard_normal((12, 16, 16, 16)).astype(np.float32) * 2 + 1
+    write_volume_set(tmp_path / "s.star", noise, real, 10.0)
+    (tmp_path / "p.yaml").write_text(PRESET.format(steps=12))
+    return ("--densities", "d.star", "--subtomograms", "s.star", "--preset", "./p.yaml")
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)
+
+
+def equal(first, second):
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(equal(first[k], second[k]) for k in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(equal, first, second))
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    return first == second
+
+
+def test_a_killed_run_resumes_to_the_bits_of_an_unbroken_one(cryoetgan, tmp_path, sets):
+    cryoetgan("translation", "train", *sets, "-o", "whole", OMP_NUM_THREADS="1")
+    command = [sys.executable, "-m", "cryoetgan", "translation", "train", *sets, "-o", "broken"]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "CRYOETGAN_SAVE_EVERY_STEPS": "5",
+        "OMP_NUM_THREADS": "1",
+    }
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
+    state = tmp_path / "broken" / "training.pt"
+    for _ in range(600):
+        if state.exists():
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert weights(state)["step"] in (5, 10, 12)
+    said = cryoetgan("translation", "train", *sets, "-o", "broken", OMP_NUM_THREADS="1").stderr
+    if weights(state)["step"] < 12:
+        assert "goes on from step" in said
+    whole, resumed = (weights(tmp_path / n / "checkpoint.pt") for n in ("whole", "broken"))
+    assert whole["step"] == 12
+    assert equal(whole, resumed)
+    logs = [(tmp_path / n / "log.csv").read_text() for n in ("whole", "broken")]
+    assert logs[0] == logs[1]
+
+
+def test_a_finished_run_is_left_alone_and_more_steps_go_on(cryoetgan, tmp_path, sets):
+    cryoetgan("translation", "train", *sets, "-o", "t")
+    before = (tmp_path / "t" / "checkpoint.pt").read_bytes()
+    assert "trained already" in cryoetgan("translation", "train", *sets, "-o", "t").stderr
+    assert (tmp_path / "t" / "checkpoint.pt").read_bytes() == before
+    said = cryoetgan("translation", "train", *sets, "--steps", 14, "-o", "t").stderr
+    assert "goes on from step 12" in said
+    with open(tmp_path / "t" / "log.csv", newline="") as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file)]
+    assert steps == list(range(1, 15))
+
+
+def test_other_settings_are_refused_and_touch_nothing(cryoetgan, tmp_path, sets):
+    cryoetgan("translation", "train", *sets, "-o", "t")
+    before = (tmp_path / "t" / "checkpoint.pt").read_bytes()
+    done = cryoetgan("translation", "train", *sets, "--seed", 5, "-o", "t", code=2)
+    refused(done, "seed", "another folder")
+    (tmp_path / "p.yaml").write_text(PRESET.format(steps=12) + "lr_critic: 1.0e-5\n")
+    refused(cryoetgan("translation", "train", *sets, "-o", "t", code=2), "lr_critic")
+    assert (tmp_path / "t" / "checkpoint.pt").read_bytes() == before
+
+
+def test_translation_keeps_labels_and_draws_noise_by_item(cryoetgan, tmp_path, sets):
+    cryoetgan("translation", "train", *sets, "-o", "t")
+    words = ("translation", "translate", "t/checkpoint.pt")
+    cryoetgan(*words, "d.star", "-o", "g.star", "--seed", 3)
+    cryoetgan(*words, "d.star", "-o", "again.star", "--seed", 3)
+    assert (tmp_path / "g.mrcs").read_bytes() == (tmp_path / "again.mrcs").read_bytes()
+    made, source = read_volume_set(tmp_path / "g.star"), read_volume_set(tmp_path / "d.star")
+    for column in ("cryoetganClass", *ANGLES):
+        assert list(made.table[column]) == list(source.table[column])
+    assert set(made.table["cryoetganSource"]) == {"generated"}
+    # fewer items of one class: the others keep their noise
+    some = source.table.iloc[[0, 1, 3]].reset_index(drop=True)
+    write_volume_set(tmp_path / "some.star", source.volumes[[0, 1, 3]], some, 10.0)
+    cryoetgan(*words, "some.star", "-o", "h.star", "--seed", 3)
+    few = read_volume_set(tmp_path / "h.star").volumes
+    assert np.allclose(few, made.volumes[[0, 1, 3]], atol=0.05 * made.volumes.std())
+    cryoetgan(*words, "d.star", "--draws", 2, "-o", "two.star")
+    two = read_volume_set(tmp_path / "two.star")
+    assert list(two.table["cryoetganClass"]) == [
+        c for c in source.table["cryoetganClass"] for _ in "12"
+    ]
+    assert not np.array_equal(two.volumes[0], two.volumes[1])
+    cryoetgan(*words, "d.star", "--snapshot", 0, "-o", "u.star", "--seed", 3)
+    assert not np.allclose(read_volume_set(tmp_path / "u.star").volumes, made.volumes, atol=0.01)
+    cryoetgan(*words, "s.star", "--direction", "sd", "-o", "back.star")
+    assert set(read_volume_set(tmp_path / "back.star").table["cryoetganSource"]) == {"density"}
+
+
+def test_what_cannot_be_trained_is_said(cryoetgan, tmp_path, sets, rng):
+    words = ("translation", "train", *sets[:4])
+    refused(cryoetgan(*words, "--preset", "smok", "-o", "t", code=2), "smok", "'smoke'")
+    (tmp_path / "bad.yaml").write_text("widhts: [1, 2, 3]\nbatch: none\n")
+    done = cryoetgan(*words, "--preset", "./bad.yaml", "-o", "t", code=2)
+    refused(done, "widhts", "'widths'", "batch")
+    table = pd.DataFrame({"cryoetganClass": ["a"] * 4})
+    write_volume_set(tmp_path / "big.star", rng.random((4, 20, 20, 20)), table, 10.0)
+    write_volume_set(tmp_path / "fine.star", rng.random((4, 16, 16, 16)), table, 5.0)
+    write_volume_set(tmp_path / "nan.star", np.full((4, 16, 16, 16), np.nan), table, 10.0)
+    for name, word in (("big", "20"), ("fine", "5.000"), ("nan", "not finite")):
+        done = cryoetgan(
+            "translation", "train", "--densities", "d.star", "--subtomograms", f"{name}.star",
+            "--preset", "./p.yaml", "-o", "t", code=2,
+        )  # fmt: skip
+        refused(done, word)
+    (tmp_path / "c.pt").write_bytes(b"not a checkpoint")
+    done = cryoetgan("translation", "translate", "c.pt", "d.star", "-o", "x.star", code=2)
+    refused(done, "c.pt")
+    assert not (tmp_path / "t" / "checkpoint.pt").exists()
+
+
+def test_a_diverging_run_stops_with_the_step(cryoetgan, tmp_path, sets):
+    (tmp_path / "p.yaml").write_text(PRESET.format(steps=50) + "lr_generator: 1.0e+30\n")
+    done = cryoetgan("translation", "train", *sets, "-o", "t", code=2)
+    refused(done, "diverged", "step", "lr_generator")
+    assert not (tmp_path / "t" / "checkpoint.pt").exists()
