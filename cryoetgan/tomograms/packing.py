@@ -1,21 +1,25 @@
 """Place particles in a volume without overlap, by their masks."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import fft, ndimage
 
 from cryoetgan.geometry import random_rotations, relion_from_rotation, rotate_volume
+from cryoetgan.progress import track
 from cryoetgan.seeds import rng
 from cryoetgan.star import ANGLES, COORDINATES, particle_id
 
 Floats = NDArray[np.floating]
+Mask = NDArray[np.bool_]
 MASK_LEVEL = 0.15
 """Share of a map's maximum above which a voxel belongs to the particle."""
 TRIES = 400
+MISSES = 3
+"""Copies of a class in a row for which no place was left, after which no more are tried."""
 
 
 @dataclass
@@ -25,68 +29,83 @@ class Scene:
     Attributes
     ----------
     density : ndarray
-        `(z, y, x)` float32, the sum of all particles.
+        `(z, y, x)` float32, the sum of all that is in it but gold.
     labels : ndarray
-        `(z, y, x)` int16: 0, or 1 + the index of the class.
+        `(z, y, x)` int16: 0, or the number of the name in `names`.
+    names : dict
+        Number of each name in `labels`.
     rows : list of dict
         One a particle, in the order of placing.
     missing : dict
         How many copies of each class found no place.
+    taken : ndarray
+        `(z, y, x)` bool, where nothing more may lie.
+    beads : ndarray or None
+        `(z, y, x)` float32, density of gold, in the units of the maps.
     """
 
     density: NDArray[np.float32]
     labels: NDArray[np.int16]
-    rows: list[dict[str, Any]]
-    missing: dict[str, int]
+    names: dict[str, int] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    missing: dict[str, int] = field(default_factory=dict)
+    taken: Mask = field(init=False)
+    beads: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        self.taken = np.zeros(self.density.shape, bool)
+
+    def label(self, name: str) -> int:
+        """Return the number that stands for a name in the labels; new names get the next."""
+        return self.names.setdefault(name, len(self.names) + 1)
+
+
+def empty_scene(shape: tuple[int, int, int], names: Sequence[str] = ()) -> Scene:
+    """Return a scene with nothing in it; `names` are numbered from 1 in their order."""
+    scene = Scene(np.zeros(shape, np.float32), np.zeros(shape, np.int16))
+    for name in names:
+        scene.label(name)
+    return scene
 
 
 def pack(
-    maps: Mapping[str, Floats],
-    copies: Mapping[str, int],
-    shape: tuple[int, int, int],
-    tomogram: str,
-    seed: int,
-) -> Scene:
-    """Fill a volume with randomly turned particles, the largest first.
+    scene: Scene, maps: Mapping[str, Floats], copies: Mapping[str, int], tomogram: str, seed: int
+) -> None:
+    """Fill a scene with randomly turned particles, the largest first.
 
     Parameters
     ----------
+    scene : Scene
+        Changed in place. Positions are subvoxel; no two masks (map above 15 % of its
+        maximum, one voxel apart) share a voxel, and every mask lies inside the volume.
     maps : mapping
         Class to density `(z, y, x)`, cubes with the particle's centre at n // 2.
     copies : mapping
         Class to how many are wanted.
-    shape : (int, int, int)
-        zyx, voxels.
     tomogram : str
         Name, for seeds and ids.
     seed : int
         The run's seed.
-
-    Returns
-    -------
-    Scene
-        Positions are subvoxel; no two masks (map above 15 % of its maximum, one voxel
-        wider) share a voxel, and every mask lies inside the volume.
     """
-    scene = Scene(np.zeros(shape, np.float32), np.zeros(shape, np.int16), [], {})
-    taken = np.zeros(shape, bool)
-    names = list(maps)
-    by_size = sorted(names, key=lambda name: -_volume(maps[name]))
+    by_size = sorted(maps, key=lambda name: -_volume(maps[name]))
     for name in by_size:
         coefficients = ndimage.spline_filter(np.asarray(maps[name], np.float64), order=3)
         level = MASK_LEVEL * float(maps[name].max())
-        missing = 0
-        for index in range(copies[name]):
+        missed = 0
+        for index in track(range(copies[name]), f"placing {name}"):
+            if missed >= MISSES:
+                break
             numbers = rng(seed, "pack", tomogram, name, index)
             rotation = random_rotations(1, numbers)[0]
             fraction = numbers.uniform(-0.5, 0.5, 3)
             turned = rotate_volume(coefficients, rotation, fraction, prefilter=False)
             mask = turned > level
-            place = _find_place(mask, taken, numbers)
+            place = find_place(mask, scene.taken, numbers)
             if place is None:
-                missing += 1
+                missed += 1
                 continue
-            _add(scene, taken, turned, mask, place, names.index(name) + 1)
+            missed = 0
+            add(scene, turned, mask, place, name)
             centre = place[::-1] + fraction
             row: dict[str, Any] = {"rlnTomoName": tomogram}
             row |= dict(zip(COORDINATES, centre, strict=True))
@@ -94,49 +113,79 @@ def pack(
             row |= {"cryoetganClass": name, "cryoetganSource": "simulated"}
             row["cryoetganId"] = particle_id(tomogram, *centre)
             scene.rows.append(row)
-        if missing:
-            scene.missing[name] = missing
-    return scene
+        placed = sum(row["cryoetganClass"] == name for row in scene.rows)
+        if placed < copies[name]:
+            scene.missing[name] = copies[name] - placed
 
 
 def _volume(density: Floats) -> int:
     return int((density > MASK_LEVEL * density.max()).sum())
 
 
-def _find_place(
-    mask: NDArray[np.bool_], taken: NDArray[np.bool_], numbers: np.random.Generator
+def find_place(
+    mask: Mask, taken: Mask, numbers: np.random.Generator, inside: bool = True
 ) -> NDArray[np.int_] | None:
-    """Return the zyx voxel for the box centre where the mask overlaps nothing, or None."""
+    """Return a zyx voxel for the box centre n // 2 where the mask overlaps nothing, or None.
+
+    Random places first; where those are all taken, one of all that are free.
+
+    Parameters
+    ----------
+    mask : ndarray
+        `(z, y, x)` bool, what is placed in its box.
+    taken : ndarray
+        `(z, y, x)` bool.
+    numbers : numpy.random.Generator
+        Where the place is drawn from.
+    inside : bool
+        Whether all of the mask must lie in the volume; else only its middle.
+    """
     filled = np.argwhere(mask)
     half = np.array(mask.shape) // 2
-    # the mask's own extent decides how near a face it may lie, not its box
-    low = half - filled.min(axis=0)
-    high = np.array(taken.shape) - 1 - (filled.max(axis=0) - half)
+    first, last = filled.min(axis=0), filled.max(axis=0)
+    if inside:
+        # the mask's own extent decides how near a face it may lie, not its box
+        low, high = half - first, np.array(taken.shape) - 1 - (last - half)
+    else:
+        low, high = np.zeros(3, int), np.array(taken.shape) - 1
     if (low > high).any():
         return None
-    core = mask[tuple(slice(a, b + 1) for a, b in zip(filled.min(0), filled.max(0), strict=True))]
     for place in numbers.integers(low, high + 1, (TRIES, 3)):
-        start = place - half + filled.min(axis=0)
-        window = tuple(slice(a, a + n) for a, n in zip(start, core.shape, strict=True))
-        if not (taken[window] & core).any():
+        whole, part = windows(place - half, mask.shape, taken.shape)
+        if not (taken[whole] & mask[part]).any():
             return place
-    return None
+    core = mask[tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))]
+    free = _free_places(core, taken) if inside else np.empty((0, 3), int)
+    if not len(free):
+        return None
+    return free[numbers.integers(len(free))] - first + half
 
 
-def _add(
-    scene: Scene,
-    taken: NDArray[np.bool_],
-    turned: Floats,
-    mask: NDArray[np.bool_],
-    place: NDArray[np.int_],
-    label: int,
-) -> None:
-    half = np.array(mask.shape) // 2
-    start = place - half
+def _free_places(core: Mask, taken: Mask) -> NDArray[np.int_]:
+    """Return all zyx corners where `core` fits, from the overlaps at every shift at once."""
+    shape = [fft.next_fast_len(n, real=True) for n in taken.shape]
+    spectrum = fft.rfftn(taken.astype(np.float32), shape)
+    spectrum *= np.conj(fft.rfftn(core.astype(np.float32), shape))
+    overlap = fft.irfftn(spectrum, shape)
+    # shifts at which the core does not reach over the faces, so that nothing wraps around
+    valid = tuple(slice(0, n - m + 1) for n, m in zip(taken.shape, core.shape, strict=True))
+    return np.argwhere(overlap[valid] < 0.5)
+
+
+def windows(
+    start: NDArray[np.int_], box: tuple[int, ...], shape: tuple[int, ...]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Return where a box that starts at `start` lies in a volume, and that part of the box."""
     low = np.maximum(start, 0)
-    high = np.minimum(start + np.array(mask.shape), scene.density.shape)
-    inside = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    high = np.maximum(np.minimum(start + np.array(box), shape), low)
+    whole = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     part = tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))
-    scene.density[inside] += turned[part]
-    scene.labels[inside][mask[part]] = label
-    taken[inside] |= ndimage.binary_dilation(mask)[part]
+    return whole, part
+
+
+def add(scene: Scene, density: Floats, mask: Mask, place: NDArray[np.int_], name: str) -> None:
+    """Put a box into the scene, its voxel n // 2 at `place` (zyx)."""
+    whole, part = windows(place - np.array(mask.shape) // 2, mask.shape, scene.labels.shape)
+    scene.density[whole] += density[part]
+    scene.labels[whole][mask[part]] = scene.label(name)
+    scene.taken[whole] |= ndimage.binary_dilation(mask)[part]

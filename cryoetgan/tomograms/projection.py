@@ -1,8 +1,7 @@
-"""Projection along the beam and its transpose, for a tilt axis along y.
+"""Projection along the beam and its way back, for a tilt axis along y.
 
 At tilt t the detector's axis across the tilt axis is u = x cos t + z sin t, about the
-volume's centre n // 2; every y section is projected by the same matrix (Joseph 1982,
-doi 10.1109/TMI.1982.4307572: linear interpolation along the main direction of the ray).
+volume's centre n // 2; every y section is projected by the same sparse matrix.
 """
 
 import numpy as np
@@ -21,49 +20,73 @@ def projector(nz: int, nx: int, tilt: float) -> sparse.csr_array:
         Voxels; the detector has nx pixels of the same size.
     tilt : float
         Degrees.
+
+    Notes
+    -----
+    Linear interpolation across the ray at every step along its main direction (Joseph
+    1982, doi 10.1109/TMI.1982.4307572).
     """
     cos, sin = np.cos(np.radians(tilt)), np.sin(np.radians(tilt))
     u = np.arange(nx) - nx // 2
-    if abs(cos) >= abs(sin):
+    steep = abs(cos) >= abs(sin)
+    if steep:
         # one sample a z row: at depth z the ray of u passes x = (u - z sin) / cos
-        rows = np.arange(nz) - nz // 2
-        across = (u[:, None] - rows[None, :] * sin) / cos + nx // 2
-        low = np.floor(across).astype(int)
-        share = across - low
-        entries = [
-            (low + k, np.broadcast_to(np.arange(nz), low.shape), share if k else 1 - share)
-            for k in (0, 1)
-        ]
-        weight, limit = 1 / abs(cos), nx
-        index = [(z * nx + x, x, w) for x, z, w in entries]
+        steps, limit, weight = np.arange(nz), nx, 1 / abs(cos)
+        across = (u[:, None] - (steps - nz // 2)[None, :] * sin) / cos + nx // 2
     else:
-        columns = np.arange(nx) - nx // 2
-        across = (u[:, None] - columns[None, :] * cos) / sin + nz // 2
-        low = np.floor(across).astype(int)
-        share = across - low
-        entries = [
-            (low + k, np.broadcast_to(np.arange(nx), low.shape), share if k else 1 - share)
-            for k in (0, 1)
-        ]
-        weight, limit = 1 / abs(sin), nz
-        index = [(z * nx + x, z, w) for z, x, w in entries]
+        steps, limit, weight = np.arange(nx), nz, 1 / abs(sin)
+        across = (u[:, None] - (steps - nx // 2)[None, :] * cos) / sin + nz // 2
+    low = np.floor(across).astype(int)
+    share = across - low
     detector = np.broadcast_to(np.arange(nx)[:, None], low.shape)
-    rows_, columns_, values = [], [], []
-    for flat, moving, w in index:
-        inside = (moving >= 0) & (moving < limit) & (w > 0)
-        rows_.append(detector[inside])
-        columns_.append(flat[inside])
-        values.append(w[inside] * weight)
+    along = np.broadcast_to(steps[None, :], low.shape)
+    rows, columns, values = [], [], []
+    for moving, part in ((low, 1 - share), (low + 1, share)):
+        inside = (moving >= 0) & (moving < limit) & (part > 0)
+        z, x = (along, moving) if steep else (moving, along)
+        rows.append(detector[inside])
+        columns.append((z * nx + x)[inside])
+        values.append(part[inside] * weight)
     return sparse.csr_array(
-        (np.concatenate(values), (np.concatenate(rows_), np.concatenate(columns_))),
+        (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))),
         shape=(nx, nz * nx),
         dtype=np.float32,
     )
 
 
-def project(sections: Floats, matrix: sparse.csr_array) -> Floats:
-    """Return one projection `(u, y)` of sections `(z * x, y)`."""
-    return matrix @ sections
+def backprojector(nz: int, nx: int, tilt: float) -> sparse.csr_array:
+    """Return the matrix `(z * x, u)` that smears one image back over a y section.
+
+    Every voxel takes the image at its own u, linearly interpolated: unlike the transpose
+    of `projector`, it spreads a constant image evenly at every tilt.
+    """
+    cos, sin = np.cos(np.radians(tilt)), np.sin(np.radians(tilt))
+    z, x = np.meshgrid(np.arange(nz) - nz // 2, np.arange(nx) - nx // 2, indexing="ij")
+    across = (x * cos + z * sin + nx // 2).ravel()
+    low = np.floor(across).astype(int)
+    share = across - low
+    voxel = np.arange(nz * nx)
+    rows, columns, values = [], [], []
+    for pixel, part in ((low, 1 - share), (low + 1, share)):
+        inside = (pixel >= 0) & (pixel < nx) & (part > 0)
+        rows.append(voxel[inside])
+        columns.append(pixel[inside])
+        values.append(part[inside])
+    return sparse.csr_array(
+        (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))),
+        shape=(nz * nx, nx),
+        dtype=np.float32,
+    )
+
+
+def project_series(volume: Floats, tilts: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return the projections `(tilt, u, y)` of a volume `(z, y, x)`."""
+    nz, ny, nx = volume.shape
+    sections = as_sections(np.asarray(volume, np.float32))
+    images = np.empty((len(tilts), nx, ny), np.float32)
+    for image, tilt in zip(images, tilts, strict=True):
+        image[:] = projector(nz, nx, float(tilt)) @ sections
+    return images
 
 
 def as_sections(volume: Floats) -> Floats:

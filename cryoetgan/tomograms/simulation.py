@@ -1,38 +1,27 @@
-"""A pseudo-experimental tomogram: project, image, add noise, reconstruct."""
+"""A pseudo-experimental tomogram: project, record, add noise, reconstruct."""
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from cryoetgan.acquisition import Acquisition
-from cryoetgan.optics import ctf
-from cryoetgan.progress import track
-from cryoetgan.seeds import rng
-from cryoetgan.tomograms.projection import as_sections, as_volume, project, projector
+from cryoetgan.tomograms.normalising import robust_moments
+from cryoetgan.tomograms.projection import project_series
+from cryoetgan.tomograms.reconstruction import sirt, weighted_back_projection
+from cryoetgan.tomograms.tilt_series import Microscope, noise, record, tilt_angles
 
 Floats = NDArray[np.floating]
-B_FACTOR_UNTILTED, B_FACTOR_PER_DEGREE = 300.0, 10.0
-"""Square angstrom: dose and thickness blur grow with the tilt."""
-JITTER_SD = 0.4
-"""Pixels of residual misalignment of a projection."""
-RAMP_CUTOFF, RAMP_WIDTH = 0.40, 0.05
-"""Cycles a pixel: where the weighting of back-projection falls off."""
 DEFAULT_DEFOCUS = 4.0
-WIENER = 0.1
+"""Micrometres, where none is given."""
 
 
-@dataclass(frozen=True)
-class Recording:
-    """What is recorded at one tilt: matrix, Fourier filters, shift in pixels (u, y)."""
-
-    matrix: sparse.csr_array
-    contrast: Floats
-    correction: Floats
-    shift: Floats
-    cos: float
+def with_defocus(acquisition: Acquisition) -> Acquisition:
+    """Return the acquisition with a defocus: what is simulated has one."""
+    if acquisition.defocus is not None:
+        return acquisition
+    return replace(acquisition, defocus=DEFAULT_DEFOCUS)
 
 
 def simulate_tomogram(
@@ -42,6 +31,9 @@ def simulate_tomogram(
     snr: float,
     name: str,
     seed: int,
+    microscope: Microscope | None = None,
+    beads: Floats | None = None,
+    sirt_iterations: int = 0,
 ) -> NDArray[np.float32]:
     """Return the tomogram of a density, protein bright, mean 0, standard deviation 1.
 
@@ -55,94 +47,43 @@ def simulate_tomogram(
         Tilts, optics and CTF state (raw, phase-flipped, corrected).
     snr : float
         Variance of the reconstructed signal over that of the reconstructed noise, over
-        the whole tomogram.
+        the whole tomogram, gold beads left out.
     name : str
         The tomogram's, for the seed.
     seed : int
         The run's.
-
-    Notes
-    -----
-    True projection over the tilt series, contrast transfer and an envelope that falls
-    with the tilt, half of the noise before the CTF and half after it (Foerster 2008,
-    doi 10.1016/j.jsb.2007.07.006), shot noise growing as 1 / cos t, residual
-    misalignment, weighted back-projection.
+    microscope : Microscope, optional
+        Dose, B-factor, misalignment, detector.
+    beads : ndarray, optional
+        `(z, y, x)`; density of gold, recorded like the rest but not counted as signal.
+    sirt_iterations : int
+        Reconstruct by as many iterations of SIRT; 0: weighted back-projection.
     """
-    shape = density.shape
-    sections = as_sections(np.asarray(density, np.float32))
-    numbers = rng(seed, "tomogram", name)
-    a = acquisition
-    tilts = np.arange(a.tilt_low, a.tilt_high + a.tilt_step / 2, a.tilt_step)
-    signal, noise = np.zeros_like(sections), np.zeros_like(sections)
-    ramp = _ramp(shape[2])
-    for tilt in track(tilts, f"tilting {name}"):
-        recording = _record(shape, voxel_size, acquisition, tilt, numbers)
-        pixels = (shape[2], shape[1])
-        image = project(sections, recording.matrix)
-        signal += _back(_image(image, recording), ramp, recording)
-        before = numbers.standard_normal(pixels)
-        after = numbers.standard_normal(pixels) / np.sqrt(recording.cos)
-        # equal shares: what passes the CTF loses variance there
-        passed = _image(before, recording)
-        passed *= after.std() / max(passed.std(), 1e-12)
-        flipped = _filter(after, recording.correction)
-        noise += _back((passed + flipped) / np.sqrt(2), ramp, recording)
-    scale = np.sqrt(signal.var() / (snr * noise.var())) if signal.var() > 0 else 1.0
-    tomogram = as_volume(signal + scale * noise, shape)
-    return ((tomogram - tomogram.mean()) / tomogram.std()).astype(np.float32)
+    acquisition = with_defocus(acquisition)
+    microscope = microscope or Microscope()
+    tilts = tilt_angles(acquisition)
+    nz, ny, nx = density.shape
+    about = (voxel_size, acquisition, microscope, name, seed)
+
+    def reconstruct(images: Floats) -> NDArray[np.float32]:
+        if sirt_iterations:
+            return sirt(images, tilts, nz, sirt_iterations)
+        return weighted_back_projection(images, tilts, nz)
+
+    tomogram = reconstruct(record(project_series(density, tilts), *about))
+    _add_noise(tomogram, snr, lambda: reconstruct(noise((len(tilts), nx, ny), *about)))
+    if beads is not None:
+        tomogram += reconstruct(record(project_series(beads, tilts), *about))
+    mean, sd = robust_moments(tomogram)
+    tomogram -= mean
+    tomogram /= sd
+    return tomogram
 
 
-def _record(
-    shape: tuple[int, ...],
-    voxel_size: float,
-    acquisition: Acquisition,
-    tilt: float,
-    numbers: np.random.Generator,
-) -> Recording:
-    nz, ny, nx = shape
-    ku, ky = np.fft.fftfreq(nx, voxel_size)[:, None], np.fft.rfftfreq(ny, voxel_size)[None, :]
-    k = np.sqrt(ku**2 + ky**2)
-    a = acquisition
-    transfer = ctf(
-        k,
-        a.defocus if a.defocus is not None else DEFAULT_DEFOCUS,
-        a.voltage,
-        a.cs,
-        a.amplitude_contrast,
-    )
-    envelope = np.exp(-(B_FACTOR_UNTILTED + B_FACTOR_PER_DEGREE * abs(tilt)) * k**2 / 4)
-    correction = {
-        "raw": np.ones_like(k),
-        "phase-flipped": np.where(transfer < 0, -1.0, 1.0),
-        "corrected": transfer / (transfer**2 + WIENER),
-    }[a.ctf]
-    shift = numbers.normal(0, JITTER_SD, 2)
-    matrix = projector(nz, nx, float(tilt))
-    return Recording(
-        matrix, transfer * envelope, correction, shift, float(np.cos(np.radians(tilt)))
-    )
-
-
-def _image(projection: Floats, recording: Recording) -> Floats:
-    """Return what the microscope makes of a projection `(u, y)`, misaligned, corrected."""
-    nu, ny = projection.shape
-    phase = np.fft.fftfreq(nu)[:, None] * recording.shift[0]
-    phase = phase + np.fft.rfftfreq(ny)[None, :] * recording.shift[1]
-    contrast = recording.contrast * recording.correction
-    return _filter(projection, contrast * np.exp(-2j * np.pi * phase))
-
-
-def _filter(image: Floats, transfer: NDArray[Any]) -> Floats:
-    return np.fft.irfft2(np.fft.rfft2(image) * transfer, s=image.shape)
-
-
-def _ramp(nu: int) -> Floats:
-    k = np.abs(np.fft.fftfreq(nu))
-    fall = np.where(k > RAMP_CUTOFF, np.exp(-(((k - RAMP_CUTOFF) / RAMP_WIDTH) ** 2) / 2), 1.0)
-    return k * fall
-
-
-def _back(image: Floats, ramp: Floats, recording: Recording) -> NDArray[np.float32]:
-    """Return the weighted back-projection `(z * x, y)` of one image `(u, y)`."""
-    weighted = np.fft.ifft(np.fft.fft(image, axis=0) * ramp[:, None], axis=0).real
-    return recording.matrix.T @ weighted.astype(np.float32)
+def _add_noise(tomogram: Floats, snr: float, reconstruct_noise: Callable[[], Floats]) -> None:
+    signal = float(tomogram.var(dtype=np.float64))
+    added = reconstruct_noise()
+    # nothing to measure the noise against: it stands alone
+    scale = np.sqrt(signal / (snr * added.var(dtype=np.float64))) if signal > 0 else 1.0
+    added *= np.float32(scale)
+    tomogram += added

@@ -1,0 +1,85 @@
+"""Another voxel size: separable Lanczos resampling, section by section."""
+
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from cryoetgan.progress import track
+
+Floats = NDArray[np.floating]
+LOBES = 3
+"""Of the Lanczos kernel (Duchon 1979, doi 10.1175/1520-0450(1979)018<1016:LFIOAT>2.0.CO;2)."""
+
+
+def resampled_shape(shape: tuple[int, ...], step: float) -> tuple[int, int, int]:
+    """Return the shape after resampling by `step` input voxels an output voxel."""
+    z, y, x = (max(1, int(np.floor((n - 1) / step + 1e-6)) + 1) for n in shape)
+    return z, y, x
+
+
+def weights(count: int, made: int, step: float) -> sparse.csr_array:
+    """Return the matrix `(made, count)` that resamples one axis.
+
+    Rows sum to one. Where the grid gets coarser, the kernel is as much wider: what the
+    coarser grid cannot hold is taken out, not folded back.
+    """
+    width = max(step, 1.0)
+    places = np.arange(made) * step
+    reach = int(np.ceil(LOBES * width))
+    taps = np.floor(places)[:, None].astype(int) + np.arange(-reach, reach + 1)[None, :]
+    distance = (taps - places[:, None]) / width
+    kernel = np.where(abs(distance) < LOBES, np.sinc(distance) * np.sinc(distance / LOBES), 0.0)
+    kernel[(taps < 0) | (taps >= count)] = 0
+    kernel /= kernel.sum(axis=1, keepdims=True)
+    rows = np.broadcast_to(np.arange(made)[:, None], taps.shape)
+    used = kernel != 0
+    return sparse.csr_array(
+        (kernel[used], (rows[used], taps[used])), shape=(made, count), dtype=np.float32
+    )
+
+
+def resample_into(
+    out: NDArray[np.floating],
+    data: NDArray[np.generic],
+    step: float,
+    mean: float = 0.0,
+    factor: float = 1.0,
+) -> None:
+    """Fill `out` with `(data - mean) * factor` on a grid of `step` input voxels.
+
+    Voxel (0, 0, 0) stays where it is: an index becomes index / step.
+
+    Parameters
+    ----------
+    out : ndarray
+        `(z, y, x)` of `resampled_shape`.
+    data : ndarray
+        `(z, y, x)`, memory-mapped; each section is read once.
+    step : float
+        Output voxel size over input voxel size.
+    mean, factor : float
+        Applied on the way.
+
+    Notes
+    -----
+    Memory: one input section and as many output sections as the kernel reaches.
+    """
+    along_z, along_y, along_x = (
+        weights(count, made, step) for count, made in zip(data.shape, out.shape, strict=True)
+    )
+    held: deque[tuple[int, Floats]] = deque()
+    following = 0  # the first section not read yet
+    for index in track(range(out.shape[0]), "resampling"):
+        taps = along_z.indices[along_z.indptr[index] : along_z.indptr[index + 1]]
+        share = along_z.data[along_z.indptr[index] : along_z.indptr[index + 1]]
+        first, last = int(taps.min()), int(taps.max())
+        while held and held[0][0] < first:
+            held.popleft()
+        for number in range(max(following, first), last + 1):
+            section = (np.asarray(data[number], np.float32) - mean) * factor
+            held.append((number, (along_x @ (along_y @ section).T).T))
+        following = max(following, last + 1)
+        by_number = dict(held)
+        out[index] = sum(w * by_number[int(tap)] for tap, w in zip(taps, share, strict=True))
