@@ -47,10 +47,10 @@ def test_half_of_the_noise_passes_the_ctf_and_none_the_wedge(rng):
 
 
 def test_the_signal_passes_ctf_and_lowpass(density):
-    flipped = Simulator(physics(ctf="phase-flipped"), BOX, 10.0)
-    raw = Simulator(physics(), BOX, 10.0)
+    flipped = Simulator(physics(ctf="phase-flipped", defocus=12.0), BOX, 10.0)
+    raw = Simulator(physics(defocus=12.0), BOX, 10.0)
     k = radius((2 * BOX,) * 3, 10.0)
-    contrast = ctf(k, 4.0)
+    contrast = ctf(k, 12.0)
     low = (k < 0.025) & (raw.transfer != 0)
     assert np.allclose(raw.transfer[low], contrast[low], atol=1e-5)
     assert np.allclose(flipped.transfer[low], np.abs(contrast[low]), atol=1e-5)
