@@ -57,7 +57,9 @@ def _imported(package: Path, name: str) -> list[str]:
         if head != package.name or not parts or parts[0] in PLUMBING:
             continue
         path = Path(*parts)
-        for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        # importing a module runs the __init__ of every package above it
+        packages = [parent / "__init__.py" for parent in (path, *path.parents) if parent.parts]
+        for candidate in (path.with_suffix(".py"), *packages):
             if (package / candidate).is_file():
                 files.append(candidate.as_posix())
     return files
