@@ -8,7 +8,8 @@ from cryoetgan.progress import track
 
 SAMPLE = 4_000_000
 OUTLIER = 6.0
-"""Robust standard deviations beyond which a voxel (gold, X-ray hit) does not count."""
+"""Standard deviations beyond which a voxel (gold, X-ray hit) does not count."""
+MOST_ROUNDS = 30
 
 
 def grey_scale(data: NDArray[np.generic], named: object) -> tuple[float, float]:
@@ -44,12 +45,16 @@ def grey_scale(data: NDArray[np.generic], named: object) -> tuple[float, float]:
 
 
 def robust_moments(values: NDArray[np.generic]) -> tuple[float, float]:
-    """Return mean and standard deviation of what lies within six robust deviations."""
+    """Return mean and standard deviation of what lies within six deviations of the mean.
+
+    Sigma clipping, repeated until nothing more falls out: gold goes, particles stay, which
+    in a clean tomogram are far from the background too.
+    """
     grey = np.asarray(values, np.float64).ravel()
-    median = np.median(grey)
-    spread = 1.4826 * np.median(np.abs(grey - median))
-    inside = grey[np.abs(grey - median) <= OUTLIER * spread]
-    if inside.std() == 0:
-        # more than half of it is padding of one value: no deviation is robust there
-        inside = grey
-    return float(inside.mean()), float(inside.std())
+    for _ in range(MOST_ROUNDS):
+        mean, sd = grey.mean(), grey.std()
+        inside = grey[np.abs(grey - mean) <= OUTLIER * sd]
+        if len(inside) == len(grey) or inside.std() == 0:  # padding of one value alone is left
+            break
+        grey = inside
+    return float(mean), float(sd)

@@ -28,6 +28,8 @@ def test_a_tilt_range_leaves_its_wedge_and_no_other(rng):
     density = ndimage.gaussian_filter(rng.standard_normal((48, 48, 48)), 1)
     recorded = Acquisition(tilt_low=-20, tilt_high=60, tilt_step=2, defocus=2.0)
     tomogram = simulate_tomogram(density, 10.0, recorded, 100.0, "t", 1)
+    assert tomogram.mean() == pytest.approx(0, abs=0.01)
+    assert tomogram.std() == pytest.approx(1, abs=0.01)
     power = np.abs(np.fft.rfftn(tomogram)) ** 2
     k = np.fft.fftfreq(48)
     radius = np.sqrt(k[:, None, None] ** 2 + k[None, :, None] ** 2 + np.fft.rfftfreq(48) ** 2)
@@ -157,8 +159,6 @@ def test_the_command_gives_the_same_bytes_and_a_truth_that_fits(cryoetgan, tmp_p
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     tomogram = read_volume(tmp_path / "one" / "t.mrc").data
     assert tomogram.shape == (40, 56, 64)
-    assert np.median(tomogram) == pytest.approx(0, abs=0.05)
-    assert tomogram.std() == pytest.approx(1, abs=0.4)  # bright particles are outliers
     tables = read_star(tmp_path / "one" / "t.star")
     at = tables.particles[COORDINATES].to_numpy(float).round().astype(int)
     assert tomogram[at[:, 2], at[:, 1], at[:, 0]].mean() > 1  # protein is bright
