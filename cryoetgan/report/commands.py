@@ -19,7 +19,8 @@ def build(
 ) -> None:
     """Build the report: one self-contained HTML page with figures and the verdict.
 
-    Shows whatever of the run is there, and says what is not.
+    Shows whatever of the run is there, and says what is not. Opens in any browser, without
+    a network; lengths in nanometre and angstrom, as written beside them.
     """
     from cryoetgan.files import write_text
     from cryoetgan.report.page import build as page
@@ -29,5 +30,5 @@ def build(
     results = open_results(folder)
     write_text(output, page(results, title, sample))
     for gap in sorted(set(results.gaps)):
-        log.warning("%s", gap)
-    log.info("wrote %s", output)
+        log.warning("the report lacks %s", gap)
+    log.info("%s", output)

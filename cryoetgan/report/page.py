@@ -1,30 +1,31 @@
-"""The page: one self-contained HTML file."""
+"""The page: one self-contained HTML file, made from what the sections below return."""
 
 import base64
-from collections.abc import Mapping
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jinja2 import Environment, FileSystemLoader, select_autoescape
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from cryoetgan import __version__
-from cryoetgan.evaluation.metrics.spectra import shell_power
 from cryoetgan.progress import track
-from cryoetgan.report import figures
-from cryoetgan.report.results import ACCURACIES, Results
-from cryoetgan.report.verdict import Verdict, conclude
-from cryoetgan.star import COORDINATES, read_star
-from cryoetgan.volumes import VolumeSet, read_volume
+from cryoetgan.report import plots, sections, slices
+from cryoetgan.report.numbers import Accuracy, Metric
+from cryoetgan.report.results import Results
+from cryoetgan.report.verdict import checks, conclude
 
-SPECTRUM_SAMPLE = 150
+EXPECTED = ("gan_train", "physics_train", "ceiling", "gan_test")
 EXPLAINED = {
     "gan_train": "trained on generated, tested on real",
-    "physics_train": "trained on typed-in physics, tested on real",
+    "physics_train": "trained on physics with typed-in parameters, tested on real",
+    "physics_fitted_train": "trained on physics fitted to the tomograms, tested on real",
     "ceiling": "trained on labelled real crops, tested on real",
     "gan_test": "trained on real, tested on generated",
 }
-COLUMNS = {"measure": "generated", "measure_untrained": "untrained", "measure_physics": "physics"}
+MEASURED = {"measure": "generated", "measure_untrained": "untrained", "measure_physics": "physics"}
+TOMOGRAMS_SHOWN = 6
 
 
 def build(results: Results, title: str, sample: int) -> str:
@@ -39,164 +40,119 @@ def build(results: Results, title: str, sample: int) -> str:
     sample : int
         Volumes shown of each class.
     """
-    preset = (results.presets() or [""])[0]
-    real = results.volume_set("particles/marked.star")
-    marked = _kind_of_marks(results, real)
-    real = real or results.volume_set("particles/subtomograms.star")
-    sets = {
-        "real": real,
-        "physics": results.volume_set("imaging/simulated.star"),
-        "generated": results.volume_set(f"translation/{preset}/generated.star") if preset else None,
-        "density": results.volume_set("densities/poses.star"),
+    presets = results.presets()
+    if not presets:
+        results.gaps.append("translation/: holds no trained checkpoint")
+    config = sections.configuration(results)
+    preset = sections.chosen_preset(presets, config)
+    sets, marks = sections.volume_sets(results, preset)
+    accuracies = results.accuracies(EXPECTED)
+    measures = {
+        column: results.metrics(name, optional=name == "measure_physics")
+        for name, column in MEASURED.items()
     }
-    there = {name: volumes for name, volumes in sets.items() if volumes is not None}
-    accuracies = {n: f for n in ACCURACIES if (f := results.json(f"evaluation/{n}.json"))}
-    verdict = conclude(accuracies, marked, _is_simulated(results))
-    measures = {c: results.json(f"evaluation/{n}.json") for n, c in COLUMNS.items()}
+    verdict = conclude(accuracies, marks, sections.is_simulated(results))
     content = {
         "title": title,
         "version": __version__,
-        "run": results.folder.name,
+        "run": results.folder.resolve().name,
         "preset": preset,
+        "others": [name for name in presets if name != preset],
         "verdict": verdict,
+        "checks": checks(measures["generated"], measures["untrained"]),
         "accuracies": _accuracy_rows(accuracies),
-        "slices": _slices(there, sample),
-        "picks": _picks(results),
-        "losses": _losses(results, preset),
-        "spectra": _spectra(there),
-        "confusions": _confusions(accuracies),
+        "classes": [
+            (name, slices.panels(sets, name, sample))
+            for name in track(sections.classes(sets), "drawing classes")
+        ],
+        "blind": sections.blind_test(sets),
+        "tomograms": sections.tomogram_sections(results, config, TOMOGRAMS_SHOWN),
+        "agreement": sections.agreement(results, config),
+        "training": plots.training_curves(results.training_log(preset) if preset else {}),
+        "spectra": sections.spectra(sets),
+        "confusions": [(EXPLAINED.get(n, n), _confusion(a)) for n, a in accuracies.items()],
         "metrics": _metric_rows(measures),
-        "untrained": _untrained(measures),
-        "counts": results.counts(),
-        "timings": results.timings(),
+        "counts": sections.counts(results),
+        "sets": sections.set_rows(sets),
+        "timings": sections.timings(results),
         "provenance": list(results.provenance()),
-        "config": _config(results),
+        "config": results.text("config.yaml"),
+        "machine": sections.machine(),
         "gaps": sorted(set(results.gaps)),
-        "warnings": _warnings(measures, verdict),
+        "warnings": [*verdict.caveats, *_warnings(measures)],
     }
+    return render(content)
+
+
+def render(content: Mapping[str, Any]) -> str:
+    """Return the template filled in; every value is escaped, no address outside is allowed."""
     folder = Path(__file__).parent
-    templates = Environment(
-        loader=FileSystemLoader(folder), autoescape=select_autoescape(["html", "j2"])
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=select_autoescape(["html", "j2"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    environment.filters["short"] = short
     style = (folder / "page.css").read_text(encoding="utf-8")
-    return templates.get_template("page.html.j2").render(style=style, **content)
+    script = (folder / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    template = environment.get_template("page.html.j2")
+    return template.render(style=style, script=script, script_hash=digest, **content)
 
 
-def _image(png: bytes | None) -> str | None:
-    return None if png is None else "data:image/png;base64," + base64.b64encode(png).decode()
+def short(value: float, digits: int = 3) -> str:
+    """Return a number as a reader wants it: few digits, no exponent for common sizes."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    if abs(value) < 1e-9:
+        return "0"
+    if not 1e-3 <= abs(value) < 1e5:
+        return f"{value:.{digits - 1}e}"
+    return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
 
 
-def _kind_of_marks(results: Results, marked: VolumeSet | None) -> str:
-    if marked is None:
-        results.gaps = [gap for gap in results.gaps if not gap.startswith("particles/marked.star")]
-        return "template"
-    return "truth" if _is_simulated(results) else "marked"
-
-
-def _is_simulated(results: Results) -> bool:
-    return any(path.with_suffix(".star").exists() for path in results.tomograms())
-
-
-def _accuracy_rows(found: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def _accuracy_rows(found: Mapping[str, Accuracy]) -> list[dict[str, Any]]:
     return [
-        {
-            "name": name,
-            "explained": EXPLAINED[name],
-            "accuracy": 100 * result["accuracy"],
-            "low": 100 * result["interval"][0],
-            "high": 100 * result["interval"][1],
-            "n_train": result["n_train"],
-            "n_test": result["n_test"],
-            "network": result.get("network", ""),
-        }
-        for name, result in found.items()
+        {"name": name, "explained": EXPLAINED.get(name, ""), "result": accuracy}
+        for name, accuracy in found.items()
     ]
 
 
-def _slices(sets: Mapping[str, VolumeSet], sample: int) -> list[tuple[str, str | None]]:
-    classes: set[str] = set()
-    for volumes in sets.values():
-        if "cryoetganClass" in volumes.table:
-            classes |= set(volumes.classes())
-    return [
-        (name, _image(figures.class_slices(sets, name, sample)))
-        for name in track(sorted(classes), "drawing classes")
+def _confusion(found: Accuracy) -> dict[str, Any]:
+    import numpy as np
+
+    table = np.asarray(found.confusion, float)
+    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    colours = plots.confusion_colours(shares)
+    rows = [
+        (name, [(count, *cell) for count, cell in zip(counts, line, strict=True)])
+        for name, counts, line in zip(found.classes, found.confusion, colours, strict=True)
     ]
+    return {"classes": found.classes, "rows": rows}
 
 
-def _picks(results: Results) -> list[tuple[str, str | None]]:
-    path = results.folder / "particles" / "selected.star"
-    if not path.exists():
-        return []
-    table = read_star(path, ["rlnTomoName", *COORDINATES]).particles
-    shown = []
-    for tomogram in results.tomograms():
-        part = table[table["rlnTomoName"].astype(str) == tomogram.stem]
-        volume = read_volume(tomogram)
-        png = figures.picks_over_slice(volume.data, volume.voxel_size, part, tomogram.stem)
-        shown.append((tomogram.stem, _image(png)))
-    return shown
+def _metric_rows(measures: Mapping[str, Mapping[str, Metric]]) -> list[dict[str, Any]]:
+    names = dict.fromkeys(n for n in sections.METRICS if any(n in m for m in measures.values()))
+    names |= dict.fromkeys(sorted({n for m in measures.values() for n in m}))
+    rows = []
+    for name in names:
+        values = {column: found.get(name) for column, found in measures.items()}
+        first = next(metric for metric in values.values() if metric)
+        better, meaning = sections.METRICS.get(name, ("", ""))
+        rows.append(
+            {"name": name, "values": values, "nulls": first.nulls, "better": better, "is": meaning}
+        )
+    return rows
 
 
-def _losses(results: Results, preset: str) -> str | None:
-    rows = results.training_log(preset) if preset else []
-    return _image(figures.loss_curves(rows)) if rows else None
-
-
-def _spectra(sets: Mapping[str, VolumeSet]) -> str | None:
-    shown = {name: sets[name] for name in ("real", "physics", "generated") if name in sets}
-    if not shown:
-        return None
-    power = {}
-    for name, volumes in shown.items():
-        chosen = np.linspace(0, len(volumes) - 1, min(SPECTRUM_SAMPLE, len(volumes))).astype(int)
-        power[name] = shell_power(np.asarray(volumes.volumes[np.unique(chosen)], np.float32))
-    first = next(iter(shown.values()))
-    return _image(figures.power_spectra(power, first.voxel_size, first.box))
-
-
-def _confusions(found: Mapping[str, dict[str, Any]]) -> list[tuple[str, str | None]]:
-    return [
-        (EXPLAINED[n], _image(figures.confusion(f["classes"], f["confusion"], n)))
-        for n, f in found.items()
-    ]
-
-
-def _metric_rows(measures: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    names = sorted({name for found in measures.values() for name in found})
-    return [
-        {
-            "name": name,
-            "values": {column: found.get(name) for column, found in measures.items()},
-            "nulls": (measures["generated"].get(name) or {}).get("nulls", {}),
-        }
-        for name in names
-    ]
-
-
-def _untrained(measures: Mapping[str, dict[str, Any]]) -> str | None:
-    """Return what training changed, by KID."""
-    trained, before = (measures[c].get("kid") for c in ("generated", "untrained"))
-    if not trained or not before:
-        return None
-    change = "lower" if trained["value"] < before["value"] else "NOT lower"
-    return (
-        f"KID to real crops is {trained['value']:.3g} after training and {before['value']:.3g} "
-        f"before: {change}."
-    )
-
-
-def _warnings(measures: Mapping[str, dict[str, Any]], verdict: Verdict) -> list[str]:
-    said = list(verdict.caveats)
+def _warnings(measures: Mapping[str, Mapping[str, Metric]]) -> Sequence[str]:
+    said: list[str] = []
     for column in ("generated", "physics"):
         texts: dict[str, list[str]] = {}
         for name, found in measures[column].items():
-            if found.get("warning"):
-                texts.setdefault(found["warning"], []).append(name)
+            if found.warning:
+                texts.setdefault(found.warning, []).append(name)
         said += [f"{column}, {', '.join(names)}: {text}" for text, names in texts.items()]
     return said
-
-
-def _config(results: Results) -> str:
-    path = results.folder / "config.yaml"
-    return path.read_text(encoding="utf-8") if path.exists() else ""

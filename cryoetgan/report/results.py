@@ -1,19 +1,22 @@
-"""What a results folder holds, read as far as it is there."""
+"""What a results folder holds, read as far as it is there; what is not is written down."""
 
 import csv
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryoetgan.errors import UserError
 from cryoetgan.files import existing, read_json, sidecar
+from cryoetgan.report.numbers import Accuracy, Metric, accuracy_from, metrics_from
 from cryoetgan.star import read_star
-from cryoetgan.volumes import VolumeSet, read_volume_set
+from cryoetgan.volumes import Volume, VolumeSet, read_volume, read_volume_set
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger("cryoetgan")
-ACCURACIES = ("gan_train", "physics_train", "ceiling", "gan_test")
 
 
 @dataclass
@@ -23,28 +26,73 @@ class Results:
     folder: Path
     gaps: list[str] = field(default_factory=list)
 
-    def volume_set(self, name: str) -> VolumeSet | None:
+    def has(self, name: str) -> bool:
+        """Return whether a file is there."""
+        return (self.folder / name).exists()
+
+    def volume_set(self, name: str, optional: bool = False) -> VolumeSet | None:
         """Return a volume set, or None where it is not there or not whole."""
-        path = self.folder / name
-        if not path.exists():
-            self.gaps.append(f"{name} is not there")
+        if not self.has(name):
+            self._lacks(name, optional)
             return None
         try:
-            return read_volume_set(path)
+            return read_volume_set(self.folder / name, ["cryoetganClass"])
         except UserError as error:
-            self.gaps.append(str(error))
-            return None
+            return self._broken(error)
 
-    def json(self, name: str) -> dict[str, Any]:
+    def table(self, name: str, columns: Sequence[str]) -> "pd.DataFrame | None":
+        """Return the particles of a STAR file, or None where it is not there or not whole."""
+        if not self.has(name):
+            return None
+        try:
+            return read_star(self.folder / name, columns).particles
+        except UserError as error:
+            return self._broken(error)
+
+    def tomogram(self, path: Path) -> Volume | None:
+        """Return a tomogram, or None where it is broken."""
+        try:
+            return read_volume(path)
+        except UserError as error:
+            return self._broken(error)
+
+    def json(self, name: str, optional: bool = False) -> dict[str, Any]:
         """Return a JSON file's content, empty where it is not there or broken."""
-        path = self.folder / name
-        if not path.exists():
-            self.gaps.append(f"{name} is not there")
+        if not self.has(name):
+            self._lacks(name, optional)
             return {}
         try:
-            return dict(read_json(path))
-        except (UserError, TypeError, ValueError) as error:
-            self.gaps.append(str(error))
+            content = read_json(self.folder / name)
+        except UserError as error:
+            self._broken(error)
+            return {}
+        if not isinstance(content, dict):
+            self.gaps.append(f"{name}: holds no keys and values")
+            return {}
+        return content
+
+    def accuracies(self, expected: Sequence[str]) -> dict[str, Accuracy]:
+        """Return the classifiers' results: those expected first, then whatever else is there."""
+        others = [path.stem for path in sorted(self.folder.glob("evaluation/*.json"))]
+        found = {}
+        for name in dict.fromkeys([*expected, *others]):
+            content = self.json(f"evaluation/{name}.json")
+            if name not in expected and "accuracy" not in content:
+                continue  # a table of metrics or a record
+            if content:
+                try:
+                    found[name] = accuracy_from(content)
+                except (KeyError, TypeError, ValueError) as error:
+                    self._odd(f"evaluation/{name}.json", error)
+        return found
+
+    def metrics(self, name: str, optional: bool = False) -> dict[str, Metric]:
+        """Return the metrics of one set, empty where they are not there."""
+        content = self.json(f"evaluation/{name}.json", optional)
+        try:
+            return metrics_from(content)
+        except (KeyError, TypeError, ValueError) as error:
+            self._odd(f"evaluation/{name}.json", error)
             return {}
 
     def presets(self) -> list[str]:
@@ -56,53 +104,68 @@ class Results:
         found = sorted(self.folder.glob("tomograms/*.mrc"))
         return [path for path in found if not path.stem.endswith("_labels")]
 
-    def training_log(self, preset: str) -> list[dict[str, float]]:
-        """Return the rows of log.csv as numbers."""
-        path = self.folder / "translation" / preset / "log.csv"
-        if not path.exists():
-            return []
-        with open(path, newline="") as file:
-            return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+    def training_log(self, preset: str) -> dict[str, list[float]]:
+        """Return the columns of log.csv; a value that is no number is NaN."""
+        name = f"translation/{preset}/log.csv"
+        rows = self._rows(name, ",")
+        if rows and "step" not in rows[0]:
+            self.gaps.append(f"{name}: has no column 'step'")
+            return {}
+        return {key: [_number(row.get(key)) for row in rows] for key in (rows[0] if rows else ())}
 
-    def timings(self) -> list[dict[str, str]]:
-        """Return time and memory of each rule, from Snakemake's benchmark files."""
-        rows = []
+    def timings(self) -> list[dict[str, Any]]:
+        """Return time (seconds) and memory (MB) of each rule, from Snakemake's benchmark files."""
+        found = []
         for path in sorted(self.folder.glob("benchmarks/**/*.tsv")):
-            with open(path, newline="") as file:
-                for row in csv.DictReader(file, delimiter="\t"):
-                    name = path.relative_to(self.folder / "benchmarks").with_suffix("")
-                    rows.append(
-                        {
-                            "step": str(name),
-                            "seconds": row.get("s", ""),
-                            "memory_mb": row.get("max_rss", ""),
-                        }
-                    )
-        return rows
+            step = path.relative_to(self.folder / "benchmarks").with_suffix("").as_posix()
+            for row in self._rows(path.relative_to(self.folder).as_posix(), "\t"):
+                seconds, memory = _number(row.get("s")), _number(row.get("max_rss"))
+                cpu = _number(row.get("cpu_time"))
+                found.append({"step": step, "seconds": seconds, "cpu": cpu, "memory": memory})
+        return found
 
     def provenance(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield (file, record) of every record beside a result."""
+        """Yield (file, record) of every record beside or inside a result."""
         for path in sorted(self.folder.rglob("*.json")):
             target = path.with_suffix("")
-            if target.exists() and path == sidecar(target):
-                record = self.json(str(path.relative_to(self.folder))).get("provenance")
-                if isinstance(record, dict):
-                    yield str(target.relative_to(self.folder)), record
+            name = path.relative_to(self.folder).as_posix()
+            if "export" in path.relative_to(self.folder).parts:
+                continue
+            of = target if target.exists() and path == sidecar(target) else path
+            record = self.json(name).get("provenance")
+            if isinstance(record, dict):
+                inputs = record.get("inputs")
+                whole = record | {"inputs": inputs if isinstance(inputs, dict) else {}}
+                yield of.relative_to(self.folder).as_posix(), whole
 
-    def counts(self) -> list[dict[str, Any]]:
-        """Return how many particles of each tomogram, class and split were taken."""
-        path = self.folder / "particles" / "subtomograms.star"
-        if not path.exists():
-            return []
-        table = read_star(path).particles
-        columns = ["rlnTomoName", "cryoetganClass", "cryoetganSplit"]
-        if not set(columns) <= set(table.columns):
-            return []
-        groups = table.groupby(columns).size()
-        return [
-            dict(zip([*columns, "n"], [*index, int(count)], strict=True))
-            for index, count in groups.items()
-        ]
+    def text(self, name: str) -> str:
+        """Return a text file, empty where it is not there or no text."""
+        try:
+            return (self.folder / name).read_text(encoding="utf-8") if self.has(name) else ""
+        except UnicodeDecodeError:
+            self.gaps.append(f"{name}: is not text")
+            return ""
+
+    def _rows(self, name: str, delimiter: str) -> list[dict[str, Any]]:
+        lines = self.text(name).splitlines()
+        return [dict(row) for row in csv.DictReader(lines, delimiter=delimiter)]
+
+    def _lacks(self, name: str, optional: bool) -> None:
+        if not optional:
+            self.gaps.append(f"{name}: is not there")
+
+    def _broken(self, error: UserError) -> None:
+        self.gaps.append(str(error).replace(f"{self.folder}/", ""))
+
+    def _odd(self, name: str, error: Exception) -> None:
+        self.gaps.append(f"{name}: is not as it should be ({type(error).__name__}: {error})")
+
+
+def _number(text: Any) -> float:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return float("nan")
 
 
 def open_results(folder: Path) -> Results:

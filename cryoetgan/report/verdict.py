@@ -1,82 +1,201 @@
 """The first line of the page: whether to trust the synthetic data."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-CLOSE = 0.05
-"""Accuracies closer than this are equal: seeds alone differ by as much."""
+from cryoetgan.report.numbers import Accuracy, Metric
+
+FEW = 60
+"""Test crops below this number leave an interval too wide to conclude much from."""
+TOLD_APART = 0.9
+"""Area under the curve of a two-sample test above which every volume gives itself away."""
+MARKS = {
+    "truth": "crops at known positions",
+    "marked": "crops a person marked",
+    "template": "picks named by their best template",
+}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is concluded, in one sentence, and how sure it is."""
+    """What is concluded.
 
+    Attributes
+    ----------
+    headline : str
+        What to do, in one line.
+    sentence : str
+        The numbers it rests on.
+    tone : str
+        good, fair, bad or unknown.
+    caveats : list of str
+        Why it may not hold.
+    """
+
+    headline: str
     sentence: str
     tone: str
     caveats: list[str]
 
 
-def conclude(found: dict[str, dict[str, Any]], marked: str, simulated: bool) -> Verdict:
+@dataclass(frozen=True)
+class Check:
+    """One thing that can be said without labels: `good`, `bad` or `fair`."""
+
+    name: str
+    tone: str
+    text: str
+
+
+def conclude(found: Mapping[str, Accuracy], marks: str, simulated: bool) -> Verdict:
     """Return the verdict.
 
     Parameters
     ----------
-    found : dict
-        gan_train, physics_train, ceiling, gan_test: each with accuracy and interval.
-    marked : str
-        What the test crops' labels are: `truth`, `marked` or `template`.
+    found : mapping
+        gan_train, physics_train, physics_fitted_train, ceiling, gan_test: what is there.
+    marks : str
+        What the test crops' classes are: `truth`, `marked` or `template`.
     simulated : bool
         Whether the "real" tomograms are simulated themselves.
     """
-    made, physics, ceiling = (found.get(n) for n in ("gan_train", "physics_train", "ceiling"))
-    caveats = []
-    if marked == "template":
-        caveats.append(
-            "The test crops' classes are those of their best template, not a person's: a "
-            "classifier is compared with template matching. Mark some crops for a stronger test."
+    caveats = _caveats(found, marks, simulated)
+    made = found.get("gan_train")
+    if made is None:
+        text = "No classifier was trained on generated volumes and tested on real ones yet."
+        return Verdict("No verdict yet.", text, "unknown", caveats)
+    tone, headline = _headline(made, found)
+    if marks == "template" and tone in ("good", "fair"):
+        tone, headline = "fair", f"Weak evidence (no marked crops): {headline}"
+    return Verdict(headline, _numbers(found, marks), tone, caveats)
+
+
+def _headline(made: Accuracy, found: Mapping[str, Accuracy]) -> tuple[str, str]:
+    ceiling = found.get("ceiling")
+    if ceiling and ceiling.low <= ceiling.guessing:
+        return "unknown", (
+            "No verdict: even a classifier trained on labelled real crops only guesses, so this "
+            "test can tell nothing. Mark more crops, or better ones."
+        )
+    if made.low <= made.guessing:
+        return "bad", "Do not use this synthetic set: what it teaches is no better than guessing."
+    fits = [found[n] for n in ("physics_train", "physics_fitted_train") if n in found]
+    best = max(fits, key=lambda accuracy: accuracy.value, default=None)
+    if best and made.compared(best) == "below":
+        return "bad", (
+            "Use plain physics instead: the translated set is worse. "
+            "Take imaging/simulated.star, not the translation."
+        )
+    if best and made.compared(best) == "same":
+        return "fair", "No gain shown: the translated set cannot be told apart from plain physics."
+    over = "better than plain physics" if best else "not compared with plain physics"
+    if ceiling is None:
+        return "fair", f"Promising: {over}; not compared with labelled real crops."
+    if made.compared(ceiling) == "below":
+        return "fair", f"Use it where labels lack: {over}, but short of labelled real crops."
+    return ("good" if best else "fair"), f"Use it: as good as labelled real crops, {over}."
+
+
+def _numbers(found: Mapping[str, Accuracy], marks: str) -> str:
+    made = found["gan_train"]
+    parts = [
+        f"Trained on synthetic data alone, a classifier is right on {made} of {made.n_test} "
+        f"held-out real crops ({MARKS[marks]})"
+    ]
+    for name, text in (
+        ("physics_train", "trained on physics with typed-in parameters, on"),
+        ("physics_fitted_train", "trained on physics fitted to these tomograms, on"),
+        ("ceiling", "trained on labelled real crops, on"),
+    ):
+        if name in found:
+            parts.append(f"{text} {found[name]}")
+    guessing = f"always naming the commonest class would give {100 * made.guessing:.0f} %"
+    return "; ".join([*parts, guessing]) + ". Intervals are 95 %."
+
+
+def _caveats(found: Mapping[str, Accuracy], marks: str, simulated: bool) -> list[str]:
+    said = []
+    if marks == "template":
+        said.append(
+            "The test crops are pseudo-labelled: their classes are those of their best template, "
+            "not a person's, so a classifier is compared with template matching. Mark some crops "
+            "(`particles gallery --sample 150`, column marks of the table of tomograms) for a "
+            "test that can be trusted."
         )
     if simulated:
-        caveats.append(
-            "The tomograms of this run are simulated: this tells that the workflow works, "
-            "nothing about your microscope."
+        said.append(
+            "The tomograms of this run are simulated themselves: this tells that the workflow "
+            "works, and nothing about your microscope."
         )
-    if not made:
-        return Verdict("No verdict: nothing was trained on synthetic data yet.", "unknown", caveats)
-    n = made.get("n_test", 0)
-    sentence = (
-        f"Trained on synthetic data alone, a classifier is right on {_share(made)} of {n} "
-        "held-out real crops"
-    )
-    if physics:
-        sentence += f"; trained on the typed-in physics, on {_share(physics)}"
-    if ceiling:
-        sentence += f"; trained on labelled real crops, on {_share(ceiling)}"
-    sentence += "."
-    tone = "good"
-    chance = 1 / max(len(made.get("classes", [])), 1)
-    if made["interval"][0] <= chance:
-        tone = "bad"
-        sentence += " That is no better than guessing: do not use this synthetic set."
-    elif physics and made["accuracy"] < physics["accuracy"] - CLOSE:
-        tone = "bad"
-        sentence += " Physics alone does better: use imaging/simulated.star, not the translation."
-    elif physics and made["accuracy"] < physics["accuracy"] + CLOSE:
-        tone = "fair"
-        sentence += " The translation adds nothing that can be told apart from physics alone."
-    elif ceiling and made["accuracy"] < ceiling["accuracy"] - 2 * CLOSE:
-        tone = "fair"
-        sentence += " Better than physics, but short of labelled real crops."
-    else:
-        sentence += " As good as labelled real crops, and better than physics."
-    test = found.get("gan_test")
-    if test and test["accuracy"] > made["accuracy"] + 0.2:
-        caveats.append(
-            f"A classifier of real crops recognises {_share(test)} of the generated volumes, far "
-            "above what training on them gives: their classes may carry a mark that real ones lack."
+    made, test = found.get("gan_train"), found.get("gan_test")
+    if made and made.n_test < FEW:
+        said.append(
+            f"Only {made.n_test} crops to test on: the intervals are wide. Mark more for a sharper "
+            "answer."
         )
-    return Verdict(sentence, tone, caveats)
+    if made and made.never_found:
+        said.append(
+            f"Trained on generated volumes, the classifier never answers "
+            f"{', '.join(made.never_found)}: those classes did not survive the translation, or do "
+            "not look like the real ones."
+        )
+    if made and test and test.low > made.high:
+        said.append(
+            f"A classifier of real crops recognises {test} of the generated volumes, far above "
+            "what training on them gives: the generated classes may be too easy, or carry a mark "
+            "that real ones lack."
+        )
+    return said
 
 
-def _share(result: dict[str, Any]) -> str:
-    low, high = result["interval"]
-    return f"{100 * result['accuracy']:.0f} % ({100 * low:.0f} to {100 * high:.0f})"
+def checks(trained: Mapping[str, Metric], untrained: Mapping[str, Metric]) -> list[Check]:
+    """Return what can be said without any label; weaker than a test on marked crops."""
+    said = []
+    if "kid" in trained and "kid" in untrained:
+        after, before = trained["kid"], untrained["kid"]
+        closer = _high(after) < _low(before)
+        text = (
+            f"KID to real crops is {after.value:.3g} after training and {before.value:.3g} before"
+        )
+        if "real_half" in after.nulls:
+            text += (
+                f" (one half of the real crops against the other: {after.nulls['real_half']:.3g})"
+            )
+        said.append(Check("learned something", "good" if closer else "bad", text + "."))
+    if "two_sample_auc" in trained:
+        value = trained["two_sample_auc"].value
+        tone = "bad" if value > TOLD_APART else "good" if value < 0.65 else "fair"
+        text = (
+            f"A fresh classifier tells generated from real with an area under the curve of "
+            f"{value:.2f}; 0.5 is indistinguishable, 1 is told apart every time."
+        )
+        said.append(Check("looks real", tone, text))
+    if "pose_recovery" in trained:
+        metric = trained["pose_recovery"]
+        chance = max(metric.nulls.values(), default=0.0)
+        tone = "bad" if _low(metric) <= chance else "good" if metric.value >= 0.8 else "fair"
+        text = (
+            f"Of the generated volumes, {100 * metric.value:.0f} % still match the density they "
+            f"were made of best; by chance {100 * chance:.0f} %."
+        )
+        said.append(Check("labels survive", tone, text))
+    if "coverage" in trained:
+        metric = trained["coverage"]
+        half = metric.nulls.get("real_half", 1.0)
+        tone = (
+            "good" if metric.value > 0.8 * half else "bad" if metric.value < 0.3 * half else "fair"
+        )
+        text = (
+            f"{100 * metric.value:.0f} % of the real crops have a generated one nearby; "
+            f"with real ones in place of generated it is {100 * half:.0f} %."
+        )
+        said.append(Check("covers the real variety", tone, text))
+    return said
+
+
+def _low(metric: Metric) -> float:
+    return metric.interval[0] if metric.interval else metric.value
+
+
+def _high(metric: Metric) -> float:
+    return metric.interval[1] if metric.interval else metric.value

@@ -1,0 +1,35 @@
+// The blind test: grade volumes, see the score at the end. The page is whole without it.
+"use strict";
+(function () {
+  const data = document.getElementById("blind-data");
+  if (!data) return;
+  const items = JSON.parse(data.textContent);
+  const byId = (name) => document.getElementById("blind-" + name);
+  const buttons = [byId("real"), byId("made")];
+  let index = 0, right = 0, realSeen = 0;
+
+  function show() {
+    if (index < items.length) {
+      byId("image").src = items[index].image;
+      byId("count").textContent = `${index + 1} of ${items.length}`;
+      return;
+    }
+    buttons.forEach((button) => { button.disabled = true; });
+    byId("count").textContent = "";
+    // 95 % of pure guesses lie within two standard deviations of a half
+    const clear = right >= items.length / 2 + Math.sqrt(items.length);
+    byId("score").textContent =
+      `You were right on ${right} of ${items.length}; of the real ones you knew ${realSeen}. ` +
+      (clear ? "You can tell them apart." : "That is within what guessing gives.");
+  }
+  function grade(real) {
+    if (index >= items.length) return;
+    if (items[index].real === real) { right += 1; if (real) realSeen += 1; }
+    index += 1;
+    show();
+  }
+  buttons[0].addEventListener("click", () => grade(true));
+  buttons[1].addEventListener("click", () => grade(false));
+  document.getElementById("blind").hidden = false;
+  show();
+})();

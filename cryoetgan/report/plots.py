@@ -1,0 +1,150 @@
+"""Curves as PNG, once for light pages and once for dark ones."""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from cryoetgan.pictures import data_uri
+
+DPI = 130
+LIGHT = {"ink": "#1c1f24", "line": "#c9cdd4", "lines": ("#0072B2", "#D55E00", "#009E73", "#CC79A7")}
+DARK = {"ink": "#e7e9ec", "line": "#4a505a", "lines": ("#56B4E9", "#F0A35E", "#2FCFA0", "#E9A6CC")}
+STYLES = ("-", "--", "-.", ":")
+SMOOTH = 0.05
+"""Share of the training log over which curves are averaged."""
+PANELS = (
+    ("critics' losses", ("loss_D_s", "loss_D_d")),
+    ("adversarial loss of the generators", ("adversarial",)),
+    ("cycle loss", ("cycle_d", "cycle_s")),
+    ("spread: generated over real", ("sd_ratio",)),
+    ("Inception score", ("is",)),
+    ("FID", ("fid",)),
+    ("KID", ("kid",)),
+)
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure as `data:` addresses."""
+
+    light: str
+    dark: str
+
+
+def _both(draw: Callable[[Figure, Mapping[str, Any]], None], size: tuple[float, float]) -> Plot:
+    images = []
+    for theme in (LIGHT, DARK):
+        ink = theme["ink"]
+        colours = {
+            key: ink for key in ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")
+        }
+        settings: Any = {
+            **colours,
+            "axes.edgecolor": theme["line"],
+            "axes.facecolor": "none",
+            "legend.frameon": False,
+            "font.size": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+        }
+        with rc_context(settings):
+            figure = Figure(figsize=size, facecolor="none", layout="constrained")
+            canvas = FigureCanvasAgg(figure)
+            draw(figure, theme)
+            out = io.BytesIO()
+            canvas.print_png(out, metadata={"Software": None})
+        images.append(data_uri(out.getvalue()))
+    return Plot(*images)
+
+
+def training_curves(log: Mapping[str, Sequence[float]]) -> list[tuple[str, Plot]]:
+    """Return one plot a group of columns of log.csv, against the step; averaged a little."""
+    steps = np.asarray(log.get("step", ()), float)
+    shown = []
+    for title, names in PANELS:
+        there = [n for n in names if n in log and np.isfinite(log[n]).any()]
+        if there and len(steps):
+            curves = {name: np.asarray(log[name], float) for name in there}
+            shown.append((title, _both(_curves(steps, curves, title), (3.6, 2.3))))
+    return shown
+
+
+def _curves(
+    steps: NDArray[np.float64], curves: Mapping[str, NDArray[np.float64]], title: str
+) -> Callable[[Figure, Mapping[str, Any]], None]:
+    def draw(figure: Figure, theme: Mapping[str, Any]) -> None:
+        axis = figure.subplots()
+        for index, (name, values) in enumerate(curves.items()):
+            colour = theme["lines"][index]
+            good = np.isfinite(values)
+            axis.plot(steps[good], values[good], color=colour, lw=0.7, alpha=0.35)
+            smooth = _smooth(values[good])
+            axis.plot(steps[good], smooth, STYLES[index], color=colour, lw=1.7, label=name)
+        if title.startswith("spread"):
+            axis.axhline(1, color=theme["line"], lw=1)
+        axis.set_xlabel("step")
+        axis.margins(x=0.01)
+        if len(curves) > 1:
+            axis.legend()
+
+    return draw
+
+
+def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    width = max(1, int(len(values) * SMOOTH))
+    kernel = np.ones(width)
+    weight = np.convolve(np.ones(len(values)), kernel, "same")
+    return np.convolve(values, kernel, "same") / weight
+
+
+def power_spectra(power: Mapping[str, NDArray[np.float64]], voxel_size: float, box: int) -> Plot:
+    """Return mean power by shell of each set, and its ratio to the first.
+
+    Parameters
+    ----------
+    power : mapping
+        Set to `(n // 2,)`, from shell 1 on.
+    voxel_size : float
+        Angstrom.
+    box : int
+        Voxels.
+    """
+
+    def draw(figure: Figure, theme: Mapping[str, Any]) -> None:
+        above, below = figure.subplots(2, sharex=True, height_ratios=(2, 1))
+        first = next(iter(power.values()))
+        k = np.arange(1, len(first) + 1) / (box * voxel_size) * 10  # per nanometre
+        for index, (name, values) in enumerate(power.items()):
+            style, colour = STYLES[index % 4], theme["lines"][index % 4]
+            floor = np.maximum(values, first[first > 0].min() * 1e-6 if (first > 0).any() else 1)
+            above.semilogy(k, floor, style, color=colour, lw=1.7, label=name)
+            if index:
+                ratio = floor / np.maximum(first, 1e-30)
+                below.semilogy(k, ratio, style, color=colour, lw=1.7)
+        below.axhline(1, color=theme["line"], lw=1)
+        above.set_ylabel("mean power")
+        below.set_ylabel(f"over {next(iter(power))}")
+        below.set_xlabel("spatial frequency (1/nm)")
+        above.legend()
+
+    return _both(draw, (5.2, 3.9))
+
+
+def confusion_colours(shares: NDArray[np.float64]) -> list[list[tuple[str, str]]]:
+    """Return (background, ink) of each cell of a table of shares in [0, 1]; map: cividis."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    table = colormaps["cividis"](shares)
+    inks = np.where(shares > 0.55, "#000000", "#ffffff")
+    return [
+        [(to_hex(table[i, j]), str(inks[i, j])) for j in range(shares.shape[1])]
+        for i in range(shares.shape[0])
+    ]

@@ -1,0 +1,223 @@
+"""What each section of the page shows, from a run's results."""
+
+import math
+import os
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import yaml
+
+from cryoetgan import pictures
+from cryoetgan.evaluation.metrics.spectra import shell_power
+from cryoetgan.report import plots, slices
+from cryoetgan.report.agreement import Agreement, agree
+from cryoetgan.report.results import Results
+from cryoetgan.seeds import rng
+from cryoetgan.star import COORDINATES
+from cryoetgan.volumes import VolumeSet
+
+SPECTRUM_SAMPLE = 150
+BLIND = 20
+MARKS_RADIUS = 80.0
+"""Angstrom, where the configuration does not say: a pick this close to a mark is that particle."""
+PACKAGES = ("numpy", "scipy", "torch", "mrcfile", "starfile", "pandas", "snakemake")
+METRICS = {
+    "kid": ("0", "Kernel distance of classifier features to real crops; unbiased for small sets."),
+    "fid": ("0", "Fréchet distance of classifier features; falls with the number of volumes."),
+    "is": ("real", "Inception score of the real-trained classifier: sure and varied answers."),
+    "precision": ("real half", "Share of generated volumes among the real ones' neighbours."),
+    "recall": ("real half", "Share of real crops among the generated ones' neighbours."),
+    "density": (
+        "1",
+        "How thickly real crops surround the generated ones; far above 1: no variety.",
+    ),
+    "coverage": ("real half", "Share of real crops with a generated neighbour."),
+    "ssim_class": ("real", "Structural similarity to a real crop of the same class."),
+    "ssim_best": ("", "Structural similarity to the most similar of a few real crops."),
+    "ssim_cycle": ("1", "Structural similarity of a density to its way there and back."),
+    "power_ratio": ("1", "Power over the real crops' power, median of the shells."),
+    "sd_ratio": ("1", "Spread of grey values over the real crops'."),
+    "pose_recovery": ("1", "Share that still fits the density it was made of best."),
+    "two_sample_auc": ("0.5", "How well a fresh classifier tells generated from real."),
+}
+
+
+def configuration(results: Results) -> dict[str, Any]:
+    """Return config.yaml as it stands there; empty where it is not there or no YAML."""
+    try:
+        content = yaml.safe_load(results.text("config.yaml"))
+    except yaml.YAMLError:
+        results.gaps.append("config.yaml: is not YAML")
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = config.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def chosen_preset(presets: list[str], config: Mapping[str, Any]) -> str:
+    """Return the preset the page shows: the configuration's, else the first that is there."""
+    wanted = str(_section(config, "translation").get("preset", ""))
+    return wanted if wanted in presets else (presets or [""])[0]
+
+
+def volume_sets(results: Results, preset: str) -> tuple[dict[str, VolumeSet], str]:
+    """Return the sets that are there, real first, and what the real crops' classes are."""
+    real = results.volume_set("particles/marked.star", optional=True)
+    marks = "template" if real is None else "truth" if is_simulated(results) else "marked"
+    found = {
+        "real": real or results.volume_set("particles/subtomograms.star"),
+        "generated": results.volume_set(f"translation/{preset}/generated.star") if preset else None,
+        "physics": results.volume_set("imaging/simulated.star"),
+        "density": results.volume_set("densities/poses.star"),
+    }
+    return {name: volumes for name, volumes in found.items() if volumes is not None}, marks
+
+
+def is_simulated(results: Results) -> bool:
+    """Return whether the tomograms were simulated: they then have a truth beside them."""
+    return any(path.with_suffix(".star").exists() for path in results.tomograms())
+
+
+def classes(sets: Mapping[str, VolumeSet]) -> list[str]:
+    """Return all classes' names."""
+    return sorted({str(name) for volumes in sets.values() for name in volumes.classes()})
+
+
+def spectra(sets: Mapping[str, VolumeSet]) -> plots.Plot | None:
+    """Return the power spectra of real, generated and physics volumes."""
+    power, shown = {}, None
+    for name in ("real", "generated", "physics"):
+        if name not in sets or (shown is not None and sets[name].box != shown.box):
+            continue
+        shown = shown or sets[name]
+        chosen = np.unique(np.linspace(0, len(sets[name]) - 1, SPECTRUM_SAMPLE).astype(int))
+        data = np.nan_to_num(np.asarray(sets[name].volumes[chosen], np.float32))
+        power[name] = shell_power(data)
+    return plots.power_spectra(power, shown.voxel_size, shown.box) if shown else None
+
+
+def blind_test(sets: Mapping[str, VolumeSet], seed: int = 0) -> list[dict[str, Any]]:
+    """Return slices of real and generated volumes in random order, for the reader to tell."""
+    if "real" not in sets or "generated" not in sets:
+        return []
+    numbers = rng(seed, "report", "blind")
+    each = min(BLIND // 2, *(len(sets[name]) for name in ("real", "generated")))
+    items = []
+    for name in ("real", "generated"):
+        volumes = sets[name]
+        chosen = np.sort(numbers.permutation(len(volumes))[:each])
+        data = np.asarray(volumes.volumes[chosen], np.float32)
+        low, high = pictures.grey_range(data)  # each set its own: brightness gives nothing away
+        items += [
+            {"image": slices.single(volume, low, high), "real": name == "real"} for volume in data
+        ]
+    return [items[i] for i in numbers.permutation(len(items))]
+
+
+def _by_tomogram(results: Results, name: str) -> tuple[Any, Any]:
+    """Return the selected and the marked particles of one tomogram (None where there are none)."""
+    columns = ["rlnTomoName", "cryoetganClass", *COORDINATES]
+    selected = results.table("particles/selected.star", columns)
+    if selected is not None:
+        selected = selected[selected["rlnTomoName"].astype(str) == name]
+    marked = results.table(f"particles/{name}_marks.star", columns[1:])
+    return selected, marked
+
+
+def tomogram_sections(results: Results, config: Mapping[str, Any], shown: int) -> dict[str, Any]:
+    """Return sections of the first tomograms with selected and marked particles."""
+    box = int(_section(config, "densities").get("box") or 28)
+    found = []
+    tomograms = results.tomograms()
+    for path in tomograms[:shown]:
+        volume = results.tomogram(path)
+        if volume is not None:
+            selected, marked = _by_tomogram(results, path.stem)
+            found.append(
+                slices.section(path.stem, volume.data, volume.voxel_size, selected, marked, box)
+            )
+    return {"sections": found, "others": max(len(tomograms) - shown, 0)}
+
+
+def agreement(results: Results, config: Mapping[str, Any]) -> list[Agreement]:
+    """Return how well selected and marked particles agree, a row a tomogram."""
+    radius = float(_section(config, "tomograms").get("marks_radius") or MARKS_RADIUS)
+    found = []
+    for path in results.tomograms():
+        selected, marked = _by_tomogram(results, path.stem)
+        volume = results.tomogram(path) if selected is not None and marked is not None else None
+        if volume is not None:
+            found.append(agree(path.stem, selected, marked, radius / volume.voxel_size))
+    return found
+
+
+def counts(results: Results) -> list[dict[str, Any]]:
+    """Return how many particles of each tomogram, class and split there are, picked and marked."""
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    for name, label in (("subtomograms", "picked"), ("marked", "marked")):
+        columns = ["rlnTomoName", "cryoetganClass", "cryoetganSplit"]
+        table = results.table(f"particles/{name}.star", columns[:2])
+        if table is None:
+            continue
+        if "cryoetganSplit" not in table:
+            table = table.assign(cryoetganSplit="train")
+        for (tomogram, kind, split), count in table.groupby(columns).size().items():
+            row = found.setdefault((str(tomogram), str(kind)), {})
+            row[f"{label} {split}"] = int(count)
+    return [
+        {"tomogram": tomogram, "class": kind, "n": row}
+        for (tomogram, kind), row in sorted(found.items())
+    ]
+
+
+def set_rows(sets: Mapping[str, VolumeSet]) -> list[dict[str, Any]]:
+    """Return size and shape of each volume set."""
+    return [
+        {
+            "name": name,
+            "volumes": len(volumes),
+            "classes": {str(c): int(n) for c, n in _sizes(volumes).items()},
+            "box": volumes.box,
+            "voxel_size": volumes.voxel_size,
+        }
+        for name, volumes in sets.items()
+    ]
+
+
+def _sizes(volumes: VolumeSet) -> Any:
+    return volumes.table.groupby("cryoetganClass").size()
+
+
+def timings(results: Results) -> dict[str, Any]:
+    """Return time and memory of each step, the longest first, and their sums."""
+    rows = sorted(results.timings(), key=lambda row: -_or_zero(row["seconds"]))
+    return {
+        "rows": rows,
+        "seconds": sum(_or_zero(row["seconds"]) for row in rows),
+        "memory": max((_or_zero(row["memory"]) for row in rows), default=0.0),
+    }
+
+
+def _or_zero(value: float) -> float:
+    return value if math.isfinite(value) else 0.0
+
+
+def machine() -> list[tuple[str, str]]:
+    """Return where the page was made, and with what."""
+    found = [
+        ("Python", platform.python_version()),
+        ("system", f"{platform.system()} {platform.machine()}"),
+        ("cores", str(os.cpu_count() or "?")),
+    ]
+    for name in PACKAGES:
+        try:
+            found.append((name, metadata.version(name)))
+        except metadata.PackageNotFoundError:
+            continue  # the report's own environment is small
+    return found

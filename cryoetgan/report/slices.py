@@ -1,0 +1,181 @@
+"""Slices of volumes and tomograms as images for the page."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoetgan import pictures
+from cryoetgan.seeds import rng
+from cryoetgan.star import ANGLES, COORDINATES
+from cryoetgan.volumes import VolumeSet
+
+TILE = 112
+"""Pixels a slice is enlarged to, at least."""
+WIDEST = 900
+"""Pixels of a tomogram section; larger ones are binned."""
+THICKNESS = 5
+SAME = (*ANGLES, "rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst")
+# Okabe and Ito's colours, told apart by the colour-blind; bright ones first: they lie on grey
+COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2", "#FFFFFF")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """An image of the page and what it shows."""
+
+    name: str
+    image: str
+    bar: str
+
+
+@dataclass(frozen=True)
+class Circle:
+    """A particle over a section: pixels from the left and top."""
+
+    x: float
+    y: float
+    colour: str
+    dashed: bool
+    name: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of a tomogram with particles."""
+
+    name: str
+    image: str
+    width: int
+    height: int
+    radius: float
+    circles: list[Circle]
+    legend: list[tuple[str, str, int]]
+    bar: str
+    depth: str
+
+
+def panels(sets: Mapping[str, VolumeSet], name: str, sample: int, seed: int = 0) -> list[Panel]:
+    """Return one image a set of volumes of class `name`: planes in rows, volumes in columns.
+
+    Sets that carry a density's pose show the same poses: generated, physics and density of
+    one column belong together.
+    """
+    shown, wanted = [], None
+    for label, volumes in sets.items():
+        rows = np.flatnonzero(volumes.table["cryoetganClass"].to_numpy(str) == name)
+        keys = None if label == "real" else _poses(volumes)
+        if not len(rows):
+            continue
+        if wanted and keys:
+            where = {keys[row]: row for row in rows[::-1]}
+            chosen = [where[key] for key in wanted if key in where]
+        else:
+            chosen = list(np.sort(rng(seed, "report", label, name).permutation(rows)[:sample]))
+            if keys:
+                wanted = [keys[row] for row in chosen]
+        if chosen:
+            data = np.asarray(volumes.volumes[np.array(chosen)], np.float32)
+            shown.append(_panel(label, data, volumes.voxel_size))
+    return shown
+
+
+def _poses(volumes: VolumeSet) -> list[tuple[Any, ...]] | None:
+    if not set(SAME) <= set(volumes.table.columns):
+        return None
+    return [tuple(row) for row in volumes.table[list(SAME)].astype(float).round(4).to_numpy()]
+
+
+def _panel(label: str, data: NDArray[np.float32], voxel_size: float) -> Panel:
+    if label == "density":
+        low, high = 0.0, float(np.percentile(data, 99.8)) or 1.0
+    else:
+        low, high = pictures.grey_range(data)
+    factor = -(-TILE // data.shape[-1])
+    planes = [[pictures.grey(p, low, high) for p in pictures.planes(volume)] for volume in data]
+    tiles = [[pictures.enlarge(volume[axis], factor) for volume in planes] for axis in range(3)]
+    length = pictures.bar_length(data.shape[-1] * voxel_size)
+    tiles[-1][0] = pictures.with_bar(tiles[-1][0], length / voxel_size * factor)
+    image = pictures.data_uri(pictures.png(pictures.montage(tiles)))
+    return Panel(label, image, f"{length / 10:g} nm")
+
+
+def single(volume: NDArray[Any], low: float, high: float) -> str:
+    """Return the three planes of one volume side by side."""
+    planes = [pictures.enlarge(pictures.grey(p, low, high), 3) for p in pictures.planes(volume)]
+    return pictures.data_uri(pictures.png(pictures.montage([planes])))
+
+
+def section(
+    name: str, data: NDArray[Any], voxel_size: float, picked: Any, marked: Any, box: int
+) -> Section:
+    """Return the section of a tomogram in which most of the particles lie.
+
+    Parameters
+    ----------
+    data : ndarray
+        `(z, y, x)`, memory-mapped: only a slab is read.
+    voxel_size : float
+        Angstrom.
+    picked, marked : pandas.DataFrame or None
+        Coordinates in voxels and cryoetganClass; marked ones are dashed and larger.
+    box : int
+        Edge of a particle's box, voxels.
+    """
+    tables = [table for table in (picked, marked) if table is not None and len(table)]
+    depths = np.concatenate([t["rlnCoordinateZ"].to_numpy(float) for t in tables] or [np.zeros(0)])
+    reach = max(THICKNESS, box // 6)
+    middle = _busiest(depths, data.shape[0], reach)
+    low, high = max(middle - THICKNESS // 2, 0), middle + THICKNESS // 2 + 1
+    image = np.asarray(data[low:high], np.float32).mean(axis=0)
+    step = -(-max(image.shape) // WIDEST)
+    image = _binned(image, step)
+    black, white = np.percentile(image, [0.5, 99.5])
+    pixels = pictures.grey(image[::-1], float(black), float(white))
+    length = pictures.bar_length(image.shape[1] * step * voxel_size / 2)
+    pixels = pictures.with_bar(pixels, length / voxel_size / step, thin=80)
+    names = sorted({str(c) for table in tables for c in table["cryoetganClass"]})
+    colour = {c: COLOURS[i % len(COLOURS)] for i, c in enumerate(names)}
+    circles = []
+    for table, dashed in ((picked, False), (marked, True)):
+        if table is None or not len(table):
+            continue
+        near = table[(table["rlnCoordinateZ"].astype(float) - middle).abs() <= reach]
+        for kind, x, y in zip(
+            near["cryoetganClass"].astype(str),
+            near[COORDINATES[0]],
+            near[COORDINATES[1]],
+            strict=True,
+        ):
+            place = ((float(x) + 0.5) / step, image.shape[0] - (float(y) + 0.5) / step)
+            circles.append(Circle(*place, colour[kind], dashed, kind))
+    solid = [circle.name for circle in circles if not circle.dashed]
+    return Section(
+        name,
+        pictures.data_uri(pictures.png(pixels)),
+        image.shape[1],
+        image.shape[0],
+        0.3 * box / step,
+        circles,
+        [(kind, colour[kind], solid.count(kind)) for kind in names],
+        f"{length / 10:g} nm",
+        f"z = {middle}, particles within {reach} voxels",
+    )
+
+
+def _busiest(depths: NDArray[np.float64], size: int, reach: int) -> int:
+    if not len(depths):
+        return size // 2
+    counts = [(np.abs(depths - z) <= reach).sum() for z in range(size)]
+    best = np.flatnonzero(counts == np.max(counts))
+    return int(best[np.argmin(np.abs(best - size // 2))])
+
+
+def _binned(image: NDArray[np.float32], step: int) -> NDArray[np.float32]:
+    if step == 1:
+        return image
+    rows, columns = (n // step * step for n in image.shape)
+    cut = image[:rows, :columns].reshape(rows // step, step, columns // step, step)
+    return np.asarray(cut.mean(axis=(1, 3)), np.float32)

@@ -1,0 +1,118 @@
+"""A small results folder with everything a run leaves, made by hand."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cryoetgan.acquisition import Acquisition
+from cryoetgan.star import ANGLES, COORDINATES, write_star
+from cryoetgan.volumes import write_volume, write_volume_set
+
+BOX, VOXEL = 16, 12.0
+CLASSES = ("ribosome", "proteasome")
+
+
+def accuracy(value, n=200, **others):
+    """What `evaluation classify` writes, two classes of n / 2."""
+    right = round(value * n / 2)
+    half = 1.96 * (value * (1 - value) / n) ** 0.5 + 0.005
+    wrong = n // 2 - right
+    return {
+        "accuracy": value,
+        "interval": [max(0.0, value - half), min(1.0, value + half)],
+        "classes": list(CLASSES),
+        "confusion": [[right, wrong], [wrong, right]],
+        "n_train": 400,
+        "n_test": n,
+        "network": "small",
+        **others,
+    }
+
+
+def metric(value, spread=0.1, warning=None, **nulls):
+    return {
+        "value": value,
+        "interval": [value - spread, value + spread],
+        "nulls": nulls,
+        "warning": warning,
+    }
+
+
+def table(count, rng, source, tomogram=None):
+    """Rows of a volume set."""
+    rows = pd.DataFrame({"cryoetganClass": [CLASSES[i % 2] for i in range(count)]})
+    rows[ANGLES] = rng.uniform(0, 90, (count, 3)).round(3)
+    for axis in "XYZ":
+        rows[f"rlnOrigin{axis}Angst"] = rng.uniform(-10, 10, count).round(3)
+    rows["cryoetganSource"] = source
+    if tomogram:
+        rows["rlnTomoName"] = tomogram
+        rows[COORDINATES] = rng.uniform(BOX, 40, (count, 3)).round(2)
+        rows["cryoetganSplit"] = ["train", "train", "test", "test"] * (count // 4)
+        rows["cryoetganId"] = [f"p{i:012x}" for i in range(count)]
+        rows["cryoetganScore"] = np.linspace(0.9, 0.1, count)
+    return rows
+
+
+@pytest.fixture(scope="session")
+def make_run():
+    """Return a function that writes a results folder."""
+
+    def make(folder, marked=True, simulated=True):
+        rng = np.random.default_rng(5)
+        optics = pd.DataFrame([Acquisition(defocus=3.0).to_optics(1, "t1")])
+
+        def volumes(name, rows, level=0.0):
+            data = rng.normal(level, 1, (len(rows), BOX, BOX, BOX)).astype(np.float32)
+            data[:, 5:11, 5:11, 5:11] += 2
+            write_volume_set(folder / name, data, rows, VOXEL, optics)
+
+        poses = table(12, rng, "density")
+        volumes("densities/poses.star", poses)
+        volumes("imaging/simulated.star", poses.assign(cryoetganSource="simulated"))
+        generated = poses.assign(cryoetganSource="generated")
+        volumes("translation/smoke/generated.star", generated)
+        (folder / "translation/smoke/checkpoint.pt").write_bytes(b"")
+        steps = ["step,loss_D_s,loss_D_d,cycle_d,sd_ratio", "1,2,2,0.6,0.5", "2,1,x,0.5,0.7"]
+        (folder / "translation/smoke/log.csv").write_text("\n".join(steps))
+        rows = table(12, rng, "real", "t1")
+        volumes("particles/subtomograms.star", rows)
+        write_star(folder / "particles/selected.star", rows)
+        tomogram = rng.standard_normal((48, 56, 64)).astype(np.float32)
+        write_volume(folder / "tomograms/t1.mrc", tomogram, VOXEL)
+        if simulated:
+            write_star(folder / "tomograms/t1.star", rows)
+        if marked:
+            volumes("particles/marked.star", rows)
+            write_star(folder / "particles/t1_marks.star", rows)
+        evaluation = {
+            "gan_train": accuracy(0.9),
+            "physics_train": accuracy(0.7),
+            "ceiling": accuracy(0.92),
+            "gan_test": accuracy(0.95),
+            "measure": {
+                "kid": metric(2.0, real_half=0.1),
+                "density": metric(66.0, warning="density is near its cap"),
+                "two_sample_auc": metric(0.7, same=0.5),
+                "pose_recovery": metric(0.85, chance=0.5),
+                "coverage": metric(0.9, real_half=0.95),
+            },
+            "measure_untrained": {"kid": metric(50.0, real_half=0.1)},
+        }
+        (folder / "evaluation").mkdir()
+        for name, content in evaluation.items():
+            (folder / "evaluation" / f"{name}.json").write_text(json.dumps(content))
+        (folder / "config.yaml").write_text("run: small\ndensities: {box: 16}\n")
+        timing = folder / "benchmarks/densities/poses.tsv"
+        timing.parent.mkdir(parents=True)
+        timing.write_text("s\th:m:s\tmax_rss\tcpu_time\n12.5\t0:00:12\t345.0\t20.1\n")
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def whole_run(make_run, tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("results") / "small")

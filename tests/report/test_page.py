@@ -1,0 +1,190 @@
+"""The page: whole without a network, escaped, readable, and never broken by what is missing."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cryoetgan.report.agreement import agree
+from cryoetgan.report.page import build, short
+from cryoetgan.report.results import open_results
+from cryoetgan.star import COORDINATES
+from tests.browser import chromium
+from tests.conftest import refused
+
+HOSTILE = '"><img src=x onerror=alert(1)><script>alert(2)</script>'
+
+
+@pytest.fixture(scope="module")
+def page(whole_run):
+    return build(open_results(whole_run), "A title", 2)
+
+
+def test_the_verdict_comes_first_and_every_section_is_there(page):
+    sections = re.findall(r'<section[^>]* id="(\w+)"', page)
+    assert sections[0] == "verdict"
+    wanted = ["pictures", "worth", "metrics", "texture", "picks", "blind", "data", "run"]
+    assert [name for name in sections if name in wanted] == wanted
+    assert "As good as" in page or "as good as labelled real crops" in page
+
+
+def test_numbers_intervals_nulls_and_warnings_are_on_the_page(page):
+    for text in ("90.0 %", "66", "real half", "density is near its cap", "12.5", "run: small"):
+        assert text in page
+
+
+def test_each_class_shows_three_sets_and_the_density(page):
+    for name in ("real", "generated", "physics", "density"):
+        assert page.count(f"<b>{name}</b>, bar 5 nm") == 2  # 192 angstrom a box
+
+
+def test_the_same_results_give_the_same_page(page, whole_run):
+    assert build(open_results(whole_run), "A title", 2) == page
+
+
+def test_nothing_on_the_page_points_outside(page):
+    addresses = re.findall(r'(?:src|href|srcset)="([^"]*)"', page)
+    assert addresses
+    assert all(a.startswith(("data:image/png;base64,", "#")) for a in addresses)
+    assert "default-src 'none'" in page
+
+
+def test_hostile_names_are_escaped(make_run, tmp_path):
+    run = make_run(tmp_path / "bad")
+    for path in run.rglob("*.star"):
+        text = path.read_text().replace("ribosome", "<script>alert(3)</script>")
+        path.write_text(text)
+    content = json.loads((run / "evaluation/gan_train.json").read_text())
+    content["classes"][0] = HOSTILE
+    (run / "evaluation/gan_train.json").write_text(json.dumps(content))
+    measured = json.loads((run / "evaluation/measure.json").read_text())
+    measured[HOSTILE] = measured["kid"] | {"warning": HOSTILE}
+    (run / "evaluation/measure.json").write_text(json.dumps(measured))
+    (run / "config.yaml").write_text(f"run: '{HOSTILE}'\n")
+    page = build(open_results(run), HOSTILE, 1)
+    assert page.count("<script") == 2  # the blind test's data and the page's own
+    assert "<img src=x" not in page
+    assert "&lt;script&gt;alert(3)" in page
+    with chromium(tmp_path) as tab:
+        path = tmp_path / "bad.html"
+        path.write_text(page)
+        tab.open(path)
+        assert tab.run("document.querySelectorAll('[onerror]').length") == 0
+        assert tab.text("h1") == HOSTILE
+        assert tab.complaints == []
+
+
+def test_an_empty_folder_gives_a_page_that_says_what_lacks(tmp_path, cryoetgan):
+    (tmp_path / "empty").mkdir()
+    done = cryoetgan("report", "build", "empty", "-o", "index.html", "--title", "T")
+    page = (tmp_path / "index.html").read_text()
+    assert "No verdict yet" in page
+    for name in ("gan_train.json", "poses.star", "translation/", "subtomograms.star"):
+        assert name in page
+    assert "gan_train.json" in done.stderr
+
+
+@pytest.mark.parametrize("gone", ["particles", "tomograms", "translation", "evaluation", "imaging"])
+def test_any_part_may_be_missing(make_run, tmp_path, gone):
+    run = make_run(tmp_path / "part")
+    shutil.rmtree(run / gone)
+    page = build(open_results(run), "T", 1)
+    assert gone in page
+    assert page.rstrip().endswith("</html>")
+
+
+def test_broken_parts_are_said_and_the_rest_is_shown(make_run, tmp_path):
+    run = make_run(tmp_path / "broken")
+    (run / "evaluation/ceiling.json").write_text("{")
+    (run / "evaluation/physics_train.json").write_text('{"accuracy": "high"}')
+    (run / "evaluation/measure.json").write_text("[1, 2]")
+    (run / "imaging/simulated.mrcs").write_bytes(b"short")
+    (run / "tomograms/t1.mrc").write_bytes(b"short")
+    (run / "particles/selected.star").write_text("no star")
+    (run / "config.yaml").write_text("a: [")
+    (run / "translation/smoke/log.csv").write_text("nothing,here\n1,2\n")
+    (run / "benchmarks/densities/poses.tsv").write_text("s\nlong\n")
+    results = open_results(run)
+    page = build(results, "T", 1)
+    said = " ".join(results.gaps)
+    for name in ("ceiling", "physics_train", "measure.json", "simulated.mrcs", "t1.mrc"):
+        assert name in said
+    for name in ("selected.star", "config.yaml", "log.csv"):
+        assert name in said
+    assert "90.0 %" in page
+
+
+def test_pseudo_labels_are_called_so(make_run, tmp_path):
+    run = make_run(tmp_path / "unmarked", marked=False, simulated=False)
+    page = build(open_results(run), "T", 1)
+    assert "Weak evidence" in page
+    assert "pseudo-labelled" in page
+
+
+def test_agreement_is_one_to_one_and_knows_the_class():
+    marked = pd.DataFrame([[10, 10, 10], [20, 10, 10], [40, 40, 40]], columns=COORDINATES)
+    marked["cryoetganClass"] = ["a", "a", "b"]
+    # two picks on one mark, one on the second with the wrong class, one far from all
+    picked = pd.DataFrame(
+        [[11, 10, 10], [9, 10, 10], [21, 10, 10], [90, 9, 9]], columns=COORDINATES
+    )
+    picked["cryoetganClass"] = ["a", "a", "b", "a"]
+    found = agree("t", picked, marked, 4.0)
+    assert (found.marked, found.selected, found.both, found.same_class) == (3, 4, 2, 1)
+    assert agree("t", picked.iloc[:0], marked, 4.0).both == 0
+    assert agree("t", picked, marked, 0.5).both == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.12345, "0.123"), (12.345, "12.3"), (1234.5, "1234"), (-0.5, "-0.500"), (2e-5, "2.00e-05")],
+)
+def test_numbers_are_short(value, text):
+    assert short(value) == text
+    assert short(np.nan) == "-"
+
+
+@pytest.mark.parametrize("width", [1280, 375])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_page_in_a_browser(page, tmp_path, width, dark):
+    path = tmp_path / "index.html"
+    path.write_text(page)
+    with chromium(tmp_path) as tab:
+        tab.open(path, width, dark)
+        assert tab.overflow() <= 0, "the page is wider than the window"
+        assert tab.outside() == []
+        assert tab.complaints == []
+        assert tab.text("#verdict .headline").startswith("✓")
+        paper = tab.run("getComputedStyle(document.body).backgroundColor")
+        assert paper == ("rgb(22, 24, 28)" if dark else "rgb(255, 255, 255)")
+        # every image was decoded
+        assert tab.run("[...document.images].every(i => i.naturalWidth > 0)")
+        columns = tab.run("getComputedStyle(document.querySelector('.panels')).gridTemplateColumns")
+        assert len(columns.split()) == (2 if width < 600 else 4)
+
+
+def test_the_blind_test_keeps_score(page, tmp_path):
+    path = tmp_path / "index.html"
+    path.write_text(page)
+    answers = json.loads(re.search(r'id="blind-data">(.*?)</script>', page)[1])
+    assert {item["real"] for item in answers} == {True, False}
+    with chromium(tmp_path) as tab:
+        tab.open(path)
+        for item in answers[:-1]:
+            tab.click("#blind-real" if item["real"] else "#blind-made")
+        tab.click("#blind-made" if answers[-1]["real"] else "#blind-real")
+        assert f"right on {len(answers) - 1} of {len(answers)}" in tab.text("#blind-score")
+
+
+def test_refusals(tmp_path, cryoetgan):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "run").mkdir()
+    refused(cryoetgan("report", "build", "none", "-o", "i.html", code=2), "none", "no such")
+    refused(cryoetgan("report", "build", "file", "-o", "i.html", code=2), "file", "folder")
+    refused(
+        cryoetgan("report", "build", "run", "--sample", "0", "-o", "i.html", code=2), "--sample"
+    )
+    assert not (tmp_path / "i.html").exists()

@@ -1,0 +1,108 @@
+"""What the first line of the page concludes, and that it says when not to trust it."""
+
+import numpy as np
+import pytest
+
+from cryoetgan.report.numbers import accuracy_from, metrics_from
+from cryoetgan.report.verdict import checks, conclude
+from tests.report.conftest import accuracy, metric
+
+
+def verdict(marks="marked", simulated=False, **values):
+    found = {
+        name: accuracy_from(accuracy(value) if isinstance(value, float) else value)
+        for name, value in values.items()
+    }
+    return conclude(found, marks, simulated)
+
+
+@pytest.mark.parametrize(
+    ("values", "tone", "words"),
+    [
+        ({}, "unknown", "No verdict yet"),
+        ({"gan_train": 0.52, "ceiling": 0.9}, "bad", "no better than guessing"),
+        ({"gan_train": 0.7, "physics_train": 0.9, "ceiling": 0.95}, "bad", "plain physics instead"),
+        ({"gan_train": 0.8, "physics_train": 0.82, "ceiling": 0.95}, "fair", "No gain shown"),
+        ({"gan_train": 0.8, "physics_train": 0.6, "ceiling": 0.95}, "fair", "short of labelled"),
+        ({"gan_train": 0.93, "physics_train": 0.6, "ceiling": 0.95}, "good", "as good as labelled"),
+        ({"gan_train": 0.93, "physics_train": 0.6}, "fair", "not compared with labelled"),
+        ({"gan_train": 0.93, "ceiling": 0.95}, "fair", "not compared with plain physics"),
+        ({"gan_train": 0.9, "physics_train": 0.6, "ceiling": 0.51}, "unknown", "only guesses"),
+    ],
+)
+def test_the_verdict_follows_from_the_accuracies(values, tone, words):
+    found = verdict(**values)
+    assert found.tone == tone
+    assert words in found.headline
+
+
+def test_fitted_physics_counts_as_physics():
+    found = verdict(gan_train=0.7, physics_train=0.5, physics_fitted_train=0.9, ceiling=0.95)
+    assert found.tone == "bad"
+    assert "fitted" in found.sentence
+
+
+def test_all_numbers_with_their_intervals_stand_in_the_sentence():
+    found = verdict(gan_train=0.8, physics_train=0.6, ceiling=0.95)
+    for number in ("80 % (74 to 86)", "60 % (53 to 67)", "95 % (91 to 99)", "of 200", "50 %"):
+        assert number in found.sentence
+
+
+def test_without_marked_crops_a_good_verdict_is_called_weak():
+    found = verdict("template", gan_train=0.93, physics_train=0.6, ceiling=0.95)
+    assert found.tone == "fair"
+    assert found.headline.startswith("Weak evidence")
+    assert any("pseudo-label" in text for text in found.caveats)
+    bad = verdict("template", gan_train=0.5, ceiling=0.9)
+    assert bad.tone == "bad"
+
+
+def test_caveats_name_what_may_mislead():
+    collapsed = accuracy(0.5)
+    collapsed["confusion"] = [[100, 0], [100, 0]]
+    found = verdict(simulated=True, gan_train=collapsed, gan_test=0.99, ceiling=0.9)
+    said = " ".join(found.caveats)
+    assert "simulated" in said
+    assert "never answers proteasome" in said
+    assert "too easy" in said
+    assert "Only 20 crops" in " ".join(verdict(gan_train=accuracy(0.9, n=20)).caveats)
+
+
+def test_guessing_is_the_share_of_the_commonest_class():
+    content = accuracy(0.8)
+    content["confusion"] = [[150, 0], [40, 10]]
+    assert accuracy_from(content).guessing == pytest.approx(0.75)
+    assert verdict(gan_train=content, ceiling=0.95).tone == "bad"
+
+
+def test_a_difference_counts_only_beyond_its_interval():
+    a, b, c = (accuracy_from(accuracy(v)) for v in (0.80, 0.84, 0.95))
+    assert (a.compared(b), a.compared(c), c.compared(a)) == ("same", "below", "above")
+
+
+def test_checks_without_labels():
+    trained = metrics_from(
+        {
+            "kid": metric(2.0, real_half=0.1),
+            "two_sample_auc": metric(0.99),
+            "pose_recovery": metric(0.5, chance=0.5),
+            "coverage": metric(0.9, real_half=0.9),
+        }
+    )
+    untrained = metrics_from({"kid": metric(50.0)})
+    tones = {check.name: check.tone for check in checks(trained, untrained)}
+    assert tones == {
+        "learned something": "good",
+        "looks real": "bad",
+        "labels survive": "bad",
+        "covers the real variety": "good",
+    }
+    swapped = checks(untrained, metrics_from({"kid": metric(2.0)}))
+    assert swapped[0].tone == "bad"
+    assert checks({}, {}) == []
+
+
+@pytest.mark.parametrize("odd", [{"accuracy": np.nan}, {"confusion": [[1, 2]]}, {"interval": [0]}])
+def test_odd_numbers_are_no_accuracy(odd):
+    with pytest.raises((ValueError, TypeError)):
+        accuracy_from(accuracy(0.9) | odd)
