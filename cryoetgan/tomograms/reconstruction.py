@@ -85,4 +85,5 @@ def _inverse(sums: Floats, usual: float) -> NDArray[np.float32]:
     Rays that graze a corner, and the voxels they alone see, would blow up otherwise.
     """
     flat = np.asarray(sums, np.float32).ravel()
-    return np.float32(1) / np.maximum(flat, np.float32(SHORTEST * usual))
+    longer = np.maximum(flat, np.float32(SHORTEST * usual))
+    return np.asarray(1 / longer, np.float32)

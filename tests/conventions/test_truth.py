@@ -187,7 +187,6 @@ def test_the_wedge_lies_where_the_convention_says(known):
         return power[ring & ~seen].mean() / power[ring & seen].mean()
 
     ours = emptiness((0, 1, 2), tilts)
-    print("OURS", ours, [emptiness(a, tilts) for a in ((0, 2, 1), (2, 1, 0), (1, 0, 2))])
     assert ours < 0.25
     # tilted about x; the beam along x; the beam along y
     for axes in ((0, 2, 1), (2, 1, 0), (1, 0, 2)):
