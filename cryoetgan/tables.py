@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from cryoetgan.config import Count, Fraction, Positive, Section, explain
 from cryoetgan.errors import UserError, nearest
 from cryoetgan.files import existing
+from cryoetgan.tomograms.addresses import is_remote
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 Tilt = Annotated[float, Field(ge=-90, le=90)]
@@ -50,13 +51,22 @@ class TomogramRow(Section):
     """One tomogram."""
 
     tomogram: Name = Field(description="Name: letters, digits, _ and -.")
-    path: str = Field(description="MRC file, or `simulate`.")
+    path: str = Field(
+        description="MRC file, URL, `emdb:1234`, `empiar:10045/data/x.rec`, `portal:tomogram/1`, "
+        "`copick:config.json?run=R` (`cryoetgan tomograms list` writes such rows), or `simulate`."
+    )
     voxel_size: Positive | None = Field(
         None, description="Angstrom; wins over the header, where that is wrong."
     )
     tilt_low: Tilt = Field(description="Lowest tilt, degrees about y.")
     tilt_high: Tilt = Field(description="Highest tilt, degrees.")
     tilt_step: Positive = Field(3.0, description="Degrees.")
+    tilt_axis: Literal["y", "x"] = Field(
+        "y", description="Where the tilt axis lies in the file; it is turned to y."
+    )
+    beam_axis: Literal["z", "y"] = Field(
+        "z", description="Where the beam runs in the file; y: IMOD's volumes before trimvol."
+    )
     voltage: Positive = Field(300.0, description="Kilovolts.")
     cs: Annotated[float, Field(ge=0)] = Field(2.7, description="Spherical aberration, millimetres.")
     amplitude_contrast: Fraction = Field(0.07, description="Fraction.")
@@ -92,6 +102,11 @@ class TomogramRow(Section):
                 "the low one comes first"
             )
         return self
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the tomogram is fetched, not read from a file."""
+        return is_remote(self.path)
 
     @property
     def is_simulated(self) -> bool:

@@ -129,13 +129,14 @@ def _slurm() -> dict[str, str]:
 
 def _inputs(classes: list[ClassRow], tomograms: list[TomogramRow]) -> list[dict[str, str]]:
     paths = [row.source for row in classes if row.kind in ("file", "map")]
-    paths += [row.path for row in tomograms if not row.is_simulated]
+    paths += [row.path for row in tomograms if not (row.is_simulated or row.is_remote)]
     paths += [row.marks for row in tomograms if row.marks]
     gone = [path for path in paths if not Path(os.path.expandvars(path)).expanduser().exists()]
     rows = [_row("input", "missing", f"{path}: no such file") for path in gone]
-    online = [row.source for row in classes if row.kind == "pdb"]
+    online = [f"PDB {row.source}" for row in classes if row.kind == "pdb"]
+    online += [row.path for row in tomograms if row.is_remote]
     if online:
-        rows.append(_row("network", "ok", f"needed for PDB {', '.join(online)}"))
+        rows.append(_row("network", "ok", f"needed for {', '.join(online)}"))
     return rows
 
 

@@ -74,11 +74,12 @@ def import_(
     import numpy as np
 
     from cryoetgan.files import provenance, sidecar, write_json
+    from cryoetgan.tomograms.addresses import is_remote
     from cryoetgan.tomograms.importing import standardise_into
     from cryoetgan.tomograms.normalising import grey_scale
     from cryoetgan.tomograms.reading import turn, voxel_size_of
     from cryoetgan.tomograms.resampling import resampled_shape
-    from cryoetgan.tomograms.sources import Transfer, is_remote, open_source
+    from cryoetgan.tomograms.sources import Transfer, open_source
     from cryoetgan.volumes import VOXEL_SIZE_TOLERANCE, invert_if_needed, open_volume
 
     _one_of(contrast, "--contrast", "dark", "bright")

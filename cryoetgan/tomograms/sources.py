@@ -9,17 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from cryoetgan.errors import UserError
+from cryoetgan.tomograms.addresses import FORMS, is_remote
 from cryoetgan.tomograms.downloads import download
 from cryoetgan.tomograms.reading import RawTomogram, open_tomogram
 
 EMDB = "https://files.wwpdb.org/pub/emdb/structures"
 EMPIAR = "https://ftp.ebi.ac.uk/empiar/world_availability"
 SUFFIXES = (".mrc", ".rec", ".map", ".mrc.gz", ".rec.gz", ".map.gz")
-SOURCES = (
-    "a file, a URL, emdb:1234, empiar:10045/data/x.rec, portal:tomogram/1234, or "
-    "copick:config.json?run=R&tomogram=wbp&voxel_size=10"
-)
-REMOTE = re.compile(r"(https?|emdb|empiar|portal|copick):|EMD-\d+$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -41,11 +37,6 @@ class Transfer:
     timeout: float = 60.0
 
 
-def is_remote(source: str) -> bool:
-    """Whether a source is something else than a file's path."""
-    return REMOTE.match(source) is not None
-
-
 @contextlib.contextmanager
 def open_source(source: str, scratch: Path, transfer: Transfer) -> Iterator[RawTomogram]:
     """Yield the tomogram a source names, memory-mapped.
@@ -53,7 +44,7 @@ def open_source(source: str, scratch: Path, transfer: Transfer) -> Iterator[RawT
     Parameters
     ----------
     source : str
-        See `SOURCES`.
+        See `addresses.FORMS`.
     scratch : Path
         Folder for a download, gone afterwards: that of the output, where there is room.
     transfer : Transfer
@@ -103,7 +94,7 @@ def _place(source: str, transfer: Transfer) -> tuple[str, float | None]:
         from cryoetgan.tomograms.portal import tomogram_file
 
         return tomogram_file(int(tomogram[1]), transfer.mirror)
-    raise UserError(f"'{source}' names no tomogram; wanted {SOURCES}")
+    raise UserError(f"'{source}' names no tomogram; wanted {FORMS}")
 
 
 def _join(base: str, inside: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from cryoetgan.tables import read_tomograms
 from cryoetgan.tomograms import downloads
-from cryoetgan.tomograms.sources import is_remote
+from cryoetgan.tomograms.addresses import is_remote
 from cryoetgan.volumes import read_volume
 from tests.conftest import refused
 from tests.tomograms.writing import write_mrc

@@ -132,6 +132,18 @@ def source(path):
     return workflow_file(os.path.expandvars(os.path.expanduser(path)))
 
 
+def tomogram_file(wildcards):
+    """The user's file; what is fetched from elsewhere is no file to wait for."""
+    row = TOMOGRAMS[wildcards.tomogram]
+    return [] if row.is_remote else source(row.path)
+
+
+def tomogram_source(wildcards):
+    """What the import is told: a file, or an address."""
+    row = TOMOGRAMS[wildcards.tomogram]
+    return row.path if row.is_remote else source(row.path)
+
+
 def tilts(row):
     return flags(tilts=(row.tilt_low, row.tilt_high))
 

@@ -3,7 +3,7 @@
 
 rule tomograms_import:
     input:
-        lambda wildcards: source(TOMOGRAMS[wildcards.tomogram].path),
+        tomogram_file,
     output:
         results("tomograms/{tomogram}.mrc"),
     log:
@@ -23,12 +23,15 @@ rule tomograms_import:
         file=lambda wildcards: flags(
             input_voxel_size=TOMOGRAMS[wildcards.tomogram].voxel_size,
             contrast=TOMOGRAMS[wildcards.tomogram].contrast,
+            tilt_axis=TOMOGRAMS[wildcards.tomogram].tilt_axis,
+            beam_axis=TOMOGRAMS[wildcards.tomogram].beam_axis,
         ),
+        source=tomogram_source,
         voxel_size=CONFIG.tomograms.voxel_size or CONFIG.densities.voxel_size,
         code=code("tomograms"),
     shell:
         cryoetgan(
-            "tomograms import {input:q} --voxel-size={params.voxel_size} {params.file}"
+            "tomograms import {params.source:q} --voxel-size={params.voxel_size} {params.file}"
             " {params.row} -o {output:q}"
         )
 
