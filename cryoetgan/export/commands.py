@@ -5,51 +5,74 @@ from typing import Annotated
 
 import typer
 
-from cryoetgan.command import Output, command, group, log
+from cryoetgan.command import Output, command, group, log, positive
 from cryoetgan.errors import UserError
 
 app = group("")
 Contrast = Annotated[
-    str | None, typer.Option(help="How protein should look: dark or bright; default: as yours.")
+    str | None,
+    typer.Option(help="How protein should look: dark or bright; default: as in your own files."),
 ]
+Volumes = Annotated[Path, typer.Argument(help="Volume set (STAR).")]
 
 
 @command(app, "relion")
 def relion(
-    volumes: Annotated[Path, typer.Argument(help="Volume set (STAR).")],
+    volumes: Volumes,
     output: Output,
     contrast: Contrast = None,
+    tomogram: Annotated[
+        list[Path] | None,
+        typer.Option(help="MRC the particles lie in, for particles_relion5.star; repeatable."),
+    ] = None,
+    tilt_series_pixel_size: Annotated[
+        float | None, typer.Option(help="Angstrom, unbinned; for RELION 5's optics block.")
+    ] = None,
 ) -> None:
     """Write a volume set as RELION 3 subtomograms: a folder with particles.star.
 
-    One MRC a particle, a CTF volume a tomogram; angles in degrees, origins in angstrom.
+    One MRC a particle in Subtomograms/, the missing wedge and CTF of each tilt series in CTF/;
+    angles in degrees, origins in angstrom. With --tomogram also particles_relion5.star: places
+    in angstrom from the tomogram's centre, for extraction in RELION 5.
     """
-    from cryoetgan.export.relion import export_relion
+    from cryoetgan.export.relion import export_relion, export_relion5
+    from cryoetgan.export.rows import check_contrast
     from cryoetgan.files import atomic
-    from cryoetgan.volumes import read_volume_set
+    from cryoetgan.star import COORDINATES, class_name
+    from cryoetgan.volumes import read_volume, read_volume_set, same_voxel_size
 
-    _check(contrast)
-    opened = read_volume_set(volumes, ["cryoetganClass"])
+    check_contrast(contrast)
+    if tilt_series_pixel_size is not None:
+        positive(tilt_series_pixel_size, "--tilt-series-pixel-size", " A")
+    placed = ["rlnTomoName", *COORDINATES] if tomogram else []
+    opened = read_volume_set(volumes, ["cryoetganClass", *placed])
+    sizes = {}
+    for path in tomogram or []:
+        volume = read_volume(path)
+        same_voxel_size(volume.voxel_size, opened.voxel_size, path, volumes)
+        sizes[class_name(path)] = volume.data.shape
     with atomic(output) as part:
         count = export_relion(opened, part, contrast)
+        if sizes:
+            export_relion5(opened, part, sizes, contrast, tilt_series_pixel_size)
     log.info("%s: %d particles", output, count)
+    if not sizes and set(COORDINATES) <= set(opened.table):
+        log.info("for RELION 5 coordinates give the tomograms too: --tomogram T.mrc")
 
 
 @command(app, "plain")
-def plain(
-    volumes: Annotated[Path, typer.Argument(help="Volume set (STAR).")],
-    output: Output,
-    contrast: Contrast = None,
-) -> None:
-    """Write a volume set as single MRC files with CSV, Dynamo table and object list.
+def plain(volumes: Volumes, output: Output, contrast: Contrast = None) -> None:
+    """Write a volume set as single MRC files, with the lists other programs read.
 
-    For EMAN2, ChimeraX, Dynamo, DeepFinder; a README says what each column means.
+    For EMAN2, ChimeraX, Dynamo (dynamo.tbl), DeepFinder (objects.xml) and TomoTwin (names of
+    the files); a README says what each column means. Coordinates in voxels, angles in degrees.
     """
     from cryoetgan.export.plain import export_plain
+    from cryoetgan.export.rows import check_contrast
     from cryoetgan.files import atomic
     from cryoetgan.volumes import read_volume_set
 
-    _check(contrast)
+    check_contrast(contrast)
     opened = read_volume_set(volumes, ["cryoetganClass"])
     with atomic(output) as part:
         part.mkdir()
@@ -59,7 +82,9 @@ def plain(
 
 @command(app, "copick")
 def copick(
-    tomograms: Annotated[list[Path], typer.Argument(help="MRC, protein bright.")],
+    tomograms: Annotated[
+        list[Path], typer.Argument(help="MRC, protein bright; or one volume set (STAR).")
+    ],
     output: Output,
     particles: Annotated[
         list[Path] | None, typer.Option(help="STAR of particles; repeatable.")
@@ -67,17 +92,30 @@ def copick(
     labels: Annotated[
         list[Path] | None, typer.Option(help="<tomogram>_labels.mrc; repeatable.")
     ] = None,
+    contrast: Contrast = None,
 ) -> None:
-    """Write tomograms, particles and labels as a copick project: config.json, OME-Zarr."""
-    from cryoetgan.export.copick import export_copick
-    from cryoetgan.files import atomic
+    """Write tomograms, particles and labels as a copick project: config.json and OME-Zarr.
 
+    Of a volume set, each volume becomes a run with its particle as the only pick. Picks are in
+    angstrom; class names are made legal for copick.
+    """
+    from cryoetgan.export.copick import export_copick, tomogram_runs, volume_runs
+    from cryoetgan.export.rows import check_contrast
+    from cryoetgan.files import atomic, existing
+
+    check_contrast(contrast)
+    sets = [path for path in tomograms if path.suffix == ".star"]
+    if sets and (len(tomograms) > 1 or particles or labels):
+        raise UserError(
+            f"{sets[0]}: a volume set is exported alone, without other files or options"
+        )
+    for path in tomograms:
+        existing(path, "tomogram")
+    if sets:
+        runs = volume_runs(sets[0], contrast)
+    else:
+        runs = tomogram_runs(tomograms, particles or [], labels or [], contrast)
     with atomic(output) as part:
         part.mkdir()
-        count = export_copick(tomograms, particles or [], labels or [], part, output)
+        count = export_copick(runs, part, output, contrast)
     log.info("%s: %d particles", output, count)
-
-
-def _check(contrast: str | None) -> None:
-    if contrast not in (None, "dark", "bright"):
-        raise UserError(f"--contrast: got '{contrast}', wanted dark or bright")

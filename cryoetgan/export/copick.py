@@ -1,101 +1,259 @@
 """A copick project: OME-Zarr tomograms, picks, label segmentations."""
 
 import json
-import logging
 import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from cryoetgan.acquisition import read_acquisition
+from cryoetgan.errors import UserError
+from cryoetgan.export.rows import acquisitions, factor, group_of, offset
+from cryoetgan.files import read_json, sidecar, write_text
 from cryoetgan.geometry import rotation_from_relion
-from cryoetgan.star import ANGLES, COORDINATES, read_star
-from cryoetgan.volumes import read_volume
+from cryoetgan.progress import track
+from cryoetgan.star import ANGLES, COORDINATES, class_name, read_star
+from cryoetgan.volumes import read_volume, read_volume_set
 
-log = logging.getLogger("cryoetgan")
-USER, SESSION = "cryoetgan", "1"
-README = """copick export
+USER, SESSION, KIND = "cryoetgan", "1", "wbp"
+README = """# copick export
 
-config.json       open it with copick: `copick.from_file("config.json")`
-data/             the project's static and overlay files (OME-Zarr 0.4, JSON picks)
+Open it with copick: `copick.from_file("config.json")`. Tomograms, picks and segmentations lie in
+data/ (OME-Zarr 0.4, JSON). config.json names data/ by its full path: after moving the folder,
+correct `overlay_root` in it.
 
-Coordinates are angstrom, x, y, z; orientations are 4 x 4 matrices from reference to particle.
+| what | where |
+|---|---|
+| runs | one a tomogram, of its name; of a volume set, one a volume |
+| tomograms | type `{kind}`, voxel spacing in angstrom, protein {contrast} |
+| picks | user `{user}`, session `{session}`, one set a class: points in angstrom from the corner voxel's centre, x, y, z; a 4 x 4 matrix turns the class's map into the particle |
+| segmentations | `labels`, multilabel; the number of each class is its `label` in config.json |
+
+Class names are made legal for copick (underscores become hyphens):
+
+| copick | ours | label |
+|---|---|---|
+{names}
 """
+Particles = Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 
-def legal(name: str) -> str:
-    """Return a class name as copick allows it: letters, digits and hyphens."""
-    return re.sub(r"[^A-Za-z0-9-]+", "-", name).strip("-") or "particle"
+@dataclass(frozen=True)
+class Run:
+    """One run of the project.
+
+    Attributes
+    ----------
+    name : str
+        As copick shows it.
+    data : ndarray
+        `(z, y, x)`, in the contrast wanted.
+    voxel_size : float
+        Angstrom.
+    particles : mapping
+        Class to places `(N, 3)` xyz in voxels and rotations `(N, 3, 3)`.
+    labels : ndarray, optional
+        `(z, y, x)`.
+    meaning : mapping
+        Number in `labels` to class.
+    """
+
+    name: str
+    data: NDArray[np.float32]
+    voxel_size: float
+    particles: Particles
+    labels: NDArray[Any] | None = None
+    meaning: Mapping[int, str] = field(default_factory=dict)
 
 
-def export_copick(
-    tomograms: list[Path], particles: list[Path], labels: list[Path], folder: Path, final: Path
-) -> int:
-    """Write tomograms and their particles as a copick project; return how many particles.
+def legal(names: Iterable[str]) -> dict[str, str]:
+    """Return each class's name as copick allows it: letters, digits, hyphens, none twice.
+
+    Names added at the end change no earlier one's.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        plain = re.sub(r"[^A-Za-z0-9-]+", "-", name).strip("-") or "particle"
+        number, unique = 2, plain
+        while unique in found.values():
+            unique, number = f"{plain}-{number}", number + 1
+        found[name] = unique
+    return found
+
+
+def tomogram_runs(
+    tomograms: Sequence[Path],
+    particles: Sequence[Path],
+    labels: Sequence[Path],
+    contrast: str | None,
+) -> Iterator[Run]:
+    """Yield a run a tomogram, with the particles and labels that belong to it.
 
     Parameters
     ----------
-    tomograms : list of Path
+    tomograms : sequence of Path
         MRC, protein bright.
-    particles : list of Path
+    particles : sequence of Path
         STAR files; rows are told apart by rlnTomoName.
-    labels : list of Path
-        Label volumes `<tomogram>_labels.mrc`.
+    labels : sequence of Path
+        `<tomogram>_labels.mrc`, with the record that says what each number means.
+    contrast : str, optional
+        dark or bright; each tomogram's own where None.
+    """
+    tables = [_particles(path) for path in particles]
+    labelled = {path.stem.removesuffix("_labels"): path for path in labels}
+    names = [class_name(path) for path in tomograms]
+    for name, path in labelled.items():
+        if name not in names:
+            raise UserError(
+                f"{path}: belongs to no tomogram given (wanted <tomogram>_labels.mrc with "
+                f"<tomogram> one of {', '.join(names)})"
+            )
+    for path, name in zip(track(tomograms, "exporting"), names, strict=True):
+        volume = read_volume(path)
+        factored = factor(contrast, read_acquisition(path))
+        found = [table[table["rlnTomoName"].astype(str) == name] for table in tables]
+        label, meaning = None, {}
+        if name in labelled:
+            label = read_volume(labelled[name]).data
+            if label.shape != volume.data.shape:
+                raise UserError(
+                    f"{labelled[name]}: has shape {label.shape}, {path} has {volume.data.shape}"
+                )
+            meaning = _meaning(labelled[name], label)
+        data = np.asarray(volume.data, np.float32) * np.float32(factored)
+        yield Run(name, data, volume.voxel_size, _of_classes(found), label, meaning)
+
+
+def volume_runs(path: Path, contrast: str | None) -> Iterator[Run]:
+    """Yield a run a volume of a set, its particle as the only pick."""
+    volumes = read_volume_set(path, ["cryoetganClass"])
+    groups = acquisitions(volumes)
+    records = volumes.table.to_dict("records")
+    for index, row in enumerate(track(records, "exporting")):
+        kind = str(row["cryoetganClass"])
+        place = volumes.box // 2 + offset(row, volumes.voxel_size)
+        angles = [float(row.get(name, 0.0)) for name in ANGLES]
+        turn = rotation_from_relion(angles).as_matrix()
+        data = np.asarray(volumes.volumes[index], np.float32)
+        data = data * np.float32(factor(contrast, groups.get(group_of(row))))
+        name = f"{path.stem}_{index + 1:06d}"
+        yield Run(name, data, volumes.voxel_size, {kind: (place[None], turn[None])})
+
+
+def _particles(path: Path) -> Any:
+    return read_star(path, ["rlnTomoName", "cryoetganClass", *COORDINATES]).particles
+
+
+def _of_classes(tables: Sequence[Any]) -> Particles:
+    found: dict[str, tuple[Any, Any]] = {}
+    for table in tables:
+        for name, part in table.groupby(table["cryoetganClass"].astype(str)):
+            turns = np.tile(np.eye(3), (len(part), 1, 1))
+            if set(ANGLES) <= set(part.columns):
+                turns = rotation_from_relion(part[ANGLES].to_numpy(float)).as_matrix()
+            places = part[COORDINATES].to_numpy(float)
+            if name in found:
+                places = np.concatenate([found[name][0], places])
+                turns = np.concatenate([found[name][1], turns])
+            found[str(name)] = (places, turns)
+    return found
+
+
+def _meaning(path: Path, label: NDArray[Any]) -> dict[int, str]:
+    record = read_json(sidecar(path)) if sidecar(path).exists() else {}
+    meaning = {int(number): str(name) for number, name in record.get("labels", {}).items()}
+    unknown = [int(n) for n in np.unique(label) if n and int(n) not in meaning]
+    # numbers without a name keep one: nothing of a segmentation is lost
+    return meaning | {number: f"label-{number}" for number in unknown}
+
+
+def export_copick(runs: Iterable[Run], folder: Path, final: Path, contrast: str | None) -> int:
+    """Write runs as a copick project; return how many particles.
+
+    Parameters
+    ----------
+    runs : iterable of Run
+        One after the other: only one tomogram is in memory.
     folder : Path
         Where it is written now.
     final : Path
-        Where it will lie: copick's config names absolute paths.
+        Where it will lie: copick's config names a full path.
+    contrast : str, optional
+        For the README.
     """
     import copick
-    import pandas as pd
 
-    tables = [read_star(path, ["rlnTomoName", *COORDINATES]).particles for path in particles]
-    table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-    classes = sorted(table["cryoetganClass"].astype(str).unique()) if len(table) else []
-    config: dict[str, Any] = {
-        "config_type": "filesystem",
-        "name": final.parent.parent.name or "cryoetgan",
-        "description": "Made by cryoetgan",
-        "version": "1.0.0",
-        "pickable_objects": [
-            {"name": legal(name), "is_particle": True, "label": index, "radius": 100}
-            for index, name in enumerate(classes, start=1)
-        ],
-        "overlay_root": f"local://{(folder / 'data').resolve()}",
-        "overlay_fs_args": {"auto_mkdir": True},
-    }
-    path = folder / "config.json"
-    path.write_text(json.dumps(config, indent=1))
-    root = copick.from_file(str(path))
+    numbers: dict[str, int] = {}
     count = 0
-    for tomogram in tomograms:
-        volume = read_volume(tomogram)
-        run = root.new_run(legal(tomogram.stem))
-        spacing = run.new_voxel_spacing(round(volume.voxel_size, 3))
-        spacing.new_tomogram("wbp").from_numpy(np.asarray(volume.data, np.float32))
-        mine = table[table["rlnTomoName"].astype(str) == tomogram.stem] if len(table) else table
-        for name in classes:
-            part = mine[mine["cryoetganClass"].astype(str) == name]
-            if len(part):
-                count += _picks(run, legal(name), part, volume.voxel_size)
-        for label in labels:
-            if label.stem == f"{tomogram.stem}_labels":
-                segmentation = run.new_segmentation(
-                    round(volume.voxel_size, 3), "labels", SESSION, True, user_id=USER
-                )
-                segmentation.from_numpy(np.asarray(read_volume(label).data, np.uint8))
-    config["overlay_root"] = f"local://{(final / 'data').resolve()}"
-    path.write_text(json.dumps(config, indent=1))
-    (folder / "README.md").write_text(README, encoding="utf-8")
+    config = folder / "config.json"
+    for run in runs:
+        for name in sorted({*run.meaning.values(), *run.particles}):
+            numbers.setdefault(name, len(numbers) + 1)
+        names = legal(numbers)
+        _write_config(config, folder, numbers, names)
+        opened = copick.from_file(str(config)).new_run(run.name)
+        size = round(run.voxel_size, 3)
+        opened.new_voxel_spacing(size).new_tomogram(KIND).from_numpy(run.data)
+        for name, (places, turns) in run.particles.items():
+            count += _write_picks(opened, names[name], places * run.voxel_size, turns)
+        if run.labels is not None:
+            meaning = {number: numbers[name] for number, name in run.meaning.items()}
+            segmentation = opened.new_segmentation(size, "labels", SESSION, True, user_id=USER)
+            segmentation.from_numpy(renumbered(run.labels, meaning))
+    _write_config(config, final, numbers, legal(numbers))
+    rows = [f"| {new} | {old} | {numbers[old]} |" for old, new in legal(numbers).items()]
+    said = contrast or "as in your own files (dark unless you said otherwise)"
+    text = README.format(
+        kind=KIND, user=USER, session=SESSION, contrast=said, names="\n".join(rows)
+    )
+    write_text(folder / "README.md", text)
     return count
 
 
-def _picks(run: Any, name: str, table: Any, voxel_size: float) -> int:
+def renumbered(labels: NDArray[Any], meaning: Mapping[int, int]) -> NDArray[np.uint8]:
+    """Return labels with one numbering for the whole project.
+
+    Raises
+    ------
+    UserError
+        Where a label is negative or there are more classes than a byte counts.
+    """
+    if min(meaning, default=0) < 0 or max(meaning.values(), default=0) > 255:
+        raise UserError("labels: wanted 0 (background) to 255; a copick segmentation holds bytes")
+    table = np.zeros(max(meaning, default=0) + 1, np.uint8)
+    for old, new in meaning.items():
+        table[old] = new
+    return table[np.asarray(labels).astype(np.int64)]
+
+
+def _write_config(
+    path: Path, folder: Path, numbers: Mapping[str, int], names: Mapping[str, str]
+) -> None:
+    objects = [
+        {"name": names[name], "is_particle": True, "label": number, "radius": 100}
+        for name, number in numbers.items()
+    ]
+    config = {
+        "config_type": "filesystem",
+        "name": "cryoetgan",
+        "description": "Made by cryoetgan",
+        "version": "1.0.0",
+        "pickable_objects": objects,
+        "overlay_root": f"local://{(folder / 'data').resolve()}",
+        "overlay_fs_args": {"auto_mkdir": True},
+    }
+    write_text(path, json.dumps(config, indent=1) + "\n")
+
+
+def _write_picks(run: Any, name: str, places: NDArray[Any], turns: NDArray[Any]) -> int:
     picks = run.new_picks(name, SESSION, user_id=USER)
-    places = table[COORDINATES].to_numpy(float) * voxel_size
-    turns = np.tile(np.eye(4), (len(table), 1, 1))
-    if set(ANGLES) <= set(table.columns):
-        turns[:, :3, :3] = rotation_from_relion(table[ANGLES].to_numpy(float)).as_matrix()
-    picks.from_numpy(places, turns)
+    matrices = np.tile(np.eye(4), (len(places), 1, 1))
+    matrices[:, :3, :3] = turns
+    picks.from_numpy(places, matrices)
     picks.store()
-    return len(table)
+    return len(places)

@@ -1,83 +1,154 @@
-"""One MRC a particle, and lists that other programs read."""
+"""One MRC a particle, and the lists that other programs read."""
 
+import csv
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 
 from cryoetgan.acquisition import Acquisition
+from cryoetgan.export.rows import acquisitions, factor, group_of, offset, shown_contrast
+from cryoetgan.files import write_text
 from cryoetgan.progress import track
 from cryoetgan.star import ANGLES, COORDINATES
 from cryoetgan.volumes import VolumeSet, write_volume
 
-README = """Plain export
+README = """# Plain export
 
-<class>/<number>.mrc   one volume a particle, MRC float32, zyx, protein {contrast}
-particles.csv          one row a particle: file, class, voxel size (angstrom), RELION angles
-                       (degrees), coordinates (voxels, 0-based; absent for generated particles)
-dynamo.tbl             Dynamo table: columns 1 tag, 2 aligned, 3 averaged, 7-9 tdrot, tilt, narot
-                       (degrees), 13 file type, 20 tomogram, 22 class, 24-26 x, y, z (voxels)
-objects.xml            DeepFinder object list: class_label, x, y, z (voxels), only for particles
-                       of tomograms; classes are numbered alphabetically from 1
+| file | for | what |
+|---|---|---|
+| volumes/*.mrc | EMAN2, ChimeraX, IMOD | one volume a particle: MRC, float32, protein {contrast} |
+| particles.csv | you | one row a volume: see below |
+| classes.csv | all | code, label and name of each class |
+| tomograms.csv | all | number of each tomogram in dynamo.tbl and objects.xml |
+| dynamo.tbl | Dynamo | 35 columns: 1 tag (row of particles.csv), 4-6 shift (voxels), 7-9 tdrot, tilt, narot (degrees), 10 score, 13-15 missing wedge about y, 20 tomogram, 22 class label, 24-26 x, y, z (voxels, from 0) |
+| objects.xml | DeepFinder | object list: tomo_idx, class_label, x, y, z (voxels, from 0); empty for particles that lie in no tomogram |
+| volumes/ | TomoTwin | its training takes the class from a file's name: `id` and four characters, the code of classes.csv; TomoTwin wants boxes of 37 voxels of 10 angstrom |
+
+Columns of particles.csv: file; class; source (real, simulated, generated); split; tomogram;
+voxel_size (angstrom); x, y, z (voxels of the tomogram, from 0; empty for generated particles);
+center_x, center_y, center_z (voxels from 0: where the particle lies in its box); rot, tilt, psi
+(degrees, RELION's convention); score; id.
 """
+COLUMNS = [
+    "file",
+    "class",
+    "source",
+    "split",
+    "tomogram",
+    "voxel_size",
+    *("x", "y", "z", "center_x", "center_y", "center_z", "rot", "tilt", "psi"),
+    "score",
+    "id",
+]
 
 
 def export_plain(volumes: VolumeSet, folder: Path, contrast: str | None) -> int:
-    """Write a volume set as single files with tables into `folder`; return how many."""
-    import pandas as pd
+    """Write a volume set as single files with tables into `folder`; return how many.
 
-    table = volumes.table
-    classes = sorted(table["cryoetganClass"].astype(str).unique())
-    groups = {
-        int(row["rlnOpticsGroup"]): Acquisition.from_optics(row)
-        for row in volumes.optics.to_dict("records")
-    } or {1: Acquisition()}
-    first = next(iter(groups.values()))
+    Parameters
+    ----------
+    volumes : VolumeSet
+        Protein bright.
+    folder : Path
+        A new folder.
+    contrast : str, optional
+        dark or bright; the tomogram's own where None.
+    """
+    classes = [str(name) for name in volumes.classes()]
+    groups = acquisitions(volumes)
+    tomograms = _tomograms(volumes)
     rows, dynamo = [], []
     objects = ElementTree.Element("objlist")
-    records = table.to_dict("records")
-    for index, row in enumerate(track(records, "exporting")):
-        name = f"{row['cryoetganClass']}/{index + 1:06d}.mrc"
-        acquisition = groups.get(int(row.get("rlnOpticsGroup", 1)), first)
-        factor = -1 if (contrast or acquisition.contrast) == "dark" else 1
-        data = factor * np.asarray(volumes.volumes[index], np.float32)
-        write_volume(folder / name, data, volumes.voxel_size)
+    for index, row in enumerate(track(volumes.table.to_dict("records"), "exporting")):
         label = classes.index(str(row["cryoetganClass"])) + 1
-        known = {column: row[column] for column in [*ANGLES, *COORDINATES] if column in row}
-        rows.append(
-            {
-                "file": name,
-                "class": row["cryoetganClass"],
-                "voxel_size": volumes.voxel_size,
-                **known,
-            }
-        )
-        dynamo.append(_dynamo_row(index + 1, label, known))
-        if set(COORDINATES) <= set(known):
-            x, y, z = (f"{known[column]:.2f}" for column in COORDINATES)
-            ElementTree.SubElement(
-                objects, "object", {"class_label": str(label), "x": x, "y": y, "z": z}
-            )
-    pd.DataFrame(rows).to_csv(folder / "particles.csv", index=False, float_format="%.4f")
-    (folder / "dynamo.tbl").write_text("\n".join(dynamo) + "\n")
-    if len(objects):
-        ElementTree.indent(objects)
-        ElementTree.ElementTree(objects).write(folder / "objects.xml")
-    shown = contrast or first.contrast
-    (folder / "README.md").write_text(README.format(contrast=shown), encoding="utf-8")
+        recorded = groups.get(group_of(row), Acquisition())
+        name = f"volumes/id{label:04d}_{row['cryoetganClass']}_{index + 1:06d}.mrc"
+        data = factor(contrast, recorded) * np.asarray(volumes.volumes[index], np.float32)
+        write_volume(folder / name, data, volumes.voxel_size)
+        rows.append(_row(row, name, volumes.voxel_size, volumes.box))
+        tomogram = tomograms.index(str(row.get("rlnTomoName", "")))
+        shift = offset(row, volumes.voxel_size)
+        dynamo.append(dynamo_row(index + 1, label, tomogram + 1, row, shift, recorded))
+        if set(COORDINATES) <= set(row):
+            place = {axis: f"{row[f'rlnCoordinate{axis.upper()}']:.3f}" for axis in "xyz"}
+            numbers = {"tomo_idx": str(tomogram), "obj_id": str(index), "class_label": str(label)}
+            ElementTree.SubElement(objects, "object", numbers | place)
+    write_text(folder / "particles.csv", _csv(COLUMNS, [[r[c] for c in COLUMNS] for r in rows]))
+    known = [[f"{n:04d}", n, name] for n, name in enumerate(classes, start=1)]
+    write_text(folder / "classes.csv", _csv(["code", "label", "class"], known))
+    numbered = [[n + 1, n, name] for n, name in enumerate(tomograms) if name]
+    write_text(folder / "tomograms.csv", _csv(["dynamo", "tomo_idx", "tomogram"], numbered))
+    write_text(folder / "dynamo.tbl", "\n".join(dynamo) + "\n")
+    ElementTree.indent(objects)
+    write_text(folder / "objects.xml", ElementTree.tostring(objects, encoding="unicode") + "\n")
+    write_text(folder / "README.md", README.format(contrast=shown_contrast(contrast, groups)))
     return len(rows)
 
 
-def _dynamo_row(tag: int, label: int, known: dict[str, float]) -> str:
-    """Return a row of 35 columns; Dynamo's angles are (-psi, -tilt, -rot) in its zxz."""
+def _tomograms(volumes: VolumeSet) -> list[str]:
+    if "rlnTomoName" not in volumes.table:
+        return [""]
+    return sorted(volumes.table["rlnTomoName"].astype(str).unique())
+
+
+def _row(row: Mapping[Any, Any], name: str, voxel_size: float, box: int) -> dict[str, Any]:
+    centre = box // 2 + offset(row, voxel_size)
+    known = {"rlnTomoName": "tomogram", "cryoetganClass": "class", "cryoetganSource": "source"}
+    known |= {"cryoetganSplit": "split", "cryoetganScore": "score", "cryoetganId": "id"}
+    known |= dict(zip(COORDINATES, "xyz", strict=True))
+    known |= dict(zip(ANGLES, ("rot", "tilt", "psi"), strict=True))
+    found = {ours: row.get(column, "") for column, ours in known.items()}
+    where = {f"center_{axis}": value for axis, value in zip("xyz", centre, strict=True)}
+    return {"file": name, "voxel_size": voxel_size, **where, **found}
+
+
+def _csv(heading: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(heading)
+    for row in rows:
+        writer.writerow([f"{v:.4f}" if isinstance(v, float) else v for v in row])
+    return out.getvalue()
+
+
+def dynamo_row(
+    tag: int,
+    label: int,
+    tomogram: int,
+    row: Mapping[Any, Any],
+    shift: Any,
+    recorded: Acquisition,
+) -> str:
+    """Return one line of a Dynamo table.
+
+    Dynamo's (tdrot, tilt, narot) are fixed-axes zxz angles of the matrix that turns the
+    particle into the reference: RELION's own matrix, in other angles.
+    """
     from scipy.spatial.transform import Rotation
 
     values = [0.0] * 35
-    values[0], values[1], values[2], values[12] = tag, 1, 1, 1
-    if set(ANGLES) <= set(known):
-        relion = Rotation.from_euler("ZYZ", [known[a] for a in ANGLES], degrees=True)
-        values[6:9] = relion.inv().as_euler("zxz", degrees=True).tolist()
-    values[19], values[21] = 1, label
-    if set(COORDINATES) <= set(known):
-        values[23:26] = [known[column] for column in COORDINATES]
-    return " ".join(f"{value:.4g}" if value != int(value) else str(int(value)) for value in values)
+    values[0], values[1], values[2] = tag, 1, 1  # to be aligned, to be averaged
+    values[3:6] = shift
+    if set(ANGLES) <= set(row):
+        relion = Rotation.from_euler("ZYZ", [float(row[a]) for a in ANGLES], degrees=True)
+        values[6:9] = _zxz(relion)
+    values[9] = float(row.get("cryoetganScore", 0.0))
+    values[12:15] = 1, recorded.tilt_low, recorded.tilt_high
+    values[19], values[21] = tomogram, label
+    if set(COORDINATES) <= set(row):
+        values[23:26] = [float(row[column]) for column in COORDINATES]
+    return " ".join(str(int(v)) if v == int(v) else f"{v:.4f}" for v in values)
+
+
+def _zxz(rotation: Any) -> list[float]:
+    import warnings
+
+    with warnings.catch_warnings():
+        # at tilt 0 only the sum of the others is defined; scipy then sets the third to zero
+        warnings.filterwarnings("ignore", message="Gimbal lock")
+        angles: list[float] = rotation.as_euler("zxz", degrees=True).tolist()
+    return angles

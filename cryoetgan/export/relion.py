@@ -1,30 +1,53 @@
-"""RELION 3 style subtomograms: one MRC a particle, one CTF volume a tomogram, one STAR."""
+"""RELION: subtomograms as RELION 3 reads them, coordinates as RELION 5 extracts from."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cryoetgan.acquisition import Acquisition
+from cryoetgan.errors import UserError, nearest
+from cryoetgan.export.rows import ORIGINS, acquisitions, factor, group_of, shown_contrast
+from cryoetgan.files import write_text
 from cryoetgan.optics import ctf, missing_wedge, radius
 from cryoetgan.progress import track
-from cryoetgan.star import ANGLES, write_star
+from cryoetgan.star import ANGLES, COORDINATES, write_star
 from cryoetgan.volumes import VolumeSet, write_volume
 
-README = """RELION export
+CENTRED = [
+    "rlnCenteredCoordinateXAngst",
+    "rlnCenteredCoordinateYAngst",
+    "rlnCenteredCoordinateZAngst",
+]
+README = """# RELION export
 
-particles.star     blocks optics and particles, RELION 3 subtomogram columns
-Subtomograms/      one volume a particle, MRC float32, zyx, protein {contrast}
-ctf_<group>.mrc    what the tilt series transfers, in Fourier space, full size, centred
+| file | what |
+|---|---|
+| particles.star | blocks `optics` and `particles`: subtomograms as RELION 3.0 and 3.1 read them |
+| Subtomograms/ | one volume a particle: MRC, float32, protein {contrast} |
+| CTF/ | what a tilt series transfers, one volume an optics group: Fourier space, full size, zero frequency in the centre |
+{more}
+Start RELION in this folder: the paths in particles.star are relative to it.
 
-rlnImageName       the particle's volume, relative to this folder
-rlnCtfImage        the transfer of its tomogram: missing wedge times |CTF| where the defocus is known
-rlnAngleRot/Tilt/Psi   degrees, RELION's convention
-rlnOriginX/Y/ZAngst    angstrom; the particle's centre lies at n // 2 - origin / pixel size
-rlnCoordinateX/Y/Z     voxels of the tomogram, 0-based (absent for generated particles)
-cryoetganClass     the class; for generated particles it is known by construction
+| column | meaning |
+|---|---|
+| rlnImageName | the particle's volume |
+| rlnCtfImage | transfer of its tilt series: the missing wedge (tilt axis y, beam z), times the CTF where the defocus is known: with its sign for raw data, without for phase-flipped, none for corrected |
+| rlnAngleRot, rlnAngleTilt, rlnAnglePsi | degrees, RELION's convention |
+| rlnOriginXAngst, Y, Z | angstrom; the particle's centre lies at box // 2 - origin / pixel size |
+| rlnCoordinateX, Y, Z | voxels of the tomogram, counted from 0; absent for generated particles, which lie in none |
+| cryoetganClass | the class; known by construction for simulated and generated particles |
+| cryoetganSource, cryoetganSplit, cryoetganId | real, simulated or generated; train, validation or test; a name that stays |
 """
-KEPT = ["rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst", *ANGLES]
+README_5 = """| particles_relion5.star | the same particles by place, for extraction from your own tilt series in RELION 5 |
+
+In particles_relion5.star, rlnCenteredCoordinateXAngst = (x - X / 2) * voxel size, in angstrom, with
+x the 0-based voxel coordinate and X the tomogram's width in voxels (Y and Z likewise). rlnTomoName
+must be that of your tomograms.star.
+"""
+KEPT = [*COORDINATES, *ANGLES, *ORIGINS]
 
 
 def export_relion(volumes: VolumeSet, folder: Path, contrast: str | None) -> int:
@@ -41,56 +64,136 @@ def export_relion(volumes: VolumeSet, folder: Path, contrast: str | None) -> int
     """
     import pandas as pd
 
-    groups = {
-        int(row["rlnOpticsGroup"]): Acquisition.from_optics(row)
-        for row in volumes.optics.to_dict("records")
-    } or {1: Acquisition()}
+    groups = acquisitions(volumes)
     (folder / "Subtomograms").mkdir(parents=True)
-    for number, acquisition in groups.items():
-        transfer = transfer_volume(acquisition, volumes.box, volumes.voxel_size)
-        write_volume(folder / f"ctf_{number}.mrc", transfer, volumes.voxel_size)
+    for number, recorded in groups.items():
+        transfer = transfer_volume(recorded, volumes.box, volumes.voxel_size)
+        write_volume(folder / "CTF" / f"ctf_{number}.mrc", transfer, volumes.voxel_size)
     rows: list[dict[str, Any]] = []
-    records = volumes.table.to_dict("records")
-    for index, row in enumerate(track(records, "exporting")):
-        group = int(row.get("rlnOpticsGroup", 1))
-        acquisition = groups.get(group, next(iter(groups.values())))
-        factor = -1 if (contrast or acquisition.contrast) == "dark" else 1
+    for index, row in enumerate(track(volumes.table.to_dict("records"), "exporting")):
+        group = group_of(row)
         name = f"Subtomograms/{row['cryoetganClass']}_{index + 1:06d}.mrc"
-        data = factor * np.asarray(volumes.volumes[index], np.float32)
+        data = factor(contrast, groups.get(group)) * np.asarray(volumes.volumes[index], np.float32)
         write_volume(folder / name, data, volumes.voxel_size)
-        kept = {k: v for k, v in row.items() if k in KEPT or k.startswith(("rlnCoord", "cryoet"))}
         tomogram = row.get("rlnTomoName", volumes.path.stem)
-        rows.append(
-            {
-                "rlnTomoName": tomogram,
-                "rlnMicrographName": tomogram,
-                "rlnImageName": name,
-                "rlnCtfImage": f"ctf_{group}.mrc",
-                "rlnOpticsGroup": group,
-                **kept,
-            }
-        )
+        images = {"rlnImageName": name, "rlnCtfImage": f"CTF/ctf_{group}.mrc"}
+        names = {"rlnTomoName": tomogram, "rlnMicrographName": tomogram}
+        rows.append({**names, **images, "rlnOpticsGroup": group, **_kept(row)})
     optics = volumes.optics.copy()
     if "rlnOpticsGroup" not in optics:
         optics = pd.DataFrame({"rlnOpticsGroup": sorted(groups)})
     if "rlnOpticsGroupName" not in optics:
         optics["rlnOpticsGroupName"] = [f"group{n}" for n in optics["rlnOpticsGroup"]]
+    # RELION refuses optics without these three
+    for number, recorded in groups.items():
+        chosen = optics["rlnOpticsGroup"].astype(int) == number
+        optics.loc[chosen, "rlnVoltage"] = recorded.voltage
+        optics.loc[chosen, "rlnSphericalAberration"] = recorded.cs
+        optics.loc[chosen, "rlnAmplitudeContrast"] = recorded.amplitude_contrast
     optics["rlnImagePixelSize"] = volumes.voxel_size
     optics["rlnImageSize"] = volumes.box
     optics["rlnImageDimensionality"] = 3
     write_star(folder / "particles.star", pd.DataFrame(rows), optics)
-    shown = contrast or next(iter(groups.values())).contrast
-    (folder / "README.md").write_text(README.format(contrast=shown), encoding="utf-8")
+    _readme(folder, shown_contrast(contrast, groups))
     return len(rows)
 
 
-def transfer_volume(acquisition: Acquisition, box: int, voxel_size: float) -> np.ndarray:
-    """Return wedge times |CTF|, `(n, n, n)` float32, the zero frequency at n // 2."""
-    half = missing_wedge((box, box, box), acquisition.tilts).astype(np.float32)
-    a = acquisition
-    if a.defocus is not None and a.ctf != "corrected":
+def export_relion5(
+    volumes: VolumeSet,
+    folder: Path,
+    sizes: Mapping[str, tuple[int, int, int]],
+    contrast: str | None,
+    tilt_series_pixel_size: float | None = None,
+) -> None:
+    """Add particles_relion5.star to an export: places for extraction in RELION 5.
+
+    Parameters
+    ----------
+    volumes : VolumeSet
+        With rlnTomoName and coordinates.
+    folder : Path
+        Of the export.
+    sizes : mapping
+        Tomogram to its shape zyx in voxels.
+    contrast : str, optional
+        As the export's, for its README.
+    tilt_series_pixel_size : float, optional
+        Angstrom, of the unbinned tilt series. With it, an optics block is written; without,
+        RELION takes the optics from your tomograms.star (it refuses a block that lacks it).
+    """
+    import pandas as pd
+    import starfile
+
+    rows = []
+    for number, row in enumerate(volumes.table.to_dict("records"), start=1):
+        tomogram = str(row["rlnTomoName"])
+        if tomogram not in sizes:
+            raise UserError(
+                f"{volumes.path}: has particles of tomogram '{tomogram}', whose size is not known"
+                f"{nearest(tomogram, sizes)}; add --tomogram {tomogram}.mrc"
+            )
+        place = np.array([float(row[name]) for name in COORDINATES])
+        centred = centred_angstrom(place, sizes[tomogram], volumes.voxel_size)
+        names = {"rlnTomoName": tomogram, "rlnTomoParticleName": f"{tomogram}/{number}"}
+        kept = {key: value for key, value in _kept(row).items() if key not in COORDINATES}
+        row5 = {**names, **dict(zip(CENTRED, centred, strict=True)), **kept}
+        rows.append(row5 | {"rlnOpticsGroup": group_of(row)} if tilt_series_pixel_size else row5)
+    blocks = {"particles": pd.DataFrame(rows)}
+    if tilt_series_pixel_size:
+        optics = [
+            {
+                "rlnOpticsGroup": number,
+                "rlnOpticsGroupName": f"group{number}",
+                "rlnVoltage": recorded.voltage,
+                "rlnSphericalAberration": recorded.cs,
+                "rlnAmplitudeContrast": recorded.amplitude_contrast,
+                "rlnTomoTiltSeriesPixelSize": tilt_series_pixel_size,
+            }
+            for number, recorded in acquisitions(volumes).items()
+        ]
+        blocks = {"optics": pd.DataFrame(optics), **blocks}
+    lines = starfile.to_string(blocks, float_format="%.4f").splitlines()
+    body = lines[1:] if lines[0].startswith("#") else lines  # the library's line has the time
+    write_text(folder / "particles_relion5.star", "\n".join(body).strip("\n") + "\n")
+    _readme(folder, shown_contrast(contrast, acquisitions(volumes)), README_5)
+
+
+def centred_angstrom(
+    place: NDArray[np.float64], shape: tuple[int, int, int], voxel_size: float
+) -> NDArray[np.float64]:
+    """Return RELION 5's coordinates, angstrom from the tomogram's centre.
+
+    Examples
+    --------
+    The middle of an even width is 0, voxel 0 of a width of 100 lies 50 voxels to its left.
+
+    >>> centred_angstrom(np.array([50.0, 0.0, 12.5]), (20, 100, 100), 10.0).tolist()
+    [0.0, -500.0, 25.0]
+    """
+    return (place - np.array(shape[::-1]) / 2) * voxel_size
+
+
+def _kept(row: Mapping[Any, Any]) -> dict[str, Any]:
+    return {k: v for k, v in row.items() if k in KEPT or str(k).startswith("cryoetgan")}
+
+
+def _readme(folder: Path, contrast: str, more: str = "") -> None:
+    write_text(folder / "README.md", README.format(contrast=contrast, more=more))
+
+
+def transfer_volume(recorded: Acquisition, box: int, voxel_size: float) -> NDArray[np.float32]:
+    """Return wedge times CTF, `(n, n, n)` float32, the zero frequency at n // 2.
+
+    The CTF keeps its sign for raw data and loses it for phase-flipped ones; protein bright
+    or dark makes no difference, for the reference has the particles' contrast.
+    """
+    half = missing_wedge((box, box, box), recorded.tilts).astype(np.float32)
+    if recorded.defocus is not None and recorded.ctf != "corrected":
         k = radius((box, box, box), voxel_size)
-        half *= np.abs(ctf(k, a.defocus, a.voltage, a.cs, a.amplitude_contrast))
+        values = ctf(
+            k, recorded.defocus, recorded.voltage, recorded.cs, recorded.amplitude_contrast
+        )
+        half *= values if recorded.ctf == "raw" else np.abs(values)
     # an even-length full transform from its half: F(-k) = F(k) for a real, even filter
     full = np.zeros((box, box, box), np.float32)
     full[..., : box // 2 + 1] = half

@@ -38,7 +38,8 @@ class Results:
         try:
             return read_volume_set(self.folder / name, ["cryoetganClass"])
         except UserError as error:
-            return self._broken(error)
+            self._broken(error)
+            return None
 
     def table(self, name: str, columns: Sequence[str]) -> "pd.DataFrame | None":
         """Return the particles of a STAR file, or None where it is not there or not whole."""
@@ -47,14 +48,16 @@ class Results:
         try:
             return read_star(self.folder / name, columns).particles
         except UserError as error:
-            return self._broken(error)
+            self._broken(error)
+            return None
 
     def tomogram(self, path: Path) -> Volume | None:
         """Return a tomogram, or None where it is broken."""
         try:
             return read_volume(path)
         except UserError as error:
-            return self._broken(error)
+            self._broken(error)
+            return None
 
     def json(self, name: str, optional: bool = False) -> dict[str, Any]:
         """Return a JSON file's content, empty where it is not there or broken."""

@@ -1,0 +1,100 @@
+"""A copick project, opened by the copick package."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cryoetgan.export.copick import legal, renumbered
+from cryoetgan.files import sidecar, write_json
+from cryoetgan.geometry import rotation_from_relion
+from cryoetgan.star import ANGLES, COORDINATES, write_star
+from cryoetgan.volumes import read_volume, write_volume
+from tests.conftest import refused
+from tests.export.conftest import BOX, SHAPE, VOXEL
+
+copick = pytest.importorskip("copick")
+
+
+@pytest.fixture
+def project(cryoetgan, tmp_path, extracted):
+    labels = np.zeros(SHAPE, np.int16)
+    labels[12, 20, 25] = 7
+    labels[0, 0, 0] = 9
+    write_volume(tmp_path / "TS_1_labels.mrc", labels, VOXEL)
+    write_json(sidecar(tmp_path / "TS_1_labels.mrc"), {"labels": {"7": "a_x", "9": "b"}})
+    words = ("--particles", "p.star", "--labels", "TS_1_labels.mrc", "-o", "project")
+    cryoetgan("export", "copick", "TS_1.mrc", "TS_2.mrc", *words)
+    return copick.from_file(str(tmp_path / "project" / "config.json")), extracted[1]
+
+
+def test_tomograms_come_back_with_voxel_size_axes_and_contrast(project, tmp_path):
+    zarr = pytest.importorskip("zarr")
+    root, _ = project
+    assert sorted(run.name for run in root.runs) == ["TS_1", "TS_2"]
+    for name, sign in (("TS_1", -1), ("TS_2", 1)):  # the second was bright in the user's file
+        spacing = root.get_run(name).get_voxel_spacing(VOXEL)
+        (stored,) = spacing.tomograms
+        ours = read_volume(tmp_path / f"{name}.mrc").data
+        assert stored.numpy().shape == SHAPE  # z, y, x
+        assert np.allclose(stored.numpy(), sign * ours, atol=1e-3)
+        attributes = zarr.open(stored.zarr(), mode="r").attrs
+        (scales,) = attributes["multiscales"]
+        assert [axis["name"] for axis in scales["axes"]] == ["z", "y", "x"]
+        first = scales["datasets"][0]["coordinateTransformations"][0]["scale"]
+        assert np.allclose(first, VOXEL)
+
+
+def test_picks_come_back_in_angstrom_with_their_orientation(project):
+    root, table = project
+    (picks,) = root.get_run("TS_1").get_picks("a-x")
+    points, turns = picks.numpy()
+    assert np.allclose(points, table[COORDINATES].to_numpy()[:1] * VOXEL)
+    ours = rotation_from_relion(table[ANGLES].to_numpy()[:1]).as_matrix()
+    assert np.allclose(turns[:, :3, :3], ours, atol=1e-6)
+    assert len(root.get_run("TS_2").get_picks("b")[0].points) == 1
+    # the pick lies on the voxel that has its label
+    (segmentation,) = root.get_run("TS_1").get_segmentations()
+    x, y, z = np.floor(points[0] / VOXEL).astype(int)
+    numbers = {item.name: item.label for item in root.pickable_objects}
+    assert segmentation.numpy()[z, y, x] == numbers["a-x"]
+    assert segmentation.numpy()[0, 0, 0] == numbers["b"]
+
+
+def test_names_are_legal_and_none_is_lost(project):
+    root, _ = project
+    assert {item.name for item in root.pickable_objects} == {"a-x", "b"}
+    found = legal(["a_b", "a-b", "a b", "_"])
+    assert list(found.values()) == ["a-b", "a-b-2", "a-b-3", "particle"]
+
+
+def test_a_volume_set_becomes_runs_with_one_pick_each(cryoetgan, tmp_path, generated):
+    volumes, table = generated
+    cryoetgan("export", "copick", "g.star", "--contrast", "bright", "-o", "set")
+    root = copick.from_file(str(tmp_path / "set/config.json"))
+    run = root.get_run("g_000001")
+    assert len(root.runs) == 3
+    stored = run.get_voxel_spacing(VOXEL).tomograms[0]
+    assert np.allclose(stored.numpy(), volumes[0], atol=1e-3)
+    points, turns = run.get_picks("a-x")[0].numpy()
+    assert np.allclose(points[0] / VOXEL, [BOX // 2 - 1, BOX // 2, BOX // 2])
+    ours = rotation_from_relion(table[ANGLES].to_numpy()[0]).as_matrix()
+    assert np.allclose(turns[0, :3, :3], ours, atol=1e-6)
+
+
+def test_labels_get_one_numbering():
+    labels = np.array([[0, 3], [5, 3]])
+    assert renumbered(labels, {3: 1, 5: 2}).tolist() == [[0, 1], [2, 1]]
+
+
+def test_refusals(cryoetgan, tmp_path, extracted):
+    write_volume(tmp_path / "other_labels.mrc", np.ones(SHAPE, np.int16), VOXEL)
+    words = ("export", "copick", "TS_1.mrc", "--labels", "other_labels.mrc", "-o", "p")
+    refused(cryoetgan(*words, code=2), "other_labels.mrc", "TS_1")
+    write_volume(tmp_path / "TS_1_labels.mrc", np.ones((4, 4, 4), np.int16), VOXEL)
+    words = ("export", "copick", "TS_1.mrc", "--labels", "TS_1_labels.mrc", "-o", "p")
+    refused(cryoetgan(*words, code=2), "shape")
+    refused(cryoetgan("export", "copick", "s.star", "TS_1.mrc", "-o", "p", code=2), "alone")
+    write_star(tmp_path / "no.star", pd.DataFrame({"rlnTomoName": ["TS_1"]}))
+    words = ("export", "copick", "TS_1.mrc", "--particles", "no.star", "-o", "p")
+    refused(cryoetgan(*words, code=2), "cryoetganClass")
+    assert not (tmp_path / "p").exists()

@@ -1,0 +1,133 @@
+"""RELION: read back with starfile, mrcfile and copick's RELION reader."""
+
+import mrcfile
+import numpy as np
+import pytest
+import starfile
+
+from cryoetgan.acquisition import Acquisition
+from cryoetgan.export.relion import centred_angstrom, transfer_volume
+from cryoetgan.geometry import rotation_from_relion
+from cryoetgan.optics import ctf
+from cryoetgan.star import ANGLES
+from tests.conftest import refused
+from tests.export.conftest import BOX, SHAPE, VOXEL
+
+BOTH = ("--tomogram", "TS_1.mrc", "--tomogram", "TS_2.mrc")
+
+
+def test_relion_reads_back_what_was_there(cryoetgan, tmp_path, generated):
+    volumes, table = generated
+    cryoetgan("export", "relion", "g.star", "-o", "out folder")
+    blocks = starfile.read(tmp_path / "out folder" / "particles.star", always_dict=True)
+    particles, optics = blocks["particles"], blocks["optics"]
+    assert np.allclose(particles[ANGLES], table[ANGLES], atol=1e-5)
+    assert np.allclose(particles["rlnOriginXAngst"], table["rlnOriginXAngst"])
+    assert list(particles["cryoetganClass"]) == ["a_x", "b", "a_x"]
+    row = optics.iloc[0]
+    assert float(row["rlnImagePixelSize"]) == pytest.approx(VOXEL)
+    assert (row["rlnImageSize"], row["rlnImageDimensionality"]) == (BOX, 3)
+    assert (row["rlnVoltage"], row["rlnSphericalAberration"]) == (300, 2.7)
+    for record, volume in zip(particles.to_dict("records"), volumes, strict=True):
+        path = tmp_path / "out folder" / record["rlnImageName"]
+        assert mrcfile.validate(path)
+        with mrcfile.open(path) as file:
+            assert np.allclose(file.data, -volume)  # the user's own contrast: protein dark
+            assert file.voxel_size.x == pytest.approx(VOXEL)
+        with mrcfile.open(tmp_path / "out folder" / record["rlnCtfImage"]) as file:
+            assert file.data.shape == (BOX, BOX, BOX)
+    assert "protein dark" in (tmp_path / "out folder" / "README.md").read_text()
+    assert not (tmp_path / "out folder" / "particles_relion5.star").exists()
+
+
+def test_contrast_is_the_users_own_unless_told(cryoetgan, tmp_path, extracted):
+    volumes, _ = extracted
+    for words, signs in (((), (-1, -1, 1)), (("--contrast", "bright"), (1, 1, 1))):
+        cryoetgan("export", "relion", "s.star", *words, "-o", "out")
+        names = starfile.read(tmp_path / "out/particles.star")["particles"]["rlnImageName"]
+        for name, volume, sign in zip(names, volumes, signs, strict=True):
+            assert np.allclose(mrcfile.read(tmp_path / "out" / name), sign * volume)
+    refused(
+        cryoetgan("export", "relion", "s.star", "--contrast", "grey", "-o", "x", code=2),
+        "--contrast",
+        "grey",
+    )
+
+
+def test_relion5_coordinates_against_a_hand_computed_case(cryoetgan, tmp_path, extracted):
+    # X = 51, Y = 40, Z = 24 voxels of 13.68 A. First particle: x = 25.5 is the middle of X,
+    # y = 20 that of Y, z = 12 that of Z; second: (10.25 - 25.5) * 13.68 = -208.62, and so on
+    cryoetgan("export", "relion", "s.star", *BOTH, "-o", "o")
+    found = starfile.read(tmp_path / "o/particles_relion5.star")
+    centred = found[[f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]].to_numpy()
+    assert np.allclose(centred[0], 0)
+    assert np.allclose(centred[1], [-208.62, -164.16, -61.56])
+    assert np.allclose(centred[2], [61.56, 136.8, -27.36])
+    assert list(found["rlnTomoName"]) == ["TS_1", "TS_1", "TS_2"]
+
+
+def test_another_reader_puts_relion5_particles_where_they_were(cryoetgan, tmp_path, extracted):
+    formats = pytest.importorskip("copick.util.formats")
+    relion = pytest.importorskip("copick.util.relion")
+    _, table = extracted
+    words = ("--tilt-series-pixel-size", 1.71, "-o", "o")
+    cryoetgan("export", "relion", "s.star", *BOTH, *words)
+    path = str(tmp_path / "o/particles_relion5.star")
+    found, optics = formats.read_star_particles_with_optics(path)
+    centre = tuple(np.array(SHAPE[::-1]) / 2 * VOXEL)
+    where = formats.relion_coordinates_to_angstrom(
+        found, tomogram_centers={"TS_1": centre, "TS_2": centre}
+    )
+    assert np.allclose(where / VOXEL, table[[f"rlnCoordinate{a}" for a in "XYZ"]], atol=1e-4)
+    turns, _ = relion.relion_rows_to_poses(found)
+    assert np.allclose(turns, rotation_from_relion(table[ANGLES]).as_matrix(), atol=1e-5)
+    sizes = formats.relion_tilt_series_pixel_sizes(found, optics)
+    assert np.allclose(sizes, 1.71)
+
+
+def test_a_tomogram_that_is_not_given_is_named(cryoetgan, tmp_path, extracted):
+    done = cryoetgan("export", "relion", "s.star", "--tomogram", "TS_1.mrc", "-o", "o", code=2)
+    refused(done, "TS_2", "--tomogram")
+    assert not (tmp_path / "o").exists()
+
+
+def test_generated_particles_lie_in_no_tomogram(cryoetgan, tmp_path, generated, extracted):
+    done = cryoetgan("export", "relion", "g.star", "--tomogram", "TS_1.mrc", "-o", "o", code=2)
+    refused(done, "rlnCoordinateX")
+
+
+def test_the_middle_of_a_tomogram_is_zero():
+    assert centred_angstrom(np.array([50.0, 0, 10]), (20, 8, 100), 2.0).tolist() == [0, -8, 0]
+
+
+@pytest.mark.parametrize("box", [12, 13])
+def test_the_transfer_volume_filters_as_the_half_space_does(rng, box):
+    recorded = Acquisition(tilt_low=-40, defocus=3.0)
+    full = np.fft.ifftshift(transfer_volume(recorded, box, 10.0))
+    volume = rng.standard_normal((box,) * 3)
+    filtered = np.fft.ifftn(np.fft.fftn(volume) * full)
+    assert np.abs(filtered.imag).max() < 1e-6
+    assert full[2, 0, 0] == 0  # along the beam: never seen
+    assert full[0, 0, 2] > 0
+
+
+def test_the_ctf_keeps_its_sign_for_raw_data_only():
+    # defocus 4 um and 10 A voxels: within the band the CTF changes its sign
+    box, size = 24, 10.0
+    shell = next(k for k in range(1, 12) if ctf(np.array(k / (box * size)), 4.0) < 0)
+    at = box // 2, box // 2 + shell, box // 2
+    volumes = {
+        state: transfer_volume(Acquisition(defocus=4.0, ctf=state), box, size)
+        for state in ("raw", "phase-flipped", "corrected")
+    }
+    assert volumes["raw"][at] == pytest.approx(ctf(np.array(shell / (box * size)), 4.0), abs=1e-5)
+    assert volumes["phase-flipped"][at] == pytest.approx(-volumes["raw"][at])
+    assert volumes["corrected"][at] == 1
+
+
+@pytest.mark.parametrize("verb", ["relion", "plain", "copick"])
+def test_a_failure_leaves_what_was_there(cryoetgan, tmp_path, verb):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("keep")
+    refused(cryoetgan("export", verb, "none.star", "-o", "out", code=2), "none.star")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
