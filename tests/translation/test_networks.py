@@ -50,7 +50,7 @@ def test_any_cube_divisible_by_four_keeps_its_shape(box):
 
 def test_output_is_bounded_and_noise_and_dropout_change_it():
     torch.manual_seed(0)
-    generator = Generator((4, 8, 8), 2, noise_channels=4).eval()
+    generator = Generator((4, 8, 8), 2, noise_channels=4, dropout=0.5).eval()
     x = torch.rand(1, 1, 16, 16, 16)
     fixed = torch.randn(generator.noise_shape(x))
     with torch.no_grad():
