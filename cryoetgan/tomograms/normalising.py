@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 from cryoetgan.errors import UserError
 from cryoetgan.progress import track
 
-SAMPLE = 4_000_000
+SAMPLE = 1_000_000
+"""Voxels looked at: mean and deviation to a part in a thousand."""
 OUTLIER = 6.0
 """Standard deviations beyond which a voxel (gold, X-ray hit) does not count."""
 MOST_ROUNDS = 30

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
+from scipy.spatial.transform import Rotation
 
 from cryoetgan.geometry import random_rotations, relion_from_rotation, rotate_volume
 from cryoetgan.progress import track
@@ -71,7 +72,10 @@ def empty_scene(shape: tuple[int, int, int], names: Sequence[str] = ()) -> Scene
 def pack(
     scene: Scene, maps: Mapping[str, Floats], copies: Mapping[str, int], tomogram: str, seed: int
 ) -> None:
-    """Fill a scene with randomly turned particles, the largest first.
+    """Fill a scene with randomly turned particles.
+
+    One of each class in turn, the largest first: where not all fit, no class starves
+    because it came last.
 
     Parameters
     ----------
@@ -85,37 +89,47 @@ def pack(
     tomogram : str
         Name, for seeds and ids.
     seed : int
-        The run's seed.
+        The run's.
     """
     by_size = sorted(maps, key=lambda name: -_volume(maps[name]))
-    for name in by_size:
-        coefficients = ndimage.spline_filter(np.asarray(maps[name], np.float64), order=3)
-        level = MASK_LEVEL * float(maps[name].max())
-        missed = 0
-        for index in track(range(copies[name]), f"placing {name}"):
-            if missed >= MISSES:
-                break
-            numbers = rng(seed, "pack", tomogram, name, index)
-            rotation = random_rotations(1, numbers)[0]
-            fraction = numbers.uniform(-0.5, 0.5, 3)
-            turned = rotate_volume(coefficients, rotation, fraction, prefilter=False)
-            mask = turned > level
-            place = find_place(mask, scene.taken, numbers)
-            if place is None:
-                missed += 1
-                continue
-            missed = 0
-            add(scene, turned, mask, place, name)
-            centre = place[::-1] + fraction
-            row: dict[str, Any] = {"rlnTomoName": tomogram}
-            row |= dict(zip(COORDINATES, centre, strict=True))
-            row |= dict(zip(ANGLES, relion_from_rotation(rotation), strict=True))
-            row |= {"cryoetganClass": name, "cryoetganSource": "simulated"}
-            row["cryoetganId"] = particle_id(tomogram, *centre)
-            scene.rows.append(row)
-        placed = sum(row["cryoetganClass"] == name for row in scene.rows)
-        if placed < copies[name]:
-            scene.missing[name] = copies[name] - placed
+    coefficients = {
+        name: ndimage.spline_filter(np.asarray(maps[name], np.float64), order=3) for name in maps
+    }
+    missed = dict.fromkeys(maps, 0)
+    placed = dict.fromkeys(maps, 0)
+    turns = [
+        (index, name)
+        for index in range(max(copies.values(), default=0))
+        for name in by_size
+        if index < copies[name]
+    ]
+    for index, name in track(turns, f"placing particles in {tomogram}"):
+        if missed[name] >= MISSES:
+            continue
+        numbers = rng(seed, "pack", tomogram, name, index)
+        rotation = random_rotations(1, numbers)[0]
+        fraction = numbers.uniform(-0.5, 0.5, 3)
+        turned = rotate_volume(coefficients[name], rotation, fraction, prefilter=False)
+        mask = turned > MASK_LEVEL * float(maps[name].max())
+        place = find_place(mask, scene.taken, numbers)
+        if place is None:
+            missed[name] += 1
+            continue
+        missed[name] = 0
+        placed[name] += 1
+        add(scene, turned, mask, place, name)
+        scene.rows.append(_row(tomogram, name, place[::-1] + fraction, rotation))
+    scene.missing |= {
+        name: copies[name] - placed[name] for name in maps if placed[name] < copies[name]
+    }
+
+
+def _row(tomogram: str, name: str, centre: Floats, rotation: Rotation) -> dict[str, Any]:
+    row: dict[str, Any] = {"rlnTomoName": tomogram}
+    row |= dict(zip(COORDINATES, centre, strict=True))
+    row |= dict(zip(ANGLES, relion_from_rotation(rotation), strict=True))
+    row |= {"cryoetganClass": name, "cryoetganSource": "simulated"}
+    return row | {"cryoetganId": particle_id(tomogram, *centre)}
 
 
 def _volume(density: Floats) -> int:

@@ -71,6 +71,15 @@ def test_what_finds_no_place_is_counted(blob):
     assert "a" not in packed({"a": blob}, {"a": 2}, (40, 40, 40)).missing
 
 
+def test_no_class_starves_where_not_all_fit(blob):
+    maps = {"a": blob, "b": np.roll(blob, 1, 0), "c": blob.transpose(2, 1, 0)}
+    scene = packed(maps, {"a": 300, "b": 300, "c": 10}, (48, 48, 48))
+    placed = {name: sum(row["cryoetganClass"] == name for row in scene.rows) for name in maps}
+    assert abs(placed["a"] - placed["b"]) <= 0.4 * placed["a"]
+    assert placed["c"] >= 8
+    assert set(scene.missing) >= {"a", "b"}
+
+
 def test_the_last_free_place_is_found():
     taken = np.ones((30, 40, 50), bool)
     taken[11:16, 20:24, 7:13] = False
