@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 Floats = NDArray[np.floating]
+BLOCK = 64
+"""Sections along y at once."""
 
 
 def projector(nz: int, nx: int, tilt: float) -> sparse.csr_array:
@@ -82,11 +84,18 @@ def backprojector(nz: int, nx: int, tilt: float) -> sparse.csr_array:
 def project_series(volume: Floats, tilts: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return the projections `(tilt, u, y)` of a volume `(z, y, x)`."""
     nz, ny, nx = volume.shape
-    sections = as_sections(np.asarray(volume, np.float32))
+    matrices = [projector(nz, nx, float(tilt)) for tilt in tilts]
     images = np.empty((len(tilts), nx, ny), np.float32)
-    for image, tilt in zip(images, tilts, strict=True):
-        image[:] = projector(nz, nx, float(tilt)) @ sections
+    for rows in blocks(ny):
+        sections = as_sections(np.asarray(volume[:, rows], np.float32))
+        for image, matrix in zip(images, matrices, strict=True):
+            image[:, rows] = matrix @ sections
     return images
+
+
+def blocks(ny: int) -> list[slice]:
+    """Return the y sections that are worked on at once: no second volume in memory."""
+    return [slice(start, min(start + BLOCK, ny)) for start in range(0, ny, BLOCK)]
 
 
 def as_sections(volume: Floats) -> Floats:

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scipy import fft, sparse
 
 from cryoetgan.progress import track
-from cryoetgan.tomograms.projection import as_volume, backprojector, projector
+from cryoetgan.tomograms.projection import as_volume, backprojector, blocks, projector
 
 Floats = NDArray[np.floating]
 RAMP_CUTOFF, RAMP_WIDTH = 0.40, 0.05
@@ -39,13 +39,17 @@ def weighted_back_projection(
     k = fft.rfftfreq(length)
     over = np.maximum(k - RAMP_CUTOFF, 0.0)
     ramp = (k * np.exp(-0.5 * (over / RAMP_WIDTH) ** 2)).astype(np.float32)
-    sections = np.zeros((nz * nx, ny), np.float32)
-    for image, tilt in zip(images, tilts, strict=True):
-        spectrum = fft.rfft(image, length, axis=0) * ramp[:, None]
-        weighted = fft.irfft(spectrum, length, axis=0)[:nx]
-        sections += backprojector(nz, nx, float(tilt)) @ weighted.astype(np.float32)
-    sections *= np.pi / len(tilts)
-    return as_volume(sections, (nz, ny, nx))
+    ramp *= np.float32(np.pi / len(tilts))
+    matrices = [backprojector(nz, nx, float(tilt)) for tilt in tilts]
+    volume = np.empty((nz, ny, nx), np.float32)
+    for rows in blocks(ny):
+        sections = np.zeros((nz * nx, rows.stop - rows.start), np.float32)
+        for image, matrix in zip(images, matrices, strict=True):
+            spectrum = fft.rfft(image[:, rows], length, axis=0) * ramp[:, None]
+            weighted = fft.irfft(spectrum, length, axis=0)[:nx]
+            sections += matrix @ weighted.astype(np.float32)
+        volume[:, rows] = as_volume(sections, (nz, rows.stop - rows.start, nx))
+    return volume
 
 
 def sirt(
@@ -69,14 +73,17 @@ def sirt(
     matrices = [projector(nz, nx, float(tilt)) for tilt in tilts]
     rows = [_inverse(matrix.sum(axis=1), nz) for matrix in matrices]
     columns = _inverse(np.sum([matrix.sum(axis=0) for matrix in matrices], axis=0), len(tilts))
-    sections = np.zeros((nz * nx, ny), np.float32)
     transposed = [sparse.csr_array(matrix.T) for matrix in matrices]
-    for _ in track(range(iterations), "SIRT"):
-        step = np.zeros_like(sections)
-        for image, matrix, back, row in zip(images, matrices, transposed, rows, strict=True):
-            step += back @ ((image - matrix @ sections) * row[:, None])
-        sections += columns[:, None] * step
-    return as_volume(sections, (nz, ny, nx))
+    volume = np.empty((nz, ny, nx), np.float32)
+    for part in track(blocks(ny), "SIRT"):
+        sections = np.zeros((nz * nx, part.stop - part.start), np.float32)
+        for _ in range(iterations):
+            step = np.zeros_like(sections)
+            for image, matrix, back, row in zip(images, matrices, transposed, rows, strict=True):
+                step += back @ ((image[:, part] - matrix @ sections) * row[:, None])
+            sections += columns[:, None] * step
+        volume[:, part] = as_volume(sections, (nz, part.stop - part.start, nx))
+    return volume
 
 
 def _inverse(sums: Floats, usual: float) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.acquisition import Acquisition
-from cryoetgan.tomograms.normalising import robust_moments
+from cryoetgan.tomograms.normalising import SAMPLE, robust_moments
 from cryoetgan.tomograms.projection import project_series
 from cryoetgan.tomograms.reconstruction import sirt, weighted_back_projection
 from cryoetgan.tomograms.tilt_series import Microscope, noise, record, tilt_angles
@@ -74,7 +74,7 @@ def simulate_tomogram(
     _add_noise(tomogram, snr, lambda: reconstruct(noise((len(tilts), nx, ny), *about)))
     if beads is not None:
         tomogram += reconstruct(record(project_series(beads, tilts), *about))
-    mean, sd = robust_moments(tomogram)
+    mean, sd = robust_moments(tomogram.ravel()[:: tomogram.size // SAMPLE + 1])
     tomogram -= mean
     tomogram /= sd
     return tomogram
