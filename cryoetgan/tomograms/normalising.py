@@ -38,7 +38,7 @@ def grey_scale(data: NDArray[np.generic], named: object) -> tuple[float, float]:
                 f"{named}: holds voxels that are not finite numbers ({bad} in section {seen}); "
                 "repair the tomogram, for example with its mean in their place"
             )
-        sample.append(values[seen % step :: step])
+        sample.append(values[seen % step :: step].copy())  # a view would keep the section
     mean, sd = robust_moments(np.concatenate(sample))
     if sd == 0:
         raise UserError(f"{named}: all voxels have the same value; this is no tomogram")

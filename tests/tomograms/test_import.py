@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from cryoetgan.tomograms.normalising import SAMPLE, grey_scale
 from cryoetgan.tomograms.resampling import resample_into, resampled_shape, weights
 from cryoetgan.volumes import labels_of, read_volume
 from tests.conftest import refused
@@ -145,12 +146,17 @@ def test_memory_stays_bounded_while_the_tomogram_does_not(tmp_path):
     import tracemalloc
 
     data = np.memmap(tmp_path / "big", np.int8, "w+", shape=(600, 256, 256))
+    data[::7, ::3] = 1
     out = np.memmap(tmp_path / "out", np.float32, "w+", shape=resampled_shape(data.shape, 1.5))
     tracemalloc.start()
     resample_into(out, data, 1.5)
-    peak = tracemalloc.get_traced_memory()[1]
+    resampling = tracemalloc.get_traced_memory()[1]
+    tracemalloc.reset_peak()
+    grey_scale(data, "big")
+    measuring = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 25 * 4 * 256 * 256  # some sections of 600
+    assert resampling < 25 * 4 * 256 * 256  # some sections of 600
+    assert measuring < 40 * SAMPLE  # the sample, not the tomogram
 
 
 @pytest.mark.parametrize("size", [0.0, 1.0])
