@@ -87,7 +87,7 @@ class Page:
             what = {"type": kind, "key": key, "windowsVirtualKeyCode": code, **extra}
             self._call("Input.dispatchKeyEvent", what)
 
-    def click(self, selector: str) -> None:
+    def click(self, selector: str, shift: bool = False) -> None:
         """Click the middle of an element with the mouse."""
         box = self.run(
             f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
@@ -96,6 +96,7 @@ class Page:
         )
         for kind in ("mousePressed", "mouseReleased"):
             what = {"type": kind, "x": box[0], "y": box[1], "button": "left", "clickCount": 1}
+            what |= {"modifiers": 8 if shift else 0}
             self._call("Input.dispatchMouseEvent", what)
 
     def text(self, selector: str) -> str:
@@ -116,6 +117,8 @@ class Page:
         asked = {"format": "png", "captureBeyondViewport": whole}
         if whole:
             size = self._call("Page.getLayoutMetrics")["cssContentSize"]
+            # without its scroll bar the page is laid out as wide as the window
+            size["width"] = self.run("window.innerWidth")
             asked["clip"] = {**size, "x": 0, "y": 0, "scale": 1}
         path.write_bytes(base64.b64decode(self._call("Page.captureScreenshot", asked)["data"]))
 
