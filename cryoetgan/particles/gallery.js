@@ -7,6 +7,8 @@
   const decisions = Object.assign({}, data.decisions, remembered());
   const history = [];
   const items = new Map();
+  // blind, a bare yes would say nothing of the class: a name is wanted
+  const named = data.blind && data.classes.length > 1;
   let last = null;       // id of the box decided last, for shift-click
   let timer = null;
 
@@ -99,7 +101,7 @@
       return;
     }
     const said = decisions[item.id];
-    decide([item], !said ? yes("") : said.accepted === "yes" ? no : null);
+    if (!named) decide([item], !said ? yes("") : said.accepted === "yes" ? no : null);
     last = item.id;
   }
 
@@ -125,7 +127,7 @@
     if (!box.classList.contains("box")) { box = shown()[0]; if (!box) return; focus(box); }
     const item = itemOf(box);
     let said;
-    if (key === "a" || key === "Enter") said = yes("");
+    if ((key === "a" || key === "Enter") && !named) said = yes("");
     else if (key === "r" || key === "Delete") said = no;
     else if (key === "u") said = null;
     else if (key >= "1" && key <= "9" && data.classes[Number(key) - 1]) said = yes(data.classes[Number(key) - 1]);

@@ -48,14 +48,16 @@ bright; one grey scale for all; box $box nm wide. cryoetgan $version</footer>
 </body>
 </html>
 """)
+KEEP = " Decisions stay in this browser until they are downloaded."
 HELP = (
     "<b>a</b> accept, <b>r</b> reject, <b>u</b> undecided, <b>1</b> to <b>9</b> accept as that "
     "class, <b>z</b> undo, arrows move. Click: accept, reject, undecided in turn; shift-click: "
-    "the same for all between. Decisions stay in this browser until they are downloaded."
+    "the same for all between."
 )
 HELP_BLIND = (
-    " Scores and classes are hidden: name each box by what you see; reject what is no particle "
-    "or cannot be told."
+    "<b>1</b> to <b>9</b> name the box by what you see, <b>r</b> reject what is no particle or "
+    "cannot be told, <b>u</b> undecided, <b>z</b> undo, arrows or a click move. Scores and "
+    "classes are hidden."
 )
 
 
@@ -190,7 +192,7 @@ def page(
         hash=digest,
         # inside a script element only "<" could end it
         data=json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
-        help=HELP + (HELP_BLIND if blind else ""),
+        help=(HELP_BLIND if blind else HELP) + KEEP,
         thickness=THICKNESS,
         box=f"{volumes.box * volumes.voxel_size / 10:.1f}",
         version=html.escape(__version__),

@@ -17,7 +17,8 @@ def estimate(sample: Sequence[Mapping[str, Any]], decisions: Mapping[str, str]) 
     sample : sequence of mapping
         id, class and weight of each box drawn (see `cryoetgan.particles.gallery.draw`).
     decisions : mapping
-        Id to the class a person gave, empty where rejected, `*` where accepted unnamed.
+        Id to the class a person gave, empty where rejected, `*` where accepted unnamed: that
+        is right only where the sample has one class.
 
     Returns
     -------
@@ -40,7 +41,7 @@ def estimate(sample: Sequence[Mapping[str, Any]], decisions: Mapping[str, str]) 
     for kind in kinds:
         mine = [decisions[box["id"]] for box in marked if box["class"] == kind]
         if mine:
-            right = sum(answer in (kind, "*") for answer in mine)
+            right = sum(answer == kind or (answer == "*" and len(kinds) == 1) for answer in mine)
             low, high = _wilson(right, len(mine))
             classes[kind] = {
                 "purity": right / len(mine),

@@ -157,6 +157,14 @@ def agreement(results: Results, config: Mapping[str, Any]) -> list[Agreement]:
     return found
 
 
+def purity(results: Results) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return what a blindly marked sample says: the whole set, then each class."""
+    content = results.json("particles/purity.json", optional=True)
+    rows = [("all", content), *sorted(_section(content, "classes").items())]
+    wanted = {"purity", "interval", "particles", "n_marked"}
+    return [(name, row) for name, row in rows if isinstance(row, Mapping) and wanted <= set(row)]
+
+
 def counts(results: Results) -> list[dict[str, Any]]:
     """Return how many particles of each tomogram, class and split there are, picked and marked."""
     found: dict[tuple[str, str], dict[str, int]] = {}

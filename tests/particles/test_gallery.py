@@ -143,6 +143,8 @@ def test_the_blind_page_holds_neither_score_nor_class(table, tmp_path, cryoetgan
     assert order != sorted(order)
     with chromium(tmp_path) as tab:
         tab.open(tmp_path / "g.html")
+        tab.key("a")  # a bare yes says nothing here
+        assert tab.text("#counts") == "0 accepted, 0 rejected, 8 open"
         tab.key("2")
         tab.key("r")
         assert tab.text(".box .said") == "✓ ribosome"
@@ -212,6 +214,11 @@ def test_purity_counts_a_wrong_name_as_wrong():
     assert result["purity"] == 0.5
     assert result["particles"] == 0.75
     assert result["confusion"] == {"a": {"*": 1, "a": 1, "b": 1, "rejected": 1}}
+    # with two classes, a yes without a name confirms neither
+    sample.append({"id": "4", "class": "b", "weight": 4.0})
+    result = estimate(sample, {"0": "a", "1": "b", "2": "", "3": "*", "4": "b"})
+    assert result["classes"]["a"]["purity"] == 0.25
+    assert result["purity"] == pytest.approx((4 * 0.25 + 4 * 1) / 8)
 
 
 @pytest.fixture
