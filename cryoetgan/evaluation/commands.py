@@ -1,12 +1,15 @@
 """Commands of the `evaluation` stage."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cryoetgan.command import Device, Output, Seed, command, group, log, tilt_range
 from cryoetgan.errors import UserError
+
+if TYPE_CHECKING:
+    from cryoetgan.volumes import VolumeSet
 
 app = group("")
 
@@ -34,31 +37,23 @@ def classify(
     Keys: accuracy and its 95 % interval, classes, confusion (rows true, columns found),
     n_train, n_test. All rows of both sets are used, unless a split is named.
     """
-    import numpy as np
-
     from cryoetgan.devices import choose_device
-    from cryoetgan.evaluation.classifier import (
-        NETWORKS,
-        load_classifier,
-        save_classifier,
-        train_classifier,
-    )
-    from cryoetgan.evaluation.intervals import clustered
-    from cryoetgan.evaluation.sets import common_classes, load, validation_groups
+    from cryoetgan.evaluation import classifying
+    from cryoetgan.evaluation.classifier import NETWORKS, load_classifier, save_classifier
+    from cryoetgan.evaluation.sets import load
     from cryoetgan.files import provenance, sha256, write_json
-    from cryoetgan.seeds import rng
-    from cryoetgan.volumes import read_volume_set, same_voxel_size, stack_of
+    from cryoetgan.volumes import read_volume_set, stack_of
 
     if network not in NETWORKS:
         raise UserError(f"--network: got '{network}', wanted {' or '.join(NETWORKS)}")
+    if epochs is not None and epochs < 1:
+        raise UserError(f"--epochs: got {epochs}, wanted one or more")
     where = choose_device(device)
     first = read_volume_set(train, ["cryoetganClass"])
     second = read_volume_set(test, ["cryoetganClass"])
-    same_voxel_size(first.voxel_size, second.voxel_size, train, test)
-    if first.box != second.box:
-        raise UserError(f"{train} has boxes of {first.box} voxels, {test} of {second.box}")
+    _alike(first, second)
     learnt, tested = load(first, train_split), load(second, test_split)
-    classes = common_classes(learnt, tested)
+    classifying.check(learnt, tested)
     key = {
         "train": sha256(stack_of(train)),
         "labels": sha256(train),
@@ -74,26 +69,9 @@ def classify(
             trained = kept
             log.info("%s: is the classifier of this training set; used again", reuse)
     if trained is None:
-        trained = train_classifier(
-            learnt.volumes,
-            np.searchsorted(classes, learnt.names),
-            classes,
-            validation_groups(learnt.table, first.box, rng(seed, "validation")),
-            network,
-            epochs,
-            learnt.symmetric,
-            where,
-            seed,
-            f"training {network} on {train.name}",
-        )
-    found = np.array(classes)[trained.scores(tested.volumes).argmax(axis=1)]
-    right = found == tested.names
-    shown = sorted({*classes, *tested.names})
-    confusion = [[int(((tested.names == a) & (found == b)).sum()) for b in shown] for a in shown]
-    groups = np.full(len(right), "one")
-    if "rlnTomoName" in tested.table:
-        groups = tested.table["rlnTomoName"].to_numpy(str)
-    interval = clustered(right, groups)
+        what = f"training {network} on {train.name}"
+        trained = classifying.train(learnt, network, epochs, where, seed, what)
+    found = classifying.tested_on(trained, tested)
     if checkpoint is not None:
         save_classifier(checkpoint, trained, key)
     parameters = {
@@ -103,21 +81,15 @@ def classify(
         "test_split": test_split,
     }
     inputs = [train, stack_of(train), test, stack_of(test)]
-    write_json(
-        output,
-        {
-            "accuracy": float(right.mean()),
-            "interval": list(interval),
-            "classes": shown,
-            "confusion": confusion,
-            "n_train": len(learnt.names),
-            "n_test": len(tested.names),
-            "network": network,
-            "weights": trained.weights_hash(),
-            "provenance": provenance("evaluation classify", inputs, parameters, seed),
-        },
-    )
-    log.info("%s: accuracy %.3f (%.3f to %.3f)", output, right.mean(), *interval)
+    content = found | {
+        "n_train": len(learnt.names),
+        "network": network,
+        "weights": trained.weights_hash(),
+        "validation": trained.validation,
+        "provenance": provenance("evaluation classify", inputs, parameters, seed),
+    }
+    write_json(output, content)
+    log.info("%s: accuracy %.3f (%.3f to %.3f)", output, found["accuracy"], *found["interval"])
 
 
 @command(app, "measure")
@@ -132,64 +104,103 @@ def measure(
     features: Annotated[
         Path | None, typer.Option(help="Classifier of `evaluation classify --checkpoint`.")
     ] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="Of the classifier: pool; flatten, fc6 or fc7 of cb3d.")
+    ] = None,
     map_: Annotated[
         list[Path] | None, typer.Option("--map", help="Density map of a class; repeatable.")
     ] = None,
-    tilts: Annotated[str | None, typer.Option(metavar="LO,HI", help="Degrees about y.")] = None,
+    tilts: Annotated[
+        str | None, typer.Option(metavar="LO,HI", help="Degrees about y; the real set's own.")
+    ] = None,
+    cycle: Annotated[
+        Path | None,
+        typer.Option(help="Volume set translated there and back: of --densities, or of --real."),
+    ] = None,
     device: Device = "auto",
     seed: Seed = 0,
 ) -> None:
     """Measure a generated set against a real one: JSON, a metric with interval and nulls.
 
     is, fid, kid, precision, recall, density, coverage (features of --features), ssim_class,
-    ssim_best, power_ratio, sd_ratio, pose_recovery (--map, --tilts), two_sample_auc.
+    ssim_best, ssim_cycle (--cycle), power_ratio, sd_ratio, pose_recovery (--map),
+    two_sample_auc. A value without its nulls says little: real is one half of the real
+    set against the other.
     """
     from cryoetgan.devices import choose_device
     from cryoetgan.evaluation.classifier import load_classifier
+    from cryoetgan.evaluation.measuring import cycle_pairs
     from cryoetgan.evaluation.measuring import measure as compute
     from cryoetgan.evaluation.sets import load
     from cryoetgan.files import provenance, sidecar, write_json
-    from cryoetgan.star import class_name
-    from cryoetgan.volumes import read_volume, read_volume_set, same_voxel_size, stack_of
+    from cryoetgan.volumes import read_volume_set, stack_of
 
     where = choose_device(device)
+    span = tilt_range(tilts)[:2] if tilts else None
     first = read_volume_set(real, ["cryoetganClass"])
     second = read_volume_set(generated, ["cryoetganClass"])
-    same_voxel_size(first.voxel_size, second.voxel_size, real, generated)
-    if first.box != second.box:
-        raise UserError(f"{real} has boxes of {first.box} voxels, {generated} of {second.box}")
-    if densities is not None:
-        read_volume_set(densities)
+    _alike(first, second)
+    source = read_volume_set(densities) if densities is not None else None
+    back = None
+    if cycle is not None:
+        there = read_volume_set(cycle, ["cryoetganSource"])
+        of_density = (there.table["cryoetganSource"] == "density").all()
+        if of_density and source is None:
+            raise UserError(f"{cycle}: holds densities; name what they were by --densities")
+        back = cycle_pairs(there, source if of_density and source is not None else first)
     classifier = load_classifier(features, where)[0] if features else None
     if classifier is not None and classifier.box != first.box:
         raise UserError(f"{features}: was trained on boxes of {classifier.box}, not {first.box}")
-    maps = {}
-    for path in map_ or []:
-        volume = read_volume(path)
-        same_voxel_size(first.voxel_size, volume.voxel_size, real, path)
-        maps[class_name(path)] = volume.data
-    span = tilt_range(tilts)[:2] if tilts else None
     metrics = compute(
         load(first, real_split),
         load(second, None),
-        classifier,
-        maps,
-        span,  # type: ignore[arg-type]
         first.voxel_size,
         seed,
         where,
+        classifier,
+        layer,
+        _maps(map_ or [], first),
+        span,  # type: ignore[arg-type]
+        back,
     )
     inputs = [real, stack_of(real), generated, stack_of(generated), *(map_ or [])]
-    made = provenance(
-        "evaluation measure", inputs, {"tilts": tilts, "real_split": real_split}, seed
-    )
-    # numbers made with other weights cannot be compared: the extractor is named beside them
-    extractor = (
-        {"network": classifier.name, "weights": classifier.weights_hash()} if classifier else None
-    )
-    write_json(sidecar(output), {"provenance": made, "features": extractor})
+    inputs += [path for path in (features, densities, cycle) if path is not None]
+    parameters = {"tilts": tilts, "real_split": real_split, "layer": layer}
+    made = provenance("evaluation measure", inputs, parameters, seed)
+    write_json(sidecar(output), {"provenance": made})
     write_json(output, metrics)
-    for name, entry in metrics.items():
-        if entry["warning"]:
-            log.warning("%s: %s", name, entry["warning"])
+    for warning in dict.fromkeys(
+        f"{name}: {entry['warning']}" for name, entry in metrics.items() if entry["warning"]
+    ):
+        log.warning(warning)
     log.info("%s: %d metrics", output, len(metrics))
+
+
+def _alike(first: "VolumeSet", second: "VolumeSet") -> None:
+    """Refuse two sets of other boxes or voxel sizes."""
+    from cryoetgan.volumes import same_voxel_size
+
+    same_voxel_size(first.voxel_size, second.voxel_size, first.path, second.path)
+    if first.box != second.box:
+        raise UserError(
+            f"{first.path} has boxes of {first.box} voxels, {second.path} of {second.box}; "
+            "make both with one densities.box"
+        )
+
+
+def _maps(paths: list[Path], real: "VolumeSet") -> "dict[str, Any]":
+    """Return class to density, of the real set's box and voxel size."""
+    from cryoetgan.star import class_name
+    from cryoetgan.volumes import read_volume, same_voxel_size
+
+    maps = {}
+    for path in paths:
+        volume = read_volume(path)
+        same_voxel_size(real.voxel_size, volume.voxel_size, real.path, path)
+        if set(volume.data.shape) != {real.box}:
+            raise UserError(
+                f"{path}: has shape {volume.data.shape}, but boxes are of {real.box} voxels; "
+                "make the map with that --box"
+            )
+        maps[class_name(path)] = volume.data
+    return maps

@@ -1,23 +1,34 @@
 """Intervals: Wilson for shares, subsampling without replacement for metrics."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoetgan.star import ANGLES, COORDINATES
+
 Z = 1.959964
-DRAWS = 20
+TOMOGRAMS = 6
+"""From this many tomograms on, they are what is drawn; below, blocks of them."""
+BLOCKS = 3
+"""Along each of the two longest axes of a tomogram."""
 
 
-def wilson(right: int, count: int) -> tuple[float, float]:
+def wilson(right: float, count: float) -> tuple[float, float]:
     """Return the 95 % interval of a share (Wilson 1927, doi 10.1080/01621459.1927.10502953).
+
+    Parameters
+    ----------
+    right, count : float
+        How many of how many; effective numbers, so they need not be whole.
 
     Examples
     --------
     >>> [round(v, 3) for v in wilson(8, 10)]
     [0.49, 0.943]
     """
-    if count == 0:
+    if count <= 0:
         return 0.0, 1.0
     p, n = right / count, count
     middle = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
@@ -33,47 +44,118 @@ def clustered(right: NDArray[np.bool_], groups: NDArray[np.str_]) -> tuple[float
     right : ndarray of bool
         `(N,)`.
     groups : ndarray of str
-        `(N,)` the tomogram of each; with one group, Wilson's interval.
+        `(N,)` what is drawn as one; see `clusters`.
 
     Notes
     -----
-    Wilson's interval at the sample size divided by the design effect.
+    Wilson's interval at the sample size divided by the design effect, which is taken to
+    be 1 where chance would make it smaller.
     """
     names = np.unique(groups)
-    if len(names) < 2:
-        return wilson(int(right.sum()), len(right))
-    p, n = right.mean(), len(right)
-    residual = sum((right[groups == name] - p).sum() ** 2 for name in names)
-    spread = residual / n**2 * len(names) / (len(names) - 1)
+    p, n = float(right.mean()), len(right)
     plain = p * (1 - p) / n
-    effect = max(1.0, spread / plain) if plain > 0 else 1.0
-    return wilson(round(p * n / effect), round(n / effect))
+    if len(names) < 2 or plain == 0:
+        return wilson(p * n, n)
+    residual = sum((right[groups == name] - p).sum() ** 2 for name in names)
+    effect = max(1.0, residual / n**2 * len(names) / (len(names) - 1) / plain)
+    return wilson(p * n / effect, n / effect)
+
+
+def clusters(table: Any) -> NDArray[np.str_]:
+    """Return for each row what it must be drawn together with.
+
+    Particles of one tomogram share noise, defocus and neighbours: tomograms are drawn
+    where there are six or more of them, else blocks of space. Simulated and generated
+    volumes go with the others of the same density.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        A volume set's rows.
+    """
+    if "rlnTomoName" in table:
+        names = table["rlnTomoName"].to_numpy(str)
+        if len(np.unique(names)) >= TOMOGRAMS or not set(COORDINATES) <= set(table):
+            return names
+        where = table[COORDINATES].to_numpy(float)
+        blocks = np.empty(len(names), object)
+        for name in np.unique(names):
+            rows = np.flatnonzero(names == name)
+            blocks[rows] = [f"{name}:{block}" for block in _blocks(where[rows])]
+        return blocks.astype(str)
+    if set(ANGLES) <= set(table):
+        # draws of one density share class and pose
+        return np.array(["{:.4f}:{:.4f}:{:.4f}".format(*row) for row in table[ANGLES].to_numpy()])
+    return np.arange(len(table)).astype(str)
+
+
+def _blocks(where: NDArray[np.float64]) -> list[str]:
+    axes = np.argsort(np.ptp(where, axis=0))[-2:]
+    parts = []
+    for axis in axes:
+        low, extent = where[:, axis].min(), max(np.ptp(where[:, axis]), 1e-9)
+        parts.append(np.minimum((BLOCKS * (where[:, axis] - low) / extent).astype(int), BLOCKS - 1))
+    return [f"{a}{b}" for a, b in zip(*parts, strict=True)]
+
+
+def halves(
+    groups: NDArray[np.str_], numbers: np.random.Generator
+) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
+    """Return the rows of two halves, each group whole in one of them, drawn at random.
+
+    With a single group the rows are drawn one by one.
+    """
+    names, members = np.unique(groups, return_inverse=True)
+    if len(names) < 2:
+        members = np.arange(len(groups))
+    sizes = np.bincount(members)
+    order = numbers.permutation(len(sizes))
+    first = np.zeros(len(sizes), bool)
+    # fill up to half of the rows: groups differ in size
+    first[order[np.cumsum(sizes[order]) <= (len(groups) + 1) // 2]] = True
+    if not first.any():
+        first[order[0]] = True
+    chosen = first[members]
+    return np.flatnonzero(chosen), np.flatnonzero(~chosen)
+
+
+def around(value: float, halved: NDArray[np.float64] | list[float]) -> tuple[float, float]:
+    """Return the 95 % interval around `value` from the metric's values on random halves.
+
+    A half drawn without replacement differs from the whole with a variance of
+    sigma^2 / N, which is that of the whole around the truth: no factor is needed. (A
+    bootstrap with replacement holds copies, which break nearest-neighbour metrics.)
+    """
+    half = Z * float(np.std(halved, ddof=1)) if len(halved) > 1 else 0.0
+    return float(value - half), float(value + half)
 
 
 def subsampled(
-    metric: Callable[[NDArray[np.int_], NDArray[np.int_]], float],
-    real: int,
-    generated: int,
+    metric: Callable[[NDArray[np.int_]], float],
+    groups: NDArray[np.str_],
     numbers: np.random.Generator,
+    draws: int = 20,
 ) -> tuple[float, float]:
-    """Return a 95 % interval of `metric(real rows, generated rows)`.
+    """Return the 95 % interval of `metric(rows)`, by halves drawn group by group."""
+    values = [metric(halves(groups, numbers)[0]) for _ in range(draws)]
+    return around(metric(np.arange(len(groups))), values)
 
-    Half of each set is drawn without replacement, again and again: a bootstrap with
-    replacement holds copies, which break nearest-neighbour metrics. The spread of halves
-    around their own mean is that of the whole times sqrt 2, and is scaled so, around the
-    value of the whole (bias at half the size is thus left out).
+
+def paired(
+    first: NDArray[np.float64], second: NDArray[np.float64]
+) -> tuple[float, tuple[float, float]]:
+    """Return the mean of `first - second` over seeds, and its 95 % interval (Student's t).
+
+    Parameters
+    ----------
+    first, second : ndarray
+        `(seeds,)`, of the same seeds.
     """
-    whole = metric(np.arange(real), np.arange(generated))
-    values = np.array(
-        [
-            metric(
-                np.sort(numbers.permutation(real)[: max(2, real // 2)]),
-                np.sort(numbers.permutation(generated)[: max(2, generated // 2)]),
-            )
-            for _ in range(DRAWS)
-        ]
-    )
-    # halves overlap in half of their members: their differences show 1/sqrt 2 of the spread,
-    # and a half varies sqrt 2 as much as the whole: the two factors cancel
-    half = Z * values.std(ddof=1)
-    return float(whole - half), float(whole + half)
+    from scipy.stats import t
+
+    difference = np.asarray(first, float) - np.asarray(second, float)
+    mean, n = float(difference.mean()), len(difference)
+    if n < 2:
+        return mean, (float("-inf"), float("inf"))
+    half = float(t.ppf(0.975, n - 1) * difference.std(ddof=1) / np.sqrt(n))
+    return mean, (mean - half, mean + half)

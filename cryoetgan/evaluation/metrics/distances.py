@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+BLOCK = 1024
 
 
 def fid(real_features: ArrayLike, generated_features: ArrayLike) -> float:
@@ -72,11 +73,19 @@ def kid(real_features: ArrayLike, generated_features: ArrayLike) -> float:
     n, m = len(x), len(y)
     if min(n, m) < 2:
         raise ValueError("KID needs two features or more of each set")
+    within_x = (_kernel_sum(x, x) - _kernel_trace(x)) / (n * (n - 1))
+    within_y = (_kernel_sum(y, y) - _kernel_trace(y)) / (m * (m - 1))
+    return float(within_x + within_y - 2 * _kernel_sum(x, y) / (n * m))
 
-    def kernel(a: Floats, b: Floats) -> Floats:
-        return (a @ b.T / a.shape[1] + 1) ** 3
 
-    xx, yy, xy = kernel(x, x), kernel(y, y), kernel(x, y)
-    within_x = (xx.sum() - np.trace(xx)) / (n * (n - 1))
-    within_y = (yy.sum() - np.trace(yy)) / (m * (m - 1))
-    return float(within_x + within_y - 2 * xy.mean())
+def _kernel_sum(a: Floats, b: Floats) -> float:
+    """Return the sum of the kernel over all pairs, block by block."""
+    total = 0.0
+    for i in range(0, len(a), BLOCK):
+        for j in range(0, len(b), BLOCK):
+            total += float(((a[i : i + BLOCK] @ b[j : j + BLOCK].T / a.shape[1] + 1) ** 3).sum())
+    return total
+
+
+def _kernel_trace(a: Floats) -> float:
+    return float(((np.einsum("ij,ij->i", a, a) / a.shape[1] + 1) ** 3).sum())

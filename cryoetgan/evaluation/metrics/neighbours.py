@@ -1,10 +1,28 @@
 """Precision, recall, density, coverage: who lies in whose neighbourhood."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float32]
-BLOCK = 2048
+ROWS, COLUMNS = 512, 4096
+"""Distances held at a time: 8 MB, whatever the number of samples."""
+CLOSE = 1e-5
+"""Relative to the squared lengths: single precision decides nothing closer than this."""
+SPARE = 4
+"""More neighbours than k that are looked at in double precision."""
+PAIRS = 1024
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """One set: as given, and centred in single precision with squared lengths."""
+
+    given: NDArray[Any]
+    centred: Floats
+    squares: Floats
 
 
 def prdc(real_features: ArrayLike, generated_features: ArrayLike, k: int = 5) -> dict[str, float]:
@@ -23,32 +41,47 @@ def prdc(real_features: ArrayLike, generated_features: ArrayLike, k: int = 5) ->
         precision, recall, coverage in [0, 1]; density in [0, N / k]. A density near N / k
         says that the generated samples vary too little, not that they are good.
 
+    Raises
+    ------
+    ValueError
+        Where a set is no matrix, has k rows or fewer, or the widths differ.
+
     Notes
     -----
-    Paper, equations 9 to 12. Distances are computed block by block: memory does not grow
-    with N M.
+    Paper, equations 9 to 12. Squared distances are computed block by block in single
+    precision, so that memory does not grow with N M; what single precision cannot decide
+    is computed again in double, so that the result is that of double precision.
+
+    Examples
+    --------
+    >>> prdc([[0.0], [1.0], [2.0]], [[1.1], [1.2], [9.0]], k=1)["coverage"]
+    1.0
     """
-    # one origin for both: distances between large numbers lose digits in float32
-    real = np.asarray(real_features, np.float32)
-    fake = np.asarray(generated_features, np.float32)
+    real = np.asarray(real_features)
+    fake = np.asarray(generated_features)
+    if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1]:
+        raise ValueError(
+            f"features have shapes {real.shape} and {fake.shape}; wanted (N, F) (M, F)"
+        )
     if min(len(real), len(fake)) <= k:
         raise ValueError(f"prdc with k = {k} needs more than {k} samples of each set")
-    centre = real.mean(axis=0)
-    real, fake = real - centre, fake - centre
-    real_radii, fake_radii = _radii(real, k), _radii(fake, k)
+    # one origin for both: distances between large numbers lose digits in float32
+    centre = real.mean(axis=0, dtype=np.float64)
+    reals, fakes = _samples(real, centre), _samples(fake, centre)
+    real_radii, fake_radii = _radii(reals, k), _radii(fakes, k)
     inside_real = np.zeros(len(fake), np.int64)
     covered = np.zeros(len(real), bool)
     recalled = np.zeros(len(real), bool)
-    for start in range(0, len(real), BLOCK):
-        rows = slice(start, start + BLOCK)
-        nearest = np.full(len(real[rows]), np.inf, np.float32)
-        for first in range(0, len(fake), BLOCK):
-            columns = slice(first, first + BLOCK)
-            square = _squares(real[rows], fake[columns])
-            inside_real[columns] += (square < real_radii[rows, None]).sum(axis=0)
-            recalled[rows] |= (square < fake_radii[None, columns]).any(axis=1)
-            nearest = np.minimum(nearest, square.min(axis=1))
-        covered[rows] = nearest < real_radii[rows]
+    for i in range(0, len(real), ROWS):
+        rows = slice(i, i + ROWS)
+        for j in range(0, len(fake), COLUMNS):
+            columns = slice(j, j + COLUMNS)
+            in_real, in_fake = _inside(
+                reals, fakes, rows, columns, real_radii[rows], fake_radii[columns]
+            )
+            inside_real[columns] += np.count_nonzero(in_real, axis=0)
+            covered[rows] |= in_real.any(axis=1)
+            recalled[rows] |= in_fake.any(axis=1)
     return {
         "precision": float((inside_real > 0).mean()),
         "recall": float(recalled.mean()),
@@ -57,21 +90,76 @@ def prdc(real_features: ArrayLike, generated_features: ArrayLike, k: int = 5) ->
     }
 
 
-def _squares(a: Floats, b: Floats) -> Floats:
-    """Return squared distances `(N, M)`."""
-    square = a @ b.T
+def _samples(given: NDArray[Any], centre: NDArray[np.float64]) -> _Samples:
+    centred = np.empty(given.shape, np.float32)
+    for start in range(0, len(given), ROWS):
+        centred[start : start + ROWS] = given[start : start + ROWS] - centre
+    return _Samples(given, centred, np.einsum("ij,ij->i", centred, centred))
+
+
+def _squares(a: _Samples, b: _Samples, rows: slice, columns: slice) -> Floats:
+    """Return squared distances of one block."""
+    square = a.centred[rows] @ b.centred[columns].T
     square *= -2
-    square += (a**2).sum(axis=1)[:, None]
-    square += (b**2).sum(axis=1)[None]
-    return np.maximum(square, 0, out=square)
+    square += a.squares[rows, None]
+    square += b.squares[None, columns]
+    return square
 
 
-def _radii(x: Floats, k: int) -> Floats:
+def _exact(a: _Samples, b: _Samples, i: NDArray[np.int_], j: NDArray[np.int_]) -> NDArray[Any]:
+    """Return squared distances of the pairs (i, j) in double precision."""
+    out = np.empty(len(i))
+    for start in range(0, len(i), PAIRS):
+        part = slice(start, start + PAIRS)
+        difference = a.given[i[part]].astype(np.float64) - b.given[j[part]]
+        out[part] = np.einsum("ij,ij->i", difference, difference)
+    return out
+
+
+def _inside(
+    a: _Samples,
+    b: _Samples,
+    rows: slice,
+    columns: slice,
+    a_radii: NDArray[np.float64],
+    b_radii: NDArray[np.float64],
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which pairs of a block are closer than the radius of the one, of the other."""
+    square = _squares(a, b, rows, columns)
+    band = np.float32(CLOSE * (a.squares[rows].max() + b.squares[columns].max()))
+    answers = []
+    for radii in (a_radii.astype(np.float32)[:, None], b_radii.astype(np.float32)[None]):
+        answers.append((square < radii - band, square < radii + band))
+    (in_a, maybe_a), (in_b, maybe_b) = answers
+    i, j = np.nonzero((in_a != maybe_a) | (in_b != maybe_b))
+    if len(i):
+        exact = _exact(a, b, i + rows.start, j + columns.start)
+        in_a[i, j] = exact < a_radii[i]
+        in_b[i, j] = exact < b_radii[j]
+    return in_a, in_b
+
+
+def _radii(x: _Samples, k: int) -> NDArray[np.float64]:
     """Return the squared distance of each sample to its k-th nearest other one."""
-    radii = np.empty(len(x), np.float32)
-    for start in range(0, len(x), BLOCK):
-        square = _squares(x[start : start + BLOCK], x)
-        index = np.arange(len(square))
-        square[index, start + index] = -1  # itself comes first, whatever rounding says
-        radii[start : start + BLOCK] = np.partition(square, k, axis=1)[:, k]
+    count = len(x.given)
+    keep = min(k + SPARE, count - 1)
+    radii = np.empty(count)
+    for start in range(0, count, ROWS):
+        rows = slice(start, min(start + ROWS, count))
+        index = np.arange(rows.start, rows.stop)
+        values, places = [], []
+        for first in range(0, count, COLUMNS):
+            columns = slice(first, min(first + COLUMNS, count))
+            square = _squares(x, x, rows, columns)
+            here = (index >= columns.start) & (index < columns.stop)
+            square[np.flatnonzero(here), index[here] - columns.start] = np.inf
+            best = min(keep, square.shape[1])
+            near = np.argpartition(square, best - 1, axis=1)[:, :best]
+            values.append(np.take_along_axis(square, near, axis=1))
+            places.append(near + first)
+        value, place = np.concatenate(values, axis=1), np.concatenate(places, axis=1)
+        near = np.argpartition(value, keep - 1, axis=1)[:, :keep]
+        place = np.take_along_axis(place, near, axis=1)
+        exact = _exact(x, x, np.repeat(index, keep), place.ravel()).reshape(-1, keep)
+        radii[rows] = np.partition(exact, k - 1, axis=1)[:, k - 1]
     return radii

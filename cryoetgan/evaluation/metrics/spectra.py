@@ -1,51 +1,106 @@
-"""Power by shell, and the spread of grey values."""
+"""Power by shell inside and outside the missing wedge, and the spread of grey values."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from cryoetgan.optics import missing_wedge
 
+FLOOR = 1e-12
 
-def shell_power(
-    volumes: NDArray[Any], tilts: tuple[float, float] | None = None, inside: bool = True
+
+def shell_powers(
+    volumes: Iterable[NDArray[Any]],
+    tilts: tuple[float, float] | None = None,
+    inside: bool = True,
 ) -> NDArray[np.float64]:
-    """Return the mean power of each Fourier shell, `(n // 2,)` from shell 1 on.
+    """Return the mean power of each Fourier shell of each volume.
 
     Parameters
     ----------
-    volumes : ndarray
-        `(N, n, n, n)`.
+    volumes : iterable of ndarray
+        `(n, n, n)` each, zyx.
     tilts : (float, float), optional
-        Degrees: only the directions inside (or outside) this range count.
+        Degrees about y: only directions inside (or outside) this range count.
     inside : bool
         Inside or outside.
+
+    Returns
+    -------
+    ndarray
+        `(N, n // 2)`, shell 1 first; NaN where no voxel of a shell lies there.
     """
-    n = volumes.shape[-1]
-    kz, kx = np.fft.fftfreq(n) * n, np.fft.rfftfreq(n) * n
-    radius = np.sqrt(kz[:, None, None] ** 2 + kz[None, :, None] ** 2 + kx[None, None] ** 2)
-    shell = np.rint(radius).astype(int)
-    weight = np.where((kx == 0) | ((n % 2 == 0) & (kx == n // 2)), 1.0, 2.0)
-    weight = np.broadcast_to(weight, shell.shape).copy()
-    if tilts is not None:
-        seen = missing_wedge((n, n, n), tilts)
-        weight *= seen if inside else ~seen
-    total = np.zeros(shell.shape)
+    rows: list[NDArray[np.float64]] = []
+    shells: _Shells | None = None
     for volume in volumes:
-        total += np.abs(np.fft.rfftn(np.asarray(volume, np.float32))) ** 2
-    flat, w = shell.ravel(), weight.ravel()
-    power = np.bincount(flat, w * total.ravel() / len(volumes), minlength=n)
-    count = np.bincount(flat, w, minlength=n)
-    return (power / np.maximum(count, 1))[1 : n // 2 + 1]
+        if shells is None:
+            shells = _Shells(volume.shape[-1], tilts, inside)
+        rows.append(shells.mean(np.abs(np.fft.rfftn(np.asarray(volume, np.float32))) ** 2))
+    return np.array(rows)
+
+
+class _Shells:
+    """Means over the shells of `rfftn` arrays, both halves of Fourier space counted."""
+
+    def __init__(self, n: int, tilts: tuple[float, float] | None, inside: bool) -> None:
+        kz, kx = np.fft.fftfreq(n) * n, np.fft.rfftfreq(n) * n
+        radius = np.sqrt(kz[:, None, None] ** 2 + kz[None, :, None] ** 2 + kx[None, None] ** 2)
+        self.n = n
+        self.shell = np.rint(radius).astype(int).ravel()
+        both = np.where((kx == 0) | ((n % 2 == 0) & (kx == n // 2)), 1.0, 2.0)
+        weight = np.broadcast_to(both, radius.shape).copy()
+        if tilts is not None:
+            seen = missing_wedge((n, n, n), tilts)
+            weight *= seen if inside else ~seen
+        self.weight = weight.ravel()
+        self.count = np.bincount(self.shell, self.weight)
+
+    def mean(self, power: NDArray[Any]) -> NDArray[np.float64]:
+        total = np.bincount(self.shell, self.weight * power.ravel())
+        with np.errstate(invalid="ignore"):
+            return (total / self.count)[1 : self.n // 2 + 1]
+
+
+def shell_power(
+    volumes: Iterable[NDArray[Any]],
+    tilts: tuple[float, float] | None = None,
+    inside: bool = True,
+) -> NDArray[np.float64]:
+    """Return the mean over volumes of `shell_powers`, `(n // 2,)`."""
+    return shell_powers(volumes, tilts, inside).mean(axis=0)
 
 
 def shell_ratio(
-    real: NDArray[Any], generated: NDArray[Any], tilts: tuple[float, float] | None = None
+    real: Iterable[NDArray[Any]],
+    generated: Iterable[NDArray[Any]],
+    tilts: tuple[float, float] | None = None,
+    inside: bool = True,
 ) -> NDArray[np.float64]:
-    """Return generated over real power by shell; 1 everywhere is right."""
-    floor = 1e-12
-    return shell_power(generated, tilts) / np.maximum(shell_power(real, tilts), floor)
+    """Return generated over real power by shell, `(n // 2,)`; 1 everywhere is right."""
+    return power_ratio(
+        shell_powers(real, tilts, inside).mean(axis=0),
+        shell_powers(generated, tilts, inside).mean(axis=0),
+    )
+
+
+def power_ratio(real: ArrayLike, generated: ArrayLike) -> NDArray[np.float64]:
+    """Return the ratio of two spectra `(n // 2,)`."""
+    return np.asarray(generated, float) / np.maximum(np.asarray(real, float), FLOOR)
+
+
+def worst(ratio: ArrayLike) -> float:
+    """Return the ratio farthest from 1 (as a factor), of the shells there are.
+
+    Examples
+    --------
+    >>> worst([1.1, 0.5, 1.9])
+    0.5
+    """
+    values = np.asarray(ratio, float)
+    values = values[np.isfinite(values)]
+    return float(values[np.argmax(np.abs(np.log(np.maximum(values, FLOOR))))])
 
 
 def sd_ratio(real: NDArray[Any], generated: NDArray[Any]) -> float:

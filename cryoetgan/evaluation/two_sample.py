@@ -1,0 +1,108 @@
+"""The two-sample test: whether a fresh classifier tells generated from real on unseen volumes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cryoetgan.evaluation.entries import entry
+from cryoetgan.evaluation.feature_metrics import alike
+from cryoetgan.evaluation.intervals import Z
+from cryoetgan.evaluation.learning import train_classifier
+from cryoetgan.evaluation.metrics import auc
+from cryoetgan.evaluation.sets import Labelled, apart
+from cryoetgan.seeds import rng
+
+SAMPLES, NULL_SAMPLES = 2500, 700
+"""Volumes shown in training, for the value and for each null."""
+LEAST = 8
+Floats = NDArray[np.floating]
+
+
+def two_sample(
+    real: Labelled,
+    generated: Labelled,
+    nulls: Mapping[str, Floats],
+    seed: int,
+    device: torch.device,
+) -> dict[str, Any] | None:
+    """Return the area under the curve of a classifier trained on one part, tested on another.
+
+    Real crops are parted by space, generated volumes by density: nothing is on both
+    sides. 0.5: cannot be told apart; 1: always. Equal numbers, equal class shares.
+
+    Parameters
+    ----------
+    real, generated : Labelled
+        The sets.
+    nulls : mapping
+        Name to volumes, in the place of generated ones.
+    seed : int
+        Of parts, weights and batches.
+    device : torch.device
+        Where the classifier is trained.
+
+    Returns
+    -------
+    dict or None
+        The metric; None where a part has fewer than eight volumes.
+    """
+    numbers = rng(seed, "two_sample")
+    box = real.volumes.shape[-1]
+    sides = apart(real.table, box, 0.5, numbers)
+    warning = ""
+    if sides is None:
+        sides = numbers.permutation(np.arange(len(real.names)) % 2).astype(np.int8)
+        warning = "the real crops are too crowded to be parted by space: the two parts overlap"
+    rows = alike(real.names, generated.names, numbers)
+    other = apart(generated.rows(rows).table, box, 0.5, numbers)
+    if other is None:
+        other = (np.arange(len(rows)) % 2).astype(np.int8)
+    seen = real.volumes[sides == 0], generated.volumes[rows[other == 0]]
+    unseen = real.volumes[sides == 1], generated.volumes[rows[other == 1]]
+    if min(len(part) for part in (*seen, *unseen)) < LEAST:
+        return None
+
+    def tell(a: Floats, b: Floats, c: Floats, d: Floats, samples: int, name: str) -> Any:
+        n = min(len(a), len(b))
+        pick = [v[np.sort(numbers.permutation(len(v))[:n])] for v in (a, b)]
+        trained = train_classifier(
+            np.concatenate(pick),
+            np.repeat([0, 1], n),
+            ["real", "generated"],
+            np.zeros(2 * n, np.int8),
+            epochs=int(np.clip(samples // (2 * n), 3, 40)),
+            symmetric=real.symmetric,
+            device=device,
+            seed=seed,
+            what=f"telling real from {name}",
+        )
+        scores = [trained.scores(v)[:, 1] for v in (c, d)]
+        positive = np.repeat([False, True], [len(c), len(d)])
+        return auc(np.concatenate(scores), positive), len(c), len(d)
+
+    value, m, n = tell(*seen, *unseen, SAMPLES, "generated")
+    found = {}
+    # real against real: the two classes are drawn at random, so 0.5 but for chance
+    first, second = (_two(part, numbers) for part in (seen[0], unseen[0]))
+    found["real_half"] = tell(*first, *second, NULL_SAMPLES, "real")[0]
+    for name, volumes in nulls.items():
+        half = len(volumes) // 2
+        parts = (seen[0], volumes[:half], unseen[0], volumes[half:])
+        found[name] = tell(*parts, NULL_SAMPLES, name)[0]
+    return entry(value, _interval(value, m, n), found, warning)
+
+
+def _two(volumes: Floats, numbers: np.random.Generator) -> tuple[Floats, Floats]:
+    first, second = np.array_split(numbers.permutation(len(volumes)), 2)
+    return volumes[np.sort(first)], volumes[np.sort(second)]
+
+
+def _interval(value: float, m: int, n: int) -> tuple[float, float]:
+    """Return the 95 % interval of an AUC (Hanley 1982, doi 10.1148/radiology.143.1.7063747)."""
+    q1, q2 = value / (2 - value), 2 * value**2 / (1 + value)
+    variance = value * (1 - value) + (m - 1) * (q1 - value**2) + (n - 1) * (q2 - value**2)
+    half = Z * float(np.sqrt(max(variance, 0.0) / (m * n)))
+    return max(0.0, value - half), min(1.0, value + half)
