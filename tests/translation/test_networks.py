@@ -91,7 +91,7 @@ def test_bfloat16_gradients_of_every_layer_agree_with_float32():
         gradients.append([p.grad.clone() for p in critic.parameters() if p.dim() == 5])
     for exact, first, second in zip(*gradients, strict=True):
         assert torch.equal(first, second)
-        assert (first - exact).norm() < 0.05 * exact.norm()
+        assert (first - exact).norm() < 0.2 * exact.norm()
 
 
 def test_losses_at_known_scores():
