@@ -39,7 +39,7 @@ def relion(
     from cryoetgan.export.rows import check_contrast
     from cryoetgan.files import atomic
     from cryoetgan.star import COORDINATES, class_name
-    from cryoetgan.volumes import read_volume, read_volume_set, same_voxel_size
+    from cryoetgan.volumes import read_volume, read_volume_set, same_voxel_size, stack_of
 
     check_contrast(contrast)
     if tilt_series_pixel_size is not None:
@@ -53,6 +53,7 @@ def relion(
         sizes[class_name(path)] = volume.data.shape
     with atomic(output) as part:
         count = export_relion(opened, part, contrast)
+        _record(part, "relion", [volumes, stack_of(volumes), *(tomogram or [])], contrast)
         if sizes:
             export_relion5(opened, part, sizes, contrast, tilt_series_pixel_size)
     log.info("%s: %d particles", output, count)
@@ -70,13 +71,14 @@ def plain(volumes: Volumes, output: Output, contrast: Contrast = None) -> None:
     from cryoetgan.export.plain import export_plain
     from cryoetgan.export.rows import check_contrast
     from cryoetgan.files import atomic
-    from cryoetgan.volumes import read_volume_set
+    from cryoetgan.volumes import read_volume_set, stack_of
 
     check_contrast(contrast)
     opened = read_volume_set(volumes, ["cryoetganClass"])
     with atomic(output) as part:
         part.mkdir()
         count = export_plain(opened, part, contrast)
+        _record(part, "plain", [volumes, stack_of(volumes)], contrast)
     log.info("%s: %d particles", output, count)
 
 
@@ -118,4 +120,12 @@ def copick(
     with atomic(output) as part:
         part.mkdir()
         count = export_copick(runs, part, output, contrast)
+        _record(part, "copick", [*tomograms, *(particles or []), *(labels or [])], contrast)
     log.info("%s: %d particles", output, count)
+
+
+def _record(folder: Path, verb: str, inputs: list[Path], contrast: str | None) -> None:
+    from cryoetgan.files import provenance, write_json
+
+    made = provenance(f"export {verb}", inputs, {"contrast": contrast})
+    write_json(folder / "provenance.json", {"provenance": made})

@@ -27,6 +27,7 @@ README = """# Plain export
 | dynamo.tbl | Dynamo | 35 columns: 1 tag (row of particles.csv), 4-6 shift (voxels), 7-9 tdrot, tilt, narot (degrees), 10 score, 13-15 missing wedge about y, 20 tomogram, 22 class label, 24-26 x, y, z (voxels, from 0) |
 | objects.xml | DeepFinder | object list: tomo_idx, class_label, x, y, z (voxels, from 0); empty for particles that lie in no tomogram |
 | volumes/ | TomoTwin | its training takes the class from a file's name: `id` and four characters, the code of classes.csv; TomoTwin wants boxes of 37 voxels of 10 angstrom |
+| provenance.json | you | what made this folder, from what |
 
 Columns of particles.csv: file; class; source (real, simulated, generated); split; tomogram;
 voxel_size (angstrom); x, y, z (voxels of the tomogram, from 0; empty for generated particles);

@@ -28,18 +28,21 @@ README = """# RELION export
 | particles.star | blocks `optics` and `particles`: subtomograms as RELION 3.0 and 3.1 read them |
 | Subtomograms/ | one volume a particle: MRC, float32, protein {contrast} |
 | CTF/ | what a tilt series transfers, one volume an optics group: Fourier space, full size, zero frequency in the centre |
+| provenance.json | what made this folder, from what |
 {more}
 Start RELION in this folder: the paths in particles.star are relative to it.
 
 | column | meaning |
 |---|---|
+| rlnTomoName, rlnMicrographName | the tomogram; of generated particles the set they belong to |
 | rlnImageName | the particle's volume |
 | rlnCtfImage | transfer of its tilt series: the missing wedge (tilt axis y, beam z), times the CTF where the defocus is known: with its sign for raw data, without for phase-flipped, none for corrected |
 | rlnAngleRot, rlnAngleTilt, rlnAnglePsi | degrees, RELION's convention |
 | rlnOriginXAngst, Y, Z | angstrom; the particle's centre lies at box // 2 - origin / pixel size |
 | rlnCoordinateX, Y, Z | voxels of the tomogram, counted from 0; absent for generated particles, which lie in none |
 | cryoetganClass | the class; known by construction for simulated and generated particles |
-| cryoetganSource, cryoetganSplit, cryoetganId | real, simulated or generated; train, validation or test; a name that stays |
+| cryoetganSource, cryoetganSplit | real, simulated or generated; train, validation or test |
+| cryoetganScore, cryoetganId | of the picking; a name that stays |
 """
 README_5 = """| particles_relion5.star | the same particles by place, for extraction from your own tilt series in RELION 5 |
 

@@ -22,13 +22,15 @@ def build(
     Shows whatever of the run is there, and says what is not. Opens in any browser, without
     a network; lengths in nanometre and angstrom, as written beside them.
     """
-    from cryoetgan.files import write_text
+    from cryoetgan.files import provenance, sidecar, write_json, write_text
     from cryoetgan.report.page import build as page
     from cryoetgan.report.results import open_results
 
     positive(sample, "--sample")
     results = open_results(folder)
     write_text(output, page(results, title, sample))
+    made = provenance("report build", parameters={"title": title, "sample": sample})
+    write_json(sidecar(output), {"provenance": made, "missing": sorted(set(results.gaps))})
     for gap in sorted(set(results.gaps)):
         log.warning("the report lacks %s", gap)
     log.info("%s", output)

@@ -68,6 +68,7 @@ def build(results: Results, title: str, sample: int) -> str:
         "blind": sections.blind_test(sets),
         "tomograms": sections.tomogram_sections(results, config, TOMOGRAMS_SHOWN),
         "agreement": sections.agreement(results, config),
+        "tables": sections.tables(results),
         "purity": sections.purity(results),
         "training": plots.training_curves(results.training_log(preset) if preset else {}),
         "spectra": sections.spectra(sets),

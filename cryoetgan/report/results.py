@@ -132,8 +132,8 @@ class Results:
         for path in sorted(self.folder.rglob("*.json")):
             target = path.with_suffix("")
             name = path.relative_to(self.folder).as_posix()
-            if "export" in path.relative_to(self.folder).parts:
-                continue
+            if {"export", "report"} & set(path.relative_to(self.folder).parts):
+                continue  # not what the page was made from
             of = target if target.exists() and path == sidecar(target) else path
             record = self.json(name).get("provenance")
             if isinstance(record, dict):

@@ -1,5 +1,6 @@
 """What each section of the page shows, from a run's results."""
 
+import csv
 import math
 import os
 import platform
@@ -21,6 +22,7 @@ from cryoetgan.volumes import VolumeSet
 
 SPECTRUM_SAMPLE = 150
 BLIND = 20
+TABLE_ROWS = 200
 MARKS_RADIUS = 80.0
 """Angstrom, where the configuration does not say: a pick this close to a mark is that particle."""
 PACKAGES = ("numpy", "scipy", "torch", "mrcfile", "starfile", "pandas", "snakemake")
@@ -76,6 +78,9 @@ def volume_sets(results: Results, preset: str) -> tuple[dict[str, VolumeSet], st
         "physics": results.volume_set("imaging/simulated.star"),
         "density": results.volume_set("densities/poses.star"),
     }
+    for name, stem in (("dropout SD", "dropout_sd"), ("noise SD", "noise_sd")):
+        star = f"translation/{preset}/uncertainty/{stem}.star"
+        found[name] = results.volume_set(star, optional=True) if preset else None
     return {name: volumes for name, volumes in found.items() if volumes is not None}, marks
 
 
@@ -163,6 +168,17 @@ def purity(results: Results) -> list[tuple[str, Mapping[str, Any]]]:
     rows = [("all", content), *sorted(_section(content, "classes").items())]
     wanted = {"purity", "interval", "particles", "n_marked"}
     return [(name, row) for name, row in rows if isinstance(row, Mapping) and wanted <= set(row)]
+
+
+def tables(results: Results) -> list[tuple[str, list[list[str]]]]:
+    """Return the evaluation's CSV tables (competitors, ablations, curves), heading first."""
+    found = []
+    for path in sorted(results.folder.glob("evaluation/**/*.csv")):
+        name = path.relative_to(results.folder).as_posix()
+        rows = [row for row in csv.reader(results.text(name).splitlines()) if row]
+        if len(rows) > 1:
+            found.append((name, rows[:TABLE_ROWS]))
+    return found
 
 
 def counts(results: Results) -> list[dict[str, Any]]:

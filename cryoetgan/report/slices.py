@@ -17,6 +17,8 @@ TILE = 112
 WIDEST = 900
 """Pixels of a tomogram section; larger ones are binned."""
 THICKNESS = 5
+ZERO_BASED = ("density", "dropout SD", "noise SD")
+"""Sets shown from zero to their brightest; the others about their mean."""
 SAME = (*ANGLES, "rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst")
 # Okabe and Ito's colours, told apart by the colour-blind; bright ones first: they lie on grey
 COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2", "#FFFFFF")
@@ -89,7 +91,7 @@ def _poses(volumes: VolumeSet) -> list[tuple[Any, ...]] | None:
 
 
 def _panel(label: str, data: NDArray[np.float32], voxel_size: float) -> Panel:
-    if label == "density":
+    if label in ZERO_BASED:
         low, high = 0.0, float(np.percentile(data, 99.8)) or 1.0
     else:
         low, high = pictures.grey_range(data)

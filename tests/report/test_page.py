@@ -200,3 +200,17 @@ def test_purity_of_a_blindly_marked_sample_is_shown(make_run, tmp_path):
     assert "80 %" in table
     assert "55 %" in table
     assert "odd" not in table
+
+
+def test_uncertainty_and_tables_are_shown_where_they_are(make_run, tmp_path):
+    run = make_run(tmp_path / "more")
+    for suffix in (".star", ".mrcs"):
+        target = run / "translation/smoke/uncertainty" / f"dropout_sd{suffix}"
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(run / f"translation/smoke/generated{suffix}", target)
+    (run / "evaluation/compete").mkdir()
+    (run / "evaluation/compete/competitors.csv").write_text("name,accuracy\npasted <b>,0.61\n")
+    page = build(open_results(run), "T", 1)
+    assert page.count("<b>dropout SD</b>") == 2
+    assert "pasted &lt;b&gt;" in page
+    assert "0.61" in page
