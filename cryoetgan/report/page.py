@@ -4,6 +4,7 @@ import base64
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from cryoetgan.progress import track
 from cryoetgan.report import plots, sections, slices
 from cryoetgan.report.numbers import Accuracy, Metric
 from cryoetgan.report.results import Results
-from cryoetgan.report.verdict import checks, conclude
+from cryoetgan.report.verdict import checks, conclude, in_short
 
 EXPECTED = ("gan_train", "physics_train", "ceiling", "gan_test")
 EXPLAINED = {
@@ -52,6 +53,9 @@ def build(results: Results, title: str, sample: int) -> str:
         for name, column in MEASURED.items()
     }
     verdict = conclude(accuracies, marks, sections.is_simulated(results))
+    unlabelled = checks(measures["generated"], measures["untrained"])
+    if marks == "template":
+        verdict = replace(verdict, sentence=f"{verdict.sentence} {in_short(unlabelled)}".strip())
     content = {
         "title": title,
         "version": __version__,
@@ -59,7 +63,7 @@ def build(results: Results, title: str, sample: int) -> str:
         "preset": preset,
         "others": [name for name in presets if name != preset],
         "verdict": verdict,
-        "checks": checks(measures["generated"], measures["untrained"]),
+        "checks": unlabelled,
         "accuracies": _accuracy_rows(accuracies),
         "classes": [
             (name, slices.panels(sets, name, sample))

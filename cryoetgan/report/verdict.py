@@ -1,6 +1,6 @@
 """The first line of the page: whether to trust the synthetic data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cryoetgan.report.numbers import Accuracy, Metric
@@ -191,6 +191,15 @@ def checks(trained: Mapping[str, Metric], untrained: Mapping[str, Metric]) -> li
         )
         said.append(Check("covers the real variety", tone, text))
     return said
+
+
+def in_short(said: Sequence[Check]) -> str:
+    """Return the checks in one sentence, for a verdict that has no marked crops to rest on."""
+    if not said:
+        return ""
+    words = {"good": "yes", "fair": "partly", "bad": "no"}
+    listed = ", ".join(f"{check.name}: {words[check.tone]}" for check in said)
+    return f"What needs no labels, and is weaker: {listed}."
 
 
 def _low(metric: Metric) -> float:

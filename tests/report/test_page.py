@@ -121,6 +121,7 @@ def test_pseudo_labels_are_called_so(make_run, tmp_path):
     run = make_run(tmp_path / "unmarked", marked=False, simulated=False)
     page = build(open_results(run), "T", 1)
     assert "Weak evidence" in page
+    assert "What needs no labels, and is weaker: learned something: yes" in page
     assert "pseudo-labelled" in page
 
 
