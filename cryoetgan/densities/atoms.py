@@ -1,4 +1,4 @@
-"""Which atoms of an entry make up one particle."""
+"""The atoms of one particle: what a density map is made from."""
 
 import logging
 from dataclasses import dataclass
@@ -7,34 +7,52 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from cryoetgan.densities.assemblies import choose_models, expand
+from cryoetgan.densities.locations import best_locations
+from cryoetgan.densities.parts import gaps, neck, ranked
 from cryoetgan.errors import UserError
 from cryoetgan.structures.checks import read_structure
 
 log = logging.getLogger("cryoetgan")
 Floats = NDArray[np.float64]
-EMAN2_Z = {"H": 1, "C": 6, "N": 7, "O": 8, "P": 15, "S": 16, "K": 19}
-GAP = 8.0
-"""Angstrom without an atom that separates two particles."""
 SECOND_PARTICLE = 0.25
-"""A component this large, compared with the largest, is a particle of its own."""
+"""A part this large, compared with the largest, is a particle of its own."""
+SMALLEST_PARTICLE = 5000
+"""Atoms; below some 70 kDa a flexible chain is more likely than two particles."""
+LAST_ELEMENT = 118
+LARGEST_EXTENT = 20_000.0
+"""Angstrom; wider than any particle of the archive by an order of magnitude."""
 
 
 @dataclass(frozen=True)
 class Atoms:
-    """Atoms of one particle: `positions` (N, 3) xyz in angstrom, `atomic_numbers` (N,)."""
+    """Atoms of one particle.
+
+    Attributes
+    ----------
+    positions : ndarray
+        `(N, 3)` xyz in angstrom.
+    atomic_numbers : ndarray
+        `(N,)`.
+    phantom : bool
+        Whether they are pseudo-atoms of a phantom.
+    """
 
     positions: Floats
     atomic_numbers: NDArray[np.int_]
+    phantom: bool = False
 
     def __len__(self) -> int:
         return len(self.atomic_numbers)
 
+    def __getitem__(self, chosen: Any) -> "Atoms":
+        return Atoms(self.positions[chosen], self.atomic_numbers[chosen], self.phantom)
+
     def centred(self) -> "Atoms":
         """Return the atoms with the Z-weighted centre of mass at the origin."""
         centre = np.average(self.positions, axis=0, weights=self.atomic_numbers)
-        return Atoms(self.positions - centre, self.atomic_numbers)
+        return Atoms(self.positions - centre, self.atomic_numbers, self.phantom)
 
     def diameter(self) -> float:
         """Return the longest distance between two atoms, angstrom (over the convex hull)."""
@@ -43,6 +61,14 @@ class Atoms:
 
         return float(pdist(self.positions[ConvexHull(self.positions).vertices]).max())
 
+    def mass(self) -> float:
+        """Return the mass of these atoms in kilodaltons."""
+        import gemmi
+
+        counts = np.bincount(self.atomic_numbers)
+        weights = [gemmi.Element(z).weight for z in range(len(counts))]
+        return float(counts @ np.array(weights) / 1000)
+
 
 def read_atoms(
     path: Path,
@@ -50,6 +76,8 @@ def read_atoms(
     hydrogens: bool = False,
     ligands: bool = True,
     waters: bool = False,
+    model: str = "auto",
+    component: int = 0,
 ) -> Atoms:
     """Read the atoms of one particle.
 
@@ -61,147 +89,100 @@ def read_atoms(
         Name of the biological assembly to build, or `none`. A file that describes no
         assembly is taken as it stands.
     hydrogens, ligands, waters : bool
-        Whether they count (bound ligands, ions and glycans are part of the particle). Of alternate locations the best occupied one counts.
+        Whether they count; ligands are all that is neither polymer nor water: ions,
+        cofactors, glycans. Of alternate locations the best occupied one counts.
+    model : str
+        A MODEL's number, `all`, or `auto`: see `choose_models`.
+    component : int
+        0 for all atoms; n for the n-th largest of the parts that lie apart.
 
     Raises
     ------
     UserError
-        Where the assembly is not described, or no atom is left.
+        Where the model, the assembly or the part is not there, or no atom is left.
     """
+    import gemmi
+
     structure = read_structure(path)
     structure.setup_entities()
-    _models(structure, path)
-    _assemble(structure, assembly, path)
+    choose_models(structure, model, path)
+    described = expand(structure, assembly, path)
+    flat = gemmi.FlatStructure(structure)
+    numbers = np.where(flat.elements <= LAST_ELEMENT, flat.elements, 0).astype(int)
+    numbers[flat.element_names == b"D"] = 1
+    kept = best_locations(flat)
+    kind = flat.entity_type
+    if not waters:
+        kept &= kind != gemmi.EntityType.Water.value
     if not ligands:
-        structure.remove_ligands_and_waters()
-    elif not waters:
-        structure.remove_waters()
+        kept &= (kind == gemmi.EntityType.Polymer.value) | (kind == gemmi.EntityType.Water.value)
     if not hydrogens:
-        structure.remove_hydrogens()
-    sites = list(_best_locations(structure[0]))
-    if not sites:
+        kept &= numbers != 1
+    if not kept.any():
         raise UserError(
             f"{path}: no atom is left without ligands, waters and hydrogens; "
             "leave out --no-ligands, or give --waters or --hydrogens"
         )
-    atoms = Atoms(
-        np.array([[a.pos.x, a.pos.y, a.pos.z] for a in sites]),
-        np.array([a.element.atomic_number for a in sites]),
-    )
-    _warn_of_two_particles(atoms, path)
+    unknown = kept & (numbers == 0)
+    if unknown.any():
+        if (unknown == kept).all():
+            raise UserError(
+                f"{path}: no atom has an element that is known; fill the element column"
+            )
+        log.warning("%s: %d atoms of unknown element are left out", path, int(unknown.sum()))
+    kept &= ~unknown
+    atoms = Atoms(flat.pos[kept], numbers[kept], structure.name.upper().startswith("PHANTOM"))
+    names = np.ascontiguousarray(np.asarray(flat.chain_ids)[kept]).view(np.uint64).ravel()
+    _, chains = np.unique(names, return_inverse=True)
+    return _one_particle(atoms, chains, described, component, path)
+
+
+def _one_particle(
+    atoms: Atoms, chains: NDArray[np.int_], described: bool, component: int, path: Path
+) -> Atoms:
+    """Return the part that was asked for; warn where the atoms are several particles.
+
+    What the entry itself describes as one assembly is one particle, thin necks or not.
+    """
+    extent = float(np.ptp(atoms.positions, axis=0).max())
+    if extent > LARGEST_EXTENT:
+        raise UserError(
+            f"{path}: its atoms spread over {extent:.3g} A, more than any particle; "
+            "are the coordinates in angstrom, and whole?"
+        )
+    labels, sizes = gaps(atoms.positions)
+    if not described or component:
+        labels, sizes = ranked(_divided(atoms, chains, labels, sizes))
+    if component:
+        if component > len(sizes):
+            raise UserError(
+                f"{path}: --component is {component}, but its atoms make up {len(sizes)} part(s)"
+            )
+        return atoms[labels == component - 1]
+    large = [size for size in sizes if size > SECOND_PARTICLE * sizes[0]]
+    if len(large) > 1:
+        log.warning(
+            "%s: holds %d separate particles (%s atoms); a map of all of them is the map of none: "
+            "give --component 1 for the largest, another --assembly, or a file with one of them",
+            path,
+            len(large),
+            ", ".join(map(str, large[:4])),
+        )
     return atoms
 
 
-def read_atoms_as_eman2(path: Path) -> Atoms:
-    """Read atoms as e2pdb2mrc.py does.
-
-    Z from the atom's name, all MODELs and alternate locations, no HETATM, no assembly,
-    unknown names dropped.
-    """
-    structure = read_structure(path)
-    positions, numbers = [], []
-    for model in structure:
-        for site in model.all():
-            if site.residue.het_flag == "H":
-                continue
-            z = _z_from_name(site.atom)
-            if z:
-                positions.append([site.atom.pos.x, site.atom.pos.y, site.atom.pos.z])
-                numbers.append(z)
-    if not numbers:
-        raise UserError(f"{path}: EMAN2 would find no atom in it (HETATM records are skipped)")
-    return Atoms(np.array(positions), np.array(numbers))
-
-
-def _z_from_name(atom: Any) -> int:
-    # columns 13-16 of a PDB file: gemmi pads the name as the format does
-    name = atom.padded_name()
-    letters = name.strip().lstrip("0123456789")
-    if not letters:
-        return 0
-    if letters[:2].upper() == "SE" and atom.element.name == "Se":
-        return 16
-    if atom.element.name in ("Ca", "Cl", "Cd", "Co", "Cu", "Cr", "Cs"):
-        return 6
-    return EMAN2_Z.get(letters[0].upper(), 0) if atom.element.name.upper() in EMAN2_Z else 0
-
-
-def _models(structure: Any, path: Path) -> None:
-    """Keep the first of many pictures of one molecule, but all of the parts of one."""
-    import gemmi
-
-    if len(structure) == 1:
-        return
-    centres = np.array([list(model.calculate_center_of_mass().tolist()) for model in structure])
-    spread = np.linalg.norm(centres - centres[0], axis=1)
-    if (spread[1:] < GAP).all():
-        log.info("%s: %d models of one molecule; the first is taken", path, len(structure))
-        for number in range(len(structure) - 1, 0, -1):
-            del structure[number]
-        return
-    log.info("%s: %d models are parts of one particle and are put together", path, len(structure))
-    structure.merge_chain_parts()
-    first = structure[0]
-    for number in range(1, len(structure)):
-        for chain in structure[number]:
-            copy = chain.clone()
-            copy.name = f"{chain.name}{number + 1}"
-            first.add_chain(copy)
-    for number in range(len(structure) - 1, 0, -1):
-        del structure[number]
-    structure.assemblies = gemmi.Structure().assemblies
-    structure.setup_entities()
-
-
-def _assemble(structure: Any, assembly: str, path: Path) -> None:
-    import gemmi
-
-    if assembly.lower() == "none" or not len(structure.assemblies):
-        return
-    names = [item.name for item in structure.assemblies]
-    if assembly not in names:
-        raise UserError(
-            f"{path}: describes no assembly '{assembly}'; it has {', '.join(names)}; set "
-            "--assembly (densities.assembly, or the column of the table) to one, or to none"
-        )
-    structure.transform_to_assembly(assembly, gemmi.HowToNameCopiedChain.AddNumber)
-
-
-def _best_locations(model: Any) -> Any:
-    for chain in model:
-        for residue in chain:
-            best: dict[str, Any] = {}
-            for atom in residue:
-                kept = best.get(atom.name)
-                if kept is None or atom.occ > kept.occ:
-                    best[atom.name] = atom
-            yield from best.values()
-
-
-def _warn_of_two_particles(atoms: Atoms, path: Path) -> None:
-    sizes = component_sizes(atoms.positions)
-    if len(sizes) > 1 and sizes[1] > SECOND_PARTICLE * sizes[0]:
-        log.warning(
-            "%s: holds %d separate particles (%s atoms); a map of all of them is the map of none: "
-            "choose another --assembly, or a file with one of them",
-            path,
-            int((np.array(sizes) > SECOND_PARTICLE * sizes[0]).sum()),
-            ", ".join(map(str, sizes[:4])),
-        )
-
-
-def component_sizes(positions: Floats) -> list[int]:
-    """Return atom counts of the parts that lie more than `GAP` angstrom apart, largest first."""
-    cells = np.floor((positions - positions.min(axis=0)) / (GAP / 2)).astype(int)
-    occupied = np.zeros(cells.max(axis=0) + 1, bool)
-    occupied[tuple(cells.T)] = True
-    labels, count = ndimage.label(occupied, structure=np.ones((3, 3, 3)))
-    if count == 1:
-        return [len(positions)]
-    found = np.bincount(labels[tuple(cells.T)], minlength=count + 1)[1:]
-    return sorted((int(size) for size in found), reverse=True)
-
-
-def radius_of(atoms: Atoms) -> float:
-    """Return the distance in angstrom from the origin to the farthest atom."""
-    return float(np.linalg.norm(atoms.positions, axis=1).max())
+def _divided(
+    atoms: Atoms, chains: NDArray[np.int_], labels: NDArray[np.int_], sizes: list[int]
+) -> NDArray[np.int_]:
+    """Return labels of parts, each part divided at its thin necks until it has none."""
+    labels, waiting = labels.copy(), list(range(len(sizes)))
+    while waiting:
+        part = np.flatnonzero(labels == waiting.pop())
+        if len(part) < SMALLEST_PARTICLE:
+            continue
+        sides = neck(atoms.positions[part], atoms.atomic_numbers[part], chains[part])
+        if sides is not None and 0 < sides.sum() < len(sides):
+            fresh = int(labels.max()) + 1
+            waiting += [int(labels[part[0]]), fresh]
+            labels[part[sides != sides[0]]] = fresh
+    return labels

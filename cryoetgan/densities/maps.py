@@ -1,10 +1,54 @@
 """Maps of one's own, brought to the run's box and voxel size."""
 
+import shutil
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from cryoetgan.errors import UserError
+
+LARGEST_MAP = 512**3
+"""Voxels; the whole map is held in memory, twice in double precision."""
+
+
+def check_map(data: NDArray[Any], path: Path) -> NDArray[np.float64]:
+    """Return a map's values, or raise a `UserError` where they are none.
+
+    Parameters
+    ----------
+    data : ndarray
+        `(z, y, x)`.
+    path : Path
+        Its file, for the message.
+    """
+    if data.size > LARGEST_MAP:
+        raise UserError(
+            f"{path}: has {' x '.join(map(str, data.shape[::-1]))} voxels, more than a particle's "
+            "map; crop or bin it first"
+        )
+    values = np.asarray(data, np.float64)
+    if not np.isfinite(values).all():
+        raise UserError(f"{path}: holds values that are not finite numbers")
+    if values.max() <= 0 or np.ptp(values) == 0:
+        raise UserError(
+            f"{path}: no voxel is above zero, or all are equal; a density map has protein positive "
+            "(multiply a map with dark protein by -1)"
+        )
+    return values
+
+
+def check_space(output: Path, count: int, box: int) -> None:
+    """Raise a `UserError` where a volume set would not fit on the disk."""
+    folder = next(parent for parent in Path(output).absolute().parents if parent.is_dir())
+    needed, free = 4 * count * box**3, shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{output}: {count} volumes of {box}^3 need {needed / 1e9:.3g} GB, but "
+            f"{free / 1e9:.3g} GB are free; lower --count (densities.count) or make room"
+        )
 
 
 def fit_to_box(
@@ -21,8 +65,6 @@ def fit_to_box(
     box : int
         Edge of the result in voxels.
     """
-    if not np.isfinite(data).all():
-        raise UserError("the map holds values that are not finite")
     step = wanted / voxel_size
     source = np.asarray(data, np.float64)
     if step > 1:  # what the coarser grid cannot hold is taken out first

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.densities.simulation import gaussian_width
+from cryoetgan.densities.simulation import check_box, gaussian_width
 from cryoetgan.errors import UserError
 
 HEAD_SD = 4.5
@@ -22,8 +22,9 @@ def membrane(
     box: int,
     thickness: float = 40.0,
     radius: float = 600.0,
+    tilt: float = 0.0,
 ) -> NDArray[np.float32]:
-    """Return a patch of lipid bilayer, bent like a sphere, its normal along z.
+    """Return a patch of lipid bilayer, bent like a sphere.
 
     Parameters
     ----------
@@ -34,7 +35,10 @@ def membrane(
     thickness : float
         Angstrom between the head-group layers.
     radius : float
-        Angstrom; radius of curvature of the mid-plane.
+        Angstrom; radius of curvature of the mid-plane. The centre of curvature lies on
+        the side of the normal's tail.
+    tilt : float
+        Degrees about y from z to the normal: the normal is (sin tilt, 0, cos tilt), xyz.
 
     Returns
     -------
@@ -44,14 +48,22 @@ def membrane(
     Raises
     ------
     UserError
-        Where the membrane is bent more tightly than it is thick.
+        Where the membrane is bent more tightly than it is thick, or a size is none.
     """
-    if radius <= thickness:
+    check_box(box)
+    if not 0 < thickness < radius < np.inf:
         raise UserError(
-            f"membrane_radius is {radius:g} A, not above membrane_thickness ({thickness:g} A)"
+            f"membrane_thickness is {thickness:g} A and membrane_radius {radius:g} A; "
+            "wanted both above zero, and the radius above the thickness"
         )
-    z, y, x = (np.indices((box, box, box)) - box // 2) * voxel_size
-    depth = np.sqrt(x**2 + y**2 + (z + radius) ** 2) - radius
+    if not np.isfinite(tilt):
+        raise UserError(f"membrane_tilt is {tilt}; wanted degrees")
+    z, y, x = (np.indices((box, box, box), np.float32) - box // 2) * np.float32(voxel_size)
+    distance = np.sqrt(x**2 + y**2 + z**2)
+    across = x * np.sin(np.radians(tilt)) + z * np.cos(np.radians(tilt))  # along the normal
+    # |r + radius n| - radius, in a form that keeps its digits for a nearly flat membrane
+    sphere = np.sqrt(np.maximum(distance**2 + 2 * radius * across + radius**2, 0))
+    depth = (distance**2 + 2 * radius * across) / (sphere + radius)
     width = gaussian_width(resolution)
     profile = sum(
         _layer(depth - side * thickness / 2, HEAD_SD, HEAD_DENSITY, width) for side in (-1, 1)
@@ -59,7 +71,6 @@ def membrane(
     profile = profile + _layer(depth, TROUGH_SD, TROUGH_DENSITY, width)
     reach = (box // 2 - 1) * voxel_size
     soft = RIM * box * voxel_size
-    distance = np.sqrt(x**2 + y**2 + z**2)
     rim = 0.5 * (1 + np.cos(np.pi * np.clip((distance - reach + soft) / soft, 0, 1)))
     return (profile * rim * np.pi**1.5 * width**3).astype(np.float32)
 

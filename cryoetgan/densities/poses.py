@@ -6,13 +6,67 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
-from cryoetgan.geometry import random_rotations, relion_from_rotation, rotate_volume
+from cryoetgan.densities.priors import ORIGINS, Prior
+from cryoetgan.geometry import random_rotations, relion_from_rotation
 from cryoetgan.seeds import rng
 from cryoetgan.star import ANGLES
 
-ORIGINS = ["rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst"]
-"""RELION's sense: the particle's centre lies at n // 2 - origin / voxel size."""
+SUPPORT = 1e-5
+"""Share of a map's largest value below which a voxel is empty."""
+SPLINE_REACH = 2
+"""Voxels beyond the support that a cubic spline still fills."""
+
+
+class Poser:
+    """Turns and shifts one map; the spline is filtered once, and empty voxels are left out.
+
+    Parameters
+    ----------
+    density : ndarray
+        `(z, y, x)`, a cube; the particle's centre at n // 2.
+    """
+
+    def __init__(self, density: NDArray[np.floating]) -> None:
+        density = np.asarray(density, np.float64)
+        self.box = density.shape[0]
+        self.coefficients = ndimage.spline_filter(density, order=3)
+        full = np.argwhere(np.abs(density) > SUPPORT * np.abs(density).max(initial=0))
+        far = np.linalg.norm(full - self.box // 2, axis=1).max(initial=0) + SPLINE_REACH
+        self.radius = float(far)
+        # half a voxel more: the ball lies about the voxel nearest to the shifted centre
+        reach = int(np.ceil(min(far + 1, 2 * self.box)))
+        axis = np.arange(-reach, reach + 1)
+        ball = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+        self.ball = ball[(ball**2).sum(axis=1) <= (far + 0.9) ** 2]
+
+    def __call__(self, rotation: Rotation, shift: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Return the map turned about voxel n // 2, then shifted.
+
+        Parameters
+        ----------
+        rotation : scipy.spatial.transform.Rotation
+            Turns reference vectors (xyz) into particle vectors.
+        shift : ndarray
+            x, y, z in voxels.
+
+        Returns
+        -------
+        ndarray
+            `(z, y, x)` float32; equal to `geometry.rotate_volume` of order 3.
+        """
+        centre = self.box // 2 + np.asarray(shift, float)[::-1]
+        voxels = self.ball + np.rint(centre).astype(int)
+        voxels = voxels[((voxels >= 0) & (voxels < self.box)).all(axis=1)]
+        backward = rotation.inv().as_matrix()[::-1, ::-1]  # xyz to zyx
+        source = (voxels - centre) @ backward.T + self.box // 2
+        values = ndimage.map_coordinates(
+            self.coefficients, source.T, order=3, mode="constant", prefilter=False
+        )
+        volume = np.zeros((self.box,) * 3, np.float32)
+        volume[tuple(voxels.T)] = values
+        return volume
 
 
 def poses(
@@ -22,7 +76,8 @@ def poses(
     max_shift: float,
     voxel_size: float,
     seed: int,
-) -> Iterator[tuple[NDArray[np.floating], dict[str, Any]]]:
+    prior: Prior | None = None,
+) -> Iterator[tuple[NDArray[np.float32], dict[str, Any]]]:
     """Yield `(volume, row)` of `count` poses of one class.
 
     Parameters
@@ -39,15 +94,19 @@ def poses(
         Angstrom.
     seed : int
         The run's seed.
+    prior : Prior, optional
+        Where orientations and shifts come from; without it, orientations are uniform on
+        SO(3).
     """
-    coefficients = ndimage.spline_filter(np.asarray(density, np.float64), order=3)
+    turned = Poser(density)
     for index in range(count):
         numbers = rng(seed, "pose", name, index)
         rotation = random_rotations(1, numbers)[0]
         shift = numbers.uniform(-max_shift, max_shift, 3)  # xyz, angstrom
-        volume = rotate_volume(coefficients, rotation, shift / voxel_size, prefilter=False)
+        if prior is not None:
+            rotation, shift = prior.draw(name, rotation, shift, voxel_size, numbers)
         row = {"cryoetganClass": name}
         row |= dict(zip(ANGLES, relion_from_rotation(rotation), strict=True))
         row |= dict(zip(ORIGINS, -shift, strict=True))
         row["cryoetganSource"] = "density"
-        yield volume, row
+        yield turned(rotation, shift / voxel_size), row

@@ -1,13 +1,18 @@
 """Whether a file is the structure it should be."""
 
 import gzip
-import math
+import re
 import zlib
 from pathlib import Path
 from typing import Any
 
 from cryoetgan.errors import UserError
 from cryoetgan.files import existing
+
+LARGEST_STRUCTURE = 4 << 30
+"""Bytes, unpacked; the largest entries of the archive have some 0.5 GiB."""
+WEB_PAGE = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
+CHUNK = 1 << 22
 
 
 def check_mmcif(text: bytes, name: str) -> None:
@@ -42,57 +47,96 @@ def read_structure(path: Path) -> Any:
     """
     import gemmi
 
-    path = existing(path, "structure file")
-    text = _text(path)
-    start = text[:4096].lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise UserError(f"{path}: is a web page, not a structure; download it again")
-    name = path.name.lower().removesuffix(".gz")
-    looks_like_cif = b"\ndata_" in b"\n" + text[:65536] or name.endswith((".cif", ".mmcif"))
-    if not looks_like_cif:
-        _finite_columns(text, path)
+    text = read_text(path)
     try:
-        if looks_like_cif:
+        if is_mmcif(text, path):
             document = gemmi.cif.read_string(text)
             structure = gemmi.make_structure_from_block(document[0])
         else:
+            _check_columns(text, path)
             structure = gemmi.read_pdb_string(text.decode("latin-1"))
     except (ValueError, RuntimeError, IndexError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{path}: cannot be read as PDB or mmCIF ({error})") from error
     if count_atoms(structure) == 0:
-        raise UserError(f"{path}: holds no atoms")
-    _finite(structure, path)
+        raise UserError(f"{path}: holds no atoms; is it a PDB or mmCIF file of coordinates?")
+    _check_finite(structure, path)
     return structure
 
 
-def _text(path: Path) -> bytes:
+def read_text(path: Path) -> bytes:
+    """Return the unpacked bytes of a structure file.
+
+    Raises
+    ------
+    UserError
+        Where the file is missing, a folder, a damaged gzip, too large, or a web page.
+    """
+    path = existing(path, "structure file")
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, not a structure file")
     content = path.read_bytes()
-    if content[:2] != b"\x1f\x8b":
-        return content
+    if content[:2] == b"\x1f\x8b":
+        content = unpack(content, str(path))
+    if content[:4096].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(WEB_PAGE):
+        raise UserError(f"{path}: is a web page, not a structure; download it again")
+    return content
+
+
+def unpack(content: bytes, name: str) -> bytes:
+    """Return gunzipped bytes; damage and bombs are a `UserError` that names them."""
+    import io
+
+    parts, size = [], 0
     try:
-        return gzip.decompress(content)
+        with gzip.open(io.BytesIO(content)) as file:
+            while part := file.read(CHUNK):
+                parts.append(part)
+                size += len(part)
+                if size > LARGEST_STRUCTURE:
+                    raise UserError(f"{name}: unpacks to more than {LARGEST_STRUCTURE >> 30} GiB")
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: the gzip file is cut short or damaged ({error})") from error
+        raise UserError(f"{name}: the gzip file is cut short or damaged ({error})") from error
+    return b"".join(parts)
 
 
-def _finite_columns(text: bytes, path: Path) -> None:
-    """Refuse coordinates that are no numbers: the parser would read them as zero."""
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line[:6] in (b"ATOM  ", b"HETATM"):
-            try:
-                values = [float(line[at : at + 8]) for at in (30, 38, 46)]
-            except ValueError:
-                values = [math.nan]
-            if not all(map(math.isfinite, values)):
-                raise UserError(
-                    f"{path}, line {number}: has a coordinate that is not a number "
-                    f"({line[30:54].decode('latin-1').strip()!r})"
-                )
+def is_mmcif(text: bytes, path: Path) -> bool:
+    """Return whether a structure file is mmCIF rather than PDB: by its text, then its name."""
+    if re.search(rb"^\s*data_", text[: 1 << 16], re.MULTILINE):
+        return True
+    return Path(path).name.lower().removesuffix(".gz").endswith((".cif", ".mmcif"))
 
 
-def _finite(structure: Any, path: Path) -> None:
-    for model in structure:
-        for site in model.all():
-            position = site.atom.pos
-            if not all(map(math.isfinite, (position.x, position.y, position.z))):
-                raise UserError(f"{path}: atom {site} has a coordinate that is not a number")
+def _check_columns(text: bytes, path: Path) -> None:
+    """Refuse PDB coordinates that are no numbers: the parser would read them as zero."""
+    import numpy as np
+
+    data = np.frombuffer(text, np.uint8)
+    starts = np.concatenate([[0], np.flatnonzero(data == ord("\n")) + 1])
+    starts = starts[starts + 54 <= len(data)]
+    heads = data[starts[:, None] + np.arange(6)]
+    is_atom = (heads == np.frombuffer(b"ATOM  ", np.uint8)).all(axis=1)
+    is_atom |= (heads == np.frombuffer(b"HETATM", np.uint8)).all(axis=1)
+    numbers = np.flatnonzero(is_atom)
+    columns = data[starts[numbers, None] + np.arange(30, 54)]
+    allowed = np.isin(np.arange(256), np.frombuffer(b"0123456789+-. ", np.uint8))
+    digit = np.isin(np.arange(256), np.frombuffer(b"0123456789", np.uint8))
+    good = allowed[columns].all(axis=1)
+    good &= digit[columns].reshape(-1, 3, 8).any(axis=-1).all(axis=-1)
+    if not good.all():
+        first = int(np.flatnonzero(~good)[0])
+        raise UserError(
+            f"{path}, line {numbers[first] + 1}: has a coordinate that is not a number "
+            f"({columns[first].tobytes().decode('latin-1').strip()!r})"
+        )
+
+
+def _check_finite(structure: Any, path: Path) -> None:
+    import gemmi
+    import numpy as np
+
+    finite = np.isfinite(gemmi.FlatStructure(structure).pos).all(axis=1)
+    if not finite.all():
+        number = int(np.flatnonzero(~finite)[0]) + 1
+        raise UserError(f"{path}: atom {number} has a coordinate that is not a number")

@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
-from cryoetgan.command import Output, command, group, log
+from cryoetgan.command import Output, command, group, log, positive
 from cryoetgan.errors import UserError
 
 app = group("")
+MOST_RETRIES = 20
 
 
 @command(app, "fetch")
@@ -35,7 +36,10 @@ def fetch(
     from cryoetgan.structures.fetch import fetch as download
     from cryoetgan.structures.fetch import pdb_id
 
-    entries = [pdb_id(entry) for entry in ids]
+    positive(timeout, "--timeout", " s")
+    if not 0 <= retries <= MOST_RETRIES:
+        raise UserError(f"--retries: got {retries}, wanted 0 to {MOST_RETRIES}")
+    entries = list(dict.fromkeys(pdb_id(entry) for entry in ids))
     if name is not None and (len(entries) != 1 or not CLASS_NAME.fullmatch(name)):
         raise UserError(
             f"--name: got '{name}' for {len(entries)} ids; wanted one plain name, one id"

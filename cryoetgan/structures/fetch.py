@@ -2,26 +2,24 @@
 
 import gzip
 import http.client
-import io
 import logging
 import re
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-import zlib
 from pathlib import Path
 
 from cryoetgan.errors import UserError
 from cryoetgan.files import atomic
-from cryoetgan.structures.checks import check_mmcif
+from cryoetgan.structures.checks import check_mmcif, unpack
 
 log = logging.getLogger("cryoetgan")
 PDB_ID = re.compile(r"[0-9][a-z0-9]{3}|pdb_[0-9a-z]{8}")
 LARGEST_DOWNLOAD = 2 << 30
-LARGEST_STRUCTURE = 8 << 30
 CHUNK = 1 << 18
 FIRST_WAIT_S = 1.0
+LONGEST_WAIT_S = 60.0
 
 
 class PassingError(Exception):
@@ -57,7 +55,7 @@ def fetch(entry: str, path: Path, mirror: str, retries: int = 4, timeout: float 
     mirror : str
         URL or folder that holds `<id>.cif.gz`.
     retries : int
-        Further tries after a passing fault, waiting 1, 2, 4 ... seconds between them.
+        Further tries after a passing fault, waiting 1, 2, 4 ... 60 seconds between them.
     timeout : float
         Seconds without a byte before a try is given up.
 
@@ -79,7 +77,7 @@ def fetch(entry: str, path: Path, mirror: str, retries: int = 4, timeout: float 
                     f"{name}: {error}, {retries + 1} times; try again later, raise "
                     "structures.retries or structures.timeout, or name another structures.mirror"
                 ) from error
-            wait = FIRST_WAIT_S * 2**attempt
+            wait = min(FIRST_WAIT_S * 2**attempt, LONGEST_WAIT_S)
             log.warning("%s: %s; trying again in %g s", name, error, wait)
             time.sleep(wait)
     with atomic(path) as part:
@@ -87,8 +85,11 @@ def fetch(entry: str, path: Path, mirror: str, retries: int = 4, timeout: float 
 
 
 def _read(mirror: str, name: str, timeout: float) -> bytes:
-    if not re.match(r"https?://", mirror):
-        return _read_folder(Path(mirror), name)
+    scheme, separator, rest = mirror.partition("://")
+    if not separator or scheme.lower() == "file":
+        return _read_folder(Path(rest if separator else mirror), name)
+    if scheme.lower() not in ("http", "https"):
+        raise UserError(f"{mirror}: a mirror is an http(s) URL or a folder (structures.mirror)")
     url = f"{mirror.rstrip('/')}/{urllib.parse.quote(name)}"
     request = urllib.request.Request(url, headers={"User-Agent": "cryoetgan"})
     parts, size, start = [], 0, time.monotonic()
@@ -134,10 +135,6 @@ def _unpack(content: bytes, name: str) -> bytes:
     if content[:2] != b"\x1f\x8b":
         raise PassingError(f"{name}: the server sent {len(content)} bytes that are not gzip")
     try:
-        with gzip.open(io.BytesIO(content)) as file:
-            text = file.read(LARGEST_STRUCTURE + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise PassingError(f"{name}: the download is cut short or damaged ({error})") from error
-    if len(text) > LARGEST_STRUCTURE:
-        raise UserError(f"{name}: unpacks to more than {LARGEST_STRUCTURE >> 30} GiB")
-    return text
+        return unpack(content, name)
+    except UserError as error:
+        raise PassingError(str(error)) from error

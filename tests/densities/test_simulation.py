@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 
 from cryoetgan.densities import simulate
-from cryoetgan.densities.atoms import (
-    component_sizes,
-    read_atoms,
-    read_atoms_as_eman2,
-)
+from cryoetgan.densities.atoms import read_atoms
+from cryoetgan.densities.eman2_atoms import read_atoms_as_eman2
+from cryoetgan.densities.parts import gaps
 from cryoetgan.errors import UserError
 from tests.conftest import refused
 
@@ -111,7 +109,8 @@ def test_the_table_of_structures_is_reproduced(test_data, name):
 
 def test_two_particles_far_apart_are_two_components(rng):
     one = rng.normal(0, 8, (4000, 3))
-    sizes = component_sizes(np.concatenate([one, one[:3000] + np.array([120, 0, 0])]))
+    labels, sizes = gaps(np.concatenate([one, one[:3000] + np.array([120, 0, 0])]))
+    assert sizes[0] == (labels == 0).sum()
     assert sizes[0] == pytest.approx(4000, rel=0.02)
     assert sizes[1] == pytest.approx(3000, rel=0.02)
 
