@@ -176,6 +176,43 @@ def measure(
     log.info("%s: %d metrics", output, len(metrics))
 
 
+@command(app, "compete")
+def compete(
+    output: Output,
+    config: Annotated[Path, typer.Option(help="YAML: sets, seeds, controls; see below.")],
+    device: Device = "auto",
+    seed: Seed = 0,
+) -> None:
+    """Rank synthetic sets by what classifiers learn from them: a folder with a table.
+
+    Writes competitors.json and competitors.csv; runs.json keeps what is done, so that a
+    killed run goes on. For each set, over the same seeds, with 95 % intervals over seeds and
+    test crops: gan_train (trained on it, tested on held-out real crops), gan_test (trained
+    on real crops, tested on it), mixed (with a few real crops), and the difference from a
+    baseline and from the ceiling. The file names `real_train`, `real_test` and `competitors`
+    (name: set); also `baseline`, `template`, `seeds`, `few`, `curve`, `background`,
+    `leave_one_out`, `network`, `epochs`. Paths count from the file's folder.
+    """
+    from cryoetgan.devices import choose_device
+    from cryoetgan.evaluation.competing import run
+    from cryoetgan.evaluation.competition import read_competition
+    from cryoetgan.evaluation.standings import csv_text
+    from cryoetgan.files import provenance, write_json, write_text
+
+    where = choose_device(device)
+    plan = read_competition(config)
+    table = run(plan, config.parent, output, where, seed)
+    made = provenance("evaluation compete", [config], plan.model_dump(), seed)
+    write_text(output / "competitors.csv", csv_text(table))
+    write_json(output / "competitors.json", table | {"provenance": made})
+    for row in table["competitors"]:
+        found = row["gan_train"]
+        log.info("%s: %.3f (%.3f to %.3f)", row["name"], found["value"], *found["interval"])
+    if table.get("background", {}).get("warning"):
+        log.warning(table["background"]["warning"])
+    log.info("%s: %d competitors", output / "competitors.json", len(table["competitors"]))
+
+
 def _alike(first: "VolumeSet", second: "VolumeSet") -> None:
     """Refuse two sets of other boxes or voxel sizes."""
     from cryoetgan.volumes import same_voxel_size

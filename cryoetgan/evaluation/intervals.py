@@ -141,21 +141,36 @@ def subsampled(
     return around(metric(np.arange(len(groups))), values)
 
 
-def paired(
-    first: NDArray[np.float64], second: NDArray[np.float64]
+def over_seeds(
+    right: NDArray[Any], groups: NDArray[np.str_] | None = None
 ) -> tuple[float, tuple[float, float]]:
-    """Return the mean of `first - second` over seeds, and its 95 % interval (Student's t).
+    """Return a mean over seeds and test crops, and its 95 % interval.
+
+    Both are a sample: the seeds (Student's t), and the crops, drawn cluster by cluster.
+    Give the difference of two competitors, `right_a - right_b`, for a paired interval:
+    what a seed or a crop does to both falls out.
 
     Parameters
     ----------
-    first, second : ndarray
-        `(seeds,)`, of the same seeds.
+    right : ndarray
+        `(seeds, crops)`: 1 where right, 0 where wrong, or the difference of two such.
+    groups : ndarray of str, optional
+        `(crops,)` from `clusters`; without it the crops are taken as given.
     """
     from scipy.stats import t
 
-    difference = np.asarray(first, float) - np.asarray(second, float)
-    mean, n = float(difference.mean()), len(difference)
-    if n < 2:
-        return mean, (float("-inf"), float("inf"))
-    half = float(t.ppf(0.975, n - 1) * difference.std(ddof=1) / np.sqrt(n))
+    values = np.asarray(right, float)
+    seeds, count = values.shape
+    mean = float(values.mean())
+    square = 0.0
+    if seeds > 1:
+        square += (t.ppf(0.975, seeds - 1) ** 2) * values.mean(axis=1).var(ddof=1) / seeds
+    if groups is not None:
+        by_crop = values.mean(axis=0) - mean
+        names, members = np.unique(groups, return_inverse=True)
+        if len(names) < 2:
+            members = np.arange(count)
+        sums = np.bincount(members, by_crop)
+        square += Z**2 * (sums**2).sum() / count**2 * len(sums) / max(len(sums) - 1, 1)
+    half = float(np.sqrt(square))
     return mean, (mean - half, mean + half)

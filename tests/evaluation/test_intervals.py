@@ -8,7 +8,7 @@ from cryoetgan.evaluation.intervals import (
     clustered,
     clusters,
     halves,
-    paired,
+    over_seeds,
     subsampled,
     wilson,
 )
@@ -80,10 +80,22 @@ def test_draws_of_one_density_are_one_cluster(rng):
     assert len(np.unique(clusters(pd.DataFrame(angles, columns=ANGLES)))) == 10
 
 
-def test_paired_differences_ignore_what_seeds_share(rng):
-    seeds = rng.normal(0, 10, 6)
-    a, b = seeds + 1 + rng.normal(0, 0.1, 6), seeds + rng.normal(0, 0.1, 6)
-    mean, (low, high) = paired(a, b)
-    assert low < mean < high
-    assert low > 0.5
-    assert high < 1.5
+def test_paired_differences_ignore_what_seeds_and_crops_share(rng):
+    """Hard crops and bad seeds hurt both competitors alike."""
+    skill = rng.normal(0, 1, (5, 1)) + rng.normal(0, 1, (1, 200))
+    a, b = skill > -0.1, skill > 0.0
+    crops = np.arange(200).astype(str)
+    mean, (low, high) = over_seeds(a.astype(float) - b.astype(float), crops)
+    assert 0 < low < mean < high
+    alone = over_seeds(a, crops)[1]
+    assert high - low < (alone[1] - alone[0]) / 2
+
+
+def test_an_interval_over_seeds_covers_the_truth(rng):
+    hits = 0
+    for _ in range(200):
+        skill = rng.normal(0.8, 0.03, (5, 1)) + np.repeat(rng.normal(0, 0.1, (1, 20)), 10, axis=1)
+        right = rng.random((5, 200)) < skill
+        low, high = over_seeds(right, np.repeat(np.arange(20), 10).astype(str))[1]
+        hits += low <= 0.8 <= high
+    assert hits > 0.9 * 200

@@ -1,0 +1,172 @@
+"""The table of a competition, from what each classifier got right."""
+
+import csv
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoetgan.evaluation.competition import Competition
+from cryoetgan.evaluation.controls import per_class
+from cryoetgan.evaluation.intervals import clustered, over_seeds
+
+COLUMNS = ("gan_train", "gan_test", "mixed")
+Found = Mapping[str, list[dict[str, Any]]]
+
+
+def decoded(found: list[dict[str, Any]], name: str = "real") -> NDArray[np.float64]:
+    """Return `(seeds, N)` of 0 (wrong) and 1 (right) on one test set.
+
+    Sets of different seeds may differ in length: they are cut to the shortest.
+    """
+    rows = [np.array(list(run["right"][name]), float) for run in found]
+    least = min(len(row) for row in rows)
+    return np.array([row[:least] for row in rows])
+
+
+def standings(
+    plan: Competition,
+    found: Found,
+    names: NDArray[np.str_],
+    groups: NDArray[np.str_],
+    template: NDArray[np.bool_] | None,
+) -> dict[str, Any]:
+    """Return the table: competitors, ceiling, controls.
+
+    Parameters
+    ----------
+    plan : Competition
+        Who and how.
+    found : mapping
+        Job to its runs, one a seed.
+    names, groups : ndarray of str
+        Class and cluster of each real test crop.
+    template : ndarray of bool, optional
+        What template matching got right.
+    """
+    ceiling = decoded(found["real"])
+    base = decoded(found[f"gan_train/{plan.baseline}"]) if plan.baseline else None
+    rows = []
+    for name in plan.competitors:
+        trained = decoded(found[f"gan_train/{name}"])
+        row: dict[str, Any] = {
+            "name": name,
+            "gan_train": _value(trained, groups),
+            # its test set is the competitor's own: only the seeds vary
+            "gan_test": _value(decoded(found["real"], name)),
+            "classes": dict(per_class(trained, names)),
+            "n_train": found[f"gan_train/{name}"][0]["n_train"],
+            "of_ceiling": float(trained.mean() / max(ceiling.mean(), 1e-9)),
+            "above_ceiling": _value(trained - ceiling, groups),
+        }
+        if plan.few:
+            row["mixed"] = _value(decoded(found[f"mixed/{name}"]), groups)
+        if base is not None and name != plan.baseline:
+            row["above_baseline"] = _value(trained - base, groups)
+        rows.append(row)
+    rows.sort(key=lambda row: -row["gan_train"]["value"])
+    _, counts = np.unique(names, return_counts=True)
+    table: dict[str, Any] = {
+        "competitors": rows,
+        "baseline": plan.baseline,
+        "seeds": plan.seeds,
+        "few": plan.few,
+        "n_test": len(names),
+        "chance": float(counts.max() / counts.sum()),
+        "ceiling": _value(ceiling, groups)
+        | {"n_train": found["real"][0]["n_train"], "classes": dict(per_class(ceiling, names))},
+        "curve": [
+            _value(decoded(found[f"curve/{count}"]), groups)
+            | {"per_class": count, "n_train": found[f"curve/{count}"][0]["n_train"]}
+            for count in plan.curve
+        ],
+    }
+    if plan.background:
+        table["background"] = _background(_value(decoded(found["background"]), groups), table)
+    if template is not None:
+        low, high = clustered(template, groups)
+        table["template"] = {"value": float(template.mean()), "interval": [low, high]}
+    if plan.leave_one_out:
+        table["leave_one_out"] = _left_out(plan, found, names, groups)
+    return table
+
+
+def _value(right: NDArray[np.float64], groups: NDArray[np.str_] | None = None) -> dict[str, Any]:
+    mean, interval = over_seeds(right, groups)
+    return {"value": mean, "interval": list(interval), "seeds": right.mean(axis=1).tolist()}
+
+
+def _background(found: dict[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
+    warning = None
+    if found["interval"][0] > table["chance"]:
+        warning = (
+            "a classifier that sees no particle is better than chance: classes and tomograms are "
+            "confounded, and every accuracy here holds some of that"
+        )
+    return found | {"warning": warning}
+
+
+def _left_out(
+    plan: Competition, found: Found, names: NDArray[np.str_], groups: NDArray[np.str_]
+) -> dict[str, Any]:
+    """Return for each competitor and class how often the class is recognised.
+
+    `with_real`: trained on real crops of all other classes and synthetic ones of this;
+    `synthetic`: trained on synthetic volumes alone.
+    """
+    table: dict[str, Any] = {}
+    for job, runs in found.items():
+        kind, _, rest = job.partition("/")
+        if kind not in ("new", "new_synthetic"):
+            continue
+        name, _, new = rest.rpartition("/")
+        right = decoded(runs)[:, names == new]
+        place = table.setdefault(name, {}).setdefault(new, {})
+        key = "with_real" if kind == "new" else "synthetic"
+        place[key] = _value(right, groups[names == new])
+    return table
+
+
+def flat(table: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of `competitors.csv`: competitors, then ceiling and controls."""
+    rows = []
+    for row in table["competitors"]:
+        line = {"name": row["name"], "n_train": row["n_train"]}
+        for column in (*COLUMNS, "above_baseline", "above_ceiling"):
+            line |= _columns(column, row.get(column))
+        rows.append(line)
+    rows.append(
+        {"name": "real (ceiling)", "n_train": table["ceiling"]["n_train"]}
+        | _columns("gan_train", table["ceiling"])
+    )
+    rows += [
+        {"name": f"real, {point['per_class']} a class", "n_train": point["n_train"]}
+        | _columns("gan_train", point)
+        for point in table["curve"]
+    ]
+    for name, key in (("background only", "background"), ("template matching", "template")):
+        if key in table:
+            rows.append({"name": name} | _columns("gan_train", table[key]))
+    return rows
+
+
+def csv_text(table: Mapping[str, Any]) -> str:
+    """Return `competitors.csv`: accuracies as shares, intervals in columns of their own."""
+    rows = flat(table)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(
+        {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
+    )
+    return text.getvalue()
+
+
+def _columns(name: str, found: Mapping[str, Any] | None) -> dict[str, float]:
+    if found is None:
+        return {}
+    low, high = found["interval"]
+    return {name: found["value"], f"{name}_low": low, f"{name}_high": high}
