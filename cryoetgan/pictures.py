@@ -68,6 +68,7 @@ def planes(volume: NDArray[Any], thickness: int = 1) -> list[NDArray[np.float32]
 
 def grey_range(values: NDArray[Any], sd: float = GREY_SD) -> tuple[float, float]:
     """Return what black and white stand for: mean -+ `sd` standard deviations."""
+    values = np.nan_to_num(np.asarray(values, np.float64), posinf=0.0, neginf=0.0)
     mean, spread = float(np.mean(values)), float(np.std(values)) or 1.0
     return mean - sd * spread, mean + sd * spread
 

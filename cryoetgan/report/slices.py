@@ -170,8 +170,9 @@ def section(
 def _busiest(depths: NDArray[np.float64], size: int, reach: int) -> int:
     if not len(depths):
         return size // 2
-    counts = [(np.abs(depths - z) <= reach).sum() for z in range(size)]
-    best = np.flatnonzero(counts == np.max(counts))
+    # near ones count for more: a particle is best seen through its middle
+    near = [np.clip(reach + 1 - np.abs(depths - z), 0, None).sum() for z in range(size)]
+    best = np.flatnonzero(near >= np.max(near) - 1e-9)
     return int(best[np.argmin(np.abs(best - size // 2))])
 
 
