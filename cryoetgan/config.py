@@ -68,6 +68,19 @@ class Densities(Section):
     membrane_radius: Positive = Field(
         600.0, description="Angstrom; radius of curvature of the membrane class."
     )
+    membrane_tilt: Annotated[float, Field(ge=-180, le=180)] = Field(
+        0.0,
+        description="Degrees about y from z to the normal of the membrane class's map; poses turn "
+        "it anyway.",
+    )
+    prior: str | None = Field(
+        None,
+        description="STAR file of observed particles: poses draw orientations and offsets from its "
+        "angles and origins, where particles stick to an interface. Empty: uniform.",
+    )
+    prior_spread: Annotated[float, Field(ge=0, le=180)] = Field(
+        5.0, description="Degrees; blurs the orientations drawn from densities.prior."
+    )
 
 
 class Tomograms(Section):

@@ -3,6 +3,17 @@
 DENSITIES_ENV = "eman2" if CONFIG.densities.engine == "eman2" else "densities"
 
 
+def pose_prior(wildcards):
+    """The STAR file that poses are drawn from, where the config names one."""
+    return [source(CONFIG.densities.prior)] if CONFIG.densities.prior else []
+
+
+def pose_prior_options(wildcards, input):
+    if not input.prior:
+        return ""
+    return flags(prior=input.prior[0], prior_spread=CONFIG.densities.prior_spread)
+
+
 rule densities_simulate:
     input:
         results("structures/{class_name}.cif"),
@@ -56,6 +67,7 @@ rule densities_membrane:
             "box",
             "membrane_thickness",
             "membrane_radius",
+            "membrane_tilt",
         ),
         code=code("densities"),
     shell:
@@ -88,7 +100,8 @@ rule densities_import:
 
 rule densities_pose:
     input:
-        maps,
+        maps=maps,
+        prior=pose_prior,
     output:
         star=results("densities/poses.star"),
         stack=results("densities/poses.mrcs"),
@@ -109,10 +122,11 @@ rule densities_pose:
                 f"{name}={row.count}" for name, row in CLASSES.items() if row.count
             ]
         ),
+        prior=pose_prior_options,
         seed=CONFIG.seed,
         code=code("densities"),
     shell:
         cryoetgan(
-            "densities pose {input:q} {params.options} {params.counts} --seed {params.seed}"
-            " -o {output.star:q}"
+            "densities pose {input.maps:q} {params.options} {params.counts} {params.prior}"
+            " --seed {params.seed} -o {output.star:q}"
         )
