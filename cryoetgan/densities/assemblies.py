@@ -111,8 +111,12 @@ def expand(structure: Any, assembly: str, path: Path) -> bool:
             ", ".join(missing[:8]),
             " ..." if len(missing) > 8 else "",
         )
+    chains = {chain.name for chain in structure[0]}
+    for generator in described[assembly].generators:
+        # the library refuses chains that are not there
+        generator.chains = [name for name in generator.chains if name in chains]
     structure.transform_to_assembly(assembly, gemmi.HowToNameCopiedChain.AddNumber)
-    if not len(structure) or not len(structure[0]):
+    if not sum(chain.count_atom_sites() for chain in structure[0]):
         raise UserError(
             f"{path}: has none of the chains of assembly '{assembly}'; set --assembly to none"
         )

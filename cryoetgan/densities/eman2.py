@@ -77,7 +77,8 @@ def e2pdb2mrc(
         raise UserError(
             f"densities.engine is eman2, but {PROGRAM} is not on PATH; run the workflow with "
             "--use-conda (envs/eman2.yaml has EMAN2: conda package eman-dev, channels conda-forge "
-            "and cryoem), or set densities.engine to builtin, which equals it"
+            "and cryoem), or set densities.engine to builtin, which equals it to 0.4 % "
+            "(EMAN2's window is a voxel short; with that too, to 0.005 %)"
         )
     with tempfile.TemporaryDirectory(prefix="cryoetgan-eman2-") as folder:
         source, target = Path(folder, "particle.pdb"), Path(folder, "particle.mrc")

@@ -32,7 +32,9 @@ def entry(
     """
     return {
         "value": number(value),
-        "interval": None if interval is None else [number(interval[0]), number(interval[1])],
+        "interval": list(map(float, interval))
+        if interval and np.isfinite(interval).all()
+        else None,
         "nulls": {name: number(value) for name, value in nulls.items()},
         "warning": warning or None,
         **more,

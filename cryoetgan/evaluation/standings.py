@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -152,9 +152,8 @@ def flat(table: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def csv_text(table: Mapping[str, Any]) -> str:
-    """Return `competitors.csv`: accuracies as shares, intervals in columns of their own."""
-    rows = flat(table)
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as CSV, six digits; a column for every key that occurs."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, names, lineterminator="\n")

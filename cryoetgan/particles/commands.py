@@ -28,11 +28,14 @@ def pick(
     min_distance: Annotated[float, typer.Option(help="In units of sigma.")] = 2.0,
     threshold: Annotated[float, typer.Option(help="t of T = m + t (M - m) / 20.")] = 3.0,
     top: Annotated[int | None, typer.Option(help="Best picks kept.")] = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Decimating pyramid: places to half a voxel.")
+    ] = False,
 ) -> None:
     """Pick particles by Difference of Gaussians: STAR, best first.
 
-    Coordinates are 0-based voxels, subvoxel; the score is the response over its noise.
-    One sigma a size of particle (radius / sqrt 3), merged by one suppression. Reads the
+    Coordinates are 0-based voxels, subvoxel; the score is response * sigma^2 over
+    that of the median peak. One sigma a size of particle (radius / sqrt 3), merged by one suppression. Reads the
     tomogram tile by tile: any size fits.
     """
     import numpy as np
@@ -53,8 +56,9 @@ def pick(
     sigmas = sigmas or [value / 3**0.5 for value in radii]
     if not sigmas:
         raise UserError("give --sigma, --radius or --density: how large are the particles?")
+    widths = [value / volume.voxel_size for value in sigmas]
     positions, scores = picking.pick(
-        volume.data, [value / volume.voxel_size for value in sigmas], threshold, min_distance, top
+        volume.data, widths, threshold, min_distance, top, fast, tomogram
     )
     name = class_name(tomogram)
     table = pd.DataFrame(positions[:, ::-1], columns=COORDINATES)
@@ -68,6 +72,7 @@ def pick(
         "threshold": threshold,
         "min_distance": min_distance,
         "top": top,
+        "fast": fast,
     }
     made = provenance("particles pick", [tomogram], parameters)
     write_json(sidecar(output), {"provenance": made})

@@ -128,7 +128,7 @@ def test_grey_scale_does_not_matter_to_the_classifier(rng):
 def test_cb3d_learns_and_gives_the_layer_that_is_named(rng):
     volumes, names = shapes(rng, 24, 0.3)
     labels = np.array([name == "rod" for name in names]).astype(int)
-    made = train_classifier(volumes, labels, ["ball", "rod"], network="cb3d", epochs=8)
+    made = train_classifier(volumes, labels, ["ball", "rod"], network="cb3d", epochs=30)
     assert (made.scores(volumes).argmax(axis=1) == labels).mean() > 0.9
     assert made.features(volumes[:2], "flatten").shape == (2, 512)
     assert made.features(volumes[:2]).shape == (2, 4096)

@@ -6,7 +6,8 @@ import pytest
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from cryoetgan.particles import picking
+from cryoetgan.errors import UserError
+from cryoetgan.particles import fast_picking, picking, picking_peaks, picking_tiles
 from cryoetgan.star import read_star
 from cryoetgan.volumes import write_volume
 from tests.conftest import refused
@@ -28,18 +29,20 @@ def test_a_planted_ball_comes_first_to_a_tenth_of_a_voxel(rng):
 
 def test_the_response_is_best_at_radius_over_root_three():
     volume = ball((64, 64, 64), (32, 32, 32), 12)
-    answers = {s: picking.response(volume, s)[32, 32, 32] for s in (4, 5, 6, 6.9, 8, 10)}
+    answers = {s: picking_tiles.response(volume, s)[32, 32, 32] for s in (4, 5, 6, 6.9, 8, 10)}
     assert max(answers, key=answers.get) == 6.9
 
 
 def test_tiles_give_exactly_what_the_whole_gives(rng):
     volume = ndimage.gaussian_filter(rng.standard_normal((60, 70, 83)), 1).astype(np.float32)
     sigma = 2.3
-    whole = picking.response(volume, sigma)
-    top = ndimage.maximum_filter(whole, footprint=picking.NEIGHBOURS, mode="constant", cval=-np.inf)
+    whole = picking_tiles.response(volume, sigma)
+    top = ndimage.maximum_filter(
+        whole, footprint=ndimage.generate_binary_structure(3, 2), mode="constant", cval=-np.inf
+    )
     at = np.argwhere((whole == top) & (whole > 0))
     for tile in (17, 32, 200):
-        peaks = picking.find_peaks(volume, sigma, tile)
+        peaks = picking_tiles.find_peaks(volume, sigma, tile)
         found = np.round(peaks.positions).astype(int)
         order = np.lexsort(found.T)
         assert np.array_equal(found[order], at[np.lexsort(at.T)])
@@ -49,8 +52,35 @@ def test_tiles_give_exactly_what_the_whole_gives(rng):
         assert peaks.lowest == whole[whole == top].min()
 
 
+@pytest.mark.parametrize("sigma", [3.6, 5.3, 8.0])
+def test_the_pyramid_finds_the_same_peaks_to_half_a_voxel(rng, sigma):
+    # sides that no stride divides, a border that cuts particles, noise that has no scale
+    volume = rng.standard_normal((70, 101, 123)).astype(np.float32)
+    volume += 2 * ball(volume.shape, (30, 50, 60), 1.7 * sigma) + ball(volume.shape, (2, 99, 7), 9)
+    exact = picking_tiles.find_peaks(volume, sigma)
+    [fast] = fast_picking.find_peaks_fast(volume, [sigma])
+    distance, nearest = cKDTree(fast.positions).query(exact.positions)
+    # white noise has tops so flat that no voxel decides: those that matter must agree
+    strong = exact.values >= np.quantile(exact.values, 0.75)
+    assert distance[strong].max() < 0.5
+    assert (distance < 0.5).mean() > 0.9
+    assert np.abs(fast.values[nearest] / exact.values - 1)[strong].max() < 0.03
+    assert abs(len(fast.values) / len(exact.values) - 1) < 0.1
+    assert fast.highest == pytest.approx(exact.highest, rel=0.01)
+    assert fast.lowest == pytest.approx(exact.lowest, abs=0.02 * exact.highest)
+
+
+def test_sizes_are_merged_by_one_suppression(rng):
+    """A large ball's parts do not outrank it, a small ball beside it is not lost."""
+    shape, sizes = (64, 72, 96), {(30, 36, 30): 15, (30, 36, 70): 7}
+    volume = sum(ball(shape, at, radius) for at, radius in sizes.items())
+    volume = volume + 0.3 * rng.standard_normal(shape)
+    places, _ = picking.pick(volume, [r / 3**0.5 for r in sizes.values()], top=2)
+    assert one_to_one(places, np.array(list(sizes), float), 2.0) == 2
+
+
 def test_the_threshold_is_the_papers_formula():
-    peaks = picking.Peaks(np.empty((0, 3)), np.empty(0), lowest=-1.0, highest=9.0, spread=1.0)
+    peaks = picking_peaks.Peaks(np.empty((0, 3)), np.empty(0), lowest=-1.0, highest=9.0)
     assert picking.threshold_of(peaks, 3) == pytest.approx(-1 + 3 * 10 / 20)
 
 
@@ -96,6 +126,8 @@ def test_recall_and_precision_on_independent_tomograms(test_data, name, sigma, b
     matched = one_to_one(places, at, 8.0)
     assert matched / len(truth) >= bar  # recall
     assert matched / len(places) >= bar  # precision
+    fast, _ = picking.pick(volume, [sigma], threshold=0, top=len(truth), fast=True)
+    assert one_to_one(fast, at, 8.0) / len(truth) >= bar
 
 
 def one_to_one(places, truth, reach):
@@ -105,6 +137,16 @@ def one_to_one(places, truth, reach):
     cost = np.where(distance <= reach, distance, 1e6)
     rows, columns = linear_sum_assignment(cost)
     return int((distance[rows, columns] <= reach).sum())
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_what_cannot_be_picked_is_said(fast):
+    volume = np.zeros((40, 40, 40), np.float32)
+    with pytest.raises(UserError, match=r"a\.mrc: has no peak"):
+        picking.pick(volume, [4.0], fast=fast, named="a.mrc")
+    volume[20, 20, 20] = np.nan
+    with pytest.raises(UserError, match=r"a\.mrc: .*not finite"):
+        picking.pick(volume, [4.0], fast=fast, named="a.mrc")
 
 
 def test_the_command(cryoetgan, tmp_path, rng):

@@ -1,0 +1,170 @@
+"""The paper's ablations (tables 3 and 4) and ours: what is switched, and the table of results."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cryoetgan.evaluation.intervals import over_seeds, wilson
+
+COLUMNS = (
+    "fid",
+    "is",
+    "kid",
+    "ssim_class",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+    "sd_ratio",
+    "gan_test",
+    "gan_train",
+)
+LOW_RECALL, HIGH_COVERAGE, NARROW, ONE_CLASS = 0.05, 0.9, 0.3, 0.9
+NOT_COMPARABLE = "other data, features and classifier: not comparable"
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """One row of a table.
+
+    Attributes
+    ----------
+    table : str
+        Where it stands.
+    label : str
+        As the paper says it.
+    settings : mapping
+        What is changed in a preset of `translation train`.
+    paper : mapping
+        The paper's numbers, accuracies as shares.
+    """
+
+    table: str
+    label: str
+    settings: Mapping[str, Any]
+    paper: Mapping[str, float]
+
+
+_W = {"objective": "wgan", "clip": 0.01}
+_NO_W = {"objective": "bce", "clip": 0.0}
+ABLATIONS: dict[str, Ablation] = {
+    "input_noise_0": Ablation(
+        "Table 3", "without Gaussian noise", {"input_noise": 0.0}, {"fid": 828.18, "is": 1.42}
+    ),
+    "input_noise_0.2": Ablation(
+        "Table 3", "0.2 x Gaussian noise", {"input_noise": 0.2}, {"fid": 201.37, "is": 2.32}
+    ),
+    "input_noise_0.5": Ablation(
+        "Table 3", "0.5 x Gaussian noise", {"input_noise": 0.5}, {"fid": 273.01, "is": 2.22}
+    ),
+    "wasserstein_spectral": Ablation(
+        "Table 4",
+        "Wasserstein loss, spectral norm",
+        _W | {"spectral_norm": True},
+        {
+            "ssim_class": 0.3071,
+            "precision": 1.0,
+            "recall": 0.0,
+            "density": 320.0,
+            "coverage": 1.0,
+            "gan_test": 0.764,
+        },
+    ),
+    "spectral": Ablation(
+        "Table 4",
+        "spectral norm alone",
+        _NO_W | {"spectral_norm": True},
+        {
+            "ssim_class": 0.2006,
+            "precision": 0.0,
+            "recall": 0.0,
+            "density": 0.0,
+            "coverage": 0.0,
+            "gan_test": 0.269,
+        },
+    ),
+    "wasserstein": Ablation(
+        "Table 4",
+        "Wasserstein loss alone",
+        _W | {"spectral_norm": False},
+        {
+            "ssim_class": 0.0413,
+            "precision": 1.0,
+            "recall": 0.0,
+            "density": 320.0,
+            "coverage": 1.0,
+            "gan_test": 0.571,
+        },
+    ),
+    "dropout_off": Ablation("Ours", "no dropout", {"dropout": 0.0}, {}),
+    "bottleneck_noise_off": Ablation("Ours", "no bottleneck noise", {"noise_channels": 0}, {}),
+}
+
+
+def collapsed(metrics: Mapping[str, Any], gan_test: Mapping[str, Any]) -> bool:
+    """Return whether a generator collapsed: no variety, or one class for everything.
+
+    Recall near 0 with high coverage (all volumes in the middle of the real ones) or with
+    none (far away), voxels that hardly vary, or nine tenths of the generated volumes of
+    all classes taken for one class.
+    """
+    recall, coverage = _of(metrics, "recall"), _of(metrics, "coverage")
+    spread = _of(metrics, "sd_ratio")
+    found = np.array(gan_test.get("confusion", [[0]]), float).sum(axis=0)
+    return bool(
+        (recall < LOW_RECALL and (coverage > HIGH_COVERAGE or coverage < LOW_RECALL))
+        or spread < NARROW
+        or (found.sum() > 0 and found.max() > ONE_CLASS * found.sum())
+    )
+
+
+def _of(metrics: Mapping[str, Any], name: str) -> float:
+    value = metrics.get(name, {}).get("value")
+    return float("nan") if value is None else float(value)
+
+
+def tabulate(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Return one row an ablation: mean, interval over seeds, collapse rate, the paper's number.
+
+    Parameters
+    ----------
+    found : mapping
+        Ablation to its seeds' results: mappings with keys `measure` (of `evaluation
+        measure`), `gan_test` and `gan_train` (of `evaluation classify`).
+    """
+    rows = []
+    for name, ablation in ABLATIONS.items():
+        runs = found.get(name)
+        if not runs:
+            continue
+        fallen = sum(collapsed(run["measure"], run["gan_test"]) for run in runs)
+        low, high = wilson(fallen, len(runs))
+        row: dict[str, Any] = {
+            "table": ablation.table,
+            "ablation": name,
+            "label": ablation.label,
+            "seeds": len(runs),
+            "collapsed": fallen / len(runs),
+            "collapsed_low": low,
+            "collapsed_high": high,
+        }
+        for column in COLUMNS:
+            values = np.array([[_value(run, column)] for run in runs])
+            if np.isfinite(values).all():
+                mean, interval = over_seeds(values)
+                row |= {column: mean}
+                if len(runs) > 1:
+                    row |= {f"{column}_low": interval[0], f"{column}_high": interval[1]}
+            if column in ablation.paper:
+                row[f"{column}_paper"] = ablation.paper[column]
+        row["paper"] = NOT_COMPARABLE if ablation.paper else ""
+        rows.append(row)
+    return rows
+
+
+def _value(run: Mapping[str, Any], column: str) -> float:
+    if column in ("gan_test", "gan_train"):
+        return float(run[column]["accuracy"]) if column in run else float("nan")
+    return _of(run["measure"], column)

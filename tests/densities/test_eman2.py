@@ -1,0 +1,120 @@
+"""The EMAN2 engine, against a stand-in that keeps to e2pdb2mrc.py's habits."""
+
+import stat
+import sys
+
+import mrcfile
+import numpy as np
+import pytest
+
+from cryoetgan.densities.atoms import Atoms, read_atoms
+from cryoetgan.densities.eman2 import known_to_eman2, pdb_text
+from cryoetgan.densities.eman2_atoms import read_atoms_as_eman2
+from cryoetgan.densities.simulation import simulate
+from cryoetgan.errors import UserError
+from tests.conftest import ROOT, refused
+
+# reads ATOM records only, leaves a log where it runs, writes a header strict readers reject
+STAND_IN = f"""#!{sys.executable}
+import argparse, os, pathlib, sys
+sys.path.insert(0, {str(ROOT)!r})
+parser = argparse.ArgumentParser()
+for name in ("--apix", "--res"):
+    parser.add_argument(name, type=float, required=True)
+parser.add_argument("--box", type=int, required=True)
+parser.add_argument("--center", action="store_true")
+parser.add_argument("names", nargs=2)
+given = parser.parse_args()
+pathlib.Path(".eman2log.txt").write_text(" ".join(sys.argv))
+if os.environ.get("MOOD") == "fails":
+    sys.exit("Segmentation fault")
+import mrcfile, numpy as np
+from cryoetgan.densities.eman2_atoms import read_atoms_as_eman2
+from cryoetgan.densities.simulation import simulate
+atoms = read_atoms_as_eman2(pathlib.Path(given.names[0]))
+count = len(atoms) - (os.environ.get("MOOD") == "loses")
+print(f"{{count}} atoms used with a total charge of 1 e- and a mass of 1 kDa")
+atoms = atoms.centred() if given.center else atoms
+box = given.box + (os.environ.get("MOOD") == "boxes")
+map_ = simulate(atoms.positions, atoms.atomic_numbers, given.apix, given.res, box, True)
+with mrcfile.new(given.names[1], map_) as file:
+    file.header.nversion = 0
+    file.header.ispg = 0
+"""
+
+
+@pytest.fixture
+def eman2(tmp_path, monkeypatch):
+    folder = tmp_path / "eman2 bin"
+    folder.mkdir()
+    program = folder / "e2pdb2mrc.py"
+    program.write_text(STAND_IN)
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    return {"PATH": f"{folder}:/usr/bin:/bin"}
+
+
+def words(source):
+    return ("densities", "simulate", source, "--voxel-size", 10, "--resolution", 30, "--box", 33)
+
+
+def test_it_is_the_builtin_map_to_the_fifth_digit(cryoetgan, tmp_path, test_data, eman2):
+    source = test_data / "structures" / "hemagglutinin_4o5n.pdb.gz"
+    cryoetgan(*words(source), "--engine", "eman2", "-o", "e.mrc", **eman2)
+    cryoetgan(*words(source), "-o", "b.mrc")
+    assert mrcfile.validate(tmp_path / "e.mrc")
+    with mrcfile.open(tmp_path / "e.mrc") as e, mrcfile.open(tmp_path / "b.mrc") as b:
+        assert e.voxel_size == b.voxel_size
+        # EMAN2's shorter window
+        assert np.abs(e.data - b.data).max() < 5e-3 * b.data.max()
+        atoms = read_atoms(source).centred()
+        wanted = simulate(atoms.positions, atoms.atomic_numbers, 10, 30, 33, True)
+        # coordinates of three decimals
+        assert np.abs(e.data - wanted).max() < 5e-5 * b.data.max()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"eman2 bin", "e.mrc", "e.mrc.json", "b.mrc", "b.mrc.json"}
+
+
+@pytest.mark.parametrize(
+    ("mood", "word"), [("fails", "Segmentation"), ("loses", "atoms of"), ("boxes", "34, 34, 34")]
+)
+def test_a_run_that_went_wrong_leaves_nothing(cryoetgan, tmp_path, eman2, test_data, mood, word):
+    source = test_data / "structures" / "hsp90_2cg9.pdb.gz"
+    done = cryoetgan(*words(source), "--engine", "eman2", "-o", "x.mrc", code=2, MOOD=mood, **eman2)
+    refused(done, "e2pdb2mrc.py", word)
+    assert not (tmp_path / "x.mrc").exists()
+
+
+def test_what_is_written_for_eman2_is_read_by_its_rules(tmp_path, rng):
+    # more atoms than serials and residues, negative coordinates, all its elements
+    count = 100_500
+    numbers = np.resize([1, 6, 7, 8, 15, 16, 19, 34], count)
+    atoms = Atoms(rng.uniform(-400, 400, (count, 3)), numbers)
+    (tmp_path / "a.pdb").write_text(pdb_text(atoms))
+    back = read_atoms_as_eman2(tmp_path / "a.pdb")
+    assert np.abs(back.positions - atoms.positions).max() <= 0.00051
+    assert np.array_equal(back.atomic_numbers, np.where(numbers == 34, 16, numbers))
+    assert len(read_atoms(tmp_path / "a.pdb", hydrogens=True)) == count
+    with pytest.raises(UserError, match="columns"):
+        pdb_text(Atoms(np.array([[-1000.0, 0, 0]]), np.array([6])))
+
+
+def test_elements_that_eman2_drops_are_said(caplog, monkeypatch, tmp_path):
+    import logging
+
+    monkeypatch.setattr(logging.getLogger("cryoetgan"), "propagate", True)
+    kept = known_to_eman2(Atoms(np.eye(3), np.array([6, 26, 12])), tmp_path)
+    assert kept.atomic_numbers.tolist() == [6]
+    assert "drops 2 atoms" in caplog.text
+    assert "12, 26" in caplog.text
+    with pytest.raises(UserError, match="none of its elements"):
+        known_to_eman2(Atoms(np.eye(3), np.full(3, 26)), tmp_path)
+
+
+def test_where_it_is_not_installed_the_way_out_is_said(cryoetgan, test_data):
+    source = test_data / "structures" / "hsp90_2cg9.pdb.gz"
+    done = cryoetgan(
+        *words(source), "--engine", "eman2", "-o", "x.mrc", code=2, PATH="/usr/bin:/bin"
+    )
+    refused(done, "e2pdb2mrc.py", "--use-conda", "eman-dev", "cryoem", "builtin, which equals it")
+    done = cryoetgan(*words(source), "--engine", "eman", "-o", "x.mrc", code=2)
+    refused(done, "'eman'", "builtin or eman2")
