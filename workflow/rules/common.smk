@@ -69,4 +69,4 @@ def flags(**values):
 def format_value(value):
     if isinstance(value, tuple):
         return ",".join(format_value(item) for item in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return str(value)

@@ -3,17 +3,6 @@
 DENSITIES_ENV = "eman2" if CONFIG.densities.engine == "eman2" else "densities"
 
 
-def pose_prior(wildcards):
-    """The STAR file that poses are drawn from, where the config names one."""
-    return [source(CONFIG.densities.prior)] if CONFIG.densities.prior else []
-
-
-def pose_prior_options(wildcards, input):
-    if not input.prior:
-        return ""
-    return flags(prior=input.prior[0], prior_spread=CONFIG.densities.prior_spread)
-
-
 rule densities_simulate:
     input:
         results("structures/{class_name}.cif"),
@@ -101,7 +90,7 @@ rule densities_import:
 rule densities_pose:
     input:
         maps=maps,
-        prior=pose_prior,
+        prior=[source(CONFIG.densities.prior)] if CONFIG.densities.prior else [],
     output:
         star=results("densities/poses.star"),
         stack=results("densities/poses.mrcs"),
@@ -122,7 +111,10 @@ rule densities_pose:
                 f"{name}={row.count}" for name, row in CLASSES.items() if row.count
             ]
         ),
-        prior=pose_prior_options,
+        prior=lambda wildcards, input: flags(
+            prior=list(input.prior),
+            prior_spread=CONFIG.densities.prior_spread if input.prior else None,
+        ),
         seed=CONFIG.seed,
         code=code("densities"),
     shell:
