@@ -90,3 +90,13 @@ def lowpass(volumes: Tensor, sigma: float) -> Tensor:
 def lowpass_identity(translated: Tensor, start: Tensor, sigma: float) -> Tensor:
     """Return the mean absolute difference of the smoothed volumes."""
     return cycle_loss(lowpass(translated, sigma), lowpass(start, sigma))
+
+
+def lowpass_cosine(translated: Tensor, start: Tensor, sigma: float) -> Tensor:
+    """Return one minus the cosine between the smoothed, mean-free volumes, averaged.
+
+    It keeps what is where and leaves the contrast to the critic.
+    """
+    a, b = (lowpass(volumes, sigma).flatten(1) for volumes in (translated, start))
+    a, b = (flat - flat.mean(dim=1, keepdim=True) for flat in (a, b))
+    return 1 - functional.cosine_similarity(a, b, dim=1, eps=1e-6).mean()

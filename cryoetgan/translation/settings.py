@@ -50,7 +50,9 @@ class Settings:
         Gaussian width in voxels through which the cycle of S is compared; 0: none. S is
         mostly noise, and an exact cycle of noise teaches hiding it.
     identity_weight, identity_lowpass : float
-        Low-passed G_ds(d) should stay d; it keeps contrast and place.
+        Low-passed G_ds(d) should stay d.
+    identity_kind : {'l1', 'cosine'}
+        l1 keeps contrast and place; cosine keeps place, the critic decides on contrast.
     input_noise : float
         Standard deviation added to densities before translation (paper's Table 3).
     input_noise_unit : {'std', 'absolute'}
@@ -97,6 +99,7 @@ class Settings:
     cycle_lowpass: float = 0.0
     identity_weight: float = 0.0
     identity_lowpass: float = 1.5
+    identity_kind: Literal["l1", "cosine"] = "l1"
     input_noise: float = 0.2
     input_noise_unit: Literal["std", "absolute"] = "std"
     input_noise_draw: Literal["step", "once"] = "step"

@@ -16,6 +16,7 @@ from cryoetgan.translation.objectives import (
     generator_loss,
     gradient_penalty,
     lowpass,
+    lowpass_cosine,
     lowpass_identity,
     r1_penalty,
 )
@@ -226,7 +227,10 @@ class Trainer:
         cycle_s = cycle_loss(lowpass(back_s, sigma), lowpass(s_real, sigma))
         loss = adversarial + s.cycle_weight * (cycle_d + cycle_s)  # equation 5
         if s.identity_weight > 0:
-            loss = loss + s.identity_weight * lowpass_identity(fake_s, d, s.identity_lowpass)
+            kept = lowpass_cosine if s.identity_kind == "cosine" else lowpass_identity
+            identity = kept(fake_s, d, s.identity_lowpass)
+            self.last["identity"] = float(identity.detach())
+            loss = loss + s.identity_weight * identity
         loss.backward()
         optimiser.step()
         self.networks["D_s"].requires_grad_(True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cryoetgan.translation import objectives
-from cryoetgan.translation.networks import Discriminator, Generator
+from cryoetgan.translation.networks import Discriminator, Generator, LastConv3d
 from cryoetgan.translation.presets import known_presets, read_preset
 from cryoetgan.translation.scaling import fit_density, fit_subtomogram
 from cryoetgan.translation.training import Pool, Trainer, make_critic, make_generator
@@ -25,6 +25,19 @@ def test_parameter_counts_are_the_papers_and_the_released_codes():
     assert count(Discriminator((64, 128, 256, 512), spectral=False)) == pytest.approx(
         11_048_705, rel=0.01
     )
+
+
+def test_the_last_convolution_is_the_librarys():
+    torch.manual_seed(0)
+    ours, x = LastConv3d(5, 1, 7), torch.randn(2, 5, 12, 13, 14, requires_grad=True)
+    made, wanted = ours(x), torch.nn.functional.conv3d(x, ours.weight, ours.bias)
+    assert torch.allclose(made, wanted, atol=1e-5)
+    weight = torch.randn_like(made)
+    slopes = [
+        torch.autograd.grad((y * weight).sum(), [x, ours.weight, ours.bias]) for y in (made, wanted)
+    ]
+    for one, other in zip(*slopes, strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
 
 
 @pytest.mark.parametrize(("stride", "field"), [(2, 46), (1, 13)])
