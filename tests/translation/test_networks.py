@@ -161,6 +161,15 @@ def test_the_cycle_of_an_identity_is_zero_and_lowpass_keeps_the_mean():
     assert torch.equal(objectives.lowpass(x, 0), x)
 
 
+def test_the_cosine_ignores_contrast_and_level_and_sees_a_shift():
+    torch.manual_seed(0)
+    start = objectives.lowpass(torch.randn(2, 1, 16, 16, 16), 1.0)
+    assert float(objectives.lowpass_cosine(5 * start + 3, start, 1.0)) == pytest.approx(0, abs=1e-5)
+    assert float(objectives.lowpass_cosine(-start, start, 1.0)) == pytest.approx(2, abs=1e-5)
+    moved = torch.roll(start, 4, dims=-1)
+    assert float(objectives.lowpass_cosine(moved, start, 1.0)) > 0.5
+
+
 def test_scaling_goes_there_and_back_one_scale_for_all():
     s = torch.randn(20, 1, 8, 8, 8) * 5 + 2
     scaler = fit_subtomogram(s, 3.0)

@@ -1,0 +1,163 @@
+"""Densities: atoms to map beside gemmi, plain numpy and EMAN2; posing 10,000 volumes.
+
+    CRYOETGAN_TEST_DATA=... python benchmarks/densities.py [--quick]
+
+One thread a side (`taskset -c 0`), CPU time, alternating runs, medians. EMAN2's seconds are those
+its manifest recorded, on another day of the same kind of machine, its parser included: so is ours.
+Owed: no slower than gemmi's core (electron scattering, its own cut-off), >= 20 x EMAN2 at 10,000
+atoms, >= 100 x at 144,000, equal to EMAN2 to 5e-5 of the map's maximum.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+import tracemalloc
+from pathlib import Path
+
+import gemmi
+import mrcfile
+import numpy as np
+import pandas as pd
+
+from cryoetgan.densities.eman2_atoms import read_atoms_as_eman2
+from cryoetgan.densities.poses import poses
+from cryoetgan.densities.simulation import simulate
+from cryoetgan.volumes import VolumeSetWriter
+
+
+def alternate(*functions, repeats=5):
+    """Median CPU seconds of each."""
+    times = [[] for _ in functions]
+    for _ in range(repeats):
+        for kept, function in zip(times, functions, strict=True):
+            start = time.process_time()
+            function()
+            kept.append(time.process_time() - start)
+    return [statistics.median(kept) for kept in times]
+
+
+def line(what, ours, peer, other, owed=None):
+    ratio = other / ours
+    verdict = "" if owed is None else ("met" if ratio >= owed else f"NOT MET (owed {owed:g} x)")
+    print(f"{what:44} {ours:9.4f} s   {peer:22} {other:9.4f} s {ratio:8.1f} x  {verdict}")
+
+
+def naive(positions, numbers, apix, resolution, box):
+    """One small window an atom, all in numpy."""
+    width = resolution / np.pi / apix
+    reach = max(1, int(4.01473 * width))
+    volume = np.zeros((box,) * 3)
+    steps = np.arange(-reach, reach)
+    for (x, y, z), number in zip(positions / apix + box // 2, numbers, strict=True):
+        spans = [int(value) + steps for value in (z, y, x)]
+        if all(span[0] >= 0 and span[-1] < box for span in spans):
+            gauss = [
+                np.exp(-(((span - value) / width) ** 2))
+                for span, value in zip(spans, (z, y, x), strict=True)
+            ]
+            volume[np.ix_(*spans)] += (
+                number * gauss[0][:, None, None] * gauss[1][:, None] * gauss[2]
+            )
+    return volume
+
+
+def gemmi_core(positions, numbers, apix, resolution, box):
+    """gemmi's calculator with one B that makes its Gaussian about as wide as ours."""
+    structure = gemmi.Structure()
+    structure.cell = gemmi.UnitCell(box * apix, box * apix, box * apix, 90, 90, 90)
+    structure.spacegroup_hm = "P 1"
+    chain, residue = gemmi.Chain("A"), gemmi.Residue()
+    for place, number in zip(positions + (box // 2) * apix, numbers, strict=True):
+        atom = gemmi.Atom()
+        atom.element, atom.pos = gemmi.Element(int(number)), gemmi.Position(*place)
+        atom.b_iso, atom.occ = 8 * np.pi**2 * (resolution * 0.225) ** 2, 1.0
+        residue.add_atom(atom)
+    chain.add_residue(residue)
+    model = gemmi.Model(1)
+    model.add_chain(chain)
+    calculator = gemmi.DensityCalculatorE()
+    calculator.d_min, calculator.rate = 2 * apix, 1.0
+    calculator.grid.set_unit_cell(structure.cell)
+    calculator.grid.spacegroup = gemmi.SpaceGroup("P 1")
+    calculator.grid.set_size(box, box, box)
+
+    def run():
+        calculator.grid.fill(0)
+        calculator.add_model_density_to_grid(model)
+
+    return run
+
+
+def source(folder, name):
+    return folder / "inputs" / f"{name}.pdb.gz"
+
+
+def maps(folder):
+    table = pd.read_csv(folder / "manifest.csv")
+    worst = 0.0
+    for _, row in table.iterrows():
+        with mrcfile.open(folder / row["map"]) as reference:
+            wanted = np.array(reference.data)
+        atoms = read_atoms_as_eman2(source(folder, row["structure"]))
+        atoms = atoms.centred() if "--center" in row["command"] else atoms
+        made = simulate(
+            atoms.positions, atoms.atomic_numbers, row["apix_A"], row["res_A"], int(row["box"]), True
+        )
+        worst = max(worst, float(np.abs(made - wanted).max() / wanted.max()))
+    print(f"{len(table)} maps of EMAN2: worst difference {worst:.1e} of the maximum (owed 5e-5)")
+    return table
+
+
+def simulation(folder, table, quick):
+    sizes = table.groupby("structure")["user_cpu_s"].median().sort_values()
+    for name in [sizes.index[0]] if quick else sizes.index:
+        row = table[table["structure"] == name].iloc[0]
+        path = source(folder, name)
+        atoms = read_atoms_as_eman2(path).centred()
+        words = (atoms.positions, atoms.atomic_numbers, row["apix_A"], row["res_A"], int(row["box"]))
+        core, gemmis = alternate(lambda w=words: simulate(*w), gemmi_core(*words))
+        [whole] = alternate(
+            lambda p=path, w=words: (read_atoms_as_eman2(p), simulate(*w, True)), repeats=3
+        )
+        [plain] = alternate(lambda w=words: naive(*w), repeats=1)
+        label = f"{len(atoms):,} atoms, {row['apix_A']:g} A, {int(row['box'])}^3"
+        line(label, core, "gemmi, core", gemmis, 1)
+        line("", core, "numpy, atom by atom", plain)
+        owed = 100 if len(atoms) >= 140_000 else 20
+        line("  with reading", whole, "e2pdb2mrc.py", float(sizes[name]), owed)
+
+
+def posing(count):
+    rng = np.random.default_rng(0)
+    atoms = rng.normal(0, 60, (20_000, 3))
+    density = simulate(atoms, np.full(20_000, 6), 13.68, 40, 40)
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        tracemalloc.start()
+        with VolumeSetWriter(Path(folder) / "poses.star", count, 40, 13.68) as writer:
+            for volume, row in poses("a", density, count, 30.0, 13.68, 0):
+                writer.add(volume, row)
+        peak = tracemalloc.get_traced_memory()[1] / 1e6
+        tracemalloc.stop()
+        took = time.perf_counter() - start
+    print(f"posing {count:,} volumes of 40^3: {took:.1f} s, {1e3 * took / count:.2f} ms each, "
+          f"largest sum of arrays {peak:.0f} MB")  # fmt: skip
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true")
+    quick = parser.parse_args().quick
+    data = os.environ.get("CRYOETGAN_TEST_DATA")
+    if data:
+        folder = Path(data) / "eman2_reference"
+        simulation(folder, maps(folder), quick)
+    else:
+        print("CRYOETGAN_TEST_DATA names no folder: nothing to compare with EMAN2")
+    posing(500 if quick else 10_000)
+
+
+if __name__ == "__main__":
+    main()
