@@ -97,6 +97,9 @@ def lowpass_cosine(translated: Tensor, start: Tensor, sigma: float) -> Tensor:
 
     It keeps what is where and leaves the contrast to the critic.
     """
-    a, b = (lowpass(volumes, sigma).flatten(1) for volumes in (translated, start))
+    pair = (
+        volumes - volumes.mean(dim=(1, 2, 3, 4), keepdim=True) for volumes in (translated, start)
+    )
+    a, b = (lowpass(volumes, sigma).flatten(1) for volumes in pair)
     a, b = (flat - flat.mean(dim=1, keepdim=True) for flat in (a, b))
     return 1 - functional.cosine_similarity(a, b, dim=1, eps=1e-6).mean()
