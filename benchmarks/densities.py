@@ -103,7 +103,12 @@ def maps(folder):
         atoms = read_atoms_as_eman2(source(folder, row["structure"]))
         atoms = atoms.centred() if "--center" in row["command"] else atoms
         made = simulate(
-            atoms.positions, atoms.atomic_numbers, row["apix_A"], row["res_A"], int(row["box"]), True
+            atoms.positions,
+            atoms.atomic_numbers,
+            row["apix_A"],
+            row["res_A"],
+            int(row["box"]),
+            True,
         )
         worst = max(worst, float(np.abs(made - wanted).max() / wanted.max()))
     print(f"{len(table)} maps of EMAN2: worst difference {worst:.1e} of the maximum (owed 5e-5)")
@@ -116,7 +121,13 @@ def simulation(folder, table, quick):
         row = table[table["structure"] == name].iloc[0]
         path = source(folder, name)
         atoms = read_atoms_as_eman2(path).centred()
-        words = (atoms.positions, atoms.atomic_numbers, row["apix_A"], row["res_A"], int(row["box"]))
+        words = (
+            atoms.positions,
+            atoms.atomic_numbers,
+            row["apix_A"],
+            row["res_A"],
+            int(row["box"]),
+        )
         core, gemmis = alternate(lambda w=words: simulate(*w), gemmi_core(*words))
         [whole] = alternate(
             lambda p=path, w=words: (read_atoms_as_eman2(p), simulate(*w, True)), repeats=3

@@ -54,3 +54,15 @@ def test_each_stage_has_its_environment():
 
     for stage in [*STAGES, "eman2"]:
         assert (ROOT / "envs" / f"{stage}.yaml").exists(), stage
+
+
+@pytest.mark.parametrize(("name", "classes"), [("se1", 4), ("se2", 7)])
+def test_the_papers_experiments_resolve(project, tmp_path, name, classes):
+    for number in (1, 2):
+        (tmp_path / f"tomogram_{number}.mrc").touch()
+    config = ("--configfile", f"config/{name}.yaml")
+    said = project.snakemake("-n", "-p", *config, CRYOETGAN_SE1=str(tmp_path))
+    made = re.findall(r"densities simulate .*--engine=eman2", said)
+    assert len(made) == classes - (name == "se1")  # its membrane is no structure
+    assert "--preset paper" in said or "--preset=paper" in said
+    assert "--network=cb3d" in said
