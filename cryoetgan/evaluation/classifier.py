@@ -141,19 +141,18 @@ def standardised(volumes: NDArray[Any]) -> Tensor:
 
 def save_classifier(path: Path, classifier: Classifier, key: dict[str, Any]) -> None:
     """Write weights, class names and what they were trained on."""
-    with atomic(path) as part:
-        torch.save(
-            {
-                "format": FORMAT,
-                "network": classifier.name,
-                "classes": classifier.classes,
-                "box": classifier.box,
-                "validation": classifier.validation,
-                "key": key,
-                "state": {k: v.cpu() for k, v in classifier.network.state_dict().items()},
-            },
-            part,
-        )
+    content = {
+        "format": FORMAT,
+        "network": classifier.name,
+        "classes": classifier.classes,
+        "box": classifier.box,
+        "validation": classifier.validation,
+        "key": key,
+        "state": {k: v.cpu() for k, v in classifier.network.state_dict().items()},
+    }
+    # to an open file: given a path, torch writes its (random) name into the archive
+    with atomic(path) as part, open(part, "wb") as file:
+        torch.save(content, file)
 
 
 def load_classifier(path: Path, device: torch.device) -> tuple[Classifier, dict[str, Any]]:

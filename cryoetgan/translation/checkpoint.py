@@ -26,8 +26,9 @@ MAY_DIFFER = ("steps",)
 
 def save(path: Path, content: Mapping[str, Any]) -> None:
     """Write a checkpoint atomically."""
-    with atomic(path) as part:
-        torch.save({"format": FORMAT, "version": __version__, **content}, part)
+    # to an open file: given a path, torch writes its (random) name into the archive
+    with atomic(path) as part, open(part, "wb") as file:
+        torch.save({"format": FORMAT, "version": __version__, **content}, file)
 
 
 def read(path: Path) -> dict[str, Any]:

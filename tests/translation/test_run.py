@@ -93,6 +93,8 @@ def test_a_finished_run_is_left_alone_and_more_steps_go_on(cryoetgan, tmp_path, 
     before = (tmp_path / "t" / "checkpoint.pt").read_bytes()
     assert "trained already" in cryoetgan("translation", "train", *sets, "-o", "t").stderr
     assert (tmp_path / "t" / "checkpoint.pt").read_bytes() == before
+    cryoetgan("translation", "train", *sets, "-o", "again")
+    assert (tmp_path / "again" / "checkpoint.pt").read_bytes() == before
     said = cryoetgan("translation", "train", *sets, "--steps", 14, "-o", "t").stderr
     assert "goes on from step 12" in said
     with open(tmp_path / "t" / "log.csv", newline="") as file:

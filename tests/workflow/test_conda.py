@@ -34,11 +34,11 @@ def requirements() -> list[str]:
         for entry in yaml.safe_load(path.read_text())["dependencies"]:
             if isinstance(entry, str):
                 name, _, version = re.fullmatch(r"([\w.-]+)\s*(=?)\s*([\w.]*)", entry).groups()
-                found.setdefault(name, set()).add(version)
+                found.setdefault(name, set()).update({version} - {""})
     words = []
     for name, versions in sorted(found.items()):
-        assert len(versions) == 1, f"{name} is pinned differently in two environments: {versions}"
-        version = versions.pop()
+        assert len(versions) < 2, f"{name} is pinned differently in two environments: {versions}"
+        version = versions.pop() if versions else ""
         if name not in NOT_WHEELS:
             # the CPU build on this kind of machine is one exact version
             pin = "==2.13.0" if name == "pytorch" else f"=={version}.*" if version else ""
@@ -92,9 +92,9 @@ def test_environments_are_pinned_to_minor_versions():
         content = yaml.safe_load(path.read_text())
         assert content["channels"][-1] == "nodefaults", path.name
         for entry in content["dependencies"]:
-            assert re.fullmatch(r"[\w.-]+ =\d[\w.]*", entry) or entry == "eman-dev", (
-                f"{path.name}: {entry}"
-            )
+            # EMAN2 brings its own Python and numpy: what is built on them is left to the solver
+            free = path.stem == "eman2" and entry in ("pandas", "scipy")
+            assert re.fullmatch(r"[\w.-]+ =\d[\w.]*", entry) or free, f"{path.name}: {entry}"
 
 
 def test_torch_is_only_where_tensors_are_computed():
