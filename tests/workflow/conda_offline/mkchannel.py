@@ -31,7 +31,12 @@ from packaging.utils import canonicalize_name
 PLACEHOLDER = "/opt/" + "conda_placeholder_" * 8
 PYVER = "%d.%d" % sys.version_info[:2]
 SP = f"lib/python{PYVER}/site-packages"
-NAMES = {"torch": "pytorch", "opencv-python-headless": "opencv"}  # PyPI name -> conda-forge name
+NAMES = {
+    "torch": "pytorch",
+    "matplotlib": "matplotlib-base",
+    "snakemake": "snakemake-minimal",
+    "opencv-python-headless": "opencv",
+}  # PyPI name -> conda-forge name
 
 REPODATA = {}
 
@@ -122,9 +127,11 @@ def conda_spec(req):
     for s in req.specifier:
         v = s.version
         if s.operator == "~=":
-            parts += [f">={v}", "==" + v.rsplit(".", 1)[0] + ".*"]
+            parts += [f">={v}", v.rsplit(".", 1)[0] + ".*"]
         elif s.operator == "===":
             parts.append("==" + v)
+        elif s.operator == "==" and v.endswith(".*"):
+            parts.append(v)  # a conda "==" takes no star
         else:
             parts.append(s.operator + v)
     return (name + " " + ",".join(parts)).strip()
