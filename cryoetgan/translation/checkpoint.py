@@ -4,6 +4,7 @@ import logging
 import os
 import pickle
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +29,20 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
     """Write a checkpoint atomically."""
     # to an open file: given a path, torch writes its (random) name into the archive
     with atomic(path) as part, open(part, "wb") as file:
-        torch.save({"format": FORMAT, "version": __version__, **content}, file)
+        torch.save(_rebuilt({"format": FORMAT, "version": __version__, **content}), file)
+
+
+def _rebuilt(value: Any) -> Any:
+    """Return the same content as new containers and interned strings.
+
+    A pickle refers back to an object it has seen, so whether two equal strings or tuples
+    are one object shows in the bytes: a resumed run would end in another file.
+    """
+    if isinstance(value, Mapping):
+        return {_rebuilt(name): _rebuilt(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)([_rebuilt(item) for item in value])
+    return sys.intern(value) if isinstance(value, str) else value
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -99,6 +99,10 @@ def train(
     if found and found["step"] >= settings.steps and (folder / checkpoint.NAME).exists():
         log.info("%s: is trained already (%d steps)", folder, found["step"])
         return
+    if found and found["step"] == settings.steps:
+        log.info("%s: was trained to the end; only its checkpoint was gone", folder)
+        checkpoint.finish(folder)
+        return
     d, s = (to_tensor(v, training_rows(v)) for v in (densities, subtomograms))
     scale_d, scale_s = fit_density(d), fit_subtomogram(s, settings.scale_clip)
     trainer = Trainer(

@@ -84,6 +84,8 @@ def test_a_killed_run_resumes_to_the_bits_of_an_unbroken_one(cryoetgan, tmp_path
     whole, resumed = (weights(tmp_path / n / "checkpoint.pt") for n in ("whole", "broken"))
     assert whole["step"] == 12
     assert equal(whole, resumed)
+    files = [(tmp_path / n / "checkpoint.pt").read_bytes() for n in ("whole", "broken")]
+    assert files[0] == files[1]
     logs = [(tmp_path / n / "log.csv").read_text() for n in ("whole", "broken")]
     assert logs[0] == logs[1]
 
@@ -92,6 +94,9 @@ def test_a_finished_run_is_left_alone_and_more_steps_go_on(cryoetgan, tmp_path, 
     cryoetgan("translation", "train", *sets, "-o", "t")
     before = (tmp_path / "t" / "checkpoint.pt").read_bytes()
     assert "trained already" in cryoetgan("translation", "train", *sets, "-o", "t").stderr
+    assert (tmp_path / "t" / "checkpoint.pt").read_bytes() == before
+    (tmp_path / "t" / "checkpoint.pt").unlink()
+    cryoetgan("translation", "train", *sets, "-o", "t")
     assert (tmp_path / "t" / "checkpoint.pt").read_bytes() == before
     cryoetgan("translation", "train", *sets, "-o", "again")
     assert (tmp_path / "again" / "checkpoint.pt").read_bytes() == before
