@@ -16,7 +16,7 @@ ATOM = "ATOM      1  CA  ALA A   1    %8s   2.000   3.000  1.00  0.00           
         ("page.cif", b"<!DOCTYPE html><html></html>", "web page"),
         ("empty.pdb", b"", "no atoms"),
         ("none.cif", b"data_1ABC\n_entry.id 1ABC\n", "no atoms"),
-        ("cut.pdb.gz", gzip.compress((ATOM % "1.000").encode() * 99)[:60], "cut short"),
+        ("cut.pdb.gz", gzip.compress((ATOM % "1.000").encode() * 99, mtime=0)[:60], "cut short"),
         ("nan.pdb", (ATOM % "nan").encode(), "not a number"),
         ("broken.cif", b"data_x\nloop_\n_a\n_b\n1 2 3\n", "cannot be read"),
         ("noise.cif", bytes(range(256)) * 8, "noise.cif"),
