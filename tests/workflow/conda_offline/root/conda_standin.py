@@ -116,9 +116,21 @@ def main(argv):
     sys.exit(f"conda stand-in: not implemented: {' '.join(argv)}")
 
 
+def leave(code, message=""):
+    """End here and now: the solver's threads crash an interpreter that shuts down under them."""
+    if message:
+        print(message, file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 try:
     main(sys.argv[1:])
 except subprocess.CalledProcessError as e:
-    sys.exit(e.returncode)
+    leave(e.returncode)
+except SystemExit as e:
+    leave(e.code if isinstance(e.code, int) else bool(e.code), e.code if isinstance(e.code, str) else "")
 except Exception as e:
-    sys.exit(f"{type(e).__name__}: {e}")
+    leave(1, f"{type(e).__name__}: {e}")
+leave(0)
