@@ -3,6 +3,7 @@
 # crops a person marked (or the truth of simulated tomograms); else the picks' best templates
 REAL = results("particles/marked.star" if MARKED else "particles/subtomograms.star")
 GENERATED = results(f"{TRANSLATION}/generated.star")
+CYCLED = results(f"{TRANSLATION}/cycled.star")
 CLASSIFIED = {
     "ceiling": (REAL, "train", REAL, "test"),
     "gan_train": (GENERATED, None, REAL, "test"),
@@ -67,6 +68,10 @@ rule evaluation_measure:
         generated_stack=lambda wildcards: stack(MEASURED[wildcards.name]),
         densities=results("densities/poses.star"),
         densities_stack=results("densities/poses.mrcs"),
+        cycle=lambda wildcards: CYCLED if wildcards.name == "measure" else [],
+        cycle_stack=lambda wildcards: (
+            stack(CYCLED) if wildcards.name == "measure" else []
+        ),
         features=results("evaluation/ceiling.pt"),
         maps=maps,
     output:
@@ -85,6 +90,7 @@ rule evaluation_measure:
         runtime=120,
     params:
         maps=flags(map=maps()),
+        cycle=lambda wildcards, input: flags(cycle=input.get("cycle") or None),
         tilts=tilts(first_training_tomogram()),
         device=CONFIG.device,
         seed=CONFIG.seed,
@@ -93,6 +99,6 @@ rule evaluation_measure:
         cryoetgan(
             "evaluation measure --real {input.real:q} --real-split test"
             " --generated {input.generated:q} --densities {input.densities:q}"
-            " --features {input.features:q} {params.maps} {params.tilts}"
+            " --features {input.features:q} {params.maps} {params.tilts} {params.cycle}"
             " --device {params.device} --seed {params.seed} -o {output:q}"
         )

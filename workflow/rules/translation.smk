@@ -1,6 +1,11 @@
 """Translation: train the CycleGAN, make the generated set."""
 
 TRANSLATION = f"translation/{PRESET}"
+TRANSLATED = {
+    "generated": results("densities/poses.star"),
+    "untrained": results("densities/poses.star"),
+    "cycled": results(f"{TRANSLATION}/generated.star"),
+}
 
 
 rule translation_train:
@@ -38,8 +43,9 @@ rule translation_train:
 rule translation_translate:
     input:
         checkpoint=results(f"{TRANSLATION}/checkpoint.pt"),
-        densities=results("densities/poses.star"),
-        densities_stack=results("densities/poses.mrcs"),
+        # the generated volumes go back for the cycle d, G(d), G(G(d))
+        volumes=lambda wildcards: TRANSLATED[wildcards.which],
+        stack=lambda wildcards: stack(TRANSLATED[wildcards.which]),
     output:
         star=results(f"{TRANSLATION}/{{which}}.star"),
         stack=results(f"{TRANSLATION}/{{which}}.mrcs"),
@@ -48,7 +54,7 @@ rule translation_translate:
     benchmark:
         timing(f"{TRANSLATION}/{{which}}")
     wildcard_constraints:
-        which="generated|untrained",
+        which="|".join(TRANSLATED),
     conda:
         "../../envs/translation.yaml"
     threads: 2
@@ -56,16 +62,19 @@ rule translation_translate:
         mem_mb=8000,
         runtime=120,
     params:
-        draws=CONFIG.translation.draws,
-        # the generator as it was before training: what the demo's KID is compared with
-        snapshot=lambda wildcards: (
-            "--snapshot 0" if wildcards.which == "untrained" else ""
+        draws=lambda wildcards: (
+            1 if wildcards.which == "cycled" else CONFIG.translation.draws
         ),
+        # untrained: the generator before training, what the demo's KID is compared with
+        which=lambda wildcards: {
+            "untrained": "--snapshot 0",
+            "cycled": "--direction sd",
+        }.get(wildcards.which, ""),
         device=CONFIG.device,
         seed=CONFIG.seed,
         code=code("translation"),
     shell:
         cryoetgan(
-            "translation translate {input.checkpoint:q} {input.densities:q} --draws {params.draws}"
-            " {params.snapshot} --device {params.device} --seed {params.seed} -o {output.star:q}"
+            "translation translate {input.checkpoint:q} {input.volumes:q} --draws {params.draws}"
+            " {params.which} --device {params.device} --seed {params.seed} -o {output.star:q}"
         )
