@@ -177,6 +177,11 @@ class Evaluation(Section):
         "small", description="Classifier; `cb3d` is the paper's and wants a GPU."
     )
     epochs: Count | None = Field(None, description="Passes over the training set; empty: its own.")
+    curve: list[Annotated[int, Field(ge=2)]] = Field(
+        [100, 300, 1000, 3000, 10000],
+        description="Learning curve: a classifier is trained on so many generated volumes each, "
+        "where there are more than that. An empty list: none.",
+    )
 
 
 class Report(Section):

@@ -21,6 +21,9 @@ def classify(
     test: Annotated[Path, typer.Option(help="Volume set to test on (STAR).")],
     train_split: Annotated[str | None, typer.Option(help="Only rows of this split.")] = None,
     test_split: Annotated[str | None, typer.Option(help="Only rows of this split.")] = None,
+    count: Annotated[
+        int | None, typer.Option(help="Train on so many volumes only, classes in equal parts.")
+    ] = None,
     network: Annotated[str, typer.Option(help="small, or cb3d (the paper's).")] = "small",
     epochs: Annotated[int | None, typer.Option(help="At most; by the set's size.")] = None,
     checkpoint: Annotated[
@@ -35,13 +38,16 @@ def classify(
     """Train a classifier on one volume set, test it on another: JSON.
 
     Keys: accuracy and its 95 % interval, classes, confusion (rows true, columns found),
-    n_train, n_test. All rows of both sets are used, unless a split is named.
+    n_train, n_test. All rows of both sets are used, unless a split or a count is named:
+    runs with several counts draw the points of a learning curve.
     """
     from cryoetgan.devices import choose_device
     from cryoetgan.evaluation import classifying
     from cryoetgan.evaluation.classifier import NETWORKS, load_classifier, save_classifier
+    from cryoetgan.evaluation.controls import first as first_of
     from cryoetgan.evaluation.sets import load
     from cryoetgan.files import provenance, sha256, write_json
+    from cryoetgan.seeds import rng
     from cryoetgan.volumes import read_volume_set, stack_of
 
     if network not in NETWORKS:
@@ -53,11 +59,18 @@ def classify(
     second = read_volume_set(test, ["cryoetganClass"])
     _alike(first, second)
     learnt, tested = load(first, train_split), load(second, test_split)
+    if count is not None:
+        if not 2 <= count <= len(learnt.names):
+            raise UserError(
+                f"--count: got {count}, wanted 2 to {len(learnt.names)}, {train}'s size"
+            )
+        learnt = first_of(learnt, count, rng(seed, "count"))
     classifying.check(learnt, tested)
     key = {
         "train": sha256(stack_of(train)),
         "labels": sha256(train),
         "split": train_split,
+        "count": count,
         "network": network,
         "epochs": epochs,
         "seed": seed,
@@ -77,6 +90,7 @@ def classify(
     parameters = {
         "network": network,
         "epochs": epochs,
+        "count": count,
         "train_split": train_split,
         "test_split": test_split,
     }

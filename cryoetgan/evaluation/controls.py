@@ -19,6 +19,23 @@ def few(real: Labelled, count: int, numbers: np.random.Generator) -> Labelled:
     return real.rows(np.sort(np.concatenate(rows)))
 
 
+def first(volumes: Labelled, count: int, numbers: np.random.Generator) -> Labelled:
+    """Return `count` volumes, classes in equal parts as far as they go, drawn at random.
+
+    The same numbers give nested sets: the smaller lies within the larger, so that a
+    learning curve differs by what was added and not by what was drawn.
+    """
+    order = numbers.permutation(len(volumes.names))
+    seen: dict[str, int] = {}
+    turn = np.zeros(len(order), int)  # which of its class a row is
+    for row in order:
+        name = str(volumes.names[row])
+        turn[row] = seen.get(name, 0)
+        seen[name] = turn[row] + 1
+    ranked = order[np.argsort(turn[order], kind="stable")]
+    return volumes.rows(np.sort(ranked[:count]))
+
+
 def joined(*sets: Labelled) -> Labelled:
     """Return several sets as one; a small one is repeated so that it is not drowned.
 

@@ -10,11 +10,12 @@ import torch
 from cryoetgan.acquisition import Acquisition
 from cryoetgan.evaluation.cb3d import CB3D
 from cryoetgan.evaluation.classifier import standardised
+from cryoetgan.evaluation.controls import first
 from cryoetgan.evaluation.learning import train_classifier, turned
-from cryoetgan.evaluation.sets import apart, overlapping, validation_groups
+from cryoetgan.evaluation.sets import apart, load, overlapping, validation_groups
 from cryoetgan.optics import missing_wedge
 from cryoetgan.star import COORDINATES
-from cryoetgan.volumes import write_volume, write_volume_set
+from cryoetgan.volumes import read_volume_set, write_volume, write_volume_set
 from tests.conftest import refused
 
 
@@ -171,6 +172,19 @@ def test_what_can_be_told_apart_is(cryoetgan, sets):
     again = json.loads((sets / "b.json").read_text())
     assert again["weights"] == found["weights"]
     assert again["accuracy"] == found["accuracy"]
+
+
+def test_a_smaller_training_set_is_part_of_a_larger_one(cryoetgan, sets):
+    learnt = load(read_volume_set(sets / "train.star"), None)
+    small, large = (first(learnt, n, np.random.default_rng(3)) for n in (11, 25))
+    assert (len(small.names), len(large.names)) == (11, 25)
+    # classes in equal parts, and every volume of the smaller is in the larger
+    assert sorted(np.unique(small.names, return_counts=True)[1]) == [5, 6]
+    assert {v.tobytes() for v in small.volumes} < {v.tobytes() for v in large.volumes}
+    words = ("evaluation", "classify", "--train", "train.star", "--test", "test.star")
+    cryoetgan(*words, "--count", 20, "--epochs", 1, "-o", "c.json")
+    assert json.loads((sets / "c.json").read_text())["n_train"] == 20
+    refused(cryoetgan(*words, "--count", 61, "-o", "d.json", code=2), "--count", "2 to 60")
 
 
 def test_measure_gives_each_metric_with_nulls_and_flags_a_constant(cryoetgan, sets, rng):

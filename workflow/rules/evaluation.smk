@@ -10,11 +10,25 @@ CLASSIFIED = {
     "gan_test": (REAL, "train", GENERATED, None),
     "physics_train": (results("imaging/simulated.star"), None, REAL, "test"),
 }
+# how many generated volumes are enough: gan_train on fewer of them
+MADE = CONFIG.translation.draws * sum(
+    row.count or CONFIG.densities.count for row in CLASSES.values()
+)
+CURVE = {f"gan_train_{n}": n for n in CONFIG.evaluation.curve if n < MADE}
+CLASSIFIED |= {name: CLASSIFIED["gan_train"] for name in CURVE}
 MEASURED = {
     "measure": GENERATED,
     "measure_untrained": results(f"{TRANSLATION}/untrained.star"),
     "measure_physics": results("imaging/simulated.star"),
 }
+
+
+def curve_point(name):
+    """Size of the training set, and as many steps as the whole set would have."""
+    count, epochs = CURVE.get(name), CONFIG.evaluation.epochs
+    if count and epochs:
+        epochs = min(60, epochs * MADE // count)
+    return flags(count=count, epochs=epochs)
 
 
 rule evaluation_classify:
@@ -47,7 +61,8 @@ rule evaluation_classify:
             train_split=CLASSIFIED[wildcards.name][1],
             test_split=CLASSIFIED[wildcards.name][3],
         ),
-        options=options(CONFIG.evaluation, "network", "epochs"),
+        options=options(CONFIG.evaluation, "network"),
+        size=lambda wildcards: curve_point(wildcards.name),
         reuse=lambda wildcards, input: flags(reuse=input.get("reuse") or None),
         device=CONFIG.device,
         seed=CONFIG.seed,
@@ -55,7 +70,7 @@ rule evaluation_classify:
     shell:
         cryoetgan(
             "evaluation classify --train {input.train:q} --test {input.test:q} {params.splits}"
-            " {params.options} {params.reuse} --device {params.device} --seed {params.seed}"
+            " {params.options} {params.size} {params.reuse} --device {params.device} --seed {params.seed}"
             " --checkpoint {output.checkpoint:q} -o {output.json:q}"
         )
 
