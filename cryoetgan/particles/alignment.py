@@ -13,7 +13,8 @@ from cryoetgan.geometry import relion_from_rotation
 from cryoetgan.optics import ctf, missing_wedge
 from cryoetgan.particles.bank import Template, make_band
 from cryoetgan.particles.extraction import extract
-from cryoetgan.particles.scoring import Scorer, batches
+from cryoetgan.particles.refinement import batches
+from cryoetgan.particles.scoring import Scorer
 from cryoetgan.progress import track
 from cryoetgan.volumes import Volume
 

@@ -98,10 +98,13 @@ class Template:
 
         A turned volume's transform at k is the template's at the back-turned k.
         """
-        matrices = torch.as_tensor(
-            rotations.inv().as_matrix().reshape(-1, 3, 3), dtype=torch.float32
-        ).to(self.band.points.device)
-        k = torch.einsum("rij,pj->rpi", matrices, self.band.points)
+        return self.turned_by(rotations.as_matrix().reshape(-1, 3, 3))
+
+    def turned_by(self, matrices: Floats) -> torch.Tensor:
+        """Return what `turned` does, of rotation matrices `(R, 3, 3)`."""
+        # k turned back is the row vector k times the matrix
+        forward = torch.as_tensor(matrices, dtype=torch.float32).to(self.band.points.device)
+        k = self.band.points @ forward
         # grid_sample wants x, y, z in [-1, 1] from first to last voxel centre
         voxels = k * self.size + self.size // 2
         where = 2 * voxels / (self.size - 1) - 1

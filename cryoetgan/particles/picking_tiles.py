@@ -132,10 +132,14 @@ def _with_rim(
     return answer, np.array([a for a, _ in core])
 
 
-def core_of(shape: Sequence[int], halo: int) -> tuple[int, ...]:
-    """Return the edges zyx of a tile's core: as large as its memory allows."""
-    wanted = np.prod(shape, dtype=float) * 4 * SHARE
-    voxels = float(np.clip(wanted, LEAST_BYTES, MOST_BYTES)) / BYTES_A_VOXEL
+def core_of(shape: Sequence[int], halo: int, voxels: float | None = None) -> tuple[int, ...]:
+    """Return the edges zyx of a tile's core: with its halo, it has at most `voxels`.
+
+    By default as many as a picker's memory allows.
+    """
+    if voxels is None:
+        wanted = np.prod(shape, dtype=float) * 4 * SHARE
+        voxels = float(np.clip(wanted, LEAST_BYTES, MOST_BYTES)) / BYTES_A_VOXEL
     edges = [0] * len(shape)
     # thin axes are taken whole and leave more to the others
     order = sorted(range(len(shape)), key=lambda axis: shape[axis])
