@@ -59,7 +59,8 @@ class Accuracy:
         return "same" if abs(difference) <= error else "above" if difference > 0 else "below"
 
     def __str__(self) -> str:
-        return f"{100 * self.value:.0f} % ({100 * self.low:.0f} to {100 * self.high:.0f})"
+        half = 100 * max(self.high - self.value, self.value - self.low)
+        return f"{100 * self.value:.0f} ± {half:.0f} %"
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,17 @@ class Metric:
     interval: tuple[float, float] | None
     nulls: dict[str, float]
     warning: str
+
+
+def short(value: float, digits: int = 3) -> str:
+    """Return a number as a reader wants it: few digits, no exponent for common sizes."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    if abs(value) < 1e-9:
+        return "0"
+    if not 1e-3 <= abs(value) < 1e5:
+        return f"{value:.{digits - 1}e}"
+    return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
 
 
 def accuracy_from(content: Mapping[str, Any]) -> Accuracy:

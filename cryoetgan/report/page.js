@@ -1,5 +1,36 @@
-// The blind test: grade volumes, see the score at the end. The page is whole without it.
+// A button to copy each table; the blind test. The page is whole without them.
 "use strict";
+(function () {
+  function text(table) {
+    return [...table.rows].map((row) => [...row.cells]
+      .map((cell) => cell.innerText.replace(/\s+/g, " ").trim()).join("\t")).join("\n");
+  }
+  async function copy(table, button) {
+    const content = text(table);
+    try {
+      await navigator.clipboard.writeText(content);
+    } catch (refused) { // inside another page's frame: the old way
+      const area = document.createElement("textarea");
+      area.value = content;
+      document.body.append(area);
+      area.select();
+      document.execCommand("copy");
+      area.remove();
+    }
+    button.textContent = "copied";
+    setTimeout(() => { button.textContent = "copy"; }, 1500);
+  }
+  for (const table of document.querySelectorAll("table")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "copy";
+    button.textContent = "copy";
+    button.title = "Copy this table, for a spreadsheet";
+    button.addEventListener("click", () => copy(table, button));
+    (table.closest(".wide") || table).before(button);
+  }
+})();
+// grade volumes, see the score at the end
 (function () {
   const data = document.getElementById("blind-data");
   if (!data) return;

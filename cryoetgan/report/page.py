@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,20 +11,42 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from cryoetgan import __version__
 from cryoetgan.progress import track
-from cryoetgan.report import plots, sections, slices
-from cryoetgan.report.numbers import Accuracy, Metric
+from cryoetgan.report import curves, paper, plots, sections, slices
+from cryoetgan.report.machine import machine
+from cryoetgan.report.numbers import Accuracy, Metric, short
 from cryoetgan.report.results import Results
 from cryoetgan.report.verdict import checks, conclude, in_short
+from cryoetgan.volumes import VolumeSet
 
 EXPECTED = ("gan_train", "physics_train", "ceiling", "gan_test")
 EXPLAINED = {
     "gan_train": "trained on generated, tested on real",
     "physics_train": "trained on physics with typed-in parameters, tested on real",
-    "physics_fitted_train": "trained on physics fitted to the tomograms, tested on real",
+    "fitted_train": "trained on physics fitted to the tomograms, tested on real",
     "ceiling": "trained on labelled real crops, tested on real",
     "gan_test": "trained on real, tested on generated",
 }
-MEASURED = {"measure": "generated", "measure_untrained": "untrained", "measure_physics": "physics"}
+MEASURED = {
+    "measure": "generated",
+    "measure_untrained": "untrained",
+    "measure_physics": "physics",
+    "measure_fitted": "fitted physics",
+}
+OPTIONAL = ("measure_physics", "measure_fitted")
+COLUMNS = {
+    "generated": "generated",
+    "untrained": "untrained generator",
+    "physics": "physics, typed in",
+    "fitted physics": "physics, fitted",
+}
+PANELS = {
+    "real": ("real", "particles: no crops yet"),
+    "physics": ("physics, typed in", "imaging/simulated.star: not made"),
+    "fitted physics": ("physics, fitted", "imaging/fitted.star: not made"),
+    "density": ("density d", "densities/poses.star: not made"),
+    "generated": ("generated G(d)", "generated.star: not made"),
+    "back": ("back again G(G(d))", "cycled.star: not made"),
+}
 TOMOGRAMS_SHOWN = 6
 
 
@@ -47,11 +68,13 @@ def build(results: Results, title: str, sample: int) -> str:
     config = sections.configuration(results)
     preset = sections.chosen_preset(presets, config)
     sets, marks = sections.volume_sets(results, preset)
-    accuracies = results.accuracies(EXPECTED)
+    found = results.accuracies(EXPECTED)
+    accuracies = {name: a for name, a in found.items() if not curves.is_point(name)}
     measures = {
-        column: results.metrics(name, optional=name == "measure_physics")
+        column: results.metrics(name, optional=name in OPTIONAL)
         for name, column in MEASURED.items()
     }
+    ablated = sections.ablation_rows(results)
     verdict = conclude(accuracies, marks, sections.is_simulated(results))
     unlabelled = checks(measures["generated"], measures["untrained"])
     if marks == "template":
@@ -65,29 +88,50 @@ def build(results: Results, title: str, sample: int) -> str:
         "verdict": verdict,
         "checks": unlabelled,
         "accuracies": _accuracy_rows(accuracies),
-        "classes": [
-            (name, slices.panels(sets, name, sample))
-            for name in track(sections.classes(sets), "drawing classes")
-        ],
+        "classes": _pictures(sets, sample),
+        "uncertainty": [(n, slices.uncertainty(sets, n)) for n in sections.classes(sets)],
         "blind": sections.blind_test(sets),
         "tomograms": sections.tomogram_sections(results, config, TOMOGRAMS_SHOWN),
         "agreement": sections.agreement(results, config),
         "tables": sections.tables(results),
+        "table_2": paper.table_2(measures, accuracies),
+        "ablations": paper.ablation_tables(ablated),
+        "ablated": bool(ablated),
         "purity": sections.purity(results),
         "training": plots.training_curves(results.training_log(preset) if preset else {}),
+        "by_step": curves.by_step(results),
+        "learning": curves.learning(found),
         "spectra": sections.spectra(sets),
         "confusions": [(EXPLAINED.get(n, n), _confusion(a)) for n, a in accuracies.items()],
         "metrics": _metric_rows(measures),
-        "counts": sections.counts(results),
-        "sets": sections.set_rows(sets),
+        "columns": {c: label for c, label in COLUMNS.items() if measures[c]},
+        "dataset": sections.dataset(results, sets),
+        "boxes": sections.boxes(sets),
+        "recorded": sections.tomogram_rows(results),
         "timings": sections.timings(results),
         "provenance": list(results.provenance()),
         "config": results.text("config.yaml"),
-        "machine": sections.machine(),
+        "machine": machine(),
         "gaps": sorted(set(results.gaps)),
         "warnings": [*verdict.caveats, *_warnings(measures)],
     }
     return render(content)
+
+
+def _pictures(
+    sets: Mapping[str, VolumeSet], sample: int
+) -> list[tuple[str, list[tuple[str, slices.Panel | str]]]]:
+    """Return for each class its panels, or why one is not there."""
+    wanted = {name: sets[name] for name in PANELS if name in sets}
+    found = []
+    for name in track(sections.classes(wanted), "drawing classes"):
+        panels = {panel.name: panel for panel in slices.panels(wanted, name, sample)}
+        said = [
+            (label, panels.get(key) or (f"no {name} in it" if key in sets else absent))
+            for key, (label, absent) in PANELS.items()
+        ]
+        found.append((name, said))
+    return found
 
 
 def render(content: Mapping[str, Any]) -> str:
@@ -106,17 +150,6 @@ def render(content: Mapping[str, Any]) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     template = environment.get_template("page.html.j2")
     return template.render(style=style, script=script, script_hash=digest, **content)
-
-
-def short(value: float, digits: int = 3) -> str:
-    """Return a number as a reader wants it: few digits, no exponent for common sizes."""
-    if value is None or not math.isfinite(value):
-        return "-"
-    if abs(value) < 1e-9:
-        return "0"
-    if not 1e-3 <= abs(value) < 1e5:
-        return f"{value:.{digits - 1}e}"
-    return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
 
 
 def _accuracy_rows(found: Mapping[str, Accuracy]) -> list[dict[str, Any]]:
@@ -155,7 +188,7 @@ def _metric_rows(measures: Mapping[str, Mapping[str, Metric]]) -> list[dict[str,
 
 def _warnings(measures: Mapping[str, Mapping[str, Metric]]) -> Sequence[str]:
     said: list[str] = []
-    for column in ("generated", "physics"):
+    for column in ("generated", "physics", "fitted physics"):
         texts: dict[str, list[str]] = {}
         for name, found in measures[column].items():
             if found.warning:

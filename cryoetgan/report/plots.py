@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cryoetgan.pictures import data_uri
+from cryoetgan.report.numbers import Accuracy
 
-DPI = 130
+DPI = 150
 LIGHT = {"ink": "#1c1f24", "line": "#c9cdd4", "lines": ("#0072B2", "#D55E00", "#009E73", "#CC79A7")}
 DARK = {"ink": "#e7e9ec", "line": "#4a505a", "lines": ("#56B4E9", "#F0A35E", "#2FCFA0", "#E9A6CC")}
 STYLES = ("-", "--", "-.", ":")
@@ -55,7 +56,7 @@ def _both(draw: Callable[[Figure, Mapping[str, Any]], None], size: tuple[float, 
             "axes.spines.right": False,
         }
         with rc_context(settings):
-            figure = Figure(figsize=size, facecolor="none", layout="constrained")
+            figure = Figure(figsize=size, dpi=DPI, facecolor="none", layout="constrained")
             canvas = FigureCanvasAgg(figure)
             draw(figure, theme)
             out = io.BytesIO()
@@ -135,6 +136,71 @@ def power_spectra(power: Mapping[str, NDArray[np.float64]], voxel_size: float, b
         above.legend()
 
     return _both(draw, (5.2, 3.9))
+
+
+def learning_curve(points: Sequence[tuple[int, Accuracy]], levels: Mapping[str, Accuracy]) -> Plot:
+    """Return accuracy against the number of generated volumes trained on.
+
+    Parameters
+    ----------
+    points : sequence of (int, Accuracy)
+        In order of size.
+    levels : mapping
+        What else was trained, drawn as level lines.
+    """
+
+    def draw(figure: Figure, theme: Mapping[str, Any]) -> None:
+        axis = figure.subplots()
+        sizes = [size for size, _ in points]
+        values = np.array([[100 * a.value, 100 * a.low, 100 * a.high] for _, a in points])
+        error = [values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]]
+        axis.errorbar(
+            sizes, values[:, 0], error, color=theme["lines"][0], marker="o", ms=4, capsize=3, lw=1.7
+        )
+        for index, (name, accuracy) in enumerate(levels.items(), start=1):
+            style, colour = STYLES[index % 4], theme["lines"][index % 4]
+            axis.axhline(100 * accuracy.value, color=colour, ls=style, lw=1.4, label=name)
+        guessing = 100 * points[-1][1].guessing
+        axis.axhline(guessing, color=theme["ink"], lw=0.8, ls=":", label="commonest class")
+        axis.set_xscale("log")
+        axis.set_xticks(sizes, [str(size) for size in sizes])
+        axis.minorticks_off()
+        axis.set_ylim(0, 102)
+        axis.set_xlabel("generated volumes trained on")
+        axis.set_ylabel("right on real crops (%)")
+        axis.legend(fontsize=8)
+
+    return _both(draw, (5.2, 3.2))
+
+
+def score_curves(lines: Mapping[str, NDArray[np.float64]], title: str) -> Plot:
+    """Return a score against training steps, one line a noise level.
+
+    Parameters
+    ----------
+    lines : mapping
+        Noise level to `(N, 2)`: step, score.
+    title : str
+        Name of the score.
+    """
+
+    def draw(figure: Figure, theme: Mapping[str, Any]) -> None:
+        axis = figure.subplots()
+        for index, (name, line) in enumerate(lines.items()):
+            style, colour = STYLES[index % 4], theme["lines"][index % 4]
+            axis.plot(*line.T, style, color=colour, lw=1.7, marker="o", ms=3, label=f"noise {name}")
+        axis.set_xlabel("step")
+        axis.set_ylabel(title)
+        axis.legend()
+
+    return _both(draw, (3.6, 2.5))
+
+
+def viridis() -> NDArray[np.uint8]:
+    """Return the map's colours, `(256, 3)`: perceptual, fit for the colour-blind."""
+    from matplotlib import colormaps
+
+    return np.asarray(colormaps["viridis"](np.arange(256), bytes=True)[:, :3], np.uint8)
 
 
 def confusion_colours(shares: NDArray[np.float64]) -> list[list[tuple[str, str]]]:

@@ -110,7 +110,7 @@ class Results:
     def training_log(self, preset: str) -> dict[str, list[float]]:
         """Return the columns of log.csv; a value that is no number is NaN."""
         name = f"translation/{preset}/log.csv"
-        rows = self._rows(name, ",")
+        rows = self.rows(name, ",")
         if rows and "step" not in rows[0]:
             self.gaps.append(f"{name}: has no column 'step'")
             return {}
@@ -121,7 +121,7 @@ class Results:
         found = []
         for path in sorted(self.folder.glob("benchmarks/**/*.tsv")):
             step = path.relative_to(self.folder / "benchmarks").with_suffix("").as_posix()
-            for row in self._rows(path.relative_to(self.folder).as_posix(), "\t"):
+            for row in self.rows(path.relative_to(self.folder).as_posix(), "\t"):
                 seconds, memory = _number(row.get("s")), _number(row.get("max_rss"))
                 cpu = _number(row.get("cpu_time"))
                 found.append({"step": step, "seconds": seconds, "cpu": cpu, "memory": memory})
@@ -141,6 +141,11 @@ class Results:
                 whole = record | {"inputs": inputs if isinstance(inputs, dict) else {}}
                 yield of.relative_to(self.folder).as_posix(), whole
 
+    def rows(self, name: str, delimiter: str = ",") -> list[dict[str, Any]]:
+        """Return the rows of a table under its heading; none where it is not there."""
+        lines = self.text(name).splitlines()
+        return [dict(row) for row in csv.DictReader(lines, delimiter=delimiter)]
+
     def text(self, name: str) -> str:
         """Return a text file, empty where it is not there or no text."""
         try:
@@ -148,10 +153,6 @@ class Results:
         except UnicodeDecodeError:
             self.gaps.append(f"{name}: is not text")
             return ""
-
-    def _rows(self, name: str, delimiter: str) -> list[dict[str, Any]]:
-        lines = self.text(name).splitlines()
-        return [dict(row) for row in csv.DictReader(lines, delimiter=delimiter)]
 
     def _lacks(self, name: str, optional: bool) -> None:
         if not optional:

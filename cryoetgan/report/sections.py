@@ -2,17 +2,17 @@
 
 import csv
 import math
-import os
-import platform
 from collections.abc import Mapping
-from importlib import metadata
 from typing import Any
 
 import numpy as np
 import yaml
 
 from cryoetgan import pictures
+from cryoetgan.acquisition import Acquisition, read_acquisition
+from cryoetgan.errors import UserError
 from cryoetgan.evaluation.metrics.spectra import shell_power
+from cryoetgan.files import sidecar
 from cryoetgan.report import plots, slices
 from cryoetgan.report.agreement import Agreement, agree
 from cryoetgan.report.results import Results
@@ -25,7 +25,7 @@ BLIND = 20
 TABLE_ROWS = 200
 MARKS_RADIUS = 80.0
 """Angstrom, where the configuration does not say: a pick this close to a mark is that particle."""
-PACKAGES = ("numpy", "scipy", "torch", "mrcfile", "starfile", "pandas", "snakemake")
+ABLATIONS, EPOCHS = "ablations.csv", "epochs.csv"
 METRICS = {
     "kid": ("0", "Kernel distance of classifier features to real crops; unbiased for small sets."),
     "fid": ("0", "Fréchet distance of classifier features; falls with the number of volumes."),
@@ -72,14 +72,17 @@ def volume_sets(results: Results, preset: str) -> tuple[dict[str, VolumeSet], st
     """Return the sets that are there, real first, and what the real crops' classes are."""
     real = results.volume_set("particles/marked.star", optional=True)
     marks = "template" if real is None else "truth" if is_simulated(results) else "marked"
+    made = f"translation/{preset}"
     found = {
         "real": real or results.volume_set("particles/subtomograms.star"),
-        "generated": results.volume_set(f"translation/{preset}/generated.star") if preset else None,
         "physics": results.volume_set("imaging/simulated.star"),
+        "fitted physics": results.volume_set("imaging/fitted.star", optional=True),
+        "generated": results.volume_set(f"{made}/generated.star") if preset else None,
         "density": results.volume_set("densities/poses.star"),
+        "back": results.volume_set(f"{made}/cycled.star", optional=True) if preset else None,
     }
     for name, stem in (("dropout SD", "dropout_sd"), ("noise SD", "noise_sd")):
-        star = f"translation/{preset}/uncertainty/{stem}.star"
+        star = f"{made}/uncertainty/{stem}.star"
         found[name] = results.volume_set(star, optional=True) if preset else None
     return {name: volumes for name, volumes in found.items() if volumes is not None}, marks
 
@@ -97,7 +100,7 @@ def classes(sets: Mapping[str, VolumeSet]) -> list[str]:
 def spectra(sets: Mapping[str, VolumeSet]) -> plots.Plot | None:
     """Return the power spectra of real, generated and physics volumes."""
     power, shown = {}, None
-    for name in ("real", "generated", "physics"):
+    for name in ("real", "generated", "physics", "fitted physics"):
         if name not in sets or (shown is not None and sets[name].box != shown.box):
             continue
         shown = shown or sets[name]
@@ -171,51 +174,90 @@ def purity(results: Results) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def tables(results: Results) -> list[tuple[str, list[list[str]]]]:
-    """Return the evaluation's CSV tables (competitors, ablations, curves), heading first."""
+    """Return the evaluation's CSV tables (competitors, ...), heading first.
+
+    Ablations and curves by epoch are left out: they have a place of their own.
+    """
     found = []
     for path in sorted(results.folder.glob("evaluation/**/*.csv")):
         name = path.relative_to(results.folder).as_posix()
+        if path.name in (ABLATIONS, EPOCHS):
+            continue
         rows = [row for row in csv.reader(results.text(name).splitlines()) if row]
         if len(rows) > 1:
             found.append((name, rows[:TABLE_ROWS]))
     return found
 
 
-def counts(results: Results) -> list[dict[str, Any]]:
-    """Return how many particles of each tomogram, class and split there are, picked and marked."""
-    found: dict[tuple[str, str], dict[str, int]] = {}
+def ablation_rows(results: Results) -> list[dict[str, Any]]:
+    """Return the rows of `evaluation ablations`' table, none where it is not there."""
+    return [
+        row
+        for path in sorted(results.folder.glob(f"evaluation/**/{ABLATIONS}"))
+        for row in results.rows(path.relative_to(results.folder).as_posix())
+    ]
+
+
+def dataset(results: Results, sets: Mapping[str, VolumeSet]) -> list[list[str]]:
+    """Return how many volumes of each class and set there are, heading first (Table 1)."""
+    columns: dict[str, Mapping[str, int]] = {}
     for name, label in (("subtomograms", "picked"), ("marked", "marked")):
-        columns = ["rlnTomoName", "cryoetganClass", "cryoetganSplit"]
-        table = results.table(f"particles/{name}.star", columns[:2])
+        table = results.table(f"particles/{name}.star", ["rlnTomoName", "cryoetganClass"])
         if table is None:
             continue
         if "cryoetganSplit" not in table:
             table = table.assign(cryoetganSplit="train")
-        for (tomogram, kind, split), count in table.groupby(columns).size().items():
-            row = found.setdefault((str(tomogram), str(kind)), {})
-            row[f"{label} {split}"] = int(count)
-    return [
-        {"tomogram": tomogram, "class": kind, "n": row}
-        for (tomogram, kind), row in sorted(found.items())
-    ]
+        for split in ("train", "validation", "test"):
+            part = table[table["cryoetganSplit"].astype(str) == split]
+            if len(part):
+                columns[f"{label}, {split}"] = _sizes(part)
+    for name in ("density", "physics", "fitted physics", "generated"):
+        if name in sets:
+            columns[name] = _sizes(sets[name].table)
+    kinds = sorted({kind for sizes in columns.values() for kind in sizes})
+    rows = [[kind, *(str(sizes.get(kind, 0)) for sizes in columns.values())] for kind in kinds]
+    total = ["all", *(str(sum(sizes.values())) for sizes in columns.values())]
+    return [["class", *columns], *rows, total] if rows else []
 
 
-def set_rows(sets: Mapping[str, VolumeSet]) -> list[dict[str, Any]]:
-    """Return size and shape of each volume set."""
-    return [
-        {
-            "name": name,
-            "volumes": len(volumes),
-            "classes": {str(c): int(n) for c, n in _sizes(volumes).items()},
-            "box": volumes.box,
-            "voxel_size": volumes.voxel_size,
-        }
-        for name, volumes in sets.items()
-    ]
+def boxes(sets: Mapping[str, VolumeSet]) -> list[str]:
+    """Return box and voxel size of the sets, one line where all agree."""
+    said: dict[str, list[str]] = {}
+    for name, volumes in sets.items():
+        text = f"{volumes.box} voxels of {volumes.voxel_size:.2f} angstrom"
+        said.setdefault(text, []).append(name)
+    if len(said) == 1:
+        return [f"All boxes: {next(iter(said))} an edge."]
+    return [f"{', '.join(names)}: {text} an edge." for text, names in said.items()]
 
 
-def _sizes(volumes: VolumeSet) -> Any:
-    return volumes.table.groupby("cryoetganClass").size()
+def tomogram_rows(results: Results) -> list[list[str]]:
+    """Return size and recording of each tomogram, heading first."""
+    rows = [["tomogram", "size, voxels", "voxel, \u00c5", "tilts", "defocus, \u00b5m", "CTF"]]
+    for path in results.tomograms():
+        volume = results.tomogram(path)
+        if volume is None:
+            continue
+        try:
+            recorded = read_acquisition(path) or Acquisition()
+        except UserError as error:
+            results.gaps.append(f"tomograms/{path.name}.json: {error}")
+            continue
+        size = " x ".join(str(n) for n in volume.data.shape[::-1])
+        # without a record nothing is known: the standard values would be invented
+        if not sidecar(path).exists():
+            rows.append([path.stem, size, f"{volume.voxel_size:.2f}", *["not recorded"] * 3])
+            continue
+        tilts = f"{recorded.tilt_low:g}\u00b0 to {recorded.tilt_high:g}\u00b0"
+        defocus = "unknown" if recorded.defocus is None else f"{recorded.defocus:g}"
+        ctf = recorded.ctf
+        rows.append([path.stem, size, f"{volume.voxel_size:.2f}", tilts, defocus, ctf])
+    return rows if len(rows) > 1 else []
+
+
+def _sizes(table: Any) -> Mapping[str, int]:
+    names = table["cryoetganClass"].astype(str)
+    return {str(name): int(count) for name, count in names.value_counts().items()}
 
 
 def timings(results: Results) -> dict[str, Any]:
@@ -230,18 +272,3 @@ def timings(results: Results) -> dict[str, Any]:
 
 def _or_zero(value: float) -> float:
     return value if math.isfinite(value) else 0.0
-
-
-def machine() -> list[tuple[str, str]]:
-    """Return where the page was made, and with what."""
-    found = [
-        ("Python", platform.python_version()),
-        ("system", f"{platform.system()} {platform.machine()}"),
-        ("cores", str(os.cpu_count() or "?")),
-    ]
-    for name in PACKAGES:
-        try:
-            found.append((name, metadata.version(name)))
-        except metadata.PackageNotFoundError:
-            continue  # the report's own environment is small
-    return found

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan import pictures
+from cryoetgan.report import plots
 from cryoetgan.seeds import rng
 from cryoetgan.star import ANGLES, COORDINATES
 from cryoetgan.volumes import VolumeSet
@@ -17,8 +18,10 @@ TILE = 112
 WIDEST = 900
 """Pixels of a tomogram section; larger ones are binned."""
 THICKNESS = 5
-ZERO_BASED = ("density", "dropout SD", "noise SD")
+ZERO_BASED = ("density", "back")
 """Sets shown from zero to their brightest; the others about their mean."""
+STRIP = 7
+"""Slices shown of one volume, from its bottom to its top."""
 SAME = (*ANGLES, "rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst")
 # Okabe and Ito's colours, told apart by the colour-blind; bright ones first: they lie on grey
 COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2", "#FFFFFF")
@@ -90,11 +93,14 @@ def _poses(volumes: VolumeSet) -> list[tuple[Any, ...]] | None:
     return [tuple(row) for row in volumes.table[list(SAME)].astype(float).round(4).to_numpy()]
 
 
-def _panel(label: str, data: NDArray[np.float32], voxel_size: float) -> Panel:
+def _range(label: str, data: NDArray[np.float32]) -> tuple[float, float]:
     if label in ZERO_BASED:
-        low, high = 0.0, float(np.percentile(data, 99.8)) or 1.0
-    else:
-        low, high = pictures.grey_range(data)
+        return 0.0, float(np.percentile(data, 99.8)) or 1.0
+    return pictures.grey_range(data)
+
+
+def _panel(label: str, data: NDArray[np.float32], voxel_size: float) -> Panel:
+    low, high = _range(label, data)
     factor = -(-TILE // data.shape[-1])
     planes = [[pictures.grey(p, low, high) for p in pictures.planes(volume)] for volume in data]
     tiles = [[pictures.enlarge(volume[axis], factor) for volume in planes] for axis in range(3)]
@@ -102,6 +108,67 @@ def _panel(label: str, data: NDArray[np.float32], voxel_size: float) -> Panel:
     tiles[-1][0] = pictures.with_bar(tiles[-1][0], length / voxel_size * factor)
     image = pictures.data_uri(pictures.png(pictures.montage(tiles)))
     return Panel(label, image, f"{length / 10:g} nm")
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Slices of one volume side by side, and what the colours mean."""
+
+    name: str
+    image: str
+    bar: str
+    low: float
+    high: float
+    ramp: str
+
+
+def uncertainty(sets: Mapping[str, VolumeSet], name: str) -> list[Strip]:
+    """Return slices of one generated volume and of its SD maps (the paper's Figure 4).
+
+    The SD is drawn in viridis, from zero to its 99.8th percentile: even steps look even,
+    also to the colour-blind.
+    """
+    maps = {label: sets[label] for label in ("dropout SD", "noise SD") if label in sets}
+    shown: list[Strip] = []
+    for label, volumes in maps.items():
+        rows = np.flatnonzero(volumes.table["cryoetganClass"].to_numpy(str) == name)
+        if not len(rows):
+            continue
+        if not shown and "generated" in sets:
+            made, keys = sets["generated"], _poses(volumes)
+            where = {key: row for row, key in enumerate(_poses(made) or [])}
+            row = where.get(keys[rows[0]]) if keys else None
+            if row is not None:
+                data = np.asarray(made.volumes[row], np.float32)
+                low, high = pictures.grey_range(data)
+                shown.append(_strip("generated", data, made.voxel_size, low, high, None))
+        data = np.asarray(volumes.volumes[rows[0]], np.float32)
+        high = float(np.percentile(data, 99.8)) or 1.0
+        shown.append(_strip(label, data, volumes.voxel_size, 0.0, high, plots.viridis()))
+    return shown
+
+
+def _strip(
+    label: str,
+    data: NDArray[np.float32],
+    voxel_size: float,
+    low: float,
+    high: float,
+    colours: NDArray[np.uint8] | None,
+) -> Strip:
+    size = data.shape[0]
+    chosen = np.unique(np.linspace(size * 0.2, size * 0.8, STRIP).astype(int))
+    factor = -(-TILE // size)
+    tiles = [pictures.enlarge(pictures.grey(data[z][::-1], low, high), factor) for z in chosen]
+    length = pictures.bar_length(size * voxel_size)
+    tiles[0] = pictures.with_bar(tiles[0], length / voxel_size * factor)
+    image = pictures.montage([tiles])
+    ramp = ""
+    if colours is not None:
+        image = colours[image]
+        ramp = pictures.data_uri(pictures.png(colours[np.arange(256)[None]]))
+    shown = pictures.data_uri(pictures.png(image))
+    return Strip(label, shown, f"{length / 10:g} nm", low, high, ramp)
 
 
 def single(volume: NDArray[Any], low: float, high: float) -> str:

@@ -10,9 +10,15 @@ FEW = 60
 TOLD_APART = 0.9
 """Area under the curve of a two-sample test above which every volume gives itself away."""
 MARKS = {
-    "truth": "crops at known positions",
-    "marked": "crops a person marked",
+    "truth": "crops at known places",
+    "marked": "your marked crops",
     "template": "picks named by their best template",
+}
+PHYSICS = {"physics_train": "imaging/simulated.star", "fitted_train": "imaging/fitted.star"}
+BESIDE = {
+    "physics_train": "physics typed in",
+    "fitted_train": "physics fitted",
+    "ceiling": "ceiling (trained on real crops)",
 }
 
 
@@ -53,7 +59,7 @@ def conclude(found: Mapping[str, Accuracy], marks: str, simulated: bool) -> Verd
     Parameters
     ----------
     found : mapping
-        gan_train, physics_train, physics_fitted_train, ceiling, gan_test: what is there.
+        gan_train, physics_train, fitted_train, ceiling, gan_test: what is there.
     marks : str
         What the test crops' classes are: `truth`, `marked` or `template`.
     simulated : bool
@@ -79,14 +85,14 @@ def _headline(made: Accuracy, found: Mapping[str, Accuracy]) -> tuple[str, str]:
         )
     if made.low <= made.guessing:
         return "bad", "Do not use this synthetic set: what it teaches is no better than guessing."
-    fits = [found[n] for n in ("physics_train", "physics_fitted_train") if n in found]
-    best = max(fits, key=lambda accuracy: accuracy.value, default=None)
-    if best and made.compared(best) == "below":
+    fits = {name: found[name] for name in PHYSICS if name in found}
+    best = max(fits, key=lambda name: fits[name].value, default=None)
+    if best and made.compared(fits[best]) == "below":
         return "bad", (
             "Use plain physics instead: the translated set is worse. "
-            "Take imaging/simulated.star, not the translation."
+            f"Take {PHYSICS[best]}, not the translation."
         )
-    if best and made.compared(best) == "same":
+    if best and made.compared(fits[best]) == "same":
         return "fair", "No gain shown: the translated set cannot be told apart from plain physics."
     over = "better than plain physics" if best else "not compared with plain physics"
     if ceiling is None:
@@ -98,19 +104,10 @@ def _headline(made: Accuracy, found: Mapping[str, Accuracy]) -> tuple[str, str]:
 
 def _numbers(found: Mapping[str, Accuracy], marks: str) -> str:
     made = found["gan_train"]
-    parts = [
-        f"Trained on synthetic data alone, a classifier is right on {made} of {made.n_test} "
-        f"held-out real crops ({MARKS[marks]})"
-    ]
-    for name, text in (
-        ("physics_train", "trained on physics with typed-in parameters, on"),
-        ("physics_fitted_train", "trained on physics fitted to these tomograms, on"),
-        ("ceiling", "trained on labelled real crops, on"),
-    ):
-        if name in found:
-            parts.append(f"{text} {found[name]}")
-    guessing = f"always naming the commonest class would give {100 * made.guessing:.0f} %"
-    return "; ".join([*parts, guessing]) + ". Intervals are 95 %."
+    parts = [f"Trained on synthetic, tested on {made.n_test} of {MARKS[marks]}: {made}"]
+    parts += [f"{text} {found.get(name, 'not run')}" for name, text in BESIDE.items()]
+    guessing = f"always naming the commonest class {100 * made.guessing:.0f} %"
+    return "; ".join([*parts, guessing]) + "."
 
 
 def _caveats(found: Mapping[str, Accuracy], marks: str, simulated: bool) -> list[str]:

@@ -74,6 +74,7 @@ def make_run():
         volumes("imaging/simulated.star", poses.assign(cryoetganSource="simulated"))
         generated = poses.assign(cryoetganSource="generated")
         volumes("translation/smoke/generated.star", generated)
+        volumes("translation/smoke/cycled.star", poses)
         (folder / "translation/smoke/checkpoint.pt").write_bytes(b"")
         steps = ["step,loss_D_s,loss_D_d,cycle_d,sd_ratio", "1,2,2,0.6,0.5", "2,1,x,0.5,0.7"]
         (folder / "translation/smoke/log.csv").write_text("\n".join(steps))
@@ -92,6 +93,8 @@ def make_run():
             "physics_train": accuracy(0.7),
             "ceiling": accuracy(0.92),
             "gan_test": accuracy(0.95),
+            "gan_train_40": accuracy(0.6, n_train=40),
+            "gan_train_100": accuracy(0.88, n_train=100),
             "measure": {
                 "kid": metric(2.0, real_half=0.1),
                 "density": metric(66.0, warning="density is near its cap"),

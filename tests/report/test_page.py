@@ -8,12 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cryoetgan.evaluation.ablations import ABLATIONS
 from cryoetgan.report.agreement import agree
-from cryoetgan.report.page import build, short
+from cryoetgan.report.curves import enough
+from cryoetgan.report.numbers import accuracy_from, short
+from cryoetgan.report.page import build
+from cryoetgan.report.paper import PAPER_ROWS, ablation_tables, table_2
 from cryoetgan.report.results import open_results
 from cryoetgan.star import COORDINATES
 from tests.browser import chromium
 from tests.conftest import refused
+from tests.report.conftest import accuracy
 
 HOSTILE = '"><img src=x onerror=alert(1)><script>alert(2)</script>'
 
@@ -36,9 +41,80 @@ def test_numbers_intervals_nulls_and_warnings_are_on_the_page(page):
         assert text in page
 
 
-def test_each_class_shows_three_sets_and_the_density(page):
-    for name in ("real", "generated", "physics", "density"):
+def test_each_class_shows_every_set_and_says_which_is_not_there(page):
+    labels = ("real", "physics, typed in", "density d", "generated G(d)", "back again G(G(d))")
+    for name in labels:
         assert page.count(f"<b>{name}</b>, bar 5 nm") == 2  # 192 angstrom a box
+    assert page.count("<div>imaging/fitted.star: not made</div>") == 2
+
+
+def test_fitted_physics_stands_beside_the_typed(make_run, tmp_path):
+    run = make_run(tmp_path / "fitted")
+    for suffix in (".star", ".mrcs"):
+        shutil.copy(run / f"imaging/simulated{suffix}", run / f"imaging/fitted{suffix}")
+    (run / "evaluation/fitted_train.json").write_text(json.dumps(accuracy(0.8)))
+    shutil.copy(run / "evaluation/measure.json", run / "evaluation/measure_fitted.json")
+    page = build(open_results(run), "T", 1)
+    assert page.count("<b>physics, fitted</b>, bar 5 nm") == 2
+    assert "physics fitted 80 ± 6 %" in page
+    assert "trained on physics fitted to the tomograms" in page
+    assert '<th class="n">physics, fitted</th>' in page
+
+
+def test_the_learning_curve_says_how_many_are_enough(page):
+    table = re.search(r'<table id="curve">.*?</table>', page, re.DOTALL)[0]
+    assert re.findall(r'<td class="n">(\d+)</td>', table) == ["40", "100", "400"]
+    assert "From 100 generated volumes on" in page
+    # parts of the set are points of the curve, not classifiers of their own
+    assert (
+        "gan_train_40" not in re.search(r'<table id="accuracies">.*?</table>', page, re.DOTALL)[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ((0.60, 0.61), "From 40"),
+        ((0.60, 0.90), "Still rising at 400"),
+        ((0.50, 0.51), "no more than guessing"),
+    ],
+)
+def test_what_a_learning_curve_concludes(values, words):
+    small, large = (accuracy_from(accuracy(value)) for value in values)
+    assert words in enough([(40, small), (400, large)])
+
+
+def test_ablations_and_scores_by_step_are_shown_beside_the_papers(make_run, tmp_path):
+    run = make_run(tmp_path / "ablated")
+    rows = "table,ablation,label,seeds,collapsed,fid,fid_low,fid_high\n"
+    rows += "Table 3,input_noise_0,without Gaussian noise,3,0.333333,512.4,400,600\n"
+    (run / "evaluation/ablations.csv").write_text(rows)
+    steps = "noise,step,is,fid\n0,0,1.0,900\n0,10,1.4,300\n0.2,0,1.1,800\n0.2,10,2.2,200\n"
+    (run / "evaluation/epochs.csv").write_text(steps)
+    page = build(open_results(run), "T", 1)
+    assert "this run, without Gaussian noise" in page
+    assert "512 (400 to 600)" in page
+    assert page.index("512 (400 to 600)") < page.index("828.18")
+    assert "33 %" in page
+    assert "Ablations were not run" not in page
+    assert page.count('by step"') == 2
+    (run / "evaluation/epochs.csv").write_text("step,is\n1,2\n")
+    assert "lacks the columns" in build(open_results(run), "T", 1)
+
+
+def test_the_papers_numbers_are_the_papers():
+    rows = table_2({}, {})
+    assert rows[1][1:] == ["0.3071", "1.0", "0.0", "320.0", "1.0", "76.4 %"]
+    assert [name for name, _ in ablation_tables([])] == ["Table 3", "Table 4"]
+    for table in ("Table 3", "Table 4"):
+        for name, ablation in ABLATIONS.items():
+            if ablation.table == table:
+                shown = dict(PAPER_ROWS[table])[ablation.label]
+                for key, value in ablation.paper.items():
+                    number = float(shown[key].removesuffix(" %"))
+                    assert number == pytest.approx(100 * value if key == "gan_test" else value), (
+                        name
+                    )
 
 
 def test_the_same_results_give_the_same_page(page, whole_run):
@@ -164,7 +240,23 @@ def test_the_page_in_a_browser(page, tmp_path, width, dark):
         # every image was decoded
         assert tab.run("[...document.images].every(i => i.naturalWidth > 0)")
         columns = tab.run("getComputedStyle(document.querySelector('.panels')).gridTemplateColumns")
-        assert len(columns.split()) == (2 if width < 600 else 4)
+        assert len(columns.split()) == (1 if width < 600 else 3)
+
+
+def test_a_table_is_copied_with_one_click(page, tmp_path):
+    path = tmp_path / "index.html"
+    path.write_text(page)
+    with chromium(tmp_path) as tab:
+        tab.open(path)
+        assert tab.run("document.querySelectorAll('button.copy').length") == page.count("<table")
+        # what is copied is caught on its way to the clipboard, which a test does not own
+        tab.run(
+            "window.caught = ''; navigator.clipboard.writeText = (t) => { window.caught = t; }; 0"
+        )
+        tab.click("#learning ~ .copy")
+        lines = tab.run("window.caught").splitlines()
+    assert lines[0] == "generated volumes\taccuracy\t95 % interval"
+    assert lines[1].startswith("40\t60.0 %\t")
 
 
 def test_the_blind_test_keeps_score(page, tmp_path):
@@ -213,5 +305,6 @@ def test_uncertainty_and_tables_are_shown_where_they_are(make_run, tmp_path):
     (run / "evaluation/compete/competitors.csv").write_text("name,accuracy\npasted <b>,0.61\n")
     page = build(open_results(run), "T", 1)
     assert page.count("<b>dropout SD</b>") == 2
+    assert page.count('class="strip"') == 4  # and the generated volume itself above each
     assert "pasted &lt;b&gt;" in page
     assert "0.61" in page
