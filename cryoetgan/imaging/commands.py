@@ -1,22 +1,132 @@
 """Commands of the `imaging` stage."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cryoetgan.command import Output, Seed, command, group, log, positive, tilt_range
 from cryoetgan.errors import UserError
 
+if TYPE_CHECKING:
+    from cryoetgan.acquisition import Acquisition
+
 app = group("")
+STATES = ("raw", "phase-flipped", "corrected")
+
+
+@command(app, "fit")
+def fit(
+    tomogram: Annotated[Path, typer.Argument(help="MRC, protein bright.")],
+    output: Output,
+    particles: Annotated[
+        Path, typer.Option(help="STAR of its picks; with scores, each counts as its best class.")
+    ],
+    density: Annotated[
+        list[Path], typer.Option(help="Density map; the stem is the class; repeatable.")
+    ],
+    tilts: Annotated[
+        str | None,
+        typer.Option(metavar="LO,HI", help="Degrees about y. Default: the tomogram's record."),
+    ] = None,
+    defocus: Annotated[float | None, typer.Option(help="Micrometres, underfocus positive.")] = None,
+    voltage: Annotated[float | None, typer.Option(help="Kilovolts.")] = None,
+    cs: Annotated[float | None, typer.Option(help="Millimetres.")] = None,
+    amplitude_contrast: Annotated[float | None, typer.Option(help="Fraction.")] = None,
+    ctf: Annotated[str | None, typer.Option(help="raw, phase-flipped or corrected.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Fit the physics of a tomogram to its own picks, without labels: an imaging model.
+
+    M.json holds numbers and words, M.npz beside it spectra and maps, M.png a picture of fit
+    against data. What is not typed comes from the tomogram's record (T.mrc.json); without a
+    defocus the contrast transfer is fitted as part of the gain. No voxel of the tomogram is
+    kept.
+    """
+    from dataclasses import replace
+
+    from cryoetgan.files import provenance
+    from cryoetgan.imaging.fitting import Data
+    from cryoetgan.imaging.fitting import fit as fitted
+    from cryoetgan.imaging.store import save
+    from cryoetgan.imaging.surroundings import best_rows
+    from cryoetgan.star import COORDINATES, class_name, read_star
+    from cryoetgan.volumes import read_volume, same_voxel_size
+
+    typed = {
+        "defocus": defocus,
+        "voltage": voltage,
+        "cs": cs,
+        "amplitude_contrast": amplitude_contrast,
+        "ctf": ctf,
+    }
+    acquisition = _acquisition(tomogram, tilts, typed)
+    volume = read_volume(tomogram)
+    maps: dict[str, Any] = {}
+    for path in density:
+        opened = read_volume(path)
+        same_voxel_size(volume.voxel_size, opened.voxel_size, tomogram, path)
+        if len({*opened.data.shape, *(n for m in maps.values() for n in m.shape)}) > 1:
+            raise UserError(
+                f"{path}: has {opened.data.shape} voxels; wanted cubes of one size for all maps "
+                "(densities.box)"
+            )
+        maps[class_name(path)] = opened.data
+    table = read_star(particles, COORDINATES).particles
+    if not len(table):
+        raise UserError(f"{particles}: holds no pick; lower particles.threshold and pick again")
+    picks = best_rows(table, sorted(maps), seed)
+    data = Data(volume.data, volume.voxel_size, picks, maps, acquisition, tomogram)
+    model = replace(fitted(data, seed), tomogram=class_name(tomogram))
+    record = provenance(
+        "imaging fit", [tomogram, particles, *density], typed | {"tilts": tilts}, seed
+    )
+    save(model, output, record)
+    log.info("%s: fitted to %d picks of %s", output, model.about["picks_used"], tomogram)
+
+
+def _acquisition(tomogram: Path, tilts: str | None, typed: dict[str, Any]) -> "Acquisition":
+    """Return how a tomogram was recorded; what is typed wins over its record."""
+    from dataclasses import replace
+
+    from cryoetgan.acquisition import Acquisition, read_acquisition
+
+    known = read_acquisition(tomogram)
+    if tilts is None and known is None:
+        raise UserError(f"{tomogram}: has no record of its tilts beside it; give --tilts=LO,HI")
+    found = known or Acquisition()
+    given = {key: value for key, value in typed.items() if value is not None}
+    if tilts is not None:
+        low, high, _ = tilt_range(tilts)
+        given |= {"tilt_low": low, "tilt_high": high}
+    if given.get("ctf", "raw") not in STATES:
+        raise UserError(f"--ctf: got '{given['ctf']}', wanted {', '.join(STATES)}")
+    if "voltage" in given:
+        positive(typed["voltage"], "--voltage", " kV")
+    found = replace(found, **given)
+    if found.defocus is None and found.ctf != "corrected":
+        log.warning(
+            "%s: no defocus is known: what the contrast transfer does is fitted as part of the "
+            "gain; give --defocus (column defocus of the table of tomograms) for a better fit",
+            tomogram,
+        )
+    return found
 
 
 @command(app, "simulate")
 def simulate(
     densities: Annotated[Path, typer.Argument(help="Volume set of posed densities (STAR).")],
     output: Output,
-    snr: Annotated[float, typer.Option(help="Signal over noise variance, of each volume.")],
-    tilts: Annotated[str, typer.Option(metavar="LO,HI", help="Degrees about y.")],
+    model: Annotated[
+        list[Path] | None, typer.Option(help="Imaging model of `imaging fit`; repeatable.")
+    ] = None,
+    neighbours: Annotated[
+        bool, typer.Option(help="With --model: other particles around each one.")
+    ] = True,
+    snr: Annotated[
+        float | None, typer.Option(help="Signal over noise variance, of each volume.")
+    ] = None,
+    tilts: Annotated[str | None, typer.Option(metavar="LO,HI", help="Degrees about y.")] = None,
     defocus: Annotated[float, typer.Option(help="Micrometres, underfocus positive.")] = 4.0,
     voltage: Annotated[float, typer.Option(help="Kilovolts.")] = 300.0,
     cs: Annotated[float, typer.Option(help="Millimetres.")] = 2.7,
@@ -25,25 +135,33 @@ def simulate(
     lowpass: Annotated[float, typer.Option(help="Angstrom.")] = 40.0,
     seed: Seed = 0,
 ) -> None:
-    """Densities to subtomograms by physics with typed parameters: a volume set.
+    """Densities to subtomograms by physics alone: a volume set.
 
-    The traditional baseline: contrast transfer, missing wedge, noise before and after the
-    transfer, low-pass. Rows keep class, angles (degrees) and origin (angstrom); protein
-    bright; the whole set has mean 0 and standard deviation 1.
+    With --model, by fitted physics: each volume in one of the models' tomograms, drawn by
+    chance, with neighbours around it on a scene twice the box, in the tomogram's own grey
+    values. With --snr and --tilts, by typed parameters, the traditional baseline: contrast
+    transfer, missing wedge, noise before and after the transfer, low-pass; the whole set has
+    mean 0 and standard deviation 1. Rows keep class, angles (degrees) and origin (angstrom);
+    protein bright.
     """
-    import numpy as np
-    import pandas as pd
+    from cryoetgan.imaging.model import ImagingModel
+    from cryoetgan.imaging.sets import write_matched, write_typed
+    from cryoetgan.imaging.typed import Physics
+    from cryoetgan.volumes import read_volume_set
 
-    from cryoetgan.acquisition import Acquisition
-    from cryoetgan.files import provenance, sidecar, write_json
-    from cryoetgan.imaging.typed import Physics, Simulator, simulated
-    from cryoetgan.progress import track
-    from cryoetgan.star import item_names
-    from cryoetgan.volumes import VolumeSetWriter, read_volume_set
-
+    source = read_volume_set(densities, ["cryoetganClass"])
+    if model:
+        if snr is not None or tilts is not None:
+            raise UserError("--model and --snr, --tilts: give one or the other")
+        models = {path: ImagingModel.load(path) for path in model}
+        write_matched(source, output, models, neighbours, seed)
+        log.info("%s: %d volumes by %d fitted models", output, len(source), len(models))
+        return
+    if snr is None:
+        raise UserError("give --model M.json (fitted physics), or --snr and --tilts (typed)")
     low, high, _ = tilt_range(tilts)
-    if ctf not in ("raw", "phase-flipped", "corrected"):
-        raise UserError(f"--ctf: got '{ctf}', wanted raw, phase-flipped or corrected")
+    if ctf not in STATES:
+        raise UserError(f"--ctf: got '{ctf}', wanted {', '.join(STATES)}")
     physics = Physics(
         snr=positive(snr, "--snr"),
         tilts=(low, high),
@@ -54,35 +172,5 @@ def simulate(
         ctf=ctf,
         lowpass=positive(lowpass, "--lowpass", " A"),
     )
-    source = read_volume_set(densities, ["cryoetganClass"])
-    simulator = Simulator(physics, source.box, source.voxel_size)
-    acquisition = Acquisition(
-        tilt_low=low,
-        tilt_high=high,
-        voltage=voltage,
-        cs=cs,
-        amplitude_contrast=amplitude_contrast,
-        defocus=defocus,
-        ctf=ctf,
-    )
-    rows = source.table.drop(columns="rlnOpticsGroup", errors="ignore")
-    rows["cryoetganSource"] = "simulated"
-    made = simulated(source.volumes, simulator, seed, item_names(rows["cryoetganClass"]))
-    optics = pd.DataFrame([acquisition.to_optics(1, "simulated")])
-    total = square = 0.0
-    with VolumeSetWriter(output, len(source), source.box, source.voxel_size, optics) as writer:
-        for volume, row in track(
-            zip(made, rows.to_dict("records"), strict=True), "simulating", len(source)
-        ):
-            writer.add(volume, row)
-            total += float(volume.sum(dtype=np.float64))
-            square += float((volume.astype(np.float64) ** 2).sum())
-        # one grey scale for the set: contrast between light and heavy particles is information
-        mean = total / writer.data.size
-        sd = np.sqrt(square / writer.data.size - mean**2)
-        for volume in writer.data:
-            volume[:] = (volume - mean) / sd
-    parameters = {"snr": snr, "tilts": [low, high], "defocus": defocus, "ctf": ctf}
-    record = provenance("imaging simulate", [densities], parameters, seed)
-    write_json(sidecar(output), {"provenance": record})
+    write_typed(source, output, physics, seed)
     log.info("%s: %d volumes", output, len(source))

@@ -1,0 +1,64 @@
+"""Simulate a set with fitted physics: each volume with one of the tomograms' models."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoetgan.densities.priors import ORIGINS
+from cryoetgan.errors import UserError
+from cryoetgan.imaging.model import ImagingModel
+from cryoetgan.seeds import rng
+from cryoetgan.volumes import VolumeSet, same_voxel_size
+
+Floats = NDArray[np.floating]
+
+
+def centre_of(row: Mapping[str, Any], voxel_size: float) -> Floats:
+    """Return where in its box a particle lies, xyz in voxels from voxel n // 2."""
+    origin = [float(row[name]) if name in row else 0.0 for name in ORIGINS]
+    return -np.array(origin) / voxel_size
+
+
+def check(source: VolumeSet, models: Mapping[Path, ImagingModel]) -> None:
+    """Refuse models of another voxel size, or that know no map of the set's box."""
+    for path, model in models.items():
+        same_voxel_size(source.voxel_size, model.voxel_size, source.path, path)
+        if model.box != source.box:
+            raise UserError(
+                f"{source.path} has boxes of {source.box} voxels, {path} was fitted with maps of "
+                f"{model.box}; make both with one densities.box"
+            )
+
+
+def simulated(
+    source: VolumeSet,
+    models: Sequence[ImagingModel],
+    names: Sequence[str],
+    seed: int,
+    neighbours: bool = True,
+) -> Iterator[tuple[NDArray[np.float32], int]]:
+    """Yield each density's subtomogram and the number of its model.
+
+    Parameters
+    ----------
+    source : VolumeSet
+        Densities; rlnOriginX/Y/ZAngst say where in the box the particle lies.
+    models : sequence of ImagingModel
+        One is drawn for each volume.
+    names : sequence of str
+        What chance is drawn for: a volume keeps its noise when others are added.
+    seed : int
+        The run's seed.
+    neighbours : bool
+        Whether other particles lie around.
+    """
+    rows = source.table.to_dict("records")
+    for density, row, name in zip(source.volumes, rows, names, strict=True):
+        numbers = rng(seed, "imaging", name)
+        index = int(numbers.integers(len(models)))
+        centre = centre_of(row, source.voxel_size)
+        signal, noise = models[index].halves(np.asarray(density), centre, numbers, neighbours)
+        yield signal + noise, index

@@ -1,0 +1,84 @@
+"""Write simulated volume sets: by typed physics, by fitted physics."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cryoetgan.acquisition import Acquisition
+from cryoetgan.files import provenance, sidecar, write_json
+from cryoetgan.imaging import matched, typed
+from cryoetgan.imaging.model import ImagingModel
+from cryoetgan.progress import track
+from cryoetgan.star import item_names
+from cryoetgan.volumes import VolumeSet, VolumeSetWriter
+
+
+def write_typed(source: VolumeSet, output: Path, physics: typed.Physics, seed: int) -> None:
+    """Write the traditional simulation of a set of densities; the set has mean 0 and SD 1."""
+    p = physics
+    acquisition = Acquisition(
+        tilt_low=p.tilts[0],
+        tilt_high=p.tilts[1],
+        voltage=p.voltage,
+        cs=p.cs,
+        amplitude_contrast=p.amplitude_contrast,
+        defocus=p.defocus,
+        ctf=p.ctf,
+    )
+    simulator = typed.Simulator(physics, source.box, source.voxel_size)
+    rows = _rows(source)
+    made = typed.simulated(source.volumes, simulator, seed, item_names(rows["cryoetganClass"]))
+    optics = pd.DataFrame([acquisition.to_optics(1, "simulated")])
+    total = square = 0.0
+    with VolumeSetWriter(output, len(source), source.box, source.voxel_size, optics) as writer:
+        for volume, row in track(
+            zip(made, rows.to_dict("records"), strict=True), "simulating", len(source)
+        ):
+            writer.add(volume, row)
+            total += float(volume.sum(dtype=np.float64))
+            square += float((volume.astype(np.float64) ** 2).sum())
+        # one grey scale for the set: contrast between light and heavy particles is information
+        mean = total / writer.data.size
+        sd = np.sqrt(square / writer.data.size - mean**2)
+        for volume in writer.data:
+            volume[:] = (volume - mean) / sd
+    parameters = {"snr": p.snr, "tilts": list(p.tilts), "defocus": p.defocus, "ctf": p.ctf}
+    record = provenance("imaging simulate", [source.path], parameters, seed)
+    write_json(sidecar(output), {"provenance": record})
+
+
+def write_matched(
+    source: VolumeSet,
+    output: Path,
+    models: Mapping[Path, ImagingModel],
+    neighbours: bool,
+    seed: int,
+) -> None:
+    """Write a set of densities as fitted physics shows it, in the tomograms' grey values."""
+    matched.check(source, models)
+    rows = _rows(source)
+    names = item_names(rows["cryoetganClass"])
+    made = matched.simulated(source, list(models.values()), names, seed, neighbours)
+    optics = pd.DataFrame(
+        [m.acquisition.to_optics(i, m.tomogram) for i, m in enumerate(models.values(), 1)]
+    )
+    with VolumeSetWriter(output, len(source), source.box, source.voxel_size, optics) as writer:
+        for (volume, index), row in track(
+            zip(made, rows.to_dict("records"), strict=True), "simulating", len(source)
+        ):
+            writer.add(volume, row | {"rlnOpticsGroup": index + 1})
+    parameters: dict[str, Any] = {
+        "models": [path.name for path in models],
+        "neighbours": neighbours,
+    }
+    record = provenance("imaging simulate", [source.path, *models], parameters, seed)
+    write_json(sidecar(output), {"provenance": record})
+
+
+def _rows(source: VolumeSet) -> pd.DataFrame:
+    rows = source.table.drop(columns="rlnOpticsGroup", errors="ignore")
+    rows["cryoetganSource"] = "simulated"
+    return rows

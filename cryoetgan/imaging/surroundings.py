@@ -1,0 +1,114 @@
+"""The densities at a tomogram's own picks: what its signal is measured against."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
+
+from cryoetgan.densities.poses import Poser
+from cryoetgan.geometry import random_rotations, rotation_from_relion
+from cryoetgan.imaging.scenes import paste
+from cryoetgan.seeds import rng
+from cryoetgan.star import ANGLES, COORDINATES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats = NDArray[np.floating]
+KEPT = 2000
+"""Turned densities kept in memory."""
+
+
+@dataclass(frozen=True)
+class Picks:
+    """Where particles are and what template matching takes them for.
+
+    Attributes
+    ----------
+    places : ndarray
+        `(N, 3)` x, y, z in voxels.
+    names : ndarray of str
+        `(N,)`; one of the maps' each.
+    rotations : scipy.spatial.transform.Rotation
+        N of them, reference to particle.
+    """
+
+    places: Floats
+    names: NDArray[np.str_]
+    rotations: Rotation
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+def best_rows(table: "pd.DataFrame", classes: list[str], seed: int) -> Picks:
+    """Return one entry a pick: its best-scoring class, or a random one where none is given.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Scores (one row a pick and class), picks, or anything with coordinates.
+    classes : list of str
+        Those of the maps.
+    seed : int
+        Of what the table does not say.
+    """
+    if "cryoetganClass" in table:
+        known = table[table["cryoetganClass"].isin(classes)]
+        table = known if len(known) else table.drop(columns="cryoetganClass")
+    if "cryoetganScore" in table and "cryoetganId" in table:
+        table = table.sort_values("cryoetganScore", ascending=False, kind="stable")
+        table = table.drop_duplicates("cryoetganId").sort_index()
+    numbers = rng(seed, "imaging", "picks")
+    count = len(table)
+    drawn = np.array(classes)[numbers.integers(len(classes), size=count)]
+    names = table["cryoetganClass"].to_numpy(str) if "cryoetganClass" in table else drawn
+    turns = random_rotations(count, numbers)
+    if set(ANGLES) <= set(table):
+        angles = table[ANGLES].to_numpy(float)
+        known_angles = np.isfinite(angles).all(axis=1)
+        quaternions = turns.as_quat()
+        if known_angles.any():
+            quaternions[known_angles] = rotation_from_relion(angles[known_angles]).as_quat()
+        turns = Rotation.from_quat(quaternions)
+    return Picks(table[COORDINATES].to_numpy(float), names, turns)
+
+
+class PosedPicks:
+    """Density scenes around any place of the tomogram, made of its picks."""
+
+    def __init__(self, picks: Picks, maps: Mapping[str, Floats]) -> None:
+        self.picks = picks
+        self.box = next(iter(maps.values())).shape[0]
+        self._posers = {name: Poser(np.asarray(maps[name])) for name in maps}
+        self._tree = cKDTree(picks.places)
+        self._turned: dict[int, NDArray[np.float32]] = {}
+
+    def _density(self, index: int) -> NDArray[np.float32]:
+        if index not in self._turned:
+            if len(self._turned) >= KEPT:
+                self._turned.pop(next(iter(self._turned)))
+            place = self.picks.places[index]
+            self._turned[index] = self._posers[str(self.picks.names[index])](
+                self.picks.rotations[index], place - np.rint(place)
+            )
+        return self._turned[index]
+
+    def block(self, corner: tuple[int, ...], shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return the densities in a block of the tomogram, corner and shape zyx."""
+        scene = np.zeros(shape, np.float32)
+        low, high = np.array(corner)[::-1], (np.array(corner) + shape)[::-1]
+        near = ((self.picks.places > low - self.box) & (self.picks.places < high + self.box)).all(1)
+        for index in np.flatnonzero(near):
+            paste(scene, self._density(int(index)), np.rint(self.picks.places[index]) - low)
+        return scene
+
+    def scene(self, index: int, size: int) -> NDArray[np.float32]:
+        """Return the scene `(size, size, size)` about one pick's nearest voxel."""
+        middle = np.rint(self.picks.places[index])[::-1].astype(int)
+        corner = middle - size // 2
+        return self.block(tuple(int(c) for c in corner), (size,) * 3)

@@ -1,0 +1,83 @@
+"""A small imaging model that is known, and a tomogram made with it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from cryoetgan.acquisition import Acquisition
+from cryoetgan.densities.poses import Poser
+from cryoetgan.geometry import random_rotations
+from cryoetgan.imaging.crowding import Crowding
+from cryoetgan.imaging.model import ImagingModel
+from cryoetgan.imaging.scenes import paste
+from cryoetgan.imaging.spectra import Spectrum
+from cryoetgan.imaging.surroundings import Picks
+from cryoetgan.imaging.transfer import Gain
+
+BOX, VOXEL = 16, 12.0
+TILTS = (-60.0, 60.0)
+
+
+def blob(*widths: float) -> np.ndarray:
+    """A Gaussian of these widths along x, y, z, voxels."""
+    axis = np.arange(BOX) - BOX // 2
+    x, y, z = (
+        np.exp(-(axis**2) / (2 * w**2)).reshape(s)
+        for w, s in zip(widths, ((1, 1, -1), (1, -1, 1), (-1, 1, 1)), strict=True)
+    )
+    return (z * y * x).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def maps() -> dict[str, np.ndarray]:
+    return {"ball": 40 * blob(1.6, 1.6, 1.6), "rod": 40 * blob(1.2, 1.2, 2.8)}
+
+
+@pytest.fixture(scope="session")
+def known(maps) -> ImagingModel:
+    """Coloured noise inside the wedge, less of it outside; a gain that falls with frequency."""
+    step = 1 / (2 * BOX * VOXEL)
+    q, y = np.meshgrid(np.arange(2 * BOX), np.arange(BOX + 1), indexing="ij")
+    shape = (1 + 2 * np.exp(-(q**2 + y**2) / 60.0)) * VOXEL**3
+    angles = np.linspace(1.3, 0.7, 12)[:, None, None]
+    k = np.arange(9)
+    gain = np.tile(np.exp(-((k / 6.0) ** 2)), (3, 1))
+    return ImagingModel(
+        voxel_size=VOXEL,
+        box=BOX,
+        acquisition=Acquisition(defocus=3.0, ctf="phase-flipped"),
+        gain=Gain(gain, 2 / (BOX * VOXEL), 60.0),
+        noise_spectrum=Spectrum(angles * shape, 0.05 * shape, step, TILTS),
+        crowding=Crowding(1e-8, 20.0, np.array([0.0] * 8 + [1.0] * 8)),
+        shares={"ball": 0.5, "rod": 0.5, "empty": 0.0},
+        maps=maps,
+        tomogram="known",
+    )
+
+
+@dataclass
+class Known:
+    """A tomogram, and what it was made of."""
+
+    model: ImagingModel
+    data: np.ndarray
+    picks: Picks
+
+
+@pytest.fixture(scope="session")
+def tomogram(known) -> Known:
+    """Particles on a jittered grid, so that none touch; noise and transfer of `known`."""
+    numbers = np.random.default_rng(3)
+    shape = (64, 96, 96)
+    cells = [np.arange(12, n - 11, 12) for n in shape]
+    zyx = np.stack(np.meshgrid(*cells, indexing="ij"), axis=-1).reshape(-1, 3)
+    zyx = zyx[numbers.random(len(zyx)) < 0.5] + numbers.integers(-1, 2, (1, 3))
+    names = np.array(sorted(known.maps))[numbers.integers(2, size=len(zyx))]
+    turns = random_rotations(len(zyx), numbers)
+    scene = np.zeros(shape, np.float32)
+    posers = {name: Poser(m) for name, m in known.maps.items()}
+    for place, name, turn in zip(zyx, names, turns, strict=True):
+        paste(scene, posers[name](turn, np.zeros(3)), place[::-1])
+    data = known.signal(scene) + known.noise(shape, numbers)
+    return Known(known, data.astype(np.float32), Picks(zyx[:, ::-1].astype(float), names, turns))

@@ -1,0 +1,137 @@
+"""`imaging fit` and `imaging simulate --model` from the command line."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cryoetgan.errors import UserError
+from cryoetgan.files import sidecar, write_json
+from cryoetgan.geometry import relion_from_rotation
+from cryoetgan.imaging.commands import _acquisition, fit, simulate
+from cryoetgan.imaging.model import ImagingModel
+from cryoetgan.star import ANGLES, COORDINATES, write_star
+from cryoetgan.volumes import read_volume_set, write_volume, write_volume_set
+from tests.imaging.conftest import BOX, VOXEL
+
+
+@pytest.fixture
+def files(tomogram, maps, tmp_path):
+    """Tomogram, scored picks (each class a row, the true one best), maps, densities."""
+    write_volume(tmp_path / "t.mrc", tomogram.data, VOXEL)
+    for name, density in maps.items():
+        write_volume(tmp_path / f"{name}.mrc", density, VOXEL)
+    picks = tomogram.picks
+    rows = pd.DataFrame(picks.places, columns=COORDINATES)
+    rows[ANGLES] = relion_from_rotation(picks.rotations)
+    rows["cryoetganId"] = [f"p{i}" for i in range(len(rows))]
+    scored = [
+        rows.assign(cryoetganClass=n, cryoetganScore=np.where(picks.names == n, 0.6, 0.3))
+        for n in maps
+    ]
+    write_star(tmp_path / "scores.star", pd.concat(scored, ignore_index=True))
+    table = pd.DataFrame({"cryoetganClass": ["ball", "rod", "ball", "rod"]})
+    volumes = np.stack([maps[name] for name in table["cryoetganClass"]])
+    write_volume_set(tmp_path / "d.star", volumes, table, VOXEL)
+    return tmp_path
+
+
+MAPS = ("--density", "ball.mrc", "--density", "rod.mrc", "--particles", "scores.star")
+
+
+def test_fit_then_simulate(cryoetgan, files):
+    words = ("imaging", "fit", "t.mrc", *MAPS, "--tilts=-60,60")
+    said = cryoetgan(*words, "--defocus", 3, "--ctf", "phase-flipped", "-o", "m.json")
+    assert "no defocus" not in said.stderr
+    model = ImagingModel.load(files / "m.json")
+    assert model.tomogram == "t"
+    assert model.acquisition.tilts == (-60, 60)
+    assert model.acquisition.defocus == 3
+    assert set(json.loads((files / "m.json").read_text())["provenance"]["inputs"]) == {
+        "t.mrc",
+        "scores.star",
+        "ball.mrc",
+        "rod.mrc",
+    }
+    cryoetgan("imaging", "simulate", "d.star", "--model", "m.json", "-o", "one.star")
+    simulate(files / "d.star", files / "two.star", [files / "m.json"], neighbours=False)
+    with_others, alone = (read_volume_set(files / f"{n}.star") for n in ("one", "two"))
+    assert list(with_others.table["cryoetganClass"]) == ["ball", "rod", "ball", "rod"]
+    assert set(with_others.table["cryoetganSource"]) == {"simulated"}
+    assert with_others.box == BOX
+    # the grey values are the tomogram's own: about variance 1 here, and no set is rescaled
+    assert alone.volumes.std() != pytest.approx(1, abs=1e-3)
+    assert not np.array_equal(with_others.volumes, alone.volumes)
+    assert with_others.optics.iloc[0]["cryoetganTiltHigh"] == 60
+
+
+def test_a_model_is_drawn_for_each_volume_and_adding_volumes_changes_none(files, known):
+    for name in ("a", "b"):
+        known.save(files / f"{name}.json")
+    write_volume_set(
+        files / "more.star",
+        np.repeat(read_volume_set(files / "d.star").volumes, 3, axis=0),
+        pd.DataFrame({"cryoetganClass": ["ball", "rod", "rod"] * 4}),
+        VOXEL,
+    )
+    models = [files / "a.json", files / "b.json"]
+    for source, name in (("more", "x"), ("more", "y"), ("d", "z")):
+        simulate(files / f"{source}.star", files / f"{name}.star", models, seed=3)
+    made = read_volume_set(files / "x.star")
+    assert (files / "x.mrcs").read_bytes() == (files / "y.mrcs").read_bytes()
+    assert set(made.table["rlnOpticsGroup"]) == {1, 2}
+    assert np.array_equal(read_volume_set(files / "z.star").volumes[0], made.volumes[0])
+
+
+def test_what_is_not_typed_comes_from_the_record_and_is_said(files, caplog):
+    with pytest.raises(UserError, match=r"t\.mrc: .*--tilts"):
+        _acquisition(files / "t.mrc", None, {})
+    record = {"acquisition": {"tilt_low": -50.0, "tilt_high": 60.0, "voltage": 200.0}}
+    write_json(sidecar(files / "t.mrc"), record)
+    with caplog.at_level("WARNING", logger="cryoetgan"):
+        found = _acquisition(files / "t.mrc", None, {"defocus": None, "cs": 1.0})
+    assert (found.tilts, found.voltage, found.cs, found.defocus) == ((-50, 60), 200, 1, None)
+    assert "no defocus is known" in caplog.text
+    # what is typed wins over the record
+    typed = _acquisition(files / "t.mrc", "-40,40", {"voltage": 300.0, "defocus": 2.0})
+    assert (typed.tilts, typed.voltage, typed.defocus) == ((-40, 40), 300, 2)
+
+
+def test_mistakes_of_a_fit_are_named_and_leave_nothing(files, maps):
+    write_volume(files / "other.mrc", maps["ball"], 10.0)
+    write_volume(files / "large.mrc", np.pad(maps["ball"], 2), VOXEL)
+    write_star(files / "none.star", pd.DataFrame(columns=COORDINATES))
+    for changes, named in (
+        ({"density": ["ball.mrc", "other.mrc"]}, r"other\.mrc has 10\.000 A"),
+        ({"density": ["ball.mrc", "large.mrc"]}, r"large\.mrc.*cubes of one size"),
+        ({"particles": "none.star"}, r"none\.star: holds no pick"),
+        ({"ctf": "flipped"}, "--ctf: got 'flipped', wanted raw, phase-flipped"),
+        ({"voltage": -1.0}, "--voltage"),
+    ):
+        given = {"density": ["ball.mrc"], "particles": "scores.star", "tilts": "-60,60"} | changes
+        given["density"] = [files / name for name in given["density"]]
+        given["particles"] = files / given["particles"]
+        with pytest.raises(UserError, match=named):
+            fit(files / "t.mrc", files / "m.json", **given)
+    assert not list(files.glob("m.*"))
+
+
+def test_mistakes_of_a_simulation_are_named_and_leave_nothing(files, known):
+    known.save(files / "k.json")
+    write_volume_set(
+        files / "e.star",
+        np.zeros((1, 20, 20, 20), np.float32),
+        pd.DataFrame({"cryoetganClass": ["ball"]}),
+        VOXEL,
+    )
+    for source, given, named in (
+        ("d", {}, "--model .*--snr"),
+        ("d", {"model": [files / "k.json"], "snr": 1.0}, "one or the other"),
+        ("d", {"model": [files / "no.json"]}, r"no\.json: no such"),
+        ("d", {"snr": 1.0}, "--tilts"),
+        ("e", {"model": [files / "k.json"]}, r"20 voxels.*densities\.box"),
+    ):
+        with pytest.raises(UserError, match=named):
+            simulate(files / f"{source}.star", files / "s.star", **given)
+    assert not list(files.glob("s.*"))
