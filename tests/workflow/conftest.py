@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.workflow.channel import conda_variables
+from tests.workflow.cluster import Cluster, why_not
 
 COPIED = ["workflow", "envs", "config", "cryoetgan", "slurm", "tests/workflow"]
 TINY = ("--configfile", "tests/workflow/tiny.yaml")
@@ -61,6 +63,15 @@ def project(tmp_path_factory) -> Project:
 
 
 @pytest.fixture(scope="session")
+def conda(tmp_path_factory) -> dict[str, str]:
+    """Environment variables that put the stand-in for conda and its channel in place."""
+    pytest.importorskip("rattler")
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    return conda_variables(Path(os.environ.get("CRYOETGAN_TEST_CACHE", shared / "conda")))
+
+
+@pytest.fixture(scope="session")
 def tiny_run(project):
     """The whole chain once; (project, what snakemake said, seconds)."""
     import time
@@ -68,3 +79,18 @@ def tiny_run(project):
     start = time.monotonic()
     said = project.snakemake(*TINY)
     return project, said, time.monotonic() - start
+
+
+@pytest.fixture
+def cluster(request, tmp_path):
+    """A cluster; `@pytest.mark.parametrize("cluster", [True], indirect=True)`: with accounting."""
+    accounting = getattr(request, "param", False)
+    reason = why_not(accounting)
+    if reason:
+        pytest.skip(f"NO SLURM IS TESTED: {reason}")
+    made = Cluster(tmp_path / "cluster", accounting)
+    try:
+        made("up")
+        yield made
+    finally:
+        made("down")

@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.conftest import ROOT
 from tests.workflow.conftest import TINY
 
+LOCAL = {"structures_fetch", "structures_phantom"}  # localrules of the Snakefile
 STANDIN = ROOT / "tests/workflow/conda_offline/root/bin"
 
 
@@ -36,7 +38,7 @@ def test_profile_slurm_resolves_from_the_projects_root(project, conda_on_path):
     jobs = re.findall(r"^rule (\w+):.*?(?=^\[|^rule |\Z)", said, re.MULTILINE | re.DOTALL)
     assert "translation_train" in jobs
     training = said.split("rule translation_train:")[1].split("Shell command")[0]
-    for word in ("slurm_partition=gpu", "gpu=1", "mem_mb=16000", "runtime=720"):
+    for word in ("gpu=1", "mem_mb=16000", "runtime=720"):
         assert word in training, training
 
 
@@ -47,6 +49,27 @@ def test_every_rule_has_log_benchmark_threads_resources_and_an_environment():
             for part in ("log:", "benchmark:", "threads:", "resources:", "conda:", "code=code("):
                 assert part in rule, f"{path.name}: {name} lacks {part}"
             assert rule.count("cryoetgan(") == 1, f"{name} calls more than one command"
+
+
+def test_every_rule_asks_slurm_for_what_it_says_and_for_more_at_a_second_try():
+    profile = yaml.safe_load((ROOT / "workflow/profiles/slurm/config.yaml").read_text())
+    assert profile["retries"] > 0
+    asked = profile["set-resources"]
+    grouped = {entry.split("=")[0] for entry in profile["groups"]}
+    names = set()
+    for path in sorted((ROOT / "workflow/rules").glob("*.smk")):
+        for rule in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]:
+            name = rule.split(":")[0]
+            names.add(name)
+            assert "retries:" not in rule, f"{name}: retries belong to the profile"
+            if name in LOCAL:
+                continue
+            memory, runtime = (re.search(rf"{key}=(\d+)", rule)[1] for key in ("mem_mb", "runtime"))
+            line = {"mem_mb": f"{memory} * attempt", "runtime": f"{runtime} * attempt"}
+            wanted = {key: value for key, value in asked.get(name, {}).items() if key != "gpu"}
+            assert wanted == line, f"profiles/slurm/config.yaml, set-resources: {name}: {line}"
+    assert grouped <= names
+    assert names >= LOCAL
 
 
 def test_each_stage_has_its_environment():

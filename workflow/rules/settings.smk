@@ -106,10 +106,9 @@ def save_config():
 
 
 def say_where_the_report_is():
-    print(
-        f"\nThe report: {Path(results('report/index.html')).resolve()}\n",
-        file=sys.stderr,
-    )
+    page = Path(results("report/index.html")).resolve()
+    if page.exists():
+        print(f"\nThe report: {page}\n", file=sys.stderr)
 
 
 def repeat_messages():

@@ -287,7 +287,6 @@ def main():
                 *a.reqs,
             ],
             check=True,
-            stderr=subprocess.DEVNULL,
         )
     t1 = time.time()
     todo = (

@@ -130,7 +130,10 @@ try:
 except subprocess.CalledProcessError as e:
     leave(e.returncode)
 except SystemExit as e:
-    leave(e.code if isinstance(e.code, int) else bool(e.code), e.code if isinstance(e.code, str) else "")
+    leave(
+        e.code if isinstance(e.code, int) else bool(e.code),
+        e.code if isinstance(e.code, str) else "",
+    )
 except Exception as e:
     leave(1, f"{type(e).__name__}: {e}")
 leave(0)
