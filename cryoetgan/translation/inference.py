@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cryoetgan.devices import multiplies_bfloat16
 from cryoetgan.errors import UserError
 from cryoetgan.seeds import integer
 from cryoetgan.translation import checkpoint
@@ -84,7 +85,7 @@ class Translator:
                 inputs[index] += self._input_noise() * torch.randn(one.shape[1:], generator=numbers)
             noises.append(torch.randn(self.generator.noise_shape(one), generator=numbers))
         noise = torch.cat(noises).to(self.device) if self.generator.noise_channels else None
-        on = self.settings.precision == "bf16"
+        on = self.settings.precision == "bf16" and multiplies_bfloat16(self.device)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=on):
             made = self.generator(inputs.to(self.device), noise).float().cpu()
         return self.target.backward(made)[:, 0].numpy()

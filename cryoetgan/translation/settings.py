@@ -74,7 +74,7 @@ class Settings:
     scale_clip : float
         Subtomograms are divided by this many standard deviations and cut at -1 and 1.
     precision : {'bf16', 'float32'}
-        Of convolutions.
+        Of convolutions; bf16 becomes float32 where the device only emulates it.
     """
 
     widths: tuple[int, int, int] = (32, 64, 128)

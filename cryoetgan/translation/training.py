@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from cryoetgan.devices import multiplies_bfloat16
 from cryoetgan.translation.networks import Discriminator, Generator
 from cryoetgan.translation.objectives import (
     critic_loss,
@@ -103,6 +104,7 @@ class Trainer:
     def __post_init__(self) -> None:
         torch.manual_seed(self.seed)
         s = self.settings
+        self.half = s.precision == "bf16" and multiplies_bfloat16(self.device)
         # names as in the paper: G_ds makes subtomograms of densities, D_s judges them
         self.networks: Any = nn.ModuleDict(
             {
@@ -112,7 +114,7 @@ class Trainer:
                 "D_d": make_critic(s),
             }
         ).to(self.device)
-        if self.device.type == "cuda" or s.precision == "bf16":
+        if self.device.type == "cuda" or self.half:
             for network in self.networks.values():
                 network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.average = make_generator(s).to(self.device)
@@ -268,8 +270,7 @@ class Trainer:
         return densities + self.noise_sd * torch.randn_like(densities)
 
     def _autocast(self) -> torch.autocast:
-        on = self.settings.precision == "bf16"
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=on)
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half)
 
     def _set_learning_rates(self, steps: int) -> None:
         s = self.settings
