@@ -22,6 +22,9 @@ def atomic(path: Path) -> Iterator[Path]:
     directories both work; an existing directory is replaced as a whole.
     """
     path = Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        # renaming onto it would replace the device itself
+        raise UserError(f"{path}: is a device or pipe; give the name of a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.part{path.suffix}")
     try:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cryoetgan import __version__
 from cryoetgan.errors import UserError
 from cryoetgan.files import atomic, existing
+from cryoetgan.pages import OFTEN, release
 from cryoetgan.star import Star, read_star, write_star
 
 if TYPE_CHECKING:
@@ -92,6 +93,12 @@ def _open_mrc(path: Path) -> tuple[NDArray[Any], float]:
     return data, float(sizes[0])
 
 
+def check_mrc_name(path: Path) -> None:
+    """Raise a `UserError` where the name to write a volume to is not that of an MRC file."""
+    if Path(path).suffix != ".mrc":
+        raise UserError(f"{path}: volumes are written as MRC; end the name in .mrc")
+
+
 def write_volume(
     path: Path, data: NDArray[Any], voxel_size: float, labels: Sequence[str] = ()
 ) -> None:
@@ -148,11 +155,14 @@ def open_volume(
 def _statistics(file: Any) -> None:
     """Set the header's density statistics slab by slab: no copy of the whole volume."""
     low, high, total, square = np.inf, -np.inf, 0.0, 0.0
-    for slab in file.data:
+    often = max(1, OFTEN // max(1, file.data[0].nbytes))
+    for index, slab in enumerate(file.data):
         values = np.asarray(slab, np.float64)
         low, high = min(low, values.min()), max(high, values.max())
         total += values.sum()
         square += (values**2).sum()
+        if index % often == often - 1:
+            release(file.data)
     mean = total / file.data.size
     file.header.dmin, file.header.dmax, file.header.dmean = low, high, mean
     file.header.rms = np.sqrt(max(square / file.data.size - mean**2, 0.0))
@@ -299,6 +309,8 @@ class VolumeSetWriter:
         """Append one volume `(z, y, x)` and its row; rlnImageName is set here."""
         self.data[len(self.rows)] = volume
         self.rows.append(dict(row))
+        if len(self.rows) % max(1, OFTEN // self.data[0].nbytes) == 0:
+            release(self.data)
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         if kind is None and len(self.rows) != self.count:
@@ -357,6 +369,7 @@ __all__ = [
     "Volume",
     "VolumeSet",
     "VolumeSetWriter",
+    "check_mrc_name",
     "invert_if_needed",
     "labels_of",
     "open_volume",

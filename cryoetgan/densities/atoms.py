@@ -137,6 +137,16 @@ def read_atoms(
     return _one_particle(atoms, chains, described, component, path)
 
 
+def check_extent(positions: Floats, path: Path) -> None:
+    """Raise a `UserError` where atoms lie further apart than those of any particle."""
+    extent = float(np.ptp(positions, axis=0).max())
+    if extent > LARGEST_EXTENT:
+        raise UserError(
+            f"{path}: its atoms spread over {extent:.3g} A, more than any particle; "
+            "are the coordinates in angstrom, and whole?"
+        )
+
+
 def _one_particle(
     atoms: Atoms, chains: NDArray[np.int_], described: bool, component: int, path: Path
 ) -> Atoms:
@@ -144,12 +154,7 @@ def _one_particle(
 
     What the entry itself describes as one assembly is one particle, thin necks or not.
     """
-    extent = float(np.ptp(atoms.positions, axis=0).max())
-    if extent > LARGEST_EXTENT:
-        raise UserError(
-            f"{path}: its atoms spread over {extent:.3g} A, more than any particle; "
-            "are the coordinates in angstrom, and whole?"
-        )
+    check_extent(atoms.positions, path)
     labels, sizes = gaps(atoms.positions)
     if not described or component:
         labels, sizes = ranked(_divided(atoms, chains, labels, sizes))

@@ -51,8 +51,9 @@ def simulate(
     from cryoetgan.densities.simulation import check_box
     from cryoetgan.densities.simulation import simulate as density_of
     from cryoetgan.files import provenance, sidecar, write_json
-    from cryoetgan.volumes import write_volume
+    from cryoetgan.volumes import check_mrc_name, write_volume
 
+    check_mrc_name(output)
     positive(voxel_size, "--voxel-size", " A")
     positive(resolution, "--resolution", " A")
     check_box(box, "--box")
@@ -148,8 +149,9 @@ def membrane(
     from cryoetgan.densities.membrane import membrane as bilayer
     from cryoetgan.densities.simulation import check_box
     from cryoetgan.files import provenance, sidecar, write_json
-    from cryoetgan.volumes import write_volume
+    from cryoetgan.volumes import check_mrc_name, write_volume
 
+    check_mrc_name(output)
     check_box(box, "--box")
     for value, name in (
         (voxel_size, "--voxel-size"),
@@ -193,8 +195,9 @@ def import_(
     from cryoetgan.densities.maps import check_map, fit_to_box, share_outside
     from cryoetgan.densities.simulation import check_box
     from cryoetgan.files import provenance, sidecar, write_json
-    from cryoetgan.volumes import read_volume, write_volume
+    from cryoetgan.volumes import check_mrc_name, read_volume, write_volume
 
+    check_mrc_name(output)
     positive(voxel_size, "--voxel-size", " A")
     check_box(box, "--box")
     source = read_volume(file, input_voxel_size)

@@ -9,15 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.densities.atoms import Atoms
+from cryoetgan.densities.atoms import Atoms, check_extent
 from cryoetgan.errors import UserError
 from cryoetgan.structures.checks import is_mmcif, read_structure, read_text
+from cryoetgan.structures.records import Records, read_records
 
 Z_OF_LETTER = {"H": 1, "C": 6, "A": 7, "N": 7, "O": 8, "P": 15, "S": 16, "W": 18, "K": 19}
 """A stands for ambiguous nitrogen or oxygen, W for a water as one atom."""
 GOLD = 79
-COORDINATES_END = 54
-"""x, y and z are columns 31 to 54 of a PDB record."""
 
 
 def read_atoms_as_eman2(path: Path) -> Atoms:
@@ -28,32 +27,30 @@ def read_atoms_as_eman2(path: Path) -> Atoms:
     UserError
         Where the file cannot be read, or EMAN2 would find no atom in it.
     """
-    structure = read_structure(path)
     text = read_text(path)
     if is_mmcif(text, path):
+        structure = read_structure(path)
         sites = [s for m in structure for s in m.all() if s.residue.het_flag != "H"]
         positions = np.array([s.atom.pos.tolist() for s in sites], float)
         numbers = np.array([atomic_number(s.atom.padded_name()) for s in sites], int)
     else:
-        positions, numbers = _records(text)
+        positions, numbers = _records(read_records(text, path))
     known = numbers > 0
     if not known.any():
-        raise UserError(f"{path}: EMAN2 would find no atom in it (HETATM records are skipped)")
+        raise UserError(
+            f"{path}: EMAN2 would find no atoms in it: it reads the ATOM records of PDB files, "
+            "HETATM records are skipped"
+        )
+    check_extent(positions, path)
     return Atoms(positions[known], numbers[known])
 
 
-def _records(text: bytes) -> tuple[NDArray[np.float64], NDArray[np.int_]]:
-    """Return coordinates and Z of all ATOM records; the columns are checked already."""
-    lines = [line[:COORDINATES_END] for line in text.splitlines() if line.startswith(b"ATOM")]
-    if not lines:
-        return np.empty((0, 3)), np.empty(0, int)
-    columns = np.array(lines, f"S{COORDINATES_END}").view("S1").reshape(len(lines), -1)
-    positions = np.ascontiguousarray(columns[:, 30:]).view("S8").astype(float)
-    names, which = np.unique(
-        np.ascontiguousarray(columns[:, 12:16]).view("S4"), return_inverse=True
-    )
+def _records(records: Records) -> tuple[NDArray[np.float64], NDArray[np.int_]]:
+    """Return coordinates and Z of the ATOM records."""
+    kept = ~records.is_het
+    names, which = np.unique(records.names[kept].view("S4"), return_inverse=True)
     numbers = np.array([atomic_number(name.decode("latin-1")) for name in names], int)
-    return positions, numbers[which.ravel()]
+    return records.positions[kept], numbers[which.ravel()]
 
 
 def atomic_number(name: str) -> int:

@@ -4,8 +4,6 @@ The rule is that of EMAN2's e2pdb2mrc.py: density = sum Z exp(-r^2 / w^2) with
 w = resolution / pi, nothing normalised, the origin of coordinates at voxel box // 2.
 """
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -18,6 +16,10 @@ SMALLEST_BLOCK = 3
 """Voxels an edge: atoms of one block share one matrix product (measured optimum)."""
 CHUNK = 1 << 16
 """Atoms whose Gaussian factors are held in memory at once."""
+LARGEST_PRODUCT = 1 << 24
+"""Numbers held at once for the factors of a chunk, and for one matrix product."""
+WIDEST = 4
+"""Resolution over the box's edge beyond which a map shows nothing but a slope."""
 LARGEST_BOX = 512
 TABLE_STEPS = 1000
 """EMAN2 looks the Gaussian up in a table of this many steps a voxel."""
@@ -77,28 +79,28 @@ def simulate(
     centres = atoms / voxel_size + box // 2
     first = (np.trunc if eman2_compatible else np.floor)(centres)
     near = ((first + above >= 0) & (first - below < box)).all(axis=1)
-    centres, first, weights = centres[near], first[near].astype(int), weights[near]
+    if not near.all():
+        centres, first, weights = centres[near], first[near], weights[near]
+    first = first.astype(int)
 
     block = max(SMALLEST_BLOCK, above // 2)
     window = below + 1 + above + block - 1  # what the atoms of one block reach
     blocks = (first + above) // block
-    low = blocks * block - above - below  # first voxel of that reach
     order = _by_block(blocks)
-    # a margin on all sides takes what reaches out of the box
-    density = np.zeros((box + 2 * window,) * 3)
-    for start in range(0, len(order), CHUNK):
-        chosen = order[start : start + CHUNK]
-        factors = _factors(
-            centres[chosen] - low[chosen],
-            first[chosen] - low[chosen],
-            window,
-            width,
-            (below, above) if eman2_compatible else None,
-        )
+    low = (blocks * block - above - below)[order]  # first voxel of that reach
+    centres = centres[order] - low
+    first, weights = first[order] - low, weights[order].astype(np.float32)
+    density = np.zeros((box,) * 3)
+    chunk = max(1, min(CHUNK, LARGEST_PRODUCT // (3 * window)))
+    for start in range(0, len(order), chunk):
+        chosen = slice(start, start + chunk)
+        steps = TABLE_STEPS if eman2_compatible else 0
+        factors = _factors(centres[chosen], window, width, steps)
+        if eman2_compatible:
+            _cut_to_window(factors, first[chosen], below)
         factors[:, 2] *= weights[chosen, None]
-        _add(density, factors, low[chosen] + window)
-    inside = slice(window, window + box)
-    return density[inside, inside, inside].astype(np.float32)
+        _add(density, factors, low[chosen])
+    return density.astype(np.float32)
 
 
 def _by_block(blocks: NDArray[np.int_]) -> NDArray[np.intp]:
@@ -110,39 +112,49 @@ def _by_block(blocks: NDArray[np.int_]) -> NDArray[np.intp]:
     return np.argsort(keys, kind="stable")
 
 
-def _factors(
-    centres: Floats,
-    first: NDArray[np.int_],
-    window: int,
-    width: float,
-    reach: tuple[int, int] | None,
-) -> NDArray[Any]:
-    """Return `(atom, axis, voxel)` one-dimensional Gaussians; `reach` is EMAN2's window."""
-    if reach is None:
-        # relative to the window a coordinate is small: single precision is exact to 1e-6
-        distance = np.arange(window, dtype=np.float32) - centres.astype(np.float32)[:, :, None]
+def _factors(centres: Floats, window: int, width: float, steps: int = 0) -> NDArray[np.float32]:
+    """Return `(atom, axis, voxel)` one-dimensional Gaussians; distances floored to 1 / steps."""
+    if steps:
+        # in double precision as EMAN2 does it: round coordinates fall on the steps
+        exact = np.arange(window) - centres[:, :, None]
+        np.abs(exact, out=exact)
+        exact *= steps
+        distance = np.floor(exact, out=exact).astype(np.float32)
+        distance *= np.float32(1 / steps)
     else:
-        distance = np.abs(np.arange(window) - centres[:, :, None])
-        distance = np.floor(distance * TABLE_STEPS) / TABLE_STEPS
+        # relative to its window a coordinate is small: single precision is exact to 1e-6
+        distance = np.arange(window, dtype=np.float32) - centres.astype(np.float32)[:, :, None]
     distance *= distance
-    distance *= -1 / width**2
-    factors = np.exp(distance, out=distance)
-    if reach is not None:
-        voxels = np.arange(window) - first[:, :, None]
-        factors[(voxels < -reach[0]) | (voxels > reach[1])] = 0
-    return factors
+    distance *= np.float32(-1 / width**2)
+    return np.exp(distance, out=distance)
 
 
-def _add(density: Floats, factors: Floats, low: NDArray[np.int_]) -> None:
+def _cut_to_window(factors: NDArray[np.float32], first: NDArray[np.int_], reach: int) -> None:
+    """Set to zero what lies outside EMAN2's window [first - reach, first + reach)."""
+    voxels = np.arange(factors.shape[2], dtype=np.float32) - first.astype(np.float32)[:, :, None]
+    voxels += 0.5
+    np.abs(voxels, out=voxels)
+    np.copyto(factors, 0, where=voxels > reach)
+
+
+def _add(density: Floats, factors: NDArray[np.float32], low: NDArray[np.int_]) -> None:
     """Add the atoms of each run of equal `low` (x, y, z of the window) as one product."""
-    window = factors.shape[2]
-    edges = np.flatnonzero((np.diff(low, axis=0) != 0).any(axis=1)) + 1
-    for start, end in zip([0, *edges], [*edges, len(low)], strict=True):
-        x, y, z = (factors[start:end, axis] for axis in range(3))
-        plane = (y[:, :, None] * x[:, None, :]).reshape(end - start, -1)
-        i, j, k = low[start]
-        part = (z.T @ plane).reshape(window, window, window)
-        density[k : k + window, j : j + window, i : i + window] += part
+    window, box = factors.shape[2], len(density)
+    edges = np.flatnonzero((low[1:] != low[:-1]).any(axis=1)) + 1
+    starts = [0, *edges.tolist()]
+    for start, end, corner in zip(
+        starts, [*starts[1:], len(low)], low[starts].tolist(), strict=True
+    ):
+        # what reaches out of the box is not computed
+        i, j, k = (slice(max(at, 0), min(at + window, box)) for at in corner)
+        parts = (slice(s.start - at, s.stop - at) for s, at in zip((i, j, k), corner, strict=True))
+        x, y, z = (factors[start:end, axis, part] for axis, part in enumerate(parts))
+        most = max(1, LARGEST_PRODUCT // (x.shape[1] * y.shape[1]))
+        for some in range(0, end - start, most):
+            of = slice(some, some + most)
+            plane = (y[of, :, None] * x[of, None, :]).reshape(len(x[of]), -1)
+            part = (z[of].T @ plane).reshape(z.shape[1], y.shape[1], x.shape[1])
+            density[k, j, i] += part
 
 
 def _check(atoms: Floats, weights: Floats, voxel_size: float, resolution: float, box: int) -> None:
@@ -150,6 +162,11 @@ def _check(atoms: Floats, weights: Floats, voxel_size: float, resolution: float,
         if not 0 < value < np.inf:
             raise UserError(f"{name} is {value}; wanted a number above zero")
     check_box(box)
+    if resolution > WIDEST * box * voxel_size:
+        raise UserError(
+            f"resolution is {resolution:g} A, but the box is {box * voxel_size:g} A wide: nothing "
+            "can be seen in it; lower the resolution (30 to 40 A is usual) or enlarge the box"
+        )
     if not len(atoms):
         raise UserError("there are no atoms to simulate a density from")
     if len(weights) != len(atoms):

@@ -8,10 +8,11 @@ from typing import Any
 
 from cryoetgan.errors import UserError
 from cryoetgan.files import existing
+from cryoetgan.structures.records import read_records
 
 LARGEST_STRUCTURE = 4 << 30
 """Bytes, unpacked; the largest entries of the archive have some 0.5 GiB."""
-WEB_PAGE = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
+PDB_RECORD = rb"^(ATOM  |HETATM|HEADER|REMARK|CRYST1)"
 CHUNK = 1 << 22
 
 
@@ -48,19 +49,22 @@ def read_structure(path: Path) -> Any:
     import gemmi
 
     text = read_text(path)
+    lacks = ""
     try:
         if is_mmcif(text, path):
             document = gemmi.cif.read_string(text)
             structure = gemmi.make_structure_from_block(document[0])
+            if len(document[0].find_loop("_atom_site.Cartn_x")):
+                lacks = " that can be read: its table atom_site lacks a column"
         else:
-            _check_columns(text, path)
+            read_records(text, path)  # the parser would read what is no number as zero
             structure = gemmi.read_pdb_string(text.decode("latin-1"))
     except (ValueError, RuntimeError, IndexError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path}: cannot be read as PDB or mmCIF ({error})") from error
     if count_atoms(structure) == 0:
-        raise UserError(f"{path}: holds no atoms; is it a PDB or mmCIF file of coordinates?")
+        raise UserError(f"{path}: holds no atoms{lacks}; is it a PDB or mmCIF file of coordinates?")
     _check_finite(structure, path)
     return structure
 
@@ -76,11 +80,18 @@ def read_text(path: Path) -> bytes:
     path = existing(path, "structure file")
     if path.is_dir():
         raise UserError(f"{path}: is a folder, not a structure file")
+    if path.stat().st_size > LARGEST_STRUCTURE:
+        raise UserError(f"{path}: has more than {LARGEST_STRUCTURE >> 30} GiB: no structure has")
     content = path.read_bytes()
     if content[:2] == b"\x1f\x8b":
         content = unpack(content, str(path))
-    if content[:4096].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(WEB_PAGE):
-        raise UserError(f"{path}: is a web page, not a structure; download it again")
+    head = content[:4096].lstrip(b"\xef\xbb\xbf \t\r\n")
+    if not head and len(content) < 4096:
+        raise UserError(f"{path}: is empty, so it holds no atoms; download or copy it again")
+    if head.startswith(b"<"):
+        raise UserError(
+            f"{path}: is a web page or XML, not a structure; download the mmCIF or PDB file"
+        )
     return content
 
 
@@ -103,33 +114,12 @@ def unpack(content: bytes, name: str) -> bytes:
 
 def is_mmcif(text: bytes, path: Path) -> bool:
     """Return whether a structure file is mmCIF rather than PDB: by its text, then its name."""
-    if re.search(rb"^\s*data_", text[: 1 << 16], re.MULTILINE):
+    head = text[: 1 << 16]
+    if re.search(rb"^\s*data_", head, re.MULTILINE | re.IGNORECASE):
         return True
+    if re.search(PDB_RECORD, head, re.MULTILINE):
+        return False
     return Path(path).name.lower().removesuffix(".gz").endswith((".cif", ".mmcif"))
-
-
-def _check_columns(text: bytes, path: Path) -> None:
-    """Refuse PDB coordinates that are no numbers: the parser would read them as zero."""
-    import numpy as np
-
-    data = np.frombuffer(text, np.uint8)
-    starts = np.concatenate([[0], np.flatnonzero(data == ord("\n")) + 1])
-    starts = starts[starts + 54 <= len(data)]
-    heads = data[starts[:, None] + np.arange(6)]
-    is_atom = (heads == np.frombuffer(b"ATOM  ", np.uint8)).all(axis=1)
-    is_atom |= (heads == np.frombuffer(b"HETATM", np.uint8)).all(axis=1)
-    numbers = np.flatnonzero(is_atom)
-    columns = data[starts[numbers, None] + np.arange(30, 54)]
-    allowed = np.isin(np.arange(256), np.frombuffer(b"0123456789+-. ", np.uint8))
-    digit = np.isin(np.arange(256), np.frombuffer(b"0123456789", np.uint8))
-    good = allowed[columns].all(axis=1)
-    good &= digit[columns].reshape(-1, 3, 8).any(axis=-1).all(axis=-1)
-    if not good.all():
-        first = int(np.flatnonzero(~good)[0])
-        raise UserError(
-            f"{path}, line {numbers[first] + 1}: has a coordinate that is not a number "
-            f"({columns[first].tobytes().decode('latin-1').strip()!r})"
-        )
 
 
 def _check_finite(structure: Any, path: Path) -> None:

@@ -80,13 +80,17 @@ def import_(
     from cryoetgan.tomograms.reading import turn, voxel_size_of
     from cryoetgan.tomograms.resampling import resampled_shape
     from cryoetgan.tomograms.sources import Transfer, open_source
-    from cryoetgan.volumes import VOXEL_SIZE_TOLERANCE, invert_if_needed, open_volume
+    from cryoetgan.volumes import (
+        VOXEL_SIZE_TOLERANCE,
+        check_mrc_name,
+        invert_if_needed,
+        open_volume,
+    )
 
     _one_of(contrast, "--contrast", "dark", "bright")
     _one_of(tilt_axis, "--tilt-axis", "y", "x")
     _one_of(beam_axis, "--beam-axis", "z", "y")
-    if output.suffix != ".mrc":
-        raise UserError(f"{output}: a tomogram is written as MRC; end the name in .mrc")
+    check_mrc_name(output)
     acquisition = _acquisition(
         tilts, voltage, cs, amplitude_contrast, defocus, ctf, group, contrast=contrast
     )
@@ -215,8 +219,9 @@ def simulate(
     from cryoetgan.tomograms.surroundings import Surroundings
     from cryoetgan.tomograms.tilt_series import Microscope
     from cryoetgan.tomograms.truth import build_scene, truth_tables
-    from cryoetgan.volumes import write_volume
+    from cryoetgan.volumes import check_mrc_name, write_volume
 
+    check_mrc_name(output)
     _one_of(reconstruction, "--reconstruction", "wbp", "sirt")
     x, y, z = (int(number) for number in numbers(shape, "--shape", ("X", "Y", "Z")))
     positive(snr, "--snr")

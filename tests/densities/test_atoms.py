@@ -274,8 +274,9 @@ def test_unknown_elements_are_said_and_far_flung_atoms_refused(tmp_path, said):
     assert len(read_atoms(path)) == 3
     assert "1 atoms of unknown element" in said.text
     mmcif(tmp_path / "wide.cif", [(0, 0, 0), (1e30, 0, 0)])
-    with pytest.raises(UserError, match="spread over"):
-        read_atoms(tmp_path / "wide.cif")
+    for read in (read_atoms, read_atoms_as_eman2):
+        with pytest.raises(UserError, match="spread over"):
+            read(tmp_path / "wide.cif")
 
 
 def test_choices_reach_the_command(cryoetgan, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cryoetgan.densities.atoms import Atoms, read_atoms
-from cryoetgan.densities.eman2 import known_to_eman2, pdb_text
+from cryoetgan.densities.eman2 import e2pdb2mrc, known_to_eman2, pdb_text
 from cryoetgan.densities.eman2_atoms import read_atoms_as_eman2
 from cryoetgan.densities.simulation import simulate
 from cryoetgan.errors import UserError
@@ -37,6 +37,7 @@ print(f"{{count}} atoms used with a total charge of 1 e- and a mass of 1 kDa")
 atoms = atoms.centred() if given.center else atoms
 box = given.box + (os.environ.get("MOOD") == "boxes")
 map_ = simulate(atoms.positions, atoms.atomic_numbers, given.apix, given.res, box, True)
+map_ *= 0.9 if os.environ.get("MOOD") == "weighs" else 1
 with mrcfile.new(given.names[1], map_) as file:
     file.header.nversion = 0
     file.header.ispg = 0
@@ -75,13 +76,31 @@ def test_it_is_the_builtin_map_to_the_fifth_digit(cryoetgan, tmp_path, test_data
 
 
 @pytest.mark.parametrize(
-    ("mood", "word"), [("fails", "Segmentation"), ("loses", "atoms of"), ("boxes", "34, 34, 34")]
+    ("mood", "word"),
+    [
+        ("fails", "Segmentation"),
+        ("loses", "atoms of"),
+        ("boxes", "34, 34, 34"),
+        ("weighs", "differs from the built-in engine"),
+    ],
 )
 def test_a_run_that_went_wrong_leaves_nothing(cryoetgan, tmp_path, eman2, test_data, mood, word):
     source = test_data / "structures" / "hsp90_2cg9.pdb.gz"
     done = cryoetgan(*words(source), "--engine", "eman2", "-o", "x.mrc", code=2, MOOD=mood, **eman2)
     refused(done, "e2pdb2mrc.py", word)
     assert not (tmp_path / "x.mrc").exists()
+
+
+def test_a_particle_far_from_the_origin_and_odd_sizes_get_through(tmp_path, eman2, monkeypatch):
+    monkeypatch.setenv("PATH", eman2["PATH"])
+    places = np.array([[-4000.123, 20000.5, 3.0], [-4030.0, 20010.25, 8.0], [-3990.5, 20000, -9]])
+    numbers = np.array([6, 34, 8])
+    made = e2pdb2mrc(Atoms(places, numbers), 13.6812345, 40.0, 28)
+    seen = Atoms(places, np.array([6, 16, 8])).centred()
+    wanted = simulate(seen.positions, seen.atomic_numbers, 13.6812345, 40.0, 28, True)
+    assert np.abs(made - wanted).max() < 5e-5 * wanted.max()
+    with pytest.raises(UserError, match="leave out --no-center"):
+        e2pdb2mrc(Atoms(places, numbers), 13.6812345, 40.0, 28, center=False)
 
 
 def test_what_is_written_for_eman2_is_read_by_its_rules(tmp_path, rng):

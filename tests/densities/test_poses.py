@@ -2,14 +2,19 @@
 
 import mrcfile
 import numpy as np
+import pandas as pd
 import pytest
+from scipy import stats
+from scipy.spatial.transform import Rotation
 
 from cryoetgan.densities import simulate
 from cryoetgan.densities.membrane import membrane
 from cryoetgan.densities.poses import ORIGINS, poses
-from cryoetgan.geometry import rotation_from_relion
-from cryoetgan.star import ANGLES
-from cryoetgan.volumes import read_volume_set, write_volume
+from cryoetgan.densities.priors import read_prior
+from cryoetgan.geometry import rotate_volume, rotation_from_relion
+from cryoetgan.pages import release
+from cryoetgan.star import ANGLES, write_star
+from cryoetgan.volumes import labels_of, read_volume_set, write_volume
 from tests.conftest import refused
 
 
@@ -41,6 +46,132 @@ def test_adding_poses_or_classes_changes_no_other(atoms):
     assert five[:3] == three
     assert [row for _, row in poses("b", density, 3, 5.0, 10.0, seed=1)] != three
     assert [row for _, row in poses("a", density, 3, 5.0, 10.0, seed=2)] != three
+
+
+def test_orientations_are_uniform_on_so3():
+    """Haar: quaternions uniform on the sphere, so angles follow (1 - cos w) / pi."""
+    speck = np.zeros((4, 4, 4))
+    speck[2, 2, 2] = 1
+    count = 3000
+    rows = [row for _, row in poses("a", speck, count, 20.0, 10.0, seed=5)]
+    turned = rotation_from_relion([[row[name] for name in ANGLES] for row in rows])
+    angle = turned.magnitude()
+    bounds = {
+        "angle": (angle - np.sin(angle)) / np.pi,
+        **{f"axis {i}": (turned.apply(np.eye(3)[i])[:, j] + 1) / 2 for i in range(3) for j in (i,)},
+        "in plane": (turned.apply([1, 0, 0])[:, 1] + 1) / 2,
+    }
+    for name, values in bounds.items():
+        assert stats.kstest(values, "uniform").pvalue > 1e-3, name
+    # and not Euler angles drawn one by one
+    naive = np.radians(np.random.default_rng(0).uniform(0, 180, count))
+    assert stats.kstest((np.cos(naive) + 1) / 2, "uniform").pvalue < 1e-6
+    # no two alike, and no correlation from pose to pose
+    quaternions = turned.as_quat(canonical=True)
+    assert len(np.unique(quaternions.round(6), axis=0)) == count
+    assert abs(np.corrcoef(quaternions[1:, 0], quaternions[:-1, 0])[0, 1]) < 0.06
+    shifts = np.array([[row[name] for name in ORIGINS] for row in rows])
+    for axis in range(3):
+        assert stats.kstest(shifts[:, axis] / 40 + 0.5, "uniform").pvalue > 1e-3
+
+
+def prior_file(path, rng, count=400):
+    """Class a points down, class b lies flat and off centre along z; four rows of class c."""
+    names = np.repeat(["a", "b"], count // 2).tolist() + ["c"] * 4
+    tilt = np.where(np.array(names) == "a", 0.0, 90.0)
+    table = pd.DataFrame(
+        {
+            "cryoetganClass": names,
+            "rlnAngleRot": rng.uniform(-180, 180, len(names)),
+            "rlnAngleTilt": tilt,
+            "rlnAnglePsi": rng.uniform(-180, 180, len(names)),
+            "rlnOriginXAngst": rng.normal(0, 2, len(names)),
+            "rlnOriginYAngst": rng.normal(0, 2, len(names)),
+            "rlnOriginZAngst": rng.normal(-30, 2, len(names)),
+        }
+    )
+    write_star(path, table)
+    return table
+
+
+def test_poses_follow_the_prior_of_their_class(tmp_path, rng):
+    table = prior_file(tmp_path / "p.star", rng)
+    prior = read_prior(tmp_path / "p.star", 3.0)
+    speck = np.zeros((12, 12, 12))
+    speck[6, 6, 6] = 1
+    drawn = {
+        name: pd.DataFrame([row for _, row in poses(name, speck, 300, 99.0, 10.0, 0, prior)])
+        for name in ("a", "b", "c")
+    }
+    axis = {
+        name: rotation_from_relion(rows[ANGLES]).apply([0, 0, 1])[:, 2]
+        for name, rows in drawn.items()
+    }
+    assert axis["a"].min() > np.cos(np.radians(20))
+    assert abs(axis["b"]).max() < np.sin(np.radians(20))
+    # a class of four rows draws from all
+    assert 0.3 < (axis["c"] > 0.5).mean() < 0.7
+    # blurred by 3 degrees, so about 3 sqrt 2 between axes
+    assert np.degrees(np.arccos(np.clip(axis["a"], -1, 1))).mean() == pytest.approx(3.8, abs=0.6)
+    offsets = np.array(drawn["a"][ORIGINS])
+    assert offsets.mean(axis=0) == pytest.approx([0, 0, -30], abs=1)
+    assert offsets.std(axis=0) == pytest.approx(np.hypot(2, 2.5) * np.ones(3), abs=0.5)
+    # the map goes where the row says: away from the origin's sign
+    volume, row = next(poses("a", speck, 1, 99.0, 10.0, 0, prior))
+    z = np.unravel_index(volume.argmax(), volume.shape)[0]
+    assert z == pytest.approx(6 - row["rlnOriginZAngst"] / 10, abs=0.8)
+    # without origins, shifts stay uniform; without angles, so do orientations
+    write_star(tmp_path / "angles.star", table[ANGLES])
+    rows = [
+        r for _, r in poses("a", speck, 200, 99.0, 10.0, 0, read_prior(tmp_path / "angles.star", 0))
+    ]
+    assert pd.DataFrame(rows)[ORIGINS].abs().to_numpy().max() > 80
+    write_star(tmp_path / "origins.star", table[ORIGINS])
+    rows = [
+        r for _, r in poses("a", speck, 200, 9.0, 10.0, 0, read_prior(tmp_path / "origins.star", 0))
+    ]
+    turned = rotation_from_relion(pd.DataFrame(rows)[ANGLES])
+    assert stats.kstest((turned.apply([0, 0, 1])[:, 2] + 1) / 2, "uniform").pvalue > 1e-3
+
+
+def test_what_is_no_prior_is_said(cryoetgan, tmp_path, atoms, rng):
+    write_volume(tmp_path / "a.mrc", simulate(*atoms, 10.0, 30.0, 16), 10.0)
+    table = prior_file(tmp_path / "good.star", rng)
+    write_star(tmp_path / "none.star", table[["cryoetganClass"]])
+    table.loc[3, "rlnAngleTilt"] = np.nan
+    write_star(tmp_path / "nan.star", table)
+    words = ("densities", "pose", "a.mrc", "--count", 2, "-o", "x.star")
+    for name, said in (
+        ("none.star", "rlnAngleRot"),
+        ("nan.star", "finite"),
+        ("absent.star", "absent.star"),
+    ):
+        refused(cryoetgan(*words, "--prior", name, code=2), name, said)
+    spread = cryoetgan(*words, "--prior", "good.star", "--prior-spread", "-1", code=2)
+    refused(spread, "--prior-spread")
+    for option, value in (
+        ("--count", 0),
+        ("--count", -4),
+        ("--max-shift", -1),
+        ("--max-shift", "nan"),
+    ):
+        refused(cryoetgan(*words, option, value, code=2), option)
+    assert not (tmp_path / "x.star").exists()
+
+
+def test_pages_of_the_stack_are_given_back(tmp_path, monkeypatch):
+    from cryoetgan import volumes
+
+    monkeypatch.setattr(volumes, "OFTEN", 3 * 4 * 16**3)
+    given_back = []
+    monkeypatch.setattr(volumes, "release", lambda data: given_back.append(release(data)))
+    whole = np.arange(10 * 16**3, dtype=np.float32).reshape(10, 16, 16, 16)
+    with volumes.VolumeSetWriter(tmp_path / "s.star", 10, 16, 5.0) as writer:
+        for volume in whole:
+            writer.add(volume, {"cryoetganClass": "a"})
+    assert len(given_back) == 6  # on the way and again for the header's statistics
+    assert np.array_equal(read_volume_set(tmp_path / "s.star").volumes, whole)
+    assert mrcfile.validate(tmp_path / "s.mrcs")
 
 
 def test_the_command_keeps_counts_classes_and_bytes(cryoetgan, tmp_path, atoms):
@@ -82,3 +213,36 @@ def test_a_membrane_bends_as_told():
 
     sagitta = 300 - np.sqrt(300**2 - (20 * 4.0) ** 2)
     assert height(32) - height(52) == pytest.approx(sagitta, abs=3)
+
+
+def test_a_membrane_tilts_as_told():
+    flat = membrane(4.0, 12.0, 48, thickness=40.0, radius=400.0)
+    tilted = membrane(4.0, 12.0, 48, thickness=40.0, radius=400.0, tilt=30.0)
+    # about y from z to x: the normal is (sin 30, 0, cos 30), xyz
+    turned = rotate_volume(flat, Rotation.from_euler("y", 30, degrees=True))
+    away = rotate_volume(flat, Rotation.from_euler("y", -30, degrees=True))
+    assert np.corrcoef(tilted.ravel(), turned.ravel())[0, 1] > 0.995
+    assert np.corrcoef(tilted.ravel(), away.ravel())[0, 1] < 0.8
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--membrane-thickness", 0),
+        ("--membrane-thickness", 700),
+        ("--membrane-radius", -5),
+        ("--membrane-tilt", "nan"),
+        ("--box", 10**9),
+        ("--voxel-size", "inf"),
+    ],
+)
+def test_a_membrane_that_cannot_be_is_refused(cryoetgan, tmp_path, option, value):
+    words = ("densities", "membrane", "--voxel-size", 10, "--box", 28, option, value)
+    refused(cryoetgan(*words, "-o", "m.mrc", code=2), option.strip("-").replace("-", "_")[:5])
+    assert not (tmp_path / "m.mrc").exists()
+
+
+def test_a_membrane_s_header_is_valid_and_says_what_it_is(cryoetgan, tmp_path):
+    cryoetgan("densities", "membrane", "--voxel-size", 10, "--box", 28, "-o", "m.mrc")
+    assert mrcfile.validate(tmp_path / "m.mrc")
+    assert "model of a lipid bilayer" in " ".join(labels_of(tmp_path / "m.mrc"))

@@ -39,6 +39,25 @@ def test_mass_is_that_of_the_atoms_wherever_they_lie(rng):
         assert map_.sum(dtype=float) == pytest.approx(expected, rel=2e-3)
 
 
+@pytest.mark.parametrize("eman2", [False, True])
+def test_what_reaches_over_the_faces_is_cut_and_nothing_else(rng, eman2):
+    # wide Gaussians, atoms in, across and out of the box; a large box holds all of them
+    places, numbers = rng.uniform(-70, 70, (400, 3)), rng.choice([6, 8], 400)
+    whole = simulate(places, numbers, 5.0, 60.0, 81, eman2)
+    cut = simulate(places, numbers, 5.0, 60.0, 21, eman2)
+    assert np.allclose(cut, whole[30:51, 30:51, 30:51], atol=2e-6 * whole.max())
+
+
+def test_memory_is_that_of_the_box_however_wide_the_gaussian(rng):
+    import tracemalloc
+
+    tracemalloc.start()
+    simulate(rng.uniform(-90, 90, (20_000, 3)), np.full(20_000, 6), 5.0, 400.0, 40)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 350e6
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [
@@ -47,6 +66,7 @@ def test_mass_is_that_of_the_atoms_wherever_they_lie(rng):
         ({"resolution": float("nan")}, "resolution"),
         ({"positions": np.empty((0, 3)), "atomic_numbers": []}, "no atoms"),
         ({"positions": [[np.nan, 0, 0]]}, "not a number"),
+        ({"resolution": 1e9}, "nothing can be seen"),
     ],
 )
 def test_what_cannot_be_simulated_is_said(change, word):
@@ -130,6 +150,7 @@ def test_the_command_centres_warns_of_a_cut_map_and_writes_a_valid_header(
     said = cryoetgan(*words, "--box", 16, "-o", "cut.mrc").stderr
     assert "cut by the box of 16" in said
     refused(cryoetgan(*words[:-1], 15, "--box", 28, "-o", "x.mrc", code=2), "15", "20")
+    refused(cryoetgan(*words, "--box", 28, "-o", "x.tif", code=2), "x.tif", ".mrc")
 
 
 def test_an_unknown_assembly_names_the_known(cryoetgan, test_data):

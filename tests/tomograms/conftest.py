@@ -1,34 +1,5 @@
-"""The command line in this process: the same `main`, without seconds of imports a call."""
+"""Commands are run in this process: seconds of imports a call are saved."""
 
-import functools
-import logging
-import sys
-from types import SimpleNamespace
+from tests.in_process import cryoetgan
 
-import pytest
-
-from cryoetgan import cli
-
-tree = functools.cache(cli.build)
-
-
-@pytest.fixture
-def cryoetgan(tmp_path, monkeypatch, capsys):
-    """Run `cryoetgan("tomograms", "import", ...)` in `tmp_path`, as a process would."""
-
-    def run(*words, code=0):
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(cli, "build", tree)
-        monkeypatch.setattr(sys, "argv", ["cryoetgan", *map(str, words)])
-        capsys.readouterr()
-        try:
-            cli.main()
-        except SystemExit as end:
-            status = end.code
-        finally:
-            logging.captureWarnings(False)
-        said = capsys.readouterr()
-        assert status == code, f"exit {status}\n{said.out}\n{said.err}"
-        return SimpleNamespace(returncode=status, stdout=said.out, stderr=said.err)
-
-    return run
+__all__ = ["cryoetgan"]

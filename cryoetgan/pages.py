@@ -1,0 +1,25 @@
+"""Keep memory-mapped arrays from filling the memory."""
+
+import mmap
+
+import numpy as np
+from numpy.typing import NDArray
+
+OFTEN = 1 << 26
+"""Bytes after which pages read or written are given back: bounded, and seldom enough."""
+
+
+def release(array: NDArray[np.generic]) -> None:
+    """Give back the pages of a memory-mapped array; nothing happens to any other.
+
+    Pages once read or written count as the process's memory until the system wants them
+    back, so a file read through would look as if it were all held. Read again, they come
+    back from the file (or from the system's cache); what was written stays written.
+    """
+    owner: object = array
+    while isinstance(owner, np.ndarray) and owner.base is not None:
+        owner = owner.base
+    if isinstance(owner, memoryview):
+        owner = owner.obj
+    if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        owner.madvise(mmap.MADV_DONTNEED)

@@ -1,0 +1,39 @@
+"""The command line in this process: the same `main`, without seconds of imports a call."""
+
+import functools
+import logging
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from cryoetgan import cli
+
+tree = functools.cache(cli.build)
+
+
+@pytest.fixture
+def cryoetgan(tmp_path, monkeypatch, capsys):
+    """Run `cryoetgan("tomograms", "import", ...)` in `tmp_path`, as a process would."""
+
+    def run(*words, code=0, **environment):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(cli, "build", tree)
+        monkeypatch.setattr(sys, "argv", ["cryoetgan", *map(str, words)])
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        capsys.readouterr()
+        logger = logging.getLogger("cryoetgan")
+        propagates = logger.propagate
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = end.code
+        finally:
+            logging.captureWarnings(False)
+            logger.propagate = propagates
+        said = capsys.readouterr()
+        assert status == code, f"exit {status}\n{said.out}\n{said.err}"
+        return SimpleNamespace(returncode=status, stdout=said.out, stderr=said.err)
+
+    return run
