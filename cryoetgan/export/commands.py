@@ -94,18 +94,27 @@ def copick(
     labels: Annotated[
         list[Path] | None, typer.Option(help="<tomogram>_labels.mrc; repeatable.")
     ] = None,
+    density: Annotated[
+        list[Path] | None,
+        typer.Option(help="Density map of a class, for its radius in config.json; repeatable."),
+    ] = None,
     contrast: Contrast = None,
 ) -> None:
     """Write tomograms, particles and labels as a copick project: config.json and OME-Zarr.
 
-    Of a volume set, each volume becomes a run with its particle as the only pick. Picks are in
-    angstrom; class names are made legal for copick.
+    Of a volume set, each volume becomes a run with its particle as the only pick. Picks and
+    radii are in angstrom; class names are made legal for copick.
     """
     from cryoetgan.export.copick import export_copick, tomogram_runs, volume_runs
     from cryoetgan.export.rows import check_contrast
     from cryoetgan.files import atomic, existing
+    from cryoetgan.particles.picking import radius_of_map
+    from cryoetgan.star import class_name
+    from cryoetgan.volumes import read_volume
 
     check_contrast(contrast)
+    maps = {class_name(path): read_volume(path) for path in density or []}
+    radii = {name: radius_of_map(found.data, found.voxel_size) for name, found in maps.items()}
     sets = [path for path in tomograms if path.suffix == ".star"]
     if sets and (len(tomograms) > 1 or particles or labels):
         raise UserError(
@@ -119,8 +128,9 @@ def copick(
         runs = tomogram_runs(tomograms, particles or [], labels or [], contrast)
     with atomic(output) as part:
         part.mkdir()
-        count = export_copick(runs, part, output, contrast)
-        _record(part, "copick", [*tomograms, *(particles or []), *(labels or [])], contrast)
+        count = export_copick(runs, part, output, contrast, radii)
+        inputs = [*tomograms, *(particles or []), *(labels or []), *(density or [])]
+        _record(part, "copick", inputs, contrast)
     log.info("%s: %d particles", output, count)
 
 

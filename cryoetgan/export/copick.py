@@ -35,10 +35,23 @@ correct `overlay_root` in it.
 
 Class names are made legal for copick (underscores become hyphens):
 
-| copick | ours | label |
-|---|---|---|
+| copick | ours | label | radius, angstrom |
+|---|---|---|---|
 {names}
+
+The radius is that of a ball with the density's radius of gyration (`export copick --density`); where
+it is empty, set `radius` in config.json yourself before a program that draws spheres reads it.
 """
+# Okabe and Ito's, told apart by the colour-blind
+COLOURS = (
+    (230, 159, 0, 255),
+    (86, 180, 233, 255),
+    (0, 158, 115, 255),
+    (240, 228, 66, 255),
+    (0, 114, 178, 255),
+    (213, 94, 0, 255),
+    (204, 121, 167, 255),
+)
 Particles = Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 
@@ -172,7 +185,60 @@ def _meaning(path: Path, label: NDArray[Any]) -> dict[int, str]:
     return meaning | {number: f"label-{number}" for number in unknown}
 
 
-def export_copick(runs: Iterable[Run], folder: Path, final: Path, contrast: str | None) -> int:
+@dataclass
+class Objects:
+    """The classes of a project, in the order they were met.
+
+    Attributes
+    ----------
+    radii : mapping
+        Class to radius in angstrom, where it is known.
+    numbers : dict
+        Class to label.
+    picked : set of str
+        Classes that have picks; the others are segmented only, as membranes are.
+    """
+
+    radii: Mapping[str, float]
+    numbers: dict[str, int] = field(default_factory=dict)
+    picked: set[str] = field(default_factory=set)
+
+    def meet(self, run: Run) -> None:
+        """Number what a run holds; earlier numbers stay."""
+        for name in sorted({*run.meaning.values(), *run.particles}):
+            self.numbers.setdefault(name, len(self.numbers) + 1)
+        self.picked |= set(run.particles)
+
+    def listed(self) -> list[dict[str, Any]]:
+        """Return copick's pickable_objects."""
+        names = legal(self.numbers)
+        return [
+            {
+                "name": names[name],
+                "is_particle": name in self.picked,
+                "label": number,
+                "color": COLOURS[(number - 1) % len(COLOURS)],
+                "radius": self.radii.get(name),
+            }
+            for name, number in self.numbers.items()
+        ]
+
+    def rows(self) -> list[str]:
+        """Return the README's table."""
+        sizes = {name: f"{self.radii[name]:.0f}" for name in self.numbers if name in self.radii}
+        return [
+            f"| {new} | {old} | {self.numbers[old]} | {sizes.get(old, '')} |"
+            for old, new in legal(self.numbers).items()
+        ]
+
+
+def export_copick(
+    runs: Iterable[Run],
+    folder: Path,
+    final: Path,
+    contrast: str | None,
+    radii: Mapping[str, float] | None = None,
+) -> int:
     """Write runs as a copick project; return how many particles.
 
     Parameters
@@ -185,31 +251,31 @@ def export_copick(runs: Iterable[Run], folder: Path, final: Path, contrast: str 
         Where it will lie: copick's config names a full path.
     contrast : str, optional
         For the README.
+    radii : mapping, optional
+        Class to radius, angstrom.
     """
     import copick
 
-    numbers: dict[str, int] = {}
+    objects = Objects(radii or {})
     count = 0
     config = folder / "config.json"
     for run in runs:
-        for name in sorted({*run.meaning.values(), *run.particles}):
-            numbers.setdefault(name, len(numbers) + 1)
-        names = legal(numbers)
-        _write_config(config, folder, numbers, names)
+        objects.meet(run)
+        names = legal(objects.numbers)
+        _write_config(config, folder, objects)
         opened = copick.from_file(str(config)).new_run(run.name)
         size = round(run.voxel_size, 3)
         opened.new_voxel_spacing(size).new_tomogram(KIND).from_numpy(run.data)
         for name, (places, turns) in run.particles.items():
             count += _write_picks(opened, names[name], places * run.voxel_size, turns)
         if run.labels is not None:
-            meaning = {number: numbers[name] for number, name in run.meaning.items()}
+            meaning = {number: objects.numbers[name] for number, name in run.meaning.items()}
             segmentation = opened.new_segmentation(size, "labels", SESSION, True, user_id=USER)
             segmentation.from_numpy(renumbered(run.labels, meaning))
-    _write_config(config, final, numbers, legal(numbers))
-    rows = [f"| {new} | {old} | {numbers[old]} |" for old, new in legal(numbers).items()]
+    _write_config(config, final, objects)
     said = contrast or "as in your own files (dark unless you said otherwise)"
     text = README.format(
-        kind=KIND, user=USER, session=SESSION, contrast=said, names="\n".join(rows)
+        kind=KIND, user=USER, session=SESSION, contrast=said, names="\n".join(objects.rows())
     )
     write_text(folder / "README.md", text)
     return count
@@ -231,19 +297,13 @@ def renumbered(labels: NDArray[Any], meaning: Mapping[int, int]) -> NDArray[np.u
     return table[np.asarray(labels).astype(np.int64)]
 
 
-def _write_config(
-    path: Path, folder: Path, numbers: Mapping[str, int], names: Mapping[str, str]
-) -> None:
-    objects = [
-        {"name": names[name], "is_particle": True, "label": number, "radius": 100}
-        for name, number in numbers.items()
-    ]
+def _write_config(path: Path, folder: Path, objects: Objects) -> None:
     config = {
         "config_type": "filesystem",
         "name": "cryoetgan",
         "description": "Made by cryoetgan",
         "version": "1.0.0",
-        "pickable_objects": objects,
+        "pickable_objects": objects.listed(),
         "overlay_root": f"local://{(folder / 'data').resolve()}",
         "overlay_fs_args": {"auto_mkdir": True},
     }

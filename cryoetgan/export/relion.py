@@ -30,7 +30,8 @@ README = """# RELION export
 | CTF/ | what a tilt series transfers, one volume an optics group: Fourier space, full size, zero frequency in the centre |
 | provenance.json | what made this folder, from what |
 {more}
-Start RELION in this folder: the paths in particles.star are relative to it.
+Start RELION in this folder: the paths in particles.star are relative to it. RELION takes protein as
+bright: where it is dark here, export with `--contrast bright`.
 
 | column | meaning |
 |---|---|

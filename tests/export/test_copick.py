@@ -81,6 +81,29 @@ def test_a_volume_set_becomes_runs_with_one_pick_each(cryoetgan, tmp_path, gener
     assert np.allclose(turns[0, :3, :3], ours, atol=1e-6)
 
 
+def test_the_config_tells_particles_from_what_is_only_segmented(cryoetgan, tmp_path, extracted):
+    labels = np.zeros(SHAPE, np.int16)
+    labels[0, 0, :2] = 1, 2
+    write_volume(tmp_path / "TS_1_labels.mrc", labels, VOXEL)
+    write_json(sidecar(tmp_path / "TS_1_labels.mrc"), {"labels": {"1": "a_x", "2": "membrane"}})
+    z, y, x = np.indices((20, 20, 20)) - 10
+    ball = (z**2 + y**2 + x**2 <= 5**2).astype(np.float32)
+    write_volume(tmp_path / "a_x.mrc", ball, VOXEL)
+    words = ("--particles", "p.star", "--labels", "TS_1_labels.mrc", "--density", "a_x.mrc")
+    cryoetgan("export", "copick", "TS_1.mrc", *words, "-o", "p")
+    root = copick.from_file(str(tmp_path / "p/config.json"))
+    found = {item.name: item for item in root.pickable_objects}
+    assert {name: item.is_particle for name, item in found.items()} == {
+        "a-x": True,
+        "b": True,
+        "membrane": False,
+    }
+    assert found["a-x"].radius == pytest.approx(5 * VOXEL, rel=0.05)
+    assert found["b"].radius is None  # not known: not invented
+    assert len({tuple(item.color) for item in found.values()}) == 3
+    assert "| a-x | a_x | 1 | 6" in (tmp_path / "p/README.md").read_text()
+
+
 def test_labels_get_one_numbering():
     labels = np.array([[0, 3], [5, 3]])
     assert renumbered(labels, {3: 1, 5: 2}).tolist() == [[0, 1], [2, 1]]

@@ -51,6 +51,9 @@ rule export_copick:
     input:
         tomograms=[results(f"tomograms/{name}.mrc") for name in TOMOGRAMS],
         particles=results("particles/selected.star"),
+        # simulated tomograms come with label volumes
+        truth=[results(f"tomograms/{name}.star") for name in SIMULATED],
+        maps=maps,
     output:
         results("export/copick/config.json"),
     log:
@@ -65,8 +68,13 @@ rule export_copick:
         runtime=60,
     params:
         folder=folder,
+        maps=flags(density=maps()),
+        labels=flags(
+            labels=[results(f"tomograms/{name}_labels.mrc") for name in SIMULATED]
+        ),
         code=code("export"),
     shell:
         cryoetgan(
-            "export copick {input.tomograms:q} --particles {input.particles:q} -o {params.folder:q}"
+            "export copick {input.tomograms:q} --particles {input.particles:q} {params.maps}"
+            " {params.labels} -o {params.folder:q}"
         )
