@@ -145,7 +145,18 @@ class Particles(Section):
 
 
 class Imaging(Section):
-    """Subtomograms by physics alone: the baseline that a network has to beat."""
+    """Subtomograms by physics alone, typed in or fitted: what a network has to beat."""
+
+    fit: bool = Field(
+        True,
+        description="Whether physics is fitted to each tomogram's own picks besides; false where "
+        "picks are too few for it.",
+    )
+    neighbours: bool = Field(
+        True,
+        description="Whether fitted physics puts other particles around each one, as close as "
+        "picks lie; false for purified, sparse samples.",
+    )
 
     snr: Positive = Field(
         0.1, description="Typed signal-to-noise ratio of a simulated subtomogram, per volume."
@@ -181,6 +192,15 @@ class Evaluation(Section):
         [100, 300, 1000, 3000, 10000],
         description="Learning curve: a classifier is trained on so many generated volumes each, "
         "where there are more than that. An empty list: none.",
+    )
+    ablation_preset: str = Field(
+        "paper", description="What `snakemake ablations` changes: a preset, or a YAML file."
+    )
+    ablation_steps: Count | None = Field(
+        None, description="Training steps of each ablation; empty: the preset's own."
+    )
+    ablation_seeds: Count = Field(
+        3, description="How often each ablation is trained: collapse is a matter of chance."
     )
 
 
