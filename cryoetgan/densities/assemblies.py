@@ -1,6 +1,7 @@
 """Models and biological assemblies: from what a file holds to the whole particle."""
 
 import logging
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,11 @@ def missing_chains(structure: Any, assembly: Any) -> list[str]:
 
 def _warn_of_a_larger_assembly(structure: Any, path: Path) -> None:
     for assembly in structure.assemblies:
-        copies = max((len(item.operators) for item in assembly.generators), default=1)
+        # a chain's copies may stand in one generator (PDB) or in one each (mmCIF)
+        of_chain: Counter[str] = Counter()
+        for item in assembly.generators:
+            of_chain.update(dict.fromkeys([*item.chains, *item.subchains], len(item.operators)))
+        copies = max(of_chain.values(), default=1)
         if copies > 1:
             log.warning(
                 "%s: holds one of the %d copies that make up its assembly '%s'; its map is that "

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from cryoetgan.errors import UserError
 
 Floats = NDArray[np.floating]
+Factors = NDArray[np.float32]
 CUTOFF = 4.01473
 """Kernel radius in units of w: the Gaussian has fallen to 1e-7."""
 SMALLEST_BLOCK = 3
@@ -81,23 +82,21 @@ def simulate(
     near = ((first + above >= 0) & (first - below < box)).all(axis=1)
     if not near.all():
         centres, first, weights = centres[near], first[near], weights[near]
-    first = first.astype(int)
 
     block = max(SMALLEST_BLOCK, above // 2)
     window = below + 1 + above + block - 1  # what the atoms of one block reach
-    blocks = (first + above) // block
+    blocks = (first + above).astype(int) // block
     order = _by_block(blocks)
     low = (blocks * block - above - below)[order]  # first voxel of that reach
-    centres = centres[order] - low
-    first, weights = first[order] - low, weights[order].astype(np.float32)
+    centres, weights = centres[order], weights[order].astype(np.float32)
     density = np.zeros((box,) * 3)
     chunk = max(1, min(CHUNK, LARGEST_PRODUCT // (3 * window)))
     for start in range(0, len(order), chunk):
         chosen = slice(start, start + chunk)
-        steps = TABLE_STEPS if eman2_compatible else 0
-        factors = _factors(centres[chosen], window, width, steps)
         if eman2_compatible:
-            _cut_to_window(factors, first[chosen], below)
+            factors = _factors_as_eman2(centres[chosen], low[chosen], window, width, below)
+        else:
+            factors = _factors(centres[chosen], low[chosen], window, width)
         factors[:, 2] *= weights[chosen, None]
         _add(density, factors, low[chosen])
     return density.astype(np.float32)
@@ -112,32 +111,39 @@ def _by_block(blocks: NDArray[np.int_]) -> NDArray[np.intp]:
     return np.argsort(keys, kind="stable")
 
 
-def _factors(centres: Floats, window: int, width: float, steps: int = 0) -> NDArray[np.float32]:
-    """Return `(atom, axis, voxel)` one-dimensional Gaussians; distances floored to 1 / steps."""
-    if steps:
-        # in double precision as EMAN2 does it: round coordinates fall on the steps
-        exact = np.arange(window) - centres[:, :, None]
-        np.abs(exact, out=exact)
-        exact *= steps
-        distance = np.floor(exact, out=exact).astype(np.float32)
-        distance *= np.float32(1 / steps)
-    else:
-        # relative to its window a coordinate is small: single precision is exact to 1e-6
-        distance = np.arange(window, dtype=np.float32) - centres.astype(np.float32)[:, :, None]
+def _factors(centres: Floats, low: NDArray[np.int_], window: int, width: float) -> Factors:
+    """Return `(atom, axis, voxel)` one-dimensional Gaussians, from voxel `low` of each atom."""
+    # relative to its window a coordinate is small: single precision is exact to 1e-6
+    near = (centres - low).astype(np.float32)
+    distance = np.arange(window, dtype=np.float32) - near[:, :, None]
     distance *= distance
     distance *= np.float32(-1 / width**2)
     return np.exp(distance, out=distance)
 
 
-def _cut_to_window(factors: NDArray[np.float32], first: NDArray[np.int_], reach: int) -> None:
-    """Set to zero what lies outside EMAN2's window [first - reach, first + reach)."""
-    voxels = np.arange(factors.shape[2], dtype=np.float32) - first.astype(np.float32)[:, :, None]
+def _factors_as_eman2(
+    centres: Floats, low: NDArray[np.int_], window: int, width: float, reach: int
+) -> Factors:
+    """Return what `_factors` does, distances floored to the table's steps, cut to its window."""
+    # in double precision as EMAN2 has it: round coordinates fall on the steps
+    exact = (low[:, :, None] + np.arange(window)) - centres[:, :, None]
+    np.abs(exact, out=exact)
+    exact *= TABLE_STEPS
+    distance = np.floor(exact, out=exact).astype(np.float32)
+    distance *= np.float32(1 / TABLE_STEPS)
+    distance *= distance
+    distance *= np.float32(-1 / width**2)
+    factors = np.exp(distance, out=distance)
+    # its window is [first - reach, first + reach)
+    first = (np.trunc(centres) - low).astype(np.float32)
+    voxels = np.arange(window, dtype=np.float32) - first[:, :, None]
     voxels += 0.5
     np.abs(voxels, out=voxels)
     np.copyto(factors, 0, where=voxels > reach)
+    return factors
 
 
-def _add(density: Floats, factors: NDArray[np.float32], low: NDArray[np.int_]) -> None:
+def _add(density: Floats, factors: Factors, low: NDArray[np.int_]) -> None:
     """Add the atoms of each run of equal `low` (x, y, z of the window) as one product."""
     window, box = factors.shape[2], len(density)
     edges = np.flatnonzero((low[1:] != low[:-1]).any(axis=1)) + 1

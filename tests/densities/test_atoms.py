@@ -171,6 +171,13 @@ def test_the_assembly_is_built_and_a_part_of_it_is_said(tmp_path, said):
         read_atoms(path, assembly="3")
 
 
+def test_a_part_of_the_assembly_is_said_in_mmcif_too(test_data, said):
+    # its two copies stand in a generator each
+    receptor = test_data / "structures" / "insulinreceptor_4zxb.cif.gz"
+    assert len(read_atoms(receptor, assembly="none")) == 12_918
+    assert "one of the 2 copies that make up its assembly '1'" in said.text
+
+
 def test_an_entry_keeps_its_particle_through_our_import(tmp_path, cryoetgan, test_data):
     for name in ("GroEL_1oel", "hemagglutinin_4o5n", "apoferritin_6z6u"):
         source = test_data / "structures" / f"{name}.pdb.gz"

@@ -99,6 +99,26 @@ def test_every_reference_map_of_eman2_is_met(test_data):
         assert error < 5e-5, row["map"]
 
 
+@pytest.mark.parametrize(
+    ("apix", "res", "box"), [(10, 30, 29), (7.5, 20, 12), (4, 40, 16), (5, 10, 33)]
+)
+def test_the_rule_written_out_atom_by_atom_is_met(rng, apix, res, box):
+    # round coordinates, so that distances lie on the table's steps; some atoms outside
+    places = rng.uniform(-60, 60, (80, 3)).round(2)
+    numbers = rng.choice([1, 6, 7, 8, 16], 80)
+    width = res / np.pi / apix
+    reach = max(1, int(4.01473 * width))
+    wanted = np.zeros((box,) * 3)
+    for (x, y, z), number in zip(places / apix + box // 2, numbers, strict=True):
+        axes = [np.arange(max(0, int(c) - reach), min(box, int(c) + reach)) for c in (z, y, x)]
+        away = [np.floor(abs(k - c) * 1000) / 1000 for k, c in zip(axes, (z, y, x), strict=True)]
+        gauss = [np.exp(-((d / width) ** 2)) for d in away]
+        if all(len(axis) for axis in axes):
+            wanted[np.ix_(*axes)] += number * np.einsum("i,j,k->ijk", *gauss)
+    made = simulate(places, numbers, apix, res, box, eman2_compatible=True)
+    assert np.abs(made - wanted).max() < 1e-6 * wanted.max()
+
+
 # heavy atoms after the assembly, kDa, longest diameter in angstrom: the test data's own table
 TABLE = {
     "proteasome_4r3o.pdb.gz": (47_646, 631, 199),
