@@ -52,8 +52,7 @@ class Cluster:
     def output(self, *words: str) -> str:
         """Return what a program of Slurm prints."""
         # into a file, not a pipe: the daemons keep what they were given open
-        path = Path(self.environment["SLURM_DIR"]).with_suffix(".out")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = Path(self.environment["SLURM_DIR"]) / f"{Path(words[0]).name}.out"
         with open(path, "w+") as file:
             done = subprocess.run(
                 words, env=self.environment, stdout=file, stderr=subprocess.STDOUT, timeout=120

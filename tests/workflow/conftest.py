@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -82,15 +83,19 @@ def tiny_run(project):
 
 
 @pytest.fixture
-def cluster(request, tmp_path):
+def cluster(request):
     """A cluster; `@pytest.mark.parametrize("cluster", [True], indirect=True)`: with accounting."""
     accounting = getattr(request, "param", False)
     reason = why_not(accounting)
     if reason:
         pytest.skip(f"NO SLURM IS TESTED: {reason}")
-    made = Cluster(tmp_path / "cluster", accounting)
+    # a short path that the database's own user can reach: pytest's folders are root's alone
+    folder = Path(tempfile.mkdtemp(prefix="slurm-"))
+    folder.chmod(0o755)
+    made = Cluster(folder, accounting)
     try:
         made("up")
         yield made
     finally:
         made("down")
+        shutil.rmtree(folder, ignore_errors=True)

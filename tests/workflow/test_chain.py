@@ -53,28 +53,12 @@ def test_run_twice_the_second_run_does_nothing(tiny_run):
     assert project.planned() == set()
 
 
+# all keys: tests/setup/test_reruns.py, and tests/workflow/test_reruns.py on a finished run
 @pytest.mark.parametrize(
     ("edit", "runs"),
     [
         ("report={title: x}", {"report_build"}),
         ("translation={steps: 5}", {"translation_train", *AFTER_TRAINING}),
-        ("translation={draws: 2}", AFTER_TRAINING),
-        ("evaluation={epochs: 1}", {*EVALUATION, "report_build"}),
-        ("imaging={snr: 0.2}", {"imaging_simulate", *EVALUATION, "report_build"}),
-        (
-            "particles={rotations: 65}",
-            {
-                "particles_score",
-                "particles_select",
-                "particles_extract",
-                "translation_train",
-                *AFTER_TRAINING,
-            },
-        ),
-        (
-            "densities={count: 13}",
-            {"densities_pose", "imaging_simulate", "translation_train", *AFTER_TRAINING},
-        ),
         ("structures={retries: 2}", set()),
     ],
     ids=lambda value: value.split("=")[0] + value.split("{")[1] if isinstance(value, str) else "",

@@ -31,8 +31,21 @@ def own_project(tmp_path):
     return Project(tmp_path / "a project")
 
 
-def submit(project, cluster, *words, **environment):
-    """Start `snakemake --profile slurm`; the process, which writes to said.txt."""
+@pytest.fixture
+def submit():
+    """Start `snakemake --profile slurm`; it does not outlive the test."""
+    started = []
+
+    def start(*arguments, **environment):
+        started.append(_submit(*arguments, **environment))
+        return started[-1]
+
+    yield start
+    for run in started:
+        run.kill()
+
+
+def _submit(project, cluster, *words, **environment):
     command = [sys.executable, "-m", "snakemake", "--profile", "slurm", *QUICK]
     command += ["--slurm-status-command", cluster.status, *TINY, *words]
     paths = f"{Path(sys.executable).parent}:{cluster.environment['PATH']}"
@@ -50,7 +63,7 @@ def said(project):
     return (project.folder / "said.txt").read_text()
 
 
-def test_profile_slurm_runs_jobs_on_a_cluster(own_project, cluster):
+def test_profile_slurm_runs_jobs_on_a_cluster(own_project, cluster, submit):
     picks = [f"results/tiny/particles/{name}_picks.star" for name in ("t1", "t2")]
     run = submit(own_project, cluster, "--sdm", "env-modules", "--", *picks)
     assert run.wait(timeout=900) == 0, said(own_project)[-5000:]
@@ -63,7 +76,7 @@ def test_profile_slurm_runs_jobs_on_a_cluster(own_project, cluster):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cluster", [True], indirect=True)
-def test_the_whole_chain_outlives_kills_and_outages(own_project, cluster, conda):
+def test_the_whole_chain_outlives_kills_and_outages(own_project, cluster, submit, conda):
     project = own_project
     profile = project.folder / "workflow/profiles/slurm/config.yaml"
     settings = yaml.safe_load(profile.read_text())
@@ -77,11 +90,7 @@ def test_the_whole_chain_outlives_kills_and_outages(own_project, cluster, conda)
 
     # Snakemake is killed while the scores are computed; its jobs live on in Slurm
     run = submit(project, cluster, **environment)
-    wait_until(
-        lambda: any("particles_score" in job["Comment"] for job in cluster.jobs()),
-        900,
-        "scores submitted",
-    )
+    wait_until(lambda: "RUNNING rule_particles_score" in queue(cluster), 900, "scores computed")
     run.send_signal(signal.SIGKILL)
     run.wait()
     uuid = re.findall(r"SLURM run ID: (\S+)", said(project))[-1]
@@ -94,7 +103,7 @@ def test_the_whole_chain_outlives_kills_and_outages(own_project, cluster, conda)
     # as typed again, after --unlock: goes on; and the controller is away while a network trains
     project.snakemake("--unlock", *TINY)
     run = submit(project, cluster, **environment)
-    wait_until(lambda: training(cluster, "RUNNING"), 900, "training runs")
+    wait_until(lambda: "RUNNING rule_translation_train" in queue(cluster), 1800, "training runs")
     cluster("stop-ctld")
     time.sleep(25)
     cluster("restart-ctld")
@@ -124,7 +133,6 @@ def test_the_whole_chain_outlives_kills_and_outages(own_project, cluster, conda)
         assert (job["Partition"] == "gpu") == wants, job
 
 
-def training(cluster, state):
-    return any(
-        "translation_train" in job["Comment"] and job["State"] == state for job in cluster.jobs()
-    )
+def queue(cluster):
+    # accounting learns a job's comment, which names its rule, only when the job ends
+    return cluster.output("squeue", "-h", "-o", "%T %k")

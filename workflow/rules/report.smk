@@ -26,6 +26,8 @@ rule report_build:
         runtime=30,
     params:
         options=options(CONFIG.report, "title", "sample"),
+        # the page takes it from the config.yaml beside the results
+        marks_radius=CONFIG.tomograms.marks_radius,
         folder=lambda wildcards, output: os.path.dirname(folder(wildcards, output)),
         code=code("report"),
     shell:

@@ -16,15 +16,17 @@ rule structures_fetch:
     resources:
         mem_mb=2000,
         runtime=30,
+        # no parameters: how long one waits changes nothing of what comes
+        patience=options(CONFIG.structures, "retries", "timeout"),
     params:
         id=lambda wildcards: shlex.quote(CLASSES[wildcards.class_name].source),
-        options=options(CONFIG.structures, "mirror", "retries", "timeout"),
+        options=options(CONFIG.structures, "mirror"),
         folder=folder,
         code=code("structures"),
     shell:
         cryoetgan(
             "structures fetch {params.id} --name {wildcards.class_name} {params.options}"
-            " -o {params.folder:q}"
+            " {resources.patience} -o {params.folder:q}"
         )
 
 
