@@ -24,14 +24,18 @@ def init(
 ) -> None:
     """Write a commented config and tables for one's own tomograms.
 
-    Makes `config.yaml`, `tomograms.tsv` (one row an MRC file, filled from headers and
-    from .mdoc, .tlt or .rawtlt files beside it) and `classes.tsv` (an example row to
-    replace). Files that exist are left alone.
+    Makes `config.yaml`, `tomograms.tsv` (one row an MRC file, filled from headers, from
+    .mdoc, .tlt or .rawtlt files beside it, and from `<tomogram>_marks.star` or .csv) and
+    `classes.tsv` (example rows to replace). Files that exist are left alone.
     """
     from cryoetgan.setup.init import write_config
 
-    for path in write_config(folder, output or folder):
+    target = output or folder
+    for path in write_config(folder, target):
         log.info("wrote %s", path)
+    log.info("next: edit %s and what tomograms.tsv lacks, then", target / "classes.tsv")
+    log.info("  cryoetgan check --config %s", target / "config.yaml")
+    log.info("  snakemake --cores all --configfile %s", target / "config.yaml")
 
 
 def check(

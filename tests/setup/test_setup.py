@@ -7,11 +7,16 @@ import mrcfile
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
+from cryoetgan.acquisition import Acquisition
 from cryoetgan.cli import STAGES
+from cryoetgan.config import load
 from cryoetgan.files import provenance, sidecar, write_json
 from cryoetgan.setup.code_hash import PLUMBING, code_files
-from cryoetgan.volumes import write_volume_set
+from cryoetgan.setup.init import BRIGHT
+from cryoetgan.tables import read_classes
+from cryoetgan.volumes import write_volume, write_volume_set
 from tests.conftest import ROOT, refused
 
 
@@ -42,6 +47,51 @@ def test_init_fills_config_and_tables_from_the_headers(cryoetgan, tomograms):
     # what a person has edited is left alone
     cryoetgan("init", tomograms)
     assert (tomograms / "tomograms.tsv").read_text() == text
+
+
+def test_init_reads_what_lies_beside_a_tomogram(cryoetgan, tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in ("TS_7_rec_bin4.mrc", "TS_7_rec_bin4.rec", "own.mrc", "own_labels.mrc"):
+        write_volume(folder / "v.mrc", np.zeros((4, 6, 8), np.float32), 9.5)
+        (folder / "v.mrc").rename(folder / name)
+    mdoc = "Voltage = 200\n" + "".join(
+        f"[ZValue = {n}]\nTiltAngle = {angle}\nTargetDefocus = -3.5\n"
+        for n, angle in enumerate((0.02, -54.0, 60.01))
+    )
+    (folder / "TS_7.mdoc").write_text(mdoc)
+    (folder / "TS_7_marks.csv").write_text("x,y,z,class\n")
+    write_volume(folder / "own.mrc", np.zeros((4, 6, 8), np.float32), 9.5, [BRIGHT])
+    recorded = Acquisition(tilt_low=-45, tilt_high=48, defocus=2.5, ctf="phase-flipped")
+    write_json(sidecar(folder / "own.mrc"), {"acquisition": recorded.to_json()})
+    said = cryoetgan("init", folder).stderr
+    assert f"cryoetgan check --config {folder / 'config.yaml'}" in said
+    rows = pd.read_csv(folder / "tomograms.tsv", sep="\t", dtype=str).set_index("tomogram")
+    # a label volume is no tomogram; a name that occurs twice gets a number
+    assert list(rows.index) == ["TS_7_rec_bin4", "TS_7_rec_bin4_2", "own"]
+    row = rows.loc["TS_7_rec_bin4"]
+    assert list(row[["tilt_low", "tilt_high", "voltage", "defocus"]]) == [
+        "-54",
+        "60.01",
+        "200",
+        "3.5",
+    ]
+    assert row["marks"] == str(folder / "TS_7_marks.csv")
+    assert (row["contrast"], row["ctf"]) == ("dark", "raw")
+    # our own file says that protein is bright in it, and how it was recorded
+    row = rows.loc["own"]
+    assert list(row[["tilt_low", "tilt_high", "defocus"]]) == ["-45", "48", "2.5"]
+    assert (row["contrast"], row["ctf"]) == ("bright", "phase-flipped")
+    assert "One of: paper" not in (text := (folder / "config.yaml").read_text())
+    assert "Any of: relion, copick, plain." in text
+    # 1.3 times the largest of the example's particles fits the box
+    assert yaml.safe_load(text)["densities"]["box"] == 40
+
+
+def test_what_init_writes_is_what_the_workflow_takes(cryoetgan, tomograms):
+    cryoetgan("init", tomograms)
+    assert load(tomograms / "config.yaml").run == "my_tomograms"
+    assert len(read_classes(tomograms / "classes.tsv")) == 2
 
 
 def test_check_prints_json_and_names_a_missing_input(cryoetgan, tomograms):
