@@ -151,16 +151,19 @@ def _add(density: Floats, factors: Factors, low: NDArray[np.int_]) -> None:
     for start, end, corner in zip(
         starts, [*starts[1:], len(low)], low[starts].tolist(), strict=True
     ):
-        # what reaches out of the box is not computed
-        i, j, k = (slice(max(at, 0), min(at + window, box)) for at in corner)
-        parts = (slice(s.start - at, s.stop - at) for s, at in zip((i, j, k), corner, strict=True))
-        x, y, z = (factors[start:end, axis, part] for axis, part in enumerate(parts))
-        most = max(1, LARGEST_PRODUCT // (x.shape[1] * y.shape[1]))
+        x, y, z = factors[start:end].transpose(1, 0, 2)
+        if min(corner) < 0 or max(corner) + window > box:
+            # what reaches out of the box is not computed
+            x, y, z = (
+                axis[:, max(-at, 0) : box - at] for axis, at in zip((x, y, z), corner, strict=True)
+            )
+        i, j, k = (max(at, 0) for at in corner)
+        into = density[k : k + z.shape[1], j : j + y.shape[1], i : i + x.shape[1]]
+        most = max(1, LARGEST_PRODUCT // max(1, into[0].size))
         for some in range(0, end - start, most):
             of = slice(some, some + most)
             plane = (y[of, :, None] * x[of, None, :]).reshape(len(x[of]), -1)
-            part = (z[of].T @ plane).reshape(z.shape[1], y.shape[1], x.shape[1])
-            density[k, j, i] += part
+            into += (z[of].T @ plane).reshape(into.shape)
 
 
 def _check(atoms: Floats, weights: Floats, voxel_size: float, resolution: float, box: int) -> None:
