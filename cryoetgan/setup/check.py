@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from cryoetgan.config import Config, load
+from cryoetgan.setup.cost import estimate
 from cryoetgan.tables import ClassRow, TomogramRow, read_classes, read_tomograms
 
 PACKAGES = ["torch", "gemmi", "skimage", "matplotlib", "jinja2", "snakemake"]
 CONDA_OLDEST = (24, 7, 1)
-GENERATED_SETS = 4  # poses, simulated, generated, untrained
 FREE_SHARE = 0.95
 
 
@@ -35,7 +35,8 @@ def examine(path: Path) -> dict[str, Any]:
         _slurm(),
         *_inputs(classes, tomograms),
     ]
-    cost = _cost(config, classes, tomograms)
+    gpu = any(row["what"] == "GPU" and row["state"] == "ok" for row in rows)
+    cost = estimate(config, classes, tomograms, gpu and config.device != "cpu")
     rows += [_disk(cost["disk_gb"]), _memory(cost["memory_gb"])]
     return {"machine": rows, "run": cost}
 
@@ -49,9 +50,17 @@ def table(findings: dict[str, Any]) -> str:
     lines.append("")
     lines.append(
         f"this run: {run['classes']} classes, {run['tomograms']} tomograms, about "
-        f"{run['disk_gb']:.2g} GB of disk and {run['memory_gb']:.2g} GB of memory"
+        f"{run['disk_gb']:.2g} GB of disk and {run['memory_gb']:.2g} GB of memory; about "
+        f"{_duration(run['minutes'])} on this machine, {_duration(run['minutes_training'])} of them "
+        "training (rough: a factor of three either way)"
     )
     return "\n".join(lines)
+
+
+def _duration(minutes: float) -> str:
+    if minutes >= 90:
+        return f"{minutes / 60:.0f} hours"
+    return f"{max(minutes, 1):.0f} minutes"
 
 
 def _row(what: str, state: str, detail: str) -> dict[str, str]:
@@ -138,29 +147,6 @@ def _inputs(classes: list[ClassRow], tomograms: list[TomogramRow]) -> list[dict[
     if online:
         rows.append(_row("network", "ok", f"needed for {', '.join(online)}"))
     return rows
-
-
-def _cost(config: Config, classes: list[ClassRow], tomograms: list[TomogramRow]) -> dict[str, Any]:
-    box = 4 * config.densities.box**3
-    poses = sum(row.count or config.densities.count for row in classes)
-    crops = config.particles.top * len(classes)
-    disk = GENERATED_SETS * poses * box * config.translation.draws + 2 * crops * box
-    largest = 0
-    for row in tomograms:
-        path = Path(os.path.expandvars(row.path)).expanduser()
-        if row.is_simulated:
-            x, y, z = config.tomograms.shape
-            size = 4 * x * y * z
-        else:
-            size = path.stat().st_size if path.exists() else 0
-        disk, largest = disk + 2 * size, max(largest, size)
-    return {
-        "classes": len(classes),
-        "tomograms": len(tomograms),
-        "poses": poses,
-        "disk_gb": disk / 1e9,
-        "memory_gb": 2.0 + largest / 1e9,
-    }
 
 
 def _disk(needed: float) -> dict[str, str]:

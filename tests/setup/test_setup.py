@@ -14,8 +14,10 @@ from cryoetgan.cli import STAGES
 from cryoetgan.config import load
 from cryoetgan.files import provenance, sidecar, write_json
 from cryoetgan.setup.code_hash import PLUMBING, code_files
+from cryoetgan.setup.cost import estimate, multiplications
 from cryoetgan.setup.init import BRIGHT
-from cryoetgan.tables import read_classes
+from cryoetgan.tables import TomogramRow, read_classes
+from cryoetgan.translation.settings import Settings
 from cryoetgan.volumes import write_volume, write_volume_set
 from tests.conftest import ROOT, refused
 
@@ -104,6 +106,45 @@ def test_check_prints_json_and_names_a_missing_input(cryoetgan, tomograms):
     (tomograms / "tomograms.tsv").write_text(text)
     (tomograms / "TS_02.mrc").unlink()
     refused(cryoetgan("check", "--config", tomograms / "config.yaml", code=2), "missing")
+
+
+def test_the_generators_multiplications_are_the_papers():
+    # the paper's generator: 7.2e9 at 40^3 (counted layer by layer for PAPER.md's table)
+    assert multiplications(Settings()) * 40**3 == pytest.approx(7.2e9, rel=0.02)
+
+
+def test_the_cost_grows_with_what_is_asked_for(tomograms, cryoetgan):
+    cryoetgan("init", tomograms)
+    config = load(tomograms / "config.yaml")
+    classes = read_classes(tomograms / "classes.tsv")
+    rows = [
+        TomogramRow(tomogram="a", path=str(tomograms / "TS_01.mrc"), tilt_low=-60, tilt_high=60)
+    ]
+
+    def cost(**sections):
+        changed = {
+            name: getattr(config, name).model_copy(update=keys) for name, keys in sections.items()
+        }
+        return estimate(config.model_copy(update=changed), classes, rows, cores=4)
+
+    base = cost()
+    paper = cost(translation={"preset": "paper"})
+    assert (
+        paper["minutes_training"] > 50 * cost(translation={"preset": "smoke"})["minutes_training"]
+    )
+    assert paper["minutes"] > paper["minutes_training"] > 60
+    twice = cost(densities={"count": 2 * config.densities.count})
+    assert 1.3 * base["disk_gb"] < twice["disk_gb"] < 2.1 * base["disk_gb"]
+    longer = cost(translation={"steps": 100}), cost(translation={"steps": 200})
+    assert longer[1]["minutes_training"] == pytest.approx(2 * longer[0]["minutes_training"])
+    quick = estimate(config, classes, rows, gpu=True, cores=4)
+    assert quick["minutes"] < base["minutes"]
+
+
+def test_check_says_what_the_demo_takes(cryoetgan):
+    said = cryoetgan("check", cwd=ROOT).stdout
+    assert "4 classes, 3 tomograms" in said
+    assert "minutes on this machine" in said
 
 
 def test_validate_finds_each_planted_corruption(cryoetgan, tmp_path):

@@ -1,0 +1,137 @@
+"""What a run will cost, roughly: time on this machine, disk, memory."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cryoetgan.config import Config
+from cryoetgan.tables import ClassRow, TomogramRow
+
+SETS = 6
+"""Volume sets of one size: poses, typed and fitted physics, generated, untrained, back again."""
+# seconds of one core, measured on the embedded default (two cores of 2026, no GPU)
+SIMULATE, IMPORT, PICK = 1.3e-6, 2e-7, 7e-7  # a voxel of a tomogram
+SCORE = 4e-9  # a voxel of a box, class, rotation and pick
+POSE, PHYSICS = 3e-7, 7e-7  # a voxel of a volume
+CLASSIFY = 5e-7  # a voxel of a volume seen
+MEASURE = 60.0  # a set
+TRAIN = 0.07  # 1e9 multiplications of a generator, forth and back
+PASSES = {"cycle": 6, "residual": 2}
+GPU = 50.0
+"""A GPU counts as so many cores, for networks; a guess on the careful side."""
+START = 2.0  # of a job
+PICKS = 500
+"""Picks of a tomogram where the configuration does not bound them."""
+SAMPLES = {"small": 16_000, "cb3d": 30_000}
+CB3D = 60.0
+"""So many times dearer than the small network."""
+MOST_CORES = 8
+
+
+def estimate(
+    config: Config,
+    classes: Sequence[ClassRow],
+    tomograms: Sequence[TomogramRow],
+    gpu: bool = False,
+    cores: int | None = None,
+) -> dict[str, Any]:
+    """Return minutes, disk and memory of a run, within a factor of three or so.
+
+    Parameters
+    ----------
+    config : Config
+        Of the run.
+    classes, tomograms : sequence
+        Rows of its tables.
+    gpu : bool
+        Whether networks run on one.
+    cores : int, optional
+        This machine's where None.
+    """
+    cores = cores or os.cpu_count() or 1
+    box, poses = config.densities.box**3, _poses(config, classes)
+    made = poses * config.translation.draws
+    sizes = [_voxels(config, row) for row in tomograms]
+    crops = config.particles.top * len(classes)
+    disk = 4 * box * (SETS * made + 2 * crops + _exported(config, made))
+    disk += 2 * 4 * sum(sizes) * (2 if "copick" in config.export.formats else 1)
+    chain = POSE * box * poses + PHYSICS * box * poses
+    for row, size in zip(tomograms, sizes, strict=True):
+        picks = config.particles.max_picks or PICKS
+        chain += size * ((SIMULATE if row.is_simulated else IMPORT) + PICK)
+        chain += SCORE * picks * len(classes) * config.particles.rotations * box
+    chain += START * (12 * len(tomograms) + 3 * len(classes) + 20)
+    workers = GPU if gpu else min(cores, MOST_CORES)
+    training = training_seconds(config) / workers
+    evaluation = _classifiers(config, made, box) / workers + 3 * MEASURE / min(cores, 3)
+    return {
+        "classes": len(classes),
+        "tomograms": len(tomograms),
+        "poses": poses,
+        "disk_gb": disk / 1e9,
+        "memory_gb": 2.0 + 4 * max(sizes, default=0) / 1e9,
+        "minutes": (chain / cores + training + evaluation) / 60,
+        "minutes_training": training / 60,
+    }
+
+
+def training_seconds(config: Config) -> float:
+    """Return the seconds of one core that training takes."""
+    from cryoetgan.translation.presets import read_preset
+
+    settings = read_preset(config.translation.preset)
+    steps = config.translation.steps or settings.steps
+    frame = getattr(settings, "frame", "cycle")
+    per_voxel = multiplications(settings) * config.densities.box**3
+    return TRAIN * PASSES[frame] * steps * settings.batch * per_voxel / 1e9
+
+
+def multiplications(settings: Any) -> float:
+    """Return the generator's multiplications a voxel of its input."""
+    if getattr(settings, "frame", "cycle") == "residual":
+        width = settings.width
+        return 27.0 * (3 * width + 2 * settings.blocks * width**2)
+    first, second, third = settings.widths
+    outer = 2 * 343 * first
+    down = 27 * (first * second / 8 + second * third / 64)
+    blocks = 2 * settings.blocks * 27 * third**2 / 64
+    up = 27 * ((third + settings.noise_channels) * second / 64 + second * first / 8)
+    return float(outer + down + blocks + up)
+
+
+def _poses(config: Config, classes: Sequence[ClassRow]) -> int:
+    return sum(row.count or config.densities.count for row in classes)
+
+
+def _exported(config: Config, made: int) -> int:
+    return made * len({"relion", "plain"} & set(config.export.formats))
+
+
+def _voxels(config: Config, row: TomogramRow) -> int:
+    """Return the voxels of a tomogram after import; 0 where its file is not there."""
+    if row.is_simulated:
+        x, y, z = config.tomograms.shape
+        return x * y * z
+    path = Path(os.path.expandvars(row.path)).expanduser()
+    if row.is_remote or not path.exists():
+        return 0
+    import mrcfile
+
+    try:
+        with mrcfile.open(path, header_only=True, permissive=True) as file:
+            header = file.header
+            count = int(header.nx) * int(header.ny) * int(header.nz)
+            size = row.voxel_size or float(file.voxel_size.x)
+    except (ValueError, OSError):
+        return path.stat().st_size // 4
+    wanted = config.tomograms.voxel_size or config.densities.voxel_size
+    return int(count * (size / wanted) ** 3) if size > 0 else count
+
+
+def _classifiers(config: Config, made: int, box: int) -> float:
+    """Return the seconds of one core that all classifiers take."""
+    network, epochs = config.evaluation.network, config.evaluation.epochs
+    seen = min(SAMPLES[network], 60 * made) if epochs is None else epochs * made
+    count = 4 + sum(size < made for size in config.evaluation.curve)
+    return count * seen * box * CLASSIFY * (CB3D if network == "cb3d" else 1)
