@@ -50,7 +50,15 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically: sorted keys, so that the same content is the same bytes."""
+    """Write JSON atomically: sorted keys, so that the same content is the same bytes.
+
+    The record of a file (`x.star.json`, with a key `provenance`) is given the hashes of
+    what it records, so that `cryoetgan validate` sees any change of them.
+    """
+    if isinstance(content, dict) and isinstance(content.get("provenance"), dict):
+        outputs = {part.name: sha256(part) for part in recorded(path)}
+        if outputs:
+            content = content | {"provenance": content["provenance"] | {"outputs": outputs}}
     text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False, default=str)
     write_text(path, text + "\n")
 
@@ -82,6 +90,15 @@ def sidecar(path: Path) -> Path:
     """Return where the record of `path` lies: `x.star.json` beside `x.star`."""
     path = Path(path)
     return path.with_name(path.name + ".json")
+
+
+def recorded(record: Path) -> list[Path]:
+    """Return the files a record stands for: `x.star.json` for x.star, and x.mrcs if it is there."""
+    of = Path(record).with_suffix("")
+    found = [of] if of.is_file() else []
+    if found and of.suffix == ".star" and of.with_suffix(".mrcs").is_file():
+        found.append(of.with_suffix(".mrcs"))
+    return found
 
 
 def provenance(

@@ -5,6 +5,7 @@ A volume set is `x.star`, one row a volume, beside `x.mrcs`, one MRC volume stac
 """
 
 import contextlib
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -143,6 +144,11 @@ def open_volume(
             warnings.simplefilter("ignore", RuntimeWarning)
             file = mrcfile.new_mmap(part, shape=shape, mrc_mode=mode, overwrite=True)
         with file:
+            # take the room now: where the disk is full, writing to the map would end in a signal
+            try:
+                os.posix_fallocate(file._iostream.fileno(), 0, part.stat().st_size)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(path)) from error
             if len(shape) == 3:
                 file.header.ispg = 1
             file.voxel_size = voxel_size
@@ -166,6 +172,9 @@ def _statistics(file: Any) -> None:
     mean = total / file.data.size
     file.header.dmin, file.header.dmax, file.header.dmean = low, high, mean
     file.header.rms = np.sqrt(max(square / file.data.size - mean**2, 0.0))
+    if file.data.dtype == np.float16:
+        # mrcfile's validator sums in half precision, which overflows: say "not determined"
+        file.header.rms = -1
 
 
 def _label(file: Any, labels: Sequence[str]) -> None:

@@ -95,13 +95,18 @@ def _check_gzip(path: Path) -> None:
 
 
 def _check_record(path: Path) -> None:
-    """Compare the hashes in the record beside a file with today's inputs."""
-    record = sidecar(path)
-    if not record.exists():
-        return
-    made = read_json(record).get("provenance", {})
-    if not isinstance(made, dict):
-        raise UserError(f"{record}: has no provenance; make {path.name} again")
-    recorded = made.get("output_sha256")
-    if recorded and recorded != sha256(path):
-        raise UserError(f"{path}: is not what was written (its hash differs); make it again")
+    """Compare a file with the hash in the record beside it, or beside the STAR file of its set."""
+    records = [sidecar(path)]
+    if path.suffix == ".mrcs":
+        records.append(sidecar(path.with_suffix(".star")))
+    for record in records:
+        if not record.exists():
+            continue
+        made = read_json(record)
+        made = made.get("provenance") if isinstance(made, dict) else None
+        if not isinstance(made, dict):
+            raise UserError(f"{record}: has no provenance; make {path.name} again")
+        outputs = made.get("outputs")
+        wanted = outputs.get(path.name) if isinstance(outputs, dict) else None
+        if wanted and wanted != sha256(path):
+            raise UserError(f"{path}: is not what was written (its hash differs); make it again")
