@@ -78,7 +78,7 @@ def import_(
     from cryoetgan.tomograms.importing import standardise_into
     from cryoetgan.tomograms.normalising import grey_scale
     from cryoetgan.tomograms.reading import turn, voxel_size_of
-    from cryoetgan.tomograms.resampling import resampled_shape
+    from cryoetgan.tomograms.resampling import check_shape, resampled_shape
     from cryoetgan.tomograms.sources import Transfer, open_source
     from cryoetgan.volumes import (
         VOXEL_SIZE_TOLERANCE,
@@ -104,12 +104,13 @@ def import_(
             step = 1.0
         raw = turn(found, tilt_axis, beam_axis)
         shape = resampled_shape(raw.data.shape, step)
+        dtype = np.float16 if float16 else np.float32
+        check_shape(shape, wanted, np.dtype(dtype).itemsize, output.parent, file)
         mean, sd = grey_scale(raw.data, file)
         labels = [
             "contrast: protein bright" + (", inverted at import" if contrast == "dark" else ""),
             f"grey values: mean 0, SD 1 (in the file {mean:.6g}, {sd:.6g})",
         ]
-        dtype = np.float16 if float16 else np.float32
         with open_volume(output, shape, wanted, dtype, labels) as out:
             standardise_into(out, raw.data, step, mean, invert_if_needed(contrast) / sd, file)
     parameters = {
@@ -287,8 +288,8 @@ def simulate(
     write_volume(labels, scene.labels, voxel_size, [f"labels: see {name}.mrc.json"])
     write_json(sidecar(labels), record)
     write_star(output.with_suffix(".star"), particles, optics)
-    write_json(sidecar(output), record | {"acquisition": acquisition.to_json()})
     write_volume(output, tomogram, voxel_size, ["contrast: protein bright", "simulated"])
+    write_json(sidecar(output), record | {"acquisition": acquisition.to_json()})
     log.info("%s: %d particles of %d classes", output, len(particles), len(classes))
 
 

@@ -20,8 +20,11 @@ def _project(text: str) -> tuple[Any, dict[str, str]]:
         import copick
     except ImportError as error:
         raise UserError("copick is not installed; pip install 'cryoetgan[export]'") from error
+    configuration = existing(Path(path), "copick configuration")
+    if not configuration.is_file():
+        raise UserError(f"{text}: names no copick configuration; give copick:config.json?run=R")
     try:
-        root = copick.from_file(str(existing(Path(path), "copick configuration")))
+        root = copick.from_file(str(configuration))
     except (ValueError, KeyError, TypeError, NotImplementedError, json.JSONDecodeError) as error:
         raise UserError(f"{path}: is no copick configuration ({error})") from error
     return root, dict(urllib.parse.parse_qsl(query))

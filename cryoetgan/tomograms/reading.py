@@ -20,6 +20,8 @@ from cryoetgan.volumes import VOXEL_SIZE_TOLERANCE
 
 log = logging.getLogger("cryoetgan")
 THINNEST = 8
+VOXEL_SIZES = 0.1, 1000.0
+"""Angstrom; what lies outside was written in another unit."""
 MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 OTHER_MODES = {3: "complex integers", 4: "complex numbers", 16: "colours", 101: "half bytes"}
 HEADER_BYTES = 1024
@@ -202,6 +204,7 @@ def voxel_size_of(tomogram: RawTomogram, given: float | None, named: object) -> 
             raise UserError(f"--input-voxel-size: got {given}, wanted a number above zero")
         return given
     size = tomogram.voxel_size
+    smallest, largest = VOXEL_SIZES
     way = "give --input-voxel-size (column voxel_size of the table of tomograms)"
     if np.isnan(size):
         raise UserError(f"{named}: the header says that voxels are not cubes; {way}")
@@ -209,5 +212,10 @@ def voxel_size_of(tomogram: RawTomogram, given: float | None, named: object) -> 
         raise UserError(
             f"{named}: the header's voxel size is {size:g} A, which programs write when they do "
             f"not know it; {way}"
+        )
+    if not smallest <= size <= largest:
+        raise UserError(
+            f"{named}: the header's voxel size is {size:g} A, and a tomogram's lies between "
+            f"{smallest:g} and {largest:g}; {way}"
         )
     return size

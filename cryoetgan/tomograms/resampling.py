@@ -1,12 +1,17 @@
 """Another voxel size: separable Lanczos resampling, section by section."""
 
+import math
+import shutil
 from collections import deque
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from cryoetgan.errors import UserError
 from cryoetgan.progress import track
+from cryoetgan.tomograms.reading import THINNEST
 
 Floats = NDArray[np.floating]
 LOBES = 3
@@ -17,6 +22,39 @@ def resampled_shape(shape: tuple[int, ...], step: float) -> tuple[int, int, int]
     """Return the shape after resampling by `step` input voxels an output voxel."""
     z, y, x = (max(1, int(np.floor((n - 1) / step + 1e-6)) + 1) for n in shape)
     return z, y, x
+
+
+def check_shape(
+    shape: tuple[int, ...], wanted: float, item_size: int, folder: Path, named: object
+) -> None:
+    """Raise a `UserError` where a resampled tomogram is none, or more than the disk holds.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        `(z, y, x)` after resampling.
+    wanted : float
+        Its voxel size in angstrom.
+    item_size : int
+        Bytes a voxel.
+    folder : Path
+        Where it will be written.
+    named : object
+        What messages call the tomogram.
+    """
+    size = "x".join(map(str, shape[::-1]))
+    if min(shape) < THINNEST:
+        raise UserError(
+            f"{named}: has {size} voxels (x, y, z) at {wanted:g} A, fewer than {THINNEST} on an "
+            "axis; lower --voxel-size (tomograms.voxel_size, densities.voxel_size)"
+        )
+    needed, free = math.prod(shape) * item_size, shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{named}: has {size} voxels (x, y, z) at {wanted:g} A, {needed / 1e9:.3g} GB, but "
+            f"{free / 1e9:.3g} GB are free; raise --voxel-size (tomograms.voxel_size), give "
+            "--float16, or make room"
+        )
 
 
 def weights(count: int, made: int, step: float) -> sparse.csr_array:
