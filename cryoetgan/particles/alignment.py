@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cryoetgan.acquisition import read_acquisition
+from cryoetgan.acquisition import Acquisition
 from cryoetgan.devices import choose_device
 from cryoetgan.errors import UserError
 from cryoetgan.geometry import relion_from_rotation
 from cryoetgan.optics import ctf, missing_wedge
-from cryoetgan.particles.bank import Template, make_band
+from cryoetgan.particles.bank import Band, Template, make_band
 from cryoetgan.particles.extraction import extract
 from cryoetgan.particles.refinement import batches
 from cryoetgan.particles.scoring import Scorer
@@ -31,7 +31,7 @@ def score_picks(
     lowpass: float,
     highpass_shells: int,
     device: str,
-    path: object,
+    record: Acquisition | None = None,
 ) -> dict[str, tuple[Floats, Floats, Floats]]:
     """Return scores `(N,)`, refined coordinates and angles `(N, 3)` by class.
 
@@ -53,23 +53,14 @@ def score_picks(
         Lowest Fourier shells left out.
     device : str
         auto, cpu or cuda.
-    path : object
-        The tomogram's, for its record (contrast transfer) and messages.
+    record : Acquisition, optional
+        How it was recorded, for its contrast transfer.
     """
     where = choose_device(device)
-    shapes = {density.shape for density in maps.values()}
-    if len(shapes) != 1:
-        raise UserError(f"templates have different boxes: {sorted(shapes)}; use one densities.box")
-    box = next(iter(shapes))[0]
-    wedge = missing_wedge((box, box, box), tilts)
-    cutoff = tomogram.voxel_size / lowpass
-    band = make_band(box, wedge, highpass_shells, min(cutoff, 0.5), where)
-    if not len(band.index):
-        raise UserError(
-            f"no Fourier shell lies between highpass_shells ({highpass_shells}) and lowpass "
-            f"({lowpass:g} A) in a box of {box} voxels; lower the one or the other"
-        )
-    transfer = _transfer(path, band.points.norm(dim=1).cpu().numpy() / tomogram.voxel_size)
+    box = box_of(maps)
+    band, transfer = band_and_transfer(
+        box, tomogram.voxel_size, tilts, lowpass, highpass_shells, where, record
+    )
     scorers = {
         name: Scorer(Template(density, band, transfer), rotations)
         for name, density in track(maps.items(), "turning templates", len(maps))
@@ -88,9 +79,59 @@ def score_picks(
     }
 
 
-def _transfer(path: object, frequency: Floats) -> Floats | None:
+def box_of(maps: Mapping[str, Floats]) -> int:
+    """Return the templates' box in voxels, or raise where it is not one."""
+    shapes = {density.shape for density in maps.values()}
+    if len(shapes) != 1 or len(set(next(iter(shapes)))) != 1:
+        raise UserError(
+            f"templates have different boxes, or are no cubes: {sorted(shapes)}; use one densities.box"
+        )
+    return int(next(iter(shapes))[0])
+
+
+def band_and_transfer(
+    box: int,
+    voxel_size: float,
+    tilts: tuple[float, float],
+    lowpass: float,
+    highpass_shells: int,
+    device: torch.device,
+    record: Acquisition | None,
+) -> tuple[Band, Floats | None]:
+    """Return the Fourier voxels that count and what the microscope did to them.
+
+    Parameters
+    ----------
+    box : int
+        Voxels.
+    voxel_size, lowpass : float
+        Angstrom.
+    tilts : (float, float)
+        Degrees.
+    highpass_shells : int
+        Lowest Fourier shells left out.
+    device : torch.device
+        Where they are kept.
+    record : Acquisition, optional
+        Tells the defocus and what was done about it.
+
+    Raises
+    ------
+    UserError
+        Where nothing is left between the two limits.
+    """
+    wedge = missing_wedge((box, box, box), tilts)
+    band = make_band(box, wedge, highpass_shells, min(voxel_size / lowpass, 0.5), device)
+    if not len(band.index):
+        raise UserError(
+            f"no Fourier shell lies between highpass_shells ({highpass_shells}) and lowpass "
+            f"({lowpass:g} A) in a box of {box} voxels; lower the one or the other"
+        )
+    return band, _transfer(record, band.points.norm(dim=1).cpu().numpy() / voxel_size)
+
+
+def _transfer(record: Acquisition | None, frequency: Floats) -> Floats | None:
     """Return what the microscope does to the template, where the record tells."""
-    record = read_acquisition(path)  # type: ignore[arg-type]
     if record is None or record.defocus is None or record.ctf == "corrected":
         return None
     values = ctf(frequency, record.defocus, record.voltage, record.cs, record.amplitude_contrast)

@@ -7,7 +7,7 @@ import typer
 
 from cryoetgan.command import Output, command, group, log, positive
 from cryoetgan.errors import UserError
-from cryoetgan.particles import commands_gallery, commands_scoring
+from cryoetgan.particles import commands_average, commands_gallery, commands_scoring
 
 app = group("")
 
@@ -230,4 +230,5 @@ def extract(
 
 
 commands_scoring.register(app)
+commands_average.register(app)
 commands_gallery.register(app)

@@ -15,10 +15,10 @@ from scipy.spatial.transform import Rotation
 from cryoetgan.particles.bank import Band, Template
 
 Floats = NDArray[np.floating]
-SURVIVORS = (8, 4, 2, 2, 1, 1, 1)
+SURVIVORS = (5, 3, 2, 1, 1)
 """Candidates a box that each round works on."""
-DIFFERENCE = 2.0
-"""Degrees: half the step of finite differences over rotations."""
+DIFFERENCE = 1.5
+"""Degrees: the step of finite differences over rotations."""
 LARGEST_TURN = 0.6
 """Of the candidates' spacing, in one step."""
 LARGEST_SHIFT = 1.5
@@ -53,7 +53,7 @@ def refine(
         Degrees between the orientations that the candidates come from.
     """
     points = len(template.band.points)
-    many = max(1, ELEMENTS // (points * 2 * rotations.shape[1] * 7))
+    many = max(1, ELEMENTS // (points * 2 * rotations.shape[1] * 4))
     parts = [
         _refine(template, vectors[i : i + many], rotations[i : i + many], shifts[i : i + many], spacing)
         for i in range(0, len(vectors), many)
@@ -147,12 +147,12 @@ def _linearise(
     template's derivatives, normal = J'J, gradient = J'box / score.
     """
     step = np.radians(DIFFERENCE)
-    about = np.concatenate([np.zeros((1, 3)), step * np.eye(3), -step * np.eye(3)])
-    around = Rotation.from_rotvec(about).as_matrix()  # (7, 3, 3)
+    about = np.concatenate([np.zeros((1, 3)), step * np.eye(3)])
+    around = Rotation.from_rotvec(about).as_matrix()  # (4, 3, 3)
     all_turns = np.matmul(around, turns[:, None]).reshape(-1, 3, 3)
-    values = template.turned_by(all_turns).reshape(len(turns), 7, -1)
+    values = template.turned_by(all_turns).reshape(len(turns), 4, -1)
     here = values[:, 0]
-    by_turn = (values[:, 1:4] - values[:, 4:7]) / (2 * step)
+    by_turn = (values[:, 1:] - here[:, None]) / step
     # a template moved by s is multiplied with exp(-2 pi i k s)
     real, imag = here.chunk(2, dim=1)
     waves = 2 * torch.pi * template.band.points.T  # (3, P)

@@ -19,13 +19,13 @@ from cryoetgan.particles.matching_bank import leading_directions
 from cryoetgan.particles.refinement import batches, refine
 
 Floats = NDArray[np.floating]
-COMPONENTS = 192
+COMPONENTS = 128
 """Of the bank that is searched; the refinement uses all."""
 CHUNK = 256
 SHIFT_RADIUS = 4.0
 """Voxels: how far from a pick the particle may lie."""
 SHIFT_STEP = 1.5
-CANDIDATES = 8
+CANDIDATES = 5
 """Orientations refined, each from its best shift."""
 BATCH = 16
 
