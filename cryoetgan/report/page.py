@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from cryoetgan import __version__
 from cryoetgan.progress import track
-from cryoetgan.report import curves, paper, plots, sections, slices
+from cryoetgan.report import curves, paper, physics, plots, sections, slices
 from cryoetgan.report.machine import machine
 from cryoetgan.report.numbers import Accuracy, Metric, short
 from cryoetgan.report.results import Results
@@ -74,6 +74,7 @@ def build(results: Results, title: str, sample: int) -> str:
         column: results.metrics(name, optional=name in OPTIONAL)
         for name, column in MEASURED.items()
     }
+    fits, doubts = physics.fits(results)
     ablated = sections.ablation_rows(results)
     verdict = conclude(accuracies, marks, sections.is_simulated(results))
     unlabelled = checks(measures["generated"], measures["untrained"])
@@ -102,6 +103,7 @@ def build(results: Results, title: str, sample: int) -> str:
         "by_step": curves.by_step(results),
         "learning": curves.learning(found),
         "spectra": sections.spectra(sets),
+        "fits": fits,
         "confusions": [(EXPLAINED.get(n, n), _confusion(a)) for n, a in accuracies.items()],
         "metrics": _metric_rows(measures),
         "columns": {c: label for c, label in COLUMNS.items() if measures[c]},
@@ -113,7 +115,7 @@ def build(results: Results, title: str, sample: int) -> str:
         "config": results.text("config.yaml"),
         "machine": machine(),
         "gaps": sorted(set(results.gaps)),
-        "warnings": [*verdict.caveats, *_warnings(measures)],
+        "warnings": [*verdict.caveats, *doubts, *_warnings(measures)],
     }
     return render(content)
 

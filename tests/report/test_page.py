@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from cryoetgan.evaluation.ablations import ABLATIONS
+from cryoetgan.pictures import png
 from cryoetgan.report.agreement import agree
 from cryoetgan.report.curves import enough
 from cryoetgan.report.numbers import accuracy_from, short
@@ -59,6 +60,27 @@ def test_fitted_physics_stands_beside_the_typed(make_run, tmp_path):
     assert "physics fitted 80 ± 6 %" in page
     assert "trained on physics fitted to the tomograms" in page
     assert '<th class="n">physics, fitted</th>' in page
+
+
+def test_a_fit_is_shown_and_a_bad_one_is_warned_of(make_run, tmp_path):
+    run = make_run(tmp_path / "fits")
+    about = {
+        "power": {"real": [1.0, 2.0, 4.0], "simulated": [1.0, 2.1, 3.0]},
+        "wedge": {"typed": [-60, 60], "seen": [-44.5, 45.0], "warning": "tilts look wrong <b>"},
+    }
+    model = {"shares": {"ribosome": 0.25, "empty": 0.75}, "about": about}
+    (run / "imaging/t1.json").write_text(json.dumps(model))
+    (run / "imaging/t1.png").write_bytes(png(np.zeros((4, 4), np.uint8)))
+    (run / "imaging/t2.json").write_text(json.dumps(model | {"shares": [1]}))
+    (run / "imaging/t2.png").write_text("no picture")
+    results = open_results(run)
+    page = build(results, "T", 1)
+    assert "0.75 to 1.05" in page
+    assert "t1: fitted physics has 0.75 to 1.05 times the power" in page
+    assert "t1: tilts look wrong &lt;b&gt;" in page
+    assert "ribosome 25 %, empty 75 %" in page
+    assert page.count('class="paper"') == 1
+    assert any("imaging/t2.json" in gap for gap in results.gaps)
 
 
 def test_the_learning_curve_says_how_many_are_enough(page):
