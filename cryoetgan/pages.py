@@ -1,6 +1,8 @@
 """Keep memory-mapped arrays from filling the memory."""
 
 import mmap
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,3 +25,12 @@ def release(array: NDArray[np.generic]) -> None:
         owner = owner.obj
     if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         owner.madvise(mmap.MADV_DONTNEED)
+
+
+def sections(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yield `array[0]`, `array[1]`, ..., to read or fill, giving pages back on the way."""
+    often = max(1, OFTEN // max(1, array[0].nbytes))
+    for index, section in enumerate(array):
+        yield section
+        if index % often == often - 1:
+            release(array)

@@ -9,6 +9,7 @@ import numpy as np
 
 from cryoetgan.errors import UserError
 from cryoetgan.files import existing
+from cryoetgan.pages import release
 from cryoetgan.progress import track
 from cryoetgan.tomograms.reading import RawTomogram
 
@@ -65,6 +66,7 @@ def copy_tomogram(source: str, path: Path) -> RawTomogram:
     thick = finest.chunks[0]
     for start in track(range(0, len(copy), thick), f"copying {source}"):
         copy[start : start + thick] = finest[start : start + thick]
+        release(copy)
     return RawTomogram(copy, float(spacing.voxel_size))
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoetgan.pages import sections
 from cryoetgan.progress import track
 from cryoetgan.tomograms.normalising import grey_scale
 from cryoetgan.tomograms.resampling import resample_into
@@ -42,12 +43,13 @@ def standardise_into(
     On a coarser grid noise averages out: the grey scale is measured once more there.
     """
     if step == 1:
-        for index, section in enumerate(track(data, "standardising")):
-            out[index] = _fitting((np.asarray(section, np.float32) - mean) * factor, out)
+        pairs = zip(sections(out), sections(data), strict=True)
+        for made, section in track(pairs, "standardising", len(out)):
+            made[:] = _fitting((np.asarray(section, np.float32) - mean) * factor, out)
         return
     resample_into(out, data, step, mean, factor)
     mean, sd = grey_scale(out, named)
-    for section in out:
+    for section in sections(out):
         section[:] = _fitting((np.asarray(section, np.float32) - mean) / sd, out)
 
 

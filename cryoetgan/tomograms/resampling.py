@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from cryoetgan.errors import UserError
+from cryoetgan.pages import sections
 from cryoetgan.progress import track
 from cryoetgan.tomograms.reading import THINNEST
 
@@ -109,15 +110,19 @@ def resample_into(
     )
     held: deque[tuple[int, Floats]] = deque()
     following = 0  # the first section not read yet
-    for index in track(range(out.shape[0]), "resampling"):
+    reading = sections(data)
+    for index, made in enumerate(track(sections(out), "resampling", len(out))):
         taps = along_z.indices[along_z.indptr[index] : along_z.indptr[index + 1]]
         share = along_z.data[along_z.indptr[index] : along_z.indptr[index + 1]]
         first, last = int(taps.min()), int(taps.max())
         while held and held[0][0] < first:
             held.popleft()
-        for number in range(max(following, first), last + 1):
-            section = (np.asarray(data[number], np.float32) - mean) * factor
+        for number in range(following, last + 1):
+            raw = next(reading)
+            if number < first:
+                continue
+            section = (np.asarray(raw, np.float32) - mean) * factor
             held.append((number, (along_x @ (along_y @ section).T).T))
         following = max(following, last + 1)
         by_number = dict(held)
-        out[index] = sum(w * by_number[int(tap)] for tap, w in zip(taps, share, strict=True))
+        made[:] = sum(w * by_number[int(tap)] for tap, w in zip(taps, share, strict=True))

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from cryoetgan import pages
+from cryoetgan.pages import release
 from cryoetgan.tomograms.normalising import SAMPLE, grey_scale
 from cryoetgan.tomograms.resampling import resample_into, resampled_shape, weights
 from cryoetgan.volumes import labels_of, read_volume
@@ -161,6 +163,20 @@ def test_memory_stays_bounded_while_the_tomogram_does_not(tmp_path):
     tracemalloc.stop()
     assert resampling < 25 * 4 * 256 * 256  # some sections of 600
     assert measuring < 40 * SAMPLE  # the sample, not the tomogram
+
+
+def test_giving_pages_back_on_the_way_changes_no_byte(cryoetgan, tmp_path, rng, monkeypatch):
+    write_mrc(tmp_path / "in.mrc", rng.standard_normal((40, 30, 34)).astype(np.float32))
+    released = []
+    for often in (pages.OFTEN, 3 * 30 * 34 * 4):
+        monkeypatch.setattr(pages, "OFTEN", often)
+        monkeypatch.setattr(pages, "release", lambda data: released.append(release(data)))
+        for name, words in (("same", ()), ("coarse", ("--voxel-size", 14, "--beam-axis", "y"))):
+            cryoetgan("tomograms", "import", "in.mrc", *words, "-o", f"{often}/{name}.mrc")
+    assert len(released) > 20
+    for name in ("same", "coarse"):
+        one, two = (path.read_bytes() for path in sorted(tmp_path.glob(f"*/{name}.mrc")))
+        assert one == two
 
 
 @pytest.mark.parametrize("size", [0.0, 1.0, -5.0, np.nan, np.inf, 1e6, 1e-9])
