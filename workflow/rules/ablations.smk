@@ -16,10 +16,6 @@ wildcard_constraints:
     ablation_seed=r"\d+",
 
 
-def ablation_seed(wildcards):
-    return CONFIG.seed + int(wildcards.ablation_seed)
-
-
 rule evaluation_ablate:
     output:
         results("evaluation/ablations/{ablation}/preset.yaml"),
@@ -65,7 +61,7 @@ rule translation_train_ablation:
         options=options(CONFIG.evaluation, steps="ablation_steps"),
         folder=folder,
         device=CONFIG.device,
-        seed=ablation_seed,
+        seed=lambda wildcards: CONFIG.seed + int(wildcards.ablation_seed),
         code=code("translation"),
     shell:
         cryoetgan(
@@ -91,7 +87,7 @@ use rule translation_translate as translation_translate_ablation with:
         draws=1,
         which="",
         device=CONFIG.device,
-        seed=ablation_seed,
+        seed=lambda wildcards: CONFIG.seed + int(wildcards.ablation_seed),
         code=code("translation"),
 
 
@@ -155,14 +151,14 @@ use rule evaluation_measure as evaluation_measure_ablation with:
 rule evaluation_ablations:
     input:
         expand(
-            ABLATED + "/{file}.json",
+            f"{ABLATED}/{{file}}.json",
             ablation=ABLATIONS,
             ablation_seed=ABLATION_SEEDS,
             file=["measure", *ABLATION_TESTS],
         ),
     output:
-        results("evaluation/ablations.csv"),
-        results("evaluation/ablations.json"),
+        table=results("evaluation/ablations.csv"),
+        json=results("evaluation/ablations.json"),
     log:
         logs("evaluation/ablations"),
     benchmark:
@@ -174,10 +170,10 @@ rule evaluation_ablations:
         mem_mb=2000,
         runtime=10,
     params:
-        runs=results("evaluation/ablations"),
+        runs=lambda wildcards, output: str(Path(output.table).with_suffix("")),
         code=code("evaluation"),
     shell:
-        cryoetgan("evaluation ablations {params.runs:q} -o {output[0]:q}")
+        cryoetgan("evaluation ablations {params.runs:q} -o {output.table:q}")
 
 
 localrules:
