@@ -12,7 +12,7 @@ import yaml
 from tests.conftest import ROOT
 from tests.workflow.conftest import TINY
 
-LOCAL = {"structures_fetch", "structures_phantom"}  # localrules of the Snakefile
+LOCAL = {"structures_fetch", "structures_phantom"}  # localrules of structures.smk
 STANDIN = ROOT / "tests/workflow/conda_offline/root/bin"
 
 
@@ -44,8 +44,10 @@ def test_profile_slurm_resolves_from_the_projects_root(project, conda_on_path):
 
 def test_every_rule_has_log_benchmark_threads_resources_and_an_environment():
     for path in sorted((ROOT / "workflow/rules").glob("*.smk")):
-        for rule in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]:
+        for rule in re.split(r"^(?:use )?rule ", path.read_text(), flags=re.MULTILINE)[1:]:
             name = rule.split(":")[0]
+            if "shell:" not in rule:
+                continue  # a target, or a rule used under another name
             for part in ("log:", "benchmark:", "threads:", "resources:", "conda:", "code=code("):
                 assert part in rule, f"{path.name}: {name} lacks {part}"
             assert rule.count("cryoetgan(") == 1, f"{name} calls more than one command"
@@ -58,18 +60,36 @@ def test_every_rule_asks_slurm_for_what_it_says_and_for_more_at_a_second_try():
     grouped = {entry.split("=")[0] for entry in profile["groups"]}
     names = set()
     for path in sorted((ROOT / "workflow/rules").glob("*.smk")):
-        for rule in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]:
-            name = rule.split(":")[0]
+        for rule in re.split(r"^(?=rule |use rule )", path.read_text(), flags=re.MULTILINE)[1:]:
+            name = re.match(r"(?:use rule \w+ as|rule) (\w+)", rule)[1]
             names.add(name)
             assert "retries:" not in rule, f"{name}: retries belong to the profile"
-            if name in LOCAL:
-                continue
+            if name in LOCAL or "resources:" not in rule:
+                continue  # a rule used under another name has that of the first
             memory, runtime = (re.search(rf"{key}=(\d+)", rule)[1] for key in ("mem_mb", "runtime"))
             line = {"mem_mb": f"{memory} * attempt", "runtime": f"{runtime} * attempt"}
             wanted = {key: value for key, value in asked.get(name, {}).items() if key != "gpu"}
             assert wanted == line, f"profiles/slurm/config.yaml, set-resources: {name}: {line}"
     assert grouped <= names
     assert names >= LOCAL
+
+
+def test_the_container_recipe_is_what_snakemake_prints(project, conda_on_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--containerize", "--cores", "1"],
+        cwd=project.folder,
+        env={**os.environ, **conda_on_path},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    recipe = (ROOT / "envs/Dockerfile").read_text()
+    assert recipe == done.stdout, "run: snakemake --containerize --cores 1 > envs/Dockerfile"
+    # the label by which Snakemake knows whether an image is made for the environments at hand
+    assert "conda_env_hash" in recipe
+    named = project.snakemake("-n", *TINY, CRYOETGAN_CONTAINER="docker://no/such-image")
+    assert "report_build" in named
 
 
 def test_each_stage_has_its_environment():

@@ -22,6 +22,11 @@ shell.prefix(
 
 from cryoetgan.setup.code_hash import code_hash
 
+# an image made of envs/Dockerfile, for `--sdm conda apptainer`: docs/cluster.md
+if "CRYOETGAN_CONTAINER" in os.environ:
+
+    containerized: os.environ["CRYOETGAN_CONTAINER"]
+
 
 def workflow_file(name):
     """A file of the project, or of the working directory where it has one of that name."""

@@ -1,6 +1,12 @@
 """Structures: from a PDB id, a file, or a phantom."""
 
 
+# quick, and what fetches wants a network, which the nodes of many clusters lack
+localrules:
+    structures_fetch,
+    structures_phantom,
+
+
 rule structures_fetch:
     output:
         results("structures/{class_name}.cif"),
