@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import logging
+import math
 import shutil
 import tempfile
 import zlib
@@ -97,7 +98,7 @@ def _map(path: Path, named: object) -> RawTomogram:
     with open(path, "rb") as file:
         head = file.read(HEADER_BYTES)
     header = _read_header(head, named)
-    count = int(np.prod(header.shape))
+    count = math.prod(header.shape)
     missing = header.offset + count * header.dtype.itemsize - size
     if missing > 0:
         raise UserError(
