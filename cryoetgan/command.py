@@ -17,6 +17,7 @@ import typer
 from cryoetgan.errors import UserError
 
 log = logging.getLogger("cryoetgan")
+MOST_TILTS = 1000
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -130,10 +131,15 @@ def tilt_range(text: str | None, option: str = "--tilts", step: float = 3.0) -> 
     """Parse `LO,HI` or `LO,HI,STEP` in degrees and return (low, high, step)."""
     low, high, *rest = numbers(text, option, ("LO", "HI", "STEP"), optional=1)
     step = rest[0] if rest else step
-    if not -90 <= low < high <= 90 or step <= 0:
+    if not -90 <= low < high <= 90 or not 0 < step <= high - low:
         raise UserError(
             f"{option}: got {low:g} to {high:g} by {step:g} degrees; "
-            "wanted -90 <= LO < HI <= 90 and a positive STEP"
+            "wanted -90 <= LO < HI <= 90 and a STEP above zero, at most HI - LO"
+        )
+    if (high - low) / step > MOST_TILTS:
+        raise UserError(
+            f"{option}: {low:g} to {high:g} by {step:g} degrees are {(high - low) / step:.3g} images; "
+            f"wanted at most {MOST_TILTS} (a STEP of 1 to 3 is usual)"
         )
     return low, high, step
 

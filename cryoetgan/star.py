@@ -61,6 +61,15 @@ def class_name(path: Path) -> str:
     return stem
 
 
+def paths_by_class(paths: Sequence[Path]) -> dict[str, Path]:
+    """Return the files of classes by name, or raise a `UserError` where two share one."""
+    named = {class_name(path): Path(path) for path in paths}
+    if len(named) < len(paths):
+        names = ", ".join(Path(path).name for path in paths)
+        raise UserError(f"two maps have the same name, so one class: {names}; rename one")
+    return named
+
+
 def particle_id(tomogram: str, x: float, y: float, z: float) -> str:
     """Return the name of a particle: a hash of tomogram and coordinate to a tenth of a voxel.
 

@@ -247,16 +247,14 @@ def pose(
     from cryoetgan.densities.priors import read_prior
     from cryoetgan.files import provenance, sidecar, write_json
     from cryoetgan.progress import track
-    from cryoetgan.star import class_name
+    from cryoetgan.star import paths_by_class
     from cryoetgan.volumes import VolumeSetWriter, read_volume, same_voxel_size
 
     if not 0 <= max_shift < float("inf"):
         raise UserError(f"--max-shift: got {max_shift:g} A, wanted zero or more")
     if not 0 <= prior_spread <= 180:
         raise UserError(f"--prior-spread: got {prior_spread:g} degrees, wanted 0 to 180")
-    named = {class_name(path): path for path in maps}
-    if len(named) < len(maps):
-        raise UserError(f"two maps have the same name: {', '.join(path.stem for path in maps)}")
+    named = paths_by_class(maps)
     counts = counts_by_class(list(named), count, class_count, "--count", "--class-count")
     observed = read_prior(prior, prior_spread) if prior else None
     opened = {name: read_volume(path) for name, path in named.items()}

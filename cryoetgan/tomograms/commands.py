@@ -9,6 +9,8 @@ from cryoetgan.command import Output, Seed, command, group, log, numbers, positi
 from cryoetgan.errors import UserError
 
 app = group("")
+BYTES_A_VOXEL = 20
+"""Of a simulated tomogram: density, labels, what is taken, gold, signal, noise."""
 Tilts = Annotated[str, typer.Option("--tilts", metavar="LO,HI[,STEP]", help="Degrees about y.")]
 Voltage = Annotated[float, typer.Option("--voltage", help="Kilovolts.")]
 Cs = Annotated[float, typer.Option("--cs", help="Spherical aberration, millimetres.")]
@@ -215,7 +217,7 @@ def simulate(
     """
     from cryoetgan.command import counts_by_class
     from cryoetgan.files import provenance, sidecar, write_json
-    from cryoetgan.star import class_name, write_star
+    from cryoetgan.star import class_name, paths_by_class, write_star
     from cryoetgan.tomograms.simulation import simulate_tomogram, with_defocus
     from cryoetgan.tomograms.surroundings import Surroundings
     from cryoetgan.tomograms.tilt_series import Microscope
@@ -224,7 +226,7 @@ def simulate(
 
     check_mrc_name(output)
     _one_of(reconstruction, "--reconstruction", "wbp", "sirt")
-    x, y, z = (int(number) for number in numbers(shape, "--shape", ("X", "Y", "Z")))
+    x, y, z = _voxels(shape)
     positive(snr, "--snr")
     microscope = Microscope(dose=dose, b_factor=b_factor, misalignment=misalignment, mtf=mtf)
     acquisition = with_defocus(
@@ -232,8 +234,8 @@ def simulate(
     )
     crowders = crowder or []
     named, voxel_size = _read_maps([*maps, *crowders], (x, y, z))
-    classes = {class_name(path): named[path] for path in maps}
-    background = {f"crowder_{class_name(path)}": named[path] for path in crowders}
+    classes = {name: named[path] for name, path in paths_by_class(maps).items()}
+    background = {f"crowder_{name}": named[path] for name, path in paths_by_class(crowders).items()}
     counts = counts_by_class(list(classes), copies, class_copies, "--copies", "--class-copies")
     low, high = numbers(vesicle_radius, "--vesicle-radius", ("LO", "HI"))
     surroundings = Surroundings(
@@ -243,6 +245,11 @@ def simulate(
         beads=beads,
         bead_diameter=bead_diameter,
     )
+    shortest, longest = min(x, y, z) * voxel_size, max(x, y, z) * voxel_size
+    if beads and bead_diameter > shortest:
+        raise UserError(f"--bead-diameter: got {bead_diameter:g} A, wanted {shortest:g} or less")
+    if vesicles and high > longest:
+        raise UserError(f"--vesicle-radius: got {high:g} A, wanted HI of {longest:g} or less")
     name = class_name(output)
     scene = build_scene(
         classes,
@@ -293,6 +300,24 @@ def simulate(
     log.info("%s: %d particles of %d classes", output, len(particles), len(classes))
 
 
+def _voxels(shape: str) -> tuple[int, int, int]:
+    """Return `X,Y,Z` as whole numbers of which a tomogram fits into this machine's memory."""
+    import os
+
+    sides = numbers(shape, "--shape", ("X", "Y", "Z"))
+    if any(side < 1 or side != int(side) for side in sides):
+        raise UserError(f"--shape: got '{shape}', wanted whole numbers of voxels above zero")
+    x, y, z = (int(side) for side in sides)
+    needed = BYTES_A_VOXEL * x * y * z
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        raise UserError(
+            f"--shape: {x},{y},{z} voxels take some {needed / 1e9:.3g} GB of memory to simulate, "
+            f"and this machine has {there / 1e9:.3g}; lower it (tomograms.shape)"
+        )
+    return x, y, z
+
+
 def _read_maps(paths: list[Path], shape: tuple[int, int, int]) -> tuple[dict[Path, Any], float]:
     """Return the maps' densities and their one voxel size."""
     from cryoetgan.volumes import read_volume, same_voxel_size
@@ -322,9 +347,15 @@ def _acquisition(
     **others: Any,
 ) -> Any:
     from cryoetgan.acquisition import Acquisition
+    from cryoetgan.star import CLASS_NAME
 
     low, high, step = tilt_range(tilts)
     _one_of(ctf, "--ctf", "raw", "phase-flipped", "corrected")
+    for value, option, unit in ((cs, "--cs", "mm"), (defocus, "--defocus", "micrometres")):
+        if value is not None and not 0 <= value < float("inf"):
+            raise UserError(f"{option}: got {value:g} {unit}, wanted zero or more")
+    if not CLASS_NAME.fullmatch(group):
+        raise UserError(f"--group: got '{group}', wanted letters, digits, _ and -")
     if not 0 <= amplitude_contrast < 1:
         raise UserError(
             f"--amplitude-contrast: got {amplitude_contrast:g}, wanted a fraction, 0 to below 1"

@@ -202,6 +202,13 @@ def test_surroundings_are_labelled_but_no_particles(cryoetgan, tmp_path, maps):
         (("--snr", 1, "--class-copies", "z=3"), ("--class-copies", "NAME=N")),
         (("--snr", 1, "--vesicle-radius", "5,2"), ("--vesicle-radius", "LO <= HI")),
         (("--snr", 1, "--reconstruction", "art"), ("--reconstruction", "wbp, sirt")),
+        (("--snr", 1, "--shape=64.5,56,40"), ("--shape", "whole numbers")),
+        (("--snr", 1, "--shape=1e9,1e9,1e9"), ("--shape", "GB of memory")),
+        (("--snr", 1, "--tilts=-60,60,1e-6"), ("--tilts", "at most 1000")),
+        (("--snr", 1, "--beads", 1, "--bead-diameter", 9000), ("--bead-diameter", "or less")),
+        (("--snr", 1, "--vesicles", 1, "--vesicle-radius", "9e3,9e4"), ("--vesicle-radius",)),
+        (("--snr", 1, "--defocus", "nan"), ("--defocus", "zero or more")),
+        (("--snr", 1, "--crowder", "c.mrc", "--crowder", "two/c.mrc"), ("c.mrc, c.mrc", "rename")),
         (("--snr", 1, "--crowder", "finer.mrc"), ("finer.mrc", "5.000 A")),
         (("--snr", 1, "--crowder", "empty.mrc"), ("empty.mrc", "no voxel above zero")),
     ],
@@ -209,6 +216,8 @@ def test_surroundings_are_labelled_but_no_particles(cryoetgan, tmp_path, maps):
 def test_a_wrong_option_is_refused_and_nothing_is_left(cryoetgan, tmp_path, maps, words, said):
     write_volume(tmp_path / "finer.mrc", np.ones((8, 8, 8)), 5.0)
     write_volume(tmp_path / "empty.mrc", np.zeros((8, 8, 8)), 10.0)
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "c.mrc").write_bytes((tmp_path / "c.mrc").read_bytes())
     before = set(tmp_path.iterdir())
     refused(cryoetgan(*maps, "--copies", 2, *words, "-o", "t.mrc", code=2), *said)
     assert set(tmp_path.iterdir()) == before
