@@ -17,8 +17,12 @@ def train(
     densities: Annotated[Path, typer.Option(help="Volume set of posed densities (STAR).")],
     subtomograms: Annotated[Path, typer.Option(help="Volume set of subtomograms (STAR).")],
     preset: Annotated[
-        str, typer.Option(help="paper, released, smoke, or a YAML file of settings.")
+        str, typer.Option(help="paper, released, recommended, smoke, or a YAML file of settings.")
     ] = "paper",
+    imaging: Annotated[
+        list[Path] | None,
+        typer.Option(help="Imaging model (M.json) of each tomogram, for recommended; repeatable."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Generator steps; the preset's own.")] = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -39,7 +43,7 @@ def train(
     settings = with_steps(read_preset(preset), steps)
     where = choose_device(device)
     sets = read_volume_set(densities), read_volume_set(subtomograms)
-    run(*sets, settings, output, where, seed, Path(preset).stem)
+    run(*sets, settings, output, where, seed, Path(preset).stem, imaging or [])
     log.info("%s: trained", output / "checkpoint.pt")
 
 
@@ -57,7 +61,8 @@ def translate(
     """Translate a volume set: rows keep class, angles (degrees) and origin (angstrom).
 
     Each volume draws its noise from (seed, its place in its class, draw). Grey values
-    are those of the subtomograms trained on.
+    are those of the subtomograms trained on. A checkpoint of `recommended` holds its imaging
+    models: nothing else is needed.
     """
     import pandas as pd
 
@@ -65,31 +70,120 @@ def translate(
     from cryoetgan.files import provenance, sidecar, write_json
     from cryoetgan.progress import track
     from cryoetgan.star import item_names
-    from cryoetgan.translation.inference import Translator, translated
+    from cryoetgan.translation.inference import open_translator
     from cryoetgan.volumes import VolumeSetWriter, read_volume_set, same_voxel_size
 
     if draws < 1:
         raise UserError(f"--draws: got {draws}, wanted one or more")
-    translator = Translator(checkpoint, direction, snapshot, choose_device(device))
+    translator = open_translator(checkpoint, direction, snapshot, choose_device(device))
     source = read_volume_set(volumes)
     same_voxel_size(source.voxel_size, float(translator.content["voxel_size"]), volumes, checkpoint)
-    if source.box % 4:
-        raise UserError(f"{volumes}: boxes of {source.box} voxels; wanted a multiple of 4")
+    if source.box % translator.multiple:
+        raise UserError(
+            f"{volumes}: boxes of {source.box} voxels; wanted a multiple of {translator.multiple}"
+        )
     table = source.table.copy()
     table["cryoetganSource"] = "generated" if direction == "ds" else "density"
-    optics = None
-    if direction == "ds":
-        # one group: the generator mixes what it learnt of all tomograms
-        optics = pd.DataFrame(translator.content["optics"][:1]).assign(rlnOpticsGroup=1)
-        table["rlnOpticsGroup"] = 1
+    optics = pd.DataFrame(translator.optics()) if direction == "ds" else None
     classes = table["cryoetganClass"] if "cryoetganClass" in table else ["particle"] * len(table)
     rows = table.to_dict("records")
     count = len(rows) * draws
-    made = translated(translator, source.volumes, item_names(classes), draws, seed)
+    made = translator.translated(source, item_names(classes), draws, seed)
     with VolumeSetWriter(output, count, source.box, source.voxel_size, optics) as writer:
-        for row, volume in track(made, "translating", count):
-            writer.add(volume, rows[row])
+        for row, group, volume in track(made, "translating", count):
+            own = {"rlnOpticsGroup": group + 1} if direction == "ds" else {}
+            writer.add(volume, rows[row] | own)
     parameters = {"direction": direction, "draws": draws, "snapshot": snapshot}
     record = provenance("translation translate", [checkpoint, volumes], parameters, seed)
     write_json(sidecar(output), {"provenance": record})
     log.info("%s: %d volumes", output, count)
+
+
+@command(app, "uncertainty")
+def uncertainty(
+    checkpoint: Annotated[Path, typer.Argument(help="checkpoint.pt of `translation train`.")],
+    volumes: Annotated[Path, typer.Argument(help="Volume set of densities (STAR).")],
+    output: Output,
+    passes: Annotated[int, typer.Option(help="Translations of each volume, two or more.")] = 20,
+    device: Device = "auto",
+    seed: Seed = 0,
+) -> None:
+    """How much generated voxels vary: a folder with dropout_sd.mrcs, noise_sd.mrcs, their STAR.
+
+    dropout_sd: standard deviation over Monte Carlo dropout, the noise fixed; noise_sd: over
+    the noise, without dropout. In grey values of the subtomograms trained on; rows keep class,
+    angles and origin. Illustrative: neither is calibrated against an error.
+    """
+    import contextlib
+
+    from cryoetgan.devices import choose_device
+    from cryoetgan.files import provenance, sidecar, write_json
+    from cryoetgan.progress import track
+    from cryoetgan.star import item_names
+    from cryoetgan.translation.inference import open_translator
+    from cryoetgan.translation.uncertainty import has_dropout, spreads
+    from cryoetgan.volumes import VolumeSetWriter, read_volume_set, same_voxel_size
+
+    if passes < 2:
+        raise UserError(f"--passes: got {passes}, wanted two or more")
+    translator = open_translator(checkpoint, "ds", None, choose_device(device))
+    source = read_volume_set(volumes)
+    same_voxel_size(source.voxel_size, float(translator.content["voxel_size"]), volumes, checkpoint)
+    if source.box % translator.multiple:
+        raise UserError(
+            f"{volumes}: boxes of {source.box} voxels; wanted a multiple of {translator.multiple}"
+        )
+    if not has_dropout(translator.generator):
+        log.warning(
+            "%s: was trained without dropout: dropout_sd is zero everywhere (key dropout of the "
+            "preset)",
+            checkpoint,
+        )
+    table = source.table.drop(columns="rlnOpticsGroup", errors="ignore")
+    table["cryoetganSource"] = "generated"
+    classes = table["cryoetganClass"] if "cryoetganClass" in table else ["particle"] * len(table)
+    rows, names = table.to_dict("records"), item_names(classes)
+    paths = [output / f"{name}.star" for name in ("dropout_sd", "noise_sd")]
+    with contextlib.ExitStack() as stack:
+        writers = [
+            stack.enter_context(VolumeSetWriter(path, len(source), source.box, source.voxel_size))
+            for path in paths
+        ]
+        made = spreads(translator, source, names, passes, seed)
+        for row, *both in track(made, "passing", len(source)):
+            for writer, volume in zip(writers, both, strict=True):
+                writer.add(volume, rows[row])
+    record = provenance("translation uncertainty", [checkpoint, volumes], {"passes": passes}, seed)
+    for path in paths:
+        write_json(sidecar(path), {"provenance": record})
+    log.info("%s: %d volumes, %d passes each", output, len(source), passes)
+
+
+@command(app, "synthesize")
+def synthesize(
+    checkpoint: Annotated[Path, typer.Argument(help="checkpoint.pt of preset recommended.")],
+    scene: Annotated[Path, typer.Argument(help="MRC of densities, as maps are.")],
+    output: Output,
+    labels: Annotated[Path | None, typer.Option(help="MRC of labels, passed through.")] = None,
+    particles: Annotated[Path | None, typer.Option(help="STAR of truth, passed through.")] = None,
+    tomogram: Annotated[
+        str | None, typer.Option(help="Whose imaging model; the first of the checkpoint's.")
+    ] = None,
+    tile: Annotated[int, typer.Option(help="Voxels made at a time, an axis.")] = 96,
+    device: Device = "auto",
+    seed: Seed = 0,
+) -> None:
+    """A density scene of any size to a tomogram: T.mrc, T_labels.mrc, T.star.
+
+    In the grey values of the tomogram that was trained on, protein bright. Memory depends on
+    the tile alone, the result not on the tile: noise belongs to the voxel's place, and tiles
+    overlap by all that counts for a voxel.
+    """
+    from cryoetgan.devices import choose_device
+    from cryoetgan.translation.synthesizing import write_tomogram
+
+    if tile < 8:
+        raise UserError(f"--tile: got {tile}, wanted 8 or more voxels")
+    where = choose_device(device)
+    write_tomogram(checkpoint, scene, output, labels, particles, tomogram, tile, where, seed)
+    log.info("%s: made of %s", output, scene)

@@ -1,11 +1,13 @@
 """Translate volume sets with a trained generator: labels by construction."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import nn
 
 from cryoetgan.devices import multiplies_bfloat16
 from cryoetgan.errors import UserError
@@ -14,40 +16,113 @@ from cryoetgan.translation import checkpoint
 from cryoetgan.translation.networks import Generator
 from cryoetgan.translation.settings import Settings
 from cryoetgan.translation.training import make_generator
+from cryoetgan.volumes import VolumeSet
 
 BATCH = 8
+Made = tuple[int, int, NDArray[np.float32]]
+"""Row of the source, number of the imaging model (0 where there is none), volume."""
 
 
-class Translator:
-    """A generator with the scales of its two domains.
+class Translating(Protocol):
+    """What both frames' translators have in common."""
+
+    content: Mapping[str, Any]
+    multiple: int
+
+    @property
+    def generator(self) -> nn.Module:
+        """The network."""
+        ...
+
+    def optics(self) -> list[dict[str, Any]]:
+        """Return the optics groups of what is made."""
+        ...
+
+    def translated(
+        self, source: VolumeSet, names: Sequence[str], draws: int, seed: int
+    ) -> Iterator[Made]:
+        """Yield each row's draws one after another."""
+        ...
+
+    def passes(
+        self, source: VolumeSet, row: int, name: str, seed: int, count: int, fixed: bool
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield batches of `count` translations of one row, of one noise or each of its own."""
+        ...
+
+
+def open_translator(
+    path: Path, direction: str, snapshot: int | None, device: torch.device
+) -> Translating:
+    """Return the translator of a checkpoint.
 
     Parameters
     ----------
     path : Path
-        `checkpoint.pt`.
+        `checkpoint.pt`, or one of `snapshots/`.
     direction : str
         ds: densities to subtomograms; sd: back.
     snapshot : int, optional
         0: the generator as it was before training.
     device : torch.device
         Where it computes.
+
+    Raises
+    ------
+    UserError
+        Where the checkpoint has no such generator.
+    """
+    from cryoetgan.translation.residual_inference import ResidualTranslator
+
+    if direction not in ("ds", "sd"):
+        raise UserError(f"--direction: got '{direction}', wanted ds or sd")
+    if snapshot not in (None, 0):
+        raise UserError(
+            f"--snapshot: got {snapshot}, wanted 0; the generator of an epoch is a checkpoint of "
+            f"its own, {path.parent}/snapshots/epoch_N.pt (snapshot_every in the preset)"
+        )
+    if snapshot == 0 and direction == "sd":
+        raise UserError("--snapshot: the untrained generator is kept for direction ds only")
+    content = checkpoint.read(path)
+    settings = checkpoint.settings_of(content, path)
+    kind = ResidualTranslator if settings.frame == "residual" else Translator
+    return kind(content, settings, direction, snapshot, device, path)
+
+
+class Translator:
+    """A generator of the paper's cycle with the scales of its two domains.
+
+    Parameters
+    ----------
+    content : mapping
+        A checkpoint's.
+    settings : Settings
+        Its recipe.
+    direction, snapshot, device, path
+        As of `open_translator`.
     """
 
+    multiple = 4
+    """Boxes must be divisible by it."""
+
     def __init__(
-        self, path: Path, direction: str, snapshot: int | None, device: torch.device
+        self,
+        content: Mapping[str, Any],
+        settings: Settings,
+        direction: str,
+        snapshot: int | None,
+        device: torch.device,
+        path: Path,
     ) -> None:
-        if direction not in ("ds", "sd"):
-            raise UserError(f"--direction: got '{direction}', wanted ds or sd")
-        if snapshot not in (None, 0):
-            raise UserError(f"--snapshot: got {snapshot}; {path} keeps snapshot 0 only")
-        if snapshot == 0 and direction == "sd":
-            raise UserError("--snapshot: the untrained generator is kept for direction ds only")
-        self.content = checkpoint.read(path)
-        self.settings: Settings = checkpoint.settings_of(self.content, path)
+        self.content, self.settings = content, settings
         self.device, self.direction = device, direction
         domains = ("density", "subtomogram") if direction == "ds" else ("subtomogram", "density")
-        self.source, self.target = (checkpoint.scaler_of(self.content, name) for name in domains)
+        self.source, self.target = (checkpoint.scaler_of(content, name) for name in domains)
         self.generator = self._load(snapshot).to(device).eval()
+
+    def optics(self) -> list[dict[str, Any]]:
+        """Return one group: the generator mixes what it learnt of all tomograms."""
+        return [{**row, "rlnOpticsGroup": 1} for row in self.content["optics"][:1]]
 
     def _load(self, snapshot: int | None) -> Generator:
         s = self.settings
@@ -93,15 +168,24 @@ class Translator:
     def _input_noise(self) -> float:
         return float(self.content["noise_sd"])
 
+    def translated(
+        self, source: VolumeSet, names: Sequence[str], draws: int, seed: int
+    ) -> Iterator[Made]:
+        """Yield each row's draws one after another, made batch by batch."""
+        todo = [(row, draw) for row in range(len(names)) for draw in range(draws)]
+        for start in range(0, len(todo), BATCH):
+            part = todo[start : start + BATCH]
+            seeds = [integer(seed, "translate", names[row], draw) % 2**62 for row, draw in part]
+            made = self.translate(np.asarray(source.volumes[[row for row, _ in part]]), seeds)
+            for (row, _), volume in zip(part, made, strict=True):
+                yield row, 0, volume
 
-def translated(
-    translator: Translator, volumes: Any, names: list[str], draws: int, seed: int
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield `(row, volume)`: each row's draws one after another, batch by batch."""
-    todo = [(row, draw) for row in range(len(names)) for draw in range(draws)]
-    for start in range(0, len(todo), BATCH):
-        part = todo[start : start + BATCH]
-        seeds = [integer(seed, "translate", names[row], draw) % 2**62 for row, draw in part]
-        made = translator.translate(np.asarray(volumes[[row for row, _ in part]]), seeds)
-        for (row, _), volume in zip(part, made, strict=True):
-            yield row, volume
+    def passes(
+        self, source: VolumeSet, row: int, name: str, seed: int, count: int, fixed: bool
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield batches of `count` translations of one row, of one noise or each of its own."""
+        volume = np.asarray(source.volumes[row])
+        for start in range(0, count, BATCH):
+            draws = range(start, min(start + BATCH, count))
+            seeds = [integer(seed, "translate", name, 0 if fixed else k) % 2**62 for k in draws]
+            yield self.translate(np.stack([volume] * len(seeds)), seeds)

@@ -69,6 +69,8 @@ class Generator(nn.Module):
         Instance norm in residual blocks; biases in convolutions.
     dropout : float
         After each residual block (Monte Carlo dropout, section 2.7).
+    dropout_on : {'blocks', 'output'}
+        Or on the voxels of the output, as the authors' code has it.
     output : {'tanh', 'linear'}
         Last activation.
     """
@@ -82,6 +84,7 @@ class Generator(nn.Module):
         bias: bool = True,
         dropout: float = 0.1,
         output: str = "tanh",
+        dropout_on: str = "blocks",
     ) -> None:
         super().__init__()
         first, second, third = widths
@@ -94,10 +97,13 @@ class Generator(nn.Module):
             *_down(first, second, bias),
             *_down(second, third, bias),
         )
+        inside = dropout if dropout_on == "blocks" else 0.0
         self.blocks = nn.Sequential(
-            *(ResidualBlock(third, norm_in_blocks, bias, dropout) for _ in range(blocks))
+            *(ResidualBlock(third, norm_in_blocks, bias, inside) for _ in range(blocks))
         )
         last: list[nn.Module] = [nn.Tanh()] if output == "tanh" else []
+        if dropout_on == "output":
+            last.append(nn.Dropout(dropout))
         self.decoder = nn.Sequential(
             *_up(third + noise_channels, second, bias),
             *_up(second, first, bias),
@@ -147,6 +153,8 @@ class Discriminator(nn.Module):
         Instance norm from the second layer on.
     spectral : bool
         Spectral normalisation of every convolution.
+    bias : bool
+        Biases in convolutions but the last, which always has one.
     """
 
     def __init__(
@@ -155,13 +163,14 @@ class Discriminator(nn.Module):
         stride: int = 2,
         norm: bool = True,
         spectral: bool = True,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.stride, self.depth = stride, len(widths)
         layers: list[nn.Module] = []
         channels = 1
         for index, width in enumerate(widths):
-            layers.append(nn.Conv3d(channels, width, 4, stride=stride, padding=1))
+            layers.append(nn.Conv3d(channels, width, 4, stride=stride, padding=1, bias=bias))
             if norm and index > 0:
                 layers.append(_instance_norm(width))
             layers.append(nn.LeakyReLU(LEAK))

@@ -49,17 +49,22 @@ def cycle_loss(back: Tensor, start: Tensor) -> Tensor:
     return (back - start).abs().mean()
 
 
-def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
+def gradient_penalty(
+    critic: Critic, real: Tensor, fake: Tensor, share: Tensor, norm: str = "volume"
+) -> Tensor:
     """Return (|grad| - 1)^2 between real and generated volumes (doi 10.48550/arXiv.1704.00028).
 
     Parameters
     ----------
     share : Tensor
-        `(B, 1, 1, 1, 1)` in [0, 1]: where on the line between the two. The norm is that
-        over all voxels of a volume.
+        `(B, 1, 1, 1, 1)` in [0, 1]: where on the line between the two.
+    norm : {'volume', 'axis'}
+        Over all voxels of a volume, or along its first axis, as the authors' code has it.
     """
     between = (share * real + (1 - share) * fake).detach().requires_grad_()
     (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    if norm == "axis":
+        return ((slope.square().sum(dim=2).add(1e-12).sqrt() - 1) ** 2).mean()
     return ((slope.flatten(1).norm(dim=1) - 1) ** 2).mean()
 
 
@@ -101,5 +106,16 @@ def lowpass_cosine(translated: Tensor, start: Tensor, sigma: float) -> Tensor:
         volumes - volumes.mean(dim=(1, 2, 3, 4), keepdim=True) for volumes in (translated, start)
     )
     a, b = (lowpass(volumes, sigma).flatten(1) for volumes in pair)
+    a, b = (flat - flat.mean(dim=1, keepdim=True) for flat in (a, b))
+    return 1 - functional.cosine_similarity(a, b, dim=1, eps=1e-6).mean()
+
+
+def label_cosine(made: Tensor, signal: Tensor) -> Tensor:
+    """Return one minus the cosine between volumes averaged over 2^3 voxels and mean-free.
+
+    `made` is the mean of what two noises of opposite sign give: what is odd in the noise is
+    gone, what is left must lie where the signal does. Edges may be odd: the rest is cut.
+    """
+    a, b = (functional.avg_pool3d(volumes, 2).flatten(1) for volumes in (made, signal))
     a, b = (flat - flat.mean(dim=1, keepdim=True) for flat in (a, b))
     return 1 - functional.cosine_similarity(a, b, dim=1, eps=1e-6).mean()

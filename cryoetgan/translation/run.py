@@ -4,69 +4,29 @@ import csv
 import logging
 import os
 import time
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 
 from cryoetgan.errors import UserError
-from cryoetgan.files import sha256, write_text
+from cryoetgan.files import existing, sha256, write_text
 from cryoetgan.progress import track
-from cryoetgan.seeds import integer
 from cryoetgan.translation import checkpoint
-from cryoetgan.translation.scaling import Scaler, fit_density, fit_subtomogram
+from cryoetgan.translation.loop import DivergedError, Loop
+from cryoetgan.translation.recipes import check_recipe, check_sets, make_trainer
+from cryoetgan.translation.scenes import packed
 from cryoetgan.translation.settings import Settings
-from cryoetgan.translation.training import DivergedError, Trainer, scalers_to_dict
-from cryoetgan.volumes import VolumeSet, same_voxel_size, stack_of
+from cryoetgan.volumes import VolumeSet, stack_of
 
 log = logging.getLogger("cryoetgan")
 LOG_ROWS = 200
 SAVE_EVERY_S = 60.0
 SAVE_EVERY_STEPS = int(os.environ.get("CRYOETGAN_SAVE_EVERY_STEPS", "0"))
 """For tests: save after so many steps, whatever the clock says."""
-
-
-def training_rows(volumes: VolumeSet) -> np.ndarray:
-    """Return indices of the rows to train on: split train, or all where none is named."""
-    if "cryoetganSplit" not in volumes.table:
-        return np.arange(len(volumes))
-    split = volumes.table["cryoetganSplit"].astype(str)
-    if not split.isin(["train", "validation", "test"]).any():
-        return np.arange(len(volumes))
-    rows = np.flatnonzero(split == "train")
-    if not len(rows):
-        raise UserError(
-            f"{volumes.path}: no row has cryoetganSplit train; what is to be learnt from?"
-        )
-    return rows
-
-
-def to_tensor(volumes: VolumeSet, rows: np.ndarray) -> torch.Tensor:
-    """Return `(N, 1, z, y, x)` float32 of the chosen rows; refuses what is not finite."""
-    data = torch.from_numpy(np.ascontiguousarray(volumes.volumes[rows], np.float32))[:, None]
-    if not torch.isfinite(data).all():
-        raise UserError(f"{volumes.path}: holds voxels that are not finite numbers")
-    return data
-
-
-def check_sets(densities: VolumeSet, subtomograms: VolumeSet) -> None:
-    """Raise a `UserError` where the two domains do not fit each other."""
-    same_voxel_size(
-        densities.voxel_size, subtomograms.voxel_size, densities.path, subtomograms.path
-    )
-    if densities.box != subtomograms.box:
-        raise UserError(
-            f"{densities.path} has boxes of {densities.box} voxels, {subtomograms.path} of "
-            f"{subtomograms.box}; set densities.box once and make both again"
-        )
-    if densities.box % 4:
-        raise UserError(
-            f"{densities.path}: boxes of {densities.box} voxels; wanted a multiple of 4"
-        )
 
 
 def train(
@@ -77,6 +37,7 @@ def train(
     device: torch.device,
     seed: int,
     name: str,
+    imaging: Sequence[Path] = (),
 ) -> None:
     """Train, or go on training, and leave `checkpoint.pt`, `log.csv` and `config.yaml`.
 
@@ -89,11 +50,15 @@ def train(
         Where the sets do not fit, a finished run of other settings is in the way, or a
         loss stops being a number.
     """
-    check_sets(densities, subtomograms)
+    check_recipe(settings, imaging, name)
+    check_sets(densities, subtomograms, settings)
+    imaging = imaging if settings.frame == "residual" else ()
     hashes = {
         kind: sha256(stack_of(volumes.path))
         for kind, volumes in (("densities", densities), ("subtomograms", subtomograms))
     }
+    # a model's file holds the hash of its arrays
+    hashes |= {f"imaging {i}": sha256(existing(path)) for i, path in enumerate(imaging, 1)}
     key = checkpoint.as_key(settings, seed, hashes)
     found = checkpoint.find_start(folder, key)
     if found and found["step"] >= settings.steps and (folder / checkpoint.NAME).exists():
@@ -103,34 +68,23 @@ def train(
         log.info("%s: was trained to the end; only its checkpoint was gone", folder)
         checkpoint.finish(folder)
         return
-    d, s = (to_tensor(v, training_rows(v)) for v in (densities, subtomograms))
-    scale_d, scale_s = fit_density(d), fit_subtomogram(s, settings.scale_clip)
-    trainer = Trainer(
-        settings,
-        scale_d.forward(d).to(device),
-        scale_s.forward(s).to(device),
-        device,
-        integer(seed, "translation", name) % 2**31,
+    trainer, scalers, models = make_trainer(
+        densities, subtomograms, settings, imaging, device, seed, name
     )
-    if trainer.networks["D_s"].smallest_box() > densities.box:
-        raise UserError(
-            f"boxes of {densities.box} voxels are too small for this discriminator; wanted "
-            f"{trainer.networks['D_s'].smallest_box()} or more (densities.box)"
-        )
     if found:
         trainer.load(found)
         log.info("%s: goes on from step %d", folder, trainer.step)
-    log.info("%d densities, %d subtomograms, preset %s, %s", len(d), len(s), name, device)
     about = {
         "preset": name,
         "settings": {k: v for k, v in key.items() if k not in ("seed", "inputs")},
         "key": {"seed": seed, "inputs": hashes},
-        "scalers": scalers_to_dict(scale_d, scale_s),
+        "scalers": {domain: asdict(scaler) for domain, scaler in scalers.items()},
+        "imaging": packed(models),
         "voxel_size": subtomograms.voxel_size,
         "box": subtomograms.box,
         "optics": _plain_rows(subtomograms.optics),
     }
-    _Run(trainer, settings, folder, about, (scale_d, scale_s)).go()
+    _Run(trainer, settings, folder, about).go()
 
 
 class _Run:
@@ -138,11 +92,10 @@ class _Run:
 
     def __init__(
         self,
-        trainer: Trainer,
+        trainer: Loop,
         settings: Settings,
         folder: Path,
         about: Mapping[str, Any],
-        scalers: tuple[Scaler, Scaler],
     ) -> None:
         self.trainer, self.settings, self.folder, self.about = trainer, settings, folder, about
         self.every = max(1, settings.steps // LOG_ROWS)
@@ -175,9 +128,25 @@ class _Run:
             self.rows.append(
                 {"step": step, **{k: f"{v:.6g}" for k, v in self.trainer.last.items()}}
             )
+        self._snapshot()
         due = step % SAVE_EVERY_STEPS == 0 if SAVE_EVERY_STEPS else now - self.saved > SAVE_EVERY_S
         if due and step < self.settings.steps:
             self._save()
+
+    def _snapshot(self) -> None:
+        """Keep the generator of this epoch, where the recipe wants it: a checkpoint of its own."""
+        every, batch = self.settings.snapshot_every, self.settings.batch
+        if not every:
+            return
+        epoch = int(self.trainer.epoch())
+        before = int((self.trainer.step - 1) * batch / self.trainer.real_count)
+        if epoch // every == before // every:
+            return
+        state = self.trainer.state()
+        kept = {name: state[name] for name in ("step", "networks", "average", "initial")}
+        kept |= {"noise_sd": state["noise_sd"]} if "noise_sd" in state else {}
+        path = self.folder / "snapshots" / f"epoch_{epoch // every * every:05d}.pt"
+        checkpoint.save(path, {**self.about, **kept})
 
     def _save(self) -> None:
         # the log first: a state never knows of rows that are not on disk

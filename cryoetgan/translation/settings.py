@@ -10,6 +10,10 @@ class Settings:
 
     Attributes
     ----------
+    frame : {'cycle', 'residual'}
+        cycle: the paper's two generators and two critics. residual: y = u + n + r(u, n), what
+        is added to the signal u and noise n of fitted physics (`--imaging`); it uses width,
+        blocks, critic_widths and the keys from objective on but for the cycle's.
     widths : (int, int, int)
         Generator channels after c7s1, d, d (paper: c7s1-32, d64, d128).
     blocks : int
@@ -22,8 +26,9 @@ class Settings:
         Channels of Gaussian noise joined to the bottleneck before the first u layer.
     noise_generators : {'both', 'ds'}
         Which generators draw noise.
-    dropout : float
-        After each residual block; the passes of `translation uncertainty` use it.
+    dropout, dropout_on : float, {'blocks', 'output'}
+        After each residual block, or on the output volume as the released code has it; the
+        passes of `translation uncertainty` use it.
     output : {'tanh', 'linear'}
         Last activation.
     critic_widths : tuple of int
@@ -32,6 +37,8 @@ class Settings:
         2, or 1 as the paper prints it, 166 times dearer at 40^3.
     critic_norm : {'instance', 'none'}
         From the second layer on. Instance norm hides the noise level from the critic.
+    critic_bias : bool
+        Biases in the discriminator's convolutions; its last one always has one.
     spectral_norm : bool
         On every convolution of the discriminator.
     objective : {'wgan', 'wgan-gp', 'lsgan', 'hinge', 'bce'}
@@ -40,8 +47,9 @@ class Settings:
         Bound of the critic's weights after each step; 0: none. Only with wgan.
     real_label : float
         Target of lsgan for real volumes.
-    penalty_weight : float
-        Of the gradient penalty (wgan-gp).
+    penalty_weight, penalty_norm : float, {'volume', 'axis'}
+        Of the gradient penalty, with any objective; wgan-gp needs it (its paper has 10). The
+        norm is that over a volume; `axis`: along one axis, the released code's mistake.
     r1_weight, r1_every : float, int
         Penalty on the critic's gradient at real volumes, every so many steps.
     cycle_weight : float
@@ -53,6 +61,7 @@ class Settings:
         Low-passed G_ds(d) should stay d.
     identity_kind : {'l1', 'cosine'}
         l1 keeps contrast and place; cosine keeps place, the critic decides on contrast.
+        The residual frame has its own cosine, that of both signs of the noise.
     input_noise : float
         Standard deviation added to densities before translation (paper's Table 3).
     input_noise_unit : {'std', 'absolute'}
@@ -69,14 +78,33 @@ class Settings:
         Share of the steps after which learning rates fall linearly to zero; 1: never.
     batch, steps, n_critic, pool : int
         Volumes a step; generator steps; critic steps for each; replay pool (0: none).
+    snapshot_every : int
+        Epochs from one kept generator to the next (`snapshots/epoch_N.pt`, each a checkpoint
+        to translate with); 0: none.
     ema : float
         Decay of the averaged generator; 0: none.
-    scale_clip : float
-        Subtomograms are divided by this many standard deviations and cut at -1 and 1.
+    scaling, scale_clip : {'domain', 'volume', 'zscore'}, float
+        Subtomograms are divided by this many standard deviations, of all of them or each of
+        its own, and cut at -1 and 1. Per volume, light and heavy particles look alike.
+        zscore: both domains by their standard deviation, not cut, as the released code has it.
+    width : int
+        Channels of r.
+    spectrum_weight : float
+        Of the critic on power spectra.
+    residual_penalty : float
+        Of the mean of r^2.
+    scenes : int
+        Scenes made before training; each signal meets many noises.
+    shares : {'matched', 'uniform'}
+        How often each class occurs in them: as in the picks, or all as often.
+    augment : bool
+        Critics are shown real and generated volumes turned by 180 degrees, about axes that
+        keep wedge and hand.
     precision : {'bf16', 'float32'}
         Of convolutions; bf16 becomes float32 where the device only emulates it.
     """
 
+    frame: Literal["cycle", "residual"] = "cycle"
     widths: tuple[int, int, int] = (32, 64, 128)
     blocks: int = 5
     bias: bool = True
@@ -84,15 +112,18 @@ class Settings:
     noise_channels: int = 1
     noise_generators: Literal["both", "ds"] = "both"
     dropout: float = 0.1
+    dropout_on: Literal["blocks", "output"] = "blocks"
     output: Literal["tanh", "linear"] = "tanh"
     critic_widths: tuple[int, ...] = (64, 128, 256)
     critic_stride: Literal[1, 2] = 2
     critic_norm: Literal["instance", "none"] = "instance"
+    critic_bias: bool = True
     spectral_norm: bool = True
     objective: Literal["wgan", "wgan-gp", "lsgan", "hinge", "bce"] = "wgan"
     clip: float = 0.01
     real_label: float = 1.0
-    penalty_weight: float = 10.0
+    penalty_weight: float = 0.0
+    penalty_norm: Literal["volume", "axis"] = "volume"
     r1_weight: float = 0.0
     r1_every: int = 16
     cycle_weight: float = 10.0
@@ -112,6 +143,14 @@ class Settings:
     steps: int = 80_000
     n_critic: int = 1
     pool: int = 50
+    snapshot_every: int = 0
     ema: float = 0.0
+    scaling: Literal["domain", "volume", "zscore"] = "domain"
     scale_clip: float = 3.0
+    width: int = 16
+    spectrum_weight: float = 0.3
+    residual_penalty: float = 0.03
+    scenes: int = 2100
+    shares: Literal["matched", "uniform"] = "matched"
+    augment: bool = True
     precision: Literal["bf16", "float32"] = "bf16"

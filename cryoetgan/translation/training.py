@@ -1,15 +1,12 @@
-"""The training loop on one device: torch and numpy, nothing else."""
+"""The paper's CycleGAN, one step after another: torch and numpy, nothing else."""
 
-import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch import Tensor
 
-from cryoetgan.devices import multiplies_bfloat16
+from cryoetgan.translation.loop import Loop, make_optimiser
 from cryoetgan.translation.networks import Discriminator, Generator
 from cryoetgan.translation.objectives import (
     critic_loss,
@@ -21,12 +18,7 @@ from cryoetgan.translation.objectives import (
     lowpass_identity,
     r1_penalty,
 )
-from cryoetgan.translation.scaling import Scaler
 from cryoetgan.translation.settings import Settings
-
-
-class DivergedError(Exception):
-    """A loss is no longer a finite number."""
 
 
 class Pool:
@@ -64,6 +56,7 @@ def make_generator(settings: Settings, noise: bool = True) -> Generator:
         settings.bias,
         settings.dropout,
         settings.output,
+        settings.dropout_on,
     )
 
 
@@ -74,12 +67,12 @@ def make_critic(settings: Settings) -> Discriminator:
         settings.critic_stride,
         settings.critic_norm == "instance",
         settings.spectral_norm,
+        settings.critic_bias,
     )
 
 
-@dataclass
-class Trainer:
-    """Everything that changes while training, and how it changes.
+class Trainer(Loop):
+    """Two generators and two critics, trained unpaired.
 
     Parameters
     ----------
@@ -93,58 +86,36 @@ class Trainer:
         Of torch's generator; networks and batches follow from it.
     """
 
-    settings: Settings
-    densities: Tensor
-    subtomograms: Tensor
-    device: torch.device
-    seed: int
-    step: int = 0
-    last: dict[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        torch.manual_seed(self.seed)
-        s = self.settings
-        self.half = s.precision == "bf16" and multiplies_bfloat16(self.device)
+    def __init__(
+        self,
+        settings: Settings,
+        densities: Tensor,
+        subtomograms: Tensor,
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        super().__init__(settings, device, seed)
+        self.densities, self.subtomograms = densities, subtomograms
+        self.real_count = len(subtomograms)
+        s = settings
         # names as in the paper: G_ds makes subtomograms of densities, D_s judges them
-        self.networks: Any = nn.ModuleDict(
-            {
-                "G_ds": make_generator(s),
-                "G_sd": make_generator(s, noise=s.noise_generators == "both"),
-                "D_s": make_critic(s),
-                "D_d": make_critic(s),
-            }
-        ).to(self.device)
-        if self.device.type == "cuda" or self.half:
-            for network in self.networks.values():
-                network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self.average = make_generator(s).to(self.device)
-        self.average.load_state_dict(self.networks["G_ds"].state_dict())
-        self.average.requires_grad_(False)
-        self.initial = {k: v.clone().cpu() for k, v in self.average.state_dict().items()}
+        networks = {
+            "G_ds": make_generator(s),
+            "G_sd": make_generator(s, noise=s.noise_generators == "both"),
+            "D_s": make_critic(s),
+            "D_d": make_critic(s),
+        }
+        self._adopt(networks, make_generator(s))
         generators = [*self.networks["G_ds"].parameters(), *self.networks["G_sd"].parameters()]
         critics = [*self.networks["D_s"].parameters(), *self.networks["D_d"].parameters()]
         self.optimisers = {
-            "generators": _optimiser(generators, s.lr_generator, s),
-            "critics": _optimiser(critics, s.lr_critic, s),
+            "generators": make_optimiser(generators, s.lr_generator, s),
+            "critics": make_optimiser(critics, s.lr_critic, s),
         }
         self.pools = {"s": Pool(s.pool), "d": Pool(s.pool)}
-        spread = float(self.densities.std())
+        spread = float(densities.std())
         self.noise_sd = s.input_noise * (spread if s.input_noise_unit == "std" else 1.0)
-        self.fixed_noise = (
-            torch.randn_like(self.densities) if s.input_noise_draw == "once" else None
-        )
-
-    def run(self, steps: int, every_step: Callable[[], None] = lambda: None) -> None:
-        """Train until `steps` steps are done; `every_step` is called after each."""
-        self.networks.train()
-        while self.step < steps:
-            self._set_learning_rates(steps)
-            self._one_step()
-            self.step += 1
-            bad = [name for name, value in self.last.items() if not math.isfinite(value)]
-            if bad:
-                raise DivergedError(f"{', '.join(bad)} at step {self.step}")
-            every_step()
+        self.fixed_noise = torch.randn_like(densities) if s.input_noise_draw == "once" else None
 
     def _one_step(self) -> None:
         s = self.settings
@@ -162,19 +133,6 @@ class Trainer:
     def _translate(self, name: str, volumes: Tensor) -> Tensor:
         return self.networks[name](volumes).float()
 
-    def _score(self, name: str, volumes: Tensor) -> Tensor:
-        """Return a critic's scores; its weights are normalised in float32.
-
-        Under autocast the power iteration of spectral normalisation would run in bfloat16,
-        which is too coarse for it.
-        """
-        critic = self.networks[name]
-        with parametrize.cached():
-            for layer in critic.convolutions():
-                _ = layer.weight
-            with self._autocast():
-                return critic(volumes).float()
-
     def _update_critics(
         self, s_real: Tensor, d_real: Tensor, s_fake: Tensor, d_fake: Tensor
     ) -> None:
@@ -189,9 +147,10 @@ class Trainer:
             self.last[f"loss_{name}"] = float(loss.detach())
             self.last[f"{name}_real"] = float(on_real.detach().mean())
             self.last[f"{name}_fake"] = float(on_fake.detach().mean())
-            if s.objective == "wgan-gp":
+            if s.penalty_weight > 0:
                 share = torch.rand(len(real), 1, 1, 1, 1, device=self.device)
-                loss = loss + s.penalty_weight * gradient_penalty(critic, real, fake, share)
+                penalty = gradient_penalty(critic, real, fake, share, s.penalty_norm)
+                loss = loss + s.penalty_weight * penalty
             if s.r1_weight > 0 and self.step % s.r1_every == 0:
                 loss = loss + s.r1_weight * s.r1_every * r1_penalty(critic, real)
             total = total + loss
@@ -237,21 +196,13 @@ class Trainer:
         optimiser.step()
         self.networks["D_s"].requires_grad_(True)
         self.networks["D_d"].requires_grad_(True)
-        self._average()
+        self._move_average()
         self.last["adversarial"] = float(adversarial.detach())
         self.last["cycle_d"], self.last["cycle_s"] = (
             float(cycle_d.detach()),
             float(cycle_s.detach()),
         )
         self.last["sd_ratio"] = float(fake_s.detach().std() / s_real.std())
-
-    def _average(self) -> None:
-        """Move the averaged generator; early on it follows faster."""
-        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            pairs = zip(self.average.parameters(), self.networks["G_ds"].parameters(), strict=True)
-            for mean, new in pairs:
-                mean.lerp_(new, 1 - decay)
 
     def _batch(self, volumes: Tensor) -> Tensor:
         return volumes[torch.randint(len(volumes), (self.settings.batch,)).to(volumes.device)]
@@ -269,63 +220,19 @@ class Trainer:
             return densities
         return densities + self.noise_sd * torch.randn_like(densities)
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half)
-
-    def _set_learning_rates(self, steps: int) -> None:
-        s = self.settings
-        start = s.decay_start * steps
-        share = 1.0 if self.step < start else max(0.0, (steps - self.step) / max(steps - start, 1))
-        for name, rate in (("generators", s.lr_generator), ("critics", s.lr_critic)):
-            for entry in self.optimisers[name].param_groups:
-                entry["lr"] = rate * share
-
     def state(self) -> dict[str, Any]:
         """Return all that a resumed run needs to go on bit for bit (on a CPU)."""
         return {
-            "step": self.step,
-            "networks": self.networks.state_dict(),
-            "average": self.average.state_dict(),
-            "initial": self.initial,
+            **super().state(),
             "noise_sd": self.noise_sd,
-            "optimisers": {name: o.state_dict() for name, o in self.optimisers.items()},
             "pools": {name: pool.kept for name, pool in self.pools.items()},
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
             "fixed_noise": self.fixed_noise,
         }
 
-    def load(self, state: dict[str, Any]) -> None:
+    def load(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`."""
-        self.step = state["step"]
-        self.networks.load_state_dict(state["networks"])
-        self.average.load_state_dict(state["average"])
-        self.initial = state["initial"]
-        for name, optimiser in self.optimisers.items():
-            optimiser.load_state_dict(state["optimisers"][name])
+        super().load(state)
         for name, pool in self.pools.items():
             pool.kept = [volume.to(self.device) for volume in state["pools"][name]]
         if state["fixed_noise"] is not None:
             self.fixed_noise = state["fixed_noise"].to(self.device)
-        torch.set_rng_state(state["rng"].cpu())
-        if self.device.type == "cuda" and state["cuda_rng"]:
-            torch.cuda.set_rng_state_all([item.cpu() for item in state["cuda_rng"]])
-
-
-def _optimiser(
-    parameters: list[nn.Parameter], rate: float, settings: Settings
-) -> torch.optim.Optimizer:
-    if settings.optimiser == "adam":
-        return torch.optim.Adam(parameters, lr=rate, betas=settings.betas)
-    optimiser = torch.optim.RMSprop(parameters, lr=rate, alpha=0.9, eps=1e-10)
-    for parameter in parameters:
-        # TensorFlow's accumulator starts at 1: the first steps are small ones
-        state = optimiser.state[parameter]
-        state["step"] = torch.zeros((), dtype=torch.float32)
-        state["square_avg"] = torch.ones_like(parameter)
-    return optimiser
-
-
-def scalers_to_dict(density: Scaler, subtomogram: Scaler) -> dict[str, dict[str, float]]:
-    """Return both scalers as plain numbers for a checkpoint."""
-    return {"density": asdict(density), "subtomogram": asdict(subtomogram)}

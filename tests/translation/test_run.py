@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from cryoetgan.star import ANGLES
+from cryoetgan.translation.uncertainty import spread
 from cryoetgan.volumes import read_volume_set, write_volume_set
 from tests.conftest import ROOT, refused
 
@@ -71,8 +72,8 @@ def test_a_killed_run_resumes_to_the_bits_of_an_unbroken_one(cryoetgan, tmp_path
     }
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
     state = tmp_path / "broken" / "training.pt"
-    for _ in range(600):
-        if state.exists():
+    for _ in range(6000):  # minutes, on a busy machine
+        if state.exists() or process.poll() is not None:
             break
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
@@ -90,38 +91,38 @@ def test_a_killed_run_resumes_to_the_bits_of_an_unbroken_one(cryoetgan, tmp_path
     assert logs[0] == logs[1]
 
 
-def test_a_finished_run_is_left_alone_and_more_steps_go_on(cryoetgan, tmp_path, sets):
-    cryoetgan("translation", "train", *sets, "-o", "t")
+def test_a_finished_run_is_left_alone_and_more_steps_go_on(here, tmp_path, sets):
+    here("translation", "train", *sets, "-o", "t")
     before = (tmp_path / "t" / "checkpoint.pt").read_bytes()
-    assert "trained already" in cryoetgan("translation", "train", *sets, "-o", "t").stderr
+    assert "trained already" in here("translation", "train", *sets, "-o", "t").stderr
     assert (tmp_path / "t" / "checkpoint.pt").read_bytes() == before
     (tmp_path / "t" / "checkpoint.pt").unlink()
-    cryoetgan("translation", "train", *sets, "-o", "t")
+    here("translation", "train", *sets, "-o", "t")
     assert (tmp_path / "t" / "checkpoint.pt").read_bytes() == before
-    cryoetgan("translation", "train", *sets, "-o", "again")
+    here("translation", "train", *sets, "-o", "again")
     assert (tmp_path / "again" / "checkpoint.pt").read_bytes() == before
-    said = cryoetgan("translation", "train", *sets, "--steps", 14, "-o", "t").stderr
+    said = here("translation", "train", *sets, "--steps", 14, "-o", "t").stderr
     assert "goes on from step 12" in said
     with open(tmp_path / "t" / "log.csv", newline="") as file:
         steps = [int(row["step"]) for row in csv.DictReader(file)]
     assert steps == list(range(1, 15))
 
 
-def test_other_settings_are_refused_and_touch_nothing(cryoetgan, tmp_path, sets):
-    cryoetgan("translation", "train", *sets, "-o", "t")
+def test_other_settings_are_refused_and_touch_nothing(here, tmp_path, sets):
+    here("translation", "train", *sets, "-o", "t")
     before = (tmp_path / "t" / "checkpoint.pt").read_bytes()
-    done = cryoetgan("translation", "train", *sets, "--seed", 5, "-o", "t", code=2)
+    done = here("translation", "train", *sets, "--seed", 5, "-o", "t", code=2)
     refused(done, "seed", "another folder")
     (tmp_path / "p.yaml").write_text(PRESET.format(steps=12) + "lr_critic: 1.0e-5\n")
-    refused(cryoetgan("translation", "train", *sets, "-o", "t", code=2), "lr_critic")
+    refused(here("translation", "train", *sets, "-o", "t", code=2), "lr_critic")
     assert (tmp_path / "t" / "checkpoint.pt").read_bytes() == before
 
 
-def test_translation_keeps_labels_and_draws_noise_by_item(cryoetgan, tmp_path, sets):
-    cryoetgan("translation", "train", *sets, "-o", "t")
+def test_translation_keeps_labels_and_draws_noise_by_item(here, tmp_path, sets):
+    here("translation", "train", *sets, "-o", "t")
     words = ("translation", "translate", "t/checkpoint.pt")
-    cryoetgan(*words, "d.star", "-o", "g.star", "--seed", 3)
-    cryoetgan(*words, "d.star", "-o", "again.star", "--seed", 3)
+    here(*words, "d.star", "-o", "g.star", "--seed", 3)
+    here(*words, "d.star", "-o", "again.star", "--seed", 3)
     assert (tmp_path / "g.mrcs").read_bytes() == (tmp_path / "again.mrcs").read_bytes()
     made, source = read_volume_set(tmp_path / "g.star"), read_volume_set(tmp_path / "d.star")
     for column in ("cryoetganClass", *ANGLES):
@@ -130,45 +131,82 @@ def test_translation_keeps_labels_and_draws_noise_by_item(cryoetgan, tmp_path, s
     # fewer items of one class: the others keep their noise
     some = source.table.iloc[[0, 1, 3]].reset_index(drop=True)
     write_volume_set(tmp_path / "some.star", source.volumes[[0, 1, 3]], some, 10.0)
-    cryoetgan(*words, "some.star", "-o", "h.star", "--seed", 3)
+    here(*words, "some.star", "-o", "h.star", "--seed", 3)
     few = read_volume_set(tmp_path / "h.star").volumes
     assert np.allclose(few, made.volumes[[0, 1, 3]], atol=0.05 * made.volumes.std())
-    cryoetgan(*words, "d.star", "--draws", 2, "-o", "two.star")
+    here(*words, "d.star", "--draws", 2, "-o", "two.star")
     two = read_volume_set(tmp_path / "two.star")
     assert list(two.table["cryoetganClass"]) == [
         c for c in source.table["cryoetganClass"] for _ in "12"
     ]
     assert not np.array_equal(two.volumes[0], two.volumes[1])
-    cryoetgan(*words, "d.star", "--snapshot", 0, "-o", "u.star", "--seed", 3)
+    here(*words, "d.star", "--snapshot", 0, "-o", "u.star", "--seed", 3)
     assert not np.allclose(read_volume_set(tmp_path / "u.star").volumes, made.volumes, atol=0.01)
-    cryoetgan(*words, "s.star", "--direction", "sd", "-o", "back.star")
+    here(*words, "s.star", "--direction", "sd", "-o", "back.star")
     assert set(read_volume_set(tmp_path / "back.star").table["cryoetganSource"]) == {"density"}
 
 
-def test_what_cannot_be_trained_is_said(cryoetgan, tmp_path, sets, rng):
+def test_the_generator_of_an_epoch_is_kept_to_translate_with(here, tmp_path, sets):
+    # 8 training volumes, batches of 2: four steps an epoch
+    (tmp_path / "p.yaml").write_text(PRESET.format(steps=9) + "snapshot_every: 1\n")
+    here("translation", "train", *sets, "-o", "t")
+    kept = sorted((tmp_path / "t" / "snapshots").iterdir())
+    assert [path.name for path in kept] == ["epoch_00001.pt", "epoch_00002.pt"]
+    assert [weights(path)["step"] for path in kept] == [4, 8]
+    here("translation", "translate", kept[0], "d.star", "-o", "early.star")
+    here("translation", "translate", "t/checkpoint.pt", "d.star", "-o", "late.star")
+    early, late = (read_volume_set(tmp_path / f"{n}.star").volumes for n in ("early", "late"))
+    assert not np.allclose(early, late, atol=1e-3)
+
+
+def test_uncertainty_tells_dropout_from_noise(here, tmp_path, sets):
+    (tmp_path / "p.yaml").write_text(PRESET.format(steps=2))
+    here("translation", "train", *sets, "-o", "t")
+    words = ("translation", "uncertainty", "t/checkpoint.pt", "d.star", "--passes", 4)
+    here(*words, "-o", "u")
+    here(*words, "-o", "again")
+    both = {}
+    for name in ("dropout_sd", "noise_sd"):
+        made = read_volume_set(tmp_path / "u" / f"{name}.star")
+        assert list(made.table["cryoetganClass"]) == ["a", "b"] * 6
+        assert (made.volumes > 0).mean() > 0.9
+        stack = f"{name}.mrcs"
+        first, second = ((tmp_path / n / stack).read_bytes() for n in ("u", "again"))
+        assert first == second
+        both[name] = made.volumes
+    assert not np.allclose(both["dropout_sd"], both["noise_sd"])
+    refused(here(*words[:-1], 1, "-o", "x", code=2), "--passes")
+
+
+def test_the_spread_is_numpys():
+    values = np.random.default_rng(0).normal(5, 2, (7, 3, 3, 3))
+    assert np.allclose(spread([values[:4], values[4:]]), values.std(axis=0, ddof=1))
+
+
+def test_what_cannot_be_trained_is_said(here, tmp_path, sets, rng):
     words = ("translation", "train", *sets[:4])
-    refused(cryoetgan(*words, "--preset", "smok", "-o", "t", code=2), "smok", "'smoke'")
+    refused(here(*words, "--preset", "smok", "-o", "t", code=2), "smok", "'smoke'")
     (tmp_path / "bad.yaml").write_text("widhts: [1, 2, 3]\nbatch: none\n")
-    done = cryoetgan(*words, "--preset", "./bad.yaml", "-o", "t", code=2)
+    done = here(*words, "--preset", "./bad.yaml", "-o", "t", code=2)
     refused(done, "widhts", "'widths'", "batch")
     table = pd.DataFrame({"cryoetganClass": ["a"] * 4})
     write_volume_set(tmp_path / "big.star", rng.random((4, 20, 20, 20)), table, 10.0)
     write_volume_set(tmp_path / "fine.star", rng.random((4, 16, 16, 16)), table, 5.0)
     write_volume_set(tmp_path / "nan.star", np.full((4, 16, 16, 16), np.nan), table, 10.0)
     for name, word in (("big", "20"), ("fine", "5.000"), ("nan", "not finite")):
-        done = cryoetgan(
+        done = here(
             "translation", "train", "--densities", "d.star", "--subtomograms", f"{name}.star",
             "--preset", "./p.yaml", "-o", "t", code=2,
         )  # fmt: skip
         refused(done, word)
     (tmp_path / "c.pt").write_bytes(b"not a checkpoint")
-    done = cryoetgan("translation", "translate", "c.pt", "d.star", "-o", "x.star", code=2)
+    done = here("translation", "translate", "c.pt", "d.star", "-o", "x.star", code=2)
     refused(done, "c.pt")
     assert not (tmp_path / "t" / "checkpoint.pt").exists()
 
 
-def test_a_diverging_run_stops_with_the_step(cryoetgan, tmp_path, sets):
+def test_a_diverging_run_stops_with_the_step(here, tmp_path, sets):
     (tmp_path / "p.yaml").write_text(PRESET.format(steps=50) + "lr_generator: 1.0e+30\n")
-    done = cryoetgan("translation", "train", *sets, "-o", "t", code=2)
+    done = here("translation", "train", *sets, "-o", "t", code=2)
     refused(done, "diverged", "step", "lr_generator")
     assert not (tmp_path / "t" / "checkpoint.pt").exists()

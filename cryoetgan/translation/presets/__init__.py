@@ -56,6 +56,11 @@ def check_settings(content: dict[str, Any], name: str) -> Settings:
         checked = TypeAdapter(CheckedSettings).validate_python(content)
     except ValidationError as error:
         raise UserError(f"{name}: {_explain(error)}") from error
+    if checked.objective == "wgan-gp" and checked.penalty_weight <= 0:
+        raise UserError(
+            f"{name}: objective is wgan-gp, penalty_weight {checked.penalty_weight:g}: without its "
+            "gradient penalty nothing bounds the critic; set penalty_weight to 10"
+        )
     return Settings(**asdict(checked))
 
 

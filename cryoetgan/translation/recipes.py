@@ -1,0 +1,140 @@
+"""Volume sets to a trainer, for each frame: the paper's cycle, or what is added to physics."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cryoetgan.acquisition import COLUMNS, Acquisition
+from cryoetgan.errors import UserError
+from cryoetgan.imaging import matched, store
+from cryoetgan.imaging.model import ImagingModel
+from cryoetgan.seeds import integer
+from cryoetgan.translation import scenes
+from cryoetgan.translation.loop import Loop
+from cryoetgan.translation.residual_training import ResidualTrainer
+from cryoetgan.translation.scaling import Scaler, fit_density, fit_plain, fit_scalers
+from cryoetgan.translation.settings import Settings
+from cryoetgan.translation.training import Trainer
+from cryoetgan.volumes import VolumeSet, same_voxel_size
+
+log = logging.getLogger("cryoetgan")
+SYMMETRIC = 1.0
+"""Degrees by which a tilt range may be off centre and still count as symmetric."""
+
+
+def training_rows(volumes: VolumeSet) -> np.ndarray:
+    """Return indices of the rows to train on: split train, or all where none is named."""
+    if "cryoetganSplit" not in volumes.table:
+        return np.arange(len(volumes))
+    split = volumes.table["cryoetganSplit"].astype(str)
+    if not split.isin(["train", "validation", "test"]).any():
+        return np.arange(len(volumes))
+    rows = np.flatnonzero(split == "train")
+    if not len(rows):
+        raise UserError(
+            f"{volumes.path}: no row has cryoetganSplit train; what is to be learnt from?"
+        )
+    return rows
+
+
+def to_tensor(volumes: VolumeSet, rows: np.ndarray) -> torch.Tensor:
+    """Return `(N, 1, z, y, x)` float32 of the chosen rows; refuses what is not finite."""
+    data = torch.from_numpy(np.ascontiguousarray(volumes.volumes[rows], np.float32))[:, None]
+    if not torch.isfinite(data).all():
+        raise UserError(f"{volumes.path}: holds voxels that are not finite numbers")
+    return data
+
+
+def check_sets(densities: VolumeSet, subtomograms: VolumeSet, settings: Settings) -> None:
+    """Raise a `UserError` where the two domains do not fit each other."""
+    same_voxel_size(
+        densities.voxel_size, subtomograms.voxel_size, densities.path, subtomograms.path
+    )
+    if densities.box != subtomograms.box:
+        raise UserError(
+            f"{densities.path} has boxes of {densities.box} voxels, {subtomograms.path} of "
+            f"{subtomograms.box}; set densities.box once and make both again"
+        )
+    if densities.box % 4 and settings.frame == "cycle":
+        raise UserError(
+            f"{densities.path}: boxes of {densities.box} voxels; wanted a multiple of 4"
+        )
+
+
+def read_models(paths: Sequence[Path], densities: VolumeSet) -> list[ImagingModel]:
+    """Return the imaging models; they must fit the densities."""
+    models = {path: store.load(path) for path in paths}
+    matched.check(densities, models)
+    return list(models.values())
+
+
+def make_trainer(
+    densities: VolumeSet,
+    subtomograms: VolumeSet,
+    settings: Settings,
+    imaging: Sequence[Path],
+    device: torch.device,
+    seed: int,
+    name: str,
+) -> tuple[Loop, dict[str, Scaler], list[ImagingModel]]:
+    """Return the trainer of a run, its scalers, and the imaging models it stands on.
+
+    Raises
+    ------
+    UserError
+        Where the sets do not fit each other or the recipe.
+    """
+    number = integer(seed, "translation", name) % 2**31
+    d_rows = training_rows(densities)
+    s = to_tensor(subtomograms, training_rows(subtomograms))
+    if settings.frame == "residual":
+        models = read_models(imaging, densities)
+        d = to_tensor(densities, d_rows)
+        scalers = fit_density(d), fit_plain(s)
+        del d
+        stock = scenes.make_scenes(
+            densities, d_rows, models, settings.scenes, settings.shares, seed
+        )
+        symmetric = _symmetric(subtomograms, models)
+        trainer: Any = ResidualTrainer(settings, stock, s, scalers, symmetric, device, number)
+        smallest = trainer.smallest_box()
+    else:
+        models, d = [], to_tensor(densities, d_rows)
+        scalers = fit_scalers(d, s, settings.scaling, settings.scale_clip)
+        d, s = scalers[0].forward(d).to(device), scalers[1].forward(s).to(device)
+        trainer = Trainer(settings, d, s, device, number)
+        smallest = trainer.networks["D_s"].smallest_box()
+    if smallest > densities.box:
+        raise UserError(
+            f"boxes of {densities.box} voxels are too small for this discriminator; wanted "
+            f"{smallest} or more (densities.box)"
+        )
+    log.info("%d densities, %d subtomograms, preset %s, %s", len(d_rows), len(s), name, device)
+    return trainer, dict(zip(("density", "subtomogram"), scalers, strict=True)), models
+
+
+def _symmetric(subtomograms: VolumeSet, models: Sequence[ImagingModel]) -> bool:
+    """Return whether every tilt range reaches as far on either side."""
+    rows = subtomograms.optics.to_dict("records")
+    known = [Acquisition.from_optics(row).tilts for row in rows if COLUMNS["tilt_low"] in row]
+    known += [model.acquisition.tilts for model in models]
+    return all(abs(low + high) <= SYMMETRIC for low, high in known)
+
+
+def check_recipe(settings: Settings, imaging: Sequence[Path], name: str) -> None:
+    """Refuse a recipe that lacks its imaging models; warn of what cannot work."""
+    if settings.frame == "residual" and not imaging:
+        raise UserError(
+            f"preset {name} adds to fitted physics and needs an imaging model of each tomogram: "
+            "--imaging M.json (cryoetgan imaging fit), or take another preset (translation.preset)"
+        )
+    if settings.frame == "cycle" and imaging:
+        log.warning("preset %s learns without imaging models: --imaging is not looked at", name)
+    if settings.objective == "wgan" and settings.clip > 0 and settings.spectral_norm:
+        log.warning(
+            "preset %s clips weights that spectral_norm rescales: the clip bounds nothing", name
+        )

@@ -1,0 +1,256 @@
+"""Preset recommended: step 0 is fitted physics; what its networks see and its losses keep."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from cryoetgan.imaging import store
+from cryoetgan.translation import objectives
+from cryoetgan.translation.presets import read_preset
+from cryoetgan.translation.residual import (
+    ANGLES,
+    Change,
+    ResidualGenerator,
+    SpectrumCritic,
+    TextureCritic,
+    spectrum_bins,
+)
+from cryoetgan.translation.residual_training import ResidualTrainer
+from cryoetgan.translation.scaling import Scaler
+from cryoetgan.translation.scenes import drawn_classes, make_scenes, octants
+from cryoetgan.translation.stock import Scenes
+from cryoetgan.volumes import read_volume_set, write_volume_set
+from tests.conftest import refused
+
+TINY = """
+frame: residual
+width: 4
+blocks: 1
+critic_widths: [4, 8]
+objective: hinge
+clip: 0.0
+optimiser: adam
+batch: 4
+steps: {steps}
+scenes: 12
+ema: 0.9
+"""
+
+
+def test_step_zero_is_physics():
+    u, n = torch.randn(2, 1, 12, 12, 12), torch.randn(2, 1, 12, 12, 12)
+    assert torch.equal(ResidualGenerator()(u, n), u + n)
+
+
+@pytest.mark.parametrize("blocks", [1, 4])
+def test_the_receptive_radius_is_what_counts_for_a_voxel(blocks):
+    torch.manual_seed(0)
+    change = Change(2, 4, blocks)
+    torch.nn.init.normal_(change.last.weight)
+    x = torch.randn(1, 2, 31, 7, 7, requires_grad=True)
+    change(x)[0, 0, 15, 3, 3].backward()
+    reached = torch.nonzero(x.grad[0].abs().amax(dim=(0, 2, 3)) > 0).flatten()
+    assert (int(reached.min()), int(reached.max())) == (15 - change.radius(), 15 + change.radius())
+
+
+@pytest.mark.parametrize(("widths", "field"), [((4, 4), 5), ((4, 4, 4), 9), ((4, 4, 4, 4), 13)])
+def test_the_texture_critic_sees_little(widths, field):
+    critic = TextureCritic(widths, spectral=False)
+    assert critic.receptive_field() == critic.smallest_box() == field
+    x = torch.randn(1, 1, field + 8, field, field, requires_grad=True)
+    scores = critic(x)
+    scores[0, 0, scores.shape[2] // 2, 0, 0].backward()
+    reached = torch.nonzero(x.grad[0, 0].abs().amax(dim=(1, 2)) > 0).flatten()
+    assert int(reached.max() - reached.min()) + 1 == field
+    assert TextureCritic((32, 64, 64)).receptive_field() == 9
+
+
+def test_waves_fall_into_the_bins_of_their_radius_and_angle_to_the_beam():
+    box = 16
+    index, count = spectrum_bins(box)
+    assert index.shape == (16, 16, 9)
+    assert count == 8 * ANGLES
+    z = torch.cos(2 * torch.pi * 3 * torch.arange(16.0) / 16)
+    for axis, part in ((0, 0), (1, ANGLES - 1), (2, ANGLES - 1)):
+        shape = [1, 1, 1]
+        shape[axis] = 16
+        wave = z.reshape(shape).expand(16, 16, 16)
+        power = torch.fft.rfftn(wave).abs().square()
+        assert int(index.flatten()[power.flatten().argmax()]) == 2 * ANGLES + part
+    assert int(index[0, 0, 0]) == -1
+
+
+def test_the_spectrum_critic_sees_power_alone():
+    torch.manual_seed(0)
+    real = torch.randn(30, 1, 12, 12, 12)
+    critic = SpectrumCritic(12, real).eval()
+    x = torch.randn(2, 1, 12, 12, 12)
+    scores = critic(x)
+    assert torch.allclose(critic(-x), scores, atol=1e-5)
+    assert torch.allclose(critic(x + 3), scores, atol=1e-4)
+    louder = critic._log_power(2 * x) - critic._log_power(x)
+    assert torch.allclose(louder, torch.full_like(louder, np.log(4)), atol=1e-4)
+    measured = (critic._log_power(real) - critic.centre) / critic.spread
+    assert measured.mean().abs() < 1e-4
+
+
+def test_the_label_cosine_drops_what_is_odd_in_the_noise_and_sees_a_shift():
+    torch.manual_seed(0)
+    u = objectives.lowpass(torch.randn(2, 1, 16, 16, 16), 1.5)
+    n = torch.randn_like(u)
+    plus, minus = 3 * u + 5 * n + 1, 3 * u - 5 * n + 1
+    assert float(objectives.label_cosine((plus + minus) / 2, u)) == pytest.approx(0, abs=1e-5)
+    assert float(objectives.label_cosine(-u, u)) == pytest.approx(2, abs=1e-5)
+    assert float(objectives.label_cosine(torch.roll(u, 4, -1), u)) > 0.5
+    # a scene without particles has no direction to keep: no loss to learn from
+    flat = torch.zeros_like(u)
+    made = u.clone().requires_grad_()
+    objectives.label_cosine(made, flat).backward()
+    assert float(made.grad.abs().max()) == 0
+
+
+def test_a_step_moves_the_noise_towards_the_real_ones():
+    torch.manual_seed(0)
+    settings = replace(
+        read_preset("recommended"), width=8, blocks=1, critic_widths=(8, 16, 16), batch=8,
+        lr_generator=3e-3, lr_critic=3e-3, steps=60,
+    )  # fmt: skip
+    u = objectives.lowpass(torch.randn(40, 1, 12, 12, 12), 2.0) * 3
+    n = torch.randn(40, 1, 12, 12, 12)
+    real = objectives.lowpass(torch.randn(40, 1, 12, 12, 12), 2.0) * 3
+    real = real + 1.4 * torch.randn_like(real)
+    stock = Scenes(u, n, u.half(), torch.zeros(40, dtype=torch.long))
+    scalers = Scaler(0.0, 1.0), Scaler(0.0, 1.0, bounded=False)
+    trainer = ResidualTrainer(settings, stock, real, scalers, True, torch.device("cpu"), 0)
+    before = {k: v.clone() for k, v in trainer.networks["D_s"].state_dict().items()}
+    trainer.run(1)
+    first = trainer.last["noise_ratio"]
+    assert first == pytest.approx(1)
+    assert any(
+        not torch.equal(v, before[k]) for k, v in trainer.networks["D_s"].state_dict().items()
+    )
+    trainer.run(60)
+    assert 1.1 < trainer.last["noise_ratio"] < 1.7
+    assert trainer.last["label"] < 0.1
+
+
+def test_scenes_are_the_imaging_models(model, posed, rng):
+    densities = read_volume_set(posed)
+    made = make_scenes(densities, np.arange(12), [model], 24, "matched", 0)
+    assert len(made) == 24
+    assert torch.isfinite(made.signal).all()
+    noise = np.std([model.noise((32, 32, 32), rng) for _ in range(4)])
+    assert float(made.noise.std()) == pytest.approx(float(noise), rel=0.1)
+    again = make_scenes(densities, np.arange(12), [model], 24, "matched", 0)
+    assert torch.equal(made.signal, again.signal)
+    names = drawn_classes(model, ["a", "b"], "matched", rng, 3000)
+    shares = [names.count(name) / 3000 for name in ("a", "b", "empty")]
+    assert shares == pytest.approx([0.7, 0.2, 0.1], abs=0.03)
+    names = drawn_classes(model, ["a", "b"], "uniform", rng, 3000)
+    assert names.count("a") / 3000 == pytest.approx(0.5, abs=0.03)
+    assert "empty" not in names
+    parts = octants(np.arange(8**3, dtype=np.float32).reshape(8, 8, 8))
+    assert sorted(np.concatenate([p.ravel() for p in parts])) == list(range(512))
+
+
+def test_draws_keep_noise_with_its_model():
+    which = torch.tensor([0, 0, 0, 1, 1])
+    value = which.float().reshape(-1, 1, 1, 1, 1)
+    stock = Scenes(value, value.clone(), value.half(), which)
+    torch.manual_seed(0)
+    u, n, d = stock.draw(200)
+    assert torch.equal(u, n)
+    assert torch.equal(u, d)
+    assert 0 < float(u.mean()) < 1
+
+
+@pytest.fixture
+def trained(here, tmp_path, model, posed, rng):
+    """A trained checkpoint, and the words that train it."""
+    store.save(model, tmp_path / "M.json")
+    densities = read_volume_set(posed)
+    noise = rng.standard_normal((12, 16, 16, 16)).astype(np.float32)
+    write_volume_set(
+        tmp_path / "s.star", noise, densities.table.assign(cryoetganSource="real"), 10.0
+    )
+    (tmp_path / "p.yaml").write_text(TINY.format(steps=6))
+    words = (
+        "translation", "train", "--densities", "d.star", "--subtomograms", "s.star",
+        "--preset", "./p.yaml", "--imaging", "M.json",
+    )  # fmt: skip
+    here(*words, "-o", "t")
+    return words
+
+
+def test_from_densities_and_checkpoint_alone(here, tmp_path, trained):
+    here("imaging", "simulate", "d.star", "--model", "M.json", "-o", "physics.star")
+    for name in ("M.json", "M.npz"):
+        (tmp_path / name).unlink()
+    words = ("translation", "translate", "t/checkpoint.pt")
+    here(*words, "d.star", "--snapshot", 0, "-o", "zero.star")
+    physics, zero = (read_volume_set(tmp_path / f"{n}.star") for n in ("physics", "zero"))
+    assert np.allclose(physics.volumes, zero.volumes, atol=1e-4)
+    assert list(zero.table["cryoetganClass"]) == ["a", "b"] * 6
+    assert zero.optics["rlnOpticsGroupName"][0] == "t1"
+    here(*words, "d.star", "--draws", 2, "-o", "made.star")
+    made = read_volume_set(tmp_path / "made.star").volumes
+    assert not np.allclose(made[::2], zero.volumes, atol=1e-3)
+    assert not np.allclose(made[::2], made[1::2], atol=0.1)
+    here(*words, "made.star", "--direction", "sd", "-o", "back.star")
+    back = read_volume_set(tmp_path / "back.star")
+    assert set(back.table["cryoetganSource"]) == {"density"}
+    here("translation", "uncertainty", "t/checkpoint.pt", "d.star", "--passes", 3, "-o", "u")
+    spread = read_volume_set(tmp_path / "u" / "noise_sd.star").volumes
+    assert spread.mean() == pytest.approx(made.std(), rel=0.5)
+    assert read_volume_set(tmp_path / "u" / "dropout_sd.star").volumes.max() == 0
+
+
+def test_a_run_goes_on_to_the_bits_of_an_unbroken_one(here, tmp_path, trained):
+    here(*trained, "--steps", 9, "-o", "t")
+    here(*trained, "--steps", 9, "-o", "whole")
+    first, second = (
+        torch.load(tmp_path / n / "checkpoint.pt", weights_only=True) for n in ("t", "whole")
+    )
+    assert first["step"] == second["step"] == 9
+    for name, value in first["networks"].items():
+        assert torch.equal(value, second["networks"][name])
+    assert first["imaging"][0]["content"] == second["imaging"][0]["content"]
+
+
+def test_it_refuses_what_it_cannot_stand_on(here, tmp_path, trained):
+    refused(here(*trained[:-2], "-o", "x", code=2), "--imaging", "imaging fit")
+    other = TINY.format(steps=6) + "objective: wgan-gp\n"
+    (tmp_path / "p.yaml").write_text(other.replace("objective: hinge\n", ""))
+    refused(here(*trained, "-o", "x", code=2), "penalty_weight", "10")
+
+
+def test_a_tomogram_is_made_with_labels_and_truth(here, tmp_path, trained, rng):
+    from cryoetgan.star import read_star, write_star
+    from cryoetgan.volumes import read_volume, write_volume
+
+    scene = rng.random((20, 24, 28)).astype(np.float32)
+    write_volume(tmp_path / "scene.mrc", scene, 10.0)
+    marks = rng.integers(0, 3, scene.shape).astype(np.int8)
+    write_volume(tmp_path / "marks.mrc", marks, 10.0)
+    import pandas as pd
+
+    truth = pd.DataFrame(
+        {"rlnCoordinateX": [3.5], "rlnCoordinateY": [4.0], "rlnCoordinateZ": [5.0],
+         "cryoetganClass": ["a"]}
+    )  # fmt: skip
+    write_star(tmp_path / "truth.star", truth)
+    words = ("translation", "synthesize", "t/checkpoint.pt", "scene.mrc")
+    here(*words, "--labels", "marks.mrc", "--particles", "truth.star", "-o", "T.mrc")
+    here(*words, "--tile", 10, "-o", "S.mrc")
+    made, other = (read_volume(tmp_path / n).data for n in ("T.mrc", "S.mrc"))
+    assert made.shape == scene.shape
+    assert np.abs(made - other).max() < 1e-4 * made.std()
+    assert np.array_equal(read_volume(tmp_path / "T_labels.mrc").data, marks)
+    row = read_star(tmp_path / "T.star").particles.iloc[0]
+    assert (row["rlnTomoName"], row["cryoetganClass"], row["rlnCoordinateX"]) == ("T", "a", 3.5)
+    write_volume(tmp_path / "marks.mrc", marks[1:], 10.0)
+    done = here(*words, "--labels", "marks.mrc", "-o", "X.mrc", code=2)
+    refused(done, "cover")
+    assert not (tmp_path / "X.mrc").exists()
