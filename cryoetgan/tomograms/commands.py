@@ -63,6 +63,10 @@ def import_(
     ctf: Ctf = "raw",
     group: Group = "all",
     float16: Annotated[bool, typer.Option("--float16", help="Half the disk.")] = False,
+    mask: Annotated[
+        Path | None,
+        typer.Option(help="MRC on the file's own grid: not zero where nothing is to be picked."),
+    ] = None,
     mirror: Mirror = None,
     retries: Retries = 4,
     timeout: Timeout = 60.0,
@@ -71,13 +75,15 @@ def import_(
 
     Resampled to --voxel-size (angstrom), inverted once where protein is dark, turned so
     that the tilt axis lies along y and the beam along z; how it was recorded is kept
-    beside it, in `T.mrc.json`. Memory is bounded whatever the size.
+    beside it, in `T.mrc.json`. A --mask goes the same way, to `T_mask.mrc` (1: left out).
+    Memory is bounded whatever the size.
     """
     import numpy as np
 
     from cryoetgan.files import provenance, sidecar, write_json
     from cryoetgan.tomograms.addresses import is_remote
     from cryoetgan.tomograms.importing import standardise_into
+    from cryoetgan.tomograms.masks import mask_of, write_mask
     from cryoetgan.tomograms.normalising import grey_scale
     from cryoetgan.tomograms.reading import turn, voxel_size_of
     from cryoetgan.tomograms.resampling import check_shape, resampled_shape
@@ -109,6 +115,11 @@ def import_(
         dtype = np.float16 if float16 else np.float32
         check_shape(shape, wanted, np.dtype(dtype).itemsize, output.parent, file)
         mean, sd = grey_scale(raw.data, file)
+        if mask is not None:
+            kept_out = write_mask(
+                mask_of(output), mask, raw, shape, step, wanted, (tilt_axis, beam_axis)
+            )
+            log.info("%s: leaves out %.1f %%", mask_of(output), 100 * kept_out)
         labels = [
             "contrast: protein bright" + (", inverted at import" if contrast == "dark" else ""),
             f"grey values: mean 0, SD 1 (in the file {mean:.6g}, {sd:.6g})",
@@ -125,8 +136,9 @@ def import_(
         "contrast": contrast,
         "tilt_axis": tilt_axis,
         "beam_axis": beam_axis,
+        "mask": mask,
     }
-    made = provenance("tomograms import", [Path(file)], parameters)
+    made = provenance("tomograms import", [Path(file), *([mask] if mask else [])], parameters)
     write_json(sidecar(output), {"provenance": made, "acquisition": acquisition.to_json()})
     x, y, z = shape[::-1]
     log.info("%s: %d x %d x %d voxels of %.4g A", output, x, y, z, wanted)

@@ -1,0 +1,74 @@
+"""Regions to leave out (carbon, ice, edges), brought to the grid of an imported tomogram."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoetgan.errors import UserError
+from cryoetgan.pages import sections
+from cryoetgan.tomograms.reading import RawTomogram, open_tomogram, turn
+
+
+def mask_of(tomogram: Path) -> Path:
+    """Return where the mask of a tomogram lies: `T_mask.mrc` beside `T.mrc`."""
+    return tomogram.with_name(f"{tomogram.stem}_mask.mrc")
+
+
+def write_mask(
+    output: Path,
+    mask: Path,
+    raw: RawTomogram,
+    shape: tuple[int, int, int],
+    step: float,
+    wanted: float,
+    axes: tuple[str, str],
+) -> float:
+    """Write a mask on the tomogram's new grid and return the share it leaves out.
+
+    Parameters
+    ----------
+    output : Path
+        MRC, int8: 1 where nothing is to be picked, 0 elsewhere.
+    mask : Path
+        MRC on the grid of the tomogram's file; what is not zero is left out.
+    raw : RawTomogram
+        The tomogram, turned.
+    shape : (int, int, int)
+        zyx of the result.
+    step : float
+        Output voxel size over input voxel size.
+    wanted : float
+        Angstrom; voxel size of the result.
+    axes : (str, str)
+        Tilt axis and beam axis, as the tomogram was turned.
+
+    Raises
+    ------
+    UserError
+        Where the mask has another grid than the tomogram, or leaves nothing to pick.
+    """
+    from cryoetgan.volumes import open_volume
+
+    with open_tomogram(mask, mask, output.parent) as found:
+        data: NDArray[Any] = turn(found, *axes).data
+        if data.shape != raw.data.shape:
+            got, want = ("x".join(map(str, a.shape[::-1])) for a in (data, raw.data))
+            raise UserError(
+                f"--mask: {mask} has {got} voxels (x, y, z), its tomogram {want}; draw it on the "
+                "tomogram as it lies in the file"
+            )
+        # the voxel of the file nearest to each new one: a mask has no values between
+        z, y, x = (
+            np.minimum(np.rint(np.arange(made) * step).astype(int), count - 1)
+            for made, count in zip(shape, data.shape, strict=True)
+        )
+        left_out = 0
+        with open_volume(output, shape, wanted, np.int8, ["mask: 1 is left out"]) as out:
+            for number, section in zip(z, sections(out), strict=True):
+                section[:] = np.asarray(data[number])[np.ix_(y, x)] != 0
+                left_out += int(np.count_nonzero(section))
+            if left_out == out.size:
+                raise UserError(f"--mask: {mask} leaves out all of the tomogram; 0 means keep")
+        return left_out / out.size
