@@ -18,16 +18,17 @@
       area.remove();
     }
     button.textContent = "copied";
-    setTimeout(() => { button.textContent = "copy"; }, 1500);
+    setTimeout(() => { button.textContent = "copy table"; }, 1500);
   }
   for (const table of document.querySelectorAll("table")) {
     const button = document.createElement("button");
     button.type = "button";
     button.className = "copy";
-    button.textContent = "copy";
+    button.textContent = "copy table";
     button.title = "Copy this table, for a spreadsheet";
     button.addEventListener("click", () => copy(table, button));
-    (table.closest(".wide") || table).before(button);
+    const wide = table.closest("div.wide"); // a scrolling box: the button stays outside it
+    (wide || table).after(button);
   }
 })();
 // grade volumes, see the score at the end

@@ -69,7 +69,8 @@ def build(results: Results, title: str, sample: int) -> str:
     preset = sections.chosen_preset(presets, config)
     sets, marks = sections.volume_sets(results, preset)
     found = results.accuracies(EXPECTED)
-    accuracies = {name: a for name, a in found.items() if not curves.is_point(name)}
+    order = dict.fromkeys([*(name for name in EXPLAINED if name in found), *found])
+    accuracies = {name: found[name] for name in order if not curves.is_point(name)}
     measures = {
         column: results.metrics(name, optional=name in OPTIONAL)
         for name, column in MEASURED.items()

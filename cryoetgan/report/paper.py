@@ -91,14 +91,16 @@ def ablation_tables(rows: Sequence[Mapping[str, str]]) -> list[tuple[str, Rows]]
         ours = [row for row in rows if row.get("table") == table]
         if not ours and not PAPER_ROWS[table]:
             continue
-        shown: Rows = [["", "seeds", "collapsed", *columns.values()]]
+        counted = ["seeds", "collapsed"] if ours else []
+        shown: Rows = [["", *counted, *columns.values()]]
         for row in ours:
             cells = [_with_interval(row, key) for key in columns]
             collapsed = _share(row.get("collapsed", ""))
             label = f"this run, {row.get('label', '')}"
             shown.append([label, row.get("seeds", ""), collapsed, *cells])
         for label, paper in PAPER_ROWS[table]:
-            shown.append([f"paper, {label}", "", "", *(paper.get(key, "") for key in columns)])
+            cells = [paper.get(key, "") for key in columns]
+            shown.append([f"paper, {label}", *[""] * len(counted), *cells])
         found.append((table, shown))
     return found
 

@@ -30,6 +30,15 @@ PANELS = (
     ("KID", ("kid",)),
 )
 
+NAMED = {
+    "loss_D_s": "of subtomograms",
+    "loss_D_d": "of densities",
+    "cycle_d": "density, there and back",
+    "cycle_s": "subtomogram, there and back",
+}
+RATIOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
+"""Ticks of an axis of ratios."""
+
 
 @dataclass(frozen=True)
 class Plot:
@@ -87,7 +96,14 @@ def _curves(
             good = np.isfinite(values)
             axis.plot(steps[good], values[good], color=colour, lw=0.7, alpha=0.35)
             smooth = _smooth(values[good])
-            axis.plot(steps[good], smooth, STYLES[index], color=colour, lw=1.7, label=name)
+            axis.plot(
+                steps[good],
+                smooth,
+                STYLES[index],
+                color=colour,
+                lw=1.7,
+                label=NAMED.get(name, name),
+            )
         if title.startswith("spread"):
             axis.axhline(1, color=theme["line"], lw=1)
         axis.set_xlabel("step")
@@ -130,6 +146,12 @@ def power_spectra(power: Mapping[str, NDArray[np.float64]], voxel_size: float, b
                 ratio = floor / np.maximum(first, 1e-30)
                 below.semilogy(k, ratio, style, color=colour, lw=1.7)
         below.axhline(1, color=theme["line"], lw=1)
+        low, high = below.get_ylim()
+        low, high = min(low, 0.45), max(high, 2.2)
+        below.set_yticks([r for r in RATIOS if low <= r <= high], minor=False)
+        below.yaxis.set_major_formatter("{x:g}")
+        below.minorticks_off()
+        below.set_ylim(low, high)
         above.set_ylabel("mean power")
         below.set_ylabel(f"over {next(iter(power))}")
         below.set_xlabel("spatial frequency (1/nm)")
@@ -168,9 +190,9 @@ def learning_curve(points: Sequence[tuple[int, Accuracy]], levels: Mapping[str, 
         axis.set_ylim(0, 102)
         axis.set_xlabel("generated volumes trained on")
         axis.set_ylabel("right on real crops (%)")
-        axis.legend(fontsize=8)
+        figure.legend(loc="outside lower center", ncols=2, fontsize=8)
 
-    return _both(draw, (5.2, 3.2))
+    return _both(draw, (5.2, 3.6))
 
 
 def score_curves(lines: Mapping[str, NDArray[np.float64]], title: str) -> Plot:

@@ -15,6 +15,7 @@ from cryoetgan.evaluation.metrics.spectra import shell_power
 from cryoetgan.files import sidecar
 from cryoetgan.report import plots, slices
 from cryoetgan.report.agreement import Agreement, agree
+from cryoetgan.report.numbers import short
 from cryoetgan.report.results import Results
 from cryoetgan.seeds import rng
 from cryoetgan.star import COORDINATES
@@ -185,8 +186,39 @@ def tables(results: Results) -> list[tuple[str, list[list[str]]]]:
             continue
         rows = [row for row in csv.reader(results.text(name).splitlines()) if row]
         if len(rows) > 1:
-            found.append((name, rows[:TABLE_ROWS]))
+            found.append((name, _intervals_folded(rows[:TABLE_ROWS])))
     return found
+
+
+def _intervals_folded(rows: list[list[str]]) -> list[list[str]]:
+    """Return a table with x, x_low and x_high in one column: value (low to high)."""
+    heading = rows[0]
+    place = {name: i for i, name in enumerate(heading)}
+    bounds = {
+        name: (place[f"{name}_low"], place[f"{name}_high"])
+        for name in heading
+        if {f"{name}_low", f"{name}_high"} <= set(place)
+    }
+    inner = {index for pair in bounds.values() for index in pair}
+    kept = [i for i in range(len(heading)) if i not in inner]
+    folded = [[heading[i] for i in kept]]
+    for row in rows[1:]:
+        if len(row) != len(heading):
+            return rows  # not a table of this kind: shown as it is
+        cells = []
+        for i in kept:
+            low, high = (row[j] for j in bounds.get(heading[i], (i, i)))
+            has = heading[i] in bounds and row[i] and low and high
+            cells.append(f"{_brief(row[i])} ({_brief(low)} to {_brief(high)})" if has else row[i])
+        folded.append(cells)
+    return folded
+
+
+def _brief(text: str) -> str:
+    try:
+        return short(float(text))
+    except ValueError:
+        return text
 
 
 def ablation_rows(results: Results) -> list[dict[str, Any]]:

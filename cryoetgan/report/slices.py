@@ -20,6 +20,8 @@ WIDEST = 900
 THICKNESS = 5
 ZERO_BASED = ("density", "back")
 """Sets shown from zero to their brightest; the others about their mean."""
+BETWEEN = 110
+"""Grey between the tiles of densities, which are black; noise has black lines."""
 STRIP = 7
 """Slices shown of one volume, from its bottom to its top."""
 SAME = (*ANGLES, "rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst")
@@ -106,7 +108,8 @@ def _panel(label: str, data: NDArray[np.float32], voxel_size: float) -> Panel:
     tiles = [[pictures.enlarge(volume[axis], factor) for volume in planes] for axis in range(3)]
     length = pictures.bar_length(data.shape[-1] * voxel_size)
     tiles[-1][0] = pictures.with_bar(tiles[-1][0], length / voxel_size * factor)
-    image = pictures.data_uri(pictures.png(pictures.montage(tiles)))
+    fill = BETWEEN if label in ZERO_BASED else 0
+    image = pictures.data_uri(pictures.png(pictures.montage(tiles, fill=fill)))
     return Panel(label, image, f"{length / 10:g} nm")
 
 

@@ -10,9 +10,9 @@ FEW = 60
 TOLD_APART = 0.9
 """Area under the curve of a two-sample test above which every volume gives itself away."""
 MARKS = {
-    "truth": "crops at known places",
-    "marked": "your marked crops",
-    "template": "picks named by their best template",
+    "truth": "{} crops at known places",
+    "marked": "{} of your marked crops",
+    "template": "{} picks named by their best template",
 }
 PHYSICS = {"physics_train": "imaging/simulated.star", "fitted_train": "imaging/fitted.star"}
 BESIDE = {
@@ -104,7 +104,7 @@ def _headline(made: Accuracy, found: Mapping[str, Accuracy]) -> tuple[str, str]:
 
 def _numbers(found: Mapping[str, Accuracy], marks: str) -> str:
     made = found["gan_train"]
-    parts = [f"Trained on synthetic, tested on {made.n_test} of {MARKS[marks]}: {made}"]
+    parts = [f"Trained on synthetic, tested on {MARKS[marks].format(made.n_test)}: {made}"]
     parts += [f"{text} {found.get(name, 'not run')}" for name, text in BESIDE.items()]
     guessing = f"always naming the commonest class {100 * made.guessing:.0f} %"
     return "; ".join([*parts, guessing]) + "."

@@ -324,9 +324,13 @@ def test_uncertainty_and_tables_are_shown_where_they_are(make_run, tmp_path):
         target.parent.mkdir(exist_ok=True)
         shutil.copy(run / f"translation/smoke/generated{suffix}", target)
     (run / "evaluation/compete").mkdir()
-    (run / "evaluation/compete/competitors.csv").write_text("name,accuracy\npasted <b>,0.61\n")
+    (run / "evaluation/compete/competitors.csv").write_text(
+        "name,accuracy,accuracy_low,accuracy_high\npasted <b>,0.61,0.5,0.7\nalone,0.4,,\n"
+    )
     page = build(open_results(run), "T", 1)
     assert page.count("<b>dropout SD</b>") == 2
     assert page.count('class="strip"') == 4  # and the generated volume itself above each
     assert "pasted &lt;b&gt;" in page
-    assert "0.61" in page
+    assert "0.610 (0.500 to 0.700)" in page
+    assert ">0.4<" in page  # a row without an interval
+    assert "accuracy_low" not in page
