@@ -1,5 +1,6 @@
 """The whole chain in little, and what runs again after an edit."""
 
+import base64
 import hashlib
 import shutil
 
@@ -46,6 +47,15 @@ def test_every_rule_left_a_log_and_a_timing(tiny_run):
     }
     assert {p.with_suffix("") for p in timings} <= {p.with_suffix("") for p in logs}
     assert len(timings) >= 25
+
+
+def test_snakemakes_own_report_holds_the_page(tiny_run):
+    project, _, _ = tiny_run
+    project.snakemake("--report", "report.html", *TINY)
+    page = (project.results / "report" / "index.html").read_bytes()
+    whole = (project.folder / "report.html").read_text()
+    assert base64.b64encode(page[:3000]).decode() in whole
+    assert project.planned() == set()
 
 
 def test_run_twice_the_second_run_does_nothing(tiny_run):
