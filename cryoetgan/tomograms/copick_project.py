@@ -1,6 +1,7 @@
 """Tomograms of a copick project, read through copick."""
 
 import json
+import os
 import urllib.parse
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ def _project(text: str) -> tuple[Any, dict[str, str]]:
         import copick
     except ImportError as error:
         raise UserError("copick is not installed; pip install 'cryoetgan[export]'") from error
-    configuration = existing(Path(path), "copick configuration")
+    configuration = existing(Path(os.path.expandvars(path)), "copick configuration")
     if not configuration.is_file():
         raise UserError(f"{text}: names no copick configuration; give copick:config.json?run=R")
     try:

@@ -9,6 +9,7 @@ import threading
 import numpy as np
 import pytest
 
+from cryoetgan.errors import UserError
 from cryoetgan.tables import read_tomograms
 from cryoetgan.tomograms import downloads
 from cryoetgan.tomograms.addresses import is_remote
@@ -307,3 +308,12 @@ def test_a_wrong_word_about_a_project_names_what_there_is(
 ):
     (tmp_path / "bad.json").write_text('{"config_type": "nonsense"}')
     refused(cryoetgan("tomograms", "import", source, "-o", "t.mrc", code=2), *words)
+
+
+def test_a_copick_address_may_hold_variables(monkeypatch, tmp_path):
+    pytest.importorskip("copick")
+    from cryoetgan.tomograms.copick_project import _project
+
+    monkeypatch.setenv("MY_PROJECTS", str(tmp_path))
+    with pytest.raises(UserError, match=re.escape(str(tmp_path / "none.json"))):
+        _project("copick:$MY_PROJECTS/none.json?run=TS_1")

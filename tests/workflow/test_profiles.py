@@ -99,13 +99,14 @@ def test_each_stage_has_its_environment():
         assert (ROOT / "envs" / f"{stage}.yaml").exists(), stage
 
 
-@pytest.mark.parametrize(("name", "classes"), [("se1", 4), ("se2", 7)])
-def test_the_papers_experiments_resolve(project, tmp_path, name, classes):
+@pytest.mark.parametrize(("name", "classes"), [("se1", 4), ("se2", 7), ("czii", 6)])
+def test_the_papers_experiments_and_their_stand_in_resolve(project, tmp_path, name, classes):
     for number in (1, 2):
         (tmp_path / f"tomogram_{number}.mrc").touch()
     config = ("--configfile", f"config/{name}.yaml")
     said = project.snakemake("-n", "-p", *config, CRYOETGAN_SE1=str(tmp_path))
-    made = re.findall(r"densities simulate .*--engine=eman2", said)
+    engine = "builtin" if name == "czii" else "eman2"
+    made = re.findall(rf"densities simulate .*--engine={engine}", said)
     assert len(made) == classes - (name == "se1")  # its membrane is no structure
     assert "--preset paper" in said or "--preset=paper" in said
     assert "--network=cb3d" in said
