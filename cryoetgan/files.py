@@ -93,12 +93,15 @@ def sidecar(path: Path) -> Path:
 
 
 def recorded(record: Path) -> list[Path]:
-    """Return the files a record stands for: `x.star.json` for x.star, and x.mrcs if it is there."""
+    """Return the files a record stands for, those of them that are there.
+
+    `x.star.json` is for x.star and its stack x.mrcs; `t.mrc.json` for t.mrc and, of a
+    simulated tomogram, the truth t.star.
+    """
     of = Path(record).with_suffix("")
-    found = [of] if of.is_file() else []
-    if found and of.suffix == ".star" and of.with_suffix(".mrcs").is_file():
-        found.append(of.with_suffix(".mrcs"))
-    return found
+    beside = {".star": ".mrcs", ".mrc": ".star"}.get(of.suffix)
+    files = [of, of.with_suffix(beside)] if beside else [of]
+    return [file for file in files if file.is_file()] if of.is_file() else []
 
 
 def provenance(

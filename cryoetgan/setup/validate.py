@@ -95,10 +95,11 @@ def _check_gzip(path: Path) -> None:
 
 
 def _check_record(path: Path) -> None:
-    """Compare a file with the hash in the record beside it, or beside the STAR file of its set."""
+    """Compare a file with the hash in the record beside it, or beside what it was made with."""
     records = [sidecar(path)]
-    if path.suffix == ".mrcs":
-        records.append(sidecar(path.with_suffix(".star")))
+    with_it = {".mrcs": ".star", ".star": ".mrc"}.get(path.suffix)
+    if with_it:
+        records.append(sidecar(path.with_suffix(with_it)))
     for record in records:
         if not record.exists():
             continue

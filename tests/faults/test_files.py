@@ -1,0 +1,84 @@
+"""Full disks, folders that cannot be written, files changed after they were written."""
+
+import os
+import shutil
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cryoetgan.setup.validate import problems
+from tests.conftest import refused
+
+MAP = ("--voxel-size", "10", "--resolution", "30", "--box", "24")
+
+
+@contextmanager
+def mounted(folder: Path, *options: str):
+    """A file system of its own in memory; the test is skipped where none can be mounted."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", ",".join(("size=1m", *options)), "tmpfs", folder]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("NO FULL DISK IS TESTED: mounting a small file system is for root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
+def small(cryoetgan, tmp_path):
+    """A map and a set of posed volumes, whole."""
+    folder = tmp_path / "whole"
+    cryoetgan("densities", "membrane", *MAP, "-o", folder / "membrane.mrc")
+    pose = ("--count", "4", "--max-shift", "10", "-o", folder / "poses.star")
+    cryoetgan("densities", "pose", folder / "membrane.mrc", *pose)
+    return folder
+
+
+def test_a_full_disk_ends_in_a_message_and_leaves_no_half_file(cryoetgan, tmp_path, small):
+    tomogram = ("--copies", "1", "--shape=96,96,64", "--tilts=-60,60,20", "--snr", "1")
+    writers = {
+        "poses.star": ("densities", "pose", small / "membrane.mrc", "--count", "40"),
+        "t.mrc": ("tomograms", "simulate", small / "membrane.mrc", *tomogram),
+    }
+    with mounted(tmp_path / "disk") as disk:
+        for name, words in writers.items():
+            target = disk / name
+            target.write_text("what was there before")
+            max_shift = ("--max-shift", "10") if words[1] == "pose" else ()
+            done = cryoetgan(*words, *max_shift, "-o", target, code=2)
+            refused(done, str(disk))
+            assert "No space left" in done.stderr or " free" in done.stderr
+            assert target.read_text() == "what was there before"
+            assert [path.name for path in disk.iterdir()] == [name], "nothing half written"
+            target.unlink()
+
+
+def test_a_read_only_folder_ends_in_a_message(cryoetgan, tmp_path, small):
+    with mounted(tmp_path / "disk") as disk:
+        shutil.copy(small / "membrane.mrc", disk)
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        words = ("densities", "pose", disk / "membrane.mrc", "--count", "2", "--max-shift", "10")
+        refused(cryoetgan(*words, "-o", disk / "poses.star", code=2), "Read-only", str(disk))
+        # and what is there can be read
+        cryoetgan(*words, "-o", tmp_path / "poses.star")
+
+
+def test_validate_finds_every_file_that_was_cut_or_changed(cryoetgan, small):
+    tomogram = ("--copies", "2", "--shape=48,48,32", "--tilts=-60,60,20", "--snr", "1")
+    cryoetgan("tomograms", "simulate", small / "membrane.mrc", *tomogram, "-o", small / "t.mrc")
+    assert problems(small) == ([], len(list(small.iterdir())))
+    for path in sorted(small.iterdir()):
+        whole = path.read_bytes()
+        middle = len(whole) // 2
+        damaged = {"cut": whole[:middle], "empty": b""}
+        if path.suffix != ".json":  # a digit in a record is nothing that can be known to be wrong
+            damaged["changed"] = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+        for how, content in damaged.items():
+            path.write_bytes(content)
+            found, _ = problems(small)
+            assert any(path.name in line for line in found), f"{path.name} {how}: {found}"
+        path.write_bytes(whole)
+    assert problems(small)[0] == []
