@@ -47,6 +47,8 @@ def test_each_class_shows_every_set_and_says_which_is_not_there(page):
     for name in labels:
         assert page.count(f"<b>{name}</b>, bar 5 nm") == 2  # 192 angstrom a box
     assert page.count("<div>imaging/fitted.star: not made</div>") == 2
+    assert "Uncertainty maps were not made" in page
+    assert "Figures 5 and 6) were not made" in page
 
 
 def test_fitted_physics_stands_beside_the_typed(make_run, tmp_path):
@@ -329,6 +331,7 @@ def test_uncertainty_and_tables_are_shown_where_they_are(make_run, tmp_path):
     )
     page = build(open_results(run), "T", 1)
     assert page.count("<b>dropout SD</b>") == 2
+    assert "Uncertainty maps were not made" not in page
     assert page.count('class="strip"') == 4  # and the generated volume itself above each
     assert "pasted &lt;b&gt;" in page
     assert "0.610 (0.500 to 0.700)" in page
