@@ -130,8 +130,8 @@ def background(
     lags: int,
     seed: int,
     path: object,
-) -> tuple[Autocovariance, float, float]:
-    """Return the autocovariance, mean and share of a tomogram's particle-free voxels.
+) -> tuple[Autocovariance, float]:
+    """Return the autocovariance and the share of a tomogram's particle-free voxels.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def background(
         found.add(
             _block(data, corner, shape) - np.float32(mean), free_of(places, radius, corner, shape)
         )
-    return found, mean, count / voxels
+    return found, count / voxels
 
 
 def _block(

@@ -45,9 +45,10 @@ def fit(
     """
     from dataclasses import replace
 
-    from cryoetgan.files import provenance
-    from cryoetgan.imaging.fitting import Data
+    from cryoetgan.files import atomic, provenance
+    from cryoetgan.imaging.data import Data
     from cryoetgan.imaging.fitting import fit as fitted
+    from cryoetgan.imaging.picture import drawn
     from cryoetgan.imaging.store import save
     from cryoetgan.imaging.surroundings import best_rows
     from cryoetgan.star import COORDINATES, class_name, read_star
@@ -82,7 +83,19 @@ def fit(
         "imaging fit", [tomogram, particles, *density], typed | {"tilts": tilts}, seed
     )
     save(model, output, record)
-    log.info("%s: fitted to %d picks of %s", output, model.about["picks_used"], tomogram)
+    with atomic(output.with_suffix(".png")) as part:
+        part.write_bytes(drawn(model))
+    power = model.about["power"]
+    ratio = [a / b for a, b in zip(power["simulated"], power["real"], strict=True)]
+    log.info(
+        "%s: fitted to %d of %d picks; simulated over real power %.2f to %.2f by shell; %s",
+        output,
+        model.about["picks_used"],
+        len(picks),
+        min(ratio),
+        max(ratio),
+        ", ".join(f"{name} {100 * share:.0f} %" for name, share in model.shares.items()),
+    )
 
 
 def _acquisition(tomogram: Path, tilts: str | None, typed: dict[str, Any]) -> "Acquisition":

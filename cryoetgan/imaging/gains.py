@@ -20,6 +20,8 @@ KNOTS = 2
 """Shells from one knot of the gain to the next."""
 STIFF, ALIKE = 0.03, 0.1
 """Weights of the second difference along k and of the difference between tilt angles."""
+LEAST = 0.02
+"""Of the largest gain: no knot falls below."""
 MODEL_ERROR = 0.02
 """Of the power of a bin: what is not chance (noise estimate, densities)."""
 
@@ -78,6 +80,13 @@ class Bins:
         error = values.std(axis=0) / np.sqrt(max(len(values) - 1, 1))
         return values.mean(axis=0).reshape(self.shape), error.reshape(self.shape)
 
+    def mean(self, power: Floats) -> Floats:
+        """Return power by shell from 1, averaged over the tilt angles that have modes there."""
+        used = self.index >= 0
+        size = self.shape[0] * self.shape[1]
+        modes = np.bincount(self.index[used], self.weight[used], size).reshape(self.shape)
+        return ((power * modes).sum(axis=0) / np.maximum(modes.sum(axis=0), 1e-9))[1:]
+
 
 def steepest(tilts: tuple[float, float]) -> float:
     """Return the largest size of a tilt angle, degrees."""
@@ -126,7 +135,7 @@ def fitted_gain(
             here = squared[row, low] * (1 - share) + squared[row, low + 1] * share
             line = np.zeros(rows * knots)
             # unknowns are in units of the largest squared gain of before
-            per_unit = signal[row, shell] / max(here, 1e-12 * typical) * typical
+            per_unit = signal[row, shell] / max(here, LEAST**2 * typical) * typical
             line[row * knots + low] = (1 - share) * per_unit / sigma[row, shell]
             line[row * knots + low + 1] = share * per_unit / sigma[row, shell]
             matrix.append(line)
@@ -145,5 +154,7 @@ def fitted_gain(
                 matrix.append(line * ALIKE * STIFF * scale)
                 wanted.append(0.0)
     found = optimize.lsq_linear(np.array(matrix), np.array(wanted), bounds=(0, np.inf)).x
-    values = np.sqrt(np.maximum(found.reshape(rows, knots), 0) * typical)
+    # a gain of nothing would show no signal to the next fit, and stay
+    found = np.maximum(found, LEAST**2 * max(float(found.max()), 1e-12))
+    values = np.sqrt(found.reshape(rows, knots) * typical)
     return Gain(values, before.step, before.steepest)

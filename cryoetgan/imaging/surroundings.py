@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.densities.poses import Poser
@@ -43,6 +42,10 @@ class Picks:
 
     def __len__(self) -> int:
         return len(self.places)
+
+    def of(self, chosen: NDArray[np.int_]) -> "Picks":
+        """Return some of them."""
+        return Picks(self.places[chosen], self.names[chosen], self.rotations[chosen])
 
 
 def best_rows(table: "pd.DataFrame", classes: list[str], seed: int) -> Picks:
@@ -85,8 +88,12 @@ class PosedPicks:
         self.picks = picks
         self.box = next(iter(maps.values())).shape[0]
         self._posers = {name: Poser(np.asarray(maps[name])) for name in maps}
-        self._tree = cKDTree(picks.places)
+        self.active = np.ones(len(picks), bool)
         self._turned: dict[int, NDArray[np.float32]] = {}
+
+    def keep(self, chosen: NDArray[np.bool_]) -> None:
+        """Leave out all picks but these, `(N,)`."""
+        self.active = chosen
 
     def _density(self, index: int) -> NDArray[np.float32]:
         if index not in self._turned:
@@ -102,13 +109,13 @@ class PosedPicks:
         """Return the densities in a block of the tomogram, corner and shape zyx."""
         scene = np.zeros(shape, np.float32)
         low, high = np.array(corner)[::-1], (np.array(corner) + shape)[::-1]
-        near = ((self.picks.places > low - self.box) & (self.picks.places < high + self.box)).all(1)
+        places = self.picks.places
+        near = ((places > low - self.box) & (places < high + self.box)).all(axis=1) & self.active
         for index in np.flatnonzero(near):
             paste(scene, self._density(int(index)), np.rint(self.picks.places[index]) - low)
         return scene
 
-    def scene(self, index: int, size: int) -> NDArray[np.float32]:
-        """Return the scene `(size, size, size)` about one pick's nearest voxel."""
-        middle = np.rint(self.picks.places[index])[::-1].astype(int)
-        corner = middle - size // 2
+    def scene_about(self, place: Floats, size: int) -> NDArray[np.float32]:
+        """Return the scene `(size, size, size)` about the voxel nearest to a place (xyz)."""
+        corner = np.rint(place)[::-1].astype(int) - size // 2
         return self.block(tuple(int(c) for c in corner), (size,) * 3)

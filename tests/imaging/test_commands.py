@@ -11,6 +11,7 @@ from cryoetgan.files import sidecar, write_json
 from cryoetgan.geometry import relion_from_rotation
 from cryoetgan.imaging.commands import _acquisition, fit, simulate
 from cryoetgan.imaging.model import ImagingModel
+from cryoetgan.imaging.picture import drawn
 from cryoetgan.star import ANGLES, COORDINATES, write_star
 from cryoetgan.volumes import read_volume_set, write_volume, write_volume_set
 from tests.imaging.conftest import BOX, VOXEL
@@ -54,6 +55,10 @@ def test_fit_then_simulate(cryoetgan, files):
         "ball.mrc",
         "rod.mrc",
     }
+    # a picture of fit against data, the same bytes for the same fit
+    picture = (files / "m.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    assert drawn(model) == picture
     cryoetgan("imaging", "simulate", "d.star", "--model", "m.json", "-o", "one.star")
     simulate(files / "d.star", files / "two.star", [files / "m.json"], neighbours=False)
     with_others, alone = (read_volume_set(files / f"{n}.star") for n in ("one", "two"))

@@ -9,6 +9,7 @@ CLASSIFIED = {
     "gan_train": (GENERATED, None, REAL, "test"),
     "gan_test": (REAL, "train", GENERATED, None),
     "physics_train": (results("imaging/simulated.star"), None, REAL, "test"),
+    "fitted_train": (results("imaging/fitted.star"), None, REAL, "test"),
 }
 # how many generated volumes are enough: gan_train on fewer of them
 MADE = CONFIG.translation.draws * sum(
@@ -20,15 +21,10 @@ MEASURED = {
     "measure": GENERATED,
     "measure_untrained": results(f"{TRANSLATION}/untrained.star"),
     "measure_physics": results("imaging/simulated.star"),
+    "measure_fitted": results("imaging/fitted.star"),
 }
-
-
-def curve_point(name):
-    """Size of the training set, and as many steps as the whole set would have."""
-    count, epochs = CURVE.get(name), CONFIG.evaluation.epochs
-    if count and epochs:
-        epochs = min(60, epochs * MADE // count)
-    return flags(count=count, epochs=epochs)
+if not CONFIG.imaging.fit:
+    del CLASSIFIED["fitted_train"], MEASURED["measure_fitted"]
 
 
 rule evaluation_classify:

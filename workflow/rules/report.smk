@@ -6,6 +6,8 @@ rule report_build:
         [results(f"evaluation/{name}.json") for name in [*CLASSIFIED, *MEASURED]],
         results("particles/subtomograms.star"),
         results("imaging/simulated.star"),
+        results("imaging/fitted.star") if CONFIG.imaging.fit else [],
+        list(MODELS.values()),
         GENERATED,
         REAL,
     output:
@@ -26,6 +28,8 @@ rule report_build:
         runtime=30,
     params:
         options=options(CONFIG.report, "title", "sample"),
+        # no inputs: they have targets of their own, and a page must not train them anew
+        tables=lambda wildcards: tables_beside(),
         # the page takes it from the config.yaml beside the results
         marks_radius=CONFIG.tomograms.marks_radius,
         folder=lambda wildcards, output: os.path.dirname(folder(wildcards, output)),

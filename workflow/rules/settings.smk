@@ -192,6 +192,35 @@ def physics():
     )
 
 
+def recorded(row):
+    """What is known of how a tomogram was recorded; a defocus the table lacks is not made up."""
+    return flags(
+        tilts=(row.tilt_low, row.tilt_high),
+        voltage=row.voltage,
+        cs=row.cs,
+        amplitude_contrast=row.amplitude_contrast,
+        ctf=row.ctf,
+        defocus=row.defocus,
+    )
+
+
 def stack(star):
     """The volume stack beside a STAR file."""
     return str(Path(star).with_suffix(".mrcs"))
+
+
+def tables_beside():
+    """Hash of the tables that `snakemake ablations` or a competition left, where there are any."""
+    import hashlib
+
+    found = sorted(Path(results("evaluation")).rglob("*.csv"))
+    content = b"".join(path.read_bytes() for path in found)
+    return hashlib.sha256(content).hexdigest()[:12] if found else ""
+
+
+def curve_point(name):
+    """Size of the training set, and as many steps as the whole set would have."""
+    count, epochs = CURVE.get(name), CONFIG.evaluation.epochs
+    if count and epochs:
+        epochs = min(60, epochs * MADE // count)
+    return flags(count=count, epochs=epochs)

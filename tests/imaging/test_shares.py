@@ -1,0 +1,85 @@
+"""Class shares: label shift undone, false picks as a class, what features ignore."""
+
+import numpy as np
+import pytest
+
+from cryoetgan.imaging.features import Features
+from cryoetgan.imaging.shares import (
+    EACH,
+    Discriminant,
+    estimated,
+    explained,
+    highest,
+    simulated_picks,
+)
+from tests.imaging.conftest import BOX
+
+
+def two_kinds(rng, first, second):
+    """Points about 0 and about 1.5, both of variance 1, on one of two axes."""
+    labels = np.r_[np.zeros(first, int), np.ones(second, int)]
+    points = rng.normal(size=(len(labels), 2))
+    points[:, 0] += 1.5 * labels
+    return points, labels
+
+
+def test_probabilities_are_those_of_two_gaussians(rng):
+    learnt = Discriminant.learnt(*two_kinds(rng, 4000, 4000))
+    x = np.array([-1.0, 0.75, 1.2])
+    found = learnt.probabilities(np.stack([x, np.zeros(3)], axis=1))
+    odds = np.exp(1.5 * x - 1.5**2 / 2)
+    assert found[:, 1] == pytest.approx(odds / (1 + odds), abs=0.03)
+
+
+def test_label_shift_is_undone_where_counting_is_wrong(rng):
+    points, labels = two_kinds(rng, 2000, 2000)
+    real, _ = two_kinds(rng, 2700, 300)
+    found = estimated(points, labels, real, ["a", "b"], 0)
+    counted = Discriminant.learnt(points, labels).probabilities(real).argmax(axis=1).mean()
+    assert counted > 0.2
+    assert found.shares == pytest.approx([0.9, 0.1], abs=3 * found.errors[0] + 0.01)
+    assert 0.003 < found.errors[0] < 0.04
+    assert found.confusion.sum(axis=1) == pytest.approx(1)
+    # half the distance of the means is 0.75 standard deviations: 77 % are right
+    assert np.diag(found.confusion) == pytest.approx(0.773, abs=0.03)
+    assert found.posterior.mean(axis=0) == pytest.approx(found.shares, abs=1e-3)
+
+
+def test_shares_are_certain_where_answers_are():
+    sure = np.repeat(np.eye(3), [5, 3, 2], axis=0)
+    assert explained(sure) == pytest.approx([0.5, 0.3, 0.2])
+
+
+def test_features_stay_when_a_particle_is_turned_or_moved(maps):
+    features = Features(BOX, 4.0)
+    box = maps["rod"]
+    plain = features.of(box)
+    turned = np.roll(np.rot90(box, axes=(0, 2)), 1, axis=0)  # about voxel n // 2
+    assert np.allclose(features.of(turned), plain, rtol=1e-3, atol=1e-3)
+    # the middle is found to a voxel
+    moved = features.of(np.roll(box, (1, -2, 1), axis=(0, 1, 2)))
+    other = features.of(maps["ball"])
+    assert np.linalg.norm(moved - plain) < 0.5 * np.linalg.norm(other - plain)
+
+
+def test_a_false_pick_is_the_brightest_blob_nearby(rng):
+    scene = 0.05 * rng.normal(size=(32, 32, 32))
+    z, y, x = np.indices(scene.shape)
+    blob = np.exp(-((z - 17) ** 2 + (y - 15) ** 2 + (x - 18) ** 2) / 8)
+    far = 3 * np.exp(-((z - 26) ** 2 + (y - 15) ** 2 + (x - 18) ** 2) / 8)
+    box = highest(scene + blob + far, 16, 2.0)
+    assert np.array_equal(box, (scene + blob + far).astype(np.float32)[9:25, 7:23, 10:26])
+
+
+def test_picks_of_every_class_and_of_none_are_simulated(known):
+    made = list(simulated_picks(known, 2.0, 0))
+    names = [name for _, name in made]
+    assert {name: names.count(name) for name in set(names)} == {
+        "ball": EACH,
+        "rod": EACH,
+        "empty": EACH,
+    }
+    first = np.mean([box for box, name in made if name == "ball"], axis=0)
+    none = np.mean([box for box, name in made if name == "empty"], axis=0)
+    middle = (slice(BOX // 2 - 2, BOX // 2 + 3),) * 3
+    assert first[middle].mean() > 2 * none[middle].mean() > 0
