@@ -1,7 +1,8 @@
 """What every training loop does, on one device: torch and numpy, nothing else."""
 
+import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -10,6 +11,12 @@ from torch.nn.utils import parametrize
 
 from cryoetgan.devices import multiplies_bfloat16
 from cryoetgan.translation.settings import Settings
+
+log = logging.getLogger("cryoetgan")
+
+
+class TooLargeError(Exception):
+    """The device has not even room for one volume at a time."""
 
 
 class DivergedError(Exception):
@@ -40,6 +47,8 @@ class Loop:
         self.step = 0
         self.last: dict[str, float] = {}
         self.real_count = 1
+        self.parts = 1
+        """Micro-batches a batch is worked through in, their gradients added up."""
         self.half = settings.precision == "bf16" and multiplies_bfloat16(device)
         self.networks: Any = nn.ModuleDict()
         self.average: nn.Module = nn.Identity()
@@ -66,12 +75,45 @@ class Loop:
         self.networks.train()
         while self.step < steps:
             self._set_learning_rates(steps)
-            self._one_step()
+            self._step_that_fits()
             self.step += 1
             bad = [name for name, value in self.last.items() if not math.isfinite(value)]
             if bad:
                 raise DivergedError(f"{', '.join(bad)} at step {self.step}")
             every_step()
+
+    def _step_that_fits(self) -> None:
+        """Train one step; out of memory, do it again in micro-batches of half the size."""
+        while True:
+            try:
+                self._one_step()
+            except torch.OutOfMemoryError:
+                if self.parts >= self.settings.batch:
+                    raise TooLargeError(
+                        f"out of memory on {self.device} with one volume at a time"
+                    ) from None
+                self.parts *= 2
+            else:
+                return
+            for network in self.networks.values():
+                network.requires_grad_(True)
+            for optimiser in self.optimisers.values():
+                optimiser.zero_grad(set_to_none=True)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            log.warning(
+                "out of memory on %s: batches of %d go in %d parts from step %d on",
+                self.device,
+                self.settings.batch,
+                self.parts,
+                self.step,
+            )
+
+    def _in_parts(self, *batches: Tensor) -> Iterator[tuple[float, tuple[Tensor, ...]]]:
+        """Yield each micro-batch with its share of the batch."""
+        whole = len(batches[0])
+        for part in zip(*(batch.chunk(self.parts) for batch in batches), strict=True):
+            yield len(part[0]) / whole, part
 
     def _one_step(self) -> None:
         raise NotImplementedError

@@ -103,15 +103,25 @@ class ResidualTrainer(Loop):
         pairs = max(1, s.batch // 2)
         u, n, density = self.scenes.draw(pairs)
         u, n = (self.scalers[1].forward(x.to(self.device)) for x in (u, n))
-        with self._autocast():
-            both = self.networks["G_ds"](torch.cat([u, u]), torch.cat([n, -n])).float()
+        both = self._made(u, n) if self.parts == 1 else None
+        if both is None:  # short of memory: made twice, in parts
+            with torch.no_grad():
+                made = [self._made(*part).chunk(2) for _, part in self._in_parts(u, n)]
+            fake = torch.cat([*(plus for plus, _ in made), *(minus for _, minus in made)])
+        else:
+            fake = both.detach()
         for _ in range(s.n_critic):
-            rows = torch.randint(len(self.real), (len(both),)).to(self.device)
-            self._update_critics(self.real[rows], both.detach())
+            rows = torch.randint(len(self.real), (len(fake),)).to(self.device)
+            self._update_critics(self.real[rows], fake)
         self._update_generator(both, u, n)
         if self.step % BACK_EVERY == 0:
-            self._update_back(both[:pairs].detach(), density.to(self.device))
+            self._update_back(fake[: len(density)], density.to(self.device))
         self._move_average()
+
+    def _made(self, u: Tensor, n: Tensor) -> Tensor:
+        """Return the volumes of both signs of the noise, the plus ones first."""
+        with self._autocast():
+            return self.networks["G_ds"](torch.cat([u, u]), torch.cat([n, -n])).float()
 
     def _turned(self, volumes: Tensor) -> Tensor:
         """Return a batch turned by 180 degrees about an axis that keeps the wedge, or as it is."""
@@ -121,9 +131,17 @@ class ResidualTrainer(Loop):
         return torch.flip(volumes, axes) if axes else volumes
 
     def _update_critics(self, real: Tensor, fake: Tensor) -> None:
-        s = self.settings
         optimiser = self.optimisers["critics"]
         optimiser.zero_grad(set_to_none=True)
+        for share, part in self._in_parts(real, fake):
+            (self._critics_loss(*part) * share).backward()
+        optimiser.step()
+        if self.step % HELD_EVERY == 0 and len(self.held):
+            with torch.no_grad():
+                self.last["D_s_held"] = float(self._score("D_s", self.held[: len(real)]).mean())
+
+    def _critics_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        s = self.settings
         total = torch.zeros((), device=self.device)
         for name in ("D_s", "D_p"):
             shown = torch.cat([self._turned(real), self._turned(fake)])
@@ -135,43 +153,42 @@ class ResidualTrainer(Loop):
             critic = self.networks[name]
             if s.penalty_weight > 0:
                 share = torch.rand(len(real), 1, 1, 1, 1, device=self.device)
-                loss = loss + s.penalty_weight * gradient_penalty(critic, real, fake, share)
+                penalty = gradient_penalty(critic, real, fake, share, s.penalty_norm)
+                loss = loss + s.penalty_weight * penalty
             if s.r1_weight > 0 and self.step % s.r1_every == 0:
                 loss = loss + s.r1_weight * s.r1_every * r1_penalty(critic, real)
             total = total + loss
-        total.backward()
-        optimiser.step()
-        if self.step % HELD_EVERY == 0 and len(self.held):
-            with torch.no_grad():
-                self.last["D_s_held"] = float(self._score("D_s", self.held[: len(real)]).mean())
+        return total
 
-    def _update_generator(self, both: Tensor, u: Tensor, n: Tensor) -> None:
-        s = self.settings
+    def _update_generator(self, both: Tensor | None, u: Tensor, n: Tensor) -> None:
         optimiser = self.optimisers["generators"]
         optimiser.zero_grad(set_to_none=True)
         critics = [self.networks[name].requires_grad_(False) for name in ("D_s", "D_p")]
+        for share, (u_part, n_part) in self._in_parts(u, n):
+            made = self._made(u_part, n_part) if both is None else both
+            (self._generator_loss(made, u_part, n_part) * share).backward()
+        optimiser.step()
+        for critic in critics:
+            critic.requires_grad_(True)
+
+    def _generator_loss(self, both: Tensor, u: Tensor, n: Tensor) -> Tensor:
+        s = self.settings
         texture = generator_loss(s.objective, self._score("D_s", self._turned(both)), s.real_label)
         spectrum = generator_loss(s.objective, self._score("D_p", both), s.real_label)
         plus, minus = both.chunk(2)
         label = label_cosine((plus + minus) / 2, u)
         change = both - torch.cat([u, u]) - torch.cat([n, -n])
         penalty = change.square().mean()
-        loss = texture + s.spectrum_weight * spectrum
-        loss = loss + s.identity_weight * label + s.residual_penalty * penalty
-        loss.backward()
-        optimiser.step()
-        for critic in critics:
-            critic.requires_grad_(True)
-        self.last["texture"], self.last["spectrum"] = (
-            float(texture.detach()),
-            float(spectrum.detach()),
-        )
+        self.last["texture"] = float(texture.detach())
+        self.last["spectrum"] = float(spectrum.detach())
         self.last["label"] = float(label.detach())
         self.last["change_rms"] = float(penalty.detach().sqrt())
         self.last["sd_ratio"] = float(both.detach().std() / self.real.std())
         # what the noise still does: a generator that ignores it makes the same volume again
         odd = ((plus - minus) / 2).detach()
         self.last["noise_ratio"] = float(odd.std() / n.std())
+        loss = texture + s.spectrum_weight * spectrum
+        return loss + s.identity_weight * label + s.residual_penalty * penalty
 
     def _update_back(self, made: Tensor, density: Tensor) -> None:
         """Learn the way back from pairs we own: mean squares, so the density one may expect."""

@@ -16,7 +16,7 @@ from cryoetgan.errors import UserError
 from cryoetgan.files import existing, sha256, write_text
 from cryoetgan.progress import track
 from cryoetgan.translation import checkpoint
-from cryoetgan.translation.loop import DivergedError, Loop
+from cryoetgan.translation.loop import DivergedError, Loop, TooLargeError
 from cryoetgan.translation.recipes import check_recipe, check_sets, make_trainer
 from cryoetgan.translation.scenes import packed
 from cryoetgan.translation.settings import Settings
@@ -117,6 +117,11 @@ class _Run:
             raise UserError(
                 f"{self.folder}: training diverged: {error}; {kept}; lower the learning rates "
                 "(lr_generator, lr_critic) in the preset"
+            ) from error
+        except TooLargeError as error:
+            raise UserError(
+                f"{self.folder}: {error}; take a smaller box (densities.box), narrower networks "
+                "(a preset of your own), or --device cpu"
             ) from error
         self._save()
         checkpoint.finish(self.folder)

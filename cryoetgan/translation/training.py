@@ -122,8 +122,11 @@ class Trainer(Loop):
         for index in range(s.n_critic):
             d, s_real = self._densities(), self._batch(self.subtomograms)
             with torch.no_grad(), self._autocast():
-                fake_s = self._translate("G_ds", self._noisy(d))
-                fake_d = self._translate("G_sd", s_real)
+                made = [
+                    (self._translate("G_ds", self._noisy(a)), self._translate("G_sd", b))
+                    for _, (a, b) in self._in_parts(d, s_real)
+                ]
+            fake_s, fake_d = (torch.cat(parts) for parts in zip(*made, strict=True))
             fakes = self.pools["s"].swap(fake_s), self.pools["d"].swap(fake_d)
             self._update_critics(s_real, d, *fakes)
             if index < s.n_critic - 1:
@@ -139,6 +142,16 @@ class Trainer(Loop):
         s = self.settings
         optimiser = self.optimisers["critics"]
         optimiser.zero_grad(set_to_none=True)
+        for share, part in self._in_parts(s_real, d_real, s_fake, d_fake):
+            (self._critics_loss(*part) * share).backward()
+        optimiser.step()
+        if s.objective == "wgan" and s.clip > 0:
+            self._clip()
+
+    def _critics_loss(
+        self, s_real: Tensor, d_real: Tensor, s_fake: Tensor, d_fake: Tensor
+    ) -> Tensor:
+        s = self.settings
         total = torch.zeros((), device=self.device)
         for name, real, fake in (("D_s", s_real, s_fake), ("D_d", d_real, d_fake)):
             critic = self.networks[name]
@@ -154,10 +167,7 @@ class Trainer(Loop):
             if s.r1_weight > 0 and self.step % s.r1_every == 0:
                 loss = loss + s.r1_weight * s.r1_every * r1_penalty(critic, real)
             total = total + loss
-        total.backward()
-        optimiser.step()
-        if s.objective == "wgan" and s.clip > 0:
-            self._clip()
+        return total
 
     def _clip(self) -> None:
         """Keep the critics' convolution weights within +-clip (doi 10.48550/arXiv.1701.07875)."""
@@ -170,11 +180,19 @@ class Trainer(Loop):
                         weight.clamp_(-bound, bound)
 
     def _update_generators(self, d: Tensor, s_real: Tensor) -> None:
-        s = self.settings
         optimiser = self.optimisers["generators"]
         optimiser.zero_grad(set_to_none=True)
         self.networks["D_s"].requires_grad_(False)
         self.networks["D_d"].requires_grad_(False)
+        for share, part in self._in_parts(d, s_real):
+            (self._generators_loss(*part) * share).backward()
+        optimiser.step()
+        self.networks["D_s"].requires_grad_(True)
+        self.networks["D_d"].requires_grad_(True)
+        self._move_average()
+
+    def _generators_loss(self, d: Tensor, s_real: Tensor) -> Tensor:
+        s = self.settings
         with self._autocast():
             fake_s = self._translate("G_ds", self._noisy(d))
             fake_d = self._translate("G_sd", s_real)
@@ -192,17 +210,11 @@ class Trainer(Loop):
             identity = kept(fake_s, d, s.identity_lowpass)
             self.last["identity"] = float(identity.detach())
             loss = loss + s.identity_weight * identity
-        loss.backward()
-        optimiser.step()
-        self.networks["D_s"].requires_grad_(True)
-        self.networks["D_d"].requires_grad_(True)
-        self._move_average()
         self.last["adversarial"] = float(adversarial.detach())
-        self.last["cycle_d"], self.last["cycle_s"] = (
-            float(cycle_d.detach()),
-            float(cycle_s.detach()),
-        )
+        self.last["cycle_d"] = float(cycle_d.detach())
+        self.last["cycle_s"] = float(cycle_s.detach())
         self.last["sd_ratio"] = float(fake_s.detach().std() / s_real.std())
+        return loss
 
     def _batch(self, volumes: Tensor) -> Tensor:
         return volumes[torch.randint(len(volumes), (self.settings.batch,)).to(volumes.device)]

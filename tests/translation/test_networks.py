@@ -1,5 +1,6 @@
 """Networks as the paper prints them, and the laws of their losses."""
 
+import logging
 import math
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from cryoetgan.translation import objectives
+from cryoetgan.translation.loop import TooLargeError
 from cryoetgan.translation.networks import Discriminator, Generator, LastConv3d
 from cryoetgan.translation.presets import known_presets, read_preset
 from cryoetgan.translation.scaling import fit_density, fit_scalers, fit_subtomogram
@@ -239,6 +241,52 @@ def test_the_critic_learns_n_times_a_step_and_rates_fall_to_zero():
     assert calls == {"critics": 12, "generators": 4}
     full = trainer.settings.lr_critic
     assert rates == pytest.approx([full, full, full, full / 2])
+
+
+def still(**changes):
+    """A trainer whose steps draw nothing but the batch."""
+    return small(batch=4, noise_channels=0, input_noise=0.0, dropout=0.0, **changes)
+
+
+def test_micro_batches_add_up_to_the_batch():
+    torch.manual_seed(1)
+    d, s, fake_d, fake_s = (torch.rand(4, 1, 16, 16, 16) for _ in range(4))
+    found = []
+    for parts in (1, 2, 4):
+        # spectral norm iterates once a score, so more often in parts
+        trainer = still(spectral_norm=False)
+        trainer.parts = parts
+        trainer._update_generators(d, s)
+        slopes = [p.grad for n in ("G_ds", "G_sd") for p in trainer.networks[n].parameters()]
+        trainer = still(spectral_norm=False)
+        trainer.parts = parts
+        trainer._update_critics(s, d, fake_s, fake_d)
+        slopes += [p.grad for n in ("D_s", "D_d") for p in trainer.networks[n].parameters()]
+        found.append(torch.cat([slope.flatten() for slope in slopes]))
+    for other in found[1:]:
+        assert (other - found[0]).norm() < 1e-4 * found[0].norm()
+
+
+def test_out_of_memory_halves_the_batch_and_says_so(caplog):
+    trainer = still()
+    network = trainer.networks["G_ds"]
+    forward, room = network.forward, 2
+
+    def tight(x, noise=None):
+        if len(x) > room:
+            raise torch.OutOfMemoryError("no room")
+        return forward(x, noise)
+
+    network.forward = tight
+    logging.getLogger("cryoetgan").propagate = True
+    with caplog.at_level("WARNING", "cryoetgan"):
+        trainer.run(2)
+    assert trainer.parts == 2
+    assert "batches of 4 go in 2 parts" in caplog.text
+    room = 0
+    with pytest.raises(TooLargeError, match="one volume"):
+        trainer.run(3)
+    assert trainer.step == 2
 
 
 def test_input_noise_is_fresh_at_each_step_or_the_volumes_own():

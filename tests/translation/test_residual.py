@@ -136,6 +136,27 @@ def test_a_step_moves_the_noise_towards_the_real_ones():
     assert trainer.last["label"] < 0.1
 
 
+def test_in_parts_the_way_back_sees_its_own_densities():
+    torch.manual_seed(0)
+    settings = replace(
+        read_preset("recommended"), width=4, blocks=1, critic_widths=(4, 4), batch=8, augment=False
+    )  # fmt: skip
+    u, n = torch.randn(6, 1, 12, 12, 12), torch.randn(6, 1, 12, 12, 12)
+    stock = Scenes(u, n, u.half(), torch.zeros(6, dtype=torch.long))
+    scalers = Scaler(0.0, 1.0), Scaler(0.0, 1.0, bounded=False)
+    ends = []
+    for parts in (1, 2):
+        trainer = ResidualTrainer(settings, stock, n + u, scalers, True, torch.device("cpu"), 0)
+        trainer.parts = parts
+        trainer.run(1)
+        ends.append(trainer)
+    assert ends[0].last["cycle_d"] == pytest.approx(ends[1].last["cycle_d"], rel=1e-4)
+    pairs = zip(
+        ends[0].networks["D_s"].parameters(), ends[1].networks["D_s"].parameters(), strict=True
+    )
+    assert all(((a - b).abs() < 1e-5).float().mean() > 0.9 for a, b in pairs)
+
+
 def test_scenes_are_the_imaging_models(model, posed, rng):
     densities = read_volume_set(posed)
     made = make_scenes(densities, np.arange(12), [model], 24, "matched", 0)
