@@ -15,6 +15,7 @@ TEXTS = {
     "densities.prior": "another.star",
     "particles.curation": "others",
     "translation.preset": "paper",
+    "evaluation.ablation_preset": "smoke",
     "report.title": "Another",
 }
 TABLES = {"structures.table", "tomograms.table"}
@@ -75,7 +76,7 @@ def _others(value: Any, model: type[BaseModel], name: str) -> list[Any]:
         return [value + 1, value + 4, value - 1]
     if isinstance(value, float):
         return [value + step for step in (0.25, 0.01, -0.01)]
-    return []
+    return [f"another-{value}"]
 
 
 def _words(annotation: Any) -> list[Any]:
