@@ -1,6 +1,14 @@
 """Translation: train the CycleGAN, make the generated set."""
 
+from cryoetgan.translation.presets import read_preset
+
 TRANSLATION = f"translation/{PRESET}"
+# what is added to fitted physics needs the imaging model of each training tomogram
+FITTED = (
+    TRAINING_MODELS
+    if checked(read_preset, CONFIG.translation.preset).frame == "residual"
+    else []
+)
 TRANSLATED = {
     "generated": results("densities/poses.star"),
     "untrained": results("densities/poses.star"),
@@ -14,6 +22,8 @@ rule translation_train:
         densities_stack=results("densities/poses.mrcs"),
         subtomograms=results("particles/subtomograms.star"),
         subtomograms_stack=results("particles/subtomograms.mrcs"),
+        imaging=FITTED,
+        arrays=[str(Path(path).with_suffix(".npz")) for path in FITTED],
     output:
         results(f"{TRANSLATION}/checkpoint.pt"),
     log:
@@ -28,6 +38,7 @@ rule translation_train:
         runtime=720,
     params:
         options=options(CONFIG.translation, "preset", "steps"),
+        imaging=flags(imaging=FITTED),
         folder=folder,
         device=CONFIG.device,
         seed=CONFIG.seed,
@@ -35,8 +46,8 @@ rule translation_train:
     shell:
         cryoetgan(
             "translation train --densities {input.densities:q} --subtomograms"
-            " {input.subtomograms:q} {params.options} --device {params.device}"
-            " --seed {params.seed} -o {params.folder:q}"
+            " {input.subtomograms:q} {params.options} {params.imaging}"
+            " --device {params.device} --seed {params.seed} -o {params.folder:q}"
         )
 
 
