@@ -81,7 +81,7 @@ def _open_mrc(path: Path) -> tuple[NDArray[Any], float]:
             warnings.simplefilter("ignore")  # mrcfile warns of headers we then check ourselves
             file = mrcfile.mmap(path, mode="r")
             data, size = file.data, file.voxel_size
-    except (ValueError, OverflowError, OSError, RuntimeWarning) as error:
+    except (ValueError, ArithmeticError, OSError, RuntimeWarning) as error:
         raise UserError(f"{path}: cannot be read as MRC ({error})") from error
     if data is None or data.size == 0:
         raise UserError(f"{path}: holds no voxels")
