@@ -39,8 +39,9 @@ test: check  ## linters, then the tests (under 20 minutes)
 test-all: check  ## the long tests too
 	$(BIN)/python -m pytest -n $(CORES) --dist loadfile
 
-docs: env  ## schemas and config/README.md from the typed configuration
+docs: env  ## schemas, config/README.md, docs/reruns.md from the typed configuration and the rules
 	$(BIN)/python -m cryoetgan.setup.docs
+	$(BIN)/python -m cryoetgan.setup.reruns
 
 bench: env  ## our figures beside the peers'
 	$(BIN)/python -m pip install -q -r benchmarks/requirements.txt
