@@ -23,9 +23,12 @@ shell.prefix(
 from cryoetgan.setup.code_hash import code_hash
 
 # an image made of envs/Dockerfile, for `--sdm conda apptainer`: docs/cluster.md
-if "CRYOETGAN_CONTAINER" in os.environ:
+if os.environ.get("CRYOETGAN_CONTAINER"):
 
-    containerized: os.environ["CRYOETGAN_CONTAINER"]
+    envvars:
+        "CRYOETGAN_CONTAINER",
+
+    containerized: os.environ.get("CRYOETGAN_CONTAINER")
 
 
 def workflow_file(name):
