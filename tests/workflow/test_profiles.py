@@ -88,7 +88,7 @@ def test_the_container_recipe_is_what_snakemake_prints(project, conda_on_path):
     assert recipe == done.stdout, "run: snakemake --containerize --cores 1 > envs/Dockerfile"
     # the label by which Snakemake knows whether an image is made for the environments at hand
     assert "conda_env_hash" in recipe
-    named = project.snakemake("-n", *TINY, CRYOETGAN_CONTAINER="docker://no/such-image")
+    named = project.snakemake("-n", "-F", *TINY, CRYOETGAN_CONTAINER="docker://no/such-image")
     assert "report_build" in named
 
 
