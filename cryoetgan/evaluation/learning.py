@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cryoetgan.devices import multiplies_bfloat16
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation.cb3d import SMALLEST_BOX
 from cryoetgan.evaluation.classifier import NETWORKS, Classifier, Recipe, standardised
@@ -52,14 +53,6 @@ def turned(batch: Tensor, choices: NDArray[np.int_], symmetric: bool) -> Tensor:
         even = [axis for axis in axes if batch.shape[axis] % 2 == 0]
         out[where] = torch.roll(part, [1] * len(even), even) if even else part
     return out
-
-
-def half_precision(device: torch.device) -> bool:
-    """Return whether bfloat16 is quicker: on GPUs, and on CPUs that multiply it."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    found = torch.cpu.get_capabilities()
-    return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
 
 
 def train_classifier(
@@ -153,7 +146,7 @@ def _fit(
         if recipe.cycle
         else None
     )
-    fast = half_precision(device)
+    fast = multiplies_bfloat16(device)
     best, best_loss, accuracy, since = _state(model), np.inf, None, 0
     for _ in track(range(total), what):
         model.train()
