@@ -121,17 +121,20 @@ class Trainer(Loop):
         s = self.settings
         for index in range(s.n_critic):
             d, s_real = self._densities(), self._batch(self.subtomograms)
-            with torch.no_grad(), self._autocast():
-                made = [
-                    (self._translate("G_ds", self._noisy(a)), self._translate("G_sd", b))
-                    for _, (a, b) in self._in_parts(d, s_real)
-                ]
-            fake_s, fake_d = (torch.cat(parts) for parts in zip(*made, strict=True))
+            # what the critics are shown last, the generators are then trained on: made once,
+            # unless the batch goes in parts, whose graphs do not fit in memory together
+            once = index == s.n_critic - 1 and self.parts == 1
+            with torch.set_grad_enabled(once):
+                made = [self._made(*part) for _, part in self._in_parts(d, s_real)]
+            fake_s, fake_d = (torch.cat(parts).detach() for parts in zip(*made, strict=True))
             fakes = self.pools["s"].swap(fake_s), self.pools["d"].swap(fake_d)
             self._update_critics(s_real, d, *fakes)
-            if index < s.n_critic - 1:
-                continue
-            self._update_generators(d, s_real)
+        self._update_generators(d, s_real, made[0] if once else None)
+
+    def _made(self, d: Tensor, s_real: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a subtomogram of each density and a density of each subtomogram."""
+        with self._autocast():
+            return self._translate("G_ds", self._noisy(d)), self._translate("G_sd", s_real)
 
     def _translate(self, name: str, volumes: Tensor) -> Tensor:
         return self.networks[name](volumes).float()
@@ -179,23 +182,26 @@ class Trainer(Loop):
                     if weight.dim() == 5 and "weight" in label:
                         weight.clamp_(-bound, bound)
 
-    def _update_generators(self, d: Tensor, s_real: Tensor) -> None:
+    def _update_generators(
+        self, d: Tensor, s_real: Tensor, made: tuple[Tensor, Tensor] | None = None
+    ) -> None:
         optimiser = self.optimisers["generators"]
         optimiser.zero_grad(set_to_none=True)
         self.networks["D_s"].requires_grad_(False)
         self.networks["D_d"].requires_grad_(False)
         for share, part in self._in_parts(d, s_real):
-            (self._generators_loss(*part) * share).backward()
+            (self._generators_loss(*part, made) * share).backward()
         optimiser.step()
         self.networks["D_s"].requires_grad_(True)
         self.networks["D_d"].requires_grad_(True)
         self._move_average()
 
-    def _generators_loss(self, d: Tensor, s_real: Tensor) -> Tensor:
+    def _generators_loss(
+        self, d: Tensor, s_real: Tensor, made: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
         s = self.settings
+        fake_s, fake_d = self._made(d, s_real) if made is None else made
         with self._autocast():
-            fake_s = self._translate("G_ds", self._noisy(d))
-            fake_d = self._translate("G_sd", s_real)
             back_d = self._translate("G_sd", fake_s)
             back_s = self._translate("G_ds", self._noisy(fake_d))
         scores_s, scores_d = self._score("D_s", fake_s), self._score("D_d", fake_d)

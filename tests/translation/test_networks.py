@@ -9,7 +9,7 @@ import torch
 
 from cryoetgan.translation import objectives
 from cryoetgan.translation.loop import TooLargeError
-from cryoetgan.translation.networks import Discriminator, Generator, LastConv3d
+from cryoetgan.translation.networks import Discriminator, FirstConv3d, Generator, LastConv3d
 from cryoetgan.translation.presets import known_presets, read_preset
 from cryoetgan.translation.scaling import fit_density, fit_scalers, fit_subtomogram
 from cryoetgan.translation.training import Pool, Trainer, make_critic, make_generator
@@ -31,9 +31,10 @@ def test_parameter_counts_are_the_papers_and_the_released_codes():
     assert count(Generator((64, 128, 256), 9)) > count(Generator())
 
 
-def test_the_last_convolution_is_the_librarys():
+@pytest.mark.parametrize(("kind", "into", "out"), [(FirstConv3d, 1, 5), (LastConv3d, 5, 1)])
+def test_the_outer_convolutions_are_the_librarys(kind, into, out):
     torch.manual_seed(0)
-    ours, x = LastConv3d(5, 1, 7), torch.randn(2, 5, 12, 13, 14, requires_grad=True)
+    ours, x = kind(into, out, 7), torch.randn(2, into, 12, 13, 14, requires_grad=True)
     made, wanted = ours(x), torch.nn.functional.conv3d(x, ours.weight, ours.bias)
     assert torch.allclose(made, wanted, atol=1e-5)
     weight = torch.randn_like(made)

@@ -12,7 +12,7 @@ from tests.workflow.conftest import TINY
 @pytest.fixture
 def little(tiny_run, tmp_path):
     """The tiny run's project, and a configuration with one short training an ablation."""
-    project, _, _ = tiny_run
+    project, _ = tiny_run
     content = yaml.safe_load((project.folder / TINY[1]).read_text())
     content["evaluation"] |= {"ablation_preset": "smoke", "ablation_steps": 2, "ablation_seeds": 1}
     path = tmp_path / "little.yaml"

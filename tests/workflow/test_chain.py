@@ -17,11 +17,10 @@ AFTER_TRAINING |= EVALUATION
 
 
 def test_the_chain_runs_and_says_where_the_report_is(tiny_run):
-    project, said, seconds = tiny_run
+    project, said = tiny_run
     report = project.results / "report" / "index.html"
     assert report.exists()
     assert f"The report: {report}" in said
-    assert seconds < 180, f"{seconds:.0f} s"  # a quiet machine takes under 90
     generated = starfile.read(project.results / "translation/smoke/generated.star")["particles"]
     poses = starfile.read(project.results / "densities/poses.star")["particles"]
     # labels by construction: a generated volume carries its density's class and angles
@@ -31,7 +30,7 @@ def test_the_chain_runs_and_says_where_the_report_is(tiny_run):
 
 
 def test_results_are_whole_and_the_config_lies_beside_them(tiny_run):
-    project, _, _ = tiny_run
+    project, _ = tiny_run
     found, count = problems(project.results)
     assert found == []
     assert count > 30
@@ -40,7 +39,7 @@ def test_results_are_whole_and_the_config_lies_beside_them(tiny_run):
 
 
 def test_every_rule_left_a_log_and_a_timing(tiny_run):
-    project, _, _ = tiny_run
+    project, _ = tiny_run
     logs = {p.relative_to(project.results / "logs") for p in project.results.rglob("*.log")}
     timings = {
         p.relative_to(project.results / "benchmarks") for p in project.results.rglob("*.tsv")
@@ -50,7 +49,7 @@ def test_every_rule_left_a_log_and_a_timing(tiny_run):
 
 
 def test_snakemakes_own_report_holds_the_page(tiny_run):
-    project, _, _ = tiny_run
+    project, _ = tiny_run
     project.snakemake("--report", "report.html", *TINY)
     page = (project.results / "report" / "index.html").read_bytes()
     whole = (project.folder / "report.html").read_text()
@@ -59,7 +58,7 @@ def test_snakemakes_own_report_holds_the_page(tiny_run):
 
 
 def test_run_twice_the_second_run_does_nothing(tiny_run):
-    project, _, _ = tiny_run
+    project, _ = tiny_run
     assert project.planned() == set()
 
 
@@ -74,7 +73,7 @@ def test_run_twice_the_second_run_does_nothing(tiny_run):
     ids=lambda value: value.split("=")[0] + value.split("{")[1] if isinstance(value, str) else "",
 )
 def test_an_edit_of_a_key_runs_again_what_reads_it_and_no_more(tiny_run, edit, runs, tmp_path):
-    project, _, _ = tiny_run
+    project, _ = tiny_run
     section, keys = edit.split("=", 1)
     content = yaml.safe_load((project.folder / TINY[1]).read_text())
     content.setdefault(section, {}).update(yaml.safe_load(keys))
@@ -92,7 +91,7 @@ def test_an_edit_of_a_key_runs_again_what_reads_it_and_no_more(tiny_run, edit, r
     ],
 )
 def test_an_edit_of_a_stages_code_runs_that_stage_again(tiny_run, module, some, none):
-    project, _, _ = tiny_run
+    project, _ = tiny_run
     path = project.folder / "cryoetgan" / module
     before = path.read_bytes()
     try:
@@ -105,7 +104,7 @@ def test_an_edit_of_a_stages_code_runs_that_stage_again(tiny_run, module, some, 
 
 
 def test_a_failure_is_said_again_at_the_end_and_loses_nothing(tiny_run, tmp_path):
-    project, _, _ = tiny_run
+    project, _ = tiny_run
     kept = {
         path: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in project.results.rglob("*")

@@ -31,7 +31,7 @@ FILES = {"densities.prior", "particles.curation"}
 
 @pytest.mark.slow
 def test_every_row_of_the_table_is_what_a_dry_run_says(tiny_run, tmp_path):
-    project, _, _ = tiny_run
+    project, _ = tiny_run
     config = load(project.folder / TINY[1])
     wanted = [key for key in keys() if key not in TABLES | FILES]
     done = subprocess.run(
