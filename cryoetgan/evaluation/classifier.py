@@ -18,7 +18,8 @@ from cryoetgan.evaluation.cb3d import CB3D, LAYERS
 from cryoetgan.evaluation.small import Small
 from cryoetgan.files import atomic, existing
 
-FORMAT = 2
+FORMAT = 3
+"""Of the file; 2: another small network."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,8 @@ def load_classifier(path: Path, device: torch.device) -> tuple[Classifier, dict[
     path = existing(path, "classifier")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+        if content["format"] != FORMAT:
+            raise ValueError(f"its format is {content['format']}, wanted {FORMAT}: train it again")
         network = NETWORKS[content["network"]].build(content["box"], len(content["classes"]))
         network.load_state_dict(content["state"])
     except (

@@ -127,9 +127,10 @@ def test_grey_scale_does_not_matter_to_the_classifier(rng):
 
 @pytest.mark.slow
 def test_cb3d_learns_and_gives_the_layer_that_is_named(rng):
-    volumes, names = shapes(rng, 24, 0.3)
+    volumes, names = shapes(rng, 12, 0.1)
     labels = np.array([name == "rod" for name in names]).astype(int)
-    made = train_classifier(volumes, labels, ["ball", "rod"], network="cb3d", epochs=30)
+    all_of_it = np.zeros(12, np.int8)
+    made = train_classifier(volumes, labels, ["ball", "rod"], all_of_it, "cb3d", epochs=20)
     assert (made.scores(volumes).argmax(axis=1) == labels).mean() > 0.9
     assert made.features(volumes[:2], "flatten").shape == (2, 512)
     assert made.features(volumes[:2]).shape == (2, 4096)
@@ -235,4 +236,6 @@ def test_sets_that_do_not_fit_are_said(cryoetgan, sets, rng):
     refused(classify("train", "test", "--epochs", 0), "--epochs")
     (sets / "broken.pt").write_bytes(b"nothing")
     refused(classify("train", "test", "--reuse", "broken.pt"), "broken.pt", "no classifier")
+    torch.save({"format": 2}, sets / "older.pt")
+    refused(classify("train", "test", "--reuse", "older.pt"), "older.pt", "train it again")
     assert not (sets / "x.json").exists()

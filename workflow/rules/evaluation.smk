@@ -48,7 +48,7 @@ rule evaluation_classify:
         name="|".join(CLASSIFIED),
     conda:
         "../../envs/evaluation.yaml"
-    threads: 2
+    threads: 1 if CONFIG.evaluation.network == "small" else 4  # seven run side by side
     resources:
         mem_mb=8000,
         runtime=240,
@@ -95,7 +95,7 @@ rule evaluation_measure:
         name="|".join(MEASURED),
     conda:
         "../../envs/evaluation.yaml"
-    threads: 2
+    threads: 1 if CONFIG.evaluation.network == "small" else 4  # seven run side by side
     resources:
         mem_mb=8000,
         runtime=120,
