@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cryoetgan.particles.pages import release
+from cryoetgan.pages import release
 from cryoetgan.particles.picking_peaks import (
     PeakList,
     Peaks,

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cryoetgan.devices import multiplies_bfloat16
+from cryoetgan.pages import release
 from cryoetgan.particles.matching_bank import LowRankBank
 from cryoetgan.particles.matching_tiles import Points, Tile, components_of, window_of
-from cryoetgan.particles.pages import release
 from cryoetgan.particles.picking_tiles import check_finite, core_of, tiles
 from cryoetgan.progress import track
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cryoetgan.errors import UserError
-from cryoetgan.particles.pages import release
+from cryoetgan.pages import release
 from cryoetgan.particles.picking_peaks import (
     PeakList,
     Peaks,
