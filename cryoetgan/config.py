@@ -179,6 +179,11 @@ class Translation(Section):
     )
     steps: Count | None = Field(None, description="Training steps; empty: the preset's own.")
     draws: Count = Field(1, description="Noise draws, so generated volumes, of each density.")
+    uncertainty: Annotated[int, Field(ge=0)] = Field(
+        1,
+        description="Volumes of each class whose voxels' standard deviation over dropout and over "
+        "noise is mapped, for the report (twice 20 passes each); 0: none.",
+    )
 
 
 class Evaluation(Section):
@@ -201,6 +206,12 @@ class Evaluation(Section):
     )
     ablation_seeds: Count = Field(
         3, description="How often each ablation is trained: collapse is a matter of chance."
+    )
+    ablation_snapshots: Count | None = Field(
+        None,
+        description="Epochs from one kept generator to the next in the ablations of input noise; "
+        "`snakemake ablations` then also draws scores by step (the paper's Figures 5 and 6). "
+        "Empty: none.",
     )
 
 

@@ -7,6 +7,7 @@ import typer
 
 from cryoetgan.command import Device, Output, Seed, command, group, log, tilt_range
 from cryoetgan.errors import UserError
+from cryoetgan.evaluation import commands_epochs
 
 if TYPE_CHECKING:
     from cryoetgan.volumes import VolumeSet
@@ -45,7 +46,7 @@ def classify(
     from cryoetgan.evaluation import classifying
     from cryoetgan.evaluation.classifier import NETWORKS, load_classifier, save_classifier
     from cryoetgan.evaluation.controls import first as first_of
-    from cryoetgan.evaluation.sets import load
+    from cryoetgan.evaluation.sets import load, same_boxes
     from cryoetgan.files import provenance, sha256, write_json
     from cryoetgan.seeds import rng
     from cryoetgan.volumes import read_volume_set, stack_of
@@ -57,7 +58,7 @@ def classify(
     where = choose_device(device)
     first = read_volume_set(train, ["cryoetganClass"])
     second = read_volume_set(test, ["cryoetganClass"])
-    _alike(first, second)
+    same_boxes(first, second)
     learnt, tested = load(first, train_split), load(second, test_split)
     if count is not None:
         if not 2 <= count <= len(learnt.names):
@@ -145,7 +146,7 @@ def measure(
     from cryoetgan.evaluation.classifier import load_classifier
     from cryoetgan.evaluation.measuring import cycle_pairs
     from cryoetgan.evaluation.measuring import measure as compute
-    from cryoetgan.evaluation.sets import load
+    from cryoetgan.evaluation.sets import load, same_boxes
     from cryoetgan.files import provenance, sidecar, write_json
     from cryoetgan.volumes import read_volume_set, stack_of
 
@@ -153,7 +154,7 @@ def measure(
     span = tilt_range(tilts)[:2] if tilts else None
     first = read_volume_set(real, ["cryoetganClass"])
     second = read_volume_set(generated, ["cryoetganClass"])
-    _alike(first, second)
+    same_boxes(first, second)
     source = read_volume_set(densities) if densities is not None else None
     back = None
     if cycle is not None:
@@ -232,6 +233,9 @@ def ablate(
     ablation: Annotated[str, typer.Argument(help="input_noise_0, wasserstein, dropout_off …")],
     output: Output,
     preset: Annotated[str, typer.Option(help="Preset that is changed, or a YAML file.")] = "paper",
+    snapshot_every: Annotated[
+        int | None, typer.Option(help="Epochs from one kept generator to the next.")
+    ] = None,
 ) -> None:
     """Write the preset of one ablation (YAML), for `translation train --preset`.
 
@@ -252,7 +256,10 @@ def ablate(
             f"unknown ablation '{ablation}'{nearest(ablation, ABLATIONS)} "
             f"(known: {', '.join(ABLATIONS)})"
         )
-    settings = asdict(replace(read_preset(preset), **ABLATIONS[ablation].settings))
+    if snapshot_every is not None and snapshot_every < 1:
+        raise UserError(f"--snapshot-every: got {snapshot_every}, wanted one or more")
+    kept: dict[str, Any] = {} if snapshot_every is None else {"snapshot_every": snapshot_every}
+    settings = asdict(replace(read_preset(preset), **ABLATIONS[ablation].settings, **kept))
     plain = {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
     write_text(output, yaml.safe_dump(plain, sort_keys=False))
     log.info("%s: %s with %s", output, preset, ABLATIONS[ablation].settings)
@@ -294,18 +301,6 @@ def ablations(
     log.info("%s: %d ablations", output, len(rows))
 
 
-def _alike(first: "VolumeSet", second: "VolumeSet") -> None:
-    """Refuse two sets of other boxes or voxel sizes."""
-    from cryoetgan.volumes import same_voxel_size
-
-    same_voxel_size(first.voxel_size, second.voxel_size, first.path, second.path)
-    if first.box != second.box:
-        raise UserError(
-            f"{first.path} has boxes of {first.box} voxels, {second.path} of {second.box}; "
-            "make both with one densities.box"
-        )
-
-
 def _maps(paths: list[Path], real: "VolumeSet") -> "dict[str, Any]":
     """Return class to density, of the real set's box and voxel size."""
     from cryoetgan.star import class_name
@@ -322,3 +317,6 @@ def _maps(paths: list[Path], real: "VolumeSet") -> "dict[str, Any]":
             )
         maps[class_name(path)] = volume.data
     return maps
+
+
+commands_epochs.register(app)

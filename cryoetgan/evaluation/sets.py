@@ -11,7 +11,7 @@ from cryoetgan.acquisition import COLUMNS, Acquisition
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation.intervals import clusters
 from cryoetgan.star import COORDINATES, SPLITS
-from cryoetgan.volumes import VolumeSet
+from cryoetgan.volumes import VolumeSet, same_voxel_size
 
 log = logging.getLogger("cryoetgan")
 SYMMETRIC = 1.0
@@ -92,6 +92,16 @@ def _tilts(volumes: VolumeSet) -> tuple[bool, tuple[float, float] | None]:
     high = min((tilts[1] for tilts in known), default=0.0)
     symmetric = all(abs(tilts[0] + tilts[1]) <= SYMMETRIC for tilts in known)
     return symmetric, (low, high) if low < high else None
+
+
+def same_boxes(first: VolumeSet, second: VolumeSet) -> None:
+    """Refuse two sets of other boxes or voxel sizes."""
+    same_voxel_size(first.voxel_size, second.voxel_size, first.path, second.path)
+    if first.box != second.box:
+        raise UserError(
+            f"{first.path} has boxes of {first.box} voxels, {second.path} of {second.box}; "
+            "make both with one densities.box"
+        )
 
 
 def apart(

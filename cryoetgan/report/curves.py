@@ -68,7 +68,8 @@ def enough(points: list[tuple[int, Accuracy]]) -> str:
 def by_step(results: Results) -> list[tuple[str, plots.Plot]]:
     """Return IS, FID and KID against training steps, a line a noise level (Figures 5 and 6).
 
-    Read from `evaluation/epochs.csv`: columns noise, step, and any of is, fid, kid.
+    Read from what `evaluation epochs` writes: columns noise, step, and any of is, fid, kid,
+    with their _low and _high.
     """
     rows = results.rows(EPOCHS)
     if rows and not {"noise", "step"} <= set(rows[0]):
@@ -76,10 +77,11 @@ def by_step(results: Results) -> list[tuple[str, plots.Plot]]:
         return []
     shown = []
     for key, title in SCORES.items():
-        curves: dict[str, list[tuple[float, float]]] = {}
+        curves: dict[str, list[tuple[float, ...]]] = {}
         for row in rows:
-            point = _number(row.get("step")), _number(row.get(key))
-            if np.isfinite(point).all():
+            bounds = (_number(row.get(f"{key}_{end}")) for end in ("low", "high"))
+            point = (_number(row.get("step")), _number(row.get(key)), *bounds)
+            if np.isfinite(point[:2]).all():
                 curves.setdefault(str(row["noise"]), []).append(point)
         if curves:
             lines = {name: np.array(sorted(line)) for name, line in sorted(curves.items())}

@@ -201,7 +201,7 @@ def score_curves(lines: Mapping[str, NDArray[np.float64]], title: str) -> Plot:
     Parameters
     ----------
     lines : mapping
-        Noise level to `(N, 2)`: step, score.
+        Noise level to `(N, 4)`: step, score, its interval (NaN: none).
     title : str
         Name of the score.
     """
@@ -210,7 +210,11 @@ def score_curves(lines: Mapping[str, NDArray[np.float64]], title: str) -> Plot:
         axis = figure.subplots()
         for index, (name, line) in enumerate(lines.items()):
             style, colour = STYLES[index % 4], theme["lines"][index % 4]
-            axis.plot(*line.T, style, color=colour, lw=1.7, marker="o", ms=3, label=f"noise {name}")
+            steps, values, low, high = line.T
+            axis.plot(
+                steps, values, style, color=colour, lw=1.7, marker="o", ms=3, label=f"noise {name}"
+            )
+            axis.fill_between(steps, low, high, color=colour, alpha=0.15, lw=0)
         axis.set_xlabel("step")
         axis.set_ylabel(title)
         axis.legend()

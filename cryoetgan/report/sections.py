@@ -26,6 +26,12 @@ BLIND = 20
 TABLE_ROWS = 200
 MARKS_RADIUS = 80.0
 """Angstrom, where the configuration does not say: a pick this close to a mark is that particle."""
+SPECTRA = {
+    "real": "real",
+    "generated": "generated",
+    "physics": "physics, typed in",
+    "fitted physics": "physics, fitted",
+}
 ABLATIONS, EPOCHS = "ablations.csv", "epochs.csv"
 METRICS = {
     "kid": ("0", "Kernel distance of classifier features to real crops; unbiased for small sets."),
@@ -41,7 +47,7 @@ METRICS = {
     "ssim_class": ("real", "Structural similarity to a real crop of the same class."),
     "ssim_best": ("", "Structural similarity to the most similar of a few real crops."),
     "ssim_cycle": ("1", "Structural similarity of a density to its way there and back."),
-    "power_ratio": ("1", "Power over the real crops' power, median of the shells."),
+    "power_ratio": ("1", "Power over the real crops' power, in the worst shell."),
     "sd_ratio": ("1", "Spread of grey values over the real crops'."),
     "pose_recovery": ("1", "Share that still fits the density it was made of best."),
     "two_sample_auc": ("0.5", "How well a fresh classifier tells generated from real."),
@@ -101,13 +107,13 @@ def classes(sets: Mapping[str, VolumeSet]) -> list[str]:
 def spectra(sets: Mapping[str, VolumeSet]) -> plots.Plot | None:
     """Return the power spectra of real, generated and physics volumes."""
     power, shown = {}, None
-    for name in ("real", "generated", "physics", "fitted physics"):
+    for name in SPECTRA:
         if name not in sets or (shown is not None and sets[name].box != shown.box):
             continue
         shown = shown or sets[name]
         chosen = np.unique(np.linspace(0, len(sets[name]) - 1, SPECTRUM_SAMPLE).astype(int))
         data = np.nan_to_num(np.asarray(sets[name].volumes[chosen], np.float32))
-        power[name] = shell_power(data)
+        power[SPECTRA[name]] = shell_power(data)
     return plots.power_spectra(power, shown.voxel_size, shown.box) if shown else None
 
 

@@ -123,6 +123,7 @@ class Strip:
     low: float
     high: float
     ramp: str
+    flat: bool = False
 
 
 def uncertainty(sets: Mapping[str, VolumeSet], name: str) -> list[Strip]:
@@ -171,7 +172,7 @@ def _strip(
         image = colours[image]
         ramp = pictures.data_uri(pictures.png(colours[np.arange(256)[None]]))
     shown = pictures.data_uri(pictures.png(image))
-    return Strip(label, shown, f"{length / 10:g} nm", low, high, ramp)
+    return Strip(label, shown, f"{length / 10:g} nm", low, high, ramp, not data.any())
 
 
 def single(volume: NDArray[Any], low: float, high: float) -> str:

@@ -105,6 +105,7 @@ def uncertainty(
     volumes: Annotated[Path, typer.Argument(help="Volume set of densities (STAR).")],
     output: Output,
     passes: Annotated[int, typer.Option(help="Translations of each volume, two or more.")] = 20,
+    sample: Annotated[int | None, typer.Option(help="First volumes of each class; all.")] = None,
     device: Device = "auto",
     seed: Seed = 0,
 ) -> None:
@@ -126,6 +127,8 @@ def uncertainty(
 
     if passes < 2:
         raise UserError(f"--passes: got {passes}, wanted two or more")
+    if sample is not None and sample < 1:
+        raise UserError(f"--sample: got {sample}, wanted one or more")
     translator = open_translator(checkpoint, "ds", None, choose_device(device))
     source = read_volume_set(volumes)
     same_voxel_size(source.voxel_size, float(translator.content["voxel_size"]), volumes, checkpoint)
@@ -143,20 +146,27 @@ def uncertainty(
     table["cryoetganSource"] = "generated"
     classes = table["cryoetganClass"] if "cryoetganClass" in table else ["particle"] * len(table)
     rows, names = table.to_dict("records"), item_names(classes)
+    # a name ends in the volume's number within its class
+    chosen = [
+        row
+        for row, name in enumerate(names)
+        if sample is None or int(name.rpartition("/")[2]) < sample
+    ]
     paths = [output / f"{name}.star" for name in ("dropout_sd", "noise_sd")]
     with contextlib.ExitStack() as stack:
         writers = [
-            stack.enter_context(VolumeSetWriter(path, len(source), source.box, source.voxel_size))
+            stack.enter_context(VolumeSetWriter(path, len(chosen), source.box, source.voxel_size))
             for path in paths
         ]
-        made = spreads(translator, source, names, passes, seed)
-        for row, *both in track(made, "passing", len(source)):
+        made = spreads(translator, source, names, passes, seed, chosen)
+        for row, *both in track(made, "passing", len(chosen)):
             for writer, volume in zip(writers, both, strict=True):
                 writer.add(volume, rows[row])
-    record = provenance("translation uncertainty", [checkpoint, volumes], {"passes": passes}, seed)
+    made_with = {"passes": passes, "sample": sample}
+    record = provenance("translation uncertainty", [checkpoint, volumes], made_with, seed)
     for path in paths:
         write_json(sidecar(path), {"provenance": record})
-    log.info("%s: %d volumes, %d passes each", output, len(source), passes)
+    log.info("%s: %d volumes, %d passes each", output, len(chosen), passes)
 
 
 @command(app, "synthesize")

@@ -4,7 +4,7 @@ The paper's section 2.7 in two: what the network is unsure of (dropout on, noise
 what the noise changes (dropout off, new noise). Neither is calibrated: maps to look at.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -51,15 +51,21 @@ def has_dropout(network: nn.Module) -> bool:
 
 
 def spreads(
-    translator: Passing, source: VolumeSet, names: list[str], passes: int, seed: int
+    translator: Passing,
+    source: VolumeSet,
+    names: Sequence[str],
+    passes: int,
+    seed: int,
+    rows: Iterable[int] | None = None,
 ) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
     """Yield row, SD over dropout with the noise fixed, SD over noise without dropout.
 
-    Grey values are those of the subtomograms trained on.
+    Grey values are those of the subtomograms trained on. Of all rows, or of those given.
     """
     layers = [m for m in translator.generator.modules() if isinstance(m, DROPOUTS)]
     drops = has_dropout(translator.generator)
-    for row, name in enumerate(names):
+    for row in range(len(names)) if rows is None else rows:
+        name = names[row]
         by_noise = spread(translator.passes(source, row, name, seed, passes, False))
         by_dropout = np.zeros_like(by_noise)
         if drops:

@@ -101,6 +101,10 @@ def test_checks_without_labels():
         "labels survive": "bad",
         "covers the real variety": "good",
     }
+    # what physics and real crops reach is no chance: all recovered is all that can be
+    whole = metrics_from({"pose_recovery": metric(1.0, 0.0, chance=0.25, physics=1.0, real=1.0)})
+    (found,) = checks(whole, {})
+    assert (found.tone, "by chance 25 %" in found.text) == ("good", True)
     swapped = checks(untrained, metrics_from({"kid": metric(2.0)}))
     assert swapped[0].tone == "bad"
     assert checks({}, {}) == []

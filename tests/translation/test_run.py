@@ -175,6 +175,13 @@ def test_uncertainty_tells_dropout_from_noise(here, tmp_path, sets):
         assert first == second
         both[name] = made.volumes
     assert not np.allclose(both["dropout_sd"], both["noise_sd"])
+    # some rows only: those of the whole, the first of each class
+    here(*words, "--sample", 1, "-o", "few")
+    for name, whole in both.items():
+        few = read_volume_set(tmp_path / "few" / f"{name}.star")
+        assert list(few.table["cryoetganClass"]) == ["a", "b"]
+        assert np.array_equal(few.volumes, whole[:2])
+    refused(here(*words, "--sample", 0, "-o", "x", code=2), "--sample")
     refused(here(*words[:-1], 1, "-o", "x", code=2), "--passes")
 
 

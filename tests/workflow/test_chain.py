@@ -12,7 +12,13 @@ from cryoetgan.setup.validate import problems
 from tests.workflow.conftest import TINY
 
 EVALUATION = {"evaluation_classify", "evaluation_measure"}
-AFTER_TRAINING = {"translation_translate", "export_relion", "export_plain", "report_build"}
+AFTER_TRAINING = {
+    "translation_translate",
+    "translation_uncertainty",
+    "export_relion",
+    "export_plain",
+    "report_build",
+}
 AFTER_TRAINING |= EVALUATION
 
 

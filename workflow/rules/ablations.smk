@@ -5,6 +5,7 @@ from cryoetgan.evaluation.ablations import ABLATIONS
 ABLATED = results("evaluation/ablations/{ablation}/{ablation_seed}")
 ABLATED_GENERATOR = results("translation/ablations/{ablation}/{ablation_seed}")
 ABLATION_SEEDS = range(CONFIG.evaluation.ablation_seeds)
+NOISES = [name for name in ABLATIONS if name.startswith("input_noise_")]
 ABLATION_TESTS = {
     "gan_test": (REAL, f"{ABLATED_GENERATOR}/generated.star"),
     "gan_train": (f"{ABLATED_GENERATOR}/generated.star", REAL),
@@ -31,10 +32,17 @@ rule evaluation_ablate:
         runtime=10,
     params:
         preset=shlex.quote(CONFIG.evaluation.ablation_preset),
+        # generators by step are kept of the levels of input noise alone
+        kept=lambda wildcards: (
+            options(CONFIG.evaluation, snapshot_every="ablation_snapshots")
+            if wildcards.ablation in NOISES
+            else ""
+        ),
         code=code("evaluation"),
     shell:
         cryoetgan(
-            "evaluation ablate {wildcards.ablation} --preset {params.preset} -o {output:q}"
+            "evaluation ablate {wildcards.ablation} --preset {params.preset} {params.kept}"
+            " -o {output:q}"
         )
 
 
@@ -176,6 +184,40 @@ rule evaluation_ablations:
         cryoetgan("evaluation ablations {params.runs:q} -o {output.table:q}")
 
 
+rule evaluation_epochs:
+    input:
+        checkpoints=expand(
+            f"{ABLATED_GENERATOR}/checkpoint.pt", ablation=NOISES, ablation_seed=0
+        ),
+        densities=results("densities/poses.star"),
+        densities_stack=results("densities/poses.mrcs"),
+        real=REAL,
+        real_stack=stack(REAL),
+        features=results("evaluation/ceiling.pt"),
+    output:
+        results("evaluation/epochs.csv"),
+    log:
+        logs("evaluation/epochs"),
+    benchmark:
+        timing("evaluation/epochs")
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 4
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    params:
+        device=CONFIG.device,
+        seed=CONFIG.seed,
+        code=code("evaluation"),
+    shell:
+        cryoetgan(
+            "evaluation epochs {input.checkpoints:q} --densities {input.densities:q}"
+            " --real {input.real:q} --real-split test --features {input.features:q}"
+            " --device {params.device} --seed {params.seed} -o {output:q}"
+        )
+
+
 localrules:
     ablations,
 
@@ -183,3 +225,4 @@ localrules:
 rule ablations:
     input:
         results("evaluation/ablations.csv"),
+        results("evaluation/epochs.csv") if CONFIG.evaluation.ablation_snapshots else [],

@@ -9,6 +9,7 @@ rule report_build:
         results("imaging/fitted.star") if CONFIG.imaging.fit else [],
         list(MODELS.values()),
         GENERATED,
+        f"{UNCERTAIN}/noise_sd.star" if CONFIG.translation.uncertainty else [],
         REAL,
     output:
         report(

@@ -3,6 +3,7 @@
 from cryoetgan.translation.presets import read_preset
 
 TRANSLATION = f"translation/{PRESET}"
+UNCERTAIN = results(f"{TRANSLATION}/uncertainty")
 # what is added to fitted physics needs the imaging model of each training tomogram
 FITTED = (
     TRAINING_MODELS
@@ -88,4 +89,35 @@ rule translation_translate:
         cryoetgan(
             "translation translate {input.checkpoint:q} {input.volumes:q} --draws {params.draws}"
             " {params.which} --device {params.device} --seed {params.seed} -o {output.star:q}"
+        )
+
+
+rule translation_uncertainty:
+    input:
+        checkpoint=results(f"{TRANSLATION}/checkpoint.pt"),
+        volumes=results("densities/poses.star"),
+        stack=results("densities/poses.mrcs"),
+    output:
+        [f"{UNCERTAIN}/{name}" for name in ("dropout_sd.star", "dropout_sd.mrcs")],
+        [f"{UNCERTAIN}/{name}" for name in ("noise_sd.star", "noise_sd.mrcs")],
+    log:
+        logs(f"{TRANSLATION}/uncertainty"),
+    benchmark:
+        timing(f"{TRANSLATION}/uncertainty")
+    conda:
+        "../../envs/translation.yaml"
+    threads: 2
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    params:
+        sample=options(CONFIG.translation, sample="uncertainty"),
+        folder=folder,
+        device=CONFIG.device,
+        seed=CONFIG.seed,
+        code=code("translation"),
+    shell:
+        cryoetgan(
+            "translation uncertainty {input.checkpoint:q} {input.volumes:q} {params.sample}"
+            " --device {params.device} --seed {params.seed} -o {params.folder:q}"
         )
