@@ -1,12 +1,13 @@
 """Files around a synthetic tomogram: scene and checkpoint in; tomogram, labels and truth out."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from cryoetgan.errors import UserError
-from cryoetgan.files import provenance, sidecar, write_json
+from cryoetgan.files import provenance, read_json, sidecar, write_json
 from cryoetgan.imaging.model import ImagingModel
 from cryoetgan.progress import track
 from cryoetgan.star import COORDINATES, class_name, particle_id, read_star, write_star
@@ -67,11 +68,15 @@ def write_tomogram(
             part = tuple(slice(c, c + n) for c, n in zip(corner, shape, strict=True))
             out[part] = made.part(source.data, corner, shape)
     name = class_name(output)
+    inputs = [p for p in (path, scene, labels, particles) if p is not None]
+    record = provenance("translation synthesize", inputs, {"tomogram": model.tomogram}, seed)
+    content_of = {"provenance": record} | _meaning(labels)
     if marks is not None:
         beside = output.with_name(f"{name}_labels.mrc")
         with open_volume(beside, marks.data.shape, source.voxel_size, marks.data.dtype) as out:
             for index, plane in enumerate(marks.data):
                 out[index] = plane
+        write_json(sidecar(beside), content_of)
     if truth is not None:
         rows = truth.particles.copy()
         rows["rlnTomoName"] = name
@@ -79,10 +84,15 @@ def write_tomogram(
         rows["cryoetganId"] = [particle_id(name, *place) for place in places]
         rows["cryoetganSource"] = "generated"
         write_star(output.with_suffix(".star"), rows, truth.optics)
-    inputs = [p for p in (path, scene, labels, particles) if p is not None]
-    record = provenance("translation synthesize", inputs, {"tomogram": model.tomogram}, seed)
-    content_of = {"provenance": record, "acquisition": model.acquisition.to_json()}
-    write_json(sidecar(output), content_of)
+    write_json(sidecar(output), content_of | {"acquisition": model.acquisition.to_json()})
+
+
+def _meaning(labels: Path | None) -> dict[str, Any]:
+    """Return the names of the labels as the record beside them has them, where there is one."""
+    if labels is None or not sidecar(labels).exists():
+        return {}
+    found = read_json(sidecar(labels))
+    return {"labels": found["labels"]} if isinstance(found, dict) and "labels" in found else {}
 
 
 def _labels(path: Path, scene: Volume, name: Path) -> Volume:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from cryoetgan.files import sidecar, write_json
 from cryoetgan.imaging import store
 from cryoetgan.translation import objectives
 from cryoetgan.translation.presets import read_preset
@@ -271,6 +272,22 @@ def test_a_tomogram_is_made_with_labels_and_truth(here, tmp_path, trained, rng):
     assert np.array_equal(read_volume(tmp_path / "T_labels.mrc").data, marks)
     row = read_star(tmp_path / "T.star").particles.iloc[0]
     assert (row["rlnTomoName"], row["cryoetganClass"], row["rlnCoordinateX"]) == ("T", "a", 3.5)
+    # copick takes it with the names its labels had
+    copick = pytest.importorskip("copick")
+    write_json(sidecar(tmp_path / "marks.mrc"), {"labels": {"1": "a", "2": "b_c"}})
+    here(*words, "--labels", "marks.mrc", "--particles", "truth.star", "-o", "T.mrc")
+    beside = ("--labels", "T_labels.mrc", "--particles", "T.star", "--contrast", "bright")
+    here("export", "copick", "T.mrc", *beside, "-o", "project")
+    root = copick.from_file(str(tmp_path / "project/config.json"))
+    run = root.get_run("T")
+    (stored,) = run.get_voxel_spacing(10.0).tomograms
+    assert np.allclose(stored.numpy(), made, atol=1e-3)
+    numbers = {item.name: item.label for item in root.pickable_objects}
+    (segmentation,) = run.get_segmentations()
+    for number, name in ((1, "a"), (2, "b-c")):
+        assert np.array_equal(segmentation.numpy() == numbers[name], marks == number)
+    points, _ = run.get_picks("a")[0].numpy()
+    assert points[0, 0] == pytest.approx(35.0)
     write_volume(tmp_path / "marks.mrc", marks[1:], 10.0)
     done = here(*words, "--labels", "marks.mrc", "-o", "X.mrc", code=2)
     refused(done, "cover")
