@@ -58,6 +58,9 @@ class Densities(Section):
     assembly: str = Field(
         "1", description="Biological assembly to build, or `none`; a row of the table may differ."
     )
+    hydrogens: bool = Field(False, description="Count hydrogens, where the file has them.")
+    ligands: bool = Field(True, description="Count ligands, ions and glycans.")
+    waters: bool = Field(False, description="Count ordered waters.")
     count: Count = Field(400, description="Poses of each class; a row of the table may differ.")
     max_shift: Annotated[float, Field(ge=0)] = Field(
         20.0, description="Angstrom an axis: how far off centre a particle may lie, as picks do."

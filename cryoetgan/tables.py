@@ -24,6 +24,16 @@ class ClassRow(Section):
         "`phantom:NAME`, or `membrane`."
     )
     assembly: str | None = Field(None, description="Biological assembly; empty: the config's.")
+    model: str | None = Field(
+        None,
+        description="MODEL number of an entry with several, or `all` where they are parts of one "
+        "particle; empty: found by whether they overlap.",
+    )
+    component: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="Where an entry holds particles that lie apart: 1, only the largest; 2, the "
+        "next; empty: all.",
+    )
     radius: Positive | None = Field(
         None, description="Angstrom, for picking; empty: measured on the density."
     )

@@ -35,7 +35,8 @@ def choose_models(structure: Any, model: str, path: Path) -> None:
         if model not in numbers:
             raise UserError(
                 f"{path}: has no model '{model}'; it has {', '.join(numbers[:8])}"
-                f"{' ...' if len(numbers) > 8 else ''}; set --model to one, to all, or to auto"
+                f"{' ...' if len(numbers) > 8 else ''}; set --model (a column of the table "
+                "of classes) to one, to all, or to auto"
             )
         for index in reversed(range(len(structure))):
             if numbers[index] != model:

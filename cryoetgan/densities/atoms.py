@@ -168,7 +168,8 @@ def _one_particle(
     if len(large) > 1:
         log.warning(
             "%s: holds %d separate particles (%s atoms); a map of all of them is the map of none: "
-            "give --component 1 for the largest, another --assembly, or a file with one of them",
+            "give --component 1 for the largest (a column of the table of classes too), another "
+            "--assembly, or a file with one of them",
             path,
             len(large),
             ", ".join(map(str, large[:4])),

@@ -110,3 +110,23 @@ def test_the_papers_experiments_and_their_stand_in_resolve(project, tmp_path, na
     assert len(made) == classes - (name == "se1")  # its membrane is no structure
     assert "--preset paper" in said or "--preset=paper" in said
     assert "--network=cb3d" in said
+
+
+def test_what_a_class_says_of_its_atoms_reaches_its_density(project):
+    table = project.folder / "own classes.tsv"
+    table.write_text(
+        "class\tsource\tassembly\tmodel\tcomponent\n"
+        "a\tphantom:proteasome\tnone\tall\t2\nb\tphantom:ribosome\t\t\t\n"
+    )
+    said = project.snakemake(
+        "-n", "-F", "-p", *TINY, "--until", "densities_simulate", "--config",
+        f"structures={{table: {table}}}", "densities={ligands: false, hydrogens: true}",
+    )  # fmt: skip
+    commands = {
+        match[1]: match[0]
+        for match in re.finditer(r"cryoetgan densities simulate \S+/(\w+)\.cif .*", said)
+    }
+    assert {"--assembly=none", "--model=all", "--component=2"} <= set(commands["a"].split())
+    assert "--component" not in commands["b"]
+    for command in commands.values():
+        assert {"--no-ligands", "--hydrogens"} <= set(command.split())

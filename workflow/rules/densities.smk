@@ -22,14 +22,22 @@ rule densities_simulate:
         runtime=30,
     params:
         options=options(CONFIG.densities, "engine", "voxel_size", "resolution", "box"),
-        assembly=lambda wildcards: flags(
+        atoms=flags(
+            hydrogens=CONFIG.densities.hydrogens,
+            no_ligands=not CONFIG.densities.ligands,
+            waters=CONFIG.densities.waters,
+        ),
+        part=lambda wildcards: flags(
             assembly=CLASSES[wildcards.class_name].assembly
-            or CONFIG.densities.assembly
+            or CONFIG.densities.assembly,
+            model=CLASSES[wildcards.class_name].model,
+            component=CLASSES[wildcards.class_name].component,
         ),
         code=code("densities"),
     shell:
         cryoetgan(
-            "densities simulate {input:q} {params.options} {params.assembly} -o {output:q}"
+            "densities simulate {input:q} {params.options} {params.atoms}"
+            " {params.part} -o {output:q}"
         )
 
 
