@@ -17,6 +17,7 @@ from cryoetgan.report.page import build
 from cryoetgan.report.paper import PAPER_ROWS, ablation_tables, table_2
 from cryoetgan.report.results import open_results
 from cryoetgan.star import COORDINATES
+from cryoetgan.volumes import read_volume_set, write_volume_set
 from tests.browser import chromium
 from tests.conftest import refused
 from tests.report.conftest import accuracy
@@ -325,12 +326,17 @@ def test_uncertainty_and_tables_are_shown_where_they_are(make_run, tmp_path):
         target = run / "translation/smoke/uncertainty" / f"dropout_sd{suffix}"
         target.parent.mkdir(exist_ok=True)
         shutil.copy(run / f"translation/smoke/generated{suffix}", target)
+    # a generator without dropout: said, not drawn
+    maps = read_volume_set(run / "translation/smoke/generated.star")
+    zero = run / "translation/smoke/uncertainty/noise_sd.star"
+    write_volume_set(zero, np.zeros_like(maps.volumes), maps.table, maps.voxel_size)
     (run / "evaluation/compete").mkdir()
     (run / "evaluation/compete/competitors.csv").write_text(
         "name,accuracy,accuracy_low,accuracy_high\npasted <b>,0.61,0.5,0.7\nalone,0.4,,\n"
     )
     page = build(open_results(run), "T", 1)
     assert page.count("<b>dropout SD</b>") == 2
+    assert page.count("<b>noise SD</b>: zero everywhere") == 2
     assert "Uncertainty maps were not made" not in page
     assert page.count('class="strip"') == 4  # and the generated volume itself above each
     assert "pasted &lt;b&gt;" in page
