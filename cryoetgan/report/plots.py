@@ -215,6 +215,8 @@ def score_curves(lines: Mapping[str, NDArray[np.float64]], title: str) -> Plot:
                 steps, values, style, color=colour, lw=1.7, marker="o", ms=3, label=f"noise {name}"
             )
             axis.fill_between(steps, low, high, color=colour, alpha=0.15, lw=0)
+        # "1e-5+1" above an axis is overlooked
+        axis.ticklabel_format(useOffset=False)
         axis.set_xlabel("step")
         axis.set_ylabel(title)
         axis.legend()
