@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.conftest import ROOT
 from tests.workflow.channel import conda_variables
@@ -76,6 +77,17 @@ def conda(tmp_path_factory) -> dict[str, str]:
 def tiny_run(project):
     """The whole chain once; (project, what snakemake said)."""
     return project, project.snakemake(*TINY)
+
+
+@pytest.fixture
+def little(tiny_run, tmp_path):
+    """The tiny run's project, and a configuration with one short training an ablation."""
+    project, _ = tiny_run
+    content = yaml.safe_load((project.folder / TINY[1]).read_text())
+    content["evaluation"] |= {"ablation_preset": "smoke", "ablation_steps": 6, "ablation_seeds": 1}
+    path = tmp_path / "little.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return project, ("--configfile", str(path))
 
 
 @pytest.fixture

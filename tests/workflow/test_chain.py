@@ -109,6 +109,19 @@ def test_an_edit_of_a_stages_code_runs_that_stage_again(tiny_run, module, some, 
     assert not none & planned
 
 
+def test_each_ablation_is_trained_and_tested_on_what_the_run_has(little):
+    project, config = little
+    assert project.planned(*config, "--", "ablations") == {
+        "evaluation_ablate",
+        "translation_train_ablation",
+        "translation_translate_ablation",
+        "evaluation_classify_ablation",
+        "evaluation_measure_ablation",
+        "evaluation_ablations",
+        "ablations",
+    }
+
+
 def test_a_failure_is_said_again_at_the_end_and_loses_nothing(tiny_run, tmp_path):
     project, _ = tiny_run
     kept = {
