@@ -66,12 +66,14 @@ def score_picks(
         for name, density in track(maps.items(), "turning templates", len(maps))
     }
     fits: dict[str, list[tuple[Floats, Floats, Floats]]] = {name: [] for name in maps}
-    for part in track(list(batches(len(coordinates), BATCH)), "scoring"):
-        boxes = np.stack([extract(tomogram.data, coordinates[i], box) for i in part])
+    # boxes about whole voxels need no interpolation; the shifts found are subvoxel
+    centres = np.floor(np.asarray(coordinates, float) + 0.5)
+    for part in track(list(batches(len(centres), BATCH)), "scoring"):
+        boxes = np.stack([extract(tomogram.data, centres[i], box) for i in part])
         tensor = torch.as_tensor(boxes, device=where)
         for name, scorer in scorers.items():
             fit = scorer.align(tensor)
-            places = coordinates[part.start : part.stop] + fit.shifts
+            places = centres[part.start : part.stop] + fit.shifts
             fits[name].append((fit.scores, places, relion_from_rotation(fit.rotations)))
     return {
         name: tuple(np.concatenate(part) for part in zip(*found, strict=True))  # type: ignore[misc]

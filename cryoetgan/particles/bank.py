@@ -86,12 +86,19 @@ class Template:
         start = size // 2 - box // 2
         padded[start : start + box, start : start + box, start : start + box] = corrected
         spectrum = np.fft.fftshift(np.fft.fftn(np.fft.ifftshift(padded)))
-        parts = np.stack([spectrum.real, spectrum.imag]).astype(np.float32)
         device = band.points.device
+        # only what the band can reach is kept: what is read at random stays in the cache
+        reach = float(band.points.norm(dim=1).max()) * size if len(band.points) else 0.0
+        half = min(int(np.ceil(reach)) + 1, size // 2 - 1)
+        middle = slice(size // 2 - half, size // 2 + half + 1)
+        spectrum = spectrum[middle, middle, middle]
+        parts = np.stack([spectrum.real, spectrum.imag]).astype(np.float32)
+        # grid_sample wants x, y, z in [-1, 1] from first to last voxel centre
+        self.points = (band.points * (size / half)).T.contiguous()  # (3, P)
         self.grid = torch.as_tensor(parts, device=device)[None]
-        self.transfer = (
-            None if transfer is None else torch.as_tensor(transfer, dtype=torch.float32).to(device)
-        )
+        self.weights = band.weights
+        if transfer is not None:
+            self.weights = band.weights * torch.as_tensor(transfer, dtype=torch.float32).to(device)
 
     def turned(self, rotations: Rotation) -> torch.Tensor:
         """Return `(R, 2 P)` unit vectors: the turned template's band, real then imaginary.
@@ -104,18 +111,13 @@ class Template:
         """Return what `turned` does, of rotation matrices `(R, 3, 3)`."""
         # k turned back is the row vector k times the matrix
         forward = torch.as_tensor(matrices, dtype=torch.float32).to(self.band.points.device)
-        k = self.band.points @ forward
-        # grid_sample wants x, y, z in [-1, 1] from first to last voxel centre
-        voxels = k * self.size + self.size // 2
-        where = 2 * voxels / (self.size - 1) - 1
-        count, points = where.shape[:2]
+        count, points = len(forward), self.points.shape[1]
+        where = forward.transpose(1, 2).reshape(3 * count, 3) @ self.points
         values = torch.nn.functional.grid_sample(
-            self.grid, where.reshape(1, count, points, 1, 3), align_corners=True
+            self.grid, where.view(1, count, 3, points, 1).permute(0, 1, 3, 4, 2), align_corners=True
         )
-        values = values[0, :, :, :, 0] * self.band.weights  # (2, R, P)
-        if self.transfer is not None:
-            values = values * self.transfer
-        flat = values.permute(1, 0, 2).reshape(count, -1)
+        values = values[0, :, :, :, 0]  # (2, R, P)
+        flat = (values * self.weights).permute(1, 0, 2).reshape(count, -1)
         return flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-20)
 
 
