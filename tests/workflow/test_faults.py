@@ -1,0 +1,118 @@
+"""Whatever ends a run, the next one goes on: kills, two runs at once, damaged intermediates."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cryoetgan.setup.validate import problems
+from tests.workflow.cluster import wait_until
+from tests.workflow.conftest import TINY, Project
+
+pytestmark = pytest.mark.slow
+STAGES = (
+    "structures", "densities", "tomograms", "particles", "imaging", "translation", "evaluation",
+    "export", "report",
+)  # fmt: skip
+DATA = (".mrc", ".mrcs", ".star", ".pt", ".csv", ".cif", ".npz")
+DAMAGED = {
+    "densities/proteasome.mrc": "densities pose",
+    "densities/poses.mrcs": "imaging simulate",
+    "tomograms/t1.mrc": "particles pick",
+    "particles/t1_picks.star": "particles score",
+    "particles/subtomograms.mrcs": "translation train",
+    "translation/smoke/checkpoint.pt": "translation translate",
+    "translation/smoke/generated.mrcs": "evaluation classify",
+    "evaluation/ceiling.pt": "evaluation measure",
+    "evaluation/measure.json": "report build",
+}
+"""What lies between two stages, and a command that reads it."""
+
+
+def started(project: Project, *words: str) -> subprocess.Popen:
+    """Return snakemake running in the project, in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "snakemake", "--cores", "2", *TINY, *words],
+        cwd=project.folder,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def data(project: Project) -> dict[str, bytes]:
+    """Return the bytes of all data files."""
+    return {
+        str(path.relative_to(project.results)): path.read_bytes()
+        for path in sorted(project.results.rglob("*"))
+        if path.suffix in DATA and "benchmarks" not in path.parts
+    }
+
+
+def begins(logs: Path, run: subprocess.Popen) -> Callable[[], bool]:
+    """Return what is true once a job of a stage writes its log, or the run has ended."""
+    before = {path: path.stat().st_mtime_ns for path in logs.rglob("*.log")}
+
+    def true() -> bool:
+        now = {path: path.stat().st_mtime_ns for path in logs.rglob("*.log")}
+        return now != before or run.poll() is not None
+
+    return true
+
+
+def test_killed_in_every_stage_and_resumed_it_makes_the_same_bytes(tiny_run, tmp_path):
+    wanted, _ = tiny_run
+    project = Project(tmp_path / "killed")
+    for stage in STAGES:
+        run = started(project)
+        wait_until(begins(project.results / "logs" / stage, run), 900, f"{stage} begins")
+        assert run.poll() is None, f"ended before {stage} began"
+        time.sleep(0.3)
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+        project.snakemake("--unlock", *TINY)
+    project.snakemake(*TINY)
+    assert problems(project.results)[0] == []
+    made, expected = data(project), data(wanted)
+    assert made.keys() == expected.keys()
+    assert [name for name in made if made[name] != expected[name]] == []
+
+
+def test_of_two_runs_at_once_one_is_refused_and_the_other_ends(tiny_run, tmp_path):
+    wanted, _ = tiny_run
+    project = Project(tmp_path / "twice")
+    run = started(project)
+    wait_until(lambda: any(project.results.glob("structures/*")), 120, "the first run works")
+    said = project.snakemake(*TINY, code=1)
+    assert "lock" in said
+    assert run.wait(timeout=1200) == 0
+    assert data(project) == data(wanted)
+
+
+def test_a_damaged_intermediate_is_named_and_loses_nothing(tiny_run, tmp_path):
+    source, _ = tiny_run
+    folder = tmp_path / "damaged"
+    shutil.copytree(source.folder, folder, symlinks=True)
+    project = Project.__new__(Project)
+    project.folder = folder
+    for name, command in DAMAGED.items():
+        path = project.results / name
+        whole = path.read_bytes()
+        others = {k: v for k, v in data(project).items() if k != name}
+        path.write_bytes(whole[: len(whole) // 2])
+        said = project.snakemake(*TINY, "--keep-going", code=1)
+        wrong = [line for line in said.splitlines() if "ERROR" in line]
+        assert any(path.name in line for line in wrong), (name, command, said[-3000:])
+        assert "Traceback" not in said, name
+        kept = data(project)
+        assert all(kept.get(k) == v for k, v in others.items()), name
+        path.write_bytes(whole)
+        project.snakemake(*TINY)
+        assert problems(project.results)[0] == []
