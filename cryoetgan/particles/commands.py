@@ -31,6 +31,9 @@ def pick(
     fast: Annotated[
         bool, typer.Option("--fast", help="Decimating pyramid: places to half a voxel.")
     ] = False,
+    mask: Annotated[
+        Path | None, typer.Option(help="MRC on the tomogram's grid: nothing where it is not 0.")
+    ] = None,
 ) -> None:
     """Pick particles by Difference of Gaussians: STAR, best first.
 
@@ -43,6 +46,7 @@ def pick(
 
     from cryoetgan.files import provenance, sidecar, write_json
     from cryoetgan.particles import picking
+    from cryoetgan.particles.masking import read_mask
     from cryoetgan.star import COORDINATES, class_name, particle_id, write_star
     from cryoetgan.volumes import read_volume
 
@@ -57,8 +61,9 @@ def pick(
     if not sigmas:
         raise UserError("give --sigma, --radius or --density: how large are the particles?")
     widths = [value / volume.voxel_size for value in sigmas]
+    left_out = None if mask is None else read_mask(mask, volume, tomogram)
     positions, scores = picking.pick(
-        volume.data, widths, threshold, min_distance, top, fast, tomogram
+        volume.data, widths, threshold, min_distance, top, fast, tomogram, left_out
     )
     name = class_name(tomogram)
     table = pd.DataFrame(positions[:, ::-1], columns=COORDINATES)
@@ -74,7 +79,8 @@ def pick(
         "top": top,
         "fast": fast,
     }
-    made = provenance("particles pick", [tomogram], parameters)
+    inputs = [tomogram, *(density or []), *([mask] if mask else [])]
+    made = provenance("particles pick", inputs, parameters)
     write_json(sidecar(output), {"provenance": made})
     log.info("%s: %d picks", output, len(table))
 

@@ -54,6 +54,9 @@ def match(
         float, typer.Option(help="In units of sigma: the smallest template's radius / sqrt 3.")
     ] = 2.0,
     top: Annotated[int | None, typer.Option(help="Best picks kept.", min=1)] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="MRC on the tomogram's grid: nothing where it is not 0.")
+    ] = None,
     defocus: Defocus = None,
     ctf: CtfState = None,
     device: Device = "auto",
@@ -67,12 +70,14 @@ def match(
 
     from cryoetgan.files import provenance, sidecar, write_json
     from cryoetgan.particles import picking, template_picking
+    from cryoetgan.particles.masking import read_mask
     from cryoetgan.star import ANGLES, COORDINATES, class_name, particle_id, write_star
     from cryoetgan.volumes import read_volume
 
     low, high, _ = tilt_range(tilts)
     positive(min_distance, "--min-distance")
     volume = read_volume(tomogram)
+    left_out = None if mask is None else read_mask(mask, volume, tomogram)
     record = _record(tomogram, defocus, ctf)
     maps = _maps(tomogram, volume, template)
     lowpass = 3 * volume.voxel_size if lowpass is None else positive(lowpass, "--lowpass", " A")
@@ -90,6 +95,7 @@ def match(
         device,
         record,
         tomogram,
+        left_out,
     )
     name = class_name(tomogram)
     table = pd.DataFrame(found.positions, columns=COORDINATES)
@@ -111,7 +117,8 @@ def match(
         "defocus": record.defocus if record else None,
         "ctf": record.ctf if record else None,
     }
-    made = provenance("particles match", [tomogram, *template], parameters)
+    inputs = [tomogram, *template, *([mask] if mask else [])]
+    made = provenance("particles match", inputs, parameters)
     write_json(sidecar(output), {"provenance": made})
     log.info("%s: %d particles", output, len(table))
 

@@ -8,6 +8,7 @@ from scipy.spatial import cKDTree
 
 from cryoetgan.errors import UserError
 from cryoetgan.particles.fast_picking import find_peaks_fast
+from cryoetgan.particles.masking import keep_outside
 from cryoetgan.particles.picking_peaks import Peaks
 from cryoetgan.particles.picking_tiles import find_peaks
 
@@ -65,6 +66,7 @@ def pick(
     top: int | None = None,
     fast: bool = False,
     named: object = "the tomogram",
+    mask: NDArray[np.generic] | None = None,
 ) -> tuple[Floats, Floats]:
     """Return `(positions, scores)` of particles, best first.
 
@@ -84,6 +86,8 @@ def pick(
         On a decimating pyramid, to half a voxel (`fast_picking`).
     named : object
         What messages call the tomogram.
+    mask : ndarray, optional
+        `(z, y, x)`; nothing is picked where it is not zero.
 
     Returns
     -------
@@ -114,6 +118,10 @@ def pick(
             f"{named}: has no peak at all: is it empty, or the same everywhere? Check it, "
             "and the contrast (protein must be bright)"
         )
+    if mask is not None:
+        found = [keep_outside(peaks, mask) for peaks in found]
+        if not any(len(peaks.values) for peaks in found):
+            raise UserError(f"{named}: all peaks lie in the mask; 0 in a mask means keep")
     positions, scores, distances = [], [], []
     for sigma, peaks in zip(sigmas, found, strict=True):
         good = peaks.values > threshold_of(peaks, threshold)

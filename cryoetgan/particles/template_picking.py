@@ -16,6 +16,7 @@ from cryoetgan.geometry import relion_from_rotation
 from cryoetgan.particles.alignment import band_and_transfer, box_of
 from cryoetgan.particles.bank import band_of_boxes
 from cryoetgan.particles.extraction import extract
+from cryoetgan.particles.masking import outside
 from cryoetgan.particles.matching import Matches, candidates, scores_by_class, search
 from cryoetgan.particles.matching_bank import LowRankBank, make_bank
 from cryoetgan.particles.picking import suppress
@@ -59,6 +60,7 @@ def match(
     device: str,
     record: Acquisition | None = None,
     named: object = "the tomogram",
+    mask: NDArray[np.generic] | None = None,
 ) -> Found:
     """Return where the templates fit a whole tomogram.
 
@@ -88,6 +90,8 @@ def match(
         How it was recorded, for its contrast transfer.
     named : object
         What messages call the tomogram.
+    mask : ndarray, optional
+        `(z, y, x)`; nothing is picked where it is not zero.
 
     Raises
     ------
@@ -106,21 +110,28 @@ def match(
     cutoff = min(size / lowpass, 0.5)
     matches = search(tomogram.data, bank, tilts, highpass_shells, cutoff, named)
     distance = min_distance / size
-    kept = _peaks(matches, threshold, distance, top)
+    kept = _peaks(matches, threshold, distance, top, mask)
     if not len(kept):
         raise UserError(
             f"{named}: no particle is found: no score lies {threshold:g} standard deviations above "
-            "the mean; lower --threshold, and check the contrast (protein must be bright)"
+            "the mean; lower --deviations, and check the contrast (protein must be bright) and mask"
         )
     found = _align(tomogram.data, bank, matches, kept)
-    order = suppress(found.positions, found.scores, np.full(len(kept), distance))[:top]
+    order = suppress(found.positions, found.scores, np.full(len(kept), distance))
+    if mask is not None:  # the alignment moves a place by a voxel or two
+        order = order[outside(mask, found.positions[order][:, ::-1])]
+    order = order[:top]
     return Found(
         found.positions[order], found.scores[order], found.classes[order], found.angles[order]
     )
 
 
 def _peaks(
-    matches: Matches, threshold: float, distance: float, top: int | None
+    matches: Matches,
+    threshold: float,
+    distance: float,
+    top: int | None,
+    mask: NDArray[np.generic] | None,
 ) -> NDArray[np.int_]:
     """Return the local maxima to align: above the threshold, the best of each place and its rivals.
 
@@ -128,7 +139,10 @@ def _peaks(
     nearby can win by a hair: all that come close are aligned, and then one stays.
     """
     limit = matches.mean + threshold * matches.deviation
-    good = np.flatnonzero(matches.scores > limit)
+    above = matches.scores > limit
+    if mask is not None:
+        above &= outside(mask, matches.positions[:, ::-1])
+    good = np.flatnonzero(above)
     where, scores = matches.positions[good], matches.scores[good]
     apart = suppress(where, scores, np.full(len(good), min(APART, distance)))
     best = suppress(where, scores, np.full(len(good), distance))

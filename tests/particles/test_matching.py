@@ -167,6 +167,21 @@ def test_the_command_and_its_refusals(cryoetgan, tmp_path, maps, scene):
     assert np.median(angle_between(turns, angles)) < 3
     assert set(table["rlnTomoName"]) == {"t"}
     assert table["cryoetganId"].is_unique
+    mask = np.zeros(volume.shape, np.int8)
+    first = (
+        PLACES[0].astype(int)[::-1]
+        if hasattr(PLACES, "astype")
+        else [int(v) for v in PLACES[0]][::-1]
+    )
+    mask[tuple(slice(v - 4, v + 5) for v in first)] = 1
+    write_volume(tmp_path / "m.mrc", mask, 10.0)
+    cryoetgan(*words, "--tilts=-60,60", *options, "--mask", "m.mrc", "-o", "masked.star")
+    masked = read_star(tmp_path / "masked.star").particles[COORDINATES].to_numpy(float)
+    z, y, x = np.rint(masked[:, ::-1]).astype(int).T
+    assert not mask[z, y, x].any()
+    distance, _ = cKDTree(masked).query(PLACES)
+    assert distance[0] > 4
+    assert distance[1:].max() < 0.5
     write_volume(tmp_path / "thin.mrc", volume[:12], 10.0)
     thin = ("particles", "match", "thin.mrc", "--template", "a.mrc", "--tilts=-60,60")
     refused(cryoetgan(*thin, "-o", "x.star", code=2), "thin.mrc", "12", "20", "--box")

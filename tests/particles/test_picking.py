@@ -1,5 +1,10 @@
 """Picking: exact out of core, at the truth of independent tomograms."""
 
+import itertools
+import os
+import struct
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,9 +13,9 @@ from scipy.spatial import cKDTree
 
 from cryoetgan.errors import UserError
 from cryoetgan.particles import fast_picking, picking, picking_peaks, picking_tiles
-from cryoetgan.star import read_star
+from cryoetgan.star import COORDINATES, read_star
 from cryoetgan.volumes import write_volume
-from tests.conftest import refused
+from tests.conftest import ROOT, refused
 
 
 def ball(shape, centre, radius):
@@ -169,3 +174,76 @@ def test_the_command(cryoetgan, tmp_path, rng):
     )
     refused(done, "threshold", "contrast")
     assert not (tmp_path / "q.star").exists()
+
+
+@pytest.mark.parametrize("fast", [(), ("--fast",)])
+def test_nothing_is_picked_in_a_mask(cryoetgan, tmp_path, rng, fast):
+    """A gold bead in the mask is not picked, nor does it raise the threshold of the particles."""
+    shape, bead, particle = (48, 56, 64), (20, 16, 20), (26, 38, 44)
+    volume = 60 * ball(shape, bead, 6) + 3 * ball(shape, particle, 6)
+    write_volume(tmp_path / "t.mrc", volume + 0.3 * rng.standard_normal(shape), 10.0)
+    mask = 255 * (ball(shape, bead, 13) > 0)
+    write_volume(tmp_path / "m.mrc", mask.astype(np.int16), 10.0)
+    words = ("particles", "pick", "t.mrc", "--radius", 60, "--threshold", 4, *fast)
+    cryoetgan(*words, "-o", "all.star")
+    cryoetgan(*words, "--mask", "m.mrc", "-o", "p.star")
+    every, kept = (
+        read_star(tmp_path / name).particles[COORDINATES].to_numpy(float)[:, ::-1]
+        for name in ("all.star", "p.star")
+    )
+    assert np.linalg.norm(every - bead, axis=1).min() < 1
+    assert np.linalg.norm(every - particle, axis=1).min() > 5
+    assert np.linalg.norm(kept[0] - particle) < 1
+    z, y, x = np.rint(kept).astype(int).T
+    assert not mask[z, y, x].any()
+    write_volume(tmp_path / "small.mrc", mask[1:].astype(np.int16), 10.0)
+    refused(
+        cryoetgan(*words, "--mask", "small.mrc", "-o", "q.star", code=2), "64x56x47", "64x56x48"
+    )
+    write_volume(tmp_path / "full.mrc", np.ones(shape, np.int8), 10.0)
+    refused(cryoetgan(*words, "--mask", "full.mrc", "-o", "q.star", code=2), "t.mrc", "mask")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [(), ("--fast",)])
+def test_a_tomogram_of_54_billion_voxels_in_a_gigabyte(tmp_path, options):
+    """6000 x 6000 x 1500: noise and balls across the borders of tiles; each is found once.
+
+    The file is sparse: what is not written reads as zero and takes no disk.
+    """
+    shape, sigma = (1500, 6000, 6000), 4.0
+    numbers, path = np.random.default_rng(4), tmp_path / "t.mrc"
+    write_volume(path, np.zeros((2, 2, 2), np.int8), 10.0)
+    with open(path, "r+b") as file:
+        head = bytearray(file.read(1024))
+        for start, kind in ((0, "3i"), (28, "3i"), (40, "3f")):  # n, m, and cell, x y z
+            scale = 10 if kind == "3f" else 1
+            struct.pack_into(f"<{kind}", head, start, *[scale * n for n in shape[::-1]])
+        file.seek(0)
+        file.write(head)
+        file.truncate(1024 + int(np.prod(shape, dtype=np.int64)))
+    data = np.memmap(path, np.int8, "r+", offset=1024, shape=shape)
+    edges = picking_tiles.core_of(shape, picking_tiles.halo_of(sigma))
+    # corners where tiles meet, and where the tomogram ends
+    corners = [(n, 2 * n) if 2 * n < s else (s // 2,) for n, s in zip(edges, shape, strict=True)]
+    true = []
+    for corner in [*itertools.product(*corners), (40, 40, 40), (1460, 5960, 5960)]:
+        block = numbers.normal(0, 12, (80, 80, 80))
+        # a ball on the corner and two beside it, across other borders
+        for offset in ((0, 0, 0), (0, -22, 3), (-20, 4, 21)):
+            at = np.add(corner, offset) + numbers.uniform(-0.5, 0.5, 3)
+            true.append(at)
+            block += 60 * ball(block.shape, at - corner + 40, 7)
+        data[tuple(slice(a - 40, a + 40) for a in corner)] = np.clip(np.rint(block), -127, 127)
+    del data
+    words = ["particles", "pick", str(path), "--sigma", "40", "--top", str(len(true)), *options]
+    command = [sys.executable, "-m", "cryoetgan", *words, "-o", str(tmp_path / "p.star")]
+    pid = os.posix_spawn(sys.executable, command, {**os.environ, "PYTHONPATH": str(ROOT)})
+    _, status, usage = os.wait4(pid, 0)
+    path.unlink()
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert usage.ru_maxrss < 1_000_000  # kB
+    found = read_star(tmp_path / "p.star").particles[COORDINATES].to_numpy(float)[:, ::-1]
+    distance, index = cKDTree(found).query(np.array(true))
+    assert distance.max() < 2
+    assert len(np.unique(index)) == len(true) == len(found)
