@@ -85,6 +85,7 @@ def little(tiny_run, tmp_path):
     project, _ = tiny_run
     content = yaml.safe_load((project.folder / TINY[1]).read_text())
     content["evaluation"] |= {"ablation_preset": "smoke", "ablation_steps": 6, "ablation_seeds": 1}
+    content["evaluation"]["ablation_snapshots"] = 1
     path = tmp_path / "little.yaml"
     path.write_text(yaml.safe_dump(content))
     return project, ("--configfile", str(path))

@@ -118,6 +118,7 @@ def test_each_ablation_is_trained_and_tested_on_what_the_run_has(little):
         "evaluation_classify_ablation",
         "evaluation_measure_ablation",
         "evaluation_ablations",
+        "evaluation_epochs",
         "ablations",
     }
 
