@@ -36,6 +36,8 @@ STRIP = 1 << 21
 BUFFER = 96 << 20
 """Bytes of coarse planes held, where the planes are not too large for it."""
 FEWEST_PLANES = 8
+ROWS_BUFFER = 384 << 20
+"""Bytes of coarse planes held at most: where whole planes are too large, rows of them are taken."""
 TILE = 192
 """Edge of a tile of the coarse grid, y and x."""
 RIM = 5
@@ -102,9 +104,10 @@ def _pyramid(
     halo = int(np.ceil(TRUNCATE * max(max(pair) for pair in widths.values()))) + RIM
     lists = {sigma: PeakList() for sigma in sigmas}
     shape = [coarse_count(n, stride) for n in volume.shape]
-    for first, slab in _slabs(volume, stride, halo, named):
-        for (y0, y1), (x0, x1) in tiles(shape[1:], (TILE, TILE)):
+    for top, bottom, first, slab in _slabs(volume, stride, halo, named):
+        for (y0, y1), (x0, x1) in tiles((bottom - top, shape[2]), (TILE, TILE)):
             part = slab[:, y0 : y1 + 2 * halo, x0 : x1 + 2 * halo]
+            y0 += top
             low = stride * np.array([first, y0, x0])
             high = low + stride * (np.array(part.shape) - 2 * halo)
             high = np.minimum(high, volume.shape)
@@ -143,32 +146,52 @@ def _blurred(part: Floats, width: float) -> Floats:
     return ndimage.gaussian_filter(part, width, mode="nearest", truncate=TRUNCATE)
 
 
+def _rows_at_once(plane: tuple[int, int], halo: int) -> int:
+    """Return how many coarse rows of a plane are worked on at once: all, where memory allows."""
+    # the slab, and the planes that are not yet complete
+    planes = FEWEST_PLANES + 2 * halo + 2 * int(TRUNCATE) + 2
+    rows = ROWS_BUFFER // (4 * planes * (plane[1] + 2 * halo)) - 2 * halo
+    return min(plane[0], max(TILE, rows))
+
+
 def _slabs(
     volume: NDArray[np.generic], stride: int, halo: int, named: object
-) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Yield (first coarse plane of the core, coarse planes with `halo` on all sides)."""
+) -> Iterator[tuple[int, int, int, NDArray[np.float32]]]:
+    """Yield (first coarse row, end, first coarse plane of the core, planes with `halo` around)."""
     shape = [coarse_count(n, stride) for n in volume.shape]
-    plane = (shape[1] + 2 * halo, shape[2] + 2 * halo)
+    rows = _rows_at_once((shape[1], shape[2]), halo)
+    starts = list(range(0, shape[1], rows))
+    plane = (min(rows, shape[1]) + 2 * halo, shape[2] + 2 * halo)
     core = max(FEWEST_PLANES, BUFFER // (4 * plane[0] * plane[1]) - 2 * halo)
     core = min(core, shape[0])
-    planes = _coarse_planes(volume, stride, halo, named)
+    work = [(top, first) for top in starts for first in range(0, shape[0], core)]
     slab = np.empty((core + 2 * halo, *plane), np.float32)
-    for index in range(2 * halo):
-        slab[index] = next(planes)
-    for first in track(list(range(0, shape[0], core)), f"picking, every {stride}th voxel"):
+    for top, first in track(work, f"picking, every {stride}th voxel"):
+        bottom = min(top + rows, shape[1])
+        held = slab[:, : bottom - top + 2 * halo]
+        if first == 0:
+            planes = _coarse_planes(volume, stride, halo, (top, bottom), named)
+            for index in range(2 * halo):
+                held[index] = next(planes)
         count = min(core, shape[0] - first)
         for index in range(count):
-            slab[2 * halo + index] = next(planes)
-        yield first, slab[: 2 * halo + count]
+            held[2 * halo + index] = next(planes)
+        yield top, bottom, first, held[: 2 * halo + count]
         for index in range(2 * halo):  # plane by plane: no second copy of the slab
-            slab[index] = slab[count + index]
+            held[index] = held[count + index]
 
 
 def _coarse_planes(
-    volume: NDArray[np.generic], stride: int, halo: int, named: object
+    volume: NDArray[np.generic], stride: int, halo: int, rows: tuple[int, int], named: object
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield the coarse planes from `-halo` on, one after another, each fine plane read once."""
+    """Yield coarse planes from `-halo` on, each fine plane read once: their rows, and a halo."""
     along_y, along_x = (_band(n, stride, halo) for n in volume.shape[1:])
+    along_y = _cut(along_y, rows[0], rows[1] + 2 * halo)
+    lowest = min(low for _, _, low, _, _ in along_y.blocks)
+    highest = max(high for _, _, _, high, _ in along_y.blocks)
+    along_y = _Band(
+        [(o, e, a - lowest, b - lowest, m) for o, e, a, b, m in along_y.blocks], along_y.outputs
+    )
     weights = _weights(volume.shape[0], stride, halo)
     opened: dict[int, NDArray[np.float32]] = {}
     ready: dict[int, NDArray[np.float32]] = {}
@@ -181,7 +204,7 @@ def _coarse_planes(
         last[coarse] = int(places.max())
     upcoming = 0
     for z in range(volume.shape[0]):
-        plane = _coarse_plane(volume[z], along_y, along_x, named)
+        plane = _coarse_plane(volume[z, lowest:highest], along_y, along_x, named)
         for coarse, value in uses[z]:
             if coarse in opened:
                 opened[coarse] += np.float32(value) * plane
@@ -193,6 +216,17 @@ def _coarse_planes(
         while upcoming in ready:
             yield ready.pop(upcoming)
             upcoming += 1
+
+
+def _cut(band: _Band, start: int, stop: int) -> _Band:
+    """Return the band of some of its outputs."""
+    blocks = []
+    for out, end, low, high, matrix in band.blocks:
+        first, last = max(out, start), min(end, stop)
+        if first < last:
+            rows = matrix[first - out : last - out]
+            blocks.append((first - start, last - start, low, high, rows))
+    return _Band(blocks, stop - start)
 
 
 def _coarse_plane(

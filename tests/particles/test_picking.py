@@ -176,6 +176,20 @@ def test_the_command(cryoetgan, tmp_path, rng):
     assert not (tmp_path / "q.star").exists()
 
 
+def test_rows_of_coarse_planes_give_what_whole_planes_give(monkeypatch, rng):
+    """Planes too large for the memory are taken in rows, and no peak changes or comes twice."""
+    volume = rng.standard_normal((40, 150, 60)).astype(np.float32)
+    [whole] = fast_picking.find_peaks_fast(volume, [4.0])
+    monkeypatch.setattr(fast_picking, "ROWS_BUFFER", 0)
+    monkeypatch.setattr(fast_picking, "TILE", 20)
+    assert fast_picking._rows_at_once((75, 30), 13) == 20
+    [rows] = fast_picking.find_peaks_fast(volume, [4.0])
+    order = [np.lexsort(peaks.positions.round(2).T) for peaks in (whole, rows)]
+    assert len(whole.values) == len(rows.values) > 100
+    assert np.allclose(whole.positions[order[0]], rows.positions[order[1]], atol=2e-3)
+    assert np.allclose(whole.values[order[0]], rows.values[order[1]], atol=1e-5)
+
+
 @pytest.mark.parametrize("fast", [(), ("--fast",)])
 def test_nothing_is_picked_in_a_mask(cryoetgan, tmp_path, rng, fast):
     """A gold bead in the mask is not picked, nor does it raise the threshold of the particles."""
