@@ -182,8 +182,8 @@ def measure(
     inputs += [path for path in (features, densities, cycle) if path is not None]
     parameters = {"tilts": tilts, "real_split": real_split, "layer": layer}
     made = provenance("evaluation measure", inputs, parameters, seed)
-    write_json(sidecar(output), {"provenance": made})
     write_json(output, metrics)
+    write_json(sidecar(output), {"provenance": made})  # last: it holds the hash of what it is for
     for warning in dict.fromkeys(
         f"{name}: {entry['warning']}" for name, entry in metrics.items() if entry["warning"]
     ):

@@ -53,9 +53,9 @@ def relion(
         sizes[class_name(path)] = volume.data.shape
     with atomic(output) as part:
         count = export_relion(opened, part, contrast)
-        _record(part, "relion", [volumes, stack_of(volumes), *(tomogram or [])], contrast)
         if sizes:
             export_relion5(opened, part, sizes, contrast, tilt_series_pixel_size)
+        _record(part, "relion", [volumes, stack_of(volumes), *(tomogram or [])], contrast)
     log.info("%s: %d particles", output, count)
     if not sizes and set(COORDINATES) <= set(opened.table):
         log.info("for RELION 5 coordinates give the tomograms too: --tomogram T.mrc")
@@ -135,7 +135,14 @@ def copick(
 
 
 def _record(folder: Path, verb: str, inputs: list[Path], contrast: str | None) -> None:
-    from cryoetgan.files import provenance, write_json
+    """Write provenance.json, last: it holds the hashes of all other files, for `validate`."""
+    from cryoetgan.files import provenance, sha256, write_json
 
     made = provenance(f"export {verb}", inputs, {"contrast": contrast})
-    write_json(folder / "provenance.json", {"provenance": made})
+    # config.json of copick is edited: it names a full path, and radii are set there
+    files = {
+        path.relative_to(folder).as_posix(): sha256(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != folder / "config.json"
+    }
+    write_json(folder / "provenance.json", {"provenance": made, "files": files})

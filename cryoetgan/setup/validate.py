@@ -3,6 +3,7 @@
 import gzip
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def _check(path: Path) -> None:
     elif path.suffix in (".mrc", ".mrcs", ".rec"):
         _check_mrc(path)
     elif path.suffix == ".json":
-        read_json(path)
+        _check_listed(path, read_json(path))
     elif path.suffix == ".pt":
         _check_checkpoint(path)
     elif path.suffix == ".gz":
@@ -92,6 +93,19 @@ def _check_gzip(path: Path) -> None:
                 pass
     except (OSError, EOFError) as error:
         raise UserError(f"{path}: is a broken gzip file ({error})") from error
+
+
+def _check_listed(path: Path, content: Any) -> None:
+    """Compare the files of an export with the hashes that its provenance.json lists."""
+    listed = content.get("files") if isinstance(content, dict) else None
+    if path.name != "provenance.json" or not isinstance(listed, dict):
+        return
+    for name, wanted in listed.items():
+        file = path.parent / name
+        if not file.is_file():
+            raise UserError(f"{file}: is not there; export again")
+        if sha256(file) != wanted:
+            raise UserError(f"{file}: is not what was written (its hash differs); export again")
 
 
 def _check_record(path: Path) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from cryoetgan.geometry import rotation_from_relion
+from cryoetgan.setup.validate import problems
 from cryoetgan.star import ANGLES, COORDINATES
 from tests.export.conftest import BOX, VOXEL
 
@@ -79,3 +80,20 @@ def test_every_file_and_column_is_explained(cryoetgan, tmp_path, extracted):
         assert path.name in text or path.name == "README.md"
     for column in pd.read_csv(tmp_path / "plain/particles.csv").columns:
         assert column in text
+
+
+@pytest.mark.parametrize("verb", ["plain", "relion", "copick"])
+def test_a_changed_file_of_an_export_is_seen(cryoetgan, tmp_path, generated, verb):
+    if verb == "copick":
+        pytest.importorskip("copick")
+    cryoetgan("export", verb, "g.star", "-o", "out")
+    assert problems(tmp_path / "out")[0] == []
+    (changed,) = sorted((tmp_path / "out").rglob("*_000001.mrc"))[:1] or [
+        tmp_path / "out/README.md"
+    ]
+    changed.write_bytes(changed.read_bytes()[:-1] + b"\x01")
+    found, _ = problems(tmp_path / "out")
+    assert len(found) == 1
+    assert changed.name in found[0]
+    changed.unlink()
+    assert "is not there" in problems(tmp_path / "out")[0][0]
