@@ -36,6 +36,8 @@ CELLS = {
     "class": ("phantom", "renamed"),
     "source": ("phantom", "phantom:hexamer"),
     "assembly": ("own", "2"),
+    "model": ("own", "2"),
+    "component": ("own", "2"),
     "radius": ("own", "77"),
     "copies": ("own", "5"),
     "count": ("own", "5"),
