@@ -106,7 +106,7 @@ def pick(
     for sigma in sigmas:
         if not 0.5 <= sigma < min(volume.shape):
             raise UserError(
-                f"sigma is {sigma:.3g} voxels in a tomogram of {volume.shape[::-1]} (x, y, z): "
+                f"{named}: sigma is {sigma:.3g} voxels in a tomogram of {volume.shape[::-1]} (x, y, z): "
                 "wanted half a voxel to its thinnest edge; set particles.sigma (angstrom)"
             )
     if fast:

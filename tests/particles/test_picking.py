@@ -149,6 +149,8 @@ def test_what_cannot_be_picked_is_said(fast):
     volume = np.zeros((40, 40, 40), np.float32)
     with pytest.raises(UserError, match=r"a\.mrc: has no peak"):
         picking.pick(volume, [4.0], fast=fast, named="a.mrc")
+    with pytest.raises(UserError, match=r"a\.mrc: .*thinnest edge"):
+        picking.pick(volume[:1], [4.0], fast=fast, named="a.mrc")
     volume[20, 20, 20] = np.nan
     with pytest.raises(UserError, match=r"a\.mrc: .*not finite"):
         picking.pick(volume, [4.0], fast=fast, named="a.mrc")
