@@ -155,6 +155,8 @@ def _one_particle(
     What the entry itself describes as one assembly is one particle, thin necks or not.
     """
     check_extent(atoms.positions, path)
+    if atoms.phantom and not component:  # of balls that touch at points, meant as one
+        return atoms
     labels, sizes = gaps(atoms.positions)
     if not described or component:
         labels, sizes = ranked(_divided(atoms, chains, labels, sizes))

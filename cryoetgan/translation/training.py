@@ -189,8 +189,8 @@ class Trainer(Loop):
         optimiser.zero_grad(set_to_none=True)
         self.networks["D_s"].requires_grad_(False)
         self.networks["D_d"].requires_grad_(False)
-        for share, part in self._in_parts(d, s_real):
-            (self._generators_loss(*part, made) * share).backward()
+        for share, (d_part, s_part) in self._in_parts(d, s_real):
+            (self._generators_loss(d_part, s_part, made) * share).backward()
         optimiser.step()
         self.networks["D_s"].requires_grad_(True)
         self.networks["D_d"].requires_grad_(True)

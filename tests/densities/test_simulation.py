@@ -262,3 +262,13 @@ def test_the_header_is_what_other_programs_want(cryoetgan, tmp_path):
     # phantoms say so
     assert b"phantom, not a structure" in raw[224:1024]
     assert '"phantom": true' in (tmp_path / "a.mrc.json").read_text()
+
+
+def test_a_phantom_is_one_particle_whatever_its_parts(cryoetgan, tmp_path):
+    cryoetgan("structures", "phantom", "ribosome", "-o", "r.cif")
+    words = ("--voxel-size", 20, "--resolution", 50, "--box", 24, "-o", "r.mrc")
+    said = cryoetgan("densities", "simulate", "r.cif", *words).stderr
+    assert "separate particles" not in said
+    # but a part of it can be had
+    cryoetgan("densities", "simulate", "r.cif", "--component", 1, *words[:-1], "large.mrc")
+    assert mrcfile.read(tmp_path / "large.mrc").sum() < mrcfile.read(tmp_path / "r.mrc").sum()
