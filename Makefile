@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "making $(VENV) (some minutes the first time)"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install -q --no-compile -c constraints.txt -e '.[dev]'
 	@touch $@
 
 demo: env  ## the whole chain on the embedded default (10 minutes on two cores), then where the report is

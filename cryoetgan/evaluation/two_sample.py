@@ -15,7 +15,7 @@ from cryoetgan.evaluation.metrics import auc
 from cryoetgan.evaluation.sets import Labelled, apart
 from cryoetgan.seeds import rng
 
-SAMPLES, NULL_SAMPLES = 2500, 400
+SAMPLES, NULL_SAMPLES = 1800, 300
 """Volumes shown in training, for the value and for each null."""
 LEAST = 8
 Floats = NDArray[np.floating]

@@ -1,15 +1,18 @@
 """Cut boxes out of tomograms, subvoxel."""
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import fft
 
 Floats = NDArray[np.floating]
-SPLINE_REACH = 8
-"""Voxels around a box that its cubic spline needs (0.27^8 ~ 3e-5)."""
+RIM = 10
+"""Voxels read around a box; they fade to the mean, as a Fourier shift takes a box to be periodic.
+
+Waves of up to 0.4 a voxel are then right to 0.02 of their height (tested)."""
 
 
 def fits(coordinate: Floats, shape: tuple[int, ...], box: int) -> bool:
@@ -31,14 +34,17 @@ def fits(coordinate: Floats, shape: tuple[int, ...], box: int) -> bool:
 def extract(volume: NDArray[np.generic], coordinate: Floats, box: int) -> NDArray[np.float32]:
     """Return the box `(z, y, x)` whose voxel n // 2 lies at `coordinate`.
 
-    Cubic spline interpolation; only the box and a rim are read. Where the box reaches
+    Between voxels by a shift in Fourier space, which keeps the power of every shell (a spline
+    takes away half of the highest). Only the box and a rim are read. Where the box reaches
     beyond the tomogram, it holds the mean of what is inside.
     """
     start = np.asarray(coordinate, float)[::-1] - box // 2
     whole = np.floor(start + 0.5).astype(int)
     rest = start - whole
-    rim = 0 if np.abs(rest).max() < 1e-3 else SPLINE_REACH
-    low, high = whole - rim, whole + box + rim
+    shifted = bool(np.abs(rest).max() >= 1e-3)
+    low, high = whole - RIM * shifted, whole + box + RIM * shifted
+    if shifted:
+        high += (box + 1) % 2  # an odd edge has no highest frequency of unknown phase
     inside_low = np.clip(low, 0, volume.shape)
     inside_high = np.clip(high, 0, volume.shape)
     part = np.asarray(
@@ -49,17 +55,38 @@ def extract(volume: NDArray[np.generic], coordinate: Floats, box: int) -> NDArra
         return np.zeros((box, box, box), np.float32)
     if part.shape != tuple(high - low):
         padding = np.stack([inside_low - low, high - inside_high], axis=1)
-        part = np.pad(part, padding, constant_values=float(part.mean()))
-    if rim == 0:
+        if fits(coordinate, volume.shape, box):  # the rim alone lies outside: no step there
+            part = np.pad(part, padding, mode="symmetric")
+        else:
+            part = np.pad(part, padding, constant_values=float(part.mean()))
+    if not shifted:
         return part
-    return ndimage.affine_transform(
-        part,
-        np.ones(3),
-        offset=rest + rim,
-        output_shape=(box, box, box),
-        order=3,
-        mode="nearest",
-    )
+    inner = slice(RIM, RIM + box)
+    return np.ascontiguousarray(fourier_shift(part, rest)[inner, inner, inner])
+
+
+def fourier_shift(volume: Floats, shift: Floats) -> NDArray[np.float32]:
+    """Return a cube sampled at every voxel plus `shift` (z, y, x voxels); its rim fades first."""
+    edge = len(volume)
+    window, phases = _window(edge), []
+    for axis, frequency in enumerate((fft.fftfreq(edge), fft.fftfreq(edge), fft.rfftfreq(edge))):
+        shape = [1, 1, 1]
+        shape[axis] = -1
+        phases.append(np.exp(2j * np.pi * frequency * shift[axis]).reshape(shape))
+    mean = volume.mean(dtype=np.float64)
+    spectrum = fft.rfftn((volume - np.float32(mean)) * window)
+    for phase in phases:
+        spectrum *= phase.astype(np.complex64)
+    return fft.irfftn(spectrum, s=volume.shape) + np.float32(mean)
+
+
+@cache
+def _window(edge: int) -> NDArray[np.float32]:
+    """Return 1 inside, falling as a cosine to 0 over the outer `RIM` voxels of each face."""
+    line = np.ones(edge)
+    fade = 0.5 - 0.5 * np.cos(np.pi * (np.arange(RIM) + 0.5) / RIM)
+    line[:RIM], line[-RIM:] = fade, fade[::-1]
+    return (line[:, None, None] * line[:, None] * line).astype(np.float32)
 
 
 def boxes(

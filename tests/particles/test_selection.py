@@ -90,6 +90,33 @@ def test_a_persons_decisions_win(rng, cryoetgan, tmp_path):
     refused(cryoetgan(*words, "-o", "x.star", code=2), "'c'", "a, b")
 
 
+@pytest.mark.parametrize("box", [16, 17])
+def test_extraction_between_voxels_keeps_the_power_of_every_shell(rng, box):
+    # white noise without its highest frequency, whose phase is unknown between voxels
+    volume = rng.standard_normal((64, 64, 64)).astype(np.float32)
+    power = {shift: np.zeros(box // 2) for shift in (0.0, 0.5)}
+    frequency = [np.fft.fftfreq(box)] * 2 + [np.fft.rfftfreq(box)]
+    radius = np.sqrt(sum(f**2 for f in np.meshgrid(*frequency, indexing="ij"))) * box
+    shell = np.rint(radius).astype(int)
+    for shift, total in power.items():
+        for place in rng.integers(24, 40, (60, 3)):
+            cut = extract(volume, place + shift, box)
+            spectrum = np.abs(np.fft.rfftn(cut)) ** 2
+            total += np.bincount(shell.ravel(), spectrum.ravel())[: box // 2]
+    # a cubic spline leaves half of the last shell
+    assert power[0.5][1:] / power[0.0][1:] == pytest.approx(1, abs=0.1)
+
+
+def test_extraction_between_voxels_is_what_a_wave_is_there(rng):
+    z, y, x = np.indices((64, 60, 56)).astype(float)
+    for k in rng.uniform(-0.4, 0.4, (6, 3)):
+        place = rng.uniform(24, 32, 3)
+        cut = extract(np.cos(2 * np.pi * (k[0] * x + k[1] * y + k[2] * z)), place, 16)
+        at = np.indices((16,) * 3)[::-1] - 8 + place[:, None, None, None]
+        exact = np.cos(2 * np.pi * np.tensordot(k, at, 1))
+        assert np.abs(cut - exact).max() < 0.025, k
+
+
 def test_extraction_is_centred_subvoxel():
     z, y, x = np.indices((40, 44, 48)).astype(float)
     centre = np.array([23.3, 20.6, 18.2])  # xyz
