@@ -34,7 +34,7 @@ check: env  ## linters and types
 	$(BIN)/snakemake --lint
 
 test: check  ## linters, then the tests (under 20 minutes)
-	$(BIN)/python -m pytest -n $(CORES) --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --durations 15 -m "not slow"
 
 test-all: check  ## the long tests too
 	$(BIN)/python -m pytest -n $(CORES) --dist loadfile
