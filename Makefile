@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q --no-compile -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: env  ## the whole chain on the embedded default (10 minutes on two cores), then where the report is
+demo: env  ## the whole chain on the embedded default (some ten minutes on two cores), then where the report is
 	$(SNAKEMAKE)
 
 check: env  ## linters and types
@@ -33,7 +33,7 @@ check: env  ## linters and types
 	$(BIN)/snakefmt --check workflow
 	$(BIN)/snakemake --lint
 
-test: check  ## linters, then the tests (under 20 minutes)
+test: check  ## linters, then the tests (20 to 30 minutes on two cores)
 	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --durations 15 -m "not slow"
 
 test-all: check  ## the long tests too

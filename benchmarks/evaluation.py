@@ -16,10 +16,10 @@ import os
 import statistics
 import sys
 import time
-import tracemalloc
 from unittest.mock import MagicMock
 
 import numpy as np
+from memory import peak
 from scipy import linalg
 from threadpoolctl import threadpool_limits
 
@@ -37,15 +37,6 @@ def alternate(ours, peer, repeats):
             found[index] = function()
             times[index].append(time.process_time() - start)
     return statistics.median(times[0]), statistics.median(times[1]), *found
-
-
-def peak(function):
-    """Largest sum of numpy arrays alive, MB, the inputs left out."""
-    tracemalloc.start()
-    function()
-    size = tracemalloc.get_traced_memory()[1] / 1e6
-    tracemalloc.stop()
-    return size
 
 
 def line(what, ours, peer, other, note=""):

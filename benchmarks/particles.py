@@ -11,10 +11,10 @@ versions: its 134 ms a box (fast rotational matching, L = 16) were measured on t
 import argparse
 import statistics
 import time
-import tracemalloc
 
 import numpy as np
 import torch
+from memory import peak
 from scipy import ndimage
 
 from cryoetgan.geometry import random_rotations, rotate_volume
@@ -40,15 +40,6 @@ def by_turns(functions, repeats=3):
             function()
             times[name].append(time.process_time() - start)
     return {name: statistics.median(spent) for name, spent in times.items()}
-
-
-def peak(function):
-    """Largest sum of numpy arrays alive, MB."""
-    tracemalloc.start()
-    function()
-    size = tracemalloc.get_traced_memory()[1] / 1e6
-    tracemalloc.stop()
-    return size
 
 
 def line(what, ours, peer, other, note=""):

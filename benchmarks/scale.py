@@ -15,27 +15,31 @@ from pathlib import Path
 
 import numpy as np
 
-CLI = [sys.executable, "-m", "cryoetgan"]
 BOX, VOXEL = 28, 13.68
 TILTS = "--tilts=-60,60,3"
 
 
-def run(folder, words, keep=True):
+def run(folder, words):
     """Return CPU seconds and megabytes of a command; kept beside its output, the last word."""
     output = folder / str(words[-1])
     record = output.with_name(output.name + ".cost")
-    if not (keep and record.exists()):
-        pid = os.posix_spawn(
-            sys.executable,
-            [*CLI, *map(str, words)],
-            {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-        )
-        _, status, used = os.wait4(pid, 0)
-        if status:
-            raise SystemExit(f"{' '.join(map(str, words))}: ended with {status}")
-        cost = [used.ru_utime + used.ru_stime, used.ru_maxrss / 1024]
-        record.write_text(json.dumps(cost))
+    if not record.exists():
+        record.write_text(json.dumps(cost("-m", "cryoetgan", *words)))
     return json.loads(record.read_text())
+
+
+def cost(*words):
+    """Return CPU seconds and megabytes of python called with these words."""
+    folders = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    pid = os.posix_spawn(
+        sys.executable,
+        [sys.executable, *map(str, words)],
+        {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PATH": folders},
+    )
+    _, status, used = os.wait4(pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(map(str, words))}: ended with {status}")
+    return [used.ru_utime + used.ru_stime, used.ru_maxrss / 1024]
 
 
 def maps(folder):
@@ -109,15 +113,7 @@ def with_tomograms(folder, counts):
         words = ["-m", "snakemake", "-n", "-q", "all", "--cores", "2", "--directory", folder / f"n{count}",
                  "-s", root / "workflow/Snakefile", "--config", f"tomograms={{table: {table}}}"]  # fmt: skip
         (folder / f"n{count}").mkdir(exist_ok=True)
-        pid = os.posix_spawn(
-            sys.executable,
-            [sys.executable, *map(str, words)],
-            {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
-        )
-        _, status, used = os.wait4(pid, 0)
-        if status:
-            raise SystemExit(f"snakemake -n with {count} tomograms: ended with {status}")
-        found["snakemake -n"][count] = [used.ru_utime + used.ru_stime, used.ru_maxrss / 1024]
+        found["snakemake -n"][count] = cost(*words)
     return found
 
 

@@ -9,11 +9,11 @@ scikit-image's iradon, scipy.ndimage and mrcfile on the whole array.
 import argparse
 import tempfile
 import time
-import tracemalloc
 from pathlib import Path
 
 import mrcfile
 import numpy as np
+from memory import peak
 from scipy import ndimage
 
 from cryoetgan.acquisition import Acquisition
@@ -38,15 +38,6 @@ def best(function, repeats=3):
         found = function()
         times.append(time.perf_counter() - start)
     return min(times), found
-
-
-def peak(function):
-    """Largest sum of arrays alive, MB (memory maps of files do not count)."""
-    tracemalloc.start()
-    function()
-    size = tracemalloc.get_traced_memory()[1] / 1e6
-    tracemalloc.stop()
-    return size
 
 
 def line(what, ours, peer, other, note=""):

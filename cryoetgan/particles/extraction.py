@@ -34,8 +34,8 @@ def fits(coordinate: Floats, shape: tuple[int, ...], box: int) -> bool:
 def extract(volume: NDArray[np.generic], coordinate: Floats, box: int) -> NDArray[np.float32]:
     """Return the box `(z, y, x)` whose voxel n // 2 lies at `coordinate`.
 
-    Between voxels by a shift in Fourier space, which keeps the power of every shell (a spline
-    takes away half of the highest). Only the box and a rim are read. Where the box reaches
+    Between voxels by a shift in Fourier space, which keeps the power of every shell (a cubic
+    spline leaves a third of the highest). Only the box and a rim are read. Where the box reaches
     beyond the tomogram, it holds the mean of what is inside.
     """
     start = np.asarray(coordinate, float)[::-1] - box // 2

@@ -10,6 +10,9 @@ from scipy.spatial.transform import Rotation
 from cryoetgan.acquisition import Acquisition
 from cryoetgan.geometry import relion_from_rotation, rotate_volume
 from cryoetgan.volumes import write_volume, write_volume_set
+from tests.in_process import cryoetgan
+
+__all__ = ["cryoetgan"]
 
 BOX, VOXEL = 16, 10.0
 

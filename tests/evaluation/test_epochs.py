@@ -8,7 +8,6 @@ import starfile
 
 from cryoetgan.evaluation.epochs import SCORES
 from tests.conftest import refused
-from tests.in_process import cryoetgan  # noqa: F401
 
 PRESET = """
 widths: [4, 4, 8]
@@ -30,7 +29,7 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-def test_each_kept_generator_is_measured_as_its_set_is(cryoetgan, tmp_path, make_set):  # noqa: F811
+def test_each_kept_generator_is_measured_as_its_set_is(cryoetgan, tmp_path, make_set):
     real, made = make_set("epochs_real", 24), make_set("epochs_d", 12, 0.0, source="density")
     assert set(starfile.read(made)["particles"]["cryoetganSource"]) == {"density"}
     (tmp_path / "p.yaml").write_text(PRESET)
@@ -68,7 +67,7 @@ def test_each_kept_generator_is_measured_as_its_set_is(cryoetgan, tmp_path, make
             assert float(row[f"{name}_high"]) == pytest.approx(high, rel=1e-5)
 
 
-def test_refusals(cryoetgan, tmp_path, make_set):  # noqa: F811
+def test_refusals(cryoetgan, tmp_path, make_set):
     real = make_set("epochs_real", 24)
     words = ("--densities", real, "--real", real, "--features", "no.pt", "-o", "e.csv")
     refused(cryoetgan("evaluation", "epochs", "t.pt", *words, code=2), "no.pt")

@@ -9,7 +9,6 @@ from scipy import ndimage
 
 from cryoetgan.star import COORDINATES
 from cryoetgan.volumes import read_volume, write_volume
-from tests.in_process import cryoetgan  # noqa: F401
 
 VOXEL, BOX = 20.0, 16
 NAMES = {"bent_rod": "bent-rod", "hook": "hook"}
@@ -24,7 +23,7 @@ def particle(lobes):
 
 
 @pytest.fixture
-def simulated(cryoetgan, tmp_path):  # noqa: F811
+def simulated(cryoetgan, tmp_path):
     """T.mrc with its truth and labels, of two chiral particles."""
     bent = [(0, 0, 0, 1.0), (4, 0, 0, 1.0), (0, 3, 0, 1.0), (0, 0, 5, 1.0), (2, 0, 0, 1.0)]
     hook = [(0, 0, -5, 1.0), (0, 0, -2, 1.0), (0, 0, 1, 1.0), (3, 0, 3, 1.0), (3, 3, 3, 1.0)]
@@ -41,7 +40,7 @@ def overlap(first, second):
     return (first & second).sum() / (first | second).sum()
 
 
-def test_copick_holds_a_simulated_tomogram_with_its_truth(cryoetgan, tmp_path, simulated):  # noqa: F811
+def test_copick_holds_a_simulated_tomogram_with_its_truth(cryoetgan, tmp_path, simulated):
     copick = pytest.importorskip("copick")
     words = ("--particles", "T.star", "--labels", "T_labels.mrc", "-o", "project")
     cryoetgan("export", "copick", "T.mrc", *words)
@@ -85,7 +84,7 @@ def turned(mass, matrix):
 
 
 def test_relion_and_plain_hold_the_boxes_of_a_simulated_tomogram(
-    cryoetgan,  # noqa: F811
+    cryoetgan,
     tmp_path,
     simulated,
 ):

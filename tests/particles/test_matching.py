@@ -168,12 +168,7 @@ def test_the_command_and_its_refusals(cryoetgan, tmp_path, maps, scene):
     assert set(table["rlnTomoName"]) == {"t"}
     assert table["cryoetganId"].is_unique
     mask = np.zeros(volume.shape, np.int8)
-    first = (
-        PLACES[0].astype(int)[::-1]
-        if hasattr(PLACES, "astype")
-        else [int(v) for v in PLACES[0]][::-1]
-    )
-    mask[tuple(slice(v - 4, v + 5) for v in first)] = 1
+    mask[tuple(slice(v - 4, v + 5) for v in PLACES[0][::-1])] = 1
     write_volume(tmp_path / "m.mrc", mask, 10.0)
     cryoetgan(*words, "--tilts=-60,60", *options, "--mask", "m.mrc", "-o", "masked.star")
     masked = read_star(tmp_path / "masked.star").particles[COORDINATES].to_numpy(float)

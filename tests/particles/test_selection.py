@@ -103,7 +103,7 @@ def test_extraction_between_voxels_keeps_the_power_of_every_shell(rng, box):
             cut = extract(volume, place + shift, box)
             spectrum = np.abs(np.fft.rfftn(cut)) ** 2
             total += np.bincount(shell.ravel(), spectrum.ravel())[: box // 2]
-    # a cubic spline leaves half of the last shell
+    # a cubic spline leaves a third of the last shell
     assert power[0.5][1:] / power[0.0][1:] == pytest.approx(1, abs=0.1)
 
 
