@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q --no-compile -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: env  ## the whole chain on the embedded default (some ten minutes on two cores), then where the report is
+demo: env  ## the whole chain on the embedded default (about twelve minutes on two slow cores), then where the report is
 	$(SNAKEMAKE)
 
 check: env  ## linters and types
