@@ -34,6 +34,11 @@ class ClassRow(Section):
         description="Where an entry holds particles that lie apart: 1, only the largest; 2, the "
         "next; empty: all.",
     )
+    chains: Annotated[str, Field(pattern=r"^[A-Za-z0-9]+(,[A-Za-z0-9]+)*$")] | None = Field(
+        None,
+        description="Chains to keep, as the authors name them: `A,B`; empty: all. Antibodies and "
+        "partners that your sample lacks go.",
+    )
     radius: Positive | None = Field(
         None, description="Angstrom, for picking; empty: measured on the density."
     )
@@ -92,9 +97,18 @@ class TomogramRow(Section):
     split: Literal["train", "validation", "test"] | None = Field(
         None, description="Empty: the last tomogram is for testing, the others for training."
     )
-    group: Name = Field("all", description="Tomograms of one microscope session share a name.")
+    group: Name = Field(
+        "all",
+        description="Tomograms of one microscope session share a name; `translation.per_group` "
+        "trains a network for each.",
+    )
     marks: str | None = Field(
         None, description="STAR or CSV of particles a person marked, for an honest test."
+    )
+    mask: str | None = Field(
+        None,
+        description="MRC on the grid of the tomogram's file, not zero where nothing is to be "
+        "picked: carbon, ice, gold, edges.",
     )
 
     @field_validator("path")

@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,45 @@ def _overlap(flat: Any) -> bool:
     return False
 
 
-def expand(structure: Any, assembly: str, path: Path) -> bool:
+def keep_chains(structure: Any, names: Sequence[str], path: Path) -> set[str]:
+    """Leave only some chains, in place: antibodies and partners that the sample lacks go.
+
+    Parameters
+    ----------
+    structure : gemmi.Structure
+        One model, entities set up.
+    names : sequence of str
+        Chains as the authors name them.
+
+    Returns
+    -------
+    set of str
+        Chains and subchains that went.
+
+    Raises
+    ------
+    UserError
+        Where a chain is not there.
+    """
+    model = structure[0]
+    there = list(dict.fromkeys(chain.name for chain in model))
+    unknown = [name for name in names if name not in there]
+    if unknown:
+        raise UserError(
+            f"{path}: has no chain {', '.join(unknown)}; --chains (a column of the table of "
+            f"classes) takes some of {', '.join(there[:40])}{' ...' if len(there) > 40 else ''}"
+        )
+    gone = [chain for chain in model if chain.name not in names]
+    left_out = {chain.name for chain in gone}
+    left_out |= {residue.subchain for chain in gone for residue in chain}
+    for name in {chain.name for chain in gone}:
+        model.remove_chain(name)
+    return left_out
+
+
+def expand(
+    structure: Any, assembly: str, path: Path, left_out: Collection[str] = frozenset()
+) -> bool:
     """Build the biological assembly, in place; return whether the file describes one.
 
     Warns where the file's chains are only a part of it.
@@ -89,6 +128,8 @@ def expand(structure: Any, assembly: str, path: Path) -> bool:
         One model, entities set up.
     assembly : str
         Its name, or `none`.
+    left_out : collection of str
+        Chains and subchains that are missing on purpose.
     """
     import gemmi
 
@@ -104,6 +145,7 @@ def expand(structure: Any, assembly: str, path: Path) -> bool:
             "--assembly (densities.assembly, or the column of the table) to one, or to none"
         )
     missing = missing_chains(structure, described[assembly])
+    missing = [name for name in missing if name not in left_out]
     if missing:
         log.warning(
             "%s: assembly '%s' is made of chains the file lacks (%s%s); its map is that of a part: "
@@ -114,9 +156,11 @@ def expand(structure: Any, assembly: str, path: Path) -> bool:
             " ..." if len(missing) > 8 else "",
         )
     chains = {chain.name for chain in structure[0]}
+    parts = {residue.subchain for chain in structure[0] for residue in chain}
     for generator in described[assembly].generators:
         # the library refuses chains that are not there
         generator.chains = [name for name in generator.chains if name in chains]
+        generator.subchains = [name for name in generator.subchains if name in parts]
     structure.transform_to_assembly(assembly, gemmi.HowToNameCopiedChain.AddNumber)
     if not sum(chain.count_atom_sites() for chain in structure[0]):
         raise UserError(

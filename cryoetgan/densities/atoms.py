@@ -1,6 +1,7 @@
 """The atoms of one particle: what a density map is made from."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.densities.assemblies import choose_models, expand
+from cryoetgan.densities.assemblies import choose_models, expand, keep_chains
 from cryoetgan.densities.locations import best_locations
 from cryoetgan.densities.parts import gaps, neck, ranked
 from cryoetgan.errors import UserError
@@ -78,6 +79,7 @@ def read_atoms(
     waters: bool = False,
     model: str = "auto",
     component: int = 0,
+    chains: Sequence[str] = (),
 ) -> Atoms:
     """Read the atoms of one particle.
 
@@ -95,18 +97,21 @@ def read_atoms(
         A MODEL's number, `all`, or `auto`: see `choose_models`.
     component : int
         0 for all atoms; n for the n-th largest of the parts that lie apart.
+    chains : sequence of str
+        Those to keep, as the authors name them, before the assembly is built; none: all.
 
     Raises
     ------
     UserError
-        Where the model, the assembly or the part is not there, or no atom is left.
+        Where the model, a chain, the assembly or the part is not there, or no atom is left.
     """
     import gemmi
 
     structure = read_structure(path)
     structure.setup_entities()
     choose_models(structure, model, path)
-    described = expand(structure, assembly, path)
+    left_out = keep_chains(structure, chains, path) if chains else set()
+    described = expand(structure, assembly, path, left_out)
     flat = gemmi.FlatStructure(structure)
     numbers = np.where(flat.elements <= LAST_ELEMENT, flat.elements, 0).astype(int)
     numbers[flat.element_names == b"D"] = 1
@@ -133,8 +138,8 @@ def read_atoms(
     kept &= ~unknown
     atoms = Atoms(flat.pos[kept], numbers[kept], structure.name.upper().startswith("PHANTOM"))
     names = np.ascontiguousarray(np.asarray(flat.chain_ids)[kept]).view(np.uint64).ravel()
-    _, chains = np.unique(names, return_inverse=True)
-    return _one_particle(atoms, chains, described, component, path)
+    _, numbered = np.unique(names, return_inverse=True)
+    return _one_particle(atoms, numbered, described, component, path)
 
 
 def check_extent(positions: Floats, path: Path) -> None:

@@ -35,6 +35,9 @@ def simulate(
     component: Annotated[
         int, typer.Option(help="N: only the N-th largest of parts that lie apart; 0: all.")
     ] = 0,
+    chains: Annotated[
+        str, typer.Option(help="Chains to keep, as the authors name them: A,B; empty: all.")
+    ] = "",
     hydrogens: Annotated[bool, typer.Option("--hydrogens", help="Count hydrogens.")] = False,
     ligands: Annotated[bool, typer.Option(help="Count ligands, ions and glycans.")] = True,
     waters: Annotated[bool, typer.Option("--waters", help="Count waters.")] = False,
@@ -62,10 +65,13 @@ def simulate(
     if component < 0:
         raise UserError(f"--component: got {component}, wanted 0 (all), 1 (the largest), 2 ...")
     _check_resolution(resolution, voxel_size, eman2_compatible)
+    kept = [name.strip() for name in chains.split(",") if name.strip()]
+    if eman2_compatible and kept:
+        raise UserError("--chains: --eman2-compatible takes a file as it stands; leave one out")
     if eman2_compatible:
         atoms = read_atoms_as_eman2(file)
     else:
-        atoms = read_atoms(file, assembly, hydrogens, ligands, waters, model, component)
+        atoms = read_atoms(file, assembly, hydrogens, ligands, waters, model, component, kept)
     if engine == "eman2":
         atoms = known_to_eman2(atoms, file)
         density = e2pdb2mrc(atoms, voxel_size, resolution, box, center)
@@ -89,6 +95,7 @@ def simulate(
         "eman2_compatible": eman2_compatible,
         "model": model,
         "component": component,
+        "chains": chains,
         "hydrogens": hydrogens,
         "ligands": ligands,
         "waters": waters,

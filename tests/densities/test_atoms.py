@@ -293,3 +293,23 @@ def test_choices_reach_the_command(cryoetgan, tmp_path):
     refused(done, "no model '9'", "--model")
     refused(cryoetgan(*words, "--component", "-1", "-o", "x.mrc", code=2), "--component")
     assert not (tmp_path / "x.mrc").exists()
+
+
+def test_chains_that_are_kept_make_the_map_of_their_atoms_alone(tmp_path, caplog):
+    both = write(tmp_path / "both.pdb", *chain_of(9, " A"), *chain_of(5, " B", (0, 20, 0)))
+    alone = write(tmp_path / "alone.pdb", *chain_of(5, " B", (0, 20, 0)))
+    kept = read_atoms(both, chains=["B"])
+    np.testing.assert_array_equal(kept.positions, read_atoms(alone).positions)
+    assert len(read_atoms(both, chains=["A", "B"])) == 14
+    with pytest.raises(UserError, match="has no chain C.*some of A, B"):
+        read_atoms(both, chains=["A", "C"])
+
+
+def test_an_assembly_is_built_of_the_chains_that_are_kept(test_data, caplog):
+    entry = test_data / "structures" / "insulinreceptor_4zxb.cif.gz"
+    whole, receptor = read_atoms(entry), read_atoms(entry, chains=["E"])
+    # two copies of chain E (6,515 atoms), without the Fabs; none of it is said to be missing
+    assert len(receptor) == 2 * 6515
+    assert len(whole) == 25836
+    assert "lacks" not in caplog.text
+    assert receptor.diameter() < whole.diameter() - 40

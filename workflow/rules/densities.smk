@@ -32,6 +32,7 @@ rule densities_simulate:
             or CONFIG.densities.assembly,
             model=CLASSES[wildcards.class_name].model,
             component=CLASSES[wildcards.class_name].component,
+            chains=CLASSES[wildcards.class_name].chains,
         ),
         code=code("densities"),
     shell:
