@@ -301,7 +301,7 @@ def test_chains_that_are_kept_make_the_map_of_their_atoms_alone(tmp_path, caplog
     kept = read_atoms(both, chains=["B"])
     np.testing.assert_array_equal(kept.positions, read_atoms(alone).positions)
     assert len(read_atoms(both, chains=["A", "B"])) == 14
-    with pytest.raises(UserError, match="has no chain C.*some of A, B"):
+    with pytest.raises(UserError, match=r"has no chain C.*some of A, B"):
         read_atoms(both, chains=["A", "C"])
 
 
