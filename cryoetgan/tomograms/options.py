@@ -1,5 +1,6 @@
-"""Options of the commands of the `tomograms` stage that say how a tomogram was recorded."""
+"""Options of the commands of the `tomograms` stage: how a tomogram was recorded, what is in it."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,6 +19,35 @@ Ctf = Annotated[
     str, typer.Option("--ctf", metavar="raw|phase-flipped|corrected", help="State of the CTF.")
 ]
 Group = Annotated[str, typer.Option("--group", help="Microscope session.")]
+
+Maps = Annotated[list[Path], typer.Argument(help="Density maps; the stem is the class.")]
+Copies = Annotated[int, typer.Option("--copies", help="Particles of each class.")]
+Shape = Annotated[str, typer.Option("--shape", metavar="X,Y,Z", help="Voxels.")]
+ClassCopies = Annotated[
+    list[str] | None,
+    typer.Option("--class-copies", help="NAME=N: another number for one class; repeatable."),
+]
+Crowder = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--crowder", help="Map of a background species: labelled, but not in the truth; repeatable."
+    ),
+]
+CrowderCopies = Annotated[int, typer.Option("--crowder-copies", min=0, help="Of each crowder.")]
+Vesicles = Annotated[int, typer.Option("--vesicles", min=0, help="Membrane vesicles.")]
+VesicleRadius = Annotated[
+    str,
+    typer.Option("--vesicle-radius", metavar="LO,HI", help="Angstrom; longest half axis."),
+]
+Beads = Annotated[int, typer.Option("--beads", min=0, help="Gold beads.")]
+BeadDiameter = Annotated[float, typer.Option("--bead-diameter", help="Angstrom.")]
+Resolution = Annotated[
+    float | None,
+    typer.Option(
+        "--resolution",
+        help="Angstrom, of vesicles and beads, as the maps'; default three voxels.",
+    ),
+]
 
 
 def acquisition_of(

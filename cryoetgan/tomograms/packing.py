@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from scipy import fft, ndimage
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.geometry import random_rotations, relion_from_rotation, rotate_volume
+from cryoetgan.pages import release
 from cryoetgan.progress import track
 from cryoetgan.seeds import rng
 from cryoetgan.star import ANGLES, COORDINATES, particle_id
@@ -21,11 +23,13 @@ MASK_LEVEL = 0.15
 TRIES = 400
 MISSES = 3
 """Copies of a class in a row for which no place was left, after which no more are tried."""
+BLOCK = 256
+"""Voxels: edge of the blocks of a volume that are looked through for a free place."""
 
 
 @dataclass
 class Scene:
-    """A packed volume.
+    """A packed volume; its arrays may be memory-mapped files.
 
     Attributes
     ----------
@@ -33,28 +37,25 @@ class Scene:
         `(z, y, x)` float32, the sum of all that is in it but gold.
     labels : ndarray
         `(z, y, x)` int16: 0, or the number of the name in `names`.
+    taken : ndarray
+        `(z, y, x)` bool, where nothing more may lie.
     names : dict
         Number of each name in `labels`.
     rows : list of dict
         One a particle, in the order of placing.
     missing : dict
         How many copies of each class found no place.
-    taken : ndarray
-        `(z, y, x)` bool, where nothing more may lie.
     beads : ndarray or None
-        `(z, y, x)` float32, density of gold, in the units of the maps.
+        `(z, y, x)` float32, density of gold, in the units of the maps; may be `density`.
     """
 
     density: NDArray[np.float32]
     labels: NDArray[np.int16]
+    taken: Mask
     names: dict[str, int] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     missing: dict[str, int] = field(default_factory=dict)
-    taken: Mask = field(init=False)
     beads: NDArray[np.float32] | None = None
-
-    def __post_init__(self) -> None:
-        self.taken = np.zeros(self.density.shape, bool)
 
     def label(self, name: str) -> int:
         """Return the number that stands for a name in the labels; new names get the next."""
@@ -63,7 +64,7 @@ class Scene:
 
 def empty_scene(shape: tuple[int, int, int], names: Sequence[str] = ()) -> Scene:
     """Return a scene with nothing in it; `names` are numbered from 1 in their order."""
-    scene = Scene(np.zeros(shape, np.float32), np.zeros(shape, np.int16))
+    scene = Scene(np.zeros(shape, np.float32), np.zeros(shape, np.int16), np.zeros(shape, bool))
     for name in names:
         scene.label(name)
     return scene
@@ -168,14 +169,34 @@ def find_place(
         whole, part = windows(place - half, mask.shape, taken.shape)
         if not (taken[whole] & mask[part]).any():
             return place
-    core = mask[tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))]
-    free = _free_places(core, taken) if inside else np.empty((0, 3), int)
-    if not len(free):
+    if not inside:
         return None
-    return free[numbers.integers(len(free))] - first + half
+    core = mask[tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))]
+    corner = free_corner(core, taken, numbers)
+    return None if corner is None else corner - first + half
 
 
-def _free_places(core: Mask, taken: Mask) -> NDArray[np.int_]:
+def free_corner(
+    core: Mask, taken: Mask, numbers: np.random.Generator, block: int = BLOCK
+) -> NDArray[np.int_] | None:
+    """Return a zyx corner where `core` fits, or None: one of all in a block that has any.
+
+    Block by block, in random order: memory does not grow with the volume.
+    """
+    starts = [range(0, n - m + 1, block) for n, m in zip(taken.shape, core.shape, strict=True)]
+    corners = np.array(list(product(*starts)))
+    for low in corners[numbers.permutation(len(corners))]:
+        part = taken[
+            tuple(slice(a, a + block + m - 1) for a, m in zip(low, core.shape, strict=True))
+        ]
+        free = _free_corners(core, part)
+        release(taken)
+        if len(free):
+            return low + free[numbers.integers(len(free))]
+    return None
+
+
+def _free_corners(core: Mask, taken: Mask) -> NDArray[np.int_]:
     """Return all zyx corners where `core` fits, from the overlaps at every shift at once."""
     shape = [fft.next_fast_len(n, real=True) for n in taken.shape]
     spectrum = fft.rfftn(taken.astype(np.float32), shape)
@@ -203,3 +224,5 @@ def add(scene: Scene, density: Floats, mask: Mask, place: NDArray[np.int_], name
     scene.density[whole] += density[part]
     scene.labels[whole][mask[part]] = scene.label(name)
     scene.taken[whole] |= ndimage.binary_dilation(mask)[part]
+    for array in (scene.density, scene.labels, scene.taken):
+        release(array)

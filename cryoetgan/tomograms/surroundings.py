@@ -11,7 +11,7 @@ from cryoetgan.densities.simulation import gaussian_width
 from cryoetgan.errors import UserError
 from cryoetgan.geometry import random_rotations
 from cryoetgan.seeds import rng
-from cryoetgan.tomograms.packing import Mask, Scene, add, find_place, windows
+from cryoetgan.tomograms.packing import Scene, add, find_place, windows
 
 Floats = NDArray[np.floating]
 THICKNESS = 40.0
@@ -24,6 +24,8 @@ GOLD = 4.66
 """Electrons per cubic angstrom: 79 of each of 59 atoms per cubic nanometre."""
 BEAD_SPREAD = 0.1
 """Standard deviation of a bead's diameter over the diameter."""
+BLUR_REACH = 4.0
+"""Standard deviations of the blur, beyond which nothing of a bead is left."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,28 +146,30 @@ def add_beads(
     seed : int
         The run's.
     """
-    gold = np.zeros(scene.density.shape, np.float32)
+    if scene.beads is None:
+        scene.beads = np.zeros(scene.density.shape, np.float32)
     width = gaussian_width(wanted.resolution)
+    blur = width / np.sqrt(2) / voxel_size
     placed = 0
     for index in range(wanted.beads):
         numbers = rng(seed, "bead", tomogram, index)
         diameter = wanted.bead_diameter * max(0.5, numbers.normal(1, BEAD_SPREAD))
-        ball, mask = _ball(diameter / 2 / voxel_size, numbers.uniform(-0.5, 0.5, 3))
+        radius, centre = diameter / 2 / voxel_size, numbers.uniform(-0.5, 0.5, 3)
+        ball = _ball(radius, centre, margin=int(np.ceil(BLUR_REACH * blur)))
+        mask = ball > 0
         place = find_place(mask, scene.taken, numbers)
         if place is not None:
             add(scene, np.zeros_like(ball), mask, place, "bead")
-            whole, part = windows(place - np.array(ball.shape) // 2, ball.shape, gold.shape)
-            gold[whole] += ball[part]
+            whole, part = windows(place - np.array(ball.shape) // 2, ball.shape, scene.beads.shape)
+            gold = ndimage.gaussian_filter(ball, blur, mode="constant", truncate=BLUR_REACH)
+            scene.beads[whole] += gold[part] * np.float32(GOLD * np.pi**1.5 * width**3)
             placed += 1
-    gold *= np.float32(GOLD * np.pi**1.5 * width**3)
-    scene.beads = ndimage.gaussian_filter(gold, width / np.sqrt(2) / voxel_size)
     if placed < wanted.beads:
         scene.missing["bead"] = wanted.beads - placed
 
 
-def _ball(radius: float, centre: Floats) -> tuple[Floats, Mask]:
-    """Return how much of each voxel a ball fills, and which it touches."""
-    half = int(np.ceil(radius)) + 2
+def _ball(radius: float, centre: Floats, margin: int) -> Floats:
+    """Return how much of each voxel a ball fills."""
+    half = int(np.ceil(radius)) + 2 + margin
     grid = np.indices((2 * half + 1,) * 3) - half - centre[:, None, None, None]
-    filled = np.clip(radius + 0.5 - np.sqrt((grid**2).sum(axis=0)), 0, 1).astype(np.float32)
-    return filled, filled > 0
+    return np.clip(radius + 0.5 - np.sqrt((grid**2).sum(axis=0)), 0, 1).astype(np.float32)

@@ -1,79 +1,62 @@
-"""The ground truth of a simulated tomogram: scene in, tables out."""
+"""The ground truth of a simulated tomogram: contents to scene, scene to tables."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
-
-import numpy as np
-from numpy.typing import NDArray
 
 from cryoetgan.acquisition import Acquisition
 from cryoetgan.star import ANGLES, COORDINATES
+from cryoetgan.tomograms.contents import Contents
 from cryoetgan.tomograms.packing import Scene, empty_scene, pack
-from cryoetgan.tomograms.surroundings import Surroundings, add_beads, add_vesicles
+from cryoetgan.tomograms.surroundings import add_beads, add_vesicles
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Floats = NDArray[np.floating]
 
-
-def build_scene(
-    classes: Mapping[str, Floats],
-    copies: Mapping[str, int],
-    crowders: Mapping[str, Floats],
-    crowder_copies: int,
-    surroundings: Surroundings,
-    shape: tuple[int, int, int],
-    voxel_size: float,
-    name: str,
-    seed: int,
-) -> Scene:
+def build_scene(contents: Contents, name: str, seed: int, scene: Scene | None = None) -> Scene:
     """Return what a tomogram shows: membranes and gold first, particles, then crowders.
 
     Parameters
     ----------
-    classes, copies : mapping
-        Class to density `(z, y, x)`, and to how many are wanted; labelled 1, 2, ... in
-        this order.
-    crowders : mapping
-        Name to density `(z, y, x)` of background species.
-    crowder_copies : int
-        Of each crowder.
-    surroundings : Surroundings
-        Vesicles and gold beads.
-    shape : (int, int, int)
-        zyx, voxels.
-    voxel_size : float
-        Angstrom.
+    contents : Contents
+        What, and how many.
     name : str
         The tomogram's, for seeds and ids.
     seed : int
         The run's.
+    scene : Scene, optional
+        An empty one to fill, of memory-mapped files say.
     """
-    scene = empty_scene(shape, list(classes))
-    if surroundings.vesicles:
-        add_vesicles(scene, surroundings, voxel_size, name, seed)
-    if surroundings.beads:
-        add_beads(scene, surroundings, voxel_size, name, seed)
-    pack(scene, classes, copies, name, seed)
-    pack(scene, crowders, dict.fromkeys(crowders, crowder_copies), name, seed)
+    scene = empty_scene(contents.shape) if scene is None else scene
+    for known in contents.classes:
+        scene.label(known)
+    around, voxel_size = contents.surroundings, contents.voxel_size
+    if around.vesicles:
+        add_vesicles(scene, around, voxel_size, name, seed)
+    if around.beads:
+        add_beads(scene, around, voxel_size, name, seed)
+    pack(scene, contents.classes, contents.copies, name, seed)
+    crowders = contents.crowders
+    pack(scene, crowders, dict.fromkeys(crowders, contents.crowder_copies), name, seed)
     return scene
 
 
 def truth_tables(
-    scene: Scene,
-    classes: Mapping[str, Floats],
-    acquisition: Acquisition,
-    voxel_size: float,
-    name: str,
+    scene: Scene, contents: Contents, acquisition: Acquisition | None, name: str
 ) -> "tuple[pd.DataFrame, pd.DataFrame]":
-    """Return the tables `particles` and `optics` of a scene; crowders are left out."""
+    """Return the tables `particles` and `optics` of a scene; crowders are left out.
+
+    Without an acquisition nothing was recorded: the rows are those of a density.
+    """
     import pandas as pd
 
     columns = ["rlnTomoName", *COORDINATES, *ANGLES]
     columns += ["cryoetganClass", "cryoetganSource", "cryoetganId"]
-    rows = [row for row in scene.rows if row["cryoetganClass"] in classes]
+    rows = [row for row in scene.rows if row["cryoetganClass"] in contents.classes]
     particles = pd.DataFrame(rows, columns=columns).assign(rlnOpticsGroup=1)
-    optics = pd.DataFrame([acquisition.to_optics(1, name)])
-    optics["rlnImagePixelSize"] = voxel_size
+    if acquisition is None:
+        particles["cryoetganSource"] = "density"
+        optics = pd.DataFrame([{"rlnOpticsGroup": 1, "rlnOpticsGroupName": name}])
+    else:
+        optics = pd.DataFrame([acquisition.to_optics(1, name)])
+    optics["rlnImagePixelSize"] = contents.voxel_size
     return particles, optics
