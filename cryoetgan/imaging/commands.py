@@ -7,6 +7,7 @@ import typer
 
 from cryoetgan.command import Output, Seed, command, group, log, positive, tilt_range
 from cryoetgan.errors import UserError
+from cryoetgan.imaging import commands_synthesis
 
 if TYPE_CHECKING:
     from cryoetgan.acquisition import Acquisition
@@ -187,3 +188,6 @@ def simulate(
     )
     write_typed(source, output, physics, seed)
     log.info("%s: %d volumes", output, len(source))
+
+
+commands_synthesis.register(app)

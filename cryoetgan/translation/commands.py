@@ -7,6 +7,7 @@ import typer
 
 from cryoetgan.command import Device, Output, Seed, command, group, log
 from cryoetgan.errors import UserError
+from cryoetgan.translation import commands_synthesis
 
 app = group("")
 
@@ -169,31 +170,4 @@ def uncertainty(
     log.info("%s: %d volumes, %d passes each", output, len(chosen), passes)
 
 
-@command(app, "synthesize")
-def synthesize(
-    checkpoint: Annotated[Path, typer.Argument(help="checkpoint.pt of preset recommended.")],
-    scene: Annotated[Path, typer.Argument(help="MRC of densities, as maps are.")],
-    output: Output,
-    labels: Annotated[Path | None, typer.Option(help="MRC of labels, passed through.")] = None,
-    particles: Annotated[Path | None, typer.Option(help="STAR of truth, passed through.")] = None,
-    tomogram: Annotated[
-        str | None, typer.Option(help="Whose imaging model; the first of the checkpoint's.")
-    ] = None,
-    tile: Annotated[int, typer.Option(help="Voxels made at a time, an axis.")] = 96,
-    device: Device = "auto",
-    seed: Seed = 0,
-) -> None:
-    """A density scene of any size to a tomogram: T.mrc, T_labels.mrc, T.star.
-
-    In the grey values of the tomogram that was trained on, protein bright. Memory depends on
-    the tile alone, the result not on the tile: noise belongs to the voxel's place, and tiles
-    overlap by all that counts for a voxel.
-    """
-    from cryoetgan.devices import choose_device
-    from cryoetgan.translation.synthesizing import write_tomogram
-
-    if tile < 8:
-        raise UserError(f"--tile: got {tile}, wanted 8 or more voxels")
-    where = choose_device(device)
-    write_tomogram(checkpoint, scene, output, labels, particles, tomogram, tile, where, seed)
-    log.info("%s: made of %s", output, scene)
+commands_synthesis.register(app)

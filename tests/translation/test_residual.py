@@ -265,13 +265,17 @@ def test_a_tomogram_is_made_with_labels_and_truth(here, tmp_path, trained, rng):
     write_star(tmp_path / "truth.star", truth)
     words = ("translation", "synthesize", "t/checkpoint.pt", "scene.mrc")
     here(*words, "--labels", "marks.mrc", "--particles", "truth.star", "-o", "T.mrc")
-    here(*words, "--tile", 10, "-o", "S.mrc")
-    made, other = (read_volume(tmp_path / n).data for n in ("T.mrc", "S.mrc"))
+    here(*words, "--tile", 10, "-o", "tiled/T.mrc")
+    here(*words, "-o", "S.mrc")
+    made, other = (read_volume(tmp_path / n).data for n in ("T.mrc", "tiled/T.mrc"))
+    # each tomogram has its own noise
+    assert np.abs(made - read_volume(tmp_path / "S.mrc").data).max() > made.std()
     assert made.shape == scene.shape
     assert np.abs(made - other).max() < 1e-4 * made.std()
     assert np.array_equal(read_volume(tmp_path / "T_labels.mrc").data, marks)
     row = read_star(tmp_path / "T.star").particles.iloc[0]
     assert (row["rlnTomoName"], row["cryoetganClass"], row["rlnCoordinateX"]) == ("T", "a", 3.5)
+    assert row["cryoetganSource"] == "generated"
     # copick takes it with the names its labels had
     copick = pytest.importorskip("copick")
     write_json(sidecar(tmp_path / "marks.mrc"), {"labels": {"1": "a", "2": "b_c"}})
