@@ -1,6 +1,7 @@
-"""Other programs' picks, and truth tables: RELION STAR, copick JSON, CSV."""
+"""Other programs' picks, and truth tables: RELION STAR, copick JSON, CSV, PolNet's lists."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from cryoetgan.star import ANGLES, COORDINATES, particle_id, read_star
 
 CSV_COORDINATES = (("x_vox", "y_vox", "z_vox"), ("x", "y", "z"), tuple(COORDINATES))
 MATRIX = [f"r{i}{j}" for i in (1, 2, 3) for j in (1, 2, 3)]
+POLNET = {"type", "code", "x", "y", "z"}
+"""Columns of PolNet's list of motifs, capital or not, parted by tabs."""
 CENTRED = [
     "rlnCenteredCoordinateXAngst",
     "rlnCenteredCoordinateYAngst",
@@ -27,8 +30,9 @@ def read_picks(path: Path, tomogram: str, shape: tuple[int, ...], voxel_size: fl
     Parameters
     ----------
     path : Path
-        `.star` (ours, RELION 3 or 5), `.json` (copick picks) or `.csv` (columns x, y, z or
-        x_vox, y_vox, z_vox in voxels; class; a rotation matrix r11 ... r33, if any).
+        `.star` (ours, RELION 3 or 5), `.json` (copick picks), `.csv` (columns x, y, z or
+        x_vox, y_vox, z_vox in voxels; class; a rotation matrix r11 ... r33, if any), or
+        PolNet's `.csv` of motifs (in angstrom; places and classes alone).
     tomogram : str
         Its name; rows that name another tomogram are left out.
     shape : tuple of int
@@ -138,6 +142,10 @@ def _csv(path: Path, tomogram: str, shape: tuple[int, ...], voxel_size: float) -
     import pandas as pd
 
     try:
+        with open(path, encoding="utf-8") as file:
+            heading = file.readline().rstrip("\r\n").lower().split("\t")
+        if set(heading) >= POLNET:
+            return _polnet(path, heading, tomogram, voxel_size)
         table = pd.read_csv(path, dtype={"class": str, "tomo": str})
     except (ValueError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: is not a CSV table ({error})") from error
@@ -157,4 +165,21 @@ def _csv(path: Path, tomogram: str, shape: tuple[int, ...], voxel_size: float) -
         out[ANGLES] = relion_from_rotation(Rotation.from_matrix(turns))
     elif set(ANGLES) <= set(table.columns):
         out[ANGLES] = table[ANGLES]
+    return out
+
+
+def _polnet(path: Path, heading: list[str], tomogram: str, voxel_size: float) -> Any:
+    """Return PolNet's motifs but its membranes', whose rows are points of a surface."""
+    import pandas as pd
+
+    table = pd.read_csv(path, sep="\t", header=0, names=heading, dtype={"code": str, "type": str})
+    if "density" in table:  # one list of all tomograms, as its first versions wrote
+        mine = [Path(str(name)).stem == tomogram for name in table["density"]]
+        if not any(mine):
+            named = ", ".join(sorted({Path(str(name)).stem for name in table["density"]})[:5])
+            raise UserError(f"{path}: has no row of density {tomogram}; it names {named}")
+        table = table[mine]
+    table = table[table["type"].str.lower() != "membrane"].reset_index(drop=True)
+    out = pd.DataFrame(table[["x", "y", "z"]].to_numpy(float) / voxel_size, columns=COORDINATES)
+    out["cryoetganClass"] = [re.sub(r"[^A-Za-z0-9_-]", "_", name) for name in table["code"]]
     return out
