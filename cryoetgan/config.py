@@ -236,7 +236,7 @@ class Export(Section):
 class Config(Section):
     """One run."""
 
-    run: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = Field(
+    run: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$")] = Field(
         "demo", description="Name of the run; results lie in `results/<run>/`."
     )
     seed: Annotated[int, Field(ge=0)] = Field(0, description="Seed of all random numbers.")

@@ -22,10 +22,12 @@ def atomic(path: Path) -> Iterator[Path]:
     directories both work; an existing directory is replaced as a whole.
     """
     path = Path(path)
+    if path.name in ("", ".."):
+        raise UserError(f"{path}: is no name to write to; give that of a file or folder")
     if path.exists() and not (path.is_file() or path.is_dir()):
         # renaming onto it would replace the device itself
         raise UserError(f"{path}: is a device or pipe; give the name of a file")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent, path)
     part = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.part{path.suffix}")
     try:
         yield part
@@ -34,13 +36,27 @@ def atomic(path: Path) -> Iterator[Path]:
             path.rename(old)
             part.rename(path)
             shutil.rmtree(old)
+        elif path.is_dir():
+            raise UserError(f"{path}: is a folder; give the name of a file")
         else:
             os.replace(part, path)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(part)):
+            raise
+        # the name that was asked for, not the one beside it
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         if part.is_dir():
             shutil.rmtree(part, ignore_errors=True)
         else:
             part.unlink(missing_ok=True)
+
+
+def _make_folder(folder: Path, path: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"{path}: cannot be written: {error.filename} is not a folder") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -112,8 +128,11 @@ def provenance(
 ) -> dict[str, Any]:
     """Return what made a result: command, version, seed, parameters, hashes of inputs.
 
-    No time stamps and no absolute paths: the same run twice gives the same bytes.
+    No time stamps and no absolute paths: the same run twice gives the same bytes. A volume
+    set stands for its stack too.
     """
+    stacks = [Path(path).with_suffix(".mrcs") for path in inputs if Path(path).suffix == ".star"]
+    inputs = [*inputs, *stacks]
     return {
         "command": command,
         "version": __version__,

@@ -85,6 +85,10 @@ def _open_mrc(path: Path) -> tuple[NDArray[Any], float]:
         raise UserError(f"{path}: cannot be read as MRC ({error})") from error
     if data is None or data.size == 0:
         raise UserError(f"{path}: holds no voxels")
+    if data.dtype.kind not in "iuf":
+        raise UserError(
+            f"{path}: holds {data.dtype.name}, not grey values; wanted MRC mode 0, 1, 2, 6 or 12"
+        )
     sizes = np.array([size.x, size.y, size.z], float)
     if sizes.max() > 0 and np.ptp(sizes) > VOXEL_SIZE_TOLERANCE * sizes.max():
         raise UserError(
@@ -300,6 +304,8 @@ class VolumeSetWriter:
     ) -> None:
         if Path(star).suffix != ".star":
             raise UserError(f"{star}: a volume set is named by its STAR file; end it in .star")
+        if Path(star).is_dir():
+            raise UserError(f"{star}: is a folder; give the name of a file")
         if count < 1:
             raise UserError(f"{star}: a volume set needs at least one volume, and none is left")
         self.star, self.count, self.box, self.voxel_size = Path(star), count, box, voxel_size

@@ -25,6 +25,7 @@ SHIPPED = sorted((ROOT / "config").glob("*.yaml"))
         ({"tomograms": {"voxel_size": 8}}, ["tomograms.voxel_size", "8", "10"]),
         ({"densities": {"engine": "situs"}}, ["densities.engine", "situs", "'builtin'"]),
         ({"run": "../x"}, ["run", "../x"]),
+        ({"run": ".."}, ["run", "'..'"]),
         ({"seed": "soon"}, ["seed", "soon"]),
         ({"tomograms": {"shape": [1, 2]}}, ["tomograms.shape"]),
         ({"translation": "smoke"}, ["translation"]),

@@ -167,3 +167,11 @@ def test_an_id_survives_repicking_but_not_moving():
     assert star.particle_id("t", 1.01, 2, 3) == star.particle_id("t", 1.04, 2, 3)
     assert star.particle_id("t", 1, 2, 3) != star.particle_id("t", 2, 1, 3)
     assert star.particle_id("t", 1, 2, 3) != star.particle_id("u", 1, 2, 3)
+
+
+def test_an_array_that_is_no_picture_is_refused(tmp_path):
+    with mrcfile.new(tmp_path / "transform.mrc") as file:
+        file.set_data(np.ones((4, 4, 4), np.complex64))
+        file.voxel_size = 10.0
+    with pytest.raises(UserError, match=r"transform\.mrc: holds complex64.*mode 0, 1, 2"):
+        volumes.read_volume(tmp_path / "transform.mrc")

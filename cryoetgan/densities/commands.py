@@ -12,6 +12,8 @@ app = group("")
 VoxelSize = Annotated[float, typer.Option("--voxel-size", help="Angstrom.", show_default=False)]
 Resolution = Annotated[float, typer.Option("--resolution", help="Angstrom.", show_default=False)]
 Box = Annotated[int, typer.Option("--box", help="Edge in voxels.", show_default=False)]
+VOXEL_SIZES = 0.1, 1000.0
+"""Angstrom; what lies outside is in another unit."""
 CUT_WARNING = 0.005
 """Share of a map's mass outside the box, above which it is said."""
 
@@ -57,7 +59,7 @@ def simulate(
     from cryoetgan.volumes import check_mrc_name, write_volume
 
     check_mrc_name(output)
-    positive(voxel_size, "--voxel-size", " A")
+    _check_voxel_size(voxel_size)
     positive(resolution, "--resolution", " A")
     check_box(box, "--box")
     if engine not in ("builtin", "eman2"):
@@ -104,6 +106,14 @@ def simulate(
     record = {"provenance": made, "atoms": len(atoms), "phantom": atoms.phantom}
     write_json(sidecar(output), record)
     log.info("%s: %d atoms", output, len(atoms))
+
+
+def _check_voxel_size(voxel_size: float) -> None:
+    smallest, largest = VOXEL_SIZES
+    if not smallest <= positive(voxel_size, "--voxel-size", " A") <= largest:
+        raise UserError(
+            f"--voxel-size: got {voxel_size:g} A, wanted {smallest:g} to {largest:g} angstrom"
+        )
 
 
 def _check_resolution(resolution: float, voxel_size: float, eman2_compatible: bool) -> None:
@@ -160,8 +170,8 @@ def membrane(
 
     check_mrc_name(output)
     check_box(box, "--box")
+    _check_voxel_size(voxel_size)
     for value, name in (
-        (voxel_size, "--voxel-size"),
         (resolution, "--resolution"),
         (membrane_thickness, "--membrane-thickness"),
         (membrane_radius, "--membrane-radius"),
@@ -205,7 +215,7 @@ def import_(
     from cryoetgan.volumes import check_mrc_name, read_volume, write_volume
 
     check_mrc_name(output)
-    positive(voxel_size, "--voxel-size", " A")
+    _check_voxel_size(voxel_size)
     check_box(box, "--box")
     source = read_volume(file, input_voxel_size)
     data = check_map(source.data, file)
@@ -275,6 +285,11 @@ def pose(
                 f"{first.data.shape}; maps of one set are cubes of one size (densities.box)"
             )
     total, box = sum(counts.values()), first.data.shape[0]
+    if max_shift > box * first.voxel_size / 2:
+        raise UserError(
+            f"--max-shift: got {max_shift:g} A, more than half the box "
+            f"({box * first.voxel_size / 2:g} A): particles would lie outside it"
+        )
     check_space(output, total, box)
     with VolumeSetWriter(output, total, box, first.voxel_size) as writer:
         made = (

@@ -51,6 +51,7 @@ def relion(
         volume = read_volume(path)
         same_voxel_size(volume.voxel_size, opened.voxel_size, path, volumes)
         sizes[class_name(path)] = volume.data.shape
+    _check_folder(output, "relion")
     with atomic(output) as part:
         count = export_relion(opened, part, contrast)
         if sizes:
@@ -75,6 +76,7 @@ def plain(volumes: Volumes, output: Output, contrast: Contrast = None) -> None:
 
     check_contrast(contrast)
     opened = read_volume_set(volumes, ["cryoetganClass"])
+    _check_folder(output, "plain")
     with atomic(output) as part:
         part.mkdir()
         count = export_plain(opened, part, contrast)
@@ -126,12 +128,31 @@ def copick(
         runs = volume_runs(sets[0], contrast)
     else:
         runs = tomogram_runs(tomograms, particles or [], labels or [], contrast)
+    _check_folder(output, "copick")
     with atomic(output) as part:
         part.mkdir()
         count = export_copick(runs, part, output, contrast, radii)
         inputs = [*tomograms, *(particles or []), *(labels or []), *(density or [])]
         _record(part, "copick", inputs, contrast)
     log.info("%s: %d particles", output, count)
+
+
+def _check_folder(folder: Path, verb: str) -> None:
+    """Raise a `UserError` where a folder holds anything but an earlier export of this kind.
+
+    The export replaces the folder as a whole: what else lies there would be lost.
+    """
+    from cryoetgan.files import read_json
+
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    record = folder / "provenance.json"
+    content = read_json(record) if record.exists() else {}
+    made = content.get("provenance") if isinstance(content, dict) else None
+    if not isinstance(made, dict) or made.get("command") != f"export {verb}":
+        raise UserError(
+            f"{folder}: holds other files, which would be lost; name a folder of its own"
+        )
 
 
 def _record(folder: Path, verb: str, inputs: list[Path], contrast: str | None) -> None:

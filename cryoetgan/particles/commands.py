@@ -51,6 +51,10 @@ def pick(
     from cryoetgan.volumes import read_volume
 
     positive(min_distance, "--min-distance")
+    if not 0 <= threshold <= picking.STEPS:
+        raise UserError(f"--threshold: got {threshold:g}, wanted 0 to {picking.STEPS}")
+    if top is not None and top < 1:
+        raise UserError(f"--top: got {top}, wanted one or more")
     volume = read_volume(tomogram)
     radii = [positive(value, "--radius", " A") for value in radius or []]
     for path in density or []:
@@ -59,7 +63,12 @@ def pick(
     sigmas = [positive(value, "--sigma", " A") for value in sigma or []]
     sigmas = sigmas or [value / 3**0.5 for value in radii]
     if not sigmas:
-        raise UserError("give --sigma, --radius or --density: how large are the particles?")
+        sigmas = [picking.PAPERS_SIGMA * volume.voxel_size]
+        log.warning(
+            "no --sigma, --radius or --density: %.4g A is taken, the paper's %g voxels",
+            sigmas[0],
+            picking.PAPERS_SIGMA,
+        )
     widths = [value / volume.voxel_size for value in sigmas]
     left_out = None if mask is None else read_mask(mask, volume, tomogram)
     positions, scores = picking.pick(
@@ -89,7 +98,7 @@ def pick(
 def select(
     scores: Annotated[list[Path], typer.Argument(help="STAR files of scores.")],
     output: Output,
-    box: Annotated[int, typer.Option(help="Voxels; for duplicates and the gap of splits.")],
+    box: Annotated[int, typer.Option(help="Voxels; for duplicates and the gap of splits.")] = 28,
     top: Annotated[int, typer.Option(help="Best of each class.")] = 400,
     curation: Annotated[
         Path | None, typer.Option(help="Folder of CSV files: id,accepted,class.")
@@ -161,7 +170,8 @@ def import_(
     if split:
         table["cryoetganSplit"] = split
     write_star(output, table)
-    made = provenance("particles import", [file], {"split": split})
+    parameters = {"split": split, "class": class_}
+    made = provenance("particles import", [file, tomogram], parameters)
     write_json(sidecar(output), {"provenance": made})
     log.info("%s: %d particles", output, len(table))
 
@@ -230,7 +240,7 @@ def extract(
         for row in track(rows, "extracting"):
             place = np.array([row[column] for column in COORDINATES])
             writer.add(cut(opened[row["rlnTomoName"]].data, place, box), row)
-    made = provenance("particles extract", particles, {"box": box})
+    made = provenance("particles extract", [*particles, *tomogram], {"box": box})
     write_json(sidecar(output), {"provenance": made, "dropped": dropped})
     log.info("%s: %d boxes of %d voxels", output, len(table), box)
 

@@ -15,6 +15,8 @@ from cryoetgan.particles.picking_tiles import find_peaks
 Floats = NDArray[np.floating]
 STEPS = 20
 """T = m + t (M - m) / 20."""
+PAPERS_SIGMA = 7.0
+"""Voxels."""
 SIZE_EXPONENT = 2.0
 """Peaks of different sigmas are compared as response * sigma^2.
 

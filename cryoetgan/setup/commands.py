@@ -65,7 +65,7 @@ def check(
 def validate(
     path: Annotated[Path, typer.Argument(help="A results folder, a volume set, or any one file.")],
 ) -> None:
-    """Say whether results are whole: readable, finite, complete, made from today's inputs.
+    """Say whether results are whole: readable, finite, complete, as they were written.
 
     Exit code 2, and one line a problem, where they are not.
     """

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.command import counts_by_class, log, numbers
@@ -13,6 +14,9 @@ from cryoetgan.star import paths_by_class
 from cryoetgan.tomograms.packing import Floats, Scene
 from cryoetgan.tomograms.surroundings import Surroundings
 from cryoetgan.volumes import read_volume, same_voxel_size
+
+SMALLEST_MAP = 8
+"""Voxels an axis."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +134,13 @@ def _read_maps(
             sizes = ",".join(map(str, shape))
             raise UserError(
                 f"--shape: {sizes} voxels are too small for {path} ({volume.data.shape[0]}^3)"
+            )
+        if not np.isfinite(volume.data).all():
+            raise UserError(f"{path}: holds values that are not finite numbers; make it again")
+        if min(volume.data.shape) < SMALLEST_MAP:
+            raise UserError(
+                f"{path}: has {' x '.join(map(str, volume.data.shape[::-1]))} voxels; wanted a map "
+                f"of {SMALLEST_MAP} or more an axis"
             )
         if not volume.data.max() > 0:
             raise UserError(f"{path}: has no voxel above zero; make the map again")

@@ -188,6 +188,7 @@ def test_the_command_keeps_counts_classes_and_bytes(cryoetgan, tmp_path, atoms):
         one, two = ((tmp_path / n / f"p.{suffix}").read_bytes() for n in ("one", "two"))
         assert one == two
     refused(cryoetgan(*words, "--class-count", "c=1", "-o", "x.star", code=2), "c=1", "a, b")
+    refused(cryoetgan(*words, "--max-shift", 81, "-o", "x.star", code=2), "--max-shift", "80 A")
     write_volume(tmp_path / "c.mrc", density, 12.0)
     done = cryoetgan("densities", "pose", "a.mrc", "c.mrc", "--count", 1, "-o", "x.star", code=2)
     refused(done, "10.000", "12.000")

@@ -218,6 +218,7 @@ def test_hostile_files_get_one_message_each(cryoetgan, tmp_path, name, word):
         ("--box", 0, "--box"),
         ("--voxel-size", 0, "--voxel-size"),
         ("--voxel-size", "nan", "--voxel-size"),
+        ("--voxel-size", "1e30", "0.1 to 1000"),
         ("--resolution", "inf", "--resolution"),
         ("--resolution", 19.9, "20"),
     ],

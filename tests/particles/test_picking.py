@@ -167,7 +167,11 @@ def test_the_command(cryoetgan, tmp_path, rng):
     assert len(table) <= 5
     assert table["cryoetganScore"].is_monotonic_decreasing
     assert table["cryoetganId"].is_unique
-    refused(cryoetgan("particles", "pick", "t.mrc", "-o", "q.star", code=2), "--sigma")
+    # nothing is said of the particles' size: the paper's
+    cryoetgan("particles", "pick", "t.mrc", "--sigma", 70, "-o", "paper.star")
+    said = cryoetgan("particles", "pick", "t.mrc", "-o", "bare.star").stderr
+    assert "70 A is taken, the paper's 7 voxels" in said
+    assert (tmp_path / "bare.star").read_bytes() == (tmp_path / "paper.star").read_bytes()
     refused(
         cryoetgan("particles", "pick", "t.mrc", "--sigma", 1, "-o", "q.star", code=2), "0.1 voxels"
     )
@@ -175,6 +179,9 @@ def test_the_command(cryoetgan, tmp_path, rng):
         "particles", "pick", "t.mrc", "--sigma", 35, "--threshold", 20, "-o", "q.star", code=2
     )
     refused(done, "threshold", "contrast")
+    for option, value in (("--threshold", "-inf"), ("--threshold", "nan"), ("--top", 0)):
+        words = ("--sigma", 35, f"{option}={value}", "-o", "q.star")
+        refused(cryoetgan("particles", "pick", "t.mrc", *words, code=2), option, str(value))
     assert not (tmp_path / "q.star").exists()
 
 

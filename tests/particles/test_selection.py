@@ -8,7 +8,7 @@ import pytest
 
 from cryoetgan.acquisition import Acquisition
 from cryoetgan.errors import UserError
-from cryoetgan.files import sidecar, write_json
+from cryoetgan.files import read_json, sidecar, write_json
 from cryoetgan.particles.extraction import extract, fits
 from cryoetgan.particles.selection import select
 from cryoetgan.star import COORDINATES, read_star, write_star
@@ -161,6 +161,8 @@ def test_the_command_keeps_rows_splits_and_geometry(cryoetgan, tmp_path, rng):
     made = read_volume_set(tmp_path / "s.star")
     assert list(made.table["cryoetganSplit"]) == ["train", "test"]
     assert set(made.table["cryoetganSource"]) == {"real"}
+    inputs = read_json(sidecar(tmp_path / "s.star"))["provenance"]["inputs"]
+    assert set(inputs) == {"p.star", "t1.mrc", "t2.mrc"}
     groups = made.optics.set_index("rlnOpticsGroup")
     second = groups.loc[made.table["rlnOpticsGroup"][1]]
     assert Acquisition.from_optics(second.to_dict()).tilts == (-40, 60)

@@ -2,6 +2,7 @@
 
 import json
 
+import mrcfile
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -211,11 +212,17 @@ def test_surroundings_are_labelled_but_no_particles(cryoetgan, tmp_path, maps):
         (("--snr", 1, "--crowder", "c.mrc", "--crowder", "two/c.mrc"), ("c.mrc, c.mrc", "rename")),
         (("--snr", 1, "--crowder", "finer.mrc"), ("finer.mrc", "5.000 A")),
         (("--snr", 1, "--crowder", "empty.mrc"), ("empty.mrc", "no voxel above zero")),
+        (("--snr", 1, "--crowder", "endless.mrc"), ("endless.mrc", "not finite")),
+        (("--snr", 1, "--crowder", "tiny.mrc"), ("tiny.mrc", "3 x 3 x 3", "8 or more")),
     ],
 )
 def test_a_wrong_option_is_refused_and_nothing_is_left(cryoetgan, tmp_path, maps, words, said):
     write_volume(tmp_path / "finer.mrc", np.ones((8, 8, 8)), 5.0)
     write_volume(tmp_path / "empty.mrc", np.zeros((8, 8, 8)), 10.0)
+    write_volume(tmp_path / "endless.mrc", np.ones((8, 8, 8)), 10.0)
+    with mrcfile.mmap(tmp_path / "endless.mrc", mode="r+") as file:
+        file.data[0, 0, 0] = np.inf
+    write_volume(tmp_path / "tiny.mrc", np.ones((3, 3, 3)), 10.0)
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / "c.mrc").write_bytes((tmp_path / "c.mrc").read_bytes())
     before = set(tmp_path.iterdir())

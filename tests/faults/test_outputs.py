@@ -1,0 +1,73 @@
+"""Names that nothing can be written to, and folders that hold something else already."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cryoetgan.files import read_json, sha256, sidecar
+from cryoetgan.volumes import write_volume, write_volume_set
+from tests.conftest import refused
+from tests.in_process import cryoetgan
+
+__all__ = ["cryoetgan"]
+MAP = ("densities", "membrane", "--voxel-size", "20", "--box", "16", "-o")
+WRITERS = {
+    ".mrc": MAP,
+    ".cif": ("structures", "phantom", "tric", "-o"),
+    ".star": ("densities", "pose", "m.mrc", "--count", "2", "-o"),
+    ".html": ("report", "build", "r", "-o"),
+    "": ("export", "plain", "g.star", "-o"),
+}
+
+
+@pytest.fixture
+def small(tmp_path, rng):
+    (tmp_path / "r").mkdir()
+    write_volume(tmp_path / "m.mrc", np.abs(rng.standard_normal((16, 16, 16))), 20.0)
+    table = pd.DataFrame({"cryoetganClass": ["a", "b"]})
+    write_volume_set(tmp_path / "g.star", rng.standard_normal((2, 16, 16, 16)), table, 20.0)
+    (tmp_path / "a file").write_text("kept")
+    return tmp_path
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_what_cannot_be_written_to_is_named_as_it_was_typed(cryoetgan, small, suffix):
+    name = f"a folder{suffix}" if suffix else "a file"
+    if suffix:
+        (small / name).mkdir()
+        (small / name / "theirs").write_text("kept")
+    before = sorted(small.rglob("*"))
+    for target in (f"a file/x{suffix}", name):
+        done = cryoetgan(*WRITERS[suffix], target, code=2)
+        refused(done, target.removesuffix(suffix))
+        assert ".part" not in done.stderr
+    assert "Traceback" not in cryoetgan(*WRITERS[suffix], "", code=2).stderr
+    assert sorted(small.rglob("*")) == before
+    assert (small / "a file").read_text() == "kept"
+
+
+@pytest.mark.parametrize("verb", ["plain", "relion", "copick"])
+def test_an_export_replaces_an_export_and_nothing_else(cryoetgan, small, verb):
+    if verb == "copick":
+        pytest.importorskip("copick")
+    words = ("export", verb, "g.star", "-o")
+    (small / "theirs").mkdir()
+    (small / "theirs" / "thesis.tex").write_text("years of work")
+    for folder in ("theirs", "."):
+        refused(cryoetgan(*words, folder, code=2), folder, "would be lost")
+    assert (small / "theirs" / "thesis.tex").read_text() == "years of work"
+    (small / "empty").mkdir()
+    cryoetgan(*words, "empty")
+    cryoetgan(*words, "empty")
+    other = "plain" if verb == "relion" else "relion"
+    refused(cryoetgan("export", other, "g.star", "-o", "empty", code=2), "would be lost")
+
+
+def test_the_record_of_a_result_holds_the_hash_of_all_it_was_made_of(cryoetgan, small):
+    cryoetgan("densities", "pose", "m.mrc", "--count", 2, "-o", "poses.star")
+    cryoetgan(
+        "imaging", "simulate", "poses.star", "--snr", 1, "--tilts=-60,60", "-o", "simulated.star"
+    )
+    inputs = read_json(sidecar(small / "simulated.star"))["provenance"]["inputs"]
+    # a change of the volumes alone shows, too
+    assert inputs == {name: sha256(small / name) for name in ("poses.star", "poses.mrcs")}
