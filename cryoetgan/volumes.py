@@ -64,6 +64,34 @@ def read_volume(path: Path, voxel_size: float | None = None) -> Volume:
     return Volume(data, _voxel_size(path, header_size, voxel_size))
 
 
+def read_mask(path: Path, volume: Volume, tomogram: Path) -> NDArray[Any]:
+    """Return a mask `(z, y, x)` on the grid of its tomogram, memory-mapped.
+
+    Parameters
+    ----------
+    path : Path
+        MRC; what is not zero is left out (`tomograms import --mask` writes `T_mask.mrc`).
+    volume : Volume
+        The tomogram.
+    tomogram : Path
+        Its file, for messages.
+
+    Raises
+    ------
+    UserError
+        Where the grids differ.
+    """
+    mask = read_volume(path)
+    if mask.data.shape != volume.data.shape:
+        got, want = ("x".join(map(str, a.data.shape[::-1])) for a in (mask, volume))
+        raise UserError(
+            f"--mask: {path} has {got} voxels (x, y, z), {tomogram} has {want}; give the mask that "
+            "`tomograms import --mask` wrote beside the tomogram"
+        )
+    same_voxel_size(volume.voxel_size, mask.voxel_size, tomogram, path)
+    return mask.data
+
+
 def _voxel_size(path: Path, header: float, given: float | None) -> float:
     size = given if given is not None else header
     if not np.isfinite(size) or size <= 0:
@@ -388,6 +416,7 @@ __all__ = [
     "invert_if_needed",
     "labels_of",
     "open_volume",
+    "read_mask",
     "read_volume",
     "read_volume_set",
     "same_voxel_size",

@@ -31,7 +31,11 @@ Signal = Callable[[tuple[int, int, int], tuple[int, int, int]], Floats]
 
 
 def free_of(
-    places: Floats, radius: float, corner: tuple[int, ...], shape: tuple[int, ...]
+    places: Floats,
+    radius: float,
+    corner: tuple[int, ...],
+    shape: tuple[int, ...],
+    mask: NDArray[np.generic] | None = None,
 ) -> NDArray[np.bool_]:
     """Return the voxels of a block that lie farther than `radius` from all places.
 
@@ -43,8 +47,12 @@ def free_of(
         Voxels.
     corner, shape : tuple of int
         zyx.
+    mask : ndarray, optional
+        `(z, y, x)` of the tomogram: what is not zero (carbon, ice) is not free either.
     """
     free = np.ones(shape, bool)
+    if mask is not None:
+        free &= mask[_slices(corner, shape)] == 0
     reach = int(np.ceil(radius)) + 1
     axis = np.arange(-reach, reach + 1)
     for place in np.asarray(places, float)[:, ::-1] - np.array(corner):
@@ -130,6 +138,7 @@ def background(
     lags: int,
     seed: int,
     path: object,
+    mask: NDArray[np.generic] | None = None,
 ) -> tuple[Autocovariance, float]:
     """Return the autocovariance and the share of a tomogram's particle-free voxels.
 
@@ -147,6 +156,8 @@ def background(
         Of the choice of blocks in a large tomogram.
     path : object
         What messages call the tomogram.
+    mask : ndarray, optional
+        `(z, y, x)`; nothing is measured where it is not zero.
 
     Raises
     ------
@@ -156,7 +167,7 @@ def background(
     total = count = voxels = 0.0
     chosen = list(blocks(data.shape, seed))
     for corner, shape in chosen:
-        free = free_of(places, radius, corner, shape)
+        free = free_of(places, radius, corner, shape, mask)
         total += float(_block(data, corner, shape)[free].sum(dtype=np.float64))
         count += int(free.sum())
         voxels += free.size
@@ -169,14 +180,16 @@ def background(
     mean = total / count
     found = Autocovariance(lags)
     for corner, shape in track(chosen, "measuring noise"):
-        found.add(
-            _block(data, corner, shape) - np.float32(mean), free_of(places, radius, corner, shape)
-        )
+        free = free_of(places, radius, corner, shape, mask)
+        found.add(_block(data, corner, shape) - np.float32(mean), free)
     return found, count / voxels
 
 
 def _block(
     data: NDArray[np.generic], corner: tuple[int, ...], shape: tuple[int, ...]
 ) -> NDArray[np.float32]:
-    part = tuple(slice(c, c + s) for c, s in zip(corner, shape, strict=True))
-    return np.asarray(data[part], np.float32)
+    return np.asarray(data[_slices(corner, shape)], np.float32)
+
+
+def _slices(corner: tuple[int, ...], shape: tuple[int, ...]) -> tuple[slice, ...]:
+    return tuple(slice(c, c + s) for c, s in zip(corner, shape, strict=True))

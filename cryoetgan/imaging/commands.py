@@ -35,6 +35,9 @@ def fit(
     cs: Annotated[float | None, typer.Option(help="Millimetres.")] = None,
     amplitude_contrast: Annotated[float | None, typer.Option(help="Fraction.")] = None,
     ctf: Annotated[str | None, typer.Option(help="raw, phase-flipped or corrected.")] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="MRC on the tomogram's grid: no noise is measured in it.")
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Fit the physics of a tomogram to its own picks, without labels: an imaging model.
@@ -53,7 +56,7 @@ def fit(
     from cryoetgan.imaging.store import save
     from cryoetgan.imaging.surroundings import best_rows
     from cryoetgan.star import COORDINATES, class_name, read_star
-    from cryoetgan.volumes import read_volume, same_voxel_size
+    from cryoetgan.volumes import read_mask, read_volume, same_voxel_size
 
     typed = {
         "defocus": defocus,
@@ -78,11 +81,11 @@ def fit(
     if not len(table):
         raise UserError(f"{particles}: holds no pick; lower particles.threshold and pick again")
     picks = best_rows(table, sorted(maps), seed)
-    data = Data(volume.data, volume.voxel_size, picks, maps, acquisition, tomogram)
+    left_out = None if mask is None else read_mask(mask, volume, tomogram)
+    data = Data(volume.data, volume.voxel_size, picks, maps, acquisition, tomogram, left_out)
     model = replace(fitted(data, seed), tomogram=class_name(tomogram))
-    record = provenance(
-        "imaging fit", [tomogram, particles, *density], typed | {"tilts": tilts}, seed
-    )
+    inputs = [tomogram, particles, *density, *([mask] if mask else [])]
+    record = provenance("imaging fit", inputs, typed | {"tilts": tilts}, seed)
     save(model, output, record)
     with atomic(output.with_suffix(".png")) as part:
         part.write_bytes(drawn(model))
@@ -137,6 +140,9 @@ def simulate(
     neighbours: Annotated[
         bool, typer.Option(help="With --model: other particles around each one.")
     ] = True,
+    per_group: Annotated[
+        bool, typer.Option("--per-group", help="With --model: the set once for each group.")
+    ] = False,
     snr: Annotated[
         float | None, typer.Option(help="Signal over noise variance, of each volume.")
     ] = None,
@@ -153,10 +159,11 @@ def simulate(
 
     With --model, by fitted physics: each volume in one of the models' tomograms, drawn by
     chance, with neighbours around it on a scene twice the box, in the tomogram's own grey
-    values. With --snr and --tilts, by typed parameters, the traditional baseline: contrast
-    transfer, missing wedge, noise before and after the transfer, low-pass; the whole set has
-    mean 0 and standard deviation 1. Rows keep class, angles (degrees) and origin (angstrom);
-    protein bright.
+    values; with --per-group, every volume in each group of tomograms, one set behind the other.
+    With --snr and --tilts, by typed parameters, the traditional baseline: contrast transfer,
+    missing wedge, noise before and after the transfer, low-pass; the whole set has mean 0 and
+    standard deviation 1. Rows keep class, angles (degrees) and origin (angstrom); protein
+    bright.
     """
     from cryoetgan.imaging.model import ImagingModel
     from cryoetgan.imaging.sets import write_matched, write_typed
@@ -168,8 +175,8 @@ def simulate(
         if snr is not None or tilts is not None:
             raise UserError("--model and --snr, --tilts: give one or the other")
         models = {path: ImagingModel.load(path) for path in model}
-        write_matched(source, output, models, neighbours, seed)
-        log.info("%s: %d volumes by %d fitted models", output, len(source), len(models))
+        count = write_matched(source, output, models, neighbours, seed, per_group)
+        log.info("%s: %d volumes by %d fitted models", output, count, len(models))
         return
     if snr is None:
         raise UserError("give --model M.json (fitted physics), or --snr and --tilts (typed)")

@@ -30,6 +30,8 @@ class Data:
         Tilts, optics, CTF state.
     path : object
         What messages call the tomogram.
+    mask : ndarray, optional
+        `(z, y, x)`; noise is not measured where it is not zero (carbon, ice, gold).
     """
 
     volume: NDArray[np.generic]
@@ -38,6 +40,7 @@ class Data:
     maps: Mapping[str, Floats]
     acquisition: Acquisition
     path: object
+    mask: NDArray[np.generic] | None = None
 
     @property
     def box(self) -> int:

@@ -249,13 +249,15 @@ def _background(data: Data, lags: int, seed: int) -> Measured:
             break
     else:
         radius = 0.5 * whole
-    found, share = background(data.volume, data.picks.places, radius, lags, seed, data.path)
+    found, share = background(
+        data.volume, data.picks.places, radius, lags, seed, data.path, data.mask
+    )
     return Measured(radius, found, share, lags)
 
 
 def _free_share(data: Data, radius: float, seed: int) -> float:
     free = [
-        free_of(data.picks.places, radius, corner, shape)
+        free_of(data.picks.places, radius, corner, shape, data.mask)
         for corner, shape in blocks(data.volume.shape, seed)
     ]
     return sum(float(f.sum()) for f in free) / sum(f.size for f in free)
@@ -273,7 +275,7 @@ def signal_between(
         scene = posed.block(start, around)
         part = tuple(slice(margin, margin + n) for n in shape)
         signal = model.signal(scene)[part]
-        free = free_of(data.picks.places, measured.radius, corner, shape)
+        free = free_of(data.picks.places, measured.radius, corner, shape, data.mask)
         found.add(signal - np.float32(signal[free].mean() if free.any() else 0), free)
     return found
 

@@ -33,6 +33,22 @@ def check(source: VolumeSet, models: Mapping[Path, ImagingModel]) -> None:
             )
 
 
+def by_group(models: Sequence[ImagingModel], apart: bool) -> list[list[int]]:
+    """Return the numbers of the models that each of the sets is made with.
+
+    Parameters
+    ----------
+    models : sequence of ImagingModel
+        Of all tomograms.
+    apart : bool
+        Whether each group of tomograms has a set; else one set is made with all of them.
+    """
+    groups: dict[str, list[int]] = {}
+    for number, model in enumerate(models):
+        groups.setdefault(model.acquisition.group if apart else "", []).append(number)
+    return list(groups.values())
+
+
 def simulated(
     source: VolumeSet,
     models: Sequence[ImagingModel],
@@ -56,6 +72,7 @@ def simulated(
         Whether other particles lie around.
     """
     rows = source.table.to_dict("records")
+    # in each group a density has the neighbours and the seed of its noise that it has in others
     for density, row, name in zip(source.volumes, rows, names, strict=True):
         numbers = rng(seed, "imaging", name)
         index = int(numbers.integers(len(models)))

@@ -56,26 +56,35 @@ def write_matched(
     models: Mapping[Path, ImagingModel],
     neighbours: bool,
     seed: int,
-) -> None:
-    """Write a set of densities as fitted physics shows it, in the tomograms' grey values."""
+    per_group: bool = False,
+) -> int:
+    """Write a set of densities as fitted physics shows it, in the tomograms' grey values.
+
+    With `per_group` the whole set once for each group of tomograms, one behind the other.
+    Returns how many volumes were written.
+    """
     matched.check(source, models)
     rows = _rows(source)
-    names = item_names(rows["cryoetganClass"])
-    made = matched.simulated(source, list(models.values()), names, seed, neighbours)
-    optics = pd.DataFrame(
-        [m.acquisition.to_optics(i, m.tomogram) for i, m in enumerate(models.values(), 1)]
-    )
-    with VolumeSetWriter(output, len(source), source.box, source.voxel_size, optics) as writer:
-        for (volume, index), row in track(
-            zip(made, rows.to_dict("records"), strict=True), "simulating", len(source)
-        ):
-            writer.add(volume, row | {"rlnOpticsGroup": index + 1})
+    names, records = item_names(rows["cryoetganClass"]), rows.to_dict("records")
+    opened = list(models.values())
+    groups = matched.by_group(opened, per_group)
+    optics = pd.DataFrame([m.acquisition.to_optics(i, m.tomogram) for i, m in enumerate(opened, 1)])
+    count = len(source) * len(groups)
+    with VolumeSetWriter(output, count, source.box, source.voxel_size, optics) as writer:
+        for numbers in groups:
+            some = [opened[number] for number in numbers]
+            made = matched.simulated(source, some, names, seed, neighbours)
+            pairs = zip(made, records, strict=True)
+            for (volume, index), row in track(pairs, "simulating", len(source)):
+                writer.add(volume, row | {"rlnOpticsGroup": numbers[index] + 1})
     parameters: dict[str, Any] = {
         "models": [path.name for path in models],
         "neighbours": neighbours,
+        "per_group": per_group,
     }
     record = provenance("imaging simulate", [source.path, *models], parameters, seed)
     write_json(sidecar(output), {"provenance": record})
+    return count
 
 
 def _rows(source: VolumeSet) -> pd.DataFrame:

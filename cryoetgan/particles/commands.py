@@ -46,9 +46,8 @@ def pick(
 
     from cryoetgan.files import provenance, sidecar, write_json
     from cryoetgan.particles import picking
-    from cryoetgan.particles.masking import read_mask
     from cryoetgan.star import COORDINATES, class_name, particle_id, write_star
-    from cryoetgan.volumes import read_volume
+    from cryoetgan.volumes import read_mask, read_volume
 
     positive(min_distance, "--min-distance")
     if not 0 <= threshold <= picking.STEPS:
@@ -106,6 +105,9 @@ def select(
     split: Annotated[
         list[str] | None, typer.Option(help="TOMOGRAM=train|validation|test; repeatable.")
     ] = None,
+    group: Annotated[
+        list[str] | None, typer.Option(help="TOMOGRAM=GROUP: --top counts in each; repeatable.")
+    ] = None,
     test_fraction: Annotated[float, typer.Option(help="Of single tomograms.")] = 0.25,
 ) -> None:
     """Select particles: STAR; a place has one class, the best of each class stay.
@@ -125,20 +127,29 @@ def select(
     table = pd.concat(tables, ignore_index=True)
     if not len(table):
         raise UserError(f"{', '.join(map(str, scores))}: hold no particle")
-    splits = {}
-    for item in split or []:
-        name, _, value = item.partition("=")
-        splits[name] = value
+    splits, groups = _by_tomogram(split, "--split"), _by_tomogram(group, "--group")
     decisions = None
     if curation:
         decisions = read_decisions(curation, sorted(table["cryoetganClass"].unique()))
-    chosen = choose(table, top, box, splits, test_fraction, decisions)
+    chosen = choose(table, top, box, splits, test_fraction, decisions, groups)
     write_star(output, chosen)
     files = [*scores, *(sorted(curation.glob("*.csv")) if curation else [])]
-    made = provenance("particles select", files, {"top": top, "box": box, "split": split})
+    settings = {"top": top, "box": box, "split": split, "group": group}
+    made = provenance("particles select", files, settings)
     write_json(sidecar(output), {"provenance": made})
     counts = chosen.groupby("cryoetganClass").size()
     log.info("%s: %s", output, ", ".join(f"{n} {name}" for name, n in counts.items()))
+
+
+def _by_tomogram(items: list[str] | None, option: str) -> dict[str, str]:
+    """Return what `TOMOGRAM=VALUE` options say."""
+    found = {}
+    for item in items or []:
+        name, equals, value = item.partition("=")
+        if not (name and equals and value):
+            raise UserError(f"{option}: got '{item}', wanted TOMOGRAM=VALUE")
+        found[name] = value
+    return found
 
 
 @command(app, "import")

@@ -70,9 +70,8 @@ def match(
 
     from cryoetgan.files import provenance, sidecar, write_json
     from cryoetgan.particles import picking, template_picking
-    from cryoetgan.particles.masking import read_mask
     from cryoetgan.star import ANGLES, COORDINATES, class_name, particle_id, write_star
-    from cryoetgan.volumes import read_volume
+    from cryoetgan.volumes import read_mask, read_volume
 
     low, high, _ = tilt_range(tilts)
     positive(min_distance, "--min-distance")

@@ -36,12 +36,16 @@ def without_duplicates(table: Any, distance: float) -> Any:
     return table.loc[sorted(kept)].reset_index(drop=True)
 
 
-def best_of_each(table: Any, top: int) -> Any:
-    """Return the `top` best-scoring rows of each class, best first within a class."""
+def best_of_each(table: Any, top: int, groups: Mapping[str, str] | None = None) -> Any:
+    """Return the `top` best-scoring rows of each class, best first within a class.
+
+    With `groups` (tomogram to group) in each group: scores of two microscopes do not compare.
+    """
     order = table.sort_values(
         ["cryoetganClass", "cryoetganScore"], ascending=[True, False], kind="stable"
     )
-    return order.groupby("cryoetganClass", sort=True).head(top).reset_index(drop=True)
+    group = np.array([(groups or {}).get(name, "all") for name in order["rlnTomoName"]])
+    return order.groupby(["cryoetganClass", group], sort=True).head(top).reset_index(drop=True)
 
 
 def read_decisions(folder: Path, classes: Sequence[str]) -> dict[str, str]:
@@ -127,6 +131,7 @@ def select(
     splits: Mapping[str, str],
     test_fraction: float,
     decisions: Mapping[str, str] | None = None,
+    groups: Mapping[str, str] | None = None,
 ) -> Any:
     """Return the selected particles, with class and split; see the functions above.
 
@@ -139,7 +144,7 @@ def select(
     table = without_duplicates(best_class(scores), CLOSEST * box)
     if decisions:
         table = apply_decisions(table, decisions)
-    table = best_of_each(table, top)
+    table = best_of_each(table, top, groups)
     gone = [name for name in classes if name not in set(table["cryoetganClass"])]
     if gone:
         raise UserError(

@@ -100,7 +100,7 @@ def build(results: Results, title: str, sample: int) -> str:
         "ablations": paper.ablation_tables(ablated),
         "ablated": bool(ablated),
         "purity": sections.purity(results),
-        "training": plots.training_curves(results.training_log(preset) if preset else {}),
+        "training": sections.training(results, preset, config),
         "by_step": curves.by_step(results),
         "learning": curves.learning(found),
         "spectra": sections.spectra(sets),

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger("cryoetgan")
+BESIDE = ("_labels", "_mask")
+"""Endings of volumes that lie beside tomograms."""
 
 
 @dataclass
@@ -99,17 +101,27 @@ class Results:
             return {}
 
     def presets(self) -> list[str]:
-        """Return the presets that were trained."""
-        return sorted(path.parent.name for path in self.folder.glob("translation/*/checkpoint.pt"))
+        """Return the presets that were trained, for all tomograms or for each group of them."""
+        found = [*self.folder.glob("translation/*/checkpoint.pt")]
+        found += [path.parent for path in self.folder.glob("translation/*/*/checkpoint.pt")]
+        return sorted({path.parent.name for path in found})
+
+    def training_logs(self, preset: str, per_group: bool) -> dict[str, dict[str, list[float]]]:
+        """Return the logs of what was trained, by group of tomograms; "": of all of them."""
+        folder = f"translation/{preset}"
+        groups = sorted(path.parent for path in (self.folder / folder).glob("*/checkpoint.pt"))
+        if groups and (per_group or not self.has(f"{folder}/checkpoint.pt")):
+            return {path.name: self._training_log(f"{folder}/{path.name}") for path in groups}
+        return {"": self._training_log(folder)}
 
     def tomograms(self) -> list[Path]:
-        """Return the tomograms, without label volumes."""
+        """Return the tomograms, without label volumes and masks."""
         found = sorted(self.folder.glob("tomograms/*.mrc"))
-        return [path for path in found if not path.stem.endswith("_labels")]
+        return [path for path in found if not path.stem.endswith(BESIDE)]
 
-    def training_log(self, preset: str) -> dict[str, list[float]]:
+    def _training_log(self, folder: str) -> dict[str, list[float]]:
         """Return the columns of log.csv; a value that is no number is NaN."""
-        name = f"translation/{preset}/log.csv"
+        name = f"{folder}/log.csv"
         rows = self.rows(name, ",")
         if rows and "step" not in rows[0]:
             self.gaps.append(f"{name}: has no column 'step'")

@@ -75,6 +75,17 @@ def chosen_preset(presets: list[str], config: Mapping[str, Any]) -> str:
     return wanted if wanted in presets else (presets or [""])[0]
 
 
+def training(results: Results, preset: str, config: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return title and plot of the training curves, of each group's network where there are such."""
+    per_group = bool(_section(config, "translation").get("per_group"))
+    logs = results.training_logs(preset, per_group) if preset else {}
+    return [
+        (f"{group}: {title}" if group else title, plot)
+        for group, log in logs.items()
+        for title, plot in plots.training_curves(log)
+    ]
+
+
 def volume_sets(results: Results, preset: str) -> tuple[dict[str, VolumeSet], str]:
     """Return the sets that are there, real first, and what the real crops' classes are."""
     real = results.volume_set("particles/marked.star", optional=True)

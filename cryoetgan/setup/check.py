@@ -139,7 +139,7 @@ def _slurm() -> dict[str, str]:
 def _inputs(classes: list[ClassRow], tomograms: list[TomogramRow]) -> list[dict[str, str]]:
     paths = [row.source for row in classes if row.kind in ("file", "map")]
     paths += [row.path for row in tomograms if not (row.is_simulated or row.is_remote)]
-    paths += [row.marks for row in tomograms if row.marks]
+    paths += [path for row in tomograms for path in (row.marks, row.mask) if path]
     gone = [path for path in paths if not Path(os.path.expandvars(path)).expanduser().exists()]
     rows = [_row("input", "missing", f"{path}: no such file") for path in gone]
     online = [f"PDB {row.source}" for row in classes if row.kind == "pdb"]

@@ -33,7 +33,9 @@ COLUMNS = [
     "ctf",
     "contrast",
     "split",
+    "group",
     "marks",
+    "mask",
 ]
 CLASSES = """class\tsource\tassembly\tradius\tcopies\tcount
 # One row a kind of particle; source: a PDB id, a structure file, a density map, phantom:NAME, or
@@ -47,6 +49,9 @@ LARGEST = 300.0
 ROOM = 1.3
 TILT_FILES = (".rawtlt", ".tlt", ".mdoc", ".mrc.mdoc", ".st.mdoc")
 MARKS = ("_marks.star", "_marks.csv")
+MASKS = ("_mask.mrc", "_mask.rec")
+BESIDE = ("_labels", "_mask")
+"""Endings of volumes that are no tomograms."""
 
 
 def write_config(folder: Path, output: Path) -> list[Path]:
@@ -54,7 +59,7 @@ def write_config(folder: Path, output: Path) -> list[Path]:
     tomograms = sorted(
         path
         for path in existing(folder, "folder").iterdir()
-        if path.suffix.lower() in SUFFIXES and not path.stem.endswith("_labels")
+        if path.suffix.lower() in SUFFIXES and not path.stem.endswith(BESIDE)
     )
     if not tomograms:
         raise UserError(f"{folder}: holds no MRC file ({', '.join(SUFFIXES)})")
@@ -162,6 +167,7 @@ def _row(path: Path) -> dict[str, Any]:
         "voxel_size": f"{size:.4g}" if known else "",
         "contrast": "bright" if BRIGHT in labels else "dark",
         "marks": next((str(m) for m in _beside(path, MARKS)), ""),
+        "mask": next((str(m) for m in _beside(path, MASKS)), ""),
         **(_from_record(path) or _from_tilt_file(path)),
     }
 

@@ -115,7 +115,7 @@ def import_(
         mean, sd = grey_scale(raw.data, file)
         if mask is not None:
             kept_out = write_mask(
-                mask_of(output), mask, raw, shape, step, wanted, (tilt_axis, beam_axis)
+                mask_of(output), mask, raw.data.shape, shape, step, wanted, (tilt_axis, beam_axis)
             )
             log.info("%s: leaves out %.1f %%", mask_of(output), 100 * kept_out)
         labels = [
@@ -140,6 +140,31 @@ def import_(
     write_json(sidecar(output), {"provenance": made, "acquisition": acquisition.to_json()})
     x, y, z = shape[::-1]
     log.info("%s: %d x %d x %d voxels of %.4g A", output, x, y, z, wanted)
+
+
+@command(app, "mask")
+def mask_(
+    mask: Annotated[
+        Path,
+        typer.Argument(help="MRC on the grid of the tomogram's file: not zero is left out."),
+    ],
+    output: Output,
+    tomogram: Annotated[Path, typer.Option(help="The imported tomogram, MRC.")],
+) -> None:
+    """Bring a mask to the grid of a tomogram that was imported: MRC, 1 is left out.
+
+    Turned and resampled as the tomogram's record (`T.mrc.json`) says; a tomogram without a
+    record, or a simulated one, is taken as it is. The nearest voxel counts.
+    """
+    from cryoetgan.files import provenance, sidecar, write_json
+    from cryoetgan.tomograms.masks import write_mask_beside
+    from cryoetgan.volumes import check_mrc_name
+
+    check_mrc_name(output)
+    left_out = write_mask_beside(output, mask, tomogram)
+    made = provenance("tomograms mask", [mask, tomogram], {})
+    write_json(sidecar(output), {"provenance": made})
+    log.info("%s: leaves out %.1f %%", output, 100 * left_out)
 
 
 @command(app, "list")

@@ -7,8 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
-from cryoetgan.pages import sections
-from cryoetgan.tomograms.reading import RawTomogram, open_tomogram, turn
+from cryoetgan.files import read_json, sidecar
+from cryoetgan.pages import OFTEN, release, sections
+from cryoetgan.tomograms.reading import open_tomogram, turn
+from cryoetgan.volumes import VOXEL_SIZE_TOLERANCE, open_volume, read_volume
+
+Shape = tuple[int, ...]
+AS_IT_IS = ("y", "z")
+"""Tilt axis and beam axis of a tomogram that was not turned."""
 
 
 def mask_of(tomogram: Path) -> Path:
@@ -19,8 +25,8 @@ def mask_of(tomogram: Path) -> Path:
 def write_mask(
     output: Path,
     mask: Path,
-    raw: RawTomogram,
-    shape: tuple[int, int, int],
+    drawn: Shape,
+    shape: Shape,
     step: float,
     wanted: float,
     axes: tuple[str, str],
@@ -33,9 +39,9 @@ def write_mask(
         MRC, int8: 1 where nothing is to be picked, 0 elsewhere.
     mask : Path
         MRC on the grid of the tomogram's file; what is not zero is left out.
-    raw : RawTomogram
-        The tomogram, turned.
-    shape : (int, int, int)
+    drawn : tuple of int
+        zyx of the tomogram as it lies in its file, turned.
+    shape : tuple of int
         zyx of the result.
     step : float
         Output voxel size over input voxel size.
@@ -49,14 +55,12 @@ def write_mask(
     UserError
         Where the mask has another grid than the tomogram, or leaves nothing to pick.
     """
-    from cryoetgan.volumes import open_volume
-
     with open_tomogram(mask, mask, output.parent) as found:
         data: NDArray[Any] = turn(found, *axes).data
-        if data.shape != raw.data.shape:
-            got, want = ("x".join(map(str, a.shape[::-1])) for a in (data, raw.data))
+        if data.shape != drawn:
+            got, want = ("x".join(map(str, a[::-1])) for a in (data.shape, drawn))
             raise UserError(
-                f"--mask: {mask} has {got} voxels (x, y, z), its tomogram {want}; draw it on the "
+                f"{mask}: the mask has {got} voxels (x, y, z), its tomogram {want}; draw it on the "
                 "tomogram as it lies in the file"
             )
         # the voxel of the file nearest to each new one: a mask has no values between
@@ -64,11 +68,30 @@ def write_mask(
             np.minimum(np.rint(np.arange(made) * step).astype(int), count - 1)
             for made, count in zip(shape, data.shape, strict=True)
         )
-        left_out = 0
+        left_out, often = 0, max(1, OFTEN // data[0].nbytes)
         with open_volume(output, shape, wanted, np.int8, ["mask: 1 is left out"]) as out:
             for number, section in zip(z, sections(out), strict=True):
                 section[:] = np.asarray(data[number])[np.ix_(y, x)] != 0
                 left_out += int(np.count_nonzero(section))
+                if number % often == 0:
+                    release(data)
             if left_out == out.size:
-                raise UserError(f"--mask: {mask} leaves out all of the tomogram; 0 means keep")
+                raise UserError(f"{mask}: leaves out all of the tomogram; 0 means keep")
         return left_out / out.size
+
+
+def write_mask_beside(output: Path, mask: Path, tomogram: Path) -> float:
+    """Write the mask of a tomogram that was imported before; see `write_mask`.
+
+    Its record says how it lay in its file; without one, or simulated, it lies as it is.
+    """
+    made, record = read_volume(tomogram), sidecar(tomogram)
+    drawn, step, axes = made.data.shape, 1.0, AS_IT_IS
+    about = read_json(record) if record.exists() else {}
+    if about.get("provenance", {}).get("command") == "tomograms import":
+        was = about["provenance"]["parameters"]
+        drawn = tuple(was["input_shape"][::-1])
+        step = was["voxel_size"] / was["input_voxel_size"]
+        step = 1.0 if abs(step - 1) < VOXEL_SIZE_TOLERANCE else step
+        axes = was["tilt_axis"], was["beam_axis"]
+    return write_mask(output, mask, drawn, made.data.shape, step, made.voxel_size, axes)

@@ -24,6 +24,10 @@ def train(
         list[Path] | None,
         typer.Option(help="Imaging model (M.json) of each tomogram, for recommended; repeatable."),
     ] = None,
+    group_: Annotated[
+        str | None,
+        typer.Option("--group", help="Learn from the subtomograms of this group of tomograms."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Generator steps; the preset's own.")] = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -44,7 +48,7 @@ def train(
     settings = with_steps(read_preset(preset), steps)
     where = choose_device(device)
     sets = read_volume_set(densities), read_volume_set(subtomograms)
-    run(*sets, settings, output, where, seed, Path(preset).stem, imaging or [])
+    run(*sets, settings, output, where, seed, Path(preset).stem, imaging or [], group_)
     log.info("%s: trained", output / "checkpoint.pt")
 
 
@@ -85,7 +89,7 @@ def translate(
         )
     table = source.table.copy()
     table["cryoetganSource"] = "generated" if direction == "ds" else "density"
-    optics = pd.DataFrame(translator.optics()) if direction == "ds" else None
+    optics = pd.DataFrame(translator.optics()) if direction == "ds" else source.optics
     classes = table["cryoetganClass"] if "cryoetganClass" in table else ["particle"] * len(table)
     rows = table.to_dict("records")
     count = len(rows) * draws
@@ -98,6 +102,23 @@ def translate(
     record = provenance("translation translate", [checkpoint, volumes], parameters, seed)
     write_json(sidecar(output), {"provenance": record})
     log.info("%s: %d volumes", output, count)
+
+
+@command(app, "join")
+def join(
+    sets: Annotated[list[Path], typer.Argument(help="Volume sets (STAR), of each group one.")],
+    output: Output,
+) -> None:
+    """Join volume sets, one behind the other: a volume set with the optics groups of all.
+
+    Box and voxel size (angstrom) must be the same; rows keep all they have.
+    """
+    from cryoetgan.files import provenance, sidecar, write_json
+    from cryoetgan.translation.joining import write_joined
+
+    count = write_joined(sets, output)
+    write_json(sidecar(output), {"provenance": provenance("translation join", sets)})
+    log.info("%s: %d volumes of %d sets", output, count, len(sets))
 
 
 @command(app, "uncertainty")

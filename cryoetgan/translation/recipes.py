@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,29 @@ def training_rows(volumes: VolumeSet) -> np.ndarray:
             f"{volumes.path}: no row has cryoetganSplit train; what is to be learnt from?"
         )
     return rows
+
+
+def of_group(volumes: VolumeSet, group: str) -> VolumeSet:
+    """Return the volumes of one group of tomograms, by the optics block's cryoetganGroup.
+
+    Raises
+    ------
+    UserError
+        Where no volume is of it.
+    """
+    column = COLUMNS["group"]
+    named = {row["rlnOpticsGroup"]: row.get(column) for row in volumes.optics.to_dict("records")}
+    of = volumes.table["rlnOpticsGroup"].map(named)
+    rows = np.flatnonzero(of == group)
+    if not len(rows):
+        found = sorted(set(of.dropna().astype(str)))
+        raise UserError(
+            f"{volumes.path}: no volume is of group '{group}'; its tomograms' groups are "
+            f"{', '.join(found) or 'not recorded'} (column group of the table of tomograms)"
+        )
+    optics = volumes.optics[volumes.optics[column] == group]
+    table = volumes.table.iloc[rows].reset_index(drop=True)
+    return replace(volumes, table=table, optics=optics, volumes=volumes.volumes[rows])
 
 
 def to_tensor(volumes: VolumeSet, rows: np.ndarray) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """`imaging fit` and `imaging simulate --model` from the command line."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -87,6 +88,23 @@ def test_a_model_is_drawn_for_each_volume_and_adding_volumes_changes_none(files,
     assert (files / "x.mrcs").read_bytes() == (files / "y.mrcs").read_bytes()
     assert set(made.table["rlnOpticsGroup"]) == {1, 2}
     assert np.array_equal(read_volume_set(files / "z.star").volumes[0], made.volumes[0])
+
+
+def test_each_group_of_tomograms_sees_every_density(files, known):
+    for name, group in (("a", "titan"), ("b", "talos"), ("c", "titan")):
+        replace(known, acquisition=replace(known.acquisition, group=group)).save(
+            files / f"{name}.json"
+        )
+    models = [files / f"{name}.json" for name in "abc"]
+    simulate(files / "d.star", files / "both.star", models, per_group=True, seed=3)
+    simulate(files / "d.star", files / "one.star", [models[1]], seed=3)
+    both, one = (read_volume_set(files / f"{name}.star") for name in ("both", "one"))
+    of = both.optics.set_index("rlnOpticsGroup")["cryoetganGroup"]
+    groups = [of[number] for number in both.table["rlnOpticsGroup"]]
+    assert groups == ["titan"] * 4 + ["talos"] * 4
+    assert list(both.table["cryoetganClass"]) == 2 * list(one.table["cryoetganClass"])
+    # a group's part is what its models alone make
+    assert np.array_equal(both.volumes[4:], one.volumes)
 
 
 def test_what_is_not_typed_comes_from_the_record_and_is_said(files, caplog):

@@ -40,6 +40,24 @@ def test_free_voxels_are_those_far_from_all_places():
     assert np.array_equal(free_of(places, 3.5, corner, shape), np.all(far, axis=0))
 
 
+def test_noise_is_not_measured_where_a_mask_says_so(data):
+    """Strong carbon in a corner: masked, the noise is what it was without it."""
+    mask = np.zeros(data.volume.shape, np.int8)
+    mask[:, :32, :40] = 1
+    numbers = np.random.default_rng(5)
+    dirty = data.volume + 8 * mask * numbers.standard_normal(mask.shape).astype(np.float32)
+    outside = data.picks.places[mask[tuple(np.rint(data.picks.places).astype(int).T[::-1])] == 0]
+    measured = {}
+    for name, volume, left_out in (
+        ("clean", data.volume, mask), ("masked", dirty, mask), ("not", dirty, None),
+    ):  # fmt: skip
+        found, share = background(volume, outside, 6.0, 8, 0, "t.mrc", left_out)
+        measured[name] = found.covariance()[0, 0, 0], share
+    assert measured["masked"] == measured["clean"]
+    assert measured["not"][0] > 3 * measured["clean"][0]
+    assert measured["not"][1] > measured["clean"][1]
+
+
 def test_the_autocovariance_behind_a_mask_is_that_of_the_noise(rng):
     """White noise smoothed by (1, 1) along x: 2 at lag 0, 1 at lag 1, whatever is masked."""
     found = Autocovariance(6)

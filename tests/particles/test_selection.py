@@ -45,6 +45,25 @@ def test_a_place_has_one_class_and_the_best_of_each_stay(rng):
     assert set(chosen[chosen["rlnTomoName"] == "t2"]["cryoetganSplit"]) == {"test"}
 
 
+def test_the_best_of_each_class_are_taken_in_each_group_of_tomograms(rng, cryoetgan, tmp_path):
+    table = scores(rng, ["t1", "t2", "t3"])
+    # another microscope, whose scores are lower throughout
+    table.loc[table["rlnTomoName"] == "t3", "cryoetganScore"] -= 2
+    write_star(tmp_path / "c.star", table)
+    words = ("particles", "select", "c.star", "--top", 5, "--box", 16, "--split", "t1=train")
+    words = (*words, "--split", "t2=test", "--split", "t3=train")
+    groups = ("--group", "t1=titan", "--group", "t2=titan", "--group", "t3=talos")
+    counts = {}
+    for name, more in (("all", ()), ("each", groups)):
+        cryoetgan(*words, *more, "-o", f"{name}.star")
+        chosen = read_star(tmp_path / f"{name}.star").particles
+        mine = chosen["rlnTomoName"].map({"t3": "talos"}).fillna("titan")
+        counts[name] = chosen.groupby([mine, "cryoetganClass"]).size().to_dict()
+    assert counts["all"] == {("titan", "a"): 5, ("titan", "b"): 5}
+    assert counts["each"] == {(g, c): 5 for g in ("talos", "titan") for c in "ab"}
+    refused(cryoetgan(*words, "--group", "titan", "-o", "x.star", code=2), "--group", "TOMOGRAM=")
+
+
 def test_one_particle_picked_twice_is_taken_once(rng):
     table = scores(rng, picks=10)
     copy = table[table["cryoetganId"] == "t1-0"].copy()

@@ -54,7 +54,13 @@ def test_init_fills_config_and_tables_from_the_headers(cryoetgan, tomograms):
 def test_init_reads_what_lies_beside_a_tomogram(cryoetgan, tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()
-    for name in ("TS_7_rec_bin4.mrc", "TS_7_rec_bin4.rec", "own.mrc", "own_labels.mrc"):
+    for name in (
+        "TS_7_rec_bin4.mrc",
+        "TS_7_rec_bin4.rec",
+        "own.mrc",
+        "own_labels.mrc",
+        "own_mask.mrc",
+    ):
         write_volume(folder / "v.mrc", np.zeros((4, 6, 8), np.float32), 9.5)
         (folder / "v.mrc").rename(folder / name)
     mdoc = "Voltage = 200\n" + "".join(
@@ -69,7 +75,7 @@ def test_init_reads_what_lies_beside_a_tomogram(cryoetgan, tmp_path):
     said = cryoetgan("init", folder).stderr
     assert f"cryoetgan check --config {folder / 'config.yaml'}" in said
     rows = pd.read_csv(folder / "tomograms.tsv", sep="\t", dtype=str).set_index("tomogram")
-    # a label volume is no tomogram; a name that occurs twice gets a number
+    # a label volume or a mask is no tomogram; a name that occurs twice gets a number
     assert list(rows.index) == ["TS_7_rec_bin4", "TS_7_rec_bin4_2", "own"]
     row = rows.loc["TS_7_rec_bin4"]
     assert list(row[["tilt_low", "tilt_high", "voltage", "defocus"]]) == [
@@ -84,6 +90,7 @@ def test_init_reads_what_lies_beside_a_tomogram(cryoetgan, tmp_path):
     row = rows.loc["own"]
     assert list(row[["tilt_low", "tilt_high", "defocus"]]) == ["-45", "48", "2.5"]
     assert (row["contrast"], row["ctf"]) == ("bright", "phase-flipped")
+    assert row["mask"] == str(folder / "own_mask.mrc")
     assert "One of: paper" not in (text := (folder / "config.yaml").read_text())
     assert "Any of: relion, copick, plain." in text
     # 1.3 times the largest of the example's particles fits the box

@@ -34,6 +34,9 @@ def test_the_mask_lies_where_its_tomogram_is(cryoetgan, tmp_path, tomogram, word
         "-o", "o.mrc",
     )  # fmt: skip
     made, mask = read_volume(tmp_path / "o.mrc"), read_volume(tmp_path / "o_mask.mrc")
+    # drawn later, it comes to the same place by the tomogram's record
+    cryoetgan("tomograms", "mask", "m.mrc", "--tomogram", "o.mrc", "-o", "later.mrc")
+    assert (tmp_path / "later.mrc").read_bytes() == (tmp_path / "o_mask.mrc").read_bytes()
     assert mrcfile.validate(tmp_path / "o_mask.mrc")
     assert mask.data.dtype == np.int8
     assert set(np.unique(mask.data)) == {0, 1}
@@ -53,3 +56,13 @@ def test_a_mask_that_does_not_fit_is_refused(cryoetgan, tmp_path, tomogram):
     refused(cryoetgan(*words, "all.mrc", code=2), "all.mrc", "leaves out all")
     refused(cryoetgan(*words, "none.mrc", code=2), "none.mrc", "no such")
     assert not list(tmp_path.glob("o*.mrc*"))
+    cryoetgan("tomograms", "import", "t.mrc", "--voxel-size", 20, "-o", "o.mrc")
+    words = ("tomograms", "mask", "--tomogram", "o.mrc", "-o", "x.mrc")
+    refused(cryoetgan(*words, "less.mrc", code=2), "less.mrc", "32x30x24", "32x40x24")
+    refused(cryoetgan(*words, "all.mrc", code=2), "all.mrc", "leaves out all")
+    assert not list(tmp_path.glob("x*"))
+
+
+def test_a_tomogram_without_a_record_takes_its_mask_as_it_is(cryoetgan, tmp_path, tomogram):
+    cryoetgan("tomograms", "mask", "m.mrc", "--tomogram", "t.mrc", "-o", "x.mrc")
+    assert np.array_equal(read_volume(tmp_path / "x.mrc").data, tomogram > 0)

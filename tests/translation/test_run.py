@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
+from cryoetgan.acquisition import Acquisition
 from cryoetgan.star import ANGLES
 from cryoetgan.translation.uncertainty import spread
 from cryoetgan.volumes import read_volume_set, write_volume_set
@@ -183,6 +184,43 @@ def test_uncertainty_tells_dropout_from_noise(here, tmp_path, sets):
         assert np.array_equal(few.volumes, whole[:2])
     refused(here(*words, "--sample", 0, "-o", "x", code=2), "--sample")
     refused(here(*words[:-1], 1, "-o", "x", code=2), "--passes")
+
+
+def test_a_group_learns_from_its_own_and_sets_are_joined(here, tmp_path, sets):
+    (tmp_path / "p.yaml").write_text(PRESET.format(steps=2))
+    whole = read_volume_set(tmp_path / "s.star")
+    first, second = (
+        Acquisition(group=name, tilt_low=low) for name, low in (("x", -60), ("y", -40))
+    )
+    optics = pd.DataFrame([first.to_optics(1, "t1"), second.to_optics(2, "t2")])
+    table = whole.table.assign(rlnOpticsGroup=[1, 2, 2] * 4)
+    write_volume_set(tmp_path / "s.star", np.array(whole.volumes), table, 10.0, optics)
+    mine = (table["rlnOpticsGroup"] == 2).to_numpy()
+    only = table[mine].reset_index(drop=True)
+    write_volume_set(tmp_path / "only.star", whole.volumes[mine], only, 10.0, optics)
+    words = ("translation", "train", *sets, "--group")
+    for group in "xy":
+        here(*words, group, "-o", group)
+        here("translation", "translate", f"{group}/checkpoint.pt", "d.star", "-o", f"{group}.star")
+    here("translation", "train", *sets[:3], "only.star", *sets[4:], "-o", "alone")
+    y, alone = (weights(tmp_path / n / "checkpoint.pt") for n in ("y", "alone"))
+    assert equal(y["average"], alone["average"])
+    assert y["optics"][0]["cryoetganGroup"] == "y"
+    here("translation", "join", "x.star", "y.star", "-o", "both.star")
+    x, y, both = (read_volume_set(tmp_path / f"{name}.star") for name in ("x", "y", "both"))
+    assert np.array_equal(both.volumes, np.concatenate([x.volumes, y.volumes]))
+    assert list(both.table["cryoetganClass"]) == 2 * list(x.table["cryoetganClass"])
+    of = both.optics.set_index("rlnOpticsGroup")
+    assert [of["cryoetganGroup"][n] for n in both.table["rlnOpticsGroup"]] == ["x"] * 12 + [
+        "y"
+    ] * 12
+    assert list(of["cryoetganTiltLow"]) == [-60, -40]
+    # trained for one group, a folder is not gone on with for another
+    refused(here(*words, "x", "-o", "y", code=2), "y/checkpoint.pt", "inputs")
+    refused(here(*words, "z", "-o", "z", code=2), "'z'", "x, y", "column group")
+    write_volume_set(tmp_path / "b.star", np.zeros((1, 8, 8, 8)), only[:1], 10.0)
+    done = here("translation", "join", "x.star", "b.star", "-o", "no.star", code=2)
+    refused(done, "16 voxels", "densities.box")
 
 
 def test_the_spread_is_numpys():

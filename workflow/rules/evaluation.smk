@@ -12,8 +12,10 @@ CLASSIFIED = {
     "fitted_train": (results("imaging/fitted.star"), None, REAL, "test"),
 }
 # how many generated volumes are enough: gan_train on fewer of them
-MADE = CONFIG.translation.draws * sum(
-    row.count or CONFIG.densities.count for row in CLASSES.values()
+MADE = (
+    len(GENERATORS)
+    * CONFIG.translation.draws
+    * sum(row.count or CONFIG.densities.count for row in CLASSES.values())
 )
 CURVE = {f"gan_train_{n}": n for n in CONFIG.evaluation.curve if n < MADE}
 CLASSIFIED |= {name: CLASSIFIED["gan_train"] for name in CURVE}

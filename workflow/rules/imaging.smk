@@ -4,15 +4,14 @@
 MODELS = {
     name: results(f"imaging/{name}.json") for name in TOMOGRAMS if CONFIG.imaging.fit
 }
-TRAINING_MODELS = [
-    path for name, path in MODELS.items() if TOMOGRAMS[name].split in ("train", None)
-]
+TRAINING_MODELS = [MODELS[name] for name in TRAINING if name in MODELS]
 
 
 rule imaging_fit:
     input:
         tomogram=results("tomograms/{tomogram}.mrc"),
         scores=results("particles/{tomogram}_scores.star"),
+        mask=mask,
         maps=maps,
     output:
         model=results("imaging/{tomogram}.json"),
@@ -35,12 +34,13 @@ rule imaging_fit:
     params:
         maps=flags(density=maps()),
         recorded=lambda wildcards: recorded(TOMOGRAMS[wildcards.tomogram]),
+        mask=lambda wildcards: flags(mask=mask(wildcards) or None),
         seed=CONFIG.seed,
         code=code("imaging"),
     shell:
         cryoetgan(
             "imaging fit {input.tomogram:q} --particles {input.scores:q} {params.maps}"
-            " {params.recorded} --seed {params.seed} -o {output.model:q}"
+            " {params.recorded} {params.mask} --seed {params.seed} -o {output.model:q}"
         )
 
 
@@ -66,12 +66,13 @@ rule imaging_simulate_fitted:
     params:
         models=flags(model=TRAINING_MODELS),
         neighbours="" if CONFIG.imaging.neighbours else "--no-neighbours",
+        per_group=options(CONFIG.imaging, "per_group"),
         seed=CONFIG.seed,
         code=code("imaging"),
     shell:
         cryoetgan(
             "imaging simulate {input.densities:q} {params.models} {params.neighbours}"
-            " --seed {params.seed} -o {output.star:q}"
+            " {params.per_group} --seed {params.seed} -o {output.star:q}"
         )
 
 

@@ -1,9 +1,10 @@
-"""Particles: pick, score against the templates, select, extract; and the marked ones."""
+"""Particles: pick, score, select, extract; the marked ones; averages of classes if asked for."""
 
 
 rule particles_pick:
     input:
         tomogram=results("tomograms/{tomogram}.mrc"),
+        mask=mask,
         maps=[] if CONFIG.particles.sigma else maps,
     output:
         results("particles/{tomogram}_picks.star"),
@@ -11,6 +12,8 @@ rule particles_pick:
         logs("particles/{tomogram}_picks"),
     benchmark:
         timing("particles/{tomogram}_picks")
+    wildcard_constraints:
+        tomogram=picked_by("dog"),
     conda:
         "../../envs/particles.yaml"
     threads: 1
@@ -22,10 +25,53 @@ rule particles_pick:
             CONFIG.particles, "sigma", "min_distance", "threshold", top="max_picks"
         ),
         radii=radii(),
+        mask=lambda wildcards: flags(mask=mask(wildcards) or None),
         code=code("particles"),
     shell:
         cryoetgan(
-            "particles pick {input.tomogram:q} {params.radii} {params.options} -o {output:q}"
+            "particles pick {input.tomogram:q} {params.radii} {params.options} {params.mask}"
+            " -o {output:q}"
+        )
+
+
+rule particles_match:
+    input:
+        tomogram=results("tomograms/{tomogram}.mrc"),
+        mask=mask,
+        maps=maps,
+    output:
+        results("particles/{tomogram}_picks.star"),
+    log:
+        logs("particles/{tomogram}_picks"),
+    benchmark:
+        timing("particles/{tomogram}_picks")
+    wildcard_constraints:
+        tomogram=picked_by("match"),
+    conda:
+        "../../envs/particles.yaml"
+    threads: 2
+    resources:
+        mem_mb=8000,
+        runtime=480,
+    params:
+        templates=flags(template=maps()),
+        tilts=lambda wildcards: tilts(TOMOGRAMS[wildcards.tomogram]),
+        options=options(
+            CONFIG.particles,
+            "rotations",
+            "lowpass",
+            "highpass_shells",
+            "deviations",
+            "min_distance",
+            top="max_picks",
+        ),
+        mask=lambda wildcards: flags(mask=mask(wildcards) or None),
+        device=CONFIG.device,
+        code=code("particles"),
+    shell:
+        cryoetgan(
+            "particles match {input.tomogram:q} {params.templates} {params.tilts} {params.options}"
+            " {params.mask} --device {params.device} -o {output:q}"
         )
 
 
@@ -79,11 +125,12 @@ rule particles_select:
         options=options(CONFIG.particles, "top", "curation", "test_fraction"),
         box=CONFIG.densities.box,
         splits=splits(),
+        groups=groups(),
         code=code("particles"),
     shell:
         cryoetgan(
             "particles select {input.scores:q} {params.options} {params.splits}"
-            " --box {params.box} -o {output:q}"
+            " {params.groups} --box {params.box} -o {output:q}"
         )
 
 
@@ -170,3 +217,41 @@ rule particles_extract_marked:
             "particles extract {input.marks:q} {params.tomograms} --box {params.box}"
             " -o {output.star:q}"
         )
+
+
+rule particles_average:
+    input:
+        star=results("particles/subtomograms.star"),
+        stack=results("particles/subtomograms.mrcs"),
+    output:
+        density=results("particles/averages/{class_name}.mrc"),
+        fsc=results("particles/averages/{class_name}_fsc.csv"),
+    log:
+        logs("particles/averages/{class_name}"),
+    benchmark:
+        timing("particles/averages/{class_name}")
+    conda:
+        "../../envs/particles.yaml"
+    threads: 2
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    params:
+        options=options(CONFIG.particles, "rotations", iterations="average_iterations"),
+        device=CONFIG.device,
+        seed=CONFIG.seed,
+        code=code("particles"),
+    shell:
+        cryoetgan(
+            "particles average {input.star:q} --class {wildcards.class_name} {params.options}"
+            " --device {params.device} --seed {params.seed} -o {output.density:q}"
+        )
+
+
+localrules:
+    averages,
+
+
+rule averages:
+    input:
+        expand(results("particles/averages/{class_name}.mrc"), class_name=CLASSES),

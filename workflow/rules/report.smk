@@ -9,7 +9,11 @@ rule report_build:
         results("imaging/fitted.star") if CONFIG.imaging.fit else [],
         list(MODELS.values()),
         GENERATED,
-        f"{UNCERTAIN}/noise_sd.star" if CONFIG.translation.uncertainty else [],
+        (
+            [results(f"{TRANSLATION}/{name}.star") for name in SPREADS]
+            if CONFIG.translation.uncertainty
+            else []
+        ),
         REAL,
     output:
         report(

@@ -3,18 +3,36 @@
 from cryoetgan.translation.presets import read_preset
 
 TRANSLATION = f"translation/{PRESET}"
-UNCERTAIN = results(f"{TRANSLATION}/uncertainty")
-# what is added to fitted physics needs the imaging model of each training tomogram
-FITTED = (
-    TRAINING_MODELS
-    if checked(read_preset, CONFIG.translation.preset).frame == "residual"
-    else []
-)
-TRANSLATED = {
-    "generated": results("densities/poses.star"),
-    "untrained": results("densities/poses.star"),
-    "cycled": results(f"{TRANSLATION}/generated.star"),
-}
+# a generator's folder, and the group of tomograms it learns from: one, or one a group
+GENERATORS = {TRANSLATION: None}
+if CONFIG.translation.per_group and len(GROUPS) > 1:
+    GENERATORS = {f"{TRANSLATION}/{group}": group for group in GROUPS}
+SETS = ["generated", "untrained", "cycled"]
+SPREADS = ["uncertainty/dropout_sd", "uncertainty/noise_sd"]
+
+
+wildcard_constraints:
+    generator="|".join(map(re.escape, GENERATORS)),
+
+
+def fitted(wildcards):
+    """What is added to fitted physics needs the imaging model of each training tomogram."""
+    if checked(read_preset, CONFIG.translation.preset).frame != "residual":
+        return []
+    group = GENERATORS[wildcards.generator]
+    names = TRAINING if group is None else GROUPS[group]
+    return [MODELS[name] for name in names if name in MODELS]
+
+
+def fitted_arrays(wildcards):
+    return [str(Path(path).with_suffix(".npz")) for path in fitted(wildcards)]
+
+
+def translated(wildcards):
+    """What is translated; the generated volumes go back for the cycle d, G(d), G(G(d))."""
+    if wildcards.which == "cycled":
+        return results(f"{wildcards.generator}/generated.star")
+    return results("densities/poses.star")
 
 
 rule translation_train:
@@ -23,14 +41,14 @@ rule translation_train:
         densities_stack=results("densities/poses.mrcs"),
         subtomograms=results("particles/subtomograms.star"),
         subtomograms_stack=results("particles/subtomograms.mrcs"),
-        imaging=FITTED,
-        arrays=[str(Path(path).with_suffix(".npz")) for path in FITTED],
+        imaging=fitted,
+        arrays=fitted_arrays,
     output:
-        results(f"{TRANSLATION}/checkpoint.pt"),
+        results("{generator}/checkpoint.pt"),
     log:
-        logs(f"{TRANSLATION}/train"),
+        logs("{generator}/train"),
     benchmark:
-        timing(f"{TRANSLATION}/train")
+        timing("{generator}/train")
     conda:
         "../../envs/translation.yaml"
     threads: 8
@@ -39,7 +57,8 @@ rule translation_train:
         runtime=720,
     params:
         options=options(CONFIG.translation, "preset", "steps"),
-        imaging=flags(imaging=FITTED),
+        imaging=lambda wildcards: flags(imaging=fitted(wildcards)),
+        group=lambda wildcards: flags(group=GENERATORS[wildcards.generator]),
         folder=folder,
         device=CONFIG.device,
         seed=CONFIG.seed,
@@ -47,26 +66,25 @@ rule translation_train:
     shell:
         cryoetgan(
             "translation train --densities {input.densities:q} --subtomograms"
-            " {input.subtomograms:q} {params.options} {params.imaging}"
+            " {input.subtomograms:q} {params.options} {params.imaging} {params.group}"
             " --device {params.device} --seed {params.seed} -o {params.folder:q}"
         )
 
 
 rule translation_translate:
     input:
-        checkpoint=results(f"{TRANSLATION}/checkpoint.pt"),
-        # the generated volumes go back for the cycle d, G(d), G(G(d))
-        volumes=lambda wildcards: TRANSLATED[wildcards.which],
-        stack=lambda wildcards: stack(TRANSLATED[wildcards.which]),
+        checkpoint=results("{generator}/checkpoint.pt"),
+        volumes=translated,
+        stack=lambda wildcards: stack(translated(wildcards)),
     output:
-        star=results(f"{TRANSLATION}/{{which}}.star"),
-        stack=results(f"{TRANSLATION}/{{which}}.mrcs"),
+        star=results("{generator}/{which}.star"),
+        stack=results("{generator}/{which}.mrcs"),
     log:
-        logs(f"{TRANSLATION}/{{which}}"),
+        logs("{generator}/{which}"),
     benchmark:
-        timing(f"{TRANSLATION}/{{which}}")
+        timing("{generator}/{which}")
     wildcard_constraints:
-        which="|".join(TRANSLATED),
+        which="|".join(SETS),
     conda:
         "../../envs/translation.yaml"
     threads: 2
@@ -94,16 +112,16 @@ rule translation_translate:
 
 rule translation_uncertainty:
     input:
-        checkpoint=results(f"{TRANSLATION}/checkpoint.pt"),
+        checkpoint=results("{generator}/checkpoint.pt"),
         volumes=results("densities/poses.star"),
         stack=results("densities/poses.mrcs"),
     output:
-        [f"{UNCERTAIN}/{name}" for name in ("dropout_sd.star", "dropout_sd.mrcs")],
-        [f"{UNCERTAIN}/{name}" for name in ("noise_sd.star", "noise_sd.mrcs")],
+        [results(f"{{generator}}/{name}.star") for name in SPREADS],
+        [results(f"{{generator}}/{name}.mrcs") for name in SPREADS],
     log:
-        logs(f"{TRANSLATION}/uncertainty"),
+        logs("{generator}/uncertainty"),
     benchmark:
-        timing(f"{TRANSLATION}/uncertainty")
+        timing("{generator}/uncertainty")
     conda:
         "../../envs/translation.yaml"
     threads: 2
@@ -121,3 +139,28 @@ rule translation_uncertainty:
             "translation uncertainty {input.checkpoint:q} {input.volumes:q} {params.sample}"
             " --device {params.device} --seed {params.seed} -o {params.folder:q}"
         )
+
+
+rule translation_join:
+    input:
+        stars=[results(f"{generator}/{{set}}.star") for generator in GENERATORS],
+        stacks=[results(f"{generator}/{{set}}.mrcs") for generator in GENERATORS],
+    output:
+        star=results(f"{TRANSLATION}/{{set}}.star"),
+        stack=results(f"{TRANSLATION}/{{set}}.mrcs"),
+    log:
+        logs(f"{TRANSLATION}/{{set}}"),
+    benchmark:
+        timing(f"{TRANSLATION}/{{set}}")
+    wildcard_constraints:
+        set="|".join([*SETS, *SPREADS]) if len(GENERATORS) > 1 else "no-set",
+    conda:
+        "../../envs/translation.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        code=code("translation"),
+    shell:
+        cryoetgan("translation join {input.stars:q} -o {output.star:q}")

@@ -1,0 +1,113 @@
+"""Several microscopes in one run, masks of regions to leave out, the second picker."""
+
+import re
+
+import numpy as np
+import pytest
+import yaml
+
+from cryoetgan.particles.masking import outside
+from cryoetgan.star import COORDINATES, read_star
+from cryoetgan.volumes import read_volume, write_volume
+from tests.workflow.conftest import TINY
+
+TABLE = """tomogram\tpath\ttilt_low\ttilt_high\tsplit\tgroup\tmask
+t1\tt1.mrc\t-60\t60\ttrain\ttitan\tcarbon.mrc
+t2\tt2.mrc\t-50\t50\ttrain\ttalos\tice.mrc
+t3\tsimulate\t-60\t60\ttest\ttitan\t
+"""
+CLASSES = "class\tsource\nball\tball.mrc\nrod\tball.mrc\n"
+MASKS = {"carbon": np.s_[:, :40, 1:], "ice": np.s_[:, :, 30:]}
+SHAPE = (32, 64, 64)
+
+
+@pytest.fixture(scope="module")
+def several(project):
+    """A run of three tomograms of two microscopes, two of noise with masks; the words for it."""
+    folder = project.folder
+    numbers = np.random.default_rng(2)
+    (folder / "several.tsv").write_text(TABLE)
+    (folder / "balls.tsv").write_text(CLASSES)
+    for name in ("t1", "t2"):
+        write_volume(folder / f"{name}.mrc", numbers.standard_normal(SHAPE), 20.0)
+    for name, part in MASKS.items():
+        mask = np.zeros(SHAPE, np.int8)
+        mask[part] = 1
+        write_volume(folder / f"{name}.mrc", mask, 20.0)
+    r = np.sqrt(sum((axis - 8) ** 2 for axis in np.indices((16,) * 3)))
+    write_volume(folder / "ball.mrc", (r < 4).astype(np.float32), 20.0)
+    content = yaml.safe_load((folder / TINY[1]).read_text())
+    content["tomograms"]["table"] = "several.tsv"
+    content["structures"]["table"] = "balls.tsv"
+
+    def words(run, **sections):
+        changed = {name: content.get(name, {}) | keys for name, keys in sections.items()}
+        path = folder / f"{run}.yaml"
+        path.write_text(yaml.safe_dump(content | changed | {"run": run}))
+        return "--configfile", path.name
+
+    return project, words
+
+
+@pytest.mark.parametrize("picker", ["match", "dog"])
+def test_a_picked_particle_never_lies_in_a_masked_region(several, picker):
+    project, words = several
+    particles = {"picker": picker, "sigma": 60.0, "rotations": 8, "deviations": 1.0}
+    config = words("masked", particles=particles)
+    picks = [f"results/masked/particles/{name}_picks.star" for name in ("t1", "t2")]
+    project.snakemake(*config, "--", *picks)
+    for path, (file, part) in zip(picks, MASKS.items(), strict=True):
+        table = read_star(project.folder / path).particles
+        places = table[COORDINATES].to_numpy(float)[:, ::-1]
+        mask = read_volume(project.folder / f"{file}.mrc").data
+        assert mask[part].all()
+        assert outside(mask, places).all()
+        assert len(places) > 5
+
+
+def test_a_mask_drawn_anew_runs_its_own_tomogram_again_and_no_other(several):
+    project, words = several
+    config = words("masked", particles={"sigma": 60.0, "rotations": 8, "deviations": 1.0})
+    picks = [f"results/masked/particles/{name}_picks.star" for name in ("t1", "t2")]
+    project.snakemake(*config, "--", *picks)
+    whole = read_volume(project.folder / "carbon.mrc").data
+    write_volume(project.folder / "carbon.mrc", np.roll(whole, 1, axis=2), 20.0)
+    said = project.snakemake("-n", *config, "--", *picks)
+    rules = set(re.findall(r"^rule (\w+):", said, re.MULTILINE))
+    assert rules == {"tomograms_mask", "particles_pick"}
+    assert set(re.findall(r"wildcards: tomogram=(\w+)", said)) == {"t1"}
+
+
+def test_each_group_has_a_generator_of_its_own_and_the_sets_are_joined(several):
+    project, words = several
+    own = {"per_group": True, "preset": "recommended", "steps": 2}
+    said = project.snakemake(
+        "-n", "-p", *words("own", translation=own, imaging={"per_group": True})
+    )
+    made = "results/own/translation/recommended"
+    trained = dict(re.findall(r"translation train .*--group=(\w+) .* -o (\S+)", said))
+    assert trained == {"titan": f"{made}/titan", "talos": f"{made}/talos"}
+    # each with the physics of its own training tomograms: t3 is for testing
+    for group, model in (("titan", "t1"), ("talos", "t2")):
+        [line] = re.findall(rf"translation train .*--group={group} .*", said)
+        assert re.findall(r"--imaging=\S+/(\w+)\.json", line) == [model]
+    for name in ("generated", "untrained", "cycled"):
+        parts = f"{made}/titan/{name}.star {made}/talos/{name}.star"
+        assert f"translation join {parts} -o {made}/{name}.star" in said
+    assert "imaging simulate" in said
+    assert re.search(r"--model=\S+/t1.json --model=\S+/t2.json .*--per-group", said)
+    assert f"classify --train {made}/generated.star" in said
+    assert "--group=t1=titan --group=t2=talos --group=t3=titan" in said
+
+
+def test_groups_alone_change_nothing_of_the_generator(several):
+    project, words = several
+    config = words("shared", particles={"average_iterations": 0})
+    said = project.snakemake("-n", "-p", *config, "--", "all", "averages")
+    [line] = re.findall(r"translation train .*", said)
+    assert "results/shared/translation/smoke " in line + " "
+    assert "--group" not in line
+    assert "translation join" not in said
+    # averages are made of each class, where they are asked for
+    averages = re.findall(r"particles average .* --class (\w+) .*--iterations=0", said)
+    assert set(averages) == {"ball", "rod"}
