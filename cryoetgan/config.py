@@ -119,6 +119,11 @@ class Particles(Section):
 
     sigma: Positive | None = Field(
         None,
+    picker: Literal["dog", "match"] = Field(
+        "dog",
+        description="`match` searches whole tomograms with the templates: it finds small particles "
+        "that Difference of Gaussians misses, in many times its time.",
+    )
         description="Angstrom; width of the Difference of Gaussians. Empty: from each class's "
         "radius (radius / sqrt 3), picks merged. The paper's 7 voxels at 10 A are 70.",
     )
@@ -128,6 +133,11 @@ class Particles(Section):
     )
     max_picks: Count | None = Field(
         None, description="Best picks kept of each tomogram; empty: all."
+    deviations: Positive = Field(
+        4.0,
+        description="Of picker `match`: standard deviations that a score must lie above the mean "
+        "over the tomogram; lower finds more.",
+    )
     )
     rotations: Annotated[int, Field(ge=8)] = Field(
         1856, description="Template orientations searched: 550 are ~30 degrees apart, 4400 ~15."
@@ -138,12 +148,21 @@ class Particles(Section):
     highpass_shells: Annotated[int, Field(ge=0)] = Field(
         3, description="Fourier shells dropped in scoring: mass alone must not decide the class."
     )
-    top: Count = Field(400, description="Best-scoring particles kept of each class.")
+    top: Count = Field(
+        400,
+        description="Best-scoring particles kept of each class, in each group of tomograms: scores "
+        "of two microscopes do not compare.",
+    )
     curation: str | None = Field(
         None, description="Folder of `id,accepted,class` CSV files: a person's decisions."
     )
     test_fraction: Fraction = Field(
         0.25, description="Share of a single tomogram kept for testing, in blocks with a gap."
+    average_iterations: Annotated[int, Field(ge=0, le=50)] = Field(
+        3,
+        description="Alignments of the averages that `snakemake averages` makes of each class; 0: "
+        "angles as the scores have them, whose FSC is no gold standard.",
+    )
     )
 
 
@@ -160,7 +179,11 @@ class Imaging(Section):
         description="Whether fitted physics puts other particles around each one, as close as "
         "picks lie; false for purified, sparse samples.",
     )
-
+    per_group: bool = Field(
+        False,
+        description="With several groups of tomograms: whether fitted physics shows every density "
+        "as each group does, one set behind the other; false: each as one tomogram drawn by chance.",
+    )
     snr: Positive = Field(
         0.1, description="Typed signal-to-noise ratio of a simulated subtomogram, per volume."
     )
@@ -184,6 +207,18 @@ class Translation(Section):
     draws: Count = Field(1, description="Noise draws, so generated volumes, of each density.")
     uncertainty: Annotated[int, Field(ge=0)] = Field(
         1,
+    per_group: bool = Field(
+        False,
+        description="With several groups of tomograms: whether each gets a network of its own, "
+        "trained on its own picks and physics, in `translation/<preset>/<group>/`; the generated "
+        "sets are joined, the group in the optics block. Set imaging.per_group too, to compare.",
+    )
+    tomograms: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Synthetic tomograms with labels and truth to make, of packed scenes that look "
+        "like the training tomograms in turn: by preset recommended where that is trained, else by "
+        "fitted physics. `copick` exports them; tomograms.shape and copies say how large and full.",
+    )
         description="Volumes of each class whose voxels' standard deviation over dropout and over "
         "noise is mapped, for the report (twice 20 passes each); 0: none.",
     )

@@ -17,7 +17,7 @@ from cryoetgan.files import existing, sha256, write_text
 from cryoetgan.progress import track
 from cryoetgan.translation import checkpoint
 from cryoetgan.translation.loop import DivergedError, Loop, TooLargeError
-from cryoetgan.translation.recipes import check_recipe, check_sets, make_trainer
+from cryoetgan.translation.recipes import check_recipe, check_sets, make_trainer, of_group
 from cryoetgan.translation.scenes import packed
 from cryoetgan.translation.settings import Settings
 from cryoetgan.volumes import VolumeSet, stack_of
@@ -38,11 +38,13 @@ def train(
     seed: int,
     name: str,
     imaging: Sequence[Path] = (),
+    group: str | None = None,
 ) -> None:
     """Train, or go on training, and leave `checkpoint.pt`, `log.csv` and `config.yaml`.
 
     While it runs, the state lies in `training.pt`: killed at any moment, the next call
-    goes on from it, on a CPU to the same bits.
+    goes on from it, on a CPU to the same bits. With a `group`, subtomograms of its tomograms
+    alone are learnt from.
 
     Raises
     ------
@@ -52,6 +54,7 @@ def train(
     """
     check_recipe(settings, imaging, name)
     check_sets(densities, subtomograms, settings)
+    subtomograms = subtomograms if group is None else of_group(subtomograms, group)
     imaging = imaging if settings.frame == "residual" else ()
     hashes = {
         kind: sha256(stack_of(volumes.path))
@@ -59,6 +62,7 @@ def train(
     }
     # a model's file holds the hash of its arrays
     hashes |= {f"imaging {i}": sha256(existing(path)) for i, path in enumerate(imaging, 1)}
+    hashes |= {} if group is None else {"group": group}
     key = checkpoint.as_key(settings, seed, hashes)
     found = checkpoint.find_start(folder, key)
     if found and found["step"] >= settings.steps and (folder / checkpoint.NAME).exists():

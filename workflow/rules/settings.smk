@@ -28,6 +28,11 @@ STRUCTURED = [
 ]
 SIMULATED = [name for name, row in TOMOGRAMS.items() if row.is_simulated]
 MARKED = [name for name, row in TOMOGRAMS.items() if row.is_simulated or row.marks]
+TRAINING = [name for name, row in TOMOGRAMS.items() if row.split in ("train", None)]
+# the training tomograms of each microscope
+GROUPS = {TOMOGRAMS[name].group: [] for name in TRAINING}
+for name in TRAINING:
+    GROUPS[TOMOGRAMS[name].group].append(name)
 PRESET = Path(CONFIG.translation.preset).stem
 
 
@@ -78,9 +83,8 @@ def acquisition(row):
 
 def first_training_tomogram():
     """The one whose geometry the typed physics takes."""
-    for row in TOMOGRAMS.values():
-        if row.split in ("train", None):
-            return row
+    if TRAINING:
+        return TOMOGRAMS[TRAINING[0]]
     raise WorkflowError(
         f"{CONFIG.tomograms.table}: no tomogram has split 'train'; give one, or leave the column empty"
     )
@@ -169,6 +173,27 @@ def curation(*_):
     """The files of a person's decisions: a new one runs the selection again."""
     folder = CONFIG.particles.curation
     return sorted(map(str, Path(folder).glob("*.csv"))) if folder else []
+
+
+def groups():
+    """Which group each tomogram is of, where there are several."""
+    named = {name: row.group for name, row in TOMOGRAMS.items()}
+    several = len(set(named.values())) > 1
+    return flags(
+        group=[f"{n}={group}" for n, group in named.items()] if several else None
+    )
+
+
+def mask(wildcards):
+    """Regions to leave out of a tomogram, where its row names some."""
+    if TOMOGRAMS[wildcards.tomogram].mask:
+        return results(f"tomograms/{wildcards.tomogram}_mask.mrc")
+    return []
+
+
+def picked_by(picker):
+    """A pattern for the wildcard tomogram that matches all with this picker, else none."""
+    return "|".join(TOMOGRAMS) if CONFIG.particles.picker == picker else "no-tomogram"
 
 
 def marks(wildcards):

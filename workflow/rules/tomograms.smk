@@ -66,6 +66,32 @@ rule tomograms_simulate:
         seed=CONFIG.seed,
         code=code("tomograms"),
     shell:
+
+
+rule tomograms_mask:
+    input:
+        mask=lambda wildcards: source(TOMOGRAMS[wildcards.tomogram].mask),
+        tomogram=results("tomograms/{tomogram}.mrc"),
+    output:
+        results("tomograms/{tomogram}_mask.mrc"),
+    log:
+        logs("tomograms/{tomogram}_mask"),
+    benchmark:
+        timing("tomograms/{tomogram}_mask")
+    wildcard_constraints:
+        tomogram="|".join(n for n, row in TOMOGRAMS.items() if row.mask) or "no-mask",
+    conda:
+        "../../envs/tomograms.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        code=code("tomograms"),
+    shell:
+        cryoetgan(
+            "tomograms mask {input.mask:q} --tomogram {input.tomogram:q} -o {output:q}"
+        )
         cryoetgan(
             "tomograms simulate {input:q} {params.options} {params.copies} {params.row}"
             " --seed {params.seed} -o {output.tomogram:q}"
