@@ -28,6 +28,8 @@ MAPS = {
     "p97hexamer_3cf3": "p97_3cf3.pdb",
     "rubisco_1bxn": "rubisco_1bxn.pdb",
 }
+CHAINS = {"insulinreceptor_4zxb": "E"}
+"""What of an entry is in the tomograms: without the Fabs, as averages of picks show."""
 COUNT = 200
 """Poses of each class."""
 
@@ -53,7 +55,7 @@ def prepare(work, data, test):
     for name, file in MAPS.items():
         work.make(
             f"maps/{name}.mrc", "densities", "simulate", data / "structures" / f"{file}.gz",
-            "--voxel-size", 10, "--resolution", 30, "--box", 28,
+            "--voxel-size", 10, "--resolution", 30, "--box", 28, "--chains", CHAINS.get(name, ""),
         )  # fmt: skip
     maps = [f"maps/{name}.mrc" for name in MAPS]
     work.make("poses.star", "densities", "pose", *maps, "--count", COUNT, "--max-shift", 20)

@@ -50,7 +50,7 @@ def fit(
     from dataclasses import replace
 
     from cryoetgan.files import atomic, provenance
-    from cryoetgan.imaging.data import Data
+    from cryoetgan.imaging.data import Data, closest
     from cryoetgan.imaging.fitting import fit as fitted
     from cryoetgan.imaging.picture import drawn
     from cryoetgan.imaging.store import save
@@ -80,9 +80,14 @@ def fit(
     table = read_star(particles, COORDINATES).particles
     if not len(table):
         raise UserError(f"{particles}: holds no pick; lower particles.threshold and pick again")
+<<<<<<< ours
     picks = best_rows(table, sorted(maps), seed)
     left_out = None if mask is None else read_mask(mask, volume, tomogram)
     data = Data(volume.data, volume.voxel_size, picks, maps, acquisition, tomogram, left_out)
+=======
+    picks = best_rows(table, sorted(maps), seed, closest(maps))
+    data = Data(volume.data, volume.voxel_size, picks, maps, acquisition, tomogram)
+>>>>>>> theirs
     model = replace(fitted(data, seed), tomogram=class_name(tomogram))
     inputs = [tomogram, particles, *density, *([mask] if mask else [])]
     record = provenance("imaging fit", inputs, typed | {"tilts": tilts}, seed)

@@ -62,6 +62,11 @@ def particle_radius(maps: Mapping[str, Floats], share: float = 0.95) -> float:
     return largest
 
 
+def closest(maps: Mapping[str, Floats]) -> float:
+    """Return how close two particles' centres may lie, voxels: half the smallest one's radius."""
+    return min(particle_radius({name: density}) for name, density in maps.items()) / 2
+
+
 def inside(places: Floats, shape: tuple[int, ...], box: int) -> NDArray[np.int_]:
     """Return which places' boxes, cut at the nearest voxel, lie inside a tomogram."""
     low = np.rint(places)[:, ::-1] - box // 2

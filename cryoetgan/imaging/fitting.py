@@ -16,6 +16,7 @@ from scipy import fft
 from cryoetgan.densities.poses import Poser
 from cryoetgan.errors import UserError
 from cryoetgan.geometry import random_rotations
+from cryoetgan.imaging.agreement import warned
 from cryoetgan.imaging.background import (
     LEAST_SHARE,
     Autocovariance,
@@ -105,6 +106,7 @@ def fit(data: Data, seed: int) -> ImagingModel:
         "confusion": shares["confusion"],
         "wedge": _wedge(data, seed),
         "power": compared,
+        "agreement": warned(data, model, kept),
     }
     offset = float(np.mean([b.mean() for b in real]) - np.mean([b.mean() for b in sums]))
     return replace(model, offset=offset, about=about)

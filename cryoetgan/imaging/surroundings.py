@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 from cryoetgan.densities.poses import Poser
 from cryoetgan.geometry import random_rotations, rotation_from_relion
 from cryoetgan.imaging.scenes import paste
+from cryoetgan.particles.picking import suppress
 from cryoetgan.seeds import rng
 from cryoetgan.star import ANGLES, COORDINATES
 
@@ -34,22 +35,27 @@ class Picks:
         `(N,)`; one of the maps' each.
     rotations : scipy.spatial.transform.Rotation
         N of them, reference to particle.
+    aligned : bool
+        Whether names and rotations were found on the tomogram; else they are drawn.
     """
 
     places: Floats
     names: NDArray[np.str_]
     rotations: Rotation
+    aligned: bool = False
 
     def __len__(self) -> int:
         return len(self.places)
 
     def of(self, chosen: NDArray[np.int_]) -> "Picks":
         """Return some of them."""
-        return Picks(self.places[chosen], self.names[chosen], self.rotations[chosen])
+        return Picks(self.places[chosen], self.names[chosen], self.rotations[chosen], self.aligned)
 
 
-def best_rows(table: "pd.DataFrame", classes: list[str], seed: int) -> Picks:
+def best_rows(table: "pd.DataFrame", classes: list[str], seed: int, closest: float = 0.0) -> Picks:
     """Return one entry a pick: its best-scoring class, or a random one where none is given.
+
+    Picks that aligned to one place are one particle: the best-scoring one is kept.
 
     Parameters
     ----------
@@ -59,18 +65,24 @@ def best_rows(table: "pd.DataFrame", classes: list[str], seed: int) -> Picks:
         Those of the maps.
     seed : int
         Of what the table does not say.
+    closest : float
+        Voxels; no two particles lie closer.
     """
     if "cryoetganClass" in table:
         known = table[table["cryoetganClass"].isin(classes)]
         table = known if len(known) else table.drop(columns="cryoetganClass")
     if "cryoetganScore" in table and "cryoetganId" in table:
         table = table.sort_values("cryoetganScore", ascending=False, kind="stable")
-        table = table.drop_duplicates("cryoetganId").sort_index()
+        table = table.drop_duplicates("cryoetganId").reset_index(drop=True)
+        if closest > 0:
+            places, scores = table[COORDINATES].to_numpy(float), table["cryoetganScore"]
+            distances = np.full(len(table), closest)
+            table = table.iloc[np.sort(suppress(places, scores.to_numpy(float), distances))]
     numbers = rng(seed, "imaging", "picks")
     count = len(table)
     drawn = np.array(classes)[numbers.integers(len(classes), size=count)]
     names = table["cryoetganClass"].to_numpy(str) if "cryoetganClass" in table else drawn
-    turns = random_rotations(count, numbers)
+    turns, aligned = random_rotations(count, numbers), False
     if set(ANGLES) <= set(table):
         angles = table[ANGLES].to_numpy(float)
         known_angles = np.isfinite(angles).all(axis=1)
@@ -78,7 +90,8 @@ def best_rows(table: "pd.DataFrame", classes: list[str], seed: int) -> Picks:
         if known_angles.any():
             quaternions[known_angles] = rotation_from_relion(angles[known_angles]).as_quat()
         turns = Rotation.from_quat(quaternions)
-    return Picks(table[COORDINATES].to_numpy(float), names, turns)
+        aligned = bool(known_angles.all()) and "cryoetganClass" in table
+    return Picks(table[COORDINATES].to_numpy(float), names, turns, aligned)
 
 
 class PosedPicks:
