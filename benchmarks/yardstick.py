@@ -1,0 +1,214 @@
+"""The yardstick on set 2: physics typed and fitted, pseudo-labels, the residual network, ceiling.
+
+    CRYOETGAN_TEST_DATA=... python benchmarks/yardstick.py [--look plain denoised defocus narrow]
+        [--folder F] [--count 200] [--seeds 5] [--test 3] [--preset recommended] [--steps N]
+        [--only NAME ...] [--few 5] [--no-training]
+
+Everything is made from dev_set2_1 and its own picks, without labels; --test 2 is the tomogram to
+choose on, --test 3 the one to report. The classifiers, the paired intervals and the table are
+those of `cryoetgan evaluation compete`. A killed run goes on where it was. Then the numbers that
+watch for each failure of the network (docs/experiments.md).
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import yaml
+from scipy.spatial import cKDTree
+from set2 import BOX, LOOKS, Set2
+
+from cryoetgan.imaging.gains import flat_gain
+from cryoetgan.imaging.model import ImagingModel, crop
+from cryoetgan.seeds import rng
+from cryoetgan.star import COORDINATES, read_star
+from cryoetgan.volumes import read_volume, read_volume_set, write_volume_set
+
+SNRS = (0.01, 0.1, 0.5)
+FREE = 14.0
+"""Voxels from the middle of a patch to the nearest pick."""
+
+
+def physics(work):
+    """Make the sets of physics alone."""
+    defocus = LOOKS[work.look][1]
+    for snr in SNRS:
+        work.run(
+            f"typed_{snr}.star", "imaging", "simulate", "poses.star", "--snr", snr,
+            "--tilts=-60,60", "--defocus", defocus, "--ctf", "phase-flipped",
+        )  # fmt: skip
+    fitted = ("imaging", "simulate", "poses.star", "--model", "M.json")
+    work.run("fitted.star", *fitted)
+    work.run("fitted_alone.star", *fitted, "--no-neighbours")
+    noise_only(work)
+    pasted(work)
+
+
+def halves(work, model, name, noise):
+    """Write densities through a model, each with the noise that `noise(index)` gives."""
+    output = work.folder / name
+    if output.exists():
+        return
+    densities = read_volume_set(work.folder / "poses.star")
+    made = np.empty(densities.volumes.shape, np.float32)
+    for i, density in enumerate(densities.volumes):
+        scene = np.pad(np.asarray(density, np.float32), BOX // 2)
+        made[i] = crop(model.signal(scene), BOX) + noise(i)
+    fitted = read_volume_set(work.folder / "fitted.star")
+    write_volume_set(output, made, densities.voxel_size, fitted.table, fitted.optics)
+
+
+def noise_only(work):
+    """Fitted noise and one density scale, no contrast transfer but the wedge."""
+    model = ImagingModel.load(work.folder / "M.json")
+    flat = flat_gain(model.acquisition.tilts, model.box, model.voxel_size)
+    scaled = replace(flat, values=np.full_like(flat.values, model.gain.values.mean()))
+    plain = replace(
+        model, gain=scaled, acquisition=replace(model.acquisition, ctf="corrected", defocus=None)
+    )
+    shape = (2 * BOX,) * 3
+    halves(
+        work, plain, "noise_only.star",
+        lambda i: crop(model.noise(shape, rng(0, "yardstick", "noise", i)), BOX),
+    )  # fmt: skip
+
+
+def pasted(work):
+    """Densities through the fitted transfer, in real patches without a pick."""
+    model = ImagingModel.load(work.folder / "M.json")
+    volume = read_volume(work.folder / "t1.mrc").data
+    picks = read_star(work.folder / "picks.star").particles[COORDINATES].to_numpy(float)
+    numbers = rng(0, "yardstick", "patches")
+    low, high = BOX // 2, np.array(volume.shape[::-1]) - BOX // 2
+    places = np.rint(numbers.uniform(low, high, (20000, 3))).astype(int)
+    free = places[cKDTree(picks).query(places)[0] > FREE]
+    if len(free) < 20:
+        raise SystemExit(f"{work.folder}: {len(free)} patches without a pick: too few to paste in")
+
+    def patch(i):
+        x, y, z = free[i % len(free)]
+        return volume[tuple(slice(c - BOX // 2, c - BOX // 2 + BOX) for c in (z, y, x))]
+
+    halves(work, model, "pasted.star", patch)
+
+
+def trained(work, preset, seeds, steps):
+    """Train and translate over seeds; return the generated sets."""
+    label, made = Path(preset).stem, []
+    for seed in range(seeds):
+        name = f"{label}_{seed}"
+        work.run(
+            f"{name}/checkpoint.pt", "translation", "train", "--densities", "poses.star",
+            "--subtomograms", "own.star", "--preset", preset, "--imaging", "M.json",
+            "--seed", seed, *(("--steps", steps) if steps else ()),
+        )  # fmt: skip
+        made.append(
+            work.run(
+                f"made_{name}.star", "translation", "translate", f"{name}/checkpoint.pt",
+                "poses.star", "--seed", seed,
+            )
+        )  # fmt: skip
+    return made
+
+
+def compete(work, given, competitors):
+    """Run the competition and print its table."""
+    plan = {
+        "real_train": "real1.star",
+        "real_test": f"real{given.test}.star",
+        "competitors": competitors,
+        "baseline": "fitted",
+        "seeds": given.seeds,
+        "few": given.few,
+        "curve": given.curve,
+        "background": given.background,
+        "leave_one_out": given.leave_one_out,
+    }
+    path = work.folder / "compete.yaml"
+    path.write_text(yaml.safe_dump(plan, sort_keys=False))
+    command = [sys.executable, "-m", "cryoetgan", "evaluation", "compete", "--config", path]
+    output = work.folder / f"compete_{given.test}"
+    subprocess.run([*command, "-q", "-o", output], check=True)
+    print(f"\n{given.look}, dev_set2_{given.test}, {given.seeds} seeds, {given.count} a class")
+    print((output / "competitors.csv").read_text())
+
+
+def failures(work, name, generated):
+    """Numbers that watch for failures, from generated volumes and the physics they began as."""
+    made, before = (read_volume_set(work.folder / n) for n in (generated, "fitted.star"))
+    change = np.array(made.volumes, np.float32) - before.volumes
+    real = read_volume_set(work.folder / "own.star").volumes
+    axis = np.arange(BOX) - BOX // 2
+    r = np.sqrt(axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis[None, None] ** 2)
+    # a neighbour invented beside each particle shows in the mean change at its distance
+    rings = [change[:, (r >= a) & (r < a + 4)].mean() for a in (0, 4, 8, 12)]
+    log = np.genfromtxt(work.folder / name / "log.csv", delimiter=",", names=True)
+    last = log[-max(1, len(log) // 10) :]
+    return {
+        "SD over real": made.volumes.std() / np.asarray(real).std(),
+        "noise kept (SD over z / SD of n)": last["noise_ratio"].mean(),
+        "label: 1 - cosine": last["label"].mean(),
+        "critic: real - held out": np.nanmean(last["D_s_real"] - last["D_s_held"]),
+        "critic: real - fake": (last["D_s_real"] - last["D_s_fake"]).mean(),
+        "mean change by radius 0-4-8-12-16": np.round(rings, 4).tolist(),
+        "centre drift, voxels": centre_drift(np.array(made.volumes), np.array(before.volumes)),
+    }
+
+
+def centre_drift(made, before):
+    """Distance of the peak of the mean cross-correlation from 0, voxels (whole ones)."""
+    total = 0
+    for a, b in zip(made, before, strict=True):
+        spectrum = np.fft.rfftn(a - a.mean()) * np.conj(np.fft.rfftn(b - b.mean()))
+        total = total + np.fft.irfftn(spectrum, a.shape)
+    peak = np.array(np.unravel_index(np.argmax(total), total.shape))
+    peak = np.where(peak > made.shape[-1] // 2, peak - made.shape[-1], peak)
+    return float(np.linalg.norm(peak))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--folder", type=Path, default=Path("results/yardstick"))
+    parser.add_argument("--look", nargs="+", default=["plain"], choices=sorted(LOOKS))
+    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--test", type=int, default=3, choices=(2, 3))
+    parser.add_argument("--preset", default="recommended")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--only", nargs="+", help="competitors; all where none is named")
+    parser.add_argument("--few", type=int, default=0, help="labelled real crops a class mixed in")
+    parser.add_argument("--curve", type=int, nargs="*", default=[5, 10, 20, 40])
+    parser.add_argument("--background", action="store_true")
+    parser.add_argument("--leave-one-out", action="store_true")
+    parser.add_argument("--no-training", action="store_true")
+    options = parser.parse_args()
+    if "CRYOETGAN_TEST_DATA" not in os.environ:
+        print("CRYOETGAN_TEST_DATA names no folder: nothing to measure on")
+        return
+    data = Path(os.environ["CRYOETGAN_TEST_DATA"])
+    for look in options.look:
+        given = argparse.Namespace(**vars(options) | {"look": look})
+        work = Set2(given.folder / look, data, look, given.count)
+        work.prepare((1, given.test))
+        physics(work)
+        plain = [*(f"typed_{snr}" for snr in SNRS), "noise_only", "fitted_alone", "fitted"]
+        competitors = {name: {"star": f"{name}.star", "learns": False} for name in plain}
+        competitors |= {name: f"{name}.star" for name in ("pasted", "pseudo")}
+        label = Path(given.preset).stem
+        if not given.no_training:
+            made = trained(work, given.preset, given.seeds, given.steps)
+            competitors[label] = {"star": made}
+            for seed, star in enumerate(made):
+                for key, value in failures(work, f"{label}_{seed}", star).items():
+                    print(f"{look} seed {seed}  {key:36} {json.dumps(value)}", flush=True)
+        kept = set(given.only or competitors) | {"fitted"}
+        compete(work, given, {k: v for k, v in competitors.items() if k in kept})
+
+
+if __name__ == "__main__":
+    main()
