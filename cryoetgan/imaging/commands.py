@@ -80,14 +80,9 @@ def fit(
     table = read_star(particles, COORDINATES).particles
     if not len(table):
         raise UserError(f"{particles}: holds no pick; lower particles.threshold and pick again")
-<<<<<<< ours
-    picks = best_rows(table, sorted(maps), seed)
+    picks = best_rows(table, sorted(maps), seed, closest(maps))
     left_out = None if mask is None else read_mask(mask, volume, tomogram)
     data = Data(volume.data, volume.voxel_size, picks, maps, acquisition, tomogram, left_out)
-=======
-    picks = best_rows(table, sorted(maps), seed, closest(maps))
-    data = Data(volume.data, volume.voxel_size, picks, maps, acquisition, tomogram)
->>>>>>> theirs
     model = replace(fitted(data, seed), tomogram=class_name(tomogram))
     inputs = [tomogram, particles, *density, *([mask] if mask else [])]
     record = provenance("imaging fit", inputs, typed | {"tilts": tilts}, seed)
