@@ -100,10 +100,12 @@ class Tomograms(Section):
         "and nothing else makes sense in one run.",
     )
     shape: tuple[Count, Count, Count] = Field(
-        (192, 192, 80), description="x, y, z in voxels of simulated tomograms."
+        (192, 192, 80), description="x, y, z in voxels of simulated and synthetic tomograms."
     )
     copies: Count = Field(
-        40, description="Particles of each class in a simulated tomogram; a table row may differ."
+        40,
+        description="Particles of each class in a simulated or synthetic tomogram; a table row may "
+        "differ.",
     )
     snr: Positive = Field(
         0.3,
@@ -117,13 +119,13 @@ class Tomograms(Section):
 class Particles(Section):
     """Picking, scoring, selection, extraction: the subtomogram domain S."""
 
-    sigma: Positive | None = Field(
-        None,
     picker: Literal["dog", "match"] = Field(
         "dog",
         description="`match` searches whole tomograms with the templates: it finds small particles "
         "that Difference of Gaussians misses, in many times its time.",
     )
+    sigma: Positive | None = Field(
+        None,
         description="Angstrom; width of the Difference of Gaussians. Empty: from each class's "
         "radius (radius / sqrt 3), picks merged. The paper's 7 voxels at 10 A are 70.",
     )
@@ -131,13 +133,13 @@ class Particles(Section):
     threshold: Annotated[float, Field(ge=0, le=20)] = Field(
         3.0, description="t of T = m + t (M - m) / 20 on the peak values; lower finds more."
     )
-    max_picks: Count | None = Field(
-        None, description="Best picks kept of each tomogram; empty: all."
     deviations: Positive = Field(
         4.0,
         description="Of picker `match`: standard deviations that a score must lie above the mean "
         "over the tomogram; lower finds more.",
     )
+    max_picks: Count | None = Field(
+        None, description="Best picks kept of each tomogram; empty: all."
     )
     rotations: Annotated[int, Field(ge=8)] = Field(
         1856, description="Template orientations searched: 550 are ~30 degrees apart, 4400 ~15."
@@ -156,13 +158,13 @@ class Particles(Section):
     curation: str | None = Field(
         None, description="Folder of `id,accepted,class` CSV files: a person's decisions."
     )
-    test_fraction: Fraction = Field(
-        0.25, description="Share of a single tomogram kept for testing, in blocks with a gap."
     average_iterations: Annotated[int, Field(ge=0, le=50)] = Field(
         3,
         description="Alignments of the averages that `snakemake averages` makes of each class; 0: "
         "angles as the scores have them, whose FSC is no gold standard.",
     )
+    test_fraction: Fraction = Field(
+        0.25, description="Share of a single tomogram kept for testing, in blocks with a gap."
     )
 
 
@@ -205,8 +207,6 @@ class Translation(Section):
     )
     steps: Count | None = Field(None, description="Training steps; empty: the preset's own.")
     draws: Count = Field(1, description="Noise draws, so generated volumes, of each density.")
-    uncertainty: Annotated[int, Field(ge=0)] = Field(
-        1,
     per_group: bool = Field(
         False,
         description="With several groups of tomograms: whether each gets a network of its own, "
@@ -219,6 +219,8 @@ class Translation(Section):
         "like the training tomograms in turn: by preset recommended where that is trained, else by "
         "fitted physics. `copick` exports them; tomograms.shape and copies say how large and full.",
     )
+    uncertainty: Annotated[int, Field(ge=0)] = Field(
+        1,
         description="Volumes of each class whose voxels' standard deviation over dropout and over "
         "noise is mapped, for the report (twice 20 passes each); 0: none.",
     )
@@ -295,6 +297,11 @@ class Config(Section):
                 f"densities.resolution is {self.densities.resolution:g} A, below twice "
                 f"densities.voxel_size ({self.densities.voxel_size:g} A); raise it to "
                 f"{2 * self.densities.voxel_size:g} or more"
+            )
+        if self.translation.tomograms and not self.imaging.fit:
+            raise ValueError(
+                f"translation.tomograms is {self.translation.tomograms}, but synthetic tomograms "
+                "need fitted physics; set imaging.fit to true, or translation.tomograms to 0"
             )
         tomograms = self.tomograms.voxel_size
         if tomograms is not None and tomograms != self.densities.voxel_size:
