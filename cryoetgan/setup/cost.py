@@ -1,5 +1,6 @@
 """What a run will cost, roughly: time on this machine, disk, memory."""
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,9 @@ SETS = 6
 """Volume sets of one size: poses, typed and fitted physics, generated, untrained, back again."""
 # seconds of one core, measured on the embedded default (two cores of 2026, no GPU)
 SIMULATE, IMPORT, PICK = 1.3e-6, 2e-7, 7e-7  # a voxel of a tomogram
+SYNTHESIZE = 1e-6  # a voxel of a synthetic tomogram: scene and physics
+OVERLAP = 2.0
+"""So many voxels a network makes for one of a synthetic tomogram: its tiles overlap."""
 SCORE = 4e-9  # a voxel of a box, class, rotation and pick
 POSE, PHYSICS = 3e-7, 7e-7  # a voxel of a volume
 CLASSIFY = 3e-7  # a voxel of a volume seen
@@ -56,7 +60,11 @@ def estimate(
     crops = config.particles.top * len(classes)
     disk = 4 * box * (SETS * made + 2 * crops + _exported(config, made))
     disk += 2 * 4 * sum(sizes) * (2 if "copick" in config.export.formats else 1)
-    chain = POSE * box * poses + PHYSICS * box * poses
+    synthetic = config.translation.tomograms * math.prod(config.tomograms.shape)
+    # scene and tomogram, each with labels; the export holds the tomogram's once more
+    disk += synthetic * (4 + 2) * (3 if "copick" in config.export.formats else 2)
+    chain = POSE * box * poses + PHYSICS * box * poses + SYNTHESIZE * synthetic
+    chain += START * 2 * config.translation.tomograms
     for row, size in zip(tomograms, sizes, strict=True):
         picks = config.particles.max_picks or PICKS
         chain += size * ((SIMULATE if row.is_simulated else IMPORT) + PICK)
@@ -64,6 +72,7 @@ def estimate(
     chain += START * (12 * len(tomograms) + 3 * len(classes) + 20)
     workers = GPU if gpu else min(cores, MOST_CORES)
     training = training_seconds(config) / workers
+    drawing = drawing_seconds(config, synthetic) / workers
     evaluation = _classifiers(config, made, box) / workers + 3 * MEASURE / min(cores, 3)
     return {
         "classes": len(classes),
@@ -71,7 +80,7 @@ def estimate(
         "poses": poses,
         "disk_gb": disk / 1e9,
         "memory_gb": 2.0 + 4 * max(sizes, default=0) / 1e9,
-        "minutes": (chain / cores + training + evaluation) / 60,
+        "minutes": (chain / cores + training + drawing + evaluation) / 60,
         "minutes_training": training / 60,
     }
 
@@ -85,6 +94,16 @@ def training_seconds(config: Config) -> float:
     frame = getattr(settings, "frame", "cycle")
     per_voxel = multiplications(settings) * config.densities.box**3
     return TRAIN * PASSES[frame] * steps * settings.batch * per_voxel / 1e9
+
+
+def drawing_seconds(config: Config, voxels: int) -> float:
+    """Return the seconds of one core that a residual network takes for synthetic tomograms."""
+    from cryoetgan.translation.presets import read_preset
+
+    settings = read_preset(config.translation.preset)
+    if getattr(settings, "frame", "cycle") != "residual":
+        return 0.0
+    return TRAIN / 3 * OVERLAP * multiplications(settings) * voxels / 1e9
 
 
 def multiplications(settings: Any) -> float:

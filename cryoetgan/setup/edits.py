@@ -18,6 +18,8 @@ TEXTS = {
     "evaluation.ablation_preset": "smoke",
     "report.title": "Another",
 }
+WITHOUT = {"imaging.fit": "translation.tomograms"}
+"""Keys of which another value is valid only where a second key is 0."""
 TABLES = {"structures.table", "tomograms.table"}
 """Keys whose file is looked at column by column."""
 
@@ -47,7 +49,7 @@ def edit(config: Config, key: str) -> dict[str, Any]:
     value = getattr(model, last)
     others = [TEXTS[key]] if key in TEXTS else _others(value, type(model), last)
     for other in others:
-        content = config.model_dump(mode="json")
+        content = without(config, key)
         section = content
         for name in parents:
             section = section[name]
@@ -58,6 +60,15 @@ def edit(config: Config, key: str) -> dict[str, Any]:
         except ValidationError:
             continue
     raise KeyError(f"{key}: no other value than {value!r} is valid; name one in edits.TEXTS")
+
+
+def without(config: Config, key: str) -> dict[str, Any]:
+    """Return the configuration, as nested mappings, ready for another value of a key."""
+    content = config.model_dump(mode="json")
+    if key in WITHOUT:
+        section, last = WITHOUT[key].split(".")
+        content[section][last] = 0
+    return content
 
 
 def _others(value: Any, model: type[BaseModel], name: str) -> list[Any]:

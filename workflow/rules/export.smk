@@ -50,9 +50,11 @@ rule export_plain:
 rule export_copick:
     input:
         tomograms=[results(f"tomograms/{name}.mrc") for name in TOMOGRAMS],
-        particles=results("particles/selected.star"),
-        # simulated tomograms come with label volumes
+        synthetic=synthetic(".mrc"),
+        particles=[results("particles/selected.star"), *synthetic(".star")],
+        # simulated tomograms come with label volumes, and synthetic ones
         truth=[results(f"tomograms/{name}.star") for name in SIMULATED],
+        labels=synthetic("_labels.mrc"),
         maps=maps,
     output:
         results("export/copick/config.json"),
@@ -69,12 +71,16 @@ rule export_copick:
     params:
         folder=folder,
         maps=flags(density=maps()),
+        particles=flags(
+            particles=[results("particles/selected.star"), *synthetic(".star")]
+        ),
         labels=flags(
             labels=[results(f"tomograms/{name}_labels.mrc") for name in SIMULATED]
+            + synthetic("_labels.mrc")
         ),
         code=code("export"),
     shell:
         cryoetgan(
-            "export copick {input.tomograms:q} --particles {input.particles:q} {params.maps}"
-            " {params.labels} -o {params.folder:q}"
+            "export copick {input.tomograms:q} {input.synthetic:q} {params.particles}"
+            " {params.maps} {params.labels} -o {params.folder:q}"
         )

@@ -28,6 +28,8 @@ STRUCTURED = [
 ]
 SIMULATED = [name for name, row in TOMOGRAMS.items() if row.is_simulated]
 MARKED = [name for name, row in TOMOGRAMS.items() if row.is_simulated or row.marks]
+# tomograms that differ in split are parted as wholes, else each by blocks with a gap
+BLOCKS = len({row.split or "train" for row in TOMOGRAMS.values()}) == 1
 TRAINING = [name for name, row in TOMOGRAMS.items() if row.split in ("train", None)]
 # the training tomograms of each microscope
 GROUPS = {TOMOGRAMS[name].group: [] for name in TRAINING}
@@ -55,6 +57,14 @@ def timing(name):
 
 def maps(*_):
     return [results(f"densities/{name}.mrc") for name in CLASSES]
+
+
+def class_copies():
+    """How many of a class are packed, where its row says another number."""
+    rows = CLASSES.items()
+    return flags(
+        class_copies=[f"{name}={row.copies}" for name, row in rows if row.copies]
+    )
 
 
 def of_kind(*kinds):
@@ -169,12 +179,6 @@ def splits():
     )
 
 
-def curation(*_):
-    """The files of a person's decisions: a new one runs the selection again."""
-    folder = CONFIG.particles.curation
-    return sorted(map(str, Path(folder).glob("*.csv"))) if folder else []
-
-
 def groups():
     """Which group each tomogram is of, where there are several."""
     named = {name: row.group for name, row in TOMOGRAMS.items()}
@@ -194,6 +198,12 @@ def mask(wildcards):
 def picked_by(picker):
     """A pattern for the wildcard tomogram that matches all with this picker, else none."""
     return "|".join(TOMOGRAMS) if CONFIG.particles.picker == picker else "no-tomogram"
+
+
+def curation(*_):
+    """The files of a person's decisions: a new one runs the selection again."""
+    folder = CONFIG.particles.curation
+    return sorted(map(str, Path(folder).glob("*.csv"))) if folder else []
 
 
 def marks(wildcards):

@@ -58,14 +58,14 @@ rule tomograms_simulate:
     params:
         row=lambda wildcards: acquisition(TOMOGRAMS[wildcards.tomogram]),
         options=options(CONFIG.tomograms, "copies", "shape", "snr"),
-        copies=flags(
-            class_copies=[
-                f"{name}={row.copies}" for name, row in CLASSES.items() if row.copies
-            ]
-        ),
+        copies=class_copies(),
         seed=CONFIG.seed,
         code=code("tomograms"),
     shell:
+        cryoetgan(
+            "tomograms simulate {input:q} {params.options} {params.copies} {params.row}"
+            " --seed {params.seed} -o {output.tomogram:q}"
+        )
 
 
 rule tomograms_mask:
@@ -91,8 +91,4 @@ rule tomograms_mask:
     shell:
         cryoetgan(
             "tomograms mask {input.mask:q} --tomogram {input.tomogram:q} -o {output:q}"
-        )
-        cryoetgan(
-            "tomograms simulate {input:q} {params.options} {params.copies} {params.row}"
-            " --seed {params.seed} -o {output.tomogram:q}"
         )
