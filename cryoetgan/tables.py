@@ -103,7 +103,14 @@ class TomogramRow(Section):
         "trains a network for each.",
     )
     marks: str | None = Field(
-        None, description="STAR or CSV of particles a person marked, for an honest test."
+        None,
+        description="STAR, CSV or copick picks of particles a person marked, for an honest test; "
+        "coordinates as in the tomogram's file: they follow it where it is resampled or turned.",
+    )
+    marks_voxel_size: Positive | None = Field(
+        None,
+        description="Angstrom, of the marks' coordinates, where they are not in voxels of the "
+        "tomogram's file: that of the unbinned images, say; 1 for coordinates in angstrom.",
     )
     mask: str | None = Field(
         None,
@@ -155,6 +162,14 @@ def read_tomograms(path: Path) -> list[TomogramRow]:
         if len(rows) > 3:
             splits[-2] = "validation"
         rows = [row.model_copy(update={"split": s}) for row, s in zip(rows, splits, strict=True)]
+    given = {row.split or "train" for row in rows}
+    lacking = {"train", "test"} - given
+    if lacking and (len(given) > 1 or "train" in lacking):
+        raise UserError(
+            f"{path}: no tomogram has split {' or '.join(sorted(lacking))}: its splits are "
+            f"{', '.join(sorted(given))}; leave the column empty, or give some for training and some "
+            "for testing"
+        )
     return rows
 
 

@@ -119,6 +119,15 @@ def test_tables_are_read_and_the_last_tomogram_is_kept_for_testing(tmp_path):
             ["a", "twice"],
         ),
         ("tomogram\tpath\ttilt_low\ttilt_high\na\tx\t-60\t60\t1\t2\n", ["row 2", "more fields"]),
+        (
+            "tomogram\tpath\ttilt_low\ttilt_high\tsplit\na\tx\t-60\t60\ttrain\n"
+            "b\ty\t-60\t60\tvalidation\n",
+            ["split test", "train, validation"],
+        ),
+        (
+            "tomogram\tpath\ttilt_low\ttilt_high\tsplit\na\tx\t-60\t60\ttest\n",
+            ["split train", "leave the column empty"],
+        ),
     ],
 )
 def test_a_mistake_in_a_table_names_row_and_column(tmp_path, text, words):

@@ -154,35 +154,64 @@ def _by_tomogram(items: list[str] | None, option: str) -> dict[str, str]:
 
 @command(app, "import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="STAR (RELION 3 or 5, ours), CSV, copick JSON.")],
+    file: Annotated[Path, typer.Argument(help="STAR (RELION 3 to 5, ours), CSV, copick JSON.")],
     output: Output,
     tomogram: Annotated[Path, typer.Option(help="The tomogram they lie in, MRC.")],
+    voxel_size: Annotated[
+        float | None,
+        typer.Option(help="Angstrom, of the coordinates; default: voxels of the tomogram's file."),
+    ] = None,
     split: Annotated[str | None, typer.Option(help="train, validation or test.")] = None,
+    selected: Annotated[
+        Path | None, typer.Option(help="STAR of `particles select`: split by the same blocks.")
+    ] = None,
+    box: Annotated[int | None, typer.Option(help="Voxels; the gap, with --selected.")] = None,
     class_: Annotated[
         list[str] | None, typer.Option("--class", help="Keep these classes only; repeatable.")
     ] = None,
 ) -> None:
     """Bring other programs' particles in: STAR with 0-based voxel coordinates.
 
-    CSV: columns x, y, z in voxels (or x_vox, y_vox, z_vox), class, and a rotation matrix
-    r11 ... r33 from reference to particle, if any.
+    CSV: columns x, y, z (or x_vox, y_vox, z_vox), class, a rotation matrix r11 ... r33 from
+    reference to particle, if any, and tomo, where it lists several tomograms. Coordinates are
+    0-based voxels of the file that the tomogram was imported from, and follow it where it was
+    resampled or turned; those of copick, RELION 5 and PolNet are lengths; STAR files that
+    cryoetgan wrote lie in the imported tomogram.
     """
+    import numpy as np
+
     from cryoetgan.files import provenance, sidecar, write_json
     from cryoetgan.particles.importers import check_classes, read_picks
-    from cryoetgan.star import SPLITS, class_name, write_star
+    from cryoetgan.particles.splits import split_like
+    from cryoetgan.placing import read_imported
+    from cryoetgan.star import COORDINATES, SPLITS, class_name, read_star, write_star
     from cryoetgan.volumes import read_volume
 
     if split is not None and split not in SPLITS:
         raise UserError(f"--split: got '{split}', wanted {', '.join(SPLITS)}")
-    volume = read_volume(tomogram)
-    name = class_name(tomogram)
-    table = read_picks(file, name, volume.data.shape, volume.voxel_size)
+    if selected is not None and (box is None or split is not None):
+        raise UserError("--selected wants --box besides, and no --split")
+    if voxel_size is not None:
+        positive(voxel_size, "--voxel-size", " A")
+    volume, name = read_volume(tomogram), class_name(tomogram)
+    size, imported = volume.voxel_size, read_imported(tomogram, volume)
+    table = read_picks(file, name, volume.data.shape, size, imported, voxel_size)
     table = check_classes(table, class_ or [], file)
     if split:
         table["cryoetganSplit"] = split
+    if selected is not None and box is not None:
+        needed = ["rlnTomoName", "cryoetganSplit", *COORDINATES]
+        chosen = read_star(selected, needed).particles
+        chosen = chosen[chosen["rlnTomoName"] == name]
+        places, sides = chosen[COORDINATES].to_numpy(float), chosen["cryoetganSplit"].to_numpy(str)
+        parted = split_like(table[COORDINATES].to_numpy(float), places, sides, box)
+        table["cryoetganSplit"] = parted
+        table = table[parted != ""].reset_index(drop=True)
+        log.info("split by blocks; %d particles lie in the gap", np.sum(parted == ""))
     write_star(output, table)
-    parameters = {"split": split, "class": class_}
-    made = provenance("particles import", [file, tomogram], parameters)
+    parameters = {"voxel_size": voxel_size, "split": split, "box": box, "class": class_}
+    files = [file, tomogram, *([selected] if selected else [])]
+    made = provenance("particles import", files, parameters)
     write_json(sidecar(output), {"provenance": made})
     log.info("%s: %d particles", output, len(table))
 

@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError, nearest
 from cryoetgan.files import existing
-from cryoetgan.geometry import relion_from_rotation
+from cryoetgan.geometry import relion_from_rotation, rotation_from_relion
+from cryoetgan.placing import Imported
+from cryoetgan.progress import log
 from cryoetgan.star import ANGLES, COORDINATES, particle_id, read_star
 
+Floats = NDArray[np.floating]
 CSV_COORDINATES = (("x_vox", "y_vox", "z_vox"), ("x", "y", "z"), tuple(COORDINATES))
 MATRIX = [f"r{i}{j}" for i in (1, 2, 3) for j in (1, 2, 3)]
 POLNET = {"type", "code", "x", "y", "z"}
@@ -22,42 +26,63 @@ CENTRED = [
     "rlnCenteredCoordinateYAngst",
     "rlnCenteredCoordinateZAngst",
 ]
+ORIGINS = [f"rlnOrigin{axis}Angst" for axis in "XYZ"]
+UNBINNED = "rlnTomoTiltSeriesPixelSize"
+NAMING = ("rlnTomoName", "rlnMicrographName", "tomo", "tomogram")
+"""Columns that name a row's tomogram, the first that is there."""
+SUFFIX = r"\.(mrc|rec|map|tomostar|st)$"
 
 
-def read_picks(path: Path, tomogram: str, shape: tuple[int, ...], voxel_size: float) -> Any:
+def read_picks(
+    path: Path,
+    tomogram: str,
+    shape: tuple[int, ...],
+    voxel_size: float,
+    imported: Imported | None = None,
+    unit: float | None = None,
+) -> Any:
     """Return particles of one tomogram in our columns.
 
     Parameters
     ----------
     path : Path
-        `.star` (ours, RELION 3 or 5), `.json` (copick picks), `.csv` (columns x, y, z or
-        x_vox, y_vox, z_vox in voxels; class; a rotation matrix r11 ... r33, if any), or
-        PolNet's `.csv` of motifs (in angstrom; places and classes alone).
+        `.star` (ours, RELION 3 to 5), `.json` (copick picks), `.csv` (columns x, y, z or
+        x_vox, y_vox, z_vox; class; a rotation matrix r11 ... r33, if any), or PolNet's `.csv`
+        of motifs (in angstrom; places and classes alone).
     tomogram : str
         Its name; rows that name another tomogram are left out.
     shape : tuple of int
-        zyx.
+        zyx, of the imported tomogram.
     voxel_size : float
-        Angstrom, of the tomogram.
+        Angstrom, of the imported tomogram.
+    imported : Imported, optional
+        How it was brought in: places in its file are moved and turned as it was. STAR files
+        that we wrote (cryoetganId) hold places in the imported one.
+    unit : float, optional
+        Angstrom: of the coordinates, where they are not in voxels of the file.
 
     Raises
     ------
     UserError
         Where the format is not known, coordinates are missing, or none lies inside.
     """
+    imported = imported or Imported(shape, voxel_size, 1.0)
     readers = {".star": _star, ".json": _copick, ".csv": _csv}
     if path.suffix.lower() not in readers:
         raise UserError(f"{path}: wanted .star, .csv or .json (copick picks)")
-    table = readers[path.suffix.lower()](existing(path, "picks"), tomogram, shape, voxel_size)
+    table = readers[path.suffix.lower()](existing(path, "picks"), tomogram, imported, unit)
     where = table[COORDINATES].to_numpy(float)
     if not np.isfinite(where).all():
         raise UserError(f"{path}: holds coordinates that are not numbers")
+    if "cryoetganId" not in table:
+        table = _moved(table, imported)
+        where = table[COORDINATES].to_numpy(float)
     inside = ((where >= 0) & (where <= np.array(shape)[::-1] - 1)).all(axis=1)
     if not inside.any():
         raise UserError(
             f"{path}: none of its {len(table)} particles lies inside {tomogram} "
             f"({'x'.join(map(str, shape[::-1]))} voxels); are the coordinates in voxels of "
-            f"{voxel_size:g} A?"
+            f"{unit or imported.voxel_size:g} A? Else give --voxel-size (column marks_voxel_size), 1 for angstrom"
         )
     table = table[inside].reset_index(drop=True)
     table["rlnTomoName"] = tomogram
@@ -70,6 +95,24 @@ def read_picks(path: Path, tomogram: str, shape: tuple[int, ...], voxel_size: fl
         ]
     table["cryoetganSource"] = "real"
     return table
+
+
+def _moved(table: Any, imported: Imported) -> Any:
+    """Return rows of the tomogram's file as they lie in the imported tomogram."""
+    table = table.copy()
+    table[COORDINATES] = imported.places(table[COORDINATES].to_numpy(float))
+    if set(ANGLES) <= set(table.columns):
+        turned = imported.turn * rotation_from_relion(table[ANGLES].to_numpy(float))
+        table[ANGLES] = relion_from_rotation(turned)
+    if set(ORIGINS) <= set(table.columns):
+        table[ORIGINS] = table[ORIGINS].to_numpy(float) @ imported.matrix.T
+    return table
+
+
+def _in_file(places: Any, imported: Imported, unit: float | None) -> Floats:
+    """Return places in voxels of the tomogram's file; `unit` is that of `places`, angstrom."""
+    places = np.asarray(places, float)
+    return places if unit is None else places * (unit / imported.voxel_size)
 
 
 def check_classes(table: Any, classes: list[str], path: Path) -> Any:
@@ -92,24 +135,43 @@ def check_classes(table: Any, classes: list[str], path: Path) -> Any:
     return table[known].reset_index(drop=True)
 
 
-def _star(path: Path, tomogram: str, shape: tuple[int, ...], voxel_size: float) -> Any:
-    table = read_star(path).particles.copy()
-    if "rlnTomoName" in table:
-        mine = table["rlnTomoName"] == tomogram
-        if not mine.any():
-            named = ", ".join(sorted(table["rlnTomoName"].astype(str).unique())[:5])
-            raise UserError(f"{path}: has no row of tomogram {tomogram}; it names {named}")
-        table = table[mine].reset_index(drop=True)
+def _star(path: Path, tomogram: str, imported: Imported, unit: float | None) -> Any:
+    opened = read_star(path)
+    table = _of(opened.particles.copy(), tomogram, path)
     if set(CENTRED) <= set(table.columns):
         # RELION 5: angstrom from the volume's centre
-        centre = np.array(shape)[::-1] / 2
-        table[COORDINATES] = table[CENTRED].to_numpy(float) / voxel_size + centre
-    if not set(COORDINATES) <= set(table.columns):
+        places = table[CENTRED].to_numpy(float) / imported.voxel_size
+        table[COORDINATES] = places + imported.file_shape / 2
+    elif not set(COORDINATES) <= set(table.columns):
         raise UserError(f"{path}: lacks {', '.join(COORDINATES)}; it has {', '.join(table)}")
+    elif "cryoetganId" not in table:
+        if unit is None and UNBINNED in opened.optics:
+            unit = float(opened.optics[UNBINNED].iloc[0])  # RELION 4: voxels of the tilt series
+        table[COORDINATES] = _in_file(table[COORDINATES], imported, unit)
     return table
 
 
-def _copick(path: Path, tomogram: str, shape: tuple[int, ...], voxel_size: float) -> Any:
+def _of(table: Any, tomogram: str, path: Path) -> Any:
+    """Return the rows of one tomogram, by whatever column names it."""
+    for column in NAMING:
+        if column not in table:
+            continue
+        names = [re.sub(SUFFIX, "", str(name).rpartition("/")[2]) for name in table[column]]
+        mine = [name == tomogram for name in names]
+        if not any(mine) and len(set(names)) == 1 and column != NAMING[0]:
+            log.warning("%s: %s says %s; taken for %s", path, column, names[0], tomogram)
+            return table
+        if not any(mine):
+            named = ", ".join(sorted(set(names))[:5])
+            raise UserError(
+                f"{path}: has no row of tomogram {tomogram}; its column {column} names {named}; "
+                "give the tomogram that name"
+            )
+        return table[mine].reset_index(drop=True)
+    return table
+
+
+def _copick(path: Path, tomogram: str, imported: Imported, unit: float | None) -> Any:
     import pandas as pd
 
     try:
@@ -117,7 +179,7 @@ def _copick(path: Path, tomogram: str, shape: tuple[int, ...], voxel_size: float
         rows = [
             {
                 **{
-                    name: float(point["location"][axis]) / voxel_size
+                    name: float(point["location"][axis]) / imported.voxel_size
                     for name, axis in zip(COORDINATES, "xyz", strict=True)
                 },
                 "matrix": point.get("transformation_"),
@@ -138,25 +200,28 @@ def _copick(path: Path, tomogram: str, shape: tuple[int, ...], voxel_size: float
     return table
 
 
-def _csv(path: Path, tomogram: str, shape: tuple[int, ...], voxel_size: float) -> Any:
+def _csv(path: Path, tomogram: str, imported: Imported, unit: float | None) -> Any:
     import pandas as pd
 
     try:
         with open(path, encoding="utf-8") as file:
             heading = file.readline().rstrip("\r\n").lower().split("\t")
         if set(heading) >= POLNET:
-            return _polnet(path, heading, tomogram, voxel_size)
-        table = pd.read_csv(path, dtype={"class": str, "tomo": str})
+            return _polnet(path, heading, tomogram, imported.voxel_size)
+        table = pd.read_csv(path, dtype=dict.fromkeys(("class", *NAMING), str))
     except (ValueError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: is not a CSV table ({error})") from error
     for names in CSV_COORDINATES:
         if set(names) <= set(table.columns):
-            out = pd.DataFrame(
-                table[list(names)].to_numpy(float), columns=COORDINATES, index=table.index
-            )
             break
     else:
         raise UserError(f"{path}: lacks columns x, y, z (voxels); it has {', '.join(table)}")
+    table = _of(table, tomogram, path)
+    try:
+        places = _in_file(table[list(names)], imported, unit)
+    except ValueError as error:
+        raise UserError(f"{path}: holds coordinates that are not numbers ({error})") from error
+    out = pd.DataFrame(places, columns=COORDINATES, index=table.index)
     for column in ("class", "cryoetganClass"):
         if column in table:
             out["cryoetganClass"] = table[column].astype(str)

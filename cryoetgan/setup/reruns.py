@@ -24,11 +24,26 @@ CLASSES = {
 }
 TOMOGRAMS = {
     "simulated": {"path": "simulate", "split": "train"},
-    "imported": {"path": "imported.mrc", "split": "test", "marks": "marks.csv", "ctf": "raw"},
-    "online": {"path": "emdb:1234", "split": "validation"},
+    "imported": {
+        "path": "imported.mrc",
+        "split": "test",
+        "marks": "marks.csv",
+        "mask": "mask.mrc",
+        "ctf": "raw",
+    },
+    "online": {"path": "emdb:1234", "split": "train", "group": "other"},
 }
 GEOMETRY = {"tilt_low": "-60", "tilt_high": "60"}
-FILES = ("own.cif", "mapped.mrc", "imported.mrc", "another.mrc", "marks.csv", "other_marks.csv")
+FILES = (
+    "own.cif",
+    "mapped.mrc",
+    "imported.mrc",
+    "another.mrc",
+    "marks.csv",
+    "other_marks.csv",
+    "mask.mrc",
+    "other_mask.mrc",
+)
 PRIORS = ("prior.star", "another.star")
 CURATION = ("decisions/a.csv", "others/a.csv")
 CELLS = {
@@ -58,6 +73,8 @@ CELLS = {
     "split": ("imported", "validation"),
     "group": ("imported", "second"),
     "marks": ("imported", "other_marks.csv"),
+    "marks_voxel_size": ("imported", "5"),
+    "mask": ("imported", "other_mask.mrc"),
 }
 HEAD = """# What runs again
 

@@ -7,14 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
-from cryoetgan.files import read_json, sidecar
 from cryoetgan.pages import OFTEN, release, sections
+from cryoetgan.placing import read_imported
 from cryoetgan.tomograms.reading import open_tomogram, turn
-from cryoetgan.volumes import VOXEL_SIZE_TOLERANCE, open_volume, read_volume
+from cryoetgan.volumes import open_volume, read_volume
 
 Shape = tuple[int, ...]
-AS_IT_IS = ("y", "z")
-"""Tilt axis and beam axis of a tomogram that was not turned."""
 
 
 def mask_of(tomogram: Path) -> Path:
@@ -85,13 +83,7 @@ def write_mask_beside(output: Path, mask: Path, tomogram: Path) -> float:
 
     Its record says how it lay in its file; without one, or simulated, it lies as it is.
     """
-    made, record = read_volume(tomogram), sidecar(tomogram)
-    drawn, step, axes = made.data.shape, 1.0, AS_IT_IS
-    about = read_json(record) if record.exists() else {}
-    if about.get("provenance", {}).get("command") == "tomograms import":
-        was = about["provenance"]["parameters"]
-        drawn = tuple(was["input_shape"][::-1])
-        step = was["voxel_size"] / was["input_voxel_size"]
-        step = 1.0 if abs(step - 1) < VOXEL_SIZE_TOLERANCE else step
-        axes = was["tilt_axis"], was["beam_axis"]
-    return write_mask(output, mask, drawn, made.data.shape, step, made.voxel_size, axes)
+    made = read_volume(tomogram)
+    was, shape = read_imported(tomogram, made), made.data.shape
+    axes = was.tilt_axis, was.beam_axis
+    return write_mask(output, mask, was.shape, shape, was.step, made.voxel_size, axes)

@@ -5,14 +5,17 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from cryoetgan.acquisition import Acquisition
 from cryoetgan.errors import UserError
 from cryoetgan.files import read_json, sidecar, write_json
+from cryoetgan.geometry import rotation_from_relion
 from cryoetgan.particles.extraction import extract, fits
 from cryoetgan.particles.selection import select
-from cryoetgan.star import COORDINATES, read_star, write_star
-from cryoetgan.volumes import read_volume_set, write_volume
+from cryoetgan.star import ANGLES, COORDINATES, read_star, write_star
+from cryoetgan.volumes import read_volume, read_volume_set, write_volume
 from tests.conftest import refused
 
 
@@ -219,6 +222,97 @@ def test_other_programs_picks_come_to_the_same_place(cryoetgan, tmp_path, rng, k
     assert np.allclose(made[COORDINATES].to_numpy(float)[0], place, atol=1e-4)
     assert made["cryoetganClass"][0] == "a"
     assert made["cryoetganSplit"][0] == "test"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [(), ("--voxel-size", 15), ("--tilt-axis", "x"), ("--beam-axis", "y")],
+    ids=["as it is", "resampled", "tilt axis x", "beam axis y"],
+)
+def test_marks_follow_their_tomogram(cryoetgan, tmp_path, words):
+    """A particle marked in the file lies where it is in the imported tomogram."""
+    places = np.array([[12.0, 30, 15], [40, 14, 25], [28, 36, 31]])  # xyz of the file
+    z, y, x = np.indices((40, 44, 52)).astype(float)
+    file = sum(np.exp(-((x - a) ** 2 + (y - b) ** 2 + (z - c) ** 2) / 8) for a, b, c in places)
+    # longer along the particle's z, which lies along the file's x
+    file += np.exp(-((x - 28) ** 2 / 40 + (y - 36) ** 2 / 4 + (z - 31) ** 2 / 4))
+    write_volume(tmp_path / "in.mrc", file.astype(np.float32), 10.0)
+    turn = Rotation.from_euler("y", 90, degrees=True)
+    matrix = dict(
+        zip([f"r{i}{j}" for i in "123" for j in "123"], turn.as_matrix().ravel(), strict=True)
+    )
+    marks = pd.DataFrame(places, columns=["x", "y", "z"]).assign(
+        tomo="t1", **{"class": "a"}, **matrix
+    )
+    other = marks.assign(tomo="t2", x=marks["x"] + 5)
+    pd.concat([marks, other]).to_csv(tmp_path / "marks.csv", index=False)
+    cryoetgan("tomograms", "import", "in.mrc", "--contrast", "bright", *words, "-o", "t1.mrc")
+    cryoetgan("particles", "import", "marks.csv", "--tomogram", "t1.mrc", "-o", "o.star")
+    data = read_volume(tmp_path / "t1.mrc").data
+    table = read_star(tmp_path / "o.star").particles
+    assert len(table) == 3
+    for place in table[COORDINATES].to_numpy(float):
+        near = extract(data, np.rint(place), 9)
+        peak = ndimage.center_of_mass(np.maximum(near - near.max() / 3, 0)) - np.array([4, 4, 4])
+        assert np.abs(peak[::-1] - (place - np.rint(place))).max() < 0.4
+    # the long axis, too
+    along = rotation_from_relion(table[ANGLES].to_numpy(float)[2]).apply([0, 0, 1])
+    near = extract(data, table[COORDINATES].to_numpy(float)[2], 15)
+    near = np.maximum(near - near.max() / 4, 0)
+    axes = np.indices(near.shape)[::-1] - 7
+    spread = [np.sum(near * axis**2) for axis in axes]
+    assert np.argmax(spread) == np.argmax(np.abs(along))
+    # what we wrote ourselves stays where it is
+    cryoetgan("particles", "import", "o.star", "--tomogram", "t1.mrc", "-o", "again.star")
+    again = read_star(tmp_path / "again.star").particles
+    assert np.allclose(again[COORDINATES].to_numpy(float), table[COORDINATES].to_numpy(float))
+
+
+def test_coordinates_of_other_units_and_tomograms(cryoetgan, tmp_path, rng):
+    write_volume(tmp_path / "t1.mrc", rng.standard_normal((40, 44, 48)), 10.0)
+    words = ("--tomogram", "t1.mrc", "-o", "o.star")
+
+    def imported(file, *more):
+        cryoetgan("particles", "import", file, *more, *words)
+        return read_star(tmp_path / "o.star").particles[COORDINATES].to_numpy(float)
+
+    (tmp_path / "a.csv").write_text("tomo,x,y,z\nt1,120,200,300\nt2,100,100,100\n")
+    assert np.allclose(imported("a.csv", "--voxel-size", 1), [[12, 20, 30]])
+    # RELION 4: voxels of the unbinned tilt series; RELION 3 and Warp name micrographs
+    table = pd.DataFrame({"rlnTomoName": ["t1"], "cryoetganClass": ["a"]})
+    table[COORDINATES] = [[48.0, 80, 120]]
+    optics = pd.DataFrame({"rlnOpticsGroup": [1], "rlnTomoTiltSeriesPixelSize": [2.5]})
+    write_star(tmp_path / "four.star", table, optics)
+    assert np.allclose(imported("four.star"), [[12, 20, 30]])
+    table = pd.DataFrame({"rlnMicrographName": ["x/t1.tomostar", "x/t2.tomostar"]})
+    table[COORDINATES] = [[12.0, 20, 30], [1, 2, 3]]
+    write_star(tmp_path / "warp.star", table)
+    assert np.allclose(imported("warp.star"), [[12, 20, 30]])
+    table["rlnMicrographName"] = ["u.mrc", "v.mrc"]
+    write_star(tmp_path / "no.star", table)
+    refused(cryoetgan("particles", "import", "no.star", *words, code=2), "t1", "u, v")
+
+
+def test_marks_of_one_tomogram_are_split_as_its_picks_are(cryoetgan, tmp_path, rng):
+    box = 16
+    write_volume(tmp_path / "t1.mrc", np.zeros((200, 200, 200), np.float32), 10.0)
+    chosen = select(scores(rng, ["t1"], 100), 999, box, {}, 0.25)
+    write_star(tmp_path / "s.star", chosen)
+    marks = pd.DataFrame(rng.uniform(5, 195, (200, 3)), columns=["x", "y", "z"])
+    marks.to_csv(tmp_path / "m.csv", index=False)
+    words = ("particles", "import", "m.csv", "--tomogram", "t1.mrc", "--selected", "s.star")
+    cryoetgan(*words, "--box", box, "-o", "o.star")
+    table = read_star(tmp_path / "o.star").particles
+    everything = pd.concat([table, chosen])
+    train, test = (
+        everything[everything["cryoetganSplit"] == s][COORDINATES].to_numpy(float)
+        for s in ("train", "test")
+    )
+    assert np.abs(train[:, None] - test[None]).max(axis=2).min() >= box
+    assert (table["cryoetganSplit"] == "test").sum() > 20
+    refused(cryoetgan(*words, "-o", "x.star", code=2), "--box")
+    write_star(tmp_path / "s.star", chosen.assign(cryoetganSplit="train"))
+    refused(cryoetgan(*words, "--box", box, "-o", "x.star", code=2), "gap of one box")
 
 
 def test_what_cannot_be_imported_is_said(cryoetgan, tmp_path, rng):

@@ -168,6 +168,8 @@ rule particles_import:
     input:
         marks=marks,
         tomogram=results("tomograms/{tomogram}.mrc"),
+        # split by blocks of a tomogram: marks and picks by the same plane
+        selected=results("particles/selected.star") if BLOCKS else [],
     output:
         results("particles/{tomogram}_marks.star"),
     log:
@@ -181,13 +183,20 @@ rule particles_import:
         mem_mb=2000,
         runtime=30,
     params:
-        split=lambda wildcards: flags(split=TOMOGRAMS[wildcards.tomogram].split),
+        marked=lambda wildcards: flags(
+            voxel_size=TOMOGRAMS[wildcards.tomogram].marks_voxel_size,
+            split=None if BLOCKS else TOMOGRAMS[wildcards.tomogram].split,
+        ),
+        blocks=lambda wildcards, input: flags(
+            selected=input.get("selected") or None,
+            box=CONFIG.densities.box if BLOCKS else None,
+        ),
         classes=flags(class_=list(CLASSES)).replace("--class-=", "--class="),
         code=code("particles"),
     shell:
         cryoetgan(
-            "particles import {input.marks:q} --tomogram {input.tomogram:q} {params.split}"
-            " {params.classes} -o {output:q}"
+            "particles import {input.marks:q} --tomogram {input.tomogram:q} {params.marked}"
+            " {params.blocks} {params.classes} -o {output:q}"
         )
 
 
