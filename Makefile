@@ -5,9 +5,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from
 CORES ?= 2
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
+# in the order of tests/conftest.py: files that last longest first
+PYTEST := $(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
 .DEFAULT_GOAL := help
 .PHONY: help env demo test test-all check docs bench clean
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# each of many processes would compile the libraries anew
+export PYTHONDONTWRITEBYTECODE :=
 # what the workflow starts is this environment's
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -34,10 +38,10 @@ check: env  ## linters and types
 	$(BIN)/snakemake --lint
 
 test: check  ## linters, then the tests (20 to 30 minutes on two cores)
-	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --durations 15 -m "not slow"
+	$(PYTEST) --durations 15 -m "not slow"
 
 test-all: check  ## the long tests too
-	$(BIN)/python -m pytest -n $(CORES) --dist loadfile
+	$(PYTEST)
 
 docs: env  ## schemas, config/README.md, docs/reruns.md from the typed configuration and the rules
 	$(BIN)/python -m cryoetgan.setup.docs

@@ -1,14 +1,34 @@
-"""Fixtures all tests share."""
+"""Fixtures all tests share, and which files come first."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from tests.in_process import cryoetgan
+
+# Before numpy and torch are loaded: tests run side by side, and a second thread each would only
+# wait for the others. Processes that keep no compiled modules would compile the libraries anew.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+__all__ = ["cryoetgan"]
 ROOT = Path(__file__).resolve().parents[1]
+LONGEST = ("workflow/test_chain.py", "workflow/test_conda.py")
+"""Files that last longest: whoever runs files side by side begins with them."""
+
+
+def pytest_collection_modifyitems(items):
+    """Put the longest files first; the rest stays as it is."""
+
+    def rank(item):
+        name = Path(item.path).relative_to(ROOT / "tests").as_posix()
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")
@@ -21,13 +41,16 @@ def test_data() -> Path:
 
 
 @pytest.fixture
-def rng() -> np.random.Generator:
+def rng():
+    """Return random numbers, the same in every test."""
+    import numpy as np
+
     return np.random.default_rng(7)
 
 
 @pytest.fixture
-def cryoetgan(tmp_path):
-    """Run the command line in a process of its own: `cryoetgan("particles", "pick", ...)`."""
+def process(tmp_path):
+    """Run the command line in a process of its own, as `cryoetgan` runs it in this one."""
 
     def run(*words: object, code: int = 0, cwd: Path = tmp_path, **environment: str):
         done = subprocess.run(

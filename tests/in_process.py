@@ -16,8 +16,8 @@ tree = functools.cache(cli.build)
 def cryoetgan(tmp_path, monkeypatch, capsys):
     """Run `cryoetgan("tomograms", "import", ...)` in `tmp_path`, as a process would."""
 
-    def run(*words, code=0, **environment):
-        monkeypatch.chdir(tmp_path)
+    def run(*words, code=0, cwd=tmp_path, **environment):
+        monkeypatch.chdir(cwd)
         monkeypatch.setattr(cli, "build", tree)
         monkeypatch.setattr(sys, "argv", ["cryoetgan", *map(str, words)])
         for name, value in environment.items():

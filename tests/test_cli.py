@@ -3,26 +3,30 @@
 import subprocess
 import sys
 
-import pytest
-
 from cryoetgan.cli import STAGES
 from tests.conftest import ROOT, refused
 
 HEAVY = ("torch", "gemmi", "matplotlib", "skimage", "pandas", "copick", "jinja2", "scipy")
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_help_of_a_stage_imports_nothing_heavy(stage):
+def test_help_of_any_stage_imports_nothing_heavy():
     program = (
-        f"import sys\nsys.argv = ['cryoetgan', {stage!r}, '--help']\n"
-        "from cryoetgan.cli import main\n"
-        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
-        f"print('LOADED', sorted(set(sys.modules) & set({HEAVY!r})))"
+        "import sys\nfrom cryoetgan.cli import build\ntree = build()\n"
+        f"for stage in {list(STAGES)!r}:\n"
+        "    assert not tree.main([stage, '--help'], standalone_mode=False)\n"
+        f"    print('LOADED', stage, sorted(set(sys.modules) & set({HEAVY!r})))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert "LOADED []" in done.stdout, done.stdout
+    for stage in STAGES:
+        assert f"LOADED {stage} []" in done.stdout, done.stdout
+
+
+def test_a_process_of_its_own_says_and_returns_what_this_one_does(process, cryoetgan):
+    for words, code in ((("--version",), 0), (("particles", "pik"), 2)):
+        done, here = process(*words, code=code), cryoetgan(*words, code=code)
+        assert (done.stdout, done.stderr) == (here.stdout, here.stderr)
 
 
 def test_version_and_unknown_commands(cryoetgan):

@@ -3,10 +3,13 @@
 import ast
 import functools
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 PLUMBING = {"cli", "command", "config", "errors", "progress", "tables"}
 """Top-level modules that say things but compute nothing a result holds."""
+BODIES = ("body", "orelse", "handlers", "finalbody", "cases")
+"""Where a statement holds others."""
 
 
 @functools.cache
@@ -43,10 +46,10 @@ def code_files(package: Path, stage: str) -> list[str]:
     return sorted(found)
 
 
+@functools.cache
 def _imported(package: Path, name: str) -> list[str]:
-    tree = ast.parse((package / name).read_bytes())
     modules: set[str] = set()
-    for node in ast.walk(tree):
+    for node in _statements(ast.parse((package / name).read_bytes())):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -63,3 +66,13 @@ def _imported(package: Path, name: str) -> list[str]:
             if (package / candidate).is_file():
                 files.append(candidate.as_posix())
     return files
+
+
+def _statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield all statements; expressions, most of a tree's nodes, hold no imports."""
+    todo = [tree]
+    while todo:
+        node = todo.pop()
+        yield node
+        for part in BODIES:
+            todo += getattr(node, part, ())

@@ -3,28 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.acquisition import Acquisition
 from cryoetgan.geometry import relion_from_rotation, rotate_volume
 from cryoetgan.volumes import write_volume, write_volume_set
-from tests.in_process import cryoetgan
-
-__all__ = ["cryoetgan"]
 
 BOX, VOXEL = 16, 10.0
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    """Tests run side by side: a second thread each would only wait for the others."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def particle(name: str, box: int = BOX) -> np.ndarray:

@@ -8,9 +8,6 @@ from cryoetgan.acquisition import Acquisition
 from cryoetgan.files import sidecar, write_json
 from cryoetgan.star import ANGLES, COORDINATES, write_star
 from cryoetgan.volumes import write_volume, write_volume_set
-from tests.in_process import cryoetgan
-
-__all__ = ["cryoetgan"]
 
 BOX, VOXEL = 12, 13.68
 SHAPE = (24, 40, 51)  # zyx of the tomogram; x is odd

@@ -24,7 +24,8 @@ def mounted(folder: Path, *options: str):
     try:
         yield folder
     finally:
-        subprocess.run(["umount", folder], check=True)
+        # lazily: this process may still hold a map of a file
+        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.fixture

@@ -7,9 +7,7 @@ import pytest
 from cryoetgan.files import read_json, sha256, sidecar
 from cryoetgan.volumes import write_volume, write_volume_set
 from tests.conftest import refused
-from tests.in_process import cryoetgan
 
-__all__ = ["cryoetgan"]
 MAP = ("densities", "membrane", "--voxel-size", "20", "--box", "16", "-o")
 WRITERS = {
     ".mrc": MAP,

@@ -14,9 +14,7 @@ from cryoetgan.imaging.scenes import paste
 from cryoetgan.imaging.spectra import Spectrum
 from cryoetgan.imaging.surroundings import Picks
 from cryoetgan.imaging.transfer import Gain
-from tests.in_process import cryoetgan
 
-__all__ = ["cryoetgan"]
 BOX, VOXEL = 16, 12.0
 TILTS = (-60.0, 60.0)
 

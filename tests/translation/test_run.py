@@ -62,14 +62,14 @@ def equal(first, second):
     return first == second
 
 
-def test_a_killed_run_resumes_to_the_bits_of_an_unbroken_one(cryoetgan, tmp_path, sets):
-    cryoetgan("translation", "train", *sets, "-o", "whole", OMP_NUM_THREADS="1")
+def test_a_killed_run_resumes_to_the_bits_of_an_unbroken_one(here, tmp_path, sets):
+    here("translation", "train", *sets, "-o", "whole")
     command = [sys.executable, "-m", "cryoetgan", "translation", "train", *sets, "-o", "broken"]
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "CRYOETGAN_SAVE_EVERY_STEPS": "5",
-        "OMP_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),
     }
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
     state = tmp_path / "broken" / "training.pt"
@@ -80,7 +80,7 @@ def test_a_killed_run_resumes_to_the_bits_of_an_unbroken_one(cryoetgan, tmp_path
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert weights(state)["step"] in (5, 10, 12)
-    said = cryoetgan("translation", "train", *sets, "-o", "broken", OMP_NUM_THREADS="1").stderr
+    said = here("translation", "train", *sets, "-o", "broken").stderr
     if weights(state)["step"] < 12:
         assert "goes on from step" in said
     whole, resumed = (weights(tmp_path / n / "checkpoint.pt") for n in ("whole", "broken"))

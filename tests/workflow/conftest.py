@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
-from tests.workflow.channel import conda_variables
+from tests.workflow.channel import conda_variables, locked
 from tests.workflow.cluster import Cluster, why_not
 
 COPIED = ["workflow", "envs", "config", "cryoetgan", "slurm", "tests/workflow"]
@@ -65,18 +65,32 @@ def project(tmp_path_factory) -> Project:
 
 
 @pytest.fixture(scope="session")
-def conda(tmp_path_factory) -> dict[str, str]:
+def shared(tmp_path_factory) -> Path:
+    """A folder that all who test side by side share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def conda(shared) -> dict[str, str]:
     """Environment variables that put the stand-in for conda and its channel in place."""
     pytest.importorskip("rattler")
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     return conda_variables(Path(os.environ.get("CRYOETGAN_TEST_CACHE", shared / "conda")))
 
 
 @pytest.fixture(scope="session")
-def tiny_run(project):
-    """The whole chain once; (project, what snakemake said)."""
-    return project, project.snakemake(*TINY)
+def tiny_run(project, shared):
+    """The whole chain, run once and copied to whoever asks; (project, what snakemake said)."""
+    folder, said = shared / "tiny" / "a project", shared / "tiny" / "said.txt"
+    with locked(shared / "tiny.lock"):
+        if not said.exists():
+            said.parent.mkdir(exist_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            text = Project(folder).snakemake(*TINY)
+            said.write_text(text)
+    for name in (".snakemake", "results"):
+        shutil.copytree(folder / name, project.folder / name, symlinks=True, dirs_exist_ok=True)
+    return project, said.read_text().replace(str(folder), str(project.folder))
 
 
 @pytest.fixture
