@@ -145,6 +145,10 @@ def test_the_cost_grows_with_what_is_asked_for(tomograms, cryoetgan):
     assert 1.3 * base["disk_gb"] < twice["disk_gb"] < 2.1 * base["disk_gb"]
     longer = cost(translation={"steps": 100}), cost(translation={"steps": 200})
     assert longer[1]["minutes_training"] == pytest.approx(2 * longer[0]["minutes_training"])
+    drawn = cost(translation={"tomograms": 3})
+    x, y, z = config.tomograms.shape
+    assert drawn["disk_gb"] - base["disk_gb"] == pytest.approx(3 * 12e-9 * x * y * z)
+    assert drawn["minutes"] > base["minutes"]
     quick = estimate(config, classes, rows, gpu=True, cores=4)
     assert quick["minutes"] < base["minutes"]
 
