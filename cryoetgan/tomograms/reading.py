@@ -29,6 +29,10 @@ HEADER_BYTES = 1024
 VOLUME_STACK = 401
 IMOD_STAMP = 1146047817
 SIGNED_BYTES = 1
+LOOKED_AT = 1 << 16
+"""Voxels of the middle section whose byte order is looked at."""
+STRANGE = 0.1
+"""Share of them beyond the header's range: half of the floats of a wrong order are tiny."""
 LARGEST_SIGNED_BYTE = 127
 
 
@@ -48,6 +52,8 @@ class _Header:
     axes: tuple[int, ...]
     """Which of x, y, z (1, 2, 3) sections, rows and columns of the file are."""
     voxel_sizes: tuple[float, ...]
+    grey: tuple[float, float]
+    """Lowest and highest value, as far as the program that wrote it knew."""
 
 
 @contextlib.contextmanager
@@ -106,6 +112,7 @@ def _map(path: Path, named: object) -> RawTomogram:
             f"{_sizes(header.shape)} voxels of {header.dtype.itemsize} bytes; copy it again"
         )
     data: NDArray[Any] = np.memmap(path, header.dtype, "r", header.offset, header.shape)
+    _check_byte_order(data, header, named)
     if header.axes != (3, 2, 1):
         log.info("%s: axes are stored in another order; they are put as x, y, z", named)
         data = data.transpose([header.axes.index(axis) for axis in (3, 2, 1)])
@@ -117,6 +124,25 @@ def _map(path: Path, named: object) -> RawTomogram:
     low, high = min(header.voxel_sizes), max(header.voxel_sizes)
     even = high - low <= VOXEL_SIZE_TOLERANCE * high
     return RawTomogram(data, header.voxel_sizes[0] if even else float("nan"))
+
+
+def _check_byte_order(data: NDArray[Any], header: _Header, named: object) -> None:
+    """Refuse voxels in another byte order than the header's: its range gives them away."""
+    low, high = header.grey
+    margin = high - low
+    if data.dtype.itemsize == 1 or not 0 < margin < np.inf:
+        return
+    some = np.array(data[len(data) // 2]).ravel()[:LOOKED_AT]
+    outside = []
+    for values in (some, some.byteswap()):
+        with np.errstate(invalid="ignore"):
+            grey = values.astype(np.float64)
+            outside.append(1 - float(((grey >= low - margin) & (grey <= high + margin)).mean()))
+    if outside[0] > STRANGE and outside[1] < STRANGE / 10:
+        raise UserError(
+            f"{named}: its voxels are in another byte order than its header, which says {low:g} to "
+            f"{high:g}; write it again in one byte order"
+        )
 
 
 def _sizes(shape: tuple[int, ...]) -> str:
@@ -160,7 +186,8 @@ def _read_header(head: bytes, named: object) -> _Header:
         float(cell[axis] / grid[axis]) if grid[axis] > 0 else 0.0 for axis in counted
     )
     z, y, x = (int(n) for n in shape)
-    return _Header((z, y, x), dtype, HEADER_BYTES + int(whole[23]), axes, voxel_sizes)
+    grey = float(real[19]), float(real[20])
+    return _Header((z, y, x), dtype, HEADER_BYTES + int(whole[23]), axes, voxel_sizes, grey)
 
 
 def _bytes_are_unsigned(whole: NDArray[Any], real: NDArray[Any]) -> bool:

@@ -203,6 +203,8 @@ def broken(kind, rng):
         data[5, 5, 5] = np.nan
     if kind == "flat":
         data = data[:1]
+    if kind == "swapped integers":
+        data = (100 + 20 * data).astype(np.int16)
     return data
 
 
@@ -222,6 +224,8 @@ def broken(kind, rng):
         ("complex", "mode 4"),
         ("stack", "stack of volumes"),
         ("endian", "cannot be read as MRC"),
+        ("swapped", "another byte order"),
+        ("swapped integers", "another byte order"),
     ],
 )
 def test_a_bad_tomogram_ends_in_one_message_and_touches_nothing(
@@ -249,6 +253,9 @@ def test_a_bad_tomogram_ends_in_one_message_and_touches_nothing(
         path.write_bytes(gzip.compress(whole)[:-2000])
     if kind == "endian":  # half swapped by a careless conversion
         path.write_bytes(patched(whole, w0=np.frombuffer(whole[:8], "<i4").byteswap().tobytes()))
+    if kind.startswith("swapped"):  # the voxels alone, and the stamp is right for the header
+        size = "<i2" if kind.endswith("integers") else "<i4"
+        path.write_bytes(whole[:1024] + np.frombuffer(whole[1024:], size).byteswap().tobytes())
     (tmp_path / "o.mrc").write_text("what was there")
     done = cryoetgan("tomograms", "import", path, "-o", "o.mrc", code=2)
     refused(done, "bad one.mrc", word)
