@@ -32,6 +32,8 @@ TEXT = [
     "cryoetganContrast",
 ]
 """Columns that are text even where they look like numbers (a class named 1e5)."""
+NUMBERS = ("rlnCoordinate", "rlnAngle", "rlnOrigin", "cryoetganScore")
+"""How names of columns begin that hold numbers."""
 CLASS_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -128,6 +130,7 @@ def read_star(path: Path, columns: Sequence[str] = ()) -> Star:
         raise UserError(f"{path}: has blocks {sorted(blocks)}, but none named 'particles'")
     optics = blocks.get("optics", pd.DataFrame())
     particles, optics = _table(particles), _table(optics)
+    _check_numbers(path, particles)
     missing = [name for name in columns if name not in particles.columns]
     if missing and len(particles):
         raise UserError(
@@ -137,6 +140,23 @@ def read_star(path: Path, columns: Sequence[str] = ()) -> Star:
     if missing:  # an empty file may have been written without columns
         particles = particles.reindex(columns=[*particles.columns, *missing])
     return Star(particles, optics)
+
+
+def _check_numbers(path: Path, table: "pd.DataFrame") -> None:
+    """Raise a `UserError` where a number is none, or a place is nowhere."""
+    import pandas as pd
+
+    for name in table.columns:
+        if not (name.startswith(NUMBERS) and len(table)):
+            continue
+        values = pd.to_numeric(table[name], errors="coerce")
+        wrong = values.isna() if name in COORDINATES else values.isna() & table[name].notna()
+        wrong |= values.abs() == float("inf")
+        if wrong.any():
+            row = int(wrong.to_numpy().argmax())
+            raise UserError(
+                f"{path}: {name} of row {row + 1} is '{table[name].iloc[row]}', wanted a number"
+            )
 
 
 def write_star(path: Path, particles: "pd.DataFrame", optics: "pd.DataFrame | None" = None) -> None:

@@ -92,6 +92,16 @@ def read_mask(path: Path, volume: Volume, tomogram: Path) -> NDArray[Any]:
     return mask.data
 
 
+def read_map(path: Path) -> Volume:
+    """Open a particle's density map; a `UserError` where it is none: not finite, or all dark."""
+    volume = read_volume(path)
+    if not np.isfinite(volume.data).all():
+        raise UserError(f"{path}: holds values that are not finite numbers; make the map again")
+    if not volume.data.max() > 0:
+        raise UserError(f"{path}: has no voxel above zero; a density map has protein positive")
+    return volume
+
+
 def _voxel_size(path: Path, header: float, given: float | None) -> float:
     size = given if given is not None else header
     if not np.isfinite(size) or size <= 0:
@@ -416,6 +426,7 @@ __all__ = [
     "invert_if_needed",
     "labels_of",
     "open_volume",
+    "read_map",
     "read_mask",
     "read_volume",
     "read_volume_set",

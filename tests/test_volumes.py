@@ -175,3 +175,26 @@ def test_an_array_that_is_no_picture_is_refused(tmp_path):
         file.voxel_size = 10.0
     with pytest.raises(UserError, match=r"transform\.mrc: holds complex64.*mode 0, 1, 2"):
         volumes.read_volume(tmp_path / "transform.mrc")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "wrong"),
+    [
+        ("rlnCoordinateX", "abc", True),
+        ("rlnCoordinateX", "nan", True),
+        ("rlnCoordinateX", "inf", True),
+        ("rlnAnglePsi", "abc", True),
+        ("rlnAnglePsi", "inf", True),
+        ("rlnAnglePsi", "nan", False),  # not known: where tables with and without angles are one
+        ("cryoetganScore", "high", True),
+        ("cryoetganClass", "abc", False),
+    ],
+)
+def test_a_number_that_is_none_is_named_with_its_row(tmp_path, column, value, wrong):
+    path = tmp_path / "p.star"
+    star.write_star(path, pd.DataFrame({"rlnCoordinateY": ["1", "2"], column: ["3", value]}))
+    if not wrong:
+        star.read_star(path)
+        return
+    with pytest.raises(UserError, match=rf"p\.star: {column} of row 2 is '{value}'"):
+        star.read_star(path)

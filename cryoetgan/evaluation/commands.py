@@ -304,11 +304,11 @@ def ablations(
 def _maps(paths: list[Path], real: "VolumeSet") -> "dict[str, Any]":
     """Return class to density, of the real set's box and voxel size."""
     from cryoetgan.star import class_name
-    from cryoetgan.volumes import read_volume, same_voxel_size
+    from cryoetgan.volumes import read_map, same_voxel_size
 
     maps = {}
     for path in paths:
-        volume = read_volume(path)
+        volume = read_map(path)
         same_voxel_size(real.voxel_size, volume.voxel_size, real.path, path)
         if set(volume.data.shape) != {real.box}:
             raise UserError(

@@ -112,10 +112,10 @@ def copick(
     from cryoetgan.files import atomic, existing
     from cryoetgan.particles.picking import radius_of_map
     from cryoetgan.star import class_name
-    from cryoetgan.volumes import read_volume
+    from cryoetgan.volumes import read_map
 
     check_contrast(contrast)
-    maps = {class_name(path): read_volume(path) for path in density or []}
+    maps = {class_name(path): read_map(path) for path in density or []}
     radii = {name: radius_of_map(found.data, found.voxel_size) for name, found in maps.items()}
     sets = [path for path in tomograms if path.suffix == ".star"]
     if sets and (len(tomograms) > 1 or particles or labels):

@@ -56,7 +56,7 @@ def fit(
     from cryoetgan.imaging.store import save
     from cryoetgan.imaging.surroundings import best_rows
     from cryoetgan.star import COORDINATES, class_name, read_star
-    from cryoetgan.volumes import read_mask, read_volume, same_voxel_size
+    from cryoetgan.volumes import read_map, read_mask, read_volume, same_voxel_size
 
     typed = {
         "defocus": defocus,
@@ -69,7 +69,7 @@ def fit(
     volume = read_volume(tomogram)
     maps: dict[str, Any] = {}
     for path in density:
-        opened = read_volume(path)
+        opened = read_map(path)
         same_voxel_size(volume.voxel_size, opened.voxel_size, tomogram, path)
         if len({*opened.data.shape, *(n for m in maps.values() for n in m.shape)}) > 1:
             raise UserError(

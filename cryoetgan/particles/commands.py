@@ -47,7 +47,7 @@ def pick(
     from cryoetgan.files import provenance, sidecar, write_json
     from cryoetgan.particles import picking
     from cryoetgan.star import COORDINATES, class_name, particle_id, write_star
-    from cryoetgan.volumes import read_mask, read_volume
+    from cryoetgan.volumes import read_map, read_mask, read_volume
 
     positive(min_distance, "--min-distance")
     if not 0 <= threshold <= picking.STEPS:
@@ -57,7 +57,7 @@ def pick(
     volume = read_volume(tomogram)
     radii = [positive(value, "--radius", " A") for value in radius or []]
     for path in density or []:
-        template = read_volume(path)
+        template = read_map(path)
         radii.append(picking.radius_of_map(template.data, template.voxel_size))
     sigmas = [positive(value, "--sigma", " A") for value in sigma or []]
     sigmas = sigmas or [value / 3**0.5 for value in radii]
@@ -122,6 +122,10 @@ def select(
     from cryoetgan.particles.selection import select as choose
     from cryoetgan.star import COORDINATES, read_star, write_star
 
+    positive(box, "--box")
+    positive(top, "--top")
+    if not 0 <= test_fraction < 1:
+        raise UserError(f"--test-fraction: got {test_fraction:g}, wanted 0 to below 1")
     columns = ["rlnTomoName", *COORDINATES, "cryoetganClass", "cryoetganScore", "cryoetganId"]
     tables = [read_star(path, columns).particles for path in scores]
     table = pd.concat(tables, ignore_index=True)

@@ -60,7 +60,7 @@ def average(
     from cryoetgan.files import provenance, sidecar, write_json, write_text
     from cryoetgan.particles import averaging, halves
     from cryoetgan.star import ANGLES, class_name
-    from cryoetgan.volumes import read_volume, read_volume_set, same_voxel_size, write_volume
+    from cryoetgan.volumes import read_map, read_volume_set, same_voxel_size, write_volume
 
     class_name(output)
     opened = read_volume_set(particles)
@@ -75,7 +75,7 @@ def average(
     members = [_particle(opened, int(row), given, posed) for row in chosen]
     start = None
     if template is not None:
-        first = read_volume(template)
+        first = read_map(template)
         same_voxel_size(opened.voxel_size, first.voxel_size, particles, template)
         if first.data.shape != (opened.box,) * 3:
             raise UserError(
@@ -149,6 +149,12 @@ def _particle(
     from cryoetgan.star import ANGLES
 
     values = opened.table.iloc[row]
+    if not np.isfinite(opened.volumes[row]).all():
+        raise UserError(f"{opened.path}: volume {row + 1} holds voxels that are not finite numbers")
+    if posed and not np.isfinite(values[ANGLES].to_numpy(float)).all():
+        raise UserError(
+            f"{opened.path}: row {row + 1} has no angles; choose rows that have, or none"
+        )
     record, optics = Acquisition(), opened.optics
     if "rlnOpticsGroup" in optics and "rlnOpticsGroup" in values:
         mine = optics[optics["rlnOpticsGroup"] == values["rlnOpticsGroup"]]

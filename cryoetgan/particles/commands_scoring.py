@@ -75,6 +75,8 @@ def match(
 
     low, high, _ = tilt_range(tilts)
     positive(min_distance, "--min-distance")
+    if not abs(deviations) < float("inf"):
+        raise UserError(f"--deviations: got {deviations:g}, wanted a finite number")
     volume = read_volume(tomogram)
     left_out = None if mask is None else read_mask(mask, volume, tomogram)
     record = _record(tomogram, defocus, ctf)
@@ -142,11 +144,11 @@ def _record(tomogram: Path, defocus: float | None, ctf: str | None) -> "Acquisit
 def _maps(tomogram: Path, volume: "Volume", paths: list[Path]) -> "dict[str, Any]":
     """Return the templates by class; all have the tomogram's voxel size."""
     from cryoetgan.star import class_name
-    from cryoetgan.volumes import read_volume, same_voxel_size
+    from cryoetgan.volumes import read_map, same_voxel_size
 
     maps = {}
     for path in paths:
-        opened = read_volume(path)
+        opened = read_map(path)
         same_voxel_size(volume.voxel_size, opened.voxel_size, tomogram, path)
         name = class_name(path)
         if name in maps:

@@ -96,6 +96,7 @@ def boxes(volumes: VolumeSet) -> list[Box]:
                 )
             name = particle_id(tomogram, *place)
         score = float(record.get("cryoetganScore", 0.0))
+        score = score if np.isfinite(score) else 0.0  # joined with a set that has none
         kind = str(record.get("cryoetganClass", ""))
         if name not in found or score > found[name].score:
             found[name] = Box(row, name, kind, score, tomogram, place)

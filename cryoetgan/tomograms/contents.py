@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.command import counts_by_class, log, numbers
@@ -13,7 +12,7 @@ from cryoetgan.errors import UserError
 from cryoetgan.star import paths_by_class
 from cryoetgan.tomograms.packing import Floats, Scene
 from cryoetgan.tomograms.surroundings import Surroundings
-from cryoetgan.volumes import read_volume, same_voxel_size
+from cryoetgan.volumes import read_map, same_voxel_size
 
 SMALLEST_MAP = 8
 """Voxels an axis."""
@@ -126,7 +125,7 @@ def _read_maps(
     paths: Sequence[Path], shape: tuple[int, int, int]
 ) -> tuple[dict[Path, NDArray[Any]], float]:
     """Return the maps' densities and their one voxel size."""
-    volumes = {path: read_volume(path) for path in paths}
+    volumes = {path: read_map(path) for path in paths}
     first = volumes[paths[0]].voxel_size
     for path, volume in volumes.items():
         same_voxel_size(first, volume.voxel_size, paths[0], path)
@@ -135,13 +134,9 @@ def _read_maps(
             raise UserError(
                 f"--shape: {sizes} voxels are too small for {path} ({volume.data.shape[0]}^3)"
             )
-        if not np.isfinite(volume.data).all():
-            raise UserError(f"{path}: holds values that are not finite numbers; make it again")
         if min(volume.data.shape) < SMALLEST_MAP:
             raise UserError(
                 f"{path}: has {' x '.join(map(str, volume.data.shape[::-1]))} voxels; wanted a map "
                 f"of {SMALLEST_MAP} or more an axis"
             )
-        if not volume.data.max() > 0:
-            raise UserError(f"{path}: has no voxel above zero; make the map again")
     return {path: volume.data for path, volume in volumes.items()}, first
