@@ -15,6 +15,7 @@ TABLE = """tomogram\tpath\ttilt_low\ttilt_high\tsplit\tgroup\tmask
 t1\tt1.mrc\t-60\t60\ttrain\ttitan\tcarbon.mrc
 t2\tt2.mrc\t-50\t50\ttrain\ttalos\tice.mrc
 t3\tsimulate\t-60\t60\ttest\ttitan\t
+cut\tcut.mrc\t-60\t60\ttest\ttitan\t
 """
 CLASSES = "class\tsource\nball\tball.mrc\nrod\tball.mrc\n"
 MASKS = {"carbon": np.s_[:, :40, 1:], "ice": np.s_[:, :, 30:]}
@@ -34,6 +35,7 @@ def several(project):
         mask = np.zeros(SHAPE, np.int8)
         mask[part] = 1
         write_volume(folder / f"{name}.mrc", mask, 20.0)
+    (folder / "cut.mrc").write_bytes((folder / "t1.mrc").read_bytes()[:-100])
     r = np.sqrt(sum((axis - 8) ** 2 for axis in np.indices((16,) * 3)))
     write_volume(folder / "ball.mrc", (r < 4).astype(np.float32), 20.0)
     content = yaml.safe_load((folder / TINY[1]).read_text())
@@ -49,14 +51,12 @@ def several(project):
     return project, words
 
 
-@pytest.mark.parametrize("picker", ["match", "dog"])
-def test_a_picked_particle_never_lies_in_a_masked_region(several, picker):
-    project, words = several
-    particles = {"picker": picker, "sigma": 60.0, "rotations": 8, "deviations": 1.0}
-    config = words("masked", particles=particles)
-    picks = [f"results/masked/particles/{name}_picks.star" for name in ("t1", "t2")]
-    project.snakemake(*config, "--", *picks)
-    for path, (file, part) in zip(picks, MASKS.items(), strict=True):
+def picks_of(*names):
+    return [f"results/masked/particles/{name}_picks.star" for name in names]
+
+
+def never_in_a_masked_region(project):
+    for path, (file, part) in zip(picks_of("t1", "t2"), MASKS.items(), strict=True):
         table = read_star(project.folder / path).particles
         places = table[COORDINATES].to_numpy(float)[:, ::-1]
         mask = read_volume(project.folder / f"{file}.mrc").data
@@ -65,17 +65,28 @@ def test_a_picked_particle_never_lies_in_a_masked_region(several, picker):
         assert len(places) > 5
 
 
-def test_a_mask_drawn_anew_runs_its_own_tomogram_again_and_no_other(several):
+def test_a_bad_tomogram_is_said_while_the_others_go_on_and_a_mask_is_its_tomograms_own(several):
     project, words = several
-    config = words("masked", particles={"sigma": 60.0, "rotations": 8, "deviations": 1.0})
-    picks = [f"results/masked/particles/{name}_picks.star" for name in ("t1", "t2")]
-    project.snakemake(*config, "--", *picks)
-    whole = read_volume(project.folder / "carbon.mrc").data
+    config = words("masked", particles={"sigma": 60.0})
+    said = project.snakemake(*config, "--", *picks_of("t1", "t2", "cut"), code=1)
+    assert "cut.mrc: cannot be read as MRC: cut short" in said.split("What went wrong:")[1]
+    assert "Traceback" not in said
+    never_in_a_masked_region(project)
+    # a mask drawn anew runs its own tomogram again, and no other
+    whole = np.array(read_volume(project.folder / "carbon.mrc").data)
     write_volume(project.folder / "carbon.mrc", np.roll(whole, 1, axis=2), 20.0)
-    said = project.snakemake("-n", *config, "--", *picks)
+    said = project.snakemake("-n", *config, "--", *picks_of("t1", "t2"))
     rules = set(re.findall(r"^rule (\w+):", said, re.MULTILINE))
     assert rules == {"tomograms_mask", "particles_pick"}
     assert set(re.findall(r"wildcards: tomogram=(\w+)", said)) == {"t1"}
+    write_volume(project.folder / "carbon.mrc", whole, 20.0)
+
+
+def test_matching_picks_nothing_in_a_masked_region(several):
+    project, words = several
+    particles = {"picker": "match", "rotations": 8, "deviations": 1.0}
+    project.snakemake(*words("masked", particles=particles), "--", *picks_of("t1", "t2"))
+    never_in_a_masked_region(project)
 
 
 def test_each_group_has_a_generator_of_its_own_and_the_sets_are_joined(several):
@@ -97,7 +108,7 @@ def test_each_group_has_a_generator_of_its_own_and_the_sets_are_joined(several):
     assert "imaging simulate" in said
     assert re.search(r"--model=\S+/t1.json --model=\S+/t2.json .*--per-group", said)
     assert f"classify --train {made}/generated.star" in said
-    assert "--group=t1=titan --group=t2=talos --group=t3=titan" in said
+    assert "--group=t1=titan --group=t2=talos --group=t3=titan --group=cut=titan" in said
 
 
 def test_groups_alone_change_nothing_of_the_generator(several):
