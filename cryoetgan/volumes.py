@@ -102,6 +102,32 @@ def read_map(path: Path) -> Volume:
     return volume
 
 
+def read_tomogram(path: Path) -> Volume:
+    """Open a tomogram that is looked at as a whole; a `UserError` where that shows nothing.
+
+    Raises
+    ------
+    UserError
+        Where voxels are not finite, or all the same.
+    """
+    volume = read_volume(path)
+    low, high = np.inf, -np.inf
+    often = max(1, OFTEN // max(1, volume.data[0].nbytes))
+    for index, slab in enumerate(volume.data):
+        least, most = float(slab.min()), float(slab.max())
+        if not (np.isfinite(least) and np.isfinite(most)):
+            raise UserError(
+                f"{path}: section {index} holds voxels that are not finite numbers (NaN or "
+                "infinity); import it with 'cryoetgan tomograms import', or mend it"
+            )
+        low, high = min(low, least), max(high, most)
+        if index % often == often - 1:
+            release(volume.data)
+    if not low < high:
+        raise UserError(f"{path}: is the same everywhere ({low:g}); is it empty?")
+    return volume
+
+
 def _voxel_size(path: Path, header: float, given: float | None) -> float:
     size = given if given is not None else header
     if not np.isfinite(size) or size <= 0:
@@ -428,6 +454,7 @@ __all__ = [
     "open_volume",
     "read_map",
     "read_mask",
+    "read_tomogram",
     "read_volume",
     "read_volume_set",
     "same_voxel_size",

@@ -56,7 +56,7 @@ def fit(
     from cryoetgan.imaging.store import save
     from cryoetgan.imaging.surroundings import best_rows
     from cryoetgan.star import COORDINATES, class_name, read_star
-    from cryoetgan.volumes import read_map, read_mask, read_volume, same_voxel_size
+    from cryoetgan.volumes import read_map, read_mask, read_tomogram, same_voxel_size
 
     typed = {
         "defocus": defocus,
@@ -66,7 +66,7 @@ def fit(
         "ctf": ctf,
     }
     acquisition = _acquisition(tomogram, tilts, typed)
-    volume = read_volume(tomogram)
+    volume = read_tomogram(tomogram)
     maps: dict[str, Any] = {}
     for path in density:
         opened = read_map(path)

@@ -180,10 +180,10 @@ def score(
     from cryoetgan.files import provenance, sidecar, write_json
     from cryoetgan.particles.alignment import score_picks
     from cryoetgan.star import ANGLES, COORDINATES, class_name, read_star, write_star
-    from cryoetgan.volumes import read_volume
+    from cryoetgan.volumes import read_tomogram
 
     low, high, _ = tilt_range(tilts)
-    volume = read_volume(tomogram)
+    volume = read_tomogram(tomogram)
     table = read_star(picks, [*COORDINATES, "cryoetganId"]).particles
     if not len(table):
         raise UserError(f"{picks}: holds no pick; lower particles.threshold and pick again")

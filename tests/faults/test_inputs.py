@@ -63,6 +63,25 @@ def test_a_map_that_is_none_is_named(cryoetgan, files, name):
     assert sorted(files.iterdir()) == before
 
 
+@pytest.mark.parametrize("name", ["score", "match", "pick", "fit", "extract"])
+def test_a_tomogram_that_is_none_is_named(cryoetgan, files, name):
+    if name == "extract":
+        words = ("particles", "extract", "picks.star", "--tomogram", "t.mrc", "--box", "12")
+    else:
+        words = READERS_OF_MAPS[name]
+    words = (*words, "-o", OUTPUTS.get(name, "o.star"))
+    before = sorted(files.iterdir())
+    spoiled = np.random.default_rng(1).standard_normal((24, 32, 32)).astype(np.float32)
+    write_volume(files / "t.mrc", spoiled, 20.0)
+    with mrcfile.mmap(files / "t.mrc", mode="r+") as file:
+        file.data[12, 12, 12] = np.nan
+    refused(cryoetgan(*words, code=2), "t", "not finite")
+    write_volume(files / "t.mrc", np.ones((24, 32, 32)), 20.0)
+    if name != "extract":
+        refused(cryoetgan(*words, code=2), "t.mrc")
+    assert sorted(files.iterdir()) == before
+
+
 def test_volumes_and_angles_that_are_none_are_not_averaged(cryoetgan, files):
     words = ("particles", "average", "set.star", "-o", "o.mrc")
     spoil(files / "set.mrcs", np.inf)
