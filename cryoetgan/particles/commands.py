@@ -283,13 +283,13 @@ def extract(
         rows = table.to_dict("records")
         for row in track(rows, "extracting"):
             place = np.array([row[column] for column in COORDINATES])
-            volume = cut(opened[row["rlnTomoName"]].data, place, box)
-            if not np.isfinite(volume).all():
+            boxed = cut(opened[row["rlnTomoName"]].data, place, box)
+            if not np.isfinite(boxed).all():
                 raise UserError(
                     f"{row['rlnTomoName']}: the box at {place} holds voxels that are not finite "
                     "numbers; import the tomogram with 'cryoetgan tomograms import', or mend it"
                 )
-            writer.add(volume, row)
+            writer.add(boxed, row)
     made = provenance("particles extract", [*particles, *tomogram], {"box": box})
     write_json(sidecar(output), {"provenance": made, "dropped": dropped})
     log.info("%s: %d boxes of %d voxels", output, len(table), box)
