@@ -106,6 +106,13 @@
   }
 
   // ---- keyboard ----------------------------------------------------------
+  // the heading stays above the boxes: what has the focus must not lie behind it
+  function room() {
+    const head = document.querySelector("header");
+    const stays = getComputedStyle(head).position === "sticky";
+    grid.style.setProperty("--head", (stays ? head.offsetHeight : 0) + "px");
+  }
+  window.addEventListener("resize", room);
   function focus(box) { box.focus({ preventScroll: true }); box.scrollIntoView({ block: "nearest" }); }
   function move(by) {
     const boxes = shown();
@@ -262,5 +269,6 @@
   // what another browser remembers may name boxes of an older set
   for (const id of Object.keys(decisions)) if (!items.has(id)) delete decisions[id];
   arrange();
+  room();
   if (data.save && Object.keys(remembered()).length) changed();
 })();

@@ -123,6 +123,23 @@ def test_filters_sort_and_decide_what_is_shown(table, tmp_path):
         assert tab.text("#counts") == "0 accepted, 0 rejected, 12 open"
 
 
+def test_the_box_that_has_the_focus_is_seen_whole(tmp_path):
+    box_set(tmp_path, 120)
+    page = make_page(tmp_path)
+    place = (
+        "(() => { const r = document.activeElement.getBoundingClientRect();"
+        "const h = document.querySelector('header').getBoundingClientRect();"
+        "return [r.top - h.bottom, window.innerHeight - r.bottom]; })()"
+    )
+    with chromium(tmp_path) as tab:
+        tab.open(page, 700)
+        for key in ["a"] * 100 + ["ArrowUp"] * 20:
+            tab.key(key)
+            above, below = tab.run(place)
+            assert above >= 0, "behind the heading"
+            assert below >= 0, "below the window"
+
+
 @pytest.mark.parametrize("width", [1280, 375])
 def test_it_fits_the_window_and_shows_every_plane(table, tmp_path, width):
     page = make_page(tmp_path)
