@@ -33,16 +33,22 @@ Device = Annotated[
 def command(app: typer.Typer, name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Register a function as command `name`, with -v and -q added.
 
-    The function's docstring is the help text; units and formats belong in it.
+    The function's docstring is the help text; units and formats belong in it. All commands take
+    a --seed, so that whoever calls them in a row need not know where chance comes in; one in
+    which nothing is random does not speak of it.
     """
 
     def register(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function, eval_str=True)
+        random = "seed" in signature.parameters
+
         @functools.wraps(function)
         def run(*args: Any, verbose: bool = False, quiet: bool = False, **kwargs: Any) -> R:
             configure_logging(verbose=verbose, quiet=quiet)
+            if not random:
+                del kwargs["seed"]
             return function(*args, **kwargs)
 
-        signature = inspect.signature(function, eval_str=True)
         flags = [
             inspect.Parameter(
                 flag,
@@ -52,6 +58,13 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[P, R]], Callable[
             )
             for flag, text in (("verbose", "Say more."), ("quiet", "Say only what went wrong."))
         ]
+        if not random:
+            unused = Annotated[int, typer.Option("--seed", hidden=True)]
+            flags.append(
+                inspect.Parameter(
+                    "seed", inspect.Parameter.KEYWORD_ONLY, default=0, annotation=unused
+                )
+            )
         parameters = [*signature.parameters.values(), *flags]
         run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {item.name: item.annotation for item in parameters}

@@ -44,6 +44,28 @@ def test_every_command_says_what_it_does(cryoetgan):
             assert len(command.help or "") > 30, f"{name} {verb}"
 
 
+def test_every_command_takes_what_all_take_and_speaks_of_a_seed_where_there_is_chance():
+    from cryoetgan.cli import build
+
+    tree = build()
+    for stage in STAGES:
+        for verb, command in tree.commands[stage].commands.items():
+            options = {word: item for item in command.params for word in item.opts}
+            assert {"--seed", "--verbose", "-v", "--quiet", "-q"} <= set(options), f"{stage} {verb}"
+    options = {
+        verb: {word: item for item in command.params for word in item.opts}["--seed"].hidden
+        for verb, command in tree.commands["particles"].commands.items()
+    }
+    assert options["pick"]
+    assert not options["average"]
+
+
+def test_a_command_without_chance_takes_a_seed(cryoetgan, tmp_path):
+    cryoetgan("structures", "phantom", "tric", "--seed", 4, "-o", "one.cif")
+    cryoetgan("structures", "phantom", "tric", "-o", "two.cif")
+    assert (tmp_path / "one.cif").read_bytes() == (tmp_path / "two.cif").read_bytes()
+
+
 def test_a_defect_keeps_its_traceback_and_exits_1(tmp_path):
     program = (
         "import cryoetgan.cli as cli\n"
