@@ -65,7 +65,8 @@ def gallery(
     before = {name: said for name, said in earlier(decided).items() if name in set(ids)}
 
     def make(save: str | None) -> str:
-        return pages.page(opened, shown, classes, blind, before, save)
+        # a served page gets them from the server, as they are when it is opened
+        return pages.page(opened, shown, classes, blind, None if save else before, save)
 
     if output is not None:
         write_text(output, make(None))

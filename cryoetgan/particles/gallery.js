@@ -4,7 +4,10 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const grid = document.getElementById("grid");
   const store = "cryoetgan-gallery-" + data.key;
-  const decisions = Object.assign({}, data.decisions, remembered());
+  // a page from disk keeps all its decisions here; a served one what the server does not know yet
+  const kept = remembered();
+  const unsent = data.save ? kept : {};
+  const decisions = Object.assign({}, data.decisions, kept);
   const history = [];
   const items = new Map();
   // blind, a bare yes would say nothing of the class: a name is wanted
@@ -17,7 +20,7 @@
     try { return JSON.parse(localStorage.getItem(store)) || {}; } catch (error) { return {}; }
   }
   function remember() {
-    try { localStorage.setItem(store, JSON.stringify(decisions)); } catch (error) { return; }
+    try { localStorage.setItem(store, JSON.stringify(data.save ? unsent : decisions)); } catch (error) { return; }
   }
   function make(tag, text, parent, className) {
     const element = document.createElement(tag);
@@ -73,6 +76,7 @@
   }
   function put(item, said) {
     if (said) decisions[item.id] = said; else delete decisions[item.id];
+    if (data.save) unsent[item.id] = said || null;
     show(item);
   }
   function undo() {
@@ -236,10 +240,14 @@
     saved.textContent = "saving";
     timer = setTimeout(send, 200);
   }
+  // only what changed is sent: a page open elsewhere keeps what was decided there
   function send() {
-    fetch(data.save, { method: "POST", body: JSON.stringify(decisions) })
+    const sent = Object.assign({}, unsent);
+    fetch(data.save, { method: "POST", body: JSON.stringify(sent) })
       .then((answer) => answer.text().then((text) => {
         if (!answer.ok) throw new Error(text);
+        for (const id of Object.keys(sent)) if (unsent[id] === sent[id]) delete unsent[id];
+        remember();
         saved.classList.remove("failed");
         saved.textContent = `${text} saved`;
       }))
@@ -267,8 +275,11 @@
     if (saved.textContent === "saving") event.preventDefault();
   });
   // what another browser remembers may name boxes of an older set
-  for (const id of Object.keys(decisions)) if (!items.has(id)) delete decisions[id];
+  for (const all of [decisions, unsent]) for (const id of Object.keys(all)) {
+    if (!items.has(id)) delete all[id];
+    else if (!decisions[id]) delete decisions[id];  // taken back, and the server was not told yet
+  }
   arrange();
   room();
-  if (data.save && Object.keys(remembered()).length) changed();
+  if (Object.keys(unsent).length) changed();
 })();

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import secrets
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,6 +17,8 @@ from cryoetgan.files import write_text
 log = logging.getLogger("cryoetgan")
 LARGEST = 20_000_000
 """Bytes of a request: a hundred thousand decisions fit."""
+UNDECIDED = b'"decisions":{}'
+"""In the data of a page without decisions: what was decided since goes there."""
 
 
 def decisions_csv(decisions: Mapping[str, Any], ids: Sequence[str], classes: Sequence[str]) -> str:
@@ -71,7 +74,7 @@ def make_server(
     Parameters
     ----------
     page : callable
-        Makes the HTML, given where decisions are to be sent.
+        Makes the HTML without decisions, given where they are to be sent.
     path : Path
         The CSV file that is kept current.
     ids, classes : sequence of str
@@ -81,18 +84,24 @@ def make_server(
 
     Notes
     -----
-    Other web pages of the same browser can neither read nor write: the address holds a
+    A request holds what changed, by id (null: undecided again), so that two open pages do not
+    undo each other. Other web pages of the same browser can neither read nor write: the address holds a
     secret, and a request under another host's name is refused.
     """
     secret = secrets.token_urlsafe(16)
     content = page(f"/{secret}/decisions").encode()
+    known = set(ids)
+    state: dict[str, Any] = {name: said for name, said in earlier(path).items() if name in known}
+    one_at_a_time = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if not self._ours() or self.path != f"/{secret}/":
+            if self._ours() and self.path == f"/{secret}/":
+                now = json.dumps(state).replace("<", "\\u003c")
+                whole = content.replace(UNDECIDED, f'"decisions":{now}'.encode(), 1)
+                self._answer(200, "text/html; charset=utf-8", whole)
+            else:
                 self._answer(404, "text/plain", b"not here")
-                return
-            self._answer(200, "text/html; charset=utf-8", content)
 
         def do_POST(self) -> None:
             length = self.headers.get("Content-Length", "")
@@ -105,16 +114,20 @@ def make_server(
 
         def _save(self, body: bytes) -> None:
             try:
-                decisions = json.loads(body)
-                if not isinstance(decisions, dict):
+                changes = json.loads(body)
+                if not isinstance(changes, dict):
                     raise UserError("wanted decisions by id")
-                text = decisions_csv(decisions, ids, classes)
-                write_text(path, text)
+                with one_at_a_time:
+                    now = {**state, **changes}
+                    now = {name: said for name, said in now.items() if said is not None}
+                    write_text(path, decisions_csv(now, ids, classes))
+                    state.clear()
+                    state.update(now)
             except (UserError, json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
                 log.warning("not saved: %s", error)
                 self._answer(400, "text/plain; charset=utf-8", str(error).encode())
                 return
-            self._answer(200, "text/plain; charset=utf-8", f"{len(decisions)}".encode())
+            self._answer(200, "text/plain; charset=utf-8", f"{len(now)}".encode())
 
         def _ours(self) -> bool:
             host = self.headers.get("Host", "").rsplit(":", 1)[0]

@@ -266,6 +266,26 @@ def test_the_served_page_saves_by_itself(served, tmp_path):
     assert read_decisions(path.parent, CLASSES) == {ids[0]: "proteasome", ids[1]: ""}
 
 
+def test_two_open_pages_do_not_undo_each_other(served, tmp_path):
+    address, path, ids = served
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+    with chromium(tmp_path / "one") as one, chromium(tmp_path / "two") as two:
+        one.open(address)
+        two.open(address)
+        one.key("a")
+        one.key("r")
+        one.wait("document.getElementById('saved').textContent === '2 saved'")
+        two.click(f"[data-id='{ids[2]}']")
+        two.wait("document.getElementById('saved').textContent === '3 saved'")
+        # taken back in one, it is gone; opened anew, a page shows what both decided
+        one.key("z")
+        one.wait("document.getElementById('saved').textContent === '2 saved'")
+        two.open(address)
+        two.wait("document.getElementById('counts').textContent.startsWith('2 accepted, 0')")
+    assert read_decisions(path.parent, CLASSES) == {ids[0]: "proteasome", ids[2]: "proteasome"}
+
+
 def post(address, body, host=None):
     asked = urllib.request.Request(address + "decisions", body.encode(), method="POST")
     if host:
