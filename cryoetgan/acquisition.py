@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,15 @@ class Acquisition:
             raise UserError(
                 f"tilts {self.tilt_low:g} to {self.tilt_high:g} degrees: wanted -90 <= low < high <= 90"
             )
+        for name, value, unit, good in (
+            ("voltage", self.voltage, " kV", 0 < self.voltage < inf),
+            ("cs", self.cs, " mm", 0 <= self.cs < inf),
+            ("amplitude_contrast", self.amplitude_contrast, "", 0 <= self.amplitude_contrast <= 1),
+            ("defocus", self.defocus, " um", self.defocus is None or 0 <= self.defocus < inf),
+        ):
+            if not good:
+                wanted = "a fraction" if name == "amplitude_contrast" else "a number, zero or more"
+                raise UserError(f"{name} is {value:g}{unit}, wanted {wanted}")
 
     @property
     def tilts(self) -> tuple[float, float]:

@@ -385,7 +385,18 @@ class VolumeSetWriter:
         return self
 
     def add(self, volume: Floats, row: Mapping[str, Any]) -> None:
-        """Append one volume `(z, y, x)` and its row; rlnImageName is set here."""
+        """Append one volume `(z, y, x)` and its row; rlnImageName is set here.
+
+        Raises
+        ------
+        UserError
+            Where a voxel is no finite number: what the volume was made of is broken.
+        """
+        if not np.isfinite(volume).all():
+            raise UserError(
+                f"{self.star}: volume {len(self.rows) + 1} would hold voxels that are not finite "
+                "numbers; look for them in what it is made of (cryoetgan validate)"
+            )
         self.data[len(self.rows)] = volume
         self.rows.append(dict(row))
         if len(self.rows) % max(1, OFTEN // self.data[0].nbytes) == 0:

@@ -86,10 +86,15 @@ def test_the_command_keeps_labels_geometry_and_bytes(cryoetgan, tmp_path, densit
     assert Acquisition.from_optics(made.optics.iloc[0].to_dict()).tilts == (-50, 60)
     for first, second in zip(made.volumes, more.volumes[:3], strict=True):
         assert np.corrcoef(first.ravel(), second.ravel())[0, 1] > 0.999999
-    refused(
-        cryoetgan(
-            "imaging", "simulate", "d.star", "--snr", 0, "--tilts=-50,60", "-o", "x.star", code=2
-        ),
-        "--snr",
-    )
+    words = ("imaging", "simulate", "d.star", "--tilts=-50,60", "-o", "x.star")
+    for option, value in (
+        ("--snr", 0),
+        ("--defocus", "nan"),
+        ("--cs", -1),
+        ("--amplitude-contrast", 1.5),
+        ("--voltage", "inf"),
+    ):
+        given = {"--snr": 1, option: value}
+        done = cryoetgan(*words, *(f"{name}={one}" for name, one in given.items()), code=2)
+        refused(done, option.removeprefix("--").replace("-", "_"), str(value))
     assert not (tmp_path / "x.star").exists()

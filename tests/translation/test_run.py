@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import mrcfile
 import numpy as np
 import pandas as pd
 import pytest
@@ -237,7 +238,9 @@ def test_what_cannot_be_trained_is_said(here, tmp_path, sets, rng):
     table = pd.DataFrame({"cryoetganClass": ["a"] * 4})
     write_volume_set(tmp_path / "big.star", rng.random((4, 20, 20, 20)), table, 10.0)
     write_volume_set(tmp_path / "fine.star", rng.random((4, 16, 16, 16)), table, 5.0)
-    write_volume_set(tmp_path / "nan.star", np.full((4, 16, 16, 16), np.nan), table, 10.0)
+    write_volume_set(tmp_path / "nan.star", rng.random((4, 16, 16, 16)), table, 10.0)
+    with mrcfile.mmap(tmp_path / "nan.mrcs", mode="r+") as file:
+        file.data[2, 3, 4, 5] = np.nan
     for name, word in (("big", "20"), ("fine", "5.000"), ("nan", "not finite")):
         done = here(
             "translation", "train", "--densities", "d.star", "--subtomograms", f"{name}.star",
@@ -248,6 +251,19 @@ def test_what_cannot_be_trained_is_said(here, tmp_path, sets, rng):
     done = here("translation", "translate", "c.pt", "d.star", "-o", "x.star", code=2)
     refused(done, "c.pt")
     assert not (tmp_path / "t" / "checkpoint.pt").exists()
+
+
+def test_broken_densities_are_not_translated(here, tmp_path, sets):
+    (tmp_path / "p.yaml").write_text(PRESET.format(steps=1))
+    here("translation", "train", *sets, "-o", "t")
+    with mrcfile.mmap(tmp_path / "d.mrcs", mode="r+") as file:
+        file.data[1, 8, 8, 8] = np.nan
+    words = ("t/checkpoint.pt", "d.star")
+    done = here("translation", "translate", *words, "-o", "g.star", code=2)
+    refused(done, "g.star", "volume 2", "not finite")
+    here("translation", "uncertainty", *words, "--passes", 2, "-o", "u", code=2)
+    assert not list(tmp_path.glob("g.*"))
+    assert not list(tmp_path.glob("u/*"))
 
 
 def test_a_diverging_run_stops_with_the_step(here, tmp_path, sets):
