@@ -12,7 +12,7 @@ from cryoetgan.errors import UserError
 from cryoetgan.geometry import relion_from_rotation
 from cryoetgan.optics import ctf, missing_wedge
 from cryoetgan.particles.bank import Band, Template, make_band
-from cryoetgan.particles.extraction import extract
+from cryoetgan.particles.extraction import boxes
 from cryoetgan.particles.refinement import batches
 from cryoetgan.particles.scoring import Scorer
 from cryoetgan.progress import track
@@ -69,8 +69,8 @@ def score_picks(
     # boxes about whole voxels need no interpolation; the shifts found are subvoxel
     centres = np.floor(np.asarray(coordinates, float) + 0.5)
     for part in track(list(batches(len(centres), BATCH)), "scoring"):
-        boxes = np.stack([extract(tomogram.data, centres[i], box) for i in part])
-        tensor = torch.as_tensor(boxes, device=where)
+        cut = np.stack(list(boxes(tomogram.data, centres[part.start : part.stop], box)))
+        tensor = torch.as_tensor(cut, device=where)
         for name, scorer in scorers.items():
             fit = scorer.align(tensor)
             places = centres[part.start : part.stop] + fit.shifts

@@ -238,8 +238,9 @@ def extract(
     from cryoetgan.acquisition import Acquisition, read_acquisition
     from cryoetgan.errors import nearest
     from cryoetgan.files import provenance, sidecar, write_json
+    from cryoetgan.pages import release
+    from cryoetgan.particles.extraction import SEVERAL, fits
     from cryoetgan.particles.extraction import extract as cut
-    from cryoetgan.particles.extraction import fits
     from cryoetgan.progress import track
     from cryoetgan.star import COORDINATES, class_name, read_star
     from cryoetgan.volumes import VolumeSetWriter, read_volume, same_voxel_size
@@ -281,15 +282,18 @@ def extract(
     table["cryoetganSource"] = "real"
     with VolumeSetWriter(output, len(table), box, first.voxel_size, optics) as writer:
         rows = table.to_dict("records")
-        for row in track(rows, "extracting"):
+        for number, row in enumerate(track(rows, "extracting"), start=1):
             place = np.array([row[column] for column in COORDINATES])
-            boxed = cut(opened[row["rlnTomoName"]].data, place, box)
+            data = opened[row["rlnTomoName"]].data
+            boxed = cut(data, place, box)
             if not np.isfinite(boxed).all():
                 raise UserError(
                     f"{row['rlnTomoName']}: the box at {place} holds voxels that are not finite "
                     "numbers; import the tomogram with 'cryoetgan tomograms import', or mend it"
                 )
             writer.add(boxed, row)
+            if number % SEVERAL == 0:
+                release(data)
     made = provenance("particles extract", [*particles, *tomogram], {"box": box})
     write_json(sidecar(output), {"provenance": made, "dropped": dropped})
     log.info("%s: %d boxes of %d voxels", output, len(table), box)

@@ -2,17 +2,21 @@
 
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
+
+from cryoetgan.pages import release
 
 Floats = NDArray[np.floating]
 RIM = 10
 """Voxels read around a box; they fade to the mean, as a Fourier shift takes a box to be periodic.
 
 Waves of up to 0.4 a voxel are then right to 0.02 of their height (tested)."""
+
+SEVERAL = 16
+"""Boxes after which a tomogram's pages are given back: each touches a page a row, megabytes."""
 
 
 def fits(coordinate: Floats, shape: tuple[int, ...], box: int) -> bool:
@@ -90,8 +94,10 @@ def _window(edge: int) -> NDArray[np.float32]:
 
 
 def boxes(
-    volume: NDArray[np.generic], table: Any, columns: list[str], box: int
+    volume: NDArray[np.generic], coordinates: Floats, box: int
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield the box of each row of `table`."""
-    for coordinate in table[columns].to_numpy(float):
+    """Yield the box at each of the coordinates `(N, 3)`, giving pages back on the way."""
+    for number, coordinate in enumerate(coordinates, start=1):
         yield extract(volume, coordinate, box)
+        if number % SEVERAL == 0:
+            release(volume)

@@ -73,9 +73,10 @@ def read_decisions(folder: Path, classes: Sequence[str]) -> dict[str, str]:
                     raise UserError(
                         f"{path}, row {number}: accepted is '{answer}', wanted yes or no"
                     )
-                if name and name not in classes:
+                if answer in YES and name and name not in classes:
                     raise UserError(
-                        f"{path}, row {number}: class '{name}' is none of {', '.join(classes)}"
+                        f"{path}, row {number}: class '{name}' is none of {', '.join(classes)}; "
+                        "reject it (no), or give the class a row in the table of classes"
                     )
                 decisions[row["id"].strip()] = (name or "*") if answer in YES else ""
     return decisions

@@ -15,7 +15,7 @@ from cryoetgan.errors import UserError
 from cryoetgan.geometry import relion_from_rotation
 from cryoetgan.particles.alignment import band_and_transfer, box_of
 from cryoetgan.particles.bank import band_of_boxes
-from cryoetgan.particles.extraction import extract
+from cryoetgan.particles.extraction import boxes
 from cryoetgan.particles.masking import outside
 from cryoetgan.particles.matching import Matches, candidates, scores_by_class, search
 from cryoetgan.particles.matching_bank import LowRankBank, make_bank
@@ -171,8 +171,8 @@ def _align(
     shifts = np.zeros((*by_class.shape, 3))
     for part in track(list(batches(len(kept), BATCH)), "aligning"):
         rows = np.arange(part.start, part.stop)
-        boxes = np.stack([extract(volume, place, box) for place in whole[rows]])
-        vectors = band_of_boxes(torch.as_tensor(boxes, device=band.points.device), band)
+        cut = np.stack(list(boxes(volume, whole[rows], box)))
+        vectors = band_of_boxes(torch.as_tensor(cut, device=band.points.device), band)
         for number, template in enumerate(bank.templates):
             mine = np.flatnonzero((ranked[rows] == number).any(axis=1))
             if not len(mine):

@@ -1,6 +1,9 @@
 """Selection, splits, extraction, import of other programs' picks."""
 
 import json
+import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,7 +15,7 @@ from cryoetgan.acquisition import Acquisition
 from cryoetgan.errors import UserError
 from cryoetgan.files import read_json, sidecar, write_json
 from cryoetgan.geometry import rotation_from_relion
-from cryoetgan.particles.extraction import extract, fits
+from cryoetgan.particles.extraction import boxes, extract, fits
 from cryoetgan.particles.selection import select
 from cryoetgan.star import ANGLES, COORDINATES, read_star, write_star
 from cryoetgan.volumes import read_volume, read_volume_set, write_volume
@@ -110,6 +113,9 @@ def test_a_persons_decisions_win(rng, cryoetgan, tmp_path):
     refused(cryoetgan(*words, "-o", "x.star", code=2), "me.csv", "row 2", "perhaps")
     (folder / "me.csv").write_text("id,accepted,class\nt1-0,yes,c\n")
     refused(cryoetgan(*words, "-o", "x.star", code=2), "'c'", "a, b")
+    (folder / "me.csv").write_text("id,accepted,class\nt1-0,no,c\n")  # what it is does not matter
+    cryoetgan(*words, "-o", "x.star")
+    assert "t1-0" not in set(read_star(tmp_path / "x.star").particles["cryoetganId"])
 
 
 @pytest.mark.parametrize("box", [16, 17])
@@ -149,6 +155,23 @@ def test_extraction_is_centred_subvoxel():
     assert np.allclose(box, np.exp(-(xx**2 + yy**2 + zz**2) / 12), atol=2e-3)
     whole = extract(volume, np.array([23, 20, 18]), 16)
     assert np.array_equal(whole, volume[10:26, 12:28, 15:31])
+
+
+def test_boxes_of_many_particles_hold_little_of_a_large_tomogram(tmp_path, rng):
+    shape = (200, 1000, 1000)
+    with open(tmp_path / "large", "wb") as file:
+        file.truncate(4 * math.prod(shape))  # no room on the disk
+    volume = np.memmap(tmp_path / "large", np.float32, "r", shape=shape)
+
+    def held():  # megabytes of files in this process's memory
+        status = Path("/proc/self/status").read_text()
+        return int(re.search(r"RssFile:\s+(\d+)", status)[1]) / 1024
+
+    before, most = held(), 0.0
+    for _ in boxes(volume, np.round(rng.uniform(20, 180, (80, 3))) * [5, 5, 1], 28):
+        most = max(most, held() - before)
+    # each touches 28 x 28 rows, a page or two a row: 250 MB and more in all
+    assert most < 100
 
 
 def test_the_border_rule():
