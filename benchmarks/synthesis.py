@@ -46,9 +46,9 @@ BACKGROUND = 0.05
 
 
 class UNet(nn.Module):
-    """Three levels at half resolution: 5^3 with stride 2, then 24, 48 and 96 channels."""
+    """Three levels at half resolution: 5^3 with stride 2, then 16, 32 and 64 channels."""
 
-    def __init__(self, classes, width=24):
+    def __init__(self, classes, width=16):
         super().__init__()
         self.stem = block(1, width, 5, 2)
         self.first = block(width, width)

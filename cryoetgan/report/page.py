@@ -48,6 +48,7 @@ PANELS = {
     "back": ("back again G(G(d))", "cycled.star: not made"),
 }
 TOMOGRAMS_SHOWN = 6
+SYNTHETIC_SHOWN = 2
 
 
 def build(results: Results, title: str, sample: int) -> str:
@@ -94,6 +95,7 @@ def build(results: Results, title: str, sample: int) -> str:
         "uncertainty": [(n, slices.uncertainty(sets, n)) for n in sections.classes(sets)],
         "blind": sections.blind_test(sets),
         "tomograms": sections.tomogram_sections(results, config, TOMOGRAMS_SHOWN),
+        "synthetic": sections.synthetic_sections(results, preset, config, SYNTHETIC_SHOWN),
         "agreement": sections.agreement(results, config),
         "tables": sections.tables(results),
         "table_2": paper.table_2(measures, accuracies),

@@ -16,7 +16,7 @@ from cryoetgan.files import sidecar
 from cryoetgan.report import plots, slices
 from cryoetgan.report.agreement import Agreement, agree
 from cryoetgan.report.numbers import short
-from cryoetgan.report.results import Results
+from cryoetgan.report.results import BESIDE, Results
 from cryoetgan.seeds import rng
 from cryoetgan.star import COORDINATES
 from cryoetgan.volumes import VolumeSet
@@ -169,6 +169,28 @@ def tomogram_sections(results: Results, config: Mapping[str, Any], shown: int) -
                 slices.section(path.stem, volume.data, volume.voxel_size, selected, marked, box)
             )
     return {"sections": found, "others": max(len(tomograms) - shown, 0)}
+
+
+def synthetic_sections(
+    results: Results, preset: str, config: Mapping[str, Any], shown: int
+) -> dict[str, Any]:
+    """Return sections of the first synthetic tomograms with their truth, and what made them."""
+    box = int(_section(config, "densities").get("box") or 28)
+    learnt, physics = f"translation/{preset}/tomograms", "imaging/tomograms"
+    folder = learnt if any(results.folder.glob(f"{learnt}/*.mrc")) else physics
+    paths = sorted(results.folder.glob(f"{folder}/*.mrc"))
+    tomograms = [path for path in paths if not path.stem.endswith(BESIDE)]
+    found = []
+    for path in tomograms[:shown]:
+        volume = results.tomogram(path)
+        truth = results.table(f"{folder}/{path.stem}.star", [*COORDINATES, "cryoetganClass"])
+        if volume is not None:
+            found.append(
+                slices.section(path.stem, volume.data, volume.voxel_size, truth, None, box)
+            )
+    made = f"by preset {preset}" if folder == learnt else "by fitted physics alone"
+    others = max(len(tomograms) - shown, 0)
+    return {"sections": found, "others": others, "folder": folder, "made": made}
 
 
 def agreement(results: Results, config: Mapping[str, Any]) -> list[Agreement]:

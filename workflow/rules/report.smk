@@ -8,6 +8,7 @@ rule report_build:
         results("imaging/simulated.star"),
         results("imaging/fitted.star") if CONFIG.imaging.fit else [],
         list(MODELS.values()),
+        [*synthetic(".mrc"), *synthetic(".star")],
         GENERATED,
         (
             [results(f"{TRANSLATION}/{name}.star") for name in SPREADS]
