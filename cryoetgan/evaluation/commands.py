@@ -132,6 +132,9 @@ def measure(
         Path | None,
         typer.Option(help="Volume set translated there and back: of --densities, or of --real."),
     ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="Only this metric; repeatable. All, if none is named.")
+    ] = None,
     device: Device = "auto",
     seed: Seed = 0,
 ) -> None:
@@ -144,7 +147,7 @@ def measure(
     """
     from cryoetgan.devices import choose_device
     from cryoetgan.evaluation.classifier import load_classifier
-    from cryoetgan.evaluation.measuring import cycle_pairs
+    from cryoetgan.evaluation.measuring import METRICS, cycle_pairs
     from cryoetgan.evaluation.measuring import measure as compute
     from cryoetgan.evaluation.sets import load, same_boxes
     from cryoetgan.files import provenance, sidecar, write_json
@@ -177,10 +180,12 @@ def measure(
         _maps(map_ or [], first),
         span,  # type: ignore[arg-type]
         back,
+        metric or METRICS,
     )
     inputs = [real, stack_of(real), generated, stack_of(generated), *(map_ or [])]
     inputs += [path for path in (features, densities, cycle) if path is not None]
-    parameters = {"tilts": tilts, "real_split": real_split, "layer": layer}
+    parameters: dict[str, Any] = {"tilts": tilts, "real_split": real_split, "layer": layer}
+    parameters |= {"metric": metric} if metric else {}
     made = provenance("evaluation measure", inputs, parameters, seed)
     write_json(output, metrics)
     write_json(sidecar(output), {"provenance": made})  # last: it holds the hash of what it is for
@@ -189,6 +194,48 @@ def measure(
     ):
         log.warning(warning)
     log.info("%s: %d metrics", output, len(metrics))
+
+
+@command(app, "choose")
+def choose(
+    output: Output,
+    generated: Annotated[
+        Path | None,
+        typer.Option(help="What `evaluation measure` says of the generated set (JSON)."),
+    ] = None,
+    fitted: Annotated[
+        Path | None, typer.Option(help="The same of fitted physics; none: nothing to compare with.")
+    ] = None,
+    ship: Annotated[str, typer.Option(help="auto, or generated or fitted whatever is found.")] = (
+        "auto"
+    ),
+) -> None:
+    """Choose, without labels, whether to ship generated volumes or fitted physics: JSON.
+
+    Keys: shipped (generated or fitted), asked, why, compared. Generated volumes are shipped
+    where KID or two_sample_auc to real picks is less than that of fitted physics, the 95 %
+    intervals apart, neither is more, and pose_recovery is at least 0.95 of that of physics
+    at equal signal-to-noise ratio. Else physics is. Measure both against the same real
+    picks, in a split that nothing was trained on, with features that no label entered.
+    """
+    from cryoetgan.evaluation import choosing
+    from cryoetgan.files import provenance, read_json, write_json
+
+    if ship not in choosing.ASKED:
+        raise UserError(f"--ship: got '{ship}', wanted {', '.join(choosing.ASKED)}")
+    if generated is None and fitted is not None:
+        raise UserError("--fitted: has nothing to be compared with; name --generated too")
+    named = [path for path in (generated, fitted) if path is not None]
+    contents = [read_json(path) for path in named]
+    found = [choosing.evidence_from(c, p) for c, p in zip(contents, named, strict=True)]
+    choosing.same_yardstick(contents, named)
+    first, second = (found[0], found[1]) if len(found) == 2 else (None, None)
+    chosen = choosing.choose(first, second, ship)
+    compared = choosing.table(first, second) if first and second else {}
+    made = provenance("evaluation choose", named, {"ship": ship})
+    content = {"shipped": chosen.shipped, "asked": chosen.asked, "why": chosen.why}
+    write_json(output, content | {"compared": compared, "provenance": made})
+    log.info("%s: %s", output, chosen.why)
 
 
 @command(app, "compete")

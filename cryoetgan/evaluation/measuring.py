@@ -1,14 +1,14 @@
 """All metrics of a generated set against a real one, each with interval, nulls and warning."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cryoetgan.errors import UserError
+from cryoetgan.errors import UserError, nearest
 from cryoetgan.evaluation import volume_metrics
 from cryoetgan.evaluation.classifier import Classifier
 from cryoetgan.evaluation.entries import Result
@@ -22,6 +22,9 @@ from cryoetgan.volumes import VolumeSet
 log = logging.getLogger("cryoetgan")
 NULLS = 400
 """Volumes of each null set."""
+FEATURES = ("is", "fid", "kid", "precision", "recall", "density", "coverage")
+STRUCTURE, SPECTRA = ("ssim_class", "ssim_best"), ("power_ratio", "sd_ratio")
+METRICS = (*FEATURES, *STRUCTURE, "ssim_cycle", *SPECTRA, "pose_recovery", "two_sample_auc")
 Floats = NDArray[np.floating]
 
 
@@ -36,6 +39,7 @@ def measure(
     maps: Mapping[str, Floats] | None = None,
     tilts: tuple[float, float] | None = None,
     cycle: tuple[Floats, Floats] | None = None,
+    only: Collection[str] = METRICS,
 ) -> Result:
     """Return `{metric: {value, interval, nulls, warning}}` of what the inputs allow.
 
@@ -59,31 +63,53 @@ def measure(
         Degrees about y; the real set's own where None.
     cycle : (ndarray, ndarray), optional
         Volumes, and what came back from a translation there and back.
+    only : collection of str, optional
+        Metrics to compute. Poses are realigned, for their errors, where all are.
+
+    Raises
+    ------
+    UserError
+        Where a metric of `only` is not known.
     """
+    for name in only:
+        if name not in METRICS:
+            raise UserError(
+                f"--metric: got '{name}'{nearest(name, METRICS)}, wanted some of "
+                f"{', '.join(METRICS)}"
+            )
+
+    def wanted(*names: str) -> bool:
+        return not set(only).isdisjoint(names)
+
     tilts = tilts or real.tilts
     nulls = null_volumes(real.volumes, rng(seed, "measure", "nulls"))
     result: Result = {}
-    if classifier is not None:
+    if classifier is not None and wanted(*FEATURES):
         numbers = rng(seed, "measure", "features")
         result |= feature_metrics(real, generated, classifier, layer, nulls, numbers)
-    result |= volume_metrics.structure(real, generated, nulls, rng(seed, "measure", "structure"))
-    if cycle is not None:
+    if wanted(*STRUCTURE):
+        numbers = rng(seed, "measure", "structure")
+        result |= volume_metrics.structure(real, generated, nulls, numbers)
+    if cycle is not None and wanted("ssim_cycle"):
         result |= volume_metrics.cycle(*cycle, rng(seed, "measure", "cycle"))
-    result |= volume_metrics.spectra(real, generated, nulls, tilts, rng(seed, "measure", "spectra"))
-    if maps and tilts is not None and set(ANGLES) <= set(generated.table):
+    if wanted(*SPECTRA):
+        numbers = rng(seed, "measure", "spectra")
+        result |= volume_metrics.spectra(real, generated, nulls, tilts, numbers)
+    posed = wanted("pose_recovery") and set(ANGLES) <= set(generated.table)
+    if maps and tilts is not None and posed:
         if set(generated.names) & set(maps):
             numbers = rng(seed, "measure", "poses")
             result["pose_recovery"] = volume_metrics.poses(
-                real, generated, maps, tilts, voxel_size, numbers
+                real, generated, maps, tilts, voxel_size, numbers, realign=set(METRICS) <= set(only)
             )
         else:
             log.warning("no map is named like a generated class: no pose recovery")
-    told = two_sample(real, generated, nulls, seed, device)
-    if told is None:
-        log.warning("too few volumes for a two-sample test")
-    else:
+    told = two_sample(real, generated, nulls, seed, device) if wanted("two_sample_auc") else None
+    if told is not None:
         result["two_sample_auc"] = told
-    return result
+    elif wanted("two_sample_auc"):
+        log.warning("too few volumes for a two-sample test")
+    return {name: found for name, found in result.items() if name in only}
 
 
 def null_volumes(real: Floats, numbers: np.random.Generator) -> dict[str, Floats]:

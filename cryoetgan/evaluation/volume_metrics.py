@@ -230,12 +230,13 @@ def poses(
     tilts: tuple[float, float],
     voxel_size: float,
     numbers: np.random.Generator,
+    realign: bool = True,
 ) -> dict[str, Any]:
     """Return pose_recovery, beside plain physics at the same signal-to-noise ratio.
 
     `rotation_error` (degrees) and `shift_error` (angstrom) are medians after realignment
     near the known pose, of generated volumes, physics, noise (and real crops, where their
-    angles are known).
+    angles are known); without `realign` they are left out.
     """
     templates = Templates(maps, tilts)
     chosen = _posed(generated, maps, numbers)
@@ -254,7 +255,7 @@ def poses(
         crops = _posed(real, maps, numbers)
         tried["real"] = ([templates.spectrum(v) for v in crops.volumes], crops.table)
     found: dict[str, Recovery] = {
-        name: recovered(volumes, table, templates, voxel_size, REALIGNED)
+        name: recovered(volumes, table, templates, voxel_size, REALIGNED if realign else 0)
         for name, (volumes, table) in tried.items()
     }
     right = found["value"].right
@@ -268,13 +269,13 @@ def poses(
             f"physics at the same signal-to-noise ratio keeps {nulls['physics']:.0%} of the "
             "classes: the translation alters its particles"
         )
+    errors = {"rotation_error": "angle", "shift_error": "shift"} if realign else {}
     return entry(
         value,
         clustered(right, clusters(chosen.table)),
         {"chance": chance, **nulls},
         warning,
-        rotation_error=_medians(found, "angle"),
-        shift_error=_medians(found, "shift"),
+        **{key: _medians(found, what) for key, what in errors.items()},
     )
 
 

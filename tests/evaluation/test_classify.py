@@ -214,6 +214,14 @@ def test_measure_gives_each_metric_with_nulls_and_flags_a_constant(cryoetgan, se
     assert flat["sd_ratio"]["value"] < 0.01
     assert flat["power_ratio"]["warning"]
     assert abs(good["two_sample_auc"]["value"] - 0.5) < 0.25
+    # some of them alone: the same numbers
+    words = ("evaluation", "measure", "--real", "test.star", "--generated", "good.star")
+    cryoetgan(
+        *words, "--features", "c.pt", "--metric", "kid", "--metric", "sd_ratio", "-o", "s.json"
+    )
+    some = json.loads((sets / "s.json").read_text())
+    assert some == {name: good[name] for name in ("kid", "sd_ratio")}
+    refused(cryoetgan(*words, "--metric", "kids", "-o", "n.json", code=2), "did you mean 'kid'")
 
 
 def test_sets_that_do_not_fit_are_said(cryoetgan, sets, rng):

@@ -1,0 +1,162 @@
+"""The choice between generated volumes and fitted physics: laws of the comparison."""
+
+import itertools
+import json
+
+import pytest
+
+from cryoetgan.errors import UserError
+from cryoetgan.evaluation.choosing import (
+    LEAST_KEPT,
+    choose,
+    compare,
+    evidence_from,
+    keeps_labels,
+    read_choice,
+)
+
+
+def measured(kid=1.0, auc=0.8, recovered=0.9, physics=0.9, spread=0.05, **others):
+    """What `evaluation measure` writes of a set, as far as the choice reads it."""
+    looks = {"kid": kid, "two_sample_auc": auc}
+    found = {
+        name: {"value": value, "interval": [value - spread, value + spread]}
+        for name, value in looks.items()
+        if value is not None
+    }
+    if recovered is not None:
+        found["pose_recovery"] = {"value": recovered, "nulls": {"physics": physics, "chance": 0.2}}
+    return found | others
+
+
+def evidence(**values):
+    return evidence_from(measured(**values), "m.json")
+
+
+WORSE, BETTER = evidence(), evidence(kid=0.5, auc=0.6)
+MANY = [
+    evidence(kid=kid, auc=auc, recovered=recovered)
+    for kid, auc, recovered in itertools.product(
+        (0.5, 1.0, 1.04, None), (0.3, 0.6, 0.8, None), (0.9, 0.5, None)
+    )
+    if (kid, auc, recovered) != (None, None, None)  # would be no measure at all
+]
+
+
+def test_generated_volumes_ship_where_they_are_shown_to_be_better():
+    assert choose(BETTER, WORSE).shipped == "generated"
+
+
+def test_swapping_the_sets_swaps_the_answer():
+    assert choose(WORSE, BETTER).shipped == "fitted"
+    for first, second in itertools.product(MANY, MANY):
+        assert compare(first, second) == -compare(second, first)
+
+
+def test_equal_sets_ship_physics():
+    for one in MANY:
+        assert choose(one, one).shipped == "fitted"
+
+
+def test_a_generated_set_that_loses_its_labels_never_ships():
+    for lost, other in itertools.product(MANY, MANY):
+        if lost.kept < LEAST_KEPT * min(1, other.kept):
+            assert choose(lost, other).shipped == "fitted"
+    said = choose(evidence(kid=0.1, auc=0.5, recovered=0.6), WORSE).why
+    assert "lose their labels" in said
+    assert "0.67 times" in said
+
+
+def test_labels_that_nobody_looked_for_count_as_lost():
+    found = choose(evidence(kid=0.1, auc=0.5, recovered=None), WORSE)
+    assert found.shipped == "fitted"
+    assert "pose recovery of the generated volumes is not known" in found.why
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.94, False), (0.96, True)])
+def test_the_bar_is_physics_at_equal_signal_to_noise_ratio(share, kept):
+    made = evidence(kid=0.5, recovered=share * 0.6, physics=0.6)
+    # physics of another signal-to-noise ratio says nothing
+    assert keeps_labels(made, evidence(recovered=0.99, physics=0.99)) is kept
+    assert (choose(made, WORSE).shipped == "generated") is kept
+
+
+def test_the_bar_is_no_higher_than_what_fitted_physics_reaches():
+    made = evidence(kid=0.5, recovered=0.8, physics=1.0)
+    assert not keeps_labels(made, evidence(recovered=1.0, physics=1.0))
+    assert keeps_labels(made, evidence(recovered=0.8, physics=1.0))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"kid": 0.91, "auc": 0.71},  # overlap by 0.01
+        {"kid": 0.5, "auc": 0.95},  # one closer, the other farther
+        {"kid": None, "auc": None},
+    ],
+)
+def test_intervals_that_overlap_and_contradictions_ship_physics(values):
+    found = choose(evidence(**values), WORSE)
+    assert found.shipped == "fitted"
+    assert "not shown to be closer" in found.why
+
+
+@pytest.mark.parametrize("values", [{"kid": 0.5}, {"auc": 0.6}, {"kid": None, "auc": 0.6}])
+def test_one_distance_that_is_clearly_less_is_enough_where_the_other_shows_nothing(values):
+    assert choose(evidence(**values), WORSE).shipped == "generated"
+
+
+def test_below_chance_is_no_closer_than_chance():
+    # an area under the curve of 0.3 is chance, and so is 0.5
+    assert choose(evidence(auc=0.3), evidence(auc=0.5)).shipped == "fitted"
+    assert choose(evidence(kid=-3.0), evidence(kid=0.02)).shipped == "fitted"
+
+
+def test_what_was_asked_for_ships_and_the_numbers_stand_beside_it():
+    for asked in ("generated", "fitted"):
+        found = choose(WORSE, BETTER, asked)
+        assert (found.shipped, found.asked) == (asked, asked)
+        assert f"translation.ship is {asked}" in found.why
+        assert "KID: generated 1 (0.95 to 1.05), fitted 0.5 (0.45 to 0.55), farther" in found.why
+        assert "KID" not in choose(asked=asked).why
+    assert choose().shipped == "generated"
+
+
+def test_command_writes_the_choice_and_reads_back(cryoetgan, tmp_path):
+    for name, content in (("a", measured(kid=0.5)), ("b", measured())):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    cryoetgan("evaluation", "choose", "--generated", "a.json", "--fitted", "b.json", "-o", "c.json")
+    cryoetgan("evaluation", "choose", "--generated", "b.json", "--fitted", "a.json", "-o", "d.json")
+    assert read_choice(tmp_path / "c.json").shipped == "generated"
+    assert read_choice(tmp_path / "d.json").shipped == "fitted"
+    written = json.loads((tmp_path / "c.json").read_text())
+    assert written["compared"]["kid"]["generated"] == {"value": 0.5, "interval": [0.45, 0.55]}
+    assert written["provenance"]["inputs"].keys() == {"a.json", "b.json"}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--ship", "best"), "wanted auto, generated, fitted"),
+        (("--fitted", "a.json"), "name --generated too"),
+        (("--generated", "a.json", "--fitted", "other.json"), "different features"),
+        (("--generated", "a.json", "--fitted", "none.json"), "none.json: holds none of kid"),
+        (("--generated", "a.json", "--fitted", "odd.json"), "odd.json: is not as"),
+    ],
+)
+def test_mistakes_are_said(cryoetgan, tmp_path, words, expected):
+    other = measured()
+    other["kid"]["features"] = {"weights": "x"}
+    odd = measured() | {"kid": {"value": "low", "interval": [0, 1]}}
+    files = {"a": measured(), "other": other, "none": {}, "odd": odd}
+    for name, content in files.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    said = cryoetgan("evaluation", "choose", *words, "-o", "c.json", code=2)
+    assert expected in said.stderr.replace("\n", " ")
+    assert not (tmp_path / "c.json").exists()
+
+
+def test_another_file_is_no_choice(tmp_path):
+    (tmp_path / "c.json").write_text('{"shipped": "both"}')
+    with pytest.raises(UserError, match="choose again"):
+        read_choice(tmp_path / "c.json")
