@@ -16,6 +16,7 @@ SIMULATE, IMPORT, PICK = 1.3e-6, 2e-7, 7e-7  # a voxel of a tomogram
 SYNTHESIZE = 1e-6  # a voxel of a synthetic tomogram: scene and physics
 OVERLAP = 2.0
 """So many voxels a network makes for one of a synthetic tomogram: its tiles overlap."""
+MATCH = 4e-6  # a voxel of a tomogram; rotations and classes hardly count
 SCORE = 4e-9  # a voxel of a box, class, rotation and pick
 POSE, PHYSICS = 3e-7, 7e-7  # a voxel of a volume
 CLASSIFY = 3e-7  # a voxel of a volume seen
@@ -55,7 +56,8 @@ def estimate(
     """
     cores = cores or os.cpu_count() or 1
     box, poses = config.densities.box**3, _poses(config, classes)
-    made = poses * config.translation.draws
+    groups = _groups(config, tomograms)
+    made = poses * config.translation.draws * groups
     sizes = [_voxels(config, row) for row in tomograms]
     crops = config.particles.top * len(classes)
     disk = 4 * box * (SETS * made + 2 * crops + _exported(config, made))
@@ -65,13 +67,14 @@ def estimate(
     disk += synthetic * (4 + 2) * (3 if "copick" in config.export.formats else 2)
     chain = POSE * box * poses + PHYSICS * box * poses + SYNTHESIZE * synthetic
     chain += START * 2 * config.translation.tomograms
+    pick = PICK if config.particles.picker == "dog" else MATCH
     for row, size in zip(tomograms, sizes, strict=True):
         picks = config.particles.max_picks or PICKS
-        chain += size * ((SIMULATE if row.is_simulated else IMPORT) + PICK)
+        chain += size * ((SIMULATE if row.is_simulated else IMPORT) + pick)
         chain += SCORE * picks * len(classes) * config.particles.rotations * box
     chain += START * (12 * len(tomograms) + 3 * len(classes) + 20)
     workers = GPU if gpu else min(cores, MOST_CORES)
-    training = training_seconds(config) / workers
+    training = groups * training_seconds(config) / workers
     drawing = drawing_seconds(config, synthetic) / workers
     evaluation = _classifiers(config, made, box) / workers + 3 * MEASURE / min(cores, 3)
     return {
@@ -121,6 +124,13 @@ def multiplications(settings: Any) -> float:
 
 def _poses(config: Config, classes: Sequence[ClassRow]) -> int:
     return sum(row.count or config.densities.count for row in classes)
+
+
+def _groups(config: Config, tomograms: Sequence[TomogramRow]) -> int:
+    """Return how many networks are trained: one, or one a group of training tomograms."""
+    if not config.translation.per_group:
+        return 1
+    return max(1, len({row.group for row in tomograms if row.split in ("train", None)}))
 
 
 def _exported(config: Config, made: int) -> int:

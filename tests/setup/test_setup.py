@@ -149,6 +149,11 @@ def test_the_cost_grows_with_what_is_asked_for(tomograms, cryoetgan):
     x, y, z = config.tomograms.shape
     assert drawn["disk_gb"] - base["disk_gb"] == pytest.approx(3 * 12e-9 * x * y * z)
     assert drawn["minutes"] > base["minutes"]
+    assert cost(particles={"picker": "match"})["minutes"] > base["minutes"]
+    both = [row.model_copy(update={"group": name}) for row in rows for name in ("titan", "talos")]
+    own = config.translation.model_copy(update={"per_group": True})
+    each = estimate(config.model_copy(update={"translation": own}), classes, both, cores=4)
+    assert each["minutes_training"] == pytest.approx(2 * base["minutes_training"])
     quick = estimate(config, classes, rows, gpu=True, cores=4)
     assert quick["minutes"] < base["minutes"]
 
