@@ -25,6 +25,9 @@ ribosome outrank smaller particles (0.64 found among the first N of shared set 1
 0.92, with 2 to 2.5 0.97, with 3 0.94; set 2 alike.
 """
 
+SOME = 512
+"""Peaks whose neighbours are sought at once."""
+
 
 def threshold_of(peaks: Peaks, t: float) -> float:
     """Return T = m + t (M - m) / 20, m and M the smallest and largest peak value."""
@@ -51,12 +54,18 @@ def suppress(positions: Floats, scores: Floats, distances: Floats) -> NDArray[np
     order = np.argsort(-scores, kind="stable")
     tree = cKDTree(positions) if len(positions) else None
     gone = np.zeros(len(positions), bool)
-    kept = []
-    for index in order:
-        if gone[index] or tree is None:
+    kept: list[int] = []
+    for start in range(0, len(order), SOME):
+        part = order[start : start + SOME]
+        part = part[~gone[part]]
+        if tree is None or not len(part):
             continue
-        kept.append(index)
-        gone[tree.query_ball_point(positions[index], np.nextafter(distances[index], 0))] = True
+        reach = np.nextafter(distances[part], 0)
+        near = tree.query_ball_point(positions[part], reach, return_sorted=False)
+        for index, beside in zip(part.tolist(), near, strict=True):
+            if not gone[index]:
+                kept.append(index)
+                gone[beside] = True
     return np.array(kept, int)
 
 

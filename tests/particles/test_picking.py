@@ -75,6 +75,17 @@ def test_the_pyramid_finds_the_same_peaks_to_half_a_voxel(rng, sigma):
     assert fast.lowest == pytest.approx(exact.lowest, abs=0.02 * exact.highest)
 
 
+def test_sizes_of_one_stride_share_a_pyramid(rng):
+    volume = rng.standard_normal((50, 61, 72)).astype(np.float32)
+    sigmas = [5.3, 6.9]
+    assert len({fast_picking.stride_of(sigma) for sigma in sigmas}) == 1
+    for sigma, both in zip(sigmas, fast_picking.find_peaks_fast(volume, sigmas), strict=True):
+        [alone] = fast_picking.find_peaks_fast(volume, [sigma])
+        assert len(both.values) == len(alone.values) > 20
+        assert np.allclose(both.positions, alone.positions, atol=1e-2)
+        assert np.allclose(both.values, alone.values, atol=1e-5)
+
+
 def test_sizes_are_merged_by_one_suppression(rng):
     """A large ball's parts do not outrank it, a small ball beside it is not lost."""
     shape, sizes = (64, 72, 96), {(30, 36, 30): 15, (30, 36, 70): 7}
