@@ -28,8 +28,10 @@ def block_split(
     Raises
     ------
     UserError
-        Where a side stays empty.
+        Where a side stays empty; a share of 0 asks for no test side.
     """
+    if test_fraction == 0:
+        return np.full(len(coordinates), "train", dtype="<U5")
     longest = int(np.argmax(np.ptp(coordinates, axis=0)))
     along = coordinates[:, longest]
     plane = np.quantile(along, 1 - test_fraction)
