@@ -104,8 +104,9 @@ class TomogramRow(Section):
     )
     marks: str | None = Field(
         None,
-        description="STAR, CSV or copick picks of particles a person marked, for an honest test; "
-        "coordinates as in the tomogram's file: they follow it where it is resampled or turned.",
+        description="STAR, CSV or copick picks of particles a person marked, or a folder of such "
+        "files (a file a class), for an honest test; coordinates as in the tomogram's file: they "
+        "follow it where it is resampled or turned.",
     )
     marks_voxel_size: Positive | None = Field(
         None,

@@ -158,7 +158,9 @@ def _by_tomogram(items: list[str] | None, option: str) -> dict[str, str]:
 
 @command(app, "import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="STAR (RELION 3 to 5, ours), CSV, copick JSON.")],
+    file: Annotated[
+        Path, typer.Argument(help="STAR (RELION 3 to 5, ours), CSV, copick JSON; or a folder.")
+    ],
     output: Output,
     tomogram: Annotated[Path, typer.Option(help="The tomogram they lie in, MRC.")],
     voxel_size: Annotated[
@@ -180,12 +182,13 @@ def import_(
     reference to particle, if any, and tomo, where it lists several tomograms. Coordinates are
     0-based voxels of the file that the tomogram was imported from, and follow it where it was
     resampled or turned; those of copick, RELION 5 and PolNet are lengths; STAR files that
-    cryoetgan wrote lie in the imported tomogram.
+    cryoetgan wrote lie in the imported tomogram. Of a folder (copick's Picks, or a file a class)
+    all are read; where a file names no class, its own name is the class.
     """
     import numpy as np
 
     from cryoetgan.files import provenance, sidecar, write_json
-    from cryoetgan.particles.importers import check_classes, read_picks
+    from cryoetgan.particles.importers import check_classes, files_of, read_picks
     from cryoetgan.particles.splits import split_like
     from cryoetgan.placing import read_imported
     from cryoetgan.star import COORDINATES, SPLITS, class_name, read_star, write_star
@@ -214,7 +217,7 @@ def import_(
         log.info("split by blocks; %d particles lie in the gap", np.sum(parted == ""))
     write_star(output, table)
     parameters = {"voxel_size": voxel_size, "split": split, "box": box, "class": class_}
-    files = [file, tomogram, *([selected] if selected else [])]
+    files = [*files_of(file), tomogram, *([selected] if selected else [])]
     made = provenance("particles import", files, parameters)
     write_json(sidecar(output), {"provenance": made})
     log.info("%s: %d particles", output, len(table))

@@ -48,7 +48,8 @@ def read_picks(
     path : Path
         `.star` (ours, RELION 3 to 5), `.json` (copick picks), `.csv` (columns x, y, z or
         x_vox, y_vox, z_vox; class; a rotation matrix r11 ... r33, if any), or PolNet's `.csv`
-        of motifs (in angstrom; places and classes alone).
+        of motifs (in angstrom; places and classes alone). Or a folder of such files, where one
+        that names no class is of the class it is named by.
     tomogram : str
         Its name; rows that name another tomogram are left out.
     shape : tuple of int
@@ -67,46 +68,74 @@ def read_picks(
         Where the format is not known, coordinates are missing, or none lies inside.
     """
     imported = imported or Imported(shape, voxel_size, 1.0)
-    readers = {".star": _star, ".json": _copick, ".csv": _csv}
-    if path.suffix.lower() not in readers:
-        raise UserError(f"{path}: wanted .star, .csv or .json (copick picks)")
-    table = readers[path.suffix.lower()](existing(path, "picks"), tomogram, imported, unit)
+    table = _all(path, tomogram, imported, unit)
     where = table[COORDINATES].to_numpy(float)
-    if not np.isfinite(where).all():
-        raise UserError(f"{path}: holds coordinates that are not numbers")
-    if "cryoetganId" not in table:
-        table = _moved(table, imported)
-        where = table[COORDINATES].to_numpy(float)
     inside = ((where >= 0) & (where <= np.array(shape)[::-1] - 1)).all(axis=1)
     if not inside.any():
         raise UserError(
             f"{path}: none of its {len(table)} particles lies inside {tomogram} "
             f"({'x'.join(map(str, shape[::-1]))} voxels); are the coordinates in voxels of "
-            f"{unit or imported.voxel_size:g} A? Else give --voxel-size (column marks_voxel_size), 1 for angstrom"
+            f"{unit or imported.voxel_size:g} A? Else give --voxel-size (column marks_voxel_size), "
+            "1 for angstrom"
         )
-    table = table[inside].reset_index(drop=True)
-    table["rlnTomoName"] = tomogram
-    for column, default in (("cryoetganClass", "particle"), ("cryoetganScore", 1.0)):
+    if not inside.all():
+        log.warning("%s: %d particles lie outside %s", path, np.sum(~inside), tomogram)
+    return table[inside].reset_index(drop=True)
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files of picks that a path stands for: itself, or those in the folder."""
+    path = existing(path, "picks")
+    if not path.is_dir():
+        return [path]
+    found = sorted(file for file in path.iterdir() if file.suffix.lower() in READERS)
+    if not found:
+        raise UserError(f"{path}: holds no picks; wanted .star, .csv or .json files (copick)")
+    return found
+
+
+class ElsewhereError(UserError):
+    """A file names other tomograms only."""
+
+
+def _all(path: Path, tomogram: str, imported: Imported, unit: float | None) -> Any:
+    """Return the rows of all files, in our columns, placed in the imported tomogram."""
+    import pandas as pd
+
+    files, tables, elsewhere = files_of(path), [], None
+    for file in files:
+        if file.suffix.lower() not in READERS:
+            raise UserError(f"{file}: wanted .star, .csv or .json (copick picks)")
+        try:
+            table = READERS[file.suffix.lower()](file, tomogram, imported, unit)
+        except ElsewhereError as error:
+            elsewhere = error
+            continue
+        if not np.isfinite(table[COORDINATES].to_numpy(float)).all():
+            raise UserError(f"{file}: holds coordinates that are not numbers")
+        name = file.stem if path.is_dir() else "particle"
+        tables.append(_completed(table, name, tomogram, imported))
+    if elsewhere is not None and not tables:
+        raise elsewhere
+    return pd.concat(tables, ignore_index=True, join="inner")
+
+
+def _completed(table: Any, name: str, tomogram: str, imported: Imported) -> Any:
+    """Return rows with class, score and id; what is not ours is moved as the tomogram was."""
+    table = table.copy()
+    for column, default in (("cryoetganClass", name), ("cryoetganScore", 1.0)):
         if column not in table:
             table[column] = default
     if "cryoetganId" not in table:
-        table["cryoetganId"] = [
-            particle_id(tomogram, *place) for place in table[COORDINATES].to_numpy(float)
-        ]
-    table["cryoetganSource"] = "real"
-    return table
-
-
-def _moved(table: Any, imported: Imported) -> Any:
-    """Return rows of the tomogram's file as they lie in the imported tomogram."""
-    table = table.copy()
-    table[COORDINATES] = imported.places(table[COORDINATES].to_numpy(float))
-    if set(ANGLES) <= set(table.columns):
-        turned = imported.turn * rotation_from_relion(table[ANGLES].to_numpy(float))
-        table[ANGLES] = relion_from_rotation(turned)
-    if set(ORIGINS) <= set(table.columns):
-        table[ORIGINS] = table[ORIGINS].to_numpy(float) @ imported.matrix.T
-    return table
+        places = imported.places(table[COORDINATES].to_numpy(float))
+        table[COORDINATES] = places
+        if set(ANGLES) <= set(table.columns):
+            turned = imported.turn * rotation_from_relion(table[ANGLES].to_numpy(float))
+            table[ANGLES] = relion_from_rotation(turned)
+        if set(ORIGINS) <= set(table.columns):
+            table[ORIGINS] = table[ORIGINS].to_numpy(float) @ imported.matrix.T
+        table["cryoetganId"] = [particle_id(tomogram, *place) for place in places]
+    return table.assign(rlnTomoName=tomogram, cryoetganSource="real")
 
 
 def _in_file(places: Any, imported: Imported, unit: float | None) -> Floats:
@@ -163,7 +192,7 @@ def _of(table: Any, tomogram: str, path: Path) -> Any:
             return table
         if not any(mine):
             named = ", ".join(sorted(set(names))[:5])
-            raise UserError(
+            raise ElsewhereError(
                 f"{path}: has no row of tomogram {tomogram}; its column {column} names {named}; "
                 "give the tomogram that name"
             )
@@ -242,9 +271,12 @@ def _polnet(path: Path, heading: list[str], tomogram: str, voxel_size: float) ->
         mine = [Path(str(name)).stem == tomogram for name in table["density"]]
         if not any(mine):
             named = ", ".join(sorted({Path(str(name)).stem for name in table["density"]})[:5])
-            raise UserError(f"{path}: has no row of density {tomogram}; it names {named}")
+            raise ElsewhereError(f"{path}: has no row of density {tomogram}; it names {named}")
         table = table[mine]
     table = table[table["type"].str.lower() != "membrane"].reset_index(drop=True)
     out = pd.DataFrame(table[["x", "y", "z"]].to_numpy(float) / voxel_size, columns=COORDINATES)
     out["cryoetganClass"] = [re.sub(r"[^A-Za-z0-9_-]", "_", name) for name in table["code"]]
     return out
+
+
+READERS = {".star": _star, ".json": _copick, ".csv": _csv}

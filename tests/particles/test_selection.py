@@ -316,6 +316,27 @@ def test_coordinates_of_other_units_and_tomograms(cryoetgan, tmp_path, rng):
     refused(cryoetgan("particles", "import", "no.star", *words, code=2), "t1", "u, v")
 
 
+def test_a_folder_holds_a_file_a_class(cryoetgan, tmp_path, rng):
+    write_volume(tmp_path / "t1.mrc", rng.standard_normal((40, 44, 48)), 10.0)
+    folder = tmp_path / "marks"
+    folder.mkdir()
+    words = ("particles", "import", "marks", "--tomogram", "t1.mrc", "-o", "o.star")
+    refused(cryoetgan(*words, code=2), "marks", "holds no picks")
+    point = {"location": {"x": 120, "y": 200, "z": 300}}
+    content = {"pickable_object_name": "a", "points": [point]}
+    (folder / "me_1_a.json").write_text(json.dumps(content))
+    (folder / "b.csv").write_text("tomo,x,y,z\nt1,1,2,3\nt2,5,6,7\n")
+    (folder / "c.csv").write_text("tomo,x,y,z\nt2,1,2,3\nt3,5,6,7\n")  # none in this one
+    (folder / "notes.txt").write_text("")
+    cryoetgan(*words)
+    table = read_star(tmp_path / "o.star").particles
+    assert list(table["cryoetganClass"]) == ["b", "a"]
+    assert np.allclose(table[COORDINATES].to_numpy(float), [[1, 2, 3], [12, 20, 30]])
+    for name in ("me_1_a.json", "b.csv"):
+        (folder / name).unlink()
+    refused(cryoetgan(*words, code=2), "c.csv", "t2, t3")
+
+
 def test_marks_of_one_tomogram_are_split_as_its_picks_are(cryoetgan, tmp_path, rng):
     box = 16
     write_volume(tmp_path / "t1.mrc", np.zeros((200, 200, 200), np.float32), 10.0)
