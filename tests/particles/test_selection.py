@@ -17,6 +17,7 @@ from cryoetgan.files import read_json, sidecar, write_json
 from cryoetgan.geometry import rotation_from_relion
 from cryoetgan.particles.extraction import boxes, extract, fits
 from cryoetgan.particles.selection import select
+from cryoetgan.particles.splits import block_split
 from cryoetgan.star import ANGLES, COORDINATES, read_star, write_star
 from cryoetgan.volumes import read_volume, read_volume_set, write_volume
 from tests.conftest import refused
@@ -373,3 +374,8 @@ def test_what_cannot_be_imported_is_said(cryoetgan, tmp_path, rng):
     (tmp_path / "c.csv").write_text("x,y,z,class\n9,20,31,riboso\n")
     done = cryoetgan("particles", "import", "c.csv", "--class", "ribosome", *words, code=2)
     refused(done, "riboso", "ribosome")
+
+
+def test_no_test_side_is_asked_for_by_a_share_of_zero():
+    few = np.array([[1.0, 2.0, 3.0], [4.0, 2.0, 3.0]])
+    assert block_split(few, 28, 0.0).tolist() == ["train", "train"]
