@@ -207,6 +207,12 @@ class Translation(Section):
     )
     steps: Count | None = Field(None, description="Training steps; empty: the preset's own.")
     draws: Count = Field(1, description="Noise draws, so generated volumes, of each density.")
+    ship: Literal["auto", "generated", "fitted"] = Field(
+        "auto",
+        description="What is exported. `auto`: the generated volumes where they are shown, without "
+        "labels, to look closer to unseen picks than fitted physics and to keep their labels, else "
+        "fitted physics; without imaging.fit the generated ones.",
+    )
     per_group: bool = Field(
         False,
         description="With several groups of tomograms: whether each gets a network of its own, "
@@ -302,6 +308,11 @@ class Config(Section):
             raise ValueError(
                 f"translation.tomograms is {self.translation.tomograms}, but synthetic tomograms "
                 "need fitted physics; set imaging.fit to true, or translation.tomograms to 0"
+            )
+        if self.translation.ship == "fitted" and not self.imaging.fit:
+            raise ValueError(
+                "translation.ship is 'fitted', but no physics is fitted; set imaging.fit to true, or "
+                "translation.ship to 'auto'"
             )
         tomograms = self.tomograms.voxel_size
         if tomograms is not None and tomograms != self.densities.voxel_size:

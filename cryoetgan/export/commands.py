@@ -14,6 +14,16 @@ Contrast = Annotated[
     typer.Option(help="How protein should look: dark or bright; default: as in your own files."),
 ]
 Volumes = Annotated[Path, typer.Argument(help="Volume set (STAR).")]
+Fitted = Annotated[
+    Path | None,
+    typer.Option(
+        help="The same by fitted physics (STAR): exported instead where --choice says so."
+    ),
+]
+Decided = Annotated[
+    Path | None,
+    typer.Option("--choice", help="What `evaluation choose` wrote; the README repeats its why."),
+]
 
 
 @command(app, "relion")
@@ -21,6 +31,8 @@ def relion(
     volumes: Volumes,
     output: Output,
     contrast: Contrast = None,
+    fitted: Fitted = None,
+    choice: Decided = None,
     tomogram: Annotated[
         list[Path] | None,
         typer.Option(help="MRC the particles lie in, for particles_relion5.star; repeatable."),
@@ -37,6 +49,7 @@ def relion(
     """
     from cryoetgan.export.relion import export_relion, export_relion5
     from cryoetgan.export.rows import check_contrast
+    from cryoetgan.export.shipping import say, shipped_set
     from cryoetgan.files import atomic
     from cryoetgan.star import COORDINATES, class_name
     from cryoetgan.volumes import read_volume, read_volume_set, same_voxel_size, stack_of
@@ -45,6 +58,7 @@ def relion(
     if tilt_series_pixel_size is not None:
         positive(tilt_series_pixel_size, "--tilt-series-pixel-size", " A")
     placed = ["rlnTomoName", *COORDINATES] if tomogram else []
+    volumes, chosen = shipped_set(volumes, fitted, choice)
     opened = read_volume_set(volumes, ["cryoetganClass", *placed])
     sizes = {}
     for path in tomogram or []:
@@ -56,14 +70,22 @@ def relion(
         count = export_relion(opened, part, contrast)
         if sizes:
             export_relion5(opened, part, sizes, contrast, tilt_series_pixel_size)
-        _record(part, "relion", [volumes, stack_of(volumes), *(tomogram or [])], contrast)
+        say(part, chosen)
+        inputs = [volumes, stack_of(volumes), *(tomogram or []), *([choice] if choice else [])]
+        _record(part, "relion", inputs, contrast)
     log.info("%s: %d particles", output, count)
     if not sizes and set(COORDINATES) <= set(opened.table):
         log.info("for RELION 5 coordinates give the tomograms too: --tomogram T.mrc")
 
 
 @command(app, "plain")
-def plain(volumes: Volumes, output: Output, contrast: Contrast = None) -> None:
+def plain(
+    volumes: Volumes,
+    output: Output,
+    contrast: Contrast = None,
+    fitted: Fitted = None,
+    choice: Decided = None,
+) -> None:
     """Write a volume set as single MRC files, with the lists other programs read.
 
     For EMAN2, ChimeraX, Dynamo (dynamo.tbl), DeepFinder (objects.xml) and TomoTwin (names of
@@ -71,16 +93,20 @@ def plain(volumes: Volumes, output: Output, contrast: Contrast = None) -> None:
     """
     from cryoetgan.export.plain import export_plain
     from cryoetgan.export.rows import check_contrast
+    from cryoetgan.export.shipping import say, shipped_set
     from cryoetgan.files import atomic
     from cryoetgan.volumes import read_volume_set, stack_of
 
     check_contrast(contrast)
+    volumes, chosen = shipped_set(volumes, fitted, choice)
     opened = read_volume_set(volumes, ["cryoetganClass"])
     _check_folder(output, "plain")
     with atomic(output) as part:
         part.mkdir()
         count = export_plain(opened, part, contrast)
-        _record(part, "plain", [volumes, stack_of(volumes)], contrast)
+        say(part, chosen)
+        inputs = [volumes, stack_of(volumes), *([choice] if choice else [])]
+        _record(part, "plain", inputs, contrast)
     log.info("%s: %d particles", output, count)
 
 
@@ -101,6 +127,14 @@ def copick(
         typer.Option(help="Density map of a class, for its radius in config.json; repeatable."),
     ] = None,
     contrast: Contrast = None,
+    fitted: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Synthetic tomogram, or volume set, by fitted physics: exported instead of the one "
+            "of its name where --choice says so; repeatable."
+        ),
+    ] = None,
+    choice: Decided = None,
 ) -> None:
     """Write tomograms, particles and labels as a copick project: config.json and OME-Zarr.
 
@@ -109,6 +143,7 @@ def copick(
     """
     from cryoetgan.export.copick import export_copick, tomogram_runs, volume_runs
     from cryoetgan.export.rows import check_contrast
+    from cryoetgan.export.shipping import say, shipped_set, shipped_tomograms
     from cryoetgan.files import atomic, existing
     from cryoetgan.particles.picking import radius_of_map
     from cryoetgan.star import class_name
@@ -122,17 +157,25 @@ def copick(
         raise UserError(
             f"{sets[0]}: a volume set is exported alone, without other files or options"
         )
+    if sets:
+        instead = (fitted or [None])[0]  # type: ignore[list-item]
+        volumes, chosen = shipped_set(sets[0], instead, choice)
+        tomograms = [volumes]
+    else:
+        tomograms, chosen = shipped_tomograms(tomograms, fitted or [], choice)
     for path in tomograms:
         existing(path, "tomogram")
     if sets:
-        runs = volume_runs(sets[0], contrast)
+        runs = volume_runs(tomograms[0], contrast)
     else:
         runs = tomogram_runs(tomograms, particles or [], labels or [], contrast)
     _check_folder(output, "copick")
     with atomic(output) as part:
         part.mkdir()
         count = export_copick(runs, part, output, contrast, radii)
+        say(part, chosen, "" if sets else "Synthetic tomograms. ")
         inputs = [*tomograms, *(particles or []), *(labels or []), *(density or [])]
+        inputs += [choice] if choice else []
         _record(part, "copick", inputs, contrast)
     log.info("%s: %d particles", output, count)
 

@@ -24,6 +24,7 @@ EXPLAINED = {
     "physics_train": "trained on physics with typed-in parameters, tested on real",
     "fitted_train": "trained on physics fitted to the tomograms, tested on real",
     "ceiling": "trained on labelled real crops, tested on real",
+    "pseudo_train": "trained on picks named by their best template, tested on real",
     "gan_test": "trained on real, tested on generated",
 }
 MEASURED = {
@@ -89,6 +90,7 @@ def build(results: Results, title: str, sample: int) -> str:
         "preset": preset,
         "others": [name for name in presets if name != preset],
         "verdict": verdict,
+        "shipped": sections.shipped(results, accuracies, marks),
         "checks": unlabelled,
         "accuracies": _accuracy_rows(accuracies),
         "classes": _pictures(sets, sample),

@@ -15,8 +15,9 @@ from cryoetgan.evaluation.metrics.spectra import shell_power
 from cryoetgan.files import sidecar
 from cryoetgan.report import plots, slices
 from cryoetgan.report.agreement import Agreement, agree
-from cryoetgan.report.numbers import short
+from cryoetgan.report.numbers import Accuracy, short
 from cryoetgan.report.results import BESIDE, Results
+from cryoetgan.report.verdict import second_opinion
 from cryoetgan.seeds import rng
 from cryoetgan.star import COORDINATES
 from cryoetgan.volumes import VolumeSet
@@ -103,6 +104,19 @@ def volume_sets(results: Results, preset: str) -> tuple[dict[str, VolumeSet], st
         star = f"{made}/uncertainty/{stem}.star"
         found[name] = results.volume_set(star, optional=True) if preset else None
     return {name: volumes for name, volumes in found.items() if volumes is not None}, marks
+
+
+def shipped(results: Results, found: Mapping[str, Accuracy], marks: str) -> list[str]:
+    """Return which set is exported and why, and what marked crops say to that."""
+    content = results.json("evaluation/choice.json", optional=True)
+    if not content:
+        return []
+    choice, why = content.get("shipped"), content.get("why")
+    if choice not in ("generated", "fitted") or not isinstance(why, str):
+        results.gaps.append("evaluation/choice.json: is not as `evaluation choose` writes it")
+        return []
+    said = second_opinion(choice, found, marks)
+    return [f"What is exported: {why}", *([said] if said else [])]
 
 
 def is_simulated(results: Results) -> bool:

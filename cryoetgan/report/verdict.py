@@ -145,6 +145,35 @@ def _caveats(found: Mapping[str, Accuracy], marks: str, simulated: bool) -> list
     return said
 
 
+def second_opinion(shipped: str, found: Mapping[str, Accuracy], marks: str) -> str:
+    """Return whether GAN-train on marked crops agrees with what was shipped; "" without marks.
+
+    Parameters
+    ----------
+    shipped : str
+        generated or fitted.
+    found : mapping
+        gan_train and fitted_train; nothing is said where one lacks.
+    marks : str
+        As in `conclude`.
+    """
+    made, fitted = found.get("gan_train"), found.get("fitted_train")
+    if marks == "template" or made is None or fitted is None:
+        return ""
+    better = {"above": "generated", "below": "fitted", "same": ""}[made.compared(fitted)]
+    text = (
+        f"On {MARKS[marks].format(made.n_test)}, of which the choice knew nothing, a classifier "
+        f"trained on generated volumes is right in {made}, on fitted physics in {fitted}: "
+    )
+    if not better:
+        return f"{text}this tells the two no better apart."
+    if better == shipped:
+        return f"{text}this agrees."
+    return (
+        f"{text}this disagrees; `translation.ship: {better}` in the configuration ships the other."
+    )
+
+
 def checks(trained: Mapping[str, Metric], untrained: Mapping[str, Metric]) -> list[Check]:
     """Return what can be said without any label; weaker than a test on marked crops."""
     said = []

@@ -65,6 +65,21 @@ def test_fitted_physics_stands_beside_the_typed(make_run, tmp_path):
     assert '<th class="n">physics, fitted</th>' in page
 
 
+def test_what_is_exported_and_why_stands_in_the_verdict(make_run, tmp_path):
+    run = make_run(tmp_path / "shipped")
+    (run / "evaluation/fitted_train.json").write_text(json.dumps(accuracy(0.6)))
+    path = run / "evaluation/choice.json"
+    path.write_text(json.dumps({"shipped": "fitted", "asked": "auto", "why": "KID 3 < 4."}))
+    page = build(open_results(run), "T", 1)
+    verdict = re.search(r'<section class="verdict.*?</section>', page, re.DOTALL)[0]
+    assert "What is exported: KID 3 &lt; 4." in verdict
+    assert "this disagrees" in verdict  # gan_train is 0.9
+    path.write_text('{"shipped": "both"}')
+    results = open_results(run)
+    assert "What is exported" not in build(results, "T", 1)
+    assert any("evaluation/choice.json" in gap for gap in results.gaps)
+
+
 def test_a_fit_is_shown_and_a_bad_one_is_warned_of(make_run, tmp_path):
     run = make_run(tmp_path / "fits")
     about = {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cryoetgan.report.numbers import accuracy_from, metrics_from
-from cryoetgan.report.verdict import checks, conclude
+from cryoetgan.report.verdict import checks, conclude, second_opinion
 from tests.report.conftest import accuracy, metric
 
 
@@ -114,3 +114,22 @@ def test_checks_without_labels():
 def test_odd_numbers_are_no_accuracy(odd):
     with pytest.raises((ValueError, TypeError)):
         accuracy_from(accuracy(0.9) | odd)
+
+
+@pytest.mark.parametrize(
+    ("made", "fitted", "shipped", "words"),
+    [
+        (0.9, 0.6, "generated", "this agrees"),
+        (0.6, 0.9, "fitted", "this agrees"),
+        (0.9, 0.6, "fitted", "disagrees; `translation.ship: generated`"),
+        (0.6, 0.9, "generated", "disagrees; `translation.ship: fitted`"),
+        (0.8, 0.81, "fitted", "tells the two no better apart"),
+    ],
+)
+def test_marked_crops_agree_with_the_choice_or_not(made, fitted, shipped, words):
+    values = {"gan_train": made, "fitted_train": fitted}
+    found = {name: accuracy_from(accuracy(value)) for name, value in values.items()}
+    assert words in second_opinion(shipped, found, "marked")
+    # pseudo-labels are no second opinion
+    assert second_opinion(shipped, found, "template") == ""
+    assert second_opinion(shipped, {"gan_train": found["gan_train"]}, "marked") == ""

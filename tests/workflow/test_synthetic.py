@@ -60,11 +60,19 @@ def test_a_run_makes_tomograms_with_labels_and_truth_and_exports_them(tiny_run, 
         assert np.array_equal(segmentation.numpy() == numbers[name], labels == int(number))
 
 
-def test_a_trained_network_makes_them_where_it_can(tiny_run, words):
+@pytest.mark.parametrize(
+    ("ship", "made"),
+    [
+        # which of the two is exported is seen at the end
+        ("auto", {"translation_synthesize", "imaging_synthesize"}),
+        ("generated", {"translation_synthesize"}),
+        ("fitted", {"imaging_synthesize"}),
+    ],
+)
+def test_a_trained_network_makes_them_where_it_can_and_what_is_shipped(tiny_run, words, ship, made):
     project, _ = tiny_run
-    planned = project.planned(*words(tomograms=2, preset="recommended"))
-    assert "translation_synthesize" in planned
-    assert "imaging_synthesize" not in planned
+    planned = project.planned(*words(tomograms=2, preset="recommended", ship=ship))
+    assert {rule for rule in planned if rule.endswith("synthesize")} == made
 
 
 def test_without_fitted_physics_there_is_nothing_to_make_them_of(tiny_run, words):

@@ -1,16 +1,22 @@
-"""Evaluation: four classifiers, the metrics, and the untrained generator as a null."""
+"""Evaluation: classifiers, the metrics, the untrained generator as a null, and what is shipped."""
 
 # crops a person marked (or the truth of simulated tomograms); else the picks' best templates
 REAL = results("particles/marked.star" if MARKED else "particles/subtomograms.star")
+PICKS = results("particles/subtomograms.star")
 GENERATED = results(f"{TRANSLATION}/generated.star")
+FITTED = results("imaging/fitted.star")
 CYCLED = results(f"{TRANSLATION}/cycled.star")
 CLASSIFIED = {
     "ceiling": (REAL, "train", REAL, "test"),
     "gan_train": (GENERATED, None, REAL, "test"),
     "gan_test": (REAL, "train", GENERATED, None),
     "physics_train": (results("imaging/simulated.star"), None, REAL, "test"),
-    "fitted_train": (results("imaging/fitted.star"), None, REAL, "test"),
+    "fitted_train": (FITTED, None, REAL, "test"),
 }
+if (
+    MARKED
+):  # picks named by their best template: where no crop is marked, that is the ceiling
+    CLASSIFIED["pseudo_train"] = (PICKS, "train", REAL, "test")
 # how many generated volumes are enough: gan_train on fewer of them
 MADE = (
     len(GENERATORS)
@@ -23,10 +29,39 @@ MEASURED = {
     "measure": GENERATED,
     "measure_untrained": results(f"{TRANSLATION}/untrained.star"),
     "measure_physics": results("imaging/simulated.star"),
-    "measure_fitted": results("imaging/fitted.star"),
+    "measure_fitted": FITTED,
 }
 if not CONFIG.imaging.fit:
     del CLASSIFIED["fitted_train"], MEASURED["measure_fitted"]
+# what is shipped is chosen by picks that no label touched and nothing has learnt from
+SPLITS = {row.split for row in TOMOGRAMS.values()}
+UNSEEN = "validation" if "validation" in SPLITS and not BLOCKS else "test"
+CHOSEN_BY = {"generated": "measure", "fitted": "measure_fitted"}
+UNLABELLED = {}
+if SHIP != "auto":
+    CHOSEN_BY = {}
+elif MARKED or UNSEEN != "test":
+    CHOSEN_BY = {"generated": "unlabelled", "fitted": "unlabelled_fitted"}
+    UNLABELLED = {"unlabelled": GENERATED, "unlabelled_fitted": FITTED}
+    MEASURED |= UNLABELLED
+
+
+def measured_on(wildcards):
+    return PICKS if wildcards.name in UNLABELLED else REAL
+
+
+def classifier_for(wildcards):
+    """Whose features a measure takes: trained on real crops, without labels for the choice."""
+    pseudo = wildcards.name in UNLABELLED and MARKED
+    return results(f"evaluation/{'pseudo_train' if pseudo else 'ceiling'}.pt")
+
+
+def judged(wildcards):
+    """The split, and for the choice the metrics it needs alone."""
+    if wildcards.get("name") in UNLABELLED:
+        needed = ["kid", "two_sample_auc", "pose_recovery"]
+        return flags(real_split=UNSEEN, metric=needed)
+    return flags(real_split="test")
 
 
 rule evaluation_classify:
@@ -75,8 +110,8 @@ rule evaluation_classify:
 
 rule evaluation_measure:
     input:
-        real=REAL,
-        real_stack=stack(REAL),
+        real=measured_on,
+        real_stack=lambda wildcards: stack(measured_on(wildcards)),
         generated=lambda wildcards: MEASURED[wildcards.name],
         generated_stack=lambda wildcards: stack(MEASURED[wildcards.name]),
         densities=results("densities/poses.star"),
@@ -85,7 +120,7 @@ rule evaluation_measure:
         cycle_stack=lambda wildcards: (
             stack(CYCLED) if wildcards.name == "measure" else []
         ),
-        features=results("evaluation/ceiling.pt"),
+        features=classifier_for,
         maps=maps,
     output:
         results("evaluation/{name}.json"),
@@ -102,6 +137,7 @@ rule evaluation_measure:
         mem_mb=8000,
         runtime=120,
     params:
+        judged=judged,
         maps=flags(map=maps()),
         cycle=lambda wildcards, input: flags(cycle=input.get("cycle") or None),
         tilts=tilts(first_training_tomogram()),
@@ -110,8 +146,36 @@ rule evaluation_measure:
         code=code("evaluation"),
     shell:
         cryoetgan(
-            "evaluation measure --real {input.real:q} --real-split test"
+            "evaluation measure --real {input.real:q} {params.judged}"
             " --generated {input.generated:q} --densities {input.densities:q}"
             " --features {input.features:q} {params.maps} {params.tilts} {params.cycle}"
             " --device {params.device} --seed {params.seed} -o {output:q}"
         )
+
+
+rule evaluation_choose:
+    input:
+        [results(f"evaluation/{name}.json") for name in CHOSEN_BY.values()],
+    output:
+        results("evaluation/choice.json"),
+    log:
+        logs("evaluation/choice"),
+    benchmark:
+        timing("evaluation/choice")
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        measures=flags(
+            **{
+                key: results(f"evaluation/{name}.json")
+                for key, name in CHOSEN_BY.items()
+            }
+        ),
+        options=options(CONFIG.translation, "ship"),
+        code=code("evaluation"),
+    shell:
+        cryoetgan("evaluation choose {params.measures} {params.options} -o {output:q}")

@@ -1,10 +1,18 @@
-"""Export: the generated set in other programs' formats."""
+"""Export: generated volumes, or fitted physics where they are no better, in others' formats."""
+
+# what is exported; of two sets, the one that evaluation/choice.json names
+SHIPPED = FITTED if SHIP == "fitted" else GENERATED
+INSTEAD = [FITTED] if SHIP == "auto" else []
+CHOICE = results("evaluation/choice.json")
 
 
 rule export_relion:
     input:
-        star=GENERATED,
-        stack=stack(GENERATED),
+        star=SHIPPED,
+        stack=stack(SHIPPED),
+        fitted=INSTEAD,
+        fitted_stack=list(map(stack, INSTEAD)),
+        choice=CHOICE,
     output:
         results("export/relion/particles.star"),
     log:
@@ -18,16 +26,23 @@ rule export_relion:
         mem_mb=4000,
         runtime=60,
     params:
+        instead=flags(fitted=INSTEAD),
         folder=folder,
         code=code("export"),
     shell:
-        cryoetgan("export relion {input.star:q} -o {params.folder:q}")
+        cryoetgan(
+            "export relion {input.star:q} {params.instead} --choice {input.choice:q}"
+            " -o {params.folder:q}"
+        )
 
 
 rule export_plain:
     input:
-        star=GENERATED,
-        stack=stack(GENERATED),
+        star=SHIPPED,
+        stack=stack(SHIPPED),
+        fitted=INSTEAD,
+        fitted_stack=list(map(stack, INSTEAD)),
+        choice=CHOICE,
     output:
         results("export/plain/README.md"),
     log:
@@ -41,10 +56,14 @@ rule export_plain:
         mem_mb=4000,
         runtime=60,
     params:
+        instead=flags(fitted=INSTEAD),
         folder=folder,
         code=code("export"),
     shell:
-        cryoetgan("export plain {input.star:q} -o {params.folder:q}")
+        cryoetgan(
+            "export plain {input.star:q} {params.instead} --choice {input.choice:q}"
+            " -o {params.folder:q}"
+        )
 
 
 rule export_copick:
@@ -55,6 +74,9 @@ rule export_copick:
         # simulated tomograms come with label volumes, and synthetic ones
         truth=[results(f"tomograms/{name}.star") for name in SIMULATED],
         labels=synthetic("_labels.mrc"),
+        # tomograms of a network may give way to those of physics
+        fitted=synthetic_by_physics(),
+        choice=CHOICE if SYNTHETIC and RESIDUAL else [],
         maps=maps,
     output:
         results("export/copick/config.json"),
@@ -78,9 +100,13 @@ rule export_copick:
             labels=[results(f"tomograms/{name}_labels.mrc") for name in SIMULATED]
             + synthetic("_labels.mrc")
         ),
+        choice=flags(
+            fitted=synthetic_by_physics(),
+            choice=CHOICE if SYNTHETIC and RESIDUAL else None,
+        ),
         code=code("export"),
     shell:
         cryoetgan(
             "export copick {input.tomograms:q} {input.synthetic:q} {params.particles}"
-            " {params.maps} {params.labels} -o {params.folder:q}"
+            " {params.maps} {params.labels} {params.choice} -o {params.folder:q}"
         )

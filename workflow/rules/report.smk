@@ -16,6 +16,7 @@ rule report_build:
             else []
         ),
         REAL,
+        results("evaluation/choice.json"),
     output:
         report(
             results("report/index.html"),

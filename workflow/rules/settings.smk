@@ -36,6 +36,8 @@ GROUPS = {TOMOGRAMS[name].group: [] for name in TRAINING}
 for name in TRAINING:
     GROUPS[TOMOGRAMS[name].group].append(name)
 PRESET = Path(CONFIG.translation.preset).stem
+# which set is exported; `auto`: what evaluation/choice.json says
+SHIP = CONFIG.translation.ship if CONFIG.imaging.fit else "generated"
 
 
 wildcard_constraints:

@@ -6,7 +6,8 @@ if SYNTHETIC:
 # whose physics and noise each has: the training tomograms in turn
 LOOKS = {name: TRAINING[i % len(TRAINING)] for i, name in enumerate(SYNTHETIC)}
 # networks with an instance norm would change grey values from tile to tile: physics alone there
-LEARNT = checked(read_preset, CONFIG.translation.preset).frame == "residual"
+RESIDUAL = checked(read_preset, CONFIG.translation.preset).frame == "residual"
+LEARNT = RESIDUAL and SHIP != "fitted"
 SYNTHESIZED = f"{TRANSLATION}/tomograms" if LEARNT else "imaging/tomograms"
 
 
@@ -24,6 +25,13 @@ wildcard_constraints:
 def synthetic(suffix):
     """Files of all synthetic tomograms: `.mrc`, `_labels.mrc`, `.star`."""
     return [results(f"{SYNTHESIZED}/{name}{suffix}") for name in SYNTHETIC]
+
+
+def synthetic_by_physics():
+    """The same by fitted physics, where which of the two is exported is yet to be seen."""
+    if LEARNT and SHIP == "auto":
+        return [results(f"imaging/tomograms/{name}.mrc") for name in SYNTHETIC]
+    return []
 
 
 def checkpoint_of(wildcards):
