@@ -94,7 +94,10 @@ class Set2:
             "--tilts=-60,60",
         )  # fmt: skip
         self.extract("own.star", "picks.star", 1)
-        self.run("selected.star", "particles", "select", "scores.star", "--top", 1000)
+        self.run(
+            "selected.star", "particles", "select", "scores.star", "--top", 1000,
+            "--split", "t1=train",
+        )  # fmt: skip
         self.extract("pseudo.star", "selected.star", 1)
         densities = [word for path in self.maps for word in ("--density", path)]
         self.run("M.json", "imaging", "fit", "t1.mrc", "--particles", "scores.star", *densities)

@@ -60,7 +60,7 @@ def halves(work, model, name, noise):
         scene = np.pad(np.asarray(density, np.float32), BOX // 2)
         made[i] = crop(model.signal(scene), BOX) + noise(i)
     fitted = read_volume_set(work.folder / "fitted.star")
-    write_volume_set(output, made, densities.voxel_size, fitted.table, fitted.optics)
+    write_volume_set(output, made, fitted.table, densities.voxel_size, fitted.optics)
 
 
 def noise_only(work):

@@ -185,7 +185,8 @@ def _shares(
     labels = np.array([names.index(name) for _, name in made])
     simulated = features.table(volume for volume, _ in made)
     real = features.table(cut(data.volume, data.picks.places[i], data.box) for i in chosen)
-    found = estimated(simulated, labels, real, names, seed)
+    named = np.searchsorted(names[:-1], data.picks.names[chosen]) if data.picks.aligned else None
+    found = estimated(simulated, labels, real, names, seed, named)
     content = {
         "shares": dict(zip(names, map(float, found.shares), strict=True)),
         "errors": dict(zip(names, (round(float(e), 4) for e in found.errors), strict=True)),

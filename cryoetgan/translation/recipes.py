@@ -16,6 +16,7 @@ from cryoetgan.imaging.model import ImagingModel
 from cryoetgan.seeds import integer
 from cryoetgan.translation import scenes
 from cryoetgan.translation.loop import Loop
+from cryoetgan.translation.pairs import paired_signals
 from cryoetgan.translation.residual_training import ResidualTrainer
 from cryoetgan.translation.scaling import Scaler, fit_density, fit_plain, fit_scalers
 from cryoetgan.translation.settings import Settings
@@ -124,7 +125,14 @@ def make_trainer(
             densities, d_rows, models, settings.scenes, settings.shares, seed
         )
         symmetric = _symmetric(subtomograms, models)
-        trainer: Any = ResidualTrainer(settings, stock, s, scalers, symmetric, device, number)
+        expected = (
+            paired_signals(subtomograms, training_rows(subtomograms), models)
+            if settings.pair_weight > 0
+            else None
+        )
+        trainer: Any = ResidualTrainer(
+            settings, stock, s, scalers, symmetric, device, number, expected
+        )
         smallest = trainer.smallest_box()
     else:
         models, d = [], to_tensor(densities, d_rows)

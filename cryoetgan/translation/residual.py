@@ -93,12 +93,15 @@ class TextureCritic(nn.Module):
         Channels; three give a field of 9 voxels, four one of 13.
     spectral : bool
         Spectral normalisation of every convolution.
+    channels : int
+        One: the volume; two: with the signal it should show.
     """
 
-    def __init__(self, widths: Sequence[int] = (32, 64, 64), spectral: bool = True) -> None:
+    def __init__(
+        self, widths: Sequence[int] = (32, 64, 64), spectral: bool = True, channels: int = 1
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        channels = 1
         for index, width in enumerate(widths):
             layers += [nn.Conv3d(channels, width, 3, 2 if index == 1 else 1), nn.LeakyReLU(LEAK)]
             channels = width

@@ -59,6 +59,8 @@ class ResidualTrainer(Loop):
         Where it computes.
     seed : int
         Of torch's generator.
+    expected : Tensor, optional
+        `(N, 1, z, y, x)` grey values: the signal physics expects in each real volume.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class ResidualTrainer(Loop):
         symmetric: bool,
         device: torch.device,
         seed: int,
+        expected: Tensor | None = None,
     ) -> None:
         super().__init__(settings, device, seed)
         s = settings
@@ -78,13 +81,17 @@ class ResidualTrainer(Loop):
         scaled = scalers[1].forward(subtomograms)
         order = torch.randperm(len(scaled))
         held = max(1, int(HELD_SHARE * len(scaled))) if len(scaled) > 1 else 0
+        self.paired = expected is not None and s.pair_weight > 0
+        if self.paired:  # a critic that is shown both: what it judges is the look of that signal
+            assert expected is not None
+            scaled = torch.cat([scaled, scalers[1].forward(expected)], dim=1)
         self.held, self.real = (scaled[part].to(device) for part in (order[:held], order[held:]))
         self.real_count = len(self.real)
         networks = {
             "G_ds": make_residual(s),
             "G_sd": Change(1, s.width, s.blocks),
-            "D_s": TextureCritic(s.critic_widths, s.spectral_norm),
-            "D_p": SpectrumCritic(scaled.shape[-1], self.real),
+            "D_s": TextureCritic(s.critic_widths, s.spectral_norm, scaled.shape[1]),
+            "D_p": SpectrumCritic(scaled.shape[-1], self.real[:, :1]),
         }
         self._adopt(networks, make_residual(s))
         generators = [*self.networks["G_ds"].parameters(), *self.networks["G_sd"].parameters()]
@@ -103,6 +110,12 @@ class ResidualTrainer(Loop):
         pairs = max(1, s.batch // 2)
         u, n, density = self.scenes.draw(pairs)
         u, n = (self.scalers[1].forward(x.to(self.device)) for x in (u, n))
+        self.seen = None
+        if self.paired and pairs > 1:  # half of the scenes are those of picks
+            rows = torch.randint(len(self.real), (pairs // 2,)).to(self.device)
+            self.seen = self.real[rows, :1]
+            u = torch.cat([u[: pairs - len(rows)], self.real[rows, 1:]])
+            density = density[: pairs - len(rows)]
         both = self._made(u, n) if self.parts == 1 else None
         if both is None:  # short of memory: made twice, in parts
             with torch.no_grad():
@@ -112,7 +125,7 @@ class ResidualTrainer(Loop):
             fake = both.detach()
         for _ in range(s.n_critic):
             rows = torch.randint(len(self.real), (len(fake),)).to(self.device)
-            self._update_critics(self.real[rows], fake)
+            self._update_critics(self.real[rows], self._shown(fake, u))
         self._update_generator(both, u, n)
         if self.step % BACK_EVERY == 0:
             self._update_back(fake[: len(density)], density.to(self.device))
@@ -122,6 +135,14 @@ class ResidualTrainer(Loop):
         """Return the volumes of both signs of the noise, the plus ones first."""
         with self._autocast():
             return self.networks["G_ds"](torch.cat([u, u]), torch.cat([n, -n])).float()
+
+    def _shown(self, fake: Tensor, u: Tensor) -> Tensor:
+        """Return what the critics are shown: with the signal as second channel, where paired."""
+        return torch.cat([fake, torch.cat([u, u])], dim=1) if self.paired else fake
+
+    def _judged(self, name: str, volumes: Tensor) -> Tensor:
+        """Return a critic's scores; that of spectra looks at the volume alone."""
+        return self._score(name, volumes[:, :1] if name == "D_p" else volumes)
 
     def _turned(self, volumes: Tensor) -> Tensor:
         """Return a batch turned by 180 degrees about an axis that keeps the wedge, or as it is."""
@@ -138,19 +159,21 @@ class ResidualTrainer(Loop):
         optimiser.step()
         if self.step % HELD_EVERY == 0 and len(self.held):
             with torch.no_grad():
-                self.last["D_s_held"] = float(self._score("D_s", self.held[: len(real)]).mean())
+                self.last["D_s_held"] = float(self._judged("D_s", self.held[: len(real)]).mean())
 
     def _critics_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         s = self.settings
         total = torch.zeros((), device=self.device)
         for name in ("D_s", "D_p"):
             shown = torch.cat([self._turned(real), self._turned(fake)])
-            on_real, on_fake = self._score(name, shown).chunk(2)
+            on_real, on_fake = self._judged(name, shown).chunk(2)
             loss = critic_loss(s.objective, on_real, on_fake, s.real_label)
             self.last[f"loss_{name}"] = float(loss.detach())
             self.last[f"{name}_real"] = float(on_real.detach().mean())
             self.last[f"{name}_fake"] = float(on_fake.detach().mean())
             critic = self.networks[name]
+            if name == "D_p":
+                real, fake = real[:, :1], fake[:, :1]
             if s.penalty_weight > 0:
                 share = torch.rand(len(real), 1, 1, 1, 1, device=self.device)
                 penalty = gradient_penalty(critic, real, fake, share, s.penalty_norm)
@@ -173,8 +196,9 @@ class ResidualTrainer(Loop):
 
     def _generator_loss(self, both: Tensor, u: Tensor, n: Tensor) -> Tensor:
         s = self.settings
-        texture = generator_loss(s.objective, self._score("D_s", self._turned(both)), s.real_label)
-        spectrum = generator_loss(s.objective, self._score("D_p", both), s.real_label)
+        shown = self._turned(self._shown(both, u))
+        texture = generator_loss(s.objective, self._judged("D_s", shown), s.real_label)
+        spectrum = generator_loss(s.objective, self._judged("D_p", both), s.real_label)
         plus, minus = both.chunk(2)
         label = label_cosine((plus + minus) / 2, u)
         change = both - torch.cat([u, u]) - torch.cat([n, -n])
@@ -183,11 +207,18 @@ class ResidualTrainer(Loop):
         self.last["spectrum"] = float(spectrum.detach())
         self.last["label"] = float(label.detach())
         self.last["change_rms"] = float(penalty.detach().sqrt())
-        self.last["sd_ratio"] = float(both.detach().std() / self.real.std())
+        self.last["sd_ratio"] = float(both.detach().std() / self.real[:, :1].std())
         # what the noise still does: a generator that ignores it makes the same volume again
         odd = ((plus - minus) / 2).detach()
         self.last["noise_ratio"] = float(odd.std() / n.std())
         loss = texture + s.spectrum_weight * spectrum
+        if self.seen is not None and self.parts == 1:
+            # least squares: the mean over noises becomes what the crops of such a signal are
+            # on average
+            mean = ((plus + minus) / 2)[-len(self.seen) :]
+            pair = functional.mse_loss(mean, self.seen)
+            self.last["pair"] = float(pair.detach())
+            loss = loss + s.pair_weight * pair
         return loss + s.identity_weight * label + s.residual_penalty * penalty
 
     def _update_back(self, made: Tensor, density: Tensor) -> None:

@@ -62,6 +62,9 @@ class Settings:
     identity_kind : {'l1', 'cosine'}
         l1 keeps contrast and place; cosine keeps place, the critic decides on contrast.
         The residual frame has its own cosine, that of both signs of the noise.
+    patch_weight : float
+        Of the distance between patches of generated and real subtomograms, which needs no
+        critic (`patches.py`).
     input_noise : float
         Standard deviation added to densities before translation (paper's Table 3).
     input_noise_unit : {'std', 'absolute'}
@@ -91,6 +94,9 @@ class Settings:
         Channels of r.
     spectrum_weight : float
         Of the critic on power spectra.
+    pair_weight : float
+        Of the squared distance between a crop and what is made, averaged over the noise, of the
+        signal that physics expects there; 0: crops stay unpaired.
     residual_penalty : float
         Of the mean of r^2.
     scenes : int
@@ -131,6 +137,7 @@ class Settings:
     identity_weight: float = 0.0
     identity_lowpass: float = 1.5
     identity_kind: Literal["l1", "cosine"] = "l1"
+    patch_weight: float = 0.0
     input_noise: float = 0.2
     input_noise_unit: Literal["std", "absolute"] = "std"
     input_noise_draw: Literal["step", "once"] = "step"
@@ -149,6 +156,7 @@ class Settings:
     scale_clip: float = 3.0
     width: int = 16
     spectrum_weight: float = 0.3
+    pair_weight: float = 0.0
     residual_penalty: float = 0.03
     scenes: int = 2100
     shares: Literal["matched", "uniform"] = "matched"

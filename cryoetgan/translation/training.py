@@ -18,6 +18,7 @@ from cryoetgan.translation.objectives import (
     lowpass_identity,
     r1_penalty,
 )
+from cryoetgan.translation.patches import patch_distance
 from cryoetgan.translation.settings import Settings
 
 
@@ -216,6 +217,10 @@ class Trainer(Loop):
             identity = kept(fake_s, d, s.identity_lowpass)
             self.last["identity"] = float(identity.detach())
             loss = loss + s.identity_weight * identity
+        if s.patch_weight > 0:
+            patches = patch_distance(fake_s, s_real)
+            self.last["patches"] = float(patches.detach())
+            loss = loss + s.patch_weight * patches
         self.last["adversarial"] = float(adversarial.detach())
         self.last["cycle_d"] = float(cycle_d.detach())
         self.last["cycle_s"] = float(cycle_s.detach())

@@ -11,6 +11,7 @@ from cryoetgan.imaging.shares import (
     explained,
     highest,
     simulated_picks,
+    witnessed,
 )
 from tests.imaging.conftest import BOX
 
@@ -43,6 +44,35 @@ def test_label_shift_is_undone_where_counting_is_wrong(rng):
     # half the distance of the means is 0.75 standard deviations: 77 % are right
     assert np.diag(found.confusion) == pytest.approx(0.773, abs=0.03)
     assert found.posterior.mean(axis=0) == pytest.approx(found.shares, abs=1e-3)
+
+
+def test_matching_mends_a_classifier_that_leans_to_one_class(rng):
+    """Physics that is wrong moves all real picks towards class b; matching is right for 0.9."""
+    points, labels = two_kinds(rng, 2000, 2000)
+    empty = rng.normal(size=(2000, 2)) - [0, 8]
+    simulated = np.concatenate([points, empty])
+    of = np.r_[labels, np.full(2000, 2)]
+    real, true = two_kinds(rng, 900, 300)
+    shifted = np.concatenate([real + np.array([0.8, 0]), empty[:300]])
+    named = np.where(rng.random(1200) < 0.9, true, 1 - true)
+    named = np.r_[named, rng.integers(2, size=300)]
+    alone = estimated(simulated, of, shifted, ["a", "b", "empty"], 0)
+    found = estimated(simulated, of, shifted, ["a", "b", "empty"], 0, named)
+    wanted = np.array([0.6, 0.2, 0.2])
+    assert np.abs(found.shares - wanted).max() < 0.1
+    assert np.abs(alone.shares - wanted).max() > 0.15
+    # what is no particle stays none, whatever matching names it
+    assert found.posterior[1200:, 2].min() > 0.9
+
+
+def test_a_witness_multiplies_the_odds_of_the_class_it_names():
+    before = np.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]])
+    after = witnessed(before, np.array([1, 0]))
+    odds = after / before
+    assert odds[0, 1] / odds[0, 0] == pytest.approx(9)
+    assert odds[1, 0] / odds[1, 1] == pytest.approx(9)
+    # of false picks it says nothing: as likely as on average over classes
+    assert odds[:, 2] == pytest.approx(odds[:, :2].mean(axis=1))
 
 
 def test_shares_are_certain_where_answers_are():
