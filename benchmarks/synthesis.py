@@ -5,7 +5,7 @@
 
 One tomogram each to learn from: dev_set2_1 with its true labels; the same scene of packed
 particles by the physics fitted to dev_set2_1's own picks, without labels; and by each checkpoint
-of preset recommended (trained on the same, `benchmarks/recommended.py`). The picker is a small 3D
+of preset recommended (trained on the same, `benchmarks/yardstick.py`). The picker is a small 3D
 U-Net at half resolution, tested once on dev_set2_3; its threshold is chosen on dev_set2_2 for all
 alike, and for synthetic ones on a second synthetic tomogram too, which takes no label of a real
 one. Picks and particles are matched one to one within 80 angstrom; F over classes is micro F: a
