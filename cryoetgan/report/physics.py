@@ -79,6 +79,7 @@ def _fit(results: Results, name: str, content: Mapping[str, Any]) -> tuple[Fit, 
         wedge = f"{_range(tilts['typed'])} typed, {_range(seen) if seen else 'none'} seen"
         if tilts.get("warning"):
             said.append(str(tilts["warning"]))
+    said += map(str, ((about.get("agreement") or {}).get("doubts") or {}).values())
     shares = ", ".join(
         f"{kind} {100 * float(share):.0f} %" for kind, share in content["shares"].items()
     )

@@ -85,6 +85,7 @@ def test_a_fit_is_shown_and_a_bad_one_is_warned_of(make_run, tmp_path):
     about = {
         "power": {"real": [1.0, 2.0, 4.0], "simulated": [1.0, 2.1, 3.0]},
         "wedge": {"typed": [-60, 60], "seen": [-44.5, 45.0], "warning": "tilts look wrong <b>"},
+        "agreement": {"doubts": {"ribosome": "the picks of ribosome show 0.5 of its map"}},
     }
     model = {"shares": {"ribosome": 0.25, "empty": 0.75}, "about": about}
     (run / "imaging/t1.json").write_text(json.dumps(model))
@@ -96,6 +97,7 @@ def test_a_fit_is_shown_and_a_bad_one_is_warned_of(make_run, tmp_path):
     assert "0.75 to 1.05" in page
     assert "t1: fitted physics has 0.75 to 1.05 times the power" in page
     assert "t1: tilts look wrong &lt;b&gt;" in page
+    assert "t1: the picks of ribosome show 0.5 of its map" in page
     assert "ribosome 25 %, empty 75 %" in page
     assert page.count('class="paper"') == 1
     assert any("imaging/t2.json" in gap for gap in results.gaps)
