@@ -22,7 +22,7 @@ from cryoetgan.translation.settings import Settings
 log = logging.getLogger("cryoetgan")
 FORMAT = 1
 NAME, IN_PROGRESS, KEPT = "checkpoint.pt", "training.pt", "training.old.pt"
-MAY_DIFFER = ("steps",)
+MAY_DIFFER = ("steps", "epochs", "compile")
 
 
 def save(path: Path, content: Mapping[str, Any]) -> None:
@@ -80,8 +80,9 @@ def scaler_of(content: Mapping[str, Any], domain: str) -> Scaler:
 
 
 def differences(content: Mapping[str, Any], key: Mapping[str, Any]) -> list[str]:
-    """Return what a checkpoint's run and this one do not share, but for the steps."""
-    old = {**content["settings"], **content["key"]}
+    """Return what a checkpoint's run and this one do not share, but for how long and how quick."""
+    # a switch that is younger than the checkpoint was at its default then
+    old = {**_plain(Settings()), **content["settings"], **content["key"]}
     new = dict(key)
     return sorted(
         name for name in {*old, *new} if name not in MAY_DIFFER and old.get(name) != new.get(name)
@@ -145,8 +146,11 @@ def finish(folder: Path) -> None:
 
 def as_key(settings: Settings, seed: int, inputs: Mapping[str, str]) -> dict[str, Any]:
     """Return what must be equal for a run to be gone on with."""
-    plain = {
+    return {**_plain(settings), "seed": seed, "inputs": dict(inputs)}
+
+
+def _plain(settings: Settings) -> dict[str, Any]:
+    return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in asdict(settings).items()
     }
-    return {**plain, "seed": seed, "inputs": dict(inputs)}

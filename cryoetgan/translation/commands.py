@@ -29,13 +29,20 @@ def train(
         typer.Option("--group", help="Learn from the subtomograms of this group of tomograms."),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Generator steps; the preset's own.")] = None,
+    devices: Annotated[
+        int, typer.Option(help="Of this machine, to share each batch; srun tells by itself.")
+    ] = 1,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Numbers of the log as TensorBoard events, too.")
+    ] = False,
     device: Device = "auto",
     seed: Seed = 0,
 ) -> None:
     """Train the CycleGAN, unpaired: a folder with checkpoint.pt, log.csv, config.yaml.
 
     Rows of split train are learnt from (all, where there are no splits); labels are not.
-    Killed, it goes on where it was when run again.
+    Killed, it goes on where it was when run again. Several devices want Lightning Fabric (extra
+    `multi`); under srun, one task a device, they are used without being asked for.
     """
     from cryoetgan.devices import choose_device
     from cryoetgan.translation.presets import read_preset
@@ -45,10 +52,13 @@ def train(
 
     if steps is not None and steps < 1:
         raise UserError(f"--steps: got {steps}, wanted one or more")
+    if devices < 1:
+        raise UserError(f"--devices: got {devices}, wanted one or more")
     settings = with_steps(read_preset(preset), steps)
     where = choose_device(device)
     sets = read_volume_set(densities), read_volume_set(subtomograms)
-    run(*sets, settings, output, where, seed, Path(preset).stem, imaging or [], group_)
+    name, models = Path(preset).stem, imaging or []
+    run(*sets, settings, output, where, seed, name, models, group_, devices, tensorboard)
     log.info("%s: trained", output / "checkpoint.pt")
 
 

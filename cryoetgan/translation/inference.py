@@ -18,9 +18,15 @@ from cryoetgan.translation.settings import Settings
 from cryoetgan.translation.training import make_generator
 from cryoetgan.volumes import VolumeSet
 
-BATCH = 8
+BATCH, ROOM = 8, 8 * 40**3
+"""Volumes made at a time, and voxels: large boxes go one by one."""
 Made = tuple[int, int, NDArray[np.float32]]
 """Row of the source, number of the imaging model (0 where there is none), volume."""
+
+
+def batch_of(box: int) -> int:
+    """Return how many volumes of this edge are made at a time."""
+    return max(1, min(BATCH, ROOM // box**3))
 
 
 class Translating(Protocol):
@@ -173,8 +179,9 @@ class Translator:
     ) -> Iterator[Made]:
         """Yield each row's draws one after another, made batch by batch."""
         todo = [(row, draw) for row in range(len(names)) for draw in range(draws)]
-        for start in range(0, len(todo), BATCH):
-            part = todo[start : start + BATCH]
+        batch = batch_of(source.box)
+        for start in range(0, len(todo), batch):
+            part = todo[start : start + batch]
             seeds = [integer(seed, "translate", names[row], draw) % 2**62 for row, draw in part]
             made = self.translate(np.asarray(source.volumes[[row for row, _ in part]]), seeds)
             for (row, _), volume in zip(part, made, strict=True):
@@ -185,7 +192,8 @@ class Translator:
     ) -> Iterator[NDArray[np.float32]]:
         """Yield batches of `count` translations of one row, of one noise or each of its own."""
         volume = np.asarray(source.volumes[row])
-        for start in range(0, count, BATCH):
-            draws = range(start, min(start + BATCH, count))
+        batch = batch_of(source.box)
+        for start in range(0, count, batch):
+            draws = range(start, min(start + batch, count))
             seeds = [integer(seed, "translate", name, 0 if fixed else k) % 2**62 for k in draws]
             yield self.translate(np.stack([volume] * len(seeds)), seeds)

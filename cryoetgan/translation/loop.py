@@ -1,7 +1,6 @@
 """What every training loop does, on one device: torch and numpy, nothing else."""
 
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -10,9 +9,15 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from cryoetgan.devices import multiplies_bfloat16
+from cryoetgan.seeds import integer
 from cryoetgan.translation.settings import Settings
+from cryoetgan.translation.team import Team
 
 log = logging.getLogger("cryoetgan")
+LIMIT = 1e6
+"""A loss or score beyond it has left every scale that training knows."""
+CHECK_EVERY = 20
+"""Steps from one look at a GPU's numbers to the next: each look waits for it to end its work."""
 
 
 class TooLargeError(Exception):
@@ -20,7 +25,11 @@ class TooLargeError(Exception):
 
 
 class DivergedError(Exception):
-    """A loss is no longer a finite number."""
+    """A loss or a weight is no longer a finite number, or a loss has left all bounds."""
+
+
+class _NoRoomElsewhereError(torch.OutOfMemoryError):
+    """Another process of the team is out of memory: its micro-batches become everyone's."""
 
 
 class Loop:
@@ -45,7 +54,9 @@ class Loop:
     def __init__(self, settings: Settings, device: torch.device, seed: int) -> None:
         self.settings, self.device, self.seed = settings, device, seed
         self.step = 0
-        self.last: dict[str, float] = {}
+        self.last: dict[str, float | Tensor] = {}
+        """Numbers of the last step; tensors stay on the device until someone looks."""
+        self.team = Team()
         self.real_count = 1
         self.parts = 1
         """Micro-batches a batch is worked through in, their gradients added up."""
@@ -58,37 +69,108 @@ class Loop:
     def _adopt(self, networks: Mapping[str, nn.Module], average: nn.Module) -> None:
         """Put networks on the device; keep an average, and the generator as it was."""
         self.networks = nn.ModuleDict(dict(networks)).to(self.device)
-        if self.device.type == "cuda" or self.half:
-            for network in self.networks.values():
-                network.to(memory_format=torch.channels_last_3d)
+        for network in self.networks.values():
+            network.to(memory_format=torch.channels_last_3d)
+        if self.device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # boxes do not change: try which kernel is best
+            if self.settings.compile:
+                self._compile()
         self.average = average.to(self.device)
         self.average.load_state_dict(self.networks[self.averaged].state_dict())
         self.average.requires_grad_(False)
         self.initial = {k: v.clone().cpu() for k, v in self.average.state_dict().items()}
+
+    def _compile(self, backend: str = "inductor") -> None:
+        """Compile networks in place; their states keep their names."""
+        s = self.settings
+        # nothing compiled keeps the cache of normalised weights, or has second derivatives
+        plain = not s.spectral_norm and s.penalty_weight == s.r1_weight == 0
+        for name, network in self.networks.items():
+            if name.startswith("G_") or plain:
+                network.compile(backend=backend, dynamic=False)
+
+    def join(self, team: Team) -> None:
+        """Train as one of several processes: each takes its share of every batch.
+
+        Networks are alike in all of them, as seeds are; gradients are averaged before each
+        step of an optimiser, so that they stay alike. Noise and dropout are each one's own.
+        """
+        self.team = team
+        if team.count > 1:
+            torch.manual_seed(integer(self.seed, "rank", team.rank))
+            for optimiser in self.optimisers.values():
+                optimiser.register_step_pre_hook(self._average_gradients)
+
+    @property
+    def batch(self) -> int:
+        """Volumes a step of this process."""
+        return max(1, self.settings.batch // self.team.count)
+
+    def _average_gradients(self, optimiser: torch.optim.Optimizer, *_: Any) -> None:
+        if self.team.anyone(False):
+            raise _NoRoomElsewhereError
+        groups = optimiser.param_groups
+        self.team.average([p.grad for g in groups for p in g["params"] if p.grad is not None])
 
     def epoch(self) -> float:
         """Return how often, on average, each real volume has been shown."""
         return self.step * self.settings.batch / self.real_count
 
     def run(self, steps: int, every_step: Callable[[], None] = lambda: None) -> None:
-        """Train until `steps` steps are done; `every_step` is called after each."""
+        """Train until `steps` steps are done; `every_step` is called after each.
+
+        Raises
+        ------
+        DivergedError
+            Where a number is not finite or beyond all bounds.
+        TooLargeError
+            Where one volume at a time is too much for the device.
+        """
         self.networks.train()
         while self.step < steps:
             self._set_learning_rates(steps)
             self._step_that_fits()
             self.step += 1
-            bad = [name for name, value in self.last.items() if not math.isfinite(value)]
-            if bad:
-                raise DivergedError(f"{', '.join(bad)} at step {self.step}")
+            if self.device.type == "cpu" or self.step % CHECK_EVERY == 0:
+                self.check()
             every_step()
+
+    def numbers(self) -> dict[str, float]:
+        """Return the last step's numbers, the mean of all processes'."""
+        kept = [
+            torch.as_tensor(value, dtype=torch.float64, device=self.device)
+            for value in self.last.values()
+        ]
+        if not kept:
+            return {}
+        values = torch.stack(kept)  # one wait for the device, not one a number
+        self.team.average([values])
+        return dict(zip(self.last, values.tolist(), strict=True))
+
+    def check(self, weights: bool = False) -> None:
+        """Raise `DivergedError` where the last step's numbers, or the weights, are no good."""
+        wrong = [
+            f"{name} is {value:g}"
+            for name, value in self.numbers().items()
+            if not abs(value) <= LIMIT  # so that a NaN counts, too
+        ]
+        if weights and not wrong:
+            whole = torch.stack([p.isfinite().all() for p in self.networks.parameters()])
+            wrong = [] if bool(whole.all()) else ["weights are not finite"]
+        if wrong:
+            raise DivergedError(f"{', '.join(wrong)} at step {self.step}")
 
     def _step_that_fits(self) -> None:
         """Train one step; out of memory, do it again in micro-batches of half the size."""
         while True:
             try:
                 self._one_step()
-            except torch.OutOfMemoryError:
-                if self.parts >= self.settings.batch:
+                if self.team.anyone(False):
+                    raise _NoRoomElsewhereError
+            except torch.OutOfMemoryError as error:
+                if not isinstance(error, _NoRoomElsewhereError):
+                    self.team.anyone(True)
+                if self.parts >= self.batch:
                     raise TooLargeError(
                         f"out of memory on {self.device} with one volume at a time"
                     ) from None
@@ -104,7 +186,7 @@ class Loop:
             log.warning(
                 "out of memory on %s: batches of %d go in %d parts from step %d on",
                 self.device,
-                self.settings.batch,
+                self.batch,
                 self.parts,
                 self.step,
             )
@@ -152,28 +234,50 @@ class Loop:
                 entry["lr"] = rate * share
 
     def state(self) -> dict[str, Any]:
-        """Return all that a resumed run needs to go on bit for bit (on a CPU)."""
+        """Return all that a resumed run needs to go on bit for bit (on a CPU).
+
+        All processes of a team must call it together.
+        """
         return {
             "step": self.step,
+            "last": self.numbers(),
             "networks": self.networks.state_dict(),
             "average": self.average.state_dict(),
             "initial": self.initial,
             "optimisers": {name: o.state_dict() for name, o in self.optimisers.items()},
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+            "ranks": self.team.gather(self._own_state()),
         }
+
+    def _own_state(self) -> dict[str, Any]:
+        """Return what differs from process to process."""
+        cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+        return {"rng": torch.get_rng_state(), "cuda_rng": cuda}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`."""
-        self.step = state["step"]
+        self.step, self.last = state["step"], dict(state.get("last", {}))
         self.networks.load_state_dict(state["networks"])
         self.average.load_state_dict(state["average"])
         self.initial = state["initial"]
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])
-        torch.set_rng_state(state["rng"].cpu())
-        if self.device.type == "cuda" and state["cuda_rng"]:
-            torch.cuda.set_rng_state_all([item.cpu() for item in state["cuda_rng"]])
+        # states of before there were teams hold their one process's at the top
+        ranks = state.get("ranks", [state])
+        if self.team.rank < len(ranks):
+            self._load_own(ranks[self.team.rank])
+        if len(ranks) != self.team.count:
+            log.warning(
+                "it was trained on %d devices and goes on with %d: other random numbers from "
+                "step %d on",
+                len(ranks),
+                self.team.count,
+                self.step,
+            )
+
+    def _load_own(self, own: Mapping[str, Any]) -> None:
+        torch.set_rng_state(own["rng"].cpu())
+        if self.device.type == "cuda" and isinstance(own["cuda_rng"], Tensor):
+            torch.cuda.set_rng_state(own["cuda_rng"].cpu(), self.device)
 
 
 def make_optimiser(

@@ -137,7 +137,7 @@ def make_trainer(
     else:
         models, d = [], to_tensor(densities, d_rows)
         scalers = fit_scalers(d, s, settings.scaling, settings.scale_clip)
-        d, s = scalers[0].forward(d).to(device), scalers[1].forward(s).to(device)
+        d, s = scalers[0].forward(d), scalers[1].forward(s)
         trainer = Trainer(settings, d, s, device, number)
         smallest = trainer.networks["D_s"].smallest_box()
     if smallest > densities.box:

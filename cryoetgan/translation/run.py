@@ -2,12 +2,13 @@
 
 import csv
 import logging
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import yaml
@@ -17,9 +18,17 @@ from cryoetgan.files import existing, sha256, write_text
 from cryoetgan.progress import track
 from cryoetgan.translation import checkpoint
 from cryoetgan.translation.loop import DivergedError, Loop, TooLargeError
-from cryoetgan.translation.recipes import check_recipe, check_sets, make_trainer, of_group
+from cryoetgan.translation.recipes import (
+    check_recipe,
+    check_sets,
+    make_trainer,
+    of_group,
+    training_rows,
+)
 from cryoetgan.translation.scenes import packed
 from cryoetgan.translation.settings import Settings
+from cryoetgan.translation.several import join_team
+from cryoetgan.translation.team import Team
 from cryoetgan.volumes import VolumeSet, stack_of
 
 log = logging.getLogger("cryoetgan")
@@ -39,12 +48,15 @@ def train(
     name: str,
     imaging: Sequence[Path] = (),
     group: str | None = None,
+    devices: int = 1,
+    tensorboard: bool = False,
 ) -> None:
     """Train, or go on training, and leave `checkpoint.pt`, `log.csv` and `config.yaml`.
 
     While it runs, the state lies in `training.pt`: killed at any moment, the next call
     goes on from it, on a CPU to the same bits. With a `group`, subtomograms of its tomograms
-    alone are learnt from.
+    alone are learnt from. Several `devices` share each batch; the first process writes. With
+    `tensorboard`, the numbers of the log go into `tensorboard/`, too.
 
     Raises
     ------
@@ -54,7 +66,9 @@ def train(
     """
     check_recipe(settings, imaging, name)
     check_sets(densities, subtomograms, settings)
+    writer = _event_writer() if tensorboard else None
     subtomograms = subtomograms if group is None else of_group(subtomograms, group)
+    settings = _counted(settings, len(training_rows(subtomograms)))
     imaging = imaging if settings.frame == "residual" else ()
     hashes = {
         kind: sha256(stack_of(volumes.path))
@@ -64,17 +78,22 @@ def train(
     hashes |= {f"imaging {i}": sha256(existing(path)) for i, path in enumerate(imaging, 1)}
     hashes |= {} if group is None else {"group": group}
     key = checkpoint.as_key(settings, seed, hashes)
-    found = checkpoint.find_start(folder, key)
+    _check_share(settings, devices)
+    team, device = join_team(devices, device)
+    _check_share(settings, team.count)
+    found = team.first(lambda: checkpoint.find_start(folder, key))
     if found and found["step"] >= settings.steps and (folder / checkpoint.NAME).exists():
         log.info("%s: is trained already (%d steps)", folder, found["step"])
         return
     if found and found["step"] == settings.steps:
         log.info("%s: was trained to the end; only its checkpoint was gone", folder)
-        checkpoint.finish(folder)
+        if team.rank == 0:
+            checkpoint.finish(folder)
         return
     trainer, scalers, models = make_trainer(
         densities, subtomograms, settings, imaging, device, seed, name
     )
+    trainer.join(team)
     if found:
         trainer.load(found)
         log.info("%s: goes on from step %d", folder, trainer.step)
@@ -88,7 +107,8 @@ def train(
         "box": subtomograms.box,
         "optics": _plain_rows(subtomograms.optics),
     }
-    _Run(trainer, settings, folder, about).go()
+    _Run(trainer, settings, folder, about, team, writer).go()
+    team.leave()
 
 
 class _Run:
@@ -100,14 +120,23 @@ class _Run:
         settings: Settings,
         folder: Path,
         about: Mapping[str, Any],
+        team: Team,
+        writer: Any = None,
     ) -> None:
         self.trainer, self.settings, self.folder, self.about = trainer, settings, folder, about
+        self.team, self.writes = team, team.rank == 0
         self.every = max(1, settings.steps // LOG_ROWS)
         self.saved = time.monotonic()
         self.rows = _earlier_rows(folder / "log.csv", trainer.step)
+        self.events: Any = None
+        if not self.writes:
+            return
         folder.mkdir(parents=True, exist_ok=True)
         plain = yaml.safe_dump({"preset": about["preset"], **about["settings"]}, sort_keys=False)
         write_text(folder / "config.yaml", plain)
+        if writer is not None:
+            # a resumed run's later numbers replace those that no state knew of
+            self.events = writer(str(folder / "tensorboard"), purge_step=trainer.step + 1)
 
     def go(self) -> None:
         steps = self.settings.steps
@@ -115,32 +144,49 @@ class _Run:
         next(bar, None)
         try:
             self.trainer.run(steps, lambda: self._after_step(bar))
+            self._save()
         except DivergedError as error:
-            good = self.folder / checkpoint.IN_PROGRESS
-            kept = f"the last good state is {good}" if good.exists() else "no state was saved yet"
-            raise UserError(
+            self._stop(error)
+        except TooLargeError as error:
+            self.team.fail(
+                UserError(
+                    f"{self.folder}: {error}; take a smaller box (densities.box), narrower "
+                    "networks (a preset of your own), or --device cpu"
+                )
+            )
+        if self.writes:
+            checkpoint.finish(self.folder)
+        if self.events is not None:
+            self.events.close()
+
+    def _stop(self, error: DivergedError) -> NoReturn:
+        good = self.folder / checkpoint.IN_PROGRESS
+        kept = f"the last good state is {good}" if good.exists() else "no state was saved yet"
+        self.team.fail(
+            UserError(
                 f"{self.folder}: training diverged: {error}; {kept}; lower the learning rates "
                 "(lr_generator, lr_critic) in the preset"
-            ) from error
-        except TooLargeError as error:
-            raise UserError(
-                f"{self.folder}: {error}; take a smaller box (densities.box), narrower networks "
-                "(a preset of your own), or --device cpu"
-            ) from error
-        self._save()
-        checkpoint.finish(self.folder)
+            )
+        )
 
     def _after_step(self, bar: Any) -> None:
         step, now = self.trainer.step, time.monotonic()
         next(bar, None)
         if step % self.every == 0 or step == self.settings.steps:
-            self.rows.append(
-                {"step": step, **{k: f"{v:.6g}" for k, v in self.trainer.last.items()}}
-            )
+            self._note(step)
         self._snapshot()
         due = step % SAVE_EVERY_STEPS == 0 if SAVE_EVERY_STEPS else now - self.saved > SAVE_EVERY_S
-        if due and step < self.settings.steps:
+        # clocks differ: all save when the first process does
+        if self.team.anyone(due and self.writes) and step < self.settings.steps:
             self._save()
+
+    def _note(self, step: int) -> None:
+        """Add a row to the log; a column that comes late is empty before."""
+        numbers = self.trainer.numbers()
+        self.rows.append({"step": step, **{k: f"{v:.6g}" for k, v in numbers.items()}})
+        if self.events is not None:
+            for name, value in numbers.items():
+                self.events.add_scalar(name, value, step)
 
     def _snapshot(self) -> None:
         """Keep the generator of this epoch, where the recipe wants it: a checkpoint of its own."""
@@ -151,20 +197,26 @@ class _Run:
         before = int((self.trainer.step - 1) * batch / self.trainer.real_count)
         if epoch // every == before // every:
             return
+        self.trainer.check(weights=True)
         state = self.trainer.state()
-        kept = {name: state[name] for name in ("step", "networks", "average", "initial")}
+        kept = {name: state[name] for name in ("step", "average", "initial")}
+        # to translate with: its critics are not needed
+        nets = state["networks"].items()
+        kept["networks"] = {name: value for name, value in nets if name.startswith("G_")}
         kept |= {"noise_sd": state["noise_sd"]} if "noise_sd" in state else {}
         path = self.folder / "snapshots" / f"epoch_{epoch // every * every:05d}.pt"
-        checkpoint.save(path, {**self.about, **kept})
+        if self.writes:
+            checkpoint.save(path, {**self.about, **kept})
 
     def _save(self) -> None:
-        # the log first: a state never knows of rows that are not on disk
-        text = _csv(self.rows)
-        write_text(self.folder / "log.csv", text)
-        checkpoint.save(
-            self.folder / checkpoint.IN_PROGRESS, {**self.about, **self.trainer.state()}
-        )
+        self.trainer.check(weights=True)  # what is kept last is good
+        state = self.trainer.state()
         self.saved = time.monotonic()
+        if not self.writes:
+            return
+        # the log first: a state never knows of rows that are not on disk
+        write_text(self.folder / "log.csv", _csv(self.rows))
+        checkpoint.save(self.folder / checkpoint.IN_PROGRESS, {**self.about, **state})
 
 
 def _earlier_rows(path: Path, step: int) -> list[dict[str, Any]]:
@@ -179,7 +231,8 @@ def _csv(rows: list[dict[str, Any]]) -> str:
 
     out = io.StringIO()
     if rows:
-        writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n", restval="")
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        writer = csv.DictWriter(out, names, lineterminator="\n", restval="")
         writer.writeheader()
         writer.writerows(rows)
     return out.getvalue()
@@ -194,4 +247,31 @@ def _plain_rows(table: Any) -> list[dict[str, Any]]:
 
 def with_steps(settings: Settings, steps: int | None) -> Settings:
     """Return the settings with another number of steps, where one is given."""
-    return settings if steps is None else replace(settings, steps=steps)
+    return settings if steps is None else replace(settings, steps=steps, epochs=0.0)
+
+
+def _check_share(settings: Settings, devices: int) -> None:
+    if settings.batch % devices:
+        raise UserError(
+            f"--devices: {devices} devices cannot share batches of {settings.batch}; set batch to "
+            f"a multiple of {devices} in a preset of your own, or take fewer"
+        )
+
+
+def _counted(settings: Settings, volumes: int) -> Settings:
+    """Return the settings with the steps that `epochs` passes over the volumes take."""
+    if not settings.epochs:
+        return settings
+    return replace(settings, steps=max(1, math.ceil(settings.epochs * volumes / settings.batch)))
+
+
+def _event_writer() -> Any:
+    """Return TensorBoard's writer class."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UserError(
+            "--tensorboard: TensorBoard is not installed; pip install 'cryoetgan[tensorboard]', or "
+            "leave the option out: log.csv holds the same numbers"
+        ) from error
+    return SummaryWriter

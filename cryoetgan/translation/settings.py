@@ -31,6 +31,9 @@ class Settings:
         passes of `translation uncertainty` use it.
     output : {'tanh', 'linear'}
         Last activation.
+    padding : {'even', 'same'}
+        Of strided layers. same: as TensorFlow pads, more at the far end; the released code's
+        four strides then leave a score of 28^3.
     critic_widths : tuple of int
         Discriminator channels (paper: C64-C128-C256).
     critic_stride : int
@@ -70,17 +73,21 @@ class Settings:
     input_noise_unit : {'std', 'absolute'}
         In units of the densities' own standard deviation, or of the scaled values.
     input_noise_draw : {'step', 'once'}
-        Fresh at each step, or fixed for each volume.
+        Fresh at each step, or fixed for each volume: then it belongs to the domain D.
     optimiser : {'rmsprop', 'adam'}
-        rmsprop starts its accumulator at 1, as TensorFlow's does.
+        rmsprop's average decays by 0.9 and starts at 1, as TensorFlow's does.
     lr_generator, lr_critic : float
         Learning rates.
     betas : (float, float)
         Of adam.
     decay_start : float
         Share of the steps after which learning rates fall linearly to zero; 1: never.
-    batch, steps, n_critic, pool : int
-        Volumes a step; generator steps; critic steps for each; replay pool (0: none).
+    batch : int
+        Volumes a step, of all devices together.
+    steps, epochs : int, float
+        Generator steps; where `epochs` is not 0, so many passes over the subtomograms instead.
+    n_critic, pool : int
+        Critic steps for each step of the generators; replay pool (0: none).
     snapshot_every : int
         Epochs from one kept generator to the next (`snapshots/epoch_N.pt`, each a checkpoint
         to translate with); 0: none.
@@ -108,6 +115,9 @@ class Settings:
         keep wedge and hand.
     precision : {'bf16', 'float32'}
         Of convolutions; bf16 becomes float32 where the device only emulates it.
+    compile : bool
+        On GPUs, generators through torch.compile: a minute at the start, fewer launches after;
+        critics too, without spectral norm and gradient penalty. CPUs: not worth its start.
     """
 
     frame: Literal["cycle", "residual"] = "cycle"
@@ -120,6 +130,7 @@ class Settings:
     dropout: float = 0.1
     dropout_on: Literal["blocks", "output"] = "blocks"
     output: Literal["tanh", "linear"] = "tanh"
+    padding: Literal["even", "same"] = "even"
     critic_widths: tuple[int, ...] = (64, 128, 256)
     critic_stride: Literal[1, 2] = 2
     critic_norm: Literal["instance", "none"] = "instance"
@@ -148,6 +159,7 @@ class Settings:
     decay_start: float = 1.0
     batch: int = 1
     steps: int = 80_000
+    epochs: float = 0.0
     n_critic: int = 1
     pool: int = 50
     snapshot_every: int = 0
@@ -162,3 +174,4 @@ class Settings:
     shares: Literal["matched", "uniform"] = "matched"
     augment: bool = True
     precision: Literal["bf16", "float32"] = "bf16"
+    compile: bool = False

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cryoetgan.translation.feeding import Deck, Volumes
 from cryoetgan.translation.loop import Loop, make_optimiser
 from cryoetgan.translation.networks import Discriminator, Generator
 from cryoetgan.translation.objectives import (
@@ -58,6 +59,7 @@ def make_generator(settings: Settings, noise: bool = True) -> Generator:
         settings.dropout,
         settings.output,
         settings.dropout_on,
+        settings.padding,
     )
 
 
@@ -69,6 +71,7 @@ def make_critic(settings: Settings) -> Discriminator:
         settings.critic_norm == "instance",
         settings.spectral_norm,
         settings.critic_bias,
+        settings.padding,
     )
 
 
@@ -80,7 +83,7 @@ class Trainer(Loop):
     settings : Settings
         The recipe.
     densities, subtomograms : Tensor
-        `(N, 1, z, y, x)` scaled to [-1, 1], on the device.
+        `(N, 1, z, y, x)` scaled to [-1, 1].
     device : torch.device
         Where it computes.
     seed : int
@@ -96,7 +99,6 @@ class Trainer(Loop):
         seed: int,
     ) -> None:
         super().__init__(settings, device, seed)
-        self.densities, self.subtomograms = densities, subtomograms
         self.real_count = len(subtomograms)
         s = settings
         # names as in the paper: G_ds makes subtomograms of densities, D_s judges them
@@ -116,12 +118,16 @@ class Trainer(Loop):
         self.pools = {"s": Pool(s.pool), "d": Pool(s.pool)}
         spread = float(densities.std())
         self.noise_sd = s.input_noise * (spread if s.input_noise_unit == "std" else 1.0)
-        self.fixed_noise = torch.randn_like(densities) if s.input_noise_draw == "once" else None
+        if self.noise_sd > 0 and s.input_noise_draw == "once":
+            # it belongs to the domain itself, and a resumed run draws the same again
+            densities = densities + self.noise_sd * torch.randn_like(densities)
+        self.sets = {"d": Volumes(densities, device), "s": Volumes(subtomograms, device)}
+        self.decks = {name: Deck(len(kept), seed, name) for name, kept in self.sets.items()}
 
     def _one_step(self) -> None:
         s = self.settings
         for index in range(s.n_critic):
-            d, s_real = self._densities(), self._batch(self.subtomograms)
+            d, s_real = self._next("d"), self._next("s")
             # what the critics are shown last, the generators are then trained on: made once,
             # unless the batch goes in parts, whose graphs do not fit in memory together
             once = index == s.n_critic - 1 and self.parts == 1
@@ -161,9 +167,9 @@ class Trainer(Loop):
             critic = self.networks[name]
             on_real, on_fake = self._score(name, torch.cat([real, fake])).chunk(2)
             loss = critic_loss(s.objective, on_real, on_fake, s.real_label)
-            self.last[f"loss_{name}"] = float(loss.detach())
-            self.last[f"{name}_real"] = float(on_real.detach().mean())
-            self.last[f"{name}_fake"] = float(on_fake.detach().mean())
+            self.last[f"loss_{name}"] = loss.detach()
+            self.last[f"{name}_real"] = on_real.detach().mean()
+            self.last[f"{name}_fake"] = on_fake.detach().mean()
             if s.penalty_weight > 0:
                 share = torch.rand(len(real), 1, 1, 1, 1, device=self.device)
                 penalty = gradient_penalty(critic, real, fake, share, s.penalty_norm)
@@ -211,51 +217,50 @@ class Trainer(Loop):
         cycle_d = cycle_loss(back_d, d)
         sigma = s.cycle_lowpass
         cycle_s = cycle_loss(lowpass(back_s, sigma), lowpass(s_real, sigma))
-        loss = adversarial + s.cycle_weight * (cycle_d + cycle_s)  # equation 5
+        # equation 5; its third term is equation 3
+        loss = adversarial + s.cycle_weight * (cycle_d + cycle_s)
         if s.identity_weight > 0:
             kept = lowpass_cosine if s.identity_kind == "cosine" else lowpass_identity
             identity = kept(fake_s, d, s.identity_lowpass)
-            self.last["identity"] = float(identity.detach())
+            self.last["identity"] = identity.detach()
             loss = loss + s.identity_weight * identity
         if s.patch_weight > 0:
             patches = patch_distance(fake_s, s_real)
-            self.last["patches"] = float(patches.detach())
+            self.last["patches"] = patches.detach()
             loss = loss + s.patch_weight * patches
-        self.last["adversarial"] = float(adversarial.detach())
-        self.last["cycle_d"] = float(cycle_d.detach())
-        self.last["cycle_s"] = float(cycle_s.detach())
-        self.last["sd_ratio"] = float(fake_s.detach().std() / s_real.std())
+        self.last["adversarial"] = adversarial.detach()
+        self.last["cycle_d"] = cycle_d.detach()
+        self.last["cycle_s"] = cycle_s.detach()
+        self.last["sd_ratio"] = fake_s.detach().std() / s_real.std()
         return loss
 
-    def _batch(self, volumes: Tensor) -> Tensor:
-        return volumes[torch.randint(len(volumes), (self.settings.batch,)).to(volumes.device)]
-
-    def _densities(self) -> Tensor:
-        """Return a batch of densities; noise fixed for each belongs to the domain itself."""
-        chosen = torch.randint(len(self.densities), (self.settings.batch,)).to(self.device)
-        if self.fixed_noise is None:
-            return self.densities[chosen]
-        return self.densities[chosen] + self.noise_sd * self.fixed_noise[chosen]
+    def _next(self, domain: str) -> Tensor:
+        """Return this process's share of the next batch."""
+        rows = self.decks[domain].deal(self.batch * self.team.count)
+        return self.sets[domain].batch(rows.chunk(self.team.count)[self.team.rank])
 
     def _noisy(self, densities: Tensor) -> Tensor:
         """Return what G_ds is given: densities with fresh noise (paper, Table 3)."""
-        if self.noise_sd == 0 or self.fixed_noise is not None:
+        if self.noise_sd == 0 or self.settings.input_noise_draw == "once":
             return densities
         return densities + self.noise_sd * torch.randn_like(densities)
 
     def state(self) -> dict[str, Any]:
         """Return all that a resumed run needs to go on bit for bit (on a CPU)."""
-        return {
-            **super().state(),
-            "noise_sd": self.noise_sd,
-            "pools": {name: pool.kept for name, pool in self.pools.items()},
-            "fixed_noise": self.fixed_noise,
-        }
+        dealt = {name: deck.dealt for name, deck in self.decks.items()}
+        return {**super().state(), "noise_sd": self.noise_sd, "dealt": dealt}
+
+    def _own_state(self) -> dict[str, Any]:
+        pools = {name: [kept.cpu() for kept in pool.kept] for name, pool in self.pools.items()}
+        return {**super()._own_state(), "pools": pools}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`."""
         super().load(state)
+        for name, dealt in state.get("dealt", {}).items():
+            self.decks[name].dealt = dealt
+
+    def _load_own(self, own: Mapping[str, Any]) -> None:
+        super()._load_own(own)
         for name, pool in self.pools.items():
-            pool.kept = [volume.to(self.device) for volume in state["pools"][name]]
-        if state["fixed_noise"] is not None:
-            self.fixed_noise = state["fixed_noise"].to(self.device)
+            pool.kept = [volume.to(self.device) for volume in own["pools"][name]]

@@ -8,8 +8,16 @@ import pytest
 import torch
 
 from cryoetgan.translation import objectives
-from cryoetgan.translation.loop import TooLargeError
-from cryoetgan.translation.networks import Discriminator, FirstConv3d, Generator, LastConv3d
+from cryoetgan.translation.feeding import Deck
+from cryoetgan.translation.loop import DivergedError, TooLargeError
+from cryoetgan.translation.networks import (
+    Discriminator,
+    FirstConv3d,
+    Generator,
+    LastConv3d,
+    SameConv3d,
+    SameConvTranspose3d,
+)
 from cryoetgan.translation.presets import known_presets, read_preset
 from cryoetgan.translation.scaling import fit_density, fit_scalers, fit_subtomogram
 from cryoetgan.translation.training import Pool, Trainer, make_critic, make_generator
@@ -57,6 +65,32 @@ def test_the_receptive_field_is_what_a_score_sees(stride, field):
     reached = volume.grad[0, 0].abs().amax(dim=(1, 2)) > 0
     where = torch.nonzero(reached).flatten()
     assert int(where.max() - where.min()) + 1 == field
+
+
+@pytest.mark.parametrize(("box", "scores"), [(40, 3), (28, 2)])
+def test_the_released_critic_leaves_a_map_of_scores(box, scores):
+    released = replace(read_preset("released"), critic_widths=(4, 4, 4, 4))
+    critic = make_critic(released)
+    assert critic(torch.zeros(1, 1, box, box, box)).shape == (1, 1, scores, scores, scores)
+    assert critic.smallest_box() <= box
+
+
+def test_same_padding_is_tensorflows():
+    # SAME pads (size - 1) // 2 * 2 + 3 - size voxels for 3^3 and stride 2: none before, one after
+    torch.manual_seed(0)
+    down, up = SameConv3d(1, 1, 3, stride=2), SameConvTranspose3d(1, 1, 3, stride=2, bias=False)
+    x = torch.randn(1, 1, 8, 8, 8)
+    wanted = torch.nn.functional.conv3d(
+        torch.nn.functional.pad(x, [0, 1] * 3), down.weight, down.bias, stride=2
+    )
+    assert torch.equal(down(x), wanted)
+    # <down(x), y> = <x, up(y)> with equal weights: one is the transpose of the other
+    down.bias.data.zero_()
+    up.weight.data.copy_(down.weight)
+    y = torch.randn(1, 1, 4, 4, 4)
+    assert (down(x) * y).sum().item() == pytest.approx((x * up(y)).sum().item(), rel=1e-4)
+    generator = Generator((4, 4, 8), 1, padding="same")
+    assert generator(torch.zeros(1, 1, 20, 20, 20)).shape == (1, 1, 20, 20, 20)
 
 
 @pytest.mark.parametrize("box", [16, 20, 28, 40])
@@ -124,6 +158,56 @@ def test_losses_at_known_scores():
     assert objectives.generator_loss("lsgan", zero, 0.8).item() == pytest.approx(0.64)
     assert objectives.critic_loss("hinge", 2 * one, -2 * one).item() == 0
     assert objectives.critic_loss("hinge", zero, zero).item() == 2
+
+
+def test_losses_are_the_printed_formulas():
+    torch.manual_seed(0)
+    real, fake = torch.randn(50), torch.randn(50)
+    critic, generator = objectives.critic_loss, objectives.generator_loss
+    # equations 1 and 2, to be minimised: D is the sigmoid of a score
+    wanted = -(torch.log(torch.sigmoid(real)).mean() + torch.log(1 - torch.sigmoid(fake)).mean())
+    assert critic("bce", real, fake).item() == pytest.approx(wanted.item(), rel=1e-4)
+    assert generator("bce", fake).item() == pytest.approx(
+        -torch.log(torch.sigmoid(fake)).mean().item(), rel=1e-4
+    )
+    for kind in ("wgan", "wgan-gp"):  # the dual form of equation 4
+        assert critic(kind, real, fake).item() == pytest.approx((fake.mean() - real.mean()).item())
+    squares = 0.5 * (((real - 0.8) ** 2).mean() + (fake**2).mean())
+    assert critic("lsgan", real, fake, 0.8).item() == pytest.approx(squares.item(), rel=1e-5)
+    hinge = torch.clamp(1 - real, min=0).mean() + torch.clamp(1 + fake, min=0).mean()
+    assert critic("hinge", real, fake).item() == pytest.approx(hinge.item(), rel=1e-5)
+    with pytest.raises(ValueError, match="other"):
+        critic("other", real, fake)
+
+
+def test_the_full_objective_is_equation_5():
+    trainer = still(spectral_norm=False, critic_norm="none", precision="float32", identity_weight=3)
+    d, s = trainer._next("d"), trainer._next("s")
+    found = trainer._generators_loss(d, s)
+    net = trainer.networks
+    made_s, made_d = net["G_ds"](d), net["G_sd"](s)
+    wanted = objectives.generator_loss("hinge", net["D_s"](made_s))
+    wanted = wanted + objectives.generator_loss("hinge", net["D_d"](made_d))
+    set_ = trainer.settings
+    back_d, back_s = net["G_sd"](made_s), net["G_ds"](made_d)
+    smooth = [objectives.lowpass(x, set_.cycle_lowpass) for x in (back_s, s)]
+    cycle = (back_d - d).abs().mean() + (smooth[0] - smooth[1]).abs().mean()
+    kept = objectives.lowpass_cosine(made_s, d, set_.identity_lowpass)
+    wanted = wanted + set_.cycle_weight * cycle + 3 * kept
+    assert found.item() == pytest.approx(wanted.item(), rel=1e-4)
+
+
+def test_the_lazy_penalty_is_worth_as_much_as_the_one_of_every_step():
+    lazy, none = (still(r1_weight=w, r1_every=4, precision="float32") for w in (2.0, 0.0))
+    d, s = lazy._next("d"), lazy._next("s")
+    for step, times in ((0, 4), (1, 0)):
+        lazy.step = none.step = step
+        both = [float(t._critics_loss(s, d, s.flip(0), d.flip(0)).detach()) for t in (lazy, none)]
+        wanted = sum(
+            2.0 * times * float(objectives.r1_penalty(none.networks[name], real).detach())
+            for name, real in (("D_s", s), ("D_d", d))
+        )
+        assert both[0] - both[1] == pytest.approx(wanted, rel=1e-2, abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["bce", "wgan", "wgan-gp", "lsgan", "hinge"])
@@ -292,21 +376,64 @@ def test_out_of_memory_halves_the_batch_and_says_so(caplog):
 
 
 def test_input_noise_is_fresh_at_each_step_or_the_volumes_own():
-    torch.manual_seed(0)
     fresh = small(input_noise=0.5, input_noise_unit="std", input_noise_draw="step")
-    d = fresh.densities[:2]
+    d = fresh._next("d")
     one, other = fresh._noisy(d) - d, fresh._noisy(d) - d
     assert not torch.equal(one, other)
-    assert float(one.std()) == pytest.approx(0.5 * float(fresh.densities.std()), rel=0.05)
-    fixed = small(input_noise=0.5, input_noise_unit="absolute", input_noise_draw="once")
-    assert torch.equal(fixed._noisy(d), d)  # it is in the domain already
-    seen = {}
-    for _ in range(30):
-        torch.manual_seed(len(seen))
-        for volume in fixed._densities():
-            base = (fixed.densities - volume).flatten(1).std(dim=1).argmin()
-            seen.setdefault(int(base), []).append(volume)
-    assert all(torch.equal(v, volumes[0]) for volumes in seen.values() for v in volumes)
+    spread = float(fresh.sets["d"].data.std())
+    assert float(one.std()) == pytest.approx(0.5 * spread, rel=0.05)
+    kept = {"input_noise_unit": "absolute", "input_noise_draw": "once"}
+    fixed = []
+    for sigma in (0.0, 0.5, 0.5):
+        torch.manual_seed(1)  # the same densities
+        fixed.append(small(input_noise=sigma, **kept))
+    clean = fixed.pop(0)
+    # it is in the domain already, the same each time, also in a run that resumes
+    added = fixed[0].sets["d"].data - clean.sets["d"].data
+    assert float(added.std()) == pytest.approx(0.5, rel=0.05)
+    assert torch.equal(fixed[0].sets["d"].data, fixed[1].sets["d"].data)
+    d = fixed[0]._next("d")
+    assert torch.equal(fixed[0]._noisy(d), d)
+    assert any(torch.equal(d[0], volume) for volume in fixed[0].sets["d"].data)
+
+
+def test_each_pass_deals_every_item_once_in_an_order_of_its_own():
+    deck = Deck(7, 3, "s")
+    dealt = torch.cat([deck.deal(n) for n in (1, 5, 4, 11)])
+    laps = dealt.reshape(3, 7)
+    assert all(sorted(lap.tolist()) == list(range(7)) for lap in laps)
+    assert not torch.equal(laps[0], laps[1])
+    later = Deck(7, 3, "s")
+    later.dealt = 10
+    assert torch.equal(later.deal(11), dealt[10:])
+    assert not torch.equal(Deck(7, 3, "d").deal(7), laps[0])
+
+
+def test_weights_that_are_no_numbers_and_losses_beyond_bounds_stop_a_run():
+    trainer = small()
+    trainer.run(1)
+    trainer.check(weights=True)
+    next(iter(trainer.networks["G_sd"].parameters())).data[0] = float("inf")
+    trainer.check()  # the losses are still those of before
+    with pytest.raises(DivergedError, match="weights are not finite at step 1"):
+        trainer.check(weights=True)
+    trainer.last["cycle_d"] = torch.tensor(-1e7)
+    with pytest.raises(DivergedError, match="cycle_d is -1e"):
+        trainer.check()
+
+
+@pytest.mark.filterwarnings("ignore")  # of the compiler
+def test_compiled_networks_train_as_they_are():
+    found = []
+    for compiled in (False, True):
+        trainer = still(precision="float32", spectral_norm=False)
+        names = list(trainer.networks.state_dict())
+        if compiled:
+            trainer._compile("aot_eager")
+            assert list(trainer.networks.state_dict()) == names
+        trainer.run(2)
+        found.append(torch.cat([p.detach().flatten() for p in trainer.networks.parameters()]))
+    assert torch.allclose(*found, atol=1e-4)
 
 
 def test_dropout_of_the_released_code_falls_on_the_output():
@@ -317,15 +444,17 @@ def test_dropout_of_the_released_code_falls_on_the_output():
     assert float((made == 0).float().mean()) == pytest.approx(0.5, abs=0.05)
 
 
-def test_the_pool_gives_back_earlier_volumes():
+def test_the_pool_shows_earlier_volumes_half_of_the_time():
     torch.manual_seed(0)
-    pool = Pool(4)
-    for value in range(50):
-        out = pool.swap(torch.full((1, 1, 2, 2, 2), float(value)))
+    pool, earlier = Pool(4), 0
+    for value in range(400):
+        shown = pool.swap(torch.full((1, 1, 2, 2, 2), float(value)))
+        assert float(shown.max()) <= value
         if value < 4:
-            assert out.flatten()[0] == value
-    earlier = [float(v.flatten()[0]) for v in pool.kept]
-    assert len(earlier) == 4
+            assert shown.flatten()[0] == value
+        earlier += int(shown.flatten()[0] != value)
+    assert len(pool.kept) == 4
+    assert 0.4 < earlier / 396 < 0.6
     assert Pool(0).swap(torch.ones(2, 1, 2, 2, 2)).sum() == 16
 
 
@@ -342,6 +471,33 @@ def test_clipping_bounds_the_weights_that_are_free():
     for name in ("D_s", "D_d"):
         for layer in trainer.networks[name].convolutions():
             assert layer.parametrizations.weight.original.abs().max() <= settings.clip
+
+
+def test_every_switch_of_the_papers_table_is_a_key():
+    # PAPER: item, key, what the released code has
+    released = {
+        "widths": (64, 128, 128), "blocks": 6, "bias": False, "res_norm": "none",
+        "padding": "same", "noise_channels": 128, "noise_generators": "both", "output": "tanh",
+        "critic_widths": (64, 128, 256, 512), "critic_stride": 2, "critic_norm": "instance",
+        "spectral_norm": False, "objective": "lsgan", "real_label": 0.8, "clip": 0.0,
+        "penalty_weight": 10.0, "penalty_norm": "axis", "optimiser": "rmsprop",
+        "lr_generator": 2e-4, "decay_start": 1.0, "batch": 1, "epochs": 50.0, "n_critic": 1,
+        "pool": 50, "cycle_weight": 100.0, "identity_weight": 0.0, "input_noise": 0.0,
+        "input_noise_unit": "absolute", "input_noise_draw": "once", "scaling": "zscore",
+        "dropout_on": "output",
+    }  # fmt: skip
+    settings = read_preset("released")
+    assert {key: getattr(settings, key) for key in released} == released
+    paper = {
+        "widths": (32, 64, 128), "blocks": 5, "bias": True, "res_norm": "instance",
+        "noise_channels": 1, "critic_widths": (64, 128, 256), "spectral_norm": True,
+        "objective": "wgan", "clip": 0.01, "optimiser": "rmsprop", "lr_generator": 5e-4,
+        "cycle_weight": 10.0, "identity_weight": 0.0, "input_noise": 0.2,
+        "input_noise_unit": "std", "input_noise_draw": "step", "dropout": 0.1,
+        "dropout_on": "blocks", "scaling": "domain",
+    }  # fmt: skip
+    settings = read_preset("paper")
+    assert {key: getattr(settings, key) for key in paper} == paper
 
 
 def test_every_preset_makes_its_networks():

@@ -12,6 +12,14 @@ from cryoetgan.errors import UserError, nearest
 from cryoetgan.translation.settings import Settings
 
 FOLDER = Path(__file__).parent
+_FROM_0 = (
+    "blocks", "noise_channels", "clip", "penalty_weight", "r1_weight", "cycle_weight",
+    "cycle_lowpass", "identity_weight", "identity_lowpass", "input_noise", "epochs", "pool",
+    "snapshot_every", "spectrum_weight", "residual_penalty",
+)  # fmt: skip
+_FROM_1 = ("r1_every", "batch", "steps", "n_critic", "width", "scenes")
+_ABOVE_0 = ("lr_generator", "lr_critic", "scale_clip")
+_UP_TO_1 = ("dropout", "ema", "decay_start")
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -61,7 +69,28 @@ def check_settings(content: dict[str, Any], name: str) -> Settings:
             f"{name}: objective is wgan-gp, penalty_weight {checked.penalty_weight:g}: without its "
             "gradient penalty nothing bounds the critic; set penalty_weight to 10"
         )
+    wrong = _out_of_range(asdict(checked))
+    if wrong:
+        raise UserError(f"{name}: {'; '.join(wrong)}")
     return Settings(**asdict(checked))
+
+
+def _out_of_range(values: dict[str, Any]) -> list[str]:
+    """Return what is wrong with numbers whose types are right."""
+    tests = (
+        (_FROM_0, "0 or more", lambda value: value >= 0),
+        (_FROM_1, "1 or more", lambda value: value >= 1),
+        (_ABOVE_0, "more than 0", lambda value: value > 0),
+        (_UP_TO_1, "0 to 1", lambda value: 0 <= value <= 1),
+        (("widths", "critic_widths"), "1 or more each", lambda value: value and min(value) >= 1),
+    )
+    # written so that a NaN is wrong too
+    return [
+        f"{key} is {values[key]!r}: wanted {wanted}"
+        for keys, wanted, right in tests
+        for key in keys
+        if not right(values[key])
+    ]
 
 
 def _explain(error: ValidationError) -> str:
