@@ -13,11 +13,18 @@ from tests.in_process import cryoetgan
 # wait for the others. Processes that keep no compiled modules would compile the libraries anew.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 __all__ = ["cryoetgan"]
 ROOT = Path(__file__).resolve().parents[1]
-LONGEST = ("workflow/test_chain.py", "workflow/test_conda.py")
+LONGEST = (
+    "workflow/test_chain.py",
+    "workflow/test_conda.py",
+    "workflow/test_groups.py",
+    "workflow/test_synthetic.py",
+    "setup/test_tutorial.py",
+)
 """Files that last longest: whoever runs files side by side begins with them."""
 
 

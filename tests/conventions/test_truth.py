@@ -94,12 +94,16 @@ def imported(folder, test_data, name="dev_set2_1"):
     return Known(data, path, read_picks(picks, name, data.shape, 10.0), atoms)
 
 
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory):
+    return simulated(tmp_path_factory.mktemp("simulated"))
+
+
 @pytest.fixture(scope="module", params=["simulated", "imported"])
 def known(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp(request.param)
     if request.param == "simulated":
-        return simulated(folder)
-    return imported(folder, request.getfixturevalue("test_data"))
+        return request.getfixturevalue("ours")
+    return imported(tmp_path_factory.mktemp("imported"), request.getfixturevalue("test_data"))
 
 
 def transfer(known, **other):
@@ -238,10 +242,9 @@ def test_labels_and_coordinates_of_the_shared_data_share_their_axes(test_data, n
     assert (found > 0).mean() < 0.5
 
 
-def test_our_labels_name_the_classes(tmp_path):
-    ours = simulated(tmp_path)
-    labels = read_volume(tmp_path / "ours_labels.mrc").data
-    names = json.loads((tmp_path / "ours.mrc.json").read_text())["labels"]
+def test_our_labels_name_the_classes(ours):
+    labels = read_volume(ours.path.with_name("ours_labels.mrc")).data
+    names = json.loads(ours.path.with_name("ours.mrc.json").read_text())["labels"]
     found = label_of_each(labels, ours.truth[COORDINATES].to_numpy(float))
     named = [names.get(str(number)) for number in found]
     agree = np.mean([n == c for n, c in zip(named, ours.truth["cryoetganClass"], strict=True)])
