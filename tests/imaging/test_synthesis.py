@@ -1,6 +1,7 @@
 """Whole tomograms by physics: the same whatever the tiles, and the truth lies on the particles."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from cryoetgan.densities.poses import Poser
 from cryoetgan.files import sidecar
 from cryoetgan.geometry import rotation_from_relion
 from cryoetgan.imaging.model import crop
+from cryoetgan.imaging.synthesizing import open_source, write_tomogram
 from cryoetgan.imaging.tiles import TiledPhysics, cut, tiles, white_noise
 from cryoetgan.star import ANGLES, COORDINATES, read_star
 from cryoetgan.volumes import read_volume, write_volume
@@ -129,6 +131,10 @@ def test_labels_truth_and_geometry_pass_through(cryoetgan, tmp_path, scene, know
     cryoetgan("imaging", "synthesize", *scene, *words, "-o", "again/T.mrc")
     made, again = (read_volume(tmp_path / n).data for n in ("T.mrc", "again/T.mrc"))
     assert np.abs(made - again).max() < 1e-4 * made.std()
+    words = ("--model", "M.json", "--seed", 1)
+    cryoetgan("imaging", "synthesize", *scene, *words, "-o", "same/T.mrc")
+    for name in ("T.mrc", "T.star", "T_labels.mrc", "T.mrc.json", "T_labels.mrc.json"):
+        assert (tmp_path / name).read_bytes() == (tmp_path / "same" / name).read_bytes()
     first, second = (read_volume(tmp_path / n).data for n in ("T_labels.mrc", "scene_labels.mrc"))
     assert np.array_equal(first, second)
     before, after = (read_star(tmp_path / n) for n in ("scene.star", "T.star"))
@@ -144,6 +150,20 @@ def test_labels_truth_and_geometry_pass_through(cryoetgan, tmp_path, scene, know
         record = json.loads(sidecar(tmp_path / name).read_text())
         assert record["labels"] == {"1": "ball", "2": "rod"}
     cryoetgan("validate", ".")
+
+
+def test_memory_does_not_grow_with_the_scene(tmp_path, known):
+    shape = (48, 256, 256)
+    for name, dtype in (("scene", np.float32), ("marks", np.int16)):
+        write_volume(tmp_path / f"{name}.mrc", np.zeros(shape, dtype), VOXEL)
+    tracemalloc.start()
+    source = open_source(tmp_path / "scene.mrc", tmp_path / "marks.mrc", None)
+    zeros = lambda scene, corner, part: np.zeros(part, np.float32)  # noqa: E731
+    write_tomogram(tmp_path / "T.mrc", source, known, zeros, 48, {}, "simulated")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.25 * 4 * np.prod(shape)
+    assert read_volume(tmp_path / "T_labels.mrc").data.shape == shape
 
 
 @pytest.mark.parametrize(
