@@ -29,7 +29,8 @@ def build(
     positive(sample, "--sample")
     results = open_results(folder)
     write_text(output, page(results, title, sample))
-    made = provenance("report build", parameters={"title": title, "sample": sample})
+    parameters = {"title": title, "sample": sample}
+    made = provenance("report build", sorted(results.used), parameters)
     write_json(sidecar(output), {"provenance": made, "missing": sorted(set(results.gaps))})
     for gap in sorted(set(results.gaps)):
         log.warning("the report lacks %s", gap)

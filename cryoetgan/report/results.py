@@ -23,10 +23,11 @@ BESIDE = ("_labels", "_mask")
 
 @dataclass
 class Results:
-    """A run's results; what could not be read is said in `gaps`."""
+    """A run's results; what could not be read is said in `gaps`, what was in `used`."""
 
     folder: Path
     gaps: list[str] = field(default_factory=list)
+    used: set[Path] = field(default_factory=set)
 
     def has(self, name: str) -> bool:
         """Return whether a file is there."""
@@ -38,7 +39,9 @@ class Results:
             self._lacks(name, optional)
             return None
         try:
-            return read_volume_set(self.folder / name, ["cryoetganClass"])
+            found = read_volume_set(self.folder / name, ["cryoetganClass"])
+            self.used.add(found.path)
+            return found
         except UserError as error:
             self._broken(error)
             return None
@@ -48,7 +51,9 @@ class Results:
         if not self.has(name):
             return None
         try:
-            return read_star(self.folder / name, columns).particles
+            found = read_star(self.folder / name, columns).particles
+            self.used.add(self.folder / name)
+            return found
         except UserError as error:
             self._broken(error)
             return None
@@ -74,6 +79,9 @@ class Results:
         if not isinstance(content, dict):
             self.gaps.append(f"{name}: holds no keys and values")
             return {}
+        # a record tells of a result that is counted itself
+        if not (self.folder / name).with_suffix("").exists():
+            self.used.add(self.folder / name)
         return content
 
     def accuracies(self, expected: Sequence[str]) -> dict[str, Accuracy]:

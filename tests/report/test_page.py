@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from cryoetgan.evaluation.ablations import ABLATIONS
+from cryoetgan.files import read_json, sha256
 from cryoetgan.pictures import png
 from cryoetgan.report.agreement import agree
 from cryoetgan.report.curves import enough
@@ -360,3 +361,11 @@ def test_uncertainty_and_tables_are_shown_where_they_are(make_run, tmp_path):
     assert "0.610 (0.500 to 0.700)" in page
     assert ">0.4<" in page  # a row without an interval
     assert "accuracy_low" not in page
+
+
+def test_the_record_names_what_the_page_was_made_of(whole_run, tmp_path, cryoetgan):
+    cryoetgan("report", "build", whole_run, "--sample", 1, "-o", "page.html")
+    inputs = read_json(tmp_path / "page.html.json")["provenance"]["inputs"]
+    assert inputs["gan_train.json"] == sha256(whole_run / "evaluation/gan_train.json")
+    assert {"generated.star", "generated.mrcs", "marked.mrcs", "measure.json"} <= set(inputs)
+    assert not [name for name in inputs if name.endswith(".star.json")]
