@@ -60,6 +60,12 @@ class Imported:
         ends = np.where(matrix.sum(axis=1) < 0, np.array(self.shape[::-1]) - 1, 0)
         return np.asarray((np.asarray(file, float) @ matrix.T + ends) / self.step)
 
+    def in_file(self, places: Floats) -> Floats:
+        """Return the inverse of `places`: imported voxels `(N, 3)` xyz in voxels of the file."""
+        matrix = self.matrix
+        ends = np.where(matrix.sum(axis=1) < 0, np.array(self.shape[::-1]) - 1, 0)
+        return np.asarray((np.asarray(places, float) * self.step - ends) @ matrix)
+
 
 def read_imported(tomogram: Path, volume: Volume) -> Imported:
     """Return how a tomogram was brought in, from the record beside it (`T.mrc.json`).

@@ -51,6 +51,7 @@ def relion(
     from cryoetgan.export.rows import check_contrast
     from cryoetgan.export.shipping import say, shipped_set
     from cryoetgan.files import atomic
+    from cryoetgan.placing import read_imported
     from cryoetgan.star import COORDINATES, class_name
     from cryoetgan.volumes import read_volume, read_volume_set, same_voxel_size, stack_of
 
@@ -60,21 +61,21 @@ def relion(
     placed = ["rlnTomoName", *COORDINATES] if tomogram else []
     volumes, chosen = shipped_set(volumes, fitted, choice)
     opened = read_volume_set(volumes, ["cryoetganClass", *placed])
-    sizes = {}
+    imported = {}
     for path in tomogram or []:
         volume = read_volume(path)
         same_voxel_size(volume.voxel_size, opened.voxel_size, path, volumes)
-        sizes[class_name(path)] = volume.data.shape
+        imported[class_name(path)] = read_imported(path, volume)
     _check_folder(output, "relion")
     with atomic(output) as part:
         count = export_relion(opened, part, contrast)
-        if sizes:
-            export_relion5(opened, part, sizes, contrast, tilt_series_pixel_size)
+        if imported:
+            export_relion5(opened, part, imported, contrast, tilt_series_pixel_size)
         say(part, chosen)
         inputs = [volumes, stack_of(volumes), *(tomogram or []), *([choice] if choice else [])]
         _record(part, "relion", inputs, contrast)
     log.info("%s: %d particles", output, count)
-    if not sizes and set(COORDINATES) <= set(opened.table):
+    if not imported and set(COORDINATES) <= set(opened.table):
         log.info("for RELION 5 coordinates give the tomograms too: --tomogram T.mrc")
 
 

@@ -11,7 +11,9 @@ from cryoetgan.acquisition import Acquisition
 from cryoetgan.errors import UserError, nearest
 from cryoetgan.export.rows import ORIGINS, acquisitions, factor, group_of, shown_contrast
 from cryoetgan.files import write_text
+from cryoetgan.geometry import relion_from_rotation, rotation_from_relion
 from cryoetgan.optics import ctf, missing_wedge, radius
+from cryoetgan.placing import Imported
 from cryoetgan.progress import track
 from cryoetgan.star import ANGLES, COORDINATES, write_star
 from cryoetgan.volumes import VolumeSet, write_volume
@@ -48,8 +50,9 @@ bright: where it is dark here, export with `--contrast bright`.
 README_5 = """| particles_relion5.star | the same particles by place, for extraction from your own tilt series in RELION 5 |
 
 In particles_relion5.star, rlnCenteredCoordinateXAngst = (x - X / 2) * voxel size, in angstrom, with
-x the 0-based voxel coordinate and X the tomogram's width in voxels (Y and Z likewise). rlnTomoName
-must be that of your tomograms.star.
+x the 0-based voxel coordinate and X the tomogram's width in voxels (Y and Z likewise), both in the
+file that was imported, before it was turned or resampled; angles likewise. rlnTomoName must be that
+of your tomograms.star.
 """
 KEPT = [*COORDINATES, *ANGLES, *ORIGINS]
 
@@ -105,7 +108,7 @@ def export_relion(volumes: VolumeSet, folder: Path, contrast: str | None) -> int
 def export_relion5(
     volumes: VolumeSet,
     folder: Path,
-    sizes: Mapping[str, tuple[int, int, int]],
+    imported: Mapping[str, Imported],
     contrast: str | None,
     tilt_series_pixel_size: float | None = None,
 ) -> None:
@@ -117,8 +120,9 @@ def export_relion5(
         With rlnTomoName and coordinates.
     folder : Path
         Of the export.
-    sizes : mapping
-        Tomogram to its shape zyx in voxels.
+    imported : mapping
+        Tomogram to how it was brought in: places, angles and origins are given as they are in
+        its file, which your tilt series made.
     contrast : str, optional
         As the export's, for its README.
     tilt_series_pixel_size : float, optional
@@ -131,15 +135,18 @@ def export_relion5(
     rows = []
     for number, row in enumerate(volumes.table.to_dict("records"), start=1):
         tomogram = str(row["rlnTomoName"])
-        if tomogram not in sizes:
+        if tomogram not in imported:
             raise UserError(
                 f"{volumes.path}: has particles of tomogram '{tomogram}', whose size is not known"
-                f"{nearest(tomogram, sizes)}; add --tomogram {tomogram}.mrc"
+                f"{nearest(tomogram, imported)}; add --tomogram {tomogram}.mrc"
             )
-        place = np.array([float(row[name]) for name in COORDINATES])
-        centred = centred_angstrom(place, sizes[tomogram], volumes.voxel_size)
+        was = imported[tomogram]
+        place = was.in_file(np.array([float(row[name]) for name in COORDINATES]))
+        x, y, z = (int(n) for n in was.file_shape)
+        centred = centred_angstrom(place, (z, y, x), was.voxel_size)
         names = {"rlnTomoName": tomogram, "rlnTomoParticleName": f"{tomogram}/{number}"}
-        kept = {key: value for key, value in _kept(row).items() if key not in COORDINATES}
+        kept = _turned_back(row, was)
+        kept = {key: value for key, value in _kept(kept).items() if key not in COORDINATES}
         row5 = {**names, **dict(zip(CENTRED, centred, strict=True)), **kept}
         rows.append(row5 | {"rlnOpticsGroup": group_of(row)} if tilt_series_pixel_size else row5)
     blocks = {"particles": pd.DataFrame(rows)}
@@ -162,9 +169,23 @@ def export_relion5(
     _readme(folder, shown_contrast(contrast, acquisitions(volumes)), README_5)
 
 
+def _turned_back(row: Mapping[Any, Any], was: Imported) -> dict[Any, Any]:
+    """Return a row with angles and origins as they are in the tomogram's file."""
+    turned = dict(row)
+    if np.array_equal(was.matrix, np.eye(3)):
+        return turned
+    if set(ANGLES) <= set(row):
+        rotation = was.turn.inv() * rotation_from_relion([float(row[name]) for name in ANGLES])
+        turned |= dict(zip(ANGLES, relion_from_rotation(rotation), strict=True))
+    if set(ORIGINS) <= set(row):
+        origin = np.array([float(row[name]) for name in ORIGINS]) @ was.matrix
+        turned |= dict(zip(ORIGINS, origin, strict=True))
+    return turned
+
+
 def centred_angstrom(
-    place: NDArray[np.float64], shape: tuple[int, int, int], voxel_size: float
-) -> NDArray[np.float64]:
+    place: NDArray[np.floating], shape: tuple[int, int, int], voxel_size: float
+) -> NDArray[np.floating]:
     """Return RELION 5's coordinates, angstrom from the tomogram's centre.
 
     Examples

@@ -171,6 +171,7 @@ def _star(path: Path, tomogram: str, imported: Imported, unit: float | None) -> 
         # RELION 5: angstrom from the volume's centre
         places = table[CENTRED].to_numpy(float) / imported.voxel_size
         table[COORDINATES] = places + imported.file_shape / 2
+        table = table.drop(columns="cryoetganId", errors="ignore")  # our export's, too
     elif not set(COORDINATES) <= set(table.columns):
         raise UserError(f"{path}: lacks {', '.join(COORDINATES)}; it has {', '.join(table)}")
     elif "cryoetganId" not in table:

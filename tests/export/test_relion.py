@@ -10,6 +10,7 @@ from cryoetgan.export.relion import centred_angstrom, transfer_volume
 from cryoetgan.geometry import rotation_from_relion
 from cryoetgan.optics import ctf
 from cryoetgan.star import ANGLES
+from cryoetgan.volumes import write_volume
 from tests.conftest import refused
 from tests.export.conftest import BOX, SHAPE, VOXEL
 
@@ -64,6 +65,34 @@ def test_relion5_coordinates_against_a_hand_computed_case(cryoetgan, tmp_path, e
     assert np.allclose(centred[1], [-208.62, -164.16, -61.56])
     assert np.allclose(centred[2], [61.56, 136.8, -27.36])
     assert list(found["rlnTomoName"]) == ["TS_1", "TS_1", "TS_2"]
+
+
+@pytest.mark.parametrize("words", [("--tilt-axis", "x"), ("--beam-axis", "y")])
+def test_relion5_places_are_those_of_the_users_own_file(cryoetgan, tmp_path, rng, words):
+    write_volume(tmp_path / "in.mrc", rng.standard_normal((40, 46, 52)).astype(np.float32), 10.0)
+    marks = "x,y,z,class,rlnAngleRot,rlnAngleTilt,rlnAnglePsi\n24.5,20,19,a,20,40,-30\n"
+    (tmp_path / "m.csv").write_text(marks + "26,23,20,b,0,90,10\n")
+    made = ("tomograms", "import", "in.mrc", "--voxel-size", 15, *words, "-o", "T.mrc")
+    for command in (
+        made,
+        ("particles", "import", "m.csv", "--tomogram", "T.mrc", "-o", "p.star"),
+        ("particles", "extract", "p.star", "--tomogram", "T.mrc", "--box", 12, "-o", "s.star"),
+        ("export", "relion", "s.star", "--tomogram", "T.mrc", "-o", "o"),
+        ("particles", "import", "o/particles_relion5.star", "--tomogram", "T.mrc", "-o", "q.star"),
+    ):
+        cryoetgan(*command)
+    found = starfile.read(tmp_path / "o/particles_relion5.star")
+    centred = found[[f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]].to_numpy()
+    assert np.allclose(centred, [[-15, -30, -10], [0, 0, 0]], atol=0.01)
+    turns = rotation_from_relion(found[ANGLES].to_numpy(float))
+    typed = rotation_from_relion([[20, 40, -30], [0, 90, 10]])
+    assert np.allclose(turns.as_matrix(), typed.as_matrix(), atol=1e-4)
+    # and back again
+    there, back = (starfile.read(tmp_path / n)["particles"] for n in ("p.star", "q.star"))
+    places = [f"rlnCoordinate{axis}" for axis in "XYZ"]
+    assert np.allclose(there[places], back[places], atol=1e-3)
+    turns = [rotation_from_relion(t[ANGLES].to_numpy(float)).as_matrix() for t in (there, back)]
+    assert np.allclose(*turns, atol=1e-4)
 
 
 def test_another_reader_puts_relion5_particles_where_they_were(cryoetgan, tmp_path, extracted):
