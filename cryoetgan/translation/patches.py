@@ -1,4 +1,4 @@
-"""How far the patches of two batches lie apart: torch and nothing else.
+"""How far the patches of two batches lie apart: torch and numpy, nothing else.
 
 The sliced Wasserstein distance (Rabin 2012, doi 10.1007/978-3-642-24785-9_37): small random
 filters see patches of both batches, and their answers, sorted, are compared one by one. It sees
@@ -6,9 +6,9 @@ no farther than the filters, so cannot reward moving a label; it needs no critic
 from the first step on, where a critic would have to learn first what to look for.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 FILTERS = 16
 """Of each reach, drawn anew each step."""
@@ -37,22 +37,42 @@ def patch_distance(made: Tensor, real: Tensor) -> Tensor:
     for dilation in reaches:
         filters = torch.randn(FILTERS, 1, 3, 3, 3).to(made.device)
         filters = filters / filters.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1, 1)
-        answers = [_answers(volumes, filters, dilation) for volumes in (made, real.detach())]
-        count = min(PLACES, *(found.shape[1] for found in answers))
-        a, b = (torch.sort(_drawn(found, count), dim=1).values for found in answers)
+        count = min(PLACES, *(_places(volumes, dilation) for volumes in (made, real)))
+        a, b = (
+            _sorted(_answers(volumes, filters, dilation, count))
+            for volumes in (made, real.detach())
+        )
         variance = b.var(dim=1, keepdim=True).clamp_min(1e-8)
         total = total + ((a - b).square() / variance).mean()
     return total / max(len(reaches), 1)
 
 
-def _answers(volumes: Tensor, filters: Tensor, dilation: int) -> Tensor:
-    """Return `(filters, patches)`."""
-    found = functional.conv3d(volumes, filters, dilation=dilation)
-    return found.transpose(0, 1).flatten(1)
+def _places(volumes: Tensor, dilation: int) -> int:
+    """Return how many patches there are."""
+    return volumes.shape[0] * int(np.prod([n - 2 * dilation for n in volumes.shape[2:]]))
 
 
-def _drawn(answers: Tensor, count: int) -> Tensor:
-    """Return as many answers of each filter, at places drawn by torch's generator."""
-    if answers.shape[1] == count:
-        return answers
-    return answers[:, torch.randperm(answers.shape[1])[:count].to(answers.device)]
+def _answers(volumes: Tensor, filters: Tensor, dilation: int, count: int) -> Tensor:
+    """Return `(filters, count)` answers at places drawn by torch's generator, of all volumes.
+
+    Only the patches drawn are looked at: a convolution of all, of one channel, is slower.
+    """
+    shape = [volumes.shape[0], *(n - 2 * dilation for n in volumes.shape[2:])]
+    drawn = torch.randperm(_places(volumes, dilation))[:count].numpy()
+    corner = np.ravel_multi_index(np.unravel_index(drawn, shape), _flat(volumes))
+    steps = np.stack(np.meshgrid(*[np.arange(3) * dilation] * 3, indexing="ij")).reshape(3, -1)
+    offset = np.ravel_multi_index(np.vstack([np.zeros_like(steps[:1]), steps]), _flat(volumes))
+    at = torch.from_numpy(corner[:, None] + offset).to(volumes.device)
+    return filters.flatten(1) @ volumes.flatten()[at].T
+
+
+def _flat(volumes: Tensor) -> tuple[int, ...]:
+    return (volumes.shape[0], *volumes.shape[2:])
+
+
+def _sorted(answers: Tensor) -> Tensor:
+    """Return each row sorted; numpy sorts several times quicker on CPUs."""
+    if answers.device.type != "cpu":
+        return torch.sort(answers, dim=1).values
+    order = np.argsort(answers.detach().numpy(), axis=1)
+    return answers.gather(1, torch.from_numpy(order))
