@@ -76,7 +76,8 @@ def estimate(
     workers = GPU if gpu else min(cores, MOST_CORES)
     training = groups * training_seconds(config) / workers
     drawing = drawing_seconds(config, synthetic) / workers
-    evaluation = _classifiers(config, made, box) / workers + 3 * MEASURE / min(cores, 3)
+    marked = any(row.is_simulated or row.marks for row in tomograms)
+    evaluation = _classifiers(config, made, box, marked) / workers + 3 * MEASURE / min(cores, 3)
     return {
         "classes": len(classes),
         "tomograms": len(tomograms),
@@ -158,9 +159,10 @@ def _voxels(config: Config, row: TomogramRow) -> int:
     return int(count * (size / wanted) ** 3) if size > 0 else count
 
 
-def _classifiers(config: Config, made: int, box: int) -> float:
+def _classifiers(config: Config, made: int, box: int, marked: bool) -> float:
     """Return the seconds of one core that all classifiers take."""
     network, epochs = config.evaluation.network, config.evaluation.epochs
     seen = min(SAMPLES[network], 60 * made) if epochs is None else epochs * made
-    count = 4 + sum(size < made for size in config.evaluation.curve)
+    # where crops are marked, one more learns from the picks: labels have no part in the choice
+    count = 4 + marked + sum(size < made for size in config.evaluation.curve)
     return count * seen * box * CLASSIFY * (CB3D if network == "cb3d" else 1)
