@@ -6,7 +6,6 @@ if SYNTHETIC:
 # whose physics and noise each has: the training tomograms in turn
 LOOKS = {name: TRAINING[i % len(TRAINING)] for i, name in enumerate(SYNTHETIC)}
 # networks with an instance norm would change grey values from tile to tile: physics alone there
-RESIDUAL = checked(read_preset, CONFIG.translation.preset).frame == "residual"
 LEARNT = RESIDUAL and SHIP != "fitted"
 SYNTHESIZED = f"{TRANSLATION}/tomograms" if LEARNT else "imaging/tomograms"
 

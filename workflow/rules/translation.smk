@@ -7,7 +7,7 @@ TRANSLATION = f"translation/{PRESET}"
 GENERATORS = {TRANSLATION: None}
 if CONFIG.translation.per_group and len(GROUPS) > 1:
     GENERATORS = {f"{TRANSLATION}/{group}": group for group in GROUPS}
-ADDED = checked(read_preset, CONFIG.translation.preset).frame == "residual"
+RESIDUAL = checked(read_preset, CONFIG.translation.preset).frame == "residual"
 SETS = ["generated", "untrained", "cycled"]
 SPREADS = ["uncertainty/dropout_sd", "uncertainty/noise_sd"]
 
@@ -18,7 +18,7 @@ wildcard_constraints:
 
 def fitted(wildcards):
     """What is added to fitted physics needs the imaging model of each training tomogram."""
-    if not ADDED:
+    if not RESIDUAL:
         return []
     group = GENERATORS[wildcards.generator]
     names = TRAINING if group is None else GROUPS[group]
