@@ -228,7 +228,19 @@ class Translation(Section):
     uncertainty: Annotated[int, Field(ge=0)] = Field(
         1,
         description="Volumes of each class whose voxels' standard deviation over dropout and over "
-        "noise is mapped, for the report (twice 20 passes each); 0: none.",
+        "noise is mapped, for the report; 0: none.",
+    )
+    passes: Annotated[int, Field(ge=2)] = Field(
+        20, description="Translations behind each of these maps, the paper's 20; more: less grain."
+    )
+    devices: Count = Field(
+        1,
+        description="GPUs of one machine that share each batch, by Lightning Fabric; the preset's "
+        "batch must be a multiple. On Slurm, ask for as many: gpu of translation_train in the profile.",
+    )
+    tensorboard: bool = Field(
+        False,
+        description="Whether training also writes TensorBoard events, where that is installed.",
     )
 
 

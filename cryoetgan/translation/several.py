@@ -6,6 +6,7 @@ Loaded only where more than one device is asked for, or where Slurm has started 
 import logging
 import os
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any, NoReturn, TypeVar
 
 import torch
@@ -46,14 +47,7 @@ def join_team(devices: int, device: torch.device) -> tuple[Team, torch.device]:
     tasks = slurm_tasks()
     if devices < 2 and tasks < 2:
         return Team(), device
-    try:
-        from lightning_fabric import Fabric
-        from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
-    except ImportError as error:
-        raise UserError(
-            f"--devices: got {devices} (Slurm tasks: {tasks}); more than one wants Lightning "
-            "Fabric: pip install 'cryoetgan[multi]', or train on one"
-        ) from error
+    fabric_of, environments = _fabric(devices, tasks)
     nodes = int(os.environ.get("SLURM_NNODES", "1")) if tasks > 1 else 1
     each = tasks // nodes if tasks > 1 else devices
     if tasks > 1 and devices not in (1, each):
@@ -65,8 +59,12 @@ def join_team(devices: int, device: torch.device) -> tuple[Team, torch.device]:
     if device.type == "cuda" and each > there:
         raise UserError(f"--devices: got {each}, but PyTorch finds {there} GPUs; ask for fewer")
     try:
-        around: Any = SLURMEnvironment(auto_requeue=False) if tasks > 1 else LightningEnvironment()
-        fabric = Fabric(
+        around = (
+            environments.SLURMEnvironment(auto_requeue=False)
+            if tasks > 1
+            else environments.LightningEnvironment()
+        )
+        fabric = fabric_of.Fabric(
             accelerator=device.type, devices=each, num_nodes=nodes, strategy="ddp", plugins=[around]
         )
         fabric.launch()
@@ -75,6 +73,19 @@ def join_team(devices: int, device: torch.device) -> tuple[Team, torch.device]:
     if fabric.global_rank:
         log.setLevel(logging.ERROR)  # the first process says what there is to say
     return Several(fabric.global_rank, fabric.world_size, fabric.device), fabric.device
+
+
+def _fabric(devices: int, tasks: int) -> tuple[Any, Any]:
+    """Return Fabric and its environments: a package of its own, or part of `lightning`."""
+    for name in ("lightning_fabric", "lightning.fabric"):
+        try:
+            return import_module(name), import_module(f"{name}.plugins.environments")
+        except ImportError:
+            continue
+    raise UserError(
+        f"--devices: got {devices} (Slurm tasks: {tasks}); more than one wants Lightning Fabric: "
+        "pip install 'cryoetgan[multi]', or train on one"
+    )
 
 
 class Several(Team):

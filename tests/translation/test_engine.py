@@ -3,6 +3,7 @@
 import ast
 import csv
 import sys
+from dataclasses import asdict
 from types import ModuleType
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 
 from cryoetgan.translation.feeding import Volumes
 from cryoetgan.translation.inference import Translator
+from cryoetgan.translation.presets import _ABOVE_0, _FROM_0, _FROM_1, _UP_TO_1
 from cryoetgan.translation.run import _counted
 from cryoetgan.translation.settings import Settings
 from cryoetgan.translation.several import slurm_tasks
@@ -146,7 +148,8 @@ def test_slurm_counts_the_tasks_of_a_step_not_those_of_a_batch_script(monkeypatc
 
 
 def test_several_devices_without_fabric_are_refused_with_the_way_out(here, sets, monkeypatch):
-    monkeypatch.setitem(sys.modules, "lightning_fabric", None)
+    for name in ("lightning_fabric", "lightning"):
+        monkeypatch.setitem(sys.modules, name, None)
     words = ("translation", "train", *sets, "--device", "cpu", "-o", "t")
     refused(here(*words, "--devices", 2, code=2), "--devices", "cryoetgan[multi]")
     refused(here(*words, "--devices", 0, code=2), "--devices")
@@ -201,6 +204,13 @@ def test_numbers_out_of_range_are_refused(here, tmp_path, sets, line, words):
     kept = [old for old in STILL.splitlines() if not old.startswith(f"{key}:")]
     (tmp_path / "p.yaml").write_text("\n".join([*kept, line]))
     refused(here("translation", "train", *sets, "-o", "t", code=2), "p.yaml", *words)
+
+
+def test_every_number_of_a_recipe_has_bounds():
+    numbers = {
+        name for name, value in asdict(Settings()).items() if type(value) in (int, float)
+    } - {"critic_stride", "real_label"}  # one of two; any
+    assert numbers == {*_FROM_0, *_FROM_1, *_ABOVE_0, *_UP_TO_1}
 
 
 def test_epochs_are_passes_over_the_subtomograms():

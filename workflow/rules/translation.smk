@@ -57,7 +57,9 @@ rule translation_train:
         mem_mb=16000,
         runtime=720,
     params:
-        options=options(CONFIG.translation, "preset", "steps"),
+        options=options(
+            CONFIG.translation, "preset", "steps", "devices", "tensorboard"
+        ),
         imaging=lambda wildcards: flags(imaging=fitted(wildcards)),
         group=lambda wildcards: flags(group=GENERATORS[wildcards.generator]),
         folder=folder,
@@ -130,7 +132,7 @@ rule translation_uncertainty:
         mem_mb=8000,
         runtime=60,
     params:
-        sample=options(CONFIG.translation, sample="uncertainty"),
+        sample=options(CONFIG.translation, "passes", sample="uncertainty"),
         folder=folder,
         device=CONFIG.device,
         seed=CONFIG.seed,
