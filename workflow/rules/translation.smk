@@ -57,9 +57,7 @@ rule translation_train:
         mem_mb=16000,
         runtime=720,
     params:
-        options=options(
-            CONFIG.translation, "preset", "steps", "devices", "tensorboard"
-        ),
+        options=options(CONFIG.translation, "preset", "steps", "devices", "tensorboard"),
         imaging=lambda wildcards: flags(imaging=fitted(wildcards)),
         group=lambda wildcards: flags(group=GENERATORS[wildcards.generator]),
         folder=folder,
