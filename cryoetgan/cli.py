@@ -1,5 +1,6 @@
 """The command line: one group a stage, one command a workflow rule, no logic."""
 
+import errno
 import importlib
 import os
 import sys
@@ -22,6 +23,13 @@ STAGES = {
     "report": "One page with figures and the verdict.",
     "export": "The labelled data in other programs' formats.",
 }
+
+SAID = {
+    errno.EEXIST: "is a file, and a folder is wanted here",
+    errno.ENOTDIR: "is a file, and a folder is wanted here",
+    errno.EISDIR: "is a folder, and a file is wanted here",
+}
+"""What the system says in words that name the wrong thing."""
 
 
 def _version(wanted: bool) -> None:
@@ -75,7 +83,8 @@ def main() -> None:
         sys.exit(130)
     except OSError as error:
         # disk full, no permission, a folder where a file should be: the user's to mend
-        sys.exit(_refuse(f"{error.filename or 'file system'}: {os.strerror(error.errno or 0)}"))
+        what = SAID.get(error.errno or 0, os.strerror(error.errno or 0))
+        sys.exit(_refuse(f"{error.filename or 'file system'}: {what}"))
     except MemoryError as error:
         sys.exit(_refuse(f"out of memory: {error or 'use a smaller box or fewer volumes'}"))
     sys.exit(status if isinstance(status, int) else 0)

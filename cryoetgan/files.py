@@ -96,6 +96,12 @@ def existing(path: Path, what: str = "file") -> Path:
     return path
 
 
+def not_itself(source: Path, output: Path) -> None:
+    """Raise a `UserError` where what is read would be overwritten by what is made of it."""
+    if source.exists() and output.exists() and source.samefile(output):
+        raise UserError(f"{output}: is the file that is read; write to another name")
+
+
 def sha256(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file's bytes."""
     with open(path, "rb") as file:

@@ -78,7 +78,7 @@ def import_(
     """
     import numpy as np
 
-    from cryoetgan.files import provenance, sidecar, write_json
+    from cryoetgan.files import not_itself, provenance, sidecar, write_json
     from cryoetgan.tomograms.addresses import is_remote
     from cryoetgan.tomograms.importing import standardise_into
     from cryoetgan.tomograms.masks import mask_of, write_mask
@@ -97,6 +97,7 @@ def import_(
     one_of(tilt_axis, "--tilt-axis", "y", "x")
     one_of(beam_axis, "--beam-axis", "z", "y")
     check_mrc_name(output)
+    not_itself(Path(file), output)
     acquisition = acquisition_of(
         tilts, voltage, cs, amplitude_contrast, defocus, ctf, group, contrast=contrast
     )

@@ -59,7 +59,7 @@ def read(path: Path) -> dict[str, Any]:
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path}: is not a whole checkpoint ({first}); train again") from error
-    if not isinstance(content, dict) or "format" not in content:
+    if not isinstance(content, dict) or not {"format", "version"} <= set(content):
         raise UserError(f"{path}: is not a checkpoint of `translation train`")
     if content["format"] > FORMAT:
         raise UserError(

@@ -69,3 +69,21 @@ def test_the_record_of_a_result_holds_the_hash_of_all_it_was_made_of(cryoetgan, 
     inputs = read_json(sidecar(small / "simulated.star"))["provenance"]["inputs"]
     # a change of the volumes alone shows, too
     assert inputs == {name: sha256(small / name) for name in ("poses.star", "poses.mrcs")}
+
+
+def test_an_import_does_not_overwrite_what_it_reads(cryoetgan, small):
+    cryoetgan("structures", "phantom", "tric", "-o", "s.cif")
+    (small / "link.mrc").symlink_to("m.mrc")
+    for words in (
+        ("structures", "import", "s.cif", "-o", "s.cif"),
+        ("densities", "import", "m.mrc", "--voxel-size", 20, "--box", 16, "-o", "link.mrc"),
+        ("tomograms", "import", "m.mrc", "-o", "./m.mrc"),
+    ):
+        before = (small / words[2]).read_bytes()
+        refused(cryoetgan(*words, code=2), words[-1].removeprefix("./"), "another name")
+        assert (small / words[2]).read_bytes() == before
+
+
+def test_a_folder_where_a_file_is_wanted_is_said(cryoetgan, small):
+    refused(cryoetgan("check", "--config", "r", code=2), "r: is a folder")
+    refused(cryoetgan("init", "a file", code=2), "a file", "is a file")

@@ -250,6 +250,9 @@ def test_what_cannot_be_trained_is_said(here, tmp_path, sets, rng):
     (tmp_path / "c.pt").write_bytes(b"not a checkpoint")
     done = here("translation", "translate", "c.pt", "d.star", "-o", "x.star", code=2)
     refused(done, "c.pt")
+    torch.save({"format": 3, "state": {}}, tmp_path / "c.pt")  # a classifier's
+    done = here("translation", "translate", "c.pt", "d.star", "-o", "x.star", code=2)
+    refused(done, "c.pt: is not a checkpoint of `translation train`")
     assert not (tmp_path / "t" / "checkpoint.pt").exists()
 
 
