@@ -111,6 +111,11 @@ class Tomograms(Section):
         0.3,
         description="Variance of signal over variance of noise of a simulated tomogram, as a whole.",
     )
+    float16: bool = Field(
+        False,
+        description="Whether imported tomograms are kept as 16-bit numbers: half the disk, grey "
+        "values to three digits.",
+    )
     marks_radius: Positive = Field(
         80.0, description="Angstrom: a pick this close to a marked particle is that particle."
     )

@@ -28,11 +28,12 @@ rule tomograms_import:
         ),
         source=tomogram_source,
         voxel_size=CONFIG.tomograms.voxel_size or CONFIG.densities.voxel_size,
+        kept=options(CONFIG.tomograms, "float16"),
         code=code("tomograms"),
     shell:
         cryoetgan(
             "tomograms import {params.source:q} --voxel-size={params.voxel_size} {params.file}"
-            " {params.row} -o {output:q}"
+            " {params.kept} {params.row} -o {output:q}"
         )
 
 
