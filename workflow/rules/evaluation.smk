@@ -46,24 +46,6 @@ elif MARKED or UNSEEN != "test":
     MEASURED |= UNLABELLED
 
 
-def measured_on(wildcards):
-    return PICKS if wildcards.name in UNLABELLED else REAL
-
-
-def classifier_for(wildcards):
-    """Whose features a measure takes: trained on real crops, without labels for the choice."""
-    pseudo = wildcards.name in UNLABELLED and MARKED
-    return results(f"evaluation/{'pseudo_train' if pseudo else 'ceiling'}.pt")
-
-
-def judged(wildcards):
-    """The split, and for the choice the metrics it needs alone."""
-    if wildcards.get("name") in UNLABELLED:
-        needed = ["kid", "two_sample_auc", "pose_recovery"]
-        return flags(real_split=UNSEEN, metric=needed)
-    return flags(real_split="test")
-
-
 rule evaluation_classify:
     input:
         train=lambda wildcards: CLASSIFIED[wildcards.name][0],
@@ -179,3 +161,6 @@ rule evaluation_choose:
         code=code("evaluation"),
     shell:
         cryoetgan("evaluation choose {params.measures} {params.options} -o {output:q}")
+
+
+include: "ablations.smk"

@@ -261,3 +261,6 @@ def curve_point(name):
     if count and epochs:
         epochs = min(60, epochs * MADE // count)
     return flags(count=count, epochs=epochs)
+
+
+include: "inputs.smk"

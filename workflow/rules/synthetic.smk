@@ -21,25 +21,6 @@ wildcard_constraints:
     synthetic="|".join(SYNTHETIC) or "no-synthetic-tomogram",
 
 
-def synthetic(suffix):
-    """Files of all synthetic tomograms: `.mrc`, `_labels.mrc`, `.star`."""
-    return [results(f"{SYNTHESIZED}/{name}{suffix}") for name in SYNTHETIC]
-
-
-def synthetic_by_physics():
-    """The same by fitted physics, where which of the two is exported is yet to be seen."""
-    if LEARNT and SHIP == "auto":
-        return [results(f"imaging/tomograms/{name}.mrc") for name in SYNTHETIC]
-    return []
-
-
-def checkpoint_of(wildcards):
-    """The network that learnt the look: of the tomogram's group, where each has its own."""
-    group = TOMOGRAMS[LOOKS[wildcards.synthetic]].group
-    own = f"{TRANSLATION}/{group}"
-    return results(f"{own if own in GENERATORS else TRANSLATION}/checkpoint.pt")
-
-
 rule tomograms_scene:
     input:
         maps,

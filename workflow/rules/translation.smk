@@ -16,26 +16,6 @@ wildcard_constraints:
     generator="|".join(map(re.escape, GENERATORS)),
 
 
-def fitted(wildcards):
-    """What is added to fitted physics needs the imaging model of each training tomogram."""
-    if not RESIDUAL:
-        return []
-    group = GENERATORS[wildcards.generator]
-    names = TRAINING if group is None else GROUPS[group]
-    return [MODELS[name] for name in names if name in MODELS]
-
-
-def fitted_arrays(wildcards):
-    return [str(Path(path).with_suffix(".npz")) for path in fitted(wildcards)]
-
-
-def translated(wildcards):
-    """What is translated; the generated volumes go back for the cycle d, G(d), G(G(d))."""
-    if wildcards.which == "cycled":
-        return results(f"{wildcards.generator}/generated.star")
-    return results("densities/poses.star")
-
-
 rule translation_train:
     input:
         densities=results("densities/poses.star"),
