@@ -119,6 +119,13 @@ class TomogramRow(Section):
         "picked: carbon, ice, gold, edges.",
     )
 
+    @field_validator("tomogram")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        if value.endswith(("_labels", "_mask")):
+            raise ValueError("ends as what lies beside a tomogram is named; give it another name")
+        return value
+
     @field_validator("path")
     @classmethod
     def _path(cls, value: str) -> str:
