@@ -10,7 +10,7 @@ from typing import Any
 
 from cryoetgan.config import Config, check
 from cryoetgan.setup.code_hash import code_files
-from cryoetgan.setup.edits import TABLES, edit, keys
+from cryoetgan.setup.edits import TABLES, WITHOUT, edit, keys, without
 from cryoetgan.setup.plans import Plan, edited, plan, rules, with_followers
 from cryoetgan.tables import ClassRow, TomogramRow, columns
 
@@ -53,6 +53,7 @@ CELLS = {
     "assembly": ("own", "2"),
     "model": ("own", "2"),
     "component": ("own", "2"),
+    "chains": ("own", "A"),
     "radius": ("own", "77"),
     "copies": ("own", "5"),
     "count": ("own", "5"),
@@ -79,9 +80,9 @@ CELLS = {
 HEAD = """# What runs again
 
 Made by `python -m cryoetgan.setup.reruns` from the workflow itself; do not edit. The run it is
-computed on has a class and a tomogram of every kind, all exports, and imported tomograms with
-marks. `make test` checks that this page is current, `make test-all` every row of the keys against
-`snakemake -n` on a finished run.
+computed on has a class and a tomogram of every kind, synthetic tomograms, all exports, and imported
+tomograms with marks. `make test` checks that this page is current, `make test-all` every row of the
+keys against `snakemake -n` on a finished run.
 
 A rule runs again where what it reads has changed (first column of rules), and after those, what
 comes behind them (second column). Of several tomograms or classes, only those edited run again.
@@ -102,6 +103,7 @@ class Example:
         content["densities"]["prior"] = PRIORS[0]
         content["particles"]["curation"] = "decisions"
         content["export"]["formats"] = ["relion", "copick", "plain"]
+        content["translation"]["tomograms"] = 2
         self.config = check(content, "example")
         self.base = self.plan()
 
@@ -116,6 +118,10 @@ class Example:
         _write(self.folder / "classes.tsv", "class", ClassRow, classes)
         _write(self.folder / "tomograms.tsv", "tomogram", TomogramRow, tomograms)
         return plan(self.workflow, self.folder, content or self.config.model_dump(mode="json"))
+
+    def before(self, key: str) -> Plan:
+        """Return the jobs that an edit of a key is compared with."""
+        return self.plan(without(self.config, key)) if key in WITHOUT else self.base
 
     def after(self, key: str) -> Plan:
         """Return the jobs after an edit of a key."""
@@ -162,7 +168,7 @@ def _page(example: Example, root: Path) -> Iterator[str]:
         elif key == "run":
             yield "| `run` | all: another run, in its own folder | |"
         else:
-            yield _line(key, example.base, example.after(key))
+            yield _line(key, example.before(key), example.after(key))
     for title, model in (("classes", ClassRow), ("tomograms", TomogramRow)):
         yield f"\n## A cell of the table of {title}\n"
         yield "| column | rules that read it | what follows |\n|---|---|---|"
