@@ -71,7 +71,7 @@ CELLS = {
     "defocus": ("imported", "3"),
     "ctf": ("imported", "phase-flipped"),
     "contrast": ("imported", "bright"),
-    "split": ("imported", "validation"),
+    "split": ("simulated", "test"),
     "group": ("imported", "second"),
     "marks": ("imported", "other_marks.csv"),
     "marks_voxel_size": ("imported", "5"),
