@@ -24,12 +24,23 @@ NAMES = {"generated": "Generated volumes are", "fitted": "Fitted physics is"}
 
 @dataclass(frozen=True)
 class Look:
-    """One distance to real picks: value, 95 % interval, and the least it can truly be."""
+    """One distance to real picks.
+
+    Attributes
+    ----------
+    value, low, high : float
+        It, and its 95 % interval.
+    least : float
+        What it cannot truly lie below.
+    doubt : str
+        Why it must not be taken at its word, or empty.
+    """
 
     value: float
     low: float
     high: float
     least: float = -math.inf
+    doubt: str = ""
 
     def __str__(self) -> str:
         return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
@@ -58,6 +69,11 @@ class Evidence:
         if self.recovered is None or not self.physics:
             return math.nan
         return self.recovered / self.physics
+
+    def __str__(self) -> str:
+        if self.recovered is None or self.physics is None:
+            return "not measured"
+        return f"{self.recovered:.3f} ({self.physics:.3f})"
 
 
 @dataclass(frozen=True)
@@ -88,24 +104,31 @@ def nearer(first: Look, second: Look) -> int:
 
 
 def keeps_labels(evidence: Evidence, other: Evidence) -> bool:
-    """Return whether a set shows its particles as well as physics does.
+    """Return whether a set shows its particles as well as the other does, and as physics would.
 
-    The bar is 0.95 of what physics recovers at equal signal-to-noise ratio. Where the
-    other set does not reach 1 itself (the templates have no contrast transfer), the bar
-    is that much lower. A set that was not measured keeps nothing.
+    Two bars, both 0.95: of what the other set recovers, and of what physics recovers at
+    the set's own signal-to-noise ratio. The second alone would let a set pass whose
+    particles drown in noise: physics drowns there, too. Where the other set does not reach
+    1 by that measure itself (the templates have no contrast transfer), the second bar is
+    that much lower. A set that was not measured keeps nothing.
     """
+    if evidence.recovered is None or other.recovered is None:
+        return False
     reached = 1.0 if math.isnan(other.kept) else min(1.0, other.kept)
-    return evidence.kept >= LEAST_KEPT * reached
+    as_other = evidence.recovered >= LEAST_KEPT * other.recovered
+    return as_other and evidence.kept >= LEAST_KEPT * reached
 
 
 def _closer(first: Evidence, second: Evidence) -> int:
-    signs = {
-        nearer(look, second.looks[name])
-        for name, look in first.looks.items()
-        if name in second.looks
-    } - {0}
+    pairs = [
+        (look, second.looks[name]) for name, look in first.looks.items() if name in second.looks
+    ]
     # one says this set, the other that: nothing is shown
-    return signs.pop() if len(signs) == 1 else 0
+    if len({nearer(a, b) for a, b in pairs} - {0}) != 1:
+        return 0
+    # a doubtful distance can speak against a set, but not for one
+    sure = {nearer(a, b) for a, b in pairs if not (a.doubt or b.doubt)} - {0}
+    return sure.pop() if sure else 0
 
 
 def choose(
@@ -135,15 +158,12 @@ def _reason(generated: Evidence, fitted: Evidence) -> str:
     closer = _closer(generated, fitted)
     if closer < 0:
         return "it looks closer to real picks that no label touched"
-    if closer > 0 and math.isnan(generated.kept):
-        return (
-            "pose recovery of the generated volumes is not known, so their labels cannot be trusted"
-        )
     if closer > 0 and not keeps_labels(generated, fitted):
-        return (
-            "the generated volumes look closer to real picks but lose their labels, for their own "
-            f"density fits {generated.kept:.2f} times as often best as in physics at equal "
-            f"signal-to-noise ratio ({LEAST_KEPT:g} is asked for)"
+        known = None not in (generated.recovered, fitted.recovered)
+        return "the generated volumes look closer to real picks that no label touched, but " + (
+            f"lose their labels (less than {LEAST_KEPT:g} of the pose recovery of physics)"
+            if known
+            else "whether they keep their labels is not known"
         )
     if closer > 0:
         return "they look closer to real picks that no label touched, and keep their labels"
@@ -157,13 +177,15 @@ def numbers(generated: Evidence, fitted: Evidence) -> str:
         if name in generated.looks and name in fitted.looks:
             a, b = generated.looks[name], fitted.looks[name]
             how = {1: "closer", -1: "farther", 0: "no difference shown"}[nearer(a, b)]
-            said.append(f"{label}: generated {a}, fitted {b}, {how}")
+            doubt = a.doubt or b.doubt
+            said.append(
+                f"{label}: generated {a}, fitted {b}, {how}{f' (doubtful: {doubt})' * bool(doubt)}"
+            )
         else:
             said.append(f"{label}: not measured, too few volumes")
-    kept = ("not measured" if math.isnan(e.kept) else f"{e.kept:.2f}" for e in (generated, fitted))
     said.append(
-        "pose recovery over that of physics at equal signal-to-noise ratio: generated {}, fitted "
-        "{}".format(*kept)
+        "pose recovery (in brackets that of physics at equal signal-to-noise ratio): generated "
+        f"{generated}, fitted {fitted}"
     )
     return f"{'; '.join(said)}."
 
@@ -174,7 +196,8 @@ def table(generated: Evidence, fitted: Evidence) -> dict[str, Any]:
     for name in LOOKS:
         pair = {key: e.looks.get(name) for key, e in zip(SETS, (generated, fitted), strict=True)}
         found[name] = {
-            key: look and {"value": look.value, "interval": [look.low, look.high]}
+            key: look
+            and {"value": look.value, "interval": [look.low, look.high], "warning": look.doubt}
             for key, look in pair.items()
         }
     found["pose_recovery"] = {
@@ -215,7 +238,7 @@ def _look(item: Mapping[str, Any], least: float) -> Look | None:
     if item["value"] is None or item["interval"] is None:
         return None
     low, high = map(float, item["interval"])
-    found = Look(float(item["value"]), low, high, least)
+    found = Look(float(item["value"]), low, high, least, str(item.get("warning") or ""))
     if not found.low <= found.value <= found.high:
         raise ValueError(f"{found.value:g} lies outside of {found.low:g} to {found.high:g}")
     return found

@@ -23,7 +23,7 @@ from cryoetgan.star import ANGLES
 
 PAIRS = 60
 SPECTRA = 400
-POSES, REALIGNED = 120, 24
+POSES, REALIGNED = 400, 24
 DRAWS = 50
 RANGE_SD = 6.0
 """Structural similarity takes six standard deviations of the real set as its grey range."""

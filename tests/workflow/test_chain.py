@@ -11,7 +11,7 @@ import yaml
 from cryoetgan.setup.validate import problems
 from tests.workflow.conftest import TINY
 
-EVALUATION = {"evaluation_classify", "evaluation_measure"}
+EVALUATION = {"evaluation_classify", "evaluation_measure", "evaluation_choose"}
 AFTER_TRAINING = {
     "translation_translate",
     "translation_uncertainty",
