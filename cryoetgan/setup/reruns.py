@@ -26,12 +26,13 @@ TOMOGRAMS = {
     "simulated": {"path": "simulate", "split": "train"},
     "imported": {
         "path": "imported.mrc",
-        "split": "test",
+        "split": "train",
+        "group": "other",
         "marks": "marks.csv",
         "mask": "mask.mrc",
         "ctf": "raw",
     },
-    "online": {"path": "emdb:1234", "split": "train", "group": "other"},
+    "online": {"path": "emdb:1234", "split": "test"},
 }
 GEOMETRY = {"tilt_low": "-60", "tilt_high": "60"}
 FILES = (
