@@ -1,15 +1,16 @@
 """A picker trained on one synthetic tomogram, on fitted physics, on real labels: F on set 2.
 
-    CRYOETGAN_TEST_DATA=... python benchmarks/synthesis.py [--folder F] [--checkpoint C.pt ...]
-        [--seeds 3] [--steps 250] [--threads 1]
+    CRYOETGAN_TEST_DATA=... python benchmarks/synthesis.py [--look plain|denoised|defocus|narrow]
+        [--folder F] [--checkpoint C.pt ...] [--seeds 3] [--steps 250] [--threads 1]
 
-One tomogram each to learn from: dev_set2_1 with its true labels; the same scene of packed
-particles by the physics fitted to dev_set2_1's own picks, without labels; and by each checkpoint
-of preset recommended (trained on the same, `benchmarks/yardstick.py`). The picker is a small 3D
+One tomogram each to learn from: dev_set2_1 with its true labels; a scene of packed particles by
+the physics fitted to dev_set2_1's own picks, without labels; and by each checkpoint of preset
+recommended (of the same look, `benchmarks/yardstick.py` trains some). The picker is a small 3D
 U-Net at half resolution, tested once on dev_set2_3; its threshold is chosen on dev_set2_2 for all
-alike, and for synthetic ones on a second synthetic tomogram too, which takes no label of a real
-one. Picks and particles are matched one to one within 80 angstrom; F over classes is micro F: a
-match of the wrong class is a miss and a false pick. What is in the folder is not made again.
+alike, and for synthetic ones on a second synthetic tomogram too ("blind"), which takes no label
+of a real one. Picks and particles are matched one to one within 80 angstrom; F over classes is
+micro F: a match of the wrong class is a miss and a false pick. What is in the folder is not made
+again: a killed run goes on.
 """
 
 import argparse
@@ -20,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from recommended import MAPS, Work, interval, prepare
-from scipy import ndimage
+from scipy import ndimage, stats
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
+from set2 import LOOKS, MAPS, Set2
 from torch import nn
 from torch.nn import functional
 
@@ -191,32 +192,58 @@ def chance(tomogram, seed):
     return f_scores(found, tomogram, 0.0)
 
 
-def make(work, checkpoints):
-    """Scenes, and the tomograms made of them; what each picker learns from and validates on."""
-    maps = [f"maps/{name}.mrc" for name in NAMES]
-    sources = {"fitted physics": ("physics", "imaging", "synthesize")}
-    for index, path in enumerate(checkpoints):
-        sources[f"checkpoint {path}"] = (f"learned{index}", "translation", "synthesize", path)
+def synthesized(work, checkpoints):
+    """Make scenes and tomograms of them; return what each picker learns from and validates on."""
+    sources = {"fitted physics": ("imaging", "synthesize")}
+    sources |= {path.parent.name: ("translation", "synthesize", path) for path in checkpoints}
     made = {}
     for number in (1, 2):
         scene = f"scene{number}"
-        work.make(
-            f"{scene}.mrc", "tomograms", "scene", *maps, "--copies", COPIES, f"--shape={SHAPE}",
-            "--seed", number,
+        work.run(
+            f"{scene}.mrc", "tomograms", "scene", *work.maps, "--copies", COPIES,
+            f"--shape={SHAPE}", "--seed", number,
         )  # fmt: skip
-        for what, (name, stage, verb, *first) in sources.items():
+        for what, (stage, verb, *first) in sources.items():
             model = [] if first else ["--model", "M.json"]
-            work.make(
-                f"{name}_{number}.mrc", stage, verb, *first, f"{scene}.mrc", *model,
+            name = f"{file_name(what)}_{number}"
+            work.run(
+                f"{name}.mrc", stage, verb, *first, f"{scene}.mrc", *model,
                 "--particles", f"{scene}.star", "--labels", f"{scene}_labels.mrc",
                 "--seed", number,
             )  # fmt: skip
-            made.setdefault(what, []).append(f"{name}_{number}")
+            made.setdefault(what, []).append(name)
     return made
+
+
+def file_name(what):
+    return what.replace(" ", "_")
+
+
+def scores(arm, choose, test, seed, steps):
+    """Train a picker and score it: thresholds of a labelled tomogram, of a synthetic one."""
+    learn, *second = arm
+    start = time.process_time()
+    network = trained(learn, seed, steps)
+    spent = time.process_time() - start
+    found, level = picks(network, test), best_threshold(picks(network, choose), choose)
+    row = {"threshold": level, "picks": int((found[2] >= level).sum()), "seconds": spent}
+    row["detection"], row["classes"] = f_scores(found, test, level)
+    if second:
+        level = best_threshold(picks(network, second[0]), second[0])
+        row["detection blind"], row["classes blind"] = f_scores(found, test, level)
+    return row
+
+
+def interval(values):
+    """Mean and half of the 95 % interval over seeds (t distribution)."""
+    if len(values) < 2:
+        return np.mean(values), float("nan")
+    return np.mean(values), stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
 
 
 def main():
     parser = argparse.ArgumentParser()
+    parser.add_argument("--look", choices=sorted(LOOKS), default="plain")
     parser.add_argument("--folder", type=Path, default=Path("results/synthesis"))
     parser.add_argument("--checkpoint", type=Path, nargs="*", default=[])
     parser.add_argument("--seeds", type=int, default=3)
@@ -227,11 +254,10 @@ def main():
         print("CRYOETGAN_TEST_DATA names no folder: nothing to measure on")
         return
     torch.set_num_threads(given.threads)
-    work = Work(given.folder.resolve())
-    data = Path(os.environ["CRYOETGAN_TEST_DATA"]).resolve()
-    for test in (2, 3):
-        prepare(work, data, test)
-    made = make(work, [path.resolve() for path in given.checkpoint])
+    data = Path(os.environ["CRYOETGAN_TEST_DATA"])
+    work = Set2(given.folder / given.look, data, given.look)
+    work.prepare()
+    made = synthesized(work, [path.resolve() for path in given.checkpoint])
 
     def opened(name, star=None):
         return Tomogram(work.folder / f"{name}.mrc", work.folder / f"{star or name}.star")
@@ -244,26 +270,18 @@ def main():
     print("chance: detection {:.3f}, classes {:.3f}".format(*chance(test, 0)))
     results = {what: [] for what in arms}
     for seed in range(given.seeds):
-        for what, (learn, *second) in arms.items():
-            start = time.process_time()
-            network = trained(learn, seed, given.steps)
-            spent = time.process_time() - start
-            found, level = picks(network, test), best_threshold(picks(network, choose), choose)
-            row = {"threshold": level, "picks": int((found[2] >= level).sum()), "seconds": spent}
-            row["detection"], row["classes"] = f_scores(found, test, level)
-            if second:
-                level = best_threshold(picks(network, second[0]), second[0])
-                row["detection_blind"], row["classes_blind"] = f_scores(found, test, level)
-            results[what].append(row)
-            shown = "  ".join(f"{key} {value:.3f}" for key, value in row.items())
-            print(f"seed {seed}  {what:28} {shown}", flush=True)
-    name = f"F_{given.steps}_{given.seeds}.json"
-    (work.folder / name).write_text(json.dumps(results, indent=1))
-    print(f"F on dev_set2_3, {given.seeds} seeds, 95 % interval:")
+        for what, arm in arms.items():
+            path = work.folder / f"picker_{file_name(what)}_{seed}_{given.steps}.json"
+            if not path.exists():
+                path.write_text(json.dumps(scores(arm, choose, test, seed, given.steps)))
+            results[what].append(json.loads(path.read_text()))
+            shown = "  ".join(f"{key} {value:.3f}" for key, value in results[what][-1].items())
+            print(f"seed {seed}  {what:20} {shown}", flush=True)
+    print(f"F on dev_set2_3, look {given.look}, {given.seeds} seeds, 95 % interval:")
     for what, rows in results.items():
-        for key in [k for k in rows[0] if k not in ("threshold", "picks", "seconds")]:
+        for key in [key for key in rows[0] if key.startswith(("detection", "classes"))]:
             mean, half = interval([row[key] for row in rows])
-            print(f"{what:28} {key:16} {mean:.3f} +- {half:.3f}")
+            print(f"{what:20} {key:16} {mean:.3f} +- {half:.3f}")
 
 
 if __name__ == "__main__":
