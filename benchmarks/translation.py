@@ -1,18 +1,24 @@
-"""Translation: seconds a step of the paper's networks and of preset recommended.
+"""Translation: seconds a step, memory and rate of the paper's networks, `recommended`, `smoke`.
 
-    python benchmarks/translation.py [--quick] [--device auto|cpu|cuda] [--stride 1]
+    python benchmarks/translation.py [--quick] [--device auto|cpu|cuda] [--cases literal,paper]
+        [--boxes 28,40] [--repeats 3] [--threads 1]
 
 One step is all updates of it: both generators and both critics of the paper's cycle, the
-residual generator and its two critics of `recommended`. CPU: process time over threads'
-number, alternating runs, medians, float32 beside bfloat16 where the processor multiplies it.
-GPU: wall time, synchronised, the device's name, share of its peak where that is known.
-Owed on CPUs: paper-exact bf16 >= 3.5 x its own float32 (processors with AMX or AVX-512 bf16);
-on H100: >= 3 x eager TF32, >= 40 % of the dense bf16 rate on the paper-exact network.
+residual generator and its critics of `recommended`. `literal` is the paper's text (critic of
+stride 1, batch 1), `paper` the preset (stride 2). Each measurement is a process of its own:
+float32 beside bfloat16 where the device multiplies it, alternating, medians. CPU: process time
+over threads; the rate beside that of a 2048^3 matrix product of the same precision. GPU: wall
+time, synchronised, TF32 as PyTorch has it by default for float32, `compiled` besides; the rate
+beside the maker's dense bfloat16 peak. Owed on CPUs: literal bf16 >= 3.5 x its own float32
+(processors with AMX); on H100: >= 3 x eager TF32, >= 40 % of the dense bf16 rate on `literal`.
 """
 
 import argparse
+import json
 import resource
 import statistics
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
@@ -26,17 +32,27 @@ from cryoetgan.translation.scaling import Scaler
 from cryoetgan.translation.stock import Scenes
 from cryoetgan.translation.training import Trainer
 
+CASES = {
+    "literal": ("paper", {"critic_stride": 1}),
+    "paper": ("paper", {}),
+    "released": ("released", {}),
+    "recommended": ("recommended", {}),
+    "smoke": ("smoke", {}),
+}
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 """Dense bfloat16, floating-point operations a second, their maker's data sheets."""
+PRODUCT = 2048
 
 
-def trainer(preset, box, precision, device, changes):
-    settings = replace(read_preset(preset), precision=precision, **changes)
+def trainer(case, box, kind, device):
+    preset, changes = CASES[case]
+    how = {"precision": "float32" if kind == "float32" else "bf16", "compile": kind == "compiled"}
+    settings = replace(read_preset(preset), **changes, **how)
     torch.manual_seed(0)
     shape = (2 * settings.batch, 1, box, box, box)
     real = torch.randn(shape).clamp(-1, 1)
     if settings.frame == "cycle":
-        return Trainer(settings, torch.rand(shape).to(device), real.to(device), device, 0)
+        return Trainer(settings, torch.rand(shape), real, device, 0)
     stock = Scenes(
         torch.randn(shape), torch.randn(shape), torch.rand(shape).half(),
         torch.zeros(len(real), dtype=torch.long),
@@ -45,67 +61,91 @@ def trainer(preset, box, precision, device, changes):
     return ResidualTrainer(settings, stock, real, scalers, True, device, 0)
 
 
-def timed(made, device, steps):
-    """Seconds a step."""
+def seconds(device, work):
+    """Seconds that work takes."""
     if device.type == "cuda":
         torch.cuda.synchronize()
     clock = time.perf_counter if device.type == "cuda" else time.process_time
     start = clock()
-    made.run(made.step + steps)
+    work()
     if device.type == "cuda":
         torch.cuda.synchronize()
-    threads = 1 if device.type == "cuda" else torch.get_num_threads()
-    return (clock() - start) / steps / threads
+    return (clock() - start) / (1 if device.type == "cuda" else torch.get_num_threads())
 
 
-def measure(preset, box, device, repeats, changes):
-    kinds = ["float32"] + (["bf16"] if multiplies_bfloat16(device) else [])
-    made = {kind: trainer(preset, box, kind, device, changes) for kind in kinds}
+def child(case, box, kind, device, steps):
+    """Print what one process measures."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    made = trainer(case, box, kind, device)
     with FlopCounterMode(display=False) as counter:
-        made[kinds[-1]].run(1)
-    flops = counter.get_total_flops()
-    times = {kind: [] for kind in kinds}
-    for kind in kinds:
-        made[kind].run(made[kind].step + 1)
-    for _ in range(repeats):
+        first = seconds(device, lambda: made.run(1))
+    found = {"flops": counter.get_total_flops(), "seconds": first, "batch": made.settings.batch}
+    if steps:  # the first step is warmth alone
+        found["seconds"] = seconds(device, lambda: made.run(1 + steps)) / steps
+    if device.type == "cuda":
+        found["memory"] = torch.cuda.max_memory_allocated(device) / 1e9
+        name = torch.cuda.get_device_name(device)
+        found["peak"] = next((v for k, v in PEAKS.items() if k in name), None)
+    else:
+        found["memory"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e6
+        dtype = torch.float32 if kind == "float32" else torch.bfloat16
+        pair = [torch.randn(PRODUCT, PRODUCT).to(dtype) for _ in range(2)]
+        torch.mm(*pair)
+        found["peak"] = 2 * PRODUCT**3 / seconds(device, lambda: torch.mm(*pair))
+    print(json.dumps(found))
+
+
+def measure(case, box, device, repeats, threads):
+    kinds = ["float32"] + (["bf16"] if multiplies_bfloat16(device) else [])
+    kinds += ["compiled"] if device.type == "cuda" else []
+    slow = case == "literal" and device.type == "cpu"  # a step is minutes
+    steps = 0 if slow else 3 if device.type == "cpu" else 20
+    found = {kind: [] for kind in kinds}
+    for _ in range(1 if slow else repeats):
         for kind in kinds:
-            times[kind].append(timed(made[kind], device, 1 if device.type == "cpu" else 10))
-    batch = made[kinds[0]].settings.batch
-    for kind in kinds:
-        seconds = statistics.median(times[kind])
-        rate = flops / seconds
-        note = f"{rate / 1e9:8.1f} GFLOP/s"
-        if device.type == "cuda":
-            name = torch.cuda.get_device_name(device)
-            peak = next((v for k, v in PEAKS.items() if k in name), None)
-            note += f", {100 * rate / peak:.0f} % of peak" if peak and kind == "bf16" else ""
-            note += f", {torch.cuda.max_memory_allocated(device) / 1e9:.1f} GB"
+            words = [sys.executable, __file__, "--child", case, str(box), kind, str(steps)]
+            words += ["--device", device.type, "--threads", str(threads)]
+            said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+            found[kind].append(json.loads(said.splitlines()[-1]))
+    middle = {k: statistics.median(f["seconds"] for f in runs) for k, runs in found.items()}
+    for kind, runs in found.items():
+        rate = runs[0]["flops"] / middle[kind]
+        peak = statistics.median(f["peak"] or 0 for f in runs)
         print(
-            f"{preset:12} {box}^3 batch {batch} {kind:8} {seconds:8.3f} s a step  "
-            f"{flops / 1e9:8.0f} GFLOP {note}",
+            f"{case:12} {box}^3 batch {runs[0]['batch']} {kind:8} {middle[kind]:8.3f} s a step  "
+            f"{runs[0]['flops'] / 1e9:8.0f} GFLOP {rate / 1e9:8.1f} GFLOP/s"
+            + (f" = {100 * rate / peak:3.0f} % of peak" if peak else "")
+            + f"  {max(f['memory'] for f in runs):.2f} GB"
+            + f"  {middle['float32'] / middle[kind]:.2f} x float32",
             flush=True,
         )
-    if len(kinds) == 2:
-        ratio = statistics.median(times["float32"]) / statistics.median(times["bf16"])
-        print(f"{preset:12} {box}^3 bf16 is {ratio:.1f} x as fast as float32")
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--quick", action="store_true", help="28^3 alone, once")
+    parser.add_argument("--quick", action="store_true", help="28^3 alone, once, nothing literal")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--stride", type=int, default=2, help="of the paper's critic; 1: literal")
+    parser.add_argument("--cases", default=",".join(CASES))
+    parser.add_argument("--boxes", default="28,40")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--child", nargs=4)
     given = parser.parse_args()
+    torch.set_num_threads(given.threads)
     device = choose_device(given.device)
+    if given.child:
+        case, box, kind, steps = given.child
+        child(case, int(box), kind, device, int(steps))
+        return
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    print(f"torch {torch.__version__}, {name}, {torch.get_num_threads()} threads")
+    print(f"torch {torch.__version__}, {name}, {given.threads} threads")
     if device.type == "cpu" and not multiplies_bfloat16(device):
         print("this processor does not multiply bfloat16: float32 alone")
-    for box in (28,) if given.quick else (28, 40):
-        measure("paper", box, device, 1 if given.quick else 3, {"critic_stride": given.stride})
-        measure("recommended", box, device, 1 if given.quick else 3, {})
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"peak memory of this process: {peak:.2f} GB")
+    boxes = [28] if given.quick else [int(box) for box in given.boxes.split(",")]
+    cases = given.cases.split(",")
+    for box in boxes:
+        for case in [c for c in cases if not (given.quick and c == "literal")]:
+            measure(case, box, device, 1 if given.quick else given.repeats, given.threads)
 
 
 if __name__ == "__main__":

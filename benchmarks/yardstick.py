@@ -205,7 +205,10 @@ def main():
             competitors[label] = {"star": made}
             for seed, star in enumerate(made):
                 for key, value in failures(work, f"{label}_{seed}", star).items():
-                    print(f"{look} seed {seed}  {key:36} {json.dumps(value, default=float)}", flush=True)
+                    print(
+                        f"{look} seed {seed}  {key:36} {json.dumps(value, default=float)}",
+                        flush=True,
+                    )
         kept = set(given.only or competitors) | {"fitted"}
         compete(work, given, {k: v for k, v in competitors.items() if k in kept})
 

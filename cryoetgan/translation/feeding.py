@@ -64,14 +64,14 @@ class Volumes:
     def batch(self, rows: Tensor) -> Tensor:
         """Return the volumes of some rows, on the device."""
         chosen = self.data[rows.to(self.data.device)]
-        if chosen.device == self.device:
+        if chosen.device.type == self.device.type:  # "cuda" is any one's cuda:0
             return chosen
         # page-locked memory goes over while the device computes
         return chosen.pin_memory().to(self.device, non_blocking=True)
 
 
 def _fits(volumes: Tensor, device: torch.device) -> bool:
-    if device.type != "cuda" or volumes.device == device:
+    if device.type != "cuda" or volumes.device.type == "cuda":
         return True
     free, _ = torch.cuda.mem_get_info(device)
     return volumes.numel() * volumes.element_size() <= FREE_SHARE * free

@@ -16,6 +16,8 @@ from cryoetgan.translation.team import Team
 log = logging.getLogger("cryoetgan")
 LIMIT = 1e6
 """A loss or score beyond it has left every scale that training knows."""
+PROBES = 20
+"""How often in a run `probe` is asked."""
 CHECK_EVERY = 20
 """Steps from one look at a GPU's numbers to the next: each look waits for it to end its work."""
 
@@ -35,8 +37,8 @@ class _NoRoomElsewhereError(torch.OutOfMemoryError):
 class Loop:
     """Steps, learning rates, the averaged generator, and a state that a run resumes from.
 
-    A recipe derives from it, makes `networks` and `optimisers` in `_build`, and trains them
-    once in `_one_step`.
+    A recipe derives from it, hands its networks to `_adopt`, makes `optimisers`, and trains
+    them once in `_one_step`.
 
     Parameters
     ----------
@@ -131,9 +133,14 @@ class Loop:
             self._set_learning_rates(steps)
             self._step_that_fits()
             self.step += 1
+            if self.step % max(1, steps // PROBES) == 0:
+                self.probe()
             if self.device.type == "cpu" or self.step % CHECK_EVERY == 0:
                 self.check()
             every_step()
+
+    def probe(self) -> None:
+        """Add numbers to `last` that a step does not need: for a person to watch."""
 
     def numbers(self) -> dict[str, float]:
         """Return the last step's numbers, the mean of all processes'."""

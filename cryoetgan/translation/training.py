@@ -22,6 +22,9 @@ from cryoetgan.translation.objectives import (
 from cryoetgan.translation.patches import patch_distance
 from cryoetgan.translation.settings import Settings
 
+HIDDEN_SD = 0.1
+"""Of the noise that a message hidden in a generated volume would not survive."""
+
 
 class Pool:
     """Earlier generated volumes, so that the critic does not forget them (CycleGAN's pool)."""
@@ -233,6 +236,26 @@ class Trainer(Loop):
         self.last["cycle_s"] = cycle_s.detach()
         self.last["sd_ratio"] = fake_s.detach().std() / s_real.std()
         return loss
+
+    @torch.no_grad()
+    def probe(self) -> None:
+        """Measure whether the noise input is ignored, and whether the cycle hides a message.
+
+        noise_ratio: standard deviation over noise inputs, over that of the generated volumes.
+        cycle_hidden: the cycle d, G(d), G(G(d)) with a little noise on G(d), over the one
+        without: far above 1, G(d) carries what no eye sees.
+        """
+        volumes = self.sets["d"]
+        d = volumes.batch(torch.arange(min(len(volumes), max(1, self.batch // self.parts))))
+        self.networks.eval()
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), self._autocast():
+            one, other = (self._translate("G_ds", d) for _ in range(2))
+            shaken = one + HIDDEN_SD * torch.randn_like(one)
+            back, after = (self._translate("G_sd", x) for x in (one, shaken))
+        self.networks.train()
+        self.last["noise_ratio"] = (one - other).std() / (2**0.5 * one.std())
+        self.last["cycle_hidden"] = cycle_loss(after, d) / cycle_loss(back, d)
 
     def _next(self, domain: str) -> Tensor:
         """Return this process's share of the next batch."""

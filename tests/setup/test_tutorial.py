@@ -65,8 +65,8 @@ def test_the_tutorial_up_to_the_dry_run(shell):
     assert rows[1].split("\t") == [
         "TS_1",
         "tutorial/my_tomograms/TS_1.mrc",
-        *("20", "-60", "60", "3", "300", "4", "raw", "bright", ""),
-        "tutorial/my_tomograms/TS_1_marks.star",
+        *("20", "-60", "60", "3", "300", "4", "raw", "bright", "", ""),
+        *("tutorial/my_tomograms/TS_1_marks.star", ""),
     ]
     assert yaml.safe_load((mine / "config.yaml").read_text())["run"] == "my_tomograms"
     for rule in ("tomograms_import", "translation_train", "report_build"):

@@ -291,6 +291,7 @@ def test_scaling_by_volume_forgets_mass_and_zscores_leave_the_range():
 def small(name="smoke", **changes):
     """A trainer of small networks."""
     tiny = {"widths": (4, 4, 8), "blocks": 1, "critic_widths": (4, 4, 4), "batch": 2, "steps": 9}
+    torch.manual_seed(5)  # the volumes are the same each time, whatever ran before
     return Trainer(
         replace(read_preset(name), **{**tiny, **changes}),
         torch.rand(6, 1, 16, 16, 16),
@@ -330,7 +331,8 @@ def test_the_critic_learns_n_times_a_step_and_rates_fall_to_zero():
 
 def still(**changes):
     """A trainer whose steps draw nothing but the batch."""
-    return small(batch=4, noise_channels=0, input_noise=0.0, dropout=0.0, **changes)
+    still_too = {"input_noise": 0.0, "dropout": 0.0, "patch_weight": 0.0}
+    return small(batch=4, noise_channels=0, **still_too, **changes)
 
 
 def test_micro_batches_add_up_to_the_batch():
@@ -420,6 +422,21 @@ def test_weights_that_are_no_numbers_and_losses_beyond_bounds_stop_a_run():
     trainer.last["cycle_d"] = torch.tensor(-1e7)
     with pytest.raises(DivergedError, match="cycle_d is -1e"):
         trainer.check()
+
+
+def test_the_probe_sees_ignored_noise_and_a_hidden_message_and_changes_nothing():
+    trainer = small(noise_channels=4, noise_generators="ds", dropout=0.5)
+    state = torch.get_rng_state()
+    trainer.probe()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(module.training for module in trainer.networks.modules())
+    assert 0.01 < trainer.numbers()["noise_ratio"] < 2
+    # a pair that hides d in the fourth decimal of something else
+    trainer.networks["G_ds"].forward = lambda d: d * 1e-3
+    trainer.networks["G_sd"].forward = lambda s: s * 1e3 + 1e-3
+    trainer.probe()
+    assert trainer.numbers()["noise_ratio"] == 0
+    assert trainer.numbers()["cycle_hidden"] > 1000
 
 
 @pytest.mark.filterwarnings("ignore")  # of the compiler

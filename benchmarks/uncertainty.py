@@ -1,0 +1,156 @@
+"""Uncertainty maps against known error: does the spread of a generated voxel tell how wrong it is?
+
+    python benchmarks/uncertainty.py [--steps 440] [--dropout 0.1] [--seed 0] [--folder DIR]
+
+Simulated data, so truth is known: phantoms in random poses are domain D, others of the same
+kinds through typed physics (SNR 0.3) domain S; preset smoke with dropout is trained on them,
+unpaired. For unseen poses: the signal that the physics gives without noise is the truth; the
+squared error is that of the mean over 64 noise draws, less what the draws leave of noise.
+Spearman's correlation over voxels with the standard deviation over 20 passes with dropout, and
+over 20 noise draws; mean and 95 % interval over volumes. Beside it, what needs no map: the
+smoothed density itself, and the map of another volume of the class. A map is worth more than an
+illustration only where it stays correlated once the density is accounted for (partial).
+"""
+
+import argparse
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import ndimage, stats
+
+from cryoetgan.cli import main as command_line
+from cryoetgan.imaging.typed import Physics, Simulator
+from cryoetgan.seeds import rng
+from cryoetgan.star import item_names
+from cryoetgan.translation.inference import open_translator
+from cryoetgan.translation.presets import read_preset
+from cryoetgan.translation.run import train
+from cryoetgan.translation.uncertainty import DROPOUTS, spread
+from cryoetgan.volumes import read_volume_set, write_volume_set
+
+CLASSES = ("ribosome", "proteasome", "tric")
+VOXEL, BOX, PASSES, DRAWS = 13.68, 28, 20, 64
+COUNT, SEEN, REAL = 100, 45, 45  # poses of each class; of D, of S; the rest is tested on
+PHYSICS = Physics(snr=0.3, tilts=(-60.0, 60.0))
+
+
+def run(*words):
+    sys.argv = ["cryoetgan", *map(str, words), "-q"]
+    try:
+        command_line()
+    except SystemExit as end:
+        if end.code:
+            raise
+
+
+def prepare(folder, seed):
+    """Leave `d.star`, `s.star`, `t.star` there and return the signals of t, scaled as s is."""
+    maps = []
+    for name in CLASSES:
+        cif, maps_of = folder / f"{name}.cif", folder / f"{name}.mrc"
+        run("structures", "phantom", name, "-o", cif)
+        words = ("--voxel-size", VOXEL, "--resolution", 40, "--box", BOX, "-o", maps_of)
+        run("densities", "simulate", cif, *words)
+        maps.append(maps_of)
+    poses = folder / "poses.star"
+    run(
+        "densities", "pose", *maps, "--count", COUNT, "--max-shift", 27, "--seed", seed, "-o", poses
+    )
+    all_poses = read_volume_set(poses)
+    place = all_poses.table.groupby("cryoetganClass").cumcount().to_numpy()
+    parts = {"d": place < SEEN, "s": (place >= SEEN) & (place < SEEN + REAL)}
+    parts["t"] = ~(parts["d"] | parts["s"])
+    simulator = Simulator(PHYSICS, BOX, VOXEL)
+    volumes = {
+        name: np.asarray(all_poses.volumes[np.flatnonzero(at)]) for name, at in parts.items()
+    }
+    noisy = np.stack([
+        simulator.simulate(v, rng(seed, "real", i)) for i, v in enumerate(volumes["s"])
+    ])  # fmt: skip
+    mean, sd = noisy.mean(), noisy.std()
+    truth = np.stack([(simulator.signal(v) - mean) / sd for v in volumes["t"]])
+    volumes["s"] = (noisy - mean) / sd
+    for name, at in parts.items():
+        table = all_poses.table[at].reset_index(drop=True)
+        write_volume_set(folder / f"{name}.star", volumes[name].astype(np.float32), table, VOXEL)
+    return truth
+
+
+def partial(a, b, given):
+    """Spearman's correlation of a and b where the given is accounted for."""
+    ab, ag, bg = (stats.spearmanr(*pair)[0] for pair in ((a, b), (a, given), (b, given)))
+    return (ab - ag * bg) / np.sqrt((1 - ag**2) * (1 - bg**2))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--steps", type=int, default=440)
+    parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    folder = given.folder or Path(tempfile.mkdtemp())
+    folder.mkdir(parents=True, exist_ok=True)
+    truth = prepare(folder, given.seed)
+    source = read_volume_set(folder / "t.star")
+    settings = replace(read_preset("smoke"), dropout=given.dropout, steps=given.steps)
+    device, target = torch.device("cpu"), folder / "trained"
+    sets = read_volume_set(folder / "d.star"), read_volume_set(folder / "s.star")
+    train(*sets, settings, target, device, given.seed, "smoke-dropout")
+    translator = open_translator(target / "checkpoint.pt", "ds", None, device)
+    names = item_names(source.table["cryoetganClass"])
+    layers = [m for m in translator.generator.modules() if isinstance(m, DROPOUTS)]
+    maps = {"dropout": [], "noise": []}
+    errors, densities = [], []
+    for row, name in enumerate(names):
+        drawn = np.concatenate(list(translator.passes(source, row, name, 1, DRAWS, False)))
+        errors.append((drawn.mean(0) - truth[row]) ** 2 - drawn.var(0, ddof=1) / DRAWS)
+        maps["noise"].append(spread(translator.passes(source, row, name, 2, PASSES, False)))
+        for layer in layers:
+            layer.train()
+        maps["dropout"].append(spread(translator.passes(source, row, name, 2, PASSES, True)))
+        for layer in layers:
+            layer.eval()
+        densities.append(ndimage.gaussian_filter(source.volumes[row], 1.5))
+    classes = source.table["cryoetganClass"].to_numpy()
+    # the next volume of the same class stands for "any particle of this kind"
+    mates = {name: np.flatnonzero(classes == name) for name in CLASSES}
+    other = [
+        mates[c][(np.searchsorted(mates[c], i) + 1) % len(mates[c])] for i, c in enumerate(classes)
+    ]
+    print(
+        f"{len(names)} unseen volumes, {given.steps} steps, dropout {given.dropout}, seed {given.seed}"
+    )
+    flat = [e.ravel() for e in errors]
+    found = {
+        "smoothed density": [
+            stats.spearmanr(d.ravel(), e)[0] for d, e in zip(densities, flat, strict=True)
+        ]
+    }
+    for kind, made in maps.items():
+        found[f"{kind} SD"] = [
+            stats.spearmanr(m.ravel(), e)[0] for m, e in zip(made, flat, strict=True)
+        ]
+        found[f"{kind} SD of another"] = [
+            stats.spearmanr(made[o].ravel(), e)[0] for o, e in zip(other, flat, strict=True)
+        ]
+        found[f"{kind} SD, partial"] = [
+            partial(m.ravel(), e, d.ravel()) for m, e, d in zip(made, flat, densities, strict=True)
+        ]
+    for label, values in found.items():
+        half = 1.96 * np.std(values, ddof=1) / np.sqrt(len(values))
+        print(f"{label:22} rho {np.mean(values):+.3f} +- {half:.3f}", flush=True)
+    for kind, made in maps.items():
+        across = stats.spearmanr([m.mean() for m in made], [e.mean() for e in errors])
+        print(f"{kind} SD, of whole volumes: rho {across[0]:+.3f} (p {across[1]:.2g})")
+    ratio = np.sqrt(np.mean([m**2 for m in maps["dropout"]]) / np.mean(errors))
+    print(f"dropout SD over the error's root mean square: {ratio:.2f} (calibrated: about 1)")
+
+
+if __name__ == "__main__":
+    main()
