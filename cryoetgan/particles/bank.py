@@ -1,6 +1,5 @@
 """A template in Fourier space, turned to any orientation, seen through wedge and band."""
 
-from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,15 +20,6 @@ class Band:
     index: torch.Tensor
     weights: torch.Tensor
     box: int
-
-    def coarser(self, share: float, fewest: float) -> torch.Tensor:
-        """Return the indices of the points up to a share of the highest frequency.
-
-        At least `fewest` shells are kept, where there are so many.
-        """
-        radius = self.points.norm(dim=1)
-        limit = max(share * float(radius.max()), fewest / self.box)
-        return torch.nonzero(radius <= limit)[:, 0]
 
 
 def make_band(
@@ -105,20 +95,10 @@ class Template:
         parts = np.stack([spectrum.real, spectrum.imag]).astype(np.float32)
         # grid_sample wants x, y, z in [-1, 1] from first to last voxel centre
         self.points = (band.points * (size / half)).T.contiguous()  # (3, P)
-        # both parts of a number lie side by side: what is read at random is read once
-        self.grid = torch.as_tensor(parts, device=device)[None].contiguous(
-            memory_format=torch.channels_last_3d
-        )
+        self.grid = torch.as_tensor(parts, device=device)[None]
         self.weights = band.weights
         if transfer is not None:
             self.weights = band.weights * torch.as_tensor(transfer, dtype=torch.float32).to(device)
-
-    def of(self, index: torch.Tensor) -> "Template":
-        """Return this template in a part of its band, given by the points' indices."""
-        part, band = copy(self), self.band
-        part.band = Band(band.points[index], band.index[index], band.weights[index], band.box)
-        part.points, part.weights = self.points[:, index].contiguous(), self.weights[index]
-        return part
 
     def turned(self, rotations: Rotation) -> torch.Tensor:
         """Return `(R, 2 P)` unit vectors: the turned template's band, real then imaginary.
@@ -146,13 +126,6 @@ def band_of_boxes(boxes: torch.Tensor, band: Band) -> torch.Tensor:
     centred = torch.fft.ifftshift(boxes, dim=(1, 2, 3))
     spectrum = torch.fft.rfftn(centred, dim=(1, 2, 3)).flatten(1)[:, band.index]
     flat = torch.cat([spectrum.real * band.weights, spectrum.imag * band.weights], dim=1)
-    return flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-20)
-
-
-def part_of(vectors: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Return `(N, 2 I)` unit vectors: what vectors `(N, 2 P)` hold in a part of the band."""
-    real, imag = vectors.chunk(2, dim=1)
-    flat = torch.cat([real[:, index], imag[:, index]], dim=1)
     return flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-20)
 
 

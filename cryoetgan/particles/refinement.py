@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 from cryoetgan.particles.bank import Band, Template
 
 Floats = NDArray[np.floating]
-SURVIVORS = (5, 3, 1, 1)
+SURVIVORS = (5, 3, 2, 1, 1)
 """Candidates a box that each round works on."""
 DIFFERENCE = 1.5
 """Degrees: the step of finite differences over rotations."""
