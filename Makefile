@@ -37,7 +37,7 @@ check: env  ## linters and types
 	$(BIN)/snakefmt --check workflow
 	$(BIN)/snakemake --lint
 
-test: check  ## linters, then the tests (20 to 30 minutes on two cores)
+test: check  ## linters, then the tests (10 to 15 minutes on two cores)
 	$(PYTEST) --durations 15 -m "not slow"
 
 test-all: check  ## the long tests too
