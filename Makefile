@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q --no-compile -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: env  ## the whole chain on the embedded default (about twelve minutes on two slow cores), then where the report is
+demo: env  ## the whole chain on the embedded default (six to twelve minutes on two cores), then where the report is
 	$(SNAKEMAKE)
 
 check: env  ## linters and types
@@ -37,7 +37,7 @@ check: env  ## linters and types
 	$(BIN)/snakefmt --check workflow
 	$(BIN)/snakemake --lint
 
-test: check  ## linters, then the tests (10 to 15 minutes on two cores)
+test: check  ## linters, then the tests (about ten minutes on two cores)
 	$(PYTEST) --durations 15 -m "not slow"
 
 test-all: check  ## the long tests too
