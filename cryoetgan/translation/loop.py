@@ -226,8 +226,7 @@ class Loop:
         decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             new = self.networks[self.averaged].parameters()
-            for mean, value in zip(self.average.parameters(), new, strict=True):
-                mean.lerp_(value, 1 - decay)
+            torch._foreach_lerp_(list(self.average.parameters()), list(new), 1 - decay)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half)

@@ -2,6 +2,8 @@
 
 import ast
 import csv
+import os
+import subprocess
 import sys
 from dataclasses import asdict
 from types import ModuleType
@@ -54,11 +56,37 @@ def weights(path):
     return torch.load(path, weights_only=True)
 
 
-def test_two_processes_of_half_a_batch_equal_one_of_the_whole(process, here, tmp_path, sets):
+def by_option(tmp_path, words, environment):
+    """Train in two processes, of which the first starts the second."""
+    command = [*words, "--devices", "2"]
+    return [subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)]
+
+
+def by_slurm(tmp_path, words, environment):
+    """Start two processes as srun does."""
+    environment |= {
+        "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_NNODES": "1", "SLURM_JOB_ID": str(10000 + os.getpid() % 9999), "SLURM_NODEID": "0",
+        "SLURM_JOB_NAME": "train", "SLURM_NODELIST": "127.0.0.1",
+    }  # fmt: skip
+    return [
+        subprocess.Popen(
+            words, cwd=tmp_path, stderr=subprocess.PIPE,
+            env=environment | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("start", [by_option, pytest.param(by_slurm, marks=pytest.mark.slow)])
+def test_two_processes_of_half_a_batch_equal_one_of_the_whole(here, tmp_path, sets, start):
     here("translation", "train", *sets, "-o", "one")
-    words = ("translation", "train", *sets, "--device", "cpu", "--devices", 2)
-    done = process(*words, "-o", "two", OMP_NUM_THREADS="1")
-    assert done.stderr.count("trained") == 1  # one speaks, and one writes
+    words = [sys.executable, "-m", "cryoetgan", "translation", "train", *sets, "-o", "two"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    started = start(tmp_path, [*words, "--device", "cpu"], environment)
+    said = b"".join(process.communicate(timeout=600)[1] for process in started)
+    assert [process.returncode for process in started] == [0] * len(started), said
+    assert said.count(b"trained") == 1  # one speaks, and one writes
     assert sorted(p.name for p in (tmp_path / "two").iterdir()) == sorted(
         p.name for p in (tmp_path / "one").iterdir()
     )
