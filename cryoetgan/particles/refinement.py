@@ -15,10 +15,8 @@ from scipy.spatial.transform import Rotation
 from cryoetgan.particles.bank import Band, Template
 
 Floats = NDArray[np.floating]
-SURVIVORS = (5, 3, 2, 1, 1)
+SURVIVORS = (5, 3, 1, 1)
 """Candidates a box that each round works on."""
-DIFFERENCE = 1.5
-"""Degrees: the step of finite differences over rotations."""
 LARGEST_TURN = 0.6
 """Of the candidates' spacing, in one step."""
 LARGEST_SHIFT = 1.5
@@ -146,13 +144,7 @@ def _linearise(
     The box is `score * template + noise`: the step x solves `normal x = gradient` with J the
     template's derivatives, normal = J'J, gradient = J'box / score.
     """
-    step = np.radians(DIFFERENCE)
-    about = np.concatenate([np.zeros((1, 3)), step * np.eye(3)])
-    around = Rotation.from_rotvec(about).as_matrix()  # (4, 3, 3)
-    all_turns = np.matmul(around, turns[:, None]).reshape(-1, 3, 3)
-    values = template.turned_by(all_turns).reshape(len(turns), 4, -1)
-    here = values[:, 0]
-    by_turn = (values[:, 1:] - here[:, None]) / step
+    here, by_turn = template.slopes(turns)
     # a template moved by s is multiplied with exp(-2 pi i k s)
     real, imag = here.chunk(2, dim=1)
     waves = 2 * torch.pi * template.band.points.T  # (3, P)

@@ -14,17 +14,22 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.geometry import super_fibonacci
-from cryoetgan.particles.bank import Template, band_of_boxes, shifted
+from cryoetgan.particles.bank import Template, band_of_boxes, part_of, shifted
 from cryoetgan.particles.matching_bank import leading_directions
 from cryoetgan.particles.refinement import batches, refine
 
 Floats = NDArray[np.floating]
 COMPONENTS = 128
-"""Of the bank that is searched; the refinement uses all."""
+"""Of the bank that is searched."""
 CHUNK = 256
+SEARCH = 0.8
+"""Of the highest frequency: finer detail than this hardly tells orientations apart that are as
+far as those searched; the refinement uses all."""
+SEARCH_SHELLS = 6
+"""Searched at least, where the band is low."""
 SHIFT_RADIUS = 4.0
 """Voxels: how far from a pick the particle may lie."""
-SHIFT_STEP = 1.5
+SHIFT_STEP = 1.8
 CANDIDATES = 5
 """Orientations refined, each from its best shift."""
 BATCH = 16
@@ -52,10 +57,13 @@ class Scorer:
 
     def __init__(self, template: Template, rotations: int) -> None:
         self.template, self.band = template, template.band
+        self.searched = self.band.coarser(SEARCH, SEARCH_SHELLS)
+        coarse = template.of(self.searched)
+        self.coarse = coarse.band
         self.grid = super_fibonacci(rotations)
         self.spacing = spacing_of(rotations)
         bank = torch.cat(
-            [template.turned(self.grid[i : i + CHUNK]) for i in range(0, rotations, CHUNK)]
+            [coarse.turned(self.grid[i : i + CHUNK]) for i in range(0, rotations, CHUNK)]
         )
         self.basis = leading_directions(bank, COMPONENTS)
         self.bank = bank @ self.basis  # (R, K)
@@ -64,16 +72,15 @@ class Scorer:
     def align(self, boxes: torch.Tensor) -> Alignment:
         """Return the best fit of each box `(N, z, y, x)`."""
         vectors = band_of_boxes(boxes, self.band)
-        matrices = self.grid.as_matrix()
+        coarse, matrices = part_of(vectors, self.searched), self.grid.as_matrix()
         turns, places = [], []
         for part in batches(len(vectors), BATCH):
-            moved = shifted(vectors[part.start : part.stop], self.shifts, self.band) @ self.basis
+            moved = shifted(coarse[part.start : part.stop], self.shifts, self.coarse) @ self.basis
             for box in moved:  # (S, K)
-                by_rotation = self.bank @ box.T  # (R, S)
-                best_shift = by_rotation.max(dim=1)
-                best = torch.topk(best_shift.values, min(CANDIDATES, len(matrices))).indices
+                by_shift = box @ self.bank.T  # (S, R): the largest of columns is found quickly
+                best = torch.topk(by_shift.amax(dim=0), min(CANDIDATES, len(matrices))).indices
                 turns.append(matrices[best.cpu().numpy()])
-                places.append(self.shifts[best_shift.indices[best]].cpu().numpy())
+                places.append(self.shifts[by_shift[:, best].argmax(dim=0)].cpu().numpy())
         found = refine(self.template, vectors, np.array(turns), np.array(places), self.spacing)
         return Alignment(*found)
 

@@ -2,12 +2,14 @@
 
 import base64
 import hashlib
+import html
 import shutil
 
 import pytest
 import starfile
 import yaml
 
+from cryoetgan.files import read_json
 from cryoetgan.setup.validate import problems
 from tests.workflow.conftest import TINY
 
@@ -33,6 +35,27 @@ def test_the_chain_runs_and_says_where_the_report_is(tiny_run):
     for column in ("cryoetganClass", "rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"):
         assert list(generated[column]) == list(poses[column])
     assert set(generated["cryoetganSource"]) == {"generated"}
+
+
+def test_what_is_exported_is_chosen_by_picks_that_no_label_touched(tiny_run):
+    project, _ = tiny_run
+    folder = project.results / "evaluation"
+    for name in ("unlabelled", "unlabelled_fitted"):
+        inputs = set(read_json(folder / f"{name}.json.json")["provenance"]["inputs"])
+        assert {"subtomograms.star", "pseudo_train.pt"} <= inputs
+        assert not {"marked.star", "ceiling.pt"} & inputs
+    picks = starfile.read(project.results / "particles/subtomograms.star")["particles"]
+    learnt = read_json(folder / "pseudo_train.json")["n_train"]
+    assert learnt == (picks["cryoetganSplit"] == "train").sum()
+    choice = read_json(folder / "choice.json")
+    source = {"generated": "generated", "fitted": "simulated"}[choice["shipped"]]
+    exported = starfile.read(project.results / "export/relion/particles.star")["particles"]
+    assert set(exported["cryoetganSource"]) == {source}
+    for export in ("relion", "plain"):
+        readme = (project.results / "export" / export / "README.md").read_text()
+        assert choice["why"] in readme
+    page = (project.results / "report/index.html").read_text()
+    assert choice["why"] in html.unescape(page)
 
 
 def test_results_are_whole_and_the_config_lies_beside_them(tiny_run):
@@ -75,6 +98,11 @@ def test_run_twice_the_second_run_does_nothing(tiny_run):
         ("report={title: x}", {"report_build"}),
         ("translation={steps: 5}", {"translation_train", *AFTER_TRAINING}),
         ("structures={retries: 2}", set()),
+        # what was asked for is shipped, and nothing measured for it
+        (
+            "translation={ship: fitted}",
+            {"evaluation_choose", "export_relion", "export_plain", "report_build"},
+        ),
     ],
     ids=lambda value: value.split("=")[0] + value.split("{")[1] if isinstance(value, str) else "",
 )
