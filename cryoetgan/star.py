@@ -32,7 +32,7 @@ TEXT = [
     "cryoetganContrast",
 ]
 """Columns that are text even where they look like numbers (a class named 1e5)."""
-NUMBERS = ("rlnCoordinate", "rlnAngle", "rlnOrigin", "cryoetganScore")
+NUMBERS = ("rlnCoordinate", "rlnAngle", "rlnOrigin", "rlnTomoSubtomogram", "cryoetganScore")
 """How names of columns begin that hold numbers."""
 CLASS_NAME = re.compile(r"[A-Za-z0-9_-]+")
 

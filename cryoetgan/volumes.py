@@ -264,6 +264,10 @@ def labels_of(path: Path) -> list[str]:
         return [str(line).strip() for line in file.get_labels()]
 
 
+PROTEIN_BRIGHT = "contrast: protein bright"
+"""Header label of a tomogram that has been imported or made here."""
+
+
 def invert_if_needed(contrast: str) -> float:
     """Return the factor that makes protein bright: -1 for `dark`, 1 for `bright`."""
     return -1.0 if contrast == "dark" else 1.0
@@ -455,6 +459,7 @@ def same_voxel_size(first: float, second: float, first_name: object, second_name
 
 
 __all__ = [
+    "PROTEIN_BRIGHT",
     "Star",
     "Volume",
     "VolumeSet",

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import starfile
 
-from cryoetgan import star, volumes
+from cryoetgan import pages, star, volumes
 from cryoetgan.errors import UserError
 
 
@@ -198,3 +198,21 @@ def test_a_number_that_is_none_is_named_with_its_row(tmp_path, column, value, wr
         return
     with pytest.raises(UserError, match=rf"p\.star: {column} of row 2 is '{value}'"):
         star.read_star(path)
+
+
+def test_a_part_of_a_mapped_file_is_read_and_its_pages_are_given_back(tmp_path, rng):
+    whole = rng.integers(-9, 9, (9, 300, 4000)).astype(">i2")
+    whole.tofile(tmp_path / "v")
+    mapped = np.memmap(tmp_path / "v", ">i2", "r", shape=whole.shape)
+    spans = [(1, 9), (0, 300), (7, 207)]
+    before = pages_of_files()
+    part = pages.read(mapped, spans)
+    assert part.dtype == np.float32
+    assert np.array_equal(part, whole[1:9, :, 7:207])
+    assert pages_of_files() - before < 1000  # kB; it lies on 19 MB of them
+
+
+def pages_of_files():
+    """What of files counts as this process's memory, kB."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("RssFile"))

@@ -17,6 +17,7 @@ from cryoetgan.pages import release, sections
 from cryoetgan.progress import track
 from cryoetgan.star import COORDINATES, class_name, particle_id, read_star, write_star
 from cryoetgan.volumes import (
+    PROTEIN_BRIGHT,
     Volume,
     check_mrc_name,
     open_volume,
@@ -123,7 +124,7 @@ def write_tomogram(
     name, data, voxel_size = class_name(output), source.scene.data, source.scene.voxel_size
     same_voxel_size(voxel_size, model.voxel_size, source.scene_path, model.tomogram)
     z, y, x = data.shape
-    made = ["contrast: protein bright", f"synthetic: looks like {model.tomogram}"]
+    made = [PROTEIN_BRIGHT, f"synthetic: looks like {model.tomogram}"]
     with open_volume(output, data.shape, voxel_size, np.float32, made) as out:
         for corner, shape in track(list(tiles((z, y, x), tile)), "synthesizing"):
             where = tuple(slice(c, c + n) for c, n in zip(corner, shape, strict=True))

@@ -27,6 +27,10 @@ CENTRED = [
     "rlnCenteredCoordinateZAngst",
 ]
 ORIGINS = [f"rlnOrigin{axis}Angst" for axis in "XYZ"]
+OLD_ORIGINS = [f"rlnOrigin{axis}" for axis in "XYZ"]
+"""RELION 3.0: in voxels."""
+FRAMES = [f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi")]
+"""RELION 4: a turn of the box, apart from the particle's own."""
 UNBINNED = "rlnTomoTiltSeriesPixelSize"
 NAMING = ("rlnTomoName", "rlnMicrographName", "tomo", "tomogram")
 """Columns that name a row's tomogram, the first that is there."""
@@ -72,6 +76,8 @@ def read_picks(
     where = table[COORDINATES].to_numpy(float)
     inside = ((where >= 0) & (where <= np.array(shape)[::-1] - 1)).all(axis=1)
     if not inside.any():
+        if not len(table):
+            raise UserError(f"{path}: holds no particle")
         raise UserError(
             f"{path}: none of its {len(table)} particles lies inside {tomogram} "
             f"({'x'.join(map(str, shape[::-1]))} voxels); are the coordinates in voxels of "
@@ -132,8 +138,6 @@ def _completed(table: Any, name: str, tomogram: str, imported: Imported) -> Any:
         if set(ANGLES) <= set(table.columns):
             turned = imported.turn * rotation_from_relion(table[ANGLES].to_numpy(float))
             table[ANGLES] = relion_from_rotation(turned)
-        if set(ORIGINS) <= set(table.columns):
-            table[ORIGINS] = table[ORIGINS].to_numpy(float) @ imported.matrix.T
         table["cryoetganId"] = [particle_id(tomogram, *place) for place in places]
     return table.assign(rlnTomoName=tomogram, cryoetganSource="real")
 
@@ -178,6 +182,20 @@ def _star(path: Path, tomogram: str, imported: Imported, unit: float | None) -> 
         if unit is None and UNBINNED in opened.optics:
             unit = float(opened.optics[UNBINNED].iloc[0])  # RELION 4: voxels of the tilt series
         table[COORDINATES] = _in_file(table[COORDINATES], imported, unit)
+    return _centred(table, imported, unit, path)
+
+
+def _centred(table: Any, imported: Imported, unit: float | None, path: Path) -> Any:
+    """Move coordinates to where particles were refined to: RELION keeps the rest as an origin."""
+    ours = "cryoetganId" in table
+    voxel_size = imported.voxel_size * (imported.step if ours else 1.0)
+    for columns, size in ((ORIGINS, 1.0), (OLD_ORIGINS, unit or voxel_size)):
+        if set(columns) <= set(table.columns):
+            table[COORDINATES] -= table[columns].to_numpy(float) * (size / voxel_size)
+            table = table.drop(columns=columns)
+    turned = [name for name in FRAMES if name in table and np.any(table[name].to_numpy(float))]
+    if turned:
+        log.warning("%s: %s are not applied: angles are taken as they are", path, ", ".join(turned))
     return table
 
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cryoetgan.devices import multiplies_bfloat16
-from cryoetgan.pages import release
 from cryoetgan.particles.matching_bank import LowRankBank
 from cryoetgan.particles.matching_tiles import Points, Tile, components_of, window_of
 from cryoetgan.particles.picking_tiles import check_finite, core_of, tiles
@@ -97,7 +96,6 @@ def search(
     coarse = bank.coarse.flatten(0, 1).to(small).T.contiguous()
     for place in track(list(tiles(volume.shape, edges)), "matching"):
         window, origin = window_of(volume, place, halo)
-        release(volume)
         check_finite(float(window.max()) - float(window.min()), named)
         if window.min() == window.max():
             continue

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import fft
 
+from cryoetgan.pages import read
 from cryoetgan.particles.matching_bank import LowRankBank
 from cryoetgan.particles.picking_tiles import Span
 
@@ -118,9 +119,8 @@ def window_of(
     low = np.array([a for a, _ in core]) - halo
     high = np.array([b for _, b in core]) + halo
     inner_low, inner_high = np.maximum(low, 0), np.minimum(high, volume.shape)
-    part = volume[tuple(slice(a, b) for a, b in zip(inner_low, inner_high, strict=True))]
-    window = np.asarray(part, np.float32)
-    window = window - window.mean(dtype=np.float64).astype(np.float32)
+    window = read(volume, list(zip(inner_low.tolist(), inner_high.tolist(), strict=True)))
+    window -= window.mean(dtype=np.float64).astype(np.float32)
     return np.pad(window, np.stack([inner_low - low, high - inner_high], axis=1)), low
 
 

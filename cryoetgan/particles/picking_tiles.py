@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cryoetgan.errors import UserError
-from cryoetgan.pages import release
+from cryoetgan.pages import read
 from cryoetgan.particles.picking_peaks import (
     PeakList,
     Peaks,
@@ -91,8 +91,7 @@ def find_peaks(
             (max(0, a - halo), min(n, b + halo))
             for (a, b), n in zip(core, volume.shape, strict=True)
         ]
-        window = np.asarray(volume[tuple(slice(a, b) for a, b in outer)], np.float32)
-        release(volume)
+        window = read(volume, outer)
         low, high = float(window.min()), float(window.max())
         check_finite(high - low, named)
         if low != high:  # padded corners, which need no filter

@@ -83,10 +83,11 @@ def import_(
     from cryoetgan.tomograms.importing import standardise_into
     from cryoetgan.tomograms.masks import mask_of, write_mask
     from cryoetgan.tomograms.normalising import grey_scale
-    from cryoetgan.tomograms.reading import turn, voxel_size_of
+    from cryoetgan.tomograms.reading import check_contrast, turn, voxel_size_of
     from cryoetgan.tomograms.resampling import check_shape, resampled_shape
     from cryoetgan.tomograms.sources import Transfer, open_source
     from cryoetgan.volumes import (
+        PROTEIN_BRIGHT,
         VOXEL_SIZE_TOLERANCE,
         check_mrc_name,
         invert_if_needed,
@@ -104,6 +105,7 @@ def import_(
     transfer = Transfer(mirror, retries, positive(timeout, "--timeout", " s"))
     output.parent.mkdir(parents=True, exist_ok=True)
     with open_source(file, output.parent, transfer) as found:
+        check_contrast(found, contrast, file)
         size = voxel_size_of(found, input_voxel_size, file)
         wanted = positive(voxel_size, "--voxel-size", " A") if voxel_size is not None else size
         step = wanted / size
@@ -120,7 +122,7 @@ def import_(
             )
             log.info("%s: leaves out %.1f %%", mask_of(output), 100 * kept_out)
         labels = [
-            "contrast: protein bright" + (", inverted at import" if contrast == "dark" else ""),
+            PROTEIN_BRIGHT + (", inverted at import" if contrast == "dark" else ""),
             f"grey values: mean 0, SD 1 (in the file {mean:.6g}, {sd:.6g})",
         ]
         with open_volume(output, shape, wanted, dtype, labels) as out:

@@ -89,7 +89,7 @@ def simulate(
     from cryoetgan.tomograms.simulation import simulate_tomogram, with_defocus
     from cryoetgan.tomograms.tilt_series import Microscope
     from cryoetgan.tomograms.truth import build_scene, truth_tables
-    from cryoetgan.volumes import check_mrc_name, write_volume
+    from cryoetgan.volumes import PROTEIN_BRIGHT, check_mrc_name, write_volume
 
     check_mrc_name(output)
     one_of(reconstruction, "--reconstruction", "wbp", "sirt")
@@ -141,7 +141,7 @@ def simulate(
     write_volume(labels_path(output), scene.labels, voxel_size, [f"labels: see {name}.mrc.json"])
     write_json(sidecar(labels_path(output)), record)
     write_star(output.with_suffix(".star"), particles, optics)
-    write_volume(output, tomogram, voxel_size, ["contrast: protein bright", "simulated"])
+    write_volume(output, tomogram, voxel_size, [PROTEIN_BRIGHT, "simulated"])
     write_json(sidecar(output), record | {"acquisition": acquisition.to_json()})
     log.info("%s: %d particles of %d classes", output, len(particles), len(contents.classes))
 

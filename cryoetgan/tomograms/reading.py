@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
 from cryoetgan.files import existing
-from cryoetgan.volumes import VOXEL_SIZE_TOLERANCE
+from cryoetgan.volumes import PROTEIN_BRIGHT, VOXEL_SIZE_TOLERANCE
 
 log = logging.getLogger("cryoetgan")
 THINNEST = 8
@@ -26,6 +26,8 @@ VOXEL_SIZES = 0.1, 1000.0
 MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 OTHER_MODES = {3: "complex integers", 4: "complex numbers", 16: "colours", 101: "half bytes"}
 HEADER_BYTES = 1024
+LABELS = 224
+"""Byte where the header's labels begin."""
 VOLUME_STACK = 401
 IMOD_STAMP = 1146047817
 SIGNED_BYTES = 1
@@ -38,10 +40,21 @@ LARGEST_SIGNED_BYTE = 127
 
 @dataclass(frozen=True)
 class RawTomogram:
-    """A tomogram as it lies in the file: `data[z, y, x]`, header voxel size in angstrom."""
+    """A tomogram as it lies in the file.
+
+    Attributes
+    ----------
+    data : ndarray
+        `(z, y, x)`.
+    voxel_size : float
+        Angstrom, as the header has it; NaN where voxels are no cubes.
+    is_bright : bool
+        Whether the header's labels say that we made protein bright.
+    """
 
     data: NDArray[Any]
     voxel_size: float
+    is_bright: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,6 +65,7 @@ class _Header:
     axes: tuple[int, ...]
     """Which of x, y, z (1, 2, 3) sections, rows and columns of the file are."""
     voxel_sizes: tuple[float, ...]
+    is_bright: bool
     grey: tuple[float, float]
     """Lowest and highest value, as far as the program that wrote it knew."""
 
@@ -123,7 +137,7 @@ def _map(path: Path, named: object) -> RawTomogram:
         )
     low, high = min(header.voxel_sizes), max(header.voxel_sizes)
     even = high - low <= VOXEL_SIZE_TOLERANCE * high
-    return RawTomogram(data, header.voxel_sizes[0] if even else float("nan"))
+    return RawTomogram(data, header.voxel_sizes[0] if even else float("nan"), header.is_bright)
 
 
 def _check_byte_order(data: NDArray[Any], header: _Header, named: object) -> None:
@@ -187,7 +201,8 @@ def _read_header(head: bytes, named: object) -> _Header:
     )
     z, y, x = (int(n) for n in shape)
     grey = float(real[19]), float(real[20])
-    return _Header((z, y, x), dtype, HEADER_BYTES + int(whole[23]), axes, voxel_sizes, grey)
+    bright = PROTEIN_BRIGHT.encode() in head[LABELS:]
+    return _Header((z, y, x), dtype, HEADER_BYTES + int(whole[23]), axes, voxel_sizes, bright, grey)
 
 
 def _bytes_are_unsigned(whole: NDArray[Any], real: NDArray[Any]) -> bool:
@@ -217,6 +232,16 @@ def turn(tomogram: RawTomogram, tilt_axis: str, beam_axis: str) -> RawTomogram:
     if tilt_axis == "x":
         data = data[:, :, ::-1].transpose(0, 2, 1)
     return replace(tomogram, data=data)
+
+
+def check_contrast(tomogram: RawTomogram, contrast: str, named: object) -> None:
+    """Raise a `UserError` where protein was made bright already and would be inverted again."""
+    if contrast == "dark" and tomogram.is_bright:
+        raise UserError(
+            f"{named}: its label says '{PROTEIN_BRIGHT}', so it is not inverted again; give "
+            "--contrast bright (column contrast of the table of tomograms), or take the label out "
+            "if it is not true any more"
+        )
 
 
 def voxel_size_of(tomogram: RawTomogram, given: float | None, named: object) -> float:

@@ -5,7 +5,7 @@ import re
 import tempfile
 import urllib.parse
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from cryoetgan.errors import UserError
@@ -74,7 +74,7 @@ def open_source(source: str, scratch: Path, transfer: Transfer) -> Iterator[RawT
             path = folder / "download"
             download(place, path, transfer.retries, transfer.timeout)
         raw = stack.enter_context(open_tomogram(path, source, folder))
-        yield raw if voxel_size is None else RawTomogram(raw.data, voxel_size)
+        yield raw if voxel_size is None else replace(raw, voxel_size=voxel_size)
 
 
 def _place(source: str, transfer: Transfer) -> tuple[str, float | None]:

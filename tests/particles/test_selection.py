@@ -248,6 +248,28 @@ def test_other_programs_picks_come_to_the_same_place(cryoetgan, tmp_path, rng, k
     assert made["cryoetganSplit"][0] == "test"
 
 
+@pytest.mark.parametrize("columns", ["rlnOrigin{}Angst", "rlnOrigin{}"])
+@pytest.mark.parametrize("axis", ["y", "x"])
+def test_a_refined_particle_lies_where_it_was_refined_to(cryoetgan, tmp_path, rng, columns, axis):
+    write_volume(tmp_path / "in.mrc", rng.standard_normal((40, 44, 48)), 10.0)
+    cryoetgan("tomograms", "import", "in.mrc", "--tilt-axis", axis, "-o", "t1.mrc")
+    shift = np.array([3.0, -2.0, 1.5])  # voxels
+    origins = [columns.format(axis) for axis in "XYZ"]
+    found = []
+    for name, origin in (("refined", shift), ("moved", 0 * shift)):
+        table = pd.DataFrame({"rlnTomoName": ["t1"], "cryoetganClass": ["a"]})
+        table[COORDINATES] = [np.array([20.0, 21.0, 22.0]) - (shift - origin)]
+        table[origins] = [origin * (10.0 if "Angst" in columns else 1.0)]
+        table["rlnTomoSubtomogramRot"] = 30.0
+        write_star(tmp_path / f"{name}.star", table)
+        words = ("particles", "import", f"{name}.star", "--tomogram", "t1.mrc", "-o", "o.star")
+        assert "rlnTomoSubtomogramRot" in cryoetgan(*words).stderr
+        found.append(read_star(tmp_path / "o.star").particles)
+    assert np.allclose(*[table[COORDINATES].to_numpy(float) for table in found], atol=1e-6)
+    assert found[0]["cryoetganId"][0] == found[1]["cryoetganId"][0]
+    assert not set(origins) & set(found[0])
+
+
 @pytest.mark.parametrize(
     "words",
     [(), ("--voxel-size", 15), ("--tilt-axis", "x"), ("--beam-axis", "y")],

@@ -12,7 +12,7 @@ from cryoetgan import pages
 from cryoetgan.pages import release
 from cryoetgan.tomograms.normalising import SAMPLE, grey_scale
 from cryoetgan.tomograms.resampling import resample_into, resampled_shape, weights
-from cryoetgan.volumes import labels_of, read_volume
+from cryoetgan.volumes import PROTEIN_BRIGHT, labels_of, read_volume, write_volume
 from tests.conftest import refused
 from tests.tomograms.writing import as_big_endian, patched, write_mrc
 
@@ -290,3 +290,20 @@ def test_a_wrong_option_is_refused_by_name(cryoetgan, tmp_path, rng, option, val
     words = ("tomograms", "import", "in.mrc", "-o", "o.mrc", f"{option}={value}")
     refused(cryoetgan(*words, code=2), word)
     assert not (tmp_path / "o.mrc").exists()
+
+
+@pytest.mark.parametrize("again", ["imported", "simulated"])
+def test_protein_made_bright_is_not_made_dark_again(cryoetgan, tmp_path, rng, again):
+    first, second = tmp_path / "first.mrc", tmp_path / "second.mrc"
+    if again == "imported":
+        write_mrc(tmp_path / "in.mrc", rng.normal(size=SHAPE).astype(np.float32))
+        cryoetgan("tomograms", "import", "in.mrc", "-o", first)
+    else:
+        data = rng.normal(size=SHAPE).astype(np.float32)
+        write_volume(first, data, 10.0, [PROTEIN_BRIGHT, "simulated"])
+    words = ("tomograms", "import", first, "-o", second)
+    refused(cryoetgan(*words, code=2), "first.mrc", "--contrast bright")
+    assert not second.exists()
+    cryoetgan(*words, "--contrast", "bright")
+    before, after = read_volume(first).data, read_volume(second).data
+    assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.999
