@@ -25,7 +25,7 @@ class Structures(Section):
 
     table: str = Field(
         "config/classes.tsv",
-        description="Table of classes (see below): one row a kind of particle to simulate and find.",
+        description="Table of classes: one row a kind of particle to simulate and find.",
     )
     mirror: str = Field(
         "https://files.rcsb.org/download",
@@ -91,7 +91,7 @@ class Tomograms(Section):
 
     table: str = Field(
         "config/tomograms.tsv",
-        description="Table of tomograms (see below): path, geometry, contrast; `simulate` as path "
+        description="Table of tomograms: path, geometry, contrast; `simulate` as path "
         "makes one with ground truth.",
     )
     voxel_size: Positive | None = Field(
@@ -258,8 +258,12 @@ class Evaluation(Section):
     epochs: Count | None = Field(None, description="Passes over the training set; empty: its own.")
     curve: list[Annotated[int, Field(ge=2)]] = Field(
         [100, 300, 1000, 3000, 10000],
-        description="Learning curve: a classifier is trained on so many generated volumes each, "
-        "where there are more than that. An empty list: none.",
+        description="Learning curve: a classifier is trained on so many volumes each, where there "
+        "are more than that: for 10,000, raise densities.count. An empty list: none.",
+    )
+    curve_of: list[Literal["generated", "fitted"]] = Field(
+        ["generated", "fitted"],
+        description="Sets that have a learning curve; fitted physics with imaging.fit only.",
     )
     ablation_preset: str = Field(
         "paper", description="What `snakemake ablations` changes: a preset, or a YAML file."
@@ -382,6 +386,8 @@ def _explain_one(item: Any, model: type[BaseModel]) -> str:
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error" or not place:
         return message
+    if item["type"] == "missing":
+        return f"{place} is missing; fill it in"
     return f"{place} is {item['input']!r}: {message[0].lower()}{message[1:]}"
 
 

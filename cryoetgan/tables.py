@@ -185,10 +185,15 @@ def _read(path: Path, model: type[Row], key: str) -> list[Row]:
     path = existing(path, "table")
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            lines = [line for line in file if line.strip() and not line.startswith("#")]
+            kept = [
+                (number, line)
+                for number, line in enumerate(file, start=1)
+                if line.strip() and not line.startswith("#")
+            ]
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not a text table ({error})") from error
-    reader = csv.DictReader(lines, delimiter="\t")
+    # rows are named as an editor numbers them, comments counted
+    reader = csv.DictReader((line for _, line in kept), delimiter="\t")
     known = [field.alias or name for name, field in model.model_fields.items()]
     for name in reader.fieldnames or []:
         if name not in known:
@@ -196,7 +201,7 @@ def _read(path: Path, model: type[Row], key: str) -> list[Row]:
                 f"{path}: unknown column '{name}'{nearest(name, known)} (known: {', '.join(known)}; "
                 "columns are separated by tabs)"
             )
-    rows = [_row(path, number, raw, model) for number, raw in enumerate(reader, start=2)]
+    rows = [_row(path, kept[reader.line_num - 1][0], raw, model) for raw in reader]
     if not rows:
         raise UserError(f"{path}: has no rows; give at least one {key}")
     names = [getattr(row, "class_" if key == "class" else key) for row in rows]

@@ -10,59 +10,80 @@ from cryoetgan.report import plots
 from cryoetgan.report.numbers import Accuracy
 from cryoetgan.report.results import Results
 
-POINT = re.compile(r"gan_train_(\d+)")
+SETS = {"gan_train": "generated", "fitted_train": "fitted physics"}
+"""Classifiers that learn from a set whose size is varied, and that set's name on the page."""
+POINT = re.compile(rf"({'|'.join(SETS)})_(\d+)")
 EPOCHS = "evaluation/epochs.csv"
 SCORES = {"is": "Inception score", "fid": "FID", "kid": "KID"}
+Points = list[tuple[int, Accuracy]]
 
 
 @dataclass(frozen=True)
 class Learning:
-    """A learning curve: how many volumes were trained on, and what that gave."""
+    """Learning curves: how many volumes were trained on, and what that gave.
 
-    points: list[tuple[int, Accuracy]]
+    Attributes
+    ----------
+    curves : mapping
+        Name of a set to its points, by size.
+    plot : Plot
+        Of all of them.
+    sentences : list of str
+        How many are enough, a sentence a set.
+    """
+
+    curves: Mapping[str, Points]
     plot: plots.Plot
-    sentence: str
+    sentences: list[str]
 
 
 def is_point(name: str) -> bool:
-    """Return whether a classifier's name says that it saw a part of the generated set."""
+    """Return whether a classifier's name says that it saw a part of a set."""
     return POINT.fullmatch(name) is not None
 
 
 def learning(found: Mapping[str, Accuracy]) -> Learning | None:
-    """Return the curve over parts of the generated set; None with fewer than two points."""
-    points = [(a.n_train, a) for name, a in found.items() if is_point(name)]
-    if "gan_train" in found:
-        points.append((found["gan_train"].n_train, found["gan_train"]))
-    points.sort(key=lambda point: point[0])
-    if len(points) < 2:
+    """Return the curves over parts of the sets; None where none has two points."""
+    curves = {}
+    for whole, label in SETS.items():
+        points = [
+            (accuracy.n_train, accuracy)
+            for name, accuracy in found.items()
+            if name == whole or ((match := POINT.fullmatch(name)) and match[1] == whole)
+        ]
+        if len(points) > 1:
+            curves[label] = sorted(points, key=lambda point: point[0])
+    if not curves:
         return None
     levels = {
         label: found[name]
         for name, label in (
             ("ceiling", "trained on real crops"),
-            ("fitted_train", "physics, fitted"),
+            ("fitted_train", "fitted physics"),
             ("physics_train", "physics, typed in"),
         )
-        if name in found
+        if name in found and label not in curves
     }
-    return Learning(points, plots.learning_curve(points, levels), enough(points))
+    return Learning(
+        curves,
+        plots.learning_curve(curves, levels),
+        [enough(points, name) for name, points in curves.items()],
+    )
 
 
-def enough(points: list[tuple[int, Accuracy]]) -> str:
-    """Return how many volumes are enough, as far as the test set can tell."""
+def enough(points: Points, name: str = "generated") -> str:
+    """Return how many volumes of a set are enough, as far as the test crops can tell."""
     most, best = points[-1]
     if best.low <= best.guessing:
-        return "Even the whole set teaches no more than guessing: its size is not what lacks."
+        return f"Even all {most} ({name}) teach no more than guessing: number is not what lacks."
     for number, accuracy in points[:-1]:
         if accuracy.compared(best) != "below":
             return (
-                f"From {number} generated volumes on, more made no difference that these test "
-                "crops can show."
+                f"From {number} volumes on ({name}), more made no difference that these test crops "
+                f"can show; {most} were tried."
             )
-    return (
-        f"Still rising at {most}: more volumes (densities.count, translation.draws) may teach more."
-    )
+    more = "densities.count, translation.draws" if name == "generated" else "densities.count"
+    return f"Still rising at {most} ({name}): more volumes ({more}) may teach more."
 
 
 def by_step(results: Results) -> list[tuple[str, plots.Plot]]:

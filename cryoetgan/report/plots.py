@@ -160,35 +160,48 @@ def power_spectra(power: Mapping[str, NDArray[np.float64]], voxel_size: float, b
     return _both(draw, (5.2, 3.9))
 
 
-def learning_curve(points: Sequence[tuple[int, Accuracy]], levels: Mapping[str, Accuracy]) -> Plot:
-    """Return accuracy against the number of generated volumes trained on.
+def learning_curve(
+    curves: Mapping[str, Sequence[tuple[int, Accuracy]]], levels: Mapping[str, Accuracy]
+) -> Plot:
+    """Return accuracy against the number of volumes trained on, a line a set.
 
     Parameters
     ----------
-    points : sequence of (int, Accuracy)
-        In order of size.
+    curves : mapping
+        Set to its points, in order of size.
     levels : mapping
         What else was trained, drawn as level lines.
     """
 
     def draw(figure: Figure, theme: Mapping[str, Any]) -> None:
         axis = figure.subplots()
-        sizes = [size for size, _ in points]
-        values = np.array([[100 * a.value, 100 * a.low, 100 * a.high] for _, a in points])
-        error = [values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]]
-        axis.errorbar(
-            sizes, values[:, 0], error, color=theme["lines"][0], marker="o", ms=4, capsize=3, lw=1.7
-        )
+        colours = iter(theme["lines"])
+        for name, points in curves.items():
+            sizes = np.array([size for size, _ in points])
+            values = np.array([[100 * a.value, 100 * a.low, 100 * a.high] for _, a in points])
+            axis.errorbar(
+                sizes,
+                values[:, 0],
+                [values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]],
+                color=next(colours),
+                marker="o",
+                ms=4,
+                capsize=3,
+                lw=1.7,
+                label=name,
+            )
         for index, (name, accuracy) in enumerate(levels.items(), start=1):
-            style, colour = STYLES[index % 4], theme["lines"][index % 4]
-            axis.axhline(100 * accuracy.value, color=colour, ls=style, lw=1.4, label=name)
-        guessing = 100 * points[-1][1].guessing
+            axis.axhline(
+                100 * accuracy.value, color=next(colours), ls=STYLES[index % 4], lw=1.4, label=name
+            )
+        guessing = 100 * next(iter(curves.values()))[-1][1].guessing
         axis.axhline(guessing, color=theme["ink"], lw=0.8, ls=":", label="commonest class")
         axis.set_xscale("log")
-        axis.set_xticks(sizes, [str(size) for size in sizes])
+        ticks = sorted({size for points in curves.values() for size, _ in points})
+        axis.set_xticks(ticks, [f"{size:,}" for size in ticks])
         axis.minorticks_off()
         axis.set_ylim(0, 102)
-        axis.set_xlabel("generated volumes trained on")
+        axis.set_xlabel("volumes trained on")
         axis.set_ylabel("right on real crops (%)")
         figure.legend(loc="outside lower center", ncols=2, fontsize=8)
 

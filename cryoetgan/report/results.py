@@ -147,6 +147,14 @@ class Results:
                 found.append({"step": step, "seconds": seconds, "cpu": cpu, "memory": memory})
         return found
 
+    def log_lines(self, start: str) -> Iterator[tuple[str, str]]:
+        """Yield (step, rest of the line) of each log's lines that begin so."""
+        for path in sorted(self.folder.glob("logs/**/*.log")):
+            step = path.relative_to(self.folder / "logs").with_suffix("").as_posix()
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                if line.startswith(start):
+                    yield step, line.removeprefix(start).replace(f"{self.folder}/", "")
+
     def provenance(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield (file, record) of every record beside or inside a result."""
         for path in sorted(self.folder.rglob("*.json")):

@@ -106,17 +106,38 @@ def volume_sets(results: Results, preset: str) -> tuple[dict[str, VolumeSet], st
     return {name: volumes for name, volumes in found.items() if volumes is not None}, marks
 
 
-def shipped(results: Results, found: Mapping[str, Accuracy], marks: str) -> list[str]:
-    """Return which set is exported and why, and what marked crops say to that."""
+def choice(results: Results) -> tuple[str, str]:
+    """Return which set is exported, `generated` or `fitted`, and why; "" where that is not said."""
     content = results.json("evaluation/choice.json", optional=True)
     if not content:
-        return []
-    choice, why = content.get("shipped"), content.get("why")
-    if choice not in ("generated", "fitted") or not isinstance(why, str):
+        return "generated", ""
+    shipped, why = content.get("shipped"), content.get("why")
+    if shipped not in ("generated", "fitted") or not isinstance(why, str):
         results.gaps.append("evaluation/choice.json: is not as `evaluation choose` writes it")
+        return "generated", ""
+    return shipped, why
+
+
+def reasons(shipped: str, why: str, found: Mapping[str, Accuracy], marks: str) -> list[str]:
+    """Return why that set is exported, and what marked crops say to it; none without a choice."""
+    if not why:
         return []
-    said = second_opinion(choice, found, marks)
-    return [f"What is exported: {why}", *([said] if said else [])]
+    said = second_opinion(shipped, found, marks)
+    return [f"What is exported, and why: {why}", *([said] if said else [])]
+
+
+def warned(results: Results) -> list[str]:
+    """Return what the steps warned of, but those of the evaluation, which say it in their JSON."""
+    said: dict[str, list[str]] = {}
+    for step, text in results.log_lines("WARNING "):
+        if step.split("/")[0] not in ("evaluation", "report"):
+            said.setdefault(text, []).append(step)
+    return [f"{', '.join(steps)}: {text}" for text, steps in said.items()]
+
+
+def failed(results: Results) -> list[str]:
+    """Return what the steps that failed said last."""
+    return [f"{step} failed: {text}" for step, text in results.log_lines("cryoetgan: ")]
 
 
 def is_simulated(results: Results) -> bool:
@@ -142,14 +163,16 @@ def spectra(sets: Mapping[str, VolumeSet]) -> plots.Plot | None:
     return plots.power_spectra(power, shown.voxel_size, shown.box) if shown else None
 
 
-def blind_test(sets: Mapping[str, VolumeSet], seed: int = 0) -> list[dict[str, Any]]:
-    """Return slices of real and generated volumes in random order, for the reader to tell."""
-    if "real" not in sets or "generated" not in sets:
+def blind_test(
+    sets: Mapping[str, VolumeSet], made: str = "generated", seed: int = 0
+) -> list[dict[str, Any]]:
+    """Return slices of real volumes and of the set `made` in random order, for the reader to tell."""
+    if "real" not in sets or made not in sets:
         return []
     numbers = rng(seed, "report", "blind")
-    each = min(BLIND // 2, *(len(sets[name]) for name in ("real", "generated")))
+    each = min(BLIND // 2, *(len(sets[name]) for name in ("real", made)))
     items = []
-    for name in ("real", "generated"):
+    for name in ("real", made):
         volumes = sets[name]
         chosen = np.sort(numbers.permutation(len(volumes))[:each])
         data = np.asarray(volumes.volumes[chosen], np.float32)
@@ -298,7 +321,7 @@ def dataset(results: Results, sets: Mapping[str, VolumeSet]) -> list[list[str]]:
                 columns[f"{label}, {split}"] = _sizes(part)
     for name in ("density", "physics", "fitted physics", "generated"):
         if name in sets:
-            columns[name] = _sizes(sets[name].table)
+            columns[SPECTRA.get(name, name)] = _sizes(sets[name].table)
     kinds = sorted({kind for sizes in columns.values() for kind in sizes})
     rows = [[kind, *(str(sizes.get(kind, 0)) for sizes in columns.values())] for kind in kinds]
     total = ["all", *(str(sum(sizes.values())) for sizes in columns.values())]

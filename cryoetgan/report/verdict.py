@@ -22,6 +22,9 @@ BESIDE = {
 }
 
 
+USELESS = "Do not use this synthetic set: what it teaches is no better than guessing."
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What is concluded.
@@ -53,7 +56,9 @@ class Check:
     text: str
 
 
-def conclude(found: Mapping[str, Accuracy], marks: str, simulated: bool) -> Verdict:
+def conclude(
+    found: Mapping[str, Accuracy], marks: str, simulated: bool, shipped: str = "generated"
+) -> Verdict:
     """Return the verdict.
 
     Parameters
@@ -64,29 +69,68 @@ def conclude(found: Mapping[str, Accuracy], marks: str, simulated: bool) -> Verd
         What the test crops' classes are: `truth`, `marked` or `template`.
     simulated : bool
         Whether the "real" tomograms are simulated themselves.
+    shipped : str
+        generated or fitted: the set that is exported, which the headline is about.
     """
     caveats = _caveats(found, marks, simulated)
     made = found.get("gan_train")
     if made is None:
         text = "No classifier was trained on generated volumes and tested on real ones yet."
         return Verdict("No verdict yet.", text, "unknown", caveats)
-    tone, headline = _headline(made, found)
+    fitted = found.get("fitted_train") if shipped == "fitted" else None
+    tone, headline = _headline_fitted(fitted, found) if fitted else _headline(made, found)
     if marks == "template" and tone in ("good", "fair"):
         tone, headline = "fair", f"Weak evidence (no marked crops): {headline}"
     return Verdict(headline, _numbers(found, marks), tone, caveats)
 
 
-def _headline(made: Accuracy, found: Mapping[str, Accuracy]) -> tuple[str, str]:
+def _only_guesses(found: Mapping[str, Accuracy]) -> tuple[str, str] | None:
     ceiling = found.get("ceiling")
-    if ceiling and ceiling.low <= ceiling.guessing:
-        return "unknown", (
-            "No verdict: even a classifier trained on labelled real crops only guesses, so this "
-            "test can tell nothing. Mark more crops, or better ones."
+    if ceiling is None or ceiling.low > ceiling.guessing:
+        return None
+    return "unknown", (
+        "No verdict: even a classifier trained on labelled real crops only guesses, so this "
+        "test can tell nothing. Mark more crops, or better ones."
+    )
+
+
+def _headline_fitted(fitted: Accuracy, found: Mapping[str, Accuracy]) -> tuple[str, str]:
+    """Return what is said where fitted physics is what is exported."""
+    if nothing := _only_guesses(found):
+        return nothing
+    if fitted.low <= fitted.guessing:
+        return "bad", USELESS
+    network = {
+        "above": "The translated set, which is not exported, is better.",
+        "below": "The translated set is worse.",
+        "same": "The translated set shows no gain over it.",
+    }[found["gan_train"].compared(fitted)]
+    ceiling = found.get("ceiling")
+    if ceiling is None:
+        said = "Promising: fitted physics is exported; not compared with labelled real crops."
+        return "fair", f"{said} {network}"
+    if fitted.compared(ceiling) == "below":
+        said = (
+            "Use the exported set, fitted physics, where labels lack: short of labelled real crops."
         )
-    if made.low <= made.guessing:
-        return "bad", "Do not use this synthetic set: what it teaches is no better than guessing."
+        return "fair", f"{said} {network}"
+    said = "Use the exported set, fitted physics: as good as labelled real crops."
+    return "good", f"{said} {network}"
+
+
+def _headline(made: Accuracy, found: Mapping[str, Accuracy]) -> tuple[str, str]:
+    if nothing := _only_guesses(found):
+        return nothing
+    ceiling = found.get("ceiling")
     fits = {name: found[name] for name in PHYSICS if name in found}
     best = max(fits, key=lambda name: fits[name].value, default=None)
+    if made.low <= made.guessing:
+        if best is None or fits[best].low <= fits[best].guessing:
+            return "bad", USELESS
+        return "bad", (
+            "Use plain physics instead: the translated set teaches no better than guessing. "
+            f"Take {PHYSICS[best]}, not the translation."
+        )
     if best and made.compared(fits[best]) == "below":
         return "bad", (
             "Use plain physics instead: the translated set is worse. "

@@ -11,7 +11,8 @@ from typing import Any
 
 from cryoetgan.config import Config, load
 from cryoetgan.setup.cost import estimate
-from cryoetgan.tables import ClassRow, TomogramRow, read_classes, read_tomograms
+from cryoetgan.setup.inputs import inputs
+from cryoetgan.tables import read_classes, read_tomograms
 
 PACKAGES = ["torch", "gemmi", "skimage", "matplotlib", "jinja2", "snakemake"]
 CONDA_OLDEST = (24, 7, 1)
@@ -21,7 +22,8 @@ FREE_SHARE = 0.95
 def examine(path: Path) -> dict[str, Any]:
     """Return findings: `machine` (what, state, detail, need) and `run` (what it will cost).
 
-    States are `ok`, `missing` (this configuration needs it) and `absent` (it does not).
+    States are `ok`, `missing` (this configuration needs it), `absent` (it does not) and `mind`
+    (it runs, but look at it).
     """
     config = load(path)
     classes = read_classes(_find(config.structures.table, path))
@@ -33,7 +35,7 @@ def examine(path: Path) -> dict[str, Any]:
         _eman2(config),
         _gpu(),
         _slurm(),
-        *_inputs(classes, tomograms),
+        *(_row(*row) for row in inputs(config, classes, tomograms)),
     ]
     gpu = any(row["what"] == "GPU" and row["state"] == "ok" for row in rows)
     cost = estimate(config, classes, tomograms, gpu and config.device != "cpu")
@@ -128,25 +130,12 @@ def _gpu() -> dict[str, str]:
     said = _output("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")
     if said:
         return _row("GPU", "ok", said.splitlines()[0])
-    return _row("GPU", "absent", "none: presets other than smoke will take long")
+    return _row("GPU", "absent", "none: presets paper and released want one")
 
 
 def _slurm() -> dict[str, str]:
     said = _output("sbatch", "--version")
     return _row("Slurm", "ok" if said else "absent", said or "no sbatch: --profile slurm needs it")
-
-
-def _inputs(classes: list[ClassRow], tomograms: list[TomogramRow]) -> list[dict[str, str]]:
-    paths = [row.source for row in classes if row.kind in ("file", "map")]
-    paths += [row.path for row in tomograms if not (row.is_simulated or row.is_remote)]
-    paths += [path for row in tomograms for path in (row.marks, row.mask) if path]
-    gone = [path for path in paths if not Path(os.path.expandvars(path)).expanduser().exists()]
-    rows = [_row("input", "missing", f"{path}: no such file") for path in gone]
-    online = [f"PDB {row.source}" for row in classes if row.kind == "pdb"]
-    online += [row.path for row in tomograms if row.is_remote]
-    if online:
-        rows.append(_row("network", "ok", f"needed for {', '.join(online)}"))
-    return rows
 
 
 def _disk(needed: float) -> dict[str, str]:

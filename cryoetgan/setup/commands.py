@@ -1,5 +1,6 @@
 """Commands that belong to no stage: init, check, validate."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -34,9 +35,10 @@ def init(
     target = output or folder
     for path in write_config(folder, target):
         log.info("wrote %s", path)
+    config = shlex.quote(str(target / "config.yaml"))
     log.info("next: edit %s and what tomograms.tsv lacks, then", target / "classes.tsv")
-    log.info("  cryoetgan check --config %s", target / "config.yaml")
-    log.info("  snakemake --cores all --configfile %s", target / "config.yaml")
+    log.info("  cryoetgan check --config %s", config)
+    log.info("  snakemake --cores all --configfile %s", config)
 
 
 def check(

@@ -164,5 +164,8 @@ def _classifiers(config: Config, made: int, box: int, marked: bool) -> float:
     network, epochs = config.evaluation.network, config.evaluation.epochs
     seen = min(SAMPLES[network], 60 * made) if epochs is None else epochs * made
     # where crops are marked, one more learns from the picks: labels have no part in the choice
-    count = 4 + marked + sum(size < made for size in config.evaluation.curve)
+    fitted = ["fitted"] if config.imaging.fit else []
+    curves = len(set(config.evaluation.curve_of) & {"generated", *fitted})
+    points = sum(size < made for size in config.evaluation.curve)
+    count = 4 + len(fitted) + marked + curves * points
     return count * seen * box * CLASSIFY * (CB3D if network == "cb3d" else 1)

@@ -37,13 +37,19 @@ COLUMNS = [
     "marks",
     "mask",
 ]
-CLASSES = """class\tsource\tassembly\tradius\tcopies\tcount
+CLASSES = """class\tsource\tassembly\tchains\tradius\tcopies\tcount
 # One row a kind of particle; source: a PDB id, a structure file, a density map, phantom:NAME, or
-# membrane. Boxes of densities.box = {box} voxels hold particles of up to {largest:.0f} angstrom.
+# membrane. A path is relative to the folder that snakemake is started in, as in tomograms.tsv.
+# The other columns may stay empty; config/README.md of the project explains each.
+# Boxes of densities.box = {box} voxels hold particles of up to {largest:.0f} angstrom.
 # Replace these rows by your own, two at least: a classifier has nothing to tell apart otherwise.
-ribosome\t4v6x\t\t\t\t
-proteasome\t4r3o\t\t\t\t
+ribosome\t4v6x\t\t\t\t\t
+proteasome\t4r3o\t\t\t\t\t
 """
+HEAD = (
+    "# Keys, and the columns of the tables: config/README.md of the project. Paths are relative",
+    "# to the folder that snakemake is started in: the project's.",
+)
 LARGEST = 300.0
 """Angstrom: the example's largest particle; the box holds 1.3 times as much."""
 ROOM = 1.3
@@ -80,6 +86,7 @@ def write_config(folder: Path, output: Path) -> list[Path]:
         "densities.voxel_size": voxel_size,
         "densities.resolution": 3 * voxel_size,
         "densities.box": box,
+        "translation.preset": "recommended",
     }
     written = []
     for name, content in (
@@ -109,7 +116,7 @@ def _unique(names: list[str]) -> list[str]:
 
 def commented(changes: dict[str, Any]) -> str:
     """Return the whole configuration as YAML, each key under its description."""
-    return "\n".join(_lines(Config, "", changes)) + "\n"
+    return "\n".join([*HEAD, *_lines(Config, "", changes)]) + "\n"
 
 
 def _lines(model: type[BaseModel], prefix: str, changes: dict[str, Any]) -> Iterator[str]:

@@ -73,12 +73,33 @@ def test_what_is_exported_and_why_stands_in_the_verdict(make_run, tmp_path):
     path.write_text(json.dumps({"shipped": "fitted", "asked": "auto", "why": "KID 3 < 4."}))
     page = build(open_results(run), "T", 1)
     verdict = re.search(r'<section class="verdict.*?</section>', page, re.DOTALL)[0]
-    assert "What is exported: KID 3 &lt; 4." in verdict
+    assert "What is exported, and why: KID 3 &lt; 4." in verdict
+    assert "Use the exported set, fitted physics, where labels lack" in verdict
+    assert "The translated set, which is not exported, is better." in verdict
     assert "this disagrees" in verdict  # gan_train is 0.9
     path.write_text('{"shipped": "both"}')
     results = open_results(run)
     assert "What is exported" not in build(results, "T", 1)
     assert any("evaluation/choice.json" in gap for gap in results.gaps)
+
+
+def test_what_steps_warned_of_and_which_failed_stands_at_the_top(make_run, tmp_path):
+    run = make_run(tmp_path / "logged")
+    for step, line in {
+        "densities/a": "WARNING a.cif: the particle is cut <b>",
+        "densities/b": "WARNING a.cif: the particle is cut <b>",
+        "evaluation/measure": "WARNING power_ratio: said in its JSON",
+        "export/copick": "cryoetgan: no room left",
+    }.items():
+        path = run / "logs" / f"{step}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"INFO fine\n{line}\n")
+    page = build(open_results(run), "T", 1)
+    mind = re.search(r'id="warnings">.*?</section>', page, re.DOTALL)[0]
+    assert "densities/a, densities/b: a.cif: the particle is cut &lt;b&gt;" in mind
+    assert "said in its JSON" not in page
+    gaps = re.search(r'id="gaps">.*?</section>', page, re.DOTALL)[0]
+    assert "export/copick failed: no room left" in gaps
 
 
 def test_a_fit_is_shown_and_a_bad_one_is_warned_of(make_run, tmp_path):
@@ -107,7 +128,7 @@ def test_a_fit_is_shown_and_a_bad_one_is_warned_of(make_run, tmp_path):
 def test_the_learning_curve_says_how_many_are_enough(page):
     table = re.search(r'<table id="curve">.*?</table>', page, re.DOTALL)[0]
     assert re.findall(r'<td class="n">(\d+)</td>', table) == ["40", "100", "400"]
-    assert "From 100 generated volumes on" in page
+    assert "From 100 volumes on (generated)" in page
     # parts of the set are points of the curve, not classifiers of their own
     assert (
         "gan_train_40" not in re.search(r'<table id="accuracies">.*?</table>', page, re.DOTALL)[0]
@@ -298,8 +319,8 @@ def test_a_table_is_copied_with_one_click(page, tmp_path):
         )
         tab.click("#learning ~ .copy")
         lines = tab.run("window.caught").splitlines()
-    assert lines[0] == "generated volumes\taccuracy\t95 % interval"
-    assert lines[1].startswith("40\t60.0 %\t")
+    assert lines[0] == "set\tvolumes\taccuracy\t95 % interval"
+    assert lines[1].startswith("generated\t40\t60.0 %\t")
 
 
 def test_the_blind_test_keeps_score(page, tmp_path):

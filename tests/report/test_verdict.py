@@ -43,6 +43,37 @@ def test_fitted_physics_counts_as_physics():
     assert "physics fitted 90 ± 5 %" in found.sentence
 
 
+@pytest.mark.parametrize(
+    ("values", "tone", "words"),
+    [
+        (
+            {"ceiling": 0.95, "gan_train": 0.6},
+            "good",
+            "as good as labelled real crops. The transla",
+        ),
+        ({"ceiling": 0.95, "gan_train": 0.5}, "good", "The translated set is worse"),
+        ({"ceiling": 0.95, "gan_train": 0.93}, "good", "shows no gain over it"),
+        ({"ceiling": 0.999, "gan_train": 0.6}, "fair", "short of labelled real crops"),
+        ({"gan_train": 0.6}, "fair", "not compared with labelled real crops"),
+        ({"ceiling": 0.51, "gan_train": 0.6}, "unknown", "only guesses"),
+    ],
+)
+def test_where_fitted_physics_is_exported_the_headline_is_about_that(values, tone, words):
+    found = {name: accuracy_from(accuracy(value)) for name, value in values.items()}
+    found["fitted_train"] = accuracy_from(accuracy(0.93))
+    said = conclude(found, "marked", False, "fitted")
+    assert said.tone == tone
+    assert words in said.headline
+    assert conclude(found, "template", False, "fitted").tone != "good"
+    # a network that teaches nothing, exported by its user's wish, where physics would teach much
+    if values["gan_train"] == 0.5:
+        headline = conclude(found, "marked", False).headline
+        assert "no better than guessing. Take imaging/fitted.star" in headline
+    found["fitted_train"] = accuracy_from(accuracy(0.51))
+    if tone != "unknown":
+        assert conclude(found, "marked", False, "fitted").tone == "bad"
+
+
 def test_all_numbers_with_their_intervals_stand_in_the_sentence():
     found = verdict(gan_train=0.8, physics_train=0.6, ceiling=0.95)
     assert found.sentence == (

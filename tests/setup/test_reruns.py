@@ -1,5 +1,6 @@
 """What runs again after an edit: the page in docs/ is what the workflow does."""
 
+import re
 import subprocess
 import sys
 
@@ -31,7 +32,10 @@ def made():
         "text = '\\n'.join(r._page(e, root)) + '\\n'\n"
         "tomogram = again(tomograms=r.TOMOGRAMS | {'added': row})\n"
         "kind = again(classes=r.CLASSES | {'added': source})\n"
-        "print(json.dumps([text, tomogram, kind]))"
+        "content = e.config.model_dump(mode='json')\n"
+        "content['densities']['count'] = 20_000\n"
+        "curve = [n for n in e.plan(content) if 'evaluation/' in n and '_train_' in n]\n"
+        "print(json.dumps([text, tomogram, kind, curve]))"
     )
     import json
 
@@ -63,6 +67,14 @@ def test_a_class_added_makes_no_other_structure_or_map_again(made):
         )
         assert new or not alone, outputs
         assert rule != "tomograms_import", "the user's own tomograms hold no simulated class"
+
+
+def test_learning_curves_reach_ten_thousand_where_there_are_so_many_volumes(made):
+    points = re.findall(r"evaluation/(\w+)_train_(\d+)\.json", " ".join(made[3]))
+    sizes = [100, 300, 1000, 3000, 10_000]
+    assert sorted((of, int(size)) for of, size in points) == sorted(
+        (of, size) for of in ("gan", "fitted") for size in sizes
+    )
 
 
 def test_every_key_and_column_is_edited():

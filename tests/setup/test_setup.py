@@ -12,12 +12,13 @@ import yaml
 
 from cryoetgan.acquisition import Acquisition
 from cryoetgan.cli import STAGES
-from cryoetgan.config import load
+from cryoetgan.config import Config, load
 from cryoetgan.files import provenance, sidecar, write_json
 from cryoetgan.setup.code_hash import PLUMBING, code_files
 from cryoetgan.setup.cost import estimate, multiplications
 from cryoetgan.setup.init import BRIGHT
-from cryoetgan.tables import TomogramRow, read_classes
+from cryoetgan.setup.inputs import inputs
+from cryoetgan.tables import ClassRow, TomogramRow, read_classes
 from cryoetgan.translation.settings import Settings
 from cryoetgan.volumes import write_volume, write_volume_set
 from tests.conftest import ROOT, refused
@@ -38,12 +39,15 @@ def tomograms(tmp_path):
 def test_init_fills_config_and_tables_from_the_headers(cryoetgan, tomograms):
     said = cryoetgan("init", tomograms).stderr
     assert "TS_02" in said
+    # a path with a blank can be pasted as it stands
+    assert f"cryoetgan check --config '{tomograms / 'config.yaml'}'" in said
     rows = pd.read_csv(tomograms / "tomograms.tsv", sep="\t")
     assert rows["voxel_size"][0] == pytest.approx(13.48)
     assert np.isnan(rows["voxel_size"][1])
     assert (rows["tilt_low"][0], rows["tilt_high"][0]) == (-51, 54)
     # what is not known has to be filled in: check says so
-    refused(cryoetgan("check", "--config", tomograms / "config.yaml", code=2), "row 3", "tilt_low")
+    wanted = ("row 3", "tilt_low is missing")
+    refused(cryoetgan("check", "--config", tomograms / "config.yaml", code=2), *wanted)
     text = (tomograms / "tomograms.tsv").read_text().replace("\t\t\t\t\t", "\t10\t-60\t60\t3\t", 1)
     (tomograms / "tomograms.tsv").write_text(text)
     cryoetgan("check", "--config", tomograms / "config.yaml")
@@ -106,7 +110,7 @@ def test_what_init_writes_is_what_the_workflow_takes(cryoetgan, tomograms):
 
 def test_check_prints_json_and_names_a_missing_input(cryoetgan, tomograms):
     found = json.loads(cryoetgan("check", "--json", cwd=ROOT).stdout)
-    assert {row["state"] for row in found["machine"]} <= {"ok", "absent", "missing"}
+    assert {row["state"] for row in found["machine"]} <= {"ok", "absent", "missing", "mind"}
     assert {"conda", "EMAN2", "GPU", "Slurm", "disk"} <= {row["what"] for row in found["machine"]}
     assert found["run"]["classes"] == 4
     cryoetgan("init", tomograms)
@@ -114,6 +118,44 @@ def test_check_prints_json_and_names_a_missing_input(cryoetgan, tomograms):
     (tomograms / "tomograms.tsv").write_text(text)
     (tomograms / "TS_02.mrc").unlink()
     refused(cryoetgan("check", "--config", tomograms / "config.yaml", code=2), "missing")
+
+
+ATOM = "ATOM  {:5d}  CA  ALA A{:4d}    {:8.3f}{:8.3f}{:8.3f}  1.00  0.00           C\n"
+
+
+@pytest.mark.parametrize(
+    ("box", "state", "words"),
+    [
+        (16, "mind", "16 cuts it; set 28 or more"),
+        (24, "mind", "24 is narrow, 28"),
+        (28, "ok", "28 voxels; rod measures 200 angstrom"),
+        (40, "ok", "40 voxels"),
+        (80, "mind", "28 holds all and takes 4 % of the time of 80"),
+    ],
+)
+def test_check_says_whether_the_box_fits_the_largest_particle(tmp_path, box, state, words):
+    atoms = [(n, n, x, 0, 0) for n, x in enumerate((-100, 0, 100), start=1)]
+    (tmp_path / "rod.pdb").write_text("".join(ATOM.format(*atom) for atom in atoms))
+    config = Config.model_validate({"densities": {"box": box, "voxel_size": 10}})
+    rows = [ClassRow.model_validate({"class": "rod", "source": str(tmp_path / "rod.pdb")})]
+    found = {what: (state, said) for what, state, said in inputs(config, rows, [])}
+    assert found["box"][0] == state
+    assert words in found["box"][1]
+    assert found["classes"][0] == "mind"  # one class alone
+
+
+def test_check_names_a_tomogram_that_could_not_be_imported(tomograms):
+    (tomograms / "TS_03.mrc").write_text("no tomogram")
+    rows = [
+        TomogramRow(tomogram=name, path=str(tomograms / f"{name}.mrc"), tilt_low=-60, tilt_high=60)
+        for name in ("TS_01", "TS_02", "TS_03")
+    ]
+    said = [text for _, state, text in inputs(Config(), [], rows) if state == "missing"]
+    assert len(said) == 2
+    assert "TS_02.mrc: its header gives no voxel size" in said[0]
+    assert "TS_03.mrc: cannot be read as MRC" in said[1]
+    sized = [rows[1].model_copy(update={"voxel_size": 10.0})]
+    assert not [text for _, state, text in inputs(Config(), [], sized) if state == "missing"]
 
 
 def test_the_generators_multiplications_are_the_papers():

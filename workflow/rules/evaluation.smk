@@ -17,14 +17,18 @@ if (
     MARKED
 ):  # picks named by their best template: where no crop is marked, that is the ceiling
     CLASSIFIED["pseudo_train"] = (PICKS, "train", REAL, "test")
-# how many generated volumes are enough: gan_train on fewer of them
-MADE = (
-    len(GENERATORS)
-    * CONFIG.translation.draws
-    * sum(row.count or CONFIG.densities.count for row in CLASSES.values())
-)
-CURVE = {f"gan_train_{n}": n for n in CONFIG.evaluation.curve if n < MADE}
-CLASSIFIED |= {name: CLASSIFIED["gan_train"] for name in CURVE}
+# how many volumes are enough: the same on fewer of them; name: (of which set, how many)
+POSES = sum(row.count or CONFIG.densities.count for row in CLASSES.values())
+MADE = {"gan_train": len(GENERATORS) * CONFIG.translation.draws * POSES}
+if CONFIG.imaging.fit:
+    MADE["fitted_train"] = (len(GROUPS) if CONFIG.imaging.per_group else 1) * POSES
+CURVE = {
+    f"{of}_{count}": (of, count)
+    for of in CURVES
+    for count in CONFIG.evaluation.curve
+    if count < MADE.get(of, 0)
+}
+CLASSIFIED |= {name: CLASSIFIED[of] for name, (of, _) in CURVE.items()}
 MEASURED = {
     "measure": GENERATED,
     "measure_untrained": results(f"{TRANSLATION}/untrained.star"),

@@ -36,6 +36,11 @@ GROUPS = {TOMOGRAMS[name].group: [] for name in TRAINING}
 for name in TRAINING:
     GROUPS[TOMOGRAMS[name].group].append(name)
 PRESET = Path(CONFIG.translation.preset).stem
+# whose size is varied: the classifiers that learn from the sets that curves are asked of
+CURVES = [
+    {"generated": "gan_train", "fitted": "fitted_train"}[of]
+    for of in CONFIG.evaluation.curve_of
+]
 # which set is exported; `auto`: what evaluation/choice.json says
 SHIP = CONFIG.translation.ship if CONFIG.imaging.fit else "generated"
 
@@ -257,9 +262,10 @@ def tables_beside():
 
 def curve_point(name):
     """Size of the training set, and as many steps as the whole set would have."""
-    count, epochs = CURVE.get(name), CONFIG.evaluation.epochs
+    of, count = CURVE.get(name, (name, None))
+    epochs = CONFIG.evaluation.epochs
     if count and epochs:
-        epochs = min(60, epochs * MADE // count)
+        epochs = min(60, epochs * MADE[of] // count)
     return flags(count=count, epochs=epochs)
 
 
