@@ -28,7 +28,7 @@ README = """# RELION export
 | file | what |
 |---|---|
 | particles.star | blocks `optics` and `particles`: subtomograms as RELION 3.0 and 3.1 read them |
-| Subtomograms/ | one volume a particle: MRC, float32, protein {contrast} |
+| Subtomograms/ | one volume a particle, named by class, tomogram and row: MRC, float32, protein {contrast} |
 | CTF/ | what a tilt series transfers, one volume an optics group: Fourier space, full size, zero frequency in the centre |
 | provenance.json | what made this folder, from what |
 {more}
@@ -79,10 +79,11 @@ def export_relion(volumes: VolumeSet, folder: Path, contrast: str | None) -> int
     rows: list[dict[str, Any]] = []
     for index, row in enumerate(track(volumes.table.to_dict("records"), "exporting")):
         group = group_of(row)
-        name = f"Subtomograms/{row['cryoetganClass']}_{index + 1:06d}.mrc"
+        tomogram = row.get("rlnTomoName", volumes.path.stem)
+        # readers such as cryoCAT take tomogram and particle from the numbers in the name
+        name = f"Subtomograms/{row['cryoetganClass']}_{tomogram}_{index + 1:06d}.mrc"
         data = factor(contrast, groups.get(group)) * np.asarray(volumes.volumes[index], np.float32)
         write_volume(folder / name, data, volumes.voxel_size)
-        tomogram = row.get("rlnTomoName", volumes.path.stem)
         images = {"rlnImageName": name, "rlnCtfImage": f"CTF/ctf_{group}.mrc"}
         names = {"rlnTomoName": tomogram, "rlnMicrographName": tomogram}
         rows.append({**names, **images, "rlnOpticsGroup": group, **_kept(row)})

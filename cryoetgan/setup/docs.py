@@ -56,7 +56,8 @@ def _readme() -> Iterator[str]:
     for name, model in (("classes", ClassRow), ("tomograms", TomogramRow)):
         yield f"\n## Table of {name}\n"
         yield "Tab-separated, a heading first; lines that start with `#` are left out. Variables"
-        yield "such as `$HOME` in paths are expanded.\n"
+        yield "such as `$HOME` in paths are expanded. Paths are relative to the folder that snakemake is"
+        yield "started in; what is not there is looked for in the project.\n"
         yield "| column | meaning |\n|---|---|"
         yield from (f"| `{column}` | {text} |" for column, text in columns(model))
 
