@@ -1,6 +1,6 @@
 """Particles: picking, template matching and scoring beside their peers.
 
-    OMP_NUM_THREADS=1 python benchmarks/particles.py [--quick] [dog matching scoring]
+    OMP_NUM_THREADS=1 python benchmarks/particles.py [--quick] [dog large matching scoring]
 
 CPU seconds of one thread, ours and the peer's by turns; medians of three, of one where a run takes
 long. Peers: scipy.ndimage and dask-image (two Gaussians, their difference, its peaks), scikit-image
@@ -10,11 +10,13 @@ versions: its 134 ms a box (fast rotational matching, L = 16) were measured on t
 
 import argparse
 import statistics
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
-from memory import peak
+from memory import peak, resident
 from scipy import ndimage
 
 from cryoetgan.geometry import random_rotations, rotate_volume
@@ -101,6 +103,26 @@ def dog(quick):
     print("  peak memory over the input:", ", ".join(f"{n} {s:.2f}" for n, s in sizes.items()))
 
 
+def large(quick):
+    """A tomogram of 2 GB on disk, memory-mapped; owed: at most a tenth of it in memory."""
+    shape, sigma = (64, 512, 512) if quick else (512, 1024, 1024), 7.0
+    plane = np.random.default_rng(3).standard_normal((2, *shape[1:])).astype(np.float32)
+    print(f"Difference of Gaussians, {shape[::-1]} voxels on disk, float32")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tomogram"
+        with open(path, "wb") as file:
+            for z in range(shape[0]):  # other noise each time, and cheap
+                np.roll(plane[0] + z % 7 * plane[1], 997 * z).tofile(file)
+        size = path.stat().st_size
+        volume = np.memmap(path, np.float32, "r", shape=shape)
+        for name, fast in (("exact", False), ("--fast", True)):
+            held, spent = resident(lambda f=fast: picking.pick(volume, [sigma], 0.0, fast=f))
+            print(
+                f"  {name}: {spent:.1f} s, {held:.0f} MB resident, {held / (size / 1e6):.3f} of the "
+                "input"
+            )
+
+
 def matching(quick):
     """Seconds of a tomogram; what pytme needs a rotation is measured on a few."""
     from tme.analyzer import MaxScoreOverRotations
@@ -134,6 +156,9 @@ def matching(quick):
         )
         return time.process_time() - start
 
+    def ours(count):
+        search(volume, make_bank({"a": density}, band, transfer, count), TILTS, 3, 1 / 3)
+
     few, more = (4, 12) if quick else (4, 24)
     pytme(2)
     a_rotation = (pytme(more) - pytme(few)) / (more - few)
@@ -142,13 +167,10 @@ def matching(quick):
     )
     band, transfer = band_and_transfer(BOX, 10.0, TILTS, 30.0, 3, torch.device("cpu"), None)
     for count, owed in ((1000, 4), (7000, 10)):
-
-        def ours(count=count):
-            bank = make_bank({"a": density}, band, transfer, count)
-            search(volume, bank, TILTS, 3, 1 / 3)
-
-        [spent] = by_turns({"ours": ours}, 1).values()
+        held, spent = resident(lambda count=count: ours(count))
         line(f"{count} rotations", spent, "pytme", count * a_rotation, f"owed {owed}")
+        print(f"    {held:.0f} MB resident")
+    print(f"  pytme: {resident(lambda: pytme(4))[0]:.0f} MB resident")
 
 
 def scoring(quick):
@@ -174,7 +196,7 @@ def scoring(quick):
         )
 
 
-MEASURES = {"dog": dog, "matching": matching, "scoring": scoring}
+MEASURES = {"dog": dog, "large": large, "matching": matching, "scoring": scoring}
 
 
 def main():

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cryoetgan.errors import UserError
+from cryoetgan.errors import UserError, nearest
 from cryoetgan.particles.picking import suppress
 from cryoetgan.particles.splits import block_split
 from cryoetgan.star import COORDINATES, SPLITS
@@ -20,30 +21,56 @@ CLOSEST = 0.25
 """Refined places closer than this share of the box are one particle picked twice."""
 
 
-def best_class(scores: Any) -> Any:
-    """Return one row a particle: the class that fits best (`scores` has one a class too)."""
-    order = scores.sort_values("cryoetganScore", ascending=False, kind="stable")
-    return order.drop_duplicates("cryoetganId").reset_index(drop=True)
+def best_class(scores: Any, decisions: Mapping[str, str] | None = None) -> Any:
+    """Return one row a particle, best first: of the class that a person named, else that fits best.
+
+    `scores` has one row a particle and class: angles and place come with the class.
+    """
+    said = scores["cryoetganId"].map(decisions or {})
+    order = np.lexsort(
+        [-scores["cryoetganScore"].to_numpy(float), scores["cryoetganClass"] != said]
+    )
+    return scores.iloc[order].drop_duplicates("cryoetganId").reset_index(drop=True)
 
 
-def without_duplicates(table: Any, distance: float) -> Any:
-    """Drop all but the best of particles closer than `distance` voxels in one tomogram."""
+def without_duplicates(
+    table: Any, distance: float, decisions: Mapping[str, str] | None = None
+) -> Any:
+    """Drop all but the best of particles closer than `distance` voxels in one tomogram.
+
+    One that a person accepted is better than any other.
+    """
     kept = []
+    accepted = _accepted(table, decisions or {})
+    best = np.lexsort([-table["cryoetganScore"].to_numpy(float), ~accepted])
+    rank = np.empty(len(table))
+    rank[best] = -np.arange(len(table))
     for _, group in table.groupby("rlnTomoName", sort=True):
         where = group[COORDINATES].to_numpy(float)
-        score = group["cryoetganScore"].to_numpy(float)
-        kept += list(group.index[suppress(where, score, np.full(len(group), distance))])
+        found = suppress(where, rank[group.index], np.full(len(group), distance))
+        kept += list(group.index[found])
     return table.loc[sorted(kept)].reset_index(drop=True)
 
 
-def best_of_each(table: Any, top: int, groups: Mapping[str, str] | None = None) -> Any:
+def _accepted(table: Any, decisions: Mapping[str, str]) -> NDArray[np.bool_]:
+    """Return which rows a person accepted."""
+    return np.array([bool(decisions.get(name)) for name in table["cryoetganId"]], bool)
+
+
+def best_of_each(
+    table: Any,
+    top: int,
+    groups: Mapping[str, str] | None = None,
+    decisions: Mapping[str, str] | None = None,
+) -> Any:
     """Return the `top` best-scoring rows of each class, best first within a class.
 
-    With `groups` (tomogram to group) in each group: scores of two microscopes do not compare.
+    What a person accepted comes before every score. With `groups` (tomogram to group) in each
+    group: scores of two microscopes do not compare.
     """
-    order = table.sort_values(
-        ["cryoetganClass", "cryoetganScore"], ascending=[True, False], kind="stable"
-    )
+    scores = table["cryoetganScore"].to_numpy(float)
+    accepted = _accepted(table, decisions or {})
+    order = table.iloc[np.lexsort([-scores, ~accepted, table["cryoetganClass"].astype(str)])]
     group = np.array([(groups or {}).get(name, "all") for name in order["rlnTomoName"]])
     return order.groupby(["cryoetganClass", group], sort=True).head(top).reset_index(drop=True)
 
@@ -83,14 +110,12 @@ def read_decisions(folder: Path, classes: Sequence[str]) -> dict[str, str]:
 
 
 def apply_decisions(table: Any, decisions: Mapping[str, str]) -> Any:
-    """Drop what a person rejected, rename what a person named; accepted ones come first."""
+    """Drop what a person rejected, rename what a person named."""
     said = table["cryoetganId"].map(decisions)
     table = table[said != ""].copy()
     said = said[said != ""]
     named = said.notna() & (said != "*")
     table.loc[named, "cryoetganClass"] = said[named]
-    # a person's yes outranks every score when the best of each class are taken
-    table.loc[said.notna(), "cryoetganScore"] += 10.0
     return table.reset_index(drop=True)
 
 
@@ -109,6 +134,8 @@ def assign_splits(table: Any, splits: Mapping[str, str], box: int, test_fraction
         For the blocks of single tomograms.
     """
     names = sorted(table["rlnTomoName"].unique())
+    for name in sorted(set(splits) - set(names)):
+        log.warning("--split: no particle is selected of tomogram %s%s", name, nearest(name, names))
     for name, split in splits.items():
         if split not in SPLITS:
             raise UserError(f"--split: {name} is '{split}', wanted {', '.join(SPLITS)}")
@@ -142,10 +169,13 @@ def select(
         Where a class has no particle at all.
     """
     classes = sorted(scores["cryoetganClass"].unique())
-    table = without_duplicates(best_class(scores), CLOSEST * box)
+    table = without_duplicates(best_class(scores, decisions), CLOSEST * box, decisions)
     if decisions:
+        unknown = len(set(decisions) - set(scores["cryoetganId"]))
+        if unknown:
+            log.warning("%d of %d decisions are of no particle here", unknown, len(decisions))
         table = apply_decisions(table, decisions)
-    table = best_of_each(table, top, groups)
+    table = best_of_each(table, top, groups, decisions)
     gone = [name for name in classes if name not in set(table["cryoetganClass"])]
     if gone:
         raise UserError(

@@ -119,6 +119,32 @@ def test_a_persons_decisions_win(rng, cryoetgan, tmp_path):
     assert "t1-0" not in set(read_star(tmp_path / "x.star").particles["cryoetganId"])
 
 
+def test_a_named_class_brings_its_own_pose_and_no_score_is_touched(rng):
+    table = scores(rng, picks=30)
+    table["rlnAngleRot"] = rng.uniform(0, 360, len(table))
+    best = table.loc[table.groupby("cryoetganId")["cryoetganScore"].idxmax()]
+    other = {"a": "b", "b": "a"}
+    said = {row.cryoetganId: other[row.cryoetganClass] for row in best[::7].itertuples()}
+    chosen = select(table, 99, 16, SPLITS, 0.25, {"t1-0": "*", **said})
+    assert len(chosen) > 50
+    columns = ["cryoetganId", "cryoetganClass", "cryoetganScore", "rlnAngleRot", *COORDINATES]
+    rows = set(table[columns].itertuples(index=False, name=None))
+    assert set(chosen[columns].itertuples(index=False, name=None)) <= rows
+    assert chosen.set_index("cryoetganId")["cryoetganClass"].loc[list(said)].to_dict() == said
+
+
+def test_what_was_accepted_outranks_any_score_and_any_neighbour(rng):
+    table = scores(rng, picks=30, classes=("a",))
+    table["cryoetganScore"] *= 100  # a sum of squares, a z-score: any program's
+    worst = table.nsmallest(3, "cryoetganScore")["cryoetganId"].tolist()
+    beside = table[table["cryoetganId"] == worst[0]].copy()
+    beside[COORDINATES] += 0.5
+    beside["cryoetganId"], beside["cryoetganScore"] = "beside", 1e3
+    table = pd.concat([table, beside], ignore_index=True)
+    chosen = select(table, 3, 16, SPLITS, 0.25, dict.fromkeys(worst, "a"))
+    assert set(chosen["cryoetganId"]) == set(worst)
+
+
 @pytest.mark.parametrize("box", [16, 17])
 def test_extraction_between_voxels_keeps_the_power_of_every_shell(rng, box):
     # white noise without its highest frequency, whose phase is unknown between voxels
