@@ -4,6 +4,7 @@ import itertools
 import os
 import struct
 import sys
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -55,6 +56,21 @@ def test_tiles_give_exactly_what_the_whole_gives(rng):
         assert np.array_equal(peaks.values, values)
         assert peaks.highest == whole[whole == top].max()
         assert peaks.lowest == whole[whole == top].min()
+
+
+def test_padding_around_a_few_peaks_holds_no_memory_and_no_peak(rng):
+    response = np.zeros((90, 100, 110), np.float32)
+    response[20:40, 30:50, 40:60] = rng.integers(-2, 3, (20, 20, 20))  # flat places among them
+    around = ndimage.generate_binary_structure(3, 2)
+    top = ndimage.maximum_filter(response, footprint=around, mode="nearest") == response
+    bottom = ndimage.minimum_filter(response, footprint=around, mode="nearest") == response
+    rimmed = np.pad(response, 1, constant_values=-np.inf)
+    tracemalloc.start()
+    found = picking_peaks.local_maxima(rimmed)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(found, np.argwhere(top & ~bottom))
+    assert peak < 2 * response.nbytes
 
 
 @pytest.mark.parametrize("sigma", [3.6, 5.3, 8.0])
