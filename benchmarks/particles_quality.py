@@ -1,8 +1,8 @@
 """Particles: what is found, named and turned right on tomograms with truth, and on real ribosomes.
 
-    CRYOETGAN_TEST_DATA=... python benchmarks/particles_quality.py [picking scoring matching real]
+    CRYOETGAN_TEST_DATA=... python benchmarks/particles_quality.py [picking scoring matching peer real]
 
-No peers: numbers against the truth. Matches are one to one within 8 voxels among the top N,
+Numbers against the truth; `peer` sets pytme beside, whose matching of one template takes minutes. Matches are one to one within 8 voxels among the top N,
 N the number of true large particles; rotation errors are the smallest over the particle's own
 symmetry, which is taken from its atoms (chains laid on each other).
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 import pandas as pd
+from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
@@ -199,6 +200,53 @@ def measure_matching(data, name="dev_set2_1"):
     report(found.positions, found.scores, found.classes, turns, data, name, groups)
 
 
+def measure_peer(data, name="dev_set2_1", kind="T20S_1pma", count=1000):
+    """One template's places, top N = its particles: ours and pytme's, the same rotations and wedge."""
+    from tme.analyzer import MaxScoreOverRotations
+    from tme.filters import Compose, WedgeReconstructed
+    from tme.matching_data import MatchingData
+    from tme.matching_exhaustive import match_exhaustive
+    from tme.matching_scores import MATCHING_EXHAUSTIVE_REGISTER
+
+    from cryoetgan.geometry import random_rotations
+    from cryoetgan.particles.template_picking import match
+
+    volume, maps = tomogram(data, name), templates(data, [kind])
+    where, names, _, _ = truth(data, name)
+    where = where[names == kind]
+    apart = 2 * picking.radius_of_map(maps[kind], 10.0) / 10.0 / 3**0.5
+    ours = match(
+        volume, maps, TILTS, count, 30.0, 3, 0.0, 10 * apart, len(where), "auto", RECORD, name
+    )
+    z, y, x = np.indices((BOX,) * 3) - BOX // 2
+    mask = (z**2 + y**2 + x**2 <= (BOX // 2 - 1) ** 2).astype(np.float32)
+    turns = random_rotations(count, np.random.default_rng(0)).as_matrix().astype(np.float32)
+    pair = MatchingData(volume.data.copy(), maps[kind], template_mask=mask, rotations=turns)
+    wedge = WedgeReconstructed(
+        angles=(-TILTS[0], TILTS[1]), tilt_axis=1, opening_axis=0, create_continuous_wedge=True
+    )
+    pair.template_filter = Compose([wedge])
+    setup, score = MATCHING_EXHAUSTIVE_REGISTER["FLCSphericalMask"]
+    found = match_exhaustive(
+        matching_data=pair,
+        matching_setup=setup,
+        matching_score=score,
+        callback_class=MaxScoreOverRotations,
+        callback_class_args={"score_threshold": -1},
+        backend_name="numpyfftw",
+    )
+    values = np.asarray(found[0], np.float32)
+    tops = np.argwhere(ndimage.maximum_filter(values, 3) == values)
+    heights = values[tuple(tops.T)]
+    best = np.argsort(-heights)[: 100 * len(where)]
+    tops, heights = tops[best].astype(float), heights[best]
+    kept = picking.suppress(tops, heights, np.full(len(tops), apart))[: len(where)]
+    theirs = tops[kept][:, ::-1]
+    print(f"Matching of {kind} alone over {name}, {count} rotations, top {len(where)}: F1")
+    for program, places in (("ours", ours.positions), ("pytme", theirs)):
+        print(f"  {program} {len(pairs(places, where, NEAR)[0]) / len(where):.3f}")
+
+
 def measure_real(data):
     """40 in-situ ribosomes aligned to 4v6x at 40 A, never to their published average."""
     from cryoetgan.particles import averaging, halves
@@ -251,6 +299,7 @@ MEASURES = {
     "picking": measure_picking,
     "scoring": measure_scoring,
     "matching": measure_matching,
+    "peer": measure_peer,
     "real": measure_real,
 }
 
