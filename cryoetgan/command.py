@@ -15,6 +15,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 import typer
 
 from cryoetgan.errors import UserError
+from cryoetgan.files import not_itself
 
 log = logging.getLogger("cryoetgan")
 MOST_TILTS = 1000
@@ -47,6 +48,7 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[P, R]], Callable[
             configure_logging(verbose=verbose, quiet=quiet)
             if not random:
                 del kwargs["seed"]
+            _keep_inputs(kwargs)
             return function(*args, **kwargs)
 
         flags = [
@@ -72,6 +74,17 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[P, R]], Callable[
         return function
 
     return register
+
+
+def _keep_inputs(options: dict[str, Any]) -> None:
+    """Raise a `UserError` where a command would write over a file that it reads."""
+    output = options.get("output")
+    if not isinstance(output, Path) or not output.is_file():
+        return
+    for name, value in options.items():
+        for path in value if isinstance(value, list) else [value]:
+            if name != "output" and isinstance(path, Path):
+                not_itself(path, output)
 
 
 def group(help_text: str) -> typer.Typer:

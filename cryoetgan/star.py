@@ -159,6 +159,12 @@ def _check_numbers(path: Path, table: "pd.DataFrame") -> None:
             )
 
 
+def check_star_name(path: Path) -> None:
+    """Raise a `UserError` where a STAR file is to be written under another kind of name."""
+    if Path(path).suffix != ".star":
+        raise UserError(f"{path}: particles are written as STAR; end its name in .star")
+
+
 def write_star(path: Path, particles: "pd.DataFrame", optics: "pd.DataFrame | None" = None) -> None:
     """Write a STAR file atomically, the same bytes for the same tables."""
     text = star_text(particles, optics)

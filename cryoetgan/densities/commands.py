@@ -211,11 +211,10 @@ def import_(
     """
     from cryoetgan.densities.maps import check_map, fit_to_box, share_outside
     from cryoetgan.densities.simulation import check_box
-    from cryoetgan.files import not_itself, provenance, sidecar, write_json
+    from cryoetgan.files import provenance, sidecar, write_json
     from cryoetgan.volumes import check_mrc_name, read_volume, write_volume
 
     check_mrc_name(output)
-    not_itself(file, output)
     _check_voxel_size(voxel_size)
     check_box(box, "--box")
     source = read_volume(file, input_voxel_size)

@@ -46,9 +46,10 @@ def pick(
 
     from cryoetgan.files import provenance, sidecar, write_json
     from cryoetgan.particles import picking
-    from cryoetgan.star import COORDINATES, class_name, particle_id, write_star
+    from cryoetgan.star import COORDINATES, check_star_name, class_name, particle_id, write_star
     from cryoetgan.volumes import read_map, read_mask, read_volume
 
+    check_star_name(output)
     positive(min_distance, "--min-distance")
     if not 0 <= threshold <= picking.STEPS:
         raise UserError(f"--threshold: got {threshold:g}, wanted 0 to {picking.STEPS}")
@@ -120,8 +121,9 @@ def select(
     from cryoetgan.files import provenance, sidecar, write_json
     from cryoetgan.particles.selection import read_decisions
     from cryoetgan.particles.selection import select as choose
-    from cryoetgan.star import COORDINATES, read_star, write_star
+    from cryoetgan.star import COORDINATES, check_star_name, read_star, write_star
 
+    check_star_name(output)
     positive(box, "--box")
     positive(top, "--top")
     if not 0 <= test_fraction < 1:
@@ -191,9 +193,17 @@ def import_(
     from cryoetgan.particles.importers import check_classes, files_of, read_picks
     from cryoetgan.particles.splits import split_like
     from cryoetgan.placing import read_imported
-    from cryoetgan.star import COORDINATES, SPLITS, class_name, read_star, write_star
+    from cryoetgan.star import (
+        COORDINATES,
+        SPLITS,
+        check_star_name,
+        class_name,
+        read_star,
+        write_star,
+    )
     from cryoetgan.volumes import read_volume
 
+    check_star_name(output)
     if split is not None and split not in SPLITS:
         raise UserError(f"--split: got '{split}', wanted {', '.join(SPLITS)}")
     if selected is not None and (box is None or split is not None):

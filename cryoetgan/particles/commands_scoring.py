@@ -70,9 +70,17 @@ def match(
 
     from cryoetgan.files import provenance, sidecar, write_json
     from cryoetgan.particles import picking, template_picking
-    from cryoetgan.star import ANGLES, COORDINATES, class_name, particle_id, write_star
+    from cryoetgan.star import (
+        ANGLES,
+        COORDINATES,
+        check_star_name,
+        class_name,
+        particle_id,
+        write_star,
+    )
     from cryoetgan.volumes import read_mask, read_volume
 
+    check_star_name(output)
     low, high, _ = tilt_range(tilts)
     positive(min_distance, "--min-distance")
     if not abs(deviations) < float("inf"):
@@ -179,9 +187,17 @@ def score(
 
     from cryoetgan.files import provenance, sidecar, write_json
     from cryoetgan.particles.alignment import score_picks
-    from cryoetgan.star import ANGLES, COORDINATES, class_name, read_star, write_star
+    from cryoetgan.star import (
+        ANGLES,
+        COORDINATES,
+        check_star_name,
+        class_name,
+        read_star,
+        write_star,
+    )
     from cryoetgan.volumes import read_tomogram
 
+    check_star_name(output)
     low, high, _ = tilt_range(tilts)
     volume = read_tomogram(tomogram)
     table = read_star(picks, [*COORDINATES, "cryoetganId"]).particles

@@ -68,10 +68,9 @@ def import_(
 
     Coordinates in angstrom; models, alternate locations and assemblies are kept.
     """
-    from cryoetgan.files import atomic, not_itself, provenance, sidecar, write_json
+    from cryoetgan.files import atomic, provenance, sidecar, write_json
     from cryoetgan.structures.checks import count_atoms, read_structure
 
-    not_itself(file, output)
     structure = read_structure(file)
     structure.setup_entities()
     with atomic(output) as part:

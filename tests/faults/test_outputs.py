@@ -71,13 +71,18 @@ def test_the_record_of_a_result_holds_the_hash_of_all_it_was_made_of(cryoetgan, 
     assert inputs == {name: sha256(small / name) for name in ("poses.star", "poses.mrcs")}
 
 
-def test_an_import_does_not_overwrite_what_it_reads(cryoetgan, small):
+def test_no_command_overwrites_what_it_reads(cryoetgan, small):
     cryoetgan("structures", "phantom", "tric", "-o", "s.cif")
     (small / "link.mrc").symlink_to("m.mrc")
+    (small / "c.star").write_text("data_")
     for words in (
         ("structures", "import", "s.cif", "-o", "s.cif"),
         ("densities", "import", "m.mrc", "--voxel-size", 20, "--box", 16, "-o", "link.mrc"),
         ("tomograms", "import", "m.mrc", "-o", "./m.mrc"),
+        ("particles", "pick", "m.mrc", "--sigma", 20, "-o", "m.mrc"),
+        ("particles", "select", "c.star", "-o", "c.star"),
+        ("particles", "gallery", "g.star", "-o", "g.star"),
+        ("densities", "pose", "m.mrc", "--count", 2, "-o", "link.mrc"),
     ):
         before = (small / words[2]).read_bytes()
         refused(cryoetgan(*words, code=2), words[-1].removeprefix("./"), "another name")

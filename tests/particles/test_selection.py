@@ -427,3 +427,11 @@ def test_what_cannot_be_imported_is_said(cryoetgan, tmp_path, rng):
 def test_no_test_side_is_asked_for_by_a_share_of_zero():
     few = np.array([[1.0, 2.0, 3.0], [4.0, 2.0, 3.0]])
     assert block_split(few, 28, 0.0).tolist() == ["train", "train"]
+
+
+@pytest.mark.parametrize("verb", ["select", "import"])
+def test_particles_go_by_the_name_of_a_star_file(cryoetgan, tmp_path, rng, verb):
+    write_star(tmp_path / "c.star", scores(rng))
+    words = ("--tomogram", "t1.mrc") if verb == "import" else ()
+    refused(cryoetgan("particles", verb, "c.star", *words, "-o", "c.mrc", code=2), "c.mrc", ".star")
+    assert not (tmp_path / "c.mrc").exists()
