@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from cryoetgan import __version__
 from cryoetgan.errors import UserError
@@ -23,6 +24,18 @@ log = logging.getLogger("cryoetgan")
 FORMAT = 1
 NAME, IN_PROGRESS, KEPT = "checkpoint.pt", "training.pt", "training.old.pt"
 MAY_DIFFER = ("steps", "epochs", "compile")
+PARTS = (
+    "settings",
+    "key",
+    "scalers",
+    "networks",
+    "average",
+    "initial",
+    "imaging",
+    "optics",
+    "step",
+)
+"""What all who read a checkpoint ask for."""
 
 
 def save(path: Path, content: Mapping[str, Any]) -> None:
@@ -51,7 +64,8 @@ def read(path: Path) -> dict[str, Any]:
     Raises
     ------
     UserError
-        Where it is missing, damaged, no checkpoint of ours, or of a later format.
+        Where it is missing, damaged, no checkpoint of ours, or of a version that this one does
+        not read.
     """
     path = existing(path, "checkpoint")
     try:
@@ -66,17 +80,67 @@ def read(path: Path) -> dict[str, Any]:
             f"{path}: was written by cryoetgan {content.get('version')}, which is newer than this "
             f"({__version__}); update, or train again"
         )
+    gone = [name for name in PARTS if name not in content]
+    if gone:
+        raise UserError(f"{_older(content, path)}, and has no {', '.join(gone)}; train again")
     return content
 
 
+def _older(content: Mapping[str, Any], path: Path) -> str:
+    return f"{path}: was written by cryoetgan {content['version']} (this is {__version__})"
+
+
 def settings_of(content: Mapping[str, Any], path: Path) -> Settings:
-    """Return the settings a checkpoint was trained with."""
+    """Return the settings a checkpoint was trained with; those younger than it at their default.
+
+    Raises
+    ------
+    UserError
+        Where it was trained with a setting that there is no more.
+    """
+    gone = sorted(set(content["settings"]) - set(_plain(Settings())))
+    if gone:
+        said = f"with the setting {', '.join(gone)}, which there is no more; train again"
+        raise UserError(f"{_older(content, path)} {said}")
     return check_settings(dict(content["settings"]), str(path))
 
 
 def scaler_of(content: Mapping[str, Any], domain: str) -> Scaler:
     """Return the scaler of `density` or `subtomogram`."""
     return Scaler(**content["scalers"][domain])
+
+
+def load_weights(
+    network: nn.Module, state: Mapping[str, torch.Tensor], content: Mapping[str, Any], path: Path
+) -> None:
+    """Put a checkpoint's weights into a network.
+
+    Parameters
+    ----------
+    network : Module
+        As the checkpoint's settings make it today.
+    state : mapping
+        Name to weights.
+    content : mapping
+        The checkpoint's.
+    path : Path
+        What messages call it.
+
+    Raises
+    ------
+    UserError
+        Where the network is built otherwise today.
+    """
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    other = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
+    if other:
+        name = other[0]
+        raise UserError(
+            f"{_older(content, path)}, whose networks were built otherwise: {name} is "
+            f"{found.get(name, 'not there')}, wanted {wanted.get(name, 'nothing')}; train again"
+        )
+    network.load_state_dict(state)
 
 
 def differences(content: Mapping[str, Any], key: Mapping[str, Any]) -> list[str]:

@@ -124,13 +124,13 @@ class Translator:
         self.device, self.direction = device, direction
         domains = ("density", "subtomogram") if direction == "ds" else ("subtomogram", "density")
         self.source, self.target = (checkpoint.scaler_of(content, name) for name in domains)
-        self.generator = self._load(snapshot).to(device).eval()
+        self.generator = self._load(snapshot, path).to(device).eval()
 
     def optics(self) -> list[dict[str, Any]]:
         """Return one group: the generator mixes what it learnt of all tomograms."""
         return [{**row, "rlnOpticsGroup": 1} for row in self.content["optics"][:1]]
 
-    def _load(self, snapshot: int | None) -> Generator:
+    def _load(self, snapshot: int | None, path: Path) -> Generator:
         s = self.settings
         if self.direction == "sd":
             generator = make_generator(s, noise=s.noise_generators == "both")
@@ -143,7 +143,7 @@ class Translator:
         else:
             generator = make_generator(s)
             state = self.content["initial" if snapshot == 0 else "average"]
-        generator.load_state_dict(state)
+        checkpoint.load_weights(generator, state, self.content, path)
         return generator
 
     @torch.no_grad()

@@ -25,11 +25,12 @@ from cryoetgan.volumes import VolumeSet
 
 
 def load_residual(
-    content: Mapping[str, Any], settings: Settings, snapshot: int | None = None
+    content: Mapping[str, Any], settings: Settings, path: Path, snapshot: int | None = None
 ) -> nn.Module:
     """Return the averaged generator of a checkpoint, or with snapshot 0 fitted physics."""
     generator = make_residual(settings)
-    generator.load_state_dict(content["initial" if snapshot == 0 else "average"])
+    state = content["initial" if snapshot == 0 else "average"]
+    checkpoint.load_weights(generator, state, content, path)
     return generator.eval()
 
 
@@ -64,12 +65,12 @@ class ResidualTranslator:
         self.grey = checkpoint.scaler_of(content, "subtomogram")
         self.density = checkpoint.scaler_of(content, "density")
         if direction == "ds":
-            self.generator = load_residual(content, settings, snapshot).to(device)
+            self.generator = load_residual(content, settings, path, snapshot).to(device)
         else:
             self.generator = Change(1, settings.width, settings.blocks).to(device).eval()
             states = content["networks"].items()
             back = {k.removeprefix("G_sd."): v for k, v in states if k.startswith("G_sd.")}
-            self.generator.load_state_dict(back)
+            checkpoint.load_weights(self.generator, back, content, path)
 
     def optics(self) -> list[dict[str, Any]]:
         """Return one group an imaging model."""

@@ -95,6 +95,7 @@ def train(
     )
     trainer.join(team)
     if found:
+        checkpoint.load_weights(trainer.networks, found["networks"], found, folder)
         trainer.load(found)
         log.info("%s: goes on from step %d", folder, trainer.step)
     about = {

@@ -52,7 +52,7 @@ def synthesize(
         )
     model = chosen_model(unpacked(content["imaging"], path), tomogram, path)
     source = open_source(scene, labels, particles)
-    generator = load_residual(content, settings).to(device)
+    generator = load_residual(content, settings, path).to(device)
     grey = checkpoint.scaler_of(content, "subtomogram")
     physics = TiledPhysics(model, seed, class_name(output), scale)
     made = Synthesizer(physics, generator, grey, device)  # type: ignore[arg-type]

@@ -284,3 +284,40 @@ def test_a_diverging_run_stops_with_the_step(here, tmp_path, sets):
     done = here("translation", "train", *sets, "-o", "t", code=2)
     refused(done, "diverged", "step", "lr_generator")
     assert not (tmp_path / "t" / "checkpoint.pt").exists()
+
+
+def test_checkpoints_of_older_versions_are_read_or_refused_by_name(here, tmp_path, sets):
+    here("translation", "train", *sets, "-o", "t")
+    path = tmp_path / "t" / "checkpoint.pt"
+    content = weights(path)
+    words = ("translation", "translate", "t/checkpoint.pt", "d.star", "-o")
+    here(*words, "new.star")
+
+    def written(**changed):
+        torch.save({**content, "version": "0.0.7", **changed}, path)
+
+    # a switch that is younger than the checkpoint was at its default
+    younger = {"patch_weight", "pair_weight", "probe_every"} & set(content["settings"])
+    assert younger
+    kept = {name: value for name, value in content["settings"].items() if name not in younger}
+    written(settings=kept)
+    here(*words, "old.star")
+    assert (tmp_path / "old.mrcs").read_bytes() == (tmp_path / "new.mrcs").read_bytes()
+    written(settings=content["settings"] | {"sharpness": 3})
+    refused(here(*words, "x.star", code=2), "checkpoint.pt", "0.0.7", "sharpness", "train again")
+    average = dict(content["average"])
+    first = next(iter(average))
+    average["before." + first] = average.pop(first)
+    written(average=average)
+    refused(here(*words, "x.star", code=2), "checkpoint.pt", "0.0.7", first, "train again")
+    torch.save({key: value for key, value in content.items() if key != "optics"}, path)
+    refused(here(*words, "x.star", code=2), "checkpoint.pt", "no optics", "train again")
+    written(format=99, version="9.0.0")
+    refused(here(*words, "x.star", code=2), "9.0.0", "newer")
+    # a state to go on from, likewise
+    networks = {"before." + name: value for name, value in content["networks"].items()}
+    path.unlink()
+    torch.save({**content, "version": "0.0.7", "networks": networks}, tmp_path / "t/training.pt")
+    torch.save({**weights(tmp_path / "t/training.pt"), "step": 5}, tmp_path / "t/training.pt")
+    refused(here("translation", "train", *sets, "-o", "t", code=2), "0.0.7", "train again")
+    assert not list(tmp_path.glob("x.*"))
