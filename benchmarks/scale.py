@@ -3,20 +3,33 @@
     python benchmarks/scale.py [--quick] [--folder F] [-o docs/scale.png]
 
 Each command in a process of its own: its CPU seconds and largest memory. The exponent is the
-slope of log time against log size over the upper half of the sizes: 1 is linear, 2 quadratic. The
-workflow is asked for a dry run with 1 to 64 tomograms. What is there in the folder is kept.
+slope of log time against log size over the upper half of the sizes: 1 is linear, 2 quadratic.
+Tomograms are counted twice: the workflow run from structures to both domains and fitted physics
+with up to 16, and its plan alone with up to ten thousand jobs. What is there in the folder is kept.
 """
 
 import argparse
 import json
 import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import yaml
 
+from cryoetgan.star import write_star
+
+ROOT = Path(__file__).resolve().parents[1]
 BOX, VOXEL = 28, 13.68
+LITTLE = 16
+"""Box of the sets counted up to 100,000: 1.6 GB each."""
 TILTS = "--tilts=-60,60,3"
+CLASSES = ("proteasome", "ribosome")
+PHYSICS = ["--snr", 0.1, TILTS]
+TARGETS = ("particles_extract", "particles_extract_marked", "imaging_simulate_fitted")
 
 
 def run(folder, words):
@@ -28,34 +41,41 @@ def run(folder, words):
     return json.loads(record.read_text())
 
 
-def cost(*words):
-    """Return CPU seconds and megabytes of python called with these words."""
+def cost(*words, cwd=None, quiet=False):
+    """Return CPU seconds and megabytes (of the largest process) of python called with these words.
+
+    Its children's seconds are counted too.
+    """
     folders = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    pid = os.posix_spawn(
-        sys.executable,
+    running = subprocess.Popen(
         [sys.executable, *map(str, words)],
-        {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PATH": folders},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": folders},
+        cwd=cwd,
+        stdout=subprocess.DEVNULL if quiet else None,
+        stderr=subprocess.DEVNULL if quiet else None,
     )
-    _, status, used = os.wait4(pid, 0)
+    _, status, used = os.wait4(running.pid, 0)
+    running.returncode = status
     if status:
         raise SystemExit(f"{' '.join(map(str, words))}: ended with {status}")
     return [used.ru_utime + used.ru_stime, used.ru_maxrss / 1024]
 
 
-def maps(folder):
+def maps(folder, box=BOX, voxel=VOXEL):
     out = []
-    for name in ("proteasome", "ribosome"):
-        path = folder / f"{name}.mrc"
+    for name in CLASSES:
+        path = folder / f"{name}_{box}.mrc"
         run(folder, ["structures", "phantom", name, "-o", folder / f"{name}.cif"])
-        words = ["--voxel-size", VOXEL, "--resolution", 40, "--box", BOX, "-o", path]
+        words = ["--voxel-size", voxel, "--resolution", 3 * voxel, "--box", box, "-o", path]
         run(folder, ["densities", "simulate", folder / f"{name}.cif", *words])
         out.append(path)
     return out
 
 
 def with_tomogram_size(folder, edges):
-    """Simulating and picking, by the number of voxels."""
-    found = {"tomograms simulate": {}, "particles pick": {}, "particles pick --fast": {}}
+    """Simulating, importing and picking, by the number of voxels."""
+    names = ("tomograms simulate", "tomograms import", "particles pick", "particles pick --fast")
+    found = {name: {} for name in names}
     for edge in edges:
         shape = f"{edge},{edge},{max(48, edge // 3)}"
         voxels = edge * edge * max(48, edge // 3)
@@ -66,6 +86,9 @@ def with_tomogram_size(folder, edges):
             ["tomograms", "simulate", *maps(folder), "--copies", copies, "--shape", shape, TILTS,
              "--snr", 0.3, "-o", tomogram],
         )  # fmt: skip
+        found["tomograms import"][voxels] = run(
+            folder, ["tomograms", "import", tomogram, TILTS, "-o", folder / f"imported{edge}.mrc"]
+        )
         for name, more in (("particles pick", []), ("particles pick --fast", ["--fast"])):
             star = folder / f"picks{edge}{'f' * bool(more)}.star"
             words = ["particles", "pick", tomogram, "--sigma", 80, *more, "-o", star]
@@ -73,47 +96,121 @@ def with_tomogram_size(folder, edges):
     return found
 
 
-def with_particles(folder, counts):
-    """What is done to each particle, by their number."""
-    found = {"densities pose": {}, "imaging simulate": {}, "evaluation measure": {}}
-    real = folder / "poses300.star"
-    run(folder, ["densities", "pose", *maps(folder), "--count", 150, "-o", real])
-    physics = ["--snr", 0.1, TILTS]
-    run(folder, ["imaging", "simulate", real, *physics, "--seed", 5, "-o", folder / "real.star"])
+def scored(folder, count, edge):
+    """A table of scores with `count` particles of two classes on a grid, as STAR."""
+    path = folder / f"scores{count}.star"
+    if not path.exists():
+        rng = np.random.default_rng(0)
+        side = int(np.ceil((count / 3) ** (1 / 3) * 3))
+        low, high = LITTLE, np.array([edge, edge, max(48, edge // 3)]) - LITTLE
+        shape = np.array([side, side, -(-count // side**2)])
+        at = np.stack(np.unravel_index(np.arange(count), shape), axis=1)
+        xyz = low + (at + rng.uniform(0.2, 0.8, at.shape)) / shape * (high - low)
+        rows = pd.DataFrame(xyz, columns=[f"rlnCoordinate{axis}" for axis in "XYZ"])
+        rows["rlnTomoName"] = f"t{edge}"
+        rows["cryoetganId"] = [f"p{number}" for number in range(count)]
+        both = []
+        for name in CLASSES:
+            angles = {
+                f"rlnAngle{key}": rng.uniform(-90, 90, count) for key in ("Rot", "Tilt", "Psi")
+            }
+            score = rng.uniform(0, 1, count)
+            both.append(rows.assign(cryoetganClass=name, cryoetganScore=score, **angles))
+        write_star(path, pd.concat(both, ignore_index=True))
+    return path
+
+
+def with_particles(folder, counts, edge):
+    """What is done to each particle, by their number; in a tomogram of `edge`."""
+    names = ("densities pose", "imaging simulate", "particles select", "particles extract")
+    names += ("evaluation measure", "export relion")
+    found = {name: {} for name in names}
+    templates = maps(folder, LITTLE, 24.0)
     for count in counts:
-        poses, made = folder / f"poses{count}.star", folder / f"made{count}.star"
+        poses, made, again = (folder / f"{n}{count}.star" for n in ("poses", "made", "again"))
         found["densities pose"][count] = run(
-            folder, ["densities", "pose", *maps(folder), "--count", count // 2, "-o", poses]
+            folder, ["densities", "pose", *templates, "--count", count // 2, "-o", poses]
         )
-        found["imaging simulate"][count] = run(
-            folder, ["imaging", "simulate", poses, *physics, "-o", made]
-        )
+        simulate = ["imaging", "simulate", poses, *PHYSICS]
+        found["imaging simulate"][count] = run(folder, [*simulate, "-o", made])
+        run(folder, [*simulate, "--seed", 5, "-o", again])
         found["evaluation measure"][count] = run(
             folder,
-            ["evaluation", "measure", "--real", folder / "real.star", "--generated", made, "-o",
+            ["evaluation", "measure", "--real", again, "--generated", made, "-o",
              folder / f"measure{count}.json"],
         )  # fmt: skip
+        chosen, crops = folder / f"selected{count}.star", folder / f"crops{count}.star"
+        found["particles select"][count] = run(
+            folder,
+            ["particles", "select", scored(folder, count, edge), "--top", count, "--box", LITTLE // 4,
+             "-o", chosen],
+        )  # fmt: skip
+        found["particles extract"][count] = run(
+            folder,
+            ["particles", "extract", chosen, "--tomogram", folder / f"t{edge}.mrc", "--box", LITTLE,
+             "-o", crops],
+        )  # fmt: skip
+        found["export relion"][count] = run(
+            folder, ["export", "relion", made, "-o", folder / f"relion{count}"]
+        )
     return found
 
 
+def tables(folder, count, config):
+    """A configuration like `config` with `count` simulated tomograms; its path."""
+    content = yaml.safe_load((ROOT / config).read_text())
+    rows = [f"t{index}\tsimulate\t-60\t60\t20" for index in range(count)]
+    table = folder / f"tomograms{count}.tsv"
+    heading = "tomogram\tpath\ttilt_low\ttilt_high\ttilt_step"
+    table.write_text("\n".join([heading, *rows]) + "\n")
+    content["tomograms"]["table"] = str(table)
+    content["structures"]["table"] = str(ROOT / content["structures"]["table"])
+    path = folder / f"config{count}.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
 def with_tomograms(folder, counts):
-    """A dry run of the workflow, by the number of simulated tomograms."""
-    root = Path(__file__).parents[1]
-    found = {"snakemake -n": {}}
-    heading, *rows = (root / "config/tomograms.tsv").read_text().splitlines()
-    columns = heading.split("\t")
+    """From structures to both domains and fitted physics, by the number of tomograms."""
+    found = {"structures to domains": {}}
     for count in counts:
-        lines = [heading]
-        for index in range(count):
-            row = dict(zip(columns, rows[0].split("\t"), strict=False))
-            row |= {"tomogram": f"t{index}", "split": "" if "split" in row else None}
-            lines.append("\t".join(str(row.get(name) or "") for name in columns))
-        table = folder / f"tomograms{count}.tsv"
-        table.write_text("\n".join(lines) + "\n")
-        words = ["-m", "snakemake", "-n", "-q", "all", "--cores", "2", "--directory", folder / f"n{count}",
-                 "-s", root / "workflow/Snakefile", "--config", f"tomograms={{table: {table}}}"]  # fmt: skip
-        (folder / f"n{count}").mkdir(exist_ok=True)
-        found["snakemake -n"][count] = cost(*words)
+        place = folder / f"run{count}"
+        record = place.with_suffix(".cost")
+        if not record.exists():
+            place.mkdir(exist_ok=True)
+            words = ["-m", "snakemake", "--cores", 1, "--directory", place, "--until", *TARGETS]
+            config = tables(folder, count, "tests/workflow/tiny.yaml")
+            more = ["-s", ROOT / "workflow/Snakefile", "--configfile", config]
+            record.write_text(json.dumps(cost(*words, *more, quiet=True)))
+        found["structures to domains"][count] = json.loads(record.read_text())
+    return found
+
+
+def with_jobs(folder, counts):
+    """A dry run of the workflow, by the number of its jobs."""
+    found = {"snakemake -n": {}}
+    for count in counts:
+        record, place = folder / f"plan{count}.json", folder / f"plan{count}"
+        if not record.exists():
+            place.mkdir(exist_ok=True)
+            config = tables(folder, count, "tests/workflow/tiny.yaml")
+            words = ["-m", "snakemake", "--cores", 1, "--directory", place, "-n", "-q", "rules"]
+            words += ["-s", ROOT / "workflow/Snakefile", "--configfile", config]
+            said = place / "said.txt"
+            with open(said, "w") as file:
+                running = subprocess.Popen(
+                    [sys.executable, *map(str, words)],
+                    env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=file, stderr=file,
+                )  # fmt: skip
+                _, status, used = os.wait4(running.pid, 0)
+                running.returncode = status
+            jobs = re.search(r"^total\s+(\d+)", said.read_text(), re.MULTILINE)
+            if status or not jobs:
+                raise SystemExit(said.read_text()[-3000:])
+            seconds = used.ru_utime + used.ru_stime
+            record.write_text(json.dumps([int(jobs[1]), seconds, used.ru_maxrss / 1024]))
+        jobs, *costs = json.loads(record.read_text())
+        found["snakemake -n"][jobs] = costs
     return found
 
 
@@ -128,18 +225,20 @@ def exponent(costs):
 def draw(parts, path):
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(2, len(parts), figsize=(11, 5.5), sharex="col", squeeze=False)
+    figure, axes = plt.subplots(2, len(parts), figsize=(14, 6), sharex="col", squeeze=False)
     for column, (title, found) in zip(axes.T, parts.items(), strict=True):
         for name, costs in found.items():
             sizes = sorted(costs)
+            label = f"{name}  ({exponent(costs):.2f})"
             for axis, index in zip(column, (0, 1), strict=True):
-                axis.loglog(sizes, [costs[size][index] for size in sizes], "o-", label=name)
-        column[0].set_ylabel("CPU seconds")
-        column[1].set_ylabel("memory, MB")
+                axis.loglog(sizes, [costs[size][index] for size in sizes], "o-", ms=3, label=label)
         column[1].set_xlabel(title)
         column[0].legend(fontsize=7, frameon=False)
         for axis in column:
             axis.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("CPU seconds")
+    axes[1, 0].set_ylabel("largest memory, MB")
+    figure.suptitle("In brackets: slope of log time over the upper half (1: linear)", fontsize=9)
     figure.tight_layout()
     figure.savefig(path, dpi=80)
 
@@ -153,11 +252,12 @@ def main():
     folder = given.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     edges = (96, 144, 192) if given.quick else (96, 144, 192, 288, 384, 512)
-    counts = (100, 300, 1000) if given.quick else (100, 300, 1000, 3000, 10_000)
+    counts = (100, 300, 1000) if given.quick else (100, 1000, 10_000, 100_000)
     parts = {
         "voxels of a tomogram": with_tomogram_size(folder, edges),
-        "particles": with_particles(folder, counts),
-        "tomograms": with_tomograms(folder, (1, 4, 16) if given.quick else (1, 4, 16, 64)),
+        "particles": with_particles(folder, counts, edges[-1]),
+        "tomograms": with_tomograms(folder, (1, 4) if given.quick else (1, 4, 16)),
+        "jobs of a plan": with_jobs(folder, (1, 16) if given.quick else (1, 16, 160, 1600)),
     }
     for title, found in parts.items():
         for name, costs in found.items():
