@@ -2,8 +2,8 @@
 
     python benchmarks/full_size.py [--cores N] [--folder F]
 
-Runs benchmarks/full_size/config.yaml (phantoms, ten simulated tomograms, 40 steps of the paper's
-networks); a killed run goes on. Costs are Snakemake's own benchmark files: seconds and CPU seconds
+Runs benchmarks/full_size/config.yaml (phantoms, ten simulated tomograms, 20 steps of the preset
+`recommended`); a killed run goes on. Costs are Snakemake's own benchmark files: seconds and CPU seconds
 of all jobs of a step together, and the largest memory of one.
 """
 

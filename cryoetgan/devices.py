@@ -8,6 +8,9 @@ from cryoetgan.errors import UserError
 def choose_device(name: str) -> torch.device:
     """Return the device for `auto`, `cpu` or `cuda`.
 
+    On a CPU the same seed then gives the same bytes with several threads too: some backward passes
+    (those of indexing) otherwise add in the order in which threads come.
+
     Raises
     ------
     UserError
@@ -18,7 +21,11 @@ def choose_device(name: str) -> torch.device:
     there = torch.cuda.is_available()
     if name == "cuda" and not there:
         raise UserError("--device: cuda is asked for, but PyTorch finds no GPU; use auto or cpu")
-    return torch.device("cuda" if there and name != "cpu" else "cpu")
+    device = torch.device("cuda" if there and name != "cpu" else "cpu")
+    if device.type == "cpu":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads what is empty
+    return device
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:

@@ -23,7 +23,6 @@ from tests.workflow.conftest import TINY, Project
 log = logging.getLogger("slurm")
 # one second before the first look at the jobs would be worse than five: looks get rarer from there
 QUICK = ("--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "10")
-GPU_RULES = {"translation_train", "translation_translate", "evaluation_classify"}
 
 
 @pytest.fixture
@@ -127,8 +126,11 @@ def test_the_whole_chain_outlives_kills_and_outages(own_project, cluster, submit
     assert asked == [500 * (number + 1) for number in range(len(asked))]
     assert "cpu=8," in trained[-1]["ReqTRES"]
     # a GPU where the profile says so, and nowhere else
+    asked = settings["set-resources"].items()
+    gpu_rules = {f"rule_{name}" for name, wanted in asked if "gpu" in wanted}
+    assert "rule_translation_train" in gpu_rules
     for job in jobs:
-        wants = any(rule in job["Comment"] for rule in GPU_RULES)
+        wants = re.sub("_wildcards_.*", "", job["Comment"]) in gpu_rules
         assert ("gres/gpu=1" in job["ReqTRES"]) == wants, job
         assert (job["Partition"] == "gpu") == wants, job
 
