@@ -344,14 +344,31 @@ class Config(Section):
         return self
 
 
-def load(path: Path) -> Config:
-    """Read and check a configuration file.
+def load(*paths: Path) -> Config:
+    """Read and check configuration files; later ones win, key by key, as in Snakemake.
 
     Raises
     ------
     UserError
         Where the file is missing, no YAML mapping, or a key or value is wrong.
     """
+    whole: dict[str, Any] = {}
+    for path in paths:
+        whole = _merged(whole, _content(path))
+    return check(whole, ", ".join(map(str, paths)))
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    found = dict(base)
+    for key, value in over.items():
+        inner = found.get(key)
+        if isinstance(inner, dict) and isinstance(value, dict):
+            value = _merged(inner, value)
+        found[key] = value
+    return found
+
+
+def _content(path: Path) -> dict[str, Any]:
     path = existing(path, "configuration file")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -361,7 +378,7 @@ def load(path: Path) -> Config:
         content = {}
     if not isinstance(content, dict):
         raise UserError(f"{path}: wanted keys and values, got {type(content).__name__}")
-    return check(content, str(path))
+    return content
 
 
 def check(content: dict[str, Any], name: str) -> Config:

@@ -2,12 +2,14 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
 
 from cryoetgan import __version__
 from cryoetgan.progress import track
@@ -27,6 +29,11 @@ EXPLAINED = {
     "pseudo_train": "trained on picks named by their best template, tested on real",
     "gan_test": "trained on real, tested on generated",
 }
+PSEUDO = {
+    "ceiling": "trained on picks named by their best template, tested on others named so",
+    "gan_test": "trained on picks named by their best template, tested on generated",
+}
+"""What is another thing where no crop is marked."""
 MEASURED = {
     "measure": "generated",
     "measure_untrained": "untrained",
@@ -85,9 +92,14 @@ def build(results: Results, title: str, sample: int) -> str:
     shipped, why = sections.choice(results)
     blind = BLIND[shipped] if BLIND[shipped] in sets else "generated"
     verdict = conclude(accuracies, marks, sections.is_simulated(results), shipped)
-    unlabelled = checks(measures["generated"], measures["untrained"])
+    unlabelled = {"generated": checks(measures["generated"], measures["untrained"])}
+    if shipped == "fitted":
+        said = checks(measures["fitted physics"], measures["physics"], fitted=True)
+        unlabelled = {"fitted physics, which is exported": said} | unlabelled
     if marks == "template":
-        verdict = replace(verdict, sentence=f"{verdict.sentence} {in_short(unlabelled)}".strip())
+        exported = in_short(next(iter(unlabelled.values())))
+        verdict = replace(verdict, sentence=f"{verdict.sentence} {exported}".strip())
+    explained = EXPLAINED | (PSEUDO if marks == "template" else {})
     content = {
         "title": title,
         "version": __version__,
@@ -97,7 +109,7 @@ def build(results: Results, title: str, sample: int) -> str:
         "verdict": verdict,
         "shipped": sections.reasons(shipped, why, accuracies, marks),
         "checks": unlabelled,
-        "accuracies": _accuracy_rows(accuracies),
+        "accuracies": _accuracy_rows(accuracies, explained),
         "classes": _pictures(sets, sample),
         "uncertainty": [(n, slices.uncertainty(sets, n)) for n in sections.classes(sets)],
         "blind": sections.blind_test(sets, blind),
@@ -115,7 +127,7 @@ def build(results: Results, title: str, sample: int) -> str:
         "learning": curves.learning(found),
         "spectra": sections.spectra(sets),
         "fits": fits,
-        "confusions": [(EXPLAINED.get(n, n), _confusion(a)) for n, a in accuracies.items()],
+        "confusions": [(explained.get(n, n), _confusion(a)) for n, a in accuracies.items()],
         "metrics": _metric_rows(measures),
         "columns": {c: label for c, label in COLUMNS.items() if measures[c]},
         "dataset": sections.dataset(results, sets),
@@ -163,6 +175,7 @@ def render(content: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["short"] = short
+    environment.filters["ticked"] = _ticked
     style = (folder / "page.css").read_text(encoding="utf-8")
     script = (folder / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
@@ -170,9 +183,16 @@ def render(content: Mapping[str, Any]) -> str:
     return template.render(style=style, script=script, script_hash=digest, **content)
 
 
-def _accuracy_rows(found: Mapping[str, Accuracy]) -> list[dict[str, Any]]:
+def _ticked(text: str) -> Markup:
+    """Return a sentence escaped, with what stands in backticks as code."""
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
+
+
+def _accuracy_rows(
+    found: Mapping[str, Accuracy], explained: Mapping[str, str]
+) -> list[dict[str, Any]]:
     return [
-        {"name": name, "explained": EXPLAINED.get(name, ""), "result": accuracy}
+        {"name": name, "explained": explained.get(name, ""), "result": accuracy}
         for name, accuracy in found.items()
     ]
 

@@ -1,6 +1,7 @@
 """Curves as PNG, once for light pages and once for dark ones."""
 
 import io
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,8 @@ NAMED = {
     "cycle_d": "density, there and back",
     "cycle_s": "subtomogram, there and back",
 }
+LABELS = 1.25
+"""Two sizes of a learning curve nearer than this share a label."""
 RATIOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 """Ticks of an axis of ratios."""
 
@@ -198,7 +201,9 @@ def learning_curve(
         axis.axhline(guessing, color=theme["ink"], lw=0.8, ls=":", label="commonest class")
         axis.set_xscale("log")
         ticks = sorted({size for points in curves.values() for size, _ in points})
-        axis.set_xticks(ticks, [f"{size:,}" for size in ticks])
+        # sizes that lie close together share a label, else they print over each other
+        apart = [s for s, after in itertools.pairwise(ticks) if after > LABELS * s]
+        axis.set_xticks([*apart, ticks[-1]], [f"{size:,}" for size in (*apart, ticks[-1])])
         axis.minorticks_off()
         axis.set_ylim(0, 102)
         axis.set_xlabel("volumes trained on")

@@ -79,6 +79,8 @@ def conclude(
         return Verdict("No verdict yet.", text, "unknown", caveats)
     fitted = found.get("fitted_train") if shipped == "fitted" else None
     tone, headline = _headline_fitted(fitted, found) if fitted else _headline(made, found)
+    if marks == "template":
+        headline = headline.replace("labelled real crops", "picks named by their best template")
     if marks == "template" and tone in ("good", "fair"):
         tone, headline = "fair", f"Weak evidence (no marked crops): {headline}"
     return Verdict(headline, _numbers(found, marks), tone, caveats)
@@ -218,14 +220,28 @@ def second_opinion(shipped: str, found: Mapping[str, Accuracy], marks: str) -> s
     )
 
 
-def checks(trained: Mapping[str, Metric], untrained: Mapping[str, Metric]) -> list[Check]:
-    """Return what can be said without any label; weaker than a test on marked crops."""
+def checks(
+    trained: Mapping[str, Metric], untrained: Mapping[str, Metric], fitted: bool = False
+) -> list[Check]:
+    """Return what can be said without any label; weaker than a test on marked crops.
+
+    Parameters
+    ----------
+    trained, untrained : mapping
+        Metrics of the set, and of what it has to be closer to real crops than: the untrained
+        generator's volumes; of fitted physics, typed-in physics.
+    fitted : bool
+        Whether the set is fitted physics.
+    """
     said = []
+    made = "simulated" if fitted else "generated"
     if "kid" in trained and "kid" in untrained:
         after, before = trained["kid"], untrained["kid"]
         closer = _high(after) < _low(before)
-        text = (
-            f"KID to real crops is {after.value:.3g} after training and {before.value:.3g} before"
+        text = f"KID to real crops is {after.value:.3g} " + (
+            f"fitted and {before.value:.3g} typed in"
+            if fitted
+            else f"after training and {before.value:.3g} before"
         )
         if "real_half" in after.nulls:
             text += (
@@ -236,7 +252,7 @@ def checks(trained: Mapping[str, Metric], untrained: Mapping[str, Metric]) -> li
         value = trained["two_sample_auc"].value
         tone = "bad" if value > TOLD_APART else "good" if value < 0.65 else "fair"
         text = (
-            f"A fresh classifier tells generated from real with an area under the curve of "
+            f"A fresh classifier tells {made} from real with an area under the curve of "
             f"{value:.2f}; 0.5 is indistinguishable, 1 is told apart every time."
         )
         said.append(Check("looks real", tone, text))
@@ -246,7 +262,7 @@ def checks(trained: Mapping[str, Metric], untrained: Mapping[str, Metric]) -> li
         chance = max((metric.nulls[n] for n in ("chance", "noise") if n in metric.nulls), default=0)
         tone = "bad" if _low(metric) <= chance else "good" if metric.value >= 0.8 else "fair"
         text = (
-            f"Of the generated volumes, {100 * metric.value:.0f} % still match the density they "
+            f"Of the {made} volumes, {100 * metric.value:.0f} % still match the density they "
             f"were made of best; by chance {100 * chance:.0f} %."
         )
         said.append(Check("labels survive", tone, text))
@@ -257,8 +273,8 @@ def checks(trained: Mapping[str, Metric], untrained: Mapping[str, Metric]) -> li
             "good" if metric.value > 0.8 * half else "bad" if metric.value < 0.3 * half else "fair"
         )
         text = (
-            f"{100 * metric.value:.0f} % of the real crops have a generated one nearby; "
-            f"with real ones in place of generated it is {100 * half:.0f} %."
+            f"{100 * metric.value:.0f} % of the real crops have a {made} one nearby; "
+            f"with real ones in place of {made} it is {100 * half:.0f} %."
         )
         said.append(Check("covers the real variety", tone, text))
     return said

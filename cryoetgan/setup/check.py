@@ -19,15 +19,15 @@ CONDA_OLDEST = (24, 7, 1)
 FREE_SHARE = 0.95
 
 
-def examine(path: Path) -> dict[str, Any]:
+def examine(*paths: Path) -> dict[str, Any]:
     """Return findings: `machine` (what, state, detail, need) and `run` (what it will cost).
 
     States are `ok`, `missing` (this configuration needs it), `absent` (it does not) and `mind`
     (it runs, but look at it).
     """
-    config = load(path)
-    classes = read_classes(_find(config.structures.table, path))
-    tomograms = read_tomograms(_find(config.tomograms.table, path))
+    config = load(*paths)
+    classes = read_classes(_find(config.structures.table, paths[0]))
+    tomograms = read_tomograms(_find(config.tomograms.table, paths[0]))
     rows = [
         _python(),
         *(_package(name) for name in PACKAGES),

@@ -43,8 +43,13 @@ def init(
 
 def check(
     config: Annotated[
-        Path, typer.Option("--config", help="Configuration to check as well.")
-    ] = Path("config/config.yaml"),
+        list[Path] | None,
+        typer.Option(
+            "--config",
+            help="Configuration to check as well, config/config.yaml where none is named; "
+            "repeatable: later ones win, as in Snakemake.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what this machine lacks, and what a run will need, before anything runs.
@@ -53,7 +58,8 @@ def check(
     """
     from cryoetgan.setup.check import examine, table
 
-    findings = examine(config)
+    paths = config or [Path("config/config.yaml")]
+    findings = examine(*paths)
     if as_json:
         import json
 
@@ -62,7 +68,8 @@ def check(
         typer.echo(table(findings))
     missing = [row["what"] for row in findings["machine"] if row["state"] == "missing"]
     if missing:
-        raise UserError(f"missing for {config}: {', '.join(missing)}; see the lines above")
+        named = ", ".join(map(str, paths))
+        raise UserError(f"missing for {named}: {', '.join(missing)}; see the lines above")
 
 
 def validate(

@@ -259,9 +259,22 @@ def test_broken_parts_are_said_and_the_rest_is_shown(make_run, tmp_path):
 
 def test_pseudo_labels_are_called_so(make_run, tmp_path):
     run = make_run(tmp_path / "unmarked", marked=False, simulated=False)
+    shutil.copy(run / "evaluation/measure.json", run / "evaluation/measure_fitted.json")
+    (run / "evaluation/choice.json").write_text('{"shipped": "fitted", "why": "<so>"}')
     page = build(open_results(run), "T", 1)
     assert "Weak evidence" in page
-    assert "What needs no labels, and is weaker: learned something: yes" in page
+    assert "trained on labelled real crops" not in page
+    assert "<code>particles gallery --sample 150</code>" in page
+    assert "why: &lt;so&gt;" in page
+    # what needs no labels is said of the set that is exported, then of the other
+    assert [
+        page.count(f"<h4>{name}</h4>")
+        for name in ("fitted physics, which is exported", "generated")
+    ] == [1, 1]
+    # nothing is marked: no circle is dashed
+    assert "Circles: selected." in page
+    assert "dashed: marked" not in page
+    assert "What needs no labels, and is weaker: looks real: partly" in page
     assert "pseudo-labelled" in page
 
 

@@ -200,6 +200,21 @@ def test_the_cost_grows_with_what_is_asked_for(tomograms, cryoetgan):
     assert quick["minutes"] < base["minutes"]
 
 
+def test_check_takes_several_files_as_snakemake_does(cryoetgan, tomograms, tmp_path):
+    cryoetgan("init", tomograms)
+    (tmp_path / "small.yaml").write_text("translation: {steps: 3}\nseed: 7\n")
+    whole = load(tomograms / "config.yaml", tmp_path / "small.yaml")
+    assert (whole.seed, whole.translation.steps, whole.translation.preset) == (7, 3, "recommended")
+    text = (tomograms / "tomograms.tsv").read_text().replace("\t\t\t\t\t", "\t10\t-60\t60\t3\t", 1)
+    (tomograms / "tomograms.tsv").write_text(text)
+    words = ("check", "--json", "--config", tomograms / "config.yaml")
+    base, small = (
+        json.loads(cryoetgan(*words, *more).stdout)["run"]["minutes_training"]
+        for more in ((), ("--config", tmp_path / "small.yaml"))
+    )
+    assert small < base / 100
+
+
 def test_check_says_what_the_demo_takes(cryoetgan):
     said = cryoetgan("check", cwd=ROOT).stdout
     assert "4 classes, 3 tomograms" in said
