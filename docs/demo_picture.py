@@ -11,6 +11,7 @@ from cryoetgan.volumes import read_volume_set
 ROWS = {
     "density": "densities/poses.star",
     "physics, typed in": "imaging/simulated.star",
+    "physics, fitted": "imaging/fitted.star",
     "before training": "translation/smoke/untrained.star",
     "generated": "translation/smoke/generated.star",
     "real": "particles/marked.star",
@@ -19,11 +20,11 @@ COLUMNS = 3
 
 
 def main(folder: Path) -> None:
-    """Middle slices; a column of the first four rows is one density."""
+    """Middle slices; a column of the first five rows is one density."""
     sets = {title: read_volume_set(folder / path) for title, path in ROWS.items()}
     classes = sets["density"].classes()
     figure, axes = plt.subplots(
-        len(ROWS), COLUMNS * len(classes), figsize=(12, 5.2), gridspec_kw={"wspace": 0.06}
+        len(ROWS), COLUMNS * len(classes), figsize=(12, 6.1), gridspec_kw={"wspace": 0.06}
     )
     for axis, name in zip(axes[0, 1::COLUMNS], classes, strict=True):
         axis.set_title(name)

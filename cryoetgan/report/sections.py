@@ -33,6 +33,8 @@ SPECTRA = {
     "physics": "physics, typed in",
     "fitted physics": "physics, fitted",
 }
+ELSEWHERE = ("evaluation", "report")
+"""Stages whose warnings are not taken from their logs: they stand in what they write."""
 ABLATIONS, EPOCHS = "ablations.csv", "epochs.csv"
 METRICS = {
     "kid": ("0", "Kernel distance of classifier features to real crops; unbiased for small sets."),
@@ -127,10 +129,10 @@ def reasons(shipped: str, why: str, found: Mapping[str, Accuracy], marks: str) -
 
 
 def warned(results: Results) -> list[str]:
-    """Return what the steps warned of, but those of the evaluation, which say it in their JSON."""
+    """Return what the steps warned of, without what other parts of the page say."""
     said: dict[str, list[str]] = {}
     for step, text in results.log_lines("WARNING "):
-        if step.split("/")[0] not in ("evaluation", "report"):
+        if step.split("/")[0] not in ELSEWHERE and not step.endswith("/uncertainty"):
             said.setdefault(text, []).append(step)
     return [f"{', '.join(steps)}: {text}" for text, steps in said.items()]
 

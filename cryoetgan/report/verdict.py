@@ -83,7 +83,7 @@ def conclude(
         headline = headline.replace("labelled real crops", "picks named by their best template")
     if marks == "template" and tone in ("good", "fair"):
         tone, headline = "fair", f"Weak evidence (no marked crops): {headline}"
-    return Verdict(headline, _numbers(found, marks), tone, caveats)
+    return Verdict(headline, _numbers(found, marks, fitted is not None), tone, caveats)
 
 
 def _only_guesses(found: Mapping[str, Accuracy]) -> tuple[str, str] | None:
@@ -148,10 +148,12 @@ def _headline(made: Accuracy, found: Mapping[str, Accuracy]) -> tuple[str, str]:
     return ("good" if best else "fair"), f"Use it: as good as labelled real crops, {over}."
 
 
-def _numbers(found: Mapping[str, Accuracy], marks: str) -> str:
+def _numbers(found: Mapping[str, Accuracy], marks: str, fitted: bool) -> str:
     made = found["gan_train"]
-    parts = [f"Trained on synthetic, tested on {MARKS[marks].format(made.n_test)}: {made}"]
-    parts += [f"{text} {found.get(name, 'not run')}" for name, text in BESIDE.items()]
+    of = "translated " if fitted else ""
+    parts = [f"Trained on synthetic, tested on {MARKS[marks].format(made.n_test)}: {of}{made}"]
+    beside = BESIDE | ({"fitted_train": "physics fitted (exported)"} if fitted else {})
+    parts += [f"{text} {found.get(name, 'not run')}" for name, text in beside.items()]
     guessing = f"always naming the commonest class {100 * made.guessing:.0f} %"
     return "; ".join([*parts, guessing]) + "."
 
@@ -247,7 +249,8 @@ def checks(
             text += (
                 f" (one half of the real crops against the other: {after.nulls['real_half']:.3g})"
             )
-        said.append(Check("learned something", "good" if closer else "bad", text + "."))
+        name = "closer than typed-in physics" if fitted else "learned something"
+        said.append(Check(name, "good" if closer else "bad", text + "."))
     if "two_sample_auc" in trained:
         value = trained["two_sample_auc"].value
         tone = "bad" if value > TOLD_APART else "good" if value < 0.65 else "fair"

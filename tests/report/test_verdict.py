@@ -64,6 +64,8 @@ def test_where_fitted_physics_is_exported_the_headline_is_about_that(values, ton
     said = conclude(found, "marked", False, "fitted")
     assert said.tone == tone
     assert words in said.headline
+    if "ceiling" in values:
+        assert "physics fitted (exported) 93" in said.sentence
     weak = conclude(found, "template", False, "fitted")
     assert weak.tone != "good"
     assert "labelled real crops" not in weak.headline  # there are none
@@ -142,6 +144,7 @@ def test_checks_without_labels():
     assert swapped[0].tone == "bad"
     assert checks({}, {}) == []
     (first, *_) = checks(trained, untrained, fitted=True)
+    assert first.name == "closer than typed-in physics"
     assert "2 fitted and 50 typed in" in first.text
 
 
