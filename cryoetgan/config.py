@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from cryoetgan.errors import UserError, nearest
 from cryoetgan.files import existing
 
+NAME = r"^[A-Za-z0-9_-]+$"
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -403,6 +404,8 @@ def _explain_one(item: Any, model: type[BaseModel]) -> str:
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error" or not place:
         return message
+    if item.get("ctx", {}).get("pattern") == NAME:
+        return f"{place} is {item['input']!r}: letters, digits, _ and - only"
     if item["type"] == "missing":
         return f"{place} is missing; fill it in"
     return f"{place} is {item['input']!r}: {message[0].lower()}{message[1:]}"

@@ -6,12 +6,12 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from cryoetgan.config import Count, Fraction, Positive, Section, explain
+from cryoetgan.config import NAME, Count, Fraction, Positive, Section, explain
 from cryoetgan.errors import UserError, nearest
 from cryoetgan.files import existing
 from cryoetgan.tomograms.addresses import is_remote
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+Name = Annotated[str, Field(pattern=NAME)]
 Tilt = Annotated[float, Field(ge=-90, le=90)]
 
 

@@ -62,7 +62,7 @@ def table(findings: dict[str, Any]) -> str:
 def _duration(minutes: float) -> str:
     if minutes >= 90:
         return f"{minutes / 60:.0f} hours"
-    return f"{max(minutes, 1):.0f} minutes"
+    return f"{minutes:.0f} minutes" if minutes >= 1.5 else "a minute"
 
 
 def _row(what: str, state: str, detail: str) -> dict[str, str]:

@@ -30,13 +30,26 @@ def inputs(
     if paths and not gone:
         found.append(("inputs", "ok", f"{len(paths)} files that the tables name are there"))
     found += [("input", "missing", text) for text in _headers(tomograms)]
-    online = [f"PDB {row.source}" for row in classes if row.kind == "pdb"]
+    asked = [row for row in classes if row.kind == "pdb"]
+    found += [("input", "missing", text) for text in _no_ids(asked)]
+    online = [f"PDB {row.source}" for row in asked]
     online += [row.path for row in tomograms if row.is_remote]
     if online:
         found.append(("network", "ok", f"needed for {', '.join(online)}"))
     if len(classes) == 1:
         found.append(("classes", "mind", "one class: a classifier has nothing to tell apart"))
     return found + _box(config, classes)
+
+
+def _no_ids(classes: Sequence[ClassRow]) -> Iterator[str]:
+    """Yield what is wrong with sources that can only be PDB ids."""
+    from cryoetgan.structures.fetch import pdb_id
+
+    for row in classes:
+        try:
+            pdb_id(row.source)
+        except UserError as error:
+            yield f"class {row.class_}: {error}; a file ends in .pdb, .ent, .cif (.gz), .mrc or .map"
 
 
 def local(path: str) -> Path:

@@ -144,6 +144,18 @@ def test_check_says_whether_the_box_fits_the_largest_particle(tmp_path, box, sta
     assert found["classes"][0] == "mind"  # one class alone
 
 
+def test_check_names_a_source_that_is_neither_file_nor_pdb_id():
+    rows = [
+        ClassRow.model_validate({"class": name, "source": source})
+        for name, source in (("good", "4v6x"), ("short", "4v6"), ("odd", "maps/a.txt"))
+    ]
+    said = [text for _, state, text in inputs(Config(), rows, []) if state == "missing"]
+    assert len(said) == 2
+    assert "class short" in said[0]
+    assert "'maps/a.txt'" in said[1]
+    assert "a file ends in .pdb" in said[1]
+
+
 def test_check_names_a_tomogram_that_could_not_be_imported(tomograms):
     (tomograms / "TS_03.mrc").write_text("no tomogram")
     rows = [
