@@ -24,7 +24,8 @@ def choose_device(name: str) -> torch.device:
     device = torch.device("cuda" if there and name != "cpu" else "cpu")
     if device.type == "cpu":
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads what is empty
+        # nothing reads what is empty
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return device
 
 
