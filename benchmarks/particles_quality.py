@@ -179,6 +179,14 @@ def measure_scoring(data, name="dev_set2_1"):
     kinds = np.array(list(maps))
     scores = np.stack([found[kind][0] for kind in kinds])
     best, rows = scores.argmax(0), np.arange(count)
+    true, names, _, _ = truth(data, name)
+    mine, theirs = pairs(places[:, ::-1], true, NEAR)
+    told = np.full(count, "", object)
+    told[mine] = names[theirs]
+    print("  one class's score alone, its particles before other picks (area under the curve):")
+    for kind, values in zip(kinds, scores, strict=True):
+        ahead = (values[told == kind][:, None] > values[told != kind][None]).mean()
+        print(f"    {kind:22} {ahead:.3f}")
     where = np.stack([found[kind][1] for kind in kinds])[best, rows]
     angles = np.stack([found[kind][2] for kind in kinds])[best, rows]
     turns = rotation_from_relion(angles).as_matrix()

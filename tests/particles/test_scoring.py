@@ -161,7 +161,6 @@ def test_the_command_gives_class_place_and_angles(cryoetgan, tmp_path, density, 
     refused(cryoetgan(*words, "--tilts=60,-60", "-o", "x.star", code=2), "--tilts")
 
 
-@pytest.mark.slow
 def test_classes_and_poses_on_an_independent_tomogram(test_data, cryoetgan, tmp_path):
     """The issue's bars: the best class is the true one for 0.6 of the hits (chance 0.14)."""
     structures = {
@@ -192,7 +191,8 @@ def test_classes_and_poses_on_an_independent_tomogram(test_data, cryoetgan, tmp_
     from scipy.spatial import cKDTree
 
     known = read_star(tmp_path / "truth.star").particles
-    best = read_star(tmp_path / "c.star").particles.sort_values("cryoetganScore")
+    every = read_star(tmp_path / "c.star").particles
+    best = every.sort_values("cryoetganScore")
     best = best.groupby("cryoetganId").tail(1)
     distance, index = cKDTree(known[COORDINATES].to_numpy(float)).query(
         best[COORDINATES].to_numpy(float)
@@ -200,6 +200,14 @@ def test_classes_and_poses_on_an_independent_tomogram(test_data, cryoetgan, tmp_
     hit = distance < 8
     right = known["cryoetganClass"].to_numpy()[index] == best["cryoetganClass"].to_numpy()
     assert right[hit].mean() >= 0.9
+    # by one class's score alone its particles stand before all other picks: AITom's .93, elsewhere
+    true_class = np.where(hit, known["cryoetganClass"].to_numpy()[index], "")
+    is_class = dict(zip(best["cryoetganId"], true_class, strict=True))
+    for name, rows in every.groupby("cryoetganClass"):
+        mine = (rows["cryoetganId"].map(is_class) == name).to_numpy()
+        values = rows["cryoetganScore"].to_numpy(float)
+        ahead = (values[mine][:, None] > values[~mine][None]).mean()
+        assert ahead > 0.93, name
     hsp = (best["cryoetganClass"] == "hsp90_2cg9").to_numpy() & right & hit
     ours = rotation_from_relion(best[ANGLES].to_numpy(float)[hsp])
     true = rotation_from_relion(known[ANGLES].to_numpy(float)[index[hsp]])
