@@ -24,7 +24,7 @@ BEST = 0.02
 """Share of a tile's points on which all orientations are tried."""
 SPARE = 1.05
 """The grid of correlations resolves frequencies a little above the low-pass."""
-BUDGET = 256 << 20
+BUDGET = 128 << 20
 """Bytes of the components of a tile's points."""
 POINTS = 4096
 """Points in one product of matrices: the result stays in the cache."""
