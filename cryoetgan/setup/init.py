@@ -17,10 +17,9 @@ from cryoetgan.config import Config
 from cryoetgan.errors import UserError
 from cryoetgan.files import existing, write_text
 from cryoetgan.progress import log
+from cryoetgan.volumes import PROTEIN_BRIGHT
 
 SUFFIXES = (".mrc", ".rec", ".map")
-BRIGHT = "contrast: protein bright"
-"""Header label of tomograms that we wrote."""
 COLUMNS = [
     "tomogram",
     "path",
@@ -172,7 +171,7 @@ def _row(path: Path) -> dict[str, Any]:
         "tomogram": re.sub(r"[^A-Za-z0-9_-]", "_", path.stem),
         "path": str(path),
         "voxel_size": f"{size:.4g}" if known else "",
-        "contrast": "bright" if BRIGHT in labels else "dark",
+        "contrast": "bright" if PROTEIN_BRIGHT in labels else "dark",
         "marks": next((str(m) for m in _beside(path, MARKS)), ""),
         "mask": next((str(m) for m in _beside(path, MASKS)), ""),
         **(_from_record(path) or _from_tilt_file(path)),

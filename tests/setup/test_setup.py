@@ -16,11 +16,10 @@ from cryoetgan.config import Config, load
 from cryoetgan.files import provenance, sidecar, write_json
 from cryoetgan.setup.code_hash import PLUMBING, code_files
 from cryoetgan.setup.cost import estimate, multiplications
-from cryoetgan.setup.init import BRIGHT
 from cryoetgan.setup.inputs import inputs
 from cryoetgan.tables import ClassRow, TomogramRow, read_classes
 from cryoetgan.translation.settings import Settings
-from cryoetgan.volumes import write_volume, write_volume_set
+from cryoetgan.volumes import PROTEIN_BRIGHT, write_volume, write_volume_set
 from tests.conftest import ROOT, refused
 
 
@@ -74,7 +73,7 @@ def test_init_reads_what_lies_beside_a_tomogram(cryoetgan, tmp_path):
     )
     (folder / "TS_7.mdoc").write_text(mdoc)
     (folder / "TS_7_marks.csv").write_text("x,y,z,class\n")
-    write_volume(folder / "own.mrc", np.zeros((4, 6, 8), np.float32), 9.5, [BRIGHT])
+    write_volume(folder / "own.mrc", np.zeros((4, 6, 8), np.float32), 9.5, [PROTEIN_BRIGHT])
     recorded = Acquisition(tilt_low=-45, tilt_high=48, defocus=2.5, ctf="phase-flipped")
     write_json(sidecar(folder / "own.mrc"), {"acquisition": recorded.to_json()})
     said = cryoetgan("init", folder).stderr
