@@ -87,8 +87,10 @@ def with_tomogram_size(folder, edges):
              "--snr", 0.3, "-o", tomogram],
         )  # fmt: skip
         found["tomograms import"][voxels] = run(
-            folder, ["tomograms", "import", tomogram, TILTS, "-o", folder / f"imported{edge}.mrc"]
-        )
+            folder,
+            ["tomograms", "import", tomogram, TILTS, "--contrast", "bright", "-o",
+             folder / f"imported{edge}.mrc"],
+        )  # fmt: skip
         for name, more in (("particles pick", []), ("particles pick --fast", ["--fast"])):
             star = folder / f"picks{edge}{'f' * bool(more)}.star"
             words = ["particles", "pick", tomogram, "--sigma", 80, *more, "-o", star]
@@ -255,9 +257,9 @@ def main():
     counts = (100, 300, 1000) if given.quick else (100, 1000, 10_000, 100_000)
     parts = {
         "voxels of a tomogram": with_tomogram_size(folder, edges),
-        "particles": with_particles(folder, counts, edges[-1]),
+        "particles": with_particles(folder, counts, edges[min(3, len(edges) - 1)]),
         "tomograms": with_tomograms(folder, (1, 4) if given.quick else (1, 4, 16)),
-        "jobs of a plan": with_jobs(folder, (1, 16) if given.quick else (1, 16, 160, 1600)),
+        "jobs of a plan": with_jobs(folder, (1, 16) if given.quick else (1, 16, 160, 2000)),
     }
     for title, found in parts.items():
         for name, costs in found.items():

@@ -17,7 +17,7 @@ SYNTHESIZE = 1e-6  # a voxel of a synthetic tomogram: scene and physics
 OVERLAP = 2.0
 """So many voxels a network makes for one of a synthetic tomogram: its tiles overlap."""
 MATCH = 4e-6  # a voxel of a tomogram; rotations and classes hardly count
-SCORE = 4e-9  # a voxel of a box, class, rotation and pick
+SCORE, TURN = 1.7e-7, 4e-11  # a voxel of a box, class and pick; and for each rotation
 POSE, PHYSICS = 3e-7, 7e-7  # a voxel of a volume
 CLASSIFY = 3e-7  # a voxel of a volume seen
 MEASURE = 45.0  # a set
@@ -71,7 +71,8 @@ def estimate(
     for row, size in zip(tomograms, sizes, strict=True):
         picks = config.particles.max_picks or PICKS
         chain += size * ((SIMULATE if row.is_simulated else IMPORT) + pick)
-        chain += SCORE * picks * len(classes) * config.particles.rotations * box
+        each = SCORE + TURN * config.particles.rotations
+        chain += each * picks * len(classes) * box
     chain += START * (12 * len(tomograms) + 3 * len(classes) + 20)
     workers = GPU if gpu else min(cores, MOST_CORES)
     training = groups * training_seconds(config) / workers

@@ -1,6 +1,7 @@
 """First contact: init, check, validate; and what makes a rule run again."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -17,7 +18,7 @@ from cryoetgan.files import provenance, sidecar, write_json
 from cryoetgan.setup.code_hash import PLUMBING, code_files
 from cryoetgan.setup.cost import estimate, multiplications
 from cryoetgan.setup.inputs import inputs
-from cryoetgan.tables import ClassRow, TomogramRow, read_classes
+from cryoetgan.tables import ClassRow, TomogramRow, read_classes, read_tomograms
 from cryoetgan.translation.settings import Settings
 from cryoetgan.volumes import PROTEIN_BRIGHT, write_volume, write_volume_set
 from tests.conftest import ROOT, refused
@@ -224,6 +225,28 @@ def test_check_takes_several_files_as_snakemake_does(cryoetgan, tomograms, tmp_p
         for more in ((), ("--config", tmp_path / "small.yaml"))
     )
     assert small < base / 100
+
+
+@pytest.mark.parametrize("name", ["se1", "se2", "czii"])
+def test_what_stands_beside_a_full_size_configuration_is_todays_estimate(name):
+    path = ROOT / "config" / f"{name}.yaml"
+    config = load(path)
+    tables = [read_classes(ROOT / config.structures.table)]
+    tables.append(read_tomograms(ROOT / config.tomograms.table))
+    on_cores = estimate(config, *tables, cores=2)
+    on_gpu = estimate(config, *tables, gpu=True, cores=16)
+    hours, training, gpu, disk = map(
+        float,
+        re.search(
+            r"([\d.]+) hours on two cores, ([\d.]+) of them training.*?([\d.]+) with a GPU\. "
+            r"([\d.]+) GB of disk",
+            path.read_text().replace("\n# ", " "),
+        ).groups(),
+    )
+    assert hours == pytest.approx(on_cores["minutes"] / 60, rel=0.1)
+    assert training == pytest.approx(on_cores["minutes_training"] / 60, rel=0.1)
+    assert gpu == pytest.approx(on_gpu["minutes"] / 60, rel=0.1)
+    assert disk == pytest.approx(on_cores["disk_gb"], rel=0.1)
 
 
 def test_check_says_what_the_demo_takes(cryoetgan):
