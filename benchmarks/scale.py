@@ -28,7 +28,7 @@ LITTLE = 16
 """Box of the sets counted up to 100,000: 1.6 GB each."""
 TILTS = "--tilts=-60,60,3"
 CLASSES = ("proteasome", "ribosome")
-PHYSICS = ["--snr", 0.1, TILTS]
+PHYSICS = ["--snr", 0.1, "--lowpass", 72, TILTS]
 TARGETS = ("particles_extract", "particles_extract_marked", "imaging_simulate_fitted")
 
 

@@ -122,11 +122,26 @@ def is_mmcif(text: bytes, path: Path) -> bool:
     return Path(path).name.lower().removesuffix(".gz").endswith((".cif", ".mmcif"))
 
 
-def _check_finite(structure: Any, path: Path) -> None:
+def flattened(structure: Any, path: Path) -> Any:
+    """Return the `gemmi.FlatStructure` of a structure: its atoms as arrays.
+
+    Raises
+    ------
+    UserError
+        Where a chain's name is longer than gemmi's arrays hold (7 letters).
+    """
     import gemmi
+
+    try:
+        return gemmi.FlatStructure(structure)
+    except RuntimeError as error:
+        raise UserError(f"{path}: cannot be read ({error}); shorten the names of chains") from error
+
+
+def _check_finite(structure: Any, path: Path) -> None:
     import numpy as np
 
-    finite = np.isfinite(gemmi.FlatStructure(structure).pos).all(axis=1)
+    finite = np.isfinite(flattened(structure, path).pos).all(axis=1)
     if not finite.all():
         number = int(np.flatnonzero(~finite)[0]) + 1
         raise UserError(f"{path}: atom {number} has a coordinate that is not a number")

@@ -32,6 +32,7 @@ ATOM = "ATOM      1  CA  ALA A   1    %8s   2.000   3.000  1.00  0.00           
         ("unknown.cif", (SITE + "0 0 ?\n").encode(), "not a number"),
         ("cut.cif", (SITE + "0 0\n").encode(), "cannot be read"),
         ("poor.cif", SITE.replace("_atom_site.label_alt_id\n", "").encode() + b"1 2\n", "lacks"),
+        ("long.cif", (SITE.replace("ALA A", "ALA chain_of_A") + "1 2 3\n").encode(), "chain"),
         ("map.pdb", b"\x20\0\0\0" * 300, "no atoms"),
     ],
 )
