@@ -165,6 +165,18 @@ def _maps(tomogram: Path, volume: "Volume", paths: list[Path]) -> "dict[str, Any
     return maps
 
 
+def _count_outside(places: Any, volume: "Volume", picks: Path, tomogram: Path) -> None:
+    """Warn of picks `(N, 3)` x, y, z that lie outside: another tomogram's, or not in voxels."""
+    size = volume.data.shape[::-1]
+    outside = int(((places < -0.5) | (places > [n - 0.5 for n in size])).any(axis=1).sum())
+    if outside:
+        log.warning(
+            "%s: %d of %d picks lie outside %s (%d x %d x %d voxels): their scores mean nothing; are "
+            "they another tomogram's, or in angstrom?",
+            picks, outside, len(places), tomogram, *size,
+        )  # fmt: skip
+
+
 def score(
     tomogram: Tomogram,
     picks: Annotated[Path, typer.Argument(help="STAR of picks in it.")],
@@ -203,6 +215,7 @@ def score(
     table = read_star(picks, [*COORDINATES, "cryoetganId"]).particles
     if not len(table):
         raise UserError(f"{picks}: holds no pick; lower particles.threshold and pick again")
+    _count_outside(table[COORDINATES].to_numpy(float), volume, picks, tomogram)
     record = _record(tomogram, defocus, ctf)
     maps = _maps(tomogram, volume, template)
     lowpass = 3 * volume.voxel_size if lowpass is None else positive(lowpass, "--lowpass", " A")

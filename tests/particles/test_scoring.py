@@ -141,7 +141,8 @@ def test_the_command_gives_class_place_and_angles(cryoetgan, tmp_path, density, 
     picks["rlnTomoName"], picks["cryoetganId"] = "t", ["p1", "p2", "p3"]
     write_star(tmp_path / "p.star", picks)
     words = ("particles", "score", "t.mrc", "p.star", "--template", "a.mrc", "--template", "b.mrc")
-    cryoetgan(*words, "--tilts=-60,60", "--rotations", 1100, "--highpass-shells", 1, "-o", "c.star")
+    more = ("--tilts=-60,60", "--rotations", 1100, "--highpass-shells", 1, "-o", "c.star")
+    assert "outside" not in cryoetgan(*words, *more).stderr
     table = read_star(tmp_path / "c.star").particles
     assert len(table) == 6
     best = (
@@ -152,6 +153,9 @@ def test_the_command_gives_class_place_and_angles(cryoetgan, tmp_path, density, 
         assert row["cryoetganClass"] == name
         assert np.allclose(row[COORDINATES].to_numpy(float), at, atol=0.4)
         assert angle_between(rotation, rotation_from_relion(row[ANGLES].to_numpy(float))) < 12
+    picks.loc[1, COORDINATES] = 10 * picks.loc[1, COORDINATES]  # angstrom
+    write_star(tmp_path / "p.star", picks)
+    assert "1 of 3 picks lie outside" in cryoetgan(*words, "--tilts=-60,60", "-o", "c.star").stderr
     write_volume(tmp_path / "wrong.mrc", density, 12.0)
     done = cryoetgan(
         "particles", "score", "t.mrc", "p.star", "--template", "wrong.mrc", "--tilts=-60,60",
