@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryoetgan.errors import UserError
-from cryoetgan.files import atomic, existing
+from cryoetgan.files import atomic, existing, sidecar
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,7 +105,7 @@ def read_star(path: Path, columns: Sequence[str] = ()) -> Star:
     Raises
     ------
     UserError
-        Where the file is missing, no STAR file, or lacks a column.
+        Where the file is missing, no STAR file, cut short, or lacks a column.
     """
     import pandas as pd
     import starfile
@@ -117,6 +117,11 @@ def read_star(path: Path, columns: Sequence[str] = ()) -> Star:
         raise UserError(f"{path}: is not a STAR file ({error})") from error
     if not re.search(r"^\s*data_", text, re.MULTILINE):
         raise UserError(f"{path}: is not a STAR file: no line starts with 'data_'")
+    if not text.endswith("\n") and sidecar(path).exists():  # ours end with a whole line
+        raise UserError(
+            f"{path}: is cut short: its last line has no end, and {sidecar(path).name} beside it "
+            "says that it was written whole; make it again"
+        )
     try:
         blocks = starfile.read(path, always_dict=True, parse_as_string=TEXT)
     except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:

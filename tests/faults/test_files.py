@@ -83,3 +83,15 @@ def test_validate_finds_every_file_that_was_cut_or_changed(cryoetgan, small):
             assert any(path.name in line for line in found), f"{path.name} {how}: {found}"
         path.write_bytes(whole)
     assert problems(small)[0] == []
+
+
+def test_a_table_of_ours_that_is_cut_short_is_not_taken_for_a_shorter_one(cryoetgan, small):
+    star = small / "poses.star"
+    whole = star.read_text()
+    words = ("imaging", "simulate", star, "--snr", "1", "--tilts=-60,60", "--lowpass", "40")
+    star.write_text(whole.rstrip("\n")[:-1])  # every row is there, a letter of the last is not
+    refused(cryoetgan(*words, "-o", small / "x.star", code=2), "poses.star", "cut short")
+    # a table that somebody else wrote may end as it likes
+    (small / "poses.star.json").unlink()
+    star.write_text(whole.rstrip("\n"))
+    cryoetgan(*words, "-o", small / "x.star")

@@ -23,17 +23,17 @@ STAGES = (
 )  # fmt: skip
 DATA = (".mrc", ".mrcs", ".star", ".pt", ".csv", ".cif", ".npz")
 DAMAGED = {
-    "densities/proteasome.mrc": "densities pose",
-    "densities/poses.mrcs": "imaging simulate",
-    "tomograms/t1.mrc": "particles pick",
-    "particles/t1_picks.star": "particles score",
-    "particles/subtomograms.mrcs": "translation train",
-    "translation/smoke/checkpoint.pt": "translation translate",
-    "translation/smoke/generated.mrcs": "evaluation classify",
-    "evaluation/ceiling.pt": "evaluation measure",
-    "evaluation/measure.json": "report build",
+    "densities/proteasome.mrc": "densities/poses.star",
+    "densities/poses.mrcs": "imaging/simulated.star",
+    "tomograms/t1.mrc": "particles/t1_picks.star",
+    "particles/t1_picks.star": "particles/t1_scores.star",
+    "particles/subtomograms.mrcs": "translation/smoke/checkpoint.pt",
+    "translation/smoke/checkpoint.pt": "translation/smoke/generated.star",
+    "translation/smoke/generated.mrcs": "evaluation/gan_train.json",
+    "evaluation/ceiling.pt": "evaluation/measure.json",
+    "evaluation/measure.json": "report/index.html",
 }
-"""What lies between two stages, and a command that reads it."""
+"""What lies between two stages, and what is made of it."""
 
 
 def started(project: Project, *words: str) -> subprocess.Popen:
@@ -103,24 +103,28 @@ def test_a_damaged_intermediate_is_named_and_loses_nothing(tiny_run, tmp_path):
     shutil.copytree(source.folder, folder, symlinks=True)
     project = Project.__new__(Project)
     project.folder = folder
-    for name, command in DAMAGED.items():
+    for name, made in DAMAGED.items():
         path = project.results / name
-        whole = path.read_bytes()
+        whole, times = path.read_bytes(), path.stat()
         before = {k: v for k, v in data(project).items() if k != name}
+        target = f"results/tiny/{made}"
         path.write_bytes(whole[: len(whole) // 2])
-        said = project.snakemake(*TINY, "--keep-going", code=1)
+        assert problems(project.results)[0] != [], name
+        said = project.snakemake(*TINY, "--keep-going", "--", target, code=1)
         told = [line for line in said.splitlines() if line.startswith("cryoetgan: ")]
-        assert any(path.name in line for line in told), (name, command, said[-3000:])
+        assert any(path.name in line for line in told), (name, said[-3000:])
         assert "Traceback (most recent call last)" not in said, name
         # Snakemake removes what a job makes before it runs; whose job failed is missing, not half
         kept, failed = data(project), outputs_of_failed_jobs(said)
         assert {k for k in before if k not in kept} <= failed, name
         assert [k for k in before if k in kept and kept[k] != before[k]] == [], name
         path.write_bytes(whole)
-        project.snakemake(*TINY)
-        assert problems(project.results)[0] == []
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        project.snakemake(*TINY, "--", target)
         after = data(project)
         assert [k for k in before if after.get(k) != before[k]] == [], name
+    project.snakemake(*TINY)
+    assert problems(project.results)[0] == []
 
 
 def outputs_of_failed_jobs(said: str) -> set[str]:
