@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parents[1]
 BOX, VOXEL = 28, 13.68
 LITTLE = 16
 """Box of the sets counted up to 100,000: 1.6 GB each."""
+REAL = 10_000
+"""So many real crops at most: generated volumes can be made without end, picks cannot."""
 TILTS = "--tilts=-60,60,3"
 CLASSES = ("proteasome", "ribosome")
 PHYSICS = ["--snr", 0.1, "--lowpass", 72, TILTS]
@@ -129,13 +131,15 @@ def with_particles(folder, counts, edge):
     found = {name: {} for name in names}
     templates = maps(folder, LITTLE, 24.0)
     for count in counts:
-        poses, made, again = (folder / f"{n}{count}.star" for n in ("poses", "made", "again"))
+        poses, made = folder / f"poses{count}.star", folder / f"made{count}.star"
+        again = folder / f"again{min(count, REAL)}.star"
         found["densities pose"][count] = run(
             folder, ["densities", "pose", *templates, "--count", count // 2, "-o", poses]
         )
         simulate = ["imaging", "simulate", poses, *PHYSICS]
         found["imaging simulate"][count] = run(folder, [*simulate, "-o", made])
-        run(folder, [*simulate, "--seed", 5, "-o", again])
+        if count <= REAL:
+            run(folder, [*simulate, "--seed", 5, "-o", again])
         found["evaluation measure"][count] = run(
             folder,
             ["evaluation", "measure", "--real", again, "--generated", made, "-o",
@@ -220,14 +224,16 @@ def exponent(costs):
     """Slope of log time against log size, over the upper half."""
     sizes = np.array(sorted(costs), float)
     seconds = np.array([costs[int(size)][0] for size in sizes])
-    half = len(sizes) // 2
+    half = min(len(sizes) // 2, len(sizes) - 2)
     return float(np.polyfit(np.log(sizes[half:]), np.log(seconds[half:]), 1)[0])
 
 
 def draw(parts, path):
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(2, len(parts), figsize=(14, 6), sharex="col", squeeze=False)
+    figure, axes = plt.subplots(
+        2, len(parts), figsize=(13, 7), sharex="col", sharey="row", squeeze=False
+    )
     for column, (title, found) in zip(axes.T, parts.items(), strict=True):
         for name, costs in found.items():
             sizes = sorted(costs)
@@ -235,12 +241,17 @@ def draw(parts, path):
             for axis, index in zip(column, (0, 1), strict=True):
                 axis.loglog(sizes, [costs[size][index] for size in sizes], "o-", ms=3, label=label)
         column[1].set_xlabel(title)
-        column[0].legend(fontsize=7, frameon=False)
+        # all of them start together: names beside the lines would lie on each other
+        column[0].legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
         for axis in column:
             axis.grid(alpha=0.3)
-    axes[0, 0].set_ylabel("CPU seconds")
-    axes[1, 0].set_ylabel("largest memory, MB")
-    figure.suptitle("In brackets: slope of log time over the upper half (1: linear)", fontsize=9)
+            if title == "tomograms":
+                sizes = sorted(next(iter(found.values())))
+                axis.set_xticks(sizes, [str(size) for size in sizes])
+                axis.minorticks_off()
+    for axis, unit in zip(axes[:, 0], ("{x:g}", "{x:,.0f}"), strict=True):
+        axis.yaxis.set_major_formatter(unit)
+    axes[0, 0].set_ylim(top=2 * axes[0, 0].get_ylim()[1])
     figure.tight_layout()
     figure.savefig(path, dpi=80)
 
