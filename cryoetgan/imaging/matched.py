@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cryoetgan.densities.priors import ORIGINS
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import ImagingModel
+from cryoetgan.pages import sections
 from cryoetgan.seeds import rng
 from cryoetgan.volumes import VolumeSet, same_voxel_size
 
@@ -73,7 +74,7 @@ def simulated(
     """
     rows = source.table.to_dict("records")
     # in each group a density has the neighbours and the seed of its noise that it has in others
-    for density, row, name in zip(source.volumes, rows, names, strict=True):
+    for density, row, name in zip(sections(source.volumes), rows, names, strict=True):
         numbers = rng(seed, "imaging", name)
         index = int(numbers.integers(len(models)))
         centre = centre_of(row, source.voxel_size)

@@ -11,6 +11,7 @@ from cryoetgan.acquisition import Acquisition
 from cryoetgan.files import provenance, sidecar, write_json
 from cryoetgan.imaging import matched, typed
 from cryoetgan.imaging.model import ImagingModel
+from cryoetgan.pages import sections
 from cryoetgan.progress import track
 from cryoetgan.star import item_names
 from cryoetgan.volumes import VolumeSet, VolumeSetWriter
@@ -30,7 +31,8 @@ def write_typed(source: VolumeSet, output: Path, physics: typed.Physics, seed: i
     )
     simulator = typed.Simulator(physics, source.box, source.voxel_size)
     rows = _rows(source)
-    made = typed.simulated(source.volumes, simulator, seed, item_names(rows["cryoetganClass"]))
+    names = item_names(rows["cryoetganClass"])
+    made = typed.simulated(sections(source.volumes), simulator, seed, names)
     optics = pd.DataFrame([acquisition.to_optics(1, "simulated")])
     total = square = 0.0
     with VolumeSetWriter(output, len(source), source.box, source.voxel_size, optics) as writer:
@@ -43,7 +45,7 @@ def write_typed(source: VolumeSet, output: Path, physics: typed.Physics, seed: i
         # one grey scale for the set: contrast between light and heavy particles is information
         mean = total / writer.data.size
         sd = np.sqrt(square / writer.data.size - mean**2)
-        for volume in writer.data:
+        for volume in sections(writer.data):
             volume[:] = (volume - mean) / sd
     parameters = {"snr": p.snr, "tilts": list(p.tilts), "defocus": p.defocus, "ctf": p.ctf}
     record = provenance("imaging simulate", [source.path], parameters, seed)
