@@ -249,6 +249,8 @@ def draw(parts, path):
                 sizes = sorted(next(iter(found.values())))
                 axis.set_xticks(sizes, [str(size) for size in sizes])
                 axis.minorticks_off()
+    axes[0, 0].set_ylabel("CPU seconds")
+    axes[1, 0].set_ylabel("largest memory, MB")
     for axis, unit in zip(axes[:, 0], ("{x:g}", "{x:,.0f}"), strict=True):
         axis.yaxis.set_major_formatter(unit)
     axes[0, 0].set_ylim(top=2 * axes[0, 0].get_ylim()[1])

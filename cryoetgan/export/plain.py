@@ -12,6 +12,7 @@ import numpy as np
 from cryoetgan.acquisition import Acquisition
 from cryoetgan.export.rows import acquisitions, factor, group_of, offset, shown_contrast
 from cryoetgan.files import write_text
+from cryoetgan.pages import sections
 from cryoetgan.progress import track
 from cryoetgan.star import ANGLES, COORDINATES
 from cryoetgan.volumes import VolumeSet, write_volume
@@ -64,11 +65,12 @@ def export_plain(volumes: VolumeSet, folder: Path, contrast: str | None) -> int:
     tomograms = _tomograms(volumes)
     rows, dynamo = [], []
     objects = ElementTree.Element("objlist")
-    for index, row in enumerate(track(volumes.table.to_dict("records"), "exporting")):
+    records = track(volumes.table.to_dict("records"), "exporting")
+    for index, (row, volume) in enumerate(zip(records, sections(volumes.volumes), strict=True)):
         label = classes.index(str(row["cryoetganClass"])) + 1
         recorded = groups.get(group_of(row), Acquisition())
         name = f"volumes/id{label:04d}_{row['cryoetganClass']}_{index + 1:06d}.mrc"
-        data = factor(contrast, recorded) * np.asarray(volumes.volumes[index], np.float32)
+        data = factor(contrast, recorded) * np.asarray(volume, np.float32)
         write_volume(folder / name, data, volumes.voxel_size)
         rows.append(_row(row, name, volumes.voxel_size, volumes.box))
         tomogram = tomograms.index(str(row.get("rlnTomoName", "")))

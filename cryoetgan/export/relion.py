@@ -13,6 +13,7 @@ from cryoetgan.export.rows import ORIGINS, acquisitions, factor, group_of, shown
 from cryoetgan.files import write_text
 from cryoetgan.geometry import relion_from_rotation, rotation_from_relion
 from cryoetgan.optics import ctf, missing_wedge, radius
+from cryoetgan.pages import sections
 from cryoetgan.placing import Imported
 from cryoetgan.progress import track
 from cryoetgan.star import ANGLES, COORDINATES, write_star
@@ -77,12 +78,13 @@ def export_relion(volumes: VolumeSet, folder: Path, contrast: str | None) -> int
         transfer = transfer_volume(recorded, volumes.box, volumes.voxel_size)
         write_volume(folder / "CTF" / f"ctf_{number}.mrc", transfer, volumes.voxel_size)
     rows: list[dict[str, Any]] = []
-    for index, row in enumerate(track(volumes.table.to_dict("records"), "exporting")):
+    records = track(volumes.table.to_dict("records"), "exporting")
+    for index, (row, volume) in enumerate(zip(records, sections(volumes.volumes), strict=True)):
         group = group_of(row)
         tomogram = row.get("rlnTomoName", volumes.path.stem)
         # readers such as cryoCAT take tomogram and particle from the numbers in the name
         name = f"Subtomograms/{row['cryoetganClass']}_{tomogram}_{index + 1:06d}.mrc"
-        data = factor(contrast, groups.get(group)) * np.asarray(volumes.volumes[index], np.float32)
+        data = factor(contrast, groups.get(group)) * np.asarray(volume, np.float32)
         write_volume(folder / name, data, volumes.voxel_size)
         images = {"rlnImageName": name, "rlnCtfImage": f"CTF/ctf_{group}.mrc"}
         names = {"rlnTomoName": tomogram, "rlnMicrographName": tomogram}
