@@ -74,7 +74,7 @@ def without(config: Config, key: str) -> dict[str, Any]:
 def _others(value: Any, model: type[BaseModel], name: str) -> list[Any]:
     words = _words(model.model_fields[name].annotation)
     if isinstance(value, list):
-        return [value[:-1], [*value, *words]] if words else [value[1:]]
+        return [value[:-1], [*value, *words]] if words else [value[1:] or [10]]
     if isinstance(value, tuple):
         return [[*value[:-1], value[-1] + 4]]
     if words:

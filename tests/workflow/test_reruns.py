@@ -17,11 +17,14 @@ from pathlib import Path
 from cryoetgan.config import load
 from cryoetgan.setup.edits import edit
 from cryoetgan.setup.plans import edited, plan, rules, with_followers
-folder, config = Path(sys.argv[1]), load(Path(sys.argv[2]))
+folder, given, *wanted = sys.argv[1:]
+folder = Path(folder)
+# as Snakemake reads them: the default first
+config = load(folder / "config/config.yaml", Path(given))
 def jobs(content):
     return plan(folder / "workflow/Snakefile", folder, content)
 base = jobs(config.model_dump(mode="json"))
-after = {key: jobs(edit(config, key)) for key in sys.argv[3:]}
+after = {key: jobs(edit(config, key)) for key in wanted}
 found = {key: rules(with_followers(edited(base, now), now), now) for key, now in after.items()}
 print(json.dumps({key: sorted(names) for key, names in found.items()}))
 """
@@ -32,7 +35,7 @@ FILES = {"densities.prior", "particles.curation"}
 @pytest.mark.slow
 def test_every_row_of_the_table_is_what_a_dry_run_says(tiny_run, tmp_path):
     project, _ = tiny_run
-    config = load(project.folder / TINY[1])
+    config = load(project.folder / "config/config.yaml", project.folder / TINY[1])
     wanted = [key for key in keys() if key not in TABLES | FILES]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, project.folder, project.folder / TINY[1], *wanted],
