@@ -184,7 +184,8 @@ def _left_out(arena: Arena, seed: int) -> Iterator[Job]:
             star = competitor.without.get(str(new), arena.star(competitor, seed))
             if competitor.learns and str(new) not in competitor.without:
                 continue  # it has learnt from picks of that class: that would tell nothing
-            split = None if str(new) in competitor.without else competitor.split
+            own = str(new) in competitor.without
+            split = None if own else competitor.split
 
             def mixed(star: str = star, new: str = str(new), split: Any = split) -> Labelled:
                 others = controls.without(arena.real_train, new)
@@ -197,7 +198,8 @@ def _left_out(arena: Arena, seed: int) -> Iterator[Job]:
 
             sources = (*real, star, str(split))
             yield Job(f"new/{name}/{new}", seed, mixed, test, sources)
-            yield Job(f"new_synthetic/{name}/{new}", seed, alone, test, sources)
+            if own:  # else it is what `gan_train` has trained already
+                yield Job(f"new_synthetic/{name}/{new}", seed, alone, test, sources)
 
 
 def _stacked(first: Labelled, second: Labelled) -> Labelled:

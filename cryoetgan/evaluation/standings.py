@@ -117,15 +117,18 @@ def _left_out(
     `synthetic`: trained on synthetic volumes alone.
     """
     table: dict[str, Any] = {}
-    for job, runs in found.items():
+    for job in found:
         kind, _, rest = job.partition("/")
-        if kind not in ("new", "new_synthetic"):
+        if kind != "new":
             continue
         name, _, new = rest.rpartition("/")
-        right = decoded(runs)[:, names == new]
-        place = table.setdefault(name, {}).setdefault(new, {})
-        key = "with_real" if kind == "new" else "synthetic"
-        place[key] = _value(right, groups[names == new])
+        alone = f"new_synthetic/{name}/{new}"
+        columns = {"with_real": job, "synthetic": alone if alone in found else f"gan_train/{name}"}
+        chosen = names == new
+        table.setdefault(name, {})[new] = {
+            column: _value(decoded(found[runs])[:, chosen], groups[chosen])
+            for column, runs in columns.items()
+        }
     return table
 
 

@@ -1,0 +1,136 @@
+"""The tables and the picture of docs/yardstick.md, from what `yardstick.py` left in its folder.
+
+    python benchmarks/yardstick_table.py [--folder F] [--test 3] [-o docs/yardstick.md]
+
+Writes the picture beside the page, under the same name.
+"""
+
+import argparse
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from set2 import LOOKS
+
+from cryoetgan.files import read_json, write_text
+
+NAMES = {
+    "typed_0.01": "typed, SNR 0.01",
+    "typed_0.1": "typed, SNR 0.1",
+    "typed_0.5": "typed, SNR 0.5",
+    "noise_only": "fitted noise, no transfer",
+    "fitted_alone": "fitted physics, no neighbours",
+    "fitted": "fitted physics",
+    "pasted": "fitted, in real patches",
+    "pseudo": "pseudo-labels of template matching",
+}
+
+
+def share(found):
+    """Return a value and its interval as text."""
+    low, high = found["interval"]
+    return f"{found['value']:.3f} ({low:.3f} to {high:.3f})"
+
+
+def sections(looks):
+    """Return the Markdown of all looks."""
+    lines = []
+    for look, table in looks.items():
+        few = "mixed" in table["competitors"][0]
+        titles = ["trained on", "volumes", "GAN-train", "above fitted physics", "GAN-test"]
+        titles += [f"GAN-train with {table['few']} real crops a class"] if few else []
+        lines += [f"## {look}", "", f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+        for row in table["competitors"]:
+            above = share(row["above_baseline"]) if "above_baseline" in row else ""
+            cells = [NAMES.get(row["name"], row["name"]), row["n_train"], share(row["gan_train"])]
+            cells += [above, share(row["gan_test"])]
+            cells += [share(row["mixed"])] if few else []
+            lines.append(f"| {' | '.join(map(str, cells))} |")
+        real = [("labelled crops (ceiling)", table["ceiling"])]
+        real += [(f"of these, {point['per_class']} a class", point) for point in table["curve"]]
+        for name, found in real:
+            rest = " |" * (len(titles) - 3)
+            lines.append(f"| {name} | {found['n_train']} | {share(found)} |{rest}")
+        if "background" in table:
+            lines += ["", f"A classifier that sees no particle: {share(table['background'])}; "
+                      f"the commonest class is {table['chance']:.3f} of the crops."]  # fmt: skip
+        lines += ["", *left_out(table.get("leave_one_out", {}))]
+    return lines
+
+
+def left_out(table):
+    """Return how often each class is recognised that no pick was of."""
+    lines = []
+    for name, classes in table.items():
+        lines += [
+            f"One class left out of the picks ({NAMES.get(name, name)}), recognised in real crops:",
+            "",
+            "| class | trained on real crops of the others and synthetic ones of it | synthetic alone |",
+            "|---|---|---|",
+        ]
+        lines += [
+            f"| {new} | {share(found['with_real'])} | {share(found['synthetic'])} |"
+            for new, found in classes.items()
+        ]
+        lines.append("")
+    return lines
+
+
+def draw(looks, path):
+    """Draw GAN-train of every competitor, a panel a look, the ceiling as a line."""
+    figure = Figure(figsize=(3.1 * len(looks), 3.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(looks), sharey=True, squeeze=False)[0]
+    order = [row["name"] for row in next(iter(looks.values()))["competitors"]][::-1]
+    for panel, (look, table) in zip(panels, looks.items(), strict=True):
+        rows = {row["name"]: row["gan_train"] for row in table["competitors"]}
+        for place, name in enumerate(order):
+            if name in rows:
+                low, high = rows[name]["interval"]
+                panel.plot([low, high], [place, place], color="tab:blue", lw=2)
+                panel.plot(rows[name]["value"], place, "o", color="tab:blue", ms=5)
+        low, high = table["ceiling"]["interval"]
+        panel.axvspan(low, high, color="tab:orange", alpha=0.25, lw=0)
+        panel.axvline(table["ceiling"]["value"], color="tab:orange", lw=1.5)
+        panel.axvline(table["chance"], color="0.6", lw=1, ls=":")
+        panel.set(title=look, xlim=(0, 1), xlabel="right, of real crops")
+        panel.set_yticks(range(len(order)), [NAMES.get(name, name) for name in order])
+    figure.suptitle("Orange: labelled crops of one tomogram; dotted: the commonest class", size=9)
+    figure.savefig(path, dpi=110)
+
+
+HEAD = """# What teaches a classifier
+
+![GAN-train of every competitor in four looks](yardstick.png)
+
+`benchmarks/yardstick.py`, set 2 of the test data: seven kinds of particles in boxes of 28 at 10 A.
+Everything is made from dev_set2_1 and its own picks, without labels, and tested on the true crops of
+dev_set2_{test}, {seeds} classifier seeds. GAN-train: trained on the set, tested on real crops. GAN-test: trained on
+the labelled crops, tested on the set. In brackets 95 % intervals, over seeds and blocks of the tomogram; those
+of differences are paired. `denoised`, `defocus`, `narrow`: the same tomograms made harder
+(`benchmarks/imaging_variants.py`): a learned denoiser's look; the defocus typed 1 um wrong; tilts of +-45
+degrees used as if they were +-60.
+"""
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--folder", type=Path, default=Path("results/yardstick"))
+    parser.add_argument("--test", type=int, default=3)
+    parser.add_argument("-o", "--output", type=Path, default=Path("docs/yardstick.md"))
+    options = parser.parse_args()
+    files = {
+        look: options.folder / look / f"compete_{options.test}/competitors.json" for look in LOOKS
+    }
+    looks = {look: read_json(path) for look, path in files.items() if path.exists()}
+    if not looks:
+        print(f"{options.folder}: holds no competition; run benchmarks/yardstick.py")
+        return
+    seeds = next(iter(looks.values()))["seeds"]
+    text = HEAD.format(test=options.test, seeds=seeds)
+    write_text(options.output, "\n".join([text, *sections(looks)]).rstrip() + "\n")
+    draw(looks, options.output.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
