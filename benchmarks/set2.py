@@ -105,5 +105,6 @@ class Set2:
     def extract(self, name, particles, number):
         """Cut boxes out of a tomogram."""
         return self.run(
-            name, "particles", "extract", particles, "--tomogram", f"t{number}.mrc", "--box", BOX
-        )
+            name, "particles", "extract", particles, "--tomogram", f"t{number}.mrc", "--box", BOX,
+            "--whole-voxels",
+        )  # fmt: skip

@@ -169,6 +169,12 @@ class Particles(Section):
         description="Alignments of the averages that `snakemake averages` makes of each class; 0: "
         "angles as the scores have them, whose FSC is no gold standard.",
     )
+    whole_voxels: bool = Field(
+        True,
+        description="Whether boxes are cut at the nearest voxels, with the tomogram's own grey "
+        "values (the rest of the place stands in rlnOriginX/Y/ZAngst); false: shifted between "
+        "voxels, which smooths what a denoiser left.",
+    )
     test_fraction: Fraction = Field(
         0.25, description="Share of a single tomogram kept for testing, in blocks with a gap."
     )

@@ -17,6 +17,8 @@ COORDINATES = ["rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"]
 """0-based array indices of `data[z, y, x]`, voxels, subvoxel."""
 ANGLES = ["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]
 """Degrees, RELION's convention (see `cryoetgan.geometry`)."""
+ORIGINS = ["rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst"]
+"""Angstrom, RELION's sense: the particle's centre lies at n // 2 - origin / voxel size."""
 SPLITS = ("train", "validation", "test")
 SOURCES = ("density", "real", "simulated", "generated")
 TEXT = [

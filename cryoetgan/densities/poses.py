@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from cryoetgan.densities.priors import ORIGINS, Prior
+from cryoetgan.densities.priors import Prior
 from cryoetgan.geometry import random_rotations, relion_from_rotation, rotate_volume
 from cryoetgan.seeds import rng
-from cryoetgan.star import ANGLES
+from cryoetgan.star import ANGLES, ORIGINS
 
 SUPPORT = 1e-5
 """Share of a map's largest value below which a voxel is empty."""

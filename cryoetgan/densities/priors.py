@@ -13,10 +13,8 @@ from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError
 from cryoetgan.geometry import rotation_from_relion
-from cryoetgan.star import ANGLES, read_star
+from cryoetgan.star import ANGLES, ORIGINS, read_star
 
-ORIGINS = ["rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst"]
-"""RELION's sense: the particle's centre lies at n // 2 - origin / voxel size."""
 OFFSET_SPREAD = 0.25
 """Voxels; standard deviation of what is added to a drawn offset, so that none comes twice."""
 FEWEST = 10

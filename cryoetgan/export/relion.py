@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from cryoetgan.acquisition import Acquisition
 from cryoetgan.errors import UserError, nearest
-from cryoetgan.export.rows import ORIGINS, acquisitions, factor, group_of, shown_contrast
+from cryoetgan.export.rows import acquisitions, factor, group_of, shown_contrast
 from cryoetgan.files import write_text
 from cryoetgan.geometry import relion_from_rotation, rotation_from_relion
 from cryoetgan.optics import ctf, missing_wedge, radius
 from cryoetgan.pages import sections
 from cryoetgan.placing import Imported
 from cryoetgan.progress import track
-from cryoetgan.star import ANGLES, COORDINATES, write_star
+from cryoetgan.star import ANGLES, COORDINATES, ORIGINS, write_star
 from cryoetgan.volumes import VolumeSet, write_volume
 
 CENTRED = [

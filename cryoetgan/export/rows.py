@@ -8,10 +8,8 @@ from numpy.typing import NDArray
 
 from cryoetgan.acquisition import Acquisition
 from cryoetgan.errors import UserError
+from cryoetgan.star import ORIGINS
 from cryoetgan.volumes import VolumeSet, invert_if_needed
-
-ORIGINS = ["rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst"]
-"""Angstrom, RELION's sense: the particle's centre lies at n // 2 - origin / voxel size."""
 
 
 def acquisitions(volumes: VolumeSet) -> dict[int, Acquisition]:

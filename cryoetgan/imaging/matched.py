@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.densities.priors import ORIGINS
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import ImagingModel
 from cryoetgan.pages import sections
 from cryoetgan.seeds import rng
+from cryoetgan.star import ORIGINS
 from cryoetgan.volumes import VolumeSet, same_voxel_size
 
 Floats = NDArray[np.floating]

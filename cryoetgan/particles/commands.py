@@ -239,6 +239,13 @@ def extract(
     output: Output,
     tomogram: Annotated[list[Path], typer.Option(help="MRC; repeatable.")],
     box: Annotated[int, typer.Option(help="Voxels.")],
+    whole_voxels: Annotated[
+        bool,
+        typer.Option(
+            help="Cut at the nearest voxels, so that grey values stay the tomogram's own; "
+            "rlnOriginX/Y/ZAngst say where beside voxel n // 2 the particle lies."
+        ),
+    ] = False,
 ) -> None:
     """Cut boxes out of tomograms: a volume set (STAR and MRC stack).
 
@@ -252,7 +259,7 @@ def extract(
     from cryoetgan.errors import nearest
     from cryoetgan.files import provenance, sidecar, write_json
     from cryoetgan.pages import release
-    from cryoetgan.particles.extraction import SEVERAL, fits
+    from cryoetgan.particles.extraction import SEVERAL, at_whole_voxels, fits
     from cryoetgan.particles.extraction import extract as cut
     from cryoetgan.progress import track
     from cryoetgan.star import COORDINATES, class_name, read_star
@@ -271,6 +278,8 @@ def extract(
                 f"particles lie in tomogram '{name}', which is not given{nearest(name, opened)}; "
                 f"add --tomogram {name}.mrc"
             )
+    if whole_voxels:
+        table = at_whole_voxels(table, first.voxel_size)
     where = table[COORDINATES].to_numpy(float)
     inside = [
         fits(place, opened[name].data.shape, box)
@@ -307,7 +316,9 @@ def extract(
             writer.add(boxed, row)
             if number % SEVERAL == 0:
                 release(data)
-    made = provenance("particles extract", [*particles, *tomogram], {"box": box})
+    made = provenance(
+        "particles extract", [*particles, *tomogram], {"box": box, "whole_voxels": whole_voxels}
+    )
     write_json(sidecar(output), {"provenance": made, "dropped": dropped})
     log.info("%s: %d boxes of %d voxels", output, len(table), box)
 

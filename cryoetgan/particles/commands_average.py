@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from cryoetgan.particles.halves import Averaged
     from cryoetgan.volumes import VolumeSet
 
-ORIGINS = ["rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst"]
-
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to the stage's group."""
@@ -146,7 +144,7 @@ def _particle(
     from cryoetgan.acquisition import Acquisition
     from cryoetgan.geometry import rotation_from_relion
     from cryoetgan.particles.averaging import Particle
-    from cryoetgan.star import ANGLES
+    from cryoetgan.star import ANGLES, ORIGINS
 
     values = opened.table.iloc[row]
     if not np.isfinite(opened.volumes[row]).all():
@@ -175,7 +173,7 @@ def _write_poses(path: Path, opened: "VolumeSet", rows: "list[int]", found: "Ave
     from scipy.spatial.transform import Rotation
 
     from cryoetgan.geometry import relion_from_rotation
-    from cryoetgan.star import ANGLES, COORDINATES, write_star
+    from cryoetgan.star import ANGLES, COORDINATES, ORIGINS, write_star
 
     table = opened.table.iloc[rows].reset_index(drop=True)
     turns = Rotation.concatenate([particle.rotation for particle in found.particles])

@@ -1,13 +1,18 @@
-"""Cut boxes out of tomograms, subvoxel."""
+"""Cut boxes out of tomograms, subvoxel or at whole voxels."""
 
 from collections.abc import Iterator
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
 from cryoetgan.pages import release
+from cryoetgan.star import COORDINATES, ORIGINS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Floats = NDArray[np.floating]
 RIM = 10
@@ -33,6 +38,30 @@ def fits(coordinate: Floats, shape: tuple[int, ...], box: int) -> bool:
     """
     low = np.asarray(coordinate, float)[::-1] - box // 2
     return bool((low >= 0).all() and (low + box - 1 <= np.array(shape) - 1).all())
+
+
+def at_whole_voxels(table: "pd.DataFrame", voxel_size: float) -> "pd.DataFrame":
+    """Return rows whose coordinates are the nearest voxels; the rest goes into the origins.
+
+    Between voxels every way to shift a box changes what is no wave in it: the flats and edges a
+    denoiser leaves ring after a Fourier shift, and blur after a spline.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Particles; origins that are there count.
+    voxel_size : float
+        Angstrom.
+    """
+    import pandas as pd
+
+    places = table[COORDINATES].to_numpy(float)
+    whole = np.floor(places + 0.5)
+    origins = (whole - places) * voxel_size
+    if set(ORIGINS) <= set(table):
+        origins += table[ORIGINS].to_numpy(float)
+    moved = pd.DataFrame(np.hstack([whole, origins]), table.index, [*COORDINATES, *ORIGINS])
+    return table.assign(**{str(name): moved[name] for name in moved})
 
 
 def extract(volume: NDArray[np.generic], coordinate: Floats, box: int) -> NDArray[np.float32]:

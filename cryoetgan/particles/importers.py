@@ -14,7 +14,7 @@ from cryoetgan.files import existing
 from cryoetgan.geometry import relion_from_rotation, rotation_from_relion
 from cryoetgan.placing import Imported
 from cryoetgan.progress import log
-from cryoetgan.star import ANGLES, COORDINATES, particle_id, read_star
+from cryoetgan.star import ANGLES, COORDINATES, ORIGINS, particle_id, read_star
 
 Floats = NDArray[np.floating]
 CSV_COORDINATES = (("x_vox", "y_vox", "z_vox"), ("x", "y", "z"), tuple(COORDINATES))
@@ -26,7 +26,6 @@ CENTRED = [
     "rlnCenteredCoordinateYAngst",
     "rlnCenteredCoordinateZAngst",
 ]
-ORIGINS = [f"rlnOrigin{axis}Angst" for axis in "XYZ"]
 OLD_ORIGINS = [f"rlnOrigin{axis}" for axis in "XYZ"]
 """RELION 3.0: in voxels."""
 FRAMES = [f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi")]

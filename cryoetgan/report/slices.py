@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cryoetgan import pictures
 from cryoetgan.report import plots
 from cryoetgan.seeds import rng
-from cryoetgan.star import ANGLES, COORDINATES
+from cryoetgan.star import ANGLES, COORDINATES, ORIGINS
 from cryoetgan.volumes import VolumeSet
 
 TILE = 112
@@ -24,7 +24,7 @@ BETWEEN = 110
 """Grey between the tiles of densities, which are black; noise has black lines."""
 STRIP = 7
 """Slices shown of one volume, from its bottom to its top."""
-SAME = (*ANGLES, "rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst")
+SAME = (*ANGLES, *ORIGINS)
 # Okabe and Ito's colours, told apart by the colour-blind; bright ones first: they lie on grey
 COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2", "#FFFFFF")
 

@@ -17,7 +17,7 @@ from cryoetgan.geometry import rotation_from_relion
 from cryoetgan.imaging.model import ImagingModel, crop
 from cryoetgan.imaging.scenes import SCENE, paste
 from cryoetgan.progress import track
-from cryoetgan.star import ANGLES, COORDINATES
+from cryoetgan.star import ANGLES, COORDINATES, ORIGINS
 from cryoetgan.volumes import VolumeSet
 
 log = logging.getLogger("cryoetgan")
@@ -58,7 +58,10 @@ def paired_signals(
             subtomograms.path,
         )
         return None
-    places = table[COORDINATES].to_numpy(float)
+    centres = table[COORDINATES].to_numpy(float)
+    places = centres.copy()
+    if set(ORIGINS) <= set(table):  # boxes at whole voxels: the particle lies beside the middle
+        places -= table[ORIGINS].to_numpy(float) / subtomograms.voxel_size
     turns = rotation_from_relion(table[ANGLES].to_numpy(float))
     posers = {
         (tomogram, name): Poser(np.asarray(density))
@@ -69,7 +72,7 @@ def paired_signals(
     size, reach = SCENE * box, (SCENE + 1) * box / 2
     signals = torch.empty((len(rows), 1, box, box, box))
     for number, row in enumerate(track(rows, "scenes about picks", len(rows))):
-        away = places - places[row]
+        away = places - centres[row]
         near = (tomograms == tomograms[row]) & (np.abs(away) < reach).all(axis=1)
         scene = np.zeros((size,) * 3, np.float32)
         for other in np.flatnonzero(near):

@@ -9,11 +9,11 @@ from scipy.spatial.transform import Rotation
 
 from cryoetgan.densities import simulate
 from cryoetgan.densities.membrane import membrane
-from cryoetgan.densities.poses import ORIGINS, poses
+from cryoetgan.densities.poses import poses
 from cryoetgan.densities.priors import read_prior
 from cryoetgan.geometry import rotate_volume, rotation_from_relion
 from cryoetgan.pages import release
-from cryoetgan.star import ANGLES, write_star
+from cryoetgan.star import ANGLES, ORIGINS, write_star
 from cryoetgan.volumes import labels_of, read_volume_set, write_volume
 from tests.conftest import refused
 

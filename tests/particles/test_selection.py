@@ -18,7 +18,7 @@ from cryoetgan.geometry import rotation_from_relion
 from cryoetgan.particles.extraction import boxes, extract, fits
 from cryoetgan.particles.selection import select
 from cryoetgan.particles.splits import block_split
-from cryoetgan.star import ANGLES, COORDINATES, read_star, write_star
+from cryoetgan.star import ANGLES, COORDINATES, ORIGINS, read_star, write_star
 from cryoetgan.volumes import read_volume, read_volume_set, write_volume
 from tests.conftest import refused
 
@@ -182,6 +182,33 @@ def test_extraction_is_centred_subvoxel():
     assert np.allclose(box, np.exp(-(xx**2 + yy**2 + zz**2) / 12), atol=2e-3)
     whole = extract(volume, np.array([23, 20, 18]), 16)
     assert np.array_equal(whole, volume[10:26, 12:28, 15:31])
+
+
+def test_boxes_at_whole_voxels_are_the_tomogram_and_say_where_the_particle_is(
+    cryoetgan, tmp_path, rng
+):
+    volume = rng.standard_normal((40, 44, 48)).astype(np.float32)
+    write_volume(tmp_path / "t1.mrc", volume, 10.0)
+    places = rng.uniform(9, 30, (20, 3))
+    table = pd.DataFrame(places, columns=COORDINATES).assign(rlnTomoName="t1")
+    table.loc[0, COORDINATES] = 20.5, 21.5, 18.49  # a half goes up, as elsewhere
+    origins = rng.uniform(-5, 5, (20, 3))
+    for name, known in (
+        ("plain", table),
+        ("moved", table.assign(**dict(zip(ORIGINS, origins.T, strict=True)))),
+    ):
+        write_star(tmp_path / f"{name}.star", known)
+        words = ("--tomogram", "t1.mrc", "--box", 16, "--whole-voxels", "-o", f"{name}_s.star")
+        cryoetgan("particles", "extract", f"{name}.star", *words)
+        made = read_volume_set(tmp_path / f"{name}_s.star")
+        whole = made.table[COORDINATES].to_numpy(int)
+        assert list(whole[0]) == [21, 22, 18]
+        for box, (x, y, z) in zip(made.volumes, whole, strict=True):
+            assert np.array_equal(box, volume[z - 8 : z + 8, y - 8 : y + 8, x - 8 : x + 8])
+        # where the particle is: coordinate - origin / voxel size, before and after
+        was = known[COORDINATES].to_numpy(float) - (origins / 10 if name == "moved" else 0)
+        now = whole - made.table[ORIGINS].to_numpy(float) / 10
+        assert np.allclose(now, was, atol=1e-5)
 
 
 def test_boxes_of_many_particles_hold_little_of_a_large_tomogram(tmp_path, rng):

@@ -9,7 +9,7 @@ import torch
 
 from cryoetgan.geometry import relion_from_rotation
 from cryoetgan.imaging.data import cut, inside
-from cryoetgan.star import ANGLES, COORDINATES
+from cryoetgan.star import ANGLES, COORDINATES, ORIGINS
 from cryoetgan.translation.pairs import paired_signals
 from cryoetgan.translation.presets import read_preset
 from cryoetgan.translation.residual_training import ResidualTrainer
@@ -50,6 +50,18 @@ def test_rows_are_the_chosen_ones(crops, tomogram):
     every = paired_signals(crops, np.arange(len(crops.table)), [tomogram.model])
     some = paired_signals(crops, np.array([5, 2]), [tomogram.model])
     assert torch.equal(some, every[[5, 2]])
+
+
+def test_a_box_beside_its_particle_shows_it_beside_the_middle(crops, tomogram):
+    rows = np.arange(6)
+    centred = paired_signals(crops, rows, [tomogram.model])
+    moved = crops.table.copy()
+    moved[COORDINATES] += [2, 0, -1]  # xyz
+    moved[ORIGINS] = np.array([2, 0, -1]) * VOXEL
+    beside = paired_signals(replace(crops, table=moved), rows, [tomogram.model])
+    away = beside[:, :, 1:, :, :-2] - centred[:, :, :-1, :, 2:]
+    # the scene wraps around at its edges: not to the last digit
+    assert away.std() < 0.05 * centred.std()
 
 
 @pytest.mark.parametrize("column", [ANGLES[0], "cryoetganClass", "rlnTomoName"])

@@ -156,11 +156,12 @@ rule particles_extract:
             tomogram=[results(f"tomograms/{name}.mrc") for name in TOMOGRAMS]
         ),
         box=CONFIG.densities.box,
+        options=options(CONFIG.particles, "whole_voxels"),
         code=code("particles"),
     shell:
         cryoetgan(
             "particles extract {input.selected:q} {params.tomograms} --box {params.box}"
-            " -o {output.star:q}"
+            " {params.options} -o {output.star:q}"
         )
 
 
@@ -220,11 +221,12 @@ rule particles_extract_marked:
     params:
         tomograms=flags(tomogram=[results(f"tomograms/{name}.mrc") for name in MARKED]),
         box=CONFIG.densities.box,
+        options=options(CONFIG.particles, "whole_voxels"),
         code=code("particles"),
     shell:
         cryoetgan(
             "particles extract {input.marks:q} {params.tomograms} --box {params.box}"
-            " -o {output.star:q}"
+            " {params.options} -o {output.star:q}"
         )
 
 

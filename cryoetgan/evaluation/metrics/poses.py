@@ -11,9 +11,8 @@ from scipy.spatial.transform import Rotation
 
 from cryoetgan.geometry import rotation_from_relion
 from cryoetgan.optics import missing_wedge, radius
-from cryoetgan.star import ANGLES
+from cryoetgan.star import ANGLES, ORIGINS
 
-ORIGINS = ["rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst"]
 HIGHEST = 1 / 3
 """Cycles a voxel up to which volumes are compared."""
 LOWEST_SHELLS = 2
