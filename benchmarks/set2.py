@@ -87,20 +87,24 @@ class Set2:
             truth = self.data / "tomograms" / f"dev_set2_{i}_truth.csv"
             self.run(f"truth{i}.star", "particles", "import", truth, "--tomogram", f"t{i}.mrc")
             self.extract(f"real{i}.star", f"truth{i}.star", i)
-        self.run("picks.star", "particles", "pick", "t1.mrc", "--sigma", 40, "--top", 500)
-        templates = [word for path in self.maps for word in ("--template", path)]
-        self.run(
-            "scores.star", "particles", "score", "t1.mrc", "picks.star", *templates,
-            "--tilts=-60,60",
-        )  # fmt: skip
+        self.match(1)
         self.extract("own.star", "picks.star", 1)
-        self.run(
-            "selected.star", "particles", "select", "scores.star", "--top", 1000,
-            "--split", "t1=train",
-        )  # fmt: skip
         self.extract("pseudo.star", "selected.star", 1)
         densities = [word for path in self.maps for word in ("--density", path)]
         self.run("M.json", "imaging", "fit", "t1.mrc", "--particles", "scores.star", *densities)
+
+    def match(self, number, suffix=""):
+        """Pick a tomogram, align the templates to its picks, keep each pick's best class."""
+        tomogram, picks, scores = f"t{number}.mrc", f"picks{suffix}.star", f"scores{suffix}.star"
+        self.run(picks, "particles", "pick", tomogram, "--sigma", 40, "--top", 500)
+        templates = [word for path in self.maps for word in ("--template", path)]
+        self.run(
+            scores, "particles", "score", tomogram, picks, *templates, "--tilts=-60,60",
+        )  # fmt: skip
+        return self.run(
+            f"selected{suffix}.star", "particles", "select", scores, "--top", 1000,
+            "--split", f"t{number}=train",
+        )  # fmt: skip
 
     def extract(self, name, particles, number):
         """Cut boxes out of a tomogram."""

@@ -148,6 +148,8 @@ def compete(work, given, competitors):
         "real_test": f"real{given.test}.star",
         "competitors": competitors,
         "baseline": "fitted",
+        # what matching says of the test tomogram's own picks, no network in between
+        "template": work.match(given.test, f"_test{given.test}"),
         "seeds": given.seeds,
         "few": given.few,
         "curve": given.curve,

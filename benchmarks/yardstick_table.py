@@ -51,6 +51,9 @@ def sections(looks):
         for name, found in real:
             rest = " |" * (len(titles) - 3)
             lines.append(f"| {name} | {found['n_train']} | {share(found)} |{rest}")
+        if "template" in table:
+            found = share(table["template"])
+            lines += ["", f"The best template of the picks there, without a classifier: {found}."]
         if "background" in table:
             lines += ["", f"A classifier that sees no particle: {share(table['background'])}; "
                       f"the commonest class is {table['chance']:.3f} of the crops."]  # fmt: skip
