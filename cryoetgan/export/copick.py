@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from cryoetgan.acquisition import read_acquisition
 from cryoetgan.errors import UserError
-from cryoetgan.export.rows import acquisitions, factor, group_of, offset
+from cryoetgan.export.rows import acquisitions, factor, group_of
 from cryoetgan.files import read_json, sidecar, write_text
 from cryoetgan.geometry import rotation_from_relion
+from cryoetgan.origins import offset
 from cryoetgan.progress import track
 from cryoetgan.star import ANGLES, COORDINATES, class_name, read_star
 from cryoetgan.volumes import read_volume, read_volume_set

@@ -10,8 +10,9 @@ from xml.etree import ElementTree
 import numpy as np
 
 from cryoetgan.acquisition import Acquisition
-from cryoetgan.export.rows import acquisitions, factor, group_of, offset, shown_contrast
+from cryoetgan.export.rows import acquisitions, factor, group_of, shown_contrast
 from cryoetgan.files import write_text
+from cryoetgan.origins import offset
 from cryoetgan.pages import sections
 from cryoetgan.progress import track
 from cryoetgan.star import ANGLES, COORDINATES

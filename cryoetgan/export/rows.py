@@ -3,12 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cryoetgan.acquisition import Acquisition
 from cryoetgan.errors import UserError
-from cryoetgan.star import ORIGINS
 from cryoetgan.volumes import VolumeSet, invert_if_needed
 
 
@@ -41,11 +37,6 @@ def check_contrast(contrast: str | None) -> None:
     """Raise a `UserError` where the option is neither dark nor bright."""
     if contrast not in (None, "dark", "bright"):
         raise UserError(f"--contrast: got '{contrast}', wanted dark or bright")
-
-
-def offset(row: Mapping[Any, Any], voxel_size: float) -> NDArray[np.float64]:
-    """Return where the particle's centre lies from the box's, xyz, voxels."""
-    return -np.array([float(row.get(name, 0.0)) for name in ORIGINS]) / voxel_size
 
 
 def shown_contrast(contrast: str | None, groups: Mapping[int, Acquisition]) -> str:

@@ -2,25 +2,18 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import ImagingModel
+from cryoetgan.origins import offset
 from cryoetgan.pages import sections
 from cryoetgan.seeds import rng
-from cryoetgan.star import ORIGINS
 from cryoetgan.volumes import VolumeSet, same_voxel_size
 
 Floats = NDArray[np.floating]
-
-
-def centre_of(row: Mapping[str, Any], voxel_size: float) -> Floats:
-    """Return where in its box a particle lies, xyz in voxels from voxel n // 2."""
-    origin = [float(row[name]) if name in row else 0.0 for name in ORIGINS]
-    return -np.array(origin) / voxel_size
 
 
 def check(source: VolumeSet, models: Mapping[Path, ImagingModel]) -> None:
@@ -77,6 +70,6 @@ def simulated(
     for density, row, name in zip(sections(source.volumes), rows, names, strict=True):
         numbers = rng(seed, "imaging", name)
         index = int(numbers.integers(len(models)))
-        centre = centre_of(row, source.voxel_size)
+        centre = offset(row, source.voxel_size)
         signal, noise = models[index].halves(np.asarray(density), centre, numbers, neighbours)
         yield signal + noise, index

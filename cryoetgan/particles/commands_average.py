@@ -143,8 +143,9 @@ def _particle(
 
     from cryoetgan.acquisition import Acquisition
     from cryoetgan.geometry import rotation_from_relion
+    from cryoetgan.origins import offset
     from cryoetgan.particles.averaging import Particle
-    from cryoetgan.star import ANGLES, ORIGINS
+    from cryoetgan.star import ANGLES
 
     values = opened.table.iloc[row]
     if not np.isfinite(opened.volumes[row]).all():
@@ -163,8 +164,7 @@ def _particle(
     turn, shift = Rotation.identity(), np.zeros(3)
     if posed:
         turn = rotation_from_relion(values[ANGLES].to_numpy(float))
-        if set(ORIGINS) <= set(opened.table.columns):
-            shift = -values[ORIGINS].to_numpy(float) / opened.voxel_size
+        shift = offset(values, opened.voxel_size)
     return Particle(np.asarray(opened.volumes[row]), turn, shift, record)
 
 

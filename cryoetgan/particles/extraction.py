@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from cryoetgan.origins import offsets
 from cryoetgan.pages import release
 from cryoetgan.star import COORDINATES, ORIGINS
 
@@ -53,15 +54,12 @@ def at_whole_voxels(table: "pd.DataFrame", voxel_size: float) -> "pd.DataFrame":
     voxel_size : float
         Angstrom.
     """
-    import pandas as pd
-
     places = table[COORDINATES].to_numpy(float)
     whole = np.floor(places + 0.5)
-    origins = (whole - places) * voxel_size
-    if set(ORIGINS) <= set(table):
-        origins += table[ORIGINS].to_numpy(float)
-    moved = pd.DataFrame(np.hstack([whole, origins]), table.index, [*COORDINATES, *ORIGINS])
-    return table.assign(**{str(name): moved[name] for name in moved})
+    moved = table.copy()
+    moved[ORIGINS] = -(places - whole + offsets(table, voxel_size)) * voxel_size
+    moved[COORDINATES] = whole
+    return moved
 
 
 def extract(volume: NDArray[np.generic], coordinate: Floats, box: int) -> NDArray[np.float32]:

@@ -16,8 +16,9 @@ from cryoetgan.densities.poses import Poser
 from cryoetgan.geometry import rotation_from_relion
 from cryoetgan.imaging.model import ImagingModel, crop
 from cryoetgan.imaging.scenes import SCENE, paste
+from cryoetgan.origins import offsets
 from cryoetgan.progress import track
-from cryoetgan.star import ANGLES, COORDINATES, ORIGINS
+from cryoetgan.star import ANGLES, COORDINATES
 from cryoetgan.volumes import VolumeSet
 
 log = logging.getLogger("cryoetgan")
@@ -59,9 +60,7 @@ def paired_signals(
         )
         return None
     centres = table[COORDINATES].to_numpy(float)
-    places = centres.copy()
-    if set(ORIGINS) <= set(table):  # boxes at whole voxels: the particle lies beside the middle
-        places -= table[ORIGINS].to_numpy(float) / subtomograms.voxel_size
+    places = centres + offsets(table, subtomograms.voxel_size)
     turns = rotation_from_relion(table[ANGLES].to_numpy(float))
     posers = {
         (tomogram, name): Poser(np.asarray(density))

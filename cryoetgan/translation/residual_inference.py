@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from cryoetgan.devices import multiplies_bfloat16
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.matched import centre_of
 from cryoetgan.imaging.model import ImagingModel, crop
 from cryoetgan.imaging.scenes import SCENE
+from cryoetgan.origins import offset
 from cryoetgan.seeds import rng
 from cryoetgan.translation import checkpoint
 from cryoetgan.translation.inference import BATCH, Made
@@ -137,6 +137,6 @@ class ResidualTranslator:
                 f"{source.path} has boxes of {source.box} voxels, the imaging models in {self.path} "
                 f"of {model.box}; make both with one densities.box"
             )
-        centre = centre_of(source.table.iloc[row], source.voxel_size)
+        centre = offset(source.table.iloc[row], source.voxel_size)
         density = np.asarray(source.volumes[row], np.float32)
         return (index, *model.halves(density, centre, numbers))

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.matched import centre_of
 from cryoetgan.imaging.model import EMPTY, ImagingModel, crop
 from cryoetgan.imaging.scenes import SCENE
 from cryoetgan.imaging.store import from_parts, to_parts
+from cryoetgan.origins import offset
 from cryoetgan.progress import track
 from cryoetgan.seeds import rng
 from cryoetgan.translation.stock import Scenes
@@ -90,7 +90,7 @@ def make_scenes(
         if classes[i] != EMPTY:
             row = int(numbers.choice(by_class[classes[i]]))
             target = np.asarray(densities.volumes[row], np.float32)
-            centre = centre_of(densities.table.iloc[row], densities.voxel_size)
+            centre = offset(densities.table.iloc[row], densities.voxel_size)
         scene = model.scene(target, centre, numbers)
         signal[i, 0] = torch.from_numpy(crop(model.signal(scene), densities.box))
         density[i, 0] = torch.from_numpy(crop(scene, densities.box))

@@ -11,7 +11,8 @@ from scipy.spatial.transform import Rotation
 
 from cryoetgan.geometry import rotation_from_relion
 from cryoetgan.optics import missing_wedge, radius
-from cryoetgan.star import ANGLES, ORIGINS
+from cryoetgan.origins import offsets
+from cryoetgan.star import ANGLES
 
 HIGHEST = 1 / 3
 """Cycles a voxel up to which volumes are compared."""
@@ -178,10 +179,7 @@ def _poses(table: Any, voxel_size: float) -> tuple[list[str], list[Rotation], ND
     """Return classes, orientations (each a stack of one) and shifts in voxels, xyz."""
     names = [str(name) for name in table["cryoetganClass"]]
     rotations = [rotation_from_relion([row]) for row in table[ANGLES].to_numpy(float)]
-    shifts = np.zeros((len(names), 3))
-    if set(ORIGINS) <= set(table):
-        shifts = -table[ORIGINS].to_numpy(float) / voxel_size
-    return names, rotations, shifts
+    return names, rotations, offsets(table, voxel_size)
 
 
 def _realigned(
