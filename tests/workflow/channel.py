@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,7 +77,9 @@ def locked(path: Path) -> Iterator[None]:
 def _make(channels: Path, wanted: list[str]) -> None:
     for channel in CHANNELS:
         (channels / channel).mkdir(parents=True, exist_ok=True)
-    _packed(channels / CHANNELS[0], *wanted)
+    # a copy of Debian's own interpreter looks for packages where no conda package lies
+    linked = ("--python", "linked") if "deb_system" in sysconfig.get_scheme_names() else ()
+    _packed(channels / CHANNELS[0], *linked, *wanted)
     program = channels / "eman2" / "bin" / "e2pdb2mrc.py"
     program.parent.mkdir(parents=True, exist_ok=True)
     program.write_text("#!/bin/sh\necho 'a stand-in for EMAN2'\n")
