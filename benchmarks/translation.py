@@ -1,7 +1,7 @@
 """Translation: seconds a step, memory and rate of the paper's networks, `recommended`, `smoke`.
 
     python benchmarks/translation.py [--quick] [--device auto|cpu|cuda] [--cases literal,paper]
-        [--boxes 28,40] [--repeats 3] [--threads 1]
+        [--boxes 28,40] [--kinds float32,bf16,compiled] [--repeats 3] [--threads 1]
 
 One step is all updates of it: both generators and both critics of the paper's cycle, the
 residual generator and its critics of `recommended`. `literal` is the paper's text (critic of
@@ -42,6 +42,7 @@ CASES = {
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 """Dense bfloat16, floating-point operations a second, their maker's data sheets."""
 PRODUCT = 2048
+KINDS = ("float32", "bf16", "compiled")
 
 
 def trainer(case, box, kind, device):
@@ -77,6 +78,7 @@ def child(case, box, kind, device, steps):
     """Print what one process measures."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     made = trainer(case, box, kind, device)
+    made.probe = lambda: None  # now and then in a run, each step of so short a one
     with FlopCounterMode(display=False) as counter:
         first = seconds(device, lambda: made.run(1))
     found = {"flops": counter.get_total_flops(), "seconds": first, "batch": made.settings.batch}
@@ -95,9 +97,10 @@ def child(case, box, kind, device, steps):
     print(json.dumps(found))
 
 
-def measure(case, box, device, repeats, threads):
+def measure(case, box, device, repeats, threads, wanted):
     kinds = ["float32"] + (["bf16"] if multiplies_bfloat16(device) else [])
     kinds += ["compiled"] if device.type == "cuda" else []
+    kinds = [kind for kind in kinds if kind in wanted]
     slow = case == "literal" and device.type == "cpu"  # a step is minutes
     steps = 0 if slow else 3 if device.type == "cpu" else 20
     found = {kind: [] for kind in kinds}
@@ -116,7 +119,9 @@ def measure(case, box, device, repeats, threads):
             f"{runs[0]['flops'] / 1e9:8.0f} GFLOP {rate / 1e9:8.1f} GFLOP/s"
             + (f" = {100 * rate / peak:3.0f} % of peak" if peak else "")
             + f"  {max(f['memory'] for f in runs):.2f} GB"
-            + f"  {middle['float32'] / middle[kind]:.2f} x float32",
+            + (
+                f"  {middle['float32'] / middle[kind]:.2f} x float32" if "float32" in middle else ""
+            ),
             flush=True,
         )
 
@@ -127,6 +132,7 @@ def main():
     parser.add_argument("--device", default="auto")
     parser.add_argument("--cases", default=",".join(CASES))
     parser.add_argument("--boxes", default="28,40")
+    parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--child", nargs=4)
@@ -145,7 +151,8 @@ def main():
     cases = given.cases.split(",")
     for box in boxes:
         for case in [c for c in cases if not (given.quick and c == "literal")]:
-            measure(case, box, device, 1 if given.quick else given.repeats, given.threads)
+            repeats = 1 if given.quick else given.repeats
+            measure(case, box, device, repeats, given.threads, given.kinds.split(","))
 
 
 if __name__ == "__main__":

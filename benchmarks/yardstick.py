@@ -180,8 +180,8 @@ def failures(work, name, generated):
         "SD over real": made.volumes.std() / np.asarray(real).std(),
         "noise kept (SD over z / SD of n)": last["noise_ratio"].mean(),
         "label: 1 - cosine": last["label"].mean(),
-        "critic: real - held out": np.nanmean(last["D_s_real"] - last["D_s_held"]),
-        "critic: real - fake": (last["D_s_real"] - last["D_s_fake"]).mean(),
+        "texture: from crops learnt from": np.nanmean(last["texture_learnt"]),
+        "texture: from held ones": np.nanmean(last["texture_held"]),
         "mean change by radius 0-4-8-12-16": np.round(rings, 4).tolist(),
         "centre drift, voxels": centre_drift(np.array(made.volumes), np.array(before.volumes)),
     }

@@ -25,6 +25,8 @@ PANELS = (
     ("critics' losses", ("loss_D_s", "loss_D_d")),
     ("adversarial loss of the generators", ("adversarial",)),
     ("cycle loss", ("cycle_d", "cycle_s")),
+    ("distance of texture", ("voxels", "filters", "strengths")),
+    ("distance of spectra", ("spectrum",)),
     ("spread: generated over real", ("sd_ratio",)),
     ("Inception score", ("is",)),
     ("FID", ("fid",)),
@@ -36,6 +38,9 @@ NAMED = {
     "loss_D_d": "of densities",
     "cycle_d": "density, there and back",
     "cycle_s": "subtomogram, there and back",
+    "voxels": "grey values",
+    "filters": "filters' answers",
+    "strengths": "where they are strong",
 }
 LABELS = 1.25
 """Two sizes of a learning curve nearer than this share a label."""
@@ -109,6 +114,8 @@ def _curves(
             )
         if title.startswith("spread"):
             axis.axhline(1, color=theme["line"], lw=1)
+        if title.startswith("distance"):
+            axis.set_yscale("log")
         axis.set_xlabel("step")
         axis.margins(x=0.01)
         if len(curves) > 1:

@@ -66,6 +66,8 @@ class Loop:
         self.networks: Any = nn.ModuleDict()
         self.average: nn.Module = nn.Identity()
         self.optimisers: dict[str, torch.optim.Optimizer] = {}
+        self.rates = {"generators": settings.lr_generator, "critics": settings.lr_critic}
+        """Learning rates, by optimiser."""
         torch.manual_seed(seed)
 
     def _adopt(self, networks: Mapping[str, nn.Module], average: nn.Module) -> None:
@@ -88,7 +90,7 @@ class Loop:
         # nothing compiled keeps the cache of normalised weights, or has second derivatives
         plain = not s.spectral_norm and s.penalty_weight == s.r1_weight == 0
         for name, network in self.networks.items():
-            if name.startswith("G_") or plain:
+            if name.startswith("G_") or (plain and name.startswith("D_")):
                 network.compile(backend=backend, dynamic=False)
 
     def join(self, team: Team) -> None:
@@ -235,9 +237,9 @@ class Loop:
         s = self.settings
         start = s.decay_start * steps
         share = 1.0 if self.step < start else max(0.0, (steps - self.step) / max(steps - start, 1))
-        for name, rate in (("generators", s.lr_generator), ("critics", s.lr_critic)):
-            for entry in self.optimisers[name].param_groups:
-                entry["lr"] = rate * share
+        for name, optimiser in self.optimisers.items():
+            for entry in optimiser.param_groups:
+                entry["lr"] = self.rates[name] * share
 
     def state(self) -> dict[str, Any]:
         """Return all that a resumed run needs to go on bit for bit (on a CPU).

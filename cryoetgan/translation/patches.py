@@ -39,7 +39,7 @@ def patch_distance(made: Tensor, real: Tensor) -> Tensor:
         filters = filters / filters.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1, 1)
         count = min(PLACES, *(_places(volumes, dilation) for volumes in (made, real)))
         a, b = (
-            _sorted(_answers(volumes, filters, dilation, count))
+            in_order(answers(volumes, filters, dilation, count))
             for volumes in (made, real.detach())
         )
         variance = b.var(dim=1, keepdim=True).clamp_min(1e-8)
@@ -52,8 +52,10 @@ def _places(volumes: Tensor, dilation: int) -> int:
     return volumes.shape[0] * int(np.prod([n - 2 * dilation for n in volumes.shape[2:]]))
 
 
-def _answers(volumes: Tensor, filters: Tensor, dilation: int, count: int) -> Tensor:
+def answers(volumes: Tensor, filters: Tensor, dilation: int, count: int) -> Tensor:
     """Return `(filters, count)` answers at places drawn by torch's generator, of all volumes.
+
+    Fewer where there are not as many places.
 
     Only the patches drawn are looked at: a convolution of all, of one channel, is slower.
     """
@@ -70,8 +72,8 @@ def _flat(volumes: Tensor) -> tuple[int, ...]:
     return (volumes.shape[0], *volumes.shape[2:])
 
 
-def _sorted(answers: Tensor) -> Tensor:
-    """Return each row sorted; numpy sorts several times quicker on CPUs."""
+def in_order(answers: Tensor) -> Tensor:
+    """Return `(filters, N)` with each row sorted; numpy sorts several times quicker on CPUs."""
     if answers.device.type != "cpu":
         return torch.sort(answers, dim=1).values
     order = np.argsort(answers.detach().numpy(), axis=1)

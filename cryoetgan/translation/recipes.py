@@ -16,7 +16,6 @@ from cryoetgan.imaging.model import ImagingModel
 from cryoetgan.seeds import integer
 from cryoetgan.translation import scenes
 from cryoetgan.translation.loop import Loop
-from cryoetgan.translation.pairs import paired_signals
 from cryoetgan.translation.residual_training import ResidualTrainer
 from cryoetgan.translation.scaling import Scaler, fit_density, fit_plain, fit_scalers
 from cryoetgan.translation.settings import Settings
@@ -125,26 +124,18 @@ def make_trainer(
             densities, d_rows, models, settings.scenes, settings.shares, seed
         )
         symmetric = _symmetric(subtomograms, models)
-        expected = (
-            paired_signals(subtomograms, training_rows(subtomograms), models)
-            if settings.pair_weight > 0
-            else None
-        )
-        trainer: Any = ResidualTrainer(
-            settings, stock, s, scalers, symmetric, device, number, expected
-        )
-        smallest = trainer.smallest_box()
+        trainer: Any = ResidualTrainer(settings, stock, s, scalers, symmetric, device, number)
     else:
         models, d = [], to_tensor(densities, d_rows)
         scalers = fit_scalers(d, s, settings.scaling, settings.scale_clip)
         d, s = scalers[0].forward(d), scalers[1].forward(s)
         trainer = Trainer(settings, d, s, device, number)
         smallest = trainer.networks["D_s"].smallest_box()
-    if smallest > densities.box:
-        raise UserError(
-            f"boxes of {densities.box} voxels are too small for this discriminator; wanted "
-            f"{smallest} or more (densities.box)"
-        )
+        if smallest > densities.box:
+            raise UserError(
+                f"boxes of {densities.box} voxels are too small for this discriminator; wanted "
+                f"{smallest} or more (densities.box)"
+            )
     log.info("%d densities, %d subtomograms, preset %s, %s", len(d_rows), len(s), name, device)
     return trainer, dict(zip(("density", "subtomogram"), scalers, strict=True)), models
 
@@ -166,7 +157,12 @@ def check_recipe(settings: Settings, imaging: Sequence[Path], name: str) -> None
         )
     if settings.frame == "cycle" and imaging:
         log.warning("preset %s learns without imaging models: --imaging is not looked at", name)
-    if settings.objective == "wgan" and settings.clip > 0 and settings.spectral_norm:
+    if (
+        settings.frame == "cycle"
+        and settings.objective == "wgan"
+        and settings.clip > 0
+        and settings.spectral_norm
+    ):
         log.warning(
             "preset %s clips weights that spectral_norm rescales: the clip bounds nothing", name
         )

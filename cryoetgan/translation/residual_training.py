@@ -1,47 +1,45 @@
 """Train the residual generator on scenes through fitted physics: torch and numpy, nothing else.
 
-A step makes volumes of both signs of the same noise. Their mean is what the generator makes of
-the signal alone: smoothed, it must keep its cosine with the signal, so that label, pose and
-place stay, while contrast is the critics' to decide.
+A step makes volumes of both signs of the same noise, and draws their texture and spectrum to
+those of real crops. The mean over both signs is what the generator makes of the signal alone:
+smoothed, it must keep its cosine with the signal, so that label, pose and place stay.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from cryoetgan.translation.loop import Loop, make_optimiser
-from cryoetgan.translation.objectives import (
-    critic_loss,
-    generator_loss,
-    gradient_penalty,
-    label_cosine,
-    r1_penalty,
-)
-from cryoetgan.translation.residual import (
-    Change,
-    ResidualGenerator,
-    SpectrumCritic,
-    TextureCritic,
-)
+from cryoetgan.translation.objectives import label_cosine
+from cryoetgan.translation.residual import Change, ResidualGenerator
 from cryoetgan.translation.scaling import Scaler
 from cryoetgan.translation.settings import Settings
 from cryoetgan.translation.stock import Scenes
+from cryoetgan.translation.texture import Spectrum, standardised, texture_distance
 
 BACK_EVERY = 4
 """Steps from one of the way back to the next: it is learnt from pairs, and is quick."""
+BACK_RATE = 0.1
+"""Its learning rate, over the generator's: a network of convolutions wants a smaller one."""
 HELD_SHARE, HELD_EVERY = 0.1, 10
-"""Real volumes no critic is trained on: does it know the others by heart?"""
+"""Real volumes that are not learnt from: are those that are known by heart?"""
+REAL = 2
+"""Real volumes a step, over those made: they cost nothing but sorting."""
+CLIP = 1.0
+"""Norm beyond which a gradient is shortened."""
+SD_WEIGHT = 0.1
+"""Of the relative difference of standard deviations, squared: texture is told apart from it."""
 TURNS: tuple[tuple[int, ...], ...] = ((), (2, 4), (2, 3), (3, 4))
 """Axes of `(B, 1, z, y, x)` that a half turn flips: none, about y, about x, about z."""
 
 
 def make_residual(settings: Settings) -> ResidualGenerator:
     """Return the generator of these settings."""
-    return ResidualGenerator(settings.width, settings.blocks)
+    return ResidualGenerator(settings.stages, settings.filters)
 
 
 class ResidualTrainer(Loop):
-    """A residual generator, its two critics, and the way back to densities.
+    """A residual generator, and the way back to densities.
 
     Parameters
     ----------
@@ -59,8 +57,6 @@ class ResidualTrainer(Loop):
         Where it computes.
     seed : int
         Of torch's generator.
-    expected : Tensor, optional
-        `(N, 1, z, y, x)` grey values: the signal physics expects in each real volume.
     """
 
     def __init__(
@@ -72,7 +68,6 @@ class ResidualTrainer(Loop):
         symmetric: bool,
         device: torch.device,
         seed: int,
-        expected: Tensor | None = None,
     ) -> None:
         super().__init__(settings, device, seed)
         s = settings
@@ -81,68 +76,45 @@ class ResidualTrainer(Loop):
         scaled = scalers[1].forward(subtomograms)
         order = torch.randperm(len(scaled))
         held = max(1, int(HELD_SHARE * len(scaled))) if len(scaled) > 1 else 0
-        self.paired = expected is not None and s.pair_weight > 0
-        if self.paired:  # a critic that is shown both: what it judges is the look of that signal
-            assert expected is not None
-            scaled = torch.cat([scaled, scalers[1].forward(expected)], dim=1)
         self.held, self.real = (scaled[part].to(device) for part in (order[:held], order[held:]))
-        self.real_count = len(self.real)
-        networks = {
+        self.real_count, self.real_sd = len(self.real), float(self.real.std())
+        networks: dict[str, nn.Module] = {
             "G_ds": make_residual(s),
             "G_sd": Change(1, s.width, s.blocks),
-            "D_s": TextureCritic(s.critic_widths, s.spectral_norm, scaled.shape[1]),
-            "D_p": SpectrumCritic(scaled.shape[-1], self.real[:, :1]),
+            "spectrum": Spectrum(standardised(self.real)),
         }
         self._adopt(networks, make_residual(s))
-        generators = [*self.networks["G_ds"].parameters(), *self.networks["G_sd"].parameters()]
-        critics = [*self.networks["D_s"].parameters(), *self.networks["D_p"].parameters()]
         self.optimisers = {
-            "generators": make_optimiser(generators, s.lr_generator, s),
-            "critics": make_optimiser(critics, s.lr_critic, s),
+            "generators": make_optimiser([*self.networks["G_ds"].parameters()], s.lr_generator, s),
+            "back": make_optimiser([*self.networks["G_sd"].parameters()], s.lr_generator, s),
         }
-
-    def smallest_box(self) -> int:
-        """Return the smallest box the critics can judge."""
-        return int(self.networks["D_s"].smallest_box())
+        self.rates["back"] = BACK_RATE * s.lr_generator
 
     def _one_step(self) -> None:
         s = self.settings
         pairs = max(1, s.batch // 2)
         u, n, density = self.scenes.draw(pairs)
         u, n = (self.scalers[1].forward(x.to(self.device)) for x in (u, n))
-        self.seen = None
-        if self.paired and pairs > 1:  # half of the scenes are those of picks
-            rows = torch.randint(len(self.real), (pairs // 2,)).to(self.device)
-            self.seen = self.real[rows, :1]
-            u = torch.cat([u[: pairs - len(rows)], self.real[rows, 1:]])
-            density = density[: pairs - len(rows)]
-        both = self._made(u, n) if self.parts == 1 else None
-        if both is None:  # short of memory: made twice, in parts
-            with torch.no_grad():
-                made = [self._made(*part).chunk(2) for _, part in self._in_parts(u, n)]
-            fake = torch.cat([*(plus for plus, _ in made), *(minus for _, minus in made)])
-        else:
-            fake = both.detach()
-        for _ in range(s.n_critic):
-            rows = torch.randint(len(self.real), (len(fake),)).to(self.device)
-            self._update_critics(self.real[rows], self._shown(fake, u))
-        self._update_generator(both, u, n)
+        rows = torch.randint(len(self.real), (REAL * 2 * pairs,)).to(self.device)
+        optimiser = self.optimisers["generators"]
+        optimiser.zero_grad(set_to_none=True)
+        made = []
+        for share, (u_part, n_part, real) in self._in_parts(u, n, self.real[rows]):
+            both = self._made(u_part, n_part)
+            (self._loss(both, u_part, n_part, real) * share).backward()
+            made.append(both.detach()[: len(u_part)])
+        nn.utils.clip_grad_norm_(self.networks["G_ds"].parameters(), CLIP)
+        optimiser.step()
+        if self.step % HELD_EVERY == 0 and len(self.held):
+            self._look_at_held(torch.cat(made))
         if self.step % BACK_EVERY == 0:
-            self._update_back(fake[: len(density)], density.to(self.device))
+            self._update_back(torch.cat(made), density.to(self.device))
         self._move_average()
 
     def _made(self, u: Tensor, n: Tensor) -> Tensor:
         """Return the volumes of both signs of the noise, the plus ones first."""
         with self._autocast():
             return self.networks["G_ds"](torch.cat([u, u]), torch.cat([n, -n])).float()
-
-    def _shown(self, fake: Tensor, u: Tensor) -> Tensor:
-        """Return what the critics are shown: with the signal as second channel, where paired."""
-        return torch.cat([fake, torch.cat([u, u])], dim=1) if self.paired else fake
-
-    def _judged(self, name: str, volumes: Tensor) -> Tensor:
-        """Return a critic's scores; that of spectra looks at the volume alone."""
-        return self._score(name, volumes[:, :1] if name == "D_p" else volumes)
 
     def _turned(self, volumes: Tensor) -> Tensor:
         """Return a batch turned by 180 degrees about an axis that keeps the wedge, or as it is."""
@@ -151,84 +123,49 @@ class ResidualTrainer(Loop):
         axes = self.turns[int(torch.randint(len(self.turns), ()))]
         return torch.flip(volumes, axes) if axes else volumes
 
-    def _update_critics(self, real: Tensor, fake: Tensor) -> None:
-        optimiser = self.optimisers["critics"]
-        optimiser.zero_grad(set_to_none=True)
-        for share, part in self._in_parts(real, fake):
-            (self._critics_loss(*part) * share).backward()
-        optimiser.step()
-        if self.step % HELD_EVERY == 0 and len(self.held):
-            with torch.no_grad():
-                self.last["D_s_held"] = float(self._judged("D_s", self.held[: len(real)]).mean())
-
-    def _critics_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+    def _loss(self, both: Tensor, u: Tensor, n: Tensor, real: Tensor) -> Tensor:
         s = self.settings
-        total = torch.zeros((), device=self.device)
-        for name in ("D_s", "D_p"):
-            shown = torch.cat([self._turned(real), self._turned(fake)])
-            on_real, on_fake = self._judged(name, shown).chunk(2)
-            loss = critic_loss(s.objective, on_real, on_fake, s.real_label)
-            self.last[f"loss_{name}"] = float(loss.detach())
-            self.last[f"{name}_real"] = float(on_real.detach().mean())
-            self.last[f"{name}_fake"] = float(on_fake.detach().mean())
-            critic = self.networks[name]
-            if name == "D_p":
-                real, fake = real[:, :1], fake[:, :1]
-            if s.penalty_weight > 0:
-                share = torch.rand(len(real), 1, 1, 1, 1, device=self.device)
-                penalty = gradient_penalty(critic, real, fake, share, s.penalty_norm)
-                loss = loss + s.penalty_weight * penalty
-            if s.r1_weight > 0 and self.step % s.r1_every == 0:
-                loss = loss + s.r1_weight * s.r1_every * r1_penalty(critic, real)
-            total = total + loss
-        return total
-
-    def _update_generator(self, both: Tensor | None, u: Tensor, n: Tensor) -> None:
-        optimiser = self.optimisers["generators"]
-        optimiser.zero_grad(set_to_none=True)
-        critics = [self.networks[name].requires_grad_(False) for name in ("D_s", "D_p")]
-        for share, (u_part, n_part) in self._in_parts(u, n):
-            made = self._made(u_part, n_part) if both is None else both
-            (self._generator_loss(made, u_part, n_part) * share).backward()
-        optimiser.step()
-        for critic in critics:
-            critic.requires_grad_(True)
-
-    def _generator_loss(self, both: Tensor, u: Tensor, n: Tensor) -> Tensor:
-        s = self.settings
-        shown = self._turned(self._shown(both, u))
-        texture = generator_loss(s.objective, self._judged("D_s", shown), s.real_label)
-        spectrum = generator_loss(s.objective, self._judged("D_p", both), s.real_label)
+        shown = self._turned(standardised(both))
+        texture = texture_distance(shown, self._turned(standardised(real)))
+        spectrum = self.networks["spectrum"](shown)
         plus, minus = both.chunk(2)
         label = label_cosine((plus + minus) / 2, u)
         change = both - torch.cat([u, u]) - torch.cat([n, -n])
         penalty = change.square().mean()
-        self.last["texture"] = float(texture.detach())
-        self.last["spectrum"] = float(spectrum.detach())
-        self.last["label"] = float(label.detach())
-        self.last["change_rms"] = float(penalty.detach().sqrt())
-        self.last["sd_ratio"] = float(both.detach().std() / self.real[:, :1].std())
+        sd_ratio = both.std() / self.real_sd
+        for name, value in zip(("voxels", "filters", "strengths"), texture, strict=True):
+            self.last[name] = value.detach()
+        self.last["spectrum"] = spectrum.detach()
+        self.last["label"] = label.detach()
+        self.last["change_rms"] = penalty.detach().sqrt()
+        self.last["sd_ratio"] = sd_ratio.detach()
         # what the noise still does: a generator that ignores it makes the same volume again
-        odd = ((plus - minus) / 2).detach()
-        self.last["noise_ratio"] = float(odd.std() / n.std())
-        loss = texture + s.spectrum_weight * spectrum
-        if self.seen is not None and self.parts == 1:
-            # least squares: the mean over noises becomes what the crops of such a signal are
-            # on average
-            mean = ((plus + minus) / 2)[-len(self.seen) :]
-            pair = functional.mse_loss(mean, self.seen)
-            self.last["pair"] = float(pair.detach())
-            loss = loss + s.pair_weight * pair
-        return loss + s.identity_weight * label + s.residual_penalty * penalty
+        self.last["noise_ratio"] = ((plus - minus) / 2).detach().std() / n.std()
+        return (
+            s.texture_weight * texture.sum()
+            + s.spectrum_weight * spectrum
+            + s.identity_weight * label
+            + s.residual_penalty * penalty
+            + SD_WEIGHT * (sd_ratio - 1).square()
+        )
+
+    @torch.no_grad()
+    def _look_at_held(self, made: Tensor) -> None:
+        """Measure texture against volumes that are not learnt from, and as many that are."""
+        shown = standardised(made)
+        count = min(len(self.held), 2 * len(shown))
+        for name, volumes in (("held", self.held), ("learnt", self.real)):
+            rows = torch.randperm(len(volumes))[:count].to(self.device)
+            distance = texture_distance(shown, standardised(volumes[rows])).sum()
+            self.last[f"texture_{name}"] = distance
 
     def _update_back(self, made: Tensor, density: Tensor) -> None:
         """Learn the way back from pairs we own: mean squares, so the density one may expect."""
-        optimiser = self.optimisers["generators"]
+        optimiser = self.optimisers["back"]
         optimiser.zero_grad(set_to_none=True)
         with self._autocast():
             back = self.networks["G_sd"](made).float()
         loss = functional.mse_loss(back, self.scalers[0].forward(density))
         loss.backward()
-        # the other generator's gradients are None: it is left as it is
         optimiser.step()
-        self.last["cycle_d"] = float(loss.detach().sqrt())
+        self.last["cycle_d"] = loss.detach().sqrt()

@@ -11,9 +11,10 @@ class Settings:
     Attributes
     ----------
     frame : {'cycle', 'residual'}
-        cycle: the paper's two generators and two critics. residual: y = u + n + r(u, n), what
-        is added to the signal u and noise n of fitted physics (`--imaging`); it uses width,
-        blocks, critic_widths and the keys from objective on but for the cycle's.
+        cycle: the paper's two generators and two critics. residual: y = x + r(x), what is added
+        to signal and noise of fitted physics, x = u + n (`--imaging`); no critic. It uses
+        optimiser, lr_generator, betas, decay_start, batch, steps, ema, identity_weight (of the
+        cosine of both signs of the noise with u), precision, compile, and what begins at stages.
     widths : (int, int, int)
         Generator channels after c7s1, d, d (paper: c7s1-32, d64, d128).
     blocks : int
@@ -64,7 +65,6 @@ class Settings:
         Low-passed G_ds(d) should stay d.
     identity_kind : {'l1', 'cosine'}
         l1 keeps contrast and place; cosine keeps place, the critic decides on contrast.
-        The residual frame has its own cosine, that of both signs of the noise.
     patch_weight : float
         Of the distance between patches of generated and real subtomograms, which needs no
         critic (`patches.py`).
@@ -97,15 +97,12 @@ class Settings:
         Subtomograms are divided by this many standard deviations, of all of them or each of
         its own, and cut at -1 and 1. Per volume, light and heavy particles look alike.
         zscore: both domains by their standard deviation, not cut, as the released code has it.
+    stages, filters : int
+        Of r: steps of learned reaction diffusion, and filters of each.
     width : int
-        Channels of r.
-    spectrum_weight : float
-        Of the critic on power spectra.
-    pair_weight : float
-        Of the squared distance between a crop and what is made, averaged over the noise, of the
-        signal that physics expects there; 0: crops stay unpaired.
-    residual_penalty : float
-        Of the mean of r^2.
+        Channels of the way back, whose blocks are `blocks`.
+    texture_weight, spectrum_weight, residual_penalty : float
+        Of the distances of texture (`texture.py`), of power spectra, and of the mean of r^2.
     scenes : int
         Scenes made before training; each signal meets many noises.
     shares : {'matched', 'uniform'}
@@ -166,10 +163,12 @@ class Settings:
     ema: float = 0.0
     scaling: Literal["domain", "volume", "zscore"] = "domain"
     scale_clip: float = 3.0
+    stages: int = 5
+    filters: int = 16
     width: int = 16
-    spectrum_weight: float = 0.3
-    pair_weight: float = 0.0
-    residual_penalty: float = 0.03
+    texture_weight: float = 1.0
+    spectrum_weight: float = 0.02
+    residual_penalty: float = 0.01
     scenes: int = 2100
     shares: Literal["matched", "uniform"] = "matched"
     augment: bool = True

@@ -10,14 +10,7 @@ from cryoetgan.files import sidecar, write_json
 from cryoetgan.imaging import store
 from cryoetgan.translation import objectives
 from cryoetgan.translation.presets import read_preset
-from cryoetgan.translation.residual import (
-    ANGLES,
-    Change,
-    ResidualGenerator,
-    SpectrumCritic,
-    TextureCritic,
-    spectrum_bins,
-)
+from cryoetgan.translation.residual import ResidualGenerator, Stage
 from cryoetgan.translation.residual_training import ResidualTrainer
 from cryoetgan.translation.scaling import Scaler
 from cryoetgan.translation.scenes import drawn_classes, make_scenes, octants
@@ -27,11 +20,10 @@ from tests.conftest import refused
 
 TINY = """
 frame: residual
+stages: 2
+filters: 4
 width: 4
 blocks: 1
-critic_widths: [4, 8]
-objective: hinge
-clip: 0.0
 optimiser: adam
 batch: 4
 steps: {steps}
@@ -40,61 +32,64 @@ ema: 0.9
 """
 
 
+def learnt(stages=2, filters=4):
+    """A generator that changes what it is given."""
+    generator = ResidualGenerator(stages, filters)
+    with torch.no_grad():
+        for stage in generator.stages:
+            for part in (stage.linear, stage.bounded, stage.falling):
+                part.uniform_(0.0, 0.1)
+        generator.log_scale += 0.01
+        generator.bend += torch.tensor([0.04, -0.02, 0.03])
+    return generator
+
+
 def test_step_zero_is_physics():
     u, n = torch.randn(2, 1, 12, 12, 12), torch.randn(2, 1, 12, 12, 12)
     assert torch.equal(ResidualGenerator()(u, n), u + n)
 
 
-@pytest.mark.parametrize("blocks", [1, 4])
-def test_the_receptive_radius_is_what_counts_for_a_voxel(blocks):
+def test_what_is_signal_and_what_is_noise_it_cannot_know():
     torch.manual_seed(0)
-    change = Change(2, 4, blocks)
-    torch.nn.init.normal_(change.last.weight)
-    x = torch.randn(1, 2, 31, 7, 7, requires_grad=True)
-    change(x)[0, 0, 15, 3, 3].backward()
-    reached = torch.nonzero(x.grad[0].abs().amax(dim=(0, 2, 3)) > 0).flatten()
-    assert (int(reached.min()), int(reached.max())) == (15 - change.radius(), 15 + change.radius())
+    generator = learnt()
+    u, n, other = torch.randn(3, 1, 1, 10, 10, 10)
+    made = generator(u, n)
+    assert torch.allclose(generator(u + other, n - other), made, atol=1e-5)
+    assert not torch.allclose(made, u + n, atol=0.1)
 
 
-@pytest.mark.parametrize(("widths", "field"), [((4, 4), 5), ((4, 4, 4), 9), ((4, 4, 4, 4), 13)])
-def test_the_texture_critic_sees_little(widths, field):
-    critic = TextureCritic(widths, spectral=False)
-    assert critic.receptive_field() == critic.smallest_box() == field
-    x = torch.randn(1, 1, field + 8, field, field, requires_grad=True)
-    scores = critic(x)
-    scores[0, 0, scores.shape[2] // 2, 0, 0].backward()
+@pytest.mark.parametrize("stages", [1, 4])
+def test_the_receptive_radius_is_what_counts_for_a_voxel(stages):
+    torch.manual_seed(0)
+    generator = learnt(stages)
+    x = torch.randn(1, 1, 31, 7, 7, requires_grad=True)
+    generator(x, torch.zeros_like(x))[0, 0, 15, 3, 3].backward()
     reached = torch.nonzero(x.grad[0, 0].abs().amax(dim=(1, 2)) > 0).flatten()
-    assert int(reached.max() - reached.min()) + 1 == field
-    assert TextureCritic((32, 64, 64)).receptive_field() == 9
+    radius = generator.radius()
+    assert (int(reached.min()), int(reached.max())) == (15 - radius, 15 + radius)
 
 
-def test_waves_fall_into_the_bins_of_their_radius_and_angle_to_the_beam():
-    box = 16
-    index, count = spectrum_bins(box)
-    assert index.shape == (16, 16, 9)
-    assert count == 8 * ANGLES
-    z = torch.cos(2 * torch.pi * 3 * torch.arange(16.0) / 16)
-    for axis, part in ((0, 0), (1, ANGLES - 1), (2, ANGLES - 1)):
-        shape = [1, 1, 1]
-        shape[axis] = 16
-        wave = z.reshape(shape).expand(16, 16, 16)
-        power = torch.fft.rfftn(wave).abs().square()
-        assert int(index.flatten()[power.flatten().argmax()]) == 2 * ANGLES + part
-    assert int(index[0, 0, 0]) == -1
-
-
-def test_the_spectrum_critic_sees_power_alone():
+def test_a_stage_is_a_step_down_the_energy_of_its_filters():
+    """With a bounded influence on differences it is total variation that falls, at any noise."""
     torch.manual_seed(0)
-    real = torch.randn(30, 1, 12, 12, 12)
-    critic = SpectrumCritic(12, real).eval()
-    x = torch.randn(2, 1, 12, 12, 12)
-    scores = critic(x)
-    assert torch.allclose(critic(-x), scores, atol=1e-5)
-    assert torch.allclose(critic(x + 3), scores, atol=1e-4)
-    louder = critic._log_power(2 * x) - critic._log_power(x)
-    assert torch.allclose(louder, torch.full_like(louder, np.log(4)), atol=1e-4)
-    measured = (critic._log_power(real) - critic.centre) / critic.spread
-    assert measured.mean().abs() < 1e-4
+    stage = Stage(3)
+    with torch.no_grad():
+        stage.kernels.zero_()
+        for axis in range(3):
+            place = [1, 1, 1]
+            stage.kernels[axis, 0, 1, 1, 1] = -1
+            place[axis] = 2
+            stage.kernels[axis, 0][tuple(place)] = 1
+        stage.bounded.fill_(0.05)
+    stage.requires_grad_(False)
+    x = torch.randn(1, 1, 16, 16, 16)
+    before = [torch.diff(x, dim=axis).abs().mean() for axis in (2, 3, 4)]
+    after = [torch.diff(stage(x), dim=axis).abs().mean() for axis in (2, 3, 4)]
+    assert all(b < 0.95 * a for a, b in zip(before, after, strict=True))
+    # nothing is made or lost where nothing reaches over the edge
+    inside = torch.zeros(1, 1, 16, 16, 16)
+    inside[..., 4:12, 4:12, 4:12] = x[..., 4:12, 4:12, 4:12]
+    assert float(stage(inside).sum() - inside.sum()) == pytest.approx(0, abs=1e-3)
 
 
 def test_the_label_cosine_drops_what_is_odd_in_the_noise_and_sees_a_shift():
@@ -112,50 +107,60 @@ def test_the_label_cosine_drops_what_is_odd_in_the_noise_and_sees_a_shift():
     assert float(made.grad.abs().max()) == 0
 
 
-def test_a_step_moves_the_noise_towards_the_real_ones():
-    torch.manual_seed(0)
-    settings = replace(
-        read_preset("recommended"), width=8, blocks=1, critic_widths=(8, 16, 16), batch=8,
-        lr_generator=3e-3, lr_critic=3e-3, steps=60,
-    )  # fmt: skip
-    u = objectives.lowpass(torch.randn(40, 1, 12, 12, 12), 2.0) * 3
-    n = torch.randn(40, 1, 12, 12, 12)
-    real = objectives.lowpass(torch.randn(40, 1, 12, 12, 12), 2.0) * 3
-    real = real + 1.4 * torch.randn_like(real)
-    stock = Scenes(u, n, u.half(), torch.zeros(40, dtype=torch.long))
+def trainer_on(real, u, n, **changed):
+    settings = replace(read_preset("recommended"), width=4, blocks=1, batch=8, **changed)
+    stock = Scenes(u, n, u.half(), torch.zeros(len(u), dtype=torch.long))
     scalers = Scaler(0.0, 1.0), Scaler(0.0, 1.0, bounded=False)
-    trainer = ResidualTrainer(settings, stock, real, scalers, True, torch.device("cpu"), 0)
-    before = {k: v.clone() for k, v in trainer.networks["D_s"].state_dict().items()}
+    return ResidualTrainer(settings, stock, real, scalers, True, torch.device("cpu"), 0)
+
+
+def test_a_grey_scale_and_a_contrast_that_physics_lacks_are_learnt():
+    """Real volumes are bent by a tanh: what is made comes to their kurtosis, pose kept."""
+    torch.manual_seed(0)
+    u = objectives.lowpass(torch.randn(80, 1, 12, 12, 12), 2.0) * 6
+    n = torch.randn(80, 1, 12, 12, 12)
+    real = torch.tanh(u[40:] + n[40:])
+    trainer = trainer_on(real / real.std(), u[:40], n[:40], steps=80, stages=2, filters=4)
     trainer.run(1)
-    first = trainer.last["noise_ratio"]
-    assert first == pytest.approx(1)
-    assert any(
-        not torch.equal(v, before[k]) for k, v in trainer.networks["D_s"].state_dict().items()
-    )
-    trainer.run(60)
-    assert 1.1 < trainer.last["noise_ratio"] < 1.7
+    assert trainer.last["noise_ratio"] == pytest.approx(1)
+    far = float(trainer.last["voxels"])
+    trainer.run(80)
+    assert float(trainer.last["voxels"]) < far / 4
+    with torch.no_grad():
+        made = trainer.average(u[:40], n[:40])
+
+    def kurtosis(x):
+        return float(((x - x.mean()) ** 4).mean() / x.var() ** 2)
+
+    wanted, physics = kurtosis(real), kurtosis(u + n)
+    assert abs(kurtosis(made) - wanted) < 0.25 * abs(physics - wanted)
     assert trainer.last["label"] < 0.1
+    assert float(trainer.last["sd_ratio"]) == pytest.approx(1, abs=0.15)
+    # the real volumes are draws of one process: held ones are no farther away than learnt ones
+    assert trainer.last["texture_held"] < 2 * trainer.last["texture_learnt"]
+
+
+def test_where_physics_is_right_it_stays():
+    torch.manual_seed(0)
+    u, n = torch.randn(2, 60, 1, 12, 12, 12)
+    u = objectives.lowpass(u, 2.0) * 6
+    trainer = trainer_on(u[30:] + n[30:], u[:30], n[:30], steps=60, stages=2, filters=4)
+    trainer.run(60)
+    with torch.no_grad():
+        made = trainer.average(u[:30], n[:30])
+    assert float((made - u[:30] - n[:30]).std() / (u + n).std()) < 0.15
 
 
 def test_in_parts_the_way_back_sees_its_own_densities():
     torch.manual_seed(0)
-    settings = replace(
-        read_preset("recommended"), width=4, blocks=1, critic_widths=(4, 4), batch=8, augment=False
-    )  # fmt: skip
     u, n = torch.randn(6, 1, 12, 12, 12), torch.randn(6, 1, 12, 12, 12)
-    stock = Scenes(u, n, u.half(), torch.zeros(6, dtype=torch.long))
-    scalers = Scaler(0.0, 1.0), Scaler(0.0, 1.0, bounded=False)
     ends = []
     for parts in (1, 2):
-        trainer = ResidualTrainer(settings, stock, n + u, scalers, True, torch.device("cpu"), 0)
+        trainer = trainer_on(n + u, u, n, augment=False)
         trainer.parts = parts
         trainer.run(1)
         ends.append(trainer)
-    assert ends[0].last["cycle_d"] == pytest.approx(ends[1].last["cycle_d"], rel=1e-4)
-    pairs = zip(
-        ends[0].networks["D_s"].parameters(), ends[1].networks["D_s"].parameters(), strict=True
-    )
-    assert all(((a - b).abs() < 1e-5).float().mean() > 0.9 for a, b in pairs)
+    assert float(ends[0].last["cycle_d"]) == pytest.approx(float(ends[1].last["cycle_d"]), rel=1e-4)
 
 
 def test_scenes_are_the_imaging_models(model, posed, rng):
@@ -243,9 +248,6 @@ def test_a_run_goes_on_to_the_bits_of_an_unbroken_one(here, tmp_path, trained):
 
 def test_it_refuses_what_it_cannot_stand_on(here, tmp_path, trained):
     refused(here(*trained[:-2], "-o", "x", code=2), "--imaging", "imaging fit")
-    other = TINY.format(steps=6) + "objective: wgan-gp\n"
-    (tmp_path / "p.yaml").write_text(other.replace("objective: hinge\n", ""))
-    refused(here(*trained, "-o", "x", code=2), "penalty_weight", "10")
 
 
 def test_a_tomogram_is_made_with_labels_and_truth(here, tmp_path, trained, rng):

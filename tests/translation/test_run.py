@@ -297,7 +297,7 @@ def test_checkpoints_of_older_versions_are_read_or_refused_by_name(here, tmp_pat
         torch.save({**content, "version": "0.0.7", **changed}, path)
 
     # a switch that is younger than the checkpoint was at its default
-    younger = {"patch_weight", "pair_weight", "probe_every"} & set(content["settings"])
+    younger = {"patch_weight", "texture_weight", "stages"} & set(content["settings"])
     assert younger
     kept = {name: value for name, value in content["settings"].items() if name not in younger}
     written(settings=kept)

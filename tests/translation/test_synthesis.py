@@ -16,9 +16,12 @@ GREY = Scaler(0.0, 0.8, bounded=False)
 def learnt():
     """A generator that changes what it is given."""
     torch.manual_seed(1)
-    generator = ResidualGenerator(4, 1)
-    torch.nn.init.normal_(generator.change.last.weight, 0.0, 0.2)
-    torch.nn.init.normal_(generator.change.last.bias, 0.0, 0.2)
+    generator = ResidualGenerator(2, 4)
+    with torch.no_grad():
+        for stage in generator.stages:
+            stage.linear.uniform_(0.0, 0.2)
+            stage.bounded.uniform_(0.0, 0.2)
+        generator.bend.normal_(0.0, 0.2)
     return generator.eval()
 
 
@@ -58,6 +61,6 @@ def test_a_network_has_no_edge_at_the_faces(model, learnt):
 
 def test_untrained_it_is_the_imaging_model(model, rng):
     scene = rng.random((20, 24, 26)).astype(np.float32)
-    made = whole(synthesizer(model, ResidualGenerator(4, 1)), scene, 40)
+    made = whole(synthesizer(model, ResidualGenerator(2, 4)), scene, 40)
     physics = whole(TiledPhysics(model, 5, "t"), scene, 15)
     assert np.allclose(made, physics, atol=1e-5 * physics.std())
