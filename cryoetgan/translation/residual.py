@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cryoetgan.translation.filtering import answered, put_back
 from cryoetgan.translation.influence import influence
 from cryoetgan.translation.networks import LEAK
 
@@ -78,10 +79,10 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `(B, 1, z, y, x)` of the same; beyond the edges lies the edge's own value."""
-        z = functional.conv3d(functional.pad(x, (2,) * 6, mode="replicate"), self.kernels)
+        z = answered(functional.pad(x, (2,) * 6, mode="replicate"), self.kernels)
         steep, narrow = torch.exp(-self.log_bound), torch.exp(-2 * self.log_reach)
         f = influence(z, self.linear, self.bounded, self.falling, steep, narrow)
-        return x - functional.conv_transpose3d(f, self.kernels, padding=2)
+        return x - put_back(f, self.kernels)
 
 
 class ResidualGenerator(nn.Module):

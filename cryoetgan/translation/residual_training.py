@@ -17,7 +17,7 @@ from cryoetgan.translation.settings import Settings
 from cryoetgan.translation.stock import Scenes
 from cryoetgan.translation.texture import Spectrum, standardised, texture_distance
 
-BACK_EVERY = 4
+BACK_EVERY = 8
 """Steps from one of the way back to the next: it is learnt from pairs, and is quick."""
 BACK_RATE = 0.1
 """Its learning rate, over the generator's: a network of convolutions wants a smaller one."""

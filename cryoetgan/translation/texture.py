@@ -19,8 +19,8 @@ RANDOM = 16
 """Filters drawn anew each step, beside the nine that are always asked."""
 SPARSE = 0.15
 """Share of the voxels that every other random filter sees: derivatives of all kinds."""
-REACH = 5
-"""Voxels an edge over which strong answers are averaged."""
+REACH, APART = 5, 3
+"""Voxels an edge over which strong answers are averaged, and from one average to the next."""
 STRENGTHS = 2048
 ANGLES = 4
 """Bins of the angle to the beam, 0 to 90 degrees."""
@@ -75,10 +75,10 @@ def _gap(made: Tensor, real: Tensor) -> Tensor:
 
 
 def _strengths(volumes: Tensor, filters: Tensor) -> Tensor:
-    """Return `(filters, N)` mean absolute answers about every other voxel of an axis."""
+    """Return `(filters, N)` mean absolute answers."""
     strong = functional.conv3d(volumes, filters).abs()
     edge = min(REACH, strong.shape[-1])
-    return functional.avg_pool3d(strong, edge, 2).transpose(0, 1).flatten(1)
+    return functional.avg_pool3d(strong, edge, APART).transpose(0, 1).flatten(1)
 
 
 def _always() -> Tensor:
