@@ -2,17 +2,20 @@
 
     python benchmarks/yardstick_table.py [--folder F] [--test 3] [-o docs/yardstick.md]
 
-Writes the picture beside the page, under the same name.
+Writes the picture beside the page, under the same name, and slices of what was made in the
+denoised look as `look.png`.
 """
 
 import argparse
 from pathlib import Path
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from set2 import LOOKS
+from set2 import LOOKS, MAPS
 
 from cryoetgan.files import read_json, write_text
+from cryoetgan.volumes import read_volume_set
 
 NAMES = {
     "typed_0.01": "typed, SNR 0.01",
@@ -24,6 +27,10 @@ NAMES = {
     "pasted": "fitted, in real patches",
     "pseudo": "pseudo-labels of template matching",
 }
+
+
+PICTURED = 3
+"""Which of each class's volumes."""
 
 
 def share(found):
@@ -102,6 +109,31 @@ def draw(looks, path):
     figure.savefig(path, dpi=110)
 
 
+def draw_slices(folder, path):
+    """Draw central slices of each class: real crops, the network's volumes, fitted physics."""
+    rows = {
+        "real crops": "real1",
+        "`recommended`": "made_recommended_0",
+        "fitted physics": "fitted",
+    }
+    names = sorted(MAPS)
+    figure = Figure(figsize=(1.3 * len(names), 4.1), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(len(rows), len(names))
+    for line, (title, name) in zip(panels, rows.items(), strict=True):
+        kept = read_volume_set(folder / f"{name}.star")
+        for panel, what in zip(line, names, strict=True):
+            row = np.flatnonzero((kept.table["cryoetganClass"] == what).to_numpy())[PICTURED]
+            volume = np.asarray(kept.volumes[row], float)
+            scaled = (volume - volume.mean()) / volume.std()
+            panel.imshow(scaled[len(scaled) // 2], cmap="gray", vmin=-2.5, vmax=2.5)
+            panel.set(xticks=[], yticks=[])
+            if line is panels[0]:
+                panel.set_title(what.split("_")[0], size=8)
+        line[0].set_ylabel(title.strip("`"), size=9)
+    figure.savefig(path, dpi=110)
+
+
 HEAD = """# What teaches a classifier
 
 ![GAN-train of every competitor in four looks](yardstick.png)
@@ -112,7 +144,11 @@ dev_set2_{test}, {seeds} classifier seeds. GAN-train: trained on the set, tested
 the labelled crops, tested on the set. In brackets 95 % intervals, over seeds and blocks of the tomogram; those
 of differences are paired. `denoised`, `defocus`, `narrow`: the same tomograms made harder
 (`benchmarks/imaging_variants.py`): a learned denoiser's look; the defocus typed 1 um wrong; tilts of +-45
-degrees used as if they were +-60.
+degrees used as if they were +-60. `recommended`: a training a seed.
+
+![Slices of the denoised look](look.png)
+
+The denoised look: one of each class, real crops, `recommended`, the fitted physics it began with.
 """
 
 
@@ -133,6 +169,8 @@ def main():
     text = HEAD.format(test=options.test, seeds=seeds)
     write_text(options.output, "\n".join([text, *sections(looks)]).rstrip() + "\n")
     draw(looks, options.output.with_suffix(".png"))
+    if (options.folder / "denoised/made_recommended_0.star").exists():
+        draw_slices(options.folder / "denoised", options.output.with_name("look.png"))
 
 
 if __name__ == "__main__":

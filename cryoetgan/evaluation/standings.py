@@ -59,12 +59,12 @@ def standings(
             "classes": dict(per_class(trained, names)),
             "n_train": found[f"gan_train/{name}"][0]["n_train"],
             "of_ceiling": float(trained.mean() / max(ceiling.mean(), 1e-9)),
-            "above_ceiling": _value(trained - ceiling, groups),
+            "above_ceiling": _value(trained - ceiling, groups, -1.0),
         }
         if plan.few:
             row["mixed"] = _value(decoded(found[f"mixed/{name}"]), groups)
         if base is not None and name != plan.baseline:
-            row["above_baseline"] = _value(trained - base, groups)
+            row["above_baseline"] = _value(trained - base, groups, -1.0)
         rows.append(row)
     rows.sort(key=lambda row: -row["gan_train"]["value"])
     _, counts = np.unique(names, return_counts=True)
@@ -93,9 +93,13 @@ def standings(
     return table
 
 
-def _value(right: NDArray[np.float64], groups: NDArray[np.str_] | None = None) -> dict[str, Any]:
-    mean, interval = over_seeds(right, groups)
-    return {"value": mean, "interval": list(interval), "seeds": right.mean(axis=1).tolist()}
+def _value(
+    right: NDArray[np.float64], groups: NDArray[np.str_] | None = None, least: float = 0.0
+) -> dict[str, Any]:
+    """Return a share over seeds, or a difference of two, which may be -1 at `least`."""
+    mean, (low, high) = over_seeds(right, groups)
+    low, high = max(low, least), min(high, 1.0)  # few seeds make wide ones
+    return {"value": mean, "interval": [low, high], "seeds": right.mean(axis=1).tolist()}
 
 
 def _background(found: dict[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:

@@ -68,6 +68,8 @@ def test_the_table_ranks_and_the_controls_tell(cryoetgan, arena, tmp_path):
     # without a set of its own, a class is recognised as often as `gan_train` does
     for name, found in table["leave_one_out"]["good"].items():
         assert found["synthetic"]["value"] == good["classes"][name]
+        low, high = found["with_real"]["interval"]
+        assert 0 <= low <= found["with_real"]["value"] <= high <= 1
     assert table["provenance"]["seed"] == 0
     with open(out / "competitors.csv", newline="") as file:
         rows = list(csv.DictReader(file))
