@@ -4,13 +4,14 @@
         [--boxes 28,40] [--kinds float32,bf16,compiled] [--repeats 3] [--threads 1]
 
 One step is all updates of it: both generators and both critics of the paper's cycle, the
-residual generator and its critics of `recommended`. `literal` is the paper's text (critic of
-stride 1, batch 1), `paper` the preset (stride 2). Each measurement is a process of its own:
-float32 beside bfloat16 where the device multiplies it, alternating, medians. CPU: process time
-over threads; the rate beside that of a 2048^3 matrix product of the same precision. GPU: wall
-time, synchronised, TF32 as PyTorch has it by default for float32, `compiled` besides; the rate
-beside the maker's dense bfloat16 peak. Owed on CPUs: literal bf16 >= 3.5 x its own float32
-(processors with AMX); on H100: >= 3 x eager TF32, >= 40 % of the dense bf16 rate on `literal`.
+residual generator of `recommended` and, every eighth step, its way back. `literal` is the
+paper's text (critic of stride 1, batch 1), `paper` the preset (stride 2). Each measurement is a
+process of its own: float32 beside bfloat16 where the device multiplies it, alternating,
+medians. CPU: process time over threads; the rate beside that of a 2048^3 matrix product of the
+same precision. GPU: wall time, synchronised, TF32 as PyTorch has it by default for float32,
+`compiled` besides; the rate beside the maker's dense bfloat16 peak. Owed on CPUs: literal bf16
+>= 3.5 x its own float32 (processors with AMX); on H100: >= 3 x eager TF32, >= 40 % of the dense
+bf16 rate on `literal`.
 """
 
 import argparse

@@ -176,12 +176,16 @@ def failures(work, name, generated):
     rings = [change[:, (r >= a) & (r < a + 4)].mean() for a in (0, 4, 8, 12)]
     log = np.genfromtxt(work.folder / name / "log.csv", delimiter=",", names=True)
     last = log[-max(1, len(log) // 10) :]
+    watched = {
+        "noise kept (SD over z / SD of n)": "noise_ratio",
+        "label: 1 - cosine": "label",
+        "texture: from crops learnt from": "texture_learnt",
+        "texture: from held ones": "texture_held",
+        "cycle with noise over without": "cycle_hidden",
+    }
     return {
         "SD over real": made.volumes.std() / np.asarray(real).std(),
-        "noise kept (SD over z / SD of n)": last["noise_ratio"].mean(),
-        "label: 1 - cosine": last["label"].mean(),
-        "texture: from crops learnt from": np.nanmean(last["texture_learnt"]),
-        "texture: from held ones": np.nanmean(last["texture_held"]),
+        **{k: np.nanmean(last[v]) for k, v in watched.items() if v in log.dtype.names},
         "mean change by radius 0-4-8-12-16": np.round(rings, 4).tolist(),
         "centre drift, voxels": centre_drift(np.array(made.volumes), np.array(before.volumes)),
     }

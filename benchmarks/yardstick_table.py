@@ -113,7 +113,7 @@ def draw_slices(folder, path):
     """Draw central slices of each class: real crops, the network's volumes, fitted physics."""
     rows = {
         "real crops": "real1",
-        "`recommended`": "made_recommended_0",
+        "recommended": "made_recommended_0",
         "fitted physics": "fitted",
     }
     names = sorted(MAPS)
@@ -123,14 +123,14 @@ def draw_slices(folder, path):
     for line, (title, name) in zip(panels, rows.items(), strict=True):
         kept = read_volume_set(folder / f"{name}.star")
         for panel, what in zip(line, names, strict=True):
-            row = np.flatnonzero((kept.table["cryoetganClass"] == what).to_numpy())[PICTURED]
-            volume = np.asarray(kept.volumes[row], float)
+            found = np.flatnonzero((kept.table["cryoetganClass"] == what).to_numpy())
+            volume = np.asarray(kept.volumes[found[: PICTURED + 1][-1]], float)
             scaled = (volume - volume.mean()) / volume.std()
             panel.imshow(scaled[len(scaled) // 2], cmap="gray", vmin=-2.5, vmax=2.5)
             panel.set(xticks=[], yticks=[])
             if line is panels[0]:
                 panel.set_title(what.split("_")[0], size=8)
-        line[0].set_ylabel(title.strip("`"), size=9)
+        line[0].set_ylabel(title, size=9)
     figure.savefig(path, dpi=110)
 
 
@@ -144,11 +144,12 @@ dev_set2_{test}, {seeds} classifier seeds. GAN-train: trained on the set, tested
 the labelled crops, tested on the set. In brackets 95 % intervals, over seeds and blocks of the tomogram; those
 of differences are paired. `denoised`, `defocus`, `narrow`: the same tomograms made harder
 (`benchmarks/imaging_variants.py`): a learned denoiser's look; the defocus typed 1 um wrong; tilts of +-45
-degrees used as if they were +-60. `recommended`: a training a seed.
+degrees used as if they were +-60.
+"""
+SLICES = """`recommended`: a training a seed. One of each class of the denoised look, beside real crops and the fitted
+physics it began with:
 
 ![Slices of the denoised look](look.png)
-
-The denoised look: one of each class, real crops, `recommended`, the fitted physics it began with.
 """
 
 
@@ -167,10 +168,12 @@ def main():
         return
     seeds = next(iter(looks.values()))["seeds"]
     text = HEAD.format(test=options.test, seeds=seeds)
+    pictured = options.folder / "denoised"
+    if (pictured / "made_recommended_0.star").exists():
+        draw_slices(pictured, options.output.with_name("look.png"))
+        text += "\n" + SLICES
     write_text(options.output, "\n".join([text, *sections(looks)]).rstrip() + "\n")
     draw(looks, options.output.with_suffix(".png"))
-    if (options.folder / "denoised/made_recommended_0.star").exists():
-        draw_slices(options.folder / "denoised", options.output.with_name("look.png"))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The imaging model: everything between a density and a tomogram, as spectra and parameters.
 
 It holds no voxel of a tomogram, and nothing in it needs a label. The two halves of an image
-are drawn apart, so that a network can be given both (`y = u + n + r(u, n)`):
+are drawn apart, so that a network can meet one with many of the other:
 
 >>> u = model.signal(scene)                 # doctest: +SKIP
 >>> n = model.noise(scene.shape, numbers)   # doctest: +SKIP

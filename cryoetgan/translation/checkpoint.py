@@ -24,6 +24,8 @@ log = logging.getLogger("cryoetgan")
 FORMAT = 1
 NAME, IN_PROGRESS, KEPT = "checkpoint.pt", "training.pt", "training.old.pt"
 MAY_DIFFER = ("steps", "epochs", "compile")
+GONE = {"pair_weight": 0.0}
+"""Settings there are no more: at this value a checkpoint is what it would be without them."""
 PARTS = (
     "settings",
     "key",
@@ -98,11 +100,16 @@ def settings_of(content: Mapping[str, Any], path: Path) -> Settings:
     UserError
         Where it was trained with a setting that there is no more.
     """
-    gone = sorted(set(content["settings"]) - set(_plain(Settings())))
+    settings = _without_gone(content["settings"])
+    gone = sorted(set(settings) - set(_plain(Settings())))
     if gone:
         said = f"with the setting {', '.join(gone)}, which there is no more; train again"
         raise UserError(f"{_older(content, path)} {said}")
-    return check_settings(dict(content["settings"]), str(path))
+    return check_settings(settings, str(path))
+
+
+def _without_gone(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in settings.items() if k not in GONE or v != GONE[k]}
 
 
 def scaler_of(content: Mapping[str, Any], domain: str) -> Scaler:
@@ -146,7 +153,7 @@ def load_weights(
 def differences(content: Mapping[str, Any], key: Mapping[str, Any]) -> list[str]:
     """Return what a checkpoint's run and this one do not share, but for how long and how quick."""
     # a switch that is younger than the checkpoint was at its default then
-    old = {**_plain(Settings()), **content["settings"], **content["key"]}
+    old = {**_plain(Settings()), **_without_gone(content["settings"]), **content["key"]}
     new = dict(key)
     return sorted(
         name for name in {*old, *new} if name not in MAY_DIFFER and old.get(name) != new.get(name)

@@ -69,8 +69,8 @@ class _PutBack(torch.autograd.Function):
     def forward(ctx: Any, answers: Tensor, kernels: Tensor) -> Tensor:
         ctx.save_for_backward(answers, kernels)
         edge = kernels.shape[-1] - 1
-        inner = tuple(slice(edge, edge + n - edge) for n in answers.shape[2:])
-        return _spread(answers, kernels)[(..., *inner)].contiguous()
+        z, y, x = (slice(edge, n) for n in answers.shape[2:])
+        return _spread(answers, kernels)[:, :, z, y, x].contiguous()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:

@@ -102,15 +102,20 @@ class Loop:
         self.team = team
         if team.count > 1:
             torch.manual_seed(integer(self.seed, "rank", team.rank))
-            for optimiser in self.optimisers.values():
-                optimiser.register_step_pre_hook(self._average_gradients)
 
     @property
     def batch(self) -> int:
         """Volumes a step of this process."""
         return max(1, self.settings.batch // self.team.count)
 
-    def _average_gradients(self, optimiser: torch.optim.Optimizer, *_: Any) -> None:
+    def most_parts(self) -> int:
+        """Return how many parts a step can go in."""
+        return self.batch
+
+    def _before_step(self, optimiser: torch.optim.Optimizer) -> None:
+        """Make the gradients those of the whole batch."""
+        if self.team.count == 1:
+            return
         if self.team.anyone(False):
             raise _NoRoomElsewhereError
         groups = optimiser.param_groups
@@ -131,6 +136,17 @@ class Loop:
             Where one volume at a time is too much for the device.
         """
         self.networks.train()
+        hooks = [
+            optimiser.register_step_pre_hook(lambda made, *_: self._before_step(made))
+            for optimiser in self.optimisers.values()
+        ]
+        try:
+            self._run(steps, every_step)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _run(self, steps: int, every_step: Callable[[], None]) -> None:
         while self.step < steps:
             self._set_learning_rates(steps)
             self._step_that_fits()
@@ -179,7 +195,7 @@ class Loop:
             except torch.OutOfMemoryError as error:
                 if not isinstance(error, _NoRoomElsewhereError):
                     self.team.anyone(True)
-                if self.parts >= self.batch:
+                if self.parts >= self.most_parts():
                     raise TooLargeError(
                         f"out of memory on {self.device} with one volume at a time"
                     ) from None

@@ -56,7 +56,7 @@ class Stage(nn.Module):
     """One step of learned reaction diffusion, x - sum k^T * f(k * x).
 
     Chen & Pock 2017, doi 10.1109/TPAMI.2016.2596743, each filter's influence f being
-    a z + b tanh(z / s) + c z exp(-z^2 / 2 t^2): what smooths or sharpens, what flattens (b: total
+    a z + b tanh(s z) + c z exp(-t z^2 / 2): what smooths or sharpens, what flattens (b: total
     variation), what takes small answers away and keeps large ones (c).
 
     Parameters

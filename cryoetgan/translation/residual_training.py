@@ -2,13 +2,14 @@
 
 A step makes volumes of both signs of the same noise, and draws their texture and spectrum to
 those of real crops. The mean over both signs is what the generator makes of the signal alone:
-smoothed, it must keep its cosine with the signal, so that label, pose and place stay.
+the cosine with it, smoothed, says whether label, pose and place stay.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cryoetgan.translation.feeding import Volumes
 from cryoetgan.translation.loop import Loop, make_optimiser
 from cryoetgan.translation.objectives import label_cosine
 from cryoetgan.translation.residual import Change, ResidualGenerator
@@ -28,7 +29,7 @@ REAL = 2
 CLIP = 1.0
 """Norm beyond which a gradient is shortened."""
 SD_WEIGHT = 0.1
-"""Of the relative difference of standard deviations, squared: texture is told apart from it."""
+"""Of the differences of mean and standard deviation, squared: texture is told apart from them."""
 TURNS: tuple[tuple[int, ...], ...] = ((), (2, 4), (2, 3), (3, 4))
 """Axes of `(B, 1, z, y, x)` that a half turn flips: none, about y, about x, about z."""
 
@@ -76,12 +77,14 @@ class ResidualTrainer(Loop):
         scaled = scalers[1].forward(subtomograms)
         order = torch.randperm(len(scaled))
         held = max(1, int(HELD_SHARE * len(scaled))) if len(scaled) > 1 else 0
-        self.held, self.real = (scaled[part].to(device) for part in (order[:held], order[held:]))
-        self.real_count, self.real_sd = len(self.real), float(self.real.std())
+        learnt = scaled[order[held:]]
+        self.held, self.real = scaled[order[:held]].to(device), Volumes(learnt, device)
+        self.real_count = len(learnt)
+        self.real_mean, self.real_sd = float(learnt.mean()), float(learnt.std(correction=0))
         networks: dict[str, nn.Module] = {
             "G_ds": make_residual(s),
             "G_sd": Change(1, s.width, s.blocks),
-            "spectrum": Spectrum(standardised(self.real)),
+            "spectrum": Spectrum(standardised(learnt)),
         }
         self._adopt(networks, make_residual(s))
         self.optimisers = {
@@ -90,21 +93,34 @@ class ResidualTrainer(Loop):
         }
         self.rates["back"] = BACK_RATE * s.lr_generator
 
+    def most_parts(self) -> int:
+        """Return how many parts a step can go in: a scene each, both signs of its noise."""
+        return max(1, self.batch // 2)
+
+    def _before_step(self, optimiser: torch.optim.Optimizer) -> None:
+        super()._before_step(optimiser)
+        if optimiser is self.optimisers["generators"]:
+            # after the mean over processes, so that two are as one of the whole batch
+            nn.utils.clip_grad_norm_(self.networks["G_ds"].parameters(), CLIP)
+
     def _one_step(self) -> None:
-        s = self.settings
-        pairs = max(1, s.batch // 2)
+        pairs = self.most_parts()
         u, n, density = self.scenes.draw(pairs)
         u, n = (self.scalers[1].forward(x.to(self.device)) for x in (u, n))
-        rows = torch.randint(len(self.real), (REAL * 2 * pairs,)).to(self.device)
+        rows = torch.randint(len(self.real), (pairs * REAL * 2,))
+        real = self.real.batch(rows).unflatten(0, (pairs, REAL * 2))
         optimiser = self.optimisers["generators"]
         optimiser.zero_grad(set_to_none=True)
-        made = []
-        for share, (u_part, n_part, real) in self._in_parts(u, n, self.real[rows]):
+        made, away = [], torch.zeros_like(self.networks["spectrum"].seen)
+        for share, (u_part, n_part, real_part) in self._in_parts(u, n, real):
             both = self._made(u_part, n_part)
-            (self._loss(both, u_part, n_part, real) * share).backward()
+            loss, bins = self._loss(both, u_part, n_part, real_part.flatten(0, 1))
+            (loss * share).backward()
+            away += share * bins
             made.append(both.detach()[: len(u_part)])
-        nn.utils.clip_grad_norm_(self.networks["G_ds"].parameters(), CLIP)
+        self.team.average([away])
         optimiser.step()
+        self.networks["spectrum"].remember(away)
         if self.step % HELD_EVERY == 0 and len(self.held):
             self._look_at_held(torch.cat(made))
         if self.step % BACK_EVERY == 0:
@@ -123,16 +139,18 @@ class ResidualTrainer(Loop):
         axes = self.turns[int(torch.randint(len(self.turns), ()))]
         return torch.flip(volumes, axes) if axes else volumes
 
-    def _loss(self, both: Tensor, u: Tensor, n: Tensor, real: Tensor) -> Tensor:
+    def _loss(self, both: Tensor, u: Tensor, n: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss, and how far each bin of the spectrum is away."""
         s = self.settings
         shown = self._turned(standardised(both))
         texture = texture_distance(shown, self._turned(standardised(real)))
-        spectrum = self.networks["spectrum"](shown)
+        spectrum, away = self.networks["spectrum"](shown)
         plus, minus = both.chunk(2)
         label = label_cosine((plus + minus) / 2, u)
         change = both - torch.cat([u, u]) - torch.cat([n, -n])
         penalty = change.square().mean()
         sd_ratio = both.std() / self.real_sd
+        level = (both.mean() - self.real_mean) / self.real_sd
         for name, value in zip(("voxels", "filters", "strengths"), texture, strict=True):
             self.last[name] = value.detach()
         self.last["spectrum"] = spectrum.detach()
@@ -141,22 +159,24 @@ class ResidualTrainer(Loop):
         self.last["sd_ratio"] = sd_ratio.detach()
         # what the noise still does: a generator that ignores it makes the same volume again
         self.last["noise_ratio"] = ((plus - minus) / 2).detach().std() / n.std()
-        return (
+        loss = (
             s.texture_weight * texture.sum()
             + s.spectrum_weight * spectrum
             + s.identity_weight * label
             + s.residual_penalty * penalty
-            + SD_WEIGHT * (sd_ratio - 1).square()
+            + SD_WEIGHT * ((sd_ratio - 1).square() + level.square())
         )
+        return loss, away
 
     @torch.no_grad()
     def _look_at_held(self, made: Tensor) -> None:
         """Measure texture against volumes that are not learnt from, and as many that are."""
         shown = standardised(made)
         count = min(len(self.held), 2 * len(shown))
-        for name, volumes in (("held", self.held), ("learnt", self.real)):
-            rows = torch.randperm(len(volumes))[:count].to(self.device)
-            distance = texture_distance(shown, standardised(volumes[rows])).sum()
+        learnt = self.real.batch(torch.randperm(len(self.real))[:count])
+        held = self.held[torch.randperm(len(self.held))[:count].to(self.device)]
+        for name, volumes in (("held", held), ("learnt", learnt)):
+            distance = texture_distance(shown, standardised(volumes)).sum()
             self.last[f"texture_{name}"] = distance
 
     def _update_back(self, made: Tensor, density: Tensor) -> None:

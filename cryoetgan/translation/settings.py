@@ -13,8 +13,9 @@ class Settings:
     frame : {'cycle', 'residual'}
         cycle: the paper's two generators and two critics. residual: y = x + r(x), what is added
         to signal and noise of fitted physics, x = u + n (`--imaging`); no critic. It uses
-        optimiser, lr_generator, betas, decay_start, batch, steps, ema, identity_weight (of the
-        cosine of both signs of the noise with u), precision, compile, and what begins at stages.
+        optimiser, lr_generator, betas, decay_start, batch, steps, epochs, snapshot_every, ema,
+        identity_weight (of the cosine of both signs of the noise with u), blocks (of the way
+        back), and what begins at stages.
     widths : (int, int, int)
         Generator channels after c7s1, d, d (paper: c7s1-32, d64, d128).
     blocks : int
@@ -85,7 +86,8 @@ class Settings:
     batch : int
         Volumes a step, of all devices together.
     steps, epochs : int, float
-        Generator steps; where `epochs` is not 0, so many passes over the subtomograms instead.
+        Generator steps; where `epochs` is not 0, instead so many passes: as many volumes made
+        as there are subtomograms, each.
     n_critic, pool : int
         Critic steps for each step of the generators; replay pool (0: none).
     snapshot_every : int
@@ -108,8 +110,8 @@ class Settings:
     shares : {'matched', 'uniform'}
         How often each class occurs in them: as in the picks, or all as often.
     augment : bool
-        Critics are shown real and generated volumes turned by 180 degrees, about axes that
-        keep wedge and hand.
+        residual: real and generated volumes are turned by 180 degrees before their texture is
+        compared, about axes that keep wedge and hand.
     precision : {'bf16', 'float32'}
         Of convolutions; bf16 becomes float32 where the device only emulates it.
     compile : bool

@@ -2,19 +2,24 @@
 
 Sliced Wasserstein distances (Rabin 2012, doi 10.1007/978-3-642-24785-9_37) of voxels, of what
 filters of 3 to 9 voxels answer, and of where these answers are strong; and the power spectrum.
-Nothing here sees farther than that, nor where in its box anything lies, so nothing rewards
-moving a label; and nothing must be learnt first, nor can be upset, as a critic can.
+The distances see no farther than that, and none sees where in its box anything lies, so nothing
+rewards moving a label; and nothing must be learnt first, nor can be upset, as a critic can.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cryoetgan.translation.filtering import answered
 from cryoetgan.translation.patches import DILATIONS, answers, in_order
 
 FLAT = 1e-4
 """Added to a volume's variance, over that of all: an empty one is not blown up."""
 PLACES = 8192
+FEW = 100
+"""Answers below which a reach is left out, so long as another has more."""
+LEAST = 1e-3
+"""Variance over which distances are taken, at least: standardised volumes have 1."""
 RANDOM = 16
 """Filters drawn anew each step, beside the nine that are always asked."""
 SPARSE = 0.15
@@ -26,6 +31,8 @@ ANGLES = 4
 """Bins of the angle to the beam, 0 to 90 degrees."""
 FLOOR = 1e-6
 """Of a spectrum's mean: below it the logarithm is cut."""
+PRIOR = 5
+"""Volumes that the median spread of all bins counts for in that of each."""
 MEMORY = 0.9
 """Of the running mean of spectra: a batch alone is too few."""
 
@@ -53,9 +60,10 @@ def texture_distance(made: Tensor, real: Tensor) -> Tensor:
     one = torch.zeros(1, 1, 3, 3, 3)
     one[0, 0, 1, 1, 1] = 1.0
     voxels = _gap(*(answers(x, one.to(device), 1, PLACES) for x in (made, real)))
-    reaches = [d for d in DILATIONS if 2 * d < min(*made.shape[2:], *real.shape[2:])]
+    edge = min(*made.shape[2:], *real.shape[2:])
+    reaches = [d for d in DILATIONS if min(len(made), len(real)) * (edge - 2 * d) ** 3 >= FEW]
     parts = []
-    for dilation in reaches:
+    for dilation in reaches or DILATIONS[:1]:
         filters = torch.cat([_always(), _random(RANDOM)]).to(device)
         parts.append(_gap(*(answers(x, filters, dilation, PLACES) for x in (made, real))))
     filters = torch.cat([_always(), _random(7)]).to(device)
@@ -71,12 +79,12 @@ def _gap(made: Tensor, real: Tensor) -> Tensor:
     """Return the mean squared distance of `(filters, N)` answers, sorted, over the variance."""
     count = min(made.shape[1], real.shape[1])
     a, b = (in_order(x[:, :count]) for x in (made, real))
-    return ((a - b).square().mean(dim=1) / b.var(dim=1).clamp_min(1e-6)).mean()
+    return ((a - b).square().mean(dim=1) / b.var(dim=1, correction=0).clamp_min(LEAST)).mean()
 
 
 def _strengths(volumes: Tensor, filters: Tensor) -> Tensor:
     """Return `(filters, N)` mean absolute answers."""
-    strong = functional.conv3d(volumes, filters).abs()
+    strong = answered(volumes, filters).abs()
     edge = min(REACH, strong.shape[-1])
     return functional.avg_pool3d(strong, edge, APART).transpose(0, 1).flatten(1)
 
@@ -120,7 +128,7 @@ class Spectrum(nn.Module):
     Parameters
     ----------
     real : Tensor
-        `(N, 1, z, y, x)`, standardised: the bins are centred and scaled by these.
+        `(N, 1, z, y, x)`, standardised, on the CPU: the bins are centred and scaled by these.
     """
 
     def __init__(self, real: Tensor) -> None:
@@ -137,15 +145,20 @@ class Spectrum(nn.Module):
         self.centre: Tensor
         self.spread: Tensor
         self.seen: Tensor
-        self.register_buffer("window", line[:, None, None] * line[None, :, None] * line)
-        self.register_buffer("share", share[used] / share[used].sum(dim=1, keepdim=True))
+        # all but what was seen follows from the real volumes: it need not be in checkpoints
+        self._keep("window", line[:, None, None] * line[None, :, None] * line)
+        self._keep("share", share[used] / share[used].sum(dim=1, keepdim=True))
         with torch.no_grad():
-            measured = torch.cat([self.log_power(part.cpu()) for part in real.split(64)])
-        self.register_buffer("centre", measured.mean(dim=0))
-        # of one volume alone there is no spread
-        spread = measured.std(dim=0) if len(measured) > 1 else torch.ones_like(measured[0])
-        self.register_buffer("spread", spread.clamp_min(1e-3))
+            measured = torch.cat([self.log_power(part) for part in real.split(64)])
+        self._keep("centre", measured.mean(dim=0))
+        # the variance of a few is itself uncertain: that of all bins stands in for it
+        variance, n = measured.var(dim=0, correction=0), len(measured)
+        common = variance.median() if n > 1 else torch.ones(())
+        self._keep("spread", ((n * variance + PRIOR * common) / (n + PRIOR)).sqrt())
         self.register_buffer("seen", torch.full_like(self.centre, torch.nan))
+
+    def _keep(self, name: str, value: Tensor) -> None:
+        self.register_buffer(name, value, persistent=False)
 
     def log_power(self, x: Tensor) -> Tensor:
         """Return `(B, bins)` of `(B, 1, z, y, x)`."""
@@ -155,18 +168,23 @@ class Spectrum(nn.Module):
         binned = power @ self.share.T
         return torch.log(binned + FLOOR * binned.detach().mean())
 
-    def forward(self, made: Tensor) -> Tensor:
-        """Return the mean squared distance of the spectra's mean, in the real ones' spread.
+    def forward(self, made: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the squared distance of the mean spectrum, in the real ones' spread, and the bins'.
 
-        The mean is a running one, of the batches seen; only this batch's share has a gradient.
+        The mean is a running one, with this batch; only this batch's share has a gradient. The
+        second, `(bins,)`, is what `remember` wants once the step is done.
         """
         away = ((self.log_power(made) - self.centre) / self.spread).mean(dim=0)
-        with torch.no_grad():
-            first = self.seen.isnan()
-            moved = MEMORY * self.seen + (1 - MEMORY) * away
-            self.seen.copy_(torch.where(first, away, moved))
+        mean = self._moved(away.detach())
         # the value is the running mean's, the gradient that of this batch towards it
-        return (self.seen * (2 * away - 2 * away.detach() + self.seen)).mean()
+        return (mean * (2 * away - 2 * away.detach() + mean)).mean(), away.detach()
+
+    def remember(self, away: Tensor) -> None:
+        """Move the running mean by what `forward` returned."""
+        self.seen.copy_(self._moved(away))
+
+    def _moved(self, away: Tensor) -> Tensor:
+        return torch.where(self.seen.isnan(), away, MEMORY * self.seen + (1 - MEMORY) * away)
 
 
 def spectrum_bins(box: int) -> tuple[Tensor, int]:

@@ -15,6 +15,7 @@ from cryoetgan.translation.residual_training import ResidualTrainer
 from cryoetgan.translation.scaling import Scaler
 from cryoetgan.translation.scenes import drawn_classes, make_scenes, octants
 from cryoetgan.translation.stock import Scenes
+from cryoetgan.translation.team import Team
 from cryoetgan.volumes import read_volume_set, write_volume_set
 from tests.conftest import refused
 
@@ -108,7 +109,8 @@ def test_the_label_cosine_drops_what_is_odd_in_the_noise_and_sees_a_shift():
 
 
 def trainer_on(real, u, n, **changed):
-    settings = replace(read_preset("recommended"), width=4, blocks=1, batch=8, **changed)
+    changed = {"width": 4, "blocks": 1, "batch": 8} | changed
+    settings = replace(read_preset("recommended"), **changed)
     stock = Scenes(u, n, u.half(), torch.zeros(len(u), dtype=torch.long))
     scalers = Scaler(0.0, 1.0), Scaler(0.0, 1.0, bounded=False)
     return ResidualTrainer(settings, stock, real, scalers, True, torch.device("cpu"), 0)
@@ -151,16 +153,49 @@ def test_where_physics_is_right_it_stays():
     assert float((made - u[:30] - n[:30]).std() / (u + n).std()) < 0.15
 
 
-def test_in_parts_the_way_back_sees_its_own_densities():
+def moved_by(parts, batch=8):
     torch.manual_seed(0)
     u, n = torch.randn(6, 1, 12, 12, 12), torch.randn(6, 1, 12, 12, 12)
-    ends = []
-    for parts in (1, 2):
-        trainer = trainer_on(n + u, u, n, augment=False)
-        trainer.parts = parts
-        trainer.run(1)
-        ends.append(trainer)
-    assert float(ends[0].last["cycle_d"]) == pytest.approx(float(ends[1].last["cycle_d"]), rel=1e-4)
+    trainer = trainer_on(n + u, u, n, batch=batch, augment=False)
+    trainer.parts = parts
+    trainer.run(1)
+    return trainer
+
+
+def test_in_parts_the_way_back_and_the_spectrum_see_what_the_whole_sees():
+    whole, halves = moved_by(1), moved_by(2)
+    assert float(whole.last["cycle_d"]) == pytest.approx(float(halves.last["cycle_d"]), rel=1e-4)
+    seen = [trainer.networks["spectrum"].seen for trainer in (whole, halves)]
+    assert torch.allclose(*seen, atol=1e-4)
+
+
+@pytest.mark.parametrize(("batch", "most"), [(8, 4), (10, 5), (1, 1)])
+def test_a_step_goes_in_as_many_parts_as_it_has_scenes(batch, most):
+    trainer = moved_by(most, batch)
+    assert trainer.most_parts() == most
+    assert all(torch.isfinite(p).all() for p in trainer.networks.parameters())
+
+
+class Pair(Team):
+    """Two processes, of which only this one is there."""
+
+    count = 2
+
+    def average(self, tensors):
+        self.averaged = len(tensors)
+
+
+def test_of_two_processes_each_makes_half_of_the_batch():
+    torch.manual_seed(0)
+    u, n = torch.randn(6, 1, 12, 12, 12), torch.randn(6, 1, 12, 12, 12)
+    trainer = trainer_on(n + u, u, n)
+    trainer.join(Pair())
+    made = []
+    make = trainer._made
+    trainer._made = lambda *halves: made.append(len(halves[0])) or make(*halves)
+    trainer.run(1)
+    assert made == [2]
+    assert trainer.team.averaged > 0
 
 
 def test_scenes_are_the_imaging_models(model, posed, rng):

@@ -303,6 +303,12 @@ def test_checkpoints_of_older_versions_are_read_or_refused_by_name(here, tmp_pat
     written(settings=kept)
     here(*words, "old.star")
     assert (tmp_path / "old.mrcs").read_bytes() == (tmp_path / "new.mrcs").read_bytes()
+    # one there is no more, at the value that meant nothing
+    written(settings=content["settings"] | {"pair_weight": 0.0})
+    here(*words, "old.star")
+    here("translation", "train", *sets, "-o", "t")
+    written(settings=content["settings"] | {"pair_weight": 4.0})
+    refused(here(*words, "x.star", code=2), "pair_weight", "train again")
     written(settings=content["settings"] | {"sharpness": 3})
     refused(here(*words, "x.star", code=2), "checkpoint.pt", "0.0.7", "sharpness", "train again")
     average = dict(content["average"])
