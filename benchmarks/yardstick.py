@@ -159,7 +159,8 @@ def compete(work, given, competitors):
     path = work.folder / "compete.yaml"
     path.write_text(yaml.safe_dump(plan, sort_keys=False))
     command = [sys.executable, "-m", "cryoetgan", "evaluation", "compete", "--config", path]
-    output = work.folder / f"compete_{given.test}"
+    # classes left out cost seven trainings more a seed: a table of its own, of fewer seeds
+    output = work.folder / f"{'left_out' if given.leave_one_out else 'compete'}_{given.test}"
     subprocess.run([*command, "-q", "-o", output], check=True)
     print(f"\n{given.look}, dev_set2_{given.test}, {given.seeds} seeds, {given.count} a class")
     print((output / "competitors.csv").read_text())

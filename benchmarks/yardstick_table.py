@@ -64,22 +64,24 @@ def sections(looks):
         if "background" in table:
             lines += ["", f"A classifier that sees no particle: {share(table['background'])}; "
                       f"the commonest class is {table['chance']:.3f} of the crops."]  # fmt: skip
-        lines += ["", *left_out(table.get("leave_one_out", {}))]
+        seeds = table.get("leave_one_out_seeds", table["seeds"])
+        lines += ["", *left_out(table.get("leave_one_out", {}), seeds)]
     return lines
 
 
-def left_out(table):
+def left_out(table, seeds):
     """Return how often each class is recognised that no pick was of."""
     lines = []
     for name, classes in table.items():
         lines += [
-            f"One class left out of the picks ({NAMES.get(name, name)}), recognised in real crops:",
+            f"One class left out of the picks ({NAMES.get(name, name)}), how much of it is recognised "
+            f"in real crops, {seeds} seeds:",
             "",
             "| class | trained on real crops of the others and synthetic ones of it | synthetic alone |",
             "|---|---|---|",
         ]
         lines += [
-            f"| {new} | {share(found['with_real'])} | {share(found['synthetic'])} |"
+            f"| {new} | {found['with_real']['value']:.2f} | {found['synthetic']['value']:.2f} |"
             for new, found in classes.items()
         ]
         lines.append("")
@@ -163,6 +165,12 @@ def main():
         look: options.folder / look / f"compete_{options.test}/competitors.json" for look in LOOKS
     }
     looks = {look: read_json(path) for look, path in files.items() if path.exists()}
+    for look, table in looks.items():
+        apart = options.folder / look / f"left_out_{options.test}/competitors.json"
+        if apart.exists():
+            found = read_json(apart)
+            table["leave_one_out"] = found["leave_one_out"]
+            table["leave_one_out_seeds"] = found["seeds"]
     if not looks:
         print(f"{options.folder}: holds no competition; run benchmarks/yardstick.py")
         return
