@@ -197,7 +197,7 @@ def centre_drift(made, before):
     total = 0
     for a, b in zip(made, before, strict=True):
         spectrum = np.fft.rfftn(a - a.mean()) * np.conj(np.fft.rfftn(b - b.mean()))
-        total = total + np.fft.irfftn(spectrum, a.shape)
+        total = total + np.fft.irfftn(spectrum, a.shape, axes=(0, 1, 2))
     peak = np.array(np.unravel_index(np.argmax(total), total.shape))
     peak = np.where(peak > made.shape[-1] // 2, peak - made.shape[-1], peak)
     return float(np.linalg.norm(peak))

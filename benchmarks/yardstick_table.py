@@ -26,6 +26,7 @@ NAMES = {
     "fitted": "fitted physics",
     "pasted": "fitted, in real patches",
     "pseudo": "pseudo-labels of template matching",
+    "recommended": "`recommended`, on fitted physics",
 }
 
 
