@@ -131,7 +131,7 @@ def draw_slices(folder, path):
             scaled = (volume - volume.mean()) / volume.std()
             panel.imshow(scaled[len(scaled) // 2], cmap="gray", vmin=-2.5, vmax=2.5)
             panel.set(xticks=[], yticks=[])
-            if line is panels[0]:
+            if name == "real1":
                 panel.set_title(what.split("_")[0], size=8)
         line[0].set_ylabel(title, size=9)
     figure.savefig(path, dpi=110)
