@@ -107,7 +107,9 @@ def draw(looks, path):
         panel.axvline(table["ceiling"]["value"], color="tab:orange", lw=1.5)
         panel.axvline(table["chance"], color="0.6", lw=1, ls=":")
         panel.set(title=look, xlim=(0, 1), xlabel="right, of real crops")
-        panel.set_yticks(range(len(order)), [NAMES.get(name, name) for name in order])
+        panel.set_yticks(
+            range(len(order)), [NAMES.get(name, name).replace("`", "") for name in order]
+        )
     figure.suptitle("Orange: labelled crops of one tomogram; dotted: the commonest class", size=9)
     figure.savefig(path, dpi=110)
 
