@@ -60,8 +60,12 @@ class _Answered(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         volumes, kernels = ctx.saved_tensors
-        down = _spread(grads[0], kernels) if ctx.needs_input_grad[0] else None
-        return down, conv3d_weight(volumes, list(kernels.shape), grads[0].contiguous())
+        down = weight = None
+        if ctx.needs_input_grad[0]:
+            down = _spread(grads[0], kernels)
+        if ctx.needs_input_grad[1]:  # drawn filters learn nothing
+            weight = conv3d_weight(volumes, list(kernels.shape), grads[0].contiguous())
+        return down, weight
 
 
 class _PutBack(torch.autograd.Function):
