@@ -16,6 +16,7 @@ from cryoetgan.translation.patches import DILATIONS, answers, in_order
 FLAT = 1e-4
 """Added to a volume's variance, over that of all: an empty one is not blown up."""
 PLACES = 8192
+"""Answers compared a filter."""
 FEW = 100
 """Answers below which a reach is left out, so long as another has more."""
 LEAST = 1e-3
@@ -27,6 +28,7 @@ SPARSE = 0.15
 REACH, APART = 5, 3
 """Voxels an edge over which strong answers are averaged, and from one average to the next."""
 STRENGTHS = 2048
+"""Strengths compared a filter."""
 ANGLES = 4
 """Bins of the angle to the beam, 0 to 90 degrees."""
 FLOOR = 1e-6

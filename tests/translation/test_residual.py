@@ -11,7 +11,7 @@ from cryoetgan.imaging import store
 from cryoetgan.translation import objectives
 from cryoetgan.translation.presets import read_preset
 from cryoetgan.translation.residual import ResidualGenerator, Stage
-from cryoetgan.translation.residual_training import ResidualTrainer
+from cryoetgan.translation.residual_training import CLIP, ResidualTrainer
 from cryoetgan.translation.scaling import Scaler
 from cryoetgan.translation.scenes import drawn_classes, make_scenes, octants
 from cryoetgan.translation.stock import Scenes
@@ -182,7 +182,9 @@ class Pair(Team):
     count = 2
 
     def average(self, tensors):
-        self.averaged = len(tensors)
+        self.averaged = True
+        for tensor in tensors:
+            tensor *= 1000
 
 
 def test_of_two_processes_each_makes_half_of_the_batch():
@@ -195,7 +197,10 @@ def test_of_two_processes_each_makes_half_of_the_batch():
     trainer._made = lambda *halves: made.append(len(halves[0])) or make(*halves)
     trainer.run(1)
     assert made == [2]
-    assert trainer.team.averaged > 0
+    assert trainer.team.averaged
+    # what is shortened is the mean of all, not each one's own
+    slopes = [p.grad.norm() for p in trainer.networks["G_ds"].parameters()]
+    assert float(torch.stack(slopes).norm()) == pytest.approx(CLIP, rel=1e-3)
 
 
 def test_scenes_are_the_imaging_models(model, posed, rng):
