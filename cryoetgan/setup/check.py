@@ -140,8 +140,8 @@ def _slurm() -> dict[str, str]:
 
 def _disk(needed: float) -> dict[str, str]:
     free = shutil.disk_usage(".").free / 1e9
-    enough = needed < FREE_SHARE * free
-    return _row("disk", "ok" if enough else "missing", f"{free:.0f} GB free, {needed:.2g} needed")
+    said = f"{free:.{0 if free >= 10 else 1}f} GB free, {needed:.2g} needed"
+    return _row("disk", "ok" if needed < FREE_SHARE * free else "missing", said)
 
 
 def _memory(needed: float) -> dict[str, str]:

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import mrcfile
 import numpy as np
@@ -23,6 +24,18 @@ from cryoetgan.tables import ClassRow, TomogramRow, read_classes, read_tomograms
 from cryoetgan.translation.settings import Settings
 from cryoetgan.volumes import PROTEIN_BRIGHT, write_volume, write_volume_set
 from tests.conftest import ROOT, refused
+
+
+@pytest.fixture(autouse=True)
+def disk(monkeypatch):
+    """Say what is free; what this machine has left is none of these tests' business."""
+
+    def free(gigabytes):
+        usage = SimpleNamespace(free=gigabytes * 1e9)
+        monkeypatch.setattr("cryoetgan.setup.check.shutil.disk_usage", lambda _: usage)
+
+    free(1000)
+    return free
 
 
 @pytest.fixture
@@ -258,6 +271,14 @@ def test_check_says_what_the_demo_takes(cryoetgan):
     said = cryoetgan("check", cwd=ROOT).stdout
     assert "4 classes, 3 tomograms" in said
     assert "minutes on this machine" in said
+    assert re.search(r"ok +disk +1000 GB free", said)
+
+
+def test_check_says_that_the_disk_is_too_small(cryoetgan, disk):
+    disk(0.2)
+    done = cryoetgan("check", cwd=ROOT, code=2)
+    refused(done, "disk")
+    assert re.search(r"missing +disk +0.2 GB free, [\d.]+ needed", done.stdout)
 
 
 def test_validate_finds_each_planted_corruption(cryoetgan, tmp_path):
