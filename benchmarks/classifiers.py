@@ -1,0 +1,67 @@
+"""The small classifier beside CB3D on set 2: accuracy on unseen crops, and what training costs.
+
+    CRYOETGAN_TEST_DATA=... python benchmarks/classifiers.py [--look plain] [--folder F]
+        [--seeds 3] [--count 200] [--networks small cb3d] [--sets real1 fitted] [--epochs N]
+
+Trained on the labelled crops of dev_set2_1 and on physics fitted to its own picks, without labels
+(`benchmarks/yardstick.py` makes both, in the same folder); tested on the true crops of dev_set2_3.
+Seconds are of one thread's processor time. Owed: `small` no worse than CB3D, and at most three
+minutes on two cores.
+"""
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from set2 import LOOKS, Set2
+
+from cryoetgan.evaluation import classifying
+from cryoetgan.evaluation.sets import load
+from cryoetgan.volumes import read_volume_set
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--look", default="plain", choices=sorted(LOOKS))
+    parser.add_argument("--folder", type=Path, default=Path("results/yardstick"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--networks", nargs="+", default=["small", "cb3d"])
+    parser.add_argument("--sets", nargs="+", default=["real1", "fitted"])
+    parser.add_argument("--epochs", type=int, help="at most; by the set's size, as anywhere")
+    given = parser.parse_args()
+    if "CRYOETGAN_TEST_DATA" not in os.environ:
+        print("CRYOETGAN_TEST_DATA names no folder: nothing to measure on")
+        return
+    torch.set_num_threads(1)
+    data = Path(os.environ["CRYOETGAN_TEST_DATA"])
+    work = Set2(given.folder / given.look, data, given.look, given.count)
+    work.prepare((1, 3))
+    work.run("fitted.star", "imaging", "simulate", "poses.star", "--model", "M.json")
+    test = load(read_volume_set(work.folder / "real3.star"), None)
+    for name in given.sets:
+        learnt = load(read_volume_set(work.folder / f"{name}.star"), None)
+        for network in given.networks:
+            found = []
+            for seed in range(given.seeds):
+                start = time.process_time()
+                trained = classifying.train(
+                    learnt, network, given.epochs, torch.device("cpu"), seed,
+                    f"{network} on {name}",
+                )  # fmt: skip
+                seconds = time.process_time() - start
+                right = classifying.tested_on(trained, test)["accuracy"]
+                found.append(right)
+                print(
+                    f"{given.look} {name} ({len(learnt.names)}) {network} seed {seed}: "
+                    f"{right:.3f}, {seconds:.0f} s",
+                    flush=True,
+                )
+            print(f"{given.look} {name} {network}: mean {np.mean(found):.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
