@@ -1,8 +1,8 @@
 """Networks of preset `recommended`: physics first, then what its processing adds to it.
 
-u is the signal of a scene through the fitted transfer, n the fitted noise. The generator is shown
-their sum alone: what does not know the signal cannot move a label. Untrained it leaves the sum as
-it is; no layer normalises, so the same network makes boxes and whole tomograms, tile by tile.
+u is the signal of a scene through the fitted transfer, n the fitted noise. The filters are shown
+one sum, c u + n: what does not know the signal cannot move a label. Untrained it is u + n, and left
+as it is; no layer normalises, so the same network makes boxes and whole tomograms, tile by tile.
 """
 
 import torch
@@ -86,7 +86,10 @@ class Stage(nn.Module):
 
 
 class ResidualGenerator(nn.Module):
-    """y = x + r(x), x = u + n, any size: learned reaction diffusion, then a curve of grey values.
+    """y = x + r(x), x = c u + n: learned reaction diffusion, then a curve of grey values. Any size.
+
+    The contrast c makes up for what r flattens. It is not learnt by slopes: training holds as
+    much of the signal as physics measured (`residual_training.py`).
 
     Parameters
     ----------
@@ -96,6 +99,7 @@ class ResidualGenerator(nn.Module):
 
     def __init__(self, stages: int = 5, filters: int = 16) -> None:
         super().__init__()
+        self.log_contrast = nn.Parameter(torch.zeros(()), requires_grad=False)
         self.stages = nn.ModuleList(Stage(filters) for _ in range(stages))
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.bend = nn.Parameter(torch.zeros(3))
@@ -104,9 +108,13 @@ class ResidualGenerator(nn.Module):
         """Return the receptive radius in voxels."""
         return 2 * len(self.stages)
 
+    def mixed(self, signal: Tensor, noise: Tensor) -> Tensor:
+        """Return x, what the filters are shown."""
+        return torch.exp(self.log_contrast) * signal + noise
+
     def forward(self, signal: Tensor, noise: Tensor) -> Tensor:
         """Return y `(B, 1, z, y, x)` of signal and noise of that shape, grey values over SD."""
-        x = signal + noise
+        x = self.mixed(signal, noise)
         for stage in self.stages:
             x = stage(x)
         odd, even, level = QUICK * self.bend

@@ -39,6 +39,21 @@ def make_residual(settings: Settings) -> ResidualGenerator:
     return ResidualGenerator(settings.stages, settings.filters)
 
 
+def signal_left(both: Tensor, signal: Tensor) -> Tensor:
+    """Return `(2,)`, whose ratio is the regression of volumes on their signal.
+
+    Parameters
+    ----------
+    both : Tensor
+        `(2B, 1, z, y, x)`: volumes of the noises, then of the same with their signs turned.
+    signal : Tensor
+        `(B, 1, z, y, x)`.
+    """
+    plus, minus = both.chunk(2)
+    centred = signal - signal.mean(dim=(2, 3, 4), keepdim=True)
+    return torch.stack([((plus + minus) / 2 * centred).mean(), centred.square().mean()])
+
+
 class ResidualTrainer(Loop):
     """A residual generator, and the way back to densities.
 
@@ -111,16 +126,20 @@ class ResidualTrainer(Loop):
         real = self.real.batch(rows).unflatten(0, (pairs, REAL * 2))
         optimiser = self.optimisers["generators"]
         optimiser.zero_grad(set_to_none=True)
-        made, away = [], torch.zeros_like(self.networks["spectrum"].seen)
+        spectrum = self.networks["spectrum"]
+        made, away = [], torch.zeros_like(spectrum.seen)
+        left = torch.zeros(2, device=self.device)
         for share, (u_part, n_part, real_part) in self._in_parts(u, n, real):
             both = self._made(u_part, n_part)
             loss, bins = self._loss(both, u_part, n_part, real_part.flatten(0, 1))
             (loss * share).backward()
             away += share * bins
+            left += share * signal_left(both.detach(), u_part)
             made.append(both.detach()[: len(u_part)])
-        self.team.average([away])
+        self.team.average([away, left])
         optimiser.step()
-        self.networks["spectrum"].remember(away)
+        spectrum.remember(away)
+        self._hold_contrast(left)
         if self.step % HELD_EVERY == 0 and len(self.held):
             self._look_at_held(torch.cat(made))
         if self.step % BACK_EVERY == 0:
@@ -131,6 +150,17 @@ class ResidualTrainer(Loop):
         """Return the volumes of both signs of the noise, the plus ones first."""
         with self._autocast():
             return self.networks["G_ds"](torch.cat([u, u]), torch.cat([n, -n])).float()
+
+    def _hold_contrast(self, left: Tensor) -> None:
+        """Move the contrast to where as much of the signal is left as physics measured.
+
+        Physics was fitted to the real crops by the same regression, so what made them flat is
+        in its signal already, and r would flatten it once more.
+        """
+        share = left[0] / left[1] if float(left[1]) > 0 else torch.ones_like(left[0])
+        self.last["signal_left"] = share
+        contrast = self.networks["G_ds"].log_contrast
+        contrast.data -= self.settings.contrast_rate * share.clamp(0.1, 10).log()
 
     def _turned(self, volumes: Tensor) -> Tensor:
         """Return a batch turned by 180 degrees about an axis that keeps the wedge, or as it is."""
@@ -147,7 +177,8 @@ class ResidualTrainer(Loop):
         spectrum, away = self.networks["spectrum"](shown)
         plus, minus = both.chunk(2)
         label = label_cosine((plus + minus) / 2, u)
-        change = both - torch.cat([u, u]) - torch.cat([n, -n])
+        mixed = self.networks["G_ds"].mixed
+        change = both - torch.cat([mixed(u, n), mixed(u, -n)])
         penalty = change.square().mean()
         sd_ratio = both.std() / self.real_sd
         level = (both.mean() - self.real_mean) / self.real_sd

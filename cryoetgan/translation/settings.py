@@ -105,6 +105,8 @@ class Settings:
         Channels of the way back, whose blocks are `blocks`.
     texture_weight, spectrum_weight, residual_penalty : float
         Of the distances of texture (`texture.py`), of power spectra, and of the mean of r^2.
+    contrast_rate : float
+        How fast the signal's contrast follows what r leaves of it; 0: it stays 1.
     scenes : int
         Scenes made before training; each signal meets many noises.
     shares : {'matched', 'uniform'}
@@ -168,6 +170,7 @@ class Settings:
     stages: int = 5
     filters: int = 16
     width: int = 16
+    contrast_rate: float = 0.02
     texture_weight: float = 1.0
     spectrum_weight: float = 0.02
     residual_penalty: float = 0.01

@@ -1,17 +1,19 @@
 """Preset recommended: step 0 is fitted physics; what its networks see and its losses keep."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from cryoetgan.files import sidecar, write_json
 from cryoetgan.imaging import store
 from cryoetgan.translation import objectives
 from cryoetgan.translation.presets import read_preset
-from cryoetgan.translation.residual import ResidualGenerator, Stage
-from cryoetgan.translation.residual_training import CLIP, ResidualTrainer
+from cryoetgan.translation.residual import QUICK, ResidualGenerator, Stage
+from cryoetgan.translation.residual_training import CLIP, ResidualTrainer, signal_left
 from cryoetgan.translation.scaling import Scaler
 from cryoetgan.translation.scenes import drawn_classes, make_scenes, octants
 from cryoetgan.translation.stock import Scenes
@@ -153,6 +155,45 @@ def test_where_physics_is_right_it_stays():
     assert float((made - u[:30] - n[:30]).std() / (u + n).std()) < 0.15
 
 
+@pytest.mark.parametrize("flat", [0.5, 0.8])
+def test_the_contrast_makes_up_for_what_the_network_flattens(flat):
+    torch.manual_seed(0)
+    u, n = torch.randn(40, 1, 12, 12, 12), torch.randn(40, 1, 12, 12, 12)
+    trainer = trainer_on(u + n, u, n, steps=1000, lr_generator=1e-9, stages=1, filters=2)
+    generator = trainer.networks["G_ds"]
+    trainer.run(3)
+    # to the bit where all is left: what is physics stays physics
+    assert float(trainer.last["signal_left"]) == pytest.approx(1, abs=1e-5)
+    assert float(generator.log_contrast) == pytest.approx(0, abs=1e-6)
+    with torch.no_grad():
+        generator.log_scale.fill_(math.log(flat) / QUICK)
+    trainer.run(203)
+    assert float(generator.log_contrast.exp()) == pytest.approx(1 / flat, rel=0.03)
+    assert float(trainer.last["signal_left"]) == pytest.approx(1, rel=0.03)
+    # the rest of the volume is left as it was
+    with torch.no_grad():
+        made = generator(u[:1], n[:1]) - generator(u[:1], -n[:1])
+    assert torch.allclose(made / 2, flat * n[:1], atol=1e-3)
+
+
+def test_scenes_without_particles_leave_the_contrast_alone():
+    u, n = torch.zeros(8, 1, 12, 12, 12), torch.randn(8, 1, 12, 12, 12)
+    trainer = trainer_on(n, u, n, stages=1, filters=2)
+    trainer.run(2)
+    assert float(trainer.networks["G_ds"].log_contrast) == 0
+
+
+def test_what_is_left_of_the_signal_is_the_slope_of_its_regression():
+    torch.manual_seed(0)
+    u, n, other = torch.randn(3, 4, 1, 8, 8, 8)
+    plus, minus = 0.7 * u + n + 3, 0.7 * u - n + 3
+    product, power = signal_left(torch.cat([plus, minus]), u + 5)
+    assert float(product / power) == pytest.approx(0.7, abs=1e-4)
+    product, power = signal_left(torch.cat([plus + other, minus + other]), u)
+    slope = 0.7 + stats.linregress(u.flatten(), other.flatten()).slope
+    assert float(product / power) == pytest.approx(slope, abs=5e-3)
+
+
 def moved_by(parts, batch=8):
     torch.manual_seed(0)
     u, n = torch.randn(6, 1, 12, 12, 12), torch.randn(6, 1, 12, 12, 12)
@@ -167,6 +208,8 @@ def test_in_parts_the_way_back_and_the_spectrum_see_what_the_whole_sees():
     assert float(whole.last["cycle_d"]) == pytest.approx(float(halves.last["cycle_d"]), rel=1e-4)
     seen = [trainer.networks["spectrum"].seen for trainer in (whole, halves)]
     assert torch.allclose(*seen, atol=1e-4)
+    left = [float(trainer.last["signal_left"]) for trainer in (whole, halves)]
+    assert left[0] == pytest.approx(left[1], rel=1e-5)
 
 
 @pytest.mark.parametrize(("batch", "most"), [(8, 4), (10, 5), (1, 1)])
@@ -199,7 +242,7 @@ def test_of_two_processes_each_makes_half_of_the_batch():
     assert made == [2]
     assert trainer.team.averaged
     # what is shortened is the mean of all, not each one's own
-    slopes = [p.grad.norm() for p in trainer.networks["G_ds"].parameters()]
+    slopes = [p.grad.norm() for p in trainer.networks["G_ds"].parameters() if p.requires_grad]
     assert float(torch.stack(slopes).norm()) == pytest.approx(CLIP, rel=1e-3)
 
 
