@@ -46,10 +46,10 @@ class Set2:
     count : int
         Poses of each class.
     shift : float
-        Angstrom an axis that poses lie off centre.
+        Angstrom an axis that poses lie off centre: a voxel, the default of the workflow.
     """
 
-    def __init__(self, folder, data, look="plain", count=200, shift=20):
+    def __init__(self, folder, data, look="plain", count=200, shift=VOXEL):
         self.folder, self.data, self.look = folder.resolve(), data.resolve(), look
         self.count, self.shift = count, shift
         self.maps = [f"maps/{name}.mrc" for name in MAPS]

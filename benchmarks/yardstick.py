@@ -2,7 +2,7 @@
 
     CRYOETGAN_TEST_DATA=... python benchmarks/yardstick.py [--look plain denoised defocus narrow]
         [--folder F] [--count 200] [--seeds 5] [--test 3] [--preset recommended] [--steps N]
-        [--only NAME ...] [--few 5] [--no-training]
+        [--only NAME ...] [--few 5] [--mix NAME ...] [--no-training]
 
 Everything is made from dev_set2_1 and its own picks, without labels; --test 2 is the tomogram to
 choose on, --test 3 the one to report. The classifiers, the paired intervals and the table are
@@ -214,6 +214,7 @@ def main():
     parser.add_argument("--steps", type=int)
     parser.add_argument("--only", nargs="+", help="competitors; all where none is named")
     parser.add_argument("--few", type=int, default=0, help="labelled real crops a class mixed in")
+    parser.add_argument("--mix", nargs="+", help="with which competitors; all where none is named")
     parser.add_argument("--curve", type=int, nargs="*", default=[5, 10, 20, 40])
     parser.add_argument("--background", action="store_true")
     parser.add_argument(
@@ -247,6 +248,9 @@ def main():
                         f"{look} seed {seed}  {key:36} {json.dumps(value, default=float)}",
                         flush=True,
                     )
+        for name, star in competitors.items():
+            given_as = star if isinstance(star, dict) else {"star": star}
+            competitors[name] = given_as | {"mix": name in (given.mix or competitors)}
         kept = set(given.only or competitors) | {"fitted"}
         compete(work, given, {k: v for k, v in competitors.items() if k in kept})
 

@@ -44,7 +44,7 @@ def sections(looks):
     """Return the Markdown of all looks."""
     lines = []
     for look, table in looks.items():
-        few = "mixed" in table["competitors"][0]
+        few = any("mixed" in row for row in table["competitors"])
         titles = ["trained on", "volumes", "GAN-train", "above fitted physics", "GAN-test"]
         titles += [f"GAN-train with {table['few']} real crops a class"] if few else []
         lines += [f"## {look}", "", f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
@@ -52,7 +52,7 @@ def sections(looks):
             above = share(row["above_baseline"]) if "above_baseline" in row else ""
             cells = [NAMES.get(row["name"], row["name"]), row["n_train"], share(row["gan_train"])]
             cells += [above, share(row["gan_test"])]
-            cells += [share(row["mixed"])] if few else []
+            cells += [share(row["mixed"]) if "mixed" in row else ""] if few else []
             lines.append(f"| {' | '.join(map(str, cells))} |")
         real = [("labelled crops (ceiling)", table["ceiling"])]
         real += [(f"of these, {point['per_class']} a class", point) for point in table["curve"]]

@@ -163,7 +163,7 @@ def _synthetic(arena: Arena, seed: int, name: str, competitor: Competitor) -> It
     test = {"real": lambda: arena.real_test}
     sources = (*real, star, str(split))
     yield Job(f"gan_train/{name}", seed, lambda: arena.read(star, split), test, sources)
-    if plan.few:
+    if plan.few and competitor.mix:
         numbers = rng(seed, "few")  # the same real crops for every competitor
         yield Job(
             f"mixed/{name}",

@@ -33,6 +33,9 @@ class Competitor(Section):
         "leave-one-class-out; a competitor that learns from no picks needs none.",
     )
     learns: bool = Field(True, description="Whether it learnt from picks; false for plain physics.")
+    mix: bool = Field(
+        True, description="Whether `few` real crops are mixed in, in another training."
+    )
 
 
 class Template(Section):

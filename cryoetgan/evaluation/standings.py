@@ -61,7 +61,7 @@ def standings(
             "of_ceiling": float(trained.mean() / max(ceiling.mean(), 1e-9)),
             "above_ceiling": _value(trained - ceiling, groups, -1.0),
         }
-        if plan.few:
+        if plan.few and plan.competitors[name].mix:
             row["mixed"] = _value(decoded(found[f"mixed/{name}"]), groups)
         if base is not None and name != plan.baseline:
             row["above_baseline"] = _value(trained - base, groups, -1.0)

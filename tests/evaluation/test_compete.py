@@ -33,7 +33,10 @@ def arena(make_set):
     plan = {
         "real_train": {"star": real.name, "split": "train"},
         "real_test": {"star": real.name, "split": "test"},
-        "competitors": {"good": {"star": good.name, "learns": False}, "bad": bad.name},
+        "competitors": {
+            "good": {"star": good.name, "learns": False, "mix": False},
+            "bad": bad.name,
+        },
         "baseline": "bad",
         "template": "picks.star",
         "seeds": 2,
@@ -58,6 +61,9 @@ def test_the_table_ranks_and_the_controls_tell(cryoetgan, arena, tmp_path):
     low, high = good["above_baseline"]["interval"]
     assert low <= good["above_baseline"]["value"] <= high
     assert "above_baseline" not in bad
+    # labelled crops mixed in are no loss to wrong labels; who is not asked for it has no column
+    assert bad["mixed"]["value"] >= bad["gan_train"]["value"] - 0.15
+    assert "mixed" not in good
     assert table["ceiling"]["n_train"] == 24
     assert [point["n_train"] for point in table["curve"]] == [4]
     assert table["background"]["warning"] is None
