@@ -65,8 +65,8 @@ class Densities(Section):
     count: Count = Field(400, description="Poses of each class; a row of the table may differ.")
     max_shift: Annotated[float, Field(ge=0)] | None = Field(
         None,
-        description="Angstrom an axis: how far off centre a particle may lie. Empty: one voxel, as "
-        "in boxes cut at aligned places; twice as much teaches classifiers less by a tenth.",
+        description="Angstrom an axis: how far off centre a particle may lie. Empty: one and a half "
+        "voxels, for boxes cut at aligned or marked places; more, where places are rough.",
     )
     membrane_thickness: Positive = Field(
         40.0, description="Angstrom between the head-group layers of the membrane class."
@@ -91,7 +91,7 @@ class Densities(Section):
     @property
     def shift(self) -> float:
         """How far off centre particles may lie, angstrom an axis."""
-        return self.voxel_size if self.max_shift is None else self.max_shift
+        return 1.5 * self.voxel_size if self.max_shift is None else self.max_shift
 
 
 class Tomograms(Section):
