@@ -148,8 +148,9 @@ def test_the_source_tells_how_a_structure_is_come_by(tmp_path):
     assert kinds == ["pdb", "file", "map", "phantom", "membrane"]
 
 
-def test_particles_lie_a_voxel_off_centre_unless_it_is_said():
-    assert (
-        config.Config.model_validate({"densities": {"voxel_size": 13.68}}).densities.shift == 13.68
-    )
-    assert config.Config.model_validate({"densities": {"max_shift": 0.0}}).densities.shift == 0
+def test_particles_lie_one_and_a_half_voxels_off_centre_unless_it_is_said():
+    def shift(**given):
+        return config.Config.model_validate({"densities": given}).densities.shift
+
+    assert shift(voxel_size=12) == 18
+    assert shift(voxel_size=12, max_shift=0.0) == 0
