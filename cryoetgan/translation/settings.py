@@ -12,7 +12,7 @@ class Settings:
     ----------
     frame : {'cycle', 'residual'}
         cycle: the paper's two generators and two critics. residual: y = x + r(x), what is added
-        to signal and noise of fitted physics, x = u + n (`--imaging`); no critic. It uses
+        to signal and noise of fitted physics, x = c u + n (`--imaging`); no critic. It uses
         optimiser, lr_generator, betas, decay_start, batch, steps, epochs, snapshot_every, ema,
         identity_weight (of the cosine of both signs of the noise with u), blocks (of the way
         back), and what begins at stages.
