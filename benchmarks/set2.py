@@ -46,7 +46,7 @@ class Set2:
     count : int
         Poses of each class.
     shift : float
-        Angstrom an axis that poses lie off centre: the test's crops are cut to half a voxel.
+        Angstrom an axis that poses may lie off centre; the test's crops lie half a voxel off.
     """
 
     def __init__(self, folder, data, look="plain", count=200, shift=VOXEL):

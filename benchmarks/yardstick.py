@@ -180,6 +180,7 @@ def failures(work, name, generated):
     watched = {
         "noise kept (SD over z / SD of n)": "noise_ratio",
         "label: 1 - cosine": "label",
+        "slope of y on u": "signal_slope",
         "texture: from crops learnt from": "texture_learnt",
         "texture: from held ones": "texture_held",
         "cycle with noise over without": "cycle_hidden",
@@ -252,6 +253,8 @@ def main():
             given_as = star if isinstance(star, dict) else {"star": star}
             competitors[name] = given_as | {"mix": name in (given.mix or competitors)}
         kept = set(given.only or competitors) | {"fitted"}
+        if unknown := {*kept, *(given.mix or [])} - set(competitors):
+            raise SystemExit(f"no competitor is named {', '.join(sorted(unknown))}")
         compete(work, given, {k: v for k, v in competitors.items() if k in kept})
 
 

@@ -89,7 +89,7 @@ class Densities(Section):
     )
 
     @property
-    def shift(self) -> float:
+    def greatest_shift(self) -> float:
         """How far off centre particles may lie, angstrom an axis."""
         return 1.5 * self.voxel_size if self.max_shift is None else self.max_shift
 

@@ -150,7 +150,7 @@ def test_the_source_tells_how_a_structure_is_come_by(tmp_path):
 
 def test_particles_lie_one_and_a_half_voxels_off_centre_unless_it_is_said():
     def shift(**given):
-        return config.Config.model_validate({"densities": given}).densities.shift
+        return config.Config.model_validate({"densities": given}).densities.greatest_shift
 
     assert shift(voxel_size=12) == 18
     assert shift(voxel_size=12, max_shift=0.0) == 0

@@ -12,7 +12,7 @@ from cryoetgan.evaluation.competition import Competition
 from cryoetgan.evaluation.controls import per_class
 from cryoetgan.evaluation.intervals import clustered, over_seeds
 
-COLUMNS = ("gan_train", "gan_test", "mixed")
+COLUMNS = ("gan_train", "gan_test", "mixed", "above_baseline", "above_ceiling")
 Found = Mapping[str, list[dict[str, Any]]]
 
 
@@ -141,7 +141,7 @@ def flat(table: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for row in table["competitors"]:
         line = {"name": row["name"], "n_train": row["n_train"]}
-        for column in (*COLUMNS, "above_baseline", "above_ceiling"):
+        for column in COLUMNS:
             line |= _columns(column, row.get(column))
         rows.append(line)
     rows.append(
@@ -160,8 +160,12 @@ def flat(table: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows as CSV, six digits; a column for every key that occurs."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    """Return rows as CSV, six digits; a column for every key that occurs, in one order."""
+    order = [
+        "name", "n_train",
+        *(f"{column}{end}" for column in COLUMNS for end in ("", "_low", "_high")),
+    ]  # fmt: skip
+    names = sorted({name for row in rows for name in row}, key=order.index)
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()

@@ -138,7 +138,10 @@ def load_weights(
     UserError
         Where the network is built otherwise today.
     """
-    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    start = network.state_dict()
+    # a contrast that is younger than the checkpoint was 1 then
+    state = {name: start[name] for name in start if name == "log_contrast"} | dict(state)
+    wanted = {name: tuple(value.shape) for name, value in start.items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
     other = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
     if other:

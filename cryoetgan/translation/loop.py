@@ -202,9 +202,10 @@ class Loop:
                 self.parts *= 2
             else:
                 return
-            for network in self.networks.values():
-                network.requires_grad_(True)
             for optimiser in self.optimisers.values():
+                for entry in optimiser.param_groups:
+                    for parameter in entry["params"]:
+                        parameter.requires_grad_(True)
                 optimiser.zero_grad(set_to_none=True)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()

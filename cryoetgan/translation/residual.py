@@ -88,8 +88,9 @@ class Stage(nn.Module):
 class ResidualGenerator(nn.Module):
     """y = x + r(x), x = c u + n: learned reaction diffusion, then a curve of grey values. Any size.
 
-    The contrast c makes up for what r flattens. It is not learnt by slopes: training holds as
-    much of the signal as physics measured (`residual_training.py`).
+    The contrast c makes up for what r flattens. No gradient reaches it: training holds the slope
+    of y on u (`residual_training.py`). It is of u as a whole: the level it moves is the curve's
+    to put back.
 
     Parameters
     ----------
@@ -108,13 +109,13 @@ class ResidualGenerator(nn.Module):
         """Return the receptive radius in voxels."""
         return 2 * len(self.stages)
 
-    def mixed(self, signal: Tensor, noise: Tensor) -> Tensor:
+    def shown(self, signal: Tensor, noise: Tensor) -> Tensor:
         """Return x, what the filters are shown."""
         return torch.exp(self.log_contrast) * signal + noise
 
     def forward(self, signal: Tensor, noise: Tensor) -> Tensor:
         """Return y `(B, 1, z, y, x)` of signal and noise of that shape, grey values over SD."""
-        x = self.mixed(signal, noise)
+        x = self.shown(signal, noise)
         for stage in self.stages:
             x = stage(x)
         odd, even, level = QUICK * self.bend

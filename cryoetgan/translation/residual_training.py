@@ -30,6 +30,8 @@ CLIP = 1.0
 """Norm beyond which a gradient is shortened."""
 SD_WEIGHT = 0.1
 """Of the differences of mean and standard deviation, squared: texture is told apart from them."""
+FAINT = 1e-4
+"""Power of a batch's signal, over that of real crops, below which its slope is not asked for."""
 TURNS: tuple[tuple[int, ...], ...] = ((), (2, 4), (2, 3), (3, 4))
 """Axes of `(B, 1, z, y, x)` that a half turn flips: none, about y, about x, about z."""
 
@@ -39,8 +41,8 @@ def make_residual(settings: Settings) -> ResidualGenerator:
     return ResidualGenerator(settings.stages, settings.filters)
 
 
-def signal_left(both: Tensor, signal: Tensor) -> Tensor:
-    """Return `(2,)`, whose ratio is the regression of volumes on their signal.
+def signal_sums(both: Tensor, signal: Tensor) -> Tensor:
+    """Return `(2,)`, whose ratio is the slope of the regression of volumes on their signal.
 
     Parameters
     ----------
@@ -102,8 +104,9 @@ class ResidualTrainer(Loop):
             "spectrum": Spectrum(standardised(learnt)),
         }
         self._adopt(networks, make_residual(s))
+        learning = [p for p in self.networks["G_ds"].parameters() if p.requires_grad]
         self.optimisers = {
-            "generators": make_optimiser([*self.networks["G_ds"].parameters()], s.lr_generator, s),
+            "generators": make_optimiser(learning, s.lr_generator, s),
             "back": make_optimiser([*self.networks["G_sd"].parameters()], s.lr_generator, s),
         }
         self.rates["back"] = BACK_RATE * s.lr_generator
@@ -128,18 +131,18 @@ class ResidualTrainer(Loop):
         optimiser.zero_grad(set_to_none=True)
         spectrum = self.networks["spectrum"]
         made, away = [], torch.zeros_like(spectrum.seen)
-        left = torch.zeros(2, device=self.device)
+        sums = torch.zeros(2, device=self.device)
         for share, (u_part, n_part, real_part) in self._in_parts(u, n, real):
             both = self._made(u_part, n_part)
             loss, bins = self._loss(both, u_part, n_part, real_part.flatten(0, 1))
             (loss * share).backward()
             away += share * bins
-            left += share * signal_left(both.detach(), u_part)
+            sums += share * signal_sums(both.detach(), u_part)
             made.append(both.detach()[: len(u_part)])
-        self.team.average([away, left])
+        self.team.average([away, sums])
         optimiser.step()
         spectrum.remember(away)
-        self._hold_contrast(left)
+        self._hold_contrast(sums)
         if self.step % HELD_EVERY == 0 and len(self.held):
             self._look_at_held(torch.cat(made))
         if self.step % BACK_EVERY == 0:
@@ -151,16 +154,18 @@ class ResidualTrainer(Loop):
         with self._autocast():
             return self.networks["G_ds"](torch.cat([u, u]), torch.cat([n, -n])).float()
 
-    def _hold_contrast(self, left: Tensor) -> None:
-        """Move the contrast to where as much of the signal is left as physics measured.
+    def _hold_contrast(self, sums: Tensor) -> None:
+        """Move the contrast to where the slope of made volumes on their signal is 1.
 
-        Physics was fitted to the real crops by the same regression, so what made them flat is
-        in its signal already, and r would flatten it once more.
+        That of real crops on the signal fitted to them is 1 too, within .05 on all looks tried
+        (`imaging/agreement.py`): what flattens the crops is in the fitted signal already, and r
+        would flatten it once more. A batch without particles has no slope, and moves nothing.
         """
-        share = left[0] / left[1] if float(left[1]) > 0 else torch.ones_like(left[0])
-        self.last["signal_left"] = share
+        product, power = sums
+        slope = torch.where(power > FAINT * self.real_sd**2, product / power, 1.0)
+        self.last["signal_slope"] = slope
         contrast = self.networks["G_ds"].log_contrast
-        contrast.data -= self.settings.contrast_rate * share.clamp(0.1, 10).log()
+        contrast.data -= self.settings.contrast_rate * slope.clamp(0.1, 10).log()
 
     def _turned(self, volumes: Tensor) -> Tensor:
         """Return a batch turned by 180 degrees about an axis that keeps the wedge, or as it is."""
@@ -177,8 +182,8 @@ class ResidualTrainer(Loop):
         spectrum, away = self.networks["spectrum"](shown)
         plus, minus = both.chunk(2)
         label = label_cosine((plus + minus) / 2, u)
-        mixed = self.networks["G_ds"].mixed
-        change = both - torch.cat([mixed(u, n), mixed(u, -n)])
+        shown_to_r = self.networks["G_ds"].shown
+        change = both - torch.cat([shown_to_r(u, n), shown_to_r(u, -n)])
         penalty = change.square().mean()
         sd_ratio = both.std() / self.real_sd
         level = (both.mean() - self.real_mean) / self.real_sd

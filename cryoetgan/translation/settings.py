@@ -106,7 +106,8 @@ class Settings:
     texture_weight, spectrum_weight, residual_penalty : float
         Of the distances of texture (`texture.py`), of power spectra, and of the mean of r^2.
     contrast_rate : float
-        How fast the signal's contrast follows what r leaves of it; 0: it stays 1.
+        Share of the distance from 1 of the log slope of y on u that the log contrast makes up for
+        at each step, to the end of the run; 0: the contrast stays as it is, 1 at the start.
     scenes : int
         Scenes made before training; each signal meets many noises.
     shares : {'matched', 'uniform'}
@@ -170,7 +171,7 @@ class Settings:
     stages: int = 5
     filters: int = 16
     width: int = 16
-    contrast_rate: float = 0.02
+    contrast_rate: float = 0.0
     texture_weight: float = 1.0
     spectrum_weight: float = 0.02
     residual_penalty: float = 0.01

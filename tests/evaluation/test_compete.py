@@ -64,6 +64,12 @@ def test_the_table_ranks_and_the_controls_tell(cryoetgan, arena, tmp_path):
     # labelled crops mixed in are no loss to wrong labels; who is not asked for it has no column
     assert bad["mixed"]["value"] >= bad["gan_train"]["value"] - 0.15
     assert "mixed" not in good
+    runs = json.loads((out / "runs.json").read_text())
+    (mixed, *_), (alone, *_) = (
+        [run["n_train"] for key, run in runs.items() if key.startswith(kind)]
+        for kind in ("mixed/bad ", "gan_train/bad ")
+    )
+    assert mixed == alone + 4 * 4  # two a class, repeated to a third
     assert table["ceiling"]["n_train"] == 24
     assert [point["n_train"] for point in table["curve"]] == [4]
     assert table["background"]["warning"] is None
@@ -80,6 +86,9 @@ def test_the_table_ranks_and_the_controls_tell(cryoetgan, arena, tmp_path):
     with open(out / "competitors.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows[0]["name"] == "good"
+    # whoever is first, columns stand in one order
+    columns = list(rows[0])
+    assert columns.index("gan_test") < columns.index("mixed") < columns.index("above_baseline")
     assert float(rows[0]["gan_train"]) == pytest.approx(good["gan_train"]["value"], abs=1e-5)
 
     # what is done is not done again, and gives the same table

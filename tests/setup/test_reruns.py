@@ -35,7 +35,9 @@ def made():
         "content = e.config.model_dump(mode='json')\n"
         "content['densities']['count'] = 20_000\n"
         "curve = [n for n in e.plan(content) if 'evaluation/' in n and '_train_' in n]\n"
-        "print(json.dumps([text, tomogram, kind, curve]))"
+        "poses = [job.reads for job in e.base.values() if job.rule == 'densities_pose']\n"
+        "size = e.config.densities.voxel_size\n"
+        "print(json.dumps([text, tomogram, kind, curve, poses, size]))"
     )
     import json
 
@@ -44,6 +46,11 @@ def made():
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
+
+
+def test_poses_are_drawn_one_and_a_half_voxels_off_centre(made):
+    (poses,), size = made[4:]
+    assert f"--max-shift={1.5 * size}" in poses
 
 
 def test_the_page_is_current(made):

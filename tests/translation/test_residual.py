@@ -13,7 +13,7 @@ from cryoetgan.imaging import store
 from cryoetgan.translation import objectives
 from cryoetgan.translation.presets import read_preset
 from cryoetgan.translation.residual import QUICK, ResidualGenerator, Stage
-from cryoetgan.translation.residual_training import CLIP, ResidualTrainer, signal_left
+from cryoetgan.translation.residual_training import CLIP, ResidualTrainer, signal_sums
 from cryoetgan.translation.scaling import Scaler
 from cryoetgan.translation.scenes import drawn_classes, make_scenes, octants
 from cryoetgan.translation.stock import Scenes
@@ -55,9 +55,10 @@ def test_step_zero_is_physics():
 def test_what_is_signal_and_what_is_noise_it_cannot_know():
     torch.manual_seed(0)
     generator = learnt()
+    generator.log_contrast.fill_(math.log(1.2))
     u, n, other = torch.randn(3, 1, 1, 10, 10, 10)
     made = generator(u, n)
-    assert torch.allclose(generator(u + other, n - other), made, atol=1e-5)
+    assert torch.allclose(generator(u + other, n - 1.2 * other), made, atol=1e-5)
     assert not torch.allclose(made, u + n, atol=0.1)
 
 
@@ -162,34 +163,57 @@ def test_the_contrast_makes_up_for_what_the_network_flattens(flat):
     trainer = trainer_on(u + n, u, n, steps=1000, lr_generator=1e-9, stages=1, filters=2)
     generator = trainer.networks["G_ds"]
     trainer.run(3)
-    # to the bit where all is left: what is physics stays physics
-    assert float(trainer.last["signal_left"]) == pytest.approx(1, abs=1e-5)
+    # what is physics stays physics
+    assert float(trainer.last["signal_slope"]) == pytest.approx(1, abs=1e-5)
     assert float(generator.log_contrast) == pytest.approx(0, abs=1e-6)
     with torch.no_grad():
         generator.log_scale.fill_(math.log(flat) / QUICK)
     trainer.run(203)
     assert float(generator.log_contrast.exp()) == pytest.approx(1 / flat, rel=0.03)
-    assert float(trainer.last["signal_left"]) == pytest.approx(1, rel=0.03)
+    assert float(trainer.last["signal_slope"]) == pytest.approx(1, rel=0.03)
     # the rest of the volume is left as it was
     with torch.no_grad():
         made = generator(u[:1], n[:1]) - generator(u[:1], -n[:1])
     assert torch.allclose(made / 2, flat * n[:1], atol=1e-3)
 
 
-def test_scenes_without_particles_leave_the_contrast_alone():
-    u, n = torch.zeros(8, 1, 12, 12, 12), torch.randn(8, 1, 12, 12, 12)
+@pytest.mark.parametrize("level", [0.0, 0.37, -0.0123])
+def test_scenes_without_particles_leave_the_contrast_alone(level):
+    """They are no zeros but the level of empty ice; of rounding no slope is asked for."""
+    torch.manual_seed(0)
+    u, n = torch.full((8, 1, 12, 12, 12), level), torch.randn(8, 1, 12, 12, 12)
     trainer = trainer_on(n, u, n, stages=1, filters=2)
-    trainer.run(2)
+    with torch.no_grad():
+        trainer.networks["G_ds"].bend += 0.05
+    trainer.run(3)
+    assert float(trainer.networks["G_ds"].log_contrast) == 0
+    assert float(trainer.last["signal_slope"]) == 1
+
+
+def test_without_room_the_contrast_is_still_not_learnt():
+    torch.manual_seed(0)
+    u, n = torch.randn(8, 1, 12, 12, 12), torch.randn(8, 1, 12, 12, 12)
+    trainer = trainer_on(2 * (n + u), u, n, stages=1, filters=2, contrast_rate=0.0)
+    make, room = trainer._made, 2
+
+    def tight(*halves):
+        if len(halves[0]) > room:
+            raise torch.OutOfMemoryError("no room")
+        return make(*halves)
+
+    trainer._made = tight
+    trainer.run(3)
+    assert trainer.parts == 2
     assert float(trainer.networks["G_ds"].log_contrast) == 0
 
 
-def test_what_is_left_of_the_signal_is_the_slope_of_its_regression():
+def test_the_signals_sums_give_the_slope_of_its_regression():
     torch.manual_seed(0)
     u, n, other = torch.randn(3, 4, 1, 8, 8, 8)
     plus, minus = 0.7 * u + n + 3, 0.7 * u - n + 3
-    product, power = signal_left(torch.cat([plus, minus]), u + 5)
+    product, power = signal_sums(torch.cat([plus, minus]), u + 5)
     assert float(product / power) == pytest.approx(0.7, abs=1e-4)
-    product, power = signal_left(torch.cat([plus + other, minus + other]), u)
+    product, power = signal_sums(torch.cat([plus + other, minus + other]), u)
     slope = 0.7 + stats.linregress(u.flatten(), other.flatten()).slope
     assert float(product / power) == pytest.approx(slope, abs=5e-3)
 
@@ -198,6 +222,8 @@ def moved_by(parts, batch=8):
     torch.manual_seed(0)
     u, n = torch.randn(6, 1, 12, 12, 12), torch.randn(6, 1, 12, 12, 12)
     trainer = trainer_on(n + u, u, n, batch=batch, augment=False)
+    with torch.no_grad():
+        trainer.networks["G_ds"].bend += 0.05
     trainer.parts = parts
     trainer.run(1)
     return trainer
@@ -208,8 +234,9 @@ def test_in_parts_the_way_back_and_the_spectrum_see_what_the_whole_sees():
     assert float(whole.last["cycle_d"]) == pytest.approx(float(halves.last["cycle_d"]), rel=1e-4)
     seen = [trainer.networks["spectrum"].seen for trainer in (whole, halves)]
     assert torch.allclose(*seen, atol=1e-4)
-    left = [float(trainer.last["signal_left"]) for trainer in (whole, halves)]
-    assert left[0] == pytest.approx(left[1], rel=1e-5)
+    slopes = [float(trainer.last["signal_slope"]) for trainer in (whole, halves)]
+    assert slopes[0] == pytest.approx(slopes[1], rel=1e-5)
+    assert slopes[0] != pytest.approx(1, abs=0.05)
 
 
 @pytest.mark.parametrize(("batch", "most"), [(8, 4), (10, 5), (1, 1)])
@@ -227,6 +254,8 @@ class Pair(Team):
     def average(self, tensors):
         self.averaged = True
         for tensor in tensors:
+            if tensor.shape == (2,):  # the sums: in the other, half of the signal was left
+                tensor += torch.stack([0.5 * tensor[1], tensor[1]])
             tensor *= 1000
 
 
@@ -241,6 +270,7 @@ def test_of_two_processes_each_makes_half_of_the_batch():
     trainer.run(1)
     assert made == [2]
     assert trainer.team.averaged
+    assert float(trainer.last["signal_slope"]) == pytest.approx(0.75, abs=1e-3)
     # what is shortened is the mean of all, not each one's own
     slopes = [p.grad.norm() for p in trainer.networks["G_ds"].parameters() if p.requires_grad]
     assert float(torch.stack(slopes).norm()) == pytest.approx(CLIP, rel=1e-3)
@@ -327,6 +357,18 @@ def test_a_run_goes_on_to_the_bits_of_an_unbroken_one(here, tmp_path, trained):
     for name, value in first["networks"].items():
         assert torch.equal(value, second["networks"][name])
     assert first["imaging"][0]["content"] == second["imaging"][0]["content"]
+
+
+def test_a_checkpoint_of_before_there_was_a_contrast_is_read(here, tmp_path, trained):
+    words = ("translation", "translate", "t/checkpoint.pt", "d.star", "-o")
+    here(*words, "new.star")
+    path = tmp_path / "t" / "checkpoint.pt"
+    content = torch.load(path, weights_only=True)
+    assert float(content["average"].pop("log_contrast")) == 0
+    assert content["settings"].pop("contrast_rate") == 0
+    torch.save(content, path)
+    here(*words, "old.star")
+    assert (tmp_path / "old.mrcs").read_bytes() == (tmp_path / "new.mrcs").read_bytes()
 
 
 def test_it_refuses_what_it_cannot_stand_on(here, tmp_path, trained):

@@ -114,7 +114,7 @@ rule densities_pose:
         mem_mb=4000,
         runtime=60,
     params:
-        options=options(CONFIG.densities, "count", max_shift="shift"),
+        options=options(CONFIG.densities, "count", max_shift="greatest_shift"),
         counts=flags(
             class_count=[
                 f"{name}={row.count}" for name, row in CLASSES.items() if row.count

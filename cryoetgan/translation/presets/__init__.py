@@ -16,11 +16,10 @@ _FROM_0 = (
     "blocks", "noise_channels", "clip", "penalty_weight", "r1_weight", "cycle_weight",
     "cycle_lowpass", "identity_weight", "identity_lowpass", "input_noise", "epochs", "pool",
     "snapshot_every", "spectrum_weight", "residual_penalty", "patch_weight", "texture_weight",
-    "contrast_rate",
 )  # fmt: skip
 _FROM_1 = ("r1_every", "batch", "steps", "n_critic", "width", "scenes", "stages", "filters")
 _ABOVE_0 = ("lr_generator", "lr_critic", "scale_clip")
-_UP_TO_1 = ("dropout", "ema", "decay_start")
+_UP_TO_1 = ("dropout", "ema", "decay_start", "contrast_rate")
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
