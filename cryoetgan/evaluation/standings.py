@@ -139,9 +139,11 @@ def _left_out(
 def flat(table: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the rows of `competitors.csv`: competitors, then ceiling and controls."""
     rows = []
+    # those that any competitor has: the order of columns is not a matter of who comes first
+    used = [name for name in COLUMNS if any(name in row for row in table["competitors"])]
     for row in table["competitors"]:
-        line = {"name": row["name"], "n_train": row["n_train"]}
-        for column in COLUMNS:
+        line: dict[str, Any] = {"name": row["name"], "n_train": row["n_train"]}
+        for column in used:
             line |= _columns(column, row.get(column))
         rows.append(line)
     rows.append(
@@ -160,12 +162,8 @@ def flat(table: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows as CSV, six digits; a column for every key that occurs, in one order."""
-    order = [
-        "name", "n_train",
-        *(f"{column}{end}" for column in COLUMNS for end in ("", "_low", "_high")),
-    ]  # fmt: skip
-    names = sorted({name for row in rows for name in row}, key=order.index)
+    """Return rows as CSV, six digits; a column for every key that occurs."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
@@ -175,8 +173,6 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _columns(name: str, found: Mapping[str, Any] | None) -> dict[str, float]:
-    if found is None:
-        return {}
-    low, high = found["interval"]
-    return {name: found["value"], f"{name}_low": low, f"{name}_high": high}
+def _columns(name: str, found: Mapping[str, Any] | None) -> dict[str, float | None]:
+    low, high = found["interval"] if found else (None, None)
+    return {name: found["value"] if found else None, f"{name}_low": low, f"{name}_high": high}
