@@ -141,11 +141,11 @@ def draw_slices(folder, path):
 
 HEAD = """# What teaches a classifier
 
-![GAN-train of every competitor in four looks](yardstick.png)
+![GAN-train of every competitor in each look](yardstick.png)
 
 `benchmarks/yardstick.py`, set 2 of the test data: seven kinds of particles in boxes of 28 at 10 A.
-Everything is made from dev_set2_1 and its own picks, without labels, and tested on the true crops of
-dev_set2_{test}, {seeds} classifier seeds. GAN-train: trained on the set, tested on real crops. GAN-test: trained on
+Everything is made from dev_set2_1 and its own picks, without labels, particles up to a voxel off centre, and
+tested on the true crops of dev_set2_{test}, {seeds} classifier seeds. GAN-train: trained on the set, tested on real crops. GAN-test: trained on
 the labelled crops, tested on the set. In brackets 95 % intervals, over seeds and blocks of the tomogram; those
 of differences are paired. `denoised`, `defocus`, `narrow`: the same tomograms made harder
 (`benchmarks/imaging_variants.py`): a learned denoiser's look; the defocus typed 1 um wrong; tilts of +-45
