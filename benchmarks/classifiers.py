@@ -5,8 +5,8 @@
 
 Trained on the labelled crops of dev_set2_1 and on physics fitted to its own picks, without labels
 (`benchmarks/yardstick.py` makes both, in the same folder); tested on the true crops of dev_set2_3.
-Seconds are of one thread's processor time, so two cores need no more. Owed: `small` no worse than CB3D, and at most three
-minutes on two cores.
+Seconds are of one thread's processor time, so two cores need no more. Owed: `small` no worse than
+CB3D, and at most three minutes on two cores.
 """
 
 import argparse
