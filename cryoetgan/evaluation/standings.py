@@ -174,5 +174,5 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _columns(name: str, found: Mapping[str, Any] | None) -> dict[str, float | None]:
-    low, high = found["interval"] if found else (None, None)
-    return {name: found["value"] if found else None, f"{name}_low": low, f"{name}_high": high}
+    value, (low, high) = (found["value"], found["interval"]) if found else (None, (None, None))
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
