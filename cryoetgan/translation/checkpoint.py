@@ -84,11 +84,12 @@ def read(path: Path) -> dict[str, Any]:
         )
     gone = [name for name in PARTS if name not in content]
     if gone:
-        raise UserError(f"{_older(content, path)}, and has no {', '.join(gone)}; train again")
+        raise UserError(f"{older(content, path)}, and has no {', '.join(gone)}; train again")
     return content
 
 
-def _older(content: Mapping[str, Any], path: Path) -> str:
+def older(content: Mapping[str, Any], path: Path) -> str:
+    """Return the beginning of a message: which version wrote a checkpoint, which this is."""
     return f"{path}: was written by cryoetgan {content['version']} (this is {__version__})"
 
 
@@ -104,7 +105,7 @@ def settings_of(content: Mapping[str, Any], path: Path) -> Settings:
     gone = sorted(set(settings) - set(_plain(Settings())))
     if gone:
         said = f"with the setting {', '.join(gone)}, which there is no more; train again"
-        raise UserError(f"{_older(content, path)} {said}")
+        raise UserError(f"{older(content, path)} {said}")
     return check_settings(settings, str(path))
 
 
@@ -147,7 +148,7 @@ def load_weights(
     if other:
         name = other[0]
         raise UserError(
-            f"{_older(content, path)}, whose networks were built otherwise: {name} is "
+            f"{older(content, path)}, whose networks were built otherwise: {name} is "
             f"{found.get(name, 'not there')}, wanted {wanted.get(name, 'nothing')}; train again"
         )
     network.load_state_dict(state)

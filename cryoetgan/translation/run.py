@@ -95,9 +95,7 @@ def train(
     )
     trainer.join(team)
     if found:
-        checkpoint.load_weights(trainer.networks, found["networks"], found, folder)
-        trainer.load(found)
-        log.info("%s: goes on from step %d", folder, trainer.step)
+        _go_on(trainer, found, folder)
     about = {
         "preset": name,
         "settings": {k: v for k, v in key.items() if k not in ("seed", "inputs")},
@@ -110,6 +108,20 @@ def train(
     }
     _Run(trainer, settings, folder, about, team, writer).go()
     team.leave()
+
+
+def _go_on(trainer: Loop, found: Mapping[str, Any], folder: Path) -> None:
+    checkpoint.load_weights(trainer.networks, found["networks"], found, folder)
+    try:
+        trainer.load(found)
+    except torch.OutOfMemoryError:
+        raise
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"{checkpoint.older(found, folder)}, and its optimisers do not fit "
+            f"({str(error).splitlines()[0]}); delete it, or name another folder, to train anew"
+        ) from error
+    log.info("%s: goes on from step %d", folder, trainer.step)
 
 
 class _Run:

@@ -1,5 +1,6 @@
 """Training runs: resumed equals unbroken, bitwise; labels by construction; clear refusals."""
 
+import copy
 import csv
 import os
 import signal
@@ -326,4 +327,11 @@ def test_checkpoints_of_older_versions_are_read_or_refused_by_name(here, tmp_pat
     torch.save({**content, "version": "0.0.7", "networks": networks}, tmp_path / "t/training.pt")
     torch.save({**weights(tmp_path / "t/training.pt"), "step": 5}, tmp_path / "t/training.pt")
     refused(here("translation", "train", *sets, "-o", "t", code=2), "0.0.7", "train again")
+    # one whose optimiser held fewer numbers
+    optimisers = copy.deepcopy(content["optimisers"])
+    optimisers["generators"]["param_groups"][0]["params"].pop()
+    fewer = {**content, "version": "0.0.7", "step": 5, "optimisers": optimisers}
+    torch.save(fewer, tmp_path / "t/training.pt")
+    refused(here("translation", "train", *sets, "-o", "t", code=2), "0.0.7", "optimisers", "anew")
+    assert weights(tmp_path / "t/training.pt")["step"] == 5
     assert not list(tmp_path.glob("x.*"))
