@@ -2,11 +2,12 @@
 
     CRYOETGAN_TEST_DATA=... python benchmarks/yardstick.py [--look plain denoised defocus narrow]
         [--folder F] [--count 200] [--seeds 5] [--test 3] [--preset recommended] [--steps N]
-        [--only NAME ...] [--few 5] [--mix NAME ...] [--no-training]
+        [--only NAME ...] [--few 5] [--mix NAME ...] [--half NAME ...] [--no-training]
 
 Everything is made from dev_set2_1 and its own picks, without labels; --test 2 is the tomogram to
 choose on, --test 3 the one to report. The classifiers, the paired intervals and the table are
-those of `cryoetgan evaluation compete`. A killed run goes on where it was. Then the numbers that
+those of `cryoetgan evaluation compete`. --half paper released: the paper's networks beside them, at
+half their width and stride 2, trained once for 600 steps, as many as `recommended`. A killed run goes on where it was. Then the numbers that
 watch for each failure of the network (docs/experiments.md).
 """
 
@@ -15,7 +16,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +28,12 @@ from cryoetgan.imaging.gains import flat_gain
 from cryoetgan.imaging.model import ImagingModel, crop
 from cryoetgan.seeds import rng
 from cryoetgan.star import COORDINATES, read_star, write_star
+from cryoetgan.translation.presets import read_preset
 from cryoetgan.volumes import read_volume, read_volume_set, write_volume_set
 
 SNRS = (0.01, 0.1, 0.5)
 CLASS = "cryoetganClass"
+HALF_STEPS = 600
 FREE = 14.0
 """Voxels from the middle of a patch to the nearest pick."""
 
@@ -98,14 +101,33 @@ def pasted(work):
     halves(work, model, "pasted.star", patch)
 
 
+def half(work, preset):
+    """Write a preset of half the width; return its path."""
+    whole = read_preset(preset)
+    narrow = replace(
+        whole,
+        widths=tuple(width // 2 for width in whole.widths),
+        critic_widths=tuple(width // 2 for width in whole.critic_widths),
+        noise_channels=max(1, whole.noise_channels // 2),
+        critic_stride=2,
+        epochs=0.0,
+        steps=HALF_STEPS,
+    )
+    path = work.folder / f"{preset}_half.yaml"
+    kept = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(narrow).items()}
+    path.write_text(yaml.safe_dump(kept, sort_keys=False))
+    return path
+
+
 def trained(work, preset, seeds, steps):
     """Train and translate over seeds; return the generated sets."""
     label, made = Path(preset).stem, []
+    physics = ("--imaging", "M.json") if read_preset(str(preset)).frame == "residual" else ()
     for seed in range(seeds):
         name = f"{label}_{seed}"
         work.run(
             f"{name}/checkpoint.pt", "translation", "train", "--densities", "poses.star",
-            "--subtomograms", "own.star", "--preset", preset, "--imaging", "M.json",
+            "--subtomograms", "own.star", "--preset", preset, *physics,
             "--seed", seed, *(("--steps", steps) if steps else ()),
         )  # fmt: skip
         made.append(
@@ -223,6 +245,7 @@ def main():
         action="store_true",
         help="of physics; a network trained seven times more is not",
     )
+    parser.add_argument("--half", nargs="*", default=[], choices=("paper", "released"))
     parser.add_argument("--no-training", action="store_true")
     options = parser.parse_args()
     if "CRYOETGAN_TEST_DATA" not in os.environ:
@@ -239,14 +262,15 @@ def main():
         competitors |= {name: f"{name}.star" for name in ("pasted", "pseudo")}
         if given.leave_one_out:
             competitors["fitted"]["without"] = unseen(work)
-        label = Path(given.preset).stem
-        if not given.no_training:
-            made = trained(work, given.preset, given.seeds, given.steps)
-            competitors[label] = {"star": made}
+        learnt = [] if given.no_training else [(given.preset, given.seeds, given.steps)]
+        learnt += [(half(work, preset), 1, None) for preset in given.half]
+        for preset, seeds, steps in learnt:
+            label, made = Path(preset).stem, trained(work, preset, seeds, steps)
+            competitors[label] = {"star": made if seeds > 1 else made[0]}
             for seed, star in enumerate(made):
                 for key, value in failures(work, f"{label}_{seed}", star).items():
                     print(
-                        f"{look} seed {seed}  {key:36} {json.dumps(value, default=float)}",
+                        f"{look} {label}_{seed}  {key:36} {json.dumps(value, default=float)}",
                         flush=True,
                     )
         for name, star in competitors.items():

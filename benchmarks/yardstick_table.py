@@ -27,6 +27,8 @@ NAMES = {
     "pasted": "fitted, in real patches",
     "pseudo": "pseudo-labels of template matching",
     "recommended": "`recommended`, on fitted physics",
+    "paper_half": "`paper` at half width, 600 steps",
+    "released_half": "`released` at half width, 600 steps",
 }
 
 
@@ -94,7 +96,8 @@ def draw(looks, path):
     figure = Figure(figsize=(3.1 * len(looks), 3.2), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(looks), sharey=True, squeeze=False)[0]
-    order = [row["name"] for row in next(iter(looks.values()))["competitors"]][::-1]
+    longest = max(looks.values(), key=lambda table: len(table["competitors"]))
+    order = [row["name"] for row in longest["competitors"]][::-1]
     for panel, (look, table) in zip(panels, looks.items(), strict=True):
         rows = {row["name"]: row["gan_train"] for row in table["competitors"]}
         for place, name in enumerate(order):
