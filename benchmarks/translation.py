@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cryoetgan.devices import choose_device, multiplies_bfloat16
 from cryoetgan.translation.presets import read_preset
-from cryoetgan.translation.residual_training import ResidualTrainer
+from cryoetgan.translation.residual_training import BACK_EVERY, ResidualTrainer
 from cryoetgan.translation.scaling import Scaler
 from cryoetgan.translation.stock import Scenes
 from cryoetgan.translation.training import Trainer
@@ -80,11 +80,15 @@ def child(case, box, kind, device, steps):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     made = trainer(case, box, kind, device)
     made.probe = lambda: None  # now and then in a run, each step of so short a one
+    # steps differ: of so many, one has a way back
+    period = BACK_EVERY if isinstance(made, ResidualTrainer) else 1
     with FlopCounterMode(display=False) as counter:
-        first = seconds(device, lambda: made.run(1))
-    found = {"flops": counter.get_total_flops(), "seconds": first, "batch": made.settings.batch}
-    if steps:  # the first step is warmth alone
-        found["seconds"] = seconds(device, lambda: made.run(1 + steps)) / steps
+        first = seconds(device, lambda: made.run(period)) / period
+    flops = counter.get_total_flops() / period
+    found = {"flops": flops, "seconds": first, "batch": made.settings.batch}
+    if steps:  # the first ones are warmth alone
+        steps = -(-steps // period) * period
+        found["seconds"] = seconds(device, lambda: made.run(period + steps)) / steps
     if device.type == "cuda":
         found["memory"] = torch.cuda.max_memory_allocated(device) / 1e9
         name = torch.cuda.get_device_name(device)

@@ -214,6 +214,12 @@ class Imaging(Section):
     lowpass: Positive = Field(
         40.0, description="Angstrom; the traditional recipe's final low-pass."
     )
+    envelope: Positive | None = Field(
+        None,
+        description="Typed physics: the contrast transfer's envelope exp(-(k / E)^2), E as a share "
+        "of the Nyquist frequency; 0.4 in the code that the paper's baseline stands on (AITom). "
+        "Null: none.",
+    )
 
 
 class Translation(Section):

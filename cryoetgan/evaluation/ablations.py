@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from cryoetgan.errors import UserError
 from cryoetgan.evaluation.intervals import over_seeds, wilson
+from cryoetgan.translation.settings import Settings
 
 COLUMNS = (
     "fid",
@@ -101,6 +103,15 @@ ABLATIONS: dict[str, Ablation] = {
     "dropout_off": Ablation("Ours", "no dropout", {"dropout": 0.0}, {}),
     "bottleneck_noise_off": Ablation("Ours", "no bottleneck noise", {"noise_channels": 0}, {}),
 }
+
+
+def refuse_residual(settings: Settings, preset: str) -> None:
+    """Refuse a preset that has nothing of what the ablations switch."""
+    if settings.frame != "cycle":
+        raise UserError(
+            f"--preset: {preset} has no critic, no cycle and no noise input to switch off; wanted "
+            "paper, released, smoke, or a file of that kind (evaluation.ablation_preset)"
+        )
 
 
 def collapsed(metrics: Mapping[str, Any], gan_test: Mapping[str, Any]) -> bool:

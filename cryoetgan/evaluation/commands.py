@@ -295,7 +295,7 @@ def ablate(
     import yaml
 
     from cryoetgan.errors import nearest
-    from cryoetgan.evaluation.ablations import ABLATIONS
+    from cryoetgan.evaluation.ablations import ABLATIONS, refuse_residual
     from cryoetgan.files import write_text
     from cryoetgan.translation.presets import read_preset
 
@@ -307,7 +307,9 @@ def ablate(
     if snapshot_every is not None and snapshot_every < 1:
         raise UserError(f"--snapshot-every: got {snapshot_every}, wanted one or more")
     kept: dict[str, Any] = {} if snapshot_every is None else {"snapshot_every": snapshot_every}
-    settings = asdict(replace(read_preset(preset), **ABLATIONS[ablation].settings, **kept))
+    before = read_preset(preset)
+    refuse_residual(before, preset)
+    settings = asdict(replace(before, **ABLATIONS[ablation].settings, **kept))
     plain = {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
     write_text(output, yaml.safe_dump(plain, sort_keys=False))
     log.info("%s: %s with %s", output, preset, ABLATIONS[ablation].settings)

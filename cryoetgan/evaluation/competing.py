@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation import controls
+from cryoetgan.evaluation.classifier import FORMAT
 from cryoetgan.evaluation.classifying import check, train
 from cryoetgan.evaluation.competition import Competition, Competitor
 from cryoetgan.evaluation.intervals import clusters
@@ -26,6 +27,10 @@ from cryoetgan.star import COORDINATES, read_star
 from cryoetgan.volumes import VolumeSet, read_volume_set, same_voxel_size, stack_of
 
 log = logging.getLogger("cryoetgan")
+UNNAMED = 3
+"""The classifiers' format that keys of `runs.json` do not name, since those of it did not."""
+PARTED = "each row parted by what it is"
+"""In the keys of joined sets, of which runs of before were split otherwise for validation."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +177,7 @@ def _synthetic(arena: Arena, seed: int, name: str, competitor: Competitor) -> It
                 arena.read(star, split), controls.few(arena.real_train, plan.few, numbers)
             ),
             test,
-            (*sources, str(plan.few)),
+            (*sources, str(plan.few), PARTED),
         )
 
 
@@ -191,30 +196,17 @@ def _left_out(arena: Arena, seed: int) -> Iterator[Job]:
                 others = controls.without(arena.real_train, new)
                 count = max(1, len(others.names) // max(len(np.unique(others.names)), 1))
                 numbers = rng(seed, "new", new)
-                return _stacked(others, controls.only(arena.read(star, split), new, count, numbers))
+                return controls.stacked(
+                    others, controls.only(arena.read(star, split), new, count, numbers)
+                )
 
             def alone(star: str = star, split: Any = split) -> Labelled:
                 return arena.read(star, split)
 
             sources = (*real, star, str(split))
-            yield Job(f"new/{name}/{new}", seed, mixed, test, sources)
+            yield Job(f"new/{name}/{new}", seed, mixed, test, (*sources, PARTED))
             if own:  # else it is what `gan_train` has trained already
                 yield Job(f"new_synthetic/{name}/{new}", seed, alone, test, sources)
-
-
-def _stacked(first: Labelled, second: Labelled) -> Labelled:
-    """Return two sets as one, each volume once."""
-    import pandas as pd
-
-    return Labelled(
-        np.concatenate([first.volumes, second.volumes]),
-        np.concatenate([first.names, second.names]),
-        pd.concat([first.table, second.table], ignore_index=True).drop(
-            columns=["rlnTomoName", *COORDINATES], errors="ignore"
-        ),
-        first.symmetric and second.symmetric,
-        first.tilts,
-    )
 
 
 def _sets(plan: Competition) -> Iterator[str]:
@@ -290,6 +282,7 @@ def _key(job: Job, arena: Arena, seed: int) -> str:
         for source in job.sources
     ]
     about = [job.name, job.seed + seed, content, arena.plan.network, arena.plan.epochs]
+    about += [FORMAT] if FORMAT != UNNAMED else []
     return f"{job.name} {job.seed} {hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]}"
 
 

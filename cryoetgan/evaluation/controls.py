@@ -40,26 +40,26 @@ def joined(*sets: Labelled) -> Labelled:
     """Return several sets as one; a small one is repeated so that it is not drowned.
 
     Each set after the first is repeated to about a third of the first's length. Repeats
-    share class and pose, so they stay on one side of the validation split.
+    share their place, or class and pose, so they stay on one side of the validation split.
     """
-    import pandas as pd
-
     parts = [sets[0]]
     for other in sets[1:]:
         times = max(1, len(sets[0].names) // (3 * max(len(other.names), 1)))
         parts += [other] * times
+    return stacked(*parts)
+
+
+def stacked(*parts: Labelled) -> Labelled:
+    """Return several sets as one; rows keep their place in a tomogram, where they have one."""
+    import pandas as pd
+
     return Labelled(
         np.concatenate([part.volumes for part in parts]),
         np.concatenate([part.names for part in parts]),
-        pd.concat([_bare(part.table) for part in parts], ignore_index=True),
+        pd.concat([part.table for part in parts], ignore_index=True),
         all(part.symmetric for part in parts),
-        sets[0].tilts,
+        parts[0].tilts,
     )
-
-
-def _bare(table: Any) -> Any:
-    """Return the rows without places in tomograms: not all of a joined set have them."""
-    return table.drop(columns=["rlnTomoName", *COORDINATES], errors="ignore")
 
 
 def hidden(volumes: Labelled, diameter: float) -> Labelled:

@@ -19,6 +19,9 @@ DRAWS = 20
 LARGE = 1000
 """Above this many samples fewer draws are made: their spread is small anyway."""
 DENSITY_CAP, DENSITY_HIGH, RECALL_LOW, COVERAGE_HIGH = 0.5, 2.0, 0.05, 0.9
+NEIGHBOURS = ("precision", "recall", "density", "coverage")
+KNOWING = 0.25
+"""Of the way from chance to always right: a classifier that is not there knows little."""
 Floats = NDArray[np.floating]
 
 
@@ -69,7 +72,11 @@ def feature_metrics(
     draws = _draws(clusters(real.table), clusters(generated.table)[rows], rows, numbers)
     n = len(draws[0][0])
     if n < 2:
-        log.warning("%d real volumes are too few for FID and its kind", len(real.names))
+        log.warning(
+            "%d real and %d generated volumes are too few for FID and its kind",
+            len(real.names),
+            len(rows),
+        )
         return result
     values: dict[str, list[float]] = {}
     floors: dict[str, list[float]] = {}
@@ -95,7 +102,7 @@ def feature_metrics(
                 "real_half": float(np.mean(floors[name])),
                 **{key: other.get(name, np.nan) for key, other in others.items()},
             },
-            doubt or (warning if name in ("precision", "recall", "density", "coverage") else ""),
+            "; ".join(filter(None, (doubt, warning if name in NEIGHBOURS else ""))),
             n=n,
             **about,
         )
@@ -104,7 +111,8 @@ def feature_metrics(
 
 def _doubt(classifier: Classifier) -> str:
     chance = 1 / len(classifier.classes)
-    if classifier.validation is not None and classifier.validation < 2 * chance:
+    least = chance + KNOWING * (1 - chance)
+    if classifier.validation is not None and classifier.validation < least:
         return (
             f"the features' classifier is right on {classifier.validation:.0%} of real crops it "
             "has not seen: features of one that knows so little mean little"
@@ -145,7 +153,7 @@ def alike(
     names, counts = np.unique(real, return_counts=True)
     rows = [np.flatnonzero(generated == name) for name in names]
     scale = min(len(found) / count for found, count in zip(rows, counts, strict=True))
-    if scale * len(real) < sum(len(found) for found in rows) / 2:
+    if not scale or scale * len(real) < sum(len(found) for found in rows) / 2:
         log.info("class shares differ between the sets: the metrics count that, too")
         return np.arange(len(generated))
     chosen = [

@@ -11,6 +11,8 @@ from cryoetgan.star import ANGLES, COORDINATES
 Z = 1.959964
 TOMOGRAMS = 6
 """From this many tomograms on, they are what is drawn; below, blocks of them."""
+LARGEST = 1 / 3
+"""A tomogram that holds more of the rows than this is drawn in blocks, and so are all others."""
 BLOCKS = 3
 """Along each of the two longest axes of a tomogram."""
 
@@ -75,17 +77,24 @@ def clusters(table: Any) -> NDArray[np.str_]:
     """
     if "rlnTomoName" in table:
         names = table["rlnTomoName"].to_numpy(str)
-        if len(np.unique(names)) >= TOMOGRAMS or not set(COORDINATES) <= set(table):
+        many, counts = np.unique(names, return_counts=True)
+        even = len(many) >= TOMOGRAMS and counts.max() <= LARGEST * len(names)
+        if even or not set(COORDINATES) <= set(table):
             return names
         where = table[COORDINATES].to_numpy(float)
         blocks = np.empty(len(names), object)
-        for name in np.unique(names):
+        for name in many:
             rows = np.flatnonzero(names == name)
             blocks[rows] = [f"{name}:{block}" for block in _blocks(where[rows])]
         return blocks.astype(str)
     if set(ANGLES) <= set(table):
         # draws of one density share class and pose
-        return np.array(["{:.4f}:{:.4f}:{:.4f}".format(*row) for row in table[ANGLES].to_numpy()])
+        return np.array(
+            [
+                "{:.4f}:{:.4f}:{:.4f}".format(*row) if np.isfinite(row).all() else f"row {i}"
+                for i, row in enumerate(table[ANGLES].to_numpy(float))
+            ]
+        )
     return np.arange(len(table)).astype(str)
 
 
@@ -103,18 +112,22 @@ def halves(
 ) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
     """Return the rows of two halves, each group whole in one of them, drawn at random.
 
-    With a single group the rows are drawn one by one.
+    Groups come in random order, those of over a quarter of the rows first, each into the
+    half that has fewer rows: as equal as groups allow. With a single group the rows are
+    drawn one by one.
     """
     names, members = np.unique(groups, return_inverse=True)
     if len(names) < 2:
         members = np.arange(len(groups))
     sizes = np.bincount(members)
     order = numbers.permutation(len(sizes))
-    first = np.zeros(len(sizes), bool)
-    # fill up to half of the rows: groups differ in size
-    first[order[np.cumsum(sizes[order]) <= (len(groups) + 1) // 2]] = True
-    if not first.any():
-        first[order[0]] = True
+    order = order[np.argsort(sizes[order] <= len(groups) / 4, kind="stable")]
+    first, filled = np.zeros(len(sizes), bool), [0, 0]
+    for group in order:
+        side = int(filled[1] < filled[0])
+        first[group], filled[side] = side == 0, filled[side] + int(sizes[group])
+    if numbers.random() < 0.5:  # which half is first is chance, too
+        first = ~first
     chosen = first[members]
     return np.flatnonzero(chosen), np.flatnonzero(~chosen)
 
@@ -141,6 +154,18 @@ def subsampled(
     return around(metric(np.arange(len(groups))), values)
 
 
+def grouped_variance(values: NDArray[Any], groups: NDArray[np.str_]) -> float:
+    """Return the variance of the mean of `values` `(N,)`, of which those of a group go together.
+
+    With a single group each value is taken by itself.
+    """
+    names, members = np.unique(groups, return_inverse=True)
+    if len(names) < 2:
+        members = np.arange(len(values))
+    sums = np.bincount(members, values - values.mean())
+    return float((sums**2).sum() / len(values) ** 2 * len(sums) / max(len(sums) - 1, 1))
+
+
 def over_seeds(
     right: NDArray[Any], groups: NDArray[np.str_] | None = None
 ) -> tuple[float, tuple[float, float]]:
@@ -160,17 +185,12 @@ def over_seeds(
     from scipy.stats import t
 
     values = np.asarray(right, float)
-    seeds, count = values.shape
+    seeds = len(values)
     mean = float(values.mean())
     square = 0.0
     if seeds > 1:
         square += (t.ppf(0.975, seeds - 1) ** 2) * values.mean(axis=1).var(ddof=1) / seeds
     if groups is not None:
-        by_crop = values.mean(axis=0) - mean
-        names, members = np.unique(groups, return_inverse=True)
-        if len(names) < 2:
-            members = np.arange(count)
-        sums = np.bincount(members, by_crop)
-        square += Z**2 * (sums**2).sum() / count**2 * len(sums) / max(len(sums) - 1, 1)
+        square += Z**2 * grouped_variance(values.mean(axis=0), groups)
     half = float(np.sqrt(square))
     return mean, (mean - half, mean + half)

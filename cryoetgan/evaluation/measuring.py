@@ -69,8 +69,14 @@ def measure(
     Raises
     ------
     UserError
-        Where a metric of `only` is not known.
+        Where a metric of `only` is not known, or a set has fewer than two volumes.
     """
+    for what, volumes in (("real", real), ("generated", generated)):
+        if len(volumes.names) < 2:
+            raise UserError(
+                f"the {what} set has {len(volumes.names)} volume; metrics need two at least: "
+                "name a set with more, or another --split"
+            )
     for name in only:
         if name not in METRICS:
             raise UserError(

@@ -1,6 +1,7 @@
 """Volume sets as classifiers and metrics take them."""
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -110,7 +111,8 @@ def apart(
     """Return 1 for about `share` of the rows, 0 for the others, -1 for those in between.
 
     No voxel is on both sides: crops of each tomogram are parted by a plane with a gap of
-    a box; simulated and generated volumes go by density, all draws of one on one side.
+    a box; simulated and generated volumes go by density, all draws of one on one side. Of
+    joined sets, each row goes by what it is.
 
     Parameters
     ----------
@@ -129,19 +131,38 @@ def apart(
         `(N,)`; None where the crops are too few or too crowded to be parted by space.
     """
     groups = np.zeros(len(table), np.int8)
-    if "rlnTomoName" not in table or not set(COORDINATES) <= set(table.columns):
-        names, members = np.unique(clusters(table), return_inverse=True)
+    placed = in_tomograms(table)
+    if not placed.all():
+        loose = table[~placed].drop(columns=["rlnTomoName", *COORDINATES], errors="ignore")
+        names, members = np.unique(clusters(loose), return_inverse=True)
         chosen = np.zeros(len(names), np.int8)
         chosen[numbers.permutation(len(names))[: round(share * len(names))]] = 1
-        return chosen[members]
-    for _, part in table.groupby("rlnTomoName"):
-        where = part[COORDINATES].to_numpy(float)
+        groups[~placed] = chosen[members]
+    for at in _by_tomogram(table, placed):
+        where = table[COORDINATES].to_numpy(float)[at]
         along = where[:, int(np.argmax(np.ptp(where, axis=0)))]
         plane = np.quantile(along, 1 - share)
         # centres a box apart: the boxes touch at most
         side = np.where(along >= plane, 1, np.where(along > plane - box, -1, 0))
-        groups[part.index] = side
+        groups[at] = side
     return groups if (groups == 0).any() and (groups == 1).any() else None
+
+
+def _by_tomogram(table: Any, placed: NDArray[np.bool_]) -> Iterator[NDArray[np.int_]]:
+    """Yield the rows of each tomogram."""
+    if not placed.any():
+        return
+    names = table["rlnTomoName"].to_numpy(object)
+    for name in sorted(set(names[placed])):
+        yield np.flatnonzero(placed & (names == name))
+
+
+def in_tomograms(table: Any) -> NDArray[np.bool_]:
+    """Return `(N,)` whether a row has a place in a tomogram; joined sets hold both kinds."""
+    if "rlnTomoName" not in table or not set(COORDINATES) <= set(table.columns):
+        return np.zeros(len(table), bool)
+    known = table["rlnTomoName"].notna() & table[COORDINATES].notna().all(axis=1)
+    return np.asarray(known, bool)
 
 
 def validation_groups(table: Any, box: int, numbers: np.random.Generator) -> NDArray[np.int8]:

@@ -1,6 +1,6 @@
 """The two-sample test: whether a fresh classifier tells generated from real on unseen volumes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cryoetgan.evaluation.entries import entry
 from cryoetgan.evaluation.feature_metrics import alike
-from cryoetgan.evaluation.intervals import Z
+from cryoetgan.evaluation.intervals import Z, clusters, grouped_variance
 from cryoetgan.evaluation.learning import train_classifier
 from cryoetgan.evaluation.metrics import auc
 from cryoetgan.evaluation.sets import Labelled, apart
@@ -81,9 +81,13 @@ def two_sample(
         )
         scores = [trained.scores(v)[:, 1] for v in (c, d)]
         positive = np.repeat([False, True], [len(c), len(d)])
-        return auc(np.concatenate(scores), positive), len(c), len(d)
+        return auc(np.concatenate(scores), positive), scores
 
-    value, m, n = tell(*seen, *unseen, SAMPLES, "generated")
+    value, scores = tell(*seen, *unseen, SAMPLES, "generated")
+    groups = (
+        clusters(real.table)[sides == 1],
+        clusters(generated.table)[rows[other == 1]],
+    )
     found = {}
     # real against real: the two classes are drawn at random, so 0.5 but for chance
     first, second = (_two(part, numbers) for part in (seen[0], unseen[0]))
@@ -92,7 +96,7 @@ def two_sample(
         half = len(volumes) // 2
         parts = (seen[0], volumes[:half], unseen[0], volumes[half:])
         found[name] = tell(*parts, NULL_SAMPLES, name)[0]
-    return entry(value, _interval(value, m, n), found, warning)
+    return entry(value, auc_interval(value, scores, groups), found, warning)
 
 
 def _two(volumes: Floats, numbers: np.random.Generator) -> tuple[Floats, Floats]:
@@ -100,9 +104,30 @@ def _two(volumes: Floats, numbers: np.random.Generator) -> tuple[Floats, Floats]
     return volumes[np.sort(first)], volumes[np.sort(second)]
 
 
-def _interval(value: float, m: int, n: int) -> tuple[float, float]:
-    """Return the 95 % interval of an AUC (Hanley 1982, doi 10.1148/radiology.143.1.7063747)."""
+def auc_interval(
+    value: float, scores: Sequence[Floats], groups: Sequence[NDArray[np.str_]]
+) -> tuple[float, float]:
+    """Return the 95 % interval of an AUC whose volumes go together within groups.
+
+    The variance of the placement values, summed group by group (Obuchowski 1997, doi
+    10.2307/2533958), and at least that of independent volumes (Hanley 1982, doi
+    10.1148/radiology.143.1.7063747). What another training would change is not in it.
+
+    Parameters
+    ----------
+    value : float
+        The AUC.
+    scores : sequence of ndarray
+        `(m,)` of real, `(n,)` of generated volumes; generated ones should be higher.
+    groups : sequence of ndarray of str
+        As many; see `clusters`.
+    """
+    real, generated = scores
+    m, n = len(real), len(generated)
     q1, q2 = value / (2 - value), 2 * value**2 / (1 + value)
-    variance = value * (1 - value) + (m - 1) * (q1 - value**2) + (n - 1) * (q2 - value**2)
-    half = Z * float(np.sqrt(max(variance, 0.0) / (m * n)))
+    alone = value * (1 - value) + (m - 1) * (q1 - value**2) + (n - 1) * (q2 - value**2)
+    above = (generated[None] > real[:, None]) + 0.5 * (generated[None] == real[:, None])
+    together = grouped_variance(above.mean(axis=1), groups[0])
+    together += grouped_variance(above.mean(axis=0), groups[1])
+    half = Z * float(np.sqrt(max(alone / (m * n), together, 0.0)))
     return max(0.0, value - half), min(1.0, value + half)

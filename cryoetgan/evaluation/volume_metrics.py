@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.evaluation.entries import Result, entry
+from cryoetgan.evaluation.entries import Result, entry, number
 from cryoetgan.evaluation.intervals import (
     Z,
     around,
     clustered,
     clusters,
+    grouped_variance,
     halves,
     wilson,
 )
@@ -30,6 +31,7 @@ RANGE_SD = 6.0
 SSIM_LEAST = 8
 POWER_BOUNDS = (0.9, 1.1)
 Floats = NDArray[np.floating]
+Rows = NDArray[np.int_]
 
 
 def structure(
@@ -51,21 +53,22 @@ def structure(
     # real against real: halves that share no block of space
     first, second = halves(clusters(real.table), numbers)
     a, names = real.volumes[first], real.names[first]
+    groups = clusters(real.table)[first]
     candidates = {
         "value": (generated.volumes, generated.names),
         "real": (real.volumes[second], real.names[second]),
         **{name: (volumes, None) for name, volumes in nulls.items()},
     }
     result: Result = {}
-    found: dict[str, Floats] = {}
+    found: dict[str, tuple[Floats, Rows]] = {}
     if set(common) & set(names):
         for key, (volumes, classes) in candidates.items():
             found[key] = _class_paired(a, names, volumes, classes, span, numbers)
-        result["ssim_class"] = _mean_entry(found)
+        result["ssim_class"] = _mean_entry(found, groups)
     found = {}
     for key, (volumes, _) in candidates.items():
         found[key] = _best(a, volumes, span, numbers)
-    result["ssim_best"] = _mean_entry(found)
+    result["ssim_best"] = _mean_entry(found, groups)
     return result
 
 
@@ -76,16 +79,21 @@ def _class_paired(
     names: NDArray[np.str_] | None,
     span: float,
     numbers: np.random.Generator,
-) -> Floats:
-    values = []
+) -> tuple[Floats, Rows]:
+    """Return the similarities, and the real volume of each."""
+    values, chosen = [], []
     for row in numbers.permutation(len(volumes))[:PAIRS]:
         same = np.arange(len(real)) if names is None else np.flatnonzero(real_names == names[row])
         if len(same):
-            values.append(ssim(real[numbers.choice(same)], volumes[row], span))
-    return np.array(values)
+            chosen.append(int(numbers.choice(same)))
+            values.append(ssim(real[chosen[-1]], volumes[row], span))
+    return np.array(values), np.array(chosen, int)
 
 
-def _best(real: Floats, volumes: Floats, span: float, numbers: np.random.Generator) -> Floats:
+def _best(
+    real: Floats, volumes: Floats, span: float, numbers: np.random.Generator
+) -> tuple[Floats, Rows]:
+    """Return the similarities, and the real volume of each."""
     rows = numbers.permutation(len(volumes))[:PAIRS]
     a = real.reshape(len(real), -1)
     a = a - a.mean(axis=1, keepdims=True)
@@ -93,14 +101,21 @@ def _best(real: Floats, volumes: Floats, span: float, numbers: np.random.Generat
     b = volumes[rows].reshape(len(rows), -1)
     nearest = (a @ (b - b.mean(axis=1, keepdims=True)).T).argmax(axis=0)
     pairs = zip(nearest, rows, strict=True)
-    return np.array([ssim(real[i], volumes[j], span) for i, j in pairs])
+    return np.array([ssim(real[i], volumes[j], span) for i, j in pairs]), nearest
 
 
-def _mean_entry(found: Mapping[str, Floats]) -> dict[str, Any]:
-    values = found["value"]
-    half = Z * float(values.std()) / np.sqrt(max(len(values), 1))
-    mean = float(values.mean()) if len(values) else float("nan")
-    means = {name: v.mean() if len(v) else np.nan for name, v in found.items() if name != "value"}
+def _mean_entry(
+    found: Mapping[str, tuple[Floats, Rows]], groups: NDArray[np.str_]
+) -> dict[str, Any]:
+    """Return a mean; similarities with real volumes of one group (`groups`) go together."""
+    values, rows = found["value"]
+    means = {
+        name: v.mean() if len(v) else np.nan for name, (v, _) in found.items() if name != "value"
+    }
+    if not len(values):
+        return entry(np.nan, None, means)
+    mean = float(values.mean())
+    half = Z * np.sqrt(grouped_variance(values, groups[rows]))
     return entry(mean, (mean - half, mean + half), means)
 
 
@@ -127,7 +142,8 @@ def cycle(originals: Floats, cycled: Floats, numbers: np.random.Generator) -> Re
         "constant": [ssim(originals[i], constant, span) for i in rows],
         "noise": [ssim(originals[i], noise, span) for i in rows],
     }
-    return {"ssim_cycle": _mean_entry({name: np.array(values) for name, values in found.items()})}
+    of = {name: (np.array(values), np.arange(len(rows))) for name, values in found.items()}
+    return {"ssim_cycle": _mean_entry(of, np.arange(len(rows)).astype(str))}
 
 
 def spectra(
@@ -169,7 +185,7 @@ def spectra(
     more: dict[str, Any] = {"shells": _plain(ratio)}
     if False in found:
         outside = found[False][2]
-        more |= {"outside": worst(outside), "outside_shells": _plain(outside)}
+        more |= {"outside": number(worst(outside)), "outside_shells": _plain(outside)}
     result["power_ratio"] = entry(
         value,
         (float(np.exp(low)), float(np.exp(high))),

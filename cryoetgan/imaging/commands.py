@@ -80,6 +80,7 @@ def fit(
     table = read_star(particles, COORDINATES).particles
     if not len(table):
         raise UserError(f"{particles}: holds no pick; lower particles.threshold and pick again")
+    _check_classes(table, sorted(maps), particles)
     picks = best_rows(table, sorted(maps), seed, closest(maps))
     left_out = None if mask is None else read_mask(mask, volume, tomogram)
     data = Data(volume.data, volume.voxel_size, picks, maps, acquisition, tomogram, left_out)
@@ -100,6 +101,28 @@ def fit(
         max(ratio),
         ", ".join(f"{name} {100 * share:.0f} %" for name, share in model.shares.items()),
     )
+
+
+def _check_classes(table: Any, maps: list[str], path: Path) -> None:
+    """Refuse rows whose classes are none of the maps'; warn of those that are not."""
+    if "cryoetganClass" not in table:
+        return
+    named = table["cryoetganClass"].astype(str)
+    strange = sorted(set(named) - set(maps))
+    if not set(named) & set(maps):
+        raise UserError(
+            f"{path}: its classes ({', '.join(strange)}) are none of the maps' "
+            f"({', '.join(maps)}); a map's class is the name of its file"
+        )
+    if strange:
+        log.warning(
+            "%s: %d of %d rows are of classes without a map (%s): they are left out, and what lies "
+            "there counts as background; give --density of each",
+            path,
+            int(named.isin(strange).sum()),
+            len(named),
+            ", ".join(strange),
+        )
 
 
 def _acquisition(tomogram: Path, tilts: str | None, typed: dict[str, Any]) -> "Acquisition":
@@ -132,6 +155,7 @@ def _acquisition(tomogram: Path, tilts: str | None, typed: dict[str, Any]) -> "A
 
 @command(app, "simulate")
 def simulate(
+    context: typer.Context,
     densities: Annotated[Path, typer.Argument(help="Volume set of posed densities (STAR).")],
     output: Output,
     model: Annotated[
@@ -153,6 +177,12 @@ def simulate(
     amplitude_contrast: Annotated[float, typer.Option(help="Fraction.")] = 0.07,
     ctf: Annotated[str, typer.Option(help="raw, phase-flipped or corrected.")] = "raw",
     lowpass: Annotated[float, typer.Option(help="Angstrom.")] = 40.0,
+    envelope: Annotated[
+        float | None,
+        typer.Option(
+            help="Of the transfer, exp(-(k / E)^2), E as a share of Nyquist: 0.4 in AITom."
+        ),
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Densities to subtomograms by physics alone: a volume set.
@@ -172,8 +202,10 @@ def simulate(
 
     source = read_volume_set(densities, ["cryoetganClass"])
     if model:
-        if snr is not None or tilts is not None:
-            raise UserError("--model and --snr, --tilts: give one or the other")
+        if typed := _typed_options(context):
+            raise UserError(
+                f"--model and {', '.join(typed)}: give one or the other; a model has its own"
+            )
         models = {path: ImagingModel.load(path) for path in model}
         count = write_matched(source, output, models, neighbours, seed, per_group)
         log.info("%s: %d volumes by %d fitted models", output, count, len(models))
@@ -192,9 +224,24 @@ def simulate(
         amplitude_contrast=amplitude_contrast,
         ctf=ctf,
         lowpass=positive(lowpass, "--lowpass", " A"),
+        envelope=None if envelope is None else positive(envelope, "--envelope"),
     )
     write_typed(source, output, physics, seed)
     log.info("%s: %d volumes", output, len(source))
+
+
+def _typed_options(context: typer.Context) -> list[str]:
+    """Return the options of typed physics that stand in the command line."""
+    names = (
+        "snr", "tilts", "defocus", "voltage", "cs", "amplitude_contrast", "ctf", "lowpass",
+        "envelope",
+    )  # fmt: skip
+    sources = {name: context.get_parameter_source(name) for name in names}
+    return [
+        f"--{name.replace('_', '-')}"
+        for name, source in sources.items()
+        if source is not None and source.name == "COMMANDLINE"
+    ]
 
 
 commands_synthesis.register(app)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cryoetgan.acquisition import Acquisition
+from cryoetgan.errors import UserError
 from cryoetgan.files import provenance, sidecar, write_json
 from cryoetgan.imaging import matched, typed
 from cryoetgan.imaging.model import ImagingModel
@@ -44,10 +45,16 @@ def write_typed(source: VolumeSet, output: Path, physics: typed.Physics, seed: i
             square += float((volume.astype(np.float64) ** 2).sum())
         # one grey scale for the set: contrast between light and heavy particles is information
         mean = total / writer.data.size
-        sd = np.sqrt(square / writer.data.size - mean**2)
+        sd = np.sqrt(max(square / writer.data.size - mean**2, 0.0))
+        if not sd > 0:
+            raise UserError(
+                f"{source.path}: its densities are the same everywhere, so that nothing is "
+                "seen of them; name a set with particles in it"
+            )
         for volume in sections(writer.data):
             volume[:] = (volume - mean) / sd
-    parameters = {"snr": p.snr, "tilts": list(p.tilts), "defocus": p.defocus, "ctf": p.ctf}
+    parameters: dict[str, Any] = {"snr": p.snr, "tilts": list(p.tilts)}
+    parameters |= {"defocus": p.defocus, "ctf": p.ctf, "envelope": p.envelope}
     record = provenance("imaging simulate", [source.path], parameters, seed)
     write_json(sidecar(output), {"provenance": record})
 

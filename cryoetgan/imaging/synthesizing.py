@@ -128,7 +128,14 @@ def write_tomogram(
     with open_volume(output, data.shape, voxel_size, np.float32, made) as out:
         for corner, shape in track(list(tiles((z, y, x), tile)), "synthesizing"):
             where = tuple(slice(c, c + n) for c, n in zip(corner, shape, strict=True))
-            out[where] = part(data, corner, shape)
+            values = part(data, corner, shape)
+            if not np.isfinite(values).all():
+                at = ", ".join(map(str, corner))
+                raise UserError(
+                    f"{source.scene_path}: what is made of it about voxel z, y, x = {at} is not "
+                    "finite: look for NaN or infinite densities there"
+                )
+            out[where] = values
             release(out)
             release(data)
     content = {"provenance": record} | _meaning(source.labels_path)

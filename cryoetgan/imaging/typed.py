@@ -40,6 +40,9 @@ class Physics:
         raw, phase-flipped or corrected.
     lowpass : float
         Angstrom.
+    envelope : float, optional
+        Of the contrast transfer, exp(-(k / E)^2), E as a share of the Nyquist frequency;
+        the published code that the paper's baseline stands on (AITom) has 0.4. None: none.
     """
 
     snr: float
@@ -50,6 +53,7 @@ class Physics:
     amplitude_contrast: float = 0.07
     ctf: str = "raw"
     lowpass: float = 40.0
+    envelope: float | None = None
 
 
 class Simulator:
@@ -86,7 +90,8 @@ class Simulator:
         self.detector = (limit * np.exp(-((k * voxel_size * 2 / MTF_WIDTH) ** 2) / 2)).astype(
             np.float32
         )
-        self.transfer = (limit * self._contrast(k)).astype(np.float32)
+        fall = np.exp(-((k * voxel_size * 2 / (physics.envelope or np.inf)) ** 2))
+        self.transfer = (limit * self._contrast(k) * fall).astype(np.float32)
 
     def _contrast(self, k: Floats) -> Floats:
         p = self.physics

@@ -26,6 +26,11 @@ NAME, IN_PROGRESS, KEPT = "checkpoint.pt", "training.pt", "training.old.pt"
 MAY_DIFFER = ("steps", "epochs", "compile")
 GONE = {"pair_weight": 0.0}
 """Settings there are no more: at this value a checkpoint is what it would be without them."""
+BROKEN = (
+    RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, IndexError, TypeError,
+    AttributeError,
+)  # fmt: skip
+"""What torch raises of damaged files."""
 PARTS = (
     "settings",
     "key",
@@ -38,6 +43,10 @@ PARTS = (
     "step",
 )
 """What all who read a checkpoint ask for."""
+
+
+class DamagedError(UserError):
+    """A file that is no whole checkpoint of ours: there is nothing in it to go on from."""
 
 
 def save(path: Path, content: Mapping[str, Any]) -> None:
@@ -72,11 +81,15 @@ def read(path: Path) -> dict[str, Any]:
     path = existing(path, "checkpoint")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
+    except BROKEN as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: is not a whole checkpoint ({first}); train again") from error
+        raise DamagedError(f"{path}: is not a whole checkpoint ({first}); train again") from error
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error}); check its rights and the disk"
+        ) from error
     if not isinstance(content, dict) or not {"format", "version"} <= set(content):
-        raise UserError(f"{path}: is not a checkpoint of `translation train`")
+        raise DamagedError(f"{path}: is not a checkpoint of `translation train`")
     if content["format"] > FORMAT:
         raise UserError(
             f"{path}: was written by cryoetgan {content.get('version')}, which is newer than this "
@@ -84,7 +97,7 @@ def read(path: Path) -> dict[str, Any]:
         )
     gone = [name for name in PARTS if name not in content]
     if gone:
-        raise UserError(f"{older(content, path)}, and has no {', '.join(gone)}; train again")
+        raise DamagedError(f"{older(content, path)}, and has no {', '.join(gone)}; train again")
     return content
 
 
@@ -183,31 +196,44 @@ def find_start(folder: Path, key: Mapping[str, Any]) -> dict[str, Any] | None:
     if finished.exists():
         content = read(finished)
         other = differences(content, key)
+        if not other and content["step"] > key["steps"]:
+            other = [f"steps ({content['step']}, not {key['steps']})"]
         if other:
             raise UserError(
                 f"{finished}: was trained with other {', '.join(other)}; name another folder, or "
                 "delete it to train anew"
             )
-        return content
+        return _further(unfinished, key, content)
     if not unfinished.exists():
         return None
     try:
         content = read(unfinished)
-    except UserError as error:
-        log.warning("%s; training starts anew", error)
+    except DamagedError as error:
+        _put_aside(unfinished, str(error))
         return None
     other = differences(content, key)
+    if not other and content["step"] > key["steps"]:
+        other = [f"steps: it has done {content['step']} of them, {key['steps']} are wanted"]
     if not other:
         return content
     # the workflow removes the finished checkpoint before it trains with an edited config
-    log.warning(
-        "%s belongs to a run with other %s: kept as %s, training starts anew",
-        unfinished,
-        ", ".join(other),
-        KEPT,
-    )
-    os.replace(unfinished, folder / KEPT)
+    _put_aside(unfinished, f"{unfinished} belongs to a run with other {', '.join(other)}")
     return None
+
+
+def _further(path: Path, key: Mapping[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+    """Return the state of a longer run that was killed, where it is of this one, or `content`."""
+    try:
+        found = read(path) if path.exists() else content
+    except DamagedError:
+        return content
+    mine = not differences(found, key) and content["step"] < found["step"] <= key["steps"]
+    return found if mine else content
+
+
+def _put_aside(path: Path, why: str) -> None:
+    log.warning("%s: kept as %s, training starts anew", why, KEPT)
+    os.replace(path, path.with_name(KEPT))
 
 
 def finish(folder: Path) -> None:

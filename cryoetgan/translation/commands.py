@@ -56,7 +56,7 @@ def train(
         raise UserError(f"--devices: got {devices}, wanted one or more")
     settings = with_steps(read_preset(preset), steps)
     where = choose_device(device)
-    sets = read_volume_set(densities), read_volume_set(subtomograms)
+    sets = read_volume_set(densities, ["cryoetganClass"]), read_volume_set(subtomograms)
     name, models = Path(preset).stem, imaging or []
     run(*sets, settings, output, where, seed, name, models, group_, devices, tensorboard)
     log.info("%s: trained", output / "checkpoint.pt")
@@ -85,7 +85,7 @@ def translate(
     from cryoetgan.files import provenance, sidecar, write_json
     from cryoetgan.progress import track
     from cryoetgan.star import item_names
-    from cryoetgan.translation.inference import open_translator
+    from cryoetgan.translation.inference import check_box, open_translator
     from cryoetgan.volumes import VolumeSetWriter, read_volume_set, same_voxel_size
 
     if draws < 1:
@@ -93,10 +93,7 @@ def translate(
     translator = open_translator(checkpoint, direction, snapshot, choose_device(device))
     source = read_volume_set(volumes)
     same_voxel_size(source.voxel_size, float(translator.content["voxel_size"]), volumes, checkpoint)
-    if source.box % translator.multiple:
-        raise UserError(
-            f"{volumes}: boxes of {source.box} voxels; wanted a multiple of {translator.multiple}"
-        )
+    check_box(translator, source)
     table = source.table.copy()
     table["cryoetganSource"] = "generated" if direction == "ds" else "density"
     optics = pd.DataFrame(translator.optics()) if direction == "ds" else source.optics
@@ -153,7 +150,7 @@ def uncertainty(
     from cryoetgan.files import provenance, sidecar, write_json
     from cryoetgan.progress import track
     from cryoetgan.star import item_names
-    from cryoetgan.translation.inference import open_translator
+    from cryoetgan.translation.inference import check_box, open_translator
     from cryoetgan.translation.uncertainty import has_dropout, spreads
     from cryoetgan.volumes import VolumeSetWriter, read_volume_set, same_voxel_size
 
@@ -164,10 +161,7 @@ def uncertainty(
     translator = open_translator(checkpoint, "ds", None, choose_device(device))
     source = read_volume_set(volumes)
     same_voxel_size(source.voxel_size, float(translator.content["voxel_size"]), volumes, checkpoint)
-    if source.box % translator.multiple:
-        raise UserError(
-            f"{volumes}: boxes of {source.box} voxels; wanted a multiple of {translator.multiple}"
-        )
+    check_box(translator, source)
     if not has_dropout(translator.generator):
         log.warning(
             "%s: was trained without dropout: dropout_sd is zero everywhere (key dropout of the "

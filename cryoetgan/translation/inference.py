@@ -34,6 +34,7 @@ class Translating(Protocol):
 
     content: Mapping[str, Any]
     multiple: int
+    least: int
 
     @property
     def generator(self) -> nn.Module:
@@ -95,6 +96,15 @@ def open_translator(
     return kind(content, settings, direction, snapshot, device, path)
 
 
+def check_box(translator: Translating, source: VolumeSet) -> None:
+    """Refuse boxes that the networks cannot take."""
+    if source.box % translator.multiple or source.box < translator.least:
+        raise UserError(
+            f"{source.path}: boxes of {source.box} voxels; wanted a multiple of "
+            f"{translator.multiple}, {translator.least} or more"
+        )
+
+
 class Translator:
     """A generator of the paper's cycle with the scales of its two domains.
 
@@ -108,8 +118,8 @@ class Translator:
         As of `open_translator`.
     """
 
-    multiple = 4
-    """Boxes must be divisible by it."""
+    multiple, least = 4, 8
+    """Boxes must be divisible by it, and as large."""
 
     def __init__(
         self,

@@ -16,6 +16,8 @@ from cryoetgan.translation.team import Team
 log = logging.getLogger("cryoetgan")
 LIMIT = 1e6
 """A loss or score beyond it has left every scale that training knows."""
+WATCHED = ("sd_ratio", "noise_ratio", "cycle_hidden", "signal_slope")
+"""Ratios for a person to see: a batch in which nothing varies makes them huge or undefined."""
 PROBES = 20
 """How often in a run `probe` is asked."""
 CHECK_EVERY = 20
@@ -177,7 +179,7 @@ class Loop:
         wrong = [
             f"{name} is {value:g}"
             for name, value in self.numbers().items()
-            if not abs(value) <= LIMIT  # so that a NaN counts, too
+            if name not in WATCHED and not abs(value) <= LIMIT  # so that a NaN counts, too
         ]
         if weights and not wrong:
             whole = torch.stack([p.isfinite().all() for p in self.networks.parameters()])

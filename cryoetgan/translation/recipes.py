@@ -1,5 +1,6 @@
 """Volume sets to a trainer, for each frame: the paper's cycle, or what is added to physics."""
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from cryoetgan.errors import UserError
 from cryoetgan.imaging import matched, store
 from cryoetgan.imaging.model import ImagingModel
 from cryoetgan.seeds import integer
+from cryoetgan.star import ANGLES, ORIGINS
 from cryoetgan.translation import scenes
 from cryoetgan.translation.loop import Loop
 from cryoetgan.translation.residual_training import ResidualTrainer
@@ -40,6 +42,38 @@ def training_rows(volumes: VolumeSet) -> np.ndarray:
             f"{volumes.path}: no row has cryoetganSplit train; what is to be learnt from?"
         )
     return rows
+
+
+def of_training(volumes: VolumeSet, settings: Settings) -> VolumeSet:
+    """Return the set with the optics groups of its training rows alone; all its volumes stay.
+
+    What is made is recorded as they were. A warning where they saw different tilts and one
+    network of the paper's learns from all.
+    """
+    if "rlnOpticsGroup" not in volumes.table or "rlnOpticsGroup" not in volumes.optics:
+        return volumes
+    used = volumes.table["rlnOpticsGroup"].to_numpy()[training_rows(volumes)]
+    optics = volumes.optics[volumes.optics["rlnOpticsGroup"].isin(used)].reset_index(drop=True)
+    rows = [row for row in optics.to_dict("records") if COLUMNS["tilt_low"] in row]
+    tilts = sorted({Acquisition.from_optics(row).tilts for row in rows})
+    if len(tilts) > 1 and settings.frame == "cycle":
+        log.warning(
+            "%s: its training tomograms saw different tilts (%s degrees); the paper's networks mix "
+            "them, and what they make is recorded as the first tomogram's: translation.per_group "
+            "learns each group by itself",
+            volumes.path,
+            ", ".join(f"{low:g} to {high:g}" for low, high in tilts),
+        )
+    return replace(volumes, optics=optics)
+
+
+def rows_hash(volumes: VolumeSet) -> str:
+    """Return a hash of what the rows trained on say: which they are, class, pose, optics group."""
+    rows = training_rows(volumes)
+    told = ["cryoetganClass", *ANGLES, *ORIGINS, "rlnOpticsGroup"]
+    table = volumes.table.iloc[rows]
+    text = table[[name for name in told if name in table]].to_csv(index=False)
+    return hashlib.sha256(f"{rows.tolist()}\n{text}".encode()).hexdigest()
 
 
 def of_group(volumes: VolumeSet, group: str) -> VolumeSet:
@@ -73,6 +107,29 @@ def to_tensor(volumes: VolumeSet, rows: np.ndarray) -> torch.Tensor:
     return data
 
 
+def without_blank(volumes: torch.Tensor, path: Path) -> torch.Tensor:
+    """Return the volumes `(N, 1, z, y, x)` in which anything varies; the others show nothing.
+
+    Raises
+    ------
+    UserError
+        Where that is none.
+    """
+    varied = volumes.flatten(1).amax(1) > volumes.flatten(1).amin(1)
+    blank = int((~varied).sum())
+    if blank == len(volumes):
+        raise UserError(f"{path}: each of its volumes to learn from is one grey value throughout")
+    if blank:
+        log.warning(
+            "%s: %d of %d volumes are one grey value throughout, and are left out; a mask (column "
+            "mask of the table of tomograms) keeps picks away from padding",
+            path,
+            blank,
+            len(volumes),
+        )
+    return volumes[varied] if blank else volumes
+
+
 def check_sets(densities: VolumeSet, subtomograms: VolumeSet, settings: Settings) -> None:
     """Raise a `UserError` where the two domains do not fit each other."""
     same_voxel_size(
@@ -93,6 +150,14 @@ def read_models(paths: Sequence[Path], densities: VolumeSet) -> list[ImagingMode
     """Return the imaging models; they must fit the densities."""
     models = {path: store.load(path) for path in paths}
     matched.check(densities, models)
+    of: dict[str, Path] = {}
+    for path, model in models.items():
+        if model.tomogram in of:
+            raise UserError(
+                f"--imaging: {of[model.tomogram]} and {path} are both of tomogram "
+                f"{model.tomogram}; give one model a tomogram"
+            )
+        of[model.tomogram] = path
     return list(models.values())
 
 
@@ -115,6 +180,7 @@ def make_trainer(
     number = integer(seed, "translation", name) % 2**31
     d_rows = training_rows(densities)
     s = to_tensor(subtomograms, training_rows(subtomograms))
+    s = without_blank(s, subtomograms.path)
     if settings.frame == "residual":
         models = read_models(imaging, densities)
         d = to_tensor(densities, d_rows)

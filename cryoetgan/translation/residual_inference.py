@@ -16,7 +16,7 @@ from cryoetgan.imaging.scenes import SCENE
 from cryoetgan.origins import offset
 from cryoetgan.seeds import rng
 from cryoetgan.translation import checkpoint
-from cryoetgan.translation.inference import BATCH, Made
+from cryoetgan.translation.inference import Made, batch_of
 from cryoetgan.translation.residual import Change
 from cryoetgan.translation.residual_training import make_residual
 from cryoetgan.translation.scenes import unpacked
@@ -47,7 +47,7 @@ class ResidualTranslator:
         As of `inference.open_translator`.
     """
 
-    multiple = 1
+    multiple = least = 1
 
     def __init__(
         self,
@@ -93,8 +93,9 @@ class ResidualTranslator:
         The first draw's scene and noise are those that `imaging simulate` gives the row.
         """
         todo = [(row, draw) for row in range(len(names)) for draw in range(draws)]
-        for start in range(0, len(todo), BATCH):
-            part = todo[start : start + BATCH]
+        batch = batch_of(source.box)
+        for start in range(0, len(todo), batch):
+            part = todo[start : start + batch]
             if self.direction == "sd":
                 boxes = np.asarray(source.volumes[[row for row, _ in part]], np.float32)
                 made = self.apply(torch.from_numpy(boxes)[:, None])
@@ -116,9 +117,10 @@ class ResidualTranslator:
         """Yield batches of `count` translations of one row: one scene, one noise or many."""
         index, signal, noise = self._halves(source, row, name, 0, seed)
         scene = (SCENE * source.box,) * 3
-        for start in range(0, count, BATCH):
+        batch = batch_of(source.box)
+        for start in range(0, count, batch):
             noises = []
-            for draw in range(start, min(start + BATCH, count)):
+            for draw in range(start, min(start + batch, count)):
                 if not fixed and draw:
                     numbers = rng(seed, "imaging", name, "noise", draw)
                     noise = crop(self.models[index].noise(scene, numbers), source.box)

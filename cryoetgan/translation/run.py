@@ -23,6 +23,8 @@ from cryoetgan.translation.recipes import (
     check_sets,
     make_trainer,
     of_group,
+    of_training,
+    rows_hash,
     training_rows,
 )
 from cryoetgan.translation.scenes import packed
@@ -68,12 +70,14 @@ def train(
     check_sets(densities, subtomograms, settings)
     writer = _event_writer() if tensorboard else None
     subtomograms = subtomograms if group is None else of_group(subtomograms, group)
+    subtomograms = of_training(subtomograms, settings)
     settings = _counted(settings, len(training_rows(subtomograms)))
     imaging = imaging if settings.frame == "residual" else ()
     hashes = {
         kind: sha256(stack_of(volumes.path))
         for kind, volumes in (("densities", densities), ("subtomograms", subtomograms))
     }
+    hashes |= {"rows": f"{rows_hash(densities)} {rows_hash(subtomograms)}"}
     # a model's file holds the hash of its arrays
     hashes |= {f"imaging {i}": sha256(existing(path)) for i, path in enumerate(imaging, 1)}
     hashes |= {} if group is None else {"group": group}
@@ -122,6 +126,15 @@ def _go_on(trainer: Loop, found: Mapping[str, Any], folder: Path) -> None:
             f"({str(error).splitlines()[0]}); delete it, or name another folder, to train anew"
         ) from error
     log.info("%s: goes on from step %d", folder, trainer.step)
+    settings, before = trainer.settings, found["settings"]["steps"]
+    if settings.steps != before and settings.decay_start < 1:
+        log.warning(
+            "%s: was to end at step %d, towards which its learning rates fell; gone on with to "
+            "step %d it is not what one training of as many steps would be",
+            folder,
+            before,
+            settings.steps,
+        )
 
 
 class _Run:
@@ -173,6 +186,8 @@ class _Run:
             self.events.close()
 
     def _stop(self, error: DivergedError) -> NoReturn:
+        if self.writes:
+            write_text(self.folder / "log.csv", _csv(self.rows))  # what led there
         good = self.folder / checkpoint.IN_PROGRESS
         kept = f"the last good state is {good}" if good.exists() else "no state was saved yet"
         self.team.fail(

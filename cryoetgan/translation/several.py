@@ -57,6 +57,11 @@ def join_team(devices: int, device: torch.device) -> tuple[Team, torch.device]:
         )
     there = torch.cuda.device_count()
     if device.type == "cuda" and each > there:
+        if tasks > 1:
+            raise UserError(
+                f"srun has started {each} tasks a node, and each sees {there} GPUs; every task "
+                "must see all of the node's: --gpus-per-node, not --gpus-per-task"
+            )
         raise UserError(f"--devices: got {each}, but PyTorch finds {there} GPUs; ask for fewer")
     try:
         around = (

@@ -234,7 +234,7 @@ class Trainer(Loop):
         self.last["adversarial"] = adversarial.detach()
         self.last["cycle_d"] = cycle_d.detach()
         self.last["cycle_s"] = cycle_s.detach()
-        self.last["sd_ratio"] = fake_s.detach().std() / s_real.std()
+        self.last["sd_ratio"] = fake_s.detach().std() / s_real.std().clamp_min(1e-6)
         return loss
 
     @torch.no_grad()

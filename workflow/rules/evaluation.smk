@@ -126,7 +126,6 @@ rule evaluation_measure:
         judged=judged,
         maps=flags(map=maps()),
         cycle=lambda wildcards, input: flags(cycle=input.get("cycle") or None),
-        tilts=tilts(first_training_tomogram()),
         device=CONFIG.device,
         seed=CONFIG.seed,
         code=code("evaluation"),
@@ -134,7 +133,7 @@ rule evaluation_measure:
         cryoetgan(
             "evaluation measure --real {input.real:q} {params.judged}"
             " --generated {input.generated:q} --densities {input.densities:q}"
-            " --features {input.features:q} {params.maps} {params.tilts} {params.cycle}"
+            " --features {input.features:q} {params.maps} {params.cycle}"
             " --device {params.device} --seed {params.seed} -o {output:q}"
         )
 

@@ -94,7 +94,7 @@ rule imaging_simulate:
         mem_mb=4000,
         runtime=60,
     params:
-        options=options(CONFIG.imaging, "snr", "lowpass"),
+        options=options(CONFIG.imaging, "snr", "lowpass", "envelope"),
         row=physics(),
         seed=CONFIG.seed,
         code=code("imaging"),

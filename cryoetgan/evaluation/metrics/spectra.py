@@ -91,7 +91,7 @@ def power_ratio(real: ArrayLike, generated: ArrayLike) -> NDArray[np.float64]:
 
 
 def worst(ratio: ArrayLike) -> float:
-    """Return the ratio farthest from 1 (as a factor), of the shells there are.
+    """Return the ratio farthest from 1 (as a factor), of the shells there are; NaN of none.
 
     Examples
     --------
@@ -100,6 +100,8 @@ def worst(ratio: ArrayLike) -> float:
     """
     values = np.asarray(ratio, float)
     values = values[np.isfinite(values)]
+    if not len(values):
+        return float("nan")
     return float(values[np.argmax(np.abs(np.log(np.maximum(values, FLOOR))))])
 
 

@@ -83,6 +83,7 @@ def _out_of_range(values: dict[str, Any]) -> list[str]:
         (_ABOVE_0, "more than 0", lambda value: value > 0),
         (_UP_TO_1, "0 to 1", lambda value: 0 <= value <= 1),
         (("widths", "critic_widths"), "1 or more each", lambda value: value and min(value) >= 1),
+        (("betas",), "two of 0 to below 1", lambda value: all(0 <= beta < 1 for beta in value)),
     )
     # written so that a NaN is wrong too
     return [
