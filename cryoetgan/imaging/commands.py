@@ -155,7 +155,6 @@ def _acquisition(tomogram: Path, tilts: str | None, typed: dict[str, Any]) -> "A
 
 @command(app, "simulate")
 def simulate(
-    context: typer.Context,
     densities: Annotated[Path, typer.Argument(help="Volume set of posed densities (STAR).")],
     output: Output,
     model: Annotated[
@@ -171,16 +170,18 @@ def simulate(
         float | None, typer.Option(help="Signal over noise variance, of each volume.")
     ] = None,
     tilts: Annotated[str | None, typer.Option(metavar="LO,HI", help="Degrees about y.")] = None,
-    defocus: Annotated[float, typer.Option(help="Micrometres, underfocus positive.")] = 4.0,
-    voltage: Annotated[float, typer.Option(help="Kilovolts.")] = 300.0,
-    cs: Annotated[float, typer.Option(help="Millimetres.")] = 2.7,
-    amplitude_contrast: Annotated[float, typer.Option(help="Fraction.")] = 0.07,
-    ctf: Annotated[str, typer.Option(help="raw, phase-flipped or corrected.")] = "raw",
-    lowpass: Annotated[float, typer.Option(help="Angstrom.")] = 40.0,
+    defocus: Annotated[
+        float | None, typer.Option(help="Micrometres, underfocus positive; 4 where none is given.")
+    ] = None,
+    voltage: Annotated[float | None, typer.Option(help="Kilovolts; 300.")] = None,
+    cs: Annotated[float | None, typer.Option(help="Millimetres; 2.7.")] = None,
+    amplitude_contrast: Annotated[float | None, typer.Option(help="Fraction; 0.07.")] = None,
+    ctf: Annotated[str | None, typer.Option(help="raw, phase-flipped or corrected; raw.")] = None,
+    lowpass: Annotated[float | None, typer.Option(help="Angstrom; 40.")] = None,
     envelope: Annotated[
         float | None,
         typer.Option(
-            help="Of the transfer, exp(-(k / E)^2), E as a share of Nyquist: 0.4 in AITom."
+            help="Of the transfer, exp(-(k / E)^2), E a share of Nyquist; none. AITom: 0.4."
         ),
     ] = None,
     seed: Seed = 0,
@@ -201,11 +202,21 @@ def simulate(
     from cryoetgan.volumes import read_volume_set
 
     source = read_volume_set(densities, ["cryoetganClass"])
+    given: dict[str, Any] = {
+        "defocus": defocus,
+        "voltage": voltage,
+        "cs": cs,
+        "amplitude_contrast": amplitude_contrast,
+        "ctf": ctf,
+        "lowpass": lowpass,
+        "envelope": envelope,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
     if model:
-        if typed := _typed_options(context):
-            raise UserError(
-                f"--model and {', '.join(typed)}: give one or the other; a model has its own"
-            )
+        typed = {"snr": snr, "tilts": tilts} | given
+        if typed := {name: value for name, value in typed.items() if value is not None}:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in typed)
+            raise UserError(f"--model and {options}: give one or the other; a model has its own")
         models = {path: ImagingModel.load(path) for path in model}
         count = write_matched(source, output, models, neighbours, seed, per_group)
         log.info("%s: %d volumes by %d fitted models", output, count, len(models))
@@ -213,35 +224,14 @@ def simulate(
     if snr is None:
         raise UserError("give --model M.json (fitted physics), or --snr and --tilts (typed)")
     low, high, _ = tilt_range(tilts)
-    if ctf not in STATES:
+    if given.get("ctf", "raw") not in STATES:
         raise UserError(f"--ctf: got '{ctf}', wanted {', '.join(STATES)}")
-    physics = Physics(
-        snr=positive(snr, "--snr"),
-        tilts=(low, high),
-        defocus=defocus,
-        voltage=positive(voltage, "--voltage", " kV"),
-        cs=cs,
-        amplitude_contrast=amplitude_contrast,
-        ctf=ctf,
-        lowpass=positive(lowpass, "--lowpass", " A"),
-        envelope=None if envelope is None else positive(envelope, "--envelope"),
-    )
+    for name, unit in (("voltage", " kV"), ("lowpass", " A"), ("envelope", "")):
+        if name in given:
+            positive(given[name], f"--{name}", unit)
+    physics = Physics(snr=positive(snr, "--snr"), tilts=(low, high), **given)
     write_typed(source, output, physics, seed)
     log.info("%s: %d volumes", output, len(source))
-
-
-def _typed_options(context: typer.Context) -> list[str]:
-    """Return the options of typed physics that stand in the command line."""
-    names = (
-        "snr", "tilts", "defocus", "voltage", "cs", "amplitude_contrast", "ctf", "lowpass",
-        "envelope",
-    )  # fmt: skip
-    sources = {name: context.get_parameter_source(name) for name in names}
-    return [
-        f"--{name.replace('_', '-')}"
-        for name, source in sources.items()
-        if source is not None and source.name == "COMMANDLINE"
-    ]
 
 
 commands_synthesis.register(app)
