@@ -37,7 +37,8 @@ def inputs(
     if online:
         found.append(("network", "ok", f"needed for {', '.join(online)}"))
     if len(classes) == 1:
-        found.append(("classes", "mind", "one class: a classifier has nothing to tell apart"))
+        said = "one class: the evaluation has nothing to tell apart; add another, or a decoy (membrane)"
+        found.append(("classes", "missing", said))
     return found + _box(config, classes)
 
 

@@ -155,7 +155,7 @@ def test_check_says_whether_the_box_fits_the_largest_particle(tmp_path, box, sta
     found = {what: (state, said) for what, state, said in inputs(config, rows, [])}
     assert found["box"][0] == state
     assert words in found["box"][1]
-    assert found["classes"][0] == "mind"  # one class alone
+    assert found["classes"][0] == "missing"  # one class alone
 
 
 def test_check_names_a_source_that_is_neither_file_nor_pdb_id():

@@ -32,6 +32,7 @@ rule evaluation_ablate:
         runtime=10,
     params:
         preset=shlex.quote(CONFIG.evaluation.ablation_preset),
+        recipe=recipe(CONFIG.evaluation.ablation_preset),
         # generators by step are kept of the levels of input noise alone
         kept=lambda wildcards: (
             options(CONFIG.evaluation, snapshot_every="ablation_snapshots")

@@ -4,6 +4,7 @@ from cryoetgan import config as configuration
 from cryoetgan.errors import UserError
 from cryoetgan.files import write_text
 from cryoetgan.tables import read_classes, read_tomograms
+from cryoetgan.translation.presets import read_preset
 
 
 def checked(function, *arguments):
@@ -48,6 +49,11 @@ SHIP = CONFIG.translation.ship if CONFIG.imaging.fit else "generated"
 wildcard_constraints:
     class_name="|".join(CLASSES),
     tomogram="|".join(TOMOGRAMS),
+
+
+def recipe(preset):
+    """A preset's settings: a rule that has them in its params runs again when its file changes."""
+    return repr(checked(read_preset, preset))
 
 
 def results(name):

@@ -1,7 +1,5 @@
 """Translation: train the CycleGAN, make the generated set."""
 
-from cryoetgan.translation.presets import read_preset
-
 TRANSLATION = f"translation/{PRESET}"
 # a generator's folder, and the group of tomograms it learns from: one, or one a group
 GENERATORS = {TRANSLATION: None}
@@ -38,6 +36,7 @@ rule translation_train:
         runtime=720,
     params:
         options=options(CONFIG.translation, "preset", "steps", "devices", "tensorboard"),
+        recipe=recipe(CONFIG.translation.preset),
         imaging=lambda wildcards: flags(imaging=fitted(wildcards)),
         group=lambda wildcards: flags(group=GENERATORS[wildcards.generator]),
         folder=folder,
