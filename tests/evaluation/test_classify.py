@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from cryoetgan.acquisition import Acquisition
+from cryoetgan.evaluation import controls
 from cryoetgan.evaluation.cb3d import CB3D
 from cryoetgan.evaluation.classifier import standardised
 from cryoetgan.evaluation.controls import first
 from cryoetgan.evaluation.learning import train_classifier, turned
-from cryoetgan.evaluation.sets import apart, load, overlapping, validation_groups
+from cryoetgan.evaluation.sets import Labelled, apart, load, overlapping, validation_groups
 from cryoetgan.optics import missing_wedge
 from cryoetgan.star import COORDINATES
 from cryoetgan.volumes import read_volume_set, write_volume, write_volume_set
@@ -247,3 +248,25 @@ def test_sets_that_do_not_fit_are_said(cryoetgan, sets, rng):
     torch.save({"format": 2}, sets / "older.pt")
     refused(classify("train", "test", "--reuse", "older.pt"), "older.pt", "train it again")
     assert not (sets / "x.json").exists()
+
+
+def test_of_joined_sets_each_row_is_parted_by_what_it_is(rng):
+    """Crops without a pose once all came to one side; posed ones were parted one by one."""
+    real = pd.DataFrame(rng.uniform(0, 300, (200, 3)), columns=COORDINATES)
+    real["rlnTomoName"], real["cryoetganClass"] = "t", "a"
+    columns = ["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]
+    angles = np.repeat(rng.uniform(0, 180, (50, 3)), 4, axis=0)
+    made = pd.DataFrame(angles, columns=columns).assign(cryoetganClass="a")
+    sets = [
+        Labelled(np.zeros((len(table), 4, 4, 4), np.float32), np.full(len(table), "a"), table)
+        for table in (made, real)
+    ]
+    both = controls.stacked(*sets).table
+    groups = validation_groups(both, 28, rng)
+    first, second = groups[:200], groups[200:]
+    where = real[COORDINATES].to_numpy()
+    apart = np.abs(where[second == 0][:, None] - where[second == 1][None]).max(axis=2)
+    assert apart.min() >= 28
+    assert (second == 1).sum() >= 20
+    assert (first.reshape(50, 4) == first.reshape(50, 4)[:, :1]).all()
+    assert first.mean() == pytest.approx(0.15, abs=0.02)

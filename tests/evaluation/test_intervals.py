@@ -12,6 +12,7 @@ from cryoetgan.evaluation.intervals import (
     subsampled,
     wilson,
 )
+from cryoetgan.evaluation.two_sample import auc_interval
 from cryoetgan.star import ANGLES, COORDINATES
 
 
@@ -99,3 +100,47 @@ def test_an_interval_over_seeds_covers_the_truth(rng):
         low, high = over_seeds(right, np.repeat(np.arange(20), 10).astype(str))[1]
         hits += low <= 0.8 <= high
     assert hits > 0.9 * 200
+
+
+def test_rows_without_a_pose_are_drawn_one_by_one():
+    angles = pd.DataFrame([[1.0, 2.0, 3.0]] * 2 + [[np.nan] * 3] * 2, columns=ANGLES)
+    assert len(np.unique(clusters(angles))) == 3
+
+
+def test_one_large_tomogram_among_small_ones_is_drawn_in_blocks(rng):
+    """Else a half is that tomogram, and equal numbers are those of the small ones."""
+    places = pd.DataFrame(rng.uniform(0, 300, (600, 3)), columns=COORDINATES)
+    names = np.repeat(list("abcdef"), [500, 20, 20, 20, 20, 20])
+    groups = clusters(places.assign(rlnTomoName=names))
+    for _ in range(20):
+        first, second = halves(groups, rng)
+        assert min(len(first), len(second)) >= 250
+
+
+def test_halves_are_as_equal_as_groups_allow(rng):
+    sizes = rng.integers(1, 40, 12)
+    groups = np.repeat([f"g{i}" for i in range(12)], sizes)
+    seen = []
+    for _ in range(200):
+        first, second = halves(groups, rng)
+        assert abs(len(first) - len(second)) <= sizes.max()
+        seen.append(np.bincount(first, minlength=len(groups)))
+    # each row is in the first half as often as not
+    assert np.abs(np.mean(seen, axis=0) - 0.5).max() < 0.15
+
+
+def test_the_interval_of_an_auc_covers_where_scores_go_together(rng):
+    """Ten blocks of ten real crops, each with its own brightness; the truth is Phi(1 / sqrt 3)."""
+    truth = 0.7181
+    grouped = alone = 0
+    for _ in range(200):
+        real = (rng.normal(0, 1, 10)[:, None] + rng.normal(0, 1, (10, 10))).ravel()
+        made = rng.normal(1, 1, 100)
+        value = float((made[None] > real[:, None]).mean())
+        blocks, ones = np.repeat(np.arange(10), 10).astype(str), np.arange(100).astype(str)
+        low, high = auc_interval(value, (real, made), (blocks, ones))
+        grouped += low <= truth <= high
+        low, high = auc_interval(value, (real, made), (ones, ones))
+        alone += low <= truth <= high
+    assert grouped > 0.87 * 200
+    assert alone < 0.8 * 200

@@ -15,6 +15,7 @@ from cryoetgan.imaging.model import ImagingModel
 from cryoetgan.imaging.picture import drawn
 from cryoetgan.star import ANGLES, COORDINATES, write_star
 from cryoetgan.volumes import read_volume_set, write_volume, write_volume_set
+from tests.conftest import refused
 from tests.imaging.conftest import BOX, VOXEL
 
 
@@ -151,6 +152,7 @@ def test_mistakes_of_a_simulation_are_named_and_leave_nothing(files, known):
     for source, given, named in (
         ("d", {}, "--model .*--snr"),
         ("d", {"model": [files / "k.json"], "snr": 1.0}, "one or the other"),
+        ("d", {"model": [files / "k.json"], "defocus": 5.0}, "--defocus: give one or the other"),
         ("d", {"model": [files / "no.json"]}, r"no\.json: no such"),
         ("d", {"snr": 1.0}, "--tilts"),
         ("e", {"model": [files / "k.json"]}, r"20 voxels.*densities\.box"),
@@ -158,3 +160,14 @@ def test_mistakes_of_a_simulation_are_named_and_leave_nothing(files, known):
         with pytest.raises(UserError, match=named):
             simulate(files / f"{source}.star", files / "s.star", **given)
     assert not list(files.glob("s.*"))
+
+
+def test_classes_without_a_map_are_named(cryoetgan, files):
+    words = ("imaging", "fit", "t.mrc", "--density", "ball.mrc", "--particles", "scores.star")
+    tilts = ("--tilts=-60,60", "--defocus", 3, "-o")
+    assert "classes without a map (rod)" in cryoetgan(*words, *tilts, "m.json").stderr
+    (files / "ball.mrc").rename(files / "sphere.mrc")
+    words = ("imaging", "fit", "t.mrc", "--density", "sphere.mrc", "--particles", "scores.star")
+    done = cryoetgan(*words, *tilts, "n.json", code=2)
+    refused(done, "scores.star", "ball, rod", "sphere")
+    assert not list(files.glob("n.*"))

@@ -3,6 +3,7 @@
 import json
 import tracemalloc
 
+import mrcfile
 import numpy as np
 import pytest
 
@@ -180,4 +181,13 @@ def test_what_does_not_fit_is_refused(cryoetgan, tmp_path, scene, words, said):
         "imaging", "synthesize", scene[0], "--model", "M.json", *words, "-o", "T.mrc", code=2
     )
     refused(done, *said)
+    assert not (tmp_path / "T.mrc").exists()
+
+
+def test_a_density_that_is_not_finite_is_refused_with_its_place(cryoetgan, tmp_path, scene, known):
+    with mrcfile.mmap(tmp_path / "scene.mrc", mode="r+") as file:
+        file.data[5, 40, 50] = np.nan
+    words = ("--model", "M.json", "--tile", 24, "-o", "T.mrc")
+    done = cryoetgan("imaging", "synthesize", *scene, *words, code=2)
+    refused(done, "scene.mrc", "not finite", "z, y, x = 0,")
     assert not (tmp_path / "T.mrc").exists()

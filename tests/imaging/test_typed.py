@@ -98,3 +98,22 @@ def test_the_command_keeps_labels_geometry_and_bytes(cryoetgan, tmp_path, densit
         done = cryoetgan(*words, *(f"{name}={one}" for name, one in given.items()), code=2)
         refused(done, option.removeprefix("--").replace("-", "_"), str(value))
     assert not (tmp_path / "x.star").exists()
+
+
+def test_an_envelope_falls_as_a_gaussian_of_the_frequency(density):
+    """Signal with over signal without it: exp(-(k / E)^2), E a share of the Nyquist frequency."""
+    plain, damped = (Simulator(physics(envelope=e), BOX, 10.0) for e in (None, 0.4))
+    seen = np.abs(plain.transfer) > 1e-6
+    k = radius((*plain.transfer.shape[:2], plain.scene), 10.0)
+    assert np.allclose(
+        damped.transfer[seen], (plain.transfer * np.exp(-((k * 20 / 0.4) ** 2)))[seen], rtol=1e-4
+    )
+    assert np.array_equal(plain.detector, damped.detector)
+
+
+def test_densities_without_anything_in_them_are_refused(cryoetgan, tmp_path):
+    table = pd.DataFrame({"cryoetganClass": ["a", "b"]})
+    write_volume_set(tmp_path / "d.star", np.zeros((2, 16, 16, 16), np.float32), table, 10.0)
+    words = ("--snr", 0.5, "--tilts=-60,60", "-o", "x.star")
+    refused(cryoetgan("imaging", "simulate", "d.star", *words, code=2), "d.star", "everywhere")
+    assert not list(tmp_path.glob("x.*"))

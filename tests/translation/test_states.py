@@ -1,0 +1,175 @@
+"""Which state a run goes on from; which rows it learns from, and whose record they give it."""
+
+import signal
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from cryoetgan.star import ANGLES, read_star, write_star
+from cryoetgan.translation.inference import open_translator
+from cryoetgan.translation.loop import DivergedError, Loop
+from cryoetgan.translation.settings import Settings
+from cryoetgan.translation.training import Trainer
+from cryoetgan.volumes import read_volume_set, write_volume_set
+from tests.conftest import refused
+
+PRESET = """
+widths: [4, 4, 8]
+blocks: 1
+critic_widths: [4, 4, 4]
+critic_norm: none
+objective: hinge
+clip: 0.0
+optimiser: adam
+noise_channels: 2
+batch: 2
+steps: {steps}
+decay_start: {decay}
+pool: 3
+"""
+OPTICS = pd.DataFrame(
+    {
+        "rlnOpticsGroup": [1, 2],
+        "rlnOpticsGroupName": ["tested", "learnt"],
+        "cryoetganTiltLow": [-40.0, -60.0],
+        "cryoetganTiltHigh": [40.0, 60.0],
+    }
+)
+
+
+@pytest.fixture
+def sets(tmp_path, rng):
+    table = pd.DataFrame({"cryoetganClass": ["a", "b"] * 6, **{a: rng.random(12) for a in ANGLES}})
+    density = rng.random((12, 16, 16, 16)).astype(np.float32)
+    write_volume_set(tmp_path / "d.star", density, table, 10.0)
+    real = table.assign(
+        cryoetganSplit=["train"] * 8 + ["test"] * 4, rlnOpticsGroup=[2] * 8 + [1] * 4
+    )
+    noise = rng.standard_normal((12, 16, 16, 16)).astype(np.float32)
+    write_volume_set(tmp_path / "s.star", noise, real, 10.0, OPTICS)
+    recipe(tmp_path, 12)
+    return ("--densities", "d.star", "--subtomograms", "s.star", "--preset", "./p.yaml")
+
+
+def recipe(folder, steps, decay=1.0):
+    (folder / "p.yaml").write_text(PRESET.format(steps=steps, decay=decay))
+
+
+def content(path):
+    return torch.load(path, weights_only=True)
+
+
+def test_fewer_steps_are_not_what_more_steps_made(here, tmp_path, sets):
+    train = ("translation", "train", *sets, "-o", "t")
+    here(*train)
+    recipe(tmp_path, 4)
+    refused(here(*train, code=2), "t/checkpoint.pt", "12, not 4", "delete it")
+    # the workflow removes the finished file before it trains by an edited config
+    (tmp_path / "t/checkpoint.pt").unlink()
+    assert "training starts anew" in here(*train).stderr
+    assert content(tmp_path / "t/checkpoint.pt")["step"] == 4
+    assert content(tmp_path / "t/training.old.pt")["step"] == 12
+    here(*train[:-1], "fresh")
+    weights = [content(tmp_path / name / "checkpoint.pt")["average"] for name in ("t", "fresh")]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_more_steps_than_rates_were_planned_for_are_said(here, tmp_path, sets):
+    train = ("translation", "train", *sets, "-o", "t")
+    recipe(tmp_path, 6, decay=0.5)
+    here(*train)
+    recipe(tmp_path, 8, decay=0.5)
+    assert "learning rates fell" in here(*train).stderr
+
+
+def test_another_split_of_the_same_volumes_is_learnt_anew(here, tmp_path, sets):
+    train = ("translation", "train", *sets, "-o", "t")
+    here(*train)
+    tables = read_star(tmp_path / "s.star")
+    split = tables.particles["cryoetganSplit"]
+    tables.particles["cryoetganSplit"] = np.where(split == "train", "test", "train")
+    write_star(tmp_path / "s.star", tables.particles, tables.optics)
+    refused(here(*train, code=2), "t/checkpoint.pt", "other inputs")
+    (tmp_path / "t/checkpoint.pt").unlink()
+    assert "training starts anew" in here(*train).stderr
+
+
+def test_a_killed_extension_goes_on_from_its_own_last_state(here, tmp_path, sets, monkeypatch):
+    train = ("translation", "train", *sets, "-o", "t")
+    here(*train)
+    recipe(tmp_path, 40)
+    monkeypatch.setattr("cryoetgan.translation.run.SAVE_EVERY_STEPS", 5)
+    whole = Trainer._one_step
+
+    def killed(self):
+        if self.step == 22:
+            raise KeyboardInterrupt
+        whole(self)
+
+    monkeypatch.setattr(Trainer, "_one_step", killed)
+    here(*train, code=128 + signal.SIGINT)
+    assert content(tmp_path / "t/checkpoint.pt")["step"] == 12
+    monkeypatch.setattr(Trainer, "_one_step", whole)
+    assert "goes on from step 20" in here(*train).stderr
+    assert content(tmp_path / "t/checkpoint.pt")["step"] == 40
+
+
+def test_a_state_that_is_of_no_use_is_kept_and_a_newer_one_refused(here, tmp_path, sets):
+    train = ("translation", "train", *sets, "-o", "t")
+    state = tmp_path / "t/training.pt"
+    state.parent.mkdir()
+    state.write_bytes(b"half a state")
+    assert "training.old.pt" in here(*train).stderr
+    assert (tmp_path / "t/training.old.pt").read_bytes() == b"half a state"
+    newer = {**content(tmp_path / "t/checkpoint.pt"), "format": 99, "version": "9.0.0"}
+    (tmp_path / "t/checkpoint.pt").unlink()
+    torch.save(newer, state)
+    before = state.read_bytes()
+    refused(here(*train, code=2), "9.0.0", "newer")
+    assert state.read_bytes() == before
+
+
+def test_what_is_made_is_recorded_as_what_was_learnt_from(here, tmp_path, sets):
+    here("translation", "train", *sets, "-o", "t")
+    translator = open_translator(tmp_path / "t/checkpoint.pt", "ds", None, torch.device("cpu"))
+    (row,) = translator.optics()
+    assert row["rlnOpticsGroupName"] == "learnt"
+    assert (row["cryoetganTiltLow"], row["cryoetganTiltHigh"]) == (-60, 60)
+
+
+def test_tomograms_of_different_tilts_are_said_to_be_mixed(here, tmp_path, sets):
+    tables = read_star(tmp_path / "s.star")
+    tables.particles["cryoetganSplit"] = "train"
+    write_star(tmp_path / "s.star", tables.particles, tables.optics)
+    done = here("translation", "train", *sets, "-o", "t").stderr
+    assert "-60 to 60, -40 to 40" in done
+    assert "per_group" in done
+
+
+def test_blank_crops_are_left_out_and_do_not_end_training(here, tmp_path, sets):
+    kept = read_volume_set(tmp_path / "s.star")
+    volumes = np.array(kept.volumes)
+    volumes[3] = 0.5
+    write_volume_set(tmp_path / "s.star", volumes, kept.table, 10.0, kept.optics)
+    assert (
+        "1 of 8 volumes are one grey value" in here("translation", "train", *sets, "-o", "t").stderr
+    )
+    write_volume_set(tmp_path / "s.star", volumes * 0, kept.table, 10.0, kept.optics)
+    refused(here("translation", "train", *sets, "-o", "u", code=2), "s.star", "one grey value")
+
+
+def test_a_diverged_run_leaves_its_log(here, tmp_path, sets):
+    (tmp_path / "p.yaml").write_text(PRESET.format(steps=50, decay=1.0) + "lr_generator: 1.0e+30\n")
+    here("translation", "train", *sets, "-o", "t", code=2)
+    assert (tmp_path / "t/log.csv").read_text().startswith("step,")
+
+
+def test_numbers_for_a_person_to_watch_end_nothing():
+    loop = Loop(Settings(), torch.device("cpu"), 0)
+    loop.last = {"sd_ratio": torch.tensor(1e9), "noise_ratio": torch.tensor(torch.nan)}
+    loop.check()
+    loop.last["adversarial"] = torch.tensor(torch.nan)
+    with pytest.raises(DivergedError, match="adversarial"):
+        loop.check()
