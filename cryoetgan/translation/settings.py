@@ -90,6 +90,9 @@ class Settings:
         as there are subtomograms, each.
     n_critic, pool : int
         Critic steps for each step of the generators; replay pool (0: none).
+    held_out : float
+        Share of the subtomograms that the cycle's critic never sees, to watch (log.csv) whether it
+        knows the others by heart: D_s_held beside D_s_learnt.
     snapshot_every : int
         Epochs from one kept generator to the next (`snapshots/epoch_N.pt`, each a checkpoint
         to translate with); 0: none.
@@ -164,6 +167,7 @@ class Settings:
     epochs: float = 0.0
     n_critic: int = 1
     pool: int = 50
+    held_out: float = 0.0
     snapshot_every: int = 0
     ema: float = 0.0
     scaling: Literal["domain", "volume", "zscore"] = "domain"

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cryoetgan.seeds import rng
 from cryoetgan.translation.feeding import Deck, Volumes
 from cryoetgan.translation.loop import Loop, make_optimiser
 from cryoetgan.translation.networks import Discriminator, Generator
@@ -24,6 +25,8 @@ from cryoetgan.translation.settings import Settings
 
 HIDDEN_SD = 0.1
 """Of the noise that a message hidden in a generated volume would not survive."""
+HELD_SHOWN = 16
+"""Subtomograms held out that are scored each time, and as many of those learnt from."""
 
 
 class Pool:
@@ -102,8 +105,13 @@ class Trainer(Loop):
         seed: int,
     ) -> None:
         super().__init__(settings, device, seed)
-        self.real_count = len(subtomograms)
         s = settings
+        order = torch.from_numpy(rng(seed, "held out").permutation(len(subtomograms)))
+        held = min(int(s.held_out * len(subtomograms)), len(subtomograms) - 1)
+        self.held = subtomograms[order[:held]]
+        if held:
+            subtomograms = subtomograms[order[held:]]
+        self.real_count = len(subtomograms)
         # names as in the paper: G_ds makes subtomograms of densities, D_s judges them
         networks = {
             "G_ds": make_generator(s),
@@ -242,6 +250,7 @@ class Trainer(Loop):
         """Measure whether the noise input is ignored, and whether the cycle hides a message.
 
         noise_ratio: standard deviation over noise inputs, over that of the generated volumes.
+        D_s_held, D_s_learnt: as `_look_at_held` says.
         cycle_hidden: the cycle d, G(d), G(G(d)) with a little noise on G(d), over the one
         without: far above 1, G(d) carries what no eye sees.
         """
@@ -253,9 +262,23 @@ class Trainer(Loop):
             one, other = (self._translate("G_ds", d) for _ in range(2))
             shaken = one + HIDDEN_SD * torch.randn_like(one)
             back, after = (self._translate("G_sd", x) for x in (one, shaken))
+        self._look_at_held()
         self.networks.train()
         self.last["noise_ratio"] = (one - other).std() / (2**0.5 * one.std())
         self.last["cycle_hidden"] = cycle_loss(after, d) / cycle_loss(back, d)
+
+    def _look_at_held(self) -> None:
+        """Score subtomograms that the critic has not seen, and as many that it has.
+
+        D_s_learnt far above D_s_held: it knows crops by heart.
+        """
+        count = min(len(self.held), HELD_SHOWN)
+        if not count:
+            return
+        rows = torch.linspace(0, len(self.sets["s"]) - 1, count).long()
+        for name, volumes in (("held", self.held[:count]), ("learnt", self.sets["s"].batch(rows))):
+            scores = [self._score("D_s", v[None].to(self.device)).mean() for v in volumes]
+            self.last[f"D_s_{name}"] = torch.stack(scores).mean()
 
     def _next(self, domain: str) -> Tensor:
         """Return this process's share of the next batch."""

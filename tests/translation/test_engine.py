@@ -13,6 +13,8 @@ import pandas as pd
 import pytest
 import torch
 
+from cryoetgan.errors import UserError
+from cryoetgan.translation import several
 from cryoetgan.translation.feeding import Volumes
 from cryoetgan.translation.inference import Translator
 from cryoetgan.translation.presets import _ABOVE_0, _FROM_0, _FROM_1, _UP_TO_1
@@ -175,6 +177,14 @@ def test_slurm_counts_the_tasks_of_a_step_not_those_of_a_batch_script(monkeypatc
     assert slurm_tasks() == 4
 
 
+def test_a_task_that_sees_one_gpu_is_told_how_to_see_all(monkeypatch):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    monkeypatch.setattr(several, "_fabric", lambda *_: (None, None))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UserError, match=r"4 tasks.*--gpus-per-node"):
+        several.join_team(1, torch.device("cuda"))
+
+
 def test_several_devices_without_fabric_are_refused_with_the_way_out(here, sets, monkeypatch):
     for name in ("lightning_fabric", "lightning"):
         monkeypatch.setitem(sys.modules, name, None)
@@ -225,6 +235,7 @@ def test_tensorboard_is_written_only_where_it_is_asked_for(here, tmp_path, sets,
         ("dropout: 1.5", ("dropout is 1.5", "0 to 1")),
         ("lr_critic: .nan", ("lr_critic is nan", "more than 0")),
         ("critic_widths: []", ("critic_widths",)),
+        ("betas: [0.5, 1.5]", ("betas is (0.5, 1.5)", "below 1")),
     ],
 )
 def test_numbers_out_of_range_are_refused(here, tmp_path, sets, line, words):

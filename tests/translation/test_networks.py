@@ -301,6 +301,23 @@ def small(name="smoke", **changes):
     )
 
 
+def test_what_is_held_out_is_never_learnt_from_and_scored_as_what_is():
+    trainer = small(held_out=0.34, objective="hinge")
+    held, learnt = trainer.held, trainer.sets["s"].batch(torch.arange(len(trainer.sets["s"])))
+    assert (len(held), len(learnt), trainer.real_count) == (2, 4, 4)
+    assert not any(torch.equal(a, b) for a in held for b in learnt)
+    trainer.run(9)
+    trainer.probe()
+    trainer.networks.eval()
+    with torch.no_grad():
+        for name, volumes in (("held", held), ("learnt", learnt[[0, -1]])):
+            scores = trainer.networks["D_s"](volumes.to(trainer.device)).mean()
+            assert float(trainer.last[f"D_s_{name}"]) == pytest.approx(float(scores), rel=1e-3)
+    # of what nothing is held out, nothing is said, and the same is learnt as ever
+    assert "D_s_held" not in small().last
+    assert len(small().sets["s"]) == 6
+
+
 def test_the_averaged_generator_follows_its_decay():
     trainer = small(ema=0.5)
     trainer.step = 1000  # beyond the warm-up, in which it follows faster

@@ -258,6 +258,9 @@ def test_what_cannot_be_trained_is_said(here, tmp_path, sets, rng):
             "--preset", "./p.yaml", "-o", "t", code=2,
         )  # fmt: skip
         refused(done, word)
+    write_volume_set(tmp_path / "bare.star", rng.random((4, 16, 16, 16)), table[[]], 10.0)
+    done = here("translation", "train", "--densities", "bare.star", *sets[2:], "-o", "t", code=2)
+    refused(done, "bare.star", "cryoetganClass")
     (tmp_path / "c.pt").write_bytes(b"not a checkpoint")
     done = here("translation", "translate", "c.pt", "d.star", "-o", "x.star", code=2)
     refused(done, "c.pt")
@@ -276,6 +279,10 @@ def test_broken_densities_are_not_translated(here, tmp_path, sets):
     done = here("translation", "translate", *words, "-o", "g.star", code=2)
     refused(done, "g.star", "volume 2", "not finite")
     here("translation", "uncertainty", *words, "--passes", 2, "-o", "u", code=2)
+    table = pd.DataFrame({"cryoetganClass": ["a"] * 4})
+    write_volume_set(tmp_path / "tiny.star", np.ones((4, 4, 4, 4), np.float32), table, 10.0)
+    words = ("t/checkpoint.pt", "tiny.star", "-o", "g.star")
+    refused(here("translation", "translate", *words, code=2), "tiny.star", "4 voxels", "8 or more")
     assert not list(tmp_path.glob("g.*"))
     assert not list(tmp_path.glob("u/*"))
 

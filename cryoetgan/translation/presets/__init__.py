@@ -19,7 +19,7 @@ _FROM_0 = (
 )  # fmt: skip
 _FROM_1 = ("r1_every", "batch", "steps", "n_critic", "width", "scenes", "stages", "filters")
 _ABOVE_0 = ("lr_generator", "lr_critic", "scale_clip")
-_UP_TO_1 = ("dropout", "ema", "decay_start", "contrast_rate")
+_UP_TO_1 = ("dropout", "ema", "decay_start", "contrast_rate", "held_out")
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
