@@ -24,12 +24,9 @@ import yaml
 from scipy.spatial import cKDTree
 from set2 import BOX, LOOKS, MAPS, Set2
 
-from cryoetgan.imaging.gains import flat_gain
-from cryoetgan.imaging.model import ImagingModel, crop
-from cryoetgan.seeds import rng
 from cryoetgan.star import COORDINATES, read_star, write_star
 from cryoetgan.translation.presets import read_preset
-from cryoetgan.volumes import read_volume, read_volume_set, write_volume_set
+from cryoetgan.volumes import read_volume_set
 
 SNRS = (0.01, 0.1, 0.5)
 CLASS = "cryoetganClass"
@@ -49,56 +46,9 @@ def physics(work):
     fitted = ("imaging", "simulate", "poses.star", "--model", "M.json")
     work.run("fitted.star", *fitted)
     work.run("fitted_alone.star", *fitted, "--no-neighbours")
-    noise_only(work)
-    pasted(work)
-
-
-def halves(work, model, name, noise):
-    """Write densities through a model, each with the noise that `noise(index)` gives."""
-    output = work.folder / name
-    if output.exists():
-        return
-    densities = read_volume_set(work.folder / "poses.star")
-    made = np.empty(densities.volumes.shape, np.float32)
-    for i, density in enumerate(densities.volumes):
-        scene = np.pad(np.asarray(density, np.float32), BOX // 2)
-        made[i] = crop(model.signal(scene), BOX) + noise(i)
-    fitted = read_volume_set(work.folder / "fitted.star")
-    write_volume_set(output, made, fitted.table, densities.voxel_size, fitted.optics)
-
-
-def noise_only(work):
-    """Fitted noise and one density scale, no contrast transfer but the wedge."""
-    model = ImagingModel.load(work.folder / "M.json")
-    flat = flat_gain(model.acquisition.tilts, model.box, model.voxel_size)
-    scaled = replace(flat, values=np.full_like(flat.values, model.gain.values.mean()))
-    plain = replace(
-        model, gain=scaled, acquisition=replace(model.acquisition, ctf="corrected", defocus=None)
-    )
-    shape = (2 * BOX,) * 3
-    halves(
-        work, plain, "noise_only.star",
-        lambda i: crop(model.noise(shape, rng(0, "yardstick", "noise", i)), BOX),
-    )  # fmt: skip
-
-
-def pasted(work):
-    """Densities through the fitted transfer, in real patches without a pick."""
-    model = ImagingModel.load(work.folder / "M.json")
-    volume = read_volume(work.folder / "t1.mrc").data
-    picks = read_star(work.folder / "picks.star").particles[COORDINATES].to_numpy(float)
-    numbers = rng(0, "yardstick", "patches")
-    low, high = BOX // 2, np.array(volume.shape[::-1]) - BOX // 2
-    places = np.rint(numbers.uniform(low, high, (20000, 3))).astype(int)
-    free = places[cKDTree(picks).query(places)[0] > FREE]
-    if len(free) < 20:
-        raise SystemExit(f"{work.folder}: {len(free)} patches without a pick: too few to paste in")
-
-    def patch(i):
-        x, y, z = free[i % len(free)]
-        return volume[tuple(slice(c - BOX // 2, c - BOX // 2 + BOX) for c in (z, y, x))]
-
-    halves(work, model, "pasted.star", patch)
+    control = ("imaging", "control", "poses.star", "--model", "M.json", "--kind")
+    work.run("noise_only.star", *control, "noise")
+    work.run("pasted.star", *control, "pasted", "--tomogram", "t1.mrc", "--particles", "picks.star")
 
 
 def half(work, preset):

@@ -285,6 +285,10 @@ class Evaluation(Section):
         ["generated", "fitted"],
         description="Sets that have a learning curve; fitted physics with imaging.fit only.",
     )
+    competition_seeds: Annotated[int, Field(ge=2)] = Field(
+        5,
+        description="Classifiers that `snakemake competition` trains of each set, for its intervals.",
+    )
     ablation_preset: str = Field(
         "paper", description="What `snakemake ablations` changes: a preset, or a YAML file."
     )

@@ -7,7 +7,7 @@ import typer
 
 from cryoetgan.command import Output, Seed, command, group, log, positive, tilt_range
 from cryoetgan.errors import UserError
-from cryoetgan.imaging import commands_synthesis
+from cryoetgan.imaging import commands_controls, commands_synthesis
 
 if TYPE_CHECKING:
     from cryoetgan.acquisition import Acquisition
@@ -235,3 +235,4 @@ def simulate(
 
 
 commands_synthesis.register(app)
+commands_controls.register(app)

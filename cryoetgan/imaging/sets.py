@@ -1,6 +1,6 @@
 """Write simulated volume sets: by typed physics, by fitted physics."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pandas as pd
 from cryoetgan.acquisition import Acquisition
 from cryoetgan.errors import UserError
 from cryoetgan.files import provenance, sidecar, write_json
-from cryoetgan.imaging import matched, typed
+from cryoetgan.imaging import controls, matched, typed
 from cryoetgan.imaging.model import ImagingModel
 from cryoetgan.pages import sections
 from cryoetgan.progress import track
@@ -77,9 +77,8 @@ def write_matched(
     names, records = item_names(rows["cryoetganClass"]), rows.to_dict("records")
     opened = list(models.values())
     groups = matched.by_group(opened, per_group)
-    optics = pd.DataFrame([m.acquisition.to_optics(i, m.tomogram) for i, m in enumerate(opened, 1)])
     count = len(source) * len(groups)
-    with VolumeSetWriter(output, count, source.box, source.voxel_size, optics) as writer:
+    with VolumeSetWriter(output, count, source.box, source.voxel_size, _optics(opened)) as writer:
         for numbers in groups:
             some = [opened[number] for number in numbers]
             made = matched.simulated(source, some, names, seed, neighbours)
@@ -94,6 +93,36 @@ def write_matched(
     record = provenance("imaging simulate", [source.path, *models], parameters, seed)
     write_json(sidecar(output), {"provenance": record})
     return count
+
+
+def write_control(
+    kind: str,
+    source: VolumeSet,
+    output: Path,
+    models: Mapping[Path, ImagingModel],
+    backdrops: Sequence[controls.Backdrop],
+    seed: int,
+) -> int:
+    """Write a set by a part of fitted physics (`controls.py`); return how many volumes."""
+    matched.check(source, models)
+    rows = _rows(source)
+    names, opened = item_names(rows["cryoetganClass"]), list(models.values())
+    made = controls.made(kind, source, opened, backdrops, names, seed)
+    with VolumeSetWriter(
+        output, len(source), source.box, source.voxel_size, _optics(opened)
+    ) as writer:
+        pairs = zip(made, rows.to_dict("records"), strict=True)
+        for (volume, index), row in track(pairs, "simulating", len(source)):
+            writer.add(volume, row | {"rlnOpticsGroup": index + 1})
+    inputs = [source.path, *models, *(backdrop.path for backdrop in backdrops)]
+    parameters = {"kind": kind, "models": [path.name for path in models]}
+    record = provenance("imaging control", inputs, parameters, seed)
+    write_json(sidecar(output), {"provenance": record})
+    return len(source)
+
+
+def _optics(models: Sequence[ImagingModel]) -> pd.DataFrame:
+    return pd.DataFrame([m.acquisition.to_optics(i, m.tomogram) for i, m in enumerate(models, 1)])
 
 
 def _rows(source: VolumeSet) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 from cryoetgan import __version__
 from cryoetgan.progress import track
 from cryoetgan.report import curves, paper, physics, plots, sections, slices
+from cryoetgan.report.competition import competition
 from cryoetgan.report.machine import machine
 from cryoetgan.report.numbers import Accuracy, Metric, short
 from cryoetgan.report.results import Results
@@ -118,6 +119,7 @@ def build(results: Results, title: str, sample: int) -> str:
         "synthetic": sections.synthetic_sections(results, preset, config, SYNTHETIC_SHOWN),
         "agreement": sections.agreement(results, config),
         "tables": sections.tables(results),
+        "competition": competition(results),
         "table_2": paper.table_2(measures, accuracies),
         "ablations": paper.ablation_tables(ablated),
         "ablated": bool(ablated),

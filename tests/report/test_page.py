@@ -166,6 +166,23 @@ def test_ablations_and_scores_by_step_are_shown_beside_the_papers(make_run, tmp_
     assert "lacks the columns" in build(open_results(run), "T", 1)
 
 
+def test_the_competition_is_shown_where_there_was_one(make_run, tmp_path):
+    run = make_run(tmp_path / "competed")
+    assert "snakemake competition" in build(open_results(run), "T", 1)
+    table = run / "evaluation/competition/competitors.csv"
+    table.parent.mkdir()
+    rows = "name,n_train,gan_train,gan_train_low,gan_train_high,above_baseline\n"
+    rows += f"typed_0.01,700,0.4791,0.4,0.55,\n<b>{HOSTILE}</b>,9,x,,,\n"
+    table.write_text(rows)
+    page = build(open_results(run), "T", 1)
+    assert "typed physics, SNR 0.01" in page
+    assert "47.9 % (40.0 to 55.0)" in page
+    assert "snakemake competition" not in page
+    assert "<b>" + HOSTILE not in page
+    table.write_text("a,b\n1,2\n")
+    assert "none of the columns" in build(open_results(run), "T", 1)
+
+
 def test_the_papers_numbers_are_the_papers():
     rows = table_2({}, {})
     assert rows[1][1:] == ["0.3071", "1.0", "0.0", "320.0", "1.0", "76.4 %"]

@@ -1,6 +1,7 @@
 """The whole chain in little, and what runs again after an edit."""
 
 import base64
+import csv
 import hashlib
 import html
 import shutil
@@ -149,6 +150,31 @@ def test_each_ablation_is_trained_and_tested_on_what_the_run_has(little):
         "evaluation_epochs",
         "ablations",
     }
+
+
+def test_a_competition_makes_its_controls_and_ends_in_one_table(tiny_run, tmp_path):
+    project, _ = tiny_run
+    content = yaml.safe_load((project.folder / TINY[1]).read_text())
+    content["evaluation"] |= {"competition_seeds": 2, "epochs": 1}
+    path = tmp_path / "competing.yaml"
+    path.write_text(yaml.safe_dump(content))
+    planned = project.planned("--configfile", str(path), "--", "competition")
+    # what the run has is not made again
+    assert planned == {
+        "imaging_simulate_at_snr",
+        "imaging_simulate_alone",
+        "imaging_control",
+        "evaluation_competition_plan",
+        "evaluation_compete",
+        "competition",
+    }
+    project.snakemake("--configfile", str(path), "--", "competition")
+    with open(project.results / "evaluation/competition/competitors.csv", newline="") as file:
+        names = {row["name"] for row in csv.DictReader(file)}
+    assert names >= {
+        "typed_0.01", "typed_0.1", "typed_0.5", "noise", "alone", "pasted", "fitted", "pseudo",
+        "smoke", "real (ceiling)", "background only", "template matching",
+    }  # fmt: skip
 
 
 def test_a_failure_is_said_again_at_the_end_and_loses_nothing(tiny_run, tmp_path):

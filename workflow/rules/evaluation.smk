@@ -179,3 +179,4 @@ rule evaluation_choose:
 
 
 include: "ablations.smk"
+include: "competition.smk"

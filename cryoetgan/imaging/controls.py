@@ -1,0 +1,125 @@
+"""Sets between physics and data: what a part of fitted physics teaches by itself.
+
+`noise`: fitted noise, but of the transfer the missing wedge alone. `pasted`: densities through the
+fitted transfer, in patches of the real tomogram where no particle was picked.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from cryoetgan.errors import UserError
+from cryoetgan.imaging.gains import flat_gain
+from cryoetgan.imaging.model import ImagingModel
+from cryoetgan.origins import offset
+from cryoetgan.pages import sections
+from cryoetgan.seeds import rng
+from cryoetgan.volumes import VolumeSet
+
+KINDS = ("noise", "pasted")
+FREE = 0.5
+"""Boxes from the middle of a patch to the nearest pick, at least."""
+LEAST = 20
+"""Patches: of fewer, each would come again too often."""
+TRIED = 20_000
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Backdrop:
+    """A model's own tomogram, and where it was picked.
+
+    Attributes
+    ----------
+    path : Path
+        What messages call it.
+    data : ndarray
+        `(z, y, x)`.
+    places : ndarray
+        `(N, 3)` picks, x y z in voxels.
+    """
+
+    path: Path
+    data: Floats
+    places: Floats
+
+
+def without_transfer(model: ImagingModel) -> ImagingModel:
+    """Return the model with one density scale and the missing wedge in the place of its transfer."""
+    flat = flat_gain(model.acquisition.tilts, model.box, model.voxel_size)
+    scaled = replace(flat, values=np.full_like(flat.values, model.gain.values.mean()))
+    plain = replace(model.acquisition, ctf="corrected", defocus=None)
+    return replace(model, gain=scaled, acquisition=plain)
+
+
+def free_places(backdrop: Backdrop, box: int, seed: int) -> NDArray[np.int_]:
+    """Return middles of boxes, `(N, 3)` x y z, that hold no pick and lie in the tomogram.
+
+    Raises
+    ------
+    UserError
+        Where there are fewer than twenty.
+    """
+    low = np.full(3, box // 2)
+    high = np.array(backdrop.data.shape[::-1]) - (box - box // 2)
+    found = np.empty((0, 3), int)
+    if (high > low).all():
+        numbers = rng(seed, "imaging", "patches", backdrop.path.stem)
+        found = np.rint(numbers.uniform(low, high, (TRIED, 3))).astype(int)
+        if len(backdrop.places):
+            found = found[cKDTree(backdrop.places).query(found)[0] >= FREE * box]
+    if len(found) < LEAST:
+        raise UserError(
+            f"{backdrop.path}: {len(found)} boxes of {box} voxels hold no pick, wanted {LEAST}: it is "
+            "too crowded, or too small, to paste densities into"
+        )
+    return found
+
+
+def made(
+    kind: str,
+    source: VolumeSet,
+    models: Sequence[ImagingModel],
+    backdrops: Sequence[Backdrop],
+    names: Sequence[str],
+    seed: int,
+) -> Iterator[tuple[NDArray[np.float32], int]]:
+    """Yield each density's volume and the number of its model, as `imaging simulate` draws it.
+
+    Parameters
+    ----------
+    kind : {'noise', 'pasted'}
+        Which.
+    source : VolumeSet
+        Densities.
+    models : sequence of ImagingModel
+        One is drawn for each volume.
+    backdrops : sequence of Backdrop
+        As many; none are needed for noise.
+    names : sequence of str
+        What chance is drawn for.
+    seed : int
+        The run's seed.
+    """
+    plain = [without_transfer(model) for model in models] if kind == "noise" else list(models)
+    free = [free_places(backdrop, source.box, seed) for backdrop in backdrops]
+    rows = source.table.to_dict("records")
+    for density, row, name in zip(sections(source.volumes), rows, names, strict=True):
+        numbers = rng(seed, "imaging", name)
+        index = int(numbers.integers(len(models)))
+        centre = offset(row, source.voxel_size)
+        signal, noise = plain[index].halves(np.asarray(density), centre, numbers, neighbours=False)
+        if kind == "pasted":
+            noise = _patch(backdrops[index].data, free[index], source.box, numbers)
+        yield signal + noise, index
+
+
+def _patch(
+    data: Floats, places: NDArray[np.int_], box: int, numbers: np.random.Generator
+) -> NDArray[np.float32]:
+    low = places[int(numbers.integers(len(places)))][::-1] - box // 2
+    return np.asarray(data[tuple(slice(c, c + box) for c in low)], np.float32)
