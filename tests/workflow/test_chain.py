@@ -175,6 +175,9 @@ def test_a_competition_makes_its_controls_and_ends_in_one_table(tiny_run, tmp_pa
         "typed_0.01", "typed_0.1", "typed_0.5", "noise", "alone", "pasted", "fitted", "pseudo",
         "smoke", "real (ceiling)", "background only", "template matching",
     }  # fmt: skip
+    assert project.planned() == {"report_build"}
+    project.snakemake(*TINY)
+    assert 'id="competition"' in (project.results / "report/index.html").read_text()
 
 
 def test_a_failure_is_said_again_at_the_end_and_loses_nothing(tiny_run, tmp_path):
