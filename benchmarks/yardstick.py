@@ -207,11 +207,13 @@ def main():
         work = Set2(given.folder / look, data, look, given.count)
         work.prepare((1, given.test))
         physics(work)
-        plain = [*(f"typed_{snr}" for snr in SNRS), "noise_only", "fitted_alone", "fitted"]
-        competitors = {name: {"star": f"{name}.star", "learns": False} for name in plain}
-        competitors |= {name: f"{name}.star" for name in ("pasted", "pseudo")}
+        typed = [f"typed_{snr}" for snr in SNRS]
+        competitors = {name: {"star": f"{name}.star", "learns": False} for name in typed}
+        # the others know the tomogram by its picks, those of a class that is left out, too
+        fitted = ("noise_only", "fitted_alone", "fitted", "pasted", "pseudo")
+        competitors |= {name: f"{name}.star" for name in fitted}
         if given.leave_one_out:
-            competitors["fitted"]["without"] = unseen(work)
+            competitors["fitted"] = {"star": "fitted.star", "without": unseen(work)}
         learnt = [] if given.no_training else [(given.preset, given.seeds, given.steps)]
         learnt += [(half(work, preset), 1, None) for preset in given.half]
         for preset, seeds, steps in learnt:

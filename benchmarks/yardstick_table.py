@@ -36,10 +36,10 @@ PICTURED = 3
 """Which of each class's volumes."""
 
 
-def share(found):
+def share(found, digits=3):
     """Return a value and its interval as text."""
     low, high = found["interval"]
-    return f"{found['value']:.3f} ({low:.3f} to {high:.3f})"
+    return f"{found['value']:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def sections(looks):
@@ -84,7 +84,7 @@ def left_out(table, seeds):
             "|---|---|---|",
         ]
         lines += [
-            f"| {new} | {found['with_real']['value']:.2f} | {found['synthetic']['value']:.2f} |"
+            f"| {new} | {share(found['with_real'], 2)} | {share(found['synthetic'], 2)} |"
             for new, found in classes.items()
         ]
         lines.append("")
