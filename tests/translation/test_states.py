@@ -14,21 +14,8 @@ from cryoetgan.translation.settings import Settings
 from cryoetgan.translation.training import Trainer
 from cryoetgan.volumes import read_volume_set, write_volume_set
 from tests.conftest import refused
+from tests.translation.test_run import PRESET
 
-PRESET = """
-widths: [4, 4, 8]
-blocks: 1
-critic_widths: [4, 4, 4]
-critic_norm: none
-objective: hinge
-clip: 0.0
-optimiser: adam
-noise_channels: 2
-batch: 2
-steps: {steps}
-decay_start: {decay}
-pool: 3
-"""
 OPTICS = pd.DataFrame(
     {
         "rlnOpticsGroup": [1, 2],
@@ -54,7 +41,7 @@ def sets(tmp_path, rng):
 
 
 def recipe(folder, steps, decay=1.0):
-    (folder / "p.yaml").write_text(PRESET.format(steps=steps, decay=decay))
+    (folder / "p.yaml").write_text(PRESET.format(steps=steps) + f"decay_start: {decay}\n")
 
 
 def content(path):
@@ -161,7 +148,7 @@ def test_blank_crops_are_left_out_and_do_not_end_training(here, tmp_path, sets):
 
 
 def test_a_diverged_run_leaves_its_log(here, tmp_path, sets):
-    (tmp_path / "p.yaml").write_text(PRESET.format(steps=50, decay=1.0) + "lr_generator: 1.0e+30\n")
+    (tmp_path / "p.yaml").write_text(PRESET.format(steps=50) + "lr_generator: 1.0e+30\n")
     here("translation", "train", *sets, "-o", "t", code=2)
     assert (tmp_path / "t/log.csv").read_text().startswith("step,")
 
