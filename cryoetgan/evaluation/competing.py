@@ -29,7 +29,7 @@ from cryoetgan.volumes import VolumeSet, read_volume_set, same_voxel_size, stack
 log = logging.getLogger("cryoetgan")
 UNNAMED = 3
 """The classifiers' format that keys of `runs.json` do not name, since those of it did not."""
-PARTED = "each row parted by what it is"
+PARTED = "each row parted by what it is, a few crops all learnt from"
 """In the keys of joined sets, of which runs of before were split otherwise for validation."""
 
 

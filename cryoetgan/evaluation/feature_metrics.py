@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cryoetgan.evaluation.classifier import NETWORKS, Classifier
 from cryoetgan.evaluation.entries import Result, entry
-from cryoetgan.evaluation.intervals import around, clusters, halves, subsampled
+from cryoetgan.evaluation.intervals import around, clusters, even_clusters, halves, subsampled
 from cryoetgan.evaluation.metrics import fid, inception_score, kid, prdc
 from cryoetgan.evaluation.sets import Labelled
 
@@ -69,7 +69,8 @@ def feature_metrics(
         **{name: classifier.features(volumes, layer) for name, volumes in nulls.items()},
     }
     rows = alike(real.names, generated.names, numbers)
-    draws = _draws(clusters(real.table), clusters(generated.table)[rows], rows, numbers)
+    groups = even_clusters(real.table), even_clusters(generated.table)[rows]
+    draws = _draws(*groups, rows, numbers)
     n = len(draws[0][0])
     if n < 2:
         log.warning(

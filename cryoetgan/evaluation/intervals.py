@@ -12,7 +12,7 @@ Z = 1.959964
 TOMOGRAMS = 6
 """From this many tomograms on, they are what is drawn; below, blocks of them."""
 LARGEST = 1 / 3
-"""A tomogram that holds more of the rows than this is drawn in blocks, and so are all others."""
+"""Where a tomogram holds more of the rows, halves of equal numbers are made of blocks of all."""
 BLOCKS = 3
 """Along each of the two longest axes of a tomogram."""
 
@@ -77,16 +77,9 @@ def clusters(table: Any) -> NDArray[np.str_]:
     """
     if "rlnTomoName" in table:
         names = table["rlnTomoName"].to_numpy(str)
-        many, counts = np.unique(names, return_counts=True)
-        even = len(many) >= TOMOGRAMS and counts.max() <= LARGEST * len(names)
-        if even or not set(COORDINATES) <= set(table):
+        if len(np.unique(names)) >= TOMOGRAMS or not set(COORDINATES) <= set(table):
             return names
-        where = table[COORDINATES].to_numpy(float)
-        blocks = np.empty(len(names), object)
-        for name in many:
-            rows = np.flatnonzero(names == name)
-            blocks[rows] = [f"{name}:{block}" for block in _blocks(where[rows])]
-        return blocks.astype(str)
+        return _in_blocks(table, names)
     if set(ANGLES) <= set(table):
         # draws of one density share class and pose
         return np.array(
@@ -96,6 +89,30 @@ def clusters(table: Any) -> NDArray[np.str_]:
             ]
         )
     return np.arange(len(table)).astype(str)
+
+
+def even_clusters(table: Any) -> NDArray[np.str_]:
+    """Return clusters of which halves of equal numbers can be made.
+
+    Those of `clusters`, but blocks of space where one tomogram holds over a third of the
+    rows: a half would be that tomogram, and equal numbers those of the small ones. What
+    differs between tomograms is then not in the spread over halves.
+    """
+    found = clusters(table)
+    placed = "rlnTomoName" in table and set(COORDINATES) <= set(table)
+    _, counts = np.unique(found, return_counts=True)
+    if placed and counts.max() > LARGEST * len(found):
+        return _in_blocks(table, table["rlnTomoName"].to_numpy(str))
+    return found
+
+
+def _in_blocks(table: Any, names: NDArray[np.str_]) -> NDArray[np.str_]:
+    where = table[COORDINATES].to_numpy(float)
+    blocks = np.empty(len(names), object)
+    for name in np.unique(names):
+        rows = np.flatnonzero(names == name)
+        blocks[rows] = [f"{name}:{block}" for block in _blocks(where[rows])]
+    return blocks.astype(str)
 
 
 def _blocks(where: NDArray[np.float64]) -> list[str]:

@@ -75,7 +75,7 @@ def measure(
         if len(volumes.names) < 2:
             raise UserError(
                 f"the {what} set has {len(volumes.names)} volume; metrics need two at least: "
-                "name a set with more, or another --split"
+                "name a set with more, or another --real-split"
             )
     for name in only:
         if name not in METRICS:

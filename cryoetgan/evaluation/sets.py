@@ -78,15 +78,19 @@ def load(volumes: VolumeSet, split: str | None) -> Labelled:
     if not np.isfinite(data).all():
         raise UserError(f"{volumes.path}: holds voxels that are not finite numbers")
     names = table["cryoetganClass"].to_numpy(str)[rows]
-    symmetric, tilts = _tilts(volumes)
+    symmetric, tilts = _tilts(volumes, rows)
     return Labelled(data, names, table.iloc[rows].reset_index(drop=True), symmetric, tilts)
 
 
-def _tilts(volumes: VolumeSet) -> tuple[bool, tuple[float, float] | None]:
-    """Return whether all tilt ranges are symmetric, and the range all have in common."""
+def _tilts(volumes: VolumeSet, rows: NDArray[np.int_]) -> tuple[bool, tuple[float, float] | None]:
+    """Return whether the rows' tilt ranges are symmetric, and the range all have in common."""
+    optics = volumes.optics
+    if "rlnOpticsGroup" in volumes.table and "rlnOpticsGroup" in optics:
+        used = volumes.table["rlnOpticsGroup"].iloc[rows]
+        optics = optics[optics["rlnOpticsGroup"].isin(used)]
     known = [
         Acquisition.from_optics(row).tilts
-        for row in volumes.optics.to_dict("records")
+        for row in optics.to_dict("records")
         if COLUMNS["tilt_low"] in row
     ]
     low = max((tilts[0] for tilts in known), default=0.0)
@@ -133,7 +137,9 @@ def apart(
     groups = np.zeros(len(table), np.int8)
     placed = in_tomograms(table)
     if not placed.all():
-        loose = table[~placed].drop(columns=["rlnTomoName", *COORDINATES], errors="ignore")
+        loose = table[~placed].drop(columns=COORDINATES, errors="ignore")
+        if "rlnTomoName" in loose and loose["rlnTomoName"].isna().any():
+            loose = loose.drop(columns="rlnTomoName")
         names, members = np.unique(clusters(loose), return_inverse=True)
         chosen = np.zeros(len(names), np.int8)
         chosen[numbers.permutation(len(names))[: round(share * len(names))]] = 1
@@ -169,9 +175,12 @@ def validation_groups(table: Any, box: int, numbers: np.random.Generator) -> NDA
     """Return 1 for validation, 0 for training, -1 for neither: no voxel is on both sides.
 
     A gap that would cost over half of the training set is not worth its early stopping:
-    all rows are then trained on.
+    all rows are then trained on. So are a few crops that are joined to a larger set.
     """
     groups = apart(table, box, VALIDATION, numbers)
+    placed = in_tomograms(table)
+    if groups is not None and 0 < placed.mean() < 0.5:
+        groups[placed] = 0
     if groups is None or (groups == 0).mean() < LEAST_TRAINED or _lost(table, groups):
         log.debug("too few crops to part by space: no early stopping")
         return np.zeros(len(table), np.int8)

@@ -115,7 +115,8 @@ def _mean_entry(
     if not len(values):
         return entry(np.nan, None, means)
     mean = float(values.mean())
-    half = Z * np.sqrt(grouped_variance(values, groups[rows]))
+    alone = len(np.unique(groups[rows])) < 2 <= len(values)  # how it varies cannot be seen
+    half = np.nan if alone else Z * np.sqrt(grouped_variance(values, groups[rows]))
     return entry(mean, (mean - half, mean + half), means)
 
 

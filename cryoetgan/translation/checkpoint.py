@@ -212,8 +212,9 @@ def find_start(folder: Path, key: Mapping[str, Any]) -> dict[str, Any] | None:
         _put_aside(unfinished, str(error))
         return None
     other = differences(content, key)
-    if not other and content["step"] > key["steps"]:
-        other = [f"steps: it has done {content['step']} of them, {key['steps']} are wanted"]
+    if not other and not _leads_to(content, key):
+        planned = content["settings"]["steps"]
+        other = [f"steps: it has done {content['step']} of {planned}, {key['steps']} are wanted"]
     if not other:
         return content
     # the workflow removes the finished checkpoint before it trains with an edited config
@@ -227,8 +228,23 @@ def _further(path: Path, key: Mapping[str, Any], content: dict[str, Any]) -> dic
         found = read(path) if path.exists() else content
     except DamagedError:
         return content
-    mine = not differences(found, key) and content["step"] < found["step"] <= key["steps"]
-    return found if mine else content
+    mine = not differences(found, key) and content["step"] < found["step"]
+    if not mine or not _leads_to(found, key):
+        return content
+    if found["step"] == key["steps"]:  # killed before it had its final name
+        finish(path.parent)
+    return found
+
+
+def _leads_to(content: Mapping[str, Any], key: Mapping[str, Any]) -> bool:
+    """Return whether a state can be gone on from to so many steps, or has done them.
+
+    Done is what was to end there: of a longer run, rates have not fallen as they would have.
+    """
+    planned, wanted = content["settings"]["steps"], key["steps"]
+    if content["step"] == wanted:
+        return bool(planned == wanted or key["decay_start"] >= 1)
+    return bool(content["step"] < wanted)
 
 
 def _put_aside(path: Path, why: str) -> None:

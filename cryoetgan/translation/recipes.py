@@ -68,11 +68,17 @@ def of_training(volumes: VolumeSet, settings: Settings) -> VolumeSet:
 
 
 def rows_hash(volumes: VolumeSet) -> str:
-    """Return a hash of what the rows trained on say: which they are, class, pose, optics group."""
+    """Return a hash of what is said of the rows trained on.
+
+    Which they are, class, pose, optics group, and how these groups were recorded.
+    """
     rows = training_rows(volumes)
     told = ["cryoetganClass", *ANGLES, *ORIGINS, "rlnOpticsGroup"]
     table = volumes.table.iloc[rows]
     text = table[[name for name in told if name in table]].to_csv(index=False)
+    if "rlnOpticsGroup" in table and "rlnOpticsGroup" in volumes.optics:
+        used = volumes.optics["rlnOpticsGroup"].isin(table["rlnOpticsGroup"])
+        text += volumes.optics[used].to_csv(index=False)
     return hashlib.sha256(f"{rows.tolist()}\n{text}".encode()).hexdigest()
 
 

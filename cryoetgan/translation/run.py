@@ -127,7 +127,8 @@ def _go_on(trainer: Loop, found: Mapping[str, Any], folder: Path) -> None:
         ) from error
     log.info("%s: goes on from step %d", folder, trainer.step)
     settings, before = trainer.settings, found["settings"]["steps"]
-    if settings.steps != before and settings.decay_start < 1:
+    fallen = trainer.step > settings.decay_start * before
+    if settings.steps != before and fallen:
         log.warning(
             "%s: was to end at step %d, towards which its learning rates fell; gone on with to "
             "step %d it is not what one training of as many steps would be",

@@ -250,6 +250,25 @@ def test_sets_that_do_not_fit_are_said(cryoetgan, sets, rng):
     assert not (sets / "x.json").exists()
 
 
+@pytest.mark.parametrize("tomograms", [1, 4, 20])
+def test_a_few_crops_joined_to_many_volumes_are_all_learnt_from(rng, tomograms):
+    real = pd.DataFrame(rng.uniform(0, 300, (20, 3)), columns=COORDINATES)
+    real["rlnTomoName"] = [f"t{i % tomograms}" for i in range(20)]
+    columns = ["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]
+    made = pd.DataFrame(rng.uniform(0, 180, (200, 3)), columns=columns)
+    both = pd.concat([made, real], ignore_index=True).assign(cryoetganClass="a")
+    groups = validation_groups(both, 28, rng)
+    assert (groups[200:] == 0).all()
+    assert groups[:200].mean() == pytest.approx(0.15, abs=0.02)
+
+
+def test_sets_with_tomograms_but_no_places_are_parted_by_tomogram(rng):
+    table = pd.DataFrame({"rlnTomoName": ["a"] * 5 + ["b"] * 5, "cryoetganClass": "x"})
+    sides = apart(table, 28, 0.5, rng)
+    assert set(sides[:5]) != set(sides[5:])
+    assert len(set(sides[:5])) == len(set(sides[5:])) == 1
+
+
 def test_of_joined_sets_each_row_is_parted_by_what_it_is(rng):
     """Crops without a pose once all came to one side; posed ones were parted one by one."""
     real = pd.DataFrame(rng.uniform(0, 300, (200, 3)), columns=COORDINATES)

@@ -7,6 +7,7 @@ import pytest
 from cryoetgan.evaluation.intervals import (
     clustered,
     clusters,
+    even_clusters,
     halves,
     over_seeds,
     subsampled,
@@ -111,7 +112,9 @@ def test_one_large_tomogram_among_small_ones_is_drawn_in_blocks(rng):
     """Else a half is that tomogram, and equal numbers are those of the small ones."""
     places = pd.DataFrame(rng.uniform(0, 300, (600, 3)), columns=COORDINATES)
     names = np.repeat(list("abcdef"), [500, 20, 20, 20, 20, 20])
-    groups = clusters(places.assign(rlnTomoName=names))
+    groups = even_clusters(places.assign(rlnTomoName=names))
+    # variances go by whole tomograms, whatever their size
+    assert set(clusters(places.assign(rlnTomoName=names))) == set("abcdef")
     for _ in range(20):
         first, second = halves(groups, rng)
         assert min(len(first), len(second)) >= 250

@@ -103,6 +103,55 @@ def test_a_killed_extension_goes_on_from_its_own_last_state(here, tmp_path, sets
     assert content(tmp_path / "t/checkpoint.pt")["step"] == 40
 
 
+def test_an_extension_killed_before_it_had_its_name_gets_it(here, tmp_path, sets, monkeypatch):
+    train = ("translation", "train", *sets, "-o", "t")
+    here(*train)
+    recipe(tmp_path, 16)
+
+    def killed(folder):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context:
+        context.setattr("cryoetgan.translation.run.checkpoint.finish", killed)
+        here(*train, code=128 + signal.SIGINT)
+    assert content(tmp_path / "t/checkpoint.pt")["step"] == 12
+    assert "trained already (16 steps)" in here(*train).stderr
+    assert content(tmp_path / "t/checkpoint.pt")["step"] == 16
+
+
+def test_part_of_a_longer_run_is_not_a_shorter_one(here, tmp_path, sets, monkeypatch):
+    """Its rates had not fallen: the state at the same step is another."""
+    train = ("translation", "train", *sets, "-o", "t")
+    recipe(tmp_path, 40, decay=0.5)
+    monkeypatch.setattr("cryoetgan.translation.run.SAVE_EVERY_STEPS", 5)
+    whole = Trainer._one_step
+
+    def killed(self):
+        if self.step == 7:
+            raise KeyboardInterrupt
+        whole(self)
+
+    with monkeypatch.context() as context:
+        context.setattr(Trainer, "_one_step", killed)
+        here(*train, code=128 + signal.SIGINT)
+    assert content(tmp_path / "t/training.pt")["step"] == 5
+    recipe(tmp_path, 5, decay=0.5)
+    assert "it has done 5 of 40, 5 are wanted" in here(*train).stderr
+    assert content(tmp_path / "t/checkpoint.pt")["settings"]["steps"] == 5
+
+
+def test_another_record_of_the_tomograms_is_learnt_anew(here, tmp_path, sets):
+    train = ("translation", "train", *sets, "-o", "t")
+    here(*train)
+    tables = read_star(tmp_path / "s.star")
+    tables.optics["cryoetganTiltHigh"] = [40.0, 50.0]
+    write_star(tmp_path / "s.star", tables.particles, tables.optics)
+    (tmp_path / "t/checkpoint.pt").unlink()
+    assert "training starts anew" in here(*train).stderr
+    translator = open_translator(tmp_path / "t/checkpoint.pt", "ds", None, torch.device("cpu"))
+    assert translator.optics()[0]["cryoetganTiltHigh"] == 50
+
+
 def test_a_state_that_is_of_no_use_is_kept_and_a_newer_one_refused(here, tmp_path, sets):
     train = ("translation", "train", *sets, "-o", "t")
     state = tmp_path / "t/training.pt"
