@@ -25,20 +25,27 @@ def control(
     particles: Annotated[
         list[Path] | None, typer.Option(help="Picks (STAR) of each of these tomograms.")
     ] = None,
+    mask: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=PATH", help="What to leave out of a tomogram, by its name."),
+    ] = None,
+    per_group: Annotated[
+        bool, typer.Option("--per-group", help="The set once for each group, as `simulate` has it.")
+    ] = False,
     seed: Seed = 0,
 ) -> None:
     """Controls for a comparison: a volume set of densities by a part of fitted physics.
 
     noise: the noise that was fitted, and of the transfer the missing wedge alone. pasted: the
-    fitted transfer, in patches of the real tomograms where nothing was picked: real noise, no
-    model of it. Neither is for export: they show what each part of the physics is worth
+    fitted transfer, in patches of the real tomograms where nothing was picked or masked: real
+    noise, no model of it. Neither is for export: they show what each part of the physics is worth
     (`snakemake competition`). No neighbours in either.
     """
     from cryoetgan.imaging.controls import KINDS, Backdrop
     from cryoetgan.imaging.model import ImagingModel
     from cryoetgan.imaging.sets import write_control
-    from cryoetgan.star import COORDINATES, read_star
-    from cryoetgan.volumes import read_tomogram, read_volume_set, same_voxel_size
+    from cryoetgan.star import COORDINATES, class_name, read_star
+    from cryoetgan.volumes import read_mask, read_tomogram, read_volume_set, same_voxel_size
 
     if kind not in KINDS:
         raise UserError(f"--kind: got '{kind}'{nearest(kind, KINDS)}, wanted {', '.join(KINDS)}")
@@ -50,11 +57,27 @@ def control(
         )
     source = read_volume_set(densities, ["cryoetganClass"])
     models = {path: ImagingModel.load(path) for path in model}
+    masks = dict(_named(given) for given in mask or [])
     backdrops: list[Any] = []
-    for path, picks in zip(*pairs, strict=True) if kind == "pasted" else ():
-        volume = read_tomogram(path)
+    for fitted, path, picks in zip(models, *pairs, strict=True) if kind == "pasted" else ():
+        volume, name = read_tomogram(path), class_name(path)
+        if name != models[fitted].tomogram:
+            raise UserError(
+                f"{fitted}: was fitted to tomogram {models[fitted].tomogram}, and {path} stands in "
+                "its place; give --model, --tomogram and --particles in one order"
+            )
         same_voxel_size(volume.voxel_size, source.voxel_size, path, densities)
         places = read_star(picks, COORDINATES).particles[COORDINATES].to_numpy(float)
-        backdrops.append(Backdrop(path, volume.data, places))
-    count = write_control(kind, source, output, models, backdrops, seed)
+        left_out = read_mask(masks.pop(name), volume, path) if name in masks else None
+        backdrops.append(Backdrop(path, volume.data, places, left_out))
+    if masks:
+        raise UserError(f"--mask: no --tomogram is named {', '.join(sorted(masks))}")
+    count = write_control(kind, source, output, models, backdrops, seed, per_group)
     log.info("%s: %d volumes, %s", output, count, kind)
+
+
+def _named(given: str) -> tuple[str, Path]:
+    name, equals, path = given.partition("=")
+    if not (name and equals and path):
+        raise UserError(f"--mask: got '{given}', wanted NAME=PATH, the name that of its tomogram")
+    return name, Path(path)

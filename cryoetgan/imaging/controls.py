@@ -6,6 +6,7 @@ fitted transfer, in patches of the real tomogram where no particle was picked.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,10 @@ from cryoetgan.seeds import rng
 from cryoetgan.volumes import VolumeSet
 
 KINDS = ("noise", "pasted")
-FREE = 0.5
-"""Boxes from the middle of a patch to the nearest pick, at least."""
 LEAST = 20
 """Patches: of fewer, each would come again too often."""
-TRIED = 20_000
+TRIED, MOST = 20_000, 2_000
+"""Places drawn, and patches kept of them."""
 Floats = NDArray[np.floating]
 
 
@@ -41,11 +41,14 @@ class Backdrop:
         `(z, y, x)`.
     places : ndarray
         `(N, 3)` picks, x y z in voxels.
+    left_out : ndarray, optional
+        `(z, y, x)`, not zero where a mask leaves the tomogram out.
     """
 
     path: Path
     data: Floats
     places: Floats
+    left_out: NDArray[np.generic] | None = None
 
 
 def without_transfer(model: ImagingModel) -> ImagingModel:
@@ -59,6 +62,8 @@ def without_transfer(model: ImagingModel) -> ImagingModel:
 def free_places(backdrop: Backdrop, box: int, seed: int) -> NDArray[np.int_]:
     """Return middles of boxes, `(N, 3)` x y z, that hold no pick and lie in the tomogram.
 
+    Nor do they touch what is masked, or padding (one grey value throughout).
+
     Raises
     ------
     UserError
@@ -71,7 +76,10 @@ def free_places(backdrop: Backdrop, box: int, seed: int) -> NDArray[np.int_]:
         numbers = rng(seed, "imaging", "patches", backdrop.path.stem)
         found = np.rint(numbers.uniform(low, high, (TRIED, 3))).astype(int)
         if len(backdrop.places):
-            found = found[cKDTree(backdrop.places).query(found)[0] >= FREE * box]
+            distance, _ = cKDTree(backdrop.places).query(found, p=np.inf)
+            found = found[distance > box / 2]
+        kept = (place for place in found if _shows_something(backdrop, place, box))
+        found = np.array(list(islice(kept, MOST)), int).reshape(-1, 3)
     if len(found) < LEAST:
         raise UserError(
             f"{backdrop.path}: {len(found)} boxes of {box} voxels hold no pick, wanted {LEAST}: it is "
@@ -114,12 +122,17 @@ def made(
         centre = offset(row, source.voxel_size)
         signal, noise = plain[index].halves(np.asarray(density), centre, numbers, neighbours=False)
         if kind == "pasted":
-            noise = _patch(backdrops[index].data, free[index], source.box, numbers)
+            place = free[index][int(numbers.integers(len(free[index])))]
+            noise = np.asarray(backdrops[index].data[_box(place, source.box)], np.float32)
         yield signal + noise, index
 
 
-def _patch(
-    data: Floats, places: NDArray[np.int_], box: int, numbers: np.random.Generator
-) -> NDArray[np.float32]:
-    low = places[int(numbers.integers(len(places)))][::-1] - box // 2
-    return np.asarray(data[tuple(slice(c, c + box) for c in low)], np.float32)
+def _box(place: NDArray[np.int_], box: int) -> tuple[slice, ...]:
+    return tuple(slice(c, c + box) for c in place[::-1] - box // 2)
+
+
+def _shows_something(backdrop: Backdrop, place: NDArray[np.int_], box: int) -> bool:
+    where = _box(place, box)
+    if backdrop.left_out is not None and np.any(backdrop.left_out[where]):
+        return False
+    return bool(np.ptp(backdrop.data[where]) > 0)

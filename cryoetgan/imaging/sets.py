@@ -102,23 +102,29 @@ def write_control(
     models: Mapping[Path, ImagingModel],
     backdrops: Sequence[controls.Backdrop],
     seed: int,
+    per_group: bool = False,
 ) -> int:
     """Write a set by a part of fitted physics (`controls.py`); return how many volumes."""
     matched.check(source, models)
     rows = _rows(source)
-    names, opened = item_names(rows["cryoetganClass"]), list(models.values())
-    made = controls.made(kind, source, opened, backdrops, names, seed)
-    with VolumeSetWriter(
-        output, len(source), source.box, source.voxel_size, _optics(opened)
-    ) as writer:
-        pairs = zip(made, rows.to_dict("records"), strict=True)
-        for (volume, index), row in track(pairs, "simulating", len(source)):
-            writer.add(volume, row | {"rlnOpticsGroup": index + 1})
+    names, records = item_names(rows["cryoetganClass"]), rows.to_dict("records")
+    opened = list(models.values())
+    groups = matched.by_group(opened, per_group)
+    count = len(source) * len(groups)
+    with VolumeSetWriter(output, count, source.box, source.voxel_size, _optics(opened)) as writer:
+        for numbers in groups:
+            some = [opened[number] for number in numbers]
+            behind = [backdrops[number] for number in numbers] if backdrops else []
+            made = controls.made(kind, source, some, behind, names, seed)
+            pairs = zip(made, records, strict=True)
+            for (volume, index), row in track(pairs, "simulating", len(source)):
+                writer.add(volume, row | {"rlnOpticsGroup": numbers[index] + 1})
     inputs = [source.path, *models, *(backdrop.path for backdrop in backdrops)]
-    parameters = {"kind": kind, "models": [path.name for path in models]}
+    parameters: dict[str, Any] = {"kind": kind, "models": [path.name for path in models]}
+    parameters |= {"per_group": per_group}
     record = provenance("imaging control", inputs, parameters, seed)
     write_json(sidecar(output), {"provenance": record})
-    return len(source)
+    return count
 
 
 def _optics(models: Sequence[ImagingModel]) -> pd.DataFrame:

@@ -36,6 +36,7 @@ SPECTRA = {
 ELSEWHERE = ("evaluation", "report")
 """Stages whose warnings are not taken from their logs: they stand in what they write."""
 ABLATIONS, EPOCHS = "ablations.csv", "epochs.csv"
+COMPETITION = "evaluation/competition/competitors.csv"
 METRICS = {
     "kid": ("0", "Kernel distance of classifier features to real crops; unbiased for small sets."),
     "fid": ("0", "Fréchet distance of classifier features; falls with the number of volumes."),
@@ -253,14 +254,14 @@ def purity(results: Results) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def tables(results: Results) -> list[tuple[str, list[list[str]]]]:
-    """Return the evaluation's CSV tables (competitors, ...), heading first.
+    """Return the evaluation's CSV tables, heading first.
 
-    Ablations and curves by epoch are left out: they have a place of their own.
+    Ablations, curves by epoch and a competition are left out: they have a place of their own.
     """
     found = []
     for path in sorted(results.folder.glob("evaluation/**/*.csv")):
         name = path.relative_to(results.folder).as_posix()
-        if path.name in (ABLATIONS, EPOCHS):
+        if path.name in (ABLATIONS, EPOCHS) or name == COMPETITION:
             continue
         rows = [row for row in csv.reader(results.text(name).splitlines()) if row]
         if len(rows) > 1:

@@ -1,5 +1,7 @@
 """Controls: of the transfer the wedge alone; real patches that no pick is in."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -34,7 +36,8 @@ def files(tmp_path, tomogram, known, maps):
     write_volume(tmp_path / "t.mrc", data, VOXEL)
     picks = pd.DataFrame(tomogram.picks.places, columns=COORDINATES)
     write_star(tmp_path / "picks.star", picks)
-    known.save(tmp_path / "M.json")
+    replace(known, tomogram="t").save(tmp_path / "M.json")
+    known.save(tmp_path / "other.json")
     table = pd.DataFrame({"cryoetganClass": ["ball", "rod", "ball"]})
     volumes = np.stack([maps[name] for name in table["cryoetganClass"]])
     write_volume_set(tmp_path / "d.star", volumes, table, VOXEL)
@@ -48,8 +51,9 @@ def test_pasted_is_the_signal_in_a_patch_without_a_pick(cryoetgan, tmp_path, fil
     made = read_volume_set(tmp_path / "p.star")
     assert list(made.table["cryoetganClass"]) == ["ball", "rod", "ball"]
     free = free_places(Backdrop(tmp_path / "t.mrc", data, places), BOX, 3)
-    distance = np.linalg.norm(free[:, None] - places[None], axis=2).min(axis=1)
-    assert distance.min() >= BOX / 2
+    # the nearest pick, by the axis on which it is farthest: in no box is one
+    distance = np.abs(free[:, None] - places[None]).max(axis=2).min(axis=1)
+    assert distance.min() > BOX / 2
     corners = {tuple(place[::-1] - BOX // 2) for place in free}
     patches = np.stack([data[tuple(slice(c, c + BOX) for c in at)] for at in corners])
     flat = patches.reshape(len(patches), -1)
@@ -67,7 +71,23 @@ def test_controls_keep_bytes_and_refuse_what_does_not_fit(cryoetgan, tmp_path, f
     refused(cryoetgan(*words, "--kind", "nois", "-o", "x.star", code=2), "nois", "'noise'")
     done = cryoetgan(*words, "--kind", "pasted", "-o", "x.star", code=2)
     refused(done, "1 --model, 0 --tomogram", "as many of each")
+    given = ("--kind", "pasted", "--tomogram", "t.mrc", "--particles", "picks.star", "-o", "x.star")
+    done = cryoetgan(*words[:-1], "other.json", *given, code=2)
+    refused(done, "other.json", "tomogram known", "t.mrc")
+    for mask, said in (("t.mrc", "NAME=PATH"), ("u=t.mrc", "no --tomogram is named u")):
+        refused(cryoetgan(*words, *given, "--mask", mask, code=2), said)
     assert not list(tmp_path.glob("x.*"))
+
+
+def test_what_is_masked_and_padding_are_not_pasted_into(tmp_path, files):
+    data, places = files
+    left_out, padded = np.zeros(data.shape, np.int8), np.array(data)
+    left_out[:, 40:] = 1
+    padded[:, :, :70] = 0.5
+    free = free_places(Backdrop(tmp_path / "t.mrc", padded, places[:0], left_out), BOX, 0)
+    # x y z: no box reaches into the mask, none lies in padding alone
+    assert (free[:, 1] + BOX // 2 <= 40).all()
+    assert (free[:, 0] + BOX // 2 > 70).all()
 
 
 def test_a_crowded_tomogram_has_no_place_to_paste_into(tomogram, tmp_path):

@@ -173,7 +173,7 @@ def test_a_competition_makes_its_controls_and_ends_in_one_table(tiny_run, tmp_pa
         names = {row["name"] for row in csv.DictReader(file)}
     assert names >= {
         "typed_0.01", "typed_0.1", "typed_0.5", "noise", "alone", "pasted", "fitted", "pseudo",
-        "smoke", "real (ceiling)", "background only", "template matching",
+        "generated_smoke", "real (ceiling)", "background only", "template matching",
     }  # fmt: skip
     assert project.planned() == {"report_build"}
     project.snakemake(*TINY)

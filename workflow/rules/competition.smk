@@ -14,7 +14,12 @@ if CONFIG.imaging.fit:
     COMPETITORS["fitted"] = (FITTED, True)
 if MARKED:
     COMPETITORS["pseudo"] = (PICKS, True)
-COMPETITORS[PRESET] = (GENERATED, True)
+COMPETITORS[f"generated_{PRESET}"] = (GENERATED, True)
+TRAINING_MASKS = {
+    name: results(f"tomograms/{name}_mask.mrc")
+    for name in TRAINING
+    if TOMOGRAMS[name].mask
+}
 
 
 use rule imaging_simulate as imaging_simulate_at_snr with:
@@ -60,6 +65,7 @@ rule imaging_control:
         arrays=[str(Path(path).with_suffix(".npz")) for path in TRAINING_MODELS],
         tomograms=[results(f"tomograms/{name}.mrc") for name in TRAINING],
         picks=[results(f"particles/{name}_picks.star") for name in TRAINING],
+        masks=list(TRAINING_MASKS.values()),
     output:
         star=results(f"{RIVALS}/{{kind}}.star"),
         stack=results(f"{RIVALS}/{{kind}}.mrcs"),
@@ -78,16 +84,21 @@ rule imaging_control:
     params:
         models=flags(model=TRAINING_MODELS),
         places=lambda wildcards, input: (
-            flags(tomogram=input.tomograms, particles=input.picks)
+            flags(
+                tomogram=list(input.tomograms),
+                particles=list(input.picks),
+                mask=[f"{name}={path}" for name, path in TRAINING_MASKS.items()],
+            )
             if wildcards.kind == "pasted"
             else ""
         ),
+        per_group=options(CONFIG.imaging, "per_group"),
         seed=CONFIG.seed,
         code=code("imaging"),
     shell:
         cryoetgan(
             "imaging control {input.densities:q} --kind {wildcards.kind} {params.models}"
-            " {params.places} --seed {params.seed} -o {output.star:q}"
+            " {params.places} {params.per_group} --seed {params.seed} -o {output.star:q}"
         )
 
 
@@ -97,6 +108,8 @@ def of_competition(name):
 
 
 rule evaluation_competition_plan:
+    input:
+        several,
     output:
         results("evaluation/competition.yaml"),
     localrule: True
@@ -114,7 +127,11 @@ rule evaluation_competition_plan:
             },
             "baseline": "fitted" if CONFIG.imaging.fit else "typed_0.1",
             "template": (
-                {"star": of_competition(results("particles/selected.star"))}
+                {
+                    "star": of_competition(results("particles/selected.star")),
+                    "radius": CONFIG.tomograms.marks_radius
+                    / CONFIG.densities.voxel_size,
+                }
                 if MARKED
                 else None
             ),
