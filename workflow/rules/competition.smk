@@ -102,16 +102,13 @@ rule imaging_control:
         )
 
 
-def of_competition(name):
-    """Paths count from the plan's folder."""
-    return os.path.relpath(name, results("evaluation"))
-
-
 rule evaluation_competition_plan:
     input:
         several,
     output:
         results("evaluation/competition.yaml"),
+    log:
+        logs("evaluation/competition_plan"),
     localrule: True
     params:
         plan={
@@ -140,9 +137,7 @@ rule evaluation_competition_plan:
             "seeds": CONFIG.evaluation.competition_seeds,
         },
     run:
-        import yaml
-
-        write_text(Path(output[0]), yaml.safe_dump(params.plan, sort_keys=False))
+        write_plan(params.plan, output[0], log[0])
 
 
 rule evaluation_compete:

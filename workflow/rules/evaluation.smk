@@ -50,17 +50,6 @@ elif MARKED or UNSEEN != "test":
     MEASURED |= UNLABELLED
 
 
-def several(wildcards):
-    """A classifier has nothing to learn of one class: said before anything is made."""
-    if len(CLASSES) > 1:
-        return []
-    raise WorkflowError(
-        f"{CONFIG.structures.table}: has one class, and an evaluation needs two to tell apart: add "
-        "another of the sample, or a decoy (source membrane, or a phantom); labelled volumes of one "
-        f"class come without evaluation: snakemake {FITTED} (fitted physics), or {GENERATED}"
-    )
-
-
 rule evaluation_classify:
     input:
         several,

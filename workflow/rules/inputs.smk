@@ -56,3 +56,27 @@ def translated(wildcards):
     if wildcards.which == "cycled":
         return results(f"{wildcards.generator}/generated.star")
     return results("densities/poses.star")
+
+
+def several(wildcards):
+    """A classifier has nothing to learn of one class: said before anything is made."""
+    if len(CLASSES) > 1:
+        return []
+    raise WorkflowError(
+        f"{CONFIG.structures.table}: has one class, and an evaluation needs two to tell apart: add "
+        "another of the sample, or a decoy (source membrane, or a phantom); labelled volumes of one "
+        f"class come without evaluation: snakemake {FITTED} (fitted physics), or {GENERATED}"
+    )
+
+
+def of_competition(name):
+    """Paths count from the plan's folder."""
+    return os.path.relpath(name, results("evaluation"))
+
+
+def write_plan(plan, output, log):
+    """A competition's file."""
+    import yaml
+
+    write_text(Path(output), yaml.safe_dump(plan, sort_keys=False))
+    write_text(Path(log), f"{len(plan['competitors'])} competitors\n")
