@@ -127,11 +127,13 @@ def _inside(
     """Return which pairs of a block are closer than the radius of the one, of the other."""
     square = _squares(a, b, rows, columns)
     band = np.float32(CLOSE * (a.squares[rows].max() + b.squares[columns].max()))
-    answers = []
-    for radii in (a_radii.astype(np.float32)[:, None], b_radii.astype(np.float32)[None]):
-        answers.append((square < radii - band, square < radii + band))
-    (in_a, maybe_a), (in_b, maybe_b) = answers
-    i, j = np.nonzero((in_a != maybe_a) | (in_b != maybe_b))
+    radii = a_radii.astype(np.float32)[:, None], b_radii.astype(np.float32)[None]
+    in_a, in_b = (square < r + band for r in radii)
+    i, j = np.nonzero(in_a | in_b)  # few: most pairs are far from each other
+    near = square[i, j]
+    close = [np.abs(near - r) <= band for r in (radii[0][i, 0], radii[1][0, j])]
+    unsure = close[0] | close[1]
+    i, j = i[unsure], j[unsure]
     if len(i):
         exact = _exact(a, b, i + rows.start, j + columns.start)
         in_a[i, j] = exact < a_radii[i]
@@ -147,19 +149,39 @@ def _radii(x: _Samples, k: int) -> NDArray[np.float64]:
     for start in range(0, count, ROWS):
         rows = slice(start, min(start + ROWS, count))
         index = np.arange(rows.start, rows.stop)
-        values, places = [], []
+        value = np.full((len(index), keep), np.inf, np.float32)
+        place = np.zeros((len(index), keep), np.int64)
         for first in range(0, count, COLUMNS):
             columns = slice(first, min(first + COLUMNS, count))
             square = _squares(x, x, rows, columns)
             here = (index >= columns.start) & (index < columns.stop)
             square[np.flatnonzero(here), index[here] - columns.start] = np.inf
-            best = min(keep, square.shape[1])
-            near = np.argpartition(square, best - 1, axis=1)[:, :best]
-            values.append(np.take_along_axis(square, near, axis=1))
-            places.append(near + first)
-        value, place = np.concatenate(values, axis=1), np.concatenate(places, axis=1)
-        near = np.argpartition(value, keep - 1, axis=1)[:, :keep]
-        place = np.take_along_axis(place, near, axis=1)
+            _keep_nearest(value, place, square, first)
         exact = _exact(x, x, np.repeat(index, keep), place.ravel()).reshape(-1, keep)
         radii[rows] = np.partition(exact, k - 1, axis=1)[:, k - 1]
     return radii
+
+
+def _keep_nearest(value: Floats, place: NDArray[np.int64], square: Floats, first: int) -> None:
+    """Bring the nearest kept so far, `(rows, keep)`, up to date with one block of distances."""
+    keep = value.shape[1]
+    farthest = value.max(axis=1)
+    if not np.isfinite(farthest).all():  # nothing is kept yet: the first block
+        best = min(keep, square.shape[1])
+        near = np.argpartition(square, best - 1, axis=1)[:, :best]
+        value[:, :best] = np.take_along_axis(square, near, axis=1)
+        place[:, :best] = near + first
+        return
+    rows, columns = np.nonzero(square < farthest[:, None])
+    counts = np.bincount(rows, minlength=len(value))
+    most = int(counts.max(initial=0))
+    if not most:
+        return
+    at = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    values = np.full((len(value), keep + most), np.inf, np.float32)
+    places = np.zeros((len(value), keep + most), np.int64)
+    values[:, :keep], places[:, :keep] = value, place
+    values[rows, keep + at], places[rows, keep + at] = square[rows, columns], columns + first
+    near = np.argpartition(values, keep - 1, axis=1)[:, :keep]
+    value[:] = np.take_along_axis(values, near, axis=1)
+    place[:] = np.take_along_axis(places, near, axis=1)
