@@ -1,11 +1,12 @@
 """Write simulated volume sets: by typed physics, by fitted physics."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cryoetgan.acquisition import Acquisition
 from cryoetgan.errors import UserError
@@ -16,6 +17,9 @@ from cryoetgan.pages import sections
 from cryoetgan.progress import track
 from cryoetgan.star import item_names
 from cryoetgan.volumes import VolumeSet, VolumeSetWriter
+
+Made = Iterator[tuple[NDArray[np.float32], int]]
+"""Volumes, and the number of the model of each."""
 
 
 def write_typed(source: VolumeSet, output: Path, physics: typed.Physics, seed: int) -> None:
@@ -72,19 +76,11 @@ def write_matched(
     With `per_group` the whole set once for each group of tomograms, one behind the other.
     Returns how many volumes were written.
     """
-    matched.check(source, models)
-    rows = _rows(source)
-    names, records = item_names(rows["cryoetganClass"]), rows.to_dict("records")
-    opened = list(models.values())
-    groups = matched.by_group(opened, per_group)
-    count = len(source) * len(groups)
-    with VolumeSetWriter(output, count, source.box, source.voxel_size, _optics(opened)) as writer:
-        for numbers in groups:
-            some = [opened[number] for number in numbers]
-            made = matched.simulated(source, some, names, seed, neighbours)
-            pairs = zip(made, records, strict=True)
-            for (volume, index), row in track(pairs, "simulating", len(source)):
-                writer.add(volume, row | {"rlnOpticsGroup": numbers[index] + 1})
+
+    def made(some: Sequence[ImagingModel], _: Sequence[int], names: Sequence[str]) -> Made:
+        return matched.simulated(source, some, names, seed, neighbours)
+
+    count = _write_by_group(source, output, models, per_group, made)
     parameters: dict[str, Any] = {
         "models": [path.name for path in models],
         "neighbours": neighbours,
@@ -105,20 +101,12 @@ def write_control(
     per_group: bool = False,
 ) -> int:
     """Write a set by a part of fitted physics (`controls.py`); return how many volumes."""
-    matched.check(source, models)
-    rows = _rows(source)
-    names, records = item_names(rows["cryoetganClass"]), rows.to_dict("records")
-    opened = list(models.values())
-    groups = matched.by_group(opened, per_group)
-    count = len(source) * len(groups)
-    with VolumeSetWriter(output, count, source.box, source.voxel_size, _optics(opened)) as writer:
-        for numbers in groups:
-            some = [opened[number] for number in numbers]
-            behind = [backdrops[number] for number in numbers] if backdrops else []
-            made = controls.made(kind, source, some, behind, names, seed)
-            pairs = zip(made, records, strict=True)
-            for (volume, index), row in track(pairs, "simulating", len(source)):
-                writer.add(volume, row | {"rlnOpticsGroup": numbers[index] + 1})
+
+    def made(some: Sequence[ImagingModel], numbers: Sequence[int], names: Sequence[str]) -> Made:
+        behind = [backdrops[number] for number in numbers] if backdrops else []
+        return controls.made(kind, source, some, behind, names, seed)
+
+    count = _write_by_group(source, output, models, per_group, made)
     inputs = [source.path, *models, *(backdrop.path for backdrop in backdrops)]
     parameters: dict[str, Any] = {"kind": kind, "models": [path.name for path in models]}
     parameters |= {"per_group": per_group}
@@ -127,8 +115,28 @@ def write_control(
     return count
 
 
-def _optics(models: Sequence[ImagingModel]) -> pd.DataFrame:
-    return pd.DataFrame([m.acquisition.to_optics(i, m.tomogram) for i, m in enumerate(models, 1)])
+def _write_by_group(
+    source: VolumeSet,
+    output: Path,
+    models: Mapping[Path, ImagingModel],
+    per_group: bool,
+    make: Callable[[Sequence[ImagingModel], Sequence[int], Sequence[str]], Made],
+) -> int:
+    """Write what `make` yields with the models of each group, of these numbers and item names."""
+    matched.check(source, models)
+    rows = _rows(source)
+    names, records = item_names(rows["cryoetganClass"]), rows.to_dict("records")
+    opened = list(models.values())
+    groups = matched.by_group(opened, per_group)
+    optics = pd.DataFrame([m.acquisition.to_optics(i, m.tomogram) for i, m in enumerate(opened, 1)])
+    count = len(source) * len(groups)
+    with VolumeSetWriter(output, count, source.box, source.voxel_size, optics) as writer:
+        for numbers in groups:
+            made = make([opened[number] for number in numbers], numbers, names)
+            pairs = zip(made, records, strict=True)
+            for (volume, index), row in track(pairs, "simulating", len(source)):
+                writer.add(volume, row | {"rlnOpticsGroup": numbers[index] + 1})
+    return count
 
 
 def _rows(source: VolumeSet) -> pd.DataFrame:
