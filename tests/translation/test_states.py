@@ -48,6 +48,20 @@ def content(path):
     return torch.load(path, weights_only=True)
 
 
+def killed_at(step, here, train, monkeypatch):
+    """Train until this step, which is interrupted."""
+    whole = Trainer._one_step
+
+    def killed(self):
+        if self.step == step:
+            raise KeyboardInterrupt
+        whole(self)
+
+    with monkeypatch.context() as context:
+        context.setattr(Trainer, "_one_step", killed)
+        here(*train, code=128 + signal.SIGINT)
+
+
 def test_fewer_steps_are_not_what_more_steps_made(here, tmp_path, sets):
     train = ("translation", "train", *sets, "-o", "t")
     here(*train)
@@ -88,17 +102,8 @@ def test_a_killed_extension_goes_on_from_its_own_last_state(here, tmp_path, sets
     here(*train)
     recipe(tmp_path, 40)
     monkeypatch.setattr("cryoetgan.translation.run.SAVE_EVERY_STEPS", 5)
-    whole = Trainer._one_step
-
-    def killed(self):
-        if self.step == 22:
-            raise KeyboardInterrupt
-        whole(self)
-
-    monkeypatch.setattr(Trainer, "_one_step", killed)
-    here(*train, code=128 + signal.SIGINT)
+    killed_at(22, here, train, monkeypatch)
     assert content(tmp_path / "t/checkpoint.pt")["step"] == 12
-    monkeypatch.setattr(Trainer, "_one_step", whole)
     assert "goes on from step 20" in here(*train).stderr
     assert content(tmp_path / "t/checkpoint.pt")["step"] == 40
 
@@ -124,16 +129,7 @@ def test_part_of_a_longer_run_is_not_a_shorter_one(here, tmp_path, sets, monkeyp
     train = ("translation", "train", *sets, "-o", "t")
     recipe(tmp_path, 40, decay=0.5)
     monkeypatch.setattr("cryoetgan.translation.run.SAVE_EVERY_STEPS", 5)
-    whole = Trainer._one_step
-
-    def killed(self):
-        if self.step == 7:
-            raise KeyboardInterrupt
-        whole(self)
-
-    with monkeypatch.context() as context:
-        context.setattr(Trainer, "_one_step", killed)
-        here(*train, code=128 + signal.SIGINT)
+    killed_at(7, here, train, monkeypatch)
     assert content(tmp_path / "t/training.pt")["step"] == 5
     recipe(tmp_path, 5, decay=0.5)
     assert "it has done 5 of 40, 5 are wanted" in here(*train).stderr
