@@ -275,6 +275,11 @@ class Evaluation(Section):
     network: Literal["cb3d", "small"] = Field(
         "small", description="Classifier; `cb3d` is the paper's and wants a GPU."
     )
+    second_network: Literal["cb3d", "small"] | None = Field(
+        None,
+        description="The other classifier as well: its accuracies stand in the report beside the "
+        "first's, under its name. Verdict, metrics and learning curve are the first's. Empty: none.",
+    )
     epochs: Count | None = Field(None, description="Passes over the training set; empty: its own.")
     curve: list[Annotated[int, Field(ge=2)]] = Field(
         [100, 300, 1000, 3000, 10000],
@@ -353,6 +358,11 @@ class Config(Section):
             raise ValueError(
                 f"translation.tomograms is {self.translation.tomograms}, but synthetic tomograms "
                 "need fitted physics; set imaging.fit to true, or translation.tomograms to 0"
+            )
+        if self.evaluation.second_network == self.evaluation.network:
+            raise ValueError(
+                f"evaluation.second_network is {self.evaluation.network}, as evaluation.network; "
+                "name the other classifier, or leave it empty"
             )
         if self.translation.ship == "fitted" and not self.imaging.fit:
             raise ValueError(

@@ -22,6 +22,10 @@ SHIPPED = sorted((ROOT / "config").glob("*.yaml"))
         ({"densities": {"voxel_size": float("nan")}}, ["densities.voxel_size", "nan"]),
         ({"densities": {"box": 30}}, ["densities.box", "30", "multiple of 4"]),
         ({"densities": {"resolution": 5}}, ["densities.resolution", "raise it to 20"]),
+        (
+            {"evaluation": {"network": "cb3d", "second_network": "cb3d"}},
+            ["evaluation.second_network", "name the other"],
+        ),
         ({"tomograms": {"voxel_size": 8}}, ["tomograms.voxel_size", "8", "10"]),
         ({"densities": {"engine": "situs"}}, ["densities.engine", "situs", "'builtin'"]),
         ({"run": "../x"}, ["run", "../x"]),

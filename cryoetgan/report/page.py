@@ -82,7 +82,8 @@ def build(results: Results, title: str, sample: int) -> str:
     preset = sections.chosen_preset(presets, config)
     sets, marks = sections.volume_sets(results, preset)
     found = results.accuracies(EXPECTED)
-    order = dict.fromkeys([*(name for name in EXPLAINED if name in found), *found])
+    explained = _explained(found, marks)
+    order = dict.fromkeys([*(name for name in explained if name in found), *found])
     accuracies = {name: found[name] for name in order if not curves.is_point(name)}
     measures = {
         column: results.metrics(name, optional=name in OPTIONAL)
@@ -100,7 +101,6 @@ def build(results: Results, title: str, sample: int) -> str:
     if marks == "template":
         exported = in_short(next(iter(unlabelled.values())))
         verdict = replace(verdict, sentence=f"{verdict.sentence} {exported}".strip())
-    explained = EXPLAINED | (PSEUDO if marks == "template" else {})
     content = {
         "title": title,
         "version": __version__,
@@ -129,7 +129,9 @@ def build(results: Results, title: str, sample: int) -> str:
         "learning": curves.learning(found),
         "spectra": sections.spectra(sets),
         "fits": fits,
-        "confusions": [(explained.get(n, n), _confusion(a)) for n, a in accuracies.items()],
+        "confusions": [
+            (f"{explained.get(n, n)} ({a.network})", _confusion(a)) for n, a in accuracies.items()
+        ],
         "metrics": _metric_rows(measures),
         "columns": {c: label for c, label in COLUMNS.items() if measures[c]},
         "dataset": sections.dataset(results, sets),
@@ -188,6 +190,13 @@ def render(content: Mapping[str, Any]) -> str:
 def _ticked(text: str) -> Markup:
     """Return a sentence escaped, with what stands in backticks as code."""
     return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
+
+
+def _explained(found: Mapping[str, Accuracy], marks: str) -> dict[str, str]:
+    """Return what each classifier learnt from and was tested on, the second network's after all."""
+    said = EXPLAINED | (PSEUDO if marks == "template" else {})
+    networks = dict.fromkeys(accuracy.network for accuracy in found.values())
+    return said | {f"{of}_{network}": said[of] for network in networks for of in said}
 
 
 def _accuracy_rows(

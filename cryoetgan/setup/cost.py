@@ -161,11 +161,16 @@ def _voxels(config: Config, row: TomogramRow) -> int:
 
 def _classifiers(config: Config, made: int, box: int, marked: bool) -> float:
     """Return the seconds of one core that all classifiers take."""
-    network, epochs = config.evaluation.network, config.evaluation.epochs
-    seen = min(SAMPLES[network], 60 * made) if epochs is None else epochs * made
     # where crops are marked, one more learns from the picks: labels have no part in the choice
     fitted = ["fitted"] if config.imaging.fit else []
     curves = len(set(config.evaluation.curve_of) & {"generated", *fitted})
     points = sum(size < made for size in config.evaluation.curve)
-    count = 4 + len(fitted) + marked + curves * points
-    return count * seen * box * CLASSIFY * (CB3D if network == "cb3d" else 1)
+    whole = 4 + len(fitted) + marked
+    counts = {config.evaluation.network: whole + curves * points}
+    if config.evaluation.second_network:
+        counts[config.evaluation.second_network] = whole
+    epochs, total = config.evaluation.epochs, 0.0
+    for network, count in counts.items():
+        seen = min(SAMPLES[network], 60 * made) if epochs is None else epochs * made
+        total += count * seen * box * CLASSIFY * (CB3D if network == "cb3d" else 1)
+    return total

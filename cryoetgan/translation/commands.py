@@ -142,7 +142,8 @@ def uncertainty(
 
     dropout_sd: standard deviation over Monte Carlo dropout, the noise fixed; noise_sd: over
     the noise, without dropout. In grey values of the subtomograms trained on; rows keep class,
-    angles and origin. Illustrative: neither is calibrated against an error.
+    angles and origin. Illustrative: on simulated volumes with known truth neither follows the
+    error any better than the density itself does (benchmarks/uncertainty.py).
     """
     import contextlib
 

@@ -148,6 +148,25 @@ def test_what_a_learning_curve_concludes(values, words):
     assert words in enough([(40, small), (400, large)])
 
 
+def test_both_classifiers_stand_under_their_names_and_the_verdict_is_the_firsts(make_run, tmp_path):
+    run = make_run(tmp_path / "run")
+    before = build(open_results(run), "T", 1)
+    for name, value in (("ceiling", 0.31), ("gan_train", 0.29)):
+        content = accuracy(value) | {"network": "cb3d"}
+        (run / f"evaluation/{name}_cb3d.json").write_text(json.dumps(content))
+    page = build(open_results(run), "T", 1)
+    rows = re.findall(r"<tr><td><b>(trained on[^<]*)</b>.*?<td>(\w+)</td></tr>", page)
+    of_cb3d = [said for said, network in rows if network == "cb3d"]
+    assert of_cb3d == [
+        "trained on generated, tested on real",
+        "trained on labelled real crops, tested on real",
+    ]
+    assert [network for _, network in rows] == ["small"] * (len(rows) - 2) + ["cb3d"] * 2
+    assert {said for said, network in rows if network == "small"} > set(of_cb3d)
+    verdict = re.compile(r'<section class="verdict.*?</section>', re.DOTALL)
+    assert verdict.search(page)[0] == verdict.search(before)[0]
+
+
 def test_ablations_and_scores_by_step_are_shown_beside_the_papers(make_run, tmp_path):
     run = make_run(tmp_path / "ablated")
     rows = "table,ablation,label,seeds,collapsed,fid,fid_low,fid_high\n"

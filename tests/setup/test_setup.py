@@ -222,6 +222,9 @@ def test_the_cost_grows_with_what_is_asked_for(tomograms, cryoetgan):
     assert drawn["disk_gb"] - base["disk_gb"] == pytest.approx(3 * 12e-9 * x * y * z)
     assert drawn["minutes"] > base["minutes"]
     assert cost(particles={"picker": "match"})["minutes"] > base["minutes"]
+    also = cost(evaluation={"second_network": "cb3d"})
+    alone = cost(evaluation={"network": "cb3d", "curve": []})
+    assert also["minutes"] > alone["minutes"] > base["minutes"]
     both = [row.model_copy(update={"group": name}) for row in rows for name in ("titan", "talos")]
     own = config.translation.model_copy(update={"per_group": True})
     each = estimate(config.model_copy(update={"translation": own}), classes, both, cores=4)

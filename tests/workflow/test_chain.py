@@ -180,6 +180,27 @@ def test_a_competition_makes_its_controls_and_ends_in_one_table(tiny_run, tmp_pa
     assert 'id="competition"' in (project.results / "report/index.html").read_text()
 
 
+def test_a_second_classifier_is_trained_beside_the_first_and_once_on_the_same_crops(
+    tiny_run, tmp_path
+):
+    project, _ = tiny_run
+    content = yaml.safe_load((project.folder / TINY[1]).read_text())
+    content["evaluation"]["second_network"] = "cb3d"
+    path = tmp_path / "both.yaml"
+    path.write_text(yaml.safe_dump(content))
+    # what the first network found stays
+    assert project.planned("--configfile", str(path)) == {"evaluation_classify", "report_build"}
+    target = "results/tiny/evaluation/gan_test_cb3d.json"
+    project.snakemake("--configfile", str(path), "--", target)
+    folder = project.results / "evaluation"
+    found = {name: read_json(folder / f"{name}.json") for name in ("gan_test", "gan_test_cb3d")}
+    assert [content["network"] for content in found.values()] == ["small", "cb3d"]
+    ceiling = read_json(folder / "ceiling_cb3d.json")
+    assert ceiling["weights"] == found["gan_test_cb3d"]["weights"] != found["gan_test"]["weights"]
+    log = (project.results / "logs/evaluation/gan_test_cb3d.log").read_text()
+    assert "ceiling_cb3d.pt: is the classifier of this training set; used again" in log
+
+
 def test_a_failure_is_said_again_at_the_end_and_loses_nothing(tiny_run, tmp_path):
     project, _ = tiny_run
     kept = {

@@ -17,6 +17,10 @@ if (
     MARKED
 ):  # picks named by their best template: where no crop is marked, that is the ceiling
     CLASSIFIED["pseudo_train"] = (PICKS, "train", REAL, "test")
+# the same by another classifier; name: whose place it takes
+SECOND = CONFIG.evaluation.second_network
+BY_SECOND = {f"{name}_{SECOND}": name for name in CLASSIFIED} if SECOND else {}
+CLASSIFIED |= {name: CLASSIFIED[of] for name, of in BY_SECOND.items()}
 # how many volumes are enough: the same on fewer of them; name: (of which set, how many)
 POSES = sum(row.count or CONFIG.densities.count for row in CLASSES.values())
 MADE = {"gan_train": len(GENERATORS) * CONFIG.translation.draws * POSES}
@@ -57,10 +61,7 @@ rule evaluation_classify:
         train_stack=lambda wildcards: stack(CLASSIFIED[wildcards.name][0]),
         test=lambda wildcards: CLASSIFIED[wildcards.name][2],
         test_stack=lambda wildcards: stack(CLASSIFIED[wildcards.name][2]),
-        # both are trained on the same real crops: once is enough
-        reuse=lambda wildcards: (
-            results("evaluation/ceiling.pt") if wildcards.name == "gan_test" else []
-        ),
+        reuse=same_training,
     output:
         json=results("evaluation/{name}.json"),
         checkpoint=results("evaluation/{name}.pt"),
@@ -72,7 +73,7 @@ rule evaluation_classify:
         name="|".join(CLASSIFIED),
     conda:
         "../../envs/evaluation.yaml"
-    threads: 1 if CONFIG.evaluation.network == "small" else 4  # seven run side by side
+    threads: lambda wildcards: 1 if network(wildcards) == "small" else 4  # seven run side by side
     resources:
         mem_mb=8000,
         runtime=240,
@@ -81,7 +82,7 @@ rule evaluation_classify:
             train_split=CLASSIFIED[wildcards.name][1],
             test_split=CLASSIFIED[wildcards.name][3],
         ),
-        options=options(CONFIG.evaluation, "network"),
+        options=lambda wildcards: flags(network=network(wildcards)),
         size=lambda wildcards: curve_point(wildcards.name),
         reuse=lambda wildcards, input: flags(reuse=input.get("reuse") or None),
         device=CONFIG.device,

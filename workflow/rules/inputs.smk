@@ -11,6 +11,18 @@ def classifier_for(wildcards):
     return results(f"evaluation/{'pseudo_train' if pseudo else 'ceiling'}.pt")
 
 
+def network(wildcards):
+    """Which classifier: the first, or the other beside it."""
+    return SECOND if wildcards.name in BY_SECOND else CONFIG.evaluation.network
+
+
+def same_training(wildcards):
+    """Two of a network are trained on the same real crops: once is enough."""
+    if BY_SECOND.get(wildcards.name, wildcards.name) != "gan_test":
+        return []
+    return results(f"evaluation/{wildcards.name.replace('gan_test', 'ceiling')}.pt")
+
+
 def judged(wildcards):
     """The split, and for the choice the metrics it needs alone."""
     if wildcards.get("name") in UNLABELLED:
