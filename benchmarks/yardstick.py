@@ -16,7 +16,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from scipy.spatial import cKDTree
 from set2 import BOX, LOOKS, MAPS, Set2
 
 from cryoetgan.star import COORDINATES, read_star, write_star
-from cryoetgan.translation.presets import read_preset
+from cryoetgan.translation.presets import as_plain, read_preset
 from cryoetgan.volumes import read_volume_set
 
 SNRS = (0.01, 0.1, 0.5)
@@ -64,8 +64,7 @@ def half(work, preset):
         steps=HALF_STEPS,
     )
     path = work.folder / f"{preset}_half.yaml"
-    kept = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(narrow).items()}
-    path.write_text(yaml.safe_dump(kept, sort_keys=False))
+    path.write_text(yaml.safe_dump(as_plain(narrow), sort_keys=False))
     return path
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cryoetgan.code_hash import code_files
 from cryoetgan.config import Config, check
-from cryoetgan.setup.code_hash import code_files
 from cryoetgan.setup.edits import TABLES, WITHOUT, edit, keys, without
 from cryoetgan.setup.plans import Plan, edited, plan, rules, with_followers
 from cryoetgan.tables import ClassRow, TomogramRow, columns

@@ -6,7 +6,6 @@ import pickle
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import nn
 from cryoetgan import __version__
 from cryoetgan.errors import UserError
 from cryoetgan.files import atomic, existing
-from cryoetgan.translation.presets import check_settings
+from cryoetgan.translation.presets import as_plain, check_settings
 from cryoetgan.translation.scaling import Scaler
 from cryoetgan.translation.settings import Settings
 
@@ -115,7 +114,7 @@ def settings_of(content: Mapping[str, Any], path: Path) -> Settings:
         Where it was trained with a setting that there is no more.
     """
     settings = _without_gone(content["settings"])
-    gone = sorted(set(settings) - set(_plain(Settings())))
+    gone = sorted(set(settings) - set(as_plain(Settings())))
     if gone:
         said = f"with the setting {', '.join(gone)}, which there is no more; train again"
         raise UserError(f"{older(content, path)} {said}")
@@ -170,14 +169,14 @@ def load_weights(
 def differences(content: Mapping[str, Any], key: Mapping[str, Any]) -> list[str]:
     """Return what a checkpoint's run and this one do not share, but for how long and how quick."""
     # a switch that is younger than the checkpoint was at its default then
-    old = {**_plain(Settings()), **_without_gone(content["settings"]), **content["key"]}
+    old = {**as_plain(Settings()), **_without_gone(content["settings"]), **content["key"]}
     new = dict(key)
     return sorted(
         name for name in {*old, *new} if name not in MAY_DIFFER and old.get(name) != new.get(name)
     )
 
 
-def find_start(folder: Path, key: Mapping[str, Any]) -> dict[str, Any] | None:
+def find_start(folder: Path, key: Mapping[str, Any], code: str) -> dict[str, Any] | None:
     """Return the state to go on from, or None to start anew.
 
     Parameters
@@ -186,6 +185,9 @@ def find_start(folder: Path, key: Mapping[str, Any]) -> dict[str, Any] | None:
         The run's.
     key : mapping
         Settings, seed and input hashes of this run.
+    code : str
+        Hash of the code that trains today. What is finished is not trained anew for it while
+        its checkpoint is there; what is not is gone on with.
 
     Raises
     ------
@@ -203,7 +205,10 @@ def find_start(folder: Path, key: Mapping[str, Any]) -> dict[str, Any] | None:
                 f"{finished}: was trained with other {', '.join(other)}; name another folder, or "
                 "delete it to train anew"
             )
-        return _further(unfinished, key, content)
+        content = _further(unfinished, key, content)
+        if not _is_of(content, code):
+            log.warning("%s; to train by today's, delete it", _by_other_code(finished, content))
+        return content
     if not unfinished.exists():
         return None
     try:
@@ -215,8 +220,14 @@ def find_start(folder: Path, key: Mapping[str, Any]) -> dict[str, Any] | None:
     if not other and not _leads_to(content, key):
         planned = content["settings"]["steps"]
         other = [f"steps: it has done {content['step']} of {planned}, {key['steps']} are wanted"]
-    if not other:
+    if not other and _is_of(content, code):
         return content
+    if not other and content["step"] < key["steps"]:
+        log.warning("%s; gone on with by today's", _by_other_code(unfinished, content))
+        return content
+    if not other:  # the workflow removed its checkpoint because the code has changed
+        _put_aside(unfinished, _by_other_code(unfinished, content))
+        return None
     # the workflow removes the finished checkpoint before it trains with an edited config
     _put_aside(unfinished, f"{unfinished} belongs to a run with other {', '.join(other)}")
     return None
@@ -247,6 +258,15 @@ def _leads_to(content: Mapping[str, Any], key: Mapping[str, Any]) -> bool:
     return bool(content["step"] < wanted)
 
 
+def _is_of(content: Mapping[str, Any], code: str) -> bool:
+    """Return whether a state is of this code; older ones do not say, and are taken for it."""
+    return content.get("code") in (None, code)
+
+
+def _by_other_code(path: Path, content: Mapping[str, Any]) -> str:
+    return f"{path}: was trained by other code (cryoetgan {content['version']})"
+
+
 def _put_aside(path: Path, why: str) -> None:
     log.warning("%s: kept as %s, training starts anew", why, KEPT)
     os.replace(path, path.with_name(KEPT))
@@ -263,11 +283,4 @@ def finish(folder: Path) -> None:
 
 def as_key(settings: Settings, seed: int, inputs: Mapping[str, str]) -> dict[str, Any]:
     """Return what must be equal for a run to be gone on with."""
-    return {**_plain(settings), "seed": seed, "inputs": dict(inputs)}
-
-
-def _plain(settings: Settings) -> dict[str, Any]:
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in asdict(settings).items()
-    }
+    return {**as_plain(settings), "seed": seed, "inputs": dict(inputs)}

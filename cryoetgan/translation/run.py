@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import torch
 import yaml
 
+from cryoetgan.code_hash import code_hash
 from cryoetgan.errors import UserError
 from cryoetgan.files import existing, sha256, write_text
 from cryoetgan.progress import track
@@ -85,7 +86,8 @@ def train(
     _check_share(settings, devices)
     team, device = join_team(devices, device)
     _check_share(settings, team.count)
-    found = team.first(lambda: checkpoint.find_start(folder, key))
+    code = code_hash(Path(__file__).parents[1], "translation")
+    found = team.first(lambda: checkpoint.find_start(folder, key, code))
     if found and found["step"] >= settings.steps and (folder / checkpoint.NAME).exists():
         log.info("%s: is trained already (%d steps)", folder, found["step"])
         return
@@ -104,6 +106,7 @@ def train(
         "preset": name,
         "settings": {k: v for k, v in key.items() if k not in ("seed", "inputs")},
         "key": {"seed": seed, "inputs": hashes},
+        "code": code,
         "scalers": {domain: asdict(scaler) for domain, scaler in scalers.items()},
         "imaging": packed(models),
         "voxel_size": subtomograms.voxel_size,

@@ -15,9 +15,9 @@ import yaml
 
 from cryoetgan.acquisition import Acquisition
 from cryoetgan.cli import STAGES
+from cryoetgan.code_hash import PLUMBING, code_files
 from cryoetgan.config import Config, load
 from cryoetgan.files import provenance, sidecar, write_json
-from cryoetgan.setup.code_hash import PLUMBING, code_files
 from cryoetgan.setup.cost import estimate, multiplications
 from cryoetgan.setup.inputs import inputs
 from cryoetgan.tables import ClassRow, TomogramRow, read_classes, read_tomograms

@@ -77,6 +77,40 @@ def test_fewer_steps_are_not_what_more_steps_made(here, tmp_path, sets):
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
+def test_what_other_code_trained_to_the_end_is_trained_anew_once_its_checkpoint_is_gone(
+    here, tmp_path, sets, monkeypatch
+):
+    train = ("translation", "train", *sets, "-o", "t")
+    finished = tmp_path / "t/checkpoint.pt"
+    here(*train)
+    before = finished.read_bytes()
+    finished.unlink()
+    assert "only its checkpoint was gone" in here(*train).stderr
+    assert finished.read_bytes() == before
+    monkeypatch.setattr("cryoetgan.translation.run.code_hash", lambda *_: "edited")
+    # while it is there nothing is lost
+    assert "by other code" in here(*train).stderr
+    assert finished.read_bytes() == before
+    finished.unlink()
+    assert "training starts anew" in here(*train).stderr
+    assert (tmp_path / "t/training.old.pt").read_bytes() == before
+    made, old = content(finished), content(tmp_path / "t/training.old.pt")
+    assert made["code"] == "edited" != old["code"]
+    assert all(torch.equal(made["average"][key], old["average"][key]) for key in old["average"])
+
+
+def test_what_other_code_began_is_gone_on_with_and_said(here, tmp_path, sets, monkeypatch):
+    train = ("translation", "train", *sets, "-o", "t")
+    with monkeypatch.context() as context:
+        context.setattr("cryoetgan.translation.run.SAVE_EVERY_STEPS", 5)
+        killed_at(8, here, train, monkeypatch)
+    monkeypatch.setattr("cryoetgan.translation.run.code_hash", lambda *_: "edited")
+    said = here(*train).stderr
+    assert "by other code" in said
+    assert "goes on from step 5" in said
+    assert content(tmp_path / "t/checkpoint.pt")["step"] == 12
+
+
 def test_more_steps_than_rates_were_planned_for_are_said(here, tmp_path, sets):
     train = ("translation", "train", *sets, "-o", "t")
     recipe(tmp_path, 6, decay=0.5)

@@ -20,7 +20,7 @@ shell.prefix(
     f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(ROOT))} PYTHONUNBUFFERED=1; "
 )
 
-from cryoetgan.setup.code_hash import code_hash
+from cryoetgan.code_hash import code_hash
 
 # an image made of envs/Dockerfile, for `--sdm conda apptainer`: docs/cluster.md
 if os.environ.get("CRYOETGAN_CONTAINER"):

@@ -58,6 +58,14 @@ def read_preset(name: str) -> Settings:
     return check_settings(content, str(path.name))
 
 
+def as_plain(settings: Settings) -> dict[str, Any]:
+    """Return settings as YAML and checkpoints hold them: tuples become lists."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in asdict(settings).items()
+    }
+
+
 def check_settings(content: dict[str, Any], name: str) -> Settings:
     """Return settings from a mapping, or raise one `UserError` that says what is wrong."""
     try:
