@@ -1,14 +1,15 @@
 """A picker trained on one synthetic tomogram, on fitted physics, on real labels: F on set 2.
 
     CRYOETGAN_TEST_DATA=... python benchmarks/synthesis.py [--look plain|denoised|defocus|narrow]
-        [--folder F] [--checkpoint C.pt ...] [--seeds 3] [--steps 250] [--threads 1]
+        [--folder F] [--checkpoint C.pt ... [--by-seed]] [--seeds 3] [--steps 250] [--threads 1]
 
 One tomogram each to learn from: dev_set2_1 with its true labels; a scene of packed particles by
 the physics fitted to dev_set2_1's own picks, without labels; and by each checkpoint of preset
 recommended (of the same look, `benchmarks/yardstick.py` trains some). The picker is a small 3D
 U-Net at half resolution, tested once on dev_set2_3; its threshold is chosen on dev_set2_2 for all
 alike, and for synthetic ones on a second synthetic tomogram too ("blind"), which takes no label
-of a real one. Picks and particles are matched one to one within 80 angstrom; F over classes is
+of a real one. With --by-seed the checkpoints are trainings of one recipe: each picker takes the
+next one's tomogram. Differences to fitted physics are paired by seed. Picks and particles are matched one to one within 80 angstrom; F over classes is
 micro F: a match of the wrong class is a miss and a false pick. What is in the folder is not made
 again: a killed run goes on.
 """
@@ -42,6 +43,7 @@ NEAR = 8.0
 APART = 4
 """Half-resolution voxels between two picks."""
 PATCH, BATCH = 64, 4
+BASELINE = "fitted physics"
 BACKGROUND = 0.05
 """Weight of a voxel without a particle, against one with."""
 
@@ -194,7 +196,7 @@ def chance(tomogram, seed):
 
 def synthesized(work, checkpoints):
     """Make scenes and tomograms of them; return what each picker learns from and validates on."""
-    sources = {"fitted physics": ("imaging", "synthesize")}
+    sources = {BASELINE: ("imaging", "synthesize")}
     sources |= {path.parent.name: ("translation", "synthesize", path) for path in checkpoints}
     made = {}
     for number in (1, 2):
@@ -246,6 +248,7 @@ def main():
     parser.add_argument("--look", choices=sorted(LOOKS), default="plain")
     parser.add_argument("--folder", type=Path, default=Path("results/synthesis"))
     parser.add_argument("--checkpoint", type=Path, nargs="*", default=[])
+    parser.add_argument("--by-seed", action="store_true")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--threads", type=int, default=1)
@@ -268,20 +271,31 @@ def main():
     for what, (learn, *_) in arms.items():
         print(f"{what}: {len(learn.places)} particles to learn from")
     print("chance: detection {:.3f}, classes {:.3f}".format(*chance(test, 0)))
-    results = {what: [] for what in arms}
+    networks = [path.parent.name for path in given.checkpoint]
+    results = {}
     for seed in range(given.seeds):
+        turn = networks[seed % len(networks)] if given.by_seed else None
         for what, arm in arms.items():
+            if turn and what in networks and what != turn:
+                continue
             path = work.folder / f"picker_{file_name(what)}_{seed}_{given.steps}.json"
             if not path.exists():
                 path.write_text(json.dumps(scores(arm, choose, test, seed, given.steps)))
-            results[what].append(json.loads(path.read_text()))
-            shown = "  ".join(f"{key} {value:.3f}" for key, value in results[what][-1].items())
+            row = json.loads(path.read_text())
+            results.setdefault("all networks" if what == turn else what, []).append(row)
+            shown = "  ".join(f"{key} {value:.3f}" for key, value in row.items())
             print(f"seed {seed}  {what:20} {shown}", flush=True)
     print(f"F on dev_set2_3, look {given.look}, {given.seeds} seeds, 95 % interval:")
     for what, rows in results.items():
         for key in [key for key in rows[0] if key.startswith(("detection", "classes"))]:
             mean, half = interval([row[key] for row in rows])
-            print(f"{what:20} {key:16} {mean:.3f} +- {half:.3f}")
+            above = ""
+            if key in results[BASELINE][0] and what != BASELINE:
+                pairs = zip(rows, results[BASELINE], strict=True)
+                above = "  above {}: {:+.3f} +- {:.3f}".format(
+                    BASELINE, *interval([row[key] - before[key] for row, before in pairs])
+                )
+            print(f"{what:20} {key:16} {mean:.3f} +- {half:.3f}{above}")
 
 
 if __name__ == "__main__":
