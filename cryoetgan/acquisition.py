@@ -98,6 +98,13 @@ class Acquisition:
         return asdict(self)
 
 
+def to_optics(found: Acquisition | None, number: int, name: str) -> dict[str, Any]:
+    """Return one row of an optics block; of what is not known, number and name alone."""
+    if found is None:
+        return {"rlnOpticsGroup": number, "rlnOpticsGroupName": name}
+    return found.to_optics(number, name)
+
+
 def read_acquisition(tomogram: Path) -> Acquisition | None:
     """Return how a tomogram was recorded, from the record beside it, where there is one."""
     record = sidecar(tomogram)

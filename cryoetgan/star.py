@@ -1,18 +1,20 @@
 """STAR files: picks, scores, truth and volume sets, with blocks `optics` and `particles`."""
 
 import hashlib
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cryoetgan.errors import UserError
+from cryoetgan.errors import UserError, nearest
 from cryoetgan.files import atomic, existing, sidecar
 
 if TYPE_CHECKING:
     import pandas as pd
 
+log = logging.getLogger("cryoetgan")
 COORDINATES = ["rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"]
 """0-based array indices of `data[z, y, x]`, voxels, subvoxel."""
 ANGLES = ["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]
@@ -72,6 +74,42 @@ def paths_by_class(paths: Sequence[Path]) -> dict[str, Path]:
         names = ", ".join(Path(path).name for path in paths)
         raise UserError(f"two maps have the same name, so one class: {names}; rename one")
     return named
+
+
+def of_tomogram(table: "pd.DataFrame", tomogram: Path, path: Path) -> "pd.DataFrame":
+    """Return the particles that lie in a tomogram, which is named by its file's stem.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Particles; all are taken where they do not say which tomogram they lie in.
+    tomogram : Path
+        Whose.
+    path : Path
+        What messages call the particles.
+
+    Raises
+    ------
+    UserError
+        Where none lies in it.
+    """
+    if "rlnTomoName" not in table or not len(table):
+        return table
+    named, wanted = table["rlnTomoName"].astype(str), class_name(tomogram)
+    if not (named == wanted).any():
+        names = sorted(set(named))
+        shown = ", ".join(names[:5]) + ", ..." * (len(names) > 5)
+        raise UserError(
+            f"{path}: its particles lie in {shown}, none in tomogram '{wanted}'"
+            f"{nearest(wanted, names)}; name the tomogram they were picked in, or mend rlnTomoName"
+        )
+    others = int((named != wanted).sum())
+    if others:
+        log.warning(
+            "%s: %d of %d particles lie in other tomograms than %s and are left out",
+            path, others, len(table), wanted,
+        )  # fmt: skip
+    return table[named == wanted].reset_index(drop=True)
 
 
 def particle_id(tomogram: str, x: float, y: float, z: float) -> str:

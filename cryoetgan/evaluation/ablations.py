@@ -24,6 +24,9 @@ COLUMNS = (
     "gan_train",
 )
 LOW_RECALL, HIGH_COVERAGE, NARROW, ONE_CLASS = 0.05, 0.9, 0.3, 0.9
+CLOSE_TOGETHER = 0.5
+"""Distances between generated volumes over those between real ones; older measures lack it."""
+SHARES = ("precision", "recall", "coverage", "gan_test", "gan_train")
 NOT_COMPARABLE = "other data, features and classifier: not comparable"
 
 
@@ -118,14 +121,15 @@ def collapsed(metrics: Mapping[str, Any], gan_test: Mapping[str, Any]) -> bool:
     """Return whether a generator collapsed: no variety, or one class for everything.
 
     Recall near 0 with high coverage (all volumes in the middle of the real ones) or with
-    none (far away), voxels that hardly vary, or nine tenths of the generated volumes of
-    all classes taken for one class.
+    none (far away, and close to each other: far alone is no collapse), voxels that hardly
+    vary, or nine tenths of the generated volumes of all classes taken for one class.
     """
+    close = (metrics.get("recall", {}).get("spread") or 0.0) < CLOSE_TOGETHER
     recall, coverage = _of(metrics, "recall"), _of(metrics, "coverage")
     spread = _of(metrics, "sd_ratio")
     found = np.array(gan_test.get("confusion", [[0]]), float).sum(axis=0)
     return bool(
-        (recall < LOW_RECALL and (coverage > HIGH_COVERAGE or coverage < LOW_RECALL))
+        (recall < LOW_RECALL and (coverage > HIGH_COVERAGE or (coverage < LOW_RECALL and close)))
         or spread < NARROW
         or (found.sum() > 0 and found.max() > ONE_CLASS * found.sum())
     )
@@ -163,11 +167,16 @@ def tabulate(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str,
         }
         for column in COLUMNS:
             values = np.array([[_value(run, column)] for run in runs])
-            if np.isfinite(values).all():
-                mean, interval = over_seeds(values)
+            values = values[np.isfinite(values[:, 0])]
+            if len(values):
+                mean, (low, high) = over_seeds(values)
                 row |= {column: mean}
-                if len(runs) > 1:
-                    row |= {f"{column}_low": interval[0], f"{column}_high": interval[1]}
+                if len(values) > 1:
+                    top = 1.0 if column in SHARES else np.inf
+                    least = -np.inf if column == "kid" else 0.0
+                    row |= {f"{column}_low": max(low, least), f"{column}_high": min(high, top)}
+                if len(values) < len(runs):
+                    row |= {f"{column}_seeds": len(values)}
             if column in ablation.paper:
                 row[f"{column}_paper"] = ablation.paper[column]
         row["paper"] = NOT_COMPARABLE if ablation.paper else ""

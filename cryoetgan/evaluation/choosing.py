@@ -17,6 +17,8 @@ LOOKS = {
 and what nothing lies below but by chance."""
 LEAST_KEPT = 0.95
 """Share of the poses that physics recovers which a set must recover to be preferred."""
+GREY = (0.8, 1.25)
+"""How wide grey values may spread, real picks' being 1, in a set that is preferred."""
 SETS = ("generated", "fitted")
 ASKED = ("auto", *SETS)
 NAMES = {"generated": "Generated volumes are", "fitted": "Fitted physics is"}
@@ -57,11 +59,20 @@ class Evidence:
     recovered, physics : float, optional
         Pose recovery of the set, and of plain physics at the set's own signal-to-noise
         ratio; None where it was not measured.
+    spread : float, optional
+        Standard deviation of its voxels over that of real picks'. The looks cannot see it:
+        their classifiers take each volume standardised by itself.
     """
 
     looks: Mapping[str, Look]
     recovered: float | None = None
     physics: float | None = None
+    spread: float | None = None
+
+    @property
+    def grey(self) -> bool:
+        """Whether grey values are as wide as real ones, as far as that is known."""
+        return self.spread is None or GREY[0] <= self.spread <= GREY[1]
 
     @property
     def kept(self) -> float:
@@ -88,12 +99,12 @@ class Choice:
 def compare(first: Evidence, second: Evidence) -> int:
     """Return 1 where the first set is to be preferred, -1 where the second is, else 0.
 
-    A set is preferred that looks closer to real picks and keeps its labels. Swapping the
-    sets changes the sign and nothing else.
+    A set is preferred that looks closer to real picks, keeps its labels and has their grey
+    values. Swapping the sets changes the sign and nothing else.
     """
     closer = _closer(first, second)
     ahead, behind = (first, second) if closer > 0 else (second, first)
-    return closer if closer and keeps_labels(ahead, behind) else 0
+    return closer if closer and ahead.grey and keeps_labels(ahead, behind) else 0
 
 
 def nearer(first: Look, second: Look) -> int:
@@ -158,6 +169,11 @@ def _reason(generated: Evidence, fitted: Evidence) -> str:
     closer = _closer(generated, fitted)
     if closer < 0:
         return "it looks closer to real picks that no label touched"
+    if closer > 0 and not generated.grey:
+        return (
+            "the generated volumes look closer to real picks that no label touched, but their grey "
+            f"values spread {generated.spread:.2g} times as wide"
+        )
     if closer > 0 and not keeps_labels(generated, fitted):
         known = None not in (generated.recovered, fitted.recovered)
         return "the generated volumes look closer to real picks that no label touched, but " + (
@@ -200,6 +216,9 @@ def table(generated: Evidence, fitted: Evidence) -> dict[str, Any]:
             and {"value": look.value, "interval": [look.low, look.high], "warning": look.doubt}
             for key, look in pair.items()
         }
+    found["sd_ratio"] = {
+        key: {"value": e.spread} for key, e in zip(SETS, (generated, fitted), strict=True)
+    }
     found["pose_recovery"] = {
         key: {"value": e.recovered, "physics": e.physics}
         for key, e in zip(SETS, (generated, fitted), strict=True)
@@ -225,12 +244,14 @@ def evidence_from(content: Any, name: object) -> Evidence:
         poses = content.get("pose_recovery")
         recovered = None if poses is None else float(poses["value"])
         physics = None if poses is None else float(poses["nulls"]["physics"])
+        spread = (content.get("sd_ratio") or {}).get("value")
+        spread = None if spread is None else float(spread)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{name}: is not as `evaluation measure` writes it ({type(error).__name__}: {error}); "
             "measure again"
         ) from error
-    return Evidence({key: look for key, look in looks.items() if look}, recovered, physics)
+    return Evidence({k: look for k, look in looks.items() if look}, recovered, physics, spread)
 
 
 def _look(item: Mapping[str, Any], least: float) -> Look | None:

@@ -143,7 +143,8 @@ def measure(
     is, fid, kid, precision, recall, density, coverage (features of --features), ssim_class,
     ssim_best, ssim_cycle (--cycle), power_ratio, sd_ratio, pose_recovery (--map),
     two_sample_auc. A value without its nulls says little: real is one half of the real
-    set against the other.
+    set against the other. Features and the two-sample test see each volume standardised by
+    itself: grey values are sd_ratio's.
     """
     from cryoetgan.devices import choose_device
     from cryoetgan.evaluation.classifier import load_classifier
@@ -181,6 +182,7 @@ def measure(
         span,  # type: ignore[arg-type]
         back,
         metric or METRICS,
+        named=bool(metric),
     )
     inputs = [real, stack_of(real), generated, stack_of(generated), *(map_ or [])]
     inputs += [path for path in (features, densities, cycle) if path is not None]
@@ -214,7 +216,7 @@ def choose(
 
     Keys: shipped (generated or fitted), asked, why, compared. Generated volumes are shipped
     where KID or two_sample_auc to real picks is less than that of fitted physics, the 95 %
-    intervals apart, neither is more, and pose_recovery is at least 0.95 of that of fitted
+    intervals apart, neither is more, sd_ratio is 0.8 to 1.25, and pose_recovery is at least 0.95 of that of fitted
     physics, and of physics at equal signal-to-noise ratio. Else physics is. Measure both
     against the same real picks, in a split that nothing was trained on, with features that
     no label entered.
@@ -352,11 +354,11 @@ def ablations(
 
 def _maps(paths: list[Path], real: "VolumeSet") -> "dict[str, Any]":
     """Return class to density, of the real set's box and voxel size."""
-    from cryoetgan.star import class_name
+    from cryoetgan.star import paths_by_class
     from cryoetgan.volumes import read_map, same_voxel_size
 
     maps = {}
-    for path in paths:
+    for name, path in paths_by_class(paths).items():
         volume = read_map(path)
         same_voxel_size(real.voxel_size, volume.voxel_size, real.path, path)
         if set(volume.data.shape) != {real.box}:
@@ -364,7 +366,7 @@ def _maps(paths: list[Path], real: "VolumeSet") -> "dict[str, Any]":
                 f"{path}: has shape {volume.data.shape}, but boxes are of {real.box} voxels; "
                 "make the map with that --box"
             )
-        maps[class_name(path)] = volume.data
+        maps[name] = volume.data
     return maps
 
 

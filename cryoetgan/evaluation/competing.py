@@ -245,6 +245,13 @@ def run(
         Added to each classifier's own.
     """
     arena = Arena(plan, folder)
+    unseen = [name for name, c in plan.competitors.items() if c.learns and not c.without]
+    if plan.leave_one_out and unseen:
+        log.warning(
+            "no class is left out for %s: they may have learnt from its picks; give sets made "
+            "`without` it, or `learns: false`",
+            ", ".join(unseen),
+        )
     runs = Runs.open(output / "runs.json")
     todo = list(jobs(arena))
     found: dict[str, list[dict[str, Any]]] = {}

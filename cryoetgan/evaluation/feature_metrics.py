@@ -11,6 +11,7 @@ from cryoetgan.evaluation.classifier import NETWORKS, Classifier
 from cryoetgan.evaluation.entries import Result, entry
 from cryoetgan.evaluation.intervals import around, clusters, even_clusters, halves, subsampled
 from cryoetgan.evaluation.metrics import fid, inception_score, kid, prdc
+from cryoetgan.evaluation.metrics.neighbours import radius
 from cryoetgan.evaluation.sets import Labelled
 
 log = logging.getLogger("cryoetgan")
@@ -19,6 +20,7 @@ DRAWS = 20
 LARGE = 1000
 """Above this many samples fewer draws are made: their spread is small anyway."""
 DENSITY_CAP, DENSITY_HIGH, RECALL_LOW, COVERAGE_HIGH = 0.5, 2.0, 0.05, 0.9
+LEAST_CAP = 4.0
 NEIGHBOURS = ("precision", "recall", "density", "coverage")
 KNOWING = 0.25
 """Of the way from chance to always right: a classifier that is not there knows little."""
@@ -38,7 +40,8 @@ def feature_metrics(
     All but the first depend on how many samples they see. Each is the mean over random
     halves of the real set against as many generated volumes, of the real set's class
     shares; its null `real_half` is the one half against the other: equal numbers, so the
-    two can be compared. The spread over halves gives the interval.
+    two can be compared. `spread`, of recall: distances to the k-th neighbour in the set over
+    those in the real half. The spread over halves gives the interval.
 
     Parameters
     ----------
@@ -81,10 +84,13 @@ def feature_metrics(
         return result
     values: dict[str, list[float]] = {}
     floors: dict[str, list[float]] = {}
+    spreads = []
     for first, second, made in draws:
         a = features["real"][first]
         _append(values, _all(a, features["generated"][made]))
         _append(floors, _all(a, features["real"][second]))
+        if n > K:
+            spreads.append(radius(features["generated"][made], K) / max(radius(a, K), 1e-30))
     a = features["real"][draws[0][0]]
     others = {name: _all(a, features[name][:n]) for name in nulls}
     means = {name: float(np.mean(found)) for name, found in values.items()}
@@ -106,6 +112,7 @@ def feature_metrics(
             "; ".join(filter(None, (doubt, warning if name in NEIGHBOURS else ""))),
             n=n,
             **about,
+            **({"spread": float(np.mean(spreads))} if name == "recall" else {}),
         )
     return result
 
@@ -205,9 +212,10 @@ def saturated(values: Mapping[str, float], cap: float) -> str:
     values : mapping
         The four.
     cap : float
-        N / k, the density of a set that lies in every real ball.
+        N / k, the density of a set that lies in every real ball. Of few volumes it is near 1,
+        which right ones reach.
     """
-    if values["density"] > DENSITY_CAP * cap:
+    if cap >= LEAST_CAP and values["density"] > DENSITY_CAP * cap:
         return (
             f"density {values['density']:.3g} is near its cap N / k = {cap:.3g}: the generated "
             "volumes vary less than real ones and lie in every real ball, as a constant volume "

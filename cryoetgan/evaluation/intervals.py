@@ -35,7 +35,9 @@ def wilson(right: float, count: float) -> tuple[float, float]:
     p, n = right / count, count
     middle = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
     half = Z / (1 + Z**2 / n) * np.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
-    return float(max(0.0, middle - half)), float(min(1.0, middle + half))
+    # rounding must not leave the share outside of its own interval
+    low, high = min(p, float(middle - half)), max(p, float(middle + half))
+    return max(0.0, low), min(1.0, high)
 
 
 def clustered(right: NDArray[np.bool_], groups: NDArray[np.str_]) -> tuple[float, float]:

@@ -40,6 +40,7 @@ def measure(
     tilts: tuple[float, float] | None = None,
     cycle: tuple[Floats, Floats] | None = None,
     only: Collection[str] = METRICS,
+    named: bool = False,
 ) -> Result:
     """Return `{metric: {value, interval, nulls, warning}}` of what the inputs allow.
 
@@ -65,11 +66,14 @@ def measure(
         Volumes, and what came back from a translation there and back.
     only : collection of str, optional
         Metrics to compute. Poses are realigned, for their errors, where all are.
+    named : bool
+        Whether a person asked for these: what lacks for one is then an error.
 
     Raises
     ------
     UserError
-        Where a metric of `only` is not known, or a set has fewer than two volumes.
+        Where a metric of `only` is not known or, if `named`, lacks an input, or a set has
+        fewer than two volumes.
     """
     for what, volumes in (("real", real), ("generated", generated)):
         if len(volumes.names) < 2:
@@ -84,10 +88,16 @@ def measure(
                 f"{', '.join(METRICS)}"
             )
 
+    tilts = tilts or real.tilts
+    lacking = _lacking(generated, classifier, maps, tilts, cycle)
+    if named and (gone := [name for name in METRICS if name in only and name in lacking]):
+        raise UserError(f"--metric {gone[0]}: needs {lacking[gone[0]]}")
+    if maps and "pose_recovery" in only and "pose_recovery" in lacking:
+        log.warning("no pose recovery: it needs %s", lacking["pose_recovery"])
+
     def wanted(*names: str) -> bool:
         return not set(only).isdisjoint(names)
 
-    tilts = tilts or real.tilts
     nulls = null_volumes(real.volumes, rng(seed, "measure", "nulls"))
     result: Result = {}
     if classifier is not None and wanted(*FEATURES):
@@ -101,21 +111,41 @@ def measure(
     if wanted(*SPECTRA):
         numbers = rng(seed, "measure", "spectra")
         result |= volume_metrics.spectra(real, generated, nulls, tilts, numbers)
-    posed = wanted("pose_recovery") and set(ANGLES) <= set(generated.table)
-    if maps and tilts is not None and posed:
-        if set(generated.names) & set(maps):
-            numbers = rng(seed, "measure", "poses")
-            result["pose_recovery"] = volume_metrics.poses(
-                real, generated, maps, tilts, voxel_size, numbers, realign=set(METRICS) <= set(only)
-            )
-        else:
-            log.warning("no map is named like a generated class: no pose recovery")
+    if wanted("pose_recovery") and "pose_recovery" not in lacking and maps and tilts:
+        numbers = rng(seed, "measure", "poses")
+        result["pose_recovery"] = volume_metrics.poses(
+            real, generated, maps, tilts, voxel_size, numbers, realign=set(METRICS) <= set(only)
+        )
     told = two_sample(real, generated, nulls, seed, device) if wanted("two_sample_auc") else None
     if told is not None:
         result["two_sample_auc"] = told
     elif wanted("two_sample_auc"):
         log.warning("too few volumes for a two-sample test")
     return {name: found for name, found in result.items() if name in only}
+
+
+def _lacking(
+    generated: Labelled,
+    classifier: Classifier | None,
+    maps: Mapping[str, Floats] | None,
+    tilts: tuple[float, float] | None,
+    cycle: tuple[Floats, Floats] | None,
+) -> dict[str, str]:
+    """Return what each metric that cannot be computed needs."""
+    found: dict[str, str] = {}
+    if classifier is None:
+        found |= dict.fromkeys(FEATURES, "--features, of `evaluation classify --checkpoint`")
+    if cycle is None:
+        found["ssim_cycle"] = "--cycle, volumes translated there and back"
+    if not maps:
+        found["pose_recovery"] = "--map of each class"
+    elif not set(generated.names) & set(maps):
+        found["pose_recovery"] = "a map that is named like a generated class"
+    elif not set(ANGLES) <= set(generated.table):
+        found["pose_recovery"] = f"the generated set's poses ({', '.join(ANGLES)})"
+    elif tilts is None:
+        found["pose_recovery"] = "--tilts, as the real set does not say what it was recorded at"
+    return found
 
 
 def null_volumes(real: Floats, numbers: np.random.Generator) -> dict[str, Floats]:

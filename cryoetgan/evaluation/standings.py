@@ -118,7 +118,8 @@ def _left_out(
     """Return for each competitor and class how often the class is recognised.
 
     `with_real`: trained on real crops of all other classes and synthetic ones of this;
-    `synthetic`: trained on synthetic volumes alone.
+    `synthetic`: trained on synthetic volumes alone. Each with `others`, how often crops of
+    the other classes are recognised then: 0 for a classifier that always answers this one.
     """
     table: dict[str, Any] = {}
     for job in found:
@@ -131,6 +132,7 @@ def _left_out(
         chosen = names == new
         table.setdefault(name, {})[new] = {
             column: _value(decoded(found[runs])[:, chosen], groups[chosen])
+            | {"others": _value(decoded(found[runs])[:, ~chosen], groups[~chosen])}
             for column, runs in columns.items()
         }
     return table

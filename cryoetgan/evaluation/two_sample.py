@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cryoetgan.evaluation.entries import entry
 from cryoetgan.evaluation.feature_metrics import alike
-from cryoetgan.evaluation.intervals import Z, clusters, grouped_variance
+from cryoetgan.evaluation.intervals import Z, clusters, grouped_variance, wilson
 from cryoetgan.evaluation.learning import train_classifier
 from cryoetgan.evaluation.metrics import auc
 from cryoetgan.evaluation.sets import Labelled, apart
@@ -130,4 +130,6 @@ def auc_interval(
     together = grouped_variance(above.mean(axis=1), groups[0])
     together += grouped_variance(above.mean(axis=0), groups[1])
     half = Z * float(np.sqrt(max(alone / (m * n), together, 0.0)))
-    return max(0.0, value - half), min(1.0, value + half)
+    # both variances are 0 where all are told apart, which few volumes are by chance
+    least, most = wilson(value * min(m, n), min(m, n)) if value in (0.0, 1.0) else (1.0, 0.0)
+    return max(0.0, min(value - half, least)), min(1.0, max(value + half, most))

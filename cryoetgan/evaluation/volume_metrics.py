@@ -20,6 +20,7 @@ from cryoetgan.evaluation.metrics import ssim
 from cryoetgan.evaluation.metrics.poses import Recovery, Templates, physics_alike, recovered
 from cryoetgan.evaluation.metrics.spectra import power_ratio, shell_powers, worst
 from cryoetgan.evaluation.sets import Labelled
+from cryoetgan.imaging import CLOSE
 from cryoetgan.star import ANGLES
 
 PAIRS = 60
@@ -29,7 +30,6 @@ DRAWS = 50
 RANGE_SD = 6.0
 """Structural similarity takes six standard deviations of the real set as its grey range."""
 SSIM_LEAST = 8
-POWER_BOUNDS = (0.9, 1.1)
 Floats = NDArray[np.floating]
 Rows = NDArray[np.int_]
 
@@ -177,7 +177,7 @@ def spectra(
     at = int(np.argmin(np.abs(ratio - value)))
     low, high = around(np.log(value), [float(row[at]) for row in log_ratios])
     warning = ""
-    if not POWER_BOUNDS[0] <= value <= POWER_BOUNDS[1]:
+    if not CLOSE[0] <= value <= CLOSE[1]:
         warning = f"shell {at + 1} has {value:.3g} times the real power"
     others = {
         name: worst(power_ratio(p.mean(axis=0), shell_powers(v[:100], tilts).mean(axis=0)))
@@ -220,6 +220,9 @@ def _sd(
         values.append(_spread(b[halves(groups[1], numbers)[0]]) / _spread(a[first]))
         floors.append(_spread(a[second]) / _spread(a[first]))
     value = _spread(b) / _spread(a)
+    warning = ""
+    if not CLOSE[0] <= value <= CLOSE[1]:
+        warning = f"grey values spread {value:.3g} times as wide as the real ones"
     return entry(
         value,
         around(value, values),
@@ -227,6 +230,7 @@ def _sd(
             "real_half": float(np.exp(np.median(np.abs(np.log(floors))))),
             **{name: _spread(_moments(v)) / _spread(a) for name, v in nulls.items()},
         },
+        warning,
     )
 
 
@@ -279,7 +283,9 @@ def poses(
     value, chance = float(right.mean()), 1 / len(maps)
     nulls = {name: float(f.right.mean()) for name, f in found.items() if name != "value"}
     warning = ""
-    if clustered(right, clusters(chosen.table))[0] <= chance < 1:
+    if len(maps) < 2:
+        warning = "one map alone is always the best: it tells nothing; give --map of each class"
+    elif clustered(right, clusters(chosen.table))[0] <= chance:
         warning = "no better than chance: the generated volumes do not show their own particle"
     elif value < wilson(nulls["physics"] * len(right), len(right))[0]:
         warning = (

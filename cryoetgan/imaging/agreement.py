@@ -75,9 +75,15 @@ def _products(data: Data, model: ImagingModel, index: int) -> tuple[float, float
 
 def doubts(amplitudes: dict[str, dict[str, Any]]) -> dict[str, str]:
     """Return class to what is to be said of it, where its picks do not look like its map."""
-    if len(amplitudes) < 2:
+    if not amplitudes:
         return {}
     typical = float(np.median([found["amplitude"] for found in amplitudes.values()]))
+    if typical < 0:
+        said = (
+            f"the picks show {typical:.2f} of their maps: protein is dark in this tomogram; import "
+            "it again (tomograms import --contrast dark)"
+        )
+        return dict.fromkeys(amplitudes, said)
     return {
         name: f"the picks of {name} show {found['amplitude']:.2f} +- {found['error']:.2f} of its "
         f"map, those of other classes {typical:.2f}: the sample may lack parts of the structure "
@@ -94,6 +100,6 @@ def warned(data: Data, model: ImagingModel, chosen: NDArray[np.int_]) -> dict[st
         return {"amplitudes": {}, "doubts": {}}
     amplitudes = class_amplitudes(data, model, chosen)
     said = doubts(amplitudes)
-    for text in said.values():
+    for text in dict.fromkeys(said.values()):
         log.warning("%s: %s", data.path, text)
     return {"amplitudes": amplitudes, "doubts": said}

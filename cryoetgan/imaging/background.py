@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from cryoetgan.errors import UserError
+from cryoetgan.imaging.leftout import LeftOut
 from cryoetgan.progress import track
 from cryoetgan.seeds import rng
 
@@ -35,7 +36,7 @@ def free_of(
     radius: float,
     corner: tuple[int, ...],
     shape: tuple[int, ...],
-    mask: NDArray[np.generic] | None = None,
+    mask: LeftOut | None = None,
 ) -> NDArray[np.bool_]:
     """Return the voxels of a block that lie farther than `radius` from all places.
 
@@ -47,12 +48,12 @@ def free_of(
         Voxels.
     corner, shape : tuple of int
         zyx.
-    mask : ndarray, optional
-        `(z, y, x)` of the tomogram: what is not zero (carbon, ice) is not free either.
+    mask : LeftOut, optional
+        Of the tomogram: what is left out (carbon, ice, padding) is not free either.
     """
     free = np.ones(shape, bool)
     if mask is not None:
-        free &= mask[_slices(corner, shape)] == 0
+        free &= ~mask[_slices(corner, shape)]
     reach = int(np.ceil(radius)) + 1
     axis = np.arange(-reach, reach + 1)
     for place in np.asarray(places, float)[:, ::-1] - np.array(corner):
@@ -138,7 +139,7 @@ def background(
     lags: int,
     seed: int,
     path: object,
-    mask: NDArray[np.generic] | None = None,
+    mask: LeftOut | None = None,
 ) -> tuple[Autocovariance, float]:
     """Return the autocovariance and the share of a tomogram's particle-free voxels.
 
@@ -156,8 +157,8 @@ def background(
         Of the choice of blocks in a large tomogram.
     path : object
         What messages call the tomogram.
-    mask : ndarray, optional
-        `(z, y, x)`; nothing is measured where it is not zero.
+    mask : LeftOut, optional
+        Where nothing is measured.
 
     Raises
     ------

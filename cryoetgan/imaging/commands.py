@@ -7,12 +7,14 @@ import typer
 
 from cryoetgan.command import Output, Seed, command, group, log, positive, tilt_range
 from cryoetgan.errors import UserError
-from cryoetgan.imaging import commands_controls, commands_synthesis
+from cryoetgan.imaging import CLOSE, commands_controls, commands_synthesis
 
 if TYPE_CHECKING:
     from cryoetgan.acquisition import Acquisition
 
 app = group("")
+OUTSIDE = 0.1
+"""Share of the picks, above which it is said that they lie outside."""
 STATES = ("raw", "phase-flipped", "corrected")
 
 
@@ -52,10 +54,12 @@ def fit(
     from cryoetgan.files import atomic, provenance
     from cryoetgan.imaging.data import Data, closest
     from cryoetgan.imaging.fitting import fit as fitted
+    from cryoetgan.imaging.leftout import LeftOut
+    from cryoetgan.imaging.model import EMPTY
     from cryoetgan.imaging.picture import drawn
     from cryoetgan.imaging.store import save
     from cryoetgan.imaging.surroundings import best_rows
-    from cryoetgan.star import COORDINATES, class_name, read_star
+    from cryoetgan.star import COORDINATES, class_name, of_tomogram, paths_by_class, read_star
     from cryoetgan.volumes import read_map, read_mask, read_tomogram, same_voxel_size
 
     typed = {
@@ -67,8 +71,12 @@ def fit(
     }
     acquisition = _acquisition(tomogram, tilts, typed)
     volume = read_tomogram(tomogram)
+    if output.suffix != ".json":
+        raise UserError(f"{output}: an imaging model is named by its JSON file; end it in .json")
     maps: dict[str, Any] = {}
-    for path in density:
+    for name, path in paths_by_class(density).items():
+        if name == EMPTY:
+            raise UserError(f"{path}: '{EMPTY}' is the class of false picks; rename the map")
         opened = read_map(path)
         same_voxel_size(volume.voxel_size, opened.voxel_size, tomogram, path)
         if len({*opened.data.shape, *(n for m in maps.values() for n in m.shape)}) > 1:
@@ -76,14 +84,21 @@ def fit(
                 f"{path}: has {opened.data.shape} voxels; wanted cubes of one size for all maps "
                 "(densities.box)"
             )
-        maps[class_name(path)] = opened.data
+        maps[name] = opened.data
     table = read_star(particles, COORDINATES).particles
     if not len(table):
         raise UserError(f"{particles}: holds no pick; lower particles.threshold and pick again")
+    table = of_tomogram(table, tomogram, particles)
+    _check_places(table, volume.data.shape, tomogram, particles)
     _check_classes(table, sorted(maps), particles)
     picks = best_rows(table, sorted(maps), seed, closest(maps))
-    left_out = None if mask is None else read_mask(mask, volume, tomogram)
-    data = Data(volume.data, volume.voxel_size, picks, maps, acquisition, tomogram, left_out)
+    left_out = LeftOut(volume.data, None if mask is None else read_mask(mask, volume, tomogram))
+    if left_out.levels:
+        levels = ", ".join(f"{level:g}" for level in left_out.levels)
+        log.info("%s: is padded with %s; nothing is measured there", tomogram, levels)
+    data = Data(
+        volume.data, volume.voxel_size, picks, maps, acquisition, tomogram, left_out or None
+    )
     model = replace(fitted(data, seed), tomogram=class_name(tomogram))
     inputs = [tomogram, particles, *density, *([mask] if mask else [])]
     record = provenance("imaging fit", inputs, typed | {"tilts": tilts}, seed)
@@ -92,6 +107,16 @@ def fit(
         part.write_bytes(drawn(model))
     power = model.about["power"]
     ratio = [a / b for a, b in zip(power["simulated"], power["real"], strict=True)]
+    if min(ratio) < CLOSE[0] or max(ratio) > CLOSE[1]:
+        log.warning(
+            "%s: simulated boxes have %.2f to %.2f times the power of the picks by shell, where "
+            "%g to %g is a good fit; look at %s, at the picks and at how the tomogram was recorded",
+            output,
+            min(ratio),
+            max(ratio),
+            *CLOSE,
+            output.with_suffix(".png"),
+        )
     log.info(
         "%s: fitted to %d of %d picks; simulated over real power %.2f to %.2f by shell; %s",
         output,
@@ -101,6 +126,25 @@ def fit(
         max(ratio),
         ", ".join(f"{name} {100 * share:.0f} %" for name, share in model.shares.items()),
     )
+
+
+def _check_places(table: Any, shape: tuple[int, ...], tomogram: Path, path: Path) -> None:
+    """Warn where many picks lie outside the tomogram: they may be of another binning."""
+    import numpy as np
+
+    from cryoetgan.star import COORDINATES
+
+    places = table[COORDINATES].to_numpy(float)
+    outside = int(((places < 0) | (places > np.array(shape[::-1]) - 1)).any(axis=1).sum())
+    if outside > OUTSIDE * len(table):
+        log.warning(
+            "%s: %d of %d picks lie outside %s (%s voxels, x y z): are they of another binning?",
+            path,
+            outside,
+            len(table),
+            tomogram,
+            " x ".join(map(str, shape[::-1])),
+        )
 
 
 def _check_classes(table: Any, maps: list[str], path: Path) -> None:

@@ -42,9 +42,10 @@ def control(
     (`snakemake competition`). No neighbours in either.
     """
     from cryoetgan.imaging.controls import KINDS, Backdrop
+    from cryoetgan.imaging.leftout import LeftOut
     from cryoetgan.imaging.model import ImagingModel
     from cryoetgan.imaging.sets import write_control
-    from cryoetgan.star import COORDINATES, class_name, read_star
+    from cryoetgan.star import COORDINATES, class_name, of_tomogram, read_star
     from cryoetgan.volumes import read_mask, read_tomogram, read_volume_set, same_voxel_size
 
     if kind not in KINDS:
@@ -67,8 +68,10 @@ def control(
                 "its place; give --model, --tomogram and --particles in one order"
             )
         same_voxel_size(volume.voxel_size, source.voxel_size, path, densities)
-        places = read_star(picks, COORDINATES).particles[COORDINATES].to_numpy(float)
-        left_out = read_mask(masks.pop(name), volume, path) if name in masks else None
+        table = of_tomogram(read_star(picks, COORDINATES).particles, path, picks)
+        drawn = read_mask(masks.pop(name), volume, path) if name in masks else None
+        left_out = LeftOut(volume.data, drawn)
+        places = table[COORDINATES].to_numpy(float)
         backdrops.append(Backdrop(path, volume.data, places, left_out))
     if masks:
         raise UserError(f"--mask: no --tomogram is named {', '.join(sorted(masks))}")

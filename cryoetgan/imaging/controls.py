@@ -15,7 +15,9 @@ from scipy.spatial import cKDTree
 
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.gains import flat_gain
-from cryoetgan.imaging.model import ImagingModel
+from cryoetgan.imaging.leftout import LeftOut
+from cryoetgan.imaging.model import ImagingModel, crop
+from cryoetgan.imaging.scenes import SCENE
 from cryoetgan.origins import offset
 from cryoetgan.pages import sections
 from cryoetgan.seeds import rng
@@ -41,28 +43,42 @@ class Backdrop:
         `(z, y, x)`.
     places : ndarray
         `(N, 3)` picks, x y z in voxels.
-    left_out : ndarray, optional
-        `(z, y, x)`, not zero where a mask leaves the tomogram out.
+    left_out : LeftOut
+        What is no data in it: padding, and what a mask leaves out.
     """
 
     path: Path
     data: Floats
     places: Floats
-    left_out: NDArray[np.generic] | None = None
+    left_out: LeftOut
 
 
 def without_transfer(model: ImagingModel) -> ImagingModel:
-    """Return the model with one density scale and the missing wedge in the place of its transfer."""
+    """Return the model with one density scale and the missing wedge in the place of its transfer.
+
+    Its particles vary as strongly as the fitted ones: only how, by frequency, is not known.
+    """
     flat = flat_gain(model.acquisition.tilts, model.box, model.voxel_size)
-    scaled = replace(flat, values=np.full_like(flat.values, model.gain.values.mean()))
     plain = replace(model.acquisition, ctf="corrected", defocus=None)
-    return replace(model, gain=scaled, acquisition=plain)
+    made = replace(model, gain=replace(flat, values=np.ones_like(flat.values)), acquisition=plain)
+    fitted, unscaled = (
+        sum(float(_alone(m, density).var()) for density in model.maps.values())
+        for m in (model, made)
+    )
+    scale = np.sqrt(fitted / max(unscaled, 1e-30))
+    return replace(made, gain=replace(flat, values=np.full_like(flat.values, scale)))
+
+
+def _alone(model: ImagingModel, density: Floats) -> NDArray[np.float32]:
+    before = (SCENE * model.box - model.box) // 2
+    size = SCENE * model.box - model.box
+    return crop(model.signal(np.pad(density, (before, size - before))), model.box)
 
 
 def free_places(backdrop: Backdrop, box: int, seed: int) -> NDArray[np.int_]:
     """Return middles of boxes, `(N, 3)` x y z, that hold no pick and lie in the tomogram.
 
-    Nor do they touch what is masked, or padding (one grey value throughout).
+    Nor do they touch what is masked, or padding.
 
     Raises
     ------
@@ -78,7 +94,7 @@ def free_places(backdrop: Backdrop, box: int, seed: int) -> NDArray[np.int_]:
         if len(backdrop.places):
             distance, _ = cKDTree(backdrop.places).query(found, p=np.inf)
             found = found[distance > box / 2]
-        kept = (place for place in found if _shows_something(backdrop, place, box))
+        kept = (place for place in found if not backdrop.left_out.touches(place, box))
         found = np.array(list(islice(kept, MOST)), int).reshape(-1, 3)
     if len(found) < LEAST:
         raise UserError(
@@ -129,10 +145,3 @@ def made(
 
 def _box(place: NDArray[np.int_], box: int) -> tuple[slice, ...]:
     return tuple(slice(c, c + box) for c in place[::-1] - box // 2)
-
-
-def _shows_something(backdrop: Backdrop, place: NDArray[np.int_], box: int) -> bool:
-    where = _box(place, box)
-    if backdrop.left_out is not None and np.any(backdrop.left_out[where]):
-        return False
-    return bool(np.ptp(backdrop.data[where]) > 0)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.acquisition import Acquisition
+from cryoetgan.imaging.leftout import LeftOut
 from cryoetgan.imaging.surroundings import Picks
 
 Floats = NDArray[np.floating]
@@ -30,8 +31,8 @@ class Data:
         Tilts, optics, CTF state.
     path : object
         What messages call the tomogram.
-    mask : ndarray, optional
-        `(z, y, x)`; noise is not measured where it is not zero (carbon, ice, gold).
+    mask : LeftOut, optional
+        Where nothing is measured (carbon, ice, gold, padding).
     """
 
     volume: NDArray[np.generic]
@@ -40,7 +41,7 @@ class Data:
     maps: Mapping[str, Floats]
     acquisition: Acquisition
     path: object
-    mask: NDArray[np.generic] | None = None
+    mask: LeftOut | None = None
 
     @property
     def box(self) -> int:

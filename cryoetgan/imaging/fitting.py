@@ -218,18 +218,32 @@ def generated(
 
 
 def _usable(data: Data) -> NDArray[np.int_]:
-    """Return the picks whose boxes lie inside the tomogram."""
+    """Return the picks whose boxes lie inside the tomogram, clear of what is left out of it.
+
+    The edge of padding, or carbon, in a box would be taken for power of its particle.
+    """
     shape = data.volume.shape
     if min(shape) < data.box:
         raise UserError(
             f"{data.path}: is {min(shape)} voxels thin, less than one box of {data.box}; give maps "
             "of a smaller box (densities.box)"
         )
-    chosen = inside(data.picks.places, shape, data.box)
+    whole = inside(data.picks.places, shape, data.box)
+    chosen, mask = whole, data.mask
+    if mask is not None:
+        middles = np.rint(data.picks.places).astype(int)
+        chosen = np.array([i for i in whole if not mask.touches(middles[i], data.box)], int)
+    if len(chosen) < len(whole):
+        log.warning(
+            "%s: %d of %d picks lie at padding or masked regions and are not looked at",
+            data.path,
+            len(whole) - len(chosen),
+            len(whole),
+        )
     if len(chosen) < LEAST_PICKS:
         raise UserError(
             f"{data.path}: {len(chosen)} of {len(data.picks)} picks lie a whole box of {data.box} "
-            f"voxels inside it, wanted {LEAST_PICKS} or more to fit physics to; pick more "
+            f"voxels inside it, clear of padding and masks, wanted {LEAST_PICKS} or more to fit physics to; pick more "
             "(particles.threshold, particles.max_picks), or type physics in (imaging simulate --snr)"
         )
     if len(chosen) < FEW_PICKS:

@@ -58,7 +58,8 @@ def write_typed(source: VolumeSet, output: Path, physics: typed.Physics, seed: i
         for volume in sections(writer.data):
             volume[:] = (volume - mean) / sd
     parameters: dict[str, Any] = {"snr": p.snr, "tilts": list(p.tilts)}
-    parameters |= {"defocus": p.defocus, "ctf": p.ctf, "envelope": p.envelope}
+    names_ = ("defocus", "ctf", "envelope", "voltage", "cs", "amplitude_contrast", "lowpass")
+    parameters |= {name: getattr(p, name) for name in names_}
     record = provenance("imaging simulate", [source.path], parameters, seed)
     write_json(sidecar(output), {"provenance": record})
 

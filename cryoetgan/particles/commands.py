@@ -255,7 +255,7 @@ def extract(
     import numpy as np
     import pandas as pd
 
-    from cryoetgan.acquisition import Acquisition, read_acquisition
+    from cryoetgan.acquisition import read_acquisition, to_optics
     from cryoetgan.errors import nearest
     from cryoetgan.files import provenance, sidecar, write_json
     from cryoetgan.pages import release
@@ -294,10 +294,18 @@ def extract(
     if not len(table):
         raise UserError(f"no box of {box} voxels lies inside its tomogram; use a smaller --box")
     names = list(opened)
+    known = [read_acquisition(path) for path in tomogram]
+    for path, found in zip(tomogram, known, strict=True):
+        if found is None:
+            log.warning(
+                "%s: has no record beside it (tomograms import writes one): the set does not say "
+                "at which tilts, and with which optics, it was recorded",
+                path,
+            )
     optics = pd.DataFrame(
         [
-            (read_acquisition(path) or Acquisition()).to_optics(number, name)
-            for number, (path, name) in enumerate(zip(tomogram, names, strict=True), start=1)
+            to_optics(found, number, name)
+            for number, (found, name) in enumerate(zip(known, names, strict=True), start=1)
         ]
     )
     table["rlnOpticsGroup"] = [names.index(name) + 1 for name in table["rlnTomoName"]]

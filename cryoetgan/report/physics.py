@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cryoetgan.imaging import CLOSE
 from cryoetgan.pictures import data_uri
 from cryoetgan.report.results import Results
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-CLOSE = 0.9, 1.1
-"""Simulated over real power: a fit outside it, in any shell, is not a good one."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,8 @@ def _fit(results: Results, name: str, content: Mapping[str, Any]) -> tuple[Fit, 
         wedge = f"{_range(tilts['typed'])} typed, {_range(seen) if seen else 'none'} seen"
         if tilts.get("warning"):
             said.append(str(tilts["warning"]))
-    said += map(str, ((about.get("agreement") or {}).get("doubts") or {}).values())
+    doubts = ((about.get("agreement") or {}).get("doubts") or {}).values()
+    said += dict.fromkeys(map(str, doubts))
     shares = ", ".join(
         f"{kind} {100 * float(share):.0f} %" for kind, share in content["shares"].items()
     )

@@ -10,11 +10,14 @@ from cryoetgan.translation.presets import read_preset
 from tests.conftest import refused
 
 
-def results(recall=0.6, coverage=0.9, sd=1.0, confusion=((9, 1), (2, 8)), accuracy=0.85):
+def results(
+    recall=0.6, coverage=0.9, sd=1.0, confusion=((9, 1), (2, 8)), accuracy=0.85, spread=None
+):
     measure = {
         name: {"value": value}
         for name, value in {"recall": recall, "coverage": coverage, "sd_ratio": sd}.items()
     } | {"fid": {"value": 100.0}, "is": {"value": 1.9}}
+    measure["recall"] |= {} if spread is None else {"spread": spread}
     test = {"accuracy": accuracy, "confusion": [list(row) for row in confusion]}
     return measure, test
 
@@ -26,6 +29,9 @@ def results(recall=0.6, coverage=0.9, sd=1.0, confusion=((9, 1), (2, 8)), accura
         ({"recall": 0.0, "coverage": 1.0}, True),
         ({"recall": 0.0, "coverage": 0.0}, True),
         ({"recall": 0.0, "coverage": 0.5}, False),
+        # far from real volumes, but as different from each other as these
+        ({"recall": 0.0, "coverage": 0.0, "spread": 0.9}, False),
+        ({"recall": 0.0, "coverage": 0.0, "spread": 0.1}, True),
         ({"sd": 0.1}, True),
         ({"confusion": ((10, 0), (10, 0))}, True),
         ({"recall": None}, False),

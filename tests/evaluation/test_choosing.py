@@ -67,6 +67,20 @@ def test_a_generated_set_that_loses_its_labels_never_ships():
     assert "generated 0.600 (0.900), fitted 0.900 (0.900)" in said
 
 
+def test_a_set_of_other_grey_values_never_ships_whatever_it_looks_like():
+    for spread, shipped in (
+        (0.3, "fitted"),
+        (0.9, "generated"),
+        (1.1, "generated"),
+        (2.0, "fitted"),
+    ):
+        made = evidence(kid=0.5, auc=0.6, sd_ratio={"value": spread})
+        found = choose(made, WORSE)
+        assert found.shipped == shipped
+        assert ("grey values" in found.why) is (shipped == "fitted")
+        assert compare(made, WORSE) == -compare(WORSE, made)
+
+
 def test_labels_that_nobody_looked_for_count_as_lost():
     for values in ({"kid": 0.1, "recovered": None}, {"kid": 0.1}):
         other = WORSE if "recovered" in values else evidence(recovered=None)

@@ -223,6 +223,19 @@ def test_measure_gives_each_metric_with_nulls_and_flags_a_constant(cryoetgan, se
     some = json.loads((sets / "s.json").read_text())
     assert some == {name: good[name] for name in ("kid", "sd_ratio")}
     refused(cryoetgan(*words, "--metric", "kids", "-o", "n.json", code=2), "did you mean 'kid'")
+    # what was asked for by name is there, or said to lack something
+    for name, lacking in (
+        ("fid", "--features"), ("ssim_cycle", "--cycle"), ("pose_recovery", "--map"),
+    ):  # fmt: skip
+        done = cryoetgan(*words, "--metric", name, "-o", "n.json", code=2)
+        refused(done, f"--metric {name}", lacking)
+    said = cryoetgan(*words, "--map", "ball.mrc", "--metric", "sd_ratio", "-o", "n.json").stderr
+    assert "no pose recovery" not in said
+    posed = cryoetgan(*words, "--map", "ball.mrc", "-o", "n.json").stderr
+    assert "no pose recovery: it needs the generated set's poses" in posed
+    # the grey scale is seen where the features cannot see it
+    assert flat["sd_ratio"]["warning"].startswith("grey values spread")
+    assert good["sd_ratio"]["warning"] is None
 
 
 def test_sets_that_do_not_fit_are_said(cryoetgan, sets, rng):

@@ -52,7 +52,8 @@ def arena(make_set):
 
 def test_the_table_ranks_and_the_controls_tell(cryoetgan, arena, tmp_path):
     out = tmp_path / "out"
-    cryoetgan("evaluation", "compete", "--config", arena, "-o", out)
+    said = cryoetgan("evaluation", "compete", "--config", arena, "-o", out).stderr
+    assert "no class is left out for bad" in said
     table = json.loads((out / "competitors.json").read_text())
     assert [row["name"] for row in table["competitors"]] == ["good", "bad"]
     good, bad = table["competitors"]
@@ -79,6 +80,9 @@ def test_the_table_ranks_and_the_controls_tell(cryoetgan, arena, tmp_path):
     # without a set of its own, a class is recognised as often as `gan_train` does
     for name, found in table["leave_one_out"]["good"].items():
         assert found["synthetic"]["value"] == good["classes"][name]
+        (other,) = {"bent", "rod"} - {name}
+        # what always answers one class is right on none of the others
+        assert found["synthetic"]["others"]["value"] == good["classes"][other]
         low, high = found["with_real"]["interval"]
         assert 0 <= low <= found["with_real"]["value"] <= high <= 1
     assert table["provenance"]["seed"] == 0

@@ -23,6 +23,23 @@ def test_wilson_is_the_published_one():
     assert wilson(10, 10)[1] == pytest.approx(1)
 
 
+def test_a_share_lies_in_its_own_interval():
+    for n in range(1, 400):
+        for right in (0, n // 3, n):
+            low, high = wilson(right, n)
+            assert 0 <= low <= right / n <= high <= 1
+
+
+def test_all_told_apart_by_few_is_no_certainty():
+    for n in (5, 10, 40):
+        scores = np.zeros(n), np.ones(n)
+        groups = np.arange(n).astype(str), np.arange(n).astype(str)
+        low, high = auc_interval(1.0, scores, groups)
+        assert high == 1
+        assert low == pytest.approx(wilson(n, n)[0])
+        assert auc_interval(0.0, scores[::-1], groups)[1] == pytest.approx(1 - low)
+
+
 def test_errors_that_go_together_widen_the_interval():
     right = np.repeat([True, False], 50)
     alone = clustered(right, np.arange(100).astype(str))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from cryoetgan.evaluation.feature_metrics import saturated
 from cryoetgan.evaluation.metrics import neighbours, prdc
+from cryoetgan.evaluation.metrics.neighbours import radius
 
 
 @pytest.mark.parametrize(("n", "m", "f", "k"), [(200, 150, 5, 5), (90, 300, 64, 3), (60, 60, 1, 1)])
@@ -94,6 +95,19 @@ def test_memory_does_not_grow_with_the_product(rng):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 60e6
+
+
+def test_the_radius_is_the_distance_to_the_kth_neighbour_wherever_the_set_lies(rng):
+    x = rng.standard_normal((80, 5))
+    by_hand = np.sort(np.linalg.norm(x[:, None] - x[None], axis=2), axis=1)[:, 4]
+    assert radius(x, 4) == pytest.approx(np.median(by_hand), rel=1e-5)
+    assert radius(100 + 3 * x, 4) == pytest.approx(3 * radius(x, 4), rel=1e-4)
+
+
+def test_few_right_volumes_are_not_called_saturated():
+    values = {"precision": 0.9, "recall": 0.9, "density": 0.85, "coverage": 0.9}
+    assert saturated(values, 1.2) == ""
+    assert "cap" in saturated(values | {"density": 9.0}, 12.0)
 
 
 def test_too_few_samples_are_refused():

@@ -53,6 +53,13 @@ def test_an_amplitude_is_that_of_the_tomogram(data, tomogram):
     assert not doubts(found)
 
 
+def test_dark_protein_is_said(data, tomogram, caplog):
+    dark = replace(data, volume=-np.asarray(data.volume))
+    found = warned(dark, tomogram.model, chosen(data))
+    assert set(found["doubts"]) == {"ball", "rod"}
+    assert caplog.text.count("protein is dark") == 1
+
+
 def test_picks_whose_poses_nobody_found_are_not_judged(data, tomogram):
     unaligned = replace(data, picks=replace(data.picks, aligned=False))
     found = warned(unaligned, tomogram.model, chosen(data))

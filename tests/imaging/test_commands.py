@@ -13,7 +13,7 @@ from cryoetgan.geometry import relion_from_rotation
 from cryoetgan.imaging.commands import _acquisition, fit, simulate
 from cryoetgan.imaging.model import ImagingModel
 from cryoetgan.imaging.picture import drawn
-from cryoetgan.star import ANGLES, COORDINATES, write_star
+from cryoetgan.star import ANGLES, COORDINATES, read_star, write_star
 from cryoetgan.volumes import read_volume_set, write_volume, write_volume_set
 from tests.conftest import refused
 from tests.imaging.conftest import BOX, VOXEL
@@ -160,6 +160,40 @@ def test_mistakes_of_a_simulation_are_named_and_leave_nothing(files, known):
         with pytest.raises(UserError, match=named):
             simulate(files / f"{source}.star", files / "s.star", **given)
     assert not list(files.glob("s.*"))
+
+
+def test_picks_of_other_tomograms_have_no_part_in_a_fit(cryoetgan, files):
+    words = ("imaging", "fit", "t.mrc", "--density", "ball.mrc", "--density", "rod.mrc")
+    words += ("--tilts=-60,60", "--defocus", 3, "--particles")
+    table = read_star(files / "scores.star").particles
+    write_star(files / "own.star", table.assign(rlnTomoName="t"))
+    others = table.assign(rlnTomoName="u", rlnCoordinateX=table["rlnCoordinateX"] + 5)
+    both = pd.concat([table.assign(rlnTomoName="t"), others], ignore_index=True)
+    write_star(files / "both.star", both)
+    write_star(files / "others.star", others)
+    cryoetgan(*words, "own.star", "-o", "a.json")
+    said = cryoetgan(*words, "both.star", "-o", "b.json").stderr
+    assert f"{len(table)} of {2 * len(table)} particles lie in other tomograms" in said
+    first, second = (json.loads((files / f"{n}.json").read_text()) for n in "ab")
+    assert first["about"] == second["about"]
+    refused(
+        cryoetgan(*words, "others.star", "-o", "c.json", code=2), "others.star", "lie in u", "'t'"
+    )
+    # of another binning
+    write_star(files / "fine.star", table.assign(rlnCoordinateX=3 * table["rlnCoordinateX"]))
+    assert "another binning" in cryoetgan(*words, "fine.star", "-o", "d.json").stderr
+
+
+def test_a_fit_is_refused_before_it_starts_where_its_names_cannot_be(cryoetgan, files):
+    words = ("imaging", "fit", "t.mrc", "--particles", "scores.star", "--tilts=-60,60")
+    (files / "o").mkdir()
+    for name, target in (("ball.mrc", "o/ball.mrc"), ("rod.mrc", "empty.mrc")):
+        (files / target).write_bytes((files / name).read_bytes())
+    ball = ("--density", "ball.mrc", "--density")
+    refused(cryoetgan(*words, *ball, "o/ball.mrc", "-o", "m.json", code=2), "same name", "ball.mrc")
+    refused(cryoetgan(*words, *ball, "empty.mrc", "-o", "m.json", code=2), "empty.mrc", "rename")
+    refused(cryoetgan(*words, *ball, "rod.mrc", "-o", "m", code=2), "end it in .json")
+    assert not list(files.glob("m*"))
 
 
 def test_classes_without_a_map_are_named(cryoetgan, files):

@@ -8,6 +8,7 @@ import pytest
 
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.controls import Backdrop, free_places, without_transfer
+from cryoetgan.imaging.leftout import LeftOut
 from cryoetgan.imaging.model import crop
 from cryoetgan.optics import missing_wedge
 from cryoetgan.star import COORDINATES, write_star
@@ -19,10 +20,17 @@ from tests.imaging.conftest import BOX, TILTS, VOXEL
 def test_without_transfer_a_density_is_scaled_and_loses_its_wedge_alone(known, maps):
     scene = np.pad(maps["rod"], BOX // 2)
     plain = without_transfer(known)
-    expected = np.fft.rfftn(scene) * missing_wedge(scene.shape, TILTS) * known.gain.values.mean()
+    expected = np.fft.rfftn(scene) * missing_wedge(scene.shape, TILTS)
     made = np.fft.rfftn(plain.signal(scene))
     inner = np.abs(expected) > 1e-3 * np.abs(expected).max()
-    assert np.allclose(made[inner], expected[inner], rtol=1e-3)
+    scale = (made[inner] / expected[inner]).real.mean()
+    assert np.allclose(made[inner], scale * expected[inner], rtol=1e-3)
+    # as strong as the fitted particles are
+    variances = [
+        sum(crop(m.signal(np.pad(one, BOX // 2)), BOX).var() for one in maps.values())
+        for m in (plain, known)
+    ]
+    assert variances[0] == pytest.approx(variances[1], rel=1e-3)
     # the noise is as it was fitted
     noises = [m.noise(scene.shape, np.random.default_rng(1)) for m in (plain, known)]
     assert np.array_equal(*noises)
@@ -50,7 +58,7 @@ def test_pasted_is_the_signal_in_a_patch_without_a_pick(cryoetgan, tmp_path, fil
     cryoetgan("imaging", "control", "d.star", "--kind", "pasted", *words, "-o", "p.star")
     made = read_volume_set(tmp_path / "p.star")
     assert list(made.table["cryoetganClass"]) == ["ball", "rod", "ball"]
-    free = free_places(Backdrop(tmp_path / "t.mrc", data, places), BOX, 3)
+    free = free_places(Backdrop(tmp_path / "t.mrc", data, places, LeftOut(data)), BOX, 3)
     # the nearest pick, by the axis on which it is farthest: in no box is one
     distance = np.abs(free[:, None] - places[None]).max(axis=2).min(axis=1)
     assert distance.min() > BOX / 2
@@ -84,15 +92,20 @@ def test_what_is_masked_and_padding_are_not_pasted_into(tmp_path, files):
     left_out, padded = np.zeros(data.shape, np.int8), np.array(data)
     left_out[:, 40:] = 1
     padded[:, :, :70] = 0.5
-    free = free_places(Backdrop(tmp_path / "t.mrc", padded, places[:0], left_out), BOX, 0)
-    # x y z: no box reaches into the mask, none lies in padding alone
+    free = free_places(
+        Backdrop(tmp_path / "t.mrc", padded, places[:0], LeftOut(padded, left_out)), BOX, 0
+    )
+    # x y z: no box reaches into mask or padding
     assert (free[:, 1] + BOX // 2 <= 40).all()
-    assert (free[:, 0] + BOX // 2 > 70).all()
+    assert (free[:, 0] - BOX // 2 >= 70).all()
 
 
 def test_a_crowded_tomogram_has_no_place_to_paste_into(tomogram, tmp_path):
     places = np.stack(np.meshgrid(*[np.arange(0, 100, 6.0)] * 3), -1).reshape(-1, 3)
     with pytest.raises(UserError, match=r"t\.mrc: 0 boxes of 16 voxels hold no pick"):
-        free_places(Backdrop(tmp_path / "t.mrc", tomogram.data, places), BOX, 0)
+        free_places(
+            Backdrop(tmp_path / "t.mrc", tomogram.data, places, LeftOut(tomogram.data)), BOX, 0
+        )
     with pytest.raises(UserError, match=r"too small"):
-        free_places(Backdrop(tmp_path / "t.mrc", tomogram.data[:10], places[:0]), BOX, 0)
+        thin = tomogram.data[:10]
+        free_places(Backdrop(tmp_path / "t.mrc", thin, places[:0], LeftOut(thin)), BOX, 0)

@@ -11,6 +11,7 @@ from cryoetgan.imaging.background import Autocovariance, background, density_of,
 from cryoetgan.imaging.data import Data, cut, inside
 from cryoetgan.imaging.fitting import fit
 from cryoetgan.imaging.gains import Bins
+from cryoetgan.imaging.leftout import LeftOut
 from cryoetgan.imaging.model import crop
 from tests.imaging.conftest import BOX, TILTS, VOXEL
 
@@ -51,11 +52,36 @@ def test_noise_is_not_measured_where_a_mask_says_so(data):
     for name, volume, left_out in (
         ("clean", data.volume, mask), ("masked", dirty, mask), ("not", dirty, None),
     ):  # fmt: skip
-        found, share = background(volume, outside, 6.0, 8, 0, "t.mrc", left_out)
+        behind = None if left_out is None else LeftOut(volume, left_out)
+        found, share = background(volume, outside, 6.0, 8, 0, "t.mrc", behind)
         measured[name] = found.covariance()[0, 0, 0], share
     assert measured["masked"] == measured["clean"]
     assert measured["not"][0] > 3 * measured["clean"][0]
     assert measured["not"][1] > measured["clean"][1]
+
+
+def test_padding_and_masked_ice_change_no_fit(data, fitted, caplog):
+    """Grey values of a raw file, its first sections padded, ice in a corner that is masked."""
+    picks = data.picks
+    raw = 100 + 10 * np.asarray(data.volume)
+    raw[:14] = 0
+    ice = np.zeros(raw.shape, np.int8)
+    ice[:, :20, :24] = 1
+    raw[ice != 0] += 300
+    clean = replace(data, volume=100 + 10 * np.asarray(data.volume), mask=LeftOut(raw, ice))
+    dirty = replace(clean, volume=raw)
+    found, expected = fit(dirty, 0), fit(clean, 0)
+    assert "at padding or masked regions" in caplog.text
+    # what is left out has no part in it: but for where the fit's own scenes are compared
+    assert np.allclose(found.gain.values, expected.gain.values)
+    assert np.allclose(found.noise_spectrum.seen, expected.noise_spectrum.seen, rtol=1e-5)
+    assert found.about["picks_used"] < len(picks)
+    power = found.about["power"]
+    ratio = np.array(power["simulated"]) / power["real"]
+    assert 0.85 < ratio.min() <= ratio.max() < 1.15
+    # and the noise is that of the whole tomogram, in its grey values
+    whole = fitted.noise_spectrum.seen.sum()
+    assert found.noise_spectrum.seen.sum() == pytest.approx(100 * whole, rel=0.1)
 
 
 def test_the_autocovariance_behind_a_mask_is_that_of_the_noise(rng):

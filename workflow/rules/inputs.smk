@@ -13,7 +13,7 @@ def classifier_for(wildcards):
 
 def network(wildcards):
     """Which classifier: the first, or the other beside it."""
-    return SECOND if wildcards.name in BY_SECOND else CONFIG.evaluation.network
+    return SECOND if wildcards.get("name") in BY_SECOND else CONFIG.evaluation.network
 
 
 def same_training(wildcards):
@@ -26,7 +26,7 @@ def same_training(wildcards):
 def judged(wildcards):
     """The split, and for the choice the metrics it needs alone."""
     if wildcards.get("name") in UNLABELLED:
-        needed = ["kid", "two_sample_auc", "pose_recovery"]
+        needed = ["kid", "two_sample_auc", "sd_ratio", "pose_recovery"]
         return flags(real_split=UNSEEN, metric=needed)
     return flags(real_split="test")
 

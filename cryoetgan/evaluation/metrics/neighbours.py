@@ -90,6 +90,24 @@ def prdc(real_features: ArrayLike, generated_features: ArrayLike, k: int = 5) ->
     }
 
 
+def radius(features: ArrayLike, k: int = 5) -> float:
+    """Return the median distance of samples to their k-th nearest neighbour in their own set.
+
+    Small beside that of real samples where a generator makes the same thing again and again,
+    wherever that lies.
+
+    Parameters
+    ----------
+    features : array_like
+        `(N, F)`, more than k rows.
+    k : int
+        As for `prdc`.
+    """
+    given = np.asarray(features)
+    centre = given.mean(axis=0, dtype=np.float64)
+    return float(np.median(np.sqrt(_radii(_samples(given, centre), k))))
+
+
 def _samples(given: NDArray[Any], centre: NDArray[np.float64]) -> _Samples:
     centred = np.empty(given.shape, np.float32)
     for start in range(0, len(given), ROWS):
