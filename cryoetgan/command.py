@@ -79,7 +79,7 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[P, R]], Callable[
 def _keep_inputs(options: dict[str, Any]) -> None:
     """Raise a `UserError` where a command would write over a file that it reads."""
     output = options.get("output")
-    if not isinstance(output, Path) or not output.is_file():
+    if not isinstance(output, Path) or output.is_dir():
         return
     for name, value in options.items():
         for path in value if isinstance(value, list) else [value]:

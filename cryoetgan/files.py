@@ -98,7 +98,9 @@ def existing(path: Path, what: str = "file") -> Path:
 
 def not_itself(source: Path, output: Path) -> None:
     """Raise a `UserError` where what is read would be overwritten by what is made of it."""
-    if source.exists() and output.exists() and source.samefile(output):
+    # the name may not be there yet: `x/../set.star` is set.star once x is made
+    same = os.path.realpath(source) == os.path.realpath(output)
+    if source.exists() and (same or (output.exists() and source.samefile(output))):
         raise UserError(f"{output}: is the file that is read; write to another name")
 
 

@@ -338,7 +338,31 @@ def read_volume_set(star: Path, columns: Sequence[str] = ()) -> VolumeSet:
             "make the set again"
         )
     size = _voxel_size(stack, voxel_size, None)
-    return VolumeSet(Path(star), tables.particles, tables.optics, data, size)
+    table = _in_stack_order(tables.particles, Path(star))
+    return VolumeSet(Path(star), table, tables.optics, data, size)
+
+
+def _in_stack_order(table: "pd.DataFrame", star: Path) -> "pd.DataFrame":
+    """Return rows in the order of their volumes, which rlnImageName numbers (`000001@x.mrcs`).
+
+    Other programs sort rows and leave the stack as it is.
+    """
+    if "rlnImageName" not in table:
+        return table
+    named = table["rlnImageName"].astype(str).str.extract(r"^(\d+)@", expand=False)
+    if named.isna().all():
+        return table
+    numbers = named.fillna("0").astype(int).to_numpy()
+    order = np.argsort(numbers, kind="stable")
+    wrong = np.flatnonzero(numbers[order] != np.arange(1, len(table) + 1))
+    if len(wrong):
+        raise UserError(
+            f"{star}: rlnImageName names volume {numbers[order[wrong[0]]]} where {wrong[0] + 1} is "
+            f"wanted: each of the stack's {len(table)} volumes once; make the set again"
+        )
+    if (numbers == numbers[order]).all():
+        return table
+    return table.iloc[order].reset_index(drop=True)
 
 
 class VolumeSetWriter:

@@ -104,6 +104,28 @@ def test_star_and_stack_must_belong_together(tmp_path):
         volumes.read_volume_set(path)
 
 
+def test_rows_in_another_order_than_the_stack_keep_their_volumes(tmp_path, rng):
+    """Sorted by class, as other programs do; rlnImageName says which volume is whose."""
+    rows = pd.DataFrame({"cryoetganClass": ["b", "a", "b", "a", "c"], "rlnAngleRot": range(5)})
+    data = rng.standard_normal((5, 4, 4, 4)).astype(np.float32)
+    volumes.write_volume_set(tmp_path / "x.star", data, rows, 10.0)
+    before, tables = (
+        volumes.read_volume_set(tmp_path / "x.star"),
+        star.read_star(tmp_path / "x.star"),
+    )
+    shuffled = tables.particles.sort_values("cryoetganClass")
+    assert list(shuffled["rlnAngleRot"]) != list(range(5))
+    star.write_star(tmp_path / "x.star", shuffled, tables.optics)
+    after = volumes.read_volume_set(tmp_path / "x.star")
+    pd.testing.assert_frame_equal(after.table, before.table)
+    assert np.array_equal(after.volumes, data)
+    # a row twice, and one that is gone
+    names = [*shuffled["rlnImageName"][:4], shuffled["rlnImageName"].iloc[0]]
+    star.write_star(tmp_path / "x.star", shuffled.assign(rlnImageName=names), tables.optics)
+    with pytest.raises(UserError, match=r"x\.star: rlnImageName names volume .* is wanted"):
+        volumes.read_volume_set(tmp_path / "x.star")
+
+
 @pytest.mark.parametrize(
     ("content", "word"),
     [

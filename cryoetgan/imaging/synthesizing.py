@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
-from cryoetgan.files import provenance, read_json, sidecar, write_json
+from cryoetgan.files import not_itself, provenance, read_json, sidecar, write_json
 from cryoetgan.imaging.model import ImagingModel
 from cryoetgan.imaging.tiles import Corner, tiles
 from cryoetgan.pages import release, sections
@@ -121,6 +121,10 @@ def write_tomogram(
         Where the name is not that of an MRC file, or scene and model differ in voxel size.
     """
     check_mrc_name(output)
+    beside = output.with_name(f"{output.stem}_labels.mrc")
+    for target in (output, beside, output.with_suffix(".star")):
+        for path in source.files:
+            not_itself(path, target)
     name, data, voxel_size = class_name(output), source.scene.data, source.scene.voxel_size
     same_voxel_size(voxel_size, model.voxel_size, source.scene_path, model.tomogram)
     z, y, x = data.shape
@@ -140,7 +144,6 @@ def write_tomogram(
             release(data)
     content = {"provenance": record} | _meaning(source.labels_path)
     if source.labels is not None:
-        beside = output.with_name(f"{name}_labels.mrc")
         marks = source.labels.data
         with open_volume(beside, marks.shape, voxel_size, marks.dtype) as out:
             for plane, given in zip(sections(out), sections(marks), strict=True):

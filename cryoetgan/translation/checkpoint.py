@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 import sys
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ GONE = {"pair_weight": 0.0}
 """Settings there are no more: at this value a checkpoint is what it would be without them."""
 BROKEN = (
     RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, IndexError, TypeError,
-    AttributeError,
+    AttributeError, zipfile.BadZipFile,
 )  # fmt: skip
 """What torch raises of damaged files."""
 PARTS = (
@@ -39,6 +40,7 @@ PARTS = (
     "initial",
     "imaging",
     "optics",
+    "voxel_size",
     "step",
 )
 """What all who read a checkpoint ask for."""
@@ -79,7 +81,14 @@ def read(path: Path) -> dict[str, Any]:
     """
     path = existing(path, "checkpoint")
     try:
+        _check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch's own message tells how to run what is in it
+        raise DamagedError(
+            f"{path}: is not a whole checkpoint (it holds more than weights and numbers, or less); "
+            "train again"
+        ) from error
     except BROKEN as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DamagedError(f"{path}: is not a whole checkpoint ({first}); train again") from error
@@ -88,6 +97,8 @@ def read(path: Path) -> dict[str, Any]:
             f"{path}: cannot be read ({error}); check its rights and the disk"
         ) from error
     if not isinstance(content, dict) or not {"format", "version"} <= set(content):
+        raise DamagedError(f"{path}: is not a checkpoint of `translation train`")
+    if not isinstance(content["format"], int):
         raise DamagedError(f"{path}: is not a checkpoint of `translation train`")
     if content["format"] > FORMAT:
         raise UserError(
@@ -98,6 +109,16 @@ def read(path: Path) -> dict[str, Any]:
     if gone:
         raise DamagedError(f"{older(content, path)}, and has no {', '.join(gone)}; train again")
     return content
+
+
+def _check_archive(path: Path) -> None:
+    """Raise a `ValueError` where a part of the file is not what was written: torch looks at none."""
+    if not zipfile.is_zipfile(path):
+        return  # torch says what it is
+    with zipfile.ZipFile(path) as archive:
+        part = archive.testzip()
+    if part is not None:
+        raise ValueError(f"its part {part} has changed since it was written")
 
 
 def older(content: Mapping[str, Any], path: Path) -> str:
@@ -169,7 +190,9 @@ def load_weights(
 def differences(content: Mapping[str, Any], key: Mapping[str, Any]) -> list[str]:
     """Return what a checkpoint's run and this one do not share, but for how long and how quick."""
     # a switch that is younger than the checkpoint was at its default then
-    old = {**as_plain(Settings()), **_without_gone(content["settings"]), **content["key"]}
+    # its random numbers hang on the preset's name
+    told = {"preset": content.get("preset"), **content["key"]}
+    old = {**as_plain(Settings()), **_without_gone(content["settings"]), **told}
     new = dict(key)
     return sorted(
         name for name in {*old, *new} if name not in MAY_DIFFER and old.get(name) != new.get(name)
@@ -281,6 +304,6 @@ def finish(folder: Path) -> None:
             shutil.copyfile(folder / IN_PROGRESS, part)
 
 
-def as_key(settings: Settings, seed: int, inputs: Mapping[str, str]) -> dict[str, Any]:
+def as_key(settings: Settings, seed: int, inputs: Mapping[str, str], preset: str) -> dict[str, Any]:
     """Return what must be equal for a run to be gone on with."""
-    return {**as_plain(settings), "seed": seed, "inputs": dict(inputs)}
+    return {**as_plain(settings), "seed": seed, "inputs": dict(inputs), "preset": preset}

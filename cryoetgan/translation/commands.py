@@ -147,8 +147,10 @@ def uncertainty(
     """
     import contextlib
 
+    import pandas as pd
+
     from cryoetgan.devices import choose_device
-    from cryoetgan.files import provenance, sidecar, write_json
+    from cryoetgan.files import not_itself, provenance, sidecar, write_json
     from cryoetgan.progress import track
     from cryoetgan.star import item_names
     from cryoetgan.translation.inference import check_box, open_translator
@@ -180,15 +182,21 @@ def uncertainty(
         if sample is None or int(name.rpartition("/")[2]) < sample
     ]
     paths = [output / f"{name}.star" for name in ("dropout_sd", "noise_sd")]
+    for path in paths:
+        not_itself(volumes, path)
+    optics = pd.DataFrame(translator.optics())
     with contextlib.ExitStack() as stack:
         writers = [
-            stack.enter_context(VolumeSetWriter(path, len(chosen), source.box, source.voxel_size))
+            stack.enter_context(
+                VolumeSetWriter(path, len(chosen), source.box, source.voxel_size, optics)
+            )
             for path in paths
         ]
         made = spreads(translator, source, names, passes, seed, chosen)
         for row, *both in track(made, "passing", len(chosen)):
+            group = {"rlnOpticsGroup": translator.look(names[row], seed) + 1}
             for writer, volume in zip(writers, both, strict=True):
-                writer.add(volume, rows[row])
+                writer.add(volume, rows[row] | group)
     made_with = {"passes": passes, "sample": sample}
     record = provenance("translation uncertainty", [checkpoint, volumes], made_with, seed)
     for path in paths:

@@ -11,6 +11,7 @@ from torch import nn
 
 from cryoetgan.devices import multiplies_bfloat16
 from cryoetgan.errors import UserError
+from cryoetgan.pages import release
 from cryoetgan.seeds import integer
 from cryoetgan.translation import checkpoint
 from cryoetgan.translation.networks import Generator
@@ -49,6 +50,10 @@ class Translating(Protocol):
         self, source: VolumeSet, names: Sequence[str], draws: int, seed: int
     ) -> Iterator[Made]:
         """Yield each row's draws one after another."""
+        ...
+
+    def look(self, name: str, seed: int) -> int:
+        """Return which of `optics` a volume of this name is made by."""
         ...
 
     def passes(
@@ -194,8 +199,13 @@ class Translator:
             part = todo[start : start + batch]
             seeds = [integer(seed, "translate", names[row], draw) % 2**62 for row, draw in part]
             made = self.translate(np.asarray(source.volumes[[row for row, _ in part]]), seeds)
+            release(source.volumes)
             for (row, _), volume in zip(part, made, strict=True):
                 yield row, 0, volume
+
+    def look(self, name: str, seed: int) -> int:
+        """Return which of `optics` a volume of this name is made by."""
+        return 0
 
     def passes(
         self, source: VolumeSet, row: int, name: str, seed: int, count: int, fixed: bool

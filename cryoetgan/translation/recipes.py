@@ -90,7 +90,12 @@ def of_group(volumes: VolumeSet, group: str) -> VolumeSet:
     UserError
         Where no volume is of it.
     """
-    column = COLUMNS["group"]
+    column, number = COLUMNS["group"], "rlnOpticsGroup"
+    if number not in volumes.table or not {number, column} <= set(volumes.optics):
+        raise UserError(
+            f"{volumes.path}: no volume is of group '{group}'; its tomograms' groups are not "
+            "recorded (column group of the table of tomograms)"
+        )
     named = {row["rlnOpticsGroup"]: row.get(column) for row in volumes.optics.to_dict("records")}
     of = volumes.table["rlnOpticsGroup"].map(named)
     rows = np.flatnonzero(of == group)

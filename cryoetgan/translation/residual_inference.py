@@ -14,6 +14,7 @@ from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import ImagingModel, crop
 from cryoetgan.imaging.scenes import SCENE
 from cryoetgan.origins import offset
+from cryoetgan.pages import release
 from cryoetgan.seeds import rng
 from cryoetgan.translation import checkpoint
 from cryoetgan.translation.inference import Made, batch_of
@@ -96,6 +97,7 @@ class ResidualTranslator:
         batch = batch_of(source.box)
         for start in range(0, len(todo), batch):
             part = todo[start : start + batch]
+            release(source.volumes)
             if self.direction == "sd":
                 boxes = np.asarray(source.volumes[[row for row, _ in part]], np.float32)
                 made = self.apply(torch.from_numpy(boxes)[:, None])
@@ -110,6 +112,10 @@ class ResidualTranslator:
                 made = self.apply(signals, noises)
             for (row, _), index, volume in zip(part, which, made, strict=True):
                 yield row, index, volume
+
+    def look(self, name: str, seed: int) -> int:
+        """Return which imaging model a volume of this name is made by."""
+        return int(rng(seed, "imaging", name).integers(len(self.models)))
 
     def passes(
         self, source: VolumeSet, row: int, name: str, seed: int, count: int, fixed: bool

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import torch
 import yaml
 
+from cryoetgan import __version__
 from cryoetgan.code_hash import code_hash
 from cryoetgan.errors import UserError
 from cryoetgan.files import existing, sha256, write_text
@@ -32,6 +33,7 @@ from cryoetgan.translation.scenes import packed
 from cryoetgan.translation.settings import Settings
 from cryoetgan.translation.several import join_team
 from cryoetgan.translation.team import Team
+from cryoetgan.translation.training import held_out
 from cryoetgan.volumes import VolumeSet, stack_of
 
 log = logging.getLogger("cryoetgan")
@@ -72,7 +74,9 @@ def train(
     writer = _event_writer() if tensorboard else None
     subtomograms = subtomograms if group is None else of_group(subtomograms, group)
     subtomograms = of_training(subtomograms, settings)
-    settings = _counted(settings, len(training_rows(subtomograms)))
+    # passes are over what is learnt from, not over what the critic is kept from
+    count = len(training_rows(subtomograms))
+    settings = _counted(settings, count - held_out(settings, count))
     imaging = imaging if settings.frame == "residual" else ()
     hashes = {
         kind: sha256(stack_of(volumes.path))
@@ -82,7 +86,7 @@ def train(
     # a model's file holds the hash of its arrays
     hashes |= {f"imaging {i}": sha256(existing(path)) for i, path in enumerate(imaging, 1)}
     hashes |= {} if group is None else {"group": group}
-    key = checkpoint.as_key(settings, seed, hashes)
+    key = checkpoint.as_key(settings, seed, hashes, name)
     _check_share(settings, devices)
     team, device = join_team(devices, device)
     _check_share(settings, team.count)
@@ -90,6 +94,8 @@ def train(
     found = team.first(lambda: checkpoint.find_start(folder, key, code))
     if found and found["step"] >= settings.steps and (folder / checkpoint.NAME).exists():
         log.info("%s: is trained already (%d steps)", folder, found["step"])
+        if team.rank == 0:
+            _complete(folder, found)
         return
     if found and found["step"] == settings.steps:
         log.info("%s: was trained to the end; only its checkpoint was gone", folder)
@@ -104,8 +110,8 @@ def train(
         _go_on(trainer, found, folder)
     about = {
         "preset": name,
-        "settings": {k: v for k, v in key.items() if k not in ("seed", "inputs")},
-        "key": {"seed": seed, "inputs": hashes},
+        "settings": {k: v for k, v in key.items() if k not in ("seed", "inputs", "preset")},
+        "key": {"seed": seed, "inputs": hashes, "preset": name},
         "code": code,
         "scalers": {domain: asdict(scaler) for domain, scaler in scalers.items()},
         "imaging": packed(models),
@@ -162,8 +168,7 @@ class _Run:
         if not self.writes:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        plain = yaml.safe_dump({"preset": about["preset"], **about["settings"]}, sort_keys=False)
-        write_text(folder / "config.yaml", plain)
+        write_text(folder / "config.yaml", _config(about))
         if writer is not None:
             # a resumed run's later numbers replace those that no state knew of
             self.events = writer(str(folder / "tensorboard"), purge_step=trainer.step + 1)
@@ -251,11 +256,34 @@ class _Run:
         checkpoint.save(self.folder / checkpoint.IN_PROGRESS, {**self.about, **state})
 
 
+def _config(about: Mapping[str, Any]) -> str:
+    """Return a run's settings: a preset that can be given again, with what it was run on."""
+    key = about["key"]
+    lines = [f"# preset {about['preset']}, seed {key['seed']}, cryoetgan {__version__}"]
+    lines += [f"# {kind}: {value}" for kind, value in key["inputs"].items()]
+    return "\n".join([*lines, yaml.safe_dump(dict(about["settings"]), sort_keys=False)])
+
+
+def _complete(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write the settings of a finished run again, where they are gone; the log cannot be."""
+    if not (folder / "config.yaml").exists():
+        write_text(folder / "config.yaml", _config(content))
+    if not (folder / "log.csv").exists():
+        log.warning(
+            "%s: its log.csv is gone: there are no training curves; delete the folder to train anew",
+            folder,
+        )
+
+
 def _earlier_rows(path: Path, step: int) -> list[dict[str, Any]]:
     if step == 0 or not path.exists():
         return []
-    with open(path, newline="") as file:
-        return [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        log.warning("%s: is no log of a training (%s): it starts anew", path, error)
+        return []
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:

@@ -15,6 +15,7 @@ from cryoetgan.translation.objectives import (
     cycle_loss,
     generator_loss,
     gradient_penalty,
+    label_cosine,
     lowpass,
     lowpass_cosine,
     lowpass_identity,
@@ -22,11 +23,14 @@ from cryoetgan.translation.objectives import (
 )
 from cryoetgan.translation.patches import patch_distance
 from cryoetgan.translation.settings import Settings
+from cryoetgan.translation.watching import centre_drift, far_mean
 
 HIDDEN_SD = 0.1
 """Of the noise that a message hidden in a generated volume would not survive."""
 HELD_SHOWN = 16
 """Subtomograms held out that are scored each time, and as many of those learnt from."""
+PROBED = 8
+"""Densities that are looked at in turns, from the whole set: of all its classes."""
 
 
 class Pool:
@@ -81,6 +85,11 @@ def make_critic(settings: Settings) -> Discriminator:
     )
 
 
+def held_out(settings: Settings, count: int) -> int:
+    """Return how many of so many subtomograms the critic is kept from (`held_out`)."""
+    return min(int(settings.held_out * count), count - 1) if settings.frame == "cycle" else 0
+
+
 class Trainer(Loop):
     """Two generators and two critics, trained unpaired.
 
@@ -107,7 +116,7 @@ class Trainer(Loop):
         super().__init__(settings, device, seed)
         s = settings
         order = torch.from_numpy(rng(seed, "held out").permutation(len(subtomograms)))
-        held = min(int(s.held_out * len(subtomograms)), len(subtomograms) - 1)
+        held = held_out(s, len(subtomograms))
         self.held = subtomograms[order[:held]]
         if held:
             subtomograms = subtomograms[order[held:]]
@@ -253,9 +262,16 @@ class Trainer(Loop):
         D_s_held, D_s_learnt: as `_look_at_held` says.
         cycle_hidden: the cycle d, G(d), G(G(d)) with a little noise on G(d), over the one
         without: far above 1, G(d) carries what no eye sees.
+        label: one minus the cosine between densities and what is made of them, noise averaged.
+        drift: voxels between their centres (peak of the cross-correlation).
+        far: mean grey value far from the particle less that of subtomograms, in standard
+        deviations: neighbours that are invented, or left out.
         """
-        volumes = self.sets["d"]
-        d = volumes.batch(torch.arange(min(len(volumes), max(1, self.batch // self.parts))))
+        volumes, count = self.sets["d"], max(1, self.batch // self.parts)
+        spread = torch.linspace(0, len(volumes) - 1, min(PROBED, len(volumes))).long()
+        # which of them hangs on the step alone: a resumed run looks at the same
+        first = int(rng(self.step, "probe").integers(len(spread)))
+        d = volumes.batch(torch.roll(spread, -first)[:count])
         self.networks.eval()
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices), self._autocast():
@@ -266,6 +282,10 @@ class Trainer(Loop):
         self.networks.train()
         self.last["noise_ratio"] = (one - other).std() / (2**0.5 * one.std())
         self.last["cycle_hidden"] = cycle_loss(after, d) / cycle_loss(back, d)
+        self.last["label"] = label_cosine((one + other).float() / 2, d)
+        self.last["drift"] = centre_drift((one + other).float() / 2, d)
+        s = self.sets["s"].batch(torch.linspace(0, len(self.sets["s"]) - 1, HELD_SHOWN).long())
+        self.last["far"] = (far_mean(one.float()) - far_mean(s)) / s.std().clamp_min(1e-6)
 
     def _look_at_held(self) -> None:
         """Score subtomograms that the critic has not seen, and as many that it has.

@@ -106,6 +106,6 @@ def test_a_crowded_tomogram_has_no_place_to_paste_into(tomogram, tmp_path):
         free_places(
             Backdrop(tmp_path / "t.mrc", tomogram.data, places, LeftOut(tomogram.data)), BOX, 0
         )
+    thin = tomogram.data[:10]
     with pytest.raises(UserError, match=r"too small"):
-        thin = tomogram.data[:10]
         free_places(Backdrop(tmp_path / "t.mrc", thin, places[:0], LeftOut(thin)), BOX, 0)

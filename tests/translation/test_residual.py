@@ -345,6 +345,10 @@ def test_from_densities_and_checkpoint_alone(here, tmp_path, trained):
     spread = read_volume_set(tmp_path / "u" / "noise_sd.star").volumes
     assert spread.mean() == pytest.approx(made.std(), rel=0.5)
     assert read_volume_set(tmp_path / "u" / "dropout_sd.star").volumes.max() == 0
+    # a map is of the look that its volume is of
+    spreads = read_volume_set(tmp_path / "u" / "noise_sd.star")
+    assert list(spreads.table["rlnOpticsGroup"]) == list(zero.table["rlnOpticsGroup"])
+    assert spreads.optics["rlnOpticsGroupName"].equals(zero.optics["rlnOpticsGroupName"])
 
 
 def test_a_run_goes_on_to_the_bits_of_an_unbroken_one(here, tmp_path, trained):

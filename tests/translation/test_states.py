@@ -111,6 +111,92 @@ def test_what_other_code_began_is_gone_on_with_and_said(here, tmp_path, sets, mo
     assert content(tmp_path / "t/checkpoint.pt")["step"] == 12
 
 
+def test_a_preset_of_another_name_is_another_run(here, tmp_path, sets):
+    """Random numbers hang on the name: gone on with, held crops would be learnt from."""
+    here("translation", "train", *sets, "-o", "t")
+    recipe(tmp_path, 20)
+    (tmp_path / "p.yaml").rename(tmp_path / "q.yaml")
+    renamed = [word.replace("p.yaml", "q.yaml") for word in sets]
+    done = here("translation", "train", *renamed, "-o", "t", code=2)
+    refused(done, "t/checkpoint.pt", "other preset", "another folder")
+
+
+def test_weights_that_have_changed_since_are_not_used(here, tmp_path, sets):
+    train = ("translation", "train", *sets, "-o", "t")
+    here(*train)
+    whole = (tmp_path / "t/checkpoint.pt").read_bytes()
+    first = next(iter(content(tmp_path / "t/checkpoint.pt")["average"].values()))
+    at = whole.index(first.numpy().tobytes())
+    (tmp_path / "t/checkpoint.pt").unlink()
+    (tmp_path / "t/training.pt").unlink()
+    (tmp_path / "t/checkpoint.pt").write_bytes(
+        whole[:at] + bytes([whole[at] ^ 64]) + whole[at + 1 :]
+    )
+    done = here("translation", "translate", "t/checkpoint.pt", "d.star", "-o", "x.star", code=2)
+    refused(done, "t/checkpoint.pt", "has changed since it was written", "train again")
+    torch.save({"format": 1, "version": "0", "code": recipe}, tmp_path / "code.pt")
+    done = here("translation", "translate", "code.pt", "d.star", "-o", "x.star", code=2)
+    refused(done, "code.pt", "more than weights and numbers")
+    assert "weights_only" not in done.stderr
+
+
+def test_epochs_are_passes_over_what_is_learnt_from(here, tmp_path, sets):
+    more = "epochs: 4\nheld_out: 0.5\nsnapshot_every: 1\n"
+    with open(tmp_path / "p.yaml", "a") as file:
+        file.write(more)
+    here("translation", "train", *sets, "-o", "t")
+    names = sorted(path.name for path in (tmp_path / "t/snapshots").iterdir())
+    assert names == [f"epoch_0000{n}.pt" for n in range(1, 5)]
+    assert content(tmp_path / "t/checkpoint.pt")["step"] == 4 * 4 / 2
+
+
+def test_a_run_without_its_log_or_settings_is_still_one(here, tmp_path, sets):
+    train = ("translation", "train", *sets, "-o", "t")
+    here(*train)
+    settings = (tmp_path / "t/config.yaml").read_text()
+    (tmp_path / "t/config.yaml").unlink()
+    (tmp_path / "t/log.csv").unlink()
+    assert "its log.csv is gone" in here(*train).stderr
+    assert (tmp_path / "t/config.yaml").read_text() == settings
+    # the settings are a preset again
+    again = ("--preset", "t/config.yaml")
+    here("translation", "train", *sets[:4], *again, "-o", "u")
+    assert (
+        content(tmp_path / "u/checkpoint.pt")["settings"]
+        == content(tmp_path / "t/checkpoint.pt")["settings"]
+    )
+    recipe(tmp_path, 16)
+    (tmp_path / "t/log.csv").write_text("garbage\n1,2\n")
+    assert "is no log of a training" in here(*train).stderr
+    assert (tmp_path / "t/log.csv").read_text().startswith("step,")
+
+
+def test_a_group_of_a_set_without_groups_is_refused(here, tmp_path, sets):
+    tables = read_star(tmp_path / "s.star")
+    write_star(tmp_path / "s.star", tables.particles.drop(columns="rlnOpticsGroup"), tables.optics)
+    done = here("translation", "train", *sets, "--group", "titan", "-o", "t", code=2)
+    refused(done, "s.star", "'titan'", "not recorded")
+
+
+def test_what_is_read_is_not_written_over(here, tmp_path, sets):
+    here("translation", "train", *sets, "-o", "t")
+    before = (tmp_path / "d.star").read_bytes()
+    for words in (
+        ("translate", "t/checkpoint.pt", "d.star", "-o", "./none/../d.star"),
+        ("uncertainty", "t/checkpoint.pt", "u/noise_sd.star", "--passes", 2, "-o", "u"),
+    ):
+        if "u" in words:
+            (tmp_path / "u").mkdir()
+            for suffix in ("star", "mrcs"):
+                (tmp_path / f"u/noise_sd.{suffix}").write_bytes(
+                    (tmp_path / f"d.{suffix}").read_bytes()
+                )
+        refused(here("translation", *words, code=2), "is the file that is read")
+    assert (
+        (tmp_path / "d.star").read_bytes() == before == (tmp_path / "u/noise_sd.star").read_bytes()
+    )
+
+
 def test_more_steps_than_rates_were_planned_for_are_said(here, tmp_path, sets):
     train = ("translation", "train", *sets, "-o", "t")
     recipe(tmp_path, 6, decay=0.5)
