@@ -41,6 +41,7 @@ steps: 4
 pool: 0
 precision: float32
 """
+LOOKED_AT = {"noise_ratio", "cycle_hidden", "label", "drift", "far"}
 
 
 @pytest.fixture
@@ -104,8 +105,9 @@ def test_two_processes_of_half_a_batch_equal_one_of_the_whole(here, tmp_path, se
     logs = []
     for name in ("one", "two"):
         with open(tmp_path / name / "log.csv", newline="") as file:
-            logs.append([[float(v) for v in row.values()] for row in csv.DictReader(file)])
-    # the numbers are those of the whole batch
+            rows = list(csv.DictReader(file))
+        logs.append([[float(row[name]) for name in row if name not in LOOKED_AT] for row in rows])
+    # the numbers are those of the whole batch; each process looks at volumes of its own
     assert np.allclose(*logs, rtol=0.02, atol=1e-4)
 
 
