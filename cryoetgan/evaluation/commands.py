@@ -216,8 +216,8 @@ def choose(
 
     Keys: shipped (generated or fitted), asked, why, compared. Generated volumes are shipped
     where KID or two_sample_auc to real picks is less than that of fitted physics, the 95 %
-    intervals apart, neither is more, sd_ratio is 0.8 to 1.25, and pose_recovery is at least 0.95 of that of fitted
-    physics, and of physics at equal signal-to-noise ratio. Else physics is. Measure both
+    intervals apart, neither is more, sd_ratio is 0.8 to 1.25, and pose_recovery is at least
+    0.95 of that of fitted physics, and of physics at equal signal-to-noise ratio. Else physics is. Measure both
     against the same real picks, in a split that nothing was trained on, with features that
     no label entered.
     """

@@ -89,11 +89,11 @@ def _tilts(volumes: VolumeSet, rows: NDArray[np.int_]) -> tuple[bool, tuple[floa
         used = volumes.table["rlnOpticsGroup"].iloc[rows]
         optics = optics[optics["rlnOpticsGroup"].isin(used)]
     sides = [COLUMNS["tilt_low"], COLUMNS["tilt_high"]]
-    rows_ = optics.to_dict("records") if set(sides) <= set(optics) else []
+    records = optics.to_dict("records") if set(sides) <= set(optics) else []
     # a group that does not say its tilts has none of its own
     known = [
         Acquisition.from_optics(row).tilts
-        for row in rows_
+        for row in records
         if all(row[side] == row[side] and row[side] != "<NA>" for side in sides)
     ]
     low = max((tilts[0] for tilts in known), default=0.0)

@@ -81,7 +81,7 @@ def doubts(amplitudes: dict[str, dict[str, Any]]) -> dict[str, str]:
     if typical < 0:
         said = (
             f"the picks show {typical:.2f} of their maps: protein is dark in this tomogram; import "
-            "it again (tomograms import --contrast dark)"
+            "it again with the other contrast (tomograms import --contrast)"
         )
         return dict.fromkeys(amplitudes, said)
     return {

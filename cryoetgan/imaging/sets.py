@@ -58,8 +58,8 @@ def write_typed(source: VolumeSet, output: Path, physics: typed.Physics, seed: i
         for volume in sections(writer.data):
             volume[:] = (volume - mean) / sd
     parameters: dict[str, Any] = {"snr": p.snr, "tilts": list(p.tilts)}
-    names_ = ("defocus", "ctf", "envelope", "voltage", "cs", "amplitude_contrast", "lowpass")
-    parameters |= {name: getattr(p, name) for name in names_}
+    typed_in = ("defocus", "ctf", "envelope", "voltage", "cs", "amplitude_contrast", "lowpass")
+    parameters |= {name: getattr(p, name) for name in typed_in}
     record = provenance("imaging simulate", [source.path], parameters, seed)
     write_json(sidecar(output), {"provenance": record})
 
