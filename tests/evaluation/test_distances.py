@@ -9,6 +9,7 @@ import pytest
 from scipy import linalg
 
 from cryoetgan.evaluation.metrics import fid, kid
+from cryoetgan.evaluation.metrics.distances import nuclear_norm
 
 
 @pytest.fixture
@@ -50,6 +51,19 @@ def test_fid_equals_torch_fidelity(rng, fidelity):
 
     peer = metric.fid_statistics_to_metric(statistics(a), statistics(b), verbose=False)
     assert fid(a, b) == pytest.approx(float(peer[metric.KEY_METRIC_FID]), rel=1e-6)
+
+
+@pytest.mark.parametrize(("n", "m"), [(40, 60), (60, 40), (50, 50)])
+@pytest.mark.parametrize("fall", [1e9, 20.0, 3.0, 0.0])
+def test_the_nuclear_norm_is_the_sum_of_singular_values(rng, n, m, fall):
+    """Whether they fall off slowly, steeply, or are nought but for a few."""
+    width = np.exp(-np.arange(80) / fall) if fall else (np.arange(80) < 4).astype(float)
+    a, b = (rng.standard_normal((count, 80)) * width for count in (n, m))
+    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
+    expected = np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    assert nuclear_norm(a @ b.T, nought=1) == pytest.approx(expected, rel=1e-12)
+    assert nuclear_norm(a @ b.T) == pytest.approx(expected, rel=1e-10)
+    assert nuclear_norm(np.zeros((n, m))) == 0
 
 
 def test_fid_of_a_set_with_itself_is_zero(rng):

@@ -5,6 +5,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 BLOCK = 1024
+ROUNDINGS, LARGEST_ERROR = 4, 1e-10
+"""Of eigenvalues; the relative error allowed, a bound that is hundreds of times what it is."""
 
 
 def fid(real_features: ArrayLike, generated_features: ArrayLike) -> float:
@@ -38,13 +40,37 @@ def fid(real_features: ArrayLike, generated_features: ArrayLike) -> float:
     if a.shape[1] < min(len(a), len(b)):
         a_small = np.asarray(np.linalg.qr(a, mode="r"))
         b_small = np.asarray(np.linalg.qr(b, mode="r"))
-        cross = a_small @ b_small.T
-    else:
-        cross = a @ b.T
+        nuclear = nuclear_norm(a_small @ b_small.T)
+    else:  # both are centred: one singular value is nought
+        nuclear = nuclear_norm(a @ b.T, nought=1)
     trace = (a**2).sum() / (len(a) - 1) + (b**2).sum() / (len(b) - 1)
-    nuclear = np.linalg.svd(cross, compute_uv=False).sum() / scale
-    value = ((mean_a - mean_b) ** 2).sum() + trace - 2 * nuclear
+    value = ((mean_a - mean_b) ** 2).sum() + trace - 2 * nuclear / scale
     return float(max(value, 0.0))
+
+
+def nuclear_norm(matrix: Floats, nought: int = 0) -> float:
+    """Return the sum of a matrix's singular values.
+
+    As roots of the eigenvalues of its square, in half the time of a decomposition, where their
+    errors (four roundings of the largest, over twice the root) cannot matter; else, as for sets
+    that hardly vary, of the matrix itself.
+
+    Parameters
+    ----------
+    matrix : ndarray
+        `(N, M)`.
+    nought : int
+        How many are known to be nought.
+    """
+    short = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    squares = np.linalg.eigvalsh(short @ short.T)[nought:]
+    if len(squares) and squares[-1] > 0:
+        rounding = ROUNDINGS * np.finfo(float).eps * squares[-1]
+        roots = np.sqrt(np.maximum(squares, 0))
+        errors = np.sqrt(rounding) * np.minimum(np.sqrt(rounding) / (2 * roots + 1e-300), 1)
+        if errors.sum() <= LARGEST_ERROR * roots.sum():
+            return float(roots.sum())
+    return float(np.linalg.svd(matrix, compute_uv=False).sum())
 
 
 def _centred(features: ArrayLike) -> tuple[Floats, Floats]:
