@@ -20,12 +20,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 import yaml
 from scipy.spatial import cKDTree
 from set2 import BOX, LOOKS, MAPS, Set2
 
 from cryoetgan.star import COORDINATES, read_star, write_star
 from cryoetgan.translation.presets import as_plain, read_preset
+from cryoetgan.translation.watching import centre_drift
 from cryoetgan.volumes import read_volume_set
 
 SNRS = (0.01, 0.1, 0.5)
@@ -160,19 +162,10 @@ def failures(work, name, generated):
         "SD over real": made.volumes.std() / np.asarray(real).std(),
         **{k: np.nanmean(last[v]) for k, v in watched.items() if v in log.dtype.names},
         "mean change by radius 0-4-8-12-16": np.round(rings, 4).tolist(),
-        "centre drift, voxels": centre_drift(np.array(made.volumes), np.array(before.volumes)),
+        "centre drift, voxels": float(
+            centre_drift(*(torch.tensor(np.array(v.volumes))[:, None] for v in (made, before)))
+        ),
     }
-
-
-def centre_drift(made, before):
-    """Distance of the peak of the mean cross-correlation from 0, voxels (whole ones)."""
-    total = 0
-    for a, b in zip(made, before, strict=True):
-        spectrum = np.fft.rfftn(a - a.mean()) * np.conj(np.fft.rfftn(b - b.mean()))
-        total = total + np.fft.irfftn(spectrum, a.shape, axes=(0, 1, 2))
-    peak = np.array(np.unravel_index(np.argmax(total), total.shape))
-    peak = np.where(peak > made.shape[-1] // 2, peak - made.shape[-1], peak)
-    return float(np.linalg.norm(peak))
 
 
 def main():

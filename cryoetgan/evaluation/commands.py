@@ -148,7 +148,7 @@ def measure(
     """
     from cryoetgan.devices import choose_device
     from cryoetgan.evaluation.classifier import load_classifier
-    from cryoetgan.evaluation.measuring import METRICS, cycle_pairs
+    from cryoetgan.evaluation.measuring import cycle_pairs
     from cryoetgan.evaluation.measuring import measure as compute
     from cryoetgan.evaluation.sets import load, same_boxes
     from cryoetgan.files import provenance, sidecar, write_json
@@ -181,8 +181,7 @@ def measure(
         _maps(map_ or [], first),
         span,  # type: ignore[arg-type]
         back,
-        metric or METRICS,
-        named=bool(metric),
+        metric or None,
     )
     inputs = [real, stack_of(real), generated, stack_of(generated), *(map_ or [])]
     inputs += [path for path in (features, densities, cycle) if path is not None]

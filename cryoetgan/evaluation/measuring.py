@@ -39,8 +39,7 @@ def measure(
     maps: Mapping[str, Floats] | None = None,
     tilts: tuple[float, float] | None = None,
     cycle: tuple[Floats, Floats] | None = None,
-    only: Collection[str] = METRICS,
-    named: bool = False,
+    only: Collection[str] | None = None,
 ) -> Result:
     """Return `{metric: {value, interval, nulls, warning}}` of what the inputs allow.
 
@@ -65,15 +64,14 @@ def measure(
     cycle : (ndarray, ndarray), optional
         Volumes, and what came back from a translation there and back.
     only : collection of str, optional
-        Metrics to compute. Poses are realigned, for their errors, where all are.
-    named : bool
-        Whether a person asked for these: what lacks for one is then an error.
+        Metrics asked for: what lacks for one is then an error. Where None, all that the inputs
+        allow; poses are then realigned, too, for their errors.
 
     Raises
     ------
     UserError
-        Where a metric of `only` is not known or, if `named`, lacks an input, or a set has
-        fewer than two volumes.
+        Where a metric of `only` is not known or lacks an input, or a set has fewer than two
+        volumes.
     """
     for what, volumes in (("real", real), ("generated", generated)):
         if len(volumes.names) < 2:
@@ -81,7 +79,8 @@ def measure(
                 f"the {what} set has {len(volumes.names)} volume; metrics need two at least: "
                 "name a set with more, or another --real-split"
             )
-    for name in only:
+    chosen = METRICS if only is None else only
+    for name in chosen:
         if name not in METRICS:
             raise UserError(
                 f"--metric: got '{name}'{nearest(name, METRICS)}, wanted some of "
@@ -90,13 +89,14 @@ def measure(
 
     tilts = tilts or real.tilts
     lacking = _lacking(generated, classifier, maps, tilts, cycle)
-    if named and (gone := [name for name in METRICS if name in only and name in lacking]):
-        raise UserError(f"--metric {gone[0]}: needs {lacking[gone[0]]}")
-    if maps and "pose_recovery" in only and "pose_recovery" in lacking:
+    for name in only or ():
+        if name in lacking:
+            raise UserError(f"--metric {name}: needs {lacking[name]}")
+    if maps and only is None and "pose_recovery" in lacking:
         log.warning("no pose recovery: it needs %s", lacking["pose_recovery"])
 
     def wanted(*names: str) -> bool:
-        return not set(only).isdisjoint(names)
+        return not set(chosen).isdisjoint(names)
 
     nulls = null_volumes(real.volumes, rng(seed, "measure", "nulls"))
     result: Result = {}
@@ -114,14 +114,14 @@ def measure(
     if wanted("pose_recovery") and "pose_recovery" not in lacking and maps and tilts:
         numbers = rng(seed, "measure", "poses")
         result["pose_recovery"] = volume_metrics.poses(
-            real, generated, maps, tilts, voxel_size, numbers, realign=set(METRICS) <= set(only)
+            real, generated, maps, tilts, voxel_size, numbers, realign=only is None
         )
     told = two_sample(real, generated, nulls, seed, device) if wanted("two_sample_auc") else None
     if told is not None:
         result["two_sample_auc"] = told
     elif wanted("two_sample_auc"):
         log.warning("too few volumes for a two-sample test")
-    return {name: found for name, found in result.items() if name in only}
+    return {name: found for name, found in result.items() if name in chosen}
 
 
 def _lacking(

@@ -17,7 +17,6 @@ from cryoetgan.errors import UserError
 from cryoetgan.imaging.gains import flat_gain
 from cryoetgan.imaging.leftout import LeftOut
 from cryoetgan.imaging.model import ImagingModel, crop
-from cryoetgan.imaging.scenes import SCENE
 from cryoetgan.origins import offset
 from cryoetgan.pages import sections
 from cryoetgan.seeds import rng
@@ -70,9 +69,8 @@ def without_transfer(model: ImagingModel) -> ImagingModel:
 
 
 def _alone(model: ImagingModel, density: Floats) -> NDArray[np.float32]:
-    before = (SCENE * model.box - model.box) // 2
-    size = SCENE * model.box - model.box
-    return crop(model.signal(np.pad(density, (before, size - before))), model.box)
+    scene = model.scene(density, np.zeros(3), rng(0, "imaging", "alone"), neighbours=False)
+    return crop(model.signal(scene), model.box)
 
 
 def free_places(backdrop: Backdrop, box: int, seed: int) -> NDArray[np.int_]:

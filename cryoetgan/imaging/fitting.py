@@ -243,8 +243,8 @@ def _usable(data: Data) -> NDArray[np.int_]:
     if len(chosen) < LEAST_PICKS:
         raise UserError(
             f"{data.path}: {len(chosen)} of {len(data.picks)} picks lie a whole box of {data.box} "
-            f"voxels inside it, clear of padding and masks, wanted {LEAST_PICKS} or more to fit physics to; pick more "
-            "(particles.threshold, particles.max_picks), or type physics in (imaging simulate --snr)"
+            f"voxels inside it, clear of padding and masks, wanted {LEAST_PICKS} or more to fit "
+            "physics to; pick more (particles.threshold, particles.max_picks), or type physics in (imaging simulate --snr)"
         )
     if len(chosen) < FEW_PICKS:
         log.warning(

@@ -243,16 +243,16 @@ def find_start(folder: Path, key: Mapping[str, Any], code: str) -> dict[str, Any
     if not other and not _leads_to(content, key):
         planned = content["settings"]["steps"]
         other = [f"steps: it has done {content['step']} of {planned}, {key['steps']} are wanted"]
-    if not other and _is_of(content, code):
+    if other:  # the workflow removes the finished checkpoint before it trains with an edited config
+        why = f"{unfinished} belongs to a run with other {', '.join(other)}"
+    elif _is_of(content, code):
         return content
-    if not other and content["step"] < key["steps"]:
+    elif content["step"] < key["steps"]:
         log.warning("%s; gone on with by today's", _by_other_code(unfinished, content))
         return content
-    if not other:  # the workflow removed its checkpoint because the code has changed
-        _put_aside(unfinished, _by_other_code(unfinished, content))
-        return None
-    # the workflow removes the finished checkpoint before it trains with an edited config
-    _put_aside(unfinished, f"{unfinished} belongs to a run with other {', '.join(other)}")
+    else:  # or because the code has changed
+        why = _by_other_code(unfinished, content)
+    _put_aside(unfinished, why)
     return None
 
 

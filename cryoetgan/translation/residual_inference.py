@@ -115,7 +115,12 @@ class ResidualTranslator:
 
     def look(self, name: str, seed: int) -> int:
         """Return which imaging model a volume of this name is made by."""
-        return int(rng(seed, "imaging", name).integers(len(self.models)))
+        return self._drawn(name, 0, seed)[0]
+
+    def _drawn(self, name: str, draw: int, seed: int) -> tuple[int, np.random.Generator]:
+        """Return the imaging model of a draw, and the numbers to go on with."""
+        numbers = rng(seed, "imaging", name, *([draw] if draw else []))
+        return int(numbers.integers(len(self.models))), numbers
 
     def passes(
         self, source: VolumeSet, row: int, name: str, seed: int, count: int, fixed: bool
@@ -137,8 +142,7 @@ class ResidualTranslator:
     def _halves(
         self, source: VolumeSet, row: int, name: str, draw: int, seed: int
     ) -> tuple[int, NDArray[np.float32], NDArray[np.float32]]:
-        numbers = rng(seed, "imaging", name, *([draw] if draw else []))
-        index = int(numbers.integers(len(self.models)))
+        index, numbers = self._drawn(name, draw, seed)
         model = self.models[index]
         if model.box != source.box:
             raise UserError(

@@ -345,10 +345,17 @@ def test_from_densities_and_checkpoint_alone(here, tmp_path, trained):
     spread = read_volume_set(tmp_path / "u" / "noise_sd.star").volumes
     assert spread.mean() == pytest.approx(made.std(), rel=0.5)
     assert read_volume_set(tmp_path / "u" / "dropout_sd.star").volumes.max() == 0
-    # a map is of the look that its volume is of
-    spreads = read_volume_set(tmp_path / "u" / "noise_sd.star")
-    assert list(spreads.table["rlnOpticsGroup"]) == list(zero.table["rlnOpticsGroup"])
-    assert spreads.optics["rlnOpticsGroupName"].equals(zero.optics["rlnOpticsGroupName"])
+
+
+def test_a_map_of_uncertainty_is_of_the_look_that_its_volume_is_of(here, tmp_path, model, trained):
+    store.save(replace(model, tomogram="other"), tmp_path / "N.json")
+    here(*trained, "--imaging", "N.json", "-o", "two")
+    here("translation", "translate", "two/checkpoint.pt", "d.star", "-o", "made.star")
+    here("translation", "uncertainty", "two/checkpoint.pt", "d.star", "--passes", 2, "-o", "v")
+    made, spreads = (read_volume_set(tmp_path / n) for n in ("made.star", "v/noise_sd.star"))
+    assert set(made.table["rlnOpticsGroup"]) == {1, 2}
+    assert list(spreads.table["rlnOpticsGroup"]) == list(made.table["rlnOpticsGroup"])
+    assert list(spreads.optics["rlnOpticsGroupName"]) == [model.tomogram, "other"]
 
 
 def test_a_run_goes_on_to_the_bits_of_an_unbroken_one(here, tmp_path, trained):
