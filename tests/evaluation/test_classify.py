@@ -131,7 +131,7 @@ def test_cb3d_learns_and_gives_the_layer_that_is_named(rng):
     volumes, names = shapes(rng, 12, 0.1)
     labels = np.array([name == "rod" for name in names]).astype(int)
     all_of_it = np.zeros(12, np.int8)
-    made = train_classifier(volumes, labels, ["ball", "rod"], all_of_it, "cb3d", epochs=20)
+    made = train_classifier(volumes, labels, ["ball", "rod"], all_of_it, "cb3d", epochs=60)
     assert (made.scores(volumes).argmax(axis=1) == labels).mean() > 0.9
     assert made.features(volumes[:2], "flatten").shape == (2, 512)
     assert made.features(volumes[:2]).shape == (2, 4096)
