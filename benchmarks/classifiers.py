@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from set2 import LOOKS, Set2
 
-from cryoetgan.evaluation import classifying
-from cryoetgan.evaluation.sets import load
-from cryoetgan.volumes import read_volume_set
+from cryoetgan.evaluation.classifiers import train_test
+from cryoetgan.evaluation.labelled_sets import load
+from cryoetgan.io.volume_set import read_volume_set
 
 
 def main():
@@ -48,12 +48,12 @@ def main():
             found = []
             for seed in range(given.seeds):
                 start = time.process_time()
-                trained = classifying.train(
+                trained = train_test.train(
                     learnt, network, given.epochs, torch.device("cpu"), seed,
                     f"{network} on {name}",
                 )  # fmt: skip
                 seconds = time.process_time() - start
-                right = classifying.tested_on(trained, test)["accuracy"]
+                right = train_test.tested_on(trained, test)["accuracy"]
                 found.append(right)
                 print(
                     f"{given.look} {name} ({len(learnt.names)}) {network} seed {seed}: "

@@ -28,7 +28,7 @@ from cryoetgan.densities.eman2 import pdb_text
 from cryoetgan.densities.eman2_atoms import read_atoms_as_eman2
 from cryoetgan.densities.poses import poses
 from cryoetgan.densities.simulation import simulate
-from cryoetgan.volumes import VolumeSetWriter
+from cryoetgan.io.volume_set import VolumeSetWriter
 
 GEMMI_THERE = 0.038
 """Seconds of gemmi's core at 56,000 atoms on the machine that EMAN2's are from."""

@@ -17,13 +17,13 @@ import numpy as np
 from set2 import BOX, LOOKS, Set2
 
 from cryoetgan.densities.poses import Poser
-from cryoetgan.geometry import random_rotations
-from cryoetgan.imaging.data import cut, inside
+from cryoetgan.imaging.fit.inputs import cut, inside
 from cryoetgan.imaging.model import ImagingModel
-from cryoetgan.imaging.spectra import both_halves
-from cryoetgan.optics import radius
-from cryoetgan.star import COORDINATES, read_star
-from cryoetgan.volumes import read_volume
+from cryoetgan.imaging.noise_spectrum import both_halves
+from cryoetgan.io.mrc import read_volume
+from cryoetgan.io.star import COORDINATES, read_star
+from cryoetgan.physics.geometry import random_rotations
+from cryoetgan.physics.optics import radius
 
 
 def shells(boxes):

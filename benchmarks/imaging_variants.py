@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from scipy import fft
 
-from cryoetgan.files import sidecar
-from cryoetgan.optics import missing_wedge
-from cryoetgan.volumes import read_volume, write_volume
+from cryoetgan.io.files import sidecar
+from cryoetgan.io.mrc import read_volume, write_volume
+from cryoetgan.physics.optics import missing_wedge
 
 WEIGHT = 0.35
 """Of total variation, on unit variance."""

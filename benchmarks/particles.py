@@ -19,13 +19,13 @@ import torch
 from memory import peak, resident
 from scipy import ndimage
 
-from cryoetgan.geometry import random_rotations, rotate_volume
-from cryoetgan.particles import picking
-from cryoetgan.particles.alignment import band_and_transfer
-from cryoetgan.particles.bank import Template
-from cryoetgan.particles.matching import search
-from cryoetgan.particles.matching_bank import make_bank
-from cryoetgan.particles.scoring import Scorer
+from cryoetgan.particles.matching.align import band_and_transfer
+from cryoetgan.particles.matching.low_rank import make_bank
+from cryoetgan.particles.matching.match import search
+from cryoetgan.particles.matching.score import Scorer
+from cryoetgan.particles.matching.template import Template
+from cryoetgan.particles.picking import dog
+from cryoetgan.physics.geometry import random_rotations, rotate_volume
 
 K = 1.1
 TILTS = (-60.0, 60.0)
@@ -56,7 +56,7 @@ def protein(numbers, box=BOX):
     return np.sum(blobs, 0).astype(np.float32)
 
 
-def dog(quick):
+def measure_dog(quick):
     """Difference of Gaussians at sigma 7, 7.7."""
     shape = (96, 160, 160) if quick else (160, 256, 256)
     volume = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
@@ -86,8 +86,8 @@ def dog(quick):
         return blob_dog(volume, min_sigma=sigma, max_sigma=K * sigma, sigma_ratio=K, threshold=0)
 
     ways = {
-        "exact": lambda: picking.pick(volume, [sigma], 0.0),
-        "--fast": lambda: picking.pick(volume, [sigma], 0.0, fast=True),
+        "exact": lambda: dog.pick(volume, [sigma], 0.0),
+        "--fast": lambda: dog.pick(volume, [sigma], 0.0, fast=True),
         "scipy": scipy_way,
         "dask-image": dask_way,
         "scikit-image": skimage_way,
@@ -116,7 +116,7 @@ def large(quick):
         size = path.stat().st_size
         volume = np.memmap(path, np.float32, "r", shape=shape)
         for name, fast in (("exact", False), ("--fast", True)):
-            held, spent = resident(lambda f=fast: picking.pick(volume, [sigma], 0.0, fast=f))
+            held, spent = resident(lambda f=fast: dog.pick(volume, [sigma], 0.0, fast=f))
             print(
                 f"  {name}: {spent:.1f} s, {held:.0f} MB resident, {held / (size / 1e6):.3f} of the "
                 "input"
@@ -196,7 +196,7 @@ def scoring(quick):
         )
 
 
-MEASURES = {"dog": dog, "large": large, "matching": matching, "scoring": scoring}
+MEASURES = {"dog": measure_dog, "large": large, "matching": matching, "scoring": scoring}
 
 
 def main():

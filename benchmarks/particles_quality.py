@@ -21,14 +21,14 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from cryoetgan.acquisition import Acquisition
 from cryoetgan.densities.assemblies import choose_models, expand
 from cryoetgan.densities.atoms import read_atoms
 from cryoetgan.densities.simulation import simulate
-from cryoetgan.geometry import rotate_volume, rotation_from_relion
-from cryoetgan.particles import picking
-from cryoetgan.structures.checks import read_structure
-from cryoetgan.volumes import Volume
+from cryoetgan.io.mrc import Volume
+from cryoetgan.particles.picking import dog
+from cryoetgan.physics.acquisition import Acquisition
+from cryoetgan.physics.geometry import rotate_volume, rotation_from_relion
+from cryoetgan.structures.verify import read_structure
 
 SETS = {
     "dev_set1_1": 6.0,
@@ -129,7 +129,7 @@ def measure_picking(data):
         volume = tomogram(data, name)
         where, _, _, radius = truth(data, name)
         for fast in (False, True):
-            found, _ = picking.pick(volume.data, [sigma], 0.0, top=len(where), fast=fast)
+            found, _ = dog.pick(volume.data, [sigma], 0.0, top=len(where), fast=fast)
             hits = len(pairs(found[:, ::-1], where, NEAR)[0])
             close = len(pairs(found[:, ::-1], where, radius.to_numpy() / 2)[0])
             print(
@@ -165,13 +165,13 @@ def report(found, scores, classes, turns, data, name, groups):
 
 
 def measure_scoring(data, name="dev_set2_1"):
-    from cryoetgan.particles.alignment import score_picks
+    from cryoetgan.particles.matching.align import score_picks
 
     print("Picks (DoG, sigma 4) aligned to seven templates")
     volume, maps = tomogram(data, name), templates(data)
     groups = {kind: symmetry(data / "structures" / file) for kind, file in FILES.items()}
     count = len(truth(data, name)[0])
-    places, _ = picking.pick(volume.data, [SETS[name]], 0.0, top=count)
+    places, _ = dog.pick(volume.data, [SETS[name]], 0.0, top=count)
     start = time.process_time()
     found = score_picks(volume, places[:, ::-1], maps, TILTS, 1856, 30.0, 3, "auto", RECORD)
     spent = time.process_time() - start
@@ -194,13 +194,13 @@ def measure_scoring(data, name="dev_set2_1"):
 
 
 def measure_matching(data, name="dev_set2_1"):
-    from cryoetgan.particles.template_picking import match
+    from cryoetgan.particles.matching.pick import match
 
     print("Template matching over the whole tomogram, seven templates")
     volume, maps = tomogram(data, name), templates(data)
     groups = {kind: symmetry(data / "structures" / file) for kind, file in FILES.items()}
     count = len(truth(data, name)[0])
-    apart = 2 * min(picking.radius_of_map(m, 10.0) for m in maps.values()) / 3**0.5
+    apart = 2 * min(dog.radius_of_map(m, 10.0) for m in maps.values()) / 3**0.5
     start = time.process_time()
     found = match(volume, maps, TILTS, 1856, 30.0, 3, 0.0, apart, count, "auto", RECORD, name)
     print(f"  {time.process_time() - start:.0f} s of CPU time")
@@ -216,13 +216,13 @@ def measure_peer(data, name="dev_set2_1", kind="T20S_1pma", count=1000):
     from tme.matching_exhaustive import match_exhaustive
     from tme.matching_scores import MATCHING_EXHAUSTIVE_REGISTER
 
-    from cryoetgan.geometry import random_rotations
-    from cryoetgan.particles.template_picking import match
+    from cryoetgan.particles.matching.pick import match
+    from cryoetgan.physics.geometry import random_rotations
 
     volume, maps = tomogram(data, name), templates(data, [kind])
     where, names, _, _ = truth(data, name)
     where = where[names == kind]
-    apart = 2 * picking.radius_of_map(maps[kind], 10.0) / 10.0 / 3**0.5
+    apart = 2 * dog.radius_of_map(maps[kind], 10.0) / 10.0 / 3**0.5
     ours = match(
         volume, maps, TILTS, count, 30.0, 3, 0.0, 10 * apart, len(where), "auto", RECORD, name
     )
@@ -248,7 +248,7 @@ def measure_peer(data, name="dev_set2_1", kind="T20S_1pma", count=1000):
     heights = values[tuple(tops.T)]
     best = np.argsort(-heights)[: 100 * len(where)]
     tops, heights = tops[best].astype(float), heights[best]
-    kept = picking.suppress(tops, heights, np.full(len(tops), apart))[: len(where)]
+    kept = dog.suppress(tops, heights, np.full(len(tops), apart))[: len(where)]
     theirs = tops[kept][:, ::-1]
     print(f"Matching of {kind} alone over {name}, {count} rotations, top {len(where)}: F1")
     for program, places in (("ours", ours.positions), ("pytme", theirs)):
@@ -257,8 +257,8 @@ def measure_peer(data, name="dev_set2_1", kind="T20S_1pma", count=1000):
 
 def measure_real(data):
     """40 in-situ ribosomes aligned to 4v6x at 40 A, never to their published average."""
-    from cryoetgan.particles import averaging, halves
-    from cryoetgan.particles.averaging import Particle
+    from cryoetgan.particles.averaging import gold_standard
+    from cryoetgan.particles.averaging.average import Particle, average
 
     folder = data / "experimental" / "ribosome_insitu_12A"
     table = pd.read_csv(folder / "particles.csv")
@@ -270,12 +270,12 @@ def measure_real(data):
 
     def aligned_average(images):
         members = [Particle(b, Rotation.identity(), np.zeros(3), record) for b in images]
-        found, scores = halves.align(members, reference, 12.0, 40.0, 1856, 2, "auto", "")
-        made = averaging.average(found, 32, 12.0).average()
+        found, scores = gold_standard.align(members, reference, 12.0, 40.0, 1856, 2, "auto", "")
+        made = average.average(found, 32, 12.0).average()
         # the structure's frame is not that of the published average
         whole = replace(record, tilt_low=-90.0, tilt_high=90.0)
         one = Particle(made, Rotation.identity(), np.zeros(3), whole)
-        [turn], _ = halves.align([one], published, 12.0, 40.0, 1856, 0, "auto", "")
+        [turn], _ = gold_standard.align([one], published, 12.0, 40.0, 1856, 0, "auto", "")
         back = turn.rotation.inv()
         made = rotate_volume(made, back, -back.apply(turn.shift))
         return np.corrcoef(made.ravel(), published.ravel())[0, 1], scores.mean()

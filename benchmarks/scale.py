@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from cryoetgan.star import write_star
+from cryoetgan.io.star import write_star
 
 ROOT = Path(__file__).resolve().parents[1]
 BOX, VOXEL = 28, 13.68

@@ -29,9 +29,9 @@ from set2 import LOOKS, MAPS, Set2
 from torch import nn
 from torch.nn import functional
 
+from cryoetgan.io.mrc import read_volume
+from cryoetgan.io.star import COORDINATES, read_star
 from cryoetgan.seeds import integer, rng
-from cryoetgan.star import COORDINATES, read_star
-from cryoetgan.volumes import read_volume
 
 NAMES = sorted(MAPS)
 COPIES, SHAPE = 66, "256,256,128"

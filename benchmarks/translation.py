@@ -28,11 +28,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from cryoetgan.devices import choose_device, multiplies_bfloat16
+from cryoetgan.translation.cyclegan.trainer import Trainer
+from cryoetgan.translation.engine.scaling import Scaler
 from cryoetgan.translation.presets import read_preset
-from cryoetgan.translation.residual_training import BACK_EVERY, ResidualTrainer
-from cryoetgan.translation.scaling import Scaler
-from cryoetgan.translation.stock import Scenes
-from cryoetgan.translation.training import Trainer
+from cryoetgan.translation.residual.scene_bank import Scenes
+from cryoetgan.translation.residual.trainer import BACK_EVERY, ResidualTrainer
 
 CASES = {
     "literal": ("paper", {"critic_stride": 1}),

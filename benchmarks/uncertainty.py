@@ -23,14 +23,14 @@ import torch
 from scipy import ndimage, stats
 
 from cryoetgan.cli import main as command_line
-from cryoetgan.imaging.typed import Physics, Simulator
+from cryoetgan.imaging.simulate.conventional import Physics, Simulator
+from cryoetgan.io.star import item_names
+from cryoetgan.io.volume_set import read_volume_set, write_volume_set
 from cryoetgan.seeds import rng
-from cryoetgan.star import item_names
-from cryoetgan.translation.inference import open_translator
 from cryoetgan.translation.presets import read_preset
-from cryoetgan.translation.run import train
+from cryoetgan.translation.train import train
+from cryoetgan.translation.translator import open_translator
 from cryoetgan.translation.uncertainty import DROPOUTS, spread
-from cryoetgan.volumes import read_volume_set, write_volume_set
 
 CLASSES = ("ribosome", "proteasome", "tric")
 VOXEL, BOX, PASSES, DRAWS = 13.68, 28, 20, 64

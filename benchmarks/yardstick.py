@@ -25,10 +25,10 @@ import yaml
 from scipy.spatial import cKDTree
 from set2 import BOX, LOOKS, MAPS, Set2
 
-from cryoetgan.star import COORDINATES, read_star, write_star
+from cryoetgan.io.star import COORDINATES, read_star, write_star
+from cryoetgan.io.volume_set import read_volume_set
+from cryoetgan.translation.cyclegan.diagnostics import centre_drift
 from cryoetgan.translation.presets import as_plain, read_preset
-from cryoetgan.translation.watching import centre_drift
-from cryoetgan.volumes import read_volume_set
 
 SNRS = (0.01, 0.1, 0.5)
 CLASS = "cryoetganClass"

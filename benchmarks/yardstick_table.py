@@ -14,8 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from set2 import LOOKS, MAPS
 
-from cryoetgan.files import read_json, write_text
-from cryoetgan.volumes import read_volume_set
+from cryoetgan.io.files import read_json, write_text
+from cryoetgan.io.volume_set import read_volume_set
 
 NAMES = {
     "typed_0.01": "typed, SNR 0.01",

@@ -8,14 +8,15 @@ import functools
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
 from cryoetgan.errors import UserError
-from cryoetgan.files import not_itself
+from cryoetgan.io.files import not_itself, provenance, sidecar, write_json
 
 log = logging.getLogger("cryoetgan")
 MOST_TILTS = 1000
@@ -31,12 +32,37 @@ Device = Annotated[
 ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """Returned by a command: its provenance is written beside its outputs.
+
+    The decorator `command` records the command, the seed, every option, and the hash of every
+    file that an option names. The attributes add to that.
+
+    Attributes
+    ----------
+    outputs : sequence of Path
+        Files that get a record; the option `output` if empty.
+    inputs : sequence of Path
+        Input files that no option names, such as the members of a folder.
+    parameters : mapping
+        Resolved values; they replace the options as typed.
+    about : mapping
+        Other keys of the record, beside `provenance`.
+    """
+
+    outputs: Sequence[Path] = ()
+    inputs: Sequence[Path] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
 def command(app: typer.Typer, name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Register a function as command `name`, with -v and -q added.
 
-    The function's docstring is the help text; units and formats belong in it. All commands take
-    a --seed, so that whoever calls them in a row need not know where chance comes in; one in
-    which nothing is random does not speak of it.
+    The function's docstring is the help text; units and formats belong in it. If the function
+    returns a `Record`, its provenance is written beside the output. Every command accepts
+    --seed; it is hidden if the command draws no random numbers.
     """
 
     def register(function: Callable[P, R]) -> Callable[P, R]:
@@ -49,7 +75,11 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[P, R]], Callable[
             if not random:
                 del kwargs["seed"]
             _keep_inputs(kwargs)
-            return function(*args, **kwargs)
+            returned = function(*args, **kwargs)
+            if isinstance(returned, Record):
+                stage = function.__module__.split(".")[1]
+                _write_records(f"{stage} {name}", kwargs, returned)
+            return returned
 
         flags = [
             inspect.Parameter(
@@ -74,6 +104,25 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[P, R]], Callable[
         return function
 
     return register
+
+
+def _write_records(words: str, options: Mapping[str, Any], record: Record) -> None:
+    """Write provenance beside each output; the record comes last, so it holds their hashes."""
+    inputs, parameters = [], {}
+    for option, value in options.items():
+        items = value if isinstance(value, list) else [value]
+        if any(isinstance(item, Path) for item in items):
+            inputs += items if option != "output" else []
+        elif option not in ("seed", "device"):
+            parameters[option.rstrip("_")] = value
+    made = provenance(
+        words,
+        [*inputs, *record.inputs],
+        {**parameters, **record.parameters},
+        options.get("seed"),
+    )
+    for path in record.outputs or [options["output"]]:
+        write_json(sidecar(path), {"provenance": made, **record.about})
 
 
 def _keep_inputs(options: dict[str, Any]) -> None:

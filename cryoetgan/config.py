@@ -7,7 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cryoetgan.errors import UserError, nearest
-from cryoetgan.files import existing
+from cryoetgan.io.files import existing
 
 NAME = r"^[A-Za-z0-9_-]+$"
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

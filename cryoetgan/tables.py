@@ -8,8 +8,8 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from cryoetgan.config import NAME, Count, Fraction, Positive, Section, explain
 from cryoetgan.errors import UserError, nearest
-from cryoetgan.files import existing
-from cryoetgan.tomograms.addresses import is_remote
+from cryoetgan.io.files import existing
+from cryoetgan.tomograms.sources.addresses import is_remote
 
 Name = Annotated[str, Field(pattern=NAME)]
 Tilt = Annotated[float, Field(ge=-90, le=90)]

@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from cryoetgan.volumes import read_volume_set
+from cryoetgan.io.volume_set import read_volume_set
 
 ROWS = {
     "density": "densities/poses.star",

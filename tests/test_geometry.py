@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from cryoetgan import geometry
+from cryoetgan.physics import geometry
 
 
 def blob(centre_xyz, shape=(21, 24, 27), width=1.5):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cryoetgan import optics
+from cryoetgan.physics import optics
 
 
 @pytest.mark.parametrize("shape", [(24, 20, 24), (21, 16, 25)])

@@ -55,8 +55,8 @@ def simulate(
     from cryoetgan.densities.eman2_atoms import read_atoms_as_eman2
     from cryoetgan.densities.simulation import check_box
     from cryoetgan.densities.simulation import simulate as density_of
-    from cryoetgan.files import provenance, sidecar, write_json
-    from cryoetgan.volumes import check_mrc_name, write_volume
+    from cryoetgan.io.files import provenance, sidecar, write_json
+    from cryoetgan.io.mrc import check_mrc_name, write_volume
 
     check_mrc_name(output)
     _check_voxel_size(voxel_size)
@@ -165,8 +165,8 @@ def membrane(
     """
     from cryoetgan.densities.membrane import membrane as bilayer
     from cryoetgan.densities.simulation import check_box
-    from cryoetgan.files import provenance, sidecar, write_json
-    from cryoetgan.volumes import check_mrc_name, write_volume
+    from cryoetgan.io.files import provenance, sidecar, write_json
+    from cryoetgan.io.mrc import check_mrc_name, write_volume
 
     check_mrc_name(output)
     check_box(box, "--box")
@@ -211,8 +211,8 @@ def import_(
     """
     from cryoetgan.densities.maps import check_map, fit_to_box, share_outside
     from cryoetgan.densities.simulation import check_box
-    from cryoetgan.files import provenance, sidecar, write_json
-    from cryoetgan.volumes import check_mrc_name, read_volume, write_volume
+    from cryoetgan.io.files import provenance, sidecar, write_json
+    from cryoetgan.io.mrc import check_mrc_name, read_volume, write_volume
 
     check_mrc_name(output)
     _check_voxel_size(voxel_size)
@@ -262,10 +262,11 @@ def pose(
     from cryoetgan.densities.maps import check_map, check_space
     from cryoetgan.densities.poses import poses
     from cryoetgan.densities.priors import read_prior
-    from cryoetgan.files import provenance, sidecar, write_json
+    from cryoetgan.io.files import provenance, sidecar, write_json
+    from cryoetgan.io.mrc import read_volume, same_voxel_size
+    from cryoetgan.io.star import paths_by_class
+    from cryoetgan.io.volume_set import VolumeSetWriter
     from cryoetgan.progress import track
-    from cryoetgan.star import paths_by_class
-    from cryoetgan.volumes import VolumeSetWriter, read_volume, same_voxel_size
 
     if not 0 <= max_shift < float("inf"):
         raise UserError(f"--max-shift: got {max_shift:g} A, wanted zero or more")

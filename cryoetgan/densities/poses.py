@@ -9,9 +9,9 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.densities.priors import Prior
-from cryoetgan.geometry import random_rotations, relion_from_rotation, rotate_volume
+from cryoetgan.io.star import ANGLES, ORIGINS
+from cryoetgan.physics.geometry import random_rotations, relion_from_rotation, rotate_volume
 from cryoetgan.seeds import rng
-from cryoetgan.star import ANGLES, ORIGINS
 
 SUPPORT = 1e-5
 """Share of a map's largest value below which a voxel is empty."""

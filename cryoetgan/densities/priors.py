@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError
-from cryoetgan.geometry import rotation_from_relion
-from cryoetgan.star import ANGLES, ORIGINS, read_star
+from cryoetgan.io.star import ANGLES, ORIGINS, read_star
+from cryoetgan.physics.geometry import rotation_from_relion
 
 OFFSET_SPREAD = 0.25
 """Voxels; standard deviation of what is added to a drawn offset, so that none comes twice."""

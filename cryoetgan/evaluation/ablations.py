@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cryoetgan.errors import UserError
-from cryoetgan.evaluation.intervals import over_seeds, wilson
+from cryoetgan.evaluation.statistics.intervals import over_seeds, wilson
 from cryoetgan.translation.settings import Settings
 
 COLUMNS = (

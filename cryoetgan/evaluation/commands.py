@@ -10,7 +10,7 @@ from cryoetgan.errors import UserError
 from cryoetgan.evaluation import commands_epochs
 
 if TYPE_CHECKING:
-    from cryoetgan.volumes import VolumeSet
+    from cryoetgan.io.volume_set import VolumeSet
 
 app = group("")
 
@@ -43,13 +43,17 @@ def classify(
     runs with several counts draw the points of a learning curve.
     """
     from cryoetgan.devices import choose_device
-    from cryoetgan.evaluation import classifying
-    from cryoetgan.evaluation.classifier import NETWORKS, load_classifier, save_classifier
-    from cryoetgan.evaluation.controls import first as first_of
-    from cryoetgan.evaluation.sets import load, same_boxes
-    from cryoetgan.files import provenance, sha256, write_json
+    from cryoetgan.evaluation.classifiers import train_test
+    from cryoetgan.evaluation.classifiers.classifier import (
+        NETWORKS,
+        load_classifier,
+        save_classifier,
+    )
+    from cryoetgan.evaluation.comparison.subsets import first as first_of
+    from cryoetgan.evaluation.labelled_sets import load, same_boxes
+    from cryoetgan.io.files import provenance, sha256, write_json
+    from cryoetgan.io.volume_set import read_volume_set, stack_of
     from cryoetgan.seeds import rng
-    from cryoetgan.volumes import read_volume_set, stack_of
 
     if network not in NETWORKS:
         raise UserError(f"--network: got '{network}', wanted {' or '.join(NETWORKS)}")
@@ -66,7 +70,7 @@ def classify(
                 f"--count: got {count}, wanted 2 to {len(learnt.names)}, {train}'s size"
             )
         learnt = first_of(learnt, count, rng(seed, "count"))
-    classifying.check(learnt, tested)
+    train_test.check(learnt, tested)
     key = {
         "train": sha256(stack_of(train)),
         "labels": sha256(train),
@@ -84,8 +88,8 @@ def classify(
             log.info("%s: is the classifier of this training set; used again", reuse)
     if trained is None:
         what = f"training {network} on {train.name}"
-        trained = classifying.train(learnt, network, epochs, where, seed, what)
-    found = classifying.tested_on(trained, tested)
+        trained = train_test.train(learnt, network, epochs, where, seed, what)
+    found = train_test.tested_on(trained, tested)
     if checkpoint is not None:
         save_classifier(checkpoint, trained, key)
     parameters = {
@@ -147,12 +151,12 @@ def measure(
     itself: grey values are sd_ratio's.
     """
     from cryoetgan.devices import choose_device
-    from cryoetgan.evaluation.classifier import load_classifier
-    from cryoetgan.evaluation.measuring import cycle_pairs
-    from cryoetgan.evaluation.measuring import measure as compute
-    from cryoetgan.evaluation.sets import load, same_boxes
-    from cryoetgan.files import provenance, sidecar, write_json
-    from cryoetgan.volumes import read_volume_set, stack_of
+    from cryoetgan.evaluation.classifiers.classifier import load_classifier
+    from cryoetgan.evaluation.labelled_sets import load, same_boxes
+    from cryoetgan.evaluation.measurement.measure import cycle_pairs
+    from cryoetgan.evaluation.measurement.measure import measure as compute
+    from cryoetgan.io.files import provenance, sidecar, write_json
+    from cryoetgan.io.volume_set import read_volume_set, stack_of
 
     where = choose_device(device)
     span = tilt_range(tilts)[:2] if tilts else None
@@ -220,20 +224,20 @@ def choose(
     against the same real picks, in a split that nothing was trained on, with features that
     no label entered.
     """
-    from cryoetgan.evaluation import choosing
-    from cryoetgan.files import provenance, read_json, write_json
+    from cryoetgan.evaluation import selection
+    from cryoetgan.io.files import provenance, read_json, write_json
 
-    if ship not in choosing.ASKED:
-        raise UserError(f"--ship: got '{ship}', wanted {', '.join(choosing.ASKED)}")
+    if ship not in selection.ASKED:
+        raise UserError(f"--ship: got '{ship}', wanted {', '.join(selection.ASKED)}")
     if generated is None and fitted is not None:
         raise UserError("--fitted: has nothing to be compared with; name --generated too")
     named = [path for path in (generated, fitted) if path is not None]
     contents = [read_json(path) for path in named]
-    found = [choosing.evidence_from(c, p) for c, p in zip(contents, named, strict=True)]
-    choosing.same_yardstick(contents, named)
+    found = [selection.evidence_from(c, p) for c, p in zip(contents, named, strict=True)]
+    selection.same_yardstick(contents, named)
     first, second = (found[0], found[1]) if len(found) == 2 else (None, None)
-    chosen = choosing.choose(first, second, ship)
-    compared = choosing.table(first, second) if first and second else {}
+    chosen = selection.choose(first, second, ship)
+    compared = selection.table(first, second) if first and second else {}
     made = provenance("evaluation choose", named, {"ship": ship})
     content = {"shipped": chosen.shipped, "asked": chosen.asked, "why": chosen.why}
     write_json(output, content | {"compared": compared, "provenance": made})
@@ -258,10 +262,10 @@ def compete(
     `leave_one_out`, `network`, `epochs`. Paths count from the file's folder.
     """
     from cryoetgan.devices import choose_device
-    from cryoetgan.evaluation.competing import run
-    from cryoetgan.evaluation.competition import read_competition
-    from cryoetgan.evaluation.standings import csv_text, flat
-    from cryoetgan.files import provenance, write_json, write_text
+    from cryoetgan.evaluation.comparison.config import read_competition
+    from cryoetgan.evaluation.comparison.run import run
+    from cryoetgan.evaluation.comparison.table import csv_text, flat
+    from cryoetgan.io.files import provenance, write_json, write_text
 
     where = choose_device(device)
     plan = read_competition(config)
@@ -297,7 +301,7 @@ def ablate(
 
     from cryoetgan.errors import nearest
     from cryoetgan.evaluation.ablations import ABLATIONS, refuse_residual
-    from cryoetgan.files import write_text
+    from cryoetgan.io.files import write_text
     from cryoetgan.translation.presets import as_plain, read_preset
 
     if ablation not in ABLATIONS:
@@ -328,8 +332,8 @@ def ablations(
     are of other data: not comparable.
     """
     from cryoetgan.evaluation.ablations import ABLATIONS, tabulate
-    from cryoetgan.evaluation.standings import csv_text
-    from cryoetgan.files import existing, provenance, read_json, write_json, write_text
+    from cryoetgan.evaluation.comparison.table import csv_text
+    from cryoetgan.io.files import existing, provenance, read_json, write_json, write_text
 
     found: dict[str, list[dict[str, Any]]] = {}
     inputs = []
@@ -353,8 +357,8 @@ def ablations(
 
 def _maps(paths: list[Path], real: "VolumeSet") -> "dict[str, Any]":
     """Return class to density, of the real set's box and voxel size."""
-    from cryoetgan.star import paths_by_class
-    from cryoetgan.volumes import read_map, same_voxel_size
+    from cryoetgan.io.mrc import read_map, same_voxel_size
+    from cryoetgan.io.star import paths_by_class
 
     maps = {}
     for name, path in paths_by_class(paths).items():

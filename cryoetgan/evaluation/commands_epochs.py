@@ -34,12 +34,12 @@ def epochs(
     are kept by the preset's key snapshot_every.
     """
     from cryoetgan.devices import choose_device
-    from cryoetgan.evaluation.classifier import load_classifier
-    from cryoetgan.evaluation.epochs import SNAPSHOTS, scores
-    from cryoetgan.evaluation.sets import load, same_boxes
-    from cryoetgan.evaluation.standings import csv_text
-    from cryoetgan.files import existing, provenance, sidecar, write_json, write_text
-    from cryoetgan.volumes import read_volume_set, stack_of
+    from cryoetgan.evaluation.classifiers.classifier import load_classifier
+    from cryoetgan.evaluation.comparison.table import csv_text
+    from cryoetgan.evaluation.labelled_sets import load, same_boxes
+    from cryoetgan.evaluation.snapshots import SNAPSHOTS, scores
+    from cryoetgan.io.files import existing, provenance, sidecar, write_json, write_text
+    from cryoetgan.io.volume_set import read_volume_set, stack_of
 
     where = choose_device(device)
     source = read_volume_set(densities, ["cryoetganClass"])

@@ -48,12 +48,13 @@ def relion(
     in angstrom from the tomogram's centre, for extraction in RELION 5.
     """
     from cryoetgan.export.relion import export_relion, export_relion5
-    from cryoetgan.export.rows import check_contrast
-    from cryoetgan.export.shipping import say, shipped_set
-    from cryoetgan.files import atomic
-    from cryoetgan.placing import read_imported
-    from cryoetgan.star import COORDINATES, class_name
-    from cryoetgan.volumes import read_volume, read_volume_set, same_voxel_size, stack_of
+    from cryoetgan.export.source import say, shipped_set
+    from cryoetgan.export.volume_rows import check_contrast
+    from cryoetgan.io.files import atomic
+    from cryoetgan.io.mrc import read_volume, same_voxel_size
+    from cryoetgan.io.star import COORDINATES, class_name
+    from cryoetgan.io.volume_set import read_volume_set, stack_of
+    from cryoetgan.physics.coordinates import read_imported
 
     check_contrast(contrast)
     if tilt_series_pixel_size is not None:
@@ -93,10 +94,10 @@ def plain(
     the files); a README says what each column means. Coordinates in voxels, angles in degrees.
     """
     from cryoetgan.export.plain import export_plain
-    from cryoetgan.export.rows import check_contrast
-    from cryoetgan.export.shipping import say, shipped_set
-    from cryoetgan.files import atomic
-    from cryoetgan.volumes import read_volume_set, stack_of
+    from cryoetgan.export.source import say, shipped_set
+    from cryoetgan.export.volume_rows import check_contrast
+    from cryoetgan.io.files import atomic
+    from cryoetgan.io.volume_set import read_volume_set, stack_of
 
     check_contrast(contrast)
     volumes, chosen = shipped_set(volumes, fitted, choice)
@@ -143,12 +144,12 @@ def copick(
     radii are in angstrom; class names are made legal for copick.
     """
     from cryoetgan.export.copick import export_copick, tomogram_runs, volume_runs
-    from cryoetgan.export.rows import check_contrast
-    from cryoetgan.export.shipping import say, shipped_set, shipped_tomograms
-    from cryoetgan.files import atomic, existing
-    from cryoetgan.particles.picking import radius_of_map
-    from cryoetgan.star import class_name
-    from cryoetgan.volumes import read_map
+    from cryoetgan.export.source import say, shipped_set, shipped_tomograms
+    from cryoetgan.export.volume_rows import check_contrast
+    from cryoetgan.io.files import atomic, existing
+    from cryoetgan.io.mrc import read_map
+    from cryoetgan.io.star import class_name
+    from cryoetgan.particles.picking.dog import radius_of_map
 
     check_contrast(contrast)
     maps = {class_name(path): read_map(path) for path in density or []}
@@ -186,7 +187,7 @@ def _check_folder(folder: Path, verb: str) -> None:
 
     The export replaces the folder as a whole: what else lies there would be lost.
     """
-    from cryoetgan.files import read_json
+    from cryoetgan.io.files import read_json
 
     if not folder.is_dir() or not any(folder.iterdir()):
         return
@@ -201,7 +202,7 @@ def _check_folder(folder: Path, verb: str) -> None:
 
 def _record(folder: Path, verb: str, inputs: list[Path], contrast: str | None) -> None:
     """Write provenance.json, last: it holds the hashes of all other files, for `validate`."""
-    from cryoetgan.files import provenance, sha256, write_json
+    from cryoetgan.io.files import provenance, sha256, write_json
 
     made = provenance(f"export {verb}", inputs, {"contrast": contrast})
     # config.json of copick is edited: it names a full path, and radii are set there

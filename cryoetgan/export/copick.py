@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.acquisition import read_acquisition
 from cryoetgan.errors import UserError
-from cryoetgan.export.rows import acquisitions, factor, group_of
-from cryoetgan.files import read_json, sidecar, write_text
-from cryoetgan.geometry import rotation_from_relion
-from cryoetgan.origins import offset
+from cryoetgan.export.volume_rows import acquisitions, factor, group_of
+from cryoetgan.io.files import read_json, sidecar, write_text
+from cryoetgan.io.mrc import read_volume
+from cryoetgan.io.star import ANGLES, COORDINATES, class_name, read_star
+from cryoetgan.io.volume_set import read_volume_set
+from cryoetgan.physics.acquisition import read_acquisition
+from cryoetgan.physics.coordinates import offset
+from cryoetgan.physics.geometry import rotation_from_relion
 from cryoetgan.progress import track
-from cryoetgan.star import ANGLES, COORDINATES, class_name, read_star
-from cryoetgan.volumes import read_volume, read_volume_set
 
 USER, SESSION, KIND = "cryoetgan", "1", "wbp"
 README = """# copick export

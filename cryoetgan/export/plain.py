@@ -9,14 +9,15 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from cryoetgan.acquisition import Acquisition
-from cryoetgan.export.rows import acquisitions, factor, group_of, shown_contrast
-from cryoetgan.files import write_text
-from cryoetgan.origins import offset
-from cryoetgan.pages import sections
+from cryoetgan.export.volume_rows import acquisitions, factor, group_of, shown_contrast
+from cryoetgan.io.files import write_text
+from cryoetgan.io.memmap import sections
+from cryoetgan.io.mrc import write_volume
+from cryoetgan.io.star import ANGLES, COORDINATES
+from cryoetgan.io.volume_set import VolumeSet
+from cryoetgan.physics.acquisition import Acquisition
+from cryoetgan.physics.coordinates import offset
 from cryoetgan.progress import track
-from cryoetgan.star import ANGLES, COORDINATES
-from cryoetgan.volumes import VolumeSet, write_volume
 
 README = """# Plain export
 

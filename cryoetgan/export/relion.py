@@ -7,17 +7,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.acquisition import Acquisition
 from cryoetgan.errors import UserError, nearest
-from cryoetgan.export.rows import acquisitions, factor, group_of, shown_contrast
-from cryoetgan.files import write_text
-from cryoetgan.geometry import relion_from_rotation, rotation_from_relion
-from cryoetgan.optics import ctf, missing_wedge, radius
-from cryoetgan.pages import sections
-from cryoetgan.placing import Imported
+from cryoetgan.export.volume_rows import acquisitions, factor, group_of, shown_contrast
+from cryoetgan.io.files import write_text
+from cryoetgan.io.memmap import sections
+from cryoetgan.io.mrc import write_volume
+from cryoetgan.io.star import ANGLES, COORDINATES, ORIGINS, write_star
+from cryoetgan.io.volume_set import VolumeSet
+from cryoetgan.physics.acquisition import Acquisition
+from cryoetgan.physics.coordinates import Imported
+from cryoetgan.physics.geometry import relion_from_rotation, rotation_from_relion
+from cryoetgan.physics.optics import ctf, missing_wedge, radius
 from cryoetgan.progress import track
-from cryoetgan.star import ANGLES, COORDINATES, ORIGINS, write_star
-from cryoetgan.volumes import VolumeSet, write_volume
 
 CENTRED = [
     "rlnCenteredCoordinateXAngst",

@@ -10,7 +10,7 @@ from cryoetgan.errors import UserError
 from cryoetgan.imaging import CLOSE, commands_controls, commands_synthesis
 
 if TYPE_CHECKING:
-    from cryoetgan.acquisition import Acquisition
+    from cryoetgan.physics.acquisition import Acquisition
 
 app = group("")
 OUTSIDE = 0.1
@@ -51,16 +51,16 @@ def fit(
     """
     from dataclasses import replace
 
-    from cryoetgan.files import atomic, provenance
-    from cryoetgan.imaging.data import Data, closest
-    from cryoetgan.imaging.fitting import fit as fitted
-    from cryoetgan.imaging.leftout import LeftOut
+    from cryoetgan.imaging.fit.exclusion import LeftOut
+    from cryoetgan.imaging.fit.fit import fit as fitted
+    from cryoetgan.imaging.fit.inputs import Data, closest
+    from cryoetgan.imaging.fit.picks import best_rows
+    from cryoetgan.imaging.fit.plot import drawn
     from cryoetgan.imaging.model import EMPTY
-    from cryoetgan.imaging.picture import drawn
-    from cryoetgan.imaging.store import save
-    from cryoetgan.imaging.surroundings import best_rows
-    from cryoetgan.star import COORDINATES, class_name, of_tomogram, paths_by_class, read_star
-    from cryoetgan.volumes import read_map, read_mask, read_tomogram, same_voxel_size
+    from cryoetgan.imaging.storage import save
+    from cryoetgan.io.files import atomic, provenance
+    from cryoetgan.io.mrc import read_map, read_mask, read_tomogram, same_voxel_size
+    from cryoetgan.io.star import COORDINATES, class_name, of_tomogram, paths_by_class, read_star
 
     typed = {
         "defocus": defocus,
@@ -132,7 +132,7 @@ def _check_places(table: Any, shape: tuple[int, ...], tomogram: Path, path: Path
     """Warn where many picks lie outside the tomogram: they may be of another binning."""
     import numpy as np
 
-    from cryoetgan.star import COORDINATES
+    from cryoetgan.io.star import COORDINATES
 
     places = table[COORDINATES].to_numpy(float)
     outside = int(((places < 0) | (places > np.array(shape[::-1]) - 1)).any(axis=1).sum())
@@ -173,7 +173,7 @@ def _acquisition(tomogram: Path, tilts: str | None, typed: dict[str, Any]) -> "A
     """Return how a tomogram was recorded; what is typed wins over its record."""
     from dataclasses import replace
 
-    from cryoetgan.acquisition import Acquisition, read_acquisition
+    from cryoetgan.physics.acquisition import Acquisition, read_acquisition
 
     known = read_acquisition(tomogram)
     if tilts is None and known is None:
@@ -241,9 +241,9 @@ def simulate(
     bright.
     """
     from cryoetgan.imaging.model import ImagingModel
-    from cryoetgan.imaging.sets import write_matched, write_typed
-    from cryoetgan.imaging.typed import Physics
-    from cryoetgan.volumes import read_volume_set
+    from cryoetgan.imaging.simulate.conventional import Physics
+    from cryoetgan.imaging.simulate.volume_sets import write_matched, write_typed
+    from cryoetgan.io.volume_set import read_volume_set
 
     source = read_volume_set(densities, ["cryoetganClass"])
     given: dict[str, Any] = {

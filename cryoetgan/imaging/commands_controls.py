@@ -41,12 +41,13 @@ def control(
     noise, no model of it. Neither is for export: they show what each part of the physics is worth
     (`snakemake competition`). No neighbours in either.
     """
-    from cryoetgan.imaging.controls import KINDS, Backdrop
-    from cryoetgan.imaging.leftout import LeftOut
+    from cryoetgan.imaging.fit.exclusion import LeftOut
     from cryoetgan.imaging.model import ImagingModel
-    from cryoetgan.imaging.sets import write_control
-    from cryoetgan.star import COORDINATES, class_name, of_tomogram, read_star
-    from cryoetgan.volumes import read_mask, read_tomogram, read_volume_set, same_voxel_size
+    from cryoetgan.imaging.simulate.ablated import KINDS, Backdrop
+    from cryoetgan.imaging.simulate.volume_sets import write_control
+    from cryoetgan.io.mrc import read_mask, read_tomogram, same_voxel_size
+    from cryoetgan.io.star import COORDINATES, class_name, of_tomogram, read_star
+    from cryoetgan.io.volume_set import read_volume_set
 
     if kind not in KINDS:
         raise UserError(f"--kind: got '{kind}'{nearest(kind, KINDS)}, wanted {', '.join(KINDS)}")

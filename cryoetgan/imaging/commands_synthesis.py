@@ -51,9 +51,9 @@ def synthesize(
     `translation synthesize` makes the same.
     """
     from cryoetgan.imaging.model import ImagingModel
-    from cryoetgan.imaging.synthesizing import open_source, record_of, write_tomogram
-    from cryoetgan.imaging.tiles import TiledPhysics
-    from cryoetgan.star import class_name
+    from cryoetgan.imaging.simulate.tiling import TiledPhysics
+    from cryoetgan.imaging.simulate.tomogram import open_source, record_of, write_tomogram
+    from cryoetgan.io.star import class_name
 
     check_tile(tile)
     positive(density_scale, "--density-scale")

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from cryoetgan.acquisition import Acquisition
-from cryoetgan.imaging.crowding import Crowding
+from cryoetgan.imaging.noise_spectrum import Spectrum
+from cryoetgan.imaging.pair_correlation import Crowding
 from cryoetgan.imaging.scenes import SCENE, Neighbours, scene_around
-from cryoetgan.imaging.spectra import Spectrum
 from cryoetgan.imaging.transfer import Gain, transfer
+from cryoetgan.physics.acquisition import Acquisition
 
 Floats = NDArray[np.floating]
 Shape = tuple[int, int, int]
@@ -144,14 +144,14 @@ class ImagingModel:
 
     def save(self, path: Path) -> None:
         """Write `path` (JSON) and its arrays beside it (`.npz`)."""
-        from cryoetgan.imaging.store import save
+        from cryoetgan.imaging.storage import save
 
         save(self, path)
 
     @classmethod
     def load(cls, path: Path) -> "ImagingModel":
         """Read what `save` or `cryoetgan imaging fit` wrote; it needs numpy and scipy alone."""
-        from cryoetgan.imaging.store import load
+        from cryoetgan.imaging.storage import load
 
         return load(path)
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.densities.poses import Poser
-from cryoetgan.geometry import random_rotations
-from cryoetgan.imaging.crowding import Crowding
+from cryoetgan.imaging.pair_correlation import Crowding
+from cryoetgan.physics.geometry import random_rotations
 from cryoetgan.seeds import rng
 
 Floats = NDArray[np.floating]

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.acquisition import Acquisition
-from cryoetgan.imaging.spectra import tilt_angle
-from cryoetgan.optics import ctf, missing_wedge, radius
+from cryoetgan.imaging.noise_spectrum import tilt_angle
+from cryoetgan.physics.acquisition import Acquisition
+from cryoetgan.physics.optics import ctf, missing_wedge, radius
 
 Floats = NDArray[np.floating]
 

@@ -44,34 +44,34 @@ def pick(
     import numpy as np
     import pandas as pd
 
-    from cryoetgan.files import provenance, sidecar, write_json
-    from cryoetgan.particles import picking
-    from cryoetgan.star import COORDINATES, check_star_name, class_name, particle_id, write_star
-    from cryoetgan.volumes import read_map, read_mask, read_volume
+    from cryoetgan.io.files import provenance, sidecar, write_json
+    from cryoetgan.io.mrc import read_map, read_mask, read_volume
+    from cryoetgan.io.star import COORDINATES, check_star_name, class_name, particle_id, write_star
+    from cryoetgan.particles.picking import dog
 
     check_star_name(output)
     positive(min_distance, "--min-distance")
-    if not 0 <= threshold <= picking.STEPS:
-        raise UserError(f"--threshold: got {threshold:g}, wanted 0 to {picking.STEPS}")
+    if not 0 <= threshold <= dog.STEPS:
+        raise UserError(f"--threshold: got {threshold:g}, wanted 0 to {dog.STEPS}")
     if top is not None and top < 1:
         raise UserError(f"--top: got {top}, wanted one or more")
     volume = read_volume(tomogram)
     radii = [positive(value, "--radius", " A") for value in radius or []]
     for path in density or []:
         template = read_map(path)
-        radii.append(picking.radius_of_map(template.data, template.voxel_size))
+        radii.append(dog.radius_of_map(template.data, template.voxel_size))
     sigmas = [positive(value, "--sigma", " A") for value in sigma or []]
     sigmas = sigmas or [value / 3**0.5 for value in radii]
     if not sigmas:
-        sigmas = [picking.PAPERS_SIGMA * volume.voxel_size]
+        sigmas = [dog.PAPERS_SIGMA * volume.voxel_size]
         log.warning(
             "no --sigma, --radius or --density: %.4g A is taken, the paper's %g voxels",
             sigmas[0],
-            picking.PAPERS_SIGMA,
+            dog.PAPERS_SIGMA,
         )
     widths = [value / volume.voxel_size for value in sigmas]
     left_out = None if mask is None else read_mask(mask, volume, tomogram)
-    positions, scores = picking.pick(
+    positions, scores = dog.pick(
         volume.data, widths, threshold, min_distance, top, fast, tomogram, left_out
     )
     name = class_name(tomogram)
@@ -118,10 +118,10 @@ def select(
     """
     import pandas as pd
 
-    from cryoetgan.files import provenance, sidecar, write_json
-    from cryoetgan.particles.selection import read_decisions
-    from cryoetgan.particles.selection import select as choose
-    from cryoetgan.star import COORDINATES, check_star_name, read_star, write_star
+    from cryoetgan.io.files import provenance, sidecar, write_json
+    from cryoetgan.io.star import COORDINATES, check_star_name, read_star, write_star
+    from cryoetgan.particles.curation.select import read_decisions
+    from cryoetgan.particles.curation.select import select as choose
 
     check_star_name(output)
     positive(box, "--box")
@@ -189,11 +189,9 @@ def import_(
     """
     import numpy as np
 
-    from cryoetgan.files import provenance, sidecar, write_json
-    from cryoetgan.particles.importers import check_classes, files_of, read_picks
-    from cryoetgan.particles.splits import split_like
-    from cryoetgan.placing import read_imported
-    from cryoetgan.star import (
+    from cryoetgan.io.files import provenance, sidecar, write_json
+    from cryoetgan.io.mrc import read_volume
+    from cryoetgan.io.star import (
         COORDINATES,
         SPLITS,
         check_star_name,
@@ -201,7 +199,9 @@ def import_(
         read_star,
         write_star,
     )
-    from cryoetgan.volumes import read_volume
+    from cryoetgan.particles.curation.splits import split_like
+    from cryoetgan.particles.importers import check_classes, files_of, read_picks
+    from cryoetgan.physics.coordinates import read_imported
 
     check_star_name(output)
     if split is not None and split not in SPLITS:
@@ -255,15 +255,16 @@ def extract(
     import numpy as np
     import pandas as pd
 
-    from cryoetgan.acquisition import read_acquisition, to_optics
     from cryoetgan.errors import nearest
-    from cryoetgan.files import provenance, sidecar, write_json
-    from cryoetgan.pages import release
+    from cryoetgan.io.files import provenance, sidecar, write_json
+    from cryoetgan.io.memmap import release
+    from cryoetgan.io.mrc import read_volume, same_voxel_size
+    from cryoetgan.io.star import COORDINATES, class_name, read_star
+    from cryoetgan.io.volume_set import VolumeSetWriter
     from cryoetgan.particles.extraction import SEVERAL, at_whole_voxels, fits
     from cryoetgan.particles.extraction import extract as cut
+    from cryoetgan.physics.acquisition import read_acquisition, to_optics
     from cryoetgan.progress import track
-    from cryoetgan.star import COORDINATES, class_name, read_star
-    from cryoetgan.volumes import VolumeSetWriter, read_volume, same_voxel_size
 
     positive(box, "--box")
     tables = [read_star(path, ["rlnTomoName", *COORDINATES]).particles for path in particles]

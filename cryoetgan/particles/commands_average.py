@@ -9,9 +9,9 @@ from cryoetgan.command import Device, Output, Seed, command, log, positive, tilt
 from cryoetgan.errors import UserError
 
 if TYPE_CHECKING:
-    from cryoetgan.particles.averaging import Particle
-    from cryoetgan.particles.halves import Averaged
-    from cryoetgan.volumes import VolumeSet
+    from cryoetgan.io.volume_set import VolumeSet
+    from cryoetgan.particles.averaging.average import Particle
+    from cryoetgan.particles.averaging.gold_standard import Averaged
 
 
 def register(app: typer.Typer) -> None:
@@ -55,10 +55,12 @@ def average(
     import numpy as np
 
     from cryoetgan import seeds
-    from cryoetgan.files import provenance, sidecar, write_json, write_text
-    from cryoetgan.particles import averaging, halves
-    from cryoetgan.star import ANGLES, class_name
-    from cryoetgan.volumes import read_map, read_volume_set, same_voxel_size, write_volume
+    from cryoetgan.io.files import provenance, sidecar, write_json, write_text
+    from cryoetgan.io.mrc import read_map, same_voxel_size, write_volume
+    from cryoetgan.io.star import ANGLES, class_name
+    from cryoetgan.io.volume_set import read_volume_set
+    from cryoetgan.particles.averaging import gold_standard
+    from cryoetgan.particles.averaging.average import resolution
 
     class_name(output)
     opened = read_volume_set(particles)
@@ -82,13 +84,13 @@ def average(
             )
         start = np.asarray(first.data, np.float32)
     elif iterations and not posed:
-        start = halves.start_without_poses(members, opened.voxel_size)
+        start = gold_standard.start_without_poses(members, opened.voxel_size)
     limit = 5 * opened.voxel_size
     if template_lowpass is not None:
         limit = positive(template_lowpass, "--template-lowpass", " A")
     half = np.arange(len(members)) % 2
     half = seeds.rng(seed, "particles", "average", "halves").permutation(half)
-    found = halves.iterate(
+    found = gold_standard.iterate(
         members, half, opened.voxel_size, start, limit, iterations, rotations, highpass_shells, device
     )  # fmt: skip
     box, size = opened.box, opened.voxel_size
@@ -107,7 +109,7 @@ def average(
     }  # fmt: skip
     files = [particles, *([template] if template else [])]
     made = provenance("particles average", files, parameters)
-    reached = averaging.resolution(found.fsc, box, size)
+    reached = resolution(found.fsc, box, size)
     record = {"provenance": made, "particles": len(members), "resolution": reached}
     write_json(sidecar(output), record)
     kind = "of independent halves" if iterations else "of halves that share their angles' origin"
@@ -141,11 +143,11 @@ def _particle(
     import numpy as np
     from scipy.spatial.transform import Rotation
 
-    from cryoetgan.acquisition import Acquisition
-    from cryoetgan.geometry import rotation_from_relion
-    from cryoetgan.origins import offset
-    from cryoetgan.particles.averaging import Particle
-    from cryoetgan.star import ANGLES
+    from cryoetgan.io.star import ANGLES
+    from cryoetgan.particles.averaging.average import Particle
+    from cryoetgan.physics.acquisition import Acquisition
+    from cryoetgan.physics.coordinates import offset
+    from cryoetgan.physics.geometry import rotation_from_relion
 
     values = opened.table.iloc[row]
     if not np.isfinite(opened.volumes[row]).all():
@@ -172,8 +174,8 @@ def _write_poses(path: Path, opened: "VolumeSet", rows: "list[int]", found: "Ave
     import numpy as np
     from scipy.spatial.transform import Rotation
 
-    from cryoetgan.geometry import relion_from_rotation
-    from cryoetgan.star import ANGLES, COORDINATES, ORIGINS, write_star
+    from cryoetgan.io.star import ANGLES, COORDINATES, ORIGINS, write_star
+    from cryoetgan.physics.geometry import relion_from_rotation
 
     table = opened.table.iloc[rows].reset_index(drop=True)
     turns = Rotation.concatenate([particle.rotation for particle in found.particles])

@@ -42,11 +42,11 @@ def gallery(
     With --sample, boxes drawn over all classes and scores, which are not in the page: with
     `particles purity` they give an unbiased estimate of the set's purity.
     """
-    from cryoetgan.files import provenance, sidecar, write_json, write_text
-    from cryoetgan.particles import gallery as pages
-    from cryoetgan.particles.gallery_server import earlier, make_server
-    from cryoetgan.star import CLASS_NAME
-    from cryoetgan.volumes import read_volume_set
+    from cryoetgan.io.files import provenance, sidecar, write_json, write_text
+    from cryoetgan.io.star import CLASS_NAME
+    from cryoetgan.io.volume_set import read_volume_set
+    from cryoetgan.particles.curation import gallery as pages
+    from cryoetgan.particles.curation.server import earlier, make_server
 
     if output is None and not serve:
         raise UserError("give -o G.html, or --serve")
@@ -106,10 +106,10 @@ def purity(
     """
     import pandas as pd
 
-    from cryoetgan.files import existing, provenance, read_json, sidecar, write_json
-    from cryoetgan.particles.gallery_server import earlier
-    from cryoetgan.particles.purity import estimate, marked_rows
-    from cryoetgan.star import write_star
+    from cryoetgan.io.files import existing, provenance, read_json, sidecar, write_json
+    from cryoetgan.io.star import write_star
+    from cryoetgan.particles.curation.purity import estimate, marked_rows
+    from cryoetgan.particles.curation.server import earlier
 
     record = read_json(sample)
     if "sample" not in record:

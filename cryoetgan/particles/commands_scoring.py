@@ -9,8 +9,8 @@ from cryoetgan.command import Device, Output, command, log, positive, tilt_range
 from cryoetgan.errors import UserError
 
 if TYPE_CHECKING:
-    from cryoetgan.acquisition import Acquisition
-    from cryoetgan.volumes import Volume
+    from cryoetgan.io.mrc import Volume
+    from cryoetgan.physics.acquisition import Acquisition
 
 CTF_STATES = ("raw", "phase-flipped", "corrected")
 
@@ -68,9 +68,9 @@ def match(
     """
     import pandas as pd
 
-    from cryoetgan.files import provenance, sidecar, write_json
-    from cryoetgan.particles import picking, template_picking
-    from cryoetgan.star import (
+    from cryoetgan.io.files import provenance, sidecar, write_json
+    from cryoetgan.io.mrc import read_mask, read_volume
+    from cryoetgan.io.star import (
         ANGLES,
         COORDINATES,
         check_star_name,
@@ -78,7 +78,8 @@ def match(
         particle_id,
         write_star,
     )
-    from cryoetgan.volumes import read_mask, read_volume
+    from cryoetgan.particles.matching import pick
+    from cryoetgan.particles.picking import dog
 
     check_star_name(output)
     low, high, _ = tilt_range(tilts)
@@ -90,8 +91,8 @@ def match(
     record = _record(tomogram, defocus, ctf)
     maps = _maps(tomogram, volume, template)
     lowpass = 3 * volume.voxel_size if lowpass is None else positive(lowpass, "--lowpass", " A")
-    radius = min(picking.radius_of_map(density, volume.voxel_size) for density in maps.values())
-    found = template_picking.match(
+    radius = min(dog.radius_of_map(density, volume.voxel_size) for density in maps.values())
+    found = pick.match(
         volume,
         maps,
         (low, high),
@@ -136,7 +137,7 @@ def _record(tomogram: Path, defocus: float | None, ctf: str | None) -> "Acquisit
     """Return how the tomogram was recorded: its own record, and what is typed wins."""
     from dataclasses import replace
 
-    from cryoetgan.acquisition import Acquisition, read_acquisition
+    from cryoetgan.physics.acquisition import Acquisition, read_acquisition
 
     if ctf is not None and ctf not in CTF_STATES:
         raise UserError(f"--ctf: got '{ctf}', wanted {', '.join(CTF_STATES)}")
@@ -151,8 +152,8 @@ def _record(tomogram: Path, defocus: float | None, ctf: str | None) -> "Acquisit
 
 def _maps(tomogram: Path, volume: "Volume", paths: list[Path]) -> "dict[str, Any]":
     """Return the templates by class; all have the tomogram's voxel size."""
-    from cryoetgan.star import class_name
-    from cryoetgan.volumes import read_map, same_voxel_size
+    from cryoetgan.io.mrc import read_map, same_voxel_size
+    from cryoetgan.io.star import class_name
 
     maps = {}
     for path in paths:
@@ -197,9 +198,9 @@ def score(
     """
     import pandas as pd
 
-    from cryoetgan.files import provenance, sidecar, write_json
-    from cryoetgan.particles.alignment import score_picks
-    from cryoetgan.star import (
+    from cryoetgan.io.files import provenance, sidecar, write_json
+    from cryoetgan.io.mrc import read_tomogram
+    from cryoetgan.io.star import (
         ANGLES,
         COORDINATES,
         check_star_name,
@@ -207,7 +208,7 @@ def score(
         read_star,
         write_star,
     )
-    from cryoetgan.volumes import read_tomogram
+    from cryoetgan.particles.matching.align import score_picks
 
     check_star_name(output)
     low, high, _ = tilt_range(tilts)

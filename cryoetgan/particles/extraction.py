@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from cryoetgan.origins import offsets
-from cryoetgan.pages import release
-from cryoetgan.star import COORDINATES, ORIGINS
+from cryoetgan.io.memmap import release
+from cryoetgan.io.star import COORDINATES, ORIGINS
+from cryoetgan.physics.coordinates import offsets
 
 if TYPE_CHECKING:
     import pandas as pd

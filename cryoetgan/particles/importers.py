@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError, nearest
-from cryoetgan.files import existing
-from cryoetgan.geometry import relion_from_rotation, rotation_from_relion
-from cryoetgan.placing import Imported
+from cryoetgan.io.files import existing
+from cryoetgan.io.star import ANGLES, COORDINATES, ORIGINS, particle_id, read_star
+from cryoetgan.physics.coordinates import Imported
+from cryoetgan.physics.geometry import relion_from_rotation, rotation_from_relion
 from cryoetgan.progress import log
-from cryoetgan.star import ANGLES, COORDINATES, ORIGINS, particle_id, read_star
 
 Floats = NDArray[np.floating]
 CSV_COORDINATES = (("x_vox", "y_vox", "z_vox"), ("x", "y", "z"), tuple(COORDINATES))

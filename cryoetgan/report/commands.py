@@ -22,7 +22,7 @@ def build(
     Shows whatever of the run is there, and says what is not. Opens in any browser, without
     a network; lengths in nanometre and angstrom, as written beside them.
     """
-    from cryoetgan.files import provenance, sidecar, write_json, write_text
+    from cryoetgan.io.files import provenance, sidecar, write_json, write_text
     from cryoetgan.report.page import build as page
     from cryoetgan.report.results import open_results
 

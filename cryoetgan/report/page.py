@@ -12,14 +12,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup, escape
 
 from cryoetgan import __version__
+from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.progress import track
-from cryoetgan.report import curves, paper, physics, plots, sections, slices
-from cryoetgan.report.competition import competition
-from cryoetgan.report.machine import machine
-from cryoetgan.report.numbers import Accuracy, Metric, short
+from cryoetgan.report import imaging_fit, learning_curves, paper, plots, sections, slices
+from cryoetgan.report.comparison import competition
+from cryoetgan.report.evaluation_results import Accuracy, Metric, short
+from cryoetgan.report.hardware import machine
 from cryoetgan.report.results import Results
 from cryoetgan.report.verdict import checks, conclude, in_short
-from cryoetgan.volumes import VolumeSet
 
 EXPECTED = ("gan_train", "physics_train", "ceiling", "gan_test")
 EXPLAINED = {
@@ -84,12 +84,12 @@ def build(results: Results, title: str, sample: int) -> str:
     found = results.accuracies(EXPECTED)
     explained = _explained(found, marks)
     order = dict.fromkeys([*(name for name in explained if name in found), *found])
-    accuracies = {name: found[name] for name in order if not curves.is_point(name)}
+    accuracies = {name: found[name] for name in order if not learning_curves.is_point(name)}
     measures = {
         column: results.metrics(name, optional=name in OPTIONAL)
         for name, column in MEASURED.items()
     }
-    fits, doubts = physics.fits(results)
+    fits, doubts = imaging_fit.fits(results)
     ablated = sections.ablation_rows(results)
     shipped, why = sections.choice(results)
     blind = BLIND[shipped] if BLIND[shipped] in sets else "generated"
@@ -125,8 +125,8 @@ def build(results: Results, title: str, sample: int) -> str:
         "ablated": bool(ablated),
         "purity": sections.purity(results),
         "training": sections.training(results, preset, config),
-        "by_step": curves.by_step(results),
-        "learning": curves.learning(found),
+        "by_step": learning_curves.by_step(results),
+        "learning": learning_curves.learning(found),
         "spectra": sections.spectra(sets),
         "fits": fits,
         "confusions": [

@@ -7,7 +7,7 @@ classifier trained on real crops and tested on generated ones: our gan_test.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cryoetgan.report.numbers import Accuracy, Metric, short
+from cryoetgan.report.evaluation_results import Accuracy, Metric, short
 
 METRICS = ("ssim_class", "precision", "recall", "density", "coverage")
 HEADING = ["", "SSIM", "precision", "recall", "density", "coverage", "accuracy"]

@@ -12,8 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cryoetgan.pictures import data_uri
-from cryoetgan.report.numbers import Accuracy
+from cryoetgan.images import data_uri
+from cryoetgan.report.evaluation_results import Accuracy
 
 DPI = 150
 LIGHT = {"ink": "#1c1f24", "line": "#c9cdd4", "lines": ("#0072B2", "#D55E00", "#009E73", "#CC79A7")}

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryoetgan.errors import UserError
-from cryoetgan.files import existing, read_json, sidecar
-from cryoetgan.report.numbers import Accuracy, Metric, accuracy_from, metrics_from
-from cryoetgan.star import read_star
-from cryoetgan.volumes import Volume, VolumeSet, read_volume, read_volume_set
+from cryoetgan.io.files import existing, read_json, sidecar
+from cryoetgan.io.mrc import Volume, read_volume
+from cryoetgan.io.star import read_star
+from cryoetgan.io.volume_set import VolumeSet, read_volume_set
+from cryoetgan.report.evaluation_results import Accuracy, Metric, accuracy_from, metrics_from
 
 if TYPE_CHECKING:
     import pandas as pd

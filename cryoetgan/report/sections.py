@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 import yaml
 
-from cryoetgan import pictures
-from cryoetgan.acquisition import Acquisition, read_acquisition
+from cryoetgan import images
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation.metrics.spectra import shell_power
-from cryoetgan.files import sidecar
+from cryoetgan.io.files import sidecar
+from cryoetgan.io.star import COORDINATES
+from cryoetgan.io.volume_set import VolumeSet
+from cryoetgan.physics.acquisition import Acquisition, read_acquisition
 from cryoetgan.report import plots, slices
-from cryoetgan.report.agreement import Agreement, agree
-from cryoetgan.report.numbers import Accuracy, short
+from cryoetgan.report.evaluation_results import Accuracy, short
+from cryoetgan.report.picks_agreement import Agreement, agree
 from cryoetgan.report.results import BESIDE, Results
 from cryoetgan.report.verdict import second_opinion
 from cryoetgan.seeds import rng
-from cryoetgan.star import COORDINATES
-from cryoetgan.volumes import VolumeSet
 
 SPECTRUM_SAMPLE = 150
 BLIND = 20
@@ -179,7 +179,7 @@ def blind_test(
         volumes = sets[name]
         chosen = np.sort(numbers.permutation(len(volumes))[:each])
         data = np.asarray(volumes.volumes[chosen], np.float32)
-        low, high = pictures.grey_range(data)  # each set its own: brightness gives nothing away
+        low, high = images.grey_range(data)  # each set its own: brightness gives nothing away
         items += [
             {"image": slices.single(volume, low, high), "real": name == "real"} for volume in data
         ]

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan import pictures
+from cryoetgan import images
+from cryoetgan.io.star import ANGLES, COORDINATES, ORIGINS
+from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.report import plots
 from cryoetgan.seeds import rng
-from cryoetgan.star import ANGLES, COORDINATES, ORIGINS
-from cryoetgan.volumes import VolumeSet
 
 TILE = 112
 """Pixels a slice is enlarged to, at least."""
@@ -98,18 +98,18 @@ def _poses(volumes: VolumeSet) -> list[tuple[Any, ...]] | None:
 def _range(label: str, data: NDArray[np.float32]) -> tuple[float, float]:
     if label in ZERO_BASED:
         return 0.0, float(np.percentile(data, 99.8)) or 1.0
-    return pictures.grey_range(data)
+    return images.grey_range(data)
 
 
 def _panel(label: str, data: NDArray[np.float32], voxel_size: float) -> Panel:
     low, high = _range(label, data)
     factor = -(-TILE // data.shape[-1])
-    planes = [[pictures.grey(p, low, high) for p in pictures.planes(volume)] for volume in data]
-    tiles = [[pictures.enlarge(volume[axis], factor) for volume in planes] for axis in range(3)]
-    length = pictures.bar_length(data.shape[-1] * voxel_size)
-    tiles[-1][0] = pictures.with_bar(tiles[-1][0], length / voxel_size * factor)
+    planes = [[images.grey(p, low, high) for p in images.planes(volume)] for volume in data]
+    tiles = [[images.enlarge(volume[axis], factor) for volume in planes] for axis in range(3)]
+    length = images.bar_length(data.shape[-1] * voxel_size)
+    tiles[-1][0] = images.with_bar(tiles[-1][0], length / voxel_size * factor)
     fill = BETWEEN if label in ZERO_BASED else 0
-    image = pictures.data_uri(pictures.png(pictures.montage(tiles, fill=fill)))
+    image = images.data_uri(images.png(images.montage(tiles, fill=fill)))
     return Panel(label, image, f"{length / 10:g} nm")
 
 
@@ -144,7 +144,7 @@ def uncertainty(sets: Mapping[str, VolumeSet], name: str) -> list[Strip]:
             row = where.get(keys[rows[0]]) if keys else None
             if row is not None:
                 data = np.asarray(made.volumes[row], np.float32)
-                low, high = pictures.grey_range(data)
+                low, high = images.grey_range(data)
                 shown.append(_strip("generated", data, made.voxel_size, low, high, None))
         data = np.asarray(volumes.volumes[rows[0]], np.float32)
         high = float(np.percentile(data, 99.8)) or 1.0
@@ -163,22 +163,22 @@ def _strip(
     size = data.shape[0]
     chosen = np.unique(np.linspace(size * 0.2, size * 0.8, STRIP).astype(int))
     factor = -(-TILE // size)
-    tiles = [pictures.enlarge(pictures.grey(data[z][::-1], low, high), factor) for z in chosen]
-    length = pictures.bar_length(size * voxel_size)
-    tiles[0] = pictures.with_bar(tiles[0], length / voxel_size * factor)
-    image = pictures.montage([tiles])
+    tiles = [images.enlarge(images.grey(data[z][::-1], low, high), factor) for z in chosen]
+    length = images.bar_length(size * voxel_size)
+    tiles[0] = images.with_bar(tiles[0], length / voxel_size * factor)
+    image = images.montage([tiles])
     ramp = ""
     if colours is not None:
         image = colours[image]
-        ramp = pictures.data_uri(pictures.png(colours[np.arange(256)[None]]))
-    shown = pictures.data_uri(pictures.png(image))
+        ramp = images.data_uri(images.png(colours[np.arange(256)[None]]))
+    shown = images.data_uri(images.png(image))
     return Strip(label, shown, f"{length / 10:g} nm", low, high, ramp, not data.any())
 
 
 def single(volume: NDArray[Any], low: float, high: float) -> str:
     """Return the three planes of one volume side by side."""
-    planes = [pictures.enlarge(pictures.grey(p, low, high), 3) for p in pictures.planes(volume)]
-    return pictures.data_uri(pictures.png(pictures.montage([planes])))
+    planes = [images.enlarge(images.grey(p, low, high), 3) for p in images.planes(volume)]
+    return images.data_uri(images.png(images.montage([planes])))
 
 
 def section(
@@ -206,9 +206,9 @@ def section(
     step = -(-max(image.shape) // WIDEST)
     image = _binned(image, step)
     black, white = np.percentile(image, [0.5, 99.5])
-    pixels = pictures.grey(image[::-1], float(black), float(white))
-    length = pictures.bar_length(image.shape[1] * step * voxel_size / 2)
-    pixels = pictures.with_bar(pixels, length / voxel_size / step, thin=80)
+    pixels = images.grey(image[::-1], float(black), float(white))
+    length = images.bar_length(image.shape[1] * step * voxel_size / 2)
+    pixels = images.with_bar(pixels, length / voxel_size / step, thin=80)
     names = sorted({str(c) for table in tables for c in table["cryoetganClass"]})
     colour = {c: COLOURS[i % len(COLOURS)] for i, c in enumerate(names)}
     circles = []
@@ -227,7 +227,7 @@ def section(
     solid = [circle.name for circle in circles if not circle.dashed]
     return Section(
         name,
-        pictures.data_uri(pictures.png(pixels)),
+        images.data_uri(images.png(pixels)),
         image.shape[1],
         image.shape[0],
         0.3 * box / step,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cryoetgan.report.numbers import Accuracy, Metric
+from cryoetgan.report.evaluation_results import Accuracy, Metric
 
 FEW = 60
 """Test crops below this number leave an interval too wide to conclude much from."""

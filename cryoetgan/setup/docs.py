@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from cryoetgan.config import Config
-from cryoetgan.files import write_text
+from cryoetgan.io.files import write_text
 from cryoetgan.tables import ClassRow, TomogramRow, columns
 
 MODELS: dict[str, type[BaseModel]] = {

@@ -12,12 +12,12 @@ import mrcfile
 import yaml
 from pydantic import BaseModel
 
-from cryoetgan.acquisition import read_acquisition
 from cryoetgan.config import Config
 from cryoetgan.errors import UserError
-from cryoetgan.files import existing, write_text
+from cryoetgan.io.files import existing, write_text
+from cryoetgan.io.mrc import PROTEIN_BRIGHT
+from cryoetgan.physics.acquisition import read_acquisition
 from cryoetgan.progress import log
-from cryoetgan.volumes import PROTEIN_BRIGHT
 
 SUFFIXES = (".mrc", ".rec", ".map")
 COLUMNS = [

@@ -227,7 +227,7 @@ def _code(package: Path) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    from cryoetgan.files import write_text
+    from cryoetgan.io.files import write_text
 
     here = Path(__file__).resolve().parents[2]
     write_text(here / PAGE, page(here))

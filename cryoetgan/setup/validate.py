@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from cryoetgan.errors import UserError
-from cryoetgan.files import existing, read_json, sha256, sidecar
+from cryoetgan.io.files import existing, read_json, sha256, sidecar
+from cryoetgan.io.mrc import read_volume
+from cryoetgan.io.star import read_star
+from cryoetgan.io.volume_set import read_volume_set, stack_of
 from cryoetgan.progress import track
-from cryoetgan.star import read_star
-from cryoetgan.volumes import read_volume, read_volume_set, stack_of
 
 LEFT_OUT = {"logs", "benchmarks"}
 

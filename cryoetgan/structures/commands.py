@@ -30,9 +30,9 @@ def fetch(
     Writes `DIR/<id>.cif`, each when it is whole, parses, and is that entry. An entry
     that cannot be had does not keep the others from coming.
     """
-    from cryoetgan.files import provenance, sidecar, write_json
+    from cryoetgan.io.files import provenance, sidecar, write_json
+    from cryoetgan.io.star import CLASS_NAME
     from cryoetgan.progress import track
-    from cryoetgan.star import CLASS_NAME
     from cryoetgan.structures.fetch import fetch as download
     from cryoetgan.structures.fetch import pdb_id
 
@@ -68,8 +68,8 @@ def import_(
 
     Coordinates in angstrom; models, alternate locations and assemblies are kept.
     """
-    from cryoetgan.files import atomic, provenance, sidecar, write_json
-    from cryoetgan.structures.checks import count_atoms, read_structure
+    from cryoetgan.io.files import atomic, provenance, sidecar, write_json
+    from cryoetgan.structures.verify import count_atoms, read_structure
 
     structure = read_structure(file)
     structure.setup_entities()
@@ -88,7 +88,7 @@ def phantom(
 
     A body to try the workflow with, not a structure; the file says so.
     """
-    from cryoetgan.files import provenance, sidecar, write_json
+    from cryoetgan.io.files import provenance, sidecar, write_json
     from cryoetgan.structures.phantoms import write_phantom
 
     count = write_phantom(name, output)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError, nearest
-from cryoetgan.files import atomic
+from cryoetgan.io.files import atomic
 from cryoetgan.seeds import rng
 
 Floats = NDArray[np.float64]

@@ -78,21 +78,21 @@ def import_(
     """
     import numpy as np
 
-    from cryoetgan.files import not_itself, provenance, sidecar, write_json
-    from cryoetgan.tomograms.addresses import is_remote
-    from cryoetgan.tomograms.importing import standardise_into
-    from cryoetgan.tomograms.masks import mask_of, write_mask
-    from cryoetgan.tomograms.normalising import grey_scale
-    from cryoetgan.tomograms.reading import check_contrast, turn, voxel_size_of
-    from cryoetgan.tomograms.resampling import check_shape, resampled_shape
-    from cryoetgan.tomograms.sources import Transfer, open_source
-    from cryoetgan.volumes import (
+    from cryoetgan.io.files import not_itself, provenance, sidecar, write_json
+    from cryoetgan.io.mrc import (
         PROTEIN_BRIGHT,
         VOXEL_SIZE_TOLERANCE,
         check_mrc_name,
         invert_if_needed,
         open_volume,
     )
+    from cryoetgan.tomograms.importing.convert import standardise_into
+    from cryoetgan.tomograms.importing.exclusion_mask import mask_of, write_mask
+    from cryoetgan.tomograms.importing.normalise import grey_scale
+    from cryoetgan.tomograms.importing.read import check_contrast, turn, voxel_size_of
+    from cryoetgan.tomograms.importing.resample import check_shape, resampled_shape
+    from cryoetgan.tomograms.sources.addresses import is_remote
+    from cryoetgan.tomograms.sources.resolve import Transfer, open_source
 
     one_of(contrast, "--contrast", "dark", "bright")
     one_of(tilt_axis, "--tilt-axis", "y", "x")
@@ -159,9 +159,9 @@ def mask_(
     Turned and resampled as the tomogram's record (`T.mrc.json`) says; a tomogram without a
     record, or a simulated one, is taken as it is. The nearest voxel counts.
     """
-    from cryoetgan.files import provenance, sidecar, write_json
-    from cryoetgan.tomograms.masks import write_mask_beside
-    from cryoetgan.volumes import check_mrc_name
+    from cryoetgan.io.files import provenance, sidecar, write_json
+    from cryoetgan.io.mrc import check_mrc_name
+    from cryoetgan.tomograms.importing.exclusion_mask import write_mask_beside
 
     check_mrc_name(output)
     left_out = write_mask_beside(output, mask, tomogram)
@@ -189,9 +189,9 @@ def list_(
     row's path is what `tomograms import` takes. A data set's row is the version its
     curators show.
     """
-    from cryoetgan.files import write_text
-    from cryoetgan.tomograms.listing import table
-    from cryoetgan.tomograms.sources import Transfer
+    from cryoetgan.io.files import write_text
+    from cryoetgan.tomograms.sources.listing import table
+    from cryoetgan.tomograms.sources.resolve import Transfer
 
     text = table(sources, Transfer(mirror, timeout=positive(timeout, "--timeout", " s")))
     write_text(output, text)

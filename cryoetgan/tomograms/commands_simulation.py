@@ -82,14 +82,14 @@ def simulate(
     coordinates are 0-based voxels, angles degrees (RELION's); the names of the labels are
     in `T.mrc.json`.
     """
-    from cryoetgan.files import provenance, sidecar, write_json
-    from cryoetgan.star import class_name, write_star
-    from cryoetgan.tomograms.contents import read_contents, whole_voxels
-    from cryoetgan.tomograms.scene_files import labels_path
-    from cryoetgan.tomograms.simulation import simulate_tomogram, with_defocus
-    from cryoetgan.tomograms.tilt_series import Microscope
-    from cryoetgan.tomograms.truth import build_scene, truth_tables
-    from cryoetgan.volumes import PROTEIN_BRIGHT, check_mrc_name, write_volume
+    from cryoetgan.io.files import provenance, sidecar, write_json
+    from cryoetgan.io.mrc import PROTEIN_BRIGHT, check_mrc_name, write_volume
+    from cryoetgan.io.star import class_name, write_star
+    from cryoetgan.tomograms.simulation.contents import read_contents, whole_voxels
+    from cryoetgan.tomograms.simulation.scene_files import labels_path
+    from cryoetgan.tomograms.simulation.simulate import simulate_tomogram, with_defocus
+    from cryoetgan.tomograms.simulation.tilt_series import Microscope
+    from cryoetgan.tomograms.simulation.truth import build_scene, truth_tables
 
     check_mrc_name(output)
     one_of(reconstruction, "--reconstruction", "wbp", "sirt")
@@ -168,10 +168,10 @@ def scene(
     among them. Coordinates are 0-based voxels, angles degrees (RELION's); the names of the
     labels are in `SCENE.mrc.json`. Memory does not grow with the shape.
     """
-    from cryoetgan.files import provenance, sidecar, write_json
-    from cryoetgan.tomograms.contents import read_contents, whole_voxels
-    from cryoetgan.tomograms.scene_files import labels_path, write_scene
-    from cryoetgan.volumes import check_mrc_name
+    from cryoetgan.io.files import provenance, sidecar, write_json
+    from cryoetgan.io.mrc import check_mrc_name
+    from cryoetgan.tomograms.simulation.contents import read_contents, whole_voxels
+    from cryoetgan.tomograms.simulation.scene_files import labels_path, write_scene
 
     check_mrc_name(output)
     sides = whole_voxels(shape)

@@ -61,8 +61,8 @@ def acquisition_of(
     **others: Any,
 ) -> Any:
     """Return the `Acquisition` of typed options, or raise a `UserError` that names one."""
-    from cryoetgan.acquisition import Acquisition
-    from cryoetgan.star import CLASS_NAME
+    from cryoetgan.io.star import CLASS_NAME
+    from cryoetgan.physics.acquisition import Acquisition
 
     low, high, step = tilt_range(tilts)
     one_of(ctf, "--ctf", "raw", "phase-flipped", "corrected")

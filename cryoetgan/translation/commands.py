@@ -45,10 +45,10 @@ def train(
     `multi`); under srun, one task a device, they are used without being asked for.
     """
     from cryoetgan.devices import choose_device
+    from cryoetgan.io.volume_set import read_volume_set
     from cryoetgan.translation.presets import read_preset
-    from cryoetgan.translation.run import train as run
-    from cryoetgan.translation.run import with_steps
-    from cryoetgan.volumes import read_volume_set
+    from cryoetgan.translation.train import train as run
+    from cryoetgan.translation.train import with_steps
 
     if steps is not None and steps < 1:
         raise UserError(f"--steps: got {steps}, wanted one or more")
@@ -82,11 +82,12 @@ def translate(
     import pandas as pd
 
     from cryoetgan.devices import choose_device
-    from cryoetgan.files import provenance, sidecar, write_json
+    from cryoetgan.io.files import provenance, sidecar, write_json
+    from cryoetgan.io.mrc import same_voxel_size
+    from cryoetgan.io.star import item_names
+    from cryoetgan.io.volume_set import VolumeSetWriter, read_volume_set
     from cryoetgan.progress import track
-    from cryoetgan.star import item_names
-    from cryoetgan.translation.inference import check_box, open_translator
-    from cryoetgan.volumes import VolumeSetWriter, read_volume_set, same_voxel_size
+    from cryoetgan.translation.translator import check_box, open_translator
 
     if draws < 1:
         raise UserError(f"--draws: got {draws}, wanted one or more")
@@ -120,8 +121,8 @@ def join(
 
     Box and voxel size (angstrom) must be the same; rows keep all they have.
     """
-    from cryoetgan.files import provenance, sidecar, write_json
-    from cryoetgan.translation.joining import write_joined
+    from cryoetgan.io.files import provenance, sidecar, write_json
+    from cryoetgan.translation.concatenate import write_joined
 
     count = write_joined(sets, output)
     write_json(sidecar(output), {"provenance": provenance("translation join", sets)})
@@ -150,12 +151,13 @@ def uncertainty(
     import pandas as pd
 
     from cryoetgan.devices import choose_device
-    from cryoetgan.files import not_itself, provenance, sidecar, write_json
+    from cryoetgan.io.files import not_itself, provenance, sidecar, write_json
+    from cryoetgan.io.mrc import same_voxel_size
+    from cryoetgan.io.star import item_names
+    from cryoetgan.io.volume_set import VolumeSetWriter, read_volume_set
     from cryoetgan.progress import track
-    from cryoetgan.star import item_names
-    from cryoetgan.translation.inference import check_box, open_translator
+    from cryoetgan.translation.translator import check_box, open_translator
     from cryoetgan.translation.uncertainty import has_dropout, spreads
-    from cryoetgan.volumes import VolumeSetWriter, read_volume_set, same_voxel_size
 
     if passes < 2:
         raise UserError(f"--passes: got {passes}, wanted two or more")

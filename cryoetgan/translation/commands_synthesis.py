@@ -35,7 +35,7 @@ def synthesize(
     overlap by all that counts for a voxel.
     """
     from cryoetgan.devices import choose_device
-    from cryoetgan.translation.synthesizing import synthesize as write
+    from cryoetgan.translation.synthesize_files import synthesize as write
 
     check_tile(tile)
     scale = positive(density_scale, "--density-scale")

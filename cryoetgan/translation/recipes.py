@@ -10,19 +10,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from cryoetgan.acquisition import COLUMNS, Acquisition
 from cryoetgan.errors import UserError
-from cryoetgan.imaging import matched, store
+from cryoetgan.imaging import storage
 from cryoetgan.imaging.model import ImagingModel
+from cryoetgan.imaging.simulate import fitted
+from cryoetgan.io.mrc import same_voxel_size
+from cryoetgan.io.star import ANGLES, ORIGINS
+from cryoetgan.io.volume_set import VolumeSet
+from cryoetgan.physics.acquisition import COLUMNS, Acquisition
 from cryoetgan.seeds import integer
-from cryoetgan.star import ANGLES, ORIGINS
-from cryoetgan.translation import scenes
-from cryoetgan.translation.loop import Loop
-from cryoetgan.translation.residual_training import ResidualTrainer
-from cryoetgan.translation.scaling import Scaler, fit_density, fit_plain, fit_scalers
+from cryoetgan.translation.cyclegan.trainer import Trainer
+from cryoetgan.translation.engine.scaling import Scaler, fit_density, fit_plain, fit_scalers
+from cryoetgan.translation.engine.trainer import Loop
+from cryoetgan.translation.residual import scene_simulation
+from cryoetgan.translation.residual.trainer import ResidualTrainer
 from cryoetgan.translation.settings import Settings
-from cryoetgan.translation.training import Trainer
-from cryoetgan.volumes import VolumeSet, same_voxel_size
 
 log = logging.getLogger("cryoetgan")
 SYMMETRIC = 1.0
@@ -159,8 +161,8 @@ def check_sets(densities: VolumeSet, subtomograms: VolumeSet, settings: Settings
 
 def read_models(paths: Sequence[Path], densities: VolumeSet) -> list[ImagingModel]:
     """Return the imaging models; they must fit the densities."""
-    models = {path: store.load(path) for path in paths}
-    matched.check(densities, models)
+    models = {path: storage.load(path) for path in paths}
+    fitted.check(densities, models)
     of: dict[str, Path] = {}
     for path, model in models.items():
         if model.tomogram in of:
@@ -197,7 +199,7 @@ def make_trainer(
         d = to_tensor(densities, d_rows)
         scalers = fit_density(d), fit_plain(s)
         del d
-        stock = scenes.make_scenes(
+        stock = scene_simulation.make_scenes(
             densities, d_rows, models, settings.scenes, settings.shares, seed
         )
         symmetric = _symmetric(subtomograms, models)

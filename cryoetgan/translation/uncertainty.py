@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.seeds import integer
-from cryoetgan.volumes import VolumeSet
 
 DROPOUTS = (nn.Dropout, nn.Dropout3d)
 

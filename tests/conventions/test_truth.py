@@ -16,16 +16,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cryoetgan.acquisition import read_acquisition
 from cryoetgan.densities import simulate
 from cryoetgan.densities.atoms import read_atoms
-from cryoetgan.geometry import rotate_volume, rotation_from_relion
-from cryoetgan.optics import ctf, missing_wedge, radius
+from cryoetgan.io.mrc import read_volume, write_volume
+from cryoetgan.io.star import ANGLES, COORDINATES
 from cryoetgan.particles.extraction import extract
 from cryoetgan.particles.importers import read_picks
-from cryoetgan.star import ANGLES, COORDINATES
-from cryoetgan.tomograms.reading import open_tomogram
-from cryoetgan.volumes import read_volume, write_volume
+from cryoetgan.physics.acquisition import read_acquisition
+from cryoetgan.physics.geometry import rotate_volume, rotation_from_relion
+from cryoetgan.physics.optics import ctf, missing_wedge, radius
+from cryoetgan.tomograms.importing.read import open_tomogram
 from tests.conftest import ROOT
 
 BOX = 28

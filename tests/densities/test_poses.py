@@ -11,10 +11,11 @@ from cryoetgan.densities import simulate
 from cryoetgan.densities.membrane import membrane
 from cryoetgan.densities.poses import poses
 from cryoetgan.densities.priors import read_prior
-from cryoetgan.geometry import rotate_volume, rotation_from_relion
-from cryoetgan.pages import release
-from cryoetgan.star import ANGLES, ORIGINS, write_star
-from cryoetgan.volumes import labels_of, read_volume_set, write_volume
+from cryoetgan.io.memmap import release
+from cryoetgan.io.mrc import labels_of, write_volume
+from cryoetgan.io.star import ANGLES, ORIGINS, write_star
+from cryoetgan.io.volume_set import read_volume_set
+from cryoetgan.physics.geometry import rotate_volume, rotation_from_relion
 from tests.conftest import refused
 
 
@@ -160,13 +161,13 @@ def test_what_is_no_prior_is_said(cryoetgan, tmp_path, atoms, rng):
 
 
 def test_pages_of_the_stack_are_given_back(tmp_path, monkeypatch):
-    from cryoetgan import volumes
+    from cryoetgan.io import volume_set
 
-    monkeypatch.setattr(volumes, "OFTEN", 3 * 4 * 16**3)
+    monkeypatch.setattr(volume_set, "OFTEN", 3 * 4 * 16**3)
     given_back = []
-    monkeypatch.setattr(volumes, "release", lambda data: given_back.append(release(data)))
+    monkeypatch.setattr(volume_set, "release", lambda data: given_back.append(release(data)))
     whole = np.arange(10 * 16**3, dtype=np.float32).reshape(10, 16, 16, 16)
-    with volumes.VolumeSetWriter(tmp_path / "s.star", 10, 16, 5.0) as writer:
+    with volume_set.VolumeSetWriter(tmp_path / "s.star", 10, 16, 5.0) as writer:
         for volume in whole:
             writer.add(volume, {"cryoetganClass": "a"})
     assert len(given_back) == 6  # on the way and again for the header's statistics

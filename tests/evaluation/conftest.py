@@ -6,9 +6,10 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from cryoetgan.acquisition import Acquisition
-from cryoetgan.geometry import relion_from_rotation, rotate_volume
-from cryoetgan.volumes import write_volume, write_volume_set
+from cryoetgan.io.mrc import write_volume
+from cryoetgan.io.volume_set import write_volume_set
+from cryoetgan.physics.acquisition import Acquisition
+from cryoetgan.physics.geometry import relion_from_rotation, rotate_volume
 
 BOX, VOXEL = 16, 10.0
 

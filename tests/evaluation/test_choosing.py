@@ -6,7 +6,7 @@ import json
 import pytest
 
 from cryoetgan.errors import UserError
-from cryoetgan.evaluation.choosing import (
+from cryoetgan.evaluation.selection import (
     LEAST_KEPT,
     choose,
     compare,

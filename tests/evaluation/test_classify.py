@@ -7,16 +7,17 @@ import pandas as pd
 import pytest
 import torch
 
-from cryoetgan.acquisition import Acquisition
-from cryoetgan.evaluation import controls
 from cryoetgan.evaluation.cb3d import CB3D
-from cryoetgan.evaluation.classifier import standardised
-from cryoetgan.evaluation.controls import first
-from cryoetgan.evaluation.learning import train_classifier, turned
-from cryoetgan.evaluation.sets import Labelled, apart, load, overlapping, validation_groups
-from cryoetgan.optics import missing_wedge
-from cryoetgan.star import COORDINATES
-from cryoetgan.volumes import read_volume_set, write_volume, write_volume_set
+from cryoetgan.evaluation.classifiers.classifier import standardised
+from cryoetgan.evaluation.classifiers.train import train_classifier, turned
+from cryoetgan.evaluation.comparison import subsets
+from cryoetgan.evaluation.comparison.subsets import first
+from cryoetgan.evaluation.labelled_sets import Labelled, apart, load, overlapping, validation_groups
+from cryoetgan.io.mrc import write_volume
+from cryoetgan.io.star import COORDINATES
+from cryoetgan.io.volume_set import read_volume_set, write_volume_set
+from cryoetgan.physics.acquisition import Acquisition
+from cryoetgan.physics.optics import missing_wedge
 from tests.conftest import refused
 
 
@@ -293,7 +294,7 @@ def test_of_joined_sets_each_row_is_parted_by_what_it_is(rng):
         Labelled(np.zeros((len(table), 4, 4, 4), np.float32), np.full(len(table), "a"), table)
         for table in (made, real)
     ]
-    both = controls.stacked(*sets).table
+    both = subsets.stacked(*sets).table
     groups = validation_groups(both, 28, rng)
     first, second = groups[:200], groups[200:]
     where = real[COORDINATES].to_numpy()

@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from cryoetgan.errors import UserError
-from cryoetgan.evaluation import controls
-from cryoetgan.evaluation.competition import read_competition
-from cryoetgan.evaluation.sets import load
-from cryoetgan.star import read_star, write_star
-from cryoetgan.volumes import read_volume_set
+from cryoetgan.evaluation.comparison import subsets
+from cryoetgan.evaluation.comparison.config import read_competition
+from cryoetgan.evaluation.labelled_sets import load
+from cryoetgan.io.star import read_star, write_star
+from cryoetgan.io.volume_set import read_volume_set
 from tests.conftest import refused
 
 
@@ -128,7 +128,7 @@ def test_seeds_below_two_have_no_interval(tmp_path):
 
 def test_the_ball_hides_the_particle_and_nothing_else(make_set):
     crops = load(read_volume_set(make_set("hide", 4)), None)
-    masked = controls.hidden(crops, 0.5)
+    masked = subsets.hidden(crops, 0.5)
     changed = (masked.volumes != crops.volumes).mean(axis=0)
     places = np.argwhere(changed > 0)
     assert np.linalg.norm(places - 8, axis=1).max() <= 4
@@ -137,7 +137,7 @@ def test_the_ball_hides_the_particle_and_nothing_else(make_set):
 
 def test_few_takes_as_many_of_each_class(make_set, rng):
     crops = load(read_volume_set(make_set("few", 20)), None)
-    assert sorted(controls.few(crops, 3, rng).names) == ["bent"] * 3 + ["rod"] * 3
+    assert sorted(subsets.few(crops, 3, rng).names) == ["bent"] * 3 + ["rod"] * 3
 
 
 def test_picks_are_matched_by_tomogram_and_place(make_set):
@@ -147,7 +147,7 @@ def test_picks_are_matched_by_tomogram_and_place(make_set):
     picks.loc[0, "rlnCoordinateX"] += 2.0
     picks.loc[1, "rlnCoordinateX"] += 9.0
     picks.loc[2, "rlnTomoName"] = "elsewhere"
-    found = controls.matched_classes(crops, pd.DataFrame(picks), 8.0)
+    found = subsets.matched_classes(crops, pd.DataFrame(picks), 8.0)
     assert found[0] == crops.names[0]
     assert list(found[1:3]) == ["", ""]
     assert (found[3:] == crops.names[3:]).all()

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from cryoetgan.evaluation.metrics import fid, kid
-from cryoetgan.evaluation.metrics.distances import nuclear_norm
+from cryoetgan.evaluation.metrics import fid, fid_kid, kid
+from cryoetgan.evaluation.metrics.fid_kid import nuclear_norm
 
 
 @pytest.fixture
@@ -110,11 +110,10 @@ def test_kid_is_unbiased(rng):
 
 
 def test_kid_does_not_depend_on_blocks(rng, monkeypatch):
-    from cryoetgan.evaluation.metrics import distances
 
     a, b = rng.normal(size=(70, 5)), rng.normal(size=(50, 5)) + 1
     whole = kid(a, b)
-    monkeypatch.setattr(distances, "BLOCK", 16)
+    monkeypatch.setattr(fid_kid, "BLOCK", 16)
     assert kid(a, b) == pytest.approx(whole, rel=1e-12)
 
 

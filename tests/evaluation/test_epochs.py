@@ -6,7 +6,7 @@ import json
 import pytest
 import starfile
 
-from cryoetgan.evaluation.epochs import SCORES
+from cryoetgan.evaluation.snapshots import SCORES
 from tests.conftest import refused
 
 PRESET = """

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cryoetgan.evaluation.intervals import (
+from cryoetgan.evaluation.measurement.c2st import auc_interval
+from cryoetgan.evaluation.statistics.intervals import (
     clustered,
     clusters,
     even_clusters,
@@ -13,8 +14,7 @@ from cryoetgan.evaluation.intervals import (
     subsampled,
     wilson,
 )
-from cryoetgan.evaluation.two_sample import auc_interval
-from cryoetgan.star import ANGLES, COORDINATES
+from cryoetgan.io.star import ANGLES, COORDINATES
 
 
 def test_wilson_is_the_published_one():

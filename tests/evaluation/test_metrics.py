@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from cryoetgan.errors import UserError
-from cryoetgan.evaluation.feature_metrics import _doubt, alike
-from cryoetgan.evaluation.measuring import measure
+from cryoetgan.evaluation.labelled_sets import Labelled
+from cryoetgan.evaluation.measurement.feature_metrics import _doubt, alike
+from cryoetgan.evaluation.measurement.measure import measure
 from cryoetgan.evaluation.metrics import auc, inception_score, sd_ratio, shell_ratio, ssim
 from cryoetgan.evaluation.metrics.spectra import shell_power, worst
-from cryoetgan.evaluation.sets import Labelled
-from cryoetgan.optics import missing_wedge
+from cryoetgan.physics.optics import missing_wedge
 
 
 def test_inception_score_of_sure_and_of_undecided():

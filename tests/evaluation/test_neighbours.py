@@ -1,5 +1,6 @@
 """Precision, recall, density, coverage: laws, and equality with the prdc package."""
 
+import importlib
 import tracemalloc
 
 import numpy as np
@@ -7,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cryoetgan.evaluation.feature_metrics import saturated
-from cryoetgan.evaluation.metrics import neighbours, prdc
-from cryoetgan.evaluation.metrics.neighbours import radius
+from cryoetgan.evaluation.measurement.feature_metrics import saturated
+from cryoetgan.evaluation.metrics import prdc
+from cryoetgan.evaluation.metrics.prdc import radius
+
+prdc_module = importlib.import_module("cryoetgan.evaluation.metrics.prdc")
 
 
 @pytest.mark.parametrize(("n", "m", "f", "k"), [(200, 150, 5, 5), (90, 300, 64, 3), (60, 60, 1, 1)])
@@ -22,8 +25,8 @@ def test_equals_the_prdc_package(rng, n, m, f, k):
 def test_blocks_do_not_matter(rng, monkeypatch):
     real, fake = rng.normal(size=(130, 6)), rng.normal(size=(110, 6)) * 0.8
     whole = prdc(real, fake)
-    monkeypatch.setattr(neighbours, "ROWS", 17)
-    monkeypatch.setattr(neighbours, "COLUMNS", 23)
+    monkeypatch.setattr(prdc_module, "ROWS", 17)
+    monkeypatch.setattr(prdc_module, "COLUMNS", 23)
     assert prdc(real, fake) == whole
 
 

@@ -6,10 +6,10 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.evaluation.metrics import pose_recovery
-from cryoetgan.evaluation.metrics.poses import Templates, physics_alike, recovered
-from cryoetgan.geometry import relion_from_rotation, rotate_volume
-from cryoetgan.optics import missing_wedge
-from cryoetgan.star import ANGLES
+from cryoetgan.evaluation.metrics.pose_recovery import Templates, physics_alike, recovered
+from cryoetgan.io.star import ANGLES
+from cryoetgan.physics.geometry import relion_from_rotation, rotate_volume
+from cryoetgan.physics.optics import missing_wedge
 from tests.evaluation.conftest import particle
 
 N, VOXEL, TILTS = 20, 10.0, (-60.0, 60.0)

@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cryoetgan.acquisition import Acquisition
-from cryoetgan.files import sidecar, write_json
-from cryoetgan.star import ANGLES, COORDINATES, write_star
-from cryoetgan.volumes import write_volume, write_volume_set
+from cryoetgan.io.files import sidecar, write_json
+from cryoetgan.io.mrc import write_volume
+from cryoetgan.io.star import ANGLES, COORDINATES, write_star
+from cryoetgan.io.volume_set import write_volume_set
+from cryoetgan.physics.acquisition import Acquisition
 
 BOX, VOXEL = 12, 13.68
 SHAPE = (24, 40, 51)  # zyx of the tomogram; x is odd

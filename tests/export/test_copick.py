@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 
 from cryoetgan.export.copick import legal, renumbered
-from cryoetgan.files import sidecar, write_json
-from cryoetgan.geometry import rotation_from_relion
-from cryoetgan.star import ANGLES, COORDINATES, write_star
-from cryoetgan.volumes import read_volume, write_volume
+from cryoetgan.io.files import sidecar, write_json
+from cryoetgan.io.mrc import read_volume, write_volume
+from cryoetgan.io.star import ANGLES, COORDINATES, write_star
+from cryoetgan.physics.geometry import rotation_from_relion
 from tests.conftest import refused
 from tests.export.conftest import BOX, SHAPE, VOXEL
 

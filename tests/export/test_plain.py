@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cryoetgan.geometry import rotation_from_relion
+from cryoetgan.io.star import ANGLES, COORDINATES
+from cryoetgan.physics.geometry import rotation_from_relion
 from cryoetgan.setup.validate import problems
-from cryoetgan.star import ANGLES, COORDINATES
 from tests.export.conftest import BOX, VOXEL
 
 

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import starfile
 
-from cryoetgan.acquisition import Acquisition
 from cryoetgan.export.relion import centred_angstrom, transfer_volume
-from cryoetgan.geometry import rotation_from_relion
-from cryoetgan.optics import ctf
-from cryoetgan.star import ANGLES
-from cryoetgan.volumes import write_volume
+from cryoetgan.io.mrc import write_volume
+from cryoetgan.io.star import ANGLES
+from cryoetgan.physics.acquisition import Acquisition
+from cryoetgan.physics.geometry import rotation_from_relion
+from cryoetgan.physics.optics import ctf
 from tests.conftest import refused
 from tests.export.conftest import BOX, SHAPE, VOXEL
 

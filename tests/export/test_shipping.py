@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from cryoetgan.io.mrc import read_volume, write_volume
+from cryoetgan.io.star import read_star
+from cryoetgan.io.volume_set import read_volume_set, write_volume_set
 from cryoetgan.setup.validate import problems
-from cryoetgan.star import read_star
-from cryoetgan.volumes import read_volume, read_volume_set, write_volume, write_volume_set
 from tests.export.conftest import VOXEL
 
 

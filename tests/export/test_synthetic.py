@@ -7,8 +7,8 @@ import pytest
 import starfile
 from scipy import ndimage
 
-from cryoetgan.star import COORDINATES
-from cryoetgan.volumes import read_volume, write_volume
+from cryoetgan.io.mrc import read_volume, write_volume
+from cryoetgan.io.star import COORDINATES
 
 VOXEL, BOX = 20.0, 16
 NAMES = {"bent_rod": "bent-rod", "hook": "hook"}

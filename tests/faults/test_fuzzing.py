@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 from cryoetgan import config, tables
 from cryoetgan.config import Config
 from cryoetgan.errors import UserError
-from cryoetgan.star import read_star, star_text
-from cryoetgan.volumes import read_volume, read_volume_set, write_volume, write_volume_set
+from cryoetgan.io.mrc import read_volume, write_volume
+from cryoetgan.io.star import read_star, star_text
+from cryoetgan.io.volume_set import read_volume_set, write_volume_set
 
 FEW, MANY = 60, 10_000
 SECONDS = 20  # a read of some kilobytes that takes this long hangs
@@ -149,7 +150,7 @@ def volume_set(path):
 
 
 def open_tomogram(path):
-    from cryoetgan.tomograms.reading import open_tomogram as opened
+    from cryoetgan.tomograms.importing.read import open_tomogram as opened
 
     with opened(path) as tomogram:
         tomogram.data[0].max()

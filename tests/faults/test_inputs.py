@@ -5,8 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cryoetgan.star import ANGLES, COORDINATES, write_star
-from cryoetgan.volumes import write_volume, write_volume_set
+from cryoetgan.io.mrc import write_volume
+from cryoetgan.io.star import ANGLES, COORDINATES, write_star
+from cryoetgan.io.volume_set import write_volume_set
 from tests.conftest import refused
 
 TILTS = "--tilts=-60,60"

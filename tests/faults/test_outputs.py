@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cryoetgan.files import read_json, sha256, sidecar
-from cryoetgan.volumes import write_volume, write_volume_set
+from cryoetgan.io.files import read_json, sha256, sidecar
+from cryoetgan.io.mrc import write_volume
+from cryoetgan.io.volume_set import write_volume_set
 from tests.conftest import refused
 
 MAP = ("densities", "membrane", "--voxel-size", "20", "--box", "16", "-o")

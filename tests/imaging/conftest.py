@@ -5,15 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from cryoetgan.acquisition import Acquisition
 from cryoetgan.densities.poses import Poser
-from cryoetgan.geometry import random_rotations
-from cryoetgan.imaging.crowding import Crowding
+from cryoetgan.imaging.fit.picks import Picks
 from cryoetgan.imaging.model import ImagingModel
+from cryoetgan.imaging.noise_spectrum import Spectrum
+from cryoetgan.imaging.pair_correlation import Crowding
 from cryoetgan.imaging.scenes import paste
-from cryoetgan.imaging.spectra import Spectrum
-from cryoetgan.imaging.surroundings import Picks
 from cryoetgan.imaging.transfer import Gain
+from cryoetgan.physics.acquisition import Acquisition
+from cryoetgan.physics.geometry import random_rotations
 
 BOX, VOXEL = 16, 12.0
 TILTS = (-60.0, 60.0)

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cryoetgan.imaging.agreement import class_amplitudes, doubts, warned
-from cryoetgan.imaging.data import Data, closest, inside
-from cryoetgan.imaging.surroundings import best_rows
+from cryoetgan.imaging.fit.class_agreement import class_amplitudes, doubts, warned
+from cryoetgan.imaging.fit.inputs import Data, closest, inside
+from cryoetgan.imaging.fit.picks import best_rows
 from tests.imaging.conftest import BOX, VOXEL, blob
 
 

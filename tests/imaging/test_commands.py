@@ -8,13 +8,14 @@ import pandas as pd
 import pytest
 
 from cryoetgan.errors import UserError
-from cryoetgan.files import sidecar, write_json
-from cryoetgan.geometry import relion_from_rotation
 from cryoetgan.imaging.commands import _acquisition, fit, simulate
+from cryoetgan.imaging.fit.plot import drawn
 from cryoetgan.imaging.model import ImagingModel
-from cryoetgan.imaging.picture import drawn
-from cryoetgan.star import ANGLES, COORDINATES, read_star, write_star
-from cryoetgan.volumes import read_volume_set, write_volume, write_volume_set
+from cryoetgan.io.files import sidecar, write_json
+from cryoetgan.io.mrc import write_volume
+from cryoetgan.io.star import ANGLES, COORDINATES, read_star, write_star
+from cryoetgan.io.volume_set import read_volume_set, write_volume_set
+from cryoetgan.physics.geometry import relion_from_rotation
 from tests.conftest import refused
 from tests.imaging.conftest import BOX, VOXEL
 

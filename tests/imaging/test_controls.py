@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.controls import Backdrop, free_places, without_transfer
-from cryoetgan.imaging.leftout import LeftOut
+from cryoetgan.imaging.fit.exclusion import LeftOut
 from cryoetgan.imaging.model import crop
-from cryoetgan.optics import missing_wedge
-from cryoetgan.star import COORDINATES, write_star
-from cryoetgan.volumes import read_volume_set, write_volume, write_volume_set
+from cryoetgan.imaging.simulate.ablated import Backdrop, free_places, without_transfer
+from cryoetgan.io.mrc import write_volume
+from cryoetgan.io.star import COORDINATES, write_star
+from cryoetgan.io.volume_set import read_volume_set, write_volume_set
+from cryoetgan.physics.optics import missing_wedge
 from tests.conftest import refused
 from tests.imaging.conftest import BOX, TILTS, VOXEL
 

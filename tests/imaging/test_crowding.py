@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cryoetgan.imaging.crowding import Crowding, measured_crowding
+from cryoetgan.imaging.pair_correlation import Crowding, measured_crowding
 from cryoetgan.imaging.scenes import Neighbours, paste, scene_around
 from tests.imaging.conftest import BOX, VOXEL
 

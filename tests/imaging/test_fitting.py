@@ -7,11 +7,11 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.background import Autocovariance, background, density_of, free_of
-from cryoetgan.imaging.data import Data, cut, inside
-from cryoetgan.imaging.fitting import fit
-from cryoetgan.imaging.gains import Bins
-from cryoetgan.imaging.leftout import LeftOut
+from cryoetgan.imaging.fit.exclusion import LeftOut
+from cryoetgan.imaging.fit.fit import fit
+from cryoetgan.imaging.fit.gain import Bins
+from cryoetgan.imaging.fit.inputs import Data, cut, inside
+from cryoetgan.imaging.fit.noise import Autocovariance, background, density_of, free_of
 from cryoetgan.imaging.model import crop
 from tests.imaging.conftest import BOX, TILTS, VOXEL
 

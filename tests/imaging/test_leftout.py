@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cryoetgan.imaging.leftout import MARGIN, LeftOut
+from cryoetgan.imaging.fit.exclusion import MARGIN, LeftOut
 
 SHAPE = (40, 48, 56)
 

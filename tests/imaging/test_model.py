@@ -7,9 +7,9 @@ import pytest
 
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import ImagingModel, crop
-from cryoetgan.imaging.store import arrays_of, from_parts, to_parts
+from cryoetgan.imaging.storage import arrays_of, from_parts, to_parts
 from cryoetgan.imaging.transfer import Gain, transfer
-from cryoetgan.optics import missing_wedge, radius
+from cryoetgan.physics.optics import missing_wedge, radius
 from tests.imaging.conftest import BOX, TILTS, VOXEL
 
 

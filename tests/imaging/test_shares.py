@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from cryoetgan.imaging.features import Features
-from cryoetgan.imaging.shares import (
+from cryoetgan.imaging.fit.class_fractions import (
     EACH,
     Discriminant,
     estimated,
@@ -13,6 +12,7 @@ from cryoetgan.imaging.shares import (
     simulated_picks,
     witnessed,
 )
+from cryoetgan.imaging.fit.features import Features
 from tests.imaging.conftest import BOX
 
 

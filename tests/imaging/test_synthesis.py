@@ -7,15 +7,15 @@ import mrcfile
 import numpy as np
 import pytest
 
-from cryoetgan.acquisition import read_acquisition
 from cryoetgan.densities.poses import Poser
-from cryoetgan.files import sidecar
-from cryoetgan.geometry import rotation_from_relion
 from cryoetgan.imaging.model import crop
-from cryoetgan.imaging.synthesizing import open_source, write_tomogram
-from cryoetgan.imaging.tiles import TiledPhysics, cut, tiles, white_noise
-from cryoetgan.star import ANGLES, COORDINATES, read_star
-from cryoetgan.volumes import read_volume, write_volume
+from cryoetgan.imaging.simulate.tiling import TiledPhysics, cut, tiles, white_noise
+from cryoetgan.imaging.simulate.tomogram import open_source, write_tomogram
+from cryoetgan.io.files import sidecar
+from cryoetgan.io.mrc import read_volume, write_volume
+from cryoetgan.io.star import ANGLES, COORDINATES, read_star
+from cryoetgan.physics.acquisition import read_acquisition
+from cryoetgan.physics.geometry import rotation_from_relion
 from tests.conftest import refused
 from tests.imaging.conftest import BOX, VOXEL
 

@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from cryoetgan.acquisition import Acquisition
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.typed import Physics, Simulator
-from cryoetgan.optics import ctf, missing_wedge, radius
-from cryoetgan.star import item_names
-from cryoetgan.volumes import read_volume_set, write_volume_set
+from cryoetgan.imaging.simulate.conventional import Physics, Simulator
+from cryoetgan.io.star import item_names
+from cryoetgan.io.volume_set import read_volume_set, write_volume_set
+from cryoetgan.physics.acquisition import Acquisition
+from cryoetgan.physics.optics import ctf, missing_wedge, radius
 from tests.conftest import refused
 
 BOX = 24

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import fft
 
-from cryoetgan.imaging.wedge import checked, seen_range
-from cryoetgan.optics import missing_wedge
+from cryoetgan.imaging.fit.tilt_range import checked, seen_range
+from cryoetgan.physics.optics import missing_wedge
 
 
 def seen_through(tilts, shape, seed=0):

@@ -5,19 +5,26 @@ import pandas as pd
 import pytest
 from scipy.spatial.transform import Rotation
 
-from cryoetgan.acquisition import Acquisition
-from cryoetgan.geometry import (
+from cryoetgan.io.mrc import read_volume, write_volume
+from cryoetgan.io.star import ANGLES, read_star
+from cryoetgan.io.volume_set import write_volume_set
+from cryoetgan.particles.averaging import gold_standard
+from cryoetgan.particles.averaging.average import (
+    Particle,
+    average,
+    ball_mask,
+    fourier_shell_correlation,
+    lowpassed,
+)
+from cryoetgan.physics.acquisition import Acquisition
+from cryoetgan.physics.geometry import (
     angle_between,
     random_rotations,
     relion_from_rotation,
     rotate_volume,
     rotation_from_relion,
 )
-from cryoetgan.optics import ctf, missing_wedge, radius
-from cryoetgan.particles import averaging, halves
-from cryoetgan.particles.averaging import Particle, ball_mask, fourier_shell_correlation, lowpassed
-from cryoetgan.star import ANGLES, read_star
-from cryoetgan.volumes import read_volume, write_volume, write_volume_set
+from cryoetgan.physics.optics import ctf, missing_wedge, radius
 from tests.conftest import refused
 
 BOX = 20
@@ -62,10 +69,10 @@ def test_differently_turned_wedges_fill_each_other(density, rng):
     particles = [
         boxed(density, turn, rng.uniform(-2, 2, 3), 0, rng) for turn in random_rotations(40, rng)
     ]
-    found = averaging.average(particles, BOX, 10.0).average()
+    found = average.average(particles, BOX, 10.0).average()
     assert like(found, density) > 0.98
     one = boxed(density, Rotation.identity(), np.zeros(3), 0, rng)
-    alone = averaging.average([one], BOX, 10.0).average()
+    alone = average.average([one], BOX, 10.0).average()
     for axis in range(3):
         assert 0.75 < power_along(found, axis) / power_along(density, axis) < 1.15
     # a single particle has next to nothing along z
@@ -74,7 +81,7 @@ def test_differently_turned_wedges_fill_each_other(density, rng):
 
 def test_what_was_seen_is_what_the_missing_wedge_says(rng):
     """Two ways to the same mask: the optics' and, direction by direction, the accumulator's."""
-    sums = averaging.Accumulator(16, 10.0)
+    sums = average.Accumulator(16, 10.0)
     record = Acquisition(tilt_low=-50, tilt_high=62)
     sums.add(Particle(rng.standard_normal((16,) * 3), Rotation.identity(), np.zeros(3), record))
     mask = missing_wedge((16,) * 3, record.tilts)
@@ -90,9 +97,9 @@ def test_contrast_transfer_is_undone(density, rng):
     particles = [
         boxed(density, turn, np.zeros(3), 0, rng, records[i % 3]) for i, turn in enumerate(turns)
     ]
-    found = averaging.average(particles, BOX, 10.0).average()
+    found = average.average(particles, BOX, 10.0).average()
     blind = [Particle(p.box, p.rotation, p.shift, RECORD) for p in particles]
-    naive = averaging.average(blind, BOX, 10.0).average()
+    naive = average.average(blind, BOX, 10.0).average()
     # what no defocus passes (the mean) is not expected back
     without_mean = density - lowpassed(density, 10.0, 150.0)
     found, naive = (v - lowpassed(v, 10.0, 150.0) for v in (found, naive))
@@ -113,8 +120,8 @@ def test_the_fsc_is_one_of_equals_zero_of_noise_and_what_theory_says_between(rng
 def test_the_resolution_is_read_between_shells():
     fsc = np.array([1.0, 1.0, 1.0, 0.643, 0.0, 0.9])
     # from 0.643 to 0 it passes 0.143 at 7/9 of the way
-    assert averaging.resolution(fsc, 20, 10.0) == pytest.approx(200 / (3 + 0.5 / 0.643))
-    assert averaging.resolution(np.ones(6), 20, 10.0) == 20.0
+    assert average.resolution(fsc, 20, 10.0) == pytest.approx(200 / (3 + 0.5 / 0.643))
+    assert average.resolution(np.ones(6), 20, 10.0) == 20.0
 
 
 def made(density, count, rng, noise):
@@ -128,8 +135,8 @@ def test_iterations_find_poses_from_a_coarse_start(density, rng):
     start = lowpassed(density, 10.0, 55.0)
     blind = [Particle(p.box, Rotation.identity(), np.zeros(3), RECORD) for p in true]
     half = np.arange(24) % 2
-    found = halves.iterate(blind, half, 10.0, start, 55.0, 2, 300, 0, "cpu")
-    best = averaging.average(true, BOX, 10.0).average()
+    found = gold_standard.iterate(blind, half, 10.0, start, 55.0, 2, 300, 0, "cpu")
+    best = average.average(true, BOX, 10.0).average()
     errors = angle_between(
         Rotation.concatenate([p.rotation for p in true]),
         Rotation.concatenate([p.rotation for p in found.particles]),
@@ -140,7 +147,7 @@ def test_iterations_find_poses_from_a_coarse_start(density, rng):
         Particle(rng.standard_normal((BOX,) * 3), Rotation.identity(), np.zeros(3), RECORD)
         for _ in range(24)
     ]
-    null = halves.iterate(noise, half, 10.0, start, 55.0, 2, 300, 0, "cpu")
+    null = gold_standard.iterate(noise, half, 10.0, start, 55.0, 2, 300, 0, "cpu")
     assert like(null.density, density) < 0.7 * like(found.density, density)
     # noise aligned to the same start agrees up to the start's 55 A, not beyond
     assert found.fsc[5:8].mean() > null.fsc[5:8].mean() + 0.2
@@ -156,8 +163,8 @@ def test_halves_that_turned_away_are_laid_on_each_other(density, rng):
         for i, p in enumerate(true)
     ]
     members = [np.flatnonzero(half == which) for which in (0, 1)]
-    sums, _, fsc = halves._joined(turned, members, 10.0, 300, "cpu", 40.0)
-    assert like(sums.average(), averaging.average(true, BOX, 10.0).average()) > 0.95
+    sums, _, fsc = gold_standard._joined(turned, members, 10.0, 300, "cpu", 40.0)
+    assert like(sums.average(), average.average(true, BOX, 10.0).average()) > 0.95
     assert fsc[1:5].min() > 0.8
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cryoetgan.particles import gallery
-from cryoetgan.particles.gallery_server import decisions_csv, make_server
-from cryoetgan.particles.purity import estimate
-from cryoetgan.particles.selection import apply_decisions, read_decisions
-from cryoetgan.star import COORDINATES, read_star
-from cryoetgan.volumes import read_volume_set, write_volume_set
+from cryoetgan.io.star import COORDINATES, read_star
+from cryoetgan.io.volume_set import read_volume_set, write_volume_set
+from cryoetgan.particles.curation import gallery
+from cryoetgan.particles.curation.purity import estimate
+from cryoetgan.particles.curation.select import apply_decisions, read_decisions
+from cryoetgan.particles.curation.server import decisions_csv, make_server
 from tests.browser import chromium
 from tests.conftest import refused
 

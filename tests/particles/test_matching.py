@@ -6,21 +6,20 @@ import torch
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from cryoetgan.geometry import (
+from cryoetgan.io.mrc import Volume, write_volume
+from cryoetgan.io.star import ANGLES, COORDINATES, read_star
+from cryoetgan.particles.extraction import extract
+from cryoetgan.particles.matching import low_rank, match, pick
+from cryoetgan.particles.matching.align import band_and_transfer
+from cryoetgan.particles.matching.template import band_of_boxes
+from cryoetgan.physics.geometry import (
     angle_between,
     random_rotations,
     rotate_volume,
     rotation_from_relion,
     super_fibonacci,
 )
-from cryoetgan.optics import missing_wedge
-from cryoetgan.particles import matching, matching_bank
-from cryoetgan.particles.alignment import band_and_transfer
-from cryoetgan.particles.bank import band_of_boxes
-from cryoetgan.particles.extraction import extract
-from cryoetgan.particles.template_picking import match
-from cryoetgan.star import ANGLES, COORDINATES, read_star
-from cryoetgan.volumes import Volume, write_volume
+from cryoetgan.physics.optics import missing_wedge
 from tests.conftest import refused
 
 BOX, SHELLS, LOWPASS = 20, 2, 30.0
@@ -61,7 +60,7 @@ def scene(maps):
 @pytest.fixture(scope="module")
 def bank(maps):
     band, transfer = band_and_transfer(BOX, 10.0, TILTS, LOWPASS, SHELLS, CPU, None)
-    return matching_bank.make_bank(maps, band, transfer, 600)
+    return low_rank.make_bank(maps, band, transfer, 600)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +69,7 @@ def found(bank, scene):
 
 
 def looked_for(bank, volume, core=None):
-    return matching.search(volume, bank, TILTS, SHELLS, 10 / LOWPASS, core=core)
+    return match.search(volume, bank, TILTS, SHELLS, 10 / LOWPASS, core=core)
 
 
 def test_the_search_equals_correlating_each_box(bank, scene, found):
@@ -81,7 +80,7 @@ def test_the_search_equals_correlating_each_box(bank, scene, found):
     vectors = band_of_boxes(tensor, bank.templates[0].band)
     exact = torch.stack([(vectors @ t.turned(bank.rotations).T).amax(1) for t in bank.templates])
     norm = torch.linalg.vector_norm(raw_band(tensor, bank.templates[0].band), dim=1)
-    products = matching.scores_by_class(bank, found.components[best])
+    products = match.scores_by_class(bank, found.components[best])
     # the kernels hold 0.997 of the bank's energy
     assert np.allclose(products.T, (exact * norm).numpy(), rtol=0.02)
     # the search normalises by the energy of the filtered tomogram in the box, which is not quite
@@ -123,7 +122,7 @@ def test_leading_directions_are_those_of_the_decomposition(rng):
         rng.standard_normal((60, 5)) @ rng.standard_normal((5, 40))
         + 1e-3 * rng.standard_normal((60, 40))
     ).float()
-    found = matching_bank.leading_directions(vectors, 5)
+    found = low_rank.leading_directions(vectors, 5)
     exact = torch.linalg.svd(vectors)[2][: found.shape[1]].T
     overlap = torch.linalg.svdvals(found.T @ exact)
     assert overlap.numpy() == pytest.approx(np.ones(found.shape[1]), abs=1e-3)
@@ -132,7 +131,7 @@ def test_leading_directions_are_those_of_the_decomposition(rng):
 
 def test_planted_particles_are_found_named_and_turned(maps, scene):
     volume, names, turns = scene
-    found = match(Volume(volume, 10.0), maps, TILTS, 900, LOWPASS, SHELLS, 3.0, 80.0, 5, "cpu")
+    found = pick.match(Volume(volume, 10.0), maps, TILTS, 900, LOWPASS, SHELLS, 3.0, 80.0, 5, "cpu")
     distance, index = cKDTree(found.positions).query(PLACES)
     assert distance.max() < 0.5
     assert sorted(index) == [0, 1, 2, 3, 4]
@@ -189,7 +188,7 @@ def test_the_command_and_its_refusals(cryoetgan, tmp_path, maps, scene):
 
 def test_grids_of_rotations_nest_in_spacing():
     """The search's coarse grid lies within its stated spacing of any rotation."""
-    from cryoetgan.particles.scoring import spacing_of
+    from cryoetgan.particles.matching.score import spacing_of
 
     turns = random_rotations(200, np.random.default_rng(1))
     grid = super_fibonacci(550)

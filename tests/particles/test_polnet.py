@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cryoetgan.star import ANGLES, COORDINATES, read_star
-from cryoetgan.volumes import write_volume
+from cryoetgan.io.mrc import write_volume
+from cryoetgan.io.star import ANGLES, COORDINATES, read_star
 from tests.conftest import refused
 
 NEW = "type\tlabel\tcode\tpolymer\tx\ty\tz\tq1\tq2\tq3\tq4\n"

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from cryoetgan.geometry import (
+from cryoetgan.io.mrc import write_volume
+from cryoetgan.io.star import ANGLES, COORDINATES, read_star, write_star
+from cryoetgan.particles.matching.score import Scorer
+from cryoetgan.particles.matching.template import Template, band_of_boxes, make_band, shifted
+from cryoetgan.physics.geometry import (
     angle_between,
     random_rotations,
     rotate_volume,
     rotation_from_relion,
     super_fibonacci,
 )
-from cryoetgan.optics import missing_wedge
-from cryoetgan.particles.bank import Template, band_of_boxes, make_band, shifted
-from cryoetgan.particles.scoring import Scorer
-from cryoetgan.star import ANGLES, COORDINATES, read_star, write_star
-from cryoetgan.volumes import write_volume
+from cryoetgan.physics.optics import missing_wedge
 from tests.conftest import refused
 
 BOX = 24

@@ -11,15 +11,16 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from cryoetgan.acquisition import Acquisition
 from cryoetgan.errors import UserError
-from cryoetgan.files import read_json, sidecar, write_json
-from cryoetgan.geometry import rotation_from_relion
+from cryoetgan.io.files import read_json, sidecar, write_json
+from cryoetgan.io.mrc import read_volume, write_volume
+from cryoetgan.io.star import ANGLES, COORDINATES, ORIGINS, read_star, write_star
+from cryoetgan.io.volume_set import read_volume_set
+from cryoetgan.particles.curation.select import select
+from cryoetgan.particles.curation.splits import block_split
 from cryoetgan.particles.extraction import boxes, extract, fits
-from cryoetgan.particles.selection import select
-from cryoetgan.particles.splits import block_split
-from cryoetgan.star import ANGLES, COORDINATES, ORIGINS, read_star, write_star
-from cryoetgan.volumes import read_volume, read_volume_set, write_volume
+from cryoetgan.physics.acquisition import Acquisition
+from cryoetgan.physics.geometry import rotation_from_relion
 from tests.conftest import refused
 
 

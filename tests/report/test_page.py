@@ -9,16 +9,16 @@ import pandas as pd
 import pytest
 
 from cryoetgan.evaluation.ablations import ABLATIONS
-from cryoetgan.files import read_json, sha256
-from cryoetgan.pictures import png
-from cryoetgan.report.agreement import agree
-from cryoetgan.report.curves import enough
-from cryoetgan.report.numbers import accuracy_from, short
+from cryoetgan.images import png
+from cryoetgan.io.files import read_json, sha256
+from cryoetgan.io.star import COORDINATES
+from cryoetgan.io.volume_set import read_volume_set, write_volume_set
+from cryoetgan.report.evaluation_results import accuracy_from, short
+from cryoetgan.report.learning_curves import enough
 from cryoetgan.report.page import build
 from cryoetgan.report.paper import PAPER_ROWS, ablation_tables, table_2
+from cryoetgan.report.picks_agreement import agree
 from cryoetgan.report.results import open_results
-from cryoetgan.star import COORDINATES
-from cryoetgan.volumes import read_volume_set, write_volume_set
 from tests.browser import chromium
 from tests.conftest import refused
 from tests.report.conftest import accuracy

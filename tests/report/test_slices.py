@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cryoetgan.io.star import ANGLES, COORDINATES
+from cryoetgan.io.volume_set import read_volume_set, write_volume_set
 from cryoetgan.report.slices import TILE, panels, section
-from cryoetgan.star import ANGLES, COORDINATES
-from cryoetgan.volumes import read_volume_set, write_volume_set
 
 
 def pixels(uri):

@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 
+from cryoetgan.io.mrc import write_volume
+from cryoetgan.io.star import COORDINATES, write_star
 from cryoetgan.report.page import build
 from cryoetgan.report.results import open_results
-from cryoetgan.star import COORDINATES, write_star
-from cryoetgan.volumes import write_volume
 from tests.report.conftest import CLASSES, VOXEL
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cryoetgan.report.numbers import accuracy_from, metrics_from
+from cryoetgan.report.evaluation_results import accuracy_from, metrics_from
 from cryoetgan.report.verdict import checks, conclude, second_opinion
 from tests.report.conftest import accuracy, metric
 

@@ -13,16 +13,17 @@ import pandas as pd
 import pytest
 import yaml
 
-from cryoetgan.acquisition import Acquisition
 from cryoetgan.cli import STAGES
 from cryoetgan.code_hash import PLUMBING, code_files
 from cryoetgan.config import Config, load
-from cryoetgan.files import provenance, sidecar, write_json
+from cryoetgan.io.files import provenance, sidecar, write_json
+from cryoetgan.io.mrc import PROTEIN_BRIGHT, write_volume
+from cryoetgan.io.volume_set import write_volume_set
+from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.setup.cost import estimate, multiplications
 from cryoetgan.setup.inputs import inputs
 from cryoetgan.tables import ClassRow, TomogramRow, read_classes, read_tomograms
 from cryoetgan.translation.settings import Settings
-from cryoetgan.volumes import PROTEIN_BRIGHT, write_volume, write_volume_set
 from tests.conftest import ROOT, refused
 
 

@@ -6,8 +6,8 @@ import pytest
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from cryoetgan.structures.checks import read_structure
 from cryoetgan.structures.phantoms import PHANTOMS, write_phantom
+from cryoetgan.structures.verify import read_structure
 from tests.conftest import refused
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cryoetgan import pages
-from cryoetgan.pages import release
-from cryoetgan.tomograms.normalising import SAMPLE, grey_scale
-from cryoetgan.tomograms.resampling import resample_into, resampled_shape, weights
-from cryoetgan.volumes import PROTEIN_BRIGHT, labels_of, read_volume, write_volume
+from cryoetgan.io import memmap
+from cryoetgan.io.memmap import release
+from cryoetgan.io.mrc import PROTEIN_BRIGHT, labels_of, read_volume, write_volume
+from cryoetgan.tomograms.importing.normalise import SAMPLE, grey_scale
+from cryoetgan.tomograms.importing.resample import resample_into, resampled_shape, weights
 from tests.conftest import refused
 from tests.tomograms.writing import as_big_endian, patched, write_mrc
 
@@ -168,9 +168,9 @@ def test_memory_stays_bounded_while_the_tomogram_does_not(tmp_path):
 def test_giving_pages_back_on_the_way_changes_no_byte(cryoetgan, tmp_path, rng, monkeypatch):
     write_mrc(tmp_path / "in.mrc", rng.standard_normal((40, 30, 34)).astype(np.float32))
     released = []
-    for often in (pages.OFTEN, 3 * 30 * 34 * 4):
-        monkeypatch.setattr(pages, "OFTEN", often)
-        monkeypatch.setattr(pages, "release", lambda data: released.append(release(data)))
+    for often in (memmap.OFTEN, 3 * 30 * 34 * 4):
+        monkeypatch.setattr(memmap, "OFTEN", often)
+        monkeypatch.setattr(memmap, "release", lambda data: released.append(release(data)))
         for name, words in (("same", ()), ("coarse", ("--voxel-size", 14, "--beam-axis", "y"))):
             cryoetgan("tomograms", "import", "in.mrc", *words, "-o", f"{often}/{name}.mrc")
     assert len(released) > 20

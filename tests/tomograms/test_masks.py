@@ -4,7 +4,7 @@ import mrcfile
 import numpy as np
 import pytest
 
-from cryoetgan.volumes import read_volume
+from cryoetgan.io.mrc import read_volume
 from tests.conftest import refused
 from tests.tomograms.writing import write_mrc
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from cryoetgan.geometry import rotate_volume, rotation_from_relion
-from cryoetgan.star import ANGLES, COORDINATES
-from cryoetgan.tomograms.packing import MASK_LEVEL, empty_scene, find_place, pack
-from cryoetgan.tomograms.surroundings import (
+from cryoetgan.io.star import ANGLES, COORDINATES
+from cryoetgan.physics.geometry import rotate_volume, rotation_from_relion
+from cryoetgan.tomograms.simulation.packing import MASK_LEVEL, empty_scene, find_place, pack
+from cryoetgan.tomograms.simulation.vesicles_and_gold import (
     Surroundings,
     add_beads,
     add_vesicles,

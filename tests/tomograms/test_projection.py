@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cryoetgan.tomograms.projection import (
+from cryoetgan.tomograms.simulation.projection import (
     as_sections,
     as_volume,
     backprojector,
     project_series,
     projector,
 )
-from cryoetgan.tomograms.reconstruction import sirt, weighted_back_projection
+from cryoetgan.tomograms.simulation.reconstruction import sirt, weighted_back_projection
 
 TILTS = np.arange(-60, 61, 3.0)
 

@@ -6,14 +6,14 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from cryoetgan.files import sidecar
-from cryoetgan.star import COORDINATES, read_star
-from cryoetgan.tomograms.contents import Contents
-from cryoetgan.tomograms.packing import free_corner
-from cryoetgan.tomograms.scene_files import write_scene
-from cryoetgan.tomograms.surroundings import Surroundings
-from cryoetgan.tomograms.truth import build_scene
-from cryoetgan.volumes import read_volume, write_volume
+from cryoetgan.io.files import sidecar
+from cryoetgan.io.mrc import read_volume, write_volume
+from cryoetgan.io.star import COORDINATES, read_star
+from cryoetgan.tomograms.simulation.contents import Contents
+from cryoetgan.tomograms.simulation.packing import free_corner
+from cryoetgan.tomograms.simulation.scene_files import write_scene
+from cryoetgan.tomograms.simulation.truth import build_scene
+from cryoetgan.tomograms.simulation.vesicles_and_gold import Surroundings
 from tests.conftest import refused
 
 

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cryoetgan.acquisition import Acquisition
-from cryoetgan.optics import ctf, missing_wedge
-from cryoetgan.star import COORDINATES, read_star
-from cryoetgan.tomograms.simulation import simulate_tomogram
-from cryoetgan.tomograms.tilt_series import (
+from cryoetgan.io.mrc import read_volume, write_volume
+from cryoetgan.io.star import COORDINATES, read_star
+from cryoetgan.physics.acquisition import Acquisition
+from cryoetgan.physics.optics import ctf, missing_wedge
+from cryoetgan.tomograms.simulation.simulate import simulate_tomogram
+from cryoetgan.tomograms.simulation.tilt_series import (
     Microscope,
     dose_before,
     dose_envelope,
@@ -19,7 +20,6 @@ from cryoetgan.tomograms.tilt_series import (
     record,
     tilt_angles,
 )
-from cryoetgan.volumes import read_volume, write_volume
 from tests.conftest import refused
 
 PERFECT = Microscope(dose=0.0, b_factor=0.0, misalignment=0.0)

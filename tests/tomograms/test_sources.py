@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from cryoetgan.errors import UserError
+from cryoetgan.io.mrc import read_volume
 from cryoetgan.tables import read_tomograms
-from cryoetgan.tomograms import downloads
-from cryoetgan.tomograms.addresses import is_remote
-from cryoetgan.volumes import read_volume
+from cryoetgan.tomograms.sources import download
+from cryoetgan.tomograms.sources.addresses import is_remote
 from tests.conftest import refused
 from tests.tomograms.writing import write_mrc
 
@@ -70,7 +70,7 @@ class Archive(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def archive(monkeypatch):
-    monkeypatch.setattr(downloads, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(download, "FIRST_WAIT_S", 0.01)
     handler = type("Handler", (Archive,), {"files": {}, "faults": {}, "asked": [], "answers": {}})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -312,7 +312,7 @@ def test_a_wrong_word_about_a_project_names_what_there_is(
 
 def test_a_copick_address_may_hold_variables(monkeypatch, tmp_path):
     pytest.importorskip("copick")
-    from cryoetgan.tomograms.copick_project import _project
+    from cryoetgan.tomograms.sources.copick_project import _project
 
     monkeypatch.setenv("MY_PROJECTS", str(tmp_path))
     with pytest.raises(UserError, match=re.escape(str(tmp_path / "none.json"))):

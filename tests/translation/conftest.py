@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cryoetgan.acquisition import Acquisition
 from cryoetgan.cli import main
-from cryoetgan.imaging.crowding import Crowding
 from cryoetgan.imaging.model import ImagingModel
-from cryoetgan.imaging.spectra import Spectrum
+from cryoetgan.imaging.noise_spectrum import Spectrum
+from cryoetgan.imaging.pair_correlation import Crowding
 from cryoetgan.imaging.transfer import Gain
-from cryoetgan.star import ANGLES
-from cryoetgan.volumes import write_volume_set
+from cryoetgan.io.star import ANGLES
+from cryoetgan.io.volume_set import write_volume_set
+from cryoetgan.physics.acquisition import Acquisition
 
 
 @pytest.fixture

@@ -14,15 +14,15 @@ import pytest
 import torch
 
 from cryoetgan.errors import UserError
-from cryoetgan.translation import several
-from cryoetgan.translation.feeding import Volumes
-from cryoetgan.translation.inference import Translator
+from cryoetgan.io.volume_set import write_volume_set
+from cryoetgan.translation.engine import distributed
+from cryoetgan.translation.engine.batches import Volumes
+from cryoetgan.translation.engine.distributed import slurm_tasks
+from cryoetgan.translation.engine.process_group import Team
 from cryoetgan.translation.presets import _ABOVE_0, _FROM_0, _FROM_1, _UP_TO_1
-from cryoetgan.translation.run import _counted
 from cryoetgan.translation.settings import Settings
-from cryoetgan.translation.several import slurm_tasks
-from cryoetgan.translation.team import Team
-from cryoetgan.volumes import write_volume_set
+from cryoetgan.translation.train import _counted
+from cryoetgan.translation.translator import Translator
 from tests.conftest import ROOT, refused
 from tests.translation.test_networks import still
 
@@ -181,10 +181,10 @@ def test_slurm_counts_the_tasks_of_a_step_not_those_of_a_batch_script(monkeypatc
 
 def test_a_task_that_sees_one_gpu_is_told_how_to_see_all(monkeypatch):
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
-    monkeypatch.setattr(several, "_fabric", lambda *_: (None, None))
+    monkeypatch.setattr(distributed, "_fabric", lambda *_: (None, None))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(UserError, match=r"4 tasks.*--gpus-per-node"):
-        several.join_team(1, torch.device("cuda"))
+        distributed.join_team(1, torch.device("cuda"))
 
 
 def test_several_devices_without_fabric_are_refused_with_the_way_out(here, sets, monkeypatch):

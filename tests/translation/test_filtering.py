@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from cryoetgan.translation.filtering import answered, put_back
+from cryoetgan.translation.residual.filters import answered, put_back
 
 
 def there_and_down(function, *inputs):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cryoetgan.translation.influence import influence
+from cryoetgan.translation.residual.activation import influence
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 4, 5, 6), (3, 2, 5, 4, 3)])

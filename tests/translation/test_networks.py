@@ -7,10 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cryoetgan.translation import objectives
-from cryoetgan.translation.feeding import Deck
-from cryoetgan.translation.loop import DivergedError, TooLargeError
-from cryoetgan.translation.networks import (
+from cryoetgan.translation.cyclegan import losses
+from cryoetgan.translation.cyclegan.networks import (
     Discriminator,
     FirstConv3d,
     Generator,
@@ -18,9 +16,11 @@ from cryoetgan.translation.networks import (
     SameConv3d,
     SameConvTranspose3d,
 )
+from cryoetgan.translation.cyclegan.trainer import Pool, Trainer, make_critic, make_generator
+from cryoetgan.translation.engine.batches import Deck
+from cryoetgan.translation.engine.scaling import fit_density, fit_scalers, fit_subtomogram
+from cryoetgan.translation.engine.trainer import DivergedError, TooLargeError
 from cryoetgan.translation.presets import known_presets, read_preset
-from cryoetgan.translation.scaling import fit_density, fit_scalers, fit_subtomogram
-from cryoetgan.translation.training import Pool, Trainer, make_critic, make_generator
 
 
 def count(network):
@@ -149,21 +149,21 @@ def test_bfloat16_gradients_of_every_layer_agree_with_float32():
 def test_losses_at_known_scores():
     zero, one = torch.zeros(3), torch.ones(3)
     # an undecided critic: equations 1 and 2 give 2 log 2
-    assert objectives.critic_loss("bce", zero, zero).item() == pytest.approx(2 * math.log(2))
-    assert objectives.generator_loss("bce", zero).item() == pytest.approx(math.log(2))
-    assert objectives.critic_loss("wgan", one, zero).item() == -1
-    assert objectives.generator_loss("wgan", one).item() == -1
-    assert objectives.critic_loss("lsgan", one, zero).item() == 0
-    assert objectives.critic_loss("lsgan", 0.8 * one, zero, 0.8).item() == pytest.approx(0)
-    assert objectives.generator_loss("lsgan", zero, 0.8).item() == pytest.approx(0.64)
-    assert objectives.critic_loss("hinge", 2 * one, -2 * one).item() == 0
-    assert objectives.critic_loss("hinge", zero, zero).item() == 2
+    assert losses.critic_loss("bce", zero, zero).item() == pytest.approx(2 * math.log(2))
+    assert losses.generator_loss("bce", zero).item() == pytest.approx(math.log(2))
+    assert losses.critic_loss("wgan", one, zero).item() == -1
+    assert losses.generator_loss("wgan", one).item() == -1
+    assert losses.critic_loss("lsgan", one, zero).item() == 0
+    assert losses.critic_loss("lsgan", 0.8 * one, zero, 0.8).item() == pytest.approx(0)
+    assert losses.generator_loss("lsgan", zero, 0.8).item() == pytest.approx(0.64)
+    assert losses.critic_loss("hinge", 2 * one, -2 * one).item() == 0
+    assert losses.critic_loss("hinge", zero, zero).item() == 2
 
 
 def test_losses_are_the_printed_formulas():
     torch.manual_seed(0)
     real, fake = torch.randn(50), torch.randn(50)
-    critic, generator = objectives.critic_loss, objectives.generator_loss
+    critic, generator = losses.critic_loss, losses.generator_loss
     # equations 1 and 2, to be minimised: D is the sigmoid of a score
     wanted = -(torch.log(torch.sigmoid(real)).mean() + torch.log(1 - torch.sigmoid(fake)).mean())
     assert critic("bce", real, fake).item() == pytest.approx(wanted.item(), rel=1e-4)
@@ -186,13 +186,13 @@ def test_the_full_objective_is_equation_5():
     found = trainer._generators_loss(d, s)
     net = trainer.networks
     made_s, made_d = net["G_ds"](d), net["G_sd"](s)
-    wanted = objectives.generator_loss("hinge", net["D_s"](made_s))
-    wanted = wanted + objectives.generator_loss("hinge", net["D_d"](made_d))
+    wanted = losses.generator_loss("hinge", net["D_s"](made_s))
+    wanted = wanted + losses.generator_loss("hinge", net["D_d"](made_d))
     set_ = trainer.settings
     back_d, back_s = net["G_sd"](made_s), net["G_ds"](made_d)
-    smooth = [objectives.lowpass(x, set_.cycle_lowpass) for x in (back_s, s)]
+    smooth = [losses.lowpass(x, set_.cycle_lowpass) for x in (back_s, s)]
     cycle = (back_d - d).abs().mean() + (smooth[0] - smooth[1]).abs().mean()
-    kept = objectives.lowpass_cosine(made_s, d, set_.identity_lowpass)
+    kept = losses.lowpass_cosine(made_s, d, set_.identity_lowpass)
     wanted = wanted + set_.cycle_weight * cycle + 3 * kept
     assert found.item() == pytest.approx(wanted.item(), rel=1e-4)
 
@@ -204,7 +204,7 @@ def test_the_lazy_penalty_is_worth_as_much_as_the_one_of_every_step():
         lazy.step = none.step = step
         both = [float(t._critics_loss(s, d, s.flip(0), d.flip(0)).detach()) for t in (lazy, none)]
         wanted = sum(
-            2.0 * times * float(objectives.r1_penalty(none.networks[name], real).detach())
+            2.0 * times * float(losses.r1_penalty(none.networks[name], real).detach())
             for name, real in (("D_s", s), ("D_d", d))
         )
         assert both[0] - both[1] == pytest.approx(wanted, rel=1e-2, abs=1e-5)
@@ -213,11 +213,11 @@ def test_the_lazy_penalty_is_worth_as_much_as_the_one_of_every_step():
 @pytest.mark.parametrize("kind", ["bce", "wgan", "wgan-gp", "lsgan", "hinge"])
 def test_each_loss_pulls_scores_the_right_way(kind):
     real, fake = (torch.zeros(4, requires_grad=True) for _ in range(2))
-    objectives.critic_loss(kind, real, fake).backward()
+    losses.critic_loss(kind, real, fake).backward()
     assert (real.grad < 0).all()  # a step down the gradient raises the real score
     assert (fake.grad >= 0).all()
     made = torch.full((4,), -0.5, requires_grad=True)
-    objectives.generator_loss(kind, made).backward()
+    losses.generator_loss(kind, made).backward()
     assert (made.grad < 0).all()
 
 
@@ -230,37 +230,35 @@ def test_penalties_of_a_linear_critic_are_known():
     real, fake = torch.randn(3, 1, 4, 4, 4), torch.randn(3, 1, 4, 4, 4)
     slope = weight.norm()  # over all voxels of a volume
     share = torch.rand(3, 1, 1, 1, 1)
-    penalty = objectives.gradient_penalty(critic, real, fake, share)
+    penalty = losses.gradient_penalty(critic, real, fake, share)
     assert penalty.item() == pytest.approx(float((slope - 1) ** 2), rel=1e-4)
     # the released code's: a norm for each line along the first axis
     lines = weight.square().sum(dim=2).sqrt()
-    along = objectives.gradient_penalty(critic, real, fake, share, "axis")
+    along = losses.gradient_penalty(critic, real, fake, share, "axis")
     assert along.item() == pytest.approx(float(((lines - 1) ** 2).mean()), rel=1e-4)
-    assert objectives.r1_penalty(critic, real).item() == pytest.approx(
-        float(slope**2) / 2, rel=1e-4
-    )
+    assert losses.r1_penalty(critic, real).item() == pytest.approx(float(slope**2) / 2, rel=1e-4)
 
 
 def test_the_cycle_of_an_identity_is_zero_and_lowpass_keeps_the_mean():
     x = torch.rand(2, 1, 24, 24, 24)
-    assert objectives.cycle_loss(x, x).item() == 0
+    assert losses.cycle_loss(x, x).item() == 0
     spot = torch.zeros(1, 1, 33, 33, 33)
     spot[0, 0, 16, 16, 16] = 1
-    smooth = objectives.lowpass(spot, 2.0)
+    smooth = losses.lowpass(spot, 2.0)
     assert smooth.sum().item() == pytest.approx(1, abs=1e-5)
     z = torch.arange(33.0) - 16
     variance = (smooth.sum(dim=(0, 1, 3, 4)) * z**2).sum().item()
     assert variance == pytest.approx(4.0, rel=0.03)
-    assert torch.equal(objectives.lowpass(x, 0), x)
+    assert torch.equal(losses.lowpass(x, 0), x)
 
 
 def test_the_cosine_ignores_contrast_and_level_and_sees_a_shift():
     torch.manual_seed(0)
-    start = objectives.lowpass(torch.randn(2, 1, 16, 16, 16), 1.0)
-    assert float(objectives.lowpass_cosine(5 * start + 3, start, 1.0)) == pytest.approx(0, abs=1e-5)
-    assert float(objectives.lowpass_cosine(-start, start, 1.0)) == pytest.approx(2, abs=1e-5)
+    start = losses.lowpass(torch.randn(2, 1, 16, 16, 16), 1.0)
+    assert float(losses.lowpass_cosine(5 * start + 3, start, 1.0)) == pytest.approx(0, abs=1e-5)
+    assert float(losses.lowpass_cosine(-start, start, 1.0)) == pytest.approx(2, abs=1e-5)
     moved = torch.roll(start, 4, dims=-1)
-    assert float(objectives.lowpass_cosine(moved, start, 1.0)) > 0.5
+    assert float(losses.lowpass_cosine(moved, start, 1.0)) > 0.5
 
 
 def test_scaling_goes_there_and_back_one_scale_for_all():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cryoetgan.translation.patches import DILATIONS, patch_distance
+from cryoetgan.translation.engine.patches import DILATIONS, patch_distance
 
 
 def distance(made, real, seed=0):
@@ -19,14 +19,14 @@ def noise():
 
 def test_the_same_patches_in_any_order_are_at_no_distance(noise, monkeypatch):
     # all places are compared, so that only their order differs
-    monkeypatch.setattr("cryoetgan.translation.patches.PLACES", 10**6)
+    monkeypatch.setattr("cryoetgan.translation.engine.patches.PLACES", 10**6)
     assert distance(noise, noise) == 0
     assert distance(noise[[2, 0, 3, 1]], noise) == pytest.approx(0, abs=1e-10)
 
 
 def test_louder_volumes_are_as_far_as_their_answers_are_stretched(noise, monkeypatch):
     """Answers of c x are c times those of x: (c - 1)^2 of their mean square, over the variance."""
-    monkeypatch.setattr("cryoetgan.translation.patches.PLACES", 10**6)
+    monkeypatch.setattr("cryoetgan.translation.engine.patches.PLACES", 10**6)
     for factor in (0.5, 1.5, 3.0):
         found = distance(factor * noise, noise)
         assert found == pytest.approx((factor - 1) ** 2, rel=0.02)

@@ -8,17 +8,17 @@ import pytest
 import torch
 from scipy import stats
 
-from cryoetgan.files import sidecar, write_json
-from cryoetgan.imaging import store
-from cryoetgan.translation import objectives
+from cryoetgan.imaging import storage
+from cryoetgan.io.files import sidecar, write_json
+from cryoetgan.io.volume_set import read_volume_set, write_volume_set
+from cryoetgan.translation.cyclegan import losses
+from cryoetgan.translation.engine.process_group import Team
+from cryoetgan.translation.engine.scaling import Scaler
 from cryoetgan.translation.presets import read_preset
-from cryoetgan.translation.residual import QUICK, ResidualGenerator, Stage
-from cryoetgan.translation.residual_training import CLIP, ResidualTrainer, signal_sums
-from cryoetgan.translation.scaling import Scaler
-from cryoetgan.translation.scenes import drawn_classes, make_scenes, octants
-from cryoetgan.translation.stock import Scenes
-from cryoetgan.translation.team import Team
-from cryoetgan.volumes import read_volume_set, write_volume_set
+from cryoetgan.translation.residual.networks import QUICK, ResidualGenerator, Stage
+from cryoetgan.translation.residual.scene_bank import Scenes
+from cryoetgan.translation.residual.scene_simulation import drawn_classes, make_scenes, octants
+from cryoetgan.translation.residual.trainer import CLIP, ResidualTrainer, signal_sums
 from tests.conftest import refused
 
 TINY = """
@@ -98,16 +98,16 @@ def test_a_stage_is_a_step_down_the_energy_of_its_filters():
 
 def test_the_label_cosine_drops_what_is_odd_in_the_noise_and_sees_a_shift():
     torch.manual_seed(0)
-    u = objectives.lowpass(torch.randn(2, 1, 16, 16, 16), 1.5)
+    u = losses.lowpass(torch.randn(2, 1, 16, 16, 16), 1.5)
     n = torch.randn_like(u)
     plus, minus = 3 * u + 5 * n + 1, 3 * u - 5 * n + 1
-    assert float(objectives.label_cosine((plus + minus) / 2, u)) == pytest.approx(0, abs=1e-5)
-    assert float(objectives.label_cosine(-u, u)) == pytest.approx(2, abs=1e-5)
-    assert float(objectives.label_cosine(torch.roll(u, 4, -1), u)) > 0.5
+    assert float(losses.label_cosine((plus + minus) / 2, u)) == pytest.approx(0, abs=1e-5)
+    assert float(losses.label_cosine(-u, u)) == pytest.approx(2, abs=1e-5)
+    assert float(losses.label_cosine(torch.roll(u, 4, -1), u)) > 0.5
     # a scene without particles has no direction to keep: no loss to learn from
     flat = torch.zeros_like(u)
     made = u.clone().requires_grad_()
-    objectives.label_cosine(made, flat).backward()
+    losses.label_cosine(made, flat).backward()
     assert float(made.grad.abs().max()) == 0
 
 
@@ -122,7 +122,7 @@ def trainer_on(real, u, n, **changed):
 def test_a_grey_scale_and_a_contrast_that_physics_lacks_are_learnt():
     """Real volumes are bent by a tanh: what is made comes to their kurtosis, pose kept."""
     torch.manual_seed(0)
-    u = objectives.lowpass(torch.randn(80, 1, 12, 12, 12), 2.0) * 6
+    u = losses.lowpass(torch.randn(80, 1, 12, 12, 12), 2.0) * 6
     n = torch.randn(80, 1, 12, 12, 12)
     real = torch.tanh(u[40:] + n[40:])
     trainer = trainer_on(real / real.std(), u[:40], n[:40], steps=80, stages=2, filters=4)
@@ -148,7 +148,7 @@ def test_a_grey_scale_and_a_contrast_that_physics_lacks_are_learnt():
 def test_where_physics_is_right_it_stays():
     torch.manual_seed(0)
     u, n = torch.randn(2, 60, 1, 12, 12, 12)
-    u = objectives.lowpass(u, 2.0) * 6
+    u = losses.lowpass(u, 2.0) * 6
     trainer = trainer_on(u[30:] + n[30:], u[:30], n[:30], steps=60, stages=2, filters=4)
     trainer.run(60)
     with torch.no_grad():
@@ -309,7 +309,7 @@ def test_draws_keep_noise_with_its_model():
 @pytest.fixture
 def trained(here, tmp_path, model, posed, rng):
     """A trained checkpoint, and the words that train it."""
-    store.save(model, tmp_path / "M.json")
+    storage.save(model, tmp_path / "M.json")
     densities = read_volume_set(posed)
     noise = rng.standard_normal((12, 16, 16, 16)).astype(np.float32)
     write_volume_set(
@@ -348,7 +348,7 @@ def test_from_densities_and_checkpoint_alone(here, tmp_path, trained):
 
 
 def test_a_map_of_uncertainty_is_of_the_look_that_its_volume_is_of(here, tmp_path, model, trained):
-    store.save(replace(model, tomogram="other"), tmp_path / "N.json")
+    storage.save(replace(model, tomogram="other"), tmp_path / "N.json")
     here(*trained, "--imaging", "N.json", "-o", "two")
     here("translation", "translate", "two/checkpoint.pt", "d.star", "-o", "made.star")
     here("translation", "uncertainty", "two/checkpoint.pt", "d.star", "--passes", 2, "-o", "v")
@@ -387,8 +387,8 @@ def test_it_refuses_what_it_cannot_stand_on(here, tmp_path, trained):
 
 
 def test_a_tomogram_is_made_with_labels_and_truth(here, tmp_path, trained, rng):
-    from cryoetgan.star import read_star, write_star
-    from cryoetgan.volumes import read_volume, write_volume
+    from cryoetgan.io.mrc import read_volume, write_volume
+    from cryoetgan.io.star import read_star, write_star
 
     scene = rng.random((20, 24, 28)).astype(np.float32)
     write_volume(tmp_path / "scene.mrc", scene, 10.0)

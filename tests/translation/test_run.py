@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 import torch
 
-from cryoetgan.acquisition import Acquisition
-from cryoetgan.star import ANGLES
+from cryoetgan.io.star import ANGLES
+from cryoetgan.io.volume_set import read_volume_set, write_volume_set
+from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.translation.uncertainty import spread
-from cryoetgan.volumes import read_volume_set, write_volume_set
 from tests.conftest import ROOT, refused
 
 PRESET = """

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cryoetgan.translation import scaling
+from cryoetgan.translation.engine import scaling
 
 
 @pytest.mark.parametrize("edge", [8, 12, 15])

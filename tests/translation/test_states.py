@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
-from cryoetgan.star import ANGLES, read_star, write_star
-from cryoetgan.translation.inference import open_translator
-from cryoetgan.translation.loop import DivergedError, Loop
+from cryoetgan.io.star import ANGLES, read_star, write_star
+from cryoetgan.io.volume_set import read_volume_set, write_volume_set
+from cryoetgan.translation.cyclegan.trainer import Trainer
+from cryoetgan.translation.engine.trainer import DivergedError, Loop
 from cryoetgan.translation.settings import Settings
-from cryoetgan.translation.training import Trainer
-from cryoetgan.volumes import read_volume_set, write_volume_set
+from cryoetgan.translation.translator import open_translator
 from tests.conftest import refused
 from tests.translation.test_run import PRESET
 
@@ -87,7 +87,7 @@ def test_what_other_code_trained_to_the_end_is_trained_anew_once_its_checkpoint_
     finished.unlink()
     assert "only its checkpoint was gone" in here(*train).stderr
     assert finished.read_bytes() == before
-    monkeypatch.setattr("cryoetgan.translation.run.code_hash", lambda *_: "edited")
+    monkeypatch.setattr("cryoetgan.translation.train.code_hash", lambda *_: "edited")
     # while it is there nothing is lost
     assert "by other code" in here(*train).stderr
     assert finished.read_bytes() == before
@@ -102,9 +102,9 @@ def test_what_other_code_trained_to_the_end_is_trained_anew_once_its_checkpoint_
 def test_what_other_code_began_is_gone_on_with_and_said(here, tmp_path, sets, monkeypatch):
     train = ("translation", "train", *sets, "-o", "t")
     with monkeypatch.context() as context:
-        context.setattr("cryoetgan.translation.run.SAVE_EVERY_STEPS", 5)
+        context.setattr("cryoetgan.translation.train.SAVE_EVERY_STEPS", 5)
         killed_at(8, here, train, monkeypatch)
-    monkeypatch.setattr("cryoetgan.translation.run.code_hash", lambda *_: "edited")
+    monkeypatch.setattr("cryoetgan.translation.train.code_hash", lambda *_: "edited")
     said = here(*train).stderr
     assert "by other code" in said
     assert "goes on from step 5" in said
@@ -221,7 +221,7 @@ def test_a_killed_extension_goes_on_from_its_own_last_state(here, tmp_path, sets
     train = ("translation", "train", *sets, "-o", "t")
     here(*train)
     recipe(tmp_path, 40)
-    monkeypatch.setattr("cryoetgan.translation.run.SAVE_EVERY_STEPS", 5)
+    monkeypatch.setattr("cryoetgan.translation.train.SAVE_EVERY_STEPS", 5)
     killed_at(22, here, train, monkeypatch)
     assert content(tmp_path / "t/checkpoint.pt")["step"] == 12
     assert "goes on from step 20" in here(*train).stderr
@@ -237,7 +237,7 @@ def test_an_extension_killed_before_it_had_its_name_gets_it(here, tmp_path, sets
         raise KeyboardInterrupt
 
     with monkeypatch.context() as context:
-        context.setattr("cryoetgan.translation.run.checkpoint.finish", killed)
+        context.setattr("cryoetgan.translation.train.checkpoint.finish", killed)
         here(*train, code=128 + signal.SIGINT)
     assert content(tmp_path / "t/checkpoint.pt")["step"] == 12
     assert "trained already (16 steps)" in here(*train).stderr
@@ -248,7 +248,7 @@ def test_part_of_a_longer_run_is_not_a_shorter_one(here, tmp_path, sets, monkeyp
     """Its rates had not fallen: the state at the same step is another."""
     train = ("translation", "train", *sets, "-o", "t")
     recipe(tmp_path, 40, decay=0.5)
-    monkeypatch.setattr("cryoetgan.translation.run.SAVE_EVERY_STEPS", 5)
+    monkeypatch.setattr("cryoetgan.translation.train.SAVE_EVERY_STEPS", 5)
     killed_at(7, here, train, monkeypatch)
     assert content(tmp_path / "t/training.pt")["step"] == 5
     recipe(tmp_path, 5, decay=0.5)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from cryoetgan.imaging.tiles import TiledPhysics, tiles
-from cryoetgan.translation.residual import ResidualGenerator
-from cryoetgan.translation.scaling import Scaler
-from cryoetgan.translation.synthesis import Synthesizer
+from cryoetgan.imaging.simulate.tiling import TiledPhysics, tiles
+from cryoetgan.translation.engine.scaling import Scaler
+from cryoetgan.translation.residual.networks import ResidualGenerator
+from cryoetgan.translation.synthesize import Synthesizer
 
 GREY = Scaler(0.0, 0.8, bounded=False)
 

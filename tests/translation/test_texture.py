@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from cryoetgan.translation import texture
-from cryoetgan.translation.texture import (
+from cryoetgan.translation.residual import texture
+from cryoetgan.translation.residual.texture import (
     ANGLES,
     Spectrum,
     spectrum_bins,

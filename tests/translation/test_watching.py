@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cryoetgan.translation.watching import FAR, centre_drift, far_mean
+from cryoetgan.translation.cyclegan.diagnostics import FAR, centre_drift, far_mean
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import starfile
 import yaml
 
-from cryoetgan.files import read_json
+from cryoetgan.io.files import read_json
 from cryoetgan.setup.validate import problems
 from tests.workflow.conftest import TINY
 

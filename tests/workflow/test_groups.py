@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import yaml
 
-from cryoetgan.particles.masking import outside
-from cryoetgan.star import COORDINATES, read_star
-from cryoetgan.volumes import read_volume, write_volume
+from cryoetgan.io.mrc import read_volume, write_volume
+from cryoetgan.io.star import COORDINATES, read_star
+from cryoetgan.particles.masks import outside
 from tests.workflow.conftest import TINY
 
 TABLE = """tomogram\tpath\ttilt_low\ttilt_high\tsplit\tgroup\tmask

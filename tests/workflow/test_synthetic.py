@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import yaml
 
+from cryoetgan.io.mrc import read_volume
+from cryoetgan.io.star import read_star
 from cryoetgan.setup.validate import problems
-from cryoetgan.star import read_star
-from cryoetgan.volumes import read_volume
 from tests.workflow.conftest import TINY
 
 

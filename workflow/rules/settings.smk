@@ -2,7 +2,7 @@
 
 from cryoetgan import config as configuration
 from cryoetgan.errors import UserError
-from cryoetgan.files import write_text
+from cryoetgan.io.files import write_text
 from cryoetgan.tables import read_classes, read_tomograms
 from cryoetgan.translation.presets import read_preset
 

@@ -1,18 +1,12 @@
 """Metrics: pure functions of features, probabilities or volumes."""
 
-from typing import Any
+from cryoetgan.evaluation.metrics.fid_kid import fid, kid
+from cryoetgan.evaluation.metrics.inception_score import auc, inception_score
+from cryoetgan.evaluation.metrics.pose_recovery import pose_recovery
+from cryoetgan.evaluation.metrics.prdc import prdc
+from cryoetgan.evaluation.metrics.spectra import sd_ratio, shell_ratio
+from cryoetgan.evaluation.metrics.ssim import ssim
 
-WHERE = {
-    "fid": "distances",
-    "kid": "distances",
-    "prdc": "neighbours",
-    "inception_score": "scores",
-    "ssim": "structure",
-    "shell_ratio": "spectra",
-    "sd_ratio": "spectra",
-    "auc": "scores",
-    "pose_recovery": "poses",
-}
 __all__ = [
     "auc",
     "fid",
@@ -24,12 +18,3 @@ __all__ = [
     "shell_ratio",
     "ssim",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """Load a metric from its module on first use."""
-    if name not in WHERE:
-        raise AttributeError(f"module 'cryoetgan.evaluation.metrics' has no attribute '{name}'")
-    import importlib
-
-    return getattr(importlib.import_module(f"cryoetgan.evaluation.metrics.{WHERE[name]}"), name)

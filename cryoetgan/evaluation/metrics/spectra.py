@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cryoetgan.optics import missing_wedge
+from cryoetgan.physics.optics import missing_wedge
 
 FLOOR = 1e-12
 

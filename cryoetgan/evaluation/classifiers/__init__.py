@@ -1,0 +1,1 @@
+"""Classifiers of subtomograms: networks, training, accuracy."""

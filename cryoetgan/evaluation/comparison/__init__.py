@@ -1,0 +1,1 @@
+"""Comparison of synthetic sets over several seeds."""

@@ -1,0 +1,1 @@
+"""Metrics of volume sets, with baselines, intervals and warnings."""

@@ -1,0 +1,1 @@
+"""Fit an imaging model to a tomogram and its picks."""

@@ -1,0 +1,1 @@
+"""Simulated subtomograms and tomograms: conventional, fitted, ablated."""

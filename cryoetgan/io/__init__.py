@@ -1,0 +1,1 @@
+"""Files: MRC, STAR, volume sets, provenance."""

@@ -1,0 +1,243 @@
+"""STAR files: picks, scores, truth and volume sets, with blocks `optics` and `particles`."""
+
+import hashlib
+import logging
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cryoetgan.errors import UserError, nearest
+from cryoetgan.io.files import atomic, existing, sidecar
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger("cryoetgan")
+COORDINATES = ["rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"]
+"""0-based array indices of `data[z, y, x]`, voxels, subvoxel."""
+ANGLES = ["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]
+"""Degrees, RELION's convention (see `cryoetgan.physics.geometry`)."""
+ORIGINS = ["rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst"]
+"""Angstrom, RELION's sense: the particle's centre lies at n // 2 - origin / voxel size."""
+SPLITS = ("train", "validation", "test")
+SOURCES = ("density", "real", "simulated", "generated")
+TEXT = [
+    "rlnTomoName",
+    "rlnImageName",
+    "rlnOpticsGroupName",
+    "cryoetganClass",
+    "cryoetganSplit",
+    "cryoetganSource",
+    "cryoetganId",
+    "cryoetganCtfState",
+    "cryoetganGroup",
+    "cryoetganContrast",
+]
+"""Columns that are text even where they look like numbers (a class named 1e5)."""
+NUMBERS = ("rlnCoordinate", "rlnAngle", "rlnOrigin", "rlnTomoSubtomogram", "cryoetganScore")
+"""How names of columns begin that hold numbers."""
+CLASS_NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True)
+class Star:
+    """The two tables of a STAR file."""
+
+    particles: "pd.DataFrame"
+    optics: "pd.DataFrame"
+
+
+def class_name(path: Path) -> str:
+    """Return the class a file stands for: its stem, without `.gz` and one more suffix.
+
+    Raises
+    ------
+    UserError
+        Where the stem holds anything but letters, digits, `_` and `-`.
+    """
+    name = Path(path).name.removesuffix(".gz")
+    stem = Path(name).stem
+    if not CLASS_NAME.fullmatch(stem):
+        raise UserError(
+            f"{path}: a class is named by its file's stem, and '{stem}' holds other characters "
+            "than letters, digits, '_' and '-'; rename the file"
+        )
+    return stem
+
+
+def paths_by_class(paths: Sequence[Path]) -> dict[str, Path]:
+    """Return the files of classes by name, or raise a `UserError` where two share one."""
+    named = {class_name(path): Path(path) for path in paths}
+    if len(named) < len(paths):
+        names = ", ".join(Path(path).name for path in paths)
+        raise UserError(f"two maps have the same name, so one class: {names}; rename one")
+    return named
+
+
+def of_tomogram(table: "pd.DataFrame", tomogram: Path, path: Path) -> "pd.DataFrame":
+    """Return the particles that lie in a tomogram, which is named by its file's stem.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Particles; all are taken where they do not say which tomogram they lie in.
+    tomogram : Path
+        Whose.
+    path : Path
+        What messages call the particles.
+
+    Raises
+    ------
+    UserError
+        Where none lies in it.
+    """
+    if "rlnTomoName" not in table or not len(table):
+        return table
+    named, wanted = table["rlnTomoName"].astype(str), class_name(tomogram)
+    if not (named == wanted).any():
+        names = sorted(set(named))
+        shown = ", ".join(names[:5]) + ", ..." * (len(names) > 5)
+        raise UserError(
+            f"{path}: its particles lie in {shown}, none in tomogram '{wanted}'"
+            f"{nearest(wanted, names)}; name the tomogram they were picked in, or mend rlnTomoName"
+        )
+    others = int((named != wanted).sum())
+    if others:
+        log.warning(
+            "%s: %d of %d particles lie in other tomograms than %s and are left out",
+            path, others, len(table), wanted,
+        )  # fmt: skip
+    return table[named == wanted].reset_index(drop=True)
+
+
+def particle_id(tomogram: str, x: float, y: float, z: float) -> str:
+    """Return the name of a particle: a hash of tomogram and coordinate to a tenth of a voxel.
+
+    It survives re-picking as long as the coordinate does, so a person's decisions
+    stay with the particle.
+    """
+    place = f"{tomogram}:{x:.1f}:{y:.1f}:{z:.1f}"
+    return "p" + hashlib.sha256(place.encode()).hexdigest()[:12]
+
+
+def item_names(classes: Iterable[str]) -> list[str]:
+    """Return `class/number` of each item: adding items of one class renames no other."""
+    seen: dict[str, int] = {}
+    names = []
+    for name in classes:
+        seen[name] = seen.get(name, -1) + 1
+        names.append(f"{name}/{seen[name]}")
+    return names
+
+
+def read_star(path: Path, columns: Sequence[str] = ()) -> Star:
+    """Read a STAR file.
+
+    Parameters
+    ----------
+    path : Path
+        A STAR file with a block `particles` (or a single block) and perhaps `optics`.
+    columns : sequence of str
+        Columns that must be there.
+
+    Raises
+    ------
+    UserError
+        Where the file is missing, no STAR file, cut short, or lacks a column.
+    """
+    import pandas as pd
+    import starfile
+
+    path = existing(path, "STAR file")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (UnicodeDecodeError, IsADirectoryError) as error:
+        raise UserError(f"{path}: is not a STAR file ({error})") from error
+    if not re.search(r"^\s*data_", text, re.MULTILINE):
+        raise UserError(f"{path}: is not a STAR file: no line starts with 'data_'")
+    if not text.endswith("\n") and sidecar(path).exists():  # ours end with a whole line
+        raise UserError(
+            f"{path}: is cut short: its last line has no end, and {sidecar(path).name} beside it "
+            "says that it was written whole; make it again"
+        )
+    try:
+        blocks = starfile.read(path, always_dict=True, parse_as_string=TEXT)
+    except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
+        # the library's parser stumbles over a broken file in any of these ways
+        raise UserError(f"{path}: is a broken STAR file ({error})") from error
+    if "particles" in blocks:
+        particles = blocks["particles"]
+    elif len(blocks) == 1:
+        particles = next(iter(blocks.values()))
+    else:
+        raise UserError(f"{path}: has blocks {sorted(blocks)}, but none named 'particles'")
+    optics = blocks.get("optics", pd.DataFrame())
+    particles, optics = _table(particles), _table(optics)
+    _check_numbers(path, particles)
+    missing = [name for name in columns if name not in particles.columns]
+    if missing and len(particles):
+        raise UserError(
+            f"{path}: lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; "
+            f"it has {', '.join(particles.columns)}"
+        )
+    if missing:  # an empty file may have been written without columns
+        particles = particles.reindex(columns=[*particles.columns, *missing])
+    return Star(particles, optics)
+
+
+def _check_numbers(path: Path, table: "pd.DataFrame") -> None:
+    """Raise a `UserError` where a number is none, or a place is nowhere."""
+    import pandas as pd
+
+    for name in table.columns:
+        if not (name.startswith(NUMBERS) and len(table)):
+            continue
+        values = pd.to_numeric(table[name], errors="coerce")
+        wrong = values.isna() if name in COORDINATES else values.isna() & table[name].notna()
+        wrong |= values.abs() == float("inf")
+        if wrong.any():
+            row = int(wrong.to_numpy().argmax())
+            raise UserError(
+                f"{path}: {name} of row {row + 1} is '{table[name].iloc[row]}', wanted a number"
+            )
+
+
+def check_star_name(path: Path) -> None:
+    """Raise a `UserError` where a STAR file is to be written under another kind of name."""
+    if Path(path).suffix != ".star":
+        raise UserError(f"{path}: particles are written as STAR; end its name in .star")
+
+
+def write_star(path: Path, particles: "pd.DataFrame", optics: "pd.DataFrame | None" = None) -> None:
+    """Write a STAR file atomically, the same bytes for the same tables."""
+    text = star_text(particles, optics)
+    with atomic(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def star_text(particles: "pd.DataFrame", optics: "pd.DataFrame | None" = None) -> str:
+    """Return a STAR file's text, without the library's time stamp."""
+    import starfile
+
+    blocks = {"optics": optics if optics is not None else _no_optics(), "particles": particles}
+    lines = starfile.to_string(blocks, float_format="%.6f").splitlines()
+    if lines and lines[0].startswith("#"):
+        lines = lines[1:]
+    return "\n".join(lines).strip("\n") + "\n"
+
+
+def _no_optics() -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.DataFrame({"rlnOpticsGroup": [1]})
+
+
+def _table(block: object) -> "pd.DataFrame":
+    import pandas as pd
+
+    if isinstance(block, dict):  # starfile gives a one-row, loop-less block as a mapping
+        return pd.DataFrame({key: [value] for key, value in block.items()})
+    assert isinstance(block, pd.DataFrame)
+    return block.reset_index(drop=True)

@@ -1,0 +1,223 @@
+"""Volume sets: the data format of all stages after `densities`.
+
+A volume set is `x.star`, one row per volume, and `x.mrcs`, one MRC volume stack
+(ISPG 401) of N boxes of n x n x n voxels, float32, zyx.
+"""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoetgan.errors import UserError
+from cryoetgan.io.files import existing
+from cryoetgan.io.memmap import OFTEN, release
+from cryoetgan.io.mrc import Floats, checked_voxel_size, open_mrc, open_volume
+from cryoetgan.io.star import read_star, write_star
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class VolumeSet:
+    """A volume set opened for reading.
+
+    Attributes
+    ----------
+    path : Path
+        The STAR file.
+    table : pandas.DataFrame
+        One row a volume, in stack order.
+    optics : pandas.DataFrame
+        One row an optics group.
+    volumes : ndarray
+        `(volume, z, y, x)` float32, memory-mapped, read-only.
+    voxel_size : float
+        Angstrom.
+    """
+
+    path: Path
+    table: "pd.DataFrame"
+    optics: "pd.DataFrame"
+    volumes: NDArray[Any]
+    voxel_size: float
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def box(self) -> int:
+        """Edge of a box in voxels."""
+        return int(self.volumes.shape[-1])
+
+    def classes(self) -> list[str]:
+        """Return the names of the classes that occur, sorted."""
+        return sorted(self.table["cryoetganClass"].unique())
+
+
+def stack_of(star: Path) -> Path:
+    """Return where the stack of a volume set lies: `x.mrcs` beside `x.star`."""
+    return Path(star).with_suffix(".mrcs")
+
+
+def read_volume_set(star: Path, columns: Sequence[str] = ()) -> VolumeSet:
+    """Open a volume set; its stack is memory-mapped.
+
+    Raises
+    ------
+    UserError
+        Where STAR or stack are missing or broken, or do not belong together.
+    """
+    tables = read_star(star, columns)
+    if not len(tables.particles):
+        raise UserError(f"{star}: is empty: no volume is in it")
+    stack = stack_of(star)
+    data, voxel_size = open_mrc(existing(stack, "volume stack"))
+    if data.ndim == 3 and data.shape[0] == data.shape[1] == data.shape[2]:
+        data = data[None]  # a stack of one volume
+    if data.ndim != 4 or len(set(data.shape[1:])) != 1:
+        raise UserError(f"{stack}: has shape {data.shape}; a volume stack is (N, n, n, n)")
+    if len(data) != len(tables.particles):
+        raise UserError(
+            f"{star}: has {len(tables.particles)} rows, but {stack.name} holds {len(data)} volumes; "
+            "make the set again"
+        )
+    size = checked_voxel_size(stack, voxel_size, None)
+    table = _in_stack_order(tables.particles, Path(star))
+    return VolumeSet(Path(star), table, tables.optics, data, size)
+
+
+def _in_stack_order(table: "pd.DataFrame", star: Path) -> "pd.DataFrame":
+    """Return rows in the order of their volumes, which rlnImageName numbers (`000001@x.mrcs`).
+
+    Other programs sort rows and leave the stack as it is.
+    """
+    if "rlnImageName" not in table:
+        return table
+    named = table["rlnImageName"].astype(str).str.extract(r"^(\d+)@", expand=False)
+    if named.isna().all():
+        return table
+    numbers = named.fillna("0").astype(int).to_numpy()
+    order = np.argsort(numbers, kind="stable")
+    wrong = np.flatnonzero(numbers[order] != np.arange(1, len(table) + 1))
+    if len(wrong):
+        raise UserError(
+            f"{star}: rlnImageName names volume {numbers[order[wrong[0]]]} where {wrong[0] + 1} is "
+            f"wanted: each of the stack's {len(table)} volumes once; make the set again"
+        )
+    if (numbers == numbers[order]).all():
+        return table
+    return table.iloc[order].reset_index(drop=True)
+
+
+class VolumeSetWriter:
+    """Write a volume set volume by volume, in bounded memory.
+
+    Use as a context manager; stack and STAR appear under their names when the block
+    ends without an error, the stack first.
+
+    Parameters
+    ----------
+    star : Path
+        The STAR file.
+    count : int
+        How many volumes will be written.
+    box : int
+        Edge of a box in voxels.
+    voxel_size : float
+        Angstrom.
+    optics : pandas.DataFrame, optional
+        One row a group; rlnImagePixelSize, rlnImageSize and rlnImageDimensionality
+        are set here.
+    """
+
+    def __init__(
+        self,
+        star: Path,
+        count: int,
+        box: int,
+        voxel_size: float,
+        optics: "pd.DataFrame | None" = None,
+    ) -> None:
+        if Path(star).suffix != ".star":
+            raise UserError(f"{star}: a volume set is named by its STAR file; end it in .star")
+        if Path(star).is_dir():
+            raise UserError(f"{star}: is a folder; give the name of a file")
+        if count < 1:
+            raise UserError(f"{star}: a volume set needs at least one volume, and none is left")
+        self.star, self.count, self.box, self.voxel_size = Path(star), count, box, voxel_size
+        self.optics = optics
+        self.rows: list[dict[str, Any]] = []
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> "VolumeSetWriter":
+        shape = (self.count, self.box, self.box, self.box)
+        self.data = self._stack.enter_context(
+            open_volume(stack_of(self.star), shape, self.voxel_size)
+        )
+        return self
+
+    def add(self, volume: Floats, row: Mapping[str, Any]) -> None:
+        """Append one volume `(z, y, x)` and its row; rlnImageName is set here.
+
+        Raises
+        ------
+        UserError
+            Where a voxel is no finite number: what the volume was made of is broken.
+        """
+        if not np.isfinite(volume).all():
+            raise UserError(
+                f"{self.star}: volume {len(self.rows) + 1} would hold voxels that are not finite "
+                "numbers; look for them in what it is made of (cryoetgan validate)"
+            )
+        self.data[len(self.rows)] = volume
+        self.rows.append(dict(row))
+        if len(self.rows) % max(1, OFTEN // self.data[0].nbytes) == 0:
+            release(self.data)
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if kind is None and len(self.rows) != self.count:
+            kind, error = RuntimeError, RuntimeError(f"{len(self.rows)} of {self.count} written")
+            self._stack.__exit__(kind, error, None)
+            raise error
+        # the stack is renamed first: a STAR file without its stack would look whole
+        self._stack.__exit__(kind, error, trace)
+        if kind is None:
+            self._write_table()
+
+    def _write_table(self) -> None:
+        import pandas as pd
+
+        table = pd.DataFrame(self.rows)
+        name = stack_of(self.star).name
+        images = [f"{index:06d}@{name}" for index in range(1, self.count + 1)]
+        table = table.drop(columns="rlnImageName", errors="ignore")
+        table.insert(0, "rlnImageName", images)
+        if "rlnOpticsGroup" not in table:
+            table["rlnOpticsGroup"] = 1
+        optics = self.optics.copy() if self.optics is not None else pd.DataFrame()
+        if not len(optics):
+            optics = pd.DataFrame({"rlnOpticsGroup": sorted(table["rlnOpticsGroup"].unique())})
+        optics["rlnImagePixelSize"] = self.voxel_size
+        optics["rlnImageSize"] = self.box
+        optics["rlnImageDimensionality"] = 3
+        write_star(self.star, table, optics)
+
+
+def write_volume_set(
+    star: Path,
+    volumes: NDArray[Any],
+    table: "pd.DataFrame",
+    voxel_size: float,
+    optics: "pd.DataFrame | None" = None,
+) -> None:
+    """Write a whole volume set at once; `volumes` is `(volume, z, y, x)`."""
+    with VolumeSetWriter(star, len(volumes), volumes.shape[-1], voxel_size, optics) as writer:
+        rows: list[dict[str, Any]] = table.to_dict("records")
+        for volume, row in zip(volumes, rows, strict=True):
+            writer.add(volume, row)

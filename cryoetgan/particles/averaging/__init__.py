@@ -1,0 +1,1 @@
+"""Subtomogram averages and their FSC."""

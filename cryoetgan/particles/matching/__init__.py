@@ -1,0 +1,1 @@
+"""Template matching: scores, whole tomograms, refinement."""

@@ -1,0 +1,1 @@
+"""Particle picking by Difference of Gaussians."""

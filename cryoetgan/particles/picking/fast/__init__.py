@@ -1,0 +1,1 @@
+"""Difference-of-Gaussians picking on a coarse grid."""

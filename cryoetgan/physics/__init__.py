@@ -1,0 +1,1 @@
+"""Optics, acquisition geometry, rotations, coordinates."""

@@ -1,0 +1,119 @@
+"""How a tomogram was recorded: tilts, optics, state of the CTF; it travels in the optics block."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from cryoetgan.errors import UserError
+from cryoetgan.io.files import read_json, sidecar
+
+COLUMNS = {
+    "tilt_low": "cryoetganTiltLow",
+    "tilt_high": "cryoetganTiltHigh",
+    "tilt_step": "cryoetganTiltStep",
+    "voltage": "rlnVoltage",
+    "cs": "rlnSphericalAberration",
+    "amplitude_contrast": "rlnAmplitudeContrast",
+    "defocus": "cryoetganDefocus",
+    "ctf": "cryoetganCtfState",
+    "group": "cryoetganGroup",
+    "contrast": "cryoetganContrast",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Acquisition:
+    """What is known of a tilt series; `None` where it is not.
+
+    Attributes
+    ----------
+    tilt_low, tilt_high, tilt_step : float
+        Degrees about y, beam along z.
+    voltage, cs : float
+        Kilovolts, millimetres.
+    amplitude_contrast : float
+        Fraction.
+    defocus : float, optional
+        Micrometres, underfocus positive.
+    ctf : str
+        raw, phase-flipped or corrected.
+    group : str
+        Tomograms of one microscope session share it.
+    contrast : str
+        dark or bright: how protein looked before import; exports give it back.
+    """
+
+    tilt_low: float = -60.0
+    tilt_high: float = 60.0
+    tilt_step: float = 3.0
+    voltage: float = 300.0
+    cs: float = 2.7
+    amplitude_contrast: float = 0.07
+    defocus: float | None = None
+    ctf: str = "raw"
+    group: str = "all"
+    contrast: str = "dark"
+
+    def __post_init__(self) -> None:
+        if not -90 <= self.tilt_low < self.tilt_high <= 90:
+            raise UserError(
+                f"tilts {self.tilt_low:g} to {self.tilt_high:g} degrees: wanted -90 <= low < high <= 90"
+            )
+        for name, value, unit, good in (
+            ("voltage", self.voltage, " kV", 0 < self.voltage < inf),
+            ("cs", self.cs, " mm", 0 <= self.cs < inf),
+            ("amplitude_contrast", self.amplitude_contrast, "", 0 <= self.amplitude_contrast <= 1),
+            ("defocus", self.defocus, " um", self.defocus is None or 0 <= self.defocus < inf),
+        ):
+            if not good:
+                wanted = "a fraction" if name == "amplitude_contrast" else "a number, zero or more"
+                raise UserError(f"{name} is {value:g}{unit}, wanted {wanted}")
+
+    @property
+    def tilts(self) -> tuple[float, float]:
+        """Lowest and highest tilt, degrees."""
+        return self.tilt_low, self.tilt_high
+
+    def to_optics(self, number: int, name: str) -> dict[str, Any]:
+        """Return one row of an optics block."""
+        row = {"rlnOpticsGroup": number, "rlnOpticsGroupName": name}
+        known = {COLUMNS[key]: value for key, value in asdict(self).items() if value is not None}
+        return row | known
+
+    @classmethod
+    def from_optics(cls, row: Mapping[str, Any]) -> "Acquisition":
+        """Read a row of an optics block; absent columns keep their defaults."""
+        found = {key: row[name] for key, name in COLUMNS.items() if name in row}
+        known = {key: value for key, value in found.items() if value == value and value != "<NA>"}
+        numeric: dict[str, Any] = {
+            key: value if key in ("ctf", "group", "contrast") else float(value)
+            for key, value in known.items()
+        }
+        return replace(cls(), **numeric)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a mapping for the record beside a tomogram (key `acquisition`)."""
+        return asdict(self)
+
+
+def to_optics(found: Acquisition | None, number: int, name: str) -> dict[str, Any]:
+    """Return one row of an optics block; of what is not known, number and name alone."""
+    if found is None:
+        return {"rlnOpticsGroup": number, "rlnOpticsGroupName": name}
+    return found.to_optics(number, name)
+
+
+def read_acquisition(tomogram: Path) -> Acquisition | None:
+    """Return how a tomogram was recorded, from the record beside it, where there is one."""
+    record = sidecar(tomogram)
+    if not record.exists():
+        return None
+    content = read_json(record).get("acquisition")
+    try:
+        return None if content is None else Acquisition(**content)
+    except TypeError as error:
+        raise UserError(
+            f"{record}: is of another version ({error}); import {tomogram} again"
+        ) from error

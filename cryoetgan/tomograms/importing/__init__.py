@@ -1,0 +1,1 @@
+"""Import of tomograms: read, resample, normalise."""

@@ -1,0 +1,1 @@
+"""Tomograms from files, URLs, archives and data portals."""
