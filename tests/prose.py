@@ -64,9 +64,10 @@ EXEMPT = {"prose.py"}
 def docstrings(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the line and text of every docstring of a Python file, attributes' included."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            if isinstance(node.value.value, str):
-                yield node.lineno, node.value.value
+        if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+            continue
+        if isinstance(node.value.value, str):
+            yield node.lineno, node.value.value
 
 
 def strings_and_comments(path: Path) -> Iterator[tuple[int, str]]:

@@ -9,7 +9,6 @@ import tracemalloc
 import numpy as np
 import pandas as pd
 import pytest
-from cryoetgan.particles.picking.dog.fast import search
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
@@ -17,6 +16,7 @@ from cryoetgan.errors import UserError
 from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.star import COORDINATES, read_star
 from cryoetgan.particles.picking import dog, local_maxima, tiled
+from cryoetgan.particles.picking.fast import search
 from tests.conftest import ROOT, refused
 
 
