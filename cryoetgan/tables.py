@@ -102,13 +102,13 @@ class TomogramRow(Section):
         description="Tomograms of one microscope session share a name; `translation.per_group` "
         "trains a network for each.",
     )
-    marks: str | None = Field(
+    annotations: str | None = Field(
         None,
         description="STAR, CSV or copick picks of particles a person marked, or a folder of such "
         "files (a file a class), for an honest test; coordinates as in the tomogram's file: they "
         "follow it where it is resampled or turned.",
     )
-    marks_voxel_size: Positive | None = Field(
+    annotations_voxel_size: Positive | None = Field(
         None,
         description="Angstrom, of the marks' coordinates, where they are not in voxels of the "
         "tomogram's file: that of the unbinned images, say; 1 for coordinates in angstrom.",

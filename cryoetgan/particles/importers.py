@@ -80,7 +80,7 @@ def read_picks(
         raise UserError(
             f"{path}: none of its {len(table)} particles lies inside {tomogram} "
             f"({'x'.join(map(str, shape[::-1]))} voxels); are the coordinates in voxels of "
-            f"{unit or imported.voxel_size:g} A? Else give --voxel-size (column marks_voxel_size), "
+            f"{unit or imported.voxel_size:g} A? Else give --voxel-size (column annotations_voxel_size), "
             "1 for angstrom"
         )
     if not inside.all():

@@ -33,7 +33,7 @@ COLUMNS = [
     "contrast",
     "split",
     "group",
-    "marks",
+    "annotations",
     "mask",
 ]
 CLASSES = """class\tsource\tassembly\tchains\tradius\tcopies\tcount
@@ -53,7 +53,7 @@ LARGEST = 300.0
 """Angstrom: the example's largest particle; the box holds 1.3 times as much."""
 ROOM = 1.3
 TILT_FILES = (".rawtlt", ".tlt", ".mdoc", ".mrc.mdoc", ".st.mdoc")
-MARKS = ("_marks.star", "_marks.csv")
+ANNOTATIONS = ("_annotations.star", "_annotations.csv")
 MASKS = ("_mask.mrc", "_mask.rec")
 BESIDE = ("_labels", "_mask")
 """Endings of volumes that are no tomograms."""
@@ -172,7 +172,7 @@ def _row(path: Path) -> dict[str, Any]:
         "path": str(path),
         "voxel_size": f"{size:.4g}" if known else "",
         "contrast": "bright" if PROTEIN_BRIGHT in labels else "dark",
-        "marks": next((str(m) for m in _beside(path, MARKS)), ""),
+        "annotations": next((str(m) for m in _beside(path, ANNOTATIONS)), ""),
         "mask": next((str(m) for m in _beside(path, MASKS)), ""),
         **(_from_record(path) or _from_tilt_file(path)),
     }
