@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from cryoetgan.config import Config
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import existing, write_text
+from cryoetgan.io.files import check_exists, write_text
 from cryoetgan.io.mrc import PROTEIN_BRIGHT
 from cryoetgan.physics.acquisition import read_acquisition
 from cryoetgan.progress import log
@@ -63,7 +63,7 @@ def write_config(folder: Path, output: Path) -> list[Path]:
     """Write config.yaml, classes.tsv and tomograms.tsv; return what was written."""
     tomograms = sorted(
         path
-        for path in existing(folder, "folder").iterdir()
+        for path in check_exists(folder, "folder").iterdir()
         if path.suffix.lower() in SUFFIXES and not path.stem.endswith(BESIDE)
     )
     if not tomograms:
@@ -79,7 +79,7 @@ def write_config(folder: Path, output: Path) -> list[Path]:
     voxel_size = max(10.0, sizes[len(sizes) // 2] if sizes else 10.0)
     box = max(16, 4 * math.ceil(ROOM * LARGEST / voxel_size / 4))
     changes = {
-        "run": re.sub(r"[^A-Za-z0-9_.-]", "_", existing(folder).resolve().name) or "run",
+        "run": re.sub(r"[^A-Za-z0-9_.-]", "_", check_exists(folder).resolve().name) or "run",
         "structures.table": str(output / "classes.tsv"),
         "tomograms.table": str(output / "tomograms.tsv"),
         "densities.voxel_size": voxel_size,
