@@ -221,10 +221,8 @@ def make_trainer(
 
 def _symmetric(subtomograms: VolumeSet, models: Sequence[ImagingModel]) -> bool:
     """Return whether every tilt range reaches as far on either side."""
-    rows = subtomograms.optics.to_dict("records")
-    known = [Acquisition.from_optics(row).tilts for row in rows if COLUMNS["tilt_low"] in row]
-    known += [model.acquisition.tilts for model in models]
-    return all(abs(low + high) <= SYMMETRIC for low, high in known)
+    known = read_tilt_ranges(subtomograms.optics)
+    return is_symmetric([*known, *(model.acquisition.tilts for model in models)])
 
 
 def check_recipe(settings: Settings, imaging: Sequence[Path], name: str) -> None:
