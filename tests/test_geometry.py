@@ -73,3 +73,22 @@ def test_random_rotations_follow_the_haar_measure(rng):
     counts, _ = np.histogram(np.cos(ours), bins=20, range=(-1, 1))
     assert abs(np.median(np.degrees(ours)) - np.median(np.degrees(tilt))) < 2
     assert ((counts - 1000) ** 2 / 1000).sum() < 50
+
+
+def test_a_clipped_box_covers_the_same_voxels_in_both_arrays(rng):
+    volume = np.arange(5 * 6 * 7).reshape(5, 6, 7)
+    padded = np.pad(volume, 20, constant_values=-1)
+    for _ in range(200):
+        start, edge = rng.integers(-9, 9, 3), rng.integers(1, 9, 3)
+        wanted = padded[tuple(slice(s + 20, s + 20 + e) for s, e in zip(start, edge, strict=True))]
+        in_volume, in_box = geometry.clip_box(start, edge, volume.shape)
+        box = np.full(edge, -1)
+        box[in_box] = volume[in_volume]
+        assert np.array_equal(box, wanted)
+
+
+def test_distances_are_measured_from_voxel_n_half():
+    grid = geometry.distance_grid(6)
+    assert grid[3, 3, 3] == 0
+    assert grid[3, 3, 0] == 3
+    assert grid[4, 4, 4] == np.sqrt(3)

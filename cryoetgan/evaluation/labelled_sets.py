@@ -16,8 +16,6 @@ from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.physics.acquisition import is_symmetric, read_tilt_ranges
 
 log = logging.getLogger("cryoetgan")
-SYMMETRIC = 1.0
-"""Degrees by which a tilt range may be off centre and still count as symmetric."""
 VALIDATION = 0.15
 LEAST_TRAINED = 0.5
 """Share of the rows that must be left for training."""
