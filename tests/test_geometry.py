@@ -76,7 +76,7 @@ def test_random_rotations_follow_the_haar_measure(rng):
 
 
 def test_the_radius_is_measured_from_voxel_n_half():
-    radius = geometry.radius_grid(6)
+    radius = geometry.centre_distance(6)
     assert radius[3, 3, 3] == 0
     assert radius[3, 1, 3] == 2
     assert radius[0, 0, 0] == np.sqrt(27)

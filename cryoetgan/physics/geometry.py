@@ -118,8 +118,8 @@ def distance_grid(z: Floats, y: Floats, x: Floats) -> Floats:
     return np.asarray(np.sqrt(z[:, None, None] ** 2 + y[:, None] ** 2 + x**2))
 
 
-def radius_grid(box: int) -> Floats:
-    """Return the distance of each voxel of a cube from voxel n // 2, voxels, `(n, n, n)`."""
+def centre_distance(box: int) -> Floats:
+    """Return the distance of each voxel of a cube from voxel n // 2, in voxels, `(n, n, n)`."""
     axis = np.arange(box) - box // 2
     return distance_grid(axis, axis, axis)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating]
 
 
-def frequencies(shape: tuple[int, int, int], voxel_size: float) -> tuple[Floats, Floats, Floats]:
+def frequency_axes(shape: tuple[int, int, int], voxel_size: float) -> tuple[Floats, Floats, Floats]:
     """Return kz, ky, kx in cycles per angstrom, shaped to broadcast over `(z, y, x // 2 + 1)`."""
     kz = np.fft.fftfreq(shape[0], voxel_size)[:, None, None]
     ky = np.fft.fftfreq(shape[1], voxel_size)[None, :, None]
@@ -18,9 +18,9 @@ def frequencies(shape: tuple[int, int, int], voxel_size: float) -> tuple[Floats,
     return kz, ky, kx
 
 
-def radius(shape: tuple[int, int, int], voxel_size: float) -> Floats:
+def radius_grid(shape: tuple[int, int, int], voxel_size: float) -> Floats:
     """Return |k| in cycles per angstrom, `(z, y, x // 2 + 1)`."""
-    kz, ky, kx = frequencies(shape, voxel_size)
+    kz, ky, kx = frequency_axes(shape, voxel_size)
     return np.sqrt(kz**2 + ky**2 + kx**2)
 
 
@@ -29,7 +29,7 @@ def fourier_shells(box: int) -> NDArray[np.int_]:
 
     Shell s holds the frequencies with round(|k| n) = s, k in cycles per voxel.
     """
-    return np.rint(radius((box, box, box), 1 / box)).astype(int)
+    return np.rint(radius_grid((box, box, box), 1 / box)).astype(int)
 
 
 def hermitian_weights(n: int) -> Floats:
@@ -53,7 +53,7 @@ def tilt_angle(shape: tuple[int, int, int]) -> Floats:
     `(z, 1, x // 2 + 1)`; at tilt t the slice through Fourier space lies along
     (kx, kz) = (cos t, sin t).
     """
-    kz, _, kx = frequencies(shape, 1.0)
+    kz, _, kx = frequency_axes(shape, 1.0)
     return np.degrees(np.arctan2(np.where(kx == 0, np.abs(kz), kz), np.abs(kx)))
 
 
@@ -94,7 +94,7 @@ def missing_wedge(shape: tuple[int, int, int], tilts: tuple[float, float]) -> ND
         planes of the highest frequency in z and x represent both signs. They are kept
         if either sign is, so that the mask of a real volume is symmetric.
     """
-    kz, _, kx = frequencies(shape, 1.0)
+    kz, _, kx = frequency_axes(shape, 1.0)
     mask = is_sampled(kz, kx, tilts)
     nyquist = np.zeros(mask.shape, bool)
     if shape[0] % 2 == 0:
