@@ -8,7 +8,7 @@ Everything is made from dev_set2_1 and its own picks, without labels; --test 2 i
 choose on, --test 3 the one to report. The classifiers, the paired intervals and the table are
 those of `cryoetgan evaluation compare`. --half paper released: the paper's networks beside them, at
 half their width and stride 2, trained once for 600 steps, as many as `recommended`. A killed run goes on where it was. Then the numbers that
-watch for each failure of the network (docs/experiments.md).
+watch for each failure of the network (docs/development/experiments.md).
 """
 
 import argparse

@@ -158,7 +158,7 @@ degrees used as if they were +-60.
 SLICES = """`recommended`: a training a seed. One of each class of the denoised look, beside real crops and the fitted
 physics it began with:
 
-![Slices of the denoised look](look.png)
+![Slices of the denoised look](images/look.png)
 """
 
 
@@ -185,7 +185,7 @@ def main():
     text = HEAD.format(test=options.test, seeds=seeds)
     pictured = options.folder / "denoised"
     if (pictured / "made_recommended_0.star").exists():
-        draw_slices(pictured, options.output.with_name("look.png"))
+        draw_slices(pictured, options.output.with_name("images") / "look.png")
         text += "\n" + SLICES
     write_text(options.output, "\n".join([text, *sections(looks)]).rstrip() + "\n")
     draw(looks, options.output.with_suffix(".png"))
