@@ -75,20 +75,28 @@ def test_random_rotations_follow_the_haar_measure(rng):
     assert ((counts - 1000) ** 2 / 1000).sum() < 50
 
 
-def test_a_clipped_box_covers_the_same_voxels_in_both_arrays(rng):
-    volume = np.arange(5 * 6 * 7).reshape(5, 6, 7)
-    padded = np.pad(volume, 20, constant_values=-1)
-    for _ in range(200):
-        start, edge = rng.integers(-9, 9, 3), rng.integers(1, 9, 3)
-        wanted = padded[tuple(slice(s + 20, s + 20 + e) for s, e in zip(start, edge, strict=True))]
-        in_volume, in_box = geometry.clip_box(start, edge, volume.shape)
-        box = np.full(edge, -1)
-        box[in_box] = volume[in_volume]
-        assert np.array_equal(box, wanted)
+def test_the_radius_is_measured_from_voxel_n_half():
+    radius = geometry.centre_distance(6)
+    assert radius[3, 3, 3] == 0
+    assert radius[3, 1, 3] == 2
+    assert radius[0, 0, 0] == np.sqrt(27)
 
 
-def test_distances_are_measured_from_voxel_n_half():
-    grid = geometry.distance_grid(6)
-    assert grid[3, 3, 3] == 0
-    assert grid[3, 3, 0] == 3
-    assert grid[4, 4, 4] == np.sqrt(3)
+def test_a_clipped_box_selects_the_same_voxels_of_box_and_volume(rng):
+    volume_shape, box_shape = (7, 8, 9), (4, 5, 3)
+    z, y, x = np.indices(volume_shape)
+    for corner in rng.integers(-8, 12, (200, 3)):
+        in_volume, in_box = geometry.clip_box(corner, box_shape, volume_shape)
+        box = np.indices(box_shape) + corner[:, None, None, None]
+        for axis, grid in enumerate((z, y, x)):
+            assert np.array_equal(grid[in_volume], box[axis][in_box])
+        limits = np.array(volume_shape)[:, None, None, None]
+        inside = ((box >= 0) & (box < limits)).all(axis=0).sum()
+        assert z[in_volume].size == inside
+
+
+def test_tiles_cover_a_volume_once():
+    covered = np.zeros((5, 8, 10), int)
+    for corner, shape in geometry.tiles(covered.shape, 4):
+        covered[geometry.block_slices(corner, shape)] += 1
+    assert (covered == 1).all()

@@ -90,7 +90,7 @@ def _tilts(volumes: VolumeSet, rows: NDArray[np.int_]) -> tuple[bool, tuple[floa
     known = read_tilt_ranges(optics)
     low = max((tilts[0] for tilts in known), default=0.0)
     high = min((tilts[1] for tilts in known), default=0.0)
-    return is_symmetric(known), (low, high) if low < high else None
+    return all(map(is_symmetric, known)), (low, high) if low < high else None
 
 
 def same_boxes(first: VolumeSet, second: VolumeSet) -> None:

@@ -1,6 +1,6 @@
 """Acquisition of a tomogram: tilt range, optics, state of the CTF; stored in optics blocks."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from math import inf
 from pathlib import Path
@@ -25,13 +25,6 @@ COLUMNS = {
     "contrast": "cryoetganContrast",
 }
 """Columns of the optics block, by attribute of `Acquisition`."""
-SYMMETRY_TOLERANCE = 1.0
-"""Degrees by which both ends of a symmetric tilt range may differ."""
-HALF_ROTATIONS: tuple[tuple[int, ...], ...] = ((), (2, 4), (2, 3), (3, 4))
-"""Axes of `(B, 1, z, y, x)` to flip for 180 degrees about: none, y, x, z.
-
-Rotations about y keep any tilt range; those about x and z only a symmetric one.
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,9 +120,9 @@ def read_tilt_ranges(optics: "pd.DataFrame") -> list[tuple[float, float]]:
     ]
 
 
-def is_symmetric(tilt_ranges: Iterable[tuple[float, float]]) -> bool:
-    """Return whether each tilt range (degrees) reaches equally far on both sides."""
-    return all(abs(low + high) <= SYMMETRY_TOLERANCE for low, high in tilt_ranges)
+def is_symmetric(tilts: tuple[float, float], tolerance: float = 1.0) -> bool:
+    """Return whether a tilt range reaches equally far on both sides, within `tolerance` degrees."""
+    return abs(tilts[0] + tilts[1]) <= tolerance
 
 
 def read_acquisition(tomogram: Path) -> Acquisition | None:

@@ -33,11 +33,16 @@ def fourier_shells(box: int) -> NDArray[np.int_]:
     return np.asarray(np.rint(radius_grid((box, box, box), 1 / box)), np.int_)
 
 
-def rfft_multiplicity(n: int) -> Floats:
-    """Return how many modes each plane of the last axis of `rfftn` represents, `(n // 2 + 1,)`.
+def hermitian_weights(n: int) -> Floats:
+    """Return the number of modes that each plane of the last axis of `rfftn` represents.
 
-    It is 2, for the mode and its complex conjugate, except 1 for the zero frequency and, if n is
-    even, for the highest one.
+    It is 2, for a mode and its complex conjugate, except 1 for the zero frequency and, if n is
+    even, for the highest one. Shape `(n // 2 + 1,)`.
+
+    Examples
+    --------
+    >>> hermitian_weights(6)
+    array([1., 2., 2., 1.])
     """
     k = np.arange(n // 2 + 1)
     return np.where((k == 0) | (2 * k == n), 1.0, 2.0)
@@ -54,11 +59,11 @@ def shell_sums(values: NDArray[np.floating], shells: NDArray[np.int_]) -> NDArra
         `fourier_shells` of the box.
     """
     box = len(shells)
-    sums = np.bincount(shells.ravel(), (values * rfft_multiplicity(box)).ravel())
+    sums = np.bincount(shells.ravel(), (values * hermitian_weights(box)).ravel())
     return np.asarray(sums[: box // 2 + 1], np.float64)
 
 
-def tilt_angle_grid(shape: Shape) -> Floats:
+def tilt_angle(shape: Shape) -> Floats:
     """Return the tilt angle at which each frequency is sampled, degrees in (-90, 90].
 
     Returns

@@ -220,7 +220,7 @@ def make_trainer(
 def _symmetric(subtomograms: VolumeSet, models: Sequence[ImagingModel]) -> bool:
     """Return whether every tilt range reaches as far on either side."""
     known = read_tilt_ranges(subtomograms.optics)
-    return is_symmetric([*known, *(model.acquisition.tilts for model in models)])
+    return all(map(is_symmetric, [*known, *(model.acquisition.tilts for model in models)]))
 
 
 def check_recipe(settings: Settings, imaging: Sequence[Path], name: str) -> None:

@@ -14,7 +14,7 @@ from cryoetgan.devices import multiplies_bfloat16
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation.cb3d import SMALLEST_BOX
 from cryoetgan.evaluation.classifiers.classifier import NETWORKS, Classifier, Recipe, standardised
-from cryoetgan.physics.acquisition import HALF_ROTATIONS
+from cryoetgan.physics.geometry import HALF_TURNS
 from cryoetgan.progress import track
 from cryoetgan.seeds import integer_seed, rng
 
@@ -47,7 +47,7 @@ def turned(batch: Tensor, choices: NDArray[np.int_], symmetric: bool) -> Tensor:
     choices = choices if symmetric else choices % 2
     for turn in range(1, 4):
         where = torch.from_numpy(np.flatnonzero(choices == turn)).to(batch.device)
-        axes = HALF_ROTATIONS[turn]
+        axes = HALF_TURNS[turn]
         part = torch.flip(batch[where], axes)
         even = [axis for axis in axes if batch.shape[axis] % 2 == 0]
         out[where] = torch.roll(part, [1] * len(even), even) if even else part

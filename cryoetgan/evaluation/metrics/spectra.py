@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cryoetgan.physics.optics import fourier_shells, missing_wedge, rfft_multiplicity
+from cryoetgan.physics.optics import fourier_shells, hermitian_weights, missing_wedge
 
 FLOOR = 1e-12
 
@@ -47,7 +47,7 @@ class _Shells:
     def __init__(self, n: int, tilts: tuple[float, float] | None, inside: bool) -> None:
         self.n, shells = n, fourier_shells(n)
         self.shell = shells.ravel()
-        weight = np.broadcast_to(rfft_multiplicity(n), shells.shape).copy()
+        weight = np.broadcast_to(hermitian_weights(n), shells.shape).copy()
         if tilts is not None:
             seen = missing_wedge((n, n, n), tilts)
             weight *= seen if inside else ~seen

@@ -79,7 +79,7 @@ def white_noise(seed: int, name: str, corner: Corner, shape: Corner) -> NDArray[
     for block in product(*ranges):
         numbers = rng(seed, "synthesize", name, *block)
         values = numbers.standard_normal((BLOCK,) * 3, np.float32)
-        low = np.array(block) * BLOCK - corner
+        low = [BLOCK * b - c for b, c in zip(block, corner, strict=True)]
         in_part, in_block = clip_box(low, values.shape, shape)
         out[in_part] = values[in_block]
     return out

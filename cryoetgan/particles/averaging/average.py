@@ -15,7 +15,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.physics.acquisition import Acquisition
-from cryoetgan.physics.geometry import distance_grid, rotate_volume
+from cryoetgan.physics.geometry import centre_distance, rotate_volume
 from cryoetgan.physics.optics import (
     ctf,
     fourier_shells,
@@ -126,7 +126,7 @@ def resolution(fsc: Floats, box: int, voxel_size: float, limit: float = 0.143) -
 
 def ball_mask(box: int, radius: float) -> Floats:
     """Return 1 inside `radius` voxels of n // 2, falling to 0 over a cosine edge."""
-    distance = distance_grid(box)
+    distance = centre_distance(box)
     edge = np.clip((distance - radius) / SOFT_EDGE, 0, 1)
     return 0.5 * (1 + np.cos(np.pi * edge))
 
@@ -142,7 +142,7 @@ def lowpassed(density: Floats, voxel_size: float, limit: float) -> Floats:
 
 def round_blob(density: Floats) -> Floats:
     """Return the map's average over all rotations: a start that knows no orientation."""
-    distance = distance_grid(density.shape[0])
+    distance = centre_distance(density.shape[0])
     labels = np.rint(distance).astype(int)
     means = ndimage.mean(density, labels, np.arange(labels.max() + 1))
     return np.asarray(np.interp(distance, np.arange(len(means)), means), np.float64)

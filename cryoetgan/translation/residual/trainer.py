@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cryoetgan.physics.acquisition import HALF_ROTATIONS
+from cryoetgan.physics.geometry import HALF_TURNS
 from cryoetgan.translation.cyclegan.losses import label_cosine
 from cryoetgan.translation.engine.batches import Volumes
 from cryoetgan.translation.engine.scaling import Scaler
@@ -89,7 +89,7 @@ class ResidualTrainer(Loop):
         super().__init__(settings, device, seed)
         s = settings
         self.scenes, self.scalers = scenes, scalers
-        self.turns = HALF_ROTATIONS if symmetric else HALF_ROTATIONS[:2]
+        self.turns = HALF_TURNS if symmetric else HALF_TURNS[:2]
         scaled = scalers[1].forward(subtomograms)
         order = torch.randperm(len(scaled))
         held = max(1, int(HELD_SHARE * len(scaled))) if len(scaled) > 1 else 0
