@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from cryoetgan.errors import UserError, nearest
-from cryoetgan.io.files import existing
+from cryoetgan.errors import UserError, suggest
+from cryoetgan.io.files import check_exists
 
 NAME = r"^[A-Za-z0-9_-]+$"
 """Pattern of a name: of a class, a tomogram, a group."""
@@ -197,7 +197,7 @@ class Particles(Section):
     subpixel: bool = Field(
         False,
         description="Cut boxes at subvoxel positions by a Fourier shift, which smooths the edges "
-        "that a denoiser leaves. False: nearest voxels, unchanged grey values; rlnOriginX/Y/ZAngst "
+        "that a denoiser leaves. False: suggest voxels, unchanged grey values; rlnOriginX/Y/ZAngst "
         "holds the rest of the position.",
     )
     test_fraction: Fraction = Field(
@@ -407,7 +407,7 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:
-    path = existing(path, "configuration file")
+    path = check_exists(path, "configuration file")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -439,7 +439,7 @@ def _explain_one(item: Any, model: type[BaseModel]) -> str:
         if place in RENAMED:
             return f"unknown key '{place}'; its name is now '{RENAMED[place]}'"
         known = _keys(model, tuple(parents))
-        return f"unknown key '{place}'{nearest(str(last), known)} (known: {', '.join(known)})"
+        return f"unknown key '{place}'{suggest(str(last), known)} (known: {', '.join(known)})"
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error" or not place:
         return message

@@ -77,7 +77,7 @@ def estimate(
     workers = GPU if gpu else min(cores, MOST_CORES)
     training = groups * training_seconds(config) / workers
     drawing = drawing_seconds(config, synthetic) / workers
-    marked = any(row.is_simulated or row.marks for row in tomograms)
+    marked = any(row.is_simulated or row.annotations for row in tomograms)
     evaluation = _classifiers(config, made, box, marked) / workers + 3 * MEASURE / min(cores, 3)
     return {
         "classes": len(classes),
@@ -163,8 +163,8 @@ def _classifiers(config: Config, made: int, box: int, marked: bool) -> float:
     """Return the seconds of one core that all classifiers take."""
     # where crops are marked, one more learns from the picks: labels have no part in the choice
     fitted = ["fitted"] if config.imaging.fit else []
-    curves = len(set(config.evaluation.curve_of) & {"generated", *fitted})
-    points = sum(size < made for size in config.evaluation.curve)
+    curves = 1 + len(fitted)
+    points = sum(size < made for size in config.evaluation.learning_curve)
     whole = 4 + len(fitted) + marked
     counts = {config.evaluation.network: whole + curves * points}
     if config.evaluation.second_network:
