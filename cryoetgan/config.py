@@ -71,7 +71,8 @@ class Densities(Section):
         28, description="Voxels; a multiple of 4. Use 1.3 to 2 times the largest particle."
     )
     assembly: str = Field(
-        "1", description="Biological assembly to build, or `none`; the table overrides it per class."
+        "1",
+        description="Biological assembly to build, or `none`; the table overrides it per class.",
     )
     hydrogens: bool = Field(False, description="Include hydrogens that the file contains.")
     ligands: bool = Field(True, description="Include ligands, ions and glycans.")
@@ -167,9 +168,7 @@ class Particles(Section):
         description="Picker `match` only: smallest score, in standard deviations above the mean of "
         "the tomogram; lower finds more.",
     )
-    max_picks: Count | None = Field(
-        None, description="Best picks kept per tomogram; empty: all."
-    )
+    max_picks: Count | None = Field(None, description="Best picks kept per tomogram; empty: all.")
     rotations: Annotated[int, Field(ge=8)] = Field(
         1856, description="Template orientations: 550 are about 30 degrees apart, 4400 about 15."
     )

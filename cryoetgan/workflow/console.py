@@ -141,7 +141,7 @@ class StepHandler(logging.Handler):
             self.write(f"  {len(warnings) - MAX_WARNINGS_SHOWN} more warnings in {job['log'][0]}")
 
     def _fail(self, job: Mapping[str, Any]) -> None:
-        self.started.pop(job.get("jobid"), None)
+        self.started.pop(job["jobid"], None)
         logs = [str(path) for path in job.get("log") or []]
         self.write(f"FAILED {step_name(job)}" + "".join(f" (log: {path})" for path in logs))
         for line in lines_of(logs, FAILURE) or last_lines(logs):

@@ -25,18 +25,12 @@ from cryoetgan.code_hash import code_hash
 from cryoetgan.config import check
 from cryoetgan.errors import UserError
 from cryoetgan.io.files import write_text
+from cryoetgan.translation.presets import read_preset
 from cryoetgan.workflow import console
 from cryoetgan.workflow.options import format_options, section_options
 from cryoetgan.evaluation.ablations import ABLATIONS
-from cryoetgan.workflow.plan import (
-    NOTHING,
-    SETS,
-    UNCERTAINTY_MAPS,
-    Plan,
-    arrays,
-    phantom_name,
-    stack,
-)
+from cryoetgan.workflow.plan import Plan, arrays, one_of, stack
+from cryoetgan.workflow.translation import SETS, UNCERTAINTY_MAPS
 
 PACKAGE = Path(cryoetgan.__file__).parent
 # activation of a conda environment drops PYTHONPATH: it is set again after it

@@ -54,7 +54,7 @@ rule densities_membrane:
         mem_mb=more_each_attempt(2000),
         runtime=more_each_attempt(10),
     params:
-        options=section_section_options(
+        options=section_options(
             plan.config.densities,
             "voxel_size",
             "resolution",

@@ -12,12 +12,17 @@ localrules:
 
 rule evaluation_classify:
     input:
-        lambda wildcards: checked(plan.check_several_classes) or [],
-        train=lambda wildcards: plan.classifications[wildcards.name].train,
-        train_stack=lambda wildcards: stack(plan.classifications[wildcards.name].train),
-        test=lambda wildcards: plan.classifications[wildcards.name].test,
-        test_stack=lambda wildcards: stack(plan.classifications[wildcards.name].test),
-        reuse=lambda wildcards: plan.classifications[wildcards.name].reuse or [],
+        lambda wildcards: checked(plan.evaluation.check_several_classes) or [],
+        train=lambda wildcards: plan.evaluation.classifications[wildcards.name].train,
+        train_stack=lambda wildcards: stack(
+            plan.evaluation.classifications[wildcards.name].train
+        ),
+        test=lambda wildcards: plan.evaluation.classifications[wildcards.name].test,
+        test_stack=lambda wildcards: stack(
+            plan.evaluation.classifications[wildcards.name].test
+        ),
+        reuse=lambda wildcards: plan.evaluation.classifications[wildcards.name].reuse
+        or [],
     output:
         json=results("evaluation/{name}.json"),
         checkpoint=results("evaluation/{name}.pt"),
@@ -26,15 +31,15 @@ rule evaluation_classify:
     benchmark:
         timing("evaluation/{name}")
     wildcard_constraints:
-        name="|".join(map(re.escape, plan.classifications)),
+        name=one_of(map(re.escape, plan.evaluation.classifications)),
     conda:
         "../../envs/evaluation.yaml"
-    threads: lambda wildcards: plan.classification_threads(wildcards.name)
+    threads: lambda wildcards: plan.evaluation.classification_threads(wildcards.name)
     resources:
         mem_mb=more_each_attempt(8000),
         runtime=more_each_attempt(240),
     params:
-        options=lambda wildcards: plan.classification_options(wildcards.name),
+        options=lambda wildcards: plan.evaluation.classification_options(wildcards.name),
         device=plan.config.device,
         seed=plan.config.seed,
         code=code("evaluation"),
@@ -48,21 +53,25 @@ rule evaluation_classify:
 
 rule evaluation_measure:
     input:
-        real=lambda wildcards: plan.measurements[wildcards.name].real,
-        real_stack=lambda wildcards: stack(plan.measurements[wildcards.name].real),
-        generated=lambda wildcards: plan.measurements[wildcards.name].generated,
+        real=lambda wildcards: plan.evaluation.measurements[wildcards.name].real,
+        real_stack=lambda wildcards: stack(
+            plan.evaluation.measurements[wildcards.name].real
+        ),
+        generated=lambda wildcards: plan.evaluation.measurements[
+            wildcards.name
+        ].generated,
         generated_stack=lambda wildcards: stack(
-            plan.measurements[wildcards.name].generated
+            plan.evaluation.measurements[wildcards.name].generated
         ),
         densities=results("densities/poses.star"),
         densities_stack=results("densities/poses.mrcs"),
-        cycle=lambda wildcards: plan.measurements[wildcards.name].cycle or [],
+        cycle=lambda wildcards: plan.evaluation.measurements[wildcards.name].cycle or [],
         cycle_stack=lambda wildcards: (
-            stack(plan.measurements[wildcards.name].cycle)
-            if plan.measurements[wildcards.name].cycle
+            stack(plan.evaluation.measurements[wildcards.name].cycle)
+            if plan.evaluation.measurements[wildcards.name].cycle
             else []
         ),
-        features=lambda wildcards: plan.measurements[wildcards.name].features,
+        features=lambda wildcards: plan.evaluation.measurements[wildcards.name].features,
         maps=plan.maps,
     output:
         results("evaluation/{name}.json"),
@@ -71,7 +80,7 @@ rule evaluation_measure:
     benchmark:
         timing("evaluation/{name}")
     wildcard_constraints:
-        name="|".join(map(re.escape, plan.measurements)),
+        name=one_of(map(re.escape, plan.evaluation.measurements)),
     conda:
         "../../envs/evaluation.yaml"
     threads: 1 if plan.config.evaluation.network == "small" else 4
@@ -79,7 +88,7 @@ rule evaluation_measure:
         mem_mb=more_each_attempt(8000),
         runtime=more_each_attempt(120),
     params:
-        options=lambda wildcards: plan.measurement_options(wildcards.name),
+        options=lambda wildcards: plan.evaluation.measurement_options(wildcards.name),
         device=plan.config.device,
         seed=plan.config.seed,
         code=code("evaluation"),
@@ -93,9 +102,9 @@ rule evaluation_measure:
 
 rule evaluation_choose:
     input:
-        list(plan.selection_measurements.values()),
+        list(plan.evaluation.selection_measurements().values()),
     output:
-        plan.choice,
+        plan.evaluation.choice,
     log:
         logs("evaluation/choice"),
     benchmark:
@@ -107,7 +116,7 @@ rule evaluation_choose:
         mem_mb=more_each_attempt(2000),
         runtime=more_each_attempt(10),
     params:
-        measures=format_options(**plan.selection_measurements),
+        measures=format_options(**plan.evaluation.selection_measurements()),
         options=section_options(plan.config.export, "source"),
         code=code("evaluation"),
     shell:
@@ -122,7 +131,7 @@ rule evaluation_ablate:
     benchmark:
         timing("evaluation/ablations/{ablation}/preset")
     wildcard_constraints:
-        ablation="|".join(map(re.escape, ABLATIONS)),
+        ablation=one_of(map(re.escape, ABLATIONS)),
     conda:
         "../../envs/evaluation.yaml"
     threads: 1
@@ -132,12 +141,12 @@ rule evaluation_ablate:
     params:
         options=section_options(plan.config.evaluation, preset="ablation_preset"),
         # an edit of the preset's file writes the ablations again
-        preset=plan.preset_content(plan.config.evaluation.ablation_preset),
+        preset=repr(checked(read_preset, plan.config.evaluation.ablation_preset)),
         snapshots=lambda wildcards: (
             section_options(
                 plan.config.evaluation, snapshot_every="ablation_snapshots"
             )
-            if wildcards.ablation in plan.noise_ablations
+            if wildcards.ablation in plan.evaluation.noise_ablations()
             else ""
         ),
         code=code("evaluation"),
@@ -150,7 +159,7 @@ rule evaluation_ablate:
 
 rule evaluation_ablations:
     input:
-        plan.ablation_results(),
+        plan.evaluation.ablation_results(),
     output:
         table=results("evaluation/ablations.csv"),
         json=results("evaluation/ablations.json"),
@@ -175,7 +184,7 @@ rule evaluation_epochs:
     input:
         checkpoints=[
             results(f"translation/ablations/{name}/0/checkpoint.pt")
-            for name in plan.noise_ablations
+            for name in plan.evaluation.noise_ablations()
         ],
         densities=results("densities/poses.star"),
         densities_stack=results("densities/poses.mrcs"),
@@ -218,14 +227,14 @@ rule ablations:
 
 rule evaluation_comparison_config:
     input:
-        lambda wildcards: checked(plan.check_several_classes) or [],
+        lambda wildcards: checked(plan.evaluation.check_several_classes) or [],
     output:
         results("evaluation/comparison.yaml"),
     log:
         logs("evaluation/comparison_config"),
     localrule: True
     params:
-        content=plan.comparison_config(),
+        content=plan.evaluation.comparison_config(),
     run:
         write_yaml(output[0], params.content, log[0])
 
@@ -235,8 +244,8 @@ rule evaluation_compare:
         config=results("evaluation/comparison.yaml"),
         real=plan.real,
         real_stack=stack(plan.real),
-        sets=list(plan.comparison_sets.values()),
-        stacks=list(map(stack, plan.comparison_sets.values())),
+        sets=list(plan.evaluation.comparison_sets().values()),
+        stacks=list(map(stack, plan.evaluation.comparison_sets().values())),
         template=results("particles/selected.star") if plan.annotated else [],
     output:
         table=results("evaluation/comparison/comparison.csv"),

@@ -7,7 +7,7 @@ rule export_relion:
         stack=stack(plan.exported),
         fitted=plan.alternative,
         fitted_stack=list(map(stack, plan.alternative)),
-        choice=plan.choice,
+        choice=plan.evaluation.choice,
     output:
         results("export/relion/particles.star"),
     log:
@@ -37,7 +37,7 @@ rule export_plain:
         stack=stack(plan.exported),
         fitted=plan.alternative,
         fitted_stack=list(map(stack, plan.alternative)),
-        choice=plan.choice,
+        choice=plan.evaluation.choice,
     output:
         results("export/plain/README.md"),
     log:
@@ -64,13 +64,16 @@ rule export_plain:
 rule export_copick:
     input:
         tomograms=[results(f"tomograms/{name}.mrc") for name in plan.tomograms],
-        synthetic=plan.synthetic_files(".mrc"),
-        particles=[results("particles/selected.star"), *plan.synthetic_files(".star")],
+        synthetic=plan.translation.synthetic_files(".mrc"),
+        particles=[
+            results("particles/selected.star"),
+            *plan.translation.synthetic_files(".star"),
+        ],
         # simulated and synthetic tomograms have label volumes
         truth=[results(f"tomograms/{name}.star") for name in plan.simulated],
-        labels=plan.synthetic_files("_labels.mrc"),
+        labels=plan.translation.synthetic_files("_labels.mrc"),
         # the choice may replace the network's tomograms by those of fitted physics
-        fitted=plan.fitted_alternatives(),
+        fitted=plan.translation.fitted_alternatives(),
         choice=plan.copick_choice or [],
         maps=plan.maps,
     output:

@@ -52,7 +52,7 @@ rule imaging_simulate:
     benchmark:
         timing("imaging/{conventional}")
     wildcard_constraints:
-        conventional="|".join(map(re.escape, plan.conventional)),
+        conventional=one_of(map(re.escape, plan.conventional_snrs())),
     conda:
         "../../envs/imaging.yaml"
     threads: 1
@@ -60,7 +60,7 @@ rule imaging_simulate:
         mem_mb=more_each_attempt(4000),
         runtime=more_each_attempt(60),
     params:
-        snr=lambda wildcards: plan.conventional[wildcards.conventional],
+        snr=lambda wildcards: plan.conventional_snrs()[wildcards.conventional],
         options=section_options(plan.config.imaging, "lowpass", "envelope"),
         optics=plan.optics_options(plan.training[0], plan.config.imaging.defocus),
         seed=plan.config.seed,
@@ -148,9 +148,11 @@ rule imaging_synthesize:
         scene=results("tomograms/scenes/{synthetic}.mrc"),
         labels=results("tomograms/scenes/{synthetic}_labels.mrc"),
         truth=results("tomograms/scenes/{synthetic}.star"),
-        model=lambda wildcards: plan.models[plan.imaged_like(wildcards.synthetic)],
+        model=lambda wildcards: plan.models[
+            plan.translation.imaged_like(wildcards.synthetic)
+        ],
         arrays=lambda wildcards: arrays(
-            plan.models[plan.imaged_like(wildcards.synthetic)]
+            plan.models[plan.translation.imaged_like(wildcards.synthetic)]
         ),
     output:
         tomogram=results("imaging/tomograms/{synthetic}.mrc"),

@@ -21,7 +21,7 @@ rule particles_pick:
         mem_mb=more_each_attempt(4000),
         runtime=more_each_attempt(60),
     params:
-        options=section_section_options(
+        options=section_options(
             plan.config.particles,
             "sigma",
             "min_distance",
@@ -60,7 +60,7 @@ rule particles_match:
     params:
         templates=format_options(template=plan.maps),
         tilts=lambda wildcards: plan.tilt_options(wildcards.tomogram),
-        options=section_section_options(
+        options=section_options(
             plan.config.particles,
             "rotations",
             "lowpass",

@@ -23,7 +23,7 @@ rule report_build:
     params:
         options=section_options(plan.config.report, "title", "sample"),
         # not inputs: they have targets of their own, and the page must not run those again
-        tables=lambda wildcards: plan.tables_hash(),
+        tables=lambda wildcards: plan.evaluation.tables_hash(),
         # the page reads it from the config.yaml beside the results
         match_radius=plan.config.evaluation.match_radius,
         folder=lambda wildcards, output: os.path.dirname(folder(wildcards, output)),

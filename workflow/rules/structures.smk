@@ -25,13 +25,13 @@ rule structures_fetch:
         # not in params: waiting time does not change the result
         patience=section_options(plan.config.structures, "retries", "timeout"),
     params:
-        id=lambda wildcards: shlex.quote(plan.classes[wildcards.class_name].source),
+        id=lambda wildcards: plan.classes[wildcards.class_name].source,
         options=section_options(plan.config.structures, "mirror"),
         folder=folder,
         code=code("structures"),
     shell:
         step(
-            "structures fetch {params.id} --name {wildcards.class_name} {params.options}"
+            "structures fetch {params.id:q} --name {wildcards.class_name} {params.options}"
             " {resources.patience} -o {params.folder:q}"
         )
 
@@ -75,7 +75,7 @@ rule structures_phantom:
         mem_mb=more_each_attempt(2000),
         runtime=more_each_attempt(10),
     params:
-        name=lambda wildcards: phantom_name(plan.classes[wildcards.class_name].source),
+        name=lambda wildcards: plan.classes[wildcards.class_name].source.split(":")[-1],
         code=code("structures"),
     shell:
-        step("structures phantom {params.name} -o {output:q}")
+        step("structures phantom {params.name:q} -o {output:q}")

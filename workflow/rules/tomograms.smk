@@ -16,7 +16,7 @@ rule tomograms_import:
     benchmark:
         timing("tomograms/{tomogram}")
     wildcard_constraints:
-        tomogram=plan.tomograms_where(is_simulated=False),
+        tomogram=plan.tomograms_where("is_simulated", False),
     conda:
         "../../envs/tomograms.yaml"
     threads: 1
@@ -49,7 +49,7 @@ rule tomograms_simulate:
     benchmark:
         timing("tomograms/{tomogram}")
     wildcard_constraints:
-        tomogram=plan.tomograms_where(is_simulated=True),
+        tomogram=plan.tomograms_where("is_simulated"),
     conda:
         "../../envs/tomograms.yaml"
     threads: 1
@@ -80,7 +80,7 @@ rule tomograms_mask:
     benchmark:
         timing("tomograms/{tomogram}_mask")
     wildcard_constraints:
-        tomogram=plan.tomograms_where(mask=True),
+        tomogram=plan.tomograms_where("mask"),
     conda:
         "../../envs/tomograms.yaml"
     threads: 1

@@ -6,7 +6,7 @@ A generator is a folder below the results: `translation/<preset>`, one per group
 
 
 wildcard_constraints:
-    generator="|".join(map(re.escape, plan.generators)),
+    generator=one_of(map(re.escape, plan.translation.generators)),
 
 
 rule translation_train:
@@ -15,10 +15,13 @@ rule translation_train:
         densities_stack=results("densities/poses.mrcs"),
         subtomograms=results("particles/subtomograms.star"),
         subtomograms_stack=results("particles/subtomograms.mrcs"),
-        preset=lambda wildcards: plan.generators[wildcards.generator].preset_file or [],
-        models=lambda wildcards: plan.generators[wildcards.generator].models,
+        preset=lambda wildcards: plan.translation.generators[
+            wildcards.generator
+        ].written_preset
+        or [],
+        models=lambda wildcards: plan.translation.generators[wildcards.generator].models,
         arrays=lambda wildcards: list(
-            map(arrays, plan.generators[wildcards.generator].models)
+            map(arrays, plan.translation.generators[wildcards.generator].models)
         ),
     output:
         results("{generator}/checkpoint.pt"),
@@ -33,12 +36,12 @@ rule translation_train:
         mem_mb=more_each_attempt(16000),
         runtime=more_each_attempt(720),
     params:
-        options=lambda wildcards: plan.training_options(wildcards.generator),
+        options=lambda wildcards: plan.translation.training_options(wildcards.generator),
         # an edit of the preset's file trains again
-        preset=lambda wildcards: plan.training_preset(wildcards.generator),
+        preset=lambda wildcards: plan.translation.preset_settings(wildcards.generator),
         folder=folder,
         device=plan.config.device,
-        seed=lambda wildcards: plan.generators[wildcards.generator].seed,
+        seed=lambda wildcards: plan.translation.generators[wildcards.generator].seed,
         code=code("translation"),
     shell:
         step(
@@ -51,11 +54,11 @@ rule translation_train:
 rule translation_translate:
     input:
         checkpoint=results("{generator}/checkpoint.pt"),
-        volumes=lambda wildcards: plan.translation_input(
+        volumes=lambda wildcards: plan.translation.input_of(
             wildcards.generator, wildcards.set
         ),
         stack=lambda wildcards: stack(
-            plan.translation_input(wildcards.generator, wildcards.set)
+            plan.translation.input_of(wildcards.generator, wildcards.set)
         ),
     output:
         star=results("{generator}/{set}.star"),
@@ -73,11 +76,11 @@ rule translation_translate:
         mem_mb=more_each_attempt(8000),
         runtime=more_each_attempt(120),
     params:
-        options=lambda wildcards: plan.translation_options(
+        options=lambda wildcards: plan.translation.translation_options(
             wildcards.generator, wildcards.set
         ),
         device=plan.config.device,
-        seed=lambda wildcards: plan.generators[wildcards.generator].seed,
+        seed=lambda wildcards: plan.translation.generators[wildcards.generator].seed,
         code=code("translation"),
     shell:
         step(
@@ -120,20 +123,22 @@ rule translation_uncertainty:
 rule translation_join:
     input:
         stars=[
-            results(f"{generator}/{{set}}.star") for generator in plan.run_generators
+            results(f"{generator}/{{set}}.star")
+            for generator in plan.translation.run_generators
         ],
         stacks=[
-            results(f"{generator}/{{set}}.mrcs") for generator in plan.run_generators
+            results(f"{generator}/{{set}}.mrcs")
+            for generator in plan.translation.run_generators
         ],
     output:
-        star=results(f"{plan.translation}/{{set}}.star"),
-        stack=results(f"{plan.translation}/{{set}}.mrcs"),
+        star=results(f"{plan.translation.folder}/{{set}}.star"),
+        stack=results(f"{plan.translation.folder}/{{set}}.mrcs"),
     log:
-        logs(f"{plan.translation}/{{set}}"),
+        logs(f"{plan.translation.folder}/{{set}}"),
     benchmark:
-        timing(f"{plan.translation}/{{set}}")
+        timing(f"{plan.translation.folder}/{{set}}")
     wildcard_constraints:
-        set="|".join([*SETS, *UNCERTAINTY_MAPS]) if plan.has_groups else NOTHING,
+        set=one_of(plan.translation.concatenated_sets()),
     conda:
         "../../envs/translation.yaml"
     threads: 1
@@ -151,15 +156,17 @@ rule translation_synthesize:
         scene=results("tomograms/scenes/{synthetic}.mrc"),
         labels=results("tomograms/scenes/{synthetic}_labels.mrc"),
         truth=results("tomograms/scenes/{synthetic}.star"),
-        checkpoint=lambda wildcards: plan.synthesis_checkpoint(wildcards.synthetic),
+        checkpoint=lambda wildcards: plan.translation.synthesis_checkpoint(
+            wildcards.synthetic
+        ),
     output:
-        tomogram=results(f"{plan.translation}/tomograms/{{synthetic}}.mrc"),
-        labels=results(f"{plan.translation}/tomograms/{{synthetic}}_labels.mrc"),
-        truth=results(f"{plan.translation}/tomograms/{{synthetic}}.star"),
+        tomogram=results(f"{plan.translation.folder}/tomograms/{{synthetic}}.mrc"),
+        labels=results(f"{plan.translation.folder}/tomograms/{{synthetic}}_labels.mrc"),
+        truth=results(f"{plan.translation.folder}/tomograms/{{synthetic}}.star"),
     log:
-        logs(f"{plan.translation}/tomograms/{{synthetic}}"),
+        logs(f"{plan.translation.folder}/tomograms/{{synthetic}}"),
     benchmark:
-        timing(f"{plan.translation}/tomograms/{{synthetic}}")
+        timing(f"{plan.translation.folder}/tomograms/{{synthetic}}")
     conda:
         "../../envs/translation.yaml"
     threads: 2
@@ -168,7 +175,7 @@ rule translation_synthesize:
         runtime=more_each_attempt(240),
     params:
         tomogram=lambda wildcards: format_options(
-            tomogram=plan.imaged_like(wildcards.synthetic)
+            tomogram=plan.translation.imaged_like(wildcards.synthetic)
         ),
         device=plan.config.device,
         seed=plan.config.seed,
