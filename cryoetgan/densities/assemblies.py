@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cryoetgan.errors import UserError
-from cryoetgan.structures.verify import flattened
+from cryoetgan.structures.read_structure import flattened
 
 log = logging.getLogger("cryoetgan")
 OVERLAP_DISTANCE = 1.5

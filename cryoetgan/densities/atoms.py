@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from cryoetgan.densities.altlocs import best_locations
 from cryoetgan.densities.assemblies import choose_models, expand, keep_chains
-from cryoetgan.densities.parts import gaps, neck, ranked
+from cryoetgan.densities.connected_parts import gaps, neck, ranked
 from cryoetgan.errors import UserError
-from cryoetgan.structures.verify import flattened, read_structure
+from cryoetgan.structures.read_structure import flattened, read_structure
 
 log = logging.getLogger("cryoetgan")
 Floats = NDArray[np.float64]

@@ -69,7 +69,7 @@ def import_(
     Coordinates in angstrom; models, alternate locations and assemblies are kept.
     """
     from cryoetgan.io.files import atomic, provenance, sidecar, write_json
-    from cryoetgan.structures.verify import count_atoms, read_structure
+    from cryoetgan.structures.read_structure import count_atoms, read_structure
 
     structure = read_structure(file)
     structure.setup_entities()

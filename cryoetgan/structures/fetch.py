@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.files import atomic
-from cryoetgan.structures.verify import check_mmcif, unpack
+from cryoetgan.structures.read_structure import check_mmcif, unpack
 
 log = logging.getLogger("cryoetgan")
 PDB_ID = re.compile(r"[0-9][a-z0-9]{3}|pdb_[0-9a-z]{8}")

@@ -236,16 +236,16 @@ class EvaluationPlan:
         return {
             "real_train": {"star": relative(plan.real), "split": "train"},
             "real_test": {"star": relative(plan.real), "split": "test"},
-            "competitors": {
+            "methods": {
                 name: {
                     "star": relative(star),
-                    "learns": not name.startswith("conventional"),
+                    "uses_picks": not name.startswith("conventional"),
                     "split": "train" if star == plan.picks else None,
                 }
                 for name, star in self.comparison_sets().items()
             },
             "baseline": "fitted" if plan.config.imaging.fit else "conventional_snr0.1",
-            "template": template if plan.annotated else None,
+            "template_matching": template if plan.annotated else None,
             "network": config.network,
             "epochs": config.epochs,
             "seeds": config.comparison_seeds,

@@ -8,7 +8,7 @@ from typing import Any
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.files import check_exists
-from cryoetgan.structures.records import read_records
+from cryoetgan.structures.pdb_records import read_records
 
 LARGEST_STRUCTURE = 4 << 30
 """Bytes, unpacked; the largest entries of the archive have some 0.5 GiB."""
