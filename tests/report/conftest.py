@@ -32,11 +32,11 @@ def accuracy(value, n=200, **others):
     }
 
 
-def metric(value, spread=0.1, warning=None, **nulls):
+def metric(value, spread=0.1, warning=None, **baselines):
     return {
         "value": value,
         "interval": [value - spread, value + spread],
-        "nulls": nulls,
+        "baselines": baselines,
         "warning": warning,
     }
 
@@ -99,7 +99,7 @@ def make_run():
             "measure": {
                 "kid": metric(2.0, real_half=0.1),
                 "density": metric(66.0, warning="density is near its cap"),
-                "two_sample_auc": metric(0.7, same=0.5),
+                "c2st_auc": metric(0.7, same=0.5),
                 "pose_recovery": metric(0.85, chance=0.5),
                 "coverage": metric(0.9, real_half=0.95),
             },
