@@ -23,12 +23,12 @@ from cryoetgan.imaging.noise_spectrum import both_halves
 from cryoetgan.io.mrc import read_volume
 from cryoetgan.io.star import COORDINATES, read_star
 from cryoetgan.physics.geometry import random_rotations
-from cryoetgan.physics.optics import radius
+from cryoetgan.physics.optics import radius_grid
 
 
 def shells(boxes):
     """Return mean power by shell, 1 to Nyquist, of whole boxes."""
-    shell = np.rint(radius((BOX,) * 3, 1.0) * BOX).astype(int)
+    shell = np.rint(radius_grid((BOX,) * 3, 1.0) * BOX).astype(int)
     used = shell <= BOX // 2
     weight = np.broadcast_to(both_halves(BOX), shell.shape)[used]
     total = sum(

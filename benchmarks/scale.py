@@ -31,7 +31,7 @@ REAL = 10_000
 TILTS = "--tilts=-60,60,3"
 CLASSES = ("proteasome", "ribosome")
 PHYSICS = ["--snr", 0.1, "--lowpass", 72, TILTS]
-TARGETS = ("particles_extract", "particles_extract_marked", "imaging_simulate_fitted")
+TARGETS = ("particles_extract", "particles_extract_annotated", "imaging_simulate_fitted")
 
 
 def run(folder, words):

@@ -31,7 +31,7 @@ from torch.nn import functional
 
 from cryoetgan.io.mrc import read_volume
 from cryoetgan.io.star import COORDINATES, read_star
-from cryoetgan.seeds import integer, rng
+from cryoetgan.seeds import integer_seed, rng
 
 NAMES = sorted(MAPS)
 COPIES, SHAPE = 66, "256,256,128"
@@ -106,7 +106,7 @@ class Tomogram:
 
 def trained(tomogram, seed, steps):
     """A picker that has seen `steps` batches of patches of one tomogram."""
-    torch.manual_seed(integer(seed, "picker"))
+    torch.manual_seed(integer_seed(seed, "picker"))
     numbers = rng(seed, "patches")
     network = UNet(len(NAMES)).to(memory_format=torch.channels_last_3d)
     optimiser = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=1e-3)

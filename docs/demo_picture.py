@@ -14,7 +14,7 @@ ROWS = {
     "physics, fitted": "imaging/fitted.star",
     "before training": "translation/smoke/untrained.star",
     "generated": "translation/smoke/generated.star",
-    "real": "particles/marked.star",
+    "real": "particles/annotated.star",
 }
 COLUMNS = 3
 

@@ -20,7 +20,7 @@ def test_the_wedge_is_a_projector_of_real_volumes(rng, shape, tilts):
 
 def test_sixty_degrees_lose_a_third():
     mask = optics.missing_wedge((96, 96, 96), (-60, 60))
-    radius = optics.radius((96, 96, 96), 1.0)
+    radius = optics.radius_grid((96, 96, 96), 1.0)
     weight = np.full(mask.shape, 2.0)
     weight[..., 0] = weight[..., -1] = 1.0
     ball = (radius < 0.5) * weight

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cryoetgan.command import Device, Output, Seed, command, group, log, tilt_range
+from cryoetgan.command import Device, Output, Seed, command, group, log, parse_tilt_range
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation import commands_epochs
 
@@ -52,7 +52,7 @@ def classify(
     from cryoetgan.evaluation.comparison.subsets import first as first_of
     from cryoetgan.evaluation.labelled_sets import load, same_boxes
     from cryoetgan.io.files import provenance, sha256, write_json
-    from cryoetgan.io.volume_set import read_volume_set, stack_of
+    from cryoetgan.io.volume_set import read_volume_set, stack_path
     from cryoetgan.seeds import rng
 
     if network not in NETWORKS:
@@ -72,7 +72,7 @@ def classify(
         learnt = first_of(learnt, count, rng(seed, "count"))
     train_test.check(learnt, tested)
     key = {
-        "train": sha256(stack_of(train)),
+        "train": sha256(stack_path(train)),
         "labels": sha256(train),
         "split": train_split,
         "count": count,
@@ -99,7 +99,7 @@ def classify(
         "train_split": train_split,
         "test_split": test_split,
     }
-    inputs = [train, stack_of(train), test, stack_of(test)]
+    inputs = [train, stack_path(train), test, stack_path(test)]
     content = found | {
         "n_train": len(learnt.names),
         "network": network,
@@ -156,10 +156,10 @@ def measure(
     from cryoetgan.evaluation.measurement.measure import cycle_pairs
     from cryoetgan.evaluation.measurement.measure import measure as compute
     from cryoetgan.io.files import provenance, sidecar, write_json
-    from cryoetgan.io.volume_set import read_volume_set, stack_of
+    from cryoetgan.io.volume_set import read_volume_set, stack_path
 
     where = choose_device(device)
-    span = tilt_range(tilts)[:2] if tilts else None
+    span = parse_tilt_range(tilts)[:2] if tilts else None
     first = read_volume_set(real, ["cryoetganClass"])
     second = read_volume_set(generated, ["cryoetganClass"])
     same_boxes(first, second)
@@ -187,7 +187,7 @@ def measure(
         back,
         metric or None,
     )
-    inputs = [real, stack_of(real), generated, stack_of(generated), *(map_ or [])]
+    inputs = [real, stack_path(real), generated, stack_path(generated), *(map_ or [])]
     inputs += [path for path in (features, densities, cycle) if path is not None]
     parameters: dict[str, Any] = {"tilts": tilts, "real_split": real_split, "layer": layer}
     parameters |= {"metric": metric} if metric else {}
@@ -299,14 +299,14 @@ def ablate(
 
     import yaml
 
-    from cryoetgan.errors import nearest
+    from cryoetgan.errors import suggest
     from cryoetgan.evaluation.ablations import ABLATIONS, refuse_residual
     from cryoetgan.io.files import write_text
     from cryoetgan.translation.presets import as_plain, read_preset
 
     if ablation not in ABLATIONS:
         raise UserError(
-            f"unknown ablation '{ablation}'{nearest(ablation, ABLATIONS)} "
+            f"unknown ablation '{ablation}'{suggest(ablation, ABLATIONS)} "
             f"(known: {', '.join(ABLATIONS)})"
         )
     if snapshot_every is not None and snapshot_every < 1:
@@ -333,12 +333,14 @@ def ablations(
     """
     from cryoetgan.evaluation.ablations import ABLATIONS, tabulate
     from cryoetgan.evaluation.comparison.table import csv_text
-    from cryoetgan.io.files import existing, provenance, read_json, write_json, write_text
+    from cryoetgan.io.files import check_exists, provenance, read_json, write_json, write_text
 
     found: dict[str, list[dict[str, Any]]] = {}
     inputs = []
     for name in ABLATIONS:
-        for path in sorted(existing(folder, "folder of ablations").glob(f"{name}/*/measure.json")):
+        for path in sorted(
+            check_exists(folder, "folder of ablations").glob(f"{name}/*/measure.json")
+        ):
             files = {key: path.with_name(f"{key}.json") for key in ("measure", "gan_test")}
             extra = path.with_name("gan_train.json")
             files |= {"gan_train": extra} if extra.exists() else {}
@@ -357,13 +359,13 @@ def ablations(
 
 def _maps(paths: list[Path], real: "VolumeSet") -> "dict[str, Any]":
     """Return class to density, of the real set's box and voxel size."""
-    from cryoetgan.io.mrc import read_map, same_voxel_size
+    from cryoetgan.io.mrc import check_same_voxel_size, read_map
     from cryoetgan.io.star import paths_by_class
 
     maps = {}
     for name, path in paths_by_class(paths).items():
         volume = read_map(path)
-        same_voxel_size(real.voxel_size, volume.voxel_size, real.path, path)
+        check_same_voxel_size(real.voxel_size, volume.voxel_size, real.path, path)
         if set(volume.data.shape) != {real.box}:
             raise UserError(
                 f"{path}: has shape {volume.data.shape}, but boxes are of {real.box} voxels; "

@@ -98,7 +98,7 @@ class Acquisition:
         return asdict(self)
 
 
-def to_optics(found: Acquisition | None, number: int, name: str) -> dict[str, Any]:
+def optics_row(found: Acquisition | None, number: int, name: str) -> dict[str, Any]:
     """Return one row of an optics block; of what is not known, number and name alone."""
     if found is None:
         return {"rlnOpticsGroup": number, "rlnOpticsGroupName": name}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating]
 
 
-def frequencies(shape: tuple[int, int, int], voxel_size: float) -> tuple[Floats, Floats, Floats]:
+def frequency_axes(shape: tuple[int, int, int], voxel_size: float) -> tuple[Floats, Floats, Floats]:
     """Return kz, ky, kx in cycles per angstrom, shaped to broadcast over `(z, y, x // 2 + 1)`."""
     kz = np.fft.fftfreq(shape[0], voxel_size)[:, None, None]
     ky = np.fft.fftfreq(shape[1], voxel_size)[None, :, None]
@@ -18,9 +18,9 @@ def frequencies(shape: tuple[int, int, int], voxel_size: float) -> tuple[Floats,
     return kz, ky, kx
 
 
-def radius(shape: tuple[int, int, int], voxel_size: float) -> Floats:
+def radius_grid(shape: tuple[int, int, int], voxel_size: float) -> Floats:
     """Return |k| in cycles per angstrom, `(z, y, x // 2 + 1)`."""
-    kz, ky, kx = frequencies(shape, voxel_size)
+    kz, ky, kx = frequency_axes(shape, voxel_size)
     return np.sqrt(kz**2 + ky**2 + kx**2)
 
 
@@ -44,7 +44,7 @@ def missing_wedge(shape: tuple[int, int, int], tilts: tuple[float, float]) -> ND
         kept where either sign is, so that the mask of a real volume is symmetric.
     """
     low, high = np.radians(tilts[0]), np.radians(tilts[1])
-    kz, _, kx = frequencies(shape, 1.0)
+    kz, _, kx = frequency_axes(shape, 1.0)
 
     def seen(kz: Floats, kx: Floats) -> NDArray[np.bool_]:
         # the same line for (kx, kz) and (-kx, -kz): take the half with kx >= 0

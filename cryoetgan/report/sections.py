@@ -92,7 +92,7 @@ def training(results: Results, preset: str, config: Mapping[str, Any]) -> list[t
 
 def volume_sets(results: Results, preset: str) -> tuple[dict[str, VolumeSet], str]:
     """Return the sets that are there, real first, and what the real crops' classes are."""
-    real = results.volume_set("particles/marked.star", optional=True)
+    real = results.volume_set("particles/annotated.star", optional=True)
     marks = "template" if real is None else "truth" if is_simulated(results) else "marked"
     made = f"translation/{preset}"
     found = {
@@ -192,7 +192,7 @@ def _by_tomogram(results: Results, name: str) -> tuple[Any, Any]:
     selected = results.table("particles/selected.star", columns)
     if selected is not None:
         selected = selected[selected["rlnTomoName"].astype(str) == name]
-    marked = results.table(f"particles/{name}_marks.star", columns[1:])
+    marked = results.table(f"particles/{name}_annotations.star", columns[1:])
     return selected, marked
 
 

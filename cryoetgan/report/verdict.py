@@ -164,7 +164,7 @@ def _caveats(found: Mapping[str, Accuracy], marks: str, simulated: bool) -> list
         said.append(
             "The test crops are pseudo-labelled: their classes are those of their best template, "
             "not a person's, so a classifier is compared with template matching. Mark some crops "
-            "(`particles gallery --sample 150`, column marks of the table of tomograms) for a "
+            "(`particles gallery --sample 150`, column annotations of the table of tomograms) for a "
             "test that can be trusted."
         )
     if simulated:

@@ -24,7 +24,7 @@ def inputs(
     """
     paths = [row.source for row in classes if row.kind in ("file", "map")]
     paths += [row.path for row in tomograms if _is_file(row)]
-    paths += [path for row in tomograms for path in (row.marks, row.mask) if path]
+    paths += [path for row in tomograms for path in (row.annotations, row.mask) if path]
     gone = [path for path in paths if not local(path).exists()]
     found = [("input", "missing", f"{path}: no such file") for path in gone]
     if paths and not gone:

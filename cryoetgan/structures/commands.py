@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cryoetgan.command import Output, command, group, log, positive
+from cryoetgan.command import Output, check_positive, command, group, log
 from cryoetgan.errors import UserError
 
 app = group("")
@@ -36,7 +36,7 @@ def fetch(
     from cryoetgan.structures.fetch import fetch as download
     from cryoetgan.structures.fetch import pdb_id
 
-    positive(timeout, "--timeout", " s")
+    check_positive(timeout, "--timeout", " s")
     if not 0 <= retries <= MOST_RETRIES:
         raise UserError(f"--retries: got {retries}, wanted 0 to {MOST_RETRIES}")
     entries = list(dict.fromkeys(pdb_id(entry) for entry in ids))

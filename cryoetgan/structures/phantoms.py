@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from cryoetgan.errors import UserError, nearest
+from cryoetgan.errors import UserError, suggest
 from cryoetgan.io.files import atomic
 from cryoetgan.seeds import rng
 
@@ -108,7 +108,7 @@ def write_phantom(name: str, path: Path) -> int:
     key = name.lower()
     if key not in PHANTOMS:
         known = ", ".join(sorted(PHANTOMS))
-        raise UserError(f"no phantom is named '{name}'{nearest(key, PHANTOMS)} (known: {known})")
+        raise UserError(f"no phantom is named '{name}'{suggest(key, PHANTOMS)} (known: {known})")
     structure = gemmi.Structure()
     structure.name = f"PHANTOM_{key}"
     structure.info["_struct.title"] = f"Phantom of {key}: pseudo-atoms, not a structure"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import existing
+from cryoetgan.io.files import check_exists
 from cryoetgan.structures.records import read_records
 
 LARGEST_STRUCTURE = 4 << 30
@@ -77,7 +77,7 @@ def read_text(path: Path) -> bytes:
     UserError
         Where the file is missing, a folder, a damaged gzip, too large, or a web page.
     """
-    path = existing(path, "structure file")
+    path = check_exists(path, "structure file")
     if path.is_dir():
         raise UserError(f"{path}: is a folder, not a structure file")
     if path.stat().st_size > LARGEST_STRUCTURE:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cryoetgan.command import Output, Seed, command, log, positive
+from cryoetgan.command import Output, Seed, check_positive, command, log
 from cryoetgan.errors import UserError
 from cryoetgan.tomograms.options import (
     AmplitudeContrast,
@@ -95,7 +95,7 @@ def simulate(
     one_of(reconstruction, "--reconstruction", "wbp", "sirt")
     sides = whole_voxels(shape)
     _fits_memory(sides)
-    positive(snr, "--snr")
+    check_positive(snr, "--snr")
     microscope = Microscope(dose=dose, b_factor=b_factor, misalignment=misalignment, mtf=mtf)
     acquisition = with_defocus(
         acquisition_of(tilts, voltage, cs, amplitude_contrast, defocus, ctf, group)

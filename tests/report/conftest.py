@@ -87,8 +87,8 @@ def make_run():
         if simulated:
             write_star(folder / "tomograms/t1.star", rows)
         if marked:
-            volumes("particles/marked.star", rows)
-            write_star(folder / "particles/t1_marks.star", rows)
+            volumes("particles/annotated.star", rows)
+            write_star(folder / "particles/t1_annotations.star", rows)
         evaluation = {
             "gan_train": accuracy(0.9),
             "physics_train": accuracy(0.7),

@@ -443,5 +443,5 @@ def test_the_record_names_what_the_page_was_made_of(whole_run, tmp_path, cryoetg
     cryoetgan("report", "build", whole_run, "--sample", 1, "-o", "page.html")
     inputs = read_json(tmp_path / "page.html.json")["provenance"]["inputs"]
     assert inputs["gan_train.json"] == sha256(whole_run / "evaluation/gan_train.json")
-    assert {"generated.star", "generated.mrcs", "marked.mrcs", "measure.json"} <= set(inputs)
+    assert {"generated.star", "generated.mrcs", "annotated.mrcs", "measure.json"} <= set(inputs)
     assert not [name for name in inputs if name.endswith(".star.json")]

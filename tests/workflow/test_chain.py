@@ -44,7 +44,7 @@ def test_what_is_exported_is_chosen_by_picks_that_no_label_touched(tiny_run):
     for name in ("unlabelled", "unlabelled_fitted"):
         inputs = set(read_json(folder / f"{name}.json.json")["provenance"]["inputs"])
         assert {"subtomograms.star", "pseudo_train.pt"} <= inputs
-        assert not {"marked.star", "ceiling.pt"} & inputs
+        assert not {"annotated.star", "ceiling.pt"} & inputs
     picks = starfile.read(project.results / "particles/subtomograms.star")["particles"]
     learnt = read_json(folder / "pseudo_train.json")["n_train"]
     assert learnt == (picks["cryoetganSplit"] == "train").sum()

@@ -12,7 +12,7 @@ if CONFIG.imaging.fit:
         for name in ("noise", "alone", "pasted")
     }
     COMPETITORS["fitted"] = (FITTED, True)
-if MARKED:
+if ANNOTATED:
     COMPETITORS["pseudo"] = (PICKS, True)
 COMPETITORS[f"generated_{PRESET}"] = (GENERATED, True)
 TRAINING_MASKS = {
@@ -129,7 +129,7 @@ rule evaluation_competition_plan:
                     "radius": CONFIG.tomograms.marks_radius
                     / CONFIG.densities.voxel_size,
                 }
-                if MARKED
+                if ANNOTATED
                 else None
             ),
             "network": CONFIG.evaluation.network,
@@ -147,7 +147,7 @@ rule evaluation_compete:
         real_stack=stack(REAL),
         sets=[star for star, _ in COMPETITORS.values()],
         stacks=[stack(star) for star, _ in COMPETITORS.values()],
-        template=results("particles/selected.star") if MARKED else [],
+        template=results("particles/selected.star") if ANNOTATED else [],
     output:
         table=results("evaluation/competition/competitors.csv"),
         json=results("evaluation/competition/competitors.json"),

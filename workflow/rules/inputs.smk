@@ -7,7 +7,7 @@ def measured_on(wildcards):
 
 def classifier_for(wildcards):
     """Whose features a measure takes: trained on real crops, without labels for the choice."""
-    pseudo = wildcards.name in UNLABELLED and MARKED
+    pseudo = wildcards.name in UNLABELLED and ANNOTATED
     return results(f"evaluation/{'pseudo_train' if pseudo else 'ceiling'}.pt")
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from cryoetgan.config import Count, Section, explain
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import existing
+from cryoetgan.io.files import check_exists
 
 Split = Literal["train", "validation", "test"]
 
@@ -93,7 +93,7 @@ def read_competition(path: Path) -> Competition:
     UserError
         Where the file is no YAML mapping, or a key or value is wrong.
     """
-    path = existing(path, "configuration file")
+    path = check_exists(path, "configuration file")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

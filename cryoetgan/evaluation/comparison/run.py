@@ -21,9 +21,9 @@ from cryoetgan.evaluation.comparison.table import standings
 from cryoetgan.evaluation.labelled_sets import Labelled, common_classes, load
 from cryoetgan.evaluation.statistics.intervals import clusters
 from cryoetgan.io.files import read_json, sha256, write_json
-from cryoetgan.io.mrc import same_voxel_size
+from cryoetgan.io.mrc import check_same_voxel_size
 from cryoetgan.io.star import COORDINATES, read_star
-from cryoetgan.io.volume_set import VolumeSet, read_volume_set, stack_of
+from cryoetgan.io.volume_set import VolumeSet, read_volume_set, stack_path
 from cryoetgan.progress import track
 from cryoetgan.seeds import rng
 
@@ -98,7 +98,9 @@ class Arena:
     def open(self, name: str) -> VolumeSet:
         """Open a set; its box and voxel size must be those of the real test crops."""
         volumes = read_volume_set(self.path(name), ["cryoetganClass"])
-        same_voxel_size(volumes.voxel_size, self.first.voxel_size, volumes.path, self.first.path)
+        check_same_voxel_size(
+            volumes.voxel_size, self.first.voxel_size, volumes.path, self.first.path
+        )
         if volumes.box != self.first.box:
             raise UserError(
                 f"{volumes.path} has boxes of {volumes.box} voxels, {self.first.path} of "
@@ -119,7 +121,7 @@ class Arena:
         """Return what changes with a set's content."""
         path = self.path(name)
         if path not in self.hashes:
-            self.hashes[path] = sha256(path)[:16] + sha256(stack_of(path))[:16]
+            self.hashes[path] = sha256(path)[:16] + sha256(stack_path(path))[:16]
         return self.hashes[path]
 
 

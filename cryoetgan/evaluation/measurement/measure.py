@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cryoetgan.errors import UserError, nearest
+from cryoetgan.errors import UserError, suggest
 from cryoetgan.evaluation.classifiers.classifier import Classifier
 from cryoetgan.evaluation.labelled_sets import Labelled
 from cryoetgan.evaluation.measurement import volume_metrics
@@ -83,7 +83,7 @@ def measure(
     for name in chosen:
         if name not in METRICS:
             raise UserError(
-                f"--metric: got '{name}'{nearest(name, METRICS)}, wanted some of "
+                f"--metric: got '{name}'{suggest(name, METRICS)}, wanted some of "
                 f"{', '.join(METRICS)}"
             )
 

@@ -20,7 +20,7 @@ from cryoetgan.evaluation.statistics.intervals import (
     halves,
     wilson,
 )
-from cryoetgan.imaging import CLOSE
+from cryoetgan.imaging import GOOD_POWER_RATIO
 from cryoetgan.io.star import ANGLES
 
 PAIRS = 60
@@ -177,7 +177,7 @@ def spectra(
     at = int(np.argmin(np.abs(ratio - value)))
     low, high = around(np.log(value), [float(row[at]) for row in log_ratios])
     warning = ""
-    if not CLOSE[0] <= value <= CLOSE[1]:
+    if not GOOD_POWER_RATIO[0] <= value <= GOOD_POWER_RATIO[1]:
         warning = f"shell {at + 1} has {value:.3g} times the real power"
     others = {
         name: worst(power_ratio(p.mean(axis=0), shell_powers(v[:100], tilts).mean(axis=0)))
@@ -221,7 +221,7 @@ def _sd(
         floors.append(_spread(a[second]) / _spread(a[first]))
     value = _spread(b) / _spread(a)
     warning = ""
-    if not CLOSE[0] <= value <= CLOSE[1]:
+    if not GOOD_POWER_RATIO[0] <= value <= GOOD_POWER_RATIO[1]:
         warning = f"grey values spread {value:.3g} times as wide as the real ones"
     return entry(
         value,

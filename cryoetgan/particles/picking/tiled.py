@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.memmap import read
+from cryoetgan.io.memmap import read_region
 from cryoetgan.particles.picking.local_maxima import (
     PeakList,
     Peaks,
@@ -91,7 +91,7 @@ def find_peaks(
             (max(0, a - halo), min(n, b + halo))
             for (a, b), n in zip(core, volume.shape, strict=True)
         ]
-        window = read(volume, outer)
+        window = read_region(volume, outer)
         low, high = float(window.min()), float(window.max())
         check_finite(high - low, named)
         if low != high:  # padded corners, which need no filter

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.io.memmap import release
+from cryoetgan.io.memmap import release_pages
 from cryoetgan.particles.picking.tiled import TRUNCATE, check_finite
 
 WIDTH = 0.75
@@ -101,7 +101,7 @@ def coarse_planes(
             _multiply_columns(along_x, low_rows, fine[z])
             # a voxel that is no number makes all coarse ones of its block none
             check_finite(float(fine[z].sum()), named)
-            release(volume)
+            release_pages(volume)
         touched = np.flatnonzero(((places >= first) & (places < first + count)).any(axis=1))
         weights = np.zeros((len(touched), count), np.float32)
         coarse, tap = np.nonzero((places[touched] >= first) & (places[touched] < first + count))
