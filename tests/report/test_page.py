@@ -70,13 +70,13 @@ def test_what_is_exported_and_why_stands_in_the_verdict(make_run, tmp_path):
     run = make_run(tmp_path / "shipped")
     (run / "evaluation/fitted_train.json").write_text(json.dumps(accuracy(0.6)))
     path = run / "evaluation/choice.json"
-    path.write_text(json.dumps({"shipped": "fitted", "asked": "auto", "why": "KID 3 < 4."}))
+    path.write_text(json.dumps({"exported": "fitted", "requested": "auto", "reason": "KID 3 < 4."}))
     page = build(open_results(run), "T", 1)
     verdict = re.search(r'<section class="verdict.*?</section>', page, re.DOTALL)[0]
     assert "KID 3 &lt; 4." in verdict
     assert "disagrees" in verdict  # gan_train is 0.9
-    assert "translation.ship: generated" in verdict
-    path.write_text('{"shipped": "both"}')
+    assert "export.source: generated" in verdict
+    path.write_text('{"exported": "both"}')
     results = open_results(run)
     assert 'id="shipped"' not in build(results, "T", 1)
     assert any("evaluation/choice.json" in gap for gap in results.gaps)
@@ -108,10 +108,10 @@ def test_a_fit_is_shown_and_a_bad_one_is_warned_of(make_run, tmp_path):
         "wedge": {"typed": [-60, 60], "seen": [-44.5, 45.0], "warning": "tilts look wrong <b>"},
         "agreement": {"doubts": {"ribosome": "the picks of ribosome show 0.5 of its map"}},
     }
-    model = {"shares": {"ribosome": 0.25, "empty": 0.75}, "about": about}
+    model = {"class_fractions": {"ribosome": 0.25, "empty": 0.75}, "about": about}
     (run / "imaging/t1.json").write_text(json.dumps(model))
     (run / "imaging/t1.png").write_bytes(png(np.zeros((4, 4), np.uint8)))
-    (run / "imaging/t2.json").write_text(json.dumps(model | {"shares": [1]}))
+    (run / "imaging/t2.json").write_text(json.dumps(model | {"class_fractions": [1]}))
     (run / "imaging/t2.png").write_text("no picture")
     results = open_results(run)
     page = build(results, "T", 1)
@@ -152,7 +152,7 @@ def test_what_a_learning_curve_concludes(values, words):
 def test_both_classifiers_stand_under_their_names_and_the_verdict_is_the_firsts(make_run, tmp_path):
     run = make_run(tmp_path / "run")
     before = build(open_results(run), "T", 1)
-    for name, value in (("ceiling", 0.31), ("gan_train", 0.29)):
+    for name, value in (("real_train", 0.31), ("gan_train", 0.29)):
         content = accuracy(value) | {"network": "cb3d"}
         (run / f"evaluation/{name}_cb3d.json").write_text(json.dumps(content))
     page = build(open_results(run), "T", 1)
@@ -185,22 +185,22 @@ def test_ablations_and_scores_by_step_are_shown_beside_the_papers(make_run, tmp_
 
 
 def test_the_competition_is_shown_where_there_was_one(make_run, tmp_path):
-    run = make_run(tmp_path / "competed")
-    assert "snakemake competition" in build(open_results(run), "T", 1)
-    table = run / "evaluation/competition/competitors.csv"
+    run = make_run(tmp_path / "compared")
+    assert "snakemake comparison" in build(open_results(run), "T", 1)
+    table = run / "evaluation/comparison/comparison.csv"
     table.parent.mkdir()
     rows = "name,n_train,gan_train,gan_train_low,gan_train_high,above_baseline\n"
-    rows += f"typed_0.01,700,0.4791,0.4,0.55,\n<b>{HOSTILE}</b>,9,x,,,\n"
+    rows += f"conventional_snr0.01,700,0.4791,0.4,0.55,\n<b>{HOSTILE}</b>,9,x,,,\n"
     table.write_text(rows)
     page = build(open_results(run), "T", 1)
     assert "SNR 0.01" in page
     assert "47.9 % (40.0 to 55.0)" in page
-    assert "snakemake competition" not in page
+    assert "snakemake comparison" not in page
     assert "<b>" + HOSTILE not in page
     table.write_text("a,b\n1,2\n")
     results = open_results(run)
     build(results, "T", 1)
-    assert any("competition/competitors.csv" in gap for gap in results.gaps)
+    assert any("comparison/comparison.csv" in gap for gap in results.gaps)
     table.write_text(
         "name,gan_train,gan_train_low,gan_train_high,above_baseline,above_baseline_low,"
         "above_baseline_high\nfitted,0.9,0.8,1.0,,,\ngenerated_smoke,0.5,0.4,0.6,-0.4,-0.5,-0.3\n"
@@ -282,8 +282,8 @@ def test_any_part_may_be_missing(make_run, tmp_path, gone):
 
 def test_broken_parts_are_said_and_the_rest_is_shown(make_run, tmp_path):
     run = make_run(tmp_path / "broken")
-    (run / "evaluation/ceiling.json").write_text("{")
-    (run / "evaluation/physics_train.json").write_text('{"accuracy": "high"}')
+    (run / "evaluation/real_train.json").write_text("{")
+    (run / "evaluation/conventional_train.json").write_text('{"accuracy": "high"}')
     (run / "evaluation/measure.json").write_text("[1, 2]")
     (run / "imaging/simulated.mrcs").write_bytes(b"short")
     (run / "tomograms/t1.mrc").write_bytes(b"short")
@@ -294,7 +294,7 @@ def test_broken_parts_are_said_and_the_rest_is_shown(make_run, tmp_path):
     results = open_results(run)
     page = build(results, "T", 1)
     said = " ".join(results.gaps)
-    for name in ("ceiling", "physics_train", "measure.json", "simulated.mrcs", "t1.mrc"):
+    for name in ("real_train", "conventional_train", "measure.json", "simulated.mrcs", "t1.mrc"):
         assert name in said
     for name in ("selected.star", "config.yaml", "log.csv"):
         assert name in said
@@ -304,7 +304,7 @@ def test_broken_parts_are_said_and_the_rest_is_shown(make_run, tmp_path):
 def test_pseudo_labels_are_called_so(make_run, tmp_path):
     run = make_run(tmp_path / "unmarked", marked=False, simulated=False)
     shutil.copy(run / "evaluation/measure.json", run / "evaluation/measure_fitted.json")
-    (run / "evaluation/choice.json").write_text('{"shipped": "fitted", "why": "<so>"}')
+    (run / "evaluation/choice.json").write_text('{"exported": "fitted", "reason": "<so>"}')
     page = build(open_results(run), "T", 1)
     assert 'class="verdict fair"' in page
     assert "labelled real crops" not in page

@@ -22,14 +22,14 @@ def verdict(marks="marked", simulated=False, **values):
     ("values", "tone"),
     [
         ({}, "unknown"),
-        ({"gan_train": 0.52, "ceiling": 0.9}, "bad"),
-        ({"gan_train": 0.7, "physics_train": 0.9, "ceiling": 0.95}, "bad"),
-        ({"gan_train": 0.8, "physics_train": 0.82, "ceiling": 0.95}, "fair"),
-        ({"gan_train": 0.8, "physics_train": 0.6, "ceiling": 0.95}, "fair"),
-        ({"gan_train": 0.93, "physics_train": 0.6, "ceiling": 0.95}, "good"),
-        ({"gan_train": 0.93, "physics_train": 0.6}, "fair"),
-        ({"gan_train": 0.93, "ceiling": 0.95}, "fair"),
-        ({"gan_train": 0.9, "physics_train": 0.6, "ceiling": 0.51}, "unknown"),
+        ({"gan_train": 0.52, "real_train": 0.9}, "bad"),
+        ({"gan_train": 0.7, "conventional_train": 0.9, "real_train": 0.95}, "bad"),
+        ({"gan_train": 0.8, "conventional_train": 0.82, "real_train": 0.95}, "fair"),
+        ({"gan_train": 0.8, "conventional_train": 0.6, "real_train": 0.95}, "fair"),
+        ({"gan_train": 0.93, "conventional_train": 0.6, "real_train": 0.95}, "good"),
+        ({"gan_train": 0.93, "conventional_train": 0.6}, "fair"),
+        ({"gan_train": 0.93, "real_train": 0.95}, "fair"),
+        ({"gan_train": 0.9, "conventional_train": 0.6, "real_train": 0.51}, "unknown"),
     ],
 )
 def test_the_verdict_follows_from_the_accuracies(values, tone):
@@ -37,7 +37,7 @@ def test_the_verdict_follows_from_the_accuracies(values, tone):
 
 
 def test_fitted_physics_counts_as_physics():
-    found = verdict(gan_train=0.7, physics_train=0.5, fitted_train=0.9, ceiling=0.95)
+    found = verdict(gan_train=0.7, conventional_train=0.5, fitted_train=0.9, real_train=0.95)
     assert found.tone == "bad"
     assert "imaging/fitted.star" in found.headline
     assert "90 ± 5 %" in found.sentence
@@ -46,12 +46,12 @@ def test_fitted_physics_counts_as_physics():
 @pytest.mark.parametrize(
     ("values", "tone"),
     [
-        ({"ceiling": 0.95, "gan_train": 0.6}, "good"),
-        ({"ceiling": 0.95, "gan_train": 0.5}, "good"),
-        ({"ceiling": 0.95, "gan_train": 0.93}, "good"),
-        ({"ceiling": 0.999, "gan_train": 0.6}, "fair"),
+        ({"real_train": 0.95, "gan_train": 0.6}, "good"),
+        ({"real_train": 0.95, "gan_train": 0.5}, "good"),
+        ({"real_train": 0.95, "gan_train": 0.93}, "good"),
+        ({"real_train": 0.999, "gan_train": 0.6}, "fair"),
         ({"gan_train": 0.6}, "fair"),
-        ({"ceiling": 0.51, "gan_train": 0.6}, "unknown"),
+        ({"real_train": 0.51, "gan_train": 0.6}, "unknown"),
     ],
 )
 def test_where_fitted_physics_is_exported_the_headline_is_about_that(values, tone):
@@ -59,7 +59,7 @@ def test_where_fitted_physics_is_exported_the_headline_is_about_that(values, ton
     found["fitted_train"] = accuracy_from(accuracy(0.93))
     said = conclude(found, "marked", False, "fitted")
     assert said.tone == tone
-    if "ceiling" in values:
+    if "real_train" in values:
         assert "93 ± " in said.sentence
     weak = conclude(found, "template", False, "fitted")
     assert weak.tone != "good"
@@ -75,23 +75,23 @@ def test_where_fitted_physics_is_exported_the_headline_is_about_that(values, ton
 
 
 def test_all_numbers_with_their_intervals_stand_in_the_sentence():
-    found = verdict(gan_train=0.8, physics_train=0.6, ceiling=0.95)
+    found = verdict(gan_train=0.8, conventional_train=0.6, real_train=0.95)
     for number in ("200", "80 ± 6 %", "60 ± 7 %", "not run", "95 ± 4 %", "50 %"):
         assert number in found.sentence
 
 
 def test_without_marked_crops_a_good_verdict_is_called_weak():
-    found = verdict("template", gan_train=0.93, physics_train=0.6, ceiling=0.95)
+    found = verdict("template", gan_train=0.93, conventional_train=0.6, real_train=0.95)
     assert found.tone == "fair"
     assert any("pseudo-label" in text for text in found.caveats)
-    bad = verdict("template", gan_train=0.5, ceiling=0.9)
+    bad = verdict("template", gan_train=0.5, real_train=0.9)
     assert bad.tone == "bad"
 
 
 def test_caveats_name_what_may_mislead():
     collapsed = accuracy(0.5)
     collapsed["confusion"] = [[100, 0], [100, 0]]
-    found = verdict(simulated=True, gan_train=collapsed, gan_test=0.99, ceiling=0.9)
+    found = verdict(simulated=True, gan_train=collapsed, gan_test=0.99, real_train=0.9)
     said = " ".join(found.caveats)
     assert "simulated" in said
     assert "proteasome" in said
@@ -103,7 +103,7 @@ def test_guessing_is_the_share_of_the_commonest_class():
     content = accuracy(0.8)
     content["confusion"] = [[150, 0], [40, 10]]
     assert accuracy_from(content).guessing == pytest.approx(0.75)
-    assert verdict(gan_train=content, ceiling=0.95).tone == "bad"
+    assert verdict(gan_train=content, real_train=0.95).tone == "bad"
 
 
 def test_a_difference_counts_only_beyond_its_interval():
@@ -115,7 +115,7 @@ def test_checks_without_labels():
     trained = metrics_from(
         {
             "kid": metric(2.0, real_half=0.1),
-            "two_sample_auc": metric(0.99),
+            "c2st_auc": metric(0.99),
             "pose_recovery": metric(0.5, chance=0.5),
             "coverage": metric(0.9, real_half=0.9),
         }
@@ -146,8 +146,8 @@ def test_odd_numbers_are_no_accuracy(odd):
     [
         (0.9, 0.6, "generated", "agrees"),
         (0.6, 0.9, "fitted", "agrees"),
-        (0.9, 0.6, "fitted", "disagrees; `translation.ship: generated`"),
-        (0.6, 0.9, "generated", "disagrees; `translation.ship: fitted`"),
+        (0.9, 0.6, "fitted", "disagrees; `export.source: generated`"),
+        (0.6, 0.9, "generated", "disagrees; `export.source: fitted`"),
     ],
 )
 def test_marked_crops_agree_with_the_choice_or_not(made, fitted, shipped, words):
@@ -165,4 +165,4 @@ def test_marked_crops_that_tell_no_difference_neither_agree_nor_disagree():
     }
     said = second_opinion("fitted", found, "marked")
     assert "agrees" not in said
-    assert "translation.ship" not in said
+    assert "export.source" not in said
