@@ -292,7 +292,7 @@ class Evaluation(Section):
     )
     competition_seeds: Annotated[int, Field(ge=2)] = Field(
         5,
-        description="Classifiers that `snakemake competition` trains of each set, for its intervals.",
+        description="Classifiers that `snakemake comparison` trains of each set, for its intervals.",
     )
     ablation_preset: str = Field(
         "paper", description="What `snakemake ablations` changes: a preset, or a YAML file."

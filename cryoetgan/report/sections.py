@@ -36,7 +36,7 @@ SPECTRA = {
 ELSEWHERE = ("evaluation", "report")
 """Stages whose warnings are not taken from their logs: they stand in what they write."""
 ABLATIONS, EPOCHS = "ablations.csv", "epochs.csv"
-COMPETITION = "evaluation/comparison/comparison.csv"
+COMPARISON = "evaluation/comparison/comparison.csv"
 METRICS = {
     "kid": ("0", "Kernel distance of classifier features to real crops; unbiased for small sets."),
     "fid": ("0", "Fréchet distance of classifier features; falls with the number of volumes."),
@@ -261,7 +261,7 @@ def tables(results: Results) -> list[tuple[str, list[list[str]]]]:
     found = []
     for path in sorted(results.folder.glob("evaluation/**/*.csv")):
         name = path.relative_to(results.folder).as_posix()
-        if path.name in (ABLATIONS, EPOCHS) or name == COMPETITION:
+        if path.name in (ABLATIONS, EPOCHS) or name == COMPARISON:
             continue
         rows = [row for row in csv.reader(results.text(name).splitlines()) if row]
         if len(rows) > 1:

@@ -184,12 +184,12 @@ def test_ablations_and_scores_by_step_are_shown_beside_the_papers(make_run, tmp_
     assert any("evaluation/epochs.csv" in gap for gap in results.gaps)
 
 
-def test_the_competition_is_shown_where_there_was_one(make_run, tmp_path):
+def test_the_comparison_is_shown_where_there_was_one(make_run, tmp_path):
     run = make_run(tmp_path / "compared")
     assert "snakemake comparison" in build(open_results(run), "T", 1)
     table = run / "evaluation/comparison/comparison.csv"
     table.parent.mkdir()
-    rows = "name,n_train,gan_train,gan_train_low,gan_train_high,above_baseline\n"
+    rows = "name,n_train,gan_train,gan_train_low,gan_train_high,minus_baseline\n"
     rows += f"conventional_snr0.01,700,0.4791,0.4,0.55,\n<b>{HOSTILE}</b>,9,x,,,\n"
     table.write_text(rows)
     page = build(open_results(run), "T", 1)
@@ -202,8 +202,8 @@ def test_the_competition_is_shown_where_there_was_one(make_run, tmp_path):
     build(results, "T", 1)
     assert any("comparison/comparison.csv" in gap for gap in results.gaps)
     table.write_text(
-        "name,gan_train,gan_train_low,gan_train_high,above_baseline,above_baseline_low,"
-        "above_baseline_high\nfitted,0.9,0.8,1.0,,,\ngenerated_smoke,0.5,0.4,0.6,-0.4,-0.5,-0.3\n"
+        "name,gan_train,gan_train_low,gan_train_high,minus_baseline,minus_baseline_low,"
+        "minus_baseline_high\nfitted,0.9,0.8,1.0,,,\ngenerated_smoke,0.5,0.4,0.6,-0.4,-0.5,-0.3\n"
     )
     table.with_suffix(".json").write_text('{"baseline": "fitted"}')
     page = build(open_results(run), "T", 1)

@@ -162,7 +162,7 @@ rule evaluation_choose:
                 for key, name in CHOSEN_BY.items()
             }
         ),
-        options=options(CONFIG.translation, "ship"),
+        options=flags(source=CONFIG.translation.ship),
         code=code("evaluation"),
     shell:
         cryoetgan("evaluation choose {params.measures} {params.options} -o {output:q}")
