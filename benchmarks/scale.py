@@ -1,6 +1,6 @@
 """How time and memory grow: with tomogram size, with particles, with the number of tomograms.
 
-    python benchmarks/scale.py [--quick] [--folder F] [-o docs/scale.png]
+    python benchmarks/scale.py [--quick] [--folder F] [-o docs/images/scale.png]
 
 Each command in a process of its own: its CPU seconds and largest memory. The exponent is the
 slope of log time against log size over the upper half of the sizes: 1 is linear, 2 quadratic.

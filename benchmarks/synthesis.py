@@ -5,7 +5,7 @@
 
 One tomogram each to learn from: dev_set2_1 with its true labels; a scene of packed particles by
 the physics fitted to dev_set2_1's own picks, without labels; and by each checkpoint of preset
-recommended (of the same look, `benchmarks/yardstick.py` trains some). The picker is a small 3D
+recommended (of the same look, `benchmarks/training_sets.py` trains some). The picker is a small 3D
 U-Net at half resolution, tested once on dev_set2_3; its threshold is chosen on dev_set2_2 for all
 alike, and for synthetic ones on a second synthetic tomogram too ("blind"), which takes no label
 of a real one. With --by-seed the checkpoints are trainings of one recipe: each picker takes the

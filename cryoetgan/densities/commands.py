@@ -51,10 +51,10 @@ def simulate(
     of coordinates.
     """
     from cryoetgan.densities.atoms import read_atoms
+    from cryoetgan.densities.density_from_atoms import check_box
+    from cryoetgan.densities.density_from_atoms import simulate as density_of
     from cryoetgan.densities.eman2 import e2pdb2mrc, known_to_eman2
     from cryoetgan.densities.eman2_atoms import read_atoms_as_eman2
-    from cryoetgan.densities.simulation import check_box
-    from cryoetgan.densities.simulation import simulate as density_of
     from cryoetgan.io.files import provenance, sidecar, write_json
     from cryoetgan.io.mrc import check_mrc_name, write_volume
 
@@ -163,8 +163,8 @@ def membrane(
     A model, not a measurement. Lengths in angstrom, box in voxels; the mid-plane passes
     through voxel n // 2, its normal along z unless tilted.
     """
+    from cryoetgan.densities.density_from_atoms import check_box
     from cryoetgan.densities.membrane import membrane as bilayer
-    from cryoetgan.densities.simulation import check_box
     from cryoetgan.io.files import provenance, sidecar, write_json
     from cryoetgan.io.mrc import check_mrc_name, write_volume
 
@@ -209,8 +209,8 @@ def import_(
     Angstrom and voxels; the map's centre, voxel n // 2, stays the centre, and its values
     stay densities.
     """
+    from cryoetgan.densities.density_from_atoms import check_box
     from cryoetgan.densities.maps import check_map, fit_to_box, share_outside
-    from cryoetgan.densities.simulation import check_box
     from cryoetgan.io.files import provenance, sidecar, write_json
     from cryoetgan.io.mrc import check_mrc_name, read_volume, write_volume
 
@@ -260,8 +260,8 @@ def pose(
     its rlnOriginX/Y/ZAngst; what it has no columns for stays as without it.
     """
     from cryoetgan.densities.maps import check_map, check_space
+    from cryoetgan.densities.pose_prior import read_prior
     from cryoetgan.densities.poses import poses
-    from cryoetgan.densities.priors import read_prior
     from cryoetgan.io.files import provenance, sidecar, write_json
     from cryoetgan.io.mrc import check_same_voxel_size, read_volume
     from cryoetgan.io.star import paths_by_class

@@ -142,11 +142,11 @@ def measure(
     device: Device = "auto",
     seed: Seed = 0,
 ) -> None:
-    """Measure a generated set against a real one: JSON, a metric with interval and nulls.
+    """Measure a generated set against a real one: JSON, a metric with interval and baselines.
 
     is, fid, kid, precision, recall, density, coverage (features of --features), ssim_class,
     ssim_best, ssim_cycle (--cycle), power_ratio, sd_ratio, pose_recovery (--map),
-    two_sample_auc. A value without its nulls says little: real is one half of the real
+    c2st_auc. A value without its baselines says little: real is one half of the real
     set against the other. Features and the two-sample test see each volume standardised by
     itself: grey values are sd_ratio's.
     """
@@ -211,14 +211,14 @@ def choose(
     fitted: Annotated[
         Path | None, typer.Option(help="The same of fitted physics; none: nothing to compare with.")
     ] = None,
-    ship: Annotated[str, typer.Option(help="auto, or generated or fitted whatever is found.")] = (
-        "auto"
-    ),
+    source: Annotated[
+        str, typer.Option(help="auto, generated or fitted.", metavar="auto|generated|fitted")
+    ] = "auto",
 ) -> None:
-    """Choose, without labels, whether to ship generated volumes or fitted physics: JSON.
+    """Choose, without labels, whether to export generated volumes or fitted physics: JSON.
 
-    Keys: shipped (generated or fitted), asked, why, compared. Generated volumes are shipped
-    where KID or two_sample_auc to real picks is less than that of fitted physics, the 95 %
+    Keys: exported (generated or fitted), requested, reason, compared. Generated volumes are exported
+    where KID or c2st_auc to real picks is less than that of fitted physics, the 95 %
     intervals apart, neither is more, sd_ratio is 0.8 to 1.25, and pose_recovery is at least
     0.95 of that of fitted physics, and of physics at equal signal-to-noise ratio. Else physics is. Measure both
     against the same real picks, in a split that nothing was trained on, with features that
@@ -227,25 +227,25 @@ def choose(
     from cryoetgan.evaluation import selection
     from cryoetgan.io.files import provenance, read_json, write_json
 
-    if ship not in selection.ASKED:
-        raise UserError(f"--ship: got '{ship}', wanted {', '.join(selection.ASKED)}")
+    if source not in selection.SOURCES:
+        raise UserError(f"--source: got '{source}', wanted {', '.join(selection.SOURCES)}")
     if generated is None and fitted is not None:
         raise UserError("--fitted: has nothing to be compared with; name --generated too")
     named = [path for path in (generated, fitted) if path is not None]
     contents = [read_json(path) for path in named]
     found = [selection.evidence_from(c, p) for c, p in zip(contents, named, strict=True)]
-    selection.same_yardstick(contents, named)
+    selection.check_same_features(contents, named)
     first, second = (found[0], found[1]) if len(found) == 2 else (None, None)
-    chosen = selection.choose(first, second, ship)
+    chosen = selection.choose(first, second, source)
     compared = selection.table(first, second) if first and second else {}
-    made = provenance("evaluation choose", named, {"ship": ship})
-    content = {"shipped": chosen.shipped, "asked": chosen.asked, "why": chosen.why}
+    made = provenance("evaluation choose", named, {"source": source})
+    content = {"exported": chosen.exported, "requested": chosen.requested, "reason": chosen.reason}
     write_json(output, content | {"compared": compared, "provenance": made})
-    log.info("%s: %s", output, chosen.why)
+    log.info("%s: %s", output, chosen.reason)
 
 
-@command(app, "compete")
-def compete(
+@command(app, "compare")
+def compare(
     output: Output,
     config: Annotated[Path, typer.Option(help="YAML: sets, seeds, controls; see below.")],
     device: Device = "auto",
@@ -253,32 +253,32 @@ def compete(
 ) -> None:
     """Rank synthetic sets by what classifiers learn from them: a folder with a table.
 
-    Writes competitors.json and competitors.csv; runs.json keeps what is done, so that a
+    Writes comparison.json and comparison.csv; runs.json keeps what is done, so that a
     killed run goes on. For each set, over the same seeds, with 95 % intervals over seeds and
     test crops: gan_train (trained on it, tested on held-out real crops), gan_test (trained
     on real crops, tested on it), mixed (with a few real crops), and the difference from a
-    baseline and from the ceiling. The file names `real_train`, `real_test` and `competitors`
-    (name: set); also `baseline`, `template`, `seeds`, `few`, `curve`, `background`,
+    baseline and from the ceiling. The file names `real_train`, `real_test` and `methods`
+    (name: set); also `baseline`, `template_matching`, `seeds`, `few_shot`, `curve`, `background`,
     `leave_one_out`, `network`, `epochs`. Paths count from the file's folder.
     """
     from cryoetgan.devices import choose_device
-    from cryoetgan.evaluation.comparison.config import read_competition
+    from cryoetgan.evaluation.comparison.config import read_config
     from cryoetgan.evaluation.comparison.run import run
     from cryoetgan.evaluation.comparison.table import csv_text, flat
     from cryoetgan.io.files import provenance, write_json, write_text
 
     where = choose_device(device)
-    plan = read_competition(config)
+    plan = read_config(config)
     table = run(plan, config.parent, output, where, seed)
-    made = provenance("evaluation compete", [config], plan.model_dump(), seed)
-    write_text(output / "competitors.csv", csv_text(flat(table)))
-    write_json(output / "competitors.json", table | {"provenance": made})
-    for row in table["competitors"]:
+    made = provenance("evaluation compare", [config], plan.model_dump(), seed)
+    write_text(output / "comparison.csv", csv_text(flat(table)))
+    write_json(output / "comparison.json", table | {"provenance": made})
+    for row in table["methods"]:
         found = row["gan_train"]
         log.info("%s: %.3f (%.3f to %.3f)", row["name"], found["value"], *found["interval"])
     if table.get("background", {}).get("warning"):
         log.warning(table["background"]["warning"])
-    log.info("%s: %d competitors", output / "competitors.json", len(table["competitors"]))
+    log.info("%s: %d methods", output / "comparison.json", len(table["methods"]))
 
 
 @command(app, "ablate")

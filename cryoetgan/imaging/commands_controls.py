@@ -39,7 +39,7 @@ def control(
     noise: the noise that was fitted, and of the transfer the missing wedge alone. pasted: the
     fitted transfer, in patches of the real tomograms where nothing was picked or masked: real
     noise, no model of it. Neither is for export: they show what each part of the physics is worth
-    (`snakemake competition`). No neighbours in either.
+    (`snakemake comparison`). No neighbours in either.
     """
     from cryoetgan.imaging.fit.exclusion import LeftOut
     from cryoetgan.imaging.model import ImagingModel

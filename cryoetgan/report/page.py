@@ -15,33 +15,33 @@ from cryoetgan import __version__
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.progress import track
 from cryoetgan.report import imaging_fit, learning_curves, paper, plots, sections, slices
-from cryoetgan.report.comparison import competition
+from cryoetgan.report.comparison import comparison
 from cryoetgan.report.evaluation_results import Accuracy, Metric, short
 from cryoetgan.report.hardware import machine
 from cryoetgan.report.results import Results
 from cryoetgan.report.verdict import checks, conclude, in_short
 
-EXPECTED = ("gan_train", "physics_train", "ceiling", "gan_test")
+EXPECTED = ("gan_train", "conventional_train", "real_train", "gan_test")
 EXPLAINED = {
     "gan_train": "trained on generated, tested on real",
-    "physics_train": "trained on physics with typed-in parameters, tested on real",
+    "conventional_train": "trained on physics with typed-in parameters, tested on real",
     "fitted_train": "trained on physics fitted to the tomograms, tested on real",
-    "ceiling": "trained on labelled real crops, tested on real",
-    "pseudo_train": "trained on picks named by their best template, tested on real",
+    "real_train": "trained on labelled real crops, tested on real",
+    "pseudo_label_train": "trained on picks named by their best template, tested on real",
     "gan_test": "trained on real, tested on generated",
 }
 PSEUDO = {
-    "ceiling": "trained on picks named by their best template, tested on others named so",
+    "real_train": "trained on picks named by their best template, tested on others named so",
     "gan_test": "trained on picks named by their best template, tested on generated",
 }
 """What is another thing where no crop is marked."""
 MEASURED = {
     "measure": "generated",
     "measure_untrained": "untrained",
-    "measure_physics": "physics",
+    "measure_conventional": "physics",
     "measure_fitted": "fitted physics",
 }
-OPTIONAL = ("measure_physics", "measure_fitted")
+OPTIONAL = ("measure_conventional", "measure_fitted")
 COLUMNS = {
     "generated": "generated",
     "untrained": "untrained generator",
@@ -119,7 +119,7 @@ def build(results: Results, title: str, sample: int) -> str:
         "synthetic": sections.synthetic_sections(results, preset, config, SYNTHETIC_SHOWN),
         "agreement": sections.agreement(results, config),
         "tables": sections.tables(results),
-        "competition": competition(results),
+        "comparison": comparison(results),
         "table_2": paper.table_2(measures, accuracies),
         "ablations": paper.ablation_tables(ablated),
         "ablated": bool(ablated),
@@ -230,7 +230,13 @@ def _metric_rows(measures: Mapping[str, Mapping[str, Metric]]) -> list[dict[str,
         first = next(metric for metric in values.values() if metric)
         better, meaning = sections.METRICS.get(name, ("", ""))
         rows.append(
-            {"name": name, "values": values, "nulls": first.nulls, "better": better, "is": meaning}
+            {
+                "name": name,
+                "values": values,
+                "baselines": first.baselines,
+                "better": better,
+                "is": meaning,
+            }
         )
     return rows
 

@@ -25,7 +25,7 @@ from cryoetgan.seeds import rng
 SPECTRUM_SAMPLE = 150
 BLIND = 20
 TABLE_ROWS = 200
-MARKS_RADIUS = 80.0
+MATCH_RADIUS = 80.0
 """Angstrom, where the configuration does not say: a pick this close to a mark is that particle."""
 SPECTRA = {
     "real": "real",
@@ -36,7 +36,7 @@ SPECTRA = {
 ELSEWHERE = ("evaluation", "report")
 """Stages whose warnings are not taken from their logs: they stand in what they write."""
 ABLATIONS, EPOCHS = "ablations.csv", "epochs.csv"
-COMPETITION = "evaluation/competition/competitors.csv"
+COMPARISON = "evaluation/comparison/comparison.csv"
 METRICS = {
     "kid": ("0", "Kernel distance of classifier features to real crops; unbiased for small sets."),
     "fid": ("0", "Fréchet distance of classifier features; falls with the number of volumes."),
@@ -54,7 +54,7 @@ METRICS = {
     "power_ratio": ("1", "Power over the real crops' power, in the worst shell."),
     "sd_ratio": ("1", "Spread of grey values over the real crops'."),
     "pose_recovery": ("1", "Share that still fits the density it was made of best."),
-    "two_sample_auc": ("0.5", "How well a fresh classifier tells generated from real."),
+    "c2st_auc": ("0.5", "How well a fresh classifier tells generated from real."),
 }
 
 
@@ -114,7 +114,7 @@ def choice(results: Results) -> tuple[str, str]:
     content = results.json("evaluation/choice.json", optional=True)
     if not content:
         return "generated", ""
-    shipped, why = content.get("shipped"), content.get("why")
+    shipped, why = content.get("exported"), content.get("reason")
     if shipped not in ("generated", "fitted") or not isinstance(why, str):
         results.gaps.append("evaluation/choice.json: is not as `evaluation choose` writes it")
         return "generated", ""
@@ -235,7 +235,7 @@ def synthetic_sections(
 
 def agreement(results: Results, config: Mapping[str, Any]) -> list[Agreement]:
     """Return how well selected and marked particles agree, a row a tomogram."""
-    radius = float(_section(config, "tomograms").get("marks_radius") or MARKS_RADIUS)
+    radius = float(_section(config, "evaluation").get("match_radius") or MATCH_RADIUS)
     found = []
     for path in results.tomograms():
         selected, marked = _by_tomogram(results, path.stem)
@@ -261,7 +261,7 @@ def tables(results: Results) -> list[tuple[str, list[list[str]]]]:
     found = []
     for path in sorted(results.folder.glob("evaluation/**/*.csv")):
         name = path.relative_to(results.folder).as_posix()
-        if path.name in (ABLATIONS, EPOCHS) or name == COMPETITION:
+        if path.name in (ABLATIONS, EPOCHS) or name == COMPARISON:
             continue
         rows = [row for row in csv.reader(results.text(name).splitlines()) if row]
         if len(rows) > 1:

@@ -89,7 +89,7 @@ def import_(
     from cryoetgan.tomograms.importing.convert import standardise_into
     from cryoetgan.tomograms.importing.exclusion_mask import mask_of, write_mask
     from cryoetgan.tomograms.importing.normalise import grey_scale
-    from cryoetgan.tomograms.importing.read import check_contrast, turn, voxel_size_of
+    from cryoetgan.tomograms.importing.raw_tomogram import check_contrast, turn, voxel_size_of
     from cryoetgan.tomograms.importing.resample import check_shape, resampled_shape
     from cryoetgan.tomograms.sources.addresses import is_remote
     from cryoetgan.tomograms.sources.resolve import Transfer, open_source

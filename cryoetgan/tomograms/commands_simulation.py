@@ -87,7 +87,7 @@ def simulate(
     from cryoetgan.io.star import class_name, write_star
     from cryoetgan.tomograms.simulation.contents import read_contents, whole_voxels
     from cryoetgan.tomograms.simulation.scene_files import labels_path
-    from cryoetgan.tomograms.simulation.simulate import simulate_tomogram, with_defocus
+    from cryoetgan.tomograms.simulation.simulate_tomogram import simulate_tomogram, with_defocus
     from cryoetgan.tomograms.simulation.tilt_series import Microscope
     from cryoetgan.tomograms.simulation.truth import build_scene, truth_tables
 

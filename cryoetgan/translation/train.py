@@ -14,6 +14,8 @@ from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import ImagingModel
 from cryoetgan.io.files import check_exists, sha256, write_text
 from cryoetgan.io.volume_set import VolumeSet, stack_path
+from cryoetgan.physics.acquisition import is_symmetric, read_tilt_ranges
+from cryoetgan.physics.geometry import HALF_TURNS
 from cryoetgan.seeds import integer_seed
 from cryoetgan.translation import training_sets
 from cryoetgan.translation.cyclegan.settings import CycleGANSettings
@@ -29,8 +31,6 @@ from cryoetgan.translation.residual.trainer import ResidualTrainer
 from cryoetgan.translation.training_run import TrainingRun, config_text
 
 log = logging.getLogger("cryoetgan")
-SYMMETRY_TOLERANCE = 1.0
-"""Degrees by which the ends of a symmetric tilt range may differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,10 +228,10 @@ def build_trainer(
         scenes = simulate_scene_bank(
             densities, d_rows, models, settings.n_scenes, settings.class_fractions, seed
         )
-        tilts = training_sets.tilt_ranges(subtomograms)
+        tilts = read_tilt_ranges(subtomograms.optics)
         tilts += [model.acquisition.tilts for model in models]
-        symmetric = all(abs(low + high) <= SYMMETRY_TOLERANCE for low, high in tilts)
-        trainer = ResidualTrainer(settings, scenes, s, scalers, symmetric, device, torch_seed)
+        half_turns = HALF_TURNS if all(map(is_symmetric, tilts)) else HALF_TURNS[:2]
+        trainer = ResidualTrainer(settings, scenes, s, scalers, half_turns, device, torch_seed)
     else:
         assert isinstance(settings, CycleGANSettings)
         d = training_sets.to_tensor(densities, d_rows)

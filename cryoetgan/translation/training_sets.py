@@ -12,7 +12,7 @@ from cryoetgan.errors import UserError
 from cryoetgan.io.mrc import check_same_voxel_size
 from cryoetgan.io.star import ANGLES, ORIGINS
 from cryoetgan.io.volume_set import VolumeSet
-from cryoetgan.physics.acquisition import COLUMNS, Acquisition
+from cryoetgan.physics.acquisition import COLUMNS, read_tilt_ranges
 
 log = logging.getLogger("cryoetgan")
 
@@ -61,8 +61,7 @@ def select_group(volumes: VolumeSet, group: str) -> VolumeSet:
     groups = {}
     if number in volumes.table and {number, column} <= set(volumes.optics):
         groups = {row[number]: row.get(column) for row in volumes.optics.to_dict("records")}
-    group_of_row = volumes.table[number].map(groups) if groups else np.array([])
-    rows = np.flatnonzero(group_of_row == group)
+    rows = np.flatnonzero(volumes.table[number].map(groups) == group) if groups else np.array([])
     if not len(rows):
         known = ", ".join(sorted({str(value) for value in groups.values() if value is not None}))
         raise UserError(
@@ -86,17 +85,9 @@ def select_training_optics(volumes: VolumeSet) -> VolumeSet:
     return replace(volumes, optics=optics)
 
 
-def tilt_ranges(volumes: VolumeSet) -> list[tuple[float, float]]:
-    """Return the different tilt ranges (low, high) in degrees of the optics groups."""
-    rows = volumes.optics.to_dict("records")
-    return sorted(
-        {Acquisition.from_optics(row).tilts for row in rows if COLUMNS["tilt_low"] in row}
-    )
-
-
 def warn_of_mixed_tilts(volumes: VolumeSet) -> None:
     """Warn if one CycleGAN is trained on tomograms of different tilt ranges."""
-    tilts = tilt_ranges(volumes)
+    tilts = sorted(set(read_tilt_ranges(volumes.optics)))
     if len(tilts) > 1:
         log.warning(
             "%s: the training tomograms have different tilt ranges (%s degrees). The CycleGAN mixes "

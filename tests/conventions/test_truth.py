@@ -25,7 +25,7 @@ from cryoetgan.particles.importers import read_picks
 from cryoetgan.physics.acquisition import read_acquisition
 from cryoetgan.physics.geometry import rotate_volume, rotation_from_relion
 from cryoetgan.physics.optics import ctf, missing_wedge, radius_grid
-from cryoetgan.tomograms.importing.read import open_tomogram
+from cryoetgan.tomograms.importing.raw_tomogram import open_tomogram
 from tests.conftest import ROOT
 
 BOX = 28

@@ -9,8 +9,8 @@ from scipy.spatial.transform import Rotation
 
 from cryoetgan.densities import simulate
 from cryoetgan.densities.membrane import membrane
+from cryoetgan.densities.pose_prior import read_prior
 from cryoetgan.densities.poses import poses
-from cryoetgan.densities.priors import read_prior
 from cryoetgan.io.mrc import read_labels, write_volume
 from cryoetgan.io.star import ANGLES, ORIGINS, write_star
 from cryoetgan.io.volume_set import read_volume_set

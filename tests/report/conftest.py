@@ -32,11 +32,11 @@ def accuracy(value, n=200, **others):
     }
 
 
-def metric(value, spread=0.1, warning=None, **nulls):
+def metric(value, spread=0.1, warning=None, **baselines):
     return {
         "value": value,
         "interval": [value - spread, value + spread],
-        "nulls": nulls,
+        "baselines": baselines,
         "warning": warning,
     }
 
@@ -91,15 +91,15 @@ def make_run():
             write_star(folder / "particles/t1_annotations.star", rows)
         evaluation = {
             "gan_train": accuracy(0.9),
-            "physics_train": accuracy(0.7),
-            "ceiling": accuracy(0.92),
+            "conventional_train": accuracy(0.7),
+            "real_train": accuracy(0.92),
             "gan_test": accuracy(0.95),
             "gan_train_40": accuracy(0.6, n_train=40),
             "gan_train_100": accuracy(0.88, n_train=100),
             "measure": {
                 "kid": metric(2.0, real_half=0.1),
                 "density": metric(66.0, warning="density is near its cap"),
-                "two_sample_auc": metric(0.7, same=0.5),
+                "c2st_auc": metric(0.7, same=0.5),
                 "pose_recovery": metric(0.85, chance=0.5),
                 "coverage": metric(0.9, real_half=0.95),
             },

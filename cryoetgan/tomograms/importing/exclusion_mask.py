@@ -10,7 +10,7 @@ from cryoetgan.errors import UserError
 from cryoetgan.io.memmap import RELEASE_EVERY_BYTES, iterate_sections, release_pages
 from cryoetgan.io.mrc import open_volume, read_volume
 from cryoetgan.physics.coordinates import read_import_transform
-from cryoetgan.tomograms.importing.read import open_tomogram, turn
+from cryoetgan.tomograms.importing.raw_tomogram import open_tomogram, turn
 
 Shape = tuple[int, ...]
 

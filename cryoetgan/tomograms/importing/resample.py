@@ -12,7 +12,7 @@ from scipy import sparse
 from cryoetgan.errors import UserError
 from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.progress import track
-from cryoetgan.tomograms.importing.read import THINNEST
+from cryoetgan.tomograms.importing.raw_tomogram import THINNEST
 
 Floats = NDArray[np.floating]
 LOBES = 3

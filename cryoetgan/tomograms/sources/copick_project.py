@@ -12,7 +12,7 @@ from cryoetgan.errors import UserError
 from cryoetgan.io.files import check_exists
 from cryoetgan.io.memmap import release_pages
 from cryoetgan.progress import track
-from cryoetgan.tomograms.importing.read import RawTomogram
+from cryoetgan.tomograms.importing.raw_tomogram import RawTomogram
 
 
 def _project(text: str) -> tuple[Any, dict[str, str]]:

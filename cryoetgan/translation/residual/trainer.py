@@ -7,6 +7,7 @@ with the signal, and the slope on it, show whether label, pose and position are 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -38,8 +39,6 @@ MOMENTS_WEIGHT = 0.1
 """Weight of the squared differences of mean and standard deviation, which texture ignores."""
 MIN_SIGNAL_POWER = 1e-4
 """Power of a batch's signal, over that of real crops, below which its slope is not measured."""
-HALF_TURNS: tuple[tuple[int, ...], ...] = ((), (2, 4), (2, 3), (3, 4))
-"""Axes of `(B, 1, z, y, x)` flipped by a half turn: none, about y, about x, about z."""
 
 
 def make_residual_generator(settings: ResidualSettings) -> ResidualGenerator:
@@ -80,8 +79,9 @@ class ResidualTrainer(Trainer):
         `(N, 1, z, y, x)` real volumes, grey values.
     scalers : (Scaler, Scaler)
         Scalers of densities and subtomograms.
-    symmetric : bool
-        Whether the tilt range is symmetric. Half turns about x and z then keep the wedge.
+    half_turns : sequence of tuple of int
+        Half turns that keep the missing wedge, as axes of `(B, 1, z, y, x)` to flip
+        (`physics.geometry.HALF_TURNS`).
     device : torch.device
         Device of the networks.
     seed : int
@@ -96,14 +96,14 @@ class ResidualTrainer(Trainer):
         scenes: SceneBank,
         subtomograms: Tensor,
         scalers: tuple[Scaler, Scaler],
-        symmetric: bool,
+        half_turns: Sequence[tuple[int, ...]],
         device: torch.device,
         seed: int,
     ) -> None:
         super().__init__(settings, device, seed)
         s = settings
         self.scenes, self.scalers = scenes, scalers
-        self.half_turns = HALF_TURNS if symmetric else HALF_TURNS[:2]
+        self.half_turns = half_turns
         scaled = scalers[1].forward(subtomograms)
         order = torch.randperm(len(scaled))
         held_out = max(1, int(HELD_OUT_FRACTION * len(scaled))) if len(scaled) > 1 else 0
