@@ -62,9 +62,7 @@ class TrainingRun:
             write_text(folder / "config.yaml", config_text(about["key"]))
             if event_writer is not None:
                 # later numbers of a resumed run replace those that no saved state includes
-                self.events = event_writer(
-                    str(folder / "tensorboard"), purge_step=trainer.step + 1
-                )
+                self.events = event_writer(str(folder / "tensorboard"), purge_step=trainer.step + 1)
 
     def run(self) -> None:
         """Train to the end and leave `checkpoint.pt`."""

@@ -19,9 +19,7 @@ def centre_shift(generated: Tensor, densities: Tensor) -> Tensor:
         `(N, 1, z, y, x)`.
     """
     shape, axes = generated.shape[-3:], (-3, -2, -1)
-    a, b = (
-        torch.fft.rfftn(v.float() - v.float().mean(), dim=axes) for v in (generated, densities)
-    )
+    a, b = (torch.fft.rfftn(v.float() - v.float().mean(), dim=axes) for v in (generated, densities))
     correlation = torch.fft.irfftn((a * b.conj()).sum(dim=(0, 1)), s=shape, dim=axes)
     peak = torch.stack(torch.unravel_index(correlation.argmax(), shape)).float()
     size = torch.tensor(shape, device=peak.device)

@@ -103,7 +103,9 @@ def cycle_loss(d: Tensor, cycled_d: Tensor, s: Tensor, cycled_s: Tensor) -> Tens
     return mean_absolute_error(cycled_d, d) + mean_absolute_error(cycled_s, s)
 
 
-def full_objective(adversarial_s: Tensor, adversarial_d: Tensor, cycle: Tensor, weight: float) -> Tensor:
+def full_objective(
+    adversarial_s: Tensor, adversarial_d: Tensor, cycle: Tensor, weight: float
+) -> Tensor:
     """Return the full objective, which the generators minimise.
 
     Paper, eq. 5: L(G_ds, G_sd, D_s, D_d) = L_GAN(G_ds, D_s, D, S) + L_GAN(G_sd, D_d, S, D)

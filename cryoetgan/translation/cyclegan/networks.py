@@ -214,8 +214,10 @@ def down(channels: int, width: int, bias: bool, padding: str) -> list[nn.Module]
 
 def up(channels: int, width: int, bias: bool, padding: str) -> list[nn.Module]:
     """Return the layers of u: a 3^3 transposed convolution with stride 2, instance norm, ReLU."""
-    conv = SameConvTranspose3d if padding == "same" else functools.partial(
-        nn.ConvTranspose3d, padding=1, output_padding=1
+    conv = (
+        SameConvTranspose3d
+        if padding == "same"
+        else functools.partial(nn.ConvTranspose3d, padding=1, output_padding=1)
     )
     return [conv(channels, width, 3, stride=2, bias=bias), instance_norm(width), nn.ReLU()]
 

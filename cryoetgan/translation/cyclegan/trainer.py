@@ -341,9 +341,7 @@ class CycleGANTrainer(Trainer):
         self.score_held_out()
         self.networks.train()
         mean = (one + other).float() / 2
-        s = self.sets["s"].batch(
-            torch.linspace(0, len(self.sets["s"]) - 1, SCORED_VOLUMES).long()
-        )
+        s = self.sets["s"].batch(torch.linspace(0, len(self.sets["s"]) - 1, SCORED_VOLUMES).long())
         offset = background_mean(one.float()) - background_mean(s)
         self.last["noise_ratio"] = (one - other).std() / (2**0.5 * one.std())
         self.last["cycle_hidden"] = mean_absolute_error(noisy_cycled, d) / mean_absolute_error(

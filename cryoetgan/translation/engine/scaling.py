@@ -59,9 +59,7 @@ def fit_density_scaler(volumes: Tensor, max_voxels: int = SAMPLE_VOXELS) -> Scal
     return Scaler(0.0, scale)
 
 
-def fit_subtomogram_scaler(
-    volumes: Tensor, clip: float, max_voxels: int = SAMPLE_VOXELS
-) -> Scaler:
+def fit_subtomogram_scaler(volumes: Tensor, clip: float, max_voxels: int = SAMPLE_VOXELS) -> Scaler:
     """Return the scaler of subtomograms: their mean becomes 0, `clip` standard deviations 1."""
     values = sample_voxels(volumes, max_voxels)
     return Scaler(float(values.mean()), clip * max(float(values.std()), 1e-12))

@@ -4,10 +4,24 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cryoetgan.errors import UserError, nearest
+from cryoetgan.errors import UserError, suggest
 
 Channels = Annotated[int, Field(ge=1)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
+RENAMED = {
+    "frame": "model",
+    "critic_widths": "discriminator_widths",
+    "critic_stride": "discriminator_stride",
+    "critic_norm": "discriminator_norm",
+    "critic_bias": "discriminator_bias",
+    "lr_critic": "lr_discriminator",
+    "n_critic": "discriminator_steps",
+    "pool": "replay_pool",
+    "stages": "diffusion_steps",
+    "shares": "class_fractions",
+    "scenes": "n_scenes",
+}
+"""Earlier name of a key to its present name, for messages."""
 
 
 class TrainingSettings(BaseModel):
@@ -87,7 +101,7 @@ def validate(
         for item in error.errors():
             key = ".".join(map(str, item["loc"]))
             if item["type"] == "extra_forbidden":
-                reasons.append(f"model {model} has no key '{key}'{nearest(key, known)}")
+                reasons.append(f"model {model} has no key '{key}'{suggest(key, known, RENAMED)}")
             else:
                 value = f"{key} is {item['input']!r}: " if key else ""
                 reasons.append(value + item["msg"].removeprefix("Value error, "))

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from cryoetgan.errors import UserError, nearest
+from cryoetgan.errors import UserError, suggest
 from cryoetgan.translation.cyclegan.settings import CycleGANSettings
 from cryoetgan.translation.engine.settings import TrainingSettings, validate
 from cryoetgan.translation.residual.settings import ResidualSettings
@@ -37,7 +37,7 @@ def read_preset(name: str) -> TrainingSettings:
     if not path.is_file():
         known = known_presets()
         raise UserError(
-            f"--preset: '{name}' does not exist{nearest(name, known)} (known: {', '.join(known)}, "
+            f"--preset: '{name}' does not exist{suggest(name, known)} (known: {', '.join(known)}, "
             "or a YAML file)"
         )
     try:

@@ -113,9 +113,7 @@ def _full_transpose(responses: Tensor, kernels: Tensor) -> Tensor:
     return out
 
 
-def influence_function(
-    z: Tensor, a: Tensor, b: Tensor, c: Tensor, s: Tensor, t: Tensor
-) -> Tensor:
+def influence_function(z: Tensor, a: Tensor, b: Tensor, c: Tensor, s: Tensor, t: Tensor) -> Tensor:
     """Return a z + b tanh(s z) + c z exp(-t z^2 / 2), element by element.
 
     Parameters
