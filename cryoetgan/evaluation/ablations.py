@@ -9,7 +9,7 @@ import numpy as np
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation.paper import TABLE_3, TABLE_4
 from cryoetgan.evaluation.statistics.intervals import over_seeds, wilson
-from cryoetgan.translation.settings import Settings
+from cryoetgan.translation.engine.settings import TrainingSettings
 
 COLUMNS = (
     "fid",
@@ -74,11 +74,11 @@ ABLATIONS: dict[str, Ablation] = {
 }
 
 
-def refuse_residual(settings: Settings, preset: str) -> None:
+def refuse_residual(settings: TrainingSettings, preset: str) -> None:
     """Refuse a preset that has nothing of what the ablations switch."""
-    if settings.frame != "cycle":
+    if settings.model != "cyclegan":
         raise UserError(
-            f"--preset: {preset} has no critic, no cycle and no noise input to switch off; wanted "
+            f"--preset: {preset} has no discriminator, no cycle and no noise input to switch off; wanted "
             "paper, released, smoke, or a file of that kind (evaluation.ablation_preset)"
         )
 

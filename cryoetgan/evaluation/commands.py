@@ -295,14 +295,12 @@ def ablate(
     input_noise_0, input_noise_0.2, input_noise_0.5 (the paper's table 3), wasserstein_spectral,
     spectral, wasserstein (table 4), dropout_off, bottleneck_noise_off.
     """
-    from dataclasses import replace
-
     import yaml
 
     from cryoetgan.errors import suggest
     from cryoetgan.evaluation.ablations import ABLATIONS, refuse_residual
     from cryoetgan.io.files import write_text
-    from cryoetgan.translation.presets import as_plain, read_preset
+    from cryoetgan.translation.presets import read_preset
 
     if ablation not in ABLATIONS:
         raise UserError(
@@ -314,8 +312,8 @@ def ablate(
     kept: dict[str, Any] = {} if snapshot_every is None else {"snapshot_every": snapshot_every}
     before = read_preset(preset)
     refuse_residual(before, preset)
-    changed = replace(before, **ABLATIONS[ablation].settings, **kept)
-    write_text(output, yaml.safe_dump(as_plain(changed), sort_keys=False))
+    changed = before.replace(**ABLATIONS[ablation].settings, **kept)
+    write_text(output, yaml.safe_dump(changed.plain(), sort_keys=False))
     log.info("%s: %s with %s", output, preset, ABLATIONS[ablation].settings)
 
 

@@ -16,7 +16,8 @@ from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.progress import track
 from cryoetgan.seeds import rng
 from cryoetgan.translation.engine.checkpoint import read
-from cryoetgan.translation.translator import Translating, open_translator
+from cryoetgan.translation.engine.translator import Translator
+from cryoetgan.translation.translate import open_translator
 
 SCORES = ("is", "fid", "kid")
 SNAPSHOTS = "snapshots/epoch_*.pt"
@@ -58,7 +59,7 @@ def scores(
     todo = [found for path in checkpoints for found in generators(path)]
     baselines = baseline_volumes(real.volumes, rng(seed, "measure", "nulls"))
     for path, snapshot in track(todo, "measuring generators"):
-        translator = open_translator(path, "ds", snapshot, device)
+        translator = open_translator(path, "ds", device, untrained=snapshot == 0)
         made = _translated(translator, densities, seed)
         numbers = rng(seed, "measure", "features")
         found = feature_metrics(real, made, classifier, None, baselines, numbers)
@@ -73,8 +74,8 @@ def scores(
         yield row
 
 
-def _translated(translator: Translating, densities: VolumeSet, seed: int) -> Labelled:
+def _translated(translator: Translator, densities: VolumeSet, seed: int) -> Labelled:
     names = densities.table["cryoetganClass"].to_numpy(str)
-    made = translator.translated(densities, item_names(names), 1, seed)
+    made = translator.translate_set(densities, item_names(names), 1, seed)
     volumes = np.stack([volume for _, _, volume in made])
     return Labelled(volumes, names, densities.table.assign(cryoetganSource="generated"))

@@ -30,7 +30,7 @@ PANELS = (
     ("spread: generated over real", ("sd_ratio",)),
     ("critic's scores of subtomograms", ("D_s_train", "D_s_held_out")),
     ("noise kept: share of the variation", ("noise_ratio",)),
-    ("label lost: 1 - cosine with the density", ("signal_cosine",)),
+    ("label lost: 1 - cosine with the density", ("signal_cosine_distance",)),
     ("Inception score", ("is",)),
     ("FID", ("fid",)),
     ("KID", ("kid",)),

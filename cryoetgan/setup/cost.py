@@ -22,7 +22,7 @@ POSE, PHYSICS = 3e-7, 7e-7  # a voxel of a volume
 CLASSIFY = 3e-7  # a voxel of a volume seen
 MEASURE = 45.0  # a set
 # of 1e9 multiplications of a generator, forth and back, all passes of a step
-TRAIN = {"cycle": 0.42, "residual": 0.75}
+TRAIN = {"cyclegan": 0.42, "residual": 0.75}
 GPU = 50.0
 """A GPU counts as so many cores, for networks; a guess on the careful side."""
 START = 2.0  # of a job
@@ -96,9 +96,8 @@ def training_seconds(config: Config) -> float:
 
     settings = read_preset(config.translation.preset)
     steps = config.translation.steps or settings.steps
-    frame = getattr(settings, "frame", "cycle")
     per_voxel = multiplications(settings) * config.densities.box**3
-    return TRAIN[frame] * steps * settings.batch * per_voxel / 1e9
+    return TRAIN[settings.model] * steps * settings.batch * per_voxel / 1e9
 
 
 def drawing_seconds(config: Config, voxels: int) -> float:
@@ -106,15 +105,15 @@ def drawing_seconds(config: Config, voxels: int) -> float:
     from cryoetgan.translation.presets import read_preset
 
     settings = read_preset(config.translation.preset)
-    if getattr(settings, "frame", "cycle") != "residual":
+    if settings.model != "residual":
         return 0.0
     return TRAIN["residual"] / 3 * OVERLAP * multiplications(settings) * voxels / 1e9
 
 
 def multiplications(settings: Any) -> float:
     """Return the generator's multiplications a voxel of its input."""
-    if getattr(settings, "frame", "cycle") == "residual":
-        return 54.0 * settings.stages * settings.filters  # there and back
+    if settings.model == "residual":
+        return 54.0 * settings.diffusion_steps * settings.filters  # there and back
     first, second, third = settings.widths
     outer = 2 * 343 * first
     down = 27 * (first * second / 8 + second * third / 64)

@@ -58,7 +58,7 @@ def train(
     check_at_least(devices, 1, "--devices")
     settings = read_preset(preset)
     if steps is not None:
-        settings = settings.model_copy(update={"steps": steps, "epochs": 0.0})
+        settings = settings.replace(steps=steps, epochs=0.0)
     inputs = TrainingInputs(
         densities=read_volume_set(densities, ["cryoetganClass"]),
         subtomograms=read_volume_set(subtomograms),

@@ -129,7 +129,7 @@ def train(
     event_writer = import_event_writer() if tensorboard else None
     inputs = inputs.select(settings)
     settings = resolve_epochs(settings, len(training_sets.training_rows(inputs.subtomograms)))
-    plain = settings.model_dump(mode="json")
+    plain = settings.plain()
     key = checkpoint.run_key(plain, seed, inputs.hashes(), name)
     check_batch(settings, devices)
     processes, device = launch(devices, device)
@@ -191,7 +191,7 @@ def resolve_epochs(settings: TrainingSettings, count: int) -> TrainingSettings:
     if isinstance(settings, CycleGANSettings):
         count -= count_held_out(settings, count)
     steps = max(1, math.ceil(settings.epochs * count / settings.batch))
-    return settings.model_copy(update={"steps": steps})
+    return settings.replace(steps=steps)
 
 
 def check_batch(settings: TrainingSettings, devices: int) -> None:

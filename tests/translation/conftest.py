@@ -1,4 +1,4 @@
-"""Fixtures of the stage's tests: commands in this process (a new one imports torch for seconds)."""
+"""Fixtures of the stage: commands in this process, since importing torch takes seconds."""
 
 import sys
 from types import SimpleNamespace
@@ -15,6 +15,7 @@ from cryoetgan.imaging.transfer import Gain
 from cryoetgan.io.star import ANGLES
 from cryoetgan.io.volume_set import write_volume_set
 from cryoetgan.physics.acquisition import Acquisition
+from tests.translation.helpers import write_preset
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def here(tmp_path, monkeypatch, capfd):
 
 @pytest.fixture
 def model(rng):
-    """An imaging model of 16^3 boxes with two classes, made by hand."""
+    """Return an imaging model of 16^3 boxes with two classes."""
     axis = np.arange(16) - 8
     r = np.sqrt(axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis[None, None] ** 2)
     maps = {
@@ -60,12 +61,46 @@ def model(rng):
 
 @pytest.fixture
 def posed(tmp_path, model):
-    """Twelve densities of the model's maps: `d.star`."""
+    """Write twelve densities of the model's maps, `d.star`."""
     table = pd.DataFrame({"cryoetganClass": ["a", "b"] * 6})
-    numbers = np.random.default_rng(3)
+    rng = np.random.default_rng(3)
     for name in ANGLES:
-        table[name] = numbers.random(12)
+        table[name] = rng.random(12)
     table["cryoetganSource"] = "density"
     volumes = np.stack([model.maps[name] for name in table["cryoetganClass"]])
     write_volume_set(tmp_path / "d.star", volumes, table, 10.0)
     return tmp_path / "d.star"
+
+
+@pytest.fixture
+def sets(tmp_path, rng):
+    """Write twelve densities and subtomograms, eight of them to train on, and a tiny preset."""
+    optics = pd.DataFrame(
+        {
+            "rlnOpticsGroup": [1, 2],
+            "rlnOpticsGroupName": ["test", "train"],
+            "cryoetganTiltLow": [-40.0, -60.0],
+            "cryoetganTiltHigh": [40.0, 60.0],
+        }
+    )
+    table = pd.DataFrame({"cryoetganClass": ["a", "b"] * 6, **{a: rng.random(12) for a in ANGLES}})
+    table["cryoetganSource"] = "density"
+    densities = rng.random((12, 16, 16, 16)).astype(np.float32)
+    write_volume_set(tmp_path / "d.star", densities, table, 10.0)
+    real = table.assign(
+        cryoetganSource="real",
+        cryoetganSplit=["train"] * 8 + ["test"] * 4,
+        rlnOpticsGroup=[2] * 8 + [1] * 4,
+    )
+    noise = rng.standard_normal((12, 16, 16, 16)).astype(np.float32) * 2 + 1
+    write_volume_set(tmp_path / "s.star", noise, real, 10.0, optics)
+    write_preset(tmp_path, 12)
+    return ("--densities", "d.star", "--subtomograms", "s.star", "--preset", "./p.yaml")
+
+
+@pytest.fixture
+def trained(here, tmp_path, sets):
+    """Train four steps on `sets`; return the name of the checkpoint."""
+    write_preset(tmp_path, 4)
+    here("translation", "train", *sets, "-o", "t")
+    return "t/checkpoint.pt"

@@ -148,7 +148,7 @@ def load_weights(
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
+        reason = str(error).splitlines()[-1].strip()[:150]
         raise UserError(
             f"{path}: was written by cryoetgan {content['version']} (this is {__version__}), "
             f"whose networks differ: {reason}; train again"

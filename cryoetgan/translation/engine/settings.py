@@ -1,6 +1,6 @@
 """Settings that both models share, and the checks of a preset's keys and values."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -69,6 +69,14 @@ class TrainingSettings(BaseModel):
         False,
         description="Compile networks on GPUs with torch.compile. It takes a minute at the start.",
     )
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some values changed, checked."""
+        return self.model_validate({**self.model_dump(), **changes})
+
+    def plain(self) -> dict[str, Any]:
+        """Return keys and values as YAML and checkpoints hold them: tuples become lists."""
+        return self.model_dump(mode="json")
 
 
 def validate(

@@ -1,4 +1,4 @@
-"""Whole tomograms: the same whatever the tiles, physics where nothing was learnt."""
+"""Whole tomograms: independent of the tiles, equal to the simulation before training."""
 
 import numpy as np
 import pytest
@@ -7,14 +7,14 @@ import torch
 from cryoetgan.imaging.simulate.tiling import TiledPhysics, tiles
 from cryoetgan.translation.engine.scaling import Scaler
 from cryoetgan.translation.residual.networks import ResidualGenerator
-from cryoetgan.translation.synthesize import Synthesizer
+from cryoetgan.translation.synthesize import TiledGenerator
 
-GREY = Scaler(0.0, 0.8, bounded=False)
+SCALER = Scaler(0.0, 0.8, bounded=False)
 
 
 @pytest.fixture
-def learnt():
-    """A generator that changes what it is given."""
+def trained():
+    """Return a generator that changes its input."""
     torch.manual_seed(1)
     generator = ResidualGenerator(2, 4)
     with torch.no_grad():
@@ -25,8 +25,8 @@ def learnt():
     return generator.eval()
 
 
-def synthesizer(model, generator, seed=5):
-    return Synthesizer(TiledPhysics(model, seed, "t"), generator, GREY, torch.device("cpu"))
+def tiled_generator(model, generator, seed=5):
+    return TiledGenerator(TiledPhysics(model, seed, "t"), generator, SCALER, torch.device("cpu"))
 
 
 def whole(made, scene, core):
@@ -38,29 +38,29 @@ def whole(made, scene, core):
     return out
 
 
-def test_two_tilings_give_the_same_tomogram_without_seams(model, learnt, rng):
+def test_two_tilings_give_the_same_tomogram_without_seams(model, trained, rng):
     scene = rng.random((30, 41, 37)).astype(np.float32)
-    made = synthesizer(model, learnt)
+    made = tiled_generator(model, trained)
     one, many = whole(made, scene, 64), whole(made, scene, 17)
     assert np.isfinite(one).all()
     assert np.abs(one - many).max() < 1e-5 * one.std() + 1e-5
-    assert made.halo == learnt.radius() + model.box
-    other = whole(synthesizer(model, learnt, 6), scene, 64)
+    assert made.halo == trained.radius() + model.box
+    other = whole(tiled_generator(model, trained, 6), scene, 64)
     assert np.abs(one - other).max() > 0.1 * one.std()
 
 
-def test_a_network_has_no_edge_at_the_faces(model, learnt):
-    """Noise and field go on beyond the faces: nothing is padded with zeros there."""
+def test_a_network_has_no_edge_at_the_faces(model, trained):
+    """Noise continues beyond the faces: nothing is padded with zeros there."""
     scene = np.zeros((24, 30, 30), np.float32)
-    made = synthesizer(model, learnt)
+    made = tiled_generator(model, trained)
     out = whole(made, scene, 16)
     larger = made.part(scene, (-5, -5, -5), (34, 40, 40))
     assert np.allclose(out, larger[5:-5, 5:-5, 5:-5], atol=1e-5)
     assert out[:2].std() == pytest.approx(out[6:-6].std(), rel=0.1)
 
 
-def test_untrained_it_is_the_imaging_model(model, rng):
+def test_the_untrained_network_is_the_simulation(model, rng):
     scene = rng.random((20, 24, 26)).astype(np.float32)
-    made = whole(synthesizer(model, ResidualGenerator(2, 4)), scene, 40)
+    made = whole(tiled_generator(model, ResidualGenerator(2, 4)), scene, 40)
     physics = whole(TiledPhysics(model, 5, "t"), scene, 15)
     assert np.allclose(made, physics, atol=1e-5 * physics.std())
