@@ -124,7 +124,11 @@ def test_an_edit_of_a_key_runs_again_what_reads_it_and_no_more(tiny_run, edit, r
     ("module", "some", "none"),
     [
         ("report/commands.py", {"report_build"}, {"translation_train", "particles_pick"}),
-        ("translation/cyclegan/networks.py", {"translation_train"}, {"particles_pick", "densities_pose"}),
+        (
+            "translation/cyclegan/networks.py",
+            {"translation_train"},
+            {"particles_pick", "densities_pose"},
+        ),
         ("progress.py", set(), {"translation_train", "particles_pick"}),
     ],
 )
