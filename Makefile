@@ -46,7 +46,7 @@ test-all: check  ## the long tests too
 docs: env  ## generated pages (schemas, config/README.md, docs/reruns.md), then the site: site/index.html
 	$(BIN)/python -m cryoetgan.setup.docs
 	$(BIN)/python -m cryoetgan.setup.reruns
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	$(BIN)/python tests/docs/links.py site
 
 bench: env  ## our figures beside the peers'
