@@ -45,7 +45,7 @@ test-all: check  ## the long tests too
 
 docs: env  ## schemas and config/README.md, then the site: site/index.html
 	$(BIN)/python docs/generate.py
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	$(BIN)/python tests/docs/links.py site
 
 bench: env  ## our figures beside the peers'
