@@ -95,7 +95,7 @@ def test_run_twice_the_second_run_does_nothing(tiny_run):
     assert project.planned() == set()
 
 
-# all keys: tests/setup/test_reruns.py, and tests/workflow/test_reruns.py on a finished run
+# all keys: test_reruns.py
 @pytest.mark.parametrize(
     ("edit", "runs"),
     [
