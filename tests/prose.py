@@ -55,7 +55,9 @@ PHRASES = {
 }
 """Regular expression of a phrase, and its replacement."""
 # a key such as `translation.old_name` may be quoted
-PATTERN = re.compile(r"(?<![.\w])(?:" + "|".join(f"(?:{phrase})" for phrase in PHRASES) + r")\b", re.I)
+PATTERN = re.compile(
+    r"(?<![.\w])(?:" + "|".join(f"(?:{phrase})" for phrase in PHRASES) + r")\b", re.I
+)
 PROSE = ["README.md", "CONTRIBUTING.md", "config/README.md", "docs/*.md", "docs/*/*.md"]
 CODE = ["cryoetgan/**/*.py", "workflow/**/*.smk", "workflow/Snakefile", "workflow/**/*.rst"]
 PAGES = ["cryoetgan/**/*.j2", "cryoetgan/**/*.js", "config/*.yaml"]
