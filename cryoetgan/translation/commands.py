@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from cryoetgan.command import Device, Output, Record, Seed, check_positive, command, group, log
+from cryoetgan.command import Device, Output, Record, Seed, command, group, log
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.commands_synthesis import Labels, Scale, Scene, Tile, Truth, check_tile
+from cryoetgan.imaging.commands import DensityScale, SceneLabels, SceneMap, SceneTruth, Tile
 
 Checkpoint = Annotated[Path, typer.Argument(help="checkpoint.pt of `translation train`.")]
 app = group("")
@@ -165,34 +165,33 @@ def uncertainty(
 @command(app, "synthesize")
 def synthesize(
     checkpoint: Annotated[Path, typer.Argument(help="checkpoint.pt of preset recommended.")],
-    scene: Scene,
+    scene: SceneMap,
     output: Output,
-    labels: Labels = None,
-    particles: Truth = None,
+    labels: SceneLabels = None,
+    particles: SceneTruth = None,
     tomogram: Annotated[
         str | None, typer.Option(help="Tomogram of the imaging model; default: the first.")
     ] = None,
-    density_scale: Scale = 1.0,
+    density_scale: DensityScale = 1.0,
     tile: Tile = 96,
     device: Device = "auto",
     seed: Seed = 0,
-) -> None:
+) -> Record:
     """Generate a tomogram from a density scene of any size: T.mrc, T_labels.mrc, T.star.
 
     Grey values are those of the training tomogram, protein bright. Memory depends on the tile
     alone; the result does not depend on the tile.
     """
     from cryoetgan.devices import choose_device
-    from cryoetgan.imaging.simulate.tomogram import open_source, record_of, write_tomogram
+    from cryoetgan.imaging.simulate.tomogram import open_scene, write_tomogram
     from cryoetgan.io.star import class_name
     from cryoetgan.translation.synthesize import open_tiled_generator
 
-    check_tile(tile)
-    check_positive(density_scale, "--density-scale")
     where, name = choose_device(device), class_name(output)
-    made, model = open_tiled_generator(checkpoint, tomogram, name, density_scale, where, seed)
-    source = open_source(scene, labels, particles)
-    said = {"tomogram": model.tomogram, "density_scale": density_scale}
-    record = record_of("translation synthesize", source, [checkpoint], seed, **said)
-    write_tomogram(output, source, model, made.part, tile, record, "generated")
+    generator, model = open_tiled_generator(checkpoint, tomogram, name, density_scale, where, seed)
+    files = open_scene(scene, labels, particles)
+    outputs, about = write_tomogram(
+        output, files, model, generator.simulate_block, tile, "generated"
+    )
     log.info("%s: generated from %s", output, scene)
+    return Record(outputs=outputs, about=about, parameters={"tomogram": model.tomogram})

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import ImagingModel
-from cryoetgan.imaging.simulate.tiling import Corner, TiledPhysics, grown
+from cryoetgan.imaging.simulate.tiling import TiledSimulator, expand_block
+from cryoetgan.physics.geometry import Corner
 from cryoetgan.translation.engine import checkpoint
 from cryoetgan.translation.engine.scaling import Scaler
 from cryoetgan.translation.presets import parse_settings
@@ -24,11 +25,11 @@ from cryoetgan.translation.residual.translator import load_generator
 
 
 class TiledGenerator:
-    """Generates parts of a tomogram from parts of a density scene.
+    """Generates blocks of a tomogram from blocks of a density scene.
 
     Parameters
     ----------
-    physics : TiledPhysics
+    simulator : TiledSimulator
         Signal and noise.
     generator : ResidualGenerator
         Network applied to them.
@@ -40,26 +41,26 @@ class TiledGenerator:
 
     def __init__(
         self,
-        physics: TiledPhysics,
+        simulator: TiledSimulator,
         generator: ResidualGenerator,
         scaler: Scaler,
         device: torch.device,
     ) -> None:
-        self.physics, self.generator, self.scaler = physics, generator, scaler
+        self.simulator, self.generator, self.scaler = simulator, generator, scaler
         self.device = device
 
     @property
     def halo(self) -> int:
-        """Voxels around a part on which its values depend."""
-        return self.generator.radius() + self.physics.halo
+        """Voxels around a block on which its values depend."""
+        return self.generator.radius() + self.simulator.halo
 
     @torch.no_grad()
-    def part(
+    def simulate_block(
         self, scene: NDArray[np.generic], corner: Corner, shape: Corner
     ) -> NDArray[np.float32]:
-        """Return the part of the tomogram at `corner`, of `shape` (zyx, voxels), grey values."""
+        """Return the block of the tomogram at `corner`, of `shape` (zyx, voxels), grey values."""
         radius = self.generator.radius()
-        pair = self.physics.halves(scene, *grown(corner, shape, radius))
+        pair = self.simulator.signal_and_noise(scene, *expand_block(corner, shape, radius))
         inputs = (
             self.scaler.forward(torch.from_numpy(x)[None, None]).to(self.device) for x in pair
         )
@@ -104,8 +105,8 @@ def open_tiled_generator(
     model = select_model(unpack_models(content["imaging"], path), tomogram, path)
     generator: Any = load_generator(content, settings, path).to(device)
     scaler = checkpoint.scaler_of_domain(content, "subtomogram")
-    physics = TiledPhysics(model, seed, name, scale)
-    return TiledGenerator(physics, generator, scaler, device), model
+    simulator = TiledSimulator(model, seed, name, scale)
+    return TiledGenerator(simulator, generator, scaler, device), model
 
 
 def select_model(models: list[ImagingModel], tomogram: str | None, path: Path) -> ImagingModel:

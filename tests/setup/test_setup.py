@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from cryoetgan.cli import STAGES
-from cryoetgan.code_hash import PLUMBING, code_files
+from cryoetgan.code_hash import UNTRACKED, code_files
 from cryoetgan.config import Config, load
 from cryoetgan.io.files import provenance, sidecar, write_json
 from cryoetgan.io.mrc import PROTEIN_BRIGHT, write_volume
@@ -218,13 +218,13 @@ def test_the_cost_grows_with_what_is_asked_for(tomograms, cryoetgan):
     assert 1.3 * base["disk_gb"] < twice["disk_gb"] < 2.1 * base["disk_gb"]
     longer = cost(translation={"steps": 100}), cost(translation={"steps": 200})
     assert longer[1]["minutes_training"] == pytest.approx(2 * longer[0]["minutes_training"])
-    drawn = cost(translation={"tomograms": 3})
+    drawn = cost(tomograms={"synthetic": 3})
     x, y, z = config.tomograms.shape
     assert drawn["disk_gb"] - base["disk_gb"] == pytest.approx(3 * 12e-9 * x * y * z)
     assert drawn["minutes"] > base["minutes"]
     assert cost(particles={"picker": "match"})["minutes"] > base["minutes"]
     also = cost(evaluation={"second_network": "cb3d"})
-    alone = cost(evaluation={"network": "cb3d", "curve": []})
+    alone = cost(evaluation={"network": "cb3d", "learning_curve": []})
     assert also["minutes"] > alone["minutes"] > base["minutes"]
     both = [row.model_copy(update={"group": name}) for row in rows for name in ("titan", "talos")]
     own = config.translation.model_copy(update={"per_group": True})
@@ -352,7 +352,7 @@ def test_the_list_of_modules_a_stage_consists_of_is_honest():
         assert set(modules[stage]) <= set(found)
         for module in found:
             path = module.removeprefix("cryoetgan.").replace(".", "/")
-            if path.split("/")[0] in PLUMBING:
+            if path.split("/")[0] in UNTRACKED:
                 continue
             named = {f"{path}.py", f"{path}/__init__.py"}
             assert named & set(files[stage]), f"{stage} misses {module}"

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from cryoetgan.imaging import storage
+from cryoetgan.imaging.storage import save_model
 from cryoetgan.io.files import sidecar, write_json
 from cryoetgan.io.mrc import read_volume, write_volume
 from cryoetgan.io.star import read_star, write_star
@@ -31,7 +31,7 @@ ema: 0.9
 @pytest.fixture
 def trained(here, tmp_path, model, posed, rng):
     """Train a checkpoint, `t/checkpoint.pt`; return the words that train it."""
-    storage.save(model, tmp_path / "M.json")
+    save_model(model, tmp_path / "M.json")
     densities = read_volume_set(posed)
     noise = rng.standard_normal((12, 16, 16, 16)).astype(np.float32)
     write_volume_set(
@@ -75,7 +75,7 @@ def test_draws_differ_and_translate_back(here, tmp_path, trained):
 
 
 def test_uncertainty_maps_have_the_imaging_model_of_their_volume(here, tmp_path, model, trained):
-    storage.save(replace(model, tomogram="other"), tmp_path / "N.json")
+    save_model(replace(model, tomogram="other"), tmp_path / "N.json")
     here(*trained, "--imaging", "N.json", "-o", "two")
     here("translation", "translate", "two/checkpoint.pt", "d.star", "-o", "made.star")
     here("translation", "uncertainty", "two/checkpoint.pt", "d.star", "--passes", 2, "-o", "v")

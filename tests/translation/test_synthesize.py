@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from cryoetgan.imaging.simulate.tiling import TiledPhysics, tiles
+from cryoetgan.imaging.simulate.tiling import TiledSimulator
+from cryoetgan.physics.geometry import block_slices, tiles
 from cryoetgan.translation.engine.scaling import Scaler
 from cryoetgan.translation.residual.networks import ResidualGenerator
 from cryoetgan.translation.synthesize import TiledGenerator
@@ -26,26 +27,25 @@ def trained():
 
 
 def tiled_generator(model, generator, seed=5):
-    return TiledGenerator(TiledPhysics(model, seed, "t"), generator, SCALER, torch.device("cpu"))
+    return TiledGenerator(TiledSimulator(model, seed, "t"), generator, SCALER, torch.device("cpu"))
 
 
-def whole(made, scene, core):
+def simulate(simulator, scene, edge):
+    """Return the tomogram of a scene, made in tiles of `edge` voxels."""
     out = np.full(scene.shape, np.nan, np.float32)
-    for corner, shape in tiles(scene.shape, core):
-        out[tuple(slice(c, c + n) for c, n in zip(corner, shape, strict=True))] = made.part(
-            scene, corner, shape
-        )
+    for corner, shape in tiles(scene.shape, edge):
+        out[block_slices(corner, shape)] = simulator.simulate_block(scene, corner, shape)
     return out
 
 
 def test_two_tilings_give_the_same_tomogram_without_seams(model, trained, rng):
     scene = rng.random((30, 41, 37)).astype(np.float32)
     made = tiled_generator(model, trained)
-    one, many = whole(made, scene, 64), whole(made, scene, 17)
+    one, many = simulate(made, scene, 64), simulate(made, scene, 17)
     assert np.isfinite(one).all()
     assert np.abs(one - many).max() < 1e-5 * one.std() + 1e-5
     assert made.halo == trained.radius() + model.box
-    other = whole(tiled_generator(model, trained, 6), scene, 64)
+    other = simulate(tiled_generator(model, trained, 6), scene, 64)
     assert np.abs(one - other).max() > 0.1 * one.std()
 
 
@@ -53,14 +53,14 @@ def test_a_network_has_no_edge_at_the_faces(model, trained):
     """Noise continues beyond the faces: nothing is padded with zeros there."""
     scene = np.zeros((24, 30, 30), np.float32)
     made = tiled_generator(model, trained)
-    out = whole(made, scene, 16)
-    larger = made.part(scene, (-5, -5, -5), (34, 40, 40))
+    out = simulate(made, scene, 16)
+    larger = made.simulate_block(scene, (-5, -5, -5), (34, 40, 40))
     assert np.allclose(out, larger[5:-5, 5:-5, 5:-5], atol=1e-5)
     assert out[:2].std() == pytest.approx(out[6:-6].std(), rel=0.1)
 
 
 def test_the_untrained_network_is_the_simulation(model, rng):
     scene = rng.random((20, 24, 26)).astype(np.float32)
-    made = whole(tiled_generator(model, ResidualGenerator(2, 4)), scene, 40)
-    physics = whole(TiledPhysics(model, 5, "t"), scene, 15)
-    assert np.allclose(made, physics, atol=1e-5 * physics.std())
+    made = simulate(tiled_generator(model, ResidualGenerator(2, 4)), scene, 40)
+    simulated = simulate(TiledSimulator(model, 5, "t"), scene, 15)
+    assert np.allclose(made, simulated, atol=1e-5 * simulated.std())

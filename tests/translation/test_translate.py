@@ -90,6 +90,6 @@ def test_inputs_are_not_overwritten(here, tmp_path, trained):
         (*WORDS, "d.star", "-o", "./none/../d.star"),
         ("translation", "uncertainty", trained, "u/noise_sd.star", "--passes", 2, "-o", "u"),
     ):
-        refused(here(*words, code=2), "is the file that is read")
+        refused(here(*words, code=2), "overwrite an input")
     for name in ("d.star", "u/noise_sd.star"):
         assert (tmp_path / name).read_bytes() == before

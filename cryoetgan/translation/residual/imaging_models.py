@@ -9,16 +9,16 @@ import numpy as np
 import torch
 
 from cryoetgan.errors import UserError
-from cryoetgan.imaging import storage
 from cryoetgan.imaging.model import ImagingModel
-from cryoetgan.imaging.simulate import fitted
+from cryoetgan.imaging.simulate.fitted import check_models
+from cryoetgan.imaging.storage import from_parts, load_model, to_parts
 from cryoetgan.io.volume_set import VolumeSet
 
 
 def read_models(paths: Sequence[Path], densities: VolumeSet) -> list[ImagingModel]:
     """Return the imaging models of some files; box, voxel size and classes must fit."""
-    models = {path: storage.load(path) for path in paths}
-    fitted.check(densities, models)
+    models = {path: load_model(path) for path in paths}
+    check_models(densities, models)
     known: dict[str, Path] = {}
     for path, model in models.items():
         if model.tomogram in known:
@@ -34,7 +34,7 @@ def pack_models(models: Sequence[ImagingModel]) -> list[dict[str, Any]]:
     """Return imaging models as plain values and tensors, for a checkpoint."""
     out = []
     for model in models:
-        content, arrays = storage.to_parts(model)
+        content, arrays = to_parts(model)
         # a checkpoint holds no numpy scalars
         content = json.loads(json.dumps(content, default=float))
         tensors = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
@@ -45,6 +45,6 @@ def pack_models(models: Sequence[ImagingModel]) -> list[dict[str, Any]]:
 def unpack_models(parts: Sequence[Mapping[str, Any]], path: Path) -> list[ImagingModel]:
     """Return the imaging models of the checkpoint `path`."""
     return [
-        storage.from_parts(part["content"], {k: v.numpy() for k, v in part["arrays"].items()}, path)
+        from_parts(part["content"], {k: v.numpy() for k, v in part["arrays"].items()}, path)
         for part in parts
     ]

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.model import EMPTY, ImagingModel, crop
-from cryoetgan.imaging.scenes import SCENE
+from cryoetgan.imaging.model import EMPTY_CLASS, ImagingModel, crop_centre
+from cryoetgan.imaging.scenes import SCENE_BOXES
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.physics.coordinates import centre_offset
 from cryoetgan.progress import track
@@ -94,13 +94,13 @@ def simulate_scene_bank(
         model = models[which[i]]
         target = None
         centre: NDArray[np.floating] = np.zeros(3)
-        if classes[i] != EMPTY:
+        if classes[i] != EMPTY_CLASS:
             row = int(rng.choice(by_class[classes[i]]))
             target = np.asarray(densities.volumes[row], np.float32)
             centre = centre_offset(densities.table.iloc[row], densities.voxel_size)
-        scene = model.scene(target, centre, rng)
-        signal[i, 0] = torch.from_numpy(crop(model.signal(scene), densities.box))
-        density[i, 0] = torch.from_numpy(crop(scene, densities.box))
+        scene = model.build_scene(target, centre, rng)
+        signal[i, 0] = torch.from_numpy(crop_centre(model.signal(scene), densities.box))
+        density[i, 0] = torch.from_numpy(crop_centre(scene, densities.box))
         if i and which[i] != which[i - 1]:
             unused = []
         if not unused:
@@ -123,21 +123,21 @@ def draw_classes(
     UserError
         If the densities have no class of the imaging model.
     """
-    weights = np.array([model.shares.get(name, 0.0) for name in (*names, EMPTY)])
+    weights = np.array([model.class_fractions.get(name, 0.0) for name in (*names, EMPTY_CLASS)])
     if class_fractions == "uniform":
         weights = np.array([1.0] * len(names) + [0.0])
     if not weights[:-1].sum() > 0:
         raise UserError(
-            f"the imaging model of {model.tomogram} has the classes {', '.join(model.shares)}, "
+            f"the imaging model of {model.tomogram} has the classes {', '.join(model.class_fractions)}, "
             f"the densities {', '.join(names)}; fit it with the maps of these densities"
         )
     drawn = rng.choice(len(weights), size=count, p=weights / weights.sum())
-    return [(*names, EMPTY)[i] for i in drawn]
+    return [(*names, EMPTY_CLASS)[i] for i in drawn]
 
 
 def split_octants(noise: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     """Return the eight boxes of a noise scene: one Fourier transform gives eight."""
-    box = noise.shape[0] // SCENE
+    box = noise.shape[0] // SCENE_BOXES
     starts = [range(0, n - box + 1, box) for n in noise.shape]
     return [
         np.ascontiguousarray(noise[z : z + box, y : y + box, x : x + box])

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.model import crop
-from cryoetgan.imaging.scenes import SCENE
+from cryoetgan.imaging.model import crop_centre
+from cryoetgan.imaging.scenes import SCENE_BOXES
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.physics.coordinates import centre_offset
 from cryoetgan.seeds import rng as generator_for
@@ -95,13 +95,13 @@ class ResidualTranslator(Translator):
     ) -> Volumes:
         """Return translations of one scene; see `Translator.sample_batch`."""
         group, signal, own_noise = self.simulate(source, row, name, 0, seed)
-        scene_shape = (SCENE * source.box,) * 3
+        scene_shape = (SCENE_BOXES * source.box,) * 3
         noises = []
         for draw in draws:
             noise = own_noise
             if draw:
                 rng = generator_for(seed, "imaging", name, "noise", draw)
-                noise = crop(self.models[group].noise(scene_shape, rng), source.box)
+                noise = crop_centre(self.models[group].noise(scene_shape, rng), source.box)
             noises.append(noise)
         return self.apply(np.stack([signal] * len(noises)), np.stack(noises))
 
@@ -118,7 +118,7 @@ class ResidualTranslator(Translator):
             )
         centre = centre_offset(source.table.iloc[row], source.voxel_size)
         density = np.asarray(source.volumes[row], np.float32)
-        return (index, *model.halves(density, centre, rng))
+        return (index, *model.signal_and_noise(density, centre, rng))
 
     @torch.no_grad()
     def apply(self, *inputs: Volumes) -> Volumes:
