@@ -2,9 +2,12 @@
 
 import torch
 
+from cryoetgan.devices import choose_device
+from cryoetgan.io.volume_set import read_volume_set
 from cryoetgan.translation.cyclegan.trainer import CycleGANTrainer
 from cryoetgan.translation.presets import read_preset
 from cryoetgan.translation.residual.networks import ResidualGenerator
+from cryoetgan.translation.train import TrainingInputs, train
 
 PRESET = """
 widths: [4, 4, 8]
@@ -26,6 +29,17 @@ dropout: 0.1
 def write_preset(folder, steps, more=""):
     """Write a tiny preset, `p.yaml`."""
     (folder / "p.yaml").write_text(PRESET.format(steps=steps) + more)
+
+
+def train_in(folder, **more):
+    """Train `t` in a folder from `d.star`, `s.star` and `p.yaml`, as the command does."""
+    inputs = TrainingInputs(
+        densities=read_volume_set(folder / "d.star"),
+        subtomograms=read_volume_set(folder / "s.star"),
+        **more,
+    )
+    settings = read_preset(str(folder / "p.yaml"))
+    train(inputs, settings, folder / "t", name="p", device=choose_device("cpu"), seed=0)
 
 
 def load(path):

@@ -72,5 +72,5 @@ def test_states_of_other_versions_are_refused_and_kept(here, tmp_path, sets, tra
     torch.save(content, state)
     before = state.read_bytes()
     write_preset(tmp_path, 4)
-    refused(here("translation", "train", *sets, "-o", "t", code=2), "0.0.7", "differ")
+    refused(here("translation", "train", *sets, "-o", "t", code=2), "0.0.7", "this")
     assert state.read_bytes() == before

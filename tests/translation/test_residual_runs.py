@@ -1,5 +1,6 @@
 """Runs of preset recommended through the commands: train, translate, synthesize."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,8 @@ from cryoetgan.io.mrc import read_volume, write_volume
 from cryoetgan.io.star import read_star, write_star
 from cryoetgan.io.volume_set import read_volume_set, write_volume_set
 from tests.conftest import refused
+from tests.translation.conftest import make_model, write_densities
+from tests.translation.helpers import train_in
 
 PRESET = """
 model: residual
@@ -28,22 +31,28 @@ ema: 0.9
 """
 
 
+@pytest.fixture(scope="session")
+def residual_folder(tmp_path_factory):
+    """Train folder t of a folder with sets, preset and imaging model, once for all tests."""
+    folder = tmp_path_factory.mktemp("residual")
+    save_model(make_model(), folder / "M.json")
+    write_densities(folder)
+    table = read_volume_set(folder / "d.star").table.assign(cryoetganSource="real")
+    noise = np.random.default_rng(7).standard_normal((12, 16, 16, 16)).astype(np.float32)
+    write_volume_set(folder / "s.star", noise, table, 10.0)
+    (folder / "p.yaml").write_text(PRESET)
+    train_in(folder, imaging=[folder / "M.json"])
+    return folder
+
+
 @pytest.fixture
-def trained(here, tmp_path, model, posed, rng):
-    """Train a checkpoint, `t/checkpoint.pt`; return the words that train it."""
-    save_model(model, tmp_path / "M.json")
-    densities = read_volume_set(posed)
-    noise = rng.standard_normal((12, 16, 16, 16)).astype(np.float32)
-    write_volume_set(
-        tmp_path / "s.star", noise, densities.table.assign(cryoetganSource="real"), 10.0
-    )
-    (tmp_path / "p.yaml").write_text(PRESET)
-    words = (
+def trained(tmp_path, residual_folder):
+    """Copy a trained run to folder t; return the words that train it."""
+    shutil.copytree(residual_folder, tmp_path, dirs_exist_ok=True)
+    return (
         "translation", "train", "--densities", "d.star", "--subtomograms", "s.star",
         "--preset", "./p.yaml", "--imaging", "M.json",
     )  # fmt: skip
-    here(*words, "-o", "t")
-    return words
 
 
 TRANSLATE = ("translation", "translate", "t/checkpoint.pt")
