@@ -19,10 +19,10 @@ import torch
 from memory import peak, resident
 from scipy import ndimage
 
-from cryoetgan.particles.matching.align import band_and_transfer
+from cryoetgan.particles.matching.score import band_and_transfer
 from cryoetgan.particles.matching.low_rank import make_bank
-from cryoetgan.particles.matching.match import search
-from cryoetgan.particles.matching.score import Scorer
+from cryoetgan.particles.matching.search import search
+from cryoetgan.particles.matching.align import Scorer
 from cryoetgan.particles.matching.template import Template
 from cryoetgan.particles.picking import dog
 from cryoetgan.physics.geometry import random_rotations, rotate_volume

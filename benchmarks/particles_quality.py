@@ -165,7 +165,7 @@ def report(found, scores, classes, turns, data, name, groups):
 
 
 def measure_scoring(data, name="dev_set2_1"):
-    from cryoetgan.particles.matching.align import score_picks
+    from cryoetgan.particles.matching.score import score_picks
 
     print("Picks (DoG, sigma 4) aligned to seven templates")
     volume, maps = tomogram(data, name), templates(data)
@@ -194,7 +194,7 @@ def measure_scoring(data, name="dev_set2_1"):
 
 
 def measure_matching(data, name="dev_set2_1"):
-    from cryoetgan.particles.matching.pick import match
+    from cryoetgan.particles.matching.match import match
 
     print("Template matching over the whole tomogram, seven templates")
     volume, maps = tomogram(data, name), templates(data)
@@ -216,7 +216,7 @@ def measure_peer(data, name="dev_set2_1", kind="T20S_1pma", count=1000):
     from tme.matching_exhaustive import match_exhaustive
     from tme.matching_scores import MATCHING_EXHAUSTIVE_REGISTER
 
-    from cryoetgan.particles.matching.pick import match
+    from cryoetgan.particles.matching.match import match
     from cryoetgan.physics.geometry import random_rotations
 
     volume, maps = tomogram(data, name), templates(data, [kind])

@@ -208,7 +208,7 @@ def score(
         read_star,
         write_star,
     )
-    from cryoetgan.particles.matching.align import score_picks
+    from cryoetgan.particles.matching.score import score_picks
 
     check_star_name(output)
     low, high, _ = tilt_range(tilts)

@@ -10,7 +10,7 @@ from cryoetgan.io.mrc import Volume, write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, read_star
 from cryoetgan.particles.extraction import extract
 from cryoetgan.particles.matching import low_rank, match, pick
-from cryoetgan.particles.matching.align import band_and_transfer
+from cryoetgan.particles.matching.score import band_and_transfer
 from cryoetgan.particles.matching.template import band_of_boxes
 from cryoetgan.physics.geometry import (
     angle_between,
@@ -188,7 +188,7 @@ def test_the_command_and_its_refusals(cryoetgan, tmp_path, maps, scene):
 
 def test_grids_of_rotations_nest_in_spacing():
     """The search's coarse grid lies within its stated spacing of any rotation."""
-    from cryoetgan.particles.matching.score import spacing_of
+    from cryoetgan.particles.matching.align import spacing_of
 
     turns = random_rotations(200, np.random.default_rng(1))
     grid = super_fibonacci(550)

@@ -6,7 +6,7 @@ import torch
 
 from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, read_star, write_star
-from cryoetgan.particles.matching.score import Scorer
+from cryoetgan.particles.matching.align import Scorer
 from cryoetgan.particles.matching.template import Template, band_of_boxes, make_band, shifted
 from cryoetgan.physics.geometry import (
     angle_between,

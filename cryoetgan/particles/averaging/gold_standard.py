@@ -24,9 +24,9 @@ from cryoetgan.particles.averaging.average import (
     resolution,
     round_blob,
 )
-from cryoetgan.particles.matching.align import band_and_transfer
+from cryoetgan.particles.matching.score import band_and_transfer
 from cryoetgan.particles.matching.refine import batches
-from cryoetgan.particles.matching.score import Scorer
+from cryoetgan.particles.matching.align import Scorer
 from cryoetgan.particles.matching.template import Template
 from cryoetgan.physics.geometry import rotate_volume
 from cryoetgan.progress import track
