@@ -43,9 +43,11 @@ test: check  ## linters, then the tests (about ten minutes on two cores)
 test-all: check  ## the long tests too
 	$(PYTEST)
 
-docs: env  ## schemas, config/README.md, docs/reruns.md from the typed configuration and the rules
+docs: env  ## generated pages (schemas, config/README.md, docs/reruns.md), then the site: site/index.html
 	$(BIN)/python -m cryoetgan.setup.docs
 	$(BIN)/python -m cryoetgan.setup.reruns
+	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python tests/docs/links.py site
 
 bench: env  ## our figures beside the peers'
 	$(BIN)/python -m pip install -q -r benchmarks/requirements.txt

@@ -4,7 +4,7 @@
         [--seeds 3] [--count 200] [--networks small cb3d] [--sets real1 fitted] [--epochs N]
 
 Trained on the labelled crops of dev_set2_1 and on physics fitted to its own picks, without labels
-(`benchmarks/yardstick.py` makes both, in the same folder); tested on the true crops of dev_set2_3.
+(`benchmarks/training_sets.py` makes both, in the same folder); tested on the true crops of dev_set2_3.
 Seconds are of one thread's processor time, so two cores need no more. Owed: `small` no worse than
 CB3D, and at most three minutes on two cores.
 """
@@ -26,7 +26,7 @@ from cryoetgan.io.volume_set import read_volume_set
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--look", default="plain", choices=sorted(LOOKS))
-    parser.add_argument("--folder", type=Path, default=Path("results/yardstick"))
+    parser.add_argument("--folder", type=Path, default=Path("results/training_sets"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--networks", nargs="+", default=["small", "cb3d"])

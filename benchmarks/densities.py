@@ -24,10 +24,10 @@ import numpy as np
 import pandas as pd
 
 from cryoetgan.densities.atoms import Atoms
+from cryoetgan.densities.density_from_atoms import simulate
 from cryoetgan.densities.eman2 import pdb_text
 from cryoetgan.densities.eman2_atoms import read_atoms_as_eman2
 from cryoetgan.densities.poses import poses
-from cryoetgan.densities.simulation import simulate
 from cryoetgan.io.volume_set import VolumeSetWriter
 
 GEMMI_THERE = 0.038

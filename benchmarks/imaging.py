@@ -5,7 +5,7 @@
 
 Fits on dev_set2_1 with its own Difference-of-Gaussians picks and template scores, no label; looks
 at crops at the true centres of dev_set2_2 and dev_set2_3. Owed: simulated over real power
-between 0.9 and 1.1 in every shell. What a classifier learns from it: benchmarks/yardstick.py,
+between 0.9 and 1.1 in every shell. What a classifier learns from it: benchmarks/training_sets.py,
 whose folder this one shares. A killed run goes on where it was.
 """
 
@@ -23,12 +23,12 @@ from cryoetgan.imaging.noise_spectrum import both_halves
 from cryoetgan.io.mrc import read_volume
 from cryoetgan.io.star import COORDINATES, read_star
 from cryoetgan.physics.geometry import random_rotations
-from cryoetgan.physics.optics import radius
+from cryoetgan.physics.optics import radius_grid
 
 
 def shells(boxes):
     """Return mean power by shell, 1 to Nyquist, of whole boxes."""
-    shell = np.rint(radius((BOX,) * 3, 1.0) * BOX).astype(int)
+    shell = np.rint(radius_grid((BOX,) * 3, 1.0) * BOX).astype(int)
     used = shell <= BOX // 2
     weight = np.broadcast_to(both_halves(BOX), shell.shape)[used]
     total = sum(
@@ -56,7 +56,7 @@ def power_ratio(model, tomogram, truth, numbers):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--folder", type=Path, default=Path("results/yardstick"))
+    parser.add_argument("--folder", type=Path, default=Path("results/training_sets"))
     parser.add_argument("--look", nargs="+", default=sorted(LOOKS), choices=sorted(LOOKS))
     given = parser.parse_args()
     if "CRYOETGAN_TEST_DATA" not in os.environ:

@@ -23,12 +23,12 @@ from scipy.spatial.transform import Rotation
 
 from cryoetgan.densities.assemblies import choose_models, expand
 from cryoetgan.densities.atoms import read_atoms
-from cryoetgan.densities.simulation import simulate
+from cryoetgan.densities.density_from_atoms import simulate
 from cryoetgan.io.mrc import Volume
 from cryoetgan.particles.picking import dog
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.geometry import rotate_volume, rotation_from_relion
-from cryoetgan.structures.verify import read_structure
+from cryoetgan.structures.read_structure import read_structure
 
 SETS = {
     "dev_set1_1": 6.0,

@@ -1,6 +1,6 @@
 """How time and memory grow: with tomogram size, with particles, with the number of tomograms.
 
-    python benchmarks/scale.py [--quick] [--folder F] [-o docs/scale.png]
+    python benchmarks/scale.py [--quick] [--folder F] [-o docs/images/scale.png]
 
 Each command in a process of its own: its CPU seconds and largest memory. The exponent is the
 slope of log time against log size over the upper half of the sizes: 1 is linear, 2 quadratic.
@@ -31,7 +31,7 @@ REAL = 10_000
 TILTS = "--tilts=-60,60,3"
 CLASSES = ("proteasome", "ribosome")
 PHYSICS = ["--snr", 0.1, "--lowpass", 72, TILTS]
-TARGETS = ("particles_extract", "particles_extract_marked", "imaging_simulate_fitted")
+TARGETS = ("particles_extract", "particles_extract_annotated", "imaging_simulate_fitted")
 
 
 def run(folder, words):

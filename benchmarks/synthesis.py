@@ -5,7 +5,7 @@
 
 One tomogram each to learn from: dev_set2_1 with its true labels; a scene of packed particles by
 the physics fitted to dev_set2_1's own picks, without labels; and by each checkpoint of preset
-recommended (of the same look, `benchmarks/yardstick.py` trains some). The picker is a small 3D
+recommended (of the same look, `benchmarks/training_sets.py` trains some). The picker is a small 3D
 U-Net at half resolution, tested once on dev_set2_3; its threshold is chosen on dev_set2_2 for all
 alike, and for synthetic ones on a second synthetic tomogram too ("blind"), which takes no label
 of a real one. With --by-seed the checkpoints are trainings of one recipe: each picker takes the
@@ -31,7 +31,7 @@ from torch.nn import functional
 
 from cryoetgan.io.mrc import read_volume
 from cryoetgan.io.star import COORDINATES, read_star
-from cryoetgan.seeds import integer, rng
+from cryoetgan.seeds import integer_seed, rng
 
 NAMES = sorted(MAPS)
 COPIES, SHAPE = 66, "256,256,128"
@@ -106,7 +106,7 @@ class Tomogram:
 
 def trained(tomogram, seed, steps):
     """A picker that has seen `steps` batches of patches of one tomogram."""
-    torch.manual_seed(integer(seed, "picker"))
+    torch.manual_seed(integer_seed(seed, "picker"))
     numbers = rng(seed, "patches")
     network = UNet(len(NAMES)).to(memory_format=torch.channels_last_3d)
     optimiser = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=1e-3)

@@ -20,12 +20,12 @@ from cryoetgan.io.mrc import open_volume
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.tomograms.importing.convert import standardise_into
 from cryoetgan.tomograms.importing.normalise import grey_scale
-from cryoetgan.tomograms.importing.read import open_tomogram
+from cryoetgan.tomograms.importing.raw_tomogram import open_tomogram
 from cryoetgan.tomograms.importing.resample import resampled_shape
 from cryoetgan.tomograms.simulation.packing import empty_scene, pack
 from cryoetgan.tomograms.simulation.projection import project_series, projector
 from cryoetgan.tomograms.simulation.reconstruction import weighted_back_projection
-from cryoetgan.tomograms.simulation.simulate import simulate_tomogram
+from cryoetgan.tomograms.simulation.simulate_tomogram import simulate_tomogram
 
 TILTS = np.arange(-60, 61, 3.0)
 

@@ -19,7 +19,7 @@ STAGES = {
     "particles": "Pick, match, score, select, extract: the subtomogram domain S.",
     "imaging": "The physics between D and S.",
     "translation": "The CycleGAN: train it, translate with it.",
-    "evaluation": "Classifiers, metrics, nulls and competitors.",
+    "evaluation": "Classifiers, metrics, ablations and comparisons.",
     "report": "One page with figures and the verdict.",
     "export": "The labelled data in other programs' formats.",
 }

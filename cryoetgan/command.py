@@ -16,7 +16,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 import typer
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import not_itself, provenance, sidecar, write_json
+from cryoetgan.io.files import check_not_overwritten, provenance, sidecar, write_json
 
 log = logging.getLogger("cryoetgan")
 MOST_TILTS = 1000
@@ -133,7 +133,7 @@ def _keep_inputs(options: dict[str, Any]) -> None:
     for name, value in options.items():
         for path in value if isinstance(value, list) else [value]:
             if name != "output" and isinstance(path, Path):
-                not_itself(path, output)
+                check_not_overwritten(path, output)
 
 
 def group(help_text: str) -> typer.Typer:
@@ -167,7 +167,9 @@ def configure_logging(verbose: bool = False, quiet: bool = False) -> None:
     logging.getLogger("py.warnings").handlers[:] = [handler]
 
 
-def numbers(text: str | None, option: str, names: Sequence[str], optional: int = 0) -> list[float]:
+def parse_numbers(
+    text: str | None, option: str, names: Sequence[str], optional: int = 0
+) -> list[float]:
     """Parse joined numbers such as `-60,60,3`.
 
     Parameters
@@ -202,9 +204,11 @@ def numbers(text: str | None, option: str, names: Sequence[str], optional: int =
     return values
 
 
-def tilt_range(text: str | None, option: str = "--tilts", step: float = 3.0) -> tuple[float, ...]:
+def parse_tilt_range(
+    text: str | None, option: str = "--tilts", step: float = 3.0
+) -> tuple[float, ...]:
     """Parse `LO,HI` or `LO,HI,STEP` in degrees and return (low, high, step)."""
-    low, high, *rest = numbers(text, option, ("LO", "HI", "STEP"), optional=1)
+    low, high, *rest = parse_numbers(text, option, ("LO", "HI", "STEP"), optional=1)
     step = rest[0] if rest else step
     if not -90 <= low < high <= 90 or not 0 < step <= high - low:
         raise UserError(
@@ -219,14 +223,14 @@ def tilt_range(text: str | None, option: str = "--tilts", step: float = 3.0) -> 
     return low, high, step
 
 
-def positive(value: float, option: str, unit: str = "") -> float:
+def check_positive(value: float, option: str, unit: str = "") -> float:
     """Return `value`, or raise a `UserError` where it is not finite and above zero."""
     if not 0 < value < float("inf"):
         raise UserError(f"{option}: got {value:g}{unit}, wanted a number above zero")
     return value
 
 
-def counts_by_class(
+def parse_counts(
     names: Sequence[str], count: int, others: Sequence[str] | None, option: str, other_option: str
 ) -> dict[str, int]:
     """Return how many of each class: `count`, but for those given as `NAME=N`."""

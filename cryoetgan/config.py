@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from cryoetgan.errors import UserError, nearest
-from cryoetgan.io.files import existing
+from cryoetgan.errors import UserError, suggest
+from cryoetgan.io.files import check_exists
 
 NAME = r"^[A-Za-z0-9_-]+$"
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -292,7 +292,7 @@ class Evaluation(Section):
     )
     competition_seeds: Annotated[int, Field(ge=2)] = Field(
         5,
-        description="Classifiers that `snakemake competition` trains of each set, for its intervals.",
+        description="Classifiers that `snakemake comparison` trains of each set, for its intervals.",
     )
     ablation_preset: str = Field(
         "paper", description="What `snakemake ablations` changes: a preset, or a YAML file."
@@ -403,7 +403,7 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _content(path: Path) -> dict[str, Any]:
-    path = existing(path, "configuration file")
+    path = check_exists(path, "configuration file")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -433,7 +433,7 @@ def _explain_one(item: Any, model: type[BaseModel]) -> str:
     if item["type"] == "extra_forbidden":
         *parents, last = item["loc"]
         known = _keys(model, tuple(parents))
-        return f"unknown key '{place}'{nearest(str(last), known)} (known: {', '.join(known)})"
+        return f"unknown key '{place}'{suggest(str(last), known)} (known: {', '.join(known)})"
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error" or not place:
         return message

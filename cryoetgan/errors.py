@@ -1,18 +1,35 @@
-"""The one exception that means: the user can mend this."""
+"""The exception for mistakes in the input, and hints for its messages."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class UserError(ValueError):
-    """A mistake in the input, with the way out in its message.
+    """A mistake in the input; the message says how to correct it.
 
-    The command line prints the message alone and exits with code 2. Every other
-    exception is a defect of ours: it keeps its traceback and exits with code 1.
+    The command line prints the message alone and exits with code 2. Every other exception is a
+    defect of the program: it keeps its traceback and exits with code 1.
     """
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return `"; did you mean 'x'?"`, or nothing where no known name is close."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean '{close[0]}'?" if close else ""
+def suggest(name: str, known: Iterable[str], renamed: Mapping[str, str] | None = None) -> str:
+    """Return a hint for an unknown name, to be appended to a message.
+
+    Parameters
+    ----------
+    name : str
+        The unknown name.
+    known : iterable of str
+        Valid names.
+    renamed : mapping, optional
+        Earlier name to present name.
+
+    Returns
+    -------
+    str
+        `"; it is now 'x'"`, `"; did you mean 'x'?"`, or nothing if no valid name is similar.
+    """
+    if renamed and name in renamed:
+        return f"; it is now '{renamed[name]}'"
+    similar = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean '{similar[0]}'?" if similar else ""

@@ -24,6 +24,6 @@ def rng(seed: int, *names: object) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(words[:16], "big"))
 
 
-def integer(seed: int, *names: object) -> int:
+def integer_seed(seed: int, *names: object) -> int:
     """Return a 63-bit seed for libraries that take an integer (torch.manual_seed)."""
     return int(rng(seed, *names).integers(2**63))

@@ -7,12 +7,14 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from cryoetgan.config import NAME, Count, Fraction, Positive, Section, explain
-from cryoetgan.errors import UserError, nearest
-from cryoetgan.io.files import existing
+from cryoetgan.errors import UserError, suggest
+from cryoetgan.io.files import check_exists
 from cryoetgan.tomograms.sources.addresses import is_remote
 
 Name = Annotated[str, Field(pattern=NAME)]
 Tilt = Annotated[float, Field(ge=-90, le=90)]
+RENAMED = {"marks": "annotations", "marks_voxel_size": "annotations_voxel_size"}
+"""Columns by an earlier name: the message on an unknown column gives the present one."""
 
 
 class ClassRow(Section):
@@ -102,16 +104,16 @@ class TomogramRow(Section):
         description="Tomograms of one microscope session share a name; `translation.per_group` "
         "trains a network for each.",
     )
-    marks: str | None = Field(
+    annotations: str | None = Field(
         None,
-        description="STAR, CSV or copick picks of particles a person marked, or a folder of such "
-        "files (a file a class), for an honest test; coordinates as in the tomogram's file: they "
-        "follow it where it is resampled or turned.",
+        description="Manual annotations, used only for testing: STAR, CSV or copick picks, or a "
+        "folder with one such file per class. Coordinates are those of the tomogram's file; they "
+        "are converted if the tomogram is resampled or rotated.",
     )
-    marks_voxel_size: Positive | None = Field(
+    annotations_voxel_size: Positive | None = Field(
         None,
-        description="Angstrom, of the marks' coordinates, where they are not in voxels of the "
-        "tomogram's file: that of the unbinned images, say; 1 for coordinates in angstrom.",
+        description="Unit of the annotations' coordinates in angstrom, if they are not in voxels "
+        "of the tomogram's file: the voxel size of the unbinned images, for example, or 1.",
     )
     mask: str | None = Field(
         None,
@@ -182,7 +184,7 @@ def read_tomograms(path: Path) -> list[TomogramRow]:
 
 
 def _read(path: Path, model: type[Row], key: str) -> list[Row]:
-    path = existing(path, "table")
+    path = check_exists(path, "table")
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             kept = [
@@ -198,7 +200,7 @@ def _read(path: Path, model: type[Row], key: str) -> list[Row]:
     for name in reader.fieldnames or []:
         if name not in known:
             raise UserError(
-                f"{path}: unknown column '{name}'{nearest(name, known)} (known: {', '.join(known)}; "
+                f"{path}: unknown column '{name}'{suggest(name, known, RENAMED)} (known: {', '.join(known)}; "
                 "columns are separated by tabs)"
             )
     rows = [_row(path, kept[reader.line_num - 1][0], raw, model) for raw in reader]

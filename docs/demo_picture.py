@@ -1,4 +1,4 @@
-"""Draw docs/demo.png from the demo's results: `python docs/demo_picture.py results/demo`."""
+"""Draw docs/images/demo.png from the demo's results: `python docs/demo_picture.py results/demo`."""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ ROWS = {
     "physics, fitted": "imaging/fitted.star",
     "before training": "translation/smoke/untrained.star",
     "generated": "translation/smoke/generated.star",
-    "real": "particles/marked.star",
+    "real": "particles/annotated.star",
 }
 COLUMNS = 3
 
@@ -39,7 +39,7 @@ def main(folder: Path) -> None:
             axis.imshow(picture, cmap="gray", vmin=low, vmax=high, origin="lower")
             axis.set(xticks=[], yticks=[])
         line[0].set_ylabel(title, rotation=0, ha="right", va="center")
-    figure.savefig(Path(__file__).with_name("demo.png"), dpi=100, bbox_inches="tight")
+    figure.savefig(Path(__file__).with_name("images") / "demo.png", dpi=100, bbox_inches="tight")
 
 
 if __name__ == "__main__":

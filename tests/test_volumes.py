@@ -7,7 +7,7 @@ import pytest
 import starfile
 
 from cryoetgan.errors import UserError
-from cryoetgan.io import memmap, mrc, star
+from cryoetgan.io import mrc, star, volume_set
 
 
 def table(count):
@@ -35,13 +35,13 @@ def test_a_volume_round_trips_and_mrcfile_finds_it_valid(tmp_path, rng):
         assert file.header.rms == pytest.approx(data.std(), rel=1e-5)
     back = mrc.read_volume(path)
     assert np.array_equal(back.data, data)
-    assert mrc.labels_of(path)[1] == "contrast: protein bright"
+    assert mrc.read_labels(path)[1] == "contrast: protein bright"
 
 
 def test_a_volume_set_is_read_by_mrcfile_starfile_and_pandas(tmp_path, rng):
     data = rng.standard_normal((4, 8, 8, 8)).astype(np.float32)
     path = tmp_path / "set.star"
-    mrc.write_volume_set(path, data, table(4), 10.0)
+    volume_set.write_volume_set(path, data, table(4), 10.0)
     with mrcfile.open(tmp_path / "set.mrcs") as file:
         assert file.is_volume_stack()
         assert file.header.ispg == 401
@@ -54,7 +54,7 @@ def test_a_volume_set_is_read_by_mrcfile_starfile_and_pandas(tmp_path, rng):
     assert isinstance(blocks["particles"], pd.DataFrame)
     assert list(blocks["particles"]["rlnImageName"])[-1] == "000004@set.mrcs"
     assert blocks["optics"]["rlnImagePixelSize"][0] == 10.0
-    back = mrc.read_volume_set(path)
+    back = volume_set.read_volume_set(path)
     assert np.array_equal(back.volumes, data)
     assert back.box == 8
     # a class or tomogram that looks like a number stays text
@@ -65,7 +65,7 @@ def test_a_volume_set_is_read_by_mrcfile_starfile_and_pandas(tmp_path, rng):
 def test_the_same_set_twice_is_the_same_bytes(tmp_path, rng):
     data = rng.standard_normal((2, 8, 8, 8)).astype(np.float32)
     for name in ("one", "two"):
-        mrc.write_volume_set(tmp_path / name / "s.star", data, table(2), 10.0)
+        volume_set.write_volume_set(tmp_path / name / "s.star", data, table(2), 10.0)
     for suffix in ("star", "mrcs"):
         one, two = ((tmp_path / n / f"s.{suffix}").read_bytes() for n in ("one", "two"))
         assert one == two
@@ -74,11 +74,11 @@ def test_the_same_set_twice_is_the_same_bytes(tmp_path, rng):
 def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path, rng):
     data = np.ones((2, 8, 8, 8), np.float32)
     path = tmp_path / "s.star"
-    mrc.write_volume_set(path, data, table(2), 10.0)
+    volume_set.write_volume_set(path, data, table(2), 10.0)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
 
     def interrupted():
-        with mrc.VolumeSetWriter(path, 5, 8, 10.0) as writer:
+        with volume_set.VolumeSetWriter(path, 5, 8, 10.0) as writer:
             writer.add(data[0] * 2, {"cryoetganClass": "a"})
             raise KeyboardInterrupt
 
@@ -90,7 +90,7 @@ def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path, rng):
 def test_a_set_that_is_cut_short_is_an_error(tmp_path):
     with (
         pytest.raises(RuntimeError, match="1 of 2"),
-        mrc.VolumeSetWriter(tmp_path / "s.star", 2, 8, 10.0) as writer,
+        volume_set.VolumeSetWriter(tmp_path / "s.star", 2, 8, 10.0) as writer,
     ):
         writer.add(np.zeros((8, 8, 8)), {"cryoetganClass": "a"})
     assert not list(tmp_path.iterdir())
@@ -98,32 +98,32 @@ def test_a_set_that_is_cut_short_is_an_error(tmp_path):
 
 def test_star_and_stack_must_belong_together(tmp_path):
     path = tmp_path / "s.star"
-    mrc.write_volume_set(path, np.zeros((2, 8, 8, 8), np.float32), table(2), 10.0)
+    volume_set.write_volume_set(path, np.zeros((2, 8, 8, 8), np.float32), table(2), 10.0)
     star.write_star(path, table(4))
     with pytest.raises(UserError, match=r"4 rows.* 2 volumes"):
-        mrc.read_volume_set(path)
+        volume_set.read_volume_set(path)
 
 
 def test_rows_in_another_order_than_the_stack_keep_their_volumes(tmp_path, rng):
     """Sorted by class, as other programs do; rlnImageName says which volume is whose."""
     rows = pd.DataFrame({"cryoetganClass": ["b", "a", "b", "a", "c"], "rlnAngleRot": range(5)})
     data = rng.standard_normal((5, 4, 4, 4)).astype(np.float32)
-    mrc.write_volume_set(tmp_path / "x.star", data, rows, 10.0)
+    volume_set.write_volume_set(tmp_path / "x.star", data, rows, 10.0)
     before, tables = (
-        mrc.read_volume_set(tmp_path / "x.star"),
+        volume_set.read_volume_set(tmp_path / "x.star"),
         star.read_star(tmp_path / "x.star"),
     )
     shuffled = tables.particles.sort_values("cryoetganClass")
     assert list(shuffled["rlnAngleRot"]) != list(range(5))
     star.write_star(tmp_path / "x.star", shuffled, tables.optics)
-    after = mrc.read_volume_set(tmp_path / "x.star")
+    after = volume_set.read_volume_set(tmp_path / "x.star")
     pd.testing.assert_frame_equal(after.table, before.table)
     assert np.array_equal(after.volumes, data)
     # a row twice, and one that is gone
     names = [*shuffled["rlnImageName"][:4], shuffled["rlnImageName"].iloc[0]]
     star.write_star(tmp_path / "x.star", shuffled.assign(rlnImageName=names), tables.optics)
     with pytest.raises(UserError, match=r"x\.star: rlnImageName names volume .* is wanted"):
-        mrc.read_volume_set(tmp_path / "x.star")
+        volume_set.read_volume_set(tmp_path / "x.star")
 
 
 @pytest.mark.parametrize(
@@ -220,21 +220,3 @@ def test_a_number_that_is_none_is_named_with_its_row(tmp_path, column, value, wr
         return
     with pytest.raises(UserError, match=rf"p\.star: {column} of row 2 is '{value}'"):
         star.read_star(path)
-
-
-def test_a_part_of_a_mapped_file_is_read_and_its_pages_are_given_back(tmp_path, rng):
-    whole = rng.integers(-9, 9, (9, 300, 4000)).astype(">i2")
-    whole.tofile(tmp_path / "v")
-    mapped = np.memmap(tmp_path / "v", ">i2", "r", shape=whole.shape)
-    spans = [(1, 9), (0, 300), (7, 207)]
-    before = pages_of_files()
-    part = memmap.read(mapped, spans)
-    assert part.dtype == np.float32
-    assert np.array_equal(part, whole[1:9, :, 7:207])
-    assert pages_of_files() - before < 1000  # kB; it lies on 19 MB of them
-
-
-def pages_of_files():
-    """What of files counts as this process's memory, kB."""
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("RssFile"))

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cryoetgan.command import Output, Seed, command, counts_by_class, group, log, positive
+from cryoetgan.command import Output, Seed, check_positive, command, group, log, parse_counts
 from cryoetgan.errors import UserError
 
 app = group("")
@@ -51,16 +51,16 @@ def simulate(
     of coordinates.
     """
     from cryoetgan.densities.atoms import read_atoms
+    from cryoetgan.densities.density_from_atoms import check_box
+    from cryoetgan.densities.density_from_atoms import simulate as density_of
     from cryoetgan.densities.eman2 import e2pdb2mrc, known_to_eman2
     from cryoetgan.densities.eman2_atoms import read_atoms_as_eman2
-    from cryoetgan.densities.simulation import check_box
-    from cryoetgan.densities.simulation import simulate as density_of
     from cryoetgan.io.files import provenance, sidecar, write_json
     from cryoetgan.io.mrc import check_mrc_name, write_volume
 
     check_mrc_name(output)
     _check_voxel_size(voxel_size)
-    positive(resolution, "--resolution", " A")
+    check_positive(resolution, "--resolution", " A")
     check_box(box, "--box")
     if engine not in ("builtin", "eman2"):
         raise UserError(f"--engine: got '{engine}', wanted builtin or eman2")
@@ -110,7 +110,7 @@ def simulate(
 
 def _check_voxel_size(voxel_size: float) -> None:
     smallest, largest = VOXEL_SIZES
-    if not smallest <= positive(voxel_size, "--voxel-size", " A") <= largest:
+    if not smallest <= check_positive(voxel_size, "--voxel-size", " A") <= largest:
         raise UserError(
             f"--voxel-size: got {voxel_size:g} A, wanted {smallest:g} to {largest:g} angstrom"
         )
@@ -163,8 +163,8 @@ def membrane(
     A model, not a measurement. Lengths in angstrom, box in voxels; the mid-plane passes
     through voxel n // 2, its normal along z unless tilted.
     """
+    from cryoetgan.densities.density_from_atoms import check_box
     from cryoetgan.densities.membrane import membrane as bilayer
-    from cryoetgan.densities.simulation import check_box
     from cryoetgan.io.files import provenance, sidecar, write_json
     from cryoetgan.io.mrc import check_mrc_name, write_volume
 
@@ -176,7 +176,7 @@ def membrane(
         (membrane_thickness, "--membrane-thickness"),
         (membrane_radius, "--membrane-radius"),
     ):
-        positive(value, name, " A")
+        check_positive(value, name, " A")
     density = bilayer(
         voxel_size, resolution, box, membrane_thickness, membrane_radius, membrane_tilt
     )
@@ -209,8 +209,8 @@ def import_(
     Angstrom and voxels; the map's centre, voxel n // 2, stays the centre, and its values
     stay densities.
     """
+    from cryoetgan.densities.density_from_atoms import check_box
     from cryoetgan.densities.maps import check_map, fit_to_box, share_outside
-    from cryoetgan.densities.simulation import check_box
     from cryoetgan.io.files import provenance, sidecar, write_json
     from cryoetgan.io.mrc import check_mrc_name, read_volume, write_volume
 
@@ -260,10 +260,10 @@ def pose(
     its rlnOriginX/Y/ZAngst; what it has no columns for stays as without it.
     """
     from cryoetgan.densities.maps import check_map, check_space
+    from cryoetgan.densities.pose_prior import read_prior
     from cryoetgan.densities.poses import poses
-    from cryoetgan.densities.priors import read_prior
     from cryoetgan.io.files import provenance, sidecar, write_json
-    from cryoetgan.io.mrc import read_volume, same_voxel_size
+    from cryoetgan.io.mrc import check_same_voxel_size, read_volume
     from cryoetgan.io.star import paths_by_class
     from cryoetgan.io.volume_set import VolumeSetWriter
     from cryoetgan.progress import track
@@ -273,13 +273,13 @@ def pose(
     if not 0 <= prior_spread <= 180:
         raise UserError(f"--prior-spread: got {prior_spread:g} degrees, wanted 0 to 180")
     named = paths_by_class(maps)
-    counts = counts_by_class(list(named), count, class_count, "--count", "--class-count")
+    counts = parse_counts(list(named), count, class_count, "--count", "--class-count")
     observed = read_prior(prior, prior_spread) if prior else None
     opened = {name: read_volume(path) for name, path in named.items()}
     first_name, first = next(iter(opened.items()))
     for name, volume in opened.items():
         check_map(volume.data, named[name])
-        same_voxel_size(first.voxel_size, volume.voxel_size, named[first_name], named[name])
+        check_same_voxel_size(first.voxel_size, volume.voxel_size, named[first_name], named[name])
         if volume.data.shape != first.data.shape or len(set(volume.data.shape)) != 1:
             raise UserError(
                 f"{named[name]}: has shape {volume.data.shape}, but {named[first_name]} has "

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.densities.atoms import Atoms
-from cryoetgan.densities.simulation import simulate
+from cryoetgan.densities.density_from_atoms import simulate
 from cryoetgan.errors import UserError
 
 log = logging.getLogger("cryoetgan")

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.densities.simulation import check_box, gaussian_width
+from cryoetgan.densities.density_from_atoms import check_box, gaussian_width
 from cryoetgan.errors import UserError
 
 HEAD_SD = 4.5

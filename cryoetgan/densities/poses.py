@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from cryoetgan.densities.priors import Prior
+from cryoetgan.densities.pose_prior import Prior
 from cryoetgan.io.star import ANGLES, ORIGINS
 from cryoetgan.physics.geometry import random_rotations, relion_from_rotation, rotate_volume
 from cryoetgan.seeds import rng

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cryoetgan.command import Device, Output, Seed, command, group, log, tilt_range
+from cryoetgan.command import Device, Output, Seed, command, group, log, parse_tilt_range
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation import commands_epochs
 
@@ -52,7 +52,7 @@ def classify(
     from cryoetgan.evaluation.comparison.subsets import first as first_of
     from cryoetgan.evaluation.labelled_sets import load, same_boxes
     from cryoetgan.io.files import provenance, sha256, write_json
-    from cryoetgan.io.volume_set import read_volume_set, stack_of
+    from cryoetgan.io.volume_set import read_volume_set, stack_path
     from cryoetgan.seeds import rng
 
     if network not in NETWORKS:
@@ -72,7 +72,7 @@ def classify(
         learnt = first_of(learnt, count, rng(seed, "count"))
     train_test.check(learnt, tested)
     key = {
-        "train": sha256(stack_of(train)),
+        "train": sha256(stack_path(train)),
         "labels": sha256(train),
         "split": train_split,
         "count": count,
@@ -99,7 +99,7 @@ def classify(
         "train_split": train_split,
         "test_split": test_split,
     }
-    inputs = [train, stack_of(train), test, stack_of(test)]
+    inputs = [train, stack_path(train), test, stack_path(test)]
     content = found | {
         "n_train": len(learnt.names),
         "network": network,
@@ -142,11 +142,11 @@ def measure(
     device: Device = "auto",
     seed: Seed = 0,
 ) -> None:
-    """Measure a generated set against a real one: JSON, a metric with interval and nulls.
+    """Measure a generated set against a real one: JSON, a metric with interval and baselines.
 
     is, fid, kid, precision, recall, density, coverage (features of --features), ssim_class,
     ssim_best, ssim_cycle (--cycle), power_ratio, sd_ratio, pose_recovery (--map),
-    two_sample_auc. A value without its nulls says little: real is one half of the real
+    c2st_auc. A value without its baselines says little: real is one half of the real
     set against the other. Features and the two-sample test see each volume standardised by
     itself: grey values are sd_ratio's.
     """
@@ -156,10 +156,10 @@ def measure(
     from cryoetgan.evaluation.measurement.measure import cycle_pairs
     from cryoetgan.evaluation.measurement.measure import measure as compute
     from cryoetgan.io.files import provenance, sidecar, write_json
-    from cryoetgan.io.volume_set import read_volume_set, stack_of
+    from cryoetgan.io.volume_set import read_volume_set, stack_path
 
     where = choose_device(device)
-    span = tilt_range(tilts)[:2] if tilts else None
+    span = parse_tilt_range(tilts)[:2] if tilts else None
     first = read_volume_set(real, ["cryoetganClass"])
     second = read_volume_set(generated, ["cryoetganClass"])
     same_boxes(first, second)
@@ -187,7 +187,7 @@ def measure(
         back,
         metric or None,
     )
-    inputs = [real, stack_of(real), generated, stack_of(generated), *(map_ or [])]
+    inputs = [real, stack_path(real), generated, stack_path(generated), *(map_ or [])]
     inputs += [path for path in (features, densities, cycle) if path is not None]
     parameters: dict[str, Any] = {"tilts": tilts, "real_split": real_split, "layer": layer}
     parameters |= {"metric": metric} if metric else {}
@@ -211,14 +211,14 @@ def choose(
     fitted: Annotated[
         Path | None, typer.Option(help="The same of fitted physics; none: nothing to compare with.")
     ] = None,
-    ship: Annotated[str, typer.Option(help="auto, or generated or fitted whatever is found.")] = (
-        "auto"
-    ),
+    source: Annotated[
+        str, typer.Option(help="auto, generated or fitted.", metavar="auto|generated|fitted")
+    ] = "auto",
 ) -> None:
-    """Choose, without labels, whether to ship generated volumes or fitted physics: JSON.
+    """Choose, without labels, whether to export generated volumes or fitted physics: JSON.
 
-    Keys: shipped (generated or fitted), asked, why, compared. Generated volumes are shipped
-    where KID or two_sample_auc to real picks is less than that of fitted physics, the 95 %
+    Keys: exported (generated or fitted), requested, reason, compared. Generated volumes are exported
+    where KID or c2st_auc to real picks is less than that of fitted physics, the 95 %
     intervals apart, neither is more, sd_ratio is 0.8 to 1.25, and pose_recovery is at least
     0.95 of that of fitted physics, and of physics at equal signal-to-noise ratio. Else physics is. Measure both
     against the same real picks, in a split that nothing was trained on, with features that
@@ -227,25 +227,25 @@ def choose(
     from cryoetgan.evaluation import selection
     from cryoetgan.io.files import provenance, read_json, write_json
 
-    if ship not in selection.ASKED:
-        raise UserError(f"--ship: got '{ship}', wanted {', '.join(selection.ASKED)}")
+    if source not in selection.SOURCES:
+        raise UserError(f"--source: got '{source}', wanted {', '.join(selection.SOURCES)}")
     if generated is None and fitted is not None:
         raise UserError("--fitted: has nothing to be compared with; name --generated too")
     named = [path for path in (generated, fitted) if path is not None]
     contents = [read_json(path) for path in named]
     found = [selection.evidence_from(c, p) for c, p in zip(contents, named, strict=True)]
-    selection.same_yardstick(contents, named)
+    selection.check_same_features(contents, named)
     first, second = (found[0], found[1]) if len(found) == 2 else (None, None)
-    chosen = selection.choose(first, second, ship)
+    chosen = selection.choose(first, second, source)
     compared = selection.table(first, second) if first and second else {}
-    made = provenance("evaluation choose", named, {"ship": ship})
-    content = {"shipped": chosen.shipped, "asked": chosen.asked, "why": chosen.why}
+    made = provenance("evaluation choose", named, {"source": source})
+    content = {"exported": chosen.exported, "requested": chosen.requested, "reason": chosen.reason}
     write_json(output, content | {"compared": compared, "provenance": made})
-    log.info("%s: %s", output, chosen.why)
+    log.info("%s: %s", output, chosen.reason)
 
 
-@command(app, "compete")
-def compete(
+@command(app, "compare")
+def compare(
     output: Output,
     config: Annotated[Path, typer.Option(help="YAML: sets, seeds, controls; see below.")],
     device: Device = "auto",
@@ -253,32 +253,32 @@ def compete(
 ) -> None:
     """Rank synthetic sets by what classifiers learn from them: a folder with a table.
 
-    Writes competitors.json and competitors.csv; runs.json keeps what is done, so that a
+    Writes comparison.json and comparison.csv; runs.json keeps what is done, so that a
     killed run goes on. For each set, over the same seeds, with 95 % intervals over seeds and
     test crops: gan_train (trained on it, tested on held-out real crops), gan_test (trained
     on real crops, tested on it), mixed (with a few real crops), and the difference from a
-    baseline and from the ceiling. The file names `real_train`, `real_test` and `competitors`
-    (name: set); also `baseline`, `template`, `seeds`, `few`, `curve`, `background`,
+    baseline and from the ceiling. The file names `real_train`, `real_test` and `methods`
+    (name: set); also `baseline`, `template_matching`, `seeds`, `few_shot`, `curve`, `background`,
     `leave_one_out`, `network`, `epochs`. Paths count from the file's folder.
     """
     from cryoetgan.devices import choose_device
-    from cryoetgan.evaluation.comparison.config import read_competition
+    from cryoetgan.evaluation.comparison.config import read_config
     from cryoetgan.evaluation.comparison.run import run
     from cryoetgan.evaluation.comparison.table import csv_text, flat
     from cryoetgan.io.files import provenance, write_json, write_text
 
     where = choose_device(device)
-    plan = read_competition(config)
+    plan = read_config(config)
     table = run(plan, config.parent, output, where, seed)
-    made = provenance("evaluation compete", [config], plan.model_dump(), seed)
-    write_text(output / "competitors.csv", csv_text(flat(table)))
-    write_json(output / "competitors.json", table | {"provenance": made})
-    for row in table["competitors"]:
+    made = provenance("evaluation compare", [config], plan.model_dump(), seed)
+    write_text(output / "comparison.csv", csv_text(flat(table)))
+    write_json(output / "comparison.json", table | {"provenance": made})
+    for row in table["methods"]:
         found = row["gan_train"]
         log.info("%s: %.3f (%.3f to %.3f)", row["name"], found["value"], *found["interval"])
     if table.get("background", {}).get("warning"):
         log.warning(table["background"]["warning"])
-    log.info("%s: %d competitors", output / "competitors.json", len(table["competitors"]))
+    log.info("%s: %d methods", output / "comparison.json", len(table["methods"]))
 
 
 @command(app, "ablate")
@@ -299,14 +299,14 @@ def ablate(
 
     import yaml
 
-    from cryoetgan.errors import nearest
+    from cryoetgan.errors import suggest
     from cryoetgan.evaluation.ablations import ABLATIONS, refuse_residual
     from cryoetgan.io.files import write_text
     from cryoetgan.translation.presets import as_plain, read_preset
 
     if ablation not in ABLATIONS:
         raise UserError(
-            f"unknown ablation '{ablation}'{nearest(ablation, ABLATIONS)} "
+            f"unknown ablation '{ablation}'{suggest(ablation, ABLATIONS)} "
             f"(known: {', '.join(ABLATIONS)})"
         )
     if snapshot_every is not None and snapshot_every < 1:
@@ -333,12 +333,14 @@ def ablations(
     """
     from cryoetgan.evaluation.ablations import ABLATIONS, tabulate
     from cryoetgan.evaluation.comparison.table import csv_text
-    from cryoetgan.io.files import existing, provenance, read_json, write_json, write_text
+    from cryoetgan.io.files import check_exists, provenance, read_json, write_json, write_text
 
     found: dict[str, list[dict[str, Any]]] = {}
     inputs = []
     for name in ABLATIONS:
-        for path in sorted(existing(folder, "folder of ablations").glob(f"{name}/*/measure.json")):
+        for path in sorted(
+            check_exists(folder, "folder of ablations").glob(f"{name}/*/measure.json")
+        ):
             files = {key: path.with_name(f"{key}.json") for key in ("measure", "gan_test")}
             extra = path.with_name("gan_train.json")
             files |= {"gan_train": extra} if extra.exists() else {}
@@ -357,13 +359,13 @@ def ablations(
 
 def _maps(paths: list[Path], real: "VolumeSet") -> "dict[str, Any]":
     """Return class to density, of the real set's box and voxel size."""
-    from cryoetgan.io.mrc import read_map, same_voxel_size
+    from cryoetgan.io.mrc import check_same_voxel_size, read_map
     from cryoetgan.io.star import paths_by_class
 
     maps = {}
     for name, path in paths_by_class(paths).items():
         volume = read_map(path)
-        same_voxel_size(real.voxel_size, volume.voxel_size, real.path, path)
+        check_same_voxel_size(real.voxel_size, volume.voxel_size, real.path, path)
         if set(volume.data.shape) != {real.box}:
             raise UserError(
                 f"{path}: has shape {volume.data.shape}, but boxes are of {real.box} voxels; "

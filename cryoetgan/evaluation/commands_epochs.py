@@ -38,8 +38,8 @@ def epochs(
     from cryoetgan.evaluation.comparison.table import csv_text
     from cryoetgan.evaluation.labelled_sets import load, same_boxes
     from cryoetgan.evaluation.snapshots import SNAPSHOTS, scores
-    from cryoetgan.io.files import existing, provenance, sidecar, write_json, write_text
-    from cryoetgan.io.volume_set import read_volume_set, stack_of
+    from cryoetgan.io.files import check_exists, provenance, sidecar, write_json, write_text
+    from cryoetgan.io.volume_set import read_volume_set, stack_path
 
     where = choose_device(device)
     source = read_volume_set(densities, ["cryoetganClass"])
@@ -48,7 +48,7 @@ def epochs(
     classifier, _ = load_classifier(features, where)
     if classifier.box != crops.box:
         raise UserError(f"{features}: was trained on boxes of {classifier.box}, not {crops.box}")
-    kept = {path: sorted(existing(path).parent.glob(SNAPSHOTS)) for path in checkpoints}
+    kept = {path: sorted(check_exists(path).parent.glob(SNAPSHOTS)) for path in checkpoints}
     for path, snapshots in kept.items():
         if not snapshots:
             log.warning(
@@ -58,7 +58,7 @@ def epochs(
             )
     rows = list(scores(load(crops, real_split), source, checkpoints, classifier, where, seed))
     write_text(output, csv_text(rows))
-    inputs = [densities, stack_of(densities), real, stack_of(real), features, *checkpoints]
+    inputs = [densities, stack_path(densities), real, stack_path(real), features, *checkpoints]
     made = provenance("evaluation epochs", inputs, {"real_split": real_split}, seed)
     write_json(sidecar(output), {"provenance": made})
     log.info("%s: %d generators", output, len(rows))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation.statistics.intervals import clusters
-from cryoetgan.io.mrc import same_voxel_size
+from cryoetgan.io.mrc import check_same_voxel_size
 from cryoetgan.io.star import COORDINATES, SPLITS
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.physics.acquisition import COLUMNS, Acquisition
@@ -105,7 +105,7 @@ def _tilts(volumes: VolumeSet, rows: NDArray[np.int_]) -> tuple[bool, tuple[floa
 
 def same_boxes(first: VolumeSet, second: VolumeSet) -> None:
     """Refuse two sets of other boxes or voxel sizes."""
-    same_voxel_size(first.voxel_size, second.voxel_size, first.path, second.path)
+    check_same_voxel_size(first.voxel_size, second.voxel_size, first.path, second.path)
     if first.box != second.box:
         raise UserError(
             f"{first.path} has boxes of {first.box} voxels, {second.path} of {second.box}; "

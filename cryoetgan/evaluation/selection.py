@@ -1,4 +1,4 @@
-"""Which set is shipped, generated volumes or fitted physics: chosen without any label."""
+"""Which set is exported, generated volumes or fitted physics: chosen without any label."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from cryoetgan.io.files import read_json
 
 LOOKS = {
     "kid": ("KID", 0.0),
-    "two_sample_auc": ("AUC of a fresh classifier that tells real from made", 0.5),
+    "c2st_auc": ("AUC of a fresh classifier that tells real from made", 0.5),
 }
 """Distances to real picks that no label enters, the smaller the closer: what they are called,
 and what nothing lies below but by chance."""
@@ -20,7 +20,7 @@ LEAST_KEPT = 0.95
 GREY = (0.8, 1.25)
 """How wide grey values may spread, real picks' being 1, in a set that is preferred."""
 SETS = ("generated", "fitted")
-ASKED = ("auto", *SETS)
+SOURCES = ("auto", *SETS)
 NAMES = {"generated": "Generated volumes are", "fitted": "Fitted physics is"}
 
 
@@ -89,11 +89,11 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Choice:
-    """What is shipped: `generated` or `fitted`, what was asked for, and why, in words."""
+    """What is exported: `generated` or `fitted`, what was asked for, and why, in words."""
 
-    shipped: str
-    asked: str
-    why: str
+    exported: str
+    requested: str
+    reason: str
 
 
 def compare(first: Evidence, second: Evidence) -> int:
@@ -143,26 +143,26 @@ def _closer(first: Evidence, second: Evidence) -> int:
 
 
 def choose(
-    generated: Evidence | None = None, fitted: Evidence | None = None, asked: str = "auto"
+    generated: Evidence | None = None, fitted: Evidence | None = None, requested: str = "auto"
 ) -> Choice:
-    """Return what is shipped, and why.
+    """Return what is exported, and why.
 
     Parameters
     ----------
     generated, fitted : Evidence, optional
         Of both sets; without the two there is nothing to compare.
-    asked : {'auto', 'generated', 'fitted'}
+    requested : {'auto', 'generated', 'fitted'}
         `auto`: generated volumes where they are shown to be better, else fitted physics.
     """
-    shipped, reason, rests_on = asked, f"translation.ship is {asked}", ""
+    exported, reason, rests_on = requested, f"export.source is {requested}", ""
     if generated is not None and fitted is not None:
         rests_on = f" {numbers(generated, fitted)}"
-        if asked == "auto":
-            shipped = "generated" if compare(generated, fitted) > 0 else "fitted"
+        if requested == "auto":
+            exported = "generated" if compare(generated, fitted) > 0 else "fitted"
             reason = _reason(generated, fitted)
-    elif asked == "auto":
-        shipped, reason = "generated", "no physics was fitted that they could be compared with"
-    return Choice(shipped, asked, f"{NAMES[shipped]} shipped: {reason}.{rests_on}")
+    elif requested == "auto":
+        exported, reason = "generated", "no physics was fitted that they could be compared with"
+    return Choice(exported, requested, f"{NAMES[exported]} exported: {reason}.{rests_on}")
 
 
 def _reason(generated: Evidence, fitted: Evidence) -> str:
@@ -243,7 +243,7 @@ def evidence_from(content: Any, name: object) -> Evidence:
         looks = {key: _look(content[key], LOOKS[key][1]) for key in LOOKS if key in content}
         poses = content.get("pose_recovery")
         recovered = None if poses is None else float(poses["value"])
-        physics = None if poses is None else float(poses["nulls"]["physics"])
+        physics = None if poses is None else float(poses["baselines"]["physics"])
         spread = (content.get("sd_ratio") or {}).get("value")
         spread = None if spread is None else float(spread)
     except (KeyError, TypeError, ValueError) as error:
@@ -265,7 +265,7 @@ def _look(item: Mapping[str, Any], least: float) -> Look | None:
     return found
 
 
-def same_yardstick(contents: Sequence[Any], names: Sequence[object]) -> None:
+def check_same_features(contents: Sequence[Any], names: Sequence[object]) -> None:
     """Refuse measures whose KID comes from different features: they do not compare."""
     found = [(content.get("kid") or {}).get("features") for content in contents]
     if any(features != found[0] for features in found):
@@ -285,7 +285,7 @@ def read_choice(path: Path) -> Choice:
     """
     content = read_json(path)
     found = content if isinstance(content, dict) else {}
-    shipped, asked, why = (found.get(key) for key in ("shipped", "asked", "why"))
-    if shipped not in SETS or asked not in ASKED or not isinstance(why, str):
+    exported, requested, reason = (found.get(key) for key in ("exported", "requested", "reason"))
+    if exported not in SETS or requested not in SOURCES or not isinstance(reason, str):
         raise UserError(f"{path}: is not what `evaluation choose` writes; choose again")
-    return Choice(str(shipped), str(asked), why)
+    return Choice(str(exported), str(requested), reason)

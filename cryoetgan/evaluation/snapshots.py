@@ -10,7 +10,7 @@ import torch
 from cryoetgan.evaluation.classifiers.classifier import Classifier
 from cryoetgan.evaluation.labelled_sets import Labelled
 from cryoetgan.evaluation.measurement.feature_metrics import feature_metrics
-from cryoetgan.evaluation.measurement.measure import null_volumes
+from cryoetgan.evaluation.measurement.measure import baseline_volumes
 from cryoetgan.io.star import item_names
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.progress import track
@@ -56,12 +56,12 @@ def scores(
     generator was trained with.
     """
     todo = [found for path in checkpoints for found in generators(path)]
-    nulls = null_volumes(real.volumes, rng(seed, "measure", "nulls"))
+    baselines = baseline_volumes(real.volumes, rng(seed, "measure", "nulls"))
     for path, snapshot in track(todo, "measuring generators"):
         translator = open_translator(path, "ds", snapshot, device)
         made = _translated(translator, densities, seed)
         numbers = rng(seed, "measure", "features")
-        found = feature_metrics(real, made, classifier, None, nulls, numbers)
+        found = feature_metrics(real, made, classifier, None, baselines, numbers)
         row: dict[str, Any] = {
             "noise": f"{float(translator.content['settings']['input_noise']):g}",
             "step": 0 if snapshot == 0 else int(translator.content["step"]),

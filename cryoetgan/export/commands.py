@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cryoetgan.command import Output, command, group, log, positive
+from cryoetgan.command import Output, check_positive, command, group, log
 from cryoetgan.errors import UserError
 
 app = group("")
@@ -51,29 +51,29 @@ def relion(
     from cryoetgan.export.source import say, shipped_set
     from cryoetgan.export.volume_rows import check_contrast
     from cryoetgan.io.files import atomic
-    from cryoetgan.io.mrc import read_volume, same_voxel_size
+    from cryoetgan.io.mrc import check_same_voxel_size, read_volume
     from cryoetgan.io.star import COORDINATES, class_name
-    from cryoetgan.io.volume_set import read_volume_set, stack_of
-    from cryoetgan.physics.coordinates import read_imported
+    from cryoetgan.io.volume_set import read_volume_set, stack_path
+    from cryoetgan.physics.coordinates import read_import_transform
 
     check_contrast(contrast)
     if tilt_series_pixel_size is not None:
-        positive(tilt_series_pixel_size, "--tilt-series-pixel-size", " A")
+        check_positive(tilt_series_pixel_size, "--tilt-series-pixel-size", " A")
     placed = ["rlnTomoName", *COORDINATES] if tomogram else []
     volumes, chosen = shipped_set(volumes, fitted, choice)
     opened = read_volume_set(volumes, ["cryoetganClass", *placed])
     imported = {}
     for path in tomogram or []:
         volume = read_volume(path)
-        same_voxel_size(volume.voxel_size, opened.voxel_size, path, volumes)
-        imported[class_name(path)] = read_imported(path, volume)
+        check_same_voxel_size(volume.voxel_size, opened.voxel_size, path, volumes)
+        imported[class_name(path)] = read_import_transform(path, volume)
     _check_folder(output, "relion")
     with atomic(output) as part:
         count = export_relion(opened, part, contrast)
         if imported:
             export_relion5(opened, part, imported, contrast, tilt_series_pixel_size)
         say(part, chosen)
-        inputs = [volumes, stack_of(volumes), *(tomogram or []), *([choice] if choice else [])]
+        inputs = [volumes, stack_path(volumes), *(tomogram or []), *([choice] if choice else [])]
         _record(part, "relion", inputs, contrast)
     log.info("%s: %d particles", output, count)
     if not imported and set(COORDINATES) <= set(opened.table):
@@ -97,7 +97,7 @@ def plain(
     from cryoetgan.export.source import say, shipped_set
     from cryoetgan.export.volume_rows import check_contrast
     from cryoetgan.io.files import atomic
-    from cryoetgan.io.volume_set import read_volume_set, stack_of
+    from cryoetgan.io.volume_set import read_volume_set, stack_path
 
     check_contrast(contrast)
     volumes, chosen = shipped_set(volumes, fitted, choice)
@@ -107,7 +107,7 @@ def plain(
         part.mkdir()
         count = export_plain(opened, part, contrast)
         say(part, chosen)
-        inputs = [volumes, stack_of(volumes), *([choice] if choice else [])]
+        inputs = [volumes, stack_path(volumes), *([choice] if choice else [])]
         _record(part, "plain", inputs, contrast)
     log.info("%s: %d particles", output, count)
 
@@ -146,7 +146,7 @@ def copick(
     from cryoetgan.export.copick import export_copick, tomogram_runs, volume_runs
     from cryoetgan.export.source import say, shipped_set, shipped_tomograms
     from cryoetgan.export.volume_rows import check_contrast
-    from cryoetgan.io.files import atomic, existing
+    from cryoetgan.io.files import atomic, check_exists
     from cryoetgan.io.mrc import read_map
     from cryoetgan.io.star import class_name
     from cryoetgan.particles.picking.dog import radius_of_map
@@ -166,7 +166,7 @@ def copick(
     else:
         tomograms, chosen = shipped_tomograms(tomograms, fitted or [], choice)
     for path in tomograms:
-        existing(path, "tomogram")
+        check_exists(path, "tomogram")
     if sets:
         runs = volume_runs(tomograms[0], contrast)
     else:

@@ -17,7 +17,7 @@ from cryoetgan.io.mrc import read_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, class_name, read_star
 from cryoetgan.io.volume_set import read_volume_set
 from cryoetgan.physics.acquisition import read_acquisition
-from cryoetgan.physics.coordinates import offset
+from cryoetgan.physics.coordinates import centre_offset
 from cryoetgan.physics.geometry import rotation_from_relion
 from cryoetgan.progress import track
 
@@ -151,7 +151,7 @@ def volume_runs(path: Path, contrast: str | None) -> Iterator[Run]:
     records = volumes.table.to_dict("records")
     for index, row in enumerate(track(records, "exporting")):
         kind = str(row["cryoetganClass"])
-        place = volumes.box // 2 + offset(row, volumes.voxel_size)
+        place = volumes.box // 2 + centre_offset(row, volumes.voxel_size)
         angles = [float(row.get(name, 0.0)) for name in ANGLES]
         turn = rotation_from_relion(angles).as_matrix()
         data = np.asarray(volumes.volumes[index], np.float32)

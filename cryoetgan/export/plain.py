@@ -11,12 +11,12 @@ import numpy as np
 
 from cryoetgan.export.volume_rows import acquisitions, factor, group_of, shown_contrast
 from cryoetgan.io.files import write_text
-from cryoetgan.io.memmap import sections
+from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.physics.acquisition import Acquisition
-from cryoetgan.physics.coordinates import offset
+from cryoetgan.physics.coordinates import centre_offset
 from cryoetgan.progress import track
 
 README = """# Plain export
@@ -68,7 +68,9 @@ def export_plain(volumes: VolumeSet, folder: Path, contrast: str | None) -> int:
     rows, dynamo = [], []
     objects = ElementTree.Element("objlist")
     records = track(volumes.table.to_dict("records"), "exporting")
-    for index, (row, volume) in enumerate(zip(records, sections(volumes.volumes), strict=True)):
+    for index, (row, volume) in enumerate(
+        zip(records, iterate_sections(volumes.volumes), strict=True)
+    ):
         label = classes.index(str(row["cryoetganClass"])) + 1
         recorded = groups.get(group_of(row), Acquisition())
         name = f"volumes/id{label:04d}_{row['cryoetganClass']}_{index + 1:06d}.mrc"
@@ -76,7 +78,7 @@ def export_plain(volumes: VolumeSet, folder: Path, contrast: str | None) -> int:
         write_volume(folder / name, data, volumes.voxel_size)
         rows.append(_row(row, name, volumes.voxel_size, volumes.box))
         tomogram = tomograms.index(str(row.get("rlnTomoName", "")))
-        shift = offset(row, volumes.voxel_size)
+        shift = centre_offset(row, volumes.voxel_size)
         dynamo.append(dynamo_row(index + 1, label, tomogram + 1, row, shift, recorded))
         if set(COORDINATES) <= set(row):
             place = {axis: f"{row[f'rlnCoordinate{axis.upper()}']:.3f}" for axis in "xyz"}
@@ -101,7 +103,7 @@ def _tomograms(volumes: VolumeSet) -> list[str]:
 
 
 def _row(row: Mapping[Any, Any], name: str, voxel_size: float, box: int) -> dict[str, Any]:
-    centre = box // 2 + offset(row, voxel_size)
+    centre = box // 2 + centre_offset(row, voxel_size)
     known = {"rlnTomoName": "tomogram", "cryoetganClass": "class", "cryoetganSource": "source"}
     known |= {"cryoetganSplit": "split", "cryoetganScore": "score", "cryoetganId": "id"}
     known |= dict(zip(COORDINATES, "xyz", strict=True))

@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.errors import UserError, nearest
+from cryoetgan.errors import UserError, suggest
 from cryoetgan.export.volume_rows import acquisitions, factor, group_of, shown_contrast
 from cryoetgan.io.files import write_text
-from cryoetgan.io.memmap import sections
+from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, ORIGINS, write_star
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.physics.acquisition import Acquisition
-from cryoetgan.physics.coordinates import Imported
+from cryoetgan.physics.coordinates import ImportTransform
 from cryoetgan.physics.geometry import relion_from_rotation, rotation_from_relion
-from cryoetgan.physics.optics import ctf, missing_wedge, radius
+from cryoetgan.physics.optics import ctf, missing_wedge, radius_grid
 from cryoetgan.progress import track
 
 CENTRED = [
@@ -80,7 +80,9 @@ def export_relion(volumes: VolumeSet, folder: Path, contrast: str | None) -> int
         write_volume(folder / "CTF" / f"ctf_{number}.mrc", transfer, volumes.voxel_size)
     rows: list[dict[str, Any]] = []
     records = track(volumes.table.to_dict("records"), "exporting")
-    for index, (row, volume) in enumerate(zip(records, sections(volumes.volumes), strict=True)):
+    for index, (row, volume) in enumerate(
+        zip(records, iterate_sections(volumes.volumes), strict=True)
+    ):
         group = group_of(row)
         tomogram = row.get("rlnTomoName", volumes.path.stem)
         # readers such as cryoCAT take tomogram and particle from the numbers in the name
@@ -112,7 +114,7 @@ def export_relion(volumes: VolumeSet, folder: Path, contrast: str | None) -> int
 def export_relion5(
     volumes: VolumeSet,
     folder: Path,
-    imported: Mapping[str, Imported],
+    imported: Mapping[str, ImportTransform],
     contrast: str | None,
     tilt_series_pixel_size: float | None = None,
 ) -> None:
@@ -142,10 +144,10 @@ def export_relion5(
         if tomogram not in imported:
             raise UserError(
                 f"{volumes.path}: has particles of tomogram '{tomogram}', whose size is not known"
-                f"{nearest(tomogram, imported)}; add --tomogram {tomogram}.mrc"
+                f"{suggest(tomogram, imported)}; add --tomogram {tomogram}.mrc"
             )
         was = imported[tomogram]
-        place = was.in_file(np.array([float(row[name]) for name in COORDINATES]))
+        place = was.to_file(np.array([float(row[name]) for name in COORDINATES]))
         x, y, z = (int(n) for n in was.file_shape)
         centred = centred_angstrom(place, (z, y, x), was.voxel_size)
         names = {"rlnTomoName": tomogram, "rlnTomoParticleName": f"{tomogram}/{number}"}
@@ -173,13 +175,13 @@ def export_relion5(
     _readme(folder, shown_contrast(contrast, acquisitions(volumes)), README_5)
 
 
-def _turned_back(row: Mapping[Any, Any], was: Imported) -> dict[Any, Any]:
+def _turned_back(row: Mapping[Any, Any], was: ImportTransform) -> dict[Any, Any]:
     """Return a row with angles and origins as they are in the tomogram's file."""
     turned = dict(row)
     if np.array_equal(was.matrix, np.eye(3)):
         return turned
     if set(ANGLES) <= set(row):
-        rotation = was.turn.inv() * rotation_from_relion([float(row[name]) for name in ANGLES])
+        rotation = was.rotation.inv() * rotation_from_relion([float(row[name]) for name in ANGLES])
         turned |= dict(zip(ANGLES, relion_from_rotation(rotation), strict=True))
     if set(ORIGINS) <= set(row):
         origin = np.array([float(row[name]) for name in ORIGINS]) @ was.matrix
@@ -218,7 +220,7 @@ def transfer_volume(recorded: Acquisition, box: int, voxel_size: float) -> NDArr
     """
     half = missing_wedge((box, box, box), recorded.tilts).astype(np.float32)
     if recorded.defocus is not None and recorded.ctf != "corrected":
-        k = radius((box, box, box), voxel_size)
+        k = radius_grid((box, box, box), voxel_size)
         values = ctf(
             k, recorded.defocus, recorded.voltage, recorded.cs, recorded.amplitude_contrast
         )

@@ -33,14 +33,14 @@ def shipped_set(
     chosen = _read(choice, fitted)
     if chosen is None:
         return volumes, None
-    path = fitted if chosen.shipped == "fitted" and fitted is not None else volumes
+    path = fitted if chosen.exported == "fitted" and fitted is not None else volumes
     table = read_star(path).particles
     sources = set(table["cryoetganSource"].astype(str)) if "cryoetganSource" in table else set()
-    wanted = "generated" if chosen.shipped == "generated" else "simulated"
+    wanted = "generated" if chosen.exported == "generated" else "simulated"
     if sources and sources != {wanted}:
         way = "name that set by --fitted" if wanted == "simulated" else "name the generated set"
         raise UserError(
-            f"{choice}: says {chosen.shipped}, but cryoetganSource of {path} is "
+            f"{choice}: says {chosen.exported}, but cryoetganSource of {path} is "
             f"{', '.join(sorted(sources))}; {way}"
         )
     return path, chosen
@@ -64,7 +64,7 @@ def shipped_tomograms(
         if path.name not in names:
             raise UserError(f"--fitted {path}: no tomogram to export is called {path.name}")
     others = {path.name: path for path in fitted}
-    if chosen is None or chosen.shipped == "generated":
+    if chosen is None or chosen.exported == "generated":
         others = {}
     return [others.get(path.name, path) for path in tomograms], chosen
 
@@ -85,4 +85,4 @@ def say(folder: Path, chosen: Choice | None, of: str = "") -> None:
     if chosen is not None:
         readme = folder / "README.md"
         text = readme.read_text(encoding="utf-8")
-        write_text(readme, text + NOTE.format(f"{of}{chosen.why}"))
+        write_text(readme, text + NOTE.format(f"{of}{chosen.reason}"))

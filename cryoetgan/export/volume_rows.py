@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.mrc import invert_if_needed
+from cryoetgan.io.mrc import contrast_sign
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.physics.acquisition import Acquisition
 
@@ -31,7 +31,7 @@ def factor(contrast: str | None, recorded: Acquisition | None) -> float:
     recorded : Acquisition, optional
         Of the tomogram.
     """
-    return invert_if_needed(contrast or (recorded.contrast if recorded else "dark"))
+    return contrast_sign(contrast or (recorded.contrast if recorded else "dark"))
 
 
 def check_contrast(contrast: str | None) -> None:

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cryoetgan.command import Output, Seed, command, group, log, positive, tilt_range
+from cryoetgan.command import Output, Seed, check_positive, command, group, log, parse_tilt_range
 from cryoetgan.errors import UserError
-from cryoetgan.imaging import CLOSE, commands_controls, commands_synthesis
+from cryoetgan.imaging import GOOD_POWER_RATIO, commands_controls, commands_synthesis
 
 if TYPE_CHECKING:
     from cryoetgan.physics.acquisition import Acquisition
@@ -59,8 +59,14 @@ def fit(
     from cryoetgan.imaging.model import EMPTY
     from cryoetgan.imaging.storage import save
     from cryoetgan.io.files import atomic, provenance
-    from cryoetgan.io.mrc import read_map, read_mask, read_tomogram, same_voxel_size
-    from cryoetgan.io.star import COORDINATES, class_name, of_tomogram, paths_by_class, read_star
+    from cryoetgan.io.mrc import check_same_voxel_size, read_map, read_mask, read_tomogram
+    from cryoetgan.io.star import (
+        COORDINATES,
+        class_name,
+        paths_by_class,
+        read_star,
+        select_tomogram,
+    )
 
     typed = {
         "defocus": defocus,
@@ -78,7 +84,7 @@ def fit(
         if name == EMPTY:
             raise UserError(f"{path}: '{EMPTY}' is the class of false picks; rename the map")
         opened = read_map(path)
-        same_voxel_size(volume.voxel_size, opened.voxel_size, tomogram, path)
+        check_same_voxel_size(volume.voxel_size, opened.voxel_size, tomogram, path)
         if len({*opened.data.shape, *(n for m in maps.values() for n in m.shape)}) > 1:
             raise UserError(
                 f"{path}: has {opened.data.shape} voxels; wanted cubes of one size for all maps "
@@ -88,7 +94,7 @@ def fit(
     table = read_star(particles, COORDINATES).particles
     if not len(table):
         raise UserError(f"{particles}: holds no pick; lower particles.threshold and pick again")
-    table = of_tomogram(table, tomogram, particles)
+    table = select_tomogram(table, tomogram, particles)
     _check_places(table, volume.data.shape, tomogram, particles)
     _check_classes(table, sorted(maps), particles)
     picks = best_rows(table, sorted(maps), seed, closest(maps))
@@ -107,14 +113,14 @@ def fit(
         part.write_bytes(drawn(model))
     power = model.about["power"]
     ratio = [a / b for a, b in zip(power["simulated"], power["real"], strict=True)]
-    if min(ratio) < CLOSE[0] or max(ratio) > CLOSE[1]:
+    if min(ratio) < GOOD_POWER_RATIO[0] or max(ratio) > GOOD_POWER_RATIO[1]:
         log.warning(
             "%s: simulated boxes have %.2f to %.2f times the power of the picks by shell, where "
             "%g to %g is a good fit; look at %s, at the picks and at how the tomogram was recorded",
             output,
             min(ratio),
             max(ratio),
-            *CLOSE,
+            *GOOD_POWER_RATIO,
             output.with_suffix(".png"),
         )
     log.info(
@@ -181,12 +187,12 @@ def _acquisition(tomogram: Path, tilts: str | None, typed: dict[str, Any]) -> "A
     found = known or Acquisition()
     given = {key: value for key, value in typed.items() if value is not None}
     if tilts is not None:
-        low, high, _ = tilt_range(tilts)
+        low, high, _ = parse_tilt_range(tilts)
         given |= {"tilt_low": low, "tilt_high": high}
     if given.get("ctf", "raw") not in STATES:
         raise UserError(f"--ctf: got '{given['ctf']}', wanted {', '.join(STATES)}")
     if "voltage" in given:
-        positive(typed["voltage"], "--voltage", " kV")
+        check_positive(typed["voltage"], "--voltage", " kV")
     found = replace(found, **given)
     if found.defocus is None and found.ctf != "corrected":
         log.warning(
@@ -267,13 +273,13 @@ def simulate(
         return
     if snr is None:
         raise UserError("give --model M.json (fitted physics), or --snr and --tilts (typed)")
-    low, high, _ = tilt_range(tilts)
+    low, high, _ = parse_tilt_range(tilts)
     if given.get("ctf", "raw") not in STATES:
         raise UserError(f"--ctf: got '{ctf}', wanted {', '.join(STATES)}")
     for name, unit in (("voltage", " kV"), ("lowpass", " A"), ("envelope", "")):
         if name in given:
-            positive(given[name], f"--{name}", unit)
-    physics = Physics(snr=positive(snr, "--snr"), tilts=(low, high), **given)
+            check_positive(given[name], f"--{name}", unit)
+    physics = Physics(snr=check_positive(snr, "--snr"), tilts=(low, high), **given)
     write_typed(source, output, physics, seed)
     log.info("%s: %d volumes", output, len(source))
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from cryoetgan.command import Output, Seed, command, log
-from cryoetgan.errors import UserError, nearest
+from cryoetgan.errors import UserError, suggest
 
 
 def register(app: typer.Typer) -> None:
@@ -39,18 +39,18 @@ def control(
     noise: the noise that was fitted, and of the transfer the missing wedge alone. pasted: the
     fitted transfer, in patches of the real tomograms where nothing was picked or masked: real
     noise, no model of it. Neither is for export: they show what each part of the physics is worth
-    (`snakemake competition`). No neighbours in either.
+    (`snakemake comparison`). No neighbours in either.
     """
     from cryoetgan.imaging.fit.exclusion import LeftOut
     from cryoetgan.imaging.model import ImagingModel
     from cryoetgan.imaging.simulate.ablated import KINDS, Backdrop
     from cryoetgan.imaging.simulate.volume_sets import write_control
-    from cryoetgan.io.mrc import read_mask, read_tomogram, same_voxel_size
-    from cryoetgan.io.star import COORDINATES, class_name, of_tomogram, read_star
+    from cryoetgan.io.mrc import check_same_voxel_size, read_mask, read_tomogram
+    from cryoetgan.io.star import COORDINATES, class_name, read_star, select_tomogram
     from cryoetgan.io.volume_set import read_volume_set
 
     if kind not in KINDS:
-        raise UserError(f"--kind: got '{kind}'{nearest(kind, KINDS)}, wanted {', '.join(KINDS)}")
+        raise UserError(f"--kind: got '{kind}'{suggest(kind, KINDS)}, wanted {', '.join(KINDS)}")
     pairs = [tomogram or [], particles or []]
     if kind == "pasted" and not len(pairs[0]) == len(pairs[1]) == len(model):
         raise UserError(
@@ -68,8 +68,8 @@ def control(
                 f"{fitted}: was fitted to tomogram {models[fitted].tomogram}, and {path} stands in "
                 "its place; give --model, --tomogram and --particles in one order"
             )
-        same_voxel_size(volume.voxel_size, source.voxel_size, path, densities)
-        table = of_tomogram(read_star(picks, COORDINATES).particles, path, picks)
+        check_same_voxel_size(volume.voxel_size, source.voxel_size, path, densities)
+        table = select_tomogram(read_star(picks, COORDINATES).particles, path, picks)
         drawn = read_mask(masks.pop(name), volume, path) if name in masks else None
         left_out = LeftOut(volume.data, drawn)
         places = table[COORDINATES].to_numpy(float)

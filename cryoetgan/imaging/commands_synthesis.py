@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cryoetgan.command import Output, Seed, command, log, positive
+from cryoetgan.command import Output, Seed, check_positive, command, log
 from cryoetgan.errors import UserError
 
 Scene = Annotated[
@@ -56,7 +56,7 @@ def synthesize(
     from cryoetgan.io.star import class_name
 
     check_tile(tile)
-    positive(density_scale, "--density-scale")
+    check_positive(density_scale, "--density-scale")
     fitted = ImagingModel.load(model)
     source = open_source(scene, labels, particles)
     physics = TiledPhysics(fitted, seed, class_name(output), density_scale)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cryoetgan.physics.optics import frequencies, missing_wedge
+from cryoetgan.physics.optics import frequency_axes, missing_wedge
 
 Floats = NDArray[np.floating]
 ANGLE_STEP = 10.0
@@ -30,7 +30,7 @@ def tilt_angle(shape: tuple[int, int, int]) -> Floats:
 
     `(z, 1, x // 2 + 1)`; at tilt t the slice lies along (kx, kz) = (cos t, sin t).
     """
-    kz, _, kx = frequencies(shape, 1.0)
+    kz, _, kx = frequency_axes(shape, 1.0)
     return np.degrees(np.arctan2(np.where(kx == 0, np.abs(kz), kz), np.abs(kx)))
 
 
@@ -63,7 +63,7 @@ class Spectrum:
 
     def on(self, shape: tuple[int, int, int], voxel_size: float) -> NDArray[np.float32]:
         """Return the density on an `rfftn` grid `(z, y, x // 2 + 1)`, interpolated."""
-        kz, ky, kx = frequencies(shape, voxel_size)
+        kz, ky, kx = frequency_axes(shape, voxel_size)
         q = np.broadcast_to(np.hypot(kz, kx) / self.step, (shape[0], 1, shape[2] // 2 + 1))
         out = np.empty((shape[0], shape[1], shape[2] // 2 + 1), np.float32)
         mask = missing_wedge(shape, self.tilts)
@@ -110,7 +110,7 @@ def tabulated(density: Floats, voxel_size: float, tilts: tuple[float, float]) ->
     """
     n = density.shape[0]
     shape, step = (n, n, n), 1 / (n * voxel_size)
-    kz, ky, kx = frequencies(shape, voxel_size)
+    kz, ky, kx = frequency_axes(shape, voxel_size)
     q = np.broadcast_to(np.hypot(kz, kx) / step, density.shape)
     y = np.broadcast_to(np.abs(ky) / step, density.shape)
     mask, angles = missing_wedge(shape, tilts), tilt_angle(shape)

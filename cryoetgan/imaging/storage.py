@@ -18,7 +18,7 @@ from cryoetgan.imaging.model import ImagingModel
 from cryoetgan.imaging.noise_spectrum import Spectrum
 from cryoetgan.imaging.pair_correlation import Crowding
 from cryoetgan.imaging.transfer import Gain
-from cryoetgan.io.files import atomic, existing, read_json, sha256, write_json
+from cryoetgan.io.files import atomic, check_exists, read_json, sha256, write_json
 from cryoetgan.physics.acquisition import Acquisition
 
 FORMAT = 1
@@ -139,7 +139,7 @@ def load(path: Path) -> ImagingModel:
     content = read_json(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: is no imaging model; fit one (cryoetgan imaging fit)")
-    beside = existing(arrays_of(path), "file of an imaging model's arrays")
+    beside = check_exists(arrays_of(path), "file of an imaging model's arrays")
     wanted = content.get("arrays", {}).get("sha256") if "arrays" in content else None
     if wanted is not None and sha256(beside) != wanted:
         raise UserError(f"{beside}: does not belong to {path}; fit again (cryoetgan imaging fit)")

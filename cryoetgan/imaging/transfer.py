@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from cryoetgan.imaging.noise_spectrum import tilt_angle
 from cryoetgan.physics.acquisition import Acquisition
-from cryoetgan.physics.optics import ctf, missing_wedge, radius
+from cryoetgan.physics.optics import ctf, missing_wedge, radius_grid
 
 Floats = NDArray[np.floating]
 
@@ -55,7 +55,7 @@ def optics(
     Without a defocus, or with CTF state `corrected`, the CTF counts as 1.
     """
     mask = missing_wedge(shape, acquisition.tilts).astype(float)
-    return mask * contrast(radius(shape, voxel_size), acquisition)
+    return mask * contrast(radius_grid(shape, voxel_size), acquisition)
 
 
 def contrast(k: Floats, acquisition: Acquisition) -> Floats:
@@ -71,6 +71,6 @@ def transfer(
     shape: tuple[int, int, int], voxel_size: float, acquisition: Acquisition, gain: Gain
 ) -> NDArray[np.float32]:
     """Return all of it, `(z, y, x // 2 + 1)`: grey value per unit of density."""
-    k, angle = radius(shape, voxel_size), tilt_angle(shape)
+    k, angle = radius_grid(shape, voxel_size), tilt_angle(shape)
     whole = optics(shape, voxel_size, acquisition) * gain.on(k, angle)
     return np.asarray(whole, np.float32)

@@ -72,7 +72,7 @@ def write_json(path: Path, content: Any) -> None:
     what it records, so that `cryoetgan validate` sees any change of them.
     """
     if isinstance(content, dict) and isinstance(content.get("provenance"), dict):
-        outputs = {part.name: sha256(part) for part in recorded(path)}
+        outputs = {part.name: sha256(part) for part in recorded_files(path)}
         if outputs:
             content = content | {"provenance": content["provenance"] | {"outputs": outputs}}
     text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False, default=str)
@@ -81,14 +81,14 @@ def write_json(path: Path, content: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """Read a JSON file; a missing or broken one is a `UserError` that names it."""
-    path = existing(path)
+    path = check_exists(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: is not JSON ({error}); delete it and make it again") from error
 
 
-def existing(path: Path, what: str = "file") -> Path:
+def check_exists(path: Path, what: str = "file") -> Path:
     """Return `path`, or raise a `UserError` if nothing is there."""
     path = Path(path)
     if not path.exists():
@@ -96,7 +96,7 @@ def existing(path: Path, what: str = "file") -> Path:
     return path
 
 
-def not_itself(source: Path, output: Path) -> None:
+def check_not_overwritten(source: Path, output: Path) -> None:
     """Raise a `UserError` where what is read would be overwritten by what is made of it."""
     # the name may not be there yet: `x/../set.star` is set.star once x is made
     same = os.path.realpath(source) == os.path.realpath(output)
@@ -116,7 +116,7 @@ def sidecar(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def recorded(record: Path) -> list[Path]:
+def recorded_files(record: Path) -> list[Path]:
     """Return the files a record stands for, those of them that are there.
 
     `x.star.json` is for x.star and its stack x.mrcs; `t.mrc.json` for t.mrc and, of a

@@ -1,4 +1,4 @@
-"""Keep memory-mapped arrays from filling the memory."""
+"""Bound the memory that memory-mapped arrays take."""
 
 import mmap
 from collections.abc import Iterator, Sequence
@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-OFTEN = 1 << 26
-"""Bytes after which pages read or written are given back: bounded, and seldom enough."""
+RELEASE_EVERY_BYTES = 1 << 26
+"""Bytes read or written between two releases of pages: a bound that costs no time."""
 
 
-def release(array: NDArray[np.generic]) -> None:
-    """Give back the pages of a memory-mapped array; nothing happens to any other.
+def release_pages(array: NDArray[np.generic]) -> None:
+    """Return the pages of a memory-mapped array to the system; other arrays are left alone.
 
-    Pages once read or written count as the process's memory until the system wants them
-    back, so a file read through would look as if it were all held. Read again, they come
-    back from the file (or from the system's cache); what was written stays written.
+    A page that was read or written counts as memory of the process until the system needs it. A
+    file that was read to its end would therefore seem to be held as a whole. Written values are
+    kept, and a later access reads the page again from the file or from the system's cache.
     """
     owner: object = array
     while isinstance(owner, np.ndarray) and owner.base is not None:
@@ -27,35 +27,48 @@ def release(array: NDArray[np.generic]) -> None:
         owner.madvise(mmap.MADV_DONTNEED)
 
 
-def read(array: NDArray[np.generic], spans: Sequence[tuple[int, int]]) -> NDArray[np.float32]:
-    """Return a float32 copy of a part of a volume, pages given back on the way.
+def read_region(
+    array: NDArray[np.generic],
+    spans: Sequence[tuple[int, int]],
+    release_every: int = RELEASE_EVERY_BYTES,
+) -> NDArray[np.float32]:
+    """Return a float32 copy of a region of a volume; pages are released on the way.
 
-    A page holds more than the part wants of it: read at once, a cube of 100 MB out of wide rows
+    A page holds more than its share of the region: a cube of 100 MB, read at once from wide rows,
     would map 600 MB of its file.
 
     Parameters
     ----------
     array : ndarray
-        `(z, y, x)` of any type; memory-mapped is fine.
+        `(z, y, x)` of any type, usually memory-mapped.
     spans : sequence of (int, int)
-        Start and stop of each axis.
+        Start and stop of each axis, voxels.
+    release_every : int
+        Bytes read between two releases.
+
+    Returns
+    -------
+    ndarray
+        `(z, y, x)` of the spans' lengths.
     """
     (first, last), rows, columns = spans
-    part = np.empty([b - a for a, b in spans], np.float32)
-    held = max(1, array.itemsize * (rows[1] - rows[0]) * array.shape[2])
-    often = max(1, OFTEN // held)
+    region = np.empty([b - a for a, b in spans], np.float32)
+    touched = array.itemsize * (rows[1] - rows[0]) * array.shape[2]
+    period = max(1, release_every // max(1, touched))
     for index, z in enumerate(range(first, last)):
-        part[index] = array[z, slice(*rows), slice(*columns)]
-        if index % often == often - 1:
-            release(array)
-    release(array)
-    return part
+        region[index] = array[z, slice(*rows), slice(*columns)]
+        if index % period == period - 1:
+            release_pages(array)
+    release_pages(array)
+    return region
 
 
-def sections(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Yield `array[0]`, `array[1]`, ..., to read or fill, giving pages back on the way."""
-    often = max(1, OFTEN // max(1, array[0].nbytes))
+def iterate_sections(
+    array: NDArray[Any], release_every: int = RELEASE_EVERY_BYTES
+) -> Iterator[NDArray[Any]]:
+    """Yield `array[0]`, `array[1]`, ..., to read or to fill; pages are released on the way."""
+    period = max(1, release_every // max(1, array[0].nbytes))
     for index, section in enumerate(array):
         yield section
-        if index % often == often - 1:
-            release(array)
+        if index % period == period - 1:
+            release_pages(array)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from cryoetgan import __version__
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import atomic, existing
-from cryoetgan.io.memmap import OFTEN, release
+from cryoetgan.io.files import atomic, check_exists
+from cryoetgan.io.memmap import iterate_sections
 
 Floats = NDArray[np.floating]
 VOXEL_SIZE_TOLERANCE = 0.01
@@ -53,7 +53,7 @@ def read_volume(path: Path, voxel_size: float | None = None) -> Volume:
     data, header_size = open_mrc(path)
     if data.ndim != 3:
         raise UserError(f"{path}: holds an array of shape {data.shape}; a volume has three axes")
-    return Volume(data, checked_voxel_size(path, header_size, voxel_size))
+    return Volume(data, resolve_voxel_size(path, header_size, voxel_size))
 
 
 def read_mask(path: Path, volume: Volume, tomogram: Path) -> NDArray[Any]:
@@ -80,7 +80,7 @@ def read_mask(path: Path, volume: Volume, tomogram: Path) -> NDArray[Any]:
             f"--mask: {path} has {got} voxels (x, y, z), {tomogram} has {want}; give the mask that "
             "`tomograms import --mask` wrote beside the tomogram"
         )
-    same_voxel_size(volume.voxel_size, mask.voxel_size, tomogram, path)
+    check_same_voxel_size(volume.voxel_size, mask.voxel_size, tomogram, path)
     return mask.data
 
 
@@ -104,23 +104,20 @@ def read_tomogram(path: Path) -> Volume:
     """
     volume = read_volume(path)
     low, high = np.inf, -np.inf
-    often = max(1, OFTEN // max(1, volume.data[0].nbytes))
-    for index, slab in enumerate(volume.data):
-        least, most = float(slab.min()), float(slab.max())
+    for index, section in enumerate(iterate_sections(volume.data)):
+        least, most = float(section.min()), float(section.max())
         if not (np.isfinite(least) and np.isfinite(most)):
             raise UserError(
                 f"{path}: section {index} holds voxels that are not finite numbers (NaN or "
                 "infinity); import it with 'cryoetgan tomograms import', or mend it"
             )
         low, high = min(low, least), max(high, most)
-        if index % often == often - 1:
-            release(volume.data)
     if not low < high:
         raise UserError(f"{path}: is the same everywhere ({low:g}); is it empty?")
     return volume
 
 
-def checked_voxel_size(path: Path, header: float, given: float | None) -> float:
+def resolve_voxel_size(path: Path, header: float, given: float | None) -> float:
     """Return the given voxel size, else the header's; a `UserError` if it is not positive."""
     size = given if given is not None else header
     if not np.isfinite(size) or size <= 0:
@@ -133,7 +130,7 @@ def checked_voxel_size(path: Path, header: float, given: float | None) -> float:
 
 def open_mrc(path: Path) -> tuple[NDArray[Any], float]:
     """Return the memory-mapped array of an MRC file and its header's voxel size in angstrom."""
-    path = existing(path, "MRC file")
+    path = check_exists(path, "MRC file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # mrcfile warns of headers we then check ourselves
@@ -223,14 +220,11 @@ def open_volume(
 def _statistics(file: Any) -> None:
     """Set the header's density statistics slab by slab: no copy of the whole volume."""
     low, high, total, square = np.inf, -np.inf, 0.0, 0.0
-    often = max(1, OFTEN // max(1, file.data[0].nbytes))
-    for index, slab in enumerate(file.data):
-        values = np.asarray(slab, np.float64)
+    for section in iterate_sections(file.data):
+        values = np.asarray(section, np.float64)
         low, high = min(low, values.min()), max(high, values.max())
         total += values.sum()
         square += (values**2).sum()
-        if index % often == often - 1:
-            release(file.data)
     mean = total / file.data.size
     file.header.dmin, file.header.dmax, file.header.dmean = low, high, mean
     file.header.rms = np.sqrt(max(square / file.data.size - mean**2, 0.0))
@@ -252,9 +246,9 @@ def _mrc_type(dtype: Any) -> Any:
     return dtype if dtype in [np.dtype(kind) for kind in kept] else np.float32
 
 
-def labels_of(path: Path) -> list[str]:
+def read_labels(path: Path) -> list[str]:
     """Return the header labels of an MRC file."""
-    with mrcfile.open(existing(path), mode="r", header_only=True, permissive=True) as file:
+    with mrcfile.open(check_exists(path), mode="r", header_only=True, permissive=True) as file:
         return [str(line).strip() for line in file.get_labels()]
 
 
@@ -262,12 +256,14 @@ PROTEIN_BRIGHT = "contrast: protein bright"
 """Header label of a tomogram that has been imported or made here."""
 
 
-def invert_if_needed(contrast: str) -> float:
+def contrast_sign(contrast: str) -> float:
     """Return the factor that makes protein bright: -1 for `dark`, 1 for `bright`."""
     return -1.0 if contrast == "dark" else 1.0
 
 
-def same_voxel_size(first: float, second: float, first_name: object, second_name: object) -> None:
+def check_same_voxel_size(
+    first: float, second: float, first_name: object, second_name: object
+) -> None:
     """Raise a `UserError` where two voxel sizes differ by more than one percent."""
     if abs(first - second) > VOXEL_SIZE_TOLERANCE * max(first, second):
         raise UserError(

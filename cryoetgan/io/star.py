@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cryoetgan.errors import UserError, nearest
-from cryoetgan.io.files import atomic, existing, sidecar
+from cryoetgan.errors import UserError, suggest
+from cryoetgan.io.files import atomic, check_exists, sidecar
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +76,7 @@ def paths_by_class(paths: Sequence[Path]) -> dict[str, Path]:
     return named
 
 
-def of_tomogram(table: "pd.DataFrame", tomogram: Path, path: Path) -> "pd.DataFrame":
+def select_tomogram(table: "pd.DataFrame", tomogram: Path, path: Path) -> "pd.DataFrame":
     """Return the particles that lie in a tomogram, which is named by its file's stem.
 
     Parameters
@@ -101,7 +101,7 @@ def of_tomogram(table: "pd.DataFrame", tomogram: Path, path: Path) -> "pd.DataFr
         shown = ", ".join(names[:5]) + ", ..." * (len(names) > 5)
         raise UserError(
             f"{path}: its particles lie in {shown}, none in tomogram '{wanted}'"
-            f"{nearest(wanted, names)}; name the tomogram they were picked in, or mend rlnTomoName"
+            f"{suggest(wanted, names)}; name the tomogram they were picked in, or mend rlnTomoName"
         )
     others = int((named != wanted).sum())
     if others:
@@ -150,7 +150,7 @@ def read_star(path: Path, columns: Sequence[str] = ()) -> Star:
     import pandas as pd
     import starfile
 
-    path = existing(path, "STAR file")
+    path = check_exists(path, "STAR file")
     try:
         text = path.read_text(encoding="utf-8")
     except (UnicodeDecodeError, IsADirectoryError) as error:

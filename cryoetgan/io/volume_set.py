@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import existing
-from cryoetgan.io.memmap import OFTEN, release
-from cryoetgan.io.mrc import Floats, checked_voxel_size, open_mrc, open_volume
+from cryoetgan.io.files import check_exists
+from cryoetgan.io.memmap import RELEASE_EVERY_BYTES, release_pages
+from cryoetgan.io.mrc import Floats, open_mrc, open_volume, resolve_voxel_size
 from cryoetgan.io.star import read_star, write_star
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class VolumeSet:
         return sorted(self.table["cryoetganClass"].unique())
 
 
-def stack_of(star: Path) -> Path:
+def stack_path(star: Path) -> Path:
     """Return where the stack of a volume set lies: `x.mrcs` beside `x.star`."""
     return Path(star).with_suffix(".mrcs")
 
@@ -76,8 +76,8 @@ def read_volume_set(star: Path, columns: Sequence[str] = ()) -> VolumeSet:
     tables = read_star(star, columns)
     if not len(tables.particles):
         raise UserError(f"{star}: is empty: no volume is in it")
-    stack = stack_of(star)
-    data, voxel_size = open_mrc(existing(stack, "volume stack"))
+    stack = stack_path(star)
+    data, voxel_size = open_mrc(check_exists(stack, "volume stack"))
     if data.ndim == 3 and data.shape[0] == data.shape[1] == data.shape[2]:
         data = data[None]  # a stack of one volume
     if data.ndim != 4 or len(set(data.shape[1:])) != 1:
@@ -87,7 +87,7 @@ def read_volume_set(star: Path, columns: Sequence[str] = ()) -> VolumeSet:
             f"{star}: has {len(tables.particles)} rows, but {stack.name} holds {len(data)} volumes; "
             "make the set again"
         )
-    size = checked_voxel_size(stack, voxel_size, None)
+    size = resolve_voxel_size(stack, voxel_size, None)
     table = _in_stack_order(tables.particles, Path(star))
     return VolumeSet(Path(star), table, tables.optics, data, size)
 
@@ -134,6 +134,8 @@ class VolumeSetWriter:
     optics : pandas.DataFrame, optional
         One row a group; rlnImagePixelSize, rlnImageSize and rlnImageDimensionality
         are set here.
+    release_every : int
+        Bytes written between two releases of the stack's pages.
     """
 
     def __init__(
@@ -143,6 +145,7 @@ class VolumeSetWriter:
         box: int,
         voxel_size: float,
         optics: "pd.DataFrame | None" = None,
+        release_every: int = RELEASE_EVERY_BYTES,
     ) -> None:
         if Path(star).suffix != ".star":
             raise UserError(f"{star}: a volume set is named by its STAR file; end it in .star")
@@ -152,13 +155,14 @@ class VolumeSetWriter:
             raise UserError(f"{star}: a volume set needs at least one volume, and none is left")
         self.star, self.count, self.box, self.voxel_size = Path(star), count, box, voxel_size
         self.optics = optics
+        self.release_every = release_every
         self.rows: list[dict[str, Any]] = []
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "VolumeSetWriter":
         shape = (self.count, self.box, self.box, self.box)
         self.data = self._stack.enter_context(
-            open_volume(stack_of(self.star), shape, self.voxel_size)
+            open_volume(stack_path(self.star), shape, self.voxel_size)
         )
         return self
 
@@ -177,8 +181,8 @@ class VolumeSetWriter:
             )
         self.data[len(self.rows)] = volume
         self.rows.append(dict(row))
-        if len(self.rows) % max(1, OFTEN // self.data[0].nbytes) == 0:
-            release(self.data)
+        if len(self.rows) % max(1, self.release_every // self.data[0].nbytes) == 0:
+            release_pages(self.data)
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         if kind is None and len(self.rows) != self.count:
@@ -194,7 +198,7 @@ class VolumeSetWriter:
         import pandas as pd
 
         table = pd.DataFrame(self.rows)
-        name = stack_of(self.star).name
+        name = stack_path(self.star).name
         images = [f"{index:06d}@{name}" for index in range(1, self.count + 1)]
         table = table.drop(columns="rlnImageName", errors="ignore")
         table.insert(0, "rlnImageName", images)

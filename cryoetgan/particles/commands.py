@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cryoetgan.command import Output, command, group, log, positive
+from cryoetgan.command import Output, check_positive, command, group, log
 from cryoetgan.errors import UserError
 from cryoetgan.particles import commands_average, commands_gallery, commands_scoring
 
@@ -50,17 +50,17 @@ def pick(
     from cryoetgan.particles.picking import dog
 
     check_star_name(output)
-    positive(min_distance, "--min-distance")
+    check_positive(min_distance, "--min-distance")
     if not 0 <= threshold <= dog.STEPS:
         raise UserError(f"--threshold: got {threshold:g}, wanted 0 to {dog.STEPS}")
     if top is not None and top < 1:
         raise UserError(f"--top: got {top}, wanted one or more")
     volume = read_volume(tomogram)
-    radii = [positive(value, "--radius", " A") for value in radius or []]
+    radii = [check_positive(value, "--radius", " A") for value in radius or []]
     for path in density or []:
         template = read_map(path)
         radii.append(dog.radius_of_map(template.data, template.voxel_size))
-    sigmas = [positive(value, "--sigma", " A") for value in sigma or []]
+    sigmas = [check_positive(value, "--sigma", " A") for value in sigma or []]
     sigmas = sigmas or [value / 3**0.5 for value in radii]
     if not sigmas:
         sigmas = [dog.PAPERS_SIGMA * volume.voxel_size]
@@ -124,8 +124,8 @@ def select(
     from cryoetgan.particles.curation.select import select as choose
 
     check_star_name(output)
-    positive(box, "--box")
-    positive(top, "--top")
+    check_positive(box, "--box")
+    check_positive(top, "--top")
     if not 0 <= test_fraction < 1:
         raise UserError(f"--test-fraction: got {test_fraction:g}, wanted 0 to below 1")
     columns = ["rlnTomoName", *COORDINATES, "cryoetganClass", "cryoetganScore", "cryoetganId"]
@@ -201,7 +201,7 @@ def import_(
     )
     from cryoetgan.particles.curation.splits import split_like
     from cryoetgan.particles.importers import check_classes, files_of, read_picks
-    from cryoetgan.physics.coordinates import read_imported
+    from cryoetgan.physics.coordinates import read_import_transform
 
     check_star_name(output)
     if split is not None and split not in SPLITS:
@@ -209,9 +209,9 @@ def import_(
     if selected is not None and (box is None or split is not None):
         raise UserError("--selected wants --box besides, and no --split")
     if voxel_size is not None:
-        positive(voxel_size, "--voxel-size", " A")
+        check_positive(voxel_size, "--voxel-size", " A")
     volume, name = read_volume(tomogram), class_name(tomogram)
-    size, imported = volume.voxel_size, read_imported(tomogram, volume)
+    size, imported = volume.voxel_size, read_import_transform(tomogram, volume)
     table = read_picks(file, name, volume.data.shape, size, imported, voxel_size)
     table = check_classes(table, class_ or [], file)
     if split:
@@ -255,28 +255,28 @@ def extract(
     import numpy as np
     import pandas as pd
 
-    from cryoetgan.errors import nearest
+    from cryoetgan.errors import suggest
     from cryoetgan.io.files import provenance, sidecar, write_json
-    from cryoetgan.io.memmap import release
-    from cryoetgan.io.mrc import read_volume, same_voxel_size
+    from cryoetgan.io.memmap import release_pages
+    from cryoetgan.io.mrc import check_same_voxel_size, read_volume
     from cryoetgan.io.star import COORDINATES, class_name, read_star
     from cryoetgan.io.volume_set import VolumeSetWriter
     from cryoetgan.particles.extraction import SEVERAL, at_whole_voxels, fits
     from cryoetgan.particles.extraction import extract as cut
-    from cryoetgan.physics.acquisition import read_acquisition, to_optics
+    from cryoetgan.physics.acquisition import optics_row, read_acquisition
     from cryoetgan.progress import track
 
-    positive(box, "--box")
+    check_positive(box, "--box")
     tables = [read_star(path, ["rlnTomoName", *COORDINATES]).particles for path in particles]
     table = pd.concat([part for part in tables if len(part)] or tables, ignore_index=True)
     opened = {class_name(path): read_volume(path) for path in tomogram}
     first = next(iter(opened.values()))
     for path, volume in zip(tomogram, opened.values(), strict=True):
-        same_voxel_size(first.voxel_size, volume.voxel_size, tomogram[0], path)
+        check_same_voxel_size(first.voxel_size, volume.voxel_size, tomogram[0], path)
     for name in table["rlnTomoName"].unique():
         if name not in opened:
             raise UserError(
-                f"particles lie in tomogram '{name}', which is not given{nearest(name, opened)}; "
+                f"particles lie in tomogram '{name}', which is not given{suggest(name, opened)}; "
                 f"add --tomogram {name}.mrc"
             )
     if whole_voxels:
@@ -305,7 +305,7 @@ def extract(
             )
     optics = pd.DataFrame(
         [
-            to_optics(found, number, name)
+            optics_row(found, number, name)
             for number, (found, name) in enumerate(zip(known, names, strict=True), start=1)
         ]
     )
@@ -324,7 +324,7 @@ def extract(
                 )
             writer.add(boxed, row)
             if number % SEVERAL == 0:
-                release(data)
+                release_pages(data)
     made = provenance(
         "particles extract", [*particles, *tomogram], {"box": box, "whole_voxels": whole_voxels}
     )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cryoetgan.command import Device, Output, Seed, command, log, positive, tilt_range
+from cryoetgan.command import Device, Output, Seed, check_positive, command, log, parse_tilt_range
 from cryoetgan.errors import UserError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def average(
 
     from cryoetgan import seeds
     from cryoetgan.io.files import provenance, sidecar, write_json, write_text
-    from cryoetgan.io.mrc import read_map, same_voxel_size, write_volume
+    from cryoetgan.io.mrc import check_same_voxel_size, read_map, write_volume
     from cryoetgan.io.star import ANGLES, class_name
     from cryoetgan.io.volume_set import read_volume_set
     from cryoetgan.particles.averaging import gold_standard
@@ -71,12 +71,12 @@ def average(
             f"{particles}: has no angles; give --iterations (5, say), and a --template if there is "
             "one, so that they are found"
         )
-    given = tilt_range(tilts)[:2] if tilts else None
+    given = parse_tilt_range(tilts)[:2] if tilts else None
     members = [_particle(opened, int(row), given, posed) for row in chosen]
     start = None
     if template is not None:
         first = read_map(template)
-        same_voxel_size(opened.voxel_size, first.voxel_size, particles, template)
+        check_same_voxel_size(opened.voxel_size, first.voxel_size, particles, template)
         if first.data.shape != (opened.box,) * 3:
             raise UserError(
                 f"{template}: has {first.data.shape[::-1]} voxels, the particles {opened.box}^3; "
@@ -87,7 +87,7 @@ def average(
         start = gold_standard.start_without_poses(members, opened.voxel_size)
     limit = 5 * opened.voxel_size
     if template_lowpass is not None:
-        limit = positive(template_lowpass, "--template-lowpass", " A")
+        limit = check_positive(template_lowpass, "--template-lowpass", " A")
     half = np.arange(len(members)) % 2
     half = seeds.rng(seed, "particles", "average", "halves").permutation(half)
     found = gold_standard.iterate(
@@ -146,7 +146,7 @@ def _particle(
     from cryoetgan.io.star import ANGLES
     from cryoetgan.particles.averaging.average import Particle
     from cryoetgan.physics.acquisition import Acquisition
-    from cryoetgan.physics.coordinates import offset
+    from cryoetgan.physics.coordinates import centre_offset
     from cryoetgan.physics.geometry import rotation_from_relion
 
     values = opened.table.iloc[row]
@@ -166,7 +166,7 @@ def _particle(
     turn, shift = Rotation.identity(), np.zeros(3)
     if posed:
         turn = rotation_from_relion(values[ANGLES].to_numpy(float))
-        shift = offset(values, opened.voxel_size)
+        shift = centre_offset(values, opened.voxel_size)
     return Particle(np.asarray(opened.volumes[row]), turn, shift, record)
 
 

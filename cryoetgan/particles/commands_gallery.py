@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cryoetgan.command import Seed, command, log, positive
+from cryoetgan.command import Seed, check_positive, command, log
 from cryoetgan.errors import UserError
 
 
@@ -51,7 +51,7 @@ def gallery(
     if output is None and not serve:
         raise UserError("give -o G.html, or --serve")
     if sample is not None:
-        positive(sample, "--sample")
+        check_positive(sample, "--sample")
     for name in class_ or []:
         if not CLASS_NAME.fullmatch(name):
             raise UserError(f"--class: got '{name}', wanted letters, digits, '_' and '-'")
@@ -106,7 +106,7 @@ def purity(
     """
     import pandas as pd
 
-    from cryoetgan.io.files import existing, provenance, read_json, sidecar, write_json
+    from cryoetgan.io.files import check_exists, provenance, read_json, sidecar, write_json
     from cryoetgan.io.star import write_star
     from cryoetgan.particles.curation.purity import estimate, marked_rows
     from cryoetgan.particles.curation.server import earlier
@@ -114,7 +114,7 @@ def purity(
     record = read_json(sample)
     if "sample" not in record:
         raise UserError(f"{sample}: names no sample; give the record of a gallery with --sample")
-    said = earlier(existing(decisions, "CSV file"))
+    said = earlier(check_exists(decisions, "CSV file"))
     answers = {
         name: (answer["class"] or "*") if answer["accepted"] == "yes" else ""
         for name, answer in said.items()

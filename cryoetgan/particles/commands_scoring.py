@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cryoetgan.command import Device, Output, command, log, positive, tilt_range
+from cryoetgan.command import Device, Output, check_positive, command, log, parse_tilt_range
 from cryoetgan.errors import UserError
 
 if TYPE_CHECKING:
@@ -82,15 +82,17 @@ def match(
     from cryoetgan.particles.picking import dog
 
     check_star_name(output)
-    low, high, _ = tilt_range(tilts)
-    positive(min_distance, "--min-distance")
+    low, high, _ = parse_tilt_range(tilts)
+    check_positive(min_distance, "--min-distance")
     if not abs(deviations) < float("inf"):
         raise UserError(f"--deviations: got {deviations:g}, wanted a finite number")
     volume = read_volume(tomogram)
     left_out = None if mask is None else read_mask(mask, volume, tomogram)
     record = _record(tomogram, defocus, ctf)
     maps = _maps(tomogram, volume, template)
-    lowpass = 3 * volume.voxel_size if lowpass is None else positive(lowpass, "--lowpass", " A")
+    lowpass = (
+        3 * volume.voxel_size if lowpass is None else check_positive(lowpass, "--lowpass", " A")
+    )
     radius = min(dog.radius_of_map(density, volume.voxel_size) for density in maps.values())
     found = pick.match(
         volume,
@@ -146,19 +148,19 @@ def _record(tomogram: Path, defocus: float | None, ctf: str | None) -> "Acquisit
         return record
     record = record or Acquisition()
     if defocus is not None:
-        record = replace(record, defocus=positive(defocus, "--defocus", " um"))
+        record = replace(record, defocus=check_positive(defocus, "--defocus", " um"))
     return record if ctf is None else replace(record, ctf=ctf)
 
 
 def _maps(tomogram: Path, volume: "Volume", paths: list[Path]) -> "dict[str, Any]":
     """Return the templates by class; all have the tomogram's voxel size."""
-    from cryoetgan.io.mrc import read_map, same_voxel_size
+    from cryoetgan.io.mrc import check_same_voxel_size, read_map
     from cryoetgan.io.star import class_name
 
     maps = {}
     for path in paths:
         opened = read_map(path)
-        same_voxel_size(volume.voxel_size, opened.voxel_size, tomogram, path)
+        check_same_voxel_size(volume.voxel_size, opened.voxel_size, tomogram, path)
         name = class_name(path)
         if name in maps:
             raise UserError(f"{path}: class '{name}' is given twice; rename a file")
@@ -211,7 +213,7 @@ def score(
     from cryoetgan.particles.matching.score import score_picks
 
     check_star_name(output)
-    low, high, _ = tilt_range(tilts)
+    low, high, _ = parse_tilt_range(tilts)
     volume = read_tomogram(tomogram)
     table = read_star(picks, [*COORDINATES, "cryoetganId"]).particles
     if not len(table):
@@ -219,7 +221,9 @@ def score(
     _count_outside(table[COORDINATES].to_numpy(float), volume, picks, tomogram)
     record = _record(tomogram, defocus, ctf)
     maps = _maps(tomogram, volume, template)
-    lowpass = 3 * volume.voxel_size if lowpass is None else positive(lowpass, "--lowpass", " A")
+    lowpass = (
+        3 * volume.voxel_size if lowpass is None else check_positive(lowpass, "--lowpass", " A")
+    )
     found = score_picks(
         volume,
         table[COORDINATES].to_numpy(float),

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from cryoetgan.io.memmap import release
+from cryoetgan.io.memmap import release_pages
 from cryoetgan.io.star import COORDINATES, ORIGINS
-from cryoetgan.physics.coordinates import offsets
+from cryoetgan.physics.coordinates import centre_offsets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +57,7 @@ def at_whole_voxels(table: "pd.DataFrame", voxel_size: float) -> "pd.DataFrame":
     places = table[COORDINATES].to_numpy(float)
     whole = np.floor(places + 0.5)
     moved = table.copy()
-    moved[ORIGINS] = -(places - whole + offsets(table, voxel_size)) * voxel_size
+    moved[ORIGINS] = -(places - whole + centre_offsets(table, voxel_size)) * voxel_size
     moved[COORDINATES] = whole
     return moved
 
@@ -127,4 +127,4 @@ def boxes(
     for number, coordinate in enumerate(coordinates, start=1):
         yield extract(volume, coordinate, box)
         if number % SEVERAL == 0:
-            release(volume)
+            release_pages(volume)

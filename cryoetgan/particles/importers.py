@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from cryoetgan.errors import UserError, nearest
-from cryoetgan.io.files import existing
+from cryoetgan.errors import UserError, suggest
+from cryoetgan.io.files import check_exists
 from cryoetgan.io.star import ANGLES, COORDINATES, ORIGINS, particle_id, read_star
-from cryoetgan.physics.coordinates import Imported
+from cryoetgan.physics.coordinates import ImportTransform
 from cryoetgan.physics.geometry import relion_from_rotation, rotation_from_relion
 from cryoetgan.progress import log
 
@@ -41,7 +41,7 @@ def read_picks(
     tomogram: str,
     shape: tuple[int, ...],
     voxel_size: float,
-    imported: Imported | None = None,
+    imported: ImportTransform | None = None,
     unit: float | None = None,
 ) -> Any:
     """Return particles of one tomogram in our columns.
@@ -70,7 +70,7 @@ def read_picks(
     UserError
         Where the format is not known, coordinates are missing, or none lies inside.
     """
-    imported = imported or Imported(shape, voxel_size, 1.0)
+    imported = imported or ImportTransform(shape, voxel_size, 1.0)
     table = _all(path, tomogram, imported, unit)
     where = table[COORDINATES].to_numpy(float)
     inside = ((where >= 0) & (where <= np.array(shape)[::-1] - 1)).all(axis=1)
@@ -80,7 +80,7 @@ def read_picks(
         raise UserError(
             f"{path}: none of its {len(table)} particles lies inside {tomogram} "
             f"({'x'.join(map(str, shape[::-1]))} voxels); are the coordinates in voxels of "
-            f"{unit or imported.voxel_size:g} A? Else give --voxel-size (column marks_voxel_size), "
+            f"{unit or imported.voxel_size:g} A? Else give --voxel-size (column annotations_voxel_size), "
             "1 for angstrom"
         )
     if not inside.all():
@@ -90,7 +90,7 @@ def read_picks(
 
 def files_of(path: Path) -> list[Path]:
     """Return the files of picks that a path stands for: itself, or those in the folder."""
-    path = existing(path, "picks")
+    path = check_exists(path, "picks")
     if not path.is_dir():
         return [path]
     found = sorted(file for file in path.iterdir() if file.suffix.lower() in READERS)
@@ -103,7 +103,7 @@ class ElsewhereError(UserError):
     """A file names other tomograms only."""
 
 
-def _all(path: Path, tomogram: str, imported: Imported, unit: float | None) -> Any:
+def _all(path: Path, tomogram: str, imported: ImportTransform, unit: float | None) -> Any:
     """Return the rows of all files, in our columns, placed in the imported tomogram."""
     import pandas as pd
 
@@ -125,23 +125,23 @@ def _all(path: Path, tomogram: str, imported: Imported, unit: float | None) -> A
     return pd.concat(tables, ignore_index=True, join="inner")
 
 
-def _completed(table: Any, name: str, tomogram: str, imported: Imported) -> Any:
+def _completed(table: Any, name: str, tomogram: str, imported: ImportTransform) -> Any:
     """Return rows with class, score and id; what is not ours is moved as the tomogram was."""
     table = table.copy()
     for column, default in (("cryoetganClass", name), ("cryoetganScore", 1.0)):
         if column not in table:
             table[column] = default
     if "cryoetganId" not in table:
-        places = imported.places(table[COORDINATES].to_numpy(float))
+        places = imported.to_tomogram(table[COORDINATES].to_numpy(float))
         table[COORDINATES] = places
         if set(ANGLES) <= set(table.columns):
-            turned = imported.turn * rotation_from_relion(table[ANGLES].to_numpy(float))
+            turned = imported.rotation * rotation_from_relion(table[ANGLES].to_numpy(float))
             table[ANGLES] = relion_from_rotation(turned)
         table["cryoetganId"] = [particle_id(tomogram, *place) for place in places]
     return table.assign(rlnTomoName=tomogram, cryoetganSource="real")
 
 
-def _in_file(places: Any, imported: Imported, unit: float | None) -> Floats:
+def _in_file(places: Any, imported: ImportTransform, unit: float | None) -> Floats:
     """Return places in voxels of the tomogram's file; `unit` is that of `places`, angstrom."""
     places = np.asarray(places, float)
     return places if unit is None else places * (unit / imported.voxel_size)
@@ -162,12 +162,12 @@ def check_classes(table: Any, classes: list[str], path: Path) -> Any:
         found = sorted(table["cryoetganClass"].unique())
         raise UserError(
             f"{path}: its classes are {', '.join(found[:8])}, none of {', '.join(classes)}"
-            f"{nearest(found[0], classes)}"
+            f"{suggest(found[0], classes)}"
         )
     return table[known].reset_index(drop=True)
 
 
-def _star(path: Path, tomogram: str, imported: Imported, unit: float | None) -> Any:
+def _star(path: Path, tomogram: str, imported: ImportTransform, unit: float | None) -> Any:
     opened = read_star(path)
     table = _of(opened.particles.copy(), tomogram, path)
     if set(CENTRED) <= set(table.columns):
@@ -184,7 +184,7 @@ def _star(path: Path, tomogram: str, imported: Imported, unit: float | None) -> 
     return _centred(table, imported, unit, path)
 
 
-def _centred(table: Any, imported: Imported, unit: float | None, path: Path) -> Any:
+def _centred(table: Any, imported: ImportTransform, unit: float | None, path: Path) -> Any:
     """Move coordinates to where particles were refined to: RELION keeps the rest as an origin."""
     ours = "cryoetganId" in table
     voxel_size = imported.voxel_size * (imported.step if ours else 1.0)
@@ -218,7 +218,7 @@ def _of(table: Any, tomogram: str, path: Path) -> Any:
     return table
 
 
-def _copick(path: Path, tomogram: str, imported: Imported, unit: float | None) -> Any:
+def _copick(path: Path, tomogram: str, imported: ImportTransform, unit: float | None) -> Any:
     import pandas as pd
 
     try:
@@ -247,7 +247,7 @@ def _copick(path: Path, tomogram: str, imported: Imported, unit: float | None) -
     return table
 
 
-def _csv(path: Path, tomogram: str, imported: Imported, unit: float | None) -> Any:
+def _csv(path: Path, tomogram: str, imported: ImportTransform, unit: float | None) -> Any:
     import pandas as pd
 
     try:

@@ -98,7 +98,12 @@ class Acquisition:
         return asdict(self)
 
 
-def to_optics(found: Acquisition | None, number: int, name: str) -> dict[str, Any]:
+def is_symmetric(tilts: tuple[float, float], tolerance: float = 1.0) -> bool:
+    """Return whether a tilt range reaches equally far on both sides, within `tolerance` degrees."""
+    return abs(tilts[0] + tilts[1]) <= tolerance
+
+
+def optics_row(found: Acquisition | None, number: int, name: str) -> dict[str, Any]:
     """Return one row of an optics block; of what is not known, number and name alone."""
     if found is None:
         return {"rlnOpticsGroup": number, "rlnOpticsGroupName": name}

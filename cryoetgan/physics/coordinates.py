@@ -24,7 +24,7 @@ BEAM_AXES = {"z": np.eye(3), "y": np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportTransform:
     """How a tomogram was brought in.
 
     Attributes
@@ -51,7 +51,7 @@ class Imported:
         return np.asarray(TILT_AXES[self.tilt_axis] @ BEAM_AXES[self.beam_axis])
 
     @property
-    def turn(self) -> Rotation:
+    def rotation(self) -> Rotation:
         """Return the same as a rotation."""
         return Rotation.from_matrix(self.matrix)
 
@@ -60,20 +60,20 @@ class Imported:
         """Return the voxels of the file along x, y, z, before it is turned."""
         return np.asarray(np.abs(self.matrix.T) @ np.array(self.shape[::-1])).astype(int)
 
-    def places(self, file: Floats) -> Floats:
+    def to_tomogram(self, file: Floats) -> Floats:
         """Return places `(N, 3)` xyz, 0-based voxels of the file, in imported voxels."""
         matrix = self.matrix
         ends = np.where(matrix.sum(axis=1) < 0, np.array(self.shape[::-1]) - 1, 0)
         return np.asarray((np.asarray(file, float) @ matrix.T + ends) / self.step)
 
-    def in_file(self, places: Floats) -> Floats:
-        """Return the inverse of `places`: imported voxels `(N, 3)` xyz in voxels of the file."""
+    def to_file(self, places: Floats) -> Floats:
+        """Return the inverse of `to_tomogram`: imported voxels `(N, 3)` xyz in voxels of the file."""
         matrix = self.matrix
         ends = np.where(matrix.sum(axis=1) < 0, np.array(self.shape[::-1]) - 1, 0)
         return np.asarray((np.asarray(places, float) * self.step - ends) @ matrix)
 
 
-def read_imported(tomogram: Path, volume: Volume) -> Imported:
+def read_import_transform(tomogram: Path, volume: Volume) -> ImportTransform:
     """Return how a tomogram was brought in, from the record beside it (`T.mrc.json`).
 
     One without a record, or that was simulated, is its own file.
@@ -87,20 +87,22 @@ def read_imported(tomogram: Path, volume: Volume) -> Imported:
     about = read_json(record) if record.exists() else {}
     made = about.get("provenance") if isinstance(about, dict) else None
     if not isinstance(made, dict) or made.get("command") != "tomograms import":
-        return Imported(volume.data.shape, volume.voxel_size, 1.0)
+        return ImportTransform(volume.data.shape, volume.voxel_size, 1.0)
     try:
         was = made["parameters"]
         step = was["voxel_size"] / was["input_voxel_size"]
         step = 1.0 if abs(step - 1) < VOXEL_SIZE_TOLERANCE else step
         axes = was["tilt_axis"], was["beam_axis"]
-        return Imported(tuple(was["input_shape"][::-1]), was["input_voxel_size"], step, *axes)
+        return ImportTransform(
+            tuple(was["input_shape"][::-1]), was["input_voxel_size"], step, *axes
+        )
     except (KeyError, TypeError) as error:
         raise UserError(
             f"{record}: is of another version ({error!r}); import {tomogram} again"
         ) from error
 
 
-def offset(row: Mapping[Any, Any], voxel_size: float) -> NDArray[np.float64]:
+def centre_offset(row: Mapping[Any, Any], voxel_size: float) -> NDArray[np.float64]:
     """Return where a particle lies from voxel n // 2 of its box, xyz, voxels.
 
     Parameters
@@ -113,8 +115,8 @@ def offset(row: Mapping[Any, Any], voxel_size: float) -> NDArray[np.float64]:
     return -np.array([float(row.get(name, 0.0)) for name in ORIGINS]) / voxel_size
 
 
-def offsets(table: "pd.DataFrame", voxel_size: float) -> NDArray[np.float64]:
-    """Return `offset` of every row, `(N, 3)`."""
+def centre_offsets(table: "pd.DataFrame", voxel_size: float) -> NDArray[np.float64]:
+    """Return `centre_offset` of every row, `(N, 3)`."""
     if not set(ORIGINS) <= set(table):
         return np.zeros((len(table), 3))
     return -table[ORIGINS].to_numpy(float) / voxel_size

@@ -1,7 +1,10 @@
-"""Orientations and coordinates: RELION's angles, grids on SO(3), turning volumes.
+"""Orientations and voxel grids: RELION angles, grids on SO(3), rotated volumes, boxes and tiles.
 
 Vectors are xyz, arrays are zyx, the centre of a box of n voxels is n // 2.
 """
+
+from collections.abc import Iterator, Sequence
+from itertools import product
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,6 +12,15 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 Floats = NDArray[np.floating]
+Corner = tuple[int, int, int]
+"""z, y, x in voxels: the first voxel of a block, or the shape of a block."""
+Slices = tuple[slice, ...]
+HALF_TURNS: tuple[tuple[int, ...], ...] = ((), (2, 4), (2, 3), (3, 4))
+"""Axes of `(N, C, z, y, x)` to flip for a half turn: none, about y, about x, about z.
+
+With the tilt axis along y, the first two map every missing wedge onto itself; the last two do so
+if the tilt range is symmetric.
+"""
 
 
 def rotation_from_relion(angles: ArrayLike) -> Rotation:
@@ -99,3 +111,70 @@ def rotate_volume(
     return ndimage.affine_transform(
         volume, backward, offset=offset, order=order, mode="constant", prefilter=prefilter
     )
+
+
+def distance_grid(z: Floats, y: Floats, x: Floats) -> Floats:
+    """Return sqrt(z^2 + y^2 + x^2) on the grid of three axes, `(len(z), len(y), len(x))`."""
+    return np.asarray(np.sqrt(z[:, None, None] ** 2 + y[:, None] ** 2 + x**2))
+
+
+def centre_distance(box: int) -> Floats:
+    """Return the distance of each voxel of a cube from voxel n // 2, in voxels, `(n, n, n)`."""
+    axis = np.arange(box) - box // 2
+    return distance_grid(axis, axis, axis)
+
+
+def clip_box(
+    corner: Sequence[int] | NDArray[np.int_],
+    box_shape: Sequence[int],
+    volume_shape: Sequence[int],
+) -> tuple[Slices, Slices]:
+    """Return the overlap of a box and a volume, as slices of the volume and of the box.
+
+    Parameters
+    ----------
+    corner : sequence of int
+        First voxel of the box, zyx in voxels of the volume. The box may reach beyond the volume.
+    box_shape, volume_shape : sequence of int
+        Voxels, zyx.
+
+    Returns
+    -------
+    in_volume, in_box : tuple of slice
+        Both select the same voxels; empty if box and volume do not overlap.
+
+    Examples
+    --------
+    >>> clip_box([-1], [3], [10])
+    ((slice(0, 2, None),), (slice(1, 3, None),))
+    """
+    in_volume, in_box = [], []
+    for first, length, limit in zip(corner, box_shape, volume_shape, strict=True):
+        low = min(max(int(first), 0), limit)
+        high = min(max(int(first) + length, low), limit)
+        in_volume.append(slice(low, high))
+        in_box.append(slice(low - int(first), high - int(first)))
+    if any(part.start >= part.stop for part in in_volume):
+        nothing = (slice(0, 0),) * len(in_volume)
+        return nothing, nothing
+    return tuple(in_volume), tuple(in_box)
+
+
+def block_slices(corner: Sequence[int], shape: Sequence[int]) -> Slices:
+    """Return the slices of a block, from its first voxel and its shape."""
+    return tuple(slice(a, a + n) for a, n in zip(corner, shape, strict=True))
+
+
+def tiles(shape: Sequence[int], edge: int) -> Iterator[tuple[Corner, Corner]]:
+    """Yield corner and shape (zyx, voxels) of the tiles that cover a volume.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        The volume's, zyx.
+    edge : int
+        Voxels; the last tile of each axis may be smaller.
+    """
+    depth, height, width = shape
+    for z, y, x in product(*(range(0, n, edge) for n in shape)):
+        yield (z, y, x), (min(edge, depth - z), min(edge, height - y), min(edge, width - x))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating]
 
 
-def frequencies(shape: tuple[int, int, int], voxel_size: float) -> tuple[Floats, Floats, Floats]:
+def frequency_axes(shape: tuple[int, int, int], voxel_size: float) -> tuple[Floats, Floats, Floats]:
     """Return kz, ky, kx in cycles per angstrom, shaped to broadcast over `(z, y, x // 2 + 1)`."""
     kz = np.fft.fftfreq(shape[0], voxel_size)[:, None, None]
     ky = np.fft.fftfreq(shape[1], voxel_size)[None, :, None]
@@ -18,14 +18,66 @@ def frequencies(shape: tuple[int, int, int], voxel_size: float) -> tuple[Floats,
     return kz, ky, kx
 
 
-def radius(shape: tuple[int, int, int], voxel_size: float) -> Floats:
+def radius_grid(shape: tuple[int, int, int], voxel_size: float) -> Floats:
     """Return |k| in cycles per angstrom, `(z, y, x // 2 + 1)`."""
-    kz, ky, kx = frequencies(shape, voxel_size)
+    kz, ky, kx = frequency_axes(shape, voxel_size)
     return np.sqrt(kz**2 + ky**2 + kx**2)
 
 
+def fourier_shells(box: int) -> NDArray[np.int_]:
+    """Return the Fourier shell of each voxel of a cube's `rfftn`, `(n, n, n // 2 + 1)`.
+
+    Shell s holds the frequencies with round(|k| n) = s, k in cycles per voxel.
+    """
+    return np.rint(radius_grid((box, box, box), 1 / box)).astype(int)
+
+
+def hermitian_weights(n: int) -> Floats:
+    """Return the number of Fourier modes that each plane of `rfftn`'s last axis represents.
+
+    2 for a plane that also represents its mirror image at -kx; 1 for kx = 0 and, if n is even,
+    for the Nyquist frequency. Shape `(n // 2 + 1,)`.
+
+    Examples
+    --------
+    >>> hermitian_weights(6)
+    array([1., 2., 2., 1.])
+    """
+    k = np.arange(n // 2 + 1)
+    return np.where((k == 0) | (2 * k == n), 1.0, 2.0)
+
+
+def tilt_angle(shape: tuple[int, int, int]) -> Floats:
+    """Return the tilt in degrees, (-90, 90], whose image samples each direction.
+
+    `(z, 1, x // 2 + 1)`; at tilt t the slice through Fourier space lies along
+    (kx, kz) = (cos t, sin t).
+    """
+    kz, _, kx = frequency_axes(shape, 1.0)
+    return np.degrees(np.arctan2(np.where(kx == 0, np.abs(kz), kz), np.abs(kx)))
+
+
+def is_sampled(kz: Floats, kx: Floats, tilts: tuple[float, float]) -> NDArray[np.bool_]:
+    """Return whether a tilt series about y sampled the directions (kx, kz).
+
+    Parameters
+    ----------
+    kz, kx : ndarray
+        Any unit, shapes that broadcast. (kx, kz) and (-kx, -kz) are the same direction.
+    tilts : (float, float)
+        Lowest and highest stage tilt, degrees.
+    """
+    low, high = np.radians(tilts[0]), np.radians(tilts[1])
+    # of each pair of opposite directions, use the one with kx >= 0
+    angle = np.arctan2(np.where(kx < 0, -kz, kz), np.abs(kx))
+    inside = (angle >= low - 1e-9) & (angle <= high + 1e-9)
+    # kx = 0: +90 and -90 degrees are the same direction
+    vertical = (np.abs(kx) < 1e-12) & ((high >= np.pi / 2 - 1e-9) | (low <= -np.pi / 2 + 1e-9))
+    return np.asarray(inside | vertical)
+
+
 def missing_wedge(shape: tuple[int, int, int], tilts: tuple[float, float]) -> NDArray[np.bool_]:
-    """Return the directions that a tilt series has seen.
+    """Return the Fourier mask of the directions that a tilt series sampled.
 
     Parameters
     ----------
@@ -33,34 +85,23 @@ def missing_wedge(shape: tuple[int, int, int], tilts: tuple[float, float]) -> ND
         zyx, voxels.
     tilts : (float, float)
         Lowest and highest stage tilt about y in degrees; (-60, 60) leaves a half-wedge
-        of 30 degrees. Asymmetric ranges are kept: at tilt t the slice through Fourier
-        space lies along (kx, kz) = (cos t, sin t).
+        of 30 degrees. The range may be asymmetric.
 
     Returns
     -------
     ndarray of bool
-        `(z, y, x // 2 + 1)`, True where data exist; the zero frequency is kept. The
-        planes of the highest frequency in z and x, which stand for both signs, are
-        kept where either sign is, so that the mask of a real volume is symmetric.
+        `(z, y, x // 2 + 1)`, True if data exist; the zero frequency is kept. The
+        planes of the highest frequency in z and x represent both signs. They are kept
+        if either sign is, so that the mask of a real volume is symmetric.
     """
-    low, high = np.radians(tilts[0]), np.radians(tilts[1])
-    kz, _, kx = frequencies(shape, 1.0)
-
-    def seen(kz: Floats, kx: Floats) -> NDArray[np.bool_]:
-        # the same line for (kx, kz) and (-kx, -kz): take the half with kx >= 0
-        angle = np.arctan2(np.where(kx < 0, -kz, kz), np.abs(kx))
-        inside = (angle >= low - 1e-9) & (angle <= high + 1e-9)
-        # kx = 0: the angle is +-90 degrees, the same line
-        vertical = (np.abs(kx) < 1e-12) & ((high >= np.pi / 2 - 1e-9) | (low <= -np.pi / 2 + 1e-9))
-        return inside | vertical
-
-    mask = seen(kz, kx)
+    kz, _, kx = frequency_axes(shape, 1.0)
+    mask = is_sampled(kz, kx, tilts)
     nyquist = np.zeros(mask.shape, bool)
     if shape[0] % 2 == 0:
         nyquist[shape[0] // 2] = True
     if shape[2] % 2 == 0:
         nyquist[..., -1] = True
-    mask = np.where(nyquist, mask | seen(-kz, kx), mask)
+    mask = np.where(nyquist, mask | is_sampled(-kz, kx, tilts), mask)
     mask = mask | ((kz == 0) & (kx == 0))
     return np.broadcast_to(mask, (shape[0], shape[1], shape[2] // 2 + 1)).copy()
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cryoetgan.command import Output, command, group, log, positive
+from cryoetgan.command import Output, check_positive, command, group, log
 
 app = group("")
 
@@ -26,7 +26,7 @@ def build(
     from cryoetgan.report.page import build as page
     from cryoetgan.report.results import open_results
 
-    positive(sample, "--sample")
+    check_positive(sample, "--sample")
     results = open_results(folder)
     write_text(output, page(results, title, sample))
     parameters = {"title": title, "sample": sample}

@@ -1,14 +1,14 @@
-"""The table of `snakemake competition`: what each kind of synthetic set teaches."""
+"""The table of `snakemake comparison`: what each kind of synthetic set teaches."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from cryoetgan.report.results import Results
-from cryoetgan.report.sections import COMPETITION
+from cryoetgan.report.sections import COMPARISON
 
 TITLES = {
     "gan_train": "trained on it",
-    "above_baseline": "points above",
+    "minus_baseline": "points above",
     "mixed": "with a few real crops",
     "gan_test": "GAN-test",
 }
@@ -19,20 +19,20 @@ NAMES = {
     "fitted": "fitted physics",
     "pseudo": "picks, as template matching calls them",
 }
-UNITS = {"above_baseline": ""}
+UNITS = {"minus_baseline": ""}
 
 
-def competition(results: Results) -> list[list[str]]:
-    """Return the competitors' rows, heading first; none where they did not compete."""
-    if not (results.folder / COMPETITION).exists():
+def comparison(results: Results) -> list[list[str]]:
+    """Return the methods' rows, heading first; none if the comparison has not been run."""
+    if not (results.folder / COMPARISON).exists():
         return []
-    rows = results.rows(COMPETITION)
+    rows = results.rows(COMPARISON)
     columns = [name for name in TITLES if any(row.get(name) for row in rows)]
     if not columns:
-        results.gaps.append(f"{COMPETITION}: holds none of the columns {', '.join(TITLES)}")
+        results.gaps.append(f"{COMPARISON}: holds none of the columns {', '.join(TITLES)}")
         return []
-    baseline = results.json(COMPETITION.replace(".csv", ".json"), optional=True).get("baseline")
-    titles = TITLES | {"above_baseline": f"points above {_named(str(baseline or 'the baseline'))}"}
+    baseline = results.json(COMPARISON.replace(".csv", ".json"), optional=True).get("baseline")
+    titles = TITLES | {"minus_baseline": f"points above {_named(str(baseline or 'the baseline'))}"}
     heading = ["set", "volumes", *(titles[name] for name in columns)]
     found = [heading]
     for row in rows:

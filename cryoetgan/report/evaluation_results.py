@@ -65,11 +65,11 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric with its interval, its nulls and what is wrong with it."""
+    """One metric with its interval, its baselines and what is wrong with it."""
 
     value: float
     interval: tuple[float, float] | None
-    nulls: dict[str, float]
+    baselines: dict[str, float]
     warning: str
 
 
@@ -110,11 +110,13 @@ def metrics_from(content: Mapping[str, Any]) -> dict[str, Metric]:
         if not isinstance(item, Mapping) or "value" not in item:
             continue
         interval = item.get("interval")
-        nulls = {str(k): float(v) for k, v in (item.get("nulls") or {}).items() if v is not None}
+        baselines = {
+            str(k): float(v) for k, v in (item.get("baselines") or {}).items() if v is not None
+        }
         found[str(name)] = Metric(
             float(item["value"]) if item["value"] is not None else math.nan,
             None if interval is None else (float(interval[0]), float(interval[1])),
-            nulls,
+            baselines,
             str(item.get("warning") or ""),
         )
     return found

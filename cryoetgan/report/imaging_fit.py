@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cryoetgan.images import data_uri
-from cryoetgan.imaging import CLOSE
+from cryoetgan.imaging import GOOD_POWER_RATIO
 from cryoetgan.report.results import Results
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -67,10 +67,10 @@ def _fit(results: Results, name: str, content: Mapping[str, Any]) -> tuple[Fit, 
         ratios = [float(a) / float(b) for a, b in pairs if b]
         if ratios and all(map(math.isfinite, ratios)):
             power = f"{min(ratios):.2f} to {max(ratios):.2f}"
-            if min(ratios) < CLOSE[0] or max(ratios) > CLOSE[1]:
+            if min(ratios) < GOOD_POWER_RATIO[0] or max(ratios) > GOOD_POWER_RATIO[1]:
                 said.append(
                     f"fitted physics has {power} times the power of the real crops by shell, "
-                    f"where {CLOSE[0]:g} to {CLOSE[1]:g} is a good fit"
+                    f"where {GOOD_POWER_RATIO[0]:g} to {GOOD_POWER_RATIO[1]:g} is a good fit"
                 )
     tilts = about.get("wedge") or {}
     if "typed" in tilts:

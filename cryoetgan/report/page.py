@@ -15,7 +15,7 @@ from cryoetgan import __version__
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.progress import track
 from cryoetgan.report import imaging_fit, learning_curves, paper, plots, sections, slices
-from cryoetgan.report.comparison import competition
+from cryoetgan.report.comparison import comparison
 from cryoetgan.report.evaluation_results import Accuracy, Metric, short
 from cryoetgan.report.hardware import machine
 from cryoetgan.report.results import Results
@@ -119,7 +119,7 @@ def build(results: Results, title: str, sample: int) -> str:
         "synthetic": sections.synthetic_sections(results, preset, config, SYNTHETIC_SHOWN),
         "agreement": sections.agreement(results, config),
         "tables": sections.tables(results),
-        "competition": competition(results),
+        "comparison": comparison(results),
         "table_2": paper.table_2(measures, accuracies),
         "ablations": paper.ablation_tables(ablated),
         "ablated": bool(ablated),
@@ -230,7 +230,13 @@ def _metric_rows(measures: Mapping[str, Mapping[str, Metric]]) -> list[dict[str,
         first = next(metric for metric in values.values() if metric)
         better, meaning = sections.METRICS.get(name, ("", ""))
         rows.append(
-            {"name": name, "values": values, "nulls": first.nulls, "better": better, "is": meaning}
+            {
+                "name": name,
+                "values": values,
+                "baselines": first.baselines,
+                "better": better,
+                "is": meaning,
+            }
         )
     return rows
 

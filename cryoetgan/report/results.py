@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import existing, read_json, sidecar
+from cryoetgan.io.files import check_exists, read_json, sidecar
 from cryoetgan.io.mrc import Volume, read_volume
 from cryoetgan.io.star import read_star
 from cryoetgan.io.volume_set import VolumeSet, read_volume_set
@@ -203,7 +203,7 @@ def _number(text: Any) -> float:
 
 def open_results(folder: Path) -> Results:
     """Return the results of a run's folder."""
-    folder = existing(folder, "results folder")
+    folder = check_exists(folder, "results folder")
     if not folder.is_dir():
         raise UserError(f"{folder}: is a file; name a run's folder, results/<run>")
     return Results(folder)

@@ -36,7 +36,7 @@ SPECTRA = {
 ELSEWHERE = ("evaluation", "report")
 """Stages whose warnings are not taken from their logs: they stand in what they write."""
 ABLATIONS, EPOCHS = "ablations.csv", "epochs.csv"
-COMPETITION = "evaluation/competition/competitors.csv"
+COMPARISON = "evaluation/comparison/comparison.csv"
 METRICS = {
     "kid": ("0", "Kernel distance of classifier features to real crops; unbiased for small sets."),
     "fid": ("0", "Fréchet distance of classifier features; falls with the number of volumes."),
@@ -54,7 +54,7 @@ METRICS = {
     "power_ratio": ("1", "Power over the real crops' power, in the worst shell."),
     "sd_ratio": ("1", "Spread of grey values over the real crops'."),
     "pose_recovery": ("1", "Share that still fits the density it was made of best."),
-    "two_sample_auc": ("0.5", "How well a fresh classifier tells generated from real."),
+    "c2st_auc": ("0.5", "How well a fresh classifier tells generated from real."),
 }
 
 
@@ -92,7 +92,7 @@ def training(results: Results, preset: str, config: Mapping[str, Any]) -> list[t
 
 def volume_sets(results: Results, preset: str) -> tuple[dict[str, VolumeSet], str]:
     """Return the sets that are there, real first, and what the real crops' classes are."""
-    real = results.volume_set("particles/marked.star", optional=True)
+    real = results.volume_set("particles/annotated.star", optional=True)
     marks = "template" if real is None else "truth" if is_simulated(results) else "marked"
     made = f"translation/{preset}"
     found = {
@@ -114,7 +114,7 @@ def choice(results: Results) -> tuple[str, str]:
     content = results.json("evaluation/choice.json", optional=True)
     if not content:
         return "generated", ""
-    shipped, why = content.get("shipped"), content.get("why")
+    shipped, why = content.get("exported"), content.get("reason")
     if shipped not in ("generated", "fitted") or not isinstance(why, str):
         results.gaps.append("evaluation/choice.json: is not as `evaluation choose` writes it")
         return "generated", ""
@@ -192,7 +192,7 @@ def _by_tomogram(results: Results, name: str) -> tuple[Any, Any]:
     selected = results.table("particles/selected.star", columns)
     if selected is not None:
         selected = selected[selected["rlnTomoName"].astype(str) == name]
-    marked = results.table(f"particles/{name}_marks.star", columns[1:])
+    marked = results.table(f"particles/{name}_annotations.star", columns[1:])
     return selected, marked
 
 
@@ -261,7 +261,7 @@ def tables(results: Results) -> list[tuple[str, list[list[str]]]]:
     found = []
     for path in sorted(results.folder.glob("evaluation/**/*.csv")):
         name = path.relative_to(results.folder).as_posix()
-        if path.name in (ABLATIONS, EPOCHS) or name == COMPETITION:
+        if path.name in (ABLATIONS, EPOCHS) or name == COMPARISON:
             continue
         rows = [row for row in csv.reader(results.text(name).splitlines()) if row]
         if len(rows) > 1:

@@ -164,7 +164,7 @@ def _caveats(found: Mapping[str, Accuracy], marks: str, simulated: bool) -> list
         said.append(
             "The test crops are pseudo-labelled: their classes are those of their best template, "
             "not a person's, so a classifier is compared with template matching. Mark some crops "
-            "(`particles gallery --sample 150`, column marks of the table of tomograms) for a "
+            "(`particles gallery --sample 150`, column annotations of the table of tomograms) for a "
             "test that can be trusted."
         )
     if simulated:
@@ -245,14 +245,12 @@ def checks(
             if fitted
             else f"after training and {before.value:.3g} before"
         )
-        if "real_half" in after.nulls:
-            text += (
-                f" (one half of the real crops against the other: {after.nulls['real_half']:.3g})"
-            )
+        if "real_half" in after.baselines:
+            text += f" (one half of the real crops against the other: {after.baselines['real_half']:.3g})"
         name = "closer than typed-in physics" if fitted else "learned something"
         said.append(Check(name, "good" if closer else "bad", text + "."))
-    if "two_sample_auc" in trained:
-        value = trained["two_sample_auc"].value
+    if "c2st_auc" in trained:
+        value = trained["c2st_auc"].value
         tone = "bad" if value > TOLD_APART else "good" if value < 0.65 else "fair"
         text = (
             f"A fresh classifier tells {made} from real with an area under the curve of "
@@ -261,8 +259,10 @@ def checks(
         said.append(Check("looks real", tone, text))
     if "pose_recovery" in trained:
         metric = trained["pose_recovery"]
-        # the other nulls, physics and real, are what good volumes reach
-        chance = max((metric.nulls[n] for n in ("chance", "noise") if n in metric.nulls), default=0)
+        # the other baselines, physics and real, are what good volumes reach
+        chance = max(
+            (metric.baselines[n] for n in ("chance", "noise") if n in metric.baselines), default=0
+        )
         tone = "bad" if _low(metric) <= chance else "good" if metric.value >= 0.8 else "fair"
         text = (
             f"Of the {made} volumes, {100 * metric.value:.0f} % still match the density they "
@@ -271,7 +271,7 @@ def checks(
         said.append(Check("labels survive", tone, text))
     if "coverage" in trained:
         metric = trained["coverage"]
-        half = metric.nulls.get("real_half", 1.0)
+        half = metric.baselines.get("real_half", 1.0)
         tone = (
             "good" if metric.value > 0.8 * half else "bad" if metric.value < 0.3 * half else "fair"
         )

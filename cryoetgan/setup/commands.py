@@ -26,7 +26,7 @@ def init(
     """Write a commented config and tables for one's own tomograms.
 
     Makes `config.yaml`, `tomograms.tsv` (one row an MRC file, filled from headers, from
-    .mdoc, .tlt or .rawtlt files beside it, from `<tomogram>_marks.star` or .csv and
+    .mdoc, .tlt or .rawtlt files beside it, from `<tomogram>_annotations.star` or .csv and
     `<tomogram>_mask.mrc`) and `classes.tsv` (example rows to replace). Files that exist are
     left alone.
     """

@@ -77,7 +77,7 @@ def estimate(
     workers = GPU if gpu else min(cores, MOST_CORES)
     training = groups * training_seconds(config) / workers
     drawing = drawing_seconds(config, synthetic) / workers
-    marked = any(row.is_simulated or row.marks for row in tomograms)
+    marked = any(row.is_simulated or row.annotations for row in tomograms)
     evaluation = _classifiers(config, made, box, marked) / workers + 3 * MEASURE / min(cores, 3)
     return {
         "classes": len(classes),

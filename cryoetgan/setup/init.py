@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from cryoetgan.config import Config
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import existing, write_text
+from cryoetgan.io.files import check_exists, write_text
 from cryoetgan.io.mrc import PROTEIN_BRIGHT
 from cryoetgan.physics.acquisition import read_acquisition
 from cryoetgan.progress import log
@@ -33,7 +33,7 @@ COLUMNS = [
     "contrast",
     "split",
     "group",
-    "marks",
+    "annotations",
     "mask",
 ]
 CLASSES = """class\tsource\tassembly\tchains\tradius\tcopies\tcount
@@ -53,7 +53,7 @@ LARGEST = 300.0
 """Angstrom: the example's largest particle; the box holds 1.3 times as much."""
 ROOM = 1.3
 TILT_FILES = (".rawtlt", ".tlt", ".mdoc", ".mrc.mdoc", ".st.mdoc")
-MARKS = ("_marks.star", "_marks.csv")
+ANNOTATIONS = ("_annotations.star", "_annotations.csv")
 MASKS = ("_mask.mrc", "_mask.rec")
 BESIDE = ("_labels", "_mask")
 """Endings of volumes that are no tomograms."""
@@ -63,7 +63,7 @@ def write_config(folder: Path, output: Path) -> list[Path]:
     """Write config.yaml, classes.tsv and tomograms.tsv; return what was written."""
     tomograms = sorted(
         path
-        for path in existing(folder, "folder").iterdir()
+        for path in check_exists(folder, "folder").iterdir()
         if path.suffix.lower() in SUFFIXES and not path.stem.endswith(BESIDE)
     )
     if not tomograms:
@@ -79,7 +79,7 @@ def write_config(folder: Path, output: Path) -> list[Path]:
     voxel_size = max(10.0, sizes[len(sizes) // 2] if sizes else 10.0)
     box = max(16, 4 * math.ceil(ROOM * LARGEST / voxel_size / 4))
     changes = {
-        "run": re.sub(r"[^A-Za-z0-9_.-]", "_", existing(folder).resolve().name) or "run",
+        "run": re.sub(r"[^A-Za-z0-9_.-]", "_", check_exists(folder).resolve().name) or "run",
         "structures.table": str(output / "classes.tsv"),
         "tomograms.table": str(output / "tomograms.tsv"),
         "densities.voxel_size": voxel_size,
@@ -172,7 +172,7 @@ def _row(path: Path) -> dict[str, Any]:
         "path": str(path),
         "voxel_size": f"{size:.4g}" if known else "",
         "contrast": "bright" if PROTEIN_BRIGHT in labels else "dark",
-        "marks": next((str(m) for m in _beside(path, MARKS)), ""),
+        "annotations": next((str(m) for m in _beside(path, ANNOTATIONS)), ""),
         "mask": next((str(m) for m in _beside(path, MASKS)), ""),
         **(_from_record(path) or _from_tilt_file(path)),
     }

@@ -24,7 +24,7 @@ def inputs(
     """
     paths = [row.source for row in classes if row.kind in ("file", "map")]
     paths += [row.path for row in tomograms if _is_file(row)]
-    paths += [path for row in tomograms for path in (row.marks, row.mask) if path]
+    paths += [path for row in tomograms for path in (row.annotations, row.mask) if path]
     gone = [path for path in paths if not local(path).exists()]
     found = [("input", "missing", f"{path}: no such file") for path in gone]
     if paths and not gone:
@@ -44,11 +44,11 @@ def inputs(
 
 def _no_ids(classes: Sequence[ClassRow]) -> Iterator[str]:
     """Yield what is wrong with sources that can only be PDB ids."""
-    from cryoetgan.structures.fetch import pdb_id
+    from cryoetgan.structures.fetch import parse_pdb_id
 
     for row in classes:
         try:
-            pdb_id(row.source)
+            parse_pdb_id(row.source)
         except UserError as error:
             yield f"class {row.class_}: {error}; a file ends in .pdb, .ent, .cif (.gz), .mrc or .map"
 

@@ -28,7 +28,7 @@ TOMOGRAMS = {
         "path": "imported.mrc",
         "split": "train",
         "group": "other",
-        "marks": "marks.csv",
+        "annotations": "annotations.csv",
         "mask": "mask.mrc",
         "ctf": "raw",
     },
@@ -40,8 +40,8 @@ FILES = (
     "mapped.mrc",
     "imported.mrc",
     "another.mrc",
-    "marks.csv",
-    "other_marks.csv",
+    "annotations.csv",
+    "other_annotations.csv",
     "mask.mrc",
     "other_mask.mrc",
 )
@@ -74,15 +74,15 @@ CELLS = {
     "contrast": ("imported", "bright"),
     "split": ("simulated", "test"),
     "group": ("imported", "second"),
-    "marks": ("imported", "other_marks.csv"),
-    "marks_voxel_size": ("imported", "5"),
+    "annotations": ("imported", "other_annotations.csv"),
+    "annotations_voxel_size": ("imported", "5"),
     "mask": ("imported", "other_mask.mrc"),
 }
 HEAD = """# What runs again
 
 Made by `python -m cryoetgan.setup.reruns` from the workflow itself; do not edit. The run it is
 computed on has a class and a tomogram of every kind, synthetic tomograms, all exports, and imported
-tomograms with marks. `make test` checks that this page is current, `make test-all` every row of the
+tomograms with annotations. `make test` checks that this page is current, `make test-all` every row of the
 keys against `snakemake -n` on a finished run.
 
 A rule runs again where what it reads has changed (first column of rules), and after those, what

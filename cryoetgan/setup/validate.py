@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import existing, read_json, sha256, sidecar
+from cryoetgan.io.files import check_exists, read_json, sha256, sidecar
 from cryoetgan.io.mrc import read_volume
 from cryoetgan.io.star import read_star
-from cryoetgan.io.volume_set import read_volume_set, stack_of
+from cryoetgan.io.volume_set import read_volume_set, stack_path
 from cryoetgan.progress import track
 
 LEFT_OUT = {"logs", "benchmarks"}
@@ -19,7 +19,7 @@ LEFT_OUT = {"logs", "benchmarks"}
 
 def problems(path: Path) -> tuple[list[str], int]:
     """Return one line a broken file, and how many files were looked at."""
-    path = existing(path, "file or folder")
+    path = check_exists(path, "file or folder")
     files = [path] if path.is_file() else sorted(_files(path))
     found: list[str] = []
     for file in track(files, "validating"):
@@ -55,12 +55,12 @@ def _check(path: Path) -> None:
 
 
 def _check_star(path: Path) -> None:
-    if stack_of(path).exists():
+    if stack_path(path).exists():
         read_volume_set(path)
     else:
         table = read_star(path).particles
         if "rlnImageName" in table and table["rlnImageName"].str.endswith(".mrcs").any():
-            raise UserError(f"{path}: names {stack_of(path).name}, which is not there")
+            raise UserError(f"{path}: names {stack_path(path).name}, which is not there")
 
 
 def _check_mrc(path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cryoetgan.command import Output, command, group, log, positive
+from cryoetgan.command import Output, check_positive, command, group, log
 from cryoetgan.tomograms import commands_simulation
 from cryoetgan.tomograms.options import (
     AmplitudeContrast,
@@ -78,18 +78,18 @@ def import_(
     """
     import numpy as np
 
-    from cryoetgan.io.files import not_itself, provenance, sidecar, write_json
+    from cryoetgan.io.files import check_not_overwritten, provenance, sidecar, write_json
     from cryoetgan.io.mrc import (
         PROTEIN_BRIGHT,
         VOXEL_SIZE_TOLERANCE,
         check_mrc_name,
-        invert_if_needed,
+        contrast_sign,
         open_volume,
     )
     from cryoetgan.tomograms.importing.convert import standardise_into
     from cryoetgan.tomograms.importing.exclusion_mask import mask_of, write_mask
     from cryoetgan.tomograms.importing.normalise import grey_scale
-    from cryoetgan.tomograms.importing.read import check_contrast, turn, voxel_size_of
+    from cryoetgan.tomograms.importing.raw_tomogram import check_contrast, turn, voxel_size_of
     from cryoetgan.tomograms.importing.resample import check_shape, resampled_shape
     from cryoetgan.tomograms.sources.addresses import is_remote
     from cryoetgan.tomograms.sources.resolve import Transfer, open_source
@@ -98,16 +98,18 @@ def import_(
     one_of(tilt_axis, "--tilt-axis", "y", "x")
     one_of(beam_axis, "--beam-axis", "z", "y")
     check_mrc_name(output)
-    not_itself(Path(file), output)
+    check_not_overwritten(Path(file), output)
     acquisition = acquisition_of(
         tilts, voltage, cs, amplitude_contrast, defocus, ctf, group, contrast=contrast
     )
-    transfer = Transfer(mirror, retries, positive(timeout, "--timeout", " s"))
+    transfer = Transfer(mirror, retries, check_positive(timeout, "--timeout", " s"))
     output.parent.mkdir(parents=True, exist_ok=True)
     with open_source(file, output.parent, transfer) as found:
         check_contrast(found, contrast, file)
         size = voxel_size_of(found, input_voxel_size, file)
-        wanted = positive(voxel_size, "--voxel-size", " A") if voxel_size is not None else size
+        wanted = (
+            check_positive(voxel_size, "--voxel-size", " A") if voxel_size is not None else size
+        )
         step = wanted / size
         if abs(step - 1) < VOXEL_SIZE_TOLERANCE:
             step = 1.0
@@ -126,7 +128,7 @@ def import_(
             f"grey values: mean 0, SD 1 (in the file {mean:.6g}, {sd:.6g})",
         ]
         with open_volume(output, shape, wanted, dtype, labels) as out:
-            standardise_into(out, raw.data, step, mean, invert_if_needed(contrast) / sd, file)
+            standardise_into(out, raw.data, step, mean, contrast_sign(contrast) / sd, file)
     parameters = {
         "source": file if is_remote(file) else Path(file),
         "input_voxel_size": size,
@@ -193,7 +195,7 @@ def list_(
     from cryoetgan.tomograms.sources.listing import table
     from cryoetgan.tomograms.sources.resolve import Transfer
 
-    text = table(sources, Transfer(mirror, timeout=positive(timeout, "--timeout", " s")))
+    text = table(sources, Transfer(mirror, timeout=check_positive(timeout, "--timeout", " s")))
     write_text(output, text)
     count = sum(not line.startswith("#") for line in text.splitlines()) - 1
     log.info("%s: %d tomograms", output, count)

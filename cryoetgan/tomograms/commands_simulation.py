@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cryoetgan.command import Output, Seed, command, log, positive
+from cryoetgan.command import Output, Seed, check_positive, command, log
 from cryoetgan.errors import UserError
 from cryoetgan.tomograms.options import (
     AmplitudeContrast,
@@ -87,7 +87,7 @@ def simulate(
     from cryoetgan.io.star import class_name, write_star
     from cryoetgan.tomograms.simulation.contents import read_contents, whole_voxels
     from cryoetgan.tomograms.simulation.scene_files import labels_path
-    from cryoetgan.tomograms.simulation.simulate import simulate_tomogram, with_defocus
+    from cryoetgan.tomograms.simulation.simulate_tomogram import simulate_tomogram, with_defocus
     from cryoetgan.tomograms.simulation.tilt_series import Microscope
     from cryoetgan.tomograms.simulation.truth import build_scene, truth_tables
 
@@ -95,7 +95,7 @@ def simulate(
     one_of(reconstruction, "--reconstruction", "wbp", "sirt")
     sides = whole_voxels(shape)
     _fits_memory(sides)
-    positive(snr, "--snr")
+    check_positive(snr, "--snr")
     microscope = Microscope(dose=dose, b_factor=b_factor, misalignment=misalignment, mtf=mtf)
     acquisition = with_defocus(
         acquisition_of(tilts, voltage, cs, amplitude_contrast, defocus, ctf, group)

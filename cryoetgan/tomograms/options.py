@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cryoetgan.command import positive, tilt_range
+from cryoetgan.command import check_positive, parse_tilt_range
 from cryoetgan.errors import UserError
 
 Tilts = Annotated[str, typer.Option("--tilts", metavar="LO,HI[,STEP]", help="Degrees about y.")]
@@ -64,7 +64,7 @@ def acquisition_of(
     from cryoetgan.io.star import CLASS_NAME
     from cryoetgan.physics.acquisition import Acquisition
 
-    low, high, step = tilt_range(tilts)
+    low, high, step = parse_tilt_range(tilts)
     one_of(ctf, "--ctf", "raw", "phase-flipped", "corrected")
     for value, option, unit in ((cs, "--cs", "mm"), (defocus, "--defocus", "micrometres")):
         if value is not None and not 0 <= value < float("inf"):
@@ -79,7 +79,7 @@ def acquisition_of(
         tilt_low=low,
         tilt_high=high,
         tilt_step=step,
-        voltage=positive(voltage, "--voltage", " kV"),
+        voltage=check_positive(voltage, "--voltage", " kV"),
         cs=cs,
         amplitude_contrast=amplitude_contrast,
         defocus=defocus,

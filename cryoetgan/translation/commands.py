@@ -83,7 +83,7 @@ def translate(
 
     from cryoetgan.devices import choose_device
     from cryoetgan.io.files import provenance, sidecar, write_json
-    from cryoetgan.io.mrc import same_voxel_size
+    from cryoetgan.io.mrc import check_same_voxel_size
     from cryoetgan.io.star import item_names
     from cryoetgan.io.volume_set import VolumeSetWriter, read_volume_set
     from cryoetgan.progress import track
@@ -93,7 +93,9 @@ def translate(
         raise UserError(f"--draws: got {draws}, wanted one or more")
     translator = open_translator(checkpoint, direction, snapshot, choose_device(device))
     source = read_volume_set(volumes)
-    same_voxel_size(source.voxel_size, float(translator.content["voxel_size"]), volumes, checkpoint)
+    check_same_voxel_size(
+        source.voxel_size, float(translator.content["voxel_size"]), volumes, checkpoint
+    )
     check_box(translator, source)
     table = source.table.copy()
     table["cryoetganSource"] = "generated" if direction == "ds" else "density"
@@ -151,8 +153,8 @@ def uncertainty(
     import pandas as pd
 
     from cryoetgan.devices import choose_device
-    from cryoetgan.io.files import not_itself, provenance, sidecar, write_json
-    from cryoetgan.io.mrc import same_voxel_size
+    from cryoetgan.io.files import check_not_overwritten, provenance, sidecar, write_json
+    from cryoetgan.io.mrc import check_same_voxel_size
     from cryoetgan.io.star import item_names
     from cryoetgan.io.volume_set import VolumeSetWriter, read_volume_set
     from cryoetgan.progress import track
@@ -165,7 +167,9 @@ def uncertainty(
         raise UserError(f"--sample: got {sample}, wanted one or more")
     translator = open_translator(checkpoint, "ds", None, choose_device(device))
     source = read_volume_set(volumes)
-    same_voxel_size(source.voxel_size, float(translator.content["voxel_size"]), volumes, checkpoint)
+    check_same_voxel_size(
+        source.voxel_size, float(translator.content["voxel_size"]), volumes, checkpoint
+    )
     check_box(translator, source)
     if not has_dropout(translator.generator):
         log.warning(
@@ -185,7 +189,7 @@ def uncertainty(
     ]
     paths = [output / f"{name}.star" for name in ("dropout_sd", "noise_sd")]
     for path in paths:
-        not_itself(volumes, path)
+        check_not_overwritten(volumes, path)
     optics = pd.DataFrame(translator.optics())
     with contextlib.ExitStack() as stack:
         writers = [

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cryoetgan.command import Device, Output, Seed, command, log, positive
+from cryoetgan.command import Device, Output, Seed, check_positive, command, log
 from cryoetgan.imaging.commands_synthesis import Labels, Scale, Scene, Tile, Truth, check_tile
 
 
@@ -38,7 +38,7 @@ def synthesize(
     from cryoetgan.translation.synthesize_files import synthesize as write
 
     check_tile(tile)
-    scale = positive(density_scale, "--density-scale")
+    scale = check_positive(density_scale, "--density-scale")
     where = choose_device(device)
     write(checkpoint, scene, output, labels, particles, tomogram, scale, tile, where, seed)
     log.info("%s: made of %s", output, scene)

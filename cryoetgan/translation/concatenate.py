@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.mrc import same_voxel_size
+from cryoetgan.io.mrc import check_same_voxel_size
 from cryoetgan.io.volume_set import VolumeSetWriter, read_volume_set
 from cryoetgan.progress import track
 
@@ -31,7 +31,7 @@ def write_joined(paths: Sequence[Path], output: Path) -> int:
     optics: list[pd.DataFrame] = []
     tables: list[pd.DataFrame] = []
     for volumes in sets:
-        same_voxel_size(first.voxel_size, volumes.voxel_size, first.path, volumes.path)
+        check_same_voxel_size(first.voxel_size, volumes.voxel_size, first.path, volumes.path)
         if volumes.box != first.box:
             raise UserError(
                 f"{first.path} has boxes of {first.box} voxels, {volumes.path} of {volumes.box}; "

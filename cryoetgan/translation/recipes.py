@@ -14,11 +14,11 @@ from cryoetgan.errors import UserError
 from cryoetgan.imaging import storage
 from cryoetgan.imaging.model import ImagingModel
 from cryoetgan.imaging.simulate import fitted
-from cryoetgan.io.mrc import same_voxel_size
+from cryoetgan.io.mrc import check_same_voxel_size
 from cryoetgan.io.star import ANGLES, ORIGINS
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.physics.acquisition import COLUMNS, Acquisition
-from cryoetgan.seeds import integer
+from cryoetgan.seeds import integer_seed
 from cryoetgan.translation.cyclegan.trainer import Trainer
 from cryoetgan.translation.engine.scaling import Scaler, fit_density, fit_plain, fit_scalers
 from cryoetgan.translation.engine.trainer import Loop
@@ -145,7 +145,7 @@ def without_blank(volumes: torch.Tensor, path: Path) -> torch.Tensor:
 
 def check_sets(densities: VolumeSet, subtomograms: VolumeSet, settings: Settings) -> None:
     """Raise a `UserError` where the two domains do not fit each other."""
-    same_voxel_size(
+    check_same_voxel_size(
         densities.voxel_size, subtomograms.voxel_size, densities.path, subtomograms.path
     )
     if densities.box != subtomograms.box:
@@ -190,7 +190,7 @@ def make_trainer(
     UserError
         Where the sets do not fit each other or the recipe.
     """
-    number = integer(seed, "translation", name) % 2**31
+    number = integer_seed(seed, "translation", name) % 2**31
     d_rows = training_rows(densities)
     s = to_tensor(subtomograms, training_rows(subtomograms))
     s = without_blank(s, subtomograms.path)

@@ -16,8 +16,8 @@ import yaml
 from cryoetgan import __version__
 from cryoetgan.code_hash import code_hash
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import existing, sha256, write_text
-from cryoetgan.io.volume_set import VolumeSet, stack_of
+from cryoetgan.io.files import check_exists, sha256, write_text
+from cryoetgan.io.volume_set import VolumeSet, stack_path
 from cryoetgan.progress import track
 from cryoetgan.translation.cyclegan.trainer import held_out
 from cryoetgan.translation.engine import checkpoint
@@ -79,12 +79,12 @@ def train(
     settings = _counted(settings, count - held_out(settings, count))
     imaging = imaging if settings.frame == "residual" else ()
     hashes = {
-        kind: sha256(stack_of(volumes.path))
+        kind: sha256(stack_path(volumes.path))
         for kind, volumes in (("densities", densities), ("subtomograms", subtomograms))
     }
     hashes |= {"rows": f"{rows_hash(densities)} {rows_hash(subtomograms)}"}
     # a model's file holds the hash of its arrays
-    hashes |= {f"imaging {i}": sha256(existing(path)) for i, path in enumerate(imaging, 1)}
+    hashes |= {f"imaging {i}": sha256(check_exists(path)) for i, path in enumerate(imaging, 1)}
     hashes |= {} if group is None else {"group": group}
     key = checkpoint.as_key(settings, seed, hashes, name)
     _check_share(settings, devices)

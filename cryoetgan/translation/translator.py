@@ -11,9 +11,9 @@ from torch import nn
 
 from cryoetgan.devices import multiplies_bfloat16
 from cryoetgan.errors import UserError
-from cryoetgan.io.memmap import release
+from cryoetgan.io.memmap import release_pages
 from cryoetgan.io.volume_set import VolumeSet
-from cryoetgan.seeds import integer
+from cryoetgan.seeds import integer_seed
 from cryoetgan.translation.cyclegan.networks import Generator
 from cryoetgan.translation.cyclegan.trainer import make_generator
 from cryoetgan.translation.engine import checkpoint
@@ -197,9 +197,11 @@ class Translator:
         batch = batch_of(source.box)
         for start in range(0, len(todo), batch):
             part = todo[start : start + batch]
-            seeds = [integer(seed, "translate", names[row], draw) % 2**62 for row, draw in part]
+            seeds = [
+                integer_seed(seed, "translate", names[row], draw) % 2**62 for row, draw in part
+            ]
             made = self.translate(np.asarray(source.volumes[[row for row, _ in part]]), seeds)
-            release(source.volumes)
+            release_pages(source.volumes)
             for (row, _), volume in zip(part, made, strict=True):
                 yield row, 0, volume
 
@@ -215,5 +217,7 @@ class Translator:
         batch = batch_of(source.box)
         for start in range(0, count, batch):
             draws = range(start, min(start + batch, count))
-            seeds = [integer(seed, "translate", name, 0 if fixed else k) % 2**62 for k in draws]
+            seeds = [
+                integer_seed(seed, "translate", name, 0 if fixed else k) % 2**62 for k in draws
+            ]
             yield self.translate(np.stack([volume] * len(seeds)), seeds)

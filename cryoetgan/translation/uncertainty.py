@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cryoetgan.io.volume_set import VolumeSet
-from cryoetgan.seeds import integer
+from cryoetgan.seeds import integer_seed
 
 DROPOUTS = (nn.Dropout, nn.Dropout3d)
 
@@ -72,7 +72,7 @@ def spreads(
             for layer in layers:
                 layer.train()
             with torch.random.fork_rng():
-                torch.manual_seed(integer(seed, "uncertainty", name) % 2**62)
+                torch.manual_seed(integer_seed(seed, "uncertainty", name) % 2**62)
                 by_dropout = spread(translator.passes(source, row, name, seed, passes, True))
             for layer in layers:
                 layer.eval()

@@ -24,8 +24,8 @@ from cryoetgan.particles.extraction import extract
 from cryoetgan.particles.importers import read_picks
 from cryoetgan.physics.acquisition import read_acquisition
 from cryoetgan.physics.geometry import rotate_volume, rotation_from_relion
-from cryoetgan.physics.optics import ctf, missing_wedge, radius
-from cryoetgan.tomograms.importing.read import open_tomogram
+from cryoetgan.physics.optics import ctf, missing_wedge, radius_grid
+from cryoetgan.tomograms.importing.raw_tomogram import open_tomogram
 from tests.conftest import ROOT
 
 BOX = 28
@@ -109,7 +109,7 @@ def known(request, tmp_path_factory):
 def transfer(known, **other):
     """Wedge, CTF and envelope as recorded, or with something else in their place."""
     recorded = read_acquisition(known.path)
-    k = radius((BOX,) * 3, VOXEL_SIZE)
+    k = radius_grid((BOX,) * 3, VOXEL_SIZE)
     wedge = missing_wedge((BOX,) * 3, other.get("tilts", recorded.tilts))
     return wedge * np.abs(ctf(k, recorded.defocus, b_factor=600.0))
 
@@ -185,7 +185,7 @@ def test_the_wedge_lies_where_the_convention_says(known):
         """Power a voxel inside the missing wedge over power outside it."""
         turned = part.transpose(axes)
         power = np.abs(np.fft.rfftn(turned)) ** 2
-        k = radius(turned.shape, 1.0)
+        k = radius_grid(turned.shape, 1.0)
         ring = (k > 0.1) & (k < 0.35)
         seen = missing_wedge(turned.shape, tilts)
         return power[ring & ~seen].mean() / power[ring & seen].mean()

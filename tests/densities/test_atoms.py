@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from cryoetgan.densities.atoms import read_atoms
+from cryoetgan.densities.connected_parts import neck
 from cryoetgan.densities.eman2_atoms import atomic_number, read_atoms_as_eman2
-from cryoetgan.densities.parts import neck
 from cryoetgan.errors import UserError
 from tests.conftest import refused
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from cryoetgan.densities.atoms import Atoms, read_atoms
+from cryoetgan.densities.density_from_atoms import simulate
 from cryoetgan.densities.eman2 import e2pdb2mrc, known_to_eman2, pdb_text
 from cryoetgan.densities.eman2_atoms import read_atoms_as_eman2
-from cryoetgan.densities.simulation import simulate
 from cryoetgan.errors import UserError
 from tests.conftest import ROOT, refused
 
@@ -30,7 +30,7 @@ if os.environ.get("MOOD") == "fails":
     sys.exit("Segmentation fault")
 import mrcfile, numpy as np
 from cryoetgan.densities.eman2_atoms import read_atoms_as_eman2
-from cryoetgan.densities.simulation import simulate
+from cryoetgan.densities.density_from_atoms import simulate
 atoms = read_atoms_as_eman2(pathlib.Path(given.names[0]))
 count = len(atoms) - (os.environ.get("MOOD") == "loses")
 print(f"{{count}} atoms used with a total charge of 1 e- and a mass of 1 kDa")

@@ -9,10 +9,9 @@ from scipy.spatial.transform import Rotation
 
 from cryoetgan.densities import simulate
 from cryoetgan.densities.membrane import membrane
+from cryoetgan.densities.pose_prior import read_prior
 from cryoetgan.densities.poses import poses
-from cryoetgan.densities.priors import read_prior
-from cryoetgan.io.memmap import release
-from cryoetgan.io.mrc import labels_of, write_volume
+from cryoetgan.io.mrc import read_labels, write_volume
 from cryoetgan.io.star import ANGLES, ORIGINS, write_star
 from cryoetgan.io.volume_set import read_volume_set
 from cryoetgan.physics.geometry import rotate_volume, rotation_from_relion
@@ -160,21 +159,6 @@ def test_what_is_no_prior_is_said(cryoetgan, tmp_path, atoms, rng):
     assert not (tmp_path / "x.star").exists()
 
 
-def test_pages_of_the_stack_are_given_back(tmp_path, monkeypatch):
-    from cryoetgan.io import volume_set
-
-    monkeypatch.setattr(volume_set, "OFTEN", 3 * 4 * 16**3)
-    given_back = []
-    monkeypatch.setattr(volume_set, "release", lambda data: given_back.append(release(data)))
-    whole = np.arange(10 * 16**3, dtype=np.float32).reshape(10, 16, 16, 16)
-    with volume_set.VolumeSetWriter(tmp_path / "s.star", 10, 16, 5.0) as writer:
-        for volume in whole:
-            writer.add(volume, {"cryoetganClass": "a"})
-    assert len(given_back) == 6  # on the way and again for the header's statistics
-    assert np.array_equal(read_volume_set(tmp_path / "s.star").volumes, whole)
-    assert mrcfile.validate(tmp_path / "s.mrcs")
-
-
 def test_the_command_keeps_counts_classes_and_bytes(cryoetgan, tmp_path, atoms):
     density = simulate(*atoms, 10.0, 30.0, 16)
     for name in ("a", "b"):
@@ -247,4 +231,4 @@ def test_a_membrane_that_cannot_be_is_refused(cryoetgan, tmp_path, option, value
 def test_a_membrane_s_header_is_valid_and_says_what_it_is(cryoetgan, tmp_path):
     cryoetgan("densities", "membrane", "--voxel-size", 10, "--box", 28, "-o", "m.mrc")
     assert mrcfile.validate(tmp_path / "m.mrc")
-    assert "model of a lipid bilayer" in " ".join(labels_of(tmp_path / "m.mrc"))
+    assert "model of a lipid bilayer" in " ".join(read_labels(tmp_path / "m.mrc"))

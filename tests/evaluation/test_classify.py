@@ -206,16 +206,16 @@ def test_measure_gives_each_metric_with_nulls_and_flags_a_constant(cryoetgan, se
         )  # fmt: skip
     good, flat = (json.loads((sets / f"{n}.json").read_text()) for n in ("good", "flat"))
     wanted = {"is", "fid", "kid", "precision", "recall", "density", "coverage", "ssim_class"}
-    wanted |= {"ssim_best", "power_ratio", "sd_ratio", "two_sample_auc"}
+    wanted |= {"ssim_best", "power_ratio", "sd_ratio", "c2st_auc"}
     assert wanted <= set(good)
     for entry in good.values():
-        assert {"value", "interval", "nulls", "warning"} <= set(entry)
-        assert entry["nulls"]
-    assert good["kid"]["value"] < good["kid"]["nulls"]["noise"]
+        assert {"value", "interval", "baselines", "warning"} <= set(entry)
+        assert entry["baselines"]
+    assert good["kid"]["value"] < good["kid"]["baselines"]["noise"]
     assert good["sd_ratio"]["value"] == pytest.approx(1, abs=0.1)
     assert flat["sd_ratio"]["value"] < 0.01
     assert flat["power_ratio"]["warning"]
-    assert abs(good["two_sample_auc"]["value"] - 0.5) < 0.25
+    assert abs(good["c2st_auc"]["value"] - 0.5) < 0.25
     # some of them alone: the same numbers
     words = ("evaluation", "measure", "--real", "test.star", "--generated", "good.star")
     cryoetgan(

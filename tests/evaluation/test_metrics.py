@@ -1,4 +1,4 @@
-"""Metrics: closed forms, nulls, and equality with independent implementations."""
+"""Metrics: closed forms, baselines, and equality with independent implementations."""
 
 from types import SimpleNamespace
 

@@ -20,7 +20,11 @@ def sets(tmp_path, generated):
     simulated = table.assign(cryoetganSource="simulated")
     write_volume_set(tmp_path / "f.star", volumes + 9, simulated, VOXEL, made.optics)
     for shipped in ("generated", "fitted"):
-        content = {"shipped": shipped, "asked": "auto", "why": f"Here is {shipped}: KID 3 < 4."}
+        content = {
+            "exported": shipped,
+            "requested": "auto",
+            "reason": f"Here is {shipped}: KID 3 < 4.",
+        }
         (tmp_path / f"{shipped}.json").write_text(json.dumps(content))
 
 

@@ -150,7 +150,7 @@ def volume_set(path):
 
 
 def open_tomogram(path):
-    from cryoetgan.tomograms.importing.read import open_tomogram as opened
+    from cryoetgan.tomograms.importing.raw_tomogram import open_tomogram as opened
 
     with opened(path) as tomogram:
         tomogram.data[0].max()

@@ -9,7 +9,7 @@ from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import ImagingModel, crop
 from cryoetgan.imaging.storage import arrays_of, from_parts, to_parts
 from cryoetgan.imaging.transfer import Gain, transfer
-from cryoetgan.physics.optics import missing_wedge, radius
+from cryoetgan.physics.optics import missing_wedge, radius_grid
 from tests.imaging.conftest import BOX, TILTS, VOXEL
 
 
@@ -36,7 +36,7 @@ def test_the_noise_has_the_power_of_its_table(known):
     density = power / 40 / np.prod(shape) * VOXEL**3
     wanted = known.noise_spectrum.on(shape, VOXEL)
     seen = missing_wedge(shape, TILTS)
-    k = radius(shape, VOXEL)
+    k = radius_grid(shape, VOXEL)
     for low, high in ((0.005, 0.015), (0.015, 0.03), (0.03, 0.05)):
         for part in (seen, ~seen):
             here = part & (k > low) & (k <= high)

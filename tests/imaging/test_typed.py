@@ -10,7 +10,7 @@ from cryoetgan.imaging.simulate.conventional import Physics, Simulator
 from cryoetgan.io.star import item_names
 from cryoetgan.io.volume_set import read_volume_set, write_volume_set
 from cryoetgan.physics.acquisition import Acquisition
-from cryoetgan.physics.optics import ctf, missing_wedge, radius
+from cryoetgan.physics.optics import ctf, missing_wedge, radius_grid
 from tests.conftest import refused
 
 BOX = 24
@@ -40,7 +40,7 @@ def test_half_of_the_noise_passes_the_ctf_and_none_the_wedge(rng):
     simulator = Simulator(physics(tilts=(-40, 60)), BOX, 10.0)
     power = sum(np.abs(np.fft.rfftn(simulator.noise(rng))) ** 2 for _ in range(30))
     seen = missing_wedge((BOX,) * 3, (-40, 60))
-    k = radius((BOX,) * 3, 10.0)
+    k = radius_grid((BOX,) * 3, 10.0)
     ring = (k > 0.012) & (k < 0.03)
     # cropping from the scene smears the wedge's edge, no more
     assert power[ring & ~seen].mean() < 0.25 * power[ring & seen].mean()
@@ -49,7 +49,7 @@ def test_half_of_the_noise_passes_the_ctf_and_none_the_wedge(rng):
 def test_the_signal_passes_ctf_and_lowpass(density):
     flipped = Simulator(physics(ctf="phase-flipped", defocus=12.0), BOX, 10.0)
     raw = Simulator(physics(defocus=12.0), BOX, 10.0)
-    k = radius((2 * BOX,) * 3, 10.0)
+    k = radius_grid((2 * BOX,) * 3, 10.0)
     contrast = ctf(k, 12.0)
     low = (k < 0.025) & (raw.transfer != 0)
     assert np.allclose(raw.transfer[low], contrast[low], atol=1e-5)
@@ -104,7 +104,7 @@ def test_an_envelope_falls_as_a_gaussian_of_the_frequency(density):
     """Signal with over signal without it: exp(-(k / E)^2), E a share of the Nyquist frequency."""
     plain, damped = (Simulator(physics(envelope=e), BOX, 10.0) for e in (None, 0.4))
     seen = np.abs(plain.transfer) > 1e-6
-    k = radius((*plain.transfer.shape[:2], plain.scene), 10.0)
+    k = radius_grid((*plain.transfer.shape[:2], plain.scene), 10.0)
     assert np.allclose(
         damped.transfer[seen], (plain.transfer * np.exp(-((k * 20 / 0.4) ** 2)))[seen], rtol=1e-4
     )

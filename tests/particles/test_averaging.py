@@ -24,7 +24,7 @@ from cryoetgan.physics.geometry import (
     rotate_volume,
     rotation_from_relion,
 )
-from cryoetgan.physics.optics import ctf, missing_wedge, radius
+from cryoetgan.physics.optics import ctf, missing_wedge, radius_grid
 from tests.conftest import refused
 
 BOX = 20
@@ -45,7 +45,7 @@ def boxed(density, turn, shift, noise, rng, record=RECORD):
     whole = rotate_volume(density, turn, shift)
     seen = missing_wedge(whole.shape, record.tilts).astype(float)
     if record.defocus is not None:
-        seen = seen * ctf(radius(whole.shape, 10.0), record.defocus)
+        seen = seen * ctf(radius_grid(whole.shape, 10.0), record.defocus)
     whole = whole + noise * density.std() * rng.standard_normal(whole.shape)
     spectrum = np.fft.rfftn(np.fft.ifftshift(whole)) * seen
     box = np.fft.fftshift(np.fft.irfftn(spectrum, s=whole.shape, axes=(0, 1, 2)))

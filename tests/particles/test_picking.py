@@ -148,7 +148,7 @@ def test_the_radius_of_a_map_is_that_of_its_ball():
     [("dev_set1_1", 6.0, 0.96), ("dev_set2_1", 4.0, 0.97), ("dev_set2_2", 4.0, 0.97)],
 )
 def test_recall_and_precision_on_independent_tomograms(test_data, name, sigma, bar):
-    from cryoetgan.tomograms.importing.read import open_tomogram
+    from cryoetgan.tomograms.importing.raw_tomogram import open_tomogram
 
     truth = pd.read_csv(test_data / "tomograms" / f"{name}_truth.csv")
     truth = truth[~truth["class"].str.startswith("crowder_")]

@@ -32,11 +32,11 @@ def accuracy(value, n=200, **others):
     }
 
 
-def metric(value, spread=0.1, warning=None, **nulls):
+def metric(value, spread=0.1, warning=None, **baselines):
     return {
         "value": value,
         "interval": [value - spread, value + spread],
-        "nulls": nulls,
+        "baselines": baselines,
         "warning": warning,
     }
 
@@ -87,8 +87,8 @@ def make_run():
         if simulated:
             write_star(folder / "tomograms/t1.star", rows)
         if marked:
-            volumes("particles/marked.star", rows)
-            write_star(folder / "particles/t1_marks.star", rows)
+            volumes("particles/annotated.star", rows)
+            write_star(folder / "particles/t1_annotations.star", rows)
         evaluation = {
             "gan_train": accuracy(0.9),
             "physics_train": accuracy(0.7),
@@ -99,7 +99,7 @@ def make_run():
             "measure": {
                 "kid": metric(2.0, real_half=0.1),
                 "density": metric(66.0, warning="density is near its cap"),
-                "two_sample_auc": metric(0.7, same=0.5),
+                "c2st_auc": metric(0.7, same=0.5),
                 "pose_recovery": metric(0.85, chance=0.5),
                 "coverage": metric(0.9, real_half=0.95),
             },

@@ -70,14 +70,14 @@ def test_what_is_exported_and_why_stands_in_the_verdict(make_run, tmp_path):
     run = make_run(tmp_path / "shipped")
     (run / "evaluation/fitted_train.json").write_text(json.dumps(accuracy(0.6)))
     path = run / "evaluation/choice.json"
-    path.write_text(json.dumps({"shipped": "fitted", "asked": "auto", "why": "KID 3 < 4."}))
+    path.write_text(json.dumps({"exported": "fitted", "requested": "auto", "reason": "KID 3 < 4."}))
     page = build(open_results(run), "T", 1)
     verdict = re.search(r'<section class="verdict.*?</section>', page, re.DOTALL)[0]
     assert "What is exported, and why: KID 3 &lt; 4." in verdict
     assert "Use the exported set, fitted physics, where labels lack" in verdict
     assert "The translated set, which is not exported, is better." in verdict
     assert "this disagrees" in verdict  # gan_train is 0.9
-    path.write_text('{"shipped": "both"}')
+    path.write_text('{"exported": "both"}')
     results = open_results(run)
     assert "What is exported" not in build(results, "T", 1)
     assert any("evaluation/choice.json" in gap for gap in results.gaps)
@@ -185,24 +185,24 @@ def test_ablations_and_scores_by_step_are_shown_beside_the_papers(make_run, tmp_
     assert "lacks the columns" in build(open_results(run), "T", 1)
 
 
-def test_the_competition_is_shown_where_there_was_one(make_run, tmp_path):
+def test_the_comparison_is_shown_where_there_was_one(make_run, tmp_path):
     run = make_run(tmp_path / "competed")
-    assert "snakemake competition" in build(open_results(run), "T", 1)
-    table = run / "evaluation/competition/competitors.csv"
+    assert "snakemake comparison" in build(open_results(run), "T", 1)
+    table = run / "evaluation/comparison/comparison.csv"
     table.parent.mkdir()
-    rows = "name,n_train,gan_train,gan_train_low,gan_train_high,above_baseline\n"
+    rows = "name,n_train,gan_train,gan_train_low,gan_train_high,minus_baseline\n"
     rows += f"typed_0.01,700,0.4791,0.4,0.55,\n<b>{HOSTILE}</b>,9,x,,,\n"
     table.write_text(rows)
     page = build(open_results(run), "T", 1)
     assert "typed physics, SNR 0.01" in page
     assert "47.9 % (40.0 to 55.0)" in page
-    assert "snakemake competition" not in page
+    assert "snakemake comparison" not in page
     assert "<b>" + HOSTILE not in page
     table.write_text("a,b\n1,2\n")
     assert "none of the columns" in build(open_results(run), "T", 1)
     table.write_text(
-        "name,gan_train,gan_train_low,gan_train_high,above_baseline,above_baseline_low,"
-        "above_baseline_high\nfitted,0.9,0.8,1.0,,,\ngenerated_smoke,0.5,0.4,0.6,-0.4,-0.5,-0.3\n"
+        "name,gan_train,gan_train_low,gan_train_high,minus_baseline,minus_baseline_low,"
+        "minus_baseline_high\nfitted,0.9,0.8,1.0,,,\ngenerated_smoke,0.5,0.4,0.6,-0.4,-0.5,-0.3\n"
     )
     table.with_suffix(".json").write_text('{"baseline": "fitted"}')
     page = build(open_results(run), "T", 1)
@@ -305,7 +305,7 @@ def test_broken_parts_are_said_and_the_rest_is_shown(make_run, tmp_path):
 def test_pseudo_labels_are_called_so(make_run, tmp_path):
     run = make_run(tmp_path / "unmarked", marked=False, simulated=False)
     shutil.copy(run / "evaluation/measure.json", run / "evaluation/measure_fitted.json")
-    (run / "evaluation/choice.json").write_text('{"shipped": "fitted", "why": "<so>"}')
+    (run / "evaluation/choice.json").write_text('{"exported": "fitted", "reason": "<so>"}')
     page = build(open_results(run), "T", 1)
     assert "Weak evidence" in page
     assert "trained on labelled real crops" not in page
@@ -446,5 +446,5 @@ def test_the_record_names_what_the_page_was_made_of(whole_run, tmp_path, cryoetg
     cryoetgan("report", "build", whole_run, "--sample", 1, "-o", "page.html")
     inputs = read_json(tmp_path / "page.html.json")["provenance"]["inputs"]
     assert inputs["gan_train.json"] == sha256(whole_run / "evaluation/gan_train.json")
-    assert {"generated.star", "generated.mrcs", "marked.mrcs", "measure.json"} <= set(inputs)
+    assert {"generated.star", "generated.mrcs", "annotated.mrcs", "measure.json"} <= set(inputs)
     assert not [name for name in inputs if name.endswith(".star.json")]

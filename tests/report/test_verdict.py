@@ -123,7 +123,7 @@ def test_checks_without_labels():
     trained = metrics_from(
         {
             "kid": metric(2.0, real_half=0.1),
-            "two_sample_auc": metric(0.99),
+            "c2st_auc": metric(0.99),
             "pose_recovery": metric(0.5, chance=0.5),
             "coverage": metric(0.9, real_half=0.9),
         }

@@ -88,7 +88,7 @@ def test_init_reads_what_lies_beside_a_tomogram(cryoetgan, tmp_path):
         for n, angle in enumerate((0.02, -54.0, 60.01))
     )
     (folder / "TS_7.mdoc").write_text(mdoc)
-    (folder / "TS_7_marks.csv").write_text("x,y,z,class\n")
+    (folder / "TS_7_annotations.csv").write_text("x,y,z,class\n")
     write_volume(folder / "own.mrc", np.zeros((4, 6, 8), np.float32), 9.5, [PROTEIN_BRIGHT])
     recorded = Acquisition(tilt_low=-45, tilt_high=48, defocus=2.5, ctf="phase-flipped")
     write_json(sidecar(folder / "own.mrc"), {"acquisition": recorded.to_json()})
@@ -104,7 +104,7 @@ def test_init_reads_what_lies_beside_a_tomogram(cryoetgan, tmp_path):
         "200",
         "3.5",
     ]
-    assert row["marks"] == str(folder / "TS_7_marks.csv")
+    assert row["annotations"] == str(folder / "TS_7_annotations.csv")
     assert (row["contrast"], row["ctf"]) == ("dark", "raw")
     # our own file says that protein is bright in it, and how it was recorded
     row = rows.loc["own"]

@@ -61,12 +61,12 @@ def test_the_tutorial_up_to_the_dry_run(shell):
     assert "missing" not in checked
     mine = shell.folder / "tutorial/my_tomograms"
     rows = (mine / "tomograms.tsv").read_text().splitlines()
-    # nothing has to be filled in by hand: contrast, tilts, defocus and marks were found
+    # nothing has to be filled in by hand: contrast, tilts, defocus and annotations were found
     assert rows[1].split("\t") == [
         "TS_1",
         "tutorial/my_tomograms/TS_1.mrc",
         *("20", "-60", "60", "3", "300", "4", "raw", "bright", "", ""),
-        *("tutorial/my_tomograms/TS_1_marks.star", ""),
+        *("tutorial/my_tomograms/TS_1_annotations.star", ""),
     ]
     assert yaml.safe_load((mine / "config.yaml").read_text())["run"] == "my_tomograms"
     for rule in ("tomograms_import", "translation_train", "report_build"):

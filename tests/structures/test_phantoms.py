@@ -7,7 +7,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.structures.phantoms import PHANTOMS, write_phantom
-from cryoetgan.structures.verify import read_structure
+from cryoetgan.structures.read_structure import read_structure
 from tests.conftest import refused
 
 

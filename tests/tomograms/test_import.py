@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cryoetgan.io import memmap
-from cryoetgan.io.memmap import release
-from cryoetgan.io.mrc import PROTEIN_BRIGHT, labels_of, read_volume, write_volume
+from cryoetgan.io.mrc import PROTEIN_BRIGHT, read_labels, read_volume, write_volume
 from cryoetgan.tomograms.importing.normalise import SAMPLE, grey_scale
 from cryoetgan.tomograms.importing.resample import resample_into, resampled_shape, weights
 from tests.conftest import refused
@@ -29,7 +27,7 @@ def test_every_mode_comes_in_inverted_once_and_standardised(cryoetgan, tmp_path,
     assert np.corrcoef(out.data.ravel(), dark.astype(float).ravel())[0, 1] < -0.999
     assert abs(out.data.mean()) < 0.05
     assert out.data.std() == pytest.approx(1, abs=0.05)
-    assert "inverted" in " ".join(labels_of(tmp_path / "out.mrc"))
+    assert "inverted" in " ".join(read_labels(tmp_path / "out.mrc"))
     record = json.loads((tmp_path / "out.mrc.json").read_text())["acquisition"]
     assert (record["tilt_low"], record["tilt_high"], record["tilt_step"]) == (-50, 60, 2)
 
@@ -45,7 +43,7 @@ def test_bright_protein_is_left_alone_and_float16_is_half_the_disk(cryoetgan, tm
     for name in ("dark.mrc", "half.mrc"):
         assert mrcfile.validate(tmp_path / name)
     assert np.allclose(half, -dark, atol=2e-3)
-    assert "inverted" not in " ".join(labels_of(tmp_path / "half.mrc"))
+    assert "inverted" not in " ".join(read_labels(tmp_path / "half.mrc"))
     cryoetgan(*words, "bright", "--float16", "--voxel-size", 20, "-o", "coarse.mrc")
     assert np.isfinite(read_volume(tmp_path / "coarse.mrc").data).all()
 
@@ -163,20 +161,6 @@ def test_memory_stays_bounded_while_the_tomogram_does_not(tmp_path):
     tracemalloc.stop()
     assert resampling < 25 * 4 * 256 * 256  # some sections of 600
     assert measuring < 40 * SAMPLE  # the sample, not the tomogram
-
-
-def test_giving_pages_back_on_the_way_changes_no_byte(cryoetgan, tmp_path, rng, monkeypatch):
-    write_mrc(tmp_path / "in.mrc", rng.standard_normal((40, 30, 34)).astype(np.float32))
-    released = []
-    for often in (memmap.OFTEN, 3 * 30 * 34 * 4):
-        monkeypatch.setattr(memmap, "OFTEN", often)
-        monkeypatch.setattr(memmap, "release", lambda data: released.append(release(data)))
-        for name, words in (("same", ()), ("coarse", ("--voxel-size", 14, "--beam-axis", "y"))):
-            cryoetgan("tomograms", "import", "in.mrc", *words, "-o", f"{often}/{name}.mrc")
-    assert len(released) > 20
-    for name in ("same", "coarse"):
-        one, two = (path.read_bytes() for path in sorted(tmp_path.glob(f"*/{name}.mrc")))
-        assert one == two
 
 
 @pytest.mark.parametrize("size", [0.0, 1.0, -5.0, np.nan, np.inf, 1e6, 1e-9])

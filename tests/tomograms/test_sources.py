@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from cryoetgan.errors import UserError
+from cryoetgan.io import download
 from cryoetgan.io.mrc import read_volume
 from cryoetgan.tables import read_tomograms
-from cryoetgan.tomograms.sources import download
 from cryoetgan.tomograms.sources.addresses import is_remote
 from tests.conftest import refused
 from tests.tomograms.writing import write_mrc

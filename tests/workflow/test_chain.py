@@ -44,19 +44,19 @@ def test_what_is_exported_is_chosen_by_picks_that_no_label_touched(tiny_run):
     for name in ("unlabelled", "unlabelled_fitted"):
         inputs = set(read_json(folder / f"{name}.json.json")["provenance"]["inputs"])
         assert {"subtomograms.star", "pseudo_train.pt"} <= inputs
-        assert not {"marked.star", "ceiling.pt"} & inputs
+        assert not {"annotated.star", "ceiling.pt"} & inputs
     picks = starfile.read(project.results / "particles/subtomograms.star")["particles"]
     learnt = read_json(folder / "pseudo_train.json")["n_train"]
     assert learnt == (picks["cryoetganSplit"] == "train").sum()
     choice = read_json(folder / "choice.json")
-    source = {"generated": "generated", "fitted": "simulated"}[choice["shipped"]]
+    source = {"generated": "generated", "fitted": "simulated"}[choice["exported"]]
     exported = starfile.read(project.results / "export/relion/particles.star")["particles"]
     assert set(exported["cryoetganSource"]) == {source}
     for export in ("relion", "plain"):
         readme = (project.results / "export" / export / "README.md").read_text()
-        assert choice["why"] in readme
+        assert choice["reason"] in readme
     page = (project.results / "report/index.html").read_text()
-    assert choice["why"] in html.unescape(page)
+    assert choice["reason"] in html.unescape(page)
 
 
 def test_results_are_whole_and_the_config_lies_beside_them(tiny_run):
@@ -158,26 +158,26 @@ def test_a_competition_makes_its_controls_and_ends_in_one_table(tiny_run, tmp_pa
     content["evaluation"] |= {"competition_seeds": 2, "epochs": 1}
     path = tmp_path / "competing.yaml"
     path.write_text(yaml.safe_dump(content))
-    planned = project.planned("--configfile", str(path), "--", "competition")
+    planned = project.planned("--configfile", str(path), "--", "comparison")
     # what the run has is not made again
     assert planned == {
         "imaging_simulate_at_snr",
         "imaging_simulate_alone",
         "imaging_control",
-        "evaluation_competition_plan",
-        "evaluation_compete",
-        "competition",
+        "evaluation_comparison_plan",
+        "evaluation_compare",
+        "comparison",
     }
-    project.snakemake("--configfile", str(path), "--", "competition")
-    with open(project.results / "evaluation/competition/competitors.csv", newline="") as file:
+    project.snakemake("--configfile", str(path), "--", "comparison")
+    with open(project.results / "evaluation/comparison/comparison.csv", newline="") as file:
         names = {row["name"] for row in csv.DictReader(file)}
     assert names >= {
         "typed_0.01", "typed_0.1", "typed_0.5", "noise", "alone", "pasted", "fitted", "pseudo",
-        "generated_smoke", "real (ceiling)", "background only", "template matching",
+        "generated_smoke", "real (upper bound)", "background only", "template matching",
     }  # fmt: skip
     assert project.planned() == {"report_build"}
     project.snakemake(*TINY)
-    assert 'id="competition"' in (project.results / "report/index.html").read_text()
+    assert 'id="comparison"' in (project.results / "report/index.html").read_text()
 
 
 def test_a_second_classifier_is_trained_beside_the_first_and_once_on_the_same_crops(

@@ -1,4 +1,4 @@
-"""The competition: what each kind of synthetic set teaches; `snakemake competition` asks for it."""
+"""The competition: what each kind of synthetic set teaches; `snakemake comparison` asks for it."""
 
 RIVALS = "imaging/competition"
 SNRS = ["0.01", "0.1", "0.5"]
@@ -12,7 +12,7 @@ if CONFIG.imaging.fit:
         for name in ("noise", "alone", "pasted")
     }
     COMPETITORS["fitted"] = (FITTED, True)
-if MARKED:
+if ANNOTATED:
     COMPETITORS["pseudo"] = (PICKS, True)
 COMPETITORS[f"generated_{PRESET}"] = (GENERATED, True)
 TRAINING_MASKS = {
@@ -102,34 +102,34 @@ rule imaging_control:
         )
 
 
-rule evaluation_competition_plan:
+rule evaluation_comparison_plan:
     input:
         several,
     output:
-        results("evaluation/competition.yaml"),
+        results("evaluation/comparison.yaml"),
     log:
-        logs("evaluation/competition_plan"),
+        logs("evaluation/comparison_plan"),
     localrule: True
     params:
         plan={
             "real_train": {"star": of_competition(REAL), "split": "train"},
             "real_test": {"star": of_competition(REAL), "split": "test"},
-            "competitors": {
+            "methods": {
                 name: {
                     "star": of_competition(star),
-                    "learns": learns,
+                    "uses_picks": learns,
                     "split": "train" if star == PICKS else None,
                 }
                 for name, (star, learns) in COMPETITORS.items()
             },
             "baseline": "fitted" if CONFIG.imaging.fit else "typed_0.1",
-            "template": (
+            "template_matching": (
                 {
                     "star": of_competition(results("particles/selected.star")),
                     "radius": CONFIG.tomograms.marks_radius
                     / CONFIG.densities.voxel_size,
                 }
-                if MARKED
+                if ANNOTATED
                 else None
             ),
             "network": CONFIG.evaluation.network,
@@ -140,21 +140,21 @@ rule evaluation_competition_plan:
         write_plan(params.plan, output[0], log[0])
 
 
-rule evaluation_compete:
+rule evaluation_compare:
     input:
-        plan=results("evaluation/competition.yaml"),
+        plan=results("evaluation/comparison.yaml"),
         real=REAL,
         real_stack=stack(REAL),
         sets=[star for star, _ in COMPETITORS.values()],
         stacks=[stack(star) for star, _ in COMPETITORS.values()],
-        template=results("particles/selected.star") if MARKED else [],
+        template=results("particles/selected.star") if ANNOTATED else [],
     output:
-        table=results("evaluation/competition/competitors.csv"),
-        json=results("evaluation/competition/competitors.json"),
+        table=results("evaluation/comparison/comparison.csv"),
+        json=results("evaluation/comparison/comparison.json"),
     log:
-        logs("evaluation/competition"),
+        logs("evaluation/comparison"),
     benchmark:
-        timing("evaluation/competition")
+        timing("evaluation/comparison")
     conda:
         "../../envs/evaluation.yaml"
     threads: 4
@@ -168,15 +168,15 @@ rule evaluation_compete:
         code=code("evaluation"),
     shell:
         cryoetgan(
-            "evaluation compete --config {input.plan:q} --device {params.device}"
+            "evaluation compare --config {input.plan:q} --device {params.device}"
             " --seed {params.seed} -o {params.folder:q}"
         )
 
 
 localrules:
-    competition,
+    comparison,
 
 
-rule competition:
+rule comparison:
     input:
-        results("evaluation/competition/competitors.csv"),
+        results("evaluation/comparison/comparison.csv"),

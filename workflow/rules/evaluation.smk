@@ -1,7 +1,7 @@
 """Evaluation: classifiers, the metrics, the untrained generator as a null, and what is shipped."""
 
 # crops a person marked (or the truth of simulated tomograms); else the picks' best templates
-REAL = results("particles/marked.star" if MARKED else "particles/subtomograms.star")
+REAL = results("particles/annotated.star" if ANNOTATED else "particles/subtomograms.star")
 PICKS = results("particles/subtomograms.star")
 GENERATED = results(f"{TRANSLATION}/generated.star")
 FITTED = results("imaging/fitted.star")
@@ -14,7 +14,7 @@ CLASSIFIED = {
     "fitted_train": (FITTED, None, REAL, "test"),
 }
 if (
-    MARKED
+    ANNOTATED
 ):  # picks named by their best template: where no crop is marked, that is the ceiling
     CLASSIFIED["pseudo_train"] = (PICKS, "train", REAL, "test")
 # the same by another classifier; name: whose place it takes
@@ -48,7 +48,7 @@ CHOSEN_BY = {"generated": "measure", "fitted": "measure_fitted"}
 UNLABELLED = {}
 if SHIP != "auto":
     CHOSEN_BY = {}
-elif MARKED or UNSEEN != "test":
+elif ANNOTATED or UNSEEN != "test":
     CHOSEN_BY = {"generated": "unlabelled", "fitted": "unlabelled_fitted"}
     UNLABELLED = {"unlabelled": GENERATED, "unlabelled_fitted": FITTED}
     MEASURED |= UNLABELLED
@@ -162,7 +162,7 @@ rule evaluation_choose:
                 for key, name in CHOSEN_BY.items()
             }
         ),
-        options=options(CONFIG.translation, "ship"),
+        options=flags(source=CONFIG.translation.ship),
         code=code("evaluation"),
     shell:
         cryoetgan("evaluation choose {params.measures} {params.options} -o {output:q}")

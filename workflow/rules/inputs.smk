@@ -7,7 +7,7 @@ def measured_on(wildcards):
 
 def classifier_for(wildcards):
     """Whose features a measure takes: trained on real crops, without labels for the choice."""
-    pseudo = wildcards.name in UNLABELLED and MARKED
+    pseudo = wildcards.name in UNLABELLED and ANNOTATED
     return results(f"evaluation/{'pseudo_train' if pseudo else 'ceiling'}.pt")
 
 
@@ -26,7 +26,7 @@ def same_training(wildcards):
 def judged(wildcards):
     """The split, and for the choice the metrics it needs alone."""
     if wildcards.get("name") in UNLABELLED:
-        needed = ["kid", "two_sample_auc", "sd_ratio", "pose_recovery"]
+        needed = ["kid", "c2st_auc", "sd_ratio", "pose_recovery"]
         return flags(real_split=UNSEEN, metric=needed)
     return flags(real_split="test")
 
@@ -91,4 +91,4 @@ def write_plan(plan, output, log):
     import yaml
 
     write_text(Path(output), yaml.safe_dump(plan, sort_keys=False))
-    write_text(Path(log), f"{len(plan['competitors'])} competitors\n")
+    write_text(Path(log), f"{len(plan['methods'])} methods\n")

@@ -1,4 +1,4 @@
-"""Particles: pick, score, select, extract; the marked ones; averages of classes if asked for."""
+"""Particles: pick, score, select, extract; annotated ones; averages of classes if asked for."""
 
 
 rule particles_pick:
@@ -167,16 +167,16 @@ rule particles_extract:
 
 rule particles_import:
     input:
-        marks=marks,
+        annotations=annotations,
         tomogram=results("tomograms/{tomogram}.mrc"),
-        # split by blocks of a tomogram: marks and picks by the same plane
+        # split by blocks of a tomogram: annotations and picks by the same plane
         selected=results("particles/selected.star") if BLOCKS else [],
     output:
-        results("particles/{tomogram}_marks.star"),
+        results("particles/{tomogram}_annotations.star"),
     log:
-        logs("particles/{tomogram}_marks"),
+        logs("particles/{tomogram}_annotations"),
     benchmark:
-        timing("particles/{tomogram}_marks")
+        timing("particles/{tomogram}_annotations")
     conda:
         "../../envs/particles.yaml"
     threads: 1
@@ -184,8 +184,8 @@ rule particles_import:
         mem_mb=2000,
         runtime=30,
     params:
-        marked=lambda wildcards: flags(
-            voxel_size=TOMOGRAMS[wildcards.tomogram].marks_voxel_size,
+        options=lambda wildcards: flags(
+            voxel_size=TOMOGRAMS[wildcards.tomogram].annotations_voxel_size,
             split=None if BLOCKS else TOMOGRAMS[wildcards.tomogram].split,
         ),
         blocks=lambda wildcards, input: flags(
@@ -196,22 +196,22 @@ rule particles_import:
         code=code("particles"),
     shell:
         cryoetgan(
-            "particles import {input.marks:q} --tomogram {input.tomogram:q} {params.marked}"
+            "particles import {input.annotations:q} --tomogram {input.tomogram:q} {params.options}"
             " {params.blocks} {params.classes} -o {output:q}"
         )
 
 
-rule particles_extract_marked:
+rule particles_extract_annotated:
     input:
-        marks=[results(f"particles/{name}_marks.star") for name in MARKED],
-        tomograms=[results(f"tomograms/{name}.mrc") for name in MARKED],
+        annotations=[results(f"particles/{name}_annotations.star") for name in ANNOTATED],
+        tomograms=[results(f"tomograms/{name}.mrc") for name in ANNOTATED],
     output:
-        star=results("particles/marked.star"),
-        stack=results("particles/marked.mrcs"),
+        star=results("particles/annotated.star"),
+        stack=results("particles/annotated.mrcs"),
     log:
-        logs("particles/marked"),
+        logs("particles/annotated"),
     benchmark:
-        timing("particles/marked")
+        timing("particles/annotated")
     conda:
         "../../envs/particles.yaml"
     threads: 1
@@ -219,13 +219,13 @@ rule particles_extract_marked:
         mem_mb=4000,
         runtime=60,
     params:
-        tomograms=flags(tomogram=[results(f"tomograms/{name}.mrc") for name in MARKED]),
+        tomograms=flags(tomogram=[results(f"tomograms/{name}.mrc") for name in ANNOTATED]),
         box=CONFIG.densities.box,
         options=options(CONFIG.particles, "whole_voxels"),
         code=code("particles"),
     shell:
         cryoetgan(
-            "particles extract {input.marks:q} {params.tomograms} --box {params.box}"
+            "particles extract {input.annotations:q} {params.tomograms} --box {params.box}"
             " {params.options} -o {output.star:q}"
         )
 

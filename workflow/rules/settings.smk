@@ -28,7 +28,7 @@ STRUCTURED = [
     name for name, row in CLASSES.items() if row.kind in ("pdb", "file", "phantom")
 ]
 SIMULATED = [name for name, row in TOMOGRAMS.items() if row.is_simulated]
-MARKED = [name for name, row in TOMOGRAMS.items() if row.is_simulated or row.marks]
+ANNOTATED = [name for name, row in TOMOGRAMS.items() if row.is_simulated or row.annotations]
 # tomograms that differ in split are parted as wholes, else each by blocks with a gap
 BLOCKS = len({row.split or "train" for row in TOMOGRAMS.values()}) == 1
 TRAINING = [name for name, row in TOMOGRAMS.items() if row.split in ("train", None)]
@@ -219,11 +219,11 @@ def curation(*_):
     return sorted(map(str, Path(folder).glob("*.csv"))) if folder else []
 
 
-def marks(wildcards):
-    """Particles a person marked, or the truth of a simulated tomogram."""
+def annotations(wildcards):
+    """Manual annotations, or the truth of a simulated tomogram."""
     row = TOMOGRAMS[wildcards.tomogram]
-    if row.marks:
-        return source(row.marks)
+    if row.annotations:
+        return source(row.annotations)
     return results(f"tomograms/{wildcards.tomogram}.star")
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation.cb3d import CB3D, LAYERS
 from cryoetgan.evaluation.classifiers.small_cnn import Small
-from cryoetgan.io.files import atomic, existing
+from cryoetgan.io.files import atomic, check_exists
 
 FORMAT = 3
 """Of the file; 2: another small network."""
@@ -158,7 +158,7 @@ def save_classifier(path: Path, classifier: Classifier, key: dict[str, Any]) -> 
 
 def load_classifier(path: Path, device: torch.device) -> tuple[Classifier, dict[str, Any]]:
     """Read a classifier and what it was trained on; only tensors and plain values are loaded."""
-    path = existing(path, "classifier")
+    path = check_exists(path, "classifier")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         if content["format"] != FORMAT:

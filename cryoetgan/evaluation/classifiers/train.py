@@ -15,7 +15,7 @@ from cryoetgan.errors import UserError
 from cryoetgan.evaluation.cb3d import SMALLEST_BOX
 from cryoetgan.evaluation.classifiers.classifier import NETWORKS, Classifier, Recipe, standardised
 from cryoetgan.progress import track
-from cryoetgan.seeds import integer, rng
+from cryoetgan.seeds import integer_seed, rng
 
 log = logging.getLogger("cryoetgan")
 BATCH = 32
@@ -111,7 +111,7 @@ def train_classifier(
     total = epochs or int(np.clip(recipe.samples / max(len(train), 1), LEAST_EPOCHS, MOST_EPOCHS))
     # weights and dropout draw from torch's own numbers: give the caller's back
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(integer(seed, "classifier", network))
+        torch.manual_seed(integer_seed(seed, "classifier", network))
         model = recipe.build(volumes.shape[-1], len(classes)).to(device)
         target = torch.from_numpy(np.array(labels)).long().to(device)
         losses = _fit(model, recipe, volumes, target, train, held, total, symmetric, seed, what)

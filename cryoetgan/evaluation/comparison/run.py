@@ -16,14 +16,14 @@ from cryoetgan.errors import UserError
 from cryoetgan.evaluation.classifiers.classifier import FORMAT
 from cryoetgan.evaluation.classifiers.train_test import check, train
 from cryoetgan.evaluation.comparison import subsets
-from cryoetgan.evaluation.comparison.config import Competition, Competitor
+from cryoetgan.evaluation.comparison.config import ComparisonConfig, Method
 from cryoetgan.evaluation.comparison.table import standings
 from cryoetgan.evaluation.labelled_sets import Labelled, common_classes, load
 from cryoetgan.evaluation.statistics.intervals import clusters
 from cryoetgan.io.files import read_json, sha256, write_json
-from cryoetgan.io.mrc import same_voxel_size
+from cryoetgan.io.mrc import check_same_voxel_size
 from cryoetgan.io.star import COORDINATES, read_star
-from cryoetgan.io.volume_set import VolumeSet, read_volume_set, stack_of
+from cryoetgan.io.volume_set import VolumeSet, read_volume_set, stack_path
 from cryoetgan.progress import track
 from cryoetgan.seeds import rng
 
@@ -80,7 +80,7 @@ class Runs:
 class Arena:
     """The sets of a competition, read when they are needed."""
 
-    def __init__(self, plan: Competition, folder: Path) -> None:
+    def __init__(self, plan: ComparisonConfig, folder: Path) -> None:
         self.plan, self.folder = plan, folder
         self.hashes: dict[Path, str] = {}
         self.first = read_volume_set(self.path(plan.real_test.star), ["cryoetganClass"])
@@ -98,7 +98,9 @@ class Arena:
     def open(self, name: str) -> VolumeSet:
         """Open a set; its box and voxel size must be those of the real test crops."""
         volumes = read_volume_set(self.path(name), ["cryoetganClass"])
-        same_voxel_size(volumes.voxel_size, self.first.voxel_size, volumes.path, self.first.path)
+        check_same_voxel_size(
+            volumes.voxel_size, self.first.voxel_size, volumes.path, self.first.path
+        )
         if volumes.box != self.first.box:
             raise UserError(
                 f"{volumes.path} has boxes of {volumes.box} voxels, {self.first.path} of "
@@ -110,7 +112,7 @@ class Arena:
         """Return the rows of a set, or of one split of it."""
         return load(self.open(name), split)
 
-    def star(self, competitor: Competitor, seed: int) -> str:
+    def star(self, competitor: Method, seed: int) -> str:
         """Return the set of one seed."""
         given = competitor.star
         return given if isinstance(given, str) else given[seed % len(given)]
@@ -119,7 +121,7 @@ class Arena:
         """Return what changes with a set's content."""
         path = self.path(name)
         if path not in self.hashes:
-            self.hashes[path] = sha256(path)[:16] + sha256(stack_of(path))[:16]
+            self.hashes[path] = sha256(path)[:16] + sha256(stack_path(path))[:16]
         return self.hashes[path]
 
 
@@ -128,7 +130,7 @@ def jobs(arena: Arena) -> Iterator[Job]:
     plan = arena.plan
     for seed in range(plan.seeds):
         yield from _real(arena, seed)
-        for name, competitor in plan.competitors.items():
+        for name, competitor in plan.methods.items():
             yield from _synthetic(arena, seed, name, competitor)
         if plan.leave_one_out:
             yield from _left_out(arena, seed)
@@ -138,7 +140,7 @@ def _real(arena: Arena, seed: int) -> Iterator[Job]:
     plan, real = arena.plan, plan_rows(arena.plan)
     tests: dict[str, Callable[[], Labelled]] = {"real": lambda: arena.real_test}
     stars = []
-    for name, competitor in plan.competitors.items():
+    for name, competitor in plan.methods.items():
         star, split = arena.star(competitor, seed), competitor.split
         tests[name] = lambda star=star, split=split: arena.read(star, split)  # type: ignore[misc]
         stars += [star, str(split)]
@@ -157,38 +159,38 @@ def _real(arena: Arena, seed: int) -> Iterator[Job]:
         yield Job(
             "background",
             seed,
-            lambda: subsets.hidden(arena.real_train, plan.hidden),
-            {"real": lambda: subsets.hidden(arena.real_test, plan.hidden)},
-            (*real, str(plan.hidden)),
+            lambda: subsets.hidden(arena.real_train, plan.mask_diameter),
+            {"real": lambda: subsets.hidden(arena.real_test, plan.mask_diameter)},
+            (*real, str(plan.mask_diameter)),
         )
 
 
-def _synthetic(arena: Arena, seed: int, name: str, competitor: Competitor) -> Iterator[Job]:
+def _synthetic(arena: Arena, seed: int, name: str, competitor: Method) -> Iterator[Job]:
     plan, real = arena.plan, plan_rows(arena.plan)
     star, split = arena.star(competitor, seed), competitor.split
     test = {"real": lambda: arena.real_test}
     sources = (*real, star, str(split))
     yield Job(f"gan_train/{name}", seed, lambda: arena.read(star, split), test, sources)
-    if plan.few and competitor.mix:
+    if plan.few_shot and competitor.mix:
         numbers = rng(seed, "few")  # the same real crops for every competitor
         yield Job(
             f"mixed/{name}",
             seed,
             lambda: subsets.joined(
-                arena.read(star, split), subsets.few(arena.real_train, plan.few, numbers)
+                arena.read(star, split), subsets.few(arena.real_train, plan.few_shot, numbers)
             ),
             test,
-            (*sources, str(plan.few), PARTED),
+            (*sources, str(plan.few_shot), PARTED),
         )
 
 
 def _left_out(arena: Arena, seed: int) -> Iterator[Job]:
     plan, real = arena.plan, plan_rows(arena.plan)
     test = {"real": lambda: arena.real_test}
-    for name, competitor in plan.competitors.items():
+    for name, competitor in plan.methods.items():
         for new in np.unique(arena.real_test.names):
             star = competitor.without.get(str(new), arena.star(competitor, seed))
-            if competitor.learns and str(new) not in competitor.without:
+            if competitor.uses_picks and str(new) not in competitor.without:
                 continue  # it has learnt from picks of that class: that would tell nothing
             own = str(new) in competitor.without
             split = None if own else competitor.split
@@ -210,14 +212,14 @@ def _left_out(arena: Arena, seed: int) -> Iterator[Job]:
                 yield Job(f"new_synthetic/{name}/{new}", seed, alone, test, sources)
 
 
-def _sets(plan: Competition) -> Iterator[str]:
+def _sets(plan: ComparisonConfig) -> Iterator[str]:
     yield plan.real_train.star
-    for competitor in plan.competitors.values():
+    for competitor in plan.methods.values():
         yield from [competitor.star] if isinstance(competitor.star, str) else competitor.star
         yield from competitor.without.values()
 
 
-def plan_rows(plan: Competition) -> tuple[str, ...]:
+def plan_rows(plan: ComparisonConfig) -> tuple[str, ...]:
     """Return what every job depends on: the real sets and their splits."""
     return (
         plan.real_train.star,
@@ -228,13 +230,13 @@ def plan_rows(plan: Competition) -> tuple[str, ...]:
 
 
 def run(
-    plan: Competition, folder: Path, output: Path, device: torch.device, seed: int
+    plan: ComparisonConfig, folder: Path, output: Path, device: torch.device, seed: int
 ) -> dict[str, Any]:
     """Train and test everything; return the table.
 
     Parameters
     ----------
-    plan : Competition
+    plan : ComparisonConfig
         Who and how.
     folder : Path
         Where the plan's paths count from.
@@ -246,22 +248,22 @@ def run(
         Added to each classifier's own.
     """
     arena = Arena(plan, folder)
-    unseen = [name for name, c in plan.competitors.items() if c.learns and not c.without]
+    unseen = [name for name, c in plan.methods.items() if c.uses_picks and not c.without]
     if plan.leave_one_out and unseen:
         log.warning(
             "no class is left out for %s: they may have learnt from its picks; give sets made "
-            "`without` it, or `learns: false`",
+            "`without` it, or `uses_picks: false`",
             ", ".join(unseen),
         )
     runs = Runs.open(output / "runs.json")
     todo = list(jobs(arena))
     found: dict[str, list[dict[str, Any]]] = {}
-    for job in track(todo, "competition", len(todo)):
+    for job in track(todo, "comparison", len(todo)):
         key = _key(job, arena, seed)
         if key not in runs.known:
             runs.add(key, _run(job, arena, device, seed))
         found.setdefault(job.name, []).append(runs.known[key])
-    template = _template(arena) if plan.template else None
+    template = _template(arena) if plan.template_matching else None
     return standings(plan, found, arena.real_test.names, arena.groups, template)
 
 
@@ -295,13 +297,13 @@ def _key(job: Job, arena: Arena, seed: int) -> str:
 
 
 def _template(arena: Arena) -> NDArray[np.bool_]:
-    assert arena.plan.template is not None
-    path = arena.path(arena.plan.template.star)
+    assert arena.plan.template_matching is not None
+    path = arena.path(arena.plan.template_matching.star)
     picks = read_star(path, ["rlnTomoName", *COORDINATES, "cryoetganClass"]).particles
     if not {"rlnTomoName", *COORDINATES} <= set(arena.real_test.table):
         raise UserError(
             f"{arena.plan.real_test.star}: lacks tomograms and coordinates, by which the picks of "
-            f"{path} are found again; leave `template` out"
+            f"{path} are found again; leave `template_matching` out"
         )
-    classes = subsets.matched_classes(arena.real_test, picks, arena.plan.template.radius)
+    classes = subsets.matched_classes(arena.real_test, picks, arena.plan.template_matching.radius)
     return classes == arena.real_test.names

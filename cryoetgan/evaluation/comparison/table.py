@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.evaluation.comparison.config import Competition
+from cryoetgan.evaluation.comparison.config import ComparisonConfig
 from cryoetgan.evaluation.comparison.subsets import per_class
 from cryoetgan.evaluation.statistics.intervals import clustered, over_seeds
 
-COLUMNS = ("gan_train", "gan_test", "mixed", "above_baseline", "above_ceiling")
+COLUMNS = ("gan_train", "gan_test", "mixed", "minus_baseline", "minus_upper_bound")
 Found = Mapping[str, list[dict[str, Any]]]
 
 
@@ -27,7 +27,7 @@ def decoded(found: list[dict[str, Any]], name: str = "real") -> NDArray[np.float
 
 
 def standings(
-    plan: Competition,
+    plan: ComparisonConfig,
     found: Found,
     names: NDArray[np.str_],
     groups: NDArray[np.str_],
@@ -37,7 +37,7 @@ def standings(
 
     Parameters
     ----------
-    plan : Competition
+    plan : ComparisonConfig
         Who and how.
     found : mapping
         Job to its runs, one a seed.
@@ -49,7 +49,7 @@ def standings(
     ceiling = decoded(found["real"])
     base = decoded(found[f"gan_train/{plan.baseline}"]) if plan.baseline else None
     rows = []
-    for name in plan.competitors:
+    for name in plan.methods:
         trained = decoded(found[f"gan_train/{name}"])
         row: dict[str, Any] = {
             "name": name,
@@ -58,24 +58,24 @@ def standings(
             "gan_test": _value(decoded(found["real"], name)),
             "classes": dict(per_class(trained, names)),
             "n_train": found[f"gan_train/{name}"][0]["n_train"],
-            "of_ceiling": float(trained.mean() / max(ceiling.mean(), 1e-9)),
-            "above_ceiling": _value(trained - ceiling, groups, -1.0),
+            "fraction_of_upper_bound": float(trained.mean() / max(ceiling.mean(), 1e-9)),
+            "minus_upper_bound": _value(trained - ceiling, groups, -1.0),
         }
-        if plan.few and plan.competitors[name].mix:
+        if plan.few_shot and plan.methods[name].mix:
             row["mixed"] = _value(decoded(found[f"mixed/{name}"]), groups)
         if base is not None and name != plan.baseline:
-            row["above_baseline"] = _value(trained - base, groups, -1.0)
+            row["minus_baseline"] = _value(trained - base, groups, -1.0)
         rows.append(row)
     rows.sort(key=lambda row: -row["gan_train"]["value"])
     _, counts = np.unique(names, return_counts=True)
     table: dict[str, Any] = {
-        "competitors": rows,
+        "methods": rows,
         "baseline": plan.baseline,
         "seeds": plan.seeds,
-        "few": plan.few,
+        "few_shot": plan.few_shot,
         "n_test": len(names),
         "chance": float(counts.max() / counts.sum()),
-        "ceiling": _value(ceiling, groups)
+        "upper_bound": _value(ceiling, groups)
         | {"n_train": found["real"][0]["n_train"], "classes": dict(per_class(ceiling, names))},
         "curve": [
             _value(decoded(found[f"curve/{count}"]), groups)
@@ -87,7 +87,7 @@ def standings(
         table["background"] = _background(_value(decoded(found["background"]), groups), table)
     if template is not None:
         low, high = clustered(template, groups)
-        table["template"] = {"value": float(template.mean()), "interval": [low, high]}
+        table["template_matching"] = {"value": float(template.mean()), "interval": [low, high]}
     if plan.leave_one_out:
         table["leave_one_out"] = _left_out(plan, found, names, groups)
     return table
@@ -113,7 +113,7 @@ def _background(found: dict[str, Any], table: Mapping[str, Any]) -> dict[str, An
 
 
 def _left_out(
-    plan: Competition, found: Found, names: NDArray[np.str_], groups: NDArray[np.str_]
+    plan: ComparisonConfig, found: Found, names: NDArray[np.str_], groups: NDArray[np.str_]
 ) -> dict[str, Any]:
     """Return for each competitor and class how often the class is recognised.
 
@@ -139,25 +139,28 @@ def _left_out(
 
 
 def flat(table: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows of `competitors.csv`: competitors, then ceiling and controls."""
+    """Return the rows of `comparison.csv`: competitors, then ceiling and controls."""
     rows = []
     # those that any competitor has: the order of columns is not a matter of who comes first
-    used = [name for name in COLUMNS if any(name in row for row in table["competitors"])]
-    for row in table["competitors"]:
+    used = [name for name in COLUMNS if any(name in row for row in table["methods"])]
+    for row in table["methods"]:
         line: dict[str, Any] = {"name": row["name"], "n_train": row["n_train"]}
         for column in used:
             line |= _columns(column, row.get(column))
         rows.append(line)
     rows.append(
-        {"name": "real (ceiling)", "n_train": table["ceiling"]["n_train"]}
-        | _columns("gan_train", table["ceiling"])
+        {"name": "real (upper bound)", "n_train": table["upper_bound"]["n_train"]}
+        | _columns("gan_train", table["upper_bound"])
     )
     rows += [
-        {"name": f"real, {point['per_class']} a class", "n_train": point["n_train"]}
+        {"name": f"real, {point['per_class']} per class", "n_train": point["n_train"]}
         | _columns("gan_train", point)
         for point in table["curve"]
     ]
-    for name, key in (("background only", "background"), ("template matching", "template")):
+    for name, key in (
+        ("background only", "background"),
+        ("template matching", "template_matching"),
+    ):
         if key in table:
             rows.append({"name": name} | _columns("gan_train", table[key]))
     return rows

@@ -15,7 +15,7 @@ from cryoetgan.evaluation.metrics import auc
 from cryoetgan.evaluation.statistics.intervals import Z, clusters, grouped_variance, wilson
 from cryoetgan.seeds import rng
 
-SAMPLES, NULL_SAMPLES = 1800, 300
+SAMPLES, BASELINE_SAMPLES = 1800, 300
 """Volumes shown in training, for the value and for each null."""
 LEAST = 8
 Floats = NDArray[np.floating]
@@ -24,7 +24,7 @@ Floats = NDArray[np.floating]
 def two_sample(
     real: Labelled,
     generated: Labelled,
-    nulls: Mapping[str, Floats],
+    baselines: Mapping[str, Floats],
     seed: int,
     device: torch.device,
 ) -> dict[str, Any] | None:
@@ -37,7 +37,7 @@ def two_sample(
     ----------
     real, generated : Labelled
         The sets.
-    nulls : mapping
+    baselines : mapping
         Name to volumes, in the place of generated ones.
     seed : int
         Of parts, weights and batches.
@@ -91,11 +91,11 @@ def two_sample(
     found = {}
     # real against real: the two classes are drawn at random, so 0.5 but for chance
     first, second = (_two(part, numbers) for part in (seen[0], unseen[0]))
-    found["real_half"] = tell(*first, *second, NULL_SAMPLES, "real")[0]
-    for name, volumes in nulls.items():
+    found["real_half"] = tell(*first, *second, BASELINE_SAMPLES, "real")[0]
+    for name, volumes in baselines.items():
         half = len(volumes) // 2
         parts = (seen[0], volumes[:half], unseen[0], volumes[half:])
-        found[name] = tell(*parts, NULL_SAMPLES, name)[0]
+        found[name] = tell(*parts, BASELINE_SAMPLES, name)[0]
     return entry(value, auc_interval(value, scores, groups), found, warning)
 
 

@@ -1,4 +1,4 @@
-"""Inception score, FID, KID, precision, recall, density, coverage, with nulls and intervals."""
+"""Inception score, FID, KID, precision, recall, density, coverage, with baselines and intervals."""
 
 import logging
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ def feature_metrics(
     generated: Labelled,
     classifier: Classifier,
     layer: str | None,
-    nulls: Mapping[str, Floats],
+    baselines: Mapping[str, Floats],
     numbers: np.random.Generator,
 ) -> Result:
     """Return is, fid, kid, precision, recall, density, coverage.
@@ -57,7 +57,7 @@ def feature_metrics(
         Trained on real volumes that are not in `real`.
     layer : str, optional
         Whose activations are the features.
-    nulls : mapping
+    baselines : mapping
         Name to volumes `(M, z, y, x)`.
     numbers : numpy.random.Generator
         For the draws.
@@ -70,12 +70,12 @@ def feature_metrics(
         }
     }
     doubt = _doubt(classifier)
-    result: Result = {"is": _inception(real, generated, classifier, nulls, numbers)}
+    result: Result = {"is": _inception(real, generated, classifier, baselines, numbers)}
     result["is"] |= about | ({"warning": doubt} if doubt else {})
     features = {
         "real": classifier.features(real.volumes, layer),
         "generated": classifier.features(generated.volumes, layer),
-        **{name: classifier.features(volumes, layer) for name, volumes in nulls.items()},
+        **{name: classifier.features(volumes, layer) for name, volumes in baselines.items()},
     }
     rows = alike(real.names, generated.names, numbers)
     groups = even_clusters(real.table), even_clusters(generated.table)[rows]
@@ -98,7 +98,7 @@ def feature_metrics(
         if n > K:
             spreads.append(radius(features["generated"][made], K) / max(radius(a, K), 1e-30))
     a = features["real"][draws[0][0]]
-    others = {name: _all(a, features[name][:n]) for name in nulls}
+    others = {name: _all(a, features[name][:n]) for name in baselines}
     means = {name: float(np.mean(found)) for name, found in values.items()}
     warning = saturated(means, n / K) if "density" in means else ""
     for name, found in values.items():
@@ -138,12 +138,12 @@ def _inception(
     real: Labelled,
     generated: Labelled,
     classifier: Classifier,
-    nulls: Mapping[str, Floats],
+    baselines: Mapping[str, Floats],
     numbers: np.random.Generator,
 ) -> dict[str, Any]:
     p = classifier.scores(generated.volumes)
     found = {"real": classifier.scores(real.volumes)}
-    found |= {name: classifier.scores(volumes) for name, volumes in nulls.items()}
+    found |= {name: classifier.scores(volumes) for name, volumes in baselines.items()}
     low, high = subsampled(
         lambda rows: inception_score(p[rows]), clusters(generated.table), numbers, DRAWS
     )

@@ -1,4 +1,4 @@
-"""All metrics of a generated set against a real one, each with interval, nulls and warning."""
+"""All metrics of a generated set against a real one, each with interval, baselines and warning."""
 
 import logging
 from collections.abc import Collection, Mapping
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cryoetgan.errors import UserError, nearest
+from cryoetgan.errors import UserError, suggest
 from cryoetgan.evaluation.classifiers.classifier import Classifier
 from cryoetgan.evaluation.labelled_sets import Labelled
 from cryoetgan.evaluation.measurement import volume_metrics
@@ -20,11 +20,11 @@ from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.seeds import rng
 
 log = logging.getLogger("cryoetgan")
-NULLS = 400
+BASELINE_VOLUMES = 400
 """Volumes of each null set."""
 FEATURES = ("is", "fid", "kid", "precision", "recall", "density", "coverage")
 STRUCTURE, SPECTRA = ("ssim_class", "ssim_best"), ("power_ratio", "sd_ratio")
-METRICS = (*FEATURES, *STRUCTURE, "ssim_cycle", *SPECTRA, "pose_recovery", "two_sample_auc")
+METRICS = (*FEATURES, *STRUCTURE, "ssim_cycle", *SPECTRA, "pose_recovery", "c2st_auc")
 Floats = NDArray[np.floating]
 
 
@@ -41,7 +41,7 @@ def measure(
     cycle: tuple[Floats, Floats] | None = None,
     only: Collection[str] | None = None,
 ) -> Result:
-    """Return `{metric: {value, interval, nulls, warning}}` of what the inputs allow.
+    """Return `{metric: {value, interval, baselines, warning}}` of what the inputs allow.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def measure(
     for name in chosen:
         if name not in METRICS:
             raise UserError(
-                f"--metric: got '{name}'{nearest(name, METRICS)}, wanted some of "
+                f"--metric: got '{name}'{suggest(name, METRICS)}, wanted some of "
                 f"{', '.join(METRICS)}"
             )
 
@@ -98,28 +98,28 @@ def measure(
     def wanted(*names: str) -> bool:
         return not set(chosen).isdisjoint(names)
 
-    nulls = null_volumes(real.volumes, rng(seed, "measure", "nulls"))
+    baselines = baseline_volumes(real.volumes, rng(seed, "measure", "nulls"))
     result: Result = {}
     if classifier is not None and wanted(*FEATURES):
         numbers = rng(seed, "measure", "features")
-        result |= feature_metrics(real, generated, classifier, layer, nulls, numbers)
+        result |= feature_metrics(real, generated, classifier, layer, baselines, numbers)
     if wanted(*STRUCTURE):
         numbers = rng(seed, "measure", "structure")
-        result |= volume_metrics.structure(real, generated, nulls, numbers)
+        result |= volume_metrics.structure(real, generated, baselines, numbers)
     if cycle is not None and wanted("ssim_cycle"):
         result |= volume_metrics.cycle(*cycle, rng(seed, "measure", "cycle"))
     if wanted(*SPECTRA):
         numbers = rng(seed, "measure", "spectra")
-        result |= volume_metrics.spectra(real, generated, nulls, tilts, numbers)
+        result |= volume_metrics.spectra(real, generated, baselines, tilts, numbers)
     if wanted("pose_recovery") and "pose_recovery" not in lacking and maps and tilts:
         numbers = rng(seed, "measure", "poses")
         result["pose_recovery"] = volume_metrics.poses(
             real, generated, maps, tilts, voxel_size, numbers, realign=only is None
         )
-    told = two_sample(real, generated, nulls, seed, device) if wanted("two_sample_auc") else None
+    told = two_sample(real, generated, baselines, seed, device) if wanted("c2st_auc") else None
     if told is not None:
-        result["two_sample_auc"] = told
-    elif wanted("two_sample_auc"):
+        result["c2st_auc"] = told
+    elif wanted("c2st_auc"):
         log.warning("too few volumes for a two-sample test")
     return {name: found for name, found in result.items() if name in chosen}
 
@@ -148,12 +148,12 @@ def _lacking(
     return found
 
 
-def null_volumes(real: Floats, numbers: np.random.Generator) -> dict[str, Floats]:
+def baseline_volumes(real: Floats, numbers: np.random.Generator) -> dict[str, Floats]:
     """Return what no metric may call good: a constant volume, and Gaussian noise.
 
     Both have the real set's mean, the noise its standard deviation.
     """
-    count = min(len(real), NULLS)
+    count = min(len(real), BASELINE_VOLUMES)
     mean, sd = float(real.mean()), float(real.std())
     noise = mean + sd * numbers.standard_normal((count, *real.shape[1:]), dtype=np.float32)
     constant = np.broadcast_to(np.float32(mean), noise.shape)

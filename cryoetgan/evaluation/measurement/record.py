@@ -1,4 +1,4 @@
-"""One metric as it stands in a JSON file: value, interval, nulls, warning."""
+"""One metric as it stands in a JSON file: value, interval, baselines, warning."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ Result = dict[str, dict[str, Any]]
 def entry(
     value: float,
     interval: tuple[float, float] | None,
-    nulls: Mapping[str, float],
+    baselines: Mapping[str, float],
     warning: str = "",
     **more: Any,
 ) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def entry(
         The metric.
     interval : (float, float), optional
         95 %.
-    nulls : mapping
+    baselines : mapping
         What the same metric gives for real against real, for a constant volume, for noise.
     warning : str
         Why the value must not be taken at its word.
@@ -35,7 +35,7 @@ def entry(
         "interval": list(map(float, interval))
         if interval and np.isfinite(interval).all()
         else None,
-        "nulls": {name: number(value) for name, value in nulls.items()},
+        "baselines": {name: number(value) for name, value in baselines.items()},
         "warning": warning or None,
         **more,
     }

@@ -1,4 +1,4 @@
-"""Structural similarity, power, grey-value spread and pose recovery, with nulls and intervals."""
+"""Structural similarity, power, grey-value spread and pose recovery, with baselines and intervals."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +20,7 @@ from cryoetgan.evaluation.statistics.intervals import (
     halves,
     wilson,
 )
-from cryoetgan.imaging import CLOSE
+from cryoetgan.imaging import GOOD_POWER_RATIO
 from cryoetgan.io.star import ANGLES
 
 PAIRS = 60
@@ -37,7 +37,7 @@ Rows = NDArray[np.int_]
 def structure(
     real: Labelled,
     generated: Labelled,
-    nulls: Mapping[str, Floats],
+    baselines: Mapping[str, Floats],
     numbers: np.random.Generator,
 ) -> Result:
     """Return ssim_class and ssim_best.
@@ -57,7 +57,7 @@ def structure(
     candidates = {
         "value": (generated.volumes, generated.names),
         "real": (real.volumes[second], real.names[second]),
-        **{name: (volumes, None) for name, volumes in nulls.items()},
+        **{name: (volumes, None) for name, volumes in baselines.items()},
     }
     result: Result = {}
     found: dict[str, tuple[Floats, Rows]] = {}
@@ -128,7 +128,7 @@ def cycle(originals: Floats, cycled: Floats, numbers: np.random.Generator) -> Re
     originals, cycled : ndarray
         `(N, z, y, x)`, row by row.
     numbers : numpy.random.Generator
-        For the pairs of the nulls.
+        For the pairs of the baselines.
     """
     rows = numbers.permutation(len(originals))[: 2 * PAIRS]
     span = RANGE_SD * float(originals.std())
@@ -150,7 +150,7 @@ def cycle(originals: Floats, cycled: Floats, numbers: np.random.Generator) -> Re
 def spectra(
     real: Labelled,
     generated: Labelled,
-    nulls: Mapping[str, Floats],
+    baselines: Mapping[str, Floats],
     tilts: tuple[float, float] | None,
     numbers: np.random.Generator,
 ) -> Result:
@@ -177,11 +177,11 @@ def spectra(
     at = int(np.argmin(np.abs(ratio - value)))
     low, high = around(np.log(value), [float(row[at]) for row in log_ratios])
     warning = ""
-    if not CLOSE[0] <= value <= CLOSE[1]:
+    if not GOOD_POWER_RATIO[0] <= value <= GOOD_POWER_RATIO[1]:
         warning = f"shell {at + 1} has {value:.3g} times the real power"
     others = {
         name: worst(power_ratio(p.mean(axis=0), shell_powers(v[:100], tilts).mean(axis=0)))
-        for name, v in nulls.items()
+        for name, v in baselines.items()
     }
     more: dict[str, Any] = {"shells": _plain(ratio)}
     if False in found:
@@ -194,7 +194,7 @@ def spectra(
         warning,
         **more,
     )
-    result["sd_ratio"] = _sd(real, generated, nulls, numbers)
+    result["sd_ratio"] = _sd(real, generated, baselines, numbers)
     return result
 
 
@@ -209,7 +209,7 @@ def _some(volumes: Labelled, numbers: np.random.Generator) -> Labelled:
 def _sd(
     real: Labelled,
     generated: Labelled,
-    nulls: Mapping[str, Floats],
+    baselines: Mapping[str, Floats],
     numbers: np.random.Generator,
 ) -> dict[str, Any]:
     a, b = _moments(real.volumes), _moments(generated.volumes)
@@ -221,14 +221,14 @@ def _sd(
         floors.append(_spread(a[second]) / _spread(a[first]))
     value = _spread(b) / _spread(a)
     warning = ""
-    if not CLOSE[0] <= value <= CLOSE[1]:
+    if not GOOD_POWER_RATIO[0] <= value <= GOOD_POWER_RATIO[1]:
         warning = f"grey values spread {value:.3g} times as wide as the real ones"
     return entry(
         value,
         around(value, values),
         {
             "real_half": float(np.exp(np.median(np.abs(np.log(floors))))),
-            **{name: _spread(_moments(v)) / _spread(a) for name, v in nulls.items()},
+            **{name: _spread(_moments(v)) / _spread(a) for name, v in baselines.items()},
         },
         warning,
     )
@@ -281,22 +281,22 @@ def poses(
     }
     right = found["value"].right
     value, chance = float(right.mean()), 1 / len(maps)
-    nulls = {name: float(f.right.mean()) for name, f in found.items() if name != "value"}
+    baselines = {name: float(f.right.mean()) for name, f in found.items() if name != "value"}
     warning = ""
     if len(maps) < 2:
         warning = "one map alone is always the best: it tells nothing; give --map of each class"
     elif clustered(right, clusters(chosen.table))[0] <= chance:
         warning = "no better than chance: the generated volumes do not show their own particle"
-    elif value < wilson(nulls["physics"] * len(right), len(right))[0]:
+    elif value < wilson(baselines["physics"] * len(right), len(right))[0]:
         warning = (
-            f"physics at the same signal-to-noise ratio keeps {nulls['physics']:.0%} of the "
+            f"physics at the same signal-to-noise ratio keeps {baselines['physics']:.0%} of the "
             "classes: the translation alters its particles"
         )
     errors = {"rotation_error": "angle", "shift_error": "shift"} if realign else {}
     return entry(
         value,
         clustered(right, clusters(chosen.table)),
-        {"chance": chance, **nulls},
+        {"chance": chance, **baselines},
         warning,
         **{key: _medians(found, what) for key, what in errors.items()},
     )

@@ -10,9 +10,9 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.io.star import ANGLES
-from cryoetgan.physics.coordinates import offsets
+from cryoetgan.physics.coordinates import centre_offsets
 from cryoetgan.physics.geometry import rotation_from_relion
-from cryoetgan.physics.optics import missing_wedge, radius
+from cryoetgan.physics.optics import missing_wedge, radius_grid
 
 HIGHEST = 1 / 3
 """Cycles a voxel up to which volumes are compared."""
@@ -66,7 +66,7 @@ class Templates:
         n = next(iter(maps.values())).shape[-1]
         self.n = n
         shape = (n, n, n)
-        k = radius(shape, 1.0)
+        k = radius_grid(shape, 1.0)
         compared = missing_wedge(shape, tilts) & (k <= HIGHEST) & (k * n > LOWEST_SHELLS + 0.5)
         compared[..., 0] = False  # the plane x = 0 holds each frequency twice
         self.where = compared
@@ -179,7 +179,7 @@ def _poses(table: Any, voxel_size: float) -> tuple[list[str], list[Rotation], ND
     """Return classes, orientations (each a stack of one) and shifts in voxels, xyz."""
     names = [str(name) for name in table["cryoetganClass"]]
     rotations = [rotation_from_relion([row]) for row in table[ANGLES].to_numpy(float)]
-    return names, rotations, offsets(table, voxel_size)
+    return names, rotations, centre_offsets(table, voxel_size)
 
 
 def _realigned(

@@ -9,7 +9,7 @@ from scipy import optimize
 
 from cryoetgan.imaging.noise_spectrum import both_halves, tilt_angle
 from cryoetgan.imaging.transfer import Gain
-from cryoetgan.physics.optics import missing_wedge, radius
+from cryoetgan.physics.optics import missing_wedge, radius_grid
 
 Floats = NDArray[np.floating]
 ROW = 20.0
@@ -53,7 +53,7 @@ class Bins:
         shape = (box,) * 3
         shells = box // 2 + 1
         rows = max(1, round(steepest(tilts) / ROW))
-        shell = np.rint(radius(shape, 1.0) * box).astype(int)
+        shell = np.rint(radius_grid(shape, 1.0) * box).astype(int)
         angle = np.abs(tilt_angle(shape)) / steepest(tilts) * rows
         row = np.broadcast_to(np.minimum(angle.astype(int), rows - 1), shell.shape)
         used = missing_wedge(shape, tilts) & (shell > 0) & (shell < shells)

@@ -11,7 +11,7 @@ from scipy import fft
 
 from cryoetgan.imaging.fit.noise import blocks
 from cryoetgan.imaging.noise_spectrum import both_halves, tilt_angle
-from cryoetgan.physics.optics import frequencies
+from cryoetgan.physics.optics import frequency_axes
 
 Floats = NDArray[np.floating]
 BAND = (0.08, 0.35)
@@ -55,7 +55,7 @@ def profile(volume: NDArray[np.generic], seed: int) -> tuple[Floats, Floats]:
         # the sum over ky: a plane of (kz, kx)
         spectrum = fft.rfftn(part)
         power = (spectrum.real**2 + spectrum.imag**2).sum(axis=1)
-        kz, _, kx = frequencies(shape, 1.0)
+        kz, _, kx = frequency_axes(shape, 1.0)
         q = np.broadcast_to(np.hypot(kz, kx)[:, 0], power.shape)
         angle = np.broadcast_to(tilt_angle(shape)[:, 0], power.shape)
         weight = np.broadcast_to(both_halves(shape[2]), power.shape)

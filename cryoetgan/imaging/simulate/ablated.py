@@ -17,9 +17,9 @@ from cryoetgan.errors import UserError
 from cryoetgan.imaging.fit.exclusion import LeftOut
 from cryoetgan.imaging.fit.gain import flat_gain
 from cryoetgan.imaging.model import ImagingModel, crop
-from cryoetgan.io.memmap import sections
+from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.io.volume_set import VolumeSet
-from cryoetgan.physics.coordinates import offset
+from cryoetgan.physics.coordinates import centre_offset
 from cryoetgan.seeds import rng
 
 KINDS = ("noise", "pasted")
@@ -130,10 +130,10 @@ def made(
     plain = [without_transfer(model) for model in models] if kind == "noise" else list(models)
     free = [free_places(backdrop, source.box, seed) for backdrop in backdrops]
     rows = source.table.to_dict("records")
-    for density, row, name in zip(sections(source.volumes), rows, names, strict=True):
+    for density, row, name in zip(iterate_sections(source.volumes), rows, names, strict=True):
         numbers = rng(seed, "imaging", name)
         index = int(numbers.integers(len(models)))
-        centre = offset(row, source.voxel_size)
+        centre = centre_offset(row, source.voxel_size)
         signal, noise = plain[index].halves(np.asarray(density), centre, numbers, neighbours=False)
         if kind == "pasted":
             place = free[index][int(numbers.integers(len(free[index])))]

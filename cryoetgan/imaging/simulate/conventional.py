@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from cryoetgan.errors import UserError
-from cryoetgan.physics.optics import ctf, missing_wedge, radius
+from cryoetgan.physics.optics import ctf, missing_wedge, radius_grid
 from cryoetgan.seeds import rng
 
 Floats = NDArray[np.floating]
@@ -83,7 +83,7 @@ class Simulator:
         self.physics, self.box = physics, box
         self.scene = PADDING * box
         shape = (self.scene,) * 3
-        k = radius(shape, voxel_size)
+        k = radius_grid(shape, voxel_size)
         width = LOWPASS_EDGE / (self.scene * voxel_size)
         over = np.clip((k - 1 / physics.lowpass) / width, 0, None)
         limit = missing_wedge(shape, physics.tilts) * np.exp(-(over**2) / 2)

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import ImagingModel
-from cryoetgan.io.memmap import sections
-from cryoetgan.io.mrc import same_voxel_size
+from cryoetgan.io.memmap import iterate_sections
+from cryoetgan.io.mrc import check_same_voxel_size
 from cryoetgan.io.volume_set import VolumeSet
-from cryoetgan.physics.coordinates import offset
+from cryoetgan.physics.coordinates import centre_offset
 from cryoetgan.seeds import rng
 
 Floats = NDArray[np.floating]
@@ -20,7 +20,7 @@ Floats = NDArray[np.floating]
 def check(source: VolumeSet, models: Mapping[Path, ImagingModel]) -> None:
     """Refuse models of another voxel size, or that know no map of the set's box."""
     for path, model in models.items():
-        same_voxel_size(source.voxel_size, model.voxel_size, source.path, path)
+        check_same_voxel_size(source.voxel_size, model.voxel_size, source.path, path)
         if model.box != source.box:
             raise UserError(
                 f"{source.path} has boxes of {source.box} voxels, {path} was fitted with maps of "
@@ -68,9 +68,9 @@ def simulated(
     """
     rows = source.table.to_dict("records")
     # in each group a density has the neighbours and the seed of its noise that it has in others
-    for density, row, name in zip(sections(source.volumes), rows, names, strict=True):
+    for density, row, name in zip(iterate_sections(source.volumes), rows, names, strict=True):
         numbers = rng(seed, "imaging", name)
         index = int(numbers.integers(len(models)))
-        centre = offset(row, source.voxel_size)
+        centre = centre_offset(row, source.voxel_size)
         signal, noise = models[index].halves(np.asarray(density), centre, numbers, neighbours)
         yield signal + noise, index

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import ImagingModel
 from cryoetgan.imaging.simulate.tiling import Corner, tiles
-from cryoetgan.io.files import not_itself, provenance, read_json, sidecar, write_json
-from cryoetgan.io.memmap import release, sections
+from cryoetgan.io.files import check_not_overwritten, provenance, read_json, sidecar, write_json
+from cryoetgan.io.memmap import iterate_sections, release_pages
 from cryoetgan.io.mrc import (
     PROTEIN_BRIGHT,
     Volume,
     check_mrc_name,
+    check_same_voxel_size,
     open_volume,
     read_volume,
-    same_voxel_size,
 )
 from cryoetgan.io.star import COORDINATES, class_name, particle_id, read_star, write_star
 from cryoetgan.progress import track
@@ -124,9 +124,9 @@ def write_tomogram(
     beside = output.with_name(f"{output.stem}_labels.mrc")
     for target in (output, beside, output.with_suffix(".star")):
         for path in source.files:
-            not_itself(path, target)
+            check_not_overwritten(path, target)
     name, data, voxel_size = class_name(output), source.scene.data, source.scene.voxel_size
-    same_voxel_size(voxel_size, model.voxel_size, source.scene_path, model.tomogram)
+    check_same_voxel_size(voxel_size, model.voxel_size, source.scene_path, model.tomogram)
     z, y, x = data.shape
     made = [PROTEIN_BRIGHT, f"synthetic: looks like {model.tomogram}"]
     with open_volume(output, data.shape, voxel_size, np.float32, made) as out:
@@ -140,13 +140,13 @@ def write_tomogram(
                     "finite: look for NaN or infinite densities there"
                 )
             out[where] = values
-            release(out)
-            release(data)
+            release_pages(out)
+            release_pages(data)
     content = {"provenance": record} | _meaning(source.labels_path)
     if source.labels is not None:
         marks = source.labels.data
         with open_volume(beside, marks.shape, voxel_size, marks.dtype) as out:
-            for plane, given in zip(sections(out), sections(marks), strict=True):
+            for plane, given in zip(iterate_sections(out), iterate_sections(marks), strict=True):
                 plane[:] = given
         write_json(sidecar(beside), content)
     if source.particles is not None:

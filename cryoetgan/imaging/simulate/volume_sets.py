@@ -12,7 +12,7 @@ from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import ImagingModel
 from cryoetgan.imaging.simulate import ablated, conventional, fitted
 from cryoetgan.io.files import provenance, sidecar, write_json
-from cryoetgan.io.memmap import sections
+from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.io.star import item_names
 from cryoetgan.io.volume_set import VolumeSet, VolumeSetWriter
 from cryoetgan.physics.acquisition import Acquisition
@@ -37,7 +37,7 @@ def write_typed(source: VolumeSet, output: Path, physics: conventional.Physics, 
     simulator = conventional.Simulator(physics, source.box, source.voxel_size)
     rows = _rows(source)
     names = item_names(rows["cryoetganClass"])
-    made = conventional.simulated(sections(source.volumes), simulator, seed, names)
+    made = conventional.simulated(iterate_sections(source.volumes), simulator, seed, names)
     optics = pd.DataFrame([acquisition.to_optics(1, "simulated")])
     total = square = 0.0
     with VolumeSetWriter(output, len(source), source.box, source.voxel_size, optics) as writer:
@@ -55,7 +55,7 @@ def write_typed(source: VolumeSet, output: Path, physics: conventional.Physics, 
                 f"{source.path}: its densities are the same everywhere, so that nothing is "
                 "seen of them; name a set with particles in it"
             )
-        for volume in sections(writer.data):
+        for volume in iterate_sections(writer.data):
             volume[:] = (volume - mean) / sd
     parameters: dict[str, Any] = {"snr": p.snr, "tilts": list(p.tilts)}
     typed_in = ("defocus", "ctf", "envelope", "voltage", "cs", "amplitude_contrast", "lowpass")

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.geometry import rotate_volume
-from cryoetgan.physics.optics import ctf, frequencies
+from cryoetgan.physics.optics import ctf, frequency_axes
 
 Floats = NDArray[np.floating]
 LEAST_SEEN = 0.1
@@ -41,7 +41,7 @@ class Accumulator:
     def __init__(self, box: int, voxel_size: float) -> None:
         self.box, self.voxel_size = box, voxel_size
         shape = (box, box, box)
-        self._frequencies = np.broadcast_arrays(*frequencies(shape, voxel_size)[::-1])  # x, y, z
+        self._frequencies = np.broadcast_arrays(*frequency_axes(shape, voxel_size)[::-1])  # x, y, z
         self.signal = np.zeros((box, box, box // 2 + 1), complex)
         self.weight = np.zeros(self.signal.shape)
 
@@ -107,7 +107,7 @@ def average(particles: Iterable[Particle], box: int, voxel_size: float) -> Accum
 
 def shells(box: int) -> NDArray[np.int_]:
     """Return the Fourier shell of each voxel of `rfftn`, `(z, y, x // 2 + 1)`."""
-    kz, ky, kx = frequencies((box, box, box), 1 / box)
+    kz, ky, kx = frequency_axes((box, box, box), 1 / box)
     return np.asarray(np.rint(np.sqrt(kz**2 + ky**2 + kx**2)), np.int_)
 
 
@@ -158,7 +158,7 @@ def ball_mask(box: int, radius: float) -> Floats:
 def lowpassed(density: Floats, voxel_size: float, limit: float) -> Floats:
     """Return a map without what is finer than `limit` (angstrom), with a soft edge in Fourier."""
     box = density.shape[0]
-    kz, ky, kx = frequencies((box, box, box), voxel_size)
+    kz, ky, kx = frequency_axes((box, box, box), voxel_size)
     radius = np.sqrt(kz**2 + ky**2 + kx**2) * box * voxel_size
     edge = np.clip((radius - box * voxel_size / limit) / 2.0, 0, 1)
     spectrum = np.fft.rfftn(density) * 0.5 * (1 + np.cos(np.pi * edge))

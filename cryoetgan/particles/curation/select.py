@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.errors import UserError, nearest
+from cryoetgan.errors import UserError, suggest
 from cryoetgan.io.star import COORDINATES, SPLITS
 from cryoetgan.particles.curation.splits import block_split
 from cryoetgan.particles.picking.dog import suppress
@@ -135,7 +135,7 @@ def assign_splits(table: Any, splits: Mapping[str, str], box: int, test_fraction
     """
     names = sorted(table["rlnTomoName"].unique())
     for name in sorted(set(splits) - set(names)):
-        log.warning("--split: no particle is selected of tomogram %s%s", name, nearest(name, names))
+        log.warning("--split: no particle is selected of tomogram %s%s", name, suggest(name, names))
     for name, split in splits.items():
         if split not in SPLITS:
             raise UserError(f"--split: {name} is '{split}', wanted {', '.join(SPLITS)}")

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import fft
 
-from cryoetgan.io.memmap import read
+from cryoetgan.io.memmap import read_region
 from cryoetgan.particles.matching.low_rank import LowRankBank
 from cryoetgan.particles.picking.tiled import Span
 
@@ -119,7 +119,7 @@ def window_of(
     low = np.array([a for a, _ in core]) - halo
     high = np.array([b for _, b in core]) + halo
     inner_low, inner_high = np.maximum(low, 0), np.minimum(high, volume.shape)
-    window = read(volume, list(zip(inner_low.tolist(), inner_high.tolist(), strict=True)))
+    window = read_region(volume, list(zip(inner_low.tolist(), inner_high.tolist(), strict=True)))
     window -= window.mean(dtype=np.float64).astype(np.float32)
     return np.pad(window, np.stack([inner_low - low, high - inner_high], axis=1)), low
 

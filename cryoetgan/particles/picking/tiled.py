@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.memmap import read
+from cryoetgan.io.memmap import read_region
 from cryoetgan.particles.picking.dog import SIGMA_RATIO, TRUNCATE, Span, difference_of_gaussians
 from cryoetgan.particles.picking.local_maxima import (
     PeakList,
@@ -56,12 +56,12 @@ def find_peaks(
     halo = halo_width(sigma)
     found = PeakList()
     edges = (tile,) * 3 if tile else tile_edges(volume.shape, halo)
-    for core in track(list(tiles(volume.shape, edges)), f"picking at sigma {sigma:.3g}"):
+    for core in track(list(tile_spans(volume.shape, edges)), f"picking at sigma {sigma:.3g}"):
         outer = [
             (max(0, a - halo), min(n, b + halo))
             for (a, b), n in zip(core, volume.shape, strict=True)
         ]
-        window = read(volume, outer)
+        window = read_region(volume, outer)
         low, high = float(window.min()), float(window.max())
         check_finite(high - low, name)
         if low != high:  # constant padding needs no filter
@@ -127,7 +127,7 @@ def tile_edges(
     return tuple(edges)
 
 
-def tiles(shape: Sequence[int], edges: Sequence[int]) -> Iterator[tuple[Span, ...]]:
+def tile_spans(shape: Sequence[int], edges: Sequence[int]) -> Iterator[tuple[Span, ...]]:
     """Yield (start, stop) of each axis of each tile's core, in the order of the voxels."""
     axes = [
         [(a, min(a + edge, n)) for a in range(0, n, edge)]

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.io.memmap import sections
+from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.progress import track
 from cryoetgan.tomograms.importing.normalise import grey_scale
 from cryoetgan.tomograms.importing.resample import resample_into
@@ -43,13 +43,13 @@ def standardise_into(
     On a coarser grid noise averages out: the grey scale is measured once more there.
     """
     if step == 1:
-        pairs = zip(sections(out), sections(data), strict=True)
+        pairs = zip(iterate_sections(out), iterate_sections(data), strict=True)
         for made, section in track(pairs, "standardising", len(out)):
             made[:] = _fitting((np.asarray(section, np.float32) - mean) * factor, out)
         return
     resample_into(out, data, step, mean, factor)
     mean, sd = grey_scale(out, named)
-    for section in sections(out):
+    for section in iterate_sections(out):
         section[:] = _fitting((np.asarray(section, np.float32) - mean) / sd, out)
 
 

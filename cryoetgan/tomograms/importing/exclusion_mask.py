@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.memmap import OFTEN, release, sections
+from cryoetgan.io.memmap import RELEASE_EVERY_BYTES, iterate_sections, release_pages
 from cryoetgan.io.mrc import open_volume, read_volume
-from cryoetgan.physics.coordinates import read_imported
-from cryoetgan.tomograms.importing.read import open_tomogram, turn
+from cryoetgan.physics.coordinates import read_import_transform
+from cryoetgan.tomograms.importing.raw_tomogram import open_tomogram, turn
 
 Shape = tuple[int, ...]
 
@@ -66,13 +66,13 @@ def write_mask(
             np.minimum(np.rint(np.arange(made) * step).astype(int), count - 1)
             for made, count in zip(shape, data.shape, strict=True)
         )
-        left_out, often = 0, max(1, OFTEN // data[0].nbytes)
+        left_out, often = 0, max(1, RELEASE_EVERY_BYTES // data[0].nbytes)
         with open_volume(output, shape, wanted, np.int8, ["mask: 1 is left out"]) as out:
-            for number, section in zip(z, sections(out), strict=True):
+            for number, section in zip(z, iterate_sections(out), strict=True):
                 section[:] = np.asarray(data[number])[np.ix_(y, x)] != 0
                 left_out += int(np.count_nonzero(section))
                 if number % often == 0:
-                    release(data)
+                    release_pages(data)
             if left_out == out.size:
                 raise UserError(f"{mask}: leaves out all of the tomogram; 0 means keep")
         return left_out / out.size
@@ -84,6 +84,6 @@ def write_mask_beside(output: Path, mask: Path, tomogram: Path) -> float:
     Its record says how it lay in its file; without one, or simulated, it lies as it is.
     """
     made = read_volume(tomogram)
-    was, shape = read_imported(tomogram, made), made.data.shape
+    was, shape = read_import_transform(tomogram, made), made.data.shape
     axes = was.tilt_axis, was.beam_axis
     return write_mask(output, mask, was.shape, shape, was.step, made.voxel_size, axes)

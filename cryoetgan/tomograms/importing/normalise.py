@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.memmap import sections
+from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.progress import track
 
 SAMPLE = 1_000_000
@@ -31,7 +31,7 @@ def grey_scale(data: NDArray[np.generic], named: object) -> tuple[float, float]:
     """
     step = max(1, int(np.ceil(data.size / SAMPLE)))
     sample = []
-    for seen, section in enumerate(track(sections(data), f"reading {named}", len(data))):
+    for seen, section in enumerate(track(iterate_sections(data), f"reading {named}", len(data))):
         values = np.asarray(section, np.float32).ravel()
         if not np.isfinite(values).all():
             bad = int(np.count_nonzero(~np.isfinite(values)))

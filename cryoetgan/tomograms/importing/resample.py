@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.memmap import sections
+from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.progress import track
-from cryoetgan.tomograms.importing.read import THINNEST
+from cryoetgan.tomograms.importing.raw_tomogram import THINNEST
 
 Floats = NDArray[np.floating]
 LOBES = 3
@@ -110,8 +110,8 @@ def resample_into(
     )
     held: deque[tuple[int, Floats]] = deque()
     following = 0  # the first section not read yet
-    reading = sections(data)
-    for index, made in enumerate(track(sections(out), "resampling", len(out))):
+    reading = iterate_sections(data)
+    for index, made in enumerate(track(iterate_sections(out), "resampling", len(out))):
         taps = along_z.indices[along_z.indptr[index] : along_z.indptr[index + 1]]
         share = along_z.data[along_z.indptr[index] : along_z.indptr[index + 1]]
         first, last = int(taps.min()), int(taps.max())

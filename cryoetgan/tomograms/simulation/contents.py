@@ -7,9 +7,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from cryoetgan.command import counts_by_class, log, numbers
+from cryoetgan.command import log, parse_counts, parse_numbers
 from cryoetgan.errors import UserError
-from cryoetgan.io.mrc import read_map, same_voxel_size
+from cryoetgan.io.mrc import check_same_voxel_size, read_map
 from cryoetgan.io.star import paths_by_class
 from cryoetgan.tomograms.simulation.packing import Floats, Scene
 from cryoetgan.tomograms.simulation.vesicles_and_gold import Surroundings
@@ -85,7 +85,7 @@ def read_contents(
     """
     named, voxel_size = _read_maps([*maps, *crowders], shape)
     classes = {name: named[path] for name, path in paths_by_class(maps).items()}
-    low, high = numbers(vesicle_radius, "--vesicle-radius", ("LO", "HI"))
+    low, high = parse_numbers(vesicle_radius, "--vesicle-radius", ("LO", "HI"))
     surroundings = Surroundings(
         resolution=3 * voxel_size if resolution is None else resolution,
         vesicles=vesicles,
@@ -101,7 +101,7 @@ def read_contents(
     x, y, z = shape
     return Contents(
         classes=classes,
-        copies=counts_by_class(list(classes), copies, class_copies, "--copies", "--class-copies"),
+        copies=parse_counts(list(classes), copies, class_copies, "--copies", "--class-copies"),
         crowders={
             f"crowder_{name}": named[path] for name, path in paths_by_class(crowders).items()
         },
@@ -114,7 +114,7 @@ def read_contents(
 
 def whole_voxels(shape: str) -> tuple[int, int, int]:
     """Return `X,Y,Z` as whole numbers above zero."""
-    sides = numbers(shape, "--shape", ("X", "Y", "Z"))
+    sides = parse_numbers(shape, "--shape", ("X", "Y", "Z"))
     if any(side < 1 or side != int(side) for side in sides):
         raise UserError(f"--shape: got '{shape}', wanted whole numbers of voxels above zero")
     x, y, z = (int(side) for side in sides)
@@ -128,7 +128,7 @@ def _read_maps(
     volumes = {path: read_map(path) for path in paths}
     first = volumes[paths[0]].voxel_size
     for path, volume in volumes.items():
-        same_voxel_size(first, volume.voxel_size, paths[0], path)
+        check_same_voxel_size(first, volume.voxel_size, paths[0], path)
         if min(shape) < min(volume.data.shape):
             sizes = ",".join(map(str, shape))
             raise UserError(

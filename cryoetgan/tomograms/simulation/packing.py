@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 from scipy.spatial.transform import Rotation
 
-from cryoetgan.io.memmap import release
+from cryoetgan.io.memmap import release_pages
 from cryoetgan.io.star import ANGLES, COORDINATES, particle_id
 from cryoetgan.physics.geometry import random_rotations, relion_from_rotation, rotate_volume
 from cryoetgan.progress import track
@@ -190,7 +190,7 @@ def free_corner(
             tuple(slice(a, a + block + m - 1) for a, m in zip(low, core.shape, strict=True))
         ]
         free = _free_corners(core, part)
-        release(taken)
+        release_pages(taken)
         if len(free):
             return low + free[numbers.integers(len(free))]
     return None
@@ -225,4 +225,4 @@ def add(scene: Scene, density: Floats, mask: Mask, place: NDArray[np.int_], name
     scene.labels[whole][mask[part]] = scene.label(name)
     scene.taken[whole] |= ndimage.binary_dilation(mask)[part]
     for array in (scene.density, scene.labels, scene.taken):
-        release(array)
+        release_pages(array)

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cryoetgan.densities.density_from_atoms import gaussian_width
 from cryoetgan.densities.membrane import HEAD_DENSITY, HEAD_SD, TROUGH_DENSITY, TROUGH_SD
-from cryoetgan.densities.simulation import gaussian_width
 from cryoetgan.errors import UserError
 from cryoetgan.physics.geometry import random_rotations
 from cryoetgan.seeds import rng

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import existing
-from cryoetgan.io.memmap import release
+from cryoetgan.io.files import check_exists
+from cryoetgan.io.memmap import release_pages
 from cryoetgan.progress import track
-from cryoetgan.tomograms.importing.read import RawTomogram
+from cryoetgan.tomograms.importing.raw_tomogram import RawTomogram
 
 
 def _project(text: str) -> tuple[Any, dict[str, str]]:
@@ -22,7 +22,7 @@ def _project(text: str) -> tuple[Any, dict[str, str]]:
         import copick
     except ImportError as error:
         raise UserError("copick is not installed; pip install 'cryoetgan[export]'") from error
-    configuration = existing(Path(os.path.expandvars(path)), "copick configuration")
+    configuration = check_exists(Path(os.path.expandvars(path)), "copick configuration")
     if not configuration.is_file():
         raise UserError(f"{text}: names no copick configuration; give copick:config.json?run=R")
     try:
@@ -67,7 +67,7 @@ def copy_tomogram(source: str, path: Path) -> RawTomogram:
     thick = finest.chunks[0]
     for start in track(range(0, len(copy), thick), f"copying {source}"):
         copy[start : start + thick] = finest[start : start + thick]
-        release(copy)
+        release_pages(copy)
     return RawTomogram(copy, float(spacing.voxel_size))
 
 

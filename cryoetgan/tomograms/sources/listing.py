@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cryoetgan.errors import UserError
-from cryoetgan.tomograms.sources.download import read_page
+from cryoetgan.io.download import read_page
 from cryoetgan.tomograms.sources.resolve import EMPIAR, SUFFIXES, Transfer
 
 COLUMNS = (

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from cryoetgan.errors import UserError
-from cryoetgan.tomograms.importing.read import RawTomogram, open_tomogram
+from cryoetgan.io.download import download
+from cryoetgan.tomograms.importing.raw_tomogram import RawTomogram, open_tomogram
 from cryoetgan.tomograms.sources.addresses import FORMS, is_remote
-from cryoetgan.tomograms.sources.download import download
 
 EMDB = "https://files.wwpdb.org/pub/emdb/structures"
 EMPIAR = "https://ftp.ebi.ac.uk/empiar/world_availability"

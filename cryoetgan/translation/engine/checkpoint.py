@@ -15,7 +15,7 @@ from torch import nn
 
 from cryoetgan import __version__
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import atomic, existing
+from cryoetgan.io.files import atomic, check_exists
 from cryoetgan.translation.engine.scaling import Scaler
 from cryoetgan.translation.presets import as_plain, check_settings
 from cryoetgan.translation.settings import Settings
@@ -79,7 +79,7 @@ def read(path: Path) -> dict[str, Any]:
         Where it is missing, damaged, no checkpoint of ours, or of a version that this one does
         not read.
     """
-    path = existing(path, "checkpoint")
+    path = check_exists(path, "checkpoint")
     try:
         _check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from cryoetgan.devices import multiplies_bfloat16
-from cryoetgan.seeds import integer
+from cryoetgan.seeds import integer_seed
 from cryoetgan.translation.engine.process_group import Team
 from cryoetgan.translation.settings import Settings
 
@@ -103,7 +103,7 @@ class Loop:
         """
         self.team = team
         if team.count > 1:
-            torch.manual_seed(integer(self.seed, "rank", team.rank))
+            torch.manual_seed(integer_seed(self.seed, "rank", team.rank))
 
     @property
     def batch(self) -> int:

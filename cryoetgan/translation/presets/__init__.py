@@ -8,7 +8,7 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from cryoetgan.errors import UserError, nearest
+from cryoetgan.errors import UserError, suggest
 from cryoetgan.translation.settings import Settings
 
 FOLDER = Path(__file__).parent
@@ -46,7 +46,7 @@ def read_preset(name: str) -> Settings:
     if not path.is_file():
         known = known_presets()
         raise UserError(
-            f"--preset: there is no '{name}'{nearest(name, known)} (known: {', '.join(known)}, "
+            f"--preset: there is no '{name}'{suggest(name, known)} (known: {', '.join(known)}, "
             "or a YAML file)"
         )
     try:
@@ -108,7 +108,7 @@ def _explain(error: ValidationError) -> str:
     for item in error.errors():
         key = str(item["loc"][0]) if item["loc"] else "?"
         if item["type"] == "unexpected_keyword_argument":
-            said.append(f"unknown key '{key}'{nearest(key, known)}")
+            said.append(f"unknown key '{key}'{suggest(key, known)}")
         else:
             said.append(f"{key} is {item['input']!r}: {item['msg']}")
     return "; ".join(said)

@@ -14,7 +14,7 @@ from cryoetgan.imaging.model import EMPTY, ImagingModel, crop
 from cryoetgan.imaging.scenes import SCENE
 from cryoetgan.imaging.storage import from_parts, to_parts
 from cryoetgan.io.volume_set import VolumeSet
-from cryoetgan.physics.coordinates import offset
+from cryoetgan.physics.coordinates import centre_offset
 from cryoetgan.progress import track
 from cryoetgan.seeds import rng
 from cryoetgan.translation.residual.scene_bank import Scenes
@@ -90,7 +90,7 @@ def make_scenes(
         if classes[i] != EMPTY:
             row = int(numbers.choice(by_class[classes[i]]))
             target = np.asarray(densities.volumes[row], np.float32)
-            centre = offset(densities.table.iloc[row], densities.voxel_size)
+            centre = centre_offset(densities.table.iloc[row], densities.voxel_size)
         scene = model.scene(target, centre, numbers)
         signal[i, 0] = torch.from_numpy(crop(model.signal(scene), densities.box))
         density[i, 0] = torch.from_numpy(crop(scene, densities.box))

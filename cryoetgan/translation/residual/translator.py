@@ -13,9 +13,9 @@ from cryoetgan.devices import multiplies_bfloat16
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import ImagingModel, crop
 from cryoetgan.imaging.scenes import SCENE
-from cryoetgan.io.memmap import release
+from cryoetgan.io.memmap import release_pages
 from cryoetgan.io.volume_set import VolumeSet
-from cryoetgan.physics.coordinates import offset
+from cryoetgan.physics.coordinates import centre_offset
 from cryoetgan.seeds import rng
 from cryoetgan.translation.engine import checkpoint
 from cryoetgan.translation.residual.networks import Change
@@ -97,7 +97,7 @@ class ResidualTranslator:
         batch = batch_of(source.box)
         for start in range(0, len(todo), batch):
             part = todo[start : start + batch]
-            release(source.volumes)
+            release_pages(source.volumes)
             if self.direction == "sd":
                 boxes = np.asarray(source.volumes[[row for row, _ in part]], np.float32)
                 made = self.apply(torch.from_numpy(boxes)[:, None])
@@ -149,6 +149,6 @@ class ResidualTranslator:
                 f"{source.path} has boxes of {source.box} voxels, the imaging models in {self.path} "
                 f"of {model.box}; make both with one densities.box"
             )
-        centre = offset(source.table.iloc[row], source.voxel_size)
+        centre = centre_offset(source.table.iloc[row], source.voxel_size)
         density = np.asarray(source.volumes[row], np.float32)
         return (index, *model.halves(density, centre, numbers))

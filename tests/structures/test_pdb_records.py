@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cryoetgan.errors import UserError
-from cryoetgan.structures.records import read_records
+from cryoetgan.structures.pdb_records import read_records
 
 LINE = "{:<6}{:>5} {:<4} ALA A   1    {:>8}{:>8}{:>8}  1.00  0.00           C"
 

@@ -10,7 +10,7 @@ import yaml
 
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation.comparison import subsets
-from cryoetgan.evaluation.comparison.config import read_competition
+from cryoetgan.evaluation.comparison.config import read_config
 from cryoetgan.evaluation.labelled_sets import load
 from cryoetgan.io.star import read_star, write_star
 from cryoetgan.io.volume_set import read_volume_set
@@ -33,14 +33,14 @@ def arena(make_set):
     plan = {
         "real_train": {"star": real.name, "split": "train"},
         "real_test": {"star": real.name, "split": "test"},
-        "competitors": {
-            "good": {"star": good.name, "learns": False, "mix": False},
+        "methods": {
+            "good": {"star": good.name, "uses_picks": False, "mix": False},
             "bad": bad.name,
         },
         "baseline": "bad",
-        "template": "picks.star",
+        "template_matching": "picks.star",
         "seeds": 2,
-        "few": 2,
+        "few_shot": 2,
         "curve": [2],
         "epochs": 12,
         "leave_one_out": True,
@@ -52,16 +52,16 @@ def arena(make_set):
 
 def test_the_table_ranks_and_the_controls_tell(cryoetgan, arena, tmp_path):
     out = tmp_path / "out"
-    said = cryoetgan("evaluation", "compete", "--config", arena, "-o", out).stderr
+    said = cryoetgan("evaluation", "compare", "--config", arena, "-o", out).stderr
     assert "no class is left out for bad" in said
-    table = json.loads((out / "competitors.json").read_text())
-    assert [row["name"] for row in table["competitors"]] == ["good", "bad"]
-    good, bad = table["competitors"]
+    table = json.loads((out / "comparison.json").read_text())
+    assert [row["name"] for row in table["methods"]] == ["good", "bad"]
+    good, bad = table["methods"]
     assert good["gan_train"]["value"] > bad["gan_train"]["value"] + 0.2
     assert good["gan_test"]["value"] > bad["gan_test"]["value"]
-    low, high = good["above_baseline"]["interval"]
-    assert low <= good["above_baseline"]["value"] <= high
-    assert "above_baseline" not in bad
+    low, high = good["minus_baseline"]["interval"]
+    assert low <= good["minus_baseline"]["value"] <= high
+    assert "minus_baseline" not in bad
     assert "mixed" in bad
     assert "mixed" not in good
     runs = json.loads((out / "runs.json").read_text())
@@ -70,10 +70,10 @@ def test_the_table_ranks_and_the_controls_tell(cryoetgan, arena, tmp_path):
         for kind in ("mixed/bad ", "gan_train/bad ")
     )
     assert mixed == alone + 4 * 4  # two a class, repeated to a third
-    assert table["ceiling"]["n_train"] == 24
+    assert table["upper_bound"]["n_train"] == 24
     assert [point["n_train"] for point in table["curve"]] == [4]
     assert table["background"]["warning"] is None
-    assert table["template"]["value"] == pytest.approx(0.75)
+    assert table["template_matching"]["value"] == pytest.approx(0.75)
     # only physics may compete for a class that was never picked
     assert set(table["leave_one_out"]) == {"good"}
     assert set(table["leave_one_out"]["good"]) == {"bent", "rod"}
@@ -86,12 +86,12 @@ def test_the_table_ranks_and_the_controls_tell(cryoetgan, arena, tmp_path):
         low, high = found["with_real"]["interval"]
         assert 0 <= low <= found["with_real"]["value"] <= high <= 1
     assert table["provenance"]["seed"] == 0
-    with open(out / "competitors.csv", newline="") as file:
+    with open(out / "comparison.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows[0]["name"] == "good"
     # whoever is first, columns stand in one order
     columns = list(rows[0])
-    assert columns.index("gan_test") < columns.index("mixed") < columns.index("above_baseline")
+    assert columns.index("gan_test") < columns.index("mixed") < columns.index("minus_baseline")
     assert float(rows[0]["gan_train"]) == pytest.approx(good["gan_train"]["value"], abs=1e-5)
 
     # what is done is not done again, and gives the same table
@@ -99,9 +99,9 @@ def test_the_table_ranks_and_the_controls_tell(cryoetgan, arena, tmp_path):
     gone = next(key for key in runs if key.startswith("gan_train/good 1 "))
     kept = runs.pop(gone)
     (out / "runs.json").write_text(json.dumps(runs))
-    cryoetgan("evaluation", "compete", "--config", arena, "-o", out)
+    cryoetgan("evaluation", "compare", "--config", arena, "-o", out)
     assert json.loads((out / "runs.json").read_text())[gone] == kept
-    assert json.loads((out / "competitors.json").read_text()) == table
+    assert json.loads((out / "comparison.json").read_text()) == table
 
 
 def test_a_mistake_in_the_plan_is_said(cryoetgan, arena, tmp_path):
@@ -110,20 +110,20 @@ def test_a_mistake_in_the_plan_is_said(cryoetgan, arena, tmp_path):
     def compete(**change):
         path = arena.parent / "wrong.yaml"
         path.write_text(yaml.safe_dump({k: v for k, v in (plan | change).items() if v != "drop"}))
-        return cryoetgan("evaluation", "compete", "--config", path, "-o", tmp_path / "x", code=2)
+        return cryoetgan("evaluation", "compare", "--config", path, "-o", tmp_path / "x", code=2)
 
     refused(compete(seed=3), "unknown key 'seed'", "seeds")
     refused(compete(baseline="best"), "baseline", "best", "bad, good")
-    refused(compete(competitors={"lost": "lost.star"}, baseline="drop"), "lost.star", "no such")
+    refused(compete(methods={"lost": "lost.star"}, baseline="drop"), "lost.star", "no such")
     # said before anything is trained
     assert not (tmp_path / "x").exists()
 
 
 def test_seeds_below_two_have_no_interval(tmp_path):
     path = tmp_path / "plan.yaml"
-    path.write_text("{real_train: a.star, real_test: b.star, competitors: {c: c.star}, seeds: 1}")
+    path.write_text("{real_train: a.star, real_test: b.star, methods: {c: c.star}, seeds: 1}")
     with pytest.raises(UserError, match="seeds is 1"):
-        read_competition(path)
+        read_config(path)
 
 
 def test_the_ball_hides_the_particle_and_nothing_else(make_set):

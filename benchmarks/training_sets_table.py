@@ -1,6 +1,6 @@
-"""The tables and the picture of docs/yardstick.md, from what `yardstick.py` left in its folder.
+"""The tables and the picture of docs/yardstick.md, from what `training_sets.py` left in its folder.
 
-    python benchmarks/yardstick_table.py [--folder F] [--test 3] [-o docs/yardstick.md]
+    python benchmarks/training_sets_table.py [--folder F] [--test 3] [-o docs/yardstick.md]
 
 Writes the picture beside the page, under the same name, and slices of what was made in the
 denoised look as `look.png`.
@@ -46,23 +46,23 @@ def sections(looks):
     """Return the Markdown of all looks."""
     lines = []
     for look, table in looks.items():
-        few = any("mixed" in row for row in table["competitors"])
+        few = any("mixed" in row for row in table["methods"])
         titles = ["trained on", "volumes", "GAN-train", "above fitted physics", "GAN-test"]
-        titles += [f"GAN-train with {table['few']} real crops a class"] if few else []
+        titles += [f"GAN-train with {table['few_shot']} real crops a class"] if few else []
         lines += [f"## {look}", "", f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
-        for row in table["competitors"]:
-            above = share(row["above_baseline"]) if "above_baseline" in row else ""
+        for row in table["methods"]:
+            above = share(row["minus_baseline"]) if "minus_baseline" in row else ""
             cells = [NAMES.get(row["name"], row["name"]), row["n_train"], share(row["gan_train"])]
             cells += [above, share(row["gan_test"])]
             cells += [share(row["mixed"]) if "mixed" in row else ""] if few else []
             lines.append(f"| {' | '.join(map(str, cells))} |")
-        real = [("labelled crops (ceiling)", table["ceiling"])]
+        real = [("labelled crops (ceiling)", table["upper_bound"])]
         real += [(f"of these, {point['per_class']} a class", point) for point in table["curve"]]
         for name, found in real:
             rest = " |" * (len(titles) - 3)
             lines.append(f"| {name} | {found['n_train']} | {share(found)} |{rest}")
-        if "template" in table:
-            found = share(table["template"])
+        if "template_matching" in table:
+            found = share(table["template_matching"])
             lines += ["", f"The best template of the picks there, without a classifier: {found}."]
         if "background" in table:
             lines += ["", f"A classifier that sees no particle: {share(table['background'])}; "
@@ -97,18 +97,18 @@ def draw(looks, path):
     figure = Figure(figsize=(3.1 * len(looks), 3.2), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(looks), sharey=True, squeeze=False)[0]
-    longest = max(looks.values(), key=lambda table: len(table["competitors"]))
+    longest = max(looks.values(), key=lambda table: len(table["methods"]))
     order = [row["name"] for row in longest["competitors"]][::-1]
     for panel, (look, table) in zip(panels, looks.items(), strict=True):
-        rows = {row["name"]: row["gan_train"] for row in table["competitors"]}
+        rows = {row["name"]: row["gan_train"] for row in table["methods"]}
         for place, name in enumerate(order):
             if name in rows:
                 low, high = rows[name]["interval"]
                 panel.plot([low, high], [place, place], color="tab:blue", lw=2)
                 panel.plot(rows[name]["value"], place, "o", color="tab:blue", ms=5)
-        low, high = table["ceiling"]["interval"]
+        low, high = table["upper_bound"]["interval"]
         panel.axvspan(low, high, color="tab:orange", alpha=0.25, lw=0)
-        panel.axvline(table["ceiling"]["value"], color="tab:orange", lw=1.5)
+        panel.axvline(table["upper_bound"]["value"], color="tab:orange", lw=1.5)
         panel.axvline(table["chance"], color="0.6", lw=1, ls=":")
         panel.set(title=look, xlim=(0, 1), xlabel="right, of real crops")
         panel.set_yticks(
@@ -147,7 +147,7 @@ HEAD = """# What teaches a classifier
 
 ![GAN-train of every competitor in each look](yardstick.png)
 
-`benchmarks/yardstick.py`, set 2 of the test data: seven kinds of particles in boxes of 28 at 10 A.
+`benchmarks/training_sets.py`, set 2 of the test data: seven kinds of particles in boxes of 28 at 10 A.
 Everything is made from dev_set2_1 and its own picks, without labels, particles up to a voxel off centre, and
 tested on the true crops of dev_set2_{test}, {seeds} classifier seeds. GAN-train: trained on the set, tested on real crops. GAN-test: trained on
 the labelled crops, tested on the set. In brackets 95 % intervals, over seeds and blocks of the tomogram; those
@@ -158,34 +158,34 @@ degrees used as if they were +-60.
 SLICES = """`recommended`: a training a seed. One of each class of the denoised look, beside real crops and the fitted
 physics it began with:
 
-![Slices of the denoised look](look.png)
+![Slices of the denoised look](images/look.png)
 """
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--folder", type=Path, default=Path("results/yardstick"))
+    parser.add_argument("--folder", type=Path, default=Path("results/training_sets"))
     parser.add_argument("--test", type=int, default=3)
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/yardstick.md"))
     options = parser.parse_args()
     files = {
-        look: options.folder / look / f"compete_{options.test}/competitors.json" for look in LOOKS
+        look: options.folder / look / f"compare_{options.test}/comparison.json" for look in LOOKS
     }
     looks = {look: read_json(path) for look, path in files.items() if path.exists()}
     for look, table in looks.items():
-        apart = options.folder / look / f"left_out_{options.test}/competitors.json"
+        apart = options.folder / look / f"left_out_{options.test}/comparison.json"
         if apart.exists():
             found = read_json(apart)
             table["leave_one_out"] = found["leave_one_out"]
             table["leave_one_out_seeds"] = found["seeds"]
     if not looks:
-        print(f"{options.folder}: holds no competition; run benchmarks/yardstick.py")
+        print(f"{options.folder}: holds no comparison; run benchmarks/training_sets.py")
         return
     seeds = next(iter(looks.values()))["seeds"]
     text = HEAD.format(test=options.test, seeds=seeds)
     pictured = options.folder / "denoised"
     if (pictured / "made_recommended_0.star").exists():
-        draw_slices(pictured, options.output.with_name("look.png"))
+        draw_slices(pictured, options.output.with_name("images") / "look.png")
         text += "\n" + SLICES
     write_text(options.output, "\n".join([text, *sections(looks)]).rstrip() + "\n")
     draw(looks, options.output.with_suffix(".png"))

@@ -8,8 +8,8 @@ import pytest
 
 from cryoetgan.densities import simulate
 from cryoetgan.densities.atoms import read_atoms
+from cryoetgan.densities.connected_parts import gaps
 from cryoetgan.densities.eman2_atoms import read_atoms_as_eman2
-from cryoetgan.densities.parts import gaps
 from cryoetgan.errors import UserError
 from tests.conftest import refused
 

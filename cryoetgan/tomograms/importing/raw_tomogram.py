@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import existing
+from cryoetgan.io.files import check_exists
 from cryoetgan.io.mrc import PROTEIN_BRIGHT, VOXEL_SIZE_TOLERANCE
 
 log = logging.getLogger("cryoetgan")
@@ -91,7 +91,7 @@ def open_tomogram(
         Where the file is missing, no MRC volume, cut short, or thinner than 8 voxels.
     """
     named = path if named is None else named
-    path = existing(path, "tomogram")
+    path = check_exists(path, "tomogram")
     if path.is_dir():
         raise UserError(f"{named}: is a folder; name one MRC file")
     with contextlib.ExitStack() as stack:

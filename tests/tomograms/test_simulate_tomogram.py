@@ -11,7 +11,7 @@ from cryoetgan.io.mrc import read_volume, write_volume
 from cryoetgan.io.star import COORDINATES, read_star
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.optics import ctf, missing_wedge
-from cryoetgan.tomograms.simulation.simulate import simulate_tomogram
+from cryoetgan.tomograms.simulation.simulate_tomogram import simulate_tomogram
 from cryoetgan.tomograms.simulation.tilt_series import (
     Microscope,
     dose_before,

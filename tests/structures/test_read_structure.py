@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from cryoetgan.structures.verify import read_structure
+from cryoetgan.structures.read_structure import read_structure
 from tests.conftest import refused
 
 COLUMNS = ["group_PDB", "id", "type_symbol", "label_atom_id", "label_alt_id", "label_comp_id"]

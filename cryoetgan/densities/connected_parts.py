@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
-from cryoetgan.densities.simulation import simulate
+from cryoetgan.densities.density_from_atoms import simulate
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int_]

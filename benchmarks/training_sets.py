@@ -1,14 +1,14 @@
 """The yardstick on set 2: physics typed and fitted, pseudo-labels, the residual network, ceiling.
 
-    CRYOETGAN_TEST_DATA=... python benchmarks/yardstick.py [--look plain denoised defocus narrow]
+    CRYOETGAN_TEST_DATA=... python benchmarks/training_sets.py [--look plain denoised defocus narrow]
         [--folder F] [--count 200] [--seeds 5] [--test 3] [--preset recommended] [--steps N]
         [--only NAME ...] [--few 5] [--mix NAME ...] [--half NAME ...] [--no-training]
 
 Everything is made from dev_set2_1 and its own picks, without labels; --test 2 is the tomogram to
 choose on, --test 3 the one to report. The classifiers, the paired intervals and the table are
-those of `cryoetgan evaluation compete`. --half paper released: the paper's networks beside them, at
+those of `cryoetgan evaluation compare`. --half paper released: the paper's networks beside them, at
 half their width and stride 2, trained once for 600 steps, as many as `recommended`. A killed run goes on where it was. Then the numbers that
-watch for each failure of the network (docs/experiments.md).
+watch for each failure of the network (docs/development/experiments.md).
 """
 
 import argparse
@@ -114,29 +114,29 @@ def unseen(work):
     return made
 
 
-def compete(work, given, competitors):
-    """Run the competition and print its table."""
+def compare(work, given, methods):
+    """Run the comparison and print its table."""
     plan = {
         "real_train": "real1.star",
         "real_test": f"real{given.test}.star",
-        "competitors": competitors,
+        "methods": methods,
         "baseline": "fitted",
         # what matching says of the test tomogram's own picks, no network in between
-        "template": work.match(given.test, f"_test{given.test}"),
+        "template_matching": work.match(given.test, f"_test{given.test}"),
         "seeds": given.seeds,
-        "few": given.few,
+        "few_shot": given.few,
         "curve": given.curve,
         "background": given.background,
         "leave_one_out": given.leave_one_out,
     }
-    path = work.folder / "compete.yaml"
+    path = work.folder / "compare.yaml"
     path.write_text(yaml.safe_dump(plan, sort_keys=False))
-    command = [sys.executable, "-m", "cryoetgan", "evaluation", "compete", "--config", path]
+    command = [sys.executable, "-m", "cryoetgan", "evaluation", "compare", "--config", path]
     # classes left out cost seven trainings more a seed: a table of its own, of fewer seeds
-    output = work.folder / f"{'left_out' if given.leave_one_out else 'compete'}_{given.test}"
+    output = work.folder / f"{'left_out' if given.leave_one_out else 'compare'}_{given.test}"
     subprocess.run([*command, "-q", "-o", output], check=True)
     print(f"\n{given.look}, dev_set2_{given.test}, {given.seeds} seeds, {given.count} a class")
-    print((output / "competitors.csv").read_text())
+    print((output / "comparison.csv").read_text())
 
 
 def failures(work, name, generated):
@@ -170,16 +170,16 @@ def failures(work, name, generated):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--folder", type=Path, default=Path("results/yardstick"))
+    parser.add_argument("--folder", type=Path, default=Path("results/training_sets"))
     parser.add_argument("--look", nargs="+", default=["plain"], choices=sorted(LOOKS))
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--test", type=int, default=3, choices=(2, 3))
     parser.add_argument("--preset", default="recommended")
     parser.add_argument("--steps", type=int)
-    parser.add_argument("--only", nargs="+", help="competitors; all where none is named")
+    parser.add_argument("--only", nargs="+", help="methods; all where none is named")
     parser.add_argument("--few", type=int, default=0, help="labelled real crops a class mixed in")
-    parser.add_argument("--mix", nargs="+", help="with which competitors; all where none is named")
+    parser.add_argument("--mix", nargs="+", help="with which methods; all where none is named")
     parser.add_argument("--curve", type=int, nargs="*", default=[5, 10, 20, 40])
     parser.add_argument("--background", action="store_true")
     parser.add_argument(
@@ -200,30 +200,30 @@ def main():
         work.prepare((1, given.test))
         physics(work)
         typed = [f"typed_{snr}" for snr in SNRS]
-        competitors = {name: {"star": f"{name}.star", "learns": False} for name in typed}
+        methods = {name: {"star": f"{name}.star", "uses_picks": False} for name in typed}
         # the others know the tomogram by its picks, those of a class that is left out, too
         fitted = ("noise_only", "fitted_alone", "fitted", "pasted", "pseudo")
-        competitors |= {name: f"{name}.star" for name in fitted}
+        methods |= {name: f"{name}.star" for name in fitted}
         if given.leave_one_out:
-            competitors["fitted"] = {"star": "fitted.star", "without": unseen(work)}
+            methods["fitted"] = {"star": "fitted.star", "without": unseen(work)}
         learnt = [] if given.no_training else [(given.preset, given.seeds, given.steps)]
         learnt += [(half(work, preset), 1, None) for preset in given.half]
         for preset, seeds, steps in learnt:
             label, made = Path(preset).stem, trained(work, preset, seeds, steps)
-            competitors[label] = {"star": made if seeds > 1 else made[0]}
+            methods[label] = {"star": made if seeds > 1 else made[0]}
             for seed, star in enumerate(made):
                 for key, value in failures(work, f"{label}_{seed}", star).items():
                     print(
                         f"{look} {label}_{seed}  {key:36} {json.dumps(value, default=float)}",
                         flush=True,
                     )
-        for name, star in competitors.items():
+        for name, star in methods.items():
             given_as = star if isinstance(star, dict) else {"star": star}
-            competitors[name] = given_as | {"mix": name in (given.mix or competitors)}
-        kept = set(given.only or competitors) | {"fitted"}
-        if unknown := {*kept, *(given.mix or [])} - set(competitors):
-            raise SystemExit(f"no competitor is named {', '.join(sorted(unknown))}")
-        compete(work, given, {k: v for k, v in competitors.items() if k in kept})
+            methods[name] = given_as | {"mix": name in (given.mix or methods)}
+        kept = set(given.only or methods) | {"fitted"}
+        if unknown := {*kept, *(given.mix or [])} - set(methods):
+            raise SystemExit(f"no method is named {', '.join(sorted(unknown))}")
+        compare(work, given, {k: v for k, v in methods.items() if k in kept})
 
 
 if __name__ == "__main__":
