@@ -8,7 +8,7 @@ from scipy.spatial import cKDTree
 
 from cryoetgan.io.mrc import Volume, write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, read_star
-from cryoetgan.particles.extraction import extract
+from cryoetgan.particles.extraction import extract_box
 from cryoetgan.particles.matching import low_rank, match, pick
 from cryoetgan.particles.matching.score import band_and_transfer
 from cryoetgan.particles.matching.template import band_of_boxes
@@ -75,7 +75,7 @@ def looked_for(bank, volume, core=None):
 def test_the_search_equals_correlating_each_box(bank, scene, found):
     """The reference: every box cut out and multiplied with every turned template, no low rank."""
     best = np.argsort(-found.scores)[:12]
-    boxes = np.array([extract(scene[0], place, BOX) for place in found.positions[best]])
+    boxes = np.array([extract_box(scene[0], place, BOX) for place in found.positions[best]])
     tensor = torch.as_tensor(boxes)
     vectors = band_of_boxes(tensor, bank.templates[0].band)
     exact = torch.stack([(vectors @ t.turned(bank.rotations).T).amax(1) for t in bank.templates])

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from cryoetgan.densities.poses import Poser
 from cryoetgan.imaging.scenes import paste
 from cryoetgan.io.star import ANGLES, COORDINATES
-from cryoetgan.particles.picking.dog import suppress
+from cryoetgan.particles.picking.dog import non_maximum_suppression
 from cryoetgan.physics.geometry import random_rotations, rotation_from_relion
 from cryoetgan.seeds import rng
 
@@ -77,7 +77,7 @@ def best_rows(table: "pd.DataFrame", classes: list[str], seed: int, closest: flo
         if closest > 0:
             places, scores = table[COORDINATES].to_numpy(float), table["cryoetganScore"]
             distances = np.full(len(table), closest)
-            table = table.iloc[np.sort(suppress(places, scores.to_numpy(float), distances))]
+            table = table.iloc[np.sort(non_maximum_suppression(places, scores.to_numpy(float), distances))]
     numbers = rng(seed, "imaging", "picks")
     count = len(table)
     drawn = np.array(classes)[numbers.integers(len(classes), size=count)]

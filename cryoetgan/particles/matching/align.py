@@ -1,8 +1,8 @@
-"""Score boxes against templates: wedge-constrained correlation over rotations and shifts.
+"""Align boxes to a template: wedge-constrained correlation over rotations and shifts.
 
-Both sides are normalised inside wedge and band, so that the score is a correlation
-coefficient of what was measured; the lowest shells are left out, so that mass alone does not
-decide the class (constrained correlation: Foerster 2008, doi 10.1016/j.jsb.2007.07.006).
+Box and template are normalised inside wedge and band, so that the score is the correlation
+coefficient of the measured frequencies. The lowest shells are excluded; otherwise the mass
+alone would decide the class (Foerster 2008, doi 10.1016/j.jsb.2007.07.006).
 """
 
 import itertools
@@ -13,39 +13,42 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from cryoetgan.particles.matching.low_rank import leading_directions
+from cryoetgan.particles.matching.low_rank import leading_directions, rotate_in_chunks
 from cryoetgan.particles.matching.refine import batches, refine
-from cryoetgan.particles.matching.template import Template, band_of_boxes, part_of, shifted
+from cryoetgan.particles.matching.template import (
+    Template,
+    band_vectors,
+    shift_back,
+    subset_vectors,
+)
 from cryoetgan.physics.geometry import super_fibonacci
 
 Floats = NDArray[np.floating]
-COMPONENTS = 128
-"""Of the bank that is searched."""
-CHUNK = 256
-SEARCH = 0.8
-"""Of the highest frequency: finer detail than this hardly tells orientations apart that are as
-far as those searched; the refinement uses all."""
-SEARCH_SHELLS = 6
-"""Searched at least, where the band is low."""
-SHIFT_RADIUS = 4.0
-"""Voxels: how far from a pick the particle may lie."""
+SEARCH_FREQUENCY_SHARE = 0.8
+"""Highest frequency of the search, relative to the band's. Finer detail hardly distinguishes
+orientations as far apart as those searched; the refinement uses the whole band."""
+MIN_SEARCH_SHELLS = 6
+"""Fewest shells of the search, for bands with a low cut-off."""
+MAX_SEARCH_SHIFT = 4.0
+"""Largest distance between a pick and its particle, voxels."""
 SHIFT_STEP = 1.8
-CANDIDATES = 5
-"""Orientations refined, each from its best shift."""
-BATCH = 16
+"""Cell edge of the grid of shifts, voxels."""
+REFINED_ORIENTATIONS = 5
+"""Best orientations that are refined, each from its best shift."""
+BOXES_PER_BATCH = 16
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """Best fits of N boxes: `scores` (N,), `rotations` of N, `shifts` (N, 3) xyz voxels."""
+    """Best fits of N boxes: `scores` (N,), N `rotations`, `shifts` (N, 3) xyz voxels."""
 
     scores: Floats
     rotations: Rotation
     shifts: Floats
 
 
-class Scorer:
-    """Aligns boxes to one template.
+class Aligner:
+    """Align boxes to one template.
 
     Parameters
     ----------
@@ -57,44 +60,43 @@ class Scorer:
 
     def __init__(self, template: Template, rotations: int) -> None:
         self.template, self.band = template, template.band
-        self.searched = self.band.coarser(SEARCH, SEARCH_SHELLS)
-        coarse = template.of(self.searched)
+        self.searched = self.band.lowpass_indices(SEARCH_FREQUENCY_SHARE, MIN_SEARCH_SHELLS)
+        coarse = template.subset(self.searched)
         self.coarse = coarse.band
-        self.grid = super_fibonacci(rotations)
-        self.spacing = spacing_of(rotations)
-        bank = torch.cat(
-            [coarse.turned(self.grid[i : i + CHUNK]) for i in range(0, rotations, CHUNK)]
-        )
-        self.basis = leading_directions(bank, COMPONENTS)
+        self.rotations = super_fibonacci(rotations)
+        self.spacing = grid_spacing(rotations)
+        bank = rotate_in_chunks(coarse, self.rotations)
+        self.basis = leading_directions(bank)
         self.bank = bank @ self.basis  # (R, K)
-        self.shifts = shift_grid(SHIFT_RADIUS, SHIFT_STEP).to(bank.device)
+        self.shifts = shift_grid(MAX_SEARCH_SHIFT, SHIFT_STEP).to(bank.device)
 
     def align(self, boxes: torch.Tensor) -> Alignment:
         """Return the best fit of each box `(N, z, y, x)`."""
-        vectors = band_of_boxes(boxes, self.band)
-        coarse, matrices = part_of(vectors, self.searched), self.grid.as_matrix()
+        vectors = band_vectors(boxes, self.band)
+        coarse, matrices = subset_vectors(vectors, self.searched), self.rotations.as_matrix()
+        count = min(REFINED_ORIENTATIONS, len(matrices))
         turns, places = [], []
-        for part in batches(len(vectors), BATCH):
-            moved = shifted(coarse[part.start : part.stop], self.shifts, self.coarse) @ self.basis
-            for box in moved:  # (S, K)
-                by_shift = box @ self.bank.T  # (S, R): the largest of columns is found quickly
-                best = torch.topk(by_shift.amax(dim=0), min(CANDIDATES, len(matrices))).indices
+        for part in batches(len(vectors), BOXES_PER_BATCH):
+            moved = shift_back(coarse[part.start : part.stop], self.shifts, self.coarse)
+            for box in moved @ self.basis:  # (S, K)
+                by_shift = box @ self.bank.T  # (S, R): the maximum of a column is fast
+                best = torch.topk(by_shift.amax(dim=0), count).indices
                 turns.append(matrices[best.cpu().numpy()])
                 places.append(self.shifts[by_shift[:, best].argmax(dim=0)].cpu().numpy())
         found = refine(self.template, vectors, np.array(turns), np.array(places), self.spacing)
         return Alignment(*found)
 
 
-def spacing_of(rotations: int) -> float:
-    """Return the mean distance of neighbours among so many rotations, degrees."""
+def grid_spacing(rotations: int) -> float:
+    """Return the mean distance in degrees between neighbours of a uniform grid of rotations."""
     return float(np.degrees((8 * np.pi**2 / rotations) ** (1 / 3)))
 
 
 def shift_grid(radius: float, step: float) -> torch.Tensor:
     """Return `(S, 3)` shifts inside a ball, voxels, on a body-centred cubic grid of cells `step`.
 
-    No shift lies farther than 0.56 steps from one of them: half as many as a simple cubic grid
-    needs (Conway & Sloane, Sphere Packings, Lattices and Groups, chapter 2).
+    The nearest grid point of any shift is at most 0.56 steps away. A simple cubic grid needs
+    twice as many points (Conway & Sloane, Sphere Packings, Lattices and Groups, chapter 2).
     """
     half = np.arange(-int(2 * radius / step), int(2 * radius / step) + 1)
     shifts = [

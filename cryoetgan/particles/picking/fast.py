@@ -7,24 +7,22 @@ times fewer voxels, and gives the cubic spline coefficients of the response in t
 but only near maxima of the coarse grid.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from cryoetgan.io.memmap import release_pages
 from cryoetgan.particles.picking.dog import SIGMA_RATIO, TRUNCATE, Span
-from cryoetgan.particles.picking.local_maxima import (
-    FACES,
-    PeakList,
-    Peaks,
-    derivatives,
-    neighbourhoods,
-    newton_step,
-    quadratic_offsets,
+from cryoetgan.particles.picking.local_maxima import PeakList, Peaks, quadratic_offsets
+from cryoetgan.particles.picking.spline_maxima import (
+    CLIMB_RIM,
+    SPLINE_REACH,
+    Spline,
+    climb,
+    climb_starts,
 )
-from cryoetgan.particles.picking.tiled import check_finite, find_peaks, tile_edges, tiles
+from cryoetgan.particles.picking.tiled import check_finite, find_peaks, tile_edges, tile_spans
 from cryoetgan.progress import track
 
 Floats = NDArray[np.floating]
@@ -42,20 +40,10 @@ BLOCK = 16
 """Outputs of one matrix product; longer blocks multiply more zeros."""
 PLANES = 8
 """Tomogram planes that are read at once."""
-TILE_VOXELS = 6e6
-"""Coarse voxels of a tile with its halo, some 24 bytes each."""
-RIM = 2
-"""Coarse voxels around a tile from which the climb to a maximum may start."""
-SPLINE_REACH = 3
-"""Coarse voxels around those at which the spline is evaluated."""
-TOLERANCE = 0.05
-"""Relative height by which a neighbour may surpass a coarse voxel next to a maximum."""
-MAX_COARSE_STEP = 2.0
-"""Coarse voxels from a start of the climb to the predicted maximum."""
-CLIMB_STEPS = 6
-"""Largest number of voxels that a climb takes on the tomogram's grid."""
 ROUNDING = 4e-6
 """Response of a constant region relative to its value: float32 rounding."""
+TILE_VOXELS = 6e6
+"""Coarse voxels of a tile with its halo, some 24 bytes each."""
 
 
 def find_peaks_fast(
@@ -110,30 +98,30 @@ def _find_on_coarse_grid(
     name: object,
     tile_voxels: float,
 ) -> dict[float, Peaks]:
-    """Return the peaks of sigmas that share a coarse grid, whose voxel c covers `stride` voxels."""
+    """Return the peaks by sigma; coarse voxel c is the centre of `stride` voxels of each axis."""
     kernels = {sigma: _spline_kernels(sigma, stride) for sigma in sigmas}
-    rim = RIM + SPLINE_REACH
+    rim = CLIMB_RIM + SPLINE_REACH
     halo = rim + max(len(narrow) // 2 for narrow, _ in kernels.values())
     shape = [-(-n // stride) for n in volume.shape]
     lists = {sigma: PeakList() for sigma in sigmas}
-    cores = list(tiles(shape, tile_edges(shape, halo, tile_voxels)))
+    cores = list(tile_spans(shape, tile_edges(shape, halo, tile_voxels)))
     for core in track(cores, f"picking, every {stride}th voxel"):
         coarse = _decimate(volume, stride, [(a - halo, b + halo) for a, b in core], name)
-        largest = float(np.abs(coarse).max())
-        if coarse.min() == coarse.max():  # constant padding
+        lowest, highest = float(coarse.min()), float(coarse.max())
+        if lowest == highest:  # constant padding
             continue
-        first = np.array([a for a, _ in core]) - rim
         for sigma, (narrow, wide) in kernels.items():
             extra = halo - rim - len(narrow) // 2
             part = coarse[(slice(extra, -extra or None),) * 3]
             coefficients = _convolve(part, narrow)
             coefficients -= _convolve(part, wide)
+            first = np.array([a for a, _ in core]) - rim
             spline = Spline(coefficients, first, stride, volume.shape)
-            starts = _starts(spline, ROUNDING * largest)
-            voxels, values = _climb(spline, starts)
-            inside = ((voxels >= stride * (first + rim)) & (voxels < stride * np.array(core)[:, 1]))
-            voxels, values = voxels[inside.all(axis=1)], values[inside.all(axis=1)]
-            lists[sigma].add(voxels + quadratic_offsets(values), values[:, 1, 1, 1])
+            tops, cubes = climb(spline, climb_starts(spline, ROUNDING * max(highest, -lowest)))
+            low, high = stride * np.array(core).T
+            mine = ((tops >= low) & (tops < high)).all(axis=1)
+            places = tops[mine] + quadratic_offsets(cubes[mine])
+            lists[sigma].add(places, cubes[mine, 1, 1, 1])
     return {sigma: found.peaks() for sigma, found in lists.items()}
 
 
@@ -147,7 +135,7 @@ def _decimate(
     volume : ndarray
         `(z, y, x)`; each voxel is read once, plane by plane.
     stride : int
-        Voxels; coarse voxel c lies at `stride * c + (stride - 1) / 2`.
+        Voxels.
     spans : sequence of (int, int)
         Start and stop of each axis, zyx, in coarse voxels; they may lie outside the volume.
     name : object
@@ -157,26 +145,77 @@ def _decimate(
     reach = int(TRUNCATE * DECIMATION_SIGMA * stride + 0.5)
     steps = np.arange(int(np.ceil(middle - reach)), int(middle + reach) + 1)
     kernel = np.exp(-0.5 * ((steps - middle) / (DECIMATION_SIGMA * stride)) ** 2)
-    bands = []
+    bands, inner = [], []
     for (start, stop), count in zip(spans, volume.shape, strict=True):
         inputs = (np.arange(start, stop)[:, None] * stride + steps) % (2 * count)
         inputs = np.where(inputs < count, inputs, 2 * count - 1 - inputs)
-        bands.append(_band(inputs, kernel / kernel.sum()))
-    (low_z, high_z), (low_y, high_y), (low_x, high_x) = (
-        (min(b.start for _, b, _ in band), max(b.stop for _, b, _ in band)) for band in bands
-    )
-    size_z, size_y, size_x = (stop - start for start, stop in spans)
-    coarse = np.zeros((size_z, size_y * size_x), np.float32)
-    for z in range(low_z, high_z, PLANES):
-        stop = min(z + PLANES, high_z)
-        part = np.asarray(volume[z:stop, low_y:high_y, low_x:high_x], np.float32)
+        inner.append((int(inputs.min()), int(inputs.max()) + 1))
+        bands.append(_band(inputs - inputs.min(), kernel / kernel.sum()))
+    (first, last), rows, columns = inner
+    coarse = np.zeros([stop - start for start, stop in spans], np.float32)
+    for z in range(first, last, PLANES):
+        part = volume[z : min(z + PLANES, last), slice(*rows), slice(*columns)]
+        part = _apply(bands[1], np.asarray(part, np.float32), 1)
+        part = _apply(bands[2], part, 2)
+        check_finite(float(part.sum()), name)
         release_pages(volume)
-        rows = _apply(_moved(bands[1], low_y), part, 1)
-        planes = _apply(_moved(bands[2], low_x), rows, 2).reshape(stop - z, -1)
-        check_finite(float(planes.sum()), name)
         for outputs, inputs, matrix in bands[0]:
-            low, high = max(inputs.start, z), min(inputs.stop, stop)
+            low = max(inputs.start, z - first)
+            high = min(inputs.stop, z - first + len(part))
             if low < high:
-                columns = matrix[:, low - inputs.start : high - inputs.start]
-                coarse[outputs] += columns @ planes[low - z : high - z]
-    return coarse.reshape(size_z, size_y, size_x)
+                weights = matrix[:, low - inputs.start : high - inputs.start]
+                planes = part[low + first - z : high + first - z]
+                coarse[outputs] += np.tensordot(weights, planes, 1)
+    return coarse
+
+
+def _spline_kernels(sigma: float, stride: int) -> tuple[Floats, Floats]:
+    """Return both Gaussians on the coarse grid, each followed by the cubic spline's filter."""
+    widths = [np.sqrt((f * sigma / stride) ** 2 - DECIMATION_SIGMA**2) for f in (1, SIGMA_RATIO)]
+    reach = int(np.ceil(TRUNCATE * widths[1])) + 2  # the spline's filter adds a little
+    steps = np.arange(-3 * reach, 3 * reach + 1)
+    kernels = []
+    for width in widths:
+        gaussian = np.exp(-0.5 * (steps / width) ** 2)
+        taps = np.convolve(gaussian, SPLINE_POLE ** np.abs(steps), mode="same")
+        taps = taps[2 * reach : -2 * reach]
+        # equal sums, so that a constant has no response
+        kernels.append(taps / taps.sum())
+    return kernels[0], kernels[1]
+
+
+def _convolve(data: Floats, kernel: Floats) -> NDArray[np.float32]:
+    """Return data `(z, y, x)` filtered along each axis, half a kernel less at both ends."""
+    for axis in range(3):
+        outputs = data.shape[axis] - len(kernel) + 1
+        inputs = np.arange(outputs)[:, None] + np.arange(len(kernel))
+        data = _apply(_band(inputs, kernel), data, axis)
+    return data
+
+
+def _band(inputs: Integers, kernel: Floats) -> Band:
+    """Return a filter whose output i is the sum of `kernel[t]` times input `inputs[i, t]`."""
+    blocks = []
+    for start in range(0, len(inputs), BLOCK):
+        part = inputs[start : start + BLOCK]
+        low, high = int(part.min()), int(part.max()) + 1
+        matrix = np.zeros((len(part), high - low), np.float32)
+        np.add.at(matrix, (np.arange(len(part))[:, None], part - low), kernel)
+        blocks.append((slice(start, start + len(part)), slice(low, high), matrix))
+    return blocks
+
+
+def _apply(band: Band, data: Floats, axis: int) -> NDArray[np.float32]:
+    """Return data `(z, y, x)` filtered along one axis."""
+    shape = list(data.shape)
+    shape[axis] = band[-1][0].stop
+    result = np.empty(shape, np.float32)
+    for outputs, inputs, matrix in band:
+        if axis == 0:
+            flat = data[inputs].reshape(matrix.shape[1], -1)
+            np.matmul(matrix, flat, out=result[outputs].reshape(len(matrix), -1))
+        elif axis == 1:
+            np.matmul(matrix, data[:, inputs], out=result[:, outputs])
+        else:
+            np.matmul(data[..., inputs], matrix.T, out=result[..., outputs])
+    return result

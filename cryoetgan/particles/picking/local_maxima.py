@@ -10,6 +10,8 @@ Floats = NDArray[np.floating]
 FACES = [step for step in itertools.product((-1, 0, 1), repeat=3) if sum(map(abs, step)) == 1]
 EDGES = [step for step in itertools.product((-1, 0, 1), repeat=3) if sum(map(abs, step)) == 2]
 """Offsets zyx from a voxel to its neighbours across faces and edges."""
+NEIGHBOURHOOD = np.abs(np.indices((3, 3, 3)) - 1).sum(axis=0) <= 2
+"""`(3, 3, 3)` True at a voxel and its 18 neighbours."""
 MAX_OFFSET = 0.499
 """Voxels: a subvoxel position rounds to the voxel of its peak."""
 MAX_CANDIDATE_SHARE = 1 / 32

@@ -102,9 +102,7 @@ def _response_with_rim(
     return response
 
 
-def tile_edges(
-    shape: Sequence[int], halo: int, max_voxels: float | None = None
-) -> tuple[int, ...]:
+def tile_edges(shape: Sequence[int], halo: int, max_voxels: float | None = None) -> tuple[int, ...]:
     """Return the edges zyx of a tile's core.
 
     A tile with its halo has at most `max_voxels`, by default as many as fit the memory limit of
