@@ -1,17 +1,23 @@
 """Extract boxes from tomograms, at the nearest voxels or between voxels."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from cryoetgan.errors import UserError, suggest
 from cryoetgan.io.memmap import release_pages
+from cryoetgan.io.mrc import Volume
 from cryoetgan.io.star import COORDINATES, ORIGINS
+from cryoetgan.io.volume_set import VolumeSetWriter
+from cryoetgan.physics.acquisition import Acquisition, optics_row
 from cryoetgan.physics.coordinates import centre_offsets
 from cryoetgan.physics.geometry import clip_box
+from cryoetgan.progress import log, track
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,9 +67,7 @@ def round_coordinates(table: "pd.DataFrame", voxel_size: float) -> "pd.DataFrame
     return rounded
 
 
-def extract_box(
-    volume: NDArray[np.generic], coordinate: Floats, box: int
-) -> NDArray[np.float32]:
+def extract_box(volume: NDArray[np.generic], coordinate: Floats, box: int) -> NDArray[np.float32]:
     """Return the box `(z, y, x)` whose voxel n // 2 lies at a coordinate.
 
     Coordinates between voxels are reached by a shift in Fourier space, which keeps the power of
@@ -134,3 +138,77 @@ def extract_boxes(
         yield extract_box(volume, coordinate, box)
         if number % BOXES_PER_RELEASE == 0:
             release_pages(volume)
+
+
+def rows_inside(table: "pd.DataFrame", tomograms: Mapping[str, Volume], box: int) -> "pd.DataFrame":
+    """Return the rows whose boxes lie inside their tomogram; the others are counted and dropped.
+
+    Raises
+    ------
+    UserError
+        If a tomogram is not given, or if no row is left.
+    """
+    for name in table["rlnTomoName"].unique():
+        if name not in tomograms:
+            raise UserError(
+                f"particles lie in tomogram '{name}', which is not given{suggest(name, tomograms)}; "
+                f"add --tomogram {name}.mrc"
+            )
+    places = table[COORDINATES].to_numpy(float)
+    inside = [
+        box_fits(place, tomograms[name].data.shape, box)
+        for place, name in zip(places, table["rlnTomoName"], strict=True)
+    ]
+    dropped = len(table) - sum(inside)
+    if dropped:
+        log.warning(
+            "%d of %d boxes reach beyond their tomogram and are dropped", dropped, len(table)
+        )
+    if dropped == len(table):
+        raise UserError(f"no box of {box} voxels lies inside its tomogram; use a smaller --box")
+    return table[inside].reset_index(drop=True)
+
+
+def write_boxes(
+    star: Path,
+    table: "pd.DataFrame",
+    tomograms: Mapping[str, Volume],
+    records: Mapping[str, Acquisition | None],
+    box: int,
+) -> None:
+    """Extract the boxes of all rows and write them as a volume set.
+
+    Parameters
+    ----------
+    star : Path
+        STAR file of the set.
+    table : pandas.DataFrame
+        Particles; rlnOpticsGroup and cryoetganSource are set here.
+    tomograms : mapping
+        Name to tomogram, all of one voxel size.
+    records : mapping
+        Name to acquisition, None if unknown; one optics group a tomogram.
+    box : int
+        Voxels.
+    """
+    import pandas as pd
+
+    names = list(tomograms)
+    optics = [optics_row(records[name], number, name) for number, name in enumerate(names, start=1)]
+    table["rlnOpticsGroup"] = [names.index(name) + 1 for name in table["rlnTomoName"]]
+    table["cryoetganSource"] = "real"
+    voxel_size = tomograms[names[0]].voxel_size
+    with VolumeSetWriter(star, len(table), box, voxel_size, pd.DataFrame(optics)) as writer:
+        rows = table.to_dict("records")
+        for number, row in enumerate(track(rows, "extracting"), start=1):
+            place = np.array([row[column] for column in COORDINATES])
+            data = tomograms[row["rlnTomoName"]].data
+            boxed = extract_box(data, place, box)
+            if not np.isfinite(boxed).all():
+                raise UserError(
+                    f"{row['rlnTomoName']}: the box at {place} holds voxels that are not finite "
+                    "numbers. Import the tomogram with 'cryoetgan tomograms import', or repair it"
+                )
+            writer.add(boxed, row)
+            if number % BOXES_PER_RELEASE == 0:
+                release_pages(data)

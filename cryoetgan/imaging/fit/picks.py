@@ -77,7 +77,9 @@ def best_rows(table: "pd.DataFrame", classes: list[str], seed: int, closest: flo
         if closest > 0:
             places, scores = table[COORDINATES].to_numpy(float), table["cryoetganScore"]
             distances = np.full(len(table), closest)
-            table = table.iloc[np.sort(non_maximum_suppression(places, scores.to_numpy(float), distances))]
+            table = table.iloc[
+                np.sort(non_maximum_suppression(places, scores.to_numpy(float), distances))
+            ]
     numbers = rng(seed, "imaging", "picks")
     count = len(table)
     drawn = np.array(classes)[numbers.integers(len(classes), size=count)]

@@ -56,7 +56,7 @@ class Accumulator:
         matrix, record = particle.rotation.as_matrix(), particle.record
         frequency = matrix @ np.stack([axis.ravel() for axis in self._frequencies])
         x, _, z = frequency
-        transfer = (is_sampled(z, x, record.tilts) | (np.hypot(x, z) < 1e-12)).astype(float)
+        transfer = is_sampled(z, x, record.tilts).astype(float)
         if record.defocus is not None and record.ctf != "corrected":
             radius = np.linalg.norm(frequency, axis=0)
             values = ctf(

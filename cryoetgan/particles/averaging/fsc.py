@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.physics.optics import fourier_shells, hermitian_weights
+from cryoetgan.physics.optics import fourier_shells, shell_sums
 
 Floats = NDArray[np.floating]
 RESOLUTION_LIMIT = 0.143
@@ -27,24 +27,16 @@ def fourier_shell_correlation(first: Floats, second: Floats) -> Floats:
     ndarray
         `(n // 2 + 1,)`.
     """
-    box = first.shape[0]
     one, two = np.fft.rfftn(first), np.fft.rfftn(second)
-    shell, weights = fourier_shells(box).ravel(), hermitian_weights(box)
-
-    def shell_sums(values: Floats) -> Floats:
-        sums = np.bincount(shell, (values * weights).ravel())
-        return np.asarray(sums[: box // 2 + 1], np.float64)
-
-    product = shell_sums((one * two.conj()).real)
-    power = np.sqrt(shell_sums(np.abs(one) ** 2) * shell_sums(np.abs(two) ** 2))
+    shells = fourier_shells(first.shape[0])
+    product = shell_sums((one * two.conj()).real, shells)
+    power = np.sqrt(shell_sums(np.abs(one) ** 2, shells) * shell_sums(np.abs(two) ** 2, shells))
     found: NDArray[np.float64] = product / np.maximum(power, 1e-30)
     found[0] = 1.0
     return found
 
 
-def resolution(
-    fsc: Floats, box: int, voxel_size: float, limit: float = RESOLUTION_LIMIT
-) -> float:
+def resolution(fsc: Floats, box: int, voxel_size: float, limit: float = RESOLUTION_LIMIT) -> float:
     """Return the resolution in angstrom at which the FSC first falls to a limit.
 
     The crossing is interpolated between shells. If the FSC never falls to the limit, the

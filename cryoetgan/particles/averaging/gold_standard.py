@@ -113,7 +113,7 @@ def align_and_average(
     box = particles[0].box.shape[0]
     current = list(particles)
     scores = np.zeros(len(current))
-    members = [np.flatnonzero(half == number) for number in (0, 1)]
+    members = [np.flatnonzero(half == number).tolist() for number in (0, 1)]
     references = [start, start]
     limit = options.start_lowpass
     for number in range(options.iterations):
@@ -148,7 +148,7 @@ def spherical_start(particles: Sequence[Particle], voxel_size: float) -> Floats:
 
 def join_halves(
     particles: list[Particle],
-    members: Sequence[NDArray[np.int_]],
+    members: Sequence[Sequence[int]],
     voxel_size: float,
     limit: float,
     options: AverageOptions,
@@ -163,7 +163,7 @@ def join_halves(
     ----------
     particles : list of Particle
         With poses.
-    members : sequence of ndarray
+    members : sequence of sequence of int
         Indices of the particles of each half.
     voxel_size : float
         Angstrom.

@@ -208,7 +208,11 @@ def gallery_page(
         image = images.montage([[images.grey(p, low, high) for p in planes]], gap=1)
         item: dict[str, Any] = {"id": box.id, "image": images.data_uri(images.png(image))}
         if not blind:
-            item |= {"class": box.class_name, "score": round(box.score, 4), "tomogram": box.tomogram}
+            item |= {
+                "class": box.class_name,
+                "score": round(box.score, 4),
+                "tomogram": box.tomogram,
+            }
         items.append(item)
     name = volumes.path.stem
     key = hashlib.sha256(json.dumps([name, blind, [b.id for b in shown]]).encode()).hexdigest()[:16]

@@ -34,7 +34,7 @@ def block_split(coordinates: Floats, box: int, test_fraction: float) -> NDArray[
         return np.full(len(coordinates), "train", dtype="<U5")
     longest = int(np.argmax(np.ptp(coordinates, axis=0)))
     along = coordinates[:, longest]
-    split = _sides(along, np.quantile(along, 1 - test_fraction), box)
+    split = _sides(along, float(np.quantile(along, 1 - test_fraction)), box)
     for side in ("train", "test"):
         if not (split == side).any():
             raise UserError(

@@ -87,10 +87,10 @@ def climb_starts(spline: Spline, floor: float) -> Integers:
     limit = np.abs(data[inner])
     possible = limit > floor
     limit = data[inner] + TOLERANCE * limit
-    for step in FACES:
+    for face in FACES:
         beside = tuple(
             slice(SPLINE_REACH + s, n - SPLINE_REACH + s)
-            for s, n in zip(step, data.shape, strict=True)
+            for s, n in zip(face, data.shape, strict=True)
         )
         possible &= data[beside] < limit
     where = np.argwhere(possible) + SPLINE_REACH
