@@ -249,7 +249,7 @@ def purity(results: Results) -> list[tuple[str, Mapping[str, Any]]]:
     """Return what a blindly marked sample says: the whole set, then each class."""
     content = results.json("particles/purity.json", optional=True)
     rows = [("all", content), *sorted(_section(content, "classes").items())]
-    wanted = {"purity", "interval", "particles", "n_marked"}
+    wanted = {"purity", "interval", "particles", "n_annotated"}
     return [(name, row) for name, row in rows if isinstance(row, Mapping) and wanted <= set(row)]
 
 

@@ -404,7 +404,7 @@ def test_refusals(tmp_path, cryoetgan):
 
 def test_purity_of_a_blindly_marked_sample_is_shown(make_run, tmp_path):
     run = make_run(tmp_path / "marked")
-    row = {"purity": 0.8, "interval": [0.6, 0.9], "particles": 0.9, "n_marked": 40}
+    row = {"purity": 0.8, "interval": [0.6, 0.9], "particles": 0.9, "n_annotated": 40}
     content = row | {"classes": {"ribosome": row | {"purity": 0.55}, "odd": {"purity": 1}}}
     (run / "particles/purity.json").write_text(json.dumps(content))
     page = build(open_results(run), "T", 1)
