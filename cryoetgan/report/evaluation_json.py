@@ -79,12 +79,12 @@ class Metric:
 
     @property
     def low(self) -> float:
-        """Lower end of the interval; the value if there is no interval."""
+        """Lower end of the interval; without an interval, the value."""
         return self.interval[0] if self.interval else self.value
 
     @property
     def high(self) -> float:
-        """Upper end of the interval; the value if there is no interval."""
+        """Upper end of the interval; without an interval, the value."""
         return self.interval[1] if self.interval else self.value
 
 

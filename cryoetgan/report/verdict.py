@@ -108,7 +108,9 @@ def _judge_fitted(found: Mapping[str, Accuracy], real: str) -> tuple[str, str, s
         headline = f"Promising: the fitted simulation is exported; not compared with {real}."
     elif fitted.compare(found["real_train"]) == "below":
         finding, tone = "below_real", "fair"
-        headline = f"Use the exported set (fitted simulation) if labels are missing: worse than {real}."
+        headline = (
+            f"Use the exported set (fitted simulation) if labels are missing: worse than {real}."
+        )
     else:
         finding, tone = "as_good_as_real", "good"
         headline = f"Use the exported set (fitted simulation): not significantly worse than {real}."

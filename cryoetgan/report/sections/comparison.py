@@ -30,9 +30,9 @@ GAN-test: trained on real crops and tested on the set; only the seeds vary. Temp
 seeds.</p>
 {{ m.grid(rows, "comparison-table") }}
 {% else %}
-<p class="dim">Not run: the accuracies above are of one classifier per set. <code>snakemake
-comparison</code> compares them over several seeds, with conventional simulations at three
-signal-to-noise ratios and with ablated simulations (evaluation/comparison/comparison.csv).</p>
+<p class="dim">Not run: the accuracies above are of one classifier per set.
+<code>snakemake comparison</code> compares them over several seeds, with conventional simulations at
+three signal-to-noise ratios and with ablated simulations (evaluation/comparison/comparison.csv).</p>
 {% endif %}
 """
 

@@ -21,7 +21,7 @@ TEMPLATE = """
 <h3>Tomograms</h3>
 {{ m.grid(tomograms, "tomograms") }}
 {% endif %}
-{% if not counts and not tomograms %}<p>There are no volumes and no tomograms yet.</p>{% endif %}
+{% if not counts and not tomograms %}<p>This run has neither volumes nor tomograms yet.</p>{% endif %}
 """
 
 

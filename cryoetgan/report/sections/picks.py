@@ -39,9 +39,8 @@ def context(run: Run, max_tomograms: int = 6) -> Mapping[str, Any] | None:
     tomograms = run.results.tomograms()
     slices = []
     for path in tomograms[:max_tomograms]:
-        volume = run.results.tomogram(path)
+        volume, tables = run.results.tomogram(path), _particles(run.results, path.stem)
         if volume is not None:
-            tables = _particles(run.results, path.stem)
             slices.append(
                 draw_tomogram(path.stem, volume.data, volume.voxel_size, *tables, box=run.box)
             )

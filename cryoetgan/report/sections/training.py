@@ -23,7 +23,7 @@ intervals (Paper, figures 5 and 6).</figcaption></figure>
 {% endfor %}
 </div>
 {% else %}
-<p class="dim">There are no scores by training step (Paper, figures 5 and 6). Set
+<p class="dim">This run has no scores by training step (Paper, figures 5 and 6). Set
 <code>evaluation.ablation_snapshots</code>, then <code>snakemake ablations</code> creates them
 (evaluation/epochs.csv).</p>
 {% endif %}

@@ -58,7 +58,7 @@ alt="colour bar"> {{ strip.high|short }}</span> grey values{% endif %}</figcapti
 {% endfor %}
 {% endfor %}
 {% else %}
-<p class="dim" id="uncertainty">There are no uncertainty maps: <code>translation.uncertainty</code>
+<p class="dim" id="uncertainty">This run has no uncertainty maps: <code>translation.uncertainty</code>
 is 0 in the configuration.</p>
 {% endif %}
 """
@@ -78,7 +78,7 @@ def context(run: Run) -> Mapping[str, Any] | None:
 
 
 def _panels(run: Run, class_name: str) -> list[tuple[str, Panel | str]]:
-    """Return each set's label and panel, or the reason why there is no panel."""
+    """Return each set's label and panel, or the reason why the panel is missing."""
     shown = {name: run.sets[name] for name in PANELS if name in run.sets}
     drawn = {panel.name: panel for panel in draw_panels(shown, class_name, run.sample)}
     return [
