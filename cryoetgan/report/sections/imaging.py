@@ -126,13 +126,13 @@ def _read_fit(results: Results, name: str, content: Mapping[str, Any]) -> Fit:
                     f"shell; a good fit has {GOOD_POWER_RATIO[0]:g} to {GOOD_POWER_RATIO[1]:g}"
                 )
     wedge = about.get("wedge") or {}
-    if "typed" in wedge:
+    if "given" in wedge:
         seen = wedge.get("seen")
         measured = f"{_degrees(seen)} measured" if seen else "not measured"
-        tilts = f"{_degrees(wedge['typed'])} specified, {measured}"
+        tilts = f"{_degrees(wedge['given'])} specified, {measured}"
         if wedge.get("warning"):
             warnings.append(str(wedge["warning"]))
-    messages = ((about.get("agreement") or {}).get("doubts") or {}).values()
+    messages = ((about.get("agreement") or {}).get("warnings") or {}).values()
     warnings += dict.fromkeys(map(str, messages))
     fractions = ", ".join(
         f"{kind} {100 * float(value):.0f} %" for kind, value in content["class_fractions"].items()
