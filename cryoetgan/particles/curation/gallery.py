@@ -204,9 +204,9 @@ def gallery_page(
     low, high = _grey_range(volumes, shown)
     items = []
     for box in shown:
-        planes = images.planes(np.asarray(volumes.volumes[box.row], np.float32), THICKNESS)
-        image = images.montage([[images.grey(p, low, high) for p in planes]], gap=1)
-        item: dict[str, Any] = {"id": box.id, "image": images.data_uri(images.png(image))}
+        planes = images.central_planes(np.asarray(volumes.volumes[box.row], np.float32), THICKNESS)
+        image = images.montage([[images.scale_grey(p, low, high) for p in planes]], gap=1)
+        item: dict[str, Any] = {"id": box.id, "image": images.data_uri(images.encode_png(image))}
         if not blind:
             item |= {
                 "class": box.class_name,
@@ -249,6 +249,6 @@ def _grey_range(volumes: VolumeSet, shown: Sequence[GalleryBox]) -> tuple[float,
     planes = [
         plane
         for index in sample
-        for plane in images.planes(np.asarray(volumes.volumes[rows[index]]), THICKNESS)
+        for plane in images.central_planes(np.asarray(volumes.volumes[rows[index]]), THICKNESS)
     ]
     return images.grey_range(np.nan_to_num(np.stack(planes)))

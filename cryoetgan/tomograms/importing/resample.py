@@ -47,13 +47,13 @@ def check_shape(
     if min(shape) < THINNEST:
         raise UserError(
             f"{named}: has {size} voxels (x, y, z) at {wanted:g} A, fewer than {THINNEST} on an "
-            "axis; lower --voxel-size (tomograms.voxel_size, densities.voxel_size)"
+            "axis; lower --voxel-size (densities.voxel_size)"
         )
     needed, free = math.prod(shape) * item_size, shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
             f"{named}: has {size} voxels (x, y, z) at {wanted:g} A, {needed / 1e9:.3g} GB, but "
-            f"{free / 1e9:.3g} GB are free; raise --voxel-size (tomograms.voxel_size), give "
+            f"{free / 1e9:.3g} GB are free; raise --voxel-size (densities.voxel_size), give "
             "--float16, or make room"
         )
 
