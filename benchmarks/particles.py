@@ -9,6 +9,7 @@ versions: its 134 ms a box (fast rotational matching, L = 16) were measured on t
 """
 
 import argparse
+import functools
 import statistics
 import tempfile
 import time
@@ -116,9 +117,8 @@ def large(quick):
         size = path.stat().st_size
         volume = np.memmap(path, np.float32, "r", shape=shape)
         for name, fast in (("exact", False), ("--fast", True)):
-            held, spent = resident(
-                lambda o=PickOptions(threshold=0, fast=fast): pick(volume, [sigma], o)
-            )
+            options = PickOptions(threshold=0, fast=fast)
+            held, spent = resident(functools.partial(pick, volume, [sigma], options))
             print(
                 f"  {name}: {spent:.1f} s, {held:.0f} MB resident, {held / (size / 1e6):.3f} of the "
                 "input"
