@@ -8,7 +8,7 @@ import pytest
 from cryoetgan.io.mrc import read_volume, write_volume
 from cryoetgan.io.star import read_star
 from cryoetgan.io.volume_set import read_volume_set, write_volume_set
-from cryoetgan.setup.validate import problems
+from cryoetgan.setup.validate import find_problems
 from tests.export.conftest import VOXEL
 
 
@@ -53,7 +53,7 @@ def test_the_chosen_set_is_exported_and_the_readme_says_why(
         assert (tmp_path / "chosen" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
     inputs = json.loads((tmp_path / "chosen/provenance.json").read_text())["provenance"]["inputs"]
     assert {source, f"{shipped}.json"} <= set(inputs)
-    assert problems(tmp_path / "chosen")[0] == []
+    assert find_problems(tmp_path / "chosen")[0] == []
 
 
 def test_a_set_that_is_not_what_the_choice_says_is_refused(cryoetgan, tmp_path, sets):
