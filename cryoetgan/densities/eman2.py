@@ -24,7 +24,16 @@ MIN_COORDINATE_A, MAX_COORDINATE_A = -999.0, 9999.0
 MAX_DIFFERENCE = 0.02
 """Largest difference from the built-in engine's map, as a fraction of the map's maximum."""
 MAX_SERIAL, MAX_RESIDUE = 99_999, 9999
-ATOM_NAMES = {1: " H  ", 6: " C  ", 7: " N  ", 8: " O  ", 15: " P  ", 16: " S  ", 19: " K  ", 34: "SE  "}
+ATOM_NAMES = {
+    1: " H  ",
+    6: " C  ",
+    7: " N  ",
+    8: " O  ",
+    15: " P  ",
+    16: " S  ",
+    19: " K  ",
+    34: "SE  ",
+}
 """Z to columns 13-16, for the elements that EMAN2 knows; it reads selenium as sulphur."""
 
 
@@ -133,7 +142,9 @@ def _check_map(
     numbers = np.where(atoms.atomic_numbers == 34, 16, atoms.atomic_numbers)
     written = Atoms(atoms.positions.round(3), numbers)
     written = written.centre() if center else written
-    wanted = simulate(written.positions, numbers, voxel_size, resolution, box, eman2_compatible=True)
+    wanted = simulate(
+        written.positions, numbers, voxel_size, resolution, box, eman2_compatible=True
+    )
     error = float(np.abs(data - wanted).max() / wanted.max()) if wanted.any() else 0.0
     if not error < MAX_DIFFERENCE:
         raise UserError(
