@@ -18,12 +18,33 @@ def test_the_wedge_is_a_projector_of_real_volumes(rng, shape, tilts):
     assert np.allclose(seen(seen(volume)), seen(volume), atol=1e-12)
 
 
+def test_the_wedge_is_made_of_the_directions_that_are_sampled():
+    kz, _, kx = optics.frequency_axes((21, 21, 21), 1.0)  # odd: no plane stands for both signs
+    for tilts in ((-60, 60), (-20, 50), (0, 90)):
+        sampled = optics.is_sampled(kz, kx, tilts)
+        assert np.array_equal(sampled, optics.is_sampled(-kz, -kx, tilts))
+        mask = optics.missing_wedge((21, 21, 21), tilts)
+        assert np.array_equal(mask, np.broadcast_to(sampled, mask.shape))
+    angle = optics.tilt_angle((21, 21, 21))
+    assert np.array_equal(optics.is_sampled(kz, kx, (-20, 50)), (angle >= -20) & (angle <= 50))
+
+
+def test_shells_hold_all_modes_of_both_half_spaces(rng):
+    for box in (8, 9):
+        volume = rng.standard_normal((box, box, box))
+        whole = np.rint(
+            np.linalg.norm(np.stack(np.meshgrid(*[np.fft.fftfreq(box) * box] * 3)), axis=0)
+        )
+        power = np.abs(np.fft.fftn(volume)) ** 2
+        sums = [power[whole == shell].sum() for shell in range(box // 2 + 1)]
+        half = np.abs(np.fft.rfftn(volume)) ** 2
+        assert np.allclose(optics.shell_sums(half, optics.fourier_shells(box)), sums)
+
+
 def test_sixty_degrees_lose_a_third():
     mask = optics.missing_wedge((96, 96, 96), (-60, 60))
     radius = optics.radius_grid((96, 96, 96), 1.0)
-    weight = np.full(mask.shape, 2.0)
-    weight[..., 0] = weight[..., -1] = 1.0
-    ball = (radius < 0.5) * weight
+    ball = (radius < 0.5) * optics.hermitian_weights(96)
     assert abs((ball * mask).sum() / ball.sum() - 2 / 3) < 0.01
 
 

@@ -1,6 +1,6 @@
-"""Orientations and voxel grids: RELION angles, grids on SO(3), rotated volumes, boxes and tiles.
+"""Orientations and voxel grids: RELION angles, sets of rotations, rotated volumes, boxes, tiles.
 
-Vectors are xyz, arrays are zyx, the centre of a box of n voxels is n // 2.
+Vectors are xyz and arrays are zyx. The centre of a box of n voxels is voxel n // 2.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,13 +24,13 @@ if the tilt range is symmetric.
 
 
 def rotation_from_relion(angles: ArrayLike) -> Rotation:
-    """Return the rotation that turns the reference (xyz) into the particle.
+    """Return the rotation that takes the reference (xyz) to the particle.
 
     Parameters
     ----------
     angles : array_like
-        `(..., 3)` rlnAngleRot, rlnAngleTilt, rlnAnglePsi in degrees. RELION's own
-        matrix turns the particle into the reference, hence the inverse.
+        `(..., 3)` rlnAngleRot, rlnAngleTilt, rlnAnglePsi in degrees. The matrix that RELION
+        builds from them takes the particle to the reference, hence the inverse here.
     """
     return Rotation.from_euler("ZYZ", np.asarray(angles, float), degrees=True).inv()
 
@@ -46,15 +46,15 @@ def relion_from_rotation(rotation: Rotation) -> Floats:
 
 
 def random_rotations(count: int, rng: np.random.Generator) -> Rotation:
-    """Return `count` rotations uniform on SO(3) (Haar measure)."""
+    """Return `count` rotations, uniform on SO(3) (Haar measure)."""
     return Rotation.random(count, rng=rng)
 
 
 def super_fibonacci(count: int) -> Rotation:
     """Return `count` nearly uniform rotations (Alexa 2022, doi 10.1109/CVPR52688.2022.00811).
 
-    Deterministic. The mean distance to the nearest neighbour is about 360 / count**(1/3)
-    divided by 2: 4,400 rotations are some 15 degrees apart.
+    The set is deterministic. The mean distance to the nearest neighbour is about
+    360 / count**(1/3) / 2 degrees: 15 degrees for 4,400 rotations.
     """
     phi, psi = np.sqrt(2.0), 1.533751168755204288118041
     s = np.arange(count) + 0.5
@@ -74,7 +74,7 @@ def super_fibonacci(count: int) -> Rotation:
 
 
 def angle_between(first: Rotation, second: Rotation) -> Floats:
-    """Return the angle in degrees of the rotation that leads from one to the other."""
+    """Return the angle of the rotation from `first` to `second`, degrees."""
     return np.degrees((first.inv() * second).magnitude())
 
 
@@ -85,25 +85,25 @@ def rotate_volume(
     order: int = 3,
     prefilter: bool = True,
 ) -> Floats:
-    """Turn a volume about the voxel n // 2, then shift it.
+    """Rotate a volume about voxel n // 2, then shift it.
 
     Parameters
     ----------
     volume : ndarray
-        `(z, y, x)`; with `prefilter=False` its spline coefficients.
+        `(z, y, x)`; the spline coefficients if `prefilter` is False.
     rotation : scipy.spatial.transform.Rotation
-        Turns reference vectors (xyz) into particle vectors.
+        Takes reference vectors (xyz) to particle vectors.
     shift : array_like
-        x, y, z in voxels, after the rotation.
+        x, y, z in voxels, applied after the rotation.
     order : int
         Spline order.
     prefilter : bool
-        False where `volume` already went through `scipy.ndimage.spline_filter`.
+        False if `volume` is the output of `scipy.ndimage.spline_filter`.
 
     Returns
     -------
     ndarray
-        `(z, y, x)`, same shape, zero where the input does not reach.
+        `(z, y, x)`, same shape; zero outside the rotated input.
     """
     backward = rotation.inv().as_matrix()[::-1, ::-1]  # xyz to zyx
     centre = np.array(volume.shape) // 2
@@ -120,7 +120,7 @@ def distance_grid(z: Floats, y: Floats, x: Floats) -> Floats:
 
 def centre_distance(box: int) -> Floats:
     """Return the distance of each voxel of a cube from voxel n // 2, in voxels, `(n, n, n)`."""
-    axis = np.arange(box) - box // 2
+    axis = np.arange(box, dtype=float) - box // 2
     return distance_grid(axis, axis, axis)
 
 

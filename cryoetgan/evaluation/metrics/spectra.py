@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cryoetgan.physics.optics import missing_wedge
+from cryoetgan.physics.optics import fourier_shells, hermitian_weights, missing_wedge
 
 FLOOR = 1e-12
 
@@ -45,12 +45,9 @@ class _Shells:
     """Means over the shells of `rfftn` arrays, both halves of Fourier space counted."""
 
     def __init__(self, n: int, tilts: tuple[float, float] | None, inside: bool) -> None:
-        kz, kx = np.fft.fftfreq(n) * n, np.fft.rfftfreq(n) * n
-        radius = np.sqrt(kz[:, None, None] ** 2 + kz[None, :, None] ** 2 + kx[None, None] ** 2)
-        self.n = n
-        self.shell = np.rint(radius).astype(int).ravel()
-        both = np.where((kx == 0) | ((n % 2 == 0) & (kx == n // 2)), 1.0, 2.0)
-        weight = np.broadcast_to(both, radius.shape).copy()
+        self.n, shells = n, fourier_shells(n)
+        self.shell = shells.ravel()
+        weight = np.broadcast_to(hermitian_weights(n), shells.shape).copy()
         if tilts is not None:
             seen = missing_wedge((n, n, n), tilts)
             weight *= seen if inside else ~seen
