@@ -25,7 +25,7 @@ class Fit:
     power : str
         Simulated over real power, lowest to highest shell.
     wedge : str
-        Tilts typed, and what the spectrum shows.
+        Tilts given, and measured in the spectrum.
     shares : str
         Class and share of the picks.
     """
@@ -73,12 +73,12 @@ def _fit(results: Results, name: str, content: Mapping[str, Any]) -> tuple[Fit, 
                     f"where {GOOD_POWER_RATIO[0]:g} to {GOOD_POWER_RATIO[1]:g} is a good fit"
                 )
     tilts = about.get("wedge") or {}
-    if "typed" in tilts:
+    if "given" in tilts:
         seen = tilts.get("seen")
-        wedge = f"{_range(tilts['typed'])} typed, {_range(seen) if seen else 'none'} seen"
+        wedge = f"{_range(tilts['given'])} given, {_range(seen) if seen else 'none'} seen"
         if tilts.get("warning"):
             said.append(str(tilts["warning"]))
-    doubts = ((about.get("agreement") or {}).get("doubts") or {}).values()
+    doubts = ((about.get("agreement") or {}).get("warnings") or {}).values()
     said += dict.fromkeys(map(str, doubts))
     shares = ", ".join(
         f"{kind} {100 * float(share):.0f} %" for kind, share in content["class_fractions"].items()

@@ -105,8 +105,8 @@ def test_a_fit_is_shown_and_a_bad_one_is_warned_of(make_run, tmp_path):
     run = make_run(tmp_path / "fits")
     about = {
         "power": {"real": [1.0, 2.0, 4.0], "simulated": [1.0, 2.1, 3.0]},
-        "wedge": {"typed": [-60, 60], "seen": [-44.5, 45.0], "warning": "tilts look wrong <b>"},
-        "agreement": {"doubts": {"ribosome": "the picks of ribosome show 0.5 of its map"}},
+        "wedge": {"given": [-60, 60], "seen": [-44.5, 45.0], "warning": "tilts look wrong <b>"},
+        "agreement": {"warnings": {"ribosome": "the picks of ribosome show 0.5 of its map"}},
     }
     model = {"class_fractions": {"ribosome": 0.25, "empty": 0.75}, "about": about}
     (run / "imaging/t1.json").write_text(json.dumps(model))

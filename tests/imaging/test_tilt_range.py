@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import fft
 
-from cryoetgan.imaging.fit.tilt_range import checked, seen_range
+from cryoetgan.imaging.fit.tilt_range import check_tilt_range, find_tilt_range
 from cryoetgan.physics.optics import missing_wedge
 
 
@@ -16,10 +16,10 @@ def seen_through(tilts, shape, seed=0):
 @pytest.mark.parametrize("tilts", [(-60, 60), (-45, 45), (-40, 60)])
 @pytest.mark.parametrize("shape", [(96, 96, 96), (40, 96, 96)])
 def test_the_range_is_found(tilts, shape):
-    found = checked(seen_through(tilts, shape), tilts, 0)
+    found = check_tilt_range(seen_through(tilts, shape), tilts, 0)
     assert found["seen"] == pytest.approx(tilts, abs=5)
     assert found["warning"] is None
-    wrong = checked(seen_through(tilts, shape), (-60, 30), 0)
+    wrong = check_tilt_range(seen_through(tilts, shape), (-60, 30), 0)
     assert wrong["seen"] == found["seen"]
     assert "-60 to 30 degrees" in wrong["warning"]
     assert "tilt_low" in wrong["warning"]
@@ -27,15 +27,15 @@ def test_the_range_is_found(tilts, shape):
 
 def test_a_full_spectrum_has_no_wedge(rng):
     volume = rng.normal(size=(64, 64, 64)).astype(np.float32)
-    found = checked(volume, (-60, 60), 0)
+    found = check_tilt_range(volume, (-60, 60), 0)
     assert found["seen"] is None
     assert "no missing wedge" in found["warning"]
-    assert checked(volume, (-90, 90), 0)["warning"] is None
+    assert check_tilt_range(volume, (-90, 90), 0)["warning"] is None
 
 
 def test_edges_lie_where_power_falls_to_half():
     angles = np.arange(-88.0, 90, 4)
     power = np.interp(angles, [-50, -46, 60, 64], [0, 1, 1, 0])
-    low, high = seen_range(angles, power)
+    low, high = find_tilt_range(angles, power)
     assert low == pytest.approx(-48, abs=1.5)
     assert high == pytest.approx(62, abs=1.5)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cryoetgan.imaging.fit.exclusion import MARGIN, LeftOut
+from cryoetgan.imaging.fit.exclusion import ExclusionMask
 
 SHAPE = (40, 48, 56)
 
@@ -26,11 +26,11 @@ def test_padding_is_left_out_and_no_more(volume, where, level):
     volume[where] = level
     padded = np.zeros(SHAPE, bool)
     padded[where] = True
-    found = LeftOut(volume)
+    found = ExclusionMask(volume)
     assert found.levels == [level]
     out = everywhere(found)
     assert out[padded].all()
-    near = ndimage.distance_transform_cdt(~padded, "chessboard") <= MARGIN
+    near = ndimage.distance_transform_cdt(~padded, "chessboard") <= found.margin
     assert not out[~near].any()
 
 
@@ -38,13 +38,13 @@ def test_blocks_give_what_the_whole_gives(volume):
     volume[:, :11] = 0
     mask = np.zeros(SHAPE, np.int8)
     mask[20:30, 20:30, 20:30] = 1
-    found = LeftOut(volume, mask)
+    found = ExclusionMask(volume, mask)
     whole = everywhere(found)
     assert whole[mask != 0].all()
     block = np.s_[5:17, 3:29, 10:56]
     assert np.array_equal(found[block], whole[block])
-    assert found.touches(np.array([25, 40, 25]), 40)
-    assert not found.touches(np.array([45, 40, 8]), 12)
+    assert found.intersects_box(np.array([25, 40, 25]), 40)
+    assert not found.intersects_box(np.array([45, 40, 8]), 12)
 
 
 @pytest.mark.parametrize("look", ["as it is", "clipped", "whole numbers", "smooth", "flat inside"])
@@ -59,4 +59,4 @@ def test_grey_values_that_data_may_have_are_no_padding(volume, look):
     }[look]
     if look == "flat inside":
         changed[10:22, 10:22, 10:22] = 300
-    assert not LeftOut(np.asarray(changed, np.float32))
+    assert not ExclusionMask(np.asarray(changed, np.float32))
