@@ -21,7 +21,7 @@ from cryoetgan.densities.atoms import read_atoms
 from cryoetgan.io.mrc import read_volume, write_volume
 from cryoetgan.io.raw_mrc import open_raw_volume
 from cryoetgan.io.star import ANGLES, COORDINATES
-from cryoetgan.particles.extraction import extract
+from cryoetgan.particles.extraction import extract_box
 from cryoetgan.particles.importers import read_picks
 from cryoetgan.physics.acquisition import read_acquisition
 from cryoetgan.physics.geometry import rotate_volume, rotation_from_relion
@@ -126,7 +126,7 @@ def fits(known, name, turn=lambda r: r, place=lambda c: c, template=None, filter
     far = ((where > margin) & (where < np.array(known.data.shape)[::-1] - margin)).all(axis=1)
     found = []
     for _, row in rows[far].head(MOST).iterrows():
-        crop = extract(known.data, place(row[COORDINATES].to_numpy(float)), BOX)
+        crop = extract_box(known.data, place(row[COORDINATES].to_numpy(float)), BOX)
         rotation = turn(rotation_from_relion(row[ANGLES].to_numpy(float)))
         shown = np.fft.rfftn(rotate_volume(template, rotation)) * filtered
         shown = np.fft.irfftn(shown, s=template.shape, axes=(0, 1, 2))
