@@ -130,5 +130,5 @@ def _diameters(config: Config, classes: Sequence[ClassRow]) -> Iterator[tuple[fl
             )
         except UserError as error:
             raise UserError(f"class {row.class_}: {error}") from error
-        radius = np.linalg.norm(atoms.centred().positions, axis=1).max()
+        radius = np.linalg.norm(atoms.centre().positions, axis=1).max()
         yield 2 * float(radius), row.class_

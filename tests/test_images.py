@@ -15,10 +15,10 @@ def decoded(content):
 
 def test_png_is_decoded_by_another_reader(rng):
     grey = rng.integers(0, 256, (7, 5), np.uint8)
-    assert np.array_equal(decoded(images.png(grey)), grey)
+    assert np.array_equal(decoded(images.encode_png(grey)), grey)
     colour = rng.integers(0, 256, (4, 6, 3), np.uint8)
-    assert np.array_equal(decoded(images.png(colour))[..., :3], colour)
-    assert images.png(grey) == images.png(grey.copy())
+    assert np.array_equal(decoded(images.encode_png(colour))[..., :3], colour)
+    assert images.encode_png(grey) == images.encode_png(grey.copy())
 
 
 def test_planes_show_the_first_axis_to_the_right_and_the_second_up():
@@ -28,21 +28,21 @@ def test_planes_show_the_first_axis_to_the_right_and_the_second_up():
         place[right], place[up] = 6, 1
         volume = np.zeros((n, n, n))
         volume[tuple(place)] = 1
-        image = images.planes(volume)[plane]
+        image = images.central_planes(volume)[plane]
         assert np.argwhere(image).tolist() == [[n - 1 - 1, 6]]
 
 
 def test_planes_average_the_slices_about_the_middle():
     volume = np.zeros((9, 9, 9))
     volume[3:6, 2, 2] = 3
-    assert images.planes(volume, 3)[0].max() == pytest.approx(3)
-    assert images.planes(volume, 5)[0].max() == pytest.approx(9 / 5)
-    assert images.planes(volume, 1)[0].shape == (9, 9)
+    assert images.central_planes(volume, 3)[0].max() == pytest.approx(3)
+    assert images.central_planes(volume, 5)[0].max() == pytest.approx(9 / 5)
+    assert images.central_planes(volume, 1)[0].shape == (9, 9)
 
 
 def test_grey_has_no_trouble_with_what_is_no_number():
     image = np.array([[np.nan, np.inf], [-np.inf, 0.0]])
-    assert images.grey(image, -1, 1).tolist()[1] == [0, 128]
+    assert images.scale_grey(image, -1, 1).tolist()[1] == [0, 128]
     low, high = images.grey_range(np.array([1.0, np.nan, 3.0]))
     assert np.isfinite([low, high]).all()
     assert images.grey_range(np.zeros(4)) == (-3.0, 3.0)
@@ -58,10 +58,10 @@ def test_a_montage_keeps_every_pixel(rng):
 
 @pytest.mark.parametrize(("width", "length"), [(300, 100), (299, 50), (380, 100), (7000, 2000)])
 def test_scale_bars_are_round(width, length):
-    assert images.bar_length(width) == length
+    assert images.scale_bar_length(width) == length
 
 
 def test_a_bar_is_as_long_as_it_says():
-    image = images.with_bar(np.full((100, 100), 90, np.uint8), 40)
+    image = images.add_scale_bar(np.full((100, 100), 90, np.uint8), 40)
     assert np.flatnonzero((image == 255).any(axis=0)).size == 40
     assert np.flatnonzero((image == 255).any(axis=1)).min() > 80  # below

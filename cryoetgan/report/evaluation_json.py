@@ -1,4 +1,4 @@
-"""The numbers of the evaluation, typed: what a page may rely on."""
+"""The JSON results of `evaluation classify` and `evaluation measure` as typed records."""
 
 import math
 from collections.abc import Mapping
@@ -8,20 +8,20 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A classifier's result on a test set.
+    """Result of a classifier on a test set.
 
     Attributes
     ----------
     value, low, high : float
-        Share of right answers in [0, 1] and its 95 % interval.
+        Accuracy in [0, 1] and its 95 % interval.
     n_train, n_test : int
-        Volumes.
+        Numbers of volumes.
     classes : list of str
-        Names of rows and columns of `confusion`.
+        Names of the rows and columns of `confusion`.
     confusion : list of list of int
-        Rows true, columns found.
+        Counts; rows are true classes, columns are predictions.
     network : str
-        Which classifier.
+        Name of the classifier.
     """
 
     value: float
@@ -34,25 +34,30 @@ class Accuracy:
     network: str
 
     @property
-    def guessing(self) -> float:
-        """What always naming the commonest class would reach on this test set."""
+    def majority(self) -> float:
+        """Accuracy of always predicting the most frequent class of this test set."""
         sizes = [sum(row) for row in self.confusion]
         return max(sizes) / max(sum(sizes), 1)
 
     @property
-    def never_found(self) -> list[str]:
-        """Classes that are in the test set but never in the answers."""
+    def at_chance(self) -> bool:
+        """Whether the interval includes the accuracy of the majority class."""
+        return self.low <= self.majority
+
+    @property
+    def never_predicted(self) -> list[str]:
+        """Classes of the test set that the classifier never predicts."""
         return [
             name
             for index, name in enumerate(self.classes)
             if sum(self.confusion[index]) and not sum(row[index] for row in self.confusion)
         ]
 
-    def compared(self, other: "Accuracy") -> str:
-        """Return `above`, `below` or `same`: whether the difference exceeds its 95 % interval.
+    def compare(self, other: "Accuracy") -> str:
+        """Return `above`, `below` or `same`: `same` if the difference is not significant.
 
-        The two intervals are added in squares, as if the tests were independent: where both
-        were tested on the same crops this is on the careful side.
+        The half-widths of the two 95 % intervals are added in quadrature, as if the tests were
+        independent. If both used the same crops, this is conservative.
         """
         error = math.hypot((self.high - self.low) / 2, (other.high - other.low) / 2)
         difference = self.value - other.value
@@ -65,16 +70,32 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric with its interval, its baselines and what is wrong with it."""
+    """A metric with its interval, the values of its baselines, and its warning (or "")."""
 
     value: float
     interval: tuple[float, float] | None
     baselines: dict[str, float]
     warning: str
 
+    @property
+    def low(self) -> float:
+        """Lower end of the interval; without an interval, the value."""
+        return self.interval[0] if self.interval else self.value
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval; without an interval, the value."""
+        return self.interval[1] if self.interval else self.value
+
 
 def short(value: float, digits: int = 3) -> str:
-    """Return a number as a reader wants it: few digits, no exponent for common sizes."""
+    """Return a number with few digits, without an exponent for common magnitudes.
+
+    Examples
+    --------
+    >>> short(0.12345), short(1234.5), short(2e-5)
+    ('0.123', '1234', '2.00e-05')
+    """
     if value is None or not math.isfinite(value):
         return "-"
     if abs(value) < 1e-9:
@@ -84,8 +105,14 @@ def short(value: float, digits: int = 3) -> str:
     return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
 
 
-def accuracy_from(content: Mapping[str, Any]) -> Accuracy:
-    """Return the result of `evaluation classify`; raises where a key lacks or is odd."""
+def parse_accuracy(content: Mapping[str, Any]) -> Accuracy:
+    """Return the result of `evaluation classify`.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If a key is missing or its value is invalid.
+    """
     low, high = (_finite(value) for value in content["interval"])
     classes = [str(name) for name in content["classes"]]
     confusion = [[int(value) for value in row] for row in content["confusion"]]
@@ -103,20 +130,18 @@ def accuracy_from(content: Mapping[str, Any]) -> Accuracy:
     )
 
 
-def metrics_from(content: Mapping[str, Any]) -> dict[str, Metric]:
-    """Return the metrics of `evaluation measure`; a key that is no metric is left out."""
+def parse_metrics(content: Mapping[str, Any]) -> dict[str, Metric]:
+    """Return the metrics of `evaluation measure`; keys without a `value` are skipped."""
     found = {}
     for name, item in content.items():
         if not isinstance(item, Mapping) or "value" not in item:
             continue
         interval = item.get("interval")
-        baselines = {
-            str(k): float(v) for k, v in (item.get("baselines") or {}).items() if v is not None
-        }
+        baselines = (item.get("baselines") or {}).items()
         found[str(name)] = Metric(
             float(item["value"]) if item["value"] is not None else math.nan,
             None if interval is None else (float(interval[0]), float(interval[1])),
-            baselines,
+            {str(key): float(value) for key, value in baselines if value is not None},
             str(item.get("warning") or ""),
         )
     return found
@@ -125,5 +150,5 @@ def metrics_from(content: Mapping[str, Any]) -> dict[str, Metric]:
 def _finite(value: Any) -> float:
     number = float(value)
     if not math.isfinite(number):
-        raise ValueError(f"{value} is no number")
+        raise ValueError(f"{value} is not a finite number")
     return number
