@@ -1,4 +1,4 @@
-"""Power by shell inside and outside the missing wedge, and the spread of grey values."""
+"""Power by Fourier shell inside and outside the missing wedge, and the grey-value spread."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cryoetgan.physics.optics import missing_wedge
+from cryoetgan.physics.optics import missing_wedge, radius_grid
 
-FLOOR = 1e-12
+SMALLEST_POWER = 1e-12
 
 
 def shell_powers(
@@ -16,21 +16,22 @@ def shell_powers(
     tilts: tuple[float, float] | None = None,
     inside: bool = True,
 ) -> NDArray[np.float64]:
-    """Return the mean power of each Fourier shell of each volume.
+    """Return the mean power in each Fourier shell of each volume.
 
     Parameters
     ----------
     volumes : iterable of ndarray
         `(n, n, n)` each, zyx.
     tilts : (float, float), optional
-        Degrees about y: only directions inside (or outside) this range count.
+        Lowest and highest tilt about y, degrees. Only directions inside this range count,
+        or only those outside.
     inside : bool
-        Inside or outside.
+        False to count the directions outside the range.
 
     Returns
     -------
     ndarray
-        `(N, n // 2)`, shell 1 first; NaN where no voxel of a shell lies there.
+        `(N, n // 2)`, shell 1 first; NaN for a shell without a counted voxel.
     """
     rows: list[NDArray[np.float64]] = []
     shells: _Shells | None = None
@@ -45,15 +46,15 @@ class _Shells:
     """Means over the shells of `rfftn` arrays, both halves of Fourier space counted."""
 
     def __init__(self, n: int, tilts: tuple[float, float] | None, inside: bool) -> None:
-        kz, kx = np.fft.fftfreq(n) * n, np.fft.rfftfreq(n) * n
-        radius = np.sqrt(kz[:, None, None] ** 2 + kz[None, :, None] ** 2 + kx[None, None] ** 2)
+        radius = radius_grid((n, n, n), 1 / n)  # cycles per box
+        kx = np.fft.rfftfreq(n, 1 / n)
         self.n = n
         self.shell = np.rint(radius).astype(int).ravel()
-        both = np.where((kx == 0) | ((n % 2 == 0) & (kx == n // 2)), 1.0, 2.0)
-        weight = np.broadcast_to(both, radius.shape).copy()
+        both_halves = np.where((kx == 0) | ((n % 2 == 0) & (kx == n // 2)), 1.0, 2.0)
+        weight = np.broadcast_to(both_halves, radius.shape).copy()
         if tilts is not None:
-            seen = missing_wedge((n, n, n), tilts)
-            weight *= seen if inside else ~seen
+            mask = missing_wedge((n, n, n), tilts)
+            weight *= mask if inside else ~mask
         self.weight = weight.ravel()
         self.count = np.bincount(self.shell, self.weight)
 
@@ -78,33 +79,30 @@ def shell_ratio(
     tilts: tuple[float, float] | None = None,
     inside: bool = True,
 ) -> NDArray[np.float64]:
-    """Return generated over real power by shell, `(n // 2,)`; 1 everywhere is right."""
-    return power_ratio(
-        shell_powers(real, tilts, inside).mean(axis=0),
-        shell_powers(generated, tilts, inside).mean(axis=0),
-    )
+    """Return the generated over the real power by shell, `(n // 2,)`; ideally 1."""
+    return power_ratio(shell_power(real, tilts, inside), shell_power(generated, tilts, inside))
 
 
 def power_ratio(real: ArrayLike, generated: ArrayLike) -> NDArray[np.float64]:
     """Return the ratio of two spectra `(n // 2,)`."""
-    return np.asarray(generated, float) / np.maximum(np.asarray(real, float), FLOOR)
+    return np.asarray(generated, float) / np.maximum(np.asarray(real, float), SMALLEST_POWER)
 
 
-def worst(ratio: ArrayLike) -> float:
-    """Return the ratio farthest from 1 (as a factor), of the shells there are; NaN of none.
+def worst_ratio(ratio: ArrayLike) -> float:
+    """Return the ratio with the largest factor from 1; NaN if no ratio is finite.
 
     Examples
     --------
-    >>> worst([1.1, 0.5, 1.9])
+    >>> worst_ratio([1.1, 0.5, 1.9])
     0.5
     """
     values = np.asarray(ratio, float)
     values = values[np.isfinite(values)]
     if not len(values):
         return float("nan")
-    return float(values[np.argmax(np.abs(np.log(np.maximum(values, FLOOR))))])
+    return float(values[np.argmax(np.abs(np.log(np.maximum(values, SMALLEST_POWER))))])
 
 
 def sd_ratio(real: NDArray[Any], generated: NDArray[Any]) -> float:
-    """Return the generated voxels' standard deviation over the real ones'; 1 is right."""
+    """Return the standard deviation of the generated over the real voxels; ideally 1."""
     return float(np.std(generated, dtype=np.float64) / np.std(real, dtype=np.float64))
