@@ -1,9 +1,9 @@
-"""The tables and the picture of docs/yardstick.md, from what `training_sets.py` left in its folder.
+"""The tables and pictures of docs/benchmark.md, from the results of `training_sets.py`.
 
-    python benchmarks/training_sets_table.py [--folder F] [--test 3] [-o docs/yardstick.md]
+    python benchmarks/training_sets_table.py [--folder F] [--test 3] [-o docs/benchmark.md]
 
-Writes the picture beside the page, under the same name, and slices of what was made in the
-denoised look as `look.png`.
+Writes the pictures to the folder `images` beside the page: one under the page's name, and slices
+of the denoised variant as `look.png`.
 """
 
 import argparse
@@ -18,15 +18,15 @@ from cryoetgan.io.files import read_json, write_text
 from cryoetgan.io.volume_set import read_volume_set
 
 NAMES = {
-    "typed_0.01": "typed, SNR 0.01",
-    "typed_0.1": "typed, SNR 0.1",
-    "typed_0.5": "typed, SNR 0.5",
+    "typed_0.01": "conventional simulation, SNR 0.01",
+    "typed_0.1": "conventional simulation, SNR 0.1",
+    "typed_0.5": "conventional simulation, SNR 0.5",
     "noise_only": "fitted noise, no transfer",
-    "fitted_alone": "fitted physics, no neighbours",
-    "fitted": "fitted physics",
-    "pasted": "fitted, in real patches",
-    "pseudo": "pseudo-labels of template matching",
-    "recommended": "`recommended`, on fitted physics",
+    "fitted_alone": "fitted simulation, no neighbours",
+    "fitted": "fitted simulation",
+    "pasted": "fitted simulation, in real background",
+    "pseudo": "picks, classified by template matching",
+    "recommended": "`recommended`",
     "paper_half": "`paper` at half width, 600 steps",
     "released_half": "`released` at half width, 600 steps",
 }
@@ -47,8 +47,10 @@ def sections(looks):
     lines = []
     for look, table in looks.items():
         few = any("mixed" in row for row in table["methods"])
-        titles = ["trained on", "volumes", "GAN-train", "above fitted physics", "GAN-test"]
-        titles += [f"GAN-train with {table['few_shot']} real crops a class"] if few else []
+        titles = ["training set", "volumes", "GAN-train", "minus fitted simulation", "GAN-test"]
+        titles += (
+            [f"GAN-train with {table['few_shot']} real subtomograms of each class"] if few else []
+        )
         lines += [f"## {look}", "", f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
         for row in table["methods"]:
             above = share(row["minus_baseline"]) if "minus_baseline" in row else ""
@@ -56,17 +58,20 @@ def sections(looks):
             cells += [above, share(row["gan_test"])]
             cells += [share(row["mixed"]) if "mixed" in row else ""] if few else []
             lines.append(f"| {' | '.join(map(str, cells))} |")
-        real = [("labelled crops (ceiling)", table["upper_bound"])]
-        real += [(f"of these, {point['per_class']} a class", point) for point in table["curve"]]
+        real = [("labelled subtomograms of one tomogram", table["upper_bound"])]
+        real += [(f"{point['per_class']} of each class", point) for point in table["curve"]]
         for name, found in real:
             rest = " |" * (len(titles) - 3)
             lines.append(f"| {name} | {found['n_train']} | {share(found)} |{rest}")
         if "template_matching" in table:
             found = share(table["template_matching"])
-            lines += ["", f"The best template of the picks there, without a classifier: {found}."]
+            lines += [
+                "",
+                f"Picks of the test tomogram, classified by the best template, without a classifier: {found}.",
+            ]
         if "background" in table:
-            lines += ["", f"A classifier that sees no particle: {share(table['background'])}; "
-                      f"the commonest class is {table['chance']:.3f} of the crops."]  # fmt: skip
+            lines += ["", f"A classifier that sees only the background: {share(table['background'])}; "
+                      f"the commonest class is {table['chance']:.3f} of the subtomograms."]  # fmt: skip
         seeds = table.get("leave_one_out_seeds", table["seeds"])
         lines += ["", *left_out(table.get("leave_one_out", {}), seeds)]
     return lines
@@ -77,11 +82,12 @@ def left_out(table, seeds):
     lines = []
     for name, classes in table.items():
         lines += [
-            f"One class left out of the picks ({NAMES.get(name, name)}), how much of it is recognised "
-            f"in real crops, {seeds} seeds; in the last columns how much of the other classes is right then:",
+            "Accuracy on a class without picks, and on the other classes "
+            f"({NAMES.get(name, name)}, {seeds} seeds):",
             "",
-            "| class | trained on real crops of the others and synthetic ones of it | synthetic alone "
-            "| the others, with real crops | the others, synthetic alone |",
+            "| class without picks | trained on its synthetic and the others' real subtomograms "
+            "| trained on synthetic ones alone | other classes, with real ones "
+            "| other classes, synthetic alone |",
             "|---|---|---|---|---|",
         ]
         for new, found in classes.items():
@@ -110,20 +116,22 @@ def draw(looks, path):
         panel.axvspan(low, high, color="tab:orange", alpha=0.25, lw=0)
         panel.axvline(table["upper_bound"]["value"], color="tab:orange", lw=1.5)
         panel.axvline(table["chance"], color="0.6", lw=1, ls=":")
-        panel.set(title=look, xlim=(0, 1), xlabel="right, of real crops")
+        panel.set(title=look, xlim=(0, 1), xlabel="accuracy on target subtomograms")
         panel.set_yticks(
             range(len(order)), [NAMES.get(name, name).replace("`", "") for name in order]
         )
-    figure.suptitle("Orange: labelled crops of one tomogram; dotted: the commonest class", size=9)
+    figure.suptitle(
+        "Orange: labelled subtomograms of one tomogram; dotted: the commonest class", size=9
+    )
     figure.savefig(path, dpi=110)
 
 
 def draw_slices(folder, path):
-    """Draw central slices of each class: real crops, the network's volumes, fitted physics."""
+    """Draw central slices of each class: real crops, the network's volumes, fitted simulation."""
     rows = {
         "real crops": "real1",
         "recommended": "made_recommended_0",
-        "fitted physics": "fitted",
+        "fitted simulation": "fitted",
     }
     names = sorted(MAPS)
     figure = Figure(figsize=(1.3 * len(names), 4.1), layout="constrained")
@@ -143,22 +151,26 @@ def draw_slices(folder, path):
     figure.savefig(path, dpi=110)
 
 
-HEAD = """# What teaches a classifier
+HEAD = """# Training sets for a classifier
 
-![GAN-train of every competitor in each look](yardstick.png)
+![GAN-train of every training set, for each variant of the tomograms](images/benchmark.png)
 
-`benchmarks/training_sets.py`, set 2 of the test data: seven kinds of particles in boxes of 28 at 10 A.
-Everything is made from dev_set2_1 and its own picks, without labels, particles up to a voxel off centre, and
-tested on the true crops of dev_set2_{test}, {seeds} classifier seeds. GAN-train: trained on the set, tested on real crops. GAN-test: trained on
-the labelled crops, tested on the set. In brackets 95 % intervals, over seeds and blocks of the tomogram; those
-of differences are paired. `denoised`, `defocus`, `narrow`: the same tomograms made harder
-(`benchmarks/imaging_variants.py`): a learned denoiser's look; the defocus typed 1 um wrong; tilts of +-45
-degrees used as if they were +-60.
+`benchmarks/training_sets.py`, set 2 of the test data: seven kinds of particles in boxes of 28 voxels at 10 Å.
+Everything is made from dev_set2_1 and its own picks, without labels; particles lie up to one voxel off centre. The
+test set are the true subtomograms of dev_set2_{test}, with {seeds} classifier seeds.
+
+- **GAN-train**: trained on the set, tested on target subtomograms. **GAN-test**: trained on the labelled
+  subtomograms, tested on the set.
+- Brackets hold 95 % intervals, over seeds and blocks of the tomogram; intervals of differences are paired.
+- `denoised`, `defocus` and `narrow` are the same tomograms made harder (`benchmarks/imaging_variants.py`): after a
+  learned denoiser; with a user-specified defocus that is wrong by 1 µm; with tilts of ±45° used as ±60°.
 """
-SLICES = """`recommended`: a training a seed. One of each class of the denoised look, beside real crops and the fitted
-physics it began with:
+SLICES = """- `recommended`: one training for each seed.
 
-![Slices of the denoised look](images/look.png)
+One subtomogram of each class of the denoised variant, beside target subtomograms and the fitted simulation that
+`recommended` started from:
+
+![Slices of the denoised variant](images/look.png)
 """
 
 
@@ -166,7 +178,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--folder", type=Path, default=Path("results/training_sets"))
     parser.add_argument("--test", type=int, default=3)
-    parser.add_argument("-o", "--output", type=Path, default=Path("docs/yardstick.md"))
+    parser.add_argument("-o", "--output", type=Path, default=Path("docs/benchmark.md"))
     options = parser.parse_args()
     files = {
         look: options.folder / look / f"compare_{options.test}/comparison.json" for look in LOOKS
@@ -186,9 +198,9 @@ def main():
     pictured = options.folder / "denoised"
     if (pictured / "made_recommended_0.star").exists():
         draw_slices(pictured, options.output.with_name("images") / "look.png")
-        text += "\n" + SLICES
+        text += SLICES
     write_text(options.output, "\n".join([text, *sections(looks)]).rstrip() + "\n")
-    draw(looks, options.output.with_suffix(".png"))
+    draw(looks, options.output.with_name("images") / f"{options.output.stem}.png")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The configuration: every key typed once, with why one would change it."""
+"""The configuration: every key with its type, range, default and reason to change it."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,63 +10,79 @@ from cryoetgan.errors import UserError, suggest
 from cryoetgan.io.files import check_exists
 
 NAME = r"^[A-Za-z0-9_-]+$"
+"""Pattern of a name: of a class, a tomogram, a group."""
+RENAMED = {
+    "tomograms.voxel_size": "densities.voxel_size",
+    "tomograms.marks_radius": "evaluation.match_radius",
+    "particles.deviations": "particles.score_threshold_sd",
+    "particles.whole_voxels": "particles.subpixel",
+    "translation.ship": "export.source",
+    "translation.tomograms": "tomograms.synthetic",
+    "evaluation.curve": "evaluation.learning_curve",
+    "evaluation.competition_seeds": "evaluation.comparison_seeds",
+}
+"""Keys of early configurations, and their names today."""
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Section(BaseModel):
-    """Unknown keys are errors; values never change after reading."""
+    """A part of the configuration. Unknown keys are errors; values cannot be changed later."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Structures(Section):
-    """Which particles, and where their structures come from."""
+    """The particles, and the sources of their structures."""
 
     table: str = Field(
         "config/classes.tsv",
-        description="Table of classes: one row a kind of particle to simulate and find.",
+        description="Table of classes: one row per kind of particle to simulate and find.",
     )
     mirror: str = Field(
         "https://files.rcsb.org/download",
-        description="Where `<id>.cif.gz` is asked for: a URL or a folder. Change it for a local "
-        "mirror, or to work without a network.",
+        description="URL or folder that holds `<id>.cif.gz`. Change it to use a local mirror, or to "
+        "work without a network.",
     )
     retries: Annotated[int, Field(ge=0, le=20)] = Field(
-        4, description="Tries again after a failed download; raise it on a bad line."
+        4, description="Retries of a failed download; raise it on an unreliable connection."
     )
     timeout: Positive = Field(
-        60.0, description="Seconds without a byte before a download is dropped."
+        60.0, description="Seconds without data after which a download is retried."
     )
 
 
 class Densities(Section):
-    """Structure to density map, then random poses: the density domain D."""
+    """Structures to density maps and random poses: the density domain D."""
 
     engine: Literal["builtin", "eman2"] = Field(
         "builtin",
-        description="`eman2` calls e2pdb2mrc.py in its own environment; the built-in engine follows "
-        "the same rule. Never chosen by what happens to be installed.",
+        description="`eman2` runs e2pdb2mrc.py in its own environment. The built-in engine computes "
+        "the same maps. The engine never depends on the installed programs.",
     )
-    voxel_size: Positive = Field(10.0, description="Angstrom; that of the tomograms after import.")
+    voxel_size: Positive = Field(
+        10.0, description="Angstrom. Tomograms are resampled to it at import."
+    )
     resolution: Positive = Field(
-        30.0, description="Angstrom, EMAN2's definition; at least twice the voxel size."
+        30.0, description="Angstrom, as EMAN2 defines it; at least twice the voxel size."
     )
     box: Annotated[int, Field(ge=12, le=256, multiple_of=4)] = Field(
-        28, description="Voxels; divisible by 4. 1.3 to 2 times the largest particle."
+        28, description="Voxels; a multiple of 4. Use 1.3 to 2 times the largest particle."
     )
     assembly: str = Field(
-        "1", description="Biological assembly to build, or `none`; a row of the table may differ."
+        "1",
+        description="Biological assembly to build, or `none`; the table overrides it per class.",
     )
-    hydrogens: bool = Field(False, description="Count hydrogens, where the file has them.")
-    ligands: bool = Field(True, description="Count ligands, ions and glycans.")
-    waters: bool = Field(False, description="Count ordered waters.")
-    count: Count = Field(400, description="Poses of each class; a row of the table may differ.")
+    hydrogens: bool = Field(False, description="Include hydrogens that the file contains.")
+    ligands: bool = Field(True, description="Include ligands, ions and glycans.")
+    waters: bool = Field(False, description="Include ordered waters.")
+    count: Count = Field(400, description="Poses per class; the table overrides it per class.")
     max_shift: Annotated[float, Field(ge=0)] | None = Field(
         None,
-        description="Angstrom an axis: how far off centre a particle may lie. Empty: one and a half "
-        "voxels, for boxes cut at aligned or marked places; more, where places are rough.",
+        description="Angstrom per axis: largest distance of a particle from the box centre. Empty: "
+        "1.5 voxels, right for boxes cut at aligned or annotated positions. Raise it if the "
+        "positions are less precise.",
     )
     membrane_thickness: Positive = Field(
         40.0, description="Angstrom between the head-group layers of the membrane class."
@@ -76,13 +92,13 @@ class Densities(Section):
     )
     membrane_tilt: Annotated[float, Field(ge=-180, le=180)] = Field(
         0.0,
-        description="Degrees about y from z to the normal of the membrane class's map; poses turn "
-        "it anyway.",
+        description="Degrees about y between z and the normal of the membrane map. Poses rotate the "
+        "map anyway.",
     )
     prior: str | None = Field(
         None,
-        description="STAR file of observed particles: poses draw orientations and offsets from its "
-        "angles and origins, where particles stick to an interface. Empty: uniform.",
+        description="STAR file of observed particles. Poses then draw orientations and offsets from "
+        "its angles and origins: use it if particles stick to an interface. Empty: uniform.",
     )
     prior_spread: Annotated[float, Field(ge=0, le=180)] = Field(
         5.0, description="Degrees; blurs the orientations drawn from densities.prior."
@@ -90,42 +106,40 @@ class Densities(Section):
 
     @property
     def greatest_shift(self) -> float:
-        """How far off centre particles may lie, angstrom an axis."""
+        """Largest distance of a particle from the box centre, angstrom per axis."""
         return 1.5 * self.voxel_size if self.max_shift is None else self.max_shift
 
 
 class Tomograms(Section):
-    """The user's tomograms, or simulated ones with ground truth."""
+    """The user's tomograms, or simulated tomograms with ground truth."""
 
     table: str = Field(
         "config/tomograms.tsv",
-        description="Table of tomograms: path, geometry, contrast; `simulate` as path "
-        "makes one with ground truth.",
-    )
-    voxel_size: Positive | None = Field(
-        None,
-        description="Angstrom; tomograms are resampled to it at import. Empty: densities.voxel_size, "
-        "and nothing else makes sense in one run.",
+        description="Table of tomograms: path, geometry, contrast. The path `simulate` simulates a "
+        "tomogram with ground truth.",
     )
     shape: tuple[Count, Count, Count] = Field(
         (192, 192, 80), description="x, y, z in voxels of simulated and synthetic tomograms."
     )
     copies: Count = Field(
         40,
-        description="Particles of each class in a simulated or synthetic tomogram; a table row may "
-        "differ.",
+        description="Particles per class in a simulated or synthetic tomogram; the table overrides "
+        "it per class.",
     )
     snr: Positive = Field(
         0.3,
-        description="Variance of signal over variance of noise of a simulated tomogram, as a whole.",
+        description="Signal variance over noise variance of a simulated tomogram as a whole.",
+    )
+    synthetic: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Number of synthetic tomograms with labels and truth: packed scenes, imaged like "
+        "each training tomogram in turn. Preset `recommended` makes them if it is trained, otherwise "
+        "fitted physics. Export them with `copick`.",
     )
     float16: bool = Field(
         False,
-        description="Whether imported tomograms are kept as 16-bit numbers: half the disk, grey "
-        "values to three digits.",
-    )
-    marks_radius: Positive = Field(
-        80.0, description="Angstrom: a pick this close to a marked particle is that particle."
+        description="Store imported tomograms as 16-bit floats: half the disk space, three digits "
+        "of grey values.",
     )
 
 
@@ -134,195 +148,192 @@ class Particles(Section):
 
     picker: Literal["dog", "match"] = Field(
         "dog",
-        description="`match` searches whole tomograms with the templates: it finds small particles "
-        "that Difference of Gaussians misses, in many times its time.",
+        description="`dog`: Difference of Gaussians. `match`: template matching of the whole "
+        "tomogram; slower, but finds small particles that `dog` misses.",
     )
     sigma: Positive | None = Field(
         None,
-        description="Angstrom; width of the Difference of Gaussians. Empty: from each class's "
-        "radius (radius / sqrt 3), picks merged. The paper's 7 voxels at 10 A are 70.",
+        description="Angstrom; width of the Gaussian. Empty: radius / sqrt 3 of each class, picks "
+        "merged. The paper's 7 voxels at 10 A are 70.",
     )
-    min_distance: Positive = Field(2.0, description="In units of sigma: closest two picks may lie.")
+    min_distance: Positive = Field(
+        2.0, description="Smallest distance between two picks, in units of sigma."
+    )
     threshold: Annotated[float, Field(ge=0, le=20)] = Field(
-        3.0, description="t of T = m + t (M - m) / 20 on the peak values; lower finds more."
+        3.0,
+        description="t of the threshold T = m + t (M - m) / 20 on the peak values; lower finds more.",
     )
-    deviations: Positive = Field(
+    score_threshold_sd: Positive = Field(
         4.0,
-        description="Of picker `match`: standard deviations that a score must lie above the mean "
-        "over the tomogram; lower finds more.",
+        description="Picker `match` only: smallest score, in standard deviations above the mean of "
+        "the tomogram; lower finds more.",
     )
-    max_picks: Count | None = Field(
-        None, description="Best picks kept of each tomogram; empty: all."
-    )
+    max_picks: Count | None = Field(None, description="Best picks kept per tomogram; empty: all.")
     rotations: Annotated[int, Field(ge=8)] = Field(
-        1856, description="Template orientations searched: 550 are ~30 degrees apart, 4400 ~15."
+        1856, description="Template orientations: 550 are about 30 degrees apart, 4400 about 15."
     )
     lowpass: Positive | None = Field(
-        None, description="Angstrom; finer detail is ignored in scoring. Empty: three voxels."
+        None, description="Angstrom; scoring ignores finer detail. Empty: three voxels."
     )
     highpass_shells: Annotated[int, Field(ge=0)] = Field(
-        3, description="Fourier shells dropped in scoring: mass alone must not decide the class."
+        3,
+        description="Lowest Fourier shells that scoring ignores, so that mass alone does not decide "
+        "the class.",
     )
     top: Count = Field(
         400,
-        description="Best-scoring particles kept of each class, in each group of tomograms: scores "
-        "of two microscopes do not compare.",
+        description="Best particles kept per class and group of tomograms. Scores of two microscopes "
+        "cannot be compared.",
     )
     curation: str | None = Field(
-        None, description="Folder of `id,accepted,class` CSV files: a person's decisions."
+        None, description="Folder of CSV files `id,accepted,class` with a person's decisions."
     )
     average_iterations: Annotated[int, Field(ge=0, le=50)] = Field(
         3,
-        description="Alignments of the averages that `snakemake averages` makes of each class; 0: "
-        "angles as the scores have them, whose FSC is no gold standard.",
+        description="Alignment iterations of `snakemake averages`. 0: keep the angles of the scores; "
+        "the FSC is then no gold standard.",
     )
-    whole_voxels: bool = Field(
-        True,
-        description="Whether boxes are cut at the nearest voxels, with the tomogram's own grey "
-        "values (the rest of the place stands in rlnOriginX/Y/ZAngst); false: shifted between "
-        "voxels, which smooths what a denoiser left.",
+    subpixel: bool = Field(
+        False,
+        description="Cut boxes at subvoxel positions by a Fourier shift, which smooths the edges "
+        "that a denoiser leaves. False: suggest voxels, unchanged grey values; rlnOriginX/Y/ZAngst "
+        "holds the rest of the position.",
     )
     test_fraction: Fraction = Field(
-        0.25, description="Share of a single tomogram kept for testing, in blocks with a gap."
+        0.25,
+        description="Fraction of a single tomogram kept for testing, in blocks separated by a gap.",
     )
 
 
 class Imaging(Section):
-    """Subtomograms by physics alone, typed in or fitted: what a network has to beat."""
+    """Subtomograms by physics alone: the conventional simulation and the fitted model."""
 
     fit: bool = Field(
         True,
-        description="Whether physics is fitted to each tomogram's own picks besides; false where "
-        "picks are too few for it.",
+        description="Fit an imaging model to the picks of each tomogram. Set it to false if there "
+        "are too few picks.",
     )
     neighbours: bool = Field(
         True,
-        description="Whether fitted physics puts other particles around each one, as close as "
-        "picks lie; false for purified, sparse samples.",
+        description="Fitted physics adds neighbouring particles at the distances of the picks. Set "
+        "it to false for purified, sparse samples.",
     )
     per_group: bool = Field(
         False,
-        description="With several groups of tomograms: whether fitted physics shows every density "
-        "as each group does, one set behind the other; false: each as one tomogram drawn by chance.",
+        description="Simulate every density once for each microscope group. If false, each density "
+        "is simulated for one randomly chosen tomogram.",
     )
     snr: Positive = Field(
-        0.1, description="Typed signal-to-noise ratio of a simulated subtomogram, per volume."
+        0.1, description="Signal-to-noise ratio per volume of the conventional simulation."
     )
     defocus: Annotated[float, Field(ge=0)] = Field(
-        4.0, description="Micrometres, where the table of tomograms gives none."
+        4.0, description="Micrometres; used if the table of tomograms gives no defocus."
     )
     lowpass: Positive = Field(
-        40.0, description="Angstrom; the traditional recipe's final low-pass."
+        40.0, description="Angstrom; final low-pass filter of the conventional simulation."
     )
     envelope: Positive | None = Field(
         None,
-        description="Typed physics: the contrast transfer's envelope exp(-(k / E)^2), E as a share "
-        "of the Nyquist frequency; 0.4 in the code that the paper's baseline stands on (AITom). "
-        "Null: none.",
+        description="Envelope exp(-(k / E)^2) of the conventional simulation's contrast transfer, E "
+        "as a fraction of the Nyquist frequency. AITom, the paper's baseline, uses 0.4. Null: none.",
     )
 
 
 class Translation(Section):
-    """The CycleGAN."""
+    """The trained generator: the CycleGAN or the residual network."""
 
     preset: str = Field(
         "smoke",
-        description="paper, released, recommended, smoke, or a YAML file; `smoke` is the paper's "
-        "CycleGAN made small enough for two cores.",
+        description="`paper`, `released`, `recommended`, `smoke`, or a YAML file. `smoke` is the "
+        "paper's CycleGAN, small enough for two cores.",
     )
-    steps: Count | None = Field(None, description="Training steps; empty: the preset's own.")
-    draws: Count = Field(1, description="Noise draws, so generated volumes, of each density.")
-    ship: Literal["auto", "generated", "fitted"] = Field(
-        "auto",
-        description="What is exported. `auto`: the generated volumes where they are shown, without "
-        "labels, to look closer to unseen picks than fitted physics and to keep their labels, else "
-        "fitted physics; without imaging.fit the generated ones.",
-    )
+    steps: Count | None = Field(None, description="Training steps; empty: the preset's value.")
+    draws: Count = Field(1, description="Generated volumes per density, each with its own noise.")
     per_group: bool = Field(
         False,
-        description="With several groups of tomograms: whether each gets a network of its own, "
-        "trained on its own picks and physics, in `translation/<preset>/<group>/`; the generated "
-        "sets are joined, the group in the optics block. Set imaging.per_group too, to compare.",
-    )
-    tomograms: Annotated[int, Field(ge=0)] = Field(
-        0,
-        description="Synthetic tomograms with labels and truth to make, of packed scenes that look "
-        "like the training tomograms in turn: by preset recommended where that is trained, else by "
-        "fitted physics. `copick` exports them; tomograms.shape and copies say how large and full.",
+        description="Train one network per microscope group, in `translation/<preset>/<group>/`, on "
+        "the picks and physics of that group. The generated sets are concatenated. Set "
+        "imaging.per_group too, for a fair comparison.",
     )
     uncertainty: Annotated[int, Field(ge=0)] = Field(
         1,
-        description="Volumes of each class whose voxels' standard deviation over dropout and over "
-        "noise is mapped, for the report; 0: none.",
+        description="Volumes per class with uncertainty maps (standard deviation over dropout and "
+        "over noise) for the report; 0: none.",
     )
     passes: Annotated[int, Field(ge=2)] = Field(
-        20, description="Translations behind each of these maps, the paper's 20; more: less grain."
+        20, description="Samples per uncertainty map; the paper uses 20. More: less grain."
     )
     devices: Count = Field(
         1,
-        description="GPUs of one machine that share each batch, by Lightning Fabric; the preset's "
-        "batch must be a multiple. On Slurm, ask for as many: gpu of translation_train in the profile.",
+        description="GPUs of one machine that share each batch (Lightning Fabric); the preset's "
+        "batch must be a multiple. On Slurm, request as many: gpu of translation_train in the "
+        "profile.",
     )
     tensorboard: bool = Field(
-        False,
-        description="Whether training also writes TensorBoard events, where that is installed.",
+        False, description="Also write TensorBoard events, if TensorBoard is installed."
     )
 
 
 class Evaluation(Section):
-    """What the synthetic data are worth."""
+    """Classifiers, metrics, comparisons."""
 
     network: Literal["cb3d", "small"] = Field(
-        "small", description="Classifier; `cb3d` is the paper's and wants a GPU."
+        "small", description="Classifier; `cb3d` is the paper's and needs a GPU."
     )
     second_network: Literal["cb3d", "small"] | None = Field(
         None,
-        description="The other classifier as well: its accuracies stand in the report beside the "
-        "first's, under its name. Verdict, metrics and learning curve are the first's. Empty: none.",
+        description="Second classifier, whose accuracies the report shows beside the first. Verdict, "
+        "metrics and learning curve use the first. Empty: none.",
     )
-    epochs: Count | None = Field(None, description="Passes over the training set; empty: its own.")
-    curve: list[Annotated[int, Field(ge=2)]] = Field(
+    epochs: Count | None = Field(
+        None, description="Passes over the training set; empty: the classifier's default."
+    )
+    match_radius: Positive = Field(
+        80.0, description="Angstrom: largest distance between a pick and its annotated particle."
+    )
+    learning_curve: list[Annotated[int, Field(ge=2)]] = Field(
         [100, 300, 1000, 3000, 10000],
-        description="Learning curve: a classifier is trained on so many volumes each, where there "
-        "are more than that: for 10,000, raise densities.count. An empty list: none.",
+        description="Sizes of the training sets of the learning curve, up to the number of simulated "
+        "volumes; raise densities.count for larger sets. An empty list: no curve.",
     )
-    curve_of: list[Literal["generated", "fitted"]] = Field(
-        ["generated", "fitted"],
-        description="Sets that have a learning curve; fitted physics with imaging.fit only.",
-    )
-    competition_seeds: Annotated[int, Field(ge=2)] = Field(
-        5,
-        description="Classifiers that `snakemake comparison` trains of each set, for its intervals.",
+    comparison_seeds: Annotated[int, Field(ge=2)] = Field(
+        5, description="Classifiers per set that `snakemake comparison` trains, for its intervals."
     )
     ablation_preset: str = Field(
-        "paper", description="What `snakemake ablations` changes: a preset, or a YAML file."
+        "paper", description="Preset, or YAML file, that `snakemake ablations` varies."
     )
     ablation_steps: Count | None = Field(
-        None, description="Training steps of each ablation; empty: the preset's own."
+        None, description="Training steps per ablation; empty: the preset's value."
     )
     ablation_seeds: Count = Field(
-        3, description="How often each ablation is trained: collapse is a matter of chance."
+        3, description="Trainings per ablation: mode collapse depends on the seed."
     )
     ablation_snapshots: Count | None = Field(
         None,
-        description="Epochs from one kept generator to the next in the ablations of input noise; "
-        "`snakemake ablations` then also draws scores by step (the paper's Figures 5 and 6). "
+        description="Epochs between two stored generators in the ablations of input noise. "
+        "`snakemake ablations` then also plots scores by training step (Paper, Figures 5 and 6). "
         "Empty: none.",
     )
 
 
 class Report(Section):
-    """The page."""
+    """The report page."""
 
     title: str = Field("CryoETGAN", description="Heading of the page.")
-    sample: Count = Field(4, description="Volumes shown of each class.")
+    sample: Count = Field(4, description="Volumes shown per class.")
 
 
 class Export(Section):
-    """Formats other programs read."""
+    """Data for other programs."""
 
     formats: list[Literal["relion", "copick", "plain"]] = Field(
-        ["relion"], description="Which exports the workflow makes."
+        ["relion"], description="Formats that the workflow writes."
+    )
+    source: Literal["auto", "generated", "fitted"] = Field(
+        "auto",
+        description="Set to export. `auto`: the generated set if label-free tests show that it is "
+        "closer to the data and keeps its labels, otherwise the fitted simulation. Without "
+        "imaging.fit: the generated set.",
     )
 
 
@@ -330,12 +341,10 @@ class Config(Section):
     """One run."""
 
     run: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$")] = Field(
-        "demo", description="Name of the run; results lie in `results/<run>/`."
+        "demo", description="Name of the run; its results are in `results/<run>/`."
     )
     seed: Annotated[int, Field(ge=0)] = Field(0, description="Seed of all random numbers.")
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="Where tensors are computed."
-    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Device of tensors.")
     structures: Structures = Structures()
     densities: Densities = Densities()
     tomograms: Tomograms = Tomograms()
@@ -347,76 +356,70 @@ class Config(Section):
     export: Export = Export()
 
     @model_validator(mode="after")
-    def _sizes(self) -> "Config":
+    def _sections_agree(self) -> "Config":
         if self.densities.resolution < 2 * self.densities.voxel_size:
             raise ValueError(
                 f"densities.resolution is {self.densities.resolution:g} A, below twice "
                 f"densities.voxel_size ({self.densities.voxel_size:g} A); raise it to "
                 f"{2 * self.densities.voxel_size:g} or more"
             )
-        if self.translation.tomograms and not self.imaging.fit:
+        if self.tomograms.synthetic and not self.imaging.fit:
             raise ValueError(
-                f"translation.tomograms is {self.translation.tomograms}, but synthetic tomograms "
-                "need fitted physics; set imaging.fit to true, or translation.tomograms to 0"
+                f"tomograms.synthetic is {self.tomograms.synthetic}, but synthetic tomograms "
+                "need fitted physics; set imaging.fit to true, or tomograms.synthetic to 0"
             )
         if self.evaluation.second_network == self.evaluation.network:
             raise ValueError(
                 f"evaluation.second_network is {self.evaluation.network}, as evaluation.network; "
                 "name the other classifier, or leave it empty"
             )
-        if self.translation.ship == "fitted" and not self.imaging.fit:
+        if self.export.source == "fitted" and not self.imaging.fit:
             raise ValueError(
-                "translation.ship is 'fitted', but no physics is fitted; set imaging.fit to true, or "
-                "translation.ship to 'auto'"
-            )
-        tomograms = self.tomograms.voxel_size
-        if tomograms is not None and tomograms != self.densities.voxel_size:
-            raise ValueError(
-                f"tomograms.voxel_size is {tomograms:g} A but densities.voxel_size "
-                f"{self.densities.voxel_size:g} A; give both one value, or leave the first out"
+                "export.source is 'fitted', but imaging.fit is false; set imaging.fit to true, or "
+                "export.source to 'auto'"
             )
         return self
 
 
 def load(*paths: Path) -> Config:
-    """Read and check configuration files; later ones win, key by key, as in Snakemake.
+    """Read and check configuration files; a later file overrides single keys, as in Snakemake.
 
     Raises
     ------
     UserError
-        Where the file is missing, no YAML mapping, or a key or value is wrong.
+        If a file is missing or not a YAML mapping, or a key or value is wrong.
     """
     whole: dict[str, Any] = {}
     for path in paths:
-        whole = _merged(whole, _content(path))
+        whole = _merge(whole, _read_mapping(path))
     return check(whole, ", ".join(map(str, paths)))
 
 
-def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    found = dict(base)
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
     for key, value in over.items():
-        inner = found.get(key)
+        inner = merged.get(key)
         if isinstance(inner, dict) and isinstance(value, dict):
-            value = _merged(inner, value)
-        found[key] = value
-    return found
+            value = _merge(inner, value)
+        merged[key] = value
+    return merged
 
 
-def _content(path: Path) -> dict[str, Any]:
+def _read_mapping(path: Path) -> dict[str, Any]:
     path = check_exists(path, "configuration file")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is not YAML: {error}") from error
+        raise UserError(f"{path}: not valid YAML: {error}") from error
     if content is None:
         content = {}
     if not isinstance(content, dict):
-        raise UserError(f"{path}: wanted keys and values, got {type(content).__name__}")
+        raise UserError(f"{path}: expected keys and values, got {type(content).__name__}")
     return content
 
 
 def check(content: dict[str, Any], name: str) -> Config:
-    """Return the typed configuration, or raise one `UserError` that lists what is wrong."""
+    """Return the typed configuration, or raise one `UserError` that lists every mistake."""
     try:
         return Config.model_validate(content)
     except ValidationError as error:
@@ -424,7 +427,7 @@ def check(content: dict[str, Any], name: str) -> Config:
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """Return all mistakes in one line: key, value got, what is wanted."""
+    """Return all mistakes in one line: key, value found, value expected."""
     return "; ".join(_explain_one(item, model) for item in error.errors())
 
 
@@ -432,6 +435,8 @@ def _explain_one(item: Any, model: type[BaseModel]) -> str:
     place = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
         *parents, last = item["loc"]
+        if place in RENAMED:
+            return f"unknown key '{place}'; its name is now '{RENAMED[place]}'"
         known = _keys(model, tuple(parents))
         return f"unknown key '{place}'{suggest(str(last), known)} (known: {', '.join(known)})"
     message = item["msg"].removeprefix("Value error, ")

@@ -73,3 +73,30 @@ def test_random_rotations_follow_the_haar_measure(rng):
     counts, _ = np.histogram(np.cos(ours), bins=20, range=(-1, 1))
     assert abs(np.median(np.degrees(ours)) - np.median(np.degrees(tilt))) < 2
     assert ((counts - 1000) ** 2 / 1000).sum() < 50
+
+
+def test_the_radius_is_measured_from_voxel_n_half():
+    radius = geometry.centre_distance(6)
+    assert radius[3, 3, 3] == 0
+    assert radius[3, 1, 3] == 2
+    assert radius[0, 0, 0] == np.sqrt(27)
+
+
+def test_a_clipped_box_selects_the_same_voxels_of_box_and_volume(rng):
+    volume_shape, box_shape = (7, 8, 9), (4, 5, 3)
+    z, y, x = np.indices(volume_shape)
+    for corner in rng.integers(-8, 12, (200, 3)):
+        in_volume, in_box = geometry.clip_box(corner, box_shape, volume_shape)
+        box = np.indices(box_shape) + corner[:, None, None, None]
+        for axis, grid in enumerate((z, y, x)):
+            assert np.array_equal(grid[in_volume], box[axis][in_box])
+        limits = np.array(volume_shape)[:, None, None, None]
+        inside = ((box >= 0) & (box < limits)).all(axis=0).sum()
+        assert z[in_volume].size == inside
+
+
+def test_tiles_cover_a_volume_once():
+    covered = np.zeros((5, 8, 10), int)
+    for corner, shape in geometry.tiles(covered.shape, 4):
+        covered[geometry.block_slices(corner, shape)] += 1
+    assert (covered == 1).all()

@@ -18,12 +18,33 @@ def test_the_wedge_is_a_projector_of_real_volumes(rng, shape, tilts):
     assert np.allclose(seen(seen(volume)), seen(volume), atol=1e-12)
 
 
+def test_the_wedge_is_made_of_the_directions_that_are_sampled():
+    kz, _, kx = optics.frequency_axes((21, 21, 21), 1.0)  # odd: no plane stands for both signs
+    for tilts in ((-60, 60), (-20, 50), (0, 90)):
+        sampled = optics.is_sampled(kz, kx, tilts)
+        assert np.array_equal(sampled, optics.is_sampled(-kz, -kx, tilts))
+        mask = optics.missing_wedge((21, 21, 21), tilts)
+        assert np.array_equal(mask, np.broadcast_to(sampled, mask.shape))
+    angle = optics.tilt_angle((21, 21, 21))
+    assert np.array_equal(optics.is_sampled(kz, kx, (-20, 50)), (angle >= -20) & (angle <= 50))
+
+
+def test_shells_hold_all_modes_of_both_half_spaces(rng):
+    for box in (8, 9):
+        volume = rng.standard_normal((box, box, box))
+        whole = np.rint(
+            np.linalg.norm(np.stack(np.meshgrid(*[np.fft.fftfreq(box) * box] * 3)), axis=0)
+        )
+        power = np.abs(np.fft.fftn(volume)) ** 2
+        sums = [power[whole == shell].sum() for shell in range(box // 2 + 1)]
+        half = np.abs(np.fft.rfftn(volume)) ** 2
+        assert np.allclose(optics.shell_sums(half, optics.fourier_shells(box)), sums)
+
+
 def test_sixty_degrees_lose_a_third():
     mask = optics.missing_wedge((96, 96, 96), (-60, 60))
     radius = optics.radius_grid((96, 96, 96), 1.0)
-    weight = np.full(mask.shape, 2.0)
-    weight[..., 0] = weight[..., -1] = 1.0
-    ball = (radius < 0.5) * weight
+    ball = (radius < 0.5) * optics.hermitian_weights(96)
     assert abs((ball * mask).sum() / ball.sum() - 2 / 3) < 0.01
 
 
@@ -68,3 +89,22 @@ def test_the_envelope_halves_where_it_should():
     b_factor = 4 * np.log(2) / k**2
     ratio = optics.ctf(np.array([k]), 3.0, b_factor=b_factor) / optics.ctf(np.array([k]), 3.0)
     assert ratio[0] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("n", [8, 9])
+def test_hermitian_weights_count_every_mode_of_a_volume(n):
+    weights = np.broadcast_to(optics.hermitian_weights(n), (n, n, n // 2 + 1))
+    assert weights.sum() == n**3
+    whole = np.rint(np.sqrt(sum(k**2 for k in np.meshgrid(*[np.fft.fftfreq(n) * n] * 3))))
+    shells = optics.fourier_shells(n)
+    counts = np.bincount(shells.ravel(), weights.ravel())
+    assert np.array_equal(counts, np.bincount(whole.astype(int).ravel()))
+
+
+def test_a_direction_and_its_opposite_are_sampled_at_one_tilt(rng):
+    kz, kx = rng.standard_normal((2, 500))
+    seen = optics.is_sampled(kz, kx, (-40, 60))
+    assert np.array_equal(seen, optics.is_sampled(-kz, -kx, (-40, 60)))
+    angle = np.degrees(np.arctan(kz / kx))
+    assert np.array_equal(seen, (angle >= -40) & (angle <= 60))
+    assert optics.is_sampled(np.array([-1.0]), np.array([0.0]), (-60, 90)).all()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cryoetgan.errors import UserError
-from cryoetgan.structures.read_structure import flattened
+from cryoetgan.structures.read_structure import flatten_structure
 
 log = logging.getLogger("cryoetgan")
 OVERLAP_DISTANCE = 1.5
@@ -46,7 +46,7 @@ def choose_models(structure: Any, model: str, path: Path) -> None:
         return
     if len(structure) == 1:
         return
-    if model == "auto" and _overlap(flattened(structure, path)):
+    if model == "auto" and _overlap(flatten_structure(structure, path)):
         log.info("%s: %d models of one molecule; the first is taken", path, len(structure))
         for index in reversed(range(1, len(structure))):
             del structure[index]

@@ -13,7 +13,7 @@ from cryoetgan.densities.altlocs import best_locations
 from cryoetgan.densities.assemblies import choose_models, expand, keep_chains
 from cryoetgan.densities.connected_parts import gaps, neck, ranked
 from cryoetgan.errors import UserError
-from cryoetgan.structures.read_structure import flattened, read_structure
+from cryoetgan.structures.read_structure import flatten_structure, read_structure
 
 log = logging.getLogger("cryoetgan")
 Floats = NDArray[np.float64]
@@ -112,7 +112,7 @@ def read_atoms(
     choose_models(structure, model, path)
     left_out = keep_chains(structure, chains, path) if chains else set()
     described = expand(structure, assembly, path, left_out)
-    flat = flattened(structure, path)
+    flat = flatten_structure(structure, path)
     numbers = np.where(flat.elements <= LAST_ELEMENT, flat.elements, 0).astype(int)
     numbers[flat.element_names == b"D"] = 1
     kept = best_locations(flat)

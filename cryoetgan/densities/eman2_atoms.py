@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cryoetgan.densities.atoms import Atoms, check_extent
 from cryoetgan.errors import UserError
-from cryoetgan.structures.pdb_records import Records, read_records
+from cryoetgan.structures.pdb_records import PdbRecords, read_records
 from cryoetgan.structures.read_structure import is_mmcif, read_structure, read_text
 
 Z_OF_LETTER = {"H": 1, "C": 6, "A": 7, "N": 7, "O": 8, "P": 15, "S": 16, "W": 18, "K": 19}
@@ -45,7 +45,7 @@ def read_atoms_as_eman2(path: Path) -> Atoms:
     return Atoms(positions[known], numbers[known])
 
 
-def _records(records: Records) -> tuple[NDArray[np.float64], NDArray[np.int_]]:
+def _records(records: PdbRecords) -> tuple[NDArray[np.float64], NDArray[np.int_]]:
     """Return coordinates and Z of the ATOM records."""
     kept = ~records.is_het
     names, which = np.unique(records.names[kept].view("S4"), return_inverse=True)

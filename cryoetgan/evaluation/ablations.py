@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from cryoetgan.errors import UserError
+from cryoetgan.evaluation.paper import TABLE_3, TABLE_4
 from cryoetgan.evaluation.statistics.intervals import over_seeds, wilson
 from cryoetgan.translation.settings import Settings
 
@@ -52,59 +53,24 @@ class Ablation:
     paper: Mapping[str, float]
 
 
-_W = {"objective": "wgan", "clip": 0.01}
-_NO_W = {"objective": "bce", "clip": 0.0}
+def _ablation(table: str, label: str, **settings: Any) -> Ablation:
+    return Ablation(table, label, settings, PAPER.get(table, {}).get(label, {}))
+
+
+PAPER = {"Table 3": TABLE_3, "Table 4": TABLE_4}
+_W: dict[str, Any] = {"objective": "wgan", "clip": 0.01}
+_NO_W: dict[str, Any] = {"objective": "bce", "clip": 0.0}
 ABLATIONS: dict[str, Ablation] = {
-    "input_noise_0": Ablation(
-        "Table 3", "without Gaussian noise", {"input_noise": 0.0}, {"fid": 828.18, "is": 1.42}
+    "input_noise_0": _ablation("Table 3", "without Gaussian noise", input_noise=0.0),
+    "input_noise_0.2": _ablation("Table 3", "0.2 x Gaussian noise", input_noise=0.2),
+    "input_noise_0.5": _ablation("Table 3", "0.5 x Gaussian noise", input_noise=0.5),
+    "wasserstein_spectral": _ablation(
+        "Table 4", "Wasserstein loss, spectral norm", **_W, spectral_norm=True
     ),
-    "input_noise_0.2": Ablation(
-        "Table 3", "0.2 x Gaussian noise", {"input_noise": 0.2}, {"fid": 201.37, "is": 2.32}
-    ),
-    "input_noise_0.5": Ablation(
-        "Table 3", "0.5 x Gaussian noise", {"input_noise": 0.5}, {"fid": 273.01, "is": 2.22}
-    ),
-    "wasserstein_spectral": Ablation(
-        "Table 4",
-        "Wasserstein loss, spectral norm",
-        _W | {"spectral_norm": True},
-        {
-            "ssim_class": 0.3071,
-            "precision": 1.0,
-            "recall": 0.0,
-            "density": 320.0,
-            "coverage": 1.0,
-            "gan_test": 0.764,
-        },
-    ),
-    "spectral": Ablation(
-        "Table 4",
-        "spectral norm alone",
-        _NO_W | {"spectral_norm": True},
-        {
-            "ssim_class": 0.2006,
-            "precision": 0.0,
-            "recall": 0.0,
-            "density": 0.0,
-            "coverage": 0.0,
-            "gan_test": 0.269,
-        },
-    ),
-    "wasserstein": Ablation(
-        "Table 4",
-        "Wasserstein loss alone",
-        _W | {"spectral_norm": False},
-        {
-            "ssim_class": 0.0413,
-            "precision": 1.0,
-            "recall": 0.0,
-            "density": 320.0,
-            "coverage": 1.0,
-            "gan_test": 0.571,
-        },
-    ),
-    "dropout_off": Ablation("Ours", "no dropout", {"dropout": 0.0}, {}),
-    "bottleneck_noise_off": Ablation("Ours", "no bottleneck noise", {"noise_channels": 0}, {}),
+    "spectral": _ablation("Table 4", "spectral norm alone", **_NO_W, spectral_norm=True),
+    "wasserstein": _ablation("Table 4", "Wasserstein loss alone", **_W, spectral_norm=False),
+    "dropout_off": _ablation("Ours", "no dropout", dropout=0.0),
+    "bottleneck_noise_off": _ablation("Ours", "no bottleneck noise", noise_channels=0),
 }
 
 

@@ -13,11 +13,9 @@ from cryoetgan.evaluation.statistics.intervals import clusters
 from cryoetgan.io.mrc import check_same_voxel_size
 from cryoetgan.io.star import COORDINATES, SPLITS
 from cryoetgan.io.volume_set import VolumeSet
-from cryoetgan.physics.acquisition import COLUMNS, Acquisition
+from cryoetgan.physics.acquisition import is_symmetric, read_tilt_ranges
 
 log = logging.getLogger("cryoetgan")
-SYMMETRIC = 1.0
-"""Degrees by which a tilt range may be off centre and still count as symmetric."""
 VALIDATION = 0.15
 LEAST_TRAINED = 0.5
 """Share of the rows that must be left for training."""
@@ -89,18 +87,10 @@ def _tilts(volumes: VolumeSet, rows: NDArray[np.int_]) -> tuple[bool, tuple[floa
     if "rlnOpticsGroup" in volumes.table and "rlnOpticsGroup" in optics:
         used = volumes.table["rlnOpticsGroup"].iloc[rows]
         optics = optics[optics["rlnOpticsGroup"].isin(used)]
-    sides = [COLUMNS["tilt_low"], COLUMNS["tilt_high"]]
-    records = optics.to_dict("records") if set(sides) <= set(optics) else []
-    # a group that does not say its tilts has none of its own
-    known = [
-        Acquisition.from_optics(row).tilts
-        for row in records
-        if all(row[side] == row[side] and row[side] != "<NA>" for side in sides)
-    ]
+    known = read_tilt_ranges(optics)
     low = max((tilts[0] for tilts in known), default=0.0)
     high = min((tilts[1] for tilts in known), default=0.0)
-    symmetric = all(abs(tilts[0] + tilts[1]) <= SYMMETRIC for tilts in known)
-    return symmetric, (low, high) if low < high else None
+    return all(map(is_symmetric, known)), (low, high) if low < high else None
 
 
 def same_boxes(first: VolumeSet, second: VolumeSet) -> None:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from cryoetgan.densities.poses import Poser
 from cryoetgan.imaging.pair_correlation import Crowding
-from cryoetgan.physics.geometry import random_rotations
+from cryoetgan.physics.geometry import clip_box, random_rotations
 from cryoetgan.seeds import rng
 
 Floats = NDArray[np.floating]
@@ -56,12 +56,8 @@ def paste(scene: Floats, box: Floats, centre: Sequence[float] | Floats) -> None:
     """Add a box to a scene, its voxel n // 2 at the voxel nearest to `centre` (xyz)."""
     whole = np.rint(np.asarray(centre, float)[::-1]).astype(int)
     low = whole - np.array(box.shape) // 2
-    a, b = np.maximum(low, 0), np.minimum(low + box.shape, scene.shape)
-    if (a >= b).any():
-        return
-    inside = tuple(slice(*pair) for pair in zip(a, b, strict=True))
-    part = tuple(slice(*pair) for pair in zip(a - low, b - low, strict=True))
-    scene[inside] += box[part]
+    in_scene, in_box = clip_box(low, box.shape, scene.shape)
+    scene[in_scene] += box[in_box]
 
 
 def scene_around(

@@ -1,4 +1,4 @@
-"""Download a large file: resumed where the line broke, whole or not at all."""
+"""Downloads over HTTP: transient faults are retried, large files are resumed."""
 
 import http.client
 import logging
@@ -6,78 +6,176 @@ import re
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from cryoetgan.errors import UserError
 
 log = logging.getLogger("cryoetgan")
-CHUNK = 1 << 20
+T = TypeVar("T")
+CHUNK_BYTES = 1 << 18
 FIRST_WAIT_S = 1.0
-SAY_EVERY_S = 10.0
-PASSING = (408, 425, 429)
-GONE = (404, 410)
+LONGEST_WAIT_S = 60.0
+LOG_PERIOD_S = 10.0
+MIN_BYTES_PER_S = 4096
+"""A slower server counts as stalled: single bytes never trigger the socket's own timeout."""
+TRANSIENT_STATUS = (408, 425, 429)
+NOT_FOUND_STATUS = (404, 410)
 
 
-class PassingError(Exception):
-    """A fault that may be gone on the next try."""
+class TransientError(Exception):
+    """A fault that may be gone at the next attempt."""
 
 
-def download(url: str, path: Path, retries: int = 4, timeout: float = 60.0) -> None:
-    """Write what `url` sends to `path`; a broken transfer goes on where it stopped.
+def retry(
+    attempt: Callable[[], T],
+    name: str,
+    retries: int,
+    *,
+    progress: Callable[[], int] | None = None,
+    advice: str = "raise --retries or --timeout",
+    first_wait: float = FIRST_WAIT_S,
+) -> T:
+    """Return the result of `attempt()`, called again after each `TransientError`.
+
+    Parameters
+    ----------
+    attempt : callable
+        Takes no argument.
+    name : str
+        Name of the item in messages.
+    retries : int
+        Further attempts. The waits between them are 1, 2, 4 ... 60 seconds.
+    progress : callable, optional
+        Returns the number of bytes received so far. If it has grown during an attempt, that
+        attempt counts as the first failure again.
+    advice : str
+        Way out, for the message of the last failure.
+    first_wait : float
+        Seconds before the second attempt.
+
+    Raises
+    ------
+    UserError
+        If every attempt failed.
+    """
+    failures, received = 0, progress() if progress else 0
+    while True:
+        try:
+            return attempt()
+        except TransientError as error:
+            now = progress() if progress else 0
+            failures = 1 if now > received else failures + 1
+            received = now
+            if failures > retries:
+                raise UserError(
+                    f"{name}: {error}, {failures} times; try again later, or {advice}"
+                ) from error
+            wait = min(first_wait * 2 ** (failures - 1), LONGEST_WAIT_S)
+            log.warning("%s: %s; next attempt in %g s", name, error, wait)
+            time.sleep(wait)
+
+
+def download(
+    url: str,
+    path: Path,
+    retries: int = 4,
+    timeout: float = 60.0,
+    first_wait: float = FIRST_WAIT_S,
+) -> None:
+    """Write the file at `url` to `path`; an interrupted transfer resumes at its last byte.
 
     Parameters
     ----------
     url : str
         http or https.
     path : Path
-        Written piece by piece: name a scratch file.
+        A scratch file: it is written piece by piece.
     retries : int
-        Further tries after a passing fault, waiting 1, 2, 4 ... seconds between them; a
-        try that brought something new does not count.
+        Further attempts after a transient fault. An attempt that received new bytes does not
+        count.
     timeout : float
-        Seconds without a byte before a try is given up.
+        Seconds without a byte before an attempt is given up.
+    first_wait : float
+        Seconds before the second attempt; see `retry`.
 
     Raises
     ------
     UserError
-        Where nothing is there, or the tries are used up.
+        If the file does not exist, or every attempt failed.
     """
+
+    def received() -> int:
+        return path.stat().st_size if path.exists() else 0
+
     path.unlink(missing_ok=True)
-    failures = 0
-    while True:
-        before = path.stat().st_size if path.exists() else 0
-        try:
-            _transfer(url, path, timeout)
-            return
-        except PassingError as error:
-            now = path.stat().st_size if path.exists() else 0
-            failures = 1 if now > before else failures + 1
-            if failures > retries:
-                raise UserError(
-                    f"{url}: {error}, {failures} times; try again later, or raise --retries or "
-                    "--timeout"
-                ) from error
-            wait = FIRST_WAIT_S * 2 ** (failures - 1)
-            log.warning("%s: %s; going on at byte %d in %g s", url, error, now, wait)
-            time.sleep(wait)
+    retry(
+        lambda: _transfer(url, path, received(), timeout),
+        url,
+        retries,
+        progress=received,
+        first_wait=first_wait,
+    )
+
+
+def read_bytes(url: str, timeout: float, limit: int) -> bytes:
+    """Return a file held in memory, complete.
+
+    Parameters
+    ----------
+    url : str
+        http or https.
+    timeout : float
+        Seconds without a byte.
+    limit : int
+        Largest accepted size in bytes.
+
+    Raises
+    ------
+    TransientError
+        If the transfer stalls or ends early, or the server is busy.
+    UserError
+        If the file does not exist, or is larger than `limit`.
+    """
+    parts: list[bytes] = []
+    size = 0
+    with open_url(url, 0, timeout) as answer:
+        expected = answer.headers.get("Content-Length")
+        for part in _read_chunks(answer, timeout):
+            parts.append(part)
+            size += len(part)
+            if size > limit:
+                raise UserError(f"{url}: the file is larger than {limit >> 30} GiB")
+    _check_complete(size, None if expected is None else int(expected))
+    return b"".join(parts)
 
 
 def read_page(url: str, timeout: float = 60.0) -> str:
-    """Return a small text such as a folder's listing.
+    """Return a small text, such as the listing of a folder.
 
     Raises
     ------
     UserError
-        Where it cannot be had.
+        If the page cannot be read.
     """
     try:
-        with _open(url, 0, timeout) as answer:
+        with open_url(url, 0, timeout) as answer:
             return answer.read().decode("utf-8", errors="replace")
-    except (PassingError, OSError, http.client.HTTPException) as error:
+    except (TransientError, OSError, http.client.HTTPException) as error:
         raise UserError(f"{url}: {error}; try again later") from error
 
 
-def _open(url: str, start: int, timeout: float) -> http.client.HTTPResponse:
+def open_url(url: str, start: int, timeout: float) -> http.client.HTTPResponse:
+    """Return the server's answer, from byte `start` if the server can resume.
+
+    Raises
+    ------
+    TransientError
+        If the server is busy or cannot be reached.
+    UserError
+        If the file does not exist, or the server refuses to send it.
+    """
     headers = {"User-Agent": "cryoetgan", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
@@ -86,48 +184,60 @@ def _open(url: str, start: int, timeout: float) -> http.client.HTTPResponse:
             urllib.request.Request(url, headers=headers), timeout=timeout
         )
     except urllib.error.HTTPError as error:
-        if error.code in GONE:
-            raise UserError(f"{url}: nothing is there (HTTP {error.code}); check the id") from error
-        if error.code in PASSING or error.code >= 500:
-            raise PassingError(f"HTTP {error.code}") from error
+        if error.code in NOT_FOUND_STATUS:
+            raise UserError(f"{url}: not found (HTTP {error.code}); check the id") from error
+        if error.code in TRANSIENT_STATUS or error.code >= 500:
+            raise TransientError(f"HTTP {error.code}") from error
         raise UserError(f"{url}: HTTP {error.code} {error.reason}") from error
     except (OSError, http.client.HTTPException) as error:
-        raise PassingError(str(getattr(error, "reason", None) or error)) from error
+        raise TransientError(str(getattr(error, "reason", None) or error)) from error
     except ValueError as error:
-        raise UserError(f"{url}: is no address ({error})") from error
+        raise UserError(f"{url}: invalid address ({error})") from error
     return answer
 
 
-def _transfer(url: str, path: Path, timeout: float) -> None:
-    start = path.stat().st_size if path.exists() else 0
-    said = time.monotonic()
-    with _open(url, start, timeout) as answer:
+def _transfer(url: str, path: Path, start: int, timeout: float) -> None:
+    """Append the file's bytes from `start` on; begin again if the server does not resume."""
+    logged = time.monotonic()
+    with open_url(url, start, timeout) as answer:
         if answer.status != http.client.PARTIAL_CONTENT:
-            start = 0  # the server does not resume: from the beginning
+            start = 0
         elif not _starts_at(answer.headers.get("Content-Range"), start):
             path.unlink()
-            raise PassingError("the server resumed at another byte")
+            raise TransientError("the server resumed at another byte")
         length = answer.headers.get("Content-Length")
         total = start + int(length) if length is not None else None
         with open(path, "r+b" if start else "wb") as out:
             out.seek(start)
-            try:
-                while chunk := answer.read1(CHUNK):
-                    out.write(chunk)
-                    if time.monotonic() - said > SAY_EVERY_S:
-                        said = time.monotonic()
-                        log.info("%s: %d of %s MB", url, out.tell() >> 20, _megabytes(total))
-            except (OSError, http.client.HTTPException) as error:
-                raise PassingError(str(error)) from error
-            got = out.tell()
-    if total is not None and got != total:
-        raise PassingError(f"ended after {got} of {total} bytes")
+            for part in _read_chunks(answer, timeout):
+                out.write(part)
+                if time.monotonic() - logged > LOG_PERIOD_S:
+                    logged = time.monotonic()
+                    size = "?" if total is None else total >> 20
+                    log.info("%s: %d of %s MB", url, out.tell() >> 20, size)
+            received = out.tell()
+    _check_complete(received, total)
+
+
+def _read_chunks(answer: http.client.HTTPResponse, timeout: float) -> Iterator[bytes]:
+    """Yield the body in pieces; raise `TransientError` if the connection breaks or stalls."""
+    start, size = time.monotonic(), 0
+    try:
+        while part := answer.read1(CHUNK_BYTES):
+            yield part
+            size += len(part)
+            elapsed = time.monotonic() - start
+            if elapsed > timeout and size < MIN_BYTES_PER_S * elapsed:
+                raise TransientError(f"stalls after {size} bytes")
+    except (OSError, http.client.HTTPException) as error:
+        raise TransientError(str(error)) from error
+
+
+def _check_complete(received: int, total: int | None) -> None:
+    if total is not None and received != total:
+        raise TransientError(f"ended after {received} of {total} bytes")
 
 
 def _starts_at(content_range: str | None, start: int) -> bool:
     found = re.match(r"bytes (\d+)-", content_range or "")
     return found is not None and int(found[1]) == start
-
-
-def _megabytes(total: int | None) -> str:
-    return "?" if total is None else str(total >> 20)

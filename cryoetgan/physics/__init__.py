@@ -1,1 +1,1 @@
-"""Optics, acquisition geometry, rotations, coordinates."""
+"""Geometry, optics and coordinates that several stages share."""

@@ -1,13 +1,16 @@
-"""How a tomogram was recorded: tilts, optics, state of the CTF; it travels in the optics block."""
+"""Acquisition of a tomogram: tilt range, optics, state of the CTF; stored in optics blocks."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.files import read_json, sidecar
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = {
     "tilt_low": "cryoetganTiltLow",
@@ -21,28 +24,29 @@ COLUMNS = {
     "group": "cryoetganGroup",
     "contrast": "cryoetganContrast",
 }
+"""Columns of the optics block, by attribute of `Acquisition`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Acquisition:
-    """What is known of a tilt series; `None` where it is not.
+    """Parameters of a tilt series.
 
     Attributes
     ----------
     tilt_low, tilt_high, tilt_step : float
-        Degrees about y, beam along z.
+        Degrees; the tilt axis is y, the beam runs along z.
     voltage, cs : float
-        Kilovolts, millimetres.
+        Kilovolts; spherical aberration in millimetres.
     amplitude_contrast : float
-        Fraction.
+        Fraction in [0, 1].
     defocus : float, optional
-        Micrometres, underfocus positive.
+        Micrometres, underfocus positive; None if unknown.
     ctf : str
-        raw, phase-flipped or corrected.
+        State of the contrast transfer function: raw, phase-flipped or corrected.
     group : str
-        Tomograms of one microscope session share it.
+        Microscope session, shared by its tomograms.
     contrast : str
-        dark or bright: how protein looked before import; exports give it back.
+        Protein contrast of the file before import, dark or bright; exports restore it.
     """
 
     tilt_low: float = -60.0
@@ -77,14 +81,14 @@ class Acquisition:
         return self.tilt_low, self.tilt_high
 
     def to_optics(self, number: int, name: str) -> dict[str, Any]:
-        """Return one row of an optics block."""
+        """Return one row of an optics block; unknown values have no column."""
         row = {"rlnOpticsGroup": number, "rlnOpticsGroupName": name}
         known = {COLUMNS[key]: value for key, value in asdict(self).items() if value is not None}
         return row | known
 
     @classmethod
     def from_optics(cls, row: Mapping[str, Any]) -> "Acquisition":
-        """Read a row of an optics block; absent columns keep their defaults."""
+        """Read a row of an optics block; columns that are absent or empty keep their defaults."""
         found = {key: row[name] for key, name in COLUMNS.items() if name in row}
         known = {key: value for key, value in found.items() if value == value and value != "<NA>"}
         numeric: dict[str, Any] = {
@@ -98,15 +102,31 @@ class Acquisition:
         return asdict(self)
 
 
-def optics_row(found: Acquisition | None, number: int, name: str) -> dict[str, Any]:
-    """Return one row of an optics block; of what is not known, number and name alone."""
-    if found is None:
+def optics_row(acquisition: Acquisition | None, number: int, name: str) -> dict[str, Any]:
+    """Return one row of an optics block; only number and name if the acquisition is unknown."""
+    if acquisition is None:
         return {"rlnOpticsGroup": number, "rlnOpticsGroupName": name}
-    return found.to_optics(number, name)
+    return acquisition.to_optics(number, name)
+
+
+def read_tilt_ranges(optics: "pd.DataFrame") -> list[tuple[float, float]]:
+    """Return the tilt range of each optics group that states one, degrees."""
+    ends = [COLUMNS["tilt_low"], COLUMNS["tilt_high"]]
+    rows = optics.to_dict("records") if set(ends) <= set(optics) else []
+    return [
+        Acquisition.from_optics(row).tilts
+        for row in rows
+        if all(row[end] == row[end] and row[end] != "<NA>" for end in ends)
+    ]
+
+
+def is_symmetric(tilts: tuple[float, float], tolerance: float = 1.0) -> bool:
+    """Return whether a tilt range reaches equally far on both sides, within `tolerance` degrees."""
+    return abs(tilts[0] + tilts[1]) <= tolerance
 
 
 def read_acquisition(tomogram: Path) -> Acquisition | None:
-    """Return how a tomogram was recorded, from the record beside it, where there is one."""
+    """Return the acquisition from the record beside a tomogram; None if it states none."""
     record = sidecar(tomogram)
     if not record.exists():
         return None
@@ -115,5 +135,5 @@ def read_acquisition(tomogram: Path) -> Acquisition | None:
         return None if content is None else Acquisition(**content)
     except TypeError as error:
         raise UserError(
-            f"{record}: is of another version ({error}); import {tomogram} again"
+            f"{record}: has unexpected content ({error}); import {tomogram} again"
         ) from error

@@ -1,4 +1,4 @@
-"""Where a place in a tomogram's own file lies in the tomogram that was imported from it."""
+"""Coordinate systems: the tomogram and the file that it was imported from; box and particle."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,23 +20,26 @@ if TYPE_CHECKING:
 Floats = NDArray[np.floating]
 TILT_AXES = {"y": np.eye(3), "x": np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])}
 BEAM_AXES = {"z": np.eye(3), "y": np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])}
-"""From xyz in the file to xyz in ours: `tomograms.reading.turn` as matrices."""
+"""Rotations (xyz) that take the axis of the file to y (tilt) and z (beam).
+
+They are the matrices of `cryoetgan.tomograms.importing.read.turn`.
+"""
 
 
 @dataclass(frozen=True)
 class ImportTransform:
-    """How a tomogram was brought in.
+    """The transform from a file to the tomogram that was imported from it.
 
     Attributes
     ----------
     shape : tuple of int
-        zyx of the file's grid, turned.
+        zyx of the file's grid, after its rotation.
     voxel_size : float
-        Angstrom, of the file.
+        Voxel size of the file, angstrom.
     step : float
-        Imported voxel size over the file's; 1 left the grid alone.
+        Voxel size of the tomogram over that of the file; 1 if it was not resampled.
     tilt_axis, beam_axis : str
-        Where they lie in the file.
+        Axes of the file that became y and z.
     """
 
     shape: tuple[int, ...]
@@ -47,45 +50,51 @@ class ImportTransform:
 
     @property
     def matrix(self) -> Floats:
-        """Return the turn from file to imported tomogram, `(3, 3)`, xyz."""
+        """The rotation from file to tomogram, `(3, 3)`, xyz."""
         return np.asarray(TILT_AXES[self.tilt_axis] @ BEAM_AXES[self.beam_axis])
 
     @property
     def rotation(self) -> Rotation:
-        """Return the same as a rotation."""
+        """The rotation from file to tomogram."""
         return Rotation.from_matrix(self.matrix)
 
     @property
     def file_shape(self) -> NDArray[np.int_]:
-        """Return the voxels of the file along x, y, z, before it is turned."""
+        """The shape of the file before its rotation: voxels along x, y, z."""
         return np.asarray(np.abs(self.matrix.T) @ np.array(self.shape[::-1])).astype(int)
 
-    def to_tomogram(self, file: Floats) -> Floats:
-        """Return places `(N, 3)` xyz, 0-based voxels of the file, in imported voxels."""
+    def to_tomogram(self, coordinates: Floats) -> Floats:
+        """Convert coordinates `(N, 3)` xyz from voxels of the file to voxels of the tomogram."""
         matrix = self.matrix
-        ends = np.where(matrix.sum(axis=1) < 0, np.array(self.shape[::-1]) - 1, 0)
-        return np.asarray((np.asarray(file, float) @ matrix.T + ends) / self.step)
+        return np.asarray(
+            (np.asarray(coordinates, float) @ matrix.T + self._origin(matrix)) / self.step
+        )
 
-    def to_file(self, places: Floats) -> Floats:
-        """Return the inverse of `to_tomogram`: imported voxels `(N, 3)` xyz in voxels of the file."""
+    def to_file(self, coordinates: Floats) -> Floats:
+        """Convert coordinates `(N, 3)` xyz from voxels of the tomogram to voxels of the file."""
         matrix = self.matrix
-        ends = np.where(matrix.sum(axis=1) < 0, np.array(self.shape[::-1]) - 1, 0)
-        return np.asarray((np.asarray(places, float) * self.step - ends) @ matrix)
+        return np.asarray(
+            (np.asarray(coordinates, float) * self.step - self._origin(matrix)) @ matrix
+        )
+
+    def _origin(self, matrix: Floats) -> NDArray[np.int_]:
+        """Return the rotated position of the file's first voxel: an inverted axis ends there."""
+        return np.where(matrix.sum(axis=1) < 0, np.array(self.shape[::-1]) - 1, 0)
 
 
 def read_import_transform(tomogram: Path, volume: Volume) -> ImportTransform:
-    """Return how a tomogram was brought in, from the record beside it (`T.mrc.json`).
+    """Read the transform from the record beside a tomogram (`T.mrc.json`).
 
-    One without a record, or that was simulated, is its own file.
+    It is the identity if the tomogram has no record or was simulated.
 
     Raises
     ------
     UserError
-        Where the record is of another version.
+        If the record has unexpected content.
     """
     record = sidecar(tomogram)
-    about = read_json(record) if record.exists() else {}
-    made = about.get("provenance") if isinstance(about, dict) else None
+    content = read_json(record) if record.exists() else {}
+    made = content.get("provenance") if isinstance(content, dict) else None
     if not isinstance(made, dict) or made.get("command") != "tomograms import":
         return ImportTransform(volume.data.shape, volume.voxel_size, 1.0)
     try:
@@ -93,22 +102,21 @@ def read_import_transform(tomogram: Path, volume: Volume) -> ImportTransform:
         step = was["voxel_size"] / was["input_voxel_size"]
         step = 1.0 if abs(step - 1) < VOXEL_SIZE_TOLERANCE else step
         axes = was["tilt_axis"], was["beam_axis"]
-        return ImportTransform(
-            tuple(was["input_shape"][::-1]), was["input_voxel_size"], step, *axes
-        )
+        shape = tuple(was["input_shape"][::-1])
+        return ImportTransform(shape, was["input_voxel_size"], step, *axes)
     except (KeyError, TypeError) as error:
         raise UserError(
-            f"{record}: is of another version ({error!r}); import {tomogram} again"
+            f"{record}: has unexpected content ({error!r}); import {tomogram} again"
         ) from error
 
 
 def centre_offset(row: Mapping[Any, Any], voxel_size: float) -> NDArray[np.float64]:
-    """Return where a particle lies from voxel n // 2 of its box, xyz, voxels.
+    """Return the vector from voxel n // 2 of a box to its particle's centre, xyz, voxels.
 
     Parameters
     ----------
     row : mapping
-        Column to value; without origins it lies there.
+        Column to value; the offset is zero without the columns of the origin.
     voxel_size : float
         Angstrom.
     """
@@ -116,7 +124,7 @@ def centre_offset(row: Mapping[Any, Any], voxel_size: float) -> NDArray[np.float
 
 
 def centre_offsets(table: "pd.DataFrame", voxel_size: float) -> NDArray[np.float64]:
-    """Return `centre_offset` of every row, `(N, 3)`."""
+    """Return `centre_offset` of each row, `(N, 3)`."""
     if not set(ORIGINS) <= set(table):
         return np.zeros((len(table), 3))
     return -table[ORIGINS].to_numpy(float) / voxel_size

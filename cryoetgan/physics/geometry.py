@@ -1,7 +1,10 @@
-"""Orientations and coordinates: RELION's angles, grids on SO(3), turning volumes.
+"""Orientations and voxel grids: RELION angles, sets of rotations, rotated volumes, boxes, tiles.
 
-Vectors are xyz, arrays are zyx, the centre of a box of n voxels is n // 2.
+Vectors are xyz and arrays are zyx. The centre of a box of n voxels is voxel n // 2.
 """
+
+from collections.abc import Iterator, Sequence
+from itertools import product
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,16 +12,25 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 Floats = NDArray[np.floating]
+Corner = tuple[int, int, int]
+"""z, y, x in voxels: the first voxel of a block, or the shape of a block."""
+Slices = tuple[slice, ...]
+HALF_TURNS: tuple[tuple[int, ...], ...] = ((), (2, 4), (2, 3), (3, 4))
+"""Axes of `(N, C, z, y, x)` to flip for a half turn: none, about y, about x, about z.
+
+With the tilt axis along y, the first two map every missing wedge onto itself; the last two do so
+if the tilt range is symmetric.
+"""
 
 
 def rotation_from_relion(angles: ArrayLike) -> Rotation:
-    """Return the rotation that turns the reference (xyz) into the particle.
+    """Return the rotation that takes the reference (xyz) to the particle.
 
     Parameters
     ----------
     angles : array_like
-        `(..., 3)` rlnAngleRot, rlnAngleTilt, rlnAnglePsi in degrees. RELION's own
-        matrix turns the particle into the reference, hence the inverse.
+        `(..., 3)` rlnAngleRot, rlnAngleTilt, rlnAnglePsi in degrees. The matrix that RELION
+        builds from them takes the particle to the reference, hence the inverse here.
     """
     return Rotation.from_euler("ZYZ", np.asarray(angles, float), degrees=True).inv()
 
@@ -34,15 +46,15 @@ def relion_from_rotation(rotation: Rotation) -> Floats:
 
 
 def random_rotations(count: int, rng: np.random.Generator) -> Rotation:
-    """Return `count` rotations uniform on SO(3) (Haar measure)."""
+    """Return `count` rotations, uniform on SO(3) (Haar measure)."""
     return Rotation.random(count, rng=rng)
 
 
 def super_fibonacci(count: int) -> Rotation:
     """Return `count` nearly uniform rotations (Alexa 2022, doi 10.1109/CVPR52688.2022.00811).
 
-    Deterministic. The mean distance to the nearest neighbour is about 360 / count**(1/3)
-    divided by 2: 4,400 rotations are some 15 degrees apart.
+    The set is deterministic. The mean distance to the nearest neighbour is about
+    360 / count**(1/3) / 2 degrees: 15 degrees for 4,400 rotations.
     """
     phi, psi = np.sqrt(2.0), 1.533751168755204288118041
     s = np.arange(count) + 0.5
@@ -62,7 +74,7 @@ def super_fibonacci(count: int) -> Rotation:
 
 
 def angle_between(first: Rotation, second: Rotation) -> Floats:
-    """Return the angle in degrees of the rotation that leads from one to the other."""
+    """Return the angle of the rotation from `first` to `second`, degrees."""
     return np.degrees((first.inv() * second).magnitude())
 
 
@@ -73,25 +85,25 @@ def rotate_volume(
     order: int = 3,
     prefilter: bool = True,
 ) -> Floats:
-    """Turn a volume about the voxel n // 2, then shift it.
+    """Rotate a volume about voxel n // 2, then shift it.
 
     Parameters
     ----------
     volume : ndarray
-        `(z, y, x)`; with `prefilter=False` its spline coefficients.
+        `(z, y, x)`; the spline coefficients if `prefilter` is False.
     rotation : scipy.spatial.transform.Rotation
-        Turns reference vectors (xyz) into particle vectors.
+        Takes reference vectors (xyz) to particle vectors.
     shift : array_like
-        x, y, z in voxels, after the rotation.
+        x, y, z in voxels, applied after the rotation.
     order : int
         Spline order.
     prefilter : bool
-        False where `volume` already went through `scipy.ndimage.spline_filter`.
+        False if `volume` is the output of `scipy.ndimage.spline_filter`.
 
     Returns
     -------
     ndarray
-        `(z, y, x)`, same shape, zero where the input does not reach.
+        `(z, y, x)`, same shape; zero outside the rotated input.
     """
     backward = rotation.inv().as_matrix()[::-1, ::-1]  # xyz to zyx
     centre = np.array(volume.shape) // 2
@@ -99,3 +111,70 @@ def rotate_volume(
     return ndimage.affine_transform(
         volume, backward, offset=offset, order=order, mode="constant", prefilter=prefilter
     )
+
+
+def distance_grid(z: Floats, y: Floats, x: Floats) -> Floats:
+    """Return sqrt(z^2 + y^2 + x^2) on the grid of three axes, `(len(z), len(y), len(x))`."""
+    return np.asarray(np.sqrt(z[:, None, None] ** 2 + y[:, None] ** 2 + x**2))
+
+
+def centre_distance(box: int) -> Floats:
+    """Return the distance of each voxel of a cube from voxel n // 2, in voxels, `(n, n, n)`."""
+    axis = np.arange(box, dtype=float) - box // 2
+    return distance_grid(axis, axis, axis)
+
+
+def clip_box(
+    corner: Sequence[int] | NDArray[np.int_],
+    box_shape: Sequence[int],
+    volume_shape: Sequence[int],
+) -> tuple[Slices, Slices]:
+    """Return the overlap of a box and a volume, as slices of the volume and of the box.
+
+    Parameters
+    ----------
+    corner : sequence of int
+        First voxel of the box, zyx in voxels of the volume. The box may reach beyond the volume.
+    box_shape, volume_shape : sequence of int
+        Voxels, zyx.
+
+    Returns
+    -------
+    in_volume, in_box : tuple of slice
+        Both select the same voxels; empty if box and volume do not overlap.
+
+    Examples
+    --------
+    >>> clip_box([-1], [3], [10])
+    ((slice(0, 2, None),), (slice(1, 3, None),))
+    """
+    in_volume, in_box = [], []
+    for first, length, limit in zip(corner, box_shape, volume_shape, strict=True):
+        low = min(max(int(first), 0), limit)
+        high = min(max(int(first) + length, low), limit)
+        in_volume.append(slice(low, high))
+        in_box.append(slice(low - int(first), high - int(first)))
+    if any(part.start >= part.stop for part in in_volume):
+        nothing = (slice(0, 0),) * len(in_volume)
+        return nothing, nothing
+    return tuple(in_volume), tuple(in_box)
+
+
+def block_slices(corner: Sequence[int], shape: Sequence[int]) -> Slices:
+    """Return the slices of a block, from its first voxel and its shape."""
+    return tuple(slice(a, a + n) for a, n in zip(corner, shape, strict=True))
+
+
+def tiles(shape: Sequence[int], edge: int) -> Iterator[tuple[Corner, Corner]]:
+    """Yield corner and shape (zyx, voxels) of the tiles that cover a volume.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        The volume's, zyx.
+    edge : int
+        Voxels; the last tile of each axis may be smaller.
+    """
+    depth, height, width = shape
+    for z, y, x in product(*(range(0, n, edge) for n in shape)):
+        yield (z, y, x), (min(edge, depth - z), min(edge, height - y), min(edge, width - x))

@@ -1,16 +1,20 @@
-"""What the microscope does in Fourier space: missing wedge and contrast transfer.
+"""Image formation in Fourier space: missing wedge and contrast transfer function.
 
-Fourier arrays are in `numpy.fft.rfftn` order, `(z, y, x // 2 + 1)`; frequencies in
-cycles per angstrom. The tilt axis is y, the beam runs along z.
+Fourier arrays are in `numpy.fft.rfftn` order, `(z, y, x // 2 + 1)`. Frequencies are in cycles per
+angstrom. The tilt axis is y and the beam runs along z: at tilt t, an image samples the plane of
+Fourier space through (kx, kz) = (cos t, sin t) and the y axis.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.floating]
+Shape = tuple[int, int, int]
+ANGLE_TOLERANCE = 1e-9
+"""Radians: a direction at the end of the tilt range counts as sampled despite rounding."""
 
 
-def frequency_axes(shape: tuple[int, int, int], voxel_size: float) -> tuple[Floats, Floats, Floats]:
+def frequency_axes(shape: Shape, voxel_size: float) -> tuple[Floats, Floats, Floats]:
     """Return kz, ky, kx in cycles per angstrom, shaped to broadcast over `(z, y, x // 2 + 1)`."""
     kz = np.fft.fftfreq(shape[0], voxel_size)[:, None, None]
     ky = np.fft.fftfreq(shape[1], voxel_size)[None, :, None]
@@ -18,55 +22,108 @@ def frequency_axes(shape: tuple[int, int, int], voxel_size: float) -> tuple[Floa
     return kz, ky, kx
 
 
-def radius_grid(shape: tuple[int, int, int], voxel_size: float) -> Floats:
+def radius_grid(shape: Shape, voxel_size: float) -> Floats:
     """Return |k| in cycles per angstrom, `(z, y, x // 2 + 1)`."""
     kz, ky, kx = frequency_axes(shape, voxel_size)
     return np.sqrt(kz**2 + ky**2 + kx**2)
 
 
-def missing_wedge(shape: tuple[int, int, int], tilts: tuple[float, float]) -> NDArray[np.bool_]:
-    """Return the directions that a tilt series has seen.
+def fourier_shells(box: int) -> NDArray[np.int_]:
+    """Return the Fourier shell of each frequency, `(z, y, x // 2 + 1)`: |k| times the box edge."""
+    return np.asarray(np.rint(radius_grid((box, box, box), 1 / box)), np.int_)
+
+
+def hermitian_weights(n: int) -> Floats:
+    """Return the number of modes that each plane of the last axis of `rfftn` represents.
+
+    It is 2, for a mode and its complex conjugate, except 1 for the zero frequency and, if n is
+    even, for the highest one. Shape `(n // 2 + 1,)`.
+
+    Examples
+    --------
+    >>> hermitian_weights(6)
+    array([1., 2., 2., 1.])
+    """
+    k = np.arange(n // 2 + 1)
+    return np.where((k == 0) | (2 * k == n), 1.0, 2.0)
+
+
+def shell_sums(values: NDArray[np.floating], shells: NDArray[np.int_]) -> NDArray[np.float64]:
+    """Return the sums of `values` over Fourier shells 0 to n // 2, both half spaces counted.
+
+    Parameters
+    ----------
+    values : ndarray
+        `(z, y, x // 2 + 1)`, real.
+    shells : ndarray of int
+        `fourier_shells` of the box.
+    """
+    box = len(shells)
+    sums = np.bincount(shells.ravel(), (values * hermitian_weights(box)).ravel())
+    return np.asarray(sums[: box // 2 + 1], np.float64)
+
+
+def tilt_angle(shape: Shape) -> Floats:
+    """Return the tilt angle at which each frequency is sampled, degrees in (-90, 90].
+
+    Returns
+    -------
+    ndarray
+        `(z, 1, x // 2 + 1)`: the angle does not depend on ky.
+    """
+    kz, _, kx = frequency_axes(shape, 1.0)
+    return np.degrees(np.arctan2(np.where(kx == 0, np.abs(kz), kz), np.abs(kx)))
+
+
+def is_sampled(kz: Floats, kx: Floats, tilts: tuple[float, float]) -> NDArray[np.bool_]:
+    """Return whether a tilt series samples the directions (kz, kx); the tilt axis always is.
+
+    Parameters
+    ----------
+    kz, kx : ndarray
+        Frequencies in any unit; (kz, kx) and (-kz, -kx) are the same direction.
+    tilts : (float, float)
+        Lowest and highest tilt, degrees.
+    """
+    low, high = np.radians(tilts[0]) - ANGLE_TOLERANCE, np.radians(tilts[1]) + ANGLE_TOLERANCE
+    angle = np.arctan2(np.where(kx < 0, -kz, kz), np.abs(kx))
+    inside = (angle >= low) & (angle <= high)
+    # kx = 0: the angle is 90 or -90 degrees, which are the same direction
+    vertical = (np.abs(kx) < 1e-12) & ((high >= np.pi / 2) | (low <= -np.pi / 2))
+    return np.asarray(inside | vertical | (np.hypot(kz, kx) < 1e-12))
+
+
+def missing_wedge(shape: Shape, tilts: tuple[float, float]) -> NDArray[np.bool_]:
+    """Return the mask of the frequencies that a tilt series samples.
 
     Parameters
     ----------
     shape : (int, int, int)
         zyx, voxels.
     tilts : (float, float)
-        Lowest and highest stage tilt about y in degrees; (-60, 60) leaves a half-wedge
-        of 30 degrees. Asymmetric ranges are kept: at tilt t the slice through Fourier
-        space lies along (kx, kz) = (cos t, sin t).
+        Lowest and highest tilt about y, degrees; (-60, 60) leaves a half-wedge of 30 degrees.
+        The range may be asymmetric.
 
     Returns
     -------
     ndarray of bool
-        `(z, y, x // 2 + 1)`, True where data exist; the zero frequency is kept. The
-        planes of the highest frequency in z and x, which stand for both signs, are
-        kept where either sign is, so that the mask of a real volume is symmetric.
+        `(z, y, x // 2 + 1)`, True if sampled; the tilt axis (kz = kx = 0) always is. The planes
+        of the highest frequency in z and x represent both signs. They are True if either sign is
+        sampled, so that the mask of a real volume is symmetric.
     """
-    low, high = np.radians(tilts[0]), np.radians(tilts[1])
     kz, _, kx = frequency_axes(shape, 1.0)
-
-    def seen(kz: Floats, kx: Floats) -> NDArray[np.bool_]:
-        # the same line for (kx, kz) and (-kx, -kz): take the half with kx >= 0
-        angle = np.arctan2(np.where(kx < 0, -kz, kz), np.abs(kx))
-        inside = (angle >= low - 1e-9) & (angle <= high + 1e-9)
-        # kx = 0: the angle is +-90 degrees, the same line
-        vertical = (np.abs(kx) < 1e-12) & ((high >= np.pi / 2 - 1e-9) | (low <= -np.pi / 2 + 1e-9))
-        return inside | vertical
-
-    mask = seen(kz, kx)
+    mask = is_sampled(kz, kx, tilts)
     nyquist = np.zeros(mask.shape, bool)
     if shape[0] % 2 == 0:
         nyquist[shape[0] // 2] = True
     if shape[2] % 2 == 0:
         nyquist[..., -1] = True
-    mask = np.where(nyquist, mask | seen(-kz, kx), mask)
-    mask = mask | ((kz == 0) & (kx == 0))
+    mask = np.where(nyquist, mask | is_sampled(-kz, kx, tilts), mask)
     return np.broadcast_to(mask, (shape[0], shape[1], shape[2] // 2 + 1)).copy()
 
 
 def electron_wavelength(voltage: float) -> float:
-    """Return the relativistic wavelength in angstrom of electrons of `voltage` kilovolts."""
+    """Return the relativistic wavelength of electrons in angstrom; `voltage` in kilovolts."""
     volts = voltage * 1e3
     return 12.2642596 / np.sqrt(volts * (1.0 + 0.978475598e-6 * volts))
 
@@ -81,20 +138,21 @@ def ctf(
 ) -> Floats:
     """Return the contrast transfer function; positive at low frequency.
 
-    The sign is that of protein-bright images: what RELION calls -CTF for dark ones.
+    CTF(k) = sin(pi lambda dz k^2 - pi/2 Cs lambda^3 k^4 + asin(A)) exp(-B k^2 / 4). The sign is
+    that of images with bright protein; RELION uses the opposite sign for dark protein.
 
     Parameters
     ----------
     frequency : ndarray
-        Cycles per angstrom, any shape.
+        k in cycles per angstrom, any shape.
     defocus : float
-        Micrometres, underfocus positive.
+        dz in micrometres, underfocus positive.
     voltage, cs : float
-        Kilovolts, millimetres.
+        Kilovolts; spherical aberration Cs in millimetres.
     amplitude_contrast : float
-        Fraction in [0, 1]; the value at zero frequency.
+        A, a fraction in [0, 1]; the value at zero frequency.
     b_factor : float
-        Envelope exp(-B k^2 / 4), square angstrom.
+        B of the envelope, square angstrom.
     """
     wavelength = electron_wavelength(voltage)
     k2 = np.asarray(frequency) ** 2

@@ -45,7 +45,7 @@ def fits(results: Results) -> tuple[list[Fit], list[str]]:
             continue  # the record beside a volume set
         name = f"imaging/{path.name}"
         content = results.json(name)
-        if "shares" not in content:
+        if "class_fractions" not in content:
             continue
         try:
             fit, said = _fit(results, path.stem, content)
@@ -81,7 +81,7 @@ def _fit(results: Results, name: str, content: Mapping[str, Any]) -> tuple[Fit, 
     doubts = ((about.get("agreement") or {}).get("doubts") or {}).values()
     said += dict.fromkeys(map(str, doubts))
     shares = ", ".join(
-        f"{kind} {100 * float(share):.0f} %" for kind, share in content["shares"].items()
+        f"{kind} {100 * float(share):.0f} %" for kind, share in content["class_fractions"].items()
     )
     return Fit(name, _picture(results, name), power, wedge, shares), said
 

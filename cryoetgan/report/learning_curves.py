@@ -58,9 +58,9 @@ def learning(found: Mapping[str, Accuracy]) -> Learning | None:
     levels = {
         label: found[name]
         for name, label in (
-            ("ceiling", "trained on real crops"),
+            ("real_train", "trained on real crops"),
             ("fitted_train", "fitted physics"),
-            ("physics_train", "physics, typed in"),
+            ("conventional_train", "physics, typed in"),
         )
         if name in found and label not in curves
     }

@@ -21,27 +21,27 @@ from cryoetgan.report.hardware import machine
 from cryoetgan.report.results import Results
 from cryoetgan.report.verdict import checks, conclude, in_short
 
-EXPECTED = ("gan_train", "physics_train", "ceiling", "gan_test")
+EXPECTED = ("gan_train", "conventional_train", "real_train", "gan_test")
 EXPLAINED = {
     "gan_train": "trained on generated, tested on real",
-    "physics_train": "trained on physics with typed-in parameters, tested on real",
+    "conventional_train": "trained on physics with typed-in parameters, tested on real",
     "fitted_train": "trained on physics fitted to the tomograms, tested on real",
-    "ceiling": "trained on labelled real crops, tested on real",
-    "pseudo_train": "trained on picks named by their best template, tested on real",
+    "real_train": "trained on labelled real crops, tested on real",
+    "pseudo_label_train": "trained on picks named by their best template, tested on real",
     "gan_test": "trained on real, tested on generated",
 }
 PSEUDO = {
-    "ceiling": "trained on picks named by their best template, tested on others named so",
+    "real_train": "trained on picks named by their best template, tested on others named so",
     "gan_test": "trained on picks named by their best template, tested on generated",
 }
 """What is another thing where no crop is marked."""
 MEASURED = {
     "measure": "generated",
     "measure_untrained": "untrained",
-    "measure_physics": "physics",
+    "measure_conventional": "physics",
     "measure_fitted": "fitted physics",
 }
-OPTIONAL = ("measure_physics", "measure_fitted")
+OPTIONAL = ("measure_conventional", "measure_fitted")
 COLUMNS = {
     "generated": "generated",
     "untrained": "untrained generator",

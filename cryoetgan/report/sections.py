@@ -25,7 +25,7 @@ from cryoetgan.seeds import rng
 SPECTRUM_SAMPLE = 150
 BLIND = 20
 TABLE_ROWS = 200
-MARKS_RADIUS = 80.0
+MATCH_RADIUS = 80.0
 """Angstrom, where the configuration does not say: a pick this close to a mark is that particle."""
 SPECTRA = {
     "real": "real",
@@ -235,7 +235,7 @@ def synthetic_sections(
 
 def agreement(results: Results, config: Mapping[str, Any]) -> list[Agreement]:
     """Return how well selected and marked particles agree, a row a tomogram."""
-    radius = float(_section(config, "tomograms").get("marks_radius") or MARKS_RADIUS)
+    radius = float(_section(config, "evaluation").get("match_radius") or MATCH_RADIUS)
     found = []
     for path in results.tomograms():
         selected, marked = _by_tomogram(results, path.stem)

@@ -14,11 +14,11 @@ MARKS = {
     "marked": "{} of your marked crops",
     "template": "{} picks named by their best template",
 }
-PHYSICS = {"physics_train": "imaging/simulated.star", "fitted_train": "imaging/fitted.star"}
+PHYSICS = {"conventional_train": "imaging/simulated.star", "fitted_train": "imaging/fitted.star"}
 BESIDE = {
-    "physics_train": "physics typed in",
+    "conventional_train": "physics typed in",
     "fitted_train": "physics fitted",
-    "ceiling": "ceiling (trained on real crops)",
+    "real_train": "real_train (trained on real crops)",
 }
 
 
@@ -64,7 +64,7 @@ def conclude(
     Parameters
     ----------
     found : mapping
-        gan_train, physics_train, fitted_train, ceiling, gan_test: what is there.
+        gan_train, conventional_train, fitted_train, real_train, gan_test: what is there.
     marks : str
         What the test crops' classes are: `truth`, `marked` or `template`.
     simulated : bool
@@ -87,8 +87,8 @@ def conclude(
 
 
 def _only_guesses(found: Mapping[str, Accuracy]) -> tuple[str, str] | None:
-    ceiling = found.get("ceiling")
-    if ceiling is None or ceiling.low > ceiling.guessing:
+    real_train = found.get("real_train")
+    if real_train is None or real_train.low > real_train.guessing:
         return None
     return "unknown", (
         "No verdict: even a classifier trained on labelled real crops only guesses, so this "
@@ -107,11 +107,11 @@ def _headline_fitted(fitted: Accuracy, found: Mapping[str, Accuracy]) -> tuple[s
         "below": "The translated set is worse.",
         "same": "The translated set shows no gain over it.",
     }[found["gan_train"].compared(fitted)]
-    ceiling = found.get("ceiling")
-    if ceiling is None:
+    real_train = found.get("real_train")
+    if real_train is None:
         said = "Promising: fitted physics is exported; not compared with labelled real crops."
         return "fair", f"{said} {network}"
-    if fitted.compared(ceiling) == "below":
+    if fitted.compared(real_train) == "below":
         said = (
             "Use the exported set, fitted physics, where labels lack: short of labelled real crops."
         )
@@ -123,7 +123,7 @@ def _headline_fitted(fitted: Accuracy, found: Mapping[str, Accuracy]) -> tuple[s
 def _headline(made: Accuracy, found: Mapping[str, Accuracy]) -> tuple[str, str]:
     if nothing := _only_guesses(found):
         return nothing
-    ceiling = found.get("ceiling")
+    real_train = found.get("real_train")
     fits = {name: found[name] for name in PHYSICS if name in found}
     best = max(fits, key=lambda name: fits[name].value, default=None)
     if made.low <= made.guessing:
@@ -141,9 +141,9 @@ def _headline(made: Accuracy, found: Mapping[str, Accuracy]) -> tuple[str, str]:
     if best and made.compared(fits[best]) == "same":
         return "fair", "No gain shown: the translated set cannot be told apart from plain physics."
     over = "better than plain physics" if best else "not compared with plain physics"
-    if ceiling is None:
+    if real_train is None:
         return "fair", f"Promising: {over}; not compared with labelled real crops."
-    if made.compared(ceiling) == "below":
+    if made.compared(real_train) == "below":
         return "fair", f"Use it where labels lack: {over}, but short of labelled real crops."
     return ("good" if best else "fair"), f"Use it: as good as labelled real crops, {over}."
 
@@ -217,9 +217,7 @@ def second_opinion(shipped: str, found: Mapping[str, Accuracy], marks: str) -> s
         return f"{text}this tells the two no better apart."
     if better == shipped:
         return f"{text}this agrees."
-    return (
-        f"{text}this disagrees; `translation.ship: {better}` in the configuration ships the other."
-    )
+    return f"{text}this disagrees; `export.source: {better}` in the configuration ships the other."
 
 
 def checks(

@@ -62,11 +62,11 @@ def estimate(
     crops = config.particles.top * len(classes)
     disk = 4 * box * (SETS * made + 2 * crops + _exported(config, made))
     disk += 2 * 4 * sum(sizes) * (2 if "copick" in config.export.formats else 1)
-    synthetic = config.translation.tomograms * math.prod(config.tomograms.shape)
+    synthetic = config.tomograms.synthetic * math.prod(config.tomograms.shape)
     # scene and tomogram, each with labels; the export holds the tomogram's once more
     disk += synthetic * (4 + 2) * (3 if "copick" in config.export.formats else 2)
     chain = POSE * box * poses + PHYSICS * box * poses + SYNTHESIZE * synthetic
-    chain += START * 2 * config.translation.tomograms
+    chain += START * 2 * config.tomograms.synthetic
     pick = PICK if config.particles.picker == "dog" else MATCH
     for row, size in zip(tomograms, sizes, strict=True):
         picks = config.particles.max_picks or PICKS
@@ -155,7 +155,7 @@ def _voxels(config: Config, row: TomogramRow) -> int:
             size = row.voxel_size or float(file.voxel_size.x)
     except (ValueError, OSError):
         return path.stat().st_size // 4
-    wanted = config.tomograms.voxel_size or config.densities.voxel_size
+    wanted = config.densities.voxel_size
     return int(count * (size / wanted) ** 3) if size > 0 else count
 
 
@@ -163,8 +163,8 @@ def _classifiers(config: Config, made: int, box: int, marked: bool) -> float:
     """Return the seconds of one core that all classifiers take."""
     # where crops are marked, one more learns from the picks: labels have no part in the choice
     fitted = ["fitted"] if config.imaging.fit else []
-    curves = len(set(config.evaluation.curve_of) & {"generated", *fitted})
-    points = sum(size < made for size in config.evaluation.curve)
+    curves = 1 + len(fitted)
+    points = sum(size < made for size in config.evaluation.learning_curve)
     whole = 4 + len(fitted) + marked
     counts = {config.evaluation.network: whole + curves * points}
     if config.evaluation.second_network:

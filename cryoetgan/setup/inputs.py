@@ -44,11 +44,11 @@ def inputs(
 
 def _no_ids(classes: Sequence[ClassRow]) -> Iterator[str]:
     """Yield what is wrong with sources that can only be PDB ids."""
-    from cryoetgan.structures.fetch import pdb_id
+    from cryoetgan.structures.fetch import parse_pdb_id
 
     for row in classes:
         try:
-            pdb_id(row.source)
+            parse_pdb_id(row.source)
         except UserError as error:
             yield f"class {row.class_}: {error}; a file ends in .pdb, .ent, .cif (.gz), .mrc or .map"
 

@@ -5,11 +5,10 @@ from typing import Annotated
 
 import typer
 
-from cryoetgan.command import Output, check_positive, command, group, log
+from cryoetgan.command import Output, Record, check_positive, command, group, log
 from cryoetgan.errors import UserError
 
 app = group("")
-MOST_RETRIES = 20
 
 
 @command(app, "fetch")
@@ -20,29 +19,29 @@ def fetch(
         str, typer.Option(help="URL or folder that holds <id>.cif.gz.")
     ] = "https://files.rcsb.org/download",
     name: Annotated[
-        str | None, typer.Option(help="Name of the file, where one id is given; else the id.")
+        str | None, typer.Option(help="File name without suffix, for a single id.")
     ] = None,
-    retries: Annotated[int, typer.Option(help="Further tries after a passing fault.")] = 4,
+    retries: Annotated[
+        int, typer.Option(min=0, max=20, help="Further attempts after a transient fault.")
+    ] = 4,
     timeout: Annotated[float, typer.Option(help="Seconds without a byte.")] = 60.0,
 ) -> None:
     """Download structures by PDB id, as mmCIF with their biological assemblies.
 
-    Writes `DIR/<id>.cif`, each when it is whole, parses, and is that entry. An entry
-    that cannot be had does not keep the others from coming.
+    Writes `DIR/<id>.cif` once the download is complete, parses, and is that entry. If one
+    entry fails, the others are still downloaded.
     """
     from cryoetgan.io.files import provenance, sidecar, write_json
     from cryoetgan.io.star import CLASS_NAME
     from cryoetgan.progress import track
     from cryoetgan.structures.fetch import fetch as download
-    from cryoetgan.structures.fetch import pdb_id
+    from cryoetgan.structures.fetch import parse_pdb_id
 
     check_positive(timeout, "--timeout", " s")
-    if not 0 <= retries <= MOST_RETRIES:
-        raise UserError(f"--retries: got {retries}, wanted 0 to {MOST_RETRIES}")
-    entries = list(dict.fromkeys(pdb_id(entry) for entry in ids))
+    entries = list(dict.fromkeys(parse_pdb_id(entry) for entry in ids))
     if name is not None and (len(entries) != 1 or not CLASS_NAME.fullmatch(name)):
         raise UserError(
-            f"--name: got '{name}' for {len(entries)} ids; wanted one plain name, one id"
+            f"--name: got '{name}' for {len(entries)} ids; wanted one plain name and one id"
         )
     failed = []
     for entry in track(entries, "fetching"):
@@ -52,8 +51,8 @@ def fetch(
         except UserError as error:
             failed.append(str(error))
             continue
-        made = provenance("structures fetch", [path], {"id": entry, "mirror": mirror})
-        write_json(sidecar(path), {"provenance": made})
+        record = provenance("structures fetch", [path], {"id": entry, "mirror": mirror})
+        write_json(sidecar(path), {"provenance": record})
         log.info("wrote %s", path)
     if failed:
         raise UserError("; ".join(failed))
@@ -63,35 +62,34 @@ def fetch(
 def import_(
     file: Annotated[Path, typer.Argument(help="PDB or mmCIF, gzipped or not.")],
     output: Output,
-) -> None:
-    """Convert a structure file to mmCIF, checked: atoms, finite coordinates.
+) -> Record:
+    """Convert a structure file to mmCIF and check it: atoms, finite coordinates.
 
-    Coordinates in angstrom; models, alternate locations and assemblies are kept.
+    Coordinates in angstrom. Models, alternate locations and assemblies are kept.
     """
-    from cryoetgan.io.files import atomic, provenance, sidecar, write_json
+    from cryoetgan.io.files import atomic
     from cryoetgan.structures.read_structure import count_atoms, read_structure
 
     structure = read_structure(file)
     structure.setup_entities()
     with atomic(output) as part:
         structure.make_mmcif_document().write_file(str(part))
-    write_json(sidecar(output), {"provenance": provenance("structures import", [file])})
     log.info("%s: %d atoms", output, count_atoms(structure))
+    return Record()
 
 
 @command(app, "phantom")
 def phantom(
     name: Annotated[str, typer.Argument(help="proteasome, ribosome, tric or apoferritin.")],
     output: Output,
-) -> None:
+) -> Record:
     """Write a pseudo-atom phantom of published symmetry and size, as mmCIF in angstrom.
 
-    A body to try the workflow with, not a structure; the file says so.
+    A phantom is for trying the workflow without a network. It is not a structure, and its
+    file says so.
     """
-    from cryoetgan.io.files import provenance, sidecar, write_json
     from cryoetgan.structures.phantoms import write_phantom
 
     count = write_phantom(name, output)
-    made = provenance("structures phantom", parameters={"name": name})
-    write_json(sidecar(output), {"provenance": made, "phantom": True})
     log.info("%s: phantom of %s, %d pseudo-atoms", output, name, count)
+    return Record(about={"phantom": True})

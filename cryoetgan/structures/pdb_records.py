@@ -1,4 +1,4 @@
-"""ATOM and HETATM records of a PDB file, read by columns all at once."""
+"""ATOM and HETATM records of a PDB file, read by columns with NumPy (no loop over atoms)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,17 +9,18 @@ from numpy.typing import NDArray
 from cryoetgan.errors import UserError
 
 Bytes = NDArray[np.uint8]
-NAME, COORDINATES, END = 12, 30, 54
-"""Where the atom's name and its three coordinates of eight columns begin, and end."""
-PLACES = np.array([1e6, 1e5, 1e4, 1e3, 0, 100, 10, 1], np.float32)
-"""Of the digits of a coordinate `%8.3f`, in thousandths of an angstrom."""
+NAME_COLUMN, COORDINATE_COLUMN, END_COLUMN = 12, 30, 54
+"""0-based column of the atom's name and of its coordinates, and the end of the coordinates."""
+DIGIT_WEIGHTS = np.array([1e6, 1e5, 1e4, 1e3, 0, 100, 10, 1], np.float32)
+"""Weight of each digit of a coordinate `%8.3f`, in thousandths of an angstrom."""
 SPACE, MINUS, DIGIT, OTHER = range(4)
-KINDS = np.full(256, OTHER, np.uint8)
-KINDS[ord(" ")], KINDS[ord("-")], KINDS[ord("0") : ord("9") + 1] = SPACE, MINUS, DIGIT
+BYTE_KINDS = np.full(256, OTHER, np.uint8)
+BYTE_KINDS[ord(" ")], BYTE_KINDS[ord("-")] = SPACE, MINUS
+BYTE_KINDS[ord("0") : ord("9") + 1] = DIGIT
 
 
 @dataclass(frozen=True)
-class Records:
+class PdbRecords:
     """Atoms in the order of the file.
 
     Attributes
@@ -29,7 +30,7 @@ class Records:
     positions : ndarray
         `(N, 3)` xyz in angstrom.
     is_het : ndarray
-        `(N,)` whether the record is a HETATM.
+        `(N,)` bool, True if the record is a HETATM.
     """
 
     names: Bytes
@@ -37,37 +38,39 @@ class Records:
     is_het: NDArray[np.bool_]
 
 
-def read_records(text: bytes, path: Path) -> Records:
+def read_records(text: bytes, path: Path) -> PdbRecords:
     """Return the atoms of a PDB file, all models.
 
     Raises
     ------
     UserError
-        Where a record is cut short or a coordinate is no number; it names the line.
+        If a record is cut short or a coordinate is not a number; the message names the line.
     """
     data = np.frombuffer(text, np.uint8)
     ends = np.flatnonzero(data == ord("\n"))
     starts = np.concatenate([[0], ends + 1])
     ends = np.append(ends, len(data))
-    is_atom, is_het = (_begins(data, starts, word) for word in (b"ATOM", b"HETATM"))
+    is_atom, is_het = (_starts_with(data, starts, word) for word in (b"ATOM", b"HETATM"))
     lines = np.flatnonzero(is_atom | is_het)
     starts, lengths = starts[lines], (ends - starts)[lines]
-    if (lengths < END).any():
-        line = int(lines[np.argmax(lengths < END)]) + 1
-        raise UserError(f"{path}, line {line}: is cut short: an atom has at least {END} columns")
-    columns = data[starts[:, None] + np.arange(COORDINATES, END)]
-    positions, good = _numbers(columns.reshape(-1, 8))
-    if not good.all():
-        wrong = int(np.argmin(good)) // 3
+    if (lengths < END_COLUMN).any():
+        line = int(lines[np.argmax(lengths < END_COLUMN)]) + 1
+        raise UserError(
+            f"{path}, line {line}: is cut short: an atom has at least {END_COLUMN} columns"
+        )
+    columns = data[starts[:, None] + np.arange(COORDINATE_COLUMN, END_COLUMN)]
+    positions, valid = _parse_fields(columns.reshape(-1, 8))
+    if not valid.all():
+        wrong = int(np.argmin(valid)) // 3
         raise UserError(
             f"{path}, line {lines[wrong] + 1}: has a coordinate that is not a number "
             f"({columns[wrong].tobytes().decode('latin-1').strip()!r})"
         )
-    names = data[starts[:, None] + np.arange(NAME, NAME + 4)]
-    return Records(names, positions.reshape(-1, 3), is_het[lines])
+    names = data[starts[:, None] + np.arange(NAME_COLUMN, NAME_COLUMN + 4)]
+    return PdbRecords(names, positions.reshape(-1, 3), is_het[lines])
 
 
-def _begins(data: Bytes, starts: NDArray[np.int_], word: bytes) -> NDArray[np.bool_]:
+def _starts_with(data: Bytes, starts: NDArray[np.int_], word: bytes) -> NDArray[np.bool_]:
     """Return which lines begin with a word."""
     found = starts + len(word) <= len(data)
     for index, letter in enumerate(word):
@@ -75,27 +78,27 @@ def _begins(data: Bytes, starts: NDArray[np.int_], word: bytes) -> NDArray[np.bo
     return found
 
 
-def _numbers(fields: Bytes) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the numbers in fields of eight columns, and which are numbers at all."""
-    kinds = KINDS[fields]
+def _parse_fields(fields: Bytes) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the values of fields `(N, 8)` of eight columns, and which of them are numbers."""
+    kinds = BYTE_KINDS[fields]
     before, after = kinds[:, :3], kinds[:, 1:4]
     usual = (fields[:, 4] == ord(".")) & (kinds[:, [3, 5, 6, 7]] == DIGIT).all(axis=1)
     # blanks, then at most one sign, then digits
     usual &= ((before <= after) & ~((before == MINUS) & (after == MINUS))).all(axis=1)
     digits = np.where(kinds == DIGIT, fields - ord("0"), 0).astype(np.float32)
-    # whole thousandths are exact; one division rounds as reading the decimals would
-    values = (digits @ PLACES).astype(np.float64) / 1000
+    # whole thousandths are exact; one division rounds as reading the decimals does
+    values = (digits @ DIGIT_WEIGHTS).astype(np.float64) / 1000
     values[(kinds[:, :3] == MINUS).any(axis=1)] *= -1
-    good = np.ones(len(fields), bool)
+    valid = np.ones(len(fields), bool)
     for index in np.flatnonzero(~usual):
-        number = _number(fields[index].tobytes())
-        good[index] = number is not None
+        number = _parse_decimal(fields[index].tobytes())
+        valid[index] = number is not None
         values[index] = number or 0.0
-    return values, good
+    return values, valid
 
 
-def _number(field: bytes) -> float | None:
-    """Return a decimal number written in another way than `%8.3f`."""
+def _parse_decimal(field: bytes) -> float | None:
+    """Return a decimal number in another format than `%8.3f`, or None."""
     if not set(field) <= set(b"0123456789+-. "):
         return None
     try:

@@ -1,10 +1,12 @@
-"""Pseudo-atom phantoms: bodies of published symmetry and size, for runs without a network.
+"""Pseudo-atom phantoms of published symmetry and size, for runs without a network.
 
-They are not structures: balls filled with pseudo-atoms at the electron density of protein,
-placed by the complex's point group. Sizes: 20S proteasome 150 x 115 A, D7 (Groll 1997,
-doi 10.1038/386463a0); TRiC/CCT 160 x 175 A, D8 as seen at low resolution (Munoz 2011,
-doi 10.1038/nsmb.1971); 80S ribosome 250-300 A (Ben-Shem 2011, doi 10.1126/science.1212642);
-apoferritin, a hollow shell of 120 A, O (Lawson 1991, doi 10.1038/349541a0).
+Phantoms are not structures. They are balls filled with pseudo-atoms at the electron density of
+protein, and repeated by the point group of the complex:
+
+- 20S proteasome, 150 x 115 A, D7 (Groll 1997, doi 10.1038/386463a0);
+- TRiC/CCT, 160 x 175 A, D8 as seen at low resolution (Munoz 2011, doi 10.1038/nsmb.1971);
+- 80S ribosome, 250-300 A, no symmetry (Ben-Shem 2011, doi 10.1126/science.1212642);
+- apoferritin, a hollow shell of 120 A, O (Lawson 1991, doi 10.1038/349541a0).
 """
 
 from collections.abc import Callable
@@ -21,34 +23,35 @@ from cryoetgan.seeds import rng
 
 Floats = NDArray[np.float64]
 ELEMENT = "S"
-ELECTRONS = 16
+ELEMENT_ELECTRONS = 16
 PROTEIN_ELECTRON_DENSITY = 0.43
 """Electrons per cubic angstrom inside a protein (1.35 g/cm3)."""
-SPACING = (ELECTRONS / PROTEIN_ELECTRON_DENSITY) ** (1 / 3)
+SPACING_A = (ELEMENT_ELECTRONS / PROTEIN_ELECTRON_DENSITY) ** (1 / 3)
+"""Angstrom between pseudo-atoms."""
 
 
 def proteasome() -> list[Floats]:
-    """20S: four rings of seven, two kinds of subunits."""
-    unit = np.concatenate([ball((37, 0, 19), 19.3), ball((36, 8, 56.5), 18.6)])
-    return place(unit, Rotation.create_group("D7"))
+    """20S proteasome: four rings of seven, two kinds of subunits."""
+    unit = np.concatenate([fill_ball((37, 0, 19), 19.3), fill_ball((36, 8, 56.5), 18.6)])
+    return apply_symmetry(unit, Rotation.create_group("D7"))
 
 
 def tric() -> list[Floats]:
     """TRiC: two rings of eight, each subunit with an equatorial and an apical part."""
-    unit = np.concatenate([ball((62, 0, 20), 21.5), ball((50, 12, 58), 20.5)])
-    return place(unit, Rotation.create_group("D8"))
+    unit = np.concatenate([fill_ball((62, 0, 20), 21.5), fill_ball((50, 12, 58), 20.5)])
+    return apply_symmetry(unit, Rotation.create_group("D8"))
 
 
 def apoferritin() -> list[Floats]:
     """Apoferritin: 24 subunits on a shell."""
     direction = np.array([0.29, 0.56, 0.78])
-    unit = ball(54 * direction / np.linalg.norm(direction), 17.6)
-    return place(unit, Rotation.create_group("O"))
+    unit = fill_ball(54 * direction / np.linalg.norm(direction), 17.6)
+    return apply_symmetry(unit, Rotation.create_group("O"))
 
 
 def ribosome() -> list[Floats]:
-    """80S: a round large subunit with three protrusions, a long small one; no symmetry."""
-    large = inside(
+    """80S ribosome: a round large subunit with three protrusions, and a long small subunit."""
+    large = fill_body(
         lambda x, y, z: (
             (x**2 / 88**2 + y**2 / 84**2 + (z + 42) ** 2 / 80**2 < 1)
             | ((x - 95) ** 2 + (y - 10) ** 2 + (z + 30) ** 2 < 22**2)
@@ -57,7 +60,7 @@ def ribosome() -> list[Floats]:
         ),
         150,
     )
-    small = inside(
+    small = fill_body(
         lambda x, y, z: (
             ((x - 0.25 * y) ** 2 / 52**2 + (y + 10) ** 2 / 105**2 + (z - 82) ** 2 / 44**2 < 1)
             | ((x + 25) ** 2 + (y - 88) ** 2 + (z - 74) ** 2 < 30**2)
@@ -75,33 +78,41 @@ PHANTOMS: dict[str, Callable[[], list[Floats]]] = {
 }
 
 
-def ball(centre: Any, radius: float) -> Floats:
-    """Return pseudo-atoms `(N, 3)` xyz that fill a ball, angstrom."""
+def fill_ball(centre: Any, radius: float) -> Floats:
+    """Return pseudo-atoms `(N, 3)` that fill a ball; `centre` (xyz) and radius in angstrom."""
     x0, y0, z0 = centre
-    points = inside(lambda x, y, z: x**2 + y**2 + z**2 < radius**2, radius + SPACING)
+    points = fill_body(lambda x, y, z: x**2 + y**2 + z**2 < radius**2, radius + SPACING_A)
     return points + np.array([x0, y0, z0])
 
 
-def inside(test: Callable[..., NDArray[np.bool_]], reach: float) -> Floats:
-    """Return jittered lattice points `(N, 3)` within `reach` for which `test(x, y, z)` holds."""
-    axis = np.arange(-reach, reach + SPACING, SPACING)
+def fill_body(test: Callable[..., NDArray[np.bool_]], reach: float) -> Floats:
+    """Return jittered lattice points `(N, 3)` xyz inside a body, angstrom.
+
+    Parameters
+    ----------
+    test : callable
+        `test(x, y, z)` is True inside the body.
+    reach : float
+        Half the edge of the lattice, angstrom.
+    """
+    axis = np.arange(-reach, reach + SPACING_A, SPACING_A)
     points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
-    points += rng(0, "phantom", len(points)).uniform(-0.3, 0.3, points.shape) * SPACING
+    points += rng(0, "phantom", len(points)).uniform(-0.3, 0.3, points.shape) * SPACING_A
     return points[test(*points.T)]
 
 
-def place(unit: Floats, group: Rotation) -> list[Floats]:
-    """Return the copies of the asymmetric unit, one array a symmetry operation."""
+def apply_symmetry(unit: Floats, group: Rotation) -> list[Floats]:
+    """Return the copies of the asymmetric unit `(N, 3)`, one array per symmetry operation."""
     return [operation.apply(unit) for operation in group]
 
 
 def write_phantom(name: str, path: Path) -> int:
-    """Write a phantom as mmCIF and return its number of pseudo-atoms.
+    """Write a phantom as mmCIF; return its number of pseudo-atoms.
 
     Raises
     ------
     UserError
-        Where there is no phantom of that name.
+        If the name is unknown.
     """
     import gemmi
 

@@ -1,6 +1,7 @@
-"""Whether a file is the structure it should be."""
+"""Read structure files (PDB or mmCIF, gzipped or not) and check their content."""
 
 import gzip
+import io
 import re
 import zlib
 from pathlib import Path
@@ -10,21 +11,23 @@ from cryoetgan.errors import UserError
 from cryoetgan.io.files import check_exists
 from cryoetgan.structures.pdb_records import read_records
 
-LARGEST_STRUCTURE = 4 << 30
-"""Bytes, unpacked; the largest entries of the archive have some 0.5 GiB."""
+MAX_STRUCTURE_BYTES = 4 << 30
+"""Bytes, unpacked; the largest entries of the archive have about 0.5 GiB."""
 PDB_RECORD = rb"^(ATOM  |HETATM|HEADER|REMARK|CRYST1)"
-CHUNK = 1 << 22
+CHUNK_BYTES = 1 << 22
 
 
 def check_mmcif(text: bytes, name: str) -> None:
-    """Raise a `UserError` unless `text` parses as mmCIF of entry `name` with atoms."""
+    """Raise `UserError` unless `text` parses as the mmCIF of entry `name`, with atoms."""
     import gemmi
 
     try:
         document = gemmi.cif.read_string(text)
         structure = gemmi.make_structure_from_block(document[0])
     except (ValueError, RuntimeError, IndexError, UnicodeDecodeError) as error:
-        raise UserError(f"{name}: what came is not mmCIF ({error}); try another mirror") from error
+        raise UserError(
+            f"{name}: the download is not mmCIF ({error}); try another mirror"
+        ) from error
     served = (document[0].find_value("_entry.id") or document[0].name or "?").strip("'\"").lower()
     if served not in (name, name.removeprefix("pdb_0000")) and name != "pdb_0000" + served:
         raise UserError(f"{name}: the server sent entry {served}; try another structures.mirror")
@@ -43,28 +46,28 @@ def read_structure(path: Path) -> Any:
     Raises
     ------
     UserError
-        Where the file is missing, damaged, no structure, has no atoms, or a
+        If the file is missing, damaged or not a structure, or if it has no atoms or a
         coordinate that is not finite.
     """
     import gemmi
 
     text = read_text(path)
-    lacks = ""
+    reason = ""
     try:
         if is_mmcif(text, path):
             document = gemmi.cif.read_string(text)
             structure = gemmi.make_structure_from_block(document[0])
             if len(document[0].find_loop("_atom_site.Cartn_x")):
-                lacks = " that can be read: its table atom_site lacks a column"
+                reason = " that can be read: its table atom_site lacks a column"
         else:
-            read_records(text, path)  # the parser would read what is no number as zero
+            read_records(text, path)  # gemmi reads a coordinate that is not a number as zero
             structure = gemmi.read_pdb_string(text.decode("latin-1"))
     except (ValueError, RuntimeError, IndexError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path}: cannot be read as PDB or mmCIF ({error})") from error
     if count_atoms(structure) == 0:
-        raise UserError(f"{path}: holds no atoms{lacks}; is it a PDB or mmCIF file of coordinates?")
+        raise UserError(f"{path}: holds no atoms{reason}; is it a PDB or mmCIF file?")
     _check_finite(structure, path)
     return structure
 
@@ -75,16 +78,16 @@ def read_text(path: Path) -> bytes:
     Raises
     ------
     UserError
-        Where the file is missing, a folder, a damaged gzip, too large, or a web page.
+        If the path is missing, a folder, a damaged gzip, too large, or a web page.
     """
     path = check_exists(path, "structure file")
     if path.is_dir():
         raise UserError(f"{path}: is a folder, not a structure file")
-    if path.stat().st_size > LARGEST_STRUCTURE:
-        raise UserError(f"{path}: has more than {LARGEST_STRUCTURE >> 30} GiB: no structure has")
+    if path.stat().st_size > MAX_STRUCTURE_BYTES:
+        raise UserError(f"{path}: has more than {MAX_STRUCTURE_BYTES >> 30} GiB, so it is not one")
     content = path.read_bytes()
     if content[:2] == b"\x1f\x8b":
-        content = unpack(content, str(path))
+        content = unpack_gzip(content, str(path))
     head = content[:4096].lstrip(b"\xef\xbb\xbf \t\r\n")
     if not head and len(content) < 4096:
         raise UserError(f"{path}: is empty, so it holds no atoms; download or copy it again")
@@ -95,25 +98,29 @@ def read_text(path: Path) -> bytes:
     return content
 
 
-def unpack(content: bytes, name: str) -> bytes:
-    """Return gunzipped bytes; damage and bombs are a `UserError` that names them."""
-    import io
+def unpack_gzip(content: bytes, name: str) -> bytes:
+    """Return unpacked bytes.
 
+    Raises
+    ------
+    UserError
+        If the gzip data are damaged or unpack to more than `MAX_STRUCTURE_BYTES`.
+    """
     parts, size = [], 0
     try:
         with gzip.open(io.BytesIO(content)) as file:
-            while part := file.read(CHUNK):
+            while part := file.read(CHUNK_BYTES):
                 parts.append(part)
                 size += len(part)
-                if size > LARGEST_STRUCTURE:
-                    raise UserError(f"{name}: unpacks to more than {LARGEST_STRUCTURE >> 30} GiB")
+                if size > MAX_STRUCTURE_BYTES:
+                    raise UserError(f"{name}: unpacks to more than {MAX_STRUCTURE_BYTES >> 30} GiB")
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{name}: the gzip file is cut short or damaged ({error})") from error
     return b"".join(parts)
 
 
 def is_mmcif(text: bytes, path: Path) -> bool:
-    """Return whether a structure file is mmCIF rather than PDB: by its text, then its name."""
+    """Return whether a structure file is mmCIF and not PDB; its text decides, then its name."""
     head = text[: 1 << 16]
     if re.search(rb"^\s*data_", head, re.MULTILINE | re.IGNORECASE):
         return True
@@ -122,13 +129,13 @@ def is_mmcif(text: bytes, path: Path) -> bool:
     return Path(path).name.lower().removesuffix(".gz").endswith((".cif", ".mmcif"))
 
 
-def flattened(structure: Any, path: Path) -> Any:
-    """Return the `gemmi.FlatStructure` of a structure: its atoms as arrays.
+def flatten_structure(structure: Any, path: Path) -> Any:
+    """Return a structure's `gemmi.FlatStructure`: its atoms as arrays.
 
     Raises
     ------
     UserError
-        Where a chain's name is longer than gemmi's arrays hold (7 letters).
+        If a chain's name is longer than gemmi's arrays hold (7 letters).
     """
     import gemmi
 
@@ -141,7 +148,7 @@ def flattened(structure: Any, path: Path) -> Any:
 def _check_finite(structure: Any, path: Path) -> None:
     import numpy as np
 
-    finite = np.isfinite(flattened(structure, path).pos).all(axis=1)
+    finite = np.isfinite(flatten_structure(structure, path).pos).all(axis=1)
     if not finite.all():
         number = int(np.flatnonzero(~finite)[0]) + 1
         raise UserError(f"{path}: atom {number} has a coordinate that is not a number")

@@ -17,7 +17,7 @@ from cryoetgan.imaging.simulate import fitted
 from cryoetgan.io.mrc import check_same_voxel_size
 from cryoetgan.io.star import ANGLES, ORIGINS
 from cryoetgan.io.volume_set import VolumeSet
-from cryoetgan.physics.acquisition import COLUMNS, Acquisition
+from cryoetgan.physics.acquisition import COLUMNS, Acquisition, is_symmetric, read_tilt_ranges
 from cryoetgan.seeds import integer_seed
 from cryoetgan.translation.cyclegan.trainer import Trainer
 from cryoetgan.translation.engine.scaling import Scaler, fit_density, fit_plain, fit_scalers
@@ -27,8 +27,6 @@ from cryoetgan.translation.residual.trainer import ResidualTrainer
 from cryoetgan.translation.settings import Settings
 
 log = logging.getLogger("cryoetgan")
-SYMMETRIC = 1.0
-"""Degrees by which a tilt range may be off centre and still count as symmetric."""
 
 
 def training_rows(volumes: VolumeSet) -> np.ndarray:
@@ -221,10 +219,8 @@ def make_trainer(
 
 def _symmetric(subtomograms: VolumeSet, models: Sequence[ImagingModel]) -> bool:
     """Return whether every tilt range reaches as far on either side."""
-    rows = subtomograms.optics.to_dict("records")
-    known = [Acquisition.from_optics(row).tilts for row in rows if COLUMNS["tilt_low"] in row]
-    known += [model.acquisition.tilts for model in models]
-    return all(abs(low + high) <= SYMMETRIC for low, high in known)
+    known = read_tilt_ranges(subtomograms.optics)
+    return all(map(is_symmetric, [*known, *(model.acquisition.tilts for model in models)]))
 
 
 def check_recipe(settings: Settings, imaging: Sequence[Path], name: str) -> None:

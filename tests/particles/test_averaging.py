@@ -8,10 +8,9 @@ from scipy.spatial.transform import Rotation
 from cryoetgan.io.mrc import read_volume, write_volume
 from cryoetgan.io.star import ANGLES, read_star
 from cryoetgan.io.volume_set import write_volume_set
-from cryoetgan.particles.averaging import gold_standard
+from cryoetgan.particles.averaging import average, gold_standard
 from cryoetgan.particles.averaging.average import (
     Particle,
-    average,
     ball_mask,
     fourier_shell_correlation,
     lowpassed,

@@ -91,8 +91,8 @@ def make_run():
             write_star(folder / "particles/t1_annotations.star", rows)
         evaluation = {
             "gan_train": accuracy(0.9),
-            "physics_train": accuracy(0.7),
-            "ceiling": accuracy(0.92),
+            "conventional_train": accuracy(0.7),
+            "real_train": accuracy(0.92),
             "gan_test": accuracy(0.95),
             "gan_train_40": accuracy(0.6, n_train=40),
             "gan_train_100": accuracy(0.88, n_train=100),

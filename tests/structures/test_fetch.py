@@ -10,7 +10,7 @@ import gemmi
 import pytest
 
 from cryoetgan.errors import UserError
-from cryoetgan.structures import fetch
+from cryoetgan.structures.fetch import fetch
 from tests.conftest import refused
 
 
@@ -72,8 +72,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setattr(fetch, "FIRST_WAIT_S", 0.01)
+def server():
     made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     made.asked, made.moods, made.released = [], [], threading.Event()
     made.url = f"http://127.0.0.1:{made.server_address[1]}"
@@ -85,17 +84,17 @@ def server(monkeypatch):
     made.server_close()
 
 
-def test_an_entry_comes_whole_and_in_lower_case(server, tmp_path):
-    fetch.fetch("1ABC", tmp_path / "1abc.cif", server.url)
+def test_an_entry_is_complete_and_named_in_lower_case(server, tmp_path):
+    fetch("1ABC", tmp_path / "1abc.cif", server.url)
     assert server.asked == ["/1abc.cif.gz"]
     assert (tmp_path / "1abc.cif").read_bytes() == mmcif()
 
 
 @pytest.mark.parametrize("mood", ["503", "truncated", "damaged", "page", "stall"])
-def test_a_passing_fault_is_tried_again(server, tmp_path, mood):
+def test_transient_faults_are_retried(server, tmp_path, mood):
     server.moods = [mood, mood]
     start = time.monotonic()
-    fetch.fetch("1abc", tmp_path / "1abc.cif", server.url, retries=2, timeout=0.3)
+    fetch("1abc", tmp_path / "1abc.cif", server.url, retries=2, timeout=0.3, first_wait=0.01)
     assert len(server.asked) == 3
     assert (tmp_path / "1abc.cif").read_bytes() == mmcif()
     assert time.monotonic() - start < 8
@@ -104,7 +103,7 @@ def test_a_passing_fault_is_tried_again(server, tmp_path, mood):
 @pytest.mark.parametrize(
     ("mood", "word", "tries"),
     [
-        ("404", "no such entry", 1),
+        ("404", "not found", 1),
         ("wrong", "9xyz", 1),
         ("page", "web page", 3),
         ("truncated", "100 of", 3),
@@ -112,20 +111,20 @@ def test_a_passing_fault_is_tried_again(server, tmp_path, mood):
         ("503", "503", 3),
     ],
 )
-def test_what_is_not_the_entry_never_appears(server, tmp_path, mood, word, tries):
+def test_another_file_than_the_entry_is_never_written(server, tmp_path, mood, word, tries):
     server.moods = [mood] * 5
-    (tmp_path / "1abc.cif").write_text("what was there")
+    (tmp_path / "1abc.cif").write_text("earlier content")
     with pytest.raises(UserError, match=word):
-        fetch.fetch("1abc", tmp_path / "1abc.cif", server.url, retries=2, timeout=0.3)
+        fetch("1abc", tmp_path / "1abc.cif", server.url, retries=2, timeout=0.3, first_wait=0.01)
     assert len(server.asked) == tries
-    assert (tmp_path / "1abc.cif").read_text() == "what was there"
+    assert (tmp_path / "1abc.cif").read_text() == "earlier content"
     assert len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.parametrize("name", ["../etc", "4v6x.cif", "", "abcd", "1abc/..", "pdb_1"])
-def test_what_is_no_pdb_id_reaches_no_url(server, tmp_path, name):
+def test_an_invalid_pdb_id_is_never_requested(server, tmp_path, name):
     with pytest.raises(UserError, match="PDB id"):
-        fetch.fetch(name, tmp_path / "x.cif", server.url)
+        fetch(name, tmp_path / "x.cif", server.url)
     assert server.asked == []
 
 
@@ -133,13 +132,13 @@ def test_a_folder_serves_as_mirror(tmp_path):
     mirror = tmp_path / "a mirror"
     mirror.mkdir()
     (mirror / "1abc.cif.gz").write_bytes(WHOLE)
-    fetch.fetch("1abc", tmp_path / "1abc.cif", str(mirror))
+    fetch("1abc", tmp_path / "1abc.cif", str(mirror))
     assert (tmp_path / "1abc.cif").exists()
     with pytest.raises(UserError, match="2abc"):
-        fetch.fetch("2abc", tmp_path / "2abc.cif", str(mirror))
+        fetch("2abc", tmp_path / "2abc.cif", str(mirror))
 
 
-def test_one_unknown_entry_does_not_keep_the_others(server, cryoetgan, tmp_path):
+def test_an_unknown_entry_does_not_stop_the_others(server, cryoetgan, tmp_path):
     server.moods = ["404"]
     done = cryoetgan(
         "structures", "fetch", "1xxx", "1abc", "--mirror", server.url, "-o", tmp_path / "s", code=2

@@ -1,28 +1,46 @@
-"""Where the project lies, and how a rule calls one command of the package."""
+"""The plan of the run, and how a rule calls one command of the package."""
 
 import os
+import re
 import shlex
 import sys
 import time
 from pathlib import Path
 
+import snakemake.logging
 from snakemake.exceptions import WorkflowError
 
-# not workflow.basedir: used as a module, that is the outer workflow's folder
+STARTED = time.time()
+# not workflow.basedir: if this is a module, that is the outer workflow's folder
 ROOT = (
     Path(str(workflow.current_basedir.get_path_or_uri(secret_free=True))) / "../.."
 ).resolve()
-STARTED = time.time()
-sys.path.insert(0, str(ROOT))
+# a checkout brings the package; a deployed workflow takes the installed one
+IS_CHECKOUT = (ROOT / "cryoetgan/__init__.py").exists()
+if IS_CHECKOUT:
+    sys.path.insert(0, str(ROOT))
 
-# after activation of a conda environment, which drops PYTHONPATH
-shell.prefix(
-    f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(ROOT))} PYTHONUNBUFFERED=1; "
-)
-
+import cryoetgan
 from cryoetgan.code_hash import code_hash
+from cryoetgan.config import check
+from cryoetgan.errors import UserError
+from cryoetgan.io.files import write_text
+from cryoetgan.translation.presets import read_preset
+from cryoetgan.workflow import console
+from cryoetgan.workflow.options import format_options, section_options
+from cryoetgan.evaluation.ablations import ABLATIONS
+from cryoetgan.workflow.plan import Plan, arrays, one_of, stack
+from cryoetgan.workflow.translation import SETS, UNCERTAINTY_MAPS
 
-# an image made of envs/Dockerfile, for `--sdm conda apptainer`: docs/cluster.md
+PACKAGE = Path(cryoetgan.__file__).parent
+# activation of a conda environment drops PYTHONPATH: it is set again after it
+PATHS = f"PYTHONPATH={shlex.quote(str(ROOT))} " if IS_CHECKOUT else ""
+shell.prefix(f"set -euo pipefail; export {PATHS}PYTHONUNBUFFERED=1; ")
+
+if workflow.is_main_process:
+    console.install(snakemake.logging.logger, lambda: workflow.dryrun)
+
+# an image made from envs/Dockerfile, for `--sdm conda apptainer`: docs/cluster.md
 if os.environ.get("CRYOETGAN_CONTAINER"):
 
     envvars:
@@ -31,50 +49,67 @@ if os.environ.get("CRYOETGAN_CONTAINER"):
     containerized: os.environ.get("CRYOETGAN_CONTAINER")
 
 
-def workflow_file(name):
-    """A file of the project, or of the working directory where it has one of that name."""
-    return name if Path(name).exists() else str(ROOT.joinpath(name))
+def project_file(name):
+    """A file of the working directory, else of the workflow."""
+    return name if Path(name).exists() else str(ROOT / name)
 
 
-def cryoetgan(command):
-    """The command line of one rule; what it says goes to the log and to the screen."""
-    return f"python -m cryoetgan {command} 2>&1 | tee {{log:q}} >&2"
+def checked(function, *arguments):
+    """Call a function; a user's mistake ends the workflow with its message alone."""
+    try:
+        return function(*arguments)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def step(command):
+    """The command line of one rule; its output goes to the rule's log."""
+    return f"python -m cryoetgan {command} > {{log:q}} 2>&1"
 
 
 def code(stage):
-    """Changes when the code of the stage, or what it imports, changes: the rule runs again."""
-    return code_hash(ROOT.joinpath("cryoetgan"), stage)
+    """Hash of the code of a stage and its imports: if it changes, the rule runs again."""
+    return code_hash(PACKAGE, stage)
 
 
 def folder(wildcards, output):
-    """Where a command that takes a folder writes."""
+    """The folder of a rule's output, for commands that write a folder."""
     return os.path.dirname(output[0])
 
 
-def options(section, *keys, **renamed):
-    """`--some-key value` of the config's keys; keys without a value are left out.
-
-    Only the named keys reach the rule: an edit to another key does not run it again.
-    """
-    values = {key: getattr(section, key) for key in keys}
-    values |= {name: getattr(section, key) for name, key in renamed.items()}
-    return flags(**values)
+def more_each_attempt(amount):
+    """A resource that grows with each attempt: retries follow lack of memory or time."""
+    return lambda wildcards, attempt: amount * attempt
 
 
-def flags(**values):
-    """`--some-key value` of what is given; None is left out, lists are repeated."""
-    words = []
-    for key, value in values.items():
-        name = f"--{key.replace('_', '-')}"
-        for item in value if isinstance(value, list) else [value]:
-            if item is True:
-                words.append(name)
-            elif item is not None and item is not False:
-                words.append(f"{name}={shlex.quote(format_value(item))}")
-    return " ".join(words)
+def save_config():
+    """Write the configuration of the run beside its results."""
+    import yaml
+
+    text = yaml.safe_dump(plan.config.model_dump(mode="json"), sort_keys=False)
+    path = Path(plan.results("config.yaml"))
+    if not path.exists() or path.read_text() != text:
+        write_text(path, text)
 
 
-def format_value(value):
-    if isinstance(value, tuple):
-        return ",".join(format_value(item) for item in value)
-    return str(value)
+def write_yaml(path, content, log):
+    """Write a file that a rule makes of the configuration alone."""
+    import yaml
+
+    write_text(Path(path), yaml.safe_dump(content, sort_keys=False))
+    write_text(Path(log), f"wrote {path}\n")
+
+
+def print_report_path():
+    page = Path(plan.results("report/index.html")).resolve()
+    if page.exists():
+        print(f"\nThe report: {page}\n", file=sys.stderr)
+
+
+def print_failures():
+    """Repeat the message of each failed command at the end of the run."""
+    failures = console.failures_since(Path(plan.results("logs")), STARTED)
+    if failures:
+        print("\nErrors:", file=sys.stderr)
+    for message, path in failures:
+        print(f"  {message}\n    (log: {path})", file=sys.stderr)

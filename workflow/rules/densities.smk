@@ -1,6 +1,6 @@
-"""Densities: structure, membrane or map to one map a class; then random poses."""
+"""Densities: one map per class from a structure, a membrane or a map; then random poses."""
 
-DENSITIES_ENV = "eman2" if CONFIG.densities.engine == "eman2" else "densities"
+DENSITIES_ENV = "eman2" if plan.config.densities.engine == "eman2" else "densities"
 
 
 rule densities_simulate:
@@ -13,30 +13,26 @@ rule densities_simulate:
     benchmark:
         timing("densities/{class_name}")
     wildcard_constraints:
-        class_name=of_kind("pdb", "file", "phantom"),
+        class_name=plan.classes_of_kind("pdb", "file", "phantom"),
     conda:
         f"../../envs/{DENSITIES_ENV}.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(30),
     params:
-        options=options(CONFIG.densities, "engine", "voxel_size", "resolution", "box"),
-        atoms=flags(
-            hydrogens=CONFIG.densities.hydrogens,
-            no_ligands=not CONFIG.densities.ligands,
-            waters=CONFIG.densities.waters,
+        options=section_options(
+            plan.config.densities, "engine", "voxel_size", "resolution", "box"
         ),
-        part=lambda wildcards: flags(
-            assembly=CLASSES[wildcards.class_name].assembly
-            or CONFIG.densities.assembly,
-            model=CLASSES[wildcards.class_name].model,
-            component=CLASSES[wildcards.class_name].component,
-            chains=CLASSES[wildcards.class_name].chains,
+        atoms=format_options(
+            hydrogens=plan.config.densities.hydrogens,
+            no_ligands=not plan.config.densities.ligands,
+            waters=plan.config.densities.waters,
         ),
+        part=lambda wildcards: plan.structure_options(wildcards.class_name),
         code=code("densities"),
     shell:
-        cryoetgan(
+        step(
             "densities simulate {input:q} {params.options} {params.atoms}"
             " {params.part} -o {output:q}"
         )
@@ -50,16 +46,16 @@ rule densities_membrane:
     benchmark:
         timing("densities/{class_name}")
     wildcard_constraints:
-        class_name=of_kind("membrane"),
+        class_name=plan.classes_of_kind("membrane"),
     conda:
         "../../envs/densities.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=more_each_attempt(2000),
+        runtime=more_each_attempt(10),
     params:
-        options=options(
-            CONFIG.densities,
+        options=section_options(
+            plan.config.densities,
             "voxel_size",
             "resolution",
             "box",
@@ -69,12 +65,12 @@ rule densities_membrane:
         ),
         code=code("densities"),
     shell:
-        cryoetgan("densities membrane {params.options} -o {output:q}")
+        step("densities membrane {params.options} -o {output:q}")
 
 
 rule densities_import:
     input:
-        lambda wildcards: source(CLASSES[wildcards.class_name].source),
+        lambda wildcards: plan.find(plan.classes[wildcards.class_name].source),
     output:
         results("densities/{class_name}.mrc"),
     log:
@@ -82,24 +78,28 @@ rule densities_import:
     benchmark:
         timing("densities/{class_name}")
     wildcard_constraints:
-        class_name=of_kind("map"),
+        class_name=plan.classes_of_kind("map"),
     conda:
         "../../envs/densities.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(30),
     params:
-        options=options(CONFIG.densities, "voxel_size", "box"),
+        options=section_options(plan.config.densities, "voxel_size", "box"),
         code=code("densities"),
     shell:
-        cryoetgan("densities import {input:q} {params.options} -o {output:q}")
+        step("densities import {input:q} {params.options} -o {output:q}")
 
 
 rule densities_pose:
     input:
-        maps=maps,
-        prior=[source(CONFIG.densities.prior)] if CONFIG.densities.prior else [],
+        maps=plan.maps,
+        prior=(
+            [plan.find(plan.config.densities.prior)]
+            if plan.config.densities.prior
+            else []
+        ),
     output:
         star=results("densities/poses.star"),
         stack=results("densities/poses.mrcs"),
@@ -111,23 +111,21 @@ rule densities_pose:
         "../../envs/densities.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(60),
     params:
-        options=options(CONFIG.densities, "count", max_shift="greatest_shift"),
-        counts=flags(
-            class_count=[
-                f"{name}={row.count}" for name, row in CLASSES.items() if row.count
-            ]
+        options=section_options(
+            plan.config.densities, "count", max_shift="greatest_shift"
         ),
-        prior=lambda wildcards, input: flags(
+        counts=plan.class_options("class_count", "count"),
+        prior=lambda wildcards, input: format_options(
             prior=list(input.prior),
-            prior_spread=CONFIG.densities.prior_spread if input.prior else None,
+            prior_spread=plan.config.densities.prior_spread if input.prior else None,
         ),
-        seed=CONFIG.seed,
+        seed=plan.config.seed,
         code=code("densities"),
     shell:
-        cryoetgan(
+        step(
             "densities pose {input.maps:q} {params.options} {params.counts} {params.prior}"
             " --seed {params.seed} -o {output.star:q}"
         )

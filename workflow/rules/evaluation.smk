@@ -1,67 +1,28 @@
-"""Evaluation: classifiers, the metrics, the untrained generator as a null, and what is shipped."""
+"""Evaluation: classifiers, metrics, the choice of the exported set, ablations, comparison.
 
-# crops a person marked (or the truth of simulated tomograms); else the picks' best templates
-REAL = results("particles/annotated.star" if ANNOTATED else "particles/subtomograms.star")
-PICKS = results("particles/subtomograms.star")
-GENERATED = results(f"{TRANSLATION}/generated.star")
-FITTED = results("imaging/fitted.star")
-CYCLED = results(f"{TRANSLATION}/cycled.star")
-CLASSIFIED = {
-    "ceiling": (REAL, "train", REAL, "test"),
-    "gan_train": (GENERATED, None, REAL, "test"),
-    "gan_test": (REAL, "train", GENERATED, None),
-    "physics_train": (results("imaging/simulated.star"), None, REAL, "test"),
-    "fitted_train": (FITTED, None, REAL, "test"),
-}
-if (
-    ANNOTATED
-):  # picks named by their best template: where no crop is marked, that is the ceiling
-    CLASSIFIED["pseudo_train"] = (PICKS, "train", REAL, "test")
-# the same by another classifier; name: whose place it takes
-SECOND = CONFIG.evaluation.second_network
-BY_SECOND = {f"{name}_{SECOND}": name for name in CLASSIFIED} if SECOND else {}
-CLASSIFIED |= {name: CLASSIFIED[of] for name, of in BY_SECOND.items()}
-# how many volumes are enough: the same on fewer of them; name: (of which set, how many)
-POSES = sum(row.count or CONFIG.densities.count for row in CLASSES.values())
-MADE = {"gan_train": len(GENERATORS) * CONFIG.translation.draws * POSES}
-if CONFIG.imaging.fit:
-    MADE["fitted_train"] = (len(GROUPS) if CONFIG.imaging.per_group else 1) * POSES
-CURVE = {
-    f"{of}_{count}": (of, count)
-    for of in CURVES
-    for count in CONFIG.evaluation.curve
-    if count < MADE.get(of, 0)
-}
-CLASSIFIED |= {name: CLASSIFIED[of] for name, (of, _) in CURVE.items()}
-MEASURED = {
-    "measure": GENERATED,
-    "measure_untrained": results(f"{TRANSLATION}/untrained.star"),
-    "measure_physics": results("imaging/simulated.star"),
-    "measure_fitted": FITTED,
-}
-if not CONFIG.imaging.fit:
-    del CLASSIFIED["fitted_train"], MEASURED["measure_fitted"]
-# what is shipped is chosen by picks that no label touched and nothing has learnt from
-SPLITS = {row.split for row in TOMOGRAMS.values()}
-UNSEEN = "validation" if "validation" in SPLITS and not BLOCKS else "test"
-CHOSEN_BY = {"generated": "measure", "fitted": "measure_fitted"}
-UNLABELLED = {}
-if SHIP != "auto":
-    CHOSEN_BY = {}
-elif ANNOTATED or UNSEEN != "test":
-    CHOSEN_BY = {"generated": "unlabelled", "fitted": "unlabelled_fitted"}
-    UNLABELLED = {"unlabelled": GENERATED, "unlabelled_fitted": FITTED}
-    MEASURED |= UNLABELLED
+The name of a classifier or a set of metrics is its file below `evaluation/`: `gan_train`, or
+`ablations/<ablation>/<seed>/gan_train`.
+"""
+
+
+localrules:
+    ablations,
+    comparison,
 
 
 rule evaluation_classify:
     input:
-        several,
-        train=lambda wildcards: CLASSIFIED[wildcards.name][0],
-        train_stack=lambda wildcards: stack(CLASSIFIED[wildcards.name][0]),
-        test=lambda wildcards: CLASSIFIED[wildcards.name][2],
-        test_stack=lambda wildcards: stack(CLASSIFIED[wildcards.name][2]),
-        reuse=same_training,
+        lambda wildcards: checked(plan.evaluation.check_several_classes) or [],
+        train=lambda wildcards: plan.evaluation.classifications[wildcards.name].train,
+        train_stack=lambda wildcards: stack(
+            plan.evaluation.classifications[wildcards.name].train
+        ),
+        test=lambda wildcards: plan.evaluation.classifications[wildcards.name].test,
+        test_stack=lambda wildcards: stack(
+            plan.evaluation.classifications[wildcards.name].test
+        ),
+        reuse=lambda wildcards: plan.evaluation.classifications[wildcards.name].reuse
+        or [],
     output:
         json=results("evaluation/{name}.json"),
         checkpoint=results("evaluation/{name}.pt"),
@@ -70,46 +31,48 @@ rule evaluation_classify:
     benchmark:
         timing("evaluation/{name}")
     wildcard_constraints:
-        name="|".join(CLASSIFIED),
+        name=one_of(map(re.escape, plan.evaluation.classifications)),
     conda:
         "../../envs/evaluation.yaml"
-    threads: lambda wildcards: 1 if network(wildcards) == "small" else 4  # seven run side by side
+    threads: lambda wildcards: plan.evaluation.classification_threads(wildcards.name)
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=more_each_attempt(8000),
+        runtime=more_each_attempt(240),
     params:
-        splits=lambda wildcards: flags(
-            train_split=CLASSIFIED[wildcards.name][1],
-            test_split=CLASSIFIED[wildcards.name][3],
-        ),
-        options=lambda wildcards: flags(network=network(wildcards)),
-        size=lambda wildcards: curve_point(wildcards.name),
-        reuse=lambda wildcards, input: flags(reuse=input.get("reuse") or None),
-        device=CONFIG.device,
-        seed=CONFIG.seed,
+        options=lambda wildcards: plan.evaluation.classification_options(wildcards.name),
+        device=plan.config.device,
+        seed=plan.config.seed,
         code=code("evaluation"),
     shell:
-        cryoetgan(
-            "evaluation classify --train {input.train:q} --test {input.test:q} {params.splits}"
-            " {params.options} {params.size} {params.reuse} --device {params.device} --seed {params.seed}"
-            " --checkpoint {output.checkpoint:q} -o {output.json:q}"
+        step(
+            "evaluation classify --train {input.train:q} --test {input.test:q} {params.options}"
+            " --device {params.device} --seed {params.seed} --checkpoint {output.checkpoint:q}"
+            " -o {output.json:q}"
         )
 
 
 rule evaluation_measure:
     input:
-        real=measured_on,
-        real_stack=lambda wildcards: stack(measured_on(wildcards)),
-        generated=lambda wildcards: MEASURED[wildcards.name],
-        generated_stack=lambda wildcards: stack(MEASURED[wildcards.name]),
+        real=lambda wildcards: plan.evaluation.measurements[wildcards.name].real,
+        real_stack=lambda wildcards: stack(
+            plan.evaluation.measurements[wildcards.name].real
+        ),
+        generated=lambda wildcards: plan.evaluation.measurements[
+            wildcards.name
+        ].generated,
+        generated_stack=lambda wildcards: stack(
+            plan.evaluation.measurements[wildcards.name].generated
+        ),
         densities=results("densities/poses.star"),
         densities_stack=results("densities/poses.mrcs"),
-        cycle=lambda wildcards: CYCLED if wildcards.name == "measure" else [],
+        cycle=lambda wildcards: plan.evaluation.measurements[wildcards.name].cycle or [],
         cycle_stack=lambda wildcards: (
-            stack(CYCLED) if wildcards.name == "measure" else []
+            stack(plan.evaluation.measurements[wildcards.name].cycle)
+            if plan.evaluation.measurements[wildcards.name].cycle
+            else []
         ),
-        features=classifier_for,
-        maps=maps,
+        features=lambda wildcards: plan.evaluation.measurements[wildcards.name].features,
+        maps=plan.maps,
     output:
         results("evaluation/{name}.json"),
     log:
@@ -117,34 +80,31 @@ rule evaluation_measure:
     benchmark:
         timing("evaluation/{name}")
     wildcard_constraints:
-        name="|".join(MEASURED),
+        name=one_of(map(re.escape, plan.evaluation.measurements)),
     conda:
         "../../envs/evaluation.yaml"
-    threads: 1 if CONFIG.evaluation.network == "small" else 4  # seven run side by side
+    threads: 1 if plan.config.evaluation.network == "small" else 4
     resources:
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=more_each_attempt(8000),
+        runtime=more_each_attempt(120),
     params:
-        judged=judged,
-        maps=flags(map=maps()),
-        cycle=lambda wildcards, input: flags(cycle=input.get("cycle") or None),
-        device=CONFIG.device,
-        seed=CONFIG.seed,
+        options=lambda wildcards: plan.evaluation.measurement_options(wildcards.name),
+        device=plan.config.device,
+        seed=plan.config.seed,
         code=code("evaluation"),
     shell:
-        cryoetgan(
-            "evaluation measure --real {input.real:q} {params.judged}"
-            " --generated {input.generated:q} --densities {input.densities:q}"
-            " --features {input.features:q} {params.maps} {params.cycle}"
+        step(
+            "evaluation measure --real {input.real:q} --generated {input.generated:q}"
+            " --densities {input.densities:q} --features {input.features:q} {params.options}"
             " --device {params.device} --seed {params.seed} -o {output:q}"
         )
 
 
 rule evaluation_choose:
     input:
-        [results(f"evaluation/{name}.json") for name in CHOSEN_BY.values()],
+        list(plan.evaluation.selection_measurements().values()),
     output:
-        results("evaluation/choice.json"),
+        plan.evaluation.choice,
     log:
         logs("evaluation/choice"),
     benchmark:
@@ -153,20 +113,165 @@ rule evaluation_choose:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=more_each_attempt(2000),
+        runtime=more_each_attempt(10),
     params:
-        measures=flags(
-            **{
-                key: results(f"evaluation/{name}.json")
-                for key, name in CHOSEN_BY.items()
-            }
-        ),
-        options=flags(source=CONFIG.translation.ship),
+        measures=format_options(**plan.evaluation.selection_measurements()),
+        options=section_options(plan.config.export, "source"),
         code=code("evaluation"),
     shell:
-        cryoetgan("evaluation choose {params.measures} {params.options} -o {output:q}")
+        step("evaluation choose {params.measures} {params.options} -o {output:q}")
 
 
-include: "ablations.smk"
-include: "competition.smk"
+rule evaluation_ablate:
+    output:
+        results("evaluation/ablations/{ablation}/preset.yaml"),
+    log:
+        logs("evaluation/ablations/{ablation}/preset"),
+    benchmark:
+        timing("evaluation/ablations/{ablation}/preset")
+    wildcard_constraints:
+        ablation=one_of(map(re.escape, ABLATIONS)),
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=more_each_attempt(2000),
+        runtime=more_each_attempt(10),
+    params:
+        options=section_options(plan.config.evaluation, preset="ablation_preset"),
+        # an edit of the preset's file writes the ablations again
+        preset=repr(checked(read_preset, plan.config.evaluation.ablation_preset)),
+        snapshots=lambda wildcards: (
+            section_options(
+                plan.config.evaluation, snapshot_every="ablation_snapshots"
+            )
+            if wildcards.ablation in plan.evaluation.noise_ablations()
+            else ""
+        ),
+        code=code("evaluation"),
+    shell:
+        step(
+            "evaluation ablate {wildcards.ablation} {params.options} {params.snapshots}"
+            " -o {output:q}"
+        )
+
+
+rule evaluation_ablations:
+    input:
+        plan.evaluation.ablation_results(),
+    output:
+        table=results("evaluation/ablations.csv"),
+        json=results("evaluation/ablations.json"),
+    log:
+        logs("evaluation/ablations"),
+    benchmark:
+        timing("evaluation/ablations")
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=more_each_attempt(2000),
+        runtime=more_each_attempt(10),
+    params:
+        runs=lambda wildcards, output: str(Path(output.table).with_suffix("")),
+        code=code("evaluation"),
+    shell:
+        step("evaluation ablations {params.runs:q} -o {output.table:q}")
+
+
+rule evaluation_epochs:
+    input:
+        checkpoints=[
+            results(f"translation/ablations/{name}/0/checkpoint.pt")
+            for name in plan.evaluation.noise_ablations()
+        ],
+        densities=results("densities/poses.star"),
+        densities_stack=results("densities/poses.mrcs"),
+        real=plan.real,
+        real_stack=stack(plan.real),
+        features=results("evaluation/real_train.pt"),
+    output:
+        results("evaluation/epochs.csv"),
+    log:
+        logs("evaluation/epochs"),
+    benchmark:
+        timing("evaluation/epochs")
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 4
+    resources:
+        mem_mb=more_each_attempt(8000),
+        runtime=more_each_attempt(240),
+    params:
+        device=plan.config.device,
+        seed=plan.config.seed,
+        code=code("evaluation"),
+    shell:
+        step(
+            "evaluation epochs {input.checkpoints:q} --densities {input.densities:q}"
+            " --real {input.real:q} --real-split test --features {input.features:q}"
+            " --device {params.device} --seed {params.seed} -o {output:q}"
+        )
+
+
+rule ablations:
+    input:
+        results("evaluation/ablations.csv"),
+        (
+            results("evaluation/epochs.csv")
+            if plan.config.evaluation.ablation_snapshots
+            else []
+        ),
+
+
+rule evaluation_comparison_config:
+    input:
+        lambda wildcards: checked(plan.evaluation.check_several_classes) or [],
+    output:
+        results("evaluation/comparison.yaml"),
+    log:
+        logs("evaluation/comparison_config"),
+    localrule: True
+    params:
+        content=plan.evaluation.comparison_config(),
+    run:
+        write_yaml(output[0], params.content, log[0])
+
+
+rule evaluation_compare:
+    input:
+        config=results("evaluation/comparison.yaml"),
+        real=plan.real,
+        real_stack=stack(plan.real),
+        sets=list(plan.evaluation.comparison_sets().values()),
+        stacks=list(map(stack, plan.evaluation.comparison_sets().values())),
+        template=results("particles/selected.star") if plan.annotated else [],
+    output:
+        table=results("evaluation/comparison/comparison.csv"),
+        json=results("evaluation/comparison/comparison.json"),
+    log:
+        logs("evaluation/comparison"),
+    benchmark:
+        timing("evaluation/comparison")
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 4
+    resources:
+        mem_mb=more_each_attempt(8000),
+        runtime=more_each_attempt(720),
+    params:
+        folder=folder,
+        device=plan.config.device,
+        seed=plan.config.seed,
+        code=code("evaluation"),
+    shell:
+        step(
+            "evaluation compare --config {input.config:q} --device {params.device}"
+            " --seed {params.seed} -o {params.folder:q}"
+        )
+
+
+rule comparison:
+    input:
+        results("evaluation/comparison/comparison.csv"),

@@ -1,18 +1,13 @@
-"""Export: generated volumes, or fitted physics where they are no better, in others' formats."""
-
-# what is exported; of two sets, the one that evaluation/choice.json names
-SHIPPED = FITTED if SHIP == "fitted" else GENERATED
-INSTEAD = [FITTED] if SHIP == "auto" else []
-CHOICE = results("evaluation/choice.json")
+"""Export: the generated or the fitted set, in the formats of other programs."""
 
 
 rule export_relion:
     input:
-        star=SHIPPED,
-        stack=stack(SHIPPED),
-        fitted=INSTEAD,
-        fitted_stack=list(map(stack, INSTEAD)),
-        choice=CHOICE,
+        star=plan.exported,
+        stack=stack(plan.exported),
+        fitted=plan.alternative,
+        fitted_stack=list(map(stack, plan.alternative)),
+        choice=plan.evaluation.choice,
     output:
         results("export/relion/particles.star"),
     log:
@@ -23,26 +18,26 @@ rule export_relion:
         "../../envs/export.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(60),
     params:
-        instead=flags(fitted=INSTEAD),
+        alternative=format_options(fitted=plan.alternative),
         folder=folder,
         code=code("export"),
     shell:
-        cryoetgan(
-            "export relion {input.star:q} {params.instead} --choice {input.choice:q}"
+        step(
+            "export relion {input.star:q} {params.alternative} --choice {input.choice:q}"
             " -o {params.folder:q}"
         )
 
 
 rule export_plain:
     input:
-        star=SHIPPED,
-        stack=stack(SHIPPED),
-        fitted=INSTEAD,
-        fitted_stack=list(map(stack, INSTEAD)),
-        choice=CHOICE,
+        star=plan.exported,
+        stack=stack(plan.exported),
+        fitted=plan.alternative,
+        fitted_stack=list(map(stack, plan.alternative)),
+        choice=plan.evaluation.choice,
     output:
         results("export/plain/README.md"),
     log:
@@ -53,31 +48,34 @@ rule export_plain:
         "../../envs/export.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(60),
     params:
-        instead=flags(fitted=INSTEAD),
+        alternative=format_options(fitted=plan.alternative),
         folder=folder,
         code=code("export"),
     shell:
-        cryoetgan(
-            "export plain {input.star:q} {params.instead} --choice {input.choice:q}"
+        step(
+            "export plain {input.star:q} {params.alternative} --choice {input.choice:q}"
             " -o {params.folder:q}"
         )
 
 
 rule export_copick:
     input:
-        tomograms=[results(f"tomograms/{name}.mrc") for name in TOMOGRAMS],
-        synthetic=synthetic(".mrc"),
-        particles=[results("particles/selected.star"), *synthetic(".star")],
-        # simulated tomograms come with label volumes, and synthetic ones
-        truth=[results(f"tomograms/{name}.star") for name in SIMULATED],
-        labels=synthetic("_labels.mrc"),
-        # tomograms of a network may give way to those of physics
-        fitted=synthetic_by_physics(),
-        choice=CHOICE if SYNTHETIC and RESIDUAL else [],
-        maps=maps,
+        tomograms=[results(f"tomograms/{name}.mrc") for name in plan.tomograms],
+        synthetic=plan.translation.synthetic_files(".mrc"),
+        particles=[
+            results("particles/selected.star"),
+            *plan.translation.synthetic_files(".star"),
+        ],
+        # simulated and synthetic tomograms have label volumes
+        truth=[results(f"tomograms/{name}.star") for name in plan.simulated],
+        labels=plan.translation.synthetic_files("_labels.mrc"),
+        # the choice may replace the network's tomograms by those of fitted physics
+        fitted=plan.translation.fitted_alternatives(),
+        choice=plan.copick_choice or [],
+        maps=plan.maps,
     output:
         results("export/copick/config.json"),
     log:
@@ -88,25 +86,14 @@ rule export_copick:
         "../../envs/export.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(60),
     params:
         folder=folder,
-        maps=flags(density=maps()),
-        particles=flags(
-            particles=[results("particles/selected.star"), *synthetic(".star")]
-        ),
-        labels=flags(
-            labels=[results(f"tomograms/{name}_labels.mrc") for name in SIMULATED]
-            + synthetic("_labels.mrc")
-        ),
-        choice=flags(
-            fitted=synthetic_by_physics(),
-            choice=CHOICE if SYNTHETIC and RESIDUAL else None,
-        ),
+        options=plan.copick_options(),
         code=code("export"),
     shell:
-        cryoetgan(
-            "export copick {input.tomograms:q} {input.synthetic:q} {params.particles}"
-            " {params.maps} {params.labels} {params.choice} -o {params.folder:q}"
+        step(
+            "export copick {input.tomograms:q} {input.synthetic:q} {params.options}"
+            " -o {params.folder:q}"
         )

@@ -1,18 +1,14 @@
-"""Imaging: subtomograms by physics alone, typed in or fitted to each tomogram's own picks."""
+"""Imaging: subtomograms and tomograms by physics alone, conventional or fitted."""
 
-# one model a tomogram; the fitted set, and what is trained, sees those of training ones alone
-MODELS = {
-    name: results(f"imaging/{name}.json") for name in TOMOGRAMS if CONFIG.imaging.fit
-}
-TRAINING_MODELS = [MODELS[name] for name in TRAINING if name in MODELS]
+TRAINING_ARRAYS = list(map(arrays, plan.training_models))
 
 
 rule imaging_fit:
     input:
         tomogram=results("tomograms/{tomogram}.mrc"),
         scores=results("particles/{tomogram}_scores.star"),
-        mask=mask,
-        maps=maps,
+        mask=lambda wildcards: plan.mask(wildcards.tomogram) or [],
+        maps=plan.maps,
     output:
         model=results("imaging/{tomogram}.json"),
         arrays=results("imaging/{tomogram}.npz"),
@@ -29,50 +25,18 @@ rule imaging_fit:
         "../../envs/imaging.yaml"
     threads: 1
     resources:
-        mem_mb=6000,
-        runtime=120,
+        mem_mb=more_each_attempt(6000),
+        runtime=more_each_attempt(120),
     params:
-        maps=flags(density=maps()),
-        recorded=lambda wildcards: recorded(TOMOGRAMS[wildcards.tomogram]),
-        mask=lambda wildcards: flags(mask=mask(wildcards) or None),
-        seed=CONFIG.seed,
+        maps=format_options(density=plan.maps),
+        optics=lambda wildcards: plan.optics_options(wildcards.tomogram),
+        mask=lambda wildcards: format_options(mask=plan.mask(wildcards.tomogram)),
+        seed=plan.config.seed,
         code=code("imaging"),
     shell:
-        cryoetgan(
+        step(
             "imaging fit {input.tomogram:q} --particles {input.scores:q} {params.maps}"
-            " {params.recorded} {params.mask} --seed {params.seed} -o {output.model:q}"
-        )
-
-
-rule imaging_simulate_fitted:
-    input:
-        densities=results("densities/poses.star"),
-        densities_stack=results("densities/poses.mrcs"),
-        models=TRAINING_MODELS,
-        arrays=[str(Path(path).with_suffix(".npz")) for path in TRAINING_MODELS],
-    output:
-        star=results("imaging/fitted.star"),
-        stack=results("imaging/fitted.mrcs"),
-    log:
-        logs("imaging/fitted"),
-    benchmark:
-        timing("imaging/fitted")
-    conda:
-        "../../envs/imaging.yaml"
-    threads: 1
-    resources:
-        mem_mb=4000,
-        runtime=120,
-    params:
-        models=flags(model=TRAINING_MODELS),
-        neighbours="" if CONFIG.imaging.neighbours else "--no-neighbours",
-        per_group=options(CONFIG.imaging, "per_group"),
-        seed=CONFIG.seed,
-        code=code("imaging"),
-    shell:
-        cryoetgan(
-            "imaging simulate {input.densities:q} {params.models} {params.neighbours}"
-            " {params.per_group} --seed {params.seed} -o {output.star:q}"
+            " {params.optics} {params.mask} --seed {params.seed} -o {output.model:q}"
         )
 
 
@@ -81,25 +45,134 @@ rule imaging_simulate:
         densities=results("densities/poses.star"),
         densities_stack=results("densities/poses.mrcs"),
     output:
-        star=results("imaging/simulated.star"),
-        stack=results("imaging/simulated.mrcs"),
+        star=results("imaging/{conventional}.star"),
+        stack=results("imaging/{conventional}.mrcs"),
     log:
-        logs("imaging/simulated"),
+        logs("imaging/{conventional}"),
     benchmark:
-        timing("imaging/simulated")
+        timing("imaging/{conventional}")
+    wildcard_constraints:
+        conventional=one_of(map(re.escape, plan.conventional_snrs())),
     conda:
         "../../envs/imaging.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(60),
     params:
-        options=options(CONFIG.imaging, "snr", "lowpass", "envelope"),
-        row=physics(),
-        seed=CONFIG.seed,
+        snr=lambda wildcards: plan.conventional_snrs()[wildcards.conventional],
+        options=section_options(plan.config.imaging, "lowpass", "envelope"),
+        optics=plan.optics_options(plan.training[0], plan.config.imaging.defocus),
+        seed=plan.config.seed,
         code=code("imaging"),
     shell:
-        cryoetgan(
-            "imaging simulate {input.densities:q} {params.options} {params.row} --seed {params.seed}"
+        step(
+            "imaging simulate {input.densities:q} {params.snr} {params.options} {params.optics}"
+            " --seed {params.seed} -o {output.star:q}"
+        )
+
+
+rule imaging_simulate_fitted:
+    input:
+        densities=results("densities/poses.star"),
+        densities_stack=results("densities/poses.mrcs"),
+        models=plan.training_models,
+        arrays=TRAINING_ARRAYS,
+    output:
+        star=results("imaging/{fitted}.star"),
+        stack=results("imaging/{fitted}.mrcs"),
+    log:
+        logs("imaging/{fitted}"),
+    benchmark:
+        timing("imaging/{fitted}")
+    wildcard_constraints:
+        fitted="fitted|comparison/no_neighbours",
+    conda:
+        "../../envs/imaging.yaml"
+    threads: 1
+    resources:
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(120),
+    params:
+        options=lambda wildcards: plan.fitted_options(wildcards.fitted),
+        seed=plan.config.seed,
+        code=code("imaging"),
+    shell:
+        step(
+            "imaging simulate {input.densities:q} {params.options} --seed {params.seed}"
             " -o {output.star:q}"
+        )
+
+
+rule imaging_ablate:
+    input:
+        densities=results("densities/poses.star"),
+        densities_stack=results("densities/poses.mrcs"),
+        models=plan.training_models,
+        arrays=TRAINING_ARRAYS,
+        tomograms=[results(f"tomograms/{name}.mrc") for name in plan.training],
+        picks=[results(f"particles/{name}_picks.star") for name in plan.training],
+        masks=[path for path in map(plan.mask, plan.training) if path],
+    output:
+        star=results("imaging/comparison/{kind}.star"),
+        stack=results("imaging/comparison/{kind}.mrcs"),
+    log:
+        logs("imaging/comparison/{kind}"),
+    benchmark:
+        timing("imaging/comparison/{kind}")
+    wildcard_constraints:
+        kind="noise_only|real_background",
+    conda:
+        "../../envs/imaging.yaml"
+    threads: 1
+    resources:
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(120),
+    params:
+        models=format_options(model=plan.training_models),
+        background=lambda wildcards: (
+            plan.background_options() if wildcards.kind == "real_background" else ""
+        ),
+        per_group=section_options(plan.config.imaging, "per_group"),
+        seed=plan.config.seed,
+        code=code("imaging"),
+    shell:
+        step(
+            "imaging ablate {input.densities:q} --kind {wildcards.kind} {params.models}"
+            " {params.background} {params.per_group} --seed {params.seed} -o {output.star:q}"
+        )
+
+
+rule imaging_synthesize:
+    input:
+        scene=results("tomograms/scenes/{synthetic}.mrc"),
+        labels=results("tomograms/scenes/{synthetic}_labels.mrc"),
+        truth=results("tomograms/scenes/{synthetic}.star"),
+        model=lambda wildcards: plan.models[
+            plan.translation.imaged_like(wildcards.synthetic)
+        ],
+        arrays=lambda wildcards: arrays(
+            plan.models[plan.translation.imaged_like(wildcards.synthetic)]
+        ),
+    output:
+        tomogram=results("imaging/tomograms/{synthetic}.mrc"),
+        labels=results("imaging/tomograms/{synthetic}_labels.mrc"),
+        truth=results("imaging/tomograms/{synthetic}.star"),
+    log:
+        logs("imaging/tomograms/{synthetic}"),
+    benchmark:
+        timing("imaging/tomograms/{synthetic}")
+    conda:
+        "../../envs/imaging.yaml"
+    threads: 1
+    resources:
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(120),
+    params:
+        seed=plan.config.seed,
+        code=code("imaging"),
+    shell:
+        step(
+            "imaging synthesize {input.scene:q} --model {input.model:q} --labels {input.labels:q}"
+            " --particles {input.truth:q} --seed {params.seed} -o {output.tomogram:q}"
         )

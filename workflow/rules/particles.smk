@@ -1,11 +1,11 @@
-"""Particles: pick, score, select, extract; annotated ones; averages of classes if asked for."""
+"""Particles: pick, score, select, extract; annotated particles; averages on request."""
 
 
 rule particles_pick:
     input:
         tomogram=results("tomograms/{tomogram}.mrc"),
-        mask=mask,
-        maps=[] if CONFIG.particles.sigma else maps,
+        mask=lambda wildcards: plan.mask(wildcards.tomogram) or [],
+        maps=[] if plan.config.particles.sigma else plan.maps,
     output:
         results("particles/{tomogram}_picks.star"),
     log:
@@ -13,23 +13,27 @@ rule particles_pick:
     benchmark:
         timing("particles/{tomogram}_picks")
     wildcard_constraints:
-        tomogram=picked_by("dog"),
+        tomogram=plan.tomograms_picked_by("dog"),
     conda:
         "../../envs/particles.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(60),
     params:
-        options=options(
-            CONFIG.particles, "sigma", "min_distance", "threshold", top="max_picks"
+        options=section_options(
+            plan.config.particles,
+            "sigma",
+            "min_distance",
+            "threshold",
+            top="max_picks",
         ),
-        radii=radii(),
-        mask=lambda wildcards: flags(mask=mask(wildcards) or None),
+        sizes=plan.picking_sizes(),
+        mask=lambda wildcards: format_options(mask=plan.mask(wildcards.tomogram)),
         code=code("particles"),
     shell:
-        cryoetgan(
-            "particles pick {input.tomogram:q} {params.radii} {params.options} {params.mask}"
+        step(
+            "particles pick {input.tomogram:q} {params.sizes} {params.options} {params.mask}"
             " -o {output:q}"
         )
 
@@ -37,8 +41,8 @@ rule particles_pick:
 rule particles_match:
     input:
         tomogram=results("tomograms/{tomogram}.mrc"),
-        mask=mask,
-        maps=maps,
+        mask=lambda wildcards: plan.mask(wildcards.tomogram) or [],
+        maps=plan.maps,
     output:
         results("particles/{tomogram}_picks.star"),
     log:
@@ -46,30 +50,30 @@ rule particles_match:
     benchmark:
         timing("particles/{tomogram}_picks")
     wildcard_constraints:
-        tomogram=picked_by("match"),
+        tomogram=plan.tomograms_picked_by("match"),
     conda:
         "../../envs/particles.yaml"
     threads: 2
     resources:
-        mem_mb=8000,
-        runtime=480,
+        mem_mb=more_each_attempt(8000),
+        runtime=more_each_attempt(480),
     params:
-        templates=flags(template=maps()),
-        tilts=lambda wildcards: tilts(TOMOGRAMS[wildcards.tomogram]),
-        options=options(
-            CONFIG.particles,
+        templates=format_options(template=plan.maps),
+        tilts=lambda wildcards: plan.tilt_options(wildcards.tomogram),
+        options=section_options(
+            plan.config.particles,
             "rotations",
             "lowpass",
             "highpass_shells",
-            "deviations",
+            "score_threshold_sd",
             "min_distance",
             top="max_picks",
         ),
-        mask=lambda wildcards: flags(mask=mask(wildcards) or None),
-        device=CONFIG.device,
+        mask=lambda wildcards: format_options(mask=plan.mask(wildcards.tomogram)),
+        device=plan.config.device,
         code=code("particles"),
     shell:
-        cryoetgan(
+        step(
             "particles match {input.tomogram:q} {params.templates} {params.tilts} {params.options}"
             " {params.mask} --device {params.device} -o {output:q}"
         )
@@ -79,7 +83,7 @@ rule particles_score:
     input:
         tomogram=results("tomograms/{tomogram}.mrc"),
         picks=results("particles/{tomogram}_picks.star"),
-        maps=maps,
+        maps=plan.maps,
     output:
         results("particles/{tomogram}_scores.star"),
     log:
@@ -90,16 +94,18 @@ rule particles_score:
         "../../envs/particles.yaml"
     threads: 1
     resources:
-        mem_mb=6000,
-        runtime=240,
+        mem_mb=more_each_attempt(6000),
+        runtime=more_each_attempt(240),
     params:
-        templates=flags(template=maps()),
-        tilts=lambda wildcards: tilts(TOMOGRAMS[wildcards.tomogram]),
-        options=options(CONFIG.particles, "rotations", "lowpass", "highpass_shells"),
-        device=CONFIG.device,
+        templates=format_options(template=plan.maps),
+        tilts=lambda wildcards: plan.tilt_options(wildcards.tomogram),
+        options=section_options(
+            plan.config.particles, "rotations", "lowpass", "highpass_shells"
+        ),
+        device=plan.config.device,
         code=code("particles"),
     shell:
-        cryoetgan(
+        step(
             "particles score {input.tomogram:q} {input.picks:q} {params.templates} {params.tilts}"
             " {params.options} --device {params.device} -o {output:q}"
         )
@@ -107,8 +113,8 @@ rule particles_score:
 
 rule particles_select:
     input:
-        scores=[results(f"particles/{name}_scores.star") for name in TOMOGRAMS],
-        curation=curation,
+        scores=[results(f"particles/{name}_scores.star") for name in plan.tomograms],
+        curation=plan.curation_files(),
     output:
         results("particles/selected.star"),
     log:
@@ -119,16 +125,18 @@ rule particles_select:
         "../../envs/particles.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(30),
     params:
-        options=options(CONFIG.particles, "top", "curation", "test_fraction"),
-        box=CONFIG.densities.box,
-        splits=splits(),
-        groups=groups(),
+        options=section_options(
+            plan.config.particles, "top", "curation", "test_fraction"
+        ),
+        box=plan.config.densities.box,
+        splits=plan.tomogram_options("split", "split"),
+        groups=plan.group_options(),
         code=code("particles"),
     shell:
-        cryoetgan(
+        step(
             "particles select {input.scores:q} {params.options} {params.splits}"
             " {params.groups} --box {params.box} -o {output:q}"
         )
@@ -137,7 +145,7 @@ rule particles_select:
 rule particles_extract:
     input:
         selected=results("particles/selected.star"),
-        tomograms=[results(f"tomograms/{name}.mrc") for name in TOMOGRAMS],
+        tomograms=[results(f"tomograms/{name}.mrc") for name in plan.tomograms],
     output:
         star=results("particles/subtomograms.star"),
         stack=results("particles/subtomograms.mrcs"),
@@ -149,17 +157,17 @@ rule particles_extract:
         "../../envs/particles.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(60),
     params:
-        tomograms=flags(
-            tomogram=[results(f"tomograms/{name}.mrc") for name in TOMOGRAMS]
+        tomograms=lambda wildcards, input: format_options(
+            tomogram=list(input.tomograms)
         ),
-        box=CONFIG.densities.box,
-        options=options(CONFIG.particles, "whole_voxels"),
+        box=plan.config.densities.box,
+        options=section_options(plan.config.particles, "subpixel"),
         code=code("particles"),
     shell:
-        cryoetgan(
+        step(
             "particles extract {input.selected:q} {params.tomograms} --box {params.box}"
             " {params.options} -o {output.star:q}"
         )
@@ -167,10 +175,10 @@ rule particles_extract:
 
 rule particles_import:
     input:
-        annotations=annotations,
+        annotations=lambda wildcards: plan.annotations(wildcards.tomogram),
         tomogram=results("tomograms/{tomogram}.mrc"),
-        # split by blocks of a tomogram: annotations and picks by the same plane
-        selected=results("particles/selected.star") if BLOCKS else [],
+        # annotations and picks are split by the same plane
+        selected=results("particles/selected.star") if plan.split_by_blocks else [],
     output:
         results("particles/{tomogram}_annotations.star"),
     log:
@@ -181,30 +189,25 @@ rule particles_import:
         "../../envs/particles.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=more_each_attempt(2000),
+        runtime=more_each_attempt(30),
     params:
-        options=lambda wildcards: flags(
-            voxel_size=TOMOGRAMS[wildcards.tomogram].annotations_voxel_size,
-            split=None if BLOCKS else TOMOGRAMS[wildcards.tomogram].split,
-        ),
-        blocks=lambda wildcards, input: flags(
-            selected=input.get("selected") or None,
-            box=CONFIG.densities.box if BLOCKS else None,
-        ),
-        classes=flags(class_=list(CLASSES)).replace("--class-=", "--class="),
+        options=lambda wildcards: plan.annotation_options(wildcards.tomogram),
+        classes=format_options(class_=list(plan.classes)),
         code=code("particles"),
     shell:
-        cryoetgan(
+        step(
             "particles import {input.annotations:q} --tomogram {input.tomogram:q} {params.options}"
-            " {params.blocks} {params.classes} -o {output:q}"
+            " {params.classes} -o {output:q}"
         )
 
 
 rule particles_extract_annotated:
     input:
-        annotations=[results(f"particles/{name}_annotations.star") for name in ANNOTATED],
-        tomograms=[results(f"tomograms/{name}.mrc") for name in ANNOTATED],
+        annotations=[
+            results(f"particles/{name}_annotations.star") for name in plan.annotated
+        ],
+        tomograms=[results(f"tomograms/{name}.mrc") for name in plan.annotated],
     output:
         star=results("particles/annotated.star"),
         stack=results("particles/annotated.mrcs"),
@@ -216,15 +219,17 @@ rule particles_extract_annotated:
         "../../envs/particles.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(60),
     params:
-        tomograms=flags(tomogram=[results(f"tomograms/{name}.mrc") for name in ANNOTATED]),
-        box=CONFIG.densities.box,
-        options=options(CONFIG.particles, "whole_voxels"),
+        tomograms=lambda wildcards, input: format_options(
+            tomogram=list(input.tomograms)
+        ),
+        box=plan.config.densities.box,
+        options=section_options(plan.config.particles, "subpixel"),
         code=code("particles"),
     shell:
-        cryoetgan(
+        step(
             "particles extract {input.annotations:q} {params.tomograms} --box {params.box}"
             " {params.options} -o {output.star:q}"
         )
@@ -245,15 +250,17 @@ rule particles_average:
         "../../envs/particles.yaml"
     threads: 2
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=more_each_attempt(8000),
+        runtime=more_each_attempt(240),
     params:
-        options=options(CONFIG.particles, "rotations", iterations="average_iterations"),
-        device=CONFIG.device,
-        seed=CONFIG.seed,
+        options=section_options(
+            plan.config.particles, "rotations", iterations="average_iterations"
+        ),
+        device=plan.config.device,
+        seed=plan.config.seed,
         code=code("particles"),
     shell:
-        cryoetgan(
+        step(
             "particles average {input.star:q} --class {wildcards.class_name} {params.options}"
             " --device {params.device} --seed {params.seed} -o {output.density:q}"
         )
@@ -265,4 +272,4 @@ localrules:
 
 rule averages:
     input:
-        expand(results("particles/averages/{class_name}.mrc"), class_name=CLASSES),
+        expand(results("particles/averages/{class_name}.mrc"), class_name=plan.classes),

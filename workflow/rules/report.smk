@@ -3,20 +3,7 @@
 
 rule report_build:
     input:
-        [results(f"evaluation/{name}.json") for name in [*CLASSIFIED, *MEASURED]],
-        results("particles/subtomograms.star"),
-        results("imaging/simulated.star"),
-        results("imaging/fitted.star") if CONFIG.imaging.fit else [],
-        list(MODELS.values()),
-        [*synthetic(".mrc"), *synthetic(".star")],
-        GENERATED,
-        (
-            [results(f"{TRANSLATION}/{name}.star") for name in SPREADS]
-            if CONFIG.translation.uncertainty
-            else []
-        ),
-        REAL,
-        results("evaluation/choice.json"),
+        plan.report_inputs(),
     output:
         report(
             results("report/index.html"),
@@ -31,15 +18,15 @@ rule report_build:
         "../../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(30),
     params:
-        options=options(CONFIG.report, "title", "sample"),
-        # no inputs: they have targets of their own, and a page must not train them anew
-        tables=lambda wildcards: tables_beside(),
-        # the page takes it from the config.yaml beside the results
-        marks_radius=CONFIG.tomograms.marks_radius,
+        options=section_options(plan.config.report, "title", "sample"),
+        # not inputs: they have targets of their own, and the page must not run those again
+        tables=lambda wildcards: plan.evaluation.tables_hash(),
+        # the page reads it from the config.yaml beside the results
+        match_radius=plan.config.evaluation.match_radius,
         folder=lambda wildcards, output: os.path.dirname(folder(wildcards, output)),
         code=code("report"),
     shell:
-        cryoetgan("report build {params.folder:q} {params.options} -o {output:q}")
+        step("report build {params.folder:q} {params.options} -o {output:q}")

@@ -1,7 +1,7 @@
 """Structures: from a PDB id, a file, or a phantom."""
 
 
-# quick, and what fetches wants a network, which the nodes of many clusters lack
+# quick; a download needs a network, and the nodes of many clusters have none
 localrules:
     structures_fetch,
     structures_phantom,
@@ -15,30 +15,30 @@ rule structures_fetch:
     benchmark:
         timing("structures/{class_name}")
     wildcard_constraints:
-        class_name=of_kind("pdb"),
+        class_name=plan.classes_of_kind("pdb"),
     conda:
         "../../envs/structures.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
-        # no parameters: how long one waits changes nothing of what comes
-        patience=options(CONFIG.structures, "retries", "timeout"),
+        mem_mb=more_each_attempt(2000),
+        runtime=more_each_attempt(30),
+        # not in params: waiting time does not change the result
+        patience=section_options(plan.config.structures, "retries", "timeout"),
     params:
-        id=lambda wildcards: shlex.quote(CLASSES[wildcards.class_name].source),
-        options=options(CONFIG.structures, "mirror"),
+        id=lambda wildcards: plan.classes[wildcards.class_name].source,
+        options=section_options(plan.config.structures, "mirror"),
         folder=folder,
         code=code("structures"),
     shell:
-        cryoetgan(
-            "structures fetch {params.id} --name {wildcards.class_name} {params.options}"
+        step(
+            "structures fetch {params.id:q} --name {wildcards.class_name} {params.options}"
             " {resources.patience} -o {params.folder:q}"
         )
 
 
 rule structures_import:
     input:
-        lambda wildcards: source(CLASSES[wildcards.class_name].source),
+        lambda wildcards: plan.find(plan.classes[wildcards.class_name].source),
     output:
         results("structures/{class_name}.cif"),
     log:
@@ -46,17 +46,17 @@ rule structures_import:
     benchmark:
         timing("structures/{class_name}")
     wildcard_constraints:
-        class_name=of_kind("file"),
+        class_name=plan.classes_of_kind("file"),
     conda:
         "../../envs/structures.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(30),
     params:
         code=code("structures"),
     shell:
-        cryoetgan("structures import {input:q} -o {output:q}")
+        step("structures import {input:q} -o {output:q}")
 
 
 rule structures_phantom:
@@ -67,17 +67,15 @@ rule structures_phantom:
     benchmark:
         timing("structures/{class_name}")
     wildcard_constraints:
-        class_name=of_kind("phantom"),
+        class_name=plan.classes_of_kind("phantom"),
     conda:
         "../../envs/structures.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=more_each_attempt(2000),
+        runtime=more_each_attempt(10),
     params:
-        name=lambda wildcards: shlex.quote(
-            CLASSES[wildcards.class_name].source.removeprefix("phantom:")
-        ),
+        name=lambda wildcards: plan.classes[wildcards.class_name].source.split(":")[-1],
         code=code("structures"),
     shell:
-        cryoetgan("structures phantom {params.name} -o {output:q}")
+        step("structures phantom {params.name:q} -o {output:q}")

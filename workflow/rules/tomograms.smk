@@ -1,9 +1,14 @@
-"""Tomograms: the user's, imported; or simulated ones with ground truth."""
+"""Tomograms: imported, or simulated with ground truth; scenes of synthetic tomograms."""
 
 
 rule tomograms_import:
     input:
-        tomogram_file,
+        # an address is not a file to wait for
+        lambda wildcards: (
+            []
+            if plan.tomograms[wildcards.tomogram].is_remote
+            else plan.tomogram_source(wildcards.tomogram)
+        ),
     output:
         results("tomograms/{tomogram}.mrc"),
     log:
@@ -11,35 +16,30 @@ rule tomograms_import:
     benchmark:
         timing("tomograms/{tomogram}")
     wildcard_constraints:
-        tomogram=of_origin(simulated=False),
+        tomogram=plan.tomograms_where("is_simulated", False),
     conda:
         "../../envs/tomograms.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(60),
     params:
-        row=lambda wildcards: acquisition(TOMOGRAMS[wildcards.tomogram]),
-        file=lambda wildcards: flags(
-            input_voxel_size=TOMOGRAMS[wildcards.tomogram].voxel_size,
-            contrast=TOMOGRAMS[wildcards.tomogram].contrast,
-            tilt_axis=TOMOGRAMS[wildcards.tomogram].tilt_axis,
-            beam_axis=TOMOGRAMS[wildcards.tomogram].beam_axis,
-        ),
-        source=tomogram_source,
-        voxel_size=CONFIG.tomograms.voxel_size or CONFIG.densities.voxel_size,
-        kept=options(CONFIG.tomograms, "float16"),
+        recording=lambda wildcards: plan.recording_options(wildcards.tomogram),
+        file=lambda wildcards: plan.file_options(wildcards.tomogram),
+        source=lambda wildcards: plan.tomogram_source(wildcards.tomogram),
+        voxel_size=plan.config.densities.voxel_size,
+        storage=section_options(plan.config.tomograms, "float16"),
         code=code("tomograms"),
     shell:
-        cryoetgan(
+        step(
             "tomograms import {params.source:q} --voxel-size={params.voxel_size} {params.file}"
-            " {params.kept} {params.row} -o {output:q}"
+            " {params.storage} {params.recording} -o {output:q}"
         )
 
 
 rule tomograms_simulate:
     input:
-        maps,
+        plan.maps,
     output:
         tomogram=results("tomograms/{tomogram}.mrc"),
         truth=results("tomograms/{tomogram}.star"),
@@ -49,29 +49,29 @@ rule tomograms_simulate:
     benchmark:
         timing("tomograms/{tomogram}")
     wildcard_constraints:
-        tomogram=of_origin(simulated=True),
+        tomogram=plan.tomograms_where("is_simulated"),
     conda:
         "../../envs/tomograms.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(60),
     params:
-        row=lambda wildcards: acquisition(TOMOGRAMS[wildcards.tomogram]),
-        options=options(CONFIG.tomograms, "copies", "shape", "snr"),
-        copies=class_copies(),
-        seed=CONFIG.seed,
+        recording=lambda wildcards: plan.recording_options(wildcards.tomogram),
+        options=section_options(plan.config.tomograms, "copies", "shape", "snr"),
+        copies=plan.class_options("class_copies", "copies"),
+        seed=plan.config.seed,
         code=code("tomograms"),
     shell:
-        cryoetgan(
-            "tomograms simulate {input:q} {params.options} {params.copies} {params.row}"
+        step(
+            "tomograms simulate {input:q} {params.options} {params.copies} {params.recording}"
             " --seed {params.seed} -o {output.tomogram:q}"
         )
 
 
 rule tomograms_mask:
     input:
-        mask=lambda wildcards: source(TOMOGRAMS[wildcards.tomogram].mask),
+        mask=lambda wildcards: plan.find(plan.tomograms[wildcards.tomogram].mask),
         tomogram=results("tomograms/{tomogram}.mrc"),
     output:
         results("tomograms/{tomogram}_mask.mrc"),
@@ -80,16 +80,45 @@ rule tomograms_mask:
     benchmark:
         timing("tomograms/{tomogram}_mask")
     wildcard_constraints:
-        tomogram="|".join(n for n, row in TOMOGRAMS.items() if row.mask) or "no-mask",
+        tomogram=plan.tomograms_where("mask"),
     conda:
         "../../envs/tomograms.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=more_each_attempt(2000),
+        runtime=more_each_attempt(30),
     params:
         code=code("tomograms"),
     shell:
-        cryoetgan(
+        step(
             "tomograms mask {input.mask:q} --tomogram {input.tomogram:q} -o {output:q}"
+        )
+
+
+rule tomograms_scene:
+    input:
+        plan.maps,
+    output:
+        scene=results("tomograms/scenes/{synthetic}.mrc"),
+        labels=results("tomograms/scenes/{synthetic}_labels.mrc"),
+        truth=results("tomograms/scenes/{synthetic}.star"),
+    log:
+        logs("tomograms/scenes/{synthetic}"),
+    benchmark:
+        timing("tomograms/scenes/{synthetic}")
+    conda:
+        "../../envs/tomograms.yaml"
+    threads: 1
+    resources:
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(60),
+    params:
+        options=section_options(plan.config.tomograms, "copies", "shape"),
+        copies=plan.class_options("class_copies", "copies"),
+        seed=plan.config.seed,
+        code=code("tomograms"),
+    shell:
+        step(
+            "tomograms scene {input:q} {params.options} {params.copies} --seed {params.seed}"
+            " -o {output.scene:q}"
         )

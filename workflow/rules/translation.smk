@@ -1,17 +1,12 @@
-"""Translation: train the CycleGAN, make the generated set."""
+"""Translation: train the generator, translate, synthesize tomograms.
 
-TRANSLATION = f"translation/{PRESET}"
-# a generator's folder, and the group of tomograms it learns from: one, or one a group
-GENERATORS = {TRANSLATION: None}
-if CONFIG.translation.per_group and len(GROUPS) > 1:
-    GENERATORS = {f"{TRANSLATION}/{group}": group for group in GROUPS}
-RESIDUAL = checked(read_preset, CONFIG.translation.preset).frame == "residual"
-SETS = ["generated", "untrained", "cycled"]
-SPREADS = ["uncertainty/dropout_sd", "uncertainty/noise_sd"]
+A generator is a folder below the results: `translation/<preset>`, one per group below it, or
+`translation/ablations/<ablation>/<seed>`.
+"""
 
 
 wildcard_constraints:
-    generator="|".join(map(re.escape, GENERATORS)),
+    generator=one_of(map(re.escape, plan.translation.generators)),
 
 
 rule translation_train:
@@ -20,8 +15,14 @@ rule translation_train:
         densities_stack=results("densities/poses.mrcs"),
         subtomograms=results("particles/subtomograms.star"),
         subtomograms_stack=results("particles/subtomograms.mrcs"),
-        imaging=fitted,
-        arrays=fitted_arrays,
+        preset=lambda wildcards: plan.translation.generators[
+            wildcards.generator
+        ].written_preset
+        or [],
+        models=lambda wildcards: plan.translation.generators[wildcards.generator].models,
+        arrays=lambda wildcards: list(
+            map(arrays, plan.translation.generators[wildcards.generator].models)
+        ),
     output:
         results("{generator}/checkpoint.pt"),
     log:
@@ -32,21 +33,20 @@ rule translation_train:
         "../../envs/translation.yaml"
     threads: 8
     resources:
-        mem_mb=16000,
-        runtime=720,
+        mem_mb=more_each_attempt(16000),
+        runtime=more_each_attempt(720),
     params:
-        options=options(CONFIG.translation, "preset", "steps", "devices", "tensorboard"),
-        recipe=recipe(CONFIG.translation.preset),
-        imaging=lambda wildcards: flags(imaging=fitted(wildcards)),
-        group=lambda wildcards: flags(group=GENERATORS[wildcards.generator]),
+        options=lambda wildcards: plan.translation.training_options(wildcards.generator),
+        # an edit of the preset's file trains again
+        preset=lambda wildcards: plan.translation.preset_settings(wildcards.generator),
         folder=folder,
-        device=CONFIG.device,
-        seed=CONFIG.seed,
+        device=plan.config.device,
+        seed=lambda wildcards: plan.translation.generators[wildcards.generator].seed,
         code=code("translation"),
     shell:
-        cryoetgan(
+        step(
             "translation train --densities {input.densities:q} --subtomograms"
-            " {input.subtomograms:q} {params.options} {params.imaging} {params.group}"
+            " {input.subtomograms:q} {params.options}"
             " --device {params.device} --seed {params.seed} -o {params.folder:q}"
         )
 
@@ -54,39 +54,38 @@ rule translation_train:
 rule translation_translate:
     input:
         checkpoint=results("{generator}/checkpoint.pt"),
-        volumes=translated,
-        stack=lambda wildcards: stack(translated(wildcards)),
+        volumes=lambda wildcards: plan.translation.input_of(
+            wildcards.generator, wildcards.set
+        ),
+        stack=lambda wildcards: stack(
+            plan.translation.input_of(wildcards.generator, wildcards.set)
+        ),
     output:
-        star=results("{generator}/{which}.star"),
-        stack=results("{generator}/{which}.mrcs"),
+        star=results("{generator}/{set}.star"),
+        stack=results("{generator}/{set}.mrcs"),
     log:
-        logs("{generator}/{which}"),
+        logs("{generator}/{set}"),
     benchmark:
-        timing("{generator}/{which}")
+        timing("{generator}/{set}")
     wildcard_constraints:
-        which="|".join(SETS),
+        set="|".join(SETS),
     conda:
         "../../envs/translation.yaml"
     threads: 2
     resources:
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=more_each_attempt(8000),
+        runtime=more_each_attempt(120),
     params:
-        draws=lambda wildcards: (
-            1 if wildcards.which == "cycled" else CONFIG.translation.draws
+        options=lambda wildcards: plan.translation.translation_options(
+            wildcards.generator, wildcards.set
         ),
-        # untrained: the generator before training, what the demo's KID is compared with
-        which=lambda wildcards: {
-            "untrained": "--snapshot 0",
-            "cycled": "--direction sd",
-        }.get(wildcards.which, ""),
-        device=CONFIG.device,
-        seed=CONFIG.seed,
+        device=plan.config.device,
+        seed=lambda wildcards: plan.translation.generators[wildcards.generator].seed,
         code=code("translation"),
     shell:
-        cryoetgan(
-            "translation translate {input.checkpoint:q} {input.volumes:q} --draws {params.draws}"
-            " {params.which} --device {params.device} --seed {params.seed} -o {output.star:q}"
+        step(
+            "translation translate {input.checkpoint:q} {input.volumes:q} {params.options}"
+            " --device {params.device} --seed {params.seed} -o {output.star:q}"
         )
 
 
@@ -96,8 +95,8 @@ rule translation_uncertainty:
         volumes=results("densities/poses.star"),
         stack=results("densities/poses.mrcs"),
     output:
-        [results(f"{{generator}}/{name}.star") for name in SPREADS],
-        [results(f"{{generator}}/{name}.mrcs") for name in SPREADS],
+        [results(f"{{generator}}/{name}.star") for name in UNCERTAINTY_MAPS],
+        [results(f"{{generator}}/{name}.mrcs") for name in UNCERTAINTY_MAPS],
     log:
         logs("{generator}/uncertainty"),
     benchmark:
@@ -106,16 +105,16 @@ rule translation_uncertainty:
         "../../envs/translation.yaml"
     threads: 2
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=more_each_attempt(8000),
+        runtime=more_each_attempt(60),
     params:
-        sample=options(CONFIG.translation, "passes", sample="uncertainty"),
+        sample=section_options(plan.config.translation, "passes", sample="uncertainty"),
         folder=folder,
-        device=CONFIG.device,
-        seed=CONFIG.seed,
+        device=plan.config.device,
+        seed=plan.config.seed,
         code=code("translation"),
     shell:
-        cryoetgan(
+        step(
             "translation uncertainty {input.checkpoint:q} {input.volumes:q} {params.sample}"
             " --device {params.device} --seed {params.seed} -o {params.folder:q}"
         )
@@ -123,24 +122,67 @@ rule translation_uncertainty:
 
 rule translation_join:
     input:
-        stars=[results(f"{generator}/{{set}}.star") for generator in GENERATORS],
-        stacks=[results(f"{generator}/{{set}}.mrcs") for generator in GENERATORS],
+        stars=[
+            results(f"{generator}/{{set}}.star")
+            for generator in plan.translation.run_generators
+        ],
+        stacks=[
+            results(f"{generator}/{{set}}.mrcs")
+            for generator in plan.translation.run_generators
+        ],
     output:
-        star=results(f"{TRANSLATION}/{{set}}.star"),
-        stack=results(f"{TRANSLATION}/{{set}}.mrcs"),
+        star=results(f"{plan.translation.folder}/{{set}}.star"),
+        stack=results(f"{plan.translation.folder}/{{set}}.mrcs"),
     log:
-        logs(f"{TRANSLATION}/{{set}}"),
+        logs(f"{plan.translation.folder}/{{set}}"),
     benchmark:
-        timing(f"{TRANSLATION}/{{set}}")
+        timing(f"{plan.translation.folder}/{{set}}")
     wildcard_constraints:
-        set="|".join([*SETS, *SPREADS]) if len(GENERATORS) > 1 else "no-set",
+        set=one_of(plan.translation.concatenated_sets()),
     conda:
         "../../envs/translation.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(60),
     params:
         code=code("translation"),
     shell:
-        cryoetgan("translation join {input.stars:q} -o {output.star:q}")
+        step("translation join {input.stars:q} -o {output.star:q}")
+
+
+rule translation_synthesize:
+    input:
+        scene=results("tomograms/scenes/{synthetic}.mrc"),
+        labels=results("tomograms/scenes/{synthetic}_labels.mrc"),
+        truth=results("tomograms/scenes/{synthetic}.star"),
+        checkpoint=lambda wildcards: plan.translation.synthesis_checkpoint(
+            wildcards.synthetic
+        ),
+    output:
+        tomogram=results(f"{plan.translation.folder}/tomograms/{{synthetic}}.mrc"),
+        labels=results(f"{plan.translation.folder}/tomograms/{{synthetic}}_labels.mrc"),
+        truth=results(f"{plan.translation.folder}/tomograms/{{synthetic}}.star"),
+    log:
+        logs(f"{plan.translation.folder}/tomograms/{{synthetic}}"),
+    benchmark:
+        timing(f"{plan.translation.folder}/tomograms/{{synthetic}}")
+    conda:
+        "../../envs/translation.yaml"
+    threads: 2
+    resources:
+        mem_mb=more_each_attempt(8000),
+        runtime=more_each_attempt(240),
+    params:
+        tomogram=lambda wildcards: format_options(
+            tomogram=plan.translation.imaged_like(wildcards.synthetic)
+        ),
+        device=plan.config.device,
+        seed=plan.config.seed,
+        code=code("translation"),
+    shell:
+        step(
+            "translation synthesize {input.checkpoint:q} {input.scene:q} {params.tomogram} --labels"
+            " {input.labels:q} --particles {input.truth:q} --device {params.device}"
+            " --seed {params.seed} -o {output.tomogram:q}"
+        )

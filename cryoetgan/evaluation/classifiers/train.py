@@ -14,6 +14,7 @@ from cryoetgan.devices import multiplies_bfloat16
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation.cb3d import SMALLEST_BOX
 from cryoetgan.evaluation.classifiers.classifier import NETWORKS, Classifier, Recipe, standardised
+from cryoetgan.physics.geometry import HALF_TURNS
 from cryoetgan.progress import track
 from cryoetgan.seeds import integer_seed, rng
 
@@ -23,8 +24,6 @@ MOST_EPOCHS, LEAST_EPOCHS = 60, 4
 PATIENCE = 0.4
 """Share of the epochs without a better validation loss after which training stops."""
 VALIDATION = 0.15
-TURNS: tuple[tuple[int, ...], ...] = ((), (2, 4), (2, 3), (3, 4))
-"""Axes of `(B, 1, z, y, x)` that a half turn flips: none, about y, about x, about z."""
 
 
 def turned(batch: Tensor, choices: NDArray[np.int_], symmetric: bool) -> Tensor:
@@ -48,7 +47,7 @@ def turned(batch: Tensor, choices: NDArray[np.int_], symmetric: bool) -> Tensor:
     choices = choices if symmetric else choices % 2
     for turn in range(1, 4):
         where = torch.from_numpy(np.flatnonzero(choices == turn)).to(batch.device)
-        axes = TURNS[turn]
+        axes = HALF_TURNS[turn]
         part = torch.flip(batch[where], axes)
         even = [axis for axis in axes if batch.shape[axis] % 2 == 0]
         out[where] = torch.roll(part, [1] * len(even), even) if even else part

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cryoetgan.physics.optics import missing_wedge, radius_grid
+from cryoetgan.physics.optics import fourier_shells, hermitian_weights, missing_wedge
 
 SMALLEST_POWER = 1e-12
 
@@ -46,12 +46,9 @@ class _Shells:
     """Means over the shells of `rfftn` arrays, both halves of Fourier space counted."""
 
     def __init__(self, n: int, tilts: tuple[float, float] | None, inside: bool) -> None:
-        radius = radius_grid((n, n, n), 1 / n)  # cycles per box
-        kx = np.fft.rfftfreq(n, 1 / n)
-        self.n = n
-        self.shell = np.rint(radius).astype(int).ravel()
-        both_halves = np.where((kx == 0) | ((n % 2 == 0) & (kx == n // 2)), 1.0, 2.0)
-        weight = np.broadcast_to(both_halves, radius.shape).copy()
+        self.n, shells = n, fourier_shells(n)
+        self.shell = shells.ravel()
+        weight = np.broadcast_to(hermitian_weights(n), shells.shape).copy()
         if tilts is not None:
             mask = missing_wedge((n, n, n), tilts)
             weight *= mask if inside else ~mask

@@ -15,6 +15,7 @@ from scipy import fft
 
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.fit.exclusion import LeftOut
+from cryoetgan.physics.geometry import clip_box
 from cryoetgan.progress import track
 from cryoetgan.seeds import rng
 
@@ -62,11 +63,8 @@ def free_of(
         whole = np.rint(place).astype(int)
         z, y, x = (axis + w - p for w, p in zip(whole, place, strict=True))
         ball = z[:, None, None] ** 2 + y[None, :, None] ** 2 + x[None, None] ** 2 <= radius**2
-        low, high = whole - reach, whole + reach + 1
-        a, b = np.maximum(low, 0), np.minimum(high, shape)
-        inside = tuple(slice(*pair) for pair in zip(a, b, strict=True))
-        part = tuple(slice(*pair) for pair in zip(a - low, b - low, strict=True))
-        free[inside] &= ~ball[part]
+        in_volume, in_ball = clip_box(whole - reach, ball.shape, shape)
+        free[in_volume] &= ~ball[in_ball]
     return free
 
 

@@ -14,6 +14,7 @@ from scipy import fft
 
 from cryoetgan.imaging.model import ImagingModel
 from cryoetgan.imaging.scenes import SCENE
+from cryoetgan.physics.geometry import clip_box
 from cryoetgan.seeds import rng
 
 Floats = NDArray[np.floating]
@@ -78,22 +79,17 @@ def white_noise(seed: int, name: str, corner: Corner, shape: Corner) -> NDArray[
     for block in product(*ranges):
         numbers = rng(seed, "synthesize", name, *block)
         values = numbers.standard_normal((BLOCK,) * 3, np.float32)
-        low = np.array(block) * BLOCK - corner
-        a, b = np.maximum(low, 0), np.minimum(low + BLOCK, shape)
-        inside = tuple(slice(*pair) for pair in zip(a, b, strict=True))
-        part = tuple(slice(*pair) for pair in zip(a - low, b - low, strict=True))
-        out[inside] = values[part]
+        low = [BLOCK * b - c for b, c in zip(block, corner, strict=True)]
+        in_part, in_block = clip_box(low, values.shape, shape)
+        out[in_part] = values[in_block]
     return out
 
 
 def cut(scene: NDArray[np.generic], corner: Corner, shape: Corner) -> NDArray[np.float32]:
     """Return a part of a scene; beyond its faces lies nothing."""
     out = np.zeros(shape, np.float32)
-    low = np.array(corner)
-    a, b = np.maximum(low, 0), np.minimum(low + shape, scene.shape)
-    if (a < b).all():
-        inside = tuple(slice(*pair) for pair in zip(a - low, b - low, strict=True))
-        out[inside] = scene[tuple(slice(*pair) for pair in zip(a, b, strict=True))]
+    in_scene, in_part = clip_box(corner, shape, scene.shape)
+    out[in_part] = scene[in_scene]
     return out
 
 

@@ -15,8 +15,15 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.physics.acquisition import Acquisition
-from cryoetgan.physics.geometry import rotate_volume
-from cryoetgan.physics.optics import ctf, frequency_axes
+from cryoetgan.physics.geometry import centre_distance, rotate_volume
+from cryoetgan.physics.optics import (
+    ctf,
+    fourier_shells,
+    frequency_axes,
+    is_sampled,
+    radius_grid,
+    shell_sums,
+)
 
 Floats = NDArray[np.floating]
 LEAST_SEEN = 0.1
@@ -62,7 +69,7 @@ class Accumulator:
             [axis.ravel() for axis in self._frequencies]
         )
         record, shape = particle.record, self.weight.shape
-        seen = seen_along(turned, record.tilts).astype(float)
+        seen = is_sampled(turned[2], turned[0], record.tilts).astype(float)
         if record.defocus is not None and record.ctf != "corrected":
             radius = np.linalg.norm(turned, axis=0)
             transfer = ctf(
@@ -84,19 +91,6 @@ class Accumulator:
         return np.fft.fftshift(values)
 
 
-def seen_along(directions: Floats, tilts: tuple[float, float]) -> NDArray[np.bool_]:
-    """Return which directions `(3, N)` xyz of Fourier space a tilt series has seen.
-
-    The angle of (kx, kz) lies within the tilts (degrees); of exact zero, always.
-    """
-    x, _, z = directions
-    flip = np.where(x < 0, -1.0, 1.0)
-    angle = np.degrees(np.arctan2(z * flip, np.abs(x)))
-    small = 1e-6
-    inside = (angle >= tilts[0] - small) & (angle <= tilts[1] + small)
-    return inside | (np.hypot(x, z) < 1e-12)
-
-
 def average(particles: Iterable[Particle], box: int, voxel_size: float) -> Accumulator:
     """Return the sums of particles of one box (voxels) and voxel size (angstrom)."""
     sums = Accumulator(box, voxel_size)
@@ -105,32 +99,15 @@ def average(particles: Iterable[Particle], box: int, voxel_size: float) -> Accum
     return sums
 
 
-def shells(box: int) -> NDArray[np.int_]:
-    """Return the Fourier shell of each voxel of `rfftn`, `(z, y, x // 2 + 1)`."""
-    kz, ky, kx = frequency_axes((box, box, box), 1 / box)
-    return np.asarray(np.rint(np.sqrt(kz**2 + ky**2 + kx**2)), np.int_)
-
-
 def fourier_shell_correlation(first: Floats, second: Floats) -> Floats:
     """Return `(n // 2 + 1,)`: the correlation of two maps, shell by shell; shell 0 is 1.
 
     Source: Harauz & van Heel 1986, Optik 73, 146.
     """
-    box = first.shape[0]
     one, two = np.fft.rfftn(first), np.fft.rfftn(second)
-    shell = shells(box)
-    # planes but the first and (even boxes) the last stand for their mirror images too
-    double = np.full(one.shape[-1], 2.0)
-    double[0] = 1.0
-    if box % 2 == 0:
-        double[-1] = 1.0
-
-    def total(values: Floats) -> Floats:
-        sums = np.bincount(shell.ravel(), (values * double).ravel())
-        return np.asarray(sums[: box // 2 + 1], np.float64)
-
-    product = total((one * two.conj()).real)
-    power = np.sqrt(total(np.abs(one) ** 2) * total(np.abs(two) ** 2))
+    shells = fourier_shells(first.shape[0])
+    product = shell_sums((one * two.conj()).real, shells)
+    power = np.sqrt(shell_sums(np.abs(one) ** 2, shells) * shell_sums(np.abs(two) ** 2, shells))
     found: NDArray[np.float64] = product / np.maximum(power, 1e-30)
     found[0] = 1.0
     return found
@@ -149,8 +126,7 @@ def resolution(fsc: Floats, box: int, voxel_size: float, limit: float = 0.143) -
 
 def ball_mask(box: int, radius: float) -> Floats:
     """Return 1 inside `radius` voxels of n // 2, falling to 0 over a cosine edge."""
-    axes = np.indices((box, box, box)) - box // 2
-    distance = np.sqrt((axes**2).sum(0))
+    distance = centre_distance(box)
     edge = np.clip((distance - radius) / SOFT_EDGE, 0, 1)
     return 0.5 * (1 + np.cos(np.pi * edge))
 
@@ -158,8 +134,7 @@ def ball_mask(box: int, radius: float) -> Floats:
 def lowpassed(density: Floats, voxel_size: float, limit: float) -> Floats:
     """Return a map without what is finer than `limit` (angstrom), with a soft edge in Fourier."""
     box = density.shape[0]
-    kz, ky, kx = frequency_axes((box, box, box), voxel_size)
-    radius = np.sqrt(kz**2 + ky**2 + kx**2) * box * voxel_size
+    radius = radius_grid((box, box, box), voxel_size) * box * voxel_size
     edge = np.clip((radius - box * voxel_size / limit) / 2.0, 0, 1)
     spectrum = np.fft.rfftn(density) * 0.5 * (1 + np.cos(np.pi * edge))
     return np.fft.irfftn(spectrum, s=density.shape, axes=(0, 1, 2))
@@ -167,9 +142,7 @@ def lowpassed(density: Floats, voxel_size: float, limit: float) -> Floats:
 
 def round_blob(density: Floats) -> Floats:
     """Return the map's average over all rotations: a start that knows no orientation."""
-    box = density.shape[0]
-    axes = np.indices((box, box, box)) - box // 2
-    distance = np.sqrt((axes**2).sum(0))
+    distance = centre_distance(density.shape[0])
     labels = np.rint(distance).astype(int)
     means = ndimage.mean(density, labels, np.arange(labels.max() + 1))
     return np.asarray(np.interp(distance, np.arange(len(means)), means), np.float64)

@@ -12,7 +12,12 @@ from scipy.spatial.transform import Rotation
 
 from cryoetgan.io.memmap import release_pages
 from cryoetgan.io.star import ANGLES, COORDINATES, particle_id
-from cryoetgan.physics.geometry import random_rotations, relion_from_rotation, rotate_volume
+from cryoetgan.physics.geometry import (
+    clip_box,
+    random_rotations,
+    relion_from_rotation,
+    rotate_volume,
+)
 from cryoetgan.progress import track
 from cryoetgan.seeds import rng
 
@@ -166,7 +171,7 @@ def find_place(
     if (low > high).any():
         return None
     for place in numbers.integers(low, high + 1, (TRIES, 3)):
-        whole, part = windows(place - half, mask.shape, taken.shape)
+        whole, part = clip_box(place - half, mask.shape, taken.shape)
         if not (taken[whole] & mask[part]).any():
             return place
     if not inside:
@@ -207,20 +212,9 @@ def _free_corners(core: Mask, taken: Mask) -> NDArray[np.int_]:
     return np.argwhere(overlap[valid] < 0.5)
 
 
-def windows(
-    start: NDArray[np.int_], box: tuple[int, ...], shape: tuple[int, ...]
-) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Return where a box that starts at `start` lies in a volume, and that part of the box."""
-    low = np.maximum(start, 0)
-    high = np.maximum(np.minimum(start + np.array(box), shape), low)
-    whole = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    part = tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))
-    return whole, part
-
-
 def add(scene: Scene, density: Floats, mask: Mask, place: NDArray[np.int_], name: str) -> None:
     """Put a box into the scene, its voxel n // 2 at `place` (zyx)."""
-    whole, part = windows(place - np.array(mask.shape) // 2, mask.shape, scene.labels.shape)
+    whole, part = clip_box(place - np.array(mask.shape) // 2, mask.shape, scene.labels.shape)
     scene.density[whole] += density[part]
     scene.labels[whole][mask[part]] = scene.label(name)
     scene.taken[whole] |= ndimage.binary_dilation(mask)[part]

@@ -9,9 +9,9 @@ from scipy import ndimage
 from cryoetgan.densities.density_from_atoms import gaussian_width
 from cryoetgan.densities.membrane import HEAD_DENSITY, HEAD_SD, TROUGH_DENSITY, TROUGH_SD
 from cryoetgan.errors import UserError
-from cryoetgan.physics.geometry import random_rotations
+from cryoetgan.physics.geometry import clip_box, random_rotations
 from cryoetgan.seeds import rng
-from cryoetgan.tomograms.simulation.packing import Scene, add, find_place, windows
+from cryoetgan.tomograms.simulation.packing import Scene, add, find_place
 
 Floats = NDArray[np.floating]
 THICKNESS = 40.0
@@ -160,7 +160,7 @@ def add_beads(
         place = find_place(mask, scene.taken, numbers)
         if place is not None:
             add(scene, np.zeros_like(ball), mask, place, "bead")
-            whole, part = windows(place - np.array(ball.shape) // 2, ball.shape, scene.beads.shape)
+            whole, part = clip_box(place - np.array(ball.shape) // 2, ball.shape, scene.beads.shape)
             gold = ndimage.gaussian_filter(ball, blur, mode="constant", truncate=BLUR_REACH)
             scene.beads[whole] += gold[part] * np.float32(GOLD * np.pi**1.5 * width**3)
             placed += 1

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cryoetgan.physics.geometry import HALF_TURNS
 from cryoetgan.translation.cyclegan.losses import label_cosine
 from cryoetgan.translation.engine.batches import Volumes
 from cryoetgan.translation.engine.scaling import Scaler
@@ -32,8 +33,6 @@ SD_WEIGHT = 0.1
 """Of the differences of mean and standard deviation, squared: texture is told apart from them."""
 FAINT = 1e-4
 """Power of a batch's signal, over that of real crops, below which its slope is not asked for."""
-TURNS: tuple[tuple[int, ...], ...] = ((), (2, 4), (2, 3), (3, 4))
-"""Axes of `(B, 1, z, y, x)` that a half turn flips: none, about y, about x, about z."""
 
 
 def make_residual(settings: Settings) -> ResidualGenerator:
@@ -90,7 +89,7 @@ class ResidualTrainer(Loop):
         super().__init__(settings, device, seed)
         s = settings
         self.scenes, self.scalers = scenes, scalers
-        self.turns = TURNS if symmetric else TURNS[:2]
+        self.turns = HALF_TURNS if symmetric else HALF_TURNS[:2]
         scaled = scalers[1].forward(subtomograms)
         order = torch.randperm(len(scaled))
         held = max(1, int(HELD_SHARE * len(scaled))) if len(scaled) > 1 else 0

@@ -1,0 +1,1 @@
+"""The logic of the Snakemake workflow: files, options and dependencies of each stage."""

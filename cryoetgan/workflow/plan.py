@@ -1,0 +1,323 @@
+"""The plan of a run: which files each stage reads and writes, and with which options.
+
+Snakemake rules read the attributes and methods of one `Plan`; they hold no logic of their own.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cryoetgan.config import Config
+from cryoetgan.config import check as check_config
+from cryoetgan.errors import UserError
+from cryoetgan.tables import ClassRow, TomogramRow, read_classes, read_tomograms
+from cryoetgan.workflow.evaluation import EvaluationPlan
+from cryoetgan.workflow.options import format_options, section_options
+from cryoetgan.workflow.translation import TranslationPlan
+
+COMPARISON_SNRS = ("0.01", "0.1", "0.5")
+"""Signal-to-noise ratios of the conventional simulation in `snakemake comparison`."""
+NOTHING = "nothing-matches"
+"""Wildcard constraint that no file name satisfies."""
+
+
+def stack(star: str) -> str:
+    """Return the volume stack of a volume set: `x.mrcs` for `x.star`."""
+    return str(Path(star).with_suffix(".mrcs"))
+
+
+def arrays(model: str) -> str:
+    """Return the arrays of an imaging model: `x.npz` for `x.json`."""
+    return str(Path(model).with_suffix(".npz"))
+
+
+def one_of(names: Iterable[str]) -> str:
+    """Return a wildcard constraint that matches exactly these names."""
+    return "|".join(names) or NOTHING
+
+
+class Plan:
+    """Files, options and dependencies of a run.
+
+    Parameters
+    ----------
+    content : mapping
+        The configuration as Snakemake read it.
+    root : Path
+        Folder of the workflow; files of the working directory take precedence.
+
+    Attributes
+    ----------
+    classes, tomograms : dict
+        Rows of the two tables by name.
+    simulated, annotated, training : list of str
+        Tomograms that the run simulates; with annotations or truth; with picks to train on.
+    groups : dict
+        Training tomograms of each microscope group.
+    split_by_blocks : bool
+        Whether each tomogram is split into blocks, since all have the same split.
+    maps : list of str
+        Density maps of all classes.
+    picks, real, conventional_set, fitted_set : str
+        Volume sets: selected picks; annotated crops, or else the picks; simulations.
+    models : dict
+        Imaging model of each tomogram, if physics is fitted.
+    translation, evaluation : TranslationPlan, EvaluationPlan
+        The plans of these stages.
+
+    Raises
+    ------
+    UserError
+        If the configuration or a table is wrong.
+    """
+
+    def __init__(self, content: Mapping[str, Any], root: Path) -> None:
+        self.root = root
+        self.config: Config = check_config(dict(content), "config")
+        classes = read_classes(Path(self.find(self.config.structures.table)))
+        rows = read_tomograms(Path(self.find(self.config.tomograms.table)))
+        self.classes: dict[str, ClassRow] = {row.class_: row for row in classes}
+        self.tomograms: dict[str, TomogramRow] = {row.tomogram: row for row in rows}
+        self.simulated = [row.tomogram for row in rows if row.is_simulated]
+        self.annotated = [row.tomogram for row in rows if row.is_simulated or row.annotations]
+        self.training = [row.tomogram for row in rows if row.split in ("train", None)]
+        if not self.training:
+            raise UserError(
+                f"{self.config.tomograms.table}: no tomogram has split 'train'; give one, or leave "
+                "the column empty"
+            )
+        self.groups: dict[str, list[str]] = {}
+        for name in self.training:
+            self.groups.setdefault(self.tomograms[name].group, []).append(name)
+        self.split_by_blocks = len({row.split or "train" for row in rows}) == 1
+        self.maps = [self.results(f"densities/{name}.mrc") for name in self.classes]
+        self.picks = self.results("particles/subtomograms.star")
+        self.real = self.results("particles/annotated.star") if self.annotated else self.picks
+        self.conventional_set = self.results("imaging/simulated.star")
+        self.fitted_set = self.results("imaging/fitted.star")
+        fitted = self.tomograms if self.config.imaging.fit else ()
+        self.models = {name: self.results(f"imaging/{name}.json") for name in fitted}
+        self.training_models = [self.models[name] for name in self.training if name in self.models]
+        self.translation = TranslationPlan(self)
+        self.evaluation = EvaluationPlan(self)
+
+    # files
+
+    def find(self, name: str) -> str:
+        """Return a file of the working directory, or else of the workflow."""
+        path = os.path.expandvars(os.path.expanduser(name))
+        return path if Path(path).exists() else str(self.root / path)
+
+    def results(self, name: str) -> str:
+        """Return the path of a result."""
+        return f"results/{self.config.run}/{name}"
+
+    def logs(self, name: str) -> str:
+        """Return the log file of a result."""
+        return self.results(f"logs/{name}.log")
+
+    def timing(self, name: str) -> str:
+        """Return the benchmark file of a result."""
+        return self.results(f"benchmarks/{name}.tsv")
+
+    # tables
+
+    def classes_of_kind(self, *kinds: str) -> str:
+        """Return a wildcard constraint: the classes with these kinds of source."""
+        return one_of(name for name, row in self.classes.items() if row.kind in kinds)
+
+    def tomograms_where(self, attribute: str, value: bool = True) -> str:
+        """Return a wildcard constraint: the tomograms whose row has an attribute set, or not."""
+        rows = self.tomograms.items()
+        return one_of(name for name, row in rows if bool(getattr(row, attribute)) == value)
+
+    def tomograms_picked_by(self, picker: str) -> str:
+        """Return a wildcard constraint: all tomograms if this is the picker, else none."""
+        return one_of(self.tomograms if self.config.particles.picker == picker else ())
+
+    def mask(self, tomogram: str) -> str | None:
+        """Return the mask of the excluded regions of a tomogram, if its row names one."""
+        named = self.tomograms[tomogram].mask
+        return self.results(f"tomograms/{tomogram}_mask.mrc") if named else None
+
+    def annotations(self, tomogram: str) -> str:
+        """Return the annotations of a tomogram, or the truth of a simulated one."""
+        named = self.tomograms[tomogram].annotations
+        return self.find(named) if named else self.results(f"tomograms/{tomogram}.star")
+
+    def curation_files(self) -> list[str]:
+        """Return the files with a person's decisions."""
+        folder = self.config.particles.curation
+        return sorted(map(str, Path(folder).glob("*.csv"))) if folder else []
+
+    # options of the data stages
+
+    def class_options(self, option: str, column: str) -> str:
+        """Return `--option=CLASS=VALUE` for each class whose row sets a column."""
+        values = ((name, getattr(row, column)) for name, row in self.classes.items())
+        return format_options(**{option: [f"{name}={value}" for name, value in values if value]})
+
+    def tomogram_options(self, option: str, column: str) -> str:
+        """Return `--option=TOMOGRAM=VALUE` for each tomogram whose row sets a column."""
+        values = ((name, getattr(row, column)) for name, row in self.tomograms.items())
+        return format_options(**{option: [f"{name}={value}" for name, value in values if value]})
+
+    def structure_options(self, name: str) -> str:
+        """Return the options that select the atoms of a class."""
+        row = self.classes[name]
+        return format_options(
+            assembly=row.assembly or self.config.densities.assembly,
+            model=row.model,
+            component=row.component,
+            chains=row.chains,
+        )
+
+    def tomogram_source(self, tomogram: str) -> str:
+        """Return the file or address that a tomogram is imported from."""
+        row = self.tomograms[tomogram]
+        return row.path if row.is_remote else self.find(row.path)
+
+    def recording_options(self, tomogram: str) -> str:
+        """Return how a tomogram was recorded, as options of import and simulation."""
+        row = self.tomograms[tomogram]
+        columns = ("voltage", "cs", "amplitude_contrast", "defocus", "ctf", "group")
+        tilts = row.tilt_low, row.tilt_high, row.tilt_step
+        return format_options(tilts=tilts, **{name: getattr(row, name) for name in columns})
+
+    def file_options(self, tomogram: str) -> str:
+        """Return how the file of a tomogram is read."""
+        row = self.tomograms[tomogram]
+        return format_options(
+            input_voxel_size=row.voxel_size,
+            contrast=row.contrast,
+            tilt_axis=row.tilt_axis,
+            beam_axis=row.beam_axis,
+        )
+
+    def tilt_options(self, tomogram: str) -> str:
+        """Return the tilt range of a tomogram."""
+        row = self.tomograms[tomogram]
+        return format_options(tilts=(row.tilt_low, row.tilt_high))
+
+    def optics_options(self, tomogram: str, default_defocus: float | None = None) -> str:
+        """Return the optics of a tomogram; an unknown defocus takes the default, if any."""
+        row = self.tomograms[tomogram]
+        columns = ("voltage", "cs", "amplitude_contrast", "ctf")
+        return format_options(
+            tilts=(row.tilt_low, row.tilt_high),
+            **{name: getattr(row, name) for name in columns},
+            defocus=row.defocus if row.defocus is not None else default_defocus,
+        )
+
+    def picking_sizes(self) -> str:
+        """Return the particle sizes for the picker, unless sigma is configured."""
+        if self.config.particles.sigma:
+            return ""
+        rows = self.classes.items()
+        return format_options(
+            radius=[row.radius for _, row in rows if row.radius],
+            density=[self.results(f"densities/{n}.mrc") for n, row in rows if not row.radius],
+        )
+
+    def group_options(self) -> str:
+        """Return the group of each tomogram, if there are several."""
+        several = len({row.group for row in self.tomograms.values()}) > 1
+        return self.tomogram_options("group", "group") if several else ""
+
+    def annotation_options(self, tomogram: str) -> str:
+        """Return how annotations are imported and split."""
+        row, blocks = self.tomograms[tomogram], self.split_by_blocks
+        return format_options(
+            voxel_size=row.annotations_voxel_size,
+            split=None if blocks else row.split,
+            selected=self.results("particles/selected.star") if blocks else None,
+            box=self.config.densities.box if blocks else None,
+        )
+
+    # imaging
+
+    def conventional_snrs(self) -> dict[str, str]:
+        """Return the SNR option of each conventional simulation, by name below `imaging/`."""
+        compared = {f"comparison/conventional_snr{n}": f"--snr {n}" for n in COMPARISON_SNRS}
+        return {"simulated": section_options(self.config.imaging, "snr"), **compared}
+
+    def fitted_options(self, name: str) -> str:
+        """Return the options of a simulation by fitted physics."""
+        neighbours = self.config.imaging.neighbours and name == "fitted"
+        return format_options(
+            model=self.training_models,
+            no_neighbours=not neighbours,
+            per_group=self.config.imaging.per_group,
+        )
+
+    def background_options(self) -> str:
+        """Return the tomograms, picks and masks that real background is cut from."""
+        masks = ((name, self.mask(name)) for name in self.training)
+        return format_options(
+            tomogram=[self.results(f"tomograms/{name}.mrc") for name in self.training],
+            particles=[self.results(f"particles/{name}_picks.star") for name in self.training],
+            mask=[f"{name}={path}" for name, path in masks if path],
+        )
+
+    # report and export
+
+    @property
+    def export_source(self) -> str:
+        """The set to export: generated, fitted, or auto (chosen by the evaluation)."""
+        return self.config.export.source if self.config.imaging.fit else "generated"
+
+    @property
+    def exported(self) -> str:
+        """The set to export; with source `auto`, the choice may take `alternative` instead."""
+        return self.fitted_set if self.export_source == "fitted" else self.translation.generated
+
+    @property
+    def alternative(self) -> list[str]:
+        """The set that the choice may export instead."""
+        return [self.fitted_set] if self.export_source == "auto" else []
+
+    def exports(self) -> list[str]:
+        """Return the files that stand for the exports of the run."""
+        files = {
+            "relion": "relion/particles.star",
+            "copick": "copick/config.json",
+            "plain": "plain/README.md",
+        }
+        return [self.results(f"export/{files[name]}") for name in self.config.export.formats]
+
+    @property
+    def copick_choice(self) -> str | None:
+        """The choice of the exported set, if a copick export depends on it."""
+        depends = self.translation.synthetic and self.translation.is_residual
+        return self.evaluation.choice if depends else None
+
+    def copick_options(self) -> str:
+        """Return the picks, maps and labels of the copick export."""
+        selected, synthetic = self.results("particles/selected.star"), self.translation
+        truth = [self.results(f"tomograms/{name}_labels.mrc") for name in self.simulated]
+        return format_options(
+            particles=[selected, *synthetic.synthetic_files(".star")],
+            density=self.maps,
+            labels=[*truth, *synthetic.synthetic_files("_labels.mrc")],
+            fitted=synthetic.fitted_alternatives(),
+            choice=self.copick_choice,
+        )
+
+    def report_inputs(self) -> list[str]:
+        """Return the results that the report shows."""
+        translation, evaluation = self.translation, self.evaluation
+        names = [*evaluation.run_classifications, *evaluation.run_measurements]
+        return [
+            *(self.results(f"evaluation/{name}.json") for name in names),
+            evaluation.choice,
+            self.picks,
+            self.real,
+            self.conventional_set,
+            *([self.fitted_set] if self.config.imaging.fit else []),
+            *self.models.values(),
+            translation.generated,
+            *translation.uncertainty_maps(),
+            *translation.synthetic_files(".mrc"),
+            *translation.synthetic_files(".star"),
+        ]
