@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cryoetgan.physics.optics import fourier_shells, hermitian_weights, missing_wedge
+from cryoetgan.physics.optics import fourier_shells, missing_wedge, shell_sums
 
 SMALLEST_POWER = 1e-12
 
@@ -34,31 +34,18 @@ def shell_powers(
         `(N, n // 2)`, shell 1 first; NaN for a shell without a counted voxel.
     """
     rows: list[NDArray[np.float64]] = []
-    shells: _Shells | None = None
     for volume in volumes:
-        if shells is None:
-            shells = _Shells(volume.shape[-1], tilts, inside)
-        rows.append(shells.mean(np.abs(np.fft.rfftn(np.asarray(volume, np.float32))) ** 2))
-    return np.array(rows)
-
-
-class _Shells:
-    """Means over the shells of `rfftn` arrays, both halves of Fourier space counted."""
-
-    def __init__(self, n: int, tilts: tuple[float, float] | None, inside: bool) -> None:
-        self.n, shells = n, fourier_shells(n)
-        self.shell = shells.ravel()
-        weight = np.broadcast_to(hermitian_weights(n), shells.shape).copy()
-        if tilts is not None:
-            mask = missing_wedge((n, n, n), tilts)
-            weight *= mask if inside else ~mask
-        self.weight = weight.ravel()
-        self.count = np.bincount(self.shell, self.weight)
-
-    def mean(self, power: NDArray[Any]) -> NDArray[np.float64]:
-        total = np.bincount(self.shell, self.weight * power.ravel())
+        if not rows:
+            n = volume.shape[-1]
+            shells = fourier_shells(n)
+            counted = np.ones(shells.shape, bool)
+            if tilts is not None:
+                counted = missing_wedge((n, n, n), tilts) == inside
+            n_counted = shell_sums(counted, shells)[1:]
+        power = np.abs(np.fft.rfftn(np.asarray(volume, np.float32))) ** 2
         with np.errstate(invalid="ignore"):
-            return (total / self.count)[1 : self.n // 2 + 1]
+            rows.append(shell_sums(power * counted, shells)[1:] / n_counted)
+    return np.array(rows)
 
 
 def shell_power(
