@@ -43,10 +43,9 @@ test: check  ## linters, then the tests (about ten minutes on two cores)
 test-all: check  ## the long tests too
 	$(PYTEST)
 
-docs: env  ## generated pages (schemas, config/README.md, docs/reruns.md), then the site: site/index.html
-	$(BIN)/python -m cryoetgan.setup.docs
-	$(BIN)/python -m cryoetgan.setup.reruns
-	$(BIN)/mkdocs build --strict --quiet
+docs: env  ## schemas and config/README.md, then the site: site/index.html
+	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	$(BIN)/python tests/docs/links.py site
 
 bench: env  ## our figures beside the peers'

@@ -27,9 +27,9 @@ def suggest(name: str, known: Iterable[str], renamed: Mapping[str, str] | None =
     Returns
     -------
     str
-        `"; it is now 'x'"`, `"; did you mean 'x'?"`, or nothing if no valid name is similar.
+        `"; its name is now 'x'"`, `"; did you mean 'x'?"`, or nothing if no valid name is similar.
     """
     if renamed and name in renamed:
-        return f"; it is now '{renamed[name]}'"
+        return f"; its name is now '{renamed[name]}'"
     similar = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean '{similar[0]}'?" if similar else ""

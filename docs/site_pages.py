@@ -1,4 +1,4 @@
-"""Pages of the site that are files of the repository: README, configuration, changelog.
+"""Pages of the site without a file in docs/: README, configuration, changelog, commands.
 
 MkDocs calls these hooks (`hooks:` in mkdocs.yml). A link between two files of the repository
 becomes a link between their pages. A link to a file without a page becomes plain text, since the
@@ -9,10 +9,14 @@ import posixpath
 import re
 from pathlib import Path
 
+import typer
+import typer.cli
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+
+from cryoetgan import cli
 
 PAGES = {
     "README.md": "index.md",
@@ -24,13 +28,30 @@ PAGES = {
 RELATIVE_LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|#)([^)#\s]+)(#[^)]*)?\)")
 
 
+COMMON_OPTIONS = re.compile(
+    r"^\* `(-v, --verbose|-q, --quiet|--help|--\w+-completion)`.*\n", re.MULTILINE
+)
+"""Options that every command has."""
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages of `PAGES`."""
+    """Add the pages of `PAGES`, and the page of all commands."""
     for source, page in PAGES.items():
         path = Path(config.config_file_path).parent / source
         if path.exists():
             files.append(File.generated(config, page, content=path.read_text(encoding="utf-8")))
+    files.append(File.generated(config, "commands.md", content=commands_page()))
     return files
+
+
+def commands_page() -> str:
+    """Return the page of all commands and options, from their help texts."""
+    group = cli.build()
+    context = typer.Context(group, info_name="cryoetgan")
+    text = typer.cli.get_docs_for_click(
+        obj=group, ctx=context, name="cryoetgan", title="Commands of `cryoetgan`"
+    )
+    return COMMON_OPTIONS.sub("", text).replace("**Options**:\n\n\n", "")
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:

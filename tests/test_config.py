@@ -7,7 +7,7 @@ import yaml
 
 from cryoetgan import config, tables
 from cryoetgan.errors import UserError
-from cryoetgan.setup import docs
+from docs import generate
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = sorted((ROOT / "config").glob("*.yaml"))
@@ -26,7 +26,7 @@ SHIPPED = sorted((ROOT / "config").glob("*.yaml"))
             {"evaluation": {"network": "cb3d", "second_network": "cb3d"}},
             ["evaluation.second_network", "name the other"],
         ),
-        ({"tomograms": {"voxel_size": 8}}, ["tomograms.voxel_size", "8", "10"]),
+        ({"tomograms": {"voxel_size": 8}}, ["tomograms.voxel_size", "now 'densities.voxel_size'"]),
         ({"densities": {"engine": "situs"}}, ["densities.engine", "situs", "'builtin'"]),
         ({"run": "../x"}, ["run", "../x"]),
         ({"run": ".."}, ["run", "'..'"]),
@@ -74,20 +74,20 @@ def keys(content, prefix=""):
             yield prefix + name
 
 
-@pytest.mark.parametrize("name", docs.generated())
+@pytest.mark.parametrize("name", generate.generated_files())
 def test_generated_files_are_current(name):
-    assert (ROOT / name).read_text() == docs.generated()[name], "run `make docs`"
+    assert (ROOT / name).read_text() == generate.generated_files()[name], "run `make docs`"
 
 
 def test_every_key_says_why():
-    for _, model in docs.MODELS.items():
+    for _, model in generate.MODELS.items():
         for field in walk(model):
             assert field.description, field
 
 
 def walk(model):
     for field in model.model_fields.values():
-        if docs._section(field.annotation):
+        if generate.section(field.annotation):
             yield from walk(field.annotation)
         else:
             yield field

@@ -112,6 +112,8 @@ class StepHandler(logging.Handler):
         event, values = event_name(record), record.__dict__
         if event == "JOB_INFO":
             self.started[values["jobid"]] = time.monotonic(), values
+        elif event == "RUN_INFO":
+            self.total = values["stats"].get("total", 0)
         elif event == "PROGRESS":
             self.done, self.total = values["done"], values["total"]
             self.bar.show(self.done, self.total)
@@ -133,7 +135,9 @@ class StepHandler(logging.Handler):
             return
         begin, job = started
         seconds = time.monotonic() - begin
-        self.write(f"{step_name(job):<60} {seconds:8.1f} s")
+        width = len(str(self.total))
+        count = f"[{self.done + 1:>{width}}/{self.total}]"
+        self.write(f"{count} {step_name(job):<56} {seconds:8.1f} s")
         warnings = lines_of(job["log"], WARNING)
         for line in warnings[:MAX_WARNINGS_SHOWN]:
             self.write(f"  {line}")

@@ -1,9 +1,9 @@
 """The whole chain in little, and what runs again after an edit."""
 
 import base64
-import csv
 import hashlib
 import html
+import re
 import shutil
 
 import pytest
@@ -30,6 +30,9 @@ def test_the_chain_runs_and_says_where_the_report_is(tiny_run):
     report = project.results / "report" / "index.html"
     assert report.exists()
     assert f"The report: {report}" in said
+    # a line a step, and warnings: commands are in the logs
+    assert len(re.findall(r"^\[ *\d+/\d+\] \w+ [\w-]+", said, re.MULTILINE)) == 40
+    assert "python -m cryoetgan" not in said
     generated = starfile.read(project.results / "translation/smoke/generated.star")["particles"]
     poses = starfile.read(project.results / "densities/poses.star")["particles"]
     # labels by construction: a generated volume carries its density's class and angles
@@ -38,16 +41,16 @@ def test_the_chain_runs_and_says_where_the_report_is(tiny_run):
     assert set(generated["cryoetganSource"]) == {"generated"}
 
 
-def test_what_is_exported_is_chosen_by_picks_that_no_label_touched(tiny_run):
+def test_the_exported_set_is_chosen_on_picks_that_no_label_touched(tiny_run):
     project, _ = tiny_run
     folder = project.results / "evaluation"
-    for name in ("unlabelled", "unlabelled_fitted"):
+    for name in ("measure_unlabelled", "measure_unlabelled_fitted"):
         inputs = set(read_json(folder / f"{name}.json.json")["provenance"]["inputs"])
-        assert {"subtomograms.star", "pseudo_train.pt"} <= inputs
-        assert not {"annotated.star", "ceiling.pt"} & inputs
+        assert {"subtomograms.star", "pseudo_label_train.pt"} <= inputs
+        assert not {"annotated.star", "real_train.pt"} & inputs
     picks = starfile.read(project.results / "particles/subtomograms.star")["particles"]
-    learnt = read_json(folder / "pseudo_train.json")["n_train"]
-    assert learnt == (picks["cryoetganSplit"] == "train").sum()
+    learned = read_json(folder / "pseudo_label_train.json")["n_train"]
+    assert learned == (picks["cryoetganSplit"] == "train").sum()
     choice = read_json(folder / "choice.json")
     source = {"generated": "generated", "fitted": "simulated"}[choice["exported"]]
     exported = starfile.read(project.results / "export/relion/particles.star")["particles"]
@@ -92,16 +95,16 @@ def test_run_twice_the_second_run_does_nothing(tiny_run):
     assert project.planned() == set()
 
 
-# all keys: tests/setup/test_reruns.py, and tests/workflow/test_reruns.py on a finished run
+# all keys: test_reruns.py
 @pytest.mark.parametrize(
     ("edit", "runs"),
     [
         ("report={title: x}", {"report_build"}),
         ("translation={steps: 5}", {"translation_train", *AFTER_TRAINING}),
         ("structures={retries: 2}", set()),
-        # what was asked for is shipped, and nothing measured for it
+        # the set asked for is exported without further metrics
         (
-            "translation={ship: fitted}",
+            "export={source: fitted}",
             {"evaluation_choose", "export_relion", "export_plain", "report_build"},
         ),
     ],
@@ -121,7 +124,11 @@ def test_an_edit_of_a_key_runs_again_what_reads_it_and_no_more(tiny_run, edit, r
     ("module", "some", "none"),
     [
         ("report/commands.py", {"report_build"}, {"translation_train", "particles_pick"}),
-        ("translation/networks.py", {"translation_train"}, {"particles_pick", "densities_pose"}),
+        (
+            "translation/cyclegan/networks.py",
+            {"translation_train"},
+            {"particles_pick", "densities_pose"},
+        ),
         ("progress.py", set(), {"translation_train", "particles_pick"}),
     ],
 )
@@ -142,66 +149,17 @@ def test_each_ablation_is_trained_and_tested_on_what_the_run_has(little):
     project, config = little
     assert project.planned(*config, "--", "ablations") == {
         "evaluation_ablate",
-        "translation_train_ablation",
-        "translation_translate_ablation",
-        "evaluation_classify_ablation",
-        "evaluation_measure_ablation",
+        "translation_train",
+        "translation_translate",
+        "evaluation_classify",
+        "evaluation_measure",
         "evaluation_ablations",
         "evaluation_epochs",
         "ablations",
     }
 
 
-def test_a_competition_makes_its_controls_and_ends_in_one_table(tiny_run, tmp_path):
-    project, _ = tiny_run
-    content = yaml.safe_load((project.folder / TINY[1]).read_text())
-    content["evaluation"] |= {"competition_seeds": 2, "epochs": 1}
-    path = tmp_path / "competing.yaml"
-    path.write_text(yaml.safe_dump(content))
-    planned = project.planned("--configfile", str(path), "--", "comparison")
-    # what the run has is not made again
-    assert planned == {
-        "imaging_simulate_at_snr",
-        "imaging_simulate_alone",
-        "imaging_control",
-        "evaluation_comparison_plan",
-        "evaluation_compare",
-        "comparison",
-    }
-    project.snakemake("--configfile", str(path), "--", "comparison")
-    with open(project.results / "evaluation/comparison/comparison.csv", newline="") as file:
-        names = {row["name"] for row in csv.DictReader(file)}
-    assert names >= {
-        "typed_0.01", "typed_0.1", "typed_0.5", "noise", "alone", "pasted", "fitted", "pseudo",
-        "generated_smoke", "real (upper bound)", "background only", "template matching",
-    }  # fmt: skip
-    assert project.planned() == {"report_build"}
-    project.snakemake(*TINY)
-    assert 'id="comparison"' in (project.results / "report/index.html").read_text()
-
-
-def test_a_second_classifier_is_trained_beside_the_first_and_once_on_the_same_crops(
-    tiny_run, tmp_path
-):
-    project, _ = tiny_run
-    content = yaml.safe_load((project.folder / TINY[1]).read_text())
-    content["evaluation"]["second_network"] = "cb3d"
-    path = tmp_path / "both.yaml"
-    path.write_text(yaml.safe_dump(content))
-    # what the first network found stays
-    assert project.planned("--configfile", str(path)) == {"evaluation_classify", "report_build"}
-    target = "results/tiny/evaluation/gan_test_cb3d.json"
-    project.snakemake("--configfile", str(path), "--", target)
-    folder = project.results / "evaluation"
-    found = {name: read_json(folder / f"{name}.json") for name in ("gan_test", "gan_test_cb3d")}
-    assert [content["network"] for content in found.values()] == ["small", "cb3d"]
-    ceiling = read_json(folder / "ceiling_cb3d.json")
-    assert ceiling["weights"] == found["gan_test_cb3d"]["weights"] != found["gan_test"]["weights"]
-    log = (project.results / "logs/evaluation/gan_test_cb3d.log").read_text()
-    assert "ceiling_cb3d.pt: is the classifier of this training set; used again" in log
-
-
-def test_a_failure_is_said_again_at_the_end_and_loses_nothing(tiny_run, tmp_path):
+def test_a_failure_is_repeated_at_the_end_and_loses_nothing(tiny_run, tmp_path):
     project, _ = tiny_run
     kept = {
         path: hashlib.sha256(path.read_bytes()).hexdigest()
@@ -213,8 +171,8 @@ def test_a_failure_is_said_again_at_the_end_and_loses_nothing(tiny_run, tmp_path
     path = tmp_path / "edited.yaml"
     path.write_text(yaml.safe_dump(content))
     said = project.snakemake("--configfile", str(path), code=1)
-    last = said.split("What went wrong:")[-1]
-    assert said.count("What went wrong:") == 1
+    last = said.split("Errors:")[-1]
+    assert said.count("Errors:") == 1
     assert "threshold" in last
     assert "Traceback" not in said
     for file, digest in kept.items():

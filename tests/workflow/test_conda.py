@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 
+import pytest
 import yaml
 
 from tests.workflow.channel import ENVS
@@ -36,6 +37,7 @@ def test_torch_is_only_where_tensors_are_computed():
     assert having <= {"particles", "imaging", "translation", "evaluation"}
 
 
+@pytest.mark.slow
 def test_the_tiny_chain_runs_in_conda_environments(project, conda):
     words = ("--config", "run=conda", "--configfile", TINY[1])
     done = subprocess.run(

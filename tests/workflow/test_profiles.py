@@ -44,33 +44,29 @@ def test_profile_slurm_resolves_from_the_projects_root(project, conda_on_path):
 
 def test_every_rule_has_log_benchmark_threads_resources_and_an_environment():
     for path in sorted((ROOT / "workflow/rules").glob("*.smk")):
-        for rule in re.split(r"^(?:use )?rule ", path.read_text(), flags=re.MULTILINE)[1:]:
+        for rule in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]:
             name = rule.split(":")[0]
             if "shell:" not in rule:
-                continue  # a target, or a rule used under another name
+                continue  # a target
             for part in ("log:", "benchmark:", "threads:", "resources:", "conda:", "code=code("):
                 assert part in rule, f"{path.name}: {name} lacks {part}"
-            assert rule.count("cryoetgan(") == 1, f"{name} calls more than one command"
+            assert rule.count("step(") == 1, f"{name} calls more than one command"
 
 
-def test_every_rule_asks_slurm_for_what_it_says_and_for_more_at_a_second_try():
+def test_the_profile_and_the_rules_share_the_work():
     profile = yaml.safe_load((ROOT / "workflow/profiles/slurm/config.yaml").read_text())
     assert profile["retries"] > 0
-    asked = profile["set-resources"]
-    grouped = {entry.split("=")[0] for entry in profile["groups"]}
     names = set()
     for path in sorted((ROOT / "workflow/rules").glob("*.smk")):
-        for rule in re.split(r"^(?=rule |use rule )", path.read_text(), flags=re.MULTILINE)[1:]:
-            name = re.match(r"(?:use rule \w+ as|rule) (\w+)", rule)[1]
+        for rule in re.split(r"^(?=rule )", path.read_text(), flags=re.MULTILINE)[1:]:
+            name = re.match(r"rule (\w+)", rule)[1]
             names.add(name)
             assert "retries:" not in rule, f"{name}: retries belong to the profile"
-            if name in LOCAL or "resources:" not in rule:
-                continue  # a rule used under another name has that of the first
-            memory, runtime = (re.search(rf"{key}=(\d+)", rule)[1] for key in ("mem_mb", "runtime"))
-            line = {"mem_mb": f"{memory} * attempt", "runtime": f"{runtime} * attempt"}
-            wanted = {key: value for key, value in asked.get(name, {}).items() if key != "gpu"}
-            assert wanted == line, f"profiles/slurm/config.yaml, set-resources: {name}: {line}"
-    assert grouped <= names
+            for key in ("mem_mb", "runtime") if "resources:" in rule else ():
+                assert f"{key}=more_each_attempt(" in rule, f"{name}: {key}"
+    assert {entry.split("=")[0] for entry in profile["groups"]} <= names
+    assert set(profile["set-resources"]) <= names
+    assert all(asked == {"gpu": 1} for asked in profile["set-resources"].values())
     assert names >= LOCAL
 
 

@@ -1,55 +1,155 @@
-"""What the plan says about every key is what Snakemake does on a finished run."""
+"""An edit of a key or of a cell runs again the rules of its stage, and those after them."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 import yaml
 
-from cryoetgan.config import load
-from cryoetgan.setup.edits import TABLES, edit, keys
+from cryoetgan.config import Config, check, load
+from cryoetgan.tables import ClassRow, TomogramRow, columns
+from tests.conftest import ROOT
+from tests.workflow import replan
 from tests.workflow.conftest import TINY
 
-PROGRAM = """
-import json, sys
-from pathlib import Path
-from cryoetgan.config import load
-from cryoetgan.setup.edits import edit
-from cryoetgan.setup.plans import edited, plan, rules, with_followers
-folder, given, *wanted = sys.argv[1:]
-folder = Path(folder)
-# as Snakemake reads them: the default first
-config = load(folder / "config/config.yaml", Path(given))
-def jobs(content):
-    return plan(folder / "workflow/Snakefile", folder, content)
-base = jobs(config.model_dump(mode="json"))
-after = {key: jobs(edit(config, key)) for key in wanted}
-found = {key: rules(with_followers(edited(base, now), now), now) for key, now in after.items()}
-print(json.dumps({key: sorted(names) for key, names in found.items()}))
-"""
+OTHER_STAGES = {
+    "densities.voxel_size": {"tomograms"},
+    "densities.box": {"particles"},
+    "tomograms.synthetic": {"imaging", "export", "report"},
+    "imaging.fit": {"evaluation", "export", "report"},
+    "imaging.per_group": {"evaluation", "report"},
+    "translation.preset": {"evaluation", "export", "report"},
+    "translation.draws": {"evaluation", "report"},
+    "translation.per_group": {"evaluation", "report"},
+    "evaluation.second_network": {"report"},
+    "evaluation.match_radius": {"report"},
+    "evaluation.learning_curve": {"report"},
+    "export.source": {"evaluation", "report"},
+    "column class": {"densities", "tomograms", "particles", "imaging", "evaluation", "export"},
+    "column tomogram": {"particles", "imaging", "export", "report"},
+    "column split": {"particles", "imaging"},
+    "column group": {"particles"},
+    **{f"column tilt_{end}": {"particles", "imaging"} for end in ("low", "high")},
+    **{f"column {name}": {"imaging"} for name in ("voltage", "cs", "amplitude_contrast")},
+    **{f"column {name}": {"imaging"} for name in ("defocus", "ctf")},
+    **{f"column annotations{name}": {"particles"} for name in ("", "_voxel_size")},
+}
+"""Stages beside a key's own whose rules read it: their inputs or sizes depend on it."""
+STAGE = {
+    "column class": "structures",
+    "column source": "structures",
+    **{f"column {name}": "densities" for name in ("assembly", "model", "component", "chains")},
+    "column count": "densities",
+    "column radius": "particles",
+}
+"""The stage of a column of the table of classes; other columns belong to `tomograms`."""
+WITHOUT_EFFECT = {
+    # downloads are the same, whatever the patience
+    *("structures.retries", "structures.timeout"),
+    # a format less
+    "export.formats",
+    # of another picker, and of targets that have to be asked for
+    *("particles.score_threshold_sd", "particles.average_iterations"),
+    *("evaluation.comparison_seeds", "evaluation.ablation_preset", "evaluation.ablation_steps"),
+    *("evaluation.ablation_seeds", "evaluation.ablation_snapshots"),
+}
 FILES = {"densities.prior", "particles.curation"}
-"""Keys that name a file or folder, which this run has none of."""
+"""Keys that name a file or folder; the tiny run has none."""
 
 
-@pytest.mark.slow
-def test_every_row_of_the_table_is_what_a_dry_run_says(tiny_run, tmp_path):
-    project, _ = tiny_run
-    config = load(project.folder / "config/config.yaml", project.folder / TINY[1])
-    wanted = [key for key in keys() if key not in TABLES | FILES]
+def replanned(*words, cwd=ROOT):
+    """Return what `tests.workflow.replan` prints; Snakemake keeps state, hence the process."""
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, project.folder, project.folder / TINY[1], *wanted],
+        [sys.executable, "-m", "tests.workflow.replan", *map(str, words)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        cwd=project.folder,
+        cwd=cwd,
         timeout=1200,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def plans():
+    return replanned(ROOT)
+
+
+@pytest.fixture
+def edits(plans):
+    return {name: jobs for name, jobs in plans.items() if name != "reads"}
+
+
+def rules(jobs):
+    return {rule for rule, _ in jobs.values()}
+
+
+def test_each_key_and_column_is_read_by_the_rules_of_its_stage(edits):
     wrong = {}
-    for key, plan in json.loads(done.stdout).items():
+    for name, (edited, _) in edits.items():
+        if name.startswith("added") or name in ("seed", "device"):
+            continue
+        own = STAGE.get(name, "tomograms") if name.startswith("column") else name.split(".")[0]
+        stages = {rule.split("_")[0] for rule in rules(edited)}
+        if not stages <= {own, *OTHER_STAGES.get(name, ())}:
+            wrong[name] = sorted(rules(edited))
+        assert bool(stages) != (name in WITHOUT_EFFECT), name
+    assert not wrong
+
+
+def test_an_edit_runs_no_rule_before_those_that_read_it(edits):
+    assert rules(edits["report.title"][1]) == {"report_build"}
+    assert not any(
+        rule.startswith(("structures", "densities", "tomograms", "particles", "imaging"))
+        for rule in rules(edits["translation.steps"][1])
+    )
+
+
+def test_every_key_and_column_is_edited(edits):
+    config = Config()
+    for key in replan.config_keys():
+        if key not in replan.TABLES:
+            assert check(replan.edit(config, key), key) != config
+    names = {name for model in (ClassRow, TomogramRow) for name, _ in columns(model)}
+    assert {f"column {name}" for name in names} <= set(edits)
+
+
+def test_poses_are_drawn_one_and_a_half_voxels_off_centre(plans):
+    assert f"--max-shift={1.5 * Config().densities.voxel_size}" in plans["reads"]["densities_pose"]
+
+
+def test_a_tomogram_added_runs_nothing_of_the_others(edits):
+    again = edits["added tomogram"][1]
+    assert {"tomograms_import", "particles_pick", "particles_score"} <= {
+        rule for rule, new in again.values() if new
+    }
+    for outputs, (_, new) in again.items():
+        assert new or not any(name in outputs for name in replan.TOMOGRAMS), outputs
+
+
+def test_a_class_added_makes_no_other_structure_or_map_again(edits):
+    for outputs, (rule, new) in edits["added class"][1].items():
+        alone = rule.startswith("structures_") or (
+            rule.startswith("densities_") and "poses" not in outputs
+        )
+        assert new or not alone, outputs
+        assert rule != "tomograms_import", "the user's own tomograms hold no simulated class"
+
+
+@pytest.mark.slow
+def test_what_is_planned_is_what_a_dry_run_of_a_finished_run_says(tiny_run, tmp_path):
+    project, _ = tiny_run
+    config = load(project.folder / "config/config.yaml", project.folder / TINY[1])
+    wanted = [key for key in replan.config_keys() if key not in replan.TABLES | FILES | {"run"}]
+    found = replanned(project.folder, project.folder / TINY[1], *wanted, cwd=project.folder)
+    wrong = {}
+    for key in wanted:
         path = tmp_path / "edited.yaml"
-        path.write_text(yaml.safe_dump(edit(config, key)))
+        path.write_text(yaml.safe_dump(replan.edit(config, key)))
         runs = project.planned("--configfile", str(path))
-        if runs != set(plan):
-            wrong[key] = (sorted(runs), plan)
+        if runs != rules(found[key][1]):
+            wrong[key] = (sorted(runs), found[key][1])
     assert not wrong, wrong

@@ -14,6 +14,7 @@ rule imaging_fit:
         arrays=results("imaging/{tomogram}.npz"),
         picture=report(
             results("imaging/{tomogram}.png"),
+            caption="../report/imaging.rst",
             category="Imaging",
             labels={"tomogram": "{tomogram}"},
         ),

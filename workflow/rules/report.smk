@@ -7,6 +7,7 @@ rule report_build:
     output:
         report(
             results("report/index.html"),
+            caption="../report/page.rst",
             category="Report",
             labels={"page": "The report"},
         ),

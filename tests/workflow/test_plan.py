@@ -1,0 +1,215 @@
+"""The plan of a run: files, options and dependencies, without Snakemake."""
+
+import pytest
+import yaml
+
+from cryoetgan.config import Config
+from cryoetgan.errors import UserError
+from cryoetgan.evaluation.ablations import ABLATIONS
+from cryoetgan.workflow.options import format_options, section_options
+from cryoetgan.workflow.plan import NOTHING, Plan, one_of
+from tests.conftest import ROOT
+
+CLASSES = "class\tsource\tcopies\tcount\nball\tphantom:ribosome\t7\t\nrod\tmap.mrc\t\t30\n"
+TOMOGRAMS = """tomogram\tpath\ttilt_low\ttilt_high\tsplit\tgroup\tmask\tannotations\tdefocus
+t1\tt1.mrc\t-60\t60\ttrain\ttitan\tcarbon.mrc\t\t3.5
+t2\tsimulate\t-50\t50\ttrain\ttalos\t\t\t
+t3\tt3.mrc\t-60\t60\ttest\ttitan\t\tpicks.csv\t
+"""
+SINGLE = "tomogram\tpath\ttilt_low\ttilt_high\nt1\tt1.mrc\t-60\t60\n"
+
+
+@pytest.fixture
+def plan(tmp_path, monkeypatch):
+    """Return a function that makes a plan of two small tables and changed sections."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(table=TOMOGRAMS, classes=CLASSES, **sections):
+        (tmp_path / "classes.tsv").write_text(classes)
+        (tmp_path / "tomograms.tsv").write_text(table)
+        sections["structures"] = {"table": "classes.tsv"}
+        sections["tomograms"] = {"table": "tomograms.tsv"} | sections.get("tomograms", {})
+        return Plan({"run": "r"} | sections, ROOT)
+
+    return make
+
+
+def test_options_are_quoted_repeated_joined_and_left_out():
+    words = format_options(
+        some_key=1.5, class_="a b", on=True, off=False, none=None, list=[1, 2], tuple=(3, 4)
+    )
+    assert words == "--some-key=1.5 --class='a b' --on --list=1 --list=2 --tuple=3,4"
+    config = Config()
+    assert section_options(config.imaging, "snr", cut="lowpass") == "--snr=0.1 --cut=40.0"
+
+
+def test_a_constraint_matches_the_names_or_nothing():
+    assert one_of(["a", "b"]) == "a|b"
+    assert one_of([]) == NOTHING
+
+
+def test_a_file_of_the_working_directory_wins_over_the_workflows(plan, tmp_path):
+    made = plan()
+    assert made.find("config/config.yaml") == str(ROOT / "config/config.yaml")
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/config.yaml").touch()
+    assert made.find("config/config.yaml") == "config/config.yaml"
+
+
+def test_each_tomogram_reaches_the_rules_that_treat_it(plan):
+    made = plan()
+    assert (made.simulated, made.annotated, made.training) == (["t2"], ["t2", "t3"], ["t1", "t2"])
+    assert made.groups == {"titan": ["t1"], "talos": ["t2"]}
+    assert made.tomograms_where("is_simulated") == "t2"
+    assert made.tomograms_where("is_simulated", False) == "t1|t3"
+    assert made.tomograms_where("mask") == "t1"
+    assert made.mask("t1") == "results/r/tomograms/t1_mask.mrc"
+    assert made.mask("t2") is None
+    assert made.annotations("t2") == "results/r/tomograms/t2.star"
+    assert not made.split_by_blocks
+    assert made.annotation_options("t3") == "--split=test"
+    assert made.group_options() == "--group=t1=titan --group=t2=talos --group=t3=titan"
+    assert "--defocus=3.5" in made.optics_options("t1", 4.0)
+    assert "--defocus=4.0" in made.optics_options("t2", 4.0)
+    assert "--defocus" not in made.optics_options("t2")
+
+
+def test_a_single_tomogram_is_split_by_blocks_and_its_picks_are_the_real_crops(plan):
+    made = plan(SINGLE)
+    assert made.split_by_blocks
+    assert made.real == made.picks
+    assert made.group_options() == ""
+    assert "--box=28" in made.annotation_options("t1")
+    # without annotations the choice is made on the evaluation's own crops
+    assert made.evaluation.selection_measurements()["generated"].endswith("/measure.json")
+
+
+def test_numbers_of_a_class_reach_its_options(plan):
+    made = plan()
+    assert made.class_options("class_copies", "copies") == "--class-copies=ball=7"
+    assert made.class_options("class_count", "count") == "--class-count=rod=30"
+
+
+def test_one_generator_learns_from_all_groups_or_each_from_its_own(plan):
+    shared = plan(translation={"preset": "recommended"}).translation
+    (folder,) = shared.run_generators
+    assert folder == "translation/recommended"
+    assert len(shared.generators[folder].models) == 2
+    assert shared.concatenated_sets() == []
+    own = plan(translation={"preset": "recommended", "per_group": True}).translation
+    assert list(own.run_generators) == [f"{folder}/titan", f"{folder}/talos"]
+    assert own.generators[f"{folder}/talos"].models == ("results/r/imaging/t2.json",)
+    assert "--group=talos" in own.training_options(f"{folder}/talos")
+    assert "generated" in own.concatenated_sets()
+
+
+def test_the_cyclegan_takes_no_imaging_model(plan):
+    made = plan(translation={"preset": "paper"}).translation
+    assert made.generators["translation/paper"].models == ()
+
+
+def test_each_ablation_is_a_preset_trained_over_seeds(plan):
+    made = plan(seed=3, evaluation={"ablation_seeds": 2, "ablation_steps": 9})
+    folders = made.translation.ablated_generators
+    assert len(folders) == 2 * len(ABLATIONS)
+    name = next(iter(ABLATIONS))
+    one = folders[f"translation/ablations/{name}/1"]
+    assert (one.seed, one.steps, one.preset) == (4, 9, one.written_preset)
+    evaluation = made.evaluation
+    assert f"ablations/{name}/1/measure" in evaluation.measurements
+    tested = evaluation.classifications[f"ablations/{name}/1/gan_test"]
+    assert tested.reuse == "results/r/evaluation/real_train.pt"
+    # the report waits for none of them
+    assert not any("ablations" in path for path in made.report_inputs())
+
+
+@pytest.mark.parametrize(
+    ("source", "alternative"), [("auto", True), ("generated", False), ("fitted", False)]
+)
+def test_the_export_takes_what_was_asked_for(plan, source, alternative):
+    made = plan(export={"source": source})
+    assert bool(made.alternative) == alternative
+    assert bool(made.evaluation.selection_measurements()) == alternative
+    assert made.exported == (made.fitted_set if source == "fitted" else made.translation.generated)
+
+
+def test_the_choice_uses_picks_that_no_label_touched(plan):
+    found = plan().evaluation.measurements
+    for name in ("measure_unlabelled", "measure_unlabelled_fitted"):
+        one = found[name]
+        assert one.real == "results/r/particles/subtomograms.star"
+        assert one.features.endswith("pseudo_label_train.pt")
+    assert found["measure"].real.endswith("annotated.star")
+
+
+def test_without_fitted_physics_the_generated_set_is_exported(plan):
+    made = plan(imaging={"fit": False})
+    assert made.models == {}
+    assert made.exported == made.translation.generated
+    assert "fitted_train" not in made.evaluation.classifications
+
+
+def test_learning_curves_reach_ten_thousand_if_there_are_as_many_volumes(plan):
+    made = plan(densities={"count": 20_000}).evaluation.run_classifications
+    for name in ("gan_train", "fitted_train"):
+        sizes = {one.count for key, one in made.items() if key.startswith(f"{name}_")}
+        assert sizes == {100, 300, 1000, 3000, 10_000}
+
+
+def test_a_smaller_training_set_keeps_the_number_of_steps(plan):
+    made = plan(densities={"count": 770}, evaluation={"epochs": 2, "learning_curve": [100, 400]})
+    found = made.evaluation.run_classifications  # 770 + 30 volumes
+    assert found["gan_train_400"].epochs == 4
+    assert found["gan_train_100"].epochs == 16
+
+
+def test_a_second_classifier_has_its_own_results_and_one_training_of_real_crops(plan):
+    made = plan(evaluation={"second_network": "cb3d"}).evaluation
+    assert made.classifications["gan_test_cb3d"].network == "cb3d"
+    assert made.classifications["gan_test_cb3d"].reuse.endswith("real_train_cb3d.pt")
+    assert made.classifications["gan_test"].reuse.endswith("real_train.pt")
+    assert made.classification_threads("real_train") < made.classification_threads(
+        "real_train_cb3d"
+    )
+
+
+def test_the_network_makes_synthetic_tomograms_if_it_can(plan):
+    two = {"synthetic": 2}
+    assert plan(tomograms=two).translation.synthetic_folder == "imaging/tomograms"
+    made = plan(tomograms=two, translation={"preset": "recommended"}).translation
+    assert made.synthetic_folder == "translation/recommended/tomograms"
+    assert [made.imaged_like(name) for name in made.synthetic] == ["t1", "t2"]
+    assert len(made.fitted_alternatives()) == 2
+    fitted = plan(
+        tomograms=two, translation={"preset": "recommended"}, export={"source": "fitted"}
+    ).translation
+    assert fitted.synthetic_folder == "imaging/tomograms"
+    assert fitted.fitted_alternatives() == []
+
+
+def test_the_comparison_says_which_sets_used_picks(plan):
+    methods = plan().evaluation.comparison_config()["methods"]
+    assert {name for name, one in methods.items() if not one["uses_picks"]} == {
+        "conventional_snr0.01", "conventional_snr0.1", "conventional_snr0.5",
+    }  # fmt: skip
+    assert methods["pseudo_labels"]["split"] == "train"
+    assert yaml.safe_load(yaml.safe_dump(methods)) == methods
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"classes": "class\tsource\nball\tphantom:ribosome\n"}, ["one class", "decoy"]),
+        ({"tomograms": {"synthetic": 1}, "imaging": {"fit": False}}, ["imaging.fit"]),
+    ],
+)
+def test_a_run_that_cannot_work_is_refused(plan, changed, words):
+    with pytest.raises(UserError) as refusal:
+        plan(**changed).evaluation.check_several_classes()
+    for word in words:
+        assert word in str(refusal.value)
+
+
+def test_a_row_with_the_name_of_a_synthetic_tomogram_is_refused(plan):
+    with pytest.raises(UserError, match=r"synthetic_1.*rename"):
+        plan(TOMOGRAMS.replace("t2\t", "synthetic_1\t"), tomograms={"synthetic": 1})
