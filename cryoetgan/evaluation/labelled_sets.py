@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from cryoetgan.errors import UserError
 from cryoetgan.io.mrc import check_same_voxel_size
 from cryoetgan.io.star import SPLITS
-from cryoetgan.io.volume_set import VolumeSet
+from cryoetgan.io.volume_set import VolumeSet, read_volume_set
 from cryoetgan.physics.acquisition import is_symmetric, read_tilt_ranges
 
 log = logging.getLogger("cryoetgan")
@@ -94,6 +95,19 @@ def _tilts(volumes: VolumeSet, rows: NDArray[np.int_]) -> tuple[bool, tuple[floa
     low = max((tilts[0] for tilts in known), default=0.0)
     high = min((tilts[1] for tilts in known), default=0.0)
     return all(map(is_symmetric, known)), (low, high) if low < high else None
+
+
+def open_pair(first: Path, second: Path) -> tuple[VolumeSet, VolumeSet]:
+    """Open two volume sets with classes.
+
+    Raises
+    ------
+    UserError
+        If they differ in box or voxel size.
+    """
+    pair = tuple(read_volume_set(path, ["cryoetganClass"]) for path in (first, second))
+    check_same_boxes(*pair)
+    return pair[0], pair[1]
 
 
 def check_same_boxes(first: VolumeSet, second: VolumeSet) -> None:

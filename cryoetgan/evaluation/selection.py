@@ -17,7 +17,7 @@ DISTANCES = {
 MIN_POSE_RECOVERY = 0.95
 """Fraction of the pose recovery of a simulation that a preferred set must reach."""
 SD_RATIO_RANGE = (0.8, 1.25)
-"""Grey-value standard deviation of a preferred set, over that of real picks."""
+"""Grey-value standard deviation of a preferred set, over the value of real picks."""
 SETS = ("generated", "fitted")
 SOURCES = ("auto", *SETS)
 SENTENCES = {
@@ -62,7 +62,7 @@ class SetMetrics:
         Pose recovery of the set, and of a simulation at the set's signal-to-noise ratio; None
         if not measured.
     sd_ratio : float, optional
-        Standard deviation of the voxels over that of real picks. The distances do not depend
+        Standard deviation of the voxels over the value of real picks. The distances do not depend
         on it: their classifiers standardise each volume.
     """
 
@@ -79,13 +79,13 @@ class SetMetrics:
 
     @property
     def relative_recovery(self) -> float:
-        """Pose recovery over that of a simulation at equal SNR; NaN if not measured."""
+        """Pose recovery over a simulation's at equal SNR; NaN if not measured."""
         if self.pose_recovery is None or not self.simulated_recovery:
             return math.nan
         return self.pose_recovery / self.simulated_recovery
 
     def describe_recovery(self) -> str:
-        """Return the pose recovery, with that of the simulation in brackets."""
+        """Return the pose recovery, with the simulation's in brackets."""
         if self.pose_recovery is None or self.simulated_recovery is None:
             return "not measured"
         return f"{self.pose_recovery:.3f} ({self.simulated_recovery:.3f})"
@@ -121,7 +121,7 @@ def closer_distance(first: Distance, second: Distance) -> int:
 def keeps_labels(candidate: SetMetrics, other: SetMetrics) -> bool:
     """Return whether the particles of a set keep their classes and poses.
 
-    The pose recovery must reach 95 % of (1) that of the other set, and (2) that of a
+    The pose recovery must reach 95 % of the recovery of (1) the other set, and (2) a
     simulation at the candidate's signal-to-noise ratio. The second condition alone would
     accept a set with too much noise, because the simulation has the same noise. If the other
     set does not reach 1 in the second ratio, because the templates have no contrast transfer,
@@ -159,7 +159,7 @@ def choose(
     Parameters
     ----------
     generated, fitted : SetMetrics, optional
-        Metrics of both sets; without both there is no comparison.
+        Metrics of both sets; they are compared if both are given.
     requested : {'auto', 'generated', 'fitted'}
         `auto`: the generated volumes if they are preferred, otherwise the fitted simulation.
     """
@@ -170,7 +170,7 @@ def choose(
             exported = "generated" if prefer(generated, fitted) > 0 else "fitted"
             reason = _reason(generated, fitted)
     elif requested == "auto":
-        exported, reason = "generated", "there is no fitted simulation to compare with"
+        exported, reason = "generated", "without a fitted simulation nothing can be compared"
     return Choice(exported, requested, f"{SENTENCES[exported]}: {reason}.{numbers}")
 
 
@@ -190,7 +190,7 @@ def _reason(generated: SetMetrics, fitted: SetMetrics) -> str:
     if None in (generated.pose_recovery, fitted.pose_recovery):
         problem = "their pose recovery is not known"
     else:
-        problem = f"lose their labels (less than {MIN_POSE_RECOVERY:g} of a simulation's recovery)"
+        problem = f"they lose their labels (less than {MIN_POSE_RECOVERY:g} of a simulation's recovery)"
     return f"the generated volumes are closer to unlabelled real picks, but {problem}"
 
 

@@ -61,8 +61,8 @@ def measure_generators(
 ) -> Iterator[dict[str, Any]]:
     """Yield one row per generator: noise, step, and is, fid, kid with their 95 % intervals.
 
-    Each generator translates all densities. A score equals that of `evaluation measure` on
-    the output of `translation translate` with the same seed. `noise` is the input noise of
+    Each generator translates all densities. The scores equal the output of `evaluation
+    measure` on the output of `translation translate` with the same seed. `noise` is the input noise of
     the generator's training.
     """
     todo = [found for path in checkpoints for found in generators(path)]

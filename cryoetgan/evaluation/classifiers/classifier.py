@@ -158,15 +158,26 @@ def save_classifier(path: Path, classifier: Classifier, key: dict[str, Any]) -> 
         torch.save(content, file)
 
 
-def load_classifier(path: Path, device: torch.device) -> tuple[Classifier, dict[str, Any]]:
+def load_classifier(
+    path: Path, device: torch.device, box: int | None = None
+) -> tuple[Classifier, dict[str, Any]]:
     """Read a classifier and the key of its training set.
 
     Only tensors and plain values are loaded.
 
+    Parameters
+    ----------
+    path : Path
+        File of `evaluation classify --checkpoint`.
+    device : torch.device
+        Device of the weights.
+    box : int, optional
+        Box edge of the volumes to classify, voxels.
+
     Raises
     ------
     UserError
-        If the file is not a classifier of `evaluation classify`.
+        If the file is not a classifier, or is for another box.
     """
     path = check_exists(path, "classifier")
     try:
@@ -181,7 +192,7 @@ def load_classifier(path: Path, device: torch.device) -> tuple[Classifier, dict[
             device,
             content["validation"],
         )
-        return classifier, content["key"]
+        key = content["key"]
     except (
         RuntimeError,
         pickle.UnpicklingError,
@@ -195,3 +206,6 @@ def load_classifier(path: Path, device: torch.device) -> tuple[Classifier, dict[
         raise UserError(
             f"{path}: is not a classifier of `evaluation classify` ({first})"
         ) from error
+    if box not in (None, classifier.box):
+        raise UserError(f"{path}: was trained on boxes of {classifier.box} voxels, not {box}")
+    return classifier, key

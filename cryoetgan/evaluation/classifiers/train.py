@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -48,13 +48,24 @@ class TrainingOptions:
         Of the weights, the batches and the augmentation.
     title : str
         Text of the progress line.
+
+    Raises
+    ------
+    UserError
+        If the network is unknown or `epochs` is below 1.
     """
 
     network: str = "small"
     epochs: int | None = None
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     seed: int = 0
     title: str = "training a classifier"
+
+    def __post_init__(self) -> None:
+        if self.network not in NETWORKS:
+            raise UserError(f"--network: got '{self.network}', wanted {' or '.join(NETWORKS)}")
+        if self.epochs is not None and self.epochs < 1:
+            raise UserError(f"--epochs: got {self.epochs}, wanted one or more")
 
 
 @dataclass(frozen=True)
@@ -202,9 +213,7 @@ def _loss(
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast):
         scores = model(batch.to(device))
     labels = data.labels[torch.from_numpy(rows).to(device)]
-    return functional.cross_entropy(
-        scores.float(), labels, label_smoothing=config.label_smoothing
-    )
+    return functional.cross_entropy(scores.float(), labels, label_smoothing=config.label_smoothing)
 
 
 def _batches(

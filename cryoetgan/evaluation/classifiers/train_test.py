@@ -4,11 +4,12 @@ GAN-train is trained on generated and tested on real volumes, GAN-test the other
 """
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cryoetgan.evaluation.classifiers.classifier import Classifier
+from cryoetgan.evaluation.classifiers.classifier import Classifier, load_classifier
 from cryoetgan.evaluation.classifiers.train import TrainingOptions, train_classifier
 from cryoetgan.evaluation.labelled_sets import LabelledSet, check_classes
 from cryoetgan.evaluation.statistics.clusters import cluster_labels
@@ -30,6 +31,18 @@ def train_on_set(train: LabelledSet, options: TrainingOptions) -> Classifier:
         validation_split(train.table, train.box, rng(options.seed, "validation")),
         train.symmetric,
     )
+
+
+def train_or_reuse(
+    train: LabelledSet, options: TrainingOptions, key: dict[str, Any], kept: Path | None
+) -> Classifier:
+    """Return the kept classifier if it has the same `key`; otherwise train one."""
+    if kept is not None:
+        classifier, kept_key = load_classifier(kept, options.device)
+        if kept_key == key:
+            log.info("%s: reused, its training set is the same", kept)
+            return classifier
+    return train_on_set(train, options)
 
 
 def check_train_and_test(train: LabelledSet, test: LabelledSet) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoetgan.errors import UserError
 from cryoetgan.evaluation.labelled_sets import LabelledSet
 from cryoetgan.io.star import COORDINATES
 from cryoetgan.physics.geometry import centre_distance
@@ -25,7 +26,16 @@ def draw_balanced(volumes: LabelledSet, count: int, rng: np.random.Generator) ->
 
     Sets drawn with the same random numbers are nested: a learning curve then depends only
     on the volumes that are added.
+
+    Raises
+    ------
+    UserError
+        If the set has fewer volumes, or `count` is below 2.
     """
+    if not 2 <= count <= len(volumes):
+        raise UserError(
+            f"--count: got {count}, wanted 2 to {len(volumes)}, the size of the training set"
+        )
     order = rng.permutation(len(volumes))
     seen: dict[str, int] = {}
     rank_in_class = np.zeros(len(order), int)

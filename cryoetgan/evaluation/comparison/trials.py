@@ -68,7 +68,7 @@ class Trial:
     name : tuple of str
         Kind of the trial, name of the method, class that is left out, as far as they apply.
     seed : int
-        Number of the trial among those of equal name.
+        Number of the trial among the trials of equal name.
     train : tuple of Part
         Training set.
     tests : mapping
@@ -96,7 +96,9 @@ class TrialResult:
 
     def to_json(self) -> dict[str, Any]:
         """Return the result for JSON: a string of 0 and 1 for each test set."""
-        found = {k: "".join("01"[hit] for hit in hits) for k, hits in self.correct.items()}
+        found = {
+            k: "".join("1" if hit else "0" for hit in hits) for k, hits in self.correct.items()
+        }
         return {"n_train": self.n_train, "correct": found}
 
 
@@ -216,8 +218,8 @@ def plan_trials(data: ComparisonData) -> Iterator[Trial]:
         yield from _real_trials(config, seed)
         for name, method in config.methods.items():
             yield from _method_trials(config, seed, name, method)
-        for name, method in config.methods.items() if config.leave_one_out else ():
-            yield from _left_out_trials(data, seed, name, method)
+            if config.leave_one_out:
+                yield from _left_out_trials(data, seed, name, method)
 
 
 def _real_trials(config: ComparisonConfig, seed: int) -> Iterator[Trial]:
@@ -242,15 +244,11 @@ def _method_trials(
     yield Trial(("gan_train", name), seed, (synthetic,), test)
     if config.few_shot and method.mix:
         # the same real crops for every method
-        real = Part(
-            config.real_train, per_class=config.few_shot, draw=(seed, "few"), repeat=True
-        )
+        real = Part(config.real_train, per_class=config.few_shot, draw=(seed, "few"), repeat=True)
         yield Trial(("mixed", name), seed, (synthetic, real), test)
 
 
-def _left_out_trials(
-    data: ComparisonData, seed: int, name: str, method: Method
-) -> Iterator[Trial]:
+def _left_out_trials(data: ComparisonData, seed: int, name: str, method: Method) -> Iterator[Trial]:
     config, names = data.config, data.real_train.names
     test = {REAL: Part(config.real_test)}
     for new in map(str, np.unique(data.real_test.names)):

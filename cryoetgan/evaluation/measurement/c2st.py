@@ -42,7 +42,7 @@ class _Trainer:
         test: tuple[Floats, Floats],
         samples: int,
         name: str,
-    ) -> tuple[float, list[Floats]]:
+    ) -> tuple[float, tuple[Floats, Floats]]:
         """Return the AUC on the test pair (real, other), and the scores of both sets."""
         n = min(map(len, train))
         equal = [v[np.sort(self.generator.permutation(len(v))[:n])] for v in train]
@@ -56,9 +56,9 @@ class _Trainer:
             np.zeros(2 * n, np.int8),
             self.symmetric,
         )
-        scores = [classifier.probabilities(v)[:, 1] for v in test]
-        positive = np.repeat([False, True], [len(v) for v in test])
-        return auc(np.concatenate(scores), positive), scores
+        real, other = (classifier.probabilities(v)[:, 1] for v in test)
+        positive = np.repeat([False, True], [len(real), len(other)])
+        return auc(np.concatenate([real, other]), positive), (real, other)
 
 
 def c2st_auc(

@@ -107,8 +107,7 @@ def feature_metrics(
         for draw in draws
     )
     real_halves = _over_draws(
-        _distances(features["real"][draw.real], features["real"][draw.other_real])
-        for draw in draws
+        _distances(features["real"][draw.real], features["real"][draw.other_real]) for draw in draws
     )
     first = features["real"][draws[0].real]
     others = {name: _distances(first, features[name][:n]) for name in baselines}

@@ -95,10 +95,8 @@ def _best_similarities(
     return np.array([ssim(real[i], volumes[j], data_range) for i, j in pairs]), nearest
 
 
-def _mean_record(
-    found: Mapping[str, Similarities], clusters: NDArray[np.str_]
-) -> dict[str, Any]:
-    """Return the record of the mean of `value`; `clusters` `(N,)` are those of real volumes."""
+def _mean_record(found: Mapping[str, Similarities], clusters: NDArray[np.str_]) -> dict[str, Any]:
+    """Return the record of the mean of `value`; `clusters` `(N,)` belong to the real volumes."""
     values, rows = found["value"]
     baselines = {
         name: float(v.mean()) if len(v) else np.nan
@@ -115,9 +113,7 @@ def _mean_record(
     return metric_record(mean, (mean - half, mean + half), baselines)
 
 
-def cycle_similarity(
-    originals: Floats, cycled: Floats, rng: np.random.Generator
-) -> MetricRecords:
+def cycle_similarity(originals: Floats, cycled: Floats, rng: np.random.Generator) -> MetricRecords:
     """Return the record of ssim_cycle: volumes against their translation there and back.
 
     Parameters

@@ -17,7 +17,7 @@ def auc(scores: ArrayLike, positive: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        If there are no positives or no negatives.
+        If all labels are equal.
     """
     from scipy.stats import rankdata
 

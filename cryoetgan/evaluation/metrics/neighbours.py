@@ -1,7 +1,7 @@
 """Nearest neighbours in blocks: memory does not grow with the number of pairs.
 
 Squared distances are computed in single precision. Comparisons that single precision
-cannot decide are repeated in double precision, so the result is that of double precision.
+cannot decide are repeated in double precision, so the result has double precision.
 """
 
 from dataclasses import dataclass
@@ -182,7 +182,7 @@ def _update_nearest(
     """Update the nearest neighbours found so far, `(rows, keep)`, with one block of distances."""
     keep = distance.shape[1]
     farthest = distance.max(axis=1)
-    if not np.isfinite(farthest).all():  # the first block: there are no neighbours yet
+    if not np.isfinite(farthest).all():  # the first block: nothing has been found yet
         best = min(keep, square.shape[1])
         near = np.argpartition(square, best - 1, axis=1)[:, :best]
         distance[:, :best] = np.take_along_axis(square, near, axis=1)

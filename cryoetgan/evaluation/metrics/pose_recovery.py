@@ -1,4 +1,4 @@
-"""Pose recovery: does a generated volume still show its own particle in its own pose?"""
+"""Pose recovery: whether a generated volume still shows its own particle in its own pose."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

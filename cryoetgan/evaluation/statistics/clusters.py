@@ -50,7 +50,7 @@ def cluster_labels(table: Any) -> NDArray[np.str_]:
 def even_cluster_labels(table: Any) -> NDArray[np.str_]:
     """Return clusters that can be divided into halves of equal size.
 
-    They are those of `cluster_labels`. If one tomogram holds over a third of the rows, they
+    They are the same as `cluster_labels`. If one tomogram holds over a third of the rows, they
     are blocks of space: otherwise one half would be that tomogram, and halves of equal size
     would be as small as the other tomograms. The differences between tomograms are then
     not part of the variance between halves.

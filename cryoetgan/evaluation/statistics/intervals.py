@@ -135,7 +135,7 @@ def auc_interval(
     """Return the interval of an AUC if the scores are correlated within clusters.
 
     It is based on the variance of the placement values, summed by cluster (Obuchowski 1997,
-    doi 10.2307/2533958), and is at least that of independent volumes (Hanley 1982, doi
+    doi 10.2307/2533958), and at least on the variance of independent volumes (Hanley 1982, doi
     10.1148/radiology.143.1.7063747). It does not include the variance between trainings.
 
     Parameters

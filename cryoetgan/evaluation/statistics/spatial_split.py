@@ -81,11 +81,7 @@ def validation_split(table: Any, box: int, rng: np.random.Generator) -> NDArray[
     placed = has_coordinates(table)
     if sides is not None and 0 < placed.mean() < 0.5:
         sides[placed] = 0
-    if (
-        sides is None
-        or (sides == 0).mean() < MIN_TRAINING_FRACTION
-        or _loses_a_class(table, sides)
-    ):
+    if sides is None or (sides == 0).mean() < MIN_TRAINING_FRACTION or _loses_a_class(table, sides):
         log.debug("too few crops for a validation part: no early stopping")
         return np.zeros(len(table), np.int8)
     return sides
