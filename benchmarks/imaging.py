@@ -17,25 +17,12 @@ import numpy as np
 from set2 import BOX, LOOKS, Set2
 
 from cryoetgan.densities.poses import Poser
-from cryoetgan.imaging.fit.inputs import cut, inside
-from cryoetgan.imaging.model import ImagingModel
-from cryoetgan.imaging.noise_spectrum import both_halves
+from cryoetgan.evaluation.metrics.spectra import shell_ratio
+from cryoetgan.imaging.fit.fit_data import boxes_inside, cut_box
+from cryoetgan.imaging.storage import load_model
 from cryoetgan.io.mrc import read_volume
 from cryoetgan.io.star import COORDINATES, read_star
 from cryoetgan.physics.geometry import random_rotations
-from cryoetgan.physics.optics import radius_grid
-
-
-def shells(boxes):
-    """Return mean power by shell, 1 to Nyquist, of whole boxes."""
-    shell = np.rint(radius_grid((BOX,) * 3, 1.0) * BOX).astype(int)
-    used = shell <= BOX // 2
-    weight = np.broadcast_to(both_halves(BOX), shell.shape)[used]
-    total = sum(
-        np.bincount(shell[used], weight * np.abs(np.fft.rfftn(box - box.mean())[used]) ** 2)
-        for box in boxes
-    )
-    return (total / np.bincount(shell[used], weight) / len(boxes))[1:]
 
 
 def power_ratio(model, tomogram, truth, numbers):
@@ -46,12 +33,12 @@ def power_ratio(model, tomogram, truth, numbers):
     volume = read_volume(tomogram).data
     posers = {name: Poser(density) for name, density in model.maps.items()}
     real, made = [], []
-    for index in inside(places, volume.shape, BOX):
-        real.append(cut(volume, places[index], BOX))
+    for index in boxes_inside(places, volume.shape, BOX):
+        real.append(cut_box(volume, places[index], BOX))
         centre = numbers.uniform(-0.5, 0.5, 3)
         target = posers[table["cryoetganClass"][index]](random_rotations(1, numbers)[0], centre)
-        made.append(sum(model.halves(target, centre, numbers)))
-    return shells(made) / shells(real)
+        made.append(sum(model.signal_and_noise(target, centre, numbers)))
+    return shell_ratio(real, made)
 
 
 def main():
@@ -66,7 +53,7 @@ def main():
     for look in given.look:
         work = Set2(given.folder / look, data, look)
         work.prepare((1, 2, 3))
-        model = ImagingModel.load(work.folder / "M.json")
+        model = load_model(work.folder / "M.json")
         for number in (2, 3):
             tomogram, truth = (work.folder / f"{n}{number}" for n in ("t", "truth"))
             ratio = power_ratio(
@@ -81,7 +68,7 @@ def main():
             )
         wedge = model.about["wedge"]
         print(f"{look:9} tilts seen {wedge['seen']}; {wedge['warning'] or 'as typed'}")
-        shares = ", ".join(f"{n} {s:.2f}" for n, s in model.shares.items())
+        shares = ", ".join(f"{n} {s:.2f}" for n, s in model.class_fractions.items())
         print(f"{look:9} shares: {shares}", flush=True)
 
 

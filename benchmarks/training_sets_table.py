@@ -99,12 +99,12 @@ def left_out(table, seeds):
 
 
 def draw(looks, path):
-    """Draw GAN-train of every competitor, a panel a look, the ceiling as a line."""
+    """Draw GAN-train of every method, a panel a variant, labelled subtomograms as a line."""
     figure = Figure(figsize=(3.1 * len(looks), 3.2), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(looks), sharey=True, squeeze=False)[0]
     longest = max(looks.values(), key=lambda table: len(table["methods"]))
-    order = [row["name"] for row in longest["competitors"]][::-1]
+    order = [row["name"] for row in longest["methods"]][::-1]
     for panel, (look, table) in zip(panels, looks.items(), strict=True):
         rows = {row["name"]: row["gan_train"] for row in table["methods"]}
         for place, name in enumerate(order):
@@ -127,9 +127,9 @@ def draw(looks, path):
 
 
 def draw_slices(folder, path):
-    """Draw central slices of each class: real crops, the network's volumes, fitted simulation."""
+    """Draw central slices of each class: target, network and fitted simulation."""
     rows = {
-        "real crops": "real1",
+        "target": "real1",
         "recommended": "made_recommended_0",
         "fitted simulation": "fitted",
     }

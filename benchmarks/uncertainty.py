@@ -23,9 +23,10 @@ import torch
 from scipy import ndimage, stats
 
 from cryoetgan.cli import main as command_line
-from cryoetgan.imaging.simulate.conventional import Physics, Simulator
+from cryoetgan.imaging.simulate.conventional import ConventionalParameters, ConventionalSimulator
 from cryoetgan.io.star import item_names
 from cryoetgan.io.volume_set import read_volume_set, write_volume_set
+from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.seeds import rng
 from cryoetgan.translation.presets import read_preset
 from cryoetgan.translation.train import train
@@ -35,7 +36,7 @@ from cryoetgan.translation.uncertainty import DROPOUTS, spread
 CLASSES = ("ribosome", "proteasome", "tric")
 VOXEL, BOX, PASSES, DRAWS = 13.68, 28, 20, 64
 COUNT, SEEN, REAL = 100, 45, 45  # poses of each class; of D, of S; the rest is tested on
-PHYSICS = Physics(snr=0.3, tilts=(-60.0, 60.0))
+PHYSICS = ConventionalParameters(snr=0.3, acquisition=Acquisition(defocus=4.0))
 
 
 def run(*words):
@@ -64,7 +65,7 @@ def prepare(folder, seed):
     place = all_poses.table.groupby("cryoetganClass").cumcount().to_numpy()
     parts = {"d": place < SEEN, "s": (place >= SEEN) & (place < SEEN + REAL)}
     parts["t"] = ~(parts["d"] | parts["s"])
-    simulator = Simulator(PHYSICS, BOX, VOXEL)
+    simulator = ConventionalSimulator(PHYSICS, BOX, VOXEL)
     volumes = {
         name: np.asarray(all_poses.volumes[np.flatnonzero(at)]) for name, at in parts.items()
     }

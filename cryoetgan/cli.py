@@ -77,7 +77,7 @@ def main() -> None:
         if type(error).__name__ == "NoArgsIsHelpError":
             error.show()
             sys.exit(2)
-        sys.exit(_refuse(error.format_message()))
+        sys.exit(_refuse(error.format_message().replace("Value error, ", "")))
     except (typer.Abort, KeyboardInterrupt):
         sys.stderr.write("interrupted\n")
         sys.exit(130)

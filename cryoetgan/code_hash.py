@@ -1,4 +1,4 @@
-"""What a stage's code is, so that a change in it runs the stage again."""
+"""A hash of the code of a stage: if it changes, Snakemake runs the stage again."""
 
 import ast
 import functools
@@ -6,22 +6,22 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-PLUMBING = {"cli", "command", "config", "errors", "progress", "tables"}
-"""Top-level modules that say things but compute nothing a result holds."""
+UNTRACKED = {"cli", "command", "config", "errors", "progress", "tables", "workflow"}
+"""Top-level modules that print or check, but compute no result."""
 BODIES = ("body", "orelse", "handlers", "finalbody", "cases")
-"""Where a statement holds others."""
+"""Fields of a syntax node that hold statements."""
 
 
 @functools.cache
 def code_hash(package: Path, stage: str) -> str:
-    """Return a hash of the bytes of all files a stage's code consists of.
+    """Return a hash of the files of a stage and of every module that they import.
 
     Parameters
     ----------
     package : Path
         The folder `cryoetgan`.
     stage : str
-        The stage's word.
+        Name of the stage.
     """
     digest = hashlib.sha256()
     for name in code_files(package, stage):
@@ -31,7 +31,7 @@ def code_hash(package: Path, stage: str) -> str:
 
 @functools.cache
 def code_files(package: Path, stage: str) -> list[str]:
-    """Return the stage's own files and all modules they import, relative to the package."""
+    """Return the files of a stage and the modules that they import, relative to the package."""
     own = sorted(
         path.relative_to(package).as_posix()
         for path in (package / stage).rglob("*")
@@ -57,7 +57,7 @@ def _imported(package: Path, name: str) -> list[str]:
     files = []
     for module in modules:
         head, *parts = module.split(".")
-        if head != package.name or not parts or parts[0] in PLUMBING:
+        if head != package.name or not parts or parts[0] in UNTRACKED:
             continue
         path = Path(*parts)
         # importing a module runs the __init__ of every package above it
@@ -69,7 +69,7 @@ def _imported(package: Path, name: str) -> list[str]:
 
 
 def _statements(tree: ast.AST) -> Iterator[ast.AST]:
-    """Yield all statements; expressions, most of a tree's nodes, hold no imports."""
+    """Yield all statements. Expressions are most of the nodes, and hold no imports."""
     todo = [tree]
     while todo:
         node = todo.pop()

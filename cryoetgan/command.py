@@ -112,7 +112,7 @@ def _write_records(words: str, options: Mapping[str, Any], record: Record) -> No
     for option, value in options.items():
         items = value if isinstance(value, list) else [value]
         if any(isinstance(item, Path) for item in items):
-            inputs += items if option != "output" else []
+            inputs += [item for item in items if option != "output" and item not in record.outputs]
         elif option not in ("seed", "device"):
             parameters[option.rstrip("_")] = value
     made = provenance(

@@ -15,7 +15,7 @@ RENAMED = {
     "tomograms.voxel_size": "densities.voxel_size",
     "tomograms.marks_radius": "evaluation.match_radius",
     "particles.deviations": "particles.score_threshold_sd",
-    "particles.whole_voxels": "particles.subpixel",
+    "particles.whole_voxels": "particles.subpixel (the opposite)",
     "translation.ship": "export.source",
     "translation.tomograms": "tomograms.synthetic",
     "evaluation.curve": "evaluation.learning_curve",
@@ -436,7 +436,7 @@ def _explain_one(item: Any, model: type[BaseModel]) -> str:
     if item["type"] == "extra_forbidden":
         *parents, last = item["loc"]
         if place in RENAMED:
-            return f"unknown key '{place}'; its name is now '{RENAMED[place]}'"
+            return f"unknown key '{place}'; use {RENAMED[place]}"
         known = _keys(model, tuple(parents))
         return f"unknown key '{place}'{suggest(str(last), known)} (known: {', '.join(known)})"
     message = item["msg"].removeprefix("Value error, ")

@@ -54,7 +54,10 @@ PHRASES = {
     r"marked particles?|marks": "annotations",
 }
 """Regular expression of a phrase, and its replacement."""
-PATTERN = re.compile(r"\b(?:" + "|".join(f"(?:{phrase})" for phrase in PHRASES) + r")\b", re.I)
+# a key such as `translation.old_name` may be quoted
+PATTERN = re.compile(
+    r"(?<![.\w])(?:" + "|".join(f"(?:{phrase})" for phrase in PHRASES) + r")\b", re.I
+)
 PROSE = ["README.md", "CONTRIBUTING.md", "config/README.md", "docs/*.md", "docs/*/*.md"]
 CODE = ["cryoetgan/**/*.py", "workflow/**/*.smk", "workflow/Snakefile", "workflow/**/*.rst"]
 PAGES = ["cryoetgan/**/*.j2", "cryoetgan/**/*.js", "config/*.yaml"]

@@ -5,17 +5,39 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cryoetgan.command import Output, Seed, check_positive, command, group, log, parse_tilt_range
-from cryoetgan.errors import UserError
-from cryoetgan.imaging import GOOD_POWER_RATIO, commands_controls, commands_synthesis
+from cryoetgan.command import Output, Record, Seed, command, group, log, parse_tilt_range
+from cryoetgan.errors import UserError, suggest
+from cryoetgan.imaging import GOOD_POWER_RATIO
 
 if TYPE_CHECKING:
-    from cryoetgan.physics.acquisition import Acquisition
+    from cryoetgan.imaging.model import ImagingModel
 
 app = group("")
-OUTSIDE = 0.1
-"""Share of the picks, above which it is said that they lie outside."""
-STATES = ("raw", "phase-flipped", "corrected")
+
+Tilts = Annotated[str | None, typer.Option(metavar="LO,HI", help="Degrees about y.")]
+Defocus = Annotated[float | None, typer.Option(help="Micrometres, underfocus positive.")]
+Voltage = Annotated[float | None, typer.Option(help="Kilovolts.")]
+Cs = Annotated[float | None, typer.Option(help="Millimetres.")]
+AmplitudeContrast = Annotated[float | None, typer.Option(help="Fraction.")]
+Ctf = Annotated[
+    str | None, typer.Option(metavar="raw|phase-flipped|corrected", help="State of the CTF.")
+]
+Densities = Annotated[Path, typer.Argument(help="Volume set of posed densities (STAR).")]
+Models = Annotated[list[Path], typer.Option(help="Imaging model of `imaging fit`; repeatable.")]
+PerGroup = Annotated[
+    bool, typer.Option("--per-group", help="Simulate the set once for each group of tomograms.")
+]
+SceneMap = Annotated[Path, typer.Argument(help="MRC of densities, in the units of the maps.")]
+SceneLabels = Annotated[
+    Path | None, typer.Option("--labels", help="MRC of labels, passed through.")
+]
+SceneTruth = Annotated[
+    Path | None, typer.Option("--particles", help="STAR of particles, passed through.")
+]
+DensityScale = Annotated[
+    float, typer.Option("--density-scale", help="Factor on the densities of the scene.")
+]
+Tile = Annotated[int, typer.Option("--tile", help="Edge of a tile, voxels.")]
 
 
 @command(app, "fit")
@@ -23,103 +45,65 @@ def fit(
     tomogram: Annotated[Path, typer.Argument(help="MRC, protein bright.")],
     output: Output,
     particles: Annotated[
-        Path, typer.Option(help="STAR of its picks; with scores, each counts as its best class.")
+        Path, typer.Option(help="STAR of its picks; of scores, the best class of each pick counts.")
     ],
     density: Annotated[
         list[Path], typer.Option(help="Density map; the stem is the class; repeatable.")
     ],
-    tilts: Annotated[
-        str | None,
-        typer.Option(metavar="LO,HI", help="Degrees about y. Default: the tomogram's record."),
-    ] = None,
-    defocus: Annotated[float | None, typer.Option(help="Micrometres, underfocus positive.")] = None,
-    voltage: Annotated[float | None, typer.Option(help="Kilovolts.")] = None,
-    cs: Annotated[float | None, typer.Option(help="Millimetres.")] = None,
-    amplitude_contrast: Annotated[float | None, typer.Option(help="Fraction.")] = None,
-    ctf: Annotated[str | None, typer.Option(help="raw, phase-flipped or corrected.")] = None,
+    tilts: Tilts = None,
+    defocus: Defocus = None,
+    voltage: Voltage = None,
+    cs: Cs = None,
+    amplitude_contrast: AmplitudeContrast = None,
+    ctf: Ctf = None,
     mask: Annotated[
-        Path | None, typer.Option(help="MRC on the tomogram's grid: no noise is measured in it.")
+        Path | None, typer.Option(help="MRC on the tomogram's grid; not zero: excluded.")
     ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Fit the physics of a tomogram to its own picks, without labels: an imaging model.
+    """Fit an imaging model to a tomogram and its own picks, without labels.
 
-    M.json holds numbers and words, M.npz beside it spectra and maps, M.png a picture of fit
-    against data. What is not typed comes from the tomogram's record (T.mrc.json); without a
-    defocus the contrast transfer is fitted as part of the gain. No voxel of the tomogram is
-    kept.
+    M.json holds numbers and text, M.npz beside it spectra and maps, M.png a plot of the fit beside
+    the data. Values that are not given come from the tomogram's record (T.mrc.json). Without a
+    defocus, the CTF is fitted as part of the gain. No voxel of the tomogram is stored.
     """
     from dataclasses import replace
 
-    from cryoetgan.imaging.fit.exclusion import LeftOut
-    from cryoetgan.imaging.fit.fit import fit as fitted
-    from cryoetgan.imaging.fit.inputs import Data, closest
-    from cryoetgan.imaging.fit.picks import best_rows
-    from cryoetgan.imaging.fit.plot import drawn
-    from cryoetgan.imaging.model import EMPTY
-    from cryoetgan.imaging.storage import save
+    from cryoetgan.imaging.fit.fit import fit_model
+    from cryoetgan.imaging.fit.fit_data import read_fit_data, resolve_acquisition
+    from cryoetgan.imaging.fit.plot import plot_model
+    from cryoetgan.imaging.storage import check_model_name, save_model
     from cryoetgan.io.files import atomic, provenance
-    from cryoetgan.io.mrc import check_same_voxel_size, read_map, read_mask, read_tomogram
-    from cryoetgan.io.star import (
-        COORDINATES,
-        class_name,
-        paths_by_class,
-        read_star,
-        select_tomogram,
-    )
+    from cryoetgan.io.star import class_name
 
-    typed = {
+    check_model_name(output)
+    given = {
         "defocus": defocus,
         "voltage": voltage,
         "cs": cs,
         "amplitude_contrast": amplitude_contrast,
         "ctf": ctf,
     }
-    acquisition = _acquisition(tomogram, tilts, typed)
-    volume = read_tomogram(tomogram)
-    if output.suffix != ".json":
-        raise UserError(f"{output}: an imaging model is named by its JSON file; end it in .json")
-    maps: dict[str, Any] = {}
-    for name, path in paths_by_class(density).items():
-        if name == EMPTY:
-            raise UserError(f"{path}: '{EMPTY}' is the class of false picks; rename the map")
-        opened = read_map(path)
-        check_same_voxel_size(volume.voxel_size, opened.voxel_size, tomogram, path)
-        if len({*opened.data.shape, *(n for m in maps.values() for n in m.shape)}) > 1:
-            raise UserError(
-                f"{path}: has {opened.data.shape} voxels; wanted cubes of one size for all maps "
-                "(densities.box)"
-            )
-        maps[name] = opened.data
-    table = read_star(particles, COORDINATES).particles
-    if not len(table):
-        raise UserError(f"{particles}: holds no pick; lower particles.threshold and pick again")
-    table = select_tomogram(table, tomogram, particles)
-    _check_places(table, volume.data.shape, tomogram, particles)
-    _check_classes(table, sorted(maps), particles)
-    picks = best_rows(table, sorted(maps), seed, closest(maps))
-    left_out = LeftOut(volume.data, None if mask is None else read_mask(mask, volume, tomogram))
-    if left_out.levels:
-        levels = ", ".join(f"{level:g}" for level in left_out.levels)
-        log.info("%s: is padded with %s; nothing is measured there", tomogram, levels)
-    data = Data(
-        volume.data, volume.voxel_size, picks, maps, acquisition, tomogram, left_out or None
-    )
-    model = replace(fitted(data, seed), tomogram=class_name(tomogram))
+    acquisition = resolve_acquisition(tomogram, _low_and_high(tilts) if tilts else None, given)
+    data = read_fit_data(tomogram, particles, density, acquisition, mask, seed)
+    model = replace(fit_model(data, seed), tomogram=class_name(tomogram))
     inputs = [tomogram, particles, *density, *([mask] if mask else [])]
-    record = provenance("imaging fit", inputs, typed | {"tilts": tilts}, seed)
-    save(model, output, record)
+    save_model(model, output, provenance("imaging fit", inputs, given | {"tilts": tilts}, seed))
     with atomic(output.with_suffix(".png")) as part:
-        part.write_bytes(drawn(model))
+        part.write_bytes(plot_model(model))
+    _log_fit(model, output)
+
+
+def _log_fit(model: "ImagingModel", output: Path) -> None:
     power = model.about["power"]
-    ratio = [a / b for a, b in zip(power["simulated"], power["real"], strict=True)]
-    if min(ratio) < GOOD_POWER_RATIO[0] or max(ratio) > GOOD_POWER_RATIO[1]:
+    ratios = [a / b for a, b in zip(power["simulated"], power["real"], strict=True)]
+    if min(ratios) < GOOD_POWER_RATIO[0] or max(ratios) > GOOD_POWER_RATIO[1]:
         log.warning(
-            "%s: simulated boxes have %.2f to %.2f times the power of the picks by shell, where "
-            "%g to %g is a good fit; look at %s, at the picks and at how the tomogram was recorded",
+            "%s: simulated boxes have %.2f to %.2f times the power of the picks by shell; a good "
+            "fit has %g to %g. Inspect %s, the picks and the acquisition of the tomogram",
             output,
-            min(ratio),
-            max(ratio),
+            min(ratios),
+            max(ratios),
             *GOOD_POWER_RATIO,
             output.with_suffix(".png"),
         )
@@ -127,85 +111,21 @@ def fit(
         "%s: fitted to %d of %d picks; simulated over real power %.2f to %.2f by shell; %s",
         output,
         model.about["picks_used"],
-        len(picks),
-        min(ratio),
-        max(ratio),
-        ", ".join(f"{name} {100 * share:.0f} %" for name, share in model.shares.items()),
+        model.about["picks"],
+        min(ratios),
+        max(ratios),
+        ", ".join(f"{name} {100 * part:.0f} %" for name, part in model.class_fractions.items()),
     )
 
 
-def _check_places(table: Any, shape: tuple[int, ...], tomogram: Path, path: Path) -> None:
-    """Warn where many picks lie outside the tomogram: they may be of another binning."""
-    import numpy as np
-
-    from cryoetgan.io.star import COORDINATES
-
-    places = table[COORDINATES].to_numpy(float)
-    outside = int(((places < 0) | (places > np.array(shape[::-1]) - 1)).any(axis=1).sum())
-    if outside > OUTSIDE * len(table):
-        log.warning(
-            "%s: %d of %d picks lie outside %s (%s voxels, x y z): are they of another binning?",
-            path,
-            outside,
-            len(table),
-            tomogram,
-            " x ".join(map(str, shape[::-1])),
-        )
-
-
-def _check_classes(table: Any, maps: list[str], path: Path) -> None:
-    """Refuse rows whose classes are none of the maps'; warn of those that are not."""
-    if "cryoetganClass" not in table:
-        return
-    named = table["cryoetganClass"].astype(str)
-    strange = sorted(set(named) - set(maps))
-    if not set(named) & set(maps):
-        raise UserError(
-            f"{path}: its classes ({', '.join(strange)}) are none of the maps' "
-            f"({', '.join(maps)}); a map's class is the name of its file"
-        )
-    if strange:
-        log.warning(
-            "%s: %d of %d rows are of classes without a map (%s): they are left out, and what lies "
-            "there counts as background; give --density of each",
-            path,
-            int(named.isin(strange).sum()),
-            len(named),
-            ", ".join(strange),
-        )
-
-
-def _acquisition(tomogram: Path, tilts: str | None, typed: dict[str, Any]) -> "Acquisition":
-    """Return how a tomogram was recorded; what is typed wins over its record."""
-    from dataclasses import replace
-
-    from cryoetgan.physics.acquisition import Acquisition, read_acquisition
-
-    known = read_acquisition(tomogram)
-    if tilts is None and known is None:
-        raise UserError(f"{tomogram}: has no record of its tilts beside it; give --tilts=LO,HI")
-    found = known or Acquisition()
-    given = {key: value for key, value in typed.items() if value is not None}
-    if tilts is not None:
-        low, high, _ = parse_tilt_range(tilts)
-        given |= {"tilt_low": low, "tilt_high": high}
-    if given.get("ctf", "raw") not in STATES:
-        raise UserError(f"--ctf: got '{given['ctf']}', wanted {', '.join(STATES)}")
-    if "voltage" in given:
-        check_positive(typed["voltage"], "--voltage", " kV")
-    found = replace(found, **given)
-    if found.defocus is None and found.ctf != "corrected":
-        log.warning(
-            "%s: no defocus is known: what the contrast transfer does is fitted as part of the "
-            "gain; give --defocus (column defocus of the table of tomograms) for a better fit",
-            tomogram,
-        )
-    return found
+def _low_and_high(tilts: str | None) -> tuple[float, float]:
+    low, high, _ = parse_tilt_range(tilts)
+    return low, high
 
 
 @command(app, "simulate")
 def simulate(
-    densities: Annotated[Path, typer.Argument(help="Volume set of posed densities (STAR).")],
+    densities: Densities,
     output: Output,
     model: Annotated[
         list[Path] | None, typer.Option(help="Imaging model of `imaging fit`; repeatable.")
@@ -213,76 +133,156 @@ def simulate(
     neighbours: Annotated[
         bool, typer.Option(help="With --model: other particles around each one.")
     ] = True,
-    per_group: Annotated[
-        bool, typer.Option("--per-group", help="With --model: the set once for each group.")
-    ] = False,
+    per_group: PerGroup = False,
     snr: Annotated[
         float | None, typer.Option(help="Signal over noise variance, of each volume.")
     ] = None,
-    tilts: Annotated[str | None, typer.Option(metavar="LO,HI", help="Degrees about y.")] = None,
+    tilts: Tilts = None,
     defocus: Annotated[
-        float | None, typer.Option(help="Micrometres, underfocus positive; 4 where none is given.")
+        float | None, typer.Option(help="Micrometres, underfocus positive; 4.")
     ] = None,
     voltage: Annotated[float | None, typer.Option(help="Kilovolts; 300.")] = None,
     cs: Annotated[float | None, typer.Option(help="Millimetres; 2.7.")] = None,
     amplitude_contrast: Annotated[float | None, typer.Option(help="Fraction; 0.07.")] = None,
-    ctf: Annotated[str | None, typer.Option(help="raw, phase-flipped or corrected; raw.")] = None,
+    ctf: Ctf = None,
     lowpass: Annotated[float | None, typer.Option(help="Angstrom; 40.")] = None,
     envelope: Annotated[
         float | None,
-        typer.Option(
-            help="Of the transfer, exp(-(k / E)^2), E a share of Nyquist; none. AITom: 0.4."
-        ),
+        typer.Option(help="Width E of exp(-(k / E)^2), fraction of Nyquist; none. AITom: 0.4."),
     ] = None,
     seed: Seed = 0,
-) -> None:
-    """Densities to subtomograms by physics alone: a volume set.
+) -> Record:
+    """Simulate subtomograms of densities by physics alone: a volume set.
 
-    With --model, by fitted physics: each volume in one of the models' tomograms, drawn by
-    chance, with neighbours around it on a scene twice the box, in the tomogram's own grey
-    values; with --per-group, every volume in each group of tomograms, one set behind the other.
-    With --snr and --tilts, by typed parameters, the traditional baseline: contrast transfer,
-    missing wedge, noise before and after the transfer, low-pass; the whole set has mean 0 and
-    standard deviation 1. Rows keep class, angles (degrees) and origin (angstrom); protein
-    bright.
+    With --model, by fitted physics: each volume as one randomly chosen model's tomogram shows it,
+    in the grey values of that tomogram, with neighbours on a scene of twice the box. With
+    --per-group, every volume once for each group of tomograms.
+
+    With --snr and --tilts, the conventional simulation: contrast transfer, missing wedge, noise
+    before and after the transfer, low-pass. The whole set has mean 0 and standard deviation 1.
+
+    Rows keep class, angles (degrees) and origin (angstrom); protein bright.
     """
-    from cryoetgan.imaging.model import ImagingModel
-    from cryoetgan.imaging.simulate.conventional import Physics
-    from cryoetgan.imaging.simulate.volume_sets import write_matched, write_typed
+    from cryoetgan.imaging.simulate.conventional import ConventionalParameters
+    from cryoetgan.imaging.simulate.volume_sets import write_conventional, write_fitted
+    from cryoetgan.imaging.storage import load_model
     from cryoetgan.io.volume_set import read_volume_set
+    from cryoetgan.physics.acquisition import Acquisition
 
     source = read_volume_set(densities, ["cryoetganClass"])
-    given: dict[str, Any] = {
+    recorded = {
         "defocus": defocus,
         "voltage": voltage,
         "cs": cs,
         "amplitude_contrast": amplitude_contrast,
         "ctf": ctf,
-        "lowpass": lowpass,
-        "envelope": envelope,
     }
-    given = {name: value for name, value in given.items() if value is not None}
+    recorded = {name: value for name, value in recorded.items() if value is not None}
+    limits = {"lowpass": lowpass, "envelope": envelope}
+    limits = {name: value for name, value in limits.items() if value is not None}
     if model:
-        typed = {"snr": snr, "tilts": tilts} | given
-        if typed := {name: value for name, value in typed.items() if value is not None}:
-            options = ", ".join(f"--{name.replace('_', '-')}" for name in typed)
+        own = {"snr": snr, "tilts": tilts}
+        given = [*(name for name, value in own.items() if value is not None), *recorded, *limits]
+        if given:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
             raise UserError(f"--model and {options}: give one or the other; a model has its own")
-        models = {path: ImagingModel.load(path) for path in model}
-        count = write_matched(source, output, models, neighbours, seed, per_group)
+        models = {path: load_model(path) for path in model}
+        count = write_fitted(source, output, models, seed, neighbours, per_group)
         log.info("%s: %d volumes by %d fitted models", output, count, len(models))
-        return
+        return Record()
     if snr is None:
-        raise UserError("give --model M.json (fitted physics), or --snr and --tilts (typed)")
-    low, high, _ = parse_tilt_range(tilts)
-    if given.get("ctf", "raw") not in STATES:
-        raise UserError(f"--ctf: got '{ctf}', wanted {', '.join(STATES)}")
-    for name, unit in (("voltage", " kV"), ("lowpass", " A"), ("envelope", "")):
-        if name in given:
-            check_positive(given[name], f"--{name}", unit)
-    physics = Physics(snr=check_positive(snr, "--snr"), tilts=(low, high), **given)
-    write_typed(source, output, physics, seed)
+        raise UserError("give --model M.json, or --snr and --tilts (conventional simulation)")
+    low, high = _low_and_high(tilts)
+    optics: dict[str, Any] = {"defocus": 4.0, "tilt_low": low, "tilt_high": high} | recorded
+    parameters = ConventionalParameters(snr=snr, acquisition=Acquisition(**optics), **limits)
+    write_conventional(source, output, parameters, seed)
     log.info("%s: %d volumes", output, len(source))
+    return Record(parameters=parameters.to_json())
 
 
-commands_synthesis.register(app)
-commands_controls.register(app)
+@command(app, "ablate")
+def ablate(
+    densities: Densities,
+    output: Output,
+    kind: Annotated[str, typer.Option(help="noise_only, no_neighbours or real_background.")],
+    model: Models,
+    tomogram: Annotated[
+        list[Path] | None,
+        typer.Option(help="Tomogram of each model, in the same order, for real_background."),
+    ] = None,
+    particles: Annotated[
+        list[Path] | None, typer.Option(help="Picks (STAR) of each of these tomograms.")
+    ] = None,
+    mask: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=PATH", help="Mask of excluded voxels, by tomogram; repeatable."),
+    ] = None,
+    per_group: PerGroup = False,
+    seed: Seed = 0,
+) -> Record:
+    """Simulate subtomograms with a part of the fitted physics removed or replaced: a volume set.
+
+    - noise_only: fitted noise; the transfer is the missing wedge times a constant.
+
+    - no_neighbours: fitted transfer and noise.
+
+    - real_background: fitted transfer, in patches of the real tomograms without picks.
+
+    No particle has neighbours in any of them. The sets are not for export: they measure the effect
+    of each part of the physics (`snakemake comparison`).
+    """
+    from cryoetgan.imaging.simulate.ablated import KINDS, open_backgrounds
+    from cryoetgan.imaging.simulate.volume_sets import write_ablated
+    from cryoetgan.imaging.storage import load_model
+    from cryoetgan.io.volume_set import read_volume_set
+
+    if kind not in KINDS:
+        raise UserError(f"--kind: got '{kind}'{suggest(kind, KINDS)}, wanted {', '.join(KINDS)}")
+    source = read_volume_set(densities, ["cryoetganClass"])
+    models = {path: load_model(path) for path in model}
+    masks = dict(_name_and_path(given) for given in mask or [])
+    backgrounds = []
+    if kind == "real_background":
+        backgrounds = open_backgrounds(source, models, tomogram or [], particles or [], masks)
+    count = write_ablated(kind, source, output, models, backgrounds, seed, per_group)
+    log.info("%s: %d volumes, %s", output, count, kind)
+    return Record(inputs=list(masks.values()), parameters={"mask": list(masks)})
+
+
+def _name_and_path(given: str) -> tuple[str, Path]:
+    name, equals, path = given.partition("=")
+    if not (name and equals and path):
+        raise UserError(f"--mask: got '{given}', wanted NAME=PATH with the name of a tomogram")
+    return name, Path(path)
+
+
+@command(app, "synthesize")
+def synthesize(
+    scene: SceneMap,
+    output: Output,
+    model: Annotated[Path, typer.Option(help="Imaging model of `imaging fit`.")],
+    labels: SceneLabels = None,
+    particles: SceneTruth = None,
+    density_scale: DensityScale = 1.0,
+    tile: Tile = 96,
+    seed: Seed = 0,
+) -> Record:
+    """Simulate a tomogram of a density scene of any size: T.mrc, T_labels.mrc, T.star.
+
+    Transfer, noise and grey values are those fitted to the model's tomogram; protein bright.
+    Memory depends on the tile alone, and the result does not depend on it. An untrained
+    `translation synthesize` gives the same result.
+    """
+    from cryoetgan.imaging.simulate.tiling import TiledSimulator
+    from cryoetgan.imaging.simulate.tomogram import open_scene, write_tomogram
+    from cryoetgan.imaging.storage import load_model
+    from cryoetgan.io.star import class_name
+
+    fitted = load_model(model)
+    files = open_scene(scene, labels, particles)
+    simulator = TiledSimulator(fitted, seed, class_name(output), density_scale)
+    outputs, about = write_tomogram(
+        output, files, fitted, simulator.simulate_block, tile, "simulated"
+    )
+    log.info("%s: simulated from %s with the physics of %s", output, scene, fitted.tomogram)
+    return Record(outputs=outputs, about=about)

@@ -1,37 +1,36 @@
-"""The imaging model: everything between a density and a tomogram, as spectra and parameters.
+"""The imaging model: the physics between a density and a tomogram, as spectra and parameters.
 
-It holds no voxel of a tomogram, and nothing in it needs a label. The two halves of an image
-are drawn apart, so that a network can meet one with many of the other:
+It is fitted without labels and holds no voxel of a tomogram. Signal and noise of an image are
+simulated separately, so that a network can combine one signal with many noise volumes:
 
->>> u = model.signal(scene)                 # doctest: +SKIP
->>> n = model.noise(scene.shape, numbers)   # doctest: +SKIP
+>>> signal = model.signal(scene)          # doctest: +SKIP
+>>> noise = model.noise(scene.shape, rng) # doctest: +SKIP
 
-Scenes and noise may have any shape, a box or a whole tomogram: both take one Fourier
-transform of that shape, so four times its memory in single precision.
+Scenes and noise may have any shape, from a box to a whole tomogram. Both take one Fourier
+transform of that shape, which needs four times its memory in single precision.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from cryoetgan.imaging.noise_spectrum import Spectrum
-from cryoetgan.imaging.pair_correlation import Crowding
-from cryoetgan.imaging.scenes import SCENE, Neighbours, scene_around
-from cryoetgan.imaging.transfer import Gain, transfer
+from cryoetgan.imaging.noise_spectrum import NoiseSpectrum
+from cryoetgan.imaging.pair_correlation import PairCorrelation
+from cryoetgan.imaging.scenes import SCENE_BOXES, NeighbourSampler, build_scene
+from cryoetgan.imaging.transfer import EnvelopeGain, transfer_function
 from cryoetgan.physics.acquisition import Acquisition
 
 Floats = NDArray[np.floating]
 Shape = tuple[int, int, int]
-EMPTY = "empty"
-"""The class of picks without a particle."""
-KEPT = 4
-"""Shapes whose spectra are kept."""
+EMPTY_CLASS = "empty"
+"""Class of picks without a particle."""
+MAX_CACHED_SHAPES = 4
+"""Shapes whose filters are kept in memory."""
 
 
 @dataclass(frozen=True)
@@ -43,133 +42,121 @@ class ImagingModel:
     voxel_size : float
         Angstrom.
     box : int
-        Voxels; that of the maps.
+        Edge of the maps, voxels.
     acquisition : Acquisition
         Tilts, optics, CTF state.
-    gain : Gain
+    gain : EnvelopeGain
         Grey value per unit of density.
-    noise_spectrum : Spectrum
+    noise_spectrum : NoiseSpectrum
         Power spectral density of the noise.
-    crowding : Crowding
-        How close particles lie.
-    shares : mapping
-        Class to share of the picks; `empty` among them.
+    pair_correlation : PairCorrelation
+        Number density and spacing of particles.
+    class_fractions : mapping
+        Class to its fraction of the picks; `empty` is the class of false picks.
     maps : mapping
-        Class to density `(z, y, x)`: what neighbours are made of.
+        Class to density `(z, y, x)`, for the neighbours.
     offset : float
         Grey value added to the signal: tomograms have mean 0, particles are bright.
     tomogram : str
         Name.
     about : mapping
-        What the fit found besides, for people: never read by the code.
+        Diagnostics of the fit for people and the report; no simulation uses them.
     """
 
     voxel_size: float
     box: int
     acquisition: Acquisition
-    gain: Gain
-    noise_spectrum: Spectrum
-    crowding: Crowding
-    shares: Mapping[str, float]
+    gain: EnvelopeGain
+    noise_spectrum: NoiseSpectrum
+    pair_correlation: PairCorrelation
+    class_fractions: Mapping[str, float]
     maps: Mapping[str, NDArray[np.float32]]
     offset: float = 0.0
     tomogram: str = ""
     about: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
-    def _transfers(self) -> dict[Shape, NDArray[np.float32]]:
-        return {}
-
-    @cached_property
-    def _roots(self) -> dict[Shape, NDArray[np.float32]]:
-        return {}
-
-    @cached_property
-    def neighbours(self) -> Neighbours:
+    def neighbours(self) -> NeighbourSampler:
         """The particles around others."""
-        return Neighbours(self.maps, self.shares)
+        return NeighbourSampler(self.maps, self.class_fractions)
 
-    def transfer(self, shape: Shape) -> NDArray[np.float32]:
-        """Return grey value per unit of density, `rfftn` order `(z, y, x // 2 + 1)`."""
-        return _kept(
-            self._transfers,
-            shape,
-            lambda: transfer(shape, self.voxel_size, self.acquisition, self.gain),
+    @cached_property
+    def transfer(self) -> Callable[[Shape], NDArray[np.float32]]:
+        """Function from a shape to the transfer function on its `rfftn` grid."""
+        return lru_cache(MAX_CACHED_SHAPES)(
+            lambda shape: transfer_function(shape, self.voxel_size, self.acquisition, self.gain)
         )
 
-    def signal(self, scene: Floats) -> NDArray[np.float32]:
-        """Return what the tomogram shows of a density scene `(z, y, x)`, without noise.
+    @cached_property
+    def _noise_filter(self) -> Callable[[Shape], NDArray[np.float32]]:
+        return lru_cache(MAX_CACHED_SHAPES)(
+            lambda shape: np.asarray(self.noise_filter(shape), np.float32)
+        )
 
-        The scene wraps around: give twice what is wanted and crop (`crop`).
+    def noise_filter(self, shape: Shape) -> NDArray[np.float64]:
+        """Return the filter that gives white noise the fitted spectrum, and mean 0.
+
+        sqrt(S(k) / voxel volume) on the `rfftn` grid, with S the noise spectrum.
+        """
+        power = self.noise_spectrum.interpolate(shape, self.voxel_size) / self.voxel_size**3
+        power[0, 0, 0] = 0
+        return np.sqrt(np.asarray(power, np.float64))
+
+    def signal(self, scene: Floats) -> NDArray[np.float32]:
+        """Return the noise-free image of a density scene `(z, y, x)`: IFFT(H FFT(scene)) + offset.
+
+        H is `transfer_function`. The scene wraps around: give twice the size that is needed and
+        crop (`crop_centre`).
         """
         spectrum = fft.rfftn(np.asarray(scene, np.float32))
         spectrum *= self.transfer(_shape(scene))
         return np.asarray(fft.irfftn(spectrum, scene.shape) + np.float32(self.offset), np.float32)
 
-    def noise(self, shape: Shape, numbers: np.random.Generator) -> NDArray[np.float32]:
+    def noise(self, shape: Shape, rng: np.random.Generator) -> NDArray[np.float32]:
         """Return Gaussian noise `(z, y, x)` of the fitted spectrum.
 
         Parameters
         ----------
         shape : (int, int, int)
             zyx; the noise wraps around.
-        numbers : numpy.random.Generator
-            Source of chance.
+        rng : numpy.random.Generator
+            Random numbers.
         """
-        spectrum = fft.rfftn(numbers.standard_normal(shape, np.float32))
-        spectrum *= self._root(shape)
+        spectrum = fft.rfftn(rng.standard_normal(shape, np.float32))
+        spectrum *= self._noise_filter(shape)
         return np.asarray(fft.irfftn(spectrum, shape), np.float32)
 
-    def _root(self, shape: Shape) -> NDArray[np.float32]:
-        def make() -> NDArray[np.float32]:
-            power = self.noise_spectrum.on(shape, self.voxel_size) / self.voxel_size**3
-            power[0, 0, 0] = 0
-            return np.asarray(np.sqrt(power), np.float32)
-
-        return _kept(self._roots, shape, make)
-
-    def scene(
+    def build_scene(
         self,
         target: Floats | None,
         centre: Floats,
-        numbers: np.random.Generator,
+        rng: np.random.Generator,
         neighbours: bool = True,
     ) -> NDArray[np.float32]:
-        """Return a density scene of twice the box; `scenes.scene_around` has the parameters."""
-        size = SCENE * (self.box if target is None else target.shape[0])
-        crowding = self.crowding if neighbours else None
-        return scene_around(
-            target, centre, size, self.voxel_size, crowding, self.neighbours, numbers
-        )
+        """Return a density scene of twice the box; parameters as of `scenes.build_scene`."""
+        size = SCENE_BOXES * (self.box if target is None else target.shape[0])
+        spacing = self.pair_correlation if neighbours else None
+        return build_scene(target, centre, size, self.voxel_size, spacing, self.neighbours, rng)
 
-    def save(self, path: Path) -> None:
-        """Write `path` (JSON) and its arrays beside it (`.npz`)."""
-        from cryoetgan.imaging.storage import save
-
-        save(self, path)
-
-    @classmethod
-    def load(cls, path: Path) -> "ImagingModel":
-        """Read what `save` or `cryoetgan imaging fit` wrote; it needs numpy and scipy alone."""
-        from cryoetgan.imaging.storage import load
-
-        return load(path)
-
-    def halves(
+    def signal_and_noise(
         self,
         target: Floats | None,
         centre: Floats,
-        numbers: np.random.Generator,
+        rng: np.random.Generator,
         neighbours: bool = True,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return signal and noise of one subtomogram, each a box `(z, y, x)`."""
-        scene = self.scene(target, centre, numbers, neighbours)
-        box = scene.shape[0] // SCENE
-        return crop(self.signal(scene), box), crop(self.noise(_shape(scene), numbers), box)
+        """Return signal and noise of one subtomogram, each a box `(z, y, x)`.
+
+        Parameters as of `scenes.build_scene`.
+        """
+        scene = self.build_scene(target, centre, rng, neighbours)
+        box = scene.shape[0] // SCENE_BOXES
+        noise = self.noise(_shape(scene), rng)
+        return crop_centre(self.signal(scene), box), crop_centre(noise, box)
 
 
-def crop(scene: Floats, box: int) -> NDArray[np.float32]:
-    """Return the middle of a scene; its voxel n // 2 becomes the box's."""
+def crop_centre(scene: Floats, box: int) -> NDArray[np.float32]:
+    """Return the central box of a scene; voxel n // 2 of the scene becomes that of the box."""
     inner = tuple(slice(n // 2 - box // 2, n // 2 - box // 2 + box) for n in scene.shape)
     return np.ascontiguousarray(scene[inner], np.float32)
 
@@ -177,11 +164,3 @@ def crop(scene: Floats, box: int) -> NDArray[np.float32]:
 def _shape(scene: Floats) -> Shape:
     z, y, x = scene.shape
     return z, y, x
-
-
-def _kept(store: dict[Shape, NDArray[np.float32]], shape: Shape, make: Any) -> Any:
-    if shape not in store:
-        while len(store) >= KEPT:
-            store.pop(next(iter(store)))
-        store[shape] = make()
-    return store[shape]

@@ -1,15 +1,16 @@
-"""Power spectra of tomograms: by distance from the tilt axis, along it, and tilt angle.
+"""Power spectrum of a tomogram's noise, as a table over position relative to the tilt axis.
 
-A back-projected tomogram is the same in no two directions: its noise grows with the distance
-from the tilt axis in Fourier space (the ramp), changes along it with the CTF, and changes with
-the tilt a direction was seen at (thickness, dose). So a spectrum is a table over
+The noise of a back-projected tomogram depends on direction. Its power rises with the distance
+from the tilt axis in Fourier space (the ramp of the reconstruction). It varies along the axis with
+the CTF, and with the tilt of the image that sampled a direction (thickness, dose). The
+coordinates of the table are therefore
 
-- q = (kx^2 + kz^2)^(1/2), the distance from the tilt axis, cycles per angstrom;
+- q = sqrt(kx^2 + kz^2), the distance from the tilt axis, cycles per angstrom;
 - |ky|, along the tilt axis, cycles per angstrom;
-- the tilt angle atan(kz / kx) at which the direction was seen, degrees.
+- the tilt angle atan(kz / kx) of the direction, degrees.
 
-Power is a density, grey value^2 A^3: |FFT|^2 * voxel volume / voxels. It does not depend on
-the size of the volume it was measured on.
+Power is a density, S(k) = |FFT|^2 * voxel volume / number of voxels, in grey value^2 A^3.
+It does not depend on the size of the volume.
 """
 
 from dataclasses import dataclass
@@ -18,30 +19,23 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cryoetgan.physics.optics import frequency_axes, missing_wedge
+from cryoetgan.physics.optics import (
+    frequency_axes,
+    hermitian_weights,
+    missing_wedge,
+    tilt_angle,
+)
 
 Floats = NDArray[np.floating]
-ANGLE_STEP = 10.0
-"""Degrees; width of the bins of tilt angle, about."""
-
-
-def tilt_angle(shape: tuple[int, int, int]) -> Floats:
-    """Return the tilt in degrees, (-90, 90], at which each direction is seen.
-
-    `(z, 1, x // 2 + 1)`; at tilt t the slice lies along (kx, kz) = (cos t, sin t).
-    """
-    kz, _, kx = frequency_axes(shape, 1.0)
-    return np.degrees(np.arctan2(np.where(kx == 0, np.abs(kz), kz), np.abs(kx)))
-
-
-def both_halves(n: int) -> Floats:
-    """Return how often each plane of `rfftn`'s last axis stands for a mode: once or twice."""
-    k = np.arange(n // 2 + 1)
-    return np.where((k == 0) | (2 * k == n), 1.0, 2.0)
+Mask = NDArray[np.bool_]
+ANGLE_BIN_DEG = 10.0
+"""Approximate width of a bin of tilt angle, degrees."""
+EDGE_MODES = 2.0
+"""Distance from the edge of the missing wedge, Fourier modes. Nearer modes are blurred across it."""
 
 
 @dataclass(frozen=True)
-class Spectrum:
+class NoiseSpectrum:
     """A power spectral density.
 
     Attributes
@@ -53,7 +47,7 @@ class Spectrum:
     step : float
         Cycles per angstrom between entries of q and ky; the first is 0.
     tilts : (float, float)
-        Degrees; the bins of angle divide it evenly.
+        Degrees; the bins of angle divide the range evenly.
     """
 
     seen: NDArray[np.float64]
@@ -61,38 +55,38 @@ class Spectrum:
     step: float
     tilts: tuple[float, float]
 
-    def on(self, shape: tuple[int, int, int], voxel_size: float) -> NDArray[np.float32]:
-        """Return the density on an `rfftn` grid `(z, y, x // 2 + 1)`, interpolated."""
+    def interpolate(self, shape: tuple[int, int, int], voxel_size: float) -> NDArray[np.float32]:
+        """Return the density on an `rfftn` grid `(z, y, x // 2 + 1)`, linear in q and |ky|."""
         kz, ky, kx = frequency_axes(shape, voxel_size)
         q = np.broadcast_to(np.hypot(kz, kx) / self.step, (shape[0], 1, shape[2] // 2 + 1))
         out = np.empty((shape[0], shape[1], shape[2] // 2 + 1), np.float32)
         mask = missing_wedge(shape, self.tilts)
         bins = angle_bins(tilt_angle(shape), self.tilts)[:, 0]
         for index, y in enumerate(np.abs(ky.ravel()) / self.step):
-            where = np.stack([q[:, 0], np.full(q[:, 0].shape, y)])
-            layer = ndimage.map_coordinates(self.unseen, where, order=1, mode="nearest")
+            cells = np.stack([q[:, 0], np.full(q[:, 0].shape, y)])
+            layer = ndimage.map_coordinates(self.unseen, cells, order=1, mode="nearest")
             for number, table in enumerate(self.seen):
                 here = (bins == number) & mask[:, index]
                 layer[here] = ndimage.map_coordinates(
-                    table, where[:, here], order=1, mode="nearest"
+                    table, cells[:, here], order=1, mode="nearest"
                 )
             out[:, index] = layer
         return np.maximum(out, 0)
 
 
 def angle_bins(angles: Floats, tilts: tuple[float, float]) -> NDArray[np.int_]:
-    """Return the bin of each tilt angle; those outside the range get the nearest bin."""
-    count = angle_count(tilts)
+    """Return the bin of each tilt angle; angles outside the range get the nearest bin."""
+    count = count_angle_bins(tilts)
     return np.clip(((angles - tilts[0]) / (tilts[1] - tilts[0]) * count).astype(int), 0, count - 1)
 
 
-def angle_count(tilts: tuple[float, float]) -> int:
-    """Return into how many bins a tilt range is divided."""
-    return max(1, round((tilts[1] - tilts[0]) / ANGLE_STEP))
+def count_angle_bins(tilts: tuple[float, float]) -> int:
+    """Return the number of bins that divide a tilt range."""
+    return max(1, round((tilts[1] - tilts[0]) / ANGLE_BIN_DEG))
 
 
-def tabulated(density: Floats, voxel_size: float, tilts: tuple[float, float]) -> Spectrum:
-    """Return the table of a density given on a grid.
+def tabulate(density: Floats, voxel_size: float, tilts: tuple[float, float]) -> NoiseSpectrum:
+    """Return the table of a density that is given on a grid.
 
     Parameters
     ----------
@@ -105,8 +99,8 @@ def tabulated(density: Floats, voxel_size: float, tilts: tuple[float, float]) ->
 
     Notes
     -----
-    An estimate on n voxels is blurred over a mode or two, across the wedge's edge too: modes
-    nearer to it than that count only where there is no other.
+    An estimate on n voxels is blurred over one or two modes, also across the edge of the wedge.
+    Modes nearer to the edge than `EDGE_MODES` are used only if a cell of the table has no other.
     """
     n = density.shape[0]
     shape, step = (n, n, n), 1 / (n * voxel_size)
@@ -114,46 +108,45 @@ def tabulated(density: Floats, voxel_size: float, tilts: tuple[float, float]) ->
     q = np.broadcast_to(np.hypot(kz, kx) / step, density.shape)
     y = np.broadcast_to(np.abs(ky) / step, density.shape)
     mask, angles = missing_wedge(shape, tilts), tilt_angle(shape)
-    nearest = np.minimum(_apart(angles, tilts[0]), _apart(angles, tilts[1]))
-    away = q * np.sin(np.radians(nearest)) > EDGE
-    weight = np.broadcast_to(both_halves(n), density.shape)
+    nearest = np.minimum(_line_angle(angles, tilts[0]), _line_angle(angles, tilts[1]))
+    away = q * np.sin(np.radians(nearest)) > EDGE_MODES
+    weight = np.broadcast_to(hermitian_weights(n), density.shape)
     bins = np.broadcast_to(angle_bins(angles, tilts), density.shape)
     size = (int(np.ceil(n / np.sqrt(2))) + 1, n // 2 + 1)
-    seen = np.stack(
-        [
-            _filled(
-                density, weight, q, y, [mask & (bins == i) & away, mask & (bins == i), mask], size
-            )
-            for i in range(angle_count(tilts))
-        ]
-    )
-    unseen = _filled(density, weight, q, y, [~mask & away], size)
-    return Spectrum(np.maximum(seen, 0), np.maximum(unseen, 0), step, tilts)
+
+    def average(choices: list[Mask]) -> NDArray[np.float64]:
+        return np.maximum(_average_cells(density, weight, (q, y), choices, size), 0)
+
+    seen = [
+        average([mask & (bins == i) & away, mask & (bins == i), mask])
+        for i in range(count_angle_bins(tilts))
+    ]
+    return NoiseSpectrum(np.stack(seen), average([~mask & away]), step, tilts)
 
 
-EDGE = 2.0
-"""Modes from the wedge's edge."""
-
-
-def _apart(angles: Floats, edge: float) -> Floats:
-    """Return the angle in degrees, at most 90, between lines."""
+def _line_angle(angles: Floats, edge: float) -> Floats:
+    """Return the angle between two lines, degrees, at most 90."""
     d = np.abs(angles - edge) % 180
     return np.minimum(d, 180 - d)
 
 
-def _filled(
+def _average_cells(
     density: Floats,
     weight: Floats,
-    q: Floats,
-    y: Floats,
-    choices: list[NDArray[np.bool_]],
+    place: tuple[Floats, Floats],
+    choices: list[Mask],
     size: tuple[int, int],
 ) -> NDArray[np.float64]:
-    """Return means over cells of q and ky; empty cells take the next choice, then neighbours'."""
+    """Return the mean density in each cell of q and |ky|, given in steps of the table.
+
+    `choices` are masks of modes, best first. A cell without modes in one of them takes the next
+    one, and in the end the value of the nearest cell.
+    """
     out = np.full(size, np.nan)
+    q, y = place
     for chosen in choices:
         total, count = (
-            _splat(values[chosen], q[chosen], y[chosen], size)
+            _sum_into_cells(values[chosen], q[chosen], y[chosen], size)
             for values in (density * weight, weight)
         )
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -166,12 +159,12 @@ def _filled(
     return np.asarray(out[tuple(nearest)])
 
 
-def _splat(values: Floats, q: Floats, y: Floats, size: tuple[int, int]) -> Floats:
-    """Return sums over cells, each value shared linearly between the two nearest q."""
+def _sum_into_cells(values: Floats, q: Floats, y: Floats, size: tuple[int, int]) -> Floats:
+    """Return sums over cells; each value is divided linearly between the two nearest q."""
     low = np.floor(q).astype(int)
     rest, row = q - low, np.rint(y).astype(int)
     total = np.zeros(size[0] * size[1])
-    for index, share in ((low, 1 - rest), (low + 1, rest)):
+    for index, fraction in ((low, 1 - rest), (low + 1, rest)):
         cell = np.clip(index, 0, size[0] - 1) * size[1] + row
-        total += np.bincount(cell, values * share, minlength=total.size)
+        total += np.bincount(cell, values * fraction, minlength=total.size)
     return total.reshape(size)

@@ -1,92 +1,103 @@
-"""How close particles lie: their number in a volume and their pair correlation.
+"""Number density and pair correlation of the particles of a tomogram.
 
-The pair correlation g(r) is how many neighbours a particle has at distance r, over how many it
-would have if particles lay anywhere: 0 where they exclude each other, above 1 where they
-cluster. It is taken to be the same at every depth.
+The pair correlation g(r) is the number of neighbours at distance r, relative to particles at
+independent random positions: 0 if they exclude each other, above 1 if they cluster. It is
+assumed to be the same at every depth.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from cryoetgan import seeds
+from cryoetgan.physics.geometry import distance_grid
+
 Floats = NDArray[np.floating]
-BINS = 28
-SHELL_POINTS = 400
-"""Directions tried per distance, to see how much of a shell lies inside the tomogram."""
-ROUNDS, TRIALS = 4, 60
 
 
 @dataclass(frozen=True)
-class Crowding:
-    """Number and spacing of particles.
+class PairCorrelation:
+    """Number density and spacing of particles.
 
     Attributes
     ----------
     density : float
         Particles per A^3.
     step : float
-        Angstrom; width of a bin of distance.
-    correlation : ndarray
-        g(r) in bins from 0; 1 beyond.
-    boost : float
-        Factor on the number of tries that makes up for tries that hit each other.
+        Width of a bin of distance, angstrom.
+    values : ndarray
+        g(r) in bins from 0; 1 beyond the last.
+    acceptance_correction : float
+        Factor on the number of trial positions, which makes up for rejected ones (`calibrate`).
     """
 
     density: float
     step: float
-    correlation: NDArray[np.float64]
-    boost: float = 1.0
+    values: NDArray[np.float64]
+    acceptance_correction: float = 1.0
 
-    def at(self, distance: Floats) -> Floats:
+    def evaluate(self, distance: Floats) -> Floats:
         """Return g at distances in angstrom."""
         index = (np.asarray(distance) / self.step).astype(int)
-        known = np.append(self.correlation, 1.0)
+        known = np.append(self.values, 1.0)
         return known[np.minimum(index, len(known) - 1)]
 
-    def draw(self, extent: float, numbers: np.random.Generator) -> Floats:
-        """Return `(N, 3)` neighbours (xyz, angstrom) of a particle at 0, in a cube about it.
+    def draw_neighbours(self, extent: float, rng: np.random.Generator) -> Floats:
+        """Draw the neighbours of a particle at 0, in a cube centred on it.
+
+        Trial positions are a Poisson process of density `density * max(g)`, times the acceptance
+        correction. Position i is accepted with probability
+
+            g(|r_i|) / max(g) * product over accepted j of min(g(|r_i - r_j|), 1)
 
         Parameters
         ----------
         extent : float
-            Angstrom; edge of the cube.
-        numbers : numpy.random.Generator
-            Source of chance.
-        """
-        highest = max(float(self.correlation.max(initial=1.0)), 1.0)
-        tries = numbers.poisson(self.density * self.boost * highest * extent**3)
-        places = numbers.uniform(-extent / 2, extent / 2, (tries, 3))
-        luck = numbers.random(tries) * highest
-        kept: list[Floats] = []
-        wanted = self.at(np.linalg.norm(places, axis=1))
-        likely = luck < wanted
-        for place, chance, first in zip(places[likely], luck[likely], wanted[likely], strict=True):
-            others = np.linalg.norm(np.array(kept) - place, axis=1) if kept else np.empty(0)
-            if chance < first * np.prod(np.minimum(self.at(others), 1)):
-                kept.append(place)
-        return np.array(kept).reshape(-1, 3)
+            Edge of the cube, angstrom.
+        rng : numpy.random.Generator
+            Random numbers.
 
-    def expected(self, extent: float) -> float:
-        """Return how many neighbours a cube about a particle holds on average."""
+        Returns
+        -------
+        ndarray
+            `(N, 3)` xyz, angstrom.
+        """
+        highest = max(float(self.values.max(initial=1.0)), 1.0)
+        tries = rng.poisson(self.density * self.acceptance_correction * highest * extent**3)
+        places = rng.uniform(-extent / 2, extent / 2, (tries, 3))
+        threshold = rng.random(tries) * highest
+        accepted: list[Floats] = []
+        g = self.evaluate(np.linalg.norm(places, axis=1))
+        likely = threshold < g
+        for place, least, first in zip(places[likely], threshold[likely], g[likely], strict=True):
+            gaps = np.linalg.norm(np.array(accepted) - place, axis=1) if accepted else np.empty(0)
+            if least < first * np.prod(np.minimum(self.evaluate(gaps), 1)):
+                accepted.append(place)
+        return np.array(accepted).reshape(-1, 3)
+
+    def expected_neighbours(self, extent: float) -> float:
+        """Return the mean number of neighbours in a cube around a particle: density * sum of g."""
         n = 48
         axis = (np.arange(n) + 0.5) / n * extent - extent / 2
-        r = np.sqrt(axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis[None, None] ** 2)
-        return float(self.density * self.at(r).mean() * extent**3)
+        r = distance_grid(axis, axis, axis)
+        return float(self.density * self.evaluate(r).mean() * extent**3)
 
-    def calibrated(self, extent: float, numbers: np.random.Generator) -> "Crowding":
-        """Return the same with the boost that gives the expected number of neighbours."""
+    def calibrate(
+        self, extent: float, rng: np.random.Generator, rounds: int = 4, trials: int = 60
+    ) -> "PairCorrelation":
+        """Return a copy whose acceptance correction gives the expected number of neighbours."""
         found = self
-        wanted = self.expected(extent)
-        for _ in range(ROUNDS):
-            mean = np.mean([len(found.draw(extent, numbers)) for _ in range(TRIALS)])
+        wanted = self.expected_neighbours(extent)
+        for _ in range(rounds):
+            mean = np.mean([len(found.draw_neighbours(extent, rng)) for _ in range(trials)])
             if mean <= 0 or wanted <= 0:
                 return found
-            boost = float(np.clip(found.boost * wanted / mean, 1.0, 10.0))
-            found = Crowding(self.density, self.step, self.correlation, boost)
+            factor = float(np.clip(found.acceptance_correction * wanted / mean, 1.0, 10.0))
+            found = replace(self, acceptance_correction=factor)
         return found
 
     def to_json(self) -> dict[str, Any]:
@@ -94,25 +105,35 @@ class Crowding:
         return {
             "particles_per_A3": self.density,
             "distance_step_A": self.step,
-            "pair_correlation": [round(float(g), 5) for g in self.correlation],
-            "boost": self.boost,
+            "values": [round(float(g), 5) for g in self.values],
+            "acceptance_correction": self.acceptance_correction,
         }
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "Crowding":
-        """Read what `to_json` wrote."""
+    def from_json(cls, content: Mapping[str, Any]) -> "PairCorrelation":
+        """Return the pair correlation of a mapping from `to_json`."""
         return cls(
             float(content["particles_per_A3"]),
             float(content["distance_step_A"]),
-            np.array(content["pair_correlation"], float),
-            float(content["boost"]),
+            np.array(content["values"], float),
+            float(content["acceptance_correction"]),
         )
 
 
-def measured_crowding(
-    places: Floats, shape: tuple[int, ...], voxel_size: float, reach: float, seed: int
-) -> Crowding:
-    """Return the crowding of the particles of one tomogram.
+def measure_pair_correlation(
+    places: Floats,
+    shape: tuple[int, ...],
+    voxel_size: float,
+    max_distance: float,
+    seed: int,
+    bins: int = 28,
+) -> PairCorrelation:
+    """Return the pair correlation of the particles of one tomogram.
+
+    g(r) = n(r) / (N * density * V(r) * f(r))
+
+    n(r) counts the ordered pairs in the shell at distance r, N the particles, V is the volume of
+    the shell and f the fraction of it that lies inside the tomogram (`_inside_fractions`).
 
     Parameters
     ----------
@@ -122,38 +143,40 @@ def measured_crowding(
         zyx, of the tomogram.
     voxel_size : float
         Angstrom.
-    reach : float
-        Angstrom; beyond it particles are taken not to know of each other.
+    max_distance : float
+        Angstrom; beyond this distance positions are assumed independent.
     seed : int
-        Of the directions that correct for the tomogram's faces.
+        Of the directions that correct for the faces of the tomogram.
+    bins : int
+        Bins of distance.
     """
     size = np.array(shape[::-1], float) * voxel_size
     xyz = np.asarray(places, float) * voxel_size
     density = len(xyz) / float(np.prod(size))
-    step = reach / BINS
+    step = max_distance / bins
     if len(xyz) < 2:
-        return Crowding(density, step, np.ones(BINS))
-    pairs = cKDTree(xyz).query_pairs(reach, output_type="ndarray")
+        return PairCorrelation(density, step, np.ones(bins))
+    pairs = cKDTree(xyz).query_pairs(max_distance, output_type="ndarray")
     distance = np.linalg.norm(xyz[pairs[:, 0]] - xyz[pairs[:, 1]], axis=1)
-    counts = 2 * np.histogram(distance, BINS, (0, reach))[0]
-    inside = _inside(xyz, size, (np.arange(BINS) + 0.5) * step, seed)
-    edges = np.arange(BINS + 1) * step
+    counts = 2 * np.histogram(distance, bins, (0, max_distance))[0]
+    inside = _inside_fractions(xyz, size, (np.arange(bins) + 0.5) * step, seed)
+    edges = np.arange(bins + 1) * step
     shells = 4 / 3 * np.pi * np.diff(edges**3)
     expected = density * shells * inside * len(xyz)
-    return Crowding(density, step, counts / np.maximum(expected, 1e-9))
+    return PairCorrelation(density, step, counts / np.maximum(expected, 1e-9))
 
 
-def _inside(xyz: Floats, size: Floats, radii: Floats, seed: int) -> Floats:
-    """Return the share of each shell about the particles that lies inside the tomogram."""
-    from cryoetgan.seeds import rng
-
-    numbers = rng(seed, "imaging", "faces")
-    directions = numbers.normal(size=(SHELL_POINTS, 3))
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    about = xyz[numbers.integers(len(xyz), size=SHELL_POINTS)]
+def _inside_fractions(
+    xyz: Floats, size: Floats, radii: Floats, seed: int, directions: int = 400
+) -> Floats:
+    """Return the fraction of each shell around the particles that lies inside the tomogram."""
+    rng = seeds.rng(seed, "imaging", "faces")
+    unit = rng.normal(size=(directions, 3))
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    centres = xyz[rng.integers(len(xyz), size=directions)]
     return np.array(
         [
-            ((about + r * directions >= 0) & (about + r * directions < size)).all(axis=1).mean()
+            ((centres + r * unit >= 0) & (centres + r * unit < size)).all(axis=1).mean()
             for r in radii
         ]
     )

@@ -1,99 +1,100 @@
-"""Density scenes: a particle in the middle, others around it as close as in the tomogram."""
+"""Density scenes: a particle in the centre, neighbours around it, as dense as in the tomogram."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoetgan import seeds
 from cryoetgan.densities.poses import Poser
-from cryoetgan.imaging.pair_correlation import Crowding
+from cryoetgan.imaging.pair_correlation import PairCorrelation
 from cryoetgan.physics.geometry import clip_box, random_rotations
-from cryoetgan.seeds import rng
 
 Floats = NDArray[np.floating]
-SCENE = 2
-"""Edge of a scene in boxes: the transfer reaches from beyond the box into it."""
-BANK = 32
-"""Orientations of each class that neighbours are drawn from."""
+SCENE_BOXES = 2
+"""Edge of a scene, in boxes: the transfer carries density from outside the box into it."""
+BANK_ORIENTATIONS = 32
+"""Orientations of each class from which neighbours are drawn."""
 
 
-class Neighbours:
-    """The particles that surround others: a bank of turned maps, and how often each occurs.
+class NeighbourSampler:
+    """Draws the particles around others from a bank of rotated maps.
 
     Parameters
     ----------
     maps : mapping
         Class to density `(z, y, x)`, cubes.
-    shares : mapping
-        Class to its share of all particles; classes without a map do not count.
+    class_fractions : mapping
+        Class to its fraction of all particles. Classes without a map are ignored.
     seed : int
-        Of the bank's orientations.
+        Of the orientations in the bank.
     """
 
     def __init__(
-        self, maps: Mapping[str, Floats], shares: Mapping[str, float], seed: int = 0
+        self, maps: Mapping[str, Floats], class_fractions: Mapping[str, float], seed: int = 0
     ) -> None:
-        self.names = sorted(name for name in maps if shares.get(name, 0) > 0)
-        weights = np.array([shares[name] for name in self.names], float)
+        self.names = sorted(name for name in maps if class_fractions.get(name, 0) > 0)
+        weights = np.array([class_fractions[name] for name in self.names], float)
         self.weights = weights / weights.sum() if len(weights) else weights
-        self.bank: dict[str, NDArray[np.float32]] = {}
+        self._bank: dict[str, NDArray[np.float32]] = {}
         self.maps, self.seed = maps, seed
 
-    def one(self, numbers: np.random.Generator) -> NDArray[np.float32]:
-        """Return one particle, turned at random."""
-        name = self.names[int(numbers.choice(len(self.names), p=self.weights))]
-        return self._turned(name)[int(numbers.integers(BANK))]
+    def draw(self, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Return the density of one particle in a random orientation."""
+        name = self.names[int(rng.choice(len(self.names), p=self.weights))]
+        return self.orientations(name)[int(rng.integers(BANK_ORIENTATIONS))]
 
-    def _turned(self, name: str) -> NDArray[np.float32]:
-        if name not in self.bank:
-            turned = Poser(np.asarray(self.maps[name]))
-            rotations = random_rotations(BANK, rng(self.seed, "imaging", "bank", name))
-            self.bank[name] = np.stack([turned(r, np.zeros(3)) for r in rotations])
-        return self.bank[name]
+    def orientations(self, name: str) -> NDArray[np.float32]:
+        """Return the rotated maps of a class, `(N, z, y, x)`."""
+        if name not in self._bank:
+            pose = Poser(np.asarray(self.maps[name]))
+            rng = seeds.rng(self.seed, "imaging", "bank", name)
+            rotations = random_rotations(BANK_ORIENTATIONS, rng)
+            self._bank[name] = np.stack([pose(r, np.zeros(3)) for r in rotations])
+        return self._bank[name]
 
 
-def paste(scene: Floats, box: Floats, centre: Sequence[float] | Floats) -> None:
+def add_box(scene: Floats, box: Floats, centre: Sequence[float] | Floats) -> None:
     """Add a box to a scene, its voxel n // 2 at the voxel nearest to `centre` (xyz)."""
-    whole = np.rint(np.asarray(centre, float)[::-1]).astype(int)
-    low = whole - np.array(box.shape) // 2
-    in_scene, in_box = clip_box(low, box.shape, scene.shape)
+    nearest = np.rint(np.asarray(centre, float)[::-1]).astype(int)
+    in_scene, in_box = clip_box(nearest - np.array(box.shape) // 2, box.shape, scene.shape)
     scene[in_scene] += box[in_box]
 
 
-def scene_around(
+def build_scene(
     target: Floats | None,
     centre: Floats,
     size: int,
     voxel_size: float,
-    crowding: Crowding | None,
-    neighbours: Neighbours,
-    numbers: np.random.Generator,
+    pair_correlation: PairCorrelation | None,
+    neighbours: NeighbourSampler,
+    rng: np.random.Generator,
 ) -> NDArray[np.float32]:
-    """Return a scene `(size, size, size)`: a target box in its middle, neighbours around.
+    """Return a scene `(size, size, size)` with a target box in its centre and neighbours around.
 
     Parameters
     ----------
     target : ndarray or None
-        Density box `(z, y, x)`; None for a scene without a particle in the middle, whose
-        neighbours keep the same distances: what a false pick shows.
+        Density box `(z, y, x)`. None: no particle in the centre, but neighbours at the same
+        distances from it; false picks show such scenes.
     centre : ndarray
-        xyz in voxels: where in its box, from voxel n // 2, the target's particle lies.
+        Centre of the target's particle, relative to voxel n // 2 of its box, xyz in voxels.
     size : int
         Voxels.
     voxel_size : float
         Angstrom.
-    crowding : Crowding or None
-        None: no neighbours.
-    neighbours : Neighbours
-        What they are.
-    numbers : numpy.random.Generator
-        Source of chance.
+    pair_correlation : PairCorrelation or None
+        Spacing of the neighbours; None for a scene without neighbours.
+    neighbours : NeighbourSampler
+        Densities of the neighbours.
+    rng : numpy.random.Generator
+        Random numbers.
     """
     scene = np.zeros((size,) * 3, np.float32)
     middle = np.full(3, size // 2)
     if target is not None:
-        paste(scene, target, middle)
-    if crowding is not None and neighbours.names:
-        for place in crowding.draw(size * voxel_size, numbers):
-            paste(scene, neighbours.one(numbers), middle + centre + place / voxel_size)
+        add_box(scene, target, middle)
+    if pair_correlation is not None and neighbours.names:
+        for place in pair_correlation.draw_neighbours(size * voxel_size, rng):
+            add_box(scene, neighbours.draw(rng), middle + centre + place / voxel_size)
     return scene

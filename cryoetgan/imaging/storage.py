@@ -1,6 +1,6 @@
-"""An imaging model as files: `M.json` for numbers and words, `M.npz` beside it for arrays.
+"""Files of an imaging model: `M.json` for numbers and text, `M.npz` beside it for arrays.
 
-Nothing in either is executable, and neither holds a voxel of a tomogram.
+Neither holds executable content or a voxel of a tomogram.
 """
 
 import io
@@ -15,24 +15,31 @@ from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import ImagingModel
-from cryoetgan.imaging.noise_spectrum import Spectrum
-from cryoetgan.imaging.pair_correlation import Crowding
-from cryoetgan.imaging.transfer import Gain
+from cryoetgan.imaging.noise_spectrum import NoiseSpectrum
+from cryoetgan.imaging.pair_correlation import PairCorrelation
+from cryoetgan.imaging.transfer import EnvelopeGain
 from cryoetgan.io.files import atomic, check_exists, read_json, sha256, write_json
 from cryoetgan.physics.acquisition import Acquisition
 
 FORMAT = 1
-"""Raised whenever older files can no longer be read."""
+"""Version of the files; increase it if a change makes older files unreadable."""
+FIT_AGAIN = "fit it again (cryoetgan imaging fit)"
 Arrays = dict[str, NDArray[Any]]
 
 
-def arrays_of(path: Path) -> Path:
-    """Return where the arrays of a model lie: `M.npz` beside `M.json`."""
+def arrays_path(path: Path) -> Path:
+    """Return the path of a model's arrays: `M.npz` beside `M.json`."""
     return Path(path).with_suffix(".npz")
 
 
+def check_model_name(path: Path) -> None:
+    """Raise `UserError` if a model's file name does not end in .json."""
+    if Path(path).suffix != ".json":
+        raise UserError(f"{path}: an imaging model is named by its JSON file; end it in .json")
+
+
 def to_parts(model: ImagingModel) -> tuple[dict[str, Any], Arrays]:
-    """Return a model as plain numbers and words, and its arrays by name."""
+    """Return a model as plain numbers and text, and its arrays by name."""
     content = {
         "format": FORMAT,
         "tomogram": model.tomogram,
@@ -40,9 +47,9 @@ def to_parts(model: ImagingModel) -> tuple[dict[str, Any], Arrays]:
         "box": model.box,
         "acquisition": asdict(model.acquisition),
         "offset": model.offset,
-        "crowding": model.crowding.to_json(),
-        "shares": {name: float(share) for name, share in model.shares.items()},
-        "gain": {"step_per_A": model.gain.step, "steepest_deg": model.gain.steepest},
+        "pair_correlation": model.pair_correlation.to_json(),
+        "class_fractions": {name: float(f) for name, f in model.class_fractions.items()},
+        "gain": {"step_per_A": model.gain.step, "max_tilt_deg": model.gain.max_tilt},
         "noise": {
             "step_per_A": model.noise_spectrum.step,
             "tilts_deg": list(model.noise_spectrum.tilts),
@@ -59,17 +66,17 @@ def to_parts(model: ImagingModel) -> tuple[dict[str, Any], Arrays]:
 
 
 def from_parts(content: Mapping[str, Any], arrays: Mapping[str, Any], name: object) -> ImagingModel:
-    """Return the model that `to_parts` gave; `name` is what messages call it.
+    """Return the model of `to_parts`; messages call it `name`.
 
     Raises
     ------
     UserError
-        Where a part is missing, or of another version.
+        If a part is missing or has another version.
     """
     if content.get("format") != FORMAT:
         raise UserError(
             f"{name}: is an imaging model of format {content.get('format')}, wanted {FORMAT}; "
-            "fit it again (cryoetgan imaging fit)"
+            f"{FIT_AGAIN}"
         )
     try:
         low, high = content["noise"]["tilts_deg"]
@@ -77,19 +84,19 @@ def from_parts(content: Mapping[str, Any], arrays: Mapping[str, Any], name: obje
             voxel_size=float(content["voxel_size"]),
             box=int(content["box"]),
             acquisition=Acquisition(**content["acquisition"]),
-            gain=Gain(
+            gain=EnvelopeGain(
                 np.asarray(arrays["gain"], np.float64),
                 float(content["gain"]["step_per_A"]),
-                float(content["gain"]["steepest_deg"]),
+                float(content["gain"]["max_tilt_deg"]),
             ),
-            noise_spectrum=Spectrum(
+            noise_spectrum=NoiseSpectrum(
                 np.asarray(arrays["noise_seen"], np.float64),
                 np.asarray(arrays["noise_unseen"], np.float64),
                 float(content["noise"]["step_per_A"]),
                 (float(low), float(high)),
             ),
-            crowding=Crowding.from_json(content["crowding"]),
-            shares=dict(content["shares"]),
+            pair_correlation=PairCorrelation.from_json(content["pair_correlation"]),
+            class_fractions=dict(content["class_fractions"]),
             maps={
                 key.removeprefix("map/"): np.asarray(arrays[key], np.float32)
                 for key in sorted(arrays)
@@ -101,54 +108,52 @@ def from_parts(content: Mapping[str, Any], arrays: Mapping[str, Any], name: obje
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{name}: is no imaging model ({type(error).__name__}: {error}); fit it again "
-            "(cryoetgan imaging fit)"
+            f"{name}: is not an imaging model ({type(error).__name__}: {error}); {FIT_AGAIN}"
         ) from error
 
 
-def save(model: ImagingModel, path: Path, provenance: Mapping[str, Any] | None = None) -> None:
-    """Write `path` (JSON) and its arrays beside it; the same model is the same bytes.
+def save_model(
+    model: ImagingModel, path: Path, provenance: Mapping[str, Any] | None = None
+) -> None:
+    """Write `path` (JSON) and the arrays beside it; equal models give equal bytes.
 
     Raises
     ------
     UserError
-        Where the name does not end in .json.
+        If the name does not end in .json.
     """
-    if Path(path).suffix != ".json":
-        raise UserError(f"{path}: an imaging model is named by its JSON file; end it in .json")
+    check_model_name(path)
     content, arrays = to_parts(model)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    with atomic(arrays_of(path)) as part:
+    with atomic(arrays_path(path)) as part:
         part.write_bytes(buffer.getvalue())
-    # the arrays' hash is in the JSON: files of two fits are never taken for one model
-    content["arrays"] = {"file": arrays_of(path).name, "sha256": sha256(arrays_of(path))}
+    # the JSON holds the hash of the arrays, so that files of two fits are never combined
+    content["arrays"] = {"file": arrays_path(path).name, "sha256": sha256(arrays_path(path))}
     if provenance is not None:
         content["provenance"] = dict(provenance)
     write_json(path, content)
 
 
-def load(path: Path) -> ImagingModel:
-    """Read a model.
+def load_model(path: Path) -> ImagingModel:
+    """Read a model that `save_model` or `cryoetgan imaging fit` wrote.
 
     Raises
     ------
     UserError
-        Where a file is missing, broken or belongs to another fit.
+        If a file is missing, broken or belongs to another fit.
     """
     content = read_json(path)
     if not isinstance(content, dict):
-        raise UserError(f"{path}: is no imaging model; fit one (cryoetgan imaging fit)")
-    beside = check_exists(arrays_of(path), "file of an imaging model's arrays")
+        raise UserError(f"{path}: is not an imaging model; fit one (cryoetgan imaging fit)")
+    beside = check_exists(arrays_path(path), "file of an imaging model's arrays")
     wanted = content.get("arrays", {}).get("sha256") if "arrays" in content else None
     if wanted is not None and sha256(beside) != wanted:
-        raise UserError(f"{beside}: does not belong to {path}; fit again (cryoetgan imaging fit)")
+        raise UserError(f"{beside}: does not belong to {path}; {FIT_AGAIN}")
     try:
-        # opened here: numpy leaves a broken file open
+        # opened here, because numpy leaves a broken file open
         with open(beside, "rb") as file, np.load(file, allow_pickle=False) as opened:
             arrays = {name: opened[name] for name in opened.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{beside}: cannot be read ({error}); fit again (cryoetgan imaging fit)"
-        ) from error
+        raise UserError(f"{beside}: cannot be read ({error}); {FIT_AGAIN}") from error
     return from_parts(content, arrays, path)

@@ -1,23 +1,22 @@
-"""What the microscope and the reconstruction leave of a density: wedge, CTF, fitted gain."""
+"""Transfer function from density to tomogram: missing wedge, CTF, fitted gain."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.imaging.noise_spectrum import tilt_angle
 from cryoetgan.physics.acquisition import Acquisition
-from cryoetgan.physics.optics import ctf, missing_wedge, radius_grid
+from cryoetgan.physics.optics import ctf, missing_wedge, radius_grid, tilt_angle
 
 Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
-class Gain:
-    """Grey value per unit of density, by frequency and by size of the tilt angle.
+class EnvelopeGain:
+    """Grey value per unit of density, by frequency and absolute tilt angle.
 
-    The density scale and the envelope in one: electrons damage, stages drift and
-    reconstructions filter, and steep tilts more than flat ones.
+    It combines the density scale with the envelope: radiation damage, drift and the
+    reconstruction filter, which affect high tilts more than low ones.
 
     Attributes
     ----------
@@ -25,18 +24,21 @@ class Gain:
         `(angle, k)`, zero or more.
     step : float
         Cycles per angstrom between entries of k; the first is 0.
-    steepest : float
-        Degrees; the rows divide 0 to it evenly, each standing for its middle.
+    max_tilt : float
+        Degrees; the rows divide 0 to it evenly, each at the centre of its interval.
     """
 
     values: NDArray[np.float64]
     step: float
-    steepest: float
+    max_tilt: float
 
-    def on(self, k: Floats, angle: Floats) -> NDArray[np.float64]:
-        """Return the gain at frequencies (cycles per angstrom) and tilt angles (degrees)."""
+    def interpolate(self, k: Floats, angle: Floats) -> NDArray[np.float64]:
+        """Return the gain at frequencies (cycles per angstrom) and tilt angles (degrees).
+
+        Bilinear; constant beyond the first and last entries.
+        """
         rows, columns = self.values.shape
-        a = np.clip(np.abs(angle) / self.steepest * rows - 0.5, 0, rows - 1)
+        a = np.clip(np.abs(angle) / self.max_tilt * rows - 0.5, 0, rows - 1)
         c = np.clip(k / self.step, 0, columns - 1)
         a, c = np.broadcast_arrays(a, c)
         i, j = np.minimum(a.astype(int), max(rows - 2, 0)), np.minimum(c.astype(int), columns - 2)
@@ -47,19 +49,12 @@ class Gain:
         return low * (1 - s) + high * s
 
 
-def optics(
-    shape: tuple[int, int, int], voxel_size: float, acquisition: Acquisition
-) -> NDArray[np.float64]:
-    """Return wedge times CTF in the tomogram's state, `(z, y, x // 2 + 1)`; no gain.
+def recorded_ctf(k: Floats, acquisition: Acquisition) -> Floats:
+    """Return the CTF at frequencies in cycles per angstrom, in the tomogram's CTF state.
 
-    Without a defocus, or with CTF state `corrected`, the CTF counts as 1.
+    Signed if raw, its absolute value if phase-flipped. It is 1 if the CTF was corrected or the
+    defocus is not known.
     """
-    mask = missing_wedge(shape, acquisition.tilts).astype(float)
-    return mask * contrast(radius_grid(shape, voxel_size), acquisition)
-
-
-def contrast(k: Floats, acquisition: Acquisition) -> Floats:
-    """Return the CTF at frequencies in cycles per angstrom, as the tomogram's state left it."""
     a = acquisition
     if a.defocus is None or a.ctf == "corrected":
         return np.ones_like(k)
@@ -67,10 +62,17 @@ def contrast(k: Floats, acquisition: Acquisition) -> Floats:
     return np.abs(values) if a.ctf == "phase-flipped" else values
 
 
-def transfer(
-    shape: tuple[int, int, int], voxel_size: float, acquisition: Acquisition, gain: Gain
+def transfer_function(
+    shape: tuple[int, int, int], voxel_size: float, acquisition: Acquisition, gain: EnvelopeGain
 ) -> NDArray[np.float32]:
-    """Return all of it, `(z, y, x // 2 + 1)`: grey value per unit of density."""
-    k, angle = radius_grid(shape, voxel_size), tilt_angle(shape)
-    whole = optics(shape, voxel_size, acquisition) * gain.on(k, angle)
+    """Return grey value per unit of density, `(z, y, x // 2 + 1)` in `rfftn` order.
+
+    H(k) = W(k) * CTF(|k|) * g(|k|, |t(k)|)
+
+    W is 1 inside the tilt range and 0 in the missing wedge, CTF the contrast transfer in the
+    tomogram's CTF state (`recorded_ctf`), g the fitted gain, and t the tilt angle of direction k.
+    """
+    k = radius_grid(shape, voxel_size)
+    wedge = missing_wedge(shape, acquisition.tilts).astype(float)
+    whole = wedge * recorded_ctf(k, acquisition) * gain.interpolate(k, tilt_angle(shape))
     return np.asarray(whole, np.float32)

@@ -1,1 +1,1 @@
-"""Files: MRC, STAR, volume sets, provenance."""
+"""Reading and writing: MRC, STAR, volume sets, provenance records."""

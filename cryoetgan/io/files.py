@@ -1,4 +1,4 @@
-"""Files that appear under their names only when whole, and the record beside them."""
+"""Atomic writing of files, and the provenance record beside each result."""
 
 import contextlib
 import hashlib
@@ -18,12 +18,12 @@ from cryoetgan.errors import UserError
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it on success, remove it on failure.
 
-    The temporary name keeps the suffix, for writers that look at it. Files and
-    directories both work; an existing directory is replaced as a whole.
+    The temporary name keeps the suffix, because some writers depend on it. The path may be a
+    file or a directory; an existing directory is replaced as a whole.
     """
     path = Path(path)
     if path.name in ("", ".."):
-        raise UserError(f"{path}: is no name to write to; give that of a file or folder")
+        raise UserError(f"{path}: invalid output path; give the name of a file or folder")
     if path.exists() and not (path.is_file() or path.is_dir()):
         # renaming onto it would replace the device itself
         raise UserError(f"{path}: is a device or pipe; give the name of a file")
@@ -43,7 +43,7 @@ def atomic(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno is None or error.filename not in (None, str(part)):
             raise
-        # the name that was asked for, not the one beside it
+        # report the requested name, not the temporary one
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         if part.is_dir():
@@ -66,10 +66,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically: sorted keys, so that the same content is the same bytes.
+    """Write JSON atomically, with sorted keys: equal content gives equal bytes.
 
-    The record of a file (`x.star.json`, with a key `provenance`) is given the hashes of
-    what it records, so that `cryoetgan validate` sees any change of them.
+    The record of a file (`x.star.json`, with a key `provenance`) also gets the hashes of the
+    files that it describes, so that `cryoetgan validate` detects any change.
     """
     if isinstance(content, dict) and isinstance(content.get("provenance"), dict):
         outputs = {part.name: sha256(part) for part in recorded_files(path)}
@@ -80,28 +80,41 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; a missing or broken one is a `UserError` that names it."""
+    """Read a JSON file; raise `UserError` if it is missing or broken."""
     path = check_exists(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is not JSON ({error}); delete it and make it again") from error
+        raise UserError(
+            f"{path}: is not valid JSON ({error}); delete it and create it again"
+        ) from error
 
 
 def check_exists(path: Path, what: str = "file") -> Path:
-    """Return `path`, or raise a `UserError` if nothing is there."""
+    """Return `path`; raise `UserError` if it does not exist. `what` names it in the message."""
     path = Path(path)
     if not path.exists():
-        raise UserError(f"{path}: no such {what}; check the path, or run the step that makes it")
+        raise UserError(f"{path}: no such {what}; check the path, or run the step that writes it")
     return path
 
 
 def check_not_overwritten(source: Path, output: Path) -> None:
-    """Raise a `UserError` where what is read would be overwritten by what is made of it."""
-    # the name may not be there yet: `x/../set.star` is set.star once x is made
+    """Raise `UserError` if the output would overwrite an input."""
+    # the output may not exist yet: `x/../set.star` is set.star once x exists
     same = os.path.realpath(source) == os.path.realpath(output)
     if source.exists() and (same or (output.exists() and source.samefile(output))):
-        raise UserError(f"{output}: is the file that is read; write to another name")
+        raise UserError(f"{output}: the output would overwrite an input; choose another name")
+
+
+def check_disk_space(output: Path, needed: int, advice: str) -> None:
+    """Raise `UserError` if the disk has no room for an output of `needed` bytes."""
+    folder = next(parent for parent in Path(output).absolute().parents if parent.is_dir())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{output}: needs {needed / 1e9:.3g} GB of disk, but {free / 1e9:.3g} GB are free; "
+            f"{advice}, or make room"
+        )
 
 
 def sha256(path: Path) -> str:
@@ -111,21 +124,21 @@ def sha256(path: Path) -> str:
 
 
 def sidecar(path: Path) -> Path:
-    """Return where the record of `path` lies: `x.star.json` beside `x.star`."""
+    """Return the path of the record of a file: `x.star.json` beside `x.star`."""
     path = Path(path)
     return path.with_name(path.name + ".json")
 
 
 def recorded_files(record: Path) -> list[Path]:
-    """Return the files a record stands for, those of them that are there.
+    """Return the existing files that a record describes.
 
-    `x.star.json` is for x.star and its stack x.mrcs; `t.mrc.json` for t.mrc and, of a
-    simulated tomogram, the truth t.star.
+    `x.star.json` describes x.star and its stack x.mrcs; `t.mrc.json` describes t.mrc and, if the
+    tomogram was simulated, its ground truth t.star.
     """
-    of = Path(record).with_suffix("")
-    beside = {".star": ".mrcs", ".mrc": ".star"}.get(of.suffix)
-    files = [of, of.with_suffix(beside)] if beside else [of]
-    return [file for file in files if file.is_file()] if of.is_file() else []
+    file = Path(record).with_suffix("")
+    companion = {".star": ".mrcs", ".mrc": ".star"}.get(file.suffix)
+    files = [file, file.with_suffix(companion)] if companion else [file]
+    return [path for path in files if path.is_file()] if file.is_file() else []
 
 
 def provenance(
@@ -134,10 +147,10 @@ def provenance(
     parameters: Mapping[str, Any] | None = None,
     seed: int | None = None,
 ) -> dict[str, Any]:
-    """Return what made a result: command, version, seed, parameters, hashes of inputs.
+    """Return the provenance of a result: command, version, seed, parameters, hashes of inputs.
 
-    No time stamps and no absolute paths: the same run twice gives the same bytes. A volume
-    set stands for its stack too.
+    It holds no time stamps and no absolute paths, so that equal runs give equal bytes. If an
+    input is a volume set, its stack is an input too.
     """
     stacks = [Path(path).with_suffix(".mrcs") for path in inputs if Path(path).suffix == ".star"]
     inputs = [*inputs, *stacks]
@@ -145,14 +158,15 @@ def provenance(
         "command": command,
         "version": __version__,
         "seed": seed,
-        "parameters": {key: _plain(value) for key, value in (parameters or {}).items()},
+        "parameters": {key: _to_json(value) for key, value in (parameters or {}).items()},
         "inputs": {Path(path).name: sha256(path) for path in inputs if Path(path).is_file()},
     }
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
+    """Return a parameter as it is recorded: paths by name, tuples as lists."""
     if isinstance(value, Path):
         return value.name
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_to_json(item) for item in value]
     return value

@@ -19,12 +19,12 @@ from cryoetgan.io.memmap import iterate_sections
 
 Floats = NDArray[np.floating]
 VOXEL_SIZE_TOLERANCE = 0.01
-"""Relative; header values are float32 cell lengths divided by voxel counts."""
+"""Relative difference: headers hold float32 cell lengths, divided by voxel counts."""
 
 
 @dataclass(frozen=True)
 class Volume:
-    """A map or tomogram: `data[z, y, x]` and its voxel size in angstrom."""
+    """A density map or tomogram: `data[z, y, x]`, and its voxel size in angstrom."""
 
     data: NDArray[Any]
     voxel_size: float
@@ -36,71 +36,72 @@ def read_volume(path: Path, voxel_size: float | None = None) -> Volume:
     Parameters
     ----------
     path : Path
-        An MRC file of ours or of a program that keeps to MRC2014.
+        A file in format MRC2014.
     voxel_size : float, optional
-        Angstrom; wins over the header.
+        Angstrom; overrides the header.
 
     Returns
     -------
     Volume
-        Read-only; the data type is the file's own.
+        Read-only, in the data type of the file.
 
     Raises
     ------
     UserError
-        Where the file is missing, broken, not 3-D, or has no voxel size.
+        If the file is missing, broken or not 3-D, or has no voxel size.
     """
     data, header_size = open_mrc(path)
     if data.ndim != 3:
-        raise UserError(f"{path}: holds an array of shape {data.shape}; a volume has three axes")
+        raise UserError(f"{path}: has shape {data.shape}; a volume has three axes")
     return Volume(data, resolve_voxel_size(path, header_size, voxel_size))
 
 
 def read_mask(path: Path, volume: Volume, tomogram: Path) -> NDArray[Any]:
-    """Return a mask `(z, y, x)` on the grid of its tomogram, memory-mapped.
+    """Return the exclusion mask of a tomogram, `(z, y, x)`, memory-mapped.
 
     Parameters
     ----------
     path : Path
-        MRC; what is not zero is left out (`tomograms import --mask` writes `T_mask.mrc`).
+        MRC file; voxels that are not zero are excluded (`tomograms import --mask` writes it as
+        `T_mask.mrc`).
     volume : Volume
         The tomogram.
     tomogram : Path
-        Its file, for messages.
+        File of the tomogram, for messages.
 
     Raises
     ------
     UserError
-        Where the grids differ.
+        If mask and tomogram have different grids.
     """
     mask = read_volume(path)
     if mask.data.shape != volume.data.shape:
         got, want = ("x".join(map(str, a.data.shape[::-1])) for a in (mask, volume))
         raise UserError(
             f"--mask: {path} has {got} voxels (x, y, z), {tomogram} has {want}; give the mask that "
-            "`tomograms import --mask` wrote beside the tomogram"
+            "`tomograms import --mask` wrote for this tomogram"
         )
     check_same_voxel_size(volume.voxel_size, mask.voxel_size, tomogram, path)
     return mask.data
 
 
 def read_map(path: Path) -> Volume:
-    """Open a particle's density map; a `UserError` where it is none: not finite, or all dark."""
+    """Open the density map of a particle; raise `UserError` if it is not finite or not positive."""
     volume = read_volume(path)
     if not np.isfinite(volume.data).all():
-        raise UserError(f"{path}: holds values that are not finite numbers; make the map again")
+        raise UserError(f"{path}: holds values that are not finite; create the map again")
     if not volume.data.max() > 0:
         raise UserError(f"{path}: has no voxel above zero; a density map has protein positive")
     return volume
 
 
 def read_tomogram(path: Path) -> Volume:
-    """Open a tomogram that is looked at as a whole; a `UserError` where that shows nothing.
+    """Open a tomogram and check all of its voxels.
 
     Raises
     ------
     UserError
-        Where voxels are not finite, or all the same.
+        If voxels are not finite, or all equal.
     """
     volume = read_volume(path)
     low, high = np.inf, -np.inf
@@ -108,22 +109,22 @@ def read_tomogram(path: Path) -> Volume:
         least, most = float(section.min()), float(section.max())
         if not (np.isfinite(least) and np.isfinite(most)):
             raise UserError(
-                f"{path}: section {index} holds voxels that are not finite numbers (NaN or "
-                "infinity); import it with 'cryoetgan tomograms import', or mend it"
+                f"{path}: section {index} holds voxels that are not finite (NaN or infinity); "
+                "repair the file, or import it with 'cryoetgan tomograms import'"
             )
         low, high = min(low, least), max(high, most)
     if not low < high:
-        raise UserError(f"{path}: is the same everywhere ({low:g}); is it empty?")
+        raise UserError(f"{path}: all voxels have the value {low:g}; is the file empty?")
     return volume
 
 
 def resolve_voxel_size(path: Path, header: float, given: float | None) -> float:
-    """Return the given voxel size, else the header's; a `UserError` if it is not positive."""
+    """Return the given voxel size, or that in the header; raise `UserError` if not positive."""
     size = given if given is not None else header
     if not np.isfinite(size) or size <= 0:
         raise UserError(
-            f"{path}: the header's voxel size is {header:g} A, which says nothing; "
-            "give it (option --voxel-size or --input-voxel-size, column voxel_size of the table)"
+            f"{path}: its header's voxel size is {header:g} A, which is invalid; set option "
+            "--voxel-size or --input-voxel-size, or column voxel_size of the table"
         )
     return float(size)
 
@@ -133,16 +134,16 @@ def open_mrc(path: Path) -> tuple[NDArray[Any], float]:
     path = check_exists(path, "MRC file")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # mrcfile warns of headers we then check ourselves
+            warnings.simplefilter("ignore")  # headers are checked below
             file = mrcfile.mmap(path, mode="r")
             data, size = file.data, file.voxel_size
     except (ValueError, ArithmeticError, OSError, RuntimeWarning) as error:
         raise UserError(f"{path}: cannot be read as MRC ({error})") from error
     if data is None or data.size == 0:
-        raise UserError(f"{path}: holds no voxels")
+        raise UserError(f"{path}: holds no voxels; create it again")
     if data.dtype.kind not in "iuf":
         raise UserError(
-            f"{path}: holds {data.dtype.name}, not grey values; wanted MRC mode 0, 1, 2, 6 or 12"
+            f"{path}: holds {data.dtype.name}, not grey values; convert it to MRC mode 0, 1, 2, 6 or 12"
         )
     sizes = np.array([size.x, size.y, size.z], float)
     if sizes.max() > 0 and np.ptp(sizes) > VOXEL_SIZE_TOLERANCE * sizes.max():
@@ -154,9 +155,9 @@ def open_mrc(path: Path) -> tuple[NDArray[Any], float]:
 
 
 def check_mrc_name(path: Path) -> None:
-    """Raise a `UserError` where the name to write a volume to is not that of an MRC file."""
+    """Raise `UserError` if the name of an output volume does not end in .mrc."""
     if Path(path).suffix != ".mrc":
-        raise UserError(f"{path}: volumes are written as MRC; end the name in .mrc")
+        raise UserError(f"{path}: volumes are written in MRC format; let the name end in .mrc")
 
 
 def write_volume(
@@ -169,12 +170,12 @@ def write_volume(
     path : Path
         The MRC file.
     data : ndarray
-        `(z, y, x)`; float32, float16, int8, int16 or uint16 are kept, everything else
-        becomes float32.
+        `(z, y, x)`. The types float32, float16, int8, int16 and uint16 are kept; others
+        become float32.
     voxel_size : float
         Angstrom.
     labels : sequence of str
-        Header labels, at most nine of 79 characters, after the program's own.
+        Header labels, at most nine of 79 characters; the first label names the program.
     """
     with open_volume(path, data.shape, voxel_size, _mrc_type(data.dtype), labels) as out:
         out[:] = data
@@ -188,7 +189,7 @@ def open_volume(
     dtype: Any = np.float32,
     labels: Sequence[str] = (),
 ) -> Iterator[NDArray[Any]]:
-    """Yield a memory-mapped array to fill; the file appears when the block ends well.
+    """Yield a memory-mapped array to fill; the file appears if the block ends without error.
 
     Parameters
     ----------
@@ -196,14 +197,14 @@ def open_volume(
         `(z, y, x)`, or `(volume, z, y, x)` for a volume stack.
     """
     if not np.isfinite(voxel_size) or voxel_size <= 0:
-        raise UserError(f"{path}: a voxel size of {voxel_size} A cannot be written")
+        raise UserError(f"{path}: the voxel size is {voxel_size} A; it must be above zero")
     mode = mrcfile.utils.mode_from_dtype(np.dtype(dtype))
     with atomic(path) as part:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             file = mrcfile.new_mmap(part, shape=shape, mrc_mode=mode, overwrite=True)
         with file:
-            # take the room now: where the disk is full, writing to the map would end in a signal
+            # allocate now: if the disk is full, writing to the map would end in a signal
             try:
                 os.posix_fallocate(file._iostream.fileno(), 0, part.stat().st_size)
             except OSError as error:
@@ -218,7 +219,7 @@ def open_volume(
 
 
 def _statistics(file: Any) -> None:
-    """Set the header's density statistics slab by slab: no copy of the whole volume."""
+    """Set the density statistics of the header, section by section, to bound the memory."""
     low, high, total, square = np.inf, -np.inf, 0.0, 0.0
     for section in iterate_sections(file.data):
         values = np.asarray(section, np.float64)
@@ -229,12 +230,12 @@ def _statistics(file: Any) -> None:
     file.header.dmin, file.header.dmax, file.header.dmean = low, high, mean
     file.header.rms = np.sqrt(max(square / file.data.size - mean**2, 0.0))
     if file.data.dtype == np.float16:
-        # mrcfile's validator sums in half precision, which overflows: say "not determined"
+        # mrcfile's validator sums in half precision, which overflows; -1 means "not determined"
         file.header.rms = -1
 
 
 def _label(file: Any, labels: Sequence[str]) -> None:
-    # mrcfile stamps the time into the first label; ours are fixed: same seed, same bytes
+    # mrcfile writes the time into the first label; fixed labels give equal bytes
     lines = [f"cryoetgan {__version__}", *labels][:10]
     for index in range(10):
         file.header.label[index] = lines[index][:79] if index < len(lines) else ""
@@ -253,20 +254,20 @@ def read_labels(path: Path) -> list[str]:
 
 
 PROTEIN_BRIGHT = "contrast: protein bright"
-"""Header label of a tomogram that has been imported or made here."""
+"""Header label of each tomogram that this program imported or simulated."""
 
 
 def contrast_sign(contrast: str) -> float:
-    """Return the factor that makes protein bright: -1 for `dark`, 1 for `bright`."""
+    """Return the factor that makes protein bright: -1 if it is `dark`, 1 if it is `bright`."""
     return -1.0 if contrast == "dark" else 1.0
 
 
 def check_same_voxel_size(
     first: float, second: float, first_name: object, second_name: object
 ) -> None:
-    """Raise a `UserError` where two voxel sizes differ by more than one percent."""
+    """Raise `UserError` if two voxel sizes (angstrom) differ by more than one percent."""
     if abs(first - second) > VOXEL_SIZE_TOLERANCE * max(first, second):
         raise UserError(
             f"{first_name} has {first:.3f} A voxels but {second_name} has {second:.3f} A; "
-            "set densities.voxel_size and tomograms.voxel_size to one value and make both again"
+            "create both with one voxel size (densities.voxel_size)"
         )

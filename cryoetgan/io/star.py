@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cryoetgan")
 COORDINATES = ["rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"]
-"""0-based array indices of `data[z, y, x]`, voxels, subvoxel."""
+"""0-based array indices of `data[z, y, x]`, in voxels, with fractions."""
 ANGLES = ["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]
 """Degrees, RELION's convention (see `cryoetgan.physics.geometry`)."""
 ORIGINS = ["rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst"]
-"""Angstrom, RELION's sense: the particle's centre lies at n // 2 - origin / voxel size."""
+"""Angstrom, in RELION's sense: the particle's centre is at n // 2 - origin / voxel size."""
 SPLITS = ("train", "validation", "test")
 SOURCES = ("density", "real", "simulated", "generated")
 TEXT = [
@@ -35,9 +35,9 @@ TEXT = [
     "cryoetganGroup",
     "cryoetganContrast",
 ]
-"""Columns that are text even where they look like numbers (a class named 1e5)."""
+"""Columns that are read as text, even if a value resembles a number (a class named 1e5)."""
 NUMBERS = ("rlnCoordinate", "rlnAngle", "rlnOrigin", "rlnTomoSubtomogram", "cryoetganScore")
-"""How names of columns begin that hold numbers."""
+"""Prefixes of the columns that hold numbers."""
 CLASS_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -50,48 +50,50 @@ class Star:
 
 
 def class_name(path: Path) -> str:
-    """Return the class a file stands for: its stem, without `.gz` and one more suffix.
+    """Return the class of a file: its stem, without `.gz` and one more suffix.
 
     Raises
     ------
     UserError
-        Where the stem holds anything but letters, digits, `_` and `-`.
+        If the stem holds other characters than letters, digits, `_` and `-`.
     """
     name = Path(path).name.removesuffix(".gz")
     stem = Path(name).stem
     if not CLASS_NAME.fullmatch(stem):
         raise UserError(
-            f"{path}: a class is named by its file's stem, and '{stem}' holds other characters "
-            "than letters, digits, '_' and '-'; rename the file"
+            f"{path}: the file's stem '{stem}' names its class; rename the file: letters, digits, "
+            "'_' and '-' only"
         )
     return stem
 
 
 def paths_by_class(paths: Sequence[Path]) -> dict[str, Path]:
-    """Return the files of classes by name, or raise a `UserError` where two share one."""
+    """Return the files by class; raise `UserError` if two files have the same class."""
     named = {class_name(path): Path(path) for path in paths}
     if len(named) < len(paths):
         names = ", ".join(Path(path).name for path in paths)
-        raise UserError(f"two maps have the same name, so one class: {names}; rename one")
+        raise UserError(
+            f"two files have the same name, and therefore the same class: {names}; rename one"
+        )
     return named
 
 
 def select_tomogram(table: "pd.DataFrame", tomogram: Path, path: Path) -> "pd.DataFrame":
-    """Return the particles that lie in a tomogram, which is named by its file's stem.
+    """Return the rows of one tomogram.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        Particles; all are taken where they do not say which tomogram they lie in.
+        Particles; all are returned if column rlnTomoName is missing.
     tomogram : Path
-        Whose.
+        File of the tomogram; its stem is the tomogram's name.
     path : Path
-        What messages call the particles.
+        File of the particles, for messages.
 
     Raises
     ------
     UserError
-        Where none lies in it.
+        If no particle lies in the tomogram.
     """
     if "rlnTomoName" not in table or not len(table):
         return table
@@ -101,29 +103,30 @@ def select_tomogram(table: "pd.DataFrame", tomogram: Path, path: Path) -> "pd.Da
         shown = ", ".join(names[:5]) + ", ..." * (len(names) > 5)
         raise UserError(
             f"{path}: its particles lie in {shown}, none in tomogram '{wanted}'"
-            f"{suggest(wanted, names)}; name the tomogram they were picked in, or mend rlnTomoName"
+            f"{suggest(wanted, names)}; give the tomogram that they were picked in, or correct "
+            "rlnTomoName"
         )
     others = int((named != wanted).sum())
     if others:
         log.warning(
-            "%s: %d of %d particles lie in other tomograms than %s and are left out",
+            "%s: %d of %d particles lie in other tomograms than %s and are ignored",
             path, others, len(table), wanted,
         )  # fmt: skip
     return table[named == wanted].reset_index(drop=True)
 
 
 def particle_id(tomogram: str, x: float, y: float, z: float) -> str:
-    """Return the name of a particle: a hash of tomogram and coordinate to a tenth of a voxel.
+    """Return the id of a particle: a hash of tomogram and coordinate to a tenth of a voxel.
 
-    It survives re-picking as long as the coordinate does, so a person's decisions
-    stay with the particle.
+    If a tomogram is picked again, a particle at the same coordinate keeps its id and therefore
+    its manual decisions.
     """
-    place = f"{tomogram}:{x:.1f}:{y:.1f}:{z:.1f}"
-    return "p" + hashlib.sha256(place.encode()).hexdigest()[:12]
+    key = f"{tomogram}:{x:.1f}:{y:.1f}:{z:.1f}"
+    return "p" + hashlib.sha256(key.encode()).hexdigest()[:12]
 
 
 def item_names(classes: Iterable[str]) -> list[str]:
-    """Return `class/number` of each item: adding items of one class renames no other."""
+    """Return `class/number` for each item; an added item renames no other item."""
     seen: dict[str, int] = {}
     names = []
     for name in classes:
@@ -138,14 +141,15 @@ def read_star(path: Path, columns: Sequence[str] = ()) -> Star:
     Parameters
     ----------
     path : Path
-        A STAR file with a block `particles` (or a single block) and perhaps `optics`.
+        A STAR file with a block `particles`, or a single block of any name. A block `optics` is
+        optional.
     columns : sequence of str
-        Columns that must be there.
+        Required columns.
 
     Raises
     ------
     UserError
-        Where the file is missing, no STAR file, cut short, or lacks a column.
+        If the file is missing, is not a STAR file, is cut short, or lacks a column.
     """
     import pandas as pd
     import starfile
@@ -157,15 +161,15 @@ def read_star(path: Path, columns: Sequence[str] = ()) -> Star:
         raise UserError(f"{path}: is not a STAR file ({error})") from error
     if not re.search(r"^\s*data_", text, re.MULTILINE):
         raise UserError(f"{path}: is not a STAR file: no line starts with 'data_'")
-    if not text.endswith("\n") and sidecar(path).exists():  # ours end with a whole line
+    if not text.endswith("\n") and sidecar(path).exists():  # files of this program end in a newline
         raise UserError(
-            f"{path}: is cut short: its last line has no end, and {sidecar(path).name} beside it "
-            "says that it was written whole; make it again"
+            f"{path}: is cut short: its last line is incomplete, but its record "
+            f"{sidecar(path).name} is complete; create it again"
         )
     try:
         blocks = starfile.read(path, always_dict=True, parse_as_string=TEXT)
     except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
-        # the library's parser stumbles over a broken file in any of these ways
+        # the library's parser raises any of these if a file is broken
         raise UserError(f"{path}: is a broken STAR file ({error})") from error
     if "particles" in blocks:
         particles = blocks["particles"]
@@ -182,13 +186,13 @@ def read_star(path: Path, columns: Sequence[str] = ()) -> Star:
             f"{path}: lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; "
             f"it has {', '.join(particles.columns)}"
         )
-    if missing:  # an empty file may have been written without columns
+    if missing:  # an empty table may have been written without columns
         particles = particles.reindex(columns=[*particles.columns, *missing])
     return Star(particles, optics)
 
 
 def _check_numbers(path: Path, table: "pd.DataFrame") -> None:
-    """Raise a `UserError` where a number is none, or a place is nowhere."""
+    """Raise `UserError` if a numeric column holds text or a coordinate is not finite."""
     import pandas as pd
 
     for name in table.columns:
@@ -200,25 +204,25 @@ def _check_numbers(path: Path, table: "pd.DataFrame") -> None:
         if wrong.any():
             row = int(wrong.to_numpy().argmax())
             raise UserError(
-                f"{path}: {name} of row {row + 1} is '{table[name].iloc[row]}', wanted a number"
+                f"{path}: {name} of row {row + 1} is '{table[name].iloc[row]}'; it must be a number"
             )
 
 
 def check_star_name(path: Path) -> None:
-    """Raise a `UserError` where a STAR file is to be written under another kind of name."""
+    """Raise `UserError` if the name of an output STAR file does not end in .star."""
     if Path(path).suffix != ".star":
-        raise UserError(f"{path}: particles are written as STAR; end its name in .star")
+        raise UserError(f"{path}: particles are written in STAR format; let the name end in .star")
 
 
 def write_star(path: Path, particles: "pd.DataFrame", optics: "pd.DataFrame | None" = None) -> None:
-    """Write a STAR file atomically, the same bytes for the same tables."""
+    """Write a STAR file atomically; equal tables give equal bytes."""
     text = star_text(particles, optics)
     with atomic(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
 def star_text(particles: "pd.DataFrame", optics: "pd.DataFrame | None" = None) -> str:
-    """Return a STAR file's text, without the library's time stamp."""
+    """Return the text of a STAR file, without the time stamp of the library."""
     import starfile
 
     blocks = {"optics": optics if optics is not None else _no_optics(), "particles": particles}
@@ -237,7 +241,7 @@ def _no_optics() -> "pd.DataFrame":
 def _table(block: object) -> "pd.DataFrame":
     import pandas as pd
 
-    if isinstance(block, dict):  # starfile gives a one-row, loop-less block as a mapping
+    if isinstance(block, dict):  # starfile returns a block without a loop as a mapping
         return pd.DataFrame({key: [value] for key, value in block.items()})
     assert isinstance(block, pd.DataFrame)
     return block.reset_index(drop=True)

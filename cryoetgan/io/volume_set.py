@@ -1,7 +1,7 @@
 """Volume sets: the data format of all stages after `densities`.
 
-A volume set is `x.star`, one row per volume, and `x.mrcs`, one MRC volume stack
-(ISPG 401) of N boxes of n x n x n voxels, float32, zyx.
+A volume set is a table `x.star` with one row per volume, and an MRC volume stack `x.mrcs` (ISPG
+401) of N boxes of n x n x n voxels, float32, zyx.
 """
 
 import contextlib
@@ -32,9 +32,9 @@ class VolumeSet:
     path : Path
         The STAR file.
     table : pandas.DataFrame
-        One row a volume, in stack order.
+        One row per volume, in stack order.
     optics : pandas.DataFrame
-        One row an optics group.
+        One row per optics group.
     volumes : ndarray
         `(volume, z, y, x)` float32, memory-mapped, read-only.
     voxel_size : float
@@ -52,16 +52,16 @@ class VolumeSet:
 
     @property
     def box(self) -> int:
-        """Edge of a box in voxels."""
+        """The edge of a box in voxels."""
         return int(self.volumes.shape[-1])
 
     def classes(self) -> list[str]:
-        """Return the names of the classes that occur, sorted."""
+        """Return the sorted names of the classes in the set."""
         return sorted(self.table["cryoetganClass"].unique())
 
 
 def stack_path(star: Path) -> Path:
-    """Return where the stack of a volume set lies: `x.mrcs` beside `x.star`."""
+    """Return the path of the stack of a volume set: `x.mrcs` beside `x.star`."""
     return Path(star).with_suffix(".mrcs")
 
 
@@ -71,11 +71,11 @@ def read_volume_set(star: Path, columns: Sequence[str] = ()) -> VolumeSet:
     Raises
     ------
     UserError
-        Where STAR or stack are missing or broken, or do not belong together.
+        If STAR file or stack is missing or broken, or if the two do not match.
     """
     tables = read_star(star, columns)
     if not len(tables.particles):
-        raise UserError(f"{star}: is empty: no volume is in it")
+        raise UserError(f"{star}: holds no volume; create it again")
     stack = stack_path(star)
     data, voxel_size = open_mrc(check_exists(stack, "volume stack"))
     if data.ndim == 3 and data.shape[0] == data.shape[1] == data.shape[2]:
@@ -85,7 +85,7 @@ def read_volume_set(star: Path, columns: Sequence[str] = ()) -> VolumeSet:
     if len(data) != len(tables.particles):
         raise UserError(
             f"{star}: has {len(tables.particles)} rows, but {stack.name} holds {len(data)} volumes; "
-            "make the set again"
+            "create the set again"
         )
     size = resolve_voxel_size(stack, voxel_size, None)
     table = _in_stack_order(tables.particles, Path(star))
@@ -93,9 +93,9 @@ def read_volume_set(star: Path, columns: Sequence[str] = ()) -> VolumeSet:
 
 
 def _in_stack_order(table: "pd.DataFrame", star: Path) -> "pd.DataFrame":
-    """Return rows in the order of their volumes, which rlnImageName numbers (`000001@x.mrcs`).
+    """Return the rows in the order of the volumes, by the numbers in rlnImageName.
 
-    Other programs sort rows and leave the stack as it is.
+    Other programs sort the rows of a STAR file without sorting the stack.
     """
     if "rlnImageName" not in table:
         return table
@@ -107,8 +107,8 @@ def _in_stack_order(table: "pd.DataFrame", star: Path) -> "pd.DataFrame":
     wrong = np.flatnonzero(numbers[order] != np.arange(1, len(table) + 1))
     if len(wrong):
         raise UserError(
-            f"{star}: rlnImageName names volume {numbers[order[wrong[0]]]} where {wrong[0] + 1} is "
-            f"wanted: each of the stack's {len(table)} volumes once; make the set again"
+            f"{star}: rlnImageName names volume {numbers[order[wrong[0]]]} instead of {wrong[0] + 1}; "
+            f"it must name each of the {len(table)} volumes once; create the set again"
         )
     if (numbers == numbers[order]).all():
         return table
@@ -118,22 +118,21 @@ def _in_stack_order(table: "pd.DataFrame", star: Path) -> "pd.DataFrame":
 class VolumeSetWriter:
     """Write a volume set volume by volume, in bounded memory.
 
-    Use as a context manager; stack and STAR appear under their names when the block
-    ends without an error, the stack first.
+    Use it as a context manager. Stack and STAR file appear, the stack first, if the block ends
+    without an error.
 
     Parameters
     ----------
     star : Path
         The STAR file.
     count : int
-        How many volumes will be written.
+        Number of volumes.
     box : int
         Edge of a box in voxels.
     voxel_size : float
         Angstrom.
     optics : pandas.DataFrame, optional
-        One row a group; rlnImagePixelSize, rlnImageSize and rlnImageDimensionality
-        are set here.
+        One row per group; rlnImagePixelSize, rlnImageSize and rlnImageDimensionality are added.
     release_every : int
         Bytes written between two releases of the stack's pages.
     """
@@ -148,11 +147,13 @@ class VolumeSetWriter:
         release_every: int = RELEASE_EVERY_BYTES,
     ) -> None:
         if Path(star).suffix != ".star":
-            raise UserError(f"{star}: a volume set is named by its STAR file; end it in .star")
+            raise UserError(
+                f"{star}: a volume set is named by its STAR file; let the name end in .star"
+            )
         if Path(star).is_dir():
             raise UserError(f"{star}: is a folder; give the name of a file")
         if count < 1:
-            raise UserError(f"{star}: a volume set needs at least one volume, and none is left")
+            raise UserError(f"{star}: no volume is left for this set; it needs at least one")
         self.star, self.count, self.box, self.voxel_size = Path(star), count, box, voxel_size
         self.optics = optics
         self.release_every = release_every
@@ -167,17 +168,17 @@ class VolumeSetWriter:
         return self
 
     def add(self, volume: Floats, row: Mapping[str, Any]) -> None:
-        """Append one volume `(z, y, x)` and its row; rlnImageName is set here.
+        """Append one volume `(z, y, x)` and its row; rlnImageName is added.
 
         Raises
         ------
         UserError
-            Where a voxel is no finite number: what the volume was made of is broken.
+            If a voxel is not finite, which means that an input is broken.
         """
         if not np.isfinite(volume).all():
             raise UserError(
-                f"{self.star}: volume {len(self.rows) + 1} would hold voxels that are not finite "
-                "numbers; look for them in what it is made of (cryoetgan validate)"
+                f"{self.star}: volume {len(self.rows) + 1} would hold voxels that are not finite; "
+                "check the inputs with 'cryoetgan validate'"
             )
         self.data[len(self.rows)] = volume
         self.rows.append(dict(row))
@@ -189,7 +190,7 @@ class VolumeSetWriter:
             kind, error = RuntimeError, RuntimeError(f"{len(self.rows)} of {self.count} written")
             self._stack.__exit__(kind, error, None)
             raise error
-        # the stack is renamed first: a STAR file without its stack would look whole
+        # rename the stack first: a STAR file without its stack would seem complete
         self._stack.__exit__(kind, error, trace)
         if kind is None:
             self._write_table()
@@ -220,7 +221,7 @@ def write_volume_set(
     voxel_size: float,
     optics: "pd.DataFrame | None" = None,
 ) -> None:
-    """Write a whole volume set at once; `volumes` is `(volume, z, y, x)`."""
+    """Write a volume set at once; `volumes` is `(volume, z, y, x)`."""
     with VolumeSetWriter(star, len(volumes), volumes.shape[-1], voxel_size, optics) as writer:
         rows: list[dict[str, Any]] = table.to_dict("records")
         for volume, row in zip(volumes, rows, strict=True):

@@ -27,6 +27,9 @@ COLUMNS = {
 """Columns of the optics block, by attribute of `Acquisition`."""
 
 
+CTF_STATES = ("raw", "phase-flipped", "corrected")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Acquisition:
     """Parameters of a tilt series.
@@ -65,6 +68,8 @@ class Acquisition:
             raise UserError(
                 f"tilts {self.tilt_low:g} to {self.tilt_high:g} degrees: wanted -90 <= low < high <= 90"
             )
+        if self.ctf not in CTF_STATES:
+            raise UserError(f"ctf is '{self.ctf}', wanted {', '.join(CTF_STATES)}")
         for name, value, unit, good in (
             ("voltage", self.voltage, " kV", 0 < self.voltage < inf),
             ("cs", self.cs, " mm", 0 <= self.cs < inf),

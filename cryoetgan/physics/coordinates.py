@@ -22,7 +22,7 @@ TILT_AXES = {"y": np.eye(3), "x": np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])
 BEAM_AXES = {"z": np.eye(3), "y": np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])}
 """Rotations (xyz) that take the axis of the file to y (tilt) and z (beam).
 
-They are the matrices of `cryoetgan.tomograms.importing.read.turn`.
+They are the matrices of `cryoetgan.tomograms.importing.conventions.orient_axes`.
 """
 
 
@@ -37,7 +37,7 @@ class ImportTransform:
     voxel_size : float
         Voxel size of the file, angstrom.
     step : float
-        Voxel size of the tomogram over that of the file; 1 if it was not resampled.
+        Voxel size of the tomogram over `voxel_size`; 1 if it was not resampled.
     tilt_axis, beam_axis : str
         Axes of the file that became y and z.
     """

@@ -138,8 +138,8 @@ def ctf(
 ) -> Floats:
     """Return the contrast transfer function; positive at low frequency.
 
-    CTF(k) = sin(pi lambda dz k^2 - pi/2 Cs lambda^3 k^4 + asin(A)) exp(-B k^2 / 4). The sign is
-    that of images with bright protein; RELION uses the opposite sign for dark protein.
+    CTF(k) = sin(pi lambda dz k^2 - pi/2 Cs lambda^3 k^4 + asin(A)) exp(-B k^2 / 4). The sign
+    belongs to images with bright protein; RELION uses the opposite sign for dark protein.
 
     Parameters
     ----------

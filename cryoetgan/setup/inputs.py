@@ -125,5 +125,5 @@ def _diameters(config: Config, classes: Sequence[ClassRow]) -> Iterator[tuple[fl
             )
         except UserError as error:
             raise UserError(f"class {row.class_}: {error}") from error
-        reach = np.linalg.norm(atoms.centred().positions, axis=1).max()
+        reach = np.linalg.norm(atoms.centre().positions, axis=1).max()
         yield 2 * float(reach), row.class_

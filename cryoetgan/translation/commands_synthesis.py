@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from cryoetgan.command import Device, Output, Seed, check_positive, command, log
-from cryoetgan.imaging.commands_synthesis import Labels, Scale, Scene, Tile, Truth, check_tile
+from cryoetgan.command import Device, Output, Record, Seed, command, log
+from cryoetgan.imaging.commands import DensityScale, SceneLabels, SceneMap, SceneTruth, Tile
 
 
 def register(app: typer.Typer) -> None:
@@ -16,18 +16,18 @@ def register(app: typer.Typer) -> None:
 
 def synthesize(
     checkpoint: Annotated[Path, typer.Argument(help="checkpoint.pt of preset recommended.")],
-    scene: Scene,
+    scene: SceneMap,
     output: Output,
-    labels: Labels = None,
-    particles: Truth = None,
+    labels: SceneLabels = None,
+    particles: SceneTruth = None,
     tomogram: Annotated[
         str | None, typer.Option(help="Whose imaging model; the first of the checkpoint's.")
     ] = None,
-    density_scale: Scale = 1.0,
+    density_scale: DensityScale = 1.0,
     tile: Tile = 96,
     device: Device = "auto",
     seed: Seed = 0,
-) -> None:
+) -> Record:
     """A density scene of any size to a tomogram: T.mrc, T_labels.mrc, T.star.
 
     In the grey values of the tomogram that was trained on, protein bright. Memory depends on
@@ -37,8 +37,9 @@ def synthesize(
     from cryoetgan.devices import choose_device
     from cryoetgan.translation.synthesize_files import synthesize as write
 
-    check_tile(tile)
-    scale = check_positive(density_scale, "--density-scale")
     where = choose_device(device)
-    write(checkpoint, scene, output, labels, particles, tomogram, scale, tile, where, seed)
+    outputs, about = write(
+        checkpoint, scene, output, labels, particles, tomogram, density_scale, tile, where, seed
+    )
     log.info("%s: made of %s", output, scene)
+    return Record(outputs=outputs, about=about)

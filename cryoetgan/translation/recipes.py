@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from cryoetgan.errors import UserError
-from cryoetgan.imaging import storage
 from cryoetgan.imaging.model import ImagingModel
-from cryoetgan.imaging.simulate import fitted
+from cryoetgan.imaging.simulate.fitted import check_models
+from cryoetgan.imaging.storage import load_model
 from cryoetgan.io.mrc import check_same_voxel_size
 from cryoetgan.io.star import ANGLES, ORIGINS
 from cryoetgan.io.volume_set import VolumeSet
@@ -159,8 +159,8 @@ def check_sets(densities: VolumeSet, subtomograms: VolumeSet, settings: Settings
 
 def read_models(paths: Sequence[Path], densities: VolumeSet) -> list[ImagingModel]:
     """Return the imaging models; they must fit the densities."""
-    models = {path: storage.load(path) for path in paths}
-    fitted.check(densities, models)
+    models = {path: load_model(path) for path in paths}
+    check_models(densities, models)
     of: dict[str, Path] = {}
     for path, model in models.items():
         if model.tomogram in of:

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cryoetgan.imaging.simulate.tiling import Corner, TiledPhysics, grown
+from cryoetgan.imaging.simulate.tiling import TiledSimulator, expand_block
+from cryoetgan.physics.geometry import Corner
 from cryoetgan.translation.engine.scaling import Scaler
 from cryoetgan.translation.residual.networks import ResidualGenerator
 
@@ -18,7 +19,7 @@ class Synthesizer:
 
     Parameters
     ----------
-    physics : TiledPhysics
+    physics : TiledSimulator
         Signal and noise.
     generator : ResidualGenerator
         What is added to them.
@@ -30,7 +31,7 @@ class Synthesizer:
 
     def __init__(
         self,
-        physics: TiledPhysics,
+        physics: TiledSimulator,
         generator: ResidualGenerator,
         grey: Scaler,
         device: torch.device,
@@ -43,12 +44,12 @@ class Synthesizer:
         return self.generator.radius() + self.physics.halo
 
     @torch.no_grad()
-    def part(
+    def simulate_block(
         self, scene: NDArray[np.generic], corner: Corner, shape: Corner
     ) -> NDArray[np.float32]:
         """Return the tomogram's part at `corner`, of `shape` (zyx), in its own grey values."""
         radius = self.generator.radius()
-        halves = self.physics.halves(scene, *grown(corner, shape, radius))
+        halves = self.physics.signal_and_noise(scene, *expand_block(corner, shape, radius))
         inputs = (
             self.grey.forward(torch.from_numpy(half)[None, None]).to(self.device) for half in halves
         )

@@ -1,13 +1,14 @@
 """A checkpoint and a scene to a synthetic tomogram's files."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import ImagingModel
-from cryoetgan.imaging.simulate.tiling import TiledPhysics
-from cryoetgan.imaging.simulate.tomogram import open_source, record_of, write_tomogram
+from cryoetgan.imaging.simulate.tiling import TiledSimulator
+from cryoetgan.imaging.simulate.tomogram import open_scene, write_tomogram
 from cryoetgan.io.star import class_name
 from cryoetgan.translation.engine import checkpoint
 from cryoetgan.translation.residual.scene_simulation import unpacked
@@ -34,8 +35,10 @@ def synthesize(
     tile: int,
     device: torch.device,
     seed: int,
-) -> None:
-    """Write `T.mrc`, and beside it `T_labels.mrc` and `T.star` where labels and truth are given.
+) -> tuple[list[Path], dict[str, Any]]:
+    """Write `T.mrc`, and beside it `T_labels.mrc` and `T.star` if labels and truth are given.
+
+    Returns the volumes that get a record, and its entries, as `write_tomogram` does.
 
     Raises
     ------
@@ -51,11 +54,9 @@ def synthesize(
             "fitted physics alone (cryoetgan imaging synthesize)"
         )
     model = chosen_model(unpacked(content["imaging"], path), tomogram, path)
-    source = open_source(scene, labels, particles)
+    source = open_scene(scene, labels, particles)
     generator = load_residual(content, settings, path).to(device)
     grey = checkpoint.scaler_of(content, "subtomogram")
-    physics = TiledPhysics(model, seed, class_name(output), scale)
+    physics = TiledSimulator(model, seed, class_name(output), scale)
     made = Synthesizer(physics, generator, grey, device)  # type: ignore[arg-type]
-    said = {"tomogram": model.tomogram, "density_scale": scale}
-    record = record_of("translation synthesize", source, [path], seed, **said)
-    write_tomogram(output, source, model, made.part, tile, record, "generated")
+    return write_tomogram(output, source, model, made.simulate_block, tile, "generated")

@@ -53,8 +53,8 @@ class TranslationPlan:
     folder : str
         Folder of the run's sets: `translation/<preset>`.
     run_generators, ablated_generators : dict
-        The run's generators, one or one per group; those of `snakemake ablations`, whose
-        presets rules write.
+        The run's generators, one or one per group; the generators of `snakemake ablations`,
+        whose presets rules write.
     synthetic : list of str
         Names of the synthetic tomograms.
     by_network : bool
@@ -148,7 +148,7 @@ class TranslationPlan:
         return [self.plan.results(f"{self.folder}/{name}.star") for name in names]
 
     def concatenated_sets(self) -> list[str]:
-        """Return the names of the sets that are concatenated from those of each group."""
+        """Return the names of the sets that are concatenated from the sets of each group."""
         return [*SETS, *UNCERTAINTY_MAPS] if len(self.run_generators) > 1 else []
 
     def imaged_like(self, synthetic: str) -> str:

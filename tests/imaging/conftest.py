@@ -1,19 +1,22 @@
-"""A small imaging model that is known, and a tomogram made with it."""
+"""A small imaging model, and a tomogram simulated with it."""
 
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cryoetgan.densities.poses import Poser
 from cryoetgan.imaging.fit.picks import Picks
 from cryoetgan.imaging.model import ImagingModel
-from cryoetgan.imaging.noise_spectrum import Spectrum
-from cryoetgan.imaging.pair_correlation import Crowding
-from cryoetgan.imaging.scenes import paste
-from cryoetgan.imaging.transfer import Gain
+from cryoetgan.imaging.noise_spectrum import NoiseSpectrum
+from cryoetgan.imaging.pair_correlation import PairCorrelation
+from cryoetgan.imaging.scenes import add_box
+from cryoetgan.imaging.transfer import EnvelopeGain
+from cryoetgan.io.mrc import write_volume
+from cryoetgan.io.star import ANGLES, COORDINATES, write_star
 from cryoetgan.physics.acquisition import Acquisition
-from cryoetgan.physics.geometry import random_rotations
+from cryoetgan.physics.geometry import random_rotations, relion_from_rotation
 
 BOX, VOXEL = 16, 12.0
 TILTS = (-60.0, 60.0)
@@ -36,7 +39,7 @@ def maps() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def known(maps) -> ImagingModel:
-    """Coloured noise inside the wedge, less of it outside; a gain that falls with frequency."""
+    """Coloured noise, weaker in the missing wedge; a gain that falls with frequency."""
     step = 1 / (2 * BOX * VOXEL)
     q, y = np.meshgrid(np.arange(2 * BOX), np.arange(BOX + 1), indexing="ij")
     shape = (1 + 2 * np.exp(-(q**2 + y**2) / 60.0)) * VOXEL**3
@@ -47,10 +50,10 @@ def known(maps) -> ImagingModel:
         voxel_size=VOXEL,
         box=BOX,
         acquisition=Acquisition(defocus=3.0, ctf="phase-flipped"),
-        gain=Gain(gain, 2 / (BOX * VOXEL), 60.0),
-        noise_spectrum=Spectrum(angles * shape, 0.05 * shape, step, TILTS),
-        crowding=Crowding(1e-8, 20.0, np.array([0.0] * 8 + [1.0] * 8)),
-        shares={"ball": 0.5, "rod": 0.5, "empty": 0.0},
+        gain=EnvelopeGain(gain, 2 / (BOX * VOXEL), 60.0),
+        noise_spectrum=NoiseSpectrum(angles * shape, 0.05 * shape, step, TILTS),
+        pair_correlation=PairCorrelation(1e-8, 20.0, np.array([0.0] * 8 + [1.0] * 8)),
+        class_fractions={"ball": 0.5, "rod": 0.5, "empty": 0.0},
         maps=maps,
         tomogram="known",
     )
@@ -58,7 +61,7 @@ def known(maps) -> ImagingModel:
 
 @dataclass
 class Known:
-    """A tomogram, and what it was made of."""
+    """A tomogram, with the model and the picks from which it was simulated."""
 
     model: ImagingModel
     data: np.ndarray
@@ -67,17 +70,35 @@ class Known:
 
 @pytest.fixture(scope="session")
 def tomogram(known) -> Known:
-    """Particles on a jittered grid, so that none touch; noise and transfer of `known`."""
-    numbers = np.random.default_rng(3)
+    """Particles on a jittered grid that do not touch, with noise and transfer of `known`."""
+    rng = np.random.default_rng(3)
     shape = (64, 96, 96)
     cells = [np.arange(12, n - 11, 12) for n in shape]
     zyx = np.stack(np.meshgrid(*cells, indexing="ij"), axis=-1).reshape(-1, 3)
-    zyx = zyx[numbers.random(len(zyx)) < 0.5] + numbers.integers(-1, 2, (1, 3))
-    names = np.array(sorted(known.maps))[numbers.integers(2, size=len(zyx))]
-    turns = random_rotations(len(zyx), numbers)
+    zyx = zyx[rng.random(len(zyx)) < 0.5] + rng.integers(-1, 2, (1, 3))
+    names = np.array(sorted(known.maps))[rng.integers(2, size=len(zyx))]
+    turns = random_rotations(len(zyx), rng)
     scene = np.zeros(shape, np.float32)
     posers = {name: Poser(m) for name, m in known.maps.items()}
     for place, name, turn in zip(zyx, names, turns, strict=True):
-        paste(scene, posers[name](turn, np.zeros(3)), place[::-1])
-    data = known.signal(scene) + known.noise(shape, numbers)
+        add_box(scene, posers[name](turn, np.zeros(3)), place[::-1])
+    data = known.signal(scene) + known.noise(shape, rng)
     return Known(known, data.astype(np.float32), Picks(zyx[:, ::-1].astype(float), names, turns))
+
+
+@pytest.fixture
+def files(tomogram, maps, tmp_path):
+    """Write `t.mrc`, `scores.star` (one row a pick and class, the true one best) and the maps."""
+    write_volume(tmp_path / "t.mrc", tomogram.data, VOXEL)
+    for name, density in maps.items():
+        write_volume(tmp_path / f"{name}.mrc", density, VOXEL)
+    picks = tomogram.picks
+    rows = pd.DataFrame(picks.places, columns=COORDINATES)
+    rows[ANGLES] = relion_from_rotation(picks.rotations)
+    rows["cryoetganId"] = [f"p{i}" for i in range(len(rows))]
+    scored = [
+        rows.assign(cryoetganClass=n, cryoetganScore=np.where(picks.names == n, 0.6, 0.3))
+        for n in maps
+    ]
+    write_star(tmp_path / "scores.star", pd.concat(scored, ignore_index=True))
+    return tmp_path

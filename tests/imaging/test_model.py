@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.model import ImagingModel, crop
-from cryoetgan.imaging.storage import arrays_of, from_parts, to_parts
-from cryoetgan.imaging.transfer import Gain, transfer
+from cryoetgan.imaging.model import crop_centre
+from cryoetgan.imaging.storage import arrays_path, from_parts, load_model, save_model, to_parts
+from cryoetgan.imaging.transfer import EnvelopeGain, transfer_function
 from cryoetgan.physics.optics import missing_wedge, radius_grid
 from tests.imaging.conftest import BOX, TILTS, VOXEL
 
@@ -19,7 +19,7 @@ def test_the_signal_is_the_density_times_the_transfer(known, maps):
     seen = known.signal(scene)
     wanted = np.fft.irfftn(
         np.fft.rfftn(scene.astype(float))
-        * transfer((32,) * 3, VOXEL, known.acquisition, known.gain),
+        * transfer_function((32,) * 3, VOXEL, known.acquisition, known.gain),
         s=scene.shape,
         axes=(0, 1, 2),
     )
@@ -29,12 +29,10 @@ def test_the_signal_is_the_density_times_the_transfer(known, maps):
 
 def test_the_noise_has_the_power_of_its_table(known):
     shape = (32, 32, 32)
-    numbers = np.random.default_rng(0)
-    power = sum(
-        np.abs(np.fft.rfftn(known.noise(shape, numbers).astype(float))) ** 2 for _ in range(40)
-    )
+    rng = np.random.default_rng(0)
+    power = sum(np.abs(np.fft.rfftn(known.noise(shape, rng).astype(float))) ** 2 for _ in range(40))
     density = power / 40 / np.prod(shape) * VOXEL**3
-    wanted = known.noise_spectrum.on(shape, VOXEL)
+    wanted = known.noise_spectrum.interpolate(shape, VOXEL)
     seen = missing_wedge(shape, TILTS)
     k = radius_grid(shape, VOXEL)
     for low, high in ((0.005, 0.015), (0.015, 0.03), (0.03, 0.05)):
@@ -44,45 +42,48 @@ def test_the_noise_has_the_power_of_its_table(known):
 
 
 def test_noise_of_any_size_has_one_variance(known):
-    numbers = np.random.default_rng(1)
-    small = np.var([known.noise((32, 32, 32), numbers) for _ in range(10)])
-    assert known.noise((48, 80, 64), numbers).var() == pytest.approx(small, rel=0.05)
+    rng = np.random.default_rng(1)
+    small = np.var([known.noise((32, 32, 32), rng) for _ in range(10)])
+    assert known.noise((48, 80, 64), rng).var() == pytest.approx(small, rel=0.05)
 
 
 def test_halves_are_one_box_of_signal_and_one_of_noise(known, maps):
     first, second = (
-        known.halves(maps["rod"], np.zeros(3), np.random.default_rng(5)) for _ in range(2)
+        known.signal_and_noise(maps["rod"], np.zeros(3), np.random.default_rng(5)) for _ in range(2)
     )
     for a, b in zip(first, second, strict=True):
         assert a.shape == (BOX,) * 3
         assert a.dtype == np.float32
         assert np.array_equal(a, b)
-    alone, noise = known.halves(maps["rod"], np.zeros(3), np.random.default_rng(5), False)
+    alone, noise = known.signal_and_noise(maps["rod"], np.zeros(3), np.random.default_rng(5), False)
     scene = np.zeros((2 * BOX,) * 3, np.float32)
     scene[8:24, 8:24, 8:24] = maps["rod"]
-    assert np.allclose(alone, crop(known.signal(scene), BOX), atol=1e-5)
-    empty, _ = known.halves(None, np.zeros(3), np.random.default_rng(5), False)
+    assert np.allclose(alone, crop_centre(known.signal(scene), BOX), atol=1e-5)
+    empty, _ = known.signal_and_noise(None, np.zeros(3), np.random.default_rng(5), False)
     assert np.abs(empty).max() < 1e-6
     assert noise.std() > 0.5
 
 
 def test_a_gain_is_what_its_table_says_between_its_entries():
-    gain = Gain(np.array([[1.0, 3.0, 5.0], [2.0, 4.0, 6.0]]), 0.01, 60.0)
-    assert gain.on(np.array([0.01]), np.array([15.0])) == pytest.approx(3)
-    assert gain.on(np.array([0.015]), np.array([-15.0])) == pytest.approx(4)
-    assert gain.on(np.array([0.01]), np.array([30.0])) == pytest.approx(3.5)
-    assert gain.on(np.array([9.0]), np.array([90.0])) == pytest.approx(6)
+    gain = EnvelopeGain(np.array([[1.0, 3.0, 5.0], [2.0, 4.0, 6.0]]), 0.01, 60.0)
+    assert gain.interpolate(np.array([0.01]), np.array([15.0])) == pytest.approx(3)
+    assert gain.interpolate(np.array([0.015]), np.array([-15.0])) == pytest.approx(4)
+    assert gain.interpolate(np.array([0.01]), np.array([30.0])) == pytest.approx(3.5)
+    assert gain.interpolate(np.array([9.0]), np.array([90.0])) == pytest.approx(6)
 
 
 def test_a_model_comes_back_from_its_files_as_it_was(known, tmp_path):
     for name in ("one", "two"):
-        known.save(tmp_path / f"{name}.json")
-    assert arrays_of(tmp_path / "one.json").read_bytes() == (tmp_path / "two.npz").read_bytes()
-    back = ImagingModel.load(tmp_path / "one.json")
+        save_model(known, tmp_path / f"{name}.json")
+    assert arrays_path(tmp_path / "one.json").read_bytes() == (tmp_path / "two.npz").read_bytes()
+    back = load_model(tmp_path / "one.json")
     assert back.acquisition == known.acquisition
-    assert dict(back.shares) == dict(known.shares)
+    assert dict(back.class_fractions) == dict(known.class_fractions)
     assert back.tomogram == "known"
-    made = [m.halves(m.maps["ball"], np.ones(3), np.random.default_rng(2)) for m in (known, back)]
+    made = [
+        m.signal_and_noise(m.maps["ball"], np.ones(3), np.random.default_rng(2))
+        for m in (known, back)
+    ]
     assert np.allclose(made[0][0], made[1][0], atol=1e-5)
     assert np.allclose(made[0][1], made[1][1], rtol=1e-3, atol=1e-5)
 
@@ -96,37 +97,37 @@ def test_its_parts_are_plain_numbers_words_and_arrays(known):
 
 def test_broken_files_are_named(known, tmp_path):
     path = tmp_path / "m.json"
-    known.save(path)
+    save_model(known, path)
     with pytest.raises(UserError, match=r"end it in \.json"):
-        known.save(tmp_path / "m.txt")
+        save_model(known, tmp_path / "m.txt")
     beside = path.with_suffix(".npz")
     whole = beside.read_bytes()
     beside.write_bytes(whole[:-20])
     with pytest.raises(UserError, match="does not belong"):
-        ImagingModel.load(path)
+        load_model(path)
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content | {"arrays": {}}))
     with pytest.raises(UserError, match="cannot be read"):
-        ImagingModel.load(path)
+        load_model(path)
     beside.write_bytes(whole)
-    for change, word in (({"format": 0}, "format 0"), ({"gain": {}}, "no imaging model")):
+    for change, word in (({"format": 0}, "format 0"), ({"gain": {}}, "not an imaging model")):
         path.write_text(json.dumps(content | change))
         with pytest.raises(UserError, match=word):
-            ImagingModel.load(path)
+            load_model(path)
     path.write_text("[]")
-    with pytest.raises(UserError, match="no imaging model"):
-        ImagingModel.load(path)
+    with pytest.raises(UserError, match="not an imaging model"):
+        load_model(path)
     beside.unlink()
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"m\.npz"):
-        ImagingModel.load(path)
+        load_model(path)
 
 
 def test_no_object_is_ever_unpickled(known, tmp_path):
     path = tmp_path / "m.json"
-    known.save(path)
+    save_model(known, path)
     np.savez(path.with_suffix(".npz"), gain=np.array([{"a": 1}], object))
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content | {"arrays": {}}))
     with pytest.raises(UserError, match="cannot be read"):
-        ImagingModel.load(path)
+        load_model(path)

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from cryoetgan.cli import STAGES
-from cryoetgan.code_hash import PLUMBING, code_files
+from cryoetgan.code_hash import UNTRACKED, code_files
 from cryoetgan.config import Config, load
 from cryoetgan.io.files import provenance, sidecar, write_json
 from cryoetgan.io.mrc import PROTEIN_BRIGHT, write_volume
@@ -352,7 +352,7 @@ def test_the_list_of_modules_a_stage_consists_of_is_honest():
         assert set(modules[stage]) <= set(found)
         for module in found:
             path = module.removeprefix("cryoetgan.").replace(".", "/")
-            if path.split("/")[0] in PLUMBING:
+            if path.split("/")[0] in UNTRACKED:
                 continue
             named = {f"{path}.py", f"{path}/__init__.py"}
             assert named & set(files[stage]), f"{stage} misses {module}"

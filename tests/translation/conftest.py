@@ -9,9 +9,9 @@ import pytest
 
 from cryoetgan.cli import main
 from cryoetgan.imaging.model import ImagingModel
-from cryoetgan.imaging.noise_spectrum import Spectrum
-from cryoetgan.imaging.pair_correlation import Crowding
-from cryoetgan.imaging.transfer import Gain
+from cryoetgan.imaging.noise_spectrum import NoiseSpectrum
+from cryoetgan.imaging.pair_correlation import PairCorrelation
+from cryoetgan.imaging.transfer import EnvelopeGain
 from cryoetgan.io.star import ANGLES
 from cryoetgan.io.volume_set import write_volume_set
 from cryoetgan.physics.acquisition import Acquisition
@@ -48,10 +48,12 @@ def model(rng):
         voxel_size=10.0,
         box=16,
         acquisition=Acquisition(tilt_low=-60, tilt_high=60, defocus=3.5, ctf="phase-flipped"),
-        gain=Gain(np.full((3, 12), 2.0), 1 / 160, 60.0),
-        noise_spectrum=Spectrum(np.full((12, 24, 17), 1e3), np.full((24, 17), 2e2), 1 / 320, tilts),
-        crowding=Crowding(2e-7, 20.0, np.array([0, 0, 0, 0, 0.5, 1.0])),
-        shares={"a": 0.7, "b": 0.2, "empty": 0.1},
+        gain=EnvelopeGain(np.full((3, 12), 2.0), 1 / 160, 60.0),
+        noise_spectrum=NoiseSpectrum(
+            np.full((12, 24, 17), 1e3), np.full((24, 17), 2e2), 1 / 320, tilts
+        ),
+        pair_correlation=PairCorrelation(2e-7, 20.0, np.array([0, 0, 0, 0, 0.5, 1.0])),
+        class_fractions={"a": 0.7, "b": 0.2, "empty": 0.1},
         maps=maps,
         offset=-0.2,
         tomogram="t1",

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from cryoetgan.imaging import storage
+from cryoetgan.imaging.storage import save_model
 from cryoetgan.io.files import sidecar, write_json
 from cryoetgan.io.volume_set import read_volume_set, write_volume_set
 from cryoetgan.translation.cyclegan import losses
@@ -309,7 +309,7 @@ def test_draws_keep_noise_with_its_model():
 @pytest.fixture
 def trained(here, tmp_path, model, posed, rng):
     """A trained checkpoint, and the words that train it."""
-    storage.save(model, tmp_path / "M.json")
+    save_model(model, tmp_path / "M.json")
     densities = read_volume_set(posed)
     noise = rng.standard_normal((12, 16, 16, 16)).astype(np.float32)
     write_volume_set(
@@ -348,7 +348,7 @@ def test_from_densities_and_checkpoint_alone(here, tmp_path, trained):
 
 
 def test_a_map_of_uncertainty_is_of_the_look_that_its_volume_is_of(here, tmp_path, model, trained):
-    storage.save(replace(model, tomogram="other"), tmp_path / "N.json")
+    save_model(replace(model, tomogram="other"), tmp_path / "N.json")
     here(*trained, "--imaging", "N.json", "-o", "two")
     here("translation", "translate", "two/checkpoint.pt", "d.star", "-o", "made.star")
     here("translation", "uncertainty", "two/checkpoint.pt", "d.star", "--passes", 2, "-o", "v")

@@ -191,7 +191,7 @@ def test_what_is_read_is_not_written_over(here, tmp_path, sets):
                 (tmp_path / f"u/noise_sd.{suffix}").write_bytes(
                     (tmp_path / f"d.{suffix}").read_bytes()
                 )
-        refused(here("translation", *words, code=2), "is the file that is read")
+        refused(here("translation", *words, code=2), "overwrite an input")
     assert (
         (tmp_path / "d.star").read_bytes() == before == (tmp_path / "u/noise_sd.star").read_bytes()
     )

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from cryoetgan.imaging.simulate.tiling import TiledPhysics, tiles
+from cryoetgan.imaging.simulate.tiling import TiledSimulator
+from cryoetgan.physics.geometry import tiles
 from cryoetgan.translation.engine.scaling import Scaler
 from cryoetgan.translation.residual.networks import ResidualGenerator
 from cryoetgan.translation.synthesize import Synthesizer
@@ -26,14 +27,14 @@ def learnt():
 
 
 def synthesizer(model, generator, seed=5):
-    return Synthesizer(TiledPhysics(model, seed, "t"), generator, GREY, torch.device("cpu"))
+    return Synthesizer(TiledSimulator(model, seed, "t"), generator, GREY, torch.device("cpu"))
 
 
 def whole(made, scene, core):
     out = np.full(scene.shape, np.nan, np.float32)
     for corner, shape in tiles(scene.shape, core):
-        out[tuple(slice(c, c + n) for c, n in zip(corner, shape, strict=True))] = made.part(
-            scene, corner, shape
+        out[tuple(slice(c, c + n) for c, n in zip(corner, shape, strict=True))] = (
+            made.simulate_block(scene, corner, shape)
         )
     return out
 
@@ -54,7 +55,7 @@ def test_a_network_has_no_edge_at_the_faces(model, learnt):
     scene = np.zeros((24, 30, 30), np.float32)
     made = synthesizer(model, learnt)
     out = whole(made, scene, 16)
-    larger = made.part(scene, (-5, -5, -5), (34, 40, 40))
+    larger = made.simulate_block(scene, (-5, -5, -5), (34, 40, 40))
     assert np.allclose(out, larger[5:-5, 5:-5, 5:-5], atol=1e-5)
     assert out[:2].std() == pytest.approx(out[6:-6].std(), rel=0.1)
 
@@ -62,5 +63,5 @@ def test_a_network_has_no_edge_at_the_faces(model, learnt):
 def test_untrained_it_is_the_imaging_model(model, rng):
     scene = rng.random((20, 24, 26)).astype(np.float32)
     made = whole(synthesizer(model, ResidualGenerator(2, 4)), scene, 40)
-    physics = whole(TiledPhysics(model, 5, "t"), scene, 15)
+    physics = whole(TiledSimulator(model, 5, "t"), scene, 15)
     assert np.allclose(made, physics, atol=1e-5 * physics.std())

@@ -72,7 +72,7 @@ rule export_copick:
         # simulated and synthetic tomograms have label volumes
         truth=[results(f"tomograms/{name}.star") for name in plan.simulated],
         labels=plan.translation.synthetic_files("_labels.mrc"),
-        # the choice may replace the network's tomograms by those of fitted physics
+        # the choice may replace the network's tomograms by tomograms of fitted physics
         fitted=plan.translation.fitted_alternatives(),
         choice=plan.copick_choice or [],
         maps=plan.maps,

@@ -1,8 +1,8 @@
-"""Whether the picks of each class look like the structure they are named after.
+"""Compare the picks of each class with its map: the amplitude of the map in its picks.
 
-A sample may lack what an entry holds (antibodies, a cofactor's ring, half of an assembly), or
-hold another form of it. Then the picks show less of the map than those of other classes do,
-at every frequency: no network learns that, and no noise explains it.
+A sample may lack parts of the PDB entry (antibodies, a cofactor, half of an assembly) or hold
+another conformation. Its picks then show less of the map than those of other classes show of
+theirs, at every frequency. Neither noise nor a network can explain that difference.
 """
 
 import logging
@@ -11,46 +11,51 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.imaging.fit.inputs import Data, cut
+from cryoetgan.imaging.fit.fit_data import FitData, cut_box
 from cryoetgan.imaging.fit.picks import PosedPicks
-from cryoetgan.imaging.model import ImagingModel, crop
-from cryoetgan.imaging.scenes import SCENE
+from cryoetgan.imaging.model import ImagingModel, crop_centre
+from cryoetgan.imaging.scenes import SCENE_BOXES
 
 log = logging.getLogger("cryoetgan")
-LEAST_PICKS = 8
-MOST_PICKS = 60
-"""Of a class; more would not make its amplitude better by much."""
-LOW = 0.7
-"""Of the median over classes: below it the structure is not what the picks show."""
 
 
 def class_amplitudes(
-    data: Data, model: ImagingModel, chosen: NDArray[np.int_]
+    data: FitData,
+    model: ImagingModel,
+    chosen: NDArray[np.int_],
+    least_picks: int = 8,
+    most_picks: int = 60,
 ) -> dict[str, dict[str, float]]:
-    """Return how much of each class's map its picks show.
+    """Return the amplitude of each class's map in its picks.
+
+        a = sum of <s, b> / sum of <s, s>
+
+    b are the boxes at the picks, s the simulated signals of their maps and poses, both with mean
+    0. a is the least-squares factor on the signal: 1 for a class that shows its map as strongly
+    as all classes do on average.
 
     Parameters
     ----------
-    data : Data
+    data : FitData
         Tomogram, aligned picks, maps.
     model : ImagingModel
         Fitted to them.
     chosen : ndarray of int
-        Picks to use; whole boxes inside the tomogram.
+        Picks to use; their boxes lie inside the tomogram.
+    least_picks, most_picks : int
+        Classes with fewer picks are left out; more picks are not used.
 
     Returns
     -------
     dict
-        Class to `amplitude`, the least-squares factor on the fitted signal of its maps at the
-        picks' poses (1: as the mean over all classes), its standard `error`, and `picks`.
-        Classes of fewer than `LEAST_PICKS` are left out.
+        Class to `amplitude`, its standard `error`, and the number of `picks`.
     """
     found = {}
     for name in sorted(model.maps):
-        mine = chosen[data.picks.names[chosen] == name][:MOST_PICKS]
-        if len(mine) < LEAST_PICKS:
+        own = chosen[data.picks.names[chosen] == name][:most_picks]
+        if len(own) < least_picks:
             continue
-        pairs = np.array([_products(data, model, int(index)) for index in mine])
+        pairs = np.array([_products(data, model, int(index)) for index in own])
         products, squares = pairs.T
         amplitude = products.sum() / squares.sum()
         spread = products - amplitude * squares
@@ -58,48 +63,57 @@ def class_amplitudes(
         found[name] = {
             "amplitude": round(float(amplitude), 3),
             "error": round(error, 3),
-            "picks": len(mine),
+            "picks": len(own),
         }
     return found
 
 
-def _products(data: Data, model: ImagingModel, index: int) -> tuple[float, float]:
+def _products(data: FitData, model: ImagingModel, index: int) -> tuple[float, float]:
     """Return the inner products of a pick's signal with its box, and with itself."""
-    alone = PosedPicks(data.picks.of(np.array([index])), data.maps)
+    single = PosedPicks(data.picks.subset(np.array([index])), data.maps)
     place = data.picks.places[index]
-    signal = crop(model.signal(alone.scene_about(place, SCENE * data.box)), data.box)
+    scene = single.density_around(place, SCENE_BOXES * data.box)
+    signal = crop_centre(model.signal(scene), data.box)
     signal = signal - signal.mean()
-    box = cut(data.volume, place, data.box)
+    box = cut_box(data.volume, place, data.box)
     return float((signal * (box - box.mean())).sum()), float((signal**2).sum())
 
 
-def doubts(amplitudes: dict[str, dict[str, Any]]) -> dict[str, str]:
-    """Return class to what is to be said of it, where its picks do not look like its map."""
+def agreement_warnings(
+    amplitudes: dict[str, dict[str, Any]], least_ratio: float = 0.7
+) -> dict[str, str]:
+    """Return class to warning, for classes whose picks do not agree with their map.
+
+    A class is reported if its amplitude is below `least_ratio` of the median over classes by
+    more than two standard errors. If the median is negative, the contrast is inverted.
+    """
     if not amplitudes:
         return {}
     typical = float(np.median([found["amplitude"] for found in amplitudes.values()]))
     if typical < 0:
-        said = (
-            f"the picks show {typical:.2f} of their maps: protein is dark in this tomogram; import "
-            "it again with the other contrast (tomograms import --contrast)"
+        text = (
+            f"the amplitude of the maps in their picks is {typical:.2f}: protein is dark in this "
+            "tomogram; import it again with the other contrast (tomograms import --contrast)"
         )
-        return dict.fromkeys(amplitudes, said)
+        return dict.fromkeys(amplitudes, text)
     return {
-        name: f"the picks of {name} show {found['amplitude']:.2f} +- {found['error']:.2f} of its "
-        f"map, those of other classes {typical:.2f}: the sample may lack parts of the structure "
-        "(antibodies, partners), or these picks be something else; look at `particles average`, "
-        "then name the chains to keep (column chains of the table of classes)"
+        name: f"the amplitude of {name} in its picks is {found['amplitude']:.2f} +- "
+        f"{found['error']:.2f}, the median of all classes {typical:.2f}. The sample may lack "
+        "parts of the structure, or the picks may be other particles: inspect `particles "
+        "average`, then name the chains to keep (column chains of the table of classes)"
         for name, found in amplitudes.items()
-        if found["amplitude"] + 2 * found["error"] < LOW * typical
+        if found["amplitude"] + 2 * found["error"] < least_ratio * typical
     }
 
 
-def warned(data: Data, model: ImagingModel, chosen: NDArray[np.int_]) -> dict[str, Any]:
-    """Return amplitudes and doubts, each doubt said once; nothing where picks are not aligned."""
+def check_class_agreement(
+    data: FitData, model: ImagingModel, chosen: NDArray[np.int_]
+) -> dict[str, Any]:
+    """Return `amplitudes` and `warnings`, and log each warning; both empty if not aligned."""
     if not data.picks.aligned:
-        return {"amplitudes": {}, "doubts": {}}
+        return {"amplitudes": {}, "warnings": {}}
     amplitudes = class_amplitudes(data, model, chosen)
-    said = doubts(amplitudes)
-    for text in dict.fromkeys(said.values()):
+    warnings = agreement_warnings(amplitudes)
+    for text in dict.fromkeys(warnings.values()):
         log.warning("%s: %s", data.path, text)
-    return {"amplitudes": amplitudes, "doubts": said}
+    return {"amplitudes": amplitudes, "warnings": warnings}

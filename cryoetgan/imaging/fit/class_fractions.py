@@ -1,12 +1,13 @@
-"""How many of a tomogram's picks are of each class, and how many of none.
+"""Estimate the class fractions of a tomogram's picks, false picks included.
 
-A classifier is never right every time, so counting its answers is biased towards what it
-likes to say. The model simulates picks of every class, false ones too; a classifier learnt
-on them gives each real pick its probabilities, and the shares are those that explain the
-answers best: expectation and maximisation for label shift (Saerens 2002,
-doi 10.1162/089976602753284446). Template matching is a second witness where picks were
-aligned: it leans on structures alone, the classifier on physics that is not right everywhere
-(a denoised tomogram's least).
+Counting the answers of a classifier is biased, because it errs more often for some classes.
+Here the imaging model simulates picks of every class, and false picks. A classifier trained on
+them gives each real pick its class probabilities. Expectation-maximisation for label shift
+(Saerens 2002, doi 10.1162/089976602753284446) then finds the fractions that explain them.
+
+If picks were aligned, the class from template matching is a second, independent observation.
+It rests on the structures alone; the classifier also rests on the simulated physics, which
+is less accurate for some tomograms, such as denoised ones.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,29 +17,21 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cryoetgan import seeds
 from cryoetgan.densities.poses import Poser
-from cryoetgan.imaging.model import EMPTY, ImagingModel
-from cryoetgan.imaging.scenes import SCENE
+from cryoetgan.imaging.model import EMPTY_CLASS, ImagingModel
+from cryoetgan.imaging.scenes import SCENE_BOXES
 from cryoetgan.physics.geometry import random_rotations
-from cryoetgan.seeds import rng
 
 Floats = NDArray[np.floating]
-EACH = 40
-"""Simulated picks a class."""
-OFFSET = 1.0
-"""Voxels; standard deviation an axis of where a particle lies about its pick."""
-RIDGE = 0.05
-ROUNDS = 500
-RIGHT = 0.9
-"""How often template matching is taken to name the right class, of particles; on the shared
-tomograms 0.989. Of false picks it says nothing."""
-DRAWS = 50
-"""Resamplings of the picks for the standard error."""
 
 
 @dataclass(frozen=True)
-class Discriminant:
-    """Fisher's linear discriminant of several classes, with equal priors.
+class LinearDiscriminant:
+    """Fisher's linear discriminant of several classes with equal priors.
+
+    p(class i | x) is proportional to exp(x^T S^-1 m_i - m_i^T S^-1 m_i / 2), with x the
+    standardised features, m_i the class means and S the covariance within classes.
 
     Attributes
     ----------
@@ -47,7 +40,7 @@ class Discriminant:
     inverse : ndarray
         `(features, features)` inverse of the covariance within classes.
     centre, scale : ndarray
-        `(features,)`.
+        `(features,)`, for the standardisation.
     """
 
     means: Floats
@@ -56,18 +49,23 @@ class Discriminant:
     scale: Floats
 
     @classmethod
-    def learnt(cls, features: Floats, labels: NDArray[np.int_]) -> "Discriminant":
-        """Return the discriminant of labelled features `(N, features)`."""
+    def fit(
+        cls, features: Floats, labels: NDArray[np.int_], ridge: float = 0.05
+    ) -> "LinearDiscriminant":
+        """Return the discriminant of labelled features `(N, features)`.
+
+        `ridge` is added to the diagonal of the covariance, relative to its mean.
+        """
         centre, scale = features.mean(axis=0), features.std(axis=0) + 1e-9
         x = (features - centre) / scale
         count = int(labels.max()) + 1
         means = np.array([x[labels == i].mean(axis=0) for i in range(count)])
         within = np.cov((x - means[labels]).T) * (len(x) - 1) / (len(x) - count)
-        ridge = RIDGE * np.trace(within) / len(within) * np.eye(len(within))
-        return cls(means, np.linalg.inv(within + ridge), centre, scale)
+        diagonal = ridge * np.trace(within) / len(within) * np.eye(len(within))
+        return cls(means, np.linalg.inv(within + diagonal), centre, scale)
 
     def probabilities(self, features: Floats) -> Floats:
-        """Return `(N, classes)` under equal priors."""
+        """Return the class probabilities `(N, classes)` under equal priors."""
         x = (features - self.centre) / self.scale
         half = np.einsum("ij,jk,ik->i", self.means, self.inverse, self.means) / 2
         score = x @ self.inverse @ self.means.T - half
@@ -76,142 +74,187 @@ class Discriminant:
         return p / p.sum(axis=1, keepdims=True)
 
 
-def explained(probabilities: Floats) -> Floats:
-    """Return the shares that explain probabilities `(N, classes)` of equal priors best."""
+def em_class_priors(
+    probabilities: Floats, max_iterations: int = 500, tolerance: float = 1e-6
+) -> Floats:
+    """Return the class priors of maximum likelihood, from probabilities of equal priors.
+
+    Expectation-maximisation for label shift (Saerens 2002, doi 10.1162/089976602753284446):
+
+        E: q(i | x) = p(i | x) pi_i / sum over j of p(j | x) pi_j
+        M: pi_i = mean over x of q(i | x)
+
+    from equal priors pi, until no prior changes by more than `tolerance`.
+
+    Parameters
+    ----------
+    probabilities : ndarray
+        `(N, classes)`.
+    max_iterations : int
+        Iterations.
+    tolerance : float
+        Change of a prior.
+    """
     count = probabilities.shape[1]
-    shares = np.full(count, 1 / count)
-    for _ in range(ROUNDS):
-        before = shares
-        posterior = probabilities * shares
-        posterior /= np.maximum(posterior.sum(axis=1, keepdims=True), 1e-300)
-        shares = posterior.mean(axis=0)
-        if np.abs(shares - before).max() < 1e-6:
+    priors = np.full(count, 1 / count)
+    for _ in range(max_iterations):
+        before = priors
+        priors = posterior_probabilities(probabilities, priors).mean(axis=0)
+        if np.abs(priors - before).max() < tolerance:
             break
-    return shares
+    return priors
+
+
+def posterior_probabilities(probabilities: Floats, priors: Floats) -> Floats:
+    """Return probabilities `(N, classes)` of equal priors under other priors (the E step)."""
+    posterior = probabilities * priors
+    posterior /= np.maximum(posterior.sum(axis=1, keepdims=True), 1e-300)
+    return np.asarray(posterior)
 
 
 @dataclass(frozen=True)
-class Shares:
-    """What was found.
+class ClassFractions:
+    """Class fractions of picks.
 
     Attributes
     ----------
     names : list of str
         Classes, `empty` last.
-    shares, errors : ndarray
+    fractions, errors : ndarray
         `(classes,)` and their standard errors.
     confusion : ndarray
         `(classes, classes)` of simulated picks, cross-validated: rows true, sums 1.
     posterior : ndarray
-        `(N, classes)` of the real picks, under the shares.
+        `(N, classes)` of the real picks, under the fractions.
     """
 
     names: list[str]
-    shares: Floats
+    fractions: Floats
     errors: Floats
     confusion: Floats
     posterior: Floats
 
 
-def witnessed(probabilities: Floats, named: NDArray[np.int_]) -> Floats:
-    """Return probabilities `(N, classes)` times the likelihoods of what matching named.
+def combine_with_matching(
+    probabilities: Floats, matched: NDArray[np.int_], accuracy: float = 0.9
+) -> Floats:
+    """Return probabilities times the likelihood of the class from template matching.
+
+    For a particle, template matching names the true class with probability `accuracy`, and each
+    other class equally often. For a false pick it names every class equally often.
 
     Parameters
     ----------
     probabilities : ndarray
         `(N, classes)`, the class of false picks last.
-    named : ndarray of int
-        `(N,)` class that template matching gave each pick.
+    matched : ndarray of int
+        `(N,)` class from template matching.
+    accuracy : float
+        Assumed; 0.989 was measured on the shared test tomograms.
     """
     classes = probabilities.shape[1] - 1
-    likelihood = np.full(probabilities.shape, (1 - RIGHT) / max(classes - 1, 1))
-    likelihood[np.arange(len(named)), named] = RIGHT if classes > 1 else 1.0
+    likelihood = np.full(probabilities.shape, (1 - accuracy) / max(classes - 1, 1))
+    likelihood[np.arange(len(matched)), matched] = accuracy if classes > 1 else 1.0
     likelihood[:, -1] = 1 / classes
     return probabilities * likelihood
 
 
-def estimated(
-    simulated: Floats,
-    labels: NDArray[np.int_],
+def estimate_class_fractions(
+    simulated: tuple[Floats, NDArray[np.int_]],
     real: Floats,
     names: Sequence[str],
     seed: int,
-    named: NDArray[np.int_] | None = None,
-) -> Shares:
-    """Return the shares of real picks.
+    matched: NDArray[np.int_] | None = None,
+    resamplings: int = 50,
+) -> ClassFractions:
+    """Return the class fractions of real picks.
 
     Parameters
     ----------
-    simulated : ndarray
-        `(M, features)` of simulated picks.
-    labels : ndarray of int
-        `(M,)` indices into `names`.
+    simulated : (ndarray, ndarray of int)
+        `(M, features)` of simulated picks, and `(M,)` their classes, indices into `names`.
     real : ndarray
         `(N, features)` of the picks.
     names : sequence of str
-        Classes.
+        Classes, the class of false picks last.
     seed : int
         Of the resampling.
-    named : ndarray of int, optional
-        `(N,)` what template matching took each pick for.
+    matched : ndarray of int, optional
+        `(N,)` class of each pick from template matching.
+    resamplings : int
+        Bootstrap samples for the standard errors.
     """
-    probabilities = Discriminant.learnt(simulated, labels).probabilities(real)
-    if named is not None:
-        probabilities = witnessed(probabilities, named)
-    shares = explained(probabilities)
-    posterior = probabilities * shares
-    posterior /= np.maximum(posterior.sum(axis=1, keepdims=True), 1e-300)
-    numbers = rng(seed, "imaging", "shares")
-    again = [
-        explained(probabilities[numbers.integers(len(real), size=len(real))]) for _ in range(DRAWS)
+    features, labels = simulated
+    probabilities = LinearDiscriminant.fit(features, labels).probabilities(real)
+    if matched is not None:
+        probabilities = combine_with_matching(probabilities, matched)
+    fractions = em_class_priors(probabilities)
+    rng = seeds.rng(seed, "imaging", "shares")
+    resampled = [
+        em_class_priors(probabilities[rng.integers(len(real), size=len(real))])
+        for _ in range(resamplings)
     ]
-    confusion = np.zeros((len(names),) * 2)
+    return ClassFractions(
+        list(names),
+        fractions,
+        np.std(resampled, axis=0),
+        cross_validated_confusion(features, labels, len(names)),
+        posterior_probabilities(probabilities, fractions),
+    )
+
+
+def cross_validated_confusion(features: Floats, labels: NDArray[np.int_], classes: int) -> Floats:
+    """Return the confusion matrix `(true, predicted)` by two-fold cross-validation; rows sum to 1."""
+    confusion = np.zeros((classes, classes))
     fold = np.arange(len(labels)) % 2
     for part in (0, 1):
-        learnt = Discriminant.learnt(simulated[fold != part], labels[fold != part])
-        answers = learnt.probabilities(simulated[fold == part]).argmax(axis=1)
+        fitted = LinearDiscriminant.fit(features[fold != part], labels[fold != part])
+        answers = fitted.probabilities(features[fold == part]).argmax(axis=1)
         np.add.at(confusion, (labels[fold == part], answers), 1)
-    confusion /= np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    return Shares(list(names), shares, np.std(again, axis=0), confusion, posterior)
+    return confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
 
 
-def simulated_picks(
-    model: ImagingModel, sigma: float, seed: int
+def simulate_picks(
+    model: ImagingModel, sigma: float, seed: int, per_class: int = 40, offset_sd: float = 1.0
 ) -> Iterator[tuple[NDArray[np.float32], str]]:
-    """Yield simulated picks and their classes, `EACH` a class and of none.
+    """Yield simulated picks and their classes, false picks included.
 
     Parameters
     ----------
     model : ImagingModel
         Of the tomogram.
     sigma : float
-        Voxels; width of the Gaussian that false picks are maxima of.
+        Width of the Gaussian filter that found the picks, voxels.
     seed : int
         The run's seed.
+    per_class : int
+        Picks of each class.
+    offset_sd : float
+        Standard deviation of the picking error along each axis, voxels.
     """
     for name in sorted(model.maps):
-        turned = Poser(model.maps[name])
-        for index in range(EACH):
-            numbers = rng(seed, "imaging", "shares", name, index)
-            centre = numbers.normal(0, OFFSET, 3)
-            target = turned(random_rotations(1, numbers)[0], centre)
-            signal, noise = model.halves(target, centre, numbers)
+        pose = Poser(model.maps[name])
+        for index in range(per_class):
+            rng = seeds.rng(seed, "imaging", "shares", name, index)
+            centre = rng.normal(0, offset_sd, 3)
+            target = pose(random_rotations(1, rng)[0], centre)
+            signal, noise = model.signal_and_noise(target, centre, rng)
             yield signal + noise, name
-    for index in range(EACH):
-        numbers = rng(seed, "imaging", "shares", EMPTY, index)
-        scene = model.scene(None, np.zeros(3), numbers)
-        whole = model.signal(scene) + model.noise((scene.shape[0],) * 3, numbers)
-        yield highest(whole, scene.shape[0] // SCENE, sigma), EMPTY
+    for index in range(per_class):
+        rng = seeds.rng(seed, "imaging", "shares", EMPTY_CLASS, index)
+        scene = model.build_scene(None, np.zeros(3), rng)
+        whole = model.signal(scene) + model.noise((scene.shape[0],) * 3, rng)
+        yield cut_brightest_blob(whole, scene.shape[0] // SCENE_BOXES, sigma), EMPTY_CLASS
 
 
-def highest(scene: Floats, box: int, sigma: float) -> NDArray[np.float32]:
-    """Return the box about the brightest blob near the middle of a scene.
+def cut_brightest_blob(scene: Floats, box: int, sigma: float) -> NDArray[np.float32]:
+    """Return the box around the maximum of a DoG filter near the centre of a scene.
 
-    A false pick is no random place: it is where noise looked most like a particle.
+    A false pick is not a random position, but one at which noise resembles a particle.
     """
     blurred = ndimage.gaussian_filter(scene, sigma, mode="wrap")
     blurred -= ndimage.gaussian_filter(scene, 1.1 * sigma, mode="wrap")
-    # no farther than that, or it would be a neighbour
+    # farther from the centre, the maximum could be a neighbour
     middle, reach = scene.shape[0] // 2, max(1, min(round(sigma), box // 2 - 1))
     near = (slice(middle - reach, middle + reach + 1),) * 3
     place = np.unravel_index(int(blurred[near].argmax()), (2 * reach + 1,) * 3)

@@ -1,11 +1,11 @@
 """Fit an imaging model to a tomogram and its own picks, without labels.
 
-Noise where no particle is, gain where picks are, in turns: what the fitted signal leaves
-between the particles is taken off the noise, and the gain is fitted to what the noise leaves
-of the picks' power.
+Noise and gain are fitted in turns. The noise is measured between the particles, less the
+simulated signal that reaches there. The gain is fitted to the power of the picks, less the noise.
 """
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,320 +13,361 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from cryoetgan import seeds
 from cryoetgan.densities.poses import Poser
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.fit.class_agreement import warned
-from cryoetgan.imaging.fit.class_fractions import EACH, estimated, simulated_picks
-from cryoetgan.imaging.fit.features import Features
-from cryoetgan.imaging.fit.gain import Bins, fitted_gain, flat_gain
-from cryoetgan.imaging.fit.inputs import Data, cut, inside, particle_radius
-from cryoetgan.imaging.fit.noise import (
-    LEAST_SHARE,
-    Autocovariance,
-    background,
-    blocks,
-    density_of,
-    free_of,
+from cryoetgan.imaging.fit.class_agreement import check_class_agreement
+from cryoetgan.imaging.fit.class_fractions import (
+    ClassFractions,
+    estimate_class_fractions,
+    simulate_picks,
 )
-from cryoetgan.imaging.fit.picks import Picks, PosedPicks
-from cryoetgan.imaging.fit.tilt_range import checked
-from cryoetgan.imaging.model import EMPTY, ImagingModel, crop
-from cryoetgan.imaging.noise_spectrum import Spectrum, both_halves, tabulated
-from cryoetgan.imaging.pair_correlation import Crowding, measured_crowding
-from cryoetgan.imaging.scenes import SCENE
+from cryoetgan.imaging.fit.features import ShapeFeatures
+from cryoetgan.imaging.fit.fit_data import FitData, boxes_inside, cut_box, particle_radius
+from cryoetgan.imaging.fit.gain import PowerBins, PowerSpectra, constant_gain, fit_gain
+from cryoetgan.imaging.fit.noise import (
+    MIN_FREE_FRACTION,
+    Autocovariance,
+    FreeVoxels,
+    measure_autocovariance,
+    power_density,
+    sample_blocks,
+)
+from cryoetgan.imaging.fit.picks import PosedPicks
+from cryoetgan.imaging.fit.tilt_range import check_tilt_range
+from cryoetgan.imaging.model import EMPTY_CLASS, ImagingModel, crop_centre
+from cryoetgan.imaging.noise_spectrum import NoiseSpectrum, tabulate
+from cryoetgan.imaging.pair_correlation import PairCorrelation, measure_pair_correlation
+from cryoetgan.imaging.scenes import SCENE_BOXES
 from cryoetgan.physics.geometry import random_rotations
+from cryoetgan.physics.optics import hermitian_weights
 from cryoetgan.progress import track
-from cryoetgan.seeds import rng
 
 log = logging.getLogger("cryoetgan")
 Floats = NDArray[np.floating]
-ROUNDS = 2
-MOST_BOXES = 300
-"""Picks whose power is looked at; more would not make the mean better by much."""
-NOISE_BOXES = 80
-LEAST_PICKS, FEW_PICKS = 8, 50
-SHOWN = 160
-"""Boxes made to compare with the picks."""
-MARGIN = 1.5
-"""Voxels between a particle's surface and what counts as noise."""
-REACH = 2.0
-"""Boxes: beyond this distance particles are taken not to know of each other."""
+Indices = NDArray[np.int_]
+Boxes = list[NDArray[np.float32]]
 
 
-def fit(data: Data, seed: int) -> ImagingModel:
+@dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """Sample sizes and limits of a fit; larger samples change the means by little.
+
+    Attributes
+    ----------
+    rounds : int
+        Alternations of noise and gain.
+    power_boxes : int
+        Picks whose power is averaged.
+    noise_boxes, compared_boxes : int
+        Simulated boxes of noise, and of particles for the last gain.
+    simulated_per_class : int
+        Simulated picks of each class that train the classifier.
+    least_picks, few_picks : int
+        Picks below which the fit is refused, or a warning is given.
+    surface_margin : float
+        Voxels between the surface of a particle and voxels that count as noise.
+    correlation_boxes : float
+        Boxes; beyond this distance positions are assumed independent.
+    """
+
+    rounds: int = 2
+    power_boxes: int = 300
+    noise_boxes: int = 80
+    compared_boxes: int = 160
+    simulated_per_class: int = 40
+    least_picks: int = 8
+    few_picks: int = 50
+    surface_margin: float = 1.5
+    correlation_boxes: float = 2.0
+
+
+@dataclass(frozen=True)
+class Background:
+    """Voxels away from particles, their autocovariance, and their fraction of the tomogram."""
+
+    free: FreeVoxels
+    autocovariance: Autocovariance
+    fraction: float
+
+
+def fit_model(data: FitData, seed: int, options: FitOptions | None = None) -> ImagingModel:
     """Return the imaging model of one tomogram.
 
-    Once with all picks, then without those that this first model takes for false: they would
-    dilute the particles' power, and the crowding.
+    The model is fitted twice: first to all picks, then without those that the first model
+    classifies as false, which would dilute the power of the particles and the pair correlation.
 
     Raises
     ------
     UserError
-        Where picks are too few, boxes do not fit, or particles leave no room for noise.
+        If there are too few picks, boxes do not fit, or too few voxels are free of particles.
     """
-    lags = min(data.box, int(0.7 * min(data.volume.shape)))
-    usable = _usable(data)
-    measured = _background(data, lags, seed)
-    posed = PosedPicks(data.picks, data.maps)
-    model = _fitted(data, usable, measured, posed, None, seed)
-    shares, empty = _shares(data, model, usable, seed)
-    kept = usable[~empty] if (~empty).sum() >= LEAST_PICKS else usable
-    posed.keep(~np.isin(np.arange(len(data.picks)), np.setdiff1d(usable, kept)))
-    model = _fitted(data, kept, measured, posed, model, seed)
-    extent = SCENE * model.box * model.voxel_size
-    crowding = model.crowding.calibrated(extent, rng(seed, "imaging", "crowding"))
-    model = replace(model, crowding=crowding, shares=shares["shares"])
-    bins = Bins.of(data.box, data.acquisition.tilts)
-    real = [cut(data.volume, data.picks.places[i], data.box) for i in _some(kept, seed)]
-    # last, the gain that makes the model's own scenes, neighbours and all, as strong as the picks
-    signals, noises = generated(model, seed)
-    power, error = bins.power(real)
-    gain = fitted_gain(
-        model.gain, bins, power, error, bins.power(noises)[0], bins.power(signals)[0]
+    fitter = ModelFitter(data, seed, options or FitOptions())
+    usable = fitter.usable
+    model = fitter.fit_noise_and_gain(usable)
+    fractions = fitter.estimate_class_fractions(model, usable)
+    false = fractions.posterior[:, -1] > 0.5
+    kept = usable[~false] if (~false).sum() >= fitter.options.least_picks else usable
+    fitter.posed.active = ~np.isin(np.arange(len(data.picks)), np.setdiff1d(usable, kept))
+    model = fitter.fit_noise_and_gain(kept, model)
+    rng = seeds.rng(seed, "imaging", "crowding")
+    extent = SCENE_BOXES * model.box * model.voxel_size
+    model = replace(
+        model,
+        pair_correlation=model.pair_correlation.calibrate(extent, rng),
+        class_fractions=dict(zip(fractions.names, map(float, fractions.fractions), strict=True)),
     )
-    model = replace(model, gain=gain)
-    signals, noises = generated(model, seed)
-    sums = [s + n for s, n in zip(signals, noises, strict=True)]
-    compared = {
-        name: [float(v) for v in bins.mean(bins.power(boxes)[0])]
-        for name, boxes in (
-            ("real", real),
-            ("simulated", sums),
-            ("signal", signals),
-            ("noise", noises),
-        )
-    }
+    model, power, offset = fitter.match_power(model, kept)
     about = {
         "picks": len(data.picks),
         "picks_used": len(kept),
-        "picks_taken_for_false": int(empty.sum()),
-        "free_radius_A": measured.radius * data.voxel_size,
-        "free_share": measured.share,
-        "share_errors": shares["errors"],
-        "confusion": shares["confusion"],
-        "wedge": _wedge(data, seed),
-        "power": compared,
-        "agreement": warned(data, model, kept),
+        "picks_taken_for_false": int(false.sum()),
+        "free_radius_A": fitter.background.free.radius * data.voxel_size,
+        "free_fraction": fitter.background.fraction,
+        **_describe(fractions),
+        "wedge": check_tilt_range(data.volume, data.acquisition.tilts, seed),
+        "power": power,
+        "agreement": check_class_agreement(data, model, kept),
     }
-    offset = float(np.mean([b.mean() for b in real]) - np.mean([b.mean() for b in sums]))
+    if warning := about["wedge"]["warning"]:
+        log.warning("%s: %s", data.path, warning)
     return replace(model, offset=offset, about=about)
 
 
-@dataclass(frozen=True)
-class Measured:
-    """The background: radius about particles, autocovariance, share of voxels."""
-
-    radius: float
-    found: Autocovariance
-    share: float
-    lags: int
-
-
-def _fitted(
-    data: Data,
-    chosen: NDArray[np.int_],
-    measured: Measured,
-    posed: PosedPicks,
-    before: ImagingModel | None,
-    seed: int,
-) -> ImagingModel:
-    """Return noise and gain, fitted in turns to the picks that are taken for particles.
-
-    `before` is a first fit to go on from.
-    """
-    looked_at = _some(chosen, seed)
-    bins = Bins.of(data.box, data.acquisition.tilts)
-    power, error = bins.power(cut(data.volume, data.picks.places[i], data.box) for i in looked_at)
-    scenes = [posed.scene_about(data.picks.places[i], SCENE * data.box) for i in looked_at]
-    covariance = measured.found.covariance()
-    model = before or ImagingModel(
-        voxel_size=data.voxel_size,
-        box=data.box,
-        acquisition=data.acquisition,
-        gain=flat_gain(data.acquisition.tilts, data.box, data.voxel_size),
-        noise_spectrum=_spectrum(covariance, data),
-        crowding=_crowding(data, np.ones(len(data.picks), bool), seed),
-        shares=_counted(data.picks),
-        maps={name: np.asarray(m, np.float32) for name, m in data.maps.items()},
-    )
-    if before is not None:
-        model = replace(model, crowding=_crowding(data, posed.active, seed))
-    for turn in track(range(ROUNDS), "fitting"):
-        if turn or before is not None:
-            leaked = signal_between(data, posed, model, measured, seed)
-            spectrum = _spectrum(covariance - leaked.covariance(), data)
-            model = replace(model, noise_spectrum=spectrum)
-        noise, _ = bins.power(_noise_boxes(model, seed))
-        signal, _ = bins.power(crop(model.signal(scene), data.box) for scene in scenes)
-        model = replace(model, gain=fitted_gain(model.gain, bins, power, error, noise, signal))
-    return model
-
-
-def _some(chosen: NDArray[np.int_], seed: int) -> NDArray[np.int_]:
-    order = rng(seed, "imaging", "power").permutation(len(chosen))[:MOST_BOXES]
-    return chosen[np.sort(order)]
-
-
-def _crowding(data: Data, active: NDArray[np.bool_], seed: int) -> Crowding:
-    reach = REACH * data.box * data.voxel_size
-    places = data.picks.places[active]
-    return measured_crowding(places, data.volume.shape, data.voxel_size, reach, seed)
-
-
-def _shares(
-    data: Data, model: ImagingModel, chosen: NDArray[np.int_], seed: int
-) -> tuple[dict[str, Any], NDArray[np.bool_]]:
-    """Return shares for the model's file, and which of the chosen picks are taken for false."""
-    radius = particle_radius(data.maps)
-    sigma = max(1.0, radius / np.sqrt(3))
-    features = Features(data.box, radius)
-    names = [*sorted(model.maps), EMPTY]
-    made = list(track(simulated_picks(model, sigma, seed), "simulating picks", EACH * len(names)))
-    labels = np.array([names.index(name) for _, name in made])
-    simulated = features.table(volume for volume, _ in made)
-    real = features.table(cut(data.volume, data.picks.places[i], data.box) for i in chosen)
-    named = np.searchsorted(names[:-1], data.picks.names[chosen]) if data.picks.aligned else None
-    found = estimated(simulated, labels, real, names, seed, named)
-    content = {
-        "shares": dict(zip(names, map(float, found.shares), strict=True)),
-        "errors": dict(zip(names, (round(float(e), 4) for e in found.errors), strict=True)),
+def _describe(found: ClassFractions) -> dict[str, Any]:
+    """Return errors and confusion matrix for the file of the model."""
+    return {
+        "class_fraction_errors": {
+            name: round(float(e), 4) for name, e in zip(found.names, found.errors, strict=True)
+        },
         "confusion": {
-            a: {b: round(float(v), 3) for b, v in zip(names, row, strict=True)}
-            for a, row in zip(names, found.confusion, strict=True)
+            a: {b: round(float(v), 3) for b, v in zip(found.names, row, strict=True)}
+            for a, row in zip(found.names, found.confusion, strict=True)
         },
     }
-    return content, found.posterior[:, -1] > 0.5
 
 
-def generated(
-    model: ImagingModel, seed: int
-) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
-    """Return signal and noise of boxes as the model makes them, classes by their shares."""
-    posers = {name: Poser(density) for name, density in model.maps.items()}
-    names = [name for name in sorted(model.maps) if model.shares.get(name, 0) > 0]
-    weights = np.array([model.shares[name] for name in names])
-    signals, noises = [], []
-    for index in range(SHOWN):
-        numbers = rng(seed, "imaging", "compared", index)
-        name = names[int(numbers.choice(len(names), p=weights / weights.sum()))]
-        centre = numbers.uniform(-0.5, 0.5, 3)
-        target = posers[name](random_rotations(1, numbers)[0], centre)
-        signal, noise = model.halves(target, centre, numbers)
-        signals.append(signal)
-        noises.append(noise)
-    return signals, noises
+class ModelFitter:
+    """The steps of a fit, on the data of one tomogram.
 
-
-def _usable(data: Data) -> NDArray[np.int_]:
-    """Return the picks whose boxes lie inside the tomogram, clear of what is left out of it.
-
-    The edge of padding, or carbon, in a box would be taken for power of its particle.
+    Parameters
+    ----------
+    data : FitData
+        Tomogram, picks, maps.
+    seed : int
+        The run's seed.
+    options : FitOptions
+        Sample sizes.
     """
-    shape = data.volume.shape
+
+    def __init__(self, data: FitData, seed: int, options: FitOptions) -> None:
+        self.data, self.seed, self.options = data, seed, options
+        self.usable = select_usable_picks(data, options)
+        self.bins = PowerBins.for_box(data.box, data.acquisition.tilts)
+        self.posed = PosedPicks(data.picks, data.maps)
+        self.background = measure_background(data, seed, options.surface_margin)
+
+    def fit_noise_and_gain(
+        self, chosen: Indices, before: ImagingModel | None = None
+    ) -> ImagingModel:
+        """Fit noise and gain in turns to the power of the chosen picks, from an earlier fit if any."""
+        data, bins = self.data, self.bins
+        sample = self._sample(chosen)
+        real, error = bins.power(self._cut(sample))
+        size = SCENE_BOXES * data.box
+        scenes = [self.posed.density_around(data.picks.places[i], size) for i in sample]
+        covariance = self.background.autocovariance.covariance()
+        model = before or self._first_model(covariance)
+        if before is not None:
+            model = replace(model, pair_correlation=self._measure_pair_correlation())
+        for turn in track(range(self.options.rounds), "fitting"):
+            if turn or before is not None:
+                between = self.signal_autocovariance(model).covariance()
+                model = replace(model, noise_spectrum=self._noise_spectrum(covariance - between))
+            noise, _ = bins.power(self._simulate_noise(model))
+            signal, _ = bins.power(crop_centre(model.signal(scene), data.box) for scene in scenes)
+            spectra = PowerSpectra(real, error, noise, signal)
+            model = replace(model, gain=fit_gain(model.gain, spectra))
+        return model
+
+    def _first_model(self, covariance: Floats) -> ImagingModel:
+        data = self.data
+        names, counts = np.unique(data.picks.names, return_counts=True)
+        fractions = {str(n): float(c) / len(data.picks) for n, c in zip(names, counts, strict=True)}
+        return ImagingModel(
+            voxel_size=data.voxel_size,
+            box=data.box,
+            acquisition=data.acquisition,
+            gain=constant_gain(data.acquisition.tilts, data.box, data.voxel_size),
+            noise_spectrum=self._noise_spectrum(covariance),
+            pair_correlation=self._measure_pair_correlation(),
+            class_fractions={**fractions, EMPTY_CLASS: 0.0},
+            maps={name: np.asarray(m, np.float32) for name, m in data.maps.items()},
+        )
+
+    def _sample(self, chosen: Indices) -> Indices:
+        order = seeds.rng(self.seed, "imaging", "power").permutation(len(chosen))
+        return chosen[np.sort(order[: self.options.power_boxes])]
+
+    def _cut(self, chosen: Indices) -> Boxes:
+        data = self.data
+        return [cut_box(data.volume, data.picks.places[i], data.box) for i in chosen]
+
+    def _measure_pair_correlation(self) -> PairCorrelation:
+        data = self.data
+        farthest = self.options.correlation_boxes * data.box * data.voxel_size
+        places = data.picks.places[self.posed.active]
+        return measure_pair_correlation(
+            places, data.volume.shape, data.voxel_size, farthest, self.seed
+        )
+
+    def _noise_spectrum(self, covariance: Floats) -> NoiseSpectrum:
+        """Return the noise spectrum of an autocovariance, scaled to its variance.
+
+        The table alone would lose the power that is blurred across the edge of the wedge.
+        """
+        size = self.data.voxel_size
+        table = tabulate(power_density(covariance, size), size, self.data.acquisition.tilts)
+        n = covariance.shape[0]
+        density = table.interpolate((n, n, n), size).astype(np.float64)
+        density[0, 0, 0] = 0
+        variance = float((density * hermitian_weights(n)).sum()) / (n * size) ** 3
+        scale = float(covariance[0, 0, 0]) / max(variance, 1e-30)
+        return replace(table, seen=table.seen * scale, unseen=table.unseen * scale)
+
+    def signal_autocovariance(self, model: ImagingModel) -> Autocovariance:
+        """Return the autocovariance of the simulated signal between the particles: fringes."""
+        data, free = self.data, self.background.free
+        found = Autocovariance(self.background.autocovariance.lags)
+        margin = data.box // 2
+        for corner, shape in sample_blocks(data.volume.shape, self.seed):
+            larger = tuple(fft.next_fast_len(n + 2 * margin, real=True) for n in shape)
+            scene = self.posed.density_block(tuple(c - margin for c in corner), larger)
+            inner = tuple(slice(margin, margin + n) for n in shape)
+            signal = model.signal(scene)[inner]
+            mask = free.mask(corner, shape)
+            found.add(signal - np.float32(signal[mask].mean() if mask.any() else 0), mask)
+        return found
+
+    def _simulate_noise(self, model: ImagingModel) -> Iterator[NDArray[np.float32]]:
+        shape = (SCENE_BOXES * model.box,) * 3
+        for index in range(self.options.noise_boxes):
+            rng = seeds.rng(self.seed, "imaging", "noise", index)
+            yield crop_centre(model.noise(shape, rng), model.box)
+
+    def estimate_class_fractions(self, model: ImagingModel, chosen: Indices) -> ClassFractions:
+        """Return the class fractions of the chosen picks."""
+        picks, names = self.data.picks, [*sorted(model.maps), EMPTY_CLASS]
+        radius = particle_radius(self.data.maps)
+        features = ShapeFeatures(self.data.box, radius)
+        # the DoG filter responds most to a ball at sigma = radius / sqrt(3)
+        sigma = max(1.0, radius / np.sqrt(3))
+        count = self.options.simulated_per_class
+        picks_and_names = simulate_picks(model, sigma, self.seed, count)
+        simulated = list(track(picks_and_names, "simulating picks", count * len(names)))
+        labels = np.array([names.index(name) for _, name in simulated])
+        known = features.describe_all(volume for volume, _ in simulated), labels
+        real = features.describe_all(self._cut(chosen))
+        matched = np.searchsorted(names[:-1], picks.names[chosen]) if picks.aligned else None
+        return estimate_class_fractions(known, real, names, self.seed, matched)
+
+    def match_power(
+        self, model: ImagingModel, chosen: Indices
+    ) -> tuple[ImagingModel, dict[str, list[float]], float]:
+        """Fit the gain to whole simulated scenes, neighbours included.
+
+        Returns
+        -------
+        model : ImagingModel
+            With the new gain.
+        power : dict
+            Power by shell of real boxes, simulated boxes, and their signal and noise.
+        offset : float
+            Mean grey value of the real boxes, less that of the simulated ones.
+        """
+        bins, real = self.bins, self._cut(self._sample(chosen))
+        signals, noises = self._simulate_boxes(model)
+        power, error = bins.power(real)
+        spectra = PowerSpectra(power, error, bins.power(noises)[0], bins.power(signals)[0])
+        model = replace(model, gain=fit_gain(model.gain, spectra))
+        signals, noises = self._simulate_boxes(model)
+        sums = [s + n for s, n in zip(signals, noises, strict=True)]
+        sets = {"real": real, "simulated": sums, "signal": signals, "noise": noises}
+        powers = {
+            name: [float(v) for v in bins.average_angles(bins.power(boxes)[0])]
+            for name, boxes in sets.items()
+        }
+        offset = float(np.mean([b.mean() for b in real]) - np.mean([b.mean() for b in sums]))
+        return model, powers, offset
+
+    def _simulate_boxes(self, model: ImagingModel) -> tuple[Boxes, Boxes]:
+        """Return signal and noise of simulated boxes; classes occur in their fractions."""
+        posers = {name: Poser(density) for name, density in model.maps.items()}
+        names = [name for name in sorted(model.maps) if model.class_fractions.get(name, 0) > 0]
+        weights = np.array([model.class_fractions[name] for name in names])
+        signals, noises = [], []
+        for index in range(self.options.compared_boxes):
+            rng = seeds.rng(self.seed, "imaging", "compared", index)
+            name = names[int(rng.choice(len(names), p=weights / weights.sum()))]
+            centre = rng.uniform(-0.5, 0.5, 3)
+            target = posers[name](random_rotations(1, rng)[0], centre)
+            signal, noise = model.signal_and_noise(target, centre, rng)
+            signals.append(signal)
+            noises.append(noise)
+        return signals, noises
+
+
+def select_usable_picks(data: FitData, options: FitOptions) -> Indices:
+    """Return the indices of picks whose boxes lie in the tomogram and hold no excluded voxel.
+
+    The edge of padding or carbon in a box would add to the power of its particle.
+    """
+    shape, picks = data.volume.shape, data.picks
     if min(shape) < data.box:
         raise UserError(
             f"{data.path}: is {min(shape)} voxels thin, less than one box of {data.box}; give maps "
             "of a smaller box (densities.box)"
         )
-    whole = inside(data.picks.places, shape, data.box)
-    chosen, mask = whole, data.mask
-    if mask is not None:
-        middles = np.rint(data.picks.places).astype(int)
-        chosen = np.array([i for i in whole if not mask.touches(middles[i], data.box)], int)
+    whole = boxes_inside(picks.places, shape, data.box)
+    chosen, excluded = whole, data.excluded
+    if excluded is not None:
+        centres = np.rint(picks.places).astype(int)
+        free = [i for i in whole if not excluded.intersects_box(centres[i], data.box)]
+        chosen = np.array(free, int)
     if len(chosen) < len(whole):
         log.warning(
-            "%s: %d of %d picks lie at padding or masked regions and are not looked at",
+            "%s: %d of %d picks lie at padding or masked regions and are ignored",
             data.path,
             len(whole) - len(chosen),
             len(whole),
         )
-    if len(chosen) < LEAST_PICKS:
+    if len(chosen) < options.least_picks:
         raise UserError(
-            f"{data.path}: {len(chosen)} of {len(data.picks)} picks lie a whole box of {data.box} "
-            f"voxels inside it, clear of padding and masks, wanted {LEAST_PICKS} or more to fit "
-            "physics to; pick more (particles.threshold, particles.max_picks), or type physics in (imaging simulate --snr)"
+            f"{data.path}: only {len(chosen)} of {len(picks)} picks lie a whole box of {data.box} "
+            f"voxels inside it, clear of padding and masks. A fit needs {options.least_picks}. "
+            "Pick more (particles.threshold, particles.max_picks), or use the conventional "
+            "simulation (imaging simulate --snr)"
         )
-    if len(chosen) < FEW_PICKS:
+    if len(chosen) < options.few_picks:
         log.warning(
-            "%s: only %d picks to fit physics to: transfer and shares are uncertain",
+            "%s: there are only %d picks to fit to, so transfer and class fractions are uncertain",
             data.path,
             len(chosen),
         )
     return chosen
 
 
-def _background(data: Data, lags: int, seed: int) -> Measured:
-    """Measure the voxels that are free of particles.
+def measure_background(data: FitData, seed: int, surface_margin: float) -> Background:
+    """Measure the noise in voxels that are free of particles.
 
-    Where picks are so dense that nothing is free, the radius gives way, not below half.
+    If picks are so dense that too few voxels are free, the radius around a particle is reduced,
+    at most by half.
     """
-    whole = min(particle_radius(data.maps) + MARGIN, data.box / 2)
-    for radius in (whole, 0.75 * whole):
-        if _free_share(data, radius, seed) >= 5 * LEAST_SHARE:
+    lags = min(data.box, int(0.7 * min(data.volume.shape)))
+    whole = min(particle_radius(data.maps) + surface_margin, data.box / 2)
+    for factor in (1.0, 0.75, 0.5):
+        free = FreeVoxels(data.picks.places, factor * whole, data.excluded)
+        if factor == 0.5 or free.fraction(data.volume.shape, seed) >= 5 * MIN_FREE_FRACTION:
             break
-    else:
-        radius = 0.5 * whole
-    found, share = background(
-        data.volume, data.picks.places, radius, lags, seed, data.path, data.mask
-    )
-    return Measured(radius, found, share, lags)
-
-
-def _free_share(data: Data, radius: float, seed: int) -> float:
-    free = [
-        free_of(data.picks.places, radius, corner, shape, data.mask)
-        for corner, shape in blocks(data.volume.shape, seed)
-    ]
-    return sum(float(f.sum()) for f in free) / sum(f.size for f in free)
-
-
-def signal_between(
-    data: Data, posed: PosedPicks, model: ImagingModel, measured: Measured, seed: int
-) -> Autocovariance:
-    """Return the autocovariance of the model's signal where no particle is: fringes alone."""
-    found = Autocovariance(measured.lags)
-    margin = data.box // 2
-    for corner, shape in blocks(data.volume.shape, seed):
-        around = tuple(fft.next_fast_len(n + 2 * margin, real=True) for n in shape)
-        start = tuple(c - margin for c in corner)
-        scene = posed.block(start, around)
-        part = tuple(slice(margin, margin + n) for n in shape)
-        signal = model.signal(scene)[part]
-        free = free_of(data.picks.places, measured.radius, corner, shape, data.mask)
-        found.add(signal - np.float32(signal[free].mean() if free.any() else 0), free)
-    return found
-
-
-def _spectrum(covariance: Floats, data: Data) -> Spectrum:
-    """Return the noise spectrum, scaled to the variance that was measured.
-
-    The table loses what the estimate's blur carries over the wedge's edge.
-    """
-    size = data.voxel_size
-    table = tabulated(density_of(covariance, size), size, data.acquisition.tilts)
-    n = covariance.shape[0]
-    density = table.on((n, n, n), size).astype(np.float64)
-    density[0, 0, 0] = 0
-    variance = float((density * both_halves(n)).sum()) / (n * size) ** 3
-    scale = float(covariance[0, 0, 0]) / max(variance, 1e-30)
-    return replace(table, seen=table.seen * scale, unseen=table.unseen * scale)
-
-
-def _noise_boxes(model: ImagingModel, seed: int) -> Any:
-    size = (SCENE * model.box,) * 3
-    for index in range(NOISE_BOXES):
-        yield crop(model.noise(size, rng(seed, "imaging", "noise", index)), model.box)
-
-
-def _counted(picks: Picks) -> dict[str, float]:
-    names, counts = np.unique(picks.names, return_counts=True)
-    shares = {str(n): float(c) / len(picks) for n, c in zip(names, counts, strict=True)}
-    return {**shares, EMPTY: 0.0}
-
-
-def _wedge(data: Data, seed: int) -> dict[str, Any]:
-    """Return the tilt range that the spectrum shows; warn where it is not the typed one."""
-    found = checked(data.volume, data.acquisition.tilts, seed)
-    if found["warning"]:
-        log.warning("%s: %s", data.path, found["warning"])
-    return found
+    found, fraction = measure_autocovariance(data.volume, free, lags, seed, data.path)
+    return Background(free, found, fraction)

@@ -1,4 +1,4 @@
-"""Fit the gain: least squares of the picks' mean power, noise taken off, on the densities'."""
+"""Fit the gain: match the mean power of the picks, less the noise, to that of the densities."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,35 +7,28 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
-from cryoetgan.imaging.noise_spectrum import both_halves, tilt_angle
-from cryoetgan.imaging.transfer import Gain
-from cryoetgan.physics.optics import missing_wedge, radius_grid
+from cryoetgan.imaging.transfer import EnvelopeGain
+from cryoetgan.physics.optics import fourier_shells, hermitian_weights, missing_wedge, tilt_angle
 
 Floats = NDArray[np.floating]
-ROW = 20.0
-"""Degrees of tilt angle, about, that share a row of the gain."""
-TAPER = 0.25
-"""Share of the box over which the window falls off at each end."""
-KNOTS = 2
-"""Shells from one knot of the gain to the next."""
-STIFF, ALIKE = 0.03, 0.1
-"""Weights of the second difference along k and of the difference between tilt angles."""
-LEAST = 0.02
-"""Of the largest gain: no knot falls below."""
-MODEL_ERROR = 0.02
-"""Of the power of a bin: what is not chance (noise estimate, densities)."""
+ROW_DEG = 20.0
+"""Approximate range of tilt angle for each row of the gain, degrees."""
+KNOT_SHELLS = 2
+"""Fourier shells between two knots of the gain."""
+MIN_GAIN = 0.02
+"""Smallest gain of a knot, relative to the largest: a zero would stay zero in the next round."""
 
 
 @dataclass(frozen=True)
-class Bins:
-    """Shells and tilt angles in which the power of boxes is averaged.
+class PowerBins:
+    """Fourier shells and tilt angles in which the power of boxes is averaged.
 
     Attributes
     ----------
     index : ndarray of int
-        `(n, n, n // 2 + 1)`: angle times shells plus shell; -1 where no bin is.
+        `(n, n, n // 2 + 1)`: angle times number of shells plus shell; -1 outside all bins.
     weight : ndarray
-        Modes that each voxel stands for.
+        Number of modes that each voxel represents.
     shape : (int, int)
         Angles, shells.
     window : ndarray
@@ -48,113 +41,148 @@ class Bins:
     window: NDArray[np.float32]
 
     @classmethod
-    def of(cls, box: int, tilts: tuple[float, float]) -> "Bins":
-        """Return the bins of boxes of `box` voxels."""
-        shape = (box,) * 3
+    def for_box(cls, box: int, tilts: tuple[float, float], taper: float = 0.25) -> "PowerBins":
+        """Return the bins of boxes of `box` voxels, tapered over a fraction of each end."""
         shells = box // 2 + 1
-        rows = max(1, round(steepest(tilts) / ROW))
-        shell = np.rint(radius_grid(shape, 1.0) * box).astype(int)
-        angle = np.abs(tilt_angle(shape)) / steepest(tilts) * rows
+        rows = count_rows(tilts)
+        shell = fourier_shells(box)
+        angle = np.abs(tilt_angle((box,) * 3)) / max_tilt(tilts) * rows
         row = np.broadcast_to(np.minimum(angle.astype(int), rows - 1), shell.shape)
-        used = missing_wedge(shape, tilts) & (shell > 0) & (shell < shells)
+        used = missing_wedge((box,) * 3, tilts) & (shell > 0) & (shell < shells)
         index = np.where(used, row * shells + shell, -1)
-        edge = max(2, round(TAPER * box))
+        edge = max(2, round(taper * box))
         axis = np.minimum(np.arange(box), np.arange(box)[::-1]) + 0.5
         line = np.sin(np.pi / 2 * np.clip(axis / edge, 0, 1)) ** 2
         window = line[:, None, None] * line[None, :, None] * line[None, None]
-        weight = np.broadcast_to(both_halves(box), shell.shape)
+        weight = np.broadcast_to(hermitian_weights(box), shell.shape)
         return cls(index, weight, (rows, shells), window.astype(np.float32))
 
     def power(self, boxes: Iterable[Floats]) -> tuple[Floats, Floats]:
-        """Return mean power and its standard error by bin, `(angles, shells)`."""
+        """Return the mean power of boxes and its standard error by bin, `(angles, shells)`.
+
+        The power of a box is |FFT((box - mean) * window)|^2.
+        """
         used = self.index >= 0
-        where, weight = self.index[used], self.weight[used]
+        index, weight = self.index[used], self.weight[used]
         size = self.shape[0] * self.shape[1]
-        count = np.maximum(np.bincount(where, weight, size), 1e-9)
+        count = np.maximum(np.bincount(index, weight, size), 1e-9)
         rows = []
         for box in boxes:
             tapered = (box - np.mean(box, dtype=np.float64)) * self.window
             power = np.abs(np.fft.rfftn(tapered)[used]) ** 2
-            rows.append(np.bincount(where, weight * power, size) / count)
+            rows.append(np.bincount(index, weight * power, size) / count)
         values = np.array(rows)
         error = values.std(axis=0) / np.sqrt(max(len(values) - 1, 1))
         return values.mean(axis=0).reshape(self.shape), error.reshape(self.shape)
 
-    def mean(self, power: Floats) -> Floats:
-        """Return power by shell from 1, averaged over the tilt angles that have modes there."""
+    def average_angles(self, power: Floats) -> Floats:
+        """Return power by shell from shell 1, averaged over the modes of all tilt angles."""
         used = self.index >= 0
         size = self.shape[0] * self.shape[1]
         modes = np.bincount(self.index[used], self.weight[used], size).reshape(self.shape)
         return ((power * modes).sum(axis=0) / np.maximum(modes.sum(axis=0), 1e-9))[1:]
 
 
-def steepest(tilts: tuple[float, float]) -> float:
-    """Return the largest size of a tilt angle, degrees."""
+@dataclass(frozen=True)
+class PowerSpectra:
+    """Mean power by bin `(angles, shells)` of boxes at the picks, of noise and of signal.
+
+    `error` is the standard error of `real`.
+    """
+
+    real: Floats
+    error: Floats
+    noise: Floats
+    signal: Floats
+
+
+def max_tilt(tilts: tuple[float, float]) -> float:
+    """Return the largest absolute tilt angle, degrees."""
     return max(abs(tilts[0]), abs(tilts[1]))
 
 
-def flat_gain(tilts: tuple[float, float], box: int, voxel_size: float, value: float = 1.0) -> Gain:
-    """Return a gain of one value, on the knots that `fitted_gain` uses."""
-    rows = max(1, round(steepest(tilts) / ROW))
-    knots = int(np.ceil((box // 2) * np.sqrt(3) / KNOTS)) + 1
-    return Gain(np.full((rows, knots), value), KNOTS / (box * voxel_size), steepest(tilts))
+def count_rows(tilts: tuple[float, float]) -> int:
+    """Return the number of rows of tilt angle."""
+    return max(1, round(max_tilt(tilts) / ROW_DEG))
 
 
-def fitted_gain(
-    before: Gain, bins: Bins, real: Floats, error: Floats, noise: Floats, signal: Floats
-) -> Gain:
-    """Return the gain that makes `signal + noise` the power of the real boxes.
+def constant_gain(tilts: tuple[float, float], box: int, voxel_size: float) -> EnvelopeGain:
+    """Return a gain of 1, on the knots of `fit_gain`."""
+    knots = int(np.ceil((box // 2) * np.sqrt(3) / KNOT_SHELLS)) + 1
+    values = np.full((count_rows(tilts), knots), 1.0)
+    return EnvelopeGain(values, KNOT_SHELLS / (box * voxel_size), max_tilt(tilts))
+
+
+def fit_gain(
+    before: EnvelopeGain,
+    spectra: PowerSpectra,
+    model_error: float = 0.02,
+    smoothness: float = 0.03,
+    angle_smoothness: float = 0.1,
+) -> EnvelopeGain:
+    """Return the gain with which signal plus noise has the power of the real boxes.
+
+    The unknown is the squared gain G = g^2 at knots along k, never negative. It minimises
+
+        sum over bins of ((G / G_before * signal + noise - real) / sigma)^2
+        + (smoothness * scale)^2 * sum of (second differences of G along k)^2
+        + (angle_smoothness * smoothness * scale)^2 * sum of (differences between angles)^2
+
+    with sigma^2 = error^2 + (model_error * real)^2, and scale the norm of the design matrix. If
+    noise hides the signal, smoothness decides.
 
     Parameters
     ----------
-    before : Gain
-        What `signal` was made with.
-    bins : Bins
-        Of all the powers, `(angles, shells)`.
-    real, error, noise, signal : ndarray
-        Power of the boxes at the picks and its standard error, of noise alone, of signal
-        alone.
-
-    Notes
-    -----
-    Unknown is the squared gain over that of `before` at knots along k, never negative; where
-    the noise hides it, smoothness decides.
+    before : EnvelopeGain
+        The gain of the simulated signal.
+    spectra : PowerSpectra
+        Powers by bin.
+    model_error : float
+        Relative error of the simulated power that is not statistical (noise, densities).
+    smoothness, angle_smoothness : float
+        Weights of the penalties.
     """
-    rows, shells = bins.shape
-    knots = before.values.shape[1]
-    matrix, wanted = [], []
-    sigma = np.sqrt(error**2 + (MODEL_ERROR * real) ** 2)
+    rows, knots = before.values.shape
     squared = before.values**2
-    typical = max(float(squared.max()), 1e-30)
-    for row in range(rows):
-        for shell in range(1, shells):
-            if not real[row, shell] > 0:
-                continue
-            place = min(shell / KNOTS, knots - 1 - 1e-9)
-            low, share = int(place), place - int(place)
-            here = squared[row, low] * (1 - share) + squared[row, low + 1] * share
-            line = np.zeros(rows * knots)
-            # unknowns are in units of the largest squared gain of before
-            per_unit = signal[row, shell] / max(here, LEAST**2 * typical) * typical
-            line[row * knots + low] = (1 - share) * per_unit / sigma[row, shell]
-            line[row * knots + low + 1] = share * per_unit / sigma[row, shell]
-            matrix.append(line)
-            wanted.append((real[row, shell] - noise[row, shell]) / sigma[row, shell])
-    scale = float(np.linalg.norm(np.array(matrix)[:, : rows * knots])) if matrix else 1.0
+    unit = max(float(squared.max()), 1e-30)
+    matrix, wanted = _power_equations(squared, unit, spectra, model_error)
+    scale = float(np.linalg.norm(np.array(matrix))) if matrix else 1.0
     for row in range(rows):
         for knot in range(knots):
             if 0 < knot < knots - 1:
                 line = np.zeros(rows * knots)
                 line[row * knots + knot - 1 : row * knots + knot + 2] = (1, -2, 1)
-                matrix.append(line * STIFF * scale)
+                matrix.append(line * smoothness * scale)
                 wanted.append(0.0)
             if row + 1 < rows:
                 line = np.zeros(rows * knots)
                 line[row * knots + knot], line[(row + 1) * knots + knot] = 1, -1
-                matrix.append(line * ALIKE * STIFF * scale)
+                matrix.append(line * angle_smoothness * smoothness * scale)
                 wanted.append(0.0)
     found = optimize.lsq_linear(np.array(matrix), np.array(wanted), bounds=(0, np.inf)).x
-    # a gain of nothing would show no signal to the next fit, and stay
-    found = np.maximum(found, LEAST**2 * max(float(found.max()), 1e-12))
-    values = np.sqrt(found.reshape(rows, knots) * typical)
-    return Gain(values, before.step, before.steepest)
+    found = np.maximum(found, MIN_GAIN**2 * max(float(found.max()), 1e-12))
+    values = np.sqrt(found.reshape(rows, knots) * unit)
+    return EnvelopeGain(values, before.step, before.max_tilt)
+
+
+def _power_equations(
+    squared: Floats, unit: float, spectra: PowerSpectra, model_error: float
+) -> tuple[list[Floats], list[float]]:
+    """Return the rows and right-hand sides of the fit to power; unknowns in `unit`s of G."""
+    rows, knots = squared.shape
+    sigma = np.sqrt(spectra.error**2 + (model_error * spectra.real) ** 2)
+    matrix: list[Floats] = []
+    wanted: list[float] = []
+    for row, shell in zip(*np.nonzero(spectra.real[:, 1:] > 0), strict=True):
+        shell = int(shell) + 1
+        place = min(shell / KNOT_SHELLS, knots - 1 - 1e-9)
+        low, part = int(place), place - int(place)
+        here = squared[row, low] * (1 - part) + squared[row, low + 1] * part
+        line = np.zeros(rows * knots)
+        per_unit = spectra.signal[row, shell] / max(here, MIN_GAIN**2 * unit) * unit
+        line[row * knots + low] = (1 - part) * per_unit / sigma[row, shell]
+        line[row * knots + low + 1] = part * per_unit / sigma[row, shell]
+        matrix.append(line)
+        excess = spectra.real[row, shell] - spectra.noise[row, shell]
+        wanted.append(excess / sigma[row, shell])
+    return matrix, wanted

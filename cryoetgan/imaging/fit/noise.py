@@ -1,94 +1,99 @@
-"""The noise of a tomogram: the autocovariance of what lies away from all particles.
+"""Measure the noise of a tomogram: its autocovariance in the voxels away from all particles.
 
-In a crowded tomogram no whole box is free of particles, so no box is cut out: the
-autocovariance of a stationary noise n behind a mask m is that of m n over that of m, at
-every lag that two free voxels are apart. Particles' fringes (CTF, missing wedge) reach
-beyond them: the same sum over a model of the signal alone is taken off.
+In a crowded tomogram no whole box is free of particles, so none is cut out. The autocovariance
+of a stationary noise n is estimated behind a mask m of free voxels instead (`Autocovariance`).
+Fringes of particles (CTF, missing wedge) reach into free voxels; the fit subtracts the same
+sum over the simulated signal.
 """
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from cryoetgan import seeds
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.fit.exclusion import LeftOut
-from cryoetgan.physics.geometry import clip_box
+from cryoetgan.imaging.fit.exclusion import ExclusionMask
+from cryoetgan.physics.geometry import Corner, block_slices, clip_box, tiles
 from cryoetgan.progress import track
-from cryoetgan.seeds import rng
 
 Floats = NDArray[np.floating]
-BLOCK = 128
-"""Voxels: tomograms are read in blocks of this edge."""
-MOST_BLOCKS = 24
-"""Blocks looked at, drawn over the tomogram: twelve million voxels or more."""
-LEAST_PAIRS = 200.0
-LEAST_SHARE = 0.02
-"""Of the voxels that must be free of particles."""
+Mask = NDArray[np.bool_]
+BLOCK_VOXELS = 128
+"""Edge of the blocks in which tomograms are read."""
+MAX_BLOCKS = 24
+"""Blocks that are read, spread over the tomogram: twelve million voxels or more."""
+MIN_PAIRS = 200.0
+"""Voxel pairs below which a lag of the autocovariance is set to zero."""
+MIN_FREE_FRACTION = 0.02
+"""Fraction of the voxels that must be free of particles."""
 
-Signal = Callable[[tuple[int, int, int], tuple[int, int, int]], Floats]
-"""From a block's corner and shape (zyx) to the signal in it."""
 
+@dataclass(frozen=True)
+class FreeVoxels:
+    """The voxels of a tomogram that are farther than a radius from all particles.
 
-def free_of(
-    places: Floats,
-    radius: float,
-    corner: tuple[int, ...],
-    shape: tuple[int, ...],
-    mask: LeftOut | None = None,
-) -> NDArray[np.bool_]:
-    """Return the voxels of a block that lie farther than `radius` from all places.
-
-    Parameters
+    Attributes
     ----------
     places : ndarray
-        `(N, 3)` x, y, z in voxels of the tomogram.
+        `(N, 3)` particles, x, y, z in voxels of the tomogram.
     radius : float
         Voxels.
-    corner, shape : tuple of int
-        zyx.
-    mask : LeftOut, optional
-        Of the tomogram: what is left out (carbon, ice, padding) is not free either.
+    excluded : ExclusionMask, optional
+        Other voxels that are not free: carbon, ice, padding.
     """
-    free = np.ones(shape, bool)
-    if mask is not None:
-        free &= ~mask[_slices(corner, shape)]
-    reach = int(np.ceil(radius)) + 1
-    axis = np.arange(-reach, reach + 1)
-    for place in np.asarray(places, float)[:, ::-1] - np.array(corner):
-        if (place < -reach).any() or (place > np.array(shape) - 1 + reach).any():
-            continue
-        whole = np.rint(place).astype(int)
-        z, y, x = (axis + w - p for w, p in zip(whole, place, strict=True))
-        ball = z[:, None, None] ** 2 + y[None, :, None] ** 2 + x[None, None] ** 2 <= radius**2
-        in_volume, in_ball = clip_box(whole - reach, ball.shape, shape)
-        free[in_volume] &= ~ball[in_ball]
-    return free
+
+    places: Floats
+    radius: float
+    excluded: ExclusionMask | None = None
+
+    def mask(self, corner: Corner, shape: Corner) -> Mask:
+        """Return the free voxels of a block, from its corner and shape (zyx)."""
+        free = np.ones(shape, bool)
+        if self.excluded is not None:
+            free &= ~self.excluded[block_slices(corner, shape)]
+        reach = int(np.ceil(self.radius)) + 1
+        axis = np.arange(-reach, reach + 1)
+        for place in np.asarray(self.places, float)[:, ::-1] - np.array(corner):
+            if (place < -reach).any() or (place > np.array(shape) - 1 + reach).any():
+                continue
+            nearest = np.rint(place).astype(int)
+            z, y, x = (axis + w - p for w, p in zip(nearest, place, strict=True))
+            square = z[:, None, None] ** 2 + y[None, :, None] ** 2 + x[None, None] ** 2
+            ball = square <= self.radius**2
+            in_block, in_ball = clip_box(nearest - reach, ball.shape, shape)
+            free[in_block] &= ~ball[in_ball]
+        return free
+
+    def fraction(self, shape: tuple[int, ...], seed: int) -> float:
+        """Return the free fraction of a tomogram's sampled blocks."""
+        masks = [self.mask(*block) for block in sample_blocks(shape, seed)]
+        return sum(float(m.sum()) for m in masks) / sum(m.size for m in masks)
 
 
-def blocks(
-    shape: tuple[int, ...], seed: int
-) -> Iterator[tuple[tuple[int, int, int], tuple[int, int, int]]]:
-    """Yield corner and shape (zyx) of blocks that tile a tomogram, at most `MOST_BLOCKS`."""
-    starts = [range(0, length, BLOCK) for length in shape]
-    corners = list(itertools.product(*starts))
-    if len(corners) > MOST_BLOCKS:
-        chosen = rng(seed, "imaging", "blocks").permutation(len(corners))[:MOST_BLOCKS]
-        corners = [corners[i] for i in sorted(chosen)]
-    for z, y, x in corners:
-        size = [min(BLOCK, s - c) for s, c in zip(shape, (z, y, x), strict=True)]
-        yield (z, y, x), (size[0], size[1], size[2])
+def sample_blocks(shape: tuple[int, ...], seed: int) -> Iterator[tuple[Corner, Corner]]:
+    """Yield corner and shape (zyx) of blocks of a tomogram: all, or `MAX_BLOCKS` random ones."""
+    blocks = list(tiles(shape, BLOCK_VOXELS))
+    if len(blocks) > MAX_BLOCKS:
+        order = seeds.rng(seed, "imaging", "blocks").permutation(len(blocks))
+        blocks = [blocks[i] for i in sorted(order[:MAX_BLOCKS])]
+    yield from blocks
 
 
 class Autocovariance:
-    """Sums that give the autocovariance of what was seen behind masks.
+    """Accumulates the autocovariance of masked blocks.
+
+        C(d) = sum over x of m(x) n(x) m(x + d) n(x + d) / sum over x of m(x) m(x + d)
+
+    n are the values with mean 0, m is 1 in free voxels and 0 elsewhere, d is the lag. Both sums
+    are computed by FFT, over all blocks.
 
     Parameters
     ----------
     lags : int
-        Voxels; the result is `(2 lags,)^3`, lag 0 at index 0.
+        Largest lag, voxels; the result is `(2 lags,)^3`, lag 0 at index 0.
     """
 
     def __init__(self, lags: int) -> None:
@@ -96,99 +101,81 @@ class Autocovariance:
         self.pairs = np.zeros((2 * lags,) * 3)
         self.products = np.zeros((2 * lags,) * 3)
 
-    def add(self, values: Floats, free: NDArray[np.bool_]) -> None:
-        """Add a block `(z, y, x)` of mean-free values and where they count."""
+    def add(self, values: Floats, free: Mask) -> None:
+        """Add a block `(z, y, x)` of values with mean 0 and its free voxels."""
         shape = [fft.next_fast_len(n + self.lags, real=True) for n in values.shape]
         masked = np.where(free, values, 0).astype(np.float32)
         for total, volume in ((self.products, masked), (self.pairs, free.astype(np.float32))):
             spectrum = fft.rfftn(volume, shape)
-            both = fft.irfftn(spectrum.real**2 + spectrum.imag**2, shape)
-            total += self._lags(both)
-
-    def _lags(self, both: Floats) -> Floats:
-        keep = [np.r_[0 : self.lags, n - self.lags : n] for n in both.shape]
-        return both[np.ix_(*keep)]
+            product = fft.irfftn(spectrum.real**2 + spectrum.imag**2, shape)
+            kept = [np.r_[0 : self.lags, n - self.lags : n] for n in product.shape]
+            total += product[np.ix_(*kept)]
 
     def covariance(self) -> Floats:
-        """Return `(2 lags,)^3`; lags that too few pairs are apart are zero."""
-        enough = self.pairs > LEAST_PAIRS
+        """Return C, `(2 lags,)^3`; zero at lags with fewer pairs than `MIN_PAIRS`."""
+        enough = self.pairs > MIN_PAIRS
         return np.where(enough, self.products / np.maximum(self.pairs, 1), 0.0)
 
 
-def density_of(covariance: Floats, voxel_size: float) -> NDArray[np.float64]:
+def power_density(covariance: Floats, voxel_size: float) -> NDArray[np.float64]:
     """Return the power spectral density `(n, n, n // 2 + 1)` in grey value^2 A^3.
 
-    The window over the lags (Parzen's: no side lobes) blurs it over a mode or two, without
-    which it would be mostly chance.
+    S(k) = voxel volume * FFT(C(d) * w(d))
+
+    C is the autocovariance and w the square root of the Parzen window, a compromise between the
+    window, which blurs S over about two modes, and none, which leaves S noisy.
     """
     n = covariance.shape[0]
     lag = np.minimum(np.arange(n), n - np.arange(n)) / (n / 2)
     parzen = np.where(lag < 0.5, 1 - 6 * lag**2 * (1 - lag), 2 * (1 - lag) ** 3)
-    # half way between Parzen's narrow window and none: noise is smooth but for the wedge
     window = np.sqrt(parzen)
     tapered = covariance * window[:, None, None] * window[None, :, None] * window[None, None]
     return np.asarray(np.fft.rfftn(tapered).real * voxel_size**3)
 
 
-def background(
-    data: NDArray[np.generic],
-    places: Floats,
-    radius: float,
-    lags: int,
-    seed: int,
-    path: object,
-    mask: LeftOut | None = None,
+def measure_autocovariance(
+    data: NDArray[np.generic], free: FreeVoxels, lags: int, seed: int, path: object
 ) -> tuple[Autocovariance, float]:
-    """Return the autocovariance and the share of a tomogram's particle-free voxels.
+    """Return the autocovariance of a tomogram's free voxels, and their fraction.
 
     Parameters
     ----------
     data : ndarray
         `(z, y, x)`, memory-mapped; read block by block.
-    places : ndarray
-        `(N, 3)` x, y, z in voxels: all particles.
-    radius : float
-        Voxels around a place that do not count.
+    free : FreeVoxels
+        Voxels to use.
     lags : int
         Voxels.
     seed : int
         Of the choice of blocks in a large tomogram.
     path : object
-        What messages call the tomogram.
-    mask : LeftOut, optional
-        Where nothing is measured.
+        The tomogram, for messages.
 
     Raises
     ------
     UserError
-        Where too little is free of particles.
+        If too few voxels are free of particles.
     """
     total = count = voxels = 0.0
-    chosen = list(blocks(data.shape, seed))
-    for corner, shape in chosen:
-        free = free_of(places, radius, corner, shape, mask)
-        total += float(_block(data, corner, shape)[free].sum(dtype=np.float64))
-        count += int(free.sum())
-        voxels += free.size
-    if count < LEAST_SHARE * voxels:
+    blocks = list(sample_blocks(data.shape, seed))
+    for corner, shape in blocks:
+        mask = free.mask(corner, shape)
+        total += float(_read_block(data, corner, shape)[mask].sum(dtype=np.float64))
+        count += int(mask.sum())
+        voxels += mask.size
+    if count < MIN_FREE_FRACTION * voxels:
         raise UserError(
-            f"{path}: {100 * count / voxels:.1f} % of it lie farther than {radius:.1f} voxels from "
-            f"all picks, wanted {100 * LEAST_SHARE:g} % or more to measure noise on; fit with "
-            "fewer picks (particles pick --top, or a higher --threshold)"
+            f"{path}: {100 * count / voxels:.1f} % of its voxels are farther than "
+            f"{free.radius:.1f} voxels from all picks, wanted {100 * MIN_FREE_FRACTION:g} % to "
+            "measure noise; fit with fewer picks (particles pick --top, or a higher --threshold)"
         )
     mean = total / count
     found = Autocovariance(lags)
-    for corner, shape in track(chosen, "measuring noise"):
-        free = free_of(places, radius, corner, shape, mask)
-        found.add(_block(data, corner, shape) - np.float32(mean), free)
+    for corner, shape in track(blocks, "measuring noise"):
+        values = _read_block(data, corner, shape) - np.float32(mean)
+        found.add(values, free.mask(corner, shape))
     return found, count / voxels
 
 
-def _block(
-    data: NDArray[np.generic], corner: tuple[int, ...], shape: tuple[int, ...]
-) -> NDArray[np.float32]:
-    return np.asarray(data[_slices(corner, shape)], np.float32)
-
-
-def _slices(corner: tuple[int, ...], shape: tuple[int, ...]) -> tuple[slice, ...]:
-    return tuple(slice(c, c + s) for c, s in zip(corner, shape, strict=True))
+def _read_block(data: NDArray[np.generic], corner: Corner, shape: Corner) -> NDArray[np.float32]:
+    return np.asarray(data[block_slices(corner, shape)], np.float32)

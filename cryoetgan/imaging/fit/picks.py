@@ -1,4 +1,4 @@
-"""The densities at a tomogram's own picks: what its signal is measured against."""
+"""Picks of a tomogram with class and orientation, and the densities at their positions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,35 +8,33 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from cryoetgan import seeds
 from cryoetgan.densities.poses import Poser
-from cryoetgan.imaging.scenes import paste
+from cryoetgan.imaging.scenes import add_box
 from cryoetgan.io.star import ANGLES, COORDINATES
-from cryoetgan.particles.picking.dog import suppress
+from cryoetgan.particles.picking.dog import non_maximum_suppression
 from cryoetgan.physics.geometry import random_rotations, rotation_from_relion
-from cryoetgan.seeds import rng
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Floats = NDArray[np.floating]
-KEPT = 2000
-"""Turned densities kept in memory."""
 
 
 @dataclass(frozen=True)
 class Picks:
-    """Where particles are and what template matching takes them for.
+    """Positions of particles, with class and orientation from template matching.
 
     Attributes
     ----------
     places : ndarray
         `(N, 3)` x, y, z in voxels.
     names : ndarray of str
-        `(N,)`; one of the maps' each.
+        `(N,)` classes, each with a map.
     rotations : scipy.spatial.transform.Rotation
         N of them, reference to particle.
     aligned : bool
-        Whether names and rotations were found on the tomogram; else they are drawn.
+        Whether classes and rotations were measured; otherwise they are random.
     """
 
     places: Floats
@@ -47,26 +45,28 @@ class Picks:
     def __len__(self) -> int:
         return len(self.places)
 
-    def of(self, chosen: NDArray[np.int_]) -> "Picks":
-        """Return some of them."""
+    def subset(self, chosen: NDArray[np.int_]) -> "Picks":
+        """Return the picks of these indices."""
         return Picks(self.places[chosen], self.names[chosen], self.rotations[chosen], self.aligned)
 
 
-def best_rows(table: "pd.DataFrame", classes: list[str], seed: int, closest: float = 0.0) -> Picks:
-    """Return one entry a pick: its best-scoring class, or a random one where none is given.
+def picks_from_table(
+    table: "pd.DataFrame", classes: list[str], seed: int, min_distance: float = 0.0
+) -> Picks:
+    """Return one entry a pick: its best-scoring class, or a random class if it has none.
 
-    Picks that aligned to one place are one particle: the best-scoring one is kept.
+    Picks that were aligned to the same position are one particle; the best-scoring one is kept.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        Scores (one row a pick and class), picks, or anything with coordinates.
+        Scores (one row a pick and class), picks, or any table with coordinates.
     classes : list of str
-        Those of the maps.
+        Classes with a map.
     seed : int
-        Of what the table does not say.
-    closest : float
-        Voxels; no two particles lie closer.
+        Of classes and orientations that the table does not give.
+    min_distance : float
+        Smallest distance between two particles, voxels.
     """
     if "cryoetganClass" in table:
         known = table[table["cryoetganClass"].isin(classes)]
@@ -74,61 +74,69 @@ def best_rows(table: "pd.DataFrame", classes: list[str], seed: int, closest: flo
     if "cryoetganScore" in table and "cryoetganId" in table:
         table = table.sort_values("cryoetganScore", ascending=False, kind="stable")
         table = table.drop_duplicates("cryoetganId").reset_index(drop=True)
-        if closest > 0:
+        if min_distance > 0:
             places, scores = table[COORDINATES].to_numpy(float), table["cryoetganScore"]
-            distances = np.full(len(table), closest)
-            table = table.iloc[np.sort(suppress(places, scores.to_numpy(float), distances))]
-    numbers = rng(seed, "imaging", "picks")
+            distances = np.full(len(table), min_distance)
+            table = table.iloc[
+                np.sort(non_maximum_suppression(places, scores.to_numpy(float), distances))
+            ]
+    rng = seeds.rng(seed, "imaging", "picks")
     count = len(table)
-    drawn = np.array(classes)[numbers.integers(len(classes), size=count)]
-    names = table["cryoetganClass"].to_numpy(str) if "cryoetganClass" in table else drawn
-    turns, aligned = random_rotations(count, numbers), False
+    random_names = np.array(classes)[rng.integers(len(classes), size=count)]
+    has_class = "cryoetganClass" in table
+    names = table["cryoetganClass"].to_numpy(str) if has_class else random_names
+    rotations, aligned = random_rotations(count, rng), False
     if set(ANGLES) <= set(table):
         angles = table[ANGLES].to_numpy(float)
-        known_angles = np.isfinite(angles).all(axis=1)
-        quaternions = turns.as_quat()
-        if known_angles.any():
-            quaternions[known_angles] = rotation_from_relion(angles[known_angles]).as_quat()
-        turns = Rotation.from_quat(quaternions)
-        aligned = bool(known_angles.all()) and "cryoetganClass" in table
-    return Picks(table[COORDINATES].to_numpy(float), names, turns, aligned)
+        measured = np.isfinite(angles).all(axis=1)
+        quaternions = rotations.as_quat()
+        if measured.any():
+            quaternions[measured] = rotation_from_relion(angles[measured]).as_quat()
+        rotations = Rotation.from_quat(quaternions)
+        aligned = bool(measured.all()) and has_class
+    return Picks(table[COORDINATES].to_numpy(float), names, rotations, aligned)
 
 
 class PosedPicks:
-    """Density scenes around any place of the tomogram, made of its picks."""
+    """Densities of a tomogram's picks, placed in blocks of the tomogram.
 
-    def __init__(self, picks: Picks, maps: Mapping[str, Floats]) -> None:
-        self.picks = picks
+    Parameters
+    ----------
+    picks : Picks
+        Particles.
+    maps : mapping
+        Class to density `(z, y, x)`, cubes of one size.
+    max_cached : int
+        Rotated densities kept in memory.
+    """
+
+    def __init__(self, picks: Picks, maps: Mapping[str, Floats], max_cached: int = 2000) -> None:
+        self.picks, self.max_cached = picks, max_cached
         self.box = next(iter(maps.values())).shape[0]
         self._posers = {name: Poser(np.asarray(maps[name])) for name in maps}
         self.active = np.ones(len(picks), bool)
-        self._turned: dict[int, NDArray[np.float32]] = {}
-
-    def keep(self, chosen: NDArray[np.bool_]) -> None:
-        """Leave out all picks but these, `(N,)`."""
-        self.active = chosen
+        self._cached: dict[int, NDArray[np.float32]] = {}
 
     def _density(self, index: int) -> NDArray[np.float32]:
-        if index not in self._turned:
-            if len(self._turned) >= KEPT:
-                self._turned.pop(next(iter(self._turned)))
+        if index not in self._cached:
+            if len(self._cached) >= self.max_cached:
+                self._cached.pop(next(iter(self._cached)))
             place = self.picks.places[index]
-            self._turned[index] = self._posers[str(self.picks.names[index])](
-                self.picks.rotations[index], place - np.rint(place)
-            )
-        return self._turned[index]
+            pose = self._posers[str(self.picks.names[index])]
+            self._cached[index] = pose(self.picks.rotations[index], place - np.rint(place))
+        return self._cached[index]
 
-    def block(self, corner: tuple[int, ...], shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """Return the densities in a block of the tomogram, corner and shape zyx."""
+    def density_block(self, corner: tuple[int, ...], shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return the densities of the active picks in a block; corner and shape zyx, voxels."""
         scene = np.zeros(shape, np.float32)
         low, high = np.array(corner)[::-1], (np.array(corner) + shape)[::-1]
         places = self.picks.places
         near = ((places > low - self.box) & (places < high + self.box)).all(axis=1) & self.active
         for index in np.flatnonzero(near):
-            paste(scene, self._density(int(index)), np.rint(self.picks.places[index]) - low)
+            add_box(scene, self._density(int(index)), np.rint(self.picks.places[index]) - low)
         return scene
 
-    def scene_about(self, place: Floats, size: int) -> NDArray[np.float32]:
-        """Return the scene `(size, size, size)` about the voxel nearest to a place (xyz)."""
+    def density_around(self, place: Floats, size: int) -> NDArray[np.float32]:
+        """Return the densities `(size, size, size)` around the voxel nearest to a place (xyz)."""
         corner = np.rint(place)[::-1].astype(int) - size // 2
-        return self.block(tuple(int(c) for c in corner), (size,) * 3)
+        return self.density_block(tuple(int(c) for c in corner), (size,) * 3)

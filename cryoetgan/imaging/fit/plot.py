@@ -1,4 +1,4 @@
-"""A picture of an imaging model's fit beside the data: what to look at before trusting it."""
+"""Plot an imaging model beside the data to which it was fitted."""
 
 import io
 from collections.abc import Mapping
@@ -9,43 +9,45 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from cryoetgan.imaging.model import EMPTY, ImagingModel
+from cryoetgan.imaging.model import EMPTY_CLASS, ImagingModel
 
-REAL, SIMULATED, OTHER = "#0072B2", "#D55E00", "#009E73"
+REAL, SIMULATED = "#0072B2", "#D55E00"
 
 
-def drawn(model: ImagingModel) -> bytes:
-    """Return four panels as PNG: power, wedge, transfer, crowding and shares.
+def plot_model(model: ImagingModel, most_classes: int = 12) -> bytes:
+    """Return four panels as PNG: power, tilt range, gain, pair correlation with class fractions.
 
     Parameters
     ----------
     model : ImagingModel
-        As `fitting.fit` returns it: with what it compared in `about`.
+        From `fit_model`, with its diagnostics in `about`.
+    most_classes : int
+        Classes to list.
     """
     figure = Figure(figsize=(11, 7.5), layout="constrained")
     canvas = FigureCanvasAgg(figure)
     panels = figure.subplots(2, 2)
-    _power(panels[0, 0], model)
-    _wedge(panels[0, 1], model.about["wedge"])
-    _gain(panels[1, 0], model)
-    _crowding(panels[1, 1], model)
+    _plot_power(panels[0, 0], model)
+    _plot_tilt_range(panels[0, 1], model.about["wedge"])
+    _plot_gain(panels[1, 0], model)
+    _plot_pair_correlation(panels[1, 1], model, most_classes)
     figure.suptitle(
         f"Imaging model of {model.tomogram or 'a tomogram'}: fit (orange) beside data (blue)"
     )
     buffer = io.BytesIO()
-    # no time stamp: the same fit is the same bytes
+    # no time stamp: the same fit gives the same bytes
     canvas.print_png(buffer, metadata={"Software": None})
     return buffer.getvalue()
 
 
-def _power(axes: Axes, model: ImagingModel) -> None:
+def _plot_power(axes: Axes, model: ImagingModel) -> None:
     power: Mapping[str, Any] = model.about["power"]
     shells = np.arange(1, len(power["real"]) + 1)
     k = shells / (model.box * model.voxel_size)
-    axes.semilogy(k, power["real"], "o", color=REAL, label="crops at the picks")
+    axes.semilogy(k, power["real"], "o", color=REAL, label="boxes at the picks")
     axes.semilogy(k, power["simulated"], color=SIMULATED, label="simulated")
-    axes.semilogy(k, power["noise"], "--", color=SIMULATED, label="its noise")
-    axes.semilogy(k, power["signal"], ":", color=SIMULATED, label="its signal")
+    axes.semilogy(k, power["noise"], "--", color=SIMULATED, label="simulated noise")
+    axes.semilogy(k, power["signal"], ":", color=SIMULATED, label="simulated signal")
     axes.set(xlabel="frequency (1/angstrom)", ylabel="power inside the tilt range")
     ratio = np.array(power["simulated"]) / np.maximum(power["real"], 1e-30)
     axes.set_title(
@@ -54,50 +56,53 @@ def _power(axes: Axes, model: ImagingModel) -> None:
     axes.legend(fontsize=8, frameon=False)
 
 
-def _wedge(axes: Axes, wedge: Mapping[str, Any]) -> None:
+def _plot_tilt_range(axes: Axes, wedge: Mapping[str, Any]) -> None:
     axes.plot(wedge["angles"], wedge["power"], color=REAL)
-    for edge in wedge["typed"]:
+    low, high = wedge["given"]
+    for edge in (low, high):
         axes.axvline(edge, color=SIMULATED, linestyle="--")
-    axes.set(xlabel="tilt angle (degrees)", ylabel="power over that at small tilts", xlim=(-90, 90))
+    axes.set(xlabel="tilt angle (degrees)", ylabel="power relative to low tilts", xlim=(-90, 90))
     seen = wedge["seen"]
-    said = "no missing wedge in the spectrum" if seen is None else f"{seen[0]:.0f} to {seen[1]:.0f}"
-    low, high = wedge["typed"]
-    axes.set_title(f"tilts: typed {low:g} to {high:g} degrees (dashed), seen {said}", fontsize=10)
+    measured = (
+        "no missing wedge measured" if seen is None else f"measured {seen[0]:.0f} to {seen[1]:.0f}"
+    )
+    axes.set_title(f"tilts: given {low:g} to {high:g} degrees (dashed), {measured}", fontsize=10)
 
 
-def _gain(axes: Axes, model: ImagingModel) -> None:
+def _plot_gain(axes: Axes, model: ImagingModel) -> None:
     k = np.linspace(0, 0.5 / model.voxel_size, 200)
     rows = len(model.gain.values)
     for row in range(rows):
-        angle = (row + 0.5) * model.gain.steepest / rows
+        angle = (row + 0.5) * model.gain.max_tilt / rows
         axes.plot(
             k,
-            model.gain.on(k, np.full(len(k), angle)),
+            model.gain.interpolate(k, np.full(len(k), angle)),
             color=SIMULATED,
             alpha=1 - 0.6 * row / rows,
             label=f"{angle:.0f} degrees",
         )
     axes.set(xlabel="frequency (1/angstrom)", ylabel="grey value per unit of density")
     defocus = model.acquisition.defocus
-    known = (
-        "no defocus known: includes the CTF" if defocus is None else f"CTF at {defocus:g} um apart"
+    ctf = (
+        "no defocus known: includes the CTF" if defocus is None else f"without CTF, {defocus:g} um"
     )
-    axes.set_title(f"gain by tilt angle ({known})", fontsize=10)
+    axes.set_title(f"gain by tilt angle ({ctf})", fontsize=10)
     axes.legend(fontsize=8, frameon=False)
 
 
-def _crowding(axes: Axes, model: ImagingModel) -> None:
-    crowding = model.crowding
-    r = (np.arange(len(crowding.correlation)) + 0.5) * crowding.step
-    axes.plot(r, crowding.correlation, color=REAL)
+def _plot_pair_correlation(axes: Axes, model: ImagingModel, most_classes: int) -> None:
+    g = model.pair_correlation
+    axes.plot((np.arange(len(g.values)) + 0.5) * g.step, g.values, color=REAL)
     axes.axhline(1, color="0.7", linewidth=0.8)
     axes.set(xlabel="distance between picks (angstrom)", ylabel="pair correlation")
     lines = [
-        f"{'no particle' if name == EMPTY else name}: {100 * share:.0f} %"
-        for name, share in sorted(model.shares.items(), key=lambda item: -item[1])
+        f"{'no particle' if name == EMPTY_CLASS else name}: {100 * fraction:.0f} %"
+        for name, fraction in sorted(model.class_fractions.items(), key=lambda item: -item[1])
     ]
-    shown = lines if len(lines) <= 12 else [*lines[:11], f"and {len(lines) - 11} more"]
+    if len(lines) > most_classes:
+        rest = len(lines) - most_classes + 1
+        lines = [*lines[: most_classes - 1], f"and {rest} more"]
     axes.text(
-        0.98, 0.04, "\n".join(shown), transform=axes.transAxes, ha="right", va="bottom", fontsize=8
+        0.98, 0.04, "\n".join(lines), transform=axes.transAxes, ha="right", va="bottom", fontsize=8
     )
-    axes.set_title("how close picks lie, and their classes", fontsize=10)
+    axes.set_title("pair correlation of the picks, and class fractions", fontsize=10)

@@ -1,68 +1,92 @@
-"""The traditional simulation of subtomograms: physics with typed-in parameters.
+"""Conventional simulation of subtomograms, with user-specified parameters: the paper's baseline.
 
-After the recipe the paper compares with (its section 3; Pei 2016): contrast transfer, missing
-wedge, half of the noise before the transfer and half after it as detector noise, a low-pass.
+After Pei 2016 (Paper, section 3): contrast transfer, missing wedge, half of the noise before the
+transfer and half after it as detector noise, a low-pass filter.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from cryoetgan import seeds
 from cryoetgan.errors import UserError
-from cryoetgan.physics.optics import ctf, missing_wedge, radius_grid
-from cryoetgan.seeds import rng
+from cryoetgan.imaging.scenes import SCENE_BOXES
+from cryoetgan.imaging.transfer import recorded_ctf
+from cryoetgan.physics.acquisition import Acquisition
+from cryoetgan.physics.optics import missing_wedge, radius_grid
 
 Floats = NDArray[np.floating]
-PADDING = 2
-"""The transfer acts on a scene this many times the box: on the bare box it would wrap around."""
-MTF_WIDTH = 0.4
-"""Width of the detector noise's Gaussian spectrum, share of the Nyquist frequency."""
-LOWPASS_EDGE = 2.0
-"""Fourier voxels over which the low-pass falls off."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Physics:
-    """Typed parameters.
+class ConventionalParameters:
+    """User-specified parameters.
 
     Attributes
     ----------
     snr : float
-        Variance of signal over variance of noise in each volume, after transfer.
-    tilts : (float, float)
-        Degrees.
-    defocus, voltage, cs, amplitude_contrast : float
-        Micrometres, kilovolts, millimetres, fraction.
-    ctf : str
-        raw, phase-flipped or corrected.
+        Variance of the signal over variance of the noise, in each volume, after the transfer.
+    acquisition : Acquisition
+        Tilts, optics, CTF state.
     lowpass : float
-        Angstrom.
+        Resolution limit, angstrom.
     envelope : float, optional
-        Of the contrast transfer, exp(-(k / E)^2), E as a share of the Nyquist frequency;
-        the published code that the paper's baseline stands on (AITom) has 0.4. None: none.
+        Width E of the CTF envelope exp(-(k / E)^2), as a fraction of the Nyquist frequency.
+        AITom, the code behind the paper's baseline, uses 0.4. None: no envelope.
+    mtf_width : float
+        Standard deviation of the detector noise's spectrum, as a fraction of the Nyquist
+        frequency.
+    lowpass_edge : float
+        Width of the low-pass filter's edge, Fourier voxels.
+
+    Raises
+    ------
+    UserError
+        If a number is not above zero.
     """
 
     snr: float
-    tilts: tuple[float, float]
-    defocus: float = 4.0
-    voltage: float = 300.0
-    cs: float = 2.7
-    amplitude_contrast: float = 0.07
-    ctf: str = "raw"
+    acquisition: Acquisition
     lowpass: float = 40.0
     envelope: float | None = None
+    mtf_width: float = 0.4
+    lowpass_edge: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name, unit in (("snr", ""), ("lowpass", " A"), ("envelope", "")):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < np.inf:
+                raise UserError(f"{name} is {value:g}{unit}, wanted a number above zero")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the parameters by the names of the command's options."""
+        a = self.acquisition
+        names = ("defocus", "voltage", "cs", "amplitude_contrast", "ctf")
+        own = {"snr": self.snr, "lowpass": self.lowpass, "envelope": self.envelope}
+        return own | {"tilts": list(a.tilts)} | {name: getattr(a, name) for name in names}
 
 
-class Simulator:
+class ConventionalSimulator:
     """Turns density boxes into subtomograms.
+
+    On a scene of twice the box, so that the filters do not wrap around, with k in units of the
+    Nyquist frequency:
+
+        signal = IFFT(H FFT(density)),  H = W * CTF * L * exp(-(k / E)^2)
+        noise = n1 / sd(n1) + n2 / sd(n2), scaled to variance 1
+        n1 = IFFT(H FFT(white)),  n2 = IFFT(W * L * exp(-(k / mtf_width)^2 / 2) FFT(white))
+        subtomogram = signal + noise * sqrt(var(signal) / SNR)
+
+    W is the missing wedge, L the low-pass filter with a Gaussian edge, E the envelope's width.
 
     Parameters
     ----------
-    physics : Physics
-        Parameters.
+    parameters : ConventionalParameters
+        Physics.
     box : int
         Voxels.
     voxel_size : float
@@ -71,50 +95,44 @@ class Simulator:
     Raises
     ------
     UserError
-        Where the low-pass is finer than the voxels allow.
+        If the low-pass is finer than the Nyquist limit of the voxels.
     """
 
-    def __init__(self, physics: Physics, box: int, voxel_size: float) -> None:
-        if physics.lowpass < 2 * voxel_size:
+    def __init__(self, parameters: ConventionalParameters, box: int, voxel_size: float) -> None:
+        p = parameters
+        if p.lowpass < 2 * voxel_size:
             raise UserError(
-                f"imaging.lowpass is {physics.lowpass:g} A, finer than voxels of {voxel_size:g} A "
-                f"can show; give {2 * voxel_size:g} or more"
+                f"imaging.lowpass is {p.lowpass:g} A, finer than the Nyquist limit of voxels of "
+                f"{voxel_size:g} A; give {2 * voxel_size:g} or more"
             )
-        self.physics, self.box = physics, box
-        self.scene = PADDING * box
+        self.parameters, self.box = p, box
+        self.scene = SCENE_BOXES * box
+        start = self.scene // 2 - box // 2
+        self._inner = (slice(start, start + box),) * 3
         shape = (self.scene,) * 3
         k = radius_grid(shape, voxel_size)
-        width = LOWPASS_EDGE / (self.scene * voxel_size)
-        over = np.clip((k - 1 / physics.lowpass) / width, 0, None)
-        limit = missing_wedge(shape, physics.tilts) * np.exp(-(over**2) / 2)
-        self.detector = (limit * np.exp(-((k * voxel_size * 2 / MTF_WIDTH) ** 2) / 2)).astype(
+        beyond = np.clip(
+            (k - 1 / p.lowpass) / (p.lowpass_edge / (self.scene * voxel_size)), 0, None
+        )
+        limit = missing_wedge(shape, p.acquisition.tilts) * np.exp(-(beyond**2) / 2)
+        self.detector = (limit * np.exp(-((k * voxel_size * 2 / p.mtf_width) ** 2) / 2)).astype(
             np.float32
         )
-        fall = np.exp(-((k * voxel_size * 2 / (physics.envelope or np.inf)) ** 2))
-        self.transfer = (limit * self._contrast(k) * fall).astype(np.float32)
-
-    def _contrast(self, k: Floats) -> Floats:
-        p = self.physics
-        values = ctf(k, p.defocus, p.voltage, p.cs, p.amplitude_contrast)
-        return {"raw": values, "phase-flipped": np.abs(values)}.get(p.ctf, np.ones_like(k))
+        envelope = np.exp(-((k * voxel_size * 2 / (p.envelope or np.inf)) ** 2))
+        self.transfer = (limit * recorded_ctf(k, p.acquisition) * envelope).astype(np.float32)
 
     def signal(self, density: Floats) -> Floats:
-        """Return what the microscope shows of a density `(z, y, x)`, without noise."""
-        start = self.scene // 2 - self.box // 2
+        """Return the noise-free image of a density `(z, y, x)`."""
         scene = np.zeros((self.scene,) * 3, np.float32)
-        inner = (slice(start, start + self.box),) * 3
-        scene[inner] = density
-        return self._filter(scene, self.transfer)[inner]
+        scene[self._inner] = density
+        return self._filter(scene, self.transfer)[self._inner]
 
-    def noise(self, numbers: np.random.Generator) -> Floats:
+    def noise(self, rng: np.random.Generator) -> Floats:
         """Return noise of variance 1: half through the transfer, half from the detector."""
-        shape = (self.scene,) * 3
-        start = self.scene // 2 - self.box // 2
-        inner = (slice(start, start + self.box),) * 3
         halves = []
         for transfer in (self.transfer, self.detector):
-            white = numbers.standard_normal(shape, dtype=np.float32)
-            half = self._filter(white, transfer)[inner]
+            white = rng.standard_normal((self.scene,) * 3, dtype=np.float32)
+            half = self._filter(white, transfer)[self._inner]
             halves.append(half / half.std())
         both = halves[0] + halves[1]
         return both / both.std()
@@ -123,15 +141,15 @@ class Simulator:
     def _filter(volume: Floats, transfer: Floats) -> Floats:
         return fft.irfftn(fft.rfftn(volume) * transfer, s=volume.shape)
 
-    def simulate(self, density: Floats, numbers: np.random.Generator) -> Floats:
-        """Return signal plus noise at the typed ratio of variances."""
-        signal, noise = self.signal(density), self.noise(numbers)
-        return signal + noise * np.sqrt(signal.var() / self.physics.snr)
+    def simulate(self, density: Floats, rng: np.random.Generator) -> Floats:
+        """Return signal plus noise at the requested signal-to-noise ratio."""
+        signal, noise = self.signal(density), self.noise(rng)
+        return signal + noise * np.sqrt(signal.var() / self.parameters.snr)
 
 
-def simulated(
-    volumes: Iterable[Floats], simulator: Simulator, seed: int, names: Iterable[str]
+def simulate_conventional(
+    volumes: Iterable[Floats], simulator: ConventionalSimulator, seed: int, names: Iterable[str]
 ) -> Iterator[Floats]:
-    """Yield the simulated subtomogram of each density; its noise belongs to its name."""
+    """Yield the simulated subtomogram of each density; its noise is seeded by its name."""
     for density, name in zip(volumes, names, strict=True):
-        yield simulator.simulate(np.asarray(density), rng(seed, "imaging", name))
+        yield simulator.simulate(np.asarray(density), seeds.rng(seed, "imaging", name))

@@ -1,4 +1,4 @@
-"""Files around a synthetic tomogram: scene in; tomogram, labels and truth out."""
+"""Write a synthetic tomogram, block by block, with the labels and the truth of its scene."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import ImagingModel
-from cryoetgan.imaging.simulate.tiling import Corner, tiles
-from cryoetgan.io.files import check_not_overwritten, provenance, read_json, sidecar, write_json
+from cryoetgan.io.files import check_not_overwritten, read_json, sidecar
 from cryoetgan.io.memmap import iterate_sections, release_pages
 from cryoetgan.io.mrc import (
     PROTEIN_BRIGHT,
@@ -23,155 +22,163 @@ from cryoetgan.io.mrc import (
     read_volume,
 )
 from cryoetgan.io.star import COORDINATES, class_name, particle_id, read_star, write_star
+from cryoetgan.physics.geometry import Corner, block_slices, tiles
 from cryoetgan.progress import track
 
-Part = Callable[[NDArray[np.generic], Corner, Corner], NDArray[np.float32]]
+SimulateBlock = Callable[[NDArray[np.generic], Corner, Corner], NDArray[np.float32]]
+"""From a scene, a corner and a shape (zyx, voxels) to that block of the tomogram."""
 LABEL_TYPES = (np.int8, np.int16, np.uint16, np.float32, np.float16)
+MIN_TILE = 8
+"""Voxels; the overlap of smaller tiles would cost more than the tiles."""
 
 
 @dataclass(frozen=True)
-class Source:
-    """What a synthetic tomogram is made of, opened and checked.
+class SceneFiles:
+    """The files of a density scene, opened and checked.
 
     Attributes
     ----------
-    scene_path : Path
+    path : Path
         MRC of densities.
-    scene : Volume
-        Itself, memory-mapped.
+    volume : Volume
+        The scene, memory-mapped.
     labels_path, particles_path : Path or None
-        What is passed through.
+        Files that are passed through to the tomogram.
     labels : Volume or None
         On the scene's grid.
     particles : pandas.DataFrame or None
-        The truth.
+        The truth: class and pose of each particle.
     """
 
-    scene_path: Path
-    scene: Volume
-    labels_path: Path | None
-    labels: Volume | None
-    particles_path: Path | None
-    particles: pd.DataFrame | None
-
-    @property
-    def files(self) -> list[Path]:
-        """All that is read."""
-        given = (self.scene_path, self.labels_path, self.particles_path)
-        return [path for path in given if path is not None]
+    path: Path
+    volume: Volume
+    labels_path: Path | None = None
+    labels: Volume | None = None
+    particles_path: Path | None = None
+    particles: pd.DataFrame | None = None
 
 
-def open_source(scene: Path, labels: Path | None, particles: Path | None) -> Source:
-    """Open a scene with what belongs to it.
+def open_scene(path: Path, labels: Path | None = None, particles: Path | None = None) -> SceneFiles:
+    """Open a scene with its labels and truth.
 
     Raises
     ------
     UserError
-        Where a file is missing, or labels do not cover the scene.
+        If a file is missing, or the labels do not cover the scene.
     """
-    opened = read_volume(scene)
-    marks = None if labels is None else _labels(labels, opened, scene)
+    volume = read_volume(path)
+    label_volume = None if labels is None else _read_labels(labels, volume, path)
     truth = None if particles is None else read_star(particles, COORDINATES).particles
-    return Source(scene, opened, labels, marks, particles, truth)
+    return SceneFiles(path, volume, labels, label_volume, particles, truth)
 
 
-def _labels(path: Path, scene: Volume, name: Path) -> Volume:
-    found = read_volume(path, scene.voxel_size)
-    if found.data.shape != scene.data.shape:
+def _read_labels(path: Path, scene: Volume, scene_path: Path) -> Volume:
+    labels = read_volume(path, scene.voxel_size)
+    if labels.data.shape != scene.data.shape:
         raise UserError(
-            f"{path}: has {found.data.shape} voxels (zyx), but {name} {scene.data.shape}; labels "
-            "and scene must cover each other"
+            f"{path}: has {labels.data.shape} voxels (zyx), but {scene_path} {scene.data.shape}; "
+            "labels and scene must cover each other"
         )
-    if found.data.dtype not in LABEL_TYPES:
-        raise UserError(f"{path}: holds {found.data.dtype}, no type that MRC labels have")
-    return found
+    if labels.data.dtype not in LABEL_TYPES:
+        raise UserError(f"{path}: holds {labels.data.dtype}; MRC labels are integers or float16/32")
+    return labels
 
 
 def write_tomogram(
     output: Path,
-    source: Source,
+    scene: SceneFiles,
     model: ImagingModel,
-    part: Part,
+    simulate_block: SimulateBlock,
     tile: int,
-    record: dict[str, Any],
-    origin: str,
-) -> None:
-    """Write `T.mrc`, and beside it `T_labels.mrc` and `T.star` where labels and truth are given.
+    source: str,
+) -> tuple[list[Path], dict[str, Any]]:
+    """Write `T.mrc`, and beside it `T_labels.mrc` and `T.star` if the scene has labels and truth.
 
     Parameters
     ----------
     output : Path
         `T.mrc`.
-    source : Source
-        What it is made of.
+    scene : SceneFiles
+        The density scene.
     model : ImagingModel
-        Whose grey values, and how it was recorded.
-    part : callable
-        Gives the tomogram's part of a scene, at a corner, of a shape (zyx).
+        Source of the acquisition and of the voxel size.
+    simulate_block : callable
+        Simulates one block of the tomogram.
     tile : int
-        Voxels, edge of such a part.
-    record : dict
-        Provenance.
-    origin : str
-        For the rows' cryoetganSource: simulated, generated.
+        Edge of the blocks, voxels.
+    source : {'simulated', 'generated'}
+        cryoetganSource of the rows.
+
+    Returns
+    -------
+    outputs : list of Path
+        Volumes that get a record.
+    about : dict
+        Entries of the records: acquisition, names of the labels.
 
     Raises
     ------
     UserError
-        Where the name is not that of an MRC file, or scene and model differ in voxel size.
+        If the name is not an MRC file's, the tile is too small, or voxel sizes differ.
     """
     check_mrc_name(output)
-    beside = output.with_name(f"{output.stem}_labels.mrc")
-    for target in (output, beside, output.with_suffix(".star")):
-        for path in source.files:
-            check_not_overwritten(path, target)
-    name, data, voxel_size = class_name(output), source.scene.data, source.scene.voxel_size
-    check_same_voxel_size(voxel_size, model.voxel_size, source.scene_path, model.tomogram)
-    z, y, x = data.shape
-    made = [PROTEIN_BRIGHT, f"synthetic: looks like {model.tomogram}"]
-    with open_volume(output, data.shape, voxel_size, np.float32, made) as out:
-        for corner, shape in track(list(tiles((z, y, x), tile)), "synthesizing"):
-            where = tuple(slice(c, c + n) for c, n in zip(corner, shape, strict=True))
-            values = part(data, corner, shape)
-            if not np.isfinite(values).all():
-                at = ", ".join(map(str, corner))
-                raise UserError(
-                    f"{source.scene_path}: what is made of it about voxel z, y, x = {at} is not "
-                    "finite: look for NaN or infinite densities there"
-                )
-            out[where] = values
-            release_pages(out)
-            release_pages(data)
-    content = {"provenance": record} | _meaning(source.labels_path)
-    if source.labels is not None:
-        marks = source.labels.data
-        with open_volume(beside, marks.shape, voxel_size, marks.dtype) as out:
-            for plane, given in zip(iterate_sections(out), iterate_sections(marks), strict=True):
+    if tile < MIN_TILE:
+        raise UserError(f"--tile: got {tile}, wanted {MIN_TILE} or more voxels")
+    labels_output = output.with_name(f"{output.stem}_labels.mrc")
+    for target in (output, labels_output, output.with_suffix(".star")):
+        for path in (scene.path, scene.labels_path, scene.particles_path):
+            if path is not None:
+                check_not_overwritten(path, target)
+    voxel_size = scene.volume.voxel_size
+    check_same_voxel_size(voxel_size, model.voxel_size, scene.path, model.tomogram)
+    _write_blocks(output, scene, model, simulate_block, tile)
+    outputs, about = [output], {"acquisition": model.acquisition.to_json()}
+    if scene.labels is not None:
+        data = scene.labels.data
+        with open_volume(labels_output, data.shape, voxel_size, data.dtype) as out:
+            for plane, given in zip(iterate_sections(out), iterate_sections(data), strict=True):
                 plane[:] = given
-        write_json(sidecar(beside), content)
-    if source.particles is not None:
+        outputs.append(labels_output)
+        about |= _label_names(scene.labels_path)
+    if scene.particles is not None:
+        name = class_name(output)
         optics = pd.DataFrame([model.acquisition.to_optics(1, name)])
         optics["rlnImagePixelSize"] = voxel_size
-        write_star(output.with_suffix(".star"), _renamed(source.particles, name, origin), optics)
-    write_json(sidecar(output), content | {"acquisition": model.acquisition.to_json()})
+        rows = _rename_particles(scene.particles, name, source)
+        write_star(output.with_suffix(".star"), rows, optics)
+    return outputs, about
 
 
-def _renamed(particles: pd.DataFrame, name: str, origin: str) -> pd.DataFrame:
-    """Return the truth's rows as those of the tomogram made."""
+def _write_blocks(
+    output: Path, scene: SceneFiles, model: ImagingModel, simulate_block: SimulateBlock, tile: int
+) -> None:
+    data, voxel_size = scene.volume.data, scene.volume.voxel_size
+    header = [PROTEIN_BRIGHT, f"synthetic: looks like {model.tomogram}"]
+    with open_volume(output, data.shape, voxel_size, np.float32, header) as out:
+        for corner, shape in track(list(tiles(data.shape, tile)), "synthesizing"):
+            values = simulate_block(data, corner, shape)
+            if not np.isfinite(values).all():
+                place = ", ".join(map(str, corner))
+                raise UserError(
+                    f"{scene.path}: the tomogram is not finite near voxel z, y, x = {place}; look "
+                    "for NaN or infinite densities there"
+                )
+            out[block_slices(corner, shape)] = values
+            release_pages(out)
+            release_pages(data)
+
+
+def _rename_particles(particles: pd.DataFrame, name: str, source: str) -> pd.DataFrame:
+    """Return the truth of a scene as rows of the tomogram `name`."""
     rows = particles.copy()
     rows["rlnTomoName"] = name
-    rows["cryoetganId"] = [particle_id(name, *at) for at in rows[COORDINATES].to_numpy(float)]
-    return rows.assign(cryoetganSource=origin, rlnOpticsGroup=1)
+    rows["cryoetganId"] = [particle_id(name, *xyz) for xyz in rows[COORDINATES].to_numpy(float)]
+    return rows.assign(cryoetganSource=source, rlnOpticsGroup=1)
 
 
-def _meaning(labels: Path | None) -> dict[str, Any]:
-    """Return the names of the labels as the record beside them has them, where there is one."""
+def _label_names(labels: Path | None) -> dict[str, Any]:
+    """Return the names of the labels from the record beside them, if there is one."""
     if labels is None or not sidecar(labels).exists():
         return {}
-    found = read_json(sidecar(labels))
-    return {"labels": found["labels"]} if isinstance(found, dict) and "labels" in found else {}
-
-
-def record_of(command: str, source: Source, more: list[Path], seed: int, **said: Any) -> Any:
-    """Return the provenance of a synthetic tomogram; `said` are its parameters."""
-    return provenance(command, [*more, *source.files], said, seed)
+    record = read_json(sidecar(labels))
+    return {"labels": record["labels"]} if isinstance(record, dict) and "labels" in record else {}

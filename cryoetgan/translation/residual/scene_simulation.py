@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.model import EMPTY, ImagingModel, crop
-from cryoetgan.imaging.scenes import SCENE
+from cryoetgan.imaging.model import EMPTY_CLASS, ImagingModel, crop_centre
+from cryoetgan.imaging.scenes import SCENE_BOXES
 from cryoetgan.imaging.storage import from_parts, to_parts
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.physics.coordinates import centre_offset
@@ -30,16 +30,17 @@ def drawn_classes(
     UserError
         Where the densities hold none of the model's classes.
     """
-    weights = np.array([model.shares.get(name, 0.0) for name in (*names, EMPTY)])
+    weights = np.array([model.class_fractions.get(name, 0.0) for name in (*names, EMPTY_CLASS)])
     if shares == "uniform":
         weights = np.array([1.0] * len(names) + [0.0])
     if not weights[:-1].sum() > 0:
         raise UserError(
-            f"the imaging model of {model.tomogram} knows the classes {', '.join(model.shares)}, "
-            f"the densities {', '.join(names)}: none in common; fit it with these densities' maps"
+            f"the imaging model of {model.tomogram} has the classes "
+            f"{', '.join(model.class_fractions)}, the densities {', '.join(names)}: none in "
+            "common; fit it with these densities' maps"
         )
     drawn = numbers.choice(len(weights), size=count, p=weights / weights.sum())
-    return [(*names, EMPTY)[i] for i in drawn]
+    return [(*names, EMPTY_CLASS)[i] for i in drawn]
 
 
 def make_scenes(
@@ -87,13 +88,13 @@ def make_scenes(
         model = models[which[i]]
         target = None
         centre: NDArray[np.floating] = np.zeros(3)
-        if classes[i] != EMPTY:
+        if classes[i] != EMPTY_CLASS:
             row = int(numbers.choice(by_class[classes[i]]))
             target = np.asarray(densities.volumes[row], np.float32)
             centre = centre_offset(densities.table.iloc[row], densities.voxel_size)
-        scene = model.scene(target, centre, numbers)
-        signal[i, 0] = torch.from_numpy(crop(model.signal(scene), densities.box))
-        density[i, 0] = torch.from_numpy(crop(scene, densities.box))
+        scene = model.build_scene(target, centre, numbers)
+        signal[i, 0] = torch.from_numpy(crop_centre(model.signal(scene), densities.box))
+        density[i, 0] = torch.from_numpy(crop_centre(scene, densities.box))
         if i and which[i] != which[i - 1]:
             spare = []
         if not spare:
@@ -104,7 +105,7 @@ def make_scenes(
 
 def octants(noise: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     """Return the eight boxes of a noise scene: one Fourier transform makes eight."""
-    box = noise.shape[0] // SCENE
+    box = noise.shape[0] // SCENE_BOXES
     starts = [range(0, n - box + 1, box) for n in noise.shape]
     return [
         np.ascontiguousarray(noise[z : z + box, y : y + box, x : x + box])

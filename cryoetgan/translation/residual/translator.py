@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from cryoetgan.devices import multiplies_bfloat16
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.model import ImagingModel, crop
-from cryoetgan.imaging.scenes import SCENE
+from cryoetgan.imaging.model import ImagingModel, crop_centre
+from cryoetgan.imaging.scenes import SCENE_BOXES
 from cryoetgan.io.memmap import release_pages
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.physics.coordinates import centre_offset
@@ -127,14 +127,14 @@ class ResidualTranslator:
     ) -> Iterator[NDArray[np.float32]]:
         """Yield batches of `count` translations of one row: one scene, one noise or many."""
         index, signal, noise = self._halves(source, row, name, 0, seed)
-        scene = (SCENE * source.box,) * 3
+        scene = (SCENE_BOXES * source.box,) * 3
         batch = batch_of(source.box)
         for start in range(0, count, batch):
             noises = []
             for draw in range(start, min(start + batch, count)):
                 if not fixed and draw:
                     numbers = rng(seed, "imaging", name, "noise", draw)
-                    noise = crop(self.models[index].noise(scene, numbers), source.box)
+                    noise = crop_centre(self.models[index].noise(scene, numbers), source.box)
                 noises.append(noise)
             signals = np.stack([signal] * len(noises))
             yield self.apply(*(torch.from_numpy(x)[:, None] for x in (signals, np.stack(noises))))
@@ -151,4 +151,4 @@ class ResidualTranslator:
             )
         centre = centre_offset(source.table.iloc[row], source.voxel_size)
         density = np.asarray(source.volumes[row], np.float32)
-        return (index, *model.halves(density, centre, numbers))
+        return (index, *model.signal_and_noise(density, centre, numbers))

@@ -1,0 +1,234 @@
+"""Data of a fit: a tomogram, its picks, the maps of its classes, how it was recorded."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoetgan.errors import UserError
+from cryoetgan.imaging.fit.exclusion import ExclusionMask
+from cryoetgan.imaging.fit.picks import Picks, picks_from_table
+from cryoetgan.imaging.model import EMPTY_CLASS
+from cryoetgan.io.mrc import check_same_voxel_size, read_map, read_mask, read_tomogram
+from cryoetgan.io.star import COORDINATES, paths_by_class, read_star, select_tomogram
+from cryoetgan.physics.acquisition import Acquisition, read_acquisition
+from cryoetgan.physics.geometry import block_slices, centre_distance
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger("cryoetgan")
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class FitData:
+    """Data to which a model is fitted.
+
+    Attributes
+    ----------
+    volume : ndarray
+        `(z, y, x)`, memory-mapped; protein bright.
+    voxel_size : float
+        Angstrom.
+    picks : Picks
+        Positions, classes and orientations of the particles.
+    maps : mapping
+        Class to density `(z, y, x)`, cubes of one size.
+    acquisition : Acquisition
+        Tilts, optics, CTF state.
+    path : object
+        The tomogram, for messages.
+    excluded : ExclusionMask, optional
+        Voxels without data: carbon, ice, gold, padding.
+    """
+
+    volume: NDArray[np.generic]
+    voxel_size: float
+    picks: Picks
+    maps: Mapping[str, Floats]
+    acquisition: Acquisition
+    path: object
+    excluded: ExclusionMask | None = None
+
+    @property
+    def box(self) -> int:
+        """Edge of the maps, voxels."""
+        return next(iter(self.maps.values())).shape[0]
+
+
+def read_fit_data(
+    tomogram: Path,
+    particles: Path,
+    densities: Sequence[Path],
+    acquisition: Acquisition,
+    mask: Path | None,
+    seed: int,
+) -> FitData:
+    """Read and check the files of a fit.
+
+    Parameters
+    ----------
+    tomogram : Path
+        MRC, protein bright.
+    particles : Path
+        STAR of picks or scores.
+    densities : sequence of Path
+        Maps (MRC); the stem is the class.
+    acquisition : Acquisition
+        Tilts, optics, CTF state.
+    mask : Path or None
+        MRC on the tomogram's grid, not zero in excluded regions.
+    seed : int
+        Of classes and orientations that the table does not give.
+
+    Raises
+    ------
+    UserError
+        If a file is missing, or files do not belong together.
+    """
+    volume = read_tomogram(tomogram)
+    maps = _read_maps(densities, volume.voxel_size, tomogram)
+    table = read_star(particles, COORDINATES).particles
+    if not len(table):
+        raise UserError(f"{particles}: holds no pick; lower particles.threshold and pick again")
+    table = select_tomogram(table, tomogram, particles)
+    _warn_of_picks_outside(table, volume.data.shape, tomogram, particles)
+    _check_classes(table, sorted(maps), particles)
+    picks = picks_from_table(table, sorted(maps), seed, min_particle_distance(maps))
+    drawn = None if mask is None else read_mask(mask, volume, tomogram)
+    excluded = ExclusionMask(volume.data, drawn)
+    if excluded.levels:
+        levels = ", ".join(f"{level:g}" for level in excluded.levels)
+        log.info("%s: padding with the value %s is excluded", tomogram, levels)
+    size = volume.voxel_size
+    return FitData(volume.data, size, picks, maps, acquisition, tomogram, excluded or None)
+
+
+def _read_maps(
+    densities: Sequence[Path], voxel_size: float, tomogram: Path
+) -> dict[str, NDArray[Any]]:
+    maps: dict[str, NDArray[Any]] = {}
+    for name, path in paths_by_class(densities).items():
+        if name == EMPTY_CLASS:
+            raise UserError(f"{path}: '{EMPTY_CLASS}' is the class of false picks; rename the map")
+        density = read_map(path)
+        check_same_voxel_size(voxel_size, density.voxel_size, tomogram, path)
+        if len({*density.data.shape, *(n for m in maps.values() for n in m.shape)}) > 1:
+            raise UserError(
+                f"{path}: has {density.data.shape} voxels; wanted cubes of one size for all maps "
+                "(densities.box)"
+            )
+        maps[name] = density.data
+    return maps
+
+
+def _warn_of_picks_outside(
+    table: "pd.DataFrame",
+    shape: tuple[int, ...],
+    tomogram: Path,
+    path: Path,
+    most_fraction: float = 0.1,
+) -> None:
+    places = table[COORDINATES].to_numpy(float)
+    outside = int(((places < 0) | (places > np.array(shape[::-1]) - 1)).any(axis=1).sum())
+    if outside > most_fraction * len(table):
+        log.warning(
+            "%s: %d of %d picks lie outside %s (%s voxels, x y z): do they have another binning?",
+            path,
+            outside,
+            len(table),
+            tomogram,
+            " x ".join(map(str, shape[::-1])),
+        )
+
+
+def _check_classes(table: "pd.DataFrame", maps: list[str], path: Path) -> None:
+    """Raise `UserError` if no row has the class of a map; warn of rows that do not."""
+    if "cryoetganClass" not in table:
+        return
+    named = table["cryoetganClass"].astype(str)
+    unknown = sorted(set(named) - set(maps))
+    if not set(named) & set(maps):
+        raise UserError(
+            f"{path}: no map is given for its classes ({', '.join(unknown)}), only for "
+            f"{', '.join(maps)}; a map's class is the name of its file"
+        )
+    if unknown:
+        log.warning(
+            "%s: %d of %d rows have a class without a map (%s); they are ignored and count as "
+            "background: give --density for each class",
+            path,
+            int(named.isin(unknown).sum()),
+            len(named),
+            ", ".join(unknown),
+        )
+
+
+def resolve_acquisition(
+    tomogram: Path, tilts: tuple[float, float] | None, given: Mapping[str, Any]
+) -> Acquisition:
+    """Return how a tomogram was recorded; given values replace those of its record.
+
+    Parameters
+    ----------
+    tomogram : Path
+        MRC; the record lies beside it (`T.mrc.json`).
+    tilts : (float, float) or None
+        Degrees.
+    given : mapping
+        Attribute of `Acquisition` to value; None if not given.
+
+    Raises
+    ------
+    UserError
+        If the tilts are not known, or a value is out of range.
+    """
+    recorded = read_acquisition(tomogram)
+    if tilts is None and recorded is None:
+        raise UserError(f"{tomogram}: has no record of its tilts beside it; give --tilts=LO,HI")
+    known = {key: value for key, value in given.items() if value is not None}
+    if tilts is not None:
+        known |= {"tilt_low": tilts[0], "tilt_high": tilts[1]}
+    found = replace(recorded or Acquisition(), **known)
+    if found.defocus is None and found.ctf != "corrected":
+        log.warning(
+            "%s: no defocus is known, so the CTF is fitted as part of the gain; for a better fit "
+            "give --defocus (column defocus of the table of tomograms)",
+            tomogram,
+        )
+    return found
+
+
+def particle_radius(maps: Mapping[str, Floats], fraction: float = 0.95) -> float:
+    """Return the radius in voxels within which the largest map holds `fraction` of its mass."""
+    largest = 0.0
+    for density in maps.values():
+        density = np.maximum(density, 0)
+        r = centre_distance(density.shape[0]).ravel()
+        order = np.argsort(r)
+        mass = np.cumsum(density.ravel()[order], dtype=np.float64)
+        index = int(np.searchsorted(mass, fraction * mass[-1]))
+        largest = max(largest, float(r[order][min(index, mass.size - 1)]))
+    return largest
+
+
+def min_particle_distance(maps: Mapping[str, Floats]) -> float:
+    """Return the smallest distance between two particles, voxels: half the smallest radius."""
+    return min(particle_radius({name: density}) for name, density in maps.items()) / 2
+
+
+def boxes_inside(places: Floats, shape: tuple[int, ...], box: int) -> NDArray[np.int_]:
+    """Return the indices of places whose boxes, cut at the nearest voxel, lie in a tomogram."""
+    low = np.rint(places)[:, ::-1] - box // 2
+    return np.flatnonzero(((low >= 0) & (low + box <= np.array(shape))).all(axis=1))
+
+
+def cut_box(volume: NDArray[np.generic], place: Floats, box: int) -> NDArray[np.float32]:
+    """Return the box centred on the voxel nearest to a place (xyz), without interpolation."""
+    corner = np.rint(place)[::-1].astype(int) - box // 2
+    return np.asarray(volume[block_slices(corner, (box,) * 3)], np.float32)

@@ -1,0 +1,111 @@
+"""Files of a fit are read, checked against each other, and completed from the record."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cryoetgan.errors import UserError
+from cryoetgan.imaging.fit.fit_data import (
+    min_particle_distance,
+    read_fit_data,
+    resolve_acquisition,
+)
+from cryoetgan.imaging.fit.picks import picks_from_table
+from cryoetgan.io.files import sidecar, write_json
+from cryoetgan.io.mrc import write_volume
+from cryoetgan.io.star import COORDINATES, read_star, write_star
+from cryoetgan.physics.acquisition import Acquisition
+from tests.imaging.conftest import VOXEL, blob
+
+
+def read(files, particles="scores.star", densities=("ball.mrc", "rod.mrc")):
+    maps = [files / name for name in densities]
+    return read_fit_data(files / "t.mrc", files / particles, maps, Acquisition(), None, 0)
+
+
+def test_values_that_are_not_given_come_from_the_record(files, caplog):
+    with pytest.raises(UserError, match=r"t\.mrc: .*--tilts"):
+        resolve_acquisition(files / "t.mrc", None, {})
+    record = {"acquisition": {"tilt_low": -50.0, "tilt_high": 60.0, "voltage": 200.0}}
+    write_json(sidecar(files / "t.mrc"), record)
+    with caplog.at_level("WARNING", logger="cryoetgan"):
+        found = resolve_acquisition(files / "t.mrc", None, {"defocus": None, "cs": 1.0})
+    assert (found.tilts, found.voltage, found.cs, found.defocus) == ((-50, 60), 200, 1, None)
+    assert "no defocus is known" in caplog.text
+    given = {"voltage": 300.0, "defocus": 2.0}
+    found = resolve_acquisition(files / "t.mrc", (-40, 40), given)
+    assert (found.tilts, found.voltage, found.defocus) == ((-40, 40), 300, 2)
+
+
+def test_each_pick_counts_once_with_its_best_class(files, tomogram):
+    found = read(files).picks
+    assert found.aligned
+    wanted = tomogram.picks
+    for name in ("ball", "rod"):
+        places = [np.sort(p.places[p.names == name], axis=0) for p in (found, wanted)]
+        assert np.allclose(*places, atol=1e-5)
+
+
+def test_picks_of_other_tomograms_are_ignored(files, caplog):
+    table = read_star(files / "scores.star").particles
+    others = table.assign(rlnTomoName="u", rlnCoordinateX=table["rlnCoordinateX"] + 5)
+    both = pd.concat([table.assign(rlnTomoName="t"), others], ignore_index=True)
+    write_star(files / "both.star", both)
+    write_star(files / "others.star", others)
+    with caplog.at_level("INFO", logger="cryoetgan"):
+        found = read(files, "both.star").picks
+    assert f"{len(table)} of {2 * len(table)} particles" in caplog.text
+    assert np.array_equal(found.places, read(files).picks.places)
+    with pytest.raises(UserError, match=r"others\.star: .*'t'"):
+        read(files, "others.star")
+
+
+def test_picks_of_another_binning_are_warned_of(files, caplog):
+    table = read_star(files / "scores.star").particles
+    write_star(files / "fine.star", table.assign(rlnCoordinateX=3 * table["rlnCoordinateX"]))
+    read(files, "fine.star")
+    assert "another binning" in caplog.text
+
+
+def test_classes_without_a_map_are_named(files, caplog):
+    assert set(read(files, densities=["ball.mrc"]).picks.names) == {"ball"}
+    assert "a class without a map (rod)" in caplog.text
+    (files / "ball.mrc").rename(files / "sphere.mrc")
+    with pytest.raises(UserError, match=r"scores\.star.*ball, rod.*sphere"):
+        read(files, densities=["sphere.mrc"])
+
+
+def test_files_that_do_not_belong_together_are_named(files, maps):
+    write_volume(files / "other.mrc", maps["ball"], 10.0)
+    write_volume(files / "large.mrc", np.pad(maps["ball"], 2), VOXEL)
+    write_volume(files / "empty.mrc", maps["ball"], VOXEL)
+    (files / "o").mkdir()
+    write_volume(files / "o/ball.mrc", maps["ball"], VOXEL)
+    write_star(files / "none.star", pd.DataFrame(columns=COORDINATES))
+    for second, named in (
+        ("other.mrc", r"other\.mrc has 10\.000 A"),
+        ("large.mrc", r"large\.mrc.*cubes of one size"),
+        ("empty.mrc", r"empty\.mrc.*rename"),
+        ("o/ball.mrc", r"ball\.mrc.*same name|same name.*ball\.mrc"),
+    ):
+        with pytest.raises(UserError, match=named):
+            read(files, densities=["ball.mrc", second])
+    with pytest.raises(UserError, match=r"none\.star: holds no pick"):
+        read(files, "none.star")
+
+
+def test_picks_that_aligned_to_one_place_count_once():
+    columns = [*COORDINATES, "cryoetganScore"]
+    rows = [(10, 10, 10, 0.3), (11, 10, 10, 0.5), (14, 10, 10, 0.2), (11, 10, 10, 0.1)]
+    table = pd.DataFrame(rows, columns=columns)
+    table["cryoetganId"] = list("abcd")
+    table["cryoetganClass"] = "ball"
+    kept = picks_from_table(table, ["ball"], 0, min_distance=2.5)
+    assert kept.places[:, 0].tolist() == [11, 14]
+    assert len(picks_from_table(table, ["ball"], 0)) == 4
+
+
+def test_the_smallest_distance_is_half_the_smallest_radius():
+    # 95 % of a Gaussian ball's mass lies within 2.8 of its widths
+    small, large = blob(1.0, 1.0, 1.0), blob(2.0, 2.0, 2.0)
+    assert min_particle_distance({"a": small, "b": large}) == pytest.approx(2.8 / 2, abs=0.2)

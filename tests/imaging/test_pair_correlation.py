@@ -1,0 +1,48 @@
+"""Pair correlation: measured from positions, and used to draw neighbours."""
+
+import numpy as np
+import pytest
+
+from cryoetgan.imaging.pair_correlation import PairCorrelation, measure_pair_correlation
+
+SHAPE = (60, 90, 80)
+
+
+def test_independent_positions_have_a_correlation_of_one(rng):
+    places = rng.uniform(0, SHAPE[::-1], (3000, 3))
+    found = measure_pair_correlation(places, SHAPE, 10.0, 250.0, 0)
+    assert found.density == pytest.approx(3000 / np.prod(SHAPE) / 1000)
+    assert found.values[8:] == pytest.approx(1, abs=0.1)
+
+
+def test_hard_balls_keep_their_distance(rng):
+    kept = np.empty((0, 3))
+    for place in rng.uniform(0, SHAPE[::-1], (1200, 3)):
+        if not len(kept) or np.linalg.norm(kept - place, axis=1).min() > 9:
+            kept = np.vstack([kept, place])
+    found = measure_pair_correlation(kept, SHAPE, 10.0, 280.0, 0)
+    assert np.all(found.evaluate(np.array([10.0, 50.0, 79.0])) == 0)
+    assert found.evaluate(np.array([105.0]))[0] > 1
+    calibrated = found.calibrate(280.0, rng)
+    drawn = [calibrated.draw_neighbours(280.0, rng) for _ in range(30)]
+    gaps = [np.linalg.norm(d, axis=1).min() for d in drawn if len(d)]
+    assert min(gaps) > 79
+
+
+@pytest.mark.parametrize("excluded_bins", [0, 10])
+def test_the_expected_number_of_neighbours_is_drawn(excluded_bins):
+    rng = np.random.default_rng(0)
+    values = np.r_[np.zeros(excluded_bins), np.ones(20 - excluded_bins)]
+    found = PairCorrelation(2e-7, 10.0, values).calibrate(300.0, rng)
+    counts = [len(found.draw_neighbours(300.0, rng)) for _ in range(400)]
+    assert np.mean(counts) == pytest.approx(found.expected_neighbours(300.0), rel=0.12)
+
+
+def test_without_correlation_the_expected_number_is_density_times_volume():
+    found = PairCorrelation(2e-7, 10.0, np.ones(20))
+    assert found.expected_neighbours(300.0) == pytest.approx(2e-7 * 300**3)
+
+
+def test_json_round_trip():
+    before = PairCorrelation(1e-7, 12.5, np.array([0.0, 0.5, 1.25]), 1.5)
+    assert PairCorrelation.from_json(before.to_json()).to_json() == before.to_json()

@@ -1,0 +1,64 @@
+"""STAR files: columns are checked, names and ids follow the conventions."""
+
+import pandas as pd
+import pytest
+
+from cryoetgan.errors import UserError
+from cryoetgan.io import star
+
+TABLE = pd.DataFrame({"rlnTomoName": "t", "cryoetganClass": ["1e5", "ribosome"]})
+
+
+@pytest.mark.parametrize("text", ["", "<html>not a star</html>", "\x00\x01"])
+def test_a_file_that_is_not_star_is_refused(tmp_path, text):
+    path = tmp_path / "bad.star"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"bad\.star"):
+        star.read_star(path, ["cryoetganClass"])
+
+
+def test_a_missing_column_is_named(tmp_path):
+    star.write_star(tmp_path / "s.star", TABLE)
+    with pytest.raises(UserError, match="rlnAngleRot"):
+        star.read_star(tmp_path / "s.star", ["cryoetganClass", "rlnAngleRot"])
+
+
+def test_an_empty_table_round_trips(tmp_path):
+    star.write_star(tmp_path / "s.star", TABLE.iloc[:0])
+    back = star.read_star(tmp_path / "s.star", ["cryoetganClass"])
+    assert len(back.particles) == 0
+
+
+def test_a_class_is_a_files_stem():
+    assert star.class_name("x/ribosome_4v6x.cif.gz") == "ribosome_4v6x"
+    with pytest.raises(UserError, match=r"4v6x\.1"):
+        star.class_name("4v6x.1.cif")
+
+
+def test_an_id_survives_repicking_but_not_moving():
+    assert star.particle_id("t", 1.01, 2, 3) == star.particle_id("t", 1.04, 2, 3)
+    assert star.particle_id("t", 1, 2, 3) != star.particle_id("t", 2, 1, 3)
+    assert star.particle_id("t", 1, 2, 3) != star.particle_id("u", 1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "wrong"),
+    [
+        ("rlnCoordinateX", "abc", True),
+        ("rlnCoordinateX", "nan", True),
+        ("rlnCoordinateX", "inf", True),
+        ("rlnAnglePsi", "abc", True),
+        ("rlnAnglePsi", "inf", True),
+        ("rlnAnglePsi", "nan", False),  # not known: where tables with and without angles are one
+        ("cryoetganScore", "high", True),
+        ("cryoetganClass", "abc", False),
+    ],
+)
+def test_text_in_a_numeric_column_is_named_with_its_row(tmp_path, column, value, wrong):
+    path = tmp_path / "p.star"
+    star.write_star(path, pd.DataFrame({"rlnCoordinateY": ["1", "2"], column: ["3", value]}))
+    if not wrong:
+        star.read_star(path)
+        return
+    with pytest.raises(UserError, match=rf"p\.star: {column} of row 2 is '{value}'"):
+        star.read_star(path)

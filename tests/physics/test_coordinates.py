@@ -1,0 +1,36 @@
+"""Coordinates of a file and of the tomogram that was imported from it."""
+
+import numpy as np
+import pytest
+
+from cryoetgan.io.raw_mrc import RawVolume
+from cryoetgan.io.star import ORIGINS
+from cryoetgan.physics.coordinates import ImportTransform, centre_offset, centre_offsets
+from cryoetgan.tomograms.importing.conventions import orient_axes
+
+
+@pytest.mark.parametrize(("tilt_axis", "beam_axis"), [("y", "z"), ("x", "z"), ("y", "y")])
+def test_coordinates_follow_the_voxels_of_a_rotated_file(rng, tilt_axis, beam_axis):
+    file = rng.standard_normal((5, 6, 7))
+    turned = orient_axes(RawVolume(file, 10.0, False), tilt_axis, beam_axis).data
+    transform = ImportTransform(turned.shape, 10.0, 1.0, tilt_axis, beam_axis)
+    assert tuple(transform.file_shape) == (7, 6, 5)
+    xyz = rng.integers(0, 5, (20, 3))
+    there = np.rint(transform.to_tomogram(xyz)).astype(int)
+    for (x, y, z), (u, v, w) in zip(xyz, there, strict=True):
+        assert turned[w, v, u] == file[z, y, x]
+    assert np.allclose(transform.to_file(transform.to_tomogram(xyz)), xyz)
+
+
+def test_a_resampled_tomogram_has_smaller_coordinates():
+    transform = ImportTransform((10, 10, 10), 5.0, 2.0)
+    assert np.allclose(transform.to_tomogram([[4, 6, 8]]), [[2, 3, 4]])
+
+
+def test_the_offset_has_the_opposite_sign_of_relions_origin():
+    import pandas as pd
+
+    table = pd.DataFrame([[10.0, 0.0, -5.0]], columns=ORIGINS)
+    assert np.allclose(centre_offsets(table, 5.0), [[-2, 0, 1]])
+    assert np.allclose(centre_offset(table.iloc[0].to_dict(), 5.0), [-2, 0, 1])
+    assert not centre_offset({}, 5.0).any()
