@@ -190,7 +190,9 @@ def _reason(generated: SetMetrics, fitted: SetMetrics) -> str:
     if None in (generated.pose_recovery, fitted.pose_recovery):
         problem = "their pose recovery is not known"
     else:
-        problem = f"they lose their labels (less than {MIN_POSE_RECOVERY:g} of a simulation's recovery)"
+        problem = (
+            f"they lose their labels (less than {MIN_POSE_RECOVERY:g} of a simulation's recovery)"
+        )
     return f"the generated volumes are closer to unlabelled real picks, but {problem}"
 
 
