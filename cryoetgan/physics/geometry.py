@@ -160,7 +160,7 @@ def clip_box(
     return tuple(in_volume), tuple(in_box)
 
 
-def block_slices(corner: Sequence[int], shape: Sequence[int]) -> Slices:
+def block_slices(corner: Sequence[int] | NDArray[np.int_], shape: Sequence[int]) -> Slices:
     """Return the slices of a block, from its first voxel and its shape."""
     return tuple(slice(a, a + n) for a, n in zip(corner, shape, strict=True))
 
