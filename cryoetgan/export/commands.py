@@ -143,7 +143,7 @@ def copick(
     from cryoetgan.io.files import check_exists
     from cryoetgan.io.mrc import read_map
     from cryoetgan.io.star import class_name
-    from cryoetgan.particles.picking.dog import radius_of_map
+    from cryoetgan.particles.picking.pick import radius_of_map
 
     check_contrast(contrast)
     maps = {class_name(path): read_map(path) for path in density or []}

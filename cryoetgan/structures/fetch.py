@@ -2,16 +2,16 @@
 
 import gzip
 import re
+import tempfile
 import urllib.parse
 from pathlib import Path
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.download import FIRST_WAIT_S, TransientError, read_bytes, retry
+from cryoetgan.io.download import FIRST_WAIT_S, TransientError, retry, transfer
 from cryoetgan.io.files import atomic
 from cryoetgan.structures.read_structure import check_mmcif, unpack_gzip
 
 PDB_ID = re.compile(r"[0-9][a-z0-9]{3}|pdb_[0-9a-z]{8}")
-MAX_DOWNLOAD_BYTES = 2 << 30
 
 
 def parse_pdb_id(text: str) -> str:
@@ -62,28 +62,32 @@ def fetch(
         If the id is invalid or unknown, or the server sends another entry.
     """
     name = parse_pdb_id(entry)
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder, f"{name}.cif.gz")
 
-    def attempt() -> bytes:
-        text = _unpack(_read(mirror, f"{name}.cif.gz", timeout), name)
-        check_mmcif(text, name)
-        return text
+        def attempt() -> bytes:
+            text = _unpack(_read(mirror, scratch, timeout), scratch.name)
+            check_mmcif(text, name)
+            return text
 
-    advice = "raise structures.retries or structures.timeout, or change structures.mirror"
-    source = f"{name} from {mirror}"
-    text = retry(attempt, source, retries, advice=advice, first_wait=first_wait)
+        advice = "raise structures.retries or structures.timeout, or change structures.mirror"
+        source = f"{name} from {mirror}"
+        text = retry(attempt, source, retries, advice=advice, first_wait=first_wait)
     with atomic(path) as part:
         part.write_bytes(text)
 
 
-def _read(mirror: str, name: str, timeout: float) -> bytes:
+def _read(mirror: str, scratch: Path, timeout: float) -> bytes:
+    """Return the file `scratch.name` of a mirror; an interrupted download stays in `scratch`."""
     scheme, separator, rest = mirror.partition("://")
     if not separator or scheme.lower() == "file":
-        return _read_folder(Path(rest if separator else mirror), name)
+        return _read_folder(Path(rest if separator else mirror), scratch.name)
     if scheme.lower() not in ("http", "https"):
         raise UserError(f"{mirror}: a mirror is an http(s) URL or a folder (structures.mirror)")
-    return read_bytes(
-        f"{mirror.rstrip('/')}/{urllib.parse.quote(name)}", timeout, MAX_DOWNLOAD_BYTES
-    )
+    transfer(f"{mirror.rstrip('/')}/{urllib.parse.quote(scratch.name)}", scratch, timeout)
+    content = scratch.read_bytes()
+    scratch.unlink()
+    return content
 
 
 def _read_folder(folder: Path, name: str) -> bytes:
@@ -97,7 +101,7 @@ def _read_folder(folder: Path, name: str) -> bytes:
 def _unpack(content: bytes, name: str) -> bytes:
     """Return the text of a download; a damaged download counts as a transient fault."""
     if content[:512].lstrip()[:1] == b"<":
-        raise TransientError(f"the server sent a web page, not {name}.cif.gz")
+        raise TransientError(f"the server sent a web page, not {name}")
     if content[:2] != b"\x1f\x8b":
         raise TransientError(f"the server sent {len(content)} bytes that are not gzip")
     try:

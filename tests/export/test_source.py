@@ -8,7 +8,7 @@ import pytest
 from cryoetgan.io.mrc import read_volume, write_volume
 from cryoetgan.io.star import read_star
 from cryoetgan.io.volume_set import read_volume_set, write_volume_set
-from cryoetgan.setup.validate import problems
+from cryoetgan.setup.validate import find_problems
 from tests.conftest import refused
 from tests.export.conftest import VOXEL
 
@@ -54,7 +54,7 @@ def test_the_chosen_set_is_exported_with_its_reason(
         assert (tmp_path / "chosen" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
     inputs = json.loads((tmp_path / "chosen/provenance.json").read_text())["provenance"]["inputs"]
     assert {source, f"{exported}.json"} <= set(inputs)
-    assert problems(tmp_path / "chosen")[0] == []
+    assert find_problems(tmp_path / "chosen")[0] == []
 
 
 def test_a_set_that_is_not_the_chosen_one_is_refused(cryoetgan, tmp_path, sets):

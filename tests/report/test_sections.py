@@ -259,7 +259,7 @@ def test_picks_are_shown_with_annotations_and_purity(make_run, tmp_path):
     assert 'class="dashed"' in page
     (scores,) = re.findall(r'<table id="pick-scores">.*?</table>', page, re.DOTALL)
     assert scores.count("100 %") == 3  # the annotations are the selected particles
-    row = {"purity": 0.8, "interval": [0.6, 0.9], "particles": 0.9, "n_marked": 40}
+    row = {"purity": 0.8, "interval": [0.6, 0.9], "particles": 0.9, "n_annotated": 40}
     content = row | {"classes": {"ribosome": row | {"purity": 0.55}, "odd": {"purity": 1}}}
     (run / "particles/purity.json").write_text(json.dumps(content))
     table = re.search(r'<table id="purity">.*?</table>', show(run, "picks"), re.DOTALL)[0]

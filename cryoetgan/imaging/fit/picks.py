@@ -12,7 +12,7 @@ from cryoetgan import seeds
 from cryoetgan.densities.poses import Poser
 from cryoetgan.imaging.scenes import add_box
 from cryoetgan.io.star import ANGLES, COORDINATES
-from cryoetgan.particles.picking.dog import suppress
+from cryoetgan.particles.picking.dog import non_maximum_suppression
 from cryoetgan.physics.geometry import random_rotations, rotation_from_relion
 
 if TYPE_CHECKING:
@@ -77,7 +77,9 @@ def picks_from_table(
         if min_distance > 0:
             places, scores = table[COORDINATES].to_numpy(float), table["cryoetganScore"]
             distances = np.full(len(table), min_distance)
-            table = table.iloc[np.sort(suppress(places, scores.to_numpy(float), distances))]
+            table = table.iloc[
+                np.sort(non_maximum_suppression(places, scores.to_numpy(float), distances))
+            ]
     rng = seeds.rng(seed, "imaging", "picks")
     count = len(table)
     random_names = np.array(classes)[rng.integers(len(classes), size=count)]

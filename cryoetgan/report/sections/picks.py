@@ -12,7 +12,7 @@ from cryoetgan.report.slices import draw_tomogram
 
 MATCH_RADIUS = 80.0
 """Default distance of a matching pick and annotation, angstrom."""
-PURITY_KEYS = ("purity", "interval", "particles", "n_marked")
+PURITY_KEYS = ("purity", "interval", "particles", "n_annotated")
 TEMPLATE = """
 <div class="tomograms">
 {% for slice in slices %}
@@ -73,7 +73,7 @@ def purity_rows(results: Results) -> list[list[str]]:
             f"{100 * row['purity']:.0f} %",
             f"{100 * row['interval'][0]:.0f} to {100 * row['interval'][1]:.0f}",
             f"{100 * row['particles']:.0f} %",
-            str(row["n_marked"]),
+            str(row["n_annotated"]),
         ]
         for name, row in rows
         if isinstance(row, Mapping) and set(PURITY_KEYS) <= set(row)
