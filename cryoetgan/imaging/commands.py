@@ -178,7 +178,7 @@ def simulate(
         "ctf": ctf,
     }
     recorded = {name: value for name, value in recorded.items() if value is not None}
-    limits = {"lowpass": lowpass, "envelope": envelope}
+    limits: dict[str, Any] = {"lowpass": lowpass, "envelope": envelope}
     limits = {name: value for name, value in limits.items() if value is not None}
     if model:
         own = {"snr": snr, "tilts": tilts}

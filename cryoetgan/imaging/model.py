@@ -2,9 +2,7 @@
 
 It is fitted without labels and holds no voxel of a tomogram. Signal and noise of an image are
 simulated separately, so that a network can combine one signal with many noise volumes:
-
->>> signal = model.signal(scene)          # doctest: +SKIP
->>> noise = model.noise(scene.shape, rng) # doctest: +SKIP
+`model.signal(scene) + model.noise(scene.shape, rng)`.
 
 Scenes and noise may have any shape, from a box to a whole tomogram. Both take one Fourier
 transform of that shape, which needs four times its memory in single precision.
@@ -156,7 +154,7 @@ class ImagingModel:
 
 
 def crop_centre(scene: Floats, box: int) -> NDArray[np.float32]:
-    """Return the central box of a scene; voxel n // 2 of the scene becomes that of the box."""
+    """Return the central box of a scene; voxel n // 2 of the scene becomes n // 2 of the box."""
     inner = tuple(slice(n // 2 - box // 2, n // 2 - box // 2 + box) for n in scene.shape)
     return np.ascontiguousarray(scene[inner], np.float32)
 

@@ -1,8 +1,8 @@
 """Compare the picks of each class with its map: the amplitude of the map in its picks.
 
 A sample may lack parts of the PDB entry (antibodies, a cofactor, half of an assembly) or hold
-another conformation. Its picks then show less of the map than those of other classes show of
-theirs, at every frequency. Neither noise nor a network can explain that difference.
+another conformation. Its map then has a smaller amplitude than the maps of other classes, at every
+frequency. Neither noise nor a network can explain that difference.
 """
 
 import logging

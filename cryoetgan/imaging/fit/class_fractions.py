@@ -94,6 +94,11 @@ def em_class_priors(
         Iterations.
     tolerance : float
         Change of a prior.
+
+    Examples
+    --------
+    >>> em_class_priors(np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]))
+    array([0.75, 0.25])
     """
     count = probabilities.shape[1]
     priors = np.full(count, 1 / count)

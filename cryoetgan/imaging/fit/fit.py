@@ -283,7 +283,7 @@ class ModelFitter:
         power : dict
             Power by shell of real boxes, simulated boxes, and their signal and noise.
         offset : float
-            Mean grey value of the real boxes, less that of the simulated ones.
+            Difference of the mean grey values of real and simulated boxes.
         """
         bins, real = self.bins, self._cut(self._sample(chosen))
         signals, noises = self._simulate_boxes(model)

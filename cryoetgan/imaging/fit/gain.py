@@ -1,4 +1,4 @@
-"""Fit the gain: match the mean power of the picks, less the noise, to that of the densities."""
+"""Fit the gain, so that simulated signal plus noise has the mean power of the picks."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -77,7 +77,7 @@ def white_noise(seed: int, name: str, corner: Corner, shape: Corner) -> NDArray[
         block = [a + b for a, b in zip(first, index, strict=True)]
         rng = seeds.rng(seed, "synthesize", name, *block)
         values = rng.standard_normal((NOISE_BLOCK,) * 3, np.float32)
-        low = np.array(block) * NOISE_BLOCK - corner
+        low = [NOISE_BLOCK * b - c for b, c in zip(block, corner, strict=True)]
         in_part, in_block = clip_box(low, values.shape, shape)
         out[in_part] = values[in_block]
     return out
