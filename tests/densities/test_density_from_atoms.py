@@ -13,6 +13,7 @@ from cryoetgan.densities.connected_parts import split_at_gaps
 from cryoetgan.densities.eman2_atoms import read_atoms_as_eman2
 from cryoetgan.errors import UserError
 from tests.conftest import refused
+from tests.densities.size import diameter
 
 
 def test_one_atom_gives_the_gaussian_of_the_formula():
