@@ -43,7 +43,7 @@ PHRASES = {
     r"witness(es|ed)?": "statistic, evidence",
     r"doubt(s|ed|ful)?": "warning, unreliable",
     r"typed(-in)? (physics|simulation)|physics typed in": "conventional simulation",
-    r"nulls": "baselines",
+    r"(?<!\")nulls(?!\")": "baselines",  # the seed of random numbers keeps the name "nulls"
     r"(goes|go|gone|going) on (from|with)": "resume",
     r"parted|told apart|tells? apart": "split, distinguish",
     r"knows? of each other": "are correlated",
