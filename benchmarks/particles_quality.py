@@ -21,7 +21,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from cryoetgan.densities.assemblies import choose_models, expand
+from cryoetgan.densities.assemblies import build_assembly, choose_models
 from cryoetgan.densities.atoms import read_atoms
 from cryoetgan.densities.density_from_atoms import simulate
 from cryoetgan.io.mrc import Volume
@@ -88,7 +88,7 @@ def symmetry(path):
     structure = read_structure(path)
     structure.setup_entities()
     choose_models(structure, "auto", path)
-    expand(structure, "1", path)
+    build_assembly(structure, "1", path)
     chains = {}
     for chain in structure[0]:
         atoms = {r.seqid.num: r["CA"][0].pos.tolist() for r in chain.get_polymer() if "CA" in r}
@@ -122,7 +122,7 @@ def templates(data, names=FILES, box=BOX, voxel_size=10.0, resolution=30.0):
     maps = {}
     for name in names:
         atoms = read_atoms(data / "structures" / FILES[name])
-        atoms = atoms.centred()
+        atoms = atoms.centre()
         maps[name] = simulate(atoms.positions, atoms.atomic_numbers, voxel_size, resolution, box)
     return maps
 
@@ -276,7 +276,7 @@ def measure_real(data):
     table = pd.read_csv(folder / "particles.csv")
     boxes = np.stack([-read(folder / Path(file).name) for file in table["file"]])
     published = read(folder / "reference_reconstruct.mrc")
-    atoms = read_atoms(data / "structures" / "ribosome_4v6x.cif.gz").centred()
+    atoms = read_atoms(data / "structures" / "ribosome_4v6x.cif.gz").centre()
     reference = simulate(atoms.positions, atoms.atomic_numbers, 12.0, 40.0, 32)
     record = Acquisition(tilt_low=-72.0, tilt_high=60.0)  # seen in the boxes' own transforms
 

@@ -145,11 +145,11 @@ def test_the_radius_of_a_map_is_that_of_its_ball():
     [("dev_set1_1", 6.0, 0.96), ("dev_set2_1", 4.0, 0.97), ("dev_set2_2", 4.0, 0.97)],
 )
 def test_recall_and_precision_on_independent_tomograms(test_data, name, sigma, bar):
-    from cryoetgan.tomograms.importing.raw_tomogram import open_tomogram
+    from cryoetgan.io.raw_mrc import open_raw_volume
 
     truth = pd.read_csv(test_data / "tomograms" / f"{name}_truth.csv")
     truth = truth[~truth["class"].str.startswith("crowder_")]
-    with open_tomogram(test_data / "tomograms" / f"{name}.mrc") as raw:
+    with open_raw_volume(test_data / "tomograms" / f"{name}.mrc") as raw:
         volume = -np.asarray(raw.data, np.float32)
     options = PickOptions(threshold=0, top=len(truth))
     places, _ = pick(volume, [sigma], options)

@@ -1,4 +1,4 @@
-"""Scores by step: the last row is what the trained generator's own set is measured at."""
+"""Scores by step: the last row equals the metrics of the trained generator's own set."""
 
 import csv
 import json
@@ -29,7 +29,7 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-def test_each_kept_generator_is_measured_as_its_set_is(cryoetgan, tmp_path, make_set):
+def test_the_scores_of_a_snapshot_equal_those_measured_on_its_set(cryoetgan, tmp_path, make_set):
     real, made = make_set("epochs_real", 24), make_set("epochs_d", 12, 0.0, source="density")
     assert set(starfile.read(made)["particles"]["cryoetganSource"]) == {"density"}
     (tmp_path / "p.yaml").write_text(PRESET)
@@ -50,7 +50,7 @@ def test_each_kept_generator_is_measured_as_its_set_is(cryoetgan, tmp_path, make
     said = cryoetgan("evaluation", "epochs", snapshot, *words, "-o", "again.csv").stderr
     assert "snapshot_every" in said
     assert rows_of(tmp_path / "again.csv") == [found[0], found[2]]
-    # and each number that of the set which the generator makes
+    # each number is measured on the set of this generator, too
     for row, checkpoint, more in (
         (found[0], "t/checkpoint.pt", ("--snapshot", 0)),
         (found[1], "t/snapshots/epoch_00001.pt", ()),
@@ -67,12 +67,8 @@ def test_each_kept_generator_is_measured_as_its_set_is(cryoetgan, tmp_path, make
             assert float(row[f"{name}_high"]) == pytest.approx(high, rel=1e-5)
 
 
-def test_refusals(cryoetgan, tmp_path, make_set):
+def test_a_missing_classifier_is_refused(cryoetgan, tmp_path, make_set):
     real = make_set("epochs_real", 24)
     words = ("--densities", real, "--real", real, "--features", "no.pt", "-o", "e.csv")
     refused(cryoetgan("evaluation", "epochs", "t.pt", *words, code=2), "no.pt")
-    words = ("evaluation", "ablate", "input_noise_0", "--snapshot-every")
-    refused(cryoetgan(*words, 0, "-o", "x.yaml", code=2), "--snapshot-every")
-    cryoetgan(*words, 5, "-o", "x.yaml")
-    assert "snapshot_every: 5\n" in (tmp_path / "x.yaml").read_text()
     assert not (tmp_path / "e.csv").exists()

@@ -1,6 +1,5 @@
 """Precision, recall, density, coverage: laws, and equality with the prdc package."""
 
-import importlib
 import tracemalloc
 
 import numpy as np
@@ -8,11 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cryoetgan.evaluation.measurement.feature_metrics import saturated
+from cryoetgan.evaluation.measurement.feature_metrics import saturation_warning
 from cryoetgan.evaluation.metrics import prdc
-from cryoetgan.evaluation.metrics.prdc import radius
-
-prdc_module = importlib.import_module("cryoetgan.evaluation.metrics.prdc")
+from cryoetgan.evaluation.metrics.neighbours import median_neighbour_distance
 
 
 @pytest.mark.parametrize(("n", "m", "f", "k"), [(200, 150, 5, 5), (90, 300, 64, 3), (60, 60, 1, 1)])
@@ -22,12 +19,9 @@ def test_equals_the_prdc_package(rng, n, m, f, k):
     assert prdc(real, fake, k) == pytest.approx(peer.compute_prdc(real, fake, k), abs=1e-12)
 
 
-def test_blocks_do_not_matter(rng, monkeypatch):
+def test_blocks_do_not_matter(rng):
     real, fake = rng.normal(size=(130, 6)), rng.normal(size=(110, 6)) * 0.8
-    whole = prdc(real, fake)
-    monkeypatch.setattr(prdc_module, "ROWS", 17)
-    monkeypatch.setattr(prdc_module, "COLUMNS", 23)
-    assert prdc(real, fake) == whole
+    assert prdc(real, fake, block=(17, 23)) == prdc(real, fake)
 
 
 def test_single_precision_decides_nothing(rng):
@@ -44,18 +38,18 @@ def test_a_constant_set_in_the_middle_is_saturated(rng):
     real = rng.normal(size=(n, 4096))
     values = prdc(real, np.zeros((n, 4096)), k)
     assert values == {"precision": 1.0, "recall": 0.0, "density": n / k, "coverage": 1.0}
-    assert "N / k = 80" in saturated(values, n / k)
+    assert "N / k = 80" in saturation_warning(values, n / k)
 
 
 def test_less_spread_is_called_variance_collapse(rng):
     real, fake = rng.normal(size=(300, 64)), 0.8 * rng.normal(size=(300, 64))
-    assert "collapse" in saturated(prdc(real, fake), 60)
+    assert "collapse" in saturation_warning(prdc(real, fake), 60)
 
 
 def test_the_same_distribution_is_not_flagged(rng):
     real, fake = rng.normal(size=(300, 16)), rng.normal(size=(300, 16))
     values = prdc(real, fake)
-    assert saturated(values, 60) == ""
+    assert saturation_warning(values, 60) == ""
     assert values["density"] == pytest.approx(1, abs=0.25)
 
 
@@ -100,17 +94,19 @@ def test_memory_does_not_grow_with_the_product(rng):
     assert peak < 60e6
 
 
-def test_the_radius_is_the_distance_to_the_kth_neighbour_wherever_the_set_lies(rng):
+def test_the_distance_to_the_kth_neighbour_does_not_depend_on_the_origin(rng):
     x = rng.standard_normal((80, 5))
     by_hand = np.sort(np.linalg.norm(x[:, None] - x[None], axis=2), axis=1)[:, 4]
-    assert radius(x, 4) == pytest.approx(np.median(by_hand), rel=1e-5)
-    assert radius(100 + 3 * x, 4) == pytest.approx(3 * radius(x, 4), rel=1e-4)
+    assert median_neighbour_distance(x, 4) == pytest.approx(np.median(by_hand), rel=1e-5)
+    assert median_neighbour_distance(100 + 3 * x, 4) == pytest.approx(
+        3 * median_neighbour_distance(x, 4), rel=1e-4
+    )
 
 
-def test_few_right_volumes_are_not_called_saturated():
+def test_a_few_good_volumes_are_not_called_saturated():
     values = {"precision": 0.9, "recall": 0.9, "density": 0.85, "coverage": 0.9}
-    assert saturated(values, 1.2) == ""
-    assert "cap" in saturated(values | {"density": 9.0}, 12.0)
+    assert saturation_warning(values, 1.2) == ""
+    assert "maximum" in saturation_warning(values | {"density": 9.0}, 12.0)
 
 
 def test_too_few_samples_are_refused():

@@ -6,7 +6,11 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.evaluation.metrics import pose_recovery
-from cryoetgan.evaluation.metrics.pose_recovery import Templates, physics_alike, recovered
+from cryoetgan.evaluation.metrics.pose_recovery import (
+    PosedTemplates,
+    recover_poses,
+    simulate_at_equal_snr,
+)
 from cryoetgan.io.star import ANGLES
 from cryoetgan.physics.geometry import relion_from_rotation, rotate_volume
 from cryoetgan.physics.optics import missing_wedge
@@ -42,29 +46,29 @@ def planted(rng, count=12, off=(0.0, 0.0, 0.0), turn=None, noise=0.0, tilts=TILT
 def test_planted_particles_are_found_in_their_pose(rng):
     volumes, table = planted(rng, noise=1.0)
     found = pose_recovery(volumes, table, MAPS, TILTS, VOXEL)
-    assert found.right.all()
-    assert np.median(found.angle) <= 5
-    assert np.median(found.shift) <= 5
+    assert found.correct.all()
+    assert np.median(found.angle_error) <= 5
+    assert np.median(found.shift_error) <= 5
 
 
 def test_clean_templates_are_the_turned_maps(rng):
     volumes, table = planted(rng, 6)
     found = pose_recovery(volumes, table, MAPS, TILTS, VOXEL, realign=0)
     assert found.correlation.min() > 0.97
-    assert np.isnan(found.angle).all()
+    assert np.isnan(found.angle_error).all()
 
 
 def test_a_wrong_turn_is_measured(rng):
     turn = Rotation.from_rotvec([0, 18, 0], degrees=True)
     volumes, table = planted(rng, 8, turn=turn)
     found = pose_recovery(volumes, table, MAPS, TILTS, VOXEL)
-    assert np.median(found.angle) == pytest.approx(18, abs=4)
+    assert np.median(found.angle_error) == pytest.approx(18, abs=4)
 
 
 def test_a_wrong_centre_is_measured(rng):
     volumes, table = planted(rng, 8, off=(15.0, 0.0, -5.0))
     found = pose_recovery(volumes, table, MAPS, TILTS, VOXEL)
-    assert np.median(found.shift) == pytest.approx(np.hypot(15, 5), abs=4)
+    assert np.median(found.shift_error) == pytest.approx(np.hypot(15, 5), abs=4)
 
 
 def test_swapped_classes_are_all_wrong(rng):
@@ -73,7 +77,7 @@ def test_swapped_classes_are_all_wrong(rng):
     found = pose_recovery(
         volumes, table.assign(cryoetganClass=other), MAPS, TILTS, VOXEL, realign=0
     )
-    assert not found.right.any()
+    assert not found.correct.any()
 
 
 @pytest.mark.parametrize("wrong", ["inverse", "origin", "contrast"])
@@ -85,19 +89,23 @@ def test_a_flipped_sign_shows(rng, wrong):
     if wrong == "origin":
         for axis in "XYZ":
             table[f"rlnOrigin{axis}Angst"] *= -1
-    right = pose_recovery(volumes, planted(np.random.default_rng(7))[1], MAPS, TILTS, VOXEL, 0)
+    correct = pose_recovery(volumes, planted(np.random.default_rng(7))[1], MAPS, TILTS, VOXEL, 0)
     sign = -1 if wrong == "contrast" else 1
     found = pose_recovery(sign * volumes, table, MAPS, TILTS, VOXEL, 0)
-    assert found.correlation.mean() < right.correlation.mean() - 0.1
+    assert found.correlation.mean() < correct.correlation.mean() - 0.1
 
 
-def test_physics_at_the_same_signal_to_noise_ratio_fits_as_well(rng):
+def test_a_simulation_at_the_same_signal_to_noise_ratio_fits_as_well(rng):
     volumes, table = planted(rng, 24, noise=2.0)
-    templates = Templates(MAPS, TILTS)
+    templates = PosedTemplates(MAPS, TILTS)
     spectra = [templates.spectrum(volume) for volume in volumes]
-    own = recovered(spectra, table, templates, VOXEL, 0)
-    alike = recovered(
-        list(physics_alike(spectra, table, templates, VOXEL, rng)), table, templates, VOXEL, 0
+    own = recover_poses(spectra, table, templates, VOXEL, 0)
+    alike = recover_poses(
+        list(simulate_at_equal_snr(spectra, table, templates, VOXEL, rng)),
+        table,
+        templates,
+        VOXEL,
+        0,
     )
     assert alike.correlation.mean() == pytest.approx(own.correlation.mean(), abs=0.04)
 
@@ -105,5 +113,5 @@ def test_physics_at_the_same_signal_to_noise_ratio_fits_as_well(rng):
 def test_noise_recovers_nothing(rng):
     _, table = planted(rng, 40)
     found = pose_recovery(rng.normal(size=(40, N, N, N)), table, MAPS, TILTS, VOXEL, 10)
-    assert 0.2 < found.right.mean() < 0.8
-    assert np.nanmedian(found.angle) > 10
+    assert 0.2 < found.correct.mean() < 0.8
+    assert np.nanmedian(found.angle_error) > 10
