@@ -1,4 +1,4 @@
-"""The small classifier beside CB3D on set 2: accuracy on unseen crops, and what training costs.
+"""The small classifier beside CB3D on set 2: accuracy on unseen crops, and CPU time of training.
 
     CRYOETGAN_TEST_DATA=... python benchmarks/classifiers.py [--look plain] [--folder F]
         [--seeds 3] [--count 200] [--networks small cb3d] [--sets real1 fitted] [--epochs N]
@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from set2 import LOOKS, Set2
 
-from cryoetgan.evaluation.classifiers import train_test
-from cryoetgan.evaluation.labelled_sets import load
+from cryoetgan.evaluation.classifiers.train import TrainingOptions
+from cryoetgan.evaluation.classifiers.train_test import evaluate_classifier, train_on_set
+from cryoetgan.evaluation.labelled_sets import load_labelled
 from cryoetgan.io.volume_set import read_volume_set
 
 
@@ -41,23 +42,22 @@ def main():
     work = Set2(given.folder / given.look, data, given.look, given.count)
     work.prepare((1, 3))
     work.run("fitted.star", "imaging", "simulate", "poses.star", "--model", "M.json")
-    test = load(read_volume_set(work.folder / "real3.star"), None)
+    test = load_labelled(read_volume_set(work.folder / "real3.star"))
     for name in given.sets:
-        learnt = load(read_volume_set(work.folder / f"{name}.star"), None)
+        train = load_labelled(read_volume_set(work.folder / f"{name}.star"))
         for network in given.networks:
             found = []
             for seed in range(given.seeds):
                 start = time.process_time()
-                trained = train_test.train(
-                    learnt, network, given.epochs, torch.device("cpu"), seed,
-                    f"{network} on {name}",
-                )  # fmt: skip
+                title = f"{network} on {name}"
+                options = TrainingOptions(network, given.epochs, seed=seed, title=title)
+                classifier = train_on_set(train, options)
                 seconds = time.process_time() - start
-                right = train_test.tested_on(trained, test)["accuracy"]
-                found.append(right)
+                accuracy = evaluate_classifier(classifier, test)["accuracy"]
+                found.append(accuracy)
                 print(
-                    f"{given.look} {name} ({len(learnt.names)}) {network} seed {seed}: "
-                    f"{right:.3f}, {seconds:.0f} s",
+                    f"{given.look} {name} ({len(train)}) {network} seed {seed}: "
+                    f"{accuracy:.3f}, {seconds:.0f} s",
                     flush=True,
                 )
             print(f"{given.look} {name} {network}: mean {np.mean(found):.3f}", flush=True)

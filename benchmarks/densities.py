@@ -25,9 +25,9 @@ import pandas as pd
 
 from cryoetgan.densities.atoms import Atoms
 from cryoetgan.densities.density_from_atoms import simulate
-from cryoetgan.densities.eman2 import pdb_text
+from cryoetgan.densities.eman2 import format_pdb
 from cryoetgan.densities.eman2_atoms import read_atoms_as_eman2
-from cryoetgan.densities.poses import poses
+from cryoetgan.densities.poses import draw_poses
 from cryoetgan.io.volume_set import VolumeSetWriter
 
 GEMMI_THERE = 0.038
@@ -108,7 +108,7 @@ def maps(folder):
         with mrcfile.open(folder / row["map"]) as reference:
             wanted = np.array(reference.data)
         atoms = read_atoms_as_eman2(source(folder, row["structure"]))
-        atoms = atoms.centred() if "--center" in row["command"] else atoms
+        atoms = atoms.centre() if "--center" in row["command"] else atoms
         made = simulate(
             atoms.positions,
             atoms.atomic_numbers,
@@ -128,7 +128,7 @@ def simulation(folder, table, quick):
     for name in [sizes.index[0], sizes.index[-1]] if quick else sizes.index:
         row = table[table["structure"] == name].iloc[0]
         path = source(folder, name)
-        atoms = read_atoms_as_eman2(path).centred()
+        atoms = read_atoms_as_eman2(path).centre()
         words = (
             atoms.positions,
             atoms.atomic_numbers,
@@ -169,10 +169,10 @@ def large(slower):
     for count, theirs, owed in ((9_500, 0.53, 20), (144_000, 43.0, 100)):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "large.pdb"
-            path.write_text(pdb_text(ball(count)))
+            path.write_text(format_pdb(ball(count)))
 
             def run(path=path):
-                read = read_atoms_as_eman2(path).centred()
+                read = read_atoms_as_eman2(path).centre()
                 simulate(read.positions, read.atomic_numbers, 10.0, 30.0, 40, True)
 
             [ours] = alternate(run)
@@ -199,7 +199,7 @@ def posing(count):
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter(), time.process_time()
         with VolumeSetWriter(Path(folder) / "poses.star", count, 40, 13.68) as writer:
-            for volume, row in poses("a", density, count, 30.0, 13.68, 0):
+            for volume, row in draw_poses("a", density, count, 30.0, 13.68, 0):
                 writer.add(volume, row)
         took, spent = time.perf_counter() - start[0], time.process_time() - start[1]
         size = (Path(folder) / "poses.mrcs").stat().st_size / 1e6

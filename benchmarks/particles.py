@@ -9,6 +9,7 @@ versions: its 134 ms a box (fast rotational matching, L = 16) were measured on t
 """
 
 import argparse
+import functools
 import statistics
 import tempfile
 import time
@@ -19,16 +20,16 @@ import torch
 from memory import peak, resident
 from scipy import ndimage
 
-from cryoetgan.particles.matching.align import band_and_transfer
+from cryoetgan.particles.matching.align import Aligner
 from cryoetgan.particles.matching.low_rank import make_bank
-from cryoetgan.particles.matching.match import search
-from cryoetgan.particles.matching.score import Scorer
-from cryoetgan.particles.matching.template import Template
-from cryoetgan.particles.picking import dog
+from cryoetgan.particles.matching.search import search
+from cryoetgan.particles.matching.template import SearchOptions, Template, search_band
+from cryoetgan.particles.picking.pick import PickOptions, pick
+from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.geometry import random_rotations, rotate_volume
 
 K = 1.1
-TILTS = (-60.0, 60.0)
+OPTIONS = SearchOptions(acquisition=Acquisition(), lowpass=30.0)  # tilts of -60 to 60 degrees
 BOX = 28
 AITOM = 134.0
 
@@ -86,8 +87,8 @@ def measure_dog(quick):
         return blob_dog(volume, min_sigma=sigma, max_sigma=K * sigma, sigma_ratio=K, threshold=0)
 
     ways = {
-        "exact": lambda: dog.pick(volume, [sigma], 0.0),
-        "--fast": lambda: dog.pick(volume, [sigma], 0.0, fast=True),
+        "exact": lambda: pick(volume, [sigma], PickOptions(threshold=0)),
+        "--fast": lambda: pick(volume, [sigma], PickOptions(threshold=0, fast=True)),
         "scipy": scipy_way,
         "dask-image": dask_way,
         "scikit-image": skimage_way,
@@ -116,7 +117,8 @@ def large(quick):
         size = path.stat().st_size
         volume = np.memmap(path, np.float32, "r", shape=shape)
         for name, fast in (("exact", False), ("--fast", True)):
-            held, spent = resident(lambda f=fast: dog.pick(volume, [sigma], 0.0, fast=f))
+            options = PickOptions(threshold=0, fast=fast)
+            held, spent = resident(functools.partial(pick, volume, [sigma], options))
             print(
                 f"  {name}: {spent:.1f} s, {held:.0f} MB resident, {held / (size / 1e6):.3f} of the "
                 "input"
@@ -157,7 +159,7 @@ def matching(quick):
         return time.process_time() - start
 
     def ours(count):
-        search(volume, make_bank({"a": density}, band, transfer, count), TILTS, 3, 1 / 3)
+        search(volume, make_bank({"a": density}, band, transfer, count), 1 / 3, OPTIONS)
 
     few, more = (4, 12) if quick else (4, 24)
     pytme(2)
@@ -165,7 +167,7 @@ def matching(quick):
     print(
         f"Template matching, {shape[::-1]} voxels, one template of {BOX}; pytme's by its rotation"
     )
-    band, transfer = band_and_transfer(BOX, 10.0, TILTS, 30.0, 3, torch.device("cpu"), None)
+    band, transfer = search_band(BOX, 10.0, OPTIONS, torch.device("cpu"))
     for count, owed in ((1000, 4), (7000, 10)):
         held, spent = resident(lambda count=count: ours(count))
         line(f"{count} rotations", spent, "pytme", count * a_rotation, f"owed {owed}")
@@ -181,14 +183,14 @@ def scoring(quick):
     turns = random_rotations(count, numbers)
     boxes = np.array([rotate_volume(density, turn) for turn in turns], np.float32)
     boxes += boxes.std() * numbers.standard_normal(boxes.shape).astype(np.float32)
-    band, transfer = band_and_transfer(BOX, 10.0, TILTS, 30.0, 3, torch.device("cpu"), None)
+    band, transfer = search_band(BOX, 10.0, OPTIONS, torch.device("cpu"))
     tensor = torch.as_tensor(boxes)
     print("Alignment and scoring of picked boxes; owed 15 times AITom")
     for rotations in (1100, 1856, 3000):
         start = time.process_time()
-        scorer = Scorer(Template(density, band, transfer), rotations)
+        aligner = Aligner(Template(density, band, transfer), rotations)
         made = time.process_time() - start
-        [spent] = by_turns({"ours": lambda s=scorer: s.align(tensor)}).values()
+        [spent] = by_turns({"ours": lambda a=aligner: a.align(tensor)}).values()
         each = 1e3 * spent / count
         print(
             f"  {rotations:5} rotations: {each:6.1f} ms a box and class ({made:.1f} s a bank), AITom "

@@ -21,11 +21,15 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from cryoetgan.densities.assemblies import choose_models, expand
+from cryoetgan.densities.assemblies import build_assembly, choose_models
 from cryoetgan.densities.atoms import read_atoms
 from cryoetgan.densities.density_from_atoms import simulate
 from cryoetgan.io.mrc import Volume
-from cryoetgan.particles.picking import dog
+from cryoetgan.particles.matching.match import MatchOptions, match
+from cryoetgan.particles.matching.score import score_picks
+from cryoetgan.particles.matching.template import SearchOptions
+from cryoetgan.particles.picking.dog import non_maximum_suppression
+from cryoetgan.particles.picking.pick import PickOptions, pick, radius_of_map
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.geometry import rotate_volume, rotation_from_relion
 from cryoetgan.structures.read_structure import read_structure
@@ -84,7 +88,7 @@ def symmetry(path):
     structure = read_structure(path)
     structure.setup_entities()
     choose_models(structure, "auto", path)
-    expand(structure, "1", path)
+    build_assembly(structure, "1", path)
     chains = {}
     for chain in structure[0]:
         atoms = {r.seqid.num: r["CA"][0].pos.tolist() for r in chain.get_polymer() if "CA" in r}
@@ -118,7 +122,7 @@ def templates(data, names=FILES, box=BOX, voxel_size=10.0, resolution=30.0):
     maps = {}
     for name in names:
         atoms = read_atoms(data / "structures" / FILES[name])
-        atoms = atoms.centred()
+        atoms = atoms.centre()
         maps[name] = simulate(atoms.positions, atoms.atomic_numbers, voxel_size, resolution, box)
     return maps
 
@@ -129,7 +133,8 @@ def measure_picking(data):
         volume = tomogram(data, name)
         where, _, _, radius = truth(data, name)
         for fast in (False, True):
-            found, _ = dog.pick(volume.data, [sigma], 0.0, top=len(where), fast=fast)
+            options = PickOptions(threshold=0, top=len(where), fast=fast)
+            found, _ = pick(volume.data, [sigma], options)
             hits = len(pairs(found[:, ::-1], where, NEAR)[0])
             close = len(pairs(found[:, ::-1], where, radius.to_numpy() / 2)[0])
             print(
@@ -165,15 +170,15 @@ def report(found, scores, classes, turns, data, name, groups):
 
 
 def measure_scoring(data, name="dev_set2_1"):
-    from cryoetgan.particles.matching.align import score_picks
-
     print("Picks (DoG, sigma 4) aligned to seven templates")
     volume, maps = tomogram(data, name), templates(data)
     groups = {kind: symmetry(data / "structures" / file) for kind, file in FILES.items()}
     count = len(truth(data, name)[0])
-    places, _ = dog.pick(volume.data, [SETS[name]], 0.0, top=count)
+    places, _ = pick(volume.data, [SETS[name]], PickOptions(threshold=0, top=count))
     start = time.process_time()
-    found = score_picks(volume, places[:, ::-1], maps, TILTS, 1856, 30.0, 3, "auto", RECORD)
+    found = score_picks(
+        volume, places[:, ::-1], maps, SearchOptions(acquisition=RECORD, lowpass=30.0)
+    )
     spent = time.process_time() - start
     print(f"  {spent:.0f} s of CPU time, {1e3 * spent / count / len(maps):.1f} ms a box and class")
     kinds = np.array(list(maps))
@@ -194,15 +199,16 @@ def measure_scoring(data, name="dev_set2_1"):
 
 
 def measure_matching(data, name="dev_set2_1"):
-    from cryoetgan.particles.matching.pick import match
-
     print("Template matching over the whole tomogram, seven templates")
     volume, maps = tomogram(data, name), templates(data)
     groups = {kind: symmetry(data / "structures" / file) for kind, file in FILES.items()}
     count = len(truth(data, name)[0])
-    apart = 2 * min(dog.radius_of_map(m, 10.0) for m in maps.values()) / 3**0.5
+    apart = 2 * min(radius_of_map(m, 10.0) for m in maps.values()) / 3**0.5
     start = time.process_time()
-    found = match(volume, maps, TILTS, 1856, 30.0, 3, 0.0, apart, count, "auto", RECORD, name)
+    options = MatchOptions(
+        acquisition=RECORD, lowpass=30.0, score_threshold_sd=0.0, min_distance=apart, top=count
+    )
+    found = match(volume, maps, options, name)
     print(f"  {time.process_time() - start:.0f} s of CPU time")
     turns = rotation_from_relion(found.angles).as_matrix()
     report(found.positions, found.scores, found.classes, turns, data, name, groups)
@@ -216,16 +222,21 @@ def measure_peer(data, name="dev_set2_1", kind="T20S_1pma", count=1000):
     from tme.matching_exhaustive import match_exhaustive
     from tme.matching_scores import MATCHING_EXHAUSTIVE_REGISTER
 
-    from cryoetgan.particles.matching.pick import match
     from cryoetgan.physics.geometry import random_rotations
 
     volume, maps = tomogram(data, name), templates(data, [kind])
     where, names, _, _ = truth(data, name)
     where = where[names == kind]
-    apart = 2 * dog.radius_of_map(maps[kind], 10.0) / 10.0 / 3**0.5
-    ours = match(
-        volume, maps, TILTS, count, 30.0, 3, 0.0, 10 * apart, len(where), "auto", RECORD, name
+    apart = 2 * radius_of_map(maps[kind], 10.0) / 10.0 / 3**0.5
+    options = MatchOptions(
+        acquisition=RECORD,
+        lowpass=30.0,
+        rotations=count,
+        score_threshold_sd=0.0,
+        min_distance=10 * apart,
+        top=len(where),
     )
+    ours = match(volume, maps, options, name)
     z, y, x = np.indices((BOX,) * 3) - BOX // 2
     mask = (z**2 + y**2 + x**2 <= (BOX // 2 - 1) ** 2).astype(np.float32)
     turns = random_rotations(count, np.random.default_rng(0)).as_matrix().astype(np.float32)
@@ -248,7 +259,7 @@ def measure_peer(data, name="dev_set2_1", kind="T20S_1pma", count=1000):
     heights = values[tuple(tops.T)]
     best = np.argsort(-heights)[: 100 * len(where)]
     tops, heights = tops[best].astype(float), heights[best]
-    kept = dog.suppress(tops, heights, np.full(len(tops), apart))[: len(where)]
+    kept = non_maximum_suppression(tops, heights, np.full(len(tops), apart))[: len(where)]
     theirs = tops[kept][:, ::-1]
     print(f"Matching of {kind} alone over {name}, {count} rotations, top {len(where)}: F1")
     for program, places in (("ours", ours.positions), ("pytme", theirs)):
@@ -257,25 +268,28 @@ def measure_peer(data, name="dev_set2_1", kind="T20S_1pma", count=1000):
 
 def measure_real(data):
     """40 in-situ ribosomes aligned to 4v6x at 40 A, never to their published average."""
-    from cryoetgan.particles.averaging import gold_standard
-    from cryoetgan.particles.averaging.average import Particle, average
+    from cryoetgan.particles.averaging.average import accumulate
+    from cryoetgan.particles.averaging.gold_standard import AverageOptions, align_particles
+    from cryoetgan.particles.averaging.posed_particles import Particle
 
     folder = data / "experimental" / "ribosome_insitu_12A"
     table = pd.read_csv(folder / "particles.csv")
     boxes = np.stack([-read(folder / Path(file).name) for file in table["file"]])
     published = read(folder / "reference_reconstruct.mrc")
-    atoms = read_atoms(data / "structures" / "ribosome_4v6x.cif.gz").centred()
+    atoms = read_atoms(data / "structures" / "ribosome_4v6x.cif.gz").centre()
     reference = simulate(atoms.positions, atoms.atomic_numbers, 12.0, 40.0, 32)
     record = Acquisition(tilt_low=-72.0, tilt_high=60.0)  # seen in the boxes' own transforms
 
     def aligned_average(images):
         members = [Particle(b, Rotation.identity(), np.zeros(3), record) for b in images]
-        found, scores = gold_standard.align(members, reference, 12.0, 40.0, 1856, 2, "auto", "")
-        made = average.average(found, 32, 12.0).average()
+        options = AverageOptions(iterations=1, lowpass=40.0, highpass_shells=2)
+        found, scores = align_particles(members, reference, 12.0, 40.0, options)
+        made = accumulate(found, 32, 12.0).average()
         # the structure's frame is not that of the published average
         whole = replace(record, tilt_low=-90.0, tilt_high=90.0)
         one = Particle(made, Rotation.identity(), np.zeros(3), whole)
-        [turn], _ = gold_standard.align([one], published, 12.0, 40.0, 1856, 0, "auto", "")
+        options = replace(options, highpass_shells=0)
+        [turn], _ = align_particles([one], published, 12.0, 40.0, options)
         back = turn.rotation.inv()
         made = rotate_volume(made, back, -back.apply(turn.shift))
         return np.corrcoef(made.ravel(), published.ravel())[0, 1], scores.mean()

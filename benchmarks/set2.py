@@ -110,5 +110,4 @@ class Set2:
         """Cut boxes out of a tomogram."""
         return self.run(
             name, "particles", "extract", particles, "--tomogram", f"t{number}.mrc", "--box", BOX,
-            "--whole-voxels",
         )  # fmt: skip

@@ -17,15 +17,17 @@ from memory import peak
 from scipy import ndimage
 
 from cryoetgan.io.mrc import open_volume
+from cryoetgan.io.raw_mrc import open_raw_volume
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.tomograms.importing.convert import standardise_into
-from cryoetgan.tomograms.importing.normalise import grey_scale
-from cryoetgan.tomograms.importing.raw_tomogram import open_tomogram
+from cryoetgan.tomograms.importing.normalise import measure_grey_scale
 from cryoetgan.tomograms.importing.resample import resampled_shape
-from cryoetgan.tomograms.simulation.packing import empty_scene, pack
-from cryoetgan.tomograms.simulation.projection import project_series, projector
+from cryoetgan.tomograms.simulation.packing import pack
+from cryoetgan.tomograms.simulation.projection import project_tilt_series, projection_matrix
 from cryoetgan.tomograms.simulation.reconstruction import weighted_back_projection
+from cryoetgan.tomograms.simulation.scene import empty_scene
 from cryoetgan.tomograms.simulation.simulate_tomogram import simulate_tomogram
+from cryoetgan.tomograms.simulation.tilt_series import TiltSeries
 
 TILTS = np.arange(-60, 61, 3.0)
 
@@ -58,8 +60,8 @@ def importing(size):
         step = 13.68 / 7
 
         def ours():
-            with open_tomogram(path) as raw:
-                mean, sd = grey_scale(raw.data, path)
+            with open_raw_volume(path) as raw:
+                mean, sd = measure_grey_scale(raw.data, path)
                 shape = resampled_shape(raw.data.shape, step)
                 with open_volume(out, shape, 13.68) as made:
                     standardise_into(made, raw.data, step, mean, -1 / sd, path)
@@ -83,7 +85,7 @@ def projecting(size):
     volume = ndimage.gaussian_filter(
         np.random.default_rng(1).standard_normal((size // 2, size, size)), 2
     ).astype(np.float32)
-    ours, images = best(lambda: project_series(volume, TILTS))
+    ours, images = best(lambda: project_tilt_series(volume, TILTS))
     try:
         import astra
     except ImportError:
@@ -137,7 +139,7 @@ def steep(size):
     worst = {}
     for tilt in (0.0, 30.0, 45.0, 60.0):
         section = np.exp(-((x - 9) ** 2 / 50 + (z + 7) ** 2 / 20))
-        image = projector(size // 2, size, tilt) @ section.ravel()
+        image = projection_matrix(size // 2, size, tilt) @ section.ravel()
         cos, sin = np.cos(np.radians(tilt)), np.sin(np.radians(tilt))
         u = np.arange(size) - size // 2
         # the Gaussian's projection in closed form
@@ -160,7 +162,8 @@ def simulating():
     def ours():
         scene = empty_scene((80, 192, 192), list(maps))
         pack(scene, maps, dict.fromkeys(maps, 40), "t", 0)
-        return simulate_tomogram(scene.density, 13.68, Acquisition(), 0.3, "t", 0)
+        series = TiltSeries(voxel_size=13.68, acquisition=Acquisition(), name="t", seed=0)
+        return simulate_tomogram(scene.density, series, 0.3)
 
     line("simulate 192 x 192 x 80, 160", best(ours, 2)[0], "", 0, "packing, series, tomogram")
 

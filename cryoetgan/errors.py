@@ -1,7 +1,7 @@
 """The exception for mistakes in the input, and hints for its messages."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 
 class UserError(ValueError):
@@ -33,3 +33,8 @@ def suggest(name: str, known: Iterable[str], renamed: Mapping[str, str] | None =
         return f"; its name is now '{renamed[name]}'"
     similar = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean '{similar[0]}'?" if similar else ""
+
+
+def format_shape(shape: Sequence[int]) -> str:
+    """Return the shape of an array `(z, y, x)` in the order x, y, z: `20x16x12`."""
+    return "x".join(map(str, shape[::-1]))

@@ -43,7 +43,7 @@ PHRASES = {
     r"witness(es|ed)?": "statistic, evidence",
     r"doubt(s|ed|ful)?": "warning, unreliable",
     r"typed(-in)? (physics|simulation)|physics typed in": "conventional simulation",
-    r"nulls": "baselines",
+    r"(?<!\")nulls(?!\")": "baselines",  # the seed of random numbers keeps the name "nulls"
     r"(goes|go|gone|going) on (from|with)": "resume",
     r"parted|told apart|tells? apart": "split, distinguish",
     r"knows? of each other": "are correlated",
@@ -78,7 +78,8 @@ def strings_and_comments(path: Path) -> Iterator[tuple[int, str]]:
     kinds = {tokenize.STRING, tokenize.COMMENT, getattr(tokenize, "FSTRING_MIDDLE", -1)}
     text = path.read_text(encoding="utf-8")
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type in kinds:
+        # a string that seeds random numbers is a name: another would change every result
+        if token.type in kinds and "rng(seed" not in token.line:
             yield from enumerate(token.string.splitlines(), start=token.start[0])
 
 

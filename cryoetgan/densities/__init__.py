@@ -6,7 +6,7 @@ __all__ = ["simulate"]
 
 
 def __getattr__(name: str) -> Any:
-    """Load `simulate` on first use: importing the stage's commands stays light."""
+    """Import `simulate` at its first use, so that importing the stage's commands stays fast."""
     if name == "simulate":
         from cryoetgan.densities.density_from_atoms import simulate
 

@@ -1,4 +1,4 @@
-"""Models and biological assemblies: from what a file holds to the whole particle."""
+"""Models, chains and biological assemblies: from the content of a file to the whole particle."""
 
 import logging
 from collections import Counter
@@ -12,116 +12,124 @@ from cryoetgan.errors import UserError
 from cryoetgan.structures.read_structure import flatten_structure
 
 log = logging.getLogger("cryoetgan")
-OVERLAP_DISTANCE = 1.5
+OVERLAP_DISTANCE_A = 1.5
 """Angstrom; atoms of two parts of one particle do not come this close."""
-OVERLAP_SHARE = 0.05
-"""Share of atoms that overlap, above which two models picture the same molecule."""
+OVERLAP_FRACTION = 0.05
+"""Fraction of overlapping atoms above which two models show the same molecule."""
 
 
 def choose_models(structure: Any, model: str, path: Path) -> None:
-    """Leave one model in the structure.
+    """Reduce a structure to one model.
 
     Parameters
     ----------
     structure : gemmi.Structure
         Changed in place.
     model : str
-        A number as the file has it; `all`: all models are parts of one particle;
-        `auto`: so they are if they do not overlap in space (the archive's files of
-        assemblies), else they are pictures of one molecule (NMR) and the first is taken.
-    """
-    import gemmi
+        `all`: all models are parts of one particle and are merged. `auto`: the models are
+        merged if they do not overlap in space (files of assemblies); otherwise they show one
+        molecule (NMR), and the first is kept. Or the number of one model.
 
+    Raises
+    ------
+    UserError
+        If the file has no such model.
+    """
     numbers = [str(item.num) for item in structure]
     if model not in ("auto", "all"):
         if model not in numbers:
             raise UserError(
-                f"{path}: has no model '{model}'; it has {', '.join(numbers[:8])}"
-                f"{' ...' if len(numbers) > 8 else ''}; set --model (a column of the table "
-                "of classes) to one, to all, or to auto"
+                f"{path}: has no model '{model}'; it has {_shorten(numbers, 8)}; set --model (a "
+                "column of the table of classes) to one of them, to all, or to auto"
             )
-        for index in reversed(range(len(structure))):
-            if numbers[index] != model:
-                del structure[index]
-        return
-    if len(structure) == 1:
-        return
-    if model == "auto" and _overlap(flatten_structure(structure, path)):
-        log.info("%s: %d models of one molecule; the first is taken", path, len(structure))
-        for index in reversed(range(1, len(structure))):
+        _keep_model(structure, numbers.index(model))
+    elif len(structure) > 1 and model == "auto" and _overlap(flatten_structure(structure, path)):
+        log.info("%s: %d models of one molecule; using the first", path, len(structure))
+        _keep_model(structure, 0)
+    elif len(structure) > 1:
+        log.info("%s: merging %d models into one particle", path, len(structure))
+        _merge_models(structure)
+
+
+def _keep_model(structure: Any, kept: int) -> None:
+    for index in reversed(range(len(structure))):
+        if index != kept:
             del structure[index]
-        return
-    log.info("%s: %d models are parts of one particle and are put together", path, len(structure))
+
+
+def _merge_models(structure: Any) -> None:
+    """Add the chains of all models to the first, under new names."""
+    import gemmi
+
     first = structure[0]
-    for number in range(1, len(structure)):
-        for chain in structure[number]:
+    for index in range(1, len(structure)):
+        for chain in structure[index]:
             copy = chain.clone()
-            copy.name = f"{chain.name}{number + 1}"
+            copy.name = f"{chain.name}{index + 1}"
             first.add_chain(copy)
-    for index in reversed(range(1, len(structure))):
-        del structure[index]
-    # the models are the assembly: what builds it from the first would build it twice
+    _keep_model(structure, 0)
+    # the models are the assembly: its generators would build it a second time
     structure.assemblies = gemmi.Structure().assemblies
     structure.setup_entities()
 
 
 def _overlap(flat: Any) -> bool:
-    """Return whether some model fills the same space as the first."""
+    """Return whether a model fills the same space as the first."""
     from scipy.spatial import cKDTree
 
     models = np.unique(flat.model_num)
     tree = cKDTree(flat.pos[flat.model_num == models[0]])
     for number in models[1:]:
         near, _ = tree.query(
-            flat.pos[flat.model_num == number], distance_upper_bound=OVERLAP_DISTANCE
+            flat.pos[flat.model_num == number], distance_upper_bound=OVERLAP_DISTANCE_A
         )
-        if np.isfinite(near).mean() > OVERLAP_SHARE:
+        if np.isfinite(near).mean() > OVERLAP_FRACTION:
             return True
     return False
 
 
 def keep_chains(structure: Any, names: Sequence[str], path: Path) -> set[str]:
-    """Leave only some chains, in place: antibodies and partners that the sample lacks go.
+    """Remove all other chains, in place: antibodies and partners that the sample lacks.
 
     Parameters
     ----------
     structure : gemmi.Structure
         One model, entities set up.
     names : sequence of str
-        Chains as the authors name them.
+        Chains to keep, by their author names.
 
     Returns
     -------
     set of str
-        Chains and subchains that went.
+        Names of the removed chains and subchains.
 
     Raises
     ------
     UserError
-        Where a chain is not there.
+        If a chain does not exist.
     """
     model = structure[0]
-    there = list(dict.fromkeys(chain.name for chain in model))
-    unknown = [name for name in names if name not in there]
+    known = list(dict.fromkeys(chain.name for chain in model))
+    unknown = [name for name in names if name not in known]
     if unknown:
         raise UserError(
             f"{path}: has no chain {', '.join(unknown)}; --chains (a column of the table of "
-            f"classes) takes some of {', '.join(there[:40])}{' ...' if len(there) > 40 else ''}"
+            f"classes) takes some of {_shorten(known, 40)}"
         )
-    gone = [chain for chain in model if chain.name not in names]
-    left_out = {chain.name for chain in gone}
-    left_out |= {residue.subchain for chain in gone for residue in chain}
-    for name in {chain.name for chain in gone}:
+    chains = [chain for chain in model if chain.name not in names]
+    removed = {chain.name for chain in chains}
+    removed |= {residue.subchain for chain in chains for residue in chain}
+    for name in {chain.name for chain in chains}:
         model.remove_chain(name)
-    return left_out
+    return removed
 
 
-def expand(
-    structure: Any, assembly: str, path: Path, left_out: Collection[str] = frozenset()
+def build_assembly(
+    structure: Any, assembly: str, path: Path, removed: Collection[str] = frozenset()
 ) -> bool:
     """Build the biological assembly, in place; return whether the file describes one.
 
-    Warns where the file's chains are only a part of it.
+    Logs a warning if the file's chains are only a part of the assembly.
 
     Parameters
     ----------
@@ -129,39 +137,42 @@ def expand(
         One model, entities set up.
     assembly : str
         Its name, or `none`.
-    left_out : collection of str
-        Chains and subchains that are missing on purpose.
+    removed : collection of str
+        Chains and subchains that were removed on purpose.
+
+    Raises
+    ------
+    UserError
+        If the file describes assemblies, but not this one, or has none of its chains.
     """
     import gemmi
 
     described = {item.name: item for item in structure.assemblies}
     if assembly.lower() == "none":
-        _warn_of_a_larger_assembly(structure, path)
+        _warn_of_larger_assembly(structure, path)
         return False
     if not described:
         return False
     if assembly not in described:
         raise UserError(
             f"{path}: describes no assembly '{assembly}'; it has {', '.join(described)}; set "
-            "--assembly (densities.assembly, or the column of the table) to one, or to none"
+            "--assembly (densities.assembly, or the column of the table) to one of them, or to none"
         )
-    missing = missing_chains(structure, described[assembly])
-    missing = [name for name in missing if name not in left_out]
+    missing = [n for n in find_missing_chains(structure, described[assembly]) if n not in removed]
     if missing:
         log.warning(
-            "%s: assembly '%s' is made of chains the file lacks (%s%s); its map is that of a part: "
-            "take the whole entry, or say that the part is meant with --assembly none",
+            "%s: the file lacks chains %s of assembly '%s', so the map shows a part; "
+            "use the whole entry, or confirm the part with --assembly none",
             path,
+            _shorten(missing, 8),
             assembly,
-            ", ".join(missing[:8]),
-            " ..." if len(missing) > 8 else "",
         )
     chains = {chain.name for chain in structure[0]}
-    parts = {residue.subchain for chain in structure[0] for residue in chain}
+    subchains = {residue.subchain for chain in structure[0] for residue in chain}
     for generator in described[assembly].generators:
-        # the library refuses chains that are not there
+        # gemmi refuses generators with unknown chains
         generator.chains = [name for name in generator.chains if name in chains]
-        generator.subchains = [name for name in generator.subchains if name in parts]
+        generator.subchains = [name for name in generator.subchains if name in subchains]
     structure.transform_to_assembly(assembly, gemmi.HowToNameCopiedChain.AddNumber)
     if not sum(chain.count_atom_sites() for chain in structure[0]):
         raise UserError(
@@ -170,13 +181,13 @@ def expand(
     return True
 
 
-def missing_chains(structure: Any, assembly: Any) -> list[str]:
-    """Return the polymer chains that an assembly is made of and the file lacks."""
+def find_missing_chains(structure: Any, assembly: Any) -> list[str]:
+    """Return the polymer chains of an assembly that the file lacks."""
     import gemmi
 
     model = structure[0]
     chains = {chain.name for chain in model}
-    parts = {residue.subchain for chain in model for residue in chain}
+    subchains = {residue.subchain for chain in model for residue in chain}
     small = {
         name
         for entity in structure.entities
@@ -186,24 +197,28 @@ def missing_chains(structure: Any, assembly: Any) -> list[str]:
     missing = []
     for generator in assembly.generators:
         missing += [name for name in generator.chains if name not in chains]
-        missing += [name for name in generator.subchains if name not in parts | small]
+        missing += [name for name in generator.subchains if name not in subchains | small]
     return list(dict.fromkeys(missing))
 
 
-def _warn_of_a_larger_assembly(structure: Any, path: Path) -> None:
+def _warn_of_larger_assembly(structure: Any, path: Path) -> None:
     for assembly in structure.assemblies:
-        # a chain's copies may stand in one generator (PDB) or in one each (mmCIF)
-        of_chain: Counter[str] = Counter()
+        # the copies of a chain may stand in one generator (PDB) or in one each (mmCIF)
+        count: Counter[str] = Counter()
         for item in assembly.generators:
-            of_chain.update(dict.fromkeys([*item.chains, *item.subchains], len(item.operators)))
-        copies = max(of_chain.values(), default=1)
+            count.update(dict.fromkeys([*item.chains, *item.subchains], len(item.operators)))
+        copies = max(count.values(), default=1)
         if copies > 1:
             log.warning(
-                "%s: holds one of the %d copies that make up its assembly '%s'; its map is that "
-                "of a part: set --assembly (densities.assembly) to %s for the whole particle",
+                "%s: holds one of the %d copies in its assembly '%s', so the map shows a part; "
+                "set --assembly (densities.assembly) to %s for the whole particle",
                 path,
                 copies,
                 assembly.name,
                 assembly.name,
             )
             return
+
+
+def _shorten(names: Sequence[str], limit: int) -> str:
+    return ", ".join(names[:limit]) + " ..." * (len(names) > limit)

@@ -1,4 +1,4 @@
-"""The atoms of one particle: what a density map is made from."""
+"""The atoms of one particle: the input of a density map."""
 
 import logging
 from collections.abc import Sequence
@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.densities.altlocs import best_locations
-from cryoetgan.densities.assemblies import choose_models, expand, keep_chains
-from cryoetgan.densities.connected_parts import gaps, neck, ranked
+from cryoetgan.densities.altlocs import select_altlocs
+from cryoetgan.densities.assemblies import build_assembly, choose_models, keep_chains
+from cryoetgan.densities.connected_parts import rank_labels, split_at_gaps, split_at_neck
 from cryoetgan.errors import UserError
 from cryoetgan.structures.read_structure import flatten_structure, read_structure
 
 log = logging.getLogger("cryoetgan")
 Floats = NDArray[np.float64]
-SECOND_PARTICLE = 0.25
-"""A part this large, compared with the largest, is a particle of its own."""
-SMALLEST_PARTICLE = 5000
-"""Atoms; below some 70 kDa a flexible chain is more likely than two particles."""
-LAST_ELEMENT = 118
-LARGEST_EXTENT = 20_000.0
-"""Angstrom; wider than any particle of the archive by an order of magnitude."""
+SECOND_PARTICLE_FRACTION = 0.25
+"""A part with more than this fraction of the largest part's atoms is a particle of its own."""
+MIN_PARTICLE_ATOMS = 5000
+"""Below about 70 kDa a flexible chain is more likely than two particles."""
+MAX_ATOMIC_NUMBER = 118
+MAX_EXTENT_A = 20_000.0
+"""Angstrom; ten times wider than any particle of the archive."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Atoms:
     atomic_numbers : ndarray
         `(N,)`.
     phantom : bool
-        Whether they are pseudo-atoms of a phantom.
+        True if they are the pseudo-atoms of a phantom.
     """
 
     positions: Floats
@@ -50,25 +50,10 @@ class Atoms:
     def __getitem__(self, chosen: Any) -> "Atoms":
         return Atoms(self.positions[chosen], self.atomic_numbers[chosen], self.phantom)
 
-    def centred(self) -> "Atoms":
-        """Return the atoms with the Z-weighted centre of mass at the origin."""
+    def centre(self) -> "Atoms":
+        """Return the atoms moved so that their Z-weighted centre of mass is the origin."""
         centre = np.average(self.positions, axis=0, weights=self.atomic_numbers)
         return Atoms(self.positions - centre, self.atomic_numbers, self.phantom)
-
-    def diameter(self) -> float:
-        """Return the longest distance between two atoms, angstrom (over the convex hull)."""
-        from scipy.spatial import ConvexHull
-        from scipy.spatial.distance import pdist
-
-        return float(pdist(self.positions[ConvexHull(self.positions).vertices]).max())
-
-    def mass(self) -> float:
-        """Return the mass of these atoms in kilodaltons."""
-        import gemmi
-
-        counts = np.bincount(self.atomic_numbers)
-        weights = [gemmi.Element(z).weight for z in range(len(counts))]
-        return float(counts @ np.array(weights) / 1000)
 
 
 def read_atoms(
@@ -88,95 +73,95 @@ def read_atoms(
     path : Path
         PDB or mmCIF, gzipped or not.
     assembly : str
-        Name of the biological assembly to build, or `none`. A file that describes no
-        assembly is taken as it stands.
+        Name of the biological assembly to build, or `none`. If the file describes no assembly,
+        its atoms are used as they are.
     hydrogens, ligands, waters : bool
-        Whether they count; ligands are all that is neither polymer nor water: ions,
-        cofactors, glycans. Of alternate locations the best occupied one counts.
+        Whether to include them. A ligand is any entity that is neither polymer nor water: ions,
+        cofactors, glycans. Of alternate locations the best occupied is used.
     model : str
-        A MODEL's number, `all`, or `auto`: see `choose_models`.
+        Number of a MODEL, `all`, or `auto`; see `choose_models`.
     component : int
-        0 for all atoms; n for the n-th largest of the parts that lie apart.
+        0 for all atoms; n for the n-th largest of the parts that are separated in space.
     chains : sequence of str
-        Those to keep, as the authors name them, before the assembly is built; none: all.
+        Chains to keep before the assembly is built, by their author names; empty for all.
 
     Raises
     ------
     UserError
-        Where the model, a chain, the assembly or the part is not there, or no atom is left.
+        If the model, a chain, the assembly or the component does not exist, or no atom is left.
     """
     import gemmi
 
+    if component < 0:
+        raise UserError(f"--component: got {component}, wanted 0 (all), 1 (the largest), 2 ...")
     structure = read_structure(path)
     structure.setup_entities()
     choose_models(structure, model, path)
-    left_out = keep_chains(structure, chains, path) if chains else set()
-    described = expand(structure, assembly, path, left_out)
+    removed = keep_chains(structure, chains, path) if chains else set()
+    described = build_assembly(structure, assembly, path, removed)
     flat = flatten_structure(structure, path)
-    numbers = np.where(flat.elements <= LAST_ELEMENT, flat.elements, 0).astype(int)
+    numbers = np.where(flat.elements <= MAX_ATOMIC_NUMBER, flat.elements, 0).astype(int)
     numbers[flat.element_names == b"D"] = 1
-    kept = best_locations(flat)
+    keep = select_altlocs(flat)
     kind = flat.entity_type
     if not waters:
-        kept &= kind != gemmi.EntityType.Water.value
+        keep &= kind != gemmi.EntityType.Water.value
     if not ligands:
-        kept &= (kind == gemmi.EntityType.Polymer.value) | (kind == gemmi.EntityType.Water.value)
+        keep &= (kind == gemmi.EntityType.Polymer.value) | (kind == gemmi.EntityType.Water.value)
     if not hydrogens:
-        kept &= numbers != 1
-    if not kept.any():
+        keep &= numbers != 1
+    if not keep.any():
         raise UserError(
             f"{path}: no atom is left without ligands, waters and hydrogens; "
-            "leave out --no-ligands, or give --waters or --hydrogens"
+            "omit --no-ligands, or give --waters or --hydrogens"
         )
-    unknown = kept & (numbers == 0)
+    unknown = keep & (numbers == 0)
     if unknown.any():
-        if (unknown == kept).all():
-            raise UserError(
-                f"{path}: no atom has an element that is known; fill the element column"
-            )
-        log.warning("%s: %d atoms of unknown element are left out", path, int(unknown.sum()))
-    kept &= ~unknown
-    atoms = Atoms(flat.pos[kept], numbers[kept], structure.name.upper().startswith("PHANTOM"))
-    names = np.ascontiguousarray(np.asarray(flat.chain_ids)[kept]).view(np.uint64).ravel()
-    _, numbered = np.unique(names, return_inverse=True)
-    return _one_particle(atoms, numbered, described, component, path)
+        if (unknown == keep).all():
+            raise UserError(f"{path}: no atom has a known element; fill the element column")
+        log.warning("%s: skipping %d atoms of unknown element", path, int(unknown.sum()))
+    keep &= ~unknown
+    atoms = Atoms(flat.pos[keep], numbers[keep], structure.name.upper().startswith("PHANTOM"))
+    names = np.ascontiguousarray(np.asarray(flat.chain_ids)[keep]).view(np.uint64).ravel()
+    _, chain_numbers = np.unique(names, return_inverse=True)
+    return _select_component(atoms, chain_numbers, described, component, path)
 
 
 def check_extent(positions: Floats, path: Path) -> None:
-    """Raise a `UserError` where atoms lie further apart than those of any particle."""
+    """Raise `UserError` if atoms are further apart than the atoms of any particle."""
     extent = float(np.ptp(positions, axis=0).max())
-    if extent > LARGEST_EXTENT:
+    if extent > MAX_EXTENT_A:
         raise UserError(
             f"{path}: its atoms spread over {extent:.3g} A, more than any particle; "
-            "are the coordinates in angstrom, and whole?"
+            "check that the coordinates are complete and in angstrom"
         )
 
 
-def _one_particle(
+def _select_component(
     atoms: Atoms, chains: NDArray[np.int_], described: bool, component: int, path: Path
 ) -> Atoms:
-    """Return the part that was asked for; warn where the atoms are several particles.
+    """Return the requested component; log a warning if the atoms are several particles.
 
-    What the entry itself describes as one assembly is one particle, thin necks or not.
+    An assembly that the entry itself describes is one particle, even with thin necks.
     """
     check_extent(atoms.positions, path)
-    if atoms.phantom and not component:  # of balls that touch at points, meant as one
+    if atoms.phantom and not component:  # a phantom's balls may touch at single points
         return atoms
-    labels, sizes = gaps(atoms.positions)
+    labels, sizes = split_at_gaps(atoms.positions)
     if not described or component:
-        labels, sizes = ranked(_divided(atoms, chains, labels, sizes))
+        labels, sizes = rank_labels(_split_at_necks(atoms, chains, labels, sizes))
     if component:
         if component > len(sizes):
             raise UserError(
                 f"{path}: --component is {component}, but its atoms make up {len(sizes)} part(s)"
             )
         return atoms[labels == component - 1]
-    large = [size for size in sizes if size > SECOND_PARTICLE * sizes[0]]
+    large = [size for size in sizes if size > SECOND_PARTICLE_FRACTION * sizes[0]]
     if len(large) > 1:
         log.warning(
-            "%s: holds %d separate particles (%s atoms); a map of all of them is the map of none: "
-            "give --component 1 for the largest (a column of the table of classes too), another "
-            "--assembly, or a file with one of them",
+            "%s: holds %d separate particles (%s atoms), and their common map shows neither; "
+            "give --component 1 (column component) for the largest, another --assembly, or a "
+            "file with one particle",
             path,
             len(large),
             ", ".join(map(str, large[:4])),
@@ -184,18 +169,18 @@ def _one_particle(
     return atoms
 
 
-def _divided(
+def _split_at_necks(
     atoms: Atoms, chains: NDArray[np.int_], labels: NDArray[np.int_], sizes: list[int]
 ) -> NDArray[np.int_]:
-    """Return labels of parts, each part divided at its thin necks until it has none."""
-    labels, waiting = labels.copy(), list(range(len(sizes)))
-    while waiting:
-        part = np.flatnonzero(labels == waiting.pop())
-        if len(part) < SMALLEST_PARTICLE:
+    """Return the labels `(N,)` of parts, each part split until it has no thin neck."""
+    labels, queue = labels.copy(), list(range(len(sizes)))
+    while queue:
+        part = np.flatnonzero(labels == queue.pop())
+        if len(part) < MIN_PARTICLE_ATOMS:
             continue
-        sides = neck(atoms.positions[part], atoms.atomic_numbers[part], chains[part])
+        sides = split_at_neck(atoms.positions[part], atoms.atomic_numbers[part], chains[part])
         if sides is not None and 0 < sides.sum() < len(sides):
-            fresh = int(labels.max()) + 1
-            waiting += [int(labels[part[0]]), fresh]
-            labels[part[sides != sides[0]]] = fresh
+            new = int(labels.max()) + 1
+            queue += [int(labels[part[0]]), new]
+            labels[part[sides != sides[0]]] = new
     return labels

@@ -1,4 +1,4 @@
-"""Whether the atoms are one particle: parts that lie apart, or touch by a thin neck only."""
+"""Split atoms into particles: parts that are separated, or joined only by a thin neck."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,51 +8,64 @@ from cryoetgan.densities.density_from_atoms import simulate
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int_]
-GAP = 8.0
-"""Angstrom without an atom that separates two parts."""
-NECK_VOXEL = 8.0
-"""Angstrom; grid on which necks are looked for, at twice that resolution."""
+GAP_A = 8.0
+"""Angstrom without an atom that separate two parts."""
+NECK_VOXEL_A = 8.0
+"""Angstrom; voxel size of the map in which necks are found, at twice that resolution."""
 NECK_NODES = 5000
-"""Voxels filled by atoms, about: a larger particle gets a coarser grid."""
-VOLUME_OF_ATOM = 18.0
-"""Cubic angstrom that a heavy atom of a protein takes."""
-NECK = 0.25
-"""Cross-section of a neck over (volume of the smaller part)^(2/3). Of the complexes measured,
-two TRiC in crystal contact come to 0.18, a receptor dimer with Fabs to 0.34, the rings of
-GroEL to 0.69, all others to 0.8 and more."""
-SMALLER_PART = 0.2
-"""Least share of the mass that either side of a neck holds."""
+"""Approximate number of filled voxels; a larger particle gets larger voxels."""
+ATOM_VOLUME_A3 = 18.0
+"""Cubic angstrom per heavy atom of a protein."""
+MAX_NECK_BOX = 200
+"""Voxels; in a larger box the atoms are too scattered to have a neck."""
+MAX_NECK_THINNESS = 0.25
+"""Cross-section of a neck over (volume of the smaller part)^(2/3).
+
+Measured: two TRiC in crystal contact 0.18, a receptor dimer with Fabs 0.34, the rings of GroEL
+0.69, all other complexes 0.8 or more.
+"""
+MIN_PART_FRACTION = 0.2
+"""Smallest fraction of the mass on either side of a neck."""
+MAX_GAP_CELLS = 1 << 27
+"""Cells of the grid in which gaps are found."""
 
 
-def gaps(positions: Floats) -> tuple[Labels, list[int]]:
-    """Find the parts that lie apart.
+def split_at_gaps(positions: Floats) -> tuple[Labels, list[int]]:
+    """Find the parts that are separated by gaps.
 
     Parameters
     ----------
     positions : ndarray
-        `(N, 3)` angstrom.
+        `(N, 3)` xyz in angstrom.
 
     Returns
     -------
     labels : ndarray
-        `(N,)` number of each atom's part, 0 the largest. Parts more than `GAP` apart on
-        some axis are told apart, parts closer than half of it never.
+        `(N,)` number of each atom's part, 0 the largest. Parts more than `GAP_A` apart along
+        one axis get different labels; parts closer than half of it never do.
     sizes : list of int
         Atoms of each part.
     """
-    cells = np.floor((positions - positions.min(axis=0)) / (GAP / 2)).astype(np.int64)
+    cells = np.floor((positions - positions.min(axis=0)) / (GAP_A / 2)).astype(np.int64)
     shape = cells.max(axis=0) + 1
-    if shape.prod() > 1 << 27:  # few atoms strewn over a large space: a coarser grid will do
-        cells //= int(np.ceil((shape.prod() / (1 << 27)) ** (1 / 3)))
+    if shape.prod() > MAX_GAP_CELLS:  # few atoms in a large space: a coarser grid will do
+        cells //= int(np.ceil((shape.prod() / MAX_GAP_CELLS) ** (1 / 3)))
         shape = cells.max(axis=0) + 1
     occupied = np.zeros(shape, bool)
     occupied[tuple(cells.T)] = True
     labelled, _ = ndimage.label(occupied, structure=np.ones((3, 3, 3)))
-    return ranked(labelled[tuple(cells.T)])
+    return rank_labels(labelled[tuple(cells.T)])
 
 
-def ranked(labels: Labels) -> tuple[Labels, list[int]]:
-    """Return labels renamed so that 0 is the most frequent, and how often each occurs."""
+def rank_labels(labels: Labels) -> tuple[Labels, list[int]]:
+    """Return labels renumbered by frequency, 0 the most frequent, and the frequencies.
+
+    Examples
+    --------
+    >>> labels, sizes = rank_labels(np.array([7, 3, 3, 3, 7, 9]))
+    >>> labels.tolist(), sizes
+    ([1, 0, 0, 0, 1, 2], [3, 2, 1])
+    """
     _, found, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     order = np.argsort(-sizes, kind="stable")
     rank = np.empty(len(sizes), int)
@@ -60,33 +73,33 @@ def ranked(labels: Labels) -> tuple[Labels, list[int]]:
     return rank[found], [int(size) for size in sizes[order]]
 
 
-def neck(positions: Floats, atomic_numbers: Labels, chains: Labels) -> Labels | None:
-    """Divide a body at its thinnest neck.
+def split_at_neck(positions: Floats, atomic_numbers: Labels, chains: Labels) -> Labels | None:
+    """Split a body at its thinnest neck.
 
     Parameters
     ----------
     positions : ndarray
-        `(N, 3)` angstrom.
+        `(N, 3)` xyz in angstrom.
     atomic_numbers, chains : ndarray
-        `(N,)` Z, and a number for each chain; chains are kept whole.
+        `(N,)` Z, and a number for each chain; chains are not split.
 
     Returns
     -------
     ndarray or None
-        `(N,)` 0 or 1; None where no neck is thinner than `NECK`.
+        `(N,)` 0 or 1; None if no neck is thinner than `MAX_NECK_THINNESS`.
 
     Notes
     -----
-    Voxels of a low-resolution map are the nodes of a graph, neighbours joined by the lower
-    of their densities. The second eigenvector of its normalised Laplacian orders the nodes
-    along the body; the neck is where cutting them in this order cuts least (Shi and Malik
-    2000, doi 10.1109/34.868688).
+    The voxels of a low-resolution map are the nodes of a graph. The edge between two neighbours
+    has the lower of their densities as weight. The second eigenvector of the normalised
+    Laplacian orders the nodes along the body, and the neck is the position in this order with
+    the smallest cut (Shi and Malik 2000, doi 10.1109/34.868688).
     """
-    size = max(NECK_VOXEL, (VOLUME_OF_ATOM * len(positions) / NECK_NODES) ** (1 / 3))
+    size = max(NECK_VOXEL_A, (ATOM_VOLUME_A3 * len(positions) / NECK_NODES) ** (1 / 3))
     middle = (positions.max(axis=0) + positions.min(axis=0)) / 2
     box = int(np.ptp(positions, axis=0).max() / size) + 8
-    if box > 200:
-        return None  # strewn atoms: gaps have been looked for
+    if box > MAX_NECK_BOX:
+        return None
     density = simulate(positions - middle, atomic_numbers, size, 2 * size, box).astype(float)
     typical = float(np.median(density[density > 0.05 * density.max()]))
     body, _ = ndimage.label(density > 0.02 * typical)
@@ -94,13 +107,13 @@ def neck(positions: Floats, atomic_numbers: Labels, chains: Labels) -> Labels | 
     order, cut = _ordered_cut(density, body)
     mass = np.cumsum(density[body][order])
     smaller = np.minimum(mass, mass[-1] - mass)
-    allowed = smaller > SMALLER_PART * mass[-1]
+    allowed = smaller > MIN_PART_FRACTION * mass[-1]
     if not allowed.any():
         return None
     # both in voxels of typical density: an area over a volume to the 2/3
     thinness = (cut / typical)[allowed] / (smaller / typical)[allowed] ** (2 / 3)
     best = int(np.argmin(thinness))
-    if thinness[best] > NECK:
+    if thinness[best] > MAX_NECK_THINNESS:
         return None
     side = np.zeros(len(order), int)
     side[order[: np.flatnonzero(allowed)[best] + 1]] = 1
@@ -112,7 +125,7 @@ def neck(positions: Floats, atomic_numbers: Labels, chains: Labels) -> Labels | 
 
 
 def _ordered_cut(density: Floats, body: NDArray[np.bool_]) -> tuple[Labels, Floats]:
-    """Return the nodes in the order of the second eigenvector, and the cut after each."""
+    """Return the nodes in the order of the second eigenvector, and the cut after each node."""
     from scipy.sparse.linalg import eigsh
 
     count = int(body.sum())
@@ -132,7 +145,8 @@ def _ordered_cut(density: Floats, body: NDArray[np.bool_]) -> tuple[Labels, Floa
     graph = graph + graph.T
     degree = np.asarray(graph.sum(axis=1)).ravel()
     scale = sparse.diags(1 / np.sqrt(degree))
-    # the largest of I - L are the smallest of L; a fixed start: the same atoms, the same answer
+    # the largest eigenvalues of I - L are the smallest of L; a fixed start vector makes the
+    # result reproducible
     _, vectors = eigsh((scale @ graph @ scale).tocsr(), 2, which="LA", v0=degree + 1, tol=1e-4)
     order = np.argsort(vectors[:, 0] / np.sqrt(degree), kind="stable")
     rank = np.empty(count, int)

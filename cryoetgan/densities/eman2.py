@@ -1,4 +1,4 @@
-"""The EMAN2 engine: e2pdb2mrc.py, called so that it gives what was asked for."""
+"""The EMAN2 engine: e2pdb2mrc.py in a process of its own, with its result checked."""
 
 import logging
 import os
@@ -19,18 +19,27 @@ from cryoetgan.errors import UserError
 
 log = logging.getLogger("cryoetgan")
 PROGRAM = "e2pdb2mrc.py"
-HIGHEST, LOWEST = 9999.0, -999.0
-"""Angstrom; what eight columns with three decimals hold."""
-LARGEST_DIFFERENCE = 0.02
-"""Of a map's maximum, from the built-in engine's."""
-LAST_SERIAL, LAST_RESIDUE = 99_999, 9999
-NAMES = {1: " H  ", 6: " C  ", 7: " N  ", 8: " O  ", 15: " P  ", 16: " S  ", 19: " K  ", 34: "SE  "}
-"""Z to columns 13-16 for the elements that EMAN2 knows; selenium counts as sulphur there."""
+MIN_COORDINATE_A, MAX_COORDINATE_A = -999.0, 9999.0
+"""Angstrom; range of eight columns with three decimals."""
+MAX_DIFFERENCE = 0.02
+"""Largest difference from the built-in engine's map, as a fraction of the map's maximum."""
+MAX_SERIAL, MAX_RESIDUE = 99_999, 9999
+ATOM_NAMES = {
+    1: " H  ",
+    6: " C  ",
+    7: " N  ",
+    8: " O  ",
+    15: " P  ",
+    16: " S  ",
+    19: " K  ",
+    34: "SE  ",
+}
+"""Z to columns 13-16, for the elements that EMAN2 knows; it reads selenium as sulphur."""
 
 
-def known_to_eman2(atoms: Atoms, path: Path) -> Atoms:
-    """Return the atoms without the elements that EMAN2 drops (ions mostly); says how many."""
-    known = np.isin(atoms.atomic_numbers, list(NAMES))
+def drop_unknown_elements(atoms: Atoms, path: Path) -> Atoms:
+    """Return the atoms without the elements that EMAN2 drops (mostly ions); log their number."""
+    known = np.isin(atoms.atomic_numbers, list(ATOM_NAMES))
     if not known.any():
         raise UserError(f"{path}: EMAN2 knows none of its elements; use engine builtin")
     if not known.all():
@@ -45,22 +54,22 @@ def known_to_eman2(atoms: Atoms, path: Path) -> Atoms:
     return atoms[known]
 
 
-def e2pdb2mrc(
+def run_e2pdb2mrc(
     atoms: Atoms, voxel_size: float, resolution: float, box: int, center: bool = True
 ) -> NDArray[np.float32]:
-    """Return the map that e2pdb2mrc.py makes of these atoms.
+    """Return the density map of these atoms by e2pdb2mrc.py.
 
-    The atoms go through a PDB file of plain ATOM records in a directory of its own: the
-    program reads no mmCIF, builds no assembly, skips HETATM, and leaves a log.
+    The atoms are passed as plain ATOM records of a PDB file in a temporary folder, because the
+    program reads no mmCIF, builds no assembly, skips HETATM, and writes a log.
 
     Parameters
     ----------
     atoms : Atoms
-        All of elements that EMAN2 knows.
+        Only elements that EMAN2 knows; see `drop_unknown_elements`.
     voxel_size, resolution : float
         Angstrom.
     box : int
-        Edge in voxels, always passed: 2.99.72 computes a wrong one of its own.
+        Edge in voxels. It is always passed, because the default of EMAN2 2.99.72 is wrong.
     center : bool
         Put the centre of mass at voxel n // 2 (its --center).
 
@@ -72,27 +81,27 @@ def e2pdb2mrc(
     Raises
     ------
     UserError
-        Where the program is not installed, fails, used another number of atoms, or wrote
-        another box.
+        If the program is not installed or fails, or if it used another number of atoms or
+        wrote another box.
     """
     program = shutil.which(PROGRAM)
     if program is None:
         raise UserError(
             f"densities.engine is eman2, but {PROGRAM} is not on PATH; run the workflow with "
-            "--use-conda (envs/eman2.yaml has EMAN2: conda package eman-dev, channels conda-forge "
-            "and cryoem), or set densities.engine to builtin, which equals it to 0.4 % "
-            "(EMAN2's window is a voxel short; with that too, to 0.005 %)"
+            "--use-conda (conda package eman-dev, channels conda-forge and cryoem). Or set "
+            "densities.engine to builtin, which equals it to 0.4 %: EMAN2's window is one voxel "
+            "short (with --eman2-compatible, 0.005 %)"
         )
     if center:
-        # whole angstroms: the columns hold a particle far from the origin, its decimals stay
+        # shifted by whole angstroms: it fits the columns, and the decimals do not change
         moved = atoms.positions - np.rint(atoms.positions.mean(axis=0))
         atoms = Atoms(moved, atoms.atomic_numbers, atoms.phantom)
     with tempfile.TemporaryDirectory(prefix="cryoetgan-eman2-") as folder:
         source, target = Path(folder, "particle.pdb"), Path(folder, "particle.mrc")
-        source.write_text(pdb_text(atoms))
+        source.write_text(format_pdb(atoms))
         words = [program, source.name, target.name, f"--apix={voxel_size!r}"]
         words += [f"--res={resolution!r}", f"--box={box}", *(["--center"] if center else [])]
-        # HOME: the program leaves a log and a cache there as well
+        # HOME: the program writes a log and a cache there
         done = subprocess.run(
             words,
             cwd=folder,
@@ -102,10 +111,8 @@ def e2pdb2mrc(
             env={**os.environ, "HOME": folder},
         )
         if done.returncode != 0 or not target.exists():
-            said = (done.stderr or done.stdout).strip().splitlines()
-            raise UserError(
-                f"{PROGRAM} failed (exit {done.returncode}): {said[-1] if said else 'no message'}"
-            )
+            lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+            raise UserError(f"{PROGRAM} failed (exit {done.returncode}): {lines[-1]}")
         _check_count(done.stdout, len(atoms))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its headers have nversion 0 and ispg 0
@@ -117,8 +124,8 @@ def e2pdb2mrc(
     return data
 
 
-def _check_count(said: str, wanted: int) -> None:
-    found = re.search(r"(\d+) atoms used", said)
+def _check_count(stdout: str, wanted: int) -> None:
+    found = re.search(r"(\d+) atoms used", stdout)
     if found and int(found.group(1)) != wanted:
         raise UserError(f"{PROGRAM} used {found.group(1)} atoms of {wanted}; use engine builtin")
 
@@ -131,31 +138,32 @@ def _check_map(
     box: int,
     center: bool,
 ) -> None:
-    """Compare with the built-in engine: a release that reads or weighs atoms otherwise is said."""
+    """Compare with the built-in engine, in case another release treats atoms differently."""
     numbers = np.where(atoms.atomic_numbers == 34, 16, atoms.atomic_numbers)
-    seen = Atoms(atoms.positions.round(3), numbers)
-    seen = seen.centred() if center else seen
-    wanted = simulate(seen.positions, numbers, voxel_size, resolution, box, eman2_compatible=True)
+    written = Atoms(atoms.positions.round(3), numbers)
+    written = written.centre() if center else written
+    wanted = simulate(
+        written.positions, numbers, voxel_size, resolution, box, eman2_compatible=True
+    )
     error = float(np.abs(data - wanted).max() / wanted.max()) if wanted.any() else 0.0
-    if not error < LARGEST_DIFFERENCE:
+    if not error < MAX_DIFFERENCE:
         raise UserError(
-            f"{PROGRAM} made a map that differs from the built-in engine's by {100 * error:.2g} % of "
-            "its maximum, which equals EMAN2 2.99.72 to 0.005 %: are atoms missing, or is it "
-            "another release? Use engine builtin"
+            f"the map of {PROGRAM} differs from the built-in engine's by {100 * error:.2g} % of its "
+            "maximum (0.005 % for EMAN2 2.99.72). Is it another release? Use engine builtin"
         )
 
 
-def pdb_text(atoms: Atoms) -> str:
-    """Return ATOM records; serials and residues start again when the columns are full."""
-    if atoms.positions.max() > HIGHEST or atoms.positions.min() < LOWEST:
+def format_pdb(atoms: Atoms) -> str:
+    """Return ATOM records; serials and residue numbers start again if their columns are full."""
+    if atoms.positions.max() > MAX_COORDINATE_A or atoms.positions.min() < MIN_COORDINATE_A:
         raise UserError(
             "the particle's coordinates do not fit the columns of the PDB format that EMAN2 "
-            "reads; leave out --no-center, or use engine builtin"
+            "reads; omit --no-center, or use engine builtin"
         )
     lines = [
-        f"ATOM  {index % LAST_SERIAL + 1:5d} {NAMES[int(number)]} UNK A"
-        f"{index % LAST_RESIDUE + 1:4d}    {x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00"
-        f"          {NAMES[int(number)].strip():>2}"
+        f"ATOM  {index % MAX_SERIAL + 1:5d} {ATOM_NAMES[int(number)]} UNK A"
+        f"{index % MAX_RESIDUE + 1:4d}    {x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00"
+        f"          {ATOM_NAMES[int(number)].strip():>2}"
         for index, ((x, y, z), number) in enumerate(
             zip(atoms.positions, atoms.atomic_numbers, strict=True)
         )

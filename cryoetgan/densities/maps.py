@@ -1,6 +1,6 @@
-"""Maps of one's own, brought to the run's box and voxel size."""
+"""Density maps from files: check them, and bring them to the run's box and voxel size."""
 
-import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,26 +8,65 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cryoetgan.errors import UserError
+from cryoetgan.errors import UserError, format_shape
+from cryoetgan.io.mrc import check_same_voxel_size, read_volume, resolve_voxel_size
+from cryoetgan.io.raw_mrc import open_raw_volume
+from cryoetgan.io.star import paths_by_class
 
-LARGEST_MAP = 512**3
-"""Voxels; the whole map is held in memory, twice in double precision."""
+MAX_MAP_VOXELS = 512**3
+"""The whole map is held in memory, twice in double precision."""
+
+
+def import_map(
+    path: Path, voxel_size: float, box: int, input_voxel_size: float | None = None
+) -> tuple[NDArray[np.float32], float, float]:
+    """Read a density map of any program at a voxel size (angstrom) and box (voxels).
+
+    Returns
+    -------
+    density : ndarray
+        `(z, y, x)` float32.
+    found_voxel_size : float
+        Angstrom, of the file: `input_voxel_size`, or the header's if that is None.
+    outside : float
+        Fraction of the map's positive mass that the box cuts off.
+    """
+    with open_raw_volume(path) as raw:
+        size = resolve_voxel_size(path, raw.voxel_size, input_voxel_size)
+        data = check_map(raw.data, path)
+    density = resample_to_box(data, size, voxel_size, box)
+    return density, size, fraction_outside(data, density, (voxel_size / size) ** 3)
+
+
+def read_pose_maps(paths: Sequence[Path]) -> tuple[dict[str, NDArray[Any]], float]:
+    """Return the maps of classes by name, `(z, y, x)`, and their common voxel size in angstrom.
+
+    Raises
+    ------
+    UserError
+        If a file is not a density map, or the maps are not cubes of one size and voxel size.
+    """
+    named = paths_by_class(paths)
+    volumes = {name: read_volume(path) for name, path in named.items()}
+    first_name, first = next(iter(volumes.items()))
+    for name, volume in volumes.items():
+        check_map(volume.data, named[name])
+        check_same_voxel_size(first.voxel_size, volume.voxel_size, named[first_name], named[name])
+        if volume.data.shape != first.data.shape or len(set(volume.data.shape)) != 1:
+            raise UserError(
+                f"{named[name]}: has {format_shape(volume.data.shape)} voxels, but "
+                f"{named[first_name]} has {format_shape(first.data.shape)}; maps of one set are "
+                "cubes of one size (densities.box)"
+            )
+    return {name: volume.data for name, volume in volumes.items()}, first.voxel_size
 
 
 def check_map(data: NDArray[Any], path: Path) -> NDArray[np.float64]:
-    """Return a map's values, or raise a `UserError` where they are none.
-
-    Parameters
-    ----------
-    data : ndarray
-        `(z, y, x)`.
-    path : Path
-        Its file, for the message.
-    """
-    if data.size > LARGEST_MAP:
+    """Return a map's values `(z, y, x)`; raise `UserError` if they are not a density map."""
+    if data.size > MAX_MAP_VOXELS:
         raise UserError(
-            f"{path}: has {' x '.join(map(str, data.shape[::-1]))} voxels, more than a particle's "
-            "map; crop or bin it first"
+            f"{path}: has {format_shape(data.shape)} voxels, more than a particle's map; "
+            "crop or bin it first"
         )
     values = np.asarray(data, np.float64)
     if not np.isfinite(values).all():
@@ -40,34 +79,16 @@ def check_map(data: NDArray[Any], path: Path) -> NDArray[np.float64]:
     return values
 
 
-def check_space(output: Path, count: int, box: int) -> None:
-    """Raise a `UserError` where a volume set would not fit on the disk."""
-    folder = next(parent for parent in Path(output).absolute().parents if parent.is_dir())
-    needed, free = 4 * count * box**3, shutil.disk_usage(folder).free
-    if needed > free:
-        raise UserError(
-            f"{output}: {count} volumes of {box}^3 need {needed / 1e9:.3g} GB, but "
-            f"{free / 1e9:.3g} GB are free; lower --count (densities.count) or make room"
-        )
-
-
-def fit_to_box(
+def resample_to_box(
     data: NDArray[np.floating], voxel_size: float, wanted: float, box: int
 ) -> NDArray[np.float32]:
-    """Resample a map and cut or pad it to a cube; the centre n // 2 stays the centre.
+    """Resample a map `(z, y, x)` from `voxel_size` to `wanted` angstrom, in a cube of `box` voxels.
 
-    Parameters
-    ----------
-    data : ndarray
-        `(z, y, x)`.
-    voxel_size, wanted : float
-        Angstrom, of the map and of the result.
-    box : int
-        Edge of the result in voxels.
+    It is cropped or padded; the centre n // 2 stays the centre.
     """
     step = wanted / voxel_size
     source = np.asarray(data, np.float64)
-    if step > 1:  # what the coarser grid cannot hold is taken out first
+    if step > 1:  # remove frequencies above the coarser grid's Nyquist limit first
         source = ndimage.gaussian_filter(source, 0.5 * np.sqrt(step**2 - 1), mode="constant")
     centre = np.array(source.shape) // 2
     return ndimage.affine_transform(
@@ -80,8 +101,13 @@ def fit_to_box(
     ).astype(np.float32)
 
 
-def share_outside(data: NDArray[np.floating], inside: NDArray[np.floating], factor: float) -> float:
-    """Return the share of a map's positive mass that a smaller box leaves out."""
+def fraction_outside(
+    data: NDArray[np.floating], inside: NDArray[np.floating], factor: float
+) -> float:
+    """Return the fraction of a map's positive mass that lies outside the box `inside`.
+
+    `factor` is the voxel volume of `inside` over the voxel volume of `data`.
+    """
     total = float(np.clip(data, 0, None).sum(dtype=np.float64))
     kept = float(np.clip(inside, 0, None).sum(dtype=np.float64)) * factor
     return max(0.0, 1 - kept / total) if total > 0 else 0.0

@@ -1,7 +1,7 @@
-"""Poses as real particles have them: drawn from the rows of a STAR file.
+"""Pose prior: orientations and offsets drawn from the rows of a STAR file.
 
-Real orientations are not uniform (particles stick to the air-water interface), and picks
-lie off centre by more along the beam than across it.
+Real orientations are not uniform, because particles adhere to the air-water interface. Offsets
+of picks are larger along the beam than across it.
 """
 
 from dataclasses import dataclass
@@ -15,31 +15,36 @@ from cryoetgan.errors import UserError
 from cryoetgan.io.star import ANGLES, ORIGINS, read_star
 from cryoetgan.physics.geometry import rotation_from_relion
 
-OFFSET_SPREAD = 0.25
-"""Voxels; standard deviation of what is added to a drawn offset, so that none comes twice."""
-FEWEST = 10
-"""Rows of a class below which those of all classes are drawn from."""
+OFFSET_JITTER_SD = 0.25
+"""Voxels; standard deviation added to a drawn offset, so that no two are equal."""
+MIN_CLASS_ROWS = 10
+"""A class with fewer rows draws from the rows of all classes."""
 
 
 @dataclass(frozen=True)
-class Prior:
+class PosePrior:
     """Orientations and offsets of observed particles.
 
     Attributes
     ----------
     rotations : dict
-        By class, and `""` for all: reference to particle; empty where the file has none.
+        Class, or `""` for all classes, to rotations from reference to particle; empty if the
+        file has no angles.
     offsets : dict
-        By class, and `""` for all: `(N, 3)` xyz in angstrom from the box centre to the
-        particle; empty where the file has none.
+        Class, or `""` for all classes, to offsets `(N, 3)` xyz in angstrom from the box centre
+        to the particle; empty if the file has no origins.
     spread : float
-        Degrees; each drawn orientation is turned by a random vector of this standard
-        deviation an axis.
+        Degrees; each drawn orientation is rotated by a random vector with this standard
+        deviation along each axis.
     """
 
     rotations: dict[str, Rotation]
     offsets: dict[str, NDArray[np.float64]]
     spread: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.spread <= 180:
+            raise UserError(f"--prior-spread: got {self.spread:g} degrees, wanted 0 to 180")
 
     def draw(
         self,
@@ -51,7 +56,7 @@ class Prior:
     ) -> tuple[Rotation, NDArray[np.float64]]:
         """Return an orientation and a shift (xyz, angstrom) for one particle of class `name`.
 
-        `rotation` and `shift` are kept where the file has no such columns.
+        `rotation` and `shift` are returned unchanged if the file has no such columns.
         """
         rotations = self.rotations.get(name, self.rotations.get(""))
         if rotations is not None:
@@ -60,33 +65,32 @@ class Prior:
         offsets = self.offsets.get(name, self.offsets.get(""))
         if offsets is not None:
             shift = offsets[int(rng.integers(len(offsets)))]
-            shift = shift + rng.normal(0, OFFSET_SPREAD * voxel_size, 3)
+            shift = shift + rng.normal(0, OFFSET_JITTER_SD * voxel_size, 3)
         return rotation, shift
 
 
-def read_prior(path: Path, spread: float) -> Prior:
+def read_pose_prior(path: Path, spread: float) -> PosePrior:
     """Read orientations and offsets from a STAR file.
 
     Parameters
     ----------
     path : Path
-        With rlnAngleRot/Tilt/Psi, rlnOriginX/Y/ZAngst, or both. Where cryoetganClass is
-        there, a class with at least ten rows draws from its own.
+        With rlnAngleRot/Tilt/Psi, rlnOriginX/Y/ZAngst, or both. If it has cryoetganClass, a
+        class with at least ten rows draws from its own rows.
     spread : float
-        Degrees.
+        Degrees; see `PosePrior`.
 
     Raises
     ------
     UserError
-        Where the file has neither angles nor origins, no rows, or values that are no
-        numbers.
+        If the file has neither angles nor origins, no rows, or values that are not numbers.
     """
     table = read_star(path).particles
     if not len(table):
-        raise UserError(f"{path}: is empty: no pose can be drawn from it")
+        raise UserError(f"{path}: has no rows, so no pose can be drawn from it")
     has = {
-        what: all(column in table for column in columns)
-        for what, columns in (("angles", ANGLES), ("origins", ORIGINS))
+        kind: all(column in table for column in columns)
+        for kind, columns in (("angles", ANGLES), ("origins", ORIGINS))
     }
     if not any(has.values()):
         raise UserError(
@@ -96,19 +100,19 @@ def read_prior(path: Path, spread: float) -> Prior:
     groups = {"": np.arange(len(table))}
     if "cryoetganClass" in table:
         for name, rows in table.groupby("cryoetganClass").indices.items():
-            if len(rows) >= FEWEST:
+            if len(rows) >= MIN_CLASS_ROWS:
                 groups[str(name)] = rows
     rotations, offsets = {}, {}
     if has["angles"]:
-        turned = rotation_from_relion(_numbers(table[ANGLES], path))
-        rotations = {name: turned[rows] for name, rows in groups.items()}
+        all_rotations = rotation_from_relion(_to_finite(table[ANGLES], path))
+        rotations = {name: all_rotations[rows] for name, rows in groups.items()}
     if has["origins"]:
-        origins = -_numbers(table[ORIGINS], path)
-        offsets = {name: origins[rows] for name, rows in groups.items()}
-    return Prior(rotations, offsets, spread)
+        all_offsets = -_to_finite(table[ORIGINS], path)
+        offsets = {name: all_offsets[rows] for name, rows in groups.items()}
+    return PosePrior(rotations, offsets, spread)
 
 
-def _numbers(table: "NDArray[np.float64]", path: Path) -> NDArray[np.float64]:
+def _to_finite(table: "NDArray[np.float64]", path: Path) -> NDArray[np.float64]:
     try:
         values = np.asarray(table, float)
     except ValueError as error:

@@ -8,21 +8,21 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from cryoetgan.densities.pose_prior import Prior
+from cryoetgan.densities.pose_prior import PosePrior
 from cryoetgan.io.star import ANGLES, ORIGINS
 from cryoetgan.physics.geometry import random_rotations, relion_from_rotation, rotate_volume
-from cryoetgan.seeds import rng
+from cryoetgan.seeds import rng as generator_for
 
-SUPPORT = 1e-5
-"""Share of a map's largest value below which a voxel is empty."""
+SUPPORT_LEVEL = 1e-5
+"""Fraction of a map's maximum below which a voxel is empty."""
 SPLINE_REACH = 2
-"""Voxels beyond the support that a cubic spline still fills."""
-FILLED = 0.8
-"""Share of the box beyond which turning all of it is quicker than picking out the ball."""
+"""Voxels beyond the support that a cubic spline fills."""
+FULL_BOX_FRACTION = 0.8
+"""Fraction of the box above which rotating the whole box is faster than rotating the ball."""
 
 
 class Poser:
-    """Turns and shifts one map; the spline is filtered once, and empty voxels are left out.
+    """Rotates and shifts one map; the spline is filtered once, and empty voxels are skipped.
 
     Parameters
     ----------
@@ -34,30 +34,21 @@ class Poser:
         density = np.asarray(density, np.float64)
         self.box = density.shape[0]
         self.coefficients = ndimage.spline_filter(density, order=3)
-        full = np.argwhere(np.abs(density) > SUPPORT * np.abs(density).max(initial=0))
+        full = np.argwhere(np.abs(density) > SUPPORT_LEVEL * np.abs(density).max(initial=0))
         far = np.linalg.norm(full - self.box // 2, axis=1).max(initial=0) + SPLINE_REACH
         self.radius = float(far)
-        # half a voxel more: the ball lies about the voxel nearest to the shifted centre
+        # half a voxel more: the centre of the ball is the voxel nearest to the shifted centre
         reach = int(np.ceil(min(far + 1, 2 * self.box)))
         axis = np.arange(-reach, reach + 1)
         ball = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
         self.ball = ball[(ball**2).sum(axis=1) <= (far + 0.9) ** 2]
-        self.fills_box = len(self.ball) > FILLED * self.box**3
+        self.fills_box = len(self.ball) > FULL_BOX_FRACTION * self.box**3
 
     def __call__(self, rotation: Rotation, shift: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Return the map turned about voxel n // 2, then shifted.
+        """Return the map `(z, y, x)` rotated about voxel n // 2, then shifted.
 
-        Parameters
-        ----------
-        rotation : scipy.spatial.transform.Rotation
-            Turns reference vectors (xyz) into particle vectors.
-        shift : ndarray
-            x, y, z in voxels.
-
-        Returns
-        -------
-        ndarray
-            `(z, y, x)` float32; equal to `geometry.rotate_volume` of order 3.
+        `rotation` maps reference vectors (xyz) to particle vectors; `shift` is xyz in voxels.
+        Equal to `geometry.rotate_volume` of order 3.
         """
         if self.fills_box:
             return rotate_volume(self.coefficients, rotation, shift, prefilter=False).astype(
@@ -76,16 +67,16 @@ class Poser:
         return volume
 
 
-def poses(
+def draw_poses(
     name: str,
     density: NDArray[np.floating],
     count: int,
     max_shift: float,
     voxel_size: float,
     seed: int,
-    prior: Prior | None = None,
+    prior: PosePrior | None = None,
 ) -> Iterator[tuple[NDArray[np.float32], dict[str, Any]]]:
-    """Yield `(volume, row)` of `count` poses of one class.
+    """Yield the volume `(z, y, x)`, float32, and the STAR row of each random pose of one class.
 
     Parameters
     ----------
@@ -94,26 +85,25 @@ def poses(
     density : ndarray
         `(z, y, x)`, a cube; the particle's centre at n // 2.
     count : int
-        How many; pose i is the same whatever `count` is.
+        Number of poses; pose i is the same for any `count`.
     max_shift : float
-        Angstrom; shifts are uniform on [-max_shift, max_shift] an axis.
+        Angstrom; shifts are uniform on [-max_shift, max_shift] along each axis.
     voxel_size : float
         Angstrom.
     seed : int
         The run's seed.
-    prior : Prior, optional
-        Where orientations and shifts come from; without it, orientations are uniform on
-        SO(3).
+    prior : PosePrior, optional
+        Source of orientations and shifts. Without it, orientations are uniform on SO(3).
     """
-    turned = Poser(density)
+    poser = Poser(density)
     for index in range(count):
-        numbers = rng(seed, "pose", name, index)
-        rotation = random_rotations(1, numbers)[0]
-        shift = numbers.uniform(-max_shift, max_shift, 3)  # xyz, angstrom
+        rng = generator_for(seed, "pose", name, index)
+        rotation = random_rotations(1, rng)[0]
+        shift = rng.uniform(-max_shift, max_shift, 3)  # xyz, angstrom
         if prior is not None:
-            rotation, shift = prior.draw(name, rotation, shift, voxel_size, numbers)
+            rotation, shift = prior.draw(name, rotation, shift, voxel_size, rng)
         row = {"cryoetganClass": name}
         row |= dict(zip(ANGLES, relion_from_rotation(rotation), strict=True))
         row |= dict(zip(ORIGINS, -shift, strict=True))
         row["cryoetganSource"] = "density"
-        yield turned(rotation, shift / voxel_size), row
+        yield poser(rotation, shift / voxel_size), row

@@ -1,4 +1,4 @@
-"""The paper's ablations (tables 3 and 4) and ours: what is switched, and the table of results."""
+"""The ablations of the paper (tables 3 and 4) and our own: their presets, and their table."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,29 +6,31 @@ from typing import Any
 
 import numpy as np
 
-from cryoetgan.errors import UserError
+from cryoetgan.errors import UserError, suggest
 from cryoetgan.evaluation.paper import TABLE_3, TABLE_4
-from cryoetgan.evaluation.statistics.intervals import over_seeds, wilson
+from cryoetgan.evaluation.statistics.intervals import mean_over_seeds, wilson
 from cryoetgan.translation.engine.settings import TrainingSettings
+from cryoetgan.translation.presets import read_preset
 
-COLUMNS = (
-    "fid",
-    "is",
-    "kid",
-    "ssim_class",
-    "precision",
-    "recall",
-    "density",
-    "coverage",
-    "sd_ratio",
-    "gan_test",
-    "gan_train",
-)
-LOW_RECALL, HIGH_COVERAGE, NARROW, ONE_CLASS = 0.05, 0.9, 0.3, 0.9
-CLOSE_TOGETHER = 0.5
-"""Distances between generated volumes over those between real ones; older measures lack it."""
-SHARES = ("precision", "recall", "coverage", "gan_test", "gan_train")
+RANGES = {
+    "fid": (0.0, np.inf),
+    "is": (0.0, np.inf),
+    "kid": (-np.inf, np.inf),
+    "ssim_class": (0.0, np.inf),
+    "precision": (0.0, 1.0),
+    "recall": (0.0, 1.0),
+    "density": (0.0, np.inf),
+    "coverage": (0.0, 1.0),
+    "sd_ratio": (0.0, np.inf),
+    "gan_test": (0.0, 1.0),
+    "gan_train": (0.0, 1.0),
+}
+"""Columns of the table, and the range of each, for its intervals."""
+LOW_RECALL, HIGH_COVERAGE, LOW_SD_RATIO, DOMINANT_CLASS = 0.05, 0.9, 0.3, 0.9
+LOW_SPREAD = 0.5
+"""Neighbour distance in the generated set over that in the real set (`spread` of recall)."""
 NOT_COMPARABLE = "other data, features and classifier: not comparable"
+PAPER_TABLES = {"Table 3": TABLE_3, "Table 4": TABLE_4}
 
 
 @dataclass(frozen=True)
@@ -38,119 +40,146 @@ class Ablation:
     Attributes
     ----------
     table : str
-        Where it stands.
+        Table of the paper, or "Ours".
     label : str
-        As the paper says it.
+        Text of the row, as in the paper.
     settings : mapping
-        What is changed in a preset of `translation train`.
-    paper : mapping
-        The paper's numbers, accuracies as shares.
+        Changed keys of a preset of `translation train`.
     """
 
     table: str
     label: str
     settings: Mapping[str, Any]
-    paper: Mapping[str, float]
+
+    @property
+    def paper(self) -> Mapping[str, float]:
+        """The numbers of the paper; accuracies are fractions."""
+        return PAPER_TABLES.get(self.table, {}).get(self.label, {})
 
 
-def _ablation(table: str, label: str, **settings: Any) -> Ablation:
-    return Ablation(table, label, settings, PAPER.get(table, {}).get(label, {}))
-
-
-PAPER = {"Table 3": TABLE_3, "Table 4": TABLE_4}
-_W: dict[str, Any] = {"objective": "wgan", "clip": 0.01}
-_NO_W: dict[str, Any] = {"objective": "bce", "clip": 0.0}
-ABLATIONS: dict[str, Ablation] = {
-    "input_noise_0": _ablation("Table 3", "without Gaussian noise", input_noise=0.0),
-    "input_noise_0.2": _ablation("Table 3", "0.2 x Gaussian noise", input_noise=0.2),
-    "input_noise_0.5": _ablation("Table 3", "0.5 x Gaussian noise", input_noise=0.5),
-    "wasserstein_spectral": _ablation(
-        "Table 4", "Wasserstein loss, spectral norm", **_W, spectral_norm=True
+WASSERSTEIN, NO_WASSERSTEIN = {"objective": "wgan", "clip": 0.01}, {"objective": "bce", "clip": 0.0}
+ABLATIONS = {
+    "input_noise_0": Ablation("Table 3", "without Gaussian noise", {"input_noise": 0.0}),
+    "input_noise_0.2": Ablation("Table 3", "0.2 x Gaussian noise", {"input_noise": 0.2}),
+    "input_noise_0.5": Ablation("Table 3", "0.5 x Gaussian noise", {"input_noise": 0.5}),
+    "wasserstein_spectral": Ablation(
+        "Table 4", "Wasserstein loss, spectral norm", WASSERSTEIN | {"spectral_norm": True}
     ),
-    "spectral": _ablation("Table 4", "spectral norm alone", **_NO_W, spectral_norm=True),
-    "wasserstein": _ablation("Table 4", "Wasserstein loss alone", **_W, spectral_norm=False),
-    "dropout_off": _ablation("Ours", "no dropout", dropout=0.0),
-    "bottleneck_noise_off": _ablation("Ours", "no bottleneck noise", noise_channels=0),
+    "spectral": Ablation(
+        "Table 4", "spectral norm alone", NO_WASSERSTEIN | {"spectral_norm": True}
+    ),
+    "wasserstein": Ablation(
+        "Table 4", "Wasserstein loss alone", WASSERSTEIN | {"spectral_norm": False}
+    ),
+    "dropout_off": Ablation("Ours", "no dropout", {"dropout": 0.0}),
+    "bottleneck_noise_off": Ablation("Ours", "no bottleneck noise", {"noise_channels": 0}),
 }
 
 
-def refuse_residual(settings: TrainingSettings, preset: str) -> None:
-    """Refuse a preset that has nothing of what the ablations switch."""
+def ablate_preset(name: str, preset: str, snapshot_every: int | None = None) -> TrainingSettings:
+    """Return the settings of one ablation.
+
+    Parameters
+    ----------
+    name : str
+        Key of `ABLATIONS`.
+    preset : str
+        Name or YAML file of the preset that is changed.
+    snapshot_every : int, optional
+        Epochs between two snapshots of the generator; default: the preset's own.
+
+    Raises
+    ------
+    UserError
+        If the name is unknown, the preset is not a CycleGAN, or the number is below 1.
+    """
+    if name not in ABLATIONS:
+        known = ", ".join(ABLATIONS)
+        raise UserError(f"unknown ablation '{name}'{suggest(name, ABLATIONS)} (known: {known})")
+    if snapshot_every is not None and snapshot_every < 1:
+        raise UserError(f"--snapshot-every: got {snapshot_every}, wanted one or more")
+    settings = read_preset(preset)
     if settings.model != "cyclegan":
         raise UserError(
-            f"--preset: {preset} has no discriminator, no cycle and no noise input to switch off; wanted "
+            f"--preset: {preset} has no discriminator, cycle or input noise to ablate; wanted "
             "paper, released, smoke, or a file of that kind (evaluation.ablation_preset)"
         )
+    changed = dict(ABLATIONS[name].settings)
+    if snapshot_every is not None:
+        changed["snapshot_every"] = snapshot_every
+    return settings.replace(**changed)
 
 
-def collapsed(metrics: Mapping[str, Any], gan_test: Mapping[str, Any]) -> bool:
-    """Return whether a generator collapsed: no variety, or one class for everything.
+def has_collapsed(metrics: Mapping[str, Any], gan_test: Mapping[str, Any]) -> bool:
+    """Return whether a generator has collapsed: low variety, or one class for everything.
 
-    Recall near 0 with high coverage (all volumes in the middle of the real ones) or with
-    none (far away, and close to each other: far alone is no collapse), voxels that hardly
-    vary, or nine tenths of the generated volumes of all classes taken for one class.
+    The signs are: (1) a recall near 0 with a high coverage: all volumes are in the middle of
+    the real ones; (2) a recall and coverage near 0, and volumes close to each other;
+    (3) a low standard deviation of the voxels; (4) 90 % of the generated volumes are
+    classified as one class.
+
+    Parameters
+    ----------
+    metrics : mapping
+        Output of `evaluation measure`.
+    gan_test : mapping
+        Output of `evaluation classify` on the generated set.
     """
-    close = (metrics.get("recall", {}).get("spread") or 0.0) < CLOSE_TOGETHER
-    recall, coverage = _of(metrics, "recall"), _of(metrics, "coverage")
-    spread = _of(metrics, "sd_ratio")
-    found = np.array(gan_test.get("confusion", [[0]]), float).sum(axis=0)
+    close = (metrics.get("recall", {}).get("spread") or 0.0) < LOW_SPREAD
+    recall, coverage = _metric(metrics, "recall"), _metric(metrics, "coverage")
+    predicted = np.array(gan_test.get("confusion", [[0]]), float).sum(axis=0)
     return bool(
         (recall < LOW_RECALL and (coverage > HIGH_COVERAGE or (coverage < LOW_RECALL and close)))
-        or spread < NARROW
-        or (found.sum() > 0 and found.max() > ONE_CLASS * found.sum())
+        or _metric(metrics, "sd_ratio") < LOW_SD_RATIO
+        or (predicted.sum() > 0 and predicted.max() > DOMINANT_CLASS * predicted.sum())
     )
 
 
-def _of(metrics: Mapping[str, Any], name: str) -> float:
+def _metric(metrics: Mapping[str, Any], name: str) -> float:
     value = metrics.get(name, {}).get("value")
     return float("nan") if value is None else float(value)
 
 
 def tabulate(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Return one row an ablation: mean, interval over seeds, collapse rate, the paper's number.
+    """Return one row per ablation: mean, interval over seeds, collapse rate, the paper's number.
 
     Parameters
     ----------
     found : mapping
-        Ablation to its seeds' results: mappings with keys `measure` (of `evaluation
+        Ablation to the results of its seeds: mappings with keys `measure` (of `evaluation
         measure`), `gan_test` and `gan_train` (of `evaluation classify`).
     """
-    rows = []
-    for name, ablation in ABLATIONS.items():
-        runs = found.get(name)
-        if not runs:
-            continue
-        fallen = sum(collapsed(run["measure"], run["gan_test"]) for run in runs)
-        low, high = wilson(fallen, len(runs))
-        row: dict[str, Any] = {
-            "table": ablation.table,
-            "ablation": name,
-            "label": ablation.label,
-            "seeds": len(runs),
-            "collapsed": fallen / len(runs),
-            "collapsed_low": low,
-            "collapsed_high": high,
-        }
-        for column in COLUMNS:
-            values = np.array([[_value(run, column)] for run in runs])
-            values = values[np.isfinite(values[:, 0])]
-            if len(values):
-                mean, (low, high) = over_seeds(values)
-                row |= {column: mean}
-                if len(values) > 1:
-                    top = 1.0 if column in SHARES else np.inf
-                    least = -np.inf if column == "kid" else 0.0
-                    row |= {f"{column}_low": max(low, least), f"{column}_high": min(high, top)}
-                if len(values) < len(runs):
-                    row |= {f"{column}_seeds": len(values)}
-            if column in ablation.paper:
-                row[f"{column}_paper"] = ablation.paper[column]
-        row["paper"] = NOT_COMPARABLE if ablation.paper else ""
-        rows.append(row)
-    return rows
+    return [_row(name, found[name]) for name in ABLATIONS if found.get(name)]
+
+
+def _row(name: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    ablation = ABLATIONS[name]
+    collapsed = sum(has_collapsed(run["measure"], run["gan_test"]) for run in runs)
+    low, high = wilson(collapsed, len(runs))
+    row: dict[str, Any] = {
+        "table": ablation.table,
+        "ablation": name,
+        "label": ablation.label,
+        "seeds": len(runs),
+        "collapsed": collapsed / len(runs),
+        "collapsed_low": low,
+        "collapsed_high": high,
+    }
+    for column, (lowest, highest) in RANGES.items():
+        values = np.array([[_value(run, column)] for run in runs])
+        values = values[np.isfinite(values[:, 0])]
+        if len(values):
+            row[column], (low, high) = mean_over_seeds(values)
+            if len(values) > 1:
+                row |= {f"{column}_low": max(low, lowest), f"{column}_high": min(high, highest)}
+            if len(values) < len(runs):
+                row[f"{column}_seeds"] = len(values)
+        if column in ablation.paper:
+            row[f"{column}_paper"] = ablation.paper[column]
+    return row | {"paper": NOT_COMPARABLE if ablation.paper else ""}
 
 
 def _value(run: Mapping[str, Any], column: str) -> float:
     if column in ("gan_test", "gan_train"):
         return float(run[column]["accuracy"]) if column in run else float("nan")
-    return _of(run["measure"], column)
+    return _metric(run["measure"], column)

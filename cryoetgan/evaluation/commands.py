@@ -1,18 +1,16 @@
 """Commands of the `evaluation` stage."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from cryoetgan.command import Device, Output, Seed, command, group, log, parse_tilt_range
+from cryoetgan.command import Device, Output, Record, Seed, command, group, log, parse_tilt_range
 from cryoetgan.errors import UserError
-from cryoetgan.evaluation import commands_epochs
-
-if TYPE_CHECKING:
-    from cryoetgan.io.volume_set import VolumeSet
 
 app = group("")
+Split = Annotated[str | None, typer.Option(help="Only rows of this split.")]
+RealSet = Annotated[Path, typer.Option(help="Real volume set (STAR).")]
 
 
 @command(app, "classify")
@@ -20,92 +18,68 @@ def classify(
     output: Output,
     train: Annotated[Path, typer.Option(help="Volume set to train on (STAR).")],
     test: Annotated[Path, typer.Option(help="Volume set to test on (STAR).")],
-    train_split: Annotated[str | None, typer.Option(help="Only rows of this split.")] = None,
-    test_split: Annotated[str | None, typer.Option(help="Only rows of this split.")] = None,
+    train_split: Split = None,
+    test_split: Split = None,
     count: Annotated[
-        int | None, typer.Option(help="Train on so many volumes only, classes in equal parts.")
+        int | None, typer.Option(help="Number of training volumes, classes in equal parts.")
     ] = None,
     network: Annotated[str, typer.Option(help="small, or cb3d (the paper's).")] = "small",
-    epochs: Annotated[int | None, typer.Option(help="At most; by the set's size.")] = None,
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="Where the trained classifier is kept.")
+    epochs: Annotated[
+        int | None, typer.Option(help="At most; default: by the size of the set.")
     ] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="File for the classifier.")] = None,
     reuse: Annotated[
-        Path | None, typer.Option(help="A kept classifier of the same training set.")
+        Path | None, typer.Option(help="Classifier that is reused if its training set is the same.")
     ] = None,
     device: Device = "auto",
     seed: Seed = 0,
 ) -> None:
-    """Train a classifier on one volume set, test it on another: JSON.
+    """Train a classifier on one volume set and test it on another: JSON.
 
-    Keys: accuracy and its 95 % interval, classes, confusion (rows true, columns found),
-    n_train, n_test. All rows of both sets are used, unless a split or a count is named:
-    runs with several counts draw the points of a learning curve.
+    Keys: accuracy and its 95 % interval, classes, confusion (rows true, columns predicted),
+    n_train, n_test. All rows of both sets are used, unless a split or a count is given. Runs
+    with several counts are the points of a learning curve.
     """
     from cryoetgan.devices import choose_device
-    from cryoetgan.evaluation.classifiers import train_test
-    from cryoetgan.evaluation.classifiers.classifier import (
-        NETWORKS,
-        load_classifier,
-        save_classifier,
+    from cryoetgan.evaluation.classifiers.classifier import save_classifier
+    from cryoetgan.evaluation.classifiers.train import TrainingOptions
+    from cryoetgan.evaluation.classifiers.train_test import (
+        check_train_and_test,
+        evaluate_classifier,
+        train_or_reuse,
     )
-    from cryoetgan.evaluation.comparison.subsets import first as first_of
-    from cryoetgan.evaluation.labelled_sets import load, same_boxes
+    from cryoetgan.evaluation.comparison.subsets import draw_balanced
+    from cryoetgan.evaluation.labelled_sets import load_labelled, open_pair
     from cryoetgan.io.files import provenance, sha256, write_json
-    from cryoetgan.io.volume_set import read_volume_set, stack_path
+    from cryoetgan.io.volume_set import stack_path
     from cryoetgan.seeds import rng
 
-    if network not in NETWORKS:
-        raise UserError(f"--network: got '{network}', wanted {' or '.join(NETWORKS)}")
-    if epochs is not None and epochs < 1:
-        raise UserError(f"--epochs: got {epochs}, wanted one or more")
-    where = choose_device(device)
-    first = read_volume_set(train, ["cryoetganClass"])
-    second = read_volume_set(test, ["cryoetganClass"])
-    same_boxes(first, second)
-    learnt, tested = load(first, train_split), load(second, test_split)
+    title = f"training {network} on {train.name}"
+    options = TrainingOptions(network, epochs, choose_device(device), seed, title)
+    first, second = open_pair(train, test)
+    train_set, test_set = load_labelled(first, train_split), load_labelled(second, test_split)
     if count is not None:
-        if not 2 <= count <= len(learnt.names):
-            raise UserError(
-                f"--count: got {count}, wanted 2 to {len(learnt.names)}, {train}'s size"
-            )
-        learnt = first_of(learnt, count, rng(seed, "count"))
-    train_test.check(learnt, tested)
+        train_set = draw_balanced(train_set, count, rng(seed, "count"))
+    check_train_and_test(train_set, test_set)
+    chosen = {"network": network, "epochs": epochs, "count": count}
     key = {
         "train": sha256(stack_path(train)),
         "labels": sha256(train),
         "split": train_split,
-        "count": count,
-        "network": network,
-        "epochs": epochs,
+        **chosen,
         "seed": seed,
     }
-    trained = None
-    if reuse is not None:
-        kept, kept_key = load_classifier(reuse, where)
-        if kept_key == key:
-            trained = kept
-            log.info("%s: is the classifier of this training set; used again", reuse)
-    if trained is None:
-        what = f"training {network} on {train.name}"
-        trained = train_test.train(learnt, network, epochs, where, seed, what)
-    found = train_test.tested_on(trained, tested)
+    classifier = train_or_reuse(train_set, options, key, reuse)
+    found = evaluate_classifier(classifier, test_set)
     if checkpoint is not None:
-        save_classifier(checkpoint, trained, key)
-    parameters = {
-        "network": network,
-        "epochs": epochs,
-        "count": count,
-        "train_split": train_split,
-        "test_split": test_split,
-    }
-    inputs = [train, stack_path(train), test, stack_path(test)]
+        save_classifier(checkpoint, classifier, key)
+    parameters = chosen | {"train_split": train_split, "test_split": test_split}
     content = found | {
-        "n_train": len(learnt.names),
+        "n_train": len(train_set),
         "network": network,
-        "weights": trained.weights_hash(),
-        "validation": trained.validation,
-        "provenance": provenance("evaluation classify", inputs, parameters, seed),
+        "weights": classifier.weights_hash(),
+        "validation": classifier.validation,
+        "provenance": provenance("evaluation classify", [train, test], parameters, seed),
     }
     write_json(output, content)
     log.info("%s: accuracy %.3f (%.3f to %.3f)", output, found["accuracy"], *found["interval"])
@@ -114,9 +88,9 @@ def classify(
 @command(app, "measure")
 def measure(
     output: Output,
-    real: Annotated[Path, typer.Option(help="Real volume set (STAR).")],
-    generated: Annotated[Path, typer.Option(help="Generated volume set (STAR).")],
-    real_split: Annotated[str | None, typer.Option(help="Only rows of this split.")] = None,
+    real: RealSet,
+    generated: Annotated[Path, typer.Option(help="Volume set to measure (STAR).")],
+    real_split: Split = None,
     densities: Annotated[
         Path | None, typer.Option(help="Volume set of the densities (STAR).")
     ] = None,
@@ -124,105 +98,84 @@ def measure(
         Path | None, typer.Option(help="Classifier of `evaluation classify --checkpoint`.")
     ] = None,
     layer: Annotated[
-        str | None, typer.Option(help="Of the classifier: pool; flatten, fc6 or fc7 of cb3d.")
+        str | None, typer.Option(help="Layer of the features: pool; cb3d: flatten, fc6 or fc7.")
     ] = None,
     map_: Annotated[
         list[Path] | None, typer.Option("--map", help="Density map of a class; repeatable.")
     ] = None,
     tilts: Annotated[
-        str | None, typer.Option(metavar="LO,HI", help="Degrees about y; the real set's own.")
+        str | None,
+        typer.Option(metavar="LO,HI", help="Degrees about y; default: the real set's own."),
     ] = None,
     cycle: Annotated[
         Path | None,
-        typer.Option(help="Volume set translated there and back: of --densities, or of --real."),
+        typer.Option(help="Set translated there and back, from --densities or --real."),
     ] = None,
     metric: Annotated[
-        list[str] | None, typer.Option(help="Only this metric; repeatable. All, if none is named.")
+        list[str] | None, typer.Option(help="Only this metric; repeatable. Default: all.")
     ] = None,
     device: Device = "auto",
     seed: Seed = 0,
-) -> None:
-    """Measure a generated set against a real one: JSON, a metric with interval and baselines.
+) -> Record:
+    """Measure a generated set against a real one: JSON of metrics with interval and baselines.
 
-    is, fid, kid, precision, recall, density, coverage (features of --features), ssim_class,
-    ssim_best, ssim_cycle (--cycle), power_ratio, sd_ratio, pose_recovery (--map),
-    c2st_auc. A value without its baselines says little: real is one half of the real
-    set against the other. Features and the two-sample test see each volume standardised by
-    itself: grey values are sd_ratio's.
+    Metrics: is, fid, kid, precision, recall, density, coverage (they need --features),
+    ssim_class, ssim_best, ssim_cycle (--cycle), power_ratio, sd_ratio, pose_recovery (--map),
+    c2st_auc (classifier two-sample test). Compare each value with its baselines:
+    `real_half` is one half of the real set against the other. Only sd_ratio and
+    power_ratio depend on the grey-value scale: each volume is standardised for the others.
     """
     from cryoetgan.devices import choose_device
     from cryoetgan.evaluation.classifiers.classifier import load_classifier
-    from cryoetgan.evaluation.labelled_sets import load, same_boxes
-    from cryoetgan.evaluation.measurement.measure import cycle_pairs
-    from cryoetgan.evaluation.measurement.measure import measure as compute
-    from cryoetgan.io.files import provenance, sidecar, write_json
-    from cryoetgan.io.volume_set import read_volume_set, stack_path
+    from cryoetgan.evaluation.labelled_sets import load_labelled, open_pair
+    from cryoetgan.evaluation.measurement import measure as measurement
+    from cryoetgan.evaluation.measurement import metric_inputs
+    from cryoetgan.io.files import write_json
 
-    where = choose_device(device)
-    span = parse_tilt_range(tilts)[:2] if tilts else None
-    first = read_volume_set(real, ["cryoetganClass"])
-    second = read_volume_set(generated, ["cryoetganClass"])
-    same_boxes(first, second)
-    source = read_volume_set(densities) if densities is not None else None
-    back = None
-    if cycle is not None:
-        there = read_volume_set(cycle, ["cryoetganSource"])
-        of_density = (there.table["cryoetganSource"] == "density").all()
-        if of_density and source is None:
-            raise UserError(f"{cycle}: holds densities; name what they were by --densities")
-        back = cycle_pairs(there, source if of_density and source is not None else first)
-    classifier = load_classifier(features, where)[0] if features else None
-    if classifier is not None and classifier.box != first.box:
-        raise UserError(f"{features}: was trained on boxes of {classifier.box}, not {first.box}")
-    metrics = compute(
-        load(first, real_split),
-        load(second, None),
+    on = choose_device(device)
+    span = parse_tilt_range(tilts) if tilts else None
+    first, second = open_pair(real, generated)
+    inputs = metric_inputs.MetricInputs(
+        load_labelled(first, real_split),
+        load_labelled(second),
         first.voxel_size,
-        seed,
-        where,
-        classifier,
+        load_classifier(features, on, first.box)[0] if features else None,
         layer,
-        _maps(map_ or [], first),
-        span,  # type: ignore[arg-type]
-        back,
-        metric or None,
+        metric_inputs.read_class_maps(map_ or [], first),
+        (span[0], span[1]) if span else None,
+        metric_inputs.read_cycle(cycle, first, densities) if cycle else None,
     )
-    inputs = [real, stack_path(real), generated, stack_path(generated), *(map_ or [])]
-    inputs += [path for path in (features, densities, cycle) if path is not None]
-    parameters: dict[str, Any] = {"tilts": tilts, "real_split": real_split, "layer": layer}
-    parameters |= {"metric": metric} if metric else {}
-    made = provenance("evaluation measure", inputs, parameters, seed)
-    write_json(output, metrics)
-    write_json(sidecar(output), {"provenance": made})  # last: it holds the hash of what it is for
-    for warning in dict.fromkeys(
-        f"{name}: {entry['warning']}" for name, entry in metrics.items() if entry["warning"]
-    ):
-        log.warning(warning)
-    log.info("%s: %d metrics", output, len(metrics))
+    found = measurement.measure(inputs, seed, on, metric or None)
+    write_json(output, found)
+    for name, record in found.items():
+        if record["warning"]:
+            log.warning("%s: %s", name, record["warning"])
+    log.info("%s: %d metrics", output, len(found))
+    return Record()
 
 
 @command(app, "choose")
 def choose(
     output: Output,
     generated: Annotated[
-        Path | None,
-        typer.Option(help="What `evaluation measure` says of the generated set (JSON)."),
+        Path | None, typer.Option(help="JSON of `evaluation measure` for the generated set.")
     ] = None,
     fitted: Annotated[
-        Path | None, typer.Option(help="The same of fitted physics; none: nothing to compare with.")
+        Path | None, typer.Option(help="JSON of `evaluation measure` for the fitted simulation.")
     ] = None,
     source: Annotated[
-        str, typer.Option(help="auto, generated or fitted.", metavar="auto|generated|fitted")
+        str, typer.Option(help="auto, or the set to export.", metavar="auto|generated|fitted")
     ] = "auto",
 ) -> None:
-    """Choose, without labels, whether to export generated volumes or fitted physics: JSON.
+    """Choose, without labels, the set to export: generated volumes or fitted simulation: JSON.
 
-    Keys: exported (generated or fitted), requested, reason, compared. Generated volumes are exported
-    where KID or c2st_auc to real picks is less than that of fitted physics, the 95 %
-    intervals apart, neither is more, sd_ratio is 0.8 to 1.25, and pose_recovery is at least
-    0.95 of that of fitted physics, and of physics at equal signal-to-noise ratio. Else physics is. Measure both
-    against the same real picks, in a split that nothing was trained on, with features that
-    no label entered.
+    Keys: exported (generated or fitted), requested, reason, compared. The generated set is
+    exported if all four conditions hold: (1) its KID or c2st_auc is significantly lower (95 %
+    intervals do not overlap); (2) neither is significantly higher; (3) sd_ratio is 0.8 to
+    1.25; (4) its pose recovery is at least 95 % of the fitted simulation's, and of a
+    simulation's at equal signal-to-noise ratio. Otherwise the fitted simulation is exported.
+    Measure both against the same real picks, of a split that was not used in any training,
+    with features that were trained without labels.
     """
     from cryoetgan.evaluation import selection
     from cryoetgan.io.files import provenance, read_json, write_json
@@ -230,48 +183,55 @@ def choose(
     if source not in selection.SOURCES:
         raise UserError(f"--source: got '{source}', wanted {', '.join(selection.SOURCES)}")
     if generated is None and fitted is not None:
-        raise UserError("--fitted: has nothing to be compared with; name --generated too")
-    named = [path for path in (generated, fitted) if path is not None]
-    contents = [read_json(path) for path in named]
-    found = [selection.evidence_from(c, p) for c, p in zip(contents, named, strict=True)]
-    selection.check_same_features(contents, named)
-    first, second = (found[0], found[1]) if len(found) == 2 else (None, None)
-    chosen = selection.choose(first, second, source)
-    compared = selection.table(first, second) if first and second else {}
-    made = provenance("evaluation choose", named, {"source": source})
-    content = {"exported": chosen.exported, "requested": chosen.requested, "reason": chosen.reason}
-    write_json(output, content | {"compared": compared, "provenance": made})
-    log.info("%s: %s", output, chosen.reason)
+        raise UserError("--fitted requires --generated")
+    paths = [path for path in (generated, fitted) if path is not None]
+    contents = [read_json(path) for path in paths]
+    found = [selection.parse_metrics(c, p) for c, p in zip(contents, paths, strict=True)]
+    selection.check_same_features(contents, paths)
+    first, second = found if len(found) == 2 else (None, None)
+    choice = selection.choose(first, second, source)
+    content = {
+        "exported": choice.exported,
+        "requested": choice.requested,
+        "reason": choice.reason,
+        "compared": selection.as_table(first, second) if first and second else {},
+        "provenance": provenance("evaluation choose", paths, {"source": source}),
+    }
+    write_json(output, content)
+    log.info("%s: %s", output, choice.reason)
 
 
 @command(app, "compare")
 def compare(
     output: Output,
-    config: Annotated[Path, typer.Option(help="YAML: sets, seeds, controls; see below.")],
+    config: Annotated[Path, typer.Option(help="YAML file, see above.")],
     device: Device = "auto",
     seed: Seed = 0,
 ) -> None:
-    """Rank synthetic sets by what classifiers learn from them: a folder with a table.
+    """Compare methods by the accuracy of classifiers trained on their sets: a folder.
 
-    Writes comparison.json and comparison.csv; runs.json keeps what is done, so that a
-    killed run goes on. For each set, over the same seeds, with 95 % intervals over seeds and
-    test crops: gan_train (trained on it, tested on held-out real crops), gan_test (trained
-    on real crops, tested on it), mixed (with a few real crops), and the difference from a
-    baseline and from the ceiling. The file names `real_train`, `real_test` and `methods`
-    (name: set); also `baseline`, `template_matching`, `seeds`, `few_shot`, `curve`, `background`,
-    `leave_one_out`, `network`, `epochs`. Paths count from the file's folder.
+    Writes comparison.json and comparison.csv. Finished trainings are kept in runs.json, so
+    an interrupted run resumes. Accuracies, over the same seeds for each method, have 95 %
+    intervals over seeds and test crops: gan_train (trained on the set, tested on real crops),
+    gan_test (trained on real crops, tested on the set), mixed (trained with `few_shot` real
+    crops per class added), and the difference from a baseline method and from the upper bound,
+    which is trained on real crops. Keys of the file: `real_train`, `real_test`, `methods`
+    (name: set); also `baseline`, `template_matching`, `seeds`, `few_shot`, `curve`,
+    `background`, `mask_diameter`, `leave_one_out`, `network`, `epochs`. Paths are relative to
+    the file's folder.
     """
     from cryoetgan.devices import choose_device
+    from cryoetgan.evaluation.classifiers.train import TrainingOptions
     from cryoetgan.evaluation.comparison.config import read_config
-    from cryoetgan.evaluation.comparison.run import run
-    from cryoetgan.evaluation.comparison.table import csv_text, flat
+    from cryoetgan.evaluation.comparison.run import run_comparison
+    from cryoetgan.evaluation.comparison.table import csv_rows, csv_text
     from cryoetgan.io.files import provenance, write_json, write_text
 
-    where = choose_device(device)
+    options = TrainingOptions(device=choose_device(device), seed=seed)
     plan = read_config(config)
-    table = run(plan, config.parent, output, where, seed)
+    table = run_comparison(plan, config.parent, output, options)
+    write_text(output / "comparison.csv", csv_text(csv_rows(table)))
     made = provenance("evaluation compare", [config], plan.model_dump(), seed)
-    write_text(output / "comparison.csv", csv_text(flat(table)))
     write_json(output / "comparison.json", table | {"provenance": made})
     for row in table["methods"]:
         found = row["gan_train"]
@@ -285,9 +245,9 @@ def compare(
 def ablate(
     ablation: Annotated[str, typer.Argument(help="input_noise_0, wasserstein, dropout_off …")],
     output: Output,
-    preset: Annotated[str, typer.Option(help="Preset that is changed, or a YAML file.")] = "paper",
+    preset: Annotated[str, typer.Option(help="Preset to change, or a YAML file.")] = "paper",
     snapshot_every: Annotated[
-        int | None, typer.Option(help="Epochs from one kept generator to the next.")
+        int | None, typer.Option(help="Epochs between two snapshots of the generator.")
     ] = None,
 ) -> None:
     """Write the preset of one ablation (YAML), for `translation train --preset`.
@@ -297,23 +257,11 @@ def ablate(
     """
     import yaml
 
-    from cryoetgan.errors import suggest
-    from cryoetgan.evaluation.ablations import ABLATIONS, refuse_residual
+    from cryoetgan.evaluation.ablations import ABLATIONS, ablate_preset
     from cryoetgan.io.files import write_text
-    from cryoetgan.translation.presets import read_preset
 
-    if ablation not in ABLATIONS:
-        raise UserError(
-            f"unknown ablation '{ablation}'{suggest(ablation, ABLATIONS)} "
-            f"(known: {', '.join(ABLATIONS)})"
-        )
-    if snapshot_every is not None and snapshot_every < 1:
-        raise UserError(f"--snapshot-every: got {snapshot_every}, wanted one or more")
-    kept: dict[str, Any] = {} if snapshot_every is None else {"snapshot_every": snapshot_every}
-    before = read_preset(preset)
-    refuse_residual(before, preset)
-    changed = before.replace(**ABLATIONS[ablation].settings, **kept)
-    write_text(output, yaml.safe_dump(changed.plain(), sort_keys=False))
+    settings = ablate_preset(ablation, preset, snapshot_every)
+    write_text(output, yaml.safe_dump(settings.plain(), sort_keys=False))
     log.info("%s: %s with %s", output, preset, ABLATIONS[ablation].settings)
 
 
@@ -326,8 +274,8 @@ def ablations(
 ) -> None:
     """Tabulate ablations over seeds beside the paper's tables 3 and 4: CSV, and JSON beside it.
 
-    Means, 95 % intervals over seeds, and how many generators collapsed. The paper's numbers
-    are of other data: not comparable.
+    Columns: means, 95 % intervals over seeds, and the fraction of collapsed generators. The
+    paper's numbers are not comparable: they were measured on other data.
     """
     from cryoetgan.evaluation.ablations import ABLATIONS, tabulate
     from cryoetgan.evaluation.comparison.table import csv_text
@@ -335,13 +283,12 @@ def ablations(
 
     found: dict[str, list[dict[str, Any]]] = {}
     inputs = []
-    for name in ABLATIONS:
-        for path in sorted(
-            check_exists(folder, "folder of ablations").glob(f"{name}/*/measure.json")
-        ):
-            files = {key: path.with_name(f"{key}.json") for key in ("measure", "gan_test")}
-            extra = path.with_name("gan_train.json")
-            files |= {"gan_train": extra} if extra.exists() else {}
+    for measured in sorted(check_exists(folder, "folder of ablations").glob("*/*/measure.json")):
+        name = measured.parent.parent.name
+        files = {key: measured.with_name(f"{key}.json") for key in ("measure", "gan_test")}
+        if (gan_train := measured.with_name("gan_train.json")).exists():
+            files["gan_train"] = gan_train
+        if name in ABLATIONS:
             found.setdefault(name, []).append({k: read_json(file) for k, file in files.items()})
             inputs += list(files.values())
     if not found:
@@ -355,22 +302,40 @@ def ablations(
     log.info("%s: %d ablations", output, len(rows))
 
 
-def _maps(paths: list[Path], real: "VolumeSet") -> "dict[str, Any]":
-    """Return class to density, of the real set's box and voxel size."""
-    from cryoetgan.io.mrc import check_same_voxel_size, read_map
-    from cryoetgan.io.star import paths_by_class
+@command(app, "epochs")
+def epochs(
+    checkpoints: Annotated[
+        list[Path],
+        typer.Argument(help="checkpoint.pt of `translation train`, with its snapshots beside it."),
+    ],
+    output: Output,
+    densities: Annotated[Path, typer.Option(help="Volume set to translate (STAR).")],
+    real: RealSet,
+    features: Annotated[
+        Path, typer.Option(help="Classifier of `evaluation classify --checkpoint`.")
+    ],
+    real_split: Split = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+) -> Record:
+    """Tabulate the scores of a generator during training: CSV, a row per snapshot.
 
-    maps = {}
-    for name, path in paths_by_class(paths).items():
-        volume = read_map(path)
-        check_same_voxel_size(real.voxel_size, volume.voxel_size, real.path, path)
-        if set(volume.data.shape) != {real.box}:
-            raise UserError(
-                f"{path}: has shape {volume.data.shape}, but boxes are of {real.box} voxels; "
-                "make the map with that --box"
-            )
-        maps[name] = volume.data
-    return maps
+    Columns: noise (input noise of the training), step (0: untrained), is, fid, kid of the
+    translated densities against the real set, and their 95 % intervals. Key snapshot_every of
+    the preset sets how often a generator is kept.
+    """
+    from cryoetgan.devices import choose_device
+    from cryoetgan.evaluation.classifiers.classifier import load_classifier
+    from cryoetgan.evaluation.comparison.table import csv_text
+    from cryoetgan.evaluation.labelled_sets import load_labelled, open_pair
+    from cryoetgan.evaluation.snapshots import measure_generators
+    from cryoetgan.io.files import write_text
 
-
-commands_epochs.register(app)
+    on = choose_device(device)
+    source, crops = open_pair(densities, real)
+    classifier, _ = load_classifier(features, on, crops.box)
+    crops_of_split = load_labelled(crops, real_split)
+    rows = list(measure_generators(crops_of_split, source, checkpoints, classifier, on, seed))
+    write_text(output, csv_text(rows))
+    log.info("%s: %d generators", output, len(rows))
+    return Record()

@@ -1,4 +1,4 @@
-"""Which set is exported, generated volumes or fitted physics: chosen without any label."""
+"""Select the exported set, generated volumes or the fitted simulation, without labels."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,283 +9,294 @@ from typing import Any
 from cryoetgan.errors import UserError
 from cryoetgan.io.files import read_json
 
-LOOKS = {
+DISTANCES = {
     "kid": ("KID", 0.0),
-    "c2st_auc": ("AUC of a fresh classifier that tells real from made", 0.5),
+    "c2st_auc": ("two-sample test (AUC)", 0.5),
 }
-"""Distances to real picks that no label enters, the smaller the closer: what they are called,
-and what nothing lies below but by chance."""
-LEAST_KEPT = 0.95
-"""Share of the poses that physics recovers which a set must recover to be preferred."""
-GREY = (0.8, 1.25)
-"""How wide grey values may spread, real picks' being 1, in a set that is preferred."""
+"""Label-free distances to real picks: display name, and the value expected for a perfect set."""
+MIN_POSE_RECOVERY = 0.95
+"""Fraction of the pose recovery of a simulation that a preferred set must reach."""
+SD_RATIO_RANGE = (0.8, 1.25)
+"""Grey-value standard deviation of a preferred set, over the value of real picks."""
 SETS = ("generated", "fitted")
 SOURCES = ("auto", *SETS)
-NAMES = {"generated": "Generated volumes are", "fitted": "Fitted physics is"}
+SENTENCES = {
+    "generated": "The generated volumes are exported",
+    "fitted": "The fitted simulation is exported",
+}
 
 
 @dataclass(frozen=True)
-class Look:
-    """One distance to real picks.
+class Distance:
+    """One distance to real picks; lower is closer.
 
     Attributes
     ----------
     value, low, high : float
-        It, and its 95 % interval.
-    least : float
-        What it cannot truly lie below.
-    doubt : str
-        Why it must not be taken at its word, or empty.
+        The distance and its 95 % interval.
+    perfect : float
+        Value expected for a perfect set; lower values are due to chance.
+    warning : str
+        Reason why it is unreliable, or empty.
     """
 
     value: float
     low: float
     high: float
-    least: float = -math.inf
-    doubt: str = ""
+    perfect: float = -math.inf
+    warning: str = ""
 
     def __str__(self) -> str:
         return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What is known of a set without labels.
+class SetMetrics:
+    """Label-free metrics of a set.
 
     Attributes
     ----------
-    looks : mapping
-        Name of `LOOKS` to `Look`; those that could be measured.
-    recovered, physics : float, optional
-        Pose recovery of the set, and of plain physics at the set's own signal-to-noise
-        ratio; None where it was not measured.
-    spread : float, optional
-        Standard deviation of its voxels over that of real picks'. The looks cannot see it:
-        their classifiers take each volume standardised by itself.
+    distances : mapping
+        Key of `DISTANCES` to `Distance`; those that were measured.
+    pose_recovery, simulated_recovery : float, optional
+        Pose recovery of the set, and of a simulation at the set's signal-to-noise ratio; None
+        if not measured.
+    sd_ratio : float, optional
+        Standard deviation of the voxels over the value of real picks. The distances do not depend
+        on it: their classifiers standardise each volume.
     """
 
-    looks: Mapping[str, Look]
-    recovered: float | None = None
-    physics: float | None = None
-    spread: float | None = None
+    distances: Mapping[str, Distance]
+    pose_recovery: float | None = None
+    simulated_recovery: float | None = None
+    sd_ratio: float | None = None
 
     @property
-    def grey(self) -> bool:
-        """Whether grey values are as wide as real ones, as far as that is known."""
-        return self.spread is None or GREY[0] <= self.spread <= GREY[1]
+    def intensity_ok(self) -> bool:
+        """Whether the grey values vary as the real ones do, as far as known."""
+        low, high = SD_RATIO_RANGE
+        return self.sd_ratio is None or low <= self.sd_ratio <= high
 
     @property
-    def kept(self) -> float:
-        """Share of what physics recovers at equal signal-to-noise ratio; NaN: not measured."""
-        if self.recovered is None or not self.physics:
+    def relative_recovery(self) -> float:
+        """Pose recovery over a simulation's at equal SNR; NaN if not measured."""
+        if self.pose_recovery is None or not self.simulated_recovery:
             return math.nan
-        return self.recovered / self.physics
+        return self.pose_recovery / self.simulated_recovery
 
-    def __str__(self) -> str:
-        if self.recovered is None or self.physics is None:
+    def describe_recovery(self) -> str:
+        """Return the pose recovery, with the simulation's in brackets."""
+        if self.pose_recovery is None or self.simulated_recovery is None:
             return "not measured"
-        return f"{self.recovered:.3f} ({self.physics:.3f})"
+        return f"{self.pose_recovery:.3f} ({self.simulated_recovery:.3f})"
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What is exported: `generated` or `fitted`, what was asked for, and why, in words."""
+    """The exported set (`generated` or `fitted`), the requested source, and the reason."""
 
     exported: str
     requested: str
     reason: str
 
 
-def compare(first: Evidence, second: Evidence) -> int:
-    """Return 1 where the first set is to be preferred, -1 where the second is, else 0.
+def prefer(first: SetMetrics, second: SetMetrics) -> int:
+    """Return 1 if the first set is preferred, -1 if the second is, otherwise 0.
 
-    A set is preferred that looks closer to real picks, keeps its labels and has their grey
-    values. Swapping the sets changes the sign and nothing else.
+    The preferred set is closer to real picks, keeps its labels and has the intensity of the
+    real picks. Exchanging the sets changes only the sign.
     """
-    closer = _closer(first, second)
+    closer = _closer_set(first, second)
     ahead, behind = (first, second) if closer > 0 else (second, first)
-    return closer if closer and ahead.grey and keeps_labels(ahead, behind) else 0
+    return closer if closer and ahead.intensity_ok and keeps_labels(ahead, behind) else 0
 
 
-def nearer(first: Look, second: Look) -> int:
-    """Return 1 where the first is the smaller, -1 where the second is, 0: intervals overlap."""
-    if max(first.high, first.least) < second.low:
+def closer_distance(first: Distance, second: Distance) -> int:
+    """Return 1 if the first is lower, -1 if the second is, 0 if the intervals overlap."""
+    if max(first.high, first.perfect) < second.low:
         return 1
-    return -1 if max(second.high, second.least) < first.low else 0
+    return -1 if max(second.high, second.perfect) < first.low else 0
 
 
-def keeps_labels(evidence: Evidence, other: Evidence) -> bool:
-    """Return whether a set shows its particles as well as the other does, and as physics would.
+def keeps_labels(candidate: SetMetrics, other: SetMetrics) -> bool:
+    """Return whether the particles of a set keep their classes and poses.
 
-    Two bars, both 0.95: of what the other set recovers, and of what physics recovers at
-    the set's own signal-to-noise ratio. The second alone would let a set pass whose
-    particles drown in noise: physics drowns there, too. Where the other set does not reach
-    1 by that measure itself (the templates have no contrast transfer), the second bar is
-    that much lower. A set that was not measured keeps nothing.
+    The pose recovery must reach 95 % of the recovery of (1) the other set, and (2) a
+    simulation at the candidate's signal-to-noise ratio. The second condition alone would
+    accept a set with too much noise, because the simulation has the same noise. If the other
+    set does not reach 1 in the second ratio, because the templates have no contrast transfer,
+    the threshold is lowered in proportion. A set without a measurement does not pass.
     """
-    if evidence.recovered is None or other.recovered is None:
+    if candidate.pose_recovery is None or other.pose_recovery is None:
         return False
-    reached = 1.0 if math.isnan(other.kept) else min(1.0, other.kept)
-    as_other = evidence.recovered >= LEAST_KEPT * other.recovered
-    return as_other and evidence.kept >= LEAST_KEPT * reached
+    ratio = other.relative_recovery
+    attainable = 1.0 if math.isnan(ratio) else min(1.0, ratio)
+    as_other = candidate.pose_recovery >= MIN_POSE_RECOVERY * other.pose_recovery
+    return as_other and candidate.relative_recovery >= MIN_POSE_RECOVERY * attainable
 
 
-def _closer(first: Evidence, second: Evidence) -> int:
+def _closer_set(first: SetMetrics, second: SetMetrics) -> int:
+    """Return 1 if the first set is closer to real picks, -1 if the second is, otherwise 0."""
     pairs = [
-        (look, second.looks[name]) for name, look in first.looks.items() if name in second.looks
+        (distance, second.distances[name])
+        for name, distance in first.distances.items()
+        if name in second.distances
     ]
-    # one says this set, the other that: nothing is shown
-    if len({nearer(a, b) for a, b in pairs} - {0}) != 1:
-        return 0
-    # a doubtful distance can speak against a set, but not for one
-    sure = {nearer(a, b) for a, b in pairs if not (a.doubt or b.doubt)} - {0}
-    return sure.pop() if sure else 0
+    if len({closer_distance(a, b) for a, b in pairs} - {0}) != 1:
+        return 0  # the distances contradict each other, or show nothing
+    # an unreliable distance can only speak against a set
+    reliable = {closer_distance(a, b) for a, b in pairs if not (a.warning or b.warning)} - {0}
+    return reliable.pop() if reliable else 0
 
 
 def choose(
-    generated: Evidence | None = None, fitted: Evidence | None = None, requested: str = "auto"
+    generated: SetMetrics | None = None,
+    fitted: SetMetrics | None = None,
+    requested: str = "auto",
 ) -> Choice:
-    """Return what is exported, and why.
+    """Return the exported set, and the reason.
 
     Parameters
     ----------
-    generated, fitted : Evidence, optional
-        Of both sets; without the two there is nothing to compare.
+    generated, fitted : SetMetrics, optional
+        Metrics of both sets; they are compared if both are given.
     requested : {'auto', 'generated', 'fitted'}
-        `auto`: generated volumes where they are shown to be better, else fitted physics.
+        `auto`: the generated volumes if they are preferred, otherwise the fitted simulation.
     """
-    exported, reason, rests_on = requested, f"export.source is {requested}", ""
+    exported, reason, numbers = requested, f"export.source is {requested}", ""
     if generated is not None and fitted is not None:
-        rests_on = f" {numbers(generated, fitted)}"
+        numbers = f" {describe(generated, fitted)}"
         if requested == "auto":
-            exported = "generated" if compare(generated, fitted) > 0 else "fitted"
+            exported = "generated" if prefer(generated, fitted) > 0 else "fitted"
             reason = _reason(generated, fitted)
     elif requested == "auto":
-        exported, reason = "generated", "no physics was fitted that they could be compared with"
-    return Choice(exported, requested, f"{NAMES[exported]} exported: {reason}.{rests_on}")
+        exported, reason = "generated", "without a fitted simulation nothing can be compared"
+    return Choice(exported, requested, f"{SENTENCES[exported]}: {reason}.{numbers}")
 
 
-def _reason(generated: Evidence, fitted: Evidence) -> str:
-    closer = _closer(generated, fitted)
+def _reason(generated: SetMetrics, fitted: SetMetrics) -> str:
+    closer = _closer_set(generated, fitted)
     if closer < 0:
-        return "it looks closer to real picks that no label touched"
-    if closer > 0 and not generated.grey:
+        return "it is closer to unlabelled real picks"
+    if closer == 0:
+        return "the generated volumes are not significantly closer to unlabelled real picks"
+    if not generated.intensity_ok:
         return (
-            "the generated volumes look closer to real picks that no label touched, but their grey "
-            f"values spread {generated.spread:.2g} times as wide"
+            "the generated volumes are closer to unlabelled real picks, but the standard deviation "
+            f"of their grey values is {generated.sd_ratio:.2g} times the real one"
         )
-    if closer > 0 and not keeps_labels(generated, fitted):
-        known = None not in (generated.recovered, fitted.recovered)
-        return "the generated volumes look closer to real picks that no label touched, but " + (
-            f"lose their labels (less than {LEAST_KEPT:g} of the pose recovery of physics)"
-            if known
-            else "whether they keep their labels is not known"
+    if keeps_labels(generated, fitted):
+        return "they are closer to unlabelled real picks, and keep their labels"
+    if None in (generated.pose_recovery, fitted.pose_recovery):
+        problem = "their pose recovery is not known"
+    else:
+        problem = (
+            f"they lose their labels (less than {MIN_POSE_RECOVERY:g} of a simulation's recovery)"
         )
-    if closer > 0:
-        return "they look closer to real picks that no label touched, and keep their labels"
-    return "the generated volumes are not shown to be closer to real picks that no label touched"
+    return f"the generated volumes are closer to unlabelled real picks, but {problem}"
 
 
-def numbers(generated: Evidence, fitted: Evidence) -> str:
-    """Return what the choice rests on, in words."""
-    said = []
-    for name, (label, _) in LOOKS.items():
-        if name in generated.looks and name in fitted.looks:
-            a, b = generated.looks[name], fitted.looks[name]
-            how = {1: "closer", -1: "farther", 0: "no difference shown"}[nearer(a, b)]
-            doubt = a.doubt or b.doubt
-            said.append(
-                f"{label}: generated {a}, fitted {b}, {how}{f' (doubtful: {doubt})' * bool(doubt)}"
-            )
-        else:
-            said.append(f"{label}: not measured, too few volumes")
-    said.append(
-        "pose recovery (in brackets that of physics at equal signal-to-noise ratio): generated "
-        f"{generated}, fitted {fitted}"
+def describe(generated: SetMetrics, fitted: SetMetrics) -> str:
+    """Return the compared metrics of both sets in words."""
+    parts = []
+    for name, (label, _) in DISTANCES.items():
+        if name not in generated.distances or name not in fitted.distances:
+            parts.append(f"{label}: not measured, too few volumes")
+            continue
+        a, b = generated.distances[name], fitted.distances[name]
+        result = {1: "closer", -1: "farther", 0: "no significant difference"}
+        text = f"{label}: generated {a}, fitted {b}, {result[closer_distance(a, b)]}"
+        warning = a.warning or b.warning
+        parts.append(f"{text} (unreliable: {warning})" if warning else text)
+    parts.append(
+        "pose recovery (in brackets: simulation at equal signal-to-noise ratio): "
+        f"generated {generated.describe_recovery()}, fitted {fitted.describe_recovery()}"
     )
-    return f"{'; '.join(said)}."
+    return f"{'; '.join(parts)}."
 
 
-def table(generated: Evidence, fitted: Evidence) -> dict[str, Any]:
-    """Return the numbers of both sets, as they stand in JSON."""
-    found: dict[str, Any] = {}
-    for name in LOOKS:
-        pair = {key: e.looks.get(name) for key, e in zip(SETS, (generated, fitted), strict=True)}
-        found[name] = {
-            key: look
-            and {"value": look.value, "interval": [look.low, look.high], "warning": look.doubt}
-            for key, look in pair.items()
-        }
-    found["sd_ratio"] = {
-        key: {"value": e.spread} for key, e in zip(SETS, (generated, fitted), strict=True)
+def as_table(generated: SetMetrics, fitted: SetMetrics) -> dict[str, Any]:
+    """Return the compared metrics of both sets for JSON."""
+    pairs = dict(zip(SETS, (generated, fitted), strict=True))
+    found: dict[str, Any] = {
+        name: {key: _as_record(metrics.distances.get(name)) for key, metrics in pairs.items()}
+        for name in DISTANCES
     }
+    found["sd_ratio"] = {key: {"value": metrics.sd_ratio} for key, metrics in pairs.items()}
     found["pose_recovery"] = {
-        key: {"value": e.recovered, "physics": e.physics}
-        for key, e in zip(SETS, (generated, fitted), strict=True)
+        key: {"value": metrics.pose_recovery, "physics": metrics.simulated_recovery}
+        for key, metrics in pairs.items()
     }
     return found
 
 
-def evidence_from(content: Any, name: object) -> Evidence:
-    """Return what a JSON file of `evaluation measure` says.
+def _as_record(distance: Distance | None) -> dict[str, Any] | None:
+    if distance is None:
+        return None
+    interval = [distance.low, distance.high]
+    return {"value": distance.value, "interval": interval, "warning": distance.warning}
+
+
+def parse_metrics(content: Any, name: object) -> SetMetrics:
+    """Return the label-free metrics in a JSON file of `evaluation measure`.
 
     Raises
     ------
     UserError
-        Where a number is none, or none of the metrics is there.
+        If a value is not a number, or the file has none of the metrics.
     """
-    if not isinstance(content, dict) or not {*LOOKS, "pose_recovery"} & set(content):
+    if not isinstance(content, dict) or not {*DISTANCES, "pose_recovery"} & set(content):
         raise UserError(
-            f"{name}: holds none of {', '.join((*LOOKS, 'pose_recovery'))}; name what "
-            "`evaluation measure --features` wrote"
+            f"{name}: holds none of {', '.join((*DISTANCES, 'pose_recovery'))}; name the output "
+            "of `evaluation measure --features`"
         )
     try:
-        looks = {key: _look(content[key], LOOKS[key][1]) for key in LOOKS if key in content}
+        found = {key: _parse_distance(content[key], key) for key in DISTANCES if key in content}
         poses = content.get("pose_recovery")
-        recovered = None if poses is None else float(poses["value"])
-        physics = None if poses is None else float(poses["baselines"]["physics"])
-        spread = (content.get("sd_ratio") or {}).get("value")
-        spread = None if spread is None else float(spread)
+        recovery = None if poses is None else float(poses["value"])
+        simulated = None if poses is None else float(poses["baselines"]["physics"])
+        sd_ratio = (content.get("sd_ratio") or {}).get("value")
+        sd_ratio = None if sd_ratio is None else float(sd_ratio)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{name}: is not as `evaluation measure` writes it ({type(error).__name__}: {error}); "
+            f"{name}: is not an output of `evaluation measure` ({type(error).__name__}: {error}); "
             "measure again"
         ) from error
-    return Evidence({k: look for k, look in looks.items() if look}, recovered, physics, spread)
+    measured = {key: distance for key, distance in found.items() if distance}
+    return SetMetrics(measured, recovery, simulated, sd_ratio)
 
 
-def _look(item: Mapping[str, Any], least: float) -> Look | None:
-    """Return a distance; None where it could not be measured (a number is null)."""
-    if item["value"] is None or item["interval"] is None:
+def _parse_distance(record: Mapping[str, Any], name: str) -> Distance | None:
+    """Return a distance; None if it was not measured (its value is null)."""
+    if record["value"] is None or record["interval"] is None:
         return None
-    low, high = map(float, item["interval"])
-    found = Look(float(item["value"]), low, high, least, str(item.get("warning") or ""))
-    if not found.low <= found.value <= found.high:
-        raise ValueError(f"{found.value:g} lies outside of {found.low:g} to {found.high:g}")
-    return found
+    value, (low, high) = float(record["value"]), map(float, record["interval"])
+    if not low <= value <= high:
+        raise ValueError(f"{value:g} is outside its interval, {low:g} to {high:g}")
+    return Distance(value, low, high, DISTANCES[name][1], str(record.get("warning") or ""))
 
 
 def check_same_features(contents: Sequence[Any], names: Sequence[object]) -> None:
-    """Refuse measures whose KID comes from different features: they do not compare."""
+    """Raise `UserError` if the KID of two measurements has different features."""
     found = [(content.get("kid") or {}).get("features") for content in contents]
     if any(features != found[0] for features in found):
         raise UserError(
-            f"{' and '.join(map(str, names))}: their KID is of different features; measure both "
+            f"{' and '.join(map(str, names))}: their KID has different features; measure both "
             "with one --features"
         )
 
 
 def read_choice(path: Path) -> Choice:
-    """Read what `evaluation choose` wrote.
+    """Read the output of `evaluation choose`.
 
     Raises
     ------
     UserError
-        Where the file is no such JSON.
+        If the file is not such an output.
     """
     content = read_json(path)
-    found = content if isinstance(content, dict) else {}
-    exported, requested, reason = (found.get(key) for key in ("exported", "requested", "reason"))
+    content = content if isinstance(content, dict) else {}
+    exported, requested, reason = (content.get(k) for k in ("exported", "requested", "reason"))
     if exported not in SETS or requested not in SOURCES or not isinstance(reason, str):
-        raise UserError(f"{path}: is not what `evaluation choose` writes; choose again")
+        raise UserError(f"{path}: is not an output of `evaluation choose`; choose again")
     return Choice(str(exported), str(requested), reason)

@@ -1,5 +1,6 @@
-"""Scores of a generator's snapshots as training goes (the paper's Figures 5 and 6)."""
+"""Scores of a generator's snapshots during training (the paper's figures 5 and 6)."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,10 @@ import numpy as np
 import torch
 
 from cryoetgan.evaluation.classifiers.classifier import Classifier
-from cryoetgan.evaluation.labelled_sets import Labelled
+from cryoetgan.evaluation.labelled_sets import LabelledSet
 from cryoetgan.evaluation.measurement.feature_metrics import feature_metrics
 from cryoetgan.evaluation.measurement.measure import baseline_volumes
+from cryoetgan.io.files import check_exists
 from cryoetgan.io.star import item_names
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.progress import track
@@ -19,50 +21,58 @@ from cryoetgan.translation.engine.checkpoint import read
 from cryoetgan.translation.engine.translator import Translator
 from cryoetgan.translation.translate import open_translator
 
+log = logging.getLogger("cryoetgan")
 SCORES = ("is", "fid", "kid")
 SNAPSHOTS = "snapshots/epoch_*.pt"
 
 
 def generators(checkpoint: Path) -> list[tuple[Path, int | None]]:
-    """Return the untrained generator, the snapshots and the trained one, in order of training.
+    """Return the untrained generator, the snapshots and the trained one, in training order.
 
     Parameters
     ----------
     checkpoint : Path
-        `checkpoint.pt`; its snapshots lie beside it, those of an earlier, longer run are not its.
+        `checkpoint.pt`, with its snapshots beside it. Snapshots of an earlier, longer run are
+        ignored.
 
     Returns
     -------
     list of (Path, int or None)
-        What `open_translator` takes: a checkpoint, and 0 for the generator before training.
+        Arguments of `open_translator`: a checkpoint, and 0 for the untrained generator.
     """
-    last = int(read(checkpoint)["step"])
-    kept = sorted(checkpoint.parent.glob(SNAPSHOTS))
-    before = [path for path in kept if int(read(path)["step"]) < last]
-    return [(checkpoint, 0), *((path, None) for path in before), (checkpoint, None)]
+    last = int(read(check_exists(checkpoint))["step"])
+    snapshots = sorted(checkpoint.parent.glob(SNAPSHOTS))
+    if not snapshots:
+        log.warning(
+            "%s: has no snapshots (snapshot_every in the preset); only its first and last "
+            "generators are measured",
+            checkpoint,
+        )
+    earlier = [path for path in snapshots if int(read(path)["step"]) < last]
+    return [(checkpoint, 0), *((path, None) for path in earlier), (checkpoint, None)]
 
 
-def scores(
-    real: Labelled,
+def measure_generators(
+    real: LabelledSet,
     densities: VolumeSet,
     checkpoints: Sequence[Path],
     classifier: Classifier,
     device: torch.device,
     seed: int,
 ) -> Iterator[dict[str, Any]]:
-    """Yield a row a generator: noise, step, and is, fid, kid with their 95 % intervals.
+    """Yield one row per generator: noise, step, and is, fid, kid with their 95 % intervals.
 
-    Each generator translates all densities; a score is that of `evaluation measure` on what
-    `translation translate` makes with the same seed. `noise` is the input noise that the
-    generator was trained with.
+    Each generator translates all densities. The scores equal the output of `evaluation
+    measure` on the output of `translation translate` with the same seed. `noise` is the input noise of
+    the generator's training.
     """
     todo = [found for path in checkpoints for found in generators(path)]
     baselines = baseline_volumes(real.volumes, rng(seed, "measure", "nulls"))
     for path, snapshot in track(todo, "measuring generators"):
         translator = open_translator(path, "ds", device, untrained=snapshot == 0)
-        made = _translated(translator, densities, seed)
-        numbers = rng(seed, "measure", "features")
-        found = feature_metrics(real, made, classifier, None, baselines, numbers)
+        generated = _translate(translator, densities, seed)
+        generator = rng(seed, "measure", "features")
+        found = feature_metrics(real, generated, classifier, None, baselines, generator)
         row: dict[str, Any] = {
             "noise": f"{float(translator.content['settings']['input_noise']):g}",
             "step": 0 if snapshot == 0 else int(translator.content["step"]),
@@ -74,8 +84,8 @@ def scores(
         yield row
 
 
-def _translated(translator: Translator, densities: VolumeSet, seed: int) -> Labelled:
+def _translate(translator: Translator, densities: VolumeSet, seed: int) -> LabelledSet:
     names = densities.table["cryoetganClass"].to_numpy(str)
     made = translator.translate_set(densities, item_names(names), 1, seed)
     volumes = np.stack([volume for _, _, volume in made])
-    return Labelled(volumes, names, densities.table.assign(cryoetganSource="generated"))
+    return LabelledSet(volumes, names, densities.table.assign(cryoetganSource="generated"))

@@ -2,9 +2,7 @@
 
 It is fitted without labels and holds no voxel of a tomogram. Signal and noise of an image are
 simulated separately, so that a network can combine one signal with many noise volumes:
-
->>> signal = model.signal(scene)          # doctest: +SKIP
->>> noise = model.noise(scene.shape, rng) # doctest: +SKIP
+`model.signal(scene) + model.noise(scene.shape, rng)`.
 
 Scenes and noise may have any shape, from a box to a whole tomogram. Both take one Fourier
 transform of that shape, which needs four times its memory in single precision.
@@ -113,15 +111,7 @@ class ImagingModel:
         return np.asarray(fft.irfftn(spectrum, scene.shape) + np.float32(self.offset), np.float32)
 
     def noise(self, shape: Shape, rng: np.random.Generator) -> NDArray[np.float32]:
-        """Return Gaussian noise `(z, y, x)` of the fitted spectrum.
-
-        Parameters
-        ----------
-        shape : (int, int, int)
-            zyx; the noise wraps around.
-        rng : numpy.random.Generator
-            Random numbers.
-        """
+        """Return Gaussian noise `(z, y, x)` of the fitted spectrum; it wraps around."""
         spectrum = fft.rfftn(rng.standard_normal(shape, np.float32))
         spectrum *= self._noise_filter(shape)
         return np.asarray(fft.irfftn(spectrum, shape), np.float32)
@@ -156,7 +146,7 @@ class ImagingModel:
 
 
 def crop_centre(scene: Floats, box: int) -> NDArray[np.float32]:
-    """Return the central box of a scene; voxel n // 2 of the scene becomes that of the box."""
+    """Return the central box of a scene; voxel n // 2 of the scene becomes n // 2 of the box."""
     inner = tuple(slice(n // 2 - box // 2, n // 2 - box // 2 + box) for n in scene.shape)
     return np.ascontiguousarray(scene[inner], np.float32)
 

@@ -6,7 +6,7 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -84,98 +84,37 @@ def download(
     timeout: float = 60.0,
     first_wait: float = FIRST_WAIT_S,
 ) -> None:
-    """Write the file at `url` to `path`; an interrupted transfer resumes at its last byte.
+    """Write the file at `url` to `path`, a scratch file; see `transfer` and `retry`.
 
-    Parameters
-    ----------
-    url : str
-        http or https.
-    path : Path
-        A scratch file: it is written piece by piece.
-    retries : int
-        Further attempts after a transient fault. An attempt that received new bytes does not
-        count.
-    timeout : float
-        Seconds without a byte before an attempt is given up.
-    first_wait : float
-        Seconds before the second attempt; see `retry`.
+    An interrupted transfer resumes at its last byte. An attempt that received new bytes does not
+    count as a failure.
 
     Raises
     ------
     UserError
         If the file does not exist, or every attempt failed.
     """
-
-    def received() -> int:
-        return path.stat().st_size if path.exists() else 0
-
     path.unlink(missing_ok=True)
     retry(
-        lambda: _transfer(url, path, received(), timeout),
+        lambda: transfer(url, path, timeout),
         url,
         retries,
-        progress=received,
+        progress=lambda: _size(path),
         first_wait=first_wait,
     )
 
 
-def read_bytes(url: str, timeout: float, limit: int) -> bytes:
-    """Return a file held in memory, complete.
-
-    Parameters
-    ----------
-    url : str
-        http or https.
-    timeout : float
-        Seconds without a byte.
-    limit : int
-        Largest accepted size in bytes.
-
-    Raises
-    ------
-    TransientError
-        If the transfer stalls or ends early, or the server is busy.
-    UserError
-        If the file does not exist, or is larger than `limit`.
-    """
-    parts: list[bytes] = []
-    size = 0
-    with open_url(url, 0, timeout) as answer:
-        expected = answer.headers.get("Content-Length")
-        for part in _read_chunks(answer, timeout):
-            parts.append(part)
-            size += len(part)
-            if size > limit:
-                raise UserError(f"{url}: the file is larger than {limit >> 30} GiB")
-    _check_complete(size, None if expected is None else int(expected))
-    return b"".join(parts)
-
-
 def read_page(url: str, timeout: float = 60.0) -> str:
-    """Return a small text, such as the listing of a folder.
-
-    Raises
-    ------
-    UserError
-        If the page cannot be read.
-    """
+    """Return a small text such as a folder's listing; raise `UserError` if it cannot be read."""
     try:
-        with open_url(url, 0, timeout) as answer:
+        with _open(url, 0, timeout) as answer:
             return answer.read().decode("utf-8", errors="replace")
     except (TransientError, OSError, http.client.HTTPException) as error:
         raise UserError(f"{url}: {error}; try again later") from error
 
 
-def open_url(url: str, start: int, timeout: float) -> http.client.HTTPResponse:
-    """Return the server's answer, from byte `start` if the server can resume.
-
-    Raises
-    ------
-    TransientError
-        If the server is busy or cannot be reached.
-    UserError
-        If the file does not exist, or the server refuses to send it.
-    """
+def _open(url: str, start: int, timeout: float) -> http.client.HTTPResponse:
+    """Return the server's answer, from byte `start` if the server can resume."""
     headers = {"User-Agent": "cryoetgan", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
@@ -196,12 +135,30 @@ def open_url(url: str, start: int, timeout: float) -> http.client.HTTPResponse:
     return answer
 
 
-def _transfer(url: str, path: Path, start: int, timeout: float) -> None:
-    """Append the file's bytes from `start` on; begin again if the server does not resume."""
-    logged = time.monotonic()
-    with open_url(url, start, timeout) as answer:
+def transfer(url: str, path: Path, timeout: float) -> None:
+    """Make one attempt to download a file; a partial file at `path` is continued.
+
+    Parameters
+    ----------
+    url : str
+        http or https.
+    path : Path
+        Written piece by piece.
+    timeout : float
+        Seconds without a byte before the attempt is given up.
+
+    Raises
+    ------
+    TransientError
+        If the connection breaks, stalls or ends early, or the server is busy.
+    UserError
+        If the file does not exist, or the server refuses to send it.
+    """
+    start, began = _size(path), time.monotonic()
+    logged = began
+    with _open(url, start, timeout) as answer:
         if answer.status != http.client.PARTIAL_CONTENT:
-            start = 0
+            start = 0  # the server does not resume
         elif not _starts_at(answer.headers.get("Content-Range"), start):
             path.unlink()
             raise TransientError("the server resumed at another byte")
@@ -209,33 +166,25 @@ def _transfer(url: str, path: Path, start: int, timeout: float) -> None:
         total = start + int(length) if length is not None else None
         with open(path, "r+b" if start else "wb") as out:
             out.seek(start)
-            for part in _read_chunks(answer, timeout):
-                out.write(part)
-                if time.monotonic() - logged > LOG_PERIOD_S:
-                    logged = time.monotonic()
-                    size = "?" if total is None else total >> 20
-                    log.info("%s: %d of %s MB", url, out.tell() >> 20, size)
+            try:
+                while part := answer.read1(CHUNK_BYTES):
+                    out.write(part)
+                    received, now = out.tell(), time.monotonic()
+                    elapsed = now - began
+                    if elapsed > timeout and received - start < MIN_BYTES_PER_S * elapsed:
+                        raise TransientError(f"stalls at {received} bytes")
+                    if now - logged > LOG_PERIOD_S:
+                        logged, size = now, "?" if total is None else total >> 20
+                        log.info("%s: %d of %s MB", url, received >> 20, size)
+            except (OSError, http.client.HTTPException) as error:
+                raise TransientError(str(error)) from error
             received = out.tell()
-    _check_complete(received, total)
-
-
-def _read_chunks(answer: http.client.HTTPResponse, timeout: float) -> Iterator[bytes]:
-    """Yield the body in pieces; raise `TransientError` if the connection breaks or stalls."""
-    start, size = time.monotonic(), 0
-    try:
-        while part := answer.read1(CHUNK_BYTES):
-            yield part
-            size += len(part)
-            elapsed = time.monotonic() - start
-            if elapsed > timeout and size < MIN_BYTES_PER_S * elapsed:
-                raise TransientError(f"stalls after {size} bytes")
-    except (OSError, http.client.HTTPException) as error:
-        raise TransientError(str(error)) from error
-
-
-def _check_complete(received: int, total: int | None) -> None:
     if total is not None and received != total:
         raise TransientError(f"ended after {received} of {total} bytes")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _starts_at(content_range: str | None, start: int) -> bool:

@@ -106,6 +106,17 @@ def check_not_overwritten(source: Path, output: Path) -> None:
         raise UserError(f"{output}: the output would overwrite an input; choose another name")
 
 
+def check_disk_space(output: Path, needed: int, advice: str) -> None:
+    """Raise `UserError` if the disk has no room for an output of `needed` bytes."""
+    folder = next(parent for parent in Path(output).absolute().parents if parent.is_dir())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{output}: needs {needed / 1e9:.3g} GB of disk, but {free / 1e9:.3g} GB are free; "
+            f"{advice}, or make room"
+        )
+
+
 def sha256(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file's bytes."""
     with open(path, "rb") as file:

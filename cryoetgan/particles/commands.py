@@ -1,236 +1,390 @@
 """Commands of the `particles` stage."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cryoetgan.command import Output, check_positive, command, group, log
+from cryoetgan.command import (
+    Device,
+    Output,
+    Record,
+    Seed,
+    check_positive,
+    command,
+    group,
+    log,
+    parse_tilt_range,
+)
 from cryoetgan.errors import UserError
-from cryoetgan.particles import commands_average, commands_gallery, commands_scoring
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cryoetgan.io.mrc import Volume
+    from cryoetgan.particles.matching.template import SearchOptions
+    from cryoetgan.physics.acquisition import Acquisition
 
 app = group("")
+Tomogram = Annotated[Path, typer.Argument(help="MRC, protein bright.")]
+Mask = Annotated[Path | None, typer.Option(help="MRC, the tomogram's grid; non-zero: excluded.")]
+Top = Annotated[int | None, typer.Option(help="Largest number of picks.", min=1)]
+Templates = Annotated[list[Path], typer.Option(help="Density map named by its class; repeatable.")]
+Tilts = Annotated[str, typer.Option(metavar="LO,HI", help="Degrees about y.")]
+Rotations = Annotated[int, typer.Option(help="Orientations searched.", min=8)]
+Lowpass = Annotated[float | None, typer.Option(help="Angstrom; default: three voxels.")]
+Shells = Annotated[int, typer.Option(help="Lowest Fourier shells excluded.", min=0)]
+Defocus = Annotated[float | None, typer.Option(help="Micrometres; default: from the record.")]
+CtfState = Annotated[
+    str | None,
+    typer.Option(metavar="raw|phase-flipped|corrected", help="Default: from the record, or raw."),
+]
+CTF_STATES = ("raw", "phase-flipped", "corrected")
+CURATION = Path("config/curation")
 
 
 @command(app, "pick")
 def pick(
-    tomogram: Annotated[Path, typer.Argument(help="MRC, protein bright.")],
+    tomogram: Tomogram,
     output: Output,
-    sigma: Annotated[
-        list[float] | None, typer.Option(help="Angstrom; width of the Gaussian; repeatable.")
-    ] = None,
-    radius: Annotated[
-        list[float] | None, typer.Option(help="Angstrom; of a particle; repeatable.")
-    ] = None,
-    density: Annotated[
-        list[Path] | None, typer.Option(help="Map whose radius is measured; repeatable.")
-    ] = None,
+    sigma: Annotated[list[float] | None, typer.Option(help="Width, A; repeatable.")] = None,
+    radius: Annotated[list[float] | None, typer.Option(help="Angstrom; repeatable.")] = None,
+    density: Annotated[list[Path] | None, typer.Option(help="Map; repeatable.")] = None,
     min_distance: Annotated[float, typer.Option(help="In units of sigma.")] = 2.0,
     threshold: Annotated[float, typer.Option(help="t of T = m + t (M - m) / 20.")] = 3.0,
-    top: Annotated[int | None, typer.Option(help="Best picks kept.")] = None,
-    fast: Annotated[
-        bool, typer.Option("--fast", help="Decimating pyramid: places to half a voxel.")
-    ] = False,
-    mask: Annotated[
-        Path | None, typer.Option(help="MRC on the tomogram's grid: nothing where it is not 0.")
-    ] = None,
-) -> None:
+    top: Top = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Exact to half a voxel.")] = False,
+    mask: Mask = None,
+) -> Record:
     """Pick particles by Difference of Gaussians: STAR, best first.
 
-    Coordinates are 0-based voxels, subvoxel; the score is response * sigma^2 over
-    that of the median peak. One sigma a size of particle (radius / sqrt 3), merged by one suppression. Reads the
-    tomogram tile by tile: any size fits.
+    --sigma is the width of the Gaussian, radius / sqrt 3. Give one --sigma, --radius (angstrom) or
+    --density (a map whose radius is measured) for each size of particle; one suppression merges
+    all sizes. The score is response * sigma^2, divided by its median over all peaks. Coordinates
+    are 0-based voxels, subvoxel. The tomogram is read tile by tile, so any size fits.
     """
-    import numpy as np
-    import pandas as pd
-
-    from cryoetgan.io.files import provenance, sidecar, write_json
     from cryoetgan.io.mrc import read_map, read_mask, read_volume
-    from cryoetgan.io.star import COORDINATES, check_star_name, class_name, particle_id, write_star
-    from cryoetgan.particles.picking import dog
+    from cryoetgan.io.star import check_star_name
+    from cryoetgan.particles.picking import pick as picking
+    from cryoetgan.particles.picking.dog import PAPER_SIGMA
 
     check_star_name(output)
     check_positive(min_distance, "--min-distance")
-    if not 0 <= threshold <= dog.STEPS:
-        raise UserError(f"--threshold: got {threshold:g}, wanted 0 to {dog.STEPS}")
-    if top is not None and top < 1:
-        raise UserError(f"--top: got {top}, wanted one or more")
-    volume = read_volume(tomogram)
+    options = picking.PickOptions(
+        threshold=threshold, min_distance=min_distance, top=top, fast=fast
+    )
+    volume, maps = read_volume(tomogram), [read_map(path) for path in density or []]
     radii = [check_positive(value, "--radius", " A") for value in radius or []]
-    for path in density or []:
-        template = read_map(path)
-        radii.append(dog.radius_of_map(template.data, template.voxel_size))
+    radii += [picking.radius_of_map(found.data, found.voxel_size) for found in maps]
     sigmas = [check_positive(value, "--sigma", " A") for value in sigma or []]
     sigmas = sigmas or [value / 3**0.5 for value in radii]
     if not sigmas:
-        sigmas = [dog.PAPERS_SIGMA * volume.voxel_size]
-        log.warning(
-            "no --sigma, --radius or --density: %.4g A is taken, the paper's %g voxels",
-            sigmas[0],
-            dog.PAPERS_SIGMA,
-        )
+        sigmas = [PAPER_SIGMA * volume.voxel_size]
+        log.warning("sigma is %.4g A, the paper's %g voxels; set --sigma", sigmas[0], PAPER_SIGMA)
+    excluded = None if mask is None else read_mask(mask, volume, tomogram)
     widths = [value / volume.voxel_size for value in sigmas]
-    left_out = None if mask is None else read_mask(mask, volume, tomogram)
-    positions, scores = dog.pick(
-        volume.data, widths, threshold, min_distance, top, fast, tomogram, left_out
-    )
+    positions, scores = picking.pick(volume.data, widths, options, tomogram, excluded)
+    _write_picks(output, tomogram, positions[:, ::-1], cryoetganScore=scores)
+    return Record(parameters={"sigma": [round(value, 3) for value in sigmas]})
+
+
+def _write_picks(output: Path, tomogram: Path, coordinates: Any, **columns: Any) -> None:
+    """Write picks `(N, 3)` x, y, z with further columns as STAR."""
+    import pandas as pd
+
+    from cryoetgan.io.star import COORDINATES, class_name, particle_id, write_star
+
     name = class_name(tomogram)
-    table = pd.DataFrame(positions[:, ::-1], columns=COORDINATES)
+    table = pd.DataFrame(coordinates, columns=COORDINATES)
     table.insert(0, "rlnTomoName", name)
-    table["cryoetganScore"] = scores
-    table["cryoetganId"] = [particle_id(name, *place) for place in positions[:, ::-1]]
+    table = table.assign(**columns)
+    table["cryoetganId"] = [particle_id(name, *place) for place in coordinates]
     table["cryoetganSource"] = "real"
     write_star(output, table)
-    parameters = {
-        "sigma": [float(np.round(value, 3)) for value in sigmas],
-        "threshold": threshold,
-        "min_distance": min_distance,
-        "top": top,
-        "fast": fast,
-    }
-    inputs = [tomogram, *(density or []), *([mask] if mask else [])]
-    made = provenance("particles pick", inputs, parameters)
-    write_json(sidecar(output), {"provenance": made})
     log.info("%s: %d picks", output, len(table))
+
+
+@command(app, "match")
+def match(
+    tomogram: Tomogram,
+    output: Output,
+    template: Templates,
+    tilts: Tilts,
+    rotations: Rotations = 1856,
+    lowpass: Lowpass = None,
+    highpass_shells: Shells = 3,
+    score_threshold_sd: Annotated[float, typer.Option(help="SD above the mean.")] = 4.0,
+    min_distance: Annotated[float, typer.Option(help="In units of sigma.")] = 2.0,
+    top: Top = None,
+    mask: Mask = None,
+    defocus: Defocus = None,
+    ctf: CtfState = None,
+    device: Device = "auto",
+) -> Record:
+    """Find particles by template matching over the whole tomogram: STAR, best first.
+
+    Each place has one class, the best one. The score is a correlation in [-1, 1] inside tilt
+    range and band; --score-threshold-sd is in standard deviations over the tomogram. The unit of
+    --min-distance is the smallest template's radius / sqrt 3. Coordinates are 0-based voxels,
+    subvoxel; angles are RELION's, in degrees.
+    """
+    from cryoetgan.io.mrc import read_mask, read_volume
+    from cryoetgan.io.star import ANGLES, check_star_name
+    from cryoetgan.particles.matching import match as matching
+    from cryoetgan.particles.picking.pick import radius_of_map
+
+    check_star_name(output)
+    check_positive(min_distance, "--min-distance")
+    acquisition = _acquisition(tomogram, tilts, defocus, ctf)
+    volume = read_volume(tomogram)
+    excluded = None if mask is None else read_mask(mask, volume, tomogram)
+    maps = _templates(tomogram, volume, template)
+    radius = min(radius_of_map(density, volume.voxel_size) for density in maps.values())
+    options = matching.MatchOptions(
+        acquisition=acquisition,
+        lowpass=_lowpass(lowpass, volume),
+        rotations=rotations,
+        highpass_shells=highpass_shells,
+        device=device,
+        score_threshold_sd=score_threshold_sd,
+        min_distance=min_distance * radius / 3**0.5,
+        top=top,
+    )
+    found = matching.match(volume, maps, options, tomogram, excluded)
+    columns = dict(zip(ANGLES, found.angles.T, strict=True))
+    columns |= {"cryoetganClass": found.classes, "cryoetganScore": found.scores}
+    _write_picks(output, tomogram, found.positions, **columns)
+    return _search_record(options)
+
+
+@command(app, "score")
+def score(
+    tomogram: Tomogram,
+    picks: Annotated[Path, typer.Argument(help="STAR of picks in it.")],
+    output: Output,
+    template: Templates,
+    tilts: Tilts,
+    rotations: Rotations = 1856,
+    lowpass: Lowpass = None,
+    highpass_shells: Shells = 3,
+    defocus: Defocus = None,
+    ctf: CtfState = None,
+    device: Device = "auto",
+) -> Record:
+    """Align every pick to every template: STAR, one row a pick and class.
+
+    The score is a correlation in [-1, 1] inside tilt range and band. Coordinates are refined,
+    0-based voxels; angles are RELION's, in degrees.
+    """
+    import pandas as pd
+
+    from cryoetgan.io import star
+    from cryoetgan.io.mrc import read_tomogram
+    from cryoetgan.io.star import ANGLES, COORDINATES
+    from cryoetgan.particles.matching.score import score_picks
+    from cryoetgan.particles.matching.template import SearchOptions
+
+    star.check_star_name(output)
+    acquisition = _acquisition(tomogram, tilts, defocus, ctf)
+    volume = read_tomogram(tomogram)
+    table = star.read_star(picks, [*COORDINATES, "cryoetganId"]).particles
+    if not len(table):
+        raise UserError(f"{picks}: holds no pick; lower particles.threshold and pick again")
+    places = table[COORDINATES].to_numpy(float)
+    _warn_of_picks_outside(places, volume, picks, tomogram)
+    maps = _templates(tomogram, volume, template)
+    options = SearchOptions(
+        acquisition=acquisition,
+        lowpass=_lowpass(lowpass, volume),
+        rotations=rotations,
+        highpass_shells=highpass_shells,
+        device=device,
+    )
+    rows = []
+    for name, (scores, refined, angles) in score_picks(volume, places, maps, options).items():
+        part = table[["cryoetganId"]].copy()
+        part.insert(0, "rlnTomoName", star.class_name(tomogram))
+        part[COORDINATES], part[ANGLES] = refined, angles
+        part["cryoetganClass"], part["cryoetganScore"] = name, scores
+        part["cryoetganSource"] = "real"
+        rows.append(part)
+    star.write_star(output, pd.concat(rows, ignore_index=True))
+    log.info("%s: %d picks, %d classes", output, len(table), len(maps))
+    return _search_record(options)
+
+
+def _acquisition(
+    tomogram: Path, tilts: str, defocus: float | None, ctf: str | None
+) -> "Acquisition":
+    """Return the tomogram's record; options replace its values."""
+    from dataclasses import replace
+
+    from cryoetgan.physics.acquisition import Acquisition, read_acquisition
+
+    if ctf is not None and ctf not in CTF_STATES:
+        raise UserError(f"--ctf is '{ctf}'; give {', '.join(CTF_STATES)}")
+    low, high, _ = parse_tilt_range(tilts)
+    record = read_acquisition(tomogram) or Acquisition()
+    record = replace(record, tilt_low=low, tilt_high=high, ctf=ctf or record.ctf)
+    if defocus is None:
+        return record
+    return replace(record, defocus=check_positive(defocus, "--defocus", " um"))
+
+
+def _lowpass(lowpass: float | None, volume: "Volume") -> float:
+    return 3 * volume.voxel_size if lowpass is None else check_positive(lowpass, "--lowpass", " A")
+
+
+def _search_record(options: "SearchOptions") -> Record:
+    """Return a record with the values that were resolved from the tomogram."""
+    record = options.acquisition
+    resolved = {"tilts": list(record.tilts), "defocus": record.defocus, "ctf": record.ctf}
+    return Record(parameters={**resolved, "lowpass": options.lowpass})
+
+
+def _templates(tomogram: Path, volume: "Volume", paths: list[Path]) -> dict[str, Any]:
+    """Return the templates by class; all have the tomogram's voxel size."""
+    from cryoetgan.io.mrc import check_same_voxel_size, read_map
+    from cryoetgan.io.star import paths_by_class
+
+    maps = {}
+    for name, path in paths_by_class(paths).items():
+        opened = read_map(path)
+        check_same_voxel_size(volume.voxel_size, opened.voxel_size, tomogram, path)
+        maps[name] = opened.data
+    return maps
+
+
+def _warn_of_picks_outside(places: Any, volume: "Volume", picks: Path, tomogram: Path) -> None:
+    """Warn of picks `(N, 3)` x, y, z outside the tomogram: their scores are meaningless."""
+    size = volume.data.shape[::-1]
+    outside = int(((places < -0.5) | (places > [n - 0.5 for n in size])).any(axis=1).sum())
+    if outside:
+        log.warning(
+            "%s: %d of %d picks lie outside %s (%d x %d x %d voxels), so their scores are "
+            "meaningless. Check that they belong to it, and that their unit is the voxel",
+            picks, outside, len(places), tomogram, *size,
+        )  # fmt: skip
 
 
 @command(app, "select")
 def select(
     scores: Annotated[list[Path], typer.Argument(help="STAR files of scores.")],
     output: Output,
-    box: Annotated[int, typer.Option(help="Voxels; for duplicates and the gap of splits.")] = 28,
-    top: Annotated[int, typer.Option(help="Best of each class.")] = 400,
-    curation: Annotated[
-        Path | None, typer.Option(help="Folder of CSV files: id,accepted,class.")
-    ] = None,
-    split: Annotated[
-        list[str] | None, typer.Option(help="TOMOGRAM=train|validation|test; repeatable.")
-    ] = None,
-    group: Annotated[
-        list[str] | None, typer.Option(help="TOMOGRAM=GROUP: --top counts in each; repeatable.")
-    ] = None,
-    test_fraction: Annotated[float, typer.Option(help="Of single tomograms.")] = 0.25,
-) -> None:
-    """Select particles: STAR; a place has one class, the best of each class stay.
+    box: Annotated[int, typer.Option(help="Voxels.", min=1)] = 28,
+    top: Annotated[int, typer.Option(help="Best of each class.", min=1)] = 400,
+    curation: Annotated[Path | None, typer.Option(help="Folder of decisions, CSV.")] = None,
+    split: Annotated[list[str] | None, typer.Option(help="TOMOGRAM=SPLIT; repeatable.")] = None,
+    group: Annotated[list[str] | None, typer.Option(help="TOMOGRAM=GROUP; repeatable.")] = None,
+    test_fraction: Annotated[float, typer.Option(help="Test share of a single tomogram.")] = 0.25,
+) -> Record:
+    """Select particles: STAR; each place has one class, and the best of each class are kept.
 
-    A person's decisions win over scores. Splits go by tomogram, or by blocks with a gap
-    of one box where there is one tomogram.
+    A person's decisions (CSV files: id,accepted,class) override the scores. --split names
+    train, validation or test for a tomogram; a single tomogram is split into blocks with a gap
+    of one box. With --group, --top counts in each group of tomograms.
     """
     import pandas as pd
 
-    from cryoetgan.io.files import provenance, sidecar, write_json
     from cryoetgan.io.star import COORDINATES, check_star_name, read_star, write_star
-    from cryoetgan.particles.curation.select import read_decisions
-    from cryoetgan.particles.curation.select import select as choose
+    from cryoetgan.particles.curation import select as selection
 
     check_star_name(output)
-    check_positive(box, "--box")
-    check_positive(top, "--top")
-    if not 0 <= test_fraction < 1:
-        raise UserError(f"--test-fraction: got {test_fraction:g}, wanted 0 to below 1")
+    options = selection.SelectOptions(
+        top=top,
+        box=box,
+        splits=_by_tomogram(split, "--split"),
+        test_fraction=test_fraction,
+        groups=_by_tomogram(group, "--group"),
+    )
     columns = ["rlnTomoName", *COORDINATES, "cryoetganClass", "cryoetganScore", "cryoetganId"]
-    tables = [read_star(path, columns).particles for path in scores]
-    table = pd.concat(tables, ignore_index=True)
+    table = pd.concat([read_star(path, columns).particles for path in scores], ignore_index=True)
     if not len(table):
-        raise UserError(f"{', '.join(map(str, scores))}: hold no particle")
-    splits, groups = _by_tomogram(split, "--split"), _by_tomogram(group, "--group")
+        raise UserError(f"{', '.join(map(str, scores))}: no particle in these files")
     decisions = None
     if curation:
-        decisions = read_decisions(curation, sorted(table["cryoetganClass"].unique()))
-    chosen = choose(table, top, box, splits, test_fraction, decisions, groups)
-    write_star(output, chosen)
-    files = [*scores, *(sorted(curation.glob("*.csv")) if curation else [])]
-    settings = {"top": top, "box": box, "split": split, "group": group}
-    made = provenance("particles select", files, settings)
-    write_json(sidecar(output), {"provenance": made})
-    counts = chosen.groupby("cryoetganClass").size()
+        classes = sorted(table["cryoetganClass"].unique())
+        decisions = selection.read_decisions(curation, classes)
+    selected = selection.select(table, options, decisions)
+    write_star(output, selected)
+    counts = selected.groupby("cryoetganClass").size()
     log.info("%s: %s", output, ", ".join(f"{n} {name}" for name, n in counts.items()))
+    return Record(inputs=sorted(curation.glob("*.csv")) if curation else [])
 
 
 def _by_tomogram(items: list[str] | None, option: str) -> dict[str, str]:
-    """Return what `TOMOGRAM=VALUE` options say."""
+    """Parse `TOMOGRAM=VALUE` options."""
     found = {}
     for item in items or []:
         name, equals, value = item.partition("=")
         if not (name and equals and value):
-            raise UserError(f"{option}: got '{item}', wanted TOMOGRAM=VALUE")
+            raise UserError(f"{option} is '{item}'; give TOMOGRAM=VALUE")
         found[name] = value
     return found
 
 
 @command(app, "import")
 def import_(
-    file: Annotated[
-        Path, typer.Argument(help="STAR (RELION 3 to 5, ours), CSV, copick JSON; or a folder.")
-    ],
+    file: Annotated[Path, typer.Argument(help="STAR, CSV or copick JSON; or a folder.")],
     output: Output,
-    tomogram: Annotated[Path, typer.Option(help="The tomogram they lie in, MRC.")],
-    voxel_size: Annotated[
-        float | None,
-        typer.Option(help="Angstrom, of the coordinates; default: voxels of the tomogram's file."),
-    ] = None,
+    tomogram: Annotated[Path, typer.Option(help="The tomogram that holds them, MRC.")],
+    voxel_size: Annotated[float | None, typer.Option(help="Of coordinates, A.")] = None,
     split: Annotated[str | None, typer.Option(help="train, validation or test.")] = None,
-    selected: Annotated[
-        Path | None, typer.Option(help="STAR of `particles select`: split by the same blocks.")
-    ] = None,
-    box: Annotated[int | None, typer.Option(help="Voxels; the gap, with --selected.")] = None,
-    class_: Annotated[
-        list[str] | None, typer.Option("--class", help="Keep these classes only; repeatable.")
-    ] = None,
-) -> None:
-    """Bring other programs' particles in: STAR with 0-based voxel coordinates.
+    selected: Annotated[Path | None, typer.Option(help="STAR; the same split.")] = None,
+    box: Annotated[int | None, typer.Option(help="Voxels; with --selected.", min=1)] = None,
+    class_: Annotated[list[str] | None, typer.Option("--class", help="Kept; repeatable.")] = None,
+) -> Record:
+    """Import particles of other programs: STAR with 0-based voxel coordinates.
 
-    CSV: columns x, y, z (or x_vox, y_vox, z_vox), class, a rotation matrix r11 ... r33 from
-    reference to particle, if any, and tomo, where it lists several tomograms. Coordinates are
-    0-based voxels of the file that the tomogram was imported from, and follow it where it was
-    resampled or turned; those of copick, RELION 5 and PolNet are lengths; STAR files that
-    cryoetgan wrote lie in the imported tomogram. Of a folder (copick's Picks, or a file a class)
-    all are read; where a file names no class, its own name is the class.
+    STAR files of RELION 3 to 5 and Warp, copick JSON, PolNet lists, or CSV: columns x, y, z (or
+    x_vox, y_vox, z_vox), class, optionally a rotation matrix r11 ... r33 from reference to
+    particle, and tomo if it lists several tomograms. Coordinates are 0-based voxels of the file
+    from which the tomogram was imported, unless --voxel-size gives another unit; they are
+    resampled and rotated as it was. copick, RELION 5 and PolNet give lengths instead. STAR files
+    of cryoetgan refer to the imported tomogram. All files of a folder are read (copick's Picks,
+    or one file a class); a file without classes is named by its class. --class keeps only some
+    classes. --selected (STAR of `particles select`) splits by the same blocks, --box apart.
     """
-    import numpy as np
-
-    from cryoetgan.io.files import provenance, sidecar, write_json
     from cryoetgan.io.mrc import read_volume
-    from cryoetgan.io.star import (
-        COORDINATES,
-        SPLITS,
-        check_star_name,
-        class_name,
-        read_star,
-        write_star,
-    )
-    from cryoetgan.particles.curation.splits import split_like
-    from cryoetgan.particles.importers import check_classes, files_of, read_picks
+    from cryoetgan.io.star import SPLITS, check_star_name, class_name, write_star
+    from cryoetgan.particles.importers import keep_classes, list_pick_files, read_picks
     from cryoetgan.physics.coordinates import read_import_transform
 
     check_star_name(output)
     if split is not None and split not in SPLITS:
-        raise UserError(f"--split: got '{split}', wanted {', '.join(SPLITS)}")
+        raise UserError(f"--split is '{split}'; give {', '.join(SPLITS)}")
     if selected is not None and (box is None or split is not None):
-        raise UserError("--selected wants --box besides, and no --split")
+        raise UserError("--selected requires --box and excludes --split")
     if voxel_size is not None:
         check_positive(voxel_size, "--voxel-size", " A")
     volume, name = read_volume(tomogram), class_name(tomogram)
-    size, imported = volume.voxel_size, read_import_transform(tomogram, volume)
-    table = read_picks(file, name, volume.data.shape, size, imported, voxel_size)
-    table = check_classes(table, class_ or [], file)
+    transform = read_import_transform(tomogram, volume)
+    table = read_picks(file, name, volume.data.shape, volume.voxel_size, transform, voxel_size)
+    table = keep_classes(table, class_ or [], file)
     if split:
         table["cryoetganSplit"] = split
     if selected is not None and box is not None:
-        needed = ["rlnTomoName", "cryoetganSplit", *COORDINATES]
-        chosen = read_star(selected, needed).particles
-        chosen = chosen[chosen["rlnTomoName"] == name]
-        places, sides = chosen[COORDINATES].to_numpy(float), chosen["cryoetganSplit"].to_numpy(str)
-        parted = split_like(table[COORDINATES].to_numpy(float), places, sides, box)
-        table["cryoetganSplit"] = parted
-        table = table[parted != ""].reset_index(drop=True)
-        log.info("split by blocks; %d particles lie in the gap", np.sum(parted == ""))
+        table = _split_as_selected(table, name, selected, box)
     write_star(output, table)
-    parameters = {"voxel_size": voxel_size, "split": split, "box": box, "class": class_}
-    files = [*files_of(file), tomogram, *([selected] if selected else [])]
-    made = provenance("particles import", files, parameters)
-    write_json(sidecar(output), {"provenance": made})
     log.info("%s: %d particles", output, len(table))
+    return Record(inputs=list_pick_files(file))
+
+
+def _split_as_selected(table: "pd.DataFrame", name: str, selected: Path, box: int) -> Any:
+    """Return the rows outside the gap, split by the plane that split the selected particles."""
+    from cryoetgan.io.star import COORDINATES, read_star
+    from cryoetgan.particles.curation.splits import split_like
+
+    known = read_star(selected, ["rlnTomoName", "cryoetganSplit", *COORDINATES]).particles
+    known = known[known["rlnTomoName"] == name]
+    split = split_like(
+        table[COORDINATES].to_numpy(float),
+        known[COORDINATES].to_numpy(float),
+        known["cryoetganSplit"].to_numpy(str),
+        box,
+    )
+    log.info("split by blocks; %d particles lie in the gap", int((split == "").sum()))
+    return table.assign(cryoetganSplit=split)[split != ""].reset_index(drop=True)
 
 
 @command(app, "extract")
@@ -238,100 +392,236 @@ def extract(
     particles: Annotated[list[Path], typer.Argument(help="STAR files of particles.")],
     output: Output,
     tomogram: Annotated[list[Path], typer.Option(help="MRC; repeatable.")],
-    box: Annotated[int, typer.Option(help="Voxels.")],
-    whole_voxels: Annotated[
-        bool,
-        typer.Option(
-            help="Cut at the nearest voxels, so that grey values stay the tomogram's own; "
-            "rlnOriginX/Y/ZAngst say where beside voxel n // 2 the particle lies."
-        ),
-    ] = False,
-) -> None:
-    """Cut boxes out of tomograms: a volume set (STAR and MRC stack).
+    box: Annotated[int, typer.Option(help="Voxels.", min=1)],
+    subpixel: Annotated[bool, typer.Option("--subpixel", help="Shift between voxels.")] = False,
+) -> Record:
+    """Extract boxes from tomograms: a volume set (STAR and MRC stack).
 
-    Voxel n // 2 of a box lies at the particle's coordinate, subvoxel; boxes that reach
-    beyond the tomogram are dropped and counted. Class, angles, score and split are kept.
+    A box is cut at the nearest voxels, so that its grey values are the tomogram's own;
+    rlnOriginX/Y/ZAngst hold the offset of the particle from voxel n // 2. With --subpixel,
+    voxel n // 2 lies at the particle's coordinate. Boxes that reach beyond the tomogram are
+    dropped and counted. Class, angles, score and split are kept.
     """
-    import numpy as np
     import pandas as pd
 
-    from cryoetgan.errors import suggest
-    from cryoetgan.io.files import provenance, sidecar, write_json
-    from cryoetgan.io.memmap import release_pages
     from cryoetgan.io.mrc import check_same_voxel_size, read_volume
     from cryoetgan.io.star import COORDINATES, class_name, read_star
-    from cryoetgan.io.volume_set import VolumeSetWriter
-    from cryoetgan.particles.extraction import SEVERAL, at_whole_voxels, fits
-    from cryoetgan.particles.extraction import extract as cut
-    from cryoetgan.physics.acquisition import optics_row, read_acquisition
-    from cryoetgan.progress import track
+    from cryoetgan.particles.extraction import round_coordinates, rows_inside, write_boxes
+    from cryoetgan.physics.acquisition import read_acquisition
 
-    check_positive(box, "--box")
     tables = [read_star(path, ["rlnTomoName", *COORDINATES]).particles for path in particles]
     table = pd.concat([part for part in tables if len(part)] or tables, ignore_index=True)
     opened = {class_name(path): read_volume(path) for path in tomogram}
     first = next(iter(opened.values()))
-    for path, volume in zip(tomogram, opened.values(), strict=True):
+    records = {}
+    for path, (name, volume) in zip(tomogram, opened.items(), strict=True):
         check_same_voxel_size(first.voxel_size, volume.voxel_size, tomogram[0], path)
-    for name in table["rlnTomoName"].unique():
-        if name not in opened:
-            raise UserError(
-                f"particles lie in tomogram '{name}', which is not given{suggest(name, opened)}; "
-                f"add --tomogram {name}.mrc"
-            )
-    if whole_voxels:
-        table = at_whole_voxels(table, first.voxel_size)
-    where = table[COORDINATES].to_numpy(float)
-    inside = [
-        fits(place, opened[name].data.shape, box)
-        for place, name in zip(where, table["rlnTomoName"], strict=True)
-    ]
-    dropped = len(table) - sum(inside)
-    if dropped:
-        log.warning(
-            "%d of %d boxes reach beyond their tomogram and are dropped", dropped, len(table)
-        )
-    table = table[inside].reset_index(drop=True)
-    if not len(table):
-        raise UserError(f"no box of {box} voxels lies inside its tomogram; use a smaller --box")
-    names = list(opened)
-    known = [read_acquisition(path) for path in tomogram]
-    for path, found in zip(tomogram, known, strict=True):
-        if found is None:
+        records[name] = read_acquisition(path)
+        if records[name] is None:
             log.warning(
-                "%s: has no record beside it (tomograms import writes one): the set does not say "
-                "at which tilts, and with which optics, it was recorded",
+                "%s: has no record beside it, so the set lacks its tilts and optics; "
+                "'tomograms import' writes one",
                 path,
             )
-    optics = pd.DataFrame(
-        [
-            optics_row(found, number, name)
-            for number, (found, name) in enumerate(zip(known, names, strict=True), start=1)
-        ]
-    )
-    table["rlnOpticsGroup"] = [names.index(name) + 1 for name in table["rlnTomoName"]]
-    table["cryoetganSource"] = "real"
-    with VolumeSetWriter(output, len(table), box, first.voxel_size, optics) as writer:
-        rows = table.to_dict("records")
-        for number, row in enumerate(track(rows, "extracting"), start=1):
-            place = np.array([row[column] for column in COORDINATES])
-            data = opened[row["rlnTomoName"]].data
-            boxed = cut(data, place, box)
-            if not np.isfinite(boxed).all():
-                raise UserError(
-                    f"{row['rlnTomoName']}: the box at {place} holds voxels that are not finite "
-                    "numbers; import the tomogram with 'cryoetgan tomograms import', or mend it"
-                )
-            writer.add(boxed, row)
-            if number % SEVERAL == 0:
-                release_pages(data)
-    made = provenance(
-        "particles extract", [*particles, *tomogram], {"box": box, "whole_voxels": whole_voxels}
-    )
-    write_json(sidecar(output), {"provenance": made, "dropped": dropped})
-    log.info("%s: %d boxes of %d voxels", output, len(table), box)
+    if not subpixel:
+        table = round_coordinates(table, first.voxel_size)
+    kept = rows_inside(table, opened, box)
+    write_boxes(output, kept, opened, records, box)
+    log.info("%s: %d boxes of %d voxels", output, len(kept), box)
+    return Record(about={"dropped": len(table) - len(kept)})
 
 
-commands_scoring.register(app)
-commands_average.register(app)
-commands_gallery.register(app)
+@command(app, "average")
+def average(
+    particles: Annotated[Path, typer.Argument(help="STAR of a volume set.")],
+    output: Output,
+    iterations: Annotated[int, typer.Option(help="Alignments.", min=0)] = 0,
+    template: Annotated[Path | None, typer.Option(help="First reference, MRC.")] = None,
+    template_lowpass: Annotated[float | None, typer.Option(help="Angstrom.")] = None,
+    tilts: Annotated[str | None, typer.Option(metavar="LO,HI", help="Degrees.")] = None,
+    rotations: Rotations = 1856,
+    highpass_shells: Shells = 1,
+    class_: Annotated[str | None, typer.Option("--class", help="Average this class.")] = None,
+    poses: Annotated[Path | None, typer.Option(help="STAR of the rows with new angles.")] = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+) -> Record:
+    """Average subtomograms, weighted by their missing wedges: MRC, protein bright.
+
+    Two random halves are aligned independently, each to its own average or first to --template,
+    low-passed to --template-lowpass (default: five voxels). X_fsc.csv holds their Fourier shell
+    correlation: shell, frequency (1/A), resolution (A), fsc. --iterations 0 takes the angles as
+    they are; the halves are then not independent if one reference was used to find them. Angles
+    are RELION's, in degrees; rlnOriginX/Y/ZAngst are used. --tilts replaces the set's record.
+    """
+    import numpy as np
+
+    from cryoetgan.io.files import write_text
+    from cryoetgan.io.mrc import write_volume
+    from cryoetgan.io.star import class_name, write_star
+    from cryoetgan.io.volume_set import read_volume_set
+    from cryoetgan.particles.averaging import fsc, gold_standard
+    from cryoetgan.particles.averaging import posed_particles as posed
+    from cryoetgan.seeds import rng
+
+    class_name(output)
+    opened = read_volume_set(particles)
+    rows = posed.rows_of_class(opened, class_)
+    has_poses = posed.has_poses(opened)
+    if iterations == 0 and not has_poses:
+        raise UserError(
+            f"{particles}: has no angles. Give --iterations (for example 5) to find them, and a "
+            "--template if there is one"
+        )
+    low, high, _ = parse_tilt_range(tilts) if tilts else (0.0, 0.0, 0.0)
+    members = posed.read_particles(opened, rows, (low, high) if tilts else None)
+    start = None
+    if template is not None:
+        start = _first_reference(template, particles, opened.box, opened.voxel_size)
+    elif iterations and not has_poses:
+        start = gold_standard.spherical_start(members, opened.voxel_size)
+    limit = 5 * opened.voxel_size
+    if template_lowpass is not None:
+        limit = check_positive(template_lowpass, "--template-lowpass", " A")
+    options = gold_standard.AverageOptions(
+        iterations=iterations,
+        lowpass=limit,
+        rotations=rotations,
+        highpass_shells=highpass_shells,
+        device=device,
+    )
+    half = rng(seed, "particles", "average", "halves").permutation(np.arange(len(members)) % 2)
+    found = gold_standard.align_and_average(members, half, opened.voxel_size, start, options)
+    if poses is not None:
+        table = posed.posed_table(opened, rows, found.particles, found.scores)
+        write_star(poses, table, opened.optics)
+    text = fsc.fsc_csv(found.fsc, opened.box, opened.voxel_size)
+    write_text(output.with_name(f"{output.stem}_fsc.csv"), text)
+    write_volume(output, found.density.astype(np.float32), opened.voxel_size)
+    reached = fsc.resolution(found.fsc, opened.box, opened.voxel_size)
+    kind = "independent halves" if iterations else "halves whose angles share an origin"
+    log.info("%s: %d particles, %.1f A (FSC 0.143, %s)", output, len(rows), reached, kind)
+    return Record(
+        outputs=[output, *([poses] if poses else [])],
+        parameters={"template_lowpass": limit},
+        about={"particles": len(rows), "resolution": reached},
+    )
+
+
+def _first_reference(path: Path, particles: Path, box: int, voxel_size: float) -> Any:
+    """Read a map of the particles' box and voxel size."""
+    import numpy as np
+
+    from cryoetgan.io.mrc import check_same_voxel_size, read_map
+
+    opened = read_map(path)
+    check_same_voxel_size(voxel_size, opened.voxel_size, particles, path)
+    if opened.data.shape != (box,) * 3:
+        raise UserError(
+            f"{path}: has {opened.data.shape[::-1]} voxels, but the particles have {box}^3; "
+            f"make it with --box {box}"
+        )
+    return np.asarray(opened.data, np.float32)
+
+
+@command(app, "gallery")
+def gallery(
+    volumes: Annotated[Path, typer.Argument(help="Volume set (STAR).")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="HTML.")] = None,
+    sample: Annotated[int | None, typer.Option(help="Blind sample, boxes.", min=1)] = None,
+    class_: Annotated[list[str] | None, typer.Option("--class", help="Added; repeatable.")] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Serve the page.")] = False,
+    curation: Annotated[Path, typer.Option(help="Folder of decisions.")] = CURATION,
+    port: Annotated[int, typer.Option(help="Of --serve; 0: any.")] = 0,
+    seed: Seed = 0,
+) -> None:
+    """Make an HTML page on which a person accepts, rejects and names particles.
+
+    The page works with mouse and keyboard and shows hundreds of boxes. It downloads decisions
+    as CSV with the columns id,accepted,class for the folder of particles.curation; with --serve
+    it writes <set>.csv into that folder itself. --class adds a class to choose. --sample draws
+    boxes over all classes and scores, and hides both; with `particles purity` the decisions give
+    an unbiased estimate of the set's purity.
+    """
+    from cryoetgan.io.files import provenance, sidecar, write_json, write_text
+    from cryoetgan.io.star import CLASS_NAME
+    from cryoetgan.io.volume_set import read_volume_set
+    from cryoetgan.particles.curation.gallery import draw_sample, gallery_boxes, gallery_page
+    from cryoetgan.particles.curation.server import DecisionStore, make_server
+
+    if output is None and not serve:
+        raise UserError("give -o G.html, or --serve")
+    for name in class_ or []:
+        if not CLASS_NAME.fullmatch(name):
+            raise UserError(f"--class is '{name}'; use letters, digits, '_' and '-'")
+    opened = read_volume_set(volumes)
+    boxes = gallery_boxes(opened)
+    classes = sorted({*(box.class_name for box in boxes if box.class_name), *(class_ or [])})
+    blind = sample is not None
+    if sample is not None:
+        boxes = draw_sample(boxes, sample, seed)
+    path = curation / f"{volumes.stem}{'_blind' if blind else ''}.csv"
+    store = DecisionStore(path, [box.id for box in boxes], classes)
+
+    def page(save: str | None) -> str:
+        # a served page gets the current decisions from the server when it is opened
+        return gallery_page(opened, boxes, classes, blind, {} if save else store.decisions, save)
+
+    if output is not None:
+        write_text(output, page(None))
+        made = provenance("particles gallery", [volumes], {"sample": sample}, seed)
+        drawn = {"classes": classes, "sample": [box.record() for box in boxes]}
+        write_json(sidecar(output), {"provenance": made, **(drawn if blind else {})})
+        log.info("%s: %d boxes", output, len(boxes))
+    if serve:
+        server, address = make_server(page, store, port)
+        log.info("open %s in a browser; decisions go to %s; stop with Ctrl-C", address, path)
+        with server:
+            server.serve_forever()
+
+
+@command(app, "purity")
+def purity(
+    decisions: Annotated[Path, typer.Argument(help="CSV of the blind gallery.")],
+    output: Output,
+    sample: Annotated[Path, typer.Option(help="The record beside the gallery, G.html.json.")],
+    annotations: Annotated[Path | None, typer.Option(help="STAR of named boxes.")] = None,
+) -> Record | None:
+    """Estimate the purity of a set from a blindly annotated sample: JSON.
+
+    Keys: purity with its 95 % interval, the same for each class, and the confusion. --annotations
+    writes the boxes that a person named, with 0-based voxel coordinates: a small test set
+    that does not depend on scores.
+    """
+    import pandas as pd
+
+    from cryoetgan.io.files import check_exists, provenance, read_json, write_json
+    from cryoetgan.io.star import write_star
+    from cryoetgan.particles.curation.purity import annotated_rows, estimate_purity
+    from cryoetgan.particles.curation.select import UNNAMED
+    from cryoetgan.particles.curation.server import saved_decisions
+
+    record = read_json(sample)
+    if "sample" not in record:
+        raise UserError(f"{sample}: has no sample; give the record of a gallery with --sample")
+    answers = {
+        name: (decision["class"] or UNNAMED) if decision["accepted"] == "yes" else ""
+        for name, decision in saved_decisions(check_exists(decisions, "CSV file")).items()
+    }
+    result = estimate_purity(record["sample"], answers)
+    if annotations is not None:
+        rows = annotated_rows(record["sample"], answers)
+        if not rows:
+            raise UserError(f"{decisions}: names no box with a coordinate in a tomogram")
+        write_star(annotations, pd.DataFrame(rows))
+    made = provenance("particles purity", [decisions, sample])
+    write_json(output, {**result, "provenance": made})
+    if result["n_annotated"] < result["n_sample"]:
+        log.warning(
+            "%d of %d boxes are annotated; the estimate assumes that the others are alike",
+            result["n_annotated"],
+            result["n_sample"],
+        )
+    low, high = result["interval"]
+    log.info("%s: purity %.2f (%.2f to %.2f)", output, result["purity"], low, high)
+    return Record(outputs=[annotations]) if annotations else None

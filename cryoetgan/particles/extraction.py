@@ -1,39 +1,44 @@
-"""Cut boxes out of tomograms, subvoxel or at whole voxels."""
+"""Extract boxes from tomograms, at the nearest voxels or between voxels."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from cryoetgan.errors import UserError, suggest
 from cryoetgan.io.memmap import release_pages
+from cryoetgan.io.mrc import Volume
 from cryoetgan.io.star import COORDINATES, ORIGINS
+from cryoetgan.io.volume_set import VolumeSetWriter
+from cryoetgan.physics.acquisition import Acquisition, optics_row
 from cryoetgan.physics.coordinates import centre_offsets
+from cryoetgan.physics.geometry import clip_box
+from cryoetgan.progress import log, track
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Floats = NDArray[np.floating]
 RIM = 10
-"""Voxels read around a box; they fade to the mean, as a Fourier shift takes a box to be periodic.
-
-Waves of up to 0.4 a voxel are then right to 0.02 of their height (tested)."""
-
-SEVERAL = 16
-"""Boxes after which a tomogram's pages are given back: each touches a page a row, megabytes."""
+"""Voxels around a box that fade to the mean before a Fourier shift, which assumes a periodic box.
+Waves of up to 0.4 cycles per voxel are then right to 0.02 of their amplitude (tested)."""
+BOXES_PER_RELEASE = 16
+"""Boxes between two releases of pages; each box touches a page for every row, megabytes."""
 
 
-def fits(coordinate: Floats, shape: tuple[int, ...], box: int) -> bool:
-    """Whether a box lies inside a tomogram.
+def box_fits(coordinate: Floats, shape: tuple[int, ...], box: int) -> bool:
+    """Return whether a box lies inside a tomogram.
 
     Parameters
     ----------
     coordinate : ndarray
         x, y, z in voxels, 0-based; it becomes voxel n // 2 of the box.
     shape : tuple of int
-        zyx.
+        Shape of the tomogram, zyx.
     box : int
         Voxels.
     """
@@ -41,52 +46,57 @@ def fits(coordinate: Floats, shape: tuple[int, ...], box: int) -> bool:
     return bool((low >= 0).all() and (low + box - 1 <= np.array(shape) - 1).all())
 
 
-def at_whole_voxels(table: "pd.DataFrame", voxel_size: float) -> "pd.DataFrame":
-    """Return rows whose coordinates are the nearest voxels; the rest goes into the origins.
+def round_coordinates(table: "pd.DataFrame", voxel_size: float) -> "pd.DataFrame":
+    """Return rows with coordinates at the nearest voxel; rlnOriginX/Y/ZAngst keep the rest.
 
-    Between voxels every way to shift a box changes what is no wave in it: the flats and edges a
-    denoiser leaves ring after a Fourier shift, and blur after a spline.
+    A shift between voxels changes everything that is not a wave. The constant regions and edges
+    that a denoiser leaves ring after a Fourier shift, and blur after a spline.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        Particles; origins that are there count.
+        Particles; their origins, if any, are added.
     voxel_size : float
         Angstrom.
     """
     places = table[COORDINATES].to_numpy(float)
     whole = np.floor(places + 0.5)
-    moved = table.copy()
-    moved[ORIGINS] = -(places - whole + centre_offsets(table, voxel_size)) * voxel_size
-    moved[COORDINATES] = whole
-    return moved
+    rounded = table.copy()
+    rounded[ORIGINS] = -(places - whole + centre_offsets(table, voxel_size)) * voxel_size
+    rounded[COORDINATES] = whole
+    return rounded
 
 
-def extract(volume: NDArray[np.generic], coordinate: Floats, box: int) -> NDArray[np.float32]:
-    """Return the box `(z, y, x)` whose voxel n // 2 lies at `coordinate`.
+def extract_box(volume: NDArray[np.generic], coordinate: Floats, box: int) -> NDArray[np.float32]:
+    """Return the box `(z, y, x)` whose voxel n // 2 lies at a coordinate.
 
-    Between voxels by a shift in Fourier space, which keeps the power of every shell (a cubic
-    spline leaves a third of the highest). Only the box and a rim are read. Where the box reaches
-    beyond the tomogram, it holds the mean of what is inside.
+    Coordinates between voxels are reached by a shift in Fourier space, which keeps the power of
+    every shell; a cubic spline leaves a third of the highest one. Only the box and a rim are
+    read. Voxels outside the tomogram get the mean of those inside.
+
+    Parameters
+    ----------
+    volume : ndarray
+        `(z, y, x)`.
+    coordinate : ndarray
+        x, y, z in voxels, 0-based.
+    box : int
+        Voxels.
     """
     start = np.asarray(coordinate, float)[::-1] - box // 2
     whole = np.floor(start + 0.5).astype(int)
     rest = start - whole
     shifted = bool(np.abs(rest).max() >= 1e-3)
-    low, high = whole - RIM * shifted, whole + box + RIM * shifted
-    if shifted:
-        high += (box + 1) % 2  # an odd edge has no highest frequency of unknown phase
-    inside_low = np.clip(low, 0, volume.shape)
-    inside_high = np.clip(high, 0, volume.shape)
-    part = np.asarray(
-        volume[tuple(slice(a, b) for a, b in zip(inside_low, inside_high, strict=True))],
-        np.float32,
-    )
+    rim = RIM * shifted
+    # an odd edge has no highest frequency of unknown phase
+    edge = box + 2 * rim + (shifted and (box + 1) % 2)
+    in_volume, in_part = clip_box(whole - rim, (edge,) * 3, volume.shape)
+    part = np.asarray(volume[in_volume], np.float32)
     if part.size == 0:
         return np.zeros((box, box, box), np.float32)
-    if part.shape != tuple(high - low):
-        padding = np.stack([inside_low - low, high - inside_high], axis=1)
-        if fits(coordinate, volume.shape, box):  # the rim alone lies outside: no step there
+    if part.shape != (edge,) * 3:
+        padding = [(inside.start, edge - inside.stop) for inside in in_part]
+        if box_fits(coordinate, volume.shape, box):  # only the rim is outside: no step there
             part = np.pad(part, padding, mode="symmetric")
         else:
             part = np.pad(part, padding, constant_values=float(part.mean()))
@@ -97,7 +107,7 @@ def extract(volume: NDArray[np.generic], coordinate: Floats, box: int) -> NDArra
 
 
 def fourier_shift(volume: Floats, shift: Floats) -> NDArray[np.float32]:
-    """Return a cube sampled at every voxel plus `shift` (z, y, x voxels); its rim fades first."""
+    """Return a cube sampled at every voxel plus `shift` (z, y, x voxels), after its rim faded."""
     edge = len(volume)
     window, phases = _window(edge), []
     for axis, frequency in enumerate((fft.fftfreq(edge), fft.fftfreq(edge), fft.rfftfreq(edge))):
@@ -120,11 +130,85 @@ def _window(edge: int) -> NDArray[np.float32]:
     return (line[:, None, None] * line[:, None] * line).astype(np.float32)
 
 
-def boxes(
+def extract_boxes(
     volume: NDArray[np.generic], coordinates: Floats, box: int
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield the box at each of the coordinates `(N, 3)`, giving pages back on the way."""
+    """Yield the box at each of the coordinates `(N, 3)`; pages are released on the way."""
     for number, coordinate in enumerate(coordinates, start=1):
-        yield extract(volume, coordinate, box)
-        if number % SEVERAL == 0:
+        yield extract_box(volume, coordinate, box)
+        if number % BOXES_PER_RELEASE == 0:
             release_pages(volume)
+
+
+def rows_inside(table: "pd.DataFrame", tomograms: Mapping[str, Volume], box: int) -> "pd.DataFrame":
+    """Return the rows whose boxes lie inside their tomogram; the others are counted and dropped.
+
+    Raises
+    ------
+    UserError
+        If a tomogram is not given, or if no row is left.
+    """
+    for name in table["rlnTomoName"].unique():
+        if name not in tomograms:
+            raise UserError(
+                f"particles lie in tomogram '{name}', which is not given{suggest(name, tomograms)}; "
+                f"add --tomogram {name}.mrc"
+            )
+    places = table[COORDINATES].to_numpy(float)
+    inside = [
+        box_fits(place, tomograms[name].data.shape, box)
+        for place, name in zip(places, table["rlnTomoName"], strict=True)
+    ]
+    dropped = len(table) - sum(inside)
+    if dropped:
+        log.warning(
+            "%d of %d boxes reach beyond their tomogram and are dropped", dropped, len(table)
+        )
+    if dropped == len(table):
+        raise UserError(f"no box of {box} voxels lies inside its tomogram; use a smaller --box")
+    return table[inside].reset_index(drop=True)
+
+
+def write_boxes(
+    star: Path,
+    table: "pd.DataFrame",
+    tomograms: Mapping[str, Volume],
+    records: Mapping[str, Acquisition | None],
+    box: int,
+) -> None:
+    """Extract the boxes of all rows and write them as a volume set.
+
+    Parameters
+    ----------
+    star : Path
+        STAR file of the set.
+    table : pandas.DataFrame
+        Particles; rlnOpticsGroup and cryoetganSource are set here.
+    tomograms : mapping
+        Name to tomogram, all of one voxel size.
+    records : mapping
+        Name to acquisition, None if unknown; one optics group a tomogram.
+    box : int
+        Voxels.
+    """
+    import pandas as pd
+
+    names = list(tomograms)
+    optics = [optics_row(records[name], number, name) for number, name in enumerate(names, start=1)]
+    table["rlnOpticsGroup"] = [names.index(name) + 1 for name in table["rlnTomoName"]]
+    table["cryoetganSource"] = "real"
+    voxel_size = tomograms[names[0]].voxel_size
+    with VolumeSetWriter(star, len(table), box, voxel_size, pd.DataFrame(optics)) as writer:
+        rows = table.to_dict("records")
+        for number, row in enumerate(track(rows, "extracting"), start=1):
+            place = np.array([row[column] for column in COORDINATES])
+            data = tomograms[row["rlnTomoName"]].data
+            boxed = extract_box(data, place, box)
+            if not np.isfinite(boxed).all():
+                raise UserError(
+                    f"{row['rlnTomoName']}: the box at {place} holds voxels that are not finite "
+                    "numbers. Import the tomogram with 'cryoetgan tomograms import', or repair it"
+                )
+            writer.add(boxed, row)
+            if number % BOXES_PER_RELEASE == 0:
+                release_pages(data)

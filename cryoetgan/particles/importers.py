@@ -1,9 +1,10 @@
-"""Other programs' picks, and truth tables: RELION STAR, copick JSON, CSV, PolNet's lists."""
+"""Read picks of other programs: RELION and Warp STAR, copick JSON, CSV and PolNet lists."""
 
 import json
 import re
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,24 +17,46 @@ from cryoetgan.physics.coordinates import ImportTransform
 from cryoetgan.physics.geometry import relion_from_rotation, rotation_from_relion
 from cryoetgan.progress import log
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Floats = NDArray[np.floating]
 CSV_COORDINATES = (("x_vox", "y_vox", "z_vox"), ("x", "y", "z"), tuple(COORDINATES))
-MATRIX = [f"r{i}{j}" for i in (1, 2, 3) for j in (1, 2, 3)]
-POLNET = {"type", "code", "x", "y", "z"}
-"""Columns of PolNet's list of motifs, capital or not, parted by tabs."""
-CENTRED = [
-    "rlnCenteredCoordinateXAngst",
-    "rlnCenteredCoordinateYAngst",
-    "rlnCenteredCoordinateZAngst",
-]
-OLD_ORIGINS = [f"rlnOrigin{axis}" for axis in "XYZ"]
-"""RELION 3.0: in voxels."""
-FRAMES = [f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi")]
-"""RELION 4: a turn of the box, apart from the particle's own."""
-UNBINNED = "rlnTomoTiltSeriesPixelSize"
-NAMING = ("rlnTomoName", "rlnMicrographName", "tomo", "tomogram")
-"""Columns that name a row's tomogram, the first that is there."""
-SUFFIX = r"\.(mrc|rec|map|tomostar|st)$"
+CSV_MATRIX = [f"r{i}{j}" for i in (1, 2, 3) for j in (1, 2, 3)]
+POLNET_COLUMNS = {"type", "code", "x", "y", "z"}
+"""Columns of PolNet's list of motifs in lower case; the file separates them by tabs."""
+RELION5_COORDINATES = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
+"""Angstrom from the centre of the tomogram."""
+RELION3_ORIGINS = [f"rlnOrigin{axis}" for axis in "XYZ"]
+"""Voxels."""
+RELION4_BOX_ANGLES = [f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi")]
+"""Rotation of the box, separate from the particle's own."""
+RELION4_PIXEL_SIZE = "rlnTomoTiltSeriesPixelSize"
+"""Angstrom; the unit of coordinates."""
+TOMOGRAM_COLUMNS = ("rlnTomoName", "rlnMicrographName", "tomo", "tomogram")
+"""Columns that name the tomogram of a row; the first one present is used."""
+TOMOGRAM_SUFFIX = r"\.(mrc|rec|map|tomostar|st)$"
+
+
+@dataclass(frozen=True)
+class PicksFrame:
+    """Frame of the coordinates in a file of picks."""
+
+    tomogram: str
+    """Name of the tomogram; rows of other tomograms are excluded."""
+    transform: ImportTransform
+    """From voxels of the tomogram's original file to voxels of the imported tomogram."""
+    unit: float | None = None
+    """Angstrom per unit of the coordinates; default: voxels of the original file."""
+
+    def to_file_voxels(self, places: Any) -> Floats:
+        """Return coordinates in voxels of the tomogram's original file."""
+        places = np.asarray(places, float)
+        return places if self.unit is None else places * (self.unit / self.transform.voxel_size)
+
+
+class OtherTomogramError(UserError):
+    """A file has rows of other tomograms only."""
 
 
 def read_picks(
@@ -41,119 +64,109 @@ def read_picks(
     tomogram: str,
     shape: tuple[int, ...],
     voxel_size: float,
-    imported: ImportTransform | None = None,
+    transform: ImportTransform | None = None,
     unit: float | None = None,
-) -> Any:
-    """Return particles of one tomogram in our columns.
+) -> "pd.DataFrame":
+    """Return the particles of one tomogram, with the columns of our STAR files.
 
     Parameters
     ----------
     path : Path
-        `.star` (ours, RELION 3 to 5), `.json` (copick picks), `.csv` (columns x, y, z or
-        x_vox, y_vox, z_vox; class; a rotation matrix r11 ... r33, if any), or PolNet's `.csv`
-        of motifs (in angstrom; places and classes alone). Or a folder of such files, where one
-        that names no class is of the class it is named by.
+        `.star` (ours, RELION 3 to 5, Warp), `.json` (copick picks), `.csv` (columns x, y, z or
+        x_vox, y_vox, z_vox; optionally class and a rotation matrix r11 ... r33), or PolNet's
+        `.csv` of motifs (angstrom; only positions and classes are used). Or a folder of such
+        files; a file without classes is then named by its class.
     tomogram : str
-        Its name; rows that name another tomogram are left out.
+        Name of the tomogram; rows of other tomograms are excluded.
     shape : tuple of int
-        zyx, of the imported tomogram.
+        Shape of the imported tomogram, zyx.
     voxel_size : float
-        Angstrom, of the imported tomogram.
-    imported : Imported, optional
-        How it was brought in: places in its file are moved and turned as it was. STAR files
-        that we wrote (cryoetganId) hold places in the imported one.
+        Voxel size of the imported tomogram, angstrom.
+    transform : ImportTransform, optional
+        How the tomogram was imported; particles are resampled and rotated in the same way. STAR
+        files written by cryoetgan (cryoetganId) already refer to the imported tomogram.
     unit : float, optional
-        Angstrom: of the coordinates, where they are not in voxels of the file.
+        Angstrom per unit of the coordinates; default: voxels of the tomogram's original file.
 
     Raises
     ------
     UserError
-        Where the format is not known, coordinates are missing, or none lies inside.
+        If the format is unknown, if coordinates are missing, or if no particle lies inside.
     """
-    imported = imported or ImportTransform(shape, voxel_size, 1.0)
-    table = _all(path, tomogram, imported, unit)
+    transform = transform or ImportTransform(shape, voxel_size, 1.0)
+    table = _read_files(path, PicksFrame(tomogram, transform, unit))
     where = table[COORDINATES].to_numpy(float)
     inside = ((where >= 0) & (where <= np.array(shape)[::-1] - 1)).all(axis=1)
+    if not len(table):
+        raise UserError(f"{path}: holds no particle")
     if not inside.any():
-        if not len(table):
-            raise UserError(f"{path}: holds no particle")
         raise UserError(
             f"{path}: none of its {len(table)} particles lies inside {tomogram} "
-            f"({'x'.join(map(str, shape[::-1]))} voxels); are the coordinates in voxels of "
-            f"{unit or imported.voxel_size:g} A? Else give --voxel-size (column annotations_voxel_size), "
-            "1 for angstrom"
+            f"({'x'.join(map(str, shape[::-1]))} voxels). Coordinates were read in voxels of "
+            f"{unit or transform.voxel_size:g} A; else give --voxel-size (column "
+            "annotations_voxel_size), 1 for angstrom"
         )
     if not inside.all():
         log.warning("%s: %d particles lie outside %s", path, np.sum(~inside), tomogram)
     return table[inside].reset_index(drop=True)
 
 
-def files_of(path: Path) -> list[Path]:
-    """Return the files of picks that a path stands for: itself, or those in the folder."""
+def list_pick_files(path: Path) -> list[Path]:
+    """Return the path itself, or the files of picks in a folder."""
     path = check_exists(path, "picks")
     if not path.is_dir():
         return [path]
     found = sorted(file for file in path.iterdir() if file.suffix.lower() in READERS)
     if not found:
-        raise UserError(f"{path}: holds no picks; wanted .star, .csv or .json files (copick)")
+        raise UserError(f"{path}: has no file of picks (.star, .csv, or .json of copick)")
     return found
 
 
-class ElsewhereError(UserError):
-    """A file names other tomograms only."""
-
-
-def _all(path: Path, tomogram: str, imported: ImportTransform, unit: float | None) -> Any:
-    """Return the rows of all files, in our columns, placed in the imported tomogram."""
+def _read_files(path: Path, frame: PicksFrame) -> "pd.DataFrame":
+    """Return the rows of all files, in voxels of the imported tomogram."""
     import pandas as pd
 
-    files, tables, elsewhere = files_of(path), [], None
-    for file in files:
+    tables, elsewhere = [], None
+    for file in list_pick_files(path):
         if file.suffix.lower() not in READERS:
-            raise UserError(f"{file}: wanted .star, .csv or .json (copick picks)")
+            raise UserError(f"{file}: unknown format; give .star, .csv or .json (copick picks)")
         try:
-            table = READERS[file.suffix.lower()](file, tomogram, imported, unit)
-        except ElsewhereError as error:
+            table = READERS[file.suffix.lower()](file, frame)
+        except OtherTomogramError as error:
             elsewhere = error
             continue
         if not np.isfinite(table[COORDINATES].to_numpy(float)).all():
             raise UserError(f"{file}: holds coordinates that are not numbers")
         name = file.stem if path.is_dir() else "particle"
-        tables.append(_completed(table, name, tomogram, imported))
+        tables.append(_to_our_columns(table, name, frame))
     if elsewhere is not None and not tables:
         raise elsewhere
     return pd.concat(tables, ignore_index=True, join="inner")
 
 
-def _completed(table: Any, name: str, tomogram: str, imported: ImportTransform) -> Any:
-    """Return rows with class, score and id; what is not ours is moved as the tomogram was."""
+def _to_our_columns(table: "pd.DataFrame", class_name: str, frame: PicksFrame) -> "pd.DataFrame":
+    """Add class, score and id; rows without an id are transformed as the tomogram was."""
     table = table.copy()
-    for column, default in (("cryoetganClass", name), ("cryoetganScore", 1.0)):
+    for column, default in (("cryoetganClass", class_name), ("cryoetganScore", 1.0)):
         if column not in table:
             table[column] = default
     if "cryoetganId" not in table:
-        places = imported.to_tomogram(table[COORDINATES].to_numpy(float))
+        places = frame.transform.to_tomogram(table[COORDINATES].to_numpy(float))
         table[COORDINATES] = places
         if set(ANGLES) <= set(table.columns):
-            turned = imported.rotation * rotation_from_relion(table[ANGLES].to_numpy(float))
-            table[ANGLES] = relion_from_rotation(turned)
-        table["cryoetganId"] = [particle_id(tomogram, *place) for place in places]
-    return table.assign(rlnTomoName=tomogram, cryoetganSource="real")
+            rotations = rotation_from_relion(table[ANGLES].to_numpy(float))
+            table[ANGLES] = relion_from_rotation(frame.transform.rotation * rotations)
+        table["cryoetganId"] = [particle_id(frame.tomogram, *place) for place in places]
+    return table.assign(rlnTomoName=frame.tomogram, cryoetganSource="real")
 
 
-def _in_file(places: Any, imported: ImportTransform, unit: float | None) -> Floats:
-    """Return places in voxels of the tomogram's file; `unit` is that of `places`, angstrom."""
-    places = np.asarray(places, float)
-    return places if unit is None else places * (unit / imported.voxel_size)
-
-
-def check_classes(table: Any, classes: list[str], path: Path) -> Any:
-    """Keep rows of known classes.
+def keep_classes(table: "pd.DataFrame", classes: list[str], path: Path) -> "pd.DataFrame":
+    """Return the rows of some classes; all rows if `classes` is empty.
 
     Raises
     ------
     UserError
-        Where none of them is known.
+        If no row is left.
     """
     if not classes:
         return table
@@ -161,140 +174,130 @@ def check_classes(table: Any, classes: list[str], path: Path) -> Any:
     if not known.any():
         found = sorted(table["cryoetganClass"].unique())
         raise UserError(
-            f"{path}: its classes are {', '.join(found[:8])}, none of {', '.join(classes)}"
+            f"{path}: has the classes {', '.join(found[:8])}, but none of {', '.join(classes)}"
             f"{suggest(found[0], classes)}"
         )
     return table[known].reset_index(drop=True)
 
 
-def _star(path: Path, tomogram: str, imported: ImportTransform, unit: float | None) -> Any:
+def _rows_of_tomogram(table: "pd.DataFrame", tomogram: str, path: Path) -> "pd.DataFrame":
+    """Return the rows of one tomogram, named by any of `TOMOGRAM_COLUMNS`."""
+    column = next((name for name in TOMOGRAM_COLUMNS if name in table), None)
+    if column is None:
+        return table
+    names = [re.sub(TOMOGRAM_SUFFIX, "", str(name).rpartition("/")[2]) for name in table[column]]
+    mine = [name == tomogram for name in names]
+    if any(mine):
+        return table[mine].reset_index(drop=True)
+    if len(set(names)) == 1 and column != TOMOGRAM_COLUMNS[0]:
+        log.warning("%s: %s is %s; taken for %s", path, column, names[0], tomogram)
+        return table
+    raise OtherTomogramError(
+        f"{path}: has no row of tomogram {tomogram}; its column {column} names "
+        f"{', '.join(sorted(set(names))[:5])}; rename the tomogram or the rows"
+    )
+
+
+def _read_star(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     opened = read_star(path)
-    table = _of(opened.particles.copy(), tomogram, path)
-    if set(CENTRED) <= set(table.columns):
-        # RELION 5: angstrom from the volume's centre
-        places = table[CENTRED].to_numpy(float) / imported.voxel_size
-        table[COORDINATES] = places + imported.file_shape / 2
-        table = table.drop(columns="cryoetganId", errors="ignore")  # our export's, too
+    table = _rows_of_tomogram(opened.particles.copy(), frame.tomogram, path)
+    if set(RELION5_COORDINATES) <= set(table.columns):
+        places = table[RELION5_COORDINATES].to_numpy(float) / frame.transform.voxel_size
+        table[COORDINATES] = places + frame.transform.file_shape / 2
+        table = table.drop(columns="cryoetganId", errors="ignore")  # our export writes it
     elif not set(COORDINATES) <= set(table.columns):
         raise UserError(f"{path}: lacks {', '.join(COORDINATES)}; it has {', '.join(table)}")
     elif "cryoetganId" not in table:
-        if unit is None and UNBINNED in opened.optics:
-            unit = float(opened.optics[UNBINNED].iloc[0])  # RELION 4: voxels of the tilt series
-        table[COORDINATES] = _in_file(table[COORDINATES], imported, unit)
-    return _centred(table, imported, unit, path)
+        if frame.unit is None and RELION4_PIXEL_SIZE in opened.optics:
+            frame = replace(frame, unit=float(opened.optics[RELION4_PIXEL_SIZE].iloc[0]))
+        table[COORDINATES] = frame.to_file_voxels(table[COORDINATES])
+    return _apply_origins(table, frame, path)
 
 
-def _centred(table: Any, imported: ImportTransform, unit: float | None, path: Path) -> Any:
-    """Move coordinates to where particles were refined to: RELION keeps the rest as an origin."""
-    ours = "cryoetganId" in table
-    voxel_size = imported.voxel_size * (imported.step if ours else 1.0)
-    for columns, size in ((ORIGINS, 1.0), (OLD_ORIGINS, unit or voxel_size)):
+def _apply_origins(table: "pd.DataFrame", frame: PicksFrame, path: Path) -> "pd.DataFrame":
+    """Subtract the origins, RELION's refined shifts, from the coordinates."""
+    step = frame.transform.step if "cryoetganId" in table else 1.0
+    voxel_size = frame.transform.voxel_size * step
+    for columns, size in ((ORIGINS, 1.0), (RELION3_ORIGINS, frame.unit or voxel_size)):
         if set(columns) <= set(table.columns):
             table[COORDINATES] -= table[columns].to_numpy(float) * (size / voxel_size)
             table = table.drop(columns=columns)
-    turned = [name for name in FRAMES if name in table and np.any(table[name].to_numpy(float))]
-    if turned:
-        log.warning("%s: %s are not applied: angles are taken as they are", path, ", ".join(turned))
+    ignored = [c for c in RELION4_BOX_ANGLES if c in table and np.any(table[c].to_numpy(float))]
+    if ignored:
+        log.warning("%s: %s are ignored; the angles may be wrong", path, ", ".join(ignored))
     return table
 
 
-def _of(table: Any, tomogram: str, path: Path) -> Any:
-    """Return the rows of one tomogram, by whatever column names it."""
-    for column in NAMING:
-        if column not in table:
-            continue
-        names = [re.sub(SUFFIX, "", str(name).rpartition("/")[2]) for name in table[column]]
-        mine = [name == tomogram for name in names]
-        if not any(mine) and len(set(names)) == 1 and column != NAMING[0]:
-            log.warning("%s: %s says %s; taken for %s", path, column, names[0], tomogram)
-            return table
-        if not any(mine):
-            named = ", ".join(sorted(set(names))[:5])
-            raise ElsewhereError(
-                f"{path}: has no row of tomogram {tomogram}; its column {column} names {named}; "
-                "give the tomogram that name"
-            )
-        return table[mine].reset_index(drop=True)
-    return table
-
-
-def _copick(path: Path, tomogram: str, imported: ImportTransform, unit: float | None) -> Any:
+def _read_copick(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     import pandas as pd
 
     try:
         content = json.loads(path.read_text())
-        rows = [
-            {
-                **{
-                    name: float(point["location"][axis]) / imported.voxel_size
-                    for name, axis in zip(COORDINATES, "xyz", strict=True)
-                },
-                "matrix": point.get("transformation_"),
-            }
-            for point in content["points"]
-        ]
-        name = str(content["pickable_object_name"])
+        points, name = content["points"], str(content["pickable_object_name"])
+        places = [[float(point["location"][axis]) for axis in "xyz"] for point in points]
+        matrices = [point.get("transformation_") for point in points]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: is not a copick picks file ({error!r})") from error
-    if not rows:
+    if not places:
         raise UserError(f"{path}: holds no point")
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(np.array(places) / frame.transform.voxel_size, columns=COORDINATES)
     table["cryoetganClass"] = name
-    matrices = table.pop("matrix")
     if all(matrix is not None for matrix in matrices):
-        turns = np.array([np.array(matrix)[:3, :3] for matrix in matrices])
-        table[ANGLES] = relion_from_rotation(Rotation.from_matrix(turns))
+        rotations = np.array([np.array(matrix)[:3, :3] for matrix in matrices])
+        table[ANGLES] = relion_from_rotation(Rotation.from_matrix(rotations))
     return table
 
 
-def _csv(path: Path, tomogram: str, imported: ImportTransform, unit: float | None) -> Any:
+def _read_csv(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     import pandas as pd
 
     try:
         with open(path, encoding="utf-8") as file:
             heading = file.readline().rstrip("\r\n").lower().split("\t")
-        if set(heading) >= POLNET:
-            return _polnet(path, heading, tomogram, imported.voxel_size)
-        table = pd.read_csv(path, dtype=dict.fromkeys(("class", *NAMING), str))
+        if set(heading) >= POLNET_COLUMNS:
+            return _read_polnet(path, heading, frame)
+        table = pd.read_csv(path, dtype=dict.fromkeys(("class", *TOMOGRAM_COLUMNS), str))
     except (ValueError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: is not a CSV table ({error})") from error
-    for names in CSV_COORDINATES:
-        if set(names) <= set(table.columns):
-            break
-    else:
+    names = next((c for c in CSV_COORDINATES if set(c) <= set(table.columns)), None)
+    if names is None:
         raise UserError(f"{path}: lacks columns x, y, z (voxels); it has {', '.join(table)}")
-    table = _of(table, tomogram, path)
+    table = _rows_of_tomogram(table, frame.tomogram, path)
     try:
-        places = _in_file(table[list(names)], imported, unit)
+        places = frame.to_file_voxels(table[list(names)])
     except ValueError as error:
         raise UserError(f"{path}: holds coordinates that are not numbers ({error})") from error
     out = pd.DataFrame(places, columns=COORDINATES, index=table.index)
     for column in ("class", "cryoetganClass"):
         if column in table:
             out["cryoetganClass"] = table[column].astype(str)
-    if set(MATRIX) <= set(table.columns):
-        turns = table[MATRIX].to_numpy(float).reshape(-1, 3, 3)
-        out[ANGLES] = relion_from_rotation(Rotation.from_matrix(turns))
+    if set(CSV_MATRIX) <= set(table.columns):
+        rotations = table[CSV_MATRIX].to_numpy(float).reshape(-1, 3, 3)
+        out[ANGLES] = relion_from_rotation(Rotation.from_matrix(rotations))
     elif set(ANGLES) <= set(table.columns):
         out[ANGLES] = table[ANGLES]
     return out
 
 
-def _polnet(path: Path, heading: list[str], tomogram: str, voxel_size: float) -> Any:
-    """Return PolNet's motifs but its membranes', whose rows are points of a surface."""
+def _read_polnet(path: Path, heading: list[str], frame: PicksFrame) -> "pd.DataFrame":
+    """Return PolNet's motifs except membranes, whose rows are points of a surface."""
     import pandas as pd
 
     table = pd.read_csv(path, sep="\t", header=0, names=heading, dtype={"code": str, "type": str})
-    if "density" in table:  # one list of all tomograms, as its first versions wrote
-        mine = [Path(str(name)).stem == tomogram for name in table["density"]]
+    if "density" in table:  # the first versions wrote one list for all tomograms
+        names = [Path(str(name)).stem for name in table["density"]]
+        mine = [name == frame.tomogram for name in names]
         if not any(mine):
-            named = ", ".join(sorted({Path(str(name)).stem for name in table["density"]})[:5])
-            raise ElsewhereError(f"{path}: has no row of density {tomogram}; it names {named}")
+            raise OtherTomogramError(
+                f"{path}: has no row of density {frame.tomogram}; it names "
+                f"{', '.join(sorted(set(names))[:5])}; rename the tomogram or the rows"
+            )
         table = table[mine]
     table = table[table["type"].str.lower() != "membrane"].reset_index(drop=True)
-    out = pd.DataFrame(table[["x", "y", "z"]].to_numpy(float) / voxel_size, columns=COORDINATES)
+    places = table[["x", "y", "z"]].to_numpy(float) / frame.transform.voxel_size
+    out = pd.DataFrame(places, columns=COORDINATES)
     out["cryoetganClass"] = [re.sub(r"[^A-Za-z0-9_-]", "_", name) for name in table["code"]]
     return out
 
 
-READERS = {".star": _star, ".json": _copick, ".csv": _csv}
+READERS = {".star": _read_star, ".json": _read_copick, ".csv": _read_csv}

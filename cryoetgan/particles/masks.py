@@ -1,4 +1,4 @@
-"""Regions of a tomogram in which nothing is picked: carbon, ice, edges, gold."""
+"""Exclusion masks: regions of a tomogram without picks, such as carbon, ice, edges and gold."""
 
 from dataclasses import replace
 
@@ -10,19 +10,20 @@ from cryoetgan.particles.picking.local_maxima import Peaks
 Floats = NDArray[np.floating]
 
 
-def outside(mask: NDArray[np.generic], positions: Floats) -> NDArray[np.bool_]:
-    """Return which positions `(N, 3)` zyx, voxels, lie where a mask is zero."""
+def outside_mask(mask: NDArray[np.generic], positions: Floats) -> NDArray[np.bool_]:
+    """Return whether the mask is zero at each of the positions `(N, 3)` zyx, voxels."""
     last = np.array(mask.shape) - 1
     z, y, x = np.clip(np.floor(np.asarray(positions, float) + 0.5).astype(int), 0, last).T
     return np.asarray(mask[z, y, x] == 0)
 
 
-def keep_outside(peaks: Peaks, mask: NDArray[np.generic]) -> Peaks:
-    """Return the peaks where a mask is zero; the largest of them gives the threshold's M.
+def peaks_outside_mask(peaks: Peaks, mask: NDArray[np.generic]) -> Peaks:
+    """Return the peaks at which the mask is zero.
 
-    A gold bead in the mask thus does not raise the threshold of what lies outside.
+    The largest of them becomes the M of the threshold, so that a masked gold bead does not
+    raise the threshold of the particles.
     """
-    good = outside(mask, peaks.positions)
+    good = outside_mask(mask, peaks.positions)
     values = peaks.values[good]
     return replace(
         peaks,

@@ -22,7 +22,7 @@ TILT_AXES = {"y": np.eye(3), "x": np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])
 BEAM_AXES = {"z": np.eye(3), "y": np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])}
 """Rotations (xyz) that take the axis of the file to y (tilt) and z (beam).
 
-They are the matrices of `cryoetgan.tomograms.importing.raw_tomogram.turn`.
+They are the matrices of `cryoetgan.tomograms.importing.conventions.orient_axes`.
 """
 
 

@@ -5,6 +5,7 @@ Vectors are xyz and arrays are zyx. The centre of a box of n voxels is voxel n /
 
 from collections.abc import Iterator, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -125,7 +126,7 @@ def centre_distance(box: int) -> Floats:
 
 
 def clip_box(
-    corner: Sequence[int] | NDArray[np.int_],
+    corner: Sequence[int] | NDArray[Any],
     box_shape: Sequence[int],
     volume_shape: Sequence[int],
 ) -> tuple[Slices, Slices]:
@@ -160,7 +161,7 @@ def clip_box(
     return tuple(in_volume), tuple(in_box)
 
 
-def block_slices(corner: Sequence[int], shape: Sequence[int]) -> Slices:
+def block_slices(corner: Sequence[int] | NDArray[np.int_], shape: Sequence[int]) -> Slices:
     """Return the slices of a block, from its first voxel and its shape."""
     return tuple(slice(a, a + n) for a, n in zip(corner, shape, strict=True))
 

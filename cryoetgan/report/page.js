@@ -1,4 +1,4 @@
-// A button to copy each table; the blind test. The page is whole without them.
+// Copy buttons of the tables, and the blind test. The page is complete without them.
 "use strict";
 (function () {
   function text(table) {
@@ -9,7 +9,7 @@
     const content = text(table);
     try {
       await navigator.clipboard.writeText(content);
-    } catch (refused) { // inside another page's frame: the old way
+    } catch (refused) { // no permission, such as inside a frame: the older method
       const area = document.createElement("textarea");
       area.value = content;
       document.body.append(area);
@@ -25,19 +25,19 @@
     button.type = "button";
     button.className = "copy";
     button.textContent = "copy table";
-    button.title = "Copy this table, for a spreadsheet";
+    button.title = "Copy this table for a spreadsheet";
     button.addEventListener("click", () => copy(table, button));
     const wide = table.closest("div.wide"); // a scrolling box: the button stays outside it
     (wide || table).after(button);
   }
 })();
-// grade volumes, see the score at the end
+// blind test: the reader classifies each volume; the score follows at the end
 (function () {
   const data = document.getElementById("blind-data");
   if (!data) return;
   const items = JSON.parse(data.textContent);
   const byId = (name) => document.getElementById("blind-" + name);
-  const buttons = [byId("real"), byId("made")];
+  const buttons = [byId("real"), byId("synthetic")];
   let index = 0, right = 0, realSeen = 0;
 
   function show() {
@@ -48,11 +48,11 @@
     }
     buttons.forEach((button) => { button.disabled = true; });
     byId("count").textContent = "";
-    // 95 % of pure guesses lie within two standard deviations of a half
-    const clear = right >= items.length / 2 + Math.sqrt(items.length);
+    // 95 % of random guesses are within two standard deviations of one half
+    const significant = right >= items.length / 2 + Math.sqrt(items.length);
     byId("score").textContent =
-      `You were right on ${right} of ${items.length}; of the real ones you knew ${realSeen}. ` +
-      (clear ? "You can tell them apart." : "That is within what guessing gives.");
+      `Correct: ${right} of ${items.length} (${realSeen} of the real ones). ` +
+      (significant ? "This is better than guessing." : "This is within the range of guessing.");
   }
   function grade(real) {
     if (index >= items.length) return;
@@ -62,6 +62,6 @@
   }
   buttons[0].addEventListener("click", () => grade(true));
   buttons[1].addEventListener("click", () => grade(false));
-  document.getElementById("blind").hidden = false;
+  document.getElementById("blind").classList.add("active");
   show();
 })();

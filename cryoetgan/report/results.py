@@ -1,54 +1,64 @@
-"""What a results folder holds, read as far as it is there; what is not is written down."""
+"""Reader of a results folder; it records the files that are missing or invalid."""
 
 import csv
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryoetgan.errors import UserError
+from cryoetgan.evaluation.selection import Choice, read_choice
 from cryoetgan.io.files import check_exists, read_json, sidecar
 from cryoetgan.io.mrc import Volume, read_volume
 from cryoetgan.io.star import read_star
 from cryoetgan.io.volume_set import VolumeSet, read_volume_set
-from cryoetgan.report.evaluation_results import Accuracy, Metric, accuracy_from, metrics_from
+from cryoetgan.report.evaluation_json import Accuracy, Metric, parse_accuracy, parse_metrics
 
 if TYPE_CHECKING:
     import pandas as pd
 
-log = logging.getLogger("cryoetgan")
-BESIDE = ("_labels", "_mask")
-"""Endings of volumes that lie beside tomograms."""
+CHOICE = "evaluation/choice.json"
+COMPANION_ENDINGS = ("_labels", "_mask")
+"""Endings of the file names of label volumes and masks, which accompany a tomogram."""
 
 
 @dataclass
 class Results:
-    """A run's results; what could not be read is said in `gaps`, what was in `used`."""
+    """The results of a run.
+
+    Attributes
+    ----------
+    folder : Path
+        The run's folder, `results/<run>`.
+    gaps : list of str
+        One line for each missing or invalid file.
+    used : set of Path
+        Files whose content is on the page.
+    """
 
     folder: Path
     gaps: list[str] = field(default_factory=list)
     used: set[Path] = field(default_factory=set)
 
     def has(self, name: str) -> bool:
-        """Return whether a file is there."""
+        """Return whether a file exists."""
         return (self.folder / name).exists()
 
     def volume_set(self, name: str, optional: bool = False) -> VolumeSet | None:
-        """Return a volume set, or None where it is not there or not whole."""
+        """Return a volume set, or None if it is missing or invalid."""
         if not self.has(name):
-            self._lacks(name, optional)
+            self._add_missing(name, optional)
             return None
         try:
             found = read_volume_set(self.folder / name, ["cryoetganClass"])
             self.used.add(found.path)
             return found
         except UserError as error:
-            self._broken(error)
+            self.add_error(error)
             return None
 
     def table(self, name: str, columns: Sequence[str]) -> "pd.DataFrame | None":
-        """Return the particles of a STAR file, or None where it is not there or not whole."""
+        """Return the particles of a STAR file, or None if it is missing or invalid."""
         if not self.has(name):
             return None
         try:
@@ -56,67 +66,79 @@ class Results:
             self.used.add(self.folder / name)
             return found
         except UserError as error:
-            self._broken(error)
+            self.add_error(error)
             return None
 
     def tomogram(self, path: Path) -> Volume | None:
-        """Return a tomogram, or None where it is broken."""
+        """Return a tomogram, or None if it is invalid."""
         try:
             return read_volume(path)
         except UserError as error:
-            self._broken(error)
+            self.add_error(error)
             return None
 
     def json(self, name: str, optional: bool = False) -> dict[str, Any]:
-        """Return a JSON file's content, empty where it is not there or broken."""
+        """Return the content of a JSON file; empty if it is missing or invalid."""
         if not self.has(name):
-            self._lacks(name, optional)
+            self._add_missing(name, optional)
             return {}
         try:
             content = read_json(self.folder / name)
         except UserError as error:
-            self._broken(error)
+            self.add_error(error)
             return {}
         if not isinstance(content, dict):
-            self.gaps.append(f"{name}: holds no keys and values")
+            self.gaps.append(f"{name}: is not a JSON object")
             return {}
-        # a record tells of a result that is counted itself
+        # a side-car is not used itself: its result is
         if not (self.folder / name).with_suffix("").exists():
             self.used.add(self.folder / name)
         return content
 
     def accuracies(self, expected: Sequence[str]) -> dict[str, Accuracy]:
-        """Return the classifiers' results: those expected first, then whatever else is there."""
+        """Return the results of all classifiers: the expected ones first, then the others."""
         others = [path.stem for path in sorted(self.folder.glob("evaluation/*.json"))]
         found = {}
         for name in dict.fromkeys([*expected, *others]):
             content = self.json(f"evaluation/{name}.json")
             if name not in expected and "accuracy" not in content:
-                continue  # a table of metrics or a record
+                continue  # metrics or a side-car
             if content:
                 try:
-                    found[name] = accuracy_from(content)
+                    found[name] = parse_accuracy(content)
                 except (KeyError, TypeError, ValueError) as error:
-                    self._odd(f"evaluation/{name}.json", error)
+                    self.add_invalid(f"evaluation/{name}.json", error)
         return found
 
     def metrics(self, name: str, optional: bool = False) -> dict[str, Metric]:
-        """Return the metrics of one set, empty where they are not there."""
+        """Return the metrics of one set; empty if they are missing or invalid."""
         content = self.json(f"evaluation/{name}.json", optional)
         try:
-            return metrics_from(content)
+            return parse_metrics(content)
         except (KeyError, TypeError, ValueError) as error:
-            self._odd(f"evaluation/{name}.json", error)
+            self.add_invalid(f"evaluation/{name}.json", error)
             return {}
 
+    def choice(self) -> Choice | None:
+        """Return the choice of the exported set; None if it is missing or invalid."""
+        if not self.has(CHOICE):
+            return None
+        try:
+            found = read_choice(self.folder / CHOICE)
+        except UserError as error:
+            self.add_error(error)
+            return None
+        self.used.add(self.folder / CHOICE)
+        return found
+
     def presets(self) -> list[str]:
-        """Return the presets that were trained, for all tomograms or for each group of them."""
+        """Return the trained presets, whether for all tomograms or for each group of them."""
         found = [*self.folder.glob("translation/*/checkpoint.pt")]
         found += [path.parent for path in self.folder.glob("translation/*/*/checkpoint.pt")]
         return sorted({path.parent.name for path in found})
 
     def training_logs(self, preset: str, per_group: bool) -> dict[str, dict[str, list[float]]]:
-        """Return the logs of what was trained, by group of tomograms; "": of all of them."""
+        """Return training logs by group of tomograms; the group of all tomograms is ""."""
         folder = f"translation/{preset}"
         groups = sorted(path.parent for path in (self.folder / folder).glob("*/checkpoint.pt"))
         if groups and (per_group or not self.has(f"{folder}/checkpoint.pt")):
@@ -126,30 +148,30 @@ class Results:
     def tomograms(self) -> list[Path]:
         """Return the tomograms, without label volumes and masks."""
         found = sorted(self.folder.glob("tomograms/*.mrc"))
-        return [path for path in found if not path.stem.endswith(BESIDE)]
+        return [path for path in found if not path.stem.endswith(COMPANION_ENDINGS)]
 
     def _training_log(self, folder: str) -> dict[str, list[float]]:
-        """Return the columns of log.csv; a value that is no number is NaN."""
+        """Return the columns of log.csv; invalid numbers are NaN."""
         name = f"{folder}/log.csv"
         rows = self.rows(name, ",")
         if rows and "step" not in rows[0]:
             self.gaps.append(f"{name}: has no column 'step'")
             return {}
-        return {key: [_number(row.get(key)) for row in rows] for key in (rows[0] if rows else ())}
+        return {key: [to_float(row.get(key)) for row in rows] for key in (rows[0] if rows else ())}
 
     def timings(self) -> list[dict[str, Any]]:
-        """Return time (seconds) and memory (MB) of each rule, from Snakemake's benchmark files."""
+        """Return time (seconds) and memory (MB) of each job, from Snakemake's benchmark files."""
         found = []
         for path in sorted(self.folder.glob("benchmarks/**/*.tsv")):
             step = path.relative_to(self.folder / "benchmarks").with_suffix("").as_posix()
             for row in self.rows(path.relative_to(self.folder).as_posix(), "\t"):
-                seconds, memory = _number(row.get("s")), _number(row.get("max_rss"))
-                cpu = _number(row.get("cpu_time"))
+                seconds, memory = to_float(row.get("s")), to_float(row.get("max_rss"))
+                cpu = to_float(row.get("cpu_time"))
                 found.append({"step": step, "seconds": seconds, "cpu": cpu, "memory": memory})
         return found
 
     def log_lines(self, start: str) -> Iterator[tuple[str, str]]:
-        """Yield (step, rest of the line) of each log's lines that begin so."""
+        """Yield the job and the rest of each log line that begins with `start`."""
         for path in sorted(self.folder.glob("logs/**/*.log")):
             step = path.relative_to(self.folder / "logs").with_suffix("").as_posix()
             for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -157,44 +179,47 @@ class Results:
                     yield step, line.removeprefix(start).replace(f"{self.folder}/", "")
 
     def provenance(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield (file, record) of every record beside or inside a result."""
+        """Yield each file that has provenance, beside it or inside it, and the record."""
         for path in sorted(self.folder.rglob("*.json")):
             target = path.with_suffix("")
             name = path.relative_to(self.folder).as_posix()
             if {"export", "report"} & set(path.relative_to(self.folder).parts):
-                continue  # not what the page was made from
-            of = target if target.exists() and path == sidecar(target) else path
+                continue  # these are outputs of the page's own stage or later
+            file = target if target.exists() and path == sidecar(target) else path
             record = self.json(name).get("provenance")
             if isinstance(record, dict):
                 inputs = record.get("inputs")
-                whole = record | {"inputs": inputs if isinstance(inputs, dict) else {}}
-                yield of.relative_to(self.folder).as_posix(), whole
+                checked = record | {"inputs": inputs if isinstance(inputs, dict) else {}}
+                yield file.relative_to(self.folder).as_posix(), checked
 
     def rows(self, name: str, delimiter: str = ",") -> list[dict[str, Any]]:
-        """Return the rows of a table under its heading; none where it is not there."""
+        """Return the rows of a table by column name; empty if the file is missing."""
         lines = self.text(name).splitlines()
         return [dict(row) for row in csv.DictReader(lines, delimiter=delimiter)]
 
     def text(self, name: str) -> str:
-        """Return a text file, empty where it is not there or no text."""
+        """Return the content of a text file; empty if it is missing or invalid."""
         try:
             return (self.folder / name).read_text(encoding="utf-8") if self.has(name) else ""
         except UnicodeDecodeError:
-            self.gaps.append(f"{name}: is not text")
+            self.gaps.append(f"{name}: is not a text file")
             return ""
 
-    def _lacks(self, name: str, optional: bool) -> None:
-        if not optional:
-            self.gaps.append(f"{name}: is not there")
-
-    def _broken(self, error: UserError) -> None:
+    def add_error(self, error: UserError) -> None:
+        """Add the message of an error to the gaps."""
         self.gaps.append(str(error).replace(f"{self.folder}/", ""))
 
-    def _odd(self, name: str, error: Exception) -> None:
-        self.gaps.append(f"{name}: is not as it should be ({type(error).__name__}: {error})")
+    def add_invalid(self, name: str, error: Exception) -> None:
+        """Add a file of unexpected content to the gaps."""
+        self.gaps.append(f"{name}: has unexpected content ({type(error).__name__}: {error})")
+
+    def _add_missing(self, name: str, optional: bool) -> None:
+        if not optional:
+            self.gaps.append(f"{name}: missing")
 
 
-def _number(text: Any) -> float:
+def to_float(text: Any) -> float:
+    """Return a number; NaN if the text is not a number."""
     try:
         return float(text)
     except (TypeError, ValueError):
@@ -202,8 +227,14 @@ def _number(text: Any) -> float:
 
 
 def open_results(folder: Path) -> Results:
-    """Return the results of a run's folder."""
+    """Return the results of a run's folder.
+
+    Raises
+    ------
+    UserError
+        If the folder does not exist or is a file.
+    """
     folder = check_exists(folder, "results folder")
     if not folder.is_dir():
-        raise UserError(f"{folder}: is a file; name a run's folder, results/<run>")
+        raise UserError(f"{folder}: is a file; give the folder of a run, results/<run>")
     return Results(folder)

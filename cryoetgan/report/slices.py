@@ -1,6 +1,6 @@
 """Slices of volumes and tomograms as images for the page."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,25 +13,20 @@ from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.report import plots
 from cryoetgan.seeds import rng
 
-TILE = 112
-"""Pixels a slice is enlarged to, at least."""
-WIDEST = 900
-"""Pixels of a tomogram section; larger ones are binned."""
-THICKNESS = 5
-ZERO_BASED = ("density", "back")
-"""Sets shown from zero to their brightest; the others about their mean."""
-BETWEEN = 110
-"""Grey between the tiles of densities, which are black; noise has black lines."""
-STRIP = 7
-"""Slices shown of one volume, from its bottom to its top."""
-SAME = (*ANGLES, *ORIGINS)
-# Okabe and Ito's colours, told apart by the colour-blind; bright ones first: they lie on grey
+MIN_TILE_PIXELS = 112
+"""Smallest edge of an enlarged slice, pixels."""
+ZERO_BASED = ("density", "cycle")
+"""Sets with a grey scale from zero to the maximum; other sets are scaled about their mean."""
+DENSITY_GAP_GREY = 110
+"""Grey value between the tiles of densities, whose background is black."""
+POSE_COLUMNS = (*ANGLES, *ORIGINS)
+# Okabe and Ito's colour-blind safe palette; bright colours first, since they lie on grey
 COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2", "#FFFFFF")
 
 
 @dataclass(frozen=True)
 class Panel:
-    """An image of the page and what it shows."""
+    """Central planes of some volumes of one set, and the length of the scale bar."""
 
     name: str
     image: str
@@ -40,7 +35,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Circle:
-    """A particle over a section: pixels from the left and top."""
+    """A particle in a tomogram slice; position in pixels from the left and top."""
 
     x: float
     y: float
@@ -50,8 +45,8 @@ class Circle:
 
 
 @dataclass(frozen=True)
-class Section:
-    """A section of a tomogram with particles."""
+class TomogramSlice:
+    """A slice of a tomogram with its particles; sizes in pixels."""
 
     name: str
     image: str
@@ -64,192 +59,239 @@ class Section:
     depth: str
 
 
-def panels(sets: Mapping[str, VolumeSet], name: str, sample: int, seed: int = 0) -> list[Panel]:
-    """Return one image a set of volumes of class `name`: planes in rows, volumes in columns.
-
-    Sets that carry a density's pose show the same poses: generated, physics and density of
-    one column belong together.
-    """
-    shown, wanted = [], None
-    for label, volumes in sets.items():
-        rows = np.flatnonzero(volumes.table["cryoetganClass"].to_numpy(str) == name)
-        keys = None if label == "real" else _poses(volumes)
-        if not len(rows):
-            continue
-        if wanted and keys:
-            where = {keys[row]: row for row in rows[::-1]}
-            chosen = [where[key] for key in wanted if key in where]
-        else:
-            chosen = list(np.sort(rng(seed, "report", label, name).permutation(rows)[:sample]))
-            if keys:
-                wanted = [keys[row] for row in chosen]
-        if chosen:
-            data = np.asarray(volumes.volumes[np.array(chosen)], np.float32)
-            shown.append(_panel(label, data, volumes.voxel_size))
-    return shown
-
-
-def _poses(volumes: VolumeSet) -> list[tuple[Any, ...]] | None:
-    if not set(SAME) <= set(volumes.table.columns):
-        return None
-    return [tuple(row) for row in volumes.table[list(SAME)].astype(float).round(4).to_numpy()]
-
-
-def _range(label: str, data: NDArray[np.float32]) -> tuple[float, float]:
-    if label in ZERO_BASED:
-        return 0.0, float(np.percentile(data, 99.8)) or 1.0
-    return images.grey_range(data)
-
-
-def _panel(label: str, data: NDArray[np.float32], voxel_size: float) -> Panel:
-    low, high = _range(label, data)
-    factor = -(-TILE // data.shape[-1])
-    planes = [[images.grey(p, low, high) for p in images.planes(volume)] for volume in data]
-    tiles = [[images.enlarge(volume[axis], factor) for volume in planes] for axis in range(3)]
-    length = images.bar_length(data.shape[-1] * voxel_size)
-    tiles[-1][0] = images.with_bar(tiles[-1][0], length / voxel_size * factor)
-    fill = BETWEEN if label in ZERO_BASED else 0
-    image = images.data_uri(images.png(images.montage(tiles, fill=fill)))
-    return Panel(label, image, f"{length / 10:g} nm")
-
-
 @dataclass(frozen=True)
 class Strip:
-    """Slices of one volume side by side, and what the colours mean."""
+    """Slices of one volume side by side; `low` and `high` are the limits of the colour map."""
 
     name: str
     image: str
     bar: str
     low: float
     high: float
-    ramp: str
-    flat: bool = False
+    colour_bar: str
+    is_zero: bool = False
 
 
-def uncertainty(sets: Mapping[str, VolumeSet], name: str) -> list[Strip]:
-    """Return slices of one generated volume and of its SD maps (the paper's Figure 4).
+def draw_panels(
+    sets: Mapping[str, VolumeSet], class_name: str, sample: int, seed: int = 0
+) -> list[Panel]:
+    """Return one image per set with volumes of a class: rows are planes, columns are volumes.
 
-    The SD is drawn in viridis, from zero to its 99.8th percentile: even steps look even,
-    also to the colour-blind.
-    """
-    maps = {label: sets[label] for label in ("dropout SD", "noise SD") if label in sets}
-    shown: list[Strip] = []
-    for label, volumes in maps.items():
-        rows = np.flatnonzero(volumes.table["cryoetganClass"].to_numpy(str) == name)
-        if not len(rows):
-            continue
-        if not shown and "generated" in sets:
-            made, keys = sets["generated"], _poses(volumes)
-            where = {key: row for row, key in enumerate(_poses(made) or [])}
-            row = where.get(keys[rows[0]]) if keys else None
-            if row is not None:
-                data = np.asarray(made.volumes[row], np.float32)
-                low, high = images.grey_range(data)
-                shown.append(_strip("generated", data, made.voxel_size, low, high, None))
-        data = np.asarray(volumes.volumes[rows[0]], np.float32)
-        high = float(np.percentile(data, 99.8)) or 1.0
-        shown.append(_strip(label, data, volumes.voxel_size, 0.0, high, plots.viridis()))
-    return shown
-
-
-def _strip(
-    label: str,
-    data: NDArray[np.float32],
-    voxel_size: float,
-    low: float,
-    high: float,
-    colours: NDArray[np.uint8] | None,
-) -> Strip:
-    size = data.shape[0]
-    chosen = np.unique(np.linspace(size * 0.2, size * 0.8, STRIP).astype(int))
-    factor = -(-TILE // size)
-    tiles = [images.enlarge(images.grey(data[z][::-1], low, high), factor) for z in chosen]
-    length = images.bar_length(size * voxel_size)
-    tiles[0] = images.with_bar(tiles[0], length / voxel_size * factor)
-    image = images.montage([tiles])
-    ramp = ""
-    if colours is not None:
-        image = colours[image]
-        ramp = images.data_uri(images.png(colours[np.arange(256)[None]]))
-    shown = images.data_uri(images.png(image))
-    return Strip(label, shown, f"{length / 10:g} nm", low, high, ramp, not data.any())
-
-
-def single(volume: NDArray[Any], low: float, high: float) -> str:
-    """Return the three planes of one volume side by side."""
-    planes = [images.enlarge(images.grey(p, low, high), 3) for p in images.planes(volume)]
-    return images.data_uri(images.png(images.montage([planes])))
-
-
-def section(
-    name: str, data: NDArray[Any], voxel_size: float, picked: Any, marked: Any, box: int
-) -> Section:
-    """Return the section of a tomogram in which most of the particles lie.
+    Sets that have poses of densities show the same poses, so that a column is one particle.
 
     Parameters
     ----------
+    sets : mapping
+        Name to volume set.
+    class_name : str
+        Class of the volumes.
+    sample : int
+        Number of volumes.
+    seed : int
+        Seed of the random selection.
+    """
+    shown, wanted = [], None
+    for name, volumes in sets.items():
+        rows = np.flatnonzero(volumes.table["cryoetganClass"].to_numpy(str) == class_name)
+        poses = None if name == "real" else _poses(volumes)
+        if not len(rows):
+            continue
+        if wanted and poses:
+            row_of = {poses[row]: row for row in rows[::-1]}
+            chosen = [row_of[pose] for pose in wanted if pose in row_of]
+        else:
+            stream = "physics" if poses else name
+            generator = rng(seed, "report", stream, class_name)
+            chosen = list(np.sort(generator.permutation(rows)[:sample]))
+            if poses:
+                wanted = [poses[row] for row in chosen]
+        if chosen:
+            data = np.asarray(volumes.volumes[np.array(chosen)], np.float32)
+            shown.append(_draw_panel(name, data, volumes.voxel_size))
+    return shown
+
+
+def _poses(volumes: VolumeSet) -> list[tuple[Any, ...]] | None:
+    """Return angles and origin of each row; None if the set has none."""
+    if not set(POSE_COLUMNS) <= set(volumes.table.columns):
+        return None
+    table = volumes.table[list(POSE_COLUMNS)].astype(float).round(4)
+    return [tuple(row) for row in table.to_numpy()]
+
+
+def _draw_panel(name: str, data: NDArray[np.float32], voxel_size: float) -> Panel:
+    """Return the central planes of `data` `(N, z, y, x)`, a column per volume."""
+    if name in ZERO_BASED:
+        low, high = 0.0, float(np.percentile(data, 99.8)) or 1.0
+    else:
+        low, high = images.grey_range(data)
+    factor = -(-MIN_TILE_PIXELS // data.shape[-1])
+    planes = [
+        [images.scale_grey(plane, low, high) for plane in images.central_planes(volume)]
+        for volume in data
+    ]
+    tiles = [[images.enlarge(volume[axis], factor) for volume in planes] for axis in range(3)]
+    tiles[-1][0], bar = _add_bar(tiles[-1][0], data.shape[-1], voxel_size, factor)
+    fill = DENSITY_GAP_GREY if name in ZERO_BASED else 0
+    return Panel(name, _encode(images.montage(tiles, fill=fill)), bar)
+
+
+def _add_bar(
+    tile: images.Bytes, box: int, voxel_size: float, factor: int
+) -> tuple[images.Bytes, str]:
+    """Return an enlarged slice with a scale bar, and the length of the bar."""
+    length = images.scale_bar_length(box * voxel_size)
+    return images.add_scale_bar(tile, length / voxel_size * factor), f"{length / 10:g} nm"
+
+
+def _encode(image: images.Bytes) -> str:
+    return images.data_uri(images.encode_png(image))
+
+
+def draw_uncertainty(sets: Mapping[str, VolumeSet], class_name: str, count: int = 7) -> list[Strip]:
+    """Return `count` slices of a generated volume and of its SD maps (Paper, figure 4).
+
+    The colour map of the standard deviation is viridis, from zero to the 99.8th percentile. It
+    is perceptually uniform, also for colour-blind readers.
+    """
+    shown: list[Strip] = []
+    for name, title in (("dropout_sd", "dropout SD"), ("noise_sd", "noise SD")):
+        if name not in sets:
+            continue
+        volumes = sets[name]
+        rows = np.flatnonzero(volumes.table["cryoetganClass"].to_numpy(str) == class_name)
+        if not len(rows):
+            continue
+        if not shown and "generated" in sets:
+            generated, poses = sets["generated"], _poses(volumes)
+            row_of = {pose: row for row, pose in enumerate(_poses(generated) or [])}
+            row = row_of.get(poses[rows[0]]) if poses else None
+            if row is not None:
+                data = np.asarray(generated.volumes[row], np.float32)
+                limits = images.grey_range(data)
+                shown.append(_draw_strip("generated", data, generated.voxel_size, limits, count))
+        data = np.asarray(volumes.volumes[rows[0]], np.float32)
+        limits = 0.0, float(np.percentile(data, 99.8)) or 1.0
+        colours = plots.viridis()
+        shown.append(_draw_strip(title, data, volumes.voxel_size, limits, count, colours))
+    return shown
+
+
+def _draw_strip(
+    name: str,
+    data: NDArray[np.float32],
+    voxel_size: float,
+    limits: tuple[float, float],
+    count: int,
+    colours: NDArray[np.uint8] | None = None,
+) -> Strip:
+    size = data.shape[0]
+    chosen = np.unique(np.linspace(size * 0.2, size * 0.8, count).astype(int))
+    factor = -(-MIN_TILE_PIXELS // size)
+    tiles = [images.enlarge(images.scale_grey(data[z][::-1], *limits), factor) for z in chosen]
+    tiles[0], bar = _add_bar(tiles[0], size, voxel_size, factor)
+    image = images.montage([tiles])
+    colour_bar = ""
+    if colours is not None:
+        image = colours[image]
+        colour_bar = _encode(colours[np.arange(256)[None]])
+    return Strip(name, _encode(image), bar, *limits, colour_bar, not data.any())
+
+
+def draw_planes(volume: NDArray[Any], low: float, high: float) -> str:
+    """Return the three central planes of one volume side by side, enlarged three times."""
+    planes = [images.scale_grey(plane, low, high) for plane in images.central_planes(volume)]
+    return _encode(images.montage([[images.enlarge(plane, 3) for plane in planes]]))
+
+
+def draw_tomogram(
+    name: str,
+    data: NDArray[Any],
+    voxel_size: float,
+    selected: Any,
+    annotated: Any = None,
+    *,
+    box: int,
+    thickness: int = 5,
+    max_pixels: int = 900,
+) -> TomogramSlice:
+    """Return the slice of a tomogram that shows most of its particles.
+
+    Parameters
+    ----------
+    name : str
+        Name of the tomogram.
     data : ndarray
-        `(z, y, x)`, memory-mapped: only a slab is read.
+        `(z, y, x)`, memory-mapped: only a few slices are read.
     voxel_size : float
         Angstrom.
-    picked, marked : pandas.DataFrame or None
-        Coordinates in voxels and cryoetganClass; marked ones are dashed and larger.
+    selected, annotated : pandas.DataFrame or None
+        Coordinates in voxels, and cryoetganClass. Circles of annotations are dashed.
     box : int
-        Edge of a particle's box, voxels.
+        Box length of a particle, voxels.
+    thickness : int
+        Number of averaged slices.
+    max_pixels : int
+        Largest edge of the image; a larger slice is binned.
     """
-    tables = [table for table in (picked, marked) if table is not None and len(table)]
+    tables = [table for table in (selected, annotated) if table is not None and len(table)]
     depths = np.concatenate([t["rlnCoordinateZ"].to_numpy(float) for t in tables] or [np.zeros(0)])
-    reach = max(THICKNESS, box // 6)
-    middle = _busiest(depths, data.shape[0], reach)
-    low, high = max(middle - THICKNESS // 2, 0), middle + THICKNESS // 2 + 1
+    reach = max(thickness, box // 6)
+    middle = _densest_slice(depths, data.shape[0], reach)
+    low, high = max(middle - thickness // 2, 0), middle + thickness // 2 + 1
     image = np.asarray(data[low:high], np.float32).mean(axis=0)
-    step = -(-max(image.shape) // WIDEST)
-    image = _binned(image, step)
+    step = -(-max(image.shape) // max_pixels)
+    image = _bin(image, step)
     black, white = np.percentile(image, [0.5, 99.5])
-    pixels = images.grey(image[::-1], float(black), float(white))
-    length = images.bar_length(image.shape[1] * step * voxel_size / 2)
-    pixels = images.with_bar(pixels, length / voxel_size / step, thin=80)
+    pixels = images.scale_grey(image[::-1], float(black), float(white))
+    length = images.scale_bar_length(image.shape[1] * step * voxel_size / 2)
+    pixels = images.add_scale_bar(pixels, length / voxel_size / step, fraction=80)
     names = sorted({str(c) for table in tables for c in table["cryoetganClass"]})
-    colour = {c: COLOURS[i % len(COLOURS)] for i, c in enumerate(names)}
-    circles = []
-    for table, dashed in ((picked, False), (marked, True)):
-        if table is None or not len(table):
-            continue
-        near = table[(table["rlnCoordinateZ"].astype(float) - middle).abs() <= reach]
-        for kind, x, y in zip(
-            near["cryoetganClass"].astype(str),
-            near[COORDINATES[0]],
-            near[COORDINATES[1]],
-            strict=True,
-        ):
-            place = ((float(x) + 0.5) / step, image.shape[0] - (float(y) + 0.5) / step)
-            circles.append(Circle(*place, colour[kind], dashed, kind))
+    colours = {c: COLOURS[i % len(COLOURS)] for i, c in enumerate(names)}
+    circles: list[Circle] = []
+    for table, dashed in ((selected, False), (annotated, True)):
+        if table is not None and len(table):
+            near = table[(table["rlnCoordinateZ"].astype(float) - middle).abs() <= reach]
+            circles += _circles(near, step, image.shape[0], colours, dashed)
     solid = [circle.name for circle in circles if not circle.dashed]
-    return Section(
+    return TomogramSlice(
         name,
-        images.data_uri(images.png(pixels)),
+        _encode(pixels),
         image.shape[1],
         image.shape[0],
         0.3 * box / step,
         circles,
-        [(kind, colour[kind], solid.count(kind)) for kind in names],
+        [(kind, colours[kind], solid.count(kind)) for kind in names],
         f"{length / 10:g} nm",
         f"z = {middle}, particles within {reach} voxels",
     )
 
 
-def _busiest(depths: NDArray[np.float64], size: int, reach: int) -> int:
+def _circles(
+    table: Any, step: int, height: int, colours: Mapping[str, str], dashed: bool
+) -> Sequence[Circle]:
+    """Return a circle per row; `step` is the binning, `height` the image's in pixels."""
+    columns = (table["cryoetganClass"].astype(str), table[COORDINATES[0]], table[COORDINATES[1]])
+    return [
+        Circle((float(x) + 0.5) / step, height - (float(y) + 0.5) / step, colours[c], dashed, c)
+        for c, x, y in zip(*columns, strict=True)
+    ]
+
+
+def _densest_slice(depths: NDArray[np.float64], size: int, reach: int) -> int:
+    """Return the z with most particles within `reach` voxels; the middle if there are none."""
     if not len(depths):
         return size // 2
-    # near ones count for more: a particle is best seen through its middle
-    near = [np.clip(reach + 1 - np.abs(depths - z), 0, None).sum() for z in range(size)]
-    best = np.flatnonzero(near >= np.max(near) - 1e-9)
+    # near particles have more weight: a central slice shows a particle best
+    weights = [np.clip(reach + 1 - np.abs(depths - z), 0, None).sum() for z in range(size)]
+    best = np.flatnonzero(weights >= np.max(weights) - 1e-9)
     return int(best[np.argmin(np.abs(best - size // 2))])
 
 
-def _binned(image: NDArray[np.float32], step: int) -> NDArray[np.float32]:
+def _bin(image: NDArray[np.float32], step: int) -> NDArray[np.float32]:
+    """Return the mean of blocks of `step` x `step` pixels."""
     if step == 1:
         return image
     rows, columns = (n // step * step for n in image.shape)
-    cut = image[:rows, :columns].reshape(rows // step, step, columns // step, step)
-    return np.asarray(cut.mean(axis=(1, 3)), np.float32)
+    blocks = image[:rows, :columns].reshape(rows // step, step, columns // step, step)
+    return np.asarray(blocks.mean(axis=(1, 3)), np.float32)

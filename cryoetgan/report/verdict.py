@@ -1,298 +1,236 @@
-"""The first line of the page: whether to trust the synthetic data."""
+"""The verdict at the top of the page: whether the synthetic data can be used."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cryoetgan.report.evaluation_results import Accuracy, Metric
+from cryoetgan.report.evaluation_json import Accuracy
 
-FEW = 60
-"""Test crops below this number leave an interval too wide to conclude much from."""
-TOLD_APART = 0.9
-"""Area under the curve of a two-sample test above which every volume gives itself away."""
-MARKS = {
-    "truth": "{} crops at known places",
-    "marked": "{} of your marked crops",
-    "template": "{} picks named by their best template",
+TEST_CROPS = {
+    "truth": "{} crops with known class",
+    "annotations": "{} annotated crops",
+    "templates": "{} pseudo-labelled picks",
 }
-PHYSICS = {"conventional_train": "imaging/simulated.star", "fitted_train": "imaging/fitted.star"}
-BESIDE = {
-    "conventional_train": "physics typed in",
-    "fitted_train": "physics fitted",
-    "real_train": "real_train (trained on real crops)",
+"""Description of the test set, by the origin of its classes."""
+SIMULATED_SETS = {
+    "conventional_train": "imaging/simulated.star",
+    "fitted_train": "imaging/fitted.star",
 }
-
-
-USELESS = "Do not use this synthetic set: what it teaches is no better than guessing."
+OTHER_TRAINING_SETS = {
+    "conventional_train": "conventional simulation",
+    "fitted_train": "fitted simulation",
+    "real_train": "upper bound (real data)",
+}
+USELESS = "Do not use this synthetic set: a classifier trained on it is not better than guessing."
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is concluded.
+    """The conclusion from the classifiers.
 
     Attributes
     ----------
+    finding : str
+        Key of the conclusion, for tests and style sheets.
+    tone : {'good', 'fair', 'bad', 'unknown'}
+        Colour of the verdict.
     headline : str
-        What to do, in one line.
-    sentence : str
-        The numbers it rests on.
-    tone : str
-        good, fair, bad or unknown.
+        Recommendation, one or two sentences.
+    numbers : str
+        The accuracies that it rests on.
     caveats : list of str
-        Why it may not hold.
+        Reasons why it may not hold.
     """
 
-    headline: str
-    sentence: str
+    finding: str
     tone: str
+    headline: str
+    numbers: str
     caveats: list[str]
 
 
-@dataclass(frozen=True)
-class Check:
-    """One thing that can be said without labels: `good`, `bad` or `fair`."""
-
-    name: str
-    tone: str
-    text: str
-
-
 def conclude(
-    found: Mapping[str, Accuracy], marks: str, simulated: bool, shipped: str = "generated"
+    accuracies: Mapping[str, Accuracy],
+    label_source: str,
+    simulated: bool,
+    exported: str = "generated",
 ) -> Verdict:
-    """Return the verdict.
+    """Return the verdict on the exported set.
 
     Parameters
     ----------
-    found : mapping
-        gan_train, conventional_train, fitted_train, real_train, gan_test: what is there.
-    marks : str
-        What the test crops' classes are: `truth`, `marked` or `template`.
+    accuracies : mapping
+        Classifiers `gan_train`, `conventional_train`, `fitted_train`, `real_train` and
+        `gan_test`, as far as they were trained.
+    label_source : {'truth', 'annotations', 'templates'}
+        Origin of the test crops' classes.
     simulated : bool
-        Whether the "real" tomograms are simulated themselves.
-    shipped : str
-        generated or fitted: the set that is exported, which the headline is about.
+        Whether the "real" tomograms are simulated.
+    exported : {'generated', 'fitted'}
+        The exported set.
     """
-    caveats = _caveats(found, marks, simulated)
-    made = found.get("gan_train")
-    if made is None:
-        text = "No classifier was trained on generated volumes and tested on real ones yet."
-        return Verdict("No verdict yet.", text, "unknown", caveats)
-    fitted = found.get("fitted_train") if shipped == "fitted" else None
-    tone, headline = _headline_fitted(fitted, found) if fitted else _headline(made, found)
-    if marks == "template":
-        headline = headline.replace("labelled real crops", "picks named by their best template")
-    if marks == "template" and tone in ("good", "fair"):
-        tone, headline = "fair", f"Weak evidence (no marked crops): {headline}"
-    return Verdict(headline, _numbers(found, marks, fitted is not None), tone, caveats)
+    caveats = _caveats(accuracies, label_source, simulated)
+    if "gan_train" not in accuracies:
+        headline = "No verdict yet."
+        numbers = "No classifier has been trained on generated volumes and tested on real ones."
+        return Verdict("no_result", "unknown", headline, numbers, caveats)
+    is_fitted = exported == "fitted" and "fitted_train" in accuracies
+    real = "pseudo-labelled picks" if label_source == "templates" else "labelled real crops"
+    judge = _judge_fitted if is_fitted else _judge_generated
+    finding, tone, headline = _judge_upper_bound(accuracies, real) or judge(accuracies, real)
+    if label_source == "templates" and tone in ("good", "fair"):
+        tone, headline = "fair", f"Weak evidence (no annotated crops). {headline}"
+    return Verdict(finding, tone, headline, _list(accuracies, label_source, is_fitted), caveats)
 
 
-def _only_guesses(found: Mapping[str, Accuracy]) -> tuple[str, str] | None:
-    real_train = found.get("real_train")
-    if real_train is None or real_train.low > real_train.guessing:
+def _judge_upper_bound(found: Mapping[str, Accuracy], real: str) -> tuple[str, str, str] | None:
+    """Return a verdict if even real training data do not help; otherwise None."""
+    if "real_train" not in found or not found["real_train"].at_chance:
         return None
-    return "unknown", (
-        "No verdict: even a classifier trained on labelled real crops only guesses, so this "
-        "test can tell nothing. Mark more crops, or better ones."
+    headline = (
+        f"No verdict: even a classifier trained on {real} is not better than guessing. "
+        "This test is not informative. Annotate more crops, or check the annotations."
     )
+    return "upper_bound_at_chance", "unknown", headline
 
 
-def _headline_fitted(fitted: Accuracy, found: Mapping[str, Accuracy]) -> tuple[str, str]:
-    """Return what is said where fitted physics is what is exported."""
-    if nothing := _only_guesses(found):
-        return nothing
-    if fitted.low <= fitted.guessing:
-        return "bad", USELESS
-    network = {
-        "above": "The translated set, which is not exported, is better.",
-        "below": "The translated set is worse.",
-        "same": "The translated set shows no gain over it.",
-    }[found["gan_train"].compared(fitted)]
-    real_train = found.get("real_train")
-    if real_train is None:
-        said = "Promising: fitted physics is exported; not compared with labelled real crops."
-        return "fair", f"{said} {network}"
-    if fitted.compared(real_train) == "below":
-        said = (
-            "Use the exported set, fitted physics, where labels lack: short of labelled real crops."
+def _judge_fitted(found: Mapping[str, Accuracy], real: str) -> tuple[str, str, str]:
+    """Return finding, tone and headline if the fitted simulation is exported."""
+    fitted = found["fitted_train"]
+    if fitted.at_chance:
+        return "at_chance", "bad", USELESS
+    generated = {
+        "above": "The generated set, which is not exported, gives higher accuracy.",
+        "below": "The generated set gives lower accuracy.",
+        "same": "The generated set shows no gain over it.",
+    }[found["gan_train"].compare(fitted)]
+    if "real_train" not in found:
+        finding, tone = "no_upper_bound", "fair"
+        headline = f"Promising: the fitted simulation is exported; not compared with {real}."
+    elif fitted.compare(found["real_train"]) == "below":
+        finding, tone = "below_real", "fair"
+        headline = (
+            f"Use the exported set (fitted simulation) if labels are missing: worse than {real}."
         )
-        return "fair", f"{said} {network}"
-    said = "Use the exported set, fitted physics: as good as labelled real crops."
-    return "good", f"{said} {network}"
+    else:
+        finding, tone = "as_good_as_real", "good"
+        headline = f"Use the exported set (fitted simulation): not significantly worse than {real}."
+    return finding, tone, f"{headline} {generated}"
 
 
-def _headline(made: Accuracy, found: Mapping[str, Accuracy]) -> tuple[str, str]:
-    if nothing := _only_guesses(found):
-        return nothing
-    real_train = found.get("real_train")
-    fits = {name: found[name] for name in PHYSICS if name in found}
-    best = max(fits, key=lambda name: fits[name].value, default=None)
-    if made.low <= made.guessing:
-        if best is None or fits[best].low <= fits[best].guessing:
-            return "bad", USELESS
-        return "bad", (
-            "Use plain physics instead: the translated set teaches no better than guessing. "
-            f"Take {PHYSICS[best]}, not the translation."
+def _judge_generated(found: Mapping[str, Accuracy], real: str) -> tuple[str, str, str]:
+    """Return finding, tone and headline if the generated set is exported."""
+    generated = found["gan_train"]
+    simulated = {name: found[name] for name in SIMULATED_SETS if name in found}
+    best = max(simulated, key=lambda name: simulated[name].value, default=None)
+    if generated.at_chance:
+        if best is None or simulated[best].at_chance:
+            return "at_chance", "bad", USELESS
+        headline = (
+            f"Use the simulated set {SIMULATED_SETS[best]} instead: a classifier trained on the "
+            "generated set is not better than guessing."
         )
-    if best and made.compared(fits[best]) == "below":
-        return "bad", (
-            "Use plain physics instead: the translated set is worse. "
-            f"Take {PHYSICS[best]}, not the translation."
+        return "simulation_only", "bad", headline
+    comparison = generated.compare(simulated[best]) if best else ""
+    if best and comparison == "below":
+        headline = (
+            f"Use the simulated set {SIMULATED_SETS[best]} instead: the generated set gives lower "
+            "accuracy."
         )
-    if best and made.compared(fits[best]) == "same":
-        return "fair", "No gain shown: the translated set cannot be told apart from plain physics."
-    over = "better than plain physics" if best else "not compared with plain physics"
-    if real_train is None:
-        return "fair", f"Promising: {over}; not compared with labelled real crops."
-    if made.compared(real_train) == "below":
-        return "fair", f"Use it where labels lack: {over}, but short of labelled real crops."
-    return ("good" if best else "fair"), f"Use it: as good as labelled real crops, {over}."
+        return "below_simulation", "bad", headline
+    if comparison == "same":
+        headline = "No gain shown: the generated set is not significantly better than simulation."
+        return "no_gain", "fair", headline
+    gain = "better than simulation" if best else "not compared with simulation"
+    if "real_train" not in found:
+        headline = f"Promising: {gain}; not compared with {real}."
+        return "no_upper_bound", "fair", headline
+    if generated.compare(found["real_train"]) == "below":
+        return "below_real", "fair", f"Use it if labels are missing: {gain}, but worse than {real}."
+    headline = f"Use it: {gain}, and not significantly worse than {real}."
+    return "as_good_as_real", ("good" if best else "fair"), headline
 
 
-def _numbers(found: Mapping[str, Accuracy], marks: str, fitted: bool) -> str:
-    made = found["gan_train"]
-    of = "translated " if fitted else ""
-    parts = [f"Trained on synthetic, tested on {MARKS[marks].format(made.n_test)}: {of}{made}"]
-    beside = BESIDE | ({"fitted_train": "physics fitted (exported)"} if fitted else {})
-    parts += [f"{text} {found.get(name, 'not run')}" for name, text in beside.items()]
-    guessing = f"always naming the commonest class {100 * made.guessing:.0f} %"
-    return "; ".join([*parts, guessing]) + "."
+def _list(found: Mapping[str, Accuracy], label_source: str, is_fitted: bool) -> str:
+    """Return the accuracies by training set as a sentence."""
+    generated = found["gan_train"]
+    titles = OTHER_TRAINING_SETS | (
+        {"fitted_train": "fitted simulation (exported)"} if is_fitted else {}
+    )
+    parts = [f"generated {generated}"]
+    parts += [f"{title} {found.get(name, 'not run')}" for name, title in titles.items()]
+    parts.append(f"majority class {100 * generated.majority:.0f} %")
+    crops = TEST_CROPS[label_source].format(generated.n_test)
+    return f"Accuracy on {crops}, by training set: {'; '.join(parts)}."
 
 
-def _caveats(found: Mapping[str, Accuracy], marks: str, simulated: bool) -> list[str]:
-    said = []
-    if marks == "template":
-        said.append(
-            "The test crops are pseudo-labelled: their classes are those of their best template, "
-            "not a person's, so a classifier is compared with template matching. Mark some crops "
-            "(`particles gallery --sample 150`, column annotations of the table of tomograms) for a "
-            "test that can be trusted."
+def _caveats(
+    found: Mapping[str, Accuracy], label_source: str, simulated: bool, min_crops: int = 60
+) -> list[str]:
+    """Return reasons why the verdict may not hold; below `min_crops` intervals are wide."""
+    caveats = []
+    if label_source == "templates":
+        caveats.append(
+            "The test crops are pseudo-labelled: their classes come from the best template, not "
+            "from a person. The classifiers are therefore compared with template matching. For a "
+            "reliable test annotate some crops (`particles gallery --sample 150`, column "
+            "annotations of the table of tomograms)."
         )
     if simulated:
-        said.append(
-            "The tomograms of this run are simulated themselves: this tells that the workflow "
-            "works, and nothing about your microscope."
+        caveats.append(
+            "The tomograms of this run are simulated. The results show that the workflow runs; "
+            "they say nothing about your microscope."
         )
-    made, test = found.get("gan_train"), found.get("gan_test")
-    if made and made.n_test < FEW:
-        said.append(
-            f"Only {made.n_test} crops to test on: the intervals are wide. Mark more for a sharper "
-            "answer."
+    generated, test = found.get("gan_train"), found.get("gan_test")
+    if generated is None:
+        return caveats
+    if generated.n_test < min_crops:
+        caveats.append(
+            f"Only {generated.n_test} test crops: the intervals are wide. Annotate more crops for "
+            "narrower intervals."
         )
-    if made and made.never_found:
-        said.append(
-            f"Trained on generated volumes, the classifier never answers "
-            f"{', '.join(made.never_found)}: those classes did not survive the translation, or do "
-            "not look like the real ones."
+    if generated.never_predicted:
+        caveats.append(
+            "A classifier trained on generated volumes never predicts "
+            f"{', '.join(generated.never_predicted)}. The translation lost these classes, or they "
+            "do not resemble the real ones."
         )
-    if made and test and test.low > made.high:
-        said.append(
-            f"A classifier of real crops recognises {test} of the generated volumes, far above "
-            "what training on them gives: the generated classes may be too easy, or carry a mark "
-            "that real ones lack."
+    if test and test.low > generated.high:
+        caveats.append(
+            f"A classifier trained on real crops recognises {test} of the generated volumes. This "
+            "is well above the accuracy of training on them. The generated classes may be too "
+            "easy to separate, or contain an artefact that real crops lack."
         )
-    return said
+    return caveats
 
 
-def second_opinion(shipped: str, found: Mapping[str, Accuracy], marks: str) -> str:
-    """Return whether GAN-train on marked crops agrees with what was shipped; "" without marks.
+def compare_with_choice(
+    exported: str, accuracies: Mapping[str, Accuracy], label_source: str
+) -> str:
+    """Return whether annotated crops agree with the choice of the exported set.
 
     Parameters
     ----------
-    shipped : str
-        generated or fitted.
-    found : mapping
-        gan_train and fitted_train; nothing is said where one lacks.
-    marks : str
-        As in `conclude`.
+    exported : {'generated', 'fitted'}
+        The chosen set.
+    accuracies : mapping
+        Classifiers `gan_train` and `fitted_train`; if one is missing, the result is "".
+    label_source : {'truth', 'annotations', 'templates'}
+        Origin of the test crops' classes; for templates, the result is "".
     """
-    made, fitted = found.get("gan_train"), found.get("fitted_train")
-    if marks == "template" or made is None or fitted is None:
+    generated, fitted = accuracies.get("gan_train"), accuracies.get("fitted_train")
+    if label_source == "templates" or generated is None or fitted is None:
         return ""
-    better = {"above": "generated", "below": "fitted", "same": ""}[made.compared(fitted)]
+    better = {"above": "generated", "below": "fitted", "same": ""}[generated.compare(fitted)]
     text = (
-        f"On {MARKS[marks].format(made.n_test)}, of which the choice knew nothing, a classifier "
-        f"trained on generated volumes is right in {made}, on fitted physics in {fitted}: "
+        f"The choice did not use the {TEST_CROPS[label_source].format(generated.n_test)}. On "
+        f"these, training on generated volumes reaches {generated}, on the fitted simulation "
+        f"{fitted}: "
     )
     if not better:
-        return f"{text}this tells the two no better apart."
-    if better == shipped:
-        return f"{text}this agrees."
-    return f"{text}this disagrees; `export.source: {better}` in the configuration ships the other."
-
-
-def checks(
-    trained: Mapping[str, Metric], untrained: Mapping[str, Metric], fitted: bool = False
-) -> list[Check]:
-    """Return what can be said without any label; weaker than a test on marked crops.
-
-    Parameters
-    ----------
-    trained, untrained : mapping
-        Metrics of the set, and of what it has to be closer to real crops than: the untrained
-        generator's volumes; of fitted physics, typed-in physics.
-    fitted : bool
-        Whether the set is fitted physics.
-    """
-    said = []
-    made = "simulated" if fitted else "generated"
-    if "kid" in trained and "kid" in untrained:
-        after, before = trained["kid"], untrained["kid"]
-        closer = _high(after) < _low(before)
-        text = f"KID to real crops is {after.value:.3g} " + (
-            f"fitted and {before.value:.3g} typed in"
-            if fitted
-            else f"after training and {before.value:.3g} before"
-        )
-        if "real_half" in after.baselines:
-            text += f" (one half of the real crops against the other: {after.baselines['real_half']:.3g})"
-        name = "closer than typed-in physics" if fitted else "learned something"
-        said.append(Check(name, "good" if closer else "bad", text + "."))
-    if "c2st_auc" in trained:
-        value = trained["c2st_auc"].value
-        tone = "bad" if value > TOLD_APART else "good" if value < 0.65 else "fair"
-        text = (
-            f"A fresh classifier tells {made} from real with an area under the curve of "
-            f"{value:.2f}; 0.5 is indistinguishable, 1 is told apart every time."
-        )
-        said.append(Check("looks real", tone, text))
-    if "pose_recovery" in trained:
-        metric = trained["pose_recovery"]
-        # the other baselines, physics and real, are what good volumes reach
-        chance = max(
-            (metric.baselines[n] for n in ("chance", "noise") if n in metric.baselines), default=0
-        )
-        tone = "bad" if _low(metric) <= chance else "good" if metric.value >= 0.8 else "fair"
-        text = (
-            f"Of the {made} volumes, {100 * metric.value:.0f} % still match the density they "
-            f"were made of best; by chance {100 * chance:.0f} %."
-        )
-        said.append(Check("labels survive", tone, text))
-    if "coverage" in trained:
-        metric = trained["coverage"]
-        half = metric.baselines.get("real_half", 1.0)
-        tone = (
-            "good" if metric.value > 0.8 * half else "bad" if metric.value < 0.3 * half else "fair"
-        )
-        text = (
-            f"{100 * metric.value:.0f} % of the real crops have a {made} one nearby; "
-            f"with real ones in place of {made} it is {100 * half:.0f} %."
-        )
-        said.append(Check("covers the real variety", tone, text))
-    return said
-
-
-def in_short(said: Sequence[Check]) -> str:
-    """Return the checks in one sentence, for a verdict that has no marked crops to rest on."""
-    if not said:
-        return ""
-    words = {"good": "yes", "fair": "partly", "bad": "no"}
-    listed = ", ".join(f"{check.name}: {words[check.tone]}" for check in said)
-    return f"What needs no labels, and is weaker: {listed}."
-
-
-def _low(metric: Metric) -> float:
-    return metric.interval[0] if metric.interval else metric.value
-
-
-def _high(metric: Metric) -> float:
-    return metric.interval[1] if metric.interval else metric.value
+        return f"{text}no significant difference."
+    if better == exported:
+        return f"{text}this agrees with the choice."
+    return (
+        f"{text}this disagrees with the choice. To export the other set, set "
+        f"`export.source: {better}` in the configuration."
+    )

@@ -1,58 +1,104 @@
 """Commands of the `tomograms` stage."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cryoetgan.command import Output, check_positive, command, group, log
-from cryoetgan.tomograms import commands_simulation
-from cryoetgan.tomograms.options import (
-    AmplitudeContrast,
-    Cs,
-    Ctf,
-    Defocus,
-    Group,
-    Tilts,
-    Voltage,
-    acquisition_of,
-    one_of,
+from cryoetgan.command import (
+    Output,
+    Record,
+    Seed,
+    check_positive,
+    command,
+    group,
+    log,
+    parse_counts,
+    parse_numbers,
+    parse_tilt_range,
 )
+from cryoetgan.errors import UserError
+
+if TYPE_CHECKING:
+    from cryoetgan.physics.acquisition import Acquisition
+    from cryoetgan.tomograms.simulation.vesicles_and_gold import VesiclesAndGold
 
 app = group("")
-Mirror = Annotated[
-    str | None,
-    typer.Option("--mirror", help="URL or folder asked instead of the archive's own address."),
+
+# how a tomogram was recorded
+Tilts = Annotated[str, typer.Option("--tilts", metavar="LO,HI[,STEP]", help="Degrees about y.")]
+Voltage = Annotated[float, typer.Option("--voltage", help="Kilovolts.")]
+Cs = Annotated[float, typer.Option("--cs", help="Spherical aberration, millimetres.")]
+AmplitudeContrast = Annotated[float, typer.Option("--amplitude-contrast", help="Fraction.")]
+Defocus = Annotated[
+    float | None, typer.Option("--defocus", help="Micrometres, underfocus positive.")
 ]
-Retries = Annotated[int, typer.Option("--retries", min=0, help="Further tries of a download.")]
+Ctf = Annotated[
+    Literal["raw", "phase-flipped", "corrected"], typer.Option("--ctf", help="State of the CTF.")
+]
+Group = Annotated[str, typer.Option("--group", help="Microscope session.")]
+
+# contents of a simulated tomogram or scene
+Maps = Annotated[list[Path], typer.Argument(help="Density maps; the stem is the class.")]
+Copies = Annotated[int, typer.Option("--copies", help="Particles of each class.")]
+Shape = Annotated[str, typer.Option("--shape", metavar="X,Y,Z", help="Voxels.")]
+ClassCopies = Annotated[
+    list[str] | None,
+    typer.Option("--class-copies", help="NAME=N: another number for one class; repeatable."),
+]
+Crowder = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--crowder", help="Map of a background species: labelled, not in the truth; repeatable."
+    ),
+]
+CrowderCopies = Annotated[
+    int, typer.Option("--crowder-copies", min=0, help="Copies of each crowder.")
+]
+Vesicles = Annotated[int, typer.Option("--vesicles", min=0, help="Number of membrane vesicles.")]
+VesicleRadius = Annotated[
+    str, typer.Option("--vesicle-radius", metavar="LO,HI", help="Angstrom; longest half axis.")
+]
+Beads = Annotated[int, typer.Option("--beads", min=0, help="Number of gold beads.")]
+BeadDiameter = Annotated[float, typer.Option("--bead-diameter", help="Angstrom.")]
+Resolution = Annotated[
+    float | None,
+    typer.Option(
+        "--resolution", help="Angstrom, of vesicles and beads, as of the maps; default: 3 voxels."
+    ),
+]
+
+# downloads
+Mirror = Annotated[
+    str | None, typer.Option("--mirror", help="URL or folder that replaces the archive's own.")
+]
 Timeout = Annotated[float, typer.Option("--timeout", help="Seconds without a byte.")]
 
 
 @command(app, "import")
 def import_(
-    file: Annotated[
+    source: Annotated[
         str,
         typer.Argument(
+            metavar="FILE",
             help="MRC or REC, any mode, gzipped or not; or a URL, emdb:1234, "
-            "empiar:10045/data/x.rec, portal:tomogram/1234, copick:config.json?run=R."
+            "empiar:10045/data/x.rec, portal:tomogram/1234, copick:config.json?run=R.",
         ),
     ],
     output: Output,
     input_voxel_size: Annotated[
-        float | None, typer.Option(help="Angstrom; wins over the header.")
+        float | None, typer.Option(help="Angstrom; replaces the header's.")
     ] = None,
     voxel_size: Annotated[
         float | None, typer.Option(help="Angstrom; the tomogram is resampled to it.")
     ] = None,
     contrast: Annotated[
-        str, typer.Option(metavar="dark|bright", help="How protein looks in the file.")
+        Literal["dark", "bright"], typer.Option(help="Protein in the file.")
     ] = "dark",
     tilts: Tilts = "-60,60,3",
-    tilt_axis: Annotated[
-        str, typer.Option(metavar="y|x", help="Where the tilt axis lies in the file.")
-    ] = "y",
+    tilt_axis: Annotated[Literal["y", "x"], typer.Option(help="Tilt axis in the file.")] = "y",
     beam_axis: Annotated[
-        str, typer.Option(metavar="z|y", help="Where the beam runs in the file; y: IMOD's raw.")
+        Literal["z", "y"], typer.Option(help="Beam direction in the file; y: IMOD's raw volumes.")
     ] = "z",
     voltage: Voltage = 300.0,
     cs: Cs = 2.7,
@@ -60,116 +106,76 @@ def import_(
     defocus: Defocus = None,
     ctf: Ctf = "raw",
     group: Group = "all",
-    float16: Annotated[bool, typer.Option("--float16", help="Half the disk.")] = False,
+    float16: Annotated[bool, typer.Option("--float16", help="Half the disk space.")] = False,
     mask: Annotated[
         Path | None,
-        typer.Option(help="MRC on the file's own grid: not zero where nothing is to be picked."),
+        typer.Option(help="MRC on the file's grid: not zero in regions to exclude from picking."),
     ] = None,
     mirror: Mirror = None,
-    retries: Retries = 4,
+    retries: Annotated[
+        int, typer.Option("--retries", min=0, help="Further attempts of a download.")
+    ] = 4,
     timeout: Timeout = 60.0,
-) -> None:
-    """Bring a tomogram in: MRC, protein bright, mean 0, standard deviation 1.
+) -> Record:
+    """Import a tomogram: MRC, protein bright, mean 0, standard deviation 1.
 
-    Resampled to --voxel-size (angstrom), inverted once where protein is dark, turned so
-    that the tilt axis lies along y and the beam along z; how it was recorded is kept
-    beside it, in `T.mrc.json`. A --mask goes the same way, to `T_mask.mrc` (1: left out).
-    Memory is bounded whatever the size.
+    Resamples it to --voxel-size (angstrom), inverts dark protein once, and turns the axes so
+    that the tilt axis is y and the beam z. The acquisition is kept beside it, in `T.mrc.json`.
+    A --mask is converted in the same way, to `T_mask.mrc` (1: excluded). Memory does not grow
+    with the tomogram.
     """
-    import numpy as np
-
-    from cryoetgan.io.files import check_not_overwritten, provenance, sidecar, write_json
-    from cryoetgan.io.mrc import (
-        PROTEIN_BRIGHT,
-        VOXEL_SIZE_TOLERANCE,
-        check_mrc_name,
-        contrast_sign,
-        open_volume,
-    )
-    from cryoetgan.tomograms.importing.convert import standardise_into
-    from cryoetgan.tomograms.importing.exclusion_mask import mask_of, write_mask
-    from cryoetgan.tomograms.importing.normalise import grey_scale
-    from cryoetgan.tomograms.importing.raw_tomogram import check_contrast, turn, voxel_size_of
-    from cryoetgan.tomograms.importing.resample import check_shape, resampled_shape
+    from cryoetgan.io.files import check_not_overwritten
+    from cryoetgan.io.mrc import check_mrc_name
+    from cryoetgan.tomograms.importing.convert import Conversion, convert_tomogram
     from cryoetgan.tomograms.sources.addresses import is_remote
-    from cryoetgan.tomograms.sources.resolve import Transfer, open_source
+    from cryoetgan.tomograms.sources.resolve import Transfer
 
-    one_of(contrast, "--contrast", "dark", "bright")
-    one_of(tilt_axis, "--tilt-axis", "y", "x")
-    one_of(beam_axis, "--beam-axis", "z", "y")
     check_mrc_name(output)
-    check_not_overwritten(Path(file), output)
-    acquisition = acquisition_of(
-        tilts, voltage, cs, amplitude_contrast, defocus, ctf, group, contrast=contrast
+    check_not_overwritten(Path(source), output)
+    acquisition = _acquisition(
+        tilts, voltage, cs, amplitude_contrast, defocus, ctf, group, contrast
     )
-    transfer = Transfer(mirror, retries, check_positive(timeout, "--timeout", " s"))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with open_source(file, output.parent, transfer) as found:
-        check_contrast(found, contrast, file)
-        size = voxel_size_of(found, input_voxel_size, file)
-        wanted = (
-            check_positive(voxel_size, "--voxel-size", " A") if voxel_size is not None else size
-        )
-        step = wanted / size
-        if abs(step - 1) < VOXEL_SIZE_TOLERANCE:
-            step = 1.0
-        raw = turn(found, tilt_axis, beam_axis)
-        shape = resampled_shape(raw.data.shape, step)
-        dtype = np.float16 if float16 else np.float32
-        check_shape(shape, wanted, np.dtype(dtype).itemsize, output.parent, file)
-        mean, sd = grey_scale(raw.data, file)
-        if mask is not None:
-            kept_out = write_mask(
-                mask_of(output), mask, raw.data.shape, shape, step, wanted, (tilt_axis, beam_axis)
-            )
-            log.info("%s: leaves out %.1f %%", mask_of(output), 100 * kept_out)
-        labels = [
-            PROTEIN_BRIGHT + (", inverted at import" if contrast == "dark" else ""),
-            f"grey values: mean 0, SD 1 (in the file {mean:.6g}, {sd:.6g})",
-        ]
-        with open_volume(output, shape, wanted, dtype, labels) as out:
-            standardise_into(out, raw.data, step, mean, contrast_sign(contrast) / sd, file)
-    parameters = {
-        "source": file if is_remote(file) else Path(file),
-        "input_voxel_size": size,
-        "input_shape": list(raw.data.shape[::-1]),
-        "input_mean": mean,
-        "input_sd": sd,
-        "voxel_size": wanted,
-        "contrast": contrast,
-        "tilt_axis": tilt_axis,
-        "beam_axis": beam_axis,
-        "mask": mask,
-    }
-    made = provenance("tomograms import", [Path(file), *([mask] if mask else [])], parameters)
-    write_json(sidecar(output), {"provenance": made, "acquisition": acquisition.to_json()})
-    x, y, z = shape[::-1]
-    log.info("%s: %d x %d x %d voxels of %.4g A", output, x, y, z, wanted)
+    if voxel_size is not None:
+        check_positive(voxel_size, "--voxel-size", " A")
+    check_positive(timeout, "--timeout", " s")
+    conversion = Conversion(
+        input_voxel_size=input_voxel_size,
+        voxel_size=voxel_size,
+        contrast=contrast,
+        tilt_axis=tilt_axis,
+        beam_axis=beam_axis,
+        float16=float16,
+        mask=mask,
+    )
+    resolved = convert_tomogram(source, output, conversion, Transfer(mirror, retries, timeout))
+    return Record(
+        inputs=[Path(source)],
+        parameters=resolved | {"source": source if is_remote(source) else Path(source)},
+        about={"acquisition": acquisition.to_json()},
+    )
 
 
 @command(app, "mask")
 def mask_(
     mask: Annotated[
         Path,
-        typer.Argument(help="MRC on the grid of the tomogram's file: not zero is left out."),
+        typer.Argument(help="MRC on the grid of the tomogram's file: not zero is excluded."),
     ],
     output: Output,
     tomogram: Annotated[Path, typer.Option(help="The imported tomogram, MRC.")],
-) -> None:
-    """Bring a mask to the grid of a tomogram that was imported: MRC, 1 is left out.
+) -> Record:
+    """Convert a mask to the grid of an imported tomogram: MRC, 1 is excluded.
 
-    Turned and resampled as the tomogram's record (`T.mrc.json`) says; a tomogram without a
-    record, or a simulated one, is taken as it is. The nearest voxel counts.
+    Turns and resamples it (nearest voxel) as the tomogram's record (`T.mrc.json`) states. If
+    the tomogram has no record or was simulated, the mask is not turned.
     """
-    from cryoetgan.io.files import provenance, sidecar, write_json
     from cryoetgan.io.mrc import check_mrc_name
     from cryoetgan.tomograms.importing.exclusion_mask import write_mask_beside
 
     check_mrc_name(output)
-    left_out = write_mask_beside(output, mask, tomogram)
-    made = provenance("tomograms mask", [mask, tomogram], {})
-    write_json(sidecar(output), {"provenance": made})
-    log.info("%s: leaves out %.1f %%", output, 100 * left_out)
+    excluded = write_mask_beside(output, mask, tomogram)
+    log.info("%s: excludes %.1f %%", output, 100 * excluded)
+    return Record()
 
 
 @command(app, "list")
@@ -185,20 +191,219 @@ def list_(
     mirror: Mirror = None,
     timeout: Timeout = 60.0,
 ) -> None:
-    """Write a table of tomograms (tab-separated, for config) of what an archive holds.
+    """Write a table of an archive's tomograms (tab-separated, for the config).
 
-    Voxel size (angstrom), tilts (degrees), voltage and Cs as the archive tells them; a
-    row's path is what `tomograms import` takes. A data set's row is the version its
-    curators show.
+    Voxel size (angstrom), tilts (degrees), voltage and Cs as the archive states them. The
+    column path is what `tomograms import` takes. A dataset's row is the version its curators
+    show.
     """
     from cryoetgan.io.files import write_text
-    from cryoetgan.tomograms.sources.listing import table
+    from cryoetgan.tomograms.sources.listing import format_table
     from cryoetgan.tomograms.sources.resolve import Transfer
 
-    text = table(sources, Transfer(mirror, timeout=check_positive(timeout, "--timeout", " s")))
+    check_positive(timeout, "--timeout", " s")
+    text = format_table(sources, Transfer(mirror, timeout=timeout))
     write_text(output, text)
     count = sum(not line.startswith("#") for line in text.splitlines()) - 1
     log.info("%s: %d tomograms", output, count)
 
 
-commands_simulation.register(app)
+@command(app, "simulate")
+def simulate(
+    maps: Maps,
+    output: Output,
+    copies: Copies,
+    shape: Shape,
+    snr: Annotated[
+        float, typer.Option(help="Variance of signal over noise, of the whole tomogram.")
+    ],
+    class_copies: ClassCopies = None,
+    crowder: Crowder = None,
+    crowder_copies: CrowderCopies = 100,
+    vesicles: Vesicles = 0,
+    vesicle_radius: VesicleRadius = "200,500",
+    beads: Beads = 0,
+    bead_diameter: BeadDiameter = 100.0,
+    resolution: Resolution = None,
+    tilts: Tilts = "-60,60,3",
+    voltage: Voltage = 300.0,
+    cs: Cs = 2.7,
+    amplitude_contrast: AmplitudeContrast = 0.07,
+    defocus: Defocus = None,
+    ctf: Ctf = "raw",
+    group: Group = "all",
+    dose: Annotated[
+        float, typer.Option(help="Electrons per square angstrom, of the series; 0: no damage.")
+    ] = 100.0,
+    b_factor: Annotated[float, typer.Option(help="Square angstrom, of every image.")] = 300.0,
+    misalignment: Annotated[float, typer.Option(help="Pixels, standard deviation.")] = 0.4,
+    mtf: Annotated[
+        float, typer.Option(help="Detector's transfer at the Nyquist frequency, up to 1.")
+    ] = 1.0,
+    reconstruction: Annotated[
+        Literal["wbp", "sirt"], typer.Option(help="Weighted back-projection, or SIRT.")
+    ] = "wbp",
+    iterations: Annotated[int, typer.Option(min=1, help="Of SIRT.")] = 20,
+    seed: Seed = 0,
+) -> Record:
+    """Simulate a tomogram with ground truth: `T.mrc`, `T.star`, `T_labels.mrc`.
+
+    Particles are packed without overlap, projected over the tilt series, imaged with contrast
+    transfer (default: 4 micrometres underfocus), dose, noise and misalignment, and
+    reconstructed. Protein bright, mean 0, standard deviation 1. Coordinates are 0-based voxels,
+    angles degrees (RELION's). The names of the labels are in `T.mrc.json`.
+    """
+    from cryoetgan.io.mrc import PROTEIN_BRIGHT, check_mrc_name, write_volume
+    from cryoetgan.io.star import class_name, paths_by_class, write_star
+    from cryoetgan.tomograms.simulation.contents import build_scene, read_contents
+    from cryoetgan.tomograms.simulation.scene_files import labels_path, truth_tables
+    from cryoetgan.tomograms.simulation.simulate_tomogram import check_memory, simulate_tomogram
+    from cryoetgan.tomograms.simulation.tilt_series import Microscope, TiltSeries
+
+    check_mrc_name(output)
+    sides, name = _parse_shape(shape), class_name(output)
+    check_memory(sides)
+    check_positive(snr, "--snr")
+    contents = read_contents(
+        maps,
+        crowder or [],
+        shape=sides,
+        copies=parse_counts(
+            list(paths_by_class(maps)), copies, class_copies, "--copies", "--class-copies"
+        ),
+        crowder_copies=crowder_copies,
+        vesicles_and_gold=_objects(vesicles, vesicle_radius, beads, bead_diameter, resolution),
+    )
+    series = TiltSeries(
+        voxel_size=contents.voxel_size,
+        acquisition=_acquisition(tilts, voltage, cs, amplitude_contrast, defocus, ctf, group),
+        name=name,
+        seed=seed,
+        microscope=Microscope(dose=dose, b_factor=b_factor, misalignment=misalignment, mtf=mtf),
+    )
+    scene = build_scene(contents, name, seed)
+    contents.warn_of_missing(scene, output)
+    tomogram = simulate_tomogram(
+        scene.density, series, snr, scene.beads, iterations if reconstruction == "sirt" else 0
+    )
+    particles, optics = truth_tables(scene, contents, series.acquisition, name)
+    labels, voxel_size = labels_path(output), contents.voxel_size
+    write_volume(labels, scene.labels, voxel_size, [f"labels: see {name}.mrc.json"])
+    write_star(output.with_suffix(".star"), particles, optics)
+    write_volume(output, tomogram, voxel_size, [PROTEIN_BRIGHT, "simulated"])
+    log.info("%s: %d particles of %d classes", output, len(particles), len(contents.classes))
+    return Record(
+        outputs=[labels, output],
+        parameters={"copies": contents.requested(), "missing": scene.missing},
+        about={
+            "labels": {str(number): name for name, number in scene.names.items()},
+            "acquisition": series.acquisition.to_json(),
+        },
+    )
+
+
+@command(app, "scene")
+def scene(
+    maps: Maps,
+    output: Output,
+    copies: Copies,
+    shape: Shape,
+    class_copies: ClassCopies = None,
+    crowder: Crowder = None,
+    crowder_copies: CrowderCopies = 100,
+    vesicles: Vesicles = 0,
+    vesicle_radius: VesicleRadius = "200,500",
+    beads: Beads = 0,
+    bead_diameter: BeadDiameter = 100.0,
+    resolution: Resolution = None,
+    seed: Seed = 0,
+) -> Record:
+    """Pack a density scene with ground truth: `SCENE.mrc`, `SCENE_labels.mrc`, `SCENE.star`.
+
+    A scene is the input of `imaging synthesize` and `translation synthesize`. Particles are
+    packed without overlap as in `tomograms simulate`; gold is part of the density. Coordinates
+    are 0-based voxels, angles degrees (RELION's). The names of the labels are in
+    `SCENE.mrc.json`. Memory does not grow with the shape.
+    """
+    from cryoetgan.io.mrc import check_mrc_name
+    from cryoetgan.io.star import paths_by_class
+    from cryoetgan.tomograms.simulation.contents import read_contents
+    from cryoetgan.tomograms.simulation.scene_files import labels_path, write_scene
+
+    check_mrc_name(output)
+    contents = read_contents(
+        maps,
+        crowder or [],
+        shape=_parse_shape(shape),
+        copies=parse_counts(
+            list(paths_by_class(maps)), copies, class_copies, "--copies", "--class-copies"
+        ),
+        crowder_copies=crowder_copies,
+        vesicles_and_gold=_objects(vesicles, vesicle_radius, beads, bead_diameter, resolution),
+    )
+    packed = write_scene(output, contents, seed)
+    contents.warn_of_missing(packed, output)
+    placed = sum(row["cryoetganClass"] in contents.classes for row in packed.rows)
+    log.info("%s: %d particles of %d classes", output, placed, len(contents.classes))
+    return Record(
+        outputs=[labels_path(output), output],
+        parameters={"copies": contents.requested(), "missing": packed.missing},
+        about={"labels": {str(number): name for name, number in packed.names.items()}},
+    )
+
+
+def _acquisition(
+    tilts: str,
+    voltage: float,
+    cs: float,
+    amplitude_contrast: float,
+    defocus: float | None,
+    ctf: str,
+    group: str,
+    contrast: str = "dark",
+) -> "Acquisition":
+    from cryoetgan.io.star import CLASS_NAME
+    from cryoetgan.physics.acquisition import Acquisition
+
+    low, high, step = parse_tilt_range(tilts)
+    if not CLASS_NAME.fullmatch(group):
+        raise UserError(f"--group: got '{group}', wanted letters, digits, _ and -")
+    return Acquisition(
+        tilt_low=low,
+        tilt_high=high,
+        tilt_step=step,
+        voltage=voltage,
+        cs=cs,
+        amplitude_contrast=amplitude_contrast,
+        defocus=defocus,
+        ctf=ctf,
+        group=group,
+        contrast=contrast,
+    )
+
+
+def _objects(
+    vesicles: int,
+    vesicle_radius: str,
+    beads: int,
+    bead_diameter: float,
+    resolution: float | None,
+) -> "VesiclesAndGold":
+    from cryoetgan.tomograms.simulation.vesicles_and_gold import VesiclesAndGold
+
+    low, high = parse_numbers(vesicle_radius, "--vesicle-radius", ("LO", "HI"))
+    return VesiclesAndGold(
+        vesicles=vesicles,
+        vesicle_radii=(low, high),
+        beads=beads,
+        bead_diameter=bead_diameter,
+        resolution=resolution,
+    )
+
+
+def _parse_shape(text: str) -> tuple[int, int, int]:
+    sides = parse_numbers(text, "--shape", ("X", "Y", "Z"))
+    if any(side < 1 or side != int(side) for side in sides):
+        raise UserError(f"--shape: got '{text}', wanted whole numbers of voxels above zero")
+    x, y, z = (int(side) for side in sides)
+    return x, y, z

@@ -19,13 +19,13 @@ import pytest
 from cryoetgan.densities import simulate
 from cryoetgan.densities.atoms import read_atoms
 from cryoetgan.io.mrc import read_volume, write_volume
+from cryoetgan.io.raw_mrc import open_raw_volume
 from cryoetgan.io.star import ANGLES, COORDINATES
-from cryoetgan.particles.extraction import extract
+from cryoetgan.particles.extraction import extract_box
 from cryoetgan.particles.importers import read_picks
 from cryoetgan.physics.acquisition import read_acquisition
 from cryoetgan.physics.geometry import rotate_volume, rotation_from_relion
 from cryoetgan.physics.optics import ctf, missing_wedge, radius_grid
-from cryoetgan.tomograms.importing.raw_tomogram import open_tomogram
 from tests.conftest import ROOT
 
 BOX = 28
@@ -89,7 +89,7 @@ def imported(folder, test_data, name="dev_set2_1"):
     picks = test_data / "tomograms" / f"{name}_truth.csv"
     atoms = {}
     for key, file in STRUCTURES.items():
-        read = read_atoms(test_data / "structures" / file).centred()
+        read = read_atoms(test_data / "structures" / file).centre()
         atoms[key] = (read.positions, read.atomic_numbers)
     return Known(data, path, read_picks(picks, name, data.shape, 10.0), atoms)
 
@@ -126,7 +126,7 @@ def fits(known, name, turn=lambda r: r, place=lambda c: c, template=None, filter
     far = ((where > margin) & (where < np.array(known.data.shape)[::-1] - margin)).all(axis=1)
     found = []
     for _, row in rows[far].head(MOST).iterrows():
-        crop = extract(known.data, place(row[COORDINATES].to_numpy(float)), BOX)
+        crop = extract_box(known.data, place(row[COORDINATES].to_numpy(float)), BOX)
         rotation = turn(rotation_from_relion(row[ANGLES].to_numpy(float)))
         shown = np.fft.rfftn(rotate_volume(template, rotation)) * filtered
         shown = np.fft.irfftn(shown, s=template.shape, axes=(0, 1, 2))
@@ -232,7 +232,7 @@ def one_label_a_class(labels, table):
 @pytest.mark.parametrize("name", ["dev_set2_1", "dev_set2_3"])
 def test_labels_and_coordinates_of_the_shared_data_share_their_axes(test_data, name):
     folder = test_data / "tomograms"
-    with open_tomogram(folder / f"{name}_labels.mrc.gz") as raw:
+    with open_raw_volume(folder / f"{name}_labels.mrc.gz") as raw:
         labels = np.asarray(raw.data)
     table = read_picks(folder / f"{name}_truth.csv", name, labels.shape, 10.0)
     assert one_label_a_class(labels, table) > 0.95

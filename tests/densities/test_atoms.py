@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from cryoetgan.densities.atoms import read_atoms
-from cryoetgan.densities.connected_parts import neck
-from cryoetgan.densities.eman2_atoms import atomic_number, read_atoms_as_eman2
+from cryoetgan.densities.connected_parts import split_at_neck
+from cryoetgan.densities.eman2_atoms import eman2_atomic_number, read_atoms_as_eman2
 from cryoetgan.errors import UserError
 from tests.conftest import refused
+from tests.densities.size import diameter
 
 
 def record(
@@ -77,7 +78,7 @@ def said(caplog, monkeypatch):
     return caplog
 
 
-def test_the_element_column_decides_not_the_name(tmp_path):
+def test_the_element_column_decides_and_not_the_name(tmp_path):
     lines = [
         record("CA  ", "CA", (0, 0, 0), residue=" CA", kind="HETATM", number=1),
         record(" CA ", "C", (5, 0, 0), number=2),
@@ -106,7 +107,7 @@ def test_hydrogens_ligands_and_waters_by_choice(tmp_path):
     assert len(read_atoms(path, waters=True)) == 6
 
 
-def test_one_conformer_a_residue_the_best_occupied(tmp_path):
+def test_each_residue_keeps_its_best_occupied_conformer(tmp_path):
     path = write(
         tmp_path / "a.pdb",
         record(" N  ", "N", (0, 0, 0)),
@@ -129,7 +130,7 @@ def test_one_conformer_a_residue_the_best_occupied(tmp_path):
     assert atoms.positions[:, 0].tolist() == [0, 2, 4, 5, 22, 30]
 
 
-def test_models_that_overlap_are_pictures_and_others_are_parts(tmp_path, said):
+def test_overlapping_models_are_alternatives_and_others_are_parts(tmp_path, said):
     one = chain_of(20)
     shifted = chain_of(20, start=(0.2, 0.1, 0))
     apart = chain_of(20, start=(0, 8, 0))
@@ -154,31 +155,31 @@ REMARK 350   BIOMT2   2  0.000000 -1.000000  0.000000        4.00000
 REMARK 350   BIOMT3   2  0.000000  0.000000  1.000000        0.00000"""
 
 
-def test_the_assembly_is_built_and_a_part_of_it_is_said(tmp_path, said):
+def test_the_assembly_is_built_and_a_partial_one_is_reported(tmp_path, said):
     path = write(tmp_path / "a.pdb", BIOMT.format(chains="A"), *chain_of(20))
     whole = read_atoms(path)
     assert len(whole) == 40
     assert whole.positions[20:] == pytest.approx(whole.positions[:20] * [-1, -1, 1] + [0, 4, 0])
     assert not said.records
     assert len(read_atoms(path, assembly="none")) == 20
-    assert "2 copies" in said.text
+    assert "one of the 2 copies" in said.text
     assert "--assembly" in said.text
     said.clear()
     path = write(tmp_path / "b.pdb", BIOMT.format(chains="A, B, C"), *chain_of(20))
     assert len(read_atoms(path)) == 40
-    assert "chains the file lacks (B, C)" in said.text
+    assert "lacks chains B, C of assembly" in said.text
     with pytest.raises(UserError, match=r"no assembly '3'.*it has 1"):
         read_atoms(path, assembly="3")
 
 
-def test_a_part_of_the_assembly_is_said_in_mmcif_too(test_data, said):
+def test_a_partial_assembly_is_reported_for_mmcif_too(test_data, said):
     # its two copies stand in a generator each
     receptor = test_data / "structures" / "insulinreceptor_4zxb.cif.gz"
     assert len(read_atoms(receptor, assembly="none")) == 12_918
-    assert "one of the 2 copies that make up its assembly '1'" in said.text
+    assert "one of the 2 copies in its assembly '1'" in said.text
 
 
-def test_an_entry_keeps_its_particle_through_our_import(tmp_path, cryoetgan, test_data):
+def test_import_keeps_the_atoms_of_the_particle(tmp_path, cryoetgan, test_data):
     for name in ("GroEL_1oel", "hemagglutinin_4o5n", "apoferritin_6z6u"):
         source = test_data / "structures" / f"{name}.pdb.gz"
         cryoetgan("structures", "import", source, "-o", f"{name}.cif")
@@ -205,7 +206,7 @@ def test_more_atoms_than_the_pdb_format_numbers(tmp_path, rng):
     assert np.allclose(atoms.positions, places)
 
 
-def test_parts_that_lie_apart_are_told_and_can_be_chosen(tmp_path, said):
+def test_separate_parts_are_reported_and_can_be_selected(tmp_path, said):
     body = [(i, j, k) for i in range(8) for j in range(8) for k in range(8)]
     lines = [
         record(" CA ", "C", np.array(p) * 3.0 + shift, chain=chain, number=n + 1)
@@ -229,10 +230,10 @@ def test_two_complexes_that_touch_are_two_particles(test_data, said):
     one = read_atoms(both, component=1)
     alone = read_atoms(test_data / "structures" / "TRiC_4v8r_complex1.cif.gz")
     assert len(one) == len(alone)
-    assert one.diameter() == pytest.approx(alone.diameter(), abs=0.1)
+    assert diameter(one) == pytest.approx(diameter(alone), abs=0.1)
 
 
-def test_no_whole_complex_is_taken_for_two(test_data):
+def test_a_single_complex_is_never_split(test_data):
     # as if none of these entries described its assembly
     for name in ("GroELES_1aon", "hsp90_2cg9", "T20S_3j9i", "rubisco_1bxn"):
         structure = gemmi.read_structure(str(test_data / "structures" / f"{name}.pdb.gz"))
@@ -241,7 +242,7 @@ def test_no_whole_complex_is_taken_for_two(test_data):
         structure.remove_waters()
         flat = gemmi.FlatStructure(structure)
         chains = np.unique(flat.chain_ids, axis=0, return_inverse=True)[1].ravel()
-        assert neck(flat.pos, flat.elements.astype(int), chains) is None, name
+        assert split_at_neck(flat.pos, flat.elements.astype(int), chains) is None, name
 
 
 @pytest.mark.parametrize(
@@ -252,11 +253,11 @@ def test_no_whole_complex_is_taken_for_two(test_data):
         ("FE  ", 0), (" D  ", 0), ("CL  ", 6), ("1HB ", 0), (" AE1", 7), ("    ", 0),
     ],
 )  # fmt: skip
-def test_z_from_a_name_as_eman2_has_it(name, z):
-    assert atomic_number(name) == z
+def test_eman2_takes_z_from_the_atom_name(name, z):
+    assert eman2_atomic_number(name) == z
 
 
-def test_as_eman2_all_models_and_locations_count_and_no_hetatm(tmp_path):
+def test_eman2_reads_all_models_and_locations_but_no_hetatm(tmp_path):
     path = write(
         tmp_path / "a.pdb",
         BIOMT.format(chains="A"),
@@ -276,7 +277,7 @@ def test_as_eman2_all_models_and_locations_count_and_no_hetatm(tmp_path):
     assert atoms.atomic_numbers.tolist() == [6, 6, 1, 6]
 
 
-def test_unknown_elements_are_said_and_far_flung_atoms_refused(tmp_path, said):
+def test_unknown_elements_are_reported_and_scattered_atoms_refused(tmp_path, said):
     path = write(tmp_path / "a.pdb", *chain_of(3), record(" X  ", "X", (9, 9, 9), residue="UNX"))
     assert len(read_atoms(path)) == 3
     assert "1 atoms of unknown element" in said.text
@@ -286,7 +287,7 @@ def test_unknown_elements_are_said_and_far_flung_atoms_refused(tmp_path, said):
             read(tmp_path / "wide.cif")
 
 
-def test_choices_reach_the_command(cryoetgan, tmp_path):
+def test_the_command_passes_model_and_component(cryoetgan, tmp_path):
     write(tmp_path / "a.pdb", "MODEL 1", *chain_of(9), "ENDMDL", "MODEL 2", *chain_of(9), "ENDMDL")
     words = ("densities", "simulate", "a.pdb", "--voxel-size", 5, "--resolution", 20, "--box", 16)
     done = cryoetgan(*words, "--model", "9", "-o", "x.mrc", code=2)
@@ -295,7 +296,7 @@ def test_choices_reach_the_command(cryoetgan, tmp_path):
     assert not (tmp_path / "x.mrc").exists()
 
 
-def test_chains_that_are_kept_make_the_map_of_their_atoms_alone(tmp_path, caplog):
+def test_selected_chains_give_only_their_atoms(tmp_path, caplog):
     both = write(tmp_path / "both.pdb", *chain_of(9, " A"), *chain_of(5, " B", (0, 20, 0)))
     alone = write(tmp_path / "alone.pdb", *chain_of(5, " B", (0, 20, 0)))
     kept = read_atoms(both, chains=["B"])
@@ -305,11 +306,11 @@ def test_chains_that_are_kept_make_the_map_of_their_atoms_alone(tmp_path, caplog
         read_atoms(both, chains=["A", "C"])
 
 
-def test_an_assembly_is_built_of_the_chains_that_are_kept(test_data, caplog):
+def test_the_assembly_is_built_from_the_selected_chains(test_data, caplog):
     entry = test_data / "structures" / "insulinreceptor_4zxb.cif.gz"
     whole, receptor = read_atoms(entry), read_atoms(entry, chains=["E"])
     # two copies of chain E (6,515 atoms), without the Fabs; none of it is said to be missing
     assert len(receptor) == 2 * 6515
     assert len(whole) == 25836
     assert "lacks" not in caplog.text
-    assert receptor.diameter() < whole.diameter() - 40
+    assert diameter(receptor) < diameter(whole) - 40

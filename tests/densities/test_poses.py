@@ -8,9 +8,9 @@ from scipy import stats
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.densities import simulate
-from cryoetgan.densities.membrane import membrane
-from cryoetgan.densities.pose_prior import read_prior
-from cryoetgan.densities.poses import poses
+from cryoetgan.densities.membrane import simulate_membrane
+from cryoetgan.densities.pose_prior import read_pose_prior
+from cryoetgan.densities.poses import draw_poses
 from cryoetgan.io.mrc import read_labels, write_volume
 from cryoetgan.io.star import ANGLES, ORIGINS, write_star
 from cryoetgan.io.volume_set import read_volume_set
@@ -23,10 +23,10 @@ def atoms(rng):
     return rng.normal(0, 14, (60, 3)) * [1, 0.6, 1.8], rng.choice([6, 7, 8], 60)
 
 
-def test_turning_the_map_is_turning_the_atoms(atoms):
+def test_rotating_the_map_equals_rotating_the_atoms(atoms):
     places, numbers = atoms
     density = simulate(places, numbers, 5.0, 30.0, 32)
-    for volume, row in poses("a", density, 4, 10.0, 5.0, seed=3):
+    for volume, row in draw_poses("a", density, 4, 10.0, 5.0, seed=3):
         rotation = rotation_from_relion([row[name] for name in ANGLES])
         shift = -np.array([row[name] for name in ORIGINS])
         expected = simulate(rotation.apply(places) + shift, numbers, 5.0, 30.0, 32)
@@ -39,13 +39,13 @@ def test_turning_the_map_is_turning_the_atoms(atoms):
         assert np.corrcoef(volume.ravel(), away.ravel())[0, 1] < 0.999
 
 
-def test_adding_poses_or_classes_changes_no_other(atoms):
+def test_adding_poses_or_classes_leaves_the_others_unchanged(atoms):
     density = simulate(*atoms, 10.0, 30.0, 16)
-    three = [row for _, row in poses("a", density, 3, 5.0, 10.0, seed=1)]
-    five = [row for _, row in poses("a", density, 5, 5.0, 10.0, seed=1)]
+    three = [row for _, row in draw_poses("a", density, 3, 5.0, 10.0, seed=1)]
+    five = [row for _, row in draw_poses("a", density, 5, 5.0, 10.0, seed=1)]
     assert five[:3] == three
-    assert [row for _, row in poses("b", density, 3, 5.0, 10.0, seed=1)] != three
-    assert [row for _, row in poses("a", density, 3, 5.0, 10.0, seed=2)] != three
+    assert [row for _, row in draw_poses("b", density, 3, 5.0, 10.0, seed=1)] != three
+    assert [row for _, row in draw_poses("a", density, 3, 5.0, 10.0, seed=2)] != three
 
 
 def test_orientations_are_uniform_on_so3():
@@ -53,7 +53,7 @@ def test_orientations_are_uniform_on_so3():
     speck = np.zeros((4, 4, 4))
     speck[2, 2, 2] = 1
     count = 3000
-    rows = [row for _, row in poses("a", speck, count, 20.0, 10.0, seed=5)]
+    rows = [row for _, row in draw_poses("a", speck, count, 20.0, 10.0, seed=5)]
     turned = rotation_from_relion([[row[name] for name in ANGLES] for row in rows])
     angle = turned.magnitude()
     bounds = {
@@ -96,11 +96,11 @@ def prior_file(path, rng, count=400):
 
 def test_poses_follow_the_prior_of_their_class(tmp_path, rng):
     table = prior_file(tmp_path / "p.star", rng)
-    prior = read_prior(tmp_path / "p.star", 3.0)
+    prior = read_pose_prior(tmp_path / "p.star", 3.0)
     speck = np.zeros((12, 12, 12))
     speck[6, 6, 6] = 1
     drawn = {
-        name: pd.DataFrame([row for _, row in poses(name, speck, 300, 99.0, 10.0, 0, prior)])
+        name: pd.DataFrame([row for _, row in draw_poses(name, speck, 300, 99.0, 10.0, 0, prior)])
         for name in ("a", "b", "c")
     }
     axis = {
@@ -117,24 +117,30 @@ def test_poses_follow_the_prior_of_their_class(tmp_path, rng):
     assert offsets.mean(axis=0) == pytest.approx([0, 0, -30], abs=1)
     assert offsets.std(axis=0) == pytest.approx(np.hypot(2, 2.5) * np.ones(3), abs=0.5)
     # the map goes where the row says: away from the origin's sign
-    volume, row = next(poses("a", speck, 1, 99.0, 10.0, 0, prior))
+    volume, row = next(draw_poses("a", speck, 1, 99.0, 10.0, 0, prior))
     z = np.unravel_index(volume.argmax(), volume.shape)[0]
     assert z == pytest.approx(6 - row["rlnOriginZAngst"] / 10, abs=0.8)
     # without origins, shifts stay uniform; without angles, so do orientations
     write_star(tmp_path / "angles.star", table[ANGLES])
     rows = [
-        r for _, r in poses("a", speck, 200, 99.0, 10.0, 0, read_prior(tmp_path / "angles.star", 0))
+        r
+        for _, r in draw_poses(
+            "a", speck, 200, 99.0, 10.0, 0, read_pose_prior(tmp_path / "angles.star", 0)
+        )
     ]
     assert pd.DataFrame(rows)[ORIGINS].abs().to_numpy().max() > 80
     write_star(tmp_path / "origins.star", table[ORIGINS])
     rows = [
-        r for _, r in poses("a", speck, 200, 9.0, 10.0, 0, read_prior(tmp_path / "origins.star", 0))
+        r
+        for _, r in draw_poses(
+            "a", speck, 200, 9.0, 10.0, 0, read_pose_prior(tmp_path / "origins.star", 0)
+        )
     ]
     turned = rotation_from_relion(pd.DataFrame(rows)[ANGLES])
     assert stats.kstest((turned.apply([0, 0, 1])[:, 2] + 1) / 2, "uniform").pvalue > 1e-3
 
 
-def test_what_is_no_prior_is_said(cryoetgan, tmp_path, atoms, rng):
+def test_an_invalid_prior_is_refused(cryoetgan, tmp_path, atoms, rng):
     write_volume(tmp_path / "a.mrc", simulate(*atoms, 10.0, 30.0, 16), 10.0)
     table = prior_file(tmp_path / "good.star", rng)
     write_star(tmp_path / "none.star", table[["cryoetganClass"]])
@@ -180,7 +186,7 @@ def test_the_command_keeps_counts_classes_and_bytes(cryoetgan, tmp_path, atoms):
 
 
 def test_a_membrane_has_two_layers_and_a_trough():
-    bilayer = membrane(4.0, 12.0, 48, thickness=40.0, radius=5000.0)
+    bilayer = simulate_membrane(4.0, 12.0, 48, thickness=40.0, radius=5000.0)
     profile = bilayer[:, 24, 24].astype(float)
     peaks = [i for i in range(1, 47) if profile[i - 1] < profile[i] > profile[i + 1]]
     assert [(p - 24) * 4.0 for p in peaks] == pytest.approx([-20, 20], abs=4)
@@ -191,7 +197,7 @@ def test_a_membrane_has_two_layers_and_a_trough():
 
 
 def test_a_membrane_bends_as_told():
-    bilayer = membrane(4.0, 12.0, 64, thickness=40.0, radius=300.0)
+    bilayer = simulate_membrane(4.0, 12.0, 64, thickness=40.0, radius=300.0)
 
     def height(x):
         column = np.clip(bilayer[:, 32, x], 0, None).astype(float)
@@ -202,8 +208,8 @@ def test_a_membrane_bends_as_told():
 
 
 def test_a_membrane_tilts_as_told():
-    flat = membrane(4.0, 12.0, 48, thickness=40.0, radius=400.0)
-    tilted = membrane(4.0, 12.0, 48, thickness=40.0, radius=400.0, tilt=30.0)
+    flat = simulate_membrane(4.0, 12.0, 48, thickness=40.0, radius=400.0)
+    tilted = simulate_membrane(4.0, 12.0, 48, thickness=40.0, radius=400.0, tilt=30.0)
     # about y from z to x: the normal is (sin 30, 0, cos 30), xyz
     turned = rotate_volume(flat, Rotation.from_euler("y", 30, degrees=True))
     away = rotate_volume(flat, Rotation.from_euler("y", -30, degrees=True))

@@ -89,3 +89,24 @@ def maps(tmp_path_factory):
     for name in ("bent", "rod"):
         write_volume(folder / f"{name}.mrc", particle(name), VOXEL)
     return [folder / "bent.mrc", folder / "rod.mrc"]
+
+
+def shapes(rng, count: int, noise: float = 1.0) -> tuple[np.ndarray, list[str]]:
+    """Noisy balls and rods in turn, 16^3, and their classes."""
+    z, y, x = np.indices((16,) * 3) - 8
+    masks = {"ball": x**2 + y**2 + z**2 < 20, "rod": (x**2 + y**2 < 5) & (abs(z) < 7)}
+    names = [["ball", "rod"][index % 2] for index in range(count)]
+    volumes = [3 * masks[name] + noise * rng.standard_normal((16,) * 3) for name in names]
+    return np.array(volumes, np.float32), names
+
+
+@pytest.fixture(scope="session")
+def shape_sets(tmp_path_factory):
+    """Write train.star (60) and test.star (40); return their folder."""
+    folder, rng = tmp_path_factory.mktemp("shapes"), np.random.default_rng(7)
+    optics = pd.DataFrame([Acquisition().to_optics(1, "t")])
+    for name, count in (("train", 60), ("test", 40)):
+        volumes, classes = shapes(rng, count)
+        table = pd.DataFrame({"cryoetganClass": classes, "cryoetganSplit": name})
+        write_volume_set(folder / f"{name}.star", volumes, table, 10.0, optics)
+    return folder

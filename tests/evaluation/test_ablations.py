@@ -1,11 +1,11 @@
-"""Ablations: each preset differs in what it says, collapse is seen, the table keeps the paper apart."""
+"""Ablations: each preset differs in its own keys, collapse is detected, the table."""
 
 import csv
 import json
 
 import pytest
 
-from cryoetgan.evaluation.ablations import ABLATIONS, NOT_COMPARABLE, collapsed
+from cryoetgan.evaluation.ablations import ABLATIONS, NOT_COMPARABLE, has_collapsed
 from cryoetgan.translation.presets import read_preset
 from tests.conftest import refused
 
@@ -37,8 +37,8 @@ def results(
         ({"recall": None}, False),
     ],
 )
-def test_collapse_is_seen(change, expected):
-    assert collapsed(*results(**change)) is expected
+def test_collapse_is_detected(change, expected):
+    assert has_collapsed(*results(**change)) is expected
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
@@ -54,7 +54,7 @@ def test_each_ablation_is_a_preset_of_its_own(cryoetgan, tmp_path, name):
     assert changed == {k: v for k, v in wanted.items() if vars(base)[k] != v}
 
 
-def test_the_table_stands_beside_the_papers(cryoetgan, tmp_path):
+def test_the_table_is_beside_the_papers(cryoetgan, tmp_path):
     for seed, fid in (("0", 90.0), ("1", 110.0)):
         measure, test = results(recall=0.0 if seed == "0" else 0.5, coverage=1.0)
         measure["fid"]["value"] = fid
@@ -71,8 +71,22 @@ def test_the_table_stands_beside_the_papers(cryoetgan, tmp_path):
     assert float(row["fid_paper"]) == 828.18
     assert row["paper"] == NOT_COMPARABLE
     assert float(row["collapsed"]) == 0.5
-    refused(cryoetgan("evaluation", "ablations", "lost", "-o", "x.csv", code=2), "lost")
-    refused(
-        cryoetgan("evaluation", "ablate", "wasserstien", "-o", "x.yaml", code=2),
-        "did you mean 'wasserstein'",
-    )
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("ablations", "lost"), "lost"),
+        (("ablate", "wasserstien"), "did you mean 'wasserstein'"),
+        (("ablate", "wasserstein", "--preset", "recommended"), "recommended has no discriminator"),
+        (("ablate", "wasserstein", "--snapshot-every", "0"), "--snapshot-every"),
+    ],
+)
+def test_unsuitable_input_is_refused(cryoetgan, words, expected):
+    refused(cryoetgan("evaluation", *words, "-o", "x", code=2), expected)
+
+
+def test_the_interval_of_snapshots_is_added(cryoetgan, tmp_path):
+    words = ("evaluation", "ablate", "input_noise_0", "--snapshot-every")
+    cryoetgan(*words, 5, "-o", "x.yaml")
+    assert "snapshot_every: 5\n" in (tmp_path / "x.yaml").read_text()

@@ -1,4 +1,4 @@
-"""The competition: who learnt nothing loses, controls tell, a killed run goes on."""
+"""`evaluation compare`: useless labels rank last, controls, and resuming."""
 
 import csv
 import json
@@ -11,14 +11,14 @@ import yaml
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation.comparison import subsets
 from cryoetgan.evaluation.comparison.config import read_config
-from cryoetgan.evaluation.labelled_sets import load
-from cryoetgan.io.star import read_star, write_star
+from cryoetgan.evaluation.labelled_sets import load_labelled
+from cryoetgan.io.star import COORDINATES, read_star, write_star
 from cryoetgan.io.volume_set import read_volume_set
 from tests.conftest import refused
 
 
 @pytest.fixture(scope="module")
-def arena(make_set):
+def config(make_set):
     """Real crops, a good synthetic set, and one whose labels mean nothing."""
     real = make_set("real", 48, noise=0.1, seed=1)
     good = make_set("good", 48, noise=0.1, seed=2, source="simulated")
@@ -30,7 +30,7 @@ def arena(make_set):
     write_star(bad, table, tables.optics)
     picks = read_star(real).particles
     write_star(real.parent / "picks.star", picks.iloc[:36])
-    plan = {
+    content = {
         "real_train": {"star": real.name, "split": "train"},
         "real_test": {"star": real.name, "split": "test"},
         "methods": {
@@ -46,15 +46,26 @@ def arena(make_set):
         "leave_one_out": True,
     }
     path = real.parent / "plan.yaml"
-    path.write_text(yaml.safe_dump(plan))
+    path.write_text(yaml.safe_dump(content))
     return path
 
 
-def test_the_table_ranks_and_the_controls_tell(cryoetgan, arena, tmp_path):
-    out = tmp_path / "out"
-    said = cryoetgan("evaluation", "compare", "--config", arena, "-o", out).stderr
-    assert "no class is left out for bad" in said
-    table = json.loads((out / "comparison.json").read_text())
+@pytest.fixture
+def compared(cryoetgan, config):
+    """Run the comparison, once; return its folder."""
+    folder = config.parent / "compared"
+    if not (folder / "comparison.json").exists():
+        said = cryoetgan("evaluation", "compare", "--config", config, "-o", folder).stderr
+        assert "no class is left out for bad" in said
+    return folder
+
+
+@pytest.fixture
+def table(compared):
+    return json.loads((compared / "comparison.json").read_text())
+
+
+def test_the_set_with_useless_labels_ranks_last(table):
     assert [row["name"] for row in table["methods"]] == ["good", "bad"]
     good, bad = table["methods"]
     assert good["gan_train"]["value"] > bad["gan_train"]["value"] + 0.2
@@ -62,92 +73,115 @@ def test_the_table_ranks_and_the_controls_tell(cryoetgan, arena, tmp_path):
     low, high = good["minus_baseline"]["interval"]
     assert low <= good["minus_baseline"]["value"] <= high
     assert "minus_baseline" not in bad
-    assert "mixed" in bad
-    assert "mixed" not in good
-    runs = json.loads((out / "runs.json").read_text())
+
+
+def test_a_few_real_crops_are_added_and_repeated(table, compared):
+    assert ["mixed" in row for row in table["methods"]] == [False, True]
+    runs = json.loads((compared / "runs.json").read_text())
     (mixed, *_), (alone, *_) = (
         [run["n_train"] for key, run in runs.items() if key.startswith(kind)]
         for kind in ("mixed/bad ", "gan_train/bad ")
     )
-    assert mixed == alone + 4 * 4  # two a class, repeated to a third
+    assert mixed == alone + 4 * 4  # two of each class, repeated to a third
+
+
+def test_controls_stand_beside_the_methods(table):
     assert table["upper_bound"]["n_train"] == 24
     assert [point["n_train"] for point in table["curve"]] == [4]
     assert table["background"]["warning"] is None
     assert table["template_matching"]["value"] == pytest.approx(0.75)
-    # only physics may compete for a class that was never picked
+    assert table["provenance"]["seed"] == 0
+
+
+def test_a_class_is_left_out_of_methods_without_picks_only(table):
     assert set(table["leave_one_out"]) == {"good"}
     assert set(table["leave_one_out"]["good"]) == {"bent", "rod"}
-    # without a set of its own, a class is recognised as often as `gan_train` does
+    (good,) = (row for row in table["methods"] if row["name"] == "good")
     for name, found in table["leave_one_out"]["good"].items():
+        # without a set of its own, a class is recognised as often as in `gan_train`
         assert found["synthetic"]["value"] == good["classes"][name]
         (other,) = {"bent", "rod"} - {name}
-        # what always answers one class is right on none of the others
         assert found["synthetic"]["others"]["value"] == good["classes"][other]
         low, high = found["with_real"]["interval"]
         assert 0 <= low <= found["with_real"]["value"] <= high <= 1
-    assert table["provenance"]["seed"] == 0
-    with open(out / "comparison.csv", newline="") as file:
+
+
+def test_the_csv_has_one_order_of_columns(table, compared):
+    with open(compared / "comparison.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert rows[0]["name"] == "good"
-    # whoever is first, columns stand in one order
+    names = ["good", "bad", "real (upper bound)", "real, 2 per class"]
+    assert [row["name"] for row in rows] == [*names, "background only", "template matching"]
     columns = list(rows[0])
     assert columns.index("gan_test") < columns.index("mixed") < columns.index("minus_baseline")
-    assert float(rows[0]["gan_train"]) == pytest.approx(good["gan_train"]["value"], abs=1e-5)
-
-    # what is done is not done again, and gives the same table
-    runs = json.loads((out / "runs.json").read_text())
-    gone = next(key for key in runs if key.startswith("gan_train/good 1 "))
-    kept = runs.pop(gone)
-    (out / "runs.json").write_text(json.dumps(runs))
-    cryoetgan("evaluation", "compare", "--config", arena, "-o", out)
-    assert json.loads((out / "runs.json").read_text())[gone] == kept
-    assert json.loads((out / "comparison.json").read_text()) == table
+    value = table["methods"][0]["gan_train"]["value"]
+    assert float(rows[0]["gan_train"]) == pytest.approx(value, abs=1e-5)
 
 
-def test_a_mistake_in_the_plan_is_said(cryoetgan, arena, tmp_path):
-    plan = yaml.safe_load(arena.read_text())
+def test_finished_trainings_are_not_repeated(cryoetgan, config, compared, table):
+    runs = json.loads((compared / "runs.json").read_text())
+    removed = next(key for key in runs if key.startswith("gan_train/good 1 "))
+    kept = runs.pop(removed)
+    other = next(iter(runs))
+    marked = runs[other] | {"mark": "as it was"}
+    (compared / "runs.json").write_text(json.dumps(runs | {other: marked}))
+    cryoetgan("evaluation", "compare", "--config", config, "-o", compared)
+    again = json.loads((compared / "runs.json").read_text())
+    assert again[removed] == kept
+    assert again[other] == marked
+    assert json.loads((compared / "comparison.json").read_text()) == table
 
-    def compete(**change):
-        path = arena.parent / "wrong.yaml"
-        path.write_text(yaml.safe_dump({k: v for k, v in (plan | change).items() if v != "drop"}))
-        return cryoetgan("evaluation", "compare", "--config", path, "-o", tmp_path / "x", code=2)
 
-    refused(compete(seed=3), "unknown key 'seed'", "seeds")
-    refused(compete(baseline="best"), "baseline", "best", "bad, good")
-    refused(compete(methods={"lost": "lost.star"}, baseline="drop"), "lost.star", "no such")
-    # said before anything is trained
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"seed": 3}, ["unknown key 'seed'", "seeds"]),
+        ({"seeds": 1}, ["seeds is 1"]),
+        ({"baseline": "best"}, ["baseline", "best", "bad, good"]),
+        ({"methods": {"lost": "lost.star"}, "baseline": None}, ["lost.star", "no such"]),
+    ],
+)
+def test_a_mistake_is_named_before_any_training(cryoetgan, config, tmp_path, change, expected):
+    path = config.parent / "wrong.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | change))
+    done = cryoetgan("evaluation", "compare", "--config", path, "-o", tmp_path / "x", code=2)
+    refused(done, *expected)
     assert not (tmp_path / "x").exists()
 
 
-def test_seeds_below_two_have_no_interval(tmp_path):
+def test_a_file_name_stands_for_a_set(tmp_path):
     path = tmp_path / "plan.yaml"
-    path.write_text("{real_train: a.star, real_test: b.star, methods: {c: c.star}, seeds: 1}")
-    with pytest.raises(UserError, match="seeds is 1"):
+    path.write_text("{real_train: a.star, real_test: b.star, methods: {c: [d.star, e.star]}}")
+    found = read_config(path)
+    assert found.real_train.star == "a.star"
+    assert [found.methods["c"].rows(seed).star for seed in range(3)] == [
+        "d.star", "e.star", "d.star",
+    ]  # fmt: skip
+    path.write_text("[]")
+    with pytest.raises(UserError, match="got list"):
         read_config(path)
 
 
-def test_the_ball_hides_the_particle_and_nothing_else(make_set):
-    crops = load(read_volume_set(make_set("hide", 4)), None)
-    masked = subsets.hidden(crops, 0.5)
+def test_the_mask_hides_the_particle_and_nothing_else(make_set):
+    crops = load_labelled(read_volume_set(make_set("hide", 4)))
+    masked = subsets.mask_centre(crops, 0.5)
     changed = (masked.volumes != crops.volumes).mean(axis=0)
-    places = np.argwhere(changed > 0)
-    assert np.linalg.norm(places - 8, axis=1).max() <= 4
+    assert np.linalg.norm(np.argwhere(changed > 0) - 8, axis=1).max() <= 4
     assert changed[8, 8, 8] == 1
 
 
-def test_few_takes_as_many_of_each_class(make_set, rng):
-    crops = load(read_volume_set(make_set("few", 20)), None)
-    assert sorted(subsets.few(crops, 3, rng).names) == ["bent"] * 3 + ["rod"] * 3
+def test_equally_many_of_each_class_are_drawn(make_set, rng):
+    crops = load_labelled(read_volume_set(make_set("few", 20)))
+    drawn = subsets.draw_per_class(crops, 3, rng)
+    assert sorted(drawn.names) == ["bent"] * 3 + ["rod"] * 3
 
 
-def test_picks_are_matched_by_tomogram_and_place(make_set):
-    crops = load(read_volume_set(make_set("match", 8)), None)
-    columns = ["rlnTomoName", "rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"]
-    picks = crops.table[columns].assign(cryoetganClass=crops.names)
+def test_picks_are_matched_by_tomogram_and_coordinate(make_set):
+    crops = load_labelled(read_volume_set(make_set("match", 8)))
+    picks = crops.table[["rlnTomoName", *COORDINATES]].assign(cryoetganClass=crops.names)
     picks.loc[0, "rlnCoordinateX"] += 2.0
     picks.loc[1, "rlnCoordinateX"] += 9.0
     picks.loc[2, "rlnTomoName"] = "elsewhere"
-    found = subsets.matched_classes(crops, pd.DataFrame(picks), 8.0)
+    found = subsets.classes_of_picks(crops, pd.DataFrame(picks), 8.0)
     assert found[0] == crops.names[0]
     assert list(found[1:3]) == ["", ""]
     assert (found[3:] == crops.names[3:]).all()

@@ -1,28 +1,20 @@
-"""Metrics: closed forms, baselines, and equality with independent implementations."""
-
-from types import SimpleNamespace
+"""Inception score, SSIM, AUC and spectra: closed forms, and independent implementations."""
 
 import numpy as np
-import pandas as pd
 import pytest
-import torch
 
-from cryoetgan.errors import UserError
-from cryoetgan.evaluation.labelled_sets import Labelled
-from cryoetgan.evaluation.measurement.feature_metrics import _doubt, alike
-from cryoetgan.evaluation.measurement.measure import measure
 from cryoetgan.evaluation.metrics import auc, inception_score, sd_ratio, shell_ratio, ssim
-from cryoetgan.evaluation.metrics.spectra import shell_power, worst
+from cryoetgan.evaluation.metrics.spectra import shell_power, worst_ratio
 from cryoetgan.physics.optics import missing_wedge
 
 
-def test_inception_score_of_sure_and_of_undecided():
+def test_inception_score_of_certain_and_of_uniform_probabilities():
     assert inception_score(np.eye(5)) == pytest.approx(5)
     assert inception_score(np.full((7, 5), 0.2)) == pytest.approx(1)
     assert inception_score([[1.0, 0.0], [1.0, 0.0]]) == pytest.approx(1)
 
 
-def test_ssim_is_scikit_images(rng):
+def test_ssim_equals_scikit_image(rng):
     from skimage.metrics import structural_similarity
 
     a, b = rng.standard_normal((2, 20, 22, 24))
@@ -61,53 +53,6 @@ def test_white_noise_has_flat_power(rng):
     assert np.allclose(shell_power(volumes), 12**3, rtol=0.1)
 
 
-def test_the_worst_shell_is_the_farthest_factor():
-    assert worst([1.0, 1.8, 0.5]) == 0.5
-    assert worst([np.nan, 1.2, 0.9]) == 1.2
-
-
-@pytest.mark.parametrize(("classes", "least"), [(2, 0.625), (4, 0.4375), (7, 0.357)])
-def test_a_classifier_is_doubted_for_what_it_knows_above_chance(classes, least):
-    """Twice the chance of two classes is 1: every classifier that ever errs was doubted."""
-    names = [str(i) for i in range(classes)]
-    for right, doubted in ((least - 0.01, True), (least + 0.01, False), (None, False)):
-        classifier = SimpleNamespace(classes=names, validation=right)
-        assert bool(_doubt(classifier)) == doubted
-
-
-def test_without_a_common_class_all_generated_volumes_are_compared(rng):
-    found = alike(np.array(["a", "a", "b"]), np.array(["c"] * 5), rng)
-    assert list(found) == [0, 1, 2, 3, 4]
-    # alike in share where they can be
-    found = alike(np.array(["a", "b"]), np.repeat(["a", "b"], [30, 20]), rng)
-    assert list(np.repeat(["a", "b"], [30, 20])[found]) == ["a"] * 20 + ["b"] * 20
-
-
-def test_of_no_shell_none_is_the_worst():
-    assert np.isnan(worst([]))
-    assert np.isnan(worst([np.nan, np.inf]))
-    assert worst([np.nan, 1.1, 0.5]) == 0.5
-
-
-@pytest.mark.parametrize("short", ["real", "generated"])
-def test_one_volume_is_no_set(short, rng):
-    table = pd.DataFrame({"cryoetganClass": ["a"] * 4})
-    sets = {
-        name: Labelled(rng.standard_normal((4, 8, 8, 8)).astype(np.float32), np.full(4, "a"), table)
-        for name in ("real", "generated")
-    }
-    sets[short] = sets[short].rows(np.array([0]))
-    with pytest.raises(UserError, match=f"{short} set has 1 volume"):
-        measure(sets["real"], sets["generated"], 10.0, 0, torch.device("cpu"))
-
-
-def test_a_full_tilt_range_leaves_nothing_outside(rng):
-    table = pd.DataFrame({"cryoetganClass": ["a"] * 8})
-    real, made = (
-        Labelled(rng.standard_normal((8, 8, 8, 8)).astype(np.float32), np.full(8, "a"), table)
-        for _ in range(2)
-    )
-    only = ("power_ratio", "sd_ratio")
-    found = measure(real, made, 10.0, 0, torch.device("cpu"), tilts=(-90.0, 90.0), only=only)
-    assert found["power_ratio"]["outside"] is None
-    assert found["power_ratio"]["value"] == pytest.approx(1, abs=0.5)
+def test_the_worst_ratio_ignores_empty_shells():
+    assert worst_ratio([np.nan, 1.1, 0.5]) == 0.5
+    assert np.isnan(worst_ratio([np.nan, np.inf]))

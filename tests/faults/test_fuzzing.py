@@ -149,10 +149,10 @@ def volume_set(path):
     read_volume_set(path.parent / "set.star").volumes.max()
 
 
-def open_tomogram(path):
-    from cryoetgan.tomograms.importing.raw_tomogram import open_tomogram as opened
+def raw_volume(path):
+    from cryoetgan.io.raw_mrc import open_raw_volume
 
-    with opened(path) as tomogram:
+    with open_raw_volume(path) as tomogram:
         tomogram.data[0].max()
 
 
@@ -175,7 +175,7 @@ def as_eman2(path):
 READERS = {
     "MRC": ("mrc", mrc, volume),
     "volume set": ("mrc", stack, volume_set),
-    "tomogram": ("mrc", mrc, open_tomogram),
+    "foreign MRC": ("mrc", mrc, raw_volume),
     "STAR": ("star", star, read_star),
     "PDB": ("pdb", pdb, atoms),
     "PDB as EMAN2": ("pdb", pdb, as_eman2),

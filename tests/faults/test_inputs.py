@@ -103,7 +103,7 @@ def test_volumes_and_angles_that_are_none_are_not_averaged(cryoetgan, files):
         ((*SELECT, "--test-fraction=-1"), ("--test-fraction", "-1")),
         ((*SELECT, "--top", "0"), ("--top",)),
         ((*SELECT, "--box", "0"), ("--box",)),
-        ((*MATCH, "--deviations=-inf"), ("--deviations", "-inf")),
+        ((*MATCH, "--score-threshold-sd=-inf"), ("--score-threshold-sd", "-inf")),
     ],
 )
 def test_an_option_that_is_no_number_is_named(cryoetgan, files, words, said):

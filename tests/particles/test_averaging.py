@@ -8,13 +8,14 @@ from scipy.spatial.transform import Rotation
 from cryoetgan.io.mrc import read_volume, write_volume
 from cryoetgan.io.star import ANGLES, read_star
 from cryoetgan.io.volume_set import write_volume_set
-from cryoetgan.particles.averaging import average, gold_standard
-from cryoetgan.particles.averaging.average import (
-    Particle,
-    ball_mask,
-    fourier_shell_correlation,
-    lowpassed,
+from cryoetgan.particles.averaging.average import Accumulator, accumulate, lowpass, soft_sphere
+from cryoetgan.particles.averaging.fsc import fourier_shell_correlation, resolution
+from cryoetgan.particles.averaging.gold_standard import (
+    AverageOptions,
+    align_and_average,
+    join_halves,
 )
+from cryoetgan.particles.averaging.posed_particles import Particle
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.geometry import (
     angle_between,
@@ -36,7 +37,7 @@ def density():
     z, y, x = np.indices((BOX,) * 3) - BOX // 2
     blobs = rng.uniform(-3.5, 3.5, (6, 3))
     made = sum(np.exp(-((x - i) ** 2 + (y - j) ** 2 + (z - k) ** 2) / 4) for i, j, k in blobs)
-    return (made * ball_mask(BOX, 6.5)).astype(np.float32)
+    return (made * soft_sphere(BOX, 6.5)).astype(np.float32)
 
 
 def boxed(density, turn, shift, noise, rng, record=RECORD):
@@ -51,7 +52,7 @@ def boxed(density, turn, shift, noise, rng, record=RECORD):
     return Particle(box, turn, np.asarray(shift, float), record)
 
 
-def like(first, second):
+def correlation(first, second):
     return np.corrcoef(first.ravel(), second.ravel())[0, 1]
 
 
@@ -68,10 +69,10 @@ def test_differently_turned_wedges_fill_each_other(density, rng):
     particles = [
         boxed(density, turn, rng.uniform(-2, 2, 3), 0, rng) for turn in random_rotations(40, rng)
     ]
-    found = average.average(particles, BOX, 10.0).average()
-    assert like(found, density) > 0.98
+    found = accumulate(particles, BOX, 10.0).average()
+    assert correlation(found, density) > 0.98
     one = boxed(density, Rotation.identity(), np.zeros(3), 0, rng)
-    alone = average.average([one], BOX, 10.0).average()
+    alone = accumulate([one], BOX, 10.0).average()
     for axis in range(3):
         assert 0.75 < power_along(found, axis) / power_along(density, axis) < 1.15
     # a single particle has next to nothing along z
@@ -80,7 +81,7 @@ def test_differently_turned_wedges_fill_each_other(density, rng):
 
 def test_what_was_seen_is_what_the_missing_wedge_says(rng):
     """Two ways to the same mask: the optics' and, direction by direction, the accumulator's."""
-    sums = average.Accumulator(16, 10.0)
+    sums = Accumulator(16, 10.0)
     record = Acquisition(tilt_low=-50, tilt_high=62)
     sums.add(Particle(rng.standard_normal((16,) * 3), Rotation.identity(), np.zeros(3), record))
     mask = missing_wedge((16,) * 3, record.tilts)
@@ -96,14 +97,14 @@ def test_contrast_transfer_is_undone(density, rng):
     particles = [
         boxed(density, turn, np.zeros(3), 0, rng, records[i % 3]) for i, turn in enumerate(turns)
     ]
-    found = average.average(particles, BOX, 10.0).average()
+    found = accumulate(particles, BOX, 10.0).average()
     blind = [Particle(p.box, p.rotation, p.shift, RECORD) for p in particles]
-    naive = average.average(blind, BOX, 10.0).average()
+    naive = accumulate(blind, BOX, 10.0).average()
     # what no defocus passes (the mean) is not expected back
-    without_mean = density - lowpassed(density, 10.0, 150.0)
-    found, naive = (v - lowpassed(v, 10.0, 150.0) for v in (found, naive))
-    assert like(found, without_mean) > 0.98
-    assert 1 - like(found, without_mean) < 0.3 * (1 - like(naive, without_mean))
+    without_mean = density - lowpass(density, 10.0, 150.0)
+    found, naive = (v - lowpass(v, 10.0, 150.0) for v in (found, naive))
+    assert correlation(found, without_mean) > 0.98
+    assert 1 - correlation(found, without_mean) < 0.3 * (1 - correlation(naive, without_mean))
 
 
 def test_the_fsc_is_one_of_equals_zero_of_noise_and_what_theory_says_between(rng):
@@ -119,8 +120,8 @@ def test_the_fsc_is_one_of_equals_zero_of_noise_and_what_theory_says_between(rng
 def test_the_resolution_is_read_between_shells():
     fsc = np.array([1.0, 1.0, 1.0, 0.643, 0.0, 0.9])
     # from 0.643 to 0 it passes 0.143 at 7/9 of the way
-    assert average.resolution(fsc, 20, 10.0) == pytest.approx(200 / (3 + 0.5 / 0.643))
-    assert average.resolution(np.ones(6), 20, 10.0) == 20.0
+    assert resolution(fsc, 20, 10.0) == pytest.approx(200 / (3 + 0.5 / 0.643))
+    assert resolution(np.ones(6), 20, 10.0) == 20.0
 
 
 def made(density, count, rng, noise):
@@ -131,23 +132,26 @@ def made(density, count, rng, noise):
 
 def test_iterations_find_poses_from_a_coarse_start(density, rng):
     true = made(density, 24, rng, 1.5)
-    start = lowpassed(density, 10.0, 55.0)
+    start = lowpass(density, 10.0, 55.0)
     blind = [Particle(p.box, Rotation.identity(), np.zeros(3), RECORD) for p in true]
     half = np.arange(24) % 2
-    found = gold_standard.iterate(blind, half, 10.0, start, 55.0, 2, 300, 0, "cpu")
-    best = average.average(true, BOX, 10.0).average()
+    options = AverageOptions(
+        iterations=2, lowpass=55.0, rotations=300, highpass_shells=0, device="cpu"
+    )
+    found = align_and_average(blind, half, 10.0, start, options)
+    best = accumulate(true, BOX, 10.0).average()
     errors = angle_between(
         Rotation.concatenate([p.rotation for p in true]),
         Rotation.concatenate([p.rotation for p in found.particles]),
     )
     assert np.median(errors) < 10
-    assert like(found.density, density) > 0.95 * like(best, density)
+    assert correlation(found.density, density) > 0.95 * correlation(best, density)
     noise = [
         Particle(rng.standard_normal((BOX,) * 3), Rotation.identity(), np.zeros(3), RECORD)
         for _ in range(24)
     ]
-    null = gold_standard.iterate(noise, half, 10.0, start, 55.0, 2, 300, 0, "cpu")
-    assert like(null.density, density) < 0.7 * like(found.density, density)
+    null = align_and_average(noise, half, 10.0, start, options)
+    assert correlation(null.density, density) < 0.7 * correlation(found.density, density)
     # noise aligned to the same start agrees up to the start's 55 A, not beyond
     assert found.fsc[5:8].mean() > null.fsc[5:8].mean() + 0.2
 
@@ -161,9 +165,10 @@ def test_halves_that_turned_away_are_laid_on_each_other(density, rng):
         Particle(p.box, p.rotation * away, p.shift, p.record) if half[i] else p
         for i, p in enumerate(true)
     ]
-    members = [np.flatnonzero(half == which) for which in (0, 1)]
-    sums, _, fsc = gold_standard._joined(turned, members, 10.0, 300, "cpu", 40.0)
-    assert like(sums.average(), average.average(true, BOX, 10.0).average()) > 0.95
+    members = [np.flatnonzero(half == which).tolist() for which in (0, 1)]
+    options = AverageOptions(iterations=1, lowpass=40.0, rotations=300, device="cpu")
+    sums, _, fsc = join_halves(turned, members, 10.0, 40.0, options)
+    assert correlation(sums.average(), accumulate(true, BOX, 10.0).average()) > 0.95
     assert fsc[1:5].min() > 0.8
 
 
@@ -178,7 +183,7 @@ def test_the_command(cryoetgan, tmp_path, density, rng):
     cryoetgan("particles", "average", "s.star", "-o", "x.mrc")
     made_map = read_volume(tmp_path / "x.mrc")
     assert made_map.voxel_size == pytest.approx(10.0)
-    assert like(made_map.data, density) > 0.9
+    assert correlation(made_map.data, density) > 0.9
     fsc = pd.read_csv(tmp_path / "x_fsc.csv")
     assert list(fsc.columns) == ["shell", "frequency", "resolution", "fsc"]
     assert len(fsc) == BOX // 2 + 1

@@ -12,10 +12,15 @@ import pytest
 
 from cryoetgan.io.star import COORDINATES, read_star
 from cryoetgan.io.volume_set import read_volume_set, write_volume_set
-from cryoetgan.particles.curation import gallery
-from cryoetgan.particles.curation.purity import estimate
+from cryoetgan.particles.curation.gallery import (
+    GalleryBox,
+    draw_sample,
+    gallery_boxes,
+    gallery_page,
+)
+from cryoetgan.particles.curation.purity import estimate_purity
 from cryoetgan.particles.curation.select import apply_decisions, read_decisions
-from cryoetgan.particles.curation.server import decisions_csv, make_server
+from cryoetgan.particles.curation.server import DecisionStore, decisions_csv, make_server
 from tests.browser import chromium
 from tests.conftest import refused
 
@@ -45,15 +50,15 @@ def data_of(page):
 
 def make_page(folder, **others):
     volumes = read_volume_set(folder / "s.star")
-    shown = gallery.boxes(volumes)
+    shown = gallery_boxes(volumes)
     path = folder / "g.html"
-    path.write_text(gallery.page(volumes, shown, CLASSES, **({"blind": False} | others)))
+    path.write_text(gallery_page(volumes, shown, CLASSES, **({"blind": False} | others)))
     return path
 
 
 def downloaded(tab, folder):
     folder.mkdir(exist_ok=True)
-    tab.downloads_to(folder)
+    tab.set_download_folder(folder)
     tab.click("#download")
     tab.wait(lambda: list(folder.glob("*.csv")))
     return folder
@@ -67,8 +72,8 @@ def test_keyboard_decisions_reach_the_selection(table, tmp_path):
             tab.key(key)
         assert tab.text("#counts") == "2 accepted, 1 rejected, 9 open"
         folder = downloaded(tab, tmp_path / "curation")
-        assert tab.outside() == []
-        assert tab.complaints == []
+        assert tab.external_requests() == []
+        assert tab.errors == []
     decisions = read_decisions(folder, CLASSES)
     ids = list(table["cryoetganId"])
     # first accepted as what it was, second rejected, third named; the fourth passed over,
@@ -166,40 +171,40 @@ def test_the_blind_page_holds_neither_score_nor_class(table, tmp_path, cryoetgan
         tab.key("2")
         tab.key("r")
         assert tab.text(".box .said") == "✓ ribosome"
-        folder = downloaded(tab, tmp_path / "marked")
+        folder = downloaded(tab, tmp_path / "annotated")
     assert [path.name for path in folder.iterdir()] == ["s_blind.csv"]
     done = cryoetgan(
-        *("particles", "purity", "marked/s_blind.csv", "--sample", "g.html.json"),
-        *("--marks", "marks.star", "-o", "purity.json"),
+        *("particles", "purity", "annotated/s_blind.csv", "--sample", "g.html.json"),
+        *("--annotations", "annotations.star", "-o", "purity.json"),
     )
     assert "2 of 8" in done.stderr
     result = json.loads((tmp_path / "purity.json").read_text())
-    assert result["n_marked"] == 2
-    marks = read_star(tmp_path / "marks.star").particles
+    assert result["n_annotated"] == 2
+    named = read_star(tmp_path / "annotations.star").particles
     true = table.set_index("cryoetganId").loc[order[0]]
-    assert list(marks["cryoetganId"]) == [order[0]]
-    assert list(marks["cryoetganClass"]) == ["ribosome"]
-    assert np.allclose(marks[COORDINATES], true[COORDINATES].to_numpy(float))
+    assert list(named["cryoetganId"]) == [order[0]]
+    assert list(named["cryoetganClass"]) == ["ribosome"]
+    assert np.allclose(named[COORDINATES], true[COORDINATES].to_numpy(float))
 
 
 def test_the_sample_covers_all_scores_and_classes():
     found = [
-        gallery.Box(i, f"p{i}", "many" if i % 10 else "few", 1 - i / 1000, "t", ())
+        GalleryBox(i, f"p{i}", "many" if i % 10 else "few", 1 - i / 1000, "t", ())
         for i in range(1000)
     ]
-    sample = gallery.draw(found, 150, 3)
+    sample = draw_sample(found, 150, 3)
     assert len({box.id for box in sample}) == 150
-    kinds = [box.kind for box in sample]
+    kinds = [box.class_name for box in sample]
     assert kinds.count("few") == kinds.count("many") == 75
     for kind, size in (("few", 100), ("many", 900)):
-        mine = [box for box in sample if box.kind == kind]
+        mine = [box for box in sample if box.class_name == kind]
         assert sum(box.weight for box in mine) == pytest.approx(size)
         scores = np.array([box.score for box in mine])
         # even over the scores, from the best to the worst
         assert np.abs(np.histogram(scores, 5, (0, 1))[0] - 15).max() <= 1
-    assert gallery.draw(found, 150, 3) == sample
-    assert gallery.draw(found, 150, 4) != sample
-    assert len(gallery.draw(found, 5000, 0)) == 1000
+    assert draw_sample(found, 150, 3) == sample
+    assert draw_sample(found, 150, 4) != sample
+    assert len(draw_sample(found, 5000, 0)) == 1000
 
 
 def test_purity_is_unbiased_and_its_interval_honest():
@@ -209,7 +214,7 @@ def test_purity_is_unbiased_and_its_interval_honest():
     for i in range(1000):
         kind = "few" if i % 10 == 0 else "many"
         score = rng.random()
-        found.append(gallery.Box(i, f"p{i}", kind, score, "t", ()))
+        found.append(GalleryBox(i, f"p{i}", kind, score, "t", ()))
         right = score > (0.5 if kind == "few" else 0.1)
         truth[f"p{i}"] = kind if right else ""
     found.sort(key=lambda box: -box.score)
@@ -217,9 +222,10 @@ def test_purity_is_unbiased_and_its_interval_honest():
     values, inside = [], 0
     for seed in range(30):
         sample = [
-            {"id": b.id, "class": b.kind, "weight": b.weight} for b in gallery.draw(found, 60, seed)
+            {"id": b.id, "class": b.class_name, "weight": b.weight}
+            for b in draw_sample(found, 60, seed)
         ]
-        result = estimate(sample, truth)
+        result = estimate_purity(sample, truth)
         values.append(result["purity"])
         inside += result["interval"][0] <= exact <= result["interval"][1]
     assert np.mean(values) == pytest.approx(exact, abs=0.015)
@@ -228,13 +234,13 @@ def test_purity_is_unbiased_and_its_interval_honest():
 
 def test_purity_counts_a_wrong_name_as_wrong():
     sample = [{"id": str(i), "class": "a", "weight": 1.0} for i in range(4)]
-    result = estimate(sample, {"0": "a", "1": "b", "2": "", "3": "*"})
+    result = estimate_purity(sample, {"0": "a", "1": "b", "2": "", "3": "*"})
     assert result["purity"] == 0.5
     assert result["particles"] == 0.75
     assert result["confusion"] == {"a": {"*": 1, "a": 1, "b": 1, "rejected": 1}}
     # with two classes, a yes without a name confirms neither
     sample.append({"id": "4", "class": "b", "weight": 4.0})
-    result = estimate(sample, {"0": "a", "1": "b", "2": "", "3": "*", "4": "b"})
+    result = estimate_purity(sample, {"0": "a", "1": "b", "2": "", "3": "*", "4": "b"})
     assert result["classes"]["a"]["purity"] == 0.25
     assert result["purity"] == pytest.approx((4 * 0.25 + 4 * 1) / 8)
 
@@ -242,11 +248,13 @@ def test_purity_counts_a_wrong_name_as_wrong():
 @pytest.fixture
 def served(table, tmp_path):
     volumes = read_volume_set(tmp_path / "s.star")
-    shown = gallery.boxes(volumes)
+    shown = gallery_boxes(volumes)
     ids = [box.id for box in shown]
     path = tmp_path / "curation" / "s.csv"
     server, address = make_server(
-        lambda save: gallery.page(volumes, shown, CLASSES, False, None, save), path, ids, CLASSES, 0
+        lambda save: gallery_page(volumes, shown, CLASSES, False, None, save),
+        DecisionStore(path, ids, CLASSES),
+        0,
     )
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -263,7 +271,7 @@ def test_the_served_page_saves_by_itself(served, tmp_path):
         tab.key("a")
         tab.key("r")
         tab.wait("document.getElementById('saved').textContent === '2 saved'")
-        assert tab.complaints == []
+        assert tab.errors == []
     assert read_decisions(path.parent, CLASSES) == {ids[0]: "proteasome", ids[1]: ""}
 
 
@@ -331,7 +339,7 @@ def test_hostile_names_stay_text(tmp_path):
     hostile = "</script><img src=x onerror=alert(1)>"
     box_set(tmp_path, kinds=("a", hostile))
     volumes = read_volume_set(tmp_path / "s.star")
-    page = gallery.page(volumes, gallery.boxes(volumes), [hostile], False)
+    page = gallery_page(volumes, gallery_boxes(volumes), [hostile], False)
     assert page.count("<script") == page.count("</script>") == 2
     (tmp_path / "g.html").write_text(page)
     with chromium(tmp_path) as tab:
@@ -345,7 +353,7 @@ def test_a_place_picked_twice_is_shown_once(tmp_path):
     table.loc[5, "cryoetganId"] = table.loc[0, "cryoetganId"]
     volumes = read_volume_set(tmp_path / "s.star")
     write_volume_set(tmp_path / "twice.star", np.asarray(volumes.volumes), table, 10.0)
-    found = gallery.boxes(read_volume_set(tmp_path / "twice.star"))
+    found = gallery_boxes(read_volume_set(tmp_path / "twice.star"))
     assert len(found) == 11
     assert found[0].score == 0.9
 
@@ -370,4 +378,4 @@ def test_refusals(table, tmp_path, cryoetgan):
     words = ("particles", "purity", "d.csv", "--sample", "r.json", "-o", "p.json")
     refused(cryoetgan(*words, code=2), "r.json", "--sample")
     (tmp_path / "r.json").write_text('{"sample": [{"id": "a", "class": "b", "weight": 1}]}')
-    refused(cryoetgan(*words, code=2), "marked")
+    refused(cryoetgan(*words, code=2), "annotated")

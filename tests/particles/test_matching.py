@@ -8,10 +8,17 @@ from scipy.spatial import cKDTree
 
 from cryoetgan.io.mrc import Volume, write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, read_star
-from cryoetgan.particles.extraction import extract
-from cryoetgan.particles.matching import low_rank, match, pick
-from cryoetgan.particles.matching.align import band_and_transfer
-from cryoetgan.particles.matching.template import band_of_boxes
+from cryoetgan.particles.extraction import extract_box
+from cryoetgan.particles.matching.align import grid_spacing
+from cryoetgan.particles.matching.low_rank import leading_directions, make_bank
+from cryoetgan.particles.matching.match import MatchOptions, match
+from cryoetgan.particles.matching.search import class_products, search
+from cryoetgan.particles.matching.template import (
+    SearchOptions,
+    band_vectors,
+    search_band,
+)
+from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.geometry import (
     angle_between,
     random_rotations,
@@ -24,7 +31,8 @@ from tests.conftest import refused
 
 BOX, SHELLS, LOWPASS = 20, 2, 30.0
 TILTS = (-60.0, 60.0)
-CPU = torch.device("cpu")
+RECORD = Acquisition(tilt_low=TILTS[0], tilt_high=TILTS[1])
+OPTIONS = SearchOptions(acquisition=RECORD, lowpass=LOWPASS, highpass_shells=SHELLS)
 PLACES = np.array([(20, 17, 23), (60, 20, 19), (24, 52, 22), (58, 56, 25), (40, 36, 20)])
 """x, y, z."""
 
@@ -59,30 +67,30 @@ def scene(maps):
 
 @pytest.fixture(scope="module")
 def bank(maps):
-    band, transfer = band_and_transfer(BOX, 10.0, TILTS, LOWPASS, SHELLS, CPU, None)
-    return low_rank.make_bank(maps, band, transfer, 600)
+    band, transfer = search_band(BOX, 10.0, OPTIONS, torch.device("cpu"))
+    return make_bank(maps, band, transfer, 600)
 
 
 @pytest.fixture(scope="module")
 def found(bank, scene):
-    return looked_for(bank, scene[0])
+    return search_peaks(bank, scene[0])
 
 
-def looked_for(bank, volume, core=None):
-    return match.search(volume, bank, TILTS, SHELLS, 10 / LOWPASS, core=core)
+def search_peaks(bank, volume, core=None):
+    return search(volume, bank, 10 / LOWPASS, OPTIONS, core=core)
 
 
 def test_the_search_equals_correlating_each_box(bank, scene, found):
     """The reference: every box cut out and multiplied with every turned template, no low rank."""
     best = np.argsort(-found.scores)[:12]
-    boxes = np.array([extract(scene[0], place, BOX) for place in found.positions[best]])
+    boxes = np.array([extract_box(scene[0], place, BOX) for place in found.positions[best]])
     tensor = torch.as_tensor(boxes)
-    vectors = band_of_boxes(tensor, bank.templates[0].band)
-    exact = torch.stack([(vectors @ t.turned(bank.rotations).T).amax(1) for t in bank.templates])
+    vectors = band_vectors(tensor, bank.templates[0].band)
+    exact = torch.stack([(vectors @ t.rotate(bank.rotations).T).amax(1) for t in bank.templates])
     norm = torch.linalg.vector_norm(raw_band(tensor, bank.templates[0].band), dim=1)
-    products = match.scores_by_class(bank, found.components[best])
+    products = class_products(bank, found.components[best])
     # the kernels hold 0.997 of the bank's energy
-    assert np.allclose(products.T, (exact * norm).numpy(), rtol=0.02)
+    assert np.allclose(products.T.numpy(), (exact * norm).numpy(), rtol=0.02)
     # the search normalises by the energy of the filtered tomogram in the box, which is not quite
     # that of the filtered box: nearly a common factor, and what is found is aligned exactly
     ratio = found.scores[best] / exact.amax(0).numpy()
@@ -98,7 +106,7 @@ def raw_band(boxes, band):
 
 
 def test_tiles_leave_no_trace(bank, scene, found):
-    parts = looked_for(bank, scene[0], core=40)
+    parts = search_peaks(bank, scene[0], core=40)
     for place in PLACES:
         scores = []
         for matches in (found, parts):
@@ -111,7 +119,7 @@ def test_tiles_leave_no_trace(bank, scene, found):
 
 def test_kernels_hold_the_banks_energy(bank):
     assert bank.energy > 0.99
-    fine = bank.templates[1].turned(bank.rotations)
+    fine = bank.templates[1].rotate(bank.rotations)
     norms = bank.fine[1].norm(dim=1)
     assert float((norms**2).mean()) > 0.99 * float((fine**2).sum(1).mean())
     assert float(norms.max()) < 1 + 1e-4
@@ -122,7 +130,7 @@ def test_leading_directions_are_those_of_the_decomposition(rng):
         rng.standard_normal((60, 5)) @ rng.standard_normal((5, 40))
         + 1e-3 * rng.standard_normal((60, 40))
     ).float()
-    found = low_rank.leading_directions(vectors, 5)
+    found = leading_directions(vectors, 5)
     exact = torch.linalg.svd(vectors)[2][: found.shape[1]].T
     overlap = torch.linalg.svdvals(found.T @ exact)
     assert overlap.numpy() == pytest.approx(np.ones(found.shape[1]), abs=1e-3)
@@ -131,7 +139,17 @@ def test_leading_directions_are_those_of_the_decomposition(rng):
 
 def test_planted_particles_are_found_named_and_turned(maps, scene):
     volume, names, turns = scene
-    found = pick.match(Volume(volume, 10.0), maps, TILTS, 900, LOWPASS, SHELLS, 3.0, 80.0, 5, "cpu")
+    options = MatchOptions(
+        acquisition=RECORD,
+        lowpass=LOWPASS,
+        rotations=900,
+        highpass_shells=SHELLS,
+        score_threshold_sd=3.0,
+        min_distance=80.0,
+        top=5,
+        device="cpu",
+    )
+    found = match(Volume(volume, 10.0), maps, options)
     distance, index = cKDTree(found.positions).query(PLACES)
     assert distance.max() < 0.5
     assert sorted(index) == [0, 1, 2, 3, 4]
@@ -145,7 +163,7 @@ def test_planted_particles_are_found_named_and_turned(maps, scene):
 def test_noise_scores_below_particles(scene, bank, found, rng):
     noise = ndimage.gaussian_filter(rng.standard_normal(scene[0].shape), 1).astype(np.float32)
     planted = np.sort(found.scores)[-5:]
-    assert looked_for(bank, noise).scores.max() < 0.8 * planted.min()
+    assert search_peaks(bank, noise).scores.max() < 0.8 * planted.min()
 
 
 def test_the_command_and_its_refusals(cryoetgan, tmp_path, maps, scene):
@@ -188,9 +206,7 @@ def test_the_command_and_its_refusals(cryoetgan, tmp_path, maps, scene):
 
 def test_grids_of_rotations_nest_in_spacing():
     """The search's coarse grid lies within its stated spacing of any rotation."""
-    from cryoetgan.particles.matching.score import spacing_of
-
     turns = random_rotations(200, np.random.default_rng(1))
     grid = super_fibonacci(550)
     nearest = [angle_between(turn, grid).min() for turn in turns]
-    assert max(nearest) < spacing_of(550)
+    assert max(nearest) < grid_spacing(550)

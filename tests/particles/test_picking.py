@@ -5,6 +5,7 @@ import os
 import struct
 import sys
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,8 +16,11 @@ from scipy.spatial import cKDTree
 from cryoetgan.errors import UserError
 from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.star import COORDINATES, read_star
-from cryoetgan.particles.picking import dog, local_maxima, tiled
-from cryoetgan.particles.picking.fast import search
+from cryoetgan.particles.picking import tiled
+from cryoetgan.particles.picking.dog import difference_of_gaussians, non_maximum_suppression
+from cryoetgan.particles.picking.fast import decimation_stride, find_peaks_fast
+from cryoetgan.particles.picking.local_maxima import local_maxima
+from cryoetgan.particles.picking.pick import PickOptions, pick, radius_of_map
 from tests.conftest import ROOT, refused
 
 
@@ -29,21 +33,21 @@ def ball(shape, centre, radius):
 def test_a_planted_ball_comes_first_to_a_tenth_of_a_voxel(rng):
     centre = np.array([21.0, 33.0, 40.0])
     volume = ball((48, 64, 80), centre, 9) + 0.5 * rng.standard_normal((48, 64, 80))
-    places, scores = dog.pick(volume, [9 / 3**0.5])
+    places, scores = pick(volume, [9 / 3**0.5])
     assert np.linalg.norm(places[0] - centre) < 0.5
     assert scores[0] > 2 * scores[1:].max(initial=0)
 
 
 def test_the_response_is_best_at_radius_over_root_three():
     volume = ball((64, 64, 64), (32, 32, 32), 12)
-    answers = {s: tiled.response(volume, s)[32, 32, 32] for s in (4, 5, 6, 6.9, 8, 10)}
+    answers = {s: difference_of_gaussians(volume, s)[32, 32, 32] for s in (4, 5, 6, 6.9, 8, 10)}
     assert max(answers, key=answers.get) == 6.9
 
 
 def test_tiles_give_exactly_what_the_whole_gives(rng):
     volume = ndimage.gaussian_filter(rng.standard_normal((60, 70, 83)), 1).astype(np.float32)
     sigma = 2.3
-    whole = tiled.response(volume, sigma)
+    whole = difference_of_gaussians(volume, sigma)
     top = ndimage.maximum_filter(
         whole, footprint=ndimage.generate_binary_structure(3, 2), mode="constant", cval=-np.inf
     )
@@ -67,7 +71,7 @@ def test_padding_around_a_few_peaks_holds_no_memory_and_no_peak(rng):
     bottom = ndimage.minimum_filter(response, footprint=around, mode="nearest") == response
     rimmed = np.pad(response, 1, constant_values=-np.inf)
     tracemalloc.start()
-    found = local_maxima.local_maxima(rimmed)
+    found = local_maxima(rimmed)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert np.array_equal(found, np.argwhere(top & ~bottom))
@@ -80,7 +84,7 @@ def test_the_pyramid_finds_the_same_peaks_to_half_a_voxel(rng, sigma):
     volume = rng.standard_normal((70, 101, 123)).astype(np.float32)
     volume += 2 * ball(volume.shape, (30, 50, 60), 1.7 * sigma) + ball(volume.shape, (2, 99, 7), 9)
     exact = tiled.find_peaks(volume, sigma)
-    [fast] = search.find_peaks_fast(volume, [sigma])
+    [fast] = find_peaks_fast(volume, [sigma])
     distance, nearest = cKDTree(fast.positions).query(exact.positions)
     # white noise has tops so flat that no voxel decides: those that matter must agree
     strong = exact.values >= np.quantile(exact.values, 0.75)
@@ -95,9 +99,9 @@ def test_the_pyramid_finds_the_same_peaks_to_half_a_voxel(rng, sigma):
 def test_sizes_of_one_stride_share_a_pyramid(rng):
     volume = rng.standard_normal((50, 61, 72)).astype(np.float32)
     sigmas = [5.3, 6.9]
-    assert len({search.stride_of(sigma) for sigma in sigmas}) == 1
-    for sigma, both in zip(sigmas, search.find_peaks_fast(volume, sigmas), strict=True):
-        [alone] = search.find_peaks_fast(volume, [sigma])
+    assert len({decimation_stride(sigma) for sigma in sigmas}) == 1
+    for sigma, both in zip(sigmas, find_peaks_fast(volume, sigmas), strict=True):
+        [alone] = find_peaks_fast(volume, [sigma])
         assert len(both.values) == len(alone.values) > 20
         assert np.allclose(both.positions, alone.positions, atol=1e-2)
         assert np.allclose(both.values, alone.values, atol=1e-5)
@@ -108,18 +112,13 @@ def test_sizes_are_merged_by_one_suppression(rng):
     shape, sizes = (64, 72, 96), {(30, 36, 30): 15, (30, 36, 70): 7}
     volume = sum(ball(shape, at, radius) for at, radius in sizes.items())
     volume = volume + 0.3 * rng.standard_normal(shape)
-    places, _ = dog.pick(volume, [r / 3**0.5 for r in sizes.values()], top=2)
+    places, _ = pick(volume, [r / 3**0.5 for r in sizes.values()], PickOptions(top=2))
     assert one_to_one(places, np.array(list(sizes), float), 2.0) == 2
-
-
-def test_the_threshold_is_the_papers_formula():
-    peaks = local_maxima.Peaks(np.empty((0, 3)), np.empty(0), lowest=-1.0, highest=9.0)
-    assert dog.threshold_of(peaks, 3) == pytest.approx(-1 + 3 * 10 / 20)
 
 
 def test_suppression_keeps_the_best_and_no_neighbour(rng):
     places, scores = rng.uniform(0, 30, (400, 3)), rng.random(400)
-    kept = dog.suppress(places, scores, np.full(400, 4.0))
+    kept = non_maximum_suppression(places, scores, np.full(400, 4.0))
     assert scores[kept[0]] == scores.max()
     assert (np.diff(scores[kept]) <= 0).all()
     distance = cKDTree(places[kept]).query(places[kept], k=2)[0][:, 1]
@@ -133,14 +132,12 @@ def test_suppression_keeps_the_best_and_no_neighbour(rng):
 
 def test_dark_particles_are_not_picked(rng):
     volume = -ball((48, 48, 48), (24, 24, 24), 8) + 0.1 * rng.standard_normal((48, 48, 48))
-    places, _ = dog.pick(volume, [8 / 3**0.5])
+    places, _ = pick(volume, [8 / 3**0.5])
     assert np.linalg.norm(places - 24, axis=1).min() > 6
 
 
 def test_the_radius_of_a_map_is_that_of_its_ball():
-    assert dog.radius_of_map(ball((40, 40, 40), (20, 20, 20), 11), 5.0) == pytest.approx(
-        55, rel=0.03
-    )
+    assert radius_of_map(ball((40, 40, 40), (20, 20, 20), 11), 5.0) == pytest.approx(55, rel=0.03)
 
 
 @pytest.mark.parametrize(
@@ -148,18 +145,19 @@ def test_the_radius_of_a_map_is_that_of_its_ball():
     [("dev_set1_1", 6.0, 0.96), ("dev_set2_1", 4.0, 0.97), ("dev_set2_2", 4.0, 0.97)],
 )
 def test_recall_and_precision_on_independent_tomograms(test_data, name, sigma, bar):
-    from cryoetgan.tomograms.importing.raw_tomogram import open_tomogram
+    from cryoetgan.io.raw_mrc import open_raw_volume
 
     truth = pd.read_csv(test_data / "tomograms" / f"{name}_truth.csv")
     truth = truth[~truth["class"].str.startswith("crowder_")]
-    with open_tomogram(test_data / "tomograms" / f"{name}.mrc") as raw:
+    with open_raw_volume(test_data / "tomograms" / f"{name}.mrc") as raw:
         volume = -np.asarray(raw.data, np.float32)
-    places, _ = dog.pick(volume, [sigma], threshold=0, top=len(truth))
+    options = PickOptions(threshold=0, top=len(truth))
+    places, _ = pick(volume, [sigma], options)
     at = truth[["z_vox", "y_vox", "x_vox"]].to_numpy()
     matched = one_to_one(places, at, 8.0)
     assert matched / len(truth) >= bar  # recall
     assert matched / len(places) >= bar  # precision
-    fast, _ = dog.pick(volume, [sigma], threshold=0, top=len(truth), fast=True)
+    fast, _ = pick(volume, [sigma], replace(options, fast=True))
     assert one_to_one(fast, at, 8.0) / len(truth) >= bar
 
 
@@ -174,14 +172,14 @@ def one_to_one(places, truth, reach):
 
 @pytest.mark.parametrize("fast", [False, True])
 def test_what_cannot_be_picked_is_said(fast):
-    volume = np.zeros((40, 40, 40), np.float32)
+    volume, options = np.zeros((40, 40, 40), np.float32), PickOptions(fast=fast)
     with pytest.raises(UserError, match=r"a\.mrc: has no peak"):
-        dog.pick(volume, [4.0], fast=fast, named="a.mrc")
+        pick(volume, [4.0], options, "a.mrc")
     with pytest.raises(UserError, match=r"a\.mrc: .*thinnest edge"):
-        dog.pick(volume[:1], [4.0], fast=fast, named="a.mrc")
+        pick(volume[:1], [4.0], options, "a.mrc")
     volume[20, 20, 20] = np.nan
     with pytest.raises(UserError, match=r"a\.mrc: .*not finite"):
-        dog.pick(volume, [4.0], fast=fast, named="a.mrc")
+        pick(volume, [4.0], options, "a.mrc")
 
 
 def test_the_command(cryoetgan, tmp_path, rng):
@@ -195,10 +193,9 @@ def test_the_command(cryoetgan, tmp_path, rng):
     assert len(table) <= 5
     assert table["cryoetganScore"].is_monotonic_decreasing
     assert table["cryoetganId"].is_unique
-    # nothing is said of the particles' size: the paper's
+    # without a size, sigma is the paper's 7 voxels
     cryoetgan("particles", "pick", "t.mrc", "--sigma", 70, "-o", "paper.star")
-    said = cryoetgan("particles", "pick", "t.mrc", "-o", "bare.star").stderr
-    assert "70 A is taken, the paper's 7 voxels" in said
+    assert "70 A" in cryoetgan("particles", "pick", "t.mrc", "-o", "bare.star").stderr
     assert (tmp_path / "bare.star").read_bytes() == (tmp_path / "paper.star").read_bytes()
     refused(
         cryoetgan("particles", "pick", "t.mrc", "--sigma", 1, "-o", "q.star", code=2), "0.1 voxels"
@@ -209,22 +206,18 @@ def test_the_command(cryoetgan, tmp_path, rng):
     refused(done, "threshold", "contrast")
     for option, value in (("--threshold", "-inf"), ("--threshold", "nan"), ("--top", 0)):
         words = ("--sigma", 35, f"{option}={value}", "-o", "q.star")
-        refused(cryoetgan("particles", "pick", "t.mrc", *words, code=2), option, str(value))
+        refused(cryoetgan("particles", "pick", "t.mrc", *words, code=2), option)
     assert not (tmp_path / "q.star").exists()
 
 
-def test_rows_of_coarse_planes_give_what_whole_planes_give(monkeypatch, rng):
-    """Planes too large for the memory are taken in rows, and no peak changes or comes twice."""
+def test_tiles_of_the_coarse_grid_give_what_the_whole_gives(rng):
     volume = rng.standard_normal((40, 150, 60)).astype(np.float32)
-    [whole] = search.find_peaks_fast(volume, [4.0])
-    monkeypatch.setattr(search, "ROWS_BUFFER", 0)
-    monkeypatch.setattr(search, "TILE", 20)
-    assert search._rows_at_once((75, 30), 13) == 20
-    [rows] = search.find_peaks_fast(volume, [4.0])
-    order = [np.lexsort(peaks.positions.round(2).T) for peaks in (whole, rows)]
-    assert len(whole.values) == len(rows.values) > 100
-    assert np.allclose(whole.positions[order[0]], rows.positions[order[1]], atol=2e-3)
-    assert np.allclose(whole.values[order[0]], rows.values[order[1]], atol=1e-5)
+    [whole] = find_peaks_fast(volume, [4.0])
+    [parts] = find_peaks_fast(volume, [4.0], tile_voxels=50_000)
+    assert len(whole.values) == len(parts.values) > 100
+    order = [np.lexsort(peaks.positions.round(2).T) for peaks in (whole, parts)]
+    assert np.allclose(whole.positions[order[0]], parts.positions[order[1]], atol=2e-3)
+    assert np.allclose(whole.values[order[0]], parts.values[order[1]], atol=1e-5)
 
 
 @pytest.mark.parametrize("fast", [(), ("--fast",)])
@@ -274,7 +267,7 @@ def test_a_tomogram_of_54_billion_voxels_in_a_gigabyte(tmp_path, options):
         file.write(head)
         file.truncate(1024 + int(np.prod(shape, dtype=np.int64)))
     data = np.memmap(path, np.int8, "r+", offset=1024, shape=shape)
-    edges = tiled.core_of(shape, tiled.halo_of(sigma))
+    edges = tiled.tile_edges(shape, tiled.halo_width(sigma))
     # corners where tiles meet, and where the tomogram ends
     corners = [(n, 2 * n) if 2 * n < s else (s // 2,) for n, s in zip(edges, shape, strict=True)]
     true = []

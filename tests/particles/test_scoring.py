@@ -6,8 +6,14 @@ import torch
 
 from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, read_star, write_star
-from cryoetgan.particles.matching.score import Scorer
-from cryoetgan.particles.matching.template import Template, band_of_boxes, make_band, shifted
+from cryoetgan.particles.matching.align import Aligner
+from cryoetgan.particles.matching.template import (
+    SearchOptions,
+    Template,
+    band_vectors,
+    search_band,
+    shift_back,
+)
 from cryoetgan.physics.geometry import (
     angle_between,
     random_rotations,
@@ -19,7 +25,6 @@ from cryoetgan.physics.optics import missing_wedge
 from tests.conftest import refused
 
 BOX = 24
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +37,14 @@ def density():
     ).astype(np.float32)
 
 
+def band_up_to(frequency):
+    options = SearchOptions(lowpass=10 / frequency, highpass_shells=1)
+    return search_band(BOX, 10.0, options, torch.device("cpu"))[0]
+
+
 @pytest.fixture(scope="module")
 def band():
-    return make_band(BOX, missing_wedge((BOX,) * 3, (-60, 60)), 1, 0.35, CPU)
+    return band_up_to(0.35)
 
 
 def seen(volume):
@@ -45,10 +55,10 @@ def seen(volume):
 def test_a_turned_template_in_fourier_space_is_the_turned_map(density, band, rng):
     template = Template(density, band)
     rotations = random_rotations(6, rng)
-    turned = template.turned(rotations)
+    turned = template.rotate(rotations)
     for rotation, vector in zip(rotations, turned, strict=True):
         real = torch.as_tensor(rotate_volume(density, rotation))[None].float()
-        expected = band_of_boxes(real, band)[0]
+        expected = band_vectors(real, band)[0]
         assert float(vector @ expected) > 0.995
 
 
@@ -56,14 +66,14 @@ def test_a_turned_template_in_fourier_space_is_the_turned_map(density, band, rng
 def test_slopes_are_what_small_turns_change(density, rng, high):
     from scipy.spatial.transform import Rotation
 
-    band = make_band(BOX, missing_wedge((BOX,) * 3, (-60, 60)), 1, high, CPU)
+    band = band_up_to(high)
     template, rotations = Template(density, band), random_rotations(4, rng)
-    values, by_turn = template.slopes(rotations.as_matrix())
-    assert torch.allclose(values, template.turned(rotations), atol=1e-5)
+    values, by_turn = template.rotate_with_derivatives(rotations.as_matrix())
+    assert torch.allclose(values, template.rotate(rotations), atol=1e-5)
     step = np.radians(1.5)
     for axis in range(3):
         small = Rotation.from_rotvec(step * np.eye(3)[axis])
-        ahead, behind = template.turned(small * rotations), template.turned(small.inv() * rotations)
+        ahead, behind = template.rotate(small * rotations), template.rotate(small.inv() * rotations)
         change = (ahead - behind) / (2 * step)
         error = (change - by_turn[:, axis]).norm(dim=1) / change.norm(dim=1)
         assert (error < 0.15).all()
@@ -74,9 +84,9 @@ def test_shifting_back_undoes_a_shift(density, band):
     from scipy.spatial.transform import Rotation
 
     moved = rotate_volume(density, Rotation.identity(), shift)
-    still = band_of_boxes(torch.as_tensor(density)[None], band)
-    back = shifted(
-        band_of_boxes(torch.as_tensor(moved)[None].float(), band),
+    still = band_vectors(torch.as_tensor(density)[None], band)
+    back = shift_back(
+        band_vectors(torch.as_tensor(moved)[None].float(), band),
         torch.tensor(shift[None], dtype=torch.float32),
         band,
     )[0]
@@ -84,27 +94,27 @@ def test_shifting_back_undoes_a_shift(density, band):
 
 
 def test_a_planted_pose_is_found(density, band, rng):
-    scorer = Scorer(Template(density, band), 1100)
+    aligner = Aligner(Template(density, band), 1100)
     rotations = random_rotations(8, rng)
     shifts = rng.uniform(-2.5, 2.5, (8, 3))
     boxes = []
     for rotation, shift in zip(rotations, shifts, strict=True):
         clean = seen(rotate_volume(density, rotation, shift))
         boxes.append(clean + clean.std() * rng.standard_normal(clean.shape))
-    fit = scorer.align(torch.as_tensor(np.array(boxes)).float())
+    fit = aligner.align(torch.as_tensor(np.array(boxes)).float())
     assert np.median(angle_between(rotations, fit.rotations)) < 4
     assert np.median(np.linalg.norm(fit.shifts - shifts, axis=1)) < 0.4
     assert (fit.scores > 0.3).all()
-    noise = scorer.align(torch.as_tensor(rng.standard_normal((8, BOX, BOX, BOX))).float())
+    noise = aligner.align(torch.as_tensor(rng.standard_normal((8, BOX, BOX, BOX))).float())
     assert noise.scores.max() < fit.scores.min()
     assert (np.abs(noise.scores) <= 1).all()
 
 
 def test_a_perfect_match_scores_one(density, band):
-    scorer = Scorer(Template(density, band), 300)
+    aligner = Aligner(Template(density, band), 300)
     grid = super_fibonacci(300)
     box = rotate_volume(density, grid[7])
-    fit = scorer.align(torch.as_tensor(seen(box))[None].float())
+    fit = aligner.align(torch.as_tensor(seen(box))[None].float())
     assert fit.scores[0] > 0.985
     assert fit.scores[0] <= 1 + 1e-5
 
@@ -114,7 +124,7 @@ def test_what_lies_in_the_missing_wedge_does_not_count(density, band, rng):
     noise = rng.standard_normal((BOX,) * 3)
     hidden = np.fft.irfftn(np.fft.rfftn(noise) * ~mask, s=noise.shape, axes=(0, 1, 2))
     both = [density, density + 5 * hidden]
-    first, second = band_of_boxes(torch.as_tensor(np.array(both)).float(), band)
+    first, second = band_vectors(torch.as_tensor(np.array(both)).float(), band)
     assert float(first @ second) > 0.999
 
 

@@ -61,7 +61,7 @@ def table(count, rng, source, tomogram=None):
 def make_run():
     """Return a function that writes a results folder."""
 
-    def make(folder, marked=True, simulated=True):
+    def make(folder, annotated=True, simulated=True):
         rng = np.random.default_rng(5)
         optics = pd.DataFrame([Acquisition(defocus=3.0).to_optics(1, "t1")])
 
@@ -86,7 +86,7 @@ def make_run():
         write_volume(folder / "tomograms/t1.mrc", tomogram, VOXEL)
         if simulated:
             write_star(folder / "tomograms/t1.star", rows)
-        if marked:
+        if annotated:
             volumes("particles/annotated.star", rows)
             write_star(folder / "particles/t1_annotations.star", rows)
         evaluation = {

@@ -3,7 +3,8 @@
 import pytest
 
 from cryoetgan.report.results import open_results
-from cryoetgan.report.sections import training
+from cryoetgan.report.run import load_run
+from cryoetgan.report.sections.training import training_curves
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def results(tmp_path):
 
 def test_each_groups_training_is_shown(results):
     assert results.presets() == ["smoke"]
-    titles = [title for title, _ in training(results, "smoke", {})]
+    titles = [title for title, _ in training_curves(load_run(results, 1))]
     assert titles
     for group in ("talos", "titan"):
         assert any(title.startswith(f"{group}: ") for title in titles)

@@ -10,7 +10,7 @@ import pytest
 
 from cryoetgan.io.star import ANGLES, COORDINATES
 from cryoetgan.io.volume_set import read_volume_set, write_volume_set
-from cryoetgan.report.slices import TILE, panels, section
+from cryoetgan.report.slices import draw_panels, draw_tomogram
 
 
 def pixels(uri):
@@ -24,7 +24,7 @@ def test_circles_lie_on_their_particles():
     for x, y, z in places.to_numpy():
         data[z, y, x] = 5
     places["cryoetganClass"] = ["a", "b", "a"]
-    shown = section("t", data, 10.0, places, None, 12)
+    shown = draw_tomogram("t", data, 10.0, places, box=12)
     assert shown.depth.startswith("z = ")
     assert len(shown.circles) == 2  # the third lies 12 sections deeper
     image = pixels(shown.image)
@@ -37,14 +37,14 @@ def test_a_large_section_is_binned_and_circles_go_with_it():
     data = np.zeros((3, 100, 2000), np.float32)
     data[:, 78:82, 1498:1502] = 9
     place = pd.DataFrame([[1500, 80, 1]], columns=COORDINATES).assign(cryoetganClass="a")
-    shown = section("t", data, 10.0, place, None, 12)
+    shown = draw_tomogram("t", data, 10.0, place, box=12)
     assert shown.width == 666
     (circle,) = shown.circles
     assert pixels(shown.image)[int(circle.y), int(circle.x)] > 0.9
 
 
 def test_a_section_without_particles_is_the_middle_one():
-    shown = section("t", np.random.default_rng(0).random((11, 9, 9)), 10.0, None, None, 8)
+    shown = draw_tomogram("t", np.random.default_rng(0).random((11, 9, 9)), 10.0, None, box=8)
     assert shown.depth.startswith("z = 5,")
     assert shown.circles == []
 
@@ -68,12 +68,12 @@ def sets(tmp_path):
 
 
 def test_columns_show_the_same_pose_in_every_set(sets):
-    shown = panels(sets, "a", 4)
+    shown = draw_panels(sets, "a", 4)
     assert [panel.name for panel in shown] == ["generated", "density"]
-    tile = -(-TILE // 12) * 12
     order = []
     for panel in shown:
         image = pixels(panel.image)
+        tile = (image.shape[0] - 2 * 4) // 3  # three planes, four pixels apart
         columns = [image[tile // 2, i * (tile + 4) + tile // 2] for i in range(4)]
         order.append(np.argsort(columns).tolist())
         assert len(set(columns)) == 4
@@ -81,4 +81,4 @@ def test_columns_show_the_same_pose_in_every_set(sets):
 
 
 def test_a_class_that_is_not_there_has_no_panel(sets):
-    assert panels(sets, "b", 4) == []
+    assert draw_panels(sets, "b", 4) == []

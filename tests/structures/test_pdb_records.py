@@ -16,7 +16,7 @@ def lines(*atoms, end="\n"):
     return text.encode()
 
 
-def test_every_decimal_comes_out_as_python_reads_it(rng):
+def test_every_decimal_equals_pythons_float(rng):
     values = np.concatenate([rng.uniform(-999, 9999, 900), rng.uniform(-1, 1, 300)])
     texts = [f"{value:.3f}" for value in values]
     atoms = [("ATOM", texts[i : i + 3]) for i in range(0, 1200, 3)]
@@ -25,7 +25,7 @@ def test_every_decimal_comes_out_as_python_reads_it(rng):
 
 
 @pytest.mark.parametrize("text", ["1", "-.500", "+12.25", ".5", "-1.", "12345678", "1.23456"])
-def test_other_ways_to_write_a_number_are_read_too(text):
+def test_other_number_formats_are_read_too(text):
     found = read_records(lines(("HETATM", (text, "0.000", "-0.125"))), Path("a.pdb"))
     assert found.positions.tolist() == [[float(text), 0, -0.125]]
     assert found.is_het.tolist() == [True]
@@ -35,7 +35,7 @@ def test_other_ways_to_write_a_number_are_read_too(text):
     "text",
     ["nan", "1e10", "********", "", "1 2.000", "--1.000", "1.2.300", "1-2.000", "0x10", "1_0"],
 )
-def test_what_is_no_number_is_refused_by_line(text):
+def test_an_invalid_number_is_refused_by_line(text):
     text_ = b"REMARK\n" + lines(("ATOM", ("1.000",) * 3), ("ATOM", ("0.000", text, "2.000")))
     with pytest.raises(UserError, match=r"a\.pdb, line 3: has a coordinate that is not a number"):
         read_records(text_, Path("a.pdb"))

@@ -36,21 +36,21 @@ ATOM = "ATOM      1  CA  ALA A   1    %8s   2.000   3.000  1.00  0.00           
         ("map.pdb", b"\x20\0\0\0" * 300, "no atoms"),
     ],
 )
-def test_a_hostile_file_is_named(cryoetgan, tmp_path, name, content, word):
+def test_an_invalid_file_is_refused_by_name(cryoetgan, tmp_path, name, content, word):
     (tmp_path / name).write_bytes(content)
     done = cryoetgan("structures", "import", name, "-o", "out.cif", code=2)
     refused(done, name, word)
     assert not (tmp_path / "out.cif").exists()
 
 
-def test_a_good_file_keeps_its_atoms(cryoetgan, tmp_path):
+def test_import_keeps_the_coordinates(cryoetgan, tmp_path):
     (tmp_path / "good.pdb").write_text(ATOM % "1.000")
     cryoetgan("structures", "import", "good.pdb", "-o", "good.cif")
     back = read_structure(tmp_path / "good.cif")
     assert back[0][0][0][0].pos.tolist() == [1.0, 2.0, 3.0]
 
 
-def test_a_file_is_what_its_text_says_whatever_its_name(tmp_path):
+def test_the_text_decides_the_format_and_not_the_name(tmp_path):
     (tmp_path / "a.cif").write_text(ATOM % "1.000")
     (tmp_path / "b.pdb").write_text(SITE + "1 2 3\n")
     (tmp_path / "c.txt").write_bytes(gzip.compress((ATOM % "1.000").encode()))

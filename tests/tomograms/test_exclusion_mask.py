@@ -1,4 +1,4 @@
-"""Masks go the way of their tomogram: same grid, same turn, same places."""
+"""Exclusion masks: same grid, same orientation, same positions as their tomogram."""
 
 import mrcfile
 import numpy as np
@@ -28,7 +28,7 @@ def tomogram(tmp_path, rng):
     "words",
     [(), ("--voxel-size", 20), ("--voxel-size", 7), ("--beam-axis", "y"), ("--tilt-axis", "x")],
 )
-def test_the_mask_lies_where_its_tomogram_is(cryoetgan, tmp_path, tomogram, words):
+def test_the_mask_follows_its_tomogram(cryoetgan, tmp_path, tomogram, words):
     cryoetgan(
         "tomograms", "import", "t.mrc", "--contrast", "bright", "--mask", "m.mrc", *words,
         "-o", "o.mrc",
@@ -53,16 +53,16 @@ def test_a_mask_that_does_not_fit_is_refused(cryoetgan, tmp_path, tomogram):
     write_mrc(tmp_path / "less.mrc", tomogram[:, :30])
     write_mrc(tmp_path / "all.mrc", np.ones(SHAPE, np.int8))
     refused(cryoetgan(*words, "less.mrc", code=2), "less.mrc", "32x30x24", "32x40x24")
-    refused(cryoetgan(*words, "all.mrc", code=2), "all.mrc", "leaves out all")
+    refused(cryoetgan(*words, "all.mrc", code=2), "all.mrc", "excludes all")
     refused(cryoetgan(*words, "none.mrc", code=2), "none.mrc", "no such")
     assert not list(tmp_path.glob("o*.mrc*"))
     cryoetgan("tomograms", "import", "t.mrc", "--voxel-size", 20, "-o", "o.mrc")
     words = ("tomograms", "mask", "--tomogram", "o.mrc", "-o", "x.mrc")
     refused(cryoetgan(*words, "less.mrc", code=2), "less.mrc", "32x30x24", "32x40x24")
-    refused(cryoetgan(*words, "all.mrc", code=2), "all.mrc", "leaves out all")
+    refused(cryoetgan(*words, "all.mrc", code=2), "all.mrc", "excludes all")
     assert not list(tmp_path.glob("x*"))
 
 
-def test_a_tomogram_without_a_record_takes_its_mask_as_it_is(cryoetgan, tmp_path, tomogram):
+def test_without_a_record_the_mask_is_not_turned(cryoetgan, tmp_path, tomogram):
     cryoetgan("tomograms", "mask", "m.mrc", "--tomogram", "t.mrc", "-o", "x.mrc")
     assert np.array_equal(read_volume(tmp_path / "x.mrc").data, tomogram > 0)

@@ -9,8 +9,8 @@ import pytest
 from scipy import ndimage
 
 from cryoetgan.io.mrc import PROTEIN_BRIGHT, read_labels, read_volume, write_volume
-from cryoetgan.tomograms.importing.normalise import SAMPLE, grey_scale
-from cryoetgan.tomograms.importing.resample import resample_into, resampled_shape, weights
+from cryoetgan.tomograms.importing.normalise import SAMPLE_VOXELS, measure_grey_scale
+from cryoetgan.tomograms.importing.resample import lanczos_weights, resample_into, resampled_shape
 from tests.conftest import refused
 from tests.tomograms.writing import as_big_endian, patched, write_mrc
 
@@ -18,7 +18,7 @@ SHAPE = (12, 16, 20)
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int16, np.uint16, np.float16, np.float32])
-def test_every_mode_comes_in_inverted_once_and_standardised(cryoetgan, tmp_path, rng, dtype):
+def test_every_mode_is_inverted_once_and_standardised(cryoetgan, tmp_path, rng, dtype):
     dark = (-20 * rng.random(SHAPE) + 60).astype(dtype)
     write_mrc(tmp_path / "in.mrc", dark)
     cryoetgan("tomograms", "import", "in.mrc", "-o", "out.mrc", "--tilts=-50,60,2")
@@ -32,7 +32,7 @@ def test_every_mode_comes_in_inverted_once_and_standardised(cryoetgan, tmp_path,
     assert (record["tilt_low"], record["tilt_high"], record["tilt_step"]) == (-50, 60, 2)
 
 
-def test_bright_protein_is_left_alone_and_float16_is_half_the_disk(cryoetgan, tmp_path, rng):
+def test_bright_protein_is_not_inverted_and_float16_takes_half_the_disk(cryoetgan, tmp_path, rng):
     large = (40, 44, 48)  # sums of so many halves overflow
     write_mrc(tmp_path / "in.mrc", (50000 + 3000 * rng.random(large)).astype(np.uint16))
     words = ("tomograms", "import", "in.mrc", "--contrast")
@@ -83,7 +83,7 @@ def test_byte_order_gzip_headers_and_stamps_make_no_difference(cryoetgan, tmp_pa
     assert not list((tmp_path / "out").glob(".*"))
 
 
-def test_other_tilt_and_beam_axes_are_turned_and_the_hand_is_kept(cryoetgan, tmp_path):
+def test_other_tilt_and_beam_axes_are_turned_with_the_hand_kept(cryoetgan, tmp_path):
     # three rods of unlike length along x, y, z from one corner: a hand
     data = np.zeros((24, 24, 24), np.float32)
     data[4, 4, 4:20] = data[4, 4:14, 4] = data[4:9, 4, 4] = 1
@@ -106,7 +106,7 @@ def test_other_tilt_and_beam_axes_are_turned_and_the_hand_is_kept(cryoetgan, tmp
         assert np.linalg.det(turn) == pytest.approx(1)
 
 
-def test_resampling_keeps_places_and_takes_out_what_does_not_fit(rng):
+def test_resampling_keeps_positions_and_removes_high_frequencies(rng):
     fine = ndimage.gaussian_filter(rng.standard_normal((80, 60, 70)), 4).astype(np.float32)
     for step in (2.0, 1.5, 0.8):
         shape = resampled_shape(fine.shape, step)
@@ -122,8 +122,8 @@ def test_resampling_keeps_places_and_takes_out_what_does_not_fit(rng):
     assert np.allclose(out, 3, atol=1e-5)
     # a wave above the coarse grid's limit would come back as a false slow one
     wave = np.cos(2 * np.pi * 0.4 * np.arange(400))
-    assert np.abs(weights(400, 200, 2.0) @ wave)[10:-10].max() < 0.05
-    assert np.allclose(weights(50, 50, 1.0).toarray(), np.eye(50), atol=1e-6)
+    assert np.abs(lanczos_weights(400, 200, 2.0) @ wave)[10:-10].max() < 0.05
+    assert np.allclose(lanczos_weights(50, 50, 1.0).toarray(), np.eye(50), atol=1e-6)
 
 
 def test_a_coarser_tomogram_has_its_own_grey_scale(cryoetgan, tmp_path, rng):
@@ -146,7 +146,7 @@ def test_gold_does_not_set_the_grey_scale(cryoetgan, tmp_path, rng):
     assert np.allclose(plain[12:], with_gold[12:], atol=0.01)
 
 
-def test_memory_stays_bounded_while_the_tomogram_does_not(tmp_path):
+def test_memory_does_not_grow_with_the_tomogram(tmp_path):
     import tracemalloc
 
     data = np.memmap(tmp_path / "big", np.int8, "w+", shape=(600, 256, 256))
@@ -156,15 +156,15 @@ def test_memory_stays_bounded_while_the_tomogram_does_not(tmp_path):
     resample_into(out, data, 1.5)
     resampling = tracemalloc.get_traced_memory()[1]
     tracemalloc.reset_peak()
-    grey_scale(data, "big")
+    measure_grey_scale(data, "big")
     measuring = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert resampling < 25 * 4 * 256 * 256  # some sections of 600
-    assert measuring < 40 * SAMPLE  # the sample, not the tomogram
+    assert measuring < 40 * SAMPLE_VOXELS  # the sample, not the tomogram
 
 
 @pytest.mark.parametrize("size", [0.0, 1.0, -5.0, np.nan, np.inf, 1e6, 1e-9])
-def test_a_header_that_says_nothing_is_not_believed(cryoetgan, tmp_path, rng, size):
+def test_an_implausible_voxel_size_is_refused(cryoetgan, tmp_path, rng, size):
     write_mrc(tmp_path / "in.mrc", rng.standard_normal(SHAPE).astype(np.float32), size)
     done = cryoetgan("tomograms", "import", "in.mrc", "-o", "o.mrc", code=2)
     refused(done, "in.mrc", "--input-voxel-size", "voxel_size of the table")
@@ -172,7 +172,7 @@ def test_a_header_that_says_nothing_is_not_believed(cryoetgan, tmp_path, rng, si
     assert read_volume(tmp_path / "o.mrc").voxel_size == pytest.approx(13.5)
 
 
-def test_voxels_that_are_no_cubes_need_a_word(cryoetgan, tmp_path, rng):
+def test_voxels_that_are_not_cubes_need_a_voxel_size(cryoetgan, tmp_path, rng):
     write_mrc(tmp_path / "in.mrc", rng.standard_normal(SHAPE).astype(np.float32), (10, 10, 12))
     done = cryoetgan("tomograms", "import", "in.mrc", "-o", "o.mrc", code=2)
     refused(done, "in.mrc", "not cubes", "--input-voxel-size")
@@ -197,13 +197,13 @@ def broken(kind, rng):
     [
         ("constant", "same value"),
         ("nan", "1 in section 5"),
-        ("flat", "20x16x1 (x, y, z)"),
+        ("flat", "20x16x1 voxels (x, y, z)"),
         ("truncated", "500 bytes are missing"),
         ("jpeg", "cannot be read as MRC"),
         ("page", "a web page?"),
         ("short", "a header has 1024"),
         ("gzip", "cut short or damaged"),
-        ("missing", "no such tomogram"),
+        ("missing", "no such MRC file"),
         ("folder", "is a folder"),
         ("complex", "mode 4"),
         ("stack", "stack of volumes"),
@@ -212,7 +212,7 @@ def broken(kind, rng):
         ("swapped integers", "another byte order"),
     ],
 )
-def test_a_bad_tomogram_ends_in_one_message_and_touches_nothing(
+def test_an_invalid_tomogram_is_refused_and_nothing_is_written(
     cryoetgan, tmp_path, rng, kind, word
 ):
     path = tmp_path / "bad one.mrc"
@@ -240,10 +240,10 @@ def test_a_bad_tomogram_ends_in_one_message_and_touches_nothing(
     if kind.startswith("swapped"):  # the voxels alone, and the stamp is right for the header
         size = "<i2" if kind.endswith("integers") else "<i4"
         path.write_bytes(whole[:1024] + np.frombuffer(whole[1024:], size).byteswap().tobytes())
-    (tmp_path / "o.mrc").write_text("what was there")
+    (tmp_path / "o.mrc").write_text("earlier content")
     done = cryoetgan("tomograms", "import", path, "-o", "o.mrc", code=2)
     refused(done, "bad one.mrc", word)
-    assert (tmp_path / "o.mrc").read_text() == "what was there"
+    assert (tmp_path / "o.mrc").read_text() == "earlier content"
     assert not list(tmp_path.glob(".*"))
 
 
@@ -255,7 +255,7 @@ def test_a_bad_tomogram_ends_in_one_message_and_touches_nothing(
         ("--voxel-size", 1e9, "fewer than 8"),
         ("--voxel-size", 1e-3, "are free"),
         ("--input-voxel-size", -3, "above zero"),
-        ("--contrast", "grey", "dark, bright"),
+        ("--contrast", "grey", "'dark', 'bright'"),
         ("--tilts", "60,-60", "LO < HI"),
         ("--tilts", "-60,60,500", "STEP"),
         ("--ctf", "done", "phase-flipped"),
@@ -265,11 +265,11 @@ def test_a_bad_tomogram_ends_in_one_message_and_touches_nothing(
         ("--defocus", -2, "zero or more"),
         ("--group", "", "letters"),
         ("--amplitude-contrast", 7, "fraction"),
-        ("--tilt-axis", "z", "y, x"),
+        ("--tilt-axis", "z", "'y', 'x'"),
         ("--output", "o.tif", ".mrc"),
     ],
 )
-def test_a_wrong_option_is_refused_by_name(cryoetgan, tmp_path, rng, option, value, word):
+def test_invalid_options_are_refused_by_name(cryoetgan, tmp_path, rng, option, value, word):
     write_mrc(tmp_path / "in.mrc", rng.standard_normal(SHAPE).astype(np.float32))
     words = ("tomograms", "import", "in.mrc", "-o", "o.mrc", f"{option}={value}")
     refused(cryoetgan(*words, code=2), word)
@@ -277,7 +277,7 @@ def test_a_wrong_option_is_refused_by_name(cryoetgan, tmp_path, rng, option, val
 
 
 @pytest.mark.parametrize("again", ["imported", "simulated"])
-def test_protein_made_bright_is_not_made_dark_again(cryoetgan, tmp_path, rng, again):
+def test_bright_protein_of_our_files_is_not_inverted_again(cryoetgan, tmp_path, rng, again):
     first, second = tmp_path / "first.mrc", tmp_path / "second.mrc"
     if again == "imported":
         write_mrc(tmp_path / "in.mrc", rng.normal(size=SHAPE).astype(np.float32))

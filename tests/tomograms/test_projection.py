@@ -5,11 +5,11 @@ import pytest
 from scipy import ndimage
 
 from cryoetgan.tomograms.simulation.projection import (
-    as_sections,
-    as_volume,
-    backprojector,
-    project_series,
-    projector,
+    backprojection_matrix,
+    project_tilt_series,
+    projection_matrix,
+    to_sections,
+    to_volume,
 )
 from cryoetgan.tomograms.simulation.reconstruction import sirt, weighted_back_projection
 
@@ -23,13 +23,13 @@ def blob():
 
 
 def test_untilted_projection_is_the_sum_along_z(blob):
-    assert np.array_equal(as_volume(as_sections(blob), blob.shape), blob)
-    straight = project_series(blob, np.array([0.0]))[0]  # (u, y)
+    assert np.array_equal(to_volume(to_sections(blob), blob.shape), blob)
+    straight = project_tilt_series(blob, np.array([0.0]))[0]  # (u, y)
     assert np.allclose(straight, blob.sum(axis=0).T, atol=1e-5)
 
 
 def test_mass_is_kept_at_every_tilt(blob):
-    for image in project_series(blob, TILTS):
+    for image in project_tilt_series(blob, TILTS):
         assert image.sum() == pytest.approx(blob.sum(), rel=0.01)
 
 
@@ -38,7 +38,7 @@ def test_a_point_is_projected_where_the_convention_says(tilt):
     z, x = 5, -4  # from the centre
     point = np.zeros((32, 8, 32))
     point[16 + z, 3, 16 + x] = 1
-    image = project_series(ndimage.gaussian_filter(point, 1), np.array([float(tilt)]))[0]
+    image = project_tilt_series(ndimage.gaussian_filter(point, 1), np.array([float(tilt)]))[0]
     u, y = np.indices(image.shape)
     expected = x * np.cos(np.radians(tilt)) + z * np.sin(np.radians(tilt))
     assert (u * image).sum() / image.sum() - 16 == pytest.approx(expected, abs=0.05)
@@ -47,15 +47,15 @@ def test_a_point_is_projected_where_the_convention_says(tilt):
 
 @pytest.mark.parametrize("tilt", [-60, -37, 0, 12, 44, 46, 60])
 def test_back_projection_is_even_and_the_transpose_of_a_projection(tilt):
-    matrix = backprojector(20, 32, tilt)
+    matrix = backprojection_matrix(20, 32, tilt)
     inside = (matrix @ np.ones(32))[:, None]
-    spread = as_volume(inside, (20, 1, 32))[5:15, 0, 12:20]
+    spread = to_volume(inside, (20, 1, 32))[5:15, 0, 12:20]
     assert np.allclose(spread, 1, atol=1e-5)
     # the same line integrals, up to what interpolation does from one pixel to the next
     density = ndimage.gaussian_filter(np.random.default_rng(1).random((20, 1, 32)), (3, 0, 3))
     density *= ndimage.gaussian_filter(np.pad(np.ones((10, 1, 16)), ((5,), (0,), (8,))), (2, 0, 2))
-    one = matrix.T @ as_sections(density)
-    other = projector(20, 32, tilt) @ as_sections(density)
+    one = matrix.T @ to_sections(density)
+    other = projection_matrix(20, 32, tilt) @ to_sections(density)
     one, other = (ndimage.gaussian_filter1d(image[:, 0], 1.5) for image in (one, other))
     assert np.abs(one - other).max() < 0.02 * other.max()
 
@@ -65,7 +65,7 @@ def test_projection_agrees_with_astra(blob):
     astra = pytest.importorskip("astra", reason="the peer astra-toolbox is not installed")
     section = blob[:, 10, :].astype(np.float32)
     section = np.pad(section[:, :28], ((2, 2), (0, 0)))  # 28 x 28
-    ours = project_series(section[:, None, :], TILTS)[:, :, 0]
+    ours = project_tilt_series(section[:, None, :], TILTS)[:, :, 0]
     # ASTRA counts detector pixels and voxels about (n - 1) / 2, ours about n // 2
     odd = section[1:, 1:]
     geometry = astra.create_vol_geom(27, 27)
@@ -80,14 +80,14 @@ def test_projection_agrees_with_astra(blob):
 
 
 def tomogram_of(volume, method):
-    images = project_series(volume, TILTS)
+    images = project_tilt_series(volume, TILTS)
     if method == "sirt":
         return sirt(images, TILTS, len(volume), 30)
     return weighted_back_projection(images, TILTS, len(volume))
 
 
 @pytest.mark.parametrize("method", ["wbp", "sirt"])
-def test_what_is_reconstructed_lies_where_it_was(method, rng):
+def test_reconstruction_keeps_positions(method, rng):
     volume = np.zeros((40, 8, 48), np.float32)
     places = [(12, 2, 14), (25, 4, 33), (20, 6, 24)]
     for place in places:
@@ -101,13 +101,13 @@ def test_what_is_reconstructed_lies_where_it_was(method, rng):
         assert peak == (3, 1, 3)
 
 
-def test_back_projection_gives_the_density_back_in_its_own_units(rng):
+def test_back_projection_returns_the_density_in_its_own_units(rng):
     """With all tilts there is no wedge: the central slab of a tall object comes back."""
     volume = np.zeros((64, 4, 64), np.float32)
     volume[26:38, :, 26:38] = 1
     volume = ndimage.gaussian_filter(volume, (2, 0, 2))
     tilts = np.arange(-90, 90, 2.0)
-    found = weighted_back_projection(project_series(volume, tilts), tilts, 64)
+    found = weighted_back_projection(project_tilt_series(volume, tilts), tilts, 64)
     inner = (slice(16, 48), slice(None), slice(16, 48))
     assert np.abs(found - volume)[inner].max() < 0.06
 

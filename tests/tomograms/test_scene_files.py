@@ -9,11 +9,9 @@ import pytest
 from cryoetgan.io.files import sidecar
 from cryoetgan.io.mrc import read_volume, write_volume
 from cryoetgan.io.star import COORDINATES, read_star
-from cryoetgan.tomograms.simulation.contents import Contents
-from cryoetgan.tomograms.simulation.packing import free_corner
+from cryoetgan.tomograms.simulation.contents import Contents, build_scene
 from cryoetgan.tomograms.simulation.scene_files import write_scene
-from cryoetgan.tomograms.simulation.truth import build_scene
-from cryoetgan.tomograms.simulation.vesicles_and_gold import Surroundings
+from cryoetgan.tomograms.simulation.vesicles_and_gold import VesiclesAndGold
 from tests.conftest import refused
 
 
@@ -35,7 +33,7 @@ def contents(shape, **more):
         copies={"a": 6, "b": 6},
         crowders={},
         crowder_copies=0,
-        surroundings=Surroundings(resolution=30.0, **more),
+        vesicles_and_gold=VesiclesAndGold(resolution=30.0, **more),
         shape=shape,
         voxel_size=10.0,
     )
@@ -66,7 +64,7 @@ def test_the_command_gives_the_same_bytes_and_a_truth_that_fits(cryoetgan, tmp_p
     cryoetgan("validate", "one")
 
 
-def test_files_hold_what_packing_in_memory_gives(tmp_path):
+def test_files_equal_packing_in_memory(tmp_path):
     what = contents((40, 60, 64), vesicles=1, vesicle_radii=(100.0, 150.0), beads=2)
     written = write_scene(tmp_path / "s.mrc", what, 5)
     packed = build_scene(what, "s", 5)
@@ -87,20 +85,6 @@ def test_memory_does_not_grow_with_the_shape(tmp_path):
     assert peak < 0.25 * (4 + 2 + 1) * 64 * 256 * 256
 
 
-def test_free_places_are_found_block_by_block(rng):
-    core = rng.random((3, 5, 4)) > 0.3
-    taken = rng.random((20, 23, 26)) > 0.2
-    assert free_corner(core, np.ones_like(taken), rng, 8) is None
-    taken[11:14, 16:21, 7:11] &= ~core
-    corner = free_corner(core, taken, rng, 8)
-    place = tuple(slice(a, a + n) for a, n in zip(corner, core.shape, strict=True))
-    assert not (taken[place] & core).any()
-    corners = {tuple(free_corner(core, np.zeros_like(taken), rng, 8)) for _ in range(60)}
-    # of all blocks, the last ones too
-    assert max(c[2] for c in corners) >= 16
-    assert min(c[2] for c in corners) < 8
-
-
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -109,7 +93,7 @@ def test_free_places_are_found_block_by_block(rng):
         (("--shape=10,56,40"), ("--shape", "too small", "a.mrc")),
     ],
 )
-def test_a_wrong_shape_is_refused_and_nothing_is_left(cryoetgan, tmp_path, maps, words, said):
+def test_an_invalid_shape_is_refused_and_nothing_is_written(cryoetgan, tmp_path, maps, words, said):
     before = set(tmp_path.iterdir())
     refused(cryoetgan(*maps, "--copies", 2, words, "-o", "s.mrc", code=2), *said)
     assert set(tmp_path.iterdir()) == before

@@ -1,4 +1,4 @@
-"""Tomograms from elsewhere, against servers and projects of our own."""
+"""Tomograms by address: downloads, archives, data portal, copick; against local servers."""
 
 import gzip
 import http.server
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cryoetgan.errors import UserError
-from cryoetgan.io import download
+from cryoetgan.io.download import download
 from cryoetgan.io.mrc import read_volume
 from cryoetgan.tables import read_tomograms
 from cryoetgan.tomograms.sources.addresses import is_remote
@@ -69,8 +69,7 @@ class Archive(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def archive(monkeypatch):
-    monkeypatch.setattr(download, "FIRST_WAIT_S", 0.01)
+def archive():
     handler = type("Handler", (Archive,), {"files": {}, "faults": {}, "asked": [], "answers": {}})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -94,7 +93,7 @@ def expected(cryoetgan, tmp_path, mrc):
     return read_volume(tmp_path / "expected.mrc").data
 
 
-def test_a_url_is_fetched_and_nothing_of_it_stays(cryoetgan, tmp_path, archive, mrc, expected):
+def test_a_url_is_imported_and_its_download_removed(cryoetgan, tmp_path, archive, mrc, expected):
     archive.files["/some/TS 1.mrc"] = mrc
     archive.files["/some/TS%201.mrc"] = mrc
     cryoetgan("tomograms", "import", f"{archive.url}/some/TS%201.mrc", "-o", "out/t.mrc")
@@ -104,39 +103,50 @@ def test_a_url_is_fetched_and_nothing_of_it_stays(cryoetgan, tmp_path, archive, 
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["t.mrc", "t.mrc.json"]
 
 
-def test_a_broken_transfer_goes_on_where_it_stopped(cryoetgan, tmp_path, archive, mrc, expected):
+def test_an_interrupted_download_resumes_at_its_last_byte(tmp_path, archive, mrc):
     archive.files["/t.mrc"] = mrc
     archive.faults["/t.mrc"] = ["break", 503, "break", "break", "no ranges"]
-    cryoetgan("tomograms", "import", f"{archive.url}/t.mrc", "-o", "t.mrc", "--retries", 2)
-    assert np.array_equal(read_volume(tmp_path / "t.mrc").data, expected)
-    starts = [ranged for path, ranged in archive.asked]
+    path = tmp_path / "scratch"
+    download(f"{archive.url}/t.mrc", path, retries=2, first_wait=0.01)
+    assert path.read_bytes() == mrc
+    starts = [ranged for _, ranged in archive.asked]
     assert starts[1] == starts[2] == f"bytes={len(mrc) // 2}-"
     archive.faults["/t.mrc"] = ["break", "wrong range"]
-    cryoetgan("tomograms", "import", f"{archive.url}/t.mrc", "-o", "t.mrc")
-    assert np.array_equal(read_volume(tmp_path / "t.mrc").data, expected)
+    download(f"{archive.url}/t.mrc", path, first_wait=0.01)
+    assert path.read_bytes() == mrc
+
+
+def test_a_busy_server_is_asked_again_and_then_reported(tmp_path, archive, mrc):
+    archive.files["/t.mrc"] = mrc
+    archive.faults["/t.mrc"] = [503] * 9
+    with pytest.raises(UserError, match=r"HTTP 503, 3 times.*--retries"):
+        download(f"{archive.url}/t.mrc", tmp_path / "scratch", retries=2, first_wait=0.01)
+    assert len(archive.asked) == 3
 
 
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ([503] * 9, ("HTTP 503", "3 times", "--retries")),
-        ([404], ("nothing is there", "404")),
+        ([503], ("HTTP 503", "1 times", "--retries")),
+        ([404], ("not found", "404")),
         ([403], ("HTTP 403",)),
         ("page", ("cannot be read as MRC", "a web page?")),
         ("short", ("bytes are missing",)),
     ],
 )
-def test_a_bad_answer_ends_in_one_message(cryoetgan, tmp_path, archive, mrc, fault, words):
+def test_a_bad_download_is_refused_and_nothing_is_written(
+    cryoetgan, tmp_path, archive, mrc, fault, words
+):
     bad = {"page": b"<html>" + b" sorry" * 300, "short": mrc[:-100]}
     archive.files["/t.mrc"] = bad[fault] if isinstance(fault, str) else mrc
     archive.faults["/t.mrc"] = fault if isinstance(fault, list) else []
     url = f"{archive.url}/t.mrc"
-    done = cryoetgan("tomograms", "import", url, "-o", "o/t.mrc", "--retries", 2, code=2)
+    done = cryoetgan("tomograms", "import", url, "-o", "o/t.mrc", "--retries", 0, code=2)
     refused(done, url, *words)
     assert not list((tmp_path / "o").iterdir())
 
 
-def test_nobody_listens(cryoetgan):
+def test_an_unreachable_server_is_one_message(cryoetgan):
     done = cryoetgan(
         "tomograms", "import", "http://127.0.0.1:9/t.mrc", "-o", "t.mrc", "--retries", 0, code=2
     )
@@ -158,19 +168,19 @@ def test_emdb_and_empiar_by_id(cryoetgan, tmp_path, archive, mrc, expected):
     done = cryoetgan(
         "tomograms", "import", "emdb:9999", "--mirror", archive.url, "-o", "u.mrc", code=2
     )
-    refused(done, "emd_9999.map.gz", "nothing is there", "check the id")
+    refused(done, "emd_9999.map.gz", "not found", "check the id")
 
 
 @pytest.mark.parametrize(
     "source",
     ["emdb:12", "empiar:10045", "empiar:10045/../../etc/passwd", "portal:10001", "portal:run/3"],
 )
-def test_what_names_no_tomogram_is_refused_with_the_forms(cryoetgan, source):
+def test_an_invalid_address_is_refused_with_the_valid_forms(cryoetgan, source):
     done = cryoetgan("tomograms", "import", source, "-o", "t.mrc", code=2)
-    refused(done, source, "names no tomogram", "portal:tomogram/1234", "emdb:1234")
+    refused(done, source, "not the address of a tomogram", "portal:tomogram/1234", "emdb:1234")
 
 
-def test_paths_are_no_sources():
+def test_only_addresses_are_remote():
     assert not any(map(is_remote, ["a.mrc", "folder/b.rec", "./EMD-1234.mrc", "C.mrc", "portal"]))
     assert all(map(is_remote, ["https://x/y.mrc", "EMD-1234", "copick:c.json", "portal:run/1"]))
 
@@ -249,7 +259,7 @@ def test_the_data_portal_through_its_own_client(cryoetgan, tmp_path, portal, exp
     refused(done, "no tomogram 9", "tomograms list")
 
 
-def test_a_silent_portal_is_one_message(cryoetgan):
+def test_an_unreachable_portal_is_one_message(cryoetgan):
     pytest.importorskip("cryoet_data_portal")
     words = ("tomograms", "list", "portal:dataset/1", "--mirror", "http://127.0.0.1:9/graphql")
     refused(cryoetgan(*words, "-o", "t.tsv", code=2), "127.0.0.1:9", "does not answer")
@@ -294,26 +304,24 @@ def test_a_copick_project_through_copick(cryoetgan, tmp_path, project):
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("copick:project.json", ("run is not named", "TS-1, TS-2")),
+        ("copick:project.json", ("run is missing", "TS-1, TS-2")),
         ("copick:project.json?run=TS-3", ("run is 'TS-3'", "TS-1, TS-2")),
-        ("copick:project.json?run=TS-1", ("tomogram is not named", "denoised, wbp")),
+        ("copick:project.json?run=TS-1", ("tomogram is missing", "denoised, wbp")),
         ("copick:project.json?run=TS-2&voxel_size=9", ("voxel_size is '9'", "12")),
         ("copick:project.json?run=TS-2&voxel_size=x", ("voxel_size is 'x'", "number")),
         ("copick:gone.json", ("gone.json", "no such copick configuration")),
-        ("copick:bad.json", ("bad.json", "no copick configuration")),
+        ("copick:bad.json", ("bad.json", "not a copick configuration")),
     ],
 )
-def test_a_wrong_word_about_a_project_names_what_there_is(
-    cryoetgan, tmp_path, project, source, words
-):
+def test_an_invalid_copick_query_lists_the_choices(cryoetgan, tmp_path, project, source, words):
     (tmp_path / "bad.json").write_text('{"config_type": "nonsense"}')
     refused(cryoetgan("tomograms", "import", source, "-o", "t.mrc", code=2), *words)
 
 
 def test_a_copick_address_may_hold_variables(monkeypatch, tmp_path):
     pytest.importorskip("copick")
-    from cryoetgan.tomograms.sources.copick_project import _project
+    from cryoetgan.tomograms.sources.copick_project import open_project
 
     monkeypatch.setenv("MY_PROJECTS", str(tmp_path))
     with pytest.raises(UserError, match=re.escape(str(tmp_path / "none.json"))):
-        _project("copick:$MY_PROJECTS/none.json?run=TS_1")
+        open_project("copick:$MY_PROJECTS/none.json?run=TS_1")

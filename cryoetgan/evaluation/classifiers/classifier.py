@@ -1,4 +1,4 @@
-"""A trained classifier of volumes: its scores, its features, its file."""
+"""A trained classifier of volumes: its probabilities, its features, its file."""
 
 import hashlib
 import pickle
@@ -15,50 +15,46 @@ from torch.nn import functional
 
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation.cb3d import CB3D, LAYERS
-from cryoetgan.evaluation.classifiers.small_cnn import Small
+from cryoetgan.evaluation.classifiers.small_cnn import SmallCNN
 from cryoetgan.io.files import atomic, check_exists
-
-FORMAT = 3
-"""Of the file; 2: another small network."""
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How one of the networks is trained.
+class ClassifierConfig:
+    """A network and its training parameters.
 
     Attributes
     ----------
     build : callable
-        Box and number of classes to network.
-    learning_rate, weight_decay, smoothing : float
-        Of AdamW, and of the labels.
-    cycle : bool
-        Whether the learning rate rises and falls once; else it stays.
+        Box (voxels) and number of classes to network.
+    learning_rate, weight_decay : float
+        Of the AdamW optimiser.
+    label_smoothing : float
+        Probability that the targets give to the other classes.
+    one_cycle : bool
+        True if the learning rate rises and falls once, false if it is constant.
     samples : int
-        Volumes shown in all, where no number of epochs is given.
-    layer : str
-        Whose activations are the features, where none is named.
+        Volumes shown in training if the number of epochs is not given.
     layers : tuple of str
-        Those that may be named.
-    chunk : int
+        Layers whose activations can be features; the last one is the default.
+    inference_batch : int
         Volumes at a time outside training.
     """
 
     build: Callable[[int, int], nn.Module]
     learning_rate: float
     weight_decay: float
-    smoothing: float
-    cycle: bool
+    label_smoothing: float
+    one_cycle: bool
     samples: int
-    layer: str
     layers: tuple[str, ...]
-    chunk: int
+    inference_batch: int
 
 
 NETWORKS = {
-    "small": Recipe(Small, 2e-3, 1e-2, 0.05, True, 16_000, "pool", ("pool",), 64),
-    # the paper's: Adam at 1e-4, nothing else said
-    "cb3d": Recipe(CB3D, 1e-4, 0.0, 0.0, False, 30_000, "fc7", LAYERS, 16),
+    "small": ClassifierConfig(SmallCNN, 2e-3, 1e-2, 0.05, True, 16_000, ("pool",), 64),
+    # the paper names Adam at 1e-4 and no other parameter
+    "cb3d": ClassifierConfig(CB3D, 1e-4, 0.0, 0.0, False, 30_000, LAYERS, 16),
 }
 
 
@@ -75,11 +71,11 @@ class Classifier:
     classes : list of str
         In the order of the outputs.
     box : int
-        Voxels.
+        Box edge, voxels.
     device : torch.device
-        Where it is.
+        Device of the weights.
     validation : float, optional
-        Accuracy on the part of the training set it was stopped by; None without one.
+        Accuracy on the validation part of the training set; None without one.
     """
 
     network: nn.Module
@@ -89,11 +85,20 @@ class Classifier:
     device: torch.device
     validation: float | None = None
 
+    @property
+    def config(self) -> ClassifierConfig:
+        """Training parameters and layers of the network."""
+        return NETWORKS[self.name]
+
     @torch.no_grad()
-    def scores(self, volumes: NDArray[Any]) -> NDArray[np.float64]:
+    def probabilities(self, volumes: NDArray[Any]) -> NDArray[np.float64]:
         """Return class probabilities `(N, K)` of volumes `(N, z, y, x)`."""
-        parts = [functional.softmax(self.network(x), dim=1) for x in self._inputs(volumes)]
+        parts = [functional.softmax(self.network(x), dim=1) for x in self._batches(volumes)]
         return torch.cat(parts).double().cpu().numpy()
+
+    def predict(self, volumes: NDArray[Any]) -> NDArray[np.str_]:
+        """Return the most probable class `(N,)` of volumes `(N, z, y, x)`."""
+        return np.array(self.classes)[self.probabilities(volumes).argmax(axis=1)]
 
     @torch.no_grad()
     def features(self, volumes: NDArray[Any], layer: str | None = None) -> NDArray[np.float32]:
@@ -102,36 +107,34 @@ class Classifier:
         Raises
         ------
         UserError
-            Where the network has no layer of that name.
+            If the network has no layer of that name.
         """
-        recipe = NETWORKS[self.name]
-        if layer is not None and layer not in recipe.layers:
-            raise UserError(
-                f"--layer: got '{layer}', but {self.name} has {', '.join(recipe.layers)}"
-            )
+        layers = self.config.layers
+        if layer is not None and layer not in layers:
+            raise UserError(f"--layer: got '{layer}', but {self.name} has {', '.join(layers)}")
         run = self.network.features
-        parts = [run(x, layer or recipe.layer) for x in self._inputs(volumes)]  # type: ignore[operator]
+        parts = [run(x, layer or layers[-1]) for x in self._batches(volumes)]  # type: ignore[operator]
         return torch.cat(parts).float().cpu().numpy()
 
-    def _inputs(self, volumes: NDArray[Any]) -> Iterator[Tensor]:
-        # single precision: features are compared with features, and bfloat16 has three digits
+    def _batches(self, volumes: NDArray[Any]) -> Iterator[Tensor]:
+        # single precision: features are compared, and bfloat16 has three digits
         self.network.eval()
-        size = NETWORKS[self.name].chunk
+        size = self.config.inference_batch
         for start in range(0, len(volumes), size):
-            yield standardised(volumes[start : start + size]).to(self.device)
+            yield standardise(volumes[start : start + size]).to(self.device)
 
     def weights_hash(self) -> str:
-        """Return a hash of the weights: numbers made with others cannot be compared."""
+        """Return a hash of the weights: features of other weights cannot be compared."""
         digest = hashlib.sha256()
         for name, value in sorted(self.network.state_dict().items()):
             digest.update(name.encode() + value.cpu().numpy().tobytes())
         return digest.hexdigest()[:12]
 
 
-def standardised(volumes: NDArray[Any]) -> Tensor:
-    """Return `(N, 1, z, y, x)`, each volume of mean 0 and standard deviation 1.
+def standardise(volumes: NDArray[Any]) -> Tensor:
+    """Return `(N, 1, z, y, x)`, each volume with mean 0 and standard deviation 1.
 
-    For the classifier's input alone: everywhere else the contrast between particles is
+    This is for the input of classifiers only: elsewhere the contrast between particles is
     information.
     """
     batch = torch.from_numpy(np.array(volumes, np.float32))[:, None]
@@ -141,9 +144,8 @@ def standardised(volumes: NDArray[Any]) -> Tensor:
 
 
 def save_classifier(path: Path, classifier: Classifier, key: dict[str, Any]) -> None:
-    """Write weights, class names and what they were trained on."""
+    """Write weights, class names and `key`, which identifies the training set."""
     content = {
-        "format": FORMAT,
         "network": classifier.name,
         "classes": classifier.classes,
         "box": classifier.box,
@@ -156,15 +158,41 @@ def save_classifier(path: Path, classifier: Classifier, key: dict[str, Any]) -> 
         torch.save(content, file)
 
 
-def load_classifier(path: Path, device: torch.device) -> tuple[Classifier, dict[str, Any]]:
-    """Read a classifier and what it was trained on; only tensors and plain values are loaded."""
+def load_classifier(
+    path: Path, device: torch.device, box: int | None = None
+) -> tuple[Classifier, dict[str, Any]]:
+    """Read a classifier and the key of its training set.
+
+    Only tensors and plain values are loaded.
+
+    Parameters
+    ----------
+    path : Path
+        File of `evaluation classify --checkpoint`.
+    device : torch.device
+        Device of the weights.
+    box : int, optional
+        Box edge of the volumes to classify, voxels.
+
+    Raises
+    ------
+    UserError
+        If the file is not a classifier, or is for another box.
+    """
     path = check_exists(path, "classifier")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        if content["format"] != FORMAT:
-            raise ValueError(f"its format is {content['format']}, wanted {FORMAT}: train it again")
         network = NETWORKS[content["network"]].build(content["box"], len(content["classes"]))
         network.load_state_dict(content["state"])
+        classifier = Classifier(
+            network.to(device).eval(),
+            content["network"],
+            content["classes"],
+            content["box"],
+            device,
+            content["validation"],
+        )
+        key = content["key"]
     except (
         RuntimeError,
         pickle.UnpicklingError,
@@ -175,13 +203,9 @@ def load_classifier(path: Path, device: torch.device) -> tuple[Classifier, dict[
         TypeError,
     ) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: is no classifier of `evaluation classify` ({first})") from error
-    made = Classifier(
-        network.to(device).eval(),
-        content["network"],
-        content["classes"],
-        content["box"],
-        device,
-        content.get("validation"),
-    )
-    return made, content["key"]
+        raise UserError(
+            f"{path}: is not a classifier of `evaluation classify` ({first})"
+        ) from error
+    if box not in (None, classifier.box):
+        raise UserError(f"{path}: was trained on boxes of {classifier.box} voxels, not {box}")
+    return classifier, key

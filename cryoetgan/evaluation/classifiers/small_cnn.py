@@ -1,22 +1,22 @@
-"""A small classifier: minutes on two cores, no worse than CB3D on small sets."""
+"""A small convolutional network: minutes on two cores, as accurate as CB3D on small sets."""
 
 import torch
 from torch import Tensor, nn
 
 
-class Small(nn.Module):
+class SmallCNN(nn.Module):
     """Four convolutions, three of them strided, then mean and maximum over space.
 
-    The first is 5^3: it smooths before it takes every other voxel. Measured on the shared
-    tomograms (trained on fitted physics, tested on real crops): 0.89 in 40 s of CPU time, where
-    3^3 at half the stride reaches 0.85 in 90 s.
+    The first kernel is 5^3: it smooths before the stride of 2. On the shared test tomograms
+    (trained on fitted physics, tested on real crops) this reaches an accuracy of 0.89 in
+    40 s of CPU time; a 3^3 kernel with stride 1 reaches 0.85 in 90 s.
 
     Parameters
     ----------
     box : int
-        Edge in voxels; any of 12 or more.
+        Box edge, at least 12 voxels.
     classes : int
-        How many.
+        Number of classes.
     """
 
     WIDTHS = (16, 32, 64, 128)
@@ -27,16 +27,16 @@ class Small(nn.Module):
         super().__init__()
         self.box = box
         layers: list[nn.Module] = []
-        into = 1
+        channels = 1
         for width, stride, edge in zip(self.WIDTHS, self.STRIDES, self.KERNELS, strict=True):
             layers += [
-                nn.Conv3d(into, width, edge, stride=stride, padding=edge // 2, bias=False),
+                nn.Conv3d(channels, width, edge, stride=stride, padding=edge // 2, bias=False),
                 nn.BatchNorm3d(width),
                 nn.ReLU(),
             ]
-            into = width
+            channels = width
         self.body = nn.Sequential(*layers)
-        self.head = nn.Linear(2 * into, classes)
+        self.head = nn.Linear(2 * channels, classes)
         self.dropout = nn.Dropout(0.2)
 
     def features(self, x: Tensor, layer: str = "pool") -> Tensor:
@@ -45,5 +45,5 @@ class Small(nn.Module):
         return torch.cat([maps.mean(dim=2), maps.amax(dim=2)], dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return class scores `(B, classes)` of volumes `(B, 1, z, y, x)`."""
+        """Return class scores (logits) `(B, classes)` of volumes `(B, 1, z, y, x)`."""
         return self.head(self.dropout(self.features(x)))

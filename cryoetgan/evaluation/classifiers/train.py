@@ -1,7 +1,8 @@
-"""Train a classifier: augmentation that physics allows, early stopping that does not leak."""
+"""Train a classifier: physically valid augmentation, early stopping without leakage."""
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,44 +14,94 @@ from torch.nn import functional
 from cryoetgan.devices import multiplies_bfloat16
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation.cb3d import SMALLEST_BOX
-from cryoetgan.evaluation.classifiers.classifier import NETWORKS, Classifier, Recipe, standardised
+from cryoetgan.evaluation.classifiers.classifier import (
+    NETWORKS,
+    Classifier,
+    ClassifierConfig,
+    standardise,
+)
+from cryoetgan.evaluation.statistics.spatial_split import VALIDATION_FRACTION
 from cryoetgan.physics.geometry import HALF_TURNS
 from cryoetgan.progress import track
 from cryoetgan.seeds import integer_seed, rng
 
 log = logging.getLogger("cryoetgan")
-BATCH = 32
-MOST_EPOCHS, LEAST_EPOCHS = 60, 4
+BATCH_SIZE = 32
+MAX_EPOCHS, MIN_EPOCHS = 60, 4
 PATIENCE = 0.4
-"""Share of the epochs without a better validation loss after which training stops."""
-VALIDATION = 0.15
+"""Fraction of the epochs without a lower validation loss after which training stops."""
 
 
-def turned(batch: Tensor, choices: NDArray[np.int_], symmetric: bool) -> Tensor:
-    """Return each volume turned by 180 degrees about one axis, or as it is.
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Options of one training.
 
-    Only turns that keep the hand and map the missing wedge onto itself: about y always,
-    about x and z where the tilt range is symmetric. A flip of an even box moves its
-    centre from n // 2 to n // 2 - 1: it is rolled back by one.
+    Attributes
+    ----------
+    network : {'small', 'cb3d'}
+        Architecture.
+    epochs : int, optional
+        At most; default: by the size of the training set.
+    device : torch.device
+        Device of the training.
+    seed : int
+        Of the weights, the batches and the augmentation.
+    title : str
+        Text of the progress line.
+
+    Raises
+    ------
+    UserError
+        If the network is unknown or `epochs` is below 1.
+    """
+
+    network: str = "small"
+    epochs: int | None = None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    seed: int = 0
+    title: str = "training a classifier"
+
+    def __post_init__(self) -> None:
+        if self.network not in NETWORKS:
+            raise UserError(f"--network: got '{self.network}', wanted {' or '.join(NETWORKS)}")
+        if self.epochs is not None and self.epochs < 1:
+            raise UserError(f"--epochs: got {self.epochs}, wanted one or more")
+
+
+@dataclass(frozen=True)
+class _Data:
+    volumes: NDArray[Any]
+    labels: Tensor
+    training: NDArray[np.int_]
+    validation: NDArray[np.int_]
+    symmetric: bool
+
+
+def rotate_half_turn(batch: Tensor, choices: NDArray[np.int_], symmetric: bool) -> Tensor:
+    """Return each volume rotated by 180 degrees about one axis, or unchanged.
+
+    These rotations keep the hand and map the missing wedge onto itself: about y always,
+    about x and z if the tilt range is symmetric. A flip of an even box moves its centre
+    from n // 2 to n // 2 - 1, so it is rolled back by one.
 
     Parameters
     ----------
     batch : Tensor
         `(B, 1, z, y, x)`.
     choices : ndarray of int
-        `(B,)` 0 to 3: none, about y, about x, about z; the last two become the first two
-        where the range is not symmetric.
+        `(B,)` 0 to 3: none, about y, about x, about z; 2 and 3 are taken as 0 and 1 if the
+        range is not symmetric.
     symmetric : bool
-        Whether the tilt range is.
+        True if the tilt range is symmetric.
     """
     out = batch.clone()
     choices = choices if symmetric else choices % 2
     for turn in range(1, 4):
-        where = torch.from_numpy(np.flatnonzero(choices == turn)).to(batch.device)
+        rows = torch.from_numpy(np.flatnonzero(choices == turn)).to(batch.device)
         axes = HALF_TURNS[turn]
-        part = torch.flip(batch[where], axes)
+        part = torch.flip(batch[rows], axes)
         even = [axis for axis in axes if batch.shape[axis] % 2 == 0]
-        out[where] = torch.roll(part, [1] * len(even), even) if even else part
+        out[rows] = torch.roll(part, [1] * len(even), even) if even else part
     return out
 
 
@@ -58,13 +109,9 @@ def train_classifier(
     volumes: NDArray[Any],
     labels: NDArray[np.int_],
     classes: Sequence[str],
-    groups: NDArray[np.int8] | None = None,
-    network: str = "small",
-    epochs: int | None = None,
+    options: TrainingOptions | None = None,
+    sides: NDArray[np.int8] | None = None,
     symmetric: bool = True,
-    device: torch.device | None = None,
-    seed: int = 0,
-    what: str = "training a classifier",
 ) -> Classifier:
     """Train with early stopping on a validation part that shares no voxel with the rest.
 
@@ -76,113 +123,105 @@ def train_classifier(
         `(N,)` indices into `classes`.
     classes : sequence of str
         Names.
-    groups : ndarray, optional
-        `(N,)` int8: 1 validation, 0 training, -1 neither; drawn at random where None.
-    network : {'small', 'cb3d'}
-        Which.
-    epochs : int, optional
-        At most; by the set's size where None.
+    options : TrainingOptions, optional
+        Network, length, device, seed.
+    sides : ndarray of int8, optional
+        `(N,)`: 1 validation, 0 training, -1 neither; default: a random part.
     symmetric : bool
-        Whether the tilt range is symmetric (for augmentation).
-    device : torch.device, optional
-        CPU where None.
-    seed : int
-        Of weights, batches and augmentation.
-    what : str
-        For the progress line.
+        True if the tilt range is symmetric (for augmentation).
 
     Raises
     ------
     UserError
-        Where the boxes are too small for the network.
+        If the boxes are too small for the network.
     """
-    recipe, device = NETWORKS[network], device or torch.device("cpu")
-    if network == "cb3d" and volumes.shape[-1] < SMALLEST_BOX:
+    options = options or TrainingOptions()
+    config, device, box = NETWORKS[options.network], options.device, volumes.shape[-1]
+    if options.network == "cb3d" and box < SMALLEST_BOX:
         raise UserError(
-            f"cb3d needs boxes of {SMALLEST_BOX} voxels or more, got {volumes.shape[-1]}; "
+            f"cb3d needs boxes of {SMALLEST_BOX} voxels or more, got {box}; "
             "use --network small (evaluation.network)"
         )
-    if groups is None:
-        groups = np.zeros(len(labels), np.int8)
-        order = rng(seed, "validation").permutation(len(labels))
-        groups[order[: int(VALIDATION * len(labels))]] = 1
-    train, held = np.flatnonzero(groups == 0), np.flatnonzero(groups == 1)
-    total = epochs or int(np.clip(recipe.samples / max(len(train), 1), LEAST_EPOCHS, MOST_EPOCHS))
-    # weights and dropout draw from torch's own numbers: give the caller's back
+    if sides is None:
+        sides = np.zeros(len(labels), np.int8)
+        order = rng(options.seed, "validation").permutation(len(labels))
+        sides[order[: int(VALIDATION_FRACTION * len(labels))]] = 1
+    # weights and dropout draw from torch's global generator: restore its state afterwards
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(integer_seed(seed, "classifier", network))
-        model = recipe.build(volumes.shape[-1], len(classes)).to(device)
+        torch.manual_seed(integer_seed(options.seed, "classifier", options.network))
+        model = config.build(box, len(classes)).to(device)
         target = torch.from_numpy(np.array(labels)).long().to(device)
-        losses = _fit(model, recipe, volumes, target, train, held, total, symmetric, seed, what)
-    best, accuracy = losses
+        training, validation = np.flatnonzero(sides == 0), np.flatnonzero(sides == 1)
+        data = _Data(volumes, target, training, validation, symmetric)
+        best, accuracy = _fit(model, config, data, options)
     model.load_state_dict(best)
     names = [str(name) for name in classes]
-    return Classifier(model.eval(), network, names, volumes.shape[-1], device, accuracy)
+    return Classifier(model.eval(), options.network, names, box, device, accuracy)
 
 
 def _fit(
-    model: nn.Module,
-    recipe: Recipe,
-    volumes: NDArray[Any],
-    target: Tensor,
-    train: NDArray[np.int_],
-    held: NDArray[np.int_],
-    total: int,
-    symmetric: bool,
-    seed: int,
-    what: str,
+    model: nn.Module, config: ClassifierConfig, data: _Data, options: TrainingOptions
 ) -> tuple[dict[str, Tensor], float | None]:
-    """Return the best epoch's weights and their validation accuracy."""
-    device, numbers = target.device, rng(seed, "batches")
-    steps = max(1, round(len(train) / BATCH))
+    """Return the weights of the best epoch and their validation accuracy."""
+    generator = rng(options.seed, "batches")
+    size = max(len(data.training), 1)
+    epochs = options.epochs or int(np.clip(config.samples / size, MIN_EPOCHS, MAX_EPOCHS))
+    steps = max(1, round(len(data.training) / BATCH_SIZE))
     optimiser = torch.optim.AdamW(
-        model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
+        model.parameters(), config.learning_rate, weight_decay=config.weight_decay
     )
-    schedule = (
-        torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, recipe.learning_rate, total_steps=total * steps + 1, pct_start=0.2
+    schedule = None
+    if config.one_cycle:
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, config.learning_rate, total_steps=epochs * steps + 1, pct_start=0.2
         )
-        if recipe.cycle
-        else None
-    )
-    fast = multiplies_bfloat16(device)
-    best, best_loss, accuracy, since = _state(model), np.inf, None, 0
-    for _ in track(range(total), what):
+    best, best_loss, accuracy, epochs_since = _state(model), np.inf, None, 0
+    for _ in track(range(epochs), options.title):
         model.train()
-        for rows in _batches(train, steps, numbers):
-            batch = turned(
-                standardised(volumes[rows]), numbers.integers(4, size=len(rows)), symmetric
-            )
-            wanted = target[torch.from_numpy(rows).to(device)]
+        for rows in _batches(data.training, steps, generator):
+            loss = _loss(model, config, data, rows, generator)
             optimiser.zero_grad(set_to_none=True)
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast):
-                scores = model(batch.to(device))
-            loss = functional.cross_entropy(
-                scores.float(), wanted, label_smoothing=recipe.smoothing
-            )
             loss.backward()
             optimiser.step()
             if schedule is not None:
                 schedule.step()
-        if not len(held):
+        if not len(data.validation):
             best = _state(model)
             continue
-        value, right = _validate(model, recipe, volumes, target, held)
-        since += 1
-        if value < best_loss:
-            best, best_loss, accuracy, since = _state(model), value, right, 0
-        if since > PATIENCE * total:
-            log.debug("%s: stopped early", what)
+        validation_loss, correct = _validate(model, config, data)
+        epochs_since += 1
+        if validation_loss < best_loss:
+            best, best_loss, accuracy, epochs_since = _state(model), validation_loss, correct, 0
+        if epochs_since > PATIENCE * epochs:
+            log.debug("%s: stopped early", options.title)
             break
     return best, accuracy
 
 
+def _loss(
+    model: nn.Module,
+    config: ClassifierConfig,
+    data: _Data,
+    rows: NDArray[np.int_],
+    generator: np.random.Generator,
+) -> Tensor:
+    """Return the cross-entropy of one augmented batch."""
+    device = data.labels.device
+    turns = generator.integers(4, size=len(rows))
+    batch = rotate_half_turn(standardise(data.volumes[rows]), turns, data.symmetric)
+    fast = multiplies_bfloat16(device)
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast):
+        scores = model(batch.to(device))
+    labels = data.labels[torch.from_numpy(rows).to(device)]
+    return functional.cross_entropy(scores.float(), labels, label_smoothing=config.label_smoothing)
+
+
 def _batches(
-    train: NDArray[np.int_], steps: int, numbers: np.random.Generator
+    rows: NDArray[np.int_], steps: int, generator: np.random.Generator
 ) -> Iterator[NDArray[np.int_]]:
-    """Yield about equal batches; in file order within each, for memory-mapped volumes."""
-    for rows in np.array_split(numbers.permutation(train), steps):
-        yield np.sort(rows)
+    """Yield batches of about equal size; in file order within each, for memory-mapped volumes."""
+    for batch in np.array_split(generator.permutation(rows), steps):
+        yield np.sort(batch)
 
 
 def _state(model: nn.Module) -> dict[str, Tensor]:
@@ -190,20 +229,15 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def _validate(
-    model: nn.Module,
-    recipe: Recipe,
-    volumes: NDArray[Any],
-    target: Tensor,
-    held: NDArray[np.int_],
-) -> tuple[float, float]:
+def _validate(model: nn.Module, config: ClassifierConfig, data: _Data) -> tuple[float, float]:
     """Return loss and accuracy on the validation part."""
     model.eval()
-    loss, right = 0.0, 0
-    for start in range(0, len(held), recipe.chunk):
-        rows = held[start : start + recipe.chunk]
-        scores = model(standardised(volumes[rows]).to(target.device))
-        wanted = target[torch.from_numpy(rows).to(target.device)]
-        loss += float(functional.cross_entropy(scores, wanted, reduction="sum"))
-        right += int((scores.argmax(dim=1) == wanted).sum())
-    return loss / len(held), right / len(held)
+    device, validation = data.labels.device, data.validation
+    loss, correct = 0.0, 0
+    for start in range(0, len(validation), config.inference_batch):
+        rows = validation[start : start + config.inference_batch]
+        scores = model(standardise(data.volumes[rows]).to(device))
+        labels = data.labels[torch.from_numpy(rows).to(device)]
+        loss += float(functional.cross_entropy(scores, labels, reduction="sum"))
+        correct += int((scores.argmax(dim=1) == labels).sum())
+    return loss / len(validation), correct / len(validation)

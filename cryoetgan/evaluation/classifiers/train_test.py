@@ -1,90 +1,77 @@
-"""Train on one set, test on another: the accuracy that every table is made of."""
+"""Classification accuracy (paper, section 3.3.5): train on one set, test on another.
+
+GAN-train is trained on generated and tested on real volumes, GAN-test the other way round.
+"""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from cryoetgan.evaluation.classifiers.classifier import Classifier
-from cryoetgan.evaluation.classifiers.train import train_classifier
-from cryoetgan.evaluation.labelled_sets import (
-    Labelled,
-    common_classes,
-    overlapping,
-    validation_groups,
-)
-from cryoetgan.evaluation.statistics.intervals import clustered, clusters
+from cryoetgan.evaluation.classifiers.classifier import Classifier, load_classifier
+from cryoetgan.evaluation.classifiers.train import TrainingOptions, train_classifier
+from cryoetgan.evaluation.labelled_sets import LabelledSet, check_classes
+from cryoetgan.evaluation.statistics.clusters import cluster_labels
+from cryoetgan.evaluation.statistics.intervals import cluster_robust_wilson
+from cryoetgan.evaluation.statistics.spatial_split import count_overlapping, validation_split
 from cryoetgan.seeds import rng
 
 log = logging.getLogger("cryoetgan")
 
 
-def train(
-    learnt: Labelled,
-    network: str,
-    epochs: int | None,
-    device: torch.device,
-    seed: int,
-    what: str,
-) -> Classifier:
-    """Train a classifier of the classes of a set, stopped early on a part that leaks nothing.
-
-    Parameters
-    ----------
-    learnt : Labelled
-        Volumes, names, rows.
-    network : {'small', 'cb3d'}
-        Which.
-    epochs : int, optional
-        At most; by the set's size where None.
-    device : torch.device
-        Where.
-    seed : int
-        Of everything drawn.
-    what : str
-        For the progress line.
-    """
-    classes = sorted({str(name) for name in learnt.names})
-    box = learnt.volumes.shape[-1]
+def train_on_set(train: LabelledSet, options: TrainingOptions) -> Classifier:
+    """Train a classifier of the classes of a set, stopped early on a part without leakage."""
+    classes = sorted({str(name) for name in train.names})
     return train_classifier(
-        learnt.volumes,
-        np.searchsorted(classes, learnt.names),
+        train.volumes,
+        np.searchsorted(classes, train.names),
         classes,
-        validation_groups(learnt.table, box, rng(seed, "validation")),
-        network,
-        epochs,
-        learnt.symmetric,
-        device,
-        seed,
-        what,
+        options,
+        validation_split(train.table, train.box, rng(options.seed, "validation")),
+        train.symmetric,
     )
 
 
-def check(learnt: Labelled, tested: Labelled) -> None:
-    """Refuse sets that cannot be compared; warn of those that can, but not honestly."""
-    common_classes(learnt.names, tested.names)
-    shared = overlapping(learnt.table, tested.table, tested.volumes.shape[-1])
+def train_or_reuse(
+    train: LabelledSet, options: TrainingOptions, key: dict[str, Any], kept: Path | None
+) -> Classifier:
+    """Return the kept classifier if it has the same `key`; otherwise train one."""
+    if kept is not None:
+        classifier, kept_key = load_classifier(kept, options.device)
+        if kept_key == key:
+            log.info("%s: reused, its training set is the same", kept)
+            return classifier
+    return train_on_set(train, options)
+
+
+def check_train_and_test(train: LabelledSet, test: LabelledSet) -> None:
+    """Raise `UserError` if no class is shared; warn if test crops overlap training crops."""
+    check_classes(train.names, test.names)
+    shared = count_overlapping(train.table, test.table, test.box)
     if shared:
         log.warning(
-            "%d of %d test crops share voxels with training crops of the same tomogram: the "
-            "accuracy is too good to be true; split by tomogram, or by blocks with a gap of a box",
+            "%d of %d test crops share voxels with training crops of the same tomogram, so the "
+            "accuracy is too high; split by tomogram, or by blocks with a gap of one box",
             shared,
-            len(tested.names),
+            len(test),
         )
 
 
-def tested_on(classifier: Classifier, tested: Labelled) -> dict[str, Any]:
-    """Return accuracy, its 95 % interval, classes and confusion (rows true, columns found)."""
-    found = np.array(classifier.classes)[classifier.scores(tested.volumes).argmax(axis=1)]
-    right = found == tested.names
-    shown = sorted({*classifier.classes, *(str(name) for name in tested.names)})
+def evaluate_classifier(classifier: Classifier, test: LabelledSet) -> dict[str, Any]:
+    """Return the accuracy on a test set, its 95 % interval, and the confusion matrix.
+
+    Rows of the confusion matrix are true classes, columns are predicted classes.
+    """
+    predicted = classifier.predict(test.volumes)
+    correct = predicted == test.names
+    classes = sorted({*classifier.classes, *(str(name) for name in test.names)})
     return {
-        "accuracy": float(right.mean()),
-        "interval": list(clustered(right, clusters(tested.table))),
-        "classes": shown,
+        "accuracy": float(correct.mean()),
+        "interval": list(cluster_robust_wilson(correct, cluster_labels(test.table))),
+        "classes": classes,
         "confusion": [
-            [int(((tested.names == a) & (found == b)).sum()) for b in shown] for a in shown
+            [int(((test.names == a) & (predicted == b)).sum()) for b in classes] for a in classes
         ],
-        "n_test": len(tested.names),
+        "n_test": len(test),
     }

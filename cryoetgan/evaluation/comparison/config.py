@@ -1,7 +1,7 @@
-"""What a competition is made of: the file behind `evaluation compare --config`."""
+"""The file of `evaluation compare --config`: which sets are compared, and how."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -13,7 +13,7 @@ from cryoetgan.io.files import check_exists
 Split = Literal["train", "validation", "test"]
 
 
-class Rows(Section):
+class VolumeRows(Section):
     """A volume set, or the rows of one split."""
 
     star: str = Field(description="Volume set (STAR).")
@@ -21,67 +21,73 @@ class Rows(Section):
 
 
 class Method(Section):
-    """Synthetic or pseudo-labelled volumes to train on."""
+    """Synthetic or pseudo-labelled volumes for training."""
 
     star: str | list[str] = Field(
-        description="Volume set (STAR); a list holds one a seed, as of generators trained anew."
+        description="Volume set (STAR); a list holds one set per seed, of generators trained anew."
     )
     split: Split | None = Field(None, description="Only rows of this split.")
     without: dict[str, str] = Field(
         {},
-        description="Class to the set made without ever seeing real crops of that class, for "
-        "leave-one-class-out; a competitor that learns from no picks needs none.",
+        description="Class to the set made without any real crops of that class, for "
+        "leave_one_out; not needed if uses_picks is false.",
     )
     uses_picks: bool = Field(
-        True, description="Whether it learnt from picks; false for plain physics."
+        True, description="Whether it was made from picks; false for a conventional simulation."
     )
-    mix: bool = Field(
-        True, description="Whether `few_shot` real crops are mixed in, in another training."
-    )
+    mix: bool = Field(True, description="Whether to train with `few_shot` real crops added, too.")
+
+    def rows(self, seed: int) -> VolumeRows:
+        """Return the volume set of one seed."""
+        star = self.star if isinstance(self.star, str) else self.star[seed % len(self.star)]
+        return VolumeRows(star=star, split=self.split)
+
+    def files(self) -> list[str]:
+        """Return all volume sets."""
+        stars = [self.star] if isinstance(self.star, str) else self.star
+        return [*stars, *self.without.values()]
 
 
 class TemplateMatching(Section):
-    """Template matching's answer, beside the classifiers'."""
+    """Classification of the test crops by template matching."""
 
-    star: str = Field(description="Picks with the best template's class (particles/selected.star).")
+    star: str = Field(description="Picks with the class of their best template.")
     radius: Annotated[float, Field(gt=0)] = Field(
-        8.0, description="Voxels: a pick this close to a test crop's centre is that particle."
+        8.0, description="Voxels; largest distance of a pick to the centre of its test crop."
     )
 
 
 class ComparisonConfig(Section):
-    """Who competes, over which seeds, with which controls."""
+    """Methods, seeds and controls of a comparison."""
 
-    real_train: Rows = Field(description="Labelled real crops: the ceiling, and GAN-test.")
-    real_test: Rows = Field(description="Labelled real crops that share no voxel with those.")
-    methods: dict[str, Method] = Field(description="Name to volume set.")
+    real_train: VolumeRows = Field(description="Labelled real crops: upper bound, and GAN-test.")
+    real_test: VolumeRows = Field(description="Labelled real crops that share no voxel with those.")
+    methods: dict[str, Method] = Field(min_length=1, description="Name to volume set.")
     baseline: str | None = Field(
-        None, description="The competitor that the others are compared with, seed by seed."
+        None, description="Method that the others are compared with, paired by seed."
     )
     template_matching: TemplateMatching | None = Field(
-        None, description="Template matching's best class."
+        None, description="Picks of the test tomograms."
     )
     network: Literal["small", "cb3d"] = Field("small", description="Classifier.")
-    epochs: Count | None = Field(None, description="At most; empty: by the set's size.")
-    seeds: Annotated[int, Field(ge=2)] = Field(5, description="Classifiers trained of each.")
+    epochs: Count | None = Field(None, description="At most; empty: by the size of the set.")
+    seeds: Annotated[int, Field(ge=2)] = Field(5, description="Classifiers trained on each set.")
     few_shot: Annotated[int, Field(ge=0)] = Field(
-        5, description="Labelled real crops a class that are mixed in (0: not done)."
+        5, description="Labelled real crops per class that are added (0: none)."
     )
     curve: list[Count] = Field(
-        [5, 10, 20, 40], description="Labelled real crops a class: the ceiling's learning curve."
+        [5, 10, 20, 40], description="Labelled real crops per class: the learning curve."
     )
     background: bool = Field(
-        True, description="Whether a classifier that sees no particle is tried."
+        True, description="Whether to train a classifier on crops with hidden particles."
     )
     mask_diameter: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.8, description="Diameter of the ball hidden from it, share of the box."
+        0.8, description="Diameter of the ball that hides a particle, as a fraction of the box."
     )
     leave_one_out: bool = Field(False, description="Whether each class is left out in turn.")
 
     @model_validator(mode="after")
-    def _names(self) -> "ComparisonConfig":
-        if not self.methods:
-            raise ValueError("methods is empty; name at least one volume set")
+    def _baseline_is_a_method(self) -> "ComparisonConfig":
         if self.baseline is not None and self.baseline not in self.methods:
             raise ValueError(
                 f"baseline is '{self.baseline}', but methods are {', '.join(self.methods)}"
@@ -90,12 +96,12 @@ class ComparisonConfig(Section):
 
 
 def read_config(path: Path) -> ComparisonConfig:
-    """Read a competition's file; its paths count from its folder.
+    """Read the file of a comparison; its paths are relative to its folder.
 
     Raises
     ------
     UserError
-        Where the file is no YAML mapping, or a key or value is wrong.
+        If the file is not a YAML mapping, or a key or value is wrong.
     """
     path = check_exists(path, "configuration file")
     try:
@@ -104,23 +110,18 @@ def read_config(path: Path) -> ComparisonConfig:
         raise UserError(f"{path}: is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: wanted keys and values, got {type(content).__name__}")
+    for key in ("real_train", "real_test", "template_matching"):
+        if key in content:
+            content[key] = _with_star(content[key])
+    if isinstance(content.get("methods"), dict):
+        methods = content["methods"].items()
+        content["methods"] = {str(name): _with_star(value) for name, value in methods}
     try:
-        return ComparisonConfig.model_validate(_short(content))
+        return ComparisonConfig.model_validate(content)
     except ValidationError as error:
         raise UserError(f"{path}: {explain(error, ComparisonConfig)}") from error
 
 
-def _short(content: dict[str, object]) -> dict[str, object]:
-    """Return the content with `name: file` spelled out as `name: {star: file}`."""
-
-    def spelled(value: object) -> object:
-        return {"star": value} if isinstance(value, str | list) else value
-
-    full = {
-        key: spelled(value) if key in ("real_train", "real_test", "template_matching") else value
-        for key, value in content.items()
-    }
-    named = full.get("methods")
-    if isinstance(named, dict):
-        full["methods"] = {str(name): spelled(value) for name, value in named.items()}
-    return full
+def _with_star(value: Any) -> Any:
+    """Return `{star: file}` for a file name or a list of them; other values as they are."""
+    return {"star": value} if isinstance(value, str | list) else value

@@ -1,135 +1,126 @@
-"""The two-sample test: whether a fresh classifier tells generated from real on unseen volumes."""
+"""Classifier two-sample test (C2ST, doi 10.48550/arXiv.1610.06545) of generated against real."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cryoetgan.evaluation.classifiers.train import train_classifier
-from cryoetgan.evaluation.labelled_sets import Labelled, apart
-from cryoetgan.evaluation.measurement.feature_metrics import alike
-from cryoetgan.evaluation.measurement.record import entry
+from cryoetgan.evaluation.classifiers.train import TrainingOptions, train_classifier
+from cryoetgan.evaluation.labelled_sets import LabelledSet
+from cryoetgan.evaluation.measurement.feature_metrics import match_class_proportions
+from cryoetgan.evaluation.measurement.metric_record import metric_record
 from cryoetgan.evaluation.metrics import auc
-from cryoetgan.evaluation.statistics.intervals import Z, clusters, grouped_variance, wilson
+from cryoetgan.evaluation.statistics.clusters import cluster_labels
+from cryoetgan.evaluation.statistics.intervals import auc_interval
+from cryoetgan.evaluation.statistics.spatial_split import spatial_split
 from cryoetgan.seeds import rng
 
 SAMPLES, BASELINE_SAMPLES = 1800, 300
-"""Volumes shown in training, for the value and for each null."""
-LEAST = 8
+"""Volumes shown in training, for the value and for each baseline."""
+EPOCHS = (3, 40)
+"""Lowest and highest number."""
+MIN_VOLUMES = 8
+"""In each of the four parts: real and generated, training and test."""
 Floats = NDArray[np.floating]
 
 
-def two_sample(
-    real: Labelled,
-    generated: Labelled,
+@dataclass(frozen=True)
+class _Trainer:
+    """Trains a new classifier for each test, with volumes drawn by one random generator."""
+
+    symmetric: bool
+    device: torch.device
+    seed: int
+    generator: np.random.Generator
+
+    def test(
+        self,
+        train: tuple[Floats, Floats],
+        test: tuple[Floats, Floats],
+        samples: int,
+        name: str,
+    ) -> tuple[float, tuple[Floats, Floats]]:
+        """Return the AUC on the test pair (real, other), and the scores of both sets."""
+        n = min(map(len, train))
+        equal = [v[np.sort(self.generator.permutation(len(v))[:n])] for v in train]
+        epochs = int(np.clip(samples // (2 * n), *EPOCHS))
+        title = f"training a classifier of real and {name}"
+        classifier = train_classifier(
+            np.concatenate(equal),
+            np.repeat([0, 1], n),
+            ["real", "generated"],
+            TrainingOptions("small", epochs, self.device, self.seed, title),
+            np.zeros(2 * n, np.int8),
+            self.symmetric,
+        )
+        real, other = (classifier.probabilities(v)[:, 1] for v in test)
+        positive = np.repeat([False, True], [len(real), len(other)])
+        return auc(np.concatenate([real, other]), positive), (real, other)
+
+
+def c2st_auc(
+    real: LabelledSet,
+    generated: LabelledSet,
     baselines: Mapping[str, Floats],
     seed: int,
     device: torch.device,
 ) -> dict[str, Any] | None:
-    """Return the area under the curve of a classifier trained on one part, tested on another.
+    """Return the AUC of a new classifier of real and generated volumes on unseen volumes.
 
-    Real crops are parted by space, generated volumes by density: nothing is on both
-    sides. 0.5: cannot be told apart; 1: always. Equal numbers, equal class shares.
+    Real crops are split by space, generated volumes by density, so nothing is in both
+    parts. The AUC is 0.5 for indistinguishable sets and 1 for perfectly separated ones. Both
+    classes have the same number of volumes, and the sets the same class proportions.
 
     Parameters
     ----------
-    real, generated : Labelled
+    real, generated : LabelledSet
         The sets.
     baselines : mapping
-        Name to volumes, in the place of generated ones.
+        Name to volumes that take the place of the generated ones.
     seed : int
-        Of parts, weights and batches.
+        Of the parts, the weights and the batches.
     device : torch.device
-        Where the classifier is trained.
+        Device of the training.
 
     Returns
     -------
     dict or None
-        The metric; None where a part has fewer than eight volumes.
+        The record of the metric; None if a part has fewer than eight volumes.
     """
-    numbers = rng(seed, "two_sample")
-    box = real.volumes.shape[-1]
-    sides = apart(real.table, box, 0.5, numbers)
+    generator = rng(seed, "two_sample")
+    sides = spatial_split(real.table, real.box, 0.5, generator)
     warning = ""
     if sides is None:
-        sides = numbers.permutation(np.arange(len(real.names)) % 2).astype(np.int8)
-        warning = "the real crops are too crowded to be parted by space: the two parts overlap"
-    rows = alike(real.names, generated.names, numbers)
-    other = apart(generated.rows(rows).table, box, 0.5, numbers)
-    if other is None:
-        other = (np.arange(len(rows)) % 2).astype(np.int8)
-    seen = real.volumes[sides == 0], generated.volumes[rows[other == 0]]
-    unseen = real.volumes[sides == 1], generated.volumes[rows[other == 1]]
-    if min(len(part) for part in (*seen, *unseen)) < LEAST:
-        return None
-
-    def tell(a: Floats, b: Floats, c: Floats, d: Floats, samples: int, name: str) -> Any:
-        n = min(len(a), len(b))
-        pick = [v[np.sort(numbers.permutation(len(v))[:n])] for v in (a, b)]
-        trained = train_classifier(
-            np.concatenate(pick),
-            np.repeat([0, 1], n),
-            ["real", "generated"],
-            np.zeros(2 * n, np.int8),
-            epochs=int(np.clip(samples // (2 * n), 3, 40)),
-            symmetric=real.symmetric,
-            device=device,
-            seed=seed,
-            what=f"telling real from {name}",
-        )
-        scores = [trained.scores(v)[:, 1] for v in (c, d)]
-        positive = np.repeat([False, True], [len(c), len(d)])
-        return auc(np.concatenate(scores), positive), scores
-
-    value, scores = tell(*seen, *unseen, SAMPLES, "generated")
-    groups = (
-        clusters(real.table)[sides == 1],
-        clusters(generated.table)[rows[other == 1]],
+        sides = generator.permutation(np.arange(len(real)) % 2).astype(np.int8)
+        warning = "the real crops are too crowded for a split by space: the two parts overlap"
+    generated = generated.subset(match_class_proportions(real.names, generated.names, generator))
+    other_sides = spatial_split(generated.table, real.box, 0.5, generator)
+    if other_sides is None:
+        other_sides = (np.arange(len(generated)) % 2).astype(np.int8)
+    train, test = (
+        (real.volumes[sides == side], generated.volumes[other_sides == side]) for side in (0, 1)
     )
-    found = {}
-    # real against real: the two classes are drawn at random, so 0.5 but for chance
-    first, second = (_two(part, numbers) for part in (seen[0], unseen[0]))
-    found["real_half"] = tell(*first, *second, BASELINE_SAMPLES, "real")[0]
+    if min(map(len, (*train, *test))) < MIN_VOLUMES:
+        return None
+    trainer = _Trainer(real.symmetric, device, seed, generator)
+    value, scores = trainer.test(train, test, SAMPLES, "generated")
+    clusters = (
+        cluster_labels(real.table)[sides == 1],
+        cluster_labels(generated.table)[other_sides == 1],
+    )
+    # real against real: the classes are drawn at random, so the AUC is 0.5 except by chance
+    first, second = (_random_halves(part[0], generator) for part in (train, test))
+    found = {"real_half": trainer.test(first, second, BASELINE_SAMPLES, "real")[0]}
     for name, volumes in baselines.items():
         half = len(volumes) // 2
-        parts = (seen[0], volumes[:half], unseen[0], volumes[half:])
-        found[name] = tell(*parts, BASELINE_SAMPLES, name)[0]
-    return entry(value, auc_interval(value, scores, groups), found, warning)
+        parts = (train[0], volumes[:half]), (test[0], volumes[half:])
+        found[name] = trainer.test(*parts, BASELINE_SAMPLES, name)[0]
+    return metric_record(value, auc_interval(value, scores, clusters), found, warning)
 
 
-def _two(volumes: Floats, numbers: np.random.Generator) -> tuple[Floats, Floats]:
-    first, second = np.array_split(numbers.permutation(len(volumes)), 2)
+def _random_halves(volumes: Floats, generator: np.random.Generator) -> tuple[Floats, Floats]:
+    first, second = np.array_split(generator.permutation(len(volumes)), 2)
     return volumes[np.sort(first)], volumes[np.sort(second)]
-
-
-def auc_interval(
-    value: float, scores: Sequence[Floats], groups: Sequence[NDArray[np.str_]]
-) -> tuple[float, float]:
-    """Return the 95 % interval of an AUC whose volumes go together within groups.
-
-    The variance of the placement values, summed group by group (Obuchowski 1997, doi
-    10.2307/2533958), and at least that of independent volumes (Hanley 1982, doi
-    10.1148/radiology.143.1.7063747). What another training would change is not in it.
-
-    Parameters
-    ----------
-    value : float
-        The AUC.
-    scores : sequence of ndarray
-        `(m,)` of real, `(n,)` of generated volumes; generated ones should be higher.
-    groups : sequence of ndarray of str
-        As many; see `clusters`.
-    """
-    real, generated = scores
-    m, n = len(real), len(generated)
-    q1, q2 = value / (2 - value), 2 * value**2 / (1 + value)
-    alone = value * (1 - value) + (m - 1) * (q1 - value**2) + (n - 1) * (q2 - value**2)
-    above = (generated[None] > real[:, None]) + 0.5 * (generated[None] == real[:, None])
-    together = grouped_variance(above.mean(axis=1), groups[0])
-    together += grouped_variance(above.mean(axis=0), groups[1])
-    half = Z * float(np.sqrt(max(alone / (m * n), together, 0.0)))
-    # both variances are 0 where all are told apart, which few volumes are by chance
-    least, most = wilson(value * min(m, n), min(m, n)) if value in (0.0, 1.0) else (1.0, 0.0)
-    return max(0.0, min(value - half, least)), min(1.0, max(value + half, most))

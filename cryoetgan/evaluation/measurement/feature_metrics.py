@@ -1,234 +1,258 @@
-"""Inception score, FID, KID, precision, recall, density, coverage, with baselines and intervals."""
+"""IS, FID, KID, precision, recall, density and coverage, with baselines and intervals."""
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.evaluation.classifiers.classifier import NETWORKS, Classifier
-from cryoetgan.evaluation.labelled_sets import Labelled
-from cryoetgan.evaluation.measurement.record import Result, entry
+from cryoetgan.evaluation.classifiers.classifier import Classifier
+from cryoetgan.evaluation.labelled_sets import LabelledSet
+from cryoetgan.evaluation.measurement.metric_record import MetricRecords, metric_record
 from cryoetgan.evaluation.metrics import fid, inception_score, kid, prdc
-from cryoetgan.evaluation.metrics.prdc import radius
-from cryoetgan.evaluation.statistics.intervals import (
-    around,
-    clusters,
-    even_clusters,
-    halves,
-    subsampled,
+from cryoetgan.evaluation.metrics.neighbours import median_neighbour_distance
+from cryoetgan.evaluation.statistics.clusters import (
+    cluster_labels,
+    even_cluster_labels,
+    random_halves,
 )
+from cryoetgan.evaluation.statistics.intervals import half_sampling_interval, interval_from_halves
 
 log = logging.getLogger("cryoetgan")
-K = 5
+K_NEIGHBOURS = 5
 DRAWS = 20
-LARGE = 1000
-"""Above this many samples fewer draws are made: their spread is small anyway."""
-DENSITY_CAP, DENSITY_HIGH, RECALL_LOW, COVERAGE_HIGH = 0.5, 2.0, 0.05, 0.9
-LEAST_CAP = 4.0
-NEIGHBOURS = ("precision", "recall", "density", "coverage")
-KNOWING = 0.25
-"""Of the way from chance to always right: a classifier that is not there knows little."""
+FULL_DRAWS_SAMPLES = 1000
+"""Half size above which there are fewer draws: the spread over halves is small then."""
+MIN_DRAWS = 4
+CAP_FRACTION, HIGH_DENSITY, LOW_RECALL, HIGH_COVERAGE = 0.5, 2.0, 0.05, 0.9
+MIN_CAP = 4.0
+"""N / k below which a density near it is not a sign of low variance."""
+PRDC = ("precision", "recall", "density", "coverage")
+RANGES = {
+    "fid": (0.0, np.inf),
+    "precision": (0.0, 1.0),
+    "recall": (0.0, 1.0),
+    "density": (0.0, np.inf),
+    "coverage": (0.0, 1.0),
+}
+MIN_SKILL = 0.25
+"""Fraction of the way from chance to perfect accuracy below which features are unreliable."""
 Floats = NDArray[np.floating]
+Rows = NDArray[np.int_]
+
+
+class _Draw(NamedTuple):
+    """Rows of two halves of the real set and of the generated set, of equal length."""
+
+    real: Rows
+    other_real: Rows
+    generated: Rows
 
 
 def feature_metrics(
-    real: Labelled,
-    generated: Labelled,
+    real: LabelledSet,
+    generated: LabelledSet,
     classifier: Classifier,
     layer: str | None,
     baselines: Mapping[str, Floats],
-    numbers: np.random.Generator,
-) -> Result:
-    """Return is, fid, kid, precision, recall, density, coverage.
+    rng: np.random.Generator,
+) -> MetricRecords:
+    """Return the records of is, fid, kid, precision, recall, density and coverage.
 
-    All but the first depend on how many samples they see. Each is the mean over random
-    halves of the real set against as many generated volumes, of the real set's class
-    shares; its null `real_half` is the one half against the other: equal numbers, so the
-    two can be compared. `spread`, of recall: distances to the k-th neighbour in the set over
-    those in the real half. The spread over halves gives the interval.
+    All but the first depend on the number of samples. Each is the mean over random halves
+    of the real set against equally many generated volumes, in the real set's class
+    proportions. Its baseline `real_half` compares the half with the other one: the numbers
+    of samples are equal, so the two values can be compared. The spread over halves gives
+    the interval. `spread`, a key of recall, is the distance to the k-th neighbour in the
+    generated set, over the same in the real half.
 
     Parameters
     ----------
-    real, generated : Labelled
+    real, generated : LabelledSet
         The sets.
     classifier : Classifier
         Trained on real volumes that are not in `real`.
     layer : str, optional
-        Whose activations are the features.
+        Layer whose activations are the features; default: the network's own.
     baselines : mapping
         Name to volumes `(M, z, y, x)`.
-    numbers : numpy.random.Generator
+    rng : numpy.random.Generator
         For the draws.
     """
     about = {
         "features": {
             "network": classifier.name,
-            "layer": layer or NETWORKS[classifier.name].layer,
+            "layer": layer or classifier.config.layers[-1],
             "weights": classifier.weights_hash(),
         }
     }
-    doubt = _doubt(classifier)
-    result: Result = {"is": _inception(real, generated, classifier, baselines, numbers)}
-    result["is"] |= about | ({"warning": doubt} if doubt else {})
+    weak = weak_classifier_warning(len(classifier.classes), classifier.validation)
+    result = {"is": _inception_record(real, generated, classifier, baselines, rng)}
+    result["is"] |= about | ({"warning": weak} if weak else {})
     features = {
         "real": classifier.features(real.volumes, layer),
         "generated": classifier.features(generated.volumes, layer),
         **{name: classifier.features(volumes, layer) for name, volumes in baselines.items()},
     }
-    rows = alike(real.names, generated.names, numbers)
-    groups = even_clusters(real.table), even_clusters(generated.table)[rows]
-    draws = _draws(*groups, rows, numbers)
-    n = len(draws[0][0])
+    rows = match_class_proportions(real.names, generated.names, rng)
+    clusters = even_cluster_labels(real.table), even_cluster_labels(generated.table)[rows]
+    draws = _draw_halves(*clusters, rows, rng)
+    n = len(draws[0].real)
     if n < 2:
-        log.warning(
-            "%d real and %d generated volumes are too few for FID and its kind",
-            len(real.names),
-            len(rows),
-        )
+        log.warning("%d real and %d generated volumes are too few for FID", len(real), len(rows))
         return result
-    values: dict[str, list[float]] = {}
-    floors: dict[str, list[float]] = {}
-    spreads = []
-    for first, second, made in draws:
-        a = features["real"][first]
-        _append(values, _all(a, features["generated"][made]))
-        _append(floors, _all(a, features["real"][second]))
-        if n > K:
-            spreads.append(radius(features["generated"][made], K) / max(radius(a, K), 1e-30))
-    a = features["real"][draws[0][0]]
-    others = {name: _all(a, features[name][:n]) for name in baselines}
-    means = {name: float(np.mean(found)) for name, found in values.items()}
-    warning = saturated(means, n / K) if "density" in means else ""
-    for name, found in values.items():
-        low, high = around(means[name], found)
-        least, most = (
-            (0.0, 1.0) if name in ("precision", "recall", "coverage") else (-np.inf, np.inf)
-        )
-        if name in ("fid", "density"):
-            least = 0.0
-        result[name] = entry(
+    values = _over_draws(
+        _distances(features["real"][draw.real], features["generated"][draw.generated])
+        for draw in draws
+    )
+    real_halves = _over_draws(
+        _distances(features["real"][draw.real], features["real"][draw.other_real]) for draw in draws
+    )
+    first = features["real"][draws[0].real]
+    others = {name: _distances(first, features[name][:n]) for name in baselines}
+    means = {name: float(np.mean(of_draws)) for name, of_draws in values.items()}
+    saturated = saturation_warning(means, n / K_NEIGHBOURS) if "density" in means else ""
+    for name, of_draws in values.items():
+        low, high = interval_from_halves(means[name], of_draws)
+        lowest, highest = RANGES.get(name, (-np.inf, np.inf))
+        result[name] = metric_record(
             means[name],
-            (max(low, least), min(high, most)),
+            (max(low, lowest), min(high, highest)),
             {
-                "real_half": float(np.mean(floors[name])),
+                "real_half": float(np.mean(real_halves[name])),
                 **{key: other.get(name, np.nan) for key, other in others.items()},
             },
-            "; ".join(filter(None, (doubt, warning if name in NEIGHBOURS else ""))),
+            "; ".join(filter(None, (weak, saturated if name in PRDC else ""))),
             n=n,
             **about,
-            **({"spread": float(np.mean(spreads))} if name == "recall" else {}),
         )
+    if "recall" in result:
+        result["recall"]["spread"] = _relative_spread(features, draws)
     return result
 
 
-def _doubt(classifier: Classifier) -> str:
-    chance = 1 / len(classifier.classes)
-    least = chance + KNOWING * (1 - chance)
-    if classifier.validation is not None and classifier.validation < least:
+def _relative_spread(features: Mapping[str, Floats], draws: list[_Draw]) -> float:
+    """Return the mean neighbour distance in the generated set over that in the real set."""
+    ratios = []
+    for draw in draws:
+        real, generated = features["real"][draw.real], features["generated"][draw.generated]
+        distance = median_neighbour_distance(generated, K_NEIGHBOURS)
+        ratios.append(distance / max(median_neighbour_distance(real, K_NEIGHBOURS), 1e-30))
+    return float(np.mean(ratios))
+
+
+def weak_classifier_warning(n_classes: int, validation: float | None) -> str:
+    """Return a warning if the accuracy of the features' classifier is close to chance.
+
+    Parameters
+    ----------
+    n_classes : int
+        Number of its classes.
+    validation : float, optional
+        Its accuracy on the validation part; None: unknown, no warning.
+    """
+    chance = 1 / n_classes
+    if validation is not None and validation < chance + MIN_SKILL * (1 - chance):
         return (
-            f"the features' classifier is right on {classifier.validation:.0%} of real crops it "
-            "has not seen: features of one that knows so little mean little"
+            "unreliable features: the accuracy of their classifier is "
+            f"{validation:.0%} on unseen real crops"
         )
     return ""
 
 
-def _inception(
-    real: Labelled,
-    generated: Labelled,
+def _inception_record(
+    real: LabelledSet,
+    generated: LabelledSet,
     classifier: Classifier,
     baselines: Mapping[str, Floats],
-    numbers: np.random.Generator,
+    rng: np.random.Generator,
 ) -> dict[str, Any]:
-    p = classifier.scores(generated.volumes)
-    found = {"real": classifier.scores(real.volumes)}
-    found |= {name: classifier.scores(volumes) for name, volumes in baselines.items()}
-    low, high = subsampled(
-        lambda rows: inception_score(p[rows]), clusters(generated.table), numbers, DRAWS
+    p = classifier.probabilities(generated.volumes)
+    found = {"real": classifier.probabilities(real.volumes)}
+    found |= {name: classifier.probabilities(volumes) for name, volumes in baselines.items()}
+    low, high = half_sampling_interval(
+        lambda rows: inception_score(p[rows]), cluster_labels(generated.table), rng, DRAWS
     )
-    most = float(len(classifier.classes))
-    return entry(
+    highest = float(len(classifier.classes))
+    return metric_record(
         inception_score(p),
-        (max(low, 1.0), min(high, most)),
+        (max(low, 1.0), min(high, highest)),
         {name: inception_score(scores) for name, scores in found.items()},
-        most=most,
+        most=highest,
     )
 
 
-def alike(
-    real: NDArray[np.str_], generated: NDArray[np.str_], numbers: np.random.Generator
-) -> NDArray[np.int_]:
-    """Return generated rows in the real set's class shares.
+def match_class_proportions(
+    real: NDArray[np.str_], generated: NDArray[np.str_], rng: np.random.Generator
+) -> Rows:
+    """Return generated rows in the class proportions of the real set.
 
-    All rows where a real class is not generated, or would cost over half of the rows: the
-    difference in shares is then part of what is measured.
+    All rows are returned if a real class is missing in the generated set, or if over half
+    of the rows would be lost. The difference in proportions then affects the metrics.
     """
     names, counts = np.unique(real, return_counts=True)
     rows = [np.flatnonzero(generated == name) for name in names]
     scale = min(len(found) / count for found, count in zip(rows, counts, strict=True))
     if not scale or scale * len(real) < sum(len(found) for found in rows) / 2:
-        log.info("class shares differ between the sets: the metrics count that, too")
+        log.info("class proportions differ between the sets: this affects the metrics")
         return np.arange(len(generated))
     chosen = [
-        numbers.permutation(found)[: int(scale * count)]
+        rng.permutation(found)[: int(scale * count)]
         for found, count in zip(rows, counts, strict=True)
     ]
     return np.sort(np.concatenate(chosen))
 
 
-def _draws(
-    real: NDArray[np.str_],
-    generated: NDArray[np.str_],
-    rows: NDArray[np.int_],
-    numbers: np.random.Generator,
-) -> list[tuple[NDArray[np.int_], NDArray[np.int_], NDArray[np.int_]]]:
-    """Return draws of (real half, other real half, generated), all of the same length."""
-    size = min(len(real) // 2, max(len(rows) // 2, 1))
-    wanted = DRAWS if size <= LARGE else max(4, DRAWS * LARGE // size)
+def _draw_halves(
+    real_clusters: NDArray[np.str_],
+    generated_clusters: NDArray[np.str_],
+    rows: Rows,
+    rng: np.random.Generator,
+) -> list[_Draw]:
+    """Return random halves of the real set and of the generated `rows`, of equal length."""
+    size = min(len(real_clusters) // 2, max(len(rows) // 2, 1))
+    count = DRAWS
+    if size > FULL_DRAWS_SAMPLES:
+        count = max(MIN_DRAWS, DRAWS * FULL_DRAWS_SAMPLES // size)
     drawn = []
-    for _ in range(wanted):
-        first, second = halves(real, numbers)
-        drawn.append((first, second, rows[halves(generated, numbers)[0]]))
-    n = min(size, *(len(part) for parts in drawn for part in parts))
-
-    def cut(part: NDArray[np.int_]) -> NDArray[np.int_]:
-        return np.sort(numbers.permutation(part)[:n])
-
-    return [(cut(first), cut(second), cut(made)) for first, second, made in drawn]
+    for _ in range(count):
+        first, second = random_halves(real_clusters, rng)
+        drawn.append(_Draw(first, second, rows[random_halves(generated_clusters, rng)[0]]))
+    n = min(size, *(len(part) for draw in drawn for part in draw))
+    return [_Draw(*(np.sort(rng.permutation(part)[:n]) for part in draw)) for draw in drawn]
 
 
-def _all(real: Floats, generated: Floats) -> dict[str, float]:
+def _distances(real: Floats, generated: Floats) -> dict[str, float]:
     found = {"fid": fid(real, generated), "kid": kid(real, generated)}
-    if min(len(real), len(generated)) > K:
-        found |= prdc(real, generated, K)
+    if min(len(real), len(generated)) > K_NEIGHBOURS:
+        found |= prdc(real, generated, K_NEIGHBOURS)
     return found
 
 
-def _append(lists: dict[str, list[float]], values: Mapping[str, float]) -> None:
-    for name, value in values.items():
-        lists.setdefault(name, []).append(value)
+def _over_draws(found: Any) -> dict[str, list[float]]:
+    """Return metric to its values, one per draw."""
+    rows = list(found)
+    return {name: [row[name] for row in rows] for name in rows[0]}
 
 
-def saturated(values: Mapping[str, float], cap: float) -> str:
-    """Return why precision, recall, density and coverage are no sign of quality, if so.
+def saturation_warning(values: Mapping[str, float], cap: float) -> str:
+    """Return a warning if precision, recall, density and coverage show too little variance.
 
     Parameters
     ----------
     values : mapping
-        The four.
+        The four metrics.
     cap : float
-        N / k, the density of a set that lies in every real ball. Of few volumes it is near 1,
-        which right ones reach.
+        N / k, the density of a set that lies in every real ball. It is near 1 for few
+        volumes, where good sets reach it, too.
     """
-    if cap >= LEAST_CAP and values["density"] > DENSITY_CAP * cap:
+    if cap >= MIN_CAP and values["density"] > CAP_FRACTION * cap:
         return (
-            f"density {values['density']:.3g} is near its cap N / k = {cap:.3g}: the generated "
-            "volumes vary less than real ones and lie in every real ball, as a constant volume "
-            "would; this is no sign of quality"
+            f"density {values['density']:.3g} is close to its maximum N / k = {cap:.3g}: the "
+            "generated volumes vary less than the real ones, as a constant volume does"
         )
-    if values["density"] > DENSITY_HIGH or (
-        values["recall"] < RECALL_LOW and values["coverage"] > COVERAGE_HIGH
-    ):
+    low_recall = values["recall"] < LOW_RECALL and values["coverage"] > HIGH_COVERAGE
+    if values["density"] > HIGH_DENSITY or low_recall:
         return "the generated volumes vary less than the real ones (variance collapse)"
     return ""

@@ -1,7 +1,8 @@
 """Metrics: pure functions of features, probabilities or volumes."""
 
+from cryoetgan.evaluation.metrics.auc import auc
 from cryoetgan.evaluation.metrics.fid_kid import fid, kid
-from cryoetgan.evaluation.metrics.inception_score import auc, inception_score
+from cryoetgan.evaluation.metrics.inception_score import inception_score
 from cryoetgan.evaluation.metrics.pose_recovery import pose_recovery
 from cryoetgan.evaluation.metrics.prdc import prdc
 from cryoetgan.evaluation.metrics.spectra import sd_ratio, shell_ratio

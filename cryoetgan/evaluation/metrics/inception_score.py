@@ -1,21 +1,25 @@
-"""Metrics of classifier outputs: inception score and area under the ROC curve."""
+"""The inception score (paper, eq. 6)."""
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 
 def inception_score(probabilities: ArrayLike) -> float:
-    """Return exp of the mean KL divergence from each row to the mean row (arXiv 1606.03498).
+    """Return the inception score (doi 10.48550/arXiv.1606.03498).
+
+    Paper, eq. 6: IS = exp( E_x KL( p(y|x) || p(y) ) )
+
+    x is a generated volume, p(y|x) its class probabilities, p(y) their mean over x.
 
     Parameters
     ----------
     probabilities : array_like
-        `(N, K)`, rows sum to one.
+        `(N, K)` class probabilities p(y|x); rows sum to one.
 
     Returns
     -------
     float
-        1 (every row alike) to K (sure, and all classes equally often).
+        1 if all rows are equal, K if each row is certain and all classes are equally frequent.
 
     Examples
     --------
@@ -25,24 +29,6 @@ def inception_score(probabilities: ArrayLike) -> float:
     p = np.asarray(probabilities, np.float64)
     mean = p.mean(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        terms = np.where(p > 0, p * (np.log(p) - np.log(mean)), 0.0)
-    return float(np.exp(terms.sum(axis=1).mean()))
-
-
-def auc(scores: ArrayLike, positive: ArrayLike) -> float:
-    """Return the chance that a positive scores above a negative; ties count half.
-
-    Parameters
-    ----------
-    scores : array_like
-        `(N,)`.
-    positive : array_like of bool
-        `(N,)`.
-    """
-    from scipy.stats import rankdata
-
-    values, wanted = np.asarray(scores, float), np.asarray(positive, bool)
-    n, m = int(wanted.sum()), int((~wanted).sum())
-    if not n or not m:
-        raise ValueError("AUC needs positives and negatives")
-    return float((rankdata(values)[wanted].sum() - n * (n + 1) / 2) / (n * m))
+        terms = np.where(p > 0, p * (np.log(p) - np.log(mean)), 0.0)  # (N, K)
+    divergence = terms.sum(axis=1)
+    return float(np.exp(divergence.mean()))

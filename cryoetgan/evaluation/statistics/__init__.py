@@ -1,1 +1,1 @@
-"""Confidence intervals."""
+"""Confidence intervals, and the groups of volumes that they are drawn from."""

@@ -1,8 +1,8 @@
 """Compare the picks of each class with its map: the amplitude of the map in its picks.
 
 A sample may lack parts of the PDB entry (antibodies, a cofactor, half of an assembly) or hold
-another conformation. Its picks then show less of the map than those of other classes show of
-theirs, at every frequency. Neither noise nor a network can explain that difference.
+another conformation. Its map then has a smaller amplitude than the maps of other classes, at every
+frequency. Neither noise nor a network can explain that difference.
 """
 
 import logging
@@ -17,14 +17,12 @@ from cryoetgan.imaging.model import ImagingModel, crop_centre
 from cryoetgan.imaging.scenes import SCENE_BOXES
 
 log = logging.getLogger("cryoetgan")
+MIN_PICKS, MAX_PICKS = 8, 60
+"""Picks of a class for a reliable amplitude, and picks beyond which it improves little."""
 
 
 def class_amplitudes(
-    data: FitData,
-    model: ImagingModel,
-    chosen: NDArray[np.int_],
-    least_picks: int = 8,
-    most_picks: int = 60,
+    data: FitData, model: ImagingModel, chosen: NDArray[np.int_]
 ) -> dict[str, dict[str, float]]:
     """Return the amplitude of each class's map in its picks.
 
@@ -42,18 +40,17 @@ def class_amplitudes(
         Fitted to them.
     chosen : ndarray of int
         Picks to use; their boxes lie inside the tomogram.
-    least_picks, most_picks : int
-        Classes with fewer picks are left out; more picks are not used.
 
     Returns
     -------
     dict
-        Class to `amplitude`, its standard `error`, and the number of `picks`.
+        Class to `amplitude`, its standard `error`, and the number of `picks`, for classes with
+        `MIN_PICKS` or more.
     """
     found = {}
     for name in sorted(model.maps):
-        own = chosen[data.picks.names[chosen] == name][:most_picks]
-        if len(own) < least_picks:
+        own = chosen[data.picks.names[chosen] == name][:MAX_PICKS]
+        if len(own) < MIN_PICKS:
             continue
         pairs = np.array([_products(data, model, int(index)) for index in own])
         products, squares = pairs.T

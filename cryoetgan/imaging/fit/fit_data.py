@@ -170,9 +170,9 @@ def _check_classes(table: "pd.DataFrame", maps: list[str], path: Path) -> None:
 
 
 def resolve_acquisition(
-    tomogram: Path, tilts: tuple[float, float] | None, given: Mapping[str, Any]
+    tomogram: Path, tilts: Sequence[float] | None, given: Mapping[str, Any]
 ) -> Acquisition:
-    """Return how a tomogram was recorded; given values replace those of its record.
+    """Return how a tomogram was recorded; given values replace its record.
 
     Parameters
     ----------
@@ -228,7 +228,7 @@ def boxes_inside(places: Floats, shape: tuple[int, ...], box: int) -> NDArray[np
     return np.flatnonzero(((low >= 0) & (low + box <= np.array(shape))).all(axis=1))
 
 
-def cut_box(volume: NDArray[np.generic], place: Floats, box: int) -> NDArray[np.float32]:
+def cut_box(volume: NDArray[Any], place: Floats, box: int) -> NDArray[np.float32]:
     """Return the box centred on the voxel nearest to a place (xyz), without interpolation."""
     corner = np.rint(place)[::-1].astype(int) - box // 2
     return np.asarray(volume[block_slices(corner, (box,) * 3)], np.float32)

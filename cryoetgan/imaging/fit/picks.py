@@ -12,7 +12,7 @@ from cryoetgan import seeds
 from cryoetgan.densities.poses import Poser
 from cryoetgan.imaging.scenes import add_box
 from cryoetgan.io.star import ANGLES, COORDINATES
-from cryoetgan.particles.picking.dog import suppress
+from cryoetgan.particles.picking.dog import non_maximum_suppression
 from cryoetgan.physics.geometry import random_rotations, rotation_from_relion
 
 if TYPE_CHECKING:
@@ -77,7 +77,9 @@ def picks_from_table(
         if min_distance > 0:
             places, scores = table[COORDINATES].to_numpy(float), table["cryoetganScore"]
             distances = np.full(len(table), min_distance)
-            table = table.iloc[np.sort(suppress(places, scores.to_numpy(float), distances))]
+            table = table.iloc[
+                np.sort(non_maximum_suppression(places, scores.to_numpy(float), distances))
+            ]
     rng = seeds.rng(seed, "imaging", "picks")
     count = len(table)
     random_names = np.array(classes)[rng.integers(len(classes), size=count)]
@@ -98,14 +100,8 @@ def picks_from_table(
 class PosedPicks:
     """Densities of a tomogram's picks, placed in blocks of the tomogram.
 
-    Parameters
-    ----------
-    picks : Picks
-        Particles.
-    maps : mapping
-        Class to density `(z, y, x)`, cubes of one size.
-    max_cached : int
-        Rotated densities kept in memory.
+    `maps` gives each class its density `(z, y, x)`, cubes of one size. Up to `max_cached` rotated
+    densities are kept in memory.
     """
 
     def __init__(self, picks: Picks, maps: Mapping[str, Floats], max_cached: int = 2000) -> None:

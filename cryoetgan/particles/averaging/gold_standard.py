@@ -1,8 +1,8 @@
-"""Iterated averaging of two halves that never see each other ("gold standard").
+"""Iterated averaging of two independent halves ("gold standard").
 
-Each half is aligned to its own average, again and again; what both agree on, shell by shell, is
-signal (Scheres & Chen 2012, doi 10.1038/nmeth.2115). The next alignment goes no finer than
-that, so that noise is not aligned to noise.
+Each half is aligned to its own average, again and again. Frequencies at which both averages
+agree hold signal (Scheres & Chen 2012, doi 10.1038/nmeth.2115). The next alignment uses only
+those, so that noise is not aligned to noise.
 """
 
 import logging
@@ -16,180 +16,205 @@ from numpy.typing import NDArray
 from cryoetgan.devices import choose_device
 from cryoetgan.particles.averaging.average import (
     Accumulator,
-    Particle,
-    average,
-    ball_mask,
-    fourier_shell_correlation,
-    lowpassed,
-    resolution,
-    round_blob,
+    accumulate,
+    lowpass,
+    soft_sphere,
+    spherical_average,
 )
-from cryoetgan.particles.matching.align import band_and_transfer
+from cryoetgan.particles.averaging.fsc import fourier_shell_correlation, resolution
+from cryoetgan.particles.averaging.posed_particles import Particle
+from cryoetgan.particles.matching.align import Aligner
 from cryoetgan.particles.matching.refine import batches
-from cryoetgan.particles.matching.score import Scorer
-from cryoetgan.particles.matching.template import Template
+from cryoetgan.particles.matching.template import SearchOptions, Template, search_band
 from cryoetgan.physics.geometry import rotate_volume
 from cryoetgan.progress import track
 
 log = logging.getLogger("cryoetgan")
 Floats = NDArray[np.floating]
-BATCH = 64
-ALIKE = 0.5
-"""FSC down to which maps are aligned to: half maps agree there beyond doubt."""
-MASK = 0.42
-"""Radius of the mask, of the box."""
+BOXES_PER_BATCH = 64
+ALIGNMENT_FSC = 0.5
+"""Lowest FSC of the frequencies used for the next alignment."""
+MASK_RADIUS = 0.42
+"""Radius of the mask divided by the edge of the box."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AverageOptions(SearchOptions):
+    """Options of the iterated averaging; `lowpass` is the finest detail of the first alignment."""
+
+    iterations: int
+    """Alignments; 0 takes the poses as they are."""
 
 
 @dataclass(frozen=True)
-class Averaged:
-    """The average of all, of both halves, their FSC by shell, and each particle's pose and score."""
+class GoldStandardAverage:
+    """Result of the iterated averaging."""
 
     density: Floats
+    """`(z, y, x)`, the average of all particles."""
     halves: tuple[Floats, Floats]
+    """The averages of both halves."""
     fsc: Floats
+    """`(n // 2 + 1,)`, their Fourier shell correlation."""
     particles: list[Particle]
+    """With their new poses."""
     scores: Floats
+    """`(N,)` correlations with the reference; zeros without iterations."""
 
 
-def iterate(
+def align_and_average(
     particles: Sequence[Particle],
     half: NDArray[np.int_],
     voxel_size: float,
     start: Floats | None,
-    start_lowpass: float,
-    iterations: int,
-    rotations: int,
-    highpass_shells: int,
-    device: str,
-) -> Averaged:
-    """Align and average both halves `iterations` times.
+    options: AverageOptions,
+) -> GoldStandardAverage:
+    """Align and average both halves.
 
     Parameters
     ----------
     particles : sequence of Particle
-        Protein bright; their poses count where `iterations` is 0 or `start` is None.
+        Their poses are used without iterations or without a `start`.
     half : ndarray of int
         `(N,)` 0 or 1.
-    voxel_size, start_lowpass : float
-        Angstrom; the start and the first alignment hold nothing finer.
+    voxel_size : float
+        Angstrom.
     start : ndarray, optional
-        `(z, y, x)` a first reference for both halves; without it, each half's own average.
-    iterations, rotations : int
-        0: the poses are taken as they are.
-    highpass_shells : int
-        Lowest Fourier shells left out of the alignment.
-    device : str
-        auto, cpu or cuda.
+        `(z, y, x)`, the first reference of both halves; default: each half's own average.
+    options : AverageOptions
+        Iterations and alignment.
     """
     box = particles[0].box.shape[0]
-    now = list(particles)
-    scores = np.zeros(len(now))
-    members = [np.flatnonzero(half == which) for which in (0, 1)]
-    references = [start, start] if start is not None else [None, None]
-    limit = start_lowpass
-    for number in range(iterations):
+    current = list(particles)
+    scores = np.zeros(len(current))
+    members = [np.flatnonzero(half == number).tolist() for number in (0, 1)]
+    references = [start, start]
+    limit = options.lowpass
+    for number in range(options.iterations):
         for which, mine in enumerate(members):
             reference = references[which]
             if reference is None:
-                reference = average([now[int(i)] for i in mine], box, voxel_size).average()
-            masked = lowpassed(reference, voxel_size, limit) * ball_mask(box, MASK * box)
-            found, fit = align(
-                [particles[int(i)] for i in mine], masked, voxel_size, limit, rotations,
-                highpass_shells, device, f"iteration {number + 1}, half {which + 1}",
+                reference = accumulate([current[i] for i in mine], box, voxel_size).average()
+            masked = lowpass(reference, voxel_size, limit) * soft_sphere(box, MASK_RADIUS * box)
+            found, fit = align_particles(
+                [particles[i] for i in mine], masked, voxel_size, limit, options,
+                f"iteration {number + 1}, half {which + 1}",
             )  # fmt: skip
             scores[mine] = fit
             for index, particle in zip(mine, found, strict=True):
-                now[index] = particle
+                current[index] = particle
         references = [None, None]
-        _, maps, fsc = _joined(now, members, voxel_size, rotations, device, limit)
-        # nothing finer than what is agreed on, and no coarser than the start
-        limit = min(start_lowpass, max(resolution(fsc, box, voxel_size, ALIKE), 2 * voxel_size))
-        seen = resolution(fsc, box, voxel_size)
-        log.info("iteration %d: the halves agree to %.1f A (FSC 0.143)", number + 1, seen)
-    sums, maps, fsc = _joined(
-        now, members, voxel_size, rotations if iterations else 0, device, limit
-    )
-    return Averaged(sums.average(), maps, fsc, now, scores)
+        _, maps, fsc = join_halves(current, members, voxel_size, limit, options)
+        # no finer than the agreement of the halves, and no coarser than the start
+        agreed = resolution(fsc, box, voxel_size, ALIGNMENT_FSC)
+        limit = min(options.lowpass, max(agreed, 2 * voxel_size))
+        reached = resolution(fsc, box, voxel_size)
+        log.info("iteration %d: the halves agree to %.1f A (FSC 0.143)", number + 1, reached)
+    sums, maps, fsc = join_halves(current, members, voxel_size, limit, options)
+    return GoldStandardAverage(sums.average(), maps, fsc, current, scores)
 
 
-def start_without_poses(particles: Sequence[Particle], voxel_size: float) -> Floats:
-    """Return a first reference of particles that nobody aligned: the round average of all."""
+def spherical_start(particles: Sequence[Particle], voxel_size: float) -> Floats:
+    """Return a first reference for particles without poses: their spherical average."""
     box = particles[0].box.shape[0]
-    return round_blob(average(particles, box, voxel_size).average())
+    return spherical_average(accumulate(particles, box, voxel_size).average())
 
 
-def _joined(
-    now: list[Particle],
-    members: list[NDArray[np.int_]],
+def join_halves(
+    particles: list[Particle],
+    members: Sequence[Sequence[int]],
     voxel_size: float,
-    rotations: int,
-    device: str,
     limit: float,
+    options: AverageOptions,
 ) -> tuple[Accumulator, tuple[Floats, Floats], Floats]:
-    """Return the sums of all, both half maps and their FSC; the second is laid on the first.
+    """Return the sums over all particles, both half maps and their FSC.
 
-    Halves that were aligned independently may have turned away from each other as a whole.
+    Halves that were aligned independently may be rotated against each other. With iterations,
+    the second half is therefore aligned to the first as a whole, and the poses in `particles`
+    are updated.
+
+    Parameters
+    ----------
+    particles : list of Particle
+        With poses.
+    members : sequence of sequence of int
+        Indices of the particles of each half.
+    voxel_size : float
+        Angstrom.
+    limit : float
+        Low-pass of the alignment, angstrom.
+    options : AverageOptions
+        Iterations and alignment.
     """
-    box = now[0].box.shape[0]
-    first = average([now[int(i)] for i in members[0]], box, voxel_size)
-    second = average([now[int(i)] for i in members[1]], box, voxel_size)
+    box = particles[0].box.shape[0]
+    first, second = (accumulate([particles[i] for i in m], box, voxel_size) for m in members)
     one, two = first.average(), second.average()
-    mask = ball_mask(box, MASK * box)
-    if rotations:
-        everywhere = replace(now[0].record, tilt_low=-90.0, tilt_high=90.0, defocus=None)
-        whole = Particle(two, now[0].rotation, np.zeros(3), everywhere)
-        masked = lowpassed(one, voxel_size, limit) * mask
-        [turn], _ = align([whole], masked, voxel_size, limit, rotations, 0, device, "")
+    mask = soft_sphere(box, MASK_RADIUS * box)
+    if options.iterations:
+        everywhere = replace(particles[0].record, tilt_low=-90.0, tilt_high=90.0, defocus=None)
+        whole = Particle(two, particles[0].rotation, np.zeros(3), everywhere)
+        masked = lowpass(one, voxel_size, limit) * mask
+        options = replace(options, highpass_shells=0)
+        [turn], _ = align_particles([whole], masked, voxel_size, limit, options)
         still = fourier_shell_correlation(one * mask, two * mask)
         moved = rotate_volume(two, turn.rotation.inv(), -turn.rotation.inv().apply(turn.shift))
         better = fourier_shell_correlation(one * mask, moved * mask)
         if better.sum() > still.sum():
             for index in members[1]:
-                particle = now[index]
-                # a reference vector r is R2 r of the second half's frame
-                now[index] = replace(
+                particle = particles[index]
+                # a reference vector r is R2 r in the frame of the second half
+                particles[index] = replace(
                     particle,
                     rotation=particle.rotation * turn.rotation,
                     shift=particle.shift + particle.rotation.apply(turn.shift),
                 )
-            second = average([now[int(i)] for i in members[1]], box, voxel_size)
+            second = accumulate([particles[i] for i in members[1]], box, voxel_size)
             two = second.average()
     fsc = fourier_shell_correlation(one * mask, two * mask)
-    return first.merged(second), (one, two), fsc
+    return first + second, (one, two), fsc
 
 
-def align(
+def align_particles(
     particles: Sequence[Particle],
     reference: Floats,
     voxel_size: float,
-    lowpass: float,
-    rotations: int,
-    highpass_shells: int,
-    device: str,
-    what: str,
+    limit: float,
+    options: AverageOptions,
+    label: str = "",
 ) -> tuple[list[Particle], Floats]:
-    """Return the particles with the poses that fit a reference `(z, y, x)` best, and scores.
+    """Return particles with the poses that fit a reference best, and their scores.
 
-    All orientations are searched; one bank for each way of recording.
+    Parameters
+    ----------
+    particles : sequence of Particle
+        Their poses are ignored; all orientations are searched.
+    reference : ndarray
+        `(z, y, x)`.
+    voxel_size, limit : float
+        Angstrom; finer details than `limit` are ignored.
+    options : AverageOptions
+        Alignment.
+    label : str
+        Text of the progress bar; none if empty.
     """
-    where = choose_device(device)
+    device = choose_device(options.device)
     found: list[Particle] = list(particles)
     scores = np.zeros(len(found))
     box = reference.shape[0]
+    # one template for each tilt range and contrast transfer
     for record in dict.fromkeys(particle.record for particle in particles):
         mine = [i for i, particle in enumerate(particles) if particle.record == record]
-        band, transfer = band_and_transfer(
-            box, voxel_size, record.tilts, lowpass, highpass_shells, where, record
-        )
-        scorer = Scorer(Template(reference, band, transfer), rotations)
-        parts = list(batches(len(mine), BATCH))
-        for part in track(parts, what) if what else parts:
+        search = replace(options, acquisition=record, lowpass=limit)
+        band, transfer = search_band(box, voxel_size, search, device)
+        aligner = Aligner(Template(reference, band, transfer), options.rotations)
+        parts = list(batches(len(mine), BOXES_PER_BATCH))
+        for part in track(parts, label) if label else parts:
             rows = [mine[i] for i in part]
             boxes = np.stack([particles[i].box for i in rows]).astype(np.float32)
-            fit = scorer.align(torch.as_tensor(boxes, device=where))
-            for index, turn, shift, score in zip(
+            fit = aligner.align(torch.as_tensor(boxes, device=device))
+            for index, rotation, shift, score in zip(
                 rows, fit.rotations, fit.shifts, fit.scores, strict=True
             ):
-                found[index] = replace(particles[index], rotation=turn, shift=shift)
+                found[index] = replace(particles[index], rotation=rotation, shift=shift)
                 scores[index] = score
     return found, scores

@@ -1,4 +1,4 @@
-"""The gallery: a page of boxes on which a person accepts, rejects and names particles."""
+"""The gallery: an HTML page on which a person accepts, rejects and names particles."""
 
 import base64
 import hashlib
@@ -19,8 +19,9 @@ from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.seeds import rng
 
 THICKNESS = 3
-"""Slices averaged about the middle: noise goes down, particles stay."""
-RANGE_SAMPLE = 60
+"""Slices averaged about the middle, which lowers the noise."""
+GREY_RANGE_BOXES = 60
+"""Boxes from which the grey range is computed."""
 PAGE = Template("""<!doctype html>
 <html lang="en">
 <head>
@@ -55,122 +56,152 @@ HELP = (
     "the same for all between."
 )
 HELP_BLIND = (
-    "<b>1</b> to <b>9</b> name the box by what you see, <b>r</b> reject what is no particle or "
-    "cannot be told, <b>u</b> undecided, <b>z</b> undo, arrows or a click move. Scores and "
-    "classes are hidden."
+    "<b>1</b> to <b>9</b> name the particle that you see, <b>r</b> reject a box without a particle "
+    "or with an unclear one, <b>u</b> undecided, <b>z</b> undo, arrows or a click move. Scores "
+    "and classes are hidden."
 )
 
 
 @dataclass(frozen=True)
-class Box:
-    """One particle of the gallery; row is its place in the volume set."""
+class GalleryBox:
+    """One particle of the gallery."""
 
     row: int
+    """Row of the volume set."""
     id: str
-    kind: str
+    """cryoetganId."""
+    class_name: str
+    """cryoetganClass."""
     score: float
+    """cryoetganScore."""
     tomogram: str
-    place: tuple[float, ...]
+    """rlnTomoName."""
+    coordinate: tuple[float, ...]
+    """x, y, z in voxels; empty if unknown."""
     weight: float = 1.0
+    """Number of particles of the set that this one represents in a sample."""
+
+    def record(self) -> dict[str, Any]:
+        """Return the values that `particles purity` needs, for the record beside the page."""
+        return {
+            "id": self.id,
+            "class": self.class_name,
+            "score": self.score,
+            "weight": self.weight,
+            "tomogram": self.tomogram,
+            "place": self.coordinate,
+        }
 
 
-def boxes(volumes: VolumeSet) -> list[Box]:
+def gallery_boxes(volumes: VolumeSet) -> list[GalleryBox]:
     """Return the particles of a set, best first, each once.
 
     Raises
     ------
     UserError
-        Where a particle has neither an id nor a place to make one from.
+        If a particle has neither an id nor a coordinate from which to compute one.
     """
     table = volumes.table
-    found: dict[str, Box] = {}
+    found: dict[str, GalleryBox] = {}
     for row, record in enumerate(table.to_dict("records")):
-        place = tuple(float(record[name]) for name in COORDINATES if name in record)
+        coordinate = tuple(float(record[name]) for name in COORDINATES if name in record)
         tomogram = str(record.get("rlnTomoName", ""))
         name = record.get("cryoetganId")
         if not isinstance(name, str):
-            if len(place) < 3:
+            if len(coordinate) < 3:
                 raise UserError(
-                    f"{volumes.path}: has neither cryoetganId nor coordinates, so decisions could "
-                    "not be given back to its particles; make the set with `particles extract`"
+                    f"{volumes.path}: has neither cryoetganId nor coordinates, so its particles "
+                    "cannot be identified; make the set with `particles extract`"
                 )
-            name = particle_id(tomogram, *place)
+            name = particle_id(tomogram, *coordinate)
         score = float(record.get("cryoetganScore", 0.0))
-        score = score if np.isfinite(score) else 0.0  # joined with a set that has none
-        kind = str(record.get("cryoetganClass", ""))
+        score = score if np.isfinite(score) else 0.0
+        class_name = str(record.get("cryoetganClass", ""))
         if name not in found or score > found[name].score:
-            found[name] = Box(row, name, kind, score, tomogram, place)
+            found[name] = GalleryBox(row, name, class_name, score, tomogram, coordinate)
     return sorted(found.values(), key=lambda box: (-box.score, box.id))
 
 
-def draw(found: Sequence[Box], count: int, seed: int) -> list[Box]:
-    """Return a sample for blind marking, in random order, with the weight of each box.
+def draw_sample(found: Sequence[GalleryBox], count: int, seed: int) -> list[GalleryBox]:
+    """Return a sample for blind annotation, in random order, with the weight of each box.
 
-    Every class gets the same share (all of it where it is small); within a class the boxes
-    are drawn at even steps along its scores from a random start, so that high and low scores
-    are there as in the whole, and each box of a class is as likely as any other. The weight
-    is how many boxes of the whole one drawn box stands for.
+    Every class gets the same number of boxes, or all of its boxes if it has fewer. Within a
+    class the boxes are drawn at even steps along its scores from a random start. The sample thus
+    covers all scores, and each box of a class has the same probability.
+
+    Parameters
+    ----------
+    found : sequence of GalleryBox
+        Best first.
+    count : int
+        Number of boxes to draw.
+    seed : int
+        Seed of the run.
     """
-    numbers = rng(seed, "gallery", "sample")
-    classes = {
-        kind: [b for b in found if b.kind == kind] for kind in sorted({b.kind for b in found})
-    }
-    shares = _shares({kind: len(members) for kind, members in classes.items()}, count)
+    generator = rng(seed, "gallery", "sample")
+    names = sorted({box.class_name for box in found})
+    classes = {name: [box for box in found if box.class_name == name] for name in names}
+    counts = _equal_counts({name: len(members) for name, members in classes.items()}, count)
     chosen = []
-    for kind, members in classes.items():
-        step = len(members) / max(shares[kind], 1)
-        start = numbers.random()
-        for index in range(shares[kind]):
+    for name, members in classes.items():
+        step = len(members) / max(counts[name], 1)
+        start = generator.random()
+        for index in range(counts[name]):
             box = members[min(int((index + start) * step), len(members) - 1)]
             chosen.append(replace(box, weight=step))
-    return [chosen[i] for i in numbers.permutation(len(chosen))]
+    return [chosen[i] for i in generator.permutation(len(chosen))]
 
 
-def _shares(sizes: Mapping[str, int], count: int) -> dict[str, int]:
-    shares = dict.fromkeys(sizes, 0)
-    left = min(count, sum(sizes.values()))
+def _equal_counts(sizes: Mapping[str, int], total: int) -> dict[str, int]:
+    """Return how many of each class to draw: as equal as their sizes allow."""
+    counts = dict.fromkeys(sizes, 0)
+    left = min(total, sum(sizes.values()))
     while left:
-        open_ = [kind for kind in sizes if shares[kind] < sizes[kind]]
-        for kind in sorted(open_, key=lambda kind: shares[kind]):
+        open_ = [name for name in sizes if counts[name] < sizes[name]]
+        for name in sorted(open_, key=counts.__getitem__):
             if left:
-                shares[kind] += 1
+                counts[name] += 1
                 left -= 1
-    return shares
+    return counts
 
 
-def page(
+def gallery_page(
     volumes: VolumeSet,
-    shown: Sequence[Box],
+    shown: Sequence[GalleryBox],
     classes: Sequence[str],
     blind: bool,
     decisions: Mapping[str, Mapping[str, str]] | None = None,
     save: str | None = None,
 ) -> str:
-    """Return the gallery's HTML: it needs no other file and no network.
+    """Return the gallery's HTML, which needs no other file and no network.
 
     Parameters
     ----------
     volumes : VolumeSet
-        Whose volumes are shown.
-    shown : sequence of Box
+        The volumes to show.
+    shown : sequence of GalleryBox
         In the order of the page.
     classes : sequence of str
-        Names a person may give.
+        Names that a person may give.
     blind : bool
-        Leave scores, classes and tomograms out of the page altogether.
+        Exclude scores, classes and tomograms from the page.
     decisions : mapping, optional
-        Id to `accepted` (yes or no) and `class`, as decided before.
+        Id to `accepted` (yes or no) and `class`: earlier decisions.
     save : str, optional
-        Where the page sends decisions; downloaded only where None.
+        Address to which the page sends decisions; if None, they can only be downloaded.
     """
     low, high = _grey_range(volumes, shown)
     items = []
     for box in shown:
-        planes = images.planes(np.asarray(volumes.volumes[box.row], np.float32), THICKNESS)
-        image = images.montage([[images.grey(p, low, high) for p in planes]], gap=1)
-        item: dict[str, Any] = {"id": box.id, "image": images.data_uri(images.png(image))}
+        planes = images.central_planes(np.asarray(volumes.volumes[box.row], np.float32), THICKNESS)
+        image = images.montage([[images.scale_grey(p, low, high) for p in planes]], gap=1)
+        item: dict[str, Any] = {"id": box.id, "image": images.data_uri(images.encode_png(image))}
         if not blind:
-            item |= {"class": box.kind, "score": round(box.score, 4), "tomogram": box.tomogram}
+            item |= {
+                "class": box.class_name,
+                "score": round(box.score, 4),
+                "tomogram": box.tomogram,
+            }
         items.append(item)
     name = volumes.path.stem
     key = hashlib.sha256(json.dumps([name, blind, [b.id for b in shown]]).encode()).hexdigest()[:16]
@@ -191,7 +222,7 @@ def page(
         style=(folder / "gallery.css").read_text(encoding="utf-8"),
         script=script,
         hash=digest,
-        # inside a script element only "<" could end it
+        # inside a script element only "<" could end the element
         data=json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
         help=(HELP_BLIND if blind else HELP) + KEEP,
         thickness=THICKNESS,
@@ -200,13 +231,13 @@ def page(
     )
 
 
-def _grey_range(volumes: VolumeSet, shown: Sequence[Box]) -> tuple[float, float]:
-    """Return black and white for all boxes: contrast between them is information."""
+def _grey_range(volumes: VolumeSet, shown: Sequence[GalleryBox]) -> tuple[float, float]:
+    """Return the grey values of black and white, the same for all boxes to keep them comparable."""
     rows = [box.row for box in shown]
-    some = np.unique(np.linspace(0, len(rows) - 1, RANGE_SAMPLE).astype(int))
+    sample = np.unique(np.linspace(0, len(rows) - 1, GREY_RANGE_BOXES).astype(int))
     planes = [
         plane
-        for index in some
-        for plane in images.planes(np.asarray(volumes.volumes[rows[index]]), THICKNESS)
+        for index in sample
+        for plane in images.central_planes(np.asarray(volumes.volumes[rows[index]]), THICKNESS)
     ]
     return images.grey_range(np.nan_to_num(np.stack(planes)))

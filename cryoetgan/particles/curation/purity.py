@@ -1,4 +1,4 @@
-"""What a blindly marked sample says of the whole set: its purity, and a labelled test set."""
+"""Purity of a set, estimated from a blindly annotated sample; and an annotated test set."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,105 +7,117 @@ import numpy as np
 from scipy import stats
 
 from cryoetgan.errors import UserError
+from cryoetgan.io.star import COORDINATES
+from cryoetgan.particles.curation.select import UNNAMED
+
+REJECTED = "rejected"
 
 
-def estimate(sample: Sequence[Mapping[str, Any]], decisions: Mapping[str, str]) -> dict[str, Any]:
-    """Return the share of right particles in the set that a sample was drawn from.
+def estimate_purity(
+    sample: Sequence[Mapping[str, Any]], decisions: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the share of true particles in the set from which a sample was drawn.
 
     Parameters
     ----------
     sample : sequence of mapping
-        id, class and weight of each box drawn (see `cryoetgan.particles.curation.gallery.draw`).
+        id, class and weight of each box (`gallery.draw_sample`).
     decisions : mapping
-        Id to the class a person gave, empty where rejected, `*` where accepted unnamed: that
-        is right only where the sample has one class.
+        Id to the class a person gave, empty if rejected, `*` if accepted without a class. The
+        last counts as right only if the sample has one class.
 
     Returns
     -------
     dict
-        `purity` (accepted, and named as its class: unbiased for the whole set), `interval`
-        (95 %), `particles` (accepted, whatever the name), and the same a class; `confusion`
-        counts class given against class seen.
+        `purity` (accepted and given its class; unbiased for the whole set), `interval` (95 %),
+        `particles` (accepted, of any class), all of these by class in `classes`, and
+        `confusion`: class of the set against class given by the person.
 
     Notes
     -----
-    Within a class Wilson's interval (1927, doi 10.1080/01621459.1927.10502953); over the
-    classes, half widths are added in squares, weighted by the classes' sizes.
+    The interval of a class is Wilson's (1927, doi 10.1080/01621459.1927.10502953). The half
+    widths of classes are added in squares, weighted by the sizes of the classes.
     """
-    marked = [box for box in sample if box["id"] in decisions]
-    if not marked:
-        raise UserError("no box of the sample is marked; mark them in the gallery first")
-    kinds = sorted({str(box["class"]) for box in sample})
-    classes: dict[str, Any] = {}
-    size = {kind: sum(b["weight"] for b in sample if b["class"] == kind) for kind in kinds}
-    for kind in kinds:
-        mine = [decisions[box["id"]] for box in marked if box["class"] == kind]
-        if mine:
-            right = sum(answer == kind or (answer == "*" and len(kinds) == 1) for answer in mine)
-            low, high = _wilson(right, len(mine))
-            classes[kind] = {
-                "purity": right / len(mine),
-                "interval": [low, high],
-                "particles": sum(answer != "" for answer in mine) / len(mine),
-                "n_marked": len(mine),
-                "n_set": round(size[kind]),
-            }
-    share = {kind: size[kind] / sum(size[k] for k in classes) for kind in classes}
-    purity = sum(share[k] * classes[k]["purity"] for k in classes)
-    below = np.sqrt(
-        sum(
-            (share[k] * (found["purity"] - found["interval"][0])) ** 2
-            for k, found in classes.items()
-        )
-    )
-    above = np.sqrt(
-        sum(
-            (share[k] * (found["interval"][1] - found["purity"])) ** 2
-            for k, found in classes.items()
-        )
-    )
-    seen = sorted({decisions[box["id"]] or "rejected" for box in marked})
-    confusion = {
-        kind: {
-            name: sum(
-                box["class"] == kind and (decisions[box["id"]] or "rejected") == name
-                for box in marked
-            )
-            for name in seen
-        }
-        for kind in classes
-    }
+    annotated = [box for box in sample if box["id"] in decisions]
+    if not annotated:
+        raise UserError("no box of the sample is annotated; annotate the boxes in the gallery")
+    names = sorted({str(box["class"]) for box in sample})
+    sizes: dict[str, float] = {}
+    classes: dict[str, dict[str, Any]] = {}
+    for name in names:
+        answers = [decisions[box["id"]] for box in annotated if box["class"] == name]
+        if answers:
+            sizes[name] = sum(box["weight"] for box in sample if box["class"] == name)
+            right = {name, UNNAMED} if len(names) == 1 else {name}
+            classes[name] = _class_purity(answers, right, sizes[name])
+    share = {name: size / sum(sizes.values()) for name, size in sizes.items()}
+
+    def weighted_mean(key: str) -> float:
+        return float(sum(share[name] * found[key] for name, found in classes.items()))
+
+    def half_width(side: int) -> float:
+        widths = [
+            share[name] * (found["purity"] - found["interval"][side])
+            for name, found in classes.items()
+        ]
+        return float(np.sqrt(sum(width**2 for width in widths)))
+
+    purity = weighted_mean("purity")
     return {
-        "purity": float(purity),
-        "interval": [float(max(0, purity - below)), float(min(1, purity + above))],
-        "particles": float(sum(share[k] * classes[k]["particles"] for k in classes)),
-        "n_marked": len(marked),
+        "purity": purity,
+        "interval": [max(0.0, purity - half_width(0)), min(1.0, purity + half_width(1))],
+        "particles": weighted_mean("particles"),
+        "n_annotated": len(annotated),
         "n_sample": len(sample),
         "classes": classes,
-        "confusion": confusion,
+        "confusion": _confusion(annotated, decisions, list(classes)),
     }
 
 
-def _wilson(right: int, count: int) -> tuple[float, float]:
-    found = stats.binomtest(right, count).proportion_ci(0.95, method="wilson")
-    return float(found.low), float(found.high)
+def _class_purity(answers: Sequence[str], right: set[str], size: float) -> dict[str, Any]:
+    """Return the purity of one class, from answers for its boxes and the size of the class."""
+    count = sum(answer in right for answer in answers)
+    interval = stats.binomtest(count, len(answers)).proportion_ci(0.95, method="wilson")
+    return {
+        "purity": count / len(answers),
+        "interval": [float(interval.low), float(interval.high)],
+        "particles": sum(answer != "" for answer in answers) / len(answers),
+        "n_annotated": len(answers),
+        "n_set": round(size),
+    }
 
 
-def marked_rows(
+def _confusion(
+    annotated: Sequence[Mapping[str, Any]], decisions: Mapping[str, str], classes: Sequence[str]
+) -> dict[str, dict[str, int]]:
+    """Return counts by class of the set and class given by the person."""
+    answers = [decisions[box["id"]] or REJECTED for box in annotated]
+    confusion = {name: dict.fromkeys(sorted(set(answers)), 0) for name in classes}
+    for box, answer in zip(annotated, answers, strict=True):
+        confusion[box["class"]][answer] += 1
+    return confusion
+
+
+def annotated_rows(
     sample: Sequence[Mapping[str, Any]], decisions: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """Return the accepted and named boxes as rows of a STAR file: a small labelled test set."""
+    """Return the accepted and named boxes as rows of a STAR file: a small labelled test set.
+
+    Parameters
+    ----------
+    sample : sequence of mapping
+        id, tomogram and place (x, y, z in voxels) of each box.
+    decisions : mapping
+        As in `estimate_purity`.
+    """
     rows = []
     for box in sample:
         name = decisions.get(box["id"], "")
-        if name and name != "*" and len(box["place"]) == 3:
-            x, y, z = box["place"]
+        if name and name != UNNAMED and len(box["place"]) == 3:
             rows.append(
                 {
                     "rlnTomoName": box["tomogram"],
-                    "rlnCoordinateX": x,
-                    "rlnCoordinateY": y,
-                    "rlnCoordinateZ": z,
+                    **dict(zip(COORDINATES, box["place"], strict=True)),
                     "cryoetganClass": name,
                     "cryoetganSplit": "test",
                     "cryoetganSource": "real",

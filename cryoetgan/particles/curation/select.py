@@ -1,10 +1,11 @@
-"""From scores to a clean set: one class a place, no duplicates, the best of each class."""
+"""Select a clean set from scores: one class a place, no duplicates, the best of each class."""
 
 import csv
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,178 +13,210 @@ from numpy.typing import NDArray
 from cryoetgan.errors import UserError, suggest
 from cryoetgan.io.star import COORDINATES, SPLITS
 from cryoetgan.particles.curation.splits import block_split
-from cryoetgan.particles.picking.dog import suppress
+from cryoetgan.particles.picking.dog import non_maximum_suppression
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger("cryoetgan")
 YES = {"1", "yes", "y", "true", "accepted", "accept"}
 NO = {"0", "no", "n", "false", "rejected", "reject"}
-CLOSEST = 0.25
-"""Refined places closer than this share of the box are one particle picked twice."""
+DUPLICATE_DISTANCE = 0.25
+"""Distance below which two refined positions are one particle picked twice, in boxes."""
+UNNAMED = "*"
+"""Decision: accepted, without a class."""
 
 
-def best_class(scores: Any, decisions: Mapping[str, str] | None = None) -> Any:
-    """Return one row a particle, best first: of the class that a person named, else that fits best.
+@dataclass(frozen=True, kw_only=True)
+class SelectOptions:
+    """Options of the selection."""
 
-    `scores` has one row a particle and class: angles and place come with the class.
+    top: int
+    """Number of the best particles of each class."""
+    box: int
+    """Voxels; the unit of duplicates and the gap between the splits."""
+    splits: Mapping[str, str] = field(default_factory=dict)
+    """Tomogram to train, validation or test."""
+    test_fraction: float = 0.25
+    """Share of the particles in the test block of a single tomogram."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Tomogram to group; `top` counts in each group, because the scores of two microscopes are not
+    comparable."""
+
+    def __post_init__(self) -> None:
+        for name, split in self.splits.items():
+            if split not in SPLITS:
+                raise UserError(f"--split: {name} is '{split}'; give {', '.join(SPLITS)}")
+        if not 0 <= self.test_fraction < 1:
+            raise UserError(
+                f"--test-fraction is {self.test_fraction:g}; give a number from 0 to below 1"
+            )
+
+
+def select(
+    scores: "pd.DataFrame", options: SelectOptions, decisions: Mapping[str, str] | None = None
+) -> "pd.DataFrame":
+    """Return the selected particles with their class and split.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        One row a particle and class.
+    options : SelectOptions
+        Number, duplicates, groups and splits.
+    decisions : mapping, optional
+        Decisions of a person, from `read_decisions`; they override the scores.
+
+    Raises
+    ------
+    UserError
+        If no particle of a class is left.
     """
-    said = scores["cryoetganId"].map(decisions or {})
+    decisions = decisions or {}
+    table = choose_classes(scores, decisions)
+    table = remove_duplicates(table, DUPLICATE_DISTANCE * options.box, decisions)
+    unknown = len(set(decisions) - set(scores["cryoetganId"]))
+    if unknown:
+        log.warning("%d of %d decisions belong to no particle here", unknown, len(decisions))
+    if decisions:
+        table = apply_decisions(table, decisions)
+    table = keep_best(table, options, decisions)
+    classes = set(table["cryoetganClass"])
+    missing = sorted(set(scores["cryoetganClass"]) - classes)
+    if missing:
+        raise UserError(
+            f"no particle of class {', '.join(missing)} is left: no pick fits it best. Lower "
+            "particles.threshold, set its radius in the table of classes, or remove the class"
+        )
+    for name, group in table.groupby("cryoetganClass"):
+        for tomogram in sorted(set(table["rlnTomoName"]) - set(group["rlnTomoName"])):
+            log.warning("%s: no particle of class %s is selected", tomogram, name)
+    return assign_splits(table, options)
+
+
+def choose_classes(scores: "pd.DataFrame", decisions: Mapping[str, str]) -> "pd.DataFrame":
+    """Return one row a particle, best first, of the best class or the class a person named.
+
+    Angles and position come with the class.
+    """
+    named = scores["cryoetganId"].map(decisions)
     order = np.lexsort(
-        [-scores["cryoetganScore"].to_numpy(float), scores["cryoetganClass"] != said]
+        [-scores["cryoetganScore"].to_numpy(float), scores["cryoetganClass"] != named]
     )
     return scores.iloc[order].drop_duplicates("cryoetganId").reset_index(drop=True)
 
 
-def without_duplicates(
-    table: Any, distance: float, decisions: Mapping[str, str] | None = None
-) -> Any:
-    """Drop all but the best of particles closer than `distance` voxels in one tomogram.
+def remove_duplicates(
+    table: "pd.DataFrame", distance: float, decisions: Mapping[str, str]
+) -> "pd.DataFrame":
+    """Keep the best of particles closer than `distance` voxels in one tomogram.
 
-    One that a person accepted is better than any other.
+    Accepted particles come before all others.
     """
     kept = []
-    accepted = _accepted(table, decisions or {})
-    best = np.lexsort([-table["cryoetganScore"].to_numpy(float), ~accepted])
+    best = _best_first(table, decisions)
     rank = np.empty(len(table))
     rank[best] = -np.arange(len(table))
     for _, group in table.groupby("rlnTomoName", sort=True):
-        where = group[COORDINATES].to_numpy(float)
-        found = suppress(where, rank[group.index], np.full(len(group), distance))
-        kept += list(group.index[found])
+        places = group[COORDINATES].to_numpy(float)
+        distances = np.full(len(group), distance)
+        kept += list(group.index[non_maximum_suppression(places, rank[group.index], distances)])
     return table.loc[sorted(kept)].reset_index(drop=True)
 
 
-def _accepted(table: Any, decisions: Mapping[str, str]) -> NDArray[np.bool_]:
-    """Return which rows a person accepted."""
-    return np.array([bool(decisions.get(name)) for name in table["cryoetganId"]], bool)
+def keep_best(
+    table: "pd.DataFrame", options: SelectOptions, decisions: Mapping[str, str]
+) -> "pd.DataFrame":
+    """Return the best rows of each class and group, best first; accepted ones come first."""
+    order = table.iloc[_best_first(table, decisions, table["cryoetganClass"].astype(str))]
+    group = np.array([options.groups.get(name, "all") for name in order["rlnTomoName"]])
+    best = order.groupby(["cryoetganClass", group], sort=True).head(options.top)
+    return best.reset_index(drop=True)
 
 
-def best_of_each(
-    table: Any,
-    top: int,
-    groups: Mapping[str, str] | None = None,
-    decisions: Mapping[str, str] | None = None,
-) -> Any:
-    """Return the `top` best-scoring rows of each class, best first within a class.
+def _best_first(
+    table: "pd.DataFrame", decisions: Mapping[str, str], *first: "pd.Series[str]"
+) -> NDArray[np.int_]:
+    """Return the order of rows by `first`, then accepted ones, then score."""
+    accepted = np.array([bool(decisions.get(name)) for name in table["cryoetganId"]], bool)
+    return np.lexsort([-table["cryoetganScore"].to_numpy(float), ~accepted, *first])
 
-    What a person accepted comes before every score. With `groups` (tomogram to group) in each
-    group: scores of two microscopes do not compare.
+
+def read_csv_decisions(path: Path) -> Iterator[tuple[int, str, str, str]]:
+    """Yield line, id, answer and class of each row of a CSV file of decisions.
+
+    Raises
+    ------
+    UserError
+        If the file lacks the columns id and accepted.
     """
-    scores = table["cryoetganScore"].to_numpy(float)
-    accepted = _accepted(table, decisions or {})
-    order = table.iloc[np.lexsort([-scores, ~accepted, table["cryoetganClass"].astype(str)])]
-    group = np.array([(groups or {}).get(name, "all") for name in order["rlnTomoName"]])
-    return order.groupby(["cryoetganClass", group], sort=True).head(top).reset_index(drop=True)
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        if not {"id", "accepted"} <= set(reader.fieldnames or []):
+            raise UserError(f"{path}: needs the columns id, accepted and, optionally, class")
+        for number, row in enumerate(reader, start=2):
+            yield number, row["id"], row["accepted"] or "", row.get("class") or ""
 
 
 def read_decisions(folder: Path, classes: Sequence[str]) -> dict[str, str]:
-    """Read a person's decisions: id to class, an empty class where rejected.
+    """Read the decisions of a person.
 
     Parameters
     ----------
     folder : Path
-        Holds CSV files with the columns id, accepted and, if wanted, class.
+        Holds CSV files with the columns id, accepted and, optionally, class.
     classes : sequence of str
         Known classes.
+
+    Returns
+    -------
+    dict
+        Id to class; the class is empty if rejected and `*` if accepted without a class.
     """
     decisions: dict[str, str] = {}
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; set particles.curation to one, or leave it out")
+        raise UserError(f"{folder}: no such folder; set particles.curation to one, or remove it")
     for path in sorted(folder.glob("*.csv")):
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            if not {"id", "accepted"} <= set(reader.fieldnames or []):
-                raise UserError(f"{path}: wanted the columns id, accepted[, class]")
-            for number, row in enumerate(reader, start=2):
-                answer = (row["accepted"] or "").strip().lower()
-                name = (row.get("class") or "").strip()
-                if answer not in YES | NO:
-                    raise UserError(
-                        f"{path}, row {number}: accepted is '{answer}', wanted yes or no"
-                    )
-                if answer in YES and name and name not in classes:
-                    raise UserError(
-                        f"{path}, row {number}: class '{name}' is none of {', '.join(classes)}; "
-                        "reject it (no), or give the class a row in the table of classes"
-                    )
-                decisions[row["id"].strip()] = (name or "*") if answer in YES else ""
+        for number, name, accepted, class_name in read_csv_decisions(path):
+            answer, class_name = accepted.strip().lower(), class_name.strip()
+            if answer not in YES | NO:
+                raise UserError(f"{path}, row {number}: accepted is '{answer}'; give yes or no")
+            if answer in YES and class_name and class_name not in classes:
+                raise UserError(
+                    f"{path}, row {number}: class '{class_name}' is unknown (known: "
+                    f"{', '.join(classes)}). Reject the particle (no), or add the class to the "
+                    "table of classes"
+                )
+            decisions[name.strip()] = (class_name or UNNAMED) if answer in YES else ""
     return decisions
 
 
-def apply_decisions(table: Any, decisions: Mapping[str, str]) -> Any:
-    """Drop what a person rejected, rename what a person named."""
-    said = table["cryoetganId"].map(decisions)
-    table = table[said != ""].copy()
-    said = said[said != ""]
-    named = said.notna() & (said != "*")
-    table.loc[named, "cryoetganClass"] = said[named]
+def apply_decisions(table: "pd.DataFrame", decisions: Mapping[str, str]) -> "pd.DataFrame":
+    """Drop the rejected particles and give the named ones their class."""
+    decided = table["cryoetganId"].map(decisions)
+    table = table[decided != ""].copy()
+    decided = decided[decided != ""]
+    named = decided.notna() & (decided != UNNAMED)
+    table.loc[named, "cryoetganClass"] = decided[named]
     return table.reset_index(drop=True)
 
 
-def assign_splits(table: Any, splits: Mapping[str, str], box: int, test_fraction: float) -> Any:
-    """Fill cryoetganSplit: by tomogram where they differ, else by blocks with a gap.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Particles.
-    splits : mapping
-        Tomogram to train, validation or test.
-    box : int
-        Voxels.
-    test_fraction : float
-        For the blocks of single tomograms.
-    """
+def assign_splits(table: "pd.DataFrame", options: SelectOptions) -> "pd.DataFrame":
+    """Fill cryoetganSplit: by tomogram if the tomograms' splits differ, else by blocks."""
+    splits = options.splits
     names = sorted(table["rlnTomoName"].unique())
     for name in sorted(set(splits) - set(names)):
-        log.warning("--split: no particle is selected of tomogram %s%s", name, suggest(name, names))
-    for name, split in splits.items():
-        if split not in SPLITS:
-            raise UserError(f"--split: {name} is '{split}', wanted {', '.join(SPLITS)}")
+        log.warning("--split: no particle of tomogram %s is selected%s", name, suggest(name, names))
     table = table.copy()
     if len(names) > 1 and len({splits.get(name, "train") for name in names}) > 1:
         table["cryoetganSplit"] = [splits.get(name, "train") for name in table["rlnTomoName"]]
         return table
     table["cryoetganSplit"] = ""
     for _, group in table.groupby("rlnTomoName", sort=True):
-        sides = block_split(group[COORDINATES].to_numpy(float), box, test_fraction)
-        table.loc[group.index, "cryoetganSplit"] = sides
-    gap = int((table["cryoetganSplit"] == "").sum())
-    log.info("split by blocks; %d particles lie in the gap and are left out", gap)
-    return table[table["cryoetganSplit"] != ""].reset_index(drop=True)
-
-
-def select(
-    scores: Any,
-    top: int,
-    box: int,
-    splits: Mapping[str, str],
-    test_fraction: float,
-    decisions: Mapping[str, str] | None = None,
-    groups: Mapping[str, str] | None = None,
-) -> Any:
-    """Return the selected particles, with class and split; see the functions above.
-
-    Raises
-    ------
-    UserError
-        Where a class has no particle at all.
-    """
-    classes = sorted(scores["cryoetganClass"].unique())
-    table = without_duplicates(best_class(scores, decisions), CLOSEST * box, decisions)
-    if decisions:
-        unknown = len(set(decisions) - set(scores["cryoetganId"]))
-        if unknown:
-            log.warning("%d of %d decisions are of no particle here", unknown, len(decisions))
-        table = apply_decisions(table, decisions)
-    table = best_of_each(table, top, groups, decisions)
-    gone = [name for name in classes if name not in set(table["cryoetganClass"])]
-    if gone:
-        raise UserError(
-            f"no particle is left of class {', '.join(gone)}: no pick fits it best; lower "
-            "particles.threshold, give it a radius in the table of classes, or leave it out"
+        places = group[COORDINATES].to_numpy(float)
+        table.loc[group.index, "cryoetganSplit"] = block_split(
+            places, options.box, options.test_fraction
         )
-    for name, group in table.groupby("cryoetganClass"):
-        absent = set(table["rlnTomoName"]) - set(group["rlnTomoName"])
-        for tomogram in sorted(absent):
-            log.warning("%s: no particle of class %s is selected from it", tomogram, name)
-    return assign_splits(table, splits, box, test_fraction)
+    gap = int((table["cryoetganSplit"] == "").sum())
+    log.info("split by blocks; %d particles lie in the gap and are excluded", gap)
+    return table[table["cryoetganSplit"] != ""].reset_index(drop=True)

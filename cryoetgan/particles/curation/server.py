@@ -1,4 +1,4 @@
-"""The gallery on this machine's own address: decisions are saved as they are made."""
+"""Serve the gallery on this machine only, and save decisions as they are made."""
 
 import csv
 import io
@@ -13,123 +13,146 @@ from typing import Any
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.files import write_text
+from cryoetgan.particles.curation.select import read_csv_decisions
 
 log = logging.getLogger("cryoetgan")
-LARGEST = 20_000_000
-"""Bytes of a request: a hundred thousand decisions fit."""
-UNDECIDED = b'"decisions":{}'
-"""In the data of a page without decisions: what was decided since goes there."""
+MAX_REQUEST_BYTES = 20_000_000
+"""A hundred thousand decisions fit."""
+NO_DECISIONS = b'"decisions":{}'
+"""Part of a page's data that is replaced by the current decisions."""
 
 
 def decisions_csv(decisions: Mapping[str, Any], ids: Sequence[str], classes: Sequence[str]) -> str:
-    """Return decisions as CSV: id, accepted (yes or no), class; in the page's order.
+    """Return decisions as CSV (id, accepted, class) in the order of the page.
+
+    Parameters
+    ----------
+    decisions : mapping
+        Id to `accepted` (yes or no) and `class`.
+    ids, classes : sequence of str
+        The ids and classes of the page.
 
     Raises
     ------
     UserError
-        Where an id, an answer or a class is not one of those the page knows.
+        If the page does not have an id or class, or if an answer is not yes or no.
     """
     known, names = set(ids), {*classes, ""}
-    for name, said in decisions.items():
+    for name, decision in decisions.items():
         if name not in known:
-            raise UserError(f"decision on '{name}', which is no box of this gallery")
-        if not isinstance(said, Mapping) or said.get("accepted") not in ("yes", "no"):
-            raise UserError(f"decision on '{name}': wanted accepted yes or no")
-        if said.get("class", "") not in names:
-            raise UserError(f"decision on '{name}': class '{said.get('class')}' is not known")
+            raise UserError(f"decision on '{name}': the gallery has no such box")
+        if not isinstance(decision, Mapping) or decision.get("accepted") not in ("yes", "no"):
+            raise UserError(f"decision on '{name}': accepted must be yes or no")
+        if decision.get("class", "") not in names:
+            raise UserError(f"decision on '{name}': class '{decision.get('class')}' is unknown")
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["id", "accepted", "class"])
     for name in ids:
         if name in decisions:
-            said = decisions[name]
-            writer.writerow([name, said["accepted"], said.get("class", "")])
+            writer.writerow([name, decisions[name]["accepted"], decisions[name].get("class", "")])
     return out.getvalue()
 
 
-def earlier(path: Path) -> dict[str, dict[str, str]]:
-    """Return the decisions of a CSV file that this server wrote, none where there is none."""
+def saved_decisions(path: Path) -> dict[str, dict[str, str]]:
+    """Return the decisions of a gallery's CSV file, none if the file does not exist."""
     if not path.exists():
         return {}
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if not {"id", "accepted"} <= set(reader.fieldnames or []):
-            raise UserError(f"{path}: wanted the columns id, accepted[, class]; move it away")
-        return {
-            row["id"]: {"accepted": row["accepted"], "class": row.get("class") or ""}
-            for row in reader
-            if row["accepted"] in ("yes", "no")
-        }
+    return {
+        name: {"accepted": accepted, "class": class_name}
+        for _, name, accepted, class_name in read_csv_decisions(path)
+        if accepted in ("yes", "no")
+    }
+
+
+class DecisionStore:
+    """Current decisions of a gallery, and the CSV file that keeps them.
+
+    Parameters
+    ----------
+    path : Path
+        The CSV file.
+    ids, classes : sequence of str
+        The ids and classes of the page.
+    """
+
+    def __init__(self, path: Path, ids: Sequence[str], classes: Sequence[str]) -> None:
+        self.path, self.ids, self.classes = path, ids, classes
+        known = set(ids)
+        saved = saved_decisions(path)
+        self.decisions: dict[str, Any] = {n: said for n, said in saved.items() if n in known}
+        self._lock = threading.Lock()
+
+    def update(self, body: bytes) -> int:
+        """Apply changes, save all decisions and return their number.
+
+        Parameters
+        ----------
+        body : bytes
+            JSON mapping of id to decision, null for undecided. Only changes are sent, so that
+            two open pages do not overwrite each other.
+        """
+        changes = json.loads(body)
+        if not isinstance(changes, dict):
+            raise UserError("decisions must be a JSON mapping by id")
+        with self._lock:
+            changed = {**self.decisions, **changes}
+            changed = {name: decision for name, decision in changed.items() if decision is not None}
+            write_text(self.path, decisions_csv(changed, self.ids, self.classes))
+            self.decisions = changed
+        return len(changed)
 
 
 def make_server(
-    page: Callable[[str], str],
-    path: Path,
-    ids: Sequence[str],
-    classes: Sequence[str],
-    port: int,
+    page: Callable[[str], str], store: DecisionStore, port: int
 ) -> tuple[ThreadingHTTPServer, str]:
     """Return a server for this machine only, and the address to open.
 
     Parameters
     ----------
     page : callable
-        Makes the HTML without decisions, given where they are to be sent.
-    path : Path
-        The CSV file that is kept current.
-    ids, classes : sequence of str
-        What decisions may name.
+        Returns the HTML without decisions, given the address to which they are sent.
+    store : DecisionStore
+        Keeps the decisions.
     port : int
-        0 for any that is free.
+        0 for any free one.
 
     Notes
     -----
-    A request holds what changed, by id (null: undecided again), so that two open pages do not
-    undo each other. Other web pages of the same browser can neither read nor write: the address holds a
-    secret, and a request under another host's name is refused.
+    Other web pages in the same browser can neither read nor write: the address holds a secret,
+    and a request under another host's name is refused.
     """
     secret = secrets.token_urlsafe(16)
     content = page(f"/{secret}/decisions").encode()
-    known = set(ids)
-    state: dict[str, Any] = {name: said for name, said in earlier(path).items() if name in known}
-    one_at_a_time = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self._ours() and self.path == f"/{secret}/":
-                now = json.dumps(state).replace("<", "\\u003c")
-                whole = content.replace(UNDECIDED, f'"decisions":{now}'.encode(), 1)
+            if self._is_local() and self.path == f"/{secret}/":
+                decisions = json.dumps(store.decisions).replace("<", "\\u003c")
+                whole = content.replace(NO_DECISIONS, f'"decisions":{decisions}'.encode(), 1)
                 self._answer(200, "text/html; charset=utf-8", whole)
             else:
                 self._answer(404, "text/plain", b"not here")
 
         def do_POST(self) -> None:
             length = self.headers.get("Content-Length", "")
-            if not self._ours() or self.path != f"/{secret}/decisions":
+            if not self._is_local() or self.path != f"/{secret}/decisions":
                 self._answer(404, "text/plain", b"not here")
-            elif not length.isdigit() or int(length) > LARGEST:
+            elif not length.isdigit() or int(length) > MAX_REQUEST_BYTES:
                 self._answer(413, "text/plain", b"too large")
             else:
                 self._save(self.rfile.read(int(length)))
 
         def _save(self, body: bytes) -> None:
             try:
-                changes = json.loads(body)
-                if not isinstance(changes, dict):
-                    raise UserError("wanted decisions by id")
-                with one_at_a_time:
-                    now = {**state, **changes}
-                    now = {name: said for name, said in now.items() if said is not None}
-                    write_text(path, decisions_csv(now, ids, classes))
-                    state.clear()
-                    state.update(now)
+                count = store.update(body)
             except (UserError, json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
-                log.warning("not saved: %s", error)
+                log.warning("decisions are not saved: %s", error)
                 self._answer(400, "text/plain; charset=utf-8", str(error).encode())
-                return
-            self._answer(200, "text/plain; charset=utf-8", f"{len(now)}".encode())
+            else:
+                self._answer(200, "text/plain; charset=utf-8", f"{count}".encode())
 
-        def _ours(self) -> bool:
+        def _is_local(self) -> bool:
             host = self.headers.get("Host", "").rsplit(":", 1)[0]
             return host in ("127.0.0.1", "localhost")
 
@@ -147,6 +170,8 @@ def make_server(
     try:
         server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     except (OSError, OverflowError) as error:
-        raise UserError(f"--port: {port} cannot be used ({error}); 0 takes any free one") from error
+        raise UserError(
+            f"--port: {port} cannot be used ({error}); give 0 for any free port"
+        ) from error
     server.daemon_threads = True
     return server, f"http://127.0.0.1:{server.server_address[1]}/{secret}/"

@@ -1,140 +1,107 @@
-"""Score the picks of a tomogram against all templates."""
+"""Align boxes to a template: wedge-constrained correlation over rotations and shifts.
 
-from collections.abc import Mapping
+Box and template are normalised inside wedge and band, so that the score is the correlation
+coefficient of the measured frequencies. The lowest shells are excluded; otherwise the mass
+alone would decide the class (Foerster 2008, doi 10.1016/j.jsb.2007.07.006).
+"""
+
+import itertools
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
-from cryoetgan.devices import choose_device
-from cryoetgan.errors import UserError
-from cryoetgan.io.mrc import Volume
-from cryoetgan.particles.extraction import boxes
-from cryoetgan.particles.matching.refine import batches
-from cryoetgan.particles.matching.score import Scorer
-from cryoetgan.particles.matching.template import Band, Template, make_band
-from cryoetgan.physics.acquisition import Acquisition
-from cryoetgan.physics.geometry import relion_from_rotation
-from cryoetgan.physics.optics import ctf, missing_wedge
-from cryoetgan.progress import track
+from cryoetgan.particles.matching.low_rank import leading_directions, rotate_in_chunks
+from cryoetgan.particles.matching.refine import batches, refine
+from cryoetgan.particles.matching.template import (
+    Template,
+    band_vectors,
+    shift_back,
+    subset_vectors,
+)
+from cryoetgan.physics.geometry import super_fibonacci
 
 Floats = NDArray[np.floating]
-BATCH = 64
+SEARCH_FREQUENCY_SHARE = 0.8
+"""Highest frequency of the search, relative to the band's. Finer detail hardly distinguishes
+orientations as far apart as those searched; the refinement uses the whole band."""
+MIN_SEARCH_SHELLS = 6
+"""Fewest shells of the search, for bands with a low cut-off."""
+MAX_SEARCH_SHIFT = 4.0
+"""Largest distance between a pick and its particle, voxels."""
+SHIFT_STEP = 1.8
+"""Cell edge of the grid of shifts, voxels."""
+REFINED_ORIENTATIONS = 5
+"""Best orientations that are refined, each from its best shift."""
+BOXES_PER_BATCH = 16
 
 
-def score_picks(
-    tomogram: Volume,
-    coordinates: Floats,
-    maps: Mapping[str, Floats],
-    tilts: tuple[float, float],
-    rotations: int,
-    lowpass: float,
-    highpass_shells: int,
-    device: str,
-    record: Acquisition | None = None,
-) -> dict[str, tuple[Floats, Floats, Floats]]:
-    """Return scores `(N,)`, refined coordinates and angles `(N, 3)` by class.
+@dataclass(frozen=True)
+class Alignment:
+    """Best fits of N boxes: `scores` (N,), N `rotations`, `shifts` (N, 3) xyz voxels."""
+
+    scores: Floats
+    rotations: Rotation
+    shifts: Floats
+
+
+class Aligner:
+    """Align boxes to one template.
 
     Parameters
     ----------
-    tomogram : Volume
-        Protein bright.
-    coordinates : ndarray
-        `(N, 3)` x, y, z in voxels.
-    maps : mapping
-        Class to density `(z, y, x)`, cubes of one size.
-    tilts : (float, float)
-        Degrees.
+    template : Template
+        In its band.
     rotations : int
-        Orientations searched before refinement.
-    lowpass : float
-        Angstrom.
-    highpass_shells : int
-        Lowest Fourier shells left out.
-    device : str
-        auto, cpu or cuda.
-    record : Acquisition, optional
-        How it was recorded, for its contrast transfer.
+        Orientations searched before the refinement, uniform on SO(3).
     """
-    where = choose_device(device)
-    box = box_of(maps)
-    band, transfer = band_and_transfer(
-        box, tomogram.voxel_size, tilts, lowpass, highpass_shells, where, record
-    )
-    scorers = {
-        name: Scorer(Template(density, band, transfer), rotations)
-        for name, density in track(maps.items(), "turning templates", len(maps))
-    }
-    fits: dict[str, list[tuple[Floats, Floats, Floats]]] = {name: [] for name in maps}
-    # boxes about whole voxels need no interpolation; the shifts found are subvoxel
-    centres = np.floor(np.asarray(coordinates, float) + 0.5)
-    for part in track(list(batches(len(centres), BATCH)), "scoring"):
-        cut = np.stack(list(boxes(tomogram.data, centres[part.start : part.stop], box)))
-        tensor = torch.as_tensor(cut, device=where)
-        for name, scorer in scorers.items():
-            fit = scorer.align(tensor)
-            places = centres[part.start : part.stop] + fit.shifts
-            fits[name].append((fit.scores, places, relion_from_rotation(fit.rotations)))
-    return {
-        name: tuple(np.concatenate(part) for part in zip(*found, strict=True))  # type: ignore[misc]
-        for name, found in fits.items()
-    }
+
+    def __init__(self, template: Template, rotations: int) -> None:
+        self.template, self.band = template, template.band
+        self.searched = self.band.lowpass_indices(SEARCH_FREQUENCY_SHARE, MIN_SEARCH_SHELLS)
+        coarse = template.subset(self.searched)
+        self.coarse = coarse.band
+        self.rotations = super_fibonacci(rotations)
+        self.spacing = grid_spacing(rotations)
+        bank = rotate_in_chunks(coarse, self.rotations)
+        self.basis = leading_directions(bank)
+        self.bank = bank @ self.basis  # (R, K)
+        self.shifts = shift_grid(MAX_SEARCH_SHIFT, SHIFT_STEP).to(bank.device)
+
+    def align(self, boxes: torch.Tensor) -> Alignment:
+        """Return the best fit of each box `(N, z, y, x)`."""
+        vectors = band_vectors(boxes, self.band)
+        coarse, matrices = subset_vectors(vectors, self.searched), self.rotations.as_matrix()
+        count = min(REFINED_ORIENTATIONS, len(matrices))
+        turns, places = [], []
+        for part in batches(len(vectors), BOXES_PER_BATCH):
+            moved = shift_back(coarse[part.start : part.stop], self.shifts, self.coarse)
+            for box in moved @ self.basis:  # (S, K)
+                by_shift = box @ self.bank.T  # (S, R): the maximum of a column is fast
+                best = torch.topk(by_shift.amax(dim=0), count).indices
+                turns.append(matrices[best.cpu().numpy()])
+                places.append(self.shifts[by_shift[:, best].argmax(dim=0)].cpu().numpy())
+        found = refine(self.template, vectors, np.array(turns), np.array(places), self.spacing)
+        return Alignment(*found)
 
 
-def box_of(maps: Mapping[str, Floats]) -> int:
-    """Return the templates' box in voxels, or raise where it is not one."""
-    shapes = {density.shape for density in maps.values()}
-    if len(shapes) != 1 or len(set(next(iter(shapes)))) != 1:
-        raise UserError(
-            f"templates have different boxes, or are no cubes: {sorted(shapes)}; use one densities.box"
-        )
-    return int(next(iter(shapes))[0])
+def grid_spacing(rotations: int) -> float:
+    """Return the mean distance in degrees between neighbours of a uniform grid of rotations."""
+    return float(np.degrees((8 * np.pi**2 / rotations) ** (1 / 3)))
 
 
-def band_and_transfer(
-    box: int,
-    voxel_size: float,
-    tilts: tuple[float, float],
-    lowpass: float,
-    highpass_shells: int,
-    device: torch.device,
-    record: Acquisition | None,
-) -> tuple[Band, Floats | None]:
-    """Return the Fourier voxels that count and what the microscope did to them.
+def shift_grid(radius: float, step: float) -> torch.Tensor:
+    """Return `(S, 3)` shifts inside a ball, voxels, on a body-centred cubic grid of cells `step`.
 
-    Parameters
-    ----------
-    box : int
-        Voxels.
-    voxel_size, lowpass : float
-        Angstrom.
-    tilts : (float, float)
-        Degrees.
-    highpass_shells : int
-        Lowest Fourier shells left out.
-    device : torch.device
-        Where they are kept.
-    record : Acquisition, optional
-        Tells the defocus and what was done about it.
-
-    Raises
-    ------
-    UserError
-        Where nothing is left between the two limits.
+    The nearest grid point of any shift is at most 0.56 steps away. A simple cubic grid needs
+    twice as many points (Conway & Sloane, Sphere Packings, Lattices and Groups, chapter 2).
     """
-    wedge = missing_wedge((box, box, box), tilts)
-    band = make_band(box, wedge, highpass_shells, min(voxel_size / lowpass, 0.5), device)
-    if not len(band.index):
-        raise UserError(
-            f"no Fourier shell lies between highpass_shells ({highpass_shells}) and lowpass "
-            f"({lowpass:g} A) in a box of {box} voxels; lower the one or the other"
-        )
-    return band, _transfer(record, band.points.norm(dim=1).cpu().numpy() / voxel_size)
-
-
-def _transfer(record: Acquisition | None, frequency: Floats) -> Floats | None:
-    """Return what the microscope does to the template, where the record tells."""
-    if record is None or record.defocus is None or record.ctf == "corrected":
-        return None
-    values = ctf(frequency, record.defocus, record.voltage, record.cs, record.amplitude_contrast)
-    return np.abs(values) if record.ctf == "phase-flipped" else values
+    half = np.arange(-int(2 * radius / step), int(2 * radius / step) + 1)
+    shifts = [
+        s
+        for s in itertools.product(half, repeat=3)
+        if len({v % 2 for v in s}) == 1 and sum(v * v for v in s) <= (2 * radius / step) ** 2
+    ]
+    return torch.tensor(step / 2 * np.array(shifts), dtype=torch.float32)

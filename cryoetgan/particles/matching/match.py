@@ -1,190 +1,189 @@
-"""Template matching over a whole tomogram, tile by tile.
+"""Template matching as a picker: from a tomogram and templates to places, classes and angles."""
 
-Each tile goes through one FFT; what lies above the low-pass is cut off there, so that the
-correlations are computed on a coarser grid without loss. Coarse orientations are tried at
-every point, all of them on the best points only; what is found is then aligned exactly
-(`refinement`). Scores are correlations inside wedge and band of a box with the template.
-"""
-
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
 
-from cryoetgan.devices import multiplies_bfloat16
-from cryoetgan.particles.matching.low_rank import LowRankBank
-from cryoetgan.particles.matching.tile_correlation import Points, Tile, components_of, window_of
-from cryoetgan.particles.picking.tiled import check_finite, core_of, tiles
+from cryoetgan.devices import choose_device
+from cryoetgan.errors import UserError
+from cryoetgan.io.mrc import Volume
+from cryoetgan.particles.extraction import extract_boxes
+from cryoetgan.particles.masks import outside_mask
+from cryoetgan.particles.matching.align import REFINED_ORIENTATIONS, grid_spacing
+from cryoetgan.particles.matching.low_rank import LowRankBank, make_bank
+from cryoetgan.particles.matching.refine import batches, refine
+from cryoetgan.particles.matching.score import template_box
+from cryoetgan.particles.matching.search import (
+    Matches,
+    best_orientations,
+    class_products,
+    search,
+)
+from cryoetgan.particles.matching.template import SearchOptions, band_vectors, search_band
+from cryoetgan.particles.picking.dog import non_maximum_suppression
+from cryoetgan.physics.geometry import relion_from_rotation
 from cryoetgan.progress import track
 
 Floats = NDArray[np.floating]
-BEST = 0.02
-"""Share of a tile's points on which all orientations are tried."""
-SPARE = 1.05
-"""The grid of correlations resolves frequencies a little above the low-pass."""
-BUDGET = 128 << 20
-"""Bytes of the components of a tile's points."""
-POINTS = 4096
-"""Points in one product of matrices: the result stays in the cache."""
-FINE_BYTES = 64 << 20
+BOXES_PER_BATCH = 256
+ALIGNED_CLASSES = 3
+"""Best classes of a place that are aligned exactly."""
+MIN_PEAK_DISTANCE = 2.5
+"""Voxels; closer peaks lead to the same pose."""
+ALTERNATIVE_SCORE = 0.95
+"""Score relative to the best of a place above which a peak is aligned, too."""
+EXTRA_PLACES = 1.25
+"""Places aligned for each one wanted; the exact scores change the order a little."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchOptions(SearchOptions):
+    """Options of the picker, in addition to the options of the search."""
+
+    score_threshold_sd: float
+    """Lowest score, in standard deviations above the mean over the tomogram."""
+    min_distance: float
+    """Smallest distance of two particles, angstrom."""
+    top: int | None = None
+    """Largest number of particles."""
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.score_threshold_sd):
+            raise UserError(
+                f"--score-threshold-sd is {self.score_threshold_sd:g}; give a finite number"
+            )
 
 
 @dataclass(frozen=True)
-class Matches:
-    """Local maxima of the best score.
-
-    Attributes
-    ----------
-    positions : ndarray
-        `(N, 3)` x, y, z in voxels of the tomogram.
-    scores : ndarray
-        `(N,)`: the best over classes and orientations.
-    components : torch.Tensor
-        `(N, K)`: they give the scores of all classes and orientations.
-    mean, deviation : float
-        Of the coarse score over all points of the tomogram.
-    """
+class FoundParticles:
+    """Particles, best first."""
 
     positions: Floats
+    """`(N, 3)` x, y, z in voxels, subvoxel."""
     scores: Floats
-    components: torch.Tensor
-    mean: float
-    deviation: float
+    """`(N,)` correlations."""
+    classes: NDArray[np.str_]
+    """`(N,)`."""
+    angles: Floats
+    """`(N, 3)` RELION angles, degrees."""
 
 
-def search(
-    volume: NDArray[np.generic],
-    bank: LowRankBank,
-    tilts: tuple[float, float],
-    shells: int,
-    cutoff: float,
-    named: object = "the tomogram",
-    core: int | None = None,
-) -> Matches:
-    """Return where the templates fit.
+def match(
+    tomogram: Volume,
+    maps: Mapping[str, Floats],
+    options: MatchOptions,
+    name: object = "the tomogram",
+    mask: NDArray[np.generic] | None = None,
+) -> FoundParticles:
+    """Return the particles that fit a template, over a whole tomogram.
 
     Parameters
     ----------
-    volume : ndarray
-        `(z, y, x)`, protein bright; memory-mapped is fine: it is read tile by tile.
-    bank : LowRankBank
-        The templates.
-    tilts : (float, float)
-        Degrees.
-    shells : int
-        Lowest Fourier shells of a box left out.
-    cutoff : float
-        Low-pass in cycles a voxel, at most 0.5.
-    named : object
-        What messages call the tomogram.
-    core : int, optional
-        Edge of a tile without its halo; by default as the memory allows.
+    tomogram : Volume
+        Protein bright.
+    maps : mapping
+        Class to density `(z, y, x)`, cubes of one size.
+    options : MatchOptions
+        Orientations, frequencies, threshold, distance and number.
+    name : object
+        Name of the tomogram in messages.
+    mask : ndarray, optional
+        `(z, y, x)`; voxels that are not zero are excluded.
+
+    Raises
+    ------
+    UserError
+        If the tomogram is thinner than the templates' box, or if nothing is found.
     """
-    box = bank.kernels.shape[-1]
-    halo = box // 2 + 2
-    small = torch.bfloat16 if multiplies_bfloat16(bank.kernels.device) else torch.float32
-    grid = min(0.5, SPARE * cutoff)
-    voxels = BUDGET / (len(bank.kernels) * small.itemsize) / (2 * grid) ** 3
-    edges = (core,) * 3 if core else core_of(volume.shape, 0, voxels)
-    # as many tiles, but all of one size
-    edges = tuple(-(-n // -(-n // edge)) for n, edge in zip(volume.shape, edges, strict=True))
-    made: dict[tuple[int, ...], tuple[Tile, torch.Tensor]] = {}
-    found: list[tuple[Floats, Floats, torch.Tensor]] = []
-    total, squares, count = 0.0, 0.0, 0
-    coarse = bank.coarse.flatten(0, 1).to(small).T.contiguous()
-    for place in track(list(tiles(volume.shape, edges)), "matching"):
-        window, origin = window_of(volume, place, halo)
-        check_finite(float(window.max()) - float(window.min()), named)
-        if window.min() == window.max():
-            continue
-        lengths = window.shape
-        if lengths not in made:
-            tile = Tile(bank, lengths, grid)
-            low = (max(shells, 0.5) - 0.5) / box
-            made = {lengths: (tile, tile.wedge_and_band(tilts, low, cutoff))}
-        tile, inside = made[lengths]
-        where, norms, components = components_of(tile, window, inside, place, origin, small)
-        best = _coarse_best(components, coarse) / norms
-        total, squares = total + float(best.sum()), squares + float((best**2).sum())
-        count += len(best)
-        found.append(_fine_peaks(bank, best, norms, components, where))
-    if not found:
-        none = torch.zeros((0, len(bank.kernels)))
-        return Matches(np.zeros((0, 3)), np.zeros(0), none, 0.0, 0.0)
-    positions, scores, parts = zip(*found, strict=True)
-    mean = total / count
-    return Matches(
-        np.concatenate(positions),
-        np.concatenate(scores),
-        torch.cat(parts),
-        mean,
-        float(np.sqrt(max(squares / count - mean**2, 0.0))),
+    box, size = template_box(maps), tomogram.voxel_size
+    if min(tomogram.data.shape) < box:
+        raise UserError(
+            f"{name}: its thinnest edge is {min(tomogram.data.shape)} voxels, but the templates' "
+            f"box is {box}; make the templates with a smaller --box (densities.box)"
+        )
+    band, transfer = search_band(box, size, options, choose_device(options.device))
+    bank = make_bank(maps, band, transfer, options.rotations)
+    matches = search(tomogram.data, bank, options.cutoff(size), options, name)
+    distance = options.min_distance / size
+    kept = _peaks_to_align(matches, options, distance, mask)
+    if not len(kept):
+        raise UserError(
+            f"{name}: no score lies {options.score_threshold_sd:g} standard deviations above the "
+            "mean. Lower --score-threshold-sd; check the mask and the contrast (protein must be "
+            "bright)"
+        )
+    found = _align_peaks(tomogram.data, bank, matches, kept)
+    order = non_maximum_suppression(found.positions, found.scores, np.full(len(kept), distance))
+    if mask is not None:  # the alignment moves a place by a voxel or two
+        order = order[outside_mask(mask, found.positions[order][:, ::-1])]
+    order = order[: options.top]
+    return FoundParticles(
+        found.positions[order], found.scores[order], found.classes[order], found.angles[order]
     )
 
 
-def _coarse_best(components: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
-    """Return `(V,)`: the best product of each point with the coarse bank `(K, C Rc)`."""
-    best = torch.empty(components.shape[1], device=components.device)
-    many = POINTS if components.device.type == "cpu" else 64 * POINTS
-    for start in range(0, components.shape[1], many):
-        part = components[:, start : start + many].T.contiguous() @ coarse
-        best[start : start + many] = part.amax(dim=1)
-    return best
-
-
-def _fine_peaks(
-    bank: LowRankBank,
-    best: torch.Tensor,
-    norms: torch.Tensor,
-    components: torch.Tensor,
-    points: Points,
-) -> tuple[Floats, Floats, torch.Tensor]:
-    """Try all orientations on the best points; return their local maxima."""
-    chosen = torch.topk(best, max(1, int(BEST * len(best)))).indices.sort().values
-    vectors = components[:, chosen].T.float()
-    scores = (best_of_all(bank, vectors).amax(dim=1) / norms[chosen]).cpu().numpy()
-    index = chosen.cpu().numpy()
-    field = np.full(len(best), -np.inf, np.float32)
-    field[index] = scores
-    field = field.reshape(points.shape)
-    top = ndimage.maximum_filter(field, 3, mode="constant", cval=-np.inf).reshape(-1)
-    peak = scores >= top[index]
-    where = np.stack(np.unravel_index(index[peak], points.shape), axis=1)
-    keep = torch.as_tensor(np.flatnonzero(peak)).to(vectors.device)
-    return (
-        points.positions(where),
-        scores[peak],
-        vectors[keep].cpu(),
-    )
-
-
-def best_of_all(bank: LowRankBank, vectors: torch.Tensor) -> torch.Tensor:
-    """Return `(N, C)`: the best product of components `(N, K)` over fine orientations."""
-    best = torch.full((len(vectors), len(bank.names)), -torch.inf, device=vectors.device)
-    rows = max(64, FINE_BYTES // 4 // bank.fine.shape[1])
-    for number, coefficients in enumerate(bank.fine):
-        for start in range(0, len(vectors), rows):
-            part = vectors[start : start + rows] @ coefficients.T
-            best[start : start + rows, number] = part.amax(dim=1)
-    return best
-
-
-def scores_by_class(bank: LowRankBank, components: torch.Tensor) -> Floats:
-    """Return `(N, C)` products of components `(N, K)` with each class's best orientation."""
-    return best_of_all(bank, components.to(bank.fine.device)).cpu().numpy().astype(float)
-
-
-def candidates(
-    bank: LowRankBank, components: torch.Tensor, number: int, count: int
+def _peaks_to_align(
+    matches: Matches, options: MatchOptions, distance: float, mask: NDArray[np.generic] | None
 ) -> NDArray[np.int_]:
-    """Return `(N, count)`: the best fine orientations of class `number`."""
-    coefficients = bank.fine[number]
-    rows = max(64, FINE_BYTES // 4 // bank.fine.shape[1])
-    found = []
-    for start in range(0, len(components), rows):
-        part = components[start : start + rows].to(coefficients.device) @ coefficients.T
-        best = torch.topk(part, min(count, part.shape[1]), dim=1).indices
-        found.append(best.cpu().numpy())
-    return np.concatenate(found)
+    """Return the peaks above the threshold: the best of each place and its close alternatives.
+
+    The search finds a place to 1.4 voxels and some 15 degrees. A wrong pose nearby can therefore
+    have a slightly higher score, so all close ones are aligned; then one is kept.
+    """
+    limit = matches.mean + options.score_threshold_sd * matches.standard_deviation
+    above = matches.scores > limit
+    if mask is not None:
+        above &= outside_mask(mask, matches.positions[:, ::-1])
+    good = np.flatnonzero(above)
+    where, scores = matches.positions[good], matches.scores[good]
+    nearest = np.full(len(good), min(MIN_PEAK_DISTANCE, distance))
+    distinct = non_maximum_suppression(where, scores, nearest)
+    best = non_maximum_suppression(where, scores, np.full(len(good), distance))
+    if options.top is not None:
+        best = best[: int(np.ceil(EXTRA_PLACES * options.top))]
+    if not len(best):
+        return best
+    to_best, owner = cKDTree(where[best]).query(where[distinct])
+    alternative = scores[distinct] >= ALTERNATIVE_SCORE * scores[best[owner]]
+    return good[distinct[(to_best < distance) & alternative]]
+
+
+def _align_peaks(
+    volume: NDArray[np.generic], bank: LowRankBank, matches: Matches, kept: NDArray[np.int_]
+) -> FoundParticles:
+    """Align the boxes around peaks to their best classes, exactly."""
+    band = bank.templates[0].band
+    positions, components = matches.positions[kept], matches.components[kept]
+    whole = np.floor(positions + 0.5)
+    by_class = class_products(bank, components).cpu().numpy().astype(float)
+    ranked = np.argsort(-by_class, axis=1, kind="stable")[:, :ALIGNED_CLASSES]
+    spacing, matrices = grid_spacing(len(bank.rotations)), bank.rotations.as_matrix()
+    scores: Floats = np.full(by_class.shape, -np.inf)
+    turns = np.zeros((*by_class.shape, 3, 3))
+    shifts = np.zeros((*by_class.shape, 3))
+    for part in track(list(batches(len(kept), BOXES_PER_BATCH)), "aligning"):
+        rows = np.arange(part.start, part.stop)
+        boxes = np.stack(list(extract_boxes(volume, whole[rows], bank.box)))
+        vectors = band_vectors(torch.as_tensor(boxes, device=band.points.device), band)
+        for number, template in enumerate(bank.templates):
+            mine = np.flatnonzero((ranked[rows] == number).any(axis=1))
+            if not len(mine):
+                continue
+            best = best_orientations(bank, components[rows[mine]], number, REFINED_ORIENTATIONS)
+            start = np.repeat((positions - whole)[rows[mine], None], best.shape[1], axis=1)
+            fit = refine(template, vectors[mine], matrices[best], start, spacing)
+            scores[rows[mine], number] = fit[0]
+            turns[rows[mine], number] = fit[1].as_matrix()
+            shifts[rows[mine], number] = fit[2]
+    best, rows = scores.argmax(axis=1), np.arange(len(kept))
+    return FoundParticles(
+        whole + shifts[rows, best],
+        scores[rows, best],
+        np.array(bank.names)[best],
+        relion_from_rotation(Rotation.from_matrix(turns[rows, best])),
+    )

@@ -1,8 +1,8 @@
 """Local refinement of rotation and shift, many boxes at once.
 
-Gauss-Newton steps, damped where they fail (Levenberg 1944, Marquardt 1963, doi
-10.1137/0111030): the box is `a * template` plus noise, the template is linear in a small turn
-and shift. Three angles and three shifts move together, which a search axis by axis does not.
+The box is modelled as `a * template` plus noise, with the template linear in a small rotation
+and shift. Gauss-Newton steps change three angles and three shifts together; they are damped if
+they fail (Levenberg 1944, Marquardt 1963, doi 10.1137/0111030).
 """
 
 from collections.abc import Iterator
@@ -12,19 +12,19 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from cryoetgan.particles.matching.template import Band, Template
+from cryoetgan.particles.matching.template import FourierBand, Template
 
 Floats = NDArray[np.floating]
-SURVIVORS = (5, 3, 1, 1)
-"""Candidates a box that each round works on."""
-LARGEST_TURN = 0.6
-"""Of the candidates' spacing, in one step."""
-LARGEST_SHIFT = 1.5
-"""Voxels in one step."""
-REACH = 5.0
-"""Voxels an axis from the box's centre: farther lies another particle."""
-DAMPING = 1e-2
-ELEMENTS = 6_000_000
+CANDIDATES_PER_ROUND = (5, 3, 1, 1)
+"""Candidates of each box that are refined in each round."""
+MAX_ROTATION_STEP = 0.6
+"""Largest rotation of one step, in units of the candidates' spacing."""
+MAX_SHIFT_STEP = 1.5
+"""Largest shift of one step, voxels."""
+MAX_SHIFT = 5.0
+"""Largest shift from the box's centre along an axis, voxels; a neighbour may lie farther away."""
+INITIAL_DAMPING = 1e-2
+ELEMENTS_PER_BATCH = 6_000_000
 """Template values held at once."""
 
 
@@ -35,7 +35,7 @@ def refine(
     shifts: Floats,
     spacing: float,
 ) -> tuple[Floats, Rotation, Floats]:
-    """Return scores `(N,)`, rotations of N and shifts `(N, 3)` of the best fits.
+    """Return scores `(N,)`, N rotations and shifts `(N, 3)` of the best fits.
 
     Parameters
     ----------
@@ -46,58 +46,58 @@ def refine(
     rotations : ndarray
         `(N, C, 3, 3)`: matrices of the candidates.
     shifts : ndarray
-        `(N, C, 3)` xyz voxels, where the candidates lie.
+        `(N, C, 3)`: shifts of the candidates, xyz voxels.
     spacing : float
-        Degrees between the orientations that the candidates come from.
+        Degrees between the orientations from which the candidates were chosen.
     """
     points = len(template.band.points)
-    many = max(1, ELEMENTS // (points * 2 * rotations.shape[1] * 4))
-    parts = [
-        _refine(template, vectors[i : i + many], rotations[i : i + many], shifts[i : i + many], spacing)
-        for i in range(0, len(vectors), many)
-    ]  # fmt: skip
-    scores, turns, places = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return scores, Rotation.from_matrix(turns), places
+    size = max(1, ELEMENTS_PER_BATCH // (points * 2 * rotations.shape[1] * 4))
+    parts = []
+    for batch in batches(len(vectors), size):
+        part = slice(batch.start, batch.stop)
+        parts.append(_refine(template, vectors[part], rotations[part], shifts[part], spacing))
+    scores, matrices, places = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return scores, Rotation.from_matrix(matrices), places
 
 
 def _refine(
-    template: Template, vectors: torch.Tensor, turns: Floats, shifts: Floats, spacing: float
+    template: Template, vectors: torch.Tensor, matrices: Floats, shifts: Floats, spacing: float
 ) -> tuple[Floats, Floats, Floats]:
-    """Improve all candidates of each box, fewer and fewer, and keep the best."""
+    """Refine all candidates of each box, fewer in each round, and return the best."""
     count = len(vectors)
-    best = _Best(turns, shifts)
-    trial = turns, shifts
-    for survivors in SURVIVORS:
-        kept = min(survivors, best.scores.shape[1])
+    best = _Candidates(matrices, shifts)
+    trial = matrices, shifts
+    for candidates in CANDIDATES_PER_ROUND:
+        kept = min(candidates, best.scores.shape[1])
         if kept < best.scores.shape[1]:
             trial = best.keep(kept, trial)
         boxes = vectors.repeat_interleave(kept, dim=0)
         flat = trial[0].reshape(-1, 3, 3), trial[1].reshape(-1, 3)
         scores, gradient, normal = _linearise(template, boxes, *flat)
         best.update(scores.reshape(count, kept), trial, gradient, normal)
-        trial = best.step(np.radians(LARGEST_TURN * spacing))
+        trial = best.step(np.radians(MAX_ROTATION_STEP * spacing))
     scores = _scores(template, vectors.repeat_interleave(kept, dim=0), *trial)
     best.update(scores.reshape(count, kept), trial)
     best.keep(1, trial)
-    return best.scores[:, 0], best.turns[:, 0], best.shifts[:, 0]
+    return best.scores[:, 0], best.matrices[:, 0], best.shifts[:, 0]
 
 
-class _Best:
-    """The best place found from each candidate: N boxes, C candidates."""
+class _Candidates:
+    """The best pose found so far from each candidate: N boxes, C candidates."""
 
-    def __init__(self, turns: Floats, shifts: Floats) -> None:
-        count = turns.shape[:2]
+    def __init__(self, matrices: Floats, shifts: Floats) -> None:
+        count = matrices.shape[:2]
         self.scores: Floats = np.full(count, -np.inf)
-        self.turns, self.shifts = turns.copy(), shifts.copy()
-        self.damping: Floats = np.full(count, DAMPING)
+        self.matrices, self.shifts = matrices.copy(), shifts.copy()
+        self.damping: Floats = np.full(count, INITIAL_DAMPING)
         self.gradient: Floats = np.zeros((*count, 6))
         self.normal: Floats = np.zeros((*count, 6, 6))
 
     def keep(self, number: int, trial: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
-        """Keep the best candidates of each box, and their trials, which are returned."""
+        """Keep the best candidates of each box, and return their trial poses."""
         order = np.argsort(-self.scores, axis=1, kind="stable")[:, :number]
         rows = np.arange(len(order))[:, None]
-        for name in ("scores", "turns", "shifts", "damping", "gradient", "normal"):
+        for name in ("scores", "matrices", "shifts", "damping", "gradient", "normal"):
             setattr(self, name, getattr(self, name)[rows, order])
         return trial[0][rows, order], trial[1][rows, order]
 
@@ -108,10 +108,10 @@ class _Best:
         gradient: Floats | None = None,
         normal: Floats | None = None,
     ) -> None:
-        """Take what became better; damp the rest."""
+        """Accept the trial poses with higher scores, and increase the damping of the others."""
         better = scores > self.scores
         self.scores = np.where(better, scores, self.scores)
-        self.turns = np.where(better[..., None, None], trial[0], self.turns)
+        self.matrices = np.where(better[..., None, None], trial[0], self.matrices)
         self.shifts = np.where(better[..., None], trial[1], self.shifts)
         self.damping = np.where(better, self.damping / 3, self.damping * 20)
         if gradient is not None and normal is not None:
@@ -121,52 +121,55 @@ class _Best:
                 better[..., None, None], normal.reshape(*shape, 6, 6), self.normal
             )
 
-    def step(self, largest_turn: float) -> tuple[Floats, Floats]:
-        """Return rotations and shifts one damped step on."""
+    def step(self, max_rotation: float) -> tuple[Floats, Floats]:
+        """Return rotation matrices and shifts after one damped step; `max_rotation` in radians."""
         diagonal = np.einsum("ncii->nci", self.normal) * self.damping[..., None] + 1e-12
         system = self.normal + diagonal[..., None] * np.eye(6)
         move = np.linalg.solve(system, self.gradient[..., None])[..., 0]
-        turn, shift = _limited(move[..., :3], largest_turn), _limited(move[..., 3:], LARGEST_SHIFT)
-        turns = Rotation.from_rotvec(turn.reshape(-1, 3)).as_matrix().reshape(self.turns.shape)
-        return turns @ self.turns, np.clip(self.shifts + shift, -REACH, REACH)
+        turn = limit_length(move[..., :3], max_rotation)
+        shift = limit_length(move[..., 3:], MAX_SHIFT_STEP)
+        turns = Rotation.from_rotvec(turn.reshape(-1, 3)).as_matrix().reshape(self.matrices.shape)
+        return turns @ self.matrices, np.clip(self.shifts + shift, -MAX_SHIFT, MAX_SHIFT)
 
 
-def _limited(move: Floats, length: float) -> Floats:
+def limit_length(move: Floats, length: float) -> Floats:
+    """Return vectors `(..., 3)`, the longer ones shortened to a length."""
     size = np.linalg.norm(move, axis=-1, keepdims=True)
     return move * np.minimum(1, length / np.maximum(size, 1e-12))
 
 
 def _linearise(
-    template: Template, boxes: torch.Tensor, turns: Floats, shifts: Floats
+    template: Template, boxes: torch.Tensor, matrices: Floats, shifts: Floats
 ) -> tuple[Floats, Floats, Floats]:
-    """Return of M candidates the scores, and gradient `(M, 6)` and matrix `(M, 6, 6)` of a step.
+    """Return scores, gradients `(M, 6)` and normal matrices `(M, 6, 6)` of M candidates.
 
-    The box is `score * template + noise`: the step x solves `normal x = gradient` with J the
-    template's derivatives, normal = J'J, gradient = J'box / score.
+    The box is `score * template + noise`. A step x solves `normal x = gradient` with J the
+    template's derivatives, normal = J'J and gradient = J'box / score.
     """
-    here, by_turn = template.slopes(turns)
-    # a template moved by s is multiplied with exp(-2 pi i k s)
+    here, by_rotation = template.rotate_with_derivatives(matrices)
+    # a template shifted by s is multiplied with exp(-2 pi i k s)
     real, imag = here.chunk(2, dim=1)
     waves = 2 * torch.pi * template.band.points.T  # (3, P)
     by_shift = torch.cat([waves * imag[:, None], -waves * real[:, None]], dim=2)
-    slopes = torch.cat([by_turn, by_shift], dim=1)  # (M, 6, 2 P)
-    placed = _placed(boxes, shifts, template.band)
+    slopes = torch.cat([by_rotation, by_shift], dim=1)  # (M, 6, 2 P)
+    placed = _shift_each(boxes, shifts, template.band)
     scores = (placed * here).sum(dim=1)
     gradient = torch.bmm(slopes, placed[:, :, None])[..., 0] / scores.clamp_min(0.02)[:, None]
     normal = torch.bmm(slopes, slopes.transpose(1, 2))
-    return _numbers(scores), _numbers(gradient), _numbers(normal)
+    return _to_numpy(scores), _to_numpy(gradient), _to_numpy(normal)
 
 
-def _scores(template: Template, boxes: torch.Tensor, turns: Floats, shifts: Floats) -> Floats:
-    values = template.turned_by(turns.reshape(-1, 3, 3))
-    return _numbers((_placed(boxes, shifts.reshape(-1, 3), template.band) * values).sum(dim=1))
+def _scores(template: Template, boxes: torch.Tensor, matrices: Floats, shifts: Floats) -> Floats:
+    values = template.rotate_by_matrices(matrices.reshape(-1, 3, 3))
+    placed = _shift_each(boxes, shifts.reshape(-1, 3), template.band)
+    return _to_numpy((placed * values).sum(dim=1))
 
 
-def _numbers(values: torch.Tensor) -> Floats:
+def _to_numpy(values: torch.Tensor) -> Floats:
     return values.cpu().numpy().astype(float)
 
 
-def _placed(vectors: torch.Tensor, shifts: Floats, band: Band) -> torch.Tensor:
+def _shift_each(vectors: torch.Tensor, shifts: Floats, band: FourierBand) -> torch.Tensor:
     """Return `(M, 2 P)`: each vector moved back by its own shift."""
     moves = torch.as_tensor(shifts, dtype=torch.float32).to(vectors.device)
     phase = 2 * torch.pi * moves @ band.points.T
@@ -175,6 +178,6 @@ def _placed(vectors: torch.Tensor, shifts: Floats, band: Band) -> torch.Tensor:
 
 
 def batches(count: int, size: int) -> Iterator[range]:
-    """Yield ranges of at most `size` indices."""
+    """Yield consecutive ranges of at most `size` indices."""
     for start in range(0, count, size):
         yield range(start, min(start + size, count))

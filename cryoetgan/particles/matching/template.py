@@ -1,109 +1,155 @@
-"""A template in Fourier space, turned to any orientation, seen through wedge and band."""
+"""A template in Fourier space, in any orientation, seen through missing wedge and band-pass."""
 
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from cryoetgan.errors import UserError
+from cryoetgan.physics.acquisition import Acquisition
+from cryoetgan.physics.optics import ctf, frequency_axes, missing_wedge, radius_grid
+
 Floats = NDArray[np.floating]
 Complexes = NDArray[np.complex64]
 OVERSAMPLING = 3
-"""Zero padding of the template: linear interpolation between its Fourier voxels is then good."""
+"""Zero padding of the template, so that linear interpolation of its transform is accurate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """Orientations and frequencies of a search with templates."""
+
+    acquisition: Acquisition = field(default_factory=Acquisition)
+    """Tilt range and, if the defocus is known, contrast transfer."""
+    lowpass: float
+    """Angstrom; the finest detail that is compared."""
+    rotations: int = 1856
+    """Orientations searched before the refinement, uniform on SO(3)."""
+    highpass_shells: int = 3
+    """Number of the lowest Fourier shells to exclude."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+    def cutoff(self, voxel_size: float) -> float:
+        """Return the low-pass in cycles per voxel, at most 0.5; `voxel_size` in angstrom."""
+        return min(voxel_size / self.lowpass, 0.5)
 
 
 @dataclass(frozen=True)
-class Band:
-    """The Fourier voxels that count: `points` (P, 3) cycles a voxel xyz, `index` into rfftn."""
+class FourierBand:
+    """The Fourier voxels that are compared, P in number."""
 
     points: torch.Tensor
+    """`(P, 3)` frequencies xyz in cycles per voxel."""
     index: torch.Tensor
+    """`(P,)` indices into the flattened `rfftn` of a box."""
     weights: torch.Tensor
+    """`(P,)` square roots of the number of Fourier modes that a voxel represents."""
     box: int
+    """Voxels."""
 
-    def coarser(self, share: float, fewest: float) -> torch.Tensor:
+    def lowpass_indices(self, share: float, min_shells: float) -> torch.Tensor:
         """Return the indices of the points up to a share of the highest frequency.
 
-        At least `fewest` shells are kept, where there are so many.
+        At least `min_shells` shells are kept, if the band has that many.
         """
         radius = self.points.norm(dim=1)
-        limit = max(share * float(radius.max()), fewest / self.box)
+        limit = max(share * float(radius.max()), min_shells / self.box)
         return torch.nonzero(radius <= limit)[:, 0]
 
+    def subset(self, index: torch.Tensor) -> "FourierBand":
+        """Return the band of some points, given by their indices."""
+        return FourierBand(self.points[index], self.index[index], self.weights[index], self.box)
 
-def make_band(
-    box: int,
-    wedge: NDArray[np.bool_],
-    low_shell: int,
-    high_frequency: float,
-    device: torch.device,
-) -> Band:
-    """Return the band of a box.
+
+def search_band(
+    box: int, voxel_size: float, options: SearchOptions, device: torch.device
+) -> tuple[FourierBand, Floats | None]:
+    """Return the band of a search, and the contrast transfer `(P,)` of a template in it.
 
     Parameters
     ----------
     box : int
         Voxels.
-    wedge : ndarray of bool
-        `(z, y, x // 2 + 1)`, True where data exist.
-    low_shell : int
-        Shells below it are left out, the zero frequency always.
-    high_frequency : float
-        Cycles a voxel; finer detail is left out.
+    voxel_size : float
+        Angstrom.
+    options : SearchOptions
+        Tilt range, contrast transfer, low-pass and high-pass.
     device : torch.device
-        Where it is kept.
+        Device of the tensors.
+
+    Returns
+    -------
+    band : FourierBand
+        Frequencies inside tilt range, low-pass and high-pass, without zero.
+    transfer : ndarray or None
+        None if the defocus is unknown or its effect was corrected.
+
+    Raises
+    ------
+    UserError
+        If no Fourier voxel is left.
     """
-    kz = np.fft.fftfreq(box)[:, None, None]
-    ky = np.fft.fftfreq(box)[None, :, None]
-    kx = np.fft.rfftfreq(box)[None, None, :]
-    radius = np.sqrt(kz**2 + ky**2 + kx**2)
-    inside = wedge & (radius * box > max(low_shell, 0.5) - 0.5) & (radius <= high_frequency)
-    inside &= radius > 0
-    points = np.stack(np.broadcast_arrays(kx, ky, kz), axis=-1)[inside]
-    # a voxel with kx > 0 stands for its mirror image too
-    weights = np.broadcast_to(np.where(kx > 0, 2.0, 1.0), inside.shape)[inside]
-    index = np.flatnonzero(inside)
-    return Band(
+    record, low = options.acquisition, max(options.highpass_shells, 0.5) - 0.5
+    radius = radius_grid((box, box, box), 1.0)
+    inside = missing_wedge((box, box, box), record.tilts) & (radius > 0) & (radius * box > low)
+    inside &= radius <= options.cutoff(voxel_size)
+    if not inside.any():
+        raise UserError(
+            f"no Fourier shell lies between highpass_shells ({options.highpass_shells}) and "
+            f"lowpass ({options.lowpass:g} A) in a box of {box} voxels; lower one of them"
+        )
+    kz, ky, kx = np.broadcast_arrays(*frequency_axes((box, box, box), 1.0))
+    points = np.stack([kx, ky, kz], axis=-1)[inside]
+    # a voxel with kx > 0 also represents its mirror image
+    weights = np.sqrt(np.where(kx > 0, 2.0, 1.0)[inside])
+    band = FourierBand(
         torch.as_tensor(points, dtype=torch.float32, device=device),
-        torch.as_tensor(index, device=device),
-        torch.as_tensor(np.sqrt(weights), dtype=torch.float32, device=device),
+        torch.as_tensor(np.flatnonzero(inside), device=device),
+        torch.as_tensor(weights, dtype=torch.float32, device=device),
         box,
     )
+    if record.defocus is None or record.ctf == "corrected":
+        return band, None
+    frequency = band.points.norm(dim=1).cpu().numpy() / voxel_size
+    values = ctf(frequency, record.defocus, record.voltage, record.cs, record.amplitude_contrast)
+    return band, np.abs(values) if record.ctf == "phase-flipped" else values
 
 
 class Template:
-    """The Fourier transform of one density map, to be read at turned frequencies.
+    """The Fourier transform of one density map, evaluated at rotated frequencies.
 
     Parameters
     ----------
     density : ndarray
         `(z, y, x)`, a cube; the particle's centre at n // 2.
+    band : FourierBand
+        Frequencies at which it is evaluated.
     transfer : ndarray, optional
-        Contrast transfer by frequency, applied in the band: `(P,)`.
-    band : Band
-        Where it is read.
+        Contrast transfer in the band: `(P,)`.
     """
 
-    def __init__(self, density: Floats, band: Band, transfer: Floats | None = None) -> None:
+    def __init__(self, density: Floats, band: FourierBand, transfer: Floats | None = None) -> None:
         box, size = band.box, band.box * OVERSAMPLING
         self.band, device = band, band.points.device
-        # dividing by the transform of the linear kernel undoes its blur of the spectrum
+        # dividing by the transform of the linear kernel undoes the blur of the interpolation
         places = np.arange(box) - box // 2
         kernel = np.sinc(places / size) ** 2
         corrected = density / (kernel[:, None, None] * kernel[None, :, None] * kernel[None, None])
-        # only what the band can reach is kept: what is read at random stays in the cache
-        reach = float(band.points.norm(dim=1).max()) * size if len(band.points) else 0.0
+        # only frequencies that the band can reach are kept: random reads then stay in the cache
+        reach = float(band.points.norm(dim=1).max()) * size
         half = int(np.ceil(reach)) + 1
         waves = np.exp(-2j * np.pi / size * np.outer(np.arange(-half, half + 1), places))
         z, y, x = np.meshgrid(*[-2j * np.pi * places] * 3, indexing="ij", sparse=True)
         self.edge, self.scale = len(waves), size / half
         values = torch.as_tensor(_transform(corrected, waves, waves), device=device)
-        # (1, 2, z, y, x), both parts of a number side by side
+        # (1, 2, z, y, x): real and imaginary part
         self.grid = torch.view_as_real(values).permute(3, 0, 1, 2)[None]
-        # (z y x, 8): the value, its slopes along kx, ky, kz; real and imaginary parts; of
-        # kz >= 0, since what lies at -k is the conjugate of what lies at k
+        # (z y x, 8): the value and its derivatives along kx, ky, kz, real and imaginary part.
+        # Only kz >= 0 is stored: the value at -k is the conjugate of the value at k.
         slopes = [_transform(corrected * factor, waves[half:], waves) for factor in (x, y, z)]
         table = torch.stack([values[half:], *map(torch.as_tensor, slopes)], -1)
         self.table = torch.view_as_real(table).reshape(-1, 8).to(device)
@@ -111,34 +157,32 @@ class Template:
         if transfer is not None:
             self.weights = band.weights * torch.as_tensor(transfer, dtype=torch.float32).to(device)
 
-    def of(self, index: torch.Tensor) -> "Template":
+    def subset(self, index: torch.Tensor) -> "Template":
         """Return this template in a part of its band, given by the points' indices."""
-        part, band = copy(self), self.band
-        part.band = Band(band.points[index], band.index[index], band.weights[index], band.box)
-        part.weights = self.weights[index]
+        part = copy(self)
+        part.band, part.weights = self.band.subset(index), self.weights[index]
         return part
 
-    def turned(self, rotations: Rotation) -> torch.Tensor:
-        """Return `(R, 2 P)` unit vectors: the turned template's band, real then imaginary.
+    def rotate(self, rotations: Rotation) -> torch.Tensor:
+        """Return `(R, 2 P)` unit vectors: the rotated template in its band, real then imaginary.
 
-        A turned volume's transform at k is the template's at the back-turned k.
+        The transform of a rotated volume at k is the template's at k rotated back.
         """
-        return self.turned_by(rotations.as_matrix().reshape(-1, 3, 3))
+        return self.rotate_by_matrices(rotations.as_matrix().reshape(-1, 3, 3))
 
-    def turned_by(self, matrices: Floats) -> torch.Tensor:
-        """Return what `turned` does, of rotation matrices `(R, 3, 3)`."""
-        where = self._turned_back(matrices)  # (R, 3, P)
+    def rotate_by_matrices(self, matrices: Floats) -> torch.Tensor:
+        """Return the same as `rotate` for rotation matrices `(R, 3, 3)`."""
+        where = self._grid_points(matrices)  # (R, 3, P)
         count, _, points = where.shape
-        # grid_sample wants x, y, z in [-1, 1] from first to last voxel centre
+        # grid_sample takes x, y, z in [-1, 1] from first to last voxel centre
         values = torch.nn.functional.grid_sample(
             self.grid, where.mT.reshape(1, count, points, 1, 3), align_corners=True
         )
         values = values[0, :, :, :, 0]  # (2, R, P)
-        flat = (values * self.weights).permute(1, 0, 2).reshape(count, -1)
-        return flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-20)
+        return normalise((values * self.weights).permute(1, 0, 2).reshape(count, -1))
 
-    def slopes(self, matrices: Floats) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what `turned_by` does, and how it changes with a further small turn.
+    def rotate_with_derivatives(self, matrices: Floats) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the rotated template and its derivatives by a further small rotation.
 
         Parameters
         ----------
@@ -149,30 +193,30 @@ class Template:
         -------
         values : torch.Tensor
             `(R, 2 P)` unit vectors.
-        by_turn : torch.Tensor
-            `(R, 3, 2 P)`: their derivatives by turns about x, y, z, per radian.
+        by_rotation : torch.Tensor
+            `(R, 3, 2 P)`: their derivatives by rotations about x, y, z, per radian.
         """
-        where = self._turned_back(matrices)
+        where = self._grid_points(matrices)
         count, _, points = where.shape
         side = torch.where(where[:, 2] < 0, -1.0, 1.0)  # (R, P)
-        read = _interpolated(self.table, self.edge, where * side[:, None])  # (R, P, 8)
+        read = _interpolate(self.table, self.edge, where * side[:, None])  # (R, P, 8)
         parts = read.mT.reshape(count, 4, 2, points) * self.weights
         parts[:, 0, 1] *= side
         parts[:, 1:, 0] *= side[:, None]
         flat = parts[:, 0].reshape(count, -1)
         norm = flat.norm(dim=1, keepdim=True).clamp_min(1e-20)
         values = flat / norm
-        # the slopes turn with the template; a turn w moves what lies at k by w x k
+        # the gradient rotates with the template; a rotation w moves the value at k by w x k
         forward = torch.as_tensor(matrices, dtype=torch.float32).to(where.device)
         slope = (forward @ parts[:, 1:].reshape(count, 3, -1)).reshape(count, 3, 2, points)
-        by_turn = _crossed(slope, self.band.points.T).reshape(count, 3, -1) / norm[:, None]
-        along = torch.bmm(by_turn, values[:, :, None])
-        return values, by_turn - along * values[:, None]
+        by_rotation = _cross(slope, self.band.points.T).reshape(count, 3, -1) / norm[:, None]
+        along = torch.bmm(by_rotation, values[:, :, None])
+        return values, by_rotation - along * values[:, None]
 
-    def _turned_back(self, matrices: Floats) -> torch.Tensor:
-        """Return `(R, 3, P)`: the band's points turned back, in [-1, 1] of the grid."""
-        turns = torch.as_tensor(matrices, dtype=torch.float32).to(self.band.points.device)
-        return turns.mT @ (self.band.points * self.scale).T
+    def _grid_points(self, matrices: Floats) -> torch.Tensor:
+        """Return `(R, 3, P)`: the band's points rotated back, in [-1, 1] of the grid."""
+        rotations = torch.as_tensor(matrices, dtype=torch.float32).to(self.band.points.device)
+        return rotations.mT @ (self.band.points * self.scale).T
 
 
 def _transform(
@@ -184,16 +228,16 @@ def _transform(
     return (waves_z @ found.reshape(len(found), -1)).reshape(-1, *found.shape[1:])
 
 
-def _interpolated(table: torch.Tensor, edge: int, where: torch.Tensor) -> torch.Tensor:
-    """Return rows of a table between its places: `(R, P, C)`.
+def _interpolate(table: torch.Tensor, edge: int, where: torch.Tensor) -> torch.Tensor:
+    """Return the rows of a table, interpolated linearly between its grid points: `(R, P, C)`.
 
-    Linear, as grid_sample, whose channels lie apart: a row is read at once here, so that
-    eight numbers cost little more than two.
+    `grid_sample` gives the same but keeps channels apart in memory. Here a row is read at once,
+    so that eight channels cost little more than two.
 
     Parameters
     ----------
     table : torch.Tensor
-        `(z y x, C)`; of `edge` places in x and y, and of the upper half of as many in z.
+        `(z y x, C)` on a grid of `edge` points along x and y, and the upper half of z.
     edge : int
         Odd.
     where : torch.Tensor
@@ -217,8 +261,8 @@ def _interpolated(table: torch.Tensor, edge: int, where: torch.Tensor) -> torch.
     return rows.reshape(len(where), -1, table.shape[1])
 
 
-def _crossed(vectors: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """Return vector products of `(R, 3, 2, P)` with `(3, P)`; linalg.cross takes four times as long."""
+def _cross(vectors: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """Return cross products of `(R, 3, 2, P)` and `(3, P)`; `linalg.cross` is 4 times slower."""
     (a, b, c), (x, y, z) = vectors.unbind(1), points.contiguous()
     found = torch.empty_like(vectors)
     for row, (first, second, third, fourth) in enumerate(
@@ -229,25 +273,28 @@ def _crossed(vectors: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     return found
 
 
-def band_of_boxes(boxes: torch.Tensor, band: Band) -> torch.Tensor:
+def normalise(vectors: torch.Tensor) -> torch.Tensor:
+    """Return vectors `(N, 2 P)` divided by their lengths."""
+    return vectors / vectors.norm(dim=1, keepdim=True).clamp_min(1e-20)
+
+
+def band_vectors(boxes: torch.Tensor, band: FourierBand) -> torch.Tensor:
     """Return `(N, 2 P)` unit vectors of boxes `(N, z, y, x)`, centred at n // 2."""
     centred = torch.fft.ifftshift(boxes, dim=(1, 2, 3))
     spectrum = torch.fft.rfftn(centred, dim=(1, 2, 3)).flatten(1)[:, band.index]
-    flat = torch.cat([spectrum.real * band.weights, spectrum.imag * band.weights], dim=1)
-    return flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-20)
+    return normalise(torch.cat([spectrum.real * band.weights, spectrum.imag * band.weights], dim=1))
 
 
-def part_of(vectors: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Return `(N, 2 I)` unit vectors: what vectors `(N, 2 P)` hold in a part of the band."""
+def subset_vectors(vectors: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Return `(N, 2 I)` unit vectors: the part of vectors `(N, 2 P)` at some points of the band."""
     real, imag = vectors.chunk(2, dim=1)
-    flat = torch.cat([real[:, index], imag[:, index]], dim=1)
-    return flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-20)
+    return normalise(torch.cat([real[:, index], imag[:, index]], dim=1))
 
 
-def shifted(vectors: torch.Tensor, shifts: torch.Tensor, band: Band) -> torch.Tensor:
-    """Return `(N, S, 2 P)`: band vectors of boxes moved back by shifts `(S, 3)` xyz voxels.
+def shift_back(vectors: torch.Tensor, shifts: torch.Tensor, band: FourierBand) -> torch.Tensor:
+    """Return `(N, S, 2 P)`: band vectors of boxes after moving them by minus each shift.
 
-    A particle at n // 2 + shift comes to n // 2.
+    `shifts` is `(S, 3)` xyz voxels. A particle at n // 2 + shift comes to n // 2.
     """
     phase = 2 * torch.pi * shifts @ band.points.T  # (S, P)
     cos, sin = torch.cos(phase), torch.sin(phase)

@@ -1,7 +1,8 @@
-"""Local maxima of a picking response: the 18-neighbourhood, and their subvoxel tops."""
+"""Local maxima of a volume in the 18-neighbourhood, and their subvoxel positions."""
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,38 +10,34 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating]
 FACES = [step for step in itertools.product((-1, 0, 1), repeat=3) if sum(map(abs, step)) == 1]
 EDGES = [step for step in itertools.product((-1, 0, 1), repeat=3) if sum(map(abs, step)) == 2]
-
-HALF = 0.499
-MANY = 1 / 32
-"""Of all voxels: more candidates than this lie in regions where the response is the same."""
+"""Offsets zyx from a voxel to its neighbours across faces and edges."""
+NEIGHBOURHOOD = np.abs(np.indices((3, 3, 3)) - 1).sum(axis=0) <= 2
+"""`(3, 3, 3)` True at a voxel and its 18 neighbours."""
+MAX_OFFSET = 0.499
+"""Voxels: a subvoxel position rounds to the voxel of its peak."""
+MAX_CANDIDATE_SHARE = 1 / 32
+"""Candidates per voxel; a larger share means that the volume has constant regions."""
 
 
 @dataclass(frozen=True)
 class Peaks:
-    """Peaks of one response.
-
-    Attributes
-    ----------
-    positions : ndarray
-        `(N, 3)` zyx, voxels, subvoxel; of the peaks above zero.
-    values : ndarray
-        `(N,)` their responses.
-    lowest, highest : float
-        Smallest and largest response of all peaks, negative ones too: m and M of the
-        threshold.
-    """
+    """Peaks of one picking response."""
 
     positions: Floats
+    """`(N, 3)` zyx, voxels, subvoxel; only peaks above zero."""
     values: Floats
+    """`(N,)` responses."""
     lowest: float
     highest: float
+    """Lowest and highest response of all peaks, negative ones included: m and M of
+    `dog.threshold`."""
 
 
 class PeakList:
-    """Gathers peaks part by part, 16 bytes each.
+    """Collect peaks tile by tile, 16 bytes each.
 
-    A tomogram of 54 billion voxels has some ten million peaks: positions are kept as
-    float32, whose step is 0.0005 voxels at 6,000.
+    A tomogram of 54 billion voxels has about ten million peaks. Positions are therefore kept as
+    float32, whose resolution is 0.0005 voxels at 6,000.
     """
 
     def __init__(self) -> None:
@@ -49,7 +46,7 @@ class PeakList:
         self._lowest, self._highest = np.inf, -np.inf
 
     def add(self, positions: Floats, values: Floats) -> None:
-        """Add peaks; those not above zero only count for the range."""
+        """Add peaks; the values of negative peaks only extend the range."""
         if not len(values):
             return
         self._lowest = min(self._lowest, float(values.min()))
@@ -59,7 +56,7 @@ class PeakList:
         self._values.append(np.asarray(values[bright], np.float32))
 
     def peaks(self) -> Peaks:
-        """Return all of them, sorted by place, so that tiles leave no trace in the order."""
+        """Return all peaks, sorted by position so that the order does not depend on the tiles."""
         if not self._values:
             return Peaks(np.empty((0, 3), np.float32), np.empty(0, np.float32), np.inf, -np.inf)
         positions, values = np.concatenate(self._positions), np.concatenate(self._values)
@@ -68,26 +65,26 @@ class PeakList:
 
 
 def local_maxima(response: Floats) -> NDArray[np.int_]:
-    """Return where a voxel is the largest of its 18 neighbours (3 x 3 x 3 without corners).
+    """Return the voxels that are largest in their 18-neighbourhood (3 x 3 x 3 without corners).
 
     Parameters
     ----------
     response : ndarray
-        `(z + 2, y + 2, x + 2)`: with a rim of one voxel, -inf where nothing lies there.
+        `(z + 2, y + 2, x + 2)`: the voxels and a rim of one voxel, -inf outside the volume.
 
     Returns
     -------
     ndarray of int
-        `(N, 3)` zyx, counted without the rim. A voxel in the middle of a flat region, as
-        padded tomograms have, is none.
+        `(N, 3)` zyx, counted without the rim. A voxel inside a constant region, as in padded
+        tomograms, is not a maximum.
     """
     middle = response[1:-1, 1:-1, 1:-1]
     candidate = np.ones(middle.shape, bool)
     for step in FACES:
         # comparing whole slices with the faces leaves few voxels to compare with the edges
-        candidate &= middle >= _moved(response, step)
-    if np.count_nonzero(candidate) > MANY * candidate.size:
-        # padding, whose voxels would take a hundred bytes each as a list of places
+        candidate &= middle >= _neighbours(response, step)
+    if np.count_nonzero(candidate) > MAX_CANDIDATE_SHARE * candidate.size:
+        # the voxels of the padding would take a hundred bytes each as a list of indices
         candidate &= _above_any(response)
     where = np.argwhere(candidate)
     values = middle[tuple(where.T)]
@@ -101,30 +98,30 @@ def local_maxima(response: Floats) -> NDArray[np.int_]:
 
 
 def _above_any(response: Floats) -> NDArray[np.bool_]:
-    """Return where a voxel is larger than any of its 18 neighbours, those in the rim apart."""
+    """Return whether each voxel is larger than any of its 18 neighbours inside the volume."""
     middle = response[1:-1, 1:-1, 1:-1]
     above = np.zeros(middle.shape, bool)
     for step in FACES + EDGES:
-        neighbours = _moved(response, step)
+        neighbours = _neighbours(response, step)
         above |= (neighbours < middle) & (neighbours > -np.inf)
     return above
 
 
-def _moved(response: Floats, step: tuple[int, ...]) -> Floats:
+def _neighbours(response: Floats, step: tuple[int, ...]) -> Floats:
     return response[
         tuple(slice(1 + s, n - 1 + s) for s, n in zip(step, response.shape, strict=True))
     ]
 
 
-def cubes(response: Floats, where: NDArray[np.int_]) -> Floats:
-    """Return `(N, 3, 3, 3)`: each peak and its neighbours; arguments as `local_maxima` has them."""
+def neighbourhoods(response: Floats, where: NDArray[np.int_]) -> Floats:
+    """Return `(N, 3, 3, 3)`: each peak and its neighbours; arguments as in `local_maxima`."""
     steps = np.indices((3, 3, 3)).reshape(3, -1).T
     places = where[:, None] + steps
     return response[tuple(np.moveaxis(places, -1, 0))].reshape(-1, 3, 3, 3)
 
 
 def quadratic_offsets(cube: Floats) -> Floats:
-    """Return the top of a quadratic through each peak and its neighbours.
+    """Return the maximum of a quadratic through each peak and its neighbours.
 
     Parameters
     ----------
@@ -134,50 +131,42 @@ def quadratic_offsets(cube: Floats) -> Floats:
     Returns
     -------
     ndarray
-        `(N, 3)` zyx in (-0.5, 0.5), so that a peak's voxel is its place rounded; along an axis that ends at the peak, zero.
+        `(N, 3)` zyx in (-0.5, 0.5); zero along an axis on which the peak is the last voxel.
     """
     gradient, curvature = derivatives(cube)
     step = newton_step(gradient, curvature)
-    return np.clip(np.nan_to_num(step), -HALF, HALF)
+    return np.clip(np.nan_to_num(step), -MAX_OFFSET, MAX_OFFSET)
 
 
 def derivatives(cube: Floats) -> tuple[Floats, Floats]:
     """Return gradient `(N, 3)` and second derivatives `(N, 3, 3)` in the middle of cubes.
 
-    An axis with a neighbour of -inf counts as flat and steep: it gets no step.
+    An axis with a neighbour of -inf gets no gradient and a steep curvature, so its step is zero.
     """
-    cube = np.asarray(cube, float)
-    at = np.moveaxis(cube, 0, -1)
-    middle = at[1, 1, 1]
-    gradient, curvature = np.zeros((len(cube), 3)), np.zeros((len(cube), 3, 3))
-    for i in range(3):
-        before, after = at[_index(i, 0)], at[_index(i, 2)]
-        inside = np.isfinite(before) & np.isfinite(after)
-        before, after = np.where(inside, before, 0), np.where(inside, after, 0)
-        gradient[:, i] = np.where(inside, (after - before) / 2, 0)
-        curvature[:, i, i] = np.where(inside, before - 2 * middle + after, -np.inf)
-        for j in range(i):
-            corners = [at[_index(i, a, j, b)] for a, b in ((2, 2), (0, 0), (2, 0), (0, 2))]
-            finite = np.isfinite(corners).all(axis=0)
-            one, two, three, four = np.where(finite, corners, 0)
-            curvature[:, i, j] = curvature[:, j, i] = (one + two - three - four) / 4
-    flat = np.isinf(curvature[:, range(3), range(3)])
-    scale = np.abs(np.where(np.isinf(curvature), 0, curvature)).max(axis=(1, 2)) + 1e-30
-    for i in range(3):
-        curvature[flat[:, i], i, i] = -scale[flat[:, i]]
+    known = np.isfinite(cube)
+    cube = np.where(known, cube, 0.0).astype(float)
+    unit, axes = np.eye(3, dtype=int), range(3)
+
+    def at(values: NDArray[Any], step: NDArray[np.int_]) -> NDArray[Any]:
+        return values[(slice(None), *(1 + step))]
+
+    inside = np.stack([at(known, one) & at(known, -one) for one in unit], axis=1)
+    gradient = np.stack([(at(cube, one) - at(cube, -one)) / 2 for one in unit], axis=1) * inside
+    curvature = np.empty((len(cube), 3, 3))
+    for i, one in enumerate(unit):
+        curvature[:, i, i] = at(cube, -one) - 2 * at(cube, 0 * one) + at(cube, one)
+        for j, two in enumerate(unit[:i]):
+            same, mixed = one + two, one - two
+            cross = at(cube, same) + at(cube, -same) - at(cube, mixed) - at(cube, -mixed)
+            curvature[:, i, j] = curvature[:, j, i] = cross / 4
+    curvature *= inside[:, :, None] & inside[:, None]
+    steep = -np.abs(curvature).max(axis=(1, 2)) - 1e-30
+    curvature[:, axes, axes] = np.where(inside, curvature[:, axes, axes], steep[:, None])
     return gradient, curvature
 
 
-def _index(i: int, a: int, j: int | None = None, b: int = 1) -> tuple[int, ...]:
-    place = [1, 1, 1]
-    place[i] = a
-    if j is not None:
-        place[j] = b
-    return tuple(place)
-
-
 def newton_step(gradient: Floats, curvature: Floats) -> Floats:
-    """Return the step `(N, 3)` to the top of each quadratic, NaN where it has none."""
+    """Return the step `(N, 3)` to the maximum of each quadratic, NaN if it has none."""
     first, second, third = (curvature[:, i] for i in range(3))
     rows = np.stack([np.cross(second, third), np.cross(third, first), np.cross(first, second)], 1)
     determinant = np.einsum("ni,ni->n", first, rows[:, 0])

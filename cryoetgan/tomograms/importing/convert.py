@@ -1,16 +1,110 @@
-"""From a tomogram as it lies in a file to ours: voxel size, contrast, grey scale."""
+"""Convert a tomogram of another program: orientation, voxel size, contrast, grey scale."""
 
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoetgan.io.files import check_disk_space
 from cryoetgan.io.memmap import iterate_sections
+from cryoetgan.io.mrc import PROTEIN_BRIGHT, VOXEL_SIZE_TOLERANCE, contrast_sign, open_volume
+from cryoetgan.physics.coordinates import ImportTransform
 from cryoetgan.progress import track
-from cryoetgan.tomograms.importing.normalise import grey_scale
-from cryoetgan.tomograms.importing.resample import resample_into
+from cryoetgan.tomograms.importing.conventions import (
+    check_contrast,
+    check_thickness,
+    choose_voxel_size,
+    orient_axes,
+)
+from cryoetgan.tomograms.importing.exclusion_mask import mask_path, write_mask
+from cryoetgan.tomograms.importing.normalise import measure_grey_scale
+from cryoetgan.tomograms.importing.resample import resample_into, resampled_shape
+from cryoetgan.tomograms.sources.resolve import Transfer, open_source
 
-FLOAT16_LARGEST = 6e4
+log = logging.getLogger("cryoetgan")
+FLOAT16_LIMIT = 6e4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """How a tomogram is converted: angstrom, protein in the file, `orient_axes`, mask file.
+
+    A voxel size of None is the header's, or the file's for the result.
+    """
+
+    input_voxel_size: float | None = None
+    voxel_size: float | None = None
+    contrast: str = "dark"
+    tilt_axis: str = "y"
+    beam_axis: str = "z"
+    float16: bool = False
+    mask: Path | None = None
+
+
+def convert_tomogram(
+    source: str, output: Path, conversion: Conversion, transfer: Transfer
+) -> dict[str, Any]:
+    """Write a tomogram with protein bright, mean 0 and standard deviation 1.
+
+    Parameters
+    ----------
+    source : str
+        See `cryoetgan.tomograms.sources.addresses.FORMS`.
+    output : Path
+        The MRC file. An exclusion mask is written to `T_mask.mrc` beside it.
+    conversion : Conversion
+        Voxel sizes, contrast, axes, mask.
+    transfer : Transfer
+        Download settings.
+
+    Returns
+    -------
+    dict
+        Resolved parameters for the record beside the tomogram. `read_import_transform` reads
+        them.
+    """
+    tilt_axis, beam_axis = conversion.tilt_axis, conversion.beam_axis
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with open_source(source, output.parent, transfer) as found:
+        check_thickness(found.data.shape, source, "is it a tilt series or a single image?")
+        check_contrast(found, conversion.contrast, source)
+        size = choose_voxel_size(found, conversion.input_voxel_size, source)
+        wanted = size if conversion.voxel_size is None else conversion.voxel_size
+        step = wanted / size
+        if abs(step - 1) < VOXEL_SIZE_TOLERANCE:
+            step = 1.0
+        data = orient_axes(found, tilt_axis, beam_axis).data
+        shape = resampled_shape(data.shape, step)
+        check_thickness(shape, f"{source} at {wanted:g} A", "lower --voxel-size")
+        dtype = np.dtype(np.float16 if conversion.float16 else np.float32)
+        size_bytes = math.prod(shape) * dtype.itemsize
+        check_disk_space(output, size_bytes, "raise --voxel-size, give --float16")
+        mean, sd = measure_grey_scale(data, source)
+        if conversion.mask is not None:
+            mask = mask_path(output)
+            transform = ImportTransform(data.shape, size, step, tilt_axis, beam_axis)
+            excluded = write_mask(mask, conversion.mask, transform, shape, wanted)
+            log.info("%s: excludes %.1f %%", mask, 100 * excluded)
+        labels = [
+            PROTEIN_BRIGHT + (", inverted at import" if conversion.contrast == "dark" else ""),
+            f"grey values: mean 0, SD 1 (in the file {mean:.6g}, {sd:.6g})",
+        ]
+        factor = contrast_sign(conversion.contrast) / sd
+        with open_volume(output, shape, wanted, dtype, labels) as out:
+            standardise_into(out, data, step, mean, factor, source)
+        x, y, z = shape[::-1]
+        log.info("%s: %d x %d x %d voxels of %.4g A", output, x, y, z, wanted)
+        return {
+            "input_voxel_size": size,
+            "input_shape": list(data.shape[::-1]),
+            "input_mean": mean,
+            "input_sd": sd,
+            "voxel_size": wanted,
+        }
 
 
 def standardise_into(
@@ -19,42 +113,36 @@ def standardise_into(
     step: float,
     mean: float,
     factor: float,
-    named: object,
+    name: object,
 ) -> None:
-    """Fill `out` with the resampled tomogram, mean 0, standard deviation 1.
+    """Fill `out` with the resampled tomogram, mean 0 and standard deviation 1.
+
+    A coarser grid averages the noise, so the grey scale is measured again after resampling.
 
     Parameters
     ----------
     out : ndarray
         `(z, y, x)` float32 or float16, memory-mapped.
-    data : ndarray
-        `(z, y, x)`, memory-mapped.
-    step : float
-        Output voxel size over input voxel size; 1 leaves the grid alone.
-    mean : float
-        Of `data`.
+    data, step, mean
+        As in `resample_into`; a step of 1 keeps the grid.
     factor : float
-        One over the standard deviation of `data`, negative to invert.
-    named : object
-        What messages call the tomogram.
-
-    Notes
-    -----
-    On a coarser grid noise averages out: the grey scale is measured once more there.
+        Inverse standard deviation of `data`, negative to invert the contrast.
+    name : object
+        Name of the tomogram in messages.
     """
     if step == 1:
         pairs = zip(iterate_sections(out), iterate_sections(data), strict=True)
-        for made, section in track(pairs, "standardising", len(out)):
-            made[:] = _fitting((np.asarray(section, np.float32) - mean) * factor, out)
+        for target, section in track(pairs, "standardising", len(out)):
+            target[:] = _clip_to_type((np.asarray(section, np.float32) - mean) * factor, out)
         return
     resample_into(out, data, step, mean, factor)
-    mean, sd = grey_scale(out, named)
+    mean, sd = measure_grey_scale(out, name)
     for section in iterate_sections(out):
-        section[:] = _fitting((np.asarray(section, np.float32) - mean) / sd, out)
+        section[:] = _clip_to_type((np.asarray(section, np.float32) - mean) / sd, out)
 
 
-def _fitting(section: NDArray[np.float32], out: NDArray[Any]) -> NDArray[np.float32]:
-    """A hot pixel beyond float16's range would become infinite."""
+def _clip_to_type(section: NDArray[np.float32], out: NDArray[Any]) -> NDArray[np.float32]:
+    """Keep a hot pixel inside the range of float16, where it would become infinite."""
     if out.dtype != np.float16:
         return section
-    return np.clip(section, -FLOAT16_LARGEST, FLOAT16_LARGEST)
+    return np.clip(section, -FLOAT16_LIMIT, FLOAT16_LIMIT)

@@ -1,81 +1,57 @@
-"""Another voxel size: separable Lanczos resampling, section by section."""
+"""Change of voxel size: separable Lanczos resampling, section by section."""
 
-import math
-import shutil
 from collections import deque
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from cryoetgan.errors import UserError
 from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.progress import track
-from cryoetgan.tomograms.importing.raw_tomogram import THINNEST
 
 Floats = NDArray[np.floating]
-LOBES = 3
-"""Of the Lanczos kernel (Duchon 1979, doi 10.1175/1520-0450(1979)018<1016:LFIOAT>2.0.CO;2)."""
+LANCZOS_LOBES = 3
 
 
 def resampled_shape(shape: tuple[int, ...], step: float) -> tuple[int, int, int]:
-    """Return the shape after resampling by `step` input voxels an output voxel."""
+    """Return the shape `(z, y, x)` after resampling by `step` input voxels per output voxel.
+
+    Examples
+    --------
+    >>> resampled_shape((40, 100, 101), 2.0)
+    (20, 50, 51)
+    """
     z, y, x = (max(1, int(np.floor((n - 1) / step + 1e-6)) + 1) for n in shape)
     return z, y, x
 
 
-def check_shape(
-    shape: tuple[int, ...], wanted: float, item_size: int, folder: Path, named: object
-) -> None:
-    """Raise a `UserError` where a resampled tomogram is none, or more than the disk holds.
+def lanczos_weights(n_in: int, n_out: int, step: float) -> sparse.csr_array:
+    """Return the matrix `(n_out, n_in)` that resamples one axis.
+
+    L(x) = sinc(x) sinc(x / 3) for |x| < 3, otherwise 0 (Duchon 1979,
+    doi 10.1175/1520-0450(1979)018<1016:LFIOAT>2.0.CO;2). Each row is normalised to a sum of 1.
 
     Parameters
     ----------
-    shape : tuple of int
-        `(z, y, x)` after resampling.
-    wanted : float
-        Its voxel size in angstrom.
-    item_size : int
-        Bytes a voxel.
-    folder : Path
-        Where it will be written.
-    named : object
-        What messages call the tomogram.
-    """
-    size = "x".join(map(str, shape[::-1]))
-    if min(shape) < THINNEST:
-        raise UserError(
-            f"{named}: has {size} voxels (x, y, z) at {wanted:g} A, fewer than {THINNEST} on an "
-            "axis; lower --voxel-size (densities.voxel_size)"
-        )
-    needed, free = math.prod(shape) * item_size, shutil.disk_usage(folder).free
-    if needed > free:
-        raise UserError(
-            f"{named}: has {size} voxels (x, y, z) at {wanted:g} A, {needed / 1e9:.3g} GB, but "
-            f"{free / 1e9:.3g} GB are free; raise --voxel-size (densities.voxel_size), give "
-            "--float16, or make room"
-        )
-
-
-def weights(count: int, made: int, step: float) -> sparse.csr_array:
-    """Return the matrix `(made, count)` that resamples one axis.
-
-    Rows sum to one. Where the grid gets coarser, the kernel is as much wider: what the
-    coarser grid cannot hold is taken out, not folded back.
+    n_in, n_out : int
+        Voxels along the axis.
+    step : float
+        Input voxels per output voxel. If it is above 1, the kernel is wider by this factor, so
+        that frequencies above the new Nyquist limit are removed and not aliased.
     """
     width = max(step, 1.0)
-    places = np.arange(made) * step
-    reach = int(np.ceil(LOBES * width))
-    taps = np.floor(places)[:, None].astype(int) + np.arange(-reach, reach + 1)[None, :]
-    distance = (taps - places[:, None]) / width
-    kernel = np.where(abs(distance) < LOBES, np.sinc(distance) * np.sinc(distance / LOBES), 0.0)
-    kernel[(taps < 0) | (taps >= count)] = 0
+    positions = np.arange(n_out) * step
+    reach = int(np.ceil(LANCZOS_LOBES * width))
+    taps = np.floor(positions)[:, None].astype(int) + np.arange(-reach, reach + 1)[None, :]
+    distance = (taps - positions[:, None]) / width
+    lobes = np.sinc(distance) * np.sinc(distance / LANCZOS_LOBES)
+    kernel = np.where(abs(distance) < LANCZOS_LOBES, lobes, 0.0)
+    kernel[(taps < 0) | (taps >= n_in)] = 0
     kernel /= kernel.sum(axis=1, keepdims=True)
-    rows = np.broadcast_to(np.arange(made)[:, None], taps.shape)
+    rows = np.broadcast_to(np.arange(n_out)[:, None], taps.shape)
     used = kernel != 0
     return sparse.csr_array(
-        (kernel[used], (rows[used], taps[used])), shape=(made, count), dtype=np.float32
+        (kernel[used], (rows[used], taps[used])), shape=(n_out, n_in), dtype=np.float32
     )
 
 
@@ -88,7 +64,7 @@ def resample_into(
 ) -> None:
     """Fill `out` with `(data - mean) * factor` on a grid of `step` input voxels.
 
-    Voxel (0, 0, 0) stays where it is: an index becomes index / step.
+    Voxel (0, 0, 0) keeps its position: an index becomes index / step.
 
     Parameters
     ----------
@@ -99,30 +75,32 @@ def resample_into(
     step : float
         Output voxel size over input voxel size.
     mean, factor : float
-        Applied on the way.
+        Grey scale.
 
     Notes
     -----
-    Memory: one input section and as many output sections as the kernel reaches.
+    Memory: one input section, and one resampled section per tap of the kernel along z.
     """
     along_z, along_y, along_x = (
-        weights(count, made, step) for count, made in zip(data.shape, out.shape, strict=True)
+        lanczos_weights(n_in, n_out, step)
+        for n_in, n_out in zip(data.shape, out.shape, strict=True)
     )
     held: deque[tuple[int, Floats]] = deque()
-    following = 0  # the first section not read yet
+    next_unread = 0
     reading = iterate_sections(data)
-    for index, made in enumerate(track(iterate_sections(out), "resampling", len(out))):
+    writing = iterate_sections(out)
+    for index, target in enumerate(track(writing, "resampling", len(out))):
         taps = along_z.indices[along_z.indptr[index] : along_z.indptr[index + 1]]
-        share = along_z.data[along_z.indptr[index] : along_z.indptr[index + 1]]
+        weights = along_z.data[along_z.indptr[index] : along_z.indptr[index + 1]]
         first, last = int(taps.min()), int(taps.max())
         while held and held[0][0] < first:
             held.popleft()
-        for number in range(following, last + 1):
+        for number in range(next_unread, last + 1):
             raw = next(reading)
             if number < first:
                 continue
             section = (np.asarray(raw, np.float32) - mean) * factor
             held.append((number, (along_x @ (along_y @ section).T).T))
-        following = max(following, last + 1)
+        next_unread = max(next_unread, last + 1)
         by_number = dict(held)
-        made[:] = sum(w * by_number[int(tap)] for tap, w in zip(taps, share, strict=True))
+        target[:] = sum(w * by_number[int(tap)] for tap, w in zip(taps, weights, strict=True))

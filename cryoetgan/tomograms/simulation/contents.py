@@ -1,5 +1,6 @@
-"""What a tomogram shows, as a command is told it: classes, crowders, vesicles, gold."""
+"""Contents of a scene: classes, crowders, vesicles and gold beads; and the scene built of them."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,31 +8,36 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from cryoetgan.command import log, parse_counts, parse_numbers
-from cryoetgan.errors import UserError
+from cryoetgan.errors import UserError, format_shape
 from cryoetgan.io.mrc import check_same_voxel_size, read_map
 from cryoetgan.io.star import paths_by_class
-from cryoetgan.tomograms.simulation.packing import Floats, Scene
-from cryoetgan.tomograms.simulation.vesicles_and_gold import Surroundings
+from cryoetgan.tomograms.simulation.packing import pack
+from cryoetgan.tomograms.simulation.scene import Floats, Scene, empty_scene
+from cryoetgan.tomograms.simulation.vesicles_and_gold import (
+    VesiclesAndGold,
+    add_beads,
+    add_vesicles,
+)
 
-SMALLEST_MAP = 8
-"""Voxels an axis."""
+log = logging.getLogger("cryoetgan")
+MIN_MAP_VOXELS = 8
+"""Voxels along the shortest axis of a map."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """All that is put into a scene.
+    """Everything that is placed in a scene.
 
     Attributes
     ----------
     classes, copies : mapping
-        Class to density `(z, y, x)`, and to how many are wanted; labelled 1, 2, ... in
-        this order.
+        Class to density `(z, y, x)`, and to number of copies. Labels are 1, 2, ... in this
+        order.
     crowders : mapping
-        Name to density `(z, y, x)` of background species, labelled but no particles.
+        Name to density `(z, y, x)` of background species: labelled, but not in the truth.
     crowder_copies : int
-        Of each crowder.
-    surroundings : Surroundings
+        Copies of each crowder.
+    vesicles_and_gold : VesiclesAndGold
         Vesicles and gold beads.
     shape : (int, int, int)
         zyx, voxels.
@@ -43,23 +49,21 @@ class Contents:
     copies: Mapping[str, int]
     crowders: Mapping[str, Floats]
     crowder_copies: int
-    surroundings: Surroundings
+    vesicles_and_gold: VesiclesAndGold
     shape: tuple[int, int, int]
     voxel_size: float
 
-    def wanted(self) -> dict[str, int]:
-        """Return how many of each are asked for."""
+    def requested(self) -> dict[str, int]:
+        """Return the requested number of each kind of object."""
         counts = dict(self.copies) | dict.fromkeys(self.crowders, self.crowder_copies)
-        others = {"vesicle": self.surroundings.vesicles, "bead": self.surroundings.beads}
+        others = {"vesicle": self.vesicles_and_gold.vesicles, "bead": self.vesicles_and_gold.beads}
         return counts | {name: count for name, count in others.items() if count}
 
     def warn_of_missing(self, scene: Scene, output: Path) -> None:
-        """Say what found no place."""
-        wanted = self.wanted()
+        """Log the objects that did not fit."""
+        requested = self.requested()
         for name, missing in scene.missing.items():
-            log.warning(
-                "%s: no place for %d of %d %s; go on without", output, missing, wanted[name], name
-            )
+            log.warning("%s: no place for %d of %d %s", output, missing, requested[name], name)
 
 
 def read_contents(
@@ -67,76 +71,80 @@ def read_contents(
     crowders: Sequence[Path],
     *,
     shape: tuple[int, int, int],
-    copies: int,
-    class_copies: Sequence[str] | None,
+    copies: Mapping[str, int],
     crowder_copies: int,
-    vesicles: int,
-    vesicle_radius: str,
-    beads: int,
-    bead_diameter: float,
-    resolution: float | None,
+    vesicles_and_gold: VesiclesAndGold,
 ) -> Contents:
-    """Read the maps and check all options that say what goes into a scene; shape is x, y, z.
+    """Read the maps of a scene and check that they fit each other and the shape.
+
+    The parameters are the attributes of `Contents`, but the stem of a file is the name of a
+    class or crowder, and the shape is x, y, z.
 
     Raises
     ------
     UserError
-        Where an option is wrong, or maps do not fit each other or the shape.
+        If voxel sizes differ, or an object is larger than the scene.
     """
-    named, voxel_size = _read_maps([*maps, *crowders], shape)
-    classes = {name: named[path] for name, path in paths_by_class(maps).items()}
-    low, high = parse_numbers(vesicle_radius, "--vesicle-radius", ("LO", "HI"))
-    surroundings = Surroundings(
-        resolution=3 * voxel_size if resolution is None else resolution,
-        vesicles=vesicles,
-        vesicle_radii=(low, high),
-        beads=beads,
-        bead_diameter=bead_diameter,
-    )
+    densities, voxel_size = _read_maps([*maps, *crowders], shape)
+    objects = vesicles_and_gold
     shortest, longest = min(shape) * voxel_size, max(shape) * voxel_size
-    if beads and bead_diameter > shortest:
-        raise UserError(f"--bead-diameter: got {bead_diameter:g} A, wanted {shortest:g} or less")
-    if vesicles and high > longest:
-        raise UserError(f"--vesicle-radius: got {high:g} A, wanted HI of {longest:g} or less")
+    if objects.beads and objects.bead_diameter > shortest:
+        raise UserError(
+            f"--bead-diameter: got {objects.bead_diameter:g} A, wanted {shortest:g} or less"
+        )
+    if objects.vesicles and objects.vesicle_radii[1] > longest:
+        raise UserError(
+            f"--vesicle-radius: got {objects.vesicle_radii[1]:g} A, wanted HI of {longest:g} or less"
+        )
     x, y, z = shape
     return Contents(
-        classes=classes,
-        copies=parse_counts(list(classes), copies, class_copies, "--copies", "--class-copies"),
+        classes={name: densities[path] for name, path in paths_by_class(maps).items()},
+        copies=copies,
         crowders={
-            f"crowder_{name}": named[path] for name, path in paths_by_class(crowders).items()
+            f"crowder_{name}": densities[path] for name, path in paths_by_class(crowders).items()
         },
         crowder_copies=crowder_copies,
-        surroundings=surroundings,
+        vesicles_and_gold=objects,
         shape=(z, y, x),
         voxel_size=voxel_size,
     )
 
 
-def whole_voxels(shape: str) -> tuple[int, int, int]:
-    """Return `X,Y,Z` as whole numbers above zero."""
-    sides = parse_numbers(shape, "--shape", ("X", "Y", "Z"))
-    if any(side < 1 or side != int(side) for side in sides):
-        raise UserError(f"--shape: got '{shape}', wanted whole numbers of voxels above zero")
-    x, y, z = (int(side) for side in sides)
-    return x, y, z
+def build_scene(contents: Contents, name: str, seed: int, scene: Scene | None = None) -> Scene:
+    """Return the packed scene: membranes and gold first, then particles, then crowders.
+
+    `name` (the tomogram's) and `seed` (the run's) determine the random numbers. `scene` is an
+    empty scene to fill, for example of memory-mapped files.
+    """
+    scene = empty_scene(contents.shape) if scene is None else scene
+    for class_name in contents.classes:
+        scene.label(class_name)
+    objects, voxel_size = contents.vesicles_and_gold, contents.voxel_size
+    if objects.vesicles:
+        add_vesicles(scene, objects, voxel_size, name, seed)
+    if objects.beads:
+        add_beads(scene, objects, voxel_size, name, seed)
+    pack(scene, contents.classes, contents.copies, name, seed)
+    crowders = contents.crowders
+    pack(scene, crowders, dict.fromkeys(crowders, contents.crowder_copies), name, seed)
+    return scene
 
 
 def _read_maps(
     paths: Sequence[Path], shape: tuple[int, int, int]
 ) -> tuple[dict[Path, NDArray[Any]], float]:
-    """Return the maps' densities and their one voxel size."""
+    """Return the maps' densities `(z, y, x)` and their common voxel size."""
     volumes = {path: read_map(path) for path in paths}
     first = volumes[paths[0]].voxel_size
     for path, volume in volumes.items():
         check_same_voxel_size(first, volume.voxel_size, paths[0], path)
+        size = format_shape(volume.data.shape)
         if min(shape) < min(volume.data.shape):
-            sizes = ",".join(map(str, shape))
             raise UserError(
-                f"--shape: {sizes} voxels are too small for {path} ({volume.data.shape[0]}^3)"
+                f"--shape: {','.join(map(str, shape))} voxels are too small for {path} ({size})"
             )
-        if min(volume.data.shape) < SMALLEST_MAP:
+        if min(volume.data.shape) < MIN_MAP_VOXELS:
             raise UserError(
-                f"{path}: has {' x '.join(map(str, volume.data.shape[::-1]))} voxels; wanted a map "
-                f"of {SMALLEST_MAP} or more an axis"
+                f"{path}: has {size} voxels; wanted a map of {MIN_MAP_VOXELS} or more per axis"
             )
     return {path: volume.data for path, volume in volumes.items()}, first

@@ -1,37 +1,31 @@
-"""A pseudo-experimental tomogram: project, record, add noise, reconstruct."""
+"""A simulated tomogram: project, record, add noise, reconstruct."""
 
-from collections.abc import Callable
-from dataclasses import replace
+import math
+import os
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.physics.acquisition import Acquisition
-from cryoetgan.tomograms.importing.normalise import SAMPLE, robust_moments
-from cryoetgan.tomograms.simulation.projection import project_series
+from cryoetgan.errors import UserError, format_shape
+from cryoetgan.tomograms.importing.normalise import SAMPLE_VOXELS, robust_moments
+from cryoetgan.tomograms.simulation.projection import project_tilt_series
 from cryoetgan.tomograms.simulation.reconstruction import sirt, weighted_back_projection
-from cryoetgan.tomograms.simulation.tilt_series import Microscope, noise, record, tilt_angles
+from cryoetgan.tomograms.simulation.tilt_series import (
+    TiltSeries,
+    record_projections,
+    simulate_noise,
+    tilt_angles,
+)
 
 Floats = NDArray[np.floating]
-DEFAULT_DEFOCUS = 4.0
-"""Micrometres, where none is given."""
-
-
-def with_defocus(acquisition: Acquisition) -> Acquisition:
-    """Return the acquisition with a defocus: what is simulated has one."""
-    if acquisition.defocus is not None:
-        return acquisition
-    return replace(acquisition, defocus=DEFAULT_DEFOCUS)
+BYTES_PER_VOXEL = 20
+"""Memory of a simulation: density, labels, occupied voxels, gold, signal, noise."""
 
 
 def simulate_tomogram(
     density: Floats,
-    voxel_size: float,
-    acquisition: Acquisition,
+    series: TiltSeries,
     snr: float,
-    name: str,
-    seed: int,
-    microscope: Microscope | None = None,
     beads: Floats | None = None,
     sirt_iterations: int = 0,
 ) -> NDArray[np.float32]:
@@ -41,49 +35,51 @@ def simulate_tomogram(
     ----------
     density : ndarray
         `(z, y, x)`.
-    voxel_size : float
-        Angstrom.
-    acquisition : Acquisition
-        Tilts, optics and CTF state (raw, phase-flipped, corrected).
+    series : TiltSeries
+        How the projections are recorded.
     snr : float
-        Variance of the reconstructed signal over that of the reconstructed noise, over
-        the whole tomogram, gold beads left out.
-    name : str
-        The tomogram's, for the seed.
-    seed : int
-        The run's.
-    microscope : Microscope, optional
-        Dose, B-factor, misalignment, detector.
+        Signal-to-noise ratio: variance of the reconstructed signal over the variance of the
+        reconstructed noise (Frank and Al-Ali 1975, doi 10.1038/256376a0), over the whole
+        tomogram and without gold beads.
     beads : ndarray, optional
-        `(z, y, x)`; density of gold, recorded like the rest but not counted as signal.
+        `(z, y, x)`, density of gold; recorded like the density, but not counted as signal.
     sirt_iterations : int
-        Reconstruct by as many iterations of SIRT; 0: weighted back-projection.
+        Iterations of SIRT; 0 for weighted back-projection.
+
+    Returns
+    -------
+    ndarray
+        `(z, y, x)` float32.
     """
-    acquisition = with_defocus(acquisition)
-    microscope = microscope or Microscope()
-    tilts = tilt_angles(acquisition)
+    tilts = tilt_angles(series.acquisition)
     nz, ny, nx = density.shape
-    about = (voxel_size, acquisition, microscope, name, seed)
 
     def reconstruct(images: Floats) -> NDArray[np.float32]:
         if sirt_iterations:
             return sirt(images, tilts, nz, sirt_iterations)
         return weighted_back_projection(images, tilts, nz)
 
-    tomogram = reconstruct(record(project_series(density, tilts), *about))
-    _add_noise(tomogram, snr, lambda: reconstruct(noise((len(tilts), nx, ny), *about)))
+    tomogram = reconstruct(record_projections(project_tilt_series(density, tilts), series))
+    signal = float(tomogram.var(dtype=np.float64))
+    noise = reconstruct(simulate_noise((len(tilts), nx, ny), series))
+    if signal > 0:  # an empty density leaves the noise as it is
+        noise *= np.float32(np.sqrt(signal / (snr * noise.var(dtype=np.float64))))
+    tomogram += noise
     if beads is not None:
-        tomogram += reconstruct(record(project_series(beads, tilts), *about))
-    mean, sd = robust_moments(tomogram.ravel()[:: tomogram.size // SAMPLE + 1])
+        tomogram += reconstruct(record_projections(project_tilt_series(beads, tilts), series))
+    mean, sd = robust_moments(tomogram.ravel()[:: tomogram.size // SAMPLE_VOXELS + 1])
     tomogram -= mean
     tomogram /= sd
     return tomogram
 
 
-def _add_noise(tomogram: Floats, snr: float, reconstruct_noise: Callable[[], Floats]) -> None:
-    signal = float(tomogram.var(dtype=np.float64))
-    added = reconstruct_noise()
-    # nothing to measure the noise against: it stands alone
-    scale = np.sqrt(signal / (snr * added.var(dtype=np.float64))) if signal > 0 else 1.0
-    added *= np.float32(scale)
-    tomogram += added
+def check_memory(shape: tuple[int, int, int]) -> None:
+    """Raise `UserError` if this machine has too little memory for a tomogram of x, y, z voxels."""
+    needed = BYTES_PER_VOXEL * math.prod(shape)
+    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > available:
+        raise UserError(
+            f"--shape: {format_shape(shape[::-1])} voxels take about {needed / 1e9:.3g} GB of "
+            f"memory to simulate, but this machine has {available / 1e9:.3g} GB; "
+            "lower it (tomograms.shape)"
+        )

@@ -1,4 +1,4 @@
-"""What lies between particles: vesicles, gold beads."""
+"""Objects between the particles: membrane vesicles and gold beads."""
 
 from dataclasses import dataclass
 
@@ -7,46 +7,47 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cryoetgan.densities.density_from_atoms import gaussian_width
-from cryoetgan.densities.membrane import HEAD_DENSITY, HEAD_SD, TROUGH_DENSITY, TROUGH_SD
+from cryoetgan.densities.membrane import bilayer_profile
 from cryoetgan.errors import UserError
 from cryoetgan.physics.geometry import clip_box, random_rotations
-from cryoetgan.seeds import rng
-from cryoetgan.tomograms.simulation.packing import Scene, add, find_place
+from cryoetgan.seeds import rng as generator_for
+from cryoetgan.tomograms.simulation.packing import find_place
+from cryoetgan.tomograms.simulation.scene import Scene
 
 Floats = NDArray[np.floating]
-THICKNESS = 40.0
+THICKNESS_A = 40.0
 """Angstrom between the head-group layers of a vesicle's membrane."""
-HALF_WIDTH = 38.0
-"""Angstrom from the mid-plane of a membrane to where particles may lie."""
-FLATTEST = 0.7
+EXCLUDED_HALF_WIDTH_A = 38.0
+"""Angstrom from the mid-plane of a membrane within which no particle may lie."""
+MIN_AXIS_RATIO = 0.7
 """Shortest axis of a vesicle over its longest."""
-GOLD = 4.66
-"""Electrons per cubic angstrom: 79 of each of 59 atoms per cubic nanometre."""
-BEAD_SPREAD = 0.1
-"""Standard deviation of a bead's diameter over the diameter."""
-BLUR_REACH = 4.0
-"""Standard deviations of the blur, beyond which nothing of a bead is left."""
+GOLD_ELECTRON_DENSITY = 4.66
+"""Electrons per cubic angstrom: 59 atoms per cubic nanometre of 79 electrons each."""
+BEAD_DIAMETER_SPREAD = 0.1
+"""Standard deviation of a bead's diameter over its mean."""
+BLUR_REACH_SD = 4.0
+"""Standard deviations at which the blur of a bead is cut off."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """What is put around the particles.
+class VesiclesAndGold:
+    """Vesicles and gold beads of a scene.
 
     Attributes
     ----------
-    resolution : float
-        Angstrom; units and blur are those of `cryoetgan.densities`.
+    resolution : float, optional
+        Angstrom; units and blur as in `cryoetgan.densities.simulate`. Default: three voxels.
     vesicles : int
-        How many.
+        Number of vesicles.
     vesicle_radii : (float, float)
-        Angstrom; the longest half axes are drawn between them.
+        Angstrom; range of the longest half axis.
     beads : int
-        How many, of gold.
+        Number of gold beads.
     bead_diameter : float
-        Angstrom, of the average bead.
+        Angstrom; mean diameter.
     """
 
-    resolution: float
+    resolution: float | None = None
     vesicles: int = 0
     vesicle_radii: tuple[float, float] = (200.0, 500.0)
     beads: int = 0
@@ -60,116 +61,81 @@ class Surroundings:
             ("--bead-diameter", self.bead_diameter),
             ("--resolution", self.resolution),
         ):
-            if not 0 < value < np.inf:
+            if value is not None and not 0 < value < np.inf:
                 raise UserError(f"{option}: got {value:g} A, wanted a number above zero")
+
+    def gaussian_width(self, voxel_size: float) -> float:
+        """Return w in angstrom of the blur exp(-r^2 / w^2)."""
+        return gaussian_width(3 * voxel_size if self.resolution is None else self.resolution)
 
 
 def add_vesicles(
-    scene: Scene, wanted: Surroundings, voxel_size: float, tomogram: str, seed: int
+    scene: Scene, objects: VesiclesAndGold, voxel_size: float, tomogram: str, seed: int
 ) -> None:
-    """Place vesicles, label `vesicle`; only the membrane is taken, particles may lie inside.
+    """Place vesicles with the label `vesicle`.
 
-    Parameters
-    ----------
-    scene : Scene
-        Changed in place.
-    wanted : Surroundings
-        How many, how large.
-    voxel_size : float
-        Angstrom.
-    tomogram : str
-        Name, for seeds.
-    seed : int
-        The run's.
-
-    Notes
-    -----
-    Ellipsoids with random axes and turns. Their middle lies in the volume; what reaches
-    beyond its faces is cut, as in a thin film.
+    Only the membrane is occupied, so particles may lie inside. Vesicles are ellipsoids with
+    random axes and orientations. Their centre lies in the volume, and its faces cut them off as
+    the faces of a thin film do. `tomogram` and `seed` determine the random numbers.
     """
-    placed = 0
-    for index in range(wanted.vesicles):
-        numbers = rng(seed, "vesicle", tomogram, index)
-        longest = numbers.uniform(*wanted.vesicle_radii)
-        axes = longest * np.append(numbers.uniform(FLATTEST, 1, 2), 1.0)
-        depth = _depth(axes, random_rotations(1, numbers)[0].as_matrix(), voxel_size)
-        mask = abs(depth) <= HALF_WIDTH + voxel_size / 2
-        place = find_place(mask, scene.taken, numbers, inside=False)
-        if place is not None:
-            add(scene, bilayer(depth, wanted.resolution), mask, place, "vesicle")
+    width, placed = objects.gaussian_width(voxel_size), 0
+    for index in range(objects.vesicles):
+        rng = generator_for(seed, "vesicle", tomogram, index)
+        longest = rng.uniform(*objects.vesicle_radii)
+        axes = longest * np.append(rng.uniform(MIN_AXIS_RATIO, 1, 2), 1.0)
+        depth = _ellipsoid_depth(axes, random_rotations(1, rng)[0].as_matrix(), voxel_size)
+        mask = abs(depth) <= EXCLUDED_HALF_WIDTH_A + voxel_size / 2
+        centre = find_place(mask, scene.occupied, rng, inside=False)
+        if centre is not None:
+            density = bilayer_profile(depth, THICKNESS_A, width) * np.pi**1.5 * width**3
+            scene.add(density, mask, centre, "vesicle")
             placed += 1
-    if placed < wanted.vesicles:
-        scene.missing["vesicle"] = wanted.vesicles - placed
+    if placed < objects.vesicles:
+        scene.missing["vesicle"] = objects.vesicles - placed
 
 
-def _depth(axes: Floats, turn: Floats, voxel_size: float) -> NDArray[np.float32]:
-    """Return the distance from an ellipsoid's surface in angstrom, near it, in its own box."""
-    half = int(np.ceil((axes.max() + HALF_WIDTH) / voxel_size)) + 2
+def _ellipsoid_depth(axes: Floats, rotation: Floats, voxel_size: float) -> NDArray[np.float32]:
+    """Return the distance from an ellipsoid's surface in angstrom `(z, y, x)`, near the surface.
+
+    To first order: (level - 1) over the length of the gradient of level.
+    """
+    half = int(np.ceil((axes.max() + EXCLUDED_HALF_WIDTH_A) / voxel_size)) + 2
     grid = (np.indices((2 * half + 1,) * 3) - half).astype(np.float32) * voxel_size
-    own = np.tensordot(turn.T, grid[::-1], 1) / axes[:, None, None, None]
+    own = np.tensordot(rotation.T, grid[::-1], 1) / axes[:, None, None, None]
     level = np.sqrt((own**2).sum(axis=0))
-    # first order: level - 1 over the length of its gradient
     slope = np.sqrt(((own / axes[:, None, None, None]) ** 2).sum(axis=0))
     return ((level - 1) * level / np.maximum(slope, 1e-9)).astype(np.float32)
 
 
-def bilayer(depth: Floats, resolution: float) -> Floats:
-    """Return the density of a membrane at a distance in angstrom from its mid-plane."""
-    width = gaussian_width(resolution)
-    parts = (
-        (THICKNESS / 2, HEAD_SD, HEAD_DENSITY),
-        (-THICKNESS / 2, HEAD_SD, HEAD_DENSITY),
-        (0.0, TROUGH_SD, TROUGH_DENSITY),
-    )
-    total = np.zeros_like(depth)
-    for where, sd, density in parts:
-        variance = sd**2 + width**2 / 2
-        total += density * sd / np.sqrt(variance) * np.exp(-((depth - where) ** 2) / (2 * variance))
-    return total * np.pi**1.5 * width**3
-
-
 def add_beads(
-    scene: Scene, wanted: Surroundings, voxel_size: float, tomogram: str, seed: int
+    scene: Scene, objects: VesiclesAndGold, voxel_size: float, tomogram: str, seed: int
 ) -> None:
-    """Place gold beads, label `bead`; `scene.beads` holds their density.
-
-    Parameters
-    ----------
-    scene : Scene
-        Changed in place.
-    wanted : Surroundings
-        How many, how large.
-    voxel_size : float
-        Angstrom.
-    tomogram : str
-        Name, for seeds.
-    seed : int
-        The run's.
-    """
+    """Place gold beads with the label `bead`; their density is added to `scene.beads`."""
     if scene.beads is None:
         scene.beads = np.zeros(scene.density.shape, np.float32)
-    width = gaussian_width(wanted.resolution)
+    width, placed = objects.gaussian_width(voxel_size), 0
     blur = width / np.sqrt(2) / voxel_size
-    placed = 0
-    for index in range(wanted.beads):
-        numbers = rng(seed, "bead", tomogram, index)
-        diameter = wanted.bead_diameter * max(0.5, numbers.normal(1, BEAD_SPREAD))
-        radius, centre = diameter / 2 / voxel_size, numbers.uniform(-0.5, 0.5, 3)
-        ball = _ball(radius, centre, margin=int(np.ceil(BLUR_REACH * blur)))
+    for index in range(objects.beads):
+        rng = generator_for(seed, "bead", tomogram, index)
+        diameter = objects.bead_diameter * max(0.5, rng.normal(1, BEAD_DIAMETER_SPREAD))
+        radius, offset = diameter / 2 / voxel_size, rng.uniform(-0.5, 0.5, 3)
+        ball = _ball(radius, offset, margin=int(np.ceil(BLUR_REACH_SD * blur)))
         mask = ball > 0
-        place = find_place(mask, scene.taken, numbers)
-        if place is not None:
-            add(scene, np.zeros_like(ball), mask, place, "bead")
-            whole, part = clip_box(place - np.array(ball.shape) // 2, ball.shape, scene.beads.shape)
-            gold = ndimage.gaussian_filter(ball, blur, mode="constant", truncate=BLUR_REACH)
-            scene.beads[whole] += gold[part] * np.float32(GOLD * np.pi**1.5 * width**3)
+        centre = find_place(mask, scene.occupied, rng)
+        if centre is not None:
+            scene.add(np.zeros_like(ball), mask, centre, "bead")
+            corner = centre - np.array(ball.shape) // 2
+            in_scene, in_box = clip_box(corner, ball.shape, scene.beads.shape)
+            gold = ndimage.gaussian_filter(ball, blur, mode="constant", truncate=BLUR_REACH_SD)
+            scale = np.float32(GOLD_ELECTRON_DENSITY * np.pi**1.5 * width**3)
+            scene.beads[in_scene] += gold[in_box] * scale
             placed += 1
-    if placed < wanted.beads:
-        scene.missing["bead"] = wanted.beads - placed
+    if placed < objects.beads:
+        scene.missing["bead"] = objects.beads - placed
 
 
-def _ball(radius: float, centre: Floats, margin: int) -> Floats:
-    """Return how much of each voxel a ball fills."""
+def _ball(radius: float, offset: Floats, margin: int) -> Floats:
+    """Return the fraction of each voxel `(z, y, x)` that a ball fills; radius in voxels."""
     half = int(np.ceil(radius)) + 2 + margin
-    grid = np.indices((2 * half + 1,) * 3) - half - centre[:, None, None, None]
+    grid = np.indices((2 * half + 1,) * 3) - half - offset[:, None, None, None]
     return np.clip(radius + 0.5 - np.sqrt((grid**2).sum(axis=0)), 0, 1).astype(np.float32)

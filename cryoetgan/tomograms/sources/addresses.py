@@ -1,4 +1,4 @@
-"""How a tomogram that is no file is named; light, for the tables to import."""
+"""Addresses of tomograms that are not local files (a light module: the tables import it)."""
 
 import re
 
@@ -10,5 +10,11 @@ REMOTE = re.compile(r"(https?|emdb|empiar|portal|copick):|EMD-\d+$", re.IGNORECA
 
 
 def is_remote(source: str) -> bool:
-    """Whether a source is something else than a file's path."""
+    """Return whether a source is an address and not the path of a file.
+
+    Examples
+    --------
+    >>> is_remote("emdb:1234"), is_remote("folder/EMD-1234.mrc")
+    (True, False)
+    """
     return REMOTE.match(source) is not None

@@ -1,4 +1,4 @@
-"""Tomograms of a copick project, read through copick."""
+"""Tomograms of a copick project, through the copick package."""
 
 import json
 import os
@@ -11,99 +11,105 @@ import numpy as np
 from cryoetgan.errors import UserError
 from cryoetgan.io.files import check_exists
 from cryoetgan.io.memmap import release_pages
+from cryoetgan.io.raw_mrc import RawVolume
 from cryoetgan.progress import track
-from cryoetgan.tomograms.importing.raw_tomogram import RawTomogram
 
 
-def _project(text: str) -> tuple[Any, dict[str, str]]:
-    """Return copick's root and the query of `copick:config.json?run=...`."""
-    path, _, query = text.partition(":")[2].partition("?")
+def open_project(address: str) -> tuple[Any, dict[str, str]]:
+    """Return copick's root and the query of `copick:config.json?run=...`.
+
+    Environment variables in the path are replaced.
+
+    Raises
+    ------
+    UserError
+        If copick is not installed, or the path is not a copick configuration.
+    """
+    path, _, query = address.partition(":")[2].partition("?")
     try:
         import copick
     except ImportError as error:
         raise UserError("copick is not installed; pip install 'cryoetgan[export]'") from error
     configuration = check_exists(Path(os.path.expandvars(path)), "copick configuration")
     if not configuration.is_file():
-        raise UserError(f"{text}: names no copick configuration; give copick:config.json?run=R")
+        raise UserError(
+            f"{address}: is a folder, not a copick configuration; give copick:config.json?run=R"
+        )
     try:
         root = copick.from_file(str(configuration))
     except (ValueError, KeyError, TypeError, NotImplementedError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: is no copick configuration ({error})") from error
+        raise UserError(f"{path}: is not a copick configuration ({error})") from error
     return root, dict(urllib.parse.parse_qsl(query))
 
 
-def copy_tomogram(source: str, path: Path) -> RawTomogram:
-    """Copy a project's tomogram to an uncompressed file, chunk by chunk, and map that.
+def copy_tomogram(address: str, path: Path) -> RawVolume:
+    """Copy a project's tomogram to an uncompressed file, chunk by chunk, and map that file.
 
     Parameters
     ----------
-    source : str
-        `copick:config.json?run=R[&tomogram=wbp][&voxel_size=10]`; what is left out may
-        stand for one thing only.
+    address : str
+        `copick:config.json?run=R[&tomogram=wbp][&voxel_size=10]`. A key may be omitted if the
+        project leaves only one choice.
     path : Path
         The .npy file to write.
 
     Raises
     ------
     UserError
-        Where the project has no such tomogram.
+        If the project has no such tomogram.
     """
     import zarr
 
-    root, query = _project(source)
+    root, query = open_project(address)
     runs = {run.name: run for run in root.runs}
-    run = runs[_one(source, "run", query.get("run"), list(runs))]
+    run = runs[_choose(address, "run", query.get("run"), list(runs))]
     spacings = {f"{spacing.voxel_size:g}": spacing for spacing in run.voxel_spacings}
     given = query.get("voxel_size")
     try:
         wanted = None if given is None else f"{float(given):g}"
     except ValueError:
-        raise UserError(f"{source}: voxel_size is '{given}', wanted a number") from None
-    spacing = spacings[_one(source, "voxel_size", wanted, list(spacings))]
+        raise UserError(f"{address}: voxel_size is '{given}', wanted a number") from None
+    spacing = spacings[_choose(address, "voxel_size", wanted, list(spacings))]
     tomograms = {item.tomo_type: item for item in spacing.tomograms}
-    tomogram = tomograms[_one(source, "tomogram", query.get("tomogram"), list(tomograms))]
+    tomogram = tomograms[_choose(address, "tomogram", query.get("tomogram"), list(tomograms))]
     finest = zarr.open(tomogram.zarr(), mode="r")["0"]
     copy = np.lib.format.open_memmap(path, "w+", np.dtype(finest.dtype), finest.shape)
-    thick = finest.chunks[0]
-    for start in track(range(0, len(copy), thick), f"copying {source}"):
-        copy[start : start + thick] = finest[start : start + thick]
+    thickness = finest.chunks[0]
+    for start in track(range(0, len(copy), thickness), f"copying {address}"):
+        copy[start : start + thickness] = finest[start : start + thickness]
         release_pages(copy)
-    return RawTomogram(copy, float(spacing.voxel_size))
+    return RawVolume(copy, float(spacing.voxel_size))
 
 
-def _one(source: str, key: str, given: str | None, known: list[str]) -> str:
+def _choose(address: str, key: str, given: str | None, known: list[str]) -> str:
     if given is not None and given in known:
         return given
     if given is None and len(known) == 1:
         return known[0]
-    got = "is not named" if given is None else f"is '{given}'"
-    raise UserError(f"{source}: {key} {got}; the project has {', '.join(sorted(known)) or 'none'}")
+    found = "is missing" if given is None else f"is '{given}'"
+    choices = ", ".join(sorted(known)) or "none"
+    raise UserError(f"{address}: {key} {found}; the project has {choices}")
 
 
-def rows(source: str) -> list[dict[str, Any]]:
-    """Return rows of the table of tomograms: one a run, voxel size and kind of tomogram."""
-    root, _ = _project(source)
-    path = source.partition(":")[2].partition("?")[0]
+def list_tomograms(address: str) -> list[dict[str, Any]]:
+    """Return rows of the table of tomograms: one per run, voxel size and tomogram type."""
+    root, _ = open_project(address)
+    path = address.partition(":")[2].partition("?")[0]
     found = []
     for run in root.runs:
         for spacing in run.voxel_spacings:
             for tomogram in spacing.tomograms:
-                query = urllib.parse.urlencode(
-                    {
-                        "run": run.name,
-                        "tomogram": tomogram.tomo_type,
-                        "voxel_size": f"{spacing.voxel_size:g}",
-                    }
-                )
-                row = {"path": f"copick:{path}?{query}", "voxel_size": spacing.voxel_size}
-                found.append({"tomogram": run.name, "kind": tomogram.tomo_type, **row})
+                size = f"{spacing.voxel_size:g}"
+                query = {"run": run.name, "tomogram": tomogram.tomo_type, "voxel_size": size}
+                row = {
+                    "path": f"copick:{path}?{urllib.parse.urlencode(query)}",
+                    "voxel_size": spacing.voxel_size,
+                }
+                found.append((run.name, f"{run.name}_{tomogram.tomo_type}_{size}", row))
     if not found:
-        raise UserError(f"{source}: the project holds no tomogram")
-    for row in found:
-        if sum(other["tomogram"] == row["tomogram"] for other in found) > 1:
-            row["name"] = f"{row['tomogram']}_{row['kind']}_{row['voxel_size']:g}"
+        raise UserError(f"{address}: the project holds no tomogram")
+    runs = [run for run, _, _ in found]
     return [
-        {"tomogram": row.get("name", row["tomogram"])}
-        | {key: row[key] for key in ("path", "voxel_size")}
-        for row in found
+        {"tomogram": run if runs.count(run) == 1 else full_name} | row
+        for run, full_name, row in found
     ]

@@ -1,4 +1,4 @@
-"""Rows of the table of tomograms for what an archive or project holds."""
+"""Table of the tomograms that an archive, the data portal or a copick project holds."""
 
 import html.parser
 import re
@@ -8,7 +8,7 @@ from typing import Any
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.download import read_page
-from cryoetgan.tomograms.sources.resolve import EMPIAR, SUFFIXES, Transfer
+from cryoetgan.tomograms.sources.resolve import EMPIAR_URL, Transfer
 
 COLUMNS = (
     "tomogram",
@@ -21,45 +21,49 @@ COLUMNS = (
     "cs",
     "ctf",
 )
-NOTE = "# tilts of {names} are not told by their archive: -60 to 60 by 3 degrees stand in; correct them"
-DEEPEST = 4
-MOST_FOLDERS = 500
+TILTS_NOTE = (
+    "# the archive gives no tilts of {names}: -60 to 60 by 3 degrees are a guess; correct them"
+)
+SUFFIXES = (".mrc", ".rec", ".map", ".mrc.gz", ".rec.gz", ".map.gz")
+MAX_DEPTH = 4
+"""Folders below the folder that is listed."""
+MAX_FOLDERS = 500
 WANTED = (
     "wanted portal:dataset/ID, portal:run/ID, portal:tomogram/ID, emdb:ID, empiar:ID[/data/folder] "
     "or copick:config.json"
 )
 
 
-def table(sources: list[str], transfer: Transfer) -> str:
+def format_table(sources: list[str], transfer: Transfer) -> str:
     """Return the text of a table of tomograms, tab-separated.
 
     Raises
     ------
     UserError
-        Where a source is not known or holds no tomogram.
+        If a source is unknown or holds no tomogram.
     """
     rows = [row for source in sources for row in list_source(source, transfer)]
     taken: set[str] = set()
     for row in rows:
-        row["tomogram"] = _unused(re.sub(r"[^A-Za-z0-9_-]+", "-", str(row["tomogram"])), taken)
+        row["tomogram"] = _make_unique(re.sub(r"[^A-Za-z0-9_-]+", "-", str(row["tomogram"])), taken)
     guessed = [row["tomogram"] for row in rows if "tilt_low" not in row]
     lines = []
     if guessed:
-        shown = ", ".join(guessed[:3]) + (" and others" if len(guessed) > 3 else "")
-        lines.append(NOTE.format(names=shown))
+        names = ", ".join(guessed[:3]) + (" and others" if len(guessed) > 3 else "")
+        lines.append(TILTS_NOTE.format(names=names))
     lines.append("\t".join(COLUMNS))
     for row in rows:
         if row["tomogram"] in guessed:
             row |= {"tilt_low": -60, "tilt_high": 60, "tilt_step": 3}
-        lines.append("\t".join(_text(row.get(column)) for column in COLUMNS))
+        lines.append("\t".join(_format(row.get(column)) for column in COLUMNS))
     return "\n".join(lines) + "\n"
 
 
-def _text(value: Any) -> str:
+def _format(value: Any) -> str:
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _unused(name: str, taken: set[str]) -> str:
+def _make_unique(name: str, taken: set[str]) -> str:
     number, unused = 2, name
     while unused in taken:
         unused, number = f"{name}_{number}", number + 1
@@ -68,37 +72,37 @@ def _unused(name: str, taken: set[str]) -> str:
 
 
 def list_source(source: str, transfer: Transfer) -> list[dict[str, Any]]:
-    """Return one row a tomogram that a source holds."""
+    """Return one row per tomogram of a source: column name to value."""
     on_portal = re.fullmatch(r"portal:(dataset|run|tomogram)/(\d+)", source)
     if on_portal:
         from cryoetgan.tomograms.sources import portal
 
-        return portal.rows(on_portal[1], int(on_portal[2]), transfer.mirror)
+        return portal.list_tomograms(on_portal[1], int(on_portal[2]), transfer.mirror)
     if source.startswith("copick:"):
         from cryoetgan.tomograms.sources import copick_project
 
-        return copick_project.rows(source)
+        return copick_project.list_tomograms(source)
     entry = re.fullmatch(r"(?:emdb:|EMD-)(\d{4,5})", source)
     if entry:
         return [{"tomogram": f"EMD-{entry[1]}", "path": f"emdb:{entry[1]}"}]
     folder = re.fullmatch(r"empiar:(\d{5})(?:/(.*))?", source)
     if folder:
-        return _empiar(folder[1], folder[2] or "data", transfer)
+        return _list_empiar(folder[1], folder[2] or "data", transfer)
     raise UserError(f"'{source}' cannot be listed; {WANTED}")
 
 
-def _empiar(entry: str, inside: str, transfer: Transfer) -> list[dict[str, Any]]:
-    """Walk an entry's folders, as its server lists them."""
-    base = (transfer.mirror or EMPIAR).rstrip("/")
+def _list_empiar(entry: str, inside: str, transfer: Transfer) -> list[dict[str, Any]]:
+    """Return the rows of an EMPIAR entry, from the listings of its folders."""
+    base = (transfer.mirror or EMPIAR_URL).rstrip("/")
     found: list[str] = []
-    todo = [(inside.strip("/"), 0)]
-    looked = 0
-    while todo and looked < MOST_FOLDERS:
-        folder, depth = todo.pop(0)
-        looked += 1
-        for name in _names(base, f"{entry}/{folder}", transfer):
-            if name.endswith("/") and depth < DEEPEST:
-                todo.append((f"{folder}/{name.rstrip('/')}", depth + 1))
+    queue = [(inside.strip("/"), 0)]
+    visited = 0
+    while queue and visited < MAX_FOLDERS:
+        folder, depth = queue.pop(0)
+        visited += 1
+        for name in _list_folder(base, f"{entry}/{folder}", transfer):
+            if name.endswith("/") and depth < MAX_DEPTH:
+                queue.append((f"{folder}/{name.rstrip('/')}", depth + 1))
             elif name.lower().endswith(SUFFIXES):
                 found.append(f"{folder}/{name}")
     if not found:
@@ -111,26 +115,26 @@ def _empiar(entry: str, inside: str, transfer: Transfer) -> list[dict[str, Any]]
     ]
 
 
-def _names(base: str, inside: str, transfer: Transfer) -> list[str]:
+def _list_folder(base: str, inside: str, transfer: Transfer) -> list[str]:
     if not re.match(r"https?://", base):
         folder = Path(base) / inside
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder")
         return sorted(f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir())
-    page = _Links()
+    page = _FolderPage()
     page.feed(read_page(f"{base}/{urllib.parse.quote(inside)}/", transfer.timeout))
     return page.names
 
 
-class _Links(html.parser.HTMLParser):
-    """Names of files and folders in a server's listing of a folder."""
+class _FolderPage(html.parser.HTMLParser):
+    """Parser of a server's folder listing; `names` are its files and folders."""
 
     def __init__(self) -> None:
         super().__init__()
         self.names: list[str] = []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        """Keep links to what lies directly inside."""
+        """Keep links to direct members of the folder."""
         target = urllib.parse.unquote(dict(attributes).get("href") or "")
         if tag == "a" and re.fullmatch(r"[^/?#:]+/?", target) and not target.startswith("."):
             self.names.append(target)

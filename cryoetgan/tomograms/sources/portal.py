@@ -1,4 +1,4 @@
-"""The CryoET Data Portal, asked through its own client."""
+"""Tomograms of the CryoET Data Portal, through its own client."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -7,8 +7,11 @@ from cryoetgan.errors import UserError
 if TYPE_CHECKING:
     from cryoet_data_portal import Client, Tomogram
 
+MIN_VOLTS = 2000
+"""A smaller acceleration voltage must be in kilovolts."""
 
-def _client(url: str | None) -> "Client":
+
+def _connect(url: str | None) -> "Client":
     try:
         from cryoet_data_portal import Client
     except ImportError as error:
@@ -18,8 +21,8 @@ def _client(url: str | None) -> "Client":
     return Client(url=url)
 
 
-def _ask(kind: Any, client: "Client", *conditions: Any) -> list[Any]:
-    """Ask the portal; whatever the network or server does becomes one message."""
+def _query(kind: Any, client: "Client", *conditions: Any) -> list[Any]:
+    """Query the portal; every fault of network or server is reported as one message."""
     from gql.transport.exceptions import TransportError
     from requests.exceptions import RequestException
 
@@ -32,30 +35,30 @@ def _ask(kind: Any, client: "Client", *conditions: Any) -> list[Any]:
         ) from error
 
 
-def tomogram_file(number: int, url: str | None) -> tuple[str, float]:
+def find_tomogram_file(number: int, url: str | None) -> tuple[str, float]:
     """Return the address of a tomogram's MRC file, and its voxel size in angstrom.
 
     Raises
     ------
     UserError
-        Where the portal has no such tomogram, or no MRC file of it.
+        If the portal has no such tomogram, or no MRC file of it.
     """
+    client = _connect(url)
     from cryoet_data_portal import Tomogram
 
-    client = _client(url)
-    found = _ask(Tomogram, client, Tomogram.id == number)
+    found = _query(Tomogram, client, Tomogram.id == number)
     if not found:
         raise UserError(
             f"the CryoET Data Portal has no tomogram {number}; "
-            "`cryoetgan tomograms list portal:dataset/ID` names those of a dataset"
+            "`cryoetgan tomograms list portal:dataset/ID` lists the tomograms of a dataset"
         )
     if not found[0].https_mrc_file:
         raise UserError(f"the CryoET Data Portal holds no MRC file of tomogram {number}")
     return found[0].https_mrc_file, float(found[0].voxel_spacing)
 
 
-def rows(kind: str, number: int, url: str | None) -> list[dict[str, Any]]:
-    """Return rows of the table of tomograms: those of a dataset, a run, or one.
+def list_tomograms(kind: str, number: int, url: str | None) -> list[dict[str, Any]]:
+    """Return rows of the table of tomograms for a dataset, a run or one tomogram.
 
     Parameters
     ----------
@@ -64,35 +67,35 @@ def rows(kind: str, number: int, url: str | None) -> list[dict[str, Any]]:
     number : int
         The portal's id.
     url : str, optional
-        Its GraphQL address, where that is another.
+        GraphQL address, if it is not the portal's own.
 
     Raises
     ------
     UserError
-        Where the portal has none.
+        If the portal has none.
     """
-    client = _client(url)
-    from cryoet_data_portal import Run, Tomogram
+    client = _connect(url)
+    from cryoet_data_portal import Run, TiltSeries, Tomogram
 
     conditions = {
         "dataset": Tomogram.run.dataset_id == number,
         "run": Tomogram.run_id == number,
         "tomogram": Tomogram.id == number,
     }
-    found = _ask(Tomogram, client, conditions[kind])
+    found = _query(Tomogram, client, conditions[kind])
     if not found:
         raise UserError(f"the CryoET Data Portal has no tomogram of {kind} {number}")
-    wanted = sorted({tomogram.run_id for tomogram in found})
-    names = {run.id: run.name for run in _ask(Run, client, Run.id._in(wanted))}
-    series = _series(client, wanted)
+    runs = sorted({tomogram.run_id for tomogram in found})
+    names = {run.id: run.name for run in _query(Run, client, Run.id._in(runs))}
+    series = {item.run_id: item for item in _query(TiltSeries, client, TiltSeries.run_id._in(runs))}
     return [
-        _row(tomogram, names.get(tomogram.run_id, "run"), series.get(tomogram.run_id), kind)
-        for tomogram in sorted(_one_a_run(found, kind), key=lambda item: item.id)
+        _to_row(tomogram, names.get(tomogram.run_id, "run"), series.get(tomogram.run_id), kind)
+        for tomogram in sorted(_select_one_per_run(found, kind), key=lambda item: item.id)
     ]
 
 
-def _one_a_run(found: "list[Tomogram]", kind: str) -> "list[Tomogram]":
-    """A dataset holds several versions of a tomogram: take what its curators show."""
+def _select_one_per_run(found: "list[Tomogram]", kind: str) -> "list[Tomogram]":
+    """Return one tomogram per run: of several versions, the curators' default."""
     if kind == "tomogram":
         return found
     best: dict[int, Tomogram] = {}
@@ -101,18 +104,12 @@ def _one_a_run(found: "list[Tomogram]", kind: str) -> "list[Tomogram]":
     return list(best.values())
 
 
-def _series(client: "Client", runs: list[int]) -> dict[int, Any]:
-    from cryoet_data_portal import TiltSeries
-
-    return {item.run_id: item for item in _ask(TiltSeries, client, TiltSeries.run_id._in(runs))}
-
-
-def _row(tomogram: "Tomogram", run: str, series: Any, kind: str) -> dict[str, Any]:
+def _to_row(tomogram: "Tomogram", run: str, series: Any, kind: str) -> dict[str, Any]:
     row = {
         "tomogram": run if kind == "dataset" else f"{run}_{tomogram.id}",
         "path": f"portal:tomogram/{tomogram.id}",
         "voxel_size": tomogram.voxel_spacing,
-        # how it was corrected is not told; phase flipping is what most programs do
+        # the kind of correction is unknown; most programs flip phases
         "ctf": "phase-flipped" if tomogram.ctf_corrected else "raw",
     }
     if series is None:
@@ -121,12 +118,11 @@ def _row(tomogram: "Tomogram", run: str, series: Any, kind: str) -> dict[str, An
         "tilt_low": series.tilt_min,
         "tilt_high": series.tilt_max,
         "tilt_step": series.tilt_step,
-        "voltage": _kilovolts(series.acceleration_voltage),
+        "voltage": _to_kilovolts(series.acceleration_voltage),
         "cs": series.spherical_aberration_constant,
     }
     return row | {key: value for key, value in known.items() if value is not None}
 
 
-def _kilovolts(volts: float | None) -> float | None:
-    """The portal counts volts; a microscope of less than 2000 must mean kilovolts."""
-    return None if not volts else volts / 1e3 if volts > 2000 else volts
+def _to_kilovolts(volts: float | None) -> float | None:
+    return None if not volts else volts / 1e3 if volts > MIN_VOLTS else volts

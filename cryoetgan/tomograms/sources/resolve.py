@@ -1,4 +1,4 @@
-"""Where a tomogram comes from: a file, a URL, EMDB, EMPIAR, the data portal, copick."""
+"""Open a tomogram by its address: a file, a URL, EMDB, EMPIAR, the data portal, copick."""
 
 import contextlib
 import re
@@ -10,24 +10,23 @@ from pathlib import Path, PurePosixPath
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.download import download
-from cryoetgan.tomograms.importing.raw_tomogram import RawTomogram, open_tomogram
+from cryoetgan.io.raw_mrc import RawVolume, open_raw_volume
 from cryoetgan.tomograms.sources.addresses import FORMS, is_remote
 
-EMDB = "https://files.wwpdb.org/pub/emdb/structures"
-EMPIAR = "https://ftp.ebi.ac.uk/empiar/world_availability"
-SUFFIXES = (".mrc", ".rec", ".map", ".mrc.gz", ".rec.gz", ".map.gz")
+EMDB_URL = "https://files.wwpdb.org/pub/emdb/structures"
+EMPIAR_URL = "https://ftp.ebi.ac.uk/empiar/world_availability"
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """How files are fetched.
+    """Download settings.
 
     Attributes
     ----------
     mirror : str, optional
-        URL (or folder, for EMDB and EMPIAR) asked instead of the archive's own.
+        URL (for EMDB and EMPIAR also a folder) that replaces the archive's own.
     retries : int
-        Further tries.
+        Further attempts after a transient fault.
     timeout : float
         Seconds without a byte.
     """
@@ -38,63 +37,62 @@ class Transfer:
 
 
 @contextlib.contextmanager
-def open_source(source: str, scratch: Path, transfer: Transfer) -> Iterator[RawTomogram]:
-    """Yield the tomogram a source names, memory-mapped.
+def open_source(source: str, scratch: Path, transfer: Transfer) -> Iterator[RawVolume]:
+    """Yield the tomogram at an address, memory-mapped.
 
     Parameters
     ----------
     source : str
         See `addresses.FORMS`.
     scratch : Path
-        Folder for a download, gone afterwards: that of the output, where there is room.
+        Folder of a temporary download, usually the folder of the output.
     transfer : Transfer
-        Mirror, retries, timeout.
+        Download settings.
 
     Raises
     ------
     UserError
-        Where the source is not there or no tomogram.
+        If the source does not exist or is not a tomogram.
     """
     if not is_remote(source):
-        with open_tomogram(Path(source), source, scratch) as raw:
+        with open_raw_volume(Path(source), source, scratch) as raw:
             yield raw
         return
     scratch.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=scratch, prefix=".got-")))
-        scheme = source.partition(":")[0].lower()
-        if scheme == "copick":
+        if source.lower().startswith("copick:"):
             from cryoetgan.tomograms.sources.copick_project import copy_tomogram
 
             yield copy_tomogram(source, folder / "tomogram.npy")
             return
-        place, voxel_size = _place(source, transfer)
-        path = Path(place)
-        if re.match(r"https?://", place):
+        location, voxel_size = _resolve(source, transfer)
+        path = Path(location)
+        if re.match(r"https?://", location):
             path = folder / "download"
-            download(place, path, transfer.retries, transfer.timeout)
-        raw = stack.enter_context(open_tomogram(path, source, folder))
+            download(location, path, transfer.retries, transfer.timeout)
+        raw = stack.enter_context(open_raw_volume(path, source, folder))
         yield raw if voxel_size is None else replace(raw, voxel_size=voxel_size)
 
 
-def _place(source: str, transfer: Transfer) -> tuple[str, float | None]:
-    """Return URL or path of a source, and the voxel size where the archive knows it."""
+def _resolve(source: str, transfer: Transfer) -> tuple[str, float | None]:
+    """Return the URL or path of a source, and its voxel size if the archive states it."""
     if re.match(r"https?://", source, re.IGNORECASE):
         return source, None
     entry = re.fullmatch(r"(?:emdb:|emd-|emdb:emd-)(\d{4,5})", source, re.IGNORECASE)
     if entry:
         number = entry[1]
         inside = f"EMD-{number}/map/emd_{number}.map.gz"
-        return _join(transfer.mirror or EMDB, inside), None
+        return _join(transfer.mirror or EMDB_URL, inside), None
     file = re.fullmatch(r"empiar:(\d{5})/(.+)", source, re.IGNORECASE)
     if file and ".." not in PurePosixPath(file[2]).parts:
-        return _join(transfer.mirror or EMPIAR, f"{file[1]}/{file[2]}"), None
+        return _join(transfer.mirror or EMPIAR_URL, f"{file[1]}/{file[2]}"), None
     tomogram = re.fullmatch(r"portal:tomogram/(\d+)", source, re.IGNORECASE)
     if tomogram:
-        from cryoetgan.tomograms.sources.portal import tomogram_file
+        from cryoetgan.tomograms.sources.portal import find_tomogram_file
 
-        return tomogram_file(int(tomogram[1]), transfer.mirror)
-    raise UserError(f"'{source}' names no tomogram; wanted {FORMS}")
+        return find_tomogram_file(int(tomogram[1]), transfer.mirror)
+    raise UserError(f"'{source}' is not the address of a tomogram; wanted {FORMS}")
 
 
 def _join(base: str, inside: str) -> str:

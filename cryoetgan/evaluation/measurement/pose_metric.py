@@ -1,0 +1,109 @@
+"""Pose recovery of generated volumes, beside a simulation at the same signal-to-noise ratio."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoetgan.evaluation.labelled_sets import LabelledSet
+from cryoetgan.evaluation.measurement.metric_record import metric_record
+from cryoetgan.evaluation.metrics.pose_recovery import (
+    PosedTemplates,
+    Recovery,
+    recover_poses,
+    simulate_at_equal_snr,
+)
+from cryoetgan.evaluation.statistics.clusters import cluster_labels
+from cryoetgan.evaluation.statistics.intervals import cluster_robust_wilson, wilson
+from cryoetgan.io.star import ANGLES
+
+VOLUMES, REALIGNED_VOLUMES = 400, 24
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class PoseInputs:
+    """Inputs of pose recovery, beside the two sets.
+
+    Attributes
+    ----------
+    maps : mapping
+        Class to density `(n, n, n)`.
+    tilts : (float, float)
+        Lowest and highest tilt about y, degrees.
+    voxel_size : float
+        Angstrom.
+    """
+
+    maps: Mapping[str, Floats]
+    tilts: tuple[float, float]
+    voxel_size: float
+
+
+def pose_metric(
+    real: LabelledSet,
+    generated: LabelledSet,
+    inputs: PoseInputs,
+    rng: np.random.Generator,
+    realign: bool = True,
+) -> dict[str, Any]:
+    """Return the record of pose_recovery.
+
+    The baseline `physics` is a simulation in the same poses at the same signal-to-noise
+    ratio; `real` needs the angles of real crops. `rotation_error` (degrees) and
+    `shift_error` (angstrom) are medians after realignment near the known pose, for the
+    generated volumes and the baselines; without `realign` they are absent.
+    """
+    templates = PosedTemplates(inputs.maps, inputs.tilts)
+    chosen = _sample(generated, inputs.maps, rng)
+    spectra = [templates.spectrum(volume) for volume in chosen.volumes]
+    noise = (rng.standard_normal(chosen.volumes.shape[1:]) for _ in spectra)
+    simulated = simulate_at_equal_snr(spectra, chosen.table, templates, inputs.voxel_size, rng)
+    compared = {
+        "value": (spectra, chosen.table),
+        "physics": (list(simulated), chosen.table),
+        "noise": ([templates.spectrum(volume) for volume in noise], chosen.table),
+    }
+    if set(ANGLES) <= set(real.table) and set(real.names) & set(inputs.maps):
+        crops = _sample(real, inputs.maps, rng)
+        compared["real"] = ([templates.spectrum(v) for v in crops.volumes], crops.table)
+    count = REALIGNED_VOLUMES if realign else 0
+    found = {
+        name: recover_poses(volumes, table, templates, inputs.voxel_size, count)
+        for name, (volumes, table) in compared.items()
+    }
+    correct, chance = found["value"].correct, 1 / len(inputs.maps)
+    baselines = {"chance": chance}
+    baselines |= {name: float(f.correct.mean()) for name, f in found.items() if name != "value"}
+    interval = cluster_robust_wilson(correct, cluster_labels(chosen.table))
+    value = float(correct.mean())
+    warning = ""
+    if len(inputs.maps) < 2:
+        warning = "with one map every volume is correct; give --map of each class"
+    elif interval[0] <= chance:
+        warning = "not above chance: the generated volumes do not show their own particle"
+    elif value < wilson(baselines["physics"] * len(correct), len(correct))[0]:
+        warning = (
+            f"a simulation at the same signal-to-noise ratio reaches {baselines['physics']:.0%}: "
+            "the translation alters its particles"
+        )
+    errors = {"rotation_error": "angle_error", "shift_error": "shift_error"} if realign else {}
+    extra = {key: _medians(found, name) for key, name in errors.items()}
+    return metric_record(value, interval, baselines, warning, **extra)
+
+
+def _sample(
+    volumes: LabelledSet, maps: Mapping[str, Floats], rng: np.random.Generator
+) -> LabelledSet:
+    """Return at most `VOLUMES` volumes of the classes that have a map."""
+    rows = np.flatnonzero(np.isin(volumes.names, list(maps)))
+    return volumes.subset(rng.permutation(rows)[:VOLUMES])
+
+
+def _medians(found: Mapping[str, Recovery], error: str) -> dict[str, float]:
+    return {
+        "generated" if name == "value" else name: float(np.nanmedian(getattr(recovery, error)))
+        for name, recovery in found.items()
+    }

@@ -1,1 +1,0 @@
-"""Difference-of-Gaussians picking on a coarse grid."""

@@ -1,0 +1,154 @@
+"""The JSON results of `evaluation classify` and `evaluation measure` as typed records."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Result of a classifier on a test set.
+
+    Attributes
+    ----------
+    value, low, high : float
+        Accuracy in [0, 1] and its 95 % interval.
+    n_train, n_test : int
+        Numbers of volumes.
+    classes : list of str
+        Names of the rows and columns of `confusion`.
+    confusion : list of list of int
+        Counts; rows are true classes, columns are predictions.
+    network : str
+        Name of the classifier.
+    """
+
+    value: float
+    low: float
+    high: float
+    n_train: int
+    n_test: int
+    classes: list[str]
+    confusion: list[list[int]]
+    network: str
+
+    @property
+    def majority(self) -> float:
+        """Accuracy of always predicting the most frequent class of this test set."""
+        sizes = [sum(row) for row in self.confusion]
+        return max(sizes) / max(sum(sizes), 1)
+
+    @property
+    def at_chance(self) -> bool:
+        """Whether the interval includes the accuracy of the majority class."""
+        return self.low <= self.majority
+
+    @property
+    def never_predicted(self) -> list[str]:
+        """Classes of the test set that the classifier never predicts."""
+        return [
+            name
+            for index, name in enumerate(self.classes)
+            if sum(self.confusion[index]) and not sum(row[index] for row in self.confusion)
+        ]
+
+    def compare(self, other: "Accuracy") -> str:
+        """Return `above`, `below` or `same`: `same` if the difference is not significant.
+
+        The half-widths of the two 95 % intervals are added in quadrature, as if the tests were
+        independent. If both used the same crops, this is conservative.
+        """
+        error = math.hypot((self.high - self.low) / 2, (other.high - other.low) / 2)
+        difference = self.value - other.value
+        return "same" if abs(difference) <= error else "above" if difference > 0 else "below"
+
+    def __str__(self) -> str:
+        half = 100 * max(self.high - self.value, self.value - self.low)
+        return f"{100 * self.value:.0f} ± {half:.0f} %"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric with its interval, the values of its baselines, and its warning (or "")."""
+
+    value: float
+    interval: tuple[float, float] | None
+    baselines: dict[str, float]
+    warning: str
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval; without an interval, the value."""
+        return self.interval[0] if self.interval else self.value
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval; without an interval, the value."""
+        return self.interval[1] if self.interval else self.value
+
+
+def short(value: float, digits: int = 3) -> str:
+    """Return a number with few digits, without an exponent for common magnitudes.
+
+    Examples
+    --------
+    >>> short(0.12345), short(1234.5), short(2e-5)
+    ('0.123', '1234', '2.00e-05')
+    """
+    if value is None or not math.isfinite(value):
+        return "-"
+    if abs(value) < 1e-9:
+        return "0"
+    if not 1e-3 <= abs(value) < 1e5:
+        return f"{value:.{digits - 1}e}"
+    return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+
+
+def parse_accuracy(content: Mapping[str, Any]) -> Accuracy:
+    """Return the result of `evaluation classify`.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If a key is missing or its value is invalid.
+    """
+    low, high = (_finite(value) for value in content["interval"])
+    classes = [str(name) for name in content["classes"]]
+    confusion = [[int(value) for value in row] for row in content["confusion"]]
+    if [len(row) for row in confusion] != [len(classes)] * len(classes):
+        raise ValueError(f"confusion is not {len(classes)} x {len(classes)}")
+    return Accuracy(
+        _finite(content["accuracy"]),
+        low,
+        high,
+        int(content["n_train"]),
+        int(content["n_test"]),
+        classes,
+        confusion,
+        str(content.get("network", "")),
+    )
+
+
+def parse_metrics(content: Mapping[str, Any]) -> dict[str, Metric]:
+    """Return the metrics of `evaluation measure`; keys without a `value` are skipped."""
+    found = {}
+    for name, item in content.items():
+        if not isinstance(item, Mapping) or "value" not in item:
+            continue
+        interval = item.get("interval")
+        baselines = (item.get("baselines") or {}).items()
+        found[str(name)] = Metric(
+            float(item["value"]) if item["value"] is not None else math.nan,
+            None if interval is None else (float(interval[0]), float(interval[1])),
+            {str(key): float(value) for key, value in baselines if value is not None},
+            str(item.get("warning") or ""),
+        )
+    return found
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value} is not a finite number")
+    return number

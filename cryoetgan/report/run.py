@@ -1,0 +1,156 @@
+"""A run as the sections of the page see it: volume sets, accuracies, metrics, configuration."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from cryoetgan.evaluation.selection import Choice
+from cryoetgan.io.volume_set import VolumeSet
+from cryoetgan.report.evaluation_json import Accuracy, Metric
+from cryoetgan.report.results import Results
+
+TITLES = {
+    "real": "real",
+    "conventional": "conventional simulation",
+    "fitted": "fitted simulation",
+    "density": "density",
+    "generated": "generated",
+    "untrained": "untrained generator",
+}
+"""Names of the volume sets on the page."""
+EXPECTED_CLASSIFIERS = ("gan_train", "conventional_train", "real_train", "gan_test")
+METRIC_FILES = {
+    "generated": "measure",
+    "untrained": "measure_untrained",
+    "conventional": "measure_conventional",
+    "fitted": "measure_fitted",
+}
+"""Volume set to the name of its JSON file in evaluation/."""
+OPTIONAL_METRICS = ("conventional", "fitted")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """The results of one run.
+
+    Attributes
+    ----------
+    results : Results
+        Reader of the run's folder; it collects missing files.
+    sample : int
+        Number of volumes shown of each class.
+    config : mapping
+        Content of config.yaml.
+    presets : list of str
+        All presets that have a checkpoint.
+    preset : str
+        The preset on this page; "" if none was trained.
+    sets : mapping
+        Volume sets by name: `real`, `conventional`, `fitted`, `generated`, `density`, `cycle`,
+        `dropout_sd`, `noise_sd`; missing sets have no entry.
+    label_source : {'truth', 'annotations', 'templates'}
+        Origin of the real crops' classes: the simulation, a person, or the best template.
+    simulated : bool
+        Whether the tomograms were simulated.
+    accuracies : mapping
+        Name of the JSON file to the result of a classifier, learning curves included.
+    metrics : mapping
+        Volume set to its metrics.
+    choice : Choice or None
+        The exported set; None if it was not chosen.
+    """
+
+    results: Results
+    sample: int
+    config: Mapping[str, Any]
+    presets: list[str]
+    preset: str
+    sets: Mapping[str, VolumeSet]
+    label_source: str
+    simulated: bool
+    accuracies: Mapping[str, Accuracy]
+    metrics: Mapping[str, Mapping[str, Metric]]
+    choice: Choice | None
+
+    @property
+    def exported(self) -> str:
+        """Name of the exported set, `generated` or `fitted`."""
+        return self.choice.exported if self.choice else "generated"
+
+    @property
+    def box(self) -> int:
+        """Box length in voxels, for circles over tomograms."""
+        return int(config_section(self.config, "densities").get("box") or 28)
+
+    def classes(self) -> list[str]:
+        """Return the names of all classes, sorted."""
+        return sorted({str(name) for volumes in self.sets.values() for name in volumes.classes()})
+
+
+def load_run(results: Results, sample: int) -> Run:
+    """Read a run; files that are missing or invalid are added to `results.gaps`."""
+    presets = results.presets()
+    if not presets:
+        results.gaps.append("translation/: holds no trained checkpoint")
+    config = read_config(results)
+    # the configured preset, else the first one
+    wanted = str(config_section(config, "translation").get("preset", ""))
+    preset = wanted if wanted in presets else (presets or [""])[0]
+    simulated = any(path.with_suffix(".star").exists() for path in results.tomograms())
+    sets, annotated = read_volume_sets(results, preset)
+    label_source = ("truth" if simulated else "annotations") if annotated else "templates"
+    return Run(
+        results=results,
+        sample=sample,
+        config=config,
+        presets=presets,
+        preset=preset,
+        sets=sets,
+        label_source=label_source,
+        simulated=simulated,
+        accuracies=results.accuracies(EXPECTED_CLASSIFIERS),
+        metrics={
+            name: results.metrics(file, optional=name in OPTIONAL_METRICS)
+            for name, file in METRIC_FILES.items()
+        },
+        choice=results.choice(),
+    )
+
+
+def read_config(results: Results) -> Mapping[str, Any]:
+    """Return the content of config.yaml; empty if it is missing or invalid."""
+    try:
+        content = yaml.safe_load(results.text("config.yaml"))
+    except yaml.YAMLError:
+        results.gaps.append("config.yaml: is not valid YAML")
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def config_section(config: Mapping[str, Any], stage: str) -> Mapping[str, Any]:
+    """Return the configuration of a stage; empty if it is missing."""
+    found = config.get(stage)
+    return found if isinstance(found, Mapping) else {}
+
+
+def read_volume_sets(results: Results, preset: str) -> tuple[dict[str, VolumeSet], bool]:
+    """Return the volume sets by name, and whether the real crops are annotated."""
+    annotated = results.volume_set("particles/annotated.star", optional=True)
+    found = {
+        "real": annotated or results.volume_set("particles/subtomograms.star"),
+        "conventional": results.volume_set("imaging/simulated.star"),
+        "fitted": results.volume_set("imaging/fitted.star", optional=True),
+    }
+    generator = f"translation/{preset}"
+    if preset:
+        found["generated"] = results.volume_set(f"{generator}/generated.star")
+    found["density"] = results.volume_set("densities/poses.star")
+    if preset:
+        found["cycle"] = results.volume_set(f"{generator}/cycled.star", optional=True)
+        for name in ("dropout_sd", "noise_sd"):
+            star = f"{generator}/uncertainty/{name}.star"
+            found[name] = results.volume_set(star, optional=True)
+    sets = {name: volumes for name, volumes in found.items() if volumes is not None}
+    return sets, annotated is not None

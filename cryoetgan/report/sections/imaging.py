@@ -1,0 +1,160 @@
+"""Section: power spectra of all sets, and the imaging model fitted to each tomogram."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cryoetgan.evaluation.metrics.spectra import shell_power
+from cryoetgan.images import data_uri
+from cryoetgan.imaging import GOOD_POWER_RATIO
+from cryoetgan.report.plots import Plot, plot_power_spectra
+from cryoetgan.report.results import Results
+from cryoetgan.report.run import TITLES, Run
+from cryoetgan.report.section import Section
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+TEMPLATE = """
+{% if spectra %}
+<figure class="half">{{ m.plot(spectra, "Power by spatial frequency of real and synthetic sets") }}
+<figcaption>Mean power by Fourier shell; below, relative to real crops. The curves should
+coincide.</figcaption></figure>
+{% endif %}
+{% if fits %}
+<h3 id="fits">Imaging model of each tomogram</h3>
+<p class="dim">Fitted to the picks of the tomogram, without labels. The ratio of simulated to real
+power should be near 1 in every shell.</p>
+{{ m.grid(rows, "imaging-models", "roomy") }}
+{% for fit in fits if fit.image %}
+<details{% if loop.first %} open{% endif %}><summary>Model and data: {{ fit.tomogram }}</summary>
+<div class="wide"><img class="paper" src="{{ fit.image }}"
+alt="Fitted model and data of {{ fit.tomogram }}"></div></details>
+{% endfor %}
+{% endif %}
+"""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Summary of the imaging model of one tomogram.
+
+    Attributes
+    ----------
+    tomogram : str
+        Name of the tomogram.
+    image : str
+        Figure of model and data as a `data:` URI; "" if it is missing.
+    power : str
+        Range of simulated over real power by shell.
+    tilts : str
+        Tilt range as specified and as measured in the power spectrum.
+    class_fractions : str
+        Fraction of each class among the picks.
+    warnings : list of str
+        Warnings of the fit.
+    """
+
+    tomogram: str
+    image: str
+    power: str
+    tilts: str
+    class_fractions: str
+    warnings: list[str]
+
+
+def context(run: Run) -> Mapping[str, Any] | None:
+    """Return the power spectra and the fitted models."""
+    spectra, fits = power_spectra(run), read_fits(run.results)
+    if not spectra and not fits:
+        return None
+    heading = ["tomogram", "simulated / real power", "tilt range", "class fractions of the picks"]
+    rows = [[fit.tomogram, fit.power, fit.tilts, fit.class_fractions] for fit in fits]
+    return {"spectra": spectra, "fits": fits, "rows": [heading, *rows]}
+
+
+def warnings(run: Run) -> list[str]:
+    """Return the warnings of all fits."""
+    return [f"{fit.tomogram}: {text}" for fit in read_fits(run.results) for text in fit.warnings]
+
+
+def power_spectra(run: Run, sample: int = 150) -> Plot | None:
+    """Return the power spectra of sets with equal boxes, from up to `sample` volumes each."""
+    power, first = {}, None
+    for name in ("real", "generated", "conventional", "fitted"):
+        if name not in run.sets or (first is not None and run.sets[name].box != first.box):
+            continue
+        volumes = run.sets[name]
+        first = first or volumes
+        chosen = np.unique(np.linspace(0, len(volumes) - 1, sample).astype(int))
+        data = np.nan_to_num(np.asarray(volumes.volumes[chosen], np.float32))
+        power[TITLES[name]] = shell_power(data)
+    return plot_power_spectra(power, first.voxel_size, first.box) if first else None
+
+
+def read_fits(results: Results) -> list[Fit]:
+    """Return the imaging models of the run, by tomogram."""
+    found = []
+    for path in sorted(results.folder.glob("imaging/*.json")):
+        if path.with_suffix("").exists():
+            continue  # the side-car of a volume set
+        name = f"imaging/{path.name}"
+        content = results.json(name)
+        if "class_fractions" not in content:
+            continue
+        try:
+            found.append(_read_fit(results, path.stem, content))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            results.add_invalid(name, error)
+    return found
+
+
+def _read_fit(results: Results, name: str, content: Mapping[str, Any]) -> Fit:
+    about = content.get("about") or {}
+    warnings = []
+    power, tilts = "not recorded", "not recorded"
+    spectra = about.get("power") or {}
+    if {"real", "simulated"} <= set(spectra):
+        pairs = zip(spectra["simulated"], spectra["real"], strict=True)
+        ratios = [float(a) / float(b) for a, b in pairs if b]
+        if ratios and all(map(math.isfinite, ratios)):
+            power = f"{min(ratios):.2f} to {max(ratios):.2f}"
+            if min(ratios) < GOOD_POWER_RATIO[0] or max(ratios) > GOOD_POWER_RATIO[1]:
+                warnings.append(
+                    f"the power of the fitted simulation is {power} times that in real crops, by "
+                    f"shell; a good fit has {GOOD_POWER_RATIO[0]:g} to {GOOD_POWER_RATIO[1]:g}"
+                )
+    wedge = about.get("wedge") or {}
+    if "given" in wedge:
+        seen = wedge.get("seen")
+        measured = f"{_degrees(seen)} measured" if seen else "not measured"
+        tilts = f"{_degrees(wedge['given'])} specified, {measured}"
+        if wedge.get("warning"):
+            warnings.append(str(wedge["warning"]))
+    messages = ((about.get("agreement") or {}).get("warnings") or {}).values()
+    warnings += dict.fromkeys(map(str, messages))
+    fractions = ", ".join(
+        f"{kind} {100 * float(value):.0f} %" for kind, value in content["class_fractions"].items()
+    )
+    return Fit(name, _read_figure(results, name), power, tilts, fractions, warnings)
+
+
+def _degrees(values: Any) -> str:
+    low, high = (float(value) for value in values)
+    return f"{low:g}° to {high:g}°"
+
+
+def _read_figure(results: Results, name: str) -> str:
+    path = results.folder / f"imaging/{name}.png"
+    content = path.read_bytes() if path.exists() else b""
+    return data_uri(content) if content.startswith(PNG_SIGNATURE) else ""
+
+
+SECTION = Section(
+    name="imaging",
+    title="Power spectra and imaging models",
+    template=TEMPLATE,
+    context=context,
+    warnings=warnings,
+)

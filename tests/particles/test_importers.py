@@ -1,0 +1,236 @@
+"""Picks of other programs: each format, unit and frame gives the same particles."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from cryoetgan.io.mrc import read_volume, write_volume
+from cryoetgan.io.star import ANGLES, COORDINATES, read_star, write_star
+from cryoetgan.particles.curation.select import SelectOptions, select
+from cryoetgan.particles.extraction import extract_box
+from cryoetgan.physics.geometry import rotation_from_relion
+from tests.conftest import refused
+from tests.particles.score_tables import scores
+
+
+@pytest.mark.parametrize("kind", ["csv", "relion3", "relion5", "copick"])
+def test_other_programs_picks_come_to_the_same_place(cryoetgan, tmp_path, rng, kind):
+    write_volume(tmp_path / "t1.mrc", rng.standard_normal((40, 44, 48)), 10.0)
+    place = np.array([12.5, 20.0, 31.25])
+    if kind == "csv":
+        (tmp_path / "p.csv").write_text("x,y,z,class\n12.5,20,31.25,a\n")
+    elif kind == "copick":
+        content = {
+            "pickable_object_name": "a",
+            "points": [{"location": dict(zip("xyz", place * 10, strict=True))}],
+        }
+        (tmp_path / "p.json").write_text(json.dumps(content))
+    else:
+        table = pd.DataFrame({"rlnTomoName": ["t1"], "cryoetganClass": ["a"]})
+        if kind == "relion3":
+            table[COORDINATES] = place[None]
+        else:
+            names = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
+            table[names] = ((place - np.array([48, 44, 40]) / 2) * 10)[None]
+        write_star(tmp_path / "p.star", table)
+    file = next(tmp_path.glob("p.*"))
+    cryoetgan(
+        "particles", "import", file, "--tomogram", "t1.mrc", "--split", "test", "-o", "o.star"
+    )
+    made = read_star(tmp_path / "o.star").particles
+    assert np.allclose(made[COORDINATES].to_numpy(float)[0], place, atol=1e-4)
+    assert made["cryoetganClass"][0] == "a"
+    assert made["cryoetganSplit"][0] == "test"
+
+
+@pytest.mark.parametrize("columns", ["rlnOrigin{}Angst", "rlnOrigin{}"])
+@pytest.mark.parametrize("axis", ["y", "x"])
+def test_a_refined_particle_lies_where_it_was_refined_to(cryoetgan, tmp_path, rng, columns, axis):
+    write_volume(tmp_path / "in.mrc", rng.standard_normal((40, 44, 48)), 10.0)
+    cryoetgan("tomograms", "import", "in.mrc", "--tilt-axis", axis, "-o", "t1.mrc")
+    shift = np.array([3.0, -2.0, 1.5])  # voxels
+    origins = [columns.format(axis) for axis in "XYZ"]
+    found = []
+    for name, origin in (("refined", shift), ("moved", 0 * shift)):
+        table = pd.DataFrame({"rlnTomoName": ["t1"], "cryoetganClass": ["a"]})
+        table[COORDINATES] = [np.array([20.0, 21.0, 22.0]) - (shift - origin)]
+        table[origins] = [origin * (10.0 if "Angst" in columns else 1.0)]
+        table["rlnTomoSubtomogramRot"] = 30.0
+        write_star(tmp_path / f"{name}.star", table)
+        words = ("particles", "import", f"{name}.star", "--tomogram", "t1.mrc", "-o", "o.star")
+        assert "rlnTomoSubtomogramRot" in cryoetgan(*words).stderr
+        found.append(read_star(tmp_path / "o.star").particles)
+    assert np.allclose(*[table[COORDINATES].to_numpy(float) for table in found], atol=1e-6)
+    assert found[0]["cryoetganId"][0] == found[1]["cryoetganId"][0]
+    assert not set(origins) & set(found[0])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [(), ("--voxel-size", 15), ("--tilt-axis", "x"), ("--beam-axis", "y")],
+    ids=["as it is", "resampled", "tilt axis x", "beam axis y"],
+)
+def test_annotations_follow_their_tomogram(cryoetgan, tmp_path, words):
+    """A particle annotated in the file has the same position in the imported tomogram."""
+    places = np.array([[12.0, 30, 15], [40, 14, 25], [28, 36, 31]])  # xyz of the file
+    z, y, x = np.indices((40, 44, 52)).astype(float)
+    file = sum(np.exp(-((x - a) ** 2 + (y - b) ** 2 + (z - c) ** 2) / 8) for a, b, c in places)
+    # longer along the particle's z, which lies along the file's x
+    file += np.exp(-((x - 28) ** 2 / 40 + (y - 36) ** 2 / 4 + (z - 31) ** 2 / 4))
+    write_volume(tmp_path / "in.mrc", file.astype(np.float32), 10.0)
+    turn = Rotation.from_euler("y", 90, degrees=True)
+    matrix = dict(
+        zip([f"r{i}{j}" for i in "123" for j in "123"], turn.as_matrix().ravel(), strict=True)
+    )
+    annotations = pd.DataFrame(places, columns=["x", "y", "z"]).assign(
+        tomo="t1", **{"class": "a"}, **matrix
+    )
+    other = annotations.assign(tomo="t2", x=annotations["x"] + 5)
+    pd.concat([annotations, other]).to_csv(tmp_path / "annotations.csv", index=False)
+    cryoetgan("tomograms", "import", "in.mrc", "--contrast", "bright", *words, "-o", "t1.mrc")
+    cryoetgan("particles", "import", "annotations.csv", "--tomogram", "t1.mrc", "-o", "o.star")
+    data = read_volume(tmp_path / "t1.mrc").data
+    table = read_star(tmp_path / "o.star").particles
+    assert len(table) == 3
+    for place in table[COORDINATES].to_numpy(float):
+        near = extract_box(data, np.rint(place), 9)
+        peak = ndimage.center_of_mass(np.maximum(near - near.max() / 3, 0)) - np.array([4, 4, 4])
+        assert np.abs(peak[::-1] - (place - np.rint(place))).max() < 0.4
+    # the long axis, too
+    along = rotation_from_relion(table[ANGLES].to_numpy(float)[2]).apply([0, 0, 1])
+    near = extract_box(data, table[COORDINATES].to_numpy(float)[2], 15)
+    near = np.maximum(near - near.max() / 4, 0)
+    axes = np.indices(near.shape)[::-1] - 7
+    spread = [np.sum(near * axis**2) for axis in axes]
+    assert np.argmax(spread) == np.argmax(np.abs(along))
+    # what we wrote ourselves stays where it is
+    cryoetgan("particles", "import", "o.star", "--tomogram", "t1.mrc", "-o", "again.star")
+    again = read_star(tmp_path / "again.star").particles
+    assert np.allclose(again[COORDINATES].to_numpy(float), table[COORDINATES].to_numpy(float))
+
+
+def test_coordinates_of_other_units_and_tomograms(cryoetgan, tmp_path, rng):
+    write_volume(tmp_path / "t1.mrc", rng.standard_normal((40, 44, 48)), 10.0)
+    words = ("--tomogram", "t1.mrc", "-o", "o.star")
+
+    def imported(file, *more):
+        cryoetgan("particles", "import", file, *more, *words)
+        return read_star(tmp_path / "o.star").particles[COORDINATES].to_numpy(float)
+
+    (tmp_path / "a.csv").write_text("tomo,x,y,z\nt1,120,200,300\nt2,100,100,100\n")
+    assert np.allclose(imported("a.csv", "--voxel-size", 1), [[12, 20, 30]])
+    # RELION 4: voxels of the unbinned tilt series; RELION 3 and Warp name micrographs
+    table = pd.DataFrame({"rlnTomoName": ["t1"], "cryoetganClass": ["a"]})
+    table[COORDINATES] = [[48.0, 80, 120]]
+    optics = pd.DataFrame({"rlnOpticsGroup": [1], "rlnTomoTiltSeriesPixelSize": [2.5]})
+    write_star(tmp_path / "four.star", table, optics)
+    assert np.allclose(imported("four.star"), [[12, 20, 30]])
+    table = pd.DataFrame({"rlnMicrographName": ["x/t1.tomostar", "x/t2.tomostar"]})
+    table[COORDINATES] = [[12.0, 20, 30], [1, 2, 3]]
+    write_star(tmp_path / "warp.star", table)
+    assert np.allclose(imported("warp.star"), [[12, 20, 30]])
+    table["rlnMicrographName"] = ["u.mrc", "v.mrc"]
+    write_star(tmp_path / "no.star", table)
+    refused(cryoetgan("particles", "import", "no.star", *words, code=2), "t1", "u, v")
+
+
+def test_a_folder_holds_a_file_a_class(cryoetgan, tmp_path, rng):
+    write_volume(tmp_path / "t1.mrc", rng.standard_normal((40, 44, 48)), 10.0)
+    folder = tmp_path / "annotations"
+    folder.mkdir()
+    words = ("particles", "import", "annotations", "--tomogram", "t1.mrc", "-o", "o.star")
+    refused(cryoetgan(*words, code=2), "annotations", "picks", ".star")
+    point = {"location": {"x": 120, "y": 200, "z": 300}}
+    content = {"pickable_object_name": "a", "points": [point]}
+    (folder / "me_1_a.json").write_text(json.dumps(content))
+    (folder / "b.csv").write_text("tomo,x,y,z\nt1,1,2,3\nt2,5,6,7\n")
+    (folder / "c.csv").write_text("tomo,x,y,z\nt2,1,2,3\nt3,5,6,7\n")  # none in this one
+    (folder / "notes.txt").write_text("")
+    cryoetgan(*words)
+    table = read_star(tmp_path / "o.star").particles
+    assert list(table["cryoetganClass"]) == ["b", "a"]
+    assert np.allclose(table[COORDINATES].to_numpy(float), [[1, 2, 3], [12, 20, 30]])
+    for name in ("me_1_a.json", "b.csv"):
+        (folder / name).unlink()
+    refused(cryoetgan(*words, code=2), "c.csv", "t2, t3")
+
+
+def test_annotations_of_one_tomogram_are_split_as_its_picks_are(cryoetgan, tmp_path, rng):
+    box = 16
+    write_volume(tmp_path / "t1.mrc", np.zeros((200, 200, 200), np.float32), 10.0)
+    chosen = select(scores(rng, ["t1"], 100), SelectOptions(top=999, box=box))
+    write_star(tmp_path / "s.star", chosen)
+    annotations = pd.DataFrame(rng.uniform(5, 195, (200, 3)), columns=["x", "y", "z"])
+    annotations.to_csv(tmp_path / "m.csv", index=False)
+    words = ("particles", "import", "m.csv", "--tomogram", "t1.mrc", "--selected", "s.star")
+    cryoetgan(*words, "--box", box, "-o", "o.star")
+    table = read_star(tmp_path / "o.star").particles
+    everything = pd.concat([table, chosen])
+    train, test = (
+        everything[everything["cryoetganSplit"] == s][COORDINATES].to_numpy(float)
+        for s in ("train", "test")
+    )
+    assert np.abs(train[:, None] - test[None]).max(axis=2).min() >= box
+    assert (table["cryoetganSplit"] == "test").sum() > 20
+    refused(cryoetgan(*words, "-o", "x.star", code=2), "--box")
+    write_star(tmp_path / "s.star", chosen.assign(cryoetganSplit="train"))
+    refused(cryoetgan(*words, "--box", box, "-o", "x.star", code=2), "gap of one box")
+
+
+def test_refusals(cryoetgan, tmp_path, rng):
+    write_volume(tmp_path / "t1.mrc", rng.standard_normal((40, 44, 48)), 10.0)
+    words = ("--tomogram", "t1.mrc", "-o", "o.star")
+    (tmp_path / "far.csv").write_text("x,y,z\n900,20,31\n")
+    refused(cryoetgan("particles", "import", "far.csv", *words, code=2), "far.csv", "inside t1")
+    (tmp_path / "no.csv").write_text("a,b\n1,2\n")
+    refused(cryoetgan("particles", "import", "no.csv", *words, code=2), "x, y, z")
+    (tmp_path / "p.txt").write_text("1 2 3")
+    refused(cryoetgan("particles", "import", "p.txt", *words, code=2), ".star")
+    (tmp_path / "p.json").write_text("[1]")
+    refused(cryoetgan("particles", "import", "p.json", *words, code=2), "copick")
+    (tmp_path / "c.csv").write_text("x,y,z,class\n9,20,31,riboso\n")
+    done = cryoetgan("particles", "import", "c.csv", "--class", "ribosome", *words, code=2)
+    refused(done, "riboso", "ribosome")
+
+
+POLNET = "type\tlabel\tcode\tpolymer\tx\ty\tz\tq1\tq2\tq3\tq4\n"
+POLNET_1 = (
+    "Density\tMicrographs\tPolyData\tTomo3D\tType\tLabel\tCode\tPolymer\tX\tY\tZ\tQ1\tQ2\tQ3\tQ4\n"
+)
+
+
+@pytest.fixture
+def density(tmp_path):
+    write_volume(tmp_path / "tomo_001_den.mrc", np.zeros((20, 30, 40), np.float32), 10.0)
+    return "tomo_001_den.mrc"
+
+
+def test_motifs_become_particles_and_membranes_do_not(cryoetgan, tmp_path, density):
+    text = POLNET + "membrane\t1\tsphere\t0\t50\t60\t70\t0\t0\t1\t0\n"
+    text += "cprotein\t2\tpdb_4v4r.a\t0\t105\t200\t62.5\t1\t0\t0\t0\n"
+    text += "mbprotein\t3\t5wek\t0\t390\t20\t190\t1\t0\t0\t0\n"
+    (tmp_path / "motifs.csv").write_text(text)
+    cryoetgan("particles", "import", "motifs.csv", "--tomogram", density, "-o", "p.star")
+    rows = read_star(tmp_path / "p.star").particles
+    assert list(rows["cryoetganClass"]) == ["pdb_4v4r_a", "5wek"]
+    assert rows[COORDINATES].to_numpy(float).tolist() == [[10.5, 20, 6.25], [39, 2, 19]]
+    # how its quaternions turn is not known: nothing is claimed
+    assert not set(ANGLES) & set(rows)
+
+
+def test_a_list_of_all_tomograms_gives_those_of_one(cryoetgan, tmp_path, density):
+    text = POLNET_1
+    for number, x in (("000", 100), ("001", 200)):
+        text += f"/a/tomo_{number}_den.mrc\tm\tp\tt\tSAWLC\t2\t1bxn\t0\t{x}\t20\t30\t1\t0\t0\t0\n"
+        text += f"/a/tomo_{number}_den.mrc\tm\tp\tt\tMembrane\t1\tsphere\t0\t1\t2\t3\t1\t0\t0\t0\n"
+    (tmp_path / "motifs.csv").write_text(text)
+    words = ("particles", "import", "motifs.csv", "-o", "p.star", "--tomogram")
+    cryoetgan(*words, density)
+    rows = read_star(tmp_path / "p.star").particles
+    assert rows[COORDINATES].to_numpy(float).tolist() == [[20, 2, 3]]
+    write_volume(tmp_path / "other.mrc", np.zeros((20, 30, 40), np.float32), 10.0)
+    refused(cryoetgan(*words, "other.mrc", code=2), "other", "tomo_000_den")
