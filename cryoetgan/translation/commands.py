@@ -96,15 +96,14 @@ def translate(
     models.
     """
     from cryoetgan.devices import choose_device
-    from cryoetgan.translation.translate import (
-        check_snapshot,
-        open_source,
-        open_translator,
-        write_translations,
-    )
+    from cryoetgan.translation.translate import open_source, open_translator, write_translations
 
     check_at_least(draws, 1, "--draws")
-    check_snapshot(snapshot, checkpoint)
+    if snapshot not in (None, 0):
+        raise UserError(
+            f"--snapshot: got {snapshot}, wanted 0. The generator of epoch N is a checkpoint of its "
+            "own, snapshots/epoch_N.pt (snapshot_every in the preset)"
+        )
     where = choose_device(device)
     translator = open_translator(checkpoint, direction, where, untrained=snapshot == 0)
     count = write_translations(translator, open_source(volumes, translator), output, draws, seed)

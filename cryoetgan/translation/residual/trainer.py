@@ -41,25 +41,10 @@ MIN_SIGNAL_POWER = 1e-4
 """Power of a batch's signal, over that of real crops, below which its slope is not measured."""
 
 
-def make_residual_generator(settings: ResidualSettings) -> ResidualGenerator:
-    """Return the generator of these settings."""
-    return ResidualGenerator(settings.diffusion_steps, settings.filters)
-
-
 def signal_slope_terms(both: Tensor, signal: Tensor) -> Tensor:
-    """Return covariance with the signal and variance of it; their ratio is the regression slope.
+    """Return `(2,)`: covariance with the signal, and its variance; their ratio is the slope.
 
-    Parameters
-    ----------
-    both : Tensor
-        `(2B, 1, z, y, x)`: volumes generated with n, then with -n.
-    signal : Tensor
-        `(B, 1, z, y, x)`.
-
-    Returns
-    -------
-    Tensor
-        `(2,)`, means over all voxels.
+    `both` is `(2B, 1, z, y, x)`, volumes generated with n and then with -n; `signal` has B volumes.
     """
     plus, minus = both.chunk(2)
     centred = signal - signal.mean(dim=(2, 3, 4), keepdim=True)
@@ -113,11 +98,11 @@ class ResidualTrainer(Trainer):
         self.real_count = len(train)
         self.real_mean, self.real_sd = float(train.mean()), float(train.std(correction=0))
         networks: dict[str, nn.Module] = {
-            "G_ds": make_residual_generator(s),
+            "G_ds": ResidualGenerator(s.diffusion_steps, s.filters),
             "G_sd": DensityEstimator(s.width, s.blocks),
             "spectrum": PowerSpectrum(standardise(train)),
         }
-        self.set_networks(networks, make_residual_generator(s))
+        self.set_networks(networks, ResidualGenerator(s.diffusion_steps, s.filters))
         trained = [p for p in self.networks["G_ds"].parameters() if p.requires_grad]
         self.add_optimiser("generator", trained, s.lr_generator)
         self.add_optimiser(
@@ -193,17 +178,7 @@ class ResidualTrainer(Trainer):
         return torch.flip(volumes, axes) if axes else volumes
 
     def loss(self, both: Tensor, u: Tensor, n: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss, and the spectrum's deviations `(bins,)`.
-
-        Parameters
-        ----------
-        both : Tensor
-            `(2B, 1, z, y, x)`, of `generate`.
-        u, n : Tensor
-            `(B, 1, z, y, x)` signals and noises.
-        real : Tensor
-            `(M, 1, z, y, x)`.
-        """
+        """Return the loss of `generate`'s volumes, and the spectrum's deviations `(bins,)`."""
         s = self.settings
         augmented = self.augment(standardise(both))
         texture = texture_distance(augmented, self.augment(standardise(real)))
