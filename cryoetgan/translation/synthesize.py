@@ -1,7 +1,7 @@
 """A whole tomogram from a density scene, tile by tile, with the residual network.
 
-The result does not depend on the tiles: signal and noise are those of `imaging.simulate.tiling`,
-tiles overlap by the network's receptive radius, and no layer normalises.
+The result does not depend on the tiles: signal and noise come from `imaging.simulate.tiling`, tiles
+overlap by the network's receptive radius, and no layer normalises.
 """
 
 from pathlib import Path

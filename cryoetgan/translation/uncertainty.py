@@ -85,7 +85,7 @@ def write_uncertainty(
 ) -> tuple[list[Path], int]:
     """Write `dropout_sd.star` and `noise_sd.star`; return their paths and number of volumes.
 
-    With `sample`, only so many first volumes of each class are translated.
+    `sample` is the number of volumes of each class to translate, the first ones; None: all.
     """
     table = source.table.drop(columns="rlnOpticsGroup", errors="ignore")
     table["cryoetganSource"] = "generated"

@@ -45,7 +45,7 @@ class DamagedError(UserError):
 
 def save(path: Path, content: Mapping[str, Any]) -> None:
     """Write a checkpoint atomically."""
-    # torch writes the (random) name of a path into the archive, but not that of an open file
+    # given a path, torch writes its (random) name into the archive
     with atomic(path) as part, open(part, "wb") as file:
         torch.save(_rebuild({"format": FORMAT, "version": __version__, **content}), file)
 

@@ -1,7 +1,7 @@
 """Training of the residual network on simulated scenes, with torch and numpy alone.
 
 A step generates volumes for both signs of the same noise and moves their texture and spectrum
-towards those of real crops. The mean over both signs is the effect of the signal alone: the cosine
+towards real crops. The mean over both signs is the effect of the signal alone: the cosine
 with the signal, and the slope on it, show whether label, pose and position are kept.
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 ESTIMATOR_EVERY_STEPS = 8
 """Steps between two updates of the density estimator, which learns quickly from pairs."""
 ESTIMATOR_LR_SCALE = 0.1
-"""Learning rate of the density estimator over that of the generator."""
+"""Ratio of the learning rates of density estimator and generator."""
 HELD_OUT_FRACTION, HELD_OUT_EVERY_STEPS = 0.1, 10
 """Fraction of real volumes held out, and steps between two comparisons with them."""
 REAL_PER_GENERATED = 2
@@ -38,7 +38,7 @@ GRADIENT_LIMIT = 1.0
 MOMENTS_WEIGHT = 0.1
 """Weight of the squared differences of mean and standard deviation, which texture ignores."""
 MIN_SIGNAL_POWER = 1e-4
-"""Power of a batch's signal, over that of real crops, below which its slope is not measured."""
+"""Power of a batch's signal, over the power of real crops, below which no slope is measured."""
 
 
 def signal_slope_terms(both: Tensor, signal: Tensor) -> Tensor:
