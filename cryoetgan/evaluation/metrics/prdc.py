@@ -50,7 +50,7 @@ def prdc(
 
     Examples
     --------
-    >>> prdc([[0.0], [1.0], [2.0]], [[1.1], [1.2], [9.0]], k=1)["coverage"]
+    >>> prdc([[0.0], [1.0], [2.0]], [[1.1], [0.9], [9.0]], k=1)["coverage"]
     1.0
     """
     real, fake = np.asarray(real_features), np.asarray(generated_features)
