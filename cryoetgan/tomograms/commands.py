@@ -158,8 +158,7 @@ def import_(
 @command(app, "mask")
 def mask_(
     mask: Annotated[
-        Path,
-        typer.Argument(help="MRC on the grid of the tomogram's file: not zero is excluded."),
+        Path, typer.Argument(help="MRC on the grid of the tomogram's file: not zero is excluded.")
     ],
     output: Output,
     tomogram: Annotated[Path, typer.Option(help="The imported tomogram, MRC.")],
@@ -383,11 +382,7 @@ def _acquisition(
 
 
 def _objects(
-    vesicles: int,
-    vesicle_radius: str,
-    beads: int,
-    bead_diameter: float,
-    resolution: float | None,
+    vesicles: int, vesicle_radius: str, beads: int, bead_diameter: float, resolution: float | None
 ) -> "VesiclesAndGold":
     from cryoetgan.tomograms.simulation.vesicles_and_gold import VesiclesAndGold
 
