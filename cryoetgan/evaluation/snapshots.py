@@ -18,7 +18,8 @@ from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.progress import track
 from cryoetgan.seeds import rng
 from cryoetgan.translation.engine.checkpoint import read
-from cryoetgan.translation.translator import Translating, open_translator
+from cryoetgan.translation.engine.translator import Translator
+from cryoetgan.translation.translate import open_translator
 
 log = logging.getLogger("cryoetgan")
 SCORES = ("is", "fid", "kid")
@@ -68,7 +69,7 @@ def measure_generators(
     todo = [found for path in checkpoints for found in generators(path)]
     baselines = baseline_volumes(real.volumes, rng(seed, "measure", "nulls"))
     for path, snapshot in track(todo, "measuring generators"):
-        translator = open_translator(path, "ds", snapshot, device)
+        translator = open_translator(path, "ds", device, untrained=snapshot == 0)
         generated = _translate(translator, densities, seed)
         generator = rng(seed, "measure", "features")
         found = feature_metrics(real, generated, classifier, None, baselines, generator)
@@ -83,8 +84,8 @@ def measure_generators(
         yield row
 
 
-def _translate(translator: Translating, densities: VolumeSet, seed: int) -> LabelledSet:
+def _translate(translator: Translator, densities: VolumeSet, seed: int) -> LabelledSet:
     names = densities.table["cryoetganClass"].to_numpy(str)
-    made = translator.translated(densities, item_names(names), 1, seed)
+    made = translator.translate_set(densities, item_names(names), 1, seed)
     volumes = np.stack([volume for _, _, volume in made])
     return LabelledSet(volumes, names, densities.table.assign(cryoetganSource="generated"))

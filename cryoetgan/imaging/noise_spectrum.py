@@ -73,6 +73,15 @@ class NoiseSpectrum:
             out[:, index] = layer
         return np.maximum(out, 0)
 
+    def noise_filter(self, shape: tuple[int, int, int], voxel_size: float) -> NDArray[np.float64]:
+        """Return the filter that gives white noise this spectrum, and mean 0.
+
+        sqrt(S(k) / voxel volume) on an `rfftn` grid `(z, y, x // 2 + 1)`.
+        """
+        power = self.interpolate(shape, voxel_size) / voxel_size**3
+        power[0, 0, 0] = 0
+        return np.sqrt(np.asarray(power, np.float64))
+
 
 def angle_bins(angles: Floats, tilts: tuple[float, float]) -> NDArray[np.int_]:
     """Return the bin of each tilt angle; angles outside the range get the nearest bin."""
@@ -86,19 +95,8 @@ def count_angle_bins(tilts: tuple[float, float]) -> int:
 
 
 def tabulate(density: Floats, voxel_size: float, tilts: tuple[float, float]) -> NoiseSpectrum:
-    """Return the table of a density that is given on a grid.
+    """Return the table of a density on an `rfftn` grid, `(n, n, n // 2 + 1)` grey value^2 A^3.
 
-    Parameters
-    ----------
-    density : ndarray
-        `(n, n, n // 2 + 1)`, `rfftn` order, grey value^2 A^3.
-    voxel_size : float
-        Angstrom.
-    tilts : (float, float)
-        Degrees.
-
-    Notes
-    -----
     An estimate on n voxels is blurred over one or two modes, also across the edge of the wedge.
     Modes nearer to the edge than `EDGE_MODES` are used only if a cell of the table has no other.
     """
