@@ -12,6 +12,7 @@ from cryoetgan.evaluation.classifiers.classifier import Classifier
 from cryoetgan.evaluation.labelled_sets import LabelledSet
 from cryoetgan.evaluation.measurement.feature_metrics import feature_metrics
 from cryoetgan.evaluation.measurement.measure import baseline_volumes
+from cryoetgan.evaluation.measurement.metric_inputs import MetricInputs
 from cryoetgan.io.files import check_exists
 from cryoetgan.io.star import item_names
 from cryoetgan.io.volume_set import VolumeSet
@@ -71,7 +72,8 @@ def measure_generators(
         translator = open_translator(path, "ds", snapshot, device)
         generated = _translate(translator, densities, seed)
         generator = rng(seed, "measure", "features")
-        found = feature_metrics(real, generated, classifier, None, baselines, generator)
+        inputs = MetricInputs(real, generated, densities.voxel_size)
+        found = feature_metrics(inputs, classifier, baselines, generator)
         row: dict[str, Any] = {
             "noise": f"{float(translator.content['settings']['input_noise']):g}",
             "step": 0 if snapshot == 0 else int(translator.content["step"]),
