@@ -16,7 +16,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +26,8 @@ from set2 import BOX, LOOKS, MAPS, Set2
 
 from cryoetgan.io.star import COORDINATES, read_star, write_star
 from cryoetgan.io.volume_set import read_volume_set
-from cryoetgan.translation.cyclegan.diagnostics import centre_drift
-from cryoetgan.translation.presets import as_plain, read_preset
+from cryoetgan.translation.cyclegan.diagnostics import centre_shift
+from cryoetgan.translation.presets import read_preset
 
 SNRS = (0.01, 0.1, 0.5)
 CLASS = "cryoetganClass"
@@ -42,38 +41,38 @@ def physics(work):
     defocus = LOOKS[work.look][1]
     for snr in SNRS:
         work.run(
-            f"typed_{snr}.star", "imaging", "simulate", "poses.star", "--snr", snr,
+            f"conventional_snr{snr}.star", "imaging", "simulate", "poses.star", "--snr", snr,
             "--tilts=-60,60", "--defocus", defocus, "--ctf", "phase-flipped",
         )  # fmt: skip
     fitted = ("imaging", "simulate", "poses.star", "--model", "M.json")
     work.run("fitted.star", *fitted)
-    work.run("fitted_alone.star", *fitted, "--no-neighbours")
-    control = ("imaging", "control", "poses.star", "--model", "M.json", "--kind")
-    work.run("noise_only.star", *control, "noise")
-    work.run("pasted.star", *control, "pasted", "--tomogram", "t1.mrc", "--particles", "picks.star")
+    work.run("no_neighbours.star", *fitted, "--no-neighbours")
+    ablate = ("imaging", "ablate", "poses.star", "--model", "M.json", "--kind")
+    work.run("noise_only.star", *ablate, "noise_only")
+    words = ("real_background", "--tomogram", "t1.mrc", "--particles", "picks.star")
+    work.run("real_background.star", *ablate, *words)
 
 
 def half(work, preset):
     """Write a preset of half the width; return its path."""
     whole = read_preset(preset)
-    narrow = replace(
-        whole,
+    narrow = whole.replace(
         widths=tuple(width // 2 for width in whole.widths),
-        critic_widths=tuple(width // 2 for width in whole.critic_widths),
+        discriminator_widths=tuple(width // 2 for width in whole.discriminator_widths),
         noise_channels=max(1, whole.noise_channels // 2),
-        critic_stride=2,
+        discriminator_stride=2,
         epochs=0.0,
         steps=HALF_STEPS,
     )
     path = work.folder / f"{preset}_half.yaml"
-    path.write_text(yaml.safe_dump(as_plain(narrow), sort_keys=False))
+    path.write_text(yaml.safe_dump(narrow.plain(), sort_keys=False))
     return path
 
 
 def trained(work, preset, seeds, steps):
     """Train and translate over seeds; return the generated sets."""
     label, made = Path(preset).stem, []
-    physics = ("--imaging", "M.json") if read_preset(str(preset)).frame == "residual" else ()
+    physics = ("--imaging", "M.json") if read_preset(str(preset)).model == "residual" else ()
     for seed in range(seeds):
         name = f"{label}_{seed}"
         work.run(
@@ -152,18 +151,18 @@ def failures(work, name, generated):
     last = log[-max(1, len(log) // 10) :]
     watched = {
         "noise kept (SD over z / SD of n)": "noise_ratio",
-        "label: 1 - cosine": "label",
+        "signal: 1 - cosine": "signal_cosine_distance",
         "slope of y on u": "signal_slope",
-        "texture: from crops learnt from": "texture_learnt",
-        "texture: from held ones": "texture_held",
+        "texture: from training crops": "texture_train",
+        "texture: from held-out crops": "texture_held_out",
         "cycle with noise over without": "cycle_hidden",
     }
     return {
         "SD over real": made.volumes.std() / np.asarray(real).std(),
         **{k: np.nanmean(last[v]) for k, v in watched.items() if v in log.dtype.names},
         "mean change by radius 0-4-8-12-16": np.round(rings, 4).tolist(),
-        "centre drift, voxels": float(
-            centre_drift(*(torch.tensor(np.array(v.volumes))[:, None] for v in (made, before)))
+        "centre shift, voxels": float(
+            centre_shift(*(torch.tensor(np.array(v.volumes))[:, None] for v in (made, before)))
         ),
     }
 
@@ -199,10 +198,10 @@ def main():
         work = Set2(given.folder / look, data, look, given.count)
         work.prepare((1, given.test))
         physics(work)
-        typed = [f"typed_{snr}" for snr in SNRS]
-        methods = {name: {"star": f"{name}.star", "uses_picks": False} for name in typed}
+        conventional = [f"conventional_snr{snr}" for snr in SNRS]
+        methods = {name: {"star": f"{name}.star", "uses_picks": False} for name in conventional}
         # the others know the tomogram by its picks, those of a class that is left out, too
-        fitted = ("noise_only", "fitted_alone", "fitted", "pasted", "pseudo")
+        fitted = ("noise_only", "no_neighbours", "fitted", "real_background", "pseudo")
         methods |= {name: f"{name}.star" for name in fitted}
         if given.leave_one_out:
             methods["fitted"] = {"star": "fitted.star", "without": unseen(work)}

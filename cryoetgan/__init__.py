@@ -1,3 +1,3 @@
-"""Labelled synthetic cryo-electron tomograms that look like one's own microscope's."""
+"""CryoETGAN: labelled synthetic cryo-electron tomograms that match your own data."""
 
 __version__ = "0.1.0"

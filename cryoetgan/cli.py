@@ -1,4 +1,4 @@
-"""The command line: one group a stage, one command a workflow rule, no logic."""
+"""The command line: one group per stage, one command per workflow rule."""
 
 import errno
 import importlib
@@ -13,23 +13,23 @@ from cryoetgan.command import configure_logging, group
 from cryoetgan.errors import UserError
 
 STAGES = {
-    "structures": "PDB download and phantoms.",
-    "densities": "Structures to density maps, membranes, random poses: the density domain D.",
-    "tomograms": "Bring tomograms in, or simulate some with ground truth.",
-    "particles": "Pick, match, score, select, extract: the subtomogram domain S.",
-    "imaging": "The physics between D and S.",
-    "translation": "The CycleGAN: train it, translate with it.",
-    "evaluation": "Classifiers, metrics, ablations and comparisons.",
-    "report": "One page with figures and the verdict.",
-    "export": "The labelled data in other programs' formats.",
+    "structures": "Download structures from the PDB, and write phantoms.",
+    "densities": "Simulate density maps and draw random poses: the density domain D.",
+    "tomograms": "Import tomograms, or simulate tomograms with ground truth.",
+    "particles": "Pick, match, score, select and extract particles: the subtomogram domain S.",
+    "imaging": "Fit and simulate the imaging physics between D and S.",
+    "translation": "Train the networks between D and S, and translate with them.",
+    "evaluation": "Classifiers, metrics, ablations and comparisons of generated data.",
+    "report": "One page with all figures and the verdict.",
+    "export": "Write labelled data in the formats of other programs.",
 }
 
-SAID = {
-    errno.EEXIST: "is a file, and a folder is wanted here",
-    errno.ENOTDIR: "is a file, and a folder is wanted here",
-    errno.EISDIR: "is a folder, and a file is wanted here",
+OS_MESSAGES = {
+    errno.EEXIST: "is a file; a folder is required",
+    errno.ENOTDIR: "is a file; a folder is required",
+    errno.EISDIR: "is a folder; a file is required",
 }
-"""What the system says in words that name the wrong thing."""
+"""Clearer text for errors of the operating system, by number."""
 
 
 def _version(wanted: bool) -> None:
@@ -50,24 +50,24 @@ def _root(
     pass
 
 
-# typer's own copy of click, whatever module it lives in: the base of all usage errors
+# base class of all usage errors; typer has a copy of click, and its module differs by version
 UsageError: Any = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
 
 
 def build() -> Any:
-    """Return the whole command tree (imports no stage's heavy parts)."""
+    """Return the tree of all commands, without importing slow packages."""
     for stage, text in STAGES.items():
         commands = importlib.import_module(f"cryoetgan.{stage}.commands")
         commands.app.info.help = text
         app.add_typer(commands.app, name=stage)
-    importlib.import_module("cryoetgan.setup.commands").register(app)
+    app.add_typer(importlib.import_module("cryoetgan.setup.commands").app)
     return typer.main.get_command(app)
 
 
 def main() -> None:
-    """Run the command line; exit 0 when done, 2 on the user's mistake, 1 on ours."""
+    """Run the command line. Exit code: 0 if done, 2 for a mistake of the user, 1 for a defect."""
     configure_logging()
     try:
         status = build().main(prog_name="cryoetgan", standalone_mode=False)
@@ -82,9 +82,9 @@ def main() -> None:
         sys.stderr.write("interrupted\n")
         sys.exit(130)
     except OSError as error:
-        # disk full, no permission, a folder where a file should be: the user's to mend
-        what = SAID.get(error.errno or 0, os.strerror(error.errno or 0))
-        sys.exit(_refuse(f"{error.filename or 'file system'}: {what}"))
+        # disk full, no permission, a folder instead of a file: the user can correct these
+        reason = OS_MESSAGES.get(error.errno or 0, os.strerror(error.errno or 0))
+        sys.exit(_refuse(f"{error.filename or 'file system'}: {reason}"))
     except MemoryError as error:
         sys.exit(_refuse(f"out of memory: {error or 'use a smaller box or fewer volumes'}"))
     sys.exit(status if isinstance(status, int) else 0)

@@ -1,7 +1,7 @@
-"""How a command is declared: common options, log lines, exit codes, records.
+"""Declaration of commands: common options, log lines, provenance records, option values.
 
-`cryoetgan/<stage>/commands.py` declares the stage's commands with the `command`
-decorator and imports what is heavy inside the functions.
+`cryoetgan/<stage>/commands.py` declares the commands of a stage with the decorator `command`. It
+imports slow packages inside the functions, so that `--help` stays fast.
 """
 
 import functools
@@ -9,7 +9,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -19,12 +19,13 @@ from cryoetgan.errors import UserError
 from cryoetgan.io.files import check_not_overwritten, provenance, sidecar, write_json
 
 log = logging.getLogger("cryoetgan")
-MOST_TILTS = 1000
+MAX_TILT_IMAGES = 1000
+"""Images of a tilt series; a larger number is a typing mistake in the step."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
 Output = Annotated[
-    Path, typer.Option("--output", "-o", help="What is written.", show_default=False)
+    Path, typer.Option("--output", "-o", help="Path of the result.", show_default=False)
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of all random numbers.")]
 Device = Annotated[
@@ -60,13 +61,14 @@ class Record:
 def command(app: typer.Typer, name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Register a function as command `name`, with -v and -q added.
 
-    The function's docstring is the help text; units and formats belong in it. If the function
+    The docstring of the function is the help text; it states units and formats. If the function
     returns a `Record`, its provenance is written beside the output. Every command accepts
-    --seed; it is hidden if the command draws no random numbers.
+    --seed; the option is hidden if the command draws no random numbers. A parameter whose type
+    is a dataclass stands for the options that are its fields, shared by several commands.
     """
 
     def register(function: Callable[P, R]) -> Callable[P, R]:
-        signature = inspect.signature(function, eval_str=True)
+        signature, bundles = _expand_bundles(inspect.signature(function, eval_str=True))
         random = "seed" in signature.parameters
 
         @functools.wraps(function)
@@ -74,8 +76,11 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[P, R]], Callable[
             configure_logging(verbose=verbose, quiet=quiet)
             if not random:
                 del kwargs["seed"]
-            _keep_inputs(kwargs)
-            returned = function(*args, **kwargs)
+            _check_inputs_are_kept(kwargs)
+            bundled = dict(kwargs)
+            for parameter, (kind, names) in bundles.items():
+                bundled[parameter] = kind(**{option: bundled.pop(option) for option in names})
+            returned = function(*args, **bundled)
             if isinstance(returned, Record):
                 stage = function.__module__.split(".")[1]
                 _write_records(f"{stage} {name}", kwargs, returned)
@@ -88,7 +93,10 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[P, R]], Callable[
                 default=False,
                 annotation=Annotated[bool, typer.Option(f"--{flag}", f"-{flag[0]}", help=text)],
             )
-            for flag, text in (("verbose", "Say more."), ("quiet", "Say only what went wrong."))
+            for flag, text in (
+                ("verbose", "More log lines."),
+                ("quiet", "Warnings and errors only."),
+            )
         ]
         if not random:
             unused = Annotated[int, typer.Option("--seed", hidden=True)]
@@ -106,8 +114,23 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[P, R]], Callable[
     return register
 
 
-def _write_records(words: str, options: Mapping[str, Any], record: Record) -> None:
-    """Write provenance beside each output; the record comes last, so it holds their hashes."""
+def _expand_bundles(
+    signature: inspect.Signature,
+) -> tuple[inspect.Signature, dict[str, tuple[type, list[str]]]]:
+    """Replace each dataclass parameter by its fields; return the class and fields of each."""
+    plain, expanded, bundles = [], [], {}
+    for parameter in signature.parameters.values():
+        if not is_dataclass(parameter.annotation):
+            plain.append(parameter)
+            continue
+        options = inspect.signature(parameter.annotation, eval_str=True).parameters.values()
+        bundles[parameter.name] = (parameter.annotation, [option.name for option in options])
+        expanded += [option.replace(kind=option.KEYWORD_ONLY) for option in options]
+    return signature.replace(parameters=plain + expanded), bundles
+
+
+def _write_records(command: str, options: Mapping[str, Any], record: Record) -> None:
+    """Write the provenance beside each output. The outputs exist, so it can hold their hashes."""
     inputs, parameters = [], {}
     for option, value in options.items():
         items = value if isinstance(value, list) else [value]
@@ -116,7 +139,7 @@ def _write_records(words: str, options: Mapping[str, Any], record: Record) -> No
         elif option not in ("seed", "device"):
             parameters[option.rstrip("_")] = value
     made = provenance(
-        words,
+        command,
         [*inputs, *record.inputs],
         {**parameters, **record.parameters},
         options.get("seed"),
@@ -125,8 +148,8 @@ def _write_records(words: str, options: Mapping[str, Any], record: Record) -> No
         write_json(sidecar(path), {"provenance": made, **record.about})
 
 
-def _keep_inputs(options: dict[str, Any]) -> None:
-    """Raise a `UserError` where a command would write over a file that it reads."""
+def _check_inputs_are_kept(options: dict[str, Any]) -> None:
+    """Raise `UserError` if the output of a command is one of its inputs."""
     output = options.get("output")
     if not isinstance(output, Path) or output.is_dir():
         return
@@ -148,7 +171,7 @@ def group(help_text: str) -> typer.Typer:
 
 
 def configure_logging(verbose: bool = False, quiet: bool = False) -> None:
-    """Send log lines to stderr: coloured on a terminal, plain elsewhere."""
+    """Send log lines to stderr, with colours if it is a terminal."""
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
     handler: logging.Handler
     if sys.stderr.isatty():
@@ -170,23 +193,23 @@ def configure_logging(verbose: bool = False, quiet: bool = False) -> None:
 def parse_numbers(
     text: str | None, option: str, names: Sequence[str], optional: int = 0
 ) -> list[float]:
-    """Parse joined numbers such as `-60,60,3`.
+    """Parse a list of numbers such as `-60,60,3`.
 
     Parameters
     ----------
-    text : str
-        What was typed.
+    text : str or None
+        Value of the option.
     option : str
-        The option's name, for the message.
+        Name of the option, for messages.
     names : sequence of str
-        What the numbers are, in order.
+        Names of the numbers, in order.
     optional : int
-        How many of the last may be left out.
+        Number of names at the end that may be missing.
 
     Raises
     ------
     UserError
-        Where a part is no finite number or the count is wrong.
+        If a number is not finite, or there are too few or too many.
     """
     wanted = f"{option}={','.join(names)}"
     if text is None:
@@ -195,7 +218,7 @@ def parse_numbers(
         values = [float(part) for part in text.split(",")]
     except ValueError:
         raise UserError(
-            f"{option}: got '{text}', wanted numbers joined by commas: {wanted}"
+            f"{option}: got '{text}', wanted numbers separated by commas: {wanted}"
         ) from None
     if not len(names) - optional <= len(values) <= len(names):
         raise UserError(f"{option}: got {len(values)} numbers ('{text}'), wanted {wanted}")
@@ -207,24 +230,24 @@ def parse_numbers(
 def parse_tilt_range(
     text: str | None, option: str = "--tilts", step: float = 3.0
 ) -> tuple[float, ...]:
-    """Parse `LO,HI` or `LO,HI,STEP` in degrees and return (low, high, step)."""
+    """Parse a tilt range `LO,HI` or `LO,HI,STEP`; return (low, high, step) in degrees."""
     low, high, *rest = parse_numbers(text, option, ("LO", "HI", "STEP"), optional=1)
     step = rest[0] if rest else step
     if not -90 <= low < high <= 90 or not 0 < step <= high - low:
         raise UserError(
             f"{option}: got {low:g} to {high:g} by {step:g} degrees; "
-            "wanted -90 <= LO < HI <= 90 and a STEP above zero, at most HI - LO"
+            "wanted -90 <= LO < HI <= 90 and 0 < STEP <= HI - LO"
         )
-    if (high - low) / step > MOST_TILTS:
+    if (high - low) / step > MAX_TILT_IMAGES:
         raise UserError(
             f"{option}: {low:g} to {high:g} by {step:g} degrees are {(high - low) / step:.3g} images; "
-            f"wanted at most {MOST_TILTS} (a STEP of 1 to 3 is usual)"
+            f"wanted at most {MAX_TILT_IMAGES}; raise STEP (1 to 3 is usual)"
         )
     return low, high, step
 
 
 def check_positive(value: float, option: str, unit: str = "") -> float:
-    """Return `value`, or raise a `UserError` where it is not finite and above zero."""
+    """Return `value`; raise `UserError` if it is not a finite number above zero."""
     if not 0 < value < float("inf"):
         raise UserError(f"{option}: got {value:g}{unit}, wanted a number above zero")
     return value
@@ -233,7 +256,19 @@ def check_positive(value: float, option: str, unit: str = "") -> float:
 def parse_counts(
     names: Sequence[str], count: int, others: Sequence[str] | None, option: str, other_option: str
 ) -> dict[str, int]:
-    """Return how many of each class: `count`, but for those given as `NAME=N`."""
+    """Return the count of each class.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Classes.
+    count : int
+        Count of a class that `others` does not name.
+    others : sequence of str, optional
+        Counts of single classes, `NAME=N`; 0 leaves a class out.
+    option, other_option : str
+        Options of `count` and `others`, for messages.
+    """
     counts = dict.fromkeys(names, count)
     for item in others or []:
         name, _, number = item.partition("=")
@@ -244,5 +279,5 @@ def parse_counts(
         counts[name] = int(number)
     for name, value in counts.items():
         if value < 0 or (value == 0 and not others):
-            raise UserError(f"{option}: got {value} for {name}, wanted one or more")
+            raise UserError(f"{option}: got {value} for class {name}, wanted 1 or more")
     return counts

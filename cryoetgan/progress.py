@@ -1,4 +1,4 @@
-"""A bar on a terminal, a line now and then elsewhere."""
+"""Progress: a bar on a terminal, otherwise a log line every few seconds."""
 
 import logging
 import sys
@@ -9,19 +9,20 @@ from typing import TypeVar
 log = logging.getLogger("cryoetgan")
 T = TypeVar("T")
 LINE_EVERY_S = 10.0
+"""Seconds between two log lines."""
 
 
 def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-    """Yield `items`, showing how far it is and how long it will take.
+    """Yield `items` and show the progress and the remaining time.
 
     Parameters
     ----------
     items : iterable
-        What is worked through.
+        Items to process.
     what : str
-        What is being done, as the user would say it.
+        The activity, for the user.
     total : int, optional
-        How many there are, where `len(items)` does not tell.
+        Number of items, if `items` has no length.
     """
     if total is None and isinstance(items, Sized):
         total = len(items)

@@ -1,4 +1,4 @@
-"""Random numbers from (seed, item name): adding one item changes no other."""
+"""Random generators by seed and name: an added item does not change the others."""
 
 import hashlib
 
@@ -6,19 +6,19 @@ import numpy as np
 
 
 def rng(seed: int, *names: object) -> np.random.Generator:
-    """Return the generator that belongs to one named item.
+    """Return the random generator of one named item.
 
     Parameters
     ----------
     seed : int
-        The run's seed.
+        Seed of the run.
     *names
-        What the numbers are for, from coarse to fine: stage, class, index.
+        Names of the item, from coarse to fine: stage, class, index.
 
     Returns
     -------
     numpy.random.Generator
-        Independent of every other name's, the same on every machine.
+        Independent of all other items, and equal on all machines if seed and names are equal.
     """
     words = hashlib.sha256("\x1f".join(map(str, (seed, *names))).encode()).digest()
     return np.random.default_rng(int.from_bytes(words[:16], "big"))

@@ -29,8 +29,6 @@ def choose_models(structure: Any, model: str, path: Path) -> None:
         `all`: all models are parts of one particle and are merged. `auto`: the models are
         merged if they do not overlap in space (files of assemblies); otherwise they show one
         molecule (NMR), and the first is kept. Or the number of one model.
-    path : Path
-        Its file, for messages.
 
     Raises
     ------
@@ -99,8 +97,6 @@ def keep_chains(structure: Any, names: Sequence[str], path: Path) -> set[str]:
         One model, entities set up.
     names : sequence of str
         Chains to keep, by their author names.
-    path : Path
-        The structure's file, for messages.
 
     Returns
     -------
@@ -141,8 +137,6 @@ def build_assembly(
         One model, entities set up.
     assembly : str
         Its name, or `none`.
-    path : Path
-        The structure's file, for messages.
     removed : collection of str
         Chains and subchains that were removed on purpose.
 
@@ -167,11 +161,8 @@ def build_assembly(
     missing = [n for n in find_missing_chains(structure, described[assembly]) if n not in removed]
     if missing:
         log.warning(
-            "%s: the file lacks chains %s of assembly '%s', so the map shows a part; "
-            "use the whole entry, or confirm the part with --assembly none",
-            path,
-            _shorten(missing, 8),
-            assembly,
+            f"{path}: the file lacks chains {_shorten(missing, 8)} of assembly '{assembly}', so the "
+            "map shows a part; use the whole entry, or confirm the part with --assembly none"
         )
     chains = {chain.name for chain in structure[0]}
     subchains = {residue.subchain for chain in structure[0] for residue in chain}
@@ -216,12 +207,9 @@ def _warn_of_larger_assembly(structure: Any, path: Path) -> None:
         copies = max(count.values(), default=1)
         if copies > 1:
             log.warning(
-                "%s: holds one of the %d copies in its assembly '%s', so the map shows a part; "
-                "set --assembly (densities.assembly) to %s for the whole particle",
-                path,
-                copies,
-                assembly.name,
-                assembly.name,
+                f"{path}: holds one of the {copies} copies in its assembly '{assembly.name}', so "
+                "the map shows a part; set --assembly (densities.assembly) to that name for the "
+                "whole particle"
             )
             return
 

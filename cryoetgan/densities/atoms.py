@@ -55,21 +55,6 @@ class Atoms:
         centre = np.average(self.positions, axis=0, weights=self.atomic_numbers)
         return Atoms(self.positions - centre, self.atomic_numbers, self.phantom)
 
-    def diameter(self) -> float:
-        """Return the longest distance between two atoms in angstrom (of their convex hull)."""
-        from scipy.spatial import ConvexHull
-        from scipy.spatial.distance import pdist
-
-        return float(pdist(self.positions[ConvexHull(self.positions).vertices]).max())
-
-    def mass(self) -> float:
-        """Return the mass of these atoms in kilodaltons."""
-        import gemmi
-
-        counts = np.bincount(self.atomic_numbers)
-        weights = [gemmi.Element(z).weight for z in range(len(counts))]
-        return float(counts @ np.array(weights) / 1000)
-
 
 def read_atoms(
     path: Path,
@@ -173,13 +158,11 @@ def _select_component(
         return atoms[labels == component - 1]
     large = [size for size in sizes if size > SECOND_PARTICLE_FRACTION * sizes[0]]
     if len(large) > 1:
+        sizes_text = ", ".join(map(str, large[:4]))
         log.warning(
-            "%s: holds %d separate particles (%s atoms), and their common map shows neither; "
-            "give --component 1 (column component) for the largest, another --assembly, or a "
-            "file with one particle",
-            path,
-            len(large),
-            ", ".join(map(str, large[:4])),
+            f"{path}: holds {len(large)} separate particles ({sizes_text} atoms), and their common "
+            "map shows neither; give --component 1 (column component) for the largest, another "
+            "--assembly, or a file with one particle"
         )
     return atoms
 

@@ -259,10 +259,9 @@ def ablate(
 
     from cryoetgan.evaluation.ablations import ABLATIONS, ablate_preset
     from cryoetgan.io.files import write_text
-    from cryoetgan.translation.presets import as_plain
 
     settings = ablate_preset(ablation, preset, snapshot_every)
-    write_text(output, yaml.safe_dump(as_plain(settings), sort_keys=False))
+    write_text(output, yaml.safe_dump(settings.plain(), sort_keys=False))
     log.info("%s: %s with %s", output, preset, ABLATIONS[ablation].settings)
 
 

@@ -11,18 +11,16 @@ from cryoetgan.errors import UserError
 app = group("")
 Contrast = Annotated[
     str | None,
-    typer.Option(help="How protein should look: dark or bright; default: as in your own files."),
+    typer.Option(help="Contrast of protein, dark or bright; default: as in your own files."),
 ]
 Volumes = Annotated[Path, typer.Argument(help="Volume set (STAR).")]
 Fitted = Annotated[
     Path | None,
-    typer.Option(
-        help="The same by fitted physics (STAR): exported instead where --choice says so."
-    ),
+    typer.Option(help="Set of the fitted simulation (STAR); exported if --choice says so."),
 ]
-Decided = Annotated[
+ChoiceFile = Annotated[
     Path | None,
-    typer.Option("--choice", help="What `evaluation choose` wrote; the README repeats its why."),
+    typer.Option("--choice", help="Output of `evaluation choose`; the README gives its reason."),
 ]
 
 
@@ -32,52 +30,51 @@ def relion(
     output: Output,
     contrast: Contrast = None,
     fitted: Fitted = None,
-    choice: Decided = None,
+    choice: ChoiceFile = None,
     tomogram: Annotated[
         list[Path] | None,
-        typer.Option(help="MRC the particles lie in, for particles_relion5.star; repeatable."),
+        typer.Option(help="Tomogram (MRC) of particles, for RELION 5; repeatable."),
     ] = None,
     tilt_series_pixel_size: Annotated[
-        float | None, typer.Option(help="Angstrom, unbinned; for RELION 5's optics block.")
+        float | None, typer.Option(help="Unbinned pixel size, angstrom; adds an optics block.")
     ] = None,
 ) -> None:
     """Write a volume set as RELION 3 subtomograms: a folder with particles.star.
 
-    One MRC a particle in Subtomograms/, the missing wedge and CTF of each tilt series in CTF/;
-    angles in degrees, origins in angstrom. With --tomogram also particles_relion5.star: places
-    in angstrom from the tomogram's centre, for extraction in RELION 5.
+    Subtomograms/ holds one MRC file per particle, CTF/ the missing wedge and CTF of each tilt
+    series. Angles are in degrees, origins in angstrom. If --tomogram is given, the folder also
+    has particles_relion5.star: coordinates in angstrom from the tomogram's centre, for
+    extraction in RELION 5.
     """
+    from cryoetgan.export.contrast import check_contrast
+    from cryoetgan.export.folder import export_folder
     from cryoetgan.export.relion import export_relion, export_relion5
-    from cryoetgan.export.source import say, shipped_set
-    from cryoetgan.export.volume_rows import check_contrast
-    from cryoetgan.io.files import atomic
+    from cryoetgan.export.source import explain_source, select_set
     from cryoetgan.io.mrc import check_same_voxel_size, read_volume
     from cryoetgan.io.star import COORDINATES, class_name
-    from cryoetgan.io.volume_set import read_volume_set, stack_path
+    from cryoetgan.io.volume_set import read_volume_set
     from cryoetgan.physics.coordinates import read_import_transform
 
     check_contrast(contrast)
     if tilt_series_pixel_size is not None:
         check_positive(tilt_series_pixel_size, "--tilt-series-pixel-size", " A")
-    placed = ["rlnTomoName", *COORDINATES] if tomogram else []
-    volumes, chosen = shipped_set(volumes, fitted, choice)
-    opened = read_volume_set(volumes, ["cryoetganClass", *placed])
-    imported = {}
+    source = select_set(volumes, fitted, choice)
+    needed = ["rlnTomoName", *COORDINATES] if tomogram else []
+    opened = read_volume_set(source.paths[0], ["cryoetganClass", *needed])
+    transforms = {}
     for path in tomogram or []:
         volume = read_volume(path)
-        check_same_voxel_size(volume.voxel_size, opened.voxel_size, path, volumes)
-        imported[class_name(path)] = read_import_transform(path, volume)
-    _check_folder(output, "relion")
-    with atomic(output) as part:
-        count = export_relion(opened, part, contrast)
-        if imported:
-            export_relion5(opened, part, imported, contrast, tilt_series_pixel_size)
-        say(part, chosen)
-        inputs = [volumes, stack_path(volumes), *(tomogram or []), *([choice] if choice else [])]
-        _record(part, "relion", inputs, contrast)
+        check_same_voxel_size(volume.voxel_size, opened.voxel_size, path, source.paths[0])
+        transforms[class_name(path)] = read_import_transform(path, volume)
+    inputs = [*source.inputs, *(tomogram or [])]
+    with export_folder(output, "export relion", inputs, {"contrast": contrast}) as folder:
+        count = export_relion(opened, folder, contrast)
+        if transforms:
+            export_relion5(opened, folder, transforms, contrast, tilt_series_pixel_size)
+        explain_source(folder, source)
     log.info("%s: %d particles", output, count)
-    if not imported and set(COORDINATES) <= set(opened.table):
-        log.info("for RELION 5 coordinates give the tomograms too: --tomogram T.mrc")
+    if not transforms and set(COORDINATES) <= set(opened.table):
+        log.info("for RELION 5 coordinates, add the tomograms: --tomogram T.mrc")
 
 
 @command(app, "plain")
@@ -86,67 +83,64 @@ def plain(
     output: Output,
     contrast: Contrast = None,
     fitted: Fitted = None,
-    choice: Decided = None,
+    choice: ChoiceFile = None,
 ) -> None:
-    """Write a volume set as single MRC files, with the lists other programs read.
+    """Write a volume set as single MRC files, with particle lists of other programs.
 
-    For EMAN2, ChimeraX, Dynamo (dynamo.tbl), DeepFinder (objects.xml) and TomoTwin (names of
-    the files); a README says what each column means. Coordinates in voxels, angles in degrees.
+    The lists are for EMAN2, ChimeraX, Dynamo (dynamo.tbl), DeepFinder (objects.xml) and TomoTwin
+    (file names). A README explains each column. Coordinates are in voxels, angles in degrees.
     """
+    from cryoetgan.export.contrast import check_contrast
+    from cryoetgan.export.folder import export_folder
     from cryoetgan.export.plain import export_plain
-    from cryoetgan.export.source import say, shipped_set
-    from cryoetgan.export.volume_rows import check_contrast
-    from cryoetgan.io.files import atomic
-    from cryoetgan.io.volume_set import read_volume_set, stack_path
+    from cryoetgan.export.source import explain_source, select_set
+    from cryoetgan.io.volume_set import read_volume_set
 
     check_contrast(contrast)
-    volumes, chosen = shipped_set(volumes, fitted, choice)
-    opened = read_volume_set(volumes, ["cryoetganClass"])
-    _check_folder(output, "plain")
-    with atomic(output) as part:
-        part.mkdir()
-        count = export_plain(opened, part, contrast)
-        say(part, chosen)
-        inputs = [volumes, stack_path(volumes), *([choice] if choice else [])]
-        _record(part, "plain", inputs, contrast)
+    source = select_set(volumes, fitted, choice)
+    opened = read_volume_set(source.paths[0], ["cryoetganClass"])
+    with export_folder(output, "export plain", source.inputs, {"contrast": contrast}) as folder:
+        count = export_plain(opened, folder, contrast)
+        explain_source(folder, source)
     log.info("%s: %d particles", output, count)
 
 
 @command(app, "copick")
 def copick(
     tomograms: Annotated[
-        list[Path], typer.Argument(help="MRC, protein bright; or one volume set (STAR).")
+        list[Path], typer.Argument(help="Tomograms (MRC, bright protein) or one volume set (STAR).")
     ],
     output: Output,
     particles: Annotated[
-        list[Path] | None, typer.Option(help="STAR of particles; repeatable.")
+        list[Path] | None, typer.Option(help="Particles (STAR); repeatable.")
     ] = None,
     labels: Annotated[
         list[Path] | None, typer.Option(help="<tomogram>_labels.mrc; repeatable.")
     ] = None,
     density: Annotated[
         list[Path] | None,
-        typer.Option(help="Density map of a class, for its radius in config.json; repeatable."),
+        typer.Option(help="Density map of a class, for its radius; repeatable."),
     ] = None,
     contrast: Contrast = None,
     fitted: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Synthetic tomogram, or volume set, by fitted physics: exported instead of the one "
-            "of its name where --choice says so; repeatable."
+            help="Synthetic tomogram or volume set of the fitted simulation; replaces the one of "
+            "its name if --choice says so; repeatable."
         ),
     ] = None,
-    choice: Decided = None,
+    choice: ChoiceFile = None,
 ) -> None:
     """Write tomograms, particles and labels as a copick project: config.json and OME-Zarr.
 
-    Of a volume set, each volume becomes a run with its particle as the only pick. Picks and
-    radii are in angstrom; class names are made legal for copick.
+    Each volume of a volume set becomes a run with its particle as the only pick. Picks and radii
+    are in angstrom. Class names are converted to names that copick allows.
     """
+    from cryoetgan.export.contrast import check_contrast
     from cryoetgan.export.copick import export_copick, tomogram_runs, volume_runs
-    from cryoetgan.export.source import say, shipped_set, shipped_tomograms
-    from cryoetgan.export.volume_rows import check_contrast
-    from cryoetgan.io.files import atomic, check_exists
+    from cryoetgan.export.folder import export_folder
+    from cryoetgan.export.source import explain_source, select_set, select_tomograms
+    from cryoetgan.io.files import check_exists
     from cryoetgan.io.mrc import read_map
     from cryoetgan.io.star import class_name
     from cryoetgan.particles.picking.pick import radius_of_map
@@ -157,58 +151,23 @@ def copick(
     sets = [path for path in tomograms if path.suffix == ".star"]
     if sets and (len(tomograms) > 1 or particles or labels):
         raise UserError(
-            f"{sets[0]}: a volume set is exported alone, without other files or options"
+            f"{sets[0]}: a volume set is exported alone; remove the other files and options"
         )
     if sets:
-        instead = (fitted or [None])[0]  # type: ignore[list-item]
-        volumes, chosen = shipped_set(sets[0], instead, choice)
-        tomograms = [volumes]
+        source = select_set(sets[0], fitted[0] if fitted else None, choice)
     else:
-        tomograms, chosen = shipped_tomograms(tomograms, fitted or [], choice)
-    for path in tomograms:
+        source = select_tomograms(tomograms, fitted or [], choice)
+    for path in source.paths:
         check_exists(path, "tomogram")
     if sets:
-        runs = volume_runs(tomograms[0], contrast)
+        runs = volume_runs(source.paths[0], contrast)
     else:
-        runs = tomogram_runs(tomograms, particles or [], labels or [], contrast)
-    _check_folder(output, "copick")
-    with atomic(output) as part:
-        part.mkdir()
-        count = export_copick(runs, part, output, contrast, radii)
-        say(part, chosen, "" if sets else "Synthetic tomograms. ")
-        inputs = [*tomograms, *(particles or []), *(labels or []), *(density or [])]
-        inputs += [choice] if choice else []
-        _record(part, "copick", inputs, contrast)
+        runs = tomogram_runs(source.paths, particles or [], labels or [], contrast)
+    inputs = [*source.inputs, *(particles or []), *(labels or []), *(density or [])]
+    # users edit config.json: it holds the full path of the data, and the radii
+    editable = ["config.json"]
+    parameters = {"contrast": contrast}
+    with export_folder(output, "export copick", inputs, parameters, editable) as folder:
+        count = export_copick(runs, folder, output, contrast, radii)
+        explain_source(folder, source, "" if sets else "Synthetic tomograms. ")
     log.info("%s: %d particles", output, count)
-
-
-def _check_folder(folder: Path, verb: str) -> None:
-    """Raise a `UserError` where a folder holds anything but an earlier export of this kind.
-
-    The export replaces the folder as a whole: what else lies there would be lost.
-    """
-    from cryoetgan.io.files import read_json
-
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return
-    record = folder / "provenance.json"
-    content = read_json(record) if record.exists() else {}
-    made = content.get("provenance") if isinstance(content, dict) else None
-    if not isinstance(made, dict) or made.get("command") != f"export {verb}":
-        raise UserError(
-            f"{folder}: holds other files, which would be lost; name a folder of its own"
-        )
-
-
-def _record(folder: Path, verb: str, inputs: list[Path], contrast: str | None) -> None:
-    """Write provenance.json, last: it holds the hashes of all other files, for `validate`."""
-    from cryoetgan.io.files import provenance, sha256, write_json
-
-    made = provenance(f"export {verb}", inputs, {"contrast": contrast})
-    # config.json of copick is edited: it names a full path, and radii are set there
-    files = {
-        path.relative_to(folder).as_posix(): sha256(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != folder / "config.json"
-    }
-    write_json(folder / "provenance.json", {"provenance": made, "files": files})

@@ -1,4 +1,4 @@
-"""A copick project: OME-Zarr tomograms, picks, label segmentations."""
+"""A copick project: OME-Zarr tomograms, picks and label segmentations."""
 
 import json
 import re
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
-from cryoetgan.export.volume_rows import acquisitions, factor, group_of
+from cryoetgan.export.contrast import acquisition_by_group, contrast_factor, optics_group
 from cryoetgan.io.files import read_json, sidecar, write_text
 from cryoetgan.io.mrc import read_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, class_name, read_star
@@ -21,30 +21,30 @@ from cryoetgan.physics.coordinates import centre_offset
 from cryoetgan.physics.geometry import rotation_from_relion
 from cryoetgan.progress import track
 
-USER, SESSION, KIND = "cryoetgan", "1", "wbp"
+USER, SESSION, TOMOGRAM_TYPE = "cryoetgan", "1", "wbp"
 README = """# copick export
 
-Open it with copick: `copick.from_file("config.json")`. Tomograms, picks and segmentations lie in
-data/ (OME-Zarr 0.4, JSON). config.json names data/ by its full path: after moving the folder,
+Open it with copick: `copick.from_file("config.json")`. Tomograms, picks and segmentations are in
+data/ (OME-Zarr 0.4, JSON). config.json holds the full path of data/. After moving the folder,
 correct `overlay_root` in it.
 
-| what | where |
+| item | content |
 |---|---|
-| runs | one a tomogram, of its name; of a volume set, one a volume |
+| runs | one per tomogram, with its name; for a volume set, one per volume |
 | tomograms | type `{kind}`, voxel spacing in angstrom, protein {contrast} |
-| picks | user `{user}`, session `{session}`, one set a class: points in angstrom from the corner voxel's centre, x, y, z; a 4 x 4 matrix turns the class's map into the particle |
+| picks | user `{user}`, session `{session}`, one set per class: points in angstrom from the centre of the corner voxel, x, y, z; a 4 x 4 matrix rotates the map of the class into the particle |
 | segmentations | `labels`, multilabel; the number of each class is its `label` in config.json |
 
-Class names are made legal for copick (underscores become hyphens):
+Class names are converted for copick (underscores become hyphens):
 
-| copick | ours | label | radius, angstrom |
+| copick | cryoetgan | label | radius, angstrom |
 |---|---|---|---|
 {names}
 
-The radius is that of a ball with the density's radius of gyration (`export copick --density`); where
-it is empty, set `radius` in config.json yourself before a program that draws spheres reads it.
+The radius belongs to a ball with the radius of gyration of the density (`export copick --density`).
+If it is empty, set `radius` in config.json before you use a program that draws spheres.
 """
-# Okabe and Ito's, told apart by the colour-blind
+# Okabe and Ito's colour-blind safe palette
 COLOURS = (
     (230, 159, 0, 255),
     (86, 180, 233, 255),
@@ -64,16 +64,16 @@ class Run:
     Attributes
     ----------
     name : str
-        As copick shows it.
+        Name of the run in copick.
     data : ndarray
-        `(z, y, x)`, in the contrast wanted.
+        `(z, y, x)`, in the exported contrast.
     voxel_size : float
         Angstrom.
     particles : mapping
-        Class to places `(N, 3)` xyz in voxels and rotations `(N, 3, 3)`.
+        Class to coordinates `(N, 3)` xyz in voxels and rotation matrices `(N, 3, 3)`.
     labels : ndarray, optional
         `(z, y, x)`.
-    meaning : mapping
+    label_names : mapping
         Number in `labels` to class.
     """
 
@@ -82,13 +82,18 @@ class Run:
     voxel_size: float
     particles: Particles
     labels: NDArray[Any] | None = None
-    meaning: Mapping[int, str] = field(default_factory=dict)
+    label_names: Mapping[int, str] = field(default_factory=dict)
 
 
-def legal(names: Iterable[str]) -> dict[str, str]:
-    """Return each class's name as copick allows it: letters, digits, hyphens, none twice.
+def copick_names(names: Iterable[str]) -> dict[str, str]:
+    """Return unique copick names of classes: letters, digits and hyphens.
 
-    Names added at the end change no earlier one's.
+    Classes that are added at the end do not change the names of earlier ones.
+
+    Examples
+    --------
+    >>> copick_names(["a_b", "a-b"])
+    {'a_b': 'a-b', 'a-b': 'a-b-2'}
     """
     found: dict[str, str] = {}
     for name in names:
@@ -106,114 +111,121 @@ def tomogram_runs(
     labels: Sequence[Path],
     contrast: str | None,
 ) -> Iterator[Run]:
-    """Yield a run a tomogram, with the particles and labels that belong to it.
+    """Yield one run per tomogram, with its particles and labels.
 
     Parameters
     ----------
     tomograms : sequence of Path
-        MRC, protein bright.
+        MRC files with bright protein.
     particles : sequence of Path
-        STAR files; rows are told apart by rlnTomoName.
+        STAR files; rlnTomoName assigns each row to a tomogram.
     labels : sequence of Path
-        `<tomogram>_labels.mrc`, with the record that says what each number means.
+        Files `<tomogram>_labels.mrc`; the class of each number is in the side-car.
     contrast : str, optional
-        dark or bright; each tomogram's own where None.
+        Contrast of the protein, dark or bright; default: each tomogram's own.
+
+    Raises
+    ------
+    UserError
+        If labels belong to none of the tomograms or have another shape.
     """
-    tables = [_particles(path) for path in particles]
+    tables = [_read_particles(path) for path in particles]
     labelled = {path.stem.removesuffix("_labels"): path for path in labels}
     names = [class_name(path) for path in tomograms]
     for name, path in labelled.items():
         if name not in names:
             raise UserError(
-                f"{path}: belongs to no tomogram given (wanted <tomogram>_labels.mrc with "
-                f"<tomogram> one of {', '.join(names)})"
+                f"{path}: its tomogram is not among the arguments; wanted <tomogram>_labels.mrc "
+                f"with <tomogram> one of {', '.join(names)}"
             )
     for path, name in zip(track(tomograms, "exporting"), names, strict=True):
         volume = read_volume(path)
-        factored = factor(contrast, read_acquisition(path))
+        sign = np.float32(contrast_factor(contrast, read_acquisition(path)))
         found = [table[table["rlnTomoName"].astype(str) == name] for table in tables]
-        label, meaning = None, {}
+        label, label_names = None, {}
         if name in labelled:
             label = read_volume(labelled[name]).data
             if label.shape != volume.data.shape:
                 raise UserError(
-                    f"{labelled[name]}: has shape {label.shape}, {path} has {volume.data.shape}"
+                    f"{labelled[name]}: got shape {label.shape}, wanted {volume.data.shape} as in "
+                    f"{path}"
                 )
-            meaning = _meaning(labelled[name], label)
-        data = np.asarray(volume.data, np.float32) * np.float32(factored)
-        yield Run(name, data, volume.voxel_size, _of_classes(found), label, meaning)
+            label_names = _read_label_names(labelled[name], label)
+        data = np.asarray(volume.data, np.float32) * sign
+        yield Run(name, data, volume.voxel_size, _group_by_class(found), label, label_names)
 
 
 def volume_runs(path: Path, contrast: str | None) -> Iterator[Run]:
-    """Yield a run a volume of a set, its particle as the only pick."""
+    """Yield one run per volume of a set, with its particle as the only pick."""
     volumes = read_volume_set(path, ["cryoetganClass"])
-    groups = acquisitions(volumes)
+    groups = acquisition_by_group(volumes)
     records = volumes.table.to_dict("records")
     for index, row in enumerate(track(records, "exporting")):
         kind = str(row["cryoetganClass"])
-        place = volumes.box // 2 + centre_offset(row, volumes.voxel_size)
+        centre = volumes.box // 2 + centre_offset(row, volumes.voxel_size)
         angles = [float(row.get(name, 0.0)) for name in ANGLES]
-        turn = rotation_from_relion(angles).as_matrix()
+        rotation = rotation_from_relion(angles).as_matrix()
         data = np.asarray(volumes.volumes[index], np.float32)
-        data = data * np.float32(factor(contrast, groups.get(group_of(row))))
+        data = data * np.float32(contrast_factor(contrast, groups.get(optics_group(row))))
         name = f"{path.stem}_{index + 1:06d}"
-        yield Run(name, data, volumes.voxel_size, {kind: (place[None], turn[None])})
+        yield Run(name, data, volumes.voxel_size, {kind: (centre[None], rotation[None])})
 
 
-def _particles(path: Path) -> Any:
+def _read_particles(path: Path) -> Any:
     return read_star(path, ["rlnTomoName", "cryoetganClass", *COORDINATES]).particles
 
 
-def _of_classes(tables: Sequence[Any]) -> Particles:
+def _group_by_class(tables: Sequence[Any]) -> Particles:
     found: dict[str, tuple[Any, Any]] = {}
     for table in tables:
         for name, part in table.groupby(table["cryoetganClass"].astype(str)):
-            turns = np.tile(np.eye(3), (len(part), 1, 1))
+            rotations = np.tile(np.eye(3), (len(part), 1, 1))
             if set(ANGLES) <= set(part.columns):
-                turns = rotation_from_relion(part[ANGLES].to_numpy(float)).as_matrix()
-            places = part[COORDINATES].to_numpy(float)
+                rotations = rotation_from_relion(part[ANGLES].to_numpy(float)).as_matrix()
+            coordinates = part[COORDINATES].to_numpy(float)
             if name in found:
-                places = np.concatenate([found[name][0], places])
-                turns = np.concatenate([found[name][1], turns])
-            found[str(name)] = (places, turns)
+                coordinates = np.concatenate([found[name][0], coordinates])
+                rotations = np.concatenate([found[name][1], rotations])
+            found[str(name)] = (coordinates, rotations)
     return found
 
 
-def _meaning(path: Path, label: NDArray[Any]) -> dict[int, str]:
+def _read_label_names(path: Path, label: NDArray[Any]) -> dict[int, str]:
+    """Return the class of each number of a label volume, from its side-car."""
     record = read_json(sidecar(path)) if sidecar(path).exists() else {}
-    meaning = {int(number): str(name) for number, name in record.get("labels", {}).items()}
-    unknown = [int(n) for n in np.unique(label) if n and int(n) not in meaning]
-    # numbers without a name keep one: nothing of a segmentation is lost
-    return meaning | {number: f"label-{number}" for number in unknown}
+    names = {int(number): str(name) for number, name in record.get("labels", {}).items()}
+    unknown = [int(n) for n in np.unique(label) if n and int(n) not in names]
+    # numbers without a class are kept under a generic name
+    return names | {number: f"label-{number}" for number in unknown}
 
 
 @dataclass
-class Objects:
-    """The classes of a project, in the order they were met.
+class PickableObjects:
+    """The classes of a project, in the order of their first appearance.
 
     Attributes
     ----------
     radii : mapping
-        Class to radius in angstrom, where it is known.
+        Class to radius in angstrom, if it is known.
     numbers : dict
-        Class to label.
+        Class to label number.
     picked : set of str
-        Classes that have picks; the others are segmented only, as membranes are.
+        Classes with picks; other classes, such as membranes, are only segmented.
     """
 
     radii: Mapping[str, float]
     numbers: dict[str, int] = field(default_factory=dict)
     picked: set[str] = field(default_factory=set)
 
-    def meet(self, run: Run) -> None:
-        """Number what a run holds; earlier numbers stay."""
-        for name in sorted({*run.meaning.values(), *run.particles}):
+    def add_run(self, run: Run) -> None:
+        """Add the classes of a run; the numbers of earlier classes do not change."""
+        for name in sorted({*run.label_names.values(), *run.particles}):
             self.numbers.setdefault(name, len(self.numbers) + 1)
         self.picked |= set(run.particles)
 
-    def listed(self) -> list[dict[str, Any]]:
-        """Return copick's pickable_objects."""
-        names = legal(self.numbers)
+    def to_config(self) -> list[dict[str, Any]]:
+        """Return `pickable_objects` of copick's configuration."""
+        names = copick_names(self.numbers)
         return [
             {
                 "name": names[name],
@@ -225,12 +237,12 @@ class Objects:
             for name, number in self.numbers.items()
         ]
 
-    def rows(self) -> list[str]:
-        """Return the README's table."""
+    def readme_rows(self) -> list[str]:
+        """Return the rows of the README's table of classes."""
         sizes = {name: f"{self.radii[name]:.0f}" for name in self.numbers if name in self.radii}
         return [
             f"| {new} | {old} | {self.numbers[old]} | {sizes.get(old, '')} |"
-            for old, new in legal(self.numbers).items()
+            for old, new in copick_names(self.numbers).items()
         ]
 
 
@@ -241,81 +253,97 @@ def export_copick(
     contrast: str | None,
     radii: Mapping[str, float] | None = None,
 ) -> int:
-    """Write runs as a copick project; return how many particles.
+    """Write runs as a copick project and return the number of particles.
 
     Parameters
     ----------
     runs : iterable of Run
-        One after the other: only one tomogram is in memory.
+        Runs; only one is in memory at a time.
     folder : Path
-        Where it is written now.
+        Temporary folder of the project.
     final : Path
-        Where it will lie: copick's config names a full path.
+        Final folder; copick's configuration holds its full path.
     contrast : str, optional
-        For the README.
+        Contrast of the protein, for the README.
     radii : mapping, optional
         Class to radius, angstrom.
     """
     import copick
 
-    objects = Objects(radii or {})
+    objects = PickableObjects(radii or {})
     count = 0
     config = folder / "config.json"
     for run in runs:
-        objects.meet(run)
-        names = legal(objects.numbers)
+        objects.add_run(run)
+        names = copick_names(objects.numbers)
         _write_config(config, folder, objects)
         opened = copick.from_file(str(config)).new_run(run.name)
         size = round(run.voxel_size, 3)
-        opened.new_voxel_spacing(size).new_tomogram(KIND).from_numpy(run.data)
-        for name, (places, turns) in run.particles.items():
-            count += _write_picks(opened, names[name], places * run.voxel_size, turns)
+        opened.new_voxel_spacing(size).new_tomogram(TOMOGRAM_TYPE).from_numpy(run.data)
+        for name, (coordinates, rotations) in run.particles.items():
+            count += _write_picks(opened, names[name], coordinates * run.voxel_size, rotations)
         if run.labels is not None:
-            meaning = {number: objects.numbers[name] for number, name in run.meaning.items()}
+            numbers = {old: objects.numbers[name] for old, name in run.label_names.items()}
             segmentation = opened.new_segmentation(size, "labels", SESSION, True, user_id=USER)
-            segmentation.from_numpy(renumbered(run.labels, meaning))
+            segmentation.from_numpy(renumber_labels(run.labels, numbers))
     _write_config(config, final, objects)
-    said = contrast or "as in your own files (dark unless you said otherwise)"
+    described = contrast or "as in your own files (dark by default)"
     text = README.format(
-        kind=KIND, user=USER, session=SESSION, contrast=said, names="\n".join(objects.rows())
+        kind=TOMOGRAM_TYPE,
+        user=USER,
+        session=SESSION,
+        contrast=described,
+        names="\n".join(objects.readme_rows()),
     )
     write_text(folder / "README.md", text)
     return count
 
 
-def renumbered(labels: NDArray[Any], meaning: Mapping[int, int]) -> NDArray[np.uint8]:
-    """Return labels with one numbering for the whole project.
+def renumber_labels(labels: NDArray[Any], numbers: Mapping[int, int]) -> NDArray[np.uint8]:
+    """Return labels with the numbering of the project.
+
+    Parameters
+    ----------
+    labels : ndarray
+        `(z, y, x)`, integers.
+    numbers : mapping
+        Old number to new number.
 
     Raises
     ------
     UserError
-        Where a label is negative or there are more classes than a byte counts.
+        If a label is negative, or a new number exceeds 255.
     """
-    if min(meaning, default=0) < 0 or max(meaning.values(), default=0) > 255:
-        raise UserError("labels: wanted 0 (background) to 255; a copick segmentation holds bytes")
-    table = np.zeros(max(meaning, default=0) + 1, np.uint8)
-    for old, new in meaning.items():
+    low, high = min(numbers, default=0), max(numbers.values(), default=0)
+    if low < 0 or high > 255:
+        raise UserError(
+            f"labels: got {low} to {high}, wanted 0 (background) to 255: a copick segmentation "
+            "holds bytes"
+        )
+    table = np.zeros(max(numbers, default=0) + 1, np.uint8)
+    for old, new in numbers.items():
         table[old] = new
     return table[np.asarray(labels).astype(np.int64)]
 
 
-def _write_config(path: Path, folder: Path, objects: Objects) -> None:
+def _write_config(path: Path, folder: Path, objects: PickableObjects) -> None:
     config = {
         "config_type": "filesystem",
         "name": "cryoetgan",
-        "description": "Made by cryoetgan",
+        "description": "Created by cryoetgan",
         "version": "1.0.0",
-        "pickable_objects": objects.listed(),
+        "pickable_objects": objects.to_config(),
         "overlay_root": f"local://{(folder / 'data').resolve()}",
         "overlay_fs_args": {"auto_mkdir": True},
     }
     write_text(path, json.dumps(config, indent=1) + "\n")
 
 
-def _write_picks(run: Any, name: str, places: NDArray[Any], turns: NDArray[Any]) -> int:
+def _write_picks(run: Any, name: str, coordinates: NDArray[Any], rotations: NDArray[Any]) -> int:
+    """Write picks of one class; coordinates in angstrom. Return their number."""
     picks = run.new_picks(name, SESSION, user_id=USER)
-    matrices = np.tile(np.eye(4), (len(places), 1, 1))
-    matrices[:, :3, :3] = turns
-    picks.from_numpy(places, matrices)
+    matrices = np.tile(np.eye(4), (len(coordinates), 1, 1))
+    matrices[:, :3, :3] = rotations
+    picks.from_numpy(coordinates, matrices)
     picks.store()
-    return len(places)
+    return len(coordinates)

@@ -1,4 +1,4 @@
-"""One MRC a particle, and the lists that other programs read."""
+"""One MRC file per particle, and particle lists of other programs."""
 
 import csv
 import io
@@ -9,7 +9,12 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from cryoetgan.export.volume_rows import acquisitions, factor, group_of, shown_contrast
+from cryoetgan.export.contrast import (
+    acquisition_by_group,
+    contrast_factor,
+    describe_contrast,
+    optics_group,
+)
 from cryoetgan.io.files import write_text
 from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.io.mrc import write_volume
@@ -21,20 +26,20 @@ from cryoetgan.progress import track
 
 README = """# Plain export
 
-| file | for | what |
+| file | for | content |
 |---|---|---|
-| volumes/*.mrc | EMAN2, ChimeraX, IMOD | one volume a particle: MRC, float32, protein {contrast} |
-| particles.csv | you | one row a volume: see below |
+| volumes/*.mrc | EMAN2, ChimeraX, IMOD | one volume per particle: MRC, float32, protein {contrast} |
+| particles.csv | you | one row per volume: see below |
 | classes.csv | all | code, label and name of each class |
 | tomograms.csv | all | number of each tomogram in dynamo.tbl and objects.xml |
 | dynamo.tbl | Dynamo | 35 columns: 1 tag (row of particles.csv), 4-6 shift (voxels), 7-9 tdrot, tilt, narot (degrees), 10 score, 13-15 missing wedge about y, 20 tomogram, 22 class label, 24-26 x, y, z (voxels, from 0) |
-| objects.xml | DeepFinder | object list: tomo_idx, class_label, x, y, z (voxels, from 0); empty for particles that lie in no tomogram |
-| volumes/ | TomoTwin | its training takes the class from a file's name: `id` and four characters, the code of classes.csv; TomoTwin wants boxes of 37 voxels of 10 angstrom |
-| provenance.json | you | what made this folder, from what |
+| objects.xml | DeepFinder | object list: tomo_idx, class_label, x, y, z (voxels, from 0); empty for particles without a tomogram |
+| volumes/ | TomoTwin | its training reads the class from the file name: `id` and four characters, the code in classes.csv; TomoTwin needs boxes of 37 voxels of 10 angstrom |
+| provenance.json | you | command, parameters and inputs of this folder |
 
 Columns of particles.csv: file; class; source (real, simulated, generated); split; tomogram;
 voxel_size (angstrom); x, y, z (voxels of the tomogram, from 0; empty for generated particles);
-center_x, center_y, center_z (voxels from 0: where the particle lies in its box); rot, tilt, psi
+center_x, center_y, center_z (position in the box, voxels from 0); rot, tilt, psi
 (degrees, RELION's convention); score; id.
 """
 COLUMNS = [
@@ -51,19 +56,19 @@ COLUMNS = [
 
 
 def export_plain(volumes: VolumeSet, folder: Path, contrast: str | None) -> int:
-    """Write a volume set as single files with tables into `folder`; return how many.
+    """Write a volume set as single files with tables and return the number of particles.
 
     Parameters
     ----------
     volumes : VolumeSet
-        Protein bright.
+        Volumes with bright protein.
     folder : Path
-        A new folder.
+        An empty folder.
     contrast : str, optional
-        dark or bright; the tomogram's own where None.
+        Contrast of the protein, dark or bright; default: the tomogram's own.
     """
     classes = [str(name) for name in volumes.classes()]
-    groups = acquisitions(volumes)
+    groups = acquisition_by_group(volumes)
     tomograms = _tomograms(volumes)
     rows, dynamo = [], []
     objects = ElementTree.Element("objlist")
@@ -72,27 +77,29 @@ def export_plain(volumes: VolumeSet, folder: Path, contrast: str | None) -> int:
         zip(records, iterate_sections(volumes.volumes), strict=True)
     ):
         label = classes.index(str(row["cryoetganClass"])) + 1
-        recorded = groups.get(group_of(row), Acquisition())
+        acquisition = groups.get(optics_group(row), Acquisition())
         name = f"volumes/id{label:04d}_{row['cryoetganClass']}_{index + 1:06d}.mrc"
-        data = factor(contrast, recorded) * np.asarray(volume, np.float32)
+        data = contrast_factor(contrast, acquisition) * np.asarray(volume, np.float32)
         write_volume(folder / name, data, volumes.voxel_size)
         rows.append(_row(row, name, volumes.voxel_size, volumes.box))
         tomogram = tomograms.index(str(row.get("rlnTomoName", "")))
         shift = centre_offset(row, volumes.voxel_size)
-        dynamo.append(dynamo_row(index + 1, label, tomogram + 1, row, shift, recorded))
+        dynamo.append(dynamo_row(index + 1, label, tomogram + 1, row, shift, acquisition))
         if set(COORDINATES) <= set(row):
             place = {axis: f"{row[f'rlnCoordinate{axis.upper()}']:.3f}" for axis in "xyz"}
             numbers = {"tomo_idx": str(tomogram), "obj_id": str(index), "class_label": str(label)}
             ElementTree.SubElement(objects, "object", numbers | place)
-    write_text(folder / "particles.csv", _csv(COLUMNS, [[r[c] for c in COLUMNS] for r in rows]))
-    known = [[f"{n:04d}", n, name] for n, name in enumerate(classes, start=1)]
-    write_text(folder / "classes.csv", _csv(["code", "label", "class"], known))
+    write_text(
+        folder / "particles.csv", _csv_text(COLUMNS, [[r[c] for c in COLUMNS] for r in rows])
+    )
+    codes = [[f"{n:04d}", n, name] for n, name in enumerate(classes, start=1)]
+    write_text(folder / "classes.csv", _csv_text(["code", "label", "class"], codes))
     numbered = [[n + 1, n, name] for n, name in enumerate(tomograms) if name]
-    write_text(folder / "tomograms.csv", _csv(["dynamo", "tomo_idx", "tomogram"], numbered))
+    write_text(folder / "tomograms.csv", _csv_text(["dynamo", "tomo_idx", "tomogram"], numbered))
     write_text(folder / "dynamo.tbl", "\n".join(dynamo) + "\n")
     ElementTree.indent(objects)
     write_text(folder / "objects.xml", ElementTree.tostring(objects, encoding="unicode") + "\n")
-    write_text(folder / "README.md", README.format(contrast=shown_contrast(contrast, groups)))
+    write_text(folder / "README.md", README.format(contrast=describe_contrast(contrast, groups)))
     return len(rows)
 
 
@@ -109,11 +116,11 @@ def _row(row: Mapping[Any, Any], name: str, voxel_size: float, box: int) -> dict
     known |= dict(zip(COORDINATES, "xyz", strict=True))
     known |= dict(zip(ANGLES, ("rot", "tilt", "psi"), strict=True))
     found = {ours: row.get(column, "") for column, ours in known.items()}
-    where = {f"center_{axis}": value for axis, value in zip("xyz", centre, strict=True)}
-    return {"file": name, "voxel_size": voxel_size, **where, **found}
+    position = {f"center_{axis}": value for axis, value in zip("xyz", centre, strict=True)}
+    return {"file": name, "voxel_size": voxel_size, **position, **found}
 
 
-def _csv(heading: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def _csv_text(heading: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(heading)
@@ -128,34 +135,45 @@ def dynamo_row(
     tomogram: int,
     row: Mapping[Any, Any],
     shift: Any,
-    recorded: Acquisition,
+    acquisition: Acquisition,
 ) -> str:
     """Return one line of a Dynamo table.
 
-    Dynamo's (tdrot, tilt, narot) are fixed-axes zxz angles of the matrix that turns the
-    particle into the reference: RELION's own matrix, in other angles.
+    Dynamo's (tdrot, tilt, narot) are zxz angles about fixed axes. Their matrix rotates the
+    particle into the reference; it equals RELION's matrix.
+
+    Parameters
+    ----------
+    tag, label, tomogram : int
+        Numbers of the particle, its class and its tomogram, from 1.
+    row : mapping
+        Row of the volume set.
+    shift : array_like
+        Offset of the particle from the centre of its box, xyz, voxels.
+    acquisition : Acquisition
+        Acquisition of the tomogram, for the missing wedge.
     """
     from scipy.spatial.transform import Rotation
 
     values = [0.0] * 35
-    values[0], values[1], values[2] = tag, 1, 1  # to be aligned, to be averaged
+    values[0], values[1], values[2] = tag, 1, 1  # flags: align, average
     values[3:6] = shift
     if set(ANGLES) <= set(row):
         relion = Rotation.from_euler("ZYZ", [float(row[a]) for a in ANGLES], degrees=True)
-        values[6:9] = _zxz(relion)
+        values[6:9] = _zxz_angles(relion)
     values[9] = float(row.get("cryoetganScore", 0.0))
-    values[12:15] = 1, recorded.tilt_low, recorded.tilt_high
+    values[12:15] = 1, acquisition.tilt_low, acquisition.tilt_high
     values[19], values[21] = tomogram, label
     if set(COORDINATES) <= set(row):
         values[23:26] = [float(row[column]) for column in COORDINATES]
     return " ".join(str(int(v)) if v == int(v) else f"{v:.4f}" for v in values)
 
 
-def _zxz(rotation: Any) -> list[float]:
+def _zxz_angles(rotation: Any) -> list[float]:
     import warnings
 
     with warnings.catch_warnings():
-        # at tilt 0 only the sum of the others is defined; scipy then sets the third to zero
+        # at tilt 0 only the sum of the other angles is defined; scipy then sets the third to zero
         warnings.filterwarnings("ignore", message="Gimbal lock")
         angles: list[float] = rotation.as_euler("zxz", degrees=True).tolist()
     return angles

@@ -1,14 +1,19 @@
-"""RELION: subtomograms as RELION 3 reads them, coordinates as RELION 5 extracts from."""
+"""RELION: subtomograms for RELION 3, coordinates for extraction in RELION 5."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError, suggest
-from cryoetgan.export.volume_rows import acquisitions, factor, group_of, shown_contrast
+from cryoetgan.export.contrast import (
+    acquisition_by_group,
+    contrast_factor,
+    describe_contrast,
+    optics_group,
+)
 from cryoetgan.io.files import write_text
 from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.io.mrc import write_volume
@@ -20,120 +25,136 @@ from cryoetgan.physics.geometry import relion_from_rotation, rotation_from_relio
 from cryoetgan.physics.optics import ctf, missing_wedge, radius_grid
 from cryoetgan.progress import track
 
-CENTRED = [
+if TYPE_CHECKING:
+    import pandas as pd
+
+CENTRED_COORDINATES = [
     "rlnCenteredCoordinateXAngst",
     "rlnCenteredCoordinateYAngst",
     "rlnCenteredCoordinateZAngst",
 ]
 README = """# RELION export
 
-| file | what |
+| file | content |
 |---|---|
-| particles.star | blocks `optics` and `particles`: subtomograms as RELION 3.0 and 3.1 read them |
-| Subtomograms/ | one volume a particle, named by class, tomogram and row: MRC, float32, protein {contrast} |
-| CTF/ | what a tilt series transfers, one volume an optics group: Fourier space, full size, zero frequency in the centre |
-| provenance.json | what made this folder, from what |
+| particles.star | blocks `optics` and `particles`: subtomograms for RELION 3.0 and 3.1 |
+| Subtomograms/ | one volume per particle, named by class, tomogram and row: MRC, float32, protein {contrast} |
+| CTF/ | transfer function of each optics group: a volume in Fourier space, full size, zero frequency in the centre |
+| provenance.json | command, parameters and inputs of this folder |
 {more}
-Start RELION in this folder: the paths in particles.star are relative to it. RELION takes protein as
-bright: where it is dark here, export with `--contrast bright`.
+Start RELION in this folder, since the paths in particles.star are relative to it. RELION assumes
+bright protein. If protein is dark here, export with `--contrast bright`.
 
 | column | meaning |
 |---|---|
-| rlnTomoName, rlnMicrographName | the tomogram; of generated particles the set they belong to |
-| rlnImageName | the particle's volume |
-| rlnCtfImage | transfer of its tilt series: the missing wedge (tilt axis y, beam z), times the CTF where the defocus is known: with its sign for raw data, without for phase-flipped, none for corrected |
+| rlnTomoName, rlnMicrographName | the tomogram; for generated particles, the name of their set |
+| rlnImageName | volume of the particle |
+| rlnCtfImage | transfer function of its tilt series: missing wedge (tilt axis y, beam z), times the CTF if the defocus is known (raw data: with sign; phase-flipped: absolute value; corrected: no CTF) |
 | rlnAngleRot, rlnAngleTilt, rlnAnglePsi | degrees, RELION's convention |
-| rlnOriginXAngst, Y, Z | angstrom; the particle's centre lies at box // 2 - origin / pixel size |
-| rlnCoordinateX, Y, Z | voxels of the tomogram, counted from 0; absent for generated particles, which lie in none |
-| cryoetganClass | the class; known by construction for simulated and generated particles |
+| rlnOriginXAngst, Y, Z | angstrom; the particle's centre is at box // 2 - origin / pixel size |
+| rlnCoordinateX, Y, Z | voxels of the tomogram, counted from 0; absent for generated particles |
+| cryoetganClass | class; known by construction for simulated and generated particles |
 | cryoetganSource, cryoetganSplit | real, simulated or generated; train, validation or test |
-| cryoetganScore, cryoetganId | of the picking; a name that stays |
+| cryoetganScore, cryoetganId | score of the pick; identifier that survives re-picking |
 """
-README_5 = """| particles_relion5.star | the same particles by place, for extraction from your own tilt series in RELION 5 |
+README_5 = """| particles_relion5.star | coordinates of the same particles, for extraction from your own tilt series in RELION 5 |
 
-In particles_relion5.star, rlnCenteredCoordinateXAngst = (x - X / 2) * voxel size, in angstrom, with
-x the 0-based voxel coordinate and X the tomogram's width in voxels (Y and Z likewise), both in the
-file that was imported, before it was turned or resampled; angles likewise. rlnTomoName must be that
-of your tomograms.star.
+In particles_relion5.star, rlnCenteredCoordinateXAngst = (x - X / 2) * voxel size, in angstrom. Here
+x is the 0-based voxel coordinate and X the width of the tomogram in voxels (Y and Z likewise). Both
+refer to the imported file, before rotation and resampling; so do the angles. rlnTomoName must agree
+with your tomograms.star.
 """
-KEPT = [*COORDINATES, *ANGLES, *ORIGINS]
+KEPT_COLUMNS = [*COORDINATES, *ANGLES, *ORIGINS]
 
 
 def export_relion(volumes: VolumeSet, folder: Path, contrast: str | None) -> int:
-    """Write a volume set as RELION 3 subtomograms into `folder`; return how many.
+    """Write a volume set as RELION 3 subtomograms and return the number of particles.
 
     Parameters
     ----------
     volumes : VolumeSet
-        Protein bright.
+        Volumes with bright protein.
     folder : Path
-        A new folder.
+        An empty folder.
     contrast : str, optional
-        dark or bright; the tomogram's own where None.
+        Contrast of the protein, dark or bright; default: the tomogram's own.
     """
     import pandas as pd
 
-    groups = acquisitions(volumes)
-    (folder / "Subtomograms").mkdir(parents=True)
-    for number, recorded in groups.items():
-        transfer = transfer_volume(recorded, volumes.box, volumes.voxel_size)
+    groups = acquisition_by_group(volumes)
+    (folder / "Subtomograms").mkdir()
+    for number, acquisition in groups.items():
+        transfer = transfer_volume(acquisition, volumes.box, volumes.voxel_size)
         write_volume(folder / "CTF" / f"ctf_{number}.mrc", transfer, volumes.voxel_size)
     rows: list[dict[str, Any]] = []
     records = track(volumes.table.to_dict("records"), "exporting")
     for index, (row, volume) in enumerate(
         zip(records, iterate_sections(volumes.volumes), strict=True)
     ):
-        group = group_of(row)
+        group = optics_group(row)
         tomogram = row.get("rlnTomoName", volumes.path.stem)
-        # readers such as cryoCAT take tomogram and particle from the numbers in the name
+        # cryoCAT, for one, reads tomogram and particle from the numbers in the name
         name = f"Subtomograms/{row['cryoetganClass']}_{tomogram}_{index + 1:06d}.mrc"
-        data = factor(contrast, groups.get(group)) * np.asarray(volume, np.float32)
+        data = contrast_factor(contrast, groups.get(group)) * np.asarray(volume, np.float32)
         write_volume(folder / name, data, volumes.voxel_size)
         images = {"rlnImageName": name, "rlnCtfImage": f"CTF/ctf_{group}.mrc"}
         names = {"rlnTomoName": tomogram, "rlnMicrographName": tomogram}
         rows.append({**names, **images, "rlnOpticsGroup": group, **_kept(row)})
+    write_star(folder / "particles.star", pd.DataFrame(rows), _optics(volumes, groups))
+    _write_readme(folder, describe_contrast(contrast, groups))
+    return len(rows)
+
+
+def _optics(volumes: VolumeSet, groups: Mapping[int, Acquisition]) -> "pd.DataFrame":
+    """Return the optics block with the columns that RELION 3 needs."""
+    import pandas as pd
+
     optics = volumes.optics.copy()
     if "rlnOpticsGroup" not in optics:
         optics = pd.DataFrame({"rlnOpticsGroup": sorted(groups)})
     if "rlnOpticsGroupName" not in optics:
         optics["rlnOpticsGroupName"] = [f"group{n}" for n in optics["rlnOpticsGroup"]]
-    # RELION refuses optics without these three
-    for number, recorded in groups.items():
+    # RELION rejects optics without these three columns
+    for number, acquisition in groups.items():
         chosen = optics["rlnOpticsGroup"].astype(int) == number
-        optics.loc[chosen, "rlnVoltage"] = recorded.voltage
-        optics.loc[chosen, "rlnSphericalAberration"] = recorded.cs
-        optics.loc[chosen, "rlnAmplitudeContrast"] = recorded.amplitude_contrast
+        optics.loc[chosen, "rlnVoltage"] = acquisition.voltage
+        optics.loc[chosen, "rlnSphericalAberration"] = acquisition.cs
+        optics.loc[chosen, "rlnAmplitudeContrast"] = acquisition.amplitude_contrast
     optics["rlnImagePixelSize"] = volumes.voxel_size
     optics["rlnImageSize"] = volumes.box
     optics["rlnImageDimensionality"] = 3
-    write_star(folder / "particles.star", pd.DataFrame(rows), optics)
-    _readme(folder, shown_contrast(contrast, groups))
-    return len(rows)
+    return optics
 
 
 def export_relion5(
     volumes: VolumeSet,
     folder: Path,
-    imported: Mapping[str, ImportTransform],
+    transforms: Mapping[str, ImportTransform],
     contrast: str | None,
     tilt_series_pixel_size: float | None = None,
 ) -> None:
-    """Add particles_relion5.star to an export: places for extraction in RELION 5.
+    """Add particles_relion5.star to an export: coordinates for extraction in RELION 5.
 
     Parameters
     ----------
     volumes : VolumeSet
-        With rlnTomoName and coordinates.
+        Volumes with rlnTomoName and coordinates.
     folder : Path
-        Of the export.
-    imported : mapping
-        Tomogram to how it was brought in: places, angles and origins are given as they are in
-        its file, which your tilt series made.
+        Folder of the export.
+    transforms : mapping
+        Tomogram to the transform of its import. Coordinates, angles and origins are written for
+        the imported file, since the user's tilt series belong to it.
     contrast : str, optional
-        As the export's, for its README.
+        Contrast of the export, for its README.
     tilt_series_pixel_size : float, optional
-        Angstrom, of the unbinned tilt series. With it, an optics block is written; without,
-        RELION takes the optics from your tomograms.star (it refuses a block that lacks it).
+        Pixel size of the unbinned tilt series, angstrom. If it is given, an optics block is
+        written. Otherwise RELION takes the optics from your tomograms.star; it rejects an optics
+        block without this pixel size.
+
+    Raises
+    ------
+    UserError
+        If a particle lies in a tomogram without a transform.
     """
     import pandas as pd
     import starfile
@@ -141,91 +162,108 @@ def export_relion5(
     rows = []
     for number, row in enumerate(volumes.table.to_dict("records"), start=1):
         tomogram = str(row["rlnTomoName"])
-        if tomogram not in imported:
+        if tomogram not in transforms:
             raise UserError(
-                f"{volumes.path}: has particles of tomogram '{tomogram}', whose size is not known"
-                f"{suggest(tomogram, imported)}; add --tomogram {tomogram}.mrc"
+                f"{volumes.path}: the size of tomogram '{tomogram}' is unknown"
+                f"{suggest(tomogram, transforms)}; add --tomogram {tomogram}.mrc"
             )
-        was = imported[tomogram]
-        place = was.to_file(np.array([float(row[name]) for name in COORDINATES]))
-        x, y, z = (int(n) for n in was.file_shape)
-        centred = centred_angstrom(place, (z, y, x), was.voxel_size)
+        transform = transforms[tomogram]
+        coordinate = transform.to_file(np.array([float(row[name]) for name in COORDINATES]))
+        x, y, z = (int(n) for n in transform.file_shape)
+        centred = centred_angstrom(coordinate, (z, y, x), transform.voxel_size)
         names = {"rlnTomoName": tomogram, "rlnTomoParticleName": f"{tomogram}/{number}"}
-        kept = _turned_back(row, was)
+        kept = _rotate_to_file(row, transform)
         kept = {key: value for key, value in _kept(kept).items() if key not in COORDINATES}
-        row5 = {**names, **dict(zip(CENTRED, centred, strict=True)), **kept}
-        rows.append(row5 | {"rlnOpticsGroup": group_of(row)} if tilt_series_pixel_size else row5)
+        row5 = {**names, **dict(zip(CENTRED_COORDINATES, centred, strict=True)), **kept}
+        rows.append(
+            row5 | {"rlnOpticsGroup": optics_group(row)} if tilt_series_pixel_size else row5
+        )
     blocks = {"particles": pd.DataFrame(rows)}
     if tilt_series_pixel_size:
         optics = [
             {
                 "rlnOpticsGroup": number,
                 "rlnOpticsGroupName": f"group{number}",
-                "rlnVoltage": recorded.voltage,
-                "rlnSphericalAberration": recorded.cs,
-                "rlnAmplitudeContrast": recorded.amplitude_contrast,
+                "rlnVoltage": acquisition.voltage,
+                "rlnSphericalAberration": acquisition.cs,
+                "rlnAmplitudeContrast": acquisition.amplitude_contrast,
                 "rlnTomoTiltSeriesPixelSize": tilt_series_pixel_size,
             }
-            for number, recorded in acquisitions(volumes).items()
+            for number, acquisition in acquisition_by_group(volumes).items()
         ]
         blocks = {"optics": pd.DataFrame(optics), **blocks}
     lines = starfile.to_string(blocks, float_format="%.4f").splitlines()
-    body = lines[1:] if lines[0].startswith("#") else lines  # the library's line has the time
+    body = lines[1:] if lines[0].startswith("#") else lines  # starfile's first line holds the time
     write_text(folder / "particles_relion5.star", "\n".join(body).strip("\n") + "\n")
-    _readme(folder, shown_contrast(contrast, acquisitions(volumes)), README_5)
+    _write_readme(folder, describe_contrast(contrast, acquisition_by_group(volumes)), README_5)
 
 
-def _turned_back(row: Mapping[Any, Any], was: ImportTransform) -> dict[Any, Any]:
-    """Return a row with angles and origins as they are in the tomogram's file."""
-    turned = dict(row)
-    if np.array_equal(was.matrix, np.eye(3)):
-        return turned
+def _rotate_to_file(row: Mapping[Any, Any], transform: ImportTransform) -> dict[Any, Any]:
+    """Return a row with angles and origins in the frame of the imported file."""
+    rotated = dict(row)
+    if np.array_equal(transform.matrix, np.eye(3)):
+        return rotated
     if set(ANGLES) <= set(row):
-        rotation = was.rotation.inv() * rotation_from_relion([float(row[name]) for name in ANGLES])
-        turned |= dict(zip(ANGLES, relion_from_rotation(rotation), strict=True))
+        rotation = transform.rotation.inv() * rotation_from_relion(
+            [float(row[name]) for name in ANGLES]
+        )
+        rotated |= dict(zip(ANGLES, relion_from_rotation(rotation), strict=True))
     if set(ORIGINS) <= set(row):
-        origin = np.array([float(row[name]) for name in ORIGINS]) @ was.matrix
-        turned |= dict(zip(ORIGINS, origin, strict=True))
-    return turned
+        origin = np.array([float(row[name]) for name in ORIGINS]) @ transform.matrix
+        rotated |= dict(zip(ORIGINS, origin, strict=True))
+    return rotated
 
 
 def centred_angstrom(
-    place: NDArray[np.floating], shape: tuple[int, int, int], voxel_size: float
+    coordinate: NDArray[np.floating], shape: tuple[int, int, int], voxel_size: float
 ) -> NDArray[np.floating]:
-    """Return RELION 5's coordinates, angstrom from the tomogram's centre.
+    """Return RELION 5's coordinate: angstrom from the centre of the tomogram, xyz.
+
+    Parameters
+    ----------
+    coordinate : ndarray
+        xyz, voxels from 0.
+    shape : (int, int, int)
+        zyx of the tomogram.
+    voxel_size : float
+        Angstrom.
 
     Examples
     --------
-    The middle of an even width is 0, voxel 0 of a width of 100 lies 50 voxels to its left.
+    The centre of an even width is 0; voxel 0 of a width of 100 is 50 voxels to its left.
 
     >>> centred_angstrom(np.array([50.0, 0.0, 12.5]), (20, 100, 100), 10.0).tolist()
     [0.0, -500.0, 25.0]
     """
-    return (place - np.array(shape[::-1]) / 2) * voxel_size
+    return (coordinate - np.array(shape[::-1]) / 2) * voxel_size
 
 
 def _kept(row: Mapping[Any, Any]) -> dict[str, Any]:
-    return {k: v for k, v in row.items() if k in KEPT or str(k).startswith("cryoetgan")}
+    return {k: v for k, v in row.items() if k in KEPT_COLUMNS or str(k).startswith("cryoetgan")}
 
 
-def _readme(folder: Path, contrast: str, more: str = "") -> None:
+def _write_readme(folder: Path, contrast: str, more: str = "") -> None:
     write_text(folder / "README.md", README.format(contrast=contrast, more=more))
 
 
-def transfer_volume(recorded: Acquisition, box: int, voxel_size: float) -> NDArray[np.float32]:
-    """Return wedge times CTF, `(n, n, n)` float32, the zero frequency at n // 2.
+def transfer_volume(acquisition: Acquisition, box: int, voxel_size: float) -> NDArray[np.float32]:
+    """Return missing wedge times CTF, `(n, n, n)` float32, zero frequency at n // 2.
 
-    The CTF keeps its sign for raw data and loses it for phase-flipped ones; protein bright
-    or dark makes no difference, for the reference has the particles' contrast.
+    Raw data have a signed CTF, phase-flipped data its absolute value, and corrected data none.
+    The contrast of the protein has no effect, since reference and particles share it.
     """
-    half = missing_wedge((box, box, box), recorded.tilts).astype(np.float32)
-    if recorded.defocus is not None and recorded.ctf != "corrected":
+    half = missing_wedge((box, box, box), acquisition.tilts).astype(np.float32)
+    if acquisition.defocus is not None and acquisition.ctf != "corrected":
         k = radius_grid((box, box, box), voxel_size)
         values = ctf(
-            k, recorded.defocus, recorded.voltage, recorded.cs, recorded.amplitude_contrast
+            k,
+            acquisition.defocus,
+            acquisition.voltage,
+            acquisition.cs,
+            acquisition.amplitude_contrast,
         )
-        half *= values if recorded.ctf == "raw" else np.abs(values)
-    # an even-length full transform from its half: F(-k) = F(k) for a real, even filter
+        half *= values if acquisition.ctf == "raw" else np.abs(values)
+    # the full transform from its half: F(-k) = F(k), since the filter is real and even
     full = np.zeros((box, box, box), np.float32)
     full[..., : box // 2 + 1] = half
     index = (-np.arange(box)) % box

@@ -1,6 +1,7 @@
-"""Which of two sets an export holds, and the lines that say so in its README."""
+"""Choice of the exported set: generated volumes or the fitted simulation."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryoetgan.errors import UserError
@@ -8,81 +9,104 @@ from cryoetgan.evaluation.selection import Choice, read_choice
 from cryoetgan.io.files import write_text
 from cryoetgan.io.star import read_star
 
-NOTE = "\n## Which set this is\n\n{}\n"
+
+@dataclass(frozen=True)
+class Source:
+    """The exported files.
+
+    Attributes
+    ----------
+    paths : list of Path
+        The volume set, or the tomograms.
+    choice : Choice or None
+        The choice that they follow.
+    choice_file : Path or None
+        Its file.
+    """
+
+    paths: list[Path]
+    choice: Choice | None = None
+    choice_file: Path | None = None
+
+    @property
+    def inputs(self) -> list[Path]:
+        """Files for the provenance."""
+        return [*self.paths, *([self.choice_file] if self.choice_file else [])]
 
 
-def shipped_set(
-    volumes: Path, fitted: Path | None, choice: Path | None
-) -> tuple[Path, Choice | None]:
-    """Return the volume set that is exported, and the choice it follows.
+def select_set(volumes: Path, fitted: Path | None, choice_file: Path | None) -> Source:
+    """Return the volume set to export.
 
     Parameters
     ----------
     volumes : Path
-        The generated set, or whatever was named.
+        The generated set, or any other set.
     fitted : Path, optional
-        The same by fitted physics.
-    choice : Path, optional
-        What `evaluation choose` wrote.
+        The set of the fitted simulation, exported if the choice says so.
+    choice_file : Path, optional
+        Output of `evaluation choose`.
 
     Raises
     ------
     UserError
-        Where one of the last two lacks the other, or the set is not what the choice says.
+        If `fitted` is given without a choice, or the set is not the chosen one.
     """
-    chosen = _read(choice, fitted)
-    if chosen is None:
-        return volumes, None
-    path = fitted if chosen.exported == "fitted" and fitted is not None else volumes
+    choice = _read_choice(choice_file, fitted)
+    if choice is None:
+        return Source([volumes])
+    path = fitted if choice.exported == "fitted" and fitted is not None else volumes
     table = read_star(path).particles
     sources = set(table["cryoetganSource"].astype(str)) if "cryoetganSource" in table else set()
-    wanted = "generated" if chosen.exported == "generated" else "simulated"
+    wanted = "generated" if choice.exported == "generated" else "simulated"
     if sources and sources != {wanted}:
-        way = "name that set by --fitted" if wanted == "simulated" else "name the generated set"
+        hint = "give that set by --fitted" if wanted == "simulated" else "give the generated set"
         raise UserError(
-            f"{choice}: says {chosen.exported}, but cryoetganSource of {path} is "
-            f"{', '.join(sorted(sources))}; {way}"
+            f"{choice_file}: the choice is '{choice.exported}', but cryoetganSource of {path} is "
+            f"{', '.join(sorted(sources))}; {hint}"
         )
-    return path, chosen
+    return Source([path], choice, choice_file)
 
 
-def shipped_tomograms(
-    tomograms: Sequence[Path], fitted: Sequence[Path], choice: Path | None
-) -> tuple[list[Path], Choice | None]:
-    """Return the tomograms that are exported, and the choice they follow.
+def select_tomograms(
+    tomograms: Sequence[Path], fitted: Sequence[Path], choice_file: Path | None
+) -> Source:
+    """Return the tomograms to export.
 
-    Where the choice says so, each of `fitted` takes the place of that of its name.
+    If the choice is `fitted`, each file of `fitted` replaces the tomogram of the same name.
 
     Raises
     ------
     UserError
-        Where one of `fitted` is named like none of `tomograms`, or the choice lacks.
+        If `fitted` is given without a choice, or has a name that is not among `tomograms`.
     """
-    chosen = _read(choice, fitted[0] if fitted else None)
+    choice = _read_choice(choice_file, fitted[0] if fitted else None)
     names = {path.name for path in tomograms}
     for path in fitted:
         if path.name not in names:
-            raise UserError(f"--fitted {path}: no tomogram to export is called {path.name}")
-    others = {path.name: path for path in fitted}
-    if chosen is None or chosen.exported == "generated":
-        others = {}
-    return [others.get(path.name, path) for path in tomograms], chosen
+            raise UserError(
+                f"--fitted {path}: it must have the name of an exported tomogram; got {path.name}, "
+                f"wanted one of {', '.join(sorted(names))}"
+            )
+    replaced = {path.name: path for path in fitted}
+    if choice is None or choice.exported == "generated":
+        replaced = {}
+    return Source([replaced.get(path.name, path) for path in tomograms], choice, choice_file)
 
 
-def _read(choice: Path | None, fitted: Path | None) -> Choice | None:
-    if choice is not None:
-        return read_choice(choice)
+def _read_choice(choice_file: Path | None, fitted: Path | None) -> Choice | None:
+    if choice_file is not None:
+        return read_choice(choice_file)
     if fitted is not None:
         raise UserError(
-            f"--fitted {fitted}: is exported where --choice says so; name what `evaluation choose` "
-            "wrote"
+            f"--fitted {fitted}: needs --choice; give the output of `evaluation choose`"
         )
     return None
 
 
-def say(folder: Path, chosen: Choice | None, of: str = "") -> None:
-    """Add to the README of an export which set it holds and why; nothing without a choice."""
-    if chosen is not None:
+def explain_source(folder: Path, source: Source, subject: str = "") -> None:
+    """Append the reason of the choice to the README of an export, if there was a choice."""
+    if source.choice is not None:
         readme = folder / "README.md"
         text = readme.read_text(encoding="utf-8")
-        write_text(readme, text + NOTE.format(f"{of}{chosen.reason}"))
+        note = f"\n## Exported set\n\n{subject}{source.choice.reason}\n"
+        write_text(readme, text + note)

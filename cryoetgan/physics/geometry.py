@@ -5,6 +5,7 @@ Vectors are xyz and arrays are zyx. The centre of a box of n voxels is voxel n /
 
 from collections.abc import Iterator, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -125,7 +126,7 @@ def centre_distance(box: int) -> Floats:
 
 
 def clip_box(
-    corner: Sequence[int] | NDArray[np.int_],
+    corner: Sequence[int] | NDArray[Any],
     box_shape: Sequence[int],
     volume_shape: Sequence[int],
 ) -> tuple[Slices, Slices]:

@@ -6,29 +6,25 @@ from typing import Annotated
 
 import typer
 
-from cryoetgan.command import command, log
+from cryoetgan.command import command, group, log
 from cryoetgan.errors import UserError
 
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the root."""
-    command(app, "init")(init)
-    command(app, "check")(check)
-    command(app, "validate")(validate)
+app = group("")
 
 
+@command(app, "init")
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder of tomograms (MRC, REC).")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where to write; default: the folder.")
+        Path | None, typer.Option("--output", "-o", help="Output folder; default: FOLDER.")
     ] = None,
 ) -> None:
-    """Write a commented config and tables for one's own tomograms.
+    """Write a commented configuration and tables for your own tomograms.
 
-    Makes `config.yaml`, `tomograms.tsv` (one row an MRC file, filled from headers, from
-    .mdoc, .tlt or .rawtlt files beside it, from `<tomogram>_annotations.star` or .csv and
-    `<tomogram>_mask.mrc`) and `classes.tsv` (example rows to replace). Files that exist are
-    left alone.
+    Writes `config.yaml`, `tomograms.tsv` and `classes.tsv` (example rows to replace). Table
+    `tomograms.tsv` has one row per MRC file. Its values come from the headers, from .mdoc, .tlt or
+    .rawtlt files, and from `<tomogram>_annotations.star` or .csv and `<tomogram>_mask.mrc`.
+    Existing files are not changed.
     """
     from cryoetgan.setup.init import write_config
 
@@ -36,27 +32,30 @@ def init(
     for path in write_config(folder, target):
         log.info("wrote %s", path)
     config = shlex.quote(str(target / "config.yaml"))
-    log.info("next: edit %s and what tomograms.tsv lacks, then", target / "classes.tsv")
+    log.info(
+        "next: edit %s, fill in the empty columns of tomograms.tsv, then", target / "classes.tsv"
+    )
     log.info("  cryoetgan check --config %s", config)
     log.info("  snakemake --cores all --configfile %s", config)
 
 
+@command(app, "check")
 def check(
     config: Annotated[
         list[Path] | None,
         typer.Option(
             "--config",
-            help="Configuration to check as well, config/config.yaml where none is named; "
-            "repeatable: later ones win, as in Snakemake.",
+            help="Configuration to check; default: config/config.yaml. If repeated, later files "
+            "override earlier ones, as in Snakemake.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what this machine lacks, and what a run will need, before anything runs.
+    """Report missing software and input files, and the expected time, disk space and memory.
 
-    Exit code 2 where the configuration needs something that is missing.
+    The exit code is 2 if the configuration needs something that is missing.
     """
-    from cryoetgan.setup.check import examine, table
+    from cryoetgan.setup.check import examine, format_table
 
     paths = config or [Path("config/config.yaml")]
     findings = examine(*paths)
@@ -65,25 +64,26 @@ def check(
 
         typer.echo(json.dumps(findings, indent=1, sort_keys=True))
     else:
-        typer.echo(table(findings))
+        typer.echo(format_table(findings))
     missing = [row["what"] for row in findings["machine"] if row["state"] == "missing"]
     if missing:
-        named = ", ".join(map(str, paths))
-        raise UserError(f"missing for {named}: {', '.join(missing)}; see the lines above")
+        names = ", ".join(map(str, paths))
+        raise UserError(f"missing for {names}: {', '.join(missing)}; see the lines above")
 
 
+@command(app, "validate")
 def validate(
     path: Annotated[Path, typer.Argument(help="A results folder, a volume set, or any one file.")],
 ) -> None:
-    """Say whether results are whole: readable, finite, complete, as they were written.
+    """Check that results are readable, finite, complete and unchanged since they were written.
 
-    Exit code 2, and one line a problem, where they are not.
+    The exit code is 2 if a file is not, with one line per problem.
     """
-    from cryoetgan.setup.validate import problems
+    from cryoetgan.setup.validate import find_problems
 
-    found, count = problems(path)
-    for line in found:
+    problems, count = find_problems(path)
+    for line in problems:
         typer.echo(line)
-    if found:
-        raise UserError(f"{path}: {len(found)} of {count} files are not whole (listed above)")
-    typer.echo(f"{path}: {count} files, all whole")
+    if problems:
+        raise UserError(f"{path}: {len(problems)} of {count} files have problems (listed above)")
+    typer.echo(f"{path}: {count} files, no problems")

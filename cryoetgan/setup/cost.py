@@ -1,4 +1,7 @@
-"""What a run will cost, roughly: time on this machine, disk, memory."""
+"""Rough cost of a run: time on this machine, disk space, memory.
+
+Times were measured on the demo (two cores of 2026, no GPU), in seconds of one core.
+"""
 
 import math
 import os
@@ -9,29 +12,41 @@ from typing import Any
 from cryoetgan.config import Config
 from cryoetgan.tables import ClassRow, TomogramRow
 
-SETS = 6
-"""Volume sets of one size: poses, typed and fitted physics, generated, untrained, back again."""
-# seconds of one core, measured on the embedded default (two cores of 2026, no GPU)
-SIMULATE, IMPORT, PICK = 1.3e-6, 2e-7, 7e-7  # a voxel of a tomogram
-SYNTHESIZE = 1e-6  # a voxel of a synthetic tomogram: scene and physics
-OVERLAP = 2.0
-"""So many voxels a network makes for one of a synthetic tomogram: its tiles overlap."""
-MATCH = 4e-6  # a voxel of a tomogram; rotations and classes hardly count
-SCORE, TURN = 1.7e-7, 4e-11  # a voxel of a box, class and pick; and for each rotation
-POSE, PHYSICS = 3e-7, 7e-7  # a voxel of a volume
-CLASSIFY = 3e-7  # a voxel of a volume seen
-MEASURE = 45.0  # a set
-# of 1e9 multiplications of a generator, forth and back, all passes of a step
-TRAIN = {"cycle": 0.42, "residual": 0.75}
-GPU = 50.0
-"""A GPU counts as so many cores, for networks; a guess on the careful side."""
-START = 2.0  # of a job
-PICKS = 500
-"""Picks of a tomogram where the configuration does not bound them."""
-SAMPLES = {"small": 16_000, "cb3d": 30_000}
-CB3D = 60.0
-"""So many times dearer than the small network."""
-MOST_CORES = 8
+TOMOGRAM_SECONDS = {
+    "simulate": 1.3e-6,
+    "import": 2e-7,
+    "dog": 7e-7,
+    "match": 4e-6,  # the number of rotations and classes hardly matters
+    "synthesize": 1e-6,
+}
+"""Per voxel of a tomogram. Synthesis includes the scene and the physics."""
+VOLUME_SECONDS = {"pose": 3e-7, "physics": 7e-7, "classify": 3e-7}
+"""Per voxel of a volume; classification per volume that the small network sees in training."""
+SCORE_SECONDS, ROTATION_SECONDS = 1.7e-7, 4e-11
+"""Scoring: per voxel of a box, class and pick, plus the same again per rotation."""
+METRICS_SECONDS = 45.0
+"""All metrics of one set."""
+JOB_SECONDS = 2.0
+"""Start of a job."""
+TRAINING_SECONDS = {"cyclegan": 0.42, "residual": 0.75}
+"""A training step, all passes forward and backward, per 1e9 multiplications of the generator."""
+CB3D_FACTOR = 60.0
+"""Time of CB3D over the time of the small network."""
+GPU_CORES = 50.0
+"""Cores that a GPU replaces for networks; a conservative guess."""
+MAX_CORES = 8
+"""Cores that a network can use."""
+TILE_OVERLAP = 2.0
+"""Voxels that a network computes per voxel of a synthetic tomogram, since tiles overlap."""
+DEFAULT_PICKS = 500
+"""Picks of a tomogram if the configuration does not limit them."""
+TRAINING_SAMPLES = {"small": 16_000, "cb3d": 30_000}
+"""Volumes that a classifier sees in training if the configuration gives no epochs."""
+N_SETS = 6
+"""Volume sets of one size: poses, conventional, fitted, generated, untrained, cycle."""
+FLOAT_BYTES = 4
+SCENE_BYTES, LABEL_BYTES = 4, 2
+"""Per voxel of a synthetic tomogram."""
 
 
 def estimate(
@@ -41,80 +56,101 @@ def estimate(
     gpu: bool = False,
     cores: int | None = None,
 ) -> dict[str, Any]:
-    """Return minutes, disk and memory of a run, within a factor of three or so.
+    """Return minutes, disk space and memory of a run, correct within a factor of about three.
 
     Parameters
     ----------
     config : Config
-        Of the run.
+        Configuration of the run.
     classes, tomograms : sequence
         Rows of its tables.
     gpu : bool
-        Whether networks run on one.
+        Whether networks run on a GPU.
     cores : int, optional
-        This machine's where None.
+        Cores of the machine; default: this machine's.
     """
     cores = cores or os.cpu_count() or 1
-    box, poses = config.densities.box**3, _poses(config, classes)
-    groups = _groups(config, tomograms)
-    made = poses * config.translation.draws * groups
-    sizes = [_voxels(config, row) for row in tomograms]
-    crops = config.particles.top * len(classes)
-    disk = 4 * box * (SETS * made + 2 * crops + _exported(config, made))
-    disk += 2 * 4 * sum(sizes) * (2 if "copick" in config.export.formats else 1)
+    box = config.densities.box**3
+    poses = sum(row.count or config.densities.count for row in classes)
+    networks = _count_networks(config, tomograms)
+    generated = poses * config.translation.draws * networks
+    sizes = [_count_voxels(config, row) for row in tomograms]
     synthetic = config.tomograms.synthetic * math.prod(config.tomograms.shape)
-    # scene and tomogram, each with labels; the export holds the tomogram's once more
-    disk += synthetic * (4 + 2) * (3 if "copick" in config.export.formats else 2)
-    chain = POSE * box * poses + PHYSICS * box * poses + SYNTHESIZE * synthetic
-    chain += START * 2 * config.tomograms.synthetic
-    pick = PICK if config.particles.picker == "dog" else MATCH
-    for row, size in zip(tomograms, sizes, strict=True):
-        picks = config.particles.max_picks or PICKS
-        chain += size * ((SIMULATE if row.is_simulated else IMPORT) + pick)
-        each = SCORE + TURN * config.particles.rotations
-        chain += each * picks * len(classes) * box
-    chain += START * (12 * len(tomograms) + 3 * len(classes) + 20)
-    workers = GPU if gpu else min(cores, MOST_CORES)
-    training = groups * training_seconds(config) / workers
-    drawing = drawing_seconds(config, synthetic) / workers
-    marked = any(row.is_simulated or row.annotations for row in tomograms)
-    evaluation = _classifiers(config, made, box, marked) / workers + 3 * MEASURE / min(cores, 3)
+    workers = GPU_CORES if gpu else min(cores, MAX_CORES)
+    training = networks * _training_seconds(config) / workers
+    synthesis = _network_synthesis_seconds(config, synthetic) / workers
+    annotated = any(row.is_simulated or row.annotations for row in tomograms)
+    evaluation = _classifier_seconds(config, generated, box, annotated) / workers
+    evaluation += 3 * METRICS_SECONDS / min(cores, 3)
+    chain = (VOLUME_SECONDS["pose"] + VOLUME_SECONDS["physics"]) * box * poses
+    chain += TOMOGRAM_SECONDS["synthesize"] * synthetic
+    chain += _particle_seconds(config, len(classes), tomograms, sizes)
+    n_jobs = 12 * len(tomograms) + 3 * len(classes) + 20 + 2 * config.tomograms.synthetic
+    chain += JOB_SECONDS * n_jobs
     return {
         "classes": len(classes),
         "tomograms": len(tomograms),
         "poses": poses,
-        "disk_gb": disk / 1e9,
-        "memory_gb": 2.0 + 4 * max(sizes, default=0) / 1e9,
-        "minutes": (chain / cores + training + drawing + evaluation) / 60,
+        "disk_gb": _disk_bytes(config, len(classes), generated, sum(sizes), synthetic) / 1e9,
+        "memory_gb": 2.0 + FLOAT_BYTES * max(sizes, default=0) / 1e9,
+        "minutes": (chain / cores + training + synthesis + evaluation) / 60,
         "minutes_training": training / 60,
     }
 
 
-def training_seconds(config: Config) -> float:
-    """Return the seconds of one core that training takes."""
+def _disk_bytes(
+    config: Config, n_classes: int, generated: int, imported: int, synthetic: int
+) -> float:
+    """Return the disk space of all volumes, tomograms and exports."""
+    formats = set(config.export.formats)
+    copick = "copick" in formats
+    exported = generated * len({"relion", "plain"} & formats)
+    subtomograms = config.particles.top * n_classes
+    volumes = N_SETS * generated + 2 * subtomograms + exported
+    disk = FLOAT_BYTES * config.densities.box**3 * volumes
+    disk += 2 * FLOAT_BYTES * imported * (2 if copick else 1)
+    # scene and tomogram, each with labels; copick holds the tomogram and its labels once more
+    return disk + synthetic * (SCENE_BYTES + LABEL_BYTES) * (3 if copick else 2)
+
+
+def _particle_seconds(
+    config: Config, n_classes: int, tomograms: Sequence[TomogramRow], sizes: Sequence[int]
+) -> float:
+    """Return the time of import or simulation, picking and scoring."""
+    picks = config.particles.max_picks or DEFAULT_PICKS
+    per_pick = SCORE_SECONDS + ROTATION_SECONDS * config.particles.rotations
+    scoring = per_pick * picks * n_classes * config.densities.box**3
+    total = 0.0
+    for row, size in zip(tomograms, sizes, strict=True):
+        source = TOMOGRAM_SECONDS["simulate" if row.is_simulated else "import"]
+        total += size * (source + TOMOGRAM_SECONDS[config.particles.picker]) + scoring
+    return total
+
+
+def _training_seconds(config: Config) -> float:
     from cryoetgan.translation.presets import read_preset
 
     settings = read_preset(config.translation.preset)
     steps = config.translation.steps or settings.steps
-    frame = getattr(settings, "frame", "cycle")
-    per_voxel = multiplications(settings) * config.densities.box**3
-    return TRAIN[frame] * steps * settings.batch * per_voxel / 1e9
+    per_step = count_multiplications(settings) * config.densities.box**3 * settings.batch
+    return TRAINING_SECONDS[settings.model] * steps * per_step / 1e9
 
 
-def drawing_seconds(config: Config, voxels: int) -> float:
-    """Return the seconds of one core that a residual network takes for synthetic tomograms."""
+def _network_synthesis_seconds(config: Config, voxels: int) -> float:
+    """Return the time of a residual network for synthetic tomograms; other models make none."""
     from cryoetgan.translation.presets import read_preset
 
     settings = read_preset(config.translation.preset)
-    if getattr(settings, "frame", "cycle") != "residual":
+    if settings.model != "residual":
         return 0.0
-    return TRAIN["residual"] / 3 * OVERLAP * multiplications(settings) * voxels / 1e9
+    per_voxel = TRAINING_SECONDS["residual"] / 3 * count_multiplications(settings) / 1e9
+    return per_voxel * TILE_OVERLAP * voxels
 
 
-def multiplications(settings: Any) -> float:
-    """Return the generator's multiplications a voxel of its input."""
-    if getattr(settings, "frame", "cycle") == "residual":
-        return 54.0 * settings.stages * settings.filters  # there and back
+def count_multiplications(settings: Any) -> float:
+    """Return the multiplications of the generator per voxel of its input."""
+    if settings.model == "residual":
+        return 2.0 * 27 * settings.diffusion_steps * settings.filters  # each filter and its adjoint
     first, second, third = settings.widths
     outer = 2 * 343 * first
     down = 27 * (first * second / 8 + second * third / 64)
@@ -123,26 +159,17 @@ def multiplications(settings: Any) -> float:
     return float(outer + down + blocks + up)
 
 
-def _poses(config: Config, classes: Sequence[ClassRow]) -> int:
-    return sum(row.count or config.densities.count for row in classes)
-
-
-def _groups(config: Config, tomograms: Sequence[TomogramRow]) -> int:
-    """Return how many networks are trained: one, or one a group of training tomograms."""
+def _count_networks(config: Config, tomograms: Sequence[TomogramRow]) -> int:
+    """Return the number of trained networks: one, or one per group of training tomograms."""
     if not config.translation.per_group:
         return 1
     return max(1, len({row.group for row in tomograms if row.split in ("train", None)}))
 
 
-def _exported(config: Config, made: int) -> int:
-    return made * len({"relion", "plain"} & set(config.export.formats))
-
-
-def _voxels(config: Config, row: TomogramRow) -> int:
-    """Return the voxels of a tomogram after import; 0 where its file is not there."""
+def _count_voxels(config: Config, row: TomogramRow) -> int:
+    """Return the voxels of a tomogram after import; 0 if its file does not exist."""
     if row.is_simulated:
-        x, y, z = config.tomograms.shape
-        return x * y * z
+        return math.prod(config.tomograms.shape)
     path = Path(os.path.expandvars(row.path)).expanduser()
     if row.is_remote or not path.exists():
         return 0
@@ -154,23 +181,23 @@ def _voxels(config: Config, row: TomogramRow) -> int:
             count = int(header.nx) * int(header.ny) * int(header.nz)
             size = row.voxel_size or float(file.voxel_size.x)
     except (ValueError, OSError):
-        return path.stat().st_size // 4
-    wanted = config.densities.voxel_size
-    return int(count * (size / wanted) ** 3) if size > 0 else count
+        return path.stat().st_size // FLOAT_BYTES
+    return int(count * (size / config.densities.voxel_size) ** 3) if size > 0 else count
 
 
-def _classifiers(config: Config, made: int, box: int, marked: bool) -> float:
-    """Return the seconds of one core that all classifiers take."""
-    # where crops are marked, one more learns from the picks: labels have no part in the choice
-    fitted = ["fitted"] if config.imaging.fit else []
-    curves = 1 + len(fitted)
-    points = sum(size < made for size in config.evaluation.learning_curve)
-    whole = 4 + len(fitted) + marked
-    counts = {config.evaluation.network: whole + curves * points}
+def _classifier_seconds(config: Config, generated: int, box: int, annotated: bool) -> float:
+    """Return the training time of all classifiers."""
+    n_sources = 2 if config.imaging.fit else 1  # generated, fitted
+    n_points = sum(size < generated for size in config.evaluation.learning_curve)
+    # if particles are annotated, one more classifier learns from the picks
+    n_whole = 3 + n_sources + annotated
+    counts = {config.evaluation.network: n_whole + n_sources * n_points}
     if config.evaluation.second_network:
-        counts[config.evaluation.second_network] = whole
+        counts[config.evaluation.second_network] = n_whole
     epochs, total = config.evaluation.epochs, 0.0
     for network, count in counts.items():
-        seen = min(SAMPLES[network], 60 * made) if epochs is None else epochs * made
-        total += count * seen * box * CLASSIFY * (CB3D if network == "cb3d" else 1)
+        default = min(TRAINING_SAMPLES[network], 60 * generated)
+        samples = default if epochs is None else epochs * generated
+        factor = CB3D_FACTOR if network == "cb3d" else 1
+        total += count * samples * box * VOLUME_SECONDS["classify"] * factor
     return total

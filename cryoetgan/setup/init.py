@@ -1,4 +1,4 @@
-"""A commented configuration and tables for one's own tomograms."""
+"""The command `init`: a commented configuration and tables for your own tomograms."""
 
 import csv
 import io
@@ -36,35 +36,35 @@ COLUMNS = [
     "annotations",
     "mask",
 ]
-CLASSES = """class\tsource\tassembly\tchains\tradius\tcopies\tcount
-# One row a kind of particle; source: a PDB id, a structure file, a density map, phantom:NAME, or
-# membrane. A path is relative to the folder that snakemake is started in, as in tomograms.tsv.
+EXAMPLE_CLASSES = """class\tsource\tassembly\tchains\tradius\tcopies\tcount
+# One row per class. Source: a PDB id, a structure file, a density map, phantom:NAME, or membrane.
+# Paths are relative to the folder in which snakemake starts, as in tomograms.tsv.
 # The other columns may stay empty; config/README.md of the project explains each.
 # Boxes of densities.box = {box} voxels hold particles of up to {largest:.0f} angstrom.
-# Replace these rows by your own, two at least: a classifier has nothing to tell apart otherwise.
+# Replace these rows with at least two of your own: one class cannot be classified.
 ribosome\t4v6x\t\t\t\t\t
 proteasome\t4r3o\t\t\t\t\t
 """
 HEAD = (
-    "# Keys, and the columns of the tables: config/README.md of the project. Paths are relative",
-    "# to the folder that snakemake is started in: the project's.",
+    "# config/README.md of the project explains all keys and all columns of the tables. Paths are",
+    "# relative to the folder in which snakemake starts, usually the project folder.",
 )
-LARGEST = 300.0
-"""Angstrom: the example's largest particle; the box holds 1.3 times as much."""
-ROOM = 1.3
+LARGEST_PARTICLE = 300.0
+"""Diameter of the largest particle of the example, angstrom."""
+BOX_OVER_PARTICLE = 1.3
 TILT_FILES = (".rawtlt", ".tlt", ".mdoc", ".mrc.mdoc", ".st.mdoc")
 ANNOTATIONS = ("_annotations.star", "_annotations.csv")
 MASKS = ("_mask.mrc", "_mask.rec")
-BESIDE = ("_labels", "_mask")
-"""Endings of volumes that are no tomograms."""
+OTHER_VOLUMES = ("_labels", "_mask")
+"""Endings of the stems of volumes that belong to a tomogram."""
 
 
 def write_config(folder: Path, output: Path) -> list[Path]:
-    """Write config.yaml, classes.tsv and tomograms.tsv; return what was written."""
+    """Write config.yaml, classes.tsv and tomograms.tsv; return the paths of the new files."""
     tomograms = sorted(
         path
         for path in check_exists(folder, "folder").iterdir()
-        if path.suffix.lower() in SUFFIXES and not path.stem.endswith(BESIDE)
+        if path.suffix.lower() in SUFFIXES and not path.stem.endswith(OTHER_VOLUMES)
     )
     if not tomograms:
         raise UserError(f"{folder}: holds no MRC file ({', '.join(SUFFIXES)})")
@@ -77,7 +77,7 @@ def write_config(folder: Path, output: Path) -> list[Path]:
     writer.writerows(rows)
     sizes = sorted(float(row["voxel_size"]) for row in rows if row["voxel_size"])
     voxel_size = max(10.0, sizes[len(sizes) // 2] if sizes else 10.0)
-    box = max(16, 4 * math.ceil(ROOM * LARGEST / voxel_size / 4))
+    box = max(16, 4 * math.ceil(BOX_OVER_PARTICLE * LARGEST_PARTICLE / voxel_size / 4))
     changes = {
         "run": re.sub(r"[^A-Za-z0-9_.-]", "_", check_exists(folder).resolve().name) or "run",
         "structures.table": str(output / "classes.tsv"),
@@ -89,13 +89,16 @@ def write_config(folder: Path, output: Path) -> list[Path]:
     }
     written = []
     for name, content in (
-        ("config.yaml", commented(changes)),
+        ("config.yaml", format_config(changes)),
         ("tomograms.tsv", text.getvalue()),
-        ("classes.tsv", CLASSES.format(box=box, largest=box * voxel_size / ROOM)),
+        (
+            "classes.tsv",
+            EXAMPLE_CLASSES.format(box=box, largest=box * voxel_size / BOX_OVER_PARTICLE),
+        ),
     ):
         path = output / name
         if path.exists():
-            log.warning("%s exists already and is left alone", path)
+            log.warning("%s exists already and is not changed", path)
             continue
         write_text(path, content)
         written.append(path)
@@ -103,7 +106,7 @@ def write_config(folder: Path, output: Path) -> list[Path]:
 
 
 def _unique(names: list[str]) -> list[str]:
-    """Return the names, a number after those that occur before."""
+    """Return the names; a repeated name gets a number."""
     found: list[str] = []
     for name in names:
         number, unique = 2, name
@@ -113,8 +116,8 @@ def _unique(names: list[str]) -> list[str]:
     return found
 
 
-def commented(changes: dict[str, Any]) -> str:
-    """Return the whole configuration as YAML, each key under its description."""
+def format_config(changes: dict[str, Any]) -> str:
+    """Return the whole configuration as YAML, with each description above its key."""
     return "\n".join([*HEAD, *_lines(Config, "", changes)]) + "\n"
 
 
@@ -132,11 +135,11 @@ def _lines(model: type[BaseModel], prefix: str, changes: dict[str, Any]) -> Iter
         for line in _wrapped((field.description or "") + _choices(kind)):
             yield f"{indent}# {line}"
         value = changes.get(key, field.get_default(call_default_factory=True))
-        yield f"{indent}{name}: {_plain(value)}"
+        yield f"{indent}{name}: {_to_yaml(value)}"
 
 
 def _choices(kind: Any) -> str:
-    """Return what may stand there, of a key that takes words from a list."""
+    """Return the list of allowed words, if a key has one."""
     if get_origin(kind) is Literal:
         return f" One of: {', '.join(get_args(kind))}."
     inner = get_args(kind)
@@ -151,7 +154,7 @@ def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, 88)
 
 
-def _plain(value: Any) -> str:
+def _to_yaml(value: Any) -> str:
     value = list(value) if isinstance(value, tuple) else value
     text = yaml.safe_dump(value, default_flow_style=True).strip()
     return text.removesuffix("...").strip()
@@ -166,35 +169,31 @@ def _row(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read as MRC ({error})") from error
     known = size > 0 and size != 1
     if not known:
-        log.warning("%s: its header gives no voxel size; fill in column voxel_size", path)
+        log.warning("%s: its header has no voxel size; fill in column voxel_size", path)
     return {
         "tomogram": re.sub(r"[^A-Za-z0-9_-]", "_", path.stem),
         "path": str(path),
         "voxel_size": f"{size:.4g}" if known else "",
         "contrast": "bright" if PROTEIN_BRIGHT in labels else "dark",
-        "annotations": next((str(m) for m in _beside(path, ANNOTATIONS)), ""),
-        "mask": next((str(m) for m in _beside(path, MASKS)), ""),
+        "annotations": next((str(m) for m in _companions(path, ANNOTATIONS)), ""),
+        "mask": next((str(m) for m in _companions(path, MASKS)), ""),
         **(_from_record(path) or _from_tilt_file(path)),
     }
 
 
 def _from_record(path: Path) -> dict[str, str]:
-    """Return what the record of a tomogram that we made says; empty where there is none."""
-    recorded = read_acquisition(path)
-    if recorded is None:
+    """Return the acquisition from the record of a tomogram; empty if it has none."""
+    acquisition = read_acquisition(path)
+    if acquisition is None:
         return {}
-    return {
-        "tilt_low": f"{recorded.tilt_low:g}",
-        "tilt_high": f"{recorded.tilt_high:g}",
-        "tilt_step": f"{recorded.tilt_step:g}",
-        "voltage": f"{recorded.voltage:g}",
-        "defocus": "" if recorded.defocus is None else f"{recorded.defocus:g}",
-        "ctf": recorded.ctf,
-    }
+    names = ("tilt_low", "tilt_high", "tilt_step", "voltage", "defocus")
+    values = {name: getattr(acquisition, name) for name in names}
+    found = {name: "" if value is None else f"{value:g}" for name, value in values.items()}
+    return found | {"ctf": acquisition.ctf}
 
 
-def _beside(path: Path, endings: Sequence[str]) -> Iterator[Path]:
-    """Yield files beside a tomogram named like it; TS_1_rec_bin4.mrc belongs to TS_1.mdoc."""
+def _companions(path: Path, endings: Sequence[str]) -> Iterator[Path]:
+    """Yield the files that belong to a tomogram by name: TS_1.mdoc belongs to TS_1_rec_bin4.mrc."""
     stem = path.stem
     while stem:
         for ending in endings:
@@ -205,15 +204,15 @@ def _beside(path: Path, endings: Sequence[str]) -> Iterator[Path]:
 
 
 def _from_tilt_file(path: Path) -> dict[str, str]:
-    """Return tilts, and what an .mdoc says, from a file beside the tomogram."""
+    """Return the tilt range from a tilt file; from an .mdoc file also voltage and defocus."""
     found = {"ctf": "raw"}
-    beside = next(_beside(path, TILT_FILES), None)
-    text = beside.read_text(errors="replace") if beside else ""
-    is_mdoc = beside is not None and beside.name.endswith("mdoc")
+    file = next(_companions(path, TILT_FILES), None)
+    text = file.read_text(errors="replace") if file else ""
+    is_mdoc = file is not None and file.name.endswith("mdoc")
     pattern = r"TiltAngle\s*=\s*(-?[\d.]+)" if is_mdoc else r"^\s*(-?[\d.]+)\s*$"
     angles = sorted(float(angle) for angle in re.findall(pattern, text, re.MULTILINE))
     if len(angles) < 2:
-        log.warning("%s: no tilt file beside it; fill in tilt_low and tilt_high", path)
+        log.warning("%s: no tilt file found; fill in tilt_low and tilt_high", path)
         return found
     step = (angles[-1] - angles[0]) / (len(angles) - 1)
     found |= {
@@ -223,9 +222,9 @@ def _from_tilt_file(path: Path) -> dict[str, str]:
     }
     if is_mdoc:
         voltage = re.search(r"^Voltage\s*=\s*([\d.]+)", text, re.MULTILINE)
-        aimed = re.search(r"^TargetDefocus\s*=\s*(-?[\d.]+)", text, re.MULTILINE)
+        target = re.search(r"^TargetDefocus\s*=\s*(-?[\d.]+)", text, re.MULTILINE)
         found |= {"voltage": f"{float(voltage[1]):g}"} if voltage else {}
-        if aimed:
-            found["defocus"] = f"{abs(float(aimed[1])):g}"
-            log.info("%s: the defocus is what was aimed at; a measured one is better", path)
+        if target:
+            found["defocus"] = f"{abs(float(target[1])):g}"
+            log.info("%s: the defocus is the target value; a measured value is better", path)
     return found

@@ -1,49 +1,64 @@
-"""Whether what the two tables name is there, can be read, and fits the configuration."""
+"""Checks of the files that the two tables name, and of the box."""
 
 import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from cryoetgan.config import Config
 from cryoetgan.errors import UserError
 from cryoetgan.tables import ClassRow, TomogramRow
 
-ROOM = 1.3, 2.0
-"""A box should measure so many times the largest particle: below it is cut, above it costs."""
-Row = tuple[str, str, str]
-"""What was looked at, its state, what is said of it."""
+BOX_OVER_PARTICLE = 1.3, 2.0
+"""Recommended range of the box edge over the largest diameter.
+
+A smaller box cuts particles; a larger one costs time.
+"""
 
 
-def inputs(
+class Finding(NamedTuple):
+    """The result of one check: its subject, its state (see `check.examine`), and details."""
+
+    what: str
+    state: str
+    detail: str
+
+
+def check_inputs(
     config: Config, classes: Sequence[ClassRow], tomograms: Sequence[TomogramRow]
-) -> list[Row]:
-    """Return what is to be said of files, network and box.
-
-    States are those of `check.examine`; `mind`: it runs, but look at it.
-    """
+) -> list[Finding]:
+    """Check the input files, the downloads, the number of classes and the box."""
     paths = [row.source for row in classes if row.kind in ("file", "map")]
     paths += [row.path for row in tomograms if _is_file(row)]
     paths += [path for row in tomograms for path in (row.annotations, row.mask) if path]
-    gone = [path for path in paths if not local(path).exists()]
-    found = [("input", "missing", f"{path}: no such file") for path in gone]
-    if paths and not gone:
-        found.append(("inputs", "ok", f"{len(paths)} files that the tables name are there"))
-    found += [("input", "missing", text) for text in _headers(tomograms)]
-    asked = [row for row in classes if row.kind == "pdb"]
-    found += [("input", "missing", text) for text in _no_ids(asked)]
-    online = [f"PDB {row.source}" for row in asked]
+    absent = [path for path in paths if not expand_path(path).exists()]
+    problems = [f"{path}: no such file" for path in absent]
+    from_pdb = [row for row in classes if row.kind == "pdb"]
+    problems += [*_header_problems(tomograms), *_pdb_id_problems(from_pdb)]
+    findings = [Finding("input", "missing", problem) for problem in problems]
+    if paths and not absent:
+        findings.append(Finding("inputs", "ok", f"all {len(paths)} files in the tables exist"))
+    online = [f"PDB {row.source}" for row in from_pdb]
     online += [row.path for row in tomograms if row.is_remote]
     if online:
-        found.append(("network", "ok", f"needed for {', '.join(online)}"))
+        findings.append(Finding("network", "ok", f"needed for {', '.join(online)}"))
     if len(classes) == 1:
-        said = "one class: the evaluation has nothing to tell apart; add another, or a decoy (membrane)"
-        found.append(("classes", "missing", said))
-    return found + _box(config, classes)
+        advice = "one class cannot be classified; add another, or a decoy (membrane)"
+        findings.append(Finding("classes", "missing", advice))
+    return findings + _check_box(config, classes)
 
 
-def _no_ids(classes: Sequence[ClassRow]) -> Iterator[str]:
-    """Yield what is wrong with sources that can only be PDB ids."""
+def expand_path(path: str) -> Path:
+    """Return a path of a table, with variables and ~ expanded."""
+    return Path(os.path.expandvars(path)).expanduser()
+
+
+def _is_file(row: TomogramRow) -> bool:
+    return not (row.is_simulated or row.is_remote)
+
+
+def _pdb_id_problems(classes: Sequence[ClassRow]) -> Iterator[str]:
     from cryoetgan.structures.fetch import parse_pdb_id
 
     for row in classes:
@@ -53,21 +68,12 @@ def _no_ids(classes: Sequence[ClassRow]) -> Iterator[str]:
             yield f"class {row.class_}: {error}; a file ends in .pdb, .ent, .cif (.gz), .mrc or .map"
 
 
-def local(path: str) -> Path:
-    """Return a path of a table with variables and ~ put in."""
-    return Path(os.path.expandvars(path)).expanduser()
-
-
-def _is_file(row: TomogramRow) -> bool:
-    return not (row.is_simulated or row.is_remote)
-
-
-def _headers(tomograms: Sequence[TomogramRow]) -> Iterator[str]:
-    """Yield what keeps a tomogram's file from being imported, as far as its header tells."""
+def _header_problems(tomograms: Sequence[TomogramRow]) -> Iterator[str]:
+    """Yield the problems of the tomograms' headers that prevent the import."""
     import mrcfile
 
     for row in tomograms:
-        path = local(row.path)
+        path = expand_path(row.path)
         if not _is_file(row) or not path.is_file():
             continue
         try:
@@ -77,31 +83,31 @@ def _headers(tomograms: Sequence[TomogramRow]) -> Iterator[str]:
             yield f"{path}: cannot be read as MRC ({error})"
             continue
         if not (size > 0 or row.voxel_size):
-            yield f"{path}: its header gives no voxel size; fill in column voxel_size"
+            yield f"{path}: its header has no voxel size; fill in column voxel_size"
 
 
-def _box(config: Config, classes: Sequence[ClassRow]) -> list[Row]:
-    """Return whether the box fits the largest particle whose atoms are at hand."""
+def _check_box(config: Config, classes: Sequence[ClassRow]) -> list[Finding]:
+    """Compare the box with the largest particle whose structure is a local file."""
     largest, name = max(_diameters(config, classes), default=(0.0, ""))
     if not largest:
         return []
     voxel_size, box = config.densities.voxel_size, config.densities.box
-    low, high = (4 * math.ceil(room * largest / voxel_size / 4) for room in ROOM)
-    said = f"{name} measures {largest:.0f} angstrom"
+    low, high = (4 * math.ceil(ratio * largest / voxel_size / 4) for ratio in BOX_OVER_PARTICLE)
+    diameter = f"{name} measures {largest:.0f} angstrom"
     if box * voxel_size < largest:
-        way = f"densities.box: {box} cuts it; set {low} or more"
-        return [("box", "mind", f"{said}; {way}")]
-    if box < low:
-        return [("box", "mind", f"{said}; densities.box: {box} is narrow, {low} gives it room")]
-    if box > high:
-        share = (low / box) ** 3
-        way = f"densities.box: {low} holds all and takes {100 * share:.0f} % of the time of {box}"
-        return [("box", "mind", f"largest particle: {said}; {way}")]
-    return [("box", "ok", f"{box} voxels; {said}")]
+        advice = f"densities.box: {box} cuts it; set {low} or more"
+    elif box < low:
+        advice = f"densities.box: {box} is narrow; {low} is recommended"
+    elif box > high:
+        time = 100 * (low / box) ** 3
+        advice = f"densities.box: {low} is large enough and takes {time:.0f} % of the time of {box}"
+    else:
+        return [Finding("box", "ok", f"{box} voxels; {diameter}")]
+    return [Finding("box", "warning", f"largest particle: {diameter}; {advice}")]
 
 
 def _diameters(config: Config, classes: Sequence[ClassRow]) -> Iterator[tuple[float, str]]:
-    """Yield twice the reach of each structure in a file, angstrom, and its class."""
+    """Yield the diameter (angstrom) and class of each structure in a local file."""
     from importlib.util import find_spec
 
     import numpy as np
@@ -111,19 +117,18 @@ def _diameters(config: Config, classes: Sequence[ClassRow]) -> Iterator[tuple[fl
     from cryoetgan.densities.atoms import read_atoms
 
     for row in classes:
-        path = local(row.source)
+        path = expand_path(row.source)
         if row.kind != "file" or not path.is_file():
             continue
-        chains = (row.chains or "").split(",") if row.chains else []
         try:
             atoms = read_atoms(
                 path,
                 row.assembly or config.densities.assembly,
                 model=row.model or "auto",
                 component=row.component or 0,
-                chains=chains,
+                chains=(row.chains or "").split(",") if row.chains else [],
             )
         except UserError as error:
             raise UserError(f"class {row.class_}: {error}") from error
-        reach = np.linalg.norm(atoms.centre().positions, axis=1).max()
-        yield 2 * float(reach), row.class_
+        radius = np.linalg.norm(atoms.centre().positions, axis=1).max()
+        yield 2 * float(radius), row.class_

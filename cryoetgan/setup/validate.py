@@ -1,4 +1,4 @@
-"""Whether results are whole."""
+"""Validation of results: files are readable, finite, complete and unchanged."""
 
 import gzip
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ from cryoetgan.io.star import read_star
 from cryoetgan.io.volume_set import read_volume_set, stack_path
 from cryoetgan.progress import track
 
-LEFT_OUT = {"logs", "benchmarks"}
+IGNORED_FOLDERS = {"logs", "benchmarks"}
 
 
-def problems(path: Path) -> tuple[list[str], int]:
-    """Return one line a broken file, and how many files were looked at."""
+def find_problems(path: Path) -> tuple[list[str], int]:
+    """Return one line per file with a problem, and the number of files."""
     path = check_exists(path, "file or folder")
     files = [path] if path.is_file() else sorted(_files(path))
     found: list[str] = []
@@ -32,15 +32,15 @@ def problems(path: Path) -> tuple[list[str], int]:
 
 def _files(folder: Path) -> Iterator[Path]:
     for file in folder.rglob("*"):
-        if file.is_file() and not LEFT_OUT & set(file.relative_to(folder).parts):
+        if file.is_file() and not IGNORED_FOLDERS & set(file.relative_to(folder).parts):
             yield file
 
 
 def _check(path: Path) -> None:
     if ".part" in path.name and path.name.startswith("."):
-        raise UserError(f"{path}: is what an interrupted run left; delete it")
+        raise UserError(f"{path}: is a remainder of an interrupted run; delete it")
     if path.stat().st_size == 0:
-        raise UserError(f"{path}: is empty; delete it and make it again")
+        raise UserError(f"{path}: is empty; delete it and create it again")
     if path.suffix == ".star":
         _check_star(path)
     elif path.suffix in (".mrc", ".mrcs", ".rec"):
@@ -60,7 +60,7 @@ def _check_star(path: Path) -> None:
     else:
         table = read_star(path).particles
         if "rlnImageName" in table and table["rlnImageName"].str.endswith(".mrcs").any():
-            raise UserError(f"{path}: names {stack_path(path).name}, which is not there")
+            raise UserError(f"{path}: names {stack_path(path).name}, which does not exist")
 
 
 def _check_mrc(path: Path) -> None:
@@ -69,15 +69,15 @@ def _check_mrc(path: Path) -> None:
         data = read_volume_set(star).volumes
     else:
         data = read_volume(path).data
-    for index, slab in enumerate(data):
-        if not np.isfinite(slab).all():
+    for index, section in enumerate(data):
+        if not np.isfinite(section).all():
             raise UserError(f"{path}: section {index} holds values that are not finite")
 
 
 def _check_checkpoint(path: Path) -> None:
     import zipfile
 
-    # a torch checkpoint is a zip archive: its checksums tell whether it is whole
+    # a torch checkpoint is a zip archive with checksums
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
@@ -97,32 +97,36 @@ def _check_gzip(path: Path) -> None:
 
 
 def _check_listed(path: Path, content: Any) -> None:
-    """Compare the files of an export with the hashes that its provenance.json lists."""
+    """Compare the files of an export with the hashes in its provenance.json."""
     listed = content.get("files") if isinstance(content, dict) else None
     if path.name != "provenance.json" or not isinstance(listed, dict):
         return
     for name, wanted in listed.items():
         file = path.parent / name
         if not file.is_file():
-            raise UserError(f"{file}: is not there; export again")
+            raise UserError(f"{file}: does not exist; export again")
         if sha256(file) != wanted:
-            raise UserError(f"{file}: is not what was written (its hash differs); export again")
+            raise UserError(
+                f"{file}: has changed since it was written (its hash differs); export again"
+            )
 
 
 def _check_record(path: Path) -> None:
-    """Compare a file with the hash in the record beside it, or beside what it was made with."""
+    """Compare a file with the hash in its record, or in the record of the file that it accompanies."""
     records = [sidecar(path)]
-    with_it = {".mrcs": ".star", ".star": ".mrc"}.get(path.suffix)
-    if with_it:
-        records.append(sidecar(path.with_suffix(with_it)))
+    main_suffix = {".mrcs": ".star", ".star": ".mrc"}.get(path.suffix)
+    if main_suffix:
+        records.append(sidecar(path.with_suffix(main_suffix)))
     for record in records:
         if not record.exists():
             continue
-        made = read_json(record)
-        made = made.get("provenance") if isinstance(made, dict) else None
-        if not isinstance(made, dict):
-            raise UserError(f"{record}: has no provenance; make {path.name} again")
-        outputs = made.get("outputs")
+        content = read_json(record)
+        content = content.get("provenance") if isinstance(content, dict) else None
+        if not isinstance(content, dict):
+            raise UserError(f"{record}: has no provenance; create {path.name} again")
+        outputs = content.get("outputs")
         wanted = outputs.get(path.name) if isinstance(outputs, dict) else None
         if wanted and wanted != sha256(path):
-            raise UserError(f"{path}: is not what was written (its hash differs); make it again")
+            raise UserError(
+                f"{path}: has changed since it was written (its hash differs); create it again"
+            )

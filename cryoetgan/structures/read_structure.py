@@ -43,11 +43,8 @@ def count_atoms(structure: Any) -> int:
 def read_structure(path: Path) -> Any:
     """Read PDB or mmCIF, gzipped or not, as a `gemmi.Structure`.
 
-    Raises
-    ------
-    UserError
-        If the file is missing, damaged or not a structure, or if it has no atoms or a
-        coordinate that is not finite.
+    Raises `UserError` if the file is missing, damaged or not a structure, or if it has no atoms or
+    a coordinate that is not finite.
     """
     import gemmi
 
@@ -75,10 +72,7 @@ def read_structure(path: Path) -> Any:
 def read_text(path: Path) -> bytes:
     """Return the unpacked bytes of a structure file.
 
-    Raises
-    ------
-    UserError
-        If the path is missing, a folder, a damaged gzip, too large, or a web page.
+    Raises `UserError` if the path is missing, a folder, a damaged gzip, too large, or a web page.
     """
     path = check_exists(path, "structure file")
     if path.is_dir():
@@ -87,7 +81,7 @@ def read_text(path: Path) -> bytes:
         raise UserError(f"{path}: has more than {MAX_STRUCTURE_BYTES >> 30} GiB, so it is not one")
     content = path.read_bytes()
     if content[:2] == b"\x1f\x8b":
-        content = unpack_gzip(content, str(path))
+        content = _unpack_gzip(content, str(path))
     head = content[:4096].lstrip(b"\xef\xbb\xbf \t\r\n")
     if not head and len(content) < 4096:
         raise UserError(f"{path}: is empty, so it holds no atoms; download or copy it again")
@@ -98,14 +92,8 @@ def read_text(path: Path) -> bytes:
     return content
 
 
-def unpack_gzip(content: bytes, name: str) -> bytes:
-    """Return unpacked bytes.
-
-    Raises
-    ------
-    UserError
-        If the gzip data are damaged or unpack to more than `MAX_STRUCTURE_BYTES`.
-    """
+def _unpack_gzip(content: bytes, name: str) -> bytes:
+    """Return unpacked bytes, at most `MAX_STRUCTURE_BYTES`: damaged gzip is a `UserError`."""
     parts, size = [], 0
     try:
         with gzip.open(io.BytesIO(content)) as file:
@@ -132,10 +120,7 @@ def is_mmcif(text: bytes, path: Path) -> bool:
 def flatten_structure(structure: Any, path: Path) -> Any:
     """Return a structure's `gemmi.FlatStructure`: its atoms as arrays.
 
-    Raises
-    ------
-    UserError
-        If a chain's name is longer than gemmi's arrays hold (7 letters).
+    Raises `UserError` if a chain's name is longer than gemmi's arrays hold (7 letters).
     """
     import gemmi
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cryoetgan.export.copick import legal, renumbered
+from cryoetgan.export.copick import copick_names, renumber_labels
 from cryoetgan.io.files import sidecar, write_json
 from cryoetgan.io.mrc import read_volume, write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, write_star
@@ -31,7 +31,7 @@ def test_tomograms_come_back_with_voxel_size_axes_and_contrast(project, tmp_path
     zarr = pytest.importorskip("zarr")
     root, _ = project
     assert sorted(run.name for run in root.runs) == ["TS_1", "TS_2"]
-    for name, sign in (("TS_1", -1), ("TS_2", 1)):  # the second was bright in the user's file
+    for name, sign in (("TS_1", -1), ("TS_2", 1)):  # the user's second file is bright
         spacing = root.get_run(name).get_voxel_spacing(VOXEL)
         (stored,) = spacing.tomograms
         ours = read_volume(tmp_path / f"{name}.mrc").data
@@ -60,10 +60,10 @@ def test_picks_come_back_in_angstrom_with_their_orientation(project):
     assert segmentation.numpy()[0, 0, 0] == numbers["b"]
 
 
-def test_names_are_legal_and_none_is_lost(project):
+def test_names_are_valid_and_unique(project):
     root, _ = project
     assert {item.name for item in root.pickable_objects} == {"a-x", "b"}
-    found = legal(["a_b", "a-b", "a b", "_"])
+    found = copick_names(["a_b", "a-b", "a b", "_"])
     assert list(found.values()) == ["a-b", "a-b-2", "a-b-3", "particle"]
 
 
@@ -81,7 +81,7 @@ def test_a_volume_set_becomes_runs_with_one_pick_each(cryoetgan, tmp_path, gener
     assert np.allclose(turns[0, :3, :3], ours, atol=1e-6)
 
 
-def test_the_config_tells_particles_from_what_is_only_segmented(cryoetgan, tmp_path, extracted):
+def test_the_config_separates_particles_from_segmented_classes(cryoetgan, tmp_path, extracted):
     labels = np.zeros(SHAPE, np.int16)
     labels[0, 0, :2] = 1, 2
     write_volume(tmp_path / "TS_1_labels.mrc", labels, VOXEL)
@@ -99,14 +99,14 @@ def test_the_config_tells_particles_from_what_is_only_segmented(cryoetgan, tmp_p
         "membrane": False,
     }
     assert found["a-x"].radius == pytest.approx(5 * VOXEL, rel=0.05)
-    assert found["b"].radius is None  # not known: not invented
+    assert found["b"].radius is None  # unknown
     assert len({tuple(item.color) for item in found.values()}) == 3
     assert "| a-x | a_x | 1 | 6" in (tmp_path / "p/README.md").read_text()
 
 
 def test_labels_get_one_numbering():
     labels = np.array([[0, 3], [5, 3]])
-    assert renumbered(labels, {3: 1, 5: 2}).tolist() == [[0, 1], [2, 1]]
+    assert renumber_labels(labels, {3: 1, 5: 2}).tolist() == [[0, 1], [2, 1]]
 
 
 def test_refusals(cryoetgan, tmp_path, extracted):

@@ -10,7 +10,7 @@ import pytest
 
 from cryoetgan.io.star import ANGLES, COORDINATES
 from cryoetgan.physics.geometry import rotation_from_relion
-from cryoetgan.setup.validate import problems
+from cryoetgan.setup.validate import find_problems
 from tests.export.conftest import BOX, VOXEL
 
 
@@ -87,13 +87,13 @@ def test_a_changed_file_of_an_export_is_seen(cryoetgan, tmp_path, generated, ver
     if verb == "copick":
         pytest.importorskip("copick")
     cryoetgan("export", verb, "g.star", "-o", "out")
-    assert problems(tmp_path / "out")[0] == []
+    assert find_problems(tmp_path / "out")[0] == []
     (changed,) = sorted((tmp_path / "out").rglob("*_000001.mrc"))[:1] or [
         tmp_path / "out/README.md"
     ]
     changed.write_bytes(changed.read_bytes()[:-1] + b"\x01")
-    found, _ = problems(tmp_path / "out")
+    found, _ = find_problems(tmp_path / "out")
     assert len(found) == 1
     assert changed.name in found[0]
     changed.unlink()
-    assert "is not there" in problems(tmp_path / "out")[0][0]
+    assert "does not exist" in find_problems(tmp_path / "out")[0][0]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cryoetgan.setup.validate import problems
+from cryoetgan.setup.validate import find_problems
 from tests.conftest import refused
 
 MAP = ("--voxel-size", "10", "--resolution", "30", "--box", "24")
@@ -70,7 +70,7 @@ def test_a_read_only_folder_ends_in_a_message(cryoetgan, tmp_path, small):
 def test_validate_finds_every_file_that_was_cut_or_changed(cryoetgan, small):
     tomogram = ("--copies", "2", "--shape=48,48,32", "--tilts=-60,60,20", "--snr", "1")
     cryoetgan("tomograms", "simulate", small / "membrane.mrc", *tomogram, "-o", small / "t.mrc")
-    assert problems(small) == ([], len(list(small.iterdir())))
+    assert find_problems(small) == ([], len(list(small.iterdir())))
     for path in sorted(small.iterdir()):
         whole = path.read_bytes()
         middle = len(whole) // 2
@@ -79,10 +79,10 @@ def test_validate_finds_every_file_that_was_cut_or_changed(cryoetgan, small):
             damaged["changed"] = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
         for how, content in damaged.items():
             path.write_bytes(content)
-            found, _ = problems(small)
+            found, _ = find_problems(small)
             assert any(path.name in line for line in found), f"{path.name} {how}: {found}"
         path.write_bytes(whole)
-    assert problems(small)[0] == []
+    assert find_problems(small)[0] == []
 
 
 def test_a_table_of_ours_that_is_cut_short_is_not_taken_for_a_shorter_one(cryoetgan, small):

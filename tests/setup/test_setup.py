@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from types import SimpleNamespace
 
 import mrcfile
@@ -20,10 +19,11 @@ from cryoetgan.io.files import provenance, sidecar, write_json
 from cryoetgan.io.mrc import PROTEIN_BRIGHT, write_volume
 from cryoetgan.io.volume_set import write_volume_set
 from cryoetgan.physics.acquisition import Acquisition
-from cryoetgan.setup.cost import estimate, multiplications
-from cryoetgan.setup.inputs import inputs
+from cryoetgan.setup.cost import count_multiplications, estimate
+from cryoetgan.setup.inputs import check_inputs
 from cryoetgan.tables import ClassRow, TomogramRow, read_classes, read_tomograms
-from cryoetgan.translation.settings import Settings
+from cryoetgan.translation.cyclegan.settings import CycleGANSettings
+from cryoetgan.translation.residual.settings import ResidualSettings
 from tests.conftest import ROOT, refused
 
 
@@ -125,7 +125,7 @@ def test_what_init_writes_is_what_the_workflow_takes(cryoetgan, tomograms):
 
 def test_check_prints_json_and_names_a_missing_input(cryoetgan, tomograms):
     found = json.loads(cryoetgan("check", "--json", cwd=ROOT).stdout)
-    assert {row["state"] for row in found["machine"]} <= {"ok", "absent", "missing", "mind"}
+    assert {row["state"] for row in found["machine"]} <= {"ok", "missing", "optional", "warning"}
     assert {"conda", "EMAN2", "GPU", "Slurm", "disk"} <= {row["what"] for row in found["machine"]}
     assert found["run"]["classes"] == 4
     cryoetgan("init", tomograms)
@@ -141,11 +141,11 @@ ATOM = "ATOM  {:5d}  CA  ALA A{:4d}    {:8.3f}{:8.3f}{:8.3f}  1.00  0.00        
 @pytest.mark.parametrize(
     ("box", "state", "words"),
     [
-        (16, "mind", "16 cuts it; set 28 or more"),
-        (24, "mind", "24 is narrow, 28"),
+        (16, "warning", "16 cuts it; set 28 or more"),
+        (24, "warning", "24 is narrow; 28"),
         (28, "ok", "28 voxels; rod measures 200 angstrom"),
         (40, "ok", "40 voxels"),
-        (80, "mind", "28 holds all and takes 4 % of the time of 80"),
+        (80, "warning", "28 is large enough and takes 4 % of the time of 80"),
     ],
 )
 def test_check_says_whether_the_box_fits_the_largest_particle(tmp_path, box, state, words):
@@ -153,7 +153,7 @@ def test_check_says_whether_the_box_fits_the_largest_particle(tmp_path, box, sta
     (tmp_path / "rod.pdb").write_text("".join(ATOM.format(*atom) for atom in atoms))
     config = Config.model_validate({"densities": {"box": box, "voxel_size": 10}})
     rows = [ClassRow.model_validate({"class": "rod", "source": str(tmp_path / "rod.pdb")})]
-    found = {what: (state, said) for what, state, said in inputs(config, rows, [])}
+    found = {what: (state, said) for what, state, said in check_inputs(config, rows, [])}
     assert found["box"][0] == state
     assert words in found["box"][1]
     assert found["classes"][0] == "missing"  # one class alone
@@ -164,7 +164,7 @@ def test_check_names_a_source_that_is_neither_file_nor_pdb_id():
         ClassRow.model_validate({"class": name, "source": source})
         for name, source in (("good", "4v6x"), ("short", "4v6"), ("odd", "maps/a.txt"))
     ]
-    said = [text for _, state, text in inputs(Config(), rows, []) if state == "missing"]
+    said = [text for _, state, text in check_inputs(Config(), rows, []) if state == "missing"]
     assert len(said) == 2
     assert "class short" in said[0]
     assert "'maps/a.txt'" in said[1]
@@ -177,21 +177,21 @@ def test_check_names_a_tomogram_that_could_not_be_imported(tomograms):
         TomogramRow(tomogram=name, path=str(tomograms / f"{name}.mrc"), tilt_low=-60, tilt_high=60)
         for name in ("TS_01", "TS_02", "TS_03")
     ]
-    said = [text for _, state, text in inputs(Config(), [], rows) if state == "missing"]
+    said = [text for _, state, text in check_inputs(Config(), [], rows) if state == "missing"]
     assert len(said) == 2
-    assert "TS_02.mrc: its header gives no voxel size" in said[0]
+    assert "TS_02.mrc: its header has no voxel size" in said[0]
     assert "TS_03.mrc: cannot be read as MRC" in said[1]
     sized = [rows[1].model_copy(update={"voxel_size": 10.0})]
-    assert not [text for _, state, text in inputs(Config(), [], sized) if state == "missing"]
+    assert not [text for _, state, text in check_inputs(Config(), [], sized) if state == "missing"]
 
 
 def test_the_generators_multiplications_are_the_papers():
     # the paper's generator: 7.2e9 at 40^3 (counted layer by layer for PAPER.md's table)
-    assert multiplications(Settings()) * 40**3 == pytest.approx(7.2e9, rel=0.02)
-    # of the residual one the filters count, there and back, whatever the way back is
-    small = Settings(frame="residual", stages=2, filters=3)
-    assert multiplications(small) == 2 * 2 * 3 * 27
-    assert multiplications(replace(small, width=64)) == multiplications(small)
+    assert count_multiplications(CycleGANSettings()) * 40**3 == pytest.approx(7.2e9, rel=0.02)
+    # of the residual generator each filter and its adjoint count, but not the density estimator
+    small = ResidualSettings(diffusion_steps=2, filters=3)
+    assert count_multiplications(small) == 2 * 2 * 3 * 27
+    assert count_multiplications(small.replace(width=64)) == count_multiplications(small)
 
 
 def test_the_cost_grows_with_what_is_asked_for(tomograms, cryoetgan):
@@ -292,7 +292,7 @@ def test_validate_finds_each_planted_corruption(cryoetgan, tmp_path):
     write_volume_set(star, np.ones((2, 8, 8, 8), np.float32), table, 10.0)
     write_json(sidecar(star), {"provenance": provenance("test")})
     (folder / "x.json").write_text("{}")
-    assert "all whole" in cryoetgan("validate", folder).stdout
+    assert "no problems" in cryoetgan("validate", folder).stdout
     whole = {path: path.read_bytes() for path in folder.iterdir()}
 
     def spoil(name, change):

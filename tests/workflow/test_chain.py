@@ -11,7 +11,7 @@ import starfile
 import yaml
 
 from cryoetgan.io.files import read_json
-from cryoetgan.setup.validate import problems
+from cryoetgan.setup.validate import find_problems
 from tests.workflow.conftest import TINY
 
 EVALUATION = {"evaluation_classify", "evaluation_measure", "evaluation_choose"}
@@ -64,7 +64,7 @@ def test_the_exported_set_is_chosen_on_picks_that_no_label_touched(tiny_run):
 
 def test_results_are_whole_and_the_config_lies_beside_them(tiny_run):
     project, _ = tiny_run
-    found, count = problems(project.results)
+    found, count = find_problems(project.results)
     assert found == []
     assert count > 30
     saved = yaml.safe_load((project.results / "config.yaml").read_text())

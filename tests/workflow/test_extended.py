@@ -10,7 +10,7 @@ import yaml
 from cryoetgan.io.files import read_json
 from cryoetgan.io.mrc import read_volume
 from cryoetgan.io.star import read_star
-from cryoetgan.setup.validate import problems
+from cryoetgan.setup.validate import find_problems
 from tests.workflow.conftest import TINY
 
 SECOND = "results/tiny/evaluation/gan_test_cb3d.json"
@@ -74,7 +74,7 @@ def test_a_synthetic_tomogram_has_labels_and_truth(extended):
     assert made.std() == pytest.approx(real.std(), rel=0.3)
     labels = read_volume(folder / "synthetic_1_labels.mrc").data
     assert made[labels > 0].mean() > made.mean() + made.std()  # protein is bright
-    assert problems(project.results / "imaging")[0] == []
+    assert find_problems(project.results / "imaging")[0] == []
     assert 'id="synthetic"' in (project.results / "report" / "index.html").read_text()
 
 

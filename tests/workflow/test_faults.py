@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cryoetgan.setup.validate import problems
+from cryoetgan.setup.validate import find_problems
 from tests.workflow.cluster import wait_until
 from tests.workflow.conftest import TINY, Project
 
@@ -80,7 +80,7 @@ def test_killed_in_every_stage_and_resumed_it_makes_the_same_bytes(tiny_run, tmp
         run.wait()
         project.snakemake("--unlock", *TINY)
     project.snakemake(*TINY)
-    assert problems(project.results)[0] == []
+    assert find_problems(project.results)[0] == []
     made, expected = data(project), data(wanted)
     assert made.keys() == expected.keys()
     assert [name for name in made if made[name] != expected[name]] == []
@@ -110,7 +110,7 @@ def test_a_damaged_intermediate_is_named_and_loses_nothing(tiny_run, tmp_path):
         target = f"results/tiny/{made}"
         path.unlink()  # a checkpoint is a second name of the last state, which is not damaged here
         path.write_bytes(whole[: len(whole) // 2])
-        assert problems(project.results)[0] != [], name
+        assert find_problems(project.results)[0] != [], name
         # a report is built of what is there, and says what it lacks
         code, says = (0, "the report lacks") if made.startswith("report/") else (1, "cryoetgan: ")
         said = project.snakemake(*TINY, "--keep-going", "--", target, code=code)
@@ -128,7 +128,7 @@ def test_a_damaged_intermediate_is_named_and_loses_nothing(tiny_run, tmp_path):
         after = data(project)
         assert [k for k in before if after.get(k) != before[k]] == [], name
     project.snakemake(*TINY)
-    assert problems(project.results)[0] == []
+    assert find_problems(project.results)[0] == []
 
 
 def outputs_of_failed_jobs(project: Project) -> set[str]:

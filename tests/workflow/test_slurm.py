@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cryoetgan.setup.validate import problems
+from cryoetgan.setup.validate import find_problems
 from tests.workflow.cluster import wait_until
 from tests.workflow.conftest import TINY, Project
 
@@ -110,7 +110,7 @@ def test_the_whole_chain_outlives_kills_and_outages(own_project, cluster, submit
     assert run.wait(timeout=3000) == 0, said(project)[-8000:]
     assert picks.stat().st_mtime_ns == before, "what was whole before the kill is kept"
     assert (project.results / "report/index.html").exists()
-    found, count = problems(project.results)
+    found, count = find_problems(project.results)
     assert found == []
     assert count > 30
 

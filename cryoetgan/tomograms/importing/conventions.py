@@ -28,15 +28,8 @@ def check_thickness(shape: Sequence[int], name: object, advice: str) -> None:
 def orient_axes(tomogram: RawVolume, tilt_axis: str, beam_axis: str) -> RawVolume:
     """Return the tomogram with its tilt axis along y and the beam along z, hand kept.
 
-    Parameters
-    ----------
-    tomogram : RawVolume
-        As stored in the file.
-    tilt_axis : str
-        `y`, or `x`: x, y then become y, -x.
-    beam_axis : str
-        `z`, or `y` (IMOD before trimvol, with the tilt axis along z): x, y, z then become
-        x, -z, y.
+    `tilt_axis` in the file: `y`, or `x` (then x, y become y, -x). `beam_axis` in the file: `z`,
+    or `y` (IMOD before trimvol, with the tilt axis along z; then x, y, z become x, -z, y).
     """
     data = tomogram.data
     if beam_axis == "y":
@@ -61,10 +54,7 @@ def choose_voxel_size(tomogram: RawVolume, given: float | None, name: object) ->
 
     Programs that do not know the voxel size write 0 or 1, so these header values are refused.
 
-    Raises
-    ------
-    UserError
-        If the header's value is not plausible and none was given.
+    Raises `UserError` if the header's value is not plausible and none was given.
     """
     if given is not None:
         if not 0 < given < np.inf:
