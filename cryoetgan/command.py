@@ -118,13 +118,15 @@ def _expand_bundles(
     signature: inspect.Signature,
 ) -> tuple[inspect.Signature, dict[str, tuple[type, list[str]]]]:
     """Replace each dataclass parameter by its fields; return the class and fields of each."""
-    plain, expanded, bundles = [], [], {}
+    plain, expanded = [], []
+    bundles: dict[str, tuple[type, list[str]]] = {}
     for parameter in signature.parameters.values():
-        if not is_dataclass(parameter.annotation):
+        kind = parameter.annotation
+        if not (isinstance(kind, type) and is_dataclass(kind)):
             plain.append(parameter)
             continue
-        options = inspect.signature(parameter.annotation, eval_str=True).parameters.values()
-        bundles[parameter.name] = (parameter.annotation, [option.name for option in options])
+        options = inspect.signature(kind, eval_str=True).parameters.values()
+        bundles[parameter.name] = (kind, [option.name for option in options])
         expanded += [option.replace(kind=option.KEYWORD_ONLY) for option in options]
     return signature.replace(parameters=plain + expanded), bundles
 
