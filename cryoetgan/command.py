@@ -102,7 +102,6 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[P, R]], Callable[
 
 def _common_options(random: bool) -> Iterator[inspect.Parameter]:
     """Yield -v, -q and, if the command draws no random numbers itself, a hidden --seed."""
-
     options: list[tuple[str, object, Any]] = [
         (
             "verbose",
