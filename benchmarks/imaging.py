@@ -1,12 +1,12 @@
-"""Imaging: does fitted physics have the power of unseen tomograms, in four looks of set 2?
+"""Power of the fitted simulation in tomograms that were not fitted, in four variants of set 2.
 
     CRYOETGAN_TEST_DATA=... python benchmarks/imaging.py [--look plain denoised defocus narrow]
         [--folder F]
 
-Fits on dev_set2_1 with its own Difference-of-Gaussians picks and template scores, no label; looks
-at crops at the true centres of dev_set2_2 and dev_set2_3. Owed: simulated over real power
-between 0.9 and 1.1 in every shell. What a classifier learns from it: benchmarks/training_sets.py,
-whose folder this one shares. A killed run goes on where it was.
+The model is fitted to dev_set2_1 with its own DoG picks and template scores, without labels. It is
+compared with boxes at the true centres of dev_set2_2 and dev_set2_3. Wanted: simulated over real
+power between 0.9 and 1.1 in every shell. The folder is shared with benchmarks/training_sets.py,
+which trains classifiers on the same simulation. An interrupted run resumes.
 """
 
 import argparse
@@ -25,20 +25,20 @@ from cryoetgan.io.star import COORDINATES, read_star
 from cryoetgan.physics.geometry import random_rotations
 
 
-def power_ratio(model, tomogram, truth, numbers):
-    """Return simulated over real power by shell: as many of each class, at the nearest voxel."""
+def power_ratio(model, tomogram, truth, rng):
+    """Return simulated over real power by shell, for equal class fractions."""
     table = read_star(truth).particles
     table = table[table["cryoetganClass"].isin(model.maps)].reset_index(drop=True)
     places = table[COORDINATES].to_numpy(float)
     volume = read_volume(tomogram).data
     posers = {name: Poser(density) for name, density in model.maps.items()}
-    real, made = [], []
+    real, simulated = [], []
     for index in boxes_inside(places, volume.shape, BOX):
         real.append(cut_box(volume, places[index], BOX))
-        centre = numbers.uniform(-0.5, 0.5, 3)
-        target = posers[table["cryoetganClass"][index]](random_rotations(1, numbers)[0], centre)
-        made.append(sum(model.signal_and_noise(target, centre, numbers)))
-    return shell_ratio(real, made)
+        centre = rng.uniform(-0.5, 0.5, 3)
+        target = posers[table["cryoetganClass"][index]](random_rotations(1, rng)[0], centre)
+        simulated.append(sum(model.signal_and_noise(target, centre, rng)))
+    return shell_ratio(real, simulated)
 
 
 def main():
@@ -67,9 +67,9 @@ def main():
                 f"{look:9} power, dev_set2_{number}: {ratio.min():.2f} to {ratio.max():.2f}  ({shown})"
             )
         wedge = model.about["wedge"]
-        print(f"{look:9} tilts seen {wedge['seen']}; {wedge['warning'] or 'as typed'}")
-        shares = ", ".join(f"{n} {s:.2f}" for n, s in model.class_fractions.items())
-        print(f"{look:9} shares: {shares}", flush=True)
+        print(f"{look:9} tilts seen {wedge['seen']}; {wedge['warning'] or 'as given'}")
+        fractions = ", ".join(f"{n} {f:.2f}" for n, f in model.class_fractions.items())
+        print(f"{look:9} class fractions: {fractions}", flush=True)
 
 
 if __name__ == "__main__":

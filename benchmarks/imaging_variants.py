@@ -1,12 +1,13 @@
-"""Harder variants of the shared tomograms: right physics fits simulated tomograms too well.
+"""Harder variants of the shared tomograms, for which the model of the physics is wrong.
 
     python benchmarks/imaging_variants.py T.mrc VARIANT -o OUT.mrc
 
-`denoised`: what a learned denoiser does, roughly: total variation denoising (Chambolle 2004,
-doi 10.1023/B:JMIV.0000011325.36760.1e), contrast that falls with depth, grey values
-compressed. `narrow`: tilts of +-45 degrees, to be used as if they were +-60. `defocus` changes
-nothing in the volume: type the defocus 1 um wrong. T.mrc is an imported tomogram (protein
-bright, mean 0, standard deviation 1); its record is copied.
+- `denoised`: roughly as a learned denoiser does: total variation denoising (Chambolle 2004,
+  doi 10.1023/B:JMIV.0000011325.36760.1e), contrast that falls with depth, compressed grey values.
+- `narrow`: tilts of +-45 degrees, to be used as if they were +-60.
+- `defocus`: the same volume; give a defocus that is 1 um wrong.
+
+T.mrc is an imported tomogram (protein bright, mean 0, standard deviation 1); its record is copied.
 """
 
 import argparse
@@ -21,12 +22,12 @@ from cryoetgan.io.mrc import read_volume, write_volume
 from cryoetgan.physics.optics import missing_wedge
 
 WEIGHT = 0.35
-"""Of total variation, on unit variance."""
+"""Weight of the total variation, for unit variance."""
 STEPS = 25
 DEPTH = 0.35
-"""Share of the contrast lost from the first slice to the last."""
+"""Fraction of the contrast that is lost from the first slice to the last."""
 COMPRESSION = 0.6
-"""Standard deviations of the denoised volume at which grey values bend."""
+"""Grey value at which the compression sets in, standard deviations of the denoised volume."""
 
 
 def total_variation(volume, weight, steps):
@@ -53,21 +54,21 @@ def total_variation(volume, weight, steps):
     return out
 
 
-def denoised(volume):
-    """Return a volume as a denoiser and a viewer leave it."""
+def denoise(volume):
+    """Return a volume after denoising, loss of contrast with depth, and compression."""
     smooth = total_variation(volume, WEIGHT, STEPS)
     smooth = smooth * np.linspace(1, 1 - DEPTH, len(volume), dtype=np.float32)[:, None, None]
     bend = COMPRESSION * 2 * smooth.std()
     return np.tanh(smooth / bend)
 
 
-def narrow(volume):
+def narrow_tilt_range(volume):
     """Return a volume without the directions beyond 45 degrees of tilt."""
     mask = missing_wedge(volume.shape, (-45, 45))
     return fft.irfftn(fft.rfftn(volume) * mask, volume.shape)
 
 
-VARIANTS = {"denoised": denoised, "narrow": narrow, "defocus": lambda volume: volume}
+VARIANTS = {"denoised": denoise, "narrow": narrow_tilt_range, "defocus": lambda volume: volume}
 
 
 def make(source, name, output):

@@ -23,7 +23,7 @@ from scipy import ndimage
 from cryoetgan.particles.matching.align import Aligner
 from cryoetgan.particles.matching.low_rank import make_bank
 from cryoetgan.particles.matching.search import search
-from cryoetgan.particles.matching.template import SearchOptions, Template, band_and_transfer
+from cryoetgan.particles.matching.template import SearchOptions, Template, search_band
 from cryoetgan.particles.picking.pick import PickOptions, pick
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.geometry import random_rotations, rotate_volume
@@ -167,7 +167,7 @@ def matching(quick):
     print(
         f"Template matching, {shape[::-1]} voxels, one template of {BOX}; pytme's by its rotation"
     )
-    band, transfer = band_and_transfer(BOX, 10.0, OPTIONS, torch.device("cpu"))
+    band, transfer = search_band(BOX, 10.0, OPTIONS, torch.device("cpu"))
     for count, owed in ((1000, 4), (7000, 10)):
         held, spent = resident(lambda count=count: ours(count))
         line(f"{count} rotations", spent, "pytme", count * a_rotation, f"owed {owed}")
@@ -183,7 +183,7 @@ def scoring(quick):
     turns = random_rotations(count, numbers)
     boxes = np.array([rotate_volume(density, turn) for turn in turns], np.float32)
     boxes += boxes.std() * numbers.standard_normal(boxes.shape).astype(np.float32)
-    band, transfer = band_and_transfer(BOX, 10.0, OPTIONS, torch.device("cpu"))
+    band, transfer = search_band(BOX, 10.0, OPTIONS, torch.device("cpu"))
     tensor = torch.as_tensor(boxes)
     print("Alignment and scoring of picked boxes; owed 15 times AITom")
     for rotations in (1100, 1856, 3000):

@@ -282,7 +282,7 @@ def measure_real(data):
 
     def aligned_average(images):
         members = [Particle(b, Rotation.identity(), np.zeros(3), record) for b in images]
-        options = AverageOptions(iterations=1, start_lowpass=40.0, highpass_shells=2)
+        options = AverageOptions(iterations=1, lowpass=40.0, highpass_shells=2)
         found, scores = align_particles(members, reference, 12.0, 40.0, options)
         made = accumulate(found, 32, 12.0).average()
         # the structure's frame is not that of the published average

@@ -42,15 +42,16 @@ def physics(work):
     defocus = LOOKS[work.look][1]
     for snr in SNRS:
         work.run(
-            f"typed_{snr}.star", "imaging", "simulate", "poses.star", "--snr", snr,
+            f"conventional_snr{snr}.star", "imaging", "simulate", "poses.star", "--snr", snr,
             "--tilts=-60,60", "--defocus", defocus, "--ctf", "phase-flipped",
         )  # fmt: skip
     fitted = ("imaging", "simulate", "poses.star", "--model", "M.json")
     work.run("fitted.star", *fitted)
-    work.run("fitted_alone.star", *fitted, "--no-neighbours")
-    control = ("imaging", "control", "poses.star", "--model", "M.json", "--kind")
-    work.run("noise_only.star", *control, "noise")
-    work.run("pasted.star", *control, "pasted", "--tomogram", "t1.mrc", "--particles", "picks.star")
+    work.run("no_neighbours.star", *fitted, "--no-neighbours")
+    ablate = ("imaging", "ablate", "poses.star", "--model", "M.json", "--kind")
+    work.run("noise_only.star", *ablate, "noise_only")
+    words = ("real_background", "--tomogram", "t1.mrc", "--particles", "picks.star")
+    work.run("real_background.star", *ablate, *words)
 
 
 def half(work, preset):
@@ -199,10 +200,10 @@ def main():
         work = Set2(given.folder / look, data, look, given.count)
         work.prepare((1, given.test))
         physics(work)
-        typed = [f"typed_{snr}" for snr in SNRS]
-        methods = {name: {"star": f"{name}.star", "uses_picks": False} for name in typed}
+        conventional = [f"conventional_snr{snr}" for snr in SNRS]
+        methods = {name: {"star": f"{name}.star", "uses_picks": False} for name in conventional}
         # the others know the tomogram by its picks, those of a class that is left out, too
-        fitted = ("noise_only", "fitted_alone", "fitted", "pasted", "pseudo")
+        fitted = ("noise_only", "no_neighbours", "fitted", "real_background", "pseudo")
         methods |= {name: f"{name}.star" for name in fitted}
         if given.leave_one_out:
             methods["fitted"] = {"star": "fitted.star", "without": unseen(work)}

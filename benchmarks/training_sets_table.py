@@ -18,13 +18,13 @@ from cryoetgan.io.files import read_json, write_text
 from cryoetgan.io.volume_set import read_volume_set
 
 NAMES = {
-    "typed_0.01": "conventional simulation, SNR 0.01",
-    "typed_0.1": "conventional simulation, SNR 0.1",
-    "typed_0.5": "conventional simulation, SNR 0.5",
+    "conventional_snr0.01": "conventional simulation, SNR 0.01",
+    "conventional_snr0.1": "conventional simulation, SNR 0.1",
+    "conventional_snr0.5": "conventional simulation, SNR 0.5",
     "noise_only": "fitted noise, no transfer",
-    "fitted_alone": "fitted simulation, no neighbours",
+    "no_neighbours": "fitted simulation, no neighbours",
     "fitted": "fitted simulation",
-    "pasted": "fitted simulation, in real background",
+    "real_background": "fitted simulation, in real background",
     "pseudo": "picks, classified by template matching",
     "recommended": "`recommended`",
     "paper_half": "`paper` at half width, 600 steps",

@@ -10,8 +10,8 @@ from cryoetgan.io.volume_set import read_volume_set
 
 ROWS = {
     "density": "densities/poses.star",
-    "physics, typed in": "imaging/simulated.star",
-    "physics, fitted": "imaging/fitted.star",
+    "conventional simulation": "imaging/simulated.star",
+    "fitted simulation": "imaging/fitted.star",
     "before training": "translation/smoke/untrained.star",
     "generated": "translation/smoke/generated.star",
     "real": "particles/annotated.star",
@@ -20,7 +20,7 @@ COLUMNS = 3
 
 
 def main(folder: Path) -> None:
-    """Middle slices; a column of the first five rows is one density."""
+    """Draw central slices; in a column, the rows before the last show the same particle."""
     sets = {title: read_volume_set(folder / path) for title, path in ROWS.items()}
     classes = sets["density"].classes()
     figure, axes = plt.subplots(
@@ -34,9 +34,9 @@ def main(folder: Path) -> None:
         for column, axis in enumerate(line):
             name = classes[column // COLUMNS]
             row = np.flatnonzero(names == name)[column % COLUMNS]
-            picture = np.asarray(volumes.volumes[row][middle], float)
+            image = np.asarray(volumes.volumes[row][middle], float)
             low, high = (0, None) if title == "density" else (-3, 4)
-            axis.imshow(picture, cmap="gray", vmin=low, vmax=high, origin="lower")
+            axis.imshow(image, cmap="gray", vmin=low, vmax=high, origin="lower")
             axis.set(xticks=[], yticks=[])
         line[0].set_ylabel(title, rotation=0, ha="right", va="center")
     figure.savefig(Path(__file__).with_name("images") / "demo.png", dpi=100, bbox_inches="tight")

@@ -1,4 +1,4 @@
-"""A headless Chromium for tests, spoken to over a pipe (the DevTools protocol): no driver needed."""
+"""A headless Chromium for tests, driven through a pipe (DevTools protocol) without a driver."""
 
 import base64
 import contextlib
@@ -31,14 +31,14 @@ TIMEOUT = 60.0
 
 
 class Page:
-    """One tab: what it asked the network for and what its scripts complained of are kept."""
+    """One tab; it keeps the requests and the errors of its page."""
 
     def __init__(self, process: subprocess.Popen, send: int, receive: int) -> None:
         self.process, self._send, self._receive = process, send, receive
-        self._numbers = itertools.count(1)
+        self._ids = itertools.count(1)
         self._buffer = b""
         self.requests: list[str] = []
-        self.complaints: list[str] = []
+        self.errors: list[str] = []
         self._loaded = False
         target = self._call("Target.createTarget", {"url": "about:blank"}, session=None)
         attached = {"targetId": target["targetId"], "flatten": True}
@@ -48,7 +48,7 @@ class Page:
             self._call(f"{domain}.enable")
 
     def open(self, address: str | Path, width: int = 1280, dark: bool = False) -> "Page":
-        """Open a file or address at a width in CSS pixels, in light or dark."""
+        """Open a file or URL at a width in CSS pixels, in the light or dark scheme."""
         phone = width < 600
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": phone}
         self._call("Emulation.setDeviceMetricsOverride", size)
@@ -62,17 +62,17 @@ class Page:
         return self
 
     def run(self, script: str) -> Any:
-        """Return the value of an expression in the page; its exceptions fail the test."""
-        asked = {"expression": script, "returnByValue": True, "awaitPromise": True}
-        answer = self._call("Runtime.evaluate", asked)
+        """Return the value of a JavaScript expression; an exception fails the test."""
+        options = {"expression": script, "returnByValue": True, "awaitPromise": True}
+        answer = self._call("Runtime.evaluate", options)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
     def wait(self, condition: Any, pump: bool = False) -> None:
-        """Wait for a script's truth, or a function's."""
+        """Wait until a JavaScript expression or a function is true."""
         end = time.monotonic() + TIMEOUT
         while not (condition() if callable(condition) else self.run(condition)):
-            assert time.monotonic() < end, f"waited in vain for {condition}"
+            assert time.monotonic() < end, f"still false after {TIMEOUT:g} s: {condition}"
             if pump:
                 self._read()
             else:
@@ -84,46 +84,46 @@ class Page:
         code = {"Enter": 13, "Backspace": 8, "Delete": 46}.get(key, ord(key.upper()[0]))
         for kind in ("keyDown", "keyUp"):
             extra = text if kind == "keyDown" else {}
-            what = {"type": kind, "key": key, "windowsVirtualKeyCode": code, **extra}
-            self._call("Input.dispatchKeyEvent", what)
+            event = {"type": kind, "key": key, "windowsVirtualKeyCode": code, **extra}
+            self._call("Input.dispatchKeyEvent", event)
 
     def click(self, selector: str, shift: bool = False) -> None:
-        """Click the middle of an element with the mouse."""
+        """Click the centre of an element with the mouse."""
         box = self.run(
             f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
             "e.scrollIntoView({block: 'center'}); const r = e.getBoundingClientRect();"
             "return [r.x + r.width / 2, r.y + r.height / 2]; })()"
         )
         for kind in ("mousePressed", "mouseReleased"):
-            what = {"type": kind, "x": box[0], "y": box[1], "button": "left", "clickCount": 1}
-            what |= {"modifiers": 8 if shift else 0}
-            self._call("Input.dispatchMouseEvent", what)
+            event = {"type": kind, "x": box[0], "y": box[1], "button": "left", "clickCount": 1}
+            event |= {"modifiers": 8 if shift else 0}
+            self._call("Input.dispatchMouseEvent", event)
 
     def text(self, selector: str) -> str:
-        """Return what an element says, as it is seen."""
+        """Return the visible text of an element."""
         return self.run(f"document.querySelector({json.dumps(selector)}).innerText")
 
     def overflow(self) -> int:
-        """Return by how many pixels the page is wider than the window: 0 is right."""
+        """Return the pixels by which the page is wider than the window; 0 is correct."""
         return self.run("document.documentElement.scrollWidth - window.innerWidth")
 
-    def downloads_to(self, folder: Path) -> None:
-        """Let downloads land in a folder."""
-        where = {"behavior": "allow", "downloadPath": str(folder)}
-        self._call("Browser.setDownloadBehavior", where, session=None)
+    def set_download_folder(self, folder: Path) -> None:
+        """Save downloads in a folder."""
+        options = {"behavior": "allow", "downloadPath": str(folder)}
+        self._call("Browser.setDownloadBehavior", options, session=None)
 
-    def picture(self, path: Path, whole: bool = True) -> None:
-        """Write what is seen as PNG."""
-        asked = {"format": "png", "captureBeyondViewport": whole}
+    def screenshot(self, path: Path, whole: bool = True) -> None:
+        """Write the page, or only its visible part, as PNG."""
+        options = {"format": "png", "captureBeyondViewport": whole}
         if whole:
             size = self._call("Page.getLayoutMetrics")["cssContentSize"]
-            # without its scroll bar the page is laid out as wide as the window
+            # without the scroll bar the layout is as wide as the window
             size["width"] = self.run("window.innerWidth")
-            asked["clip"] = {**size, "x": 0, "y": 0, "scale": 1}
-        path.write_bytes(base64.b64decode(self._call("Page.captureScreenshot", asked)["data"]))
+            options["clip"] = {**size, "x": 0, "y": 0, "scale": 1}
+        path.write_bytes(base64.b64decode(self._call("Page.captureScreenshot", options)["data"]))
 
     def _call(self, method: str, params: dict | None = None, session: str | None = "own") -> dict:
-        number = next(self._numbers)
+        number = next(self._ids)
         message: dict = {"id": number, "method": method, "params": params or {}}
         if session == "own" and getattr(self, "_session", None):
             message["sessionId"] = self._session
@@ -137,42 +137,42 @@ class Page:
     def _read(self) -> dict:
         while b"\0" not in self._buffer:
             ready, _, _ = select.select([self._receive], [], [], TIMEOUT)
-            assert ready, "the browser says nothing"
+            assert ready, f"no answer from the browser in {TIMEOUT:g} s"
             part = os.read(self._receive, 1 << 20)
-            assert part, "the browser is gone"
+            assert part, "the browser has exited"
             self._buffer += part
         raw, self._buffer = self._buffer.split(b"\0", 1)
         message = json.loads(raw)
-        self._note(message.get("method", ""), message.get("params", {}))
+        self._record_event(message.get("method", ""), message.get("params", {}))
         return message
 
-    def _note(self, method: str, params: dict) -> None:
+    def _record_event(self, method: str, params: dict) -> None:
         if method == "Page.loadEventFired":
             self._loaded = True
         elif method == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
         elif method == "Runtime.exceptionThrown":
-            self.complaints.append(str(params["exceptionDetails"]))
+            self.errors.append(str(params["exceptionDetails"]))
         elif method == "Log.entryAdded" and params["entry"]["level"] == "error":
-            self.complaints.append(params["entry"]["text"])
+            self.errors.append(params["entry"]["text"])
 
-    def outside(self) -> list[str]:
-        """Return the addresses asked for that are neither files nor in the page itself."""
+    def external_requests(self) -> list[str]:
+        """Return the requested URLs that are neither files nor parts of the page."""
         return [url for url in self.requests if not url.startswith(("file:", "data:", "blob:"))]
 
 
 @contextlib.contextmanager
 def chromium(folder: Path):
-    """Yield a `Page`, or skip the test where there is no Chromium."""
+    """Yield a `Page`; without Chromium, skip the test."""
     found = next((path for name in NAMES if (path := shutil.which(name))), None)
     if found is None:
-        pytest.skip(f"no browser ({', '.join(NAMES)}): the page is not looked at")
+        pytest.skip(f"no browser found ({', '.join(NAMES)})")
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()
 
-    def wire() -> None:
-        # the protocol's pipes are file descriptors 3 and 4 of the browser; the sources are
-        # moved out of the way first, for they may be 3 or 4 themselves
+    def connect_pipes() -> None:
+        # the browser uses file descriptors 3 and 4; our ends are copied first, since they may
+        # have these numbers themselves
         first, second = os.dup(theirs_in), os.dup(theirs_out)
         os.dup2(first, 3)
         os.dup2(second, 4)
@@ -183,7 +183,7 @@ def chromium(folder: Path):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         close_fds=False,
-        preexec_fn=wire,
+        preexec_fn=connect_pipes,
         start_new_session=True,
     )
     os.close(theirs_in)

@@ -29,8 +29,6 @@ def choose_models(structure: Any, model: str, path: Path) -> None:
         `all`: all models are parts of one particle and are merged. `auto`: the models are
         merged if they do not overlap in space (files of assemblies); otherwise they show one
         molecule (NMR), and the first is kept. Or the number of one model.
-    path : Path
-        Its file, for messages.
 
     Raises
     ------
@@ -99,8 +97,6 @@ def keep_chains(structure: Any, names: Sequence[str], path: Path) -> set[str]:
         One model, entities set up.
     names : sequence of str
         Chains to keep, by their author names.
-    path : Path
-        The structure's file, for messages.
 
     Returns
     -------
@@ -141,8 +137,6 @@ def build_assembly(
         One model, entities set up.
     assembly : str
         Its name, or `none`.
-    path : Path
-        The structure's file, for messages.
     removed : collection of str
         Chains and subchains that were removed on purpose.
 

@@ -55,21 +55,6 @@ class Atoms:
         centre = np.average(self.positions, axis=0, weights=self.atomic_numbers)
         return Atoms(self.positions - centre, self.atomic_numbers, self.phantom)
 
-    def diameter(self) -> float:
-        """Return the longest distance between two atoms in angstrom (of their convex hull)."""
-        from scipy.spatial import ConvexHull
-        from scipy.spatial.distance import pdist
-
-        return float(pdist(self.positions[ConvexHull(self.positions).vertices]).max())
-
-    def mass(self) -> float:
-        """Return the mass of these atoms in kilodaltons."""
-        import gemmi
-
-        counts = np.bincount(self.atomic_numbers)
-        weights = [gemmi.Element(z).weight for z in range(len(counts))]
-        return float(counts @ np.array(weights) / 1000)
-
 
 def read_atoms(
     path: Path,

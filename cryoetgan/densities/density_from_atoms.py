@@ -77,7 +77,7 @@ def simulate(
     >>> float(density[4, 4, 4])
     6.0
     >>> round(float(density[4, 4, 5]), 4)
-    2.0037
+    2.004
     """
     atoms = np.asarray(positions, np.float64).reshape(-1, 3)
     weights = np.asarray(atomic_numbers, np.float64).ravel()

@@ -20,25 +20,14 @@ MAX_MAP_VOXELS = 512**3
 def import_map(
     path: Path, voxel_size: float, box: int, input_voxel_size: float | None = None
 ) -> tuple[NDArray[np.float32], float, float]:
-    """Read a density map of any program and bring it to a box and voxel size.
-
-    Parameters
-    ----------
-    path : Path
-        MRC or MAP, gzipped or not, any axis order.
-    voxel_size : float
-        Angstrom, of the result.
-    box : int
-        Edge of the result in voxels.
-    input_voxel_size : float, optional
-        Angstrom; default: the header's.
+    """Read a density map of any program at a voxel size (angstrom) and box (voxels).
 
     Returns
     -------
     density : ndarray
         `(z, y, x)` float32.
     found_voxel_size : float
-        Angstrom, of the file.
+        Angstrom, of the file: `input_voxel_size`, or the header's if that is None.
     outside : float
         Fraction of the map's positive mass that the box cuts off.
     """
@@ -73,15 +62,7 @@ def read_pose_maps(paths: Sequence[Path]) -> tuple[dict[str, NDArray[Any]], floa
 
 
 def check_map(data: NDArray[Any], path: Path) -> NDArray[np.float64]:
-    """Return a map's values, or raise `UserError` if they are not a density map.
-
-    Parameters
-    ----------
-    data : ndarray
-        `(z, y, x)`.
-    path : Path
-        Its file, for messages.
-    """
+    """Return a map's values `(z, y, x)`; raise `UserError` if they are not a density map."""
     if data.size > MAX_MAP_VOXELS:
         raise UserError(
             f"{path}: has {format_shape(data.shape)} voxels, more than a particle's map; "
@@ -101,21 +82,9 @@ def check_map(data: NDArray[Any], path: Path) -> NDArray[np.float64]:
 def resample_to_box(
     data: NDArray[np.floating], voxel_size: float, wanted: float, box: int
 ) -> NDArray[np.float32]:
-    """Resample a map and crop or pad it to a cube; the centre n // 2 stays the centre.
+    """Resample a map `(z, y, x)` from `voxel_size` to `wanted` angstrom, in a cube of `box` voxels.
 
-    Parameters
-    ----------
-    data : ndarray
-        `(z, y, x)`.
-    voxel_size, wanted : float
-        Angstrom, of the map and of the result.
-    box : int
-        Edge of the result in voxels.
-
-    Returns
-    -------
-    ndarray
-        `(z, y, x)` float32, a cube.
+    It is cropped or padded; the centre n // 2 stays the centre.
     """
     step = wanted / voxel_size
     source = np.asarray(data, np.float64)
@@ -135,14 +104,9 @@ def resample_to_box(
 def fraction_outside(
     data: NDArray[np.floating], inside: NDArray[np.floating], factor: float
 ) -> float:
-    """Return the fraction of a map's positive mass that a smaller box cuts off.
+    """Return the fraction of a map's positive mass that lies outside the box `inside`.
 
-    Parameters
-    ----------
-    data, inside : ndarray
-        The whole map and the map in the box.
-    factor : float
-        Voxel volume of `inside` over that volume of `data`.
+    `factor` is the voxel volume of `inside` over the voxel volume of `data`.
     """
     total = float(np.clip(data, 0, None).sum(dtype=np.float64))
     kept = float(np.clip(inside, 0, None).sum(dtype=np.float64)) * factor

@@ -74,23 +74,10 @@ def simulate_membrane(
 
 
 def bilayer_profile(depth: Floats, thickness: float, width: float) -> Floats:
-    """Return the electron density of a bilayer, per cubic angstrom.
+    """Return a bilayer's electrons per cubic angstrom at signed depths from the mid-plane.
 
-    Each layer is a Gaussian blurred by exp(-r^2 / w^2): its variance grows by w^2 / 2.
-
-    Parameters
-    ----------
-    depth : ndarray
-        Signed distance from the mid-plane, angstrom, any shape.
-    thickness : float
-        Angstrom between the head-group layers.
-    width : float
-        w in angstrom; see `gaussian_width`.
-
-    Returns
-    -------
-    ndarray
-        Same shape; times pi^1.5 w^3 it has the units of `simulate`.
+    Each layer is a Gaussian blurred by exp(-r^2 / w^2): its variance grows by w^2 / 2. All
+    lengths in angstrom, `width` is w. Times pi^1.5 w^3 the result has the units of `simulate`.
     """
     layers = (
         (thickness / 2, HEAD_SD_A, HEAD_DENSITY),

@@ -45,19 +45,10 @@ class Poser:
         self.fills_box = len(self.ball) > FULL_BOX_FRACTION * self.box**3
 
     def __call__(self, rotation: Rotation, shift: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Return the map rotated about voxel n // 2, then shifted.
+        """Return the map `(z, y, x)` rotated about voxel n // 2, then shifted.
 
-        Parameters
-        ----------
-        rotation : scipy.spatial.transform.Rotation
-            Maps reference vectors (xyz) to particle vectors.
-        shift : ndarray
-            x, y, z in voxels.
-
-        Returns
-        -------
-        ndarray
-            `(z, y, x)` float32; equal to `geometry.rotate_volume` of order 3.
+        `rotation` maps reference vectors (xyz) to particle vectors; `shift` is xyz in voxels.
+        Equal to `geometry.rotate_volume` of order 3.
         """
         if self.fills_box:
             return rotate_volume(self.coefficients, rotation, shift, prefilter=False).astype(
@@ -85,7 +76,7 @@ def draw_poses(
     seed: int,
     prior: PosePrior | None = None,
 ) -> Iterator[tuple[NDArray[np.float32], dict[str, Any]]]:
-    """Yield `(volume, row)` of random poses of one class.
+    """Yield the volume `(z, y, x)`, float32, and the STAR row of each random pose of one class.
 
     Parameters
     ----------
@@ -103,13 +94,6 @@ def draw_poses(
         The run's seed.
     prior : PosePrior, optional
         Source of orientations and shifts. Without it, orientations are uniform on SO(3).
-
-    Yields
-    ------
-    volume : ndarray
-        `(z, y, x)` float32.
-    row : dict
-        Class, angles (degrees), origins (angstrom) and source, by column name.
     """
     poser = Poser(density)
     for index in range(count):

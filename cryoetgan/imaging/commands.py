@@ -77,14 +77,10 @@ def fit(
     from cryoetgan.io.star import class_name
 
     check_model_name(output)
-    given = {
-        "defocus": defocus,
-        "voltage": voltage,
-        "cs": cs,
-        "amplitude_contrast": amplitude_contrast,
-        "ctf": ctf,
-    }
-    acquisition = resolve_acquisition(tomogram, _low_and_high(tilts) if tilts else None, given)
+    given = {"defocus": defocus, "voltage": voltage, "cs": cs, "ctf": ctf}
+    given |= {"amplitude_contrast": amplitude_contrast}
+    low_and_high = parse_tilt_range(tilts)[:2] if tilts else None
+    acquisition = resolve_acquisition(tomogram, low_and_high, given)
     data = read_fit_data(tomogram, particles, density, acquisition, mask, seed)
     model = replace(fit_model(data, seed), tomogram=class_name(tomogram))
     inputs = [tomogram, particles, *density, *([mask] if mask else [])]
@@ -118,9 +114,8 @@ def _log_fit(model: "ImagingModel", output: Path) -> None:
     )
 
 
-def _low_and_high(tilts: str | None) -> tuple[float, float]:
-    low, high, _ = parse_tilt_range(tilts)
-    return low, high
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 @command(app, "simulate")
@@ -164,37 +159,31 @@ def simulate(
     Rows keep class, angles (degrees) and origin (angstrom); protein bright.
     """
     from cryoetgan.imaging.simulate.conventional import ConventionalParameters
+    from cryoetgan.imaging.simulate.fitted import SimulatedParts
     from cryoetgan.imaging.simulate.volume_sets import write_conventional, write_fitted
     from cryoetgan.imaging.storage import load_model
     from cryoetgan.io.volume_set import read_volume_set
     from cryoetgan.physics.acquisition import Acquisition
 
     source = read_volume_set(densities, ["cryoetganClass"])
-    recorded = {
-        "defocus": defocus,
-        "voltage": voltage,
-        "cs": cs,
-        "amplitude_contrast": amplitude_contrast,
-        "ctf": ctf,
-    }
-    recorded = {name: value for name, value in recorded.items() if value is not None}
-    limits: dict[str, Any] = {"lowpass": lowpass, "envelope": envelope}
-    limits = {name: value for name, value in limits.items() if value is not None}
+    optics: dict[str, Any] = {"defocus": defocus, "voltage": voltage, "cs": cs, "ctf": ctf}
+    optics = _given(optics | {"amplitude_contrast": amplitude_contrast})
+    filters = _given({"lowpass": lowpass, "envelope": envelope})
     if model:
-        own = {"snr": snr, "tilts": tilts}
-        given = [*(name for name, value in own.items() if value is not None), *recorded, *limits]
-        if given:
+        if given := [*_given({"snr": snr, "tilts": tilts}), *optics, *filters]:
             options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
             raise UserError(f"--model and {options}: give one or the other; a model has its own")
         models = {path: load_model(path) for path in model}
-        count = write_fitted(source, output, models, seed, neighbours, per_group)
+        count = write_fitted(
+            source, output, models, seed, per_group, SimulatedParts(neighbours=neighbours)
+        )
         log.info("%s: %d volumes by %d fitted models", output, count, len(models))
         return Record()
     if snr is None:
         raise UserError("give --model M.json, or --snr and --tilts (conventional simulation)")
-    low, high = _low_and_high(tilts)
-    optics: dict[str, Any] = {"defocus": 4.0, "tilt_low": low, "tilt_high": high} | recorded
-    parameters = ConventionalParameters(snr=snr, acquisition=Acquisition(**optics), **limits)
+    low, high, _ = parse_tilt_range(tilts)
+    optics = {"defocus": 4.0, "tilt_low": low, "tilt_high": high} | optics
+    parameters = ConventionalParameters(snr=snr, acquisition=Acquisition(**optics), **filters)
     write_conventional(source, output, parameters, seed)
     log.info("%s: %d volumes", output, len(source))
     return Record(parameters=parameters.to_json())
@@ -232,7 +221,8 @@ def ablate(
     of each part of the physics (`snakemake comparison`).
     """
     from cryoetgan.imaging.simulate.ablated import KINDS, open_backgrounds
-    from cryoetgan.imaging.simulate.volume_sets import write_ablated
+    from cryoetgan.imaging.simulate.fitted import SimulatedParts
+    from cryoetgan.imaging.simulate.volume_sets import write_fitted
     from cryoetgan.imaging.storage import load_model
     from cryoetgan.io.volume_set import read_volume_set
 
@@ -241,10 +231,14 @@ def ablate(
     source = read_volume_set(densities, ["cryoetganClass"])
     models = {path: load_model(path) for path in model}
     masks = dict(_name_and_path(given) for given in mask or [])
-    backgrounds = []
-    if kind == "real_background":
-        backgrounds = open_backgrounds(source, models, tomogram or [], particles or [], masks)
-    count = write_ablated(kind, source, output, models, backgrounds, seed, per_group)
+    files = (tomogram or [], particles or [], masks)
+    real = kind == "real_background"
+    parts = SimulatedParts(
+        neighbours=False,
+        transfer=kind != "noise_only",
+        backgrounds=open_backgrounds(source, models, *files, seed) if real else (),
+    )
+    count = write_fitted(source, output, models, seed, per_group, parts)
     log.info("%s: %d volumes, %s", output, count, kind)
     return Record(inputs=list(masks.values()), parameters={"mask": list(masks)})
 

@@ -111,15 +111,7 @@ class ImagingModel:
         return np.asarray(fft.irfftn(spectrum, scene.shape) + np.float32(self.offset), np.float32)
 
     def noise(self, shape: Shape, rng: np.random.Generator) -> NDArray[np.float32]:
-        """Return Gaussian noise `(z, y, x)` of the fitted spectrum.
-
-        Parameters
-        ----------
-        shape : (int, int, int)
-            zyx; the noise wraps around.
-        rng : numpy.random.Generator
-            Random numbers.
-        """
+        """Return Gaussian noise `(z, y, x)` of the fitted spectrum; it wraps around."""
         spectrum = fft.rfftn(rng.standard_normal(shape, np.float32))
         spectrum *= self._noise_filter(shape)
         return np.asarray(fft.irfftn(spectrum, shape), np.float32)

@@ -86,19 +86,8 @@ def count_angle_bins(tilts: tuple[float, float]) -> int:
 
 
 def tabulate(density: Floats, voxel_size: float, tilts: tuple[float, float]) -> NoiseSpectrum:
-    """Return the table of a density that is given on a grid.
+    """Return the table of a density on an `rfftn` grid, `(n, n, n // 2 + 1)` grey value^2 A^3.
 
-    Parameters
-    ----------
-    density : ndarray
-        `(n, n, n // 2 + 1)`, `rfftn` order, grey value^2 A^3.
-    voxel_size : float
-        Angstrom.
-    tilts : (float, float)
-        Degrees.
-
-    Notes
-    -----
     An estimate on n voxels is blurred over one or two modes, also across the edge of the wedge.
     Modes nearer to the edge than `EDGE_MODES` are used only if a cell of the table has no other.
     """

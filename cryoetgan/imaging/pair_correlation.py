@@ -47,24 +47,12 @@ class PairCorrelation:
         return known[np.minimum(index, len(known) - 1)]
 
     def draw_neighbours(self, extent: float, rng: np.random.Generator) -> Floats:
-        """Draw the neighbours of a particle at 0, in a cube centred on it.
+        """Draw the neighbours of a particle at 0, `(N, 3)` xyz, in a cube of edge `extent`, angstrom.
 
         Trial positions are a Poisson process of density `density * max(g)`, times the acceptance
         correction. Position i is accepted with probability
 
             g(|r_i|) / max(g) * product over accepted j of min(g(|r_i - r_j|), 1)
-
-        Parameters
-        ----------
-        extent : float
-            Edge of the cube, angstrom.
-        rng : numpy.random.Generator
-            Random numbers.
-
-        Returns
-        -------
-        ndarray
-            `(N, 3)` xyz, angstrom.
         """
         highest = max(float(self.values.max(initial=1.0)), 1.0)
         tries = rng.poisson(self.density * self.acceptance_correction * highest * extent**3)

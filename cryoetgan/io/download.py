@@ -84,21 +84,10 @@ def download(
     timeout: float = 60.0,
     first_wait: float = FIRST_WAIT_S,
 ) -> None:
-    """Write the file at `url` to `path`; an interrupted transfer resumes at its last byte.
+    """Write the file at `url` to `path`, a scratch file; see `transfer` and `retry`.
 
-    Parameters
-    ----------
-    url : str
-        http or https.
-    path : Path
-        A scratch file: it is written piece by piece.
-    retries : int
-        Further attempts after a transient fault. An attempt that received new bytes does not
-        count.
-    timeout : float
-        Seconds without a byte before an attempt is given up.
-    first_wait : float
-        Seconds before the second attempt; see `retry`.
+    An interrupted transfer resumes at its last byte. An attempt that received new bytes does not
+    count as a failure.
 
     Raises
     ------
@@ -116,13 +105,7 @@ def download(
 
 
 def read_page(url: str, timeout: float = 60.0) -> str:
-    """Return a small text, such as the listing of a folder.
-
-    Raises
-    ------
-    UserError
-        If the page cannot be read.
-    """
+    """Return a small text such as a folder's listing; raise `UserError` if it cannot be read."""
     try:
         with _open(url, 0, timeout) as answer:
             return answer.read().decode("utf-8", errors="replace")
@@ -154,6 +137,15 @@ def _open(url: str, start: int, timeout: float) -> http.client.HTTPResponse:
 
 def transfer(url: str, path: Path, timeout: float) -> None:
     """Make one attempt to download a file; a partial file at `path` is continued.
+
+    Parameters
+    ----------
+    url : str
+        http or https.
+    path : Path
+        Written piece by piece.
+    timeout : float
+        Seconds without a byte before the attempt is given up.
 
     Raises
     ------

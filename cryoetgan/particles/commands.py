@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cryoetgan.io.mrc import Volume
+    from cryoetgan.particles.matching.template import SearchOptions
     from cryoetgan.physics.acquisition import Acquisition
 
 app = group("")
@@ -39,61 +40,50 @@ CtfState = Annotated[
     typer.Option(metavar="raw|phase-flipped|corrected", help="Default: from the record, or raw."),
 ]
 CTF_STATES = ("raw", "phase-flipped", "corrected")
+CURATION = Path("config/curation")
 
 
 @command(app, "pick")
 def pick(
     tomogram: Tomogram,
     output: Output,
-    sigma: Annotated[
-        list[float] | None, typer.Option(help="Angstrom; width of the Gaussian; repeatable.")
-    ] = None,
-    radius: Annotated[
-        list[float] | None, typer.Option(help="Angstrom; of a particle; repeatable.")
-    ] = None,
-    density: Annotated[
-        list[Path] | None, typer.Option(help="Map whose radius is measured; repeatable.")
-    ] = None,
+    sigma: Annotated[list[float] | None, typer.Option(help="Width, A; repeatable.")] = None,
+    radius: Annotated[list[float] | None, typer.Option(help="Angstrom; repeatable.")] = None,
+    density: Annotated[list[Path] | None, typer.Option(help="Map; repeatable.")] = None,
     min_distance: Annotated[float, typer.Option(help="In units of sigma.")] = 2.0,
     threshold: Annotated[float, typer.Option(help="t of T = m + t (M - m) / 20.")] = 3.0,
     top: Top = None,
-    fast: Annotated[
-        bool, typer.Option("--fast", help="Decimated grid; positions exact to half a voxel.")
-    ] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="Exact to half a voxel.")] = False,
     mask: Mask = None,
 ) -> Record:
     """Pick particles by Difference of Gaussians: STAR, best first.
 
-    Coordinates are 0-based voxels, subvoxel. Each size of particle has its own sigma
-    (radius / sqrt 3); one suppression merges all. The score is response * sigma^2 divided by
-    that of the median peak. The tomogram is read tile by tile, so any size fits.
+    --sigma is the width of the Gaussian, radius / sqrt 3. Give one --sigma, --radius (angstrom) or
+    --density (a map whose radius is measured) for each size of particle; one suppression merges
+    all sizes. The score is response * sigma^2, divided by its median over all peaks. Coordinates
+    are 0-based voxels, subvoxel. The tomogram is read tile by tile, so any size fits.
     """
     from cryoetgan.io.mrc import read_map, read_mask, read_volume
     from cryoetgan.io.star import check_star_name
+    from cryoetgan.particles.picking import pick as picking
     from cryoetgan.particles.picking.dog import PAPER_SIGMA
-    from cryoetgan.particles.picking.pick import PickOptions, radius_of_map
-    from cryoetgan.particles.picking.pick import pick as pick_particles
 
     check_star_name(output)
     check_positive(min_distance, "--min-distance")
-    options = PickOptions(threshold=threshold, min_distance=min_distance, top=top, fast=fast)
-    volume = read_volume(tomogram)
+    options = picking.PickOptions(
+        threshold=threshold, min_distance=min_distance, top=top, fast=fast
+    )
+    volume, maps = read_volume(tomogram), [read_map(path) for path in density or []]
     radii = [check_positive(value, "--radius", " A") for value in radius or []]
-    for path in density or []:
-        template = read_map(path)
-        radii.append(radius_of_map(template.data, template.voxel_size))
+    radii += [picking.radius_of_map(found.data, found.voxel_size) for found in maps]
     sigmas = [check_positive(value, "--sigma", " A") for value in sigma or []]
     sigmas = sigmas or [value / 3**0.5 for value in radii]
     if not sigmas:
         sigmas = [PAPER_SIGMA * volume.voxel_size]
-        log.warning(
-            "no --sigma, --radius or --density: sigma is %.4g A, the paper's %g voxels",
-            sigmas[0],
-            PAPER_SIGMA,
-        )
+        log.warning("sigma is %.4g A, the paper's %g voxels; set --sigma", sigmas[0], PAPER_SIGMA)
     excluded = None if mask is None else read_mask(mask, volume, tomogram)
     widths = [value / volume.voxel_size for value in sigmas]
-    positions, scores = pick_particles(volume.data, widths, options, tomogram, excluded)
+    positions, scores = picking.pick(volume.data, widths, options, tomogram, excluded)
     _write_picks(output, tomogram, positions[:, ::-1], cryoetganScore=scores)
     return Record(parameters={"sigma": [round(value, 3) for value in sigmas]})
 
@@ -123,12 +113,8 @@ def match(
     rotations: Rotations = 1856,
     lowpass: Lowpass = None,
     highpass_shells: Shells = 3,
-    score_threshold_sd: Annotated[
-        float, typer.Option(help="Standard deviations above the mean score of the tomogram.")
-    ] = 4.0,
-    min_distance: Annotated[
-        float, typer.Option(help="In units of sigma: the smallest template's radius / sqrt 3.")
-    ] = 2.0,
+    score_threshold_sd: Annotated[float, typer.Option(help="SD above the mean.")] = 4.0,
+    min_distance: Annotated[float, typer.Option(help="In units of sigma.")] = 2.0,
     top: Top = None,
     mask: Mask = None,
     defocus: Defocus = None,
@@ -138,12 +124,13 @@ def match(
     """Find particles by template matching over the whole tomogram: STAR, best first.
 
     Each place has one class, the best one. The score is a correlation in [-1, 1] inside tilt
-    range and band. Coordinates are 0-based voxels, subvoxel; angles are RELION's, in degrees.
+    range and band; --score-threshold-sd is in standard deviations over the tomogram. The unit of
+    --min-distance is the smallest template's radius / sqrt 3. Coordinates are 0-based voxels,
+    subvoxel; angles are RELION's, in degrees.
     """
     from cryoetgan.io.mrc import read_mask, read_volume
     from cryoetgan.io.star import ANGLES, check_star_name
-    from cryoetgan.particles.matching.match import MatchOptions
-    from cryoetgan.particles.matching.match import match as match_templates
+    from cryoetgan.particles.matching import match as matching
     from cryoetgan.particles.picking.pick import radius_of_map
 
     check_star_name(output)
@@ -153,7 +140,7 @@ def match(
     excluded = None if mask is None else read_mask(mask, volume, tomogram)
     maps = _templates(tomogram, volume, template)
     radius = min(radius_of_map(density, volume.voxel_size) for density in maps.values())
-    options = MatchOptions(
+    options = matching.MatchOptions(
         acquisition=acquisition,
         lowpass=_lowpass(lowpass, volume),
         rotations=rotations,
@@ -163,11 +150,11 @@ def match(
         min_distance=min_distance * radius / 3**0.5,
         top=top,
     )
-    found = match_templates(volume, maps, options, tomogram, excluded)
+    found = matching.match(volume, maps, options, tomogram, excluded)
     columns = dict(zip(ANGLES, found.angles.T, strict=True))
     columns |= {"cryoetganClass": found.classes, "cryoetganScore": found.scores}
     _write_picks(output, tomogram, found.positions, **columns)
-    return Record(parameters=_resolved(acquisition, options.lowpass))
+    return _search_record(options)
 
 
 @command(app, "score")
@@ -191,22 +178,16 @@ def score(
     """
     import pandas as pd
 
+    from cryoetgan.io import star
     from cryoetgan.io.mrc import read_tomogram
-    from cryoetgan.io.star import (
-        ANGLES,
-        COORDINATES,
-        check_star_name,
-        class_name,
-        read_star,
-        write_star,
-    )
+    from cryoetgan.io.star import ANGLES, COORDINATES
     from cryoetgan.particles.matching.score import score_picks
     from cryoetgan.particles.matching.template import SearchOptions
 
-    check_star_name(output)
+    star.check_star_name(output)
     acquisition = _acquisition(tomogram, tilts, defocus, ctf)
     volume = read_tomogram(tomogram)
-    table = read_star(picks, [*COORDINATES, "cryoetganId"]).particles
+    table = star.read_star(picks, [*COORDINATES, "cryoetganId"]).particles
     if not len(table):
         raise UserError(f"{picks}: holds no pick; lower particles.threshold and pick again")
     places = table[COORDINATES].to_numpy(float)
@@ -222,16 +203,14 @@ def score(
     rows = []
     for name, (scores, refined, angles) in score_picks(volume, places, maps, options).items():
         part = table[["cryoetganId"]].copy()
-        part.insert(0, "rlnTomoName", class_name(tomogram))
-        part[COORDINATES] = refined
-        part[ANGLES] = angles
-        part["cryoetganClass"] = name
-        part["cryoetganScore"] = scores
+        part.insert(0, "rlnTomoName", star.class_name(tomogram))
+        part[COORDINATES], part[ANGLES] = refined, angles
+        part["cryoetganClass"], part["cryoetganScore"] = name, scores
         part["cryoetganSource"] = "real"
         rows.append(part)
-    write_star(output, pd.concat(rows, ignore_index=True))
+    star.write_star(output, pd.concat(rows, ignore_index=True))
     log.info("%s: %d picks, %d classes", output, len(table), len(maps))
-    return Record(parameters=_resolved(acquisition, options.lowpass))
+    return _search_record(options)
 
 
 def _acquisition(
@@ -256,14 +235,11 @@ def _lowpass(lowpass: float | None, volume: "Volume") -> float:
     return 3 * volume.voxel_size if lowpass is None else check_positive(lowpass, "--lowpass", " A")
 
 
-def _resolved(acquisition: "Acquisition", lowpass: float) -> dict[str, Any]:
-    """Return the values of a search that the options do not tell."""
-    return {
-        "tilts": list(acquisition.tilts),
-        "lowpass": lowpass,
-        "defocus": acquisition.defocus,
-        "ctf": acquisition.ctf,
-    }
+def _search_record(options: "SearchOptions") -> Record:
+    """Return a record with the values that were resolved from the tomogram."""
+    record = options.acquisition
+    resolved = {"tilts": list(record.tilts), "defocus": record.defocus, "ctf": record.ctf}
+    return Record(parameters={**resolved, "lowpass": options.lowpass})
 
 
 def _templates(tomogram: Path, volume: "Volume", paths: list[Path]) -> dict[str, Any]:
@@ -295,34 +271,26 @@ def _warn_of_picks_outside(places: Any, volume: "Volume", picks: Path, tomogram:
 def select(
     scores: Annotated[list[Path], typer.Argument(help="STAR files of scores.")],
     output: Output,
-    box: Annotated[
-        int, typer.Option(help="Voxels; for duplicates and the gap of splits.", min=1)
-    ] = 28,
+    box: Annotated[int, typer.Option(help="Voxels.", min=1)] = 28,
     top: Annotated[int, typer.Option(help="Best of each class.", min=1)] = 400,
-    curation: Annotated[
-        Path | None, typer.Option(help="Folder of CSV files: id,accepted,class.")
-    ] = None,
-    split: Annotated[
-        list[str] | None, typer.Option(help="TOMOGRAM=train|validation|test; repeatable.")
-    ] = None,
-    group: Annotated[
-        list[str] | None, typer.Option(help="TOMOGRAM=GROUP: --top counts in each; repeatable.")
-    ] = None,
+    curation: Annotated[Path | None, typer.Option(help="Folder of decisions, CSV.")] = None,
+    split: Annotated[list[str] | None, typer.Option(help="TOMOGRAM=SPLIT; repeatable.")] = None,
+    group: Annotated[list[str] | None, typer.Option(help="TOMOGRAM=GROUP; repeatable.")] = None,
     test_fraction: Annotated[float, typer.Option(help="Test share of a single tomogram.")] = 0.25,
 ) -> Record:
     """Select particles: STAR; each place has one class, and the best of each class are kept.
 
-    A person's decisions override the scores. Splits go by tomogram; a single tomogram is split
-    into blocks with a gap of one box.
+    A person's decisions (CSV files: id,accepted,class) override the scores. --split names
+    train, validation or test for a tomogram; a single tomogram is split into blocks with a gap
+    of one box. With --group, --top counts in each group of tomograms.
     """
     import pandas as pd
 
     from cryoetgan.io.star import COORDINATES, check_star_name, read_star, write_star
-    from cryoetgan.particles.curation.select import SelectOptions, read_decisions
-    from cryoetgan.particles.curation.select import select as select_particles
+    from cryoetgan.particles.curation import select as selection
 
     check_star_name(output)
-    options = SelectOptions(
+    options = selection.SelectOptions(
         top=top,
         box=box,
         splits=_by_tomogram(split, "--split"),
@@ -335,8 +303,9 @@ def select(
         raise UserError(f"{', '.join(map(str, scores))}: no particle in these files")
     decisions = None
     if curation:
-        decisions = read_decisions(curation, sorted(table["cryoetganClass"].unique()))
-    selected = select_particles(table, options, decisions)
+        classes = sorted(table["cryoetganClass"].unique())
+        decisions = selection.read_decisions(curation, classes)
+    selected = selection.select(table, options, decisions)
     write_star(output, selected)
     counts = selected.groupby("cryoetganClass").size()
     log.info("%s: %s", output, ", ".join(f"{n} {name}" for name, n in counts.items()))
@@ -356,32 +325,25 @@ def _by_tomogram(items: list[str] | None, option: str) -> dict[str, str]:
 
 @command(app, "import")
 def import_(
-    file: Annotated[
-        Path, typer.Argument(help="STAR (RELION 3 to 5, ours), CSV, copick JSON; or a folder.")
-    ],
+    file: Annotated[Path, typer.Argument(help="STAR, CSV or copick JSON; or a folder.")],
     output: Output,
     tomogram: Annotated[Path, typer.Option(help="The tomogram that holds them, MRC.")],
-    voxel_size: Annotated[
-        float | None,
-        typer.Option(help="Angstrom per unit of the coordinates; default: the file's voxels."),
-    ] = None,
+    voxel_size: Annotated[float | None, typer.Option(help="Of coordinates, A.")] = None,
     split: Annotated[str | None, typer.Option(help="train, validation or test.")] = None,
-    selected: Annotated[
-        Path | None, typer.Option(help="STAR of `particles select`: split by the same blocks.")
-    ] = None,
-    box: Annotated[int | None, typer.Option(help="Voxels; the gap, with --selected.")] = None,
-    class_: Annotated[
-        list[str] | None, typer.Option("--class", help="Keep these classes only; repeatable.")
-    ] = None,
+    selected: Annotated[Path | None, typer.Option(help="STAR; the same split.")] = None,
+    box: Annotated[int | None, typer.Option(help="Voxels; with --selected.", min=1)] = None,
+    class_: Annotated[list[str] | None, typer.Option("--class", help="Kept; repeatable.")] = None,
 ) -> Record:
     """Import particles of other programs: STAR with 0-based voxel coordinates.
 
-    CSV: columns x, y, z (or x_vox, y_vox, z_vox), class, optionally a rotation matrix r11 ...
-    r33 from reference to particle, and tomo if it lists several tomograms. Coordinates are
-    0-based voxels of the file from which the tomogram was imported; they are resampled and
-    rotated as it was. copick, RELION 5 and PolNet give lengths instead. STAR files of cryoetgan
-    refer to the imported tomogram. All files of a folder are read (copick's Picks, or one file
-    a class); a file without classes is named by its class.
+    STAR files of RELION 3 to 5 and Warp, copick JSON, PolNet lists, or CSV: columns x, y, z (or
+    x_vox, y_vox, z_vox), class, optionally a rotation matrix r11 ... r33 from reference to
+    particle, and tomo if it lists several tomograms. Coordinates are 0-based voxels of the file
+    from which the tomogram was imported, unless --voxel-size gives another unit; they are
+    resampled and rotated as it was. copick, RELION 5 and PolNet give lengths instead. STAR files
+    of cryoetgan refer to the imported tomogram. All files of a folder are read (copick's Picks,
+    or one file a class); a file without classes is named by its class. --class keeps only some
+    classes. --selected (STAR of `particles select`) splits by the same blocks, --box apart.
     """
     from cryoetgan.io.mrc import read_volume
     from cryoetgan.io.star import SPLITS, check_star_name, class_name, write_star
@@ -431,9 +393,7 @@ def extract(
     output: Output,
     tomogram: Annotated[list[Path], typer.Option(help="MRC; repeatable.")],
     box: Annotated[int, typer.Option(help="Voxels.", min=1)],
-    subpixel: Annotated[
-        bool, typer.Option("--subpixel", help="Shift each box so that its centre is the particle.")
-    ] = False,
+    subpixel: Annotated[bool, typer.Option("--subpixel", help="Shift between voxels.")] = False,
 ) -> Record:
     """Extract boxes from tomograms: a volume set (STAR and MRC stack).
 
@@ -475,31 +435,24 @@ def extract(
 def average(
     particles: Annotated[Path, typer.Argument(help="STAR of a volume set.")],
     output: Output,
-    iterations: Annotated[
-        int, typer.Option(help="Alignments; 0 takes the angles as they are.", min=0)
-    ] = 0,
-    template: Annotated[
-        Path | None, typer.Option(help="First reference, MRC; default: the angles, if any.")
-    ] = None,
-    template_lowpass: Annotated[
-        float | None, typer.Option(help="Angstrom; default: five voxels.")
-    ] = None,
-    tilts: Annotated[
-        str | None, typer.Option(metavar="LO,HI", help="Degrees; default: from the set.")
-    ] = None,
+    iterations: Annotated[int, typer.Option(help="Alignments.", min=0)] = 0,
+    template: Annotated[Path | None, typer.Option(help="First reference, MRC.")] = None,
+    template_lowpass: Annotated[float | None, typer.Option(help="Angstrom.")] = None,
+    tilts: Annotated[str | None, typer.Option(metavar="LO,HI", help="Degrees.")] = None,
     rotations: Rotations = 1856,
     highpass_shells: Shells = 1,
-    class_: Annotated[str | None, typer.Option("--class", help="Average this class only.")] = None,
+    class_: Annotated[str | None, typer.Option("--class", help="Average this class.")] = None,
     poses: Annotated[Path | None, typer.Option(help="STAR of the rows with new angles.")] = None,
     device: Device = "auto",
     seed: Seed = 0,
 ) -> Record:
     """Average subtomograms, weighted by their missing wedges: MRC, protein bright.
 
-    Two random halves are aligned independently, each to its own average. X_fsc.csv holds their
-    Fourier shell correlation: shell, frequency (1/A), resolution (A), fsc. With --iterations 0
-    the halves are not independent if their angles were found with one reference. Angles are
-    RELION's, in degrees; rlnOriginX/Y/ZAngst are used.
+    Two random halves are aligned independently, each to its own average or first to --template,
+    low-passed to --template-lowpass (default: five voxels). X_fsc.csv holds their Fourier shell
+    correlation: shell, frequency (1/A), resolution (A), fsc. --iterations 0 takes the angles as
+    they are; the halves are then not independent if one reference was used to find them. Angles
+    are RELION's, in degrees; rlnOriginX/Y/ZAngst are used. --tilts replaces the set's record.
     """
     import numpy as np
 
@@ -507,9 +460,8 @@ def average(
     from cryoetgan.io.mrc import write_volume
     from cryoetgan.io.star import class_name, write_star
     from cryoetgan.io.volume_set import read_volume_set
-    from cryoetgan.particles.averaging import gold_standard
+    from cryoetgan.particles.averaging import fsc, gold_standard
     from cryoetgan.particles.averaging import posed_particles as posed
-    from cryoetgan.particles.averaging.fsc import fsc_csv, resolution
     from cryoetgan.seeds import rng
 
     class_name(output)
@@ -533,7 +485,7 @@ def average(
         limit = check_positive(template_lowpass, "--template-lowpass", " A")
     options = gold_standard.AverageOptions(
         iterations=iterations,
-        start_lowpass=limit,
+        lowpass=limit,
         rotations=rotations,
         highpass_shells=highpass_shells,
         device=device,
@@ -543,10 +495,10 @@ def average(
     if poses is not None:
         table = posed.posed_table(opened, rows, found.particles, found.scores)
         write_star(poses, table, opened.optics)
-    fsc_path = output.with_name(f"{output.stem}_fsc.csv")
-    write_text(fsc_path, fsc_csv(found.fsc, opened.box, opened.voxel_size))
+    text = fsc.fsc_csv(found.fsc, opened.box, opened.voxel_size)
+    write_text(output.with_name(f"{output.stem}_fsc.csv"), text)
     write_volume(output, found.density.astype(np.float32), opened.voxel_size)
-    reached = resolution(found.fsc, opened.box, opened.voxel_size)
+    reached = fsc.resolution(found.fsc, opened.box, opened.voxel_size)
     kind = "independent halves" if iterations else "halves whose angles share an origin"
     log.info("%s: %d particles, %.1f A (FSC 0.143, %s)", output, len(rows), reached, kind)
     return Record(
@@ -575,30 +527,21 @@ def _first_reference(path: Path, particles: Path, box: int, voxel_size: float) -
 @command(app, "gallery")
 def gallery(
     volumes: Annotated[Path, typer.Argument(help="Volume set (STAR).")],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The page, HTML.", show_default=False)
-    ] = None,
-    sample: Annotated[
-        int | None, typer.Option(help="Blind sample of this many boxes.", min=1)
-    ] = None,
-    class_: Annotated[
-        list[str] | None, typer.Option("--class", help="A further class to choose; repeatable.")
-    ] = None,
-    serve: Annotated[
-        bool, typer.Option("--serve", help="Serve the page here; it saves decisions itself.")
-    ] = False,
-    curation: Annotated[
-        Path, typer.Option(help="Folder of decisions; --serve writes <set>.csv into it.")
-    ] = Path("config/curation"),
-    port: Annotated[int, typer.Option(help="Port of --serve; 0: any free one.")] = 0,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="HTML.")] = None,
+    sample: Annotated[int | None, typer.Option(help="Blind sample, boxes.", min=1)] = None,
+    class_: Annotated[list[str] | None, typer.Option("--class", help="Added; repeatable.")] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Serve the page.")] = False,
+    curation: Annotated[Path, typer.Option(help="Folder of decisions.")] = CURATION,
+    port: Annotated[int, typer.Option(help="Of --serve; 0: any.")] = 0,
     seed: Seed = 0,
 ) -> None:
     """Make an HTML page on which a person accepts, rejects and names particles.
 
     The page works with mouse and keyboard and shows hundreds of boxes. It downloads decisions
-    as CSV with the columns id,accepted,class for the folder of particles.curation. --sample
-    draws boxes over all classes and scores, and hides both; with `particles purity` the
-    decisions give an unbiased estimate of the set's purity.
+    as CSV with the columns id,accepted,class for the folder of particles.curation; with --serve
+    it writes <set>.csv into that folder itself. --class adds a class to choose. --sample draws
+    boxes over all classes and scores, and hides both; with `particles purity` the decisions give
+    an unbiased estimate of the set's purity.
     """
     from cryoetgan.io.files import provenance, sidecar, write_json, write_text
     from cryoetgan.io.star import CLASS_NAME
@@ -640,11 +583,9 @@ def gallery(
 @command(app, "purity")
 def purity(
     decisions: Annotated[Path, typer.Argument(help="CSV of the blind gallery.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="JSON.", show_default=False)],
+    output: Output,
     sample: Annotated[Path, typer.Option(help="The record beside the gallery, G.html.json.")],
-    annotations: Annotated[
-        Path | None, typer.Option(help="STAR of the named boxes, to test on.")
-    ] = None,
+    annotations: Annotated[Path | None, typer.Option(help="STAR of named boxes.")] = None,
 ) -> Record | None:
     """Estimate the purity of a set from a blindly annotated sample: JSON.
 

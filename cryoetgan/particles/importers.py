@@ -40,21 +40,14 @@ TOMOGRAM_SUFFIX = r"\.(mrc|rec|map|tomostar|st)$"
 
 @dataclass(frozen=True)
 class PicksFrame:
-    """Frame of the coordinates in a file of picks.
-
-    Attributes
-    ----------
-    tomogram : str
-        Name of the tomogram; rows of other tomograms are excluded.
-    transform : ImportTransform
-        From voxels of the tomogram's original file to voxels of the imported tomogram.
-    unit : float, optional
-        Angstrom per unit of the coordinates; default: voxels of the original file.
-    """
+    """Frame of the coordinates in a file of picks."""
 
     tomogram: str
+    """Name of the tomogram; rows of other tomograms are excluded."""
     transform: ImportTransform
+    """From voxels of the tomogram's original file to voxels of the imported tomogram."""
     unit: float | None = None
+    """Angstrom per unit of the coordinates; default: voxels of the original file."""
 
     def to_file_voxels(self, places: Any) -> Floats:
         """Return coordinates in voxels of the tomogram's original file."""

@@ -63,7 +63,7 @@ TRAINING_PLOTS = (
         {"D_s_train": "training", "D_s_held_out": "held out"},
     ),
     TrainingPlot("noise ratio: fraction of the variation", {"noise_ratio": ""}),
-    TrainingPlot("label loss: 1 - cosine with the density", {"signal_cosine": ""}),
+    TrainingPlot("signal distance: 1 - cosine with the density", {"signal_cosine_distance": ""}),
     TrainingPlot("inception score", {"is": ""}),
     TrainingPlot("FID", {"fid": ""}),
     TrainingPlot("KID", {"kid": ""}),

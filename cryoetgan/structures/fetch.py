@@ -1,6 +1,5 @@
 """Download of structures by PDB id: complete and checked, or not at all."""
 
-import gzip
 import re
 import tempfile
 import urllib.parse
@@ -9,7 +8,7 @@ from pathlib import Path
 from cryoetgan.errors import UserError
 from cryoetgan.io.download import FIRST_WAIT_S, TransientError, retry, transfer
 from cryoetgan.io.files import atomic
-from cryoetgan.structures.read_structure import check_mmcif, unpack_gzip
+from cryoetgan.structures.read_structure import check_mmcif, read_text
 
 PDB_ID = re.compile(r"[0-9][a-z0-9]{3}|pdb_[0-9a-z]{8}")
 
@@ -66,7 +65,12 @@ def fetch(
         scratch = Path(folder, f"{name}.cif.gz")
 
         def attempt() -> bytes:
-            text = _unpack(_read(mirror, scratch, timeout), scratch.name)
+            source = _locate(mirror, scratch, timeout)
+            try:
+                text = read_text(source)
+            except UserError as error:  # an error page or a damaged download
+                scratch.unlink(missing_ok=True)
+                raise TransientError(str(error)) from error
             check_mmcif(text, name)
             return text
 
@@ -77,34 +81,16 @@ def fetch(
         part.write_bytes(text)
 
 
-def _read(mirror: str, scratch: Path, timeout: float) -> bytes:
-    """Return the file `scratch.name` of a mirror; an interrupted download stays in `scratch`."""
+def _locate(mirror: str, scratch: Path, timeout: float) -> Path:
+    """Return the path of file `scratch.name` in a folder, or of its download in `scratch`."""
     scheme, separator, rest = mirror.partition("://")
-    if not separator or scheme.lower() == "file":
-        return _read_folder(Path(rest if separator else mirror), scratch.name)
-    if scheme.lower() not in ("http", "https"):
+    if separator and scheme.lower() in ("http", "https"):
+        transfer(f"{mirror.rstrip('/')}/{urllib.parse.quote(scratch.name)}", scratch, timeout)
+        return scratch
+    if separator and scheme.lower() != "file":
         raise UserError(f"{mirror}: a mirror is an http(s) URL or a folder (structures.mirror)")
-    transfer(f"{mirror.rstrip('/')}/{urllib.parse.quote(scratch.name)}", scratch, timeout)
-    content = scratch.read_bytes()
-    scratch.unlink()
-    return content
-
-
-def _read_folder(folder: Path, name: str) -> bytes:
-    for candidate in (folder / name, folder / name.removesuffix(".gz")):
-        if candidate.is_file():
-            content = candidate.read_bytes()
-            return content if candidate.suffix == ".gz" else gzip.compress(content, 1)
-    raise UserError(f"{folder}: holds neither {name} nor {name.removesuffix('.gz')}")
-
-
-def _unpack(content: bytes, name: str) -> bytes:
-    """Return the text of a download; a damaged download counts as a transient fault."""
-    if content[:512].lstrip()[:1] == b"<":
-        raise TransientError(f"the server sent a web page, not {name}")
-    if content[:2] != b"\x1f\x8b":
-        raise TransientError(f"the server sent {len(content)} bytes that are not gzip")
-    try:
-        return unpack_gzip(content, name)
-    except UserError as error:
-        raise TransientError(str(error)) from error
+    folder = Path(rest if separator else mirror)
+    for name in (scratch.name, scratch.stem):
+        if (folder / name).is_file():
+            return folder / name
+    raise UserError(f"{folder}: holds neither {scratch.name} nor {scratch.stem}")

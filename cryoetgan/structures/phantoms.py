@@ -86,14 +86,9 @@ def fill_ball(centre: Any, radius: float) -> Floats:
 
 
 def fill_body(test: Callable[..., NDArray[np.bool_]], reach: float) -> Floats:
-    """Return jittered lattice points `(N, 3)` xyz inside a body, angstrom.
+    """Return jittered lattice points `(N, 3)` xyz within `reach` angstrom that pass a test.
 
-    Parameters
-    ----------
-    test : callable
-        `test(x, y, z)` is True inside the body.
-    reach : float
-        Half the edge of the lattice, angstrom.
+    `test(x, y, z)` is True inside the body.
     """
     axis = np.arange(-reach, reach + SPACING_A, SPACING_A)
     points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)

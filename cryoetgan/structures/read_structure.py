@@ -87,7 +87,7 @@ def read_text(path: Path) -> bytes:
         raise UserError(f"{path}: has more than {MAX_STRUCTURE_BYTES >> 30} GiB, so it is not one")
     content = path.read_bytes()
     if content[:2] == b"\x1f\x8b":
-        content = unpack_gzip(content, str(path))
+        content = _unpack_gzip(content, str(path))
     head = content[:4096].lstrip(b"\xef\xbb\xbf \t\r\n")
     if not head and len(content) < 4096:
         raise UserError(f"{path}: is empty, so it holds no atoms; download or copy it again")
@@ -98,14 +98,8 @@ def read_text(path: Path) -> bytes:
     return content
 
 
-def unpack_gzip(content: bytes, name: str) -> bytes:
-    """Return unpacked bytes.
-
-    Raises
-    ------
-    UserError
-        If the gzip data are damaged or unpack to more than `MAX_STRUCTURE_BYTES`.
-    """
+def _unpack_gzip(content: bytes, name: str) -> bytes:
+    """Return unpacked bytes, at most `MAX_STRUCTURE_BYTES`: damaged gzip is a `UserError`."""
     parts, size = [], 0
     try:
         with gzip.open(io.BytesIO(content)) as file:

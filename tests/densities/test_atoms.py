@@ -12,6 +12,7 @@ from cryoetgan.densities.connected_parts import split_at_neck
 from cryoetgan.densities.eman2_atoms import eman2_atomic_number, read_atoms_as_eman2
 from cryoetgan.errors import UserError
 from tests.conftest import refused
+from tests.densities.size import diameter
 
 
 def record(
@@ -229,7 +230,7 @@ def test_two_complexes_that_touch_are_two_particles(test_data, said):
     one = read_atoms(both, component=1)
     alone = read_atoms(test_data / "structures" / "TRiC_4v8r_complex1.cif.gz")
     assert len(one) == len(alone)
-    assert one.diameter() == pytest.approx(alone.diameter(), abs=0.1)
+    assert diameter(one) == pytest.approx(diameter(alone), abs=0.1)
 
 
 def test_a_single_complex_is_never_split(test_data):
@@ -312,4 +313,4 @@ def test_the_assembly_is_built_from_the_selected_chains(test_data, caplog):
     assert len(receptor) == 2 * 6515
     assert len(whole) == 25836
     assert "lacks" not in caplog.text
-    assert receptor.diameter() < whole.diameter() - 40
+    assert diameter(receptor) < diameter(whole) - 40

@@ -10,8 +10,7 @@ from cryoetgan.errors import UserError
 from cryoetgan.imaging.fit.exclusion import ExclusionMask
 from cryoetgan.imaging.model import crop_centre
 from cryoetgan.imaging.simulate.ablated import (
-    BackgroundTomogram,
-    find_background_boxes,
+    BackgroundPatches,
     flatten_transfer,
 )
 from cryoetgan.imaging.storage import save_model
@@ -69,8 +68,7 @@ def test_real_background_is_the_signal_in_a_patch_without_picks(
     cryoetgan("imaging", "ablate", "d.star", *REAL, *words)
     simulated = read_volume_set(tmp_path / "p.star")
     assert list(simulated.table["cryoetganClass"]) == ["ball", "rod", "ball"]
-    background = BackgroundTomogram(tmp_path / "t.mrc", data, places, ExclusionMask(data))
-    boxes = find_background_boxes(background, BOX, 3)
+    boxes = BackgroundPatches(tmp_path / "t.mrc", data, places, ExclusionMask(data), BOX, 3).centres
     # no box holds a pick
     assert np.abs(boxes[:, None] - places[None]).max(axis=2).min() > BOX / 2
     corners = {tuple(place[::-1] - BOX // 2) for place in boxes}
@@ -112,8 +110,8 @@ def test_no_patch_holds_a_masked_voxel_or_padding(tmp_path, files):
     mask[:, 40:] = 1
     padded[:, :, :70] = 0.5
     excluded = ExclusionMask(padded, mask)
-    background = BackgroundTomogram(tmp_path / "t.mrc", padded, places[:0], excluded)
-    boxes = find_background_boxes(background, BOX, 0, tries=2000)
+    path = tmp_path / "t.mrc"
+    boxes = BackgroundPatches(path, padded, places[:0], excluded, BOX, 0, tries=1000).centres
     assert (boxes[:, 1] + BOX // 2 <= 40).all()  # x y z
     assert (boxes[:, 0] - BOX // 2 >= 70).all()
 
@@ -122,6 +120,6 @@ def test_no_patch_holds_a_masked_voxel_or_padding(tmp_path, files):
 def test_a_crowded_or_thin_tomogram_is_refused(tomogram, tmp_path, depth, named):
     data = tomogram.data[:depth]
     places = np.stack(np.meshgrid(*[np.arange(0, 100, 6.0)] * 3), -1).reshape(-1, 3)
-    background = BackgroundTomogram(tmp_path / "t.mrc", data, places, ExclusionMask(data))
+    excluded = ExclusionMask(data)
     with pytest.raises(UserError, match=rf"t\.mrc: .*{named}"):
-        find_background_boxes(background, BOX, 0, tries=2000)
+        BackgroundPatches(tmp_path / "t.mrc", data, places, excluded, BOX, 0, tries=1000)

@@ -136,7 +136,7 @@ def test_iterations_find_poses_from_a_coarse_start(density, rng):
     blind = [Particle(p.box, Rotation.identity(), np.zeros(3), RECORD) for p in true]
     half = np.arange(24) % 2
     options = AverageOptions(
-        iterations=2, start_lowpass=55.0, rotations=300, highpass_shells=0, device="cpu"
+        iterations=2, lowpass=55.0, rotations=300, highpass_shells=0, device="cpu"
     )
     found = align_and_average(blind, half, 10.0, start, options)
     best = accumulate(true, BOX, 10.0).average()
@@ -166,7 +166,7 @@ def test_halves_that_turned_away_are_laid_on_each_other(density, rng):
         for i, p in enumerate(true)
     ]
     members = [np.flatnonzero(half == which).tolist() for which in (0, 1)]
-    options = AverageOptions(iterations=1, start_lowpass=40.0, rotations=300, device="cpu")
+    options = AverageOptions(iterations=1, lowpass=40.0, rotations=300, device="cpu")
     sums, _, fsc = join_halves(turned, members, 10.0, 40.0, options)
     assert correlation(sums.average(), accumulate(true, BOX, 10.0).average()) > 0.95
     assert fsc[1:5].min() > 0.8

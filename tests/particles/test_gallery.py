@@ -58,7 +58,7 @@ def make_page(folder, **others):
 
 def downloaded(tab, folder):
     folder.mkdir(exist_ok=True)
-    tab.downloads_to(folder)
+    tab.set_download_folder(folder)
     tab.click("#download")
     tab.wait(lambda: list(folder.glob("*.csv")))
     return folder
@@ -72,8 +72,8 @@ def test_keyboard_decisions_reach_the_selection(table, tmp_path):
             tab.key(key)
         assert tab.text("#counts") == "2 accepted, 1 rejected, 9 open"
         folder = downloaded(tab, tmp_path / "curation")
-        assert tab.outside() == []
-        assert tab.complaints == []
+        assert tab.external_requests() == []
+        assert tab.errors == []
     decisions = read_decisions(folder, CLASSES)
     ids = list(table["cryoetganId"])
     # first accepted as what it was, second rejected, third named; the fourth passed over,
@@ -271,7 +271,7 @@ def test_the_served_page_saves_by_itself(served, tmp_path):
         tab.key("a")
         tab.key("r")
         tab.wait("document.getElementById('saved').textContent === '2 saved'")
-        assert tab.complaints == []
+        assert tab.errors == []
     assert read_decisions(path.parent, CLASSES) == {ids[0]: "proteasome", ids[1]: ""}
 
 

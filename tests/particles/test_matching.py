@@ -15,8 +15,8 @@ from cryoetgan.particles.matching.match import MatchOptions, match
 from cryoetgan.particles.matching.search import class_products, search
 from cryoetgan.particles.matching.template import (
     SearchOptions,
-    band_and_transfer,
     band_vectors,
+    search_band,
 )
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.geometry import (
@@ -67,7 +67,7 @@ def scene(maps):
 
 @pytest.fixture(scope="module")
 def bank(maps):
-    band, transfer = band_and_transfer(BOX, 10.0, OPTIONS, torch.device("cpu"))
+    band, transfer = search_band(BOX, 10.0, OPTIONS, torch.device("cpu"))
     return make_bank(maps, band, transfer, 600)
 
 

@@ -8,9 +8,10 @@ from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, read_star, write_star
 from cryoetgan.particles.matching.align import Aligner
 from cryoetgan.particles.matching.template import (
+    SearchOptions,
     Template,
     band_vectors,
-    fourier_band,
+    search_band,
     shift_back,
 )
 from cryoetgan.physics.geometry import (
@@ -24,7 +25,6 @@ from cryoetgan.physics.optics import missing_wedge
 from tests.conftest import refused
 
 BOX = 24
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +37,14 @@ def density():
     ).astype(np.float32)
 
 
+def band_up_to(frequency):
+    options = SearchOptions(lowpass=10 / frequency, highpass_shells=1)
+    return search_band(BOX, 10.0, options, torch.device("cpu"))[0]
+
+
 @pytest.fixture(scope="module")
 def band():
-    return fourier_band(BOX, missing_wedge((BOX,) * 3, (-60, 60)), 1, 0.35, CPU)
+    return band_up_to(0.35)
 
 
 def seen(volume):
@@ -61,7 +66,7 @@ def test_a_turned_template_in_fourier_space_is_the_turned_map(density, band, rng
 def test_slopes_are_what_small_turns_change(density, rng, high):
     from scipy.spatial.transform import Rotation
 
-    band = fourier_band(BOX, missing_wedge((BOX,) * 3, (-60, 60)), 1, high, CPU)
+    band = band_up_to(high)
     template, rotations = Template(density, band), random_rotations(4, rng)
     values, by_turn = template.rotate_with_derivatives(rotations.as_matrix())
     assert torch.allclose(values, template.rotate(rotations), atol=1e-5)

@@ -105,7 +105,7 @@ def test_hostile_names_are_escaped(make_run, tmp_path):
         tab.open(path)
         assert tab.run("document.querySelectorAll('[onerror]').length") == 0
         assert tab.text("h1") == HOSTILE
-        assert tab.complaints == []
+        assert tab.errors == []
 
 
 def test_an_empty_folder_gives_a_page_that_lists_missing_results(tmp_path, cryoetgan):
@@ -174,8 +174,8 @@ def test_the_page_in_a_browser(page, tmp_path, width, dark):
     with chromium(tmp_path) as tab:
         tab.open(path, width, dark)
         assert tab.overflow() <= 0, "the page is wider than the window"
-        assert tab.outside() == []
-        assert tab.complaints == []
+        assert tab.external_requests() == []
+        assert tab.errors == []
         assert tab.text("#verdict .headline").startswith("✓")
         paper = tab.run("getComputedStyle(document.body).backgroundColor")
         assert paper == ("rgb(22, 24, 28)" if dark else "rgb(255, 255, 255)")

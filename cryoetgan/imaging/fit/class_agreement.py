@@ -17,14 +17,12 @@ from cryoetgan.imaging.model import ImagingModel, crop_centre
 from cryoetgan.imaging.scenes import SCENE_BOXES
 
 log = logging.getLogger("cryoetgan")
+MIN_PICKS, MAX_PICKS = 8, 60
+"""Picks of a class for a reliable amplitude, and picks beyond which it improves little."""
 
 
 def class_amplitudes(
-    data: FitData,
-    model: ImagingModel,
-    chosen: NDArray[np.int_],
-    least_picks: int = 8,
-    most_picks: int = 60,
+    data: FitData, model: ImagingModel, chosen: NDArray[np.int_]
 ) -> dict[str, dict[str, float]]:
     """Return the amplitude of each class's map in its picks.
 
@@ -42,18 +40,17 @@ def class_amplitudes(
         Fitted to them.
     chosen : ndarray of int
         Picks to use; their boxes lie inside the tomogram.
-    least_picks, most_picks : int
-        Classes with fewer picks are left out; more picks are not used.
 
     Returns
     -------
     dict
-        Class to `amplitude`, its standard `error`, and the number of `picks`.
+        Class to `amplitude`, its standard `error`, and the number of `picks`, for classes with
+        `MIN_PICKS` or more.
     """
     found = {}
     for name in sorted(model.maps):
-        own = chosen[data.picks.names[chosen] == name][:most_picks]
-        if len(own) < least_picks:
+        own = chosen[data.picks.names[chosen] == name][:MAX_PICKS]
+        if len(own) < MIN_PICKS:
             continue
         pairs = np.array([_products(data, model, int(index)) for index in own])
         products, squares = pairs.T

@@ -12,6 +12,10 @@ FLAT_CUBE = 5
 """Edge of the constant cubes that padding consists of, voxels."""
 TOLERANCE_SD = 1e-3
 """Largest difference from a constant grey value, in standard deviations of the tomogram."""
+MIN_FLAT_FRACTION = 0.01
+"""Fraction of a face of the volume that padding covers at least."""
+SAMPLED_SECTIONS = 64
+"""Sections that are read of a face that runs across all of them."""
 
 
 class ExclusionMask:
@@ -69,44 +73,26 @@ class ExclusionMask:
     def intersects_box(self, centre: NDArray[np.int_] | Sequence[int], box: int) -> bool:
         """Return whether a box holds an excluded voxel.
 
-        Parameters
-        ----------
-        centre : ndarray of int
-            xyz; voxel n // 2 of the box. The box lies inside the tomogram.
-        box : int
-            Edge, voxels.
+        `centre` is voxel n // 2 of the box, xyz. The box lies inside the tomogram.
         """
         corner = np.asarray(centre)[::-1] - box // 2
         return bool(self[block_slices(corner, (box,) * 3)].any())
 
 
-def find_padding_levels(
-    data: NDArray[np.generic], tolerance: float, least_fraction: float = 0.01, lines: int = 64
-) -> list[float]:
-    """Return the grey values that pad a tomogram; empty if it has no padding.
+def find_padding_levels(data: NDArray[np.generic], tolerance: float) -> list[float]:
+    """Return the grey values that pad a tomogram `(z, y, x)`; empty if it has no padding.
 
-    Padding reaches a face of the volume and is constant there. Clipped or smoothed grey values
-    are constant only in spots that are too small to count.
-
-    Parameters
-    ----------
-    data : ndarray
-        `(z, y, x)`, memory-mapped.
-    tolerance : float
-        Largest difference that counts as constant, grey values.
-    least_fraction : float
-        Fraction of a face that must be constant.
-    lines : int
-        Sections that are read of a face that runs across all sections.
+    Padding reaches a face of the volume and is constant there, to within `tolerance` grey values.
+    Clipped or smoothed grey values are constant only in spots that are too small to count.
     """
-    step = max(1, data.shape[0] // lines)
+    step = max(1, data.shape[0] // SAMPLED_SECTIONS)
     faces = [data[0], data[-1]]
     faces += [face for i in (0, -1) for face in (data[::step, i], data[::step, :, i])]
     levels: list[float] = []
     for face in (np.asarray(face, np.float32) for face in faces):
         high = ndimage.maximum_filter(face, FLAT_CUBE, mode="nearest")
         flat = high - ndimage.minimum_filter(face, FLAT_CUBE, mode="nearest") <= tolerance
-        if flat.mean() < least_fraction:
+        if flat.mean() < MIN_FLAT_FRACTION:
             continue
         values, counts = np.unique(face[flat], return_counts=True)
         level = float(values[counts.argmax()])

@@ -24,7 +24,7 @@ from cryoetgan.imaging.fit.class_fractions import (
 )
 from cryoetgan.imaging.fit.features import ShapeFeatures
 from cryoetgan.imaging.fit.fit_data import FitData, boxes_inside, cut_box, particle_radius
-from cryoetgan.imaging.fit.gain import PowerBins, PowerSpectra, constant_gain, fit_gain
+from cryoetgan.imaging.fit.gain import PowerBins, constant_gain, fit_gain
 from cryoetgan.imaging.fit.noise import (
     MIN_FREE_FRACTION,
     Autocovariance,
@@ -82,15 +82,6 @@ class FitOptions:
     correlation_boxes: float = 2.0
 
 
-@dataclass(frozen=True)
-class Background:
-    """Voxels away from particles, their autocovariance, and their fraction of the tomogram."""
-
-    free: FreeVoxels
-    autocovariance: Autocovariance
-    fraction: float
-
-
 def fit_model(data: FitData, seed: int, options: FitOptions | None = None) -> ImagingModel:
     """Return the imaging model of one tomogram.
 
@@ -110,21 +101,25 @@ def fit_model(data: FitData, seed: int, options: FitOptions | None = None) -> Im
     kept = usable[~false] if (~false).sum() >= fitter.options.least_picks else usable
     fitter.posed.active = ~np.isin(np.arange(len(data.picks)), np.setdiff1d(usable, kept))
     model = fitter.fit_noise_and_gain(kept, model)
-    rng = seeds.rng(seed, "imaging", "crowding")
+    names, rng = fractions.names, seeds.rng(seed, "imaging", "crowding")
     extent = SCENE_BOXES * model.box * model.voxel_size
     model = replace(
         model,
         pair_correlation=model.pair_correlation.calibrate(extent, rng),
-        class_fractions=dict(zip(fractions.names, map(float, fractions.fractions), strict=True)),
+        class_fractions=dict(zip(names, fractions.fractions.tolist(), strict=True)),
     )
     model, power, offset = fitter.match_power(model, kept)
-    about = {
+    about: dict[str, Any] = {
         "picks": len(data.picks),
         "picks_used": len(kept),
         "picks_taken_for_false": int(false.sum()),
-        "free_radius_A": fitter.background.free.radius * data.voxel_size,
-        "free_fraction": fitter.background.fraction,
-        **_describe(fractions),
+        "free_radius_A": fitter.free.radius * data.voxel_size,
+        "free_fraction": fitter.free_fraction,
+        "class_fraction_errors": dict(zip(names, fractions.errors.round(4).tolist(), strict=True)),
+        "confusion": {
+            name: dict(zip(names, row, strict=True))
+            for name, row in zip(names, fractions.confusion.round(3).tolist(), strict=True)
+        },
         "wedge": check_tilt_range(data.volume, data.acquisition.tilts, seed),
         "power": power,
         "agreement": check_class_agreement(data, model, kept),
@@ -134,38 +129,17 @@ def fit_model(data: FitData, seed: int, options: FitOptions | None = None) -> Im
     return replace(model, offset=offset, about=about)
 
 
-def _describe(found: ClassFractions) -> dict[str, Any]:
-    """Return errors and confusion matrix for the file of the model."""
-    return {
-        "class_fraction_errors": {
-            name: round(float(e), 4) for name, e in zip(found.names, found.errors, strict=True)
-        },
-        "confusion": {
-            a: {b: round(float(v), 3) for b, v in zip(found.names, row, strict=True)}
-            for a, row in zip(found.names, found.confusion, strict=True)
-        },
-    }
-
-
 class ModelFitter:
-    """The steps of a fit, on the data of one tomogram.
-
-    Parameters
-    ----------
-    data : FitData
-        Tomogram, picks, maps.
-    seed : int
-        The run's seed.
-    options : FitOptions
-        Sample sizes.
-    """
+    """The steps of a fit, on the data of one tomogram."""
 
     def __init__(self, data: FitData, seed: int, options: FitOptions) -> None:
         self.data, self.seed, self.options = data, seed, options
         self.usable = select_usable_picks(data, options)
         self.bins = PowerBins.for_box(data.box, data.acquisition.tilts)
         self.posed = PosedPicks(data.picks, data.maps)
-        self.background = measure_background(data, seed, options.surface_margin)
+        self.free, self.noise, self.free_fraction = measure_background(
+            data, seed, options.surface_margin
+        )
 
     def fit_noise_and_gain(
         self, chosen: Indices, before: ImagingModel | None = None
@@ -176,7 +150,7 @@ class ModelFitter:
         real, error = bins.power(self._cut(sample))
         size = SCENE_BOXES * data.box
         scenes = [self.posed.density_around(data.picks.places[i], size) for i in sample]
-        covariance = self.background.autocovariance.covariance()
+        covariance = self.noise.covariance()
         model = before or self._first_model(covariance)
         if before is not None:
             model = replace(model, pair_correlation=self._measure_pair_correlation())
@@ -186,8 +160,7 @@ class ModelFitter:
                 model = replace(model, noise_spectrum=self._noise_spectrum(covariance - between))
             noise, _ = bins.power(self._simulate_noise(model))
             signal, _ = bins.power(crop_centre(model.signal(scene), data.box) for scene in scenes)
-            spectra = PowerSpectra(real, error, noise, signal)
-            model = replace(model, gain=fit_gain(model.gain, spectra))
+            model = replace(model, gain=fit_gain(model.gain, real, error, noise, signal))
         return model
 
     def _first_model(self, covariance: Floats) -> ImagingModel:
@@ -237,8 +210,8 @@ class ModelFitter:
 
     def signal_autocovariance(self, model: ImagingModel) -> Autocovariance:
         """Return the autocovariance of the simulated signal between the particles: fringes."""
-        data, free = self.data, self.background.free
-        found = Autocovariance(self.background.autocovariance.lags)
+        data, free = self.data, self.free
+        found = Autocovariance(self.noise.lags)
         margin = data.box // 2
         for corner, shape in sample_blocks(data.volume.shape, self.seed):
             larger = tuple(fft.next_fast_len(n + 2 * margin, real=True) for n in shape)
@@ -276,20 +249,14 @@ class ModelFitter:
     ) -> tuple[ImagingModel, dict[str, list[float]], float]:
         """Fit the gain to whole simulated scenes, neighbours included.
 
-        Returns
-        -------
-        model : ImagingModel
-            With the new gain.
-        power : dict
-            Power by shell of real boxes, simulated boxes, and their signal and noise.
-        offset : float
-            Difference of the mean grey values of real and simulated boxes.
+        Returns the model, the power by shell of real boxes, simulated boxes and their signal and
+        noise, and the difference of the mean grey values of real and simulated boxes.
         """
         bins, real = self.bins, self._cut(self._sample(chosen))
         signals, noises = self._simulate_boxes(model)
         power, error = bins.power(real)
-        spectra = PowerSpectra(power, error, bins.power(noises)[0], bins.power(signals)[0])
-        model = replace(model, gain=fit_gain(model.gain, spectra))
+        noise, signal = bins.power(noises)[0], bins.power(signals)[0]
+        model = replace(model, gain=fit_gain(model.gain, power, error, noise, signal))
         signals, noises = self._simulate_boxes(model)
         sums = [s + n for s, n in zip(signals, noises, strict=True)]
         sets = {"real": real, "simulated": sums, "signal": signals, "noise": noises}
@@ -357,8 +324,10 @@ def select_usable_picks(data: FitData, options: FitOptions) -> Indices:
     return chosen
 
 
-def measure_background(data: FitData, seed: int, surface_margin: float) -> Background:
-    """Measure the noise in voxels that are free of particles.
+def measure_background(
+    data: FitData, seed: int, surface_margin: float
+) -> tuple[FreeVoxels, Autocovariance, float]:
+    """Return the voxels that are free of particles, their autocovariance, and their fraction.
 
     If picks are so dense that too few voxels are free, the radius around a particle is reduced,
     at most by half.
@@ -369,5 +338,4 @@ def measure_background(data: FitData, seed: int, surface_margin: float) -> Backg
         free = FreeVoxels(data.picks.places, factor * whole, data.excluded)
         if factor == 0.5 or free.fraction(data.volume.shape, seed) >= 5 * MIN_FREE_FRACTION:
             break
-    found, fraction = measure_autocovariance(data.volume, free, lags, seed, data.path)
-    return Background(free, found, fraction)
+    return free, *measure_autocovariance(data.volume, free, lags, seed, data.path)

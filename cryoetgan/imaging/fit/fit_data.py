@@ -170,7 +170,7 @@ def _check_classes(table: "pd.DataFrame", maps: list[str], path: Path) -> None:
 
 
 def resolve_acquisition(
-    tomogram: Path, tilts: tuple[float, float] | None, given: Mapping[str, Any]
+    tomogram: Path, tilts: Sequence[float] | None, given: Mapping[str, Any]
 ) -> Acquisition:
     """Return how a tomogram was recorded; given values replace its record.
 

@@ -83,19 +83,6 @@ class PowerBins:
         return ((power * modes).sum(axis=0) / np.maximum(modes.sum(axis=0), 1e-9))[1:]
 
 
-@dataclass(frozen=True)
-class PowerSpectra:
-    """Mean power by bin `(angles, shells)` of boxes at the picks, of noise and of signal.
-
-    `error` is the standard error of `real`.
-    """
-
-    real: Floats
-    error: Floats
-    noise: Floats
-    signal: Floats
-
-
 def max_tilt(tilts: tuple[float, float]) -> float:
     """Return the largest absolute tilt angle, degrees."""
     return max(abs(tilts[0]), abs(tilts[1]))
@@ -115,7 +102,10 @@ def constant_gain(tilts: tuple[float, float], box: int, voxel_size: float) -> En
 
 def fit_gain(
     before: EnvelopeGain,
-    spectra: PowerSpectra,
+    real: Floats,
+    error: Floats,
+    noise: Floats,
+    signal: Floats,
     model_error: float = 0.02,
     smoothness: float = 0.03,
     angle_smoothness: float = 0.1,
@@ -135,8 +125,9 @@ def fit_gain(
     ----------
     before : EnvelopeGain
         The gain of the simulated signal.
-    spectra : PowerSpectra
-        Powers by bin.
+    real, error, noise, signal : ndarray
+        Mean power by bin, `(angles, shells)`, of the boxes at the picks, its standard error, and
+        mean power of simulated noise and signal.
     model_error : float
         Relative error of the simulated power that is not statistical (noise, densities).
     smoothness, angle_smoothness : float
@@ -145,7 +136,21 @@ def fit_gain(
     rows, knots = before.values.shape
     squared = before.values**2
     unit = max(float(squared.max()), 1e-30)
-    matrix, wanted = _power_equations(squared, unit, spectra, model_error)
+    sigma = np.sqrt(error**2 + (model_error * real) ** 2)
+    matrix: list[Floats] = []
+    wanted: list[float] = []
+    for row, shell in np.argwhere(real > 0):
+        if shell == 0:
+            continue
+        place = min(shell / KNOT_SHELLS, knots - 1 - 1e-9)
+        low, part = int(place), place - int(place)
+        here = squared[row, low] * (1 - part) + squared[row, low + 1] * part
+        line = np.zeros(rows * knots)
+        per_unit = signal[row, shell] / max(here, MIN_GAIN**2 * unit) * unit
+        line[row * knots + low] = (1 - part) * per_unit / sigma[row, shell]
+        line[row * knots + low + 1] = part * per_unit / sigma[row, shell]
+        matrix.append(line)
+        wanted.append((real[row, shell] - noise[row, shell]) / sigma[row, shell])
     scale = float(np.linalg.norm(np.array(matrix))) if matrix else 1.0
     for row in range(rows):
         for knot in range(knots):
@@ -163,26 +168,3 @@ def fit_gain(
     found = np.maximum(found, MIN_GAIN**2 * max(float(found.max()), 1e-12))
     values = np.sqrt(found.reshape(rows, knots) * unit)
     return EnvelopeGain(values, before.step, before.max_tilt)
-
-
-def _power_equations(
-    squared: Floats, unit: float, spectra: PowerSpectra, model_error: float
-) -> tuple[list[Floats], list[float]]:
-    """Return the rows and right-hand sides of the fit to power; unknowns in `unit`s of G."""
-    rows, knots = squared.shape
-    sigma = np.sqrt(spectra.error**2 + (model_error * spectra.real) ** 2)
-    matrix: list[Floats] = []
-    wanted: list[float] = []
-    for row, shell in zip(*np.nonzero(spectra.real[:, 1:] > 0), strict=True):
-        shell = int(shell) + 1
-        place = min(shell / KNOT_SHELLS, knots - 1 - 1e-9)
-        low, part = int(place), place - int(place)
-        here = squared[row, low] * (1 - part) + squared[row, low + 1] * part
-        line = np.zeros(rows * knots)
-        per_unit = spectra.signal[row, shell] / max(here, MIN_GAIN**2 * unit) * unit
-        line[row * knots + low] = (1 - part) * per_unit / sigma[row, shell]
-        line[row * knots + low + 1] = part * per_unit / sigma[row, shell]
-        matrix.append(line)
-        excess = spectra.real[row, shell] - spectra.noise[row, shell]
-        wanted.append(excess / sigma[row, shell])
-    return matrix, wanted

@@ -88,12 +88,7 @@ class Autocovariance:
         C(d) = sum over x of m(x) n(x) m(x + d) n(x + d) / sum over x of m(x) m(x + d)
 
     n are the values with mean 0, m is 1 in free voxels and 0 elsewhere, d is the lag. Both sums
-    are computed by FFT, over all blocks.
-
-    Parameters
-    ----------
-    lags : int
-        Largest lag, voxels; the result is `(2 lags,)^3`, lag 0 at index 0.
+    are computed by FFT, over all blocks. `lags` is the largest lag, voxels.
     """
 
     def __init__(self, lags: int) -> None:
@@ -112,7 +107,7 @@ class Autocovariance:
             total += product[np.ix_(*kept)]
 
     def covariance(self) -> Floats:
-        """Return C, `(2 lags,)^3`; zero at lags with fewer pairs than `MIN_PAIRS`."""
+        """Return C, `(2 lags,)^3`, lag 0 at index 0; zero at lags with fewer pairs than `MIN_PAIRS`."""
         enough = self.pairs > MIN_PAIRS
         return np.where(enough, self.products / np.maximum(self.pairs, 1), 0.0)
 
@@ -138,18 +133,8 @@ def measure_autocovariance(
 ) -> tuple[Autocovariance, float]:
     """Return the autocovariance of a tomogram's free voxels, and their fraction.
 
-    Parameters
-    ----------
-    data : ndarray
-        `(z, y, x)`, memory-mapped; read block by block.
-    free : FreeVoxels
-        Voxels to use.
-    lags : int
-        Voxels.
-    seed : int
-        Of the choice of blocks in a large tomogram.
-    path : object
-        The tomogram, for messages.
+    The tomogram `(z, y, x)` is read block by block; `lags` are voxels, and `path` is its name in
+    messages.
 
     Raises
     ------

@@ -100,14 +100,8 @@ def picks_from_table(
 class PosedPicks:
     """Densities of a tomogram's picks, placed in blocks of the tomogram.
 
-    Parameters
-    ----------
-    picks : Picks
-        Particles.
-    maps : mapping
-        Class to density `(z, y, x)`, cubes of one size.
-    max_cached : int
-        Rotated densities kept in memory.
+    `maps` gives each class its density `(z, y, x)`, cubes of one size. Up to `max_cached` rotated
+    densities are kept in memory.
     """
 
     def __init__(self, picks: Picks, maps: Mapping[str, Floats], max_cached: int = 2000) -> None:

@@ -16,38 +16,24 @@ from cryoetgan.physics.optics import frequency_axes, hermitian_weights, tilt_ang
 
 Floats = NDArray[np.floating]
 BAND = (0.08, 0.35)
-"""Distance from the tilt axis in Fourier space that is used, cycles per voxel."""
+"""Range of distances from the tilt axis in Fourier space that is used, cycles per voxel."""
+RINGS = 27
+"""Rings around the tilt axis that divide the band."""
+ANGLE_STEP_DEG, LOW_TILT_DEG = 2.0, 30.0
+"""Width of a bin of tilt angle, and the tilts to which power is relative, degrees."""
+BLOCKS_READ = 6
 
 
-def power_by_tilt_angle(
-    volume: NDArray[np.generic],
-    seed: int,
-    step: float = 2.0,
-    low_tilt: float = 30.0,
-    rings: int = 27,
-    most_blocks: int = 6,
-) -> tuple[Floats, Floats]:
+def power_by_tilt_angle(volume: NDArray[np.generic], seed: int) -> tuple[Floats, Floats]:
     """Return tilt angles (degrees, centres of bins) and the relative power at each.
 
-    In every ring around the tilt axis the power is divided by its mean at tilts below `low_tilt`.
-
-    Parameters
-    ----------
-    volume : ndarray
-        `(z, y, x)`.
-    seed : int
-        Of the choice of blocks.
-    step : float
-        Width of a bin of tilt angle, degrees.
-    low_tilt : float
-        Degrees.
-    rings, most_blocks : int
-        Rings that divide the band; blocks to read.
+    In every ring around the tilt axis the power is divided by its mean at low tilts. The volume is
+    `(z, y, x)`; the seed chooses the blocks to read.
     """
-    count = int(180 / step)
-    total = np.zeros((rings, count))
-    modes = np.zeros((rings, count))
-    for corner, shape in list(sample_blocks(volume.shape, seed))[:most_blocks]:
+    count = int(180 / ANGLE_STEP_DEG)
+    total = np.zeros((RINGS, count))
+    modes = np.zeros((RINGS, count))
+    for corner, shape in list(sample_blocks(volume.shape, seed))[:BLOCKS_READ]:
         part = np.asarray(volume[block_slices(corner, shape)], np.float32)
         part = part - part.mean()
         for axis, length in enumerate(shape):
@@ -61,13 +47,13 @@ def power_by_tilt_angle(
         angle = np.broadcast_to(tilt_angle(shape)[:, 0], power.shape)
         weight = np.broadcast_to(hermitian_weights(shape[2]), power.shape)
         used = (q > BAND[0]) & (q < BAND[1])
-        ring = ((q - BAND[0]) / (BAND[1] - BAND[0]) * rings).astype(int)
-        column = np.minimum(((angle + 90) / step).astype(int), count - 1)
+        ring = ((q - BAND[0]) / (BAND[1] - BAND[0]) * RINGS).astype(int)
+        column = np.minimum(((angle + 90) / ANGLE_STEP_DEG).astype(int), count - 1)
         index = (ring * count + column)[used]
         total += np.bincount(index, (power * weight)[used], total.size).reshape(total.shape)
         modes += np.bincount(index, weight[used], total.size).reshape(total.shape)
-    angles = -90 + step * (np.arange(count) + 0.5)
-    low = np.abs(angles) < low_tilt
+    angles = -90 + ANGLE_STEP_DEG * (np.arange(count) + 0.5)
+    low = np.abs(angles) < LOW_TILT_DEG
     level = total[:, low].sum(axis=1) / np.maximum(modes[:, low].sum(axis=1), 1e-12)
     relative = (total / np.maximum(level, 1e-30)[:, None]).sum(axis=0)
     known = modes.sum(axis=0) > 0
@@ -113,18 +99,8 @@ def check_tilt_range(
 ) -> dict[str, Any]:
     """Return the measured tilt range beside the given one, and a warning if they differ.
 
-    The fit uses the given range in any case.
-
-    Parameters
-    ----------
-    volume : ndarray
-        `(z, y, x)`.
-    tilts : (float, float)
-        The given range, degrees.
-    seed : int
-        Of the choice of blocks.
-    tolerance : float
-        Difference that is accepted, degrees, beside the resolution of the spectrum.
+    A difference of `tolerance` degrees plus the resolution of the spectrum is accepted. The fit
+    uses the given range in any case.
 
     Returns
     -------

@@ -1,6 +1,7 @@
 """Simulate subtomograms with fitted physics: each volume with the model of one tomogram."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,30 @@ from numpy.typing import NDArray
 from cryoetgan import seeds
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import ImagingModel
+from cryoetgan.imaging.simulate.ablated import BackgroundPatches, flatten_transfer
 from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.io.mrc import check_same_voxel_size
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.physics.coordinates import centre_offset
 
-Floats = NDArray[np.floating]
+
+@dataclass(frozen=True, kw_only=True)
+class SimulatedParts:
+    """Parts of the physics that a simulation uses; all by default.
+
+    Attributes
+    ----------
+    neighbours : bool
+        Whether other particles surround each one.
+    transfer : bool
+        Whether to use the fitted transfer function; otherwise `flatten_transfer`.
+    backgrounds : sequence of BackgroundPatches
+        One a model, used in place of the fitted noise.
+    """
+
+    neighbours: bool = True
+    transfer: bool = True
+    backgrounds: Sequence[BackgroundPatches] = ()
 
 
 def check_models(densities: VolumeSet, models: Mapping[Path, ImagingModel]) -> None:
@@ -28,20 +47,12 @@ def check_models(densities: VolumeSet, models: Mapping[Path, ImagingModel]) -> N
             )
 
 
-def group_models(models: Sequence[ImagingModel], per_group: bool) -> list[list[int]]:
-    """Return the indices of the models of each group of tomograms; one group of all if not asked."""
-    groups: dict[str, list[int]] = {}
-    for number, model in enumerate(models):
-        groups.setdefault(model.acquisition.group if per_group else "", []).append(number)
-    return list(groups.values())
-
-
 def simulate_fitted(
     densities: VolumeSet,
     models: Sequence[ImagingModel],
     names: Sequence[str],
     seed: int,
-    neighbours: bool = True,
+    parts: SimulatedParts,
 ) -> Iterator[tuple[NDArray[np.float32], int]]:
     """Yield the simulated subtomogram of each density, and the index of its model.
 
@@ -55,14 +66,19 @@ def simulate_fitted(
         Names that seed the random numbers: a volume keeps its noise if others are added.
     seed : int
         The run's seed.
-    neighbours : bool
-        Whether other particles surround each one.
+    parts : SimulatedParts
+        Parts of the physics to use.
     """
+    used = models if parts.transfer else [flatten_transfer(model) for model in models]
     rows = densities.table.to_dict("records")
     # a density has the same neighbours and noise seed in every group of tomograms
     for density, row, name in zip(iterate_sections(densities.volumes), rows, names, strict=True):
         rng = seeds.rng(seed, "imaging", name)
         index = int(rng.integers(len(models)))
         centre = centre_offset(row, densities.voxel_size)
-        signal, noise = models[index].signal_and_noise(np.asarray(density), centre, rng, neighbours)
+        signal, noise = used[index].signal_and_noise(
+            np.asarray(density), centre, rng, parts.neighbours
+        )
+        if parts.backgrounds:
+            noise = parts.backgrounds[index].draw(rng)
         yield signal + noise, index

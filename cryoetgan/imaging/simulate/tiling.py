@@ -27,13 +27,7 @@ def filter_kernel(spectrum: Floats) -> NDArray[np.float32]:
 
 
 class Convolution:
-    """Linear convolution with a kernel of even edge n, valid n // 2 voxels from the faces.
-
-    Parameters
-    ----------
-    kernel : ndarray
-        `(n, n, n)`, offset 0 at n // 2.
-    """
+    """Linear convolution with a kernel `(n, n, n)`, n even, offset 0 at n // 2."""
 
     def __init__(self, kernel: Floats) -> None:
         self.kernel = kernel
@@ -58,14 +52,8 @@ class Convolution:
 def white_noise(seed: int, name: str, corner: Corner, shape: Corner) -> NDArray[np.float32]:
     """Return standard normal noise that is a function of absolute coordinates.
 
-    Parameters
-    ----------
-    seed : int
-        The run's seed.
-    name : str
-        Name of the tomogram; each has its own noise.
-    corner, shape : (int, int, int)
-        zyx in voxels; corners may be negative.
+    `name` is the tomogram's: each has its own noise. Corner and shape are zyx in voxels; corners
+    may be negative.
     """
     out = np.empty(shape, np.float32)
     # the part's first block, and the number of its blocks, in the grid through voxel 0

@@ -34,21 +34,7 @@ MIN_TILE = 8
 
 @dataclass(frozen=True)
 class SceneFiles:
-    """The files of a density scene, opened and checked.
-
-    Attributes
-    ----------
-    path : Path
-        MRC of densities.
-    volume : Volume
-        The scene, memory-mapped.
-    labels_path, particles_path : Path or None
-        Files that are passed through to the tomogram.
-    labels : Volume or None
-        On the scene's grid.
-    particles : pandas.DataFrame or None
-        The truth: class and pose of each particle.
-    """
+    """The files of a density scene: volume, labels on its grid, class and pose of each particle."""
 
     path: Path
     volume: Volume

@@ -1,28 +1,24 @@
 """Write simulated volume sets: conventional, fitted, ablated."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import ImagingModel
-from cryoetgan.imaging.simulate.ablated import BackgroundTomogram, simulate_ablated
 from cryoetgan.imaging.simulate.conventional import (
     ConventionalParameters,
     ConventionalSimulator,
     simulate_conventional,
 )
-from cryoetgan.imaging.simulate.fitted import check_models, group_models, simulate_fitted
+from cryoetgan.imaging.simulate.fitted import SimulatedParts, check_models, simulate_fitted
 from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.io.star import item_names
 from cryoetgan.io.volume_set import VolumeSet, VolumeSetWriter
 from cryoetgan.progress import track
-
-Simulated = Iterator[tuple[NDArray[np.float32], int]]
-"""Volumes, and the index of the model of each."""
 
 
 def write_conventional(
@@ -64,61 +60,30 @@ def write_fitted(
     output: Path,
     models: Mapping[Path, ImagingModel],
     seed: int,
-    neighbours: bool = True,
-    per_group: bool = False,
+    per_group: bool,
+    parts: SimulatedParts,
 ) -> int:
     """Write the fitted simulation of a set of densities, in the grey values of the tomograms.
 
     With `per_group`, the whole set once for each group of tomograms, one after another.
     Returns the number of volumes.
     """
-
-    def simulate(
-        group: Sequence[ImagingModel], _: Sequence[int], names: Sequence[str]
-    ) -> Simulated:
-        return simulate_fitted(densities, group, names, seed, neighbours)
-
-    return _write_groups(densities, output, models, per_group, simulate)
-
-
-def write_ablated(
-    kind: str,
-    densities: VolumeSet,
-    output: Path,
-    models: Mapping[Path, ImagingModel],
-    backgrounds: Sequence[BackgroundTomogram],
-    seed: int,
-    per_group: bool = False,
-) -> int:
-    """Write an ablation of the fitted simulation (`ablated`); return the number of volumes."""
-
-    def simulate(
-        group: Sequence[ImagingModel], numbers: Sequence[int], names: Sequence[str]
-    ) -> Simulated:
-        own = [backgrounds[number] for number in numbers] if backgrounds else []
-        return simulate_ablated(kind, densities, group, own, names, seed)
-
-    return _write_groups(densities, output, models, per_group, simulate)
-
-
-def _write_groups(
-    densities: VolumeSet,
-    output: Path,
-    models: Mapping[Path, ImagingModel],
-    per_group: bool,
-    simulate: Callable[[Sequence[ImagingModel], Sequence[int], Sequence[str]], Simulated],
-) -> int:
-    """Write the volumes of `simulate(models of a group, their indices, item names)`."""
     check_models(densities, models)
     rows = _simulated_rows(densities)
     names, records = item_names(rows["cryoetganClass"]), rows.to_dict("records")
-    opened = list(models.values())
-    groups = group_models(opened, per_group)
-    optics = pd.DataFrame([m.acquisition.to_optics(i, m.tomogram) for i, m in enumerate(opened, 1)])
+    fitted = list(models.values())
+    groups: dict[str, list[int]] = {}
+    for number, model in enumerate(fitted):
+        groups.setdefault(model.acquisition.group if per_group else "", []).append(number)
+    optics = pd.DataFrame([m.acquisition.to_optics(i, m.tomogram) for i, m in enumerate(fitted, 1)])
     count = len(densities) * len(groups)
     with VolumeSetWriter(output, count, densities.box, densities.voxel_size, optics) as writer:
-        for numbers in groups:
-            simulated = simulate([opened[number] for number in numbers], numbers, names)
+        for numbers in groups.values():
+            own = [parts.backgrounds[n] for n in numbers] if parts.backgrounds else []
+            group = [fitted[n] for n in numbers]
+            simulated = simulate_fitted(
+                densities, group, names, seed, replace(parts, backgrounds=own)
+            )
             pairs = zip(simulated, records, strict=True)
             for (volume, index), row in track(pairs, "simulating", len(densities)):
                 writer.add(volume, row | {"rlnOpticsGroup": numbers[index] + 1})

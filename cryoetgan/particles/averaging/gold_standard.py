@@ -25,7 +25,7 @@ from cryoetgan.particles.averaging.fsc import fourier_shell_correlation, resolut
 from cryoetgan.particles.averaging.posed_particles import Particle
 from cryoetgan.particles.matching.align import Aligner
 from cryoetgan.particles.matching.refine import batches
-from cryoetgan.particles.matching.template import SearchOptions, Template, band_and_transfer
+from cryoetgan.particles.matching.template import SearchOptions, Template, search_band
 from cryoetgan.physics.geometry import rotate_volume
 from cryoetgan.progress import track
 
@@ -39,53 +39,27 @@ MASK_RADIUS = 0.42
 
 
 @dataclass(frozen=True, kw_only=True)
-class AverageOptions:
-    """Options of the iterated averaging.
-
-    Attributes
-    ----------
-    iterations : int
-        Alignments; 0 takes the poses as they are.
-    start_lowpass : float
-        Angstrom; finest detail of the start and of the first alignment.
-    rotations : int
-        Orientations searched.
-    highpass_shells : int
-        Number of the lowest Fourier shells excluded from alignments.
-    device : str
-        auto, cpu or cuda.
-    """
+class AverageOptions(SearchOptions):
+    """Options of the iterated averaging; `lowpass` is the finest detail of the first alignment."""
 
     iterations: int
-    start_lowpass: float
-    rotations: int = 1856
-    highpass_shells: int = 1
-    device: str = "auto"
+    """Alignments; 0 takes the poses as they are."""
 
 
 @dataclass(frozen=True)
 class GoldStandardAverage:
-    """Result of the iterated averaging.
-
-    Attributes
-    ----------
-    density : ndarray
-        `(z, y, x)`, the average of all particles.
-    halves : (ndarray, ndarray)
-        The averages of both halves.
-    fsc : ndarray
-        `(n // 2 + 1,)`, their Fourier shell correlation.
-    particles : list of Particle
-        With their new poses.
-    scores : ndarray
-        `(N,)` correlations with the reference; zeros without iterations.
-    """
+    """Result of the iterated averaging."""
 
     density: Floats
+    """`(z, y, x)`, the average of all particles."""
     halves: tuple[Floats, Floats]
+    """The averages of both halves."""
     fsc: Floats
+    """`(n // 2 + 1,)`, their Fourier shell correlation."""
     particles: list[Particle]
+    """With their new poses."""
     scores: Floats
+    """`(N,)` correlations with the reference; zeros without iterations."""
 
 
 def align_and_average(
@@ -100,7 +74,7 @@ def align_and_average(
     Parameters
     ----------
     particles : sequence of Particle
-        Their poses are used if there are no iterations or no `start`.
+        Their poses are used without iterations or without a `start`.
     half : ndarray of int
         `(N,)` 0 or 1.
     voxel_size : float
@@ -115,7 +89,7 @@ def align_and_average(
     scores = np.zeros(len(current))
     members = [np.flatnonzero(half == number).tolist() for number in (0, 1)]
     references = [start, start]
-    limit = options.start_lowpass
+    limit = options.lowpass
     for number in range(options.iterations):
         for which, mine in enumerate(members):
             reference = references[which]
@@ -133,7 +107,7 @@ def align_and_average(
         _, maps, fsc = join_halves(current, members, voxel_size, limit, options)
         # no finer than the agreement of the halves, and no coarser than the start
         agreed = resolution(fsc, box, voxel_size, ALIGNMENT_FSC)
-        limit = min(options.start_lowpass, max(agreed, 2 * voxel_size))
+        limit = min(options.lowpass, max(agreed, 2 * voxel_size))
         reached = resolution(fsc, box, voxel_size)
         log.info("iteration %d: the halves agree to %.1f A (FSC 0.143)", number + 1, reached)
     sums, maps, fsc = join_halves(current, members, voxel_size, limit, options)
@@ -230,13 +204,8 @@ def align_particles(
     # one template for each tilt range and contrast transfer
     for record in dict.fromkeys(particle.record for particle in particles):
         mine = [i for i, particle in enumerate(particles) if particle.record == record]
-        search = SearchOptions(
-            acquisition=record,
-            lowpass=limit,
-            rotations=options.rotations,
-            highpass_shells=options.highpass_shells,
-        )
-        band, transfer = band_and_transfer(box, voxel_size, search, device)
+        search = replace(options, acquisition=record, lowpass=limit)
+        band, transfer = search_band(box, voxel_size, search, device)
         aligner = Aligner(Template(reference, band, transfer), options.rotations)
         parts = list(batches(len(mine), BOXES_PER_BATCH))
         for part in track(parts, label) if label else parts:

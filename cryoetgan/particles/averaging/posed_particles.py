@@ -23,28 +23,20 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Particle:
-    """A subtomogram and the pose of the particle in it.
-
-    Attributes
-    ----------
-    box : ndarray
-        `(z, y, x)`, protein bright.
-    rotation : scipy.spatial.transform.Rotation
-        Turns the reference (xyz) into the particle.
-    shift : ndarray
-        From voxel n // 2 to the particle's centre, xyz voxels.
-    record : Acquisition
-        Tilt range and contrast transfer of its tomogram.
-    """
+    """A subtomogram and the pose of the particle in it."""
 
     box: Floats
+    """`(z, y, x)`, protein bright."""
     rotation: Rotation
+    """Turns the reference (xyz) into the particle."""
     shift: Floats
+    """From voxel n // 2 to the particle's centre, xyz voxels."""
     record: Acquisition
+    """Tilt range and contrast transfer of its tomogram."""
 
 
 def rows_of_class(volumes: VolumeSet, class_name: str | None) -> list[int]:
-    """Return the rows of a volume set to average: those of one class.
+    """Return the rows of a volume set to average, which belong to one class.
 
     Raises
     ------

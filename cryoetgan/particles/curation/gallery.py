@@ -64,33 +64,22 @@ HELP_BLIND = (
 
 @dataclass(frozen=True)
 class GalleryBox:
-    """One particle of the gallery.
-
-    Attributes
-    ----------
-    row : int
-        Row of the volume set.
-    id : str
-        cryoetganId.
-    class_name : str
-        cryoetganClass.
-    score : float
-        cryoetganScore.
-    tomogram : str
-        rlnTomoName.
-    coordinate : tuple of float
-        x, y, z in voxels; empty if unknown.
-    weight : float
-        Number of particles of the set that this one represents in a sample.
-    """
+    """One particle of the gallery."""
 
     row: int
+    """Row of the volume set."""
     id: str
+    """cryoetganId."""
     class_name: str
+    """cryoetganClass."""
     score: float
+    """cryoetganScore."""
     tomogram: str
+    """rlnTomoName."""
     coordinate: tuple[float, ...]
+    """x, y, z in voxels; empty if unknown."""
     weight: float = 1.0
+    """Number of particles of the set that this one represents in a sample."""
 
     def record(self) -> dict[str, Any]:
         """Return the values that `particles purity` needs, for the record beside the page."""

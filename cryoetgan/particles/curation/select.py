@@ -29,28 +29,19 @@ UNNAMED = "*"
 
 @dataclass(frozen=True, kw_only=True)
 class SelectOptions:
-    """Options of the selection.
-
-    Attributes
-    ----------
-    top : int
-        Number of the best particles of each class.
-    box : int
-        Voxels; the unit of duplicates and the gap between the splits.
-    splits : mapping
-        Tomogram to train, validation or test.
-    test_fraction : float
-        Share of the particles in the test block of a single tomogram.
-    groups : mapping
-        Tomogram to group; `top` counts in each group, because the scores of two microscopes are
-        not comparable.
-    """
+    """Options of the selection."""
 
     top: int
+    """Number of the best particles of each class."""
     box: int
+    """Voxels; the unit of duplicates and the gap between the splits."""
     splits: Mapping[str, str] = field(default_factory=dict)
+    """Tomogram to train, validation or test."""
     test_fraction: float = 0.25
+    """Share of the particles in the test block of a single tomogram."""
     groups: Mapping[str, str] = field(default_factory=dict)
+    """Tomogram to group; `top` counts in each group, because the scores of two microscopes are not
+    comparable."""
 
     def __post_init__(self) -> None:
         for name, split in self.splits.items():

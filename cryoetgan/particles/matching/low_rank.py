@@ -33,33 +33,22 @@ POWER_ITERATIONS = 3
 
 @dataclass(frozen=True)
 class LowRankBank:
-    """The bank of C classes.
-
-    Attributes
-    ----------
-    names : list of str
-        Classes.
-    templates : list of Template
-        In the same order.
-    rotations : scipy.spatial.transform.Rotation
-        The R fine orientations.
-    coarse : torch.Tensor
-        `(C, Rc, K)` coefficients of the coarse orientations.
-    fine : torch.Tensor
-        `(C, R, K)` coefficients of the fine orientations.
-    kernels : torch.Tensor
-        `(K, z, y, x)`: the correlation of a box with kernel k is component k of the box.
-    energy : float
-        Share of the bank's energy that the kernels hold.
-    """
+    """The bank of C classes."""
 
     names: list[str]
+    """Classes."""
     templates: list[Template]
+    """In the same order."""
     rotations: Rotation
+    """The R fine orientations."""
     coarse: torch.Tensor
+    """`(C, Rc, K)` coefficients of the coarse orientations."""
     fine: torch.Tensor
+    """`(C, R, K)` coefficients of the fine orientations."""
     kernels: torch.Tensor
+    """`(K, z, y, x)`: the correlation of a box with kernel k is component k of the box."""
     energy: float
+    """Share of the bank's energy that the kernels hold."""
 
     @property
     def box(self) -> int:

@@ -24,7 +24,7 @@ from cryoetgan.particles.matching.search import (
     class_products,
     search,
 )
-from cryoetgan.particles.matching.template import SearchOptions, band_and_transfer, band_vectors
+from cryoetgan.particles.matching.template import SearchOptions, band_vectors, search_band
 from cryoetgan.particles.picking.dog import non_maximum_suppression
 from cryoetgan.physics.geometry import relion_from_rotation
 from cryoetgan.progress import track
@@ -35,7 +35,7 @@ ALIGNED_CLASSES = 3
 """Best classes of a place that are aligned exactly."""
 MIN_PEAK_DISTANCE = 2.5
 """Voxels; closer peaks lead to the same pose."""
-COMPETING_SCORE = 0.95
+ALTERNATIVE_SCORE = 0.95
 """Score relative to the best of a place above which a peak is aligned, too."""
 EXTRA_PLACES = 1.25
 """Places aligned for each one wanted; the exact scores change the order a little."""
@@ -43,21 +43,14 @@ EXTRA_PLACES = 1.25
 
 @dataclass(frozen=True, kw_only=True)
 class MatchOptions(SearchOptions):
-    """Options of the picker, in addition to those of the search.
-
-    Attributes
-    ----------
-    score_threshold_sd : float
-        Lowest score, in standard deviations above the mean over the tomogram.
-    min_distance : float
-        Smallest distance of two particles, angstrom.
-    top : int, optional
-        Largest number of particles.
-    """
+    """Options of the picker, in addition to the options of the search."""
 
     score_threshold_sd: float
+    """Lowest score, in standard deviations above the mean over the tomogram."""
     min_distance: float
+    """Smallest distance of two particles, angstrom."""
     top: int | None = None
+    """Largest number of particles."""
 
     def __post_init__(self) -> None:
         if not np.isfinite(self.score_threshold_sd):
@@ -68,24 +61,16 @@ class MatchOptions(SearchOptions):
 
 @dataclass(frozen=True)
 class FoundParticles:
-    """Particles, best first.
-
-    Attributes
-    ----------
-    positions : ndarray
-        `(N, 3)` x, y, z in voxels, subvoxel.
-    scores : ndarray
-        `(N,)` correlations.
-    classes : ndarray of str
-        `(N,)`.
-    angles : ndarray
-        `(N, 3)` RELION angles, degrees.
-    """
+    """Particles, best first."""
 
     positions: Floats
+    """`(N, 3)` x, y, z in voxels, subvoxel."""
     scores: Floats
+    """`(N,)` correlations."""
     classes: NDArray[np.str_]
+    """`(N,)`."""
     angles: Floats
+    """`(N, 3)` RELION angles, degrees."""
 
 
 def match(
@@ -121,9 +106,9 @@ def match(
             f"{name}: its thinnest edge is {min(tomogram.data.shape)} voxels, but the templates' "
             f"box is {box}; make the templates with a smaller --box (densities.box)"
         )
-    band, transfer = band_and_transfer(box, size, options, choose_device(options.device))
+    band, transfer = search_band(box, size, options, choose_device(options.device))
     bank = make_bank(maps, band, transfer, options.rotations)
-    matches = search(tomogram.data, bank, min(size / options.lowpass, 0.5), options, name)
+    matches = search(tomogram.data, bank, options.cutoff(size), options, name)
     distance = options.min_distance / size
     kept = _peaks_to_align(matches, options, distance, mask)
     if not len(kept):
@@ -145,7 +130,7 @@ def match(
 def _peaks_to_align(
     matches: Matches, options: MatchOptions, distance: float, mask: NDArray[np.generic] | None
 ) -> NDArray[np.int_]:
-    """Return the peaks above the threshold: the best of each place and its close competitors.
+    """Return the peaks above the threshold: the best of each place and its close alternatives.
 
     The search finds a place to 1.4 voxels and some 15 degrees. A wrong pose nearby can therefore
     have a slightly higher score, so all close ones are aligned; then one is kept.
@@ -164,8 +149,8 @@ def _peaks_to_align(
     if not len(best):
         return best
     to_best, owner = cKDTree(where[best]).query(where[distinct])
-    competing = scores[distinct] >= COMPETING_SCORE * scores[best[owner]]
-    return good[distinct[(to_best < distance) & competing]]
+    alternative = scores[distinct] >= ALTERNATIVE_SCORE * scores[best[owner]]
+    return good[distinct[(to_best < distance) & alternative]]
 
 
 def _align_peaks(

@@ -12,7 +12,7 @@ from cryoetgan.io.mrc import Volume
 from cryoetgan.particles.extraction import extract_boxes
 from cryoetgan.particles.matching.align import Aligner
 from cryoetgan.particles.matching.refine import batches
-from cryoetgan.particles.matching.template import SearchOptions, Template, band_and_transfer
+from cryoetgan.particles.matching.template import SearchOptions, Template, search_band
 from cryoetgan.physics.geometry import relion_from_rotation
 from cryoetgan.progress import track
 
@@ -43,7 +43,7 @@ def score_picks(
     """
     device = choose_device(options.device)
     box = template_box(maps)
-    band, transfer = band_and_transfer(box, tomogram.voxel_size, options, device)
+    band, transfer = search_band(box, tomogram.voxel_size, options, device)
     aligners = {
         name: Aligner(Template(density, band, transfer), options.rotations)
         for name, density in track(maps.items(), "rotating templates", len(maps))

@@ -41,25 +41,17 @@ FINE_SCORE_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Matches:
-    """Local maxima of the best score.
-
-    Attributes
-    ----------
-    positions : ndarray
-        `(N, 3)` x, y, z in voxels of the tomogram.
-    scores : ndarray
-        `(N,)`: the best over classes and orientations.
-    components : torch.Tensor
-        `(N, K)`: they give the scores of all classes and orientations.
-    mean, standard_deviation : float
-        Statistics of the coarse score over all points of the tomogram.
-    """
+    """Local maxima of the best score."""
 
     positions: Floats
+    """`(N, 3)` x, y, z in voxels of the tomogram."""
     scores: Floats
+    """`(N,)`: the best over classes and orientations."""
     components: torch.Tensor
+    """`(N, K)`: they give the scores of all classes and orientations."""
     mean: float
     standard_deviation: float
+    """Statistics of the coarse score over all points of the tomogram."""
 
 
 def search(

@@ -1,7 +1,7 @@
 """A template in Fourier space, in any orientation, seen through missing wedge and band-pass."""
 
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -20,49 +20,36 @@ OVERSAMPLING = 3
 
 @dataclass(frozen=True, kw_only=True)
 class SearchOptions:
-    """Orientations and frequencies of a search with templates.
+    """Orientations and frequencies of a search with templates."""
 
-    Attributes
-    ----------
-    acquisition : Acquisition
-        Tilt range and, if the defocus is known, contrast transfer of the tomogram.
-    lowpass : float
-        Angstrom; the finest detail that is compared.
-    rotations : int
-        Orientations searched before the refinement, uniform on SO(3).
-    highpass_shells : int
-        Number of the lowest Fourier shells to exclude.
-    device : str
-        auto, cpu or cuda.
-    """
-
-    acquisition: Acquisition
+    acquisition: Acquisition = field(default_factory=Acquisition)
+    """Tilt range and, if the defocus is known, contrast transfer."""
     lowpass: float
+    """Angstrom; the finest detail that is compared."""
     rotations: int = 1856
+    """Orientations searched before the refinement, uniform on SO(3)."""
     highpass_shells: int = 3
+    """Number of the lowest Fourier shells to exclude."""
     device: str = "auto"
+    """auto, cpu or cuda."""
+
+    def cutoff(self, voxel_size: float) -> float:
+        """Return the low-pass in cycles per voxel, at most 0.5; `voxel_size` in angstrom."""
+        return min(voxel_size / self.lowpass, 0.5)
 
 
 @dataclass(frozen=True)
 class FourierBand:
-    """The Fourier voxels that are compared, P in number.
-
-    Attributes
-    ----------
-    points : torch.Tensor
-        `(P, 3)` frequencies xyz in cycles per voxel.
-    index : torch.Tensor
-        `(P,)` indices into the flattened `rfftn` of a box.
-    weights : torch.Tensor
-        `(P,)` square roots of the number of Fourier modes that a voxel represents.
-    box : int
-        Voxels.
-    """
+    """The Fourier voxels that are compared, P in number."""
 
     points: torch.Tensor
+    """`(P, 3)` frequencies xyz in cycles per voxel."""
     index: torch.Tensor
+    """`(P,)` indices into the flattened `rfftn` of a box."""
     weights: torch.Tensor
+    """`(P,)` square roots of the number of Fourier modes that a voxel represents."""
     box: int
+    """Voxels."""
 
     def lowpass_indices(self, share: float, min_shells: float) -> torch.Tensor:
         """Return the indices of the points up to a share of the highest frequency.
@@ -78,47 +65,10 @@ class FourierBand:
         return FourierBand(self.points[index], self.index[index], self.weights[index], self.box)
 
 
-def fourier_band(
-    box: int,
-    wedge: NDArray[np.bool_],
-    low_shell: int,
-    high_frequency: float,
-    device: torch.device,
-) -> FourierBand:
-    """Return the band of a box.
-
-    Parameters
-    ----------
-    box : int
-        Voxels.
-    wedge : ndarray of bool
-        `(z, y, x // 2 + 1)`, True where data exist.
-    low_shell : int
-        Lowest shell; the zero frequency is always excluded.
-    high_frequency : float
-        Highest frequency, cycles per voxel.
-    device : torch.device
-        Device of the tensors.
-    """
-    radius = radius_grid((box, box, box), 1.0)
-    inside = wedge & (radius * box > max(low_shell, 0.5) - 0.5) & (radius <= high_frequency)
-    inside &= radius > 0
-    kz, ky, kx = np.broadcast_arrays(*frequency_axes((box, box, box), 1.0))
-    points = np.stack([kx, ky, kz], axis=-1)[inside]
-    # a voxel with kx > 0 also represents its mirror image
-    weights = np.where(kx > 0, 2.0, 1.0)[inside]
-    return FourierBand(
-        torch.as_tensor(points, dtype=torch.float32, device=device),
-        torch.as_tensor(np.flatnonzero(inside), device=device),
-        torch.as_tensor(np.sqrt(weights), dtype=torch.float32, device=device),
-        box,
-    )
-
-
-def band_and_transfer(
+def search_band(
     box: int, voxel_size: float, options: SearchOptions, device: torch.device
 ) -> tuple[FourierBand, Floats | None]:
-    """Return the band of a search and the contrast transfer `(P,)` in it.
+    """Return the band of a search, and the contrast transfer `(P,)` of a template in it.
 
     Parameters
     ----------
@@ -134,24 +84,34 @@ def band_and_transfer(
     Returns
     -------
     band : FourierBand
-        Inside the tilt range, the low-pass and the high-pass.
+        Frequencies inside tilt range, low-pass and high-pass, without zero.
     transfer : ndarray or None
-        Contrast transfer of the template; None if the defocus is unknown or corrected.
+        None if the defocus is unknown or its effect was corrected.
 
     Raises
     ------
     UserError
         If no Fourier voxel is left.
     """
-    record = options.acquisition
-    wedge = missing_wedge((box, box, box), record.tilts)
-    cutoff = min(voxel_size / options.lowpass, 0.5)
-    band = fourier_band(box, wedge, options.highpass_shells, cutoff, device)
-    if not len(band.index):
+    record, low = options.acquisition, max(options.highpass_shells, 0.5) - 0.5
+    radius = radius_grid((box, box, box), 1.0)
+    inside = missing_wedge((box, box, box), record.tilts) & (radius > 0) & (radius * box > low)
+    inside &= radius <= options.cutoff(voxel_size)
+    if not inside.any():
         raise UserError(
             f"no Fourier shell lies between highpass_shells ({options.highpass_shells}) and "
             f"lowpass ({options.lowpass:g} A) in a box of {box} voxels; lower one of them"
         )
+    kz, ky, kx = np.broadcast_arrays(*frequency_axes((box, box, box), 1.0))
+    points = np.stack([kx, ky, kz], axis=-1)[inside]
+    # a voxel with kx > 0 also represents its mirror image
+    weights = np.sqrt(np.where(kx > 0, 2.0, 1.0)[inside])
+    band = FourierBand(
+        torch.as_tensor(points, dtype=torch.float32, device=device),
+        torch.as_tensor(np.flatnonzero(inside), device=device),
+        torch.as_tensor(weights, dtype=torch.float32, device=device),
+        box,
+    )
     if record.defocus is None or record.ctf == "corrected":
         return band, None
     frequency = band.points.norm(dim=1).cpu().numpy() / voxel_size
@@ -180,7 +140,7 @@ class Template:
         kernel = np.sinc(places / size) ** 2
         corrected = density / (kernel[:, None, None] * kernel[None, :, None] * kernel[None, None])
         # only frequencies that the band can reach are kept: random reads then stay in the cache
-        reach = float(band.points.norm(dim=1).max()) * size if len(band.points) else 0.0
+        reach = float(band.points.norm(dim=1).max()) * size
         half = int(np.ceil(reach)) + 1
         waves = np.exp(-2j * np.pi / size * np.outer(np.arange(-half, half + 1), places))
         z, y, x = np.meshgrid(*[-2j * np.pi * places] * 3, indexing="ij", sparse=True)

@@ -23,24 +23,16 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of a tile.
-
-    Attributes
-    ----------
-    size : int
-        Voxels, padded to a length that is fast to transform.
-    points : int
-        Points of the coarser grid.
-    frequencies : ndarray
-        Frequencies that are kept, cycles per voxel.
-    kept : ndarray of int
-        Their indices in the transform of the tile.
-    """
+    """One axis of a tile."""
 
     size: int
+    """Voxels, padded to a length that is fast to transform."""
     points: int
+    """Points of the coarser grid."""
     frequencies: NDArray[np.float64]
+    """Frequencies that are kept, cycles per voxel."""
     kept: NDArray[np.int_]
+    """Their indices in the transform of the tile."""
 
     @property
     def step(self) -> float:

@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,23 +21,16 @@ MAX_CANDIDATE_SHARE = 1 / 32
 
 @dataclass(frozen=True)
 class Peaks:
-    """Peaks of one picking response.
-
-    Attributes
-    ----------
-    positions : ndarray
-        `(N, 3)` zyx, voxels, subvoxel; only peaks above zero.
-    values : ndarray
-        `(N,)` responses.
-    lowest, highest : float
-        Lowest and highest response of all peaks, negative ones included: m and M of
-        `dog.threshold`.
-    """
+    """Peaks of one picking response."""
 
     positions: Floats
+    """`(N, 3)` zyx, voxels, subvoxel; only peaks above zero."""
     values: Floats
+    """`(N,)` responses."""
     lowest: float
     highest: float
+    """Lowest and highest response of all peaks, negative ones included: m and M of
+    `dog.threshold`."""
 
 
 class PeakList:
@@ -149,34 +143,26 @@ def derivatives(cube: Floats) -> tuple[Floats, Floats]:
 
     An axis with a neighbour of -inf gets no gradient and a steep curvature, so its step is zero.
     """
-    cube = np.asarray(cube, float)
-    at = np.moveaxis(cube, 0, -1)
-    middle = at[1, 1, 1]
-    gradient, curvature = np.zeros((len(cube), 3)), np.zeros((len(cube), 3, 3))
-    for i in range(3):
-        before, after = at[_index(i, 0)], at[_index(i, 2)]
-        inside = np.isfinite(before) & np.isfinite(after)
-        before, after = np.where(inside, before, 0), np.where(inside, after, 0)
-        gradient[:, i] = np.where(inside, (after - before) / 2, 0)
-        curvature[:, i, i] = np.where(inside, before - 2 * middle + after, -np.inf)
-        for j in range(i):
-            corners = [at[_index(i, a, j, b)] for a, b in ((2, 2), (0, 0), (2, 0), (0, 2))]
-            finite = np.isfinite(corners).all(axis=0)
-            one, two, three, four = np.where(finite, corners, 0)
-            curvature[:, i, j] = curvature[:, j, i] = (one + two - three - four) / 4
-    flat = np.isinf(curvature[:, range(3), range(3)])
-    scale = np.abs(np.where(np.isinf(curvature), 0, curvature)).max(axis=(1, 2)) + 1e-30
-    for i in range(3):
-        curvature[flat[:, i], i, i] = -scale[flat[:, i]]
+    known = np.isfinite(cube)
+    cube = np.where(known, cube, 0.0).astype(float)
+    unit, axes = np.eye(3, dtype=int), range(3)
+
+    def at(values: NDArray[Any], step: NDArray[np.int_]) -> NDArray[Any]:
+        return values[(slice(None), *(1 + step))]
+
+    inside = np.stack([at(known, one) & at(known, -one) for one in unit], axis=1)
+    gradient = np.stack([(at(cube, one) - at(cube, -one)) / 2 for one in unit], axis=1) * inside
+    curvature = np.empty((len(cube), 3, 3))
+    for i, one in enumerate(unit):
+        curvature[:, i, i] = at(cube, -one) - 2 * at(cube, 0 * one) + at(cube, one)
+        for j, two in enumerate(unit[:i]):
+            same, mixed = one + two, one - two
+            cross = at(cube, same) + at(cube, -same) - at(cube, mixed) - at(cube, -mixed)
+            curvature[:, i, j] = curvature[:, j, i] = cross / 4
+    curvature *= inside[:, :, None] & inside[:, None]
+    steep = -np.abs(curvature).max(axis=(1, 2)) - 1e-30
+    curvature[:, axes, axes] = np.where(inside, curvature[:, axes, axes], steep[:, None])
     return gradient, curvature
-
-
-def _index(i: int, a: int, j: int | None = None, b: int = 1) -> tuple[int, ...]:
-    place = [1, 1, 1]
-    place[i] = a
-    if j is not None:
-        place[j] = b
-    return tuple(place)
 
 
 def newton_step(gradient: Floats, curvature: Floats) -> Floats:

@@ -26,24 +26,16 @@ gives the same order.
 
 @dataclass(frozen=True, kw_only=True)
 class PickOptions:
-    """Options of the picker.
-
-    Attributes
-    ----------
-    threshold : float
-        t of `dog.threshold`, 0 to 20; the threshold is computed for each sigma separately.
-    min_distance : float
-        Smallest distance of two picks, in units of the sigma of the better one.
-    top : int, optional
-        Largest number of picks.
-    fast : bool
-        Search on a decimated grid (`fast.find_peaks_fast`).
-    """
+    """Options of the picker."""
 
     threshold: float = 3.0
+    """t of `dog.threshold`, 0 to 20; the threshold is computed for each sigma separately."""
     min_distance: float = 2.0
+    """Smallest distance of two picks, in units of the sigma of the better one."""
     top: int | None = None
+    """Largest number of picks."""
     fast: bool = False
+    """Search on a decimated grid (`fast.find_peaks_fast`)."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= THRESHOLD_STEPS:

@@ -28,15 +28,8 @@ def check_thickness(shape: Sequence[int], name: object, advice: str) -> None:
 def orient_axes(tomogram: RawVolume, tilt_axis: str, beam_axis: str) -> RawVolume:
     """Return the tomogram with its tilt axis along y and the beam along z, hand kept.
 
-    Parameters
-    ----------
-    tomogram : RawVolume
-        As stored in the file.
-    tilt_axis : str
-        `y`, or `x`: x, y then become y, -x.
-    beam_axis : str
-        `z`, or `y` (IMOD before trimvol, with the tilt axis along z): x, y, z then become
-        x, -z, y.
+    `tilt_axis` in the file: `y`, or `x` (then x, y become y, -x). `beam_axis` in the file: `z`,
+    or `y` (IMOD before trimvol, with the tilt axis along z; then x, y, z become x, -z, y).
     """
     data = tomogram.data
     if beam_axis == "y":

@@ -31,22 +31,9 @@ FLOAT16_LIMIT = 6e4
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """How a tomogram is converted.
+    """How a tomogram is converted: angstrom, protein in the file, `orient_axes`, mask file.
 
-    Attributes
-    ----------
-    input_voxel_size : float, optional
-        Angstrom; default: the header's.
-    voxel_size : float, optional
-        Angstrom, of the result; default: the file's.
-    contrast : str
-        `dark` or `bright`: protein in the file.
-    tilt_axis, beam_axis : str
-        Axes in the file; see `orient_axes`.
-    float16 : bool
-        Write half-precision values.
-    mask : Path, optional
-        Exclusion mask on the file's grid.
+    A voxel size of None is the header's, or the file's for the result.
     """
 
     input_voxel_size: float | None = None
@@ -130,24 +117,18 @@ def standardise_into(
 ) -> None:
     """Fill `out` with the resampled tomogram, mean 0 and standard deviation 1.
 
+    A coarser grid averages the noise, so the grey scale is measured again after resampling.
+
     Parameters
     ----------
     out : ndarray
         `(z, y, x)` float32 or float16, memory-mapped.
-    data : ndarray
-        `(z, y, x)`, memory-mapped.
-    step : float
-        Output voxel size over input voxel size; if 1, the grid is kept.
-    mean : float
-        Mean of `data`.
+    data, step, mean
+        As in `resample_into`; a step of 1 keeps the grid.
     factor : float
         Inverse standard deviation of `data`, negative to invert the contrast.
     name : object
         Name of the tomogram in messages.
-
-    Notes
-    -----
-    A coarser grid averages the noise, so the grey scale is measured again after resampling.
     """
     if step == 1:
         pairs = zip(iterate_sections(out), iterate_sections(data), strict=True)

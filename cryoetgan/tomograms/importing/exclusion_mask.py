@@ -32,10 +32,8 @@ def write_mask(
         MRC on the grid of the tomogram's file; voxels that are not zero are excluded.
     transform : ImportTransform
         How the tomogram was turned and resampled.
-    shape : tuple of int
-        zyx of the result.
-    voxel_size : float
-        Angstrom, of the result.
+    shape, voxel_size
+        zyx and angstrom of the result.
 
     Raises
     ------

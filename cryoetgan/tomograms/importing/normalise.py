@@ -17,12 +17,7 @@ MAX_CLIPPING_ROUNDS = 30
 def measure_grey_scale(data: NDArray[np.generic], name: object) -> tuple[float, float]:
     """Return mean and standard deviation of a tomogram without outliers.
 
-    Parameters
-    ----------
-    data : ndarray
-        `(z, y, x)`, any real type, memory-mapped; every section is read once.
-    name : object
-        Name of the tomogram in messages.
+    `data` is `(z, y, x)`, any real type, memory-mapped; every section is read once.
 
     Raises
     ------

@@ -77,18 +77,8 @@ def read_contents(
 ) -> Contents:
     """Read the maps of a scene and check that they fit each other and the shape.
 
-    Parameters
-    ----------
-    maps, crowders : sequence of Path
-        Density maps; the stem of a file is its name.
-    shape : (int, int, int)
-        x, y, z, voxels.
-    copies : mapping
-        Class to number of copies.
-    crowder_copies : int
-        Copies of each crowder.
-    vesicles_and_gold : VesiclesAndGold
-        Vesicles and gold beads.
+    The parameters are the attributes of `Contents`, but the stem of a file is the name of a
+    class or crowder, and the shape is x, y, z.
 
     Raises
     ------
@@ -123,16 +113,8 @@ def read_contents(
 def build_scene(contents: Contents, name: str, seed: int, scene: Scene | None = None) -> Scene:
     """Return the packed scene: membranes and gold first, then particles, then crowders.
 
-    Parameters
-    ----------
-    contents : Contents
-        Objects and their numbers.
-    name : str
-        Name of the tomogram, for seeds and ids.
-    seed : int
-        The run's.
-    scene : Scene, optional
-        An empty scene to fill, for example of memory-mapped files.
+    `name` (the tomogram's) and `seed` (the run's) determine the random numbers. `scene` is an
+    empty scene to fill, for example of memory-mapped files.
     """
     scene = empty_scene(contents.shape) if scene is None else scene
     for class_name in contents.classes:

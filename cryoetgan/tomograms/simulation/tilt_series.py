@@ -65,10 +65,8 @@ class TiltSeries:
         Angstrom; the pixel size of the images.
     acquisition : Acquisition
         Tilts, optics and CTF state. The defocus is set if it is unknown.
-    name : str
-        Name of the tomogram, for the seeds.
-    seed : int
-        The run's.
+    name, seed
+        The tomogram's name and the run's seed; they determine the random numbers.
     microscope : Microscope
         Dose, B-factor, misalignment, detector.
     """

@@ -76,20 +76,7 @@ def add_vesicles(
 
     Only the membrane is occupied, so particles may lie inside. Vesicles are ellipsoids with
     random axes and orientations. Their centre lies in the volume, and its faces cut them off as
-    the faces of a thin film do.
-
-    Parameters
-    ----------
-    scene : Scene
-        Changed in place.
-    objects : VesiclesAndGold
-        Number and size.
-    voxel_size : float
-        Angstrom.
-    tomogram : str
-        Name, for seeds.
-    seed : int
-        The run's.
+    the faces of a thin film do. `tomogram` and `seed` determine the random numbers.
     """
     width, placed = objects.gaussian_width(voxel_size), 0
     for index in range(objects.vesicles):
@@ -123,10 +110,7 @@ def _ellipsoid_depth(axes: Floats, rotation: Floats, voxel_size: float) -> NDArr
 def add_beads(
     scene: Scene, objects: VesiclesAndGold, voxel_size: float, tomogram: str, seed: int
 ) -> None:
-    """Place gold beads with the label `bead`; their density is added to `scene.beads`.
-
-    The parameters are as in `add_vesicles`.
-    """
+    """Place gold beads with the label `bead`; their density is added to `scene.beads`."""
     if scene.beads is None:
         scene.beads = np.zeros(scene.density.shape, np.float32)
     width, placed = objects.gaussian_width(voxel_size), 0

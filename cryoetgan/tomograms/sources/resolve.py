@@ -47,7 +47,7 @@ def open_source(source: str, scratch: Path, transfer: Transfer) -> Iterator[RawV
     scratch : Path
         Folder of a temporary download, usually the folder of the output.
     transfer : Transfer
-        Mirror, retries, timeout.
+        Download settings.
 
     Raises
     ------
