@@ -16,7 +16,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +26,8 @@ from set2 import BOX, LOOKS, MAPS, Set2
 
 from cryoetgan.io.star import COORDINATES, read_star, write_star
 from cryoetgan.io.volume_set import read_volume_set
-from cryoetgan.translation.cyclegan.diagnostics import centre_drift
-from cryoetgan.translation.presets import as_plain, read_preset
+from cryoetgan.translation.cyclegan.diagnostics import centre_shift
+from cryoetgan.translation.presets import read_preset
 
 SNRS = (0.01, 0.1, 0.5)
 CLASS = "cryoetganClass"
@@ -57,24 +56,23 @@ def physics(work):
 def half(work, preset):
     """Write a preset of half the width; return its path."""
     whole = read_preset(preset)
-    narrow = replace(
-        whole,
+    narrow = whole.replace(
         widths=tuple(width // 2 for width in whole.widths),
-        critic_widths=tuple(width // 2 for width in whole.critic_widths),
+        discriminator_widths=tuple(width // 2 for width in whole.discriminator_widths),
         noise_channels=max(1, whole.noise_channels // 2),
-        critic_stride=2,
+        discriminator_stride=2,
         epochs=0.0,
         steps=HALF_STEPS,
     )
     path = work.folder / f"{preset}_half.yaml"
-    path.write_text(yaml.safe_dump(as_plain(narrow), sort_keys=False))
+    path.write_text(yaml.safe_dump(narrow.plain(), sort_keys=False))
     return path
 
 
 def trained(work, preset, seeds, steps):
     """Train and translate over seeds; return the generated sets."""
     label, made = Path(preset).stem, []
-    physics = ("--imaging", "M.json") if read_preset(str(preset)).frame == "residual" else ()
+    physics = ("--imaging", "M.json") if read_preset(str(preset)).model == "residual" else ()
     for seed in range(seeds):
         name = f"{label}_{seed}"
         work.run(
@@ -153,18 +151,18 @@ def failures(work, name, generated):
     last = log[-max(1, len(log) // 10) :]
     watched = {
         "noise kept (SD over z / SD of n)": "noise_ratio",
-        "label: 1 - cosine": "label",
+        "signal: 1 - cosine": "signal_cosine_distance",
         "slope of y on u": "signal_slope",
-        "texture: from crops learnt from": "texture_learnt",
-        "texture: from held ones": "texture_held",
+        "texture: from training crops": "texture_train",
+        "texture: from held-out crops": "texture_held_out",
         "cycle with noise over without": "cycle_hidden",
     }
     return {
         "SD over real": made.volumes.std() / np.asarray(real).std(),
         **{k: np.nanmean(last[v]) for k, v in watched.items() if v in log.dtype.names},
         "mean change by radius 0-4-8-12-16": np.round(rings, 4).tolist(),
-        "centre drift, voxels": float(
-            centre_drift(*(torch.tensor(np.array(v.volumes))[:, None] for v in (made, before)))
+        "centre shift, voxels": float(
+            centre_shift(*(torch.tensor(np.array(v.volumes))[:, None] for v in (made, before)))
         ),
     }
 

@@ -1,7 +1,7 @@
 """The ablations of the paper (tables 3 and 4) and our own: their presets, and their table."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,8 @@ import numpy as np
 from cryoetgan.errors import UserError, suggest
 from cryoetgan.evaluation.paper import TABLE_3, TABLE_4
 from cryoetgan.evaluation.statistics.intervals import mean_over_seeds, wilson
+from cryoetgan.translation.engine.settings import TrainingSettings
 from cryoetgan.translation.presets import read_preset
-from cryoetgan.translation.settings import Settings
 
 RANGES = {
     "fid": (0.0, np.inf),
@@ -76,7 +76,7 @@ ABLATIONS = {
 }
 
 
-def ablate_preset(name: str, preset: str, snapshot_every: int | None = None) -> Settings:
+def ablate_preset(name: str, preset: str, snapshot_every: int | None = None) -> TrainingSettings:
     """Return the settings of one ablation.
 
     Parameters
@@ -99,7 +99,7 @@ def ablate_preset(name: str, preset: str, snapshot_every: int | None = None) -> 
     if snapshot_every is not None and snapshot_every < 1:
         raise UserError(f"--snapshot-every: got {snapshot_every}, wanted one or more")
     settings = read_preset(preset)
-    if settings.frame != "cycle":
+    if settings.model != "cyclegan":
         raise UserError(
             f"--preset: {preset} has no discriminator, cycle or input noise to ablate; wanted "
             "paper, released, smoke, or a file of that kind (evaluation.ablation_preset)"
@@ -107,7 +107,7 @@ def ablate_preset(name: str, preset: str, snapshot_every: int | None = None) -> 
     changed = dict(ABLATIONS[name].settings)
     if snapshot_every is not None:
         changed["snapshot_every"] = snapshot_every
-    return replace(settings, **changed)
+    return settings.replace(**changed)
 
 
 def has_collapsed(metrics: Mapping[str, Any], gan_test: Mapping[str, Any]) -> bool:

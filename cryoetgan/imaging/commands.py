@@ -134,16 +134,18 @@ def simulate(
     ] = None,
     tilts: Tilts = None,
     defocus: Annotated[
-        float | None, typer.Option(help="Micrometres, underfocus positive; 4.")
+        float | None, typer.Option(help="Micrometres, underfocus positive; default 4.")
     ] = None,
-    voltage: Annotated[float | None, typer.Option(help="Kilovolts; 300.")] = None,
-    cs: Annotated[float | None, typer.Option(help="Millimetres; 2.7.")] = None,
-    amplitude_contrast: Annotated[float | None, typer.Option(help="Fraction; 0.07.")] = None,
+    voltage: Annotated[float | None, typer.Option(help="Kilovolts; default 300.")] = None,
+    cs: Annotated[float | None, typer.Option(help="Millimetres; default 2.7.")] = None,
+    amplitude_contrast: Annotated[
+        float | None, typer.Option(help="Fraction; default 0.07.")
+    ] = None,
     ctf: Ctf = None,
-    lowpass: Annotated[float | None, typer.Option(help="Angstrom; 40.")] = None,
+    lowpass: Annotated[float | None, typer.Option(help="Angstrom; default 40.")] = None,
     envelope: Annotated[
         float | None,
-        typer.Option(help="Width E of exp(-(k / E)^2), fraction of Nyquist; none. AITom: 0.4."),
+        typer.Option(help="Width E of exp(-(k / E)^2), fraction of Nyquist; default none."),
     ] = None,
     seed: Seed = 0,
 ) -> Record:

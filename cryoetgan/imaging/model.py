@@ -10,7 +10,7 @@ transform of that shape, which needs four times its memory in single precision.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -81,24 +81,22 @@ class ImagingModel:
     @cached_property
     def transfer(self) -> Callable[[Shape], NDArray[np.float32]]:
         """Function from a shape to the transfer function on its `rfftn` grid."""
+        # without a reference to the model, which would keep both in memory for longer
         return lru_cache(MAX_CACHED_SHAPES)(
-            lambda shape: transfer_function(shape, self.voxel_size, self.acquisition, self.gain)
+            partial(
+                transfer_function,
+                voxel_size=self.voxel_size,
+                acquisition=self.acquisition,
+                gain=self.gain,
+            )
         )
 
     @cached_property
     def _noise_filter(self) -> Callable[[Shape], NDArray[np.float32]]:
+        spectrum, voxel_size = self.noise_spectrum, self.voxel_size
         return lru_cache(MAX_CACHED_SHAPES)(
-            lambda shape: np.asarray(self.noise_filter(shape), np.float32)
+            lambda shape: np.asarray(spectrum.noise_filter(shape, voxel_size), np.float32)
         )
-
-    def noise_filter(self, shape: Shape) -> NDArray[np.float64]:
-        """Return the filter that gives white noise the fitted spectrum, and mean 0.
-
-        sqrt(S(k) / voxel volume) on the `rfftn` grid, with S the noise spectrum.
-        """
-        power = self.noise_spectrum.interpolate(shape, self.voxel_size) / self.voxel_size**3
-        power[0, 0, 0] = 0
-        return np.sqrt(np.asarray(power, np.float64))
 
     def signal(self, scene: Floats) -> NDArray[np.float32]:
         """Return the noise-free image of a density scene `(z, y, x)`: IFFT(H FFT(scene)) + offset.

@@ -73,6 +73,15 @@ class NoiseSpectrum:
             out[:, index] = layer
         return np.maximum(out, 0)
 
+    def noise_filter(self, shape: tuple[int, int, int], voxel_size: float) -> NDArray[np.float64]:
+        """Return the filter that gives white noise this spectrum, and mean 0.
+
+        sqrt(S(k) / voxel volume) on an `rfftn` grid `(z, y, x // 2 + 1)`.
+        """
+        power = self.interpolate(shape, voxel_size) / voxel_size**3
+        power[0, 0, 0] = 0
+        return np.sqrt(np.asarray(power, np.float64))
+
 
 def angle_bins(angles: Floats, tilts: tuple[float, float]) -> NDArray[np.int_]:
     """Return the bin of each tilt angle; angles outside the range get the nearest bin."""

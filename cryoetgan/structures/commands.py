@@ -60,8 +60,7 @@ def fetch(
 
 @command(app, "import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="PDB or mmCIF, gzipped or not.")],
-    output: Output,
+    file: Annotated[Path, typer.Argument(help="PDB or mmCIF, gzipped or not.")], output: Output
 ) -> Record:
     """Convert a structure file to mmCIF and check it: atoms, finite coordinates.
 

@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from types import SimpleNamespace
 
 import mrcfile
@@ -23,7 +22,8 @@ from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.setup.cost import count_multiplications, estimate
 from cryoetgan.setup.inputs import check_inputs
 from cryoetgan.tables import ClassRow, TomogramRow, read_classes, read_tomograms
-from cryoetgan.translation.settings import Settings
+from cryoetgan.translation.cyclegan.settings import CycleGANSettings
+from cryoetgan.translation.residual.settings import ResidualSettings
 from tests.conftest import ROOT, refused
 
 
@@ -187,11 +187,11 @@ def test_check_names_a_tomogram_that_could_not_be_imported(tomograms):
 
 def test_the_generators_multiplications_are_the_papers():
     # the paper's generator: 7.2e9 at 40^3 (counted layer by layer for PAPER.md's table)
-    assert count_multiplications(Settings()) * 40**3 == pytest.approx(7.2e9, rel=0.02)
-    # of the residual one the filters count, there and back, whatever the way back is
-    small = Settings(frame="residual", stages=2, filters=3)
+    assert count_multiplications(CycleGANSettings()) * 40**3 == pytest.approx(7.2e9, rel=0.02)
+    # of the residual generator each filter and its adjoint count, but not the density estimator
+    small = ResidualSettings(diffusion_steps=2, filters=3)
     assert count_multiplications(small) == 2 * 2 * 3 * 27
-    assert count_multiplications(replace(small, width=64)) == count_multiplications(small)
+    assert count_multiplications(small.replace(width=64)) == count_multiplications(small)
 
 
 def test_the_cost_grows_with_what_is_asked_for(tomograms, cryoetgan):

@@ -20,7 +20,6 @@ from cryoetgan.evaluation.classifiers.classifier import (
     ClassifierConfig,
     standardise,
 )
-from cryoetgan.evaluation.statistics.spatial_split import VALIDATION_FRACTION
 from cryoetgan.physics.geometry import HALF_TURNS
 from cryoetgan.progress import track
 from cryoetgan.seeds import integer_seed, rng
@@ -126,7 +125,7 @@ def train_classifier(
     options : TrainingOptions, optional
         Network, length, device, seed.
     sides : ndarray of int8, optional
-        `(N,)`: 1 validation, 0 training, -1 neither; default: a random part.
+        `(N,)`: 1 validation, 0 training, -1 neither; default: all training.
     symmetric : bool
         True if the tilt range is symmetric (for augmentation).
 
@@ -142,10 +141,7 @@ def train_classifier(
             f"cb3d needs boxes of {SMALLEST_BOX} voxels or more, got {box}; "
             "use --network small (evaluation.network)"
         )
-    if sides is None:
-        sides = np.zeros(len(labels), np.int8)
-        order = rng(options.seed, "validation").permutation(len(labels))
-        sides[order[: int(VALIDATION_FRACTION * len(labels))]] = 1
+    sides = np.zeros(len(labels), np.int8) if sides is None else sides
     # weights and dropout draw from torch's global generator: restore its state afterwards
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(integer_seed(options.seed, "classifier", options.network))

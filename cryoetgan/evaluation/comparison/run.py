@@ -7,13 +7,8 @@ from typing import Any
 
 from cryoetgan.evaluation.classifiers.train import TrainingOptions
 from cryoetgan.evaluation.comparison.config import ComparisonConfig
-from cryoetgan.evaluation.comparison.table import Results, tabulate
-from cryoetgan.evaluation.comparison.trials import (
-    ComparisonData,
-    TrialResult,
-    plan_trials,
-    run_trial,
-)
+from cryoetgan.evaluation.comparison.table import tabulate
+from cryoetgan.evaluation.comparison.trials import ComparisonData, plan_trials, run_trial
 from cryoetgan.io.files import read_json, write_json
 from cryoetgan.progress import track
 
@@ -48,7 +43,7 @@ def run_comparison(
         )
     path = output / "runs.json"
     known: dict[str, Any] = dict(read_json(path)) if path.exists() else {}
-    results: Results = {}
+    results: dict[tuple[str, ...], list[Any]] = {}
     trials = list(plan_trials(data))
     for trial in track(trials, "comparison"):
         own = replace(
@@ -60,7 +55,7 @@ def run_comparison(
         )
         key = data.key(trial, own)
         if key not in known:
-            known[key] = run_trial(trial, data, own).to_json()
+            known[key] = run_trial(trial, data, own)
             write_json(path, known)
-        results.setdefault(trial.name, []).append(TrialResult.from_json(known[key]))
+        results.setdefault(trial.name, []).append(known[key])
     return tabulate(config, results, data.real_test, data.classify_by_templates())

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.evaluation.classifiers.classifier import Classifier
-from cryoetgan.evaluation.labelled_sets import LabelledSet
+from cryoetgan.evaluation.measurement.metric_inputs import MetricInputs
 from cryoetgan.evaluation.measurement.metric_record import MetricRecords, metric_record
 from cryoetgan.evaluation.metrics import fid, inception_score, kid, prdc
 from cryoetgan.evaluation.metrics.neighbours import median_neighbour_distance
@@ -51,10 +51,8 @@ class _Draw(NamedTuple):
 
 
 def feature_metrics(
-    real: LabelledSet,
-    generated: LabelledSet,
+    inputs: MetricInputs,
     classifier: Classifier,
-    layer: str | None,
     baselines: Mapping[str, Floats],
     rng: np.random.Generator,
 ) -> MetricRecords:
@@ -69,17 +67,16 @@ def feature_metrics(
 
     Parameters
     ----------
-    real, generated : LabelledSet
-        The sets.
+    inputs : MetricInputs
+        The sets, and the layer of the features.
     classifier : Classifier
-        Trained on real volumes that are not in `real`.
-    layer : str, optional
-        Layer whose activations are the features; default: the network's own.
+        Trained on real volumes that are not in the real set.
     baselines : mapping
         Name to volumes `(M, z, y, x)`.
     rng : numpy.random.Generator
         For the draws.
     """
+    real, generated, layer = inputs.real, inputs.generated, inputs.layer
     about = {
         "features": {
             "network": classifier.name,
@@ -88,7 +85,7 @@ def feature_metrics(
         }
     }
     weak = weak_classifier_warning(len(classifier.classes), classifier.validation)
-    result = {"is": _inception_record(real, generated, classifier, baselines, rng)}
+    result = {"is": _inception_record(inputs, classifier, baselines, rng)}
     result["is"] |= about | ({"warning": weak} if weak else {})
     features = {
         "real": classifier.features(real.volumes, layer),
@@ -162,17 +159,16 @@ def weak_classifier_warning(n_classes: int, validation: float | None) -> str:
 
 
 def _inception_record(
-    real: LabelledSet,
-    generated: LabelledSet,
+    inputs: MetricInputs,
     classifier: Classifier,
     baselines: Mapping[str, Floats],
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    p = classifier.probabilities(generated.volumes)
-    found = {"real": classifier.probabilities(real.volumes)}
+    p = classifier.probabilities(inputs.generated.volumes)
+    found = {"real": classifier.probabilities(inputs.real.volumes)}
     found |= {name: classifier.probabilities(volumes) for name, volumes in baselines.items()}
     low, high = half_sampling_interval(
-        lambda rows: inception_score(p[rows]), cluster_labels(generated.table), rng, DRAWS
+        lambda rows: inception_score(p[rows]), cluster_labels(inputs.generated.table), rng, DRAWS
     )
     highest = float(len(classifier.classes))
     return metric_record(

@@ -1,6 +1,6 @@
 """Conventional simulation of subtomograms, with user-specified parameters: the paper's baseline.
 
-After Pei 2016 (Paper, section 3): contrast transfer, missing wedge, half of the noise before the
+After Pei 2016; Paper, section 3.3.5 compares with it. Contrast transfer, missing wedge, half of the noise before the
 transfer and half after it as detector noise, a low-pass filter.
 """
 

@@ -107,7 +107,9 @@ class TiledSimulator:
         size = (SCENE_BOXES * model.box,) * 3
         self.offset = np.float32(model.offset)
         self.transfer = Convolution(scale * filter_kernel(model.transfer(size)))
-        self.noise_filter = Convolution(filter_kernel(model.noise_filter(size)))
+        self.noise_filter = Convolution(
+            filter_kernel(model.noise_spectrum.noise_filter(size, model.voxel_size))
+        )
         self.seed, self.name = seed, name
 
     @property
