@@ -3,16 +3,14 @@
 import ast
 import importlib
 import inspect
-import pkgutil
 import re
 from pathlib import Path
 
 import pytest
 
-import cryoetgan
-
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "methods.md"
+PACKAGE = ROOT / "cryoetgan"
 PART = r"(?:eq\. \d+|section \d+(?:\.\d+)*|Table \d)"
 TAG = re.compile(rf"Paper, ({PART}(?:(?:,| and| to) {PART})*)")
 NAME = re.compile(r"`(cryoetgan\.[\w.]+)`")
@@ -56,12 +54,11 @@ def docstrings(name: str) -> str:
 def citations() -> list[tuple[str, str]]:
     """Return (dotted name, part of the paper) of every tagged function, class and module."""
     found = []
-    for module in pkgutil.walk_packages(cryoetgan.__path__, "cryoetgan."):
-        path = Path(module.module_finder.path) / module.name.rpartition(".")[2]  # type: ignore[union-attr]
-        path = path / "__init__.py" if module.ispkg else path.with_suffix(".py")
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        found += [(module.name, part) for part in tags(ast.get_docstring(tree))]
-        found += cited_below(tree, module.name)
+        found += [(name, part) for part in tags(ast.get_docstring(tree))]
+        found += cited_below(tree, name)
     return found
 
 
