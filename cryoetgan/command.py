@@ -8,7 +8,7 @@ import functools
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
@@ -65,6 +65,11 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[P, R]], Callable[
     returns a `Record`, its provenance is written beside the output. Every command accepts
     --seed; the option is hidden if the command draws no random numbers. A parameter whose type
     is a dataclass stands for the options that are its fields, shared by several commands.
+
+        @command(app, "simulate")
+        def simulate(file: Annotated[Path, typer.Argument(help="...")], output: Output) -> Record:
+            ...
+            return Record()
     """
 
     def register(function: Callable[P, R]) -> Callable[P, R]:
@@ -86,32 +91,29 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[P, R]], Callable[
                 _write_records(f"{stage} {name}", kwargs, returned)
             return returned
 
-        flags = [
-            inspect.Parameter(
-                flag,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=False,
-                annotation=Annotated[bool, typer.Option(f"--{flag}", f"-{flag[0]}", help=text)],
-            )
-            for flag, text in (
-                ("verbose", "More log lines."),
-                ("quiet", "Warnings and errors only."),
-            )
-        ]
-        if not random:
-            unused = Annotated[int, typer.Option("--seed", hidden=True)]
-            flags.append(
-                inspect.Parameter(
-                    "seed", inspect.Parameter.KEYWORD_ONLY, default=0, annotation=unused
-                )
-            )
-        parameters = [*signature.parameters.values(), *flags]
+        parameters = [*signature.parameters.values(), *_common_options(random)]
         run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {item.name: item.annotation for item in parameters}
         app.command(name, help=inspect.cleandoc(function.__doc__ or ""))(run)
         return function
 
     return register
+
+
+def _common_options(random: bool) -> Iterator[inspect.Parameter]:
+    """Yield -v, -q and, if the command draws no random numbers itself, a hidden --seed."""
+    options: list[tuple[str, object, Any]] = [
+        (
+            "verbose",
+            False,
+            Annotated[bool, typer.Option("--verbose", "-v", help="More log lines.")],
+        ),
+        ("quiet", False, Annotated[bool, typer.Option("--quiet", "-q", help="Warnings only.")]),
+        ("seed", 0, Annotated[int, typer.Option("--seed", hidden=True)]),
+    ]
+    for name, default, kind in options[: 2 if random else 3]:
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        yield inspect.Parameter(name, keyword, default=default, annotation=kind)
 
 
 def _expand_bundles(
