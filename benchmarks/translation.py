@@ -1,17 +1,17 @@
-"""Translation: seconds a step, memory and rate of the paper's networks, `recommended`, `smoke`.
+"""Seconds a training step, memory and rate of the paper's networks, `recommended` and `smoke`.
 
     python benchmarks/translation.py [--quick] [--device auto|cpu|cuda] [--cases literal,paper]
         [--boxes 28,40] [--kinds float32,bf16,compiled] [--repeats 3] [--threads 1]
 
-One step is all updates of it: both generators and both critics of the paper's cycle, the
-residual generator of `recommended` and, every eighth step, its way back. `literal` is the
-paper's text (critic of stride 1, batch 1), `paper` the preset (stride 2). Each measurement is a
-process of its own: float32 beside bfloat16 where the device multiplies it, alternating,
-medians. CPU: process time over threads; the rate beside that of a 2048^3 matrix product of the
-same precision. GPU: wall time, synchronised, TF32 as PyTorch has it by default for float32,
-`compiled` besides; the rate beside the maker's dense bfloat16 peak. Owed on CPUs: literal bf16
->= 3.5 x its own float32 (processors with AMX); on H100: >= 3 x eager TF32, >= 40 % of the dense
-bf16 rate on `literal`.
+One step contains all updates: both generators and both discriminators of the CycleGAN; the
+residual generator of `recommended` and, every eighth step, its density estimator. `literal` is
+the paper's text (discriminator of stride 1, batch 1), `paper` the preset (stride 2). Each
+measurement runs in its own process: float32, and bfloat16 if the device multiplies it, in turns;
+medians. CPU: process time over threads; the rate is compared with a 2048^3 matrix product of the
+same precision. GPU: wall time, synchronised, with PyTorch's default TF32 for float32, and
+`compiled`; the rate is compared with the maker's dense bfloat16 peak. Targets on CPUs: literal
+bf16 >= 3.5 x its own float32 (processors with AMX); on H100: >= 3 x eager TF32, >= 40 % of the
+dense bf16 rate on `literal`.
 """
 
 import argparse
@@ -22,20 +22,20 @@ import subprocess
 import sys
 import time
 from contextlib import nullcontext
-from dataclasses import replace
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from cryoetgan.devices import choose_device, multiplies_bfloat16
-from cryoetgan.translation.cyclegan.trainer import Trainer
+from cryoetgan.physics.geometry import HALF_TURNS
+from cryoetgan.translation.cyclegan.trainer import CycleGANTrainer
 from cryoetgan.translation.engine.scaling import Scaler
 from cryoetgan.translation.presets import read_preset
-from cryoetgan.translation.residual.scene_bank import Scenes
-from cryoetgan.translation.residual.trainer import BACK_EVERY, ResidualTrainer
+from cryoetgan.translation.residual.scene_bank import SceneBank
+from cryoetgan.translation.residual.trainer import ESTIMATOR_EVERY_STEPS, ResidualTrainer
 
 CASES = {
-    "literal": ("paper", {"critic_stride": 1}),
+    "literal": ("paper", {"discriminator_stride": 1}),
     "paper": ("paper", {}),
     "released": ("released", {}),
     "recommended": ("recommended", {}),
@@ -50,18 +50,18 @@ KINDS = ("float32", "bf16", "compiled")
 def trainer(case, box, kind, device):
     preset, changes = CASES[case]
     how = {"precision": "float32" if kind == "float32" else "bf16", "compile": kind == "compiled"}
-    settings = replace(read_preset(preset), **changes, **how)
+    settings = read_preset(preset).replace(**changes, **how)
     torch.manual_seed(0)
     shape = (2 * settings.batch, 1, box, box, box)
     real = torch.randn(shape).clamp(-1, 1)
-    if settings.frame == "cycle":
-        return Trainer(settings, torch.rand(shape), real, device, 0)
-    stock = Scenes(
+    if settings.model == "cyclegan":
+        return CycleGANTrainer(settings, torch.rand(shape), real, device, 0)
+    scenes = SceneBank(
         torch.randn(shape), torch.randn(shape), torch.rand(shape).half(),
         torch.zeros(len(real), dtype=torch.long),
     )  # fmt: skip
     scalers = Scaler(0.0, 1.0), Scaler(0.0, 1.0, bounded=False)
-    return ResidualTrainer(settings, stock, real, scalers, True, device, 0)
+    return ResidualTrainer(settings, scenes, real, scalers, HALF_TURNS, device, 0)
 
 
 def seconds(device, work):
@@ -86,9 +86,9 @@ def child(case, box, kind, device, steps):
     """Print what one process measures."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     made = trainer(case, box, kind, device)
-    made.probe = lambda: None  # now and then in a run, each step of so short a one
-    # steps differ: of so many, one has a way back
-    period = BACK_EVERY if isinstance(made, ResidualTrainer) else 1
+    made.diagnose = lambda: None  # rare in a long run, but at every step of this short one
+    # one step of a period trains the density estimator, too
+    period = ESTIMATOR_EVERY_STEPS if isinstance(made, ResidualTrainer) else 1
     counter = FlopCounterMode(display=False)
     # it would hook gradients at each module's inputs, which a gradient penalty's are not ready for
     counter.mod_tracker = Whole()

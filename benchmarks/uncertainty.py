@@ -1,21 +1,20 @@
-"""Uncertainty maps against known error: does the spread of a generated voxel tell how wrong it is?
+"""Uncertainty maps against known error: does the standard deviation of a voxel predict its error?
 
     python benchmarks/uncertainty.py [--steps 440] [--dropout 0.1] [--seed 0] [--folder DIR]
 
 Simulated data, so truth is known: phantoms in random poses are domain D, others of the same
-kinds through typed physics (SNR 0.3) domain S; preset smoke with dropout is trained on them,
-unpaired. For unseen poses: the signal that the physics gives without noise is the truth; the
-squared error is that of the mean over 64 noise draws, less what the draws leave of noise.
+kinds, simulated conventionally (SNR 0.3), domain S; preset smoke with dropout is trained on them,
+unpaired. For unseen poses the truth is the simulated signal without noise; the squared error is
+that between truth and the mean over 64 noise draws, minus the draws' remaining noise variance.
 Spearman's correlation over voxels with the standard deviation over 20 passes with dropout, and
-over 20 noise draws; mean and 95 % interval over volumes. Beside it, what needs no map: the
-smoothed density itself, and the map of another volume of the class. A map is worth more than an
-illustration only where it stays correlated once the density is accounted for (partial).
+over 20 noise draws; mean and 95 % interval over volumes. For comparison, two predictors that need
+no map: the smoothed density itself, and the map of another volume of the class. A map is more than
+an illustration only if the partial correlation, given the density, remains.
 """
 
 import argparse
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +28,9 @@ from cryoetgan.io.volume_set import read_volume_set, write_volume_set
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.seeds import rng
 from cryoetgan.translation.presets import read_preset
-from cryoetgan.translation.train import train
-from cryoetgan.translation.translator import open_translator
-from cryoetgan.translation.uncertainty import DROPOUTS, spread
+from cryoetgan.translation.train import TrainingInputs, train
+from cryoetgan.translation.translate import open_translator
+from cryoetgan.translation.uncertainty import dropout_layers, standard_deviation
 
 CLASSES = ("ribosome", "proteasome", "tric")
 VOXEL, BOX, PASSES, DRAWS = 13.68, 28, 20, 64
@@ -82,7 +81,7 @@ def prepare(folder, seed):
 
 
 def partial(a, b, given):
-    """Spearman's correlation of a and b where the given is accounted for."""
+    """Partial Spearman correlation of a and b, given a third variable."""
     ab, ag, bg = (stats.spearmanr(*pair)[0] for pair in ((a, b), (a, given), (b, given)))
     return (ab - ag * bg) / np.sqrt((1 - ag**2) * (1 - bg**2))
 
@@ -99,22 +98,29 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     truth = prepare(folder, given.seed)
     source = read_volume_set(folder / "t.star")
-    settings = replace(read_preset("smoke"), dropout=given.dropout, steps=given.steps)
+    settings = read_preset("smoke").replace(dropout=given.dropout, steps=given.steps)
     device, target = torch.device("cpu"), folder / "trained"
-    sets = read_volume_set(folder / "d.star"), read_volume_set(folder / "s.star")
-    train(*sets, settings, target, device, given.seed, "smoke-dropout")
-    translator = open_translator(target / "checkpoint.pt", "ds", None, device)
+    inputs = TrainingInputs(
+        densities=read_volume_set(folder / "d.star"),
+        subtomograms=read_volume_set(folder / "s.star"),
+    )
+    train(inputs, settings, target, name="smoke-dropout", device=device, seed=given.seed)
+    translator = open_translator(target / "checkpoint.pt", "ds", device)
     names = item_names(source.table["cryoetganClass"])
-    layers = [m for m in translator.generator.modules() if isinstance(m, DROPOUTS)]
+    layers = dropout_layers(translator.generator)
     maps = {"dropout": [], "noise": []}
     errors, densities = [], []
     for row, name in enumerate(names):
-        drawn = np.concatenate(list(translator.passes(source, row, name, 1, DRAWS, False)))
+        drawn = np.concatenate(list(translator.sample_row(source, row, name, 1, DRAWS, False)))
         errors.append((drawn.mean(0) - truth[row]) ** 2 - drawn.var(0, ddof=1) / DRAWS)
-        maps["noise"].append(spread(translator.passes(source, row, name, 2, PASSES, False)))
+        maps["noise"].append(
+            standard_deviation(translator.sample_row(source, row, name, 2, PASSES, False))
+        )
         for layer in layers:
             layer.train()
-        maps["dropout"].append(spread(translator.passes(source, row, name, 2, PASSES, True)))
+        maps["dropout"].append(
+            standard_deviation(translator.sample_row(source, row, name, 2, PASSES, True))
+        )
         for layer in layers:
             layer.eval()
         densities.append(ndimage.gaussian_filter(source.volumes[row], 1.5))

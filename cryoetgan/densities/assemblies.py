@@ -161,11 +161,8 @@ def build_assembly(
     missing = [n for n in find_missing_chains(structure, described[assembly]) if n not in removed]
     if missing:
         log.warning(
-            "%s: the file lacks chains %s of assembly '%s', so the map shows a part; "
-            "use the whole entry, or confirm the part with --assembly none",
-            path,
-            _shorten(missing, 8),
-            assembly,
+            f"{path}: the file lacks chains {_shorten(missing, 8)} of assembly '{assembly}', so the "
+            "map shows a part; use the whole entry, or confirm the part with --assembly none"
         )
     chains = {chain.name for chain in structure[0]}
     subchains = {residue.subchain for chain in structure[0] for residue in chain}
@@ -210,12 +207,9 @@ def _warn_of_larger_assembly(structure: Any, path: Path) -> None:
         copies = max(count.values(), default=1)
         if copies > 1:
             log.warning(
-                "%s: holds one of the %d copies in its assembly '%s', so the map shows a part; "
-                "set --assembly (densities.assembly) to %s for the whole particle",
-                path,
-                copies,
-                assembly.name,
-                assembly.name,
+                f"{path}: holds one of the {copies} copies in its assembly '{assembly.name}', so "
+                "the map shows a part; set --assembly (densities.assembly) to that name for the "
+                "whole particle"
             )
             return
 

@@ -158,13 +158,11 @@ def _select_component(
         return atoms[labels == component - 1]
     large = [size for size in sizes if size > SECOND_PARTICLE_FRACTION * sizes[0]]
     if len(large) > 1:
+        sizes_text = ", ".join(map(str, large[:4]))
         log.warning(
-            "%s: holds %d separate particles (%s atoms), and their common map shows neither; "
-            "give --component 1 (column component) for the largest, another --assembly, or a "
-            "file with one particle",
-            path,
-            len(large),
-            ", ".join(map(str, large[:4])),
+            f"{path}: holds {len(large)} separate particles ({sizes_text} atoms), and their common "
+            "map shows neither; give --component 1 (column component) for the largest, another "
+            "--assembly, or a file with one particle"
         )
     return atoms
 

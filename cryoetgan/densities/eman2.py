@@ -43,13 +43,10 @@ def drop_unknown_elements(atoms: Atoms, path: Path) -> Atoms:
     if not known.any():
         raise UserError(f"{path}: EMAN2 knows none of its elements; use engine builtin")
     if not known.all():
-        dropped = np.unique(atoms.atomic_numbers[~known])
+        dropped = ", ".join(map(str, np.unique(atoms.atomic_numbers[~known])))
         log.warning(
-            "%s: EMAN2 drops %d atoms of elements it does not know (Z = %s); engine builtin "
-            "counts them",
-            path,
-            int((~known).sum()),
-            ", ".join(map(str, dropped)),
+            f"{path}: EMAN2 drops {(~known).sum()} atoms of elements it does not know "
+            f"(Z = {dropped}); engine builtin counts them"
         )
     return atoms[known]
 

@@ -41,10 +41,8 @@ def import_map(
 def read_pose_maps(paths: Sequence[Path]) -> tuple[dict[str, NDArray[Any]], float]:
     """Return the maps of classes by name, `(z, y, x)`, and their common voxel size in angstrom.
 
-    Raises
-    ------
-    UserError
-        If a file is not a density map, or the maps are not cubes of one size and voxel size.
+    Raises `UserError` if a file is not a density map, or the maps are not cubes of one size and
+    voxel size.
     """
     named = paths_by_class(paths)
     volumes = {name: read_volume(path) for name, path in named.items()}

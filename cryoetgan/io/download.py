@@ -78,21 +78,14 @@ def retry(
 
 
 def download(
-    url: str,
-    path: Path,
-    retries: int = 4,
-    timeout: float = 60.0,
-    first_wait: float = FIRST_WAIT_S,
+    url: str, path: Path, retries: int = 4, timeout: float = 60.0, first_wait: float = FIRST_WAIT_S
 ) -> None:
     """Write the file at `url` to `path`, a scratch file; see `transfer` and `retry`.
 
     An interrupted transfer resumes at its last byte. An attempt that received new bytes does not
     count as a failure.
 
-    Raises
-    ------
-    UserError
-        If the file does not exist, or every attempt failed.
+    Raises `UserError` if the file does not exist, or every attempt failed.
     """
     path.unlink(missing_ok=True)
     retry(

@@ -138,8 +138,9 @@ def ctf(
 ) -> Floats:
     """Return the contrast transfer function; positive at low frequency.
 
-    CTF(k) = sin(pi lambda dz k^2 - pi/2 Cs lambda^3 k^4 + asin(A)) exp(-B k^2 / 4). The sign
-    belongs to images with bright protein; RELION uses the opposite sign for dark protein.
+    CTF(k) = sin(pi lambda dz k^2 - pi/2 Cs lambda^3 k^4 + asin(A)) exp(-B k^2 / 4) (Rohou and
+    Grigorieff 2015, doi 10.1016/j.jsb.2015.08.008). The sign belongs to images with bright
+    protein; RELION uses the opposite sign for dark protein.
 
     Parameters
     ----------

@@ -28,7 +28,7 @@ METRICS_SECONDS = 45.0
 """All metrics of one set."""
 JOB_SECONDS = 2.0
 """Start of a job."""
-TRAINING_SECONDS = {"cycle": 0.42, "residual": 0.75}
+TRAINING_SECONDS = {"cyclegan": 0.42, "residual": 0.75}
 """A training step, all passes forward and backward, per 1e9 multiplications of the generator."""
 CB3D_FACTOR = 60.0
 """Time of CB3D over the time of the small network."""
@@ -132,9 +132,8 @@ def _training_seconds(config: Config) -> float:
 
     settings = read_preset(config.translation.preset)
     steps = config.translation.steps or settings.steps
-    frame = getattr(settings, "frame", "cycle")
     per_step = count_multiplications(settings) * config.densities.box**3 * settings.batch
-    return TRAINING_SECONDS[frame] * steps * per_step / 1e9
+    return TRAINING_SECONDS[settings.model] * steps * per_step / 1e9
 
 
 def _network_synthesis_seconds(config: Config, voxels: int) -> float:
@@ -142,7 +141,7 @@ def _network_synthesis_seconds(config: Config, voxels: int) -> float:
     from cryoetgan.translation.presets import read_preset
 
     settings = read_preset(config.translation.preset)
-    if getattr(settings, "frame", "cycle") != "residual":
+    if settings.model != "residual":
         return 0.0
     per_voxel = TRAINING_SECONDS["residual"] / 3 * count_multiplications(settings) / 1e9
     return per_voxel * TILE_OVERLAP * voxels
@@ -150,8 +149,8 @@ def _network_synthesis_seconds(config: Config, voxels: int) -> float:
 
 def count_multiplications(settings: Any) -> float:
     """Return the multiplications of the generator per voxel of its input."""
-    if getattr(settings, "frame", "cycle") == "residual":
-        return 2.0 * 27 * settings.stages * settings.filters  # each filter and its adjoint
+    if settings.model == "residual":
+        return 2.0 * 27 * settings.diffusion_steps * settings.filters  # each filter and its adjoint
     first, second, third = settings.widths
     outer = 2 * 343 * first
     down = 27 * (first * second / 8 + second * third / 64)

@@ -16,10 +16,8 @@ PDB_ID = re.compile(r"[0-9][a-z0-9]{3}|pdb_[0-9a-z]{8}")
 def parse_pdb_id(text: str) -> str:
     """Return a PDB id in lower case.
 
-    Raises
-    ------
-    UserError
-        If `text` has neither the short form (4v6x) nor the extended form (pdb_00004v6x).
+    Raises `UserError` if `text` has neither the short form (4v6x) nor the extended form
+    (pdb_00004v6x).
     """
     name = text.strip().lower()
     if not PDB_ID.fullmatch(name):

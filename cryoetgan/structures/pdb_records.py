@@ -41,10 +41,8 @@ class PdbRecords:
 def read_records(text: bytes, path: Path) -> PdbRecords:
     """Return the atoms of a PDB file, all models.
 
-    Raises
-    ------
-    UserError
-        If a record is cut short or a coordinate is not a number; the message names the line.
+    Raises `UserError` if a record is cut short or a coordinate is not a number; the message names
+    the line.
     """
     data = np.frombuffer(text, np.uint8)
     ends = np.flatnonzero(data == ord("\n"))

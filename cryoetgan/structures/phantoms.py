@@ -104,10 +104,7 @@ def apply_symmetry(unit: Floats, group: Rotation) -> list[Floats]:
 def write_phantom(name: str, path: Path) -> int:
     """Write a phantom as mmCIF; return its number of pseudo-atoms.
 
-    Raises
-    ------
-    UserError
-        If the name is unknown.
+    Raises `UserError` if the name is unknown.
     """
     import gemmi
 

@@ -5,209 +5,193 @@ from typing import Annotated
 
 import typer
 
-from cryoetgan.command import Device, Output, Seed, command, group, log
+from cryoetgan.command import Device, Output, Record, Seed, command, group, log
 from cryoetgan.errors import UserError
-from cryoetgan.translation import commands_synthesis
+from cryoetgan.imaging.commands import DensityScale, SceneLabels, SceneMap, SceneTruth, Tile
 
+Checkpoint = Annotated[Path, typer.Argument(help="checkpoint.pt of `translation train`.")]
 app = group("")
+
+
+def check_at_least(value: int | None, least: int, option: str) -> None:
+    """Raise a `UserError` if the value of an option is too small."""
+    if value is not None and value < least:
+        raise UserError(f"{option}: got {value}, wanted {least} or more")
 
 
 @command(app, "train")
 def train(
     output: Output,
-    densities: Annotated[Path, typer.Option(help="Volume set of posed densities (STAR).")],
-    subtomograms: Annotated[Path, typer.Option(help="Volume set of subtomograms (STAR).")],
+    densities: Annotated[Path, typer.Option(help="Posed densities (STAR).")],
+    subtomograms: Annotated[Path, typer.Option(help="Subtomograms (STAR).")],
     preset: Annotated[
-        str, typer.Option(help="paper, released, recommended, smoke, or a YAML file of settings.")
+        str, typer.Option(help="paper, released, recommended, smoke, or a YAML file.")
     ] = "paper",
     imaging: Annotated[
         list[Path] | None,
-        typer.Option(help="Imaging model (M.json) of each tomogram, for recommended; repeatable."),
+        typer.Option(help="Imaging model (JSON) of each tomogram, for `recommended`; repeatable."),
     ] = None,
     group_: Annotated[
-        str | None,
-        typer.Option("--group", help="Learn from the subtomograms of this group of tomograms."),
+        str | None, typer.Option("--group", help="Train on this group of tomograms alone.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Generator steps; the preset's own.")] = None,
-    devices: Annotated[
-        int, typer.Option(help="Of this machine, to share each batch; srun tells by itself.")
-    ] = 1,
+    steps: Annotated[int | None, typer.Option(help="Training steps; default: preset.")] = None,
+    devices: Annotated[int, typer.Option(help="GPUs of this machine that share a batch.")] = 1,
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Numbers of the log as TensorBoard events, too.")
+        bool, typer.Option("--tensorboard", help="Also write TensorBoard events.")
     ] = False,
     device: Device = "auto",
     seed: Seed = 0,
 ) -> None:
-    """Train the CycleGAN, unpaired: a folder with checkpoint.pt, log.csv, config.yaml.
+    """Train a model with unpaired volumes: a folder with checkpoint.pt, log.csv, config.yaml.
 
-    Rows of split train are learnt from (all, where there are no splits); labels are not.
-    Killed, it goes on where it was when run again. Several devices want Lightning Fabric (extra
-    `multi`); under srun, one task a device, they are used without being asked for.
+    Training uses rows with split train, or all rows if there are no splits; it uses no labels. An
+    interrupted run resumes when it is started again. Several GPUs need the extra `multi`
+    (Lightning Fabric); under srun, with one task a GPU, all tasks are used automatically.
     """
     from cryoetgan.devices import choose_device
     from cryoetgan.io.volume_set import read_volume_set
     from cryoetgan.translation.presets import read_preset
+    from cryoetgan.translation.train import TrainingInputs
     from cryoetgan.translation.train import train as run
-    from cryoetgan.translation.train import with_steps
 
-    if steps is not None and steps < 1:
-        raise UserError(f"--steps: got {steps}, wanted one or more")
-    if devices < 1:
-        raise UserError(f"--devices: got {devices}, wanted one or more")
-    settings = with_steps(read_preset(preset), steps)
-    where = choose_device(device)
-    sets = read_volume_set(densities, ["cryoetganClass"]), read_volume_set(subtomograms)
-    name, models = Path(preset).stem, imaging or []
-    run(*sets, settings, output, where, seed, name, models, group_, devices, tensorboard)
+    check_at_least(steps, 1, "--steps")
+    check_at_least(devices, 1, "--devices")
+    settings = read_preset(preset)
+    if steps is not None:
+        settings = settings.replace(steps=steps, epochs=0.0)
+    inputs = TrainingInputs(
+        densities=read_volume_set(densities, ["cryoetganClass"]),
+        subtomograms=read_volume_set(subtomograms),
+        imaging=imaging or [],
+        group=group_,
+    )
+    run(
+        inputs,
+        settings,
+        output,
+        name=Path(preset).stem,
+        device=choose_device(device),
+        seed=seed,
+        devices=devices,
+        tensorboard=tensorboard,
+    )
     log.info("%s: trained", output / "checkpoint.pt")
 
 
 @command(app, "translate")
 def translate(
-    checkpoint: Annotated[Path, typer.Argument(help="checkpoint.pt of `translation train`.")],
+    checkpoint: Checkpoint,
     volumes: Annotated[Path, typer.Argument(help="Volume set to translate (STAR).")],
     output: Output,
     direction: Annotated[str, typer.Option(help="ds: density to subtomogram; sd: back.")] = "ds",
     draws: Annotated[int, typer.Option(help="Noise draws of each volume.")] = 1,
-    snapshot: Annotated[int | None, typer.Option(help="0: the generator before training.")] = None,
+    snapshot: Annotated[int | None, typer.Option(help="0: the untrained generator.")] = None,
     device: Device = "auto",
     seed: Seed = 0,
-) -> None:
+) -> Record:
     """Translate a volume set: rows keep class, angles (degrees) and origin (angstrom).
 
-    Each volume draws its noise from (seed, its place in its class, draw). Grey values
-    are those of the subtomograms trained on. A checkpoint of `recommended` holds its imaging
-    models: nothing else is needed.
+    The noise of a volume depends on the seed, its number in its class, and the draw. Grey values
+    are those of the training subtomograms. A checkpoint of `recommended` contains its imaging
+    models.
     """
-    import pandas as pd
-
     from cryoetgan.devices import choose_device
-    from cryoetgan.io.files import provenance, sidecar, write_json
-    from cryoetgan.io.mrc import check_same_voxel_size
-    from cryoetgan.io.star import item_names
-    from cryoetgan.io.volume_set import VolumeSetWriter, read_volume_set
-    from cryoetgan.progress import track
-    from cryoetgan.translation.translator import check_box, open_translator
-
-    if draws < 1:
-        raise UserError(f"--draws: got {draws}, wanted one or more")
-    translator = open_translator(checkpoint, direction, snapshot, choose_device(device))
-    source = read_volume_set(volumes)
-    check_same_voxel_size(
-        source.voxel_size, float(translator.content["voxel_size"]), volumes, checkpoint
+    from cryoetgan.translation.translate import (
+        check_snapshot,
+        open_source,
+        open_translator,
+        write_translations,
     )
-    check_box(translator, source)
-    table = source.table.copy()
-    table["cryoetganSource"] = "generated" if direction == "ds" else "density"
-    optics = pd.DataFrame(translator.optics()) if direction == "ds" else source.optics
-    classes = table["cryoetganClass"] if "cryoetganClass" in table else ["particle"] * len(table)
-    rows = table.to_dict("records")
-    count = len(rows) * draws
-    made = translator.translated(source, item_names(classes), draws, seed)
-    with VolumeSetWriter(output, count, source.box, source.voxel_size, optics) as writer:
-        for row, group, volume in track(made, "translating", count):
-            own = {"rlnOpticsGroup": group + 1} if direction == "ds" else {}
-            writer.add(volume, rows[row] | own)
-    parameters = {"direction": direction, "draws": draws, "snapshot": snapshot}
-    record = provenance("translation translate", [checkpoint, volumes], parameters, seed)
-    write_json(sidecar(output), {"provenance": record})
+
+    check_at_least(draws, 1, "--draws")
+    check_snapshot(snapshot, checkpoint)
+    where = choose_device(device)
+    translator = open_translator(checkpoint, direction, where, untrained=snapshot == 0)
+    count = write_translations(translator, open_source(volumes, translator), output, draws, seed)
     log.info("%s: %d volumes", output, count)
+    return Record()
 
 
 @command(app, "join")
 def join(
-    sets: Annotated[list[Path], typer.Argument(help="Volume sets (STAR), of each group one.")],
+    sets: Annotated[list[Path], typer.Argument(help="Volume sets (STAR).")],
     output: Output,
-) -> None:
-    """Join volume sets, one behind the other: a volume set with the optics groups of all.
+) -> Record:
+    """Concatenate volume sets of one box and voxel size, with the optics groups of all."""
+    from cryoetgan.translation.concatenate import concatenate_volume_sets
 
-    Box and voxel size (angstrom) must be the same; rows keep all they have.
-    """
-    from cryoetgan.io.files import provenance, sidecar, write_json
-    from cryoetgan.translation.concatenate import write_joined
-
-    count = write_joined(sets, output)
-    write_json(sidecar(output), {"provenance": provenance("translation join", sets)})
+    count = concatenate_volume_sets(sets, output)
     log.info("%s: %d volumes of %d sets", output, count, len(sets))
+    return Record()
 
 
 @command(app, "uncertainty")
 def uncertainty(
-    checkpoint: Annotated[Path, typer.Argument(help="checkpoint.pt of `translation train`.")],
-    volumes: Annotated[Path, typer.Argument(help="Volume set of densities (STAR).")],
+    checkpoint: Checkpoint,
+    volumes: Annotated[Path, typer.Argument(help="Densities (STAR).")],
     output: Output,
-    passes: Annotated[int, typer.Option(help="Translations of each volume, two or more.")] = 20,
-    sample: Annotated[int | None, typer.Option(help="First volumes of each class; all.")] = None,
+    passes: Annotated[int, typer.Option(help="Translations of each volume.")] = 20,
+    sample: Annotated[
+        int | None, typer.Option(help="First volumes of each class; default: all.")
+    ] = None,
     device: Device = "auto",
     seed: Seed = 0,
-) -> None:
-    """How much generated voxels vary: a folder with dropout_sd.mrcs, noise_sd.mrcs, their STAR.
+) -> Record:
+    """Uncertainty of generated voxels: a folder with dropout_sd.mrcs, noise_sd.mrcs, their STAR.
 
-    dropout_sd: standard deviation over Monte Carlo dropout, the noise fixed; noise_sd: over
-    the noise, without dropout. In grey values of the subtomograms trained on; rows keep class,
-    angles and origin. Illustrative: on simulated volumes with known truth neither follows the
-    error any better than the density itself does (benchmarks/uncertainty.py).
+    dropout_sd: standard deviation over Monte Carlo dropout with fixed noise. noise_sd: standard
+    deviation over noise without dropout. Both are grey values of the training subtomograms; rows
+    keep class, angles and origin. The maps are illustrations: on simulated volumes neither
+    predicts the error better than the density itself does (benchmarks/uncertainty.py).
     """
-    import contextlib
-
-    import pandas as pd
-
     from cryoetgan.devices import choose_device
-    from cryoetgan.io.files import check_not_overwritten, provenance, sidecar, write_json
-    from cryoetgan.io.mrc import check_same_voxel_size
-    from cryoetgan.io.star import item_names
-    from cryoetgan.io.volume_set import VolumeSetWriter, read_volume_set
-    from cryoetgan.progress import track
-    from cryoetgan.translation.translator import check_box, open_translator
-    from cryoetgan.translation.uncertainty import has_dropout, spreads
+    from cryoetgan.translation.translate import open_source, open_translator
+    from cryoetgan.translation.uncertainty import dropout_layers, write_uncertainty
 
-    if passes < 2:
-        raise UserError(f"--passes: got {passes}, wanted two or more")
-    if sample is not None and sample < 1:
-        raise UserError(f"--sample: got {sample}, wanted one or more")
-    translator = open_translator(checkpoint, "ds", None, choose_device(device))
-    source = read_volume_set(volumes)
-    check_same_voxel_size(
-        source.voxel_size, float(translator.content["voxel_size"]), volumes, checkpoint
-    )
-    check_box(translator, source)
-    if not has_dropout(translator.generator):
+    check_at_least(passes, 2, "--passes")
+    check_at_least(sample, 1, "--sample")
+    translator = open_translator(checkpoint, "ds", choose_device(device))
+    source = open_source(volumes, translator)
+    if not dropout_layers(translator.generator):
         log.warning(
-            "%s: was trained without dropout: dropout_sd is zero everywhere (key dropout of the "
-            "preset)",
+            "%s: was trained without dropout (key dropout of the preset): dropout_sd is zero",
             checkpoint,
         )
-    table = source.table.drop(columns="rlnOpticsGroup", errors="ignore")
-    table["cryoetganSource"] = "generated"
-    classes = table["cryoetganClass"] if "cryoetganClass" in table else ["particle"] * len(table)
-    rows, names = table.to_dict("records"), item_names(classes)
-    # a name ends in the volume's number within its class
-    chosen = [
-        row
-        for row, name in enumerate(names)
-        if sample is None or int(name.rpartition("/")[2]) < sample
-    ]
-    paths = [output / f"{name}.star" for name in ("dropout_sd", "noise_sd")]
-    for path in paths:
-        check_not_overwritten(volumes, path)
-    optics = pd.DataFrame(translator.optics())
-    with contextlib.ExitStack() as stack:
-        writers = [
-            stack.enter_context(
-                VolumeSetWriter(path, len(chosen), source.box, source.voxel_size, optics)
-            )
-            for path in paths
-        ]
-        made = spreads(translator, source, names, passes, seed, chosen)
-        for row, *both in track(made, "passing", len(chosen)):
-            group = {"rlnOpticsGroup": translator.look(names[row], seed) + 1}
-            for writer, volume in zip(writers, both, strict=True):
-                writer.add(volume, rows[row] | group)
-    made_with = {"passes": passes, "sample": sample}
-    record = provenance("translation uncertainty", [checkpoint, volumes], made_with, seed)
-    for path in paths:
-        write_json(sidecar(path), {"provenance": record})
-    log.info("%s: %d volumes, %d passes each", output, len(chosen), passes)
+    paths, count = write_uncertainty(translator, source, output, passes, sample, seed)
+    log.info("%s: %d volumes, %d translations each", output, count, passes)
+    return Record(outputs=paths)
 
 
-commands_synthesis.register(app)
+@command(app, "synthesize")
+def synthesize(
+    checkpoint: Annotated[Path, typer.Argument(help="checkpoint.pt of preset recommended.")],
+    scene: SceneMap,
+    output: Output,
+    labels: SceneLabels = None,
+    particles: SceneTruth = None,
+    tomogram: Annotated[
+        str | None, typer.Option(help="Tomogram of the imaging model; default: the first.")
+    ] = None,
+    density_scale: DensityScale = 1.0,
+    tile: Tile = 96,
+    device: Device = "auto",
+    seed: Seed = 0,
+) -> Record:
+    """Generate a tomogram from a density scene of any size: T.mrc, T_labels.mrc, T.star.
+
+    Grey values are those of the training tomogram, protein bright. Memory depends on the tile
+    alone; the result does not depend on the tile.
+    """
+    from cryoetgan.devices import choose_device
+    from cryoetgan.imaging.simulate.tomogram import open_scene, write_tomogram
+    from cryoetgan.io.star import class_name
+    from cryoetgan.translation.synthesize import open_tiled_generator
+
+    where, name = choose_device(device), class_name(output)
+    generator, model = open_tiled_generator(checkpoint, tomogram, name, density_scale, where, seed)
+    files = open_scene(scene, labels, particles)
+    outputs, about = write_tomogram(
+        output, files, model, generator.simulate_block, tile, "generated"
+    )
+    log.info("%s: generated from %s", output, scene)
+    return Record(outputs=outputs, about=about, parameters={"tomogram": model.tomogram})

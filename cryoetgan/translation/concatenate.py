@@ -1,4 +1,4 @@
-"""Join the sets that each group's generator made."""
+"""Concatenate the volume sets of several generators, one of each group of tomograms."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,20 +11,20 @@ from cryoetgan.io.volume_set import VolumeSetWriter, read_volume_set
 from cryoetgan.progress import track
 
 
-def write_joined(paths: Sequence[Path], output: Path) -> int:
-    """Write volume sets one behind the other and return how many volumes there are.
+def concatenate_volume_sets(paths: Sequence[Path], output: Path) -> int:
+    """Write one volume set of several, and return its number of volumes.
 
     Parameters
     ----------
     paths : sequence of Path
         STAR files; their optics groups are numbered anew, in order.
     output : Path
-        STAR file of the joined set.
+        STAR file of the concatenated set.
 
     Raises
     ------
     UserError
-        Where boxes or voxel sizes differ, or a row's optics group is not there.
+        If boxes or voxel sizes differ, or an optics group of a row does not exist.
     """
     sets = [read_volume_set(path, ["rlnOpticsGroup"]) for path in paths]
     first = sets[0]
@@ -37,17 +37,17 @@ def write_joined(paths: Sequence[Path], output: Path) -> int:
                 f"{first.path} has boxes of {first.box} voxels, {volumes.path} of {volumes.box}; "
                 "make both with one densities.box"
             )
-        before = sum(map(len, optics))
-        numbers = list(volumes.optics.get("rlnOpticsGroup", []))
-        new = {old: before + place for place, old in enumerate(numbers, start=1)}
-        if not set(volumes.table["rlnOpticsGroup"]) <= set(numbers):
-            raise UserError(f"{volumes.path}: its optics block lacks groups that its rows name")
+        count = sum(map(len, optics))
+        old = list(volumes.optics.get("rlnOpticsGroup", []))
+        new = {number: count + place for place, number in enumerate(old, start=1)}
+        if not set(volumes.table["rlnOpticsGroup"]) <= set(old):
+            raise UserError(f"{volumes.path}: its optics block lacks groups of its rows")
         optics.append(volumes.optics.assign(rlnOpticsGroup=list(new.values())))
         tables.append(volumes.table.assign(rlnOpticsGroup=volumes.table["rlnOpticsGroup"].map(new)))
     rows = pd.concat(tables, ignore_index=True).to_dict("records")
     stacks = (volume for each in sets for volume in each.volumes)
-    joined = pd.concat(optics, ignore_index=True)
-    with VolumeSetWriter(output, len(rows), first.box, first.voxel_size, joined) as writer:
-        for volume, row in track(zip(stacks, rows, strict=True), "joining", len(rows)):
+    groups = pd.concat(optics, ignore_index=True)
+    with VolumeSetWriter(output, len(rows), first.box, first.voxel_size, groups) as writer:
+        for volume, row in track(zip(stacks, rows, strict=True), "concatenating", len(rows)):
             writer.add(volume, row)
     return len(rows)

@@ -1,40 +1,42 @@
-"""How much a generated voxel varies: by Monte Carlo dropout, and by the noise alone.
+"""Uncertainty of generated voxels: standard deviation over Monte Carlo dropout, and over noise.
 
-The paper's section 2.7 in two: what the network is unsure of (dropout on, noise the same), and
-what the noise changes (dropout off, new noise). Neither is calibrated: maps to look at.
+Paper, section 3.4: dropout in the generator, 20 translations of the same density map, and the
+standard deviation of each voxel, U(v) = sd over k of G_ds(d; dropout k)(v). The paper draws noise
+as well; here dropout is sampled with fixed noise, and noise is sampled without dropout. Neither is
+calibrated: the maps are illustrations.
 """
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cryoetgan.io.volume_set import VolumeSet
+from cryoetgan.io.files import check_not_overwritten
+from cryoetgan.io.volume_set import VolumeSet, VolumeSetWriter
+from cryoetgan.progress import track
 from cryoetgan.seeds import integer_seed
-
-DROPOUTS = (nn.Dropout, nn.Dropout3d)
-
-
-class Passing(Protocol):
-    """What a translator offers for it."""
-
-    @property
-    def generator(self) -> nn.Module:
-        """The network."""
-        ...
-
-    def passes(
-        self, source: VolumeSet, row: int, name: str, seed: int, count: int, fixed: bool
-    ) -> Iterator[NDArray[np.float32]]:
-        """Yield batches `(N, z, y, x)`, `count` translations of one row in all."""
-        ...
+from cryoetgan.translation.engine.translator import Translator
+from cryoetgan.translation.translate import name_items
 
 
-def spread(batches: Iterable[NDArray[np.floating]]) -> NDArray[np.float32]:
-    """Return the standard deviation (n - 1) of each voxel over all volumes of the batches."""
+def standard_deviation(batches: Iterable[NDArray[np.floating]]) -> NDArray[np.float32]:
+    """Return the standard deviation (n - 1) of each voxel over the volumes of some batches.
+
+    Parameters
+    ----------
+    batches : iterable of ndarray
+        `(N, z, y, x)` each.
+
+    Returns
+    -------
+    ndarray
+        `(z, y, x)`.
+    """
     count, mean, square = 0, np.zeros(()), np.zeros(())
     for batch in batches:
         for volume in np.asarray(batch, np.float64):
@@ -45,35 +47,108 @@ def spread(batches: Iterable[NDArray[np.floating]]) -> NDArray[np.float32]:
     return np.asarray(np.sqrt(square / max(count - 1, 1)), np.float32)
 
 
-def has_dropout(network: nn.Module) -> bool:
-    """Return whether a network drops anything."""
-    return any(isinstance(layer, DROPOUTS) and layer.p > 0 for layer in network.modules())
+def dropout_layers(network: nn.Module) -> list[nn.Module]:
+    """Return the layers of a network that drop values with a probability above 0."""
+    kinds = (nn.Dropout, nn.Dropout3d)
+    return [layer for layer in network.modules() if isinstance(layer, kinds) and layer.p > 0]
 
 
-def spreads(
-    translator: Passing,
+def uncertainty_maps(
+    translator: Translator,
     source: VolumeSet,
     names: Sequence[str],
     passes: int,
     seed: int,
-    rows: Iterable[int] | None = None,
+    rows: Iterable[int],
 ) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
-    """Yield row, SD over dropout with the noise fixed, SD over noise without dropout.
+    """Yield row, standard deviation over dropout, and standard deviation over noise.
 
-    Grey values are those of the subtomograms trained on. Of all rows, or of those given.
+    Parameters
+    ----------
+    translator : Translator
+        Of direction ds.
+    source : VolumeSet
+        Densities.
+    names : sequence of str
+        Name of each row.
+    passes : int
+        Translations of each row.
+    seed : int
+        Seed of the run.
+    rows : iterable of int
+        Rows to translate.
+
+    Yields
+    ------
+    row : int
+    dropout_sd : ndarray
+        `(z, y, x)`: dropout on, all translations with the same noise; grey values of the training
+        subtomograms.
+    noise_sd : ndarray
+        `(z, y, x)`: dropout off, each translation with its own noise.
     """
-    layers = [m for m in translator.generator.modules() if isinstance(m, DROPOUTS)]
-    drops = has_dropout(translator.generator)
-    for row in range(len(names)) if rows is None else rows:
+    layers = dropout_layers(translator.generator)
+    for row in rows:
         name = names[row]
-        by_noise = spread(translator.passes(source, row, name, seed, passes, False))
-        by_dropout = np.zeros_like(by_noise)
-        if drops:
+        noise_sd = standard_deviation(
+            translator.sample_row(source, row, name, seed, passes, fixed_noise=False)
+        )
+        dropout_sd = np.zeros_like(noise_sd)
+        if layers:
             for layer in layers:
                 layer.train()
             with torch.random.fork_rng():
                 torch.manual_seed(integer_seed(seed, "uncertainty", name) % 2**62)
-                by_dropout = spread(translator.passes(source, row, name, seed, passes, True))
+                dropout_sd = standard_deviation(
+                    translator.sample_row(source, row, name, seed, passes, fixed_noise=True)
+                )
             for layer in layers:
                 layer.eval()
-        yield row, by_dropout, by_noise
+        yield row, dropout_sd, noise_sd
+
+
+def write_uncertainty(
+    translator: Translator,
+    source: VolumeSet,
+    folder: Path,
+    passes: int,
+    sample: int | None,
+    seed: int,
+) -> tuple[list[Path], int]:
+    """Write `dropout_sd.star` and `noise_sd.star`; return their paths and number of volumes.
+
+    Parameters
+    ----------
+    translator, source, passes, seed
+        As in `uncertainty_maps`.
+    folder : Path
+        Folder of the two volume sets.
+    sample : int, optional
+        Number of volumes of each class, the first ones; None: all.
+    """
+    table = source.table.drop(columns="rlnOpticsGroup", errors="ignore")
+    table["cryoetganSource"] = "generated"
+    rows, names = table.to_dict("records"), name_items(source)
+    # a name ends in the row's number in its class
+    chosen = [
+        row
+        for row, name in enumerate(names)
+        if sample is None or int(name.rpartition("/")[2]) < sample
+    ]
+    paths = [folder / f"{name}.star" for name in ("dropout_sd", "noise_sd")]
+    for path in paths:
+        check_not_overwritten(source.path, path)
+    optics = pd.DataFrame(translator.optics())
+    with contextlib.ExitStack() as stack:
+        writers = [
+            stack.enter_context(
+                VolumeSetWriter(path, len(chosen), source.box, source.voxel_size, optics)
+            )
+            for path in paths
+        ]
+        maps = uncertainty_maps(translator, source, names, passes, seed, chosen)
+        for row, *pair in track(maps, "sampling", len(chosen)):
+            group = {"rlnOpticsGroup": translator.optics_index(names[row], seed) + 1}
+            for writer, volume in zip(writers, pair, strict=True):
+                writer.add(volume, rows[row] | group)
+    return paths, len(chosen)

@@ -64,7 +64,7 @@ class TranslationPlan:
 
     def __init__(self, plan: "Plan") -> None:
         self.plan, self.config = plan, plan.config.translation
-        self.is_residual = read_preset(self.config.preset).frame == "residual"
+        self.is_residual = read_preset(self.config.preset).model == "residual"
         self.folder = f"translation/{Path(self.config.preset).stem}"
         self.generated = plan.results(f"{self.folder}/generated.star")
         self.cycled = plan.results(f"{self.folder}/cycled.star")

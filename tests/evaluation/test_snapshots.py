@@ -12,8 +12,8 @@ from tests.conftest import refused
 PRESET = """
 widths: [4, 4, 8]
 blocks: 1
-critic_widths: [4, 4]
-critic_norm: none
+discriminator_widths: [4, 4]
+discriminator_norm: none
 objective: hinge
 clip: 0.0
 input_noise: 0.5

@@ -53,13 +53,13 @@ def test_an_export_replaces_an_export_and_nothing_else(cryoetgan, small, verb):
     (small / "theirs").mkdir()
     (small / "theirs" / "thesis.tex").write_text("years of work")
     for folder in ("theirs", "."):
-        refused(cryoetgan(*words, folder, code=2), folder, "would be lost")
+        refused(cryoetgan(*words, folder, code=2), folder, "would delete")
     assert (small / "theirs" / "thesis.tex").read_text() == "years of work"
     (small / "empty").mkdir()
     cryoetgan(*words, "empty")
     cryoetgan(*words, "empty")
     other = "plain" if verb == "relion" else "relion"
-    refused(cryoetgan("export", other, "g.star", "-o", "empty", code=2), "would be lost")
+    refused(cryoetgan("export", other, "g.star", "-o", "empty", code=2), "would delete")
 
 
 def test_the_record_of_a_result_holds_the_hash_of_all_it_was_made_of(cryoetgan, small):

@@ -1,5 +1,6 @@
-"""Fixtures of the stage's tests: commands in this process (a new one imports torch for seconds)."""
+"""Fixtures of the stage: commands in this process, since importing torch takes seconds."""
 
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from cryoetgan.imaging.transfer import EnvelopeGain
 from cryoetgan.io.star import ANGLES
 from cryoetgan.io.volume_set import write_volume_set
 from cryoetgan.physics.acquisition import Acquisition
+from tests.translation.helpers import train_in, write_preset
 
 
 @pytest.fixture
@@ -34,9 +36,8 @@ def here(tmp_path, monkeypatch, capfd):
     return run
 
 
-@pytest.fixture
-def model(rng):
-    """An imaging model of 16^3 boxes with two classes, made by hand."""
+def make_model():
+    """Return an imaging model of 16^3 boxes with two classes."""
     axis = np.arange(16) - 8
     r = np.sqrt(axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis[None, None] ** 2)
     maps = {
@@ -61,13 +62,74 @@ def model(rng):
 
 
 @pytest.fixture
-def posed(tmp_path, model):
-    """Twelve densities of the model's maps: `d.star`."""
+def model():
+    """Return an imaging model of 16^3 boxes with two classes."""
+    return make_model()
+
+
+def write_densities(folder):
+    """Write twelve densities of the model's maps, `d.star`."""
     table = pd.DataFrame({"cryoetganClass": ["a", "b"] * 6})
-    numbers = np.random.default_rng(3)
+    rng = np.random.default_rng(3)
     for name in ANGLES:
-        table[name] = numbers.random(12)
+        table[name] = rng.random(12)
     table["cryoetganSource"] = "density"
-    volumes = np.stack([model.maps[name] for name in table["cryoetganClass"]])
-    write_volume_set(tmp_path / "d.star", volumes, table, 10.0)
+    maps = make_model().maps
+    volumes = np.stack([maps[name] for name in table["cryoetganClass"]])
+    write_volume_set(folder / "d.star", volumes, table, 10.0)
+
+
+@pytest.fixture
+def posed(tmp_path):
+    """Write twelve densities of the model's maps; return their STAR file."""
+    write_densities(tmp_path)
     return tmp_path / "d.star"
+
+
+def write_sets(folder):
+    """Write twelve densities and subtomograms, eight of them to train on."""
+    rng = np.random.default_rng(7)
+    optics = pd.DataFrame(
+        {
+            "rlnOpticsGroup": [1, 2],
+            "rlnOpticsGroupName": ["test", "train"],
+            "cryoetganTiltLow": [-40.0, -60.0],
+            "cryoetganTiltHigh": [40.0, 60.0],
+        }
+    )
+    table = pd.DataFrame({"cryoetganClass": ["a", "b"] * 6, **{a: rng.random(12) for a in ANGLES}})
+    table["cryoetganSource"] = "density"
+    densities = rng.random((12, 16, 16, 16)).astype(np.float32)
+    write_volume_set(folder / "d.star", densities, table, 10.0)
+    real = table.assign(
+        cryoetganSource="real",
+        cryoetganSplit=["train"] * 8 + ["test"] * 4,
+        rlnOpticsGroup=[2] * 8 + [1] * 4,
+    )
+    noise = rng.standard_normal((12, 16, 16, 16)).astype(np.float32) * 2 + 1
+    write_volume_set(folder / "s.star", noise, real, 10.0, optics)
+
+
+@pytest.fixture
+def sets(tmp_path):
+    """Write sets and a tiny preset of twelve steps; return the options that name them."""
+    write_sets(tmp_path)
+    write_preset(tmp_path, 12)
+    return ("--densities", "d.star", "--subtomograms", "s.star", "--preset", "./p.yaml")
+
+
+@pytest.fixture(scope="session")
+def trained_folder(tmp_path_factory):
+    """Train four steps in folder t of a folder with sets and preset, once for all tests."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_sets(folder)
+    write_preset(folder, 4)
+    train_in(folder)
+    return folder
+
+
+@pytest.fixture
+def trained(tmp_path, sets, trained_folder):
+    """Copy a trained run to folder t; return the name of its checkpoint."""
+    shutil.copytree(trained_folder, tmp_path, dirs_exist_ok=True)
+    return "t/checkpoint.pt"

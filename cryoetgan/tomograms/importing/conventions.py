@@ -54,10 +54,7 @@ def choose_voxel_size(tomogram: RawVolume, given: float | None, name: object) ->
 
     Programs that do not know the voxel size write 0 or 1, so these header values are refused.
 
-    Raises
-    ------
-    UserError
-        If the header's value is not plausible and none was given.
+    Raises `UserError` if the header's value is not plausible and none was given.
     """
     if given is not None:
         if not 0 < given < np.inf:

@@ -19,10 +19,7 @@ def measure_grey_scale(data: NDArray[np.generic], name: object) -> tuple[float, 
 
     `data` is `(z, y, x)`, any real type, memory-mapped; every section is read once.
 
-    Raises
-    ------
-    UserError
-        If a voxel is not finite, or all are equal.
+    Raises `UserError` if a voxel is not finite, or all are equal.
     """
     step = max(1, int(np.ceil(data.size / SAMPLE_VOXELS)))
     sample = []

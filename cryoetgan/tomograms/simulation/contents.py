@@ -80,10 +80,7 @@ def read_contents(
     The parameters are the attributes of `Contents`, but the stem of a file is the name of a
     class or crowder, and the shape is x, y, z.
 
-    Raises
-    ------
-    UserError
-        If voxel sizes differ, or an object is larger than the scene.
+    Raises `UserError` if voxel sizes differ, or an object is larger than the scene.
     """
     densities, voxel_size = _read_maps([*maps, *crowders], shape)
     objects = vesicles_and_gold

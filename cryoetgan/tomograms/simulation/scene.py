@@ -49,6 +49,10 @@ class Scene:
         """Return the label number of a name; a new name gets the next number."""
         return self.names.setdefault(name, len(self.names) + 1)
 
+    def label_names(self) -> dict[str, str]:
+        """Return the name of each label number, for the record beside the labels."""
+        return {str(number): name for name, number in self.names.items()}
+
     def add(self, density: Floats, mask: Mask, centre: NDArray[np.int_], name: str) -> None:
         """Add an object in a box `(z, y, x)`, with its voxel n // 2 at `centre` (zyx)."""
         corner = centre - np.array(mask.shape) // 2

@@ -33,10 +33,7 @@ def write_scene(output: Path, contents: Contents, seed: int) -> Scene:
 
     Gold is part of the density.
 
-    Raises
-    ------
-    UserError
-        If the disk has no room.
+    Raises `UserError` if the disk has no room.
     """
     name = class_name(output)
     output.parent.mkdir(parents=True, exist_ok=True)

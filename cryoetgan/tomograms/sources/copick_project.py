@@ -20,10 +20,7 @@ def open_project(address: str) -> tuple[Any, dict[str, str]]:
 
     Environment variables in the path are replaced.
 
-    Raises
-    ------
-    UserError
-        If copick is not installed, or the path is not a copick configuration.
+    Raises `UserError` if copick is not installed, or the path is not a copick configuration.
     """
     path, _, query = address.partition(":")[2].partition("?")
     try:

@@ -38,10 +38,7 @@ def _query(kind: Any, client: "Client", *conditions: Any) -> list[Any]:
 def find_tomogram_file(number: int, url: str | None) -> tuple[str, float]:
     """Return the address of a tomogram's MRC file, and its voxel size in angstrom.
 
-    Raises
-    ------
-    UserError
-        If the portal has no such tomogram, or no MRC file of it.
+    Raises `UserError` if the portal has no such tomogram, or no MRC file of it.
     """
     client = _connect(url)
     from cryoet_data_portal import Tomogram

@@ -1,77 +1,78 @@
-"""Which volumes come next, and how they reach the device: torch and numpy, nothing else."""
+"""The order of training volumes, and their way to the device."""
 
 import torch
 from torch import Tensor
 
 from cryoetgan.seeds import rng
 
-FREE_SHARE = 0.5
-"""Of a GPU's free memory: what volumes may take of it; networks need the rest."""
+FREE_MEMORY_FRACTION = 0.5
+"""Fraction of a GPU's free memory that volumes may take; the networks need the rest."""
 
 
-class Deck:
-    """Shuffled passes over a set: each item comes once before any comes again.
+class ShuffledIndices:
+    """Shuffled passes over a set: every item is drawn once before any is drawn again.
 
     Parameters
     ----------
     count : int
-        Items.
+        Number of items.
     seed : int
-        Of the shuffling.
+        Seed of the shuffling.
     name : str
-        Of the set: decks of two names are shuffled apart.
+        Name of the set; sets of different names are shuffled independently.
     """
 
     def __init__(self, count: int, seed: int, name: str) -> None:
         self.count, self.seed, self.name = count, seed, name
-        self.dealt = 0
-        """Items dealt so far: all that a resumed run must know."""
-        self._lap, self._order = -1, torch.empty(0, dtype=torch.long)
+        self.position = 0
+        """Number of items drawn so far; a resumed run needs nothing else."""
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
 
-    def deal(self, number: int) -> Tensor:
-        """Return the indices of the next `number` items."""
+    def draw(self, number: int) -> Tensor:
+        """Return the indices `(number,)` of the next items."""
         parts = []
         while number > 0:
-            lap, start = divmod(self.dealt, self.count)
-            if lap != self._lap:
-                order = rng(self.seed, "deck", self.name, lap).permutation(self.count)
-                self._lap, self._order = lap, torch.from_numpy(order)
+            epoch, start = divmod(self.position, self.count)
+            if epoch != self._epoch:
+                order = rng(self.seed, "deck", self.name, epoch).permutation(self.count)
+                self._epoch, self._order = epoch, torch.from_numpy(order)
             part = self._order[start : start + number]
             parts.append(part)
             number -= len(part)
-            self.dealt += len(part)
+            self.position += len(part)
         return torch.cat(parts)
 
 
-class Volumes:
-    """Volumes to take batches of: on the device where they fit, else in main memory.
+class VolumeLoader:
+    """Batches of a set that lies on the device if it fits there, otherwise in main memory.
 
     Parameters
     ----------
     volumes : Tensor
         `(N, 1, z, y, x)`.
     device : torch.device
-        Where batches are wanted.
+        Device of the batches.
     """
 
     def __init__(self, volumes: Tensor, device: torch.device) -> None:
         self.device = device
-        self.data = volumes.to(device) if _fits(volumes, device) else volumes.cpu()
+        self.data = volumes.to(device) if fits_device(volumes, device) else volumes.cpu()
 
     def __len__(self) -> int:
         return len(self.data)
 
     def batch(self, rows: Tensor) -> Tensor:
-        """Return the volumes of some rows, on the device."""
+        """Return the volumes `(B, 1, z, y, x)` of some rows, on the device."""
         chosen = self.data[rows.to(self.data.device)]
-        if chosen.device.type == self.device.type:  # "cuda" is any one's cuda:0
+        if chosen.device.type == self.device.type:  # a tensor on cuda:0 has type "cuda", too
             return chosen
-        # page-locked memory goes over while the device computes
+        # page-locked memory is copied while the device computes
         return chosen.pin_memory().to(self.device, non_blocking=True)
 
 
-def _fits(volumes: Tensor, device: torch.device) -> bool:
+def fits_device(volumes: Tensor, device: torch.device) -> bool:
+    """Return whether volumes may be held on the device during training."""
     if device.type != "cuda" or volumes.device.type == "cuda":
         return True
     free, _ = torch.cuda.mem_get_info(device)
-    return volumes.numel() * volumes.element_size() <= FREE_SHARE * free
+    return volumes.numel() * volumes.element_size() <= FREE_MEMORY_FRACTION * free

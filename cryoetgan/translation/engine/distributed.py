@@ -1,7 +1,4 @@
-"""Several devices, by Lightning Fabric: it starts the processes and connects them.
-
-Loaded only where more than one device is asked for, or where Slurm has started several tasks.
-"""
+"""One process, or several that train one model together through Lightning Fabric."""
 
 import logging
 import os
@@ -13,141 +10,192 @@ import torch
 from torch import Tensor, distributed
 
 from cryoetgan.errors import UserError
-from cryoetgan.translation.engine.process_group import Team
 
 log = logging.getLogger("cryoetgan")
 T = TypeVar("T")
 
 
-def slurm_tasks() -> int:
-    """Return how many tasks `srun` has started of this command; 1 without it.
+class SingleProcess:
+    """A process that trains alone; `FabricGroup` has the same methods for several."""
 
-    A batch script has the job's task count in its environment but is a single process: only
-    the step's own variable tells.
-    """
-    return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    rank = 0
+    """Number of this process; process 0 writes the files."""
+    count = 1
+    """Number of processes."""
 
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors by their mean over all processes, in place."""
 
-def join_team(devices: int, device: torch.device) -> tuple[Team, torch.device]:
-    """Return the team of processes that train together, and this one's device.
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag is set in any process."""
+        return flag
 
-    Parameters
-    ----------
-    devices : int
-        Devices of this machine to train on: as many processes, of which this one starts the
-        others. Under `srun` each task is one already.
-    device : torch.device
-        cpu or cuda.
+    def gather(self, item: Any) -> list[Any]:
+        """Return the items of all processes, in order of rank."""
+        return [item]
 
-    Raises
-    ------
-    UserError
-        Where Fabric is not installed, or there are not as many devices.
-    """
-    tasks = slurm_tasks()
-    if devices < 2 and tasks < 2:
-        return Team(), device
-    fabric_of, environments = _fabric(devices, tasks)
-    nodes = int(os.environ.get("SLURM_NNODES", "1")) if tasks > 1 else 1
-    each = tasks // nodes if tasks > 1 else devices
-    if tasks > 1 and devices not in (1, each):
-        raise UserError(
-            f"--devices: got {devices}, but srun has started {each} tasks a node; one task a "
-            "device: srun --ntasks-per-node with the same number, or leave the option out"
-        )
-    there = torch.cuda.device_count()
-    if device.type == "cuda" and each > there:
-        if tasks > 1:
-            raise UserError(
-                f"srun has started {each} tasks a node, and each sees {there} GPUs; every task "
-                "must see all of the node's: --gpus-per-node, not --gpus-per-task"
-            )
-        raise UserError(f"--devices: got {each}, but PyTorch finds {there} GPUs; ask for fewer")
-    try:
-        around = (
-            environments.SLURMEnvironment(auto_requeue=False)
-            if tasks > 1
-            else environments.LightningEnvironment()
-        )
-        fabric = fabric_of.Fabric(
-            accelerator=device.type, devices=each, num_nodes=nodes, strategy="ddp", plugins=[around]
-        )
-        fabric.launch()
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"--devices: {error}") from error
-    if fabric.global_rank:
-        log.setLevel(logging.ERROR)  # the first process says what there is to say
-    return Several(fabric.global_rank, fabric.world_size, fabric.device), fabric.device
+    def from_first(self, function: Callable[[], T]) -> T:
+        """Return the result of process 0; if it raises a `UserError`, all processes end."""
+        return function()
+
+    def abort(self, error: Exception) -> NoReturn:
+        """End a run for a reason that all processes share; process 0 raises the error."""
+        raise error
+
+    def close(self) -> None:
+        """Wait for the other processes and leave the group."""
 
 
-def _fabric(devices: int, tasks: int) -> tuple[Any, Any]:
-    """Return Fabric and its environments: a package of its own, or part of `lightning`."""
-    for name in ("lightning_fabric", "lightning.fabric"):
-        try:
-            return import_module(name), import_module(f"{name}.plugins.environments")
-        except ImportError:
-            continue
-    raise UserError(
-        f"--devices: got {devices} (Slurm tasks: {tasks}); more than one wants Lightning Fabric: "
-        "pip install 'cryoetgan[multi]', or train on one"
-    )
-
-
-class Several(Team):
+class FabricGroup(SingleProcess):
     """One of several connected processes.
 
     Parameters
     ----------
     rank, count : int
-        Which of how many.
+        Number of this process, and of all.
     device : torch.device
-        Where its tensors are.
+        Device of its tensors.
     """
 
     def __init__(self, rank: int, count: int, device: torch.device) -> None:
         self.rank, self.count, self.device = rank, count, device
 
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors by their mean over all processes, in place; sent as one."""
+        """Replace tensors by their mean over all processes, in place; sent as one tensor."""
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         distributed.all_reduce(flat)
         parts = (flat / self.count).split([tensor.numel() for tensor in tensors])
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view_as(tensor))
 
-    def anyone(self, flag: bool) -> bool:
+    def any(self, flag: bool) -> bool:
         """Return whether the flag is set in any process."""
         flags = torch.tensor([float(flag)], device=self.device)
         distributed.all_reduce(flags)
         return bool(flags.item())
 
     def gather(self, item: Any) -> list[Any]:
-        """Return every process's item, in order of rank."""
+        """Return the items of all processes, in order of rank."""
         items: list[Any] = [None] * self.count
         distributed.all_gather_object(items, item)
         return items
 
-    def first(self, make: Callable[[], T]) -> T:
-        """Return what process 0 makes; its `UserError` ends all."""
-        said: list[Any] = [None, None]
+    def from_first(self, function: Callable[[], T]) -> T:
+        """Return the result of process 0; if it raises a `UserError`, all processes end."""
+        message: list[Any] = [None, None]
         if self.rank == 0:
             try:
-                said[0] = make()
+                message[0] = function()
             except UserError as error:
-                said[1] = str(error)
-        distributed.broadcast_object_list(said, src=0)
-        if said[1] is not None:
-            self.fail(UserError(said[1]))
-        made: T = said[0]
-        return made
+                message[1] = str(error)
+        distributed.broadcast_object_list(message, src=0)
+        if message[1] is not None:
+            self.abort(UserError(message[1]))
+        result: T = message[0]
+        return result
 
-    def fail(self, error: Exception) -> NoReturn:
-        """End a run for a reason that every process has: the first says it."""
+    def abort(self, error: Exception) -> NoReturn:
+        """End a run for a reason that all processes share; process 0 raises the error."""
         if self.rank:
             raise SystemExit(0)
         raise error
 
-    def leave(self) -> None:
-        """Wait for the others and part."""
+    def close(self) -> None:
+        """Wait for the other processes and leave the group."""
         distributed.barrier()
         distributed.destroy_process_group()
+
+
+def slurm_tasks() -> int:
+    """Return the number of tasks that `srun` started of this command; 1 without srun.
+
+    A batch script has the task count of its job in its environment although it is a single
+    process. Only the variable of the job step is therefore read.
+    """
+    return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+
+
+def launch(devices: int, device: torch.device) -> tuple[SingleProcess, torch.device]:
+    """Start or join the processes that train together; return the group and this device.
+
+    Parameters
+    ----------
+    devices : int
+        Devices of this machine to train on, one process each; this process starts the others.
+        Under `srun` each task is one of the processes already.
+    device : torch.device
+        cpu or cuda.
+
+    Raises
+    ------
+    UserError
+        If Fabric is not installed, or the machine has fewer devices.
+    """
+    tasks = slurm_tasks()
+    if devices < 2 and tasks < 2:
+        return SingleProcess(), device
+    fabric, environments = import_fabric(devices, tasks)
+    nodes = int(os.environ.get("SLURM_NNODES", "1")) if tasks > 1 else 1
+    per_node = tasks // nodes if tasks > 1 else devices
+    check_devices(devices, per_node, tasks, device)
+    environment = (
+        environments.SLURMEnvironment(auto_requeue=False)
+        if tasks > 1
+        else environments.LightningEnvironment()
+    )
+    try:
+        process = fabric.Fabric(
+            accelerator=device.type,
+            devices=per_node,
+            num_nodes=nodes,
+            strategy="ddp",
+            plugins=[environment],
+        )
+        process.launch()
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"--devices: {error}") from error
+    if process.global_rank:
+        log.setLevel(logging.ERROR)  # process 0 logs for all
+    return FabricGroup(process.global_rank, process.world_size, process.device), process.device
+
+
+def check_devices(devices: int, per_node: int, tasks: int, device: torch.device) -> None:
+    """Raise a `UserError` if the processes of a node do not match the devices.
+
+    Parameters
+    ----------
+    devices : int
+        Value of option `--devices`.
+    per_node : int
+        Processes of each node.
+    tasks : int
+        Tasks that srun started; 1 without srun.
+    device : torch.device
+        cpu or cuda.
+    """
+    if tasks > 1 and devices not in (1, per_node):
+        raise UserError(
+            f"--devices: got {devices}, but srun started {per_node} tasks a node. Start one task "
+            "a device with --ntasks-per-node, or omit --devices"
+        )
+    available = torch.cuda.device_count()
+    if device.type == "cuda" and per_node > available:
+        if tasks > 1:
+            raise UserError(
+                f"srun started {per_node} tasks a node, and each sees {available} GPUs. Every "
+                "task must see all GPUs of its node: --gpus-per-node, not --gpus-per-task"
+            )
+        raise UserError(f"--devices: got {per_node}, but PyTorch finds {available} GPUs")
+
+
+def import_fabric(devices: int, tasks: int) -> tuple[Any, Any]:
+    """Return Fabric and its environments, a package of its own or part of `lightning`."""
+    for name in ("lightning_fabric", "lightning.fabric"):
+        try:
+            return import_module(name), import_module(f"{name}.plugins.environments")
+        except ImportError:
+            continue
+    raise UserError(
+        f"--devices: got {devices} (Slurm tasks: {tasks}). Several devices need Lightning Fabric: "
+        "pip install 'cryoetgan[multi]', or train on one device"
+    )

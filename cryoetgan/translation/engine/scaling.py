@@ -1,4 +1,4 @@
-"""Grey values to the networks' range and back, one scale a domain."""
+"""Scale grey values to the range of the networks and back, one scale a domain."""
 
 import math
 from dataclasses import dataclass, replace
@@ -7,48 +7,68 @@ import torch
 from torch import Tensor
 
 DENSITY_QUANTILE = 0.999
-SAMPLE = 4_000_000
+"""Quantile of the densities above zero that becomes 1."""
+SAMPLE_VOXELS = 4_000_000
+"""Voxels from which a scale is estimated."""
 
 
 @dataclass(frozen=True)
 class Scaler:
-    """Maps values to about [-1, 1]: (v - offset) / scale, cut at the ends unless unbounded.
+    """Linear map of grey values to about [-1, 1]: (v - offset) / scale.
 
-    One scale for a whole domain: the contrast between light and heavy particles is
-    information. Only `own` brings each volume to the domain's mean and spread first.
+    All volumes of a domain share one scale: the difference between light and heavy particles is
+    information.
+
+    Attributes
+    ----------
+    offset, scale : float
+        Grey value that becomes 0, and difference of grey values that becomes 1.
+    bounded : bool
+        Cut values beyond -1 and 1.
+    per_volume : bool
+        Bring every volume to mean `offset` and standard deviation `sd` first.
+    sd : float
+        Standard deviation of the domain, grey values.
     """
 
     offset: float
     scale: float
     bounded: bool = True
-    own: bool = False
-    spread: float = 1.0
+    per_volume: bool = False
+    sd: float = 1.0
 
     def forward(self, volumes: Tensor) -> Tensor:
-        """Scale."""
-        if self.own:
+        """Return volumes `(..., z, y, x)` scaled."""
+        if self.per_volume:
             mean = volumes.mean(dim=(-3, -2, -1), keepdim=True)
             sd = volumes.std(dim=(-3, -2, -1), keepdim=True).clamp_min(1e-12)
-            volumes = (volumes - mean) / sd * self.spread + self.offset
+            volumes = (volumes - mean) / sd * self.sd + self.offset
         scaled = (volumes - self.offset) / self.scale
         return scaled.clamp(-1, 1) if self.bounded else scaled
 
     def backward(self, volumes: Tensor) -> Tensor:
-        """Undo the scaling."""
+        """Return scaled volumes `(..., z, y, x)` in grey values again."""
         return volumes * self.scale + self.offset
 
 
-def fit_density(volumes: Tensor) -> Scaler:
-    """Return the scaler of densities: empty is 0, the densest thousandth 1."""
-    values = _sample(volumes)
-    high = torch.quantile(values[values > 0], DENSITY_QUANTILE) if (values > 0).any() else None
-    return Scaler(0.0, float(high) if high is not None else 1.0)
+def fit_density_scaler(volumes: Tensor, max_voxels: int = SAMPLE_VOXELS) -> Scaler:
+    """Return the scaler of densities: empty space becomes 0, the densest thousandth 1."""
+    values = sample_voxels(volumes, max_voxels)
+    dense = values[values > 0]
+    scale = float(torch.quantile(dense, DENSITY_QUANTILE)) if len(dense) else 1.0
+    return Scaler(0.0, scale)
 
 
-def fit_subtomogram(volumes: Tensor, clip: float) -> Scaler:
-    """Return the scaler of subtomograms: mean to 0, `clip` standard deviations to 1."""
-    values = _sample(volumes)
+def fit_subtomogram_scaler(volumes: Tensor, clip: float, max_voxels: int = SAMPLE_VOXELS) -> Scaler:
+    """Return the scaler of subtomograms: their mean becomes 0, `clip` standard deviations 1."""
+    values = sample_voxels(volumes, max_voxels)
     return Scaler(float(values.mean()), clip * max(float(values.std()), 1e-12))
+
+
+def fit_sd_scaler(volumes: Tensor, max_voxels: int = SAMPLE_VOXELS) -> Scaler:
+    """Return the scaler that divides by the standard deviation and cuts no value."""
+    sd = max(float(sample_voxels(volumes, max_voxels).std()), 1e-12)
+    return Scaler(0.0, sd, bounded=False)
 
 
 def fit_scalers(
@@ -59,36 +79,31 @@ def fit_scalers(
     Parameters
     ----------
     densities, subtomograms : Tensor
-        What is trained on.
+        Training volumes `(N, 1, z, y, x)`.
     scaling : {'domain', 'volume', 'zscore'}
-        One scale a domain; subtomograms each by its own; or z-scores of both domains that
-        reach beyond -1 and 1, as the authors' code has it.
+        One scale a domain; one a subtomogram; or z-scores of both domains without cuts, as in
+        the authors' published code.
     clip : float
-        Standard deviations of subtomograms that become 1; not for zscore.
+        Standard deviations of subtomograms that become 1; not used by zscore.
     """
     if scaling == "zscore":
-        pair = [_sample(volumes) for volumes in (densities, subtomograms)]
+        pair = [sample_voxels(volumes) for volumes in (densities, subtomograms)]
         d, s = (Scaler(float(v.mean()), max(float(v.std()), 1e-12), False) for v in pair)
         return d, s
-    found = fit_subtomogram(subtomograms, clip)
+    scaler = fit_subtomogram_scaler(subtomograms, clip)
     if scaling == "volume":
-        found = replace(found, own=True, spread=found.scale / clip)
-    return fit_density(densities), found
+        scaler = replace(scaler, per_volume=True, sd=scaler.scale / clip)
+    return fit_density_scaler(densities), scaler
 
 
-def fit_plain(volumes: Tensor) -> Scaler:
-    """Return the scaler that divides by the standard deviation and cuts nothing."""
-    return Scaler(0.0, max(float(_sample(volumes).std()), 1e-12), bounded=False)
+def sample_voxels(volumes: Tensor, max_voxels: int = SAMPLE_VOXELS) -> Tensor:
+    """Return about `max_voxels` evenly spaced voxels `(N,)`, or all if there are fewer.
 
-
-def _sample(volumes: Tensor) -> Tensor:
-    """Return some four million voxels, or all: evenly spaced, every second plane at least.
-
-    A step that shares more with the edge of the boxes would see a few of their planes only,
-    the outermost alone where it is the edge itself.
+    A step that shares a large factor with the edge of the boxes would sample a few planes only.
+    If it were a multiple of the edge, it would sample the outermost plane alone.
     """
     flat = volumes.flatten()
-    step = max(1, flat.numel() // SAMPLE)
+    step = max(1, flat.numel() // max_voxels)
     while math.gcd(step, volumes.shape[-1]) > 2:
         step += 1
     return flat[::step].float()

@@ -1,41 +1,45 @@
-"""Networks of preset `recommended`: physics first, then what its processing adds to it.
+"""Networks of preset `recommended`: the fitted simulation first, then a correction of its texture.
 
-u is the signal of a scene through the fitted transfer, n the fitted noise. The filters are shown
-one sum, c u + n: what does not know the signal cannot move a label. Untrained it is u + n, and left
-as it is; no layer normalises, so the same network makes boxes and whole tomograms, tile by tile.
+u is the signal of a scene after the fitted transfer, n is the fitted noise. The network sees only
+their sum c u + n, so it cannot move a particle away from its label. Untrained it returns u + n.
+No layer normalises, so the same network generates boxes and whole tomograms, tile by tile.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cryoetgan.translation.cyclegan.networks import LEAK
-from cryoetgan.translation.residual.activation import influence
-from cryoetgan.translation.residual.filters import answered, put_back
+from cryoetgan.translation.residual.layers import (
+    conv3d_from_one,
+    conv_transpose3d_to_one,
+    influence_function,
+)
 
-QUICK = 8.0
-"""How much faster than filters the curve of grey values learns: it has the farthest to go."""
+NEGATIVE_SLOPE = 0.2
+"""Slope of the leaky ReLU for negative values."""
+TONE_CURVE_LR_SCALE = 8.0
+"""Learning rate of the tone curve over that of the filters; it has farther to move."""
 
 
-class Change(nn.Module):
-    """3^3 convolutions, residual blocks without norm, last layer zero.
+class DensityEstimator(nn.Module):
+    """G_sd: 3^3 convolutions and residual blocks without norm; the last layer starts at zero.
 
     Parameters
     ----------
-    channels : int
-        Of the input.
-    width, blocks : int
-        Channels and residual blocks.
+    width : int
+        Channels.
+    blocks : int
+        Residual blocks.
     """
 
-    def __init__(self, channels: int, width: int, blocks: int) -> None:
+    def __init__(self, width: int, blocks: int) -> None:
         super().__init__()
-        self.first = nn.Conv3d(channels, width, 3, padding=1)
+        self.first = nn.Conv3d(1, width, 3, padding=1)
         self.blocks = nn.ModuleList(
             nn.Sequential(
-                nn.LeakyReLU(LEAK),
+                nn.LeakyReLU(NEGATIVE_SLOPE),
                 nn.Conv3d(width, width, 3, padding=1),
-                nn.LeakyReLU(LEAK),
+                nn.LeakyReLU(NEGATIVE_SLOPE),
                 nn.Conv3d(width, width, 3, padding=1),
             )
             for _ in range(blocks)
@@ -45,63 +49,68 @@ class Change(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return `(B, 1, z, y, x)` of `(B, channels, z, y, x)`; beyond the edges lies zero."""
+        """Return densities `(B, 1, z, y, x)` of subtomograms `(B, 1, z, y, x)`."""
         features = self.first(x)
         for block in self.blocks:
             features = features + block(features)
-        return self.last(functional.leaky_relu(features, LEAK))
+        return self.last(functional.leaky_relu(features, NEGATIVE_SLOPE))
 
 
-class Stage(nn.Module):
-    """One step of learned reaction diffusion, x - sum k^T * f(k * x).
+class DiffusionStep(nn.Module):
+    """One step of learned reaction diffusion: x - sum over filters k of k^T * f(k * x).
 
-    Chen & Pock 2017, doi 10.1109/TPAMI.2016.2596743, each filter's influence f being
-    a z + b tanh(s z) + c z exp(-t z^2 / 2): what smooths or sharpens, what flattens (b: total
-    variation), what takes small answers away and keeps large ones (c).
+    Chen & Pock 2017, doi 10.1109/TPAMI.2016.2596743. Each filter's influence function is
+    f(z) = a z + b tanh(s z) + c z exp(-t z^2 / 2): a smooths or sharpens, b flattens (as total
+    variation does), c removes small responses and keeps large ones.
 
     Parameters
     ----------
     filters : int
-        Of 3^3 voxels, mean-free at the start.
+        Number of 3^3 filters; they start without a mean.
     """
 
     def __init__(self, filters: int) -> None:
         super().__init__()
         kernels = torch.randn(filters, 1, 3, 3, 3)
         kernels = kernels - kernels.mean(dim=(2, 3, 4), keepdim=True)
-        size = kernels.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1, 1)
-        self.kernels = nn.Parameter(kernels / size)
+        norm = kernels.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1, 1)
+        self.kernels = nn.Parameter(kernels / norm)
         shape = (1, filters, 1, 1, 1)
+        # a, b and c
         self.linear, self.bounded, self.falling = (
             nn.Parameter(torch.zeros(shape)) for _ in range(3)
         )
+        # s = exp(-log_bound), t = exp(-2 log_reach)
         self.log_bound, self.log_reach = (nn.Parameter(torch.full(shape, -1.0)) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return `(B, 1, z, y, x)` of the same; beyond the edges lies the edge's own value."""
-        z = answered(functional.pad(x, (2,) * 6, mode="replicate"), self.kernels)
-        steep, narrow = torch.exp(-self.log_bound), torch.exp(-2 * self.log_reach)
-        f = influence(z, self.linear, self.bounded, self.falling, steep, narrow)
-        return x - put_back(f, self.kernels)
+        """Return `(B, 1, z, y, x)` of the same shape; edge values continue beyond the edges."""
+        z = conv3d_from_one(functional.pad(x, (2,) * 6, mode="replicate"), self.kernels)
+        s, t = torch.exp(-self.log_bound), torch.exp(-2 * self.log_reach)
+        f = influence_function(z, self.linear, self.bounded, self.falling, s, t)
+        return x - conv_transpose3d_to_one(f, self.kernels)
 
 
 class ResidualGenerator(nn.Module):
-    """y = x + r(x), x = c u + n: learned reaction diffusion, then a curve of grey values. Any size.
+    """G_ds: y = x + r(x), x = c u + n. Learned reaction diffusion, then a tone curve.
 
-    The contrast c makes up for what r flattens. No gradient reaches it: training holds the slope
-    of y on u (`residual_training.py`). It is of u as a whole: the level it moves is the curve's
-    to put back.
+    Boxes may have any size. The contrast c compensates for the flattening of r. It has no
+    gradient: training keeps the slope of y on u at 1 (`trainer.py`). c also scales the mean of u;
+    the tone curve corrects that.
 
     Parameters
     ----------
-    stages, filters : int
-        Steps of diffusion, and filters of each.
+    diffusion_steps : int
+        Steps of reaction diffusion.
+    filters : int
+        Filters of each step.
     """
 
-    def __init__(self, stages: int = 5, filters: int = 16) -> None:
+    def __init__(self, diffusion_steps: int = 5, filters: int = 16) -> None:
         super().__init__()
         self.log_contrast = nn.Parameter(torch.zeros(()), requires_grad=False)
-        self.stages = nn.ModuleList(Stage(filters) for _ in range(stages))
+        self.stages = nn.ModuleList(DiffusionStep(filters) for _ in range(diffusion_steps))
+        # tone curve: exp(scale) x + (odd + even x) tanh(x) + level
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.bend = nn.Parameter(torch.zeros(3))
 
@@ -109,14 +118,15 @@ class ResidualGenerator(nn.Module):
         """Return the receptive radius in voxels."""
         return 2 * len(self.stages)
 
-    def shown(self, signal: Tensor, noise: Tensor) -> Tensor:
-        """Return x, what the filters are shown."""
+    def mix(self, signal: Tensor, noise: Tensor) -> Tensor:
+        """Return x = c u + n, the input of the first step."""
         return torch.exp(self.log_contrast) * signal + noise
 
     def forward(self, signal: Tensor, noise: Tensor) -> Tensor:
-        """Return y `(B, 1, z, y, x)` of signal and noise of that shape, grey values over SD."""
-        x = self.shown(signal, noise)
-        for stage in self.stages:
-            x = stage(x)
-        odd, even, level = QUICK * self.bend
-        return x * torch.exp(QUICK * self.log_scale) + (odd + even * x) * torch.tanh(x) + level
+        """Return y `(B, 1, z, y, x)` of u and n of that shape, in standard deviations."""
+        x = self.mix(signal, noise)
+        for step in self.stages:
+            x = step(x)
+        odd, even, level = TONE_CURVE_LR_SCALE * self.bend
+        scale = torch.exp(TONE_CURVE_LR_SCALE * self.log_scale)
+        return x * scale + (odd + even * x) * torch.tanh(x) + level

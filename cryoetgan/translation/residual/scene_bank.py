@@ -1,23 +1,35 @@
-"""A stock of scenes in memory, drawn from at each step."""
+"""Scenes through the fitted simulation, held in memory: the residual network's training data."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from cryoetgan.errors import UserError
+from cryoetgan.imaging.model import EMPTY_CLASS, ImagingModel, crop_centre
+from cryoetgan.imaging.scenes import SCENE_BOXES
+from cryoetgan.io.volume_set import VolumeSet
+from cryoetgan.physics.coordinates import centre_offset
+from cryoetgan.progress import track
+from cryoetgan.seeds import rng as generator_for
 
 
 @dataclass(frozen=True)
-class Scenes:
-    """A stock of scenes; any signal goes with any noise of the same model.
+class SceneBank:
+    """Simulated scenes; a signal may be combined with any noise of the same imaging model.
 
     Attributes
     ----------
     signal, noise : Tensor
         `(N, 1, z, y, x)` grey values.
     density : Tensor
-        `(N, 1, z, y, x)` half precision: what the signals are made of.
+        `(N, 1, z, y, x)` half precision: the densities behind the signals.
     model : Tensor of int
-        `(N,)` which imaging model; sorted.
+        `(N,)` index of the imaging model, sorted.
     """
 
     signal: Tensor
@@ -29,9 +41,105 @@ class Scenes:
         return len(self.signal)
 
     def draw(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return `count` signals, noises and densities, by torch's generator."""
+        """Return `count` signals, noises and densities, drawn by torch's generator."""
         rows = torch.randint(len(self), (count,))
         first = torch.searchsorted(self.model, self.model[rows])
         last = torch.searchsorted(self.model, self.model[rows], right=True)
         others = first + (torch.rand(count) * (last - first)).long()
         return self.signal[rows], self.noise[others], self.density[rows].float()
+
+
+def simulate_scene_bank(
+    densities: VolumeSet,
+    rows: NDArray[np.int_],
+    models: Sequence[ImagingModel],
+    count: int,
+    class_fractions: str,
+    seed: int,
+) -> SceneBank:
+    """Simulate `count` scenes, the same number for each imaging model.
+
+    Parameters
+    ----------
+    densities : VolumeSet
+        Posed densities.
+    rows : ndarray of int
+        Rows of the densities to use.
+    models : sequence of ImagingModel
+        Models of the tomograms that the subtomograms come from.
+    count : int
+        Number of scenes.
+    class_fractions : {'matched', 'uniform'}
+        Class fractions: those of the picks, or equal.
+    seed : int
+        Seed of the run.
+    """
+    table = densities.table.iloc[rows]
+    by_class = {
+        str(name): rows[(table["cryoetganClass"] == name).to_numpy()]
+        for name in sorted(table["cryoetganClass"].unique())
+    }
+    which = np.sort(np.arange(count) % len(models))
+    shape = (count, 1, *(densities.box,) * 3)
+    signal, noise = (torch.empty(shape) for _ in range(2))
+    density = torch.empty(shape, dtype=torch.float16)
+    classes: list[str] = []
+    for index, model in enumerate(models):
+        rng = generator_for(seed, "translation", "classes", index)
+        number = int((which == index).sum())
+        classes += draw_classes(model, list(by_class), class_fractions, rng, number)
+    unused: list[NDArray[np.float32]] = []
+    for i in track(range(count), "simulating scenes"):
+        rng = generator_for(seed, "translation", "scene", i)
+        model = models[which[i]]
+        target = None
+        centre: NDArray[np.floating] = np.zeros(3)
+        if classes[i] != EMPTY_CLASS:
+            row = int(rng.choice(by_class[classes[i]]))
+            target = np.asarray(densities.volumes[row], np.float32)
+            centre = centre_offset(densities.table.iloc[row], densities.voxel_size)
+        scene = model.build_scene(target, centre, rng)
+        signal[i, 0] = torch.from_numpy(crop_centre(model.signal(scene), densities.box))
+        density[i, 0] = torch.from_numpy(crop_centre(scene, densities.box))
+        if i and which[i] != which[i - 1]:
+            unused = []
+        if not unused:
+            unused = split_octants(model.noise(scene.shape, rng))
+        noise[i, 0] = torch.from_numpy(unused.pop())
+    return SceneBank(signal, noise, density, torch.from_numpy(which))
+
+
+def draw_classes(
+    model: ImagingModel,
+    names: Sequence[str],
+    class_fractions: str,
+    rng: np.random.Generator,
+    count: int,
+) -> list[str]:
+    """Return the classes of `count` scenes, at the picks' class fractions or at equal ones.
+
+    Raises
+    ------
+    UserError
+        If the densities have no class of the imaging model.
+    """
+    weights = np.array([model.class_fractions.get(name, 0.0) for name in (*names, EMPTY_CLASS)])
+    if class_fractions == "uniform":
+        weights = np.array([1.0] * len(names) + [0.0])
+    if not weights[:-1].sum() > 0:
+        raise UserError(
+            f"the imaging model of {model.tomogram} has the classes {', '.join(model.class_fractions)}, "
+            f"the densities {', '.join(names)}; fit it with the maps of these densities"
+        )
+    drawn = rng.choice(len(weights), size=count, p=weights / weights.sum())
+    return [(*names, EMPTY_CLASS)[i] for i in drawn]
+
+
+def split_octants(noise: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Return the eight boxes of a noise scene: one Fourier transform gives eight."""
+    box = noise.shape[0] // SCENE_BOXES
+    starts = [range(0, n - box + 1, box) for n in noise.shape]
+    return [
+        np.ascontiguousarray(noise[z : z + box, y : y + box, x : x + box])
+        for z, y, x in product(*starts)
+    ]

@@ -1,227 +1,254 @@
-"""Train the residual generator on scenes through fitted physics: torch and numpy, nothing else.
+"""Training of the residual network on simulated scenes, with torch and numpy alone.
 
-A step makes volumes of both signs of the same noise, and draws their texture and spectrum to
-those of real crops. The mean over both signs is what the generator makes of the signal alone:
-the cosine with it, smoothed, says whether label, pose and place stay.
+A step generates volumes for both signs of the same noise and moves their texture and spectrum
+towards those of real crops. The mean over both signs is the effect of the signal alone: the cosine
+with the signal, and the slope on it, show whether label, pose and position are kept.
 """
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cryoetgan.physics.geometry import HALF_TURNS
-from cryoetgan.translation.cyclegan.losses import label_cosine
-from cryoetgan.translation.engine.batches import Volumes
+from cryoetgan.translation.engine.batches import VolumeLoader
+from cryoetgan.translation.engine.losses import signal_cosine_distance
 from cryoetgan.translation.engine.scaling import Scaler
-from cryoetgan.translation.engine.trainer import Loop, make_optimiser
-from cryoetgan.translation.residual.networks import Change, ResidualGenerator
-from cryoetgan.translation.residual.scene_bank import Scenes
-from cryoetgan.translation.residual.texture import Spectrum, standardised, texture_distance
-from cryoetgan.translation.settings import Settings
+from cryoetgan.translation.engine.trainer import Trainer
+from cryoetgan.translation.residual.losses import PowerSpectrum, standardise, texture_distance
+from cryoetgan.translation.residual.networks import DensityEstimator, ResidualGenerator
 
-BACK_EVERY = 8
-"""Steps from one of the way back to the next: it is learnt from pairs, and is quick."""
-BACK_RATE = 0.1
-"""Its learning rate, over the generator's: a network of convolutions wants a smaller one."""
-HELD_SHARE, HELD_EVERY = 0.1, 10
-"""Real volumes that are not learnt from: are those that are known by heart?"""
-REAL = 2
-"""Real volumes a step, over those made: they cost nothing but sorting."""
-CLIP = 1.0
-"""Norm beyond which a gradient is shortened."""
-SD_WEIGHT = 0.1
-"""Of the differences of mean and standard deviation, squared: texture is told apart from them."""
-FAINT = 1e-4
-"""Power of a batch's signal, over that of real crops, below which its slope is not asked for."""
+if TYPE_CHECKING:
+    from cryoetgan.translation.residual.scene_bank import SceneBank
+    from cryoetgan.translation.residual.settings import ResidualSettings
+
+ESTIMATOR_EVERY_STEPS = 8
+"""Steps between two updates of the density estimator, which learns quickly from pairs."""
+ESTIMATOR_LR_SCALE = 0.1
+"""Learning rate of the density estimator over that of the generator."""
+HELD_OUT_FRACTION, HELD_OUT_EVERY_STEPS = 0.1, 10
+"""Fraction of real volumes held out, and steps between two comparisons with them."""
+REAL_PER_GENERATED = 2
+"""Real volumes a step over generated ones; they cost little."""
+GRADIENT_LIMIT = 1.0
+"""Norm to which larger gradients are shortened."""
+MOMENTS_WEIGHT = 0.1
+"""Weight of the squared differences of mean and standard deviation, which texture ignores."""
+MIN_SIGNAL_POWER = 1e-4
+"""Power of a batch's signal, over that of real crops, below which its slope is not measured."""
 
 
-def make_residual(settings: Settings) -> ResidualGenerator:
+def make_residual_generator(settings: ResidualSettings) -> ResidualGenerator:
     """Return the generator of these settings."""
-    return ResidualGenerator(settings.stages, settings.filters)
+    return ResidualGenerator(settings.diffusion_steps, settings.filters)
 
 
-def signal_sums(both: Tensor, signal: Tensor) -> Tensor:
-    """Return `(2,)`, whose ratio is the slope of the regression of volumes on their signal.
+def signal_slope_terms(both: Tensor, signal: Tensor) -> Tensor:
+    """Return covariance with the signal and variance of it; their ratio is the regression slope.
 
     Parameters
     ----------
     both : Tensor
-        `(2B, 1, z, y, x)`: volumes of the noises, then of the same with their signs turned.
+        `(2B, 1, z, y, x)`: volumes generated with n, then with -n.
     signal : Tensor
         `(B, 1, z, y, x)`.
+
+    Returns
+    -------
+    Tensor
+        `(2,)`, means over all voxels.
     """
     plus, minus = both.chunk(2)
     centred = signal - signal.mean(dim=(2, 3, 4), keepdim=True)
     return torch.stack([((plus + minus) / 2 * centred).mean(), centred.square().mean()])
 
 
-class ResidualTrainer(Loop):
-    """A residual generator, and the way back to densities.
+class ResidualTrainer(Trainer):
+    """A residual generator and a density estimator.
 
     Parameters
     ----------
-    settings : Settings
-        The recipe.
-    scenes : Scenes
+    settings : ResidualSettings
+        Settings of networks, losses and training.
+    scenes : SceneBank
         Signals and noises, grey values.
     subtomograms : Tensor
         `(N, 1, z, y, x)` real volumes, grey values.
     scalers : (Scaler, Scaler)
-        Of densities and subtomograms.
-    symmetric : bool
-        Whether the tilt range is: half turns about x and z then map the wedge onto itself.
+        Scalers of densities and subtomograms.
+    half_turns : sequence of tuple of int
+        Half turns that keep the missing wedge, as axes of `(B, 1, z, y, x)` to flip
+        (`physics.geometry.HALF_TURNS`).
     device : torch.device
-        Where it computes.
+        Device of the networks.
     seed : int
-        Of torch's generator.
+        Seed of torch's generator.
     """
+
+    settings: ResidualSettings
 
     def __init__(
         self,
-        settings: Settings,
-        scenes: Scenes,
+        settings: ResidualSettings,
+        scenes: SceneBank,
         subtomograms: Tensor,
         scalers: tuple[Scaler, Scaler],
-        symmetric: bool,
+        half_turns: Sequence[tuple[int, ...]],
         device: torch.device,
         seed: int,
     ) -> None:
         super().__init__(settings, device, seed)
         s = settings
         self.scenes, self.scalers = scenes, scalers
-        self.turns = HALF_TURNS if symmetric else HALF_TURNS[:2]
+        self.half_turns = half_turns
         scaled = scalers[1].forward(subtomograms)
         order = torch.randperm(len(scaled))
-        held = max(1, int(HELD_SHARE * len(scaled))) if len(scaled) > 1 else 0
-        learnt = scaled[order[held:]]
-        self.held, self.real = scaled[order[:held]].to(device), Volumes(learnt, device)
-        self.real_count = len(learnt)
-        self.real_mean, self.real_sd = float(learnt.mean()), float(learnt.std(correction=0))
+        held_out = max(1, int(HELD_OUT_FRACTION * len(scaled))) if len(scaled) > 1 else 0
+        train = scaled[order[held_out:]]
+        self.held_out = scaled[order[:held_out]].to(device)
+        self.real = VolumeLoader(train, device)
+        self.real_count = len(train)
+        self.real_mean, self.real_sd = float(train.mean()), float(train.std(correction=0))
         networks: dict[str, nn.Module] = {
-            "G_ds": make_residual(s),
-            "G_sd": Change(1, s.width, s.blocks),
-            "spectrum": Spectrum(standardised(learnt)),
+            "G_ds": make_residual_generator(s),
+            "G_sd": DensityEstimator(s.width, s.blocks),
+            "spectrum": PowerSpectrum(standardise(train)),
         }
-        self._adopt(networks, make_residual(s))
-        learning = [p for p in self.networks["G_ds"].parameters() if p.requires_grad]
-        self.optimisers = {
-            "generators": make_optimiser(learning, s.lr_generator, s),
-            "back": make_optimiser([*self.networks["G_sd"].parameters()], s.lr_generator, s),
-        }
-        self.rates["back"] = BACK_RATE * s.lr_generator
+        self.set_networks(networks, make_residual_generator(s))
+        trained = [p for p in self.networks["G_ds"].parameters() if p.requires_grad]
+        self.add_optimiser("generator", trained, s.lr_generator)
+        self.add_optimiser(
+            "estimator",
+            [*self.networks["G_sd"].parameters()],
+            ESTIMATOR_LR_SCALE * s.lr_generator,
+        )
 
-    def most_parts(self) -> int:
-        """Return how many parts a step can go in: a scene each, both signs of its noise."""
+    def max_micro_batches(self) -> int:
+        """Return the largest number of parts of a batch: one scene each, with both noises."""
         return max(1, self.batch // 2)
 
-    def _before_step(self, optimiser: torch.optim.Optimizer) -> None:
-        super()._before_step(optimiser)
-        if optimiser is self.optimisers["generators"]:
-            # after the mean over processes, so that two are as one of the whole batch
-            nn.utils.clip_grad_norm_(self.networks["G_ds"].parameters(), CLIP)
+    def before_optimiser_step(self, optimiser: torch.optim.Optimizer) -> None:
+        """Average the gradients of all processes, then shorten the generator's."""
+        super().before_optimiser_step(optimiser)
+        if optimiser is self.optimisers["generator"]:
+            parameters = self.networks["G_ds"].parameters()
+            nn.utils.clip_grad_norm_(parameters, GRADIENT_LIMIT)
 
-    def _one_step(self) -> None:
-        pairs = self.most_parts()
+    def train_step(self) -> None:
+        """Update generator, spectrum and contrast; every few steps the density estimator."""
+        pairs = self.max_micro_batches()
         u, n, density = self.scenes.draw(pairs)
         u, n = (self.scalers[1].forward(x.to(self.device)) for x in (u, n))
-        rows = torch.randint(len(self.real), (pairs * REAL * 2,))
-        real = self.real.batch(rows).unflatten(0, (pairs, REAL * 2))
-        optimiser = self.optimisers["generators"]
+        rows = torch.randint(len(self.real), (pairs * REAL_PER_GENERATED * 2,))
+        real = self.real.batch(rows).unflatten(0, (pairs, REAL_PER_GENERATED * 2))
+        optimiser, spectrum = self.optimisers["generator"], self.networks["spectrum"]
         optimiser.zero_grad(set_to_none=True)
-        spectrum = self.networks["spectrum"]
-        made, away = [], torch.zeros_like(spectrum.seen)
-        sums = torch.zeros(2, device=self.device)
-        for share, (u_part, n_part, real_part) in self._in_parts(u, n, real):
-            both = self._made(u_part, n_part)
-            loss, bins = self._loss(both, u_part, n_part, real_part.flatten(0, 1))
-            (loss * share).backward()
-            away += share * bins
-            sums += share * signal_sums(both.detach(), u_part)
-            made.append(both.detach()[: len(u_part)])
-        self.team.average([away, sums])
+        outputs, deviation = [], torch.zeros_like(spectrum.seen)
+        slope_terms = torch.zeros(2, device=self.device)
+        for weight, (u_part, n_part, real_part) in self.split(u, n, real):
+            both = self.generate(u_part, n_part)
+            loss, part_deviation = self.loss(both, u_part, n_part, real_part.flatten(0, 1))
+            (loss * weight).backward()
+            deviation += weight * part_deviation
+            slope_terms += weight * signal_slope_terms(both.detach(), u_part)
+            outputs.append(both.detach()[: len(u_part)])
+        self.processes.average([deviation, slope_terms])
         optimiser.step()
-        spectrum.remember(away)
-        self._hold_contrast(sums)
-        if self.step % HELD_EVERY == 0 and len(self.held):
-            self._look_at_held(torch.cat(made))
-        if self.step % BACK_EVERY == 0:
-            self._update_back(torch.cat(made), density.to(self.device))
-        self._move_average()
+        spectrum.update(deviation)
+        self.update_contrast(slope_terms)
+        if self.step % HELD_OUT_EVERY_STEPS == 0 and len(self.held_out):
+            self.compare_held_out(torch.cat(outputs))
+        if self.step % ESTIMATOR_EVERY_STEPS == 0:
+            self.update_estimator(torch.cat(outputs), density.to(self.device))
+        self.update_average()
 
-    def _made(self, u: Tensor, n: Tensor) -> Tensor:
-        """Return the volumes of both signs of the noise, the plus ones first."""
-        with self._autocast():
+    def generate(self, u: Tensor, n: Tensor) -> Tensor:
+        """Return `(2B, 1, z, y, x)`: volumes generated with n, then with -n."""
+        with self.autocast():
             return self.networks["G_ds"](torch.cat([u, u]), torch.cat([n, -n])).float()
 
-    def _hold_contrast(self, sums: Tensor) -> None:
-        """Move the contrast to where the slope of made volumes on their signal is 1.
+    def update_contrast(self, slope_terms: Tensor) -> None:
+        """Move the contrast so that the slope of generated volumes on their signal becomes 1.
 
-        That of real crops on the signal fitted to them is near 1 (.92 to 1.09 class by class on
-        the two looks tried; `imaging/agreement.py`): what flattens the crops is in the fitted
-        signal already, and r would flatten it once more. A batch without particles has no slope,
-        and moves nothing.
+        The slope of real crops on the signal fitted to them is near 1 (0.92 to 1.09 by class, two
+        data sets; `imaging/fit/class_agreement.py`). The fitted signal contains the flattening by
+        the microscope's processing already, and r would flatten it once more. A batch without
+        particles has no slope and changes nothing.
         """
-        product, power = sums
-        slope = torch.where(power > FAINT * self.real_sd**2, product / power, 1.0)
+        covariance, power = slope_terms
+        measured = power > MIN_SIGNAL_POWER * self.real_sd**2
+        slope = torch.where(measured, covariance / power, 1.0)
         self.last["signal_slope"] = slope
         contrast = self.networks["G_ds"].log_contrast
         contrast.data -= self.settings.contrast_rate * slope.clamp(0.1, 10).log()
 
-    def _turned(self, volumes: Tensor) -> Tensor:
-        """Return a batch turned by 180 degrees about an axis that keeps the wedge, or as it is."""
+    def augment(self, volumes: Tensor) -> Tensor:
+        """Return a batch, turned by 180 degrees about a random axis that keeps the wedge."""
         if not self.settings.augment:
             return volumes
-        axes = self.turns[int(torch.randint(len(self.turns), ()))]
+        axes = self.half_turns[int(torch.randint(len(self.half_turns), ()))]
         return torch.flip(volumes, axes) if axes else volumes
 
-    def _loss(self, both: Tensor, u: Tensor, n: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss, and how far each bin of the spectrum is away."""
+    def loss(self, both: Tensor, u: Tensor, n: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss, and the spectrum's deviations `(bins,)`.
+
+        Parameters
+        ----------
+        both : Tensor
+            `(2B, 1, z, y, x)`, of `generate`.
+        u, n : Tensor
+            `(B, 1, z, y, x)` signals and noises.
+        real : Tensor
+            `(M, 1, z, y, x)`.
+        """
         s = self.settings
-        shown = self._turned(standardised(both))
-        texture = texture_distance(shown, self._turned(standardised(real)))
-        spectrum, away = self.networks["spectrum"](shown)
+        augmented = self.augment(standardise(both))
+        texture = texture_distance(augmented, self.augment(standardise(real)))
+        spectrum, deviation = self.networks["spectrum"](augmented)
         plus, minus = both.chunk(2)
-        label = label_cosine((plus + minus) / 2, u)
-        shown_to_r = self.networks["G_ds"].shown
-        change = both - torch.cat([shown_to_r(u, n), shown_to_r(u, -n)])
-        penalty = change.square().mean()
+        cosine_distance = signal_cosine_distance((plus + minus) / 2, u)
+        mix = self.networks["G_ds"].mix
+        penalty = (both - torch.cat([mix(u, n), mix(u, -n)])).square().mean()
         sd_ratio = both.std() / self.real_sd
         level = (both.mean() - self.real_mean) / self.real_sd
         for name, value in zip(("voxels", "filters", "strengths"), texture, strict=True):
             self.last[name] = value.detach()
         self.last["spectrum"] = spectrum.detach()
-        self.last["label"] = label.detach()
+        self.last["signal_cosine_distance"] = cosine_distance.detach()
         self.last["change_rms"] = penalty.detach().sqrt()
         self.last["sd_ratio"] = sd_ratio.detach()
-        # what the noise still does: a generator that ignores it makes the same volume again
+        # a generator that ignores the noise returns one volume again and again: ratio 0
         self.last["noise_ratio"] = ((plus - minus) / 2).detach().std() / n.std()
         loss = (
             s.texture_weight * texture.sum()
             + s.spectrum_weight * spectrum
-            + s.identity_weight * label
+            + s.identity_weight * cosine_distance
             + s.residual_penalty * penalty
-            + SD_WEIGHT * ((sd_ratio - 1).square() + level.square())
+            + MOMENTS_WEIGHT * ((sd_ratio - 1).square() + level.square())
         )
-        return loss, away
+        return loss, deviation
 
     @torch.no_grad()
-    def _look_at_held(self, made: Tensor) -> None:
-        """Measure texture against volumes that are not learnt from, and as many that are."""
-        shown = standardised(made)
-        count = min(len(self.held), 2 * len(shown))
-        learnt = self.real.batch(torch.randperm(len(self.real))[:count])
-        held = self.held[torch.randperm(len(self.held))[:count].to(self.device)]
-        for name, volumes in (("held", held), ("learnt", learnt)):
-            distance = texture_distance(shown, standardised(volumes)).sum()
+    def compare_held_out(self, generated: Tensor) -> None:
+        """Measure the texture distance to held-out and to as many training volumes."""
+        standardised = standardise(generated)
+        count = min(len(self.held_out), 2 * len(standardised))
+        train = self.real.batch(torch.randperm(len(self.real))[:count])
+        held_out = self.held_out[torch.randperm(len(self.held_out))[:count].to(self.device)]
+        for name, volumes in (("held_out", held_out), ("train", train)):
+            distance = texture_distance(standardised, standardise(volumes)).sum()
             self.last[f"texture_{name}"] = distance
 
-    def _update_back(self, made: Tensor, density: Tensor) -> None:
-        """Learn the way back from pairs we own: mean squares, so the density one may expect."""
-        optimiser = self.optimisers["back"]
+    def update_estimator(self, generated: Tensor, density: Tensor) -> None:
+        """Train the density estimator on pairs, by mean squares: it learns expected densities."""
+        optimiser = self.optimisers["estimator"]
         optimiser.zero_grad(set_to_none=True)
-        with self._autocast():
-            back = self.networks["G_sd"](made).float()
-        loss = functional.mse_loss(back, self.scalers[0].forward(density))
+        with self.autocast():
+            estimate = self.networks["G_sd"](generated).float()
+        loss = functional.mse_loss(estimate, self.scalers[0].forward(density))
         loss.backward()
         optimiser.step()
         self.last["cycle_d"] = loss.detach().sqrt()

@@ -1,154 +1,140 @@
-"""Translate with a residual generator: from densities and the checkpoint alone."""
+"""Translate volume sets with the residual network; the checkpoint holds the imaging models."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cryoetgan.devices import multiplies_bfloat16
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.model import ImagingModel, crop_centre
+from cryoetgan.imaging.model import crop_centre
 from cryoetgan.imaging.scenes import SCENE_BOXES
-from cryoetgan.io.memmap import release_pages
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.physics.coordinates import centre_offset
-from cryoetgan.seeds import rng
+from cryoetgan.seeds import rng as generator_for
 from cryoetgan.translation.engine import checkpoint
-from cryoetgan.translation.residual.networks import Change
-from cryoetgan.translation.residual.scene_simulation import unpacked
-from cryoetgan.translation.residual.trainer import make_residual
-from cryoetgan.translation.settings import Settings
-from cryoetgan.translation.translator import Made, batch_of
+from cryoetgan.translation.engine.translator import Translator, Volumes
+from cryoetgan.translation.residual.imaging_models import unpack_models
+from cryoetgan.translation.residual.networks import DensityEstimator, ResidualGenerator
+from cryoetgan.translation.residual.settings import ResidualSettings
+from cryoetgan.translation.residual.trainer import make_residual_generator
 
 
-def load_residual(
-    content: Mapping[str, Any], settings: Settings, path: Path, snapshot: int | None = None
-) -> nn.Module:
-    """Return the averaged generator of a checkpoint, or with snapshot 0 fitted physics."""
-    generator = make_residual(settings)
-    state = content["initial" if snapshot == 0 else "average"]
+def load_generator(
+    content: Mapping[str, Any], settings: ResidualSettings, path: Path, untrained: bool = False
+) -> ResidualGenerator:
+    """Return the averaged generator of a checkpoint, or the untrained one (the simulation)."""
+    generator = make_residual_generator(settings)
+    state = content["initial" if untrained else "average"]
     checkpoint.load_weights(generator, state, content, path)
     return generator.eval()
 
 
-class ResidualTranslator:
-    """A residual generator with the imaging models its scenes go through.
+class ResidualTranslator(Translator):
+    """The residual generator with its imaging models; `Translator` has the parameters.
 
     Parameters
     ----------
-    content : mapping
-        A checkpoint's.
-    settings : Settings
-        Its recipe.
-    direction, snapshot, device, path
-        As of `inference.open_translator`.
+    untrained : bool
+        Load G_ds as it was before training: the fitted simulation.
     """
-
-    multiple = least = 1
 
     def __init__(
         self,
         content: Mapping[str, Any],
-        settings: Settings,
+        settings: ResidualSettings,
         direction: str,
-        snapshot: int | None,
         device: torch.device,
         path: Path,
+        untrained: bool = False,
     ) -> None:
-        self.content, self.settings = content, settings
-        self.device, self.direction, self.path = device, direction, path
-        self.models: list[ImagingModel] = unpacked(content["imaging"], path)
-        self.half = settings.precision == "bf16" and multiplies_bfloat16(device)
-        self.grey = checkpoint.scaler_of(content, "subtomogram")
-        self.density = checkpoint.scaler_of(content, "density")
+        super().__init__(content, settings, direction, device, path)
+        self.models = unpack_models(content["imaging"], path)
+        self.subtomogram_scaler = checkpoint.scaler_of_domain(content, "subtomogram")
+        self.density_scaler = checkpoint.scaler_of_domain(content, "density")
+        generator: nn.Module
         if direction == "ds":
-            self.generator = load_residual(content, settings, path, snapshot).to(device)
+            generator = load_generator(content, settings, path, untrained)
         else:
-            self.generator = Change(1, settings.width, settings.blocks).to(device).eval()
-            states = content["networks"].items()
-            back = {k.removeprefix("G_sd."): v for k, v in states if k.startswith("G_sd.")}
-            checkpoint.load_weights(self.generator, back, content, path)
+            generator = DensityEstimator(settings.width, settings.blocks).eval()
+            state = checkpoint.network_state(content, "G_sd")
+            checkpoint.load_weights(generator, state, content, path)
+        self.generator = generator.to(device)
 
     def optics(self) -> list[dict[str, Any]]:
-        """Return one group an imaging model."""
+        """Return one group for each imaging model."""
         return [m.acquisition.to_optics(i, m.tomogram) for i, m in enumerate(self.models, 1)]
 
-    @torch.no_grad()
-    def apply(self, *inputs: Tensor) -> NDArray[np.float32]:
-        """Return `(N, z, y, x)` in the target's grey values of inputs `(N, 1, z, y, x)` in theirs."""
-        scaled = [self.grey.forward(x).to(self.device) for x in inputs]
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
-            made = self.generator(*scaled).float().cpu()
-        target = self.grey if self.direction == "ds" else self.density
-        return target.backward(made)[:, 0].numpy()
+    def optics_index(self, name: str, seed: int) -> int:
+        """Return the index of the imaging model that simulates the item `name`."""
+        return self.draw_model(name, 0, seed)[0]
 
-    def translated(
-        self, source: VolumeSet, names: Sequence[str], draws: int, seed: int
-    ) -> Iterator[Made]:
-        """Yield each row's draws one after another, made batch by batch.
+    def draw_model(self, name: str, draw: int, seed: int) -> tuple[int, np.random.Generator]:
+        """Return the index of a draw's imaging model, and the generator of its scene."""
+        rng = generator_for(seed, "imaging", name, *([draw] if draw else []))
+        return int(rng.integers(len(self.models))), rng
 
-        The first draw's scene and noise are those that `imaging simulate` gives the row.
+    def translate_batch(
+        self, source: VolumeSet, items: Sequence[tuple[int, str, int]], seed: int
+    ) -> tuple[list[int], Volumes]:
+        """Translate a batch; see `Translator.translate_batch`.
+
+        Scene and noise of draw 0 are those that `imaging simulate` draws for the row.
         """
-        todo = [(row, draw) for row in range(len(names)) for draw in range(draws)]
-        batch = batch_of(source.box)
-        for start in range(0, len(todo), batch):
-            part = todo[start : start + batch]
-            release_pages(source.volumes)
-            if self.direction == "sd":
-                boxes = np.asarray(source.volumes[[row for row, _ in part]], np.float32)
-                made = self.apply(torch.from_numpy(boxes)[:, None])
-                which = [0] * len(part)
-            else:
-                halves = [self._halves(source, row, names[row], draw, seed) for row, draw in part]
-                which = [index for index, _, _ in halves]
-                signals, noises = (
-                    torch.from_numpy(np.stack([half[i] for half in halves]))[:, None]
-                    for i in (1, 2)
-                )
-                made = self.apply(signals, noises)
-            for (row, _), index, volume in zip(part, which, made, strict=True):
-                yield row, index, volume
+        if self.direction == "sd":
+            volumes = np.asarray(source.volumes[[row for row, _, _ in items]], np.float32)
+            return [0] * len(items), self.apply(volumes)
+        scenes = [self.simulate(source, *item, seed) for item in items]
+        groups, signals, noises = zip(*scenes, strict=True)
+        return list(groups), self.apply(np.stack(signals), np.stack(noises))
 
-    def look(self, name: str, seed: int) -> int:
-        """Return which imaging model a volume of this name is made by."""
-        return self._drawn(name, 0, seed)[0]
+    def sample_batch(
+        self, source: VolumeSet, row: int, name: str, draws: Sequence[int], seed: int
+    ) -> Volumes:
+        """Return translations of one scene; see `Translator.sample_batch`."""
+        group, signal, own_noise = self.simulate(source, row, name, 0, seed)
+        scene_shape = (SCENE_BOXES * source.box,) * 3
+        noises = []
+        for draw in draws:
+            noise = own_noise
+            if draw:
+                rng = generator_for(seed, "imaging", name, "noise", draw)
+                noise = crop_centre(self.models[group].noise(scene_shape, rng), source.box)
+            noises.append(noise)
+        return self.apply(np.stack([signal] * len(noises)), np.stack(noises))
 
-    def _drawn(self, name: str, draw: int, seed: int) -> tuple[int, np.random.Generator]:
-        """Return the imaging model of a draw, and the numbers to go on with."""
-        numbers = rng(seed, "imaging", name, *([draw] if draw else []))
-        return int(numbers.integers(len(self.models))), numbers
-
-    def passes(
-        self, source: VolumeSet, row: int, name: str, seed: int, count: int, fixed: bool
-    ) -> Iterator[NDArray[np.float32]]:
-        """Yield batches of `count` translations of one row: one scene, one noise or many."""
-        index, signal, noise = self._halves(source, row, name, 0, seed)
-        scene = (SCENE_BOXES * source.box,) * 3
-        batch = batch_of(source.box)
-        for start in range(0, count, batch):
-            noises = []
-            for draw in range(start, min(start + batch, count)):
-                if not fixed and draw:
-                    numbers = rng(seed, "imaging", name, "noise", draw)
-                    noise = crop_centre(self.models[index].noise(scene, numbers), source.box)
-                noises.append(noise)
-            signals = np.stack([signal] * len(noises))
-            yield self.apply(*(torch.from_numpy(x)[:, None] for x in (signals, np.stack(noises))))
-
-    def _halves(
+    def simulate(
         self, source: VolumeSet, row: int, name: str, draw: int, seed: int
-    ) -> tuple[int, NDArray[np.float32], NDArray[np.float32]]:
-        index, numbers = self._drawn(name, draw, seed)
+    ) -> tuple[int, Volumes, Volumes]:
+        """Return the index of the imaging model, signal and noise `(z, y, x)` of one draw."""
+        index, rng = self.draw_model(name, draw, seed)
         model = self.models[index]
         if model.box != source.box:
             raise UserError(
-                f"{source.path} has boxes of {source.box} voxels, the imaging models in {self.path} "
-                f"of {model.box}; make both with one densities.box"
+                f"{source.path} has boxes of {source.box} voxels, the imaging models in "
+                f"{self.path} of {model.box}; make both with one densities.box"
             )
         centre = centre_offset(source.table.iloc[row], source.voxel_size)
         density = np.asarray(source.volumes[row], np.float32)
-        return (index, *model.signal_and_noise(density, centre, numbers))
+        return (index, *model.signal_and_noise(density, centre, rng))
+
+    @torch.no_grad()
+    def apply(self, *inputs: Volumes) -> Volumes:
+        """Return the network's output `(N, z, y, x)`, grey values of the target domain.
+
+        Parameters
+        ----------
+        *inputs : ndarray
+            `(N, z, y, x)` grey values: signals and noises, or subtomograms.
+        """
+        scaled: list[Tensor] = [
+            self.subtomogram_scaler.forward(torch.from_numpy(x)[:, None]).to(self.device)
+            for x in inputs
+        ]
+        with self.autocast():
+            outputs = self.generator(*scaled).float().cpu()
+        target = self.subtomogram_scaler if self.direction == "ds" else self.density_scaler
+        translated: Volumes = target.backward(outputs)[:, 0].numpy()
+        return translated

@@ -1,0 +1,193 @@
+"""The files of a running training: state, log, settings, snapshots, TensorBoard events."""
+
+import csv
+import io
+import logging
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from cryoetgan import __version__
+from cryoetgan.errors import UserError
+from cryoetgan.io.files import write_text
+from cryoetgan.progress import track
+from cryoetgan.translation.engine import checkpoint
+from cryoetgan.translation.engine.distributed import SingleProcess
+from cryoetgan.translation.engine.trainer import DivergedError, TooLargeError, Trainer
+
+log = logging.getLogger("cryoetgan")
+LOG_ROWS = 200
+"""Rows of log.csv in one run."""
+SAVE_EVERY_SECONDS = 60.0
+"""Seconds between two saved states; CRYOETGAN_SAVE_EVERY_STEPS replaces them by steps."""
+
+
+class TrainingRun:
+    """Run a trainer; log its losses and save its state.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        At the first step, or at the one to resume from.
+    folder : Path
+        Folder of the run.
+    about : mapping
+        Content of the checkpoint beside the trainer's state.
+    event_writer : class, optional
+        TensorBoard's writer.
+    """
+
+    def __init__(
+        self, trainer: Trainer, folder: Path, about: Mapping[str, Any], event_writer: Any = None
+    ) -> None:
+        self.trainer, self.settings, self.folder, self.about = (
+            trainer,
+            trainer.settings,
+            folder,
+            about,
+        )
+        self.processes: SingleProcess = trainer.processes
+        self.writes = self.processes.rank == 0
+        self.log_every = max(1, self.settings.steps // LOG_ROWS)
+        self.save_every_steps = int(os.environ.get("CRYOETGAN_SAVE_EVERY_STEPS", "0"))
+        self.saved_at = time.monotonic()
+        self.rows = read_log(folder / "log.csv", trainer.step)
+        self.events: Any = None
+        if self.writes:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_text(folder / "config.yaml", config_text(about["key"]))
+            if event_writer is not None:
+                # later numbers of a resumed run replace those that no saved state includes
+                self.events = event_writer(str(folder / "tensorboard"), purge_step=trainer.step + 1)
+
+    def run(self) -> None:
+        """Train to the end and leave `checkpoint.pt`."""
+        steps = self.settings.steps
+        bar = track(range(self.trainer.step, steps), "training", steps - self.trainer.step)
+        next(bar, None)
+
+        def after_step() -> None:
+            next(bar, None)
+            self.after_step()
+
+        try:
+            self.trainer.run(steps, after_step)
+            self.save()
+        except DivergedError as error:
+            self.stop_diverged(error)
+        except TooLargeError as error:
+            self.processes.abort(
+                UserError(
+                    f"{self.folder}: {error}; use a smaller box (densities.box), narrower networks "
+                    "(a preset of your own), or --device cpu"
+                )
+            )
+        if self.writes:
+            checkpoint.finish(self.folder)
+        if self.events is not None:
+            self.events.close()
+
+    def after_step(self) -> None:
+        """Log, keep a snapshot and save the state, if they are due."""
+        step = self.trainer.step
+        if step % self.log_every == 0 or step == self.settings.steps:
+            self.log_numbers()
+        self.save_snapshot()
+        due = time.monotonic() - self.saved_at > SAVE_EVERY_SECONDS
+        if self.save_every_steps:
+            due = step % self.save_every_steps == 0
+        # clocks differ: all processes save when process 0 does
+        if self.processes.any(due and self.writes) and step < self.settings.steps:
+            self.save()
+
+    def log_numbers(self) -> None:
+        """Add a row to the log; new columns are empty in earlier rows."""
+        step, numbers = self.trainer.step, self.trainer.numbers()
+        self.rows.append({"step": step, **{k: f"{v:.6g}" for k, v in numbers.items()}})
+        if self.events is not None:
+            for name, value in numbers.items():
+                self.events.add_scalar(name, value, step)
+
+    def save_snapshot(self) -> None:
+        """Save the generators as a checkpoint of its own, if an epoch of the preset's ended."""
+        every, trainer = self.settings.snapshot_every, self.trainer
+        if not every:
+            return
+        epoch = int(trainer.epoch())
+        previous = int((trainer.step - 1) * self.settings.batch / trainer.real_count)
+        if epoch // every == previous // every:
+            return
+        trainer.check(weights=True)
+        state = trainer.state()
+        kept = {name: state[name] for name in ("step", "average", "initial")}
+        kept |= {"noise_sd": state["noise_sd"]} if "noise_sd" in state else {}
+        # translation does not need the discriminators
+        networks = state["networks"].items()
+        kept["networks"] = {k: v for k, v in networks if k.startswith("G_")}
+        if self.writes:
+            path = self.folder / "snapshots" / f"epoch_{epoch // every * every:05d}.pt"
+            checkpoint.save(path, {**self.about, **kept})
+
+    def save(self) -> None:
+        """Save log and state, unless the weights are not finite."""
+        self.trainer.check(weights=True)
+        state = self.trainer.state()
+        self.saved_at = time.monotonic()
+        if self.writes:
+            # the log first: every row that a state implies is then on disk
+            write_text(self.folder / "log.csv", csv_text(self.rows))
+            checkpoint.save(self.folder / checkpoint.IN_PROGRESS, {**self.about, **state})
+
+    def stop_diverged(self, error: DivergedError) -> NoReturn:
+        """Write the log and end the run with a message."""
+        if self.writes:
+            write_text(self.folder / "log.csv", csv_text(self.rows))
+        state = self.folder / checkpoint.IN_PROGRESS
+        kept = f"the last good state is {state}" if state.exists() else "no state was saved"
+        self.processes.abort(
+            UserError(
+                f"{self.folder}: training diverged: {error}; {kept}. Lower the learning rates "
+                "(lr_generator, lr_discriminator) in the preset"
+            )
+        )
+
+
+def config_text(key: Mapping[str, Any]) -> str:
+    """Return the text of config.yaml: a preset, and in comments seed and input hashes.
+
+    Parameters
+    ----------
+    key : mapping
+        `checkpoint.run_key` of the run.
+    """
+    settings = {k: v for k, v in key.items() if k not in ("preset", "seed", "inputs")}
+    lines = [f"# preset {key['preset']}, seed {key['seed']}, cryoetgan {__version__}"]
+    lines += [f"# {kind}: {value}" for kind, value in key["inputs"].items()]
+    return "\n".join([*lines, yaml.safe_dump(settings, sort_keys=False)])
+
+
+def read_log(path: Path, step: int) -> list[dict[str, Any]]:
+    """Return the rows of a log up to a step."""
+    if step == 0 or not path.exists():
+        return []
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        log.warning("%s: is not a training log (%s); a new log starts", path, error)
+        return []
+
+
+def csv_text(rows: list[dict[str, Any]]) -> str:
+    """Return rows as CSV, with the columns of all rows."""
+    out = io.StringIO()
+    if rows:
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        writer = csv.DictWriter(out, names, lineterminator="\n", restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    return out.getvalue()
