@@ -120,11 +120,6 @@ def check_classes(train: NDArray[np.str_], test: NDArray[np.str_]) -> None:
     """Raise `UserError` if the training set has one class, or no class of the test set.
 
     Warn of classes that occur in one of the sets only.
-
-    Parameters
-    ----------
-    train, test : ndarray of str
-        The class of each volume.
     """
     trained, tested = ({str(name) for name in names} for names in (train, test))
     if len(trained) < 2:

@@ -30,16 +30,8 @@ SNAPSHOTS = "snapshots/epoch_*.pt"
 def list_generators(checkpoint: Path) -> list[tuple[Path, bool]]:
     """Return the untrained generator, the snapshots and the trained one, in training order.
 
-    Parameters
-    ----------
-    checkpoint : Path
-        `checkpoint.pt`, with its snapshots beside it. Snapshots of an earlier, longer run are
-        ignored.
-
-    Returns
-    -------
-    list of (Path, bool)
-        A checkpoint, and whether its untrained generator is meant.
+    Each is a checkpoint, and True for its untrained generator. Snapshots of an earlier, longer
+    run are ignored.
     """
     last = int(read(check_exists(checkpoint))["step"])
     snapshots = sorted(checkpoint.parent.glob(SNAPSHOTS))
@@ -64,8 +56,8 @@ def measure_generators(
     """Yield one row per generator: noise, step, and is, fid, kid with their 95 % intervals.
 
     Each generator translates all densities. The scores equal the output of `evaluation
-    measure` on the output of `translation translate` with the same seed. `noise` is the input noise of
-    the generator's training.
+    measure` on the output of `translation translate` with the same seed. `noise` is the input
+    noise of the generator's training.
     """
     todo = [found for path in checkpoints for found in list_generators(path)]
     baselines = baseline_volumes(real.volumes, rng(seed, "measure", "nulls"))

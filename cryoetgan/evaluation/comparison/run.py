@@ -20,18 +20,9 @@ def run_comparison(
 ) -> dict[str, Any]:
     """Train and test all classifiers; return the table.
 
-    Finished trials are kept in `runs.json`, so an interrupted comparison resumes.
-
-    Parameters
-    ----------
-    config : ComparisonConfig
-        Methods, seeds, controls.
-    folder : Path
-        Folder that the paths of `config` are relative to.
-    output : Path
-        Folder of `runs.json`.
-    options : TrainingOptions
-        Device, and a seed that is added to the number of each trial.
+    Finished trials are kept in `runs.json` in the output folder, so an interrupted comparison
+    resumes. Paths of `config` are relative to `folder`. `options` gives the device, and a seed
+    that is added to the number of each trial.
     """
     data = ComparisonData(config, folder)
     unknown = [name for name, m in config.methods.items() if m.uses_picks and not m.without]

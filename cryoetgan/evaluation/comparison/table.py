@@ -27,16 +27,7 @@ def tabulate(
 ) -> dict[str, Any]:
     """Return the table: methods, upper bound, controls.
 
-    Parameters
-    ----------
-    config : ComparisonConfig
-        The comparison.
-    results : mapping
-        Name of a trial to its results.
-    test : LabelledSet
-        Real test crops.
-    template_correct : ndarray of bool, optional
-        `(N,)` crops that template matching classifies correctly.
+    `template_correct` `(N,)` are the test crops that template matching classifies correctly.
     """
     clusters = cluster_labels(test.table)
     _, counts = np.unique(test.names, return_counts=True)

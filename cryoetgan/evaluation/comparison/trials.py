@@ -31,31 +31,15 @@ REAL = "real"
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of a volume set, as part of a training set or as a test set.
-
-    Attributes
-    ----------
-    rows : VolumeRows
-        Volume set and split.
-    only, without : str, optional
-        The one class that is taken, or that is left out.
-    per_class : int, optional
-        At most this number of random volumes per class.
-    draw : tuple
-        Seed and names of the random numbers.
-    mask_diameter : float, optional
-        Diameter of the ball that hides the particle, fraction of the box.
-    repeat : bool
-        True to repeat the volumes, to a third of the first part of the training set.
-    """
+    """Rows of a volume set, as part of a training set or as a test set."""
 
     rows: VolumeRows
-    only: str | None = None
-    without: str | None = None
-    per_class: int | None = None
-    draw: tuple[Any, ...] = ()
-    mask_diameter: float | None = None
-    repeat: bool = False
+    only: str | None = None  # the one class that is taken
+    without: str | None = None  # the class that is left out
+    per_class: int | None = None  # at most this number of random volumes per class
+    draw: tuple[Any, ...] = ()  # seed and names of the random numbers
+    mask_diameter: float | None = None  # of a ball that hides the particle, fraction of the box
+    repeat: bool = False  # the volumes are repeated, to a third of the first part
 
 
 @dataclass(frozen=True)
@@ -74,17 +58,8 @@ class Trial:
 class ComparisonData:
     """The volume sets of a comparison, read when they are needed.
 
-    Parameters
-    ----------
-    config : ComparisonConfig
-        The comparison.
-    folder : Path
-        Folder that its paths are relative to.
-
-    Raises
-    ------
-    UserError
-        If a set is missing or does not fit the others; before any training.
+    Paths are relative to `folder`. A set that is missing or does not fit the others raises
+    `UserError` before any training.
     """
 
     def __init__(self, config: ComparisonConfig, folder: Path) -> None:

@@ -69,21 +69,8 @@ def c2st_auc(
     parts. The AUC is 0.5 for indistinguishable sets and 1 for perfectly separated ones. Both
     classes have the same number of volumes, and the sets the same class proportions.
 
-    Parameters
-    ----------
-    inputs : MetricInputs
-        The sets.
-    baselines : mapping
-        Name to volumes that take the place of the generated ones.
-    seed : int
-        Of the parts, the weights and the batches.
-    device : torch.device
-        Device of the training.
-
-    Returns
-    -------
-    dict or None
-        The record of the metric; None if a part has fewer than eight volumes.
+    `baselines` are volumes `(M, z, y, x)` by name, in place of the generated ones. The result
+    is None if a part has fewer than eight volumes.
     """
     real, generated = inputs.real, inputs.generated
     generator = rng(seed, "two_sample")

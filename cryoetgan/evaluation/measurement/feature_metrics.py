@@ -65,16 +65,7 @@ def feature_metrics(
     the interval. `spread`, a key of recall, is the distance to the k-th neighbour in the
     generated set, over the same in the real half.
 
-    Parameters
-    ----------
-    inputs : MetricInputs
-        The sets, and the layer of the features.
-    classifier : Classifier
-        Trained on real volumes that are not in the real set.
-    baselines : mapping
-        Name to volumes `(M, z, y, x)`.
-    rng : numpy.random.Generator
-        For the draws.
+    `baselines` are volumes `(M, z, y, x)` by name.
     """
     real, generated, layer = inputs.real, inputs.generated, inputs.layer
     about = {
@@ -140,15 +131,7 @@ def _relative_spread(features: Mapping[str, Floats], draws: list[_Draw]) -> floa
 
 
 def weak_classifier_warning(n_classes: int, validation: float | None) -> str:
-    """Return a warning if the accuracy of the features' classifier is close to chance.
-
-    Parameters
-    ----------
-    n_classes : int
-        Number of its classes.
-    validation : float, optional
-        Its accuracy on the validation part; None: unknown, no warning.
-    """
+    """Return a warning if the validation accuracy of a classifier is close to chance."""
     chance = 1 / n_classes
     if validation is not None and validation < chance + MIN_SKILL * (1 - chance):
         return (
@@ -235,13 +218,8 @@ def _over_draws(found: Any) -> dict[str, list[float]]:
 def saturation_warning(values: Mapping[str, float], cap: float) -> str:
     """Return a warning if precision, recall, density and coverage show too little variance.
 
-    Parameters
-    ----------
-    values : mapping
-        The four metrics.
-    cap : float
-        N / k, the density of a set that lies in every real ball. It is near 1 for few
-        volumes, where good sets reach it, too.
+    `cap` is N / k, the density of a set that lies in every real ball. It is near 1 for a few
+    volumes; then good sets reach it, too.
     """
     if cap >= MIN_CAP and values["density"] > CAP_FRACTION * cap:
         return (

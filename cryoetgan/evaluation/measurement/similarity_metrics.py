@@ -112,15 +112,7 @@ def _mean_record(found: Mapping[str, Similarities], clusters: NDArray[np.str_]) 
 
 
 def cycle_similarity(originals: Floats, cycled: Floats, rng: np.random.Generator) -> MetricRecords:
-    """Return the record of ssim_cycle: volumes against their translation there and back.
-
-    Parameters
-    ----------
-    originals, cycled : ndarray
-        `(N, z, y, x)`, row by row.
-    rng : numpy.random.Generator
-        Draws the rows and the noise of the baselines.
-    """
+    """Return the record of ssim_cycle: volumes `(N, z, y, x)` and their translations back."""
     rows = rng.permutation(len(originals))[: 2 * PAIRS]
     data_range = GREY_RANGE_SD * float(originals.std())
     others = np.roll(rows, 1)
