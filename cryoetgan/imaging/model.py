@@ -33,45 +33,30 @@ MAX_CACHED_SHAPES = 4
 
 @dataclass(frozen=True)
 class ImagingModel:
-    """Fitted physics of one tomogram.
-
-    Attributes
-    ----------
-    voxel_size : float
-        Angstrom.
-    box : int
-        Edge of the maps, voxels.
-    acquisition : Acquisition
-        Tilts, optics, CTF state.
-    gain : EnvelopeGain
-        Grey value per unit of density.
-    noise_spectrum : NoiseSpectrum
-        Power spectral density of the noise.
-    pair_correlation : PairCorrelation
-        Number density and spacing of particles.
-    class_fractions : mapping
-        Class to its fraction of the picks; `empty` is the class of false picks.
-    maps : mapping
-        Class to density `(z, y, x)`, for the neighbours.
-    offset : float
-        Grey value added to the signal: tomograms have mean 0, particles are bright.
-    tomogram : str
-        Name.
-    about : mapping
-        Diagnostics of the fit for people and the report; no simulation uses them.
-    """
+    """Fitted physics of one tomogram."""
 
     voxel_size: float
+    """Angstrom."""
     box: int
+    """Edge of the maps, voxels."""
     acquisition: Acquisition
+    """Tilts, optics, CTF state."""
     gain: EnvelopeGain
+    """Grey value per unit of density."""
     noise_spectrum: NoiseSpectrum
+    """Power spectral density of the noise."""
     pair_correlation: PairCorrelation
+    """Number density and spacing of particles."""
     class_fractions: Mapping[str, float]
+    """Class to its fraction of the picks; `empty` is the class of false picks."""
     maps: Mapping[str, NDArray[np.float32]]
+    """Class to density `(z, y, x)`, for the neighbours."""
     offset: float = 0.0
+    """Grey value added to the signal: tomograms have mean 0, particles are bright."""
     tomogram: str = ""
+    """Name."""
     about: Mapping[str, Any] = field(default_factory=dict)
+    """Diagnostics of the fit for people and the report; no simulation uses them."""
 
     @cached_property
     def neighbours(self) -> NeighbourSampler:
