@@ -1,24 +1,24 @@
-# make demo: everything, from nothing to a report. make test: what CI runs. make help: the rest.
+# make demo: from nothing to a report. make test: the checks of CI. make help: all targets.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from
 CORES ?= 2
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
-# in the order of tests/conftest.py: files that last longest first
+# tests/conftest.py puts the files that take longest first
 PYTEST := $(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-all check docs bench clean
+.PHONY: help env demo test test-all coverage check docs dist bench clean
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# each of many processes would compile the libraries anew
+# without compiled modules, each of many processes would compile the libraries again
 export PYTHONDONTWRITEBYTECODE :=
-# what the workflow starts is this environment's
+# the workflow starts the programs of this environment
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-help:  ## what can be made
+help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
-env: $(STAMP)  ## .venv with all that rules, tests and linters need
+env: $(STAMP)  ## .venv for rules, tests and linters
 
 $(STAMP): pyproject.toml constraints.txt
 	@echo "making $(VENV) (some minutes the first time)"
@@ -27,28 +27,38 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q --no-compile -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: env  ## the whole chain on the embedded default (six to twelve minutes on two cores), then where the report is
+demo: env  ## the whole workflow on the embedded default (six to twelve minutes on two cores)
 	$(SNAKEMAKE)
 
-check: env  ## linters and types
+check: env  ## linters, types, spelling, prose
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check workflow
 	$(BIN)/snakemake --lint
+	$(BIN)/codespell
+	$(BIN)/validate-pyproject pyproject.toml
+	$(BIN)/python tests/prose.py
 
-test: check  ## linters, then the tests (about ten minutes on two cores)
+test: check  ## linters, then the tests (about six minutes on two cores)
 	$(PYTEST) --durations 15 -m "not slow"
 
 test-all: check  ## the long tests too
-	$(PYTEST)
+	$(PYTEST) --durations 15
+
+coverage: env  ## the tests with coverage (a quarter longer): htmlcov/index.html
+	$(PYTEST) -m "not slow" --cov --cov-report term --cov-report html
 
 docs: env  ## schemas and config/README.md, then the site: site/index.html
 	$(BIN)/python docs/generate.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	$(BIN)/python tests/docs/links.py site
 
-bench: env  ## our figures beside the peers'
+dist: env  ## wheel and source archive: dist/
+	rm -rf dist
+	$(BIN)/python -m build
+
+bench: env  ## speed and quality beside other programs
 	$(BIN)/python -m pip install -q -r benchmarks/requirements.txt
 	for script in $(filter-out benchmarks/imaging_variants.py,$(wildcard benchmarks/*.py)); do \
 	  $(BIN)/python $$script || exit 1; done

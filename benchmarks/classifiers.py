@@ -3,10 +3,10 @@
     CRYOETGAN_TEST_DATA=... python benchmarks/classifiers.py [--look plain] [--folder F]
         [--seeds 3] [--count 200] [--networks small cb3d] [--sets real1 fitted] [--epochs N]
 
-Trained on the labelled crops of dev_set2_1 and on physics fitted to its own picks, without labels
-(`benchmarks/training_sets.py` makes both, in the same folder); tested on the true crops of dev_set2_3.
-Seconds are of one thread's processor time, so two cores need no more. Owed: `small` no worse than
-CB3D, and at most three minutes on two cores.
+Both are trained on the labelled crops of dev_set2_1, and on a simulation fitted to its own picks
+(`benchmarks/training_sets.py` makes both sets in the same folder). They are tested on the true crops
+of dev_set2_3. Seconds are the processor time of one thread, so two cores need no more. Target: `small`
+is at least as accurate as CB3D, and takes at most three minutes on two cores.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def main():
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--networks", nargs="+", default=["small", "cb3d"])
     parser.add_argument("--sets", nargs="+", default=["real1", "fitted"])
-    parser.add_argument("--epochs", type=int, help="at most; by the set's size, as anywhere")
+    parser.add_argument("--epochs", type=int, help="at most; default: by the size of the set")
     given = parser.parse_args()
     if "CRYOETGAN_TEST_DATA" not in os.environ:
         print("CRYOETGAN_TEST_DATA names no folder: nothing to measure on")

@@ -1,12 +1,12 @@
-"""Evaluation: FID and precision / recall / density / coverage beside their peers.
+"""Speed of FID and of precision, recall, density and coverage, beside other implementations.
 
     python benchmarks/evaluation.py [--quick] [--square-root]
 
-One thread a side, CPU time, alternating runs, medians. Peers: torch-fidelity's formula (the
-package, where it can be imported, else its arithmetic: the eigenvalues of the product of the
-covariances), scipy's matrix square root, the prdc package.
-Owed: FID >= 90 x at N = 800 and >= 15 x at 2,000 with 4,096 features, equal to 1e-9; PRDC
->= 3 x with <= 1/6 of the memory at N = M = 10,000, equal to 1e-5; N = 50,000 in < 1 GB.
+One thread, CPU time, alternating runs, medians. The others are torch-fidelity, scipy's matrix square
+root, and the prdc package. If torch-fidelity cannot be imported, its formula (the eigenvalues of the
+product of the covariances) takes its place. Targets: FID >= 90 x at N = 800 and >= 15 x at 2,000
+with 4,096 features, equal to 1e-9; PRDC >= 3 x with <= 1/6 of the memory at N = M = 10,000, equal to
+1e-5; N = 50,000 in < 1 GB.
 """
 
 import argparse
@@ -29,7 +29,7 @@ FEATURES = 4096
 
 
 def alternate(ours, peer, repeats):
-    """Median CPU seconds of both, and what each returned last."""
+    """Return the median CPU seconds of both functions, and their last results."""
     times, found = ([], []), [None, None]
     for _ in range(repeats):
         for index, function in enumerate((ours, peer)):
@@ -47,7 +47,7 @@ def line(what, ours, peer, other, note=""):
 
 
 def fidelity():
-    """torch-fidelity's own function, without the image library its metrics do not need."""
+    """Return FID of torch-fidelity, without the image library that it does not need."""
     for name in ("", ".datasets", ".transforms", ".transforms.functional"):
         sys.modules.setdefault(f"torchvision{name}", MagicMock())
     with contextlib.suppress(ImportError, RuntimeError):
@@ -78,7 +78,7 @@ def square_root(a, b):
 
 
 def features(rng, n, f):
-    """Two sets of correlated features, as a classifier's are."""
+    """Return two sets of correlated features, similar to a classifier's."""
     mix = rng.normal(size=(f, f)) / np.sqrt(f) * (1 + np.arange(f)) ** -0.25
     return rng.normal(size=(n, f)) @ mix, 0.9 * rng.normal(size=(n, f)) @ mix + 0.01
 

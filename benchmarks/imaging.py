@@ -17,7 +17,7 @@ import numpy as np
 from set2 import BOX, LOOKS, Set2
 
 from cryoetgan.densities.poses import Poser
-from cryoetgan.evaluation.metrics.spectra import shell_ratio
+from cryoetgan.evaluation.metrics import spectra
 from cryoetgan.imaging.fit.fit_data import boxes_inside, cut_box
 from cryoetgan.imaging.storage import load_model
 from cryoetgan.io.mrc import read_volume
@@ -38,7 +38,7 @@ def power_ratio(model, tomogram, truth, rng):
         centre = rng.uniform(-0.5, 0.5, 3)
         target = posers[table["cryoetganClass"][index]](random_rotations(1, rng)[0], centre)
         simulated.append(sum(model.signal_and_noise(target, centre, rng)))
-    return shell_ratio(real, simulated)
+    return spectra.power_ratio(spectra.shell_power(real), spectra.shell_power(simulated))
 
 
 def main():

@@ -52,8 +52,8 @@ def importing(size):
     """A tomogram of int16 at 7 A to 13.68 A, standardised, on disk."""
     with tempfile.TemporaryDirectory() as folder:
         path, out = Path(folder) / "in.mrc", Path(folder) / "out.mrc"
-        numbers = np.random.default_rng(1)
-        data = numbers.normal(0, 500, (size // 2, size, size)).astype(np.int16)
+        rng = np.random.default_rng(1)
+        data = rng.normal(0, 500, (size // 2, size, size)).astype(np.int16)
         with mrcfile.new(path) as file:
             file.set_data(data)
             file.voxel_size = 7.0

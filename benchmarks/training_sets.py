@@ -1,14 +1,16 @@
-"""The yardstick on set 2: physics typed and fitted, pseudo-labels, the residual network, ceiling.
+"""Accuracy of classifiers trained on each kind of synthetic set, with set 2 of the test data.
 
     CRYOETGAN_TEST_DATA=... python benchmarks/training_sets.py [--look plain denoised defocus narrow]
         [--folder F] [--count 200] [--seeds 5] [--test 3] [--preset recommended] [--steps N]
         [--only NAME ...] [--few 5] [--mix NAME ...] [--half NAME ...] [--no-training]
 
-Everything is made from dev_set2_1 and its own picks, without labels; --test 2 is the tomogram to
-choose on, --test 3 the one to report. The classifiers, the paired intervals and the table are
-those of `cryoetgan evaluation compare`. --half paper released: the paper's networks beside them, at
-half their width and stride 2, trained once for 600 steps, as many as `recommended`. A killed run goes on where it was. Then the numbers that
-watch for each failure of the network (docs/development/experiments.md).
+The methods are conventional and fitted simulations, their ablations, pseudo-labelled picks and
+trained networks; the upper bound is trained on real crops. All sets are made from dev_set2_1 and
+its own picks, without labels. --test 2 is the tomogram for decisions, --test 3 the one to report.
+`cryoetgan evaluation compare` trains the classifiers and writes the table. --half paper released
+adds the paper's networks at half their width and stride 2, trained once for 600 steps, as
+`recommended` is. An interrupted run resumes. The diagnostics of the networks are printed, too
+(docs/development/experiments.md).
 """
 
 import argparse
@@ -26,18 +28,19 @@ from set2 import BOX, LOOKS, MAPS, Set2
 
 from cryoetgan.io.star import COORDINATES, read_star, write_star
 from cryoetgan.io.volume_set import read_volume_set
+from cryoetgan.physics.geometry import centre_distance
 from cryoetgan.translation.cyclegan.diagnostics import centre_shift
 from cryoetgan.translation.presets import read_preset
 
 SNRS = (0.01, 0.1, 0.5)
 CLASS = "cryoetganClass"
 HALF_STEPS = 600
-FREE = 14.0
-"""Voxels from the middle of a patch to the nearest pick."""
+PARTICLE_RADIUS = 7.0
+"""Voxels; picks this close to a true particle are taken as picks of it."""
 
 
-def physics(work):
-    """Make the sets of physics alone."""
+def simulate(work):
+    """Make the sets without a network."""
     defocus = LOOKS[work.look][1]
     for snr in SNRS:
         work.run(
@@ -53,7 +56,7 @@ def physics(work):
     work.run("real_background.star", *ablate, *words)
 
 
-def half(work, preset):
+def write_half_preset(work, preset):
     """Write a preset of half the width; return its path."""
     whole = read_preset(preset)
     narrow = whole.replace(
@@ -69,15 +72,15 @@ def half(work, preset):
     return path
 
 
-def trained(work, preset, seeds, steps):
-    """Train and translate over seeds; return the generated sets."""
+def train_and_translate(work, preset, seeds, steps):
+    """Train and translate with each seed; return the generated sets."""
     label, made = Path(preset).stem, []
-    physics = ("--imaging", "M.json") if read_preset(str(preset)).model == "residual" else ()
+    imaging = ("--imaging", "M.json") if read_preset(str(preset)).model == "residual" else ()
     for seed in range(seeds):
         name = f"{label}_{seed}"
         work.run(
             f"{name}/checkpoint.pt", "translation", "train", "--densities", "poses.star",
-            "--subtomograms", "own.star", "--preset", preset, *physics,
+            "--subtomograms", "own.star", "--preset", preset, *imaging,
             "--seed", seed, *(("--steps", steps) if steps else ()),
         )  # fmt: skip
         made.append(
@@ -89,16 +92,19 @@ def trained(work, preset, seeds, steps):
     return made
 
 
-def unseen(work):
-    """Fitted physics of each class, fitted where no pick is of that class; class to set.
+def simulate_left_out(work):
+    """Make a fitted simulation without picks of each class in turn; return class to set.
 
-    The truth says which picks those are: a lab whose sample lacks the class has none.
+    The truth identifies the picks of a class: a sample without the class has none.
     """
     scores, truth = (read_star(work.folder / name) for name in ("scores.star", "truth1.star"))
     made = {}
     for name in MAPS:
-        at = truth.particles.loc[truth.particles[CLASS] == name, COORDINATES].to_numpy(float)
-        far = cKDTree(at).query(scores.particles[COORDINATES].to_numpy(float))[0] > FREE / 2
+        centres = truth.particles.loc[truth.particles[CLASS] == name, COORDINATES].to_numpy(float)
+        far = (
+            cKDTree(centres).query(scores.particles[COORDINATES].to_numpy(float))[0]
+            > PARTICLE_RADIUS
+        )
         kept = scores.particles[far & (scores.particles[CLASS] != name)]
         write_star(work.folder / f"scores_{name}.star", kept, scores.optics)
         densities = [word for path in work.maps if name not in path for word in ("--density", path)]
@@ -120,7 +126,7 @@ def compare(work, given, methods):
         "real_test": f"real{given.test}.star",
         "methods": methods,
         "baseline": "fitted",
-        # what matching says of the test tomogram's own picks, no network in between
+        # picks of the test tomogram, classified by template matching
         "template_matching": work.match(given.test, f"_test{given.test}"),
         "seeds": given.seeds,
         "few_shot": given.few,
@@ -131,21 +137,20 @@ def compare(work, given, methods):
     path = work.folder / "compare.yaml"
     path.write_text(yaml.safe_dump(plan, sort_keys=False))
     command = [sys.executable, "-m", "cryoetgan", "evaluation", "compare", "--config", path]
-    # classes left out cost seven trainings more a seed: a table of its own, of fewer seeds
+    # leaving out classes takes seven more trainings per seed: a table of its own, with fewer seeds
     output = work.folder / f"{'left_out' if given.leave_one_out else 'compare'}_{given.test}"
     subprocess.run([*command, "-q", "-o", output], check=True)
-    print(f"\n{given.look}, dev_set2_{given.test}, {given.seeds} seeds, {given.count} a class")
+    print(f"\n{given.look}, dev_set2_{given.test}, {given.seeds} seeds, {given.count} per class")
     print((output / "comparison.csv").read_text())
 
 
-def failures(work, name, generated):
-    """Numbers that watch for failures, from generated volumes and the physics they began as."""
+def diagnose(work, name, generated):
+    """Return diagnostics of a network from its volumes and the fitted simulation it started from."""
     made, before = (read_volume_set(work.folder / n) for n in (generated, "fitted.star"))
     change = np.array(made.volumes, np.float32) - before.volumes
     real = read_volume_set(work.folder / "own.star").volumes
-    axis = np.arange(BOX) - BOX // 2
-    r = np.sqrt(axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis[None, None] ** 2)
-    # a neighbour invented beside each particle shows in the mean change at its distance
+    r = centre_distance(BOX)
+    # an invented neighbour beside each particle shows in the mean change at its distance
     rings = [change[:, (r >= a) & (r < a + 4)].mean() for a in (0, 4, 8, 12)]
     log = np.genfromtxt(work.folder / name / "log.csv", delimiter=",", names=True)
     last = log[-max(1, len(log) // 10) :]
@@ -176,15 +181,15 @@ def main():
     parser.add_argument("--test", type=int, default=3, choices=(2, 3))
     parser.add_argument("--preset", default="recommended")
     parser.add_argument("--steps", type=int)
-    parser.add_argument("--only", nargs="+", help="methods; all where none is named")
-    parser.add_argument("--few", type=int, default=0, help="labelled real crops a class mixed in")
-    parser.add_argument("--mix", nargs="+", help="with which methods; all where none is named")
+    parser.add_argument("--only", nargs="+", help="methods; default: all")
+    parser.add_argument("--few", type=int, default=0, help="labelled real crops per class added")
+    parser.add_argument("--mix", nargs="+", help="methods that are mixed; default: all")
     parser.add_argument("--curve", type=int, nargs="*", default=[5, 10, 20, 40])
     parser.add_argument("--background", action="store_true")
     parser.add_argument(
         "--leave-one-out",
         action="store_true",
-        help="of physics; a network trained seven times more is not",
+        help="for simulations; networks would need seven more trainings",
     )
     parser.add_argument("--half", nargs="*", default=[], choices=("paper", "released"))
     parser.add_argument("--no-training", action="store_true")
@@ -197,31 +202,31 @@ def main():
         given = argparse.Namespace(**vars(options) | {"look": look})
         work = Set2(given.folder / look, data, look, given.count)
         work.prepare((1, given.test))
-        physics(work)
+        simulate(work)
         conventional = [f"conventional_snr{snr}" for snr in SNRS]
         methods = {name: {"star": f"{name}.star", "uses_picks": False} for name in conventional}
-        # the others know the tomogram by its picks, those of a class that is left out, too
+        # the others are made from picks, which can contain the class that is left out
         fitted = ("noise_only", "no_neighbours", "fitted", "real_background", "pseudo")
         methods |= {name: f"{name}.star" for name in fitted}
         if given.leave_one_out:
-            methods["fitted"] = {"star": "fitted.star", "without": unseen(work)}
-        learnt = [] if given.no_training else [(given.preset, given.seeds, given.steps)]
-        learnt += [(half(work, preset), 1, None) for preset in given.half]
-        for preset, seeds, steps in learnt:
-            label, made = Path(preset).stem, trained(work, preset, seeds, steps)
+            methods["fitted"] = {"star": "fitted.star", "without": simulate_left_out(work)}
+        runs = [] if given.no_training else [(given.preset, given.seeds, given.steps)]
+        runs += [(write_half_preset(work, preset), 1, None) for preset in given.half]
+        for preset, seeds, steps in runs:
+            label, made = Path(preset).stem, train_and_translate(work, preset, seeds, steps)
             methods[label] = {"star": made if seeds > 1 else made[0]}
             for seed, star in enumerate(made):
-                for key, value in failures(work, f"{label}_{seed}", star).items():
+                for key, value in diagnose(work, f"{label}_{seed}", star).items():
                     print(
                         f"{look} {label}_{seed}  {key:36} {json.dumps(value, default=float)}",
                         flush=True,
                     )
         for name, star in methods.items():
-            given_as = star if isinstance(star, dict) else {"star": star}
-            methods[name] = given_as | {"mix": name in (given.mix or methods)}
+            method = star if isinstance(star, dict) else {"star": star}
+            methods[name] = method | {"mix": name in (given.mix or methods)}
         kept = set(given.only or methods) | {"fitted"}
         if unknown := {*kept, *(given.mix or [])} - set(methods):
-            raise SystemExit(f"no method is named {', '.join(sorted(unknown))}")
+            raise SystemExit(f"unknown method: {', '.join(sorted(unknown))}")
         compare(work, given, {k: v for k, v in methods.items() if k in kept})
 
 

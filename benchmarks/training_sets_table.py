@@ -31,9 +31,8 @@ NAMES = {
     "released_half": "`released` at half width, 600 steps",
 }
 
-
-PICTURED = 3
-"""Which of each class's volumes."""
+PICTURED_VOLUME = 3
+"""Index of the pictured volume of each class."""
 
 
 def share(found, digits=3):
@@ -78,7 +77,7 @@ def sections(looks):
 
 
 def left_out(table, seeds):
-    """Return how often each class is recognised that no pick was of."""
+    """Return the accuracy on each class that is left out."""
     lines = []
     for name, classes in table.items():
         lines += [
@@ -91,8 +90,8 @@ def left_out(table, seeds):
             "|---|---|---|---|---|",
         ]
         for new, found in classes.items():
-            of = found["with_real"], found["synthetic"]
-            cells = [share(one, 2) for one in (*of, *(one["others"] for one in of))]
+            pair = found["with_real"], found["synthetic"]
+            cells = [share(one, 2) for one in (*pair, *(one["others"] for one in pair))]
             lines.append(f"| {new} | {' | '.join(cells)} |")
         lines.append("")
     return lines
@@ -141,7 +140,7 @@ def draw_slices(folder, path):
         kept = read_volume_set(folder / f"{name}.star")
         for panel, what in zip(line, names, strict=True):
             found = np.flatnonzero((kept.table["cryoetganClass"] == what).to_numpy())
-            volume = np.asarray(kept.volumes[found[: PICTURED + 1][-1]], float)
+            volume = np.asarray(kept.volumes[found[: PICTURED_VOLUME + 1][-1]], float)
             scaled = (volume - volume.mean()) / volume.std()
             panel.imshow(scaled[len(scaled) // 2], cmap="gray", vmin=-2.5, vmax=2.5)
             panel.set(xticks=[], yticks=[])

@@ -8,8 +8,8 @@ import functools
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -63,11 +63,17 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[P, R]], Callable[
 
     The docstring of the function is the help text; it states units and formats. If the function
     returns a `Record`, its provenance is written beside the output. Every command accepts
-    --seed; the option is hidden if the command draws no random numbers.
+    --seed; the option is hidden if the command draws no random numbers. A parameter whose type
+    is a dataclass stands for the options that are its fields, shared by several commands.
+
+        @command(app, "simulate")
+        def simulate(file: Annotated[Path, typer.Argument(help="...")], output: Output) -> Record:
+            ...
+            return Record()
     """
 
     def register(function: Callable[P, R]) -> Callable[P, R]:
-        signature = inspect.signature(function, eval_str=True)
+        signature, bundles = _expand_bundles(inspect.signature(function, eval_str=True))
         random = "seed" in signature.parameters
 
         @functools.wraps(function)
@@ -76,38 +82,55 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[P, R]], Callable[
             if not random:
                 del kwargs["seed"]
             _check_inputs_are_kept(kwargs)
-            returned = function(*args, **kwargs)
+            bundled = dict(kwargs)
+            for parameter, (kind, names) in bundles.items():
+                bundled[parameter] = kind(**{option: bundled.pop(option) for option in names})
+            returned = function(*args, **bundled)
             if isinstance(returned, Record):
                 stage = function.__module__.split(".")[1]
                 _write_records(f"{stage} {name}", kwargs, returned)
             return returned
 
-        flags = [
-            inspect.Parameter(
-                flag,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=False,
-                annotation=Annotated[bool, typer.Option(f"--{flag}", f"-{flag[0]}", help=text)],
-            )
-            for flag, text in (
-                ("verbose", "More log lines."),
-                ("quiet", "Warnings and errors only."),
-            )
-        ]
-        if not random:
-            unused = Annotated[int, typer.Option("--seed", hidden=True)]
-            flags.append(
-                inspect.Parameter(
-                    "seed", inspect.Parameter.KEYWORD_ONLY, default=0, annotation=unused
-                )
-            )
-        parameters = [*signature.parameters.values(), *flags]
+        parameters = [*signature.parameters.values(), *_common_options(random)]
         run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {item.name: item.annotation for item in parameters}
         app.command(name, help=inspect.cleandoc(function.__doc__ or ""))(run)
         return function
 
     return register
+
+
+def _common_options(random: bool) -> Iterator[inspect.Parameter]:
+    """Yield -v, -q and, if the command draws no random numbers itself, a hidden --seed."""
+    options: list[tuple[str, object, Any]] = [
+        (
+            "verbose",
+            False,
+            Annotated[bool, typer.Option("--verbose", "-v", help="More log lines.")],
+        ),
+        ("quiet", False, Annotated[bool, typer.Option("--quiet", "-q", help="Warnings only.")]),
+        ("seed", 0, Annotated[int, typer.Option("--seed", hidden=True)]),
+    ]
+    for name, default, kind in options[: 2 if random else 3]:
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        yield inspect.Parameter(name, keyword, default=default, annotation=kind)
+
+
+def _expand_bundles(
+    signature: inspect.Signature,
+) -> tuple[inspect.Signature, dict[str, tuple[type, list[str]]]]:
+    """Replace each dataclass parameter by its fields; return the class and fields of each."""
+    plain, expanded = [], []
+    bundles: dict[str, tuple[type, list[str]]] = {}
+    for parameter in signature.parameters.values():
+        kind = parameter.annotation
+        if not (isinstance(kind, type) and is_dataclass(kind)):
+            plain.append(parameter)
+            continue
+        options = inspect.signature(kind, eval_str=True).parameters.values()
+        bundles[parameter.name] = (kind, [option.name for option in options])
+        expanded += [option.replace(kind=option.KEYWORD_ONLY) for option in options]
+    return signature.replace(parameters=plain + expanded), bundles
 
 
 def _write_records(command: str, options: Mapping[str, Any], record: Record) -> None:

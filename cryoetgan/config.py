@@ -391,7 +391,7 @@ def load(*paths: Path) -> Config:
     """
     whole: dict[str, Any] = {}
     for path in paths:
-        whole = _merge(whole, _read_mapping(path))
+        whole = _merge(whole, read_mapping(path))
     return check(whole, ", ".join(map(str, paths)))
 
 
@@ -405,7 +405,8 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _read_mapping(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Return the keys and values of a YAML file; an empty file has none."""
     path = check_exists(path, "configuration file")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))

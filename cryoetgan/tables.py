@@ -1,4 +1,4 @@
-"""The two tables a user fills: classes and tomograms (tab-separated, one row each)."""
+"""The two tables of a run, tab-separated: classes and tomograms."""
 
 import csv
 from pathlib import Path
@@ -14,44 +14,46 @@ from cryoetgan.tomograms.sources.addresses import is_remote
 Name = Annotated[str, Field(pattern=NAME)]
 Tilt = Annotated[float, Field(ge=-90, le=90)]
 RENAMED = {"marks": "annotations", "marks_voxel_size": "annotations_voxel_size"}
-"""Columns by an earlier name: the message on an unknown column gives the present one."""
+"""Columns of early tables, and their names today."""
 
 
 class ClassRow(Section):
-    """One kind of particle."""
+    """One class of particles."""
 
     class_: Name = Field(alias="class", description="Name: letters, digits, _ and -.")
     source: str = Field(
         description="A PDB id (4v6x), a structure file (PDB, mmCIF, gz), a density map (MRC), "
         "`phantom:NAME`, or `membrane`."
     )
-    assembly: str | None = Field(None, description="Biological assembly; empty: the config's.")
+    assembly: str | None = Field(
+        None, description="Biological assembly. Empty: densities.assembly."
+    )
     model: str | None = Field(
         None,
-        description="MODEL number of an entry with several, or `all` where they are parts of one "
-        "particle; empty: found by whether they overlap.",
+        description="Number of the MODEL to use, or `all` if the models are parts of one particle. "
+        "Empty: all if they do not overlap, else the first.",
     )
     component: Annotated[int, Field(ge=1)] | None = Field(
         None,
-        description="Where an entry holds particles that lie apart: 1, only the largest; 2, the "
-        "next; empty: all.",
+        description="If an entry holds several separate particles: 1 uses only the largest, 2 the "
+        "next. Empty: all.",
     )
     chains: Annotated[str, Field(pattern=r"^[A-Za-z0-9]+(,[A-Za-z0-9]+)*$")] | None = Field(
         None,
-        description="Chains to keep, as the authors name them: `A,B`; empty: all. Antibodies and "
-        "partners that your sample lacks go.",
+        description="Chains to keep, by author name: `A,B`. Empty: all. Use it to remove antibodies "
+        "and partners that your sample lacks.",
     )
     radius: Positive | None = Field(
-        None, description="Angstrom, for picking; empty: measured on the density."
+        None, description="Angstrom, for picking. Empty: measured on the density map."
     )
     copies: Count | None = Field(
-        None, description="In each simulated tomogram; empty: the config's."
+        None, description="Copies in each simulated tomogram. Empty: tomograms.copies."
     )
-    count: Count | None = Field(None, description="Poses; empty: the config's.")
+    count: Count | None = Field(None, description="Number of poses. Empty: densities.count.")
 
     @property
     def kind(self) -> str:
-        """How the structure is come by: phantom, membrane, map, file or pdb."""
+        """The kind of source: phantom, membrane, map, file or pdb."""
         if self.source.startswith("phantom:"):
             return "phantom"
         if self.source == "membrane":
@@ -72,43 +74,43 @@ class TomogramRow(Section):
         description="MRC file, URL, `emdb:1234`, `empiar:10045/data/x.rec`, `portal:tomogram/1`, "
         "`copick:config.json?run=R` (`cryoetgan tomograms list` writes such rows), or `simulate`."
     )
-    voxel_size: Positive | None = Field(
-        None, description="Angstrom; wins over the header, where that is wrong."
-    )
-    tilt_low: Tilt = Field(description="Lowest tilt, degrees about y.")
+    voxel_size: Positive | None = Field(None, description="Angstrom; overrides a wrong header.")
+    tilt_low: Tilt = Field(description="Lowest tilt, degrees.")
     tilt_high: Tilt = Field(description="Highest tilt, degrees.")
-    tilt_step: Positive = Field(3.0, description="Degrees.")
+    tilt_step: Positive = Field(3.0, description="Tilt increment, degrees.")
     tilt_axis: Literal["y", "x"] = Field(
-        "y", description="Where the tilt axis lies in the file; it is turned to y."
+        "y", description="Tilt axis in the file; import rotates it to y."
     )
     beam_axis: Literal["z", "y"] = Field(
-        "z", description="Where the beam runs in the file; y: IMOD's volumes before trimvol."
+        "z", description="Beam axis in the file; y for IMOD volumes before trimvol."
     )
-    voltage: Positive = Field(300.0, description="Kilovolts.")
+    voltage: Positive = Field(300.0, description="Acceleration voltage, kilovolts.")
     cs: Annotated[float, Field(ge=0)] = Field(2.7, description="Spherical aberration, millimetres.")
-    amplitude_contrast: Fraction = Field(0.07, description="Fraction.")
+    amplitude_contrast: Fraction = Field(0.07, description="Amplitude contrast, a fraction.")
     defocus: Annotated[float, Field(ge=0)] | None = Field(
-        None, description="Micrometres, underfocus positive; empty: unknown."
+        None, description="Micrometres, underfocus positive. Empty: unknown."
     )
     ctf: Literal["raw", "phase-flipped", "corrected"] = Field(
         "raw", description="State of the contrast transfer function."
     )
     contrast: Literal["dark", "bright"] = Field(
-        "dark", description="How protein looks in the file; dark is usual."
+        "dark", description="Contrast of protein in the file; usually dark."
     )
     split: Literal["train", "validation", "test"] | None = Field(
-        None, description="Empty: the last tomogram is for testing, the others for training."
+        None,
+        description="Use of the tomogram. Empty: the last tomogram is for testing, the others are for "
+        "training.",
     )
     group: Name = Field(
         "all",
-        description="Tomograms of one microscope session share a name; `translation.per_group` "
-        "trains a network for each.",
+        description="Name of the microscope session, shared by its tomograms. "
+        "`translation.per_group` trains one network per group.",
     )
     annotations: str | None = Field(
         None,
         description="Manual annotations, used only for testing: STAR, CSV or copick picks, or a "
-        "folder with one such file per class. Coordinates are those of the tomogram's file; they "
-        "are converted if the tomogram is resampled or rotated.",
+        "folder with one such file per class. Coordinates refer to the tomogram's file; import "
+        "converts them if it resamples or rotates the tomogram.",
     )
     annotations_voxel_size: Positive | None = Field(
         None,
@@ -117,15 +119,15 @@ class TomogramRow(Section):
     )
     mask: str | None = Field(
         None,
-        description="MRC on the grid of the tomogram's file, not zero where nothing is to be "
-        "picked: carbon, ice, gold, edges.",
+        description="Exclusion mask: MRC file on the grid of the tomogram's file, not zero where no "
+        "particle may be picked (carbon, ice, gold, edges).",
     )
 
     @field_validator("tomogram")
     @classmethod
     def _name(cls, value: str) -> str:
         if value.endswith(("_labels", "_mask")):
-            raise ValueError("ends as what lies beside a tomogram is named; give it another name")
+            raise ValueError("ends in _labels or _mask, which are reserved; choose another name")
         return value
 
     @field_validator("path")
@@ -139,19 +141,19 @@ class TomogramRow(Section):
     def _tilts(self) -> "TomogramRow":
         if self.tilt_low >= self.tilt_high:
             raise ValueError(
-                f"tilt_low is {self.tilt_low:g} and tilt_high {self.tilt_high:g}: "
-                "the low one comes first"
+                f"tilt_low is {self.tilt_low:g} and tilt_high is {self.tilt_high:g}; "
+                "tilt_low must be smaller"
             )
         return self
 
     @property
     def is_remote(self) -> bool:
-        """Whether the tomogram is fetched, not read from a file."""
+        """Whether the tomogram is downloaded instead of read from a file."""
         return is_remote(self.path)
 
     @property
     def is_simulated(self) -> bool:
-        """Whether the tomogram is to be made, not imported."""
+        """Whether the tomogram is simulated instead of imported."""
         return self.path == "simulate"
 
 
@@ -160,12 +162,11 @@ Row = TypeVar("Row", ClassRow, TomogramRow)
 
 def read_classes(path: Path) -> list[ClassRow]:
     """Read the table of classes."""
-    rows = _read(path, ClassRow, "class")
-    return rows
+    return _read(path, ClassRow, "class")
 
 
 def read_tomograms(path: Path) -> list[TomogramRow]:
-    """Read the table of tomograms; empty splits are filled in."""
+    """Read the table of tomograms. If no row has a split, the last one is for testing."""
     rows = _read(path, TomogramRow, "tomogram")
     if len(rows) > 1 and all(row.split is None for row in rows):
         splits = ["train"] * (len(rows) - 1) + ["test"]
@@ -176,9 +177,9 @@ def read_tomograms(path: Path) -> list[TomogramRow]:
     lacking = {"train", "test"} - given
     if lacking and (len(given) > 1 or "train" in lacking):
         raise UserError(
-            f"{path}: no tomogram has split {' or '.join(sorted(lacking))}: its splits are "
-            f"{', '.join(sorted(given))}; leave the column empty, or give some for training and some "
-            "for testing"
+            f"{path}: no tomogram has split {' or '.join(sorted(lacking))}, only "
+            f"{', '.join(sorted(given))}; mark tomograms for both train and test, or leave the column "
+            "empty"
         )
     return rows
 
@@ -194,7 +195,7 @@ def _read(path: Path, model: type[Row], key: str) -> list[Row]:
             ]
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not a text table ({error})") from error
-    # rows are named as an editor numbers them, comments counted
+    # messages number the lines as an editor does, with comments
     reader = csv.DictReader((line for _, line in kept), delimiter="\t")
     known = [field.alias or name for name, field in model.model_fields.items()]
     for name in reader.fieldnames or []:
@@ -205,17 +206,17 @@ def _read(path: Path, model: type[Row], key: str) -> list[Row]:
             )
     rows = [_row(path, kept[reader.line_num - 1][0], raw, model) for raw in reader]
     if not rows:
-        raise UserError(f"{path}: has no rows; give at least one {key}")
+        raise UserError(f"{path}: has no rows; add at least one {key}")
     names = [getattr(row, "class_" if key == "class" else key) for row in rows]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise UserError(f"{path}: {key} {', '.join(twice)} stands twice; names must differ")
+        raise UserError(f"{path}: {key} {', '.join(twice)} occurs twice; names must differ")
     return rows
 
 
 def _row(path: Path, number: int, raw: dict[str, str], model: type[Row]) -> Row:
     if None in raw:
-        raise UserError(f"{path}: row {number} has more fields than the heading has columns")
+        raise UserError(f"{path}: row {number} has more fields than the heading; check the tabs")
     content = {name: value.strip() for name, value in raw.items() if value and value.strip()}
     try:
         return model.model_validate(content)
@@ -224,7 +225,7 @@ def _row(path: Path, number: int, raw: dict[str, str], model: type[Row]) -> Row:
 
 
 def columns(model: type[BaseModel]) -> list[tuple[str, str]]:
-    """Return (column, description) of a table, for the documentation."""
+    """Return the columns of a table with their descriptions, for the documentation."""
     return [
         (field.alias or name, field.description or "") for name, field in model.model_fields.items()
     ]

@@ -25,6 +25,8 @@ PAGES = {
     "CONTRIBUTING.md": "development/contributing.md",
 }
 """File of the repository, and its page."""
+FUNCTION = re.compile(r"`(cryoetgan(?:\.\w+)*?\.((?:\w+\.)?\w+))`")
+"""A dotted name, which gets a link to the API reference; its last two parts are shown."""
 RELATIVE_LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|#)([^)#\s]+)(#[^)]*)?\)")
 
 
@@ -58,7 +60,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Adapt the links of a page."""
     uri = page.file.src_uri
     source = next((name for name, other in PAGES.items() if other == uri), f"docs/{uri}")
-    return adapt_links(markdown, source, uri, Path(config.config_file_path).parent)
+    text = adapt_links(markdown, source, uri, Path(config.config_file_path).parent)
+    return FUNCTION.sub(r"[`\2`][\1]", text) if uri == "methods.md" else text
 
 
 def adapt_links(text: str, source: str, page: str, root: Path) -> str:

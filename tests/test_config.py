@@ -118,7 +118,7 @@ def test_tables_are_read_and_the_last_tomogram_is_kept_for_testing(tmp_path):
         ("tomogram\tpath\ttilt_low\ttilt_high\na\tx\t60\t-60\n", ["row 2", "tilt_low is 60"]),
         ("tomogram\tpath\ttilt_low\ttilt_high\na\tx\t-95\t60\n", ["tilt_low", "-95"]),
         ("tomogram\tpath\ttilt_low\ttilt_high\na b\tx\t-60\t60\n", ["tomogram", "a b"]),
-        ("tomogram\tpath\ttilt_low\ttilt_high\na_mask\tx\t-60\t60\n", ["another name"]),
+        ("tomogram\tpath\ttilt_low\ttilt_high\na_mask\tx\t-60\t60\n", ["choose another name"]),
         ("tomogram\tpath\ttilt_low\ttilt_high\na\tx\t\t\n", ["row 2", "tilt_low is missing"]),
         (
             "tomogram\tpath\ttilt_low\ttilt_high\na\tx\t-60\t60\na\ty\t-60\t60\n",

@@ -19,21 +19,11 @@ OVERLAP_FRACTION = 0.05
 
 
 def choose_models(structure: Any, model: str, path: Path) -> None:
-    """Reduce a structure to one model.
+    """Reduce a `gemmi.Structure` to one model, in place.
 
-    Parameters
-    ----------
-    structure : gemmi.Structure
-        Changed in place.
-    model : str
-        `all`: all models are parts of one particle and are merged. `auto`: the models are
-        merged if they do not overlap in space (files of assemblies); otherwise they show one
-        molecule (NMR), and the first is kept. Or the number of one model.
-
-    Raises
-    ------
-    UserError
-        If the file has no such model.
+    `model` is the number of a model, or `all`: all models are parts of one particle and are
+    merged. `auto` merges models that do not overlap in space (files of assemblies); otherwise they
+    show one molecule (NMR), and the first is kept.
     """
     numbers = [str(item.num) for item in structure]
     if model not in ("auto", "all"):
@@ -89,24 +79,10 @@ def _overlap(flat: Any) -> bool:
 
 
 def keep_chains(structure: Any, names: Sequence[str], path: Path) -> set[str]:
-    """Remove all other chains, in place: antibodies and partners that the sample lacks.
+    """Remove all chains but `names` (author names) from a structure of one model, in place.
 
-    Parameters
-    ----------
-    structure : gemmi.Structure
-        One model, entities set up.
-    names : sequence of str
-        Chains to keep, by their author names.
-
-    Returns
-    -------
-    set of str
-        Names of the removed chains and subchains.
-
-    Raises
-    ------
-    UserError
-        If a chain does not exist.
+    For antibodies and partners that the sample lacks. Returns the names of the removed chains and
+    subchains.
     """
     model = structure[0]
     known = list(dict.fromkeys(chain.name for chain in model))
@@ -127,23 +103,11 @@ def keep_chains(structure: Any, names: Sequence[str], path: Path) -> set[str]:
 def build_assembly(
     structure: Any, assembly: str, path: Path, removed: Collection[str] = frozenset()
 ) -> bool:
-    """Build the biological assembly, in place; return whether the file describes one.
+    """Build a biological assembly, in place; return whether the file describes one.
 
-    Logs a warning if the file's chains are only a part of the assembly.
-
-    Parameters
-    ----------
-    structure : gemmi.Structure
-        One model, entities set up.
-    assembly : str
-        Its name, or `none`.
-    removed : collection of str
-        Chains and subchains that were removed on purpose.
-
-    Raises
-    ------
-    UserError
-        If the file describes assemblies, but not this one, or has none of its chains.
+    `structure` has one model, with entities set up. `assembly` is a name or `none`; `removed` are
+    the chains and subchains that were removed on purpose. Logs a warning if the file's chains are
+    only a part of the assembly.
     """
     import gemmi
 
@@ -161,11 +125,8 @@ def build_assembly(
     missing = [n for n in find_missing_chains(structure, described[assembly]) if n not in removed]
     if missing:
         log.warning(
-            "%s: the file lacks chains %s of assembly '%s', so the map shows a part; "
-            "use the whole entry, or confirm the part with --assembly none",
-            path,
-            _shorten(missing, 8),
-            assembly,
+            f"{path}: the file lacks chains {_shorten(missing, 8)} of assembly '{assembly}', so the "
+            "map shows a part; use the whole entry, or confirm the part with --assembly none"
         )
     chains = {chain.name for chain in structure[0]}
     subchains = {residue.subchain for chain in structure[0] for residue in chain}
@@ -210,12 +171,9 @@ def _warn_of_larger_assembly(structure: Any, path: Path) -> None:
         copies = max(count.values(), default=1)
         if copies > 1:
             log.warning(
-                "%s: holds one of the %d copies in its assembly '%s', so the map shows a part; "
-                "set --assembly (densities.assembly) to %s for the whole particle",
-                path,
-                copies,
-                assembly.name,
-                assembly.name,
+                f"{path}: holds one of the {copies} copies in its assembly '{assembly.name}', so "
+                "the map shows a part; set --assembly (densities.assembly) to that name for the "
+                "whole particle"
             )
             return
 

@@ -114,13 +114,10 @@ def _warn_of_cut_map(positions: Any, voxel_size: float, box: int, file: Path) ->
 
     reach = float(np.abs(positions / voxel_size).max())
     if reach > box / 2 - 1:
+        wanted = 4 * int(np.ceil(2 * (reach + 1) / 4))
         log.warning(
-            "%s: the particle reaches %.0f voxels from the centre and is cut by the box of %d; "
-            "set --box (densities.box) to %d or more",
-            file,
-            reach,
-            box,
-            4 * int(np.ceil(2 * (reach + 1) / 4)),
+            f"{file}: the particle reaches {reach:.0f} voxels from the centre and is cut by the "
+            f"box of {box}; set --box (densities.box) to {wanted} or more"
         )
 
 
@@ -183,10 +180,8 @@ def import_(
     density, found_voxel_size, outside = import_map(file, voxel_size, box, input_voxel_size)
     if outside > WARN_FRACTION_OUTSIDE:
         log.warning(
-            "%s: the box of %d voxels cuts off %.1f %% of the map; raise --box (densities.box)",
-            file,
-            box,
-            100 * outside,
+            f"{file}: the box of {box} voxels cuts off {100 * outside:.1f} % of the map; "
+            "raise --box (densities.box)"
         )
     write_volume(output, density, voxel_size, [f"map {file.name}"])
     log.info("%s: %d^3 voxels of %g A", output, box, voxel_size)

@@ -35,21 +35,11 @@ PAPER_TABLES = {"Table 3": TABLE_3, "Table 4": TABLE_4}
 
 @dataclass(frozen=True)
 class Ablation:
-    """One row of a table.
+    """One row of a table."""
 
-    Attributes
-    ----------
-    table : str
-        Table of the paper, or "Ours".
-    label : str
-        Text of the row, as in the paper.
-    settings : mapping
-        Changed keys of a preset of `translation train`.
-    """
-
-    table: str
-    label: str
-    settings: Mapping[str, Any]
+    table: str  # of the paper, or "Ours"
+    label: str  # of the row, as in the paper
+    settings: Mapping[str, Any]  # changed keys of a preset
 
     @property
     def paper(self) -> Mapping[str, float]:
@@ -77,16 +67,7 @@ ABLATIONS = {
 
 
 def ablate_preset(name: str, preset: str, snapshot_every: int | None = None) -> TrainingSettings:
-    """Return the settings of one ablation.
-
-    Parameters
-    ----------
-    name : str
-        Key of `ABLATIONS`.
-    preset : str
-        Name or YAML file of the preset that is changed.
-    snapshot_every : int, optional
-        Epochs between two snapshots of the generator; default: the preset's own.
+    """Return the settings of a preset with one ablation, and with more snapshots if wanted.
 
     Raises
     ------
@@ -116,14 +97,7 @@ def has_collapsed(metrics: Mapping[str, Any], gan_test: Mapping[str, Any]) -> bo
     The signs are: (1) a recall near 0 with a high coverage: all volumes are in the middle of
     the real ones; (2) a recall and coverage near 0, and volumes close to each other;
     (3) a low standard deviation of the voxels; (4) 90 % of the generated volumes are
-    classified as one class.
-
-    Parameters
-    ----------
-    metrics : mapping
-        Output of `evaluation measure`.
-    gan_test : mapping
-        Output of `evaluation classify` on the generated set.
+    classified as one class. The arguments are outputs of `evaluation measure` and `classify`.
     """
     close = (metrics.get("recall", {}).get("spread") or 0.0) < LOW_SPREAD
     recall, coverage = _metric(metrics, "recall"), _metric(metrics, "coverage")
@@ -143,11 +117,8 @@ def _metric(metrics: Mapping[str, Any], name: str) -> float:
 def tabulate(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
     """Return one row per ablation: mean, interval over seeds, collapse rate, the paper's number.
 
-    Parameters
-    ----------
-    found : mapping
-        Ablation to the results of its seeds: mappings with keys `measure` (of `evaluation
-        measure`), `gan_test` and `gan_train` (of `evaluation classify`).
+    `found` holds the results of each seed of an ablation: mappings with keys `measure` (of
+    `evaluation measure`), `gan_test` and `gan_train` (of `evaluation classify`).
     """
     return [_row(name, found[name]) for name in ABLATIONS if found.get(name)]
 

@@ -1,4 +1,4 @@
-"""CB3D, the classifier of the paper's evaluation (Che 2018, doi 10.1109/BIBM.2018.8621363)."""
+"""CB3D, the classifier of Paper, section 3.3.5 (Che 2018, doi 10.1109/BIBM.2018.8621363)."""
 
 from torch import Tensor, nn
 from torch.nn import functional

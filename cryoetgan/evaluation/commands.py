@@ -49,14 +49,14 @@ def classify(
         train_or_reuse,
     )
     from cryoetgan.evaluation.comparison.subsets import draw_balanced
-    from cryoetgan.evaluation.labelled_sets import load_labelled, open_pair
+    from cryoetgan.evaluation.labelled_sets import load_labelled, open_sets
     from cryoetgan.io.files import provenance, sha256, write_json
     from cryoetgan.io.volume_set import stack_path
     from cryoetgan.seeds import rng
 
     title = f"training {network} on {train.name}"
     options = TrainingOptions(network, epochs, choose_device(device), seed, title)
-    first, second = open_pair(train, test)
+    first, second = open_sets(train, test)
     train_set, test_set = load_labelled(first, train_split), load_labelled(second, test_split)
     if count is not None:
         train_set = draw_balanced(train_set, count, rng(seed, "count"))
@@ -127,14 +127,14 @@ def measure(
     """
     from cryoetgan.devices import choose_device
     from cryoetgan.evaluation.classifiers.classifier import load_classifier
-    from cryoetgan.evaluation.labelled_sets import load_labelled, open_pair
+    from cryoetgan.evaluation.labelled_sets import load_labelled, open_sets
     from cryoetgan.evaluation.measurement import measure as measurement
     from cryoetgan.evaluation.measurement import metric_inputs
     from cryoetgan.io.files import write_json
 
     on = choose_device(device)
     span = parse_tilt_range(tilts) if tilts else None
-    first, second = open_pair(real, generated)
+    first, second = open_sets(real, generated)
     inputs = metric_inputs.MetricInputs(
         load_labelled(first, real_split),
         load_labelled(second),
@@ -327,12 +327,12 @@ def epochs(
     from cryoetgan.devices import choose_device
     from cryoetgan.evaluation.classifiers.classifier import load_classifier
     from cryoetgan.evaluation.comparison.table import csv_text
-    from cryoetgan.evaluation.labelled_sets import load_labelled, open_pair
+    from cryoetgan.evaluation.labelled_sets import load_labelled, open_sets
     from cryoetgan.evaluation.snapshots import measure_generators
     from cryoetgan.io.files import write_text
 
     on = choose_device(device)
-    source, crops = open_pair(densities, real)
+    source, crops = open_sets(densities, real)
     classifier, _ = load_classifier(features, on, crops.box)
     crops_of_split = load_labelled(crops, real_split)
     rows = list(measure_generators(crops_of_split, source, checkpoints, classifier, on, seed))

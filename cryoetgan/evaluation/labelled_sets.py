@@ -97,38 +97,29 @@ def _tilts(volumes: VolumeSet, rows: NDArray[np.int_]) -> tuple[bool, tuple[floa
     return all(map(is_symmetric, known)), (low, high) if low < high else None
 
 
-def open_pair(first: Path, second: Path) -> tuple[VolumeSet, VolumeSet]:
-    """Open two volume sets with classes.
+def open_sets(first: Path, *others: Path) -> list[VolumeSet]:
+    """Open volume sets with classes.
 
     Raises
     ------
     UserError
-        If they differ in box or voxel size.
+        If a set differs from the first one in box or voxel size.
     """
-    pair = tuple(read_volume_set(path, ["cryoetganClass"]) for path in (first, second))
-    check_same_boxes(*pair)
-    return pair[0], pair[1]
-
-
-def check_same_boxes(first: VolumeSet, second: VolumeSet) -> None:
-    """Raise `UserError` if two sets differ in box or voxel size."""
-    check_same_voxel_size(first.voxel_size, second.voxel_size, first.path, second.path)
-    if first.box != second.box:
-        raise UserError(
-            f"{first.path} has boxes of {first.box} voxels, {second.path} of {second.box}; "
-            "make both with one densities.box"
-        )
+    sets = [read_volume_set(path, ["cryoetganClass"]) for path in (first, *others)]
+    for other in sets[1:]:
+        check_same_voxel_size(sets[0].voxel_size, other.voxel_size, sets[0].path, other.path)
+        if sets[0].box != other.box:
+            raise UserError(
+                f"{sets[0].path} has boxes of {sets[0].box} voxels, {other.path} of {other.box}; "
+                "make both with one densities.box"
+            )
+    return sets
 
 
 def check_classes(train: NDArray[np.str_], test: NDArray[np.str_]) -> None:
     """Raise `UserError` if the training set has one class, or no class of the test set.
 
     Warn of classes that occur in one of the sets only.
-
-    Parameters
-    ----------
-    train, test : ndarray of str
-        The class of each volume.
     """
     trained, tested = ({str(name) for name in names} for names in (train, test))
     if len(trained) < 2:

@@ -1,4 +1,4 @@
-"""Tables 2 to 4 of the paper (Wu et al. 2022, doi 10.3389/fphys.2022.760404).
+"""Paper, Table 2, Table 3 and Table 4 (Wu et al. 2022, doi 10.3389/fphys.2022.760404).
 
 The numbers are not comparable with ours: data, features and classifiers differ. The paper's
 accuracy belongs to a classifier trained on real crops and tested on generated volumes; it is

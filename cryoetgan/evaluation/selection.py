@@ -28,23 +28,13 @@ SENTENCES = {
 
 @dataclass(frozen=True)
 class Distance:
-    """One distance to real picks; lower is closer.
-
-    Attributes
-    ----------
-    value, low, high : float
-        The distance and its 95 % interval.
-    perfect : float
-        Value expected for a perfect set; lower values are due to chance.
-    warning : str
-        Reason why it is unreliable, or empty.
-    """
+    """One distance to real picks; lower is closer."""
 
     value: float
-    low: float
+    low: float  # 95 % interval
     high: float
-    perfect: float = -math.inf
-    warning: str = ""
+    perfect: float = -math.inf  # expected for a perfect set; lower values are due to chance
+    warning: str = ""  # reason why it is unreliable
 
     def __str__(self) -> str:
         return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
@@ -52,24 +42,15 @@ class Distance:
 
 @dataclass(frozen=True)
 class SetMetrics:
-    """Label-free metrics of a set.
+    """Label-free metrics of a set; None if not measured.
 
-    Attributes
-    ----------
-    distances : mapping
-        Key of `DISTANCES` to `Distance`; those that were measured.
-    pose_recovery, simulated_recovery : float, optional
-        Pose recovery of the set, and of a simulation at the set's signal-to-noise ratio; None
-        if not measured.
-    sd_ratio : float, optional
-        Standard deviation of the voxels over the value of real picks. The distances do not depend
-        on it: their classifiers standardise each volume.
+    The distances do not depend on `sd_ratio`: their classifiers standardise each volume.
     """
 
-    distances: Mapping[str, Distance]
+    distances: Mapping[str, Distance]  # by key of DISTANCES
     pose_recovery: float | None = None
-    simulated_recovery: float | None = None
-    sd_ratio: float | None = None
+    simulated_recovery: float | None = None  # of a simulation at the set's signal-to-noise ratio
+    sd_ratio: float | None = None  # standard deviation of the voxels over that in real picks
 
     @property
     def intensity_ok(self) -> bool:
@@ -154,14 +135,9 @@ def choose(
     fitted: SetMetrics | None = None,
     requested: str = "auto",
 ) -> Choice:
-    """Return the exported set, and the reason.
+    """Return the exported set, and the reason; the sets are compared if both are given.
 
-    Parameters
-    ----------
-    generated, fitted : SetMetrics, optional
-        Metrics of both sets; they are compared if both are given.
-    requested : {'auto', 'generated', 'fitted'}
-        `auto`: the generated volumes if they are preferred, otherwise the fitted simulation.
+    `auto` exports the generated volumes if they are preferred, otherwise the fitted simulation.
     """
     exported, reason, numbers = requested, f"export.source is {requested}", ""
     if generated is not None and fitted is not None:

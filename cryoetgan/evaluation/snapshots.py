@@ -12,6 +12,7 @@ from cryoetgan.evaluation.classifiers.classifier import Classifier
 from cryoetgan.evaluation.labelled_sets import LabelledSet
 from cryoetgan.evaluation.measurement.feature_metrics import feature_metrics
 from cryoetgan.evaluation.measurement.measure import baseline_volumes
+from cryoetgan.evaluation.measurement.metric_inputs import MetricInputs
 from cryoetgan.io.files import check_exists
 from cryoetgan.io.star import item_names
 from cryoetgan.io.volume_set import VolumeSet
@@ -26,19 +27,11 @@ SCORES = ("is", "fid", "kid")
 SNAPSHOTS = "snapshots/epoch_*.pt"
 
 
-def generators(checkpoint: Path) -> list[tuple[Path, int | None]]:
+def list_generators(checkpoint: Path) -> list[tuple[Path, bool]]:
     """Return the untrained generator, the snapshots and the trained one, in training order.
 
-    Parameters
-    ----------
-    checkpoint : Path
-        `checkpoint.pt`, with its snapshots beside it. Snapshots of an earlier, longer run are
-        ignored.
-
-    Returns
-    -------
-    list of (Path, int or None)
-        Arguments of `open_translator`: a checkpoint, and 0 for the untrained generator.
+    Each is a checkpoint, and True for its untrained generator. Snapshots of an earlier, longer
+    run are ignored.
     """
     last = int(read(check_exists(checkpoint))["step"])
     snapshots = sorted(checkpoint.parent.glob(SNAPSHOTS))
@@ -49,7 +42,7 @@ def generators(checkpoint: Path) -> list[tuple[Path, int | None]]:
             checkpoint,
         )
     earlier = [path for path in snapshots if int(read(path)["step"]) < last]
-    return [(checkpoint, 0), *((path, None) for path in earlier), (checkpoint, None)]
+    return [(checkpoint, True), *((path, False) for path in [*earlier, checkpoint])]
 
 
 def measure_generators(
@@ -63,19 +56,20 @@ def measure_generators(
     """Yield one row per generator: noise, step, and is, fid, kid with their 95 % intervals.
 
     Each generator translates all densities. The scores equal the output of `evaluation
-    measure` on the output of `translation translate` with the same seed. `noise` is the input noise of
-    the generator's training.
+    measure` on the output of `translation translate` with the same seed. `noise` is the input
+    noise of the generator's training.
     """
-    todo = [found for path in checkpoints for found in generators(path)]
+    todo = [found for path in checkpoints for found in list_generators(path)]
     baselines = baseline_volumes(real.volumes, rng(seed, "measure", "nulls"))
-    for path, snapshot in track(todo, "measuring generators"):
-        translator = open_translator(path, "ds", device, untrained=snapshot == 0)
+    for path, untrained in track(todo, "measuring generators"):
+        translator = open_translator(path, "ds", device, untrained=untrained)
         generated = _translate(translator, densities, seed)
         generator = rng(seed, "measure", "features")
-        found = feature_metrics(real, generated, classifier, None, baselines, generator)
+        inputs = MetricInputs(real, generated, densities.voxel_size)
+        found = feature_metrics(inputs, classifier, baselines, generator)
         row: dict[str, Any] = {
             "noise": f"{float(translator.content['settings']['input_noise']):g}",
-            "step": 0 if snapshot == 0 else int(translator.content["step"]),
+            "step": 0 if untrained else int(translator.content["step"]),
         }
         for name in SCORES:
             if name in found:

@@ -1,12 +1,17 @@
 """Acquisition and contrast of exported particles."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cryoetgan.errors import UserError
+from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.io.mrc import contrast_sign
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.physics.acquisition import Acquisition
+from cryoetgan.progress import track
 
 
 def acquisition_by_group(volumes: VolumeSet) -> dict[int, Acquisition]:
@@ -14,6 +19,19 @@ def acquisition_by_group(volumes: VolumeSet) -> dict[int, Acquisition]:
     rows = volumes.optics.to_dict("records")
     found = {int(row["rlnOpticsGroup"]): Acquisition.from_optics(row) for row in rows}
     return found or {1: Acquisition()}
+
+
+def exported_particles(
+    volumes: VolumeSet, contrast: str | None
+) -> Iterator[tuple[int, dict[Any, Any], Acquisition, NDArray[np.float32]]]:
+    """Yield number (from 1), row, acquisition and grey values `(z, y, x)` of each particle."""
+    groups = acquisition_by_group(volumes)
+    records = track(volumes.table.to_dict("records"), "exporting")
+    sections = iterate_sections(volumes.volumes)
+    for number, (row, volume) in enumerate(zip(records, sections, strict=True), start=1):
+        acquisition = groups.get(optics_group(row), Acquisition())
+        factor = np.float32(contrast_factor(contrast, acquisition))
+        yield number, row, acquisition, factor * np.asarray(volume, np.float32)
 
 
 def optics_group(row: Mapping[Any, Any]) -> int:
@@ -40,7 +58,8 @@ def check_contrast(contrast: str | None) -> None:
         raise UserError(f"--contrast: got '{contrast}', wanted dark or bright")
 
 
-def describe_contrast(contrast: str | None, groups: Mapping[int, Acquisition]) -> str:
+def describe_contrast(contrast: str | None, volumes: VolumeSet) -> str:
     """Return the contrast of an export, for its README."""
-    found = {contrast or acquisition.contrast for acquisition in groups.values()}
+    groups = acquisition_by_group(volumes).values()
+    found = {contrast or acquisition.contrast for acquisition in groups}
     return found.pop() if len(found) == 1 else "dark or bright, as in each tomogram"

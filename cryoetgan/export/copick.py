@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
-from cryoetgan.export.contrast import acquisition_by_group, contrast_factor, optics_group
+from cryoetgan.export.contrast import contrast_factor, exported_particles
 from cryoetgan.io.files import read_json, sidecar, write_text
 from cryoetgan.io.mrc import read_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, class_name, read_star
@@ -158,16 +158,12 @@ def tomogram_runs(
 def volume_runs(path: Path, contrast: str | None) -> Iterator[Run]:
     """Yield one run per volume of a set, with its particle as the only pick."""
     volumes = read_volume_set(path, ["cryoetganClass"])
-    groups = acquisition_by_group(volumes)
-    records = volumes.table.to_dict("records")
-    for index, row in enumerate(track(records, "exporting")):
+    for number, row, _, data in exported_particles(volumes, contrast):
         kind = str(row["cryoetganClass"])
         centre = volumes.box // 2 + centre_offset(row, volumes.voxel_size)
         angles = [float(row.get(name, 0.0)) for name in ANGLES]
         rotation = rotation_from_relion(angles).as_matrix()
-        data = np.asarray(volumes.volumes[index], np.float32)
-        data = data * np.float32(contrast_factor(contrast, groups.get(optics_group(row))))
-        name = f"{path.stem}_{index + 1:06d}"
+        name = f"{path.stem}_{number:06d}"
         yield Run(name, data, volumes.voxel_size, {kind: (centre[None], rotation[None])})
 
 

@@ -7,22 +7,13 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import numpy as np
-
-from cryoetgan.export.contrast import (
-    acquisition_by_group,
-    contrast_factor,
-    describe_contrast,
-    optics_group,
-)
+from cryoetgan.export.contrast import describe_contrast, exported_particles
 from cryoetgan.io.files import write_text
-from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.coordinates import centre_offset
-from cryoetgan.progress import track
 
 README = """# Plain export
 
@@ -68,27 +59,21 @@ def export_plain(volumes: VolumeSet, folder: Path, contrast: str | None) -> int:
         Contrast of the protein, dark or bright; default: the tomogram's own.
     """
     classes = [str(name) for name in volumes.classes()]
-    groups = acquisition_by_group(volumes)
     tomograms = _tomograms(volumes)
     rows, dynamo = [], []
     objects = ElementTree.Element("objlist")
-    records = track(volumes.table.to_dict("records"), "exporting")
-    for index, (row, volume) in enumerate(
-        zip(records, iterate_sections(volumes.volumes), strict=True)
-    ):
+    for number, row, acquisition, data in exported_particles(volumes, contrast):
         label = classes.index(str(row["cryoetganClass"])) + 1
-        acquisition = groups.get(optics_group(row), Acquisition())
-        name = f"volumes/id{label:04d}_{row['cryoetganClass']}_{index + 1:06d}.mrc"
-        data = contrast_factor(contrast, acquisition) * np.asarray(volume, np.float32)
+        name = f"volumes/id{label:04d}_{row['cryoetganClass']}_{number:06d}.mrc"
         write_volume(folder / name, data, volumes.voxel_size)
         rows.append(_row(row, name, volumes.voxel_size, volumes.box))
         tomogram = tomograms.index(str(row.get("rlnTomoName", "")))
         shift = centre_offset(row, volumes.voxel_size)
-        dynamo.append(dynamo_row(index + 1, label, tomogram + 1, row, shift, acquisition))
+        dynamo.append(dynamo_row(number, label, tomogram + 1, row, shift, acquisition))
         if set(COORDINATES) <= set(row):
             place = {axis: f"{row[f'rlnCoordinate{axis.upper()}']:.3f}" for axis in "xyz"}
-            numbers = {"tomo_idx": str(tomogram), "obj_id": str(index), "class_label": str(label)}
-            ElementTree.SubElement(objects, "object", numbers | place)
+            ids = {"tomo_idx": tomogram, "obj_id": number - 1, "class_label": label}
+            ElementTree.SubElement(objects, "object", {k: str(v) for k, v in ids.items()} | place)
     write_text(
         folder / "particles.csv", _csv_text(COLUMNS, [[r[c] for c in COLUMNS] for r in rows])
     )
@@ -99,7 +84,7 @@ def export_plain(volumes: VolumeSet, folder: Path, contrast: str | None) -> int:
     write_text(folder / "dynamo.tbl", "\n".join(dynamo) + "\n")
     ElementTree.indent(objects)
     write_text(folder / "objects.xml", ElementTree.tostring(objects, encoding="unicode") + "\n")
-    write_text(folder / "README.md", README.format(contrast=describe_contrast(contrast, groups)))
+    write_text(folder / "README.md", README.format(contrast=describe_contrast(contrast, volumes)))
     return len(rows)
 
 

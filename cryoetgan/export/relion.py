@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from cryoetgan.errors import UserError, suggest
 from cryoetgan.export.contrast import (
     acquisition_by_group,
-    contrast_factor,
     describe_contrast,
+    exported_particles,
     optics_group,
 )
 from cryoetgan.io.files import write_text
-from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, ORIGINS, write_star
 from cryoetgan.io.volume_set import VolumeSet
@@ -23,7 +22,6 @@ from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.coordinates import ImportTransform
 from cryoetgan.physics.geometry import relion_from_rotation, rotation_from_relion
 from cryoetgan.physics.optics import ctf, missing_wedge, radius_grid
-from cryoetgan.progress import track
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,21 +85,17 @@ def export_relion(volumes: VolumeSet, folder: Path, contrast: str | None) -> int
         transfer = transfer_volume(acquisition, volumes.box, volumes.voxel_size)
         write_volume(folder / "CTF" / f"ctf_{number}.mrc", transfer, volumes.voxel_size)
     rows: list[dict[str, Any]] = []
-    records = track(volumes.table.to_dict("records"), "exporting")
-    for index, (row, volume) in enumerate(
-        zip(records, iterate_sections(volumes.volumes), strict=True)
-    ):
+    for number, row, _, data in exported_particles(volumes, contrast):
         group = optics_group(row)
         tomogram = row.get("rlnTomoName", volumes.path.stem)
         # cryoCAT, for one, reads tomogram and particle from the numbers in the name
-        name = f"Subtomograms/{row['cryoetganClass']}_{tomogram}_{index + 1:06d}.mrc"
-        data = contrast_factor(contrast, groups.get(group)) * np.asarray(volume, np.float32)
+        name = f"Subtomograms/{row['cryoetganClass']}_{tomogram}_{number:06d}.mrc"
         write_volume(folder / name, data, volumes.voxel_size)
         images = {"rlnImageName": name, "rlnCtfImage": f"CTF/ctf_{group}.mrc"}
         names = {"rlnTomoName": tomogram, "rlnMicrographName": tomogram}
         rows.append({**names, **images, "rlnOpticsGroup": group, **_kept(row)})
     write_star(folder / "particles.star", pd.DataFrame(rows), _optics(volumes, groups))
-    _write_readme(folder, describe_contrast(contrast, groups))
+    _write_readme(folder, describe_contrast(contrast, volumes))
     return len(rows)
 
 
@@ -195,7 +189,7 @@ def export_relion5(
     lines = starfile.to_string(blocks, float_format="%.4f").splitlines()
     body = lines[1:] if lines[0].startswith("#") else lines  # starfile's first line holds the time
     write_text(folder / "particles_relion5.star", "\n".join(body).strip("\n") + "\n")
-    _write_readme(folder, describe_contrast(contrast, acquisition_by_group(volumes)), README_5)
+    _write_readme(folder, describe_contrast(contrast, volumes), README_5)
 
 
 def _rotate_to_file(row: Mapping[Any, Any], transform: ImportTransform) -> dict[Any, Any]:

@@ -12,17 +12,7 @@ from cryoetgan.io.star import read_star
 
 @dataclass(frozen=True)
 class Source:
-    """The exported files.
-
-    Attributes
-    ----------
-    paths : list of Path
-        The volume set, or the tomograms.
-    choice : Choice or None
-        The choice that they follow.
-    choice_file : Path or None
-        Its file.
-    """
+    """The exported files (a volume set, or tomograms), the choice they follow, and its file."""
 
     paths: list[Path]
     choice: Choice | None = None

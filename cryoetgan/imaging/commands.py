@@ -93,25 +93,18 @@ def fit(
 def _log_fit(model: "ImagingModel", output: Path) -> None:
     power = model.about["power"]
     ratios = [a / b for a, b in zip(power["simulated"], power["real"], strict=True)]
+    text = f"{min(ratios):.2f} to {max(ratios):.2f}"
     if min(ratios) < GOOD_POWER_RATIO[0] or max(ratios) > GOOD_POWER_RATIO[1]:
         log.warning(
-            "%s: simulated boxes have %.2f to %.2f times the power of the picks by shell; a good "
-            "fit has %g to %g. Inspect %s, the picks and the acquisition of the tomogram",
-            output,
-            min(ratios),
-            max(ratios),
-            *GOOD_POWER_RATIO,
-            output.with_suffix(".png"),
-        )
+            "%s: simulated boxes have %s times the power of the picks by shell; a good fit has "
+            "%g to %g. Inspect %s, the picks and the acquisition of the tomogram",
+            output, text, *GOOD_POWER_RATIO, output.with_suffix(".png"),
+        )  # fmt: skip
+    fractions = ", ".join(f"{name} {100 * f:.0f} %" for name, f in model.class_fractions.items())
     log.info(
-        "%s: fitted to %d of %d picks; simulated over real power %.2f to %.2f by shell; %s",
-        output,
-        model.about["picks_used"],
-        model.about["picks"],
-        min(ratios),
-        max(ratios),
-        ", ".join(f"{name} {100 * part:.0f} %" for name, part in model.class_fractions.items()),
-    )
+        "%s: fitted to %d of %d picks; simulated over real power %s by shell; %s",
+        output, model.about["picks_used"], model.about["picks"], text, fractions,
+    )  # fmt: skip
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
@@ -133,17 +126,15 @@ def simulate(
         float | None, typer.Option(help="Signal over noise variance, of each volume.")
     ] = None,
     tilts: Tilts = None,
-    defocus: Annotated[
-        float | None, typer.Option(help="Micrometres, underfocus positive; 4.")
-    ] = None,
-    voltage: Annotated[float | None, typer.Option(help="Kilovolts; 300.")] = None,
-    cs: Annotated[float | None, typer.Option(help="Millimetres; 2.7.")] = None,
-    amplitude_contrast: Annotated[float | None, typer.Option(help="Fraction; 0.07.")] = None,
+    defocus: Defocus = None,
+    voltage: Voltage = None,
+    cs: Cs = None,
+    amplitude_contrast: AmplitudeContrast = None,
     ctf: Ctf = None,
-    lowpass: Annotated[float | None, typer.Option(help="Angstrom; 40.")] = None,
+    lowpass: Annotated[float | None, typer.Option(help="Resolution limit, angstrom.")] = None,
     envelope: Annotated[
         float | None,
-        typer.Option(help="Width E of exp(-(k / E)^2), fraction of Nyquist; none. AITom: 0.4."),
+        typer.Option(help="Width E of exp(-(k / E)^2), fraction of Nyquist."),
     ] = None,
     seed: Seed = 0,
 ) -> Record:
@@ -155,6 +146,8 @@ def simulate(
 
     With --snr and --tilts, the conventional simulation: contrast transfer, missing wedge, noise
     before and after the transfer, low-pass. The whole set has mean 0 and standard deviation 1.
+    Defaults: defocus 4 micrometres, 300 kV, Cs 2.7 mm, amplitude contrast 0.07, raw CTF, low-pass
+    40 angstrom, no envelope (AITom: 0.4).
 
     Rows keep class, angles (degrees) and origin (angstrom); protein bright.
     """

@@ -10,7 +10,7 @@ transform of that shape, which needs four times its memory in single precision.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -33,45 +33,30 @@ MAX_CACHED_SHAPES = 4
 
 @dataclass(frozen=True)
 class ImagingModel:
-    """Fitted physics of one tomogram.
-
-    Attributes
-    ----------
-    voxel_size : float
-        Angstrom.
-    box : int
-        Edge of the maps, voxels.
-    acquisition : Acquisition
-        Tilts, optics, CTF state.
-    gain : EnvelopeGain
-        Grey value per unit of density.
-    noise_spectrum : NoiseSpectrum
-        Power spectral density of the noise.
-    pair_correlation : PairCorrelation
-        Number density and spacing of particles.
-    class_fractions : mapping
-        Class to its fraction of the picks; `empty` is the class of false picks.
-    maps : mapping
-        Class to density `(z, y, x)`, for the neighbours.
-    offset : float
-        Grey value added to the signal: tomograms have mean 0, particles are bright.
-    tomogram : str
-        Name.
-    about : mapping
-        Diagnostics of the fit for people and the report; no simulation uses them.
-    """
+    """Fitted physics of one tomogram."""
 
     voxel_size: float
+    """Angstrom."""
     box: int
+    """Edge of the maps, voxels."""
     acquisition: Acquisition
+    """Tilts, optics, CTF state."""
     gain: EnvelopeGain
+    """Grey value per unit of density."""
     noise_spectrum: NoiseSpectrum
+    """Power spectral density of the noise."""
     pair_correlation: PairCorrelation
+    """Number density and spacing of particles."""
     class_fractions: Mapping[str, float]
+    """Class to its fraction of the picks; `empty` is the class of false picks."""
     maps: Mapping[str, NDArray[np.float32]]
+    """Class to density `(z, y, x)`, for the neighbours."""
     offset: float = 0.0
+    """Grey value added to the signal: tomograms have mean 0, particles are bright."""
     tomogram: str = ""
+    """Name."""
     about: Mapping[str, Any] = field(default_factory=dict)
+    """Diagnostics of the fit for people and the report; no simulation uses them."""
 
     @cached_property
     def neighbours(self) -> NeighbourSampler:
@@ -81,24 +66,22 @@ class ImagingModel:
     @cached_property
     def transfer(self) -> Callable[[Shape], NDArray[np.float32]]:
         """Function from a shape to the transfer function on its `rfftn` grid."""
+        # without a reference to the model, which would keep both in memory for longer
         return lru_cache(MAX_CACHED_SHAPES)(
-            lambda shape: transfer_function(shape, self.voxel_size, self.acquisition, self.gain)
+            partial(
+                transfer_function,
+                voxel_size=self.voxel_size,
+                acquisition=self.acquisition,
+                gain=self.gain,
+            )
         )
 
     @cached_property
     def _noise_filter(self) -> Callable[[Shape], NDArray[np.float32]]:
+        spectrum, voxel_size = self.noise_spectrum, self.voxel_size
         return lru_cache(MAX_CACHED_SHAPES)(
-            lambda shape: np.asarray(self.noise_filter(shape), np.float32)
+            lambda shape: np.asarray(spectrum.noise_filter(shape, voxel_size), np.float32)
         )
-
-    def noise_filter(self, shape: Shape) -> NDArray[np.float64]:
-        """Return the filter that gives white noise the fitted spectrum, and mean 0.
-
-        sqrt(S(k) / voxel volume) on the `rfftn` grid, with S the noise spectrum.
-        """
-        power = self.noise_spectrum.interpolate(shape, self.voxel_size) / self.voxel_size**3
-        power[0, 0, 0] = 0
-        return np.sqrt(np.asarray(power, np.float64))
 
     def signal(self, scene: Floats) -> NDArray[np.float32]:
         """Return the noise-free image of a density scene `(z, y, x)`: IFFT(H FFT(scene)) + offset.

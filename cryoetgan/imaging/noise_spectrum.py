@@ -36,24 +36,16 @@ EDGE_MODES = 2.0
 
 @dataclass(frozen=True)
 class NoiseSpectrum:
-    """A power spectral density.
-
-    Attributes
-    ----------
-    seen : ndarray
-        `(angle, q, ky)` grey value^2 A^3, inside the tilt range.
-    unseen : ndarray
-        `(q, ky)` grey value^2 A^3, in the missing wedge.
-    step : float
-        Cycles per angstrom between entries of q and ky; the first is 0.
-    tilts : (float, float)
-        Degrees; the bins of angle divide the range evenly.
-    """
+    """A power spectral density."""
 
     seen: NDArray[np.float64]
+    """`(angle, q, ky)` grey value^2 A^3, inside the tilt range."""
     unseen: NDArray[np.float64]
+    """`(q, ky)` grey value^2 A^3, in the missing wedge."""
     step: float
+    """Cycles per angstrom between entries of q and ky; the first is 0."""
     tilts: tuple[float, float]
+    """Degrees; the bins of angle divide the range evenly."""
 
     def interpolate(self, shape: tuple[int, int, int], voxel_size: float) -> NDArray[np.float32]:
         """Return the density on an `rfftn` grid `(z, y, x // 2 + 1)`, linear in q and |ky|."""
@@ -72,6 +64,15 @@ class NoiseSpectrum:
                 )
             out[:, index] = layer
         return np.maximum(out, 0)
+
+    def noise_filter(self, shape: tuple[int, int, int], voxel_size: float) -> NDArray[np.float64]:
+        """Return the filter that gives white noise this spectrum, and mean 0.
+
+        sqrt(S(k) / voxel volume) on an `rfftn` grid `(z, y, x // 2 + 1)`.
+        """
+        power = self.interpolate(shape, voxel_size) / voxel_size**3
+        power[0, 0, 0] = 0
+        return np.sqrt(np.asarray(power, np.float64))
 
 
 def angle_bins(angles: Floats, tilts: tuple[float, float]) -> NDArray[np.int_]:

@@ -21,24 +21,16 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class PairCorrelation:
-    """Number density and spacing of particles.
-
-    Attributes
-    ----------
-    density : float
-        Particles per A^3.
-    step : float
-        Width of a bin of distance, angstrom.
-    values : ndarray
-        g(r) in bins from 0; 1 beyond the last.
-    acceptance_correction : float
-        Factor on the number of trial positions, which makes up for rejected ones (`calibrate`).
-    """
+    """Number density and spacing of particles."""
 
     density: float
+    """Particles per A^3."""
     step: float
+    """Width of a bin of distance, angstrom."""
     values: NDArray[np.float64]
+    """g(r) in bins from 0; 1 beyond the last."""
     acceptance_correction: float = 1.0
+    """Factor on the number of trial positions, which makes up for rejected ones (`calibrate`)."""
 
     def evaluate(self, distance: Floats) -> Floats:
         """Return g at distances in angstrom."""
@@ -129,10 +121,8 @@ def measure_pair_correlation(
         `(N, 3)` x, y, z in voxels.
     shape : tuple of int
         zyx, of the tomogram.
-    voxel_size : float
-        Angstrom.
-    max_distance : float
-        Angstrom; beyond this distance positions are assumed independent.
+    voxel_size, max_distance : float
+        Angstrom; beyond the distance positions are assumed independent.
     seed : int
         Of the directions that correct for the faces of the tomogram.
     bins : int

@@ -20,14 +20,8 @@ BANK_ORIENTATIONS = 32
 class NeighbourSampler:
     """Draws the particles around others from a bank of rotated maps.
 
-    Parameters
-    ----------
-    maps : mapping
-        Class to density `(z, y, x)`, cubes.
-    class_fractions : mapping
-        Class to its fraction of all particles. Classes without a map are ignored.
-    seed : int
-        Of the orientations in the bank.
+    Maps are cubes `(z, y, x)` by class; class fractions are fractions of all particles. Classes
+    without a map are ignored. The seed gives the orientations in the bank.
     """
 
     def __init__(
@@ -79,16 +73,13 @@ def build_scene(
         distances from it; false picks show such scenes.
     centre : ndarray
         Centre of the target's particle, relative to voxel n // 2 of its box, xyz in voxels.
-    size : int
-        Voxels.
-    voxel_size : float
-        Angstrom.
+    size, voxel_size
+        Edge of the scene, voxels; angstrom.
     pair_correlation : PairCorrelation or None
         Spacing of the neighbours; None for a scene without neighbours.
     neighbours : NeighbourSampler
         Densities of the neighbours.
     rng : numpy.random.Generator
-        Random numbers.
     """
     scene = np.zeros((size,) * 3, np.float32)
     middle = np.full(3, size // 2)

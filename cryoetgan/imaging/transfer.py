@@ -17,20 +17,14 @@ class EnvelopeGain:
 
     It combines the density scale with the envelope: radiation damage, drift and the
     reconstruction filter, which affect high tilts more than low ones.
-
-    Attributes
-    ----------
-    values : ndarray
-        `(angle, k)`, zero or more.
-    step : float
-        Cycles per angstrom between entries of k; the first is 0.
-    max_tilt : float
-        Degrees; the rows divide 0 to it evenly, each at the centre of its interval.
     """
 
     values: NDArray[np.float64]
+    """`(angle, k)`, zero or more."""
     step: float
+    """Cycles per angstrom between entries of k; the first is 0."""
     max_tilt: float
+    """Degrees; the rows divide 0 to it evenly, each at the centre of its interval."""
 
     def interpolate(self, k: Floats, angle: Floats) -> NDArray[np.float64]:
         """Return the gain at frequencies (cycles per angstrom) and tilt angles (degrees).

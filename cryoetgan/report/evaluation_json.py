@@ -1,7 +1,7 @@
 """The JSON results of `evaluation classify` and `evaluation measure` as typed records."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,6 +103,38 @@ def short(value: float, digits: int = 3) -> str:
     if not 1e-3 <= abs(value) < 1e5:
         return f"{value:.{digits - 1}e}"
     return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+
+
+def to_float(text: Any) -> float:
+    """Return a number; NaN if the text is not a number."""
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def with_interval(
+    row: Mapping[str, Any], key: str, form: Callable[[float], str] = short, unit: str = ""
+) -> str:
+    """Return a cell of a CSV table as `value (low to high)`.
+
+    Parameters
+    ----------
+    row : mapping
+        Row with the columns `key`, `key_low` and `key_high`; without the latter two, the cell has
+        no interval.
+    key : str
+        Column.
+    form : callable
+        Converts a number to text.
+    unit : str
+        Follows the value.
+    """
+    value, low, high = (to_float(row.get(name)) for name in (key, f"{key}_low", f"{key}_high"))
+    if math.isnan(value):
+        return str(row.get(key) or "")
+    interval = "" if math.isnan(low) or math.isnan(high) else f" ({form(low)} to {form(high)})"
+    return f"{form(value)}{unit}{interval}"
 
 
 def parse_accuracy(content: Mapping[str, Any]) -> Accuracy:

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from cryoetgan.report.evaluation_json import Metric
 from cryoetgan.report.run import Run
 
-ANSWERS = {"good": "yes", "fair": "partly", "bad": "no"}
-
 
 @dataclass(frozen=True)
 class Check:
@@ -16,6 +14,11 @@ class Check:
     name: str
     tone: str
     text: str
+
+    @property
+    def answer(self) -> str:
+        """The tone in a word."""
+        return {"good": "yes", "fair": "partly", "bad": "no"}[self.tone]
 
 
 def checks_by_set(run: Run) -> dict[str, list[Check]]:
@@ -108,5 +111,5 @@ def summarise(checks: Sequence[Check]) -> str:
     """Return the checks in one line, for a verdict without annotated crops."""
     if not checks:
         return ""
-    listed = "; ".join(f"{check.name}: {ANSWERS[check.tone]}" for check in checks)
+    listed = "; ".join(f"{check.name}: {check.answer}" for check in checks)
     return f"Label-free checks (weaker evidence): {listed}."

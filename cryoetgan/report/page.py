@@ -2,24 +2,17 @@
 
 import base64
 import hashlib
-import re
-from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from cryoetgan import __version__
-from cryoetgan.report.evaluation_json import short
+from cryoetgan.report.html import ENVIRONMENT, FOLDER
 from cryoetgan.report.label_free import checks_by_set, summarise
 from cryoetgan.report.results import Results
 from cryoetgan.report.run import Run, load_run
-from cryoetgan.report.section import Section
 from cryoetgan.report.sections import SECTIONS
-from cryoetgan.report.sections.learning_curve import is_learning_curve_point
 from cryoetgan.report.sections.provenance import failed_jobs
 from cryoetgan.report.verdict import compare_with_choice, conclude
-
-FOLDER = Path(__file__).parent
 
 
 def build(results: Results, title: str, sample: int) -> str:
@@ -35,15 +28,13 @@ def build(results: Results, title: str, sample: int) -> str:
         Number of volumes shown of each class.
     """
     run = load_run(results, sample)
-    environment = make_environment()
-    rendered = [(section, render_section(environment, section, run)) for section in SECTIONS]
-    accuracies = {n: a for n, a in run.accuracies.items() if not is_learning_curve_point(n)}
-    verdict = conclude(accuracies, run.label_source, run.simulated, run.exported)
+    rendered = [(section, Markup("").join(section.render(run))) for section in SECTIONS]
+    verdict = conclude(run.accuracies, run.label_source, run.simulated, run.exported)
     checks = next(iter(checks_by_set(run).values()))
     warnings = [line for section in SECTIONS for line in section.warnings(run)]
     missing = [*failed_jobs(results), *sorted(set(results.gaps))]
     script = (FOLDER / "page.js").read_text(encoding="utf-8")
-    return environment.get_template("page.html.j2").render(
+    return ENVIRONMENT.get_template("page.html.j2").render(
         title=title,
         version=__version__,
         run=results.folder.resolve().name,
@@ -63,37 +54,9 @@ def build(results: Results, title: str, sample: int) -> str:
     )
 
 
-def make_environment() -> Environment:
-    """Return the template environment; every value is escaped, every variable must exist."""
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=select_autoescape(["html", "j2"], default_for_string=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["short"] = short
-    environment.filters["backticks"] = _code_in_backticks
-    return environment
-
-
-def render_section(environment: Environment, section: Section, run: Run) -> Markup:
-    """Return the HTML of a section; empty if the section is omitted."""
-    context = section.context(run)
-    if context is None:
-        return Markup("")
-    template = environment.from_string('{% import "macros.html.j2" as m %}' + section.template)
-    return Markup(template.render(context))
-
-
 def explain_choice(run: Run) -> list[str]:
     """Return the reason of the exported set, and its agreement with annotated crops."""
     if run.choice is None:
         return []
     agreement = compare_with_choice(run.exported, run.accuracies, run.label_source)
     return [f"Exported set: {run.choice.reason}", *([agreement] if agreement else [])]
-
-
-def _code_in_backticks(text: str) -> Markup:
-    """Return escaped text; parts in backticks become code."""
-    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))

@@ -12,7 +12,13 @@ from cryoetgan.io.files import check_exists, read_json, sidecar
 from cryoetgan.io.mrc import Volume, read_volume
 from cryoetgan.io.star import read_star
 from cryoetgan.io.volume_set import VolumeSet, read_volume_set
-from cryoetgan.report.evaluation_json import Accuracy, Metric, parse_accuracy, parse_metrics
+from cryoetgan.report.evaluation_json import (
+    Accuracy,
+    Metric,
+    parse_accuracy,
+    parse_metrics,
+    to_float,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -216,14 +222,6 @@ class Results:
     def _add_missing(self, name: str, optional: bool) -> None:
         if not optional:
             self.gaps.append(f"{name}: missing")
-
-
-def to_float(text: Any) -> float:
-    """Return a number; NaN if the text is not a number."""
-    try:
-        return float(text)
-    except (TypeError, ValueError):
-        return float("nan")
 
 
 def open_results(folder: Path) -> Results:

@@ -1,5 +1,6 @@
 """Commands of the `tomograms` stage."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -21,54 +22,97 @@ from cryoetgan.errors import UserError
 
 if TYPE_CHECKING:
     from cryoetgan.physics.acquisition import Acquisition
-    from cryoetgan.tomograms.simulation.vesicles_and_gold import VesiclesAndGold
+    from cryoetgan.tomograms.simulation.contents import Contents
 
 app = group("")
 
-# how a tomogram was recorded
-Tilts = Annotated[str, typer.Option("--tilts", metavar="LO,HI[,STEP]", help="Degrees about y.")]
-Voltage = Annotated[float, typer.Option("--voltage", help="Kilovolts.")]
-Cs = Annotated[float, typer.Option("--cs", help="Spherical aberration, millimetres.")]
-AmplitudeContrast = Annotated[float, typer.Option("--amplitude-contrast", help="Fraction.")]
-Defocus = Annotated[
-    float | None, typer.Option("--defocus", help="Micrometres, underfocus positive.")
-]
-Ctf = Annotated[
-    Literal["raw", "phase-flipped", "corrected"], typer.Option("--ctf", help="State of the CTF.")
-]
-Group = Annotated[str, typer.Option("--group", help="Microscope session.")]
 
-# contents of a simulated tomogram or scene
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """Options: how a tomogram was recorded."""
+
+    tilts: Annotated[str, typer.Option(metavar="LO,HI[,STEP]", help="Degrees about y.")] = (
+        "-60,60,3"
+    )
+    voltage: Annotated[float, typer.Option(help="Kilovolts.")] = 300.0
+    cs: Annotated[float, typer.Option(help="Spherical aberration, millimetres.")] = 2.7
+    amplitude_contrast: Annotated[float, typer.Option(help="Fraction.")] = 0.07
+    defocus: Annotated[float | None, typer.Option(help="Micrometres, underfocus positive.")] = None
+    ctf: Annotated[
+        Literal["raw", "phase-flipped", "corrected"], typer.Option(help="State of the CTF.")
+    ] = "raw"
+    group: Annotated[str, typer.Option(help="Microscope session.")] = "all"
+
+    def acquisition(self, contrast: str = "dark") -> "Acquisition":
+        """Return the acquisition; raise `UserError` if a value is invalid."""
+        from cryoetgan.io.star import CLASS_NAME
+        from cryoetgan.physics.acquisition import Acquisition
+
+        low, high, step = parse_tilt_range(self.tilts)
+        if not CLASS_NAME.fullmatch(self.group):
+            raise UserError(f"--group: got '{self.group}', wanted letters, digits, _ and -")
+        known = {key: value for key, value in vars(self).items() if key != "tilts"}
+        return Acquisition(tilt_low=low, tilt_high=high, tilt_step=step, contrast=contrast, **known)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneOptions:
+    """Options: contents of a simulated tomogram or scene."""
+
+    copies: Annotated[int, typer.Option(help="Particles of each class.")]
+    shape: Annotated[str, typer.Option(metavar="X,Y,Z", help="Voxels.")]
+    class_copies: Annotated[
+        list[str] | None, typer.Option(help="NAME=N: another number for one class; repeatable.")
+    ] = None
+    crowder: Annotated[
+        list[Path] | None,
+        typer.Option(help="Map of a background species: labelled, not in the truth; repeatable."),
+    ] = None
+    crowder_copies: Annotated[int, typer.Option(min=0, help="Copies of each crowder.")] = 100
+    vesicles: Annotated[int, typer.Option(min=0, help="Number of membrane vesicles.")] = 0
+    vesicle_radius: Annotated[
+        str, typer.Option(metavar="LO,HI", help="Angstrom; longest half axis.")
+    ] = "200,500"
+    beads: Annotated[int, typer.Option(min=0, help="Number of gold beads.")] = 0
+    bead_diameter: Annotated[float, typer.Option(help="Angstrom.")] = 100.0
+    resolution: Annotated[
+        float | None,
+        typer.Option(help="Angstrom, of vesicles and beads, as of the maps; default: 3 voxels."),
+    ] = None
+
+    def sides(self) -> tuple[int, int, int]:
+        """Return the shape in voxels: x, y, z."""
+        sides = parse_numbers(self.shape, "--shape", ("X", "Y", "Z"))
+        if any(side < 1 or side != int(side) for side in sides):
+            raise UserError(f"--shape: got '{self.shape}', wanted whole numbers above zero")
+        x, y, z = (int(side) for side in sides)
+        return x, y, z
+
+    def read_contents(self, maps: list[Path]) -> "Contents":
+        """Read the maps; raise `UserError` if an option is invalid or does not fit them."""
+        from cryoetgan.io.star import paths_by_class
+        from cryoetgan.tomograms.simulation.contents import read_contents
+        from cryoetgan.tomograms.simulation.vesicles_and_gold import VesiclesAndGold
+
+        names, options = list(paths_by_class(maps)), ("--copies", "--class-copies")
+        low, high = parse_numbers(self.vesicle_radius, "--vesicle-radius", ("LO", "HI"))
+        return read_contents(
+            maps,
+            self.crowder or [],
+            shape=self.sides(),
+            copies=parse_counts(names, self.copies, self.class_copies, *options),
+            crowder_copies=self.crowder_copies,
+            vesicles_and_gold=VesiclesAndGold(
+                vesicles=self.vesicles,
+                vesicle_radii=(low, high),
+                beads=self.beads,
+                bead_diameter=self.bead_diameter,
+                resolution=self.resolution,
+            ),
+        )
+
+
 Maps = Annotated[list[Path], typer.Argument(help="Density maps; the stem is the class.")]
-Copies = Annotated[int, typer.Option("--copies", help="Particles of each class.")]
-Shape = Annotated[str, typer.Option("--shape", metavar="X,Y,Z", help="Voxels.")]
-ClassCopies = Annotated[
-    list[str] | None,
-    typer.Option("--class-copies", help="NAME=N: another number for one class; repeatable."),
-]
-Crowder = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--crowder", help="Map of a background species: labelled, not in the truth; repeatable."
-    ),
-]
-CrowderCopies = Annotated[
-    int, typer.Option("--crowder-copies", min=0, help="Copies of each crowder.")
-]
-Vesicles = Annotated[int, typer.Option("--vesicles", min=0, help="Number of membrane vesicles.")]
-VesicleRadius = Annotated[
-    str, typer.Option("--vesicle-radius", metavar="LO,HI", help="Angstrom; longest half axis.")
-]
-Beads = Annotated[int, typer.Option("--beads", min=0, help="Number of gold beads.")]
-BeadDiameter = Annotated[float, typer.Option("--bead-diameter", help="Angstrom.")]
-Resolution = Annotated[
-    float | None,
-    typer.Option(
-        "--resolution", help="Angstrom, of vesicles and beads, as of the maps; default: 3 voxels."
-    ),
-]
-
-# downloads
 Mirror = Annotated[
     str | None, typer.Option("--mirror", help="URL or folder that replaces the archive's own.")
 ]
@@ -86,6 +130,7 @@ def import_(
         ),
     ],
     output: Output,
+    recording: Recording,
     input_voxel_size: Annotated[
         float | None, typer.Option(help="Angstrom; replaces the header's.")
     ] = None,
@@ -95,17 +140,10 @@ def import_(
     contrast: Annotated[
         Literal["dark", "bright"], typer.Option(help="Protein in the file.")
     ] = "dark",
-    tilts: Tilts = "-60,60,3",
     tilt_axis: Annotated[Literal["y", "x"], typer.Option(help="Tilt axis in the file.")] = "y",
     beam_axis: Annotated[
         Literal["z", "y"], typer.Option(help="Beam direction in the file; y: IMOD's raw volumes.")
     ] = "z",
-    voltage: Voltage = 300.0,
-    cs: Cs = 2.7,
-    amplitude_contrast: AmplitudeContrast = 0.07,
-    defocus: Defocus = None,
-    ctf: Ctf = "raw",
-    group: Group = "all",
     float16: Annotated[bool, typer.Option("--float16", help="Half the disk space.")] = False,
     mask: Annotated[
         Path | None,
@@ -132,9 +170,7 @@ def import_(
 
     check_mrc_name(output)
     check_not_overwritten(Path(source), output)
-    acquisition = _acquisition(
-        tilts, voltage, cs, amplitude_contrast, defocus, ctf, group, contrast
-    )
+    acquisition = recording.acquisition(contrast)
     if voxel_size is not None:
         check_positive(voxel_size, "--voxel-size", " A")
     check_positive(timeout, "--timeout", " s")
@@ -158,8 +194,7 @@ def import_(
 @command(app, "mask")
 def mask_(
     mask: Annotated[
-        Path,
-        typer.Argument(help="MRC on the grid of the tomogram's file: not zero is excluded."),
+        Path, typer.Argument(help="MRC on the grid of the tomogram's file: not zero is excluded.")
     ],
     output: Output,
     tomogram: Annotated[Path, typer.Option(help="The imported tomogram, MRC.")],
@@ -212,26 +247,11 @@ def list_(
 def simulate(
     maps: Maps,
     output: Output,
-    copies: Copies,
-    shape: Shape,
+    contents: SceneOptions,
+    recording: Recording,
     snr: Annotated[
         float, typer.Option(help="Variance of signal over noise, of the whole tomogram.")
     ],
-    class_copies: ClassCopies = None,
-    crowder: Crowder = None,
-    crowder_copies: CrowderCopies = 100,
-    vesicles: Vesicles = 0,
-    vesicle_radius: VesicleRadius = "200,500",
-    beads: Beads = 0,
-    bead_diameter: BeadDiameter = 100.0,
-    resolution: Resolution = None,
-    tilts: Tilts = "-60,60,3",
-    voltage: Voltage = 300.0,
-    cs: Cs = 2.7,
-    amplitude_contrast: AmplitudeContrast = 0.07,
-    defocus: Defocus = None,
-    ctf: Ctf = "raw",
-    group: Group = "all",
     dose: Annotated[
         float, typer.Option(help="Electrons per square angstrom, of the series; 0: no damage.")
     ] = 100.0,
@@ -254,51 +274,38 @@ def simulate(
     angles degrees (RELION's). The names of the labels are in `T.mrc.json`.
     """
     from cryoetgan.io.mrc import PROTEIN_BRIGHT, check_mrc_name, write_volume
-    from cryoetgan.io.star import class_name, paths_by_class, write_star
-    from cryoetgan.tomograms.simulation.contents import build_scene, read_contents
+    from cryoetgan.io.star import class_name, write_star
+    from cryoetgan.tomograms.simulation.contents import build_scene
     from cryoetgan.tomograms.simulation.scene_files import labels_path, truth_tables
     from cryoetgan.tomograms.simulation.simulate_tomogram import check_memory, simulate_tomogram
     from cryoetgan.tomograms.simulation.tilt_series import Microscope, TiltSeries
 
     check_mrc_name(output)
-    sides, name = _parse_shape(shape), class_name(output)
-    check_memory(sides)
+    check_memory(contents.sides())
     check_positive(snr, "--snr")
-    contents = read_contents(
-        maps,
-        crowder or [],
-        shape=sides,
-        copies=parse_counts(
-            list(paths_by_class(maps)), copies, class_copies, "--copies", "--class-copies"
-        ),
-        crowder_copies=crowder_copies,
-        vesicles_and_gold=_objects(vesicles, vesicle_radius, beads, bead_diameter, resolution),
-    )
+    objects, name = contents.read_contents(maps), class_name(output)
     series = TiltSeries(
-        voxel_size=contents.voxel_size,
-        acquisition=_acquisition(tilts, voltage, cs, amplitude_contrast, defocus, ctf, group),
+        voxel_size=objects.voxel_size,
+        acquisition=recording.acquisition(),
         name=name,
         seed=seed,
         microscope=Microscope(dose=dose, b_factor=b_factor, misalignment=misalignment, mtf=mtf),
     )
-    scene = build_scene(contents, name, seed)
-    contents.warn_of_missing(scene, output)
+    scene = build_scene(objects, name, seed)
+    objects.warn_of_missing(scene, output)
     tomogram = simulate_tomogram(
         scene.density, series, snr, scene.beads, iterations if reconstruction == "sirt" else 0
     )
-    particles, optics = truth_tables(scene, contents, series.acquisition, name)
-    labels, voxel_size = labels_path(output), contents.voxel_size
+    particles, optics = truth_tables(scene, objects, series.acquisition, name)
+    labels, voxel_size = labels_path(output), objects.voxel_size
     write_volume(labels, scene.labels, voxel_size, [f"labels: see {name}.mrc.json"])
     write_star(output.with_suffix(".star"), particles, optics)
     write_volume(output, tomogram, voxel_size, [PROTEIN_BRIGHT, "simulated"])
-    log.info("%s: %d particles of %d classes", output, len(particles), len(contents.classes))
+    log.info("%s: %d particles of %d classes", output, len(particles), len(objects.classes))
     return Record(
         outputs=[labels, output],
-        parameters={"copies": contents.requested(), "missing": scene.missing},
-        about={
-            "labels": {str(number): name for name, number in scene.names.items()},
-            "acquisition": series.acquisition.to_json(),
-        },
+        parameters={"copies": objects.requested(), "missing": scene.missing},
+        about={"labels": scene.label_names(), "acquisition": series.acquisition.to_json()},
     )
 
 
@@ -306,16 +313,7 @@ def simulate(
 def scene(
     maps: Maps,
     output: Output,
-    copies: Copies,
-    shape: Shape,
-    class_copies: ClassCopies = None,
-    crowder: Crowder = None,
-    crowder_copies: CrowderCopies = 100,
-    vesicles: Vesicles = 0,
-    vesicle_radius: VesicleRadius = "200,500",
-    beads: Beads = 0,
-    bead_diameter: BeadDiameter = 100.0,
-    resolution: Resolution = None,
+    contents: SceneOptions,
     seed: Seed = 0,
 ) -> Record:
     """Pack a density scene with ground truth: `SCENE.mrc`, `SCENE_labels.mrc`, `SCENE.star`.
@@ -326,84 +324,16 @@ def scene(
     `SCENE.mrc.json`. Memory does not grow with the shape.
     """
     from cryoetgan.io.mrc import check_mrc_name
-    from cryoetgan.io.star import paths_by_class
-    from cryoetgan.tomograms.simulation.contents import read_contents
     from cryoetgan.tomograms.simulation.scene_files import labels_path, write_scene
 
     check_mrc_name(output)
-    contents = read_contents(
-        maps,
-        crowder or [],
-        shape=_parse_shape(shape),
-        copies=parse_counts(
-            list(paths_by_class(maps)), copies, class_copies, "--copies", "--class-copies"
-        ),
-        crowder_copies=crowder_copies,
-        vesicles_and_gold=_objects(vesicles, vesicle_radius, beads, bead_diameter, resolution),
-    )
-    packed = write_scene(output, contents, seed)
-    contents.warn_of_missing(packed, output)
-    placed = sum(row["cryoetganClass"] in contents.classes for row in packed.rows)
-    log.info("%s: %d particles of %d classes", output, placed, len(contents.classes))
+    objects = contents.read_contents(maps)
+    packed = write_scene(output, objects, seed)
+    objects.warn_of_missing(packed, output)
+    placed = sum(row["cryoetganClass"] in objects.classes for row in packed.rows)
+    log.info("%s: %d particles of %d classes", output, placed, len(objects.classes))
     return Record(
         outputs=[labels_path(output), output],
-        parameters={"copies": contents.requested(), "missing": packed.missing},
-        about={"labels": {str(number): name for name, number in packed.names.items()}},
+        parameters={"copies": objects.requested(), "missing": packed.missing},
+        about={"labels": packed.label_names()},
     )
-
-
-def _acquisition(
-    tilts: str,
-    voltage: float,
-    cs: float,
-    amplitude_contrast: float,
-    defocus: float | None,
-    ctf: str,
-    group: str,
-    contrast: str = "dark",
-) -> "Acquisition":
-    from cryoetgan.io.star import CLASS_NAME
-    from cryoetgan.physics.acquisition import Acquisition
-
-    low, high, step = parse_tilt_range(tilts)
-    if not CLASS_NAME.fullmatch(group):
-        raise UserError(f"--group: got '{group}', wanted letters, digits, _ and -")
-    return Acquisition(
-        tilt_low=low,
-        tilt_high=high,
-        tilt_step=step,
-        voltage=voltage,
-        cs=cs,
-        amplitude_contrast=amplitude_contrast,
-        defocus=defocus,
-        ctf=ctf,
-        group=group,
-        contrast=contrast,
-    )
-
-
-def _objects(
-    vesicles: int,
-    vesicle_radius: str,
-    beads: int,
-    bead_diameter: float,
-    resolution: float | None,
-) -> "VesiclesAndGold":
-    from cryoetgan.tomograms.simulation.vesicles_and_gold import VesiclesAndGold
-
-    low, high = parse_numbers(vesicle_radius, "--vesicle-radius", ("LO", "HI"))
-    return VesiclesAndGold(
-        vesicles=vesicles,
-        vesicle_radii=(low, high),
-        beads=beads,
-        bead_diameter=bead_diameter,
-        resolution=resolution,
-    )
-
-
-def _parse_shape(text: str) -> tuple[int, int, int]:
-    sides = parse_numbers(text, "--shape", ("X", "Y", "Z"))
-    if any(side < 1 or side != int(side) for side in sides):
-        raise UserError(f"--shape: got '{text}', wanted whole numbers of voxels above zero")
-    x, y, z = (int(side) for side in sides)
-    return x, y, z

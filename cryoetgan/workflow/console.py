@@ -77,7 +77,8 @@ def is_replaced(record: logging.LogRecord) -> bool:
     event = event_name(record)
     if event is None:
         return record.levelno < logging.WARNING and record.getMessage().startswith(CHATTER)
-    return event in EVENTS
+    # a failed command is printed with its log, without the whole command line
+    return event in EVENTS or (event == "ERROR" and "CalledProcessError" in record.getMessage())
 
 
 def event_name(record: logging.LogRecord) -> str | None:

@@ -64,9 +64,9 @@ def simulated(folder):
     """Ours: a chiral heap of atoms without symmetry, and another."""
     atoms = {}
     for number, name in enumerate(("heap", "pile")):
-        numbers = np.random.default_rng(number)
-        centres = numbers.normal(0, 38, (9, 3))
-        positions = (centres[:, None] + numbers.normal(0, 12, (9, 300, 3))).reshape(-1, 3)
+        rng = np.random.default_rng(number)
+        centres = rng.normal(0, 38, (9, 3))
+        positions = (centres[:, None] + rng.normal(0, 12, (9, 300, 3))).reshape(-1, 3)
         positions -= positions.mean(axis=0)
         atoms[name] = (positions, np.full(len(positions), 7))
         density = simulate(*atoms[name], VOXEL_SIZE, 30.0, BOX)

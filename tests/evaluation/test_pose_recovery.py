@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 from scipy.spatial.transform import Rotation
 
-from cryoetgan.evaluation.metrics import pose_recovery
 from cryoetgan.evaluation.metrics.pose_recovery import (
     PosedTemplates,
     recover_poses,
@@ -18,6 +17,12 @@ from tests.evaluation.conftest import particle
 
 N, VOXEL, TILTS = 20, 10.0, (-60.0, 60.0)
 MAPS = {name: particle(name, N) for name in ("bent", "rod")}
+
+
+def recover(volumes, table, realign=None):
+    templates = PosedTemplates(MAPS, TILTS)
+    spectra = [templates.spectrum(volume) for volume in volumes]
+    return recover_poses(spectra, table, templates, VOXEL, realign)
 
 
 def planted(rng, count=12, off=(0.0, 0.0, 0.0), turn=None, noise=0.0, tilts=TILTS):
@@ -45,7 +50,7 @@ def planted(rng, count=12, off=(0.0, 0.0, 0.0), turn=None, noise=0.0, tilts=TILT
 
 def test_planted_particles_are_found_in_their_pose(rng):
     volumes, table = planted(rng, noise=1.0)
-    found = pose_recovery(volumes, table, MAPS, TILTS, VOXEL)
+    found = recover(volumes, table)
     assert found.correct.all()
     assert np.median(found.angle_error) <= 5
     assert np.median(found.shift_error) <= 5
@@ -53,7 +58,7 @@ def test_planted_particles_are_found_in_their_pose(rng):
 
 def test_clean_templates_are_the_turned_maps(rng):
     volumes, table = planted(rng, 6)
-    found = pose_recovery(volumes, table, MAPS, TILTS, VOXEL, realign=0)
+    found = recover(volumes, table, realign=0)
     assert found.correlation.min() > 0.97
     assert np.isnan(found.angle_error).all()
 
@@ -61,22 +66,20 @@ def test_clean_templates_are_the_turned_maps(rng):
 def test_a_wrong_turn_is_measured(rng):
     turn = Rotation.from_rotvec([0, 18, 0], degrees=True)
     volumes, table = planted(rng, 8, turn=turn)
-    found = pose_recovery(volumes, table, MAPS, TILTS, VOXEL)
+    found = recover(volumes, table)
     assert np.median(found.angle_error) == pytest.approx(18, abs=4)
 
 
 def test_a_wrong_centre_is_measured(rng):
     volumes, table = planted(rng, 8, off=(15.0, 0.0, -5.0))
-    found = pose_recovery(volumes, table, MAPS, TILTS, VOXEL)
+    found = recover(volumes, table)
     assert np.median(found.shift_error) == pytest.approx(np.hypot(15, 5), abs=4)
 
 
 def test_swapped_classes_are_all_wrong(rng):
     volumes, table = planted(rng)
     other = table["cryoetganClass"].map({"bent": "rod", "rod": "bent"})
-    found = pose_recovery(
-        volumes, table.assign(cryoetganClass=other), MAPS, TILTS, VOXEL, realign=0
-    )
+    found = recover(volumes, table.assign(cryoetganClass=other), realign=0)
     assert not found.correct.any()
 
 
@@ -89,9 +92,9 @@ def test_a_flipped_sign_shows(rng, wrong):
     if wrong == "origin":
         for axis in "XYZ":
             table[f"rlnOrigin{axis}Angst"] *= -1
-    correct = pose_recovery(volumes, planted(np.random.default_rng(7))[1], MAPS, TILTS, VOXEL, 0)
+    correct = recover(volumes, planted(np.random.default_rng(7))[1], 0)
     sign = -1 if wrong == "contrast" else 1
-    found = pose_recovery(sign * volumes, table, MAPS, TILTS, VOXEL, 0)
+    found = recover(sign * volumes, table, 0)
     assert found.correlation.mean() < correct.correlation.mean() - 0.1
 
 
@@ -112,6 +115,6 @@ def test_a_simulation_at_the_same_signal_to_noise_ratio_fits_as_well(rng):
 
 def test_noise_recovers_nothing(rng):
     _, table = planted(rng, 40)
-    found = pose_recovery(rng.normal(size=(40, N, N, N)), table, MAPS, TILTS, VOXEL, 10)
+    found = recover(rng.normal(size=(40, N, N, N)), table, 10)
     assert 0.2 < found.correct.mean() < 0.8
     assert np.nanmedian(found.angle_error) > 10

@@ -76,7 +76,18 @@ def test_relion5_places_are_those_of_the_users_own_file(cryoetgan, tmp_path, rng
     for command in (
         made,
         ("particles", "import", "m.csv", "--tomogram", "T.mrc", "-o", "p.star"),
-        ("particles", "extract", "p.star", "--tomogram", "T.mrc", "--box", 12, "-o", "s.star"),
+        (
+            "particles",
+            "extract",
+            "p.star",
+            "--tomogram",
+            "T.mrc",
+            "--box",
+            12,
+            "--subpixel",
+            "-o",
+            "s.star",
+        ),
         ("export", "relion", "s.star", "--tomogram", "T.mrc", "-o", "o"),
         ("particles", "import", "o/particles_relion5.star", "--tomogram", "T.mrc", "-o", "q.star"),
     ):

@@ -69,6 +69,7 @@ def test_other_warnings_and_shell_commands_asked_for_stay(logger):
     say(logger, None, text="Building DAG of jobs...")
     say(logger, None, logging.WARNING, "a file is missing")
     say(logger, "SHELLCMD", text="python -m cryoetgan")
+    say(logger, "ERROR", logging.ERROR, "RuleException:\nCalledProcessError in file x")
     say(logger, None, text="Nothing to be done")
     said = logger.screen.getvalue().splitlines()
     assert said == ["a file is missing", "python -m cryoetgan", "Nothing to be done"]

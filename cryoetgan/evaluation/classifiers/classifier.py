@@ -1,7 +1,6 @@
 """A trained classifier of volumes: its probabilities, its features, its file."""
 
 import hashlib
-import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,34 +20,16 @@ from cryoetgan.io.files import atomic, check_exists
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """A network and its training parameters.
+    """A network and its training parameters."""
 
-    Attributes
-    ----------
-    build : callable
-        Box (voxels) and number of classes to network.
-    learning_rate, weight_decay : float
-        Of the AdamW optimiser.
-    label_smoothing : float
-        Probability that the targets give to the other classes.
-    one_cycle : bool
-        True if the learning rate rises and falls once, false if it is constant.
-    samples : int
-        Volumes shown in training if the number of epochs is not given.
-    layers : tuple of str
-        Layers whose activations can be features; the last one is the default.
-    inference_batch : int
-        Volumes at a time outside training.
-    """
-
-    build: Callable[[int, int], nn.Module]
-    learning_rate: float
+    build: Callable[[int, int], nn.Module]  # of box (voxels) and number of classes
+    learning_rate: float  # of AdamW
     weight_decay: float
-    label_smoothing: float
-    one_cycle: bool
-    samples: int
-    layers: tuple[str, ...]
-    inference_batch: int
+    label_smoothing: float  # probability that the targets give to the other classes
+    one_cycle: bool  # the learning rate rises and falls once; otherwise it is constant
+    samples: int  # volumes shown in training if the number of epochs is not given
+    layers: tuple[str, ...]  # layers of possible features; the last one is the default
+    inference_batch: int  # volumes at a time outside training
 
 
 NETWORKS = {
@@ -60,30 +41,14 @@ NETWORKS = {
 
 @dataclass(frozen=True)
 class Classifier:
-    """A trained network with its class names.
+    """A trained network with its class names."""
 
-    Attributes
-    ----------
-    network : torch.nn.Module
-        In evaluation mode.
-    name : str
-        small or cb3d.
-    classes : list of str
-        In the order of the outputs.
-    box : int
-        Box edge, voxels.
-    device : torch.device
-        Device of the weights.
-    validation : float, optional
-        Accuracy on the validation part of the training set; None without one.
-    """
-
-    network: nn.Module
-    name: str
-    classes: list[str]
-    box: int
+    network: nn.Module  # in evaluation mode
+    name: str  # small or cb3d
+    classes: list[str]  # in the order of the outputs
+    box: int  # voxels
     device: torch.device
-    validation: float | None = None
+    validation: float | None = None  # accuracy on the validation part, if there is one
 
     @property
     def config(self) -> ClassifierConfig:
@@ -102,13 +67,7 @@ class Classifier:
 
     @torch.no_grad()
     def features(self, volumes: NDArray[Any], layer: str | None = None) -> NDArray[np.float32]:
-        """Return activations `(N, F)` of a layer before the last.
-
-        Raises
-        ------
-        UserError
-            If the network has no layer of that name.
-        """
+        """Return activations `(N, F)` of a layer before the last; `UserError` if it is unknown."""
         layers = self.config.layers
         if layer is not None and layer not in layers:
             raise UserError(f"--layer: got '{layer}', but {self.name} has {', '.join(layers)}")
@@ -161,23 +120,12 @@ def save_classifier(path: Path, classifier: Classifier, key: dict[str, Any]) -> 
 def load_classifier(
     path: Path, device: torch.device, box: int | None = None
 ) -> tuple[Classifier, dict[str, Any]]:
-    """Read a classifier and the key of its training set.
-
-    Only tensors and plain values are loaded.
-
-    Parameters
-    ----------
-    path : Path
-        File of `evaluation classify --checkpoint`.
-    device : torch.device
-        Device of the weights.
-    box : int, optional
-        Box edge of the volumes to classify, voxels.
+    """Read a classifier and the key of its training set; only tensors and plain values.
 
     Raises
     ------
     UserError
-        If the file is not a classifier, or is for another box.
+        If the file is not a classifier, or is for another box (voxels).
     """
     path = check_exists(path, "classifier")
     try:
@@ -193,15 +141,7 @@ def load_classifier(
             content["validation"],
         )
         key = content["key"]
-    except (
-        RuntimeError,
-        pickle.UnpicklingError,
-        EOFError,
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-    ) as error:
+    except Exception as error:  # a broken file raises one of many kinds
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"{path}: is not a classifier of `evaluation classify` ({first})"

@@ -20,7 +20,6 @@ from cryoetgan.evaluation.classifiers.classifier import (
     ClassifierConfig,
     standardise,
 )
-from cryoetgan.evaluation.statistics.spatial_split import VALIDATION_FRACTION
 from cryoetgan.physics.geometry import HALF_TURNS
 from cryoetgan.progress import track
 from cryoetgan.seeds import integer_seed, rng
@@ -34,32 +33,13 @@ PATIENCE = 0.4
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """Options of one training.
+    """Options of one training; `UserError` if the network is unknown or `epochs` is below 1."""
 
-    Attributes
-    ----------
-    network : {'small', 'cb3d'}
-        Architecture.
-    epochs : int, optional
-        At most; default: by the size of the training set.
-    device : torch.device
-        Device of the training.
-    seed : int
-        Of the weights, the batches and the augmentation.
-    title : str
-        Text of the progress line.
-
-    Raises
-    ------
-    UserError
-        If the network is unknown or `epochs` is below 1.
-    """
-
-    network: str = "small"
-    epochs: int | None = None
+    network: str = "small"  # or cb3d
+    epochs: int | None = None  # at most; None: by the size of the training set
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    seed: int = 0
-    title: str = "training a classifier"
+    seed: int = 0  # of weights, batches and augmentation
+    title: str = "training a classifier"  # text of the progress line
 
     def __post_init__(self) -> None:
         if self.network not in NETWORKS:
@@ -124,9 +104,9 @@ def train_classifier(
     classes : sequence of str
         Names.
     options : TrainingOptions, optional
-        Network, length, device, seed.
+        See there.
     sides : ndarray of int8, optional
-        `(N,)`: 1 validation, 0 training, -1 neither; default: a random part.
+        `(N,)`: 1 validation, 0 training, -1 neither; default: all training.
     symmetric : bool
         True if the tilt range is symmetric (for augmentation).
 
@@ -142,10 +122,7 @@ def train_classifier(
             f"cb3d needs boxes of {SMALLEST_BOX} voxels or more, got {box}; "
             "use --network small (evaluation.network)"
         )
-    if sides is None:
-        sides = np.zeros(len(labels), np.int8)
-        order = rng(options.seed, "validation").permutation(len(labels))
-        sides[order[: int(VALIDATION_FRACTION * len(labels))]] = 1
+    sides = np.zeros(len(labels), np.int8) if sides is None else sides
     # weights and dropout draw from torch's global generator: restore its state afterwards
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(integer_seed(options.seed, "classifier", options.network))

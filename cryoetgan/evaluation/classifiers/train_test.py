@@ -61,6 +61,8 @@ def check_train_and_test(train: LabelledSet, test: LabelledSet) -> None:
 def evaluate_classifier(classifier: Classifier, test: LabelledSet) -> dict[str, Any]:
     """Return the accuracy on a test set, its 95 % interval, and the confusion matrix.
 
+    Paper, section 3.3.5, if the classifier was trained on real subtomograms and the test set is
+    generated (GAN-test).
     Rows of the confusion matrix are true classes, columns are predicted classes.
     """
     predicted = classifier.predict(test.volumes)

@@ -3,24 +3,31 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from cryoetgan.config import Count, Section, explain
+from cryoetgan.config import Count, Section, explain, read_mapping
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import check_exists
 
 Split = Literal["train", "validation", "test"]
 
 
-class VolumeRows(Section):
+class _Named(Section):
+    """A section for which a file name, or a list of them, can stand."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"star": value} if isinstance(value, str | list) else value
+
+
+class VolumeRows(_Named):
     """A volume set, or the rows of one split."""
 
     star: str = Field(description="Volume set (STAR).")
     split: Split | None = Field(None, description="Only rows of this split.")
 
 
-class Method(Section):
+class Method(_Named):
     """Synthetic or pseudo-labelled volumes for training."""
 
     star: str | list[str] = Field(
@@ -37,18 +44,17 @@ class Method(Section):
     )
     mix: bool = Field(True, description="Whether to train with `few_shot` real crops added, too.")
 
+    @property
+    def stars(self) -> list[str]:
+        """Volume sets of the seeds, in turn."""
+        return [self.star] if isinstance(self.star, str) else self.star
+
     def rows(self, seed: int) -> VolumeRows:
         """Return the volume set of one seed."""
-        star = self.star if isinstance(self.star, str) else self.star[seed % len(self.star)]
-        return VolumeRows(star=star, split=self.split)
-
-    def files(self) -> list[str]:
-        """Return all volume sets."""
-        stars = [self.star] if isinstance(self.star, str) else self.star
-        return [*stars, *self.without.values()]
+        return VolumeRows(star=self.stars[seed % len(self.stars)], split=self.split)
 
 
-class TemplateMatching(Section):
+class TemplateMatching(_Named):
     """Classification of the test crops by template matching."""
 
     star: str = Field(description="Picks with the class of their best template.")
@@ -103,25 +109,7 @@ def read_config(path: Path) -> ComparisonConfig:
     UserError
         If the file is not a YAML mapping, or a key or value is wrong.
     """
-    path = check_exists(path, "configuration file")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is not YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: wanted keys and values, got {type(content).__name__}")
-    for key in ("real_train", "real_test", "template_matching"):
-        if key in content:
-            content[key] = _with_star(content[key])
-    if isinstance(content.get("methods"), dict):
-        methods = content["methods"].items()
-        content["methods"] = {str(name): _with_star(value) for name, value in methods}
-    try:
-        return ComparisonConfig.model_validate(content)
+        return ComparisonConfig.model_validate(read_mapping(path))
     except ValidationError as error:
         raise UserError(f"{path}: {explain(error, ComparisonConfig)}") from error
-
-
-def _with_star(value: Any) -> Any:
-    """Return `{star: file}` for a file name or a list of them; other values as they are."""
-    return {"star": value} if isinstance(value, str | list) else value

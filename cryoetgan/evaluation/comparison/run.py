@@ -7,13 +7,8 @@ from typing import Any
 
 from cryoetgan.evaluation.classifiers.train import TrainingOptions
 from cryoetgan.evaluation.comparison.config import ComparisonConfig
-from cryoetgan.evaluation.comparison.table import Results, tabulate
-from cryoetgan.evaluation.comparison.trials import (
-    ComparisonData,
-    TrialResult,
-    plan_trials,
-    run_trial,
-)
+from cryoetgan.evaluation.comparison.table import tabulate
+from cryoetgan.evaluation.comparison.trials import ComparisonData, plan_trials, run_trial
 from cryoetgan.io.files import read_json, write_json
 from cryoetgan.progress import track
 
@@ -25,18 +20,9 @@ def run_comparison(
 ) -> dict[str, Any]:
     """Train and test all classifiers; return the table.
 
-    Finished trials are kept in `runs.json`, so an interrupted comparison resumes.
-
-    Parameters
-    ----------
-    config : ComparisonConfig
-        Methods, seeds, controls.
-    folder : Path
-        Folder that the paths of `config` are relative to.
-    output : Path
-        Folder of `runs.json`.
-    options : TrainingOptions
-        Device, and a seed that is added to the number of each trial.
+    Finished trials are kept in `runs.json` in the output folder, so an interrupted comparison
+    resumes. Paths of `config` are relative to `folder`. `options` gives the device, and a seed
+    that is added to the number of each trial.
     """
     data = ComparisonData(config, folder)
     unknown = [name for name, m in config.methods.items() if m.uses_picks and not m.without]
@@ -48,7 +34,7 @@ def run_comparison(
         )
     path = output / "runs.json"
     known: dict[str, Any] = dict(read_json(path)) if path.exists() else {}
-    results: Results = {}
+    results: dict[tuple[str, ...], list[Any]] = {}
     trials = list(plan_trials(data))
     for trial in track(trials, "comparison"):
         own = replace(
@@ -60,7 +46,7 @@ def run_comparison(
         )
         key = data.key(trial, own)
         if key not in known:
-            known[key] = run_trial(trial, data, own).to_json()
+            known[key] = run_trial(trial, data, own)
             write_json(path, known)
-        results.setdefault(trial.name, []).append(TrialResult.from_json(known[key]))
+        results.setdefault(trial.name, []).append(known[key])
     return tabulate(config, results, data.real_test, data.classify_by_templates())

@@ -25,12 +25,7 @@ def draw_balanced(volumes: LabelledSet, count: int, rng: np.random.Generator) ->
     """Return `count` random volumes, classes in equal parts as far as possible.
 
     Sets drawn with the same random numbers are nested: a learning curve then depends only
-    on the volumes that are added.
-
-    Raises
-    ------
-    UserError
-        If the set has fewer volumes, or `count` is below 2.
+    on the volumes that are added. `UserError` if the set has fewer volumes.
     """
     if not 2 <= count <= len(volumes):
         raise UserError(
@@ -73,14 +68,7 @@ def mask_centre(volumes: LabelledSet, diameter: float) -> LabelledSet:
     """Return the volumes with a ball about the centre replaced by the mean of the rest.
 
     A classifier of these volumes can only use the background, for example the tomogram if
-    each tomogram holds one class.
-
-    Parameters
-    ----------
-    volumes : LabelledSet
-        The volumes.
-    diameter : float
-        Fraction of the box edge.
+    each tomogram holds one class. The diameter is a fraction of the box edge.
     """
     ball = centre_distance(volumes.box) <= diameter * volumes.box / 2
     data = volumes.volumes.copy()
@@ -89,16 +77,9 @@ def mask_centre(volumes: LabelledSet, diameter: float) -> LabelledSet:
 
 
 def classes_of_picks(test: LabelledSet, picks: Any, radius: float) -> NDArray[np.str_]:
-    """Return the class of the nearest pick of each test crop, empty if none is near.
+    """Return the class of the nearest pick of each test crop, empty if none is within `radius`.
 
-    Parameters
-    ----------
-    test : LabelledSet
-        Crops with tomogram and coordinate.
-    picks : pandas.DataFrame
-        rlnTomoName, coordinates in voxels, cryoetganClass.
-    radius : float
-        Largest distance, voxels.
+    `picks` is a table with rlnTomoName, coordinates and cryoetganClass; lengths are in voxels.
     """
     from scipy.spatial import cKDTree
 

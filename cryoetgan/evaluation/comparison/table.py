@@ -7,14 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.evaluation.comparison.config import ComparisonConfig
-from cryoetgan.evaluation.comparison.trials import REAL, TrialResult
+from cryoetgan.evaluation.comparison.trials import REAL
 from cryoetgan.evaluation.labelled_sets import LabelledSet
 from cryoetgan.evaluation.statistics.clusters import cluster_labels
 from cryoetgan.evaluation.statistics.intervals import cluster_robust_wilson, mean_over_seeds
 
 COLUMNS = ("gan_train", "gan_test", "mixed", "minus_baseline", "minus_upper_bound")
-Results = dict[tuple[str, ...], list[TrialResult]]
-"""Name of a trial to its results, one per seed."""
+Results = Mapping[tuple[str, ...], Sequence[Mapping[str, Any]]]
+"""Name of a trial to its results (of `run_trial`), one per seed."""
 Correct = NDArray[np.float64]
 """`(seeds, N)`: 1 if a test volume was classified correctly, 0 if not."""
 
@@ -27,20 +27,11 @@ def tabulate(
 ) -> dict[str, Any]:
     """Return the table: methods, upper bound, controls.
 
-    Parameters
-    ----------
-    config : ComparisonConfig
-        The comparison.
-    results : mapping
-        Name of a trial to its results.
-    test : LabelledSet
-        Real test crops.
-    template_correct : ndarray of bool, optional
-        `(N,)` crops that template matching classifies correctly.
+    `template_correct` `(N,)` are the test crops that template matching classifies correctly.
     """
     clusters = cluster_labels(test.table)
     _, counts = np.unique(test.names, return_counts=True)
-    upper_bound = stack_correct(results["real",])
+    upper_bound = stack_correct(results[REAL,])
     table: dict[str, Any] = {
         "methods": _method_rows(config, results, test.names, clusters),
         "baseline": config.baseline,
@@ -50,12 +41,12 @@ def tabulate(
         "chance": float(counts.max() / counts.sum()),
         "upper_bound": _accuracy(upper_bound, clusters)
         | {
-            "n_train": results["real",][0].n_train,
+            "n_train": results[REAL,][0]["n_train"],
             "classes": _accuracy_by_class(upper_bound, test.names),
         },
         "curve": [
             _accuracy(stack_correct(results["curve", str(count)]), clusters)
-            | {"per_class": count, "n_train": results["curve", str(count)][0].n_train}
+            | {"per_class": count, "n_train": results["curve", str(count)][0]["n_train"]}
             for count in config.curve
         ],
     }
@@ -77,11 +68,11 @@ def tabulate(
     return table
 
 
-def stack_correct(results: Sequence[TrialResult], name: str = REAL) -> Correct:
+def stack_correct(results: Sequence[Mapping[str, Any]], name: str = REAL) -> Correct:
     """Return `(seeds, N)` of one test set; sets of several lengths are cut to the shortest."""
-    rows = [result.correct[name] for result in results]
+    rows = [result["correct"][name] for result in results]
     shortest = min(map(len, rows))
-    return np.array([row[:shortest] for row in rows], float)
+    return np.array([list(row[:shortest]) for row in rows], float)
 
 
 def _method_rows(
@@ -91,7 +82,7 @@ def _method_rows(
     clusters: NDArray[np.str_],
 ) -> list[dict[str, Any]]:
     """Return one row per method, the highest GAN-train accuracy first."""
-    upper_bound = stack_correct(results["real",])
+    upper_bound = stack_correct(results[REAL,])
     baseline = stack_correct(results["gan_train", config.baseline]) if config.baseline else None
     rows = []
     for name, method in config.methods.items():
@@ -100,9 +91,9 @@ def _method_rows(
             "name": name,
             "gan_train": _accuracy(correct, clusters),
             # its test set belongs to the method: only the seeds vary
-            "gan_test": _accuracy(stack_correct(results["real",], name)),
+            "gan_test": _accuracy(stack_correct(results[REAL,], name)),
             "classes": _accuracy_by_class(correct, names),
-            "n_train": results["gan_train", name][0].n_train,
+            "n_train": results["gan_train", name][0]["n_train"],
             "fraction_of_upper_bound": float(correct.mean() / max(upper_bound.mean(), 1e-9)),
             "minus_upper_bound": _accuracy(correct - upper_bound, clusters, -1.0),
         }

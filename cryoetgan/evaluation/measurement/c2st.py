@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from cryoetgan.evaluation.classifiers.train import TrainingOptions, train_classifier
-from cryoetgan.evaluation.labelled_sets import LabelledSet
 from cryoetgan.evaluation.measurement.feature_metrics import match_class_proportions
+from cryoetgan.evaluation.measurement.metric_inputs import MetricInputs
 from cryoetgan.evaluation.measurement.metric_record import metric_record
 from cryoetgan.evaluation.metrics import auc
 from cryoetgan.evaluation.statistics.clusters import cluster_labels
@@ -53,8 +53,7 @@ class _Trainer:
             np.repeat([0, 1], n),
             ["real", "generated"],
             TrainingOptions("small", epochs, self.device, self.seed, title),
-            np.zeros(2 * n, np.int8),
-            self.symmetric,
+            symmetric=self.symmetric,
         )
         real, other = (classifier.probabilities(v)[:, 1] for v in test)
         positive = np.repeat([False, True], [len(real), len(other)])
@@ -62,11 +61,7 @@ class _Trainer:
 
 
 def c2st_auc(
-    real: LabelledSet,
-    generated: LabelledSet,
-    baselines: Mapping[str, Floats],
-    seed: int,
-    device: torch.device,
+    inputs: MetricInputs, baselines: Mapping[str, Floats], seed: int, device: torch.device
 ) -> dict[str, Any] | None:
     """Return the AUC of a new classifier of real and generated volumes on unseen volumes.
 
@@ -74,22 +69,10 @@ def c2st_auc(
     parts. The AUC is 0.5 for indistinguishable sets and 1 for perfectly separated ones. Both
     classes have the same number of volumes, and the sets the same class proportions.
 
-    Parameters
-    ----------
-    real, generated : LabelledSet
-        The sets.
-    baselines : mapping
-        Name to volumes that take the place of the generated ones.
-    seed : int
-        Of the parts, the weights and the batches.
-    device : torch.device
-        Device of the training.
-
-    Returns
-    -------
-    dict or None
-        The record of the metric; None if a part has fewer than eight volumes.
+    `baselines` are volumes `(M, z, y, x)` by name, in place of the generated ones. The result
+    is None if a part has fewer than eight volumes.
     """
+    real, generated = inputs.real, inputs.generated
     generator = rng(seed, "two_sample")
     sides = spatial_split(real.table, real.box, 0.5, generator)
     warning = ""

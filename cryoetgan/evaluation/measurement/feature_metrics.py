@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.evaluation.classifiers.classifier import Classifier
-from cryoetgan.evaluation.labelled_sets import LabelledSet
+from cryoetgan.evaluation.measurement.metric_inputs import MetricInputs
 from cryoetgan.evaluation.measurement.metric_record import MetricRecords, metric_record
 from cryoetgan.evaluation.metrics import fid, inception_score, kid, prdc
 from cryoetgan.evaluation.metrics.neighbours import median_neighbour_distance
@@ -51,10 +51,8 @@ class _Draw(NamedTuple):
 
 
 def feature_metrics(
-    real: LabelledSet,
-    generated: LabelledSet,
+    inputs: MetricInputs,
     classifier: Classifier,
-    layer: str | None,
     baselines: Mapping[str, Floats],
     rng: np.random.Generator,
 ) -> MetricRecords:
@@ -67,19 +65,9 @@ def feature_metrics(
     the interval. `spread`, a key of recall, is the distance to the k-th neighbour in the
     generated set, over the same in the real half.
 
-    Parameters
-    ----------
-    real, generated : LabelledSet
-        The sets.
-    classifier : Classifier
-        Trained on real volumes that are not in `real`.
-    layer : str, optional
-        Layer whose activations are the features; default: the network's own.
-    baselines : mapping
-        Name to volumes `(M, z, y, x)`.
-    rng : numpy.random.Generator
-        For the draws.
+    `baselines` are volumes `(M, z, y, x)` by name.
     """
+    real, generated, layer = inputs.real, inputs.generated, inputs.layer
     about = {
         "features": {
             "network": classifier.name,
@@ -88,7 +76,7 @@ def feature_metrics(
         }
     }
     weak = weak_classifier_warning(len(classifier.classes), classifier.validation)
-    result = {"is": _inception_record(real, generated, classifier, baselines, rng)}
+    result = {"is": _inception_record(inputs, classifier, baselines, rng)}
     result["is"] |= about | ({"warning": weak} if weak else {})
     features = {
         "real": classifier.features(real.volumes, layer),
@@ -143,15 +131,7 @@ def _relative_spread(features: Mapping[str, Floats], draws: list[_Draw]) -> floa
 
 
 def weak_classifier_warning(n_classes: int, validation: float | None) -> str:
-    """Return a warning if the accuracy of the features' classifier is close to chance.
-
-    Parameters
-    ----------
-    n_classes : int
-        Number of its classes.
-    validation : float, optional
-        Its accuracy on the validation part; None: unknown, no warning.
-    """
+    """Return a warning if the validation accuracy of a classifier is close to chance."""
     chance = 1 / n_classes
     if validation is not None and validation < chance + MIN_SKILL * (1 - chance):
         return (
@@ -162,17 +142,16 @@ def weak_classifier_warning(n_classes: int, validation: float | None) -> str:
 
 
 def _inception_record(
-    real: LabelledSet,
-    generated: LabelledSet,
+    inputs: MetricInputs,
     classifier: Classifier,
     baselines: Mapping[str, Floats],
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    p = classifier.probabilities(generated.volumes)
-    found = {"real": classifier.probabilities(real.volumes)}
+    p = classifier.probabilities(inputs.generated.volumes)
+    found = {"real": classifier.probabilities(inputs.real.volumes)}
     found |= {name: classifier.probabilities(volumes) for name, volumes in baselines.items()}
     low, high = half_sampling_interval(
-        lambda rows: inception_score(p[rows]), cluster_labels(generated.table), rng, DRAWS
+        lambda rows: inception_score(p[rows]), cluster_labels(inputs.generated.table), rng, DRAWS
     )
     highest = float(len(classifier.classes))
     return metric_record(
@@ -239,13 +218,8 @@ def _over_draws(found: Any) -> dict[str, list[float]]:
 def saturation_warning(values: Mapping[str, float], cap: float) -> str:
     """Return a warning if precision, recall, density and coverage show too little variance.
 
-    Parameters
-    ----------
-    values : mapping
-        The four metrics.
-    cap : float
-        N / k, the density of a set that lies in every real ball. It is near 1 for few
-        volumes, where good sets reach it, too.
+    `cap` is N / k, the density of a set that lies in every real ball. It is near 1 for a few
+    volumes; then good sets reach it, too.
     """
     if cap >= MIN_CAP and values["density"] > CAP_FRACTION * cap:
         return (

@@ -17,7 +17,7 @@ from cryoetgan.evaluation.measurement.metric_inputs import (
     MetricInputs,
 )
 from cryoetgan.evaluation.measurement.metric_record import MetricRecords
-from cryoetgan.evaluation.measurement.pose_metric import PoseInputs, pose_metric
+from cryoetgan.evaluation.measurement.pose_metric import pose_metric
 from cryoetgan.evaluation.measurement.similarity_metrics import cycle_similarity, similarity_metrics
 from cryoetgan.evaluation.measurement.spectrum_metrics import spectrum_metrics
 from cryoetgan.seeds import rng
@@ -55,32 +55,22 @@ def measure(
     """
     inputs.check(metrics)
     wanted = set(METRICS if metrics is None else metrics) - set(inputs.missing())
-    real, generated, tilts = inputs.real, inputs.generated, inputs.tilt_range
-    baselines = baseline_volumes(real.volumes, rng(seed, "measure", "nulls"))
+    baselines = baseline_volumes(inputs.real.volumes, rng(seed, "measure", "nulls"))
     found: MetricRecords = {}
     if inputs.classifier is not None and wanted & set(FEATURES):
-        found |= feature_metrics(
-            real,
-            generated,
-            inputs.classifier,
-            inputs.layer,
-            baselines,
-            rng(seed, "measure", "features"),
-        )
+        generator = rng(seed, "measure", "features")
+        found |= feature_metrics(inputs, inputs.classifier, baselines, generator)
     if wanted & set(SIMILARITY):
-        found |= similarity_metrics(real, generated, baselines, rng(seed, "measure", "structure"))
+        found |= similarity_metrics(inputs, baselines, rng(seed, "measure", "structure"))
     if inputs.cycle is not None and "ssim_cycle" in wanted:
         found |= cycle_similarity(*inputs.cycle, rng(seed, "measure", "cycle"))
     if wanted & set(SPECTRUM):
-        generator = rng(seed, "measure", "spectra")
-        found |= spectrum_metrics(real, generated, baselines, tilts, generator)
-    if tilts is not None and "pose_recovery" in wanted:
-        poses = PoseInputs(inputs.maps, tilts, inputs.voxel_size)
-        found["pose_recovery"] = pose_metric(
-            real, generated, poses, rng(seed, "measure", "poses"), realign=metrics is None
-        )
+        found |= spectrum_metrics(inputs, baselines, rng(seed, "measure", "spectra"))
+    if "pose_recovery" in wanted:
+        generator = rng(seed, "measure", "poses")
+        found["pose_recovery"] = pose_metric(inputs, generator, realign=metrics is None)
     if "c2st_auc" in wanted:
-        auc = c2st_auc(real, generated, baselines, seed, device)
+        auc = c2st_auc(inputs, baselines, seed, device)
         if auc is None:
             log.warning("too few volumes for a two-sample test")
         else:

@@ -25,34 +25,16 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class MetricInputs:
-    """Inputs of the metrics; a metric is computed if its inputs are given.
-
-    Attributes
-    ----------
-    real, generated : LabelledSet
-        The sets.
-    voxel_size : float
-        Angstrom.
-    classifier : Classifier, optional
-        For features and probabilities; trained on real volumes that are not in `real`.
-    layer : str, optional
-        Layer whose activations are the features; default: the network's own.
-    maps : mapping
-        Class to density `(n, n, n)`, for pose recovery.
-    tilts : (float, float), optional
-        Lowest and highest tilt about y, degrees; default: the real set's own.
-    cycle : (ndarray, ndarray), optional
-        Volumes `(N, z, y, x)`, and their translations there and back.
-    """
+    """Inputs of the metrics; a metric is computed if its inputs are given."""
 
     real: LabelledSet
     generated: LabelledSet
-    voxel_size: float
-    classifier: Classifier | None = None
-    layer: str | None = None
-    maps: Mapping[str, Floats] = field(default_factory=dict)
-    tilts: tuple[float, float] | None = None
-    cycle: tuple[Floats, Floats] | None = None
+    voxel_size: float  # angstrom
+    classifier: Classifier | None = None  # trained on real volumes that are not in `real`
+    layer: str | None = None  # layer of the features; None: the network's own
+    maps: Mapping[str, Floats] = field(default_factory=dict)  # class to density (n, n, n)
+    tilts: tuple[float, float] | None = None  # degrees about y; None: the real set's own
+    cycle: tuple[Floats, Floats] | None = None  # volumes (N, z, y, x), and translated twice
 
     @property
     def tilt_range(self) -> tuple[float, float] | None:
@@ -98,19 +80,7 @@ class MetricInputs:
 
 
 def read_class_maps(paths: Sequence[Path], real: VolumeSet) -> dict[str, Floats]:
-    """Read the density map of each class.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-        Maps; a class is the stem of its file.
-    real : VolumeSet
-        The real set.
-
-    Returns
-    -------
-    dict
-        Class to density `(n, n, n)`.
+    """Read density maps: class (the stem of a file) to density `(n, n, n)`.
 
     Raises
     ------
@@ -133,16 +103,8 @@ def read_class_maps(paths: Sequence[Path], real: VolumeSet) -> dict[str, Floats]
 def read_cycle(path: Path, real: VolumeSet, densities: Path | None) -> tuple[Floats, Floats]:
     """Return originals and their translations there and back, `(N, z, y, x)`, row by row.
 
-    Rows are matched by cryoetganId (crops), otherwise by class and angles (densities).
-
-    Parameters
-    ----------
-    path : Path
-        Volume set that was translated there and back.
-    real : VolumeSet
-        Originals, if the set does not hold densities.
-    densities : Path, optional
-        Originals, if it does.
+    The originals are `densities` if the set holds densities, otherwise `real`. Rows are matched
+    by cryoetganId (crops), otherwise by class and angles (densities).
 
     Raises
     ------

@@ -1,13 +1,13 @@
 """Pose recovery of generated volumes, beside a simulation at the same signal-to-noise ratio."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.evaluation.labelled_sets import LabelledSet
+from cryoetgan.evaluation.measurement.metric_inputs import MetricInputs
 from cryoetgan.evaluation.measurement.metric_record import metric_record
 from cryoetgan.evaluation.metrics.pose_recovery import (
     PosedTemplates,
@@ -23,31 +23,8 @@ VOLUMES, REALIGNED_VOLUMES = 400, 24
 Floats = NDArray[np.floating]
 
 
-@dataclass(frozen=True)
-class PoseInputs:
-    """Inputs of pose recovery, beside the two sets.
-
-    Attributes
-    ----------
-    maps : mapping
-        Class to density `(n, n, n)`.
-    tilts : (float, float)
-        Lowest and highest tilt about y, degrees.
-    voxel_size : float
-        Angstrom.
-    """
-
-    maps: Mapping[str, Floats]
-    tilts: tuple[float, float]
-    voxel_size: float
-
-
 def pose_metric(
-    real: LabelledSet,
-    generated: LabelledSet,
-    inputs: PoseInputs,
-    rng: np.random.Generator,
-    realign: bool = True,
+    inputs: MetricInputs, rng: np.random.Generator, realign: bool = True
 ) -> dict[str, Any]:
     """Return the record of pose_recovery.
 
@@ -56,8 +33,10 @@ def pose_metric(
     `shift_error` (angstrom) are medians after realignment near the known pose, for the
     generated volumes and the baselines; without `realign` they are absent.
     """
-    templates = PosedTemplates(inputs.maps, inputs.tilts)
-    chosen = _sample(generated, inputs.maps, rng)
+    if inputs.tilt_range is None:
+        raise ValueError("pose recovery needs a tilt range")
+    templates = PosedTemplates(inputs.maps, inputs.tilt_range)
+    chosen = _sample(inputs.generated, inputs.maps, rng)
     spectra = [templates.spectrum(volume) for volume in chosen.volumes]
     noise = (rng.standard_normal(chosen.volumes.shape[1:]) for _ in spectra)
     simulated = simulate_at_equal_snr(spectra, chosen.table, templates, inputs.voxel_size, rng)
@@ -66,8 +45,8 @@ def pose_metric(
         "physics": (list(simulated), chosen.table),
         "noise": ([templates.spectrum(volume) for volume in noise], chosen.table),
     }
-    if set(ANGLES) <= set(real.table) and set(real.names) & set(inputs.maps):
-        crops = _sample(real, inputs.maps, rng)
+    if set(ANGLES) <= set(inputs.real.table) and set(inputs.real.names) & set(inputs.maps):
+        crops = _sample(inputs.real, inputs.maps, rng)
         compared["real"] = ([templates.spectrum(v) for v in crops.volumes], crops.table)
     count = REALIGNED_VOLUMES if realign else 0
     found = {

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.evaluation.labelled_sets import LabelledSet
+from cryoetgan.evaluation.measurement.metric_inputs import MetricInputs
 from cryoetgan.evaluation.measurement.metric_record import MetricRecords, metric_record
 from cryoetgan.evaluation.metrics import ssim
 from cryoetgan.evaluation.statistics.clusters import cluster_labels, random_halves
@@ -25,10 +25,7 @@ Similarities = tuple[Floats, Rows]
 
 
 def similarity_metrics(
-    real: LabelledSet,
-    generated: LabelledSet,
-    baselines: Mapping[str, Floats],
-    rng: np.random.Generator,
+    inputs: MetricInputs, baselines: Mapping[str, Floats], rng: np.random.Generator
 ) -> MetricRecords:
     """Return the records of ssim_class and ssim_best.
 
@@ -36,6 +33,7 @@ def similarity_metrics(
     `ssim_best` with the real volume of the highest correlation. Two real volumes of one
     class differ in pose and noise: compare with the baseline `real`.
     """
+    real, generated = inputs.real, inputs.generated
     if real.box < SMALLEST_BOX or len(real) < 2:
         return {}
     data_range = GREY_RANGE_SD * float(real.volumes.std())
@@ -114,15 +112,7 @@ def _mean_record(found: Mapping[str, Similarities], clusters: NDArray[np.str_]) 
 
 
 def cycle_similarity(originals: Floats, cycled: Floats, rng: np.random.Generator) -> MetricRecords:
-    """Return the record of ssim_cycle: volumes against their translation there and back.
-
-    Parameters
-    ----------
-    originals, cycled : ndarray
-        `(N, z, y, x)`, row by row.
-    rng : numpy.random.Generator
-        Draws the rows and the noise of the baselines.
-    """
+    """Return the record of ssim_cycle: volumes `(N, z, y, x)` and their translations back."""
     rows = rng.permutation(len(originals))[: 2 * PAIRS]
     data_range = GREY_RANGE_SD * float(originals.std())
     others = np.roll(rows, 1)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.evaluation.labelled_sets import LabelledSet
+from cryoetgan.evaluation.measurement.metric_inputs import MetricInputs
 from cryoetgan.evaluation.measurement.metric_record import (
     MetricRecords,
     finite_or_none,
@@ -24,11 +25,7 @@ Floats = NDArray[np.floating]
 
 
 def spectrum_metrics(
-    real: LabelledSet,
-    generated: LabelledSet,
-    baselines: Mapping[str, Floats],
-    tilts: tuple[float, float] | None,
-    rng: np.random.Generator,
+    inputs: MetricInputs, baselines: Mapping[str, Floats], rng: np.random.Generator
 ) -> MetricRecords:
     """Return the records of power_ratio and sd_ratio; both are ideally 1.
 
@@ -36,7 +33,8 @@ def spectrum_metrics(
     holds all of them. The keys `outside` and `outside_shells` are those beyond the tilt
     range (the missing wedge).
     """
-    a, b = _sample(real, rng), _sample(generated, rng)
+    tilts = inputs.tilt_range
+    a, b = _sample(inputs.real, rng), _sample(inputs.generated, rng)
     p, q = (shell_powers(part.volumes, tilts) for part in (a, b))
     mean_p = p.mean(axis=0)
     clusters = cluster_labels(a.table), cluster_labels(b.table)
@@ -67,7 +65,7 @@ def spectrum_metrics(
     interval = float(np.exp(low)), float(np.exp(high))
     return {
         "power_ratio": metric_record(value, interval, found, warning, **extra),
-        "sd_ratio": _sd_record(real, generated, baselines, rng),
+        "sd_ratio": _sd_record(inputs, baselines, rng),
     }
 
 
@@ -81,13 +79,10 @@ def _typical_factor(ratios: list[float]) -> float:
 
 
 def _sd_record(
-    real: LabelledSet,
-    generated: LabelledSet,
-    baselines: Mapping[str, Floats],
-    rng: np.random.Generator,
+    inputs: MetricInputs, baselines: Mapping[str, Floats], rng: np.random.Generator
 ) -> dict[str, Any]:
-    a, b = _moments(real.volumes), _moments(generated.volumes)
-    clusters = cluster_labels(real.table), cluster_labels(generated.table)
+    a, b = _moments(inputs.real.volumes), _moments(inputs.generated.volumes)
+    clusters = cluster_labels(inputs.real.table), cluster_labels(inputs.generated.table)
     values, real_halves = [], []
     for _ in range(DRAWS):
         first, second = random_halves(clusters[0], rng)

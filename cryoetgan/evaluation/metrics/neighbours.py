@@ -22,21 +22,11 @@ PAIRS_AT_A_TIME = 1024
 
 @dataclass(frozen=True)
 class BallCounts:
-    """Memberships of N real and M generated features in the balls of the other set.
+    """Memberships of N real (X_i) and M generated features (Y_j) in the balls of the other set."""
 
-    Attributes
-    ----------
-    real_balls_around_fake : ndarray of int
-        `(M,)` number of real balls B(X_i, NND_k(X_i)) that contain each Y_j.
-    real_ball_has_fake : ndarray of bool
-        `(N,)` True if the ball of X_i contains any Y_j.
-    real_in_fake_manifold : ndarray of bool
-        `(N,)` True if X_i lies in the ball of any Y_j.
-    """
-
-    real_balls_around_fake: NDArray[np.int64]
-    real_ball_has_fake: NDArray[np.bool_]
-    real_in_fake_manifold: NDArray[np.bool_]
+    real_balls_around_fake: NDArray[np.int64]  # (M,) number of real balls that contain Y_j
+    real_ball_has_fake: NDArray[np.bool_]  # (N,) the ball of X_i contains any Y_j
+    real_in_fake_manifold: NDArray[np.bool_]  # (N,) X_i lies in the ball of any Y_j
 
 
 @dataclass(frozen=True)
@@ -51,16 +41,9 @@ class _Samples:
 def count_in_balls(
     real: NDArray[Any], fake: NDArray[Any], k: int, block: tuple[int, int] = BLOCK
 ) -> BallCounts:
-    """Return which features lie in the k-nearest-neighbour balls of the other set.
+    """Return which features, `(N, F)` and `(M, F)`, lie in the balls of the other set.
 
-    Parameters
-    ----------
-    real, fake : ndarray
-        `(N, F)` and `(M, F)`.
-    k : int
-        A ball reaches to the k-th nearest neighbour in its own set.
-    block : (int, int)
-        Rows and columns of the distance matrix held in memory at a time.
+    A ball reaches to the k-th nearest neighbour in its own set.
     """
     # one origin for both: distances between large numbers lose digits in float32
     centre = real.mean(axis=0, dtype=np.float64)
@@ -83,17 +66,10 @@ def count_in_balls(
 
 
 def median_neighbour_distance(features: ArrayLike, k: int = 5) -> float:
-    """Return the median distance of samples to their k-th nearest neighbour in the set.
+    """Return the median distance of features `(N, F)` to their k-th nearest neighbour.
 
     It is small, compared with the same distance in the real set, if a generator produces
     the same volume again and again.
-
-    Parameters
-    ----------
-    features : array_like
-        `(N, F)`, more than k rows.
-    k : int
-        Rank of the neighbour.
     """
     given = np.asarray(features)
     centre = given.mean(axis=0, dtype=np.float64)

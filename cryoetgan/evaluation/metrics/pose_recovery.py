@@ -106,41 +106,6 @@ def _fine_spectrum(density: NDArray[np.float64]) -> Complex:
     return np.fft.fftshift(np.fft.fftn(np.fft.ifftshift(padded)))
 
 
-def pose_recovery(
-    volumes: NDArray[Any],
-    table: Any,
-    maps: Mapping[str, NDArray[Any]],
-    tilts: tuple[float, float],
-    voxel_size: float,
-    realign: int | None = None,
-) -> Recovery:
-    """Compare each volume with all densities at its known pose, then realign it with its own.
-
-    Parameters
-    ----------
-    volumes : ndarray
-        `(N, n, n, n)`, zyx.
-    table : pandas.DataFrame
-        Class, angles (degrees, RELION) and origins (angstrom, 0 if absent) of each volume.
-    maps : mapping
-        Class to density `(n, n, n)`.
-    tilts : (float, float)
-        Lowest and highest tilt about y, degrees. Only sampled frequencies are compared.
-    voxel_size : float
-        Angstrom.
-    realign : int, optional
-        Number of volumes to realign; default: all.
-
-    Returns
-    -------
-    Recovery
-        The chance level of `correct` is 1 over the number of maps.
-    """
-    templates = PosedTemplates(maps, tilts)
-    spectra = [templates.spectrum(volume) for volume in volumes]
-    return recover_poses(spectra, table, templates, voxel_size, realign)
-
-
 def recover_poses(
     spectra: list[Complex],
     table: Any,
@@ -148,7 +113,21 @@ def recover_poses(
     voxel_size: float,
     realign: int | None = None,
 ) -> Recovery:
-    """Return `pose_recovery` of volumes given as their compared Fourier voxels `(K,)`."""
+    """Compare each volume with all densities at its known pose, then realign it with its own.
+
+    Parameters
+    ----------
+    spectra : list of ndarray
+        `templates.spectrum(volume)` of each volume, `(K,)`.
+    table : pandas.DataFrame
+        Class, angles (degrees, RELION) and origins (angstrom, 0 if absent) of each volume.
+    templates : PosedTemplates
+        The densities. The chance level of `correct` is 1 over their number.
+    voxel_size : float
+        Angstrom.
+    realign : int, optional
+        Number of volumes to realign; default: all.
+    """
     correct, correlation, angle_error, shift_error = [], [], [], []
     n_realigned = len(spectra) if realign is None else realign
     poses = zip(spectra, *_poses(table, voxel_size), strict=True)

@@ -50,8 +50,9 @@ def prdc(
 
     Examples
     --------
-    >>> prdc([[0.0], [1.0], [2.0]], [[1.1], [1.2], [9.0]], k=1)["coverage"]
-    1.0
+    >>> found = prdc([[0.0], [1.0], [3.0]], [[0.5], [4.5], [9.0]], k=1)
+    >>> {name: round(value, 2) for name, value in found.items()}
+    {'precision': 0.67, 'recall': 1.0, 'density': 1.0, 'coverage': 1.0}
     """
     real, fake = np.asarray(real_features), np.asarray(generated_features)
     if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1]:

@@ -1,4 +1,4 @@
-"""Power by Fourier shell inside and outside the missing wedge, and the grey-value spread."""
+"""Power by Fourier shell, inside and outside the missing wedge."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -57,18 +57,8 @@ def shell_power(
     return shell_powers(volumes, tilts, inside).mean(axis=0)
 
 
-def shell_ratio(
-    real: Iterable[NDArray[Any]],
-    generated: Iterable[NDArray[Any]],
-    tilts: tuple[float, float] | None = None,
-    inside: bool = True,
-) -> NDArray[np.float64]:
-    """Return the generated over the real power by shell, `(n // 2,)`; ideally 1."""
-    return power_ratio(shell_power(real, tilts, inside), shell_power(generated, tilts, inside))
-
-
 def power_ratio(real: ArrayLike, generated: ArrayLike) -> NDArray[np.float64]:
-    """Return the ratio of two spectra `(n // 2,)`."""
+    """Return the generated over the real power by shell, `(n // 2,)`; ideally 1."""
     return np.asarray(generated, float) / np.maximum(np.asarray(real, float), SMALLEST_POWER)
 
 
@@ -85,8 +75,3 @@ def worst_ratio(ratio: ArrayLike) -> float:
     if not len(values):
         return float("nan")
     return float(values[np.argmax(np.abs(np.log(np.maximum(values, SMALLEST_POWER))))])
-
-
-def sd_ratio(real: NDArray[Any], generated: NDArray[Any]) -> float:
-    """Return the standard deviation of the generated over the real voxels; ideally 1."""
-    return float(np.std(generated, dtype=np.float64) / np.std(real, dtype=np.float64))

@@ -41,14 +41,8 @@ def cluster_robust_wilson(
     """Return the interval of a fraction if the errors are correlated within clusters.
 
     This is Wilson's interval at the sample size divided by the design effect. A design
-    effect below 1 is due to chance, and 1 is used.
-
-    Parameters
-    ----------
-    correct : ndarray of bool
-        `(N,)`.
-    clusters : ndarray of str
-        `(N,)` `cluster_labels`.
+    effect below 1 is due to chance, and 1 is used. Both arrays are `(N,)`; `clusters` are
+    `cluster_labels`.
     """
     names = np.unique(clusters)
     p, n = float(correct.mean()), len(correct)

@@ -96,12 +96,8 @@ def _loses_a_class(table: Any, sides: NDArray[np.int8]) -> bool:
 def count_overlapping(train: Any, test: Any, box: int) -> int:
     """Return the number of test crops that share voxels with a training crop.
 
-    Parameters
-    ----------
-    train, test : pandas.DataFrame
-        Rows of volume sets; rows without a tomogram and a coordinate share nothing.
-    box : int
-        Box edge, voxels.
+    `train` and `test` are rows of volume sets; crops are boxes of `box` voxels. Rows without
+    a tomogram and a coordinate share nothing.
     """
     from scipy.spatial import cKDTree
 

@@ -32,21 +32,16 @@ class LinearDiscriminant:
 
     p(class i | x) is proportional to exp(x^T S^-1 m_i - m_i^T S^-1 m_i / 2), with x the
     standardised features, m_i the class means and S the covariance within classes.
-
-    Attributes
-    ----------
-    means : ndarray
-        `(classes, features)` in standardised features.
-    inverse : ndarray
-        `(features, features)` inverse of the covariance within classes.
-    centre, scale : ndarray
-        `(features,)`, for the standardisation.
     """
 
     means: Floats
+    """`(classes, features)` in standardised features."""
     inverse: Floats
+    """`(features, features)` inverse of the covariance within classes."""
     centre: Floats
+    """`(features,)`; the standardised features are (features - centre) / scale."""
     scale: Floats
+    """`(features,)`."""
 
     @classmethod
     def fit(
@@ -111,25 +106,18 @@ def posterior_probabilities(probabilities: Floats, priors: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class ClassFractions:
-    """Class fractions of picks.
-
-    Attributes
-    ----------
-    names : list of str
-        Classes, `empty` last.
-    fractions, errors : ndarray
-        `(classes,)` and their standard errors.
-    confusion : ndarray
-        `(classes, classes)` of simulated picks, cross-validated: rows true, sums 1.
-    posterior : ndarray
-        `(N, classes)` of the real picks, under the fractions.
-    """
+    """Class fractions of picks."""
 
     names: list[str]
+    """Classes, `empty` last."""
     fractions: Floats
+    """`(classes,)`, sum 1."""
     errors: Floats
+    """`(classes,)` standard errors of the fractions."""
     confusion: Floats
+    """`(classes, classes)` of simulated picks, cross-validated: rows true, sums 1."""
     posterior: Floats
+    """`(N, classes)` of the real picks, under the fractions."""
 
 
 def combine_with_matching(
@@ -165,7 +153,7 @@ def estimate_class_fractions(
     matched: NDArray[np.int_] | None = None,
     resamplings: int = 50,
 ) -> ClassFractions:
-    """Return the class fractions of real picks.
+    """Return the class fractions of real picks, with standard errors from bootstrap samples.
 
     Parameters
     ----------
@@ -175,12 +163,10 @@ def estimate_class_fractions(
         `(N, features)` of the picks.
     names : sequence of str
         Classes, the class of false picks last.
-    seed : int
-        Of the resampling.
+    seed, resamplings : int
+        Of the bootstrap, and its samples.
     matched : ndarray of int, optional
         `(N,)` class of each pick from template matching.
-    resamplings : int
-        Bootstrap samples for the standard errors.
     """
     features, labels = simulated
     probabilities = LinearDiscriminant.fit(features, labels).probabilities(real)

@@ -20,17 +20,9 @@ Floats = NDArray[np.floating]
 class ShapeFeatures:
     """Computes the features of boxes of one size.
 
-    Parameters
-    ----------
-    box : int
-        Voxels.
-    radius : float
-        Radius of the largest particle, voxels. It limits the centring; shells reach half as far
-        again, within the box.
-    widths : tuple of float
-        Standard deviations of the smoothing Gaussians, voxels.
-    shell : float
-        Thickness of a shell, voxels.
+    All parameters are in voxels: the box, the radius of the largest particle, the standard
+    deviations of the smoothing Gaussians, the thickness of a shell. The radius limits the
+    centring; shells reach half as far again, within the box.
     """
 
     def __init__(

@@ -51,35 +51,26 @@ Boxes = list[NDArray[np.float32]]
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
-    """Sample sizes and limits of a fit; larger samples change the means by little.
-
-    Attributes
-    ----------
-    rounds : int
-        Alternations of noise and gain.
-    power_boxes : int
-        Picks whose power is averaged.
-    noise_boxes, compared_boxes : int
-        Simulated boxes of noise, and of particles for the last gain.
-    simulated_per_class : int
-        Simulated picks of each class that train the classifier.
-    least_picks, few_picks : int
-        Picks below which the fit is refused, or a warning is given.
-    surface_margin : float
-        Voxels between the surface of a particle and voxels that count as noise.
-    correlation_boxes : float
-        Boxes; beyond this distance positions are assumed independent.
-    """
+    """Sample sizes and limits of a fit; larger samples change the means by little."""
 
     rounds: int = 2
+    """Alternations of noise and gain."""
     power_boxes: int = 300
+    """Picks whose power is averaged."""
     noise_boxes: int = 80
+    """Simulated boxes of noise."""
     compared_boxes: int = 160
+    """Simulated boxes of particles for the last gain."""
     simulated_per_class: int = 40
+    """Simulated picks of each class that train the classifier."""
     least_picks: int = 8
+    """Picks below which the fit is refused."""
     few_picks: int = 50
+    """Picks below which a warning is given."""
     surface_margin: float = 1.5
+    """Voxels between the surface of a particle and voxels that count as noise."""
     correlation_boxes: float = 2.0
+    """Boxes; beyond this distance positions are assumed independent."""
 
 
 def fit_model(data: FitData, seed: int, options: FitOptions | None = None) -> ImagingModel:
@@ -304,10 +295,8 @@ def select_usable_picks(data: FitData, options: FitOptions) -> Indices:
     if len(chosen) < len(whole):
         log.warning(
             "%s: %d of %d picks lie at padding or masked regions and are ignored",
-            data.path,
-            len(whole) - len(chosen),
-            len(whole),
-        )
+            data.path, len(whole) - len(chosen), len(whole),
+        )  # fmt: skip
     if len(chosen) < options.least_picks:
         raise UserError(
             f"{data.path}: only {len(chosen)} of {len(picks)} picks lie a whole box of {data.box} "
@@ -318,9 +307,8 @@ def select_usable_picks(data: FitData, options: FitOptions) -> Indices:
     if len(chosen) < options.few_picks:
         log.warning(
             "%s: there are only %d picks to fit to, so transfer and class fractions are uncertain",
-            data.path,
-            len(chosen),
-        )
+            data.path, len(chosen),
+        )  # fmt: skip
     return chosen
 
 

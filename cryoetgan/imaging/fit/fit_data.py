@@ -23,37 +23,28 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cryoetgan")
 Floats = NDArray[np.floating]
+MAX_OUTSIDE_FRACTION = 0.1
+"""Fraction of picks outside the tomogram above which a warning is given."""
 
 
 @dataclass(frozen=True)
 class FitData:
-    """Data to which a model is fitted.
-
-    Attributes
-    ----------
-    volume : ndarray
-        `(z, y, x)`, memory-mapped; protein bright.
-    voxel_size : float
-        Angstrom.
-    picks : Picks
-        Positions, classes and orientations of the particles.
-    maps : mapping
-        Class to density `(z, y, x)`, cubes of one size.
-    acquisition : Acquisition
-        Tilts, optics, CTF state.
-    path : object
-        The tomogram, for messages.
-    excluded : ExclusionMask, optional
-        Voxels without data: carbon, ice, gold, padding.
-    """
+    """Data to which a model is fitted."""
 
     volume: NDArray[np.generic]
+    """`(z, y, x)`, memory-mapped; protein bright."""
     voxel_size: float
+    """Angstrom."""
     picks: Picks
+    """Positions, classes and orientations of the particles."""
     maps: Mapping[str, Floats]
+    """Class to density `(z, y, x)`, cubes of one size."""
     acquisition: Acquisition
+    """Tilts, optics, CTF state."""
     path: object
+    """The tomogram, for messages."""
     excluded: ExclusionMask | None = None
+    """Voxels without data: carbon, ice, gold, padding."""
 
     @property
     def box(self) -> int:
@@ -71,20 +62,9 @@ def read_fit_data(
 ) -> FitData:
     """Read and check the files of a fit.
 
-    Parameters
-    ----------
-    tomogram : Path
-        MRC, protein bright.
-    particles : Path
-        STAR of picks or scores.
-    densities : sequence of Path
-        Maps (MRC); the stem is the class.
-    acquisition : Acquisition
-        Tilts, optics, CTF state.
-    mask : Path or None
-        MRC on the tomogram's grid, not zero in excluded regions.
-    seed : int
-        Of classes and orientations that the table does not give.
+    The tomogram is protein-bright MRC, the particles are picks or scores (STAR), and the stem of a
+    density map is its class. The mask is not zero in excluded regions. The seed gives picks the
+    class and orientation that the table lacks.
 
     Raises
     ------
@@ -128,23 +108,16 @@ def _read_maps(
 
 
 def _warn_of_picks_outside(
-    table: "pd.DataFrame",
-    shape: tuple[int, ...],
-    tomogram: Path,
-    path: Path,
-    most_fraction: float = 0.1,
+    table: "pd.DataFrame", shape: tuple[int, ...], tomogram: Path, path: Path
 ) -> None:
     places = table[COORDINATES].to_numpy(float)
     outside = int(((places < 0) | (places > np.array(shape[::-1]) - 1)).any(axis=1).sum())
-    if outside > most_fraction * len(table):
+    if outside > MAX_OUTSIDE_FRACTION * len(table):
+        size = " x ".join(map(str, shape[::-1]))
         log.warning(
             "%s: %d of %d picks lie outside %s (%s voxels, x y z): do they have another binning?",
-            path,
-            outside,
-            len(table),
-            tomogram,
-            " x ".join(map(str, shape[::-1])),
-        )
+            path, outside, len(table), tomogram, size,
+        )  # fmt: skip
 
 
 def _check_classes(table: "pd.DataFrame", maps: list[str], path: Path) -> None:
@@ -162,31 +135,17 @@ def _check_classes(table: "pd.DataFrame", maps: list[str], path: Path) -> None:
         log.warning(
             "%s: %d of %d rows have a class without a map (%s); they are ignored and count as "
             "background: give --density for each class",
-            path,
-            int(named.isin(unknown).sum()),
-            len(named),
-            ", ".join(unknown),
-        )
+            path, int(named.isin(unknown).sum()), len(named), ", ".join(unknown),
+        )  # fmt: skip
 
 
 def resolve_acquisition(
     tomogram: Path, tilts: Sequence[float] | None, given: Mapping[str, Any]
 ) -> Acquisition:
-    """Return how a tomogram was recorded; given values replace its record.
+    """Return the acquisition of a tomogram from its record (`T.mrc.json`) and given values.
 
-    Parameters
-    ----------
-    tomogram : Path
-        MRC; the record lies beside it (`T.mrc.json`).
-    tilts : (float, float) or None
-        Degrees.
-    given : mapping
-        Attribute of `Acquisition` to value; None if not given.
-
-    Raises
-    ------
-    UserError
-        If the tilts are not known, or a value is out of range.
+    Given values replace the record, except None. Raises `UserError` if the tilts (low and high,
+    degrees) are not known, or a value is out of range.
     """
     recorded = read_acquisition(tomogram)
     if tilts is None and recorded is None:

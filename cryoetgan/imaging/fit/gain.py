@@ -21,24 +21,16 @@ MIN_GAIN = 0.02
 
 @dataclass(frozen=True)
 class PowerBins:
-    """Fourier shells and tilt angles in which the power of boxes is averaged.
-
-    Attributes
-    ----------
-    index : ndarray of int
-        `(n, n, n // 2 + 1)`: angle times number of shells plus shell; -1 outside all bins.
-    weight : ndarray
-        Number of modes that each voxel represents.
-    shape : (int, int)
-        Angles, shells.
-    window : ndarray
-        `(n, n, n)` taper.
-    """
+    """Fourier shells and tilt angles in which the power of boxes is averaged."""
 
     index: NDArray[np.int_]
+    """`(n, n, n // 2 + 1)`: angle times number of shells plus shell; -1 outside all bins."""
     weight: Floats
+    """Number of modes that each voxel represents."""
     shape: tuple[int, int]
+    """Angles, shells."""
     window: NDArray[np.float32]
+    """`(n, n, n)` taper."""
 
     @classmethod
     def for_box(cls, box: int, tilts: tuple[float, float], taper: float = 0.25) -> "PowerBins":

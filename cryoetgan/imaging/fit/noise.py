@@ -33,21 +33,14 @@ MIN_FREE_FRACTION = 0.02
 
 @dataclass(frozen=True)
 class FreeVoxels:
-    """The voxels of a tomogram that are farther than a radius from all particles.
-
-    Attributes
-    ----------
-    places : ndarray
-        `(N, 3)` particles, x, y, z in voxels of the tomogram.
-    radius : float
-        Voxels.
-    excluded : ExclusionMask, optional
-        Other voxels that are not free: carbon, ice, padding.
-    """
+    """The voxels of a tomogram that are farther than a radius from all particles."""
 
     places: Floats
+    """`(N, 3)` particles, x, y, z in voxels of the tomogram."""
     radius: float
+    """Voxels."""
     excluded: ExclusionMask | None = None
+    """Other voxels that are not free: carbon, ice, padding."""
 
     def mask(self, corner: Corner, shape: Corner) -> Mask:
         """Return the free voxels of a block, from its corner and shape (zyx)."""

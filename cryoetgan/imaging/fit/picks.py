@@ -23,24 +23,16 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Picks:
-    """Positions of particles, with class and orientation from template matching.
-
-    Attributes
-    ----------
-    places : ndarray
-        `(N, 3)` x, y, z in voxels.
-    names : ndarray of str
-        `(N,)` classes, each with a map.
-    rotations : scipy.spatial.transform.Rotation
-        N of them, reference to particle.
-    aligned : bool
-        Whether classes and rotations were measured; otherwise they are random.
-    """
+    """Positions of particles, with class and orientation from template matching."""
 
     places: Floats
+    """`(N, 3)` x, y, z in voxels."""
     names: NDArray[np.str_]
+    """`(N,)` classes, each with a map."""
     rotations: Rotation
+    """N of them, reference to particle."""
     aligned: bool = False
+    """Whether classes and rotations were measured; otherwise they are random."""
 
     def __len__(self) -> int:
         return len(self.places)
@@ -57,16 +49,9 @@ def picks_from_table(
 
     Picks that were aligned to the same position are one particle; the best-scoring one is kept.
 
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Scores (one row a pick and class), picks, or any table with coordinates.
-    classes : list of str
-        Classes with a map.
-    seed : int
-        Of classes and orientations that the table does not give.
-    min_distance : float
-        Smallest distance between two particles, voxels.
+    The table holds scores (one row a pick and class), picks, or any coordinates; `classes` have a
+    map. The seed gives the class and orientation that the table lacks. `min_distance` is the
+    smallest distance between two particles, voxels.
     """
     if "cryoetganClass" in table:
         known = table[table["cryoetganClass"].isin(classes)]

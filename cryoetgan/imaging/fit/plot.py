@@ -14,15 +14,10 @@ from cryoetgan.imaging.model import EMPTY_CLASS, ImagingModel
 REAL, SIMULATED = "#0072B2", "#D55E00"
 
 
-def plot_model(model: ImagingModel, most_classes: int = 12) -> bytes:
+def plot_model(model: ImagingModel) -> bytes:
     """Return four panels as PNG: power, tilt range, gain, pair correlation with class fractions.
 
-    Parameters
-    ----------
-    model : ImagingModel
-        From `fit_model`, with its diagnostics in `about`.
-    most_classes : int
-        Classes to list.
+    The model is from `fit_model`, with its diagnostics in `about`.
     """
     figure = Figure(figsize=(11, 7.5), layout="constrained")
     canvas = FigureCanvasAgg(figure)
@@ -30,7 +25,7 @@ def plot_model(model: ImagingModel, most_classes: int = 12) -> bytes:
     _plot_power(panels[0, 0], model)
     _plot_tilt_range(panels[0, 1], model.about["wedge"])
     _plot_gain(panels[1, 0], model)
-    _plot_pair_correlation(panels[1, 1], model, most_classes)
+    _plot_pair_correlation(panels[1, 1], model)
     figure.suptitle(
         f"Imaging model of {model.tomogram or 'a tomogram'}: fit (orange) beside data (blue)"
     )
@@ -90,7 +85,7 @@ def _plot_gain(axes: Axes, model: ImagingModel) -> None:
     axes.legend(fontsize=8, frameon=False)
 
 
-def _plot_pair_correlation(axes: Axes, model: ImagingModel, most_classes: int) -> None:
+def _plot_pair_correlation(axes: Axes, model: ImagingModel, most_classes: int = 12) -> None:
     g = model.pair_correlation
     axes.plot((np.arange(len(g.values)) + 0.5) * g.step, g.values, color=REAL)
     axes.axhline(1, color="0.7", linewidth=0.8)

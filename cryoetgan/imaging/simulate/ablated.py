@@ -67,17 +67,8 @@ class BackgroundPatches:
         `(N, 3)` picks, x y z in voxels.
     excluded : ExclusionMask
         Padding and masked regions.
-    box : int
-        Voxels.
-    seed : int
-        The run's seed.
-    tries : int
-        Random positions to try.
-
-    Attributes
-    ----------
-    centres : ndarray of int
-        `(N, 3)` x y z; voxel n // 2 of each box.
+    box, seed, tries : int
+        Voxels; the run's seed; random positions to try.
 
     Raises
     ------
@@ -113,6 +104,7 @@ class BackgroundPatches:
                 f"{MIN_PATCHES}; it is too crowded, or too small, for real background"
             )
         self.centres = found
+        """`(N, 3)` x y z; voxel n // 2 of each box."""
 
     def draw(self, rng: np.random.Generator) -> NDArray[np.float32]:
         """Return a random patch `(z, y, x)`."""
@@ -131,18 +123,8 @@ def open_backgrounds(
 ) -> list[BackgroundPatches]:
     """Return background patches from the tomogram of each model, in the order of the models.
 
-    Parameters
-    ----------
-    densities : VolumeSet
-        Posed densities, of the same voxel size.
-    models : mapping
-        Path to model.
-    tomograms, picks : sequence of Path
-        As many as models, in the same order.
-    masks : mapping
-        Name of a tomogram to its mask (MRC).
-    seed : int
-        The run's seed.
+    Tomograms and picks are as many as models, in the same order. `masks` gives the mask (MRC) of a
+    tomogram by its name.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """Conventional simulation of subtomograms, with user-specified parameters: the paper's baseline.
 
-After Pei 2016 (Paper, section 3): contrast transfer, missing wedge, half of the noise before the
+After Pei 2016; Paper, section 3.3.5 compares with it. Contrast transfer, missing wedge, half of the noise before the
 transfer and half after it as detector noise, a low-pass filter.
 """
 
@@ -26,23 +26,6 @@ Floats = NDArray[np.floating]
 class ConventionalParameters:
     """User-specified parameters.
 
-    Attributes
-    ----------
-    snr : float
-        Variance of the signal over variance of the noise, in each volume, after the transfer.
-    acquisition : Acquisition
-        Tilts, optics, CTF state.
-    lowpass : float
-        Resolution limit, angstrom.
-    envelope : float, optional
-        Width E of the CTF envelope exp(-(k / E)^2), as a fraction of the Nyquist frequency.
-        AITom, the code behind the paper's baseline, uses 0.4. None: no envelope.
-    mtf_width : float
-        Standard deviation of the detector noise's spectrum, as a fraction of the Nyquist
-        frequency.
-    lowpass_edge : float
-        Width of the low-pass filter's edge, Fourier voxels.
-
     Raises
     ------
     UserError
@@ -50,11 +33,18 @@ class ConventionalParameters:
     """
 
     snr: float
+    """Variance of the signal over variance of the noise, in each volume, after the transfer."""
     acquisition: Acquisition
+    """Tilts, optics, CTF state."""
     lowpass: float = 40.0
+    """Resolution limit, angstrom."""
     envelope: float | None = None
+    """Width E of the CTF envelope exp(-(k / E)^2), as a fraction of the Nyquist frequency. AITom,
+    the code behind the paper's baseline, uses 0.4. None: no envelope."""
     mtf_width: float = 0.4
+    """Standard deviation of the detector noise's spectrum, fraction of the Nyquist frequency."""
     lowpass_edge: float = 2.0
+    """Width of the low-pass filter's edge, Fourier voxels."""
 
     def __post_init__(self) -> None:
         for name, unit in (("snr", ""), ("lowpass", " A"), ("envelope", "")):

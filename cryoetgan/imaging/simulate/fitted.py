@@ -19,21 +19,14 @@ from cryoetgan.physics.coordinates import centre_offset
 
 @dataclass(frozen=True, kw_only=True)
 class SimulatedParts:
-    """Parts of the physics that a simulation uses; all by default.
-
-    Attributes
-    ----------
-    neighbours : bool
-        Whether other particles surround each one.
-    transfer : bool
-        Whether to use the fitted transfer function; otherwise `flatten_transfer`.
-    backgrounds : sequence of BackgroundPatches
-        One a model, used in place of the fitted noise.
-    """
+    """Parts of the physics that a simulation uses; all by default."""
 
     neighbours: bool = True
+    """Whether other particles surround each one."""
     transfer: bool = True
+    """Whether to use the fitted transfer function; otherwise `flatten_transfer`."""
     backgrounds: Sequence[BackgroundPatches] = ()
+    """One a model, used in place of the fitted noise."""
 
 
 def check_models(densities: VolumeSet, models: Mapping[Path, ImagingModel]) -> None:
@@ -54,20 +47,10 @@ def simulate_fitted(
     seed: int,
     parts: SimulatedParts,
 ) -> Iterator[tuple[NDArray[np.float32], int]]:
-    """Yield the simulated subtomogram of each density, and the index of its model.
+    """Yield the simulated subtomogram of each density, and the index of its randomly drawn model.
 
-    Parameters
-    ----------
-    densities : VolumeSet
-        Posed densities; rlnOriginX/Y/ZAngst give the particle's centre in the box.
-    models : sequence of ImagingModel
-        One is drawn for each volume.
-    names : sequence of str
-        Names that seed the random numbers: a volume keeps its noise if others are added.
-    seed : int
-        The run's seed.
-    parts : SimulatedParts
-        Parts of the physics to use.
+    rlnOriginX/Y/ZAngst of the densities give the particle's centre in the box. `names` seed the
+    random numbers: a volume keeps its model and noise if others are added.
     """
     used = models if parts.transfer else [flatten_transfer(model) for model in models]
     rows = densities.table.to_dict("records")

@@ -89,16 +89,7 @@ def expand_block(corner: Corner, shape: Corner, margin: int) -> tuple[Corner, Co
 class TiledSimulator:
     """Simulates parts of a tomogram from parts of a density scene, with fitted physics.
 
-    Parameters
-    ----------
-    model : ImagingModel
-        The fitted physics.
-    seed : int
-        The run's seed, for the noise.
-    name : str
-        Name of the tomogram, for the noise.
-    scale : float
-        Factor on the densities of the scene, above zero.
+    Seed and name of the tomogram give the noise; `scale` is a factor on the densities, above zero.
     """
 
     def __init__(self, model: ImagingModel, seed: int, name: str, scale: float = 1.0) -> None:
@@ -107,7 +98,9 @@ class TiledSimulator:
         size = (SCENE_BOXES * model.box,) * 3
         self.offset = np.float32(model.offset)
         self.transfer = Convolution(scale * filter_kernel(model.transfer(size)))
-        self.noise_filter = Convolution(filter_kernel(model.noise_filter(size)))
+        self.noise_filter = Convolution(
+            filter_kernel(model.noise_spectrum.noise_filter(size, model.voxel_size))
+        )
         self.seed, self.name = seed, name
 
     @property

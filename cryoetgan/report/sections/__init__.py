@@ -1,6 +1,6 @@
 """The sections of the page: one module each. Add a section by a module and an entry here."""
 
-from cryoetgan.report.section import Section
+from cryoetgan.report.html import Section
 from cryoetgan.report.sections import (
     accuracy,
     blind_test,

@@ -1,35 +1,30 @@
 """Section: a quiz in which the reader separates real from synthetic volumes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from cryoetgan.images import grey_range
 from cryoetgan.io.volume_set import VolumeSet
+from cryoetgan.report.html import Section, macros
 from cryoetgan.report.run import TITLES, Run
-from cryoetgan.report.section import Section
 from cryoetgan.report.slices import draw_planes
 from cryoetgan.seeds import rng
 
-TEMPLATE = """
-<p class="dim">Each image shows the three central planes of one volume, real or synthetic
-({{ synthetic }}). Classify all {{ items|length }}; the score follows at the end.</p>
-<div class="quiz"><img id="blind-image" alt="Three planes of one volume">
-<p><button type="button" id="blind-real">real</button>
-<button type="button" id="blind-synthetic">synthetic</button>
-<span id="blind-count" class="dim"></span></p><p id="blind-score"></p></div>
-<script type="application/json" id="blind-data">{{ items|tojson }}</script>
-"""
 
-
-def context(run: Run) -> Mapping[str, Any] | None:
-    """Return real volumes and volumes of the exported set in random order."""
-    synthetic = run.exported if run.exported in run.sets else "generated"
-    if "real" not in run.sets or synthetic not in run.sets:
-        return None
-    items = blind_items(run.sets["real"], run.sets[synthetic])
-    return {"items": items, "synthetic": TITLES[synthetic]}
+def render(run: Run) -> Iterator[Markup]:
+    """Yield a quiz with real volumes and volumes of the exported set."""
+    name = run.exported if run.exported in run.sets else "generated"
+    if "real" not in run.sets or name not in run.sets:
+        return
+    items = blind_items(run.sets["real"], run.sets[name])
+    yield macros.note(
+        "Each image shows the three central planes of one volume, real or synthetic "
+        f"({TITLES[name]}). Classify all {len(items)}; the score follows at the end."
+    )
+    yield macros.quiz(items)
 
 
 def blind_items(
@@ -49,4 +44,4 @@ def blind_items(
     return [items[i] for i in generator.permutation(len(items))]
 
 
-SECTION = Section(name="blind", title="Blind test", template=TEMPLATE, context=context)
+SECTION = Section("blind", "Blind test", render)

@@ -1,11 +1,13 @@
 """Section: the table of `snakemake comparison`, accuracy by training set."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator
 
+from markupsafe import Markup
+
+from cryoetgan.report.evaluation_json import with_interval
+from cryoetgan.report.html import Section, macros
 from cryoetgan.report.results import Results
 from cryoetgan.report.run import Run
-from cryoetgan.report.section import Section
 
 COMPARISON = "evaluation/comparison/comparison.csv"
 COLUMNS = {
@@ -19,27 +21,28 @@ NAMES = {
     "no_neighbours": "fitted simulation without neighbours",
     "real_background": "fitted simulation in real background",
     "fitted": "fitted simulation",
-    "pseudo": "pseudo-labelled picks",
+    "pseudo_labels": "pseudo-labelled picks",
 }
 """Method to its name on the page."""
-TEMPLATE = """
-{% if rows %}
-<p class="dim">Classifiers of several seeds, trained on each set and tested on held-out real crops.
-Brackets hold 95 % intervals over seeds and blocks of crops; differences of two sets are paired.
-GAN-test: trained on real crops and tested on the set; only the seeds vary. Template matching has no
-seeds.</p>
-{{ m.grid(rows, "comparison-table") }}
-{% else %}
-<p class="dim">Not run: the accuracies above are of one classifier per set.
-<code>snakemake comparison</code> compares them over several seeds, with conventional simulations at
-three signal-to-noise ratios and with ablated simulations (evaluation/comparison/comparison.csv).</p>
-{% endif %}
-"""
 
 
-def context(run: Run) -> Mapping[str, Any]:
-    """Return the rows of the table; none if the comparison was not run."""
-    return {"rows": comparison_rows(run.results)}
+def render(run: Run) -> Iterator[Markup]:
+    """Yield the table, or the command that creates it."""
+    rows = comparison_rows(run.results)
+    if not rows:
+        yield macros.note(
+            "Not run: the accuracies above are of one classifier per set. `snakemake comparison` "
+            "compares them over several seeds, with conventional simulations at three "
+            f"signal-to-noise ratios and with ablated simulations ({COMPARISON})."
+        )
+        return
+    yield macros.note(
+        "Classifiers of several seeds, trained on each set and tested on held-out real crops. "
+        "Brackets hold 95 % intervals over seeds and blocks of crops; differences of two sets are "
+        "paired. GAN-test: trained on real crops and tested on the set; only the seeds vary. "
+        "Template matching has no seeds."
+    )
+    yield macros.grid(rows, "comparison-table")
 
 
 def comparison_rows(results: Results) -> list[list[str]]:
@@ -56,9 +59,15 @@ def comparison_rows(results: Results) -> list[list[str]]:
     titles = COLUMNS | {"minus_baseline": f"points above {baseline}"}
     found = [["set", "volumes", *(titles[name] for name in columns)]]
     for row in rows:
-        cells = [_percent(row, name, "" if name == "minus_baseline" else " %") for name in columns]
+        units = ["" if name == "minus_baseline" else " %" for name in columns]
+        cells = [with_interval(row, n, to_percent, u) for n, u in zip(columns, units, strict=True)]
         found.append([_method_name(str(row.get("name") or "?")), row.get("n_train") or "", *cells])
     return found
+
+
+def to_percent(value: float) -> str:
+    """Return a fraction in percent with one decimal, without the sign."""
+    return f"{100 * value:.1f}"
 
 
 def _method_name(name: str) -> str:
@@ -70,15 +79,4 @@ def _method_name(name: str) -> str:
     return NAMES.get(name, name)
 
 
-def _percent(row: Mapping[str, Any], name: str, unit: str) -> str:
-    """Return value and interval in percent; "" if one of them is missing."""
-    try:
-        value, low, high = (100 * float(row[key]) for key in (name, f"{name}_low", f"{name}_high"))
-    except (KeyError, TypeError, ValueError):
-        return ""
-    return f"{value:.1f}{unit} ({low:.1f} to {high:.1f})"
-
-
-SECTION = Section(
-    name="comparison", title="Comparison of training sets", template=TEMPLATE, context=context
-)
+SECTION = Section("comparison", "Comparison of training sets", render)

@@ -1,37 +1,30 @@
 """Section: numbers of volumes by class and set, box sizes, and tomograms."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from markupsafe import Markup
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.files import sidecar
 from cryoetgan.physics.acquisition import Acquisition, read_acquisition
+from cryoetgan.report.html import Section, macros
 from cryoetgan.report.results import Results
 from cryoetgan.report.run import TITLES, Run
-from cryoetgan.report.section import Section
 
 SPLITS = ("train", "validation", "test")
-TEMPLATE = """
-{% if counts %}
-<h3>Volumes by class</h3>
-{{ m.grid(counts, "dataset") }}
-{% for line in boxes %}<p class="dim">{{ line }}</p>{% endfor %}
-{% endif %}
-{% if tomograms %}
-<h3>Tomograms</h3>
-{{ m.grid(tomograms, "tomograms") }}
-{% endif %}
-{% if not counts and not tomograms %}<p>This run has neither volumes nor tomograms yet.</p>{% endif %}
-"""
 
 
-def context(run: Run) -> Mapping[str, Any]:
-    """Return counts, box sizes and acquisition."""
-    return {
-        "counts": count_volumes(run),
-        "boxes": describe_boxes(run),
-        "tomograms": tomogram_rows(run.results),
-    }
+def render(run: Run) -> Iterator[Markup]:
+    """Yield counts, box sizes and acquisition."""
+    counts, tomograms = count_volumes(run), tomogram_rows(run.results)
+    if counts:
+        yield macros.heading("Volumes by class") + macros.grid(counts, "dataset")
+        yield from map(macros.note, describe_boxes(run))
+    if tomograms:
+        yield macros.heading("Tomograms") + macros.grid(tomograms, "tomograms")
+    if not counts and not tomograms:
+        yield macros.text("This run has neither volumes nor tomograms yet.")
 
 
 def count_volumes(run: Run) -> list[list[str]]:
@@ -96,4 +89,4 @@ def tomogram_rows(results: Results) -> list[list[str]]:
     return rows if len(rows) > 1 else []
 
 
-SECTION = Section(name="data", title="Data", template=TEMPLATE, context=context)
+SECTION = Section("data", "Data", render)

@@ -1,60 +1,27 @@
 """Section: power spectra of all sets, and the imaging model fitted to each tomogram."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from cryoetgan.evaluation.metrics.spectra import shell_power
 from cryoetgan.images import data_uri
 from cryoetgan.imaging import GOOD_POWER_RATIO
+from cryoetgan.report.html import Section, macros
 from cryoetgan.report.plots import Plot, plot_power_spectra
 from cryoetgan.report.results import Results
 from cryoetgan.report.run import TITLES, Run
-from cryoetgan.report.section import Section
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-TEMPLATE = """
-{% if spectra %}
-<figure class="half">{{ m.plot(spectra, "Power by spatial frequency of real and synthetic sets") }}
-<figcaption>Mean power by Fourier shell; below, relative to real crops. The curves should
-coincide.</figcaption></figure>
-{% endif %}
-{% if fits %}
-<h3 id="fits">Imaging model of each tomogram</h3>
-<p class="dim">Fitted to the picks of the tomogram, without labels. The ratio of simulated to real
-power should be near 1 in every shell.</p>
-{{ m.grid(rows, "imaging-models", "roomy") }}
-{% for fit in fits if fit.image %}
-<details{% if loop.first %} open{% endif %}><summary>Model and data: {{ fit.tomogram }}</summary>
-<div class="wide"><img class="paper" src="{{ fit.image }}"
-alt="Fitted model and data of {{ fit.tomogram }}"></div></details>
-{% endfor %}
-{% endif %}
-"""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Summary of the imaging model of one tomogram.
-
-    Attributes
-    ----------
-    tomogram : str
-        Name of the tomogram.
-    image : str
-        Figure of model and data as a `data:` URI; "" if it is missing.
-    power : str
-        Range of simulated over real power by shell.
-    tilts : str
-        Tilt range as specified and as measured in the power spectrum.
-    class_fractions : str
-        Fraction of each class among the picks.
-    warnings : list of str
-        Warnings of the fit.
-    """
+    """Summary of an imaging model as text; `image` is a `data:` URI, or "" if it is missing."""
 
     tomogram: str
     image: str
@@ -64,14 +31,27 @@ class Fit:
     warnings: list[str]
 
 
-def context(run: Run) -> Mapping[str, Any] | None:
-    """Return the power spectra and the fitted models."""
-    spectra, fits = power_spectra(run), read_fits(run.results)
-    if not spectra and not fits:
-        return None
+def render(run: Run) -> Iterator[Markup]:
+    """Yield the power spectra and the fitted models."""
+    if spectra := power_spectra(run):
+        alt = "Power by spatial frequency of real and synthetic sets"
+        caption = "Mean power by Fourier shell; below, relative to real crops. The curves should "
+        yield macros.figure(spectra, alt, f"{caption}coincide.", "half")
+    fits = read_fits(run.results)
+    if not fits:
+        return
+    yield macros.heading("Imaging model of each tomogram", "fits")
+    yield macros.note(
+        "Fitted to the picks of the tomogram, without labels. The ratio of simulated to real power "
+        "should be near 1 in every shell."
+    )
     heading = ["tomogram", "simulated / real power", "tilt range", "class fractions of the picks"]
     rows = [[fit.tomogram, fit.power, fit.tilts, fit.class_fractions] for fit in fits]
-    return {"spectra": spectra, "fits": fits, "rows": [heading, *rows]}
+    yield macros.grid([heading, *rows], "imaging-models", "roomy")
+    for fit in fits:
+        if fit.image:
+            image = macros.image(fit.image, f"Fitted model and data of {fit.tomogram}")
+            yield macros.details(f"Model and data: {fit.tomogram}", image, fit is fits[0])
 
 
 def warnings(run: Run) -> list[str]:
@@ -151,10 +131,4 @@ def _read_figure(results: Results, name: str) -> str:
     return data_uri(content) if content.startswith(PNG_SIGNATURE) else ""
 
 
-SECTION = Section(
-    name="imaging",
-    title="Power spectra and imaging models",
-    template=TEMPLATE,
-    context=context,
-    warnings=warnings,
-)
+SECTION = Section("imaging", "Power spectra and imaging models", render, warnings)

@@ -1,13 +1,14 @@
 """Section: accuracy against the number of training volumes."""
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+
+from markupsafe import Markup
 
 from cryoetgan.report.evaluation_json import Accuracy
+from cryoetgan.report.html import Section, macros
 from cryoetgan.report.plots import plot_learning_curve
 from cryoetgan.report.run import Run
-from cryoetgan.report.section import Section
 
 CURVES = {"gan_train": "generated", "fitted_train": "fitted simulation"}
 """Classifier of a whole set to the name of its learning curve."""
@@ -18,14 +19,6 @@ LEVELS = {
 }
 """Classifier to its name; drawn as a horizontal line if it has no learning curve."""
 POINT = re.compile(rf"({'|'.join(CURVES)})_(\d+)")
-TEMPLATE = """
-{% for sentence in conclusions %}<p>{{ sentence }}</p>{% endfor %}
-<figure class="half">{{ m.plot(plot, "Accuracy against the number of training volumes") }}
-<figcaption>Classifiers trained on nested subsets with equal numbers of steps, and tested on the
-same real crops. Bars are 95 % intervals. Horizontal lines are other training sets, used
-whole.</figcaption></figure>
-{{ m.grid(rows, "curve") }}
-"""
 
 
 def is_learning_curve_point(name: str) -> bool:
@@ -33,8 +26,8 @@ def is_learning_curve_point(name: str) -> bool:
     return POINT.fullmatch(name) is not None
 
 
-def context(run: Run) -> Mapping[str, Any] | None:
-    """Return the curves that have at least two points."""
+def render(run: Run) -> Iterator[Markup]:
+    """Yield the conclusions, a plot and a table of the curves with at least two points."""
     curves = {}
     for whole, label in CURVES.items():
         points = [
@@ -45,23 +38,22 @@ def context(run: Run) -> Mapping[str, Any] | None:
         if len(points) > 1:
             curves[label] = sorted(points, key=lambda point: point[0])
     if not curves:
-        return None
-    levels = {
-        label: run.accuracies[name]
-        for name, label in LEVELS.items()
-        if name in run.accuracies and label not in curves
-    }
-    heading = ["training set", "volumes", "accuracy", "95 % interval"]
+        return
+    yield from (macros.text(conclude_curve(points, name)) for name, points in curves.items())
+    found = run.accuracies
+    levels = {t: found[n] for n, t in LEVELS.items() if n in found and t not in curves}
+    caption = (
+        "Classifiers trained on nested subsets with equal numbers of steps, and tested on the same "
+        "real crops. Bars are 95 % intervals. Horizontal lines are other training sets, used whole."
+    )
+    plot = plot_learning_curve(curves, levels)
+    yield macros.figure(plot, "Accuracy against the number of training volumes", caption, "half")
     rows = [
-        [name, str(size), f"{100 * a.value:.1f} %", f"{100 * a.low:.1f} to {100 * a.high:.1f}"]
+        [name, size, f"{100 * a.value:.1f} %", f"{100 * a.low:.1f} to {100 * a.high:.1f}"]
         for name, points in curves.items()
         for size, a in points
     ]
-    return {
-        "plot": plot_learning_curve(curves, levels),
-        "conclusions": [conclude_curve(points, name) for name, points in curves.items()],
-        "rows": [heading, *rows],
-    }
+    yield macros.grid([["training set", "volumes", "accuracy", "95 % interval"], *rows], "curve")
 
 
 def conclude_curve(points: Sequence[tuple[int, Accuracy]], name: str = "generated") -> str:
@@ -93,6 +85,4 @@ def conclude_curve(points: Sequence[tuple[int, Accuracy]], name: str = "generate
     )
 
 
-SECTION = Section(
-    name="learning", title="Number of training volumes", template=TEMPLATE, context=context
-)
+SECTION = Section("learning", "Number of training volumes", render)

@@ -1,10 +1,11 @@
 """Section: metrics of each volume set, with intervals and baselines."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator
 
+from markupsafe import Markup
+
+from cryoetgan.report.html import Section, macros
 from cryoetgan.report.run import TITLES, Run
-from cryoetgan.report.section import Section
 
 DESCRIPTIONS = {
     "kid": ("0", "Kernel distance to real crops in classifier features; unbiased for small sets."),
@@ -24,51 +25,26 @@ DESCRIPTIONS = {
 }
 """Metric to its best value and its meaning."""
 WITH_WARNINGS = ("generated", "conventional", "fitted")
-TEMPLATE = """
-<p class="dim">Values with 95 % intervals. Baselines: one half of the real crops against the other
-(real half), a constant volume, Gaussian noise. A value that a baseline also reaches carries no
-information. &#9888;: see the warnings at the top.</p>
-<div class="wide"><table><thead><tr><th>metric</th><th class="n">best</th>
-{% for title in columns.values() %}<th class="n">{{ title }}</th>{% endfor %}
-<th>baselines</th></tr></thead><tbody>
-{% for row in rows %}
-<tr><td><b>{{ row.name }}</b><br><span class="dim">{{ row.meaning }}</span></td>
-<td class="n">{{ row.best }}</td>
-{% for column in columns %}
-{% set value = row.metrics[column] %}
-<td class="n">{% if value %}{% if value.warning %}<span
-title="{{ value.warning }}">&#9888;&nbsp;</span>{% endif %}{{ value.value|short }}
-{% if value.interval %}<br><span class="dim">{{ value.low|short }} to {{ value.high|short }}</span>
-{% endif %}{% endif %}</td>
-{% endfor %}
-<td class="baselines">{% for key, value in row.baselines.items() %}<span>{{ key|replace("_", " ")
-}}&nbsp;{{ value|short }}</span>{% if not loop.last %}, {% endif %}{% endfor %}</td></tr>
-{% endfor %}
-</tbody></table></div>
-"""
 
 
-def context(run: Run) -> Mapping[str, Any] | None:
-    """Return a row per metric and a column per measured set."""
-    measured = {name for metrics in run.metrics.values() for name in metrics}
-    known = [name for name in DESCRIPTIONS if name in measured]
+def render(run: Run) -> Iterator[Markup]:
+    """Yield a table with a row per metric and a column per measured set."""
+    sets = {name: metrics for name, metrics in run.metrics.items() if metrics}
+    measured = {name for metrics in sets.values() for name in metrics}
+    if not measured:
+        return
+    yield macros.note(
+        "Values with 95 % intervals. Baselines: one half of the real crops against the other (real "
+        "half), a constant volume, Gaussian noise. A value that a baseline also reaches carries no "
+        "information. \u26a0: see the warnings at the top."
+    )
+    names = [name for name in DESCRIPTIONS if name in measured]
     rows = []
-    for name in [*known, *sorted(measured - set(known))]:
-        metrics = {column: found.get(name) for column, found in run.metrics.items()}
-        first = next(metric for metric in metrics.values() if metric)
-        best, meaning = DESCRIPTIONS.get(name, ("", ""))
-        rows.append(
-            {
-                "name": name,
-                "metrics": metrics,
-                "baselines": first.baselines,
-                "best": best,
-                "meaning": meaning,
-            }
-        )
-    if not rows:
-        return None
-    return {"rows": rows, "columns": {c: TITLES[c] for c, found in run.metrics.items() if found}}
+    for name in [*names, *sorted(measured - set(names))]:
+        values = [metrics.get(name) for metrics in sets.values()]
+        baselines = next(metric.baselines for metric in values if metric)
+        rows.append((name, *DESCRIPTIONS.get(name, ("", "")), values, baselines))
+    yield macros.metric_table([TITLES[name] for name in sets], rows)
 
 
 def warnings(run: Run) -> list[str]:
@@ -83,6 +59,4 @@ def warnings(run: Run) -> list[str]:
     return found
 
 
-SECTION = Section(
-    name="metrics", title="Metrics", template=TEMPLATE, context=context, warnings=warnings
-)
+SECTION = Section("metrics", "Metrics", render, warnings)

@@ -1,13 +1,15 @@
 """Section: tables 2 to 4 of the paper (Wu et al. 2022) with the numbers of this run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from markupsafe import Markup
+
 from cryoetgan.evaluation.paper import TABLE_2, TABLE_3, TABLE_4
-from cryoetgan.report.evaluation_json import Accuracy, Metric, short
-from cryoetgan.report.results import Results, to_float
+from cryoetgan.report.evaluation_json import Accuracy, Metric, short, to_float, with_interval
+from cryoetgan.report.html import Section, macros
+from cryoetgan.report.results import Results
 from cryoetgan.report.run import TITLES, Run
-from cryoetgan.report.section import Section
 
 ABLATIONS_FILE = "ablations.csv"
 METRIC_COLUMNS = {
@@ -25,29 +27,26 @@ TABLES: dict[str, tuple[Mapping[str, Mapping[str, float]], Mapping[str, str]]] =
 }
 """Table of ablations to the paper's rows, and its columns with their titles."""
 Rows = list[list[str]]
-TEMPLATE = """
-<p class="dim">Paper: Wu et al. 2022. The numbers are not comparable: data, features and classifiers
-differ. The paper's accuracy is gan_test here (trained on real crops, tested on generated volumes).
-On raw voxels, a constant volume gives precision 1, recall 0, density 320 and coverage 1.</p>
-<h3>Table 2 of the paper</h3>
-{{ m.grid(table_2, "table-2") }}
-{% for name, rows in ablations %}
-<h3>{{ "Other ablations" if name == "Ours" else "Ablations, " ~ name ~ " of the paper" }}</h3>
-{{ m.grid(rows) }}
-{% endfor %}
-{% if not ablated %}<p class="dim">This run has no ablations: <code>snakemake ablations</code>
-creates their table (evaluation/ablations.csv).</p>{% endif %}
-"""
 
 
-def context(run: Run) -> Mapping[str, Any]:
-    """Return table 2 and the tables of ablations."""
-    rows = ablation_rows(run.results)
-    return {
-        "table_2": table_2(run.metrics, run.accuracies),
-        "ablations": ablation_tables(rows),
-        "ablated": bool(rows),
-    }
+def render(run: Run) -> Iterator[Markup]:
+    """Yield table 2 and the tables of ablations."""
+    yield macros.note(
+        "Paper: Wu et al. 2022. The numbers are not comparable: data, features and classifiers "
+        "differ. The paper's accuracy is gan_test here (trained on real crops, tested on generated "
+        "volumes). On raw voxels, a constant volume gives precision 1, recall 0, density 320 and "
+        "coverage 1."
+    )
+    yield macros.heading("Table 2 of the paper")
+    yield macros.grid(table_2(run.metrics, run.accuracies), "table-2")
+    ours = ablation_rows(run.results)
+    for table, rows in ablation_tables(ours):
+        title = "Other ablations" if table == "Ours" else f"Ablations, {table} of the paper"
+        yield macros.heading(title) + macros.grid(rows)
+    if not ours:
+        yield macros.note(
+            "This run has no ablations: `snakemake ablations` creates evaluation/ablations.csv."
+        )
 
 
 def ablation_rows(results: Results) -> list[dict[str, Any]]:
@@ -127,16 +126,4 @@ def _paper_rows(
     ]
 
 
-def with_interval(row: Mapping[str, str], key: str) -> str:
-    """Return a value of a table and its interval, from columns `key`, `key_low`, `key_high`."""
-    value, low, high = (to_float(row.get(name)) for name in (key, f"{key}_low", f"{key}_high"))
-    if value != value:
-        return ""
-    if low != low or high != high:
-        return short(value)
-    return f"{short(value)} ({short(low)} to {short(high)})"
-
-
-SECTION = Section(
-    name="paper", title="Comparison with the paper", template=TEMPLATE, context=context
-)
+SECTION = Section("paper", "Comparison with the paper", render)

@@ -1,57 +1,48 @@
 """Section: picks over tomogram slices, their purity, and their match with annotations."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from markupsafe import Markup
+
 from cryoetgan.io.star import COORDINATES
+from cryoetgan.report.html import Section, macros
 from cryoetgan.report.pick_scores import PickScores, score_picks
 from cryoetgan.report.results import Results
 from cryoetgan.report.run import Run, config_section
-from cryoetgan.report.section import Section
 from cryoetgan.report.slices import draw_tomogram
 
 MATCH_RADIUS = 80.0
 """Default distance of a matching pick and annotation, angstrom."""
 PURITY_KEYS = ("purity", "interval", "particles", "n_annotated")
-TEMPLATE = """
-<div class="tomograms">
-{% for slice in slices %}
-{{ m.tomogram(slice, "Solid circles: selected; dashed: annotated."
-if slice.circles|selectattr("dashed")|list else "Circles: selected.") }}
-{% endfor %}
-</div>
-{% if others %}<p class="dim">{{ others }} more tomograms are not shown.</p>{% endif %}
-{% if purity %}
-<h3>Purity, from blind annotation</h3>
-<p class="dim">The sample was drawn over all scores and shown without score and class. It is an
-unbiased estimate for the set that it was drawn from.</p>
-{{ m.grid(purity, "purity") }}
-{% endif %}
-{% if scores %}
-<h3>Selected particles and annotations</h3>
-{{ m.grid(scores, "pick-scores") }}
-{% endif %}
-"""
 
 
-def context(run: Run, max_tomograms: int = 6) -> Mapping[str, Any] | None:
-    """Return slices of the first tomograms, purity, and scores against annotations."""
+def render(run: Run, max_tomograms: int = 6) -> Iterator[Markup]:
+    """Yield slices of the first tomograms, purity, and scores against annotations."""
     tomograms = run.results.tomograms()
     slices = []
     for path in tomograms[:max_tomograms]:
         volume, tables = run.results.tomogram(path), _particles(run.results, path.stem)
         if volume is not None:
-            slices.append(
-                draw_tomogram(path.stem, volume.data, volume.voxel_size, *tables, box=run.box)
-            )
+            shown = draw_tomogram(path.stem, volume.data, volume.voxel_size, *tables, box=run.box)
+            is_annotated = any(circle.dashed for circle in shown.circles)
+            meaning = "Solid circles: selected; dashed: annotated."
+            slices.append(macros.tomogram(shown, meaning if is_annotated else "Circles: selected."))
     if not slices:
-        return None
-    return {
-        "slices": slices,
-        "others": max(len(tomograms) - max_tomograms, 0),
-        "purity": purity_rows(run.results),
-        "scores": score_rows(run),
-    }
+        return
+    yield macros.group(slices, "tomograms")
+    if len(tomograms) > max_tomograms:
+        yield macros.note(f"{len(tomograms) - max_tomograms} more tomograms are not shown.")
+    if purity := purity_rows(run.results):
+        yield macros.heading("Purity, from blind annotation")
+        yield macros.note(
+            "The sample was drawn over all scores and shown without score and class. It is an "
+            "unbiased estimate for the set that it was drawn from."
+        )
+        yield macros.grid(purity, "purity")
+    if scores := score_rows(run):
+        yield macros.heading("Selected particles and annotations")
+        yield macros.grid(scores, "pick-scores")
 
 
 def _particles(results: Results, tomogram: str) -> tuple[Any, Any]:
@@ -109,4 +100,4 @@ def score_rows(run: Run) -> list[list[str]]:
     return [[*heading, "precision with correct class"], *rows] if rows else []
 
 
-SECTION = Section(name="picks", title="Picks", template=TEMPLATE, context=context)
+SECTION = Section("picks", "Picks", render)

@@ -6,55 +6,44 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+
+from markupsafe import Markup
 
 from cryoetgan.report.evaluation_json import short
+from cryoetgan.report.html import Section, macros
 from cryoetgan.report.results import Results
 from cryoetgan.report.run import Run
-from cryoetgan.report.section import Section
 
 PACKAGES = ("numpy", "scipy", "torch", "mrcfile", "starfile", "pandas", "snakemake")
 SHOWN_ELSEWHERE = ("evaluation", "report")
 """Stages whose warnings are read from their results, not from their logs."""
-TEMPLATE = """
-{% if timings %}
-<details><summary>Time and memory: {{ minutes }} minutes in total, at most {{ memory }} MB</summary>
-{{ m.grid(timings, "timings") }}</details>
-{% endif %}
-{% if config %}<details><summary>Configuration</summary><pre>{{ config }}</pre></details>{% endif %}
-{% if records %}
-<details><summary>Origin of each file</summary><div class="wide"><table><thead><tr><th>file</th>
-<th>command</th><th>version</th><th class="n">seed</th><th>inputs (SHA-256)</th></tr></thead><tbody>
-{% for name, record in records %}
-<tr><td><code>{{ name }}</code></td><td>{{ record.get("command", "") }}</td>
-<td>{{ record.get("version", "") }}</td>
-<td class="n">{{ "" if record.get("seed") is none else record.get("seed") }}</td>
-<td class="inputs">{% for file, hash in record.inputs.items() %}{{ file }}&nbsp;<code>{{
-(hash|string)[:10] }}</code>{% if not loop.last %}, {% endif %}{% endfor %}</td></tr>
-{% endfor %}
-</tbody></table></div></details>
-{% endif %}
-<details><summary>Hardware and versions of this report</summary><div class="wide">
-<table id="machine"><tbody>
-{% for name, value in machine %}<tr><th>{{ name }}</th><td>{{ value }}</td></tr>
-{% endfor %}
-</tbody></table></div></details>
-<p class="dim">Created by cryoetgan. Please cite Wu et al. 2022, Frontiers in Physiology 13:760404,
-doi 10.3389/fphys.2022.760404.</p>
-"""
 
 
-def context(run: Run) -> Mapping[str, Any]:
-    """Return timings, configuration, provenance and machine."""
-    return {
-        **summarise_timings(run.results),
-        "config": run.results.text("config.yaml"),
-        "records": list(run.results.provenance()),
-        "machine": describe_machine(),
-    }
+def render(run: Run) -> Iterator[Markup]:
+    """Yield timings, configuration, provenance and machine, each folded."""
+    if rows := sorted(run.results.timings(), key=lambda row: -_finite(row["seconds"])):
+        minutes = sum(_finite(row["seconds"]) for row in rows) / 60
+        memory = max(_finite(row["memory"]) for row in rows)
+        heading = ["job", "seconds", "CPU seconds", "memory, MB"]
+        cells = [[r["step"], *(short(r[k]) for k in ("seconds", "cpu", "memory"))] for r in rows]
+        yield macros.details(
+            f"Time and memory: {minutes:.{0 if minutes >= 10 else 1}f} minutes in total, at most "
+            f"{memory:.0f} MB",
+            macros.grid([heading, *cells], "timings"),
+        )
+    if config := run.results.text("config.yaml"):
+        yield macros.details("Configuration", macros.pre(config))
+    if records := list(run.results.provenance()):
+        yield macros.details("Origin of each file", macros.records(records))
+    machine = macros.pairs(describe_machine(), "machine")
+    yield macros.details("Hardware and versions of this report", machine)
+    yield macros.note(
+        "Created by cryoetgan. Please cite Wu et al. 2022, Frontiers in Physiology 13:760404, "
+        "doi 10.3389/fphys.2022.760404."
+    )
 
 
 def warnings(run: Run, max_lines: int = 30) -> list[str]:
@@ -69,22 +58,6 @@ def warnings(run: Run, max_lines: int = 30) -> list[str]:
 def failed_jobs(results: Results) -> list[str]:
     """Return the last message of each job that failed."""
     return [f"{job} failed: {text}" for job, text in results.log_lines("cryoetgan: ")]
-
-
-def summarise_timings(results: Results) -> dict[str, Any]:
-    """Return time and memory of each job, the longest first, with total and maximum."""
-    rows = sorted(results.timings(), key=lambda row: -_finite(row["seconds"]))
-    minutes = sum(_finite(row["seconds"]) for row in rows) / 60
-    memory = max((_finite(row["memory"]) for row in rows), default=0.0)
-    heading = ["job", "seconds", "CPU seconds", "memory, MB"]
-    cells = [
-        [row["step"], *(short(row[key]) for key in ("seconds", "cpu", "memory"))] for row in rows
-    ]
-    return {
-        "timings": [heading, *cells] if cells else [],
-        "minutes": f"{minutes:.0f}" if minutes >= 10 else f"{minutes:.1f}",
-        "memory": f"{memory:.0f}",
-    }
 
 
 def _finite(value: float) -> float:
@@ -134,10 +107,4 @@ def gpu_names() -> str:
     return "; ".join(names) if done.returncode == 0 and names else "none"
 
 
-SECTION = Section(
-    name="provenance",
-    title="Provenance",
-    template=TEMPLATE,
-    context=context,
-    warnings=warnings,
-)
+SECTION = Section("provenance", "Provenance", render, warnings)

@@ -1,28 +1,18 @@
 """Section: slices of synthetic tomograms with their true particles."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator
+
+from markupsafe import Markup
 
 from cryoetgan.io.star import COORDINATES
+from cryoetgan.report.html import Section, macros
 from cryoetgan.report.results import COMPANION_ENDINGS
 from cryoetgan.report.run import Run
-from cryoetgan.report.section import Section
 from cryoetgan.report.slices import draw_tomogram
 
-TEMPLATE = """
-<p class="dim">Packed scenes with known particles, in the style of a training tomogram, rendered by
-{{ method }}. Labels and true positions are in <code>{{ folder }}</code>.</p>
-<div class="tomograms">
-{% for slice in slices %}
-{{ m.tomogram(slice, "Circles: true positions.") }}
-{% endfor %}
-</div>
-{% if others %}<p class="dim">{{ others }} more are not shown.</p>{% endif %}
-"""
 
-
-def context(run: Run, max_tomograms: int = 2) -> Mapping[str, Any] | None:
-    """Return the tomograms of the generator, or else of the fitted simulation."""
+def render(run: Run, max_tomograms: int = 2) -> Iterator[Markup]:
+    """Yield tomograms of the generator, or else of the fitted simulation."""
     results = run.results
     generated, simulated = f"translation/{run.preset}/tomograms", "imaging/tomograms"
     is_generated = any(results.folder.glob(f"{generated}/*.mrc"))
@@ -34,17 +24,18 @@ def context(run: Run, max_tomograms: int = 2) -> Mapping[str, Any] | None:
         volume = results.tomogram(path)
         truth = results.table(f"{folder}/{path.stem}.star", [*COORDINATES, "cryoetganClass"])
         if volume is not None:
-            slices.append(
-                draw_tomogram(path.stem, volume.data, volume.voxel_size, truth, box=run.box)
-            )
+            shown = draw_tomogram(path.stem, volume.data, volume.voxel_size, truth, box=run.box)
+            slices.append(macros.tomogram(shown, "Circles: true positions."))
     if not slices:
-        return None
-    return {
-        "slices": slices,
-        "others": max(len(tomograms) - max_tomograms, 0),
-        "folder": folder,
-        "method": f"preset {run.preset}" if is_generated else "the fitted simulation alone",
-    }
+        return
+    method = f"preset {run.preset}" if is_generated else "the fitted simulation alone"
+    yield macros.note(
+        "Packed scenes with known particles, in the style of a training tomogram, rendered by "
+        f"{method}. Labels and true positions are in `{folder}`."
+    )
+    yield macros.group(slices, "tomograms")
+    if len(tomograms) > max_tomograms:
+        yield macros.note(f"{len(tomograms) - max_tomograms} more are not shown.")
 
 
-SECTION = Section(name="synthetic", title="Synthetic tomograms", template=TEMPLATE, context=context)
+SECTION = Section("synthetic", "Synthetic tomograms", render)

@@ -1,0 +1,63 @@
+"""Import of density maps: centre, values, other programs' files, and the warning of a cut."""
+
+import gzip
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from cryoetgan.densities.maps import import_map, resample_to_box
+from cryoetgan.io.mrc import read_volume
+from tests.conftest import refused
+from tests.tomograms.writing import patched, write_mrc
+
+
+@pytest.fixture
+def blob():
+    z, y, x = np.indices((24, 24, 24)) - 12.0
+    return np.exp(-((x - 2) ** 2 / 18 + y**2 / 8 + (z + 1) ** 2 / 12)).astype(np.float32)
+
+
+def centre(density, voxel_size):
+    """Centre of mass from voxel n // 2, zyx in angstrom."""
+    return (np.array(ndimage.center_of_mass(density)) - len(density) // 2) * voxel_size
+
+
+def test_the_same_grid_is_kept_and_padding_and_cropping_keep_the_centre(blob):
+    assert np.allclose(resample_to_box(blob, 5.0, 5.0, 24), blob, atol=1e-6)
+    wide = resample_to_box(blob, 5.0, 5.0, 30)
+    assert np.allclose(wide[3:27, 3:27, 3:27], blob, atol=1e-6)
+    assert np.allclose(resample_to_box(wide, 5.0, 5.0, 24), blob, atol=1e-5)
+
+
+@pytest.mark.parametrize("voxel_size", [3.7, 8.0])
+def test_another_voxel_size_keeps_centre_and_mass(blob, voxel_size):
+    resampled = resample_to_box(blob, 5.0, voxel_size, 40)
+    assert centre(resampled, voxel_size) == pytest.approx(centre(blob, 5.0), abs=0.2)
+    mass = resampled.sum() * voxel_size**3
+    assert mass == pytest.approx(blob.sum() * 5.0**3, rel=0.01)
+
+
+def test_gzip_axis_order_and_byte_order_make_no_difference(tmp_path, blob):
+    plain = write_mrc(tmp_path / "plain.mrc", blob, 5.0)
+    expected, size, outside = import_map(plain, 6.0, 28)
+    assert size == pytest.approx(5.0)
+    assert outside < 0.01
+    # columns are y, rows z, sections x
+    turned = write_mrc(tmp_path / "turned.mrc", np.ascontiguousarray(blob.transpose(2, 0, 1)), 5.0)
+    raw = patched(turned.read_bytes(), w16=np.array([2, 3, 1], "<i4").tobytes())
+    (tmp_path / "turned.map.gz").write_bytes(gzip.compress(raw))
+    big = write_mrc(tmp_path / "big.mrc", blob.astype(">f4"), 5.0)
+    for path in (tmp_path / "turned.map.gz", big):
+        assert np.allclose(import_map(path, 6.0, 28)[0], expected, atol=1e-6), path
+
+
+def test_the_command_warns_of_a_cut_and_refuses_a_dark_map(cryoetgan, tmp_path, blob):
+    write_mrc(tmp_path / "m.mrc", blob, 5.0)
+    write_mrc(tmp_path / "dark.mrc", -blob, 5.0)
+    words = ("densities", "import", "m.mrc", "--voxel-size", 5, "-o", "o.mrc", "--box")
+    assert "cuts off" not in cryoetgan(*words, 24).stderr
+    assert read_volume(tmp_path / "o.mrc").voxel_size == pytest.approx(5.0)
+    assert "--box" in cryoetgan(*words, 12).stderr
+    words = ("densities", "import", "dark.mrc", "--voxel-size", 5, "--box", 24, "-o", "x.mrc")
+    refused(cryoetgan(*words, code=2), "dark.mrc", "multiply")

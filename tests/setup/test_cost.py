@@ -1,0 +1,83 @@
+"""Expected cost of a run: it grows with the work, and the shipped configurations quote it."""
+
+import re
+
+import pytest
+
+from cryoetgan.config import load
+from cryoetgan.setup.cost import count_multiplications, estimate
+from cryoetgan.tables import TomogramRow, read_classes, read_tomograms
+from cryoetgan.translation.cyclegan.settings import CycleGANSettings
+from cryoetgan.translation.residual.settings import ResidualSettings
+from tests.conftest import ROOT
+
+
+def test_the_generators_multiplications_are_the_papers():
+    # the paper's generator: 7.2e9 at 40^3 (counted layer by layer for PAPER.md's table)
+    assert count_multiplications(CycleGANSettings()) * 40**3 == pytest.approx(7.2e9, rel=0.02)
+    # of the residual generator each filter and its adjoint count, but not the density estimator
+    small = ResidualSettings(diffusion_steps=2, filters=3)
+    assert count_multiplications(small) == 2 * 2 * 3 * 27
+    assert count_multiplications(small.replace(width=64)) == count_multiplications(small)
+
+
+def test_the_cost_grows_with_what_is_asked_for(tomograms, cryoetgan):
+    cryoetgan("init", tomograms)
+    config = load(tomograms / "config.yaml")
+    classes = read_classes(tomograms / "classes.tsv")
+    rows = [
+        TomogramRow(tomogram="a", path=str(tomograms / "TS_01.mrc"), tilt_low=-60, tilt_high=60)
+    ]
+
+    def cost(**sections):
+        changed = {
+            name: getattr(config, name).model_copy(update=keys) for name, keys in sections.items()
+        }
+        return estimate(config.model_copy(update=changed), classes, rows, cores=4)
+
+    base = cost()
+    paper = cost(translation={"preset": "paper"})
+    assert (
+        paper["minutes_training"] > 50 * cost(translation={"preset": "smoke"})["minutes_training"]
+    )
+    assert paper["minutes"] > paper["minutes_training"] > 60
+    twice = cost(densities={"count": 2 * config.densities.count})
+    assert 1.3 * base["disk_gb"] < twice["disk_gb"] < 2.1 * base["disk_gb"]
+    longer = cost(translation={"steps": 100}), cost(translation={"steps": 200})
+    assert longer[1]["minutes_training"] == pytest.approx(2 * longer[0]["minutes_training"])
+    drawn = cost(tomograms={"synthetic": 3})
+    x, y, z = config.tomograms.shape
+    assert drawn["disk_gb"] - base["disk_gb"] == pytest.approx(3 * 12e-9 * x * y * z)
+    assert drawn["minutes"] > base["minutes"]
+    assert cost(particles={"picker": "match"})["minutes"] > base["minutes"]
+    also = cost(evaluation={"second_network": "cb3d"})
+    alone = cost(evaluation={"network": "cb3d", "learning_curve": []})
+    assert also["minutes"] > alone["minutes"] > base["minutes"]
+    both = [row.model_copy(update={"group": name}) for row in rows for name in ("titan", "talos")]
+    own = config.translation.model_copy(update={"per_group": True})
+    each = estimate(config.model_copy(update={"translation": own}), classes, both, cores=4)
+    assert each["minutes_training"] == pytest.approx(2 * base["minutes_training"])
+    quick = estimate(config, classes, rows, gpu=True, cores=4)
+    assert quick["minutes"] < base["minutes"]
+
+
+@pytest.mark.parametrize("name", ["se1", "se2", "czii"])
+def test_the_comment_of_a_full_size_configuration_gives_the_present_estimate(name):
+    path = ROOT / "config" / f"{name}.yaml"
+    config = load(path)
+    tables = [read_classes(ROOT / config.structures.table)]
+    tables.append(read_tomograms(ROOT / config.tomograms.table))
+    on_cores = estimate(config, *tables, cores=2)
+    on_gpu = estimate(config, *tables, gpu=True, cores=16)
+    hours, training, gpu, disk = map(
+        float,
+        re.search(
+            r"([\d.]+) hours on two cores, ([\d.]+) of them training.*?([\d.]+) with a GPU\. "
+            r"([\d.]+) GB of disk",
+            path.read_text().replace("\n# ", " "),
+        ).groups(),
+    )
+    assert hours == pytest.approx(on_cores["minutes"] / 60, rel=0.1)
+    assert training == pytest.approx(on_cores["minutes_training"] / 60, rel=0.1)
+    assert gpu == pytest.approx(on_gpu["minutes"] / 60, rel=0.1)
+    assert disk == pytest.approx(on_cores["disk_gb"], rel=0.1)
