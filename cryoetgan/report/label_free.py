@@ -36,15 +36,8 @@ def check_set(
 ) -> list[Check]:
     """Return the checks that the available metrics allow.
 
-    Parameters
-    ----------
-    metrics : mapping
-        Metrics of the set.
-    reference : mapping
-        Metrics of a set that must be farther from real crops: volumes of the untrained
-        generator, or the conventional simulation.
-    is_simulated : bool
-        Whether the set is the fitted simulation.
+    `reference` is of a set that must be farther from real crops: volumes of the untrained
+    generator, or the conventional simulation if the set is the fitted simulation.
     """
     kind = "simulated" if is_simulated else "generated"
     found = []

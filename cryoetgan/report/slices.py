@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan import images
+from cryoetgan.io.mrc import Volume
 from cryoetgan.io.star import ANGLES, COORDINATES, ORIGINS
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.report import plots
@@ -75,24 +76,13 @@ class Strip:
 def draw_panels(
     sets: Mapping[str, VolumeSet], class_name: str, sample: int, seed: int = 0
 ) -> list[Panel]:
-    """Return one image per set with volumes of a class: rows are planes, columns are volumes.
+    """Return one image per set with `sample` volumes of a class: rows are planes.
 
     Sets that have poses of densities show the same poses, so that a column is one particle.
-
-    Parameters
-    ----------
-    sets : mapping
-        Name to volume set.
-    class_name : str
-        Class of the volumes.
-    sample : int
-        Number of volumes.
-    seed : int
-        Seed of the random selection.
     """
     shown, wanted = [], None
     for name, volumes in sets.items():
-        rows = np.flatnonzero(volumes.table["cryoetganClass"].to_numpy(str) == class_name)
+        rows = _rows_of_class(volumes, class_name)
         poses = None if name == "real" else _poses(volumes)
         if not len(rows):
             continue
@@ -111,6 +101,10 @@ def draw_panels(
     return shown
 
 
+def _rows_of_class(volumes: VolumeSet, class_name: str) -> NDArray[np.intp]:
+    return np.flatnonzero(volumes.table["cryoetganClass"].to_numpy(str) == class_name)
+
+
 def _poses(volumes: VolumeSet) -> list[tuple[Any, ...]] | None:
     """Return angles and origin of each row; None if the set has none."""
     if not set(POSE_COLUMNS) <= set(volumes.table.columns):
@@ -126,14 +120,18 @@ def _draw_panel(name: str, data: NDArray[np.float32], voxel_size: float) -> Pane
     else:
         low, high = images.grey_range(data)
     factor = -(-MIN_TILE_PIXELS // data.shape[-1])
-    planes = [
-        [images.scale_grey(plane, low, high) for plane in images.central_planes(volume)]
-        for volume in data
-    ]
-    tiles = [[images.enlarge(volume[axis], factor) for volume in planes] for axis in range(3)]
+    planes = [_enlarged_planes(volume, low, high, factor) for volume in data]
+    tiles = [list(row) for row in zip(*planes, strict=True)]
     tiles[-1][0], bar = _add_bar(tiles[-1][0], data.shape[-1], voxel_size, factor)
     fill = DENSITY_GAP_GREY if name in ZERO_BASED else 0
     return Panel(name, _encode(images.montage(tiles, fill=fill)), bar)
+
+
+def _enlarged_planes(
+    volume: NDArray[Any], low: float, high: float, factor: int
+) -> list[images.Bytes]:
+    planes = images.central_planes(volume)
+    return [images.enlarge(images.scale_grey(plane, low, high), factor) for plane in planes]
 
 
 def _add_bar(
@@ -159,7 +157,7 @@ def draw_uncertainty(sets: Mapping[str, VolumeSet], class_name: str, count: int 
         if name not in sets:
             continue
         volumes = sets[name]
-        rows = np.flatnonzero(volumes.table["cryoetganClass"].to_numpy(str) == class_name)
+        rows = _rows_of_class(volumes, class_name)
         if not len(rows):
             continue
         if not shown and "generated" in sets:
@@ -200,14 +198,12 @@ def _draw_strip(
 
 def draw_planes(volume: NDArray[Any], low: float, high: float) -> str:
     """Return the three central planes of one volume side by side, enlarged three times."""
-    planes = [images.scale_grey(plane, low, high) for plane in images.central_planes(volume)]
-    return _encode(images.montage([[images.enlarge(plane, 3) for plane in planes]]))
+    return _encode(images.montage([_enlarged_planes(volume, low, high, 3)]))
 
 
 def draw_tomogram(
     name: str,
-    data: NDArray[Any],
-    voxel_size: float,
+    volume: Volume,
     selected: Any,
     annotated: Any = None,
     *,
@@ -221,10 +217,8 @@ def draw_tomogram(
     ----------
     name : str
         Name of the tomogram.
-    data : ndarray
-        `(z, y, x)`, memory-mapped: only a few slices are read.
-    voxel_size : float
-        Angstrom.
+    volume : Volume
+        The tomogram, memory-mapped: only a few slices are read.
     selected, annotated : pandas.DataFrame or None
         Coordinates in voxels, and cryoetganClass. Circles of annotations are dashed.
     box : int
@@ -237,15 +231,15 @@ def draw_tomogram(
     tables = [table for table in (selected, annotated) if table is not None and len(table)]
     depths = np.concatenate([t["rlnCoordinateZ"].to_numpy(float) for t in tables] or [np.zeros(0)])
     reach = max(thickness, box // 6)
-    middle = _densest_slice(depths, data.shape[0], reach)
+    middle = _densest_slice(depths, volume.data.shape[0], reach)
     low, high = max(middle - thickness // 2, 0), middle + thickness // 2 + 1
-    image = np.asarray(data[low:high], np.float32).mean(axis=0)
+    image = np.asarray(volume.data[low:high], np.float32).mean(axis=0)
     step = -(-max(image.shape) // max_pixels)
     image = _bin(image, step)
     black, white = np.percentile(image, [0.5, 99.5])
     pixels = images.scale_grey(image[::-1], float(black), float(white))
-    length = images.scale_bar_length(image.shape[1] * step * voxel_size / 2)
-    pixels = images.add_scale_bar(pixels, length / voxel_size / step, fraction=80)
+    length = images.scale_bar_length(image.shape[1] * step * volume.voxel_size / 2)
+    pixels = images.add_scale_bar(pixels, length / volume.voxel_size / step, fraction=80)
     names = sorted({str(c) for table in tables for c in table["cryoetganClass"]})
     colours = {c: COLOURS[i % len(COLOURS)] for i, c in enumerate(names)}
     circles: list[Circle] = []
@@ -290,8 +284,6 @@ def _densest_slice(depths: NDArray[np.float64], size: int, reach: int) -> int:
 
 def _bin(image: NDArray[np.float32], step: int) -> NDArray[np.float32]:
     """Return the mean of blocks of `step` x `step` pixels."""
-    if step == 1:
-        return image
     rows, columns = (n // step * step for n in image.shape)
     blocks = image[:rows, :columns].reshape(rows // step, step, columns // step, step)
     return np.asarray(blocks.mean(axis=(1, 3)), np.float32)

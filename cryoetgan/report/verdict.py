@@ -27,18 +27,8 @@ USELESS = "Do not use this synthetic set: a classifier trained on it is not bett
 class Verdict:
     """The conclusion from the classifiers.
 
-    Attributes
-    ----------
-    finding : str
-        Key of the conclusion, for tests and style sheets.
-    tone : {'good', 'fair', 'bad', 'unknown'}
-        Colour of the verdict.
-    headline : str
-        Recommendation, one or two sentences.
-    numbers : str
-        The accuracies that it rests on.
-    caveats : list of str
-        Reasons why it may not hold.
+    `finding` is its key, for tests and style sheets; `tone` is good, fair, bad or unknown;
+    `caveats` are reasons why it may not hold.
     """
 
     finding: str
@@ -54,7 +44,7 @@ def conclude(
     simulated: bool,
     exported: str = "generated",
 ) -> Verdict:
-    """Return the verdict on the exported set.
+    """Return the verdict on the exported set, `generated` or `fitted`.
 
     Parameters
     ----------
@@ -65,8 +55,6 @@ def conclude(
         Origin of the test crops' classes.
     simulated : bool
         Whether the "real" tomograms are simulated.
-    exported : {'generated', 'fitted'}
-        The exported set.
     """
     caveats = _caveats(accuracies, label_source, simulated)
     if "gan_train" not in accuracies:
@@ -206,17 +194,7 @@ def _caveats(
 def compare_with_choice(
     exported: str, accuracies: Mapping[str, Accuracy], label_source: str
 ) -> str:
-    """Return whether annotated crops agree with the choice of the exported set.
-
-    Parameters
-    ----------
-    exported : {'generated', 'fitted'}
-        The chosen set.
-    accuracies : mapping
-        Classifiers `gan_train` and `fitted_train`; if one is missing, the result is "".
-    label_source : {'truth', 'annotations', 'templates'}
-        Origin of the test crops' classes; for templates, the result is "".
-    """
+    """Return whether annotated crops agree with the exported set; "" if they cannot tell."""
     generated, fitted = accuracies.get("gan_train"), accuracies.get("fitted_train")
     if label_source == "templates" or generated is None or fitted is None:
         return ""
