@@ -6,10 +6,11 @@ Times were measured on the demo (two cores of 2026, no GPU), in seconds of one c
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from cryoetgan.config import Config
+from cryoetgan.errors import UserError
+from cryoetgan.setup.inputs import expand_path, read_header
 from cryoetgan.tables import ClassRow, TomogramRow
 
 TOMOGRAM_SECONDS = {
@@ -58,16 +59,7 @@ def estimate(
 ) -> dict[str, Any]:
     """Return minutes, disk space and memory of a run, correct within a factor of about three.
 
-    Parameters
-    ----------
-    config : Config
-        Configuration of the run.
-    classes, tomograms : sequence
-        Rows of its tables.
-    gpu : bool
-        Whether networks run on a GPU.
-    cores : int, optional
-        Cores of the machine; default: this machine's.
+    The default number of cores is this machine's.
     """
     cores = cores or os.cpu_count() or 1
     box = config.densities.box**3
@@ -170,19 +162,16 @@ def _count_voxels(config: Config, row: TomogramRow) -> int:
     """Return the voxels of a tomogram after import; 0 if its file does not exist."""
     if row.is_simulated:
         return math.prod(config.tomograms.shape)
-    path = Path(os.path.expandvars(row.path)).expanduser()
+    path = expand_path(row.path)
     if row.is_remote or not path.exists():
         return 0
-    import mrcfile
-
     try:
-        with mrcfile.open(path, header_only=True, permissive=True) as file:
-            header = file.header
-            count = int(header.nx) * int(header.ny) * int(header.nz)
-            size = row.voxel_size or float(file.voxel_size.x)
-    except (ValueError, OSError):
+        header = read_header(path)
+    except UserError:
         return path.stat().st_size // FLOAT_BYTES
-    return int(count * (size / config.densities.voxel_size) ** 3) if size > 0 else count
+    size = row.voxel_size or header.voxel_size
+    scale = (size / config.densities.voxel_size) ** 3 if size > 0 else 1
+    return int(header.voxels * scale)
 
 
 def _classifier_seconds(config: Config, generated: int, box: int, annotated: bool) -> float:

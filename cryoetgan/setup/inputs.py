@@ -54,6 +54,27 @@ def expand_path(path: str) -> Path:
     return Path(os.path.expandvars(path)).expanduser()
 
 
+class Header(NamedTuple):
+    """Number of voxels, voxel size (angstrom, 0 if unknown) and labels of an MRC file."""
+
+    voxels: int
+    voxel_size: float
+    labels: list[str]
+
+
+def read_header(path: Path) -> Header:
+    """Return the header of an MRC file."""
+    import mrcfile
+
+    try:
+        with mrcfile.open(path, header_only=True, permissive=True) as file:
+            shape = (file.header.nx, file.header.ny, file.header.nz)
+            labels = [str(line).strip() for line in file.get_labels()]
+            return Header(math.prod(map(int, shape)), float(file.voxel_size.x), labels)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: cannot be read as MRC ({error})") from error
+
+
 def _is_file(row: TomogramRow) -> bool:
     return not (row.is_simulated or row.is_remote)
 
@@ -70,19 +91,16 @@ def _pdb_id_problems(classes: Sequence[ClassRow]) -> Iterator[str]:
 
 def _header_problems(tomograms: Sequence[TomogramRow]) -> Iterator[str]:
     """Yield the problems of the tomograms' headers that prevent the import."""
-    import mrcfile
-
     for row in tomograms:
         path = expand_path(row.path)
         if not _is_file(row) or not path.is_file():
             continue
         try:
-            with mrcfile.open(path, header_only=True, permissive=True) as file:
-                size = float(file.voxel_size.x)
-        except (ValueError, OSError) as error:
-            yield f"{path}: cannot be read as MRC ({error})"
+            header = read_header(path)
+        except UserError as error:
+            yield str(error)
             continue
-        if not (size > 0 or row.voxel_size):
+        if not (header.voxel_size > 0 or row.voxel_size):
             yield f"{path}: its header has no voxel size; fill in column voxel_size"
 
 

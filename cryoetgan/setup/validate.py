@@ -1,7 +1,7 @@
 """Validation of results: files are readable, finite, complete and unchanged."""
 
 import gzip
-from collections.abc import Iterator
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,11 @@ IGNORED_FOLDERS = {"logs", "benchmarks"}
 def find_problems(path: Path) -> tuple[list[str], int]:
     """Return one line per file with a problem, and the number of files."""
     path = check_exists(path, "file or folder")
-    files = [path] if path.is_file() else sorted(_files(path))
+    files = sorted(
+        file
+        for file in ([path] if path.is_file() else path.rglob("*"))
+        if file.is_file() and not IGNORED_FOLDERS & set(file.relative_to(path).parts)
+    )
     found: list[str] = []
     for file in track(files, "validating"):
         try:
@@ -28,12 +32,6 @@ def find_problems(path: Path) -> tuple[list[str], int]:
         except UserError as error:
             found.append(str(error))
     return found, len(files)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for file in folder.rglob("*"):
-        if file.is_file() and not IGNORED_FOLDERS & set(file.relative_to(folder).parts):
-            yield file
 
 
 def _check(path: Path) -> None:
@@ -75,8 +73,6 @@ def _check_mrc(path: Path) -> None:
 
 
 def _check_checkpoint(path: Path) -> None:
-    import zipfile
-
     # a torch checkpoint is a zip archive with checksums
     try:
         with zipfile.ZipFile(path) as archive:
@@ -105,10 +101,7 @@ def _check_listed(path: Path, content: Any) -> None:
         file = path.parent / name
         if not file.is_file():
             raise UserError(f"{file}: does not exist; export again")
-        if sha256(file) != wanted:
-            raise UserError(
-                f"{file}: has changed since it was written (its hash differs); export again"
-            )
+        _check_hash(file, wanted, "export again")
 
 
 def _check_record(path: Path) -> None:
@@ -126,7 +119,10 @@ def _check_record(path: Path) -> None:
             raise UserError(f"{record}: has no provenance; create {path.name} again")
         outputs = content.get("outputs")
         wanted = outputs.get(path.name) if isinstance(outputs, dict) else None
-        if wanted and wanted != sha256(path):
-            raise UserError(
-                f"{path}: has changed since it was written (its hash differs); create it again"
-            )
+        if wanted:
+            _check_hash(path, wanted, "create it again")
+
+
+def _check_hash(path: Path, wanted: str, advice: str) -> None:
+    if sha256(path) != wanted:
+        raise UserError(f"{path}: has changed since it was written (its hash differs); {advice}")
