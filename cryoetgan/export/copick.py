@@ -123,18 +123,17 @@ def volume_runs(path: Path, contrast: str | None) -> Iterator[Run]:
 
 
 def _group_by_class(tables: Sequence[Any]) -> Particles:
-    found: dict[str, tuple[Any, Any]] = {}
+    found: dict[str, list[tuple[Any, Any]]] = {}
     for table in tables:
         for name, part in table.groupby(table["cryoetganClass"].astype(str)):
             rotations = np.tile(np.eye(3), (len(part), 1, 1))
             if set(ANGLES) <= set(part.columns):
                 rotations = rotation_from_relion(part[ANGLES].to_numpy(float)).as_matrix()
-            coordinates = part[COORDINATES].to_numpy(float)
-            if name in found:
-                coordinates = np.concatenate([found[name][0], coordinates])
-                rotations = np.concatenate([found[name][1], rotations])
-            found[str(name)] = (coordinates, rotations)
-    return found
+            found.setdefault(str(name), []).append((part[COORDINATES].to_numpy(float), rotations))
+    return {
+        name: (np.concatenate([xyz for xyz, _ in parts]), np.concatenate([r for _, r in parts]))
+        for name, parts in found.items()
+    }
 
 
 def _read_label_names(path: Path, label: NDArray[Any]) -> dict[int, str]:
@@ -212,7 +211,12 @@ def export_copick(
         size = round(run.voxel_size, 3)
         opened.new_voxel_spacing(size).new_tomogram(TOMOGRAM_TYPE).from_numpy(run.data)
         for name, (coordinates, rotations) in run.particles.items():
-            count += _write_picks(opened, names[name], coordinates * run.voxel_size, rotations)
+            matrices = np.tile(np.eye(4), (len(coordinates), 1, 1))
+            matrices[:, :3, :3] = rotations
+            picks = opened.new_picks(names[name], SESSION, user_id=USER)
+            picks.from_numpy(coordinates * run.voxel_size, matrices)
+            picks.store()
+            count += len(coordinates)
         if run.labels is not None:
             numbers = {old: objects.numbers[name] for old, name in run.label_names.items()}
             segmentation = opened.new_segmentation(size, "labels", SESSION, True, user_id=USER)
@@ -249,13 +253,3 @@ def _write_config(path: Path, folder: Path, objects: PickableObjects) -> None:
         "overlay_fs_args": {"auto_mkdir": True},
     }
     write_text(path, json.dumps(config, indent=1) + "\n")
-
-
-def _write_picks(run: Any, name: str, coordinates: NDArray[Any], rotations: NDArray[Any]) -> int:
-    """Write picks of one class; coordinates in angstrom. Return their number."""
-    picks = run.new_picks(name, SESSION, user_id=USER)
-    matrices = np.tile(np.eye(4), (len(coordinates), 1, 1))
-    matrices[:, :3, :3] = rotations
-    picks.from_numpy(coordinates, matrices)
-    picks.store()
-    return len(coordinates)

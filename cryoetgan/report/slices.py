@@ -16,7 +16,7 @@ from cryoetgan.seeds import rng
 
 MIN_TILE_PIXELS = 112
 """Smallest edge of an enlarged slice, pixels."""
-ZERO_BASED = ("density", "cycle")
+DENSITIES = ("density", "cycle")
 """Sets with a grey scale from zero to the maximum; other sets are scaled about their mean."""
 DENSITY_GAP_GREY = 110
 """Grey value between the tiles of densities, whose background is black."""
@@ -26,12 +26,16 @@ COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0
 
 
 @dataclass(frozen=True)
-class Panel:
-    """Central planes of some volumes of one set, and the length of the scale bar."""
+class Slices:
+    """Slices of volumes, the length of the scale bar, and the limits of the grey values."""
 
     name: str
     image: str
     bar: str
+    low: float
+    high: float
+    colour_bar: str = ""
+    is_zero: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,22 +64,9 @@ class TomogramSlice:
     depth: str
 
 
-@dataclass(frozen=True)
-class Strip:
-    """Slices of one volume side by side; `low` and `high` are the limits of the colour map."""
-
-    name: str
-    image: str
-    bar: str
-    low: float
-    high: float
-    colour_bar: str
-    is_zero: bool = False
-
-
 def draw_panels(
     sets: Mapping[str, VolumeSet], class_name: str, sample: int, seed: int = 0
-) -> list[Panel]:
+) -> list[Slices]:
     """Return one image per set with `sample` volumes of a class: rows are planes.
 
     Sets that have poses of densities show the same poses, so that a column is one particle.
@@ -113,18 +104,20 @@ def _poses(volumes: VolumeSet) -> list[tuple[Any, ...]] | None:
     return [tuple(row) for row in table.to_numpy()]
 
 
-def _draw_panel(name: str, data: NDArray[np.float32], voxel_size: float) -> Panel:
+def _draw_panel(name: str, data: NDArray[np.float32], voxel_size: float) -> Slices:
     """Return the central planes of `data` `(N, z, y, x)`, a column per volume."""
-    if name in ZERO_BASED:
-        low, high = 0.0, float(np.percentile(data, 99.8)) or 1.0
-    else:
-        low, high = images.grey_range(data)
+    is_density = name in DENSITIES
+    limits = _range_from_zero(data) if is_density else images.grey_range(data)
     factor = -(-MIN_TILE_PIXELS // data.shape[-1])
-    planes = [_enlarged_planes(volume, low, high, factor) for volume in data]
+    planes = [_enlarged_planes(volume, *limits, factor) for volume in data]
     tiles = [list(row) for row in zip(*planes, strict=True)]
     tiles[-1][0], bar = _add_bar(tiles[-1][0], data.shape[-1], voxel_size, factor)
-    fill = DENSITY_GAP_GREY if name in ZERO_BASED else 0
-    return Panel(name, _encode(images.montage(tiles, fill=fill)), bar)
+    image = images.montage(tiles, fill=DENSITY_GAP_GREY if is_density else 0)
+    return Slices(name, _encode(image), bar, *limits)
+
+
+def _range_from_zero(data: NDArray[np.float32]) -> tuple[float, float]:
+    return 0.0, float(np.percentile(data, 99.8)) or 1.0
 
 
 def _enlarged_planes(
@@ -146,54 +139,44 @@ def _encode(image: images.Bytes) -> str:
     return images.data_uri(images.encode_png(image))
 
 
-def draw_uncertainty(sets: Mapping[str, VolumeSet], class_name: str, count: int = 7) -> list[Strip]:
+def draw_uncertainty(
+    sets: Mapping[str, VolumeSet], class_name: str, count: int = 7
+) -> list[Slices]:
     """Return `count` slices of a generated volume and of its SD maps (Paper, figure 4).
 
     The colour map of the standard deviation is viridis, from zero to the 99.8th percentile. It
     is perceptually uniform, also for colour-blind readers.
     """
-    shown: list[Strip] = []
+    shown: list[Slices] = []
     for name, title in (("dropout_sd", "dropout SD"), ("noise_sd", "noise SD")):
-        if name not in sets:
-            continue
-        volumes = sets[name]
-        rows = _rows_of_class(volumes, class_name)
+        rows = _rows_of_class(sets[name], class_name) if name in sets else ()
         if not len(rows):
             continue
         if not shown and "generated" in sets:
-            generated, poses = sets["generated"], _poses(volumes)
-            row_of = {pose: row for row, pose in enumerate(_poses(generated) or [])}
+            poses = _poses(sets[name])
+            row_of = {pose: row for row, pose in enumerate(_poses(sets["generated"]) or [])}
             row = row_of.get(poses[rows[0]]) if poses else None
             if row is not None:
-                data = np.asarray(generated.volumes[row], np.float32)
-                limits = images.grey_range(data)
-                shown.append(_draw_strip("generated", data, generated.voxel_size, limits, count))
-        data = np.asarray(volumes.volumes[rows[0]], np.float32)
-        limits = 0.0, float(np.percentile(data, 99.8)) or 1.0
-        colours = plots.viridis()
-        shown.append(_draw_strip(title, data, volumes.voxel_size, limits, count, colours))
+                shown.append(_draw_strip("generated", sets["generated"], row, count))
+        shown.append(_draw_strip(title, sets[name], rows[0], count, plots.viridis()))
     return shown
 
 
 def _draw_strip(
-    name: str,
-    data: NDArray[np.float32],
-    voxel_size: float,
-    limits: tuple[float, float],
-    count: int,
-    colours: NDArray[np.uint8] | None = None,
-) -> Strip:
+    name: str, volumes: VolumeSet, row: int, count: int, colours: images.Bytes | None = None
+) -> Slices:
+    """Return slices of one volume side by side, in grey or from zero in colours."""
+    data = np.asarray(volumes.volumes[row], np.float32)
+    limits = images.grey_range(data) if colours is None else _range_from_zero(data)
     size = data.shape[0]
     chosen = np.unique(np.linspace(size * 0.2, size * 0.8, count).astype(int))
     factor = -(-MIN_TILE_PIXELS // size)
     tiles = [images.enlarge(images.scale_grey(data[z][::-1], *limits), factor) for z in chosen]
-    tiles[0], bar = _add_bar(tiles[0], size, voxel_size, factor)
-    image = images.montage([tiles])
-    colour_bar = ""
+    tiles[0], bar = _add_bar(tiles[0], size, volumes.voxel_size, factor)
+    image, colour_bar = images.montage([tiles]), ""
     if colours is not None:
-        image = colours[image]
-        colour_bar = _encode(colours[np.arange(256)[None]])
-    return Strip(name, _encode(image), bar, *limits, colour_bar, not data.any())
+        image, colour_bar = colours[image], _encode(colours[np.arange(256)[None]])
+    return Slices(name, _encode(image), bar, *limits, colour_bar, not data.any())
 
 
 def draw_planes(volume: NDArray[Any], low: float, high: float) -> str:

@@ -77,30 +77,29 @@ def _find_table(name: str, config: Path) -> Path:
 
 
 def _check_package(name: str) -> Finding:
-    if importlib.util.find_spec(name):
-        return Finding(name, "ok", "Python package")
     advice = "not in this environment; use `make env`, or run with --use-conda"
-    return Finding(name, "optional", advice)
+    return _find(name, "Python package" if importlib.util.find_spec(name) else "", advice)
+
+
+def _find(what: str, detail: str, advice: str) -> Finding:
+    """Return a finding that is optional, with advice, if it has no detail."""
+    return Finding(what, "ok" if detail else "optional", detail or advice)
 
 
 def _check_conda() -> Finding:
     version = re.search(r"(\d+)\.(\d+)\.(\d+)", run_program("conda", "--version") or "")
-    if not version:
-        advice = "not found; --use-conda needs it: install Miniforge, or use `make env`"
-        return Finding("conda", "optional", advice)
-    if tuple(map(int, version.groups())) < OLDEST_CONDA:
+    if version and tuple(map(int, version.groups())) < OLDEST_CONDA:
         oldest = ".".join(map(str, OLDEST_CONDA))
         return Finding("conda", "optional", f"{version[0]} is older than {oldest}")
-    return Finding("conda", "ok", version[0])
+    advice = "not found; --use-conda needs it: install Miniforge, or use `make env`"
+    return _find("conda", version[0] if version else "", advice)
 
 
 def _check_eman2(config: Config) -> Finding:
-    program = shutil.which("e2pdb2mrc.py")
-    if program:
-        return Finding("EMAN2", "ok", program)
-    if config.densities.engine != "eman2":
+    program = shutil.which("e2pdb2mrc.py") or ""
+    if program or config.densities.engine != "eman2":
         advice = "not found; densities.engine: builtin gives the same maps"
-        return Finding("EMAN2", "optional", advice)
+        return _find("EMAN2", program, advice)
     if shutil.which("conda"):
         return Finding("EMAN2", "optional", "comes with --use-conda")
     advice = "densities.engine is eman2; run with --use-conda (envs/eman2.yaml), or set builtin"
@@ -108,15 +107,13 @@ def _check_eman2(config: Config) -> Finding:
 
 
 def _check_gpu() -> Finding:
-    found = gpu_names()
     advice = "none; presets paper and released are slow without one"
-    return Finding("GPU", "ok" if found else "optional", found[0] if found else advice)
+    return _find("GPU", next(iter(gpu_names()), ""), advice)
 
 
 def _check_slurm() -> Finding:
-    version = run_program("sbatch", "--version")
-    advice = "no sbatch; --profile slurm needs it"
-    return Finding("Slurm", "ok" if version else "optional", version or advice)
+    version = run_program("sbatch", "--version") or ""
+    return _find("Slurm", version, "no sbatch; --profile slurm needs it")
 
 
 def _check_disk(needed: float) -> Finding:

@@ -3,7 +3,6 @@
 import gzip
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -44,7 +43,7 @@ def _check(path: Path) -> None:
     elif path.suffix in (".mrc", ".mrcs", ".rec"):
         _check_mrc(path)
     elif path.suffix == ".json":
-        _check_listed(path, read_json(path))
+        _check_json(path)
     elif path.suffix == ".pt":
         _check_checkpoint(path)
     elif path.suffix == ".gz":
@@ -63,10 +62,8 @@ def _check_star(path: Path) -> None:
 
 def _check_mrc(path: Path) -> None:
     star = path.with_suffix(".star")
-    if path.suffix == ".mrcs" and star.exists():
-        data = read_volume_set(star).volumes
-    else:
-        data = read_volume(path).data
+    is_stack = path.suffix == ".mrcs" and star.exists()
+    data = read_volume_set(star).volumes if is_stack else read_volume(path).data
     for index, section in enumerate(data):
         if not np.isfinite(section).all():
             raise UserError(f"{path}: section {index} holds values that are not finite")
@@ -92,8 +89,9 @@ def _check_gzip(path: Path) -> None:
         raise UserError(f"{path}: is a broken gzip file ({error})") from error
 
 
-def _check_listed(path: Path, content: Any) -> None:
-    """Compare the files of an export with the hashes in its provenance.json."""
+def _check_json(path: Path) -> None:
+    """Read a file; compare the files of an export with the hashes in its provenance.json."""
+    content = read_json(path)
     listed = content.get("files") if isinstance(content, dict) else None
     if path.name != "provenance.json" or not isinstance(listed, dict):
         return
@@ -110,9 +108,7 @@ def _check_record(path: Path) -> None:
     main_suffix = {".mrcs": ".star", ".star": ".mrc"}.get(path.suffix)
     if main_suffix:
         records.append(sidecar(path.with_suffix(main_suffix)))
-    for record in records:
-        if not record.exists():
-            continue
+    for record in filter(Path.exists, records):
         content = read_json(record)
         content = content.get("provenance") if isinstance(content, dict) else None
         if not isinstance(content, dict):

@@ -10,23 +10,6 @@ from cryoetgan.report.results import Results
 from cryoetgan.report.run import TITLES, Run
 from cryoetgan.report.sections.training import EPOCHS_FILE
 
-METRICS = {
-    "kid": ("0", "Kernel distance to real crops in classifier features; unbiased for small sets."),
-    "fid": ("0", "Fréchet distance to real crops in classifier features; falls with set size."),
-    "is": ("real", "Inception score of a classifier of real crops: confident, varied predictions."),
-    "precision": ("real half", "Fraction of generated volumes in the neighbourhood of real crops."),
-    "recall": ("real half", "Fraction of real crops in the neighbourhood of generated volumes."),
-    "density": ("1", "Density of real crops around generated volumes; well above 1: low variety."),
-    "coverage": ("real half", "Fraction of real crops with a generated volume in reach."),
-    "ssim_class": ("real", "Structural similarity to a real crop of the same class."),
-    "ssim_best": ("", "Structural similarity to the most similar of a few real crops."),
-    "ssim_cycle": ("1", "Structural similarity of a density and its cycle G_sd(G_ds(d))."),
-    "power_ratio": ("1", "Power relative to real crops in the worst Fourier shell."),
-    "sd_ratio": ("1", "Standard deviation of grey values relative to real crops."),
-    "pose_recovery": ("1", "Fraction of volumes that match their own density best."),
-    "c2st_auc": ("0.5", "Area under the ROC curve of a classifier two-sample test."),
-}
-"""Metric to its best value and its meaning."""
 COMPARISON = "evaluation/comparison/comparison.csv"
 COMPARISON_COLUMNS = {
     "gan_train": "trained on the set",
@@ -62,16 +45,13 @@ Rows = list[list[str]]
 
 
 def list_metrics(run: Run) -> dict[str, Any]:
-    """Return a row per metric with its value of each measured set."""
-    sets = {name: metrics for name, metrics in run.metrics.items() if metrics}
-    measured = {name for metrics in sets.values() for name in metrics}
-    names = [name for name in METRICS if name in measured]
-    rows = []
-    for name in [*names, *sorted(measured - set(names))]:
-        values = [metrics.get(name) for metrics in sets.values()]
-        baselines = next(metric.baselines for metric in values if metric)
-        rows.append((name, *METRICS.get(name, ("", "")), values, baselines))
-    return {"columns": [TITLES[name] for name in sets], "rows": rows} if rows else {}
+    """Return the metrics of each measured set."""
+    sets = {TITLES[name]: metrics for name, metrics in run.metrics.items() if metrics}
+    return (
+        {"sets": sets, "measured": {n for metrics in sets.values() for n in metrics}}
+        if sets
+        else {}
+    )
 
 
 def metric_warnings(run: Run) -> list[str]:
