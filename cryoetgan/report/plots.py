@@ -212,8 +212,8 @@ def plot_scores(lines: Mapping[str, NDArray[np.float64]], title: str) -> Plot:
         for index, (name, line) in enumerate(lines.items()):
             style, colour = LINE_STYLES[index % 4], theme["lines"][index % 4]
             steps, values, low, high = line.T
-            marker = {"marker": "o", "ms": 3}
-            axis.plot(steps, values, style, color=colour, lw=1.7, label=f"noise {name}", **marker)
+            options: Any = {"color": colour, "lw": 1.7, "marker": "o", "ms": 3}
+            axis.plot(steps, values, style, label=f"noise {name}", **options)
             axis.fill_between(steps, low, high, color=colour, alpha=0.15, lw=0)
         # readers overlook an offset such as "1e-5+1" above an axis
         axis.ticklabel_format(useOffset=False)

@@ -149,7 +149,9 @@ def draw_uncertainty(
     """
     shown: list[Slices] = []
     for name, title in (("dropout_sd", "dropout SD"), ("noise_sd", "noise SD")):
-        rows = _rows_of_class(sets[name], class_name) if name in sets else ()
+        if name not in sets:
+            continue
+        rows = _rows_of_class(sets[name], class_name)
         if not len(rows):
             continue
         if not shown and "generated" in sets:
