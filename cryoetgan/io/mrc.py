@@ -201,10 +201,24 @@ def _mrc_type(dtype: Any) -> Any:
     return dtype if dtype in [np.dtype(kind) for kind in kept] else np.float32
 
 
-def read_labels(path: Path) -> list[str]:
-    """Return the header labels of an MRC file."""
-    with mrcfile.open(check_exists(path), mode="r", header_only=True, permissive=True) as file:
-        return [str(line).strip() for line in file.get_labels()]
+@dataclass(frozen=True)
+class Header:
+    """Header of an MRC file: shape zyx, voxel size along x in angstrom (0 if unknown), labels."""
+
+    shape: tuple[int, ...]
+    voxel_size: float
+    labels: list[str]
+
+
+def read_header(path: Path) -> Header:
+    """Read the header of an MRC file of any program; raise `UserError` if it is broken."""
+    try:
+        with mrcfile.open(check_exists(path), header_only=True, permissive=True) as file:
+            shape = tuple(int(file.header[name]) for name in ("nz", "ny", "nx"))
+            labels = [str(line).strip() for line in file.get_labels()]
+            return Header(shape, float(file.voxel_size.x), labels)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: cannot be read as MRC ({error})") from error
 
 
 PROTEIN_BRIGHT = "contrast: protein bright"

@@ -10,7 +10,8 @@ from typing import Any
 
 from cryoetgan.config import Config
 from cryoetgan.errors import UserError
-from cryoetgan.setup.inputs import expand_path, read_header
+from cryoetgan.io.mrc import read_header
+from cryoetgan.setup.inputs import expand_path
 from cryoetgan.tables import ClassRow, TomogramRow
 
 TOMOGRAM_SECONDS = {
@@ -166,9 +167,8 @@ def _count_voxels(config: Config, row: TomogramRow) -> int:
         header = read_header(path)
     except UserError:
         return path.stat().st_size // FLOAT_BYTES
-    size = row.voxel_size or header.voxel_size
-    scale = (size / config.densities.voxel_size) ** 3 if size > 0 else 1
-    return int(header.voxels * scale)
+    count, size = math.prod(header.shape), row.voxel_size or header.voxel_size
+    return int(count * (size / config.densities.voxel_size) ** 3) if size > 0 else count
 
 
 def _classifier_seconds(config: Config, generated: int, box: int, annotated: bool) -> float:

@@ -15,10 +15,9 @@ from pydantic import BaseModel
 from cryoetgan.config import Config
 from cryoetgan.errors import UserError
 from cryoetgan.io.files import check_exists, write_text
-from cryoetgan.io.mrc import PROTEIN_BRIGHT
+from cryoetgan.io.mrc import PROTEIN_BRIGHT, read_header
 from cryoetgan.physics.acquisition import read_acquisition
 from cryoetgan.progress import log
-from cryoetgan.setup.inputs import read_header
 
 SUFFIXES = (".mrc", ".rec", ".map")
 COLUMNS = ["tomogram", "path", "voxel_size", "tilt_low", "tilt_high", "tilt_step", "voltage"]
@@ -95,10 +94,8 @@ def _unique(names: list[str]) -> list[str]:
     """Return the names; a repeated name gets a number."""
     found: list[str] = []
     for name in names:
-        number, unique = 2, name
-        while unique in found:
-            unique, number = f"{name}_{number}", number + 1
-        found.append(unique)
+        candidates = (name, *(f"{name}_{number}" for number in range(2, len(names) + 2)))
+        found.append(next(candidate for candidate in candidates if candidate not in found))
     return found
 
 
@@ -141,15 +138,15 @@ def _to_yaml(value: Any) -> str:
 
 
 def _row(path: Path) -> dict[str, Any]:
-    _, size, labels = read_header(path)
-    known = size > 0 and size != 1
+    header = read_header(path)
+    known = header.voxel_size > 0 and header.voxel_size != 1
     if not known:
         log.warning("%s: its header has no voxel size; fill in column voxel_size", path)
     return {
         "tomogram": re.sub(r"[^A-Za-z0-9_-]", "_", path.stem),
         "path": str(path),
-        "voxel_size": f"{size:.4g}" if known else "",
-        "contrast": "bright" if PROTEIN_BRIGHT in labels else "dark",
+        "voxel_size": f"{header.voxel_size:.4g}" if known else "",
+        "contrast": "bright" if PROTEIN_BRIGHT in header.labels else "dark",
         "annotations": next((str(m) for m in _companions(path, ANNOTATIONS)), ""),
         "mask": next((str(m) for m in _companions(path, MASKS)), ""),
         **(_from_record(path) or _from_tilt_file(path)),

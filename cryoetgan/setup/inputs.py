@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from cryoetgan.config import Config
 from cryoetgan.errors import UserError
+from cryoetgan.io.mrc import read_header
 from cryoetgan.tables import ClassRow, TomogramRow
 
 BOX_OVER_PARTICLE = 1.3, 2.0
@@ -54,27 +55,6 @@ def expand_path(path: str) -> Path:
     return Path(os.path.expandvars(path)).expanduser()
 
 
-class Header(NamedTuple):
-    """Number of voxels, voxel size (angstrom, 0 if unknown) and labels of an MRC file."""
-
-    voxels: int
-    voxel_size: float
-    labels: list[str]
-
-
-def read_header(path: Path) -> Header:
-    """Return the header of an MRC file."""
-    import mrcfile
-
-    try:
-        with mrcfile.open(path, header_only=True, permissive=True) as file:
-            shape = (file.header.nx, file.header.ny, file.header.nz)
-            labels = [str(line).strip() for line in file.get_labels()]
-            return Header(math.prod(map(int, shape)), float(file.voxel_size.x), labels)
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path}: cannot be read as MRC ({error})") from error
-
-
 def _is_file(row: TomogramRow) -> bool:
     return not (row.is_simulated or row.is_remote)
 
@@ -96,12 +76,10 @@ def _header_problems(tomograms: Sequence[TomogramRow]) -> Iterator[str]:
         if not _is_file(row) or not path.is_file():
             continue
         try:
-            header = read_header(path)
+            if not (read_header(path).voxel_size > 0 or row.voxel_size):
+                yield f"{path}: its header has no voxel size; fill in column voxel_size"
         except UserError as error:
             yield str(error)
-            continue
-        if not (header.voxel_size > 0 or row.voxel_size):
-            yield f"{path}: its header has no voxel size; fill in column voxel_size"
 
 
 def _check_box(config: Config, classes: Sequence[ClassRow]) -> list[Finding]:
