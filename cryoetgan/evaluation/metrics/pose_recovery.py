@@ -30,23 +30,12 @@ Complex = NDArray[np.complexfloating]
 
 @dataclass(frozen=True)
 class Recovery:
-    """Result of the comparison with the densities, one entry per volume.
+    """Result of the comparison with the densities: `(N,)` arrays, NaN if not realigned."""
 
-    Attributes
-    ----------
-    correct : ndarray of bool
-        True if the volume's own density fits best among all classes, at the known pose.
-    correlation : ndarray
-        With the own density at the known pose, over the compared Fourier voxels.
-    angle_error, shift_error : ndarray
-        Degrees and angstrom between the known pose and the best pose near it; NaN for
-        volumes that were not realigned.
-    """
-
-    correct: NDArray[np.bool_]
-    correlation: NDArray[np.float64]
-    angle_error: NDArray[np.float64]
-    shift_error: NDArray[np.float64]
+    correct: NDArray[np.bool_]  # the own density fits best of all classes, at the known pose
+    correlation: NDArray[np.float64]  # with the own density at the known pose
+    angle_error: NDArray[np.float64]  # degrees between the known pose and the best pose near it
+    shift_error: NDArray[np.float64]  # angstrom between them
 
 
 class PosedTemplates:
@@ -115,20 +104,11 @@ def recover_poses(
 ) -> Recovery:
     """Compare each volume with all densities at its known pose, then realign it with its own.
 
-    Parameters
-    ----------
-    spectra : list of ndarray
-        `templates.spectrum(volume)` of each volume, `(K,)`.
-    table : pandas.DataFrame
-        Class, angles (degrees, RELION) and origins (angstrom, 0 if absent) of each volume.
-    templates : PosedTemplates
-        The densities. The chance level of `correct` is 1 over their number.
-    voxel_size : float
-        Angstrom.
-    realign : int, optional
-        Number of volumes to realign; default: all.
+    `spectra` are `templates.spectrum(volume)`, `(K,)` each. `table` holds their classes, angles
+    (degrees, RELION) and origins (angstrom, 0 if absent). The first `realign` volumes are
+    realigned, by default all. The chance level of `correct` is 1 over the number of densities.
     """
-    correct, correlation, angle_error, shift_error = [], [], [], []
+    rows = []
     n_realigned = len(spectra) if realign is None else realign
     poses = zip(spectra, *_poses(table, voxel_size), strict=True)
     for index, (spectrum, name, rotation, shift) in enumerate(poses):
@@ -138,19 +118,13 @@ def recover_poses(
             )
             for other in templates.names
         }
-        correct.append(max(fits, key=lambda other: fits[other]) == name)
-        correlation.append(fits[name])
-        errors = (np.nan, np.nan)
+        angle, distance = np.nan, np.nan
         if index < n_realigned:
-            errors = _realign(spectrum, name, rotation, shift, templates)
-        angle_error.append(errors[0])
-        shift_error.append(errors[1] * voxel_size)
-    return Recovery(
-        np.array(correct, bool),
-        np.array(correlation),
-        np.array(angle_error),
-        np.array(shift_error),
-    )
+            angle, distance = _realign(spectrum, name, rotation, shift, templates)
+        best = max(fits, key=lambda other: fits[other])
+        rows.append((best == name, fits[name], angle, distance * voxel_size))
+    correct, *others = np.array(rows, float).T
+    return Recovery(correct.astype(bool), *others)
 
 
 def _poses(table: Any, voxel_size: float) -> tuple[list[str], list[Rotation], NDArray[Any]]:

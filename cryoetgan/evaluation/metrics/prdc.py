@@ -10,7 +10,7 @@ def prdc(
     real_features: ArrayLike,
     generated_features: ArrayLike,
     k: int = 5,
-    block: tuple[int, int] = BLOCK,
+    block: int = BLOCK,
 ) -> dict[str, float]:
     """Return precision, recall, density and coverage.
 
@@ -29,19 +29,14 @@ def prdc(
         `(N, F)` and `(M, F)`, more than k rows each.
     k : int
         Rank of the neighbour that sets the radius of a ball.
-    block : (int, int)
-        Rows and columns of the distance matrix held in memory at a time.
+    block : int
+        Rows of the distance matrix held in memory at a time.
 
     Returns
     -------
     dict
         precision, recall, coverage in [0, 1]; density in [0, N / k]. A density near N / k
         does not mean high quality: the generated samples vary too little.
-
-    Raises
-    ------
-    ValueError
-        If a set is not a matrix, has at most k rows, or the widths differ.
 
     References
     ----------
