@@ -7,10 +7,18 @@ import typer
 
 from cryoetgan.command import Device, Output, Record, Seed, command, group, log, parse_tilt_range
 from cryoetgan.errors import UserError
+from cryoetgan.evaluation import selection
+from cryoetgan.evaluation.labelled_sets import load_labelled, open_sets
+from cryoetgan.io.files import check_exists, provenance, read_json, sha256, write_json, write_text
+from cryoetgan.io.volume_set import stack_path
+from cryoetgan.seeds import rng
 
 app = group("")
 Split = Annotated[str | None, typer.Option(help="Only rows of this split.")]
 RealSet = Annotated[Path, typer.Option(help="Real volume set (STAR).")]
+MeasureFile = Annotated[
+    Path | None, typer.Option(help="JSON of `evaluation measure` for this set.")
+]
 
 
 @command(app, "classify")
@@ -41,18 +49,10 @@ def classify(
     with several counts are the points of a learning curve.
     """
     from cryoetgan.devices import choose_device
+    from cryoetgan.evaluation.classifiers import train_test
     from cryoetgan.evaluation.classifiers.classifier import save_classifier
     from cryoetgan.evaluation.classifiers.train import TrainingOptions
-    from cryoetgan.evaluation.classifiers.train_test import (
-        check_train_and_test,
-        evaluate_classifier,
-        train_or_reuse,
-    )
     from cryoetgan.evaluation.comparison.subsets import draw_balanced
-    from cryoetgan.evaluation.labelled_sets import load_labelled, open_sets
-    from cryoetgan.io.files import provenance, sha256, write_json
-    from cryoetgan.io.volume_set import stack_path
-    from cryoetgan.seeds import rng
 
     title = f"training {network} on {train.name}"
     options = TrainingOptions(network, epochs, choose_device(device), seed, title)
@@ -60,17 +60,12 @@ def classify(
     train_set, test_set = load_labelled(first, train_split), load_labelled(second, test_split)
     if count is not None:
         train_set = draw_balanced(train_set, count, rng(seed, "count"))
-    check_train_and_test(train_set, test_set)
+    train_test.check_train_and_test(train_set, test_set)
     chosen = {"network": network, "epochs": epochs, "count": count}
-    key = {
-        "train": sha256(stack_path(train)),
-        "labels": sha256(train),
-        "split": train_split,
-        **chosen,
-        "seed": seed,
-    }
-    classifier = train_or_reuse(train_set, options, key, reuse)
-    found = evaluate_classifier(classifier, test_set)
+    key = {"train": sha256(stack_path(train)), "labels": sha256(train), "split": train_split}
+    key |= chosen | {"seed": seed}
+    classifier = train_test.train_or_reuse(train_set, options, key, reuse)
+    found = train_test.evaluate_classifier(classifier, test_set)
     if checkpoint is not None:
         save_classifier(checkpoint, classifier, key)
     parameters = chosen | {"train_split": train_split, "test_split": test_split}
@@ -127,10 +122,8 @@ def measure(
     """
     from cryoetgan.devices import choose_device
     from cryoetgan.evaluation.classifiers.classifier import load_classifier
-    from cryoetgan.evaluation.labelled_sets import load_labelled, open_sets
     from cryoetgan.evaluation.measurement import measure as measurement
     from cryoetgan.evaluation.measurement import metric_inputs
-    from cryoetgan.io.files import write_json
 
     on = choose_device(device)
     span = parse_tilt_range(tilts) if tilts else None
@@ -157,12 +150,8 @@ def measure(
 @command(app, "choose")
 def choose(
     output: Output,
-    generated: Annotated[
-        Path | None, typer.Option(help="JSON of `evaluation measure` for the generated set.")
-    ] = None,
-    fitted: Annotated[
-        Path | None, typer.Option(help="JSON of `evaluation measure` for the fitted simulation.")
-    ] = None,
+    generated: MeasureFile = None,
+    fitted: MeasureFile = None,
     source: Annotated[
         str, typer.Option(help="auto, or the set to export.", metavar="auto|generated|fitted")
     ] = "auto",
@@ -177,9 +166,6 @@ def choose(
     Measure both against the same real picks, of a split that was not used in any training,
     with features that were trained without labels.
     """
-    from cryoetgan.evaluation import selection
-    from cryoetgan.io.files import provenance, read_json, write_json
-
     if source not in selection.SOURCES:
         raise UserError(f"--source: got '{source}', wanted {', '.join(selection.SOURCES)}")
     if generated is None and fitted is not None:
@@ -190,10 +176,7 @@ def choose(
     selection.check_same_features(contents, paths)
     first, second = found if len(found) == 2 else (None, None)
     choice = selection.choose(first, second, source)
-    content = {
-        "exported": choice.exported,
-        "requested": choice.requested,
-        "reason": choice.reason,
+    content = vars(choice) | {
         "compared": selection.as_table(first, second) if first and second else {},
         "provenance": provenance("evaluation choose", paths, {"source": source}),
     }
@@ -223,14 +206,13 @@ def compare(
     from cryoetgan.devices import choose_device
     from cryoetgan.evaluation.classifiers.train import TrainingOptions
     from cryoetgan.evaluation.comparison.config import read_config
-    from cryoetgan.evaluation.comparison.run import run_comparison
-    from cryoetgan.evaluation.comparison.table import csv_rows, csv_text
-    from cryoetgan.io.files import provenance, write_json, write_text
+    from cryoetgan.evaluation.comparison.table import csv_rows
+    from cryoetgan.evaluation.comparison.trials import run_comparison
 
     options = TrainingOptions(device=choose_device(device), seed=seed)
     plan = read_config(config)
     table = run_comparison(plan, config.parent, output, options)
-    write_text(output / "comparison.csv", csv_text(csv_rows(table)))
+    _write_csv(output / "comparison.csv", csv_rows(table))
     made = provenance("evaluation compare", [config], plan.model_dump(), seed)
     write_json(output / "comparison.json", table | {"provenance": made})
     for row in table["methods"]:
@@ -258,7 +240,6 @@ def ablate(
     import yaml
 
     from cryoetgan.evaluation.ablations import ABLATIONS, ablate_preset
-    from cryoetgan.io.files import write_text
 
     settings = ablate_preset(ablation, preset, snapshot_every)
     write_text(output, yaml.safe_dump(settings.plain(), sort_keys=False))
@@ -278,8 +259,6 @@ def ablations(
     paper's numbers are not comparable: they were measured on other data.
     """
     from cryoetgan.evaluation.ablations import ABLATIONS, tabulate
-    from cryoetgan.evaluation.comparison.table import csv_text
-    from cryoetgan.io.files import check_exists, provenance, read_json, write_json, write_text
 
     found: dict[str, list[dict[str, Any]]] = {}
     inputs = []
@@ -296,7 +275,7 @@ def ablations(
             f"{folder}: holds no ABLATION/SEED/measure.json with ABLATION of {', '.join(ABLATIONS)}"
         )
     rows = tabulate(found)
-    write_text(output, csv_text(rows))
+    _write_csv(output, rows)
     made = provenance("evaluation ablations", inputs)
     write_json(output.with_suffix(".json"), {"rows": rows, "provenance": made})
     log.info("%s: %d ablations", output, len(rows))
@@ -326,16 +305,22 @@ def epochs(
     """
     from cryoetgan.devices import choose_device
     from cryoetgan.evaluation.classifiers.classifier import load_classifier
-    from cryoetgan.evaluation.comparison.table import csv_text
-    from cryoetgan.evaluation.labelled_sets import load_labelled, open_sets
     from cryoetgan.evaluation.snapshots import measure_generators
-    from cryoetgan.io.files import write_text
 
     on = choose_device(device)
     source, crops = open_sets(densities, real)
     classifier, _ = load_classifier(features, on, crops.box)
     crops_of_split = load_labelled(crops, real_split)
     rows = list(measure_generators(crops_of_split, source, checkpoints, classifier, on, seed))
-    write_text(output, csv_text(rows))
+    _write_csv(output, rows)
     log.info("%s: %d generators", output, len(rows))
     return Record()
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows as CSV with six digits; a column for every key that occurs."""
+    import pandas as pd
+
+    write_text(
+        path, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    )

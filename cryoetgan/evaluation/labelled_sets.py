@@ -19,27 +19,13 @@ log = logging.getLogger("cryoetgan")
 
 @dataclass(frozen=True)
 class LabelledSet:
-    """Volumes in memory with their labels.
+    """Volumes in memory with their labels."""
 
-    Attributes
-    ----------
-    volumes : ndarray
-        `(N, z, y, x)` float32.
-    names : ndarray of str
-        `(N,)` classes.
-    table : pandas.DataFrame
-        Their rows, numbered from 0.
-    symmetric : bool
-        True if all tilt ranges are symmetric, to a degree.
-    tilts : (float, float), optional
-        Tilt range about y that all tilt series share, degrees; None if unknown.
-    """
-
-    volumes: NDArray[np.float32]
-    names: NDArray[np.str_]
-    table: Any
-    symmetric: bool = True
-    tilts: tuple[float, float] | None = None
+    volumes: NDArray[np.float32]  # (N, z, y, x)
+    names: NDArray[np.str_]  # (N,) classes
+    table: Any  # their rows, numbered from 0
+    symmetric: bool = True  # all tilt ranges are symmetric, to a degree
+    tilts: tuple[float, float] | None = None  # range that all tilt series share, degrees about y
 
     def __len__(self) -> int:
         return len(self.names)
@@ -60,13 +46,7 @@ class LabelledSet:
 
 
 def load_labelled(volumes: VolumeSet, split: str | None = None) -> LabelledSet:
-    """Return the rows of one split, or all rows.
-
-    Raises
-    ------
-    UserError
-        If the split does not exist or has no rows, or if a voxel is not finite.
-    """
+    """Return the rows of one split, or all rows; every voxel must be finite."""
     table = volumes.table
     rows = np.arange(len(table))
     if split is not None:
@@ -98,13 +78,7 @@ def _tilts(volumes: VolumeSet, rows: NDArray[np.int_]) -> tuple[bool, tuple[floa
 
 
 def open_sets(first: Path, *others: Path) -> list[VolumeSet]:
-    """Open volume sets with classes.
-
-    Raises
-    ------
-    UserError
-        If a set differs from the first one in box or voxel size.
-    """
+    """Open volume sets with classes, of one box and voxel size."""
     sets = [read_volume_set(path, ["cryoetganClass"]) for path in (first, *others)]
     for other in sets[1:]:
         check_same_voxel_size(sets[0].voxel_size, other.voxel_size, sets[0].path, other.path)
@@ -117,10 +91,7 @@ def open_sets(first: Path, *others: Path) -> list[VolumeSet]:
 
 
 def check_classes(train: NDArray[np.str_], test: NDArray[np.str_]) -> None:
-    """Raise `UserError` if the training set has one class, or no class of the test set.
-
-    Warn of classes that occur in one of the sets only.
-    """
+    """Raise `UserError` if a classifier cannot be trained, warn if it can be tested in part."""
     trained, tested = ({str(name) for name in names} for names in (train, test))
     if len(trained) < 2:
         raise UserError(

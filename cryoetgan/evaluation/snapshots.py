@@ -27,11 +27,10 @@ SCORES = ("is", "fid", "kid")
 SNAPSHOTS = "snapshots/epoch_*.pt"
 
 
-def list_generators(checkpoint: Path) -> list[tuple[Path, bool]]:
-    """Return the untrained generator, the snapshots and the trained one, in training order.
+def _list_generators(checkpoint: Path) -> list[tuple[Path, bool]]:
+    """Return checkpoints in training order, each with True for its untrained generator.
 
-    Each is a checkpoint, and True for its untrained generator. Snapshots of an earlier, longer
-    run are ignored.
+    Snapshots of an earlier, longer run are ignored.
     """
     last = int(read(check_exists(checkpoint))["step"])
     snapshots = sorted(checkpoint.parent.glob(SNAPSHOTS))
@@ -59,7 +58,7 @@ def measure_generators(
     measure` on the output of `translation translate` with the same seed. `noise` is the input
     noise of the generator's training.
     """
-    todo = [found for path in checkpoints for found in list_generators(path)]
+    todo = [found for path in checkpoints for found in _list_generators(path)]
     baselines = baseline_volumes(real.volumes, rng(seed, "measure", "nulls"))
     for path, untrained in track(todo, "measuring generators"):
         translator = open_translator(path, "ds", device, untrained=untrained)

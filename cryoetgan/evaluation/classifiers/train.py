@@ -1,7 +1,7 @@
 """Train a classifier: physically valid augmentation, early stopping without leakage."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,12 +14,7 @@ from torch.nn import functional
 from cryoetgan.devices import multiplies_bfloat16
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation.cb3d import SMALLEST_BOX
-from cryoetgan.evaluation.classifiers.classifier import (
-    NETWORKS,
-    Classifier,
-    ClassifierConfig,
-    standardise,
-)
+from cryoetgan.evaluation.classifiers.classifier import NETWORKS, Classifier, standardise
 from cryoetgan.physics.geometry import HALF_TURNS
 from cryoetgan.progress import track
 from cryoetgan.seeds import integer_seed, rng
@@ -49,7 +44,11 @@ class TrainingOptions:
 
 
 @dataclass(frozen=True)
-class _Data:
+class _Task:
+    """The network and the data of one training."""
+
+    model: nn.Module
+    options: TrainingOptions
     volumes: NDArray[Any]
     labels: Tensor
     training: NDArray[np.int_]
@@ -64,15 +63,8 @@ def rotate_half_turn(batch: Tensor, choices: NDArray[np.int_], symmetric: bool) 
     about x and z if the tilt range is symmetric. A flip of an even box moves its centre
     from n // 2 to n // 2 - 1, so it is rolled back by one.
 
-    Parameters
-    ----------
-    batch : Tensor
-        `(B, 1, z, y, x)`.
-    choices : ndarray of int
-        `(B,)` 0 to 3: none, about y, about x, about z; 2 and 3 are taken as 0 and 1 if the
-        range is not symmetric.
-    symmetric : bool
-        True if the tilt range is symmetric.
+    The batch is `(B, 1, z, y, x)`; choices, `(B,)`, are 0 to 3: none, about y, about x, about z.
+    Choices 2 and 3 are taken as 0 and 1 if the range is not symmetric.
     """
     out = batch.clone()
     choices = choices if symmetric else choices % 2
@@ -95,25 +87,9 @@ def train_classifier(
 ) -> Classifier:
     """Train with early stopping on a validation part that shares no voxel with the rest.
 
-    Parameters
-    ----------
-    volumes : ndarray
-        `(N, z, y, x)`.
-    labels : ndarray of int
-        `(N,)` indices into `classes`.
-    classes : sequence of str
-        Names.
-    options : TrainingOptions, optional
-        See there.
-    sides : ndarray of int8, optional
-        `(N,)`: 1 validation, 0 training, -1 neither; default: all training.
-    symmetric : bool
-        True if the tilt range is symmetric (for augmentation).
-
-    Raises
-    ------
-    UserError
-        If the boxes are too small for the network.
+    Volumes are `(N, z, y, x)`; `labels`, `(N,)`, are indices into `classes`. `sides`, `(N,)`, are
+    1 for validation, 0 for training, -1 for neither; by default all volumes are for training.
+    The augmentation depends on whether the tilt range is `symmetric`.
     """
     options = options or TrainingOptions()
     config, device, box = NETWORKS[options.network], options.device, volumes.shape[-1]
@@ -129,21 +105,20 @@ def train_classifier(
         model = config.build(box, len(classes)).to(device)
         target = torch.from_numpy(np.array(labels)).long().to(device)
         training, validation = np.flatnonzero(sides == 0), np.flatnonzero(sides == 1)
-        data = _Data(volumes, target, training, validation, symmetric)
-        best, accuracy = _fit(model, config, data, options)
+        task = _Task(model, options, volumes, target, training, validation, symmetric)
+        best, accuracy = _fit(task)
     model.load_state_dict(best)
     names = [str(name) for name in classes]
     return Classifier(model.eval(), options.network, names, box, device, accuracy)
 
 
-def _fit(
-    model: nn.Module, config: ClassifierConfig, data: _Data, options: TrainingOptions
-) -> tuple[dict[str, Tensor], float | None]:
+def _fit(task: _Task) -> tuple[dict[str, Tensor], float | None]:
     """Return the weights of the best epoch and their validation accuracy."""
-    generator = rng(options.seed, "batches")
-    size = max(len(data.training), 1)
+    model, options = task.model, task.options
+    config, generator = NETWORKS[options.network], rng(options.seed, "batches")
+    size = max(len(task.training), 1)
     epochs = options.epochs or int(np.clip(config.samples / size, MIN_EPOCHS, MAX_EPOCHS))
-    steps = max(1, round(len(data.training) / BATCH_SIZE))
+    steps = max(1, round(len(task.training) / BATCH_SIZE))
     optimiser = torch.optim.AdamW(
         model.parameters(), config.learning_rate, weight_decay=config.weight_decay
     )
@@ -155,17 +130,17 @@ def _fit(
     best, best_loss, accuracy, epochs_since = _state(model), np.inf, None, 0
     for _ in track(range(epochs), options.title):
         model.train()
-        for rows in _batches(data.training, steps, generator):
-            loss = _loss(model, config, data, rows, generator)
+        for batch in np.array_split(generator.permutation(task.training), steps):
+            loss = _loss(task, np.sort(batch), generator)  # sorted: volumes may be on disk
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
             if schedule is not None:
                 schedule.step()
-        if not len(data.validation):
+        if not len(task.validation):
             best = _state(model)
             continue
-        validation_loss, correct = _validate(model, config, data)
+        validation_loss, correct = _validate(task)
         epochs_since += 1
         if validation_loss < best_loss:
             best, best_loss, accuracy, epochs_since = _state(model), validation_loss, correct, 0
@@ -175,30 +150,17 @@ def _fit(
     return best, accuracy
 
 
-def _loss(
-    model: nn.Module,
-    config: ClassifierConfig,
-    data: _Data,
-    rows: NDArray[np.int_],
-    generator: np.random.Generator,
-) -> Tensor:
+def _loss(task: _Task, rows: NDArray[np.int_], generator: np.random.Generator) -> Tensor:
     """Return the cross-entropy of one augmented batch."""
-    device = data.labels.device
+    device = task.labels.device
     turns = generator.integers(4, size=len(rows))
-    batch = rotate_half_turn(standardise(data.volumes[rows]), turns, data.symmetric)
+    batch = rotate_half_turn(standardise(task.volumes[rows]), turns, task.symmetric)
     fast = multiplies_bfloat16(device)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast):
-        scores = model(batch.to(device))
-    labels = data.labels[torch.from_numpy(rows).to(device)]
-    return functional.cross_entropy(scores.float(), labels, label_smoothing=config.label_smoothing)
-
-
-def _batches(
-    rows: NDArray[np.int_], steps: int, generator: np.random.Generator
-) -> Iterator[NDArray[np.int_]]:
-    """Yield batches of about equal size; in file order within each, for memory-mapped volumes."""
-    for batch in np.array_split(generator.permutation(rows), steps):
-        yield np.sort(batch)
+        scores = task.model(batch.to(device))
+    labels = task.labels[torch.from_numpy(rows).to(device)]
+    smoothing = NETWORKS[task.options.network].label_smoothing
+    return functional.cross_entropy(scores.float(), labels, label_smoothing=smoothing)
 
 
 def _state(model: nn.Module) -> dict[str, Tensor]:
@@ -206,15 +168,16 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def _validate(model: nn.Module, config: ClassifierConfig, data: _Data) -> tuple[float, float]:
+def _validate(task: _Task) -> tuple[float, float]:
     """Return loss and accuracy on the validation part."""
-    model.eval()
-    device, validation = data.labels.device, data.validation
+    task.model.eval()
+    device, validation = task.labels.device, task.validation
+    size = NETWORKS[task.options.network].inference_batch
     loss, correct = 0.0, 0
-    for start in range(0, len(validation), config.inference_batch):
-        rows = validation[start : start + config.inference_batch]
-        scores = model(standardise(data.volumes[rows]).to(device))
-        labels = data.labels[torch.from_numpy(rows).to(device)]
+    for start in range(0, len(validation), size):
+        rows = validation[start : start + size]
+        scores = task.model(standardise(task.volumes[rows]).to(device))
+        labels = task.labels[torch.from_numpy(rows).to(device)]
         loss += float(functional.cross_entropy(scores, labels, reduction="sum"))
         correct += int((scores.argmax(dim=1) == labels).sum())
     return loss / len(validation), correct / len(validation)

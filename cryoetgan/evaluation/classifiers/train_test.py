@@ -62,8 +62,7 @@ def evaluate_classifier(classifier: Classifier, test: LabelledSet) -> dict[str, 
     """Return the accuracy on a test set, its 95 % interval, and the confusion matrix.
 
     Paper, section 3.3.5, if the classifier was trained on real subtomograms and the test set is
-    generated (GAN-test).
-    Rows of the confusion matrix are true classes, columns are predicted classes.
+    generated (GAN-test). Rows of the matrix are true classes, columns are predicted ones.
     """
     predicted = classifier.predict(test.volumes)
     correct = predicted == test.names

@@ -9,6 +9,8 @@ from cryoetgan.config import Count, Section, explain, read_mapping
 from cryoetgan.errors import UserError
 
 Split = Literal["train", "validation", "test"]
+REAL = "real"
+"""Name of the test set of real crops, and of the trials that are trained on real crops."""
 
 
 class _Named(Section):
@@ -102,13 +104,7 @@ class ComparisonConfig(Section):
 
 
 def read_config(path: Path) -> ComparisonConfig:
-    """Read the file of a comparison; its paths are relative to its folder.
-
-    Raises
-    ------
-    UserError
-        If the file is not a YAML mapping, or a key or value is wrong.
-    """
+    """Read the file of a comparison; its paths are relative to its folder."""
     try:
         return ComparisonConfig.model_validate(read_mapping(path))
     except ValidationError as error:

@@ -32,13 +32,8 @@ def draw_balanced(volumes: LabelledSet, count: int, rng: np.random.Generator) ->
             f"--count: got {count}, wanted 2 to {len(volumes)}, the size of the training set"
         )
     order = rng.permutation(len(volumes))
-    seen: dict[str, int] = {}
-    rank_in_class = np.zeros(len(order), int)
-    for row in order:
-        name = str(volumes.names[row])
-        rank_in_class[row] = seen.get(name, 0)
-        seen[name] = rank_in_class[row] + 1
-    ranked = order[np.argsort(rank_in_class[order], kind="stable")]
+    rank_in_class = volumes.table.iloc[order].groupby("cryoetganClass").cumcount().to_numpy()
+    ranked = order[np.argsort(rank_in_class, kind="stable")]
     return volumes.subset(np.sort(ranked[:count]))
 
 

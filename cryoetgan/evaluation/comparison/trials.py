@@ -1,8 +1,9 @@
-"""Trials of a comparison: a classifier, its training set and its test sets."""
+"""Run a comparison: its trials, each a classifier with its training set and test sets."""
 
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,16 @@ from cryoetgan.errors import UserError
 from cryoetgan.evaluation.classifiers.train import TrainingOptions
 from cryoetgan.evaluation.classifiers.train_test import check_train_and_test, train_on_set
 from cryoetgan.evaluation.comparison import subsets
-from cryoetgan.evaluation.comparison.config import ComparisonConfig, Method, VolumeRows
-from cryoetgan.evaluation.labelled_sets import (
-    LabelledSet,
-    check_classes,
-    load_labelled,
-    open_sets,
-)
-from cryoetgan.io.files import sha256
+from cryoetgan.evaluation.comparison.config import REAL, ComparisonConfig, Method, VolumeRows
+from cryoetgan.evaluation.comparison.table import tabulate
+from cryoetgan.evaluation.labelled_sets import LabelledSet, check_classes, load_labelled, open_sets
+from cryoetgan.io.files import read_json, sha256, write_json
 from cryoetgan.io.star import COORDINATES, read_star
 from cryoetgan.io.volume_set import stack_path
+from cryoetgan.progress import track
 from cryoetgan.seeds import rng
 
-REAL = "real"
-"""Name of the test set of real crops."""
+log = logging.getLogger("cryoetgan")
 
 
 @dataclass(frozen=True)
@@ -56,11 +53,7 @@ class Trial:
 
 
 class ComparisonData:
-    """The volume sets of a comparison, read when they are needed.
-
-    Paths are relative to `folder`. A set that is missing or does not fit the others raises
-    `UserError` before any training.
-    """
+    """The volume sets of a comparison in a folder, read when needed; the headers at once."""
 
     def __init__(self, config: ComparisonConfig, folder: Path) -> None:
         self.config, self.folder = config, folder
@@ -124,14 +117,44 @@ class ComparisonData:
         return classes == self.real_test.names
 
 
-def run_trial(trial: Trial, data: ComparisonData, options: TrainingOptions) -> dict[str, Any]:
-    """Train a classifier and test it.
+def run_comparison(
+    config: ComparisonConfig, folder: Path, output: Path, options: TrainingOptions
+) -> dict[str, Any]:
+    """Train and test all classifiers; return the table.
 
-    Returns
-    -------
-    dict
-        `n_train`, and `correct`: test set to a string of 1 (correct) and 0, one per volume.
+    Finished trials are kept in `runs.json` in the output folder, so an interrupted comparison
+    resumes. Paths of `config` are relative to `folder`. `options` gives the device, and a seed
+    that is added to the number of each trial.
     """
+    data = ComparisonData(config, folder)
+    unknown = [name for name, m in config.methods.items() if m.uses_picks and not m.without]
+    if config.leave_one_out and unknown:
+        log.warning(
+            "no class is left out for %s, because their picks may contain it; give sets made "
+            "`without` it, or `uses_picks: false`",
+            ", ".join(unknown),
+        )
+    path = output / "runs.json"
+    known: dict[str, Any] = dict(read_json(path)) if path.exists() else {}
+    results: dict[tuple[str, ...], list[Any]] = {}
+    for trial in track(list(_plan_trials(data)), "comparison"):
+        own = replace(
+            options,
+            network=config.network,
+            epochs=config.epochs,
+            seed=options.seed + trial.seed,
+            title=f"{'/'.join(trial.name)}, seed {trial.seed}",
+        )
+        key = data.key(trial, own)
+        if key not in known:
+            known[key] = _run_trial(trial, data, own)
+            write_json(path, known)
+        results.setdefault(trial.name, []).append(known[key])
+    return tabulate(config, results, data.real_test, data.classify_by_templates())
+
+
+def _run_trial(trial: Trial, data: ComparisonData, options: TrainingOptions) -> dict[str, Any]:
+    """Return `n_train`, and `correct`: test set to a string of 1 (correct) and 0, by volume."""
     train = data.read_training_set(trial.train)
     check_classes(train.names, data.real_test.names)
     classifier = train_on_set(train, options)
@@ -143,8 +166,7 @@ def run_trial(trial: Trial, data: ComparisonData, options: TrainingOptions) -> d
     return {"n_train": len(train), "correct": correct}
 
 
-def plan_trials(data: ComparisonData) -> Iterator[Trial]:
-    """Yield every trial of a comparison."""
+def _plan_trials(data: ComparisonData) -> Iterator[Trial]:
     for seed in range(data.config.seeds):
         yield from _real_trials(data.config, seed)
         for name, method in data.config.methods.items():

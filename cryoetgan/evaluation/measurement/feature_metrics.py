@@ -12,12 +12,7 @@ from cryoetgan.evaluation.measurement.metric_inputs import MetricInputs
 from cryoetgan.evaluation.measurement.metric_record import MetricRecords, metric_record
 from cryoetgan.evaluation.metrics import fid, inception_score, kid, prdc
 from cryoetgan.evaluation.metrics.neighbours import median_neighbour_distance
-from cryoetgan.evaluation.statistics.clusters import (
-    cluster_labels,
-    even_cluster_labels,
-    random_halves,
-)
-from cryoetgan.evaluation.statistics.intervals import half_sampling_interval, interval_from_halves
+from cryoetgan.evaluation.statistics import clusters, intervals
 
 log = logging.getLogger("cryoetgan")
 K_NEIGHBOURS = 5
@@ -29,13 +24,6 @@ CAP_FRACTION, HIGH_DENSITY, LOW_RECALL, HIGH_COVERAGE = 0.5, 2.0, 0.05, 0.9
 MIN_CAP = 4.0
 """N / k below which a density near it is not a sign of low variance."""
 PRDC = ("precision", "recall", "density", "coverage")
-RANGES = {
-    "fid": (0.0, np.inf),
-    "precision": (0.0, 1.0),
-    "recall": (0.0, 1.0),
-    "density": (0.0, np.inf),
-    "coverage": (0.0, 1.0),
-}
 MIN_SKILL = 0.25
 """Fraction of the way from chance to perfect accuracy below which features are unreliable."""
 Floats = NDArray[np.floating]
@@ -68,13 +56,8 @@ def feature_metrics(
     `baselines` are volumes `(M, z, y, x)` by name.
     """
     real, generated, layer = inputs.real, inputs.generated, inputs.layer
-    about = {
-        "features": {
-            "network": classifier.name,
-            "layer": layer or classifier.config.layers[-1],
-            "weights": classifier.weights_hash(),
-        }
-    }
+    weights, named_layer = classifier.weights_hash(), layer or classifier.config.layers[-1]
+    about = {"features": {"network": classifier.name, "layer": named_layer, "weights": weights}}
     weak = weak_classifier_warning(len(classifier.classes), classifier.validation)
     result = {"is": _inception_record(inputs, classifier, baselines, rng)}
     result["is"] |= about | ({"warning": weak} if weak else {})
@@ -84,37 +67,31 @@ def feature_metrics(
         **{name: classifier.features(volumes, layer) for name, volumes in baselines.items()},
     }
     rows = match_class_proportions(real.names, generated.names, rng)
-    clusters = even_cluster_labels(real.table), even_cluster_labels(generated.table)[rows]
-    draws = _draw_halves(*clusters, rows, rng)
+    real_clusters = clusters.even_cluster_labels(real.table)
+    generated_clusters = clusters.even_cluster_labels(generated.table)[rows]
+    draws = _draw_halves(real_clusters, generated_clusters, rows, rng)
     n = len(draws[0].real)
     if n < 2:
         log.warning("%d real and %d generated volumes are too few for FID", len(real), len(rows))
         return result
+    crops = features["real"]
     values = _over_draws(
-        _distances(features["real"][draw.real], features["generated"][draw.generated])
-        for draw in draws
+        _distances(crops[draw.real], features["generated"][draw.generated]) for draw in draws
     )
     real_halves = _over_draws(
-        _distances(features["real"][draw.real], features["real"][draw.other_real]) for draw in draws
+        _distances(crops[draw.real], crops[draw.other_real]) for draw in draws
     )
-    first = features["real"][draws[0].real]
-    others = {name: _distances(first, features[name][:n]) for name in baselines}
+    others = {name: _distances(crops[draws[0].real], features[name][:n]) for name in baselines}
     means = {name: float(np.mean(of_draws)) for name, of_draws in values.items()}
     saturated = saturation_warning(means, n / K_NEIGHBOURS) if "density" in means else ""
     for name, of_draws in values.items():
-        low, high = interval_from_halves(means[name], of_draws)
-        lowest, highest = RANGES.get(name, (-np.inf, np.inf))
-        result[name] = metric_record(
-            means[name],
-            (max(low, lowest), min(high, highest)),
-            {
-                "real_half": float(np.mean(real_halves[name])),
-                **{key: other.get(name, np.nan) for key, other in others.items()},
-            },
-            "; ".join(filter(None, (weak, saturated if name in PRDC else ""))),
-            n=n,
-            **about,
-        )
+        low, high = intervals.interval_from_halves(means[name], of_draws)
+        low = low if name == "kid" else max(low, 0.0)
+        high = min(high, 1.0) if name in ("precision", "recall", "coverage") else high
+        compared = {"real_half": float(np.mean(real_halves[name]))}
+        compared |= {key: other.get(name, np.nan) for key, other in others.items()}
+        warning = "; ".join(filter(None, (weak, saturated if name in PRDC else "")))
+        result[name] = metric_record(means[name], (low, high), compared, warning, n=n, **about)
     if "recall" in result:
         result["recall"]["spread"] = _relative_spread(features, draws)
     return result
@@ -148,18 +125,17 @@ def _inception_record(
     rng: np.random.Generator,
 ) -> dict[str, Any]:
     p = classifier.probabilities(inputs.generated.volumes)
-    found = {"real": classifier.probabilities(inputs.real.volumes)}
-    found |= {name: classifier.probabilities(volumes) for name, volumes in baselines.items()}
-    low, high = half_sampling_interval(
-        lambda rows: inception_score(p[rows]), cluster_labels(inputs.generated.table), rng, DRAWS
+    found = {
+        name: inception_score(classifier.probabilities(volumes))
+        for name, volumes in {"real": inputs.real.volumes, **baselines}.items()
+    }
+    labels = clusters.cluster_labels(inputs.generated.table)
+    low, high = intervals.half_sampling_interval(
+        lambda rows: inception_score(p[rows]), labels, rng, DRAWS
     )
     highest = float(len(classifier.classes))
-    return metric_record(
-        inception_score(p),
-        (max(low, 1.0), min(high, highest)),
-        {name: inception_score(scores) for name, scores in found.items()},
-        most=highest,
-    )
+    interval = max(low, 1.0), min(high, highest)
+    return metric_record(inception_score(p), interval, found, most=highest)
 
 
 def match_class_proportions(
@@ -191,13 +167,12 @@ def _draw_halves(
 ) -> list[_Draw]:
     """Return random halves of the real set and of the generated `rows`, of equal length."""
     size = min(len(real_clusters) // 2, max(len(rows) // 2, 1))
-    count = DRAWS
-    if size > FULL_DRAWS_SAMPLES:
-        count = max(MIN_DRAWS, DRAWS * FULL_DRAWS_SAMPLES // size)
+    count = min(DRAWS, max(MIN_DRAWS, DRAWS * FULL_DRAWS_SAMPLES // max(size, 1)))
     drawn = []
     for _ in range(count):
-        first, second = random_halves(real_clusters, rng)
-        drawn.append(_Draw(first, second, rows[random_halves(generated_clusters, rng)[0]]))
+        first, second = clusters.random_halves(real_clusters, rng)
+        half = clusters.random_halves(generated_clusters, rng)[0]
+        drawn.append(_Draw(first, second, rows[half]))
     n = min(size, *(len(part) for draw in drawn for part in draw))
     return [_Draw(*(np.sort(rng.permutation(part)[:n]) for part in draw)) for draw in drawn]
 

@@ -80,13 +80,7 @@ class MetricInputs:
 
 
 def read_class_maps(paths: Sequence[Path], real: VolumeSet) -> dict[str, Floats]:
-    """Read density maps: class (the stem of a file) to density `(n, n, n)`.
-
-    Raises
-    ------
-    UserError
-        If a map does not have the box or voxel size of the real set.
-    """
+    """Read density maps, class (the stem of a file) to density `(n, n, n)`, with the set's box."""
     maps = {}
     for name, path in paths_by_class(paths).items():
         volume = read_map(path)
@@ -105,11 +99,6 @@ def read_cycle(path: Path, real: VolumeSet, densities: Path | None) -> tuple[Flo
 
     The originals are `densities` if the set holds densities, otherwise `real`. Rows are matched
     by cryoetganId (crops), otherwise by class and angles (densities).
-
-    Raises
-    ------
-    UserError
-        If the densities are not named, or a volume has no original.
     """
     cycled, originals = read_volume_set(path, ["cryoetganSource"]), real
     if (cycled.table["cryoetganSource"] == "density").all():

@@ -18,18 +18,9 @@ def metric_record(
 ) -> dict[str, Any]:
     """Return the record of one metric; numbers that are not finite become None (JSON null).
 
-    Parameters
-    ----------
-    value : float
-        The metric.
-    interval : (float, float), optional
-        95 % confidence interval.
-    baselines : mapping
-        The same metric of reference sets: a half of the real set, a constant volume, noise.
-    warning : str
-        Reason why the value is unreliable.
-    **extra
-        Further keys of this metric.
+    The interval is the 95 % confidence interval. The baselines are the same metric of reference
+    sets: half of the real set, a constant volume, noise. The warning is the reason why the value
+    is unreliable.
     """
     known = interval is not None and np.isfinite(interval).all()
     return {

@@ -49,16 +49,15 @@ def similarity_metrics(
     result: MetricRecords = {}
     if set(names) & set(generated.names):
         found = {
-            key: _same_class_similarities(reference, names, volumes, classes, data_range, rng)
-            for key, (volumes, classes) in candidates.items()
+            key: _same_class_similarities(reference, names, *candidate, data_range, rng)
+            for key, candidate in candidates.items()
         }
         result["ssim_class"] = _mean_record(found, clusters)
     found = {
         key: _best_similarities(reference, volumes, data_range, rng)
         for key, (volumes, _) in candidates.items()
     }
-    result["ssim_best"] = _mean_record(found, clusters)
-    return result
+    return result | {"ssim_best": _mean_record(found, clusters)}
 
 
 def _same_class_similarities(
@@ -103,10 +102,8 @@ def _mean_record(found: Mapping[str, Similarities], clusters: NDArray[np.str_]) 
     }
     if not len(values):
         return metric_record(np.nan, None, baselines)
-    mean = float(values.mean())
-    one_cluster = len(np.unique(clusters[rows])) < 2 <= len(values)  # the variance is unknown
-    half = np.nan
-    if not one_cluster:
+    mean, half = float(values.mean()), np.nan
+    if not len(np.unique(clusters[rows])) < 2 <= len(values):  # else the variance is unknown
         half = Z_95 * np.sqrt(cluster_robust_variance(values, clusters[rows]))
     return metric_record(mean, (mean - half, mean + half), baselines)
 
@@ -124,13 +121,9 @@ def cycle_similarity(originals: Floats, cycled: Floats, rng: np.random.Generator
         "constant": [constant] * len(rows),
         "noise": [noise] * len(rows),
     }
-    found = {
-        name: (
-            np.array(
-                [ssim(originals[i], v, data_range) for i, v in zip(rows, volumes, strict=True)]
-            ),
-            np.arange(len(rows)),
-        )
-        for name, volumes in compared.items()
-    }
-    return {"ssim_cycle": _mean_record(found, np.arange(len(rows)).astype(str))}
+    own = np.arange(len(rows))
+    found = {}
+    for name, volumes in compared.items():
+        pairs = zip(originals[rows], volumes, strict=True)
+        found[name] = np.array([ssim(a, b, data_range) for a, b in pairs]), own
+    return {"ssim_cycle": _mean_record(found, own.astype(str))}
