@@ -49,23 +49,22 @@ def classify(
     with several counts are the points of a learning curve.
     """
     from cryoetgan.devices import choose_device
-    from cryoetgan.evaluation.classifiers import train_test
+    from cryoetgan.evaluation.classifiers import train as training
     from cryoetgan.evaluation.classifiers.classifier import save_classifier
-    from cryoetgan.evaluation.classifiers.train import TrainingOptions
     from cryoetgan.evaluation.comparison.subsets import draw_balanced
 
     title = f"training {network} on {train.name}"
-    options = TrainingOptions(network, epochs, choose_device(device), seed, title)
+    options = training.TrainingOptions(network, epochs, choose_device(device), seed, title)
     first, second = open_sets(train, test)
     train_set, test_set = load_labelled(first, train_split), load_labelled(second, test_split)
     if count is not None:
         train_set = draw_balanced(train_set, count, rng(seed, "count"))
-    train_test.check_train_and_test(train_set, test_set)
+    training.check_train_and_test(train_set, test_set)
     chosen = {"network": network, "epochs": epochs, "count": count}
     key = {"train": sha256(stack_path(train)), "labels": sha256(train), "split": train_split}
     key |= chosen | {"seed": seed}
-    classifier = train_test.train_or_reuse(train_set, options, key, reuse)
-    found = train_test.evaluate_classifier(classifier, test_set)
+    classifier = training.train_or_reuse(train_set, options, key, reuse)
+    found = training.evaluate_classifier(classifier, test_set)
     if checkpoint is not None:
         save_classifier(checkpoint, classifier, key)
     parameters = chosen | {"train_split": train_split, "test_split": test_split}
@@ -123,20 +122,20 @@ def measure(
     from cryoetgan.devices import choose_device
     from cryoetgan.evaluation.classifiers.classifier import load_classifier
     from cryoetgan.evaluation.measurement import measure as measurement
-    from cryoetgan.evaluation.measurement import metric_inputs
+    from cryoetgan.evaluation.measurement import metrics_io
 
     on = choose_device(device)
     span = parse_tilt_range(tilts) if tilts else None
     first, second = open_sets(real, generated)
-    inputs = metric_inputs.MetricInputs(
+    inputs = metrics_io.MetricInputs(
         load_labelled(first, real_split),
         load_labelled(second),
         first.voxel_size,
         load_classifier(features, on, first.box)[0] if features else None,
         layer,
-        metric_inputs.read_class_maps(map_ or [], first),
+        metrics_io.read_class_maps(map_ or [], first),
         (span[0], span[1]) if span else None,
-        metric_inputs.read_cycle(cycle, first, densities) if cycle else None,
+        metrics_io.read_cycle(cycle, first, densities) if cycle else None,
     )
     found = measurement.measure(inputs, seed, on, metric or None)
     write_json(output, found)

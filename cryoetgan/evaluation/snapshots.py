@@ -12,7 +12,7 @@ from cryoetgan.evaluation.classifiers.classifier import Classifier
 from cryoetgan.evaluation.labelled_sets import LabelledSet
 from cryoetgan.evaluation.measurement.feature_metrics import feature_metrics
 from cryoetgan.evaluation.measurement.measure import baseline_volumes
-from cryoetgan.evaluation.measurement.metric_inputs import MetricInputs
+from cryoetgan.evaluation.measurement.metrics_io import MetricInputs
 from cryoetgan.io.files import check_exists
 from cryoetgan.io.star import item_names
 from cryoetgan.io.volume_set import VolumeSet

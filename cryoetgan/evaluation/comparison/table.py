@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cryoetgan.evaluation.comparison.config import REAL, ComparisonConfig
 from cryoetgan.evaluation.labelled_sets import LabelledSet
-from cryoetgan.evaluation.statistics.clusters import cluster_labels
+from cryoetgan.evaluation.statistics.clusters import Labels, cluster_labels
 from cryoetgan.evaluation.statistics.intervals import cluster_robust_wilson, mean_over_seeds
 
 COLUMNS = ("gan_train", "gan_test", "mixed", "minus_baseline", "minus_upper_bound")
@@ -74,10 +74,7 @@ def _stack_correct(results: Sequence[Mapping[str, Any]], name: str = REAL) -> Co
 
 
 def _method_rows(
-    config: ComparisonConfig,
-    results: Results,
-    names: NDArray[np.str_],
-    clusters: NDArray[np.str_],
+    config: ComparisonConfig, results: Results, names: Labels, clusters: Labels
 ) -> list[dict[str, Any]]:
     """Return one row per method, the highest GAN-train accuracy first."""
     upper_bound = _stack_correct(results[REAL,])
@@ -104,7 +101,7 @@ def _method_rows(
 
 
 def _accuracy(
-    correct: Correct, clusters: NDArray[np.str_] | None = None, lowest: float = 0.0
+    correct: Correct, clusters: Labels | None = None, lowest: float = 0.0
 ) -> dict[str, Any]:
     """Return an accuracy over seeds, or a difference of two (`lowest` is -1 then)."""
     mean, (low, high) = mean_over_seeds(correct, clusters)
@@ -112,13 +109,11 @@ def _accuracy(
     return {"value": mean, "interval": interval, "seeds": correct.mean(axis=1).tolist()}
 
 
-def _accuracy_by_class(correct: Correct, names: NDArray[np.str_]) -> dict[str, float]:
+def _accuracy_by_class(correct: Correct, names: Labels) -> dict[str, float]:
     return {str(name): float(correct[:, names == name].mean()) for name in np.unique(names)}
 
 
-def _left_out(
-    results: Results, names: NDArray[np.str_], clusters: NDArray[np.str_]
-) -> dict[str, Any]:
+def _left_out(results: Results, names: Labels, clusters: Labels) -> dict[str, Any]:
     """Return the accuracy on each class that is left out, for each method.
 
     `with_real`: trained on real crops of all other classes and synthetic ones of this
@@ -126,14 +121,10 @@ def _left_out(
     on the other classes: 0 for a classifier that always predicts the class left out.
     """
     table: dict[str, Any] = {}
-    for kind, *rest in results:
-        if kind != "left_out":
-            continue
-        name, new = rest
-        alone = ("left_out_synthetic", name, new)
+    for name, new in (rest for kind, *rest in results if kind == "left_out"):
         columns = {
-            "with_real": results[kind, name, new],
-            "synthetic": results[alone] if alone in results else results["gan_train", name],
+            "with_real": results["left_out", name, new],
+            "synthetic": results.get(("left_out_synthetic", name, new), results["gan_train", name]),
         }
         chosen = names == new
         table.setdefault(name, {})[new] = {

@@ -11,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
-from cryoetgan.evaluation.classifiers.train import TrainingOptions
-from cryoetgan.evaluation.classifiers.train_test import check_train_and_test, train_on_set
+from cryoetgan.evaluation.classifiers.train import (
+    TrainingOptions,
+    check_train_and_test,
+    train_on_set,
+)
 from cryoetgan.evaluation.comparison import subsets
 from cryoetgan.evaluation.comparison.config import REAL, ComparisonConfig, Method, VolumeRows
 from cryoetgan.evaluation.comparison.table import tabulate

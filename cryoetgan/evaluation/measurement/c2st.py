@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from cryoetgan.evaluation.classifiers.train import TrainingOptions, train_classifier
 from cryoetgan.evaluation.measurement.feature_metrics import match_class_proportions
-from cryoetgan.evaluation.measurement.metric_inputs import MetricInputs
-from cryoetgan.evaluation.measurement.metric_record import metric_record
+from cryoetgan.evaluation.measurement.metrics_io import MetricInputs, metric_record
 from cryoetgan.evaluation.statistics.clusters import cluster_labels
 from cryoetgan.evaluation.statistics.intervals import auc_interval
 from cryoetgan.evaluation.statistics.spatial_split import spatial_split

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.evaluation.classifiers.classifier import Classifier
-from cryoetgan.evaluation.measurement.metric_inputs import MetricInputs
-from cryoetgan.evaluation.measurement.metric_record import MetricRecords, metric_record
+from cryoetgan.evaluation.measurement.metrics_io import MetricInputs, MetricRecords, metric_record
 from cryoetgan.evaluation.metrics import fid, inception_score, kid, prdc
 from cryoetgan.evaluation.metrics.neighbours import median_neighbour_distance
 from cryoetgan.evaluation.statistics import clusters, intervals
+from cryoetgan.evaluation.statistics.clusters import Labels
 
 log = logging.getLogger("cryoetgan")
 K_NEIGHBOURS = 5
@@ -75,12 +75,10 @@ def feature_metrics(
         log.warning("%d real and %d generated volumes are too few for FID", len(real), len(rows))
         return result
     crops = features["real"]
-    values = _over_draws(
-        _distances(crops[draw.real], features["generated"][draw.generated]) for draw in draws
-    )
-    real_halves = _over_draws(
-        _distances(crops[draw.real], crops[draw.other_real]) for draw in draws
-    )
+    made = features["generated"]
+    found = [_distances(crops[draw.real], made[draw.generated]) for draw in draws]
+    real_halves = [_distances(crops[draw.real], crops[draw.other_real]) for draw in draws]
+    values = {name: [distances[name] for distances in found] for name in found[0]}
     others = {name: _distances(crops[draws[0].real], features[name][:n]) for name in baselines}
     means = {name: float(np.mean(of_draws)) for name, of_draws in values.items()}
     saturated = saturation_warning(means, n / K_NEIGHBOURS) if "density" in means else ""
@@ -88,22 +86,23 @@ def feature_metrics(
         low, high = intervals.interval_from_halves(means[name], of_draws)
         low = low if name == "kid" else max(low, 0.0)
         high = min(high, 1.0) if name in ("precision", "recall", "coverage") else high
-        compared = {"real_half": float(np.mean(real_halves[name]))}
+        compared = {"real_half": float(np.mean([half[name] for half in real_halves]))}
         compared |= {key: other.get(name, np.nan) for key, other in others.items()}
         warning = "; ".join(filter(None, (weak, saturated if name in PRDC else "")))
         result[name] = metric_record(means[name], (low, high), compared, warning, n=n, **about)
     if "recall" in result:
-        result["recall"]["spread"] = _relative_spread(features, draws)
+        result["recall"]["spread"] = _relative_spread(
+            [(crops[draw.real], made[draw.generated]) for draw in draws]
+        )
     return result
 
 
-def _relative_spread(features: Mapping[str, Floats], draws: list[_Draw]) -> float:
+def _relative_spread(pairs: list[tuple[Floats, Floats]]) -> float:
     """Return the mean neighbour distance in the generated set over that in the real set."""
     ratios = []
-    for draw in draws:
-        real, generated = features["real"][draw.real], features["generated"][draw.generated]
-        distance = median_neighbour_distance(generated, K_NEIGHBOURS)
-        ratios.append(distance / max(median_neighbour_distance(real, K_NEIGHBOURS), 1e-30))
+    for pair in pairs:
+        real, generated = (median_neighbour_distance(part, K_NEIGHBOURS) for part in pair)
+        ratios.append(generated / max(real, 1e-30))
     return float(np.mean(ratios))
 
 
@@ -138,9 +137,7 @@ def _inception_record(
     return metric_record(inception_score(p), interval, found, most=highest)
 
 
-def match_class_proportions(
-    real: NDArray[np.str_], generated: NDArray[np.str_], rng: np.random.Generator
-) -> Rows:
+def match_class_proportions(real: Labels, generated: Labels, rng: np.random.Generator) -> Rows:
     """Return generated rows in the class proportions of the real set.
 
     All rows are returned if a real class is missing in the generated set, or if over half
@@ -152,18 +149,13 @@ def match_class_proportions(
     if not scale or scale * len(real) < sum(len(found) for found in rows) / 2:
         log.info("class proportions differ between the sets: this affects the metrics")
         return np.arange(len(generated))
-    chosen = [
-        rng.permutation(found)[: int(scale * count)]
-        for found, count in zip(rows, counts, strict=True)
-    ]
+    pairs = zip(rows, counts, strict=True)
+    chosen = [rng.permutation(found)[: int(scale * count)] for found, count in pairs]
     return np.sort(np.concatenate(chosen))
 
 
 def _draw_halves(
-    real_clusters: NDArray[np.str_],
-    generated_clusters: NDArray[np.str_],
-    rows: Rows,
-    rng: np.random.Generator,
+    real_clusters: Labels, generated_clusters: Labels, rows: Rows, rng: np.random.Generator
 ) -> list[_Draw]:
     """Return random halves of the real set and of the generated `rows`, of equal length."""
     size = min(len(real_clusters) // 2, max(len(rows) // 2, 1))
@@ -182,12 +174,6 @@ def _distances(real: Floats, generated: Floats) -> dict[str, float]:
     if min(len(real), len(generated)) > K_NEIGHBOURS:
         found |= prdc(real, generated, K_NEIGHBOURS)
     return found
-
-
-def _over_draws(found: Any) -> dict[str, list[float]]:
-    """Return metric to its values, one per draw."""
-    rows = list(found)
-    return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 def saturation_warning(values: Mapping[str, float], cap: float) -> str:

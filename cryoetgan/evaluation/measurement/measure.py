@@ -7,11 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cryoetgan.evaluation.measurement import metric_inputs
+from cryoetgan.evaluation.measurement import metrics_io
 from cryoetgan.evaluation.measurement.c2st import c2st_auc
 from cryoetgan.evaluation.measurement.feature_metrics import feature_metrics
-from cryoetgan.evaluation.measurement.metric_inputs import MetricInputs
-from cryoetgan.evaluation.measurement.metric_record import MetricRecords
+from cryoetgan.evaluation.measurement.metrics_io import MetricInputs, MetricRecords
 from cryoetgan.evaluation.measurement.pose_metric import pose_metric
 from cryoetgan.evaluation.measurement.similarity_metrics import cycle_similarity, similarity_metrics
 from cryoetgan.evaluation.measurement.spectrum_metrics import spectrum_metrics
@@ -36,17 +35,17 @@ def measure(
     the errors of realigned poses.
     """
     inputs.check(metrics)
-    wanted = set(metric_inputs.METRICS if metrics is None else metrics) - set(inputs.missing())
+    wanted = set(metrics_io.METRICS if metrics is None else metrics) - set(inputs.missing())
     baselines = baseline_volumes(inputs.real.volumes, rng(seed, "measure", "nulls"))
     found: MetricRecords = {}
-    if inputs.classifier is not None and wanted & set(metric_inputs.FEATURES):
+    if inputs.classifier is not None and wanted & set(metrics_io.FEATURES):
         generator = rng(seed, "measure", "features")
         found |= feature_metrics(inputs, inputs.classifier, baselines, generator)
-    if wanted & set(metric_inputs.SIMILARITY):
+    if wanted & set(metrics_io.SIMILARITY):
         found |= similarity_metrics(inputs, baselines, rng(seed, "measure", "structure"))
     if inputs.cycle is not None and "ssim_cycle" in wanted:
         found |= cycle_similarity(*inputs.cycle, rng(seed, "measure", "cycle"))
-    if wanted & set(metric_inputs.SPECTRUM):
+    if wanted & set(metrics_io.SPECTRUM):
         found |= spectrum_metrics(inputs, baselines, rng(seed, "measure", "spectra"))
     if "pose_recovery" in wanted:
         generator = rng(seed, "measure", "poses")

@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.evaluation.labelled_sets import LabelledSet
-from cryoetgan.evaluation.measurement.metric_inputs import MetricInputs
-from cryoetgan.evaluation.measurement.metric_record import metric_record
+from cryoetgan.evaluation.measurement.metrics_io import MetricInputs, metric_record
 from cryoetgan.evaluation.metrics import pose_recovery
 from cryoetgan.evaluation.statistics.clusters import cluster_labels
 from cryoetgan.evaluation.statistics.intervals import cluster_robust_wilson, wilson

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.evaluation.measurement.metric_inputs import MetricInputs
-from cryoetgan.evaluation.measurement.metric_record import MetricRecords, metric_record
+from cryoetgan.evaluation.measurement.metrics_io import MetricInputs, MetricRecords, metric_record
 from cryoetgan.evaluation.metrics import ssim
 from cryoetgan.evaluation.statistics.clusters import cluster_labels, random_halves
 from cryoetgan.evaluation.statistics.intervals import Z_95, cluster_robust_variance

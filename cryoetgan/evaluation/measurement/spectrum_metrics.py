@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.evaluation.labelled_sets import LabelledSet
-from cryoetgan.evaluation.measurement.metric_inputs import MetricInputs
-from cryoetgan.evaluation.measurement.metric_record import (
+from cryoetgan.evaluation.measurement.metrics_io import (
+    MetricInputs,
     MetricRecords,
     finite_or_none,
     metric_record,

@@ -26,6 +26,8 @@ LARGEST_ANGLE_DEG = 27.0
 LARGEST_SHIFT, SHIFT_STEP = 3.0, 0.5
 """Voxels per axis during realignment."""
 Complex = NDArray[np.complexfloating]
+Shift = NDArray[np.floating]
+"""`(..., 3)` voxels, xyz."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,8 @@ class Recovery:
 class PosedTemplates:
     """Spectra of the densities in any pose.
 
-    Parameters
-    ----------
-    maps : mapping
-        Class to density `(n, n, n)`, zyx.
-    tilts : (float, float)
-        Lowest and highest tilt about y, degrees. Only sampled frequencies are compared.
+    `maps` is class to density `(n, n, n)`, zyx. Only frequencies that a tilt series from
+    `tilts[0]` to `tilts[1]` degrees about y samples are compared.
     """
 
     def __init__(self, maps: Mapping[str, NDArray[Any]], tilts: tuple[float, float]) -> None:
@@ -78,8 +76,8 @@ class PosedTemplates:
         values = values + 1j * ndimage.map_coordinates(fine.imag, points, order=1)
         return values.reshape(len(rotations), len(self.k))
 
-    def shift_phases(self, shifts: NDArray[Any]) -> Complex:
-        """Return the phase factors of shifts (x, y, z in voxels), `(..., K)`."""
+    def shift_phases(self, shifts: Shift) -> Complex:
+        """Return the phase factors of shifts, `(..., K)`."""
         return np.exp(-2j * np.pi * np.asarray(shifts, float) @ self.k.T)
 
 
@@ -135,11 +133,7 @@ def _poses(table: Any, voxel_size: float) -> tuple[list[str], list[Rotation], ND
 
 
 def _realign(
-    spectrum: Complex,
-    name: str,
-    rotation: Rotation,
-    shift: NDArray[Any],
-    templates: PosedTemplates,
+    spectrum: Complex, name: str, rotation: Rotation, shift: Shift, templates: PosedTemplates
 ) -> tuple[float, float]:
     """Return degrees and voxels between the known pose and the best pose near it."""
     steps = np.arange(-LARGEST_SHIFT, LARGEST_SHIFT + 1e-9, SHIFT_STEP)
@@ -185,9 +179,8 @@ def simulate_at_equal_snr(
         scale = max(0.0, float(np.vdot(own, spectrum).real / np.vdot(own, own).real))
         signals.append(scale * own)
         residuals.append(np.abs(spectrum - scale * own) ** 2)
-    power = np.bincount(templates.shell, np.mean(residuals, axis=0)) / np.maximum(
-        np.bincount(templates.shell), 1
-    )
+    total = np.bincount(templates.shell, np.mean(residuals, axis=0))
+    power = total / np.maximum(np.bincount(templates.shell), 1)
     sd = np.sqrt(power[templates.shell] / 2)
     for signal in signals:
         noise = rng.standard_normal((2, len(signal)))
