@@ -50,15 +50,6 @@ def concatenate(*sets: LabelledSet) -> LabelledSet:
     )
 
 
-def count_repeats(small: LabelledSet, large: LabelledSet) -> int:
-    """Return how often a small set must be repeated to reach a third of a large one.
-
-    Repeats share their coordinates, or class and pose, so they stay on one side of the
-    validation split.
-    """
-    return max(1, len(large) // (3 * max(len(small), 1)))
-
-
 def mask_centre(volumes: LabelledSet, diameter: float) -> LabelledSet:
     """Return the volumes with a ball about the centre replaced by the mean of the rest.
 

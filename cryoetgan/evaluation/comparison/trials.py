@@ -90,7 +90,9 @@ class ComparisonData:
         first, *others = map(self.read, parts)
         sets = [first]
         for part, volumes in zip(parts[1:], others, strict=True):
-            sets += [volumes] * (subsets.count_repeats(volumes, first) if part.repeat else 1)
+            # repeats share coordinates or pose: they stay on one side of the validation split
+            third = max(1, len(first) // (3 * max(len(volumes), 1)))
+            sets += [volumes] * (third if part.repeat else 1)
         return subsets.concatenate(*sets) if others else first
 
     def key(self, trial: Trial, options: TrainingOptions) -> str:
@@ -170,36 +172,28 @@ def _run_trial(trial: Trial, data: ComparisonData, options: TrainingOptions) -> 
 
 
 def _plan_trials(data: ComparisonData) -> Iterator[Trial]:
-    for seed in range(data.config.seeds):
-        yield from _real_trials(data.config, seed)
-        for name, method in data.config.methods.items():
-            yield from _method_trials(data.config, seed, name, method)
-            if data.config.leave_one_out:
-                yield from _left_out_trials(data, seed, name, method)
-
-
-def _real_trials(config: ComparisonConfig, seed: int) -> Iterator[Trial]:
+    config = data.config
     test = {REAL: Part(config.real_test)}
-    methods = {name: Part(method.rows(seed)) for name, method in config.methods.items()}
-    yield Trial((REAL,), seed, (Part(config.real_train),), test | methods)
-    for count in config.curve:
-        few = Part(config.real_train, per_class=count, draw=(seed, "curve", count))
-        yield Trial(("curve", str(count)), seed, (few,), test)
-    if config.background:
-        train = Part(config.real_train, mask_diameter=config.mask_diameter)
-        masked_test = Part(config.real_test, mask_diameter=config.mask_diameter)
-        yield Trial(("background",), seed, (train,), {REAL: masked_test})
-
-
-def _method_trials(
-    config: ComparisonConfig, seed: int, name: str, method: Method
-) -> Iterator[Trial]:
-    test, synthetic = {REAL: Part(config.real_test)}, Part(method.rows(seed))
-    yield Trial(("gan_train", name), seed, (synthetic,), test)
-    if config.few_shot and method.mix:
-        draw = (seed, "few")  # the same real crops for every method
-        real = Part(config.real_train, per_class=config.few_shot, draw=draw, repeat=True)
-        yield Trial(("mixed", name), seed, (synthetic, real), test)
+    for seed in range(config.seeds):
+        methods = {name: Part(method.rows(seed)) for name, method in config.methods.items()}
+        yield Trial((REAL,), seed, (Part(config.real_train),), test | methods)
+        for count in config.curve:
+            few = Part(config.real_train, per_class=count, draw=(seed, "curve", count))
+            yield Trial(("curve", str(count)), seed, (few,), test)
+        if config.background:
+            train, masked_test = (
+                Part(rows, mask_diameter=config.mask_diameter)
+                for rows in (config.real_train, config.real_test)
+            )
+            yield Trial(("background",), seed, (train,), {REAL: masked_test})
+        # the same real crops for every method
+        few = Part(config.real_train, per_class=config.few_shot, draw=(seed, "few"), repeat=True)
+        for name, method in config.methods.items():
+            yield Trial(("gan_train", name), seed, (methods[name],), test)
+            if config.few_shot and method.mix:
+                yield Trial(("mixed", name), seed, (methods[name], few), test)
+            if config.leave_one_out:
+                yield from _left_out_trials(data, seed, name, method)
 
 
 def _left_out_trials(data: ComparisonData, seed: int, name: str, method: Method) -> Iterator[Trial]:

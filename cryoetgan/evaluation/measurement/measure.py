@@ -12,8 +12,11 @@ from cryoetgan.evaluation.measurement.c2st import c2st_auc
 from cryoetgan.evaluation.measurement.feature_metrics import feature_metrics
 from cryoetgan.evaluation.measurement.metrics_io import MetricInputs, MetricRecords
 from cryoetgan.evaluation.measurement.pose_metric import pose_metric
-from cryoetgan.evaluation.measurement.similarity_metrics import cycle_similarity, similarity_metrics
-from cryoetgan.evaluation.measurement.spectrum_metrics import spectrum_metrics
+from cryoetgan.evaluation.measurement.voxel_metrics import (
+    cycle_similarity,
+    similarity_metrics,
+    spectrum_metrics,
+)
 from cryoetgan.seeds import rng
 
 log = logging.getLogger("cryoetgan")
