@@ -3,6 +3,8 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cryoetgan.errors import UserError
+
 DENSE_UNITS = 4096
 LAYERS = ("flatten", "fc6", "fc7")
 SMALLEST_BOX = 16
@@ -20,7 +22,10 @@ class CB3D(nn.Module):
     def __init__(self, box: int, classes: int) -> None:
         super().__init__()
         if box < SMALLEST_BOX:
-            raise ValueError(f"CB3D needs boxes of {SMALLEST_BOX} voxels or more, got {box}")
+            raise UserError(
+                f"cb3d needs boxes of {SMALLEST_BOX} voxels or more, got {box}; "
+                "use --network small (evaluation.network)"
+            )
         self.box = box
         self.body = nn.Sequential(
             *_convolutions(1, 64),

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.mrc import check_same_voxel_size
-from cryoetgan.io.star import SPLITS
 from cryoetgan.io.volume_set import VolumeSet, read_volume_set
 from cryoetgan.physics.acquisition import is_symmetric, read_tilt_ranges
 
@@ -50,13 +49,11 @@ def load_labelled(volumes: VolumeSet, split: str | None = None) -> LabelledSet:
     table = volumes.table
     rows = np.arange(len(table))
     if split is not None:
-        if split not in SPLITS:
-            raise UserError(f"split '{split}': wanted {', '.join(SPLITS)}")
-        if "cryoetganSplit" not in table:
-            raise UserError(f"{volumes.path}: split {split} needs the column cryoetganSplit")
-        rows = np.flatnonzero(table["cryoetganSplit"].astype(str) == split)
+        found = list(map(str, table.get("cryoetganSplit", ())))
+        rows = np.flatnonzero([name == split for name in found])
         if not len(rows):
-            raise UserError(f"{volumes.path}: no row has cryoetganSplit {split}")
+            known = ", ".join(sorted(set(found))) or "no column cryoetganSplit"
+            raise UserError(f"{volumes.path}: no row of split '{split}'; the set has {known}")
     data = np.ascontiguousarray(volumes.volumes[rows], np.float32)
     if not np.isfinite(data).all():
         raise UserError(f"{volumes.path}: contains voxels that are not finite numbers")

@@ -171,9 +171,9 @@ def describe(generated: SetMetrics, fitted: SetMetrics) -> str:
         warning = a.warning or b.warning
         parts.append(f"{text} (unreliable: {warning})" if warning else text)
     recoveries = [
-        f"{name} not measured"
-        if metrics.pose_recovery is None or metrics.simulated_recovery is None
-        else f"{name} {metrics.pose_recovery:.3f} ({metrics.simulated_recovery:.3f})"
+        f"{name} {metrics.pose_recovery:.3f} ({metrics.simulated_recovery:.3f})"
+        if metrics.simulated_recovery is not None
+        else f"{name} not measured"
         for name, metrics in zip(SETS, (generated, fitted), strict=True)
     ]
     brackets = "in brackets: simulation at equal signal-to-noise ratio"

@@ -28,10 +28,7 @@ SNAPSHOTS = "snapshots/epoch_*.pt"
 
 
 def _list_generators(checkpoint: Path) -> list[tuple[Path, bool]]:
-    """Return checkpoints in training order, each with True for its untrained generator.
-
-    Snapshots of an earlier, longer run are ignored.
-    """
+    """Return checkpoints in training order, each with True for its untrained generator."""
     last = int(read(check_exists(checkpoint))["step"])
     snapshots = sorted(checkpoint.parent.glob(SNAPSHOTS))
     if not snapshots:
@@ -40,6 +37,7 @@ def _list_generators(checkpoint: Path) -> list[tuple[Path, bool]]:
             "generators are measured",
             checkpoint,
         )
+    # an earlier, longer run may have left snapshots
     earlier = [path for path in snapshots if int(read(path)["step"]) < last]
     return [(checkpoint, True), *((path, False) for path in [*earlier, checkpoint])]
 

@@ -18,7 +18,6 @@ from torch.nn import functional
 
 from cryoetgan.devices import multiplies_bfloat16
 from cryoetgan.errors import UserError
-from cryoetgan.evaluation.cb3d import SMALLEST_BOX
 from cryoetgan.evaluation.classifiers.classifier import (
     NETWORKS,
     Classifier,
@@ -95,7 +94,7 @@ def train_classifier(
     volumes: NDArray[Any],
     labels: NDArray[np.int_],
     classes: Sequence[str],
-    options: TrainingOptions | None = None,
+    options: TrainingOptions,
     sides: NDArray[np.int8] | None = None,
     symmetric: bool = True,
 ) -> Classifier:
@@ -105,13 +104,7 @@ def train_classifier(
     1 for validation, 0 for training, -1 for neither; by default all volumes are for training.
     The augmentation depends on whether the tilt range is `symmetric`.
     """
-    options = options or TrainingOptions()
     config, device, box = NETWORKS[options.network], options.device, volumes.shape[-1]
-    if options.network == "cb3d" and box < SMALLEST_BOX:
-        raise UserError(
-            f"cb3d needs boxes of {SMALLEST_BOX} voxels or more, got {box}; "
-            "use --network small (evaluation.network)"
-        )
     sides = np.zeros(len(labels), np.int8) if sides is None else sides
     # weights and dropout draw from torch's global generator: restore its state afterwards
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
