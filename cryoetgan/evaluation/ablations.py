@@ -121,10 +121,8 @@ def _row(name: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "collapsed_high": high,
     }
     for column in COLUMNS:
-        lowest, highest = (
-            -np.inf if column == "kid" else 0.0,
-            1.0 if column in FRACTIONS else np.inf,
-        )
+        lowest = -np.inf if column == "kid" else 0.0
+        highest = 1.0 if column in FRACTIONS else np.inf
         values = np.array([[_value(run, column)] for run in runs])
         values = values[np.isfinite(values[:, 0])]
         if len(values):

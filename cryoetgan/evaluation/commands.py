@@ -15,6 +15,7 @@ from cryoetgan.seeds import rng
 
 app = group("")
 Split = Annotated[str | None, typer.Option(help="Only rows of this split.")]
+FEATURES = typer.Option(help="Classifier of `evaluation classify --checkpoint`.")
 RealSet = Annotated[Path, typer.Option(help="Real volume set (STAR).")]
 MeasureFile = Annotated[
     Path | None, typer.Option(help="JSON of `evaluation measure` for this set.")
@@ -28,25 +29,20 @@ def classify(
     test: Annotated[Path, typer.Option(help="Volume set to test on (STAR).")],
     train_split: Split = None,
     test_split: Split = None,
-    count: Annotated[
-        int | None, typer.Option(help="Number of training volumes, classes in equal parts.")
-    ] = None,
+    count: Annotated[int | None, typer.Option(help="Number of training volumes.")] = None,
     network: Annotated[str, typer.Option(help="small, or cb3d (the paper's).")] = "small",
-    epochs: Annotated[
-        int | None, typer.Option(help="At most; default: by the size of the set.")
-    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="At most; default: by set size.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="File for the classifier.")] = None,
-    reuse: Annotated[
-        Path | None, typer.Option(help="Classifier that is reused if its training set is the same.")
-    ] = None,
+    reuse: Annotated[Path | None, typer.Option(help="Classifier to reuse if possible.")] = None,
     device: Device = "auto",
     seed: Seed = 0,
 ) -> None:
     """Train a classifier on one volume set and test it on another: JSON.
 
     Keys: accuracy and its 95 % interval, classes, confusion (rows true, columns predicted),
-    n_train, n_test. All rows of both sets are used, unless a split or a count is given. Runs
-    with several counts are the points of a learning curve.
+    n_train, n_test. All rows of both sets are used, unless a split or a count (of all classes in
+    equal parts) is given. Runs with several counts are the points of a learning curve. The
+    classifier of --reuse is used if its training set and options are the same.
     """
     from cryoetgan.devices import choose_device
     from cryoetgan.evaluation.classifiers import train as training
@@ -61,7 +57,7 @@ def classify(
         train_set = draw_balanced(train_set, count, rng(seed, "count"))
     training.check_train_and_test(train_set, test_set)
     chosen = {"network": network, "epochs": epochs, "count": count}
-    key = {"train": sha256(stack_path(train)), "labels": sha256(train), "split": train_split}
+    key: dict[str, Any] = {"train": sha256(stack_path(train)), "labels": sha256(train), "split": train_split}
     key |= chosen | {"seed": seed}
     classifier = training.train_or_reuse(train_set, options, key, reuse)
     found = training.evaluate_classifier(classifier, test_set)
@@ -85,37 +81,24 @@ def measure(
     real: RealSet,
     generated: Annotated[Path, typer.Option(help="Volume set to measure (STAR).")],
     real_split: Split = None,
-    densities: Annotated[
-        Path | None, typer.Option(help="Volume set of the densities (STAR).")
-    ] = None,
-    features: Annotated[
-        Path | None, typer.Option(help="Classifier of `evaluation classify --checkpoint`.")
-    ] = None,
-    layer: Annotated[
-        str | None, typer.Option(help="Layer of the features: pool; cb3d: flatten, fc6 or fc7.")
-    ] = None,
-    map_: Annotated[
-        list[Path] | None, typer.Option("--map", help="Density map of a class; repeatable.")
-    ] = None,
+    densities: Annotated[Path | None, typer.Option(help="Set of the densities (STAR).")] = None,
+    features: Annotated[Path | None, FEATURES] = None,
+    layer: Annotated[str | None, typer.Option(help="pool; of cb3d: flatten, fc6, fc7.")] = None,
+    map_: Annotated[list[Path] | None, typer.Option("--map", help="Density of a class.")] = None,
     tilts: Annotated[
         str | None,
         typer.Option(metavar="LO,HI", help="Degrees about y; default: the real set's own."),
     ] = None,
-    cycle: Annotated[
-        Path | None,
-        typer.Option(help="Set translated there and back, from --densities or --real."),
-    ] = None,
-    metric: Annotated[
-        list[str] | None, typer.Option(help="Only this metric; repeatable. Default: all.")
-    ] = None,
+    cycle: Annotated[Path | None, typer.Option(help="Set translated there and back.")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="Only this metric; repeatable.")] = None,
     device: Device = "auto",
     seed: Seed = 0,
 ) -> Record:
     """Measure a generated set against a real one: JSON of metrics with interval and baselines.
 
     Metrics: is, fid, kid, precision, recall, density, coverage (they need --features),
-    ssim_class, ssim_best, ssim_cycle (--cycle), power_ratio, sd_ratio, pose_recovery (--map),
-    c2st_auc (classifier two-sample test). Compare each value with its baselines:
+    ssim_class, ssim_best, ssim_cycle (--cycle, from --densities or --real), power_ratio, sd_ratio,
+    pose_recovery (--map of each class), c2st_auc (classifier two-sample test). Compare each value with its baselines:
     `real_half` is one half of the real set against the other. Only sd_ratio and
     power_ratio depend on the grey-value scale: each volume is standardised for the others.
     """
@@ -227,9 +210,7 @@ def ablate(
     ablation: Annotated[str, typer.Argument(help="input_noise_0, wasserstein, dropout_off …")],
     output: Output,
     preset: Annotated[str, typer.Option(help="Preset to change, or a YAML file.")] = "paper",
-    snapshot_every: Annotated[
-        int | None, typer.Option(help="Epochs between two snapshots of the generator.")
-    ] = None,
+    snapshot_every: Annotated[int | None, typer.Option(help="Epochs between snapshots.")] = None,
 ) -> None:
     """Write the preset of one ablation (YAML), for `translation train --preset`.
 
@@ -289,9 +270,7 @@ def epochs(
     output: Output,
     densities: Annotated[Path, typer.Option(help="Volume set to translate (STAR).")],
     real: RealSet,
-    features: Annotated[
-        Path, typer.Option(help="Classifier of `evaluation classify --checkpoint`.")
-    ],
+    features: Annotated[Path, FEATURES],
     real_split: Split = None,
     device: Device = "auto",
     seed: Seed = 0,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cryoetgan.evaluation.measurement.feature_metrics import saturation_warning
 from cryoetgan.evaluation.metrics import prdc
-from cryoetgan.evaluation.metrics.neighbours import median_neighbour_distance
+from cryoetgan.evaluation.metrics.prdc import median_neighbour_distance
 
 
 @pytest.mark.parametrize(("n", "m", "f", "k"), [(200, 150, 5, 5), (90, 300, 64, 3), (60, 60, 1, 1)])

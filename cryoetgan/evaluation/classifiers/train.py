@@ -4,6 +4,7 @@ GAN-train is trained on generated and tested on real volumes, GAN-test the other
 section 3.3.5).
 """
 
+import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -134,7 +135,7 @@ def _fit(task: _Task) -> tuple[dict[str, Tensor], float | None]:
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, config.learning_rate, total_steps=epochs * steps + 1, pct_start=0.2
         )
-    best, best_loss, accuracy, epochs_since = _state(model), np.inf, None, 0
+    best, best_loss, accuracy, epochs_since = copy.deepcopy(model.state_dict()), np.inf, None, 0
     for _ in track(range(epochs), options.title):
         model.train()
         for batch in np.array_split(generator.permutation(task.training), steps):
@@ -145,12 +146,13 @@ def _fit(task: _Task) -> tuple[dict[str, Tensor], float | None]:
             if schedule is not None:
                 schedule.step()
         if not len(task.validation):
-            best = _state(model)
+            best = copy.deepcopy(model.state_dict())
             continue
         validation_loss, correct = _validate(task)
         epochs_since += 1
         if validation_loss < best_loss:
-            best, best_loss, accuracy, epochs_since = _state(model), validation_loss, correct, 0
+            best, epochs_since = copy.deepcopy(model.state_dict()), 0
+            best_loss, accuracy = validation_loss, correct
         if epochs_since > PATIENCE * epochs:
             log.debug("%s: stopped early", options.title)
             break
@@ -168,10 +170,6 @@ def _loss(task: _Task, rows: NDArray[np.int_], generator: np.random.Generator) -
     labels = task.labels[torch.from_numpy(rows).to(device)]
     smoothing = NETWORKS[task.options.network].label_smoothing
     return functional.cross_entropy(scores.float(), labels, label_smoothing=smoothing)
-
-
-def _state(model: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cryoetgan.evaluation.classifiers.classifier import Classifier
 from cryoetgan.evaluation.measurement.metrics_io import MetricInputs, MetricRecords, metric_record
 from cryoetgan.evaluation.metrics import fid, inception_score, kid, prdc
-from cryoetgan.evaluation.metrics.neighbours import median_neighbour_distance
+from cryoetgan.evaluation.metrics.prdc import median_neighbour_distance
 from cryoetgan.evaluation.statistics import clusters, intervals
 from cryoetgan.evaluation.statistics.clusters import Labels
 

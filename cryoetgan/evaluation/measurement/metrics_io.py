@@ -118,13 +118,10 @@ def read_cycle(path: Path, real: VolumeSet, densities: Path | None) -> tuple[Flo
 
 
 def _keys(table: Any) -> list[tuple[Any, ...]]:
-    if "cryoetganId" in table and table["cryoetganId"].notna().all():
-        return [(name,) for name in table["cryoetganId"]]
     columns = [name for name in ("cryoetganClass", *ANGLES) if name in table]
-    return [
-        tuple(round(value, 3) if isinstance(value, float) else value for value in row)
-        for row in table[columns].itertuples(index=False)
-    ]
+    if "cryoetganId" in table and table["cryoetganId"].notna().all():
+        columns = ["cryoetganId"]
+    return list(table[columns].round(3).itertuples(index=False, name=None))
 
 
 def metric_record(

@@ -83,19 +83,10 @@ def nuclear_norm(matrix: Floats, n_zero: int = 0, largest_error: float = 1e-10) 
 def kid(real_features: ArrayLike, generated_features: ArrayLike, block: int = 1024) -> float:
     """Return the kernel inception distance (doi 10.48550/arXiv.1801.01401).
 
-    KID is the unbiased squared maximum mean discrepancy with the kernel (x.y / F + 1)^3.
-
-    Parameters
-    ----------
-    real_features, generated_features : array_like
-        `(N, F)` and `(M, F)`, at least two rows each.
-    block : int
-        Rows and columns of the kernel matrix held in memory at a time.
-
-    Returns
-    -------
-    float
-        About zero for equal distributions (it can be slightly negative); lower is closer.
+    KID is the unbiased squared maximum mean discrepancy with the kernel (x.y / F + 1)^3 of
+    features `(N, F)` and `(M, F)`. It is about zero for equal distributions (it can be slightly
+    negative); lower is closer. `block` rows and columns of the kernel matrix are in memory at a
+    time.
     """
     x = np.asarray(real_features, np.float64)
     y = np.asarray(generated_features, np.float64)
