@@ -7,8 +7,7 @@ from cryoetgan.errors import UserError
 
 DENSE_UNITS = 4096
 LAYERS = ("flatten", "fc6", "fc7")
-SMALLEST_BOX = 16
-"""Voxels."""
+SMALLEST_BOX = 16  # voxels
 
 
 class CB3D(nn.Module):

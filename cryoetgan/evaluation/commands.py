@@ -8,7 +8,7 @@ import typer
 from cryoetgan.command import Device, Output, Record, Seed, command, group, log, parse_tilt_range
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation import selection
-from cryoetgan.evaluation.labelled_sets import load_labelled, open_sets
+from cryoetgan.evaluation.labelled_sets import draw_balanced, load_labelled, open_sets
 from cryoetgan.io.files import check_exists, provenance, read_json, sha256, write_json, write_text
 from cryoetgan.io.volume_set import stack_path
 from cryoetgan.seeds import rng
@@ -47,7 +47,6 @@ def classify(
     from cryoetgan.devices import choose_device
     from cryoetgan.evaluation.classifiers import train as training
     from cryoetgan.evaluation.classifiers.classifier import save_classifier
-    from cryoetgan.evaluation.comparison.subsets import draw_balanced
 
     title = f"training {network} on {train.name}"
     options = training.TrainingOptions(network, epochs, choose_device(device), seed, title)
@@ -57,7 +56,11 @@ def classify(
         train_set = draw_balanced(train_set, count, rng(seed, "count"))
     training.check_train_and_test(train_set, test_set)
     chosen = {"network": network, "epochs": epochs, "count": count}
-    key: dict[str, Any] = {"train": sha256(stack_path(train)), "labels": sha256(train), "split": train_split}
+    key: dict[str, Any] = {
+        "train": sha256(stack_path(train)),
+        "labels": sha256(train),
+        "split": train_split,
+    }
     key |= chosen | {"seed": seed}
     classifier = training.train_or_reuse(train_set, options, key, reuse)
     found = training.evaluate_classifier(classifier, test_set)

@@ -36,8 +36,7 @@ from cryoetgan.seeds import integer_seed, rng
 log = logging.getLogger("cryoetgan")
 BATCH_SIZE = 32
 MAX_EPOCHS, MIN_EPOCHS = 60, 4
-PATIENCE = 0.4
-"""Fraction of the epochs without a lower validation loss after which training stops."""
+PATIENCE = 0.4  # fraction of the epochs without a lower validation loss after which training stops
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
+from cryoetgan.evaluation import labelled_sets
 from cryoetgan.evaluation.classifiers.train import (
     TrainingOptions,
     check_train_and_test,
     train_on_set,
 )
-from cryoetgan.evaluation.comparison import subsets
 from cryoetgan.evaluation.comparison.config import REAL, ComparisonConfig, Method, VolumeRows
 from cryoetgan.evaluation.comparison.table import tabulate
-from cryoetgan.evaluation.labelled_sets import LabelledSet, check_classes, load_labelled, open_sets
+from cryoetgan.evaluation.labelled_sets import LabelledSet
 from cryoetgan.io.files import read_json, sha256, write_json
 from cryoetgan.io.star import COORDINATES, read_star
 from cryoetgan.io.volume_set import stack_path
@@ -64,13 +64,15 @@ class ComparisonData:
         stars = [config.real_train.star]
         for method in config.methods.values():
             stars += [*method.stars, *method.without.values()]
-        open_sets(folder / config.real_test.star, *(folder / star for star in stars))
+        labelled_sets.open_sets(folder / config.real_test.star, *(folder / star for star in stars))
         self.real = {rows: self._load(rows) for rows in (config.real_train, config.real_test)}
         self.real_train, self.real_test = self.real[config.real_train], self.real[config.real_test]
         check_train_and_test(self.real_train, self.real_test)
 
     def _load(self, rows: VolumeRows) -> LabelledSet:
-        return load_labelled(open_sets(self.folder / rows.star)[0], rows.split)
+        return labelled_sets.load_labelled(
+            labelled_sets.open_sets(self.folder / rows.star)[0], rows.split
+        )
 
     def read(self, part: Part) -> LabelledSet:
         """Return the volumes of one part."""
@@ -80,9 +82,9 @@ class ComparisonData:
         if part.without is not None:
             volumes = volumes.subset(np.flatnonzero(volumes.names != part.without))
         if part.per_class is not None and len(volumes):
-            volumes = subsets.draw_per_class(volumes, part.per_class, rng(*part.draw))
+            volumes = labelled_sets.draw_per_class(volumes, part.per_class, rng(*part.draw))
         if part.mask_diameter is not None:
-            volumes = subsets.mask_centre(volumes, part.mask_diameter)
+            volumes = labelled_sets.mask_centre(volumes, part.mask_diameter)
         return volumes
 
     def read_training_set(self, parts: tuple[Part, ...]) -> LabelledSet:
@@ -93,7 +95,7 @@ class ComparisonData:
             # repeats share coordinates or pose: they stay on one side of the validation split
             third = max(1, len(first) // (3 * max(len(volumes), 1)))
             sets += [volumes] * (third if part.repeat else 1)
-        return subsets.concatenate(*sets) if others else first
+        return labelled_sets.concatenate(*sets) if others else first
 
     def key(self, trial: Trial, options: TrainingOptions) -> str:
         """Return a key of a trial that changes with its sets and options."""
@@ -118,7 +120,7 @@ class ComparisonData:
                 f"{self.config.real_test.star}: lacks tomograms and coordinates to match the picks "
                 f"of {path}; leave `template_matching` out"
             )
-        classes = subsets.classes_of_picks(self.real_test, picks, matching.radius)
+        classes = labelled_sets.classes_of_picks(self.real_test, picks, matching.radius)
         return classes == self.real_test.names
 
 
@@ -161,7 +163,7 @@ def run_comparison(
 def _run_trial(trial: Trial, data: ComparisonData, options: TrainingOptions) -> dict[str, Any]:
     """Return `n_train`, and `correct`: test set to a string of 1 (correct) and 0, by volume."""
     train = data.read_training_set(trial.train)
-    check_classes(train.names, data.real_test.names)
+    labelled_sets.check_classes(train.names, data.real_test.names)
     classifier = train_on_set(train, options)
     correct = {}
     for name, part in trial.tests.items():

@@ -18,10 +18,8 @@ from cryoetgan.seeds import rng
 
 SAMPLES, BASELINE_SAMPLES = 1800, 300
 """Volumes shown in training, for the value and for each baseline."""
-EPOCHS = (3, 40)
-"""Lowest and highest number."""
-MIN_VOLUMES = 8
-"""In each of the four parts: real and generated, training and test."""
+EPOCHS = (3, 40)  # lowest and highest number
+MIN_VOLUMES = 8  # in each of the four parts: real and generated, training and test
 Floats = NDArray[np.floating]
 Pair = tuple[Floats, Floats]
 

@@ -21,8 +21,7 @@ FULL_DRAWS_SAMPLES = 1000
 """Half size above which there are fewer draws: the spread over halves is small then."""
 MIN_DRAWS = 4
 CAP_FRACTION, HIGH_DENSITY, LOW_RECALL, HIGH_COVERAGE = 0.5, 2.0, 0.05, 0.9
-MIN_CAP = 4.0
-"""N / k below which a density near it is not a sign of low variance."""
+MIN_CAP = 4.0  # N / k below which a density near it is not a sign of low variance
 PRDC = ("precision", "recall", "density", "coverage")
 MIN_SKILL = 0.25
 """Fraction of the way from chance to perfect accuracy below which features are unreliable."""

@@ -20,8 +20,7 @@ from cryoetgan.evaluation.measurement.voxel_metrics import (
 from cryoetgan.seeds import rng
 
 log = logging.getLogger("cryoetgan")
-BASELINE_VOLUMES = 400
-"""Largest number of volumes of each baseline."""
+BASELINE_VOLUMES = 400  # largest number of volumes of each baseline
 Floats = NDArray[np.floating]
 
 

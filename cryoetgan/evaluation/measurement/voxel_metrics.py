@@ -19,16 +19,12 @@ from cryoetgan.evaluation.statistics import intervals
 from cryoetgan.evaluation.statistics.clusters import Labels, cluster_labels, random_halves
 from cryoetgan.imaging import GOOD_POWER_RATIO
 
-PAIRS = 60
-"""Number of pairs compared by SSIM; `ssim_cycle` takes twice as many."""
-GREY_RANGE_SD = 6.0
-"""Data range of SSIM, in standard deviations of the real set."""
-SMALLEST_BOX = 8
-"""Voxels, for SSIM."""
+PAIRS = 60  # number of pairs compared by SSIM; `ssim_cycle` takes twice as many
+GREY_RANGE_SD = 6.0  # data range of SSIM, in standard deviations of the real set
+SMALLEST_BOX = 8  # voxels, for SSIM
 VOLUMES, BASELINE_VOLUMES = 400, 100
 """Volumes whose spectra are computed, of each set and of each baseline."""
-DRAWS = 50
-"""Random halves for the intervals of power_ratio and sd_ratio."""
+DRAWS = 50  # random halves for the intervals of power_ratio and sd_ratio
 Floats = NDArray[np.floating]
 Similarities = tuple[Floats, NDArray[np.int_]]
 """SSIM of each pair, and the row of its real volume."""

@@ -14,17 +14,13 @@ from cryoetgan.physics.coordinates import centre_offsets
 from cryoetgan.physics.geometry import rotation_from_relion
 from cryoetgan.physics.optics import frequency_axes, missing_wedge, radius_grid
 
-HIGHEST_FREQUENCY = 1 / 3
-"""Cycles per voxel up to which volumes are compared."""
+HIGHEST_FREQUENCY = 1 / 3  # cycles per voxel up to which volumes are compared
 EXCLUDED_SHELLS = 2
 """Fourier shells up to this number are excluded: mass alone must not decide the class."""
-PADDING_FACTOR = 2
-"""Oversampling of a density's spectrum for interpolation."""
+PADDING_FACTOR = 2  # oversampling of a density's spectrum for interpolation
 COARSE_STEP_DEG, FINE_STEP_DEG = 9.0, 3.0
-LARGEST_ANGLE_DEG = 27.0
-"""Largest rotation from the known orientation during realignment."""
-LARGEST_SHIFT, SHIFT_STEP = 3.0, 0.5
-"""Voxels per axis during realignment."""
+LARGEST_ANGLE_DEG = 27.0  # largest rotation from the known orientation during realignment
+LARGEST_SHIFT, SHIFT_STEP = 3.0, 0.5  # voxels per axis during realignment
 Complex = NDArray[np.complexfloating]
 Shift = NDArray[np.floating]
 """`(..., 3)` voxels, xyz."""

@@ -12,12 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float32]
-BLOCK = 256
-"""Rows of the distance matrix held in memory at a time."""
+BLOCK = 256  # rows of the distance matrix held in memory at a time
 UNDECIDED_BAND = 1e-5
 """Differences that single precision cannot decide, relative to the squared lengths."""
-SPARE_NEIGHBOURS = 4
-"""Neighbours beyond the k-th whose distances are computed in double precision."""
+SPARE_NEIGHBOURS = 4  # neighbours beyond the k-th whose distances are computed in double precision
 PAIRS_AT_A_TIME = 1024
 
 

@@ -11,8 +11,7 @@ MIN_TOMOGRAMS = 6
 """Number of tomograms from which whole tomograms are the clusters, not blocks of them."""
 LARGEST_CLUSTER = 1 / 3
 """Largest fraction of the rows that a cluster of `even_cluster_labels` holds."""
-BLOCKS_PER_AXIS = 3
-"""Blocks along each of the two longest axes of a tomogram."""
+BLOCKS_PER_AXIS = 3  # blocks along each of the two longest axes of a tomogram
 Labels = NDArray[np.str_]
 """`(N,)`: the cluster or the class of each volume."""
 

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from cryoetgan.evaluation.statistics.clusters import Labels, random_halves
 
-Z_95 = 1.959964
-"""Quantile of the normal distribution for 95 % intervals."""
+Z_95 = 1.959964  # quantile of the normal distribution for 95 % intervals
 
 
 def wilson(successes: float, count: float) -> tuple[float, float]:

@@ -11,8 +11,7 @@ from cryoetgan.io.star import COORDINATES
 
 log = logging.getLogger("cryoetgan")
 VALIDATION_FRACTION = 0.15
-MIN_TRAINING_FRACTION = 0.5
-"""Fraction of the rows that must be left for training."""
+MIN_TRAINING_FRACTION = 0.5  # fraction of the rows that must be left for training
 
 
 def has_coordinates(table: Any) -> NDArray[np.bool_]:
