@@ -7,17 +7,12 @@ from numpy.typing import NDArray
 
 
 def select_altlocs(flat: Any) -> NDArray[np.bool_]:
-    """Return which atoms to keep so that every residue has one conformer.
+    """Return which of the N atoms of a `gemmi.FlatStructure` give each residue one conformer.
 
     In a residue with alternate locations, the label of the highest mean occupancy wins (the
     first label if several are equal); atoms without a label are kept. If the winner lacks an
     atom, that atom is kept at its best occupied location, provided that the residue has the same
     name. If two residues share a place, the other is removed.
-
-    Parameters
-    ----------
-    flat : gemmi.FlatStructure
-        One model of N atoms; the result is bool `(N,)`.
     """
     keep = np.ones(len(flat.occ), bool)
     if not flat.altlocs.any():

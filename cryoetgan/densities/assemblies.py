@@ -19,21 +19,11 @@ OVERLAP_FRACTION = 0.05
 
 
 def choose_models(structure: Any, model: str, path: Path) -> None:
-    """Reduce a structure to one model.
+    """Reduce a `gemmi.Structure` to one model, in place.
 
-    Parameters
-    ----------
-    structure : gemmi.Structure
-        Changed in place.
-    model : str
-        `all`: all models are parts of one particle and are merged. `auto`: the models are
-        merged if they do not overlap in space (files of assemblies); otherwise they show one
-        molecule (NMR), and the first is kept. Or the number of one model.
-
-    Raises
-    ------
-    UserError
-        If the file has no such model.
+    `model` is the number of a model, or `all`: all models are parts of one particle and are
+    merged. `auto` merges models that do not overlap in space (files of assemblies); otherwise they
+    show one molecule (NMR), and the first is kept.
     """
     numbers = [str(item.num) for item in structure]
     if model not in ("auto", "all"):
@@ -89,24 +79,10 @@ def _overlap(flat: Any) -> bool:
 
 
 def keep_chains(structure: Any, names: Sequence[str], path: Path) -> set[str]:
-    """Remove all other chains, in place: antibodies and partners that the sample lacks.
+    """Remove all chains but `names` (author names) from a structure of one model, in place.
 
-    Parameters
-    ----------
-    structure : gemmi.Structure
-        One model, entities set up.
-    names : sequence of str
-        Chains to keep, by their author names.
-
-    Returns
-    -------
-    set of str
-        Names of the removed chains and subchains.
-
-    Raises
-    ------
-    UserError
-        If a chain does not exist.
+    For antibodies and partners that the sample lacks. Returns the names of the removed chains and
+    subchains.
     """
     model = structure[0]
     known = list(dict.fromkeys(chain.name for chain in model))
@@ -127,23 +103,11 @@ def keep_chains(structure: Any, names: Sequence[str], path: Path) -> set[str]:
 def build_assembly(
     structure: Any, assembly: str, path: Path, removed: Collection[str] = frozenset()
 ) -> bool:
-    """Build the biological assembly, in place; return whether the file describes one.
+    """Build a biological assembly, in place; return whether the file describes one.
 
-    Logs a warning if the file's chains are only a part of the assembly.
-
-    Parameters
-    ----------
-    structure : gemmi.Structure
-        One model, entities set up.
-    assembly : str
-        Its name, or `none`.
-    removed : collection of str
-        Chains and subchains that were removed on purpose.
-
-    Raises
-    ------
-    UserError
-        If the file describes assemblies, but not this one, or has none of its chains.
+    `structure` has one model, with entities set up. `assembly` is a name or `none`; `removed` are
+    the chains and subchains that were removed on purpose. Logs a warning if the file's chains are
+    only a part of the assembly.
     """
     import gemmi
 

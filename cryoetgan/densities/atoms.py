@@ -28,21 +28,14 @@ MAX_EXTENT_A = 20_000.0
 
 @dataclass(frozen=True)
 class Atoms:
-    """Atoms of one particle.
-
-    Attributes
-    ----------
-    positions : ndarray
-        `(N, 3)` xyz in angstrom.
-    atomic_numbers : ndarray
-        `(N,)`.
-    phantom : bool
-        True if they are the pseudo-atoms of a phantom.
-    """
+    """Atoms of one particle."""
 
     positions: Floats
+    """`(N, 3)` xyz in angstrom."""
     atomic_numbers: NDArray[np.int_]
+    """`(N,)`."""
     phantom: bool = False
+    """True if they are the pseudo-atoms of a phantom."""
 
     def __len__(self) -> int:
         return len(self.atomic_numbers)
@@ -66,29 +59,24 @@ def read_atoms(
     component: int = 0,
     chains: Sequence[str] = (),
 ) -> Atoms:
-    """Read the atoms of one particle.
+    """Read the atoms of one particle from PDB or mmCIF, gzipped or not.
 
     Parameters
     ----------
     path : Path
-        PDB or mmCIF, gzipped or not.
+        Of alternate locations the best occupied is used.
     assembly : str
         Name of the biological assembly to build, or `none`. If the file describes no assembly,
         its atoms are used as they are.
     hydrogens, ligands, waters : bool
         Whether to include them. A ligand is any entity that is neither polymer nor water: ions,
-        cofactors, glycans. Of alternate locations the best occupied is used.
+        cofactors, glycans.
     model : str
         Number of a MODEL, `all`, or `auto`; see `choose_models`.
     component : int
         0 for all atoms; n for the n-th largest of the parts that are separated in space.
     chains : sequence of str
         Chains to keep before the assembly is built, by their author names; empty for all.
-
-    Raises
-    ------
-    UserError
-        If the model, a chain, the assembly or the component does not exist, or no atom is left.
     """
     import gemmi
 

@@ -31,20 +31,11 @@ MAX_GAP_CELLS = 1 << 27
 
 
 def split_at_gaps(positions: Floats) -> tuple[Labels, list[int]]:
-    """Find the parts that are separated by gaps.
+    """Find the parts of atoms `(N, 3)`, xyz in angstrom, that are separated by gaps.
 
-    Parameters
-    ----------
-    positions : ndarray
-        `(N, 3)` xyz in angstrom.
-
-    Returns
-    -------
-    labels : ndarray
-        `(N,)` number of each atom's part, 0 the largest. Parts more than `GAP_A` apart along
-        one axis get different labels; parts closer than half of it never do.
-    sizes : list of int
-        Atoms of each part.
+    Returns the number of each atom's part `(N,)`, 0 the largest, and the atoms of each part. Parts
+    more than `GAP_A` apart along one axis get different numbers; parts closer than half of it
+    never do.
     """
     cells = np.floor((positions - positions.min(axis=0)) / (GAP_A / 2)).astype(np.int64)
     shape = cells.max(axis=0) + 1
@@ -74,7 +65,7 @@ def rank_labels(labels: Labels) -> tuple[Labels, list[int]]:
 
 
 def split_at_neck(positions: Floats, atomic_numbers: Labels, chains: Labels) -> Labels | None:
-    """Split a body at its thinnest neck.
+    """Split a body at its thinnest neck; return 0 or 1 for each atom, or None without a neck.
 
     Parameters
     ----------
@@ -82,11 +73,6 @@ def split_at_neck(positions: Floats, atomic_numbers: Labels, chains: Labels) -> 
         `(N, 3)` xyz in angstrom.
     atomic_numbers, chains : ndarray
         `(N,)` Z, and a number for each chain; chains are not split.
-
-    Returns
-    -------
-    ndarray or None
-        `(N,)` 0 or 1; None if no neck is thinner than `MAX_NECK_THINNESS`.
 
     Notes
     -----

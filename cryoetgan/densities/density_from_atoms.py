@@ -33,10 +33,10 @@ def simulate(
     box: int,
     eman2_compatible: bool = False,
 ) -> NDArray[np.float32]:
-    """Return the density map of atoms.
+    """Return the density map of atoms, `(z, y, x)` float32, not normalised.
 
     density(r) = sum over atoms of Z exp(-|r - r_atom|^2 / w^2), with w = resolution / pi, as in
-    EMAN2's e2pdb2mrc.py. The map is not normalised.
+    EMAN2's e2pdb2mrc.py. Atoms outside the box contribute the part that reaches into it.
 
     Parameters
     ----------
@@ -44,25 +44,13 @@ def simulate(
         `(N, 3)` xyz in angstrom; the origin lies at voxel `box // 2`.
     atomic_numbers : array_like
         `(N,)` the weights Z.
-    voxel_size : float
-        Angstrom.
-    resolution : float
+    voxel_size, resolution : float
         Angstrom.
     box : int
         Edge in voxels.
     eman2_compatible : bool
         Use EMAN2's window, which is one voxel shorter on the upper side, and the steps of
         its table.
-
-    Returns
-    -------
-    ndarray
-        `(z, y, x)` float32. Atoms outside the box contribute the part that reaches into it.
-
-    Raises
-    ------
-    UserError
-        If a size is not positive, the box is too large, or a coordinate is not finite.
 
     Notes
     -----

@@ -54,32 +54,15 @@ def drop_unknown_elements(atoms: Atoms, path: Path) -> Atoms:
 def run_e2pdb2mrc(
     atoms: Atoms, voxel_size: float, resolution: float, box: int, center: bool = True
 ) -> NDArray[np.float32]:
-    """Return the density map of these atoms by e2pdb2mrc.py.
+    """Return the density map `(z, y, x)` float32 of these atoms by e2pdb2mrc.py.
 
-    The atoms are passed as plain ATOM records of a PDB file in a temporary folder, because the
-    program reads no mmCIF, builds no assembly, skips HETATM, and writes a log.
+    The atoms (see `drop_unknown_elements`) are passed as plain ATOM records of a PDB file in a
+    temporary folder: the program reads no mmCIF, builds no assembly, skips HETATM, and writes a
+    log. The box is always passed, because the default of EMAN2 2.99.72 is wrong. `center` puts the
+    centre of mass at voxel n // 2. Voxel size and resolution in angstrom, box in voxels.
 
-    Parameters
-    ----------
-    atoms : Atoms
-        Only elements that EMAN2 knows; see `drop_unknown_elements`.
-    voxel_size, resolution : float
-        Angstrom.
-    box : int
-        Edge in voxels. It is always passed, because the default of EMAN2 2.99.72 is wrong.
-    center : bool
-        Put the centre of mass at voxel n // 2 (its --center).
-
-    Returns
-    -------
-    ndarray
-        `(z, y, x)` float32.
-
-    Raises
-    ------
-    UserError
-        If the program is not installed or fails, or if it used another number of atoms or
-        wrote another box.
+    Raises `UserError` if the program is not installed or fails, or if it used another number of
+    atoms or wrote another box.
     """
     program = shutil.which(PROGRAM)
     if program is None:

@@ -20,10 +20,7 @@ Z_GOLD = 79
 
 
 def read_atoms_as_eman2(path: Path) -> Atoms:
-    """Read the atoms that e2pdb2mrc.py would use; from mmCIF, the atoms of the same PDB file.
-
-    Raises `UserError` if the file cannot be read, or EMAN2 would find no atom in it.
-    """
+    """Read the atoms that e2pdb2mrc.py would use; mmCIF is read as the same PDB file."""
     text = read_text(path)
     if is_mmcif(text, path):
         structure = read_structure(path)

@@ -22,14 +22,8 @@ def import_map(
 ) -> tuple[NDArray[np.float32], float, float]:
     """Read a density map of any program at a voxel size (angstrom) and box (voxels).
 
-    Returns
-    -------
-    density : ndarray
-        `(z, y, x)` float32.
-    found_voxel_size : float
-        Angstrom, of the file: `input_voxel_size`, or the header's if that is None.
-    outside : float
-        Fraction of the map's positive mass that the box cuts off.
+    Returns the density `(z, y, x)` float32, the file's voxel size (`input_voxel_size`, or the
+    header's if that is None), and the fraction of the map's positive mass that the box cuts off.
     """
     with open_raw_volume(path) as raw:
         size = resolve_voxel_size(path, raw.voxel_size, input_voxel_size)
@@ -41,8 +35,7 @@ def import_map(
 def read_pose_maps(paths: Sequence[Path]) -> tuple[dict[str, NDArray[Any]], float]:
     """Return the maps of classes by name, `(z, y, x)`, and their common voxel size in angstrom.
 
-    Raises `UserError` if a file is not a density map, or the maps are not cubes of one size and
-    voxel size.
+    The maps must be cubes of one size.
     """
     named = paths_by_class(paths)
     volumes = {name: read_volume(path) for name, path in named.items()}

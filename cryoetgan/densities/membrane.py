@@ -25,31 +25,23 @@ def simulate_membrane(
     radius: float = 600.0,
     tilt: float = 0.0,
 ) -> NDArray[np.float32]:
-    """Return the density map of a membrane patch, curved like a sphere.
+    """Return the density map `(z, y, x)` float32 of a membrane patch, curved like a sphere.
+
+    The mid-plane passes through voxel n // 2; units and blur as in `cryoetgan.densities.simulate`.
 
     Parameters
     ----------
     voxel_size, resolution : float
-        Angstrom; units and blur as in `cryoetgan.densities.simulate`.
+        Angstrom.
     box : int
         Edge in voxels.
     thickness : float
         Angstrom between the head-group layers.
     radius : float
-        Angstrom; radius of curvature of the mid-plane. The normal points away from the centre
-        of curvature.
+        Angstrom; radius of curvature of the mid-plane, larger than the thickness. The normal points
+        away from the centre of curvature.
     tilt : float
         Degrees about y from z to the normal: the normal is (sin tilt, 0, cos tilt), xyz.
-
-    Returns
-    -------
-    ndarray
-        `(z, y, x)` float32; the mid-plane passes through voxel n // 2.
-
-    Raises
-    ------
-    UserError
-        If the radius is not larger than the thickness, or a size is invalid.
     """
     check_box(box)
     if not 0 < thickness < radius < np.inf:

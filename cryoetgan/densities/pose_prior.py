@@ -23,24 +23,14 @@ MIN_CLASS_ROWS = 10
 
 @dataclass(frozen=True)
 class PosePrior:
-    """Orientations and offsets of observed particles.
-
-    Attributes
-    ----------
-    rotations : dict
-        Class, or `""` for all classes, to rotations from reference to particle; empty if the
-        file has no angles.
-    offsets : dict
-        Class, or `""` for all classes, to offsets `(N, 3)` xyz in angstrom from the box centre
-        to the particle; empty if the file has no origins.
-    spread : float
-        Degrees; each drawn orientation is rotated by a random vector with this standard
-        deviation along each axis.
-    """
+    """Orientations and offsets of observed particles by class; key `""` holds all classes."""
 
     rotations: dict[str, Rotation]
+    """From reference to particle; empty if the file has no angles."""
     offsets: dict[str, NDArray[np.float64]]
+    """`(N, 3)` xyz in angstrom from box centre to particle; empty if the file has no origins."""
     spread: float
+    """Degrees per axis, standard deviation of the random vector that rotates an orientation."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.spread <= 180:
@@ -72,18 +62,8 @@ class PosePrior:
 def read_pose_prior(path: Path, spread: float) -> PosePrior:
     """Read orientations and offsets from a STAR file.
 
-    Parameters
-    ----------
-    path : Path
-        With rlnAngleRot/Tilt/Psi, rlnOriginX/Y/ZAngst, or both. If it has cryoetganClass, a
-        class with at least ten rows draws from its own rows.
-    spread : float
-        Degrees; see `PosePrior`.
-
-    Raises
-    ------
-    UserError
-        If the file has neither angles nor origins, no rows, or values that are not numbers.
+    It has rlnAngleRot/Tilt/Psi, rlnOriginX/Y/ZAngst, or both. If it has cryoetganClass, a class
+    with at least ten rows draws from its own rows. `spread` in degrees; see `PosePrior`.
     """
     table = read_star(path).particles
     if not len(table):

@@ -24,10 +24,7 @@ FULL_BOX_FRACTION = 0.8
 class Poser:
     """Rotates and shifts one map; the spline is filtered once, and empty voxels are skipped.
 
-    Parameters
-    ----------
-    density : ndarray
-        `(z, y, x)`, a cube; the particle's centre at n // 2.
+    The map is a cube `(z, y, x)` with the particle's centre at n // 2.
     """
 
     def __init__(self, density: NDArray[np.floating]) -> None:

@@ -115,7 +115,7 @@ def copick(
         list[Path] | None, typer.Option(help="Particles (STAR); repeatable.")
     ] = None,
     labels: Annotated[
-        list[Path] | None, typer.Option(help="<tomogram>_labels.mrc; repeatable.")
+        list[Path] | None, typer.Option(help="Label volume TOMOGRAM_labels.mrc; repeatable.")
     ] = None,
     density: Annotated[
         list[Path] | None,

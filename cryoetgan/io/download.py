@@ -39,26 +39,9 @@ def retry(
 ) -> T:
     """Return the result of `attempt()`, called again after each `TransientError`.
 
-    Parameters
-    ----------
-    attempt : callable
-        Takes no argument.
-    name : str
-        Name of the item in messages.
-    retries : int
-        Further attempts. The waits between them are 1, 2, 4 ... 60 seconds.
-    progress : callable, optional
-        Returns the number of bytes received so far. If it has grown during an attempt, that
-        attempt counts as the first failure again.
-    advice : str
-        Way out, for the message of the last failure.
-    first_wait : float
-        Seconds before the second attempt.
-
-    Raises
-    ------
-    UserError
-        If every attempt failed.
+    Up to `retries` further attempts are made, after 1, 2, 4 ... 60 seconds. `progress` returns the
+    number of bytes received so far: if it grew during an attempt, that attempt counts as the first
+    failure again. After the last failure, the `UserError` has `name` and `advice`, the way out.
     """
     failures, received = 0, progress() if progress else 0
     while True:
@@ -80,12 +63,10 @@ def retry(
 def download(
     url: str, path: Path, retries: int = 4, timeout: float = 60.0, first_wait: float = FIRST_WAIT_S
 ) -> None:
-    """Write the file at `url` to `path`, a scratch file; see `transfer` and `retry`.
+    """Write the file at `url` to `path`, a scratch file.
 
     An interrupted transfer resumes at its last byte. An attempt that received new bytes does not
-    count as a failure.
-
-    Raises `UserError` if the file does not exist, or every attempt failed.
+    count as a failure; see `retry`.
     """
     path.unlink(missing_ok=True)
     retry(
@@ -131,21 +112,8 @@ def _open(url: str, start: int, timeout: float) -> http.client.HTTPResponse:
 def transfer(url: str, path: Path, timeout: float) -> None:
     """Make one attempt to download a file; a partial file at `path` is continued.
 
-    Parameters
-    ----------
-    url : str
-        http or https.
-    path : Path
-        Written piece by piece.
-    timeout : float
-        Seconds without a byte before the attempt is given up.
-
-    Raises
-    ------
-    TransientError
-        If the connection breaks, stalls or ends early, or the server is busy.
-    UserError
-        If the file does not exist, or the server refuses to send it.
+    Raises `TransientError` if the connection breaks, stalls for `timeout` seconds or ends early,
+    or the server is busy; `UserError` if the file does not exist or the server refuses to send it.
     """
     start, began = _size(path), time.monotonic()
     logged = began

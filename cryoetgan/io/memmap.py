@@ -32,24 +32,10 @@ def read_region(
     spans: Sequence[tuple[int, int]],
     release_every: int = RELEASE_EVERY_BYTES,
 ) -> NDArray[np.float32]:
-    """Return a float32 copy of a region of a volume; pages are released on the way.
+    """Return a float32 copy of a region of a volume `(z, y, x)`; `spans` are starts and stops.
 
-    A page holds more than its share of the region: a cube of 100 MB, read at once from wide rows,
-    would map 600 MB of its file.
-
-    Parameters
-    ----------
-    array : ndarray
-        `(z, y, x)` of any type, usually memory-mapped.
-    spans : sequence of (int, int)
-        Start and stop of each axis, voxels.
-    release_every : int
-        Bytes read between two releases.
-
-    Returns
-    -------
-    ndarray
-        `(z, y, x)` of the spans' lengths.
+    Pages are released on the way, because a page holds more than its share of the region: a cube
+    of 100 MB, read at once from wide rows, would map 600 MB of its file.
     """
     (first, last), rows, columns = spans
     region = np.empty([b - a for a, b in spans], np.float32)

@@ -31,24 +31,9 @@ class Volume:
 
 
 def read_volume(path: Path, voxel_size: float | None = None) -> Volume:
-    """Open one 3-D MRC volume by memory map.
+    """Open one 3-D MRC2014 volume: read-only, in the data type of the file, memory-mapped.
 
-    Parameters
-    ----------
-    path : Path
-        A file in format MRC2014.
-    voxel_size : float, optional
-        Angstrom; overrides the header.
-
-    Returns
-    -------
-    Volume
-        Read-only, in the data type of the file.
-
-    Raises
-    ------
-    UserError
-        If the file is missing, broken or not 3-D, or has no voxel size.
+    `voxel_size` in angstrom overrides the header, which may lack it.
     """
     data, header_size = open_mrc(path)
     if data.ndim != 3:
@@ -57,22 +42,9 @@ def read_volume(path: Path, voxel_size: float | None = None) -> Volume:
 
 
 def read_mask(path: Path, volume: Volume, tomogram: Path) -> NDArray[Any]:
-    """Return the exclusion mask of a tomogram, `(z, y, x)`, memory-mapped.
+    """Return the exclusion mask of a tomogram, `(z, y, x)`, memory-mapped; its grid is checked.
 
-    Parameters
-    ----------
-    path : Path
-        MRC file; voxels that are not zero are excluded (`tomograms import --mask` writes it as
-        `T_mask.mrc`).
-    volume : Volume
-        The tomogram.
-    tomogram : Path
-        File of the tomogram, for messages.
-
-    Raises
-    ------
-    UserError
-        If mask and tomogram have different grids.
+    Voxels that are not zero are excluded; `tomograms import --mask` writes it as `T_mask.mrc`.
     """
     mask = read_volume(path)
     if mask.data.shape != volume.data.shape:
@@ -96,13 +68,7 @@ def read_map(path: Path) -> Volume:
 
 
 def read_tomogram(path: Path) -> Volume:
-    """Open a tomogram and check all of its voxels.
-
-    Raises
-    ------
-    UserError
-        If voxels are not finite, or all equal.
-    """
+    """Open a tomogram; raise `UserError` if a voxel is not finite, or all are equal."""
     volume = read_volume(path)
     low, high = np.inf, -np.inf
     for index, section in enumerate(iterate_sections(volume.data)):
@@ -163,19 +129,10 @@ def check_mrc_name(path: Path) -> None:
 def write_volume(
     path: Path, data: NDArray[Any], voxel_size: float, labels: Sequence[str] = ()
 ) -> None:
-    """Write one 3-D volume atomically.
+    """Write one 3-D volume `(z, y, x)` atomically; voxel size in angstrom.
 
-    Parameters
-    ----------
-    path : Path
-        The MRC file.
-    data : ndarray
-        `(z, y, x)`. The types float32, float16, int8, int16 and uint16 are kept; others
-        become float32.
-    voxel_size : float
-        Angstrom.
-    labels : sequence of str
-        Header labels, at most nine of 79 characters; the first label names the program.
+    The types float32, float16, int8, int16 and uint16 are kept; others become float32. The header
+    has at most nine `labels` of 79 characters, after the one that names the program.
     """
     with open_volume(path, data.shape, voxel_size, _mrc_type(data.dtype), labels) as out:
         out[:] = data
@@ -191,10 +148,7 @@ def open_volume(
 ) -> Iterator[NDArray[Any]]:
     """Yield a memory-mapped array to fill; the file appears if the block ends without error.
 
-    Parameters
-    ----------
-    shape : tuple of int
-        `(z, y, x)`, or `(volume, z, y, x)` for a volume stack.
+    `shape` is `(z, y, x)`, or `(volume, z, y, x)` for a volume stack.
     """
     if not np.isfinite(voxel_size) or voxel_size <= 0:
         raise UserError(f"{path}: the voxel size is {voxel_size} A; it must be above zero")

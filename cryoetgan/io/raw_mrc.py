@@ -41,21 +41,14 @@ MAX_OUTSIDE = 0.1
 
 @dataclass(frozen=True)
 class RawVolume:
-    """A volume as stored in a file.
-
-    Attributes
-    ----------
-    data : ndarray
-        `(z, y, x)`, of the file's own type.
-    voxel_size : float
-        Angstrom, from the header; NaN if the voxels are not cubes.
-    is_bright : bool
-        True if a header label states that this package made protein bright.
-    """
+    """A volume as stored in a file."""
 
     data: NDArray[Any]
+    """`(z, y, x)`, of the file's own type."""
     voxel_size: float
+    """Angstrom, from the header; NaN if the voxels are not cubes."""
     is_bright: bool = False
+    """True if a header label states that this package made protein bright."""
 
 
 @dataclass(frozen=True)
@@ -74,21 +67,10 @@ class _Header:
 def open_raw_volume(
     path: Path, name: object = None, scratch: Path | None = None
 ) -> Iterator[RawVolume]:
-    """Yield a volume, memory-mapped; a gzipped file is unpacked to a temporary file first.
+    """Yield a volume, memory-mapped; a gzipped file is unpacked in folder `scratch` first.
 
-    Parameters
-    ----------
-    path : Path
-        MRC, REC or MAP. The content of the header decides, not the file name.
-    name : object
-        Name of the file in messages, for example its address if it was downloaded.
-    scratch : Path, optional
-        Folder of the temporary file.
-
-    Raises
-    ------
-    UserError
-        If the file is missing or cut short, or is not an MRC volume.
+    The content of the header decides whether it is MRC, REC or MAP, not the file name. `name`
+    names the file in messages, for example by its address if it was downloaded.
     """
     name = path if name is None else name
     path = check_exists(path, "MRC file")

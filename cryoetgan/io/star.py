@@ -52,10 +52,7 @@ class Star:
 def class_name(path: Path) -> str:
     """Return the class of a file: its stem, without `.gz` and one more suffix.
 
-    Raises
-    ------
-    UserError
-        If the stem holds other characters than letters, digits, `_` and `-`.
+    Raises `UserError` if it holds other characters than letters, digits, `_` and `-`.
     """
     name = Path(path).name.removesuffix(".gz")
     stem = Path(name).stem
@@ -79,21 +76,10 @@ def paths_by_class(paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def select_tomogram(table: "pd.DataFrame", tomogram: Path, path: Path) -> "pd.DataFrame":
-    """Return the rows of one tomogram.
+    """Return the rows of one tomogram, which is named by its file's stem.
 
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Particles; all are returned if column rlnTomoName is missing.
-    tomogram : Path
-        File of the tomogram; its stem is the tomogram's name.
-    path : Path
-        File of the particles, for messages.
-
-    Raises
-    ------
-    UserError
-        If no particle lies in the tomogram.
+    All rows are returned if the table lacks rlnTomoName. Raises `UserError` if no particle lies in
+    the tomogram; `path` is the file of the particles, for messages.
     """
     if "rlnTomoName" not in table or not len(table):
         return table
@@ -136,20 +122,10 @@ def item_names(classes: Iterable[str]) -> list[str]:
 
 
 def read_star(path: Path, columns: Sequence[str] = ()) -> Star:
-    """Read a STAR file.
+    """Read a STAR file with a block `particles`, or a single block of any name.
 
-    Parameters
-    ----------
-    path : Path
-        A STAR file with a block `particles`, or a single block of any name. A block `optics` is
-        optional.
-    columns : sequence of str
-        Required columns.
-
-    Raises
-    ------
-    UserError
-        If the file is missing, is not a STAR file, is cut short, or lacks a column.
+    A block `optics` is optional. Raises `UserError` if the file is broken or cut short, or lacks
+    one of the `columns`.
     """
     import pandas as pd
     import starfile

@@ -25,27 +25,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VolumeSet:
-    """A volume set opened for reading.
-
-    Attributes
-    ----------
-    path : Path
-        The STAR file.
-    table : pandas.DataFrame
-        One row per volume, in stack order.
-    optics : pandas.DataFrame
-        One row per optics group.
-    volumes : ndarray
-        `(volume, z, y, x)` float32, memory-mapped, read-only.
-    voxel_size : float
-        Angstrom.
-    """
+    """A volume set opened for reading."""
 
     path: Path
+    """The STAR file."""
     table: "pd.DataFrame"
+    """One row per volume, in stack order."""
     optics: "pd.DataFrame"
+    """One row per optics group."""
     volumes: NDArray[Any]
+    """`(volume, z, y, x)` float32, memory-mapped, read-only."""
     voxel_size: float
+    """Angstrom."""
 
     def __len__(self) -> int:
         return len(self.table)
@@ -66,13 +57,7 @@ def stack_path(star: Path) -> Path:
 
 
 def read_volume_set(star: Path, columns: Sequence[str] = ()) -> VolumeSet:
-    """Open a volume set; its stack is memory-mapped.
-
-    Raises
-    ------
-    UserError
-        If STAR file or stack is missing or broken, or if the two do not match.
-    """
+    """Open a volume set and check that its two files match; the stack is memory-mapped."""
     tables = read_star(star, columns)
     if not len(tables.particles):
         raise UserError(f"{star}: holds no volume; create it again")
@@ -125,12 +110,8 @@ class VolumeSetWriter:
     ----------
     star : Path
         The STAR file.
-    count : int
-        Number of volumes.
-    box : int
-        Edge of a box in voxels.
-    voxel_size : float
-        Angstrom.
+    count, box, voxel_size
+        Number of volumes; edge of a box in voxels; angstrom.
     optics : pandas.DataFrame, optional
         One row per group; rlnImagePixelSize, rlnImageSize and rlnImageDimensionality are added.
     release_every : int
@@ -170,10 +151,7 @@ class VolumeSetWriter:
     def add(self, volume: Floats, row: Mapping[str, Any]) -> None:
         """Append one volume `(z, y, x)` and its row; rlnImageName is added.
 
-        Raises
-        ------
-        UserError
-            If a voxel is not finite, which means that an input is broken.
+        Raises `UserError` if a voxel is not finite, which means that an input is broken.
         """
         if not np.isfinite(volume).all():
             raise UserError(

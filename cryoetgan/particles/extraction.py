@@ -143,10 +143,7 @@ def extract_boxes(
 def rows_inside(table: "pd.DataFrame", tomograms: Mapping[str, Volume], box: int) -> "pd.DataFrame":
     """Return the rows whose boxes lie inside their tomogram; the others are counted and dropped.
 
-    Raises
-    ------
-    UserError
-        If a tomogram is not given, or if no row is left.
+    Raises `UserError` if a tomogram is not given, or if no row is left.
     """
     for name in table["rlnTomoName"].unique():
         if name not in tomograms:

@@ -161,13 +161,7 @@ def _to_our_columns(table: "pd.DataFrame", class_name: str, frame: PicksFrame) -
 
 
 def keep_classes(table: "pd.DataFrame", classes: list[str], path: Path) -> "pd.DataFrame":
-    """Return the rows of some classes; all rows if `classes` is empty.
-
-    Raises
-    ------
-    UserError
-        If no row is left.
-    """
+    """Return the rows of some classes, all if `classes` is empty; `UserError` if none is left."""
     if not classes:
         return table
     known = table["cryoetganClass"].isin(classes)

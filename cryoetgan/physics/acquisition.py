@@ -25,43 +25,29 @@ COLUMNS = {
     "contrast": "cryoetganContrast",
 }
 """Columns of the optics block, by attribute of `Acquisition`."""
-
-
 CTF_STATES = ("raw", "phase-flipped", "corrected")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Acquisition:
-    """Parameters of a tilt series.
-
-    Attributes
-    ----------
-    tilt_low, tilt_high, tilt_step : float
-        Degrees; the tilt axis is y, the beam runs along z.
-    voltage, cs : float
-        Kilovolts; spherical aberration in millimetres.
-    amplitude_contrast : float
-        Fraction in [0, 1].
-    defocus : float, optional
-        Micrometres, underfocus positive; None if unknown.
-    ctf : str
-        State of the contrast transfer function: raw, phase-flipped or corrected.
-    group : str
-        Microscope session, shared by its tomograms.
-    contrast : str
-        Protein contrast of the file before import, dark or bright; exports restore it.
-    """
+    """Parameters of a tilt series (degrees); the tilt axis is y, the beam runs along z."""
 
     tilt_low: float = -60.0
     tilt_high: float = 60.0
     tilt_step: float = 3.0
     voltage: float = 300.0
     cs: float = 2.7
+    """Spherical aberration in millimetres; the voltage in kilovolts."""
     amplitude_contrast: float = 0.07
+    """Fraction in [0, 1]."""
     defocus: float | None = None
+    """Micrometres, underfocus positive; None if unknown."""
     ctf: str = "raw"
+    """State of the contrast transfer function: raw, phase-flipped or corrected."""
     group: str = "all"
+    """Microscope session, shared by its tomograms."""
     contrast: str = "dark"
+    """Protein contrast of the file before import, dark or bright; exports restore it."""
 
     def __post_init__(self) -> None:
         if not -90 <= self.tilt_low < self.tilt_high <= 90:

@@ -28,25 +28,17 @@ They are the matrices of `cryoetgan.tomograms.importing.conventions.orient_axes`
 
 @dataclass(frozen=True)
 class ImportTransform:
-    """The transform from a file to the tomogram that was imported from it.
-
-    Attributes
-    ----------
-    shape : tuple of int
-        zyx of the file's grid, after its rotation.
-    voxel_size : float
-        Voxel size of the file, angstrom.
-    step : float
-        Voxel size of the tomogram over `voxel_size`; 1 if it was not resampled.
-    tilt_axis, beam_axis : str
-        Axes of the file that became y and z.
-    """
+    """The transform from a file to the tomogram that was imported from it."""
 
     shape: tuple[int, ...]
+    """zyx of the file's grid, after its rotation."""
     voxel_size: float
+    """Voxel size of the file, angstrom."""
     step: float
+    """Voxel size of the tomogram over `voxel_size`; 1 if it was not resampled."""
     tilt_axis: str = "y"
     beam_axis: str = "z"
+    """Axes of the file that became y and z."""
 
     @property
     def matrix(self) -> Floats:
@@ -86,11 +78,6 @@ def read_import_transform(tomogram: Path, volume: Volume) -> ImportTransform:
     """Read the transform from the record beside a tomogram (`T.mrc.json`).
 
     It is the identity if the tomogram has no record or was simulated.
-
-    Raises
-    ------
-    UserError
-        If the record has unexpected content.
     """
     record = sidecar(tomogram)
     content = read_json(record) if record.exists() else {}
@@ -113,12 +100,7 @@ def read_import_transform(tomogram: Path, volume: Volume) -> ImportTransform:
 def centre_offset(row: Mapping[Any, Any], voxel_size: float) -> NDArray[np.float64]:
     """Return the vector from voxel n // 2 of a box to its particle's centre, xyz, voxels.
 
-    Parameters
-    ----------
-    row : mapping
-        Column to value; the offset is zero without the columns of the origin.
-    voxel_size : float
-        Angstrom.
+    `row` maps columns to values; without the columns of the origin the offset is zero.
     """
     return -np.array([float(row.get(name, 0.0)) for name in ORIGINS]) / voxel_size
 

@@ -27,11 +27,8 @@ if the tilt range is symmetric.
 def rotation_from_relion(angles: ArrayLike) -> Rotation:
     """Return the rotation that takes the reference (xyz) to the particle.
 
-    Parameters
-    ----------
-    angles : array_like
-        `(..., 3)` rlnAngleRot, rlnAngleTilt, rlnAnglePsi in degrees. The matrix that RELION
-        builds from them takes the particle to the reference, hence the inverse here.
+    `angles` are `(..., 3)` rlnAngleRot, rlnAngleTilt, rlnAnglePsi in degrees. The matrix that
+    RELION builds from them takes the particle to the reference, hence the inverse here.
     """
     return Rotation.from_euler("ZYZ", np.asarray(angles, float), degrees=True).inv()
 
@@ -86,25 +83,18 @@ def rotate_volume(
     order: int = 3,
     prefilter: bool = True,
 ) -> Floats:
-    """Rotate a volume about voxel n // 2, then shift it.
+    """Rotate a volume `(z, y, x)` about voxel n // 2, then shift it; zero outside the input.
 
     Parameters
     ----------
     volume : ndarray
-        `(z, y, x)`; the spline coefficients if `prefilter` is False.
+        `(z, y, x)`; the output of `scipy.ndimage.spline_filter` if `prefilter` is False.
     rotation : scipy.spatial.transform.Rotation
         Takes reference vectors (xyz) to particle vectors.
     shift : array_like
         x, y, z in voxels, applied after the rotation.
     order : int
         Spline order.
-    prefilter : bool
-        False if `volume` is the output of `scipy.ndimage.spline_filter`.
-
-    Returns
-    -------
-    ndarray
-        `(z, y, x)`, same shape; zero outside the rotated input.
     """
     backward = rotation.inv().as_matrix()[::-1, ::-1]  # xyz to zyx
     centre = np.array(volume.shape) // 2
@@ -132,17 +122,8 @@ def clip_box(
 ) -> tuple[Slices, Slices]:
     """Return the overlap of a box and a volume, as slices of the volume and of the box.
 
-    Parameters
-    ----------
-    corner : sequence of int
-        First voxel of the box, zyx in voxels of the volume. The box may reach beyond the volume.
-    box_shape, volume_shape : sequence of int
-        Voxels, zyx.
-
-    Returns
-    -------
-    in_volume, in_box : tuple of slice
-        Both select the same voxels; empty if box and volume do not overlap.
+    Both select the same voxels; they are empty if box and volume do not overlap. `corner` is the
+    first voxel of the box in voxels of the volume; the box may reach beyond it. All are zyx.
 
     Examples
     --------
@@ -169,12 +150,7 @@ def block_slices(corner: Sequence[int] | NDArray[np.int_], shape: Sequence[int])
 def tiles(shape: Sequence[int], edge: int) -> Iterator[tuple[Corner, Corner]]:
     """Yield corner and shape (zyx, voxels) of the tiles that cover a volume.
 
-    Parameters
-    ----------
-    shape : (int, int, int)
-        The volume's, zyx.
-    edge : int
-        Voxels; the last tile of each axis may be smaller.
+    A tile has `edge` voxels along each axis; the last of each axis may be smaller.
     """
     depth, height, width = shape
     for z, y, x in product(*(range(0, n, edge) for n in shape)):

@@ -49,14 +49,9 @@ def hermitian_weights(n: int) -> Floats:
 
 
 def shell_sums(values: NDArray[np.floating], shells: NDArray[np.int_]) -> NDArray[np.float64]:
-    """Return the sums of `values` over Fourier shells 0 to n // 2, both half spaces counted.
+    """Return the sums over Fourier shells 0 to n // 2, both half spaces counted.
 
-    Parameters
-    ----------
-    values : ndarray
-        `(z, y, x // 2 + 1)`, real.
-    shells : ndarray of int
-        `fourier_shells` of the box.
+    `values` are real, `(z, y, x // 2 + 1)`; `shells` are the `fourier_shells` of the box.
     """
     box = len(shells)
     sums = np.bincount(shells.ravel(), (values * hermitian_weights(box)).ravel())
@@ -66,10 +61,7 @@ def shell_sums(values: NDArray[np.floating], shells: NDArray[np.int_]) -> NDArra
 def tilt_angle(shape: Shape) -> Floats:
     """Return the tilt angle at which each frequency is sampled, degrees in (-90, 90].
 
-    Returns
-    -------
-    ndarray
-        `(z, 1, x // 2 + 1)`: the angle does not depend on ky.
+    The shape is `(z, 1, x // 2 + 1)`, because the angle does not depend on ky.
     """
     kz, _, kx = frequency_axes(shape, 1.0)
     return np.degrees(np.arctan2(np.where(kx == 0, np.abs(kz), kz), np.abs(kx)))
@@ -78,12 +70,8 @@ def tilt_angle(shape: Shape) -> Floats:
 def is_sampled(kz: Floats, kx: Floats, tilts: tuple[float, float]) -> NDArray[np.bool_]:
     """Return whether a tilt series samples the directions (kz, kx); the tilt axis always is.
 
-    Parameters
-    ----------
-    kz, kx : ndarray
-        Frequencies in any unit; (kz, kx) and (-kz, -kx) are the same direction.
-    tilts : (float, float)
-        Lowest and highest tilt, degrees.
+    `tilts` are the lowest and the highest, degrees. (kz, kx) and (-kz, -kx), in any unit, are the
+    same direction.
     """
     low, high = np.radians(tilts[0]) - ANGLE_TOLERANCE, np.radians(tilts[1]) + ANGLE_TOLERANCE
     angle = np.arctan2(np.where(kx < 0, -kz, kz), np.abs(kx))
@@ -94,22 +82,14 @@ def is_sampled(kz: Floats, kx: Floats, tilts: tuple[float, float]) -> NDArray[np
 
 
 def missing_wedge(shape: Shape, tilts: tuple[float, float]) -> NDArray[np.bool_]:
-    """Return the mask of the frequencies that a tilt series samples.
+    """Return the mask of the frequencies that a tilt series samples, `(z, y, x // 2 + 1)` bool.
 
-    Parameters
-    ----------
-    shape : (int, int, int)
-        zyx, voxels.
-    tilts : (float, float)
-        Lowest and highest tilt about y, degrees; (-60, 60) leaves a half-wedge of 30 degrees.
-        The range may be asymmetric.
+    `tilts` are the lowest and highest tilt about y in degrees: (-60, 60) leaves a half-wedge of 30
+    degrees; the range may be asymmetric. `shape` is zyx.
 
-    Returns
-    -------
-    ndarray of bool
-        `(z, y, x // 2 + 1)`, True if sampled; the tilt axis (kz = kx = 0) always is. The planes
-        of the highest frequency in z and x represent both signs. They are True if either sign is
-        sampled, so that the mask of a real volume is symmetric.
+    True if sampled; the tilt axis (kz = kx = 0) always is. The planes of the highest frequency in
+    z and x represent both signs. They are True if either sign is sampled, so that the mask of a
+    real volume is symmetric.
     """
     kz, _, kx = frequency_axes(shape, 1.0)
     mask = is_sampled(kz, kx, tilts)

@@ -12,7 +12,7 @@ app = group("")
 
 @command(app, "build")
 def build(
-    folder: Annotated[Path, typer.Argument(help="Results of a run, results/<run>.")],
+    folder: Annotated[Path, typer.Argument(help="Results of a run, results/NAME.")],
     output: Output,
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "CryoETGAN",
     sample: Annotated[int, typer.Option(help="Number of volumes shown of each class.")] = 4,

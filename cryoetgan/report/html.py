@@ -56,5 +56,6 @@ class Section:
     warnings: Callable[[Run], list[str]] = lambda run: []
 
 
-macros: Any = make_environment().get_template("macros.html.j2").module
+ENVIRONMENT = make_environment()
+macros: Any = ENVIRONMENT.get_template("macros.html.j2").module
 """Each macro is a function that returns escaped HTML, such as `macros.grid(rows)`."""

@@ -6,7 +6,7 @@ import hashlib
 from markupsafe import Markup
 
 from cryoetgan import __version__
-from cryoetgan.report.html import FOLDER, make_environment
+from cryoetgan.report.html import ENVIRONMENT, FOLDER
 from cryoetgan.report.label_free import checks_by_set, summarise
 from cryoetgan.report.results import Results
 from cryoetgan.report.run import Run, load_run
@@ -34,27 +34,23 @@ def build(results: Results, title: str, sample: int) -> str:
     warnings = [line for section in SECTIONS for line in section.warnings(run)]
     missing = [*failed_jobs(results), *sorted(set(results.gaps))]
     script = (FOLDER / "page.js").read_text(encoding="utf-8")
-    return (
-        make_environment()
-        .get_template("page.html.j2")
-        .render(
-            title=title,
-            version=__version__,
-            run=results.folder.resolve().name,
-            preset=run.preset,
-            other_presets=[name for name in run.presets if name != run.preset],
-            verdict=verdict,
-            summary=summarise(checks) if run.label_source == "templates" else "",
-            choice=explain_choice(run),
-            notes=[
-                ("warnings", "Warnings", [*verdict.caveats, *warnings]),
-                ("gaps", "Missing results", missing),
-            ],
-            sections=[(section, html) for section, html in rendered if html],
-            style=(FOLDER / "page.css").read_text(encoding="utf-8"),
-            script=script,
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
-        )
+    return ENVIRONMENT.get_template("page.html.j2").render(
+        title=title,
+        version=__version__,
+        run=results.folder.resolve().name,
+        preset=run.preset,
+        other_presets=[name for name in run.presets if name != run.preset],
+        verdict=verdict,
+        summary=summarise(checks) if run.label_source == "templates" else "",
+        choice=explain_choice(run),
+        notes=[
+            ("warnings", "Warnings", [*verdict.caveats, *warnings]),
+            ("gaps", "Missing results", missing),
+        ],
+        sections=[(section, html) for section, html in rendered if html],
+        style=(FOLDER / "page.css").read_text(encoding="utf-8"),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
     )
 
 

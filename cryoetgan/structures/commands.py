@@ -16,7 +16,7 @@ def fetch(
     ids: Annotated[list[str], typer.Argument(help="PDB ids: 4v6x, or pdb_00004v6x.")],
     output: Output,
     mirror: Annotated[
-        str, typer.Option(help="URL or folder that holds <id>.cif.gz.")
+        str, typer.Option(help="URL or folder that holds ID.cif.gz.")
     ] = "https://files.rcsb.org/download",
     name: Annotated[
         str | None, typer.Option(help="File name without suffix, for a single id.")

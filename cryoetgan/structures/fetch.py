@@ -14,11 +14,7 @@ PDB_ID = re.compile(r"[0-9][a-z0-9]{3}|pdb_[0-9a-z]{8}")
 
 
 def parse_pdb_id(text: str) -> str:
-    """Return a PDB id in lower case.
-
-    Raises `UserError` if `text` has neither the short form (4v6x) nor the extended form
-    (pdb_00004v6x).
-    """
+    """Return a PDB id, short (4v6x) or extended (pdb_00004v6x), in lower case."""
     name = text.strip().lower()
     if not PDB_ID.fullmatch(name):
         raise UserError(
@@ -36,27 +32,11 @@ def fetch(
     timeout: float = 60.0,
     first_wait: float = FIRST_WAIT_S,
 ) -> None:
-    """Write one entry as mmCIF; the file appears when it is complete and parses.
+    """Write one entry as uncompressed mmCIF; the file appears when it is complete and parses.
 
-    Parameters
-    ----------
-    entry : str
-        PDB id.
-    path : Path
-        The mmCIF file to write, uncompressed.
-    mirror : str
-        URL or folder that holds `<id>.cif.gz`.
-    retries : int
-        Further attempts after a transient fault.
-    timeout : float
-        Seconds without a byte before an attempt is given up.
-    first_wait : float
-        Seconds before the second attempt; the wait doubles each time.
-
-    Raises
-    ------
-    UserError
-        If the id is invalid or unknown, or the server sends another entry.
+    `mirror` is a URL or folder that holds `<id>.cif.gz`. After a transient fault, up to `retries`
+    further attempts are made; the wait of `first_wait` seconds doubles each time. An attempt is
+    given up after `timeout` seconds without a byte.
     """
     name = parse_pdb_id(entry)
     with tempfile.TemporaryDirectory() as folder:

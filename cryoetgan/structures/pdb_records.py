@@ -21,29 +21,18 @@ BYTE_KINDS[ord("0") : ord("9") + 1] = DIGIT
 
 @dataclass(frozen=True)
 class PdbRecords:
-    """Atoms in the order of the file.
-
-    Attributes
-    ----------
-    names : ndarray
-        `(N, 4)` bytes of columns 13 to 16.
-    positions : ndarray
-        `(N, 3)` xyz in angstrom.
-    is_het : ndarray
-        `(N,)` bool, True if the record is a HETATM.
-    """
+    """Atoms in the order of the file."""
 
     names: Bytes
+    """`(N, 4)` bytes of columns 13 to 16."""
     positions: NDArray[np.float64]
+    """`(N, 3)` xyz in angstrom."""
     is_het: NDArray[np.bool_]
+    """`(N,)` bool, True if the record is a HETATM."""
 
 
 def read_records(text: bytes, path: Path) -> PdbRecords:
-    """Return the atoms of a PDB file, all models.
-
-    Raises `UserError` if a record is cut short or a coordinate is not a number; the message names
-    the line.
-    """
+    """Return the atoms of a PDB file, all models; the message of a fault names the line."""
     data = np.frombuffer(text, np.uint8)
     ends = np.flatnonzero(data == ord("\n"))
     starts = np.concatenate([[0], ends + 1])

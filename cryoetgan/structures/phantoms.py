@@ -102,10 +102,7 @@ def apply_symmetry(unit: Floats, group: Rotation) -> list[Floats]:
 
 
 def write_phantom(name: str, path: Path) -> int:
-    """Write a phantom as mmCIF; return its number of pseudo-atoms.
-
-    Raises `UserError` if the name is unknown.
-    """
+    """Write a phantom as mmCIF; return its number of pseudo-atoms."""
     import gemmi
 
     key = name.lower()

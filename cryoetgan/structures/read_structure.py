@@ -41,11 +41,7 @@ def count_atoms(structure: Any) -> int:
 
 
 def read_structure(path: Path) -> Any:
-    """Read PDB or mmCIF, gzipped or not, as a `gemmi.Structure`.
-
-    Raises `UserError` if the file is missing, damaged or not a structure, or if it has no atoms or
-    a coordinate that is not finite.
-    """
+    """Read PDB or mmCIF, gzipped or not, as a `gemmi.Structure` with finite coordinates."""
     import gemmi
 
     text = read_text(path)
@@ -70,10 +66,7 @@ def read_structure(path: Path) -> Any:
 
 
 def read_text(path: Path) -> bytes:
-    """Return the unpacked bytes of a structure file.
-
-    Raises `UserError` if the path is missing, a folder, a damaged gzip, too large, or a web page.
-    """
+    """Return the unpacked bytes of a structure file."""
     path = check_exists(path, "structure file")
     if path.is_dir():
         raise UserError(f"{path}: is a folder, not a structure file")
@@ -118,10 +111,7 @@ def is_mmcif(text: bytes, path: Path) -> bool:
 
 
 def flatten_structure(structure: Any, path: Path) -> Any:
-    """Return a structure's `gemmi.FlatStructure`: its atoms as arrays.
-
-    Raises `UserError` if a chain's name is longer than gemmi's arrays hold (7 letters).
-    """
+    """Return a structure's `gemmi.FlatStructure`: its atoms as arrays."""
     import gemmi
 
     try:

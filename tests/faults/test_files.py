@@ -1,4 +1,4 @@
-"""Full disks, folders that cannot be written, files changed after they were written."""
+"""Full disks, read-only folders, and files that changed after they were written."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ MAP = ("--voxel-size", "10", "--resolution", "30", "--box", "24")
 
 @contextmanager
 def mounted(folder: Path, *options: str):
-    """A file system of its own in memory; the test is skipped where none can be mounted."""
+    """Mount a small file system in memory; skip the test if that is not possible."""
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", ",".join(("size=1m", *options)), "tmpfs", folder]
     if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
@@ -30,7 +30,7 @@ def mounted(folder: Path, *options: str):
 
 @pytest.fixture
 def small(cryoetgan, tmp_path):
-    """A map and a set of posed volumes, whole."""
+    """A map and a set of posed volumes."""
     folder = tmp_path / "whole"
     cryoetgan("densities", "membrane", *MAP, "-o", folder / "membrane.mrc")
     pose = ("--count", "4", "--max-shift", "10", "-o", folder / "poses.star")
@@ -47,12 +47,12 @@ def test_a_full_disk_ends_in_a_message_and_leaves_no_half_file(cryoetgan, tmp_pa
     with mounted(tmp_path / "disk") as disk:
         for name, words in writers.items():
             target = disk / name
-            target.write_text("what was there before")
+            target.write_text("earlier content")
             max_shift = ("--max-shift", "10") if words[1] == "pose" else ()
             done = cryoetgan(*words, *max_shift, "-o", target, code=2)
             refused(done, str(disk))
             assert "No space left" in done.stderr or " free" in done.stderr
-            assert target.read_text() == "what was there before"
+            assert target.read_text() == "earlier content"
             assert [path.name for path in disk.iterdir()] == [name], "nothing half written"
             target.unlink()
 
@@ -63,7 +63,7 @@ def test_a_read_only_folder_ends_in_a_message(cryoetgan, tmp_path, small):
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
         words = ("densities", "pose", disk / "membrane.mrc", "--count", "2", "--max-shift", "10")
         refused(cryoetgan(*words, "-o", disk / "poses.star", code=2), "Read-only", str(disk))
-        # and what is there can be read
+        # reading still works
         cryoetgan(*words, "-o", tmp_path / "poses.star")
 
 
@@ -75,7 +75,7 @@ def test_validate_finds_every_file_that_was_cut_or_changed(cryoetgan, small):
         whole = path.read_bytes()
         middle = len(whole) // 2
         damaged = {"cut": whole[:middle], "empty": b""}
-        if path.suffix != ".json":  # a digit in a record is nothing that can be known to be wrong
+        if path.suffix != ".json":  # a changed digit in a record cannot be detected
             damaged["changed"] = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
         for how, content in damaged.items():
             path.write_bytes(content)
@@ -85,13 +85,13 @@ def test_validate_finds_every_file_that_was_cut_or_changed(cryoetgan, small):
     assert find_problems(small)[0] == []
 
 
-def test_a_table_of_ours_that_is_cut_short_is_not_taken_for_a_shorter_one(cryoetgan, small):
+def test_a_table_that_is_cut_short_is_an_error(cryoetgan, small):
     star = small / "poses.star"
     whole = star.read_text()
     words = ("imaging", "simulate", star, "--snr", "1", "--tilts=-60,60", "--lowpass", "40")
-    star.write_text(whole.rstrip("\n")[:-1])  # every row is there, a letter of the last is not
+    star.write_text(whole.rstrip("\n")[:-1])  # all rows, but the last one lacks a letter
     refused(cryoetgan(*words, "-o", small / "x.star", code=2), "poses.star", "cut short")
-    # a table that somebody else wrote may end as it likes
+    # a table without a record, of another program, may lack the last newline
     (small / "poses.star.json").unlink()
     star.write_text(whole.rstrip("\n"))
     cryoetgan(*words, "-o", small / "x.star")

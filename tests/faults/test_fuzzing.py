@@ -1,7 +1,7 @@
-"""Broken files of every kind end in a message of ours: no traceback, no hang, bounded memory.
+"""Damaged files of every kind end in one message: no traceback, no hang, bounded memory.
 
-Each case damages a whole file (bytes changed, cut, doubled, moved; header words and numbers set
-to extremes; words of the format's own put in) and reads it. `make test-all` tries 10,000 cases a
+Each case damages a valid file (bytes changed, cut, doubled, moved; header words and numbers set
+to extremes; words of the format inserted) and reads it. `make test-all` tries 10,000 cases a
 reader, `make test` some dozens.
 """
 
@@ -196,7 +196,7 @@ def _alarm(*_):
 
 @pytest.fixture
 def bounded():
-    """A bound on memory, and an alarm for what hangs."""
+    """Bound the memory and the time of a reader."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     with open("/proc/self/statm") as file:
         used = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
@@ -213,7 +213,7 @@ def try_many(name, folder, number):
     whole = make(folder)
     path = folder / f"damaged.{kind}"
     path.write_bytes(whole)
-    read(path)  # what is whole is read
+    read(path)  # the valid file is read
 
     @settings(
         max_examples=number,

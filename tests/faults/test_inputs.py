@@ -1,4 +1,4 @@
-"""What other programs leave in a file where a number is wanted, and what a command makes of it."""
+"""Values that are not finite in input files and options end in one message."""
 
 import mrcfile
 import numpy as np
@@ -54,7 +54,7 @@ def spoil(path, value):
 
 
 @pytest.mark.parametrize("name", READERS_OF_MAPS)
-def test_a_map_that_is_none_is_named(cryoetgan, files, name):
+def test_a_broken_map_is_named(cryoetgan, files, name):
     before = sorted(files.iterdir())
     words = (*READERS_OF_MAPS[name], "-o", OUTPUTS.get(name, "o.star" if name != "copick" else "o"))
     spoil(files / "a.mrc", np.nan)
@@ -65,7 +65,7 @@ def test_a_map_that_is_none_is_named(cryoetgan, files, name):
 
 
 @pytest.mark.parametrize("name", ["score", "match", "pick", "fit", "extract"])
-def test_a_tomogram_that_is_none_is_named(cryoetgan, files, name):
+def test_a_broken_tomogram_is_named(cryoetgan, files, name):
     if name == "extract":
         words = ("particles", "extract", "picks.star", "--tomogram", "t.mrc", "--box", "12")
     else:
@@ -83,7 +83,7 @@ def test_a_tomogram_that_is_none_is_named(cryoetgan, files, name):
     assert sorted(files.iterdir()) == before
 
 
-def test_volumes_and_angles_that_are_none_are_not_averaged(cryoetgan, files):
+def test_broken_volumes_and_missing_angles_are_not_averaged(cryoetgan, files):
     words = ("particles", "average", "set.star", "-o", "o.mrc")
     spoil(files / "set.mrcs", np.inf)
     refused(cryoetgan(*words, code=2), "set.star", "volume 1", "not finite")
@@ -106,12 +106,12 @@ def test_volumes_and_angles_that_are_none_are_not_averaged(cryoetgan, files):
         ((*MATCH, "--score-threshold-sd=-inf"), ("--score-threshold-sd", "-inf")),
     ],
 )
-def test_an_option_that_is_no_number_is_named(cryoetgan, files, words, said):
+def test_an_invalid_number_is_named_with_its_option(cryoetgan, files, words, said):
     refused(cryoetgan(*words, "-o", "o.star", code=2), *said)
     assert not (files / "o.star").exists()
 
 
-def test_a_score_that_is_not_known_is_shown_as_none(cryoetgan, files):
+def test_the_gallery_shows_no_nan(cryoetgan, files):
     text = (files / "set.star").read_text()
     (files / "set.star").write_text(text.replace("0.400000", "nan"))
     cryoetgan("particles", "gallery", "set.star", "-o", "g.html")

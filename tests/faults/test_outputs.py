@@ -1,4 +1,4 @@
-"""Names that nothing can be written to, and folders that hold something else already."""
+"""Invalid output names, and folders that hold other files."""
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ def small(tmp_path, rng):
 
 
 @pytest.mark.parametrize("suffix", WRITERS)
-def test_what_cannot_be_written_to_is_named_as_it_was_typed(cryoetgan, small, suffix):
+def test_an_invalid_output_is_named_as_it_was_typed(cryoetgan, small, suffix):
     name = f"a folder{suffix}" if suffix else "a file"
     if suffix:
         (small / name).mkdir()
@@ -62,17 +62,17 @@ def test_an_export_replaces_an_export_and_nothing_else(cryoetgan, small, verb):
     refused(cryoetgan("export", other, "g.star", "-o", "empty", code=2), "would delete")
 
 
-def test_the_record_of_a_result_holds_the_hash_of_all_it_was_made_of(cryoetgan, small):
+def test_the_record_of_a_result_holds_the_hashes_of_all_inputs(cryoetgan, small):
     cryoetgan("densities", "pose", "m.mrc", "--count", 2, "-o", "poses.star")
     cryoetgan(
         "imaging", "simulate", "poses.star", "--snr", 1, "--tilts=-60,60", "-o", "simulated.star"
     )
     inputs = read_json(sidecar(small / "simulated.star"))["provenance"]["inputs"]
-    # a change of the volumes alone shows, too
+    # the stack counts too
     assert inputs == {name: sha256(small / name) for name in ("poses.star", "poses.mrcs")}
 
 
-def test_no_command_overwrites_what_it_reads(cryoetgan, small):
+def test_no_command_overwrites_its_input(cryoetgan, small):
     cryoetgan("structures", "phantom", "tric", "-o", "s.cif")
     (small / "link.mrc").symlink_to("m.mrc")
     (small / "c.star").write_text("data_")
@@ -90,6 +90,6 @@ def test_no_command_overwrites_what_it_reads(cryoetgan, small):
         assert (small / words[2]).read_bytes() == before
 
 
-def test_a_folder_where_a_file_is_wanted_is_said(cryoetgan, small):
+def test_a_folder_instead_of_a_file_is_an_error(cryoetgan, small):
     refused(cryoetgan("check", "--config", "r", code=2), "r: is a folder")
     refused(cryoetgan("init", "a file", code=2), "a file", "is a file")

@@ -25,12 +25,7 @@ SOFT_EDGE_VOXELS = 3.0
 class Accumulator:
     """Sum of particles, rotated back into the frame of the reference, and of their weights.
 
-    Parameters
-    ----------
-    box : int
-        Voxels.
-    voxel_size : float
-        Angstrom.
+    Boxes have `box` voxels along an edge, of `voxel_size` angstrom.
     """
 
     def __init__(self, box: int, voxel_size: float) -> None:

@@ -130,21 +130,8 @@ def join_halves(
     """Return the sums over all particles, both half maps and their FSC.
 
     Halves that were aligned independently may be rotated against each other. With iterations,
-    the second half is therefore aligned to the first as a whole, and the poses in `particles`
-    are updated.
-
-    Parameters
-    ----------
-    particles : list of Particle
-        With poses.
-    members : sequence of sequence of int
-        Indices of the particles of each half.
-    voxel_size : float
-        Angstrom.
-    limit : float
-        Low-pass of the alignment, angstrom.
-    options : AverageOptions
-        Iterations and alignment.
+    the second half is therefore aligned to the first as a whole, with a low-pass of `limit`
+    (angstrom), and the poses in `particles` are updated. `members` are the indices of each half.
     """
     box = particles[0].box.shape[0]
     first, second = (accumulate([particles[i] for i in m], box, voxel_size) for m in members)

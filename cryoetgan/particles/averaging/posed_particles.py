@@ -38,11 +38,8 @@ class Particle:
 def rows_of_class(volumes: VolumeSet, class_name: str | None) -> list[int]:
     """Return the rows of a volume set to average, which belong to one class.
 
-    Raises
-    ------
-    UserError
-        If the class is unknown, if no class is given for a set of several, or if fewer than two
-        particles are left.
+    Raises `UserError` if the class is unknown, if a set of several classes is given without a
+    class, or if fewer than two particles are left.
     """
     path, table = volumes.path, volumes.table
     classes = volumes.classes() if "cryoetganClass" in table else []
@@ -69,21 +66,10 @@ def has_poses(volumes: VolumeSet) -> bool:
 def read_particles(
     volumes: VolumeSet, rows: Sequence[int], tilts: tuple[float, float] | None = None
 ) -> list[Particle]:
-    """Return the particles of some rows.
+    """Return the particles of some rows; raise `UserError` if a volume or angle is not finite.
 
-    Parameters
-    ----------
-    volumes : VolumeSet
-        Without angles, all rotations are the identity and all shifts zero.
-    rows : sequence of int
-        Indices into the volume set.
-    tilts : (float, float), optional
-        Degrees; replaces the tilt range of the optics groups.
-
-    Raises
-    ------
-    UserError
-        If a volume or an angle is not finite.
+    Without angles, all rotations are the identity and all shifts zero. `tilts` (degrees) replaces
+    the tilt range of the optics groups.
     """
     return [_read_particle(volumes, int(row), tilts) for row in rows]
 

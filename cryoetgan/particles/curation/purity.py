@@ -103,12 +103,8 @@ def annotated_rows(
 ) -> list[dict[str, Any]]:
     """Return the accepted and named boxes as rows of a STAR file: a small labelled test set.
 
-    Parameters
-    ----------
-    sample : sequence of mapping
-        id, tomogram and place (x, y, z in voxels) of each box.
-    decisions : mapping
-        As in `estimate_purity`.
+    `sample` has id, tomogram and place (x, y, z in voxels) of each box; `decisions` are as in
+    `estimate_purity`.
     """
     rows = []
     for box in sample:

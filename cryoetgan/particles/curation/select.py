@@ -143,13 +143,7 @@ def _best_first(
 
 
 def read_csv_decisions(path: Path) -> Iterator[tuple[int, str, str, str]]:
-    """Yield line, id, answer and class of each row of a CSV file of decisions.
-
-    Raises
-    ------
-    UserError
-        If the file lacks the columns id and accepted.
-    """
+    """Yield line, id, answer and class of each row of a CSV file of decisions."""
     with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         if not {"id", "accepted"} <= set(reader.fieldnames or []):

@@ -23,19 +23,9 @@ NO_DECISIONS = b'"decisions":{}'
 
 
 def decisions_csv(decisions: Mapping[str, Any], ids: Sequence[str], classes: Sequence[str]) -> str:
-    """Return decisions as CSV (id, accepted, class) in the order of the page.
+    """Return decisions (id to `accepted`, yes or no, and `class`) as CSV, in the order of the page.
 
-    Parameters
-    ----------
-    decisions : mapping
-        Id to `accepted` (yes or no) and `class`.
-    ids, classes : sequence of str
-        The ids and classes of the page.
-
-    Raises
-    ------
-    UserError
-        If the page does not have an id or class, or if an answer is not yes or no.
+    Raises `UserError` if the page does not have an id or class, or if an answer is not yes or no.
     """
     known, names = set(ids), {*classes, ""}
     for name, decision in decisions.items():
@@ -66,15 +56,7 @@ def saved_decisions(path: Path) -> dict[str, dict[str, str]]:
 
 
 class DecisionStore:
-    """Current decisions of a gallery, and the CSV file that keeps them.
-
-    Parameters
-    ----------
-    path : Path
-        The CSV file.
-    ids, classes : sequence of str
-        The ids and classes of the page.
-    """
+    """Current decisions of a gallery (its ids and classes), and the CSV file that keeps them."""
 
     def __init__(self, path: Path, ids: Sequence[str], classes: Sequence[str]) -> None:
         self.path, self.ids, self.classes = path, ids, classes
@@ -86,11 +68,8 @@ class DecisionStore:
     def update(self, body: bytes) -> int:
         """Apply changes, save all decisions and return their number.
 
-        Parameters
-        ----------
-        body : bytes
-            JSON mapping of id to decision, null for undecided. Only changes are sent, so that
-            two open pages do not overwrite each other.
+        `body` is a JSON mapping of id to decision, null for undecided. A page sends only changes,
+        so that two open pages do not overwrite each other.
         """
         changes = json.loads(body)
         if not isinstance(changes, dict):
@@ -108,19 +87,9 @@ def make_server(
 ) -> tuple[ThreadingHTTPServer, str]:
     """Return a server for this machine only, and the address to open.
 
-    Parameters
-    ----------
-    page : callable
-        Returns the HTML without decisions, given the address to which they are sent.
-    store : DecisionStore
-        Keeps the decisions.
-    port : int
-        0 for any free one.
-
-    Notes
-    -----
-    Other web pages in the same browser can neither read nor write: the address holds a secret,
-    and a request under another host's name is refused.
+    `page` returns the HTML without decisions, given the address to which they are sent; port 0 is
+    any free one. Other web pages in the same browser can neither read nor write: the address
+    holds a secret, and a request under another host's name is refused.
     """
     secret = secrets.token_urlsafe(16)
     content = page(f"/{secret}/decisions").encode()

@@ -48,15 +48,7 @@ class Alignment:
 
 
 class Aligner:
-    """Align boxes to one template.
-
-    Parameters
-    ----------
-    template : Template
-        In its band.
-    rotations : int
-        Orientations searched before the refinement, uniform on SO(3).
-    """
+    """Align boxes to one template; `rotations` orientations are searched, then refined."""
 
     def __init__(self, template: Template, rotations: int) -> None:
         self.template, self.band = template, template.band

@@ -61,16 +61,8 @@ def make_bank(
 ) -> LowRankBank:
     """Rotate all templates and compute the kernels that they share.
 
-    Parameters
-    ----------
-    maps : mapping
-        Class to density `(z, y, x)`, cubes of the band's box.
-    band : FourierBand
-        Wedge, low-pass and high-pass.
-    transfer : ndarray, optional
-        Contrast transfer in the band.
-    rotations : int
-        Fine orientations, uniform on SO(3).
+    `maps` is class to density `(z, y, x)`, cubes of the band's box; `rotations` is the number of
+    fine orientations, uniform on SO(3).
     """
     templates = [Template(density, band, transfer) for density in maps.values()]
     fine = super_fibonacci(rotations)

@@ -66,13 +66,7 @@ def score_picks(
 
 
 def template_box(maps: Mapping[str, Floats]) -> int:
-    """Return the box of the templates in voxels.
-
-    Raises
-    ------
-    UserError
-        If the maps differ in size or are not cubes.
-    """
+    """Return the edge of the templates in voxels; raise `UserError` if it is not one for all."""
     shapes = {density.shape for density in maps.values()}
     if len(shapes) != 1 or len(set(next(iter(shapes)))) != 1:
         raise UserError(

@@ -70,6 +70,9 @@ def search_band(
 ) -> tuple[FourierBand, Floats | None]:
     """Return the band of a search, and the contrast transfer `(P,)` of a template in it.
 
+    The band holds the frequencies inside tilt range, low-pass and high-pass, without zero. The
+    transfer is None if the defocus is unknown or its effect was corrected.
+
     Parameters
     ----------
     box : int
@@ -80,18 +83,6 @@ def search_band(
         Tilt range, contrast transfer, low-pass and high-pass.
     device : torch.device
         Device of the tensors.
-
-    Returns
-    -------
-    band : FourierBand
-        Frequencies inside tilt range, low-pass and high-pass, without zero.
-    transfer : ndarray or None
-        None if the defocus is unknown or its effect was corrected.
-
-    Raises
-    ------
-    UserError
-        If no Fourier voxel is left.
     """
     record, low = options.acquisition, max(options.highpass_shells, 0.5) - 0.5
     radius = radius_grid((box, box, box), 1.0)
@@ -122,14 +113,8 @@ def search_band(
 class Template:
     """The Fourier transform of one density map, evaluated at rotated frequencies.
 
-    Parameters
-    ----------
-    density : ndarray
-        `(z, y, x)`, a cube; the particle's centre at n // 2.
-    band : FourierBand
-        Frequencies at which it is evaluated.
-    transfer : ndarray, optional
-        Contrast transfer in the band: `(P,)`.
+    `density` is a cube `(z, y, x)` with the particle's centre at n // 2; it is evaluated at the
+    frequencies of `band` and multiplied with the contrast transfer `(P,)`, if there is one.
     """
 
     def __init__(self, density: Floats, band: FourierBand, transfer: Floats | None = None) -> None:
@@ -182,20 +167,7 @@ class Template:
         return normalise((values * self.weights).permute(1, 0, 2).reshape(count, -1))
 
     def rotate_with_derivatives(self, matrices: Floats) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the rotated template and its derivatives by a further small rotation.
-
-        Parameters
-        ----------
-        matrices : ndarray
-            `(R, 3, 3)` rotations.
-
-        Returns
-        -------
-        values : torch.Tensor
-            `(R, 2 P)` unit vectors.
-        by_rotation : torch.Tensor
-            `(R, 3, 2 P)`: their derivatives by rotations about x, y, z, per radian.
-        """
+        """Return the same and `(R, 3, 2 P)`: derivatives by rotations about x, y, z, per radian."""
         where = self._grid_points(matrices)
         count, _, points = where.shape
         side = torch.where(where[:, 2] < 0, -1.0, 1.0)  # (R, P)
@@ -232,16 +204,9 @@ def _interpolate(table: torch.Tensor, edge: int, where: torch.Tensor) -> torch.T
     """Return the rows of a table, interpolated linearly between its grid points: `(R, P, C)`.
 
     `grid_sample` gives the same but keeps channels apart in memory. Here a row is read at once,
-    so that eight channels cost little more than two.
-
-    Parameters
-    ----------
-    table : torch.Tensor
-        `(z y x, C)` on a grid of `edge` points along x and y, and the upper half of z.
-    edge : int
-        Odd.
-    where : torch.Tensor
-        `(R, 3, P)` xyz in [-1, 1], z from 0.
+    so that eight channels cost little more than two. The table is `(z y x, C)` on a grid of
+    `edge` (odd) points along x and y, and the upper half of z; `where` is `(R, 3, P)` xyz in
+    [-1, 1], z from 0.
     """
     middle = edge // 2
     at = where * middle

@@ -56,20 +56,11 @@ def _axis(length: int, cutoff: float, half: bool) -> Axis:
 
 
 class TileCorrelator:
-    """Correlate tiles of one size with the kernels.
+    """Correlate tiles of shape `lengths` (zyx) with the kernels of a bank.
 
-    Parameters
-    ----------
-    bank : LowRankBank
-        The kernels.
-    lengths : sequence of int
-        Shape of a tile, zyx.
-    cutoff : float
-        Nyquist frequency of the grid of correlations, cycles per voxel.
-    tilts : (float, float)
-        Degrees.
-    band : (float, float)
-        Lowest and highest frequency, cycles per voxel, that count for a box's energy.
+    `cutoff` is the Nyquist frequency of the grid of correlations. Only frequencies inside `tilts`
+    (degrees) and `band` (lowest, highest) count for the energy of a box. Frequencies are in
+    cycles per voxel.
     """
 
     def __init__(
@@ -169,18 +160,8 @@ def correlate_tile(
 ) -> tuple[TilePoints, torch.Tensor, torch.Tensor]:
     """Return the core's points, the norms `(V,)` of their boxes and their components `(K, V)`.
 
-    Parameters
-    ----------
-    correlator : TileCorrelator
-        For tiles of the window's shape.
-    window : ndarray
-        `(z, y, x)` of the tile with its halo.
-    core : sequence of (int, int)
-        Start and stop of each axis, zyx voxels of the tomogram.
-    origin : ndarray of int
-        First voxel of the window, zyx voxels of the tomogram.
-    dtype : torch.dtype
-        Type of the components.
+    `window` is the tile with its halo, from voxel `origin` (zyx) of the tomogram on; `core` is
+    start and stop of each axis in the tomogram; `dtype` is the type of the components.
     """
     region, first = [], []
     for (a, b), start, axis in zip(core, origin, correlator.axes, strict=True):

@@ -69,11 +69,6 @@ def find_peaks_fast(
     -------
     list of Peaks
         Positions agree with the exact ones to half a voxel, except for very flat maxima.
-
-    Raises
-    ------
-    UserError
-        If a voxel is not finite.
     """
     found: dict[float, Peaks] = {}
     strides = {sigma: decimation_stride(sigma) for sigma in sigmas}
@@ -130,16 +125,8 @@ def _decimate(
 ) -> NDArray[np.float32]:
     """Return a part of the coarse grid, blurred; the tomogram reflects at its border.
 
-    Parameters
-    ----------
-    volume : ndarray
-        `(z, y, x)`; each voxel is read once, plane by plane.
-    stride : int
-        Voxels.
-    spans : sequence of (int, int)
-        Start and stop of each axis, zyx, in coarse voxels; they may lie outside the volume.
-    name : object
-        Name of the tomogram in messages.
+    `spans` are start and stop of each axis, zyx, in coarse voxels; they may lie outside the
+    volume. Each voxel of the volume is read once, plane by plane.
     """
     middle = (stride - 1) / 2
     reach = int(TRUNCATE * DECIMATION_SIGMA * stride + 0.5)

@@ -31,16 +31,8 @@ CLIMB_STEPS = 6
 class Spline:
     """A response as a cubic spline on the coarse grid, evaluated at the tomogram's voxels.
 
-    Parameters
-    ----------
-    coefficients : ndarray
-        `(z, y, x)` of consecutive coarse voxels.
-    first : ndarray
-        Index zyx of the first coarse voxel.
-    stride : int
-        Voxels between coarse voxels.
-    shape : sequence of int
-        The tomogram, zyx voxels.
+    `coefficients` are `(z, y, x)` of consecutive coarse voxels from index `first` (zyx) on, which
+    lie `stride` voxels apart; `shape` is the tomogram's, zyx.
     """
 
     def __init__(

@@ -53,8 +53,6 @@ def choose_voxel_size(tomogram: RawVolume, given: float | None, name: object) ->
     """Return the voxel size in angstrom: the given one, or the header's.
 
     Programs that do not know the voxel size write 0 or 1, so these header values are refused.
-
-    Raises `UserError` if the header's value is not plausible and none was given.
     """
     if given is not None:
         if not 0 < given < np.inf:

@@ -50,22 +50,9 @@ def convert_tomogram(
 ) -> dict[str, Any]:
     """Write a tomogram with protein bright, mean 0 and standard deviation 1.
 
-    Parameters
-    ----------
-    source : str
-        See `cryoetgan.tomograms.sources.addresses.FORMS`.
-    output : Path
-        The MRC file. An exclusion mask is written to `T_mask.mrc` beside it.
-    conversion : Conversion
-        Voxel sizes, contrast, axes, mask.
-    transfer : Transfer
-        Download settings.
-
-    Returns
-    -------
-    dict
-        Resolved parameters for the record beside the tomogram. `read_import_transform` reads
-        them.
+    `source` is an address, see `cryoetgan.tomograms.sources.addresses.FORMS`. An exclusion mask is
+    written to `T_mask.mrc` beside the output. Returns the resolved parameters for the record,
+    which `read_import_transform` reads.
     """
     tilt_axis, beam_axis = conversion.tilt_axis, conversion.beam_axis
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -117,18 +104,10 @@ def standardise_into(
 ) -> None:
     """Fill `out` with the resampled tomogram, mean 0 and standard deviation 1.
 
-    A coarser grid averages the noise, so the grey scale is measured again after resampling.
-
-    Parameters
-    ----------
-    out : ndarray
-        `(z, y, x)` float32 or float16, memory-mapped.
-    data, step, mean
-        As in `resample_into`; a step of 1 keeps the grid.
-    factor : float
-        Inverse standard deviation of `data`, negative to invert the contrast.
-    name : object
-        Name of the tomogram in messages.
+    A coarser grid averages the noise, so the grey scale is measured again after resampling. A step
+    of 1 keeps the grid. `factor` is the inverse standard deviation, negative to invert the
+    contrast; `out` is `(z, y, x)` float32 or float16, memory-mapped; the other parameters:
+    `resample_into`.
     """
     if step == 1:
         pairs = zip(iterate_sections(out), iterate_sections(data), strict=True)

@@ -22,23 +22,11 @@ def mask_path(tomogram: Path) -> Path:
 def write_mask(
     output: Path, mask: Path, transform: ImportTransform, shape: Shape, voxel_size: float
 ) -> float:
-    """Write a mask on the grid of an imported tomogram; return the excluded fraction.
+    """Write a mask (MRC int8, 1: excluded) on the grid of a tomogram; return the excluded fraction.
 
-    Parameters
-    ----------
-    output : Path
-        MRC, int8: 1 in excluded regions, 0 elsewhere.
-    mask : Path
-        MRC on the grid of the tomogram's file; voxels that are not zero are excluded.
-    transform : ImportTransform
-        How the tomogram was turned and resampled.
-    shape, voxel_size
-        zyx and angstrom of the result.
-
-    Raises
-    ------
-    UserError
-        If the mask has another grid than the tomogram, or excludes all of it.
+    `mask` is an MRC file on the grid of the tomogram's file; voxels that are not zero are
+    excluded. `shape` (zyx) and `voxel_size` (angstrom) are the tomogram's, which `transform` took
+    from its file.
     """
     with open_raw_volume(mask, mask, output.parent) as raw:
         data = orient_axes(raw, transform.tilt_axis, transform.beam_axis).data
@@ -65,11 +53,7 @@ def write_mask(
 
 
 def write_mask_beside(output: Path, mask: Path, tomogram: Path) -> float:
-    """Write the mask of a tomogram that was imported earlier; see `write_mask`.
-
-    The tomogram's record holds its orientation in the file. If it has no record or was
-    simulated, the mask is not turned.
-    """
+    """Write the mask of a tomogram that was imported earlier; see `write_mask`."""
     volume = read_volume(tomogram)
     transform = read_import_transform(tomogram, volume)
     return write_mask(output, mask, transform, volume.data.shape, volume.voxel_size)

@@ -15,11 +15,9 @@ MAX_CLIPPING_ROUNDS = 30
 
 
 def measure_grey_scale(data: NDArray[np.generic], name: object) -> tuple[float, float]:
-    """Return mean and standard deviation of a tomogram without outliers.
+    """Return mean and standard deviation of a tomogram `(z, y, x)` without outliers.
 
-    `data` is `(z, y, x)`, any real type, memory-mapped; every section is read once.
-
-    Raises `UserError` if a voxel is not finite, or all are equal.
+    Every section is read once. Raises `UserError` if a voxel is not finite, or all are equal.
     """
     step = max(1, int(np.ceil(data.size / SAMPLE_VOXELS)))
     sample = []

@@ -29,15 +29,9 @@ def lanczos_weights(n_in: int, n_out: int, step: float) -> sparse.csr_array:
     """Return the matrix `(n_out, n_in)` that resamples one axis.
 
     L(x) = sinc(x) sinc(x / 3) for |x| < 3, otherwise 0 (Duchon 1979,
-    doi 10.1175/1520-0450(1979)018<1016:LFIOAT>2.0.CO;2). Each row is normalised to a sum of 1.
-
-    Parameters
-    ----------
-    n_in, n_out : int
-        Voxels along the axis.
-    step : float
-        Input voxels per output voxel. If it is above 1, the kernel is wider by this factor, so
-        that frequencies above the new Nyquist limit are removed and not aliased.
+    doi 10.1175/1520-0450(1979)018<1016:LFIOAT>2.0.CO;2). Each row is normalised to a sum of 1. If
+    `step`, input voxels per output voxel, is above 1, the kernel is wider by this factor, so that
+    frequencies above the new Nyquist limit are removed and not aliased.
     """
     width = max(step, 1.0)
     positions = np.arange(n_out) * step
@@ -64,22 +58,9 @@ def resample_into(
 ) -> None:
     """Fill `out` with `(data - mean) * factor` on a grid of `step` input voxels.
 
-    Voxel (0, 0, 0) keeps its position: an index becomes index / step.
-
-    Parameters
-    ----------
-    out : ndarray
-        `(z, y, x)` of `resampled_shape`.
-    data : ndarray
-        `(z, y, x)`, memory-mapped; each section is read once.
-    step : float
-        Output voxel size over input voxel size.
-    mean, factor : float
-        Grey scale.
-
-    Notes
-    -----
-    Memory: one input section, and one resampled section per tap of the kernel along z.
+    Voxel (0, 0, 0) keeps its position: an index becomes index / step. Both are `(z, y, x)`, `out`
+    of `resampled_shape`. Each section of `data` is read once; memory holds one input section, and
+    one resampled section per tap of the kernel along z.
     """
     along_z, along_y, along_x = (
         lanczos_weights(n_in, n_out, step)

@@ -26,32 +26,20 @@ MIN_MAP_VOXELS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """Everything that is placed in a scene.
-
-    Attributes
-    ----------
-    classes, copies : mapping
-        Class to density `(z, y, x)`, and to number of copies. Labels are 1, 2, ... in this
-        order.
-    crowders : mapping
-        Name to density `(z, y, x)` of background species: labelled, but not in the truth.
-    crowder_copies : int
-        Copies of each crowder.
-    vesicles_and_gold : VesiclesAndGold
-        Vesicles and gold beads.
-    shape : (int, int, int)
-        zyx, voxels.
-    voxel_size : float
-        Angstrom.
-    """
+    """Everything that is placed in a scene."""
 
     classes: Mapping[str, Floats]
+    """Class to density `(z, y, x)`. Labels are 1, 2, ... in this order."""
     copies: Mapping[str, int]
     crowders: Mapping[str, Floats]
+    """Name to density `(z, y, x)` of background species: labelled, but not in the truth."""
     crowder_copies: int
+    """Copies of each crowder."""
     vesicles_and_gold: VesiclesAndGold
     shape: tuple[int, int, int]
+    """zyx, voxels."""
     voxel_size: float
+    """Angstrom."""
 
     def requested(self) -> dict[str, int]:
         """Return the requested number of each kind of object."""
@@ -75,12 +63,9 @@ def read_contents(
     crowder_copies: int,
     vesicles_and_gold: VesiclesAndGold,
 ) -> Contents:
-    """Read the maps of a scene and check that they fit each other and the shape.
+    """Read the maps of a scene and check that they fit each other and the shape (x, y, z).
 
-    The parameters are the attributes of `Contents`, but the stem of a file is the name of a
-    class or crowder, and the shape is x, y, z.
-
-    Raises `UserError` if voxel sizes differ, or an object is larger than the scene.
+    The stem of a file is the name of a class or crowder.
     """
     densities, voxel_size = _read_maps([*maps, *crowders], shape)
     objects = vesicles_and_gold

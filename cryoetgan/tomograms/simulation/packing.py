@@ -34,24 +34,20 @@ SEARCH_BLOCK = 256
 def pack(
     scene: Scene, maps: Mapping[str, Floats], copies: Mapping[str, int], tomogram: str, seed: int
 ) -> None:
-    """Fill a scene with randomly rotated particles.
+    """Fill a scene with randomly rotated particles, in place.
 
     The classes take turns, the largest first. If not all copies fit, every class therefore gets
-    its share.
+    its share. Positions are subvoxel. No two masks (map above 15 % of its maximum, one voxel
+    apart) share a voxel, and every mask lies inside the volume.
 
     Parameters
     ----------
     scene : Scene
-        Changed in place. Positions are subvoxel. No two masks (map above 15 % of its maximum,
-        one voxel apart) share a voxel, and every mask lies inside the volume.
-    maps : mapping
-        Class to density `(z, y, x)`, cubes with the particle's centre at n // 2.
-    copies : mapping
-        Class to number of copies.
-    tomogram : str
-        Name, for seeds and ids.
-    seed : int
-        The run's.
+        Changed in place.
+    maps, copies : mapping
+        Class to density `(z, y, x)`, a cube with the particle's centre at n // 2; to copies.
+    tomogram, seed
+        Name, for seeds and ids; the run's seed.
     """
     by_size = sorted(maps, key=lambda name: -_mask_size(maps[name]))
     coefficients = {
@@ -103,18 +99,9 @@ def find_place(
 ) -> NDArray[np.int_] | None:
     """Return a zyx voxel for the box centre n // 2 at which the mask overlaps nothing, or None.
 
-    Random positions are tried first, then one of all free positions is drawn.
-
-    Parameters
-    ----------
-    mask : ndarray
-        `(z, y, x)` bool, the object in its box.
-    occupied : ndarray
-        `(z, y, x)` bool.
-    rng : numpy.random.Generator
-        Source of the positions.
-    inside : bool
-        If true, the whole mask must lie in the volume; otherwise only the box centre.
+    Random positions are tried first, then one of all free positions is drawn. `mask` is the object
+    in its box, and `occupied` the volume, both `(z, y, x)` bool. If `inside` is false, only the
+    box centre must lie in the volume, not the whole mask.
     """
     filled = np.argwhere(mask)
     half = np.array(mask.shape) // 2

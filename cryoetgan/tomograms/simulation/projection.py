@@ -14,19 +14,10 @@ BLOCK_SECTIONS = 64
 
 
 def projection_matrix(nz: int, nx: int, tilt: float) -> sparse.csr_array:
-    """Return the matrix `(u, z * x)` that projects one y section at one tilt.
+    """Return the matrix `(u, z * x)` that projects one y section at one tilt, in degrees.
 
-    Parameters
-    ----------
-    nz, nx : int
-        Voxels; the detector has nx pixels of the same size.
-    tilt : float
-        Degrees.
-
-    Notes
-    -----
-    The volume is interpolated linearly across the ray, at every step along the ray's main
-    direction (Joseph 1982, doi 10.1109/TMI.1982.4307572).
+    The detector has nx pixels of the voxel size. The volume is interpolated linearly across the
+    ray, at every step along the ray's main direction (Joseph 1982, doi 10.1109/TMI.1982.4307572).
     """
     cos, sin = np.cos(np.radians(tilt)), np.sin(np.radians(tilt))
     u = np.arange(nx) - nx // 2

@@ -26,7 +26,8 @@ def weighted_back_projection(
 
     v(x, y, z) = pi / N sum over N tilts of w_t(x cos t + z sin t, y), with w_t the image at tilt
     t filtered by |k_u| exp(-max(|k_u| - 0.40, 0)^2 / (2 0.05^2)), k_u in cycles per pixel
-    (Radermacher 2006, doi 10.1007/978-0-387-69008-7_9).
+    (Radermacher 2006, doi 10.1007/978-0-387-69008-7_9). The filter acts on lines padded to twice
+    their length, so that their ends do not wrap around.
 
     Parameters
     ----------
@@ -36,10 +37,6 @@ def weighted_back_projection(
         Degrees.
     nz : int
         Thickness in voxels.
-
-    Notes
-    -----
-    The filter acts on lines padded to twice their length, so that their ends do not wrap around.
     """
     _, nx, ny = images.shape
     length = 2 * nx
@@ -64,16 +61,10 @@ def sirt(
 ) -> NDArray[np.float32]:
     """Return the tomogram `(z, y, x)` of a tilt series by simultaneous iterations (SIRT).
 
-    x <- x + C P' R (b - P x), with P the projection matrix, b the images, and R and C one over
-    the sums of the rows and columns of P (Gilbert 1972, doi 10.1016/0022-5193(72)90180-4).
-    Negative values are kept, so that the result is linear in the images.
-
-    Parameters
-    ----------
-    images, tilts, nz
-        As in `weighted_back_projection`.
-    iterations : int
-        More iterations sharpen signal and noise alike; 10 to 30 are usual.
+    x <- x + C P' R (b - P x), with P the projection matrix, b the images, and R and C one over the
+    sums of the rows and columns of P (Gilbert 1972, doi 10.1016/0022-5193(72)90180-4). Negative
+    values are kept, so that the result is linear in the images. More iterations sharpen signal and
+    noise alike; 10 to 30 are usual. Images, tilts and nz: see `weighted_back_projection`.
     """
     _, nx, ny = images.shape
     matrices = [projection_matrix(nz, nx, float(tilt)) for tilt in tilts]

@@ -17,33 +17,22 @@ Mask = NDArray[np.bool_]
 
 @dataclass
 class Scene:
-    """A packed volume; its arrays may be memory-mapped files.
-
-    Attributes
-    ----------
-    density : ndarray
-        `(z, y, x)` float32, the sum of all objects except gold.
-    labels : ndarray
-        `(z, y, x)` int16: 0, or the number of a name in `names`.
-    occupied : ndarray
-        `(z, y, x)` bool, True if a voxel and its neighbours are not free for another object.
-    names : dict
-        Name to its number in `labels`.
-    rows : list of dict
-        One row per particle, in the order of placing.
-    missing : dict
-        Name to the number of copies that did not fit.
-    beads : ndarray or None
-        `(z, y, x)` float32, density of gold in the units of the maps; may be `density`.
-    """
+    """A packed volume; its arrays may be memory-mapped files."""
 
     density: NDArray[np.float32]
+    """`(z, y, x)` float32, the sum of all objects except gold."""
     labels: NDArray[np.int16]
+    """`(z, y, x)` int16: 0, or the number of a name in `names`."""
     occupied: Mask
+    """`(z, y, x)` bool, True if a voxel and its neighbours are not free for another object."""
     names: dict[str, int] = field(default_factory=dict)
+    """Name to its number in `labels`."""
     rows: list[dict[str, Any]] = field(default_factory=list)
+    """One row per particle, in the order of placing."""
     missing: dict[str, int] = field(default_factory=dict)
+    """Name to the number of copies that did not fit."""
     beads: NDArray[np.float32] | None = None
+    """`(z, y, x)`, density of gold in the units of the maps; may be `density`."""
 
     def label(self, name: str) -> int:
         """Return the label number of a name; a new name gets the next number."""

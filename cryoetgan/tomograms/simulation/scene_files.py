@@ -32,8 +32,6 @@ def write_scene(output: Path, contents: Contents, seed: int) -> Scene:
     """Write `SCENE.mrc`, `SCENE_labels.mrc` and the truth `SCENE.star`; return the scene.
 
     Gold is part of the density.
-
-    Raises `UserError` if the disk has no room.
     """
     name = class_name(output)
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ def simulate_tomogram(
     beads: Floats | None = None,
     sirt_iterations: int = 0,
 ) -> NDArray[np.float32]:
-    """Return the tomogram of a density, protein bright, mean 0, standard deviation 1.
+    """Return a density's tomogram `(z, y, x)`, protein bright, mean 0, standard deviation 1.
 
     Parameters
     ----------
@@ -45,11 +45,6 @@ def simulate_tomogram(
         `(z, y, x)`, density of gold; recorded like the density, but not counted as signal.
     sirt_iterations : int
         Iterations of SIRT; 0 for weighted back-projection.
-
-    Returns
-    -------
-    ndarray
-        `(z, y, x)` float32.
     """
     tilts = tilt_angles(series.acquisition)
     nz, ny, nx = density.shape

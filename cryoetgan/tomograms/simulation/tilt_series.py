@@ -22,26 +22,20 @@ MAX_NOISE_TILT_DEG = 85.0
 
 @dataclass(frozen=True, kw_only=True)
 class Microscope:
-    """Blurring of a tilt series in addition to the CTF.
-
-    Attributes
-    ----------
-    dose : float
-        Electrons per square angstrom of the whole series, in a dose-symmetric scheme from tilt
-        zero outwards (Hagen 2017, doi 10.1016/j.jsb.2016.06.007).
-    b_factor : float
-        Square angstrom, of every image: envelope exp(-B k^2 / 4) of coherence and motion.
-    misalignment : float
-        Pixels; standard deviation of the residual shift of an image, in u and y.
-    mtf : float
-        The detector's modulation transfer at the Nyquist frequency of the images, in (0, 1]. It
-        falls off to this value as a Gaussian.
-    """
+    """Blurring of a tilt series in addition to the CTF."""
 
     dose: float = 100.0
+    """Electrons per square angstrom of the whole series, dose-symmetric from tilt zero outwards
+    (Hagen 2017, doi 10.1016/j.jsb.2016.06.007).
+    """
     b_factor: float = 300.0
+    """Square angstrom, of every image: envelope exp(-B k^2 / 4) of coherence and motion."""
     misalignment: float = 0.4
+    """Pixels; standard deviation of the residual shift of an image, in u and y."""
     mtf: float = 1.0
+    """The detector's modulation transfer at the Nyquist frequency of the images, in (0, 1]. It
+    falls off to this value as a Gaussian.
+    """
 
     def __post_init__(self) -> None:
         for option, value in (
@@ -57,24 +51,15 @@ class Microscope:
 
 @dataclass(frozen=True, kw_only=True)
 class TiltSeries:
-    """How a tilt series is recorded.
-
-    Attributes
-    ----------
-    voxel_size : float
-        Angstrom; the pixel size of the images.
-    acquisition : Acquisition
-        Tilts, optics and CTF state. The defocus is set if it is unknown.
-    name, seed
-        The tomogram's name and the run's seed; they determine the random numbers.
-    microscope : Microscope
-        Dose, B-factor, misalignment, detector.
-    """
+    """How a tilt series is recorded."""
 
     voxel_size: float
+    """Angstrom; the pixel size of the images."""
     acquisition: Acquisition
+    """Tilts, optics and CTF state. The defocus is set if it is unknown."""
     name: str
     seed: int
+    """The tomogram's name and the run's seed determine the random numbers."""
     microscope: Microscope = field(default_factory=Microscope)
 
     def __post_init__(self) -> None:

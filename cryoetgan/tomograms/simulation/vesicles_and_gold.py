@@ -31,27 +31,16 @@ BLUR_REACH_SD = 4.0
 
 @dataclass(frozen=True, kw_only=True)
 class VesiclesAndGold:
-    """Vesicles and gold beads of a scene.
-
-    Attributes
-    ----------
-    resolution : float, optional
-        Angstrom; units and blur as in `cryoetgan.densities.simulate`. Default: three voxels.
-    vesicles : int
-        Number of vesicles.
-    vesicle_radii : (float, float)
-        Angstrom; range of the longest half axis.
-    beads : int
-        Number of gold beads.
-    bead_diameter : float
-        Angstrom; mean diameter.
-    """
+    """Vesicles and gold beads of a scene: numbers, and sizes in angstrom."""
 
     resolution: float | None = None
+    """Units and blur as in `cryoetgan.densities.simulate`. Default: three voxels."""
     vesicles: int = 0
     vesicle_radii: tuple[float, float] = (200.0, 500.0)
+    """Range of the longest half axis."""
     beads: int = 0
     bead_diameter: float = 100.0
+    """Mean diameter."""
 
     def __post_init__(self) -> None:
         low, high = self.vesicle_radii

@@ -19,8 +19,6 @@ def open_project(address: str) -> tuple[Any, dict[str, str]]:
     """Return copick's root and the query of `copick:config.json?run=...`.
 
     Environment variables in the path are replaced.
-
-    Raises `UserError` if copick is not installed, or the path is not a copick configuration.
     """
     path, _, query = address.partition(":")[2].partition("?")
     try:
@@ -40,20 +38,10 @@ def open_project(address: str) -> tuple[Any, dict[str, str]]:
 
 
 def copy_tomogram(address: str, path: Path) -> RawVolume:
-    """Copy a project's tomogram to an uncompressed file, chunk by chunk, and map that file.
+    """Copy a project's tomogram to an uncompressed .npy file, chunk by chunk, and map that file.
 
-    Parameters
-    ----------
-    address : str
-        `copick:config.json?run=R[&tomogram=wbp][&voxel_size=10]`. A key may be omitted if the
-        project leaves only one choice.
-    path : Path
-        The .npy file to write.
-
-    Raises
-    ------
-    UserError
-        If the project has no such tomogram.
+    `address` is `copick:config.json?run=R[&tomogram=wbp][&voxel_size=10]`. A key may be omitted if
+    the project leaves only one choice.
     """
     import zarr
 

@@ -35,10 +35,7 @@ WANTED = (
 
 
 def format_table(sources: list[str], transfer: Transfer) -> str:
-    """Return the text of a table of tomograms, tab-separated.
-
-    Raises `UserError` if a source is unknown or holds no tomogram.
-    """
+    """Return the text of a table of tomograms, tab-separated."""
     rows = [row for source in sources for row in list_source(source, transfer)]
     taken: set[str] = set()
     for row in rows:

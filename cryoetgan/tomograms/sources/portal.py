@@ -36,10 +36,7 @@ def _query(kind: Any, client: "Client", *conditions: Any) -> list[Any]:
 
 
 def find_tomogram_file(number: int, url: str | None) -> tuple[str, float]:
-    """Return the address of a tomogram's MRC file, and its voxel size in angstrom.
-
-    Raises `UserError` if the portal has no such tomogram, or no MRC file of it.
-    """
+    """Return the address of a tomogram's MRC file, and its voxel size in angstrom."""
     client = _connect(url)
     from cryoet_data_portal import Tomogram
 
@@ -55,21 +52,9 @@ def find_tomogram_file(number: int, url: str | None) -> tuple[str, float]:
 
 
 def list_tomograms(kind: str, number: int, url: str | None) -> list[dict[str, Any]]:
-    """Return rows of the table of tomograms for a dataset, a run or one tomogram.
+    """Return rows of the table of tomograms for a dataset, a run or one tomogram (`kind`).
 
-    Parameters
-    ----------
-    kind : str
-        dataset, run or tomogram.
-    number : int
-        The portal's id.
-    url : str, optional
-        GraphQL address, if it is not the portal's own.
-
-    Raises
-    ------
-    UserError
-        If the portal has none.
+    `url` is the GraphQL address, if it is not the portal's own.
     """
     client = _connect(url)
     from cryoet_data_portal import Run, TiltSeries, Tomogram

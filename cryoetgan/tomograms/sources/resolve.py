@@ -19,40 +19,21 @@ EMPIAR_URL = "https://ftp.ebi.ac.uk/empiar/world_availability"
 
 @dataclass(frozen=True)
 class Transfer:
-    """Download settings.
-
-    Attributes
-    ----------
-    mirror : str, optional
-        URL (for EMDB and EMPIAR also a folder) that replaces the archive's own.
-    retries : int
-        Further attempts after a transient fault.
-    timeout : float
-        Seconds without a byte.
-    """
+    """Download settings."""
 
     mirror: str | None = None
+    """URL (for EMDB and EMPIAR also a folder) that replaces the archive's own."""
     retries: int = 4
+    """Further attempts after a transient fault."""
     timeout: float = 60.0
+    """Seconds without a byte."""
 
 
 @contextlib.contextmanager
 def open_source(source: str, scratch: Path, transfer: Transfer) -> Iterator[RawVolume]:
-    """Yield the tomogram at an address, memory-mapped.
+    """Yield the tomogram at an address (see `addresses.FORMS`), memory-mapped.
 
-    Parameters
-    ----------
-    source : str
-        See `addresses.FORMS`.
-    scratch : Path
-        Folder of a temporary download, usually the folder of the output.
-    transfer : Transfer
-        Download settings.
-
-    Raises
-    ------
-    UserError
-        If the source does not exist or is not a tomogram.
+    While it is open, a download is kept in the folder `scratch`, usually the folder of the output.
     """
     if not is_remote(source):
         with open_raw_volume(Path(source), source, scratch) as raw:

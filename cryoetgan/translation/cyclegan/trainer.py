@@ -44,13 +44,7 @@ DIAGNOSED_DENSITIES = 8
 
 
 class ReplayPool:
-    """Earlier generated volumes, shown again to a discriminator (CycleGAN's image pool).
-
-    Parameters
-    ----------
-    size : int
-        Number of volumes; 0: no pool.
-    """
+    """Up to `size` earlier volumes, shown again to a discriminator (CycleGAN's image pool)."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -161,9 +155,8 @@ class CycleGANTrainer(Trainer):
         if self.noise_sd > 0 and s.input_noise_draw == "once":
             # part of the domain D itself; a resumed run draws the same noise again
             densities = densities + self.noise_sd * torch.randn_like(densities)
-        self.sets = {
-            "d": VolumeLoader(densities, device), "s": VolumeLoader(subtomograms, device)
-        }  # fmt: skip
+        pair = {"d": densities, "s": subtomograms}
+        self.sets = {name: VolumeLoader(volumes, device) for name, volumes in pair.items()}
         self.indices = {
             name: ShuffledIndices(len(volumes), seed, name) for name, volumes in self.sets.items()
         }
@@ -264,15 +257,7 @@ class CycleGANTrainer(Trainer):
     def update_generators(
         self, d: Tensor, s: Tensor, fakes: tuple[Tensor, Tensor] | None = None
     ) -> None:
-        """Train G_ds and G_sd once.
-
-        Parameters
-        ----------
-        d, s : Tensor
-            Densities and subtomograms `(B, 1, z, y, x)`.
-        fakes : (Tensor, Tensor), optional
-            G_ds(d) and G_sd(s); generated again by default.
-        """
+        """Train G_ds and G_sd once; `fakes` are G_ds(d) and G_sd(s), generated again by default."""
         optimiser = self.optimisers["generators"]
         optimiser.zero_grad(set_to_none=True)
         self.networks["D_s"].requires_grad_(False)

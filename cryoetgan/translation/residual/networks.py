@@ -18,7 +18,7 @@ from cryoetgan.translation.residual.layers import (
 NEGATIVE_SLOPE = 0.2
 """Slope of the leaky ReLU for negative values."""
 TONE_CURVE_LR_SCALE = 8.0
-"""Learning rate of the tone curve over that of the filters; it has farther to move."""
+"""Ratio of the learning rates of tone curve and filters; the curve has farther to move."""
 
 
 class DensityEstimator(nn.Module):

@@ -61,16 +61,14 @@ def simulate_scene_bank(
 
     Parameters
     ----------
-    densities : VolumeSet
-        Posed densities.
-    rows : ndarray of int
-        Rows of the densities to use.
+    densities, rows
+        Posed densities, and the rows of these to use.
     models : sequence of ImagingModel
         Models of the tomograms that the subtomograms come from.
     count : int
         Number of scenes.
     class_fractions : {'matched', 'uniform'}
-        Class fractions: those of the picks, or equal.
+        Class fractions: equal to the picks', or uniform.
     seed : int
         Seed of the run.
     """
@@ -116,13 +114,7 @@ def draw_classes(
     rng: np.random.Generator,
     count: int,
 ) -> list[str]:
-    """Return the classes of `count` scenes, at the picks' class fractions or at equal ones.
-
-    Raises
-    ------
-    UserError
-        If the densities have no class of the imaging model.
-    """
+    """Return the classes of `count` scenes, at the picks' class fractions or at equal ones."""
     weights = np.array([model.class_fractions.get(name, 0.0) for name in (*names, EMPTY_CLASS)])
     if class_fractions == "uniform":
         weights = np.array([1.0] * len(names) + [0.0])

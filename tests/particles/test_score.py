@@ -1,0 +1,246 @@
+"""Scoring: a planted particle is found in place, pose and class, inside the wedge."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
+
+from cryoetgan.io.mrc import write_volume
+from cryoetgan.io.star import ANGLES, COORDINATES, read_star, write_star
+from cryoetgan.particles.matching.align import Aligner
+from cryoetgan.particles.matching.template import (
+    SearchOptions,
+    Template,
+    band_vectors,
+    search_band,
+    shift_back,
+)
+from cryoetgan.physics.geometry import (
+    angle_between,
+    random_rotations,
+    rotate_volume,
+    rotation_from_relion,
+    super_fibonacci,
+)
+from cryoetgan.physics.optics import missing_wedge
+from tests.conftest import refused
+
+BOX = 24
+
+
+@pytest.fixture(scope="module")
+def density():
+    rng = np.random.default_rng(1)
+    z, y, x = np.indices((BOX,) * 3) - BOX // 2
+    blobs = rng.normal(0, 3.0, (6, 3))
+    return sum(
+        np.exp(-((x - a) ** 2 + (y - b) ** 2 + (z - c) ** 2) / 5.0) for a, b, c in blobs
+    ).astype(np.float32)
+
+
+def band_up_to(frequency):
+    options = SearchOptions(lowpass=10 / frequency, highpass_shells=1)
+    return search_band(BOX, 10.0, options, torch.device("cpu"))[0]
+
+
+@pytest.fixture(scope="module")
+def band():
+    return band_up_to(0.35)
+
+
+def seen(volume):
+    mask = missing_wedge(volume.shape, (-60, 60))
+    return np.fft.irfftn(np.fft.rfftn(volume) * mask, s=volume.shape, axes=(0, 1, 2))
+
+
+def test_a_rotated_template_in_fourier_space_is_the_rotated_map(density, band, rng):
+    template = Template(density, band)
+    rotations = random_rotations(6, rng)
+    turned = template.rotate(rotations)
+    for rotation, vector in zip(rotations, turned, strict=True):
+        real = torch.as_tensor(rotate_volume(density, rotation))[None].float()
+        expected = band_vectors(real, band)[0]
+        assert float(vector @ expected) > 0.995
+
+
+@pytest.mark.parametrize("high", [0.3, 0.5])
+def test_derivatives_equal_finite_differences(density, rng, high):
+
+    band = band_up_to(high)
+    template, rotations = Template(density, band), random_rotations(4, rng)
+    values, by_turn = template.rotate_with_derivatives(rotations.as_matrix())
+    assert torch.allclose(values, template.rotate(rotations), atol=1e-5)
+    step = np.radians(1.5)
+    for axis in range(3):
+        small = Rotation.from_rotvec(step * np.eye(3)[axis])
+        ahead, behind = template.rotate(small * rotations), template.rotate(small.inv() * rotations)
+        change = (ahead - behind) / (2 * step)
+        error = (change - by_turn[:, axis]).norm(dim=1) / change.norm(dim=1)
+        assert (error < 0.15).all()
+
+
+def test_shifting_back_undoes_a_shift(density, band):
+    shift = np.array([2.0, -1.5, 0.7])
+
+    moved = rotate_volume(density, Rotation.identity(), shift)
+    still = band_vectors(torch.as_tensor(density)[None], band)
+    back = shift_back(
+        band_vectors(torch.as_tensor(moved)[None].float(), band),
+        torch.tensor(shift[None], dtype=torch.float32),
+        band,
+    )[0]
+    assert float((back @ still.T)[0, 0]) > 0.99
+
+
+def test_a_planted_pose_is_found(density, band, rng):
+    aligner = Aligner(Template(density, band), 1100)
+    rotations = random_rotations(8, rng)
+    shifts = rng.uniform(-2.5, 2.5, (8, 3))
+    boxes = []
+    for rotation, shift in zip(rotations, shifts, strict=True):
+        clean = seen(rotate_volume(density, rotation, shift))
+        boxes.append(clean + clean.std() * rng.standard_normal(clean.shape))
+    fit = aligner.align(torch.as_tensor(np.array(boxes)).float())
+    assert np.median(angle_between(rotations, fit.rotations)) < 4
+    assert np.median(np.linalg.norm(fit.shifts - shifts, axis=1)) < 0.4
+    assert (fit.scores > 0.3).all()
+    noise = aligner.align(torch.as_tensor(rng.standard_normal((8, BOX, BOX, BOX))).float())
+    assert noise.scores.max() < fit.scores.min()
+    assert (np.abs(noise.scores) <= 1).all()
+
+
+def test_a_perfect_match_scores_one(density, band):
+    aligner = Aligner(Template(density, band), 300)
+    grid = super_fibonacci(300)
+    box = rotate_volume(density, grid[7])
+    fit = aligner.align(torch.as_tensor(seen(box))[None].float())
+    assert fit.scores[0] > 0.985
+    assert fit.scores[0] <= 1 + 1e-5
+
+
+def test_what_lies_in_the_missing_wedge_does_not_count(density, band, rng):
+    mask = missing_wedge((BOX,) * 3, (-60, 60))
+    noise = rng.standard_normal((BOX,) * 3)
+    hidden = np.fft.irfftn(np.fft.rfftn(noise) * ~mask, s=noise.shape, axes=(0, 1, 2))
+    both = [density, density + 5 * hidden]
+    first, second = band_vectors(torch.as_tensor(np.array(both)).float(), band)
+    assert float(first @ second) > 0.999
+
+
+def test_the_command_gives_class_place_and_angles(cryoetgan, tmp_path, density, rng):
+    other = np.roll(density[::-1] ** 2, 1, 0)
+    write_volume(tmp_path / "a.mrc", density, 10.0)
+    write_volume(tmp_path / "b.mrc", other, 10.0)
+    tomogram = 0.05 * rng.standard_normal((48, 60, 72))
+    rows = []
+    for number, (name, map_, at) in enumerate(
+        [("a", density, (20, 24, 30)), ("b", other, (28, 36, 48)), ("a", density, (22, 40, 16))]
+    ):
+        rotation = random_rotations(1, rng)[0]
+        start = np.array(at) - BOX // 2
+        window = tuple(slice(s, s + BOX) for s in start)
+        tomogram[window] += seen(rotate_volume(map_, rotation))
+        rows.append((name, rotation, at[::-1], number))
+    write_volume(tmp_path / "t.mrc", tomogram, 10.0)
+    picks = pd.DataFrame(
+        [np.add(at, (1.0, -1.0, 0.5)) for _, _, at, _ in rows], columns=COORDINATES
+    )
+    picks["rlnTomoName"], picks["cryoetganId"] = "t", ["p1", "p2", "p3"]
+    write_star(tmp_path / "p.star", picks)
+    words = ("particles", "score", "t.mrc", "p.star", "--template", "a.mrc", "--template", "b.mrc")
+    more = ("--tilts=-60,60", "--rotations", 1100, "--highpass-shells", 1, "-o", "c.star")
+    assert "outside" not in cryoetgan(*words, *more).stderr
+    table = read_star(tmp_path / "c.star").particles
+    assert len(table) == 6
+    best = (
+        table.sort_values("cryoetganScore").groupby("cryoetganId").tail(1).set_index("cryoetganId")
+    )
+    for (name, rotation, at, _), key in zip(rows, ["p1", "p2", "p3"], strict=True):
+        row = best.loc[key]
+        assert row["cryoetganClass"] == name
+        assert np.allclose(row[COORDINATES].to_numpy(float), at, atol=0.4)
+        assert angle_between(rotation, rotation_from_relion(row[ANGLES].to_numpy(float))) < 12
+
+
+def test_picks_outside_and_other_voxel_sizes_are_named(cryoetgan, tmp_path, density, rng):
+    write_volume(tmp_path / "t.mrc", rng.standard_normal((32, 32, 32)), 10.0)
+    write_volume(tmp_path / "a.mrc", density, 10.0)
+    write_volume(tmp_path / "wrong.mrc", density, 12.0)
+    picks = pd.DataFrame([(16.0, 16, 16), (160, 160, 160)], columns=COORDINATES)  # one in angstrom
+    picks["rlnTomoName"], picks["cryoetganId"] = "t", ["p1", "p2"]
+    write_star(tmp_path / "p.star", picks)
+    words = ("particles", "score", "t.mrc", "p.star", "--template")
+    options = ("--tilts=-60,60", "--rotations", 8)
+    assert "1 of 2 picks" in cryoetgan(*words, "a.mrc", *options, "-o", "c.star").stderr
+    done = cryoetgan(*words, "wrong.mrc", *options, "-o", "x.star", code=2)
+    refused(done, "12.000", "10.000")
+    refused(cryoetgan(*words, "a.mrc", "--tilts=60,-60", "-o", "x.star", code=2), "--tilts")
+
+
+def test_classes_and_poses_on_an_independent_tomogram(test_data, cryoetgan, tmp_path):
+    """Classes, areas under the curve and poses of seven templates, against the truth."""
+    structures = {
+        "T20S_1pma": "T20S_1pma.pdb.gz", "apoferritin_6z6u": "apoferritin_6z6u.pdb.gz",
+        "hemagglutinin_4o5n": "hemagglutinin_4o5n.pdb.gz", "hsp90_2cg9": "hsp90_2cg9.pdb.gz",
+        "insulinreceptor_4zxb": "insulinreceptor_4zxb.cif.gz",
+        "rubisco_1bxn": "rubisco_1bxn.pdb.gz", "p97hexamer_3cf3": "p97_3cf3.pdb.gz",
+    }  # fmt: skip
+    templates = []
+    for name, file in structures.items():
+        cryoetgan(
+            "densities", "simulate", test_data / "structures" / file, "--voxel-size", 10,
+            "--resolution", 30, "--box", 28, "-o", f"{name}.mrc",
+        )  # fmt: skip
+        templates += ["--template", f"{name}.mrc"]
+    source = test_data / "tomograms" / "dev_set2_1.mrc"
+    cryoetgan(
+        "tomograms", "import", source, "--tilts=-60,60,3", "--defocus", 3.5, "--ctf",
+        "phase-flipped", "-o", "dev_set2_1.mrc",
+    )  # fmt: skip
+    truth = test_data / "tomograms" / "dev_set2_1_truth.csv"
+    cryoetgan("particles", "import", truth, "--tomogram", "dev_set2_1.mrc", "-o", "truth.star")
+    cryoetgan("particles", "pick", "dev_set2_1.mrc", "--sigma", 40, "--top", 462, "-o", "p.star")
+    cryoetgan(
+        "particles", "score", "dev_set2_1.mrc", "p.star", *templates, "--tilts=-60,60",
+        "-o", "c.star",
+    )  # fmt: skip
+
+    known = read_star(tmp_path / "truth.star").particles
+    every = read_star(tmp_path / "c.star").particles
+    best = every.sort_values("cryoetganScore")
+    best = best.groupby("cryoetganId").tail(1)
+    distance, index = cKDTree(known[COORDINATES].to_numpy(float)).query(
+        best[COORDINATES].to_numpy(float)
+    )
+    hit = distance < 8
+    right = known["cryoetganClass"].to_numpy()[index] == best["cryoetganClass"].to_numpy()
+    assert right[hit].mean() >= 0.9
+    # one class's score alone ranks its particles before all other picks; AITom's area is 0.93
+    true_class = np.where(hit, known["cryoetganClass"].to_numpy()[index], "")
+    is_class = dict(zip(best["cryoetganId"], true_class, strict=True))
+    for name, rows in every.groupby("cryoetganClass"):
+        mine = (rows["cryoetganId"].map(is_class) == name).to_numpy()
+        values = rows["cryoetganScore"].to_numpy(float)
+        ahead = (values[mine][:, None] > values[~mine][None]).mean()
+        assert ahead > 0.93, name
+    hsp = (best["cryoetganClass"] == "hsp90_2cg9").to_numpy() & right & hit
+    ours = rotation_from_relion(best[ANGLES].to_numpy(float)[hsp])
+    true = rotation_from_relion(known[ANGLES].to_numpy(float)[index[hsp]])
+    half = half_turn(test_data / "structures" / structures["hsp90_2cg9"])
+    errors = np.minimum(angle_between(ours, true), angle_between(ours, true * half))
+    assert np.median(errors) < 5
+    assert (errors < 10).mean() > 0.9
+
+
+def half_turn(path):
+    """The rotation that lays a dimer's first chain on its second, about the dimer's centre."""
+    import gemmi
+
+    first, second = (chain.get_polymer() for chain in list(gemmi.read_structure(str(path))[0])[:2])
+    kind, atoms = gemmi.PolymerType.PeptideL, gemmi.SupSelect.CaP
+    found = gemmi.calculate_superposition(second, first, kind, atoms)
+    turn = Rotation.from_matrix(found.transform.mat.tolist())
+    assert turn.magnitude() > np.radians(170)
+    return turn
