@@ -1,7 +1,6 @@
 """Train and test a classifier: physically valid augmentation, early stopping without leakage.
 
-GAN-train is trained on generated and tested on real volumes, GAN-test the other way round (Paper,
-section 3.3.5).
+GAN-train is trained on generated and tested on real volumes, GAN-test the other way round.
 """
 
 import copy

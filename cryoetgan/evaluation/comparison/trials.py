@@ -12,11 +12,7 @@ from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation import labelled_sets
-from cryoetgan.evaluation.classifiers.train import (
-    TrainingOptions,
-    check_train_and_test,
-    train_on_set,
-)
+from cryoetgan.evaluation.classifiers import train as training
 from cryoetgan.evaluation.comparison.config import REAL, ComparisonConfig, Method, VolumeRows
 from cryoetgan.evaluation.comparison.table import tabulate
 from cryoetgan.evaluation.labelled_sets import LabelledSet
@@ -67,7 +63,7 @@ class ComparisonData:
         labelled_sets.open_sets(folder / config.real_test.star, *(folder / star for star in stars))
         self.real = {rows: self._load(rows) for rows in (config.real_train, config.real_test)}
         self.real_train, self.real_test = self.real[config.real_train], self.real[config.real_test]
-        check_train_and_test(self.real_train, self.real_test)
+        training.check_train_and_test(self.real_train, self.real_test)
 
     def _load(self, rows: VolumeRows) -> LabelledSet:
         return labelled_sets.load_labelled(
@@ -97,7 +93,7 @@ class ComparisonData:
             sets += [volumes] * (third if part.repeat else 1)
         return labelled_sets.concatenate(*sets) if others else first
 
-    def key(self, trial: Trial, options: TrainingOptions) -> str:
+    def key(self, trial: Trial, options: training.TrainingOptions) -> str:
         """Return a key of a trial that changes with its sets and options."""
         stars = sorted({part.rows.star for part in (*trial.train, *trial.tests.values())})
         for star in set(stars) - set(self.hashes):
@@ -125,7 +121,7 @@ class ComparisonData:
 
 
 def run_comparison(
-    config: ComparisonConfig, folder: Path, output: Path, options: TrainingOptions
+    config: ComparisonConfig, folder: Path, output: Path, options: training.TrainingOptions
 ) -> dict[str, Any]:
     """Train and test all classifiers; return the table.
 
@@ -160,11 +156,13 @@ def run_comparison(
     return tabulate(config, results, data.real_test, data.classify_by_templates())
 
 
-def _run_trial(trial: Trial, data: ComparisonData, options: TrainingOptions) -> dict[str, Any]:
+def _run_trial(
+    trial: Trial, data: ComparisonData, options: training.TrainingOptions
+) -> dict[str, Any]:
     """Return `n_train`, and `correct`: test set to a string of 1 (correct) and 0, by volume."""
     train = data.read_training_set(trial.train)
     labelled_sets.check_classes(train.names, data.real_test.names)
-    classifier = train_on_set(train, options)
+    classifier = training.train_on_set(train, options)
     correct = {}
     for name, part in trial.tests.items():
         test = data.read(part)

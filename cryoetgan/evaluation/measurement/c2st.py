@@ -83,10 +83,8 @@ def c2st_auc(
         return None
     trainer = _Trainer(real.symmetric, device, seed, generator)
     value, scores = trainer.test(train, test, SAMPLES, "generated")
-    clusters = (
-        cluster_labels(real.table)[sides == 1],
-        cluster_labels(generated.table)[other_sides == 1],
-    )
+    pairs = (real.table, sides), (generated.table, other_sides)
+    clusters = [cluster_labels(table)[side == 1] for table, side in pairs]
     # real against real: the classes are drawn at random, so the AUC is 0.5 except by chance
     first, second = (_random_halves(part[0], generator) for part in (train, test))
     found = {"real_half": trainer.test(first, second, BASELINE_SAMPLES, "real")[0]}

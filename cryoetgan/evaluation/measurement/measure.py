@@ -7,16 +7,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cryoetgan.evaluation.measurement import metrics_io
+from cryoetgan.evaluation.measurement import metrics_io, voxel_metrics
 from cryoetgan.evaluation.measurement.c2st import c2st_auc
 from cryoetgan.evaluation.measurement.feature_metrics import feature_metrics
 from cryoetgan.evaluation.measurement.metrics_io import MetricInputs, MetricRecords
 from cryoetgan.evaluation.measurement.pose_metric import pose_metric
-from cryoetgan.evaluation.measurement.voxel_metrics import (
-    cycle_similarity,
-    similarity_metrics,
-    spectrum_metrics,
-)
 from cryoetgan.seeds import rng
 
 log = logging.getLogger("cryoetgan")
@@ -44,11 +39,13 @@ def measure(
         generator = rng(seed, "measure", "features")
         found |= feature_metrics(inputs, inputs.classifier, baselines, generator)
     if wanted & set(metrics_io.SIMILARITY):
-        found |= similarity_metrics(inputs, baselines, rng(seed, "measure", "structure"))
+        found |= voxel_metrics.similarity_metrics(
+            inputs, baselines, rng(seed, "measure", "structure")
+        )
     if inputs.cycle is not None and "ssim_cycle" in wanted:
-        found |= cycle_similarity(*inputs.cycle, rng(seed, "measure", "cycle"))
+        found |= voxel_metrics.cycle_similarity(*inputs.cycle, rng(seed, "measure", "cycle"))
     if wanted & set(metrics_io.SPECTRUM):
-        found |= spectrum_metrics(inputs, baselines, rng(seed, "measure", "spectra"))
+        found |= voxel_metrics.spectrum_metrics(inputs, baselines, rng(seed, "measure", "spectra"))
     if "pose_recovery" in wanted:
         generator = rng(seed, "measure", "poses")
         found["pose_recovery"] = pose_metric(inputs, generator, realign=metrics is None)

@@ -98,14 +98,10 @@ def _best_similarities(
     return np.array([ssim(real[i], volumes[j], data_range) for i, j in pairs]), nearest
 
 
-def _mean_record(found: Mapping[str, Similarities], clusters: Labels) -> dict[str, Any]:
+def _mean_record(found: dict[str, Similarities], clusters: Labels) -> dict[str, Any]:
     """Return the record of the mean of `value`; `clusters` `(N,)` belong to the real volumes."""
-    values, rows = found["value"]
-    baselines = {
-        name: float(v.mean()) if len(v) else np.nan
-        for name, (v, _) in found.items()
-        if name != "value"
-    }
+    values, rows = found.pop("value")
+    baselines = {name: float(v.mean()) if len(v) else np.nan for name, (v, _) in found.items()}
     if not len(values):
         return metric_record(np.nan, None, baselines)
     mean, half = float(values.mean()), np.nan
@@ -119,12 +115,11 @@ def cycle_similarity(originals: Floats, cycled: Floats, rng: np.random.Generator
     """Return the record of ssim_cycle: volumes `(N, z, y, x)` and their translations back."""
     rows = rng.permutation(len(originals))[: 2 * PAIRS]
     data_range = GREY_RANGE_SD * float(originals.std())
-    others = np.roll(rows, 1)
     noise = rng.normal(originals.mean(), originals.std(), originals.shape[1:])
     constant = np.full(originals.shape[1:], originals.mean())
     compared = {
-        "value": [cycled[i] for i in rows],
-        "other": [originals[j] for j in others],
+        "value": list(cycled[rows]),
+        "other": list(originals[np.roll(rows, 1)]),
         "constant": [constant] * len(rows),
         "noise": [noise] * len(rows),
     }

@@ -72,6 +72,10 @@ class PosedTemplates:
         values = values + 1j * ndimage.map_coordinates(fine.imag, points, order=1)
         return values.reshape(len(rotations), len(self.k))
 
+    def pose(self, name: str, rotation: Rotation, shift: Shift) -> Complex:
+        """Return the compared Fourier voxels `(K,)` of a density in one pose."""
+        return self.rotate(name, rotation)[0] * self.shift_phases(shift)
+
     def shift_phases(self, shifts: Shift) -> Complex:
         """Return the phase factors of shifts, `(..., K)`."""
         return np.exp(-2j * np.pi * np.asarray(shifts, float) @ self.k.T)
@@ -107,9 +111,7 @@ def recover_poses(
     poses = zip(spectra, *_poses(table, voxel_size), strict=True)
     for index, (spectrum, name, rotation, shift) in enumerate(poses):
         fits = {
-            other: _correlation(
-                spectrum, templates.rotate(other, rotation)[0] * templates.shift_phases(shift)
-            )
+            other: _correlation(spectrum, templates.pose(other, rotation, shift))
             for other in templates.names
         }
         angle, distance = np.nan, np.nan
@@ -171,7 +173,7 @@ def simulate_at_equal_snr(
     """
     signals, residuals = [], []
     for spectrum, name, rotation, shift in zip(spectra, *_poses(table, voxel_size), strict=True):
-        own = templates.rotate(name, rotation)[0] * templates.shift_phases(shift)
+        own = templates.pose(name, rotation, shift)
         scale = max(0.0, float(np.vdot(own, spectrum).real / np.vdot(own, own).real))
         signals.append(scale * own)
         residuals.append(np.abs(spectrum - scale * own) ** 2)

@@ -36,6 +36,7 @@ def prdc(
 ) -> dict[str, float]:
     """Return precision, recall, density and coverage.
 
+    Sources: doi 10.48550/arXiv.1904.06991 (precision, recall), 10.48550/arXiv.2002.09797 (others).
     X_i are the N real features, Y_j the M generated ones. B(X_i, NND_k(X_i)) is the ball
     around X_i that reaches to its k-th nearest neighbour among the real features.
 
@@ -59,11 +60,6 @@ def prdc(
     dict
         precision, recall, coverage in [0, 1]; density in [0, N / k]. A density near N / k
         does not mean high quality: the generated samples vary too little.
-
-    References
-    ----------
-    Precision and recall: doi 10.48550/arXiv.1904.06991. Density and coverage:
-    doi 10.48550/arXiv.2002.09797.
 
     Examples
     --------
