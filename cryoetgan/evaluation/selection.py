@@ -39,8 +39,7 @@ class Distance:
     @property
     def record(self) -> dict[str, Any]:
         """The distance for JSON."""
-        interval = [self.low, self.high]
-        return {"value": self.value, "interval": interval, "warning": self.warning}
+        return {"value": self.value, "interval": [self.low, self.high], "warning": self.warning}
 
 
 @dataclass(frozen=True)

@@ -214,8 +214,7 @@ def train_or_reuse(
 def check_train_and_test(train: LabelledSet, test: LabelledSet) -> None:
     """Raise `UserError` if no class is shared; warn if test crops overlap training crops."""
     check_classes(train.names, test.names)
-    shared = count_overlapping(train.table, test.table, test.box)
-    if shared:
+    if shared := count_overlapping(train.table, test.table, test.box):
         log.warning(
             "%d of %d test crops share voxels with training crops of the same tomogram, so the "
             "accuracy is too high; split by tomogram, or by blocks with a gap of one box",

@@ -106,8 +106,7 @@ class ComparisonData:
 
     def classify_by_templates(self) -> NDArray[np.bool_] | None:
         """Return which real test crops template matching classifies correctly, `(N,)`."""
-        matching = self.config.template_matching
-        if matching is None:
+        if (matching := self.config.template_matching) is None:
             return None
         path = self.folder / matching.star
         picks = read_star(path, ["rlnTomoName", *COORDINATES, "cryoetganClass"]).particles

@@ -60,11 +60,8 @@ def feature_metrics(
     weak = weak_classifier_warning(len(classifier.classes), classifier.validation)
     result = {"is": _inception_record(inputs, classifier, baselines, rng)}
     result["is"] |= about | ({"warning": weak} if weak else {})
-    features = {
-        "real": classifier.features(real.volumes, layer),
-        "generated": classifier.features(generated.volumes, layer),
-        **{name: classifier.features(volumes, layer) for name, volumes in baselines.items()},
-    }
+    sets = {"real": real.volumes, "generated": generated.volumes, **baselines}
+    features = {name: classifier.features(volumes, layer) for name, volumes in sets.items()}
     rows = match_class_proportions(real.names, generated.names, rng)
     real_clusters = clusters.even_cluster_labels(real.table)
     generated_clusters = clusters.even_cluster_labels(generated.table)[rows]

@@ -20,10 +20,7 @@ Floats = NDArray[np.floating]
 
 
 def measure(
-    inputs: MetricInputs,
-    seed: int,
-    device: torch.device,
-    metrics: Collection[str] | None = None,
+    inputs: MetricInputs, seed: int, device: torch.device, metrics: Collection[str] | None = None
 ) -> MetricRecords:
     """Return metric to its record: value, interval, baselines, warning.
 

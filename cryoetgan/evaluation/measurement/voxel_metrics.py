@@ -155,9 +155,8 @@ def spectrum_metrics(
     ratio = power_ratio(mean_p, q.mean(axis=0))
     value = worst_ratio(ratio)
     shell = int(np.argmin(np.abs(ratio - value)))
-    low, high = intervals.interval_from_halves(
-        np.log(value), [float(row[shell]) for row in log_ratios]
-    )
+    of_shell = [float(row[shell]) for row in log_ratios]
+    low, high = intervals.interval_from_halves(np.log(value), of_shell)
     found = {"real_half": _typical_factor(real_halves)}
     for name, volumes in baselines.items():
         power = shell_powers(volumes[:BASELINE_VOLUMES], tilts).mean(axis=0)

@@ -29,10 +29,7 @@ class _Samples:
 
 
 def prdc(
-    real_features: ArrayLike,
-    generated_features: ArrayLike,
-    k: int = 5,
-    block: int = BLOCK,
+    real_features: ArrayLike, generated_features: ArrayLike, k: int = 5, block: int = BLOCK
 ) -> dict[str, float]:
     """Return precision, recall, density and coverage.
 

@@ -12,9 +12,7 @@ SMALLEST_POWER = 1e-12
 
 
 def shell_powers(
-    volumes: Iterable[NDArray[Any]],
-    tilts: tuple[float, float] | None = None,
-    inside: bool = True,
+    volumes: Iterable[NDArray[Any]], tilts: tuple[float, float] | None = None, inside: bool = True
 ) -> NDArray[np.float64]:
     """Return the mean power in each Fourier shell of each volume, `(N, n // 2)`.
 

@@ -5,12 +5,7 @@ from numpy.typing import ArrayLike
 from scipy import ndimage
 
 
-def ssim(
-    first: ArrayLike,
-    second: ArrayLike,
-    data_range: float,
-    window: int = 7,
-) -> float:
+def ssim(first: ArrayLike, second: ArrayLike, data_range: float, window: int = 7) -> float:
     """Return the mean structural similarity of two volumes (doi 10.1109/TIP.2003.819861).
 
     SSIM = (2 m_x m_y + c1)(2 s_xy + c2) / ((m_x^2 + m_y^2 + c1)(s_x^2 + s_y^2 + c2)), the
