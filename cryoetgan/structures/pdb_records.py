@@ -11,12 +11,8 @@ from cryoetgan.errors import UserError
 Bytes = NDArray[np.uint8]
 NAME_COLUMN, COORDINATE_COLUMN, END_COLUMN = 12, 30, 54
 """0-based column of the atom's name and of its coordinates, and the end of the coordinates."""
-DIGIT_WEIGHTS = np.array([1e6, 1e5, 1e4, 1e3, 0, 100, 10, 1], np.float32)
-"""Weight of each digit of a coordinate `%8.3f`, in thousandths of an angstrom."""
-SPACE, MINUS, DIGIT, OTHER = range(4)
-BYTE_KINDS = np.full(256, OTHER, np.uint8)
-BYTE_KINDS[ord(" ")], BYTE_KINDS[ord("-")] = SPACE, MINUS
-BYTE_KINDS[ord("0") : ord("9") + 1] = DIGIT
+DECIMAL = np.isin(np.arange(256), list(b"0123456789+-. "))
+"""True for the bytes of a decimal number: Python also reads `1e5`, `nan` and `1_0`."""
 
 
 @dataclass(frozen=True)
@@ -67,28 +63,18 @@ def _starts_with(data: Bytes, starts: NDArray[np.int_], word: bytes) -> NDArray[
 
 def _parse_fields(fields: Bytes) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return the values of fields `(N, 8)` of eight columns, and which of them are numbers."""
-    kinds = BYTE_KINDS[fields]
-    before, after = kinds[:, :3], kinds[:, 1:4]
-    usual = (fields[:, 4] == ord(".")) & (kinds[:, [3, 5, 6, 7]] == DIGIT).all(axis=1)
-    # blanks, then at most one sign, then digits
-    usual &= ((before <= after) & ~((before == MINUS) & (after == MINUS))).all(axis=1)
-    digits = np.where(kinds == DIGIT, fields - ord("0"), 0).astype(np.float32)
-    # whole thousandths are exact; one division rounds as reading the decimals does
-    values = (digits @ DIGIT_WEIGHTS).astype(np.float64) / 1000
-    values[(kinds[:, :3] == MINUS).any(axis=1)] *= -1
-    valid = np.ones(len(fields), bool)
-    for index in np.flatnonzero(~usual):
-        number = _parse_decimal(fields[index].tobytes())
-        valid[index] = number is not None
-        values[index] = number or 0.0
-    return values, valid
-
-
-def _parse_decimal(field: bytes) -> float | None:
-    """Return a decimal number in another format than `%8.3f`, or None."""
-    if not set(field) <= set(b"0123456789+-. "):
-        return None
+    texts, valid = fields.view("S8").ravel(), DECIMAL[fields].all(axis=1)
     try:
-        return float(field)
+        return np.where(valid, texts, b"0").astype(np.float64), valid
+    except ValueError:  # name the first field that is not a number
+        values = [
+            _to_float(text) if good else None for text, good in zip(texts, valid, strict=True)
+        ]
+        return np.array([value or 0.0 for value in values]), np.not_equal(values, None)
+
+
+def _to_float(text: bytes) -> float | None:
+    try:
+        return float(text)
     except ValueError:
         return None

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
+from typer import Argument, Option
 
 from cryoetgan.command import (
     Output,
@@ -31,17 +31,15 @@ app = group("")
 class Recording:
     """Options: how a tomogram was recorded."""
 
-    tilts: Annotated[str, typer.Option(metavar="LO,HI[,STEP]", help="Degrees about y.")] = (
-        "-60,60,3"
-    )
-    voltage: Annotated[float, typer.Option(help="Kilovolts.")] = 300.0
-    cs: Annotated[float, typer.Option(help="Spherical aberration, millimetres.")] = 2.7
-    amplitude_contrast: Annotated[float, typer.Option(help="Fraction.")] = 0.07
-    defocus: Annotated[float | None, typer.Option(help="Micrometres, underfocus positive.")] = None
+    tilts: Annotated[str, Option(metavar="LO,HI[,STEP]", help="Degrees about y.")] = "-60,60,3"
+    voltage: Annotated[float, Option(help="Kilovolts.")] = 300.0
+    cs: Annotated[float, Option(help="Spherical aberration, millimetres.")] = 2.7
+    amplitude_contrast: Annotated[float, Option(help="Fraction.")] = 0.07
+    defocus: Annotated[float | None, Option(help="Micrometres, underfocus positive.")] = None
     ctf: Annotated[
-        Literal["raw", "phase-flipped", "corrected"], typer.Option(help="State of the CTF.")
+        Literal["raw", "phase-flipped", "corrected"], Option(help="State of the CTF.")
     ] = "raw"
-    group: Annotated[str, typer.Option(help="Microscope session.")] = "all"
+    group: Annotated[str, Option(help="Microscope session.")] = "all"
 
     def acquisition(self, contrast: str = "dark") -> "Acquisition":
         """Return the acquisition; raise `UserError` if a value is invalid."""
@@ -59,25 +57,25 @@ class Recording:
 class SceneOptions:
     """Options: contents of a simulated tomogram or scene."""
 
-    copies: Annotated[int, typer.Option(help="Particles of each class.")]
-    shape: Annotated[str, typer.Option(metavar="X,Y,Z", help="Voxels.")]
+    copies: Annotated[int, Option(help="Particles of each class.")]
+    shape: Annotated[str, Option(metavar="X,Y,Z", help="Voxels.")]
     class_copies: Annotated[
-        list[str] | None, typer.Option(help="NAME=N: another number for one class; repeatable.")
+        list[str] | None, Option(help="NAME=N: another number for one class; repeatable.")
     ] = None
     crowder: Annotated[
         list[Path] | None,
-        typer.Option(help="Map of a background species: labelled, not in the truth; repeatable."),
+        Option(help="Map of a background species: labelled, not in the truth; repeatable."),
     ] = None
-    crowder_copies: Annotated[int, typer.Option(min=0, help="Copies of each crowder.")] = 100
-    vesicles: Annotated[int, typer.Option(min=0, help="Number of membrane vesicles.")] = 0
-    vesicle_radius: Annotated[
-        str, typer.Option(metavar="LO,HI", help="Angstrom; longest half axis.")
-    ] = "200,500"
-    beads: Annotated[int, typer.Option(min=0, help="Number of gold beads.")] = 0
-    bead_diameter: Annotated[float, typer.Option(help="Angstrom.")] = 100.0
+    crowder_copies: Annotated[int, Option(min=0, help="Copies of each crowder.")] = 100
+    vesicles: Annotated[int, Option(min=0, help="Number of membrane vesicles.")] = 0
+    vesicle_radius: Annotated[str, Option(metavar="LO,HI", help="Angstrom; longest half axis.")] = (
+        "200,500"
+    )
+    beads: Annotated[int, Option(min=0, help="Number of gold beads.")] = 0
+    bead_diameter: Annotated[float, Option(help="Angstrom.")] = 100.0
     resolution: Annotated[
         float | None,
-        typer.Option(help="Angstrom, of vesicles and beads, as of the maps; default: 3 voxels."),
+        Option(help="Angstrom, of vesicles and beads, as of the maps; default: 3 voxels."),
     ] = None
 
     def sides(self) -> tuple[int, int, int]:
@@ -112,18 +110,18 @@ class SceneOptions:
         )
 
 
-Maps = Annotated[list[Path], typer.Argument(help="Density maps; the stem is the class.")]
+Maps = Annotated[list[Path], Argument(help="Density maps; the stem is the class.")]
 Mirror = Annotated[
-    str | None, typer.Option("--mirror", help="URL or folder that replaces the archive's own.")
+    str | None, Option("--mirror", help="URL or folder that replaces the archive's own.")
 ]
-Timeout = Annotated[float, typer.Option("--timeout", help="Seconds without a byte.")]
+Timeout = Annotated[float, Option("--timeout", help="Seconds without a byte.")]
 
 
 @command(app, "import")
 def import_(
     source: Annotated[
         str,
-        typer.Argument(
+        Argument(
             metavar="FILE",
             help="MRC or REC, any mode, gzipped or not; or a URL, emdb:1234, "
             "empiar:10045/data/x.rec, portal:tomogram/1234, copick:config.json?run=R.",
@@ -132,27 +130,23 @@ def import_(
     output: Output,
     recording: Recording,
     input_voxel_size: Annotated[
-        float | None, typer.Option(help="Angstrom; replaces the header's.")
+        float | None, Option(help="Angstrom; replaces the header's.")
     ] = None,
     voxel_size: Annotated[
-        float | None, typer.Option(help="Angstrom; the tomogram is resampled to it.")
+        float | None, Option(help="Angstrom; the tomogram is resampled to it.")
     ] = None,
-    contrast: Annotated[
-        Literal["dark", "bright"], typer.Option(help="Protein in the file.")
-    ] = "dark",
-    tilt_axis: Annotated[Literal["y", "x"], typer.Option(help="Tilt axis in the file.")] = "y",
+    contrast: Annotated[Literal["dark", "bright"], Option(help="Protein in the file.")] = "dark",
+    tilt_axis: Annotated[Literal["y", "x"], Option(help="Tilt axis in the file.")] = "y",
     beam_axis: Annotated[
-        Literal["z", "y"], typer.Option(help="Beam direction in the file; y: IMOD's raw volumes.")
+        Literal["z", "y"], Option(help="Beam direction in the file; y: IMOD's raw volumes.")
     ] = "z",
-    float16: Annotated[bool, typer.Option("--float16", help="Half the disk space.")] = False,
+    float16: Annotated[bool, Option("--float16", help="Half the disk space.")] = False,
     mask: Annotated[
         Path | None,
-        typer.Option(help="MRC on the file's grid: not zero in regions to exclude from picking."),
+        Option(help="MRC on the file's grid: not zero in regions to exclude from picking."),
     ] = None,
     mirror: Mirror = None,
-    retries: Annotated[
-        int, typer.Option("--retries", min=0, help="Further attempts of a download.")
-    ] = 4,
+    retries: Annotated[int, Option("--retries", min=0, help="Further attempts of a download.")] = 4,
     timeout: Timeout = 60.0,
 ) -> Record:
     """Import a tomogram: MRC, protein bright, mean 0, standard deviation 1.
@@ -194,10 +188,10 @@ def import_(
 @command(app, "mask")
 def mask_(
     mask: Annotated[
-        Path, typer.Argument(help="MRC on the grid of the tomogram's file: not zero is excluded.")
+        Path, Argument(help="MRC on the grid of the tomogram's file: not zero is excluded.")
     ],
     output: Output,
-    tomogram: Annotated[Path, typer.Option(help="The imported tomogram, MRC.")],
+    tomogram: Annotated[Path, Option(help="The imported tomogram, MRC.")],
 ) -> Record:
     """Convert a mask to the grid of an imported tomogram: MRC, 1 is excluded.
 
@@ -217,7 +211,7 @@ def mask_(
 def list_(
     sources: Annotated[
         list[str],
-        typer.Argument(
+        Argument(
             help="portal:dataset/10001, portal:run/1, empiar:10045[/data/folder], emdb:1234, "
             "copick:config.json"
         ),
@@ -249,21 +243,19 @@ def simulate(
     output: Output,
     contents: SceneOptions,
     recording: Recording,
-    snr: Annotated[
-        float, typer.Option(help="Variance of signal over noise, of the whole tomogram.")
-    ],
+    snr: Annotated[float, Option(help="Variance of signal over noise, of the whole tomogram.")],
     dose: Annotated[
-        float, typer.Option(help="Electrons per square angstrom, of the series; 0: no damage.")
+        float, Option(help="Electrons per square angstrom, of the series; 0: no damage.")
     ] = 100.0,
-    b_factor: Annotated[float, typer.Option(help="Square angstrom, of every image.")] = 300.0,
-    misalignment: Annotated[float, typer.Option(help="Pixels, standard deviation.")] = 0.4,
+    b_factor: Annotated[float, Option(help="Square angstrom, of every image.")] = 300.0,
+    misalignment: Annotated[float, Option(help="Pixels, standard deviation.")] = 0.4,
     mtf: Annotated[
-        float, typer.Option(help="Detector's transfer at the Nyquist frequency, up to 1.")
+        float, Option(help="Detector's transfer at the Nyquist frequency, up to 1.")
     ] = 1.0,
     reconstruction: Annotated[
-        Literal["wbp", "sirt"], typer.Option(help="Weighted back-projection, or SIRT.")
+        Literal["wbp", "sirt"], Option(help="Weighted back-projection, or SIRT.")
     ] = "wbp",
-    iterations: Annotated[int, typer.Option(min=1, help="Of SIRT.")] = 20,
+    iterations: Annotated[int, Option(min=1, help="Of SIRT.")] = 20,
     seed: Seed = 0,
 ) -> Record:
     """Simulate a tomogram with ground truth: `T.mrc`, `T.star`, `T_labels.mrc`.
@@ -275,8 +267,7 @@ def simulate(
     """
     from cryoetgan.io.mrc import PROTEIN_BRIGHT, check_mrc_name, write_volume
     from cryoetgan.io.star import class_name, write_star
-    from cryoetgan.tomograms.simulation.contents import build_scene
-    from cryoetgan.tomograms.simulation.scene_files import labels_path, truth_tables
+    from cryoetgan.tomograms.simulation.contents import build_scene, labels_path, truth_tables
     from cryoetgan.tomograms.simulation.simulate_tomogram import check_memory, simulate_tomogram
     from cryoetgan.tomograms.simulation.tilt_series import Microscope, TiltSeries
 
@@ -324,7 +315,7 @@ def scene(
     `SCENE.mrc.json`. Memory does not grow with the shape.
     """
     from cryoetgan.io.mrc import check_mrc_name
-    from cryoetgan.tomograms.simulation.scene_files import labels_path, write_scene
+    from cryoetgan.tomograms.simulation.contents import labels_path, write_scene
 
     check_mrc_name(output)
     objects = contents.read_contents(maps)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cryoetgan.io.mrc import PROTEIN_BRIGHT, read_labels, read_volume, write_volume
+from cryoetgan.io.mrc import PROTEIN_BRIGHT, read_volume, write_volume
 from cryoetgan.tomograms.importing.normalise import SAMPLE_VOXELS, measure_grey_scale
 from cryoetgan.tomograms.importing.resample import lanczos_weights, resample_into, resampled_shape
 from tests.conftest import refused
+from tests.headers import read_labels
 from tests.tomograms.writing import as_big_endian, patched, write_mrc
 
 SHAPE = (12, 16, 20)

@@ -5,8 +5,7 @@ import pytest
 
 from cryoetgan.densities.density_from_atoms import gaussian_width
 from cryoetgan.densities.membrane import bilayer_profile
-from cryoetgan.tomograms.simulation.packing import pack
-from cryoetgan.tomograms.simulation.scene import empty_scene
+from cryoetgan.tomograms.simulation.packing import empty_scene, pack
 from cryoetgan.tomograms.simulation.vesicles_and_gold import (
     VesiclesAndGold,
     add_beads,

@@ -8,8 +8,7 @@ from cryoetgan.errors import UserError, format_shape
 from cryoetgan.io.memmap import RELEASE_EVERY_BYTES, iterate_sections, release_pages
 from cryoetgan.io.mrc import open_volume, read_volume
 from cryoetgan.io.raw_mrc import open_raw_volume
-from cryoetgan.physics.coordinates import ImportTransform, read_import_transform
-from cryoetgan.tomograms.importing.conventions import orient_axes
+from cryoetgan.physics.coordinates import ImportTransform, orient_axes, read_import_transform
 
 Shape = tuple[int, ...]
 
@@ -29,7 +28,7 @@ def write_mask(
     from its file.
     """
     with open_raw_volume(mask, mask, output.parent) as raw:
-        data = orient_axes(raw, transform.tilt_axis, transform.beam_axis).data
+        data = orient_axes(raw.data, transform.tilt_axis, transform.beam_axis)
         if data.shape != tuple(transform.shape):
             raise UserError(
                 f"{mask}: the mask has {format_shape(data.shape)} voxels (x, y, z), its tomogram "

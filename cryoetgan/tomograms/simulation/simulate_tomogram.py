@@ -8,8 +8,11 @@ from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError, format_shape
 from cryoetgan.tomograms.importing.normalise import SAMPLE_VOXELS, robust_moments
-from cryoetgan.tomograms.simulation.projection import project_tilt_series
-from cryoetgan.tomograms.simulation.reconstruction import sirt, weighted_back_projection
+from cryoetgan.tomograms.simulation.reconstruction import (
+    project_tilt_series,
+    sirt,
+    weighted_back_projection,
+)
 from cryoetgan.tomograms.simulation.tilt_series import (
     TiltSeries,
     record_projections,

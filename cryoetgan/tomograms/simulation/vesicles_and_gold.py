@@ -11,8 +11,7 @@ from cryoetgan.densities.membrane import bilayer_profile
 from cryoetgan.errors import UserError
 from cryoetgan.physics.geometry import clip_box, random_rotations
 from cryoetgan.seeds import rng as generator_for
-from cryoetgan.tomograms.simulation.packing import find_place
-from cryoetgan.tomograms.simulation.scene import Scene
+from cryoetgan.tomograms.simulation.packing import Scene, find_place
 
 Floats = NDArray[np.floating]
 THICKNESS_A = 40.0

@@ -9,8 +9,7 @@ import pytest
 from cryoetgan.io.files import sidecar
 from cryoetgan.io.mrc import read_volume, write_volume
 from cryoetgan.io.star import COORDINATES, read_star
-from cryoetgan.tomograms.simulation.contents import Contents, build_scene
-from cryoetgan.tomograms.simulation.scene_files import write_scene
+from cryoetgan.tomograms.simulation.contents import Contents, build_scene, write_scene
 from cryoetgan.tomograms.simulation.vesicles_and_gold import VesiclesAndGold
 from tests.conftest import refused
 
