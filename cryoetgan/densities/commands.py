@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from typer import Argument, Option
 
-from cryoetgan.command import Output, Record, Seed, check_positive, command, group, log
+from cryoetgan.command import MrcOutput, Output, Record, Seed, check_positive, command, group, log
 from cryoetgan.errors import UserError
 
 app = group("")
@@ -21,7 +21,7 @@ WARN_FRACTION_OUTSIDE = 0.005
 @command(app, "simulate")
 def simulate(
     file: Annotated[Path, Argument(help="PDB or mmCIF, gzipped or not.")],
-    output: Output,
+    output: MrcOutput,
     voxel_size: VoxelSize,
     resolution: Resolution,
     box: Box,
@@ -57,7 +57,7 @@ def simulate(
     from cryoetgan.densities.eman2 import drop_unknown_elements, read_atoms_as_eman2, run_e2pdb2mrc
     from cryoetgan.io.mrc import write_volume
 
-    _check_grid(output, voxel_size, box)
+    _check_grid(voxel_size, box)
     _check_resolution(resolution, voxel_size, eman2_compatible)
     keep = [name.strip() for name in chains.split(",") if name.strip()]
     if eman2_compatible and keep:
@@ -82,11 +82,9 @@ def simulate(
     return Record(about={"atoms": len(atoms), "phantom": atoms.phantom})
 
 
-def _check_grid(output: Path, voxel_size: float, box: int) -> None:
+def _check_grid(voxel_size: float, box: int) -> None:
     from cryoetgan.densities.density_from_atoms import check_box
-    from cryoetgan.io.mrc import check_mrc_name
 
-    check_mrc_name(output)
     check_box(box, "--box")
     if not MIN_VOXEL_SIZE_A <= voxel_size <= MAX_VOXEL_SIZE_A:
         raise UserError(
@@ -122,7 +120,7 @@ def _warn_of_cut_map(positions: Any, voxel_size: float, box: int, file: Path) ->
 
 @command(app, "membrane")
 def membrane(
-    output: Output,
+    output: MrcOutput,
     voxel_size: VoxelSize,
     box: Box,
     resolution: Annotated[float, Option(help="Angstrom.")] = 30.0,
@@ -142,7 +140,7 @@ def membrane(
     from cryoetgan.densities.membrane import simulate_membrane
     from cryoetgan.io.mrc import write_volume
 
-    _check_grid(output, voxel_size, box)
+    _check_grid(voxel_size, box)
     for value, name in (
         (resolution, "--resolution"),
         (membrane_thickness, "--membrane-thickness"),
@@ -160,7 +158,7 @@ def membrane(
 @command(app, "import")
 def import_(
     file: Annotated[Path, Argument(help="Density map, MRC or MAP, protein positive.")],
-    output: Output,
+    output: MrcOutput,
     voxel_size: VoxelSize,
     box: Box,
     input_voxel_size: Annotated[
@@ -175,7 +173,7 @@ def import_(
     from cryoetgan.densities.maps import import_map
     from cryoetgan.io.mrc import write_volume
 
-    _check_grid(output, voxel_size, box)
+    _check_grid(voxel_size, box)
     density, found_voxel_size, outside = import_map(file, voxel_size, box, input_voxel_size)
     if outside > WARN_FRACTION_OUTSIDE:
         log.warning(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cryoetgan.densities.atoms import Atoms, check_extent
 from cryoetgan.densities.density_from_atoms import simulate
 from cryoetgan.errors import UserError
-from cryoetgan.structures.pdb_records import PdbRecords, read_records
+from cryoetgan.structures.pdb_records import read_records
 from cryoetgan.structures.read_structure import is_mmcif, read_structure, read_text
 
 log = logging.getLogger("cryoetgan")
@@ -95,7 +95,9 @@ def run_e2pdb2mrc(
         if done.returncode != 0 or not target.exists():
             lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
             raise UserError(f"{PROGRAM} failed (exit {done.returncode}): {lines[-1]}")
-        _check_count(done.stdout, len(atoms))
+        used = re.search(r"(\d+) atoms used", done.stdout)
+        if used and int(used[1]) != len(atoms):
+            raise UserError(f"{PROGRAM} used {used[1]} atoms of {len(atoms)}; use engine builtin")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its headers have nversion 0 and ispg 0
             with mrcfile.open(target, permissive=True) as file:
@@ -104,12 +106,6 @@ def run_e2pdb2mrc(
         raise UserError(f"{PROGRAM} wrote a map of {data.shape}, not {box}^3; is it EMAN2 2.99?")
     _check_map(data, atoms, voxel_size, resolution, box, center)
     return data
-
-
-def _check_count(stdout: str, wanted: int) -> None:
-    found = re.search(r"(\d+) atoms used", stdout)
-    if found and int(found.group(1)) != wanted:
-        raise UserError(f"{PROGRAM} used {found.group(1)} atoms of {wanted}; use engine builtin")
 
 
 def _check_map(
@@ -167,23 +163,19 @@ def read_atoms_as_eman2(path: Path) -> Atoms:
         positions = np.array([s.atom.pos.tolist() for s in sites], float)
         numbers = np.array([eman2_atomic_number(s.atom.padded_name()) for s in sites], int)
     else:
-        positions, numbers = _read_atom_records(read_records(text, path))
+        records = read_records(text, path)
+        names, which = np.unique(records.names.view("S4"), return_inverse=True)
+        every = np.array([eman2_atomic_number(name.decode("latin-1")) for name in names], int)
+        numbers = np.where(records.is_het, 0, every[which.ravel()])
+        positions = records.positions
     known = numbers > 0
     if not known.any():
         raise UserError(
             f"{path}: EMAN2 finds no atoms in it: it reads the ATOM records of PDB files and "
             "skips HETATM records"
         )
-    check_extent(positions, path)
+    check_extent(positions[known], path)
     return Atoms(positions[known], numbers[known])
-
-
-def _read_atom_records(records: PdbRecords) -> tuple[NDArray[np.float64], NDArray[np.int_]]:
-    """Return coordinates `(N, 3)` and Z `(N,)` of the ATOM records."""
-    keep = ~records.is_het
-    names, which = np.unique(records.names[keep].view("S4"), return_inverse=True)
-    numbers = np.array([eman2_atomic_number(name.decode("latin-1")) for name in names], int)
-    return records.positions[keep], numbers[which.ravel()]
 
 
 def eman2_atomic_number(name: str) -> int:

@@ -98,6 +98,13 @@ def check_exists(path: Path, what: str = "file") -> Path:
     return path
 
 
+def check_mrc_name(path: Path) -> Path:
+    """Return the path of an output volume; raise `UserError` if it does not end in .mrc."""
+    if Path(path).suffix != ".mrc":
+        raise UserError(f"{path}: volumes are written in MRC format; let the name end in .mrc")
+    return path
+
+
 def check_not_overwritten(source: Path, output: Path) -> None:
     """Raise `UserError` if the output would overwrite an input."""
     # the output may not exist yet: `x/../set.star` is set.star once x exists

@@ -141,12 +141,6 @@ def open_mrc(path: Path) -> tuple[NDArray[Any], float]:
     return data, float(sizes[0])
 
 
-def check_mrc_name(path: Path) -> None:
-    """Raise `UserError` if the name of an output volume does not end in .mrc."""
-    if Path(path).suffix != ".mrc":
-        raise UserError(f"{path}: volumes are written in MRC format; let the name end in .mrc")
-
-
 def write_volume(
     path: Path, data: NDArray[Any], voxel_size: float, labels: Sequence[str] = ()
 ) -> None:

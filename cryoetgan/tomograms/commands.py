@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Argument, Option
 
 from cryoetgan.command import (
+    MrcOutput,
     Output,
     Record,
     Seed,
@@ -16,41 +17,14 @@ from cryoetgan.command import (
     log,
     parse_counts,
     parse_numbers,
-    parse_tilt_range,
 )
 from cryoetgan.errors import UserError
+from cryoetgan.tomograms.options import Conversion, Microscope, Recording
 
 if TYPE_CHECKING:
-    from cryoetgan.physics.acquisition import Acquisition
     from cryoetgan.tomograms.simulation.contents import Contents
 
 app = group("")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recording:
-    """Options: how a tomogram was recorded."""
-
-    tilts: Annotated[str, Option(metavar="LO,HI[,STEP]", help="Degrees about y.")] = "-60,60,3"
-    voltage: Annotated[float, Option(help="Kilovolts.")] = 300.0
-    cs: Annotated[float, Option(help="Spherical aberration, millimetres.")] = 2.7
-    amplitude_contrast: Annotated[float, Option(help="Fraction.")] = 0.07
-    defocus: Annotated[float | None, Option(help="Micrometres, underfocus positive.")] = None
-    ctf: Annotated[
-        Literal["raw", "phase-flipped", "corrected"], Option(help="State of the CTF.")
-    ] = "raw"
-    group: Annotated[str, Option(help="Microscope session.")] = "all"
-
-    def acquisition(self, contrast: str = "dark") -> "Acquisition":
-        """Return the acquisition; raise `UserError` if a value is invalid."""
-        from cryoetgan.io.star import CLASS_NAME
-        from cryoetgan.physics.acquisition import Acquisition
-
-        low, high, step = parse_tilt_range(self.tilts)
-        if not CLASS_NAME.fullmatch(self.group):
-            raise UserError(f"--group: got '{self.group}', wanted letters, digits, _ and -")
-        known = {key: value for key, value in vars(self).items() if key != "tilts"}
-        return Acquisition(tilt_low=low, tilt_high=high, tilt_step=step, contrast=contrast, **known)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,24 +101,9 @@ def import_(
             "empiar:10045/data/x.rec, portal:tomogram/1234, copick:config.json?run=R.",
         ),
     ],
-    output: Output,
+    output: MrcOutput,
     recording: Recording,
-    input_voxel_size: Annotated[
-        float | None, Option(help="Angstrom; replaces the header's.")
-    ] = None,
-    voxel_size: Annotated[
-        float | None, Option(help="Angstrom; the tomogram is resampled to it.")
-    ] = None,
-    contrast: Annotated[Literal["dark", "bright"], Option(help="Protein in the file.")] = "dark",
-    tilt_axis: Annotated[Literal["y", "x"], Option(help="Tilt axis in the file.")] = "y",
-    beam_axis: Annotated[
-        Literal["z", "y"], Option(help="Beam direction in the file; y: IMOD's raw volumes.")
-    ] = "z",
-    float16: Annotated[bool, Option("--float16", help="Half the disk space.")] = False,
-    mask: Annotated[
-        Path | None,
-        Option(help="MRC on the file's grid: not zero in regions to exclude from picking."),
-    ] = None,
+    conversion: Conversion,
     mirror: Mirror = None,
     retries: Annotated[int, Option("--retries", min=0, help="Further attempts of a download.")] = 4,
     timeout: Timeout = 60.0,
@@ -157,26 +116,13 @@ def import_(
     with the tomogram.
     """
     from cryoetgan.io.files import check_not_overwritten
-    from cryoetgan.io.mrc import check_mrc_name
-    from cryoetgan.tomograms.importing.convert import Conversion, convert_tomogram
+    from cryoetgan.tomograms.importing.convert import convert_tomogram
     from cryoetgan.tomograms.sources.addresses import is_remote
     from cryoetgan.tomograms.sources.resolve import Transfer
 
-    check_mrc_name(output)
     check_not_overwritten(Path(source), output)
-    acquisition = recording.acquisition(contrast)
-    if voxel_size is not None:
-        check_positive(voxel_size, "--voxel-size", " A")
+    acquisition = recording.acquisition(conversion.contrast)
     check_positive(timeout, "--timeout", " s")
-    conversion = Conversion(
-        input_voxel_size=input_voxel_size,
-        voxel_size=voxel_size,
-        contrast=contrast,
-        tilt_axis=tilt_axis,
-        beam_axis=beam_axis,
-        float16=float16,
-        mask=mask,
-    )
     resolved = convert_tomogram(source, output, conversion, Transfer(mirror, retries, timeout))
     return Record(
         inputs=[Path(source)],
@@ -190,7 +136,7 @@ def mask_(
     mask: Annotated[
         Path, Argument(help="MRC on the grid of the tomogram's file: not zero is excluded.")
     ],
-    output: Output,
+    output: MrcOutput,
     tomogram: Annotated[Path, Option(help="The imported tomogram, MRC.")],
 ) -> Record:
     """Convert a mask to the grid of an imported tomogram: MRC, 1 is excluded.
@@ -198,10 +144,8 @@ def mask_(
     Turns and resamples it (nearest voxel) as the tomogram's record (`T.mrc.json`) states. If
     the tomogram has no record or was simulated, the mask is not turned.
     """
-    from cryoetgan.io.mrc import check_mrc_name
     from cryoetgan.tomograms.importing.exclusion_mask import write_mask_beside
 
-    check_mrc_name(output)
     excluded = write_mask_beside(output, mask, tomogram)
     log.info("%s: excludes %.1f %%", output, 100 * excluded)
     return Record()
@@ -240,18 +184,11 @@ def list_(
 @command(app, "simulate")
 def simulate(
     maps: Maps,
-    output: Output,
+    output: MrcOutput,
     contents: SceneOptions,
     recording: Recording,
+    microscope: Microscope,
     snr: Annotated[float, Option(help="Variance of signal over noise, of the whole tomogram.")],
-    dose: Annotated[
-        float, Option(help="Electrons per square angstrom, of the series; 0: no damage.")
-    ] = 100.0,
-    b_factor: Annotated[float, Option(help="Square angstrom, of every image.")] = 300.0,
-    misalignment: Annotated[float, Option(help="Pixels, standard deviation.")] = 0.4,
-    mtf: Annotated[
-        float, Option(help="Detector's transfer at the Nyquist frequency, up to 1.")
-    ] = 1.0,
     reconstruction: Annotated[
         Literal["wbp", "sirt"], Option(help="Weighted back-projection, or SIRT.")
     ] = "wbp",
@@ -265,13 +202,12 @@ def simulate(
     reconstructed. Protein bright, mean 0, standard deviation 1. Coordinates are 0-based voxels,
     angles degrees (RELION's). The names of the labels are in `T.mrc.json`.
     """
-    from cryoetgan.io.mrc import PROTEIN_BRIGHT, check_mrc_name, write_volume
+    from cryoetgan.io.mrc import PROTEIN_BRIGHT, write_volume
     from cryoetgan.io.star import class_name, write_star
     from cryoetgan.tomograms.simulation.contents import build_scene, labels_path, truth_tables
     from cryoetgan.tomograms.simulation.simulate_tomogram import check_memory, simulate_tomogram
-    from cryoetgan.tomograms.simulation.tilt_series import Microscope, TiltSeries
+    from cryoetgan.tomograms.simulation.tilt_series import TiltSeries
 
-    check_mrc_name(output)
     check_memory(contents.sides())
     check_positive(snr, "--snr")
     objects, name = contents.read_contents(maps), class_name(output)
@@ -280,7 +216,7 @@ def simulate(
         acquisition=recording.acquisition(),
         name=name,
         seed=seed,
-        microscope=Microscope(dose=dose, b_factor=b_factor, misalignment=misalignment, mtf=mtf),
+        microscope=microscope,
     )
     scene = build_scene(objects, name, seed)
     objects.warn_of_missing(scene, output)
@@ -301,12 +237,7 @@ def simulate(
 
 
 @command(app, "scene")
-def scene(
-    maps: Maps,
-    output: Output,
-    contents: SceneOptions,
-    seed: Seed = 0,
-) -> Record:
+def scene(maps: Maps, output: MrcOutput, contents: SceneOptions, seed: Seed = 0) -> Record:
     """Pack a density scene with ground truth: `SCENE.mrc`, `SCENE_labels.mrc`, `SCENE.star`.
 
     A scene is the input of `imaging synthesize` and `translation synthesize`. Particles are
@@ -314,10 +245,8 @@ def scene(
     are 0-based voxels, angles degrees (RELION's). The names of the labels are in
     `SCENE.mrc.json`. Memory does not grow with the shape.
     """
-    from cryoetgan.io.mrc import check_mrc_name
     from cryoetgan.tomograms.simulation.contents import labels_path, write_scene
 
-    check_mrc_name(output)
     objects = contents.read_contents(maps)
     packed = write_scene(output, objects, seed)
     objects.warn_of_missing(packed, output)

@@ -2,7 +2,6 @@
 
 import logging
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from cryoetgan.progress import track
 from cryoetgan.tomograms.importing.exclusion_mask import mask_path, write_mask
 from cryoetgan.tomograms.importing.normalise import measure_grey_scale
 from cryoetgan.tomograms.importing.resample import resample_into, resampled_shape
+from cryoetgan.tomograms.options import Conversion
 from cryoetgan.tomograms.sources.resolve import Transfer, open_source
 
 log = logging.getLogger("cryoetgan")
@@ -34,22 +34,6 @@ MIN_THICKNESS = 8
 MIN_VOXEL_SIZE_A, MAX_VOXEL_SIZE_A = 0.1, 1000.0
 """Angstrom; a header value outside this range has another unit."""
 FLOAT16_LIMIT = 6e4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Conversion:
-    """How a tomogram is converted: angstrom, protein in the file, `orient_axes`, mask file.
-
-    A voxel size of None is the header's, or the file's for the result.
-    """
-
-    input_voxel_size: float | None = None
-    voxel_size: float | None = None
-    contrast: str = "dark"
-    tilt_axis: str = "y"
-    beam_axis: str = "z"
-    float16: bool = False
-    mask: Path | None = None
 
 
 def convert_tomogram(

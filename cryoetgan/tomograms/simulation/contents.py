@@ -1,10 +1,9 @@
 """Contents of a scene: classes, crowders, vesicles and gold; the scene built of them, and its files."""
 
-import contextlib
 import logging
 import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from cryoetgan.errors import UserError, format_shape
 from cryoetgan.io.files import check_disk_space
 from cryoetgan.io.mrc import check_same_voxel_size, open_volume, read_map
 from cryoetgan.io.star import ANGLES, COORDINATES, class_name, paths_by_class, write_star
-from cryoetgan.physics.acquisition import Acquisition
+from cryoetgan.physics.acquisition import Acquisition, optics_row
 from cryoetgan.tomograms.simulation.packing import Floats, Scene, empty_scene, pack
 from cryoetgan.tomograms.simulation.vesicles_and_gold import (
     VesiclesAndGold,
@@ -152,13 +151,22 @@ def labels_path(tomogram: Path) -> Path:
 def write_scene(output: Path, contents: Contents, seed: int) -> Scene:
     """Write `SCENE.mrc`, `SCENE_labels.mrc` and the truth `SCENE.star`; return the scene.
 
-    Gold is part of the density.
+    Gold is part of the density. Memory does not grow with the scene.
     """
-    name = class_name(output)
+    name, shape, voxel_size = class_name(output), contents.shape, contents.voxel_size
     output.parent.mkdir(parents=True, exist_ok=True)
-    with _open_scene(output, contents) as scene:
+    check_disk_space(output, BYTES_PER_VOXEL * math.prod(shape), "lower --shape (tomograms.shape)")
+    note = [f"labels: see {output.name}.json"]
+    with (
+        open_volume(labels_path(output), shape, voxel_size, np.int16, note) as labels,
+        open_volume(output, shape, voxel_size, np.float32, ["density scene"]) as density,
+        # only packing needs the occupied voxels: a file without a name
+        tempfile.TemporaryFile(dir=output.parent) as hidden,
+    ):
+        occupied = np.memmap(hidden, bool, "w+", shape=shape)
+        scene = Scene(density, labels, occupied)
         if contents.vesicles_and_gold.beads:
-            scene.beads = scene.density
+            scene.beads = density
         build_scene(contents, name, seed, scene)
     particles, optics = truth_tables(scene, contents, None, name)
     write_star(output.with_suffix(".star"), particles, optics)
@@ -180,28 +188,6 @@ def truth_tables(
     particles = pd.DataFrame(rows, columns=columns).assign(rlnOpticsGroup=1)
     if acquisition is None:
         particles["cryoetganSource"] = "density"
-        optics = pd.DataFrame([{"rlnOpticsGroup": 1, "rlnOpticsGroupName": name}])
-    else:
-        optics = pd.DataFrame([acquisition.to_optics(1, name)])
+    optics = pd.DataFrame([optics_row(acquisition, 1, name)])
     optics["rlnImagePixelSize"] = contents.voxel_size
     return particles, optics
-
-
-@contextlib.contextmanager
-def _open_scene(output: Path, contents: Contents) -> Iterator[Scene]:
-    """Yield an empty scene of memory-mapped files; they appear if the block ends well."""
-    shape, voxel_size = contents.shape, contents.voxel_size
-    check_disk_space(output, BYTES_PER_VOXEL * math.prod(shape), "lower --shape (tomograms.shape)")
-    label = [f"labels: see {output.name}.json"]
-    files: Any
-    with contextlib.ExitStack() as files:
-        labels = files.enter_context(
-            open_volume(labels_path(output), shape, voxel_size, np.int16, label)
-        )
-        density = files.enter_context(
-            open_volume(output, shape, voxel_size, np.float32, ["density scene"])
-        )
-        # only packing needs the occupied voxels: a file without a name
-        hidden = files.enter_context(tempfile.TemporaryFile(dir=output.parent))
-        occupied = np.memmap(hidden, bool, "w+", shape=shape)
-        yield Scene(density, labels, occupied)

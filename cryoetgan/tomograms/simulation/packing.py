@@ -99,7 +99,8 @@ def pack(
     tomogram, seed
         Name, for seeds and ids; the run's seed.
     """
-    by_size = sorted(maps, key=lambda name: -_mask_size(maps[name]))
+    levels = {name: MASK_LEVEL * float(density.max()) for name, density in maps.items()}
+    by_size = sorted(maps, key=lambda name: -int((maps[name] > levels[name]).sum()))
     coefficients = {
         name: ndimage.spline_filter(np.asarray(maps[name], np.float64), order=3) for name in maps
     }
@@ -118,7 +119,7 @@ def pack(
         rotation = random_rotations(1, rng)[0]
         fraction = rng.uniform(-0.5, 0.5, 3)
         rotated = rotate_volume(coefficients[name], rotation, fraction, prefilter=False)
-        mask = rotated > MASK_LEVEL * float(maps[name].max())
+        mask = rotated > levels[name]
         centre = find_place(mask, scene.occupied, rng)
         if centre is None:
             misses[name] += 1
@@ -138,10 +139,6 @@ def _particle_row(tomogram: str, name: str, centre: Floats, rotation: Rotation) 
     row |= dict(zip(ANGLES, relion_from_rotation(rotation), strict=True))
     row |= {"cryoetganClass": name, "cryoetganSource": "simulated"}
     return row | {"cryoetganId": particle_id(tomogram, *centre)}
-
-
-def _mask_size(density: Floats) -> int:
-    return int((density > MASK_LEVEL * density.max()).sum())
 
 
 def find_place(
