@@ -77,11 +77,8 @@ def read_pose_prior(path: Path, spread: float) -> PosePrior:
     table = read_star(path).particles
     if not len(table):
         raise UserError(f"{path}: has no rows, so no pose can be drawn from it")
-    has = {
-        kind: all(column in table for column in columns)
-        for kind, columns in (("angles", ANGLES), ("origins", ORIGINS))
-    }
-    if not any(has.values()):
+    has_angles, has_origins = (set(columns) <= set(table) for columns in (ANGLES, ORIGINS))
+    if not (has_angles or has_origins):
         raise UserError(
             f"{path}: has neither {', '.join(ANGLES)} nor {', '.join(ORIGINS)}; "
             "a prior needs one of the two"
@@ -92,10 +89,10 @@ def read_pose_prior(path: Path, spread: float) -> PosePrior:
             if len(rows) >= MIN_CLASS_ROWS:
                 groups[str(name)] = rows
     rotations, offsets = {}, {}
-    if has["angles"]:
+    if has_angles:
         all_rotations = rotation_from_relion(_to_finite(table[ANGLES], path))
         rotations = {name: all_rotations[rows] for name, rows in groups.items()}
-    if has["origins"]:
+    if has_origins:
         all_offsets = -_to_finite(table[ORIGINS], path)
         offsets = {name: all_offsets[rows] for name, rows in groups.items()}
     return PosePrior(rotations, offsets, spread)

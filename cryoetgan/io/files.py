@@ -27,7 +27,10 @@ def atomic(path: Path) -> Iterator[Path]:
     if path.exists() and not (path.is_file() or path.is_dir()):
         # renaming onto it would replace the device itself
         raise UserError(f"{path}: is a device or pipe; give the name of a file")
-    _make_folder(path.parent, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"{path}: cannot be written: {error.filename} is not a folder") from error
     part = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.part{path.suffix}")
     try:
         yield part
@@ -50,13 +53,6 @@ def atomic(path: Path) -> Iterator[Path]:
             shutil.rmtree(part, ignore_errors=True)
         else:
             part.unlink(missing_ok=True)
-
-
-def _make_folder(folder: Path, path: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(f"{path}: cannot be written: {error.filename} is not a folder") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -11,8 +11,8 @@ from cryoetgan.errors import UserError
 Bytes = NDArray[np.uint8]
 NAME_COLUMN, COORDINATE_COLUMN, END_COLUMN = 12, 30, 54
 """0-based column of the atom's name and of its coordinates, and the end of the coordinates."""
-DECIMAL = np.isin(np.arange(256), list(b"0123456789+-. "))
-"""True for the bytes of a decimal number: Python also reads `1e5`, `nan` and `1_0`."""
+DECIMAL = b"0123456789+-. "
+"""The bytes of a decimal number; Python also reads `1e5`, `nan` and `1_0`."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,17 @@ def read_records(text: bytes, path: Path) -> PdbRecords:
             f"{path}, line {line}: is cut short: an atom has at least {END_COLUMN} columns"
         )
     columns = data[starts[:, None] + np.arange(COORDINATE_COLUMN, END_COLUMN)]
-    positions, valid = _parse_fields(columns.reshape(-1, 8))
-    if not valid.all():
-        wrong = int(np.argmin(valid)) // 3
+    fields = columns.reshape(-1, 8)
+    try:
+        positions = fields.view("S8").astype(np.float64)
+        valid = bool(np.isin(fields, list(DECIMAL)).all())
+    except ValueError:
+        valid = False
+    if not valid:
+        wrong = next(n for n, field in enumerate(fields) if not _is_decimal(field.tobytes()))
         raise UserError(
-            f"{path}, line {lines[wrong] + 1}: has a coordinate that is not a number "
-            f"({columns[wrong].tobytes().decode('latin-1').strip()!r})"
+            f"{path}, line {lines[wrong // 3] + 1}: has a coordinate that is not a number "
+            f"({fields[wrong].tobytes().decode('latin-1').strip()!r})"
         )
     names = data[starts[:, None] + np.arange(NAME_COLUMN, NAME_COLUMN + 4)]
     return PdbRecords(names, positions.reshape(-1, 3), is_het[lines])
@@ -61,20 +66,9 @@ def _starts_with(data: Bytes, starts: NDArray[np.int_], word: bytes) -> NDArray[
     return found
 
 
-def _parse_fields(fields: Bytes) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the values of fields `(N, 8)` of eight columns, and which of them are numbers."""
-    texts, valid = fields.view("S8").ravel(), DECIMAL[fields].all(axis=1)
+def _is_decimal(text: bytes) -> bool:
     try:
-        return np.where(valid, texts, b"0").astype(np.float64), valid
-    except ValueError:  # name the first field that is not a number
-        values = [
-            _to_float(text) if good else None for text, good in zip(texts, valid, strict=True)
-        ]
-        return np.array([value or 0.0 for value in values]), np.not_equal(values, None)
-
-
-def _to_float(text: bytes) -> float | None:
-    try:
-        return float(text)
+        float(text)
     except ValueError:
-        return None
+        return False
+    return set(text) <= set(DECIMAL)

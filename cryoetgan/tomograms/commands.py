@@ -1,8 +1,7 @@
 """Commands of the `tomograms` stage."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from typer import Argument, Option
 
@@ -15,73 +14,16 @@ from cryoetgan.command import (
     command,
     group,
     log,
-    parse_counts,
-    parse_numbers,
 )
-from cryoetgan.errors import UserError
-from cryoetgan.tomograms.options import Conversion, Microscope, Recording
-
-if TYPE_CHECKING:
-    from cryoetgan.tomograms.simulation.contents import Contents
+from cryoetgan.tomograms.options import (
+    Conversion,
+    Microscope,
+    Recording,
+    SceneOptions,
+    VesiclesAndGold,
+)
 
 app = group("")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SceneOptions:
-    """Options: contents of a simulated tomogram or scene."""
-
-    copies: Annotated[int, Option(help="Particles of each class.")]
-    shape: Annotated[str, Option(metavar="X,Y,Z", help="Voxels.")]
-    class_copies: Annotated[
-        list[str] | None, Option(help="NAME=N: another number for one class; repeatable.")
-    ] = None
-    crowder: Annotated[
-        list[Path] | None,
-        Option(help="Map of a background species: labelled, not in the truth; repeatable."),
-    ] = None
-    crowder_copies: Annotated[int, Option(min=0, help="Copies of each crowder.")] = 100
-    vesicles: Annotated[int, Option(min=0, help="Number of membrane vesicles.")] = 0
-    vesicle_radius: Annotated[str, Option(metavar="LO,HI", help="Angstrom; longest half axis.")] = (
-        "200,500"
-    )
-    beads: Annotated[int, Option(min=0, help="Number of gold beads.")] = 0
-    bead_diameter: Annotated[float, Option(help="Angstrom.")] = 100.0
-    resolution: Annotated[
-        float | None,
-        Option(help="Angstrom, of vesicles and beads, as of the maps; default: 3 voxels."),
-    ] = None
-
-    def sides(self) -> tuple[int, int, int]:
-        """Return the shape in voxels: x, y, z."""
-        sides = parse_numbers(self.shape, "--shape", ("X", "Y", "Z"))
-        if any(side < 1 or side != int(side) for side in sides):
-            raise UserError(f"--shape: got '{self.shape}', wanted whole numbers above zero")
-        x, y, z = (int(side) for side in sides)
-        return x, y, z
-
-    def read_contents(self, maps: list[Path]) -> "Contents":
-        """Read the maps; raise `UserError` if an option is invalid or does not fit them."""
-        from cryoetgan.io.star import paths_by_class
-        from cryoetgan.tomograms.simulation.contents import read_contents
-        from cryoetgan.tomograms.simulation.vesicles_and_gold import VesiclesAndGold
-
-        names, options = list(paths_by_class(maps)), ("--copies", "--class-copies")
-        low, high = parse_numbers(self.vesicle_radius, "--vesicle-radius", ("LO", "HI"))
-        return read_contents(
-            maps,
-            self.crowder or [],
-            shape=self.sides(),
-            copies=parse_counts(names, self.copies, self.class_copies, *options),
-            crowder_copies=self.crowder_copies,
-            vesicles_and_gold=VesiclesAndGold(
-                vesicles=self.vesicles,
-                vesicle_radii=(low, high),
-                beads=self.beads,
-                bead_diameter=self.bead_diameter,
-                resolution=self.resolution,
-            ),
-        )
 
 
 Maps = Annotated[list[Path], Argument(help="Density maps; the stem is the class.")]
@@ -144,9 +86,13 @@ def mask_(
     Turns and resamples it (nearest voxel) as the tomogram's record (`T.mrc.json`) states. If
     the tomogram has no record or was simulated, the mask is not turned.
     """
-    from cryoetgan.tomograms.importing.exclusion_mask import write_mask_beside
+    from cryoetgan.io.mrc import read_volume
+    from cryoetgan.physics.coordinates import read_import_transform
+    from cryoetgan.tomograms.importing.exclusion_mask import write_mask
 
-    excluded = write_mask_beside(output, mask, tomogram)
+    volume = read_volume(tomogram)
+    transform = read_import_transform(tomogram, volume)
+    excluded = write_mask(output, mask, transform, volume.data.shape, volume.voxel_size)
     log.info("%s: excludes %.1f %%", output, 100 * excluded)
     return Record()
 
@@ -186,6 +132,7 @@ def simulate(
     maps: Maps,
     output: MrcOutput,
     contents: SceneOptions,
+    vesicles_and_gold: VesiclesAndGold,
     recording: Recording,
     microscope: Microscope,
     snr: Annotated[float, Option(help="Variance of signal over noise, of the whole tomogram.")],
@@ -204,13 +151,18 @@ def simulate(
     """
     from cryoetgan.io.mrc import PROTEIN_BRIGHT, write_volume
     from cryoetgan.io.star import class_name, write_star
-    from cryoetgan.tomograms.simulation.contents import build_scene, labels_path, truth_tables
+    from cryoetgan.tomograms.simulation.contents import (
+        build_scene,
+        labels_path,
+        read_contents,
+        truth_tables,
+    )
     from cryoetgan.tomograms.simulation.simulate_tomogram import check_memory, simulate_tomogram
     from cryoetgan.tomograms.simulation.tilt_series import TiltSeries
 
     check_memory(contents.sides())
     check_positive(snr, "--snr")
-    objects, name = contents.read_contents(maps), class_name(output)
+    objects, name = read_contents(maps, contents, vesicles_and_gold), class_name(output)
     series = TiltSeries(
         voxel_size=objects.voxel_size,
         acquisition=recording.acquisition(),
@@ -237,7 +189,13 @@ def simulate(
 
 
 @command(app, "scene")
-def scene(maps: Maps, output: MrcOutput, contents: SceneOptions, seed: Seed = 0) -> Record:
+def scene(
+    maps: Maps,
+    output: MrcOutput,
+    contents: SceneOptions,
+    vesicles_and_gold: VesiclesAndGold,
+    seed: Seed = 0,
+) -> Record:
     """Pack a density scene with ground truth: `SCENE.mrc`, `SCENE_labels.mrc`, `SCENE.star`.
 
     A scene is the input of `imaging synthesize` and `translation synthesize`. Particles are
@@ -245,9 +203,9 @@ def scene(maps: Maps, output: MrcOutput, contents: SceneOptions, seed: Seed = 0)
     are 0-based voxels, angles degrees (RELION's). The names of the labels are in
     `SCENE.mrc.json`. Memory does not grow with the shape.
     """
-    from cryoetgan.tomograms.simulation.contents import labels_path, write_scene
+    from cryoetgan.tomograms.simulation.contents import labels_path, read_contents, write_scene
 
-    objects = contents.read_contents(maps)
+    objects = read_contents(maps, contents, vesicles_and_gold)
     packed = write_scene(output, objects, seed)
     objects.warn_of_missing(packed, output)
     placed = sum(row["cryoetganClass"] in objects.classes for row in packed.rows)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Option
 
-from cryoetgan.command import check_positive, parse_tilt_range
+from cryoetgan.command import check_positive, parse_numbers, parse_tilt_range
 from cryoetgan.errors import UserError
 
 if TYPE_CHECKING:
@@ -91,3 +91,56 @@ class Microscope:
                 raise UserError(f"{option}: got {value:g}, wanted zero or more")
         if not 0 < self.mtf <= 1:
             raise UserError(f"--mtf: got {self.mtf:g}, wanted a number above 0 and at most 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneOptions:
+    """Particles of a simulated tomogram or scene."""
+
+    copies: Annotated[int, Option(help="Particles of each class.")]
+    shape: Annotated[str, Option(metavar="X,Y,Z", help="Voxels.")]
+    class_copies: Annotated[
+        list[str] | None, Option(help="NAME=N: another number for one class; repeatable.")
+    ] = None
+    crowder: Annotated[
+        list[Path] | None,
+        Option(help="Map of a background species: labelled, not in the truth; repeatable."),
+    ] = None
+    crowder_copies: Annotated[int, Option(min=0, help="Copies of each crowder.")] = 100
+
+    def sides(self) -> tuple[int, int, int]:
+        """Return the shape in voxels: x, y, z."""
+        sides = parse_numbers(self.shape, "--shape", ("X", "Y", "Z"))
+        if any(side < 1 or side != int(side) for side in sides):
+            raise UserError(f"--shape: got '{self.shape}', wanted whole numbers above zero")
+        x, y, z = (int(side) for side in sides)
+        return x, y, z
+
+
+@dataclass(frozen=True, kw_only=True)
+class VesiclesAndGold:
+    """Vesicles and gold beads of a simulated tomogram or scene."""
+
+    vesicles: Annotated[int, Option(min=0, help="Number of membrane vesicles.")] = 0
+    vesicle_radius: Annotated[str, Option(metavar="LO,HI", help="Angstrom; longest half axis.")] = (
+        "200,500"
+    )
+    beads: Annotated[int, Option(min=0, help="Number of gold beads.")] = 0
+    bead_diameter: Annotated[float, Option(help="Angstrom.")] = 100.0
+    resolution: Annotated[
+        float | None,
+        Option(help="Angstrom, of vesicles and beads, as of the maps; default: 3 voxels."),
+    ] = None
+
+    def __post_init__(self) -> None:
+        low, high = self.vesicle_radii()
+        if not 0 < low <= high:
+            raise UserError(f"--vesicle-radius: got {low:g},{high:g}, wanted 0 < LO <= HI")
+        check_positive(self.bead_diameter, "--bead-diameter", " A")
+        if self.resolution is not None:
+            check_positive(self.resolution, "--resolution", " A")
+
+    def vesicle_radii(self) -> tuple[float, float]:
+        """Return the shortest and the longest half axis, angstrom."""
+        low, high = parse_numbers(self.vesicle_radius, "--vesicle-radius", ("LO", "HI"))
+        return low, high

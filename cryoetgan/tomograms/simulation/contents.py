@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoetgan.command import parse_counts
 from cryoetgan.errors import UserError, format_shape
 from cryoetgan.io.files import check_disk_space
 from cryoetgan.io.mrc import check_same_voxel_size, open_volume, read_map
 from cryoetgan.io.star import ANGLES, COORDINATES, class_name, paths_by_class, write_star
 from cryoetgan.physics.acquisition import Acquisition, optics_row
+from cryoetgan.tomograms.options import SceneOptions, VesiclesAndGold
 from cryoetgan.tomograms.simulation.packing import Floats, Scene, empty_scene, pack
-from cryoetgan.tomograms.simulation.vesicles_and_gold import (
-    VesiclesAndGold,
-    add_beads,
-    add_vesicles,
-)
+from cryoetgan.tomograms.simulation.vesicles_and_gold import add_beads, add_vesicles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,37 +60,31 @@ class Contents:
 
 
 def read_contents(
-    maps: Sequence[Path],
-    crowders: Sequence[Path],
-    *,
-    shape: tuple[int, int, int],
-    copies: Mapping[str, int],
-    crowder_copies: int,
-    vesicles_and_gold: VesiclesAndGold,
+    maps: Sequence[Path], options: SceneOptions, objects: VesiclesAndGold
 ) -> Contents:
-    """Read the maps of a scene and check that they fit each other and the shape (x, y, z).
+    """Read the maps of a scene and check that they fit each other and the shape.
 
     The stem of a file is the name of a class or crowder.
     """
-    densities, voxel_size = _read_maps([*maps, *crowders], shape)
-    objects = vesicles_and_gold
-    shortest, longest = min(shape) * voxel_size, max(shape) * voxel_size
+    named, crowders = paths_by_class(maps), paths_by_class(options.crowder or [])
+    copies = parse_counts(
+        list(named), options.copies, options.class_copies, "--copies", "--class-copies"
+    )
+    x, y, z = options.sides()
+    densities, voxel_size = _read_maps([*named.values(), *crowders.values()], (x, y, z))
+    shortest, longest = min(x, y, z) * voxel_size, max(x, y, z) * voxel_size
     if objects.beads and objects.bead_diameter > shortest:
         raise UserError(
             f"--bead-diameter: got {objects.bead_diameter:g} A, wanted {shortest:g} or less"
         )
-    if objects.vesicles and objects.vesicle_radii[1] > longest:
-        raise UserError(
-            f"--vesicle-radius: got {objects.vesicle_radii[1]:g} A, wanted HI of {longest:g} or less"
-        )
-    x, y, z = shape
+    _, largest = objects.vesicle_radii()
+    if objects.vesicles and largest > longest:
+        raise UserError(f"--vesicle-radius: got {largest:g} A, wanted HI of {longest:g} or less")
     return Contents(
-        classes={name: densities[path] for name, path in paths_by_class(maps).items()},
+        classes={name: densities[path] for name, path in named.items()},
         copies=copies,
-        crowders={
-            f"crowder_{name}": densities[path] for name, path in paths_by_class(crowders).items()
-        },
-        crowder_copies=crowder_copies,
+        crowders={f"crowder_{name}": densities[path] for name, path in crowders.items()},
+        crowder_copies=options.crowder_copies,
         vesicles_and_gold=objects,
         shape=(z, y, x),
         voxel_size=voxel_size,

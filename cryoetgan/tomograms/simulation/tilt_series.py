@@ -124,8 +124,9 @@ def simulate_noise(shape: tuple[int, int, int], series: TiltSeries) -> NDArray[n
     k = series.frequencies(shape[1:])
     transfer = series.ctf(k) * series.mtf(k)
     correction = series.ctf_correction(k)
-    # standard deviation of white noise after the CTF
-    passed_sd = np.sqrt(_mean_square(transfer, shape[2]))
+    # standard deviation of white noise after the CTF: mean square over the whole Fourier plane
+    squares = (transfer**2 * hermitian_weights(shape[2])).sum()
+    passed_sd = np.sqrt(float(squares / (shape[1] * shape[2])))
     out = np.empty(shape, np.float32)
     for index, tilt in enumerate(tilts):
         rng = generator_for(series.seed, "noise", series.name, f"{tilt:.3f}")
@@ -136,11 +137,6 @@ def simulate_noise(shape: tuple[int, int, int], series: TiltSeries) -> NDArray[n
         )
         out[index] = image / np.sqrt(2 * np.cos(np.radians(min(abs(tilt), MAX_NOISE_TILT_DEG))))
     return out
-
-
-def _mean_square(transfer: Floats, ny: int) -> float:
-    """Return the mean square over the whole Fourier plane of a filter in `rfft2` order."""
-    return float((transfer**2 * hermitian_weights(ny)).sum() / (transfer.shape[0] * ny))
 
 
 def _filter(image: Floats, transfer: NDArray[np.generic]) -> Floats:

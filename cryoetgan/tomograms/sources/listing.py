@@ -10,7 +10,7 @@ from cryoetgan.errors import UserError
 from cryoetgan.io.download import read_page
 from cryoetgan.tomograms.sources.resolve import EMPIAR_URL, Transfer
 
-COLUMNS = (
+COLUMNS = [
     "tomogram",
     "path",
     "voxel_size",
@@ -20,7 +20,7 @@ COLUMNS = (
     "voltage",
     "cs",
     "ctf",
-)
+]
 TILTS_NOTE = (
     "# the archive gives no tilts of {names}: -60 to 60 by 3 degrees are a guess; correct them"
 )
