@@ -32,19 +32,16 @@ OS_MESSAGES = {
 """Clearer text for errors of the operating system, by number."""
 
 
-def _version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"cryoetgan {__version__}")
         raise typer.Exit
 
 
-app = group("Labelled synthetic cryo-electron tomograms that look like your own microscope's.")
-
-
-@app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     pass
@@ -58,6 +55,8 @@ UsageError: Any = next(
 
 def build() -> Any:
     """Return the tree of all commands, without importing slow packages."""
+    app = group("Labelled synthetic cryo-electron tomograms that match your own data.")
+    app.callback()(_root)
     for stage, text in STAGES.items():
         commands = importlib.import_module(f"cryoetgan.{stage}.commands")
         commands.app.info.help = text

@@ -1,5 +1,6 @@
 """Commands of the `imaging` stage."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,20 +9,40 @@ import typer
 from cryoetgan.command import Output, Record, Seed, command, group, log, parse_tilt_range
 from cryoetgan.errors import UserError, suggest
 from cryoetgan.imaging import GOOD_POWER_RATIO
+from cryoetgan.io.files import atomic, provenance
+from cryoetgan.io.star import class_name
 
 if TYPE_CHECKING:
     from cryoetgan.imaging.model import ImagingModel
 
 app = group("")
 
-Tilts = Annotated[str | None, typer.Option(metavar="LO,HI", help="Degrees about y.")]
-Defocus = Annotated[float | None, typer.Option(help="Micrometres, underfocus positive.")]
-Voltage = Annotated[float | None, typer.Option(help="Kilovolts.")]
-Cs = Annotated[float | None, typer.Option(help="Millimetres.")]
-AmplitudeContrast = Annotated[float | None, typer.Option(help="Fraction.")]
-Ctf = Annotated[
-    str | None, typer.Option(metavar="raw|phase-flipped|corrected", help="State of the CTF.")
-]
+
+@dataclass(frozen=True, kw_only=True)
+class AcquisitionOptions:
+    """Options: how a tomogram was recorded; None if not given."""
+
+    tilts: Annotated[str | None, typer.Option(metavar="LO,HI", help="Degrees about y.")] = None
+    defocus: Annotated[float | None, typer.Option(help="Micrometres, underfocus positive.")] = None
+    voltage: Annotated[float | None, typer.Option(help="Kilovolts.")] = None
+    cs: Annotated[float | None, typer.Option(help="Millimetres.")] = None
+    amplitude_contrast: Annotated[float | None, typer.Option(help="Fraction.")] = None
+    ctf: Annotated[
+        str | None, typer.Option(metavar="raw|phase-flipped|corrected", help="State of the CTF.")
+    ] = None
+
+    def given(self) -> dict[str, Any]:
+        """Return the given values by attribute of `Acquisition`."""
+        values = _given(vars(self))
+        if (tilts := values.pop("tilts", None)) is not None:
+            values["tilt_low"], values["tilt_high"], _ = parse_tilt_range(tilts)
+        return values
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
 Densities = Annotated[Path, typer.Argument(help="Volume set of posed densities (STAR).")]
 Models = Annotated[list[Path], typer.Option(help="Imaging model of `imaging fit`; repeatable.")]
 PerGroup = Annotated[
@@ -50,12 +71,7 @@ def fit(
     density: Annotated[
         list[Path], typer.Option(help="Density map; the stem is the class; repeatable.")
     ],
-    tilts: Tilts = None,
-    defocus: Defocus = None,
-    voltage: Voltage = None,
-    cs: Cs = None,
-    amplitude_contrast: AmplitudeContrast = None,
-    ctf: Ctf = None,
+    acquisition: AcquisitionOptions,
     mask: Annotated[
         Path | None, typer.Option(help="MRC on the tomogram's grid; not zero: excluded.")
     ] = None,
@@ -67,24 +83,17 @@ def fit(
     the data. Values that are not given come from the tomogram's record (T.mrc.json). Without a
     defocus, the CTF is fitted as part of the gain. No voxel of the tomogram is stored.
     """
-    from dataclasses import replace
-
     from cryoetgan.imaging.fit.fit import fit_model
     from cryoetgan.imaging.fit.fit_data import read_fit_data, resolve_acquisition
     from cryoetgan.imaging.fit.plot import plot_model
     from cryoetgan.imaging.storage import check_model_name, save_model
-    from cryoetgan.io.files import atomic, provenance
-    from cryoetgan.io.star import class_name
 
     check_model_name(output)
-    given = {"defocus": defocus, "voltage": voltage, "cs": cs, "ctf": ctf}
-    given |= {"amplitude_contrast": amplitude_contrast}
-    low_and_high = parse_tilt_range(tilts)[:2] if tilts else None
-    acquisition = resolve_acquisition(tomogram, low_and_high, given)
-    data = read_fit_data(tomogram, particles, density, acquisition, mask, seed)
+    resolved = resolve_acquisition(tomogram, acquisition.given())
+    data = read_fit_data(tomogram, particles, density, resolved, mask, seed)
     model = replace(fit_model(data, seed), tomogram=class_name(tomogram))
     inputs = [tomogram, particles, *density, *([mask] if mask else [])]
-    save_model(model, output, provenance("imaging fit", inputs, given | {"tilts": tilts}, seed))
+    save_model(model, output, provenance("imaging fit", inputs, vars(acquisition), seed))
     with atomic(output.with_suffix(".png")) as part:
         part.write_bytes(plot_model(model))
     _log_fit(model, output)
@@ -107,14 +116,11 @@ def _log_fit(model: "ImagingModel", output: Path) -> None:
     )  # fmt: skip
 
 
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
-
-
 @command(app, "simulate")
 def simulate(
     densities: Densities,
     output: Output,
+    acquisition: AcquisitionOptions,
     model: Annotated[
         list[Path] | None, typer.Option(help="Imaging model of `imaging fit`; repeatable.")
     ] = None,
@@ -125,16 +131,9 @@ def simulate(
     snr: Annotated[
         float | None, typer.Option(help="Signal over noise variance, of each volume.")
     ] = None,
-    tilts: Tilts = None,
-    defocus: Defocus = None,
-    voltage: Voltage = None,
-    cs: Cs = None,
-    amplitude_contrast: AmplitudeContrast = None,
-    ctf: Ctf = None,
     lowpass: Annotated[float | None, typer.Option(help="Resolution limit, angstrom.")] = None,
     envelope: Annotated[
-        float | None,
-        typer.Option(help="Width E of exp(-(k / E)^2), fraction of Nyquist."),
+        float | None, typer.Option(help="Width E of exp(-(k / E)^2), fraction of Nyquist.")
     ] = None,
     seed: Seed = 0,
 ) -> Record:
@@ -151,32 +150,29 @@ def simulate(
 
     Rows keep class, angles (degrees) and origin (angstrom); protein bright.
     """
-    from cryoetgan.imaging.simulate.conventional import ConventionalParameters
-    from cryoetgan.imaging.simulate.fitted import SimulatedParts
-    from cryoetgan.imaging.simulate.volume_sets import write_conventional, write_fitted
+    from cryoetgan.imaging.simulate.conventional import ConventionalParameters, write_conventional
+    from cryoetgan.imaging.simulate.fitted import write_fitted
     from cryoetgan.imaging.storage import load_model
     from cryoetgan.io.volume_set import read_volume_set
     from cryoetgan.physics.acquisition import Acquisition
 
     source = read_volume_set(densities, ["cryoetganClass"])
-    optics: dict[str, Any] = {"defocus": defocus, "voltage": voltage, "cs": cs, "ctf": ctf}
-    optics = _given(optics | {"amplitude_contrast": amplitude_contrast})
-    filters = _given({"lowpass": lowpass, "envelope": envelope})
+    own = _given({"snr": snr, "lowpass": lowpass, "envelope": envelope})
     if model:
-        if given := [*_given({"snr": snr, "tilts": tilts}), *optics, *filters]:
+        if given := [*own, *_given(vars(acquisition))]:
             options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
             raise UserError(f"--model and {options}: give one or the other; a model has its own")
         models = {path: load_model(path) for path in model}
         count = write_fitted(
-            source, output, models, seed, per_group, SimulatedParts(neighbours=neighbours)
+            source, output, models, seed, per_group=per_group, neighbours=neighbours
         )
         log.info("%s: %d volumes by %d fitted models", output, count, len(models))
         return Record()
     if snr is None:
         raise UserError("give --model M.json, or --snr and --tilts (conventional simulation)")
-    low, high, _ = parse_tilt_range(tilts)
-    optics = {"defocus": 4.0, "tilt_low": low, "tilt_high": high} | optics
-    parameters = ConventionalParameters(snr=snr, acquisition=Acquisition(**optics), **filters)
+    parse_tilt_range(acquisition.tilts)
+    optics = Acquisition(**{"defocus": 4.0} | acquisition.given())
+    parameters = ConventionalParameters(acquisition=optics, **own)
     write_conventional(source, output, parameters, seed)
     log.info("%s: %d volumes", output, len(source))
     return Record(parameters=parameters.to_json())
@@ -214,8 +210,7 @@ def ablate(
     of each part of the physics (`snakemake comparison`).
     """
     from cryoetgan.imaging.simulate.ablated import KINDS, open_backgrounds
-    from cryoetgan.imaging.simulate.fitted import SimulatedParts
-    from cryoetgan.imaging.simulate.volume_sets import write_fitted
+    from cryoetgan.imaging.simulate.fitted import write_fitted
     from cryoetgan.imaging.storage import load_model
     from cryoetgan.io.volume_set import read_volume_set
 
@@ -226,12 +221,16 @@ def ablate(
     masks = dict(_name_and_path(given) for given in mask or [])
     files = (tomogram or [], particles or [], masks)
     real = kind == "real_background"
-    parts = SimulatedParts(
+    count = write_fitted(
+        source,
+        output,
+        models,
+        seed,
+        per_group=per_group,
         neighbours=False,
-        transfer=kind != "noise_only",
+        flat_transfer=kind == "noise_only",
         backgrounds=open_backgrounds(source, models, *files, seed) if real else (),
     )
-    count = write_fitted(source, output, models, seed, per_group, parts)
     log.info("%s: %d volumes, %s", output, count, kind)
     return Record(inputs=list(masks.values()), parameters={"mask": list(masks)})
 
@@ -263,7 +262,6 @@ def synthesize(
     from cryoetgan.imaging.simulate.tiling import TiledSimulator
     from cryoetgan.imaging.simulate.tomogram import open_scene, write_tomogram
     from cryoetgan.imaging.storage import load_model
-    from cryoetgan.io.star import class_name
 
     fitted = load_model(model)
     files = open_scene(scene, labels, particles)

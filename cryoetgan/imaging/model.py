@@ -10,7 +10,7 @@ transform of that shape, which needs four times its memory in single precision.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from scipy import fft
 
 from cryoetgan.imaging.noise_spectrum import NoiseSpectrum
 from cryoetgan.imaging.pair_correlation import PairCorrelation
-from cryoetgan.imaging.scenes import SCENE_BOXES, NeighbourSampler, build_scene
+from cryoetgan.imaging.scenes import SCENE_BOXES, NeighbourSampler, add_box
 from cryoetgan.imaging.transfer import EnvelopeGain, transfer_function
 from cryoetgan.physics.acquisition import Acquisition
 
@@ -68,19 +68,15 @@ class ImagingModel:
         """Function from a shape to the transfer function on its `rfftn` grid."""
         # without a reference to the model, which would keep both in memory for longer
         return lru_cache(MAX_CACHED_SHAPES)(
-            partial(
-                transfer_function,
-                voxel_size=self.voxel_size,
-                acquisition=self.acquisition,
-                gain=self.gain,
-            )
+            lambda shape: transfer_function(shape, self.voxel_size, self.acquisition, self.gain)
         )
 
     @cached_property
     def _noise_filter(self) -> Callable[[Shape], NDArray[np.float32]]:
-        spectrum, voxel_size = self.noise_spectrum, self.voxel_size
         return lru_cache(MAX_CACHED_SHAPES)(
-            lambda shape: np.asarray(spectrum.noise_filter(shape, voxel_size), np.float32)
+            lambda shape: self.noise_spectrum.noise_filter(shape, self.voxel_size).astype(
+                np.float32
+            )
         )
 
     def signal(self, scene: Floats) -> NDArray[np.float32]:
@@ -106,10 +102,27 @@ class ImagingModel:
         rng: np.random.Generator,
         neighbours: bool = True,
     ) -> NDArray[np.float32]:
-        """Return a density scene of twice the box; parameters as of `scenes.build_scene`."""
+        """Return a density scene of twice the box: a target in its centre, neighbours around it.
+
+        Parameters
+        ----------
+        target : ndarray or None
+            Density box `(z, y, x)`. None: no particle in the centre, but neighbours at the same
+            distances from it; false picks show such scenes.
+        centre : ndarray
+            Centre of the target's particle, relative to voxel n // 2 of its box, xyz in voxels.
+        neighbours : bool
+            Whether other particles surround the target.
+        """
         size = SCENE_BOXES * (self.box if target is None else target.shape[0])
-        spacing = self.pair_correlation if neighbours else None
-        return build_scene(target, centre, size, self.voxel_size, spacing, self.neighbours, rng)
+        scene = np.zeros((size,) * 3, np.float32)
+        middle = np.full(3, size // 2)
+        if target is not None:
+            add_box(scene, target, middle)
+        if neighbours and self.neighbours.names:
+            for place in self.pair_correlation.draw_neighbours(size * self.voxel_size, rng):
+                add_box(scene, self.neighbours.draw(rng), middle + centre + place / self.voxel_size)
+        return scene
 
     def signal_and_noise(
         self,
@@ -118,10 +131,7 @@ class ImagingModel:
         rng: np.random.Generator,
         neighbours: bool = True,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return signal and noise of one subtomogram, each a box `(z, y, x)`.
-
-        Parameters as of `scenes.build_scene`.
-        """
+        """Return signal and noise of the central box of `build_scene`, each `(z, y, x)`."""
         scene = self.build_scene(target, centre, rng, neighbours)
         box = scene.shape[0] // SCENE_BOXES
         noise = self.noise(_shape(scene), rng)

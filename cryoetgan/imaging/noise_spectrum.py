@@ -19,12 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cryoetgan.physics.optics import (
-    frequency_axes,
-    hermitian_weights,
-    missing_wedge,
-    tilt_angle,
-)
+from cryoetgan.physics.optics import frequency_axes, hermitian_weights, missing_wedge, tilt_angle
 
 Floats = NDArray[np.floating]
 Mask = NDArray[np.bool_]

@@ -113,20 +113,9 @@ def measure_pair_correlation(
     g(r) = n(r) / (N * density * V(r) * f(r))
 
     n(r) counts the ordered pairs in the shell at distance r, N the particles, V is the volume of
-    the shell and f the fraction of it that lies inside the tomogram (`_inside_fractions`).
-
-    Parameters
-    ----------
-    places : ndarray
-        `(N, 3)` x, y, z in voxels.
-    shape : tuple of int
-        zyx, of the tomogram.
-    voxel_size, max_distance : float
-        Angstrom; beyond the distance positions are assumed independent.
-    seed : int
-        Of the directions that correct for the faces of the tomogram.
-    bins : int
-        Bins of distance.
+    the shell and f the fraction of it that lies inside the tomogram, estimated along random
+    directions. Places are `(N, 3)` x, y, z in voxels; the tomogram's shape is zyx. Beyond
+    `max_distance` (angstrom) positions are assumed independent.
     """
     size = np.array(shape[::-1], float) * voxel_size
     xyz = np.asarray(places, float) * voxel_size
@@ -152,9 +141,5 @@ def _inside_fractions(
     unit = rng.normal(size=(directions, 3))
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     centres = xyz[rng.integers(len(xyz), size=directions)]
-    return np.array(
-        [
-            ((centres + r * unit >= 0) & (centres + r * unit < size)).all(axis=1).mean()
-            for r in radii
-        ]
-    )
+    ends = (centres + r * unit for r in radii)
+    return np.array([((end >= 0) & (end < size)).all(axis=1).mean() for end in ends])

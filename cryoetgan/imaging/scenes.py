@@ -1,4 +1,4 @@
-"""Density scenes: a particle in the centre, neighbours around it, as dense as in the tomogram."""
+"""Parts of density scenes: the particles around others, and boxes added to a volume."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from cryoetgan import seeds
 from cryoetgan.densities.poses import Poser
-from cryoetgan.imaging.pair_correlation import PairCorrelation
 from cryoetgan.physics.geometry import clip_box, random_rotations
 
 Floats = NDArray[np.floating]
@@ -33,9 +32,13 @@ class NeighbourSampler:
         self._bank: dict[str, NDArray[np.float32]] = {}
         self.maps, self.seed = maps, seed
 
+    def draw_class(self, rng: np.random.Generator) -> str:
+        """Return a random class, by the class fractions."""
+        return self.names[int(rng.choice(len(self.names), p=self.weights))]
+
     def draw(self, rng: np.random.Generator) -> NDArray[np.float32]:
         """Return the density of one particle in a random orientation."""
-        name = self.names[int(rng.choice(len(self.names), p=self.weights))]
+        name = self.draw_class(rng)
         return self.orientations(name)[int(rng.integers(BANK_ORIENTATIONS))]
 
     def orientations(self, name: str) -> NDArray[np.float32]:
@@ -53,39 +56,3 @@ def add_box(scene: Floats, box: Floats, centre: Sequence[float] | Floats) -> Non
     nearest = np.rint(np.asarray(centre, float)[::-1]).astype(int)
     in_scene, in_box = clip_box(nearest - np.array(box.shape) // 2, box.shape, scene.shape)
     scene[in_scene] += box[in_box]
-
-
-def build_scene(
-    target: Floats | None,
-    centre: Floats,
-    size: int,
-    voxel_size: float,
-    pair_correlation: PairCorrelation | None,
-    neighbours: NeighbourSampler,
-    rng: np.random.Generator,
-) -> NDArray[np.float32]:
-    """Return a scene `(size, size, size)` with a target box in its centre and neighbours around.
-
-    Parameters
-    ----------
-    target : ndarray or None
-        Density box `(z, y, x)`. None: no particle in the centre, but neighbours at the same
-        distances from it; false picks show such scenes.
-    centre : ndarray
-        Centre of the target's particle, relative to voxel n // 2 of its box, xyz in voxels.
-    size, voxel_size
-        Edge of the scene, voxels; angstrom.
-    pair_correlation : PairCorrelation or None
-        Spacing of the neighbours; None for a scene without neighbours.
-    neighbours : NeighbourSampler
-        Densities of the neighbours.
-    rng : numpy.random.Generator
-    """
-    scene = np.zeros((size,) * 3, np.float32)
-    middle = np.full(3, size // 2)
-    if target is not None:
-        add_box(scene, target, middle)
-    if pair_correlation is not None and neighbours.names:
-        for place in pair_correlation.draw_neighbours(size * voxel_size, rng):
-            add_box(scene, neighbours.draw(rng), middle + centre + place / voxel_size)
-    return scene

@@ -29,17 +29,18 @@ Arrays = dict[str, NDArray[Any]]
 
 def arrays_path(path: Path) -> Path:
     """Return the path of a model's arrays: `M.npz` beside `M.json`."""
-    return Path(path).with_suffix(".npz")
+    return path.with_suffix(".npz")
 
 
 def check_model_name(path: Path) -> None:
     """Raise `UserError` if a model's file name does not end in .json."""
-    if Path(path).suffix != ".json":
+    if path.suffix != ".json":
         raise UserError(f"{path}: an imaging model is named by its JSON file; end it in .json")
 
 
 def to_parts(model: ImagingModel) -> tuple[dict[str, Any], Arrays]:
     """Return a model as plain numbers and text, and its arrays by name."""
+    noise = model.noise_spectrum
     content = {
         "format": FORMAT,
         "tomogram": model.tomogram,
@@ -50,29 +51,20 @@ def to_parts(model: ImagingModel) -> tuple[dict[str, Any], Arrays]:
         "pair_correlation": model.pair_correlation.to_json(),
         "class_fractions": {name: float(f) for name, f in model.class_fractions.items()},
         "gain": {"step_per_A": model.gain.step, "max_tilt_deg": model.gain.max_tilt},
-        "noise": {
-            "step_per_A": model.noise_spectrum.step,
-            "tilts_deg": list(model.noise_spectrum.tilts),
-        },
+        "noise": {"step_per_A": noise.step, "tilts_deg": list(noise.tilts)},
         "about": dict(model.about),
     }
     arrays: Arrays = {
         "gain": np.asarray(model.gain.values, np.float64),
-        "noise_seen": np.asarray(model.noise_spectrum.seen, np.float32),
-        "noise_unseen": np.asarray(model.noise_spectrum.unseen, np.float32),
+        "noise_seen": np.asarray(noise.seen, np.float32),
+        "noise_unseen": np.asarray(noise.unseen, np.float32),
     }
     arrays |= {f"map/{name}": np.asarray(value, np.float32) for name, value in model.maps.items()}
     return content, arrays
 
 
 def from_parts(content: Mapping[str, Any], arrays: Mapping[str, Any], name: object) -> ImagingModel:
-    """Return the model of `to_parts`; messages call it `name`.
-
-    Raises
-    ------
-    UserError
-        If a part is missing or has another version.
-    """
+    """Return the model of `to_parts`; messages call it `name`."""
     if content.get("format") != FORMAT:
         raise UserError(
             f"{name}: is an imaging model of format {content.get('format')}, wanted {FORMAT}; "
@@ -115,13 +107,7 @@ def from_parts(content: Mapping[str, Any], arrays: Mapping[str, Any], name: obje
 def save_model(
     model: ImagingModel, path: Path, provenance: Mapping[str, Any] | None = None
 ) -> None:
-    """Write `path` (JSON) and the arrays beside it; equal models give equal bytes.
-
-    Raises
-    ------
-    UserError
-        If the name does not end in .json.
-    """
+    """Write `path` (JSON) and the arrays beside it; equal models give equal bytes."""
     check_model_name(path)
     content, arrays = to_parts(model)
     buffer = io.BytesIO()
@@ -136,18 +122,12 @@ def save_model(
 
 
 def load_model(path: Path) -> ImagingModel:
-    """Read a model that `save_model` or `cryoetgan imaging fit` wrote.
-
-    Raises
-    ------
-    UserError
-        If a file is missing, broken or belongs to another fit.
-    """
+    """Read a model that `save_model` or `cryoetgan imaging fit` wrote."""
     content = read_json(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: is not an imaging model; fit one (cryoetgan imaging fit)")
     beside = check_exists(arrays_path(path), "file of an imaging model's arrays")
-    wanted = content.get("arrays", {}).get("sha256") if "arrays" in content else None
+    wanted = content.get("arrays", {}).get("sha256")
     if wanted is not None and sha256(beside) != wanted:
         raise UserError(f"{beside}: does not belong to {path}; {FIT_AGAIN}")
     try:

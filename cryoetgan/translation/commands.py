@@ -44,7 +44,7 @@ def train(
 ) -> None:
     """Train a model with unpaired volumes: a folder with checkpoint.pt, log.csv, config.yaml.
 
-    Training uses rows with split train, or all rows if there are no splits; it uses no labels. An
+    Training uses the rows with split train, or all rows if none has a split. It uses no labels. An
     interrupted run resumes when it is started again. Several GPUs need the extra `multi`
     (Lightning Fabric); under srun, with one task a GPU, all tasks are used automatically.
     """
@@ -92,19 +92,18 @@ def translate(
     """Translate a volume set: rows keep class, angles (degrees) and origin (angstrom).
 
     The noise of a volume depends on the seed, its number in its class, and the draw. Grey values
-    are those of the training subtomograms. A checkpoint of `recommended` contains its imaging
-    models.
+    are on the scale of the training subtomograms. A checkpoint of `recommended` contains its
+    imaging models.
     """
     from cryoetgan.devices import choose_device
-    from cryoetgan.translation.translate import (
-        check_snapshot,
-        open_source,
-        open_translator,
-        write_translations,
-    )
+    from cryoetgan.translation.translate import open_source, open_translator, write_translations
 
     check_at_least(draws, 1, "--draws")
-    check_snapshot(snapshot, checkpoint)
+    if snapshot not in (None, 0):
+        raise UserError(
+            f"--snapshot: got {snapshot}, wanted 0. The generator of epoch N is a checkpoint of its "
+            "own, snapshots/epoch_N.pt (snapshot_every in the preset)"
+        )
     where = choose_device(device)
     translator = open_translator(checkpoint, direction, where, untrained=snapshot == 0)
     count = write_translations(translator, open_source(volumes, translator), output, draws, seed)
@@ -179,7 +178,7 @@ def synthesize(
 ) -> Record:
     """Generate a tomogram from a density scene of any size: T.mrc, T_labels.mrc, T.star.
 
-    Grey values are those of the training tomogram, protein bright. Memory depends on the tile
+    Grey values are on the scale of the training tomogram, protein bright. Memory depends on the tile
     alone; the result does not depend on the tile.
     """
     from cryoetgan.devices import choose_device

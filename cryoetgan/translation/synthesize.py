@@ -1,11 +1,10 @@
 """A whole tomogram from a density scene, tile by tile, with the residual network.
 
-The result does not depend on the tiles: signal and noise are those of `imaging.simulate.tiling`,
-tiles overlap by the network's receptive radius, and no layer normalises.
+The result does not depend on the tiles: signal and noise come from `imaging.simulate.tiling`, tiles
+overlap by the network's receptive radius, and no layer normalises.
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,28 +14,16 @@ from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import ImagingModel
 from cryoetgan.imaging.simulate.tiling import TiledSimulator, expand_block
 from cryoetgan.physics.geometry import Corner
-from cryoetgan.translation.engine import checkpoint
 from cryoetgan.translation.engine.scaling import Scaler
-from cryoetgan.translation.presets import parse_settings
-from cryoetgan.translation.residual.imaging_models import unpack_models
 from cryoetgan.translation.residual.networks import ResidualGenerator
-from cryoetgan.translation.residual.settings import ResidualSettings
-from cryoetgan.translation.residual.translator import load_generator
+from cryoetgan.translation.residual.translator import ResidualTranslator
+from cryoetgan.translation.translate import open_translator
 
 
 class TiledGenerator:
-    """Generates blocks of a tomogram from blocks of a density scene.
+    """Generates blocks of a tomogram: a simulator's signal and noise, then the network.
 
-    Parameters
-    ----------
-    simulator : TiledSimulator
-        Signal and noise.
-    generator : ResidualGenerator
-        Network applied to them.
-    scaler : Scaler
-        Scaler of subtomograms.
-    device : torch.device
-        Device of the network.
+    `scaler` is the scaler of subtomograms.
     """
 
     def __init__(
@@ -74,46 +61,20 @@ def open_tiled_generator(
 ) -> tuple[TiledGenerator, ImagingModel]:
     """Return the tile generator of a checkpoint, and its imaging model.
 
-    Parameters
-    ----------
-    path : Path
-        Checkpoint of the residual network.
-    tomogram : str, optional
-        Tomogram of the imaging model; the first of the checkpoint by default.
-    name : str
-        Name of the synthetic tomogram, on which its noise depends.
-    scale : float
-        Factor on the scene's densities.
-    device : torch.device
-        Device of the network.
-    seed : int
-        Seed of the run.
-
-    Raises
-    ------
-    UserError
-        If the checkpoint is not of the residual network, or has no model of the tomogram.
+    The model is fitted to `tomogram`; by default it is the first. The noise depends on `name`, the synthetic
+    tomogram's; `scale` is a factor on the scene's densities.
     """
-    content = checkpoint.read(path)
-    settings = parse_settings(content["settings"], str(path))
-    if not isinstance(settings, ResidualSettings):
+    translator = open_translator(path, "ds", device)
+    if not isinstance(translator, ResidualTranslator):
         raise UserError(
-            f"{path}: was trained with preset {content['key']['preset']}, whose instance norm "
-            "depends on the tile. Use preset recommended for whole tomograms, or the fitted "
+            f"{path}: was trained with preset {translator.content['key']['preset']}, whose instance "
+            "norm depends on the tile. Use preset recommended for whole tomograms, or the fitted "
             "simulation (cryoetgan imaging synthesize)"
         )
-    model = select_model(unpack_models(content["imaging"], path), tomogram, path)
-    generator: Any = load_generator(content, settings, path).to(device)
-    scaler = checkpoint.scaler_of_domain(content, "subtomogram")
+    models = {model.tomogram: model for model in translator.models}
+    if tomogram is not None and tomogram not in models:
+        raise UserError(f"--tomogram: got '{tomogram}', but {path} has {', '.join(models)}")
+    model = translator.models[0] if tomogram is None else models[tomogram]
     simulator = TiledSimulator(model, seed, name, scale)
-    return TiledGenerator(simulator, generator, scaler, device), model
-
-
-def select_model(models: list[ImagingModel], tomogram: str | None, path: Path) -> ImagingModel:
-    """Return the imaging model of a tomogram, or the first one."""
-    by_tomogram = {model.tomogram: model for model in models}
-    if tomogram is None:
-        return models[0]
-    if tomogram not in by_tomogram:
-        raise UserError(f"--tomogram: got '{tomogram}', but {path} has {', '.join(by_tomogram)}")
-    return by_tomogram[tomogram]
+    scaler = translator.scaler("subtomogram")
+    return TiledGenerator(simulator, translator.generator, scaler, device), model

@@ -21,7 +21,7 @@ from cryoetgan.translation import training_sets
 from cryoetgan.translation.cyclegan.settings import CycleGANSettings
 from cryoetgan.translation.cyclegan.trainer import CycleGANTrainer, count_held_out
 from cryoetgan.translation.engine import checkpoint, scaling
-from cryoetgan.translation.engine.distributed import launch
+from cryoetgan.translation.engine.distributed import launch, slurm_tasks
 from cryoetgan.translation.engine.settings import TrainingSettings
 from cryoetgan.translation.engine.trainer import Trainer
 from cryoetgan.translation.residual.imaging_models import pack_models, read_models
@@ -54,35 +54,27 @@ class TrainingInputs:
 
     def select(self, settings: TrainingSettings) -> "TrainingInputs":
         """Return the inputs that the settings train on, checked."""
-        subtomograms = self.subtomograms
-        training_sets.check_sets(self.densities, subtomograms, 4 if is_cyclegan(settings) else 1)
+        subtomograms, cyclegan = self.subtomograms, settings.model == "cyclegan"
+        training_sets.check_sets(self.densities, subtomograms, 4 if cyclegan else 1)
         if self.group is not None:
             subtomograms = training_sets.select_group(subtomograms, self.group)
         subtomograms = training_sets.select_training_optics(subtomograms)
-        if is_cyclegan(settings):
+        if cyclegan:
             training_sets.warn_of_mixed_tilts(subtomograms)
-        imaging = () if is_cyclegan(settings) else self.imaging
+        imaging = () if cyclegan else self.imaging
         return replace(self, subtomograms=subtomograms, imaging=imaging)
 
     def hashes(self) -> dict[str, str]:
         """Return the hashes of files and rows, by the kind of input."""
+        pair = self.densities, self.subtomograms
         found = {
-            kind: sha256(stack_path(volumes.path))
-            for kind, volumes in (
-                ("densities", self.densities),
-                ("subtomograms", self.subtomograms),
-            )
+            "densities": sha256(stack_path(pair[0].path)),
+            "subtomograms": sha256(stack_path(pair[1].path)),
+            "rows": " ".join(map(training_sets.hash_rows, pair)),
         }
-        rows = (training_sets.hash_rows(v) for v in (self.densities, self.subtomograms))
-        found["rows"] = " ".join(rows)
         # the file of an imaging model holds the hash of its arrays
         found |= {f"imaging {i}": sha256(check_exists(p)) for i, p in enumerate(self.imaging, 1)}
         return found if self.group is None else {**found, "group": self.group}
-
-
-def is_cyclegan(settings: TrainingSettings) -> bool:
-    """Return whether the settings are those of the CycleGAN."""
-    return settings.model == "cyclegan"
 
 
 def train(
@@ -99,26 +91,8 @@ def train(
     """Train, or resume training, and write `checkpoint.pt`, `log.csv` and `config.yaml`.
 
     The state of a running training is `training.pt`. If it is killed, the next call resumes from
-    there, on a CPU to the same bits.
-
-    Parameters
-    ----------
-    inputs : TrainingInputs
-        Volume sets and imaging models.
-    settings : TrainingSettings
-        Settings of the preset.
-    folder : Path
-        Folder of the run.
-    name : str
-        Name of the preset; random numbers depend on it.
-    device : torch.device
-        cpu or cuda.
-    seed : int
-        Seed of the run.
-    devices : int
-        Devices of this machine that share each batch.
-    tensorboard : bool
-        Also write the log's numbers into `tensorboard/`.
+    there, on a CPU to the same bits. Random numbers depend on `name`, the preset's; `devices` of
+    this machine share each batch; with `tensorboard`, the log also becomes TensorBoard events.
 
     Raises
     ------
@@ -130,10 +104,10 @@ def train(
     inputs = inputs.select(settings)
     settings = resolve_epochs(settings, len(training_sets.training_rows(inputs.subtomograms)))
     plain = settings.plain()
-    key = checkpoint.run_key(plain, seed, inputs.hashes(), name)
-    check_batch(settings, devices)
+    # random numbers depend on the preset's name
+    key = {**plain, "seed": seed, "inputs": inputs.hashes(), "preset": name}
+    check_batch(settings, max(devices, slurm_tasks()))
     processes, device = launch(devices, device)
-    check_batch(settings, processes.count)
     code = code_hash(Path(__file__).parents[1], "translation")
     state = processes.from_first(lambda: checkpoint.find_state(folder, key, code))
     if state and state["step"] == settings.steps:
@@ -160,31 +134,25 @@ def train(
 
 def check_preset(settings: TrainingSettings, imaging: Sequence[Path], name: str) -> None:
     """Refuse a residual preset without imaging models; warn of settings without effect."""
-    if not is_cyclegan(settings) and not imaging:
+    if isinstance(settings, CycleGANSettings):
+        if imaging:
+            log.warning("preset %s does not use imaging models: --imaging is ignored", name)
+        if settings.objective == "wgan" and settings.clip > 0 and settings.spectral_norm:
+            log.warning(
+                "preset %s: clip has no effect, because spectral_norm rescales the weights", name
+            )
+    elif not imaging:
         raise UserError(
             f"preset {name} corrects the fitted simulation and needs an imaging model of each "
             "tomogram: --imaging M.json (cryoetgan imaging fit). Or use another preset "
             "(translation.preset)"
         )
-    if is_cyclegan(settings) and imaging:
-        log.warning("preset %s does not use imaging models: --imaging is ignored", name)
-    if isinstance(settings, CycleGANSettings):
-        clips = settings.objective == "wgan" and settings.clip > 0
-        if clips and settings.spectral_norm:
-            log.warning(
-                "preset %s: clip has no effect, because spectral_norm rescales the weights", name
-            )
 
 
 def resolve_epochs(settings: TrainingSettings, count: int) -> TrainingSettings:
-    """Return the settings with `steps` for `epochs` passes over the training subtomograms.
+    """Return the settings with `steps` for `epochs` passes over `count` subtomograms.
 
-    Parameters
-    ----------
-    settings : TrainingSettings
-        Settings of the preset.
-    count : int
-        Subtomograms, with those held out from the discriminator.
+    Subtomograms that the settings hold out from the discriminator do not count.
     """
     if not settings.epochs:
         return settings
@@ -206,13 +174,7 @@ def check_batch(settings: TrainingSettings, devices: int) -> None:
 def build_trainer(
     inputs: TrainingInputs, settings: TrainingSettings, device: torch.device, seed: int, name: str
 ) -> tuple[Trainer, dict[str, scaling.Scaler], list[ImagingModel]]:
-    """Build the trainer of a run; return it, its scalers, and its imaging models.
-
-    Raises
-    ------
-    UserError
-        If the sets do not fit each other or the settings.
-    """
+    """Return the trainer of a run, the scalers of its domains, and its imaging models."""
     torch_seed = integer_seed(seed, "translation", name) % 2**31
     densities, subtomograms = inputs.densities, inputs.subtomograms
     d_rows = training_sets.training_rows(densities)
@@ -250,15 +212,14 @@ def build_trainer(
 
 def resume(trainer: Trainer, state: dict[str, Any], folder: Path) -> None:
     """Load a state into a trainer; raise a `UserError` if this version builds it differently."""
-    checkpoint.load_weights(trainer.networks, state["networks"], state, folder)
     try:
         trainer.load(state)
     except torch.OutOfMemoryError:
         raise
     except (KeyError, RuntimeError, ValueError) as error:
         raise UserError(
-            f"{folder}: the optimisers of cryoetgan {state['version']} do not fit this version "
-            f"({str(error).splitlines()[0]}); delete the folder to train anew, or give another"
+            f"{folder}: the networks or optimisers of cryoetgan {state['version']} do not fit this "
+            f"version ({str(error)[:150]}); delete the folder to train anew, or give another"
         ) from error
     log.info("%s: resumes from step %d", folder, trainer.step)
 

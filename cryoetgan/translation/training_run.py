@@ -1,7 +1,5 @@
 """The files of a running training: state, log, settings, snapshots, TensorBoard events."""
 
-import csv
-import io
 import logging
 import os
 import time
@@ -9,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+import pandas as pd
 import yaml
 
 from cryoetgan import __version__
@@ -29,27 +28,15 @@ SAVE_EVERY_SECONDS = 60.0
 class TrainingRun:
     """Run a trainer; log its losses and save its state.
 
-    Parameters
-    ----------
-    trainer : Trainer
-        At the first step, or at the one to resume from.
-    folder : Path
-        Folder of the run.
-    about : mapping
-        Content of the checkpoint beside the trainer's state.
-    event_writer : class, optional
-        TensorBoard's writer.
+    `about` is the content of the checkpoint beside the trainer's state, `event_writer` the class of
+    TensorBoard's writer.
     """
 
     def __init__(
         self, trainer: Trainer, folder: Path, about: Mapping[str, Any], event_writer: Any = None
     ) -> None:
-        self.trainer, self.settings, self.folder, self.about = (
-            trainer,
-            trainer.settings,
-            folder,
-            about,
-        )
+        self.trainer, self.settings = trainer, trainer.settings
+        self.folder, self.about = folder, about
         self.processes: SingleProcess = trainer.processes
         self.writes = self.processes.rank == 0
         self.log_every = max(1, self.settings.steps // LOG_ROWS)
@@ -117,8 +104,10 @@ class TrainingRun:
         every, trainer = self.settings.snapshot_every, self.trainer
         if not every:
             return
-        epoch = int(trainer.epoch())
-        previous = int((trainer.step - 1) * self.settings.batch / trainer.real_count)
+        previous, epoch = (
+            int(step * self.settings.batch / trainer.real_count)
+            for step in (trainer.step - 1, trainer.step)
+        )
         if epoch // every == previous // every:
             return
         trainer.check(weights=True)
@@ -157,13 +146,7 @@ class TrainingRun:
 
 
 def config_text(key: Mapping[str, Any]) -> str:
-    """Return the text of config.yaml: a preset, and in comments seed and input hashes.
-
-    Parameters
-    ----------
-    key : mapping
-        `checkpoint.run_key` of the run.
-    """
+    """Return config.yaml of a run's key: a preset, and in comments seed and input hashes."""
     settings = {k: v for k, v in key.items() if k not in ("preset", "seed", "inputs")}
     lines = [f"# preset {key['preset']}, seed {key['seed']}, cryoetgan {__version__}"]
     lines += [f"# {kind}: {value}" for kind, value in key["inputs"].items()]
@@ -175,19 +158,13 @@ def read_log(path: Path, step: int) -> list[dict[str, Any]]:
     if step == 0 or not path.exists():
         return []
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            return [row for row in csv.DictReader(file) if int(row["step"]) <= step]
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+        return rows[rows["step"].astype(int) <= step].to_dict("records")
+    except (KeyError, ValueError) as error:
         log.warning("%s: is not a training log (%s); a new log starts", path, error)
         return []
 
 
 def csv_text(rows: list[dict[str, Any]]) -> str:
     """Return rows as CSV, with the columns of all rows."""
-    out = io.StringIO()
-    if rows:
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        writer = csv.DictWriter(out, names, lineterminator="\n", restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    return out.getvalue()
+    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n") if rows else ""

@@ -1,6 +1,5 @@
 """Translate a volume set with a checkpoint; rows keep class, pose and origin."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +21,18 @@ from cryoetgan.translation.residual.translator import ResidualTranslator
 def open_translator(
     path: Path, direction: str, device: torch.device, untrained: bool = False
 ) -> Translator:
-    """Return the translator of a checkpoint.
+    """Return the translator of `checkpoint.pt`, or of a file of `snapshots/`.
 
     Parameters
     ----------
     path : Path
-        `checkpoint.pt`, or a file of `snapshots/`.
+        The checkpoint.
     direction : str
         ds: densities to subtomograms; sd: back.
     device : torch.device
         Device of the generator.
     untrained : bool
         Load the generator as it was before training, for direction ds only.
-
-    Raises
-    ------
-    UserError
-        If the checkpoint has no such generator.
     """
     if direction not in ("ds", "sd"):
         raise UserError(f"--direction: got '{direction}', wanted ds or sd")
@@ -51,15 +45,6 @@ def open_translator(
     return translator
 
 
-def check_snapshot(snapshot: int | None, path: Path) -> None:
-    """Raise a `UserError` if a snapshot is wanted that the checkpoint `path` does not hold."""
-    if snapshot not in (None, 0):
-        raise UserError(
-            f"--snapshot: got {snapshot}, wanted 0. The generator of epoch N is a checkpoint of "
-            f"its own: {path.parent}/snapshots/epoch_N.pt (snapshot_every in the preset)"
-        )
-
-
 def open_source(path: Path, translator: Translator) -> VolumeSet:
     """Read a volume set; raise a `UserError` if the translator cannot take its volumes."""
     source = read_volume_set(path)
@@ -70,29 +55,13 @@ def open_source(path: Path, translator: Translator) -> VolumeSet:
 
 def name_items(source: VolumeSet) -> list[str]:
     """Return the name of each row, `class/number`, on which its random numbers depend."""
-    table = source.table
-    classes: Sequence[str] = ["particle"] * len(table)
-    return item_names(table.get("cryoetganClass", classes))
+    return item_names(source.table.get("cryoetganClass", ["particle"] * len(source.table)))
 
 
 def write_translations(
     translator: Translator, source: VolumeSet, output: Path, draws: int, seed: int
 ) -> int:
-    """Write the translations of a volume set and return their number.
-
-    Parameters
-    ----------
-    translator : Translator
-        Of `open_translator`.
-    source : VolumeSet
-        Of `open_source`.
-    output : Path
-        STAR file of the translations.
-    draws : int
-        Noise draws of each volume.
-    seed : int
-        Seed of the run.
-    """
+    """Write `draws` translations of each volume of a set (STAR) and return their number."""
     simulates = translator.direction == "ds"
     table = source.table.assign(cryoetganSource="generated" if simulates else "density")
     optics = pd.DataFrame(translator.optics()) if simulates else source.optics

@@ -25,18 +25,7 @@ from cryoetgan.translation.translate import name_items
 
 
 def standard_deviation(batches: Iterable[NDArray[np.floating]]) -> NDArray[np.float32]:
-    """Return the standard deviation (n - 1) of each voxel over the volumes of some batches.
-
-    Parameters
-    ----------
-    batches : iterable of ndarray
-        `(N, z, y, x)` each.
-
-    Returns
-    -------
-    ndarray
-        `(z, y, x)`.
-    """
+    """Return the standard deviation (n - 1) `(z, y, x)` over batches of volumes `(N, z, y, x)`."""
     count, mean, square = 0, np.zeros(()), np.zeros(())
     for batch in batches:
         for volume in np.asarray(batch, np.float64):
@@ -63,29 +52,8 @@ def uncertainty_maps(
 ) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
     """Yield row, standard deviation over dropout, and standard deviation over noise.
 
-    Parameters
-    ----------
-    translator : Translator
-        Of direction ds.
-    source : VolumeSet
-        Densities.
-    names : sequence of str
-        Name of each row.
-    passes : int
-        Translations of each row.
-    seed : int
-        Seed of the run.
-    rows : iterable of int
-        Rows to translate.
-
-    Yields
-    ------
-    row : int
-    dropout_sd : ndarray
-        `(z, y, x)`: dropout on, all translations with the same noise; grey values of the training
-        subtomograms.
-    noise_sd : ndarray
-        `(z, y, x)`: dropout off, each translation with its own noise.
+    Both are `(z, y, x)` in grey values of the training subtomograms, over `passes` translations of
+    a row: with dropout and the same noise; without dropout, each with its own noise.
     """
     layers = dropout_layers(translator.generator)
     for row in rows:
@@ -117,14 +85,7 @@ def write_uncertainty(
 ) -> tuple[list[Path], int]:
     """Write `dropout_sd.star` and `noise_sd.star`; return their paths and number of volumes.
 
-    Parameters
-    ----------
-    translator, source, passes, seed
-        As in `uncertainty_maps`.
-    folder : Path
-        Folder of the two volume sets.
-    sample : int, optional
-        Number of volumes of each class, the first ones; None: all.
+    `sample` is the number of volumes of each class to translate, the first ones; None: all.
     """
     table = source.table.drop(columns="rlnOpticsGroup", errors="ignore")
     table["cryoetganSource"] = "generated"

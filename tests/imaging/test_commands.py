@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.commands import fit, simulate
+from cryoetgan.imaging.commands import AcquisitionOptions, fit, simulate
 from cryoetgan.imaging.fit.plot import plot_model
 from cryoetgan.imaging.storage import load_model, save_model
 from cryoetgan.io.volume_set import read_volume_set, write_volume_set
@@ -42,7 +42,9 @@ def test_fit_then_simulate(cryoetgan, files, densities):
     assert picture.startswith(b"\x89PNG")
     assert plot_model(model) == picture
     cryoetgan("imaging", "simulate", "d.star", "--model", "m.json", "-o", "one.star")
-    simulate(files / "d.star", files / "two.star", [files / "m.json"], neighbours=False)
+    cryoetgan(
+        "imaging", "simulate", "d.star", "--model", "m.json", "--no-neighbours", "-o", "two.star"
+    )
     crowded, isolated = (read_volume_set(files / f"{n}.star") for n in ("one", "two"))
     assert list(crowded.table["cryoetganClass"]) == ["ball", "rod", "ball", "rod"]
     assert set(crowded.table["cryoetganSource"]) == {"simulated"}
@@ -64,7 +66,8 @@ def test_adding_volumes_changes_no_other(densities, known):
     )
     models = [densities / "a.json", densities / "b.json"]
     for source, name in (("more", "x"), ("more", "y"), ("d", "z")):
-        simulate(densities / f"{source}.star", densities / f"{name}.star", models, seed=3)
+        target = densities / f"{name}.star"
+        simulate(densities / f"{source}.star", target, AcquisitionOptions(), models, seed=3)
     more, fewer = (read_volume_set(densities / f"{name}.star") for name in ("x", "z"))
     assert (densities / "x.mrcs").read_bytes() == (densities / "y.mrcs").read_bytes()
     assert set(more.table["rlnOpticsGroup"]) == {1, 2}
@@ -76,9 +79,9 @@ def test_every_density_is_simulated_once_for_each_group(densities, known):
         acquisition = replace(known.acquisition, group=group)
         save_model(replace(known, acquisition=acquisition), densities / f"{name}.json")
     models = [densities / f"{name}.json" for name in "abc"]
-    source = densities / "d.star"
-    simulate(source, densities / "both.star", models, per_group=True, seed=3)
-    simulate(source, densities / "one.star", [models[1]], seed=3)
+    source, unknown = densities / "d.star", AcquisitionOptions()
+    simulate(source, densities / "both.star", unknown, models, per_group=True, seed=3)
+    simulate(source, densities / "one.star", unknown, [models[1]], seed=3)
     both, one = (read_volume_set(densities / f"{name}.star") for name in ("both", "one"))
     names = both.optics.set_index("rlnOpticsGroup")["cryoetganGroup"]
     assert [names[n] for n in both.table["rlnOpticsGroup"]] == ["titan"] * 4 + ["talos"] * 4
@@ -106,10 +109,10 @@ def test_options_of_a_simulation_that_do_not_fit_are_named(densities, known, sou
         pd.DataFrame({"cryoetganClass": ["ball"]}),
         VOXEL,
     )
-    if "model" in given:
-        given = given | {"model": [densities / name for name in given["model"]]}
+    given = {k: [densities / n for n in v] if k == "model" else v for k, v in given.items()}
+    optics = AcquisitionOptions(defocus=given.pop("defocus", None))
     with pytest.raises(UserError, match=named):
-        simulate(densities / f"{source}.star", densities / "s.star", **given)
+        simulate(densities / f"{source}.star", densities / "s.star", optics, **given)
     assert not list(densities.glob("s.*"))
 
 
@@ -118,9 +121,9 @@ def test_options_of_a_simulation_that_do_not_fit_are_named(densities, known, sou
     [({"ctf": "flipped"}, "wanted raw, phase-flipped"), ({"voltage": -1.0}, "voltage is -1")],
 )
 def test_values_of_a_fit_out_of_range_are_named(files, given, named):
-    maps = [files / "ball.mrc"]
+    options = AcquisitionOptions(tilts="-60,60", **given)
     with pytest.raises(UserError, match=named):
-        fit(files / "t.mrc", files / "m.json", files / "scores.star", maps, tilts="-60,60", **given)
+        fit(files / "t.mrc", files / "m.json", files / "scores.star", [files / "ball.mrc"], options)
     assert not list(files.glob("m.*"))
 
 

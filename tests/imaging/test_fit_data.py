@@ -25,15 +25,15 @@ def read(files, particles="scores.star", densities=("ball.mrc", "rod.mrc")):
 
 def test_values_that_are_not_given_come_from_the_record(files, caplog):
     with pytest.raises(UserError, match=r"t\.mrc: .*--tilts"):
-        resolve_acquisition(files / "t.mrc", None, {})
+        resolve_acquisition(files / "t.mrc", {})
     record = {"acquisition": {"tilt_low": -50.0, "tilt_high": 60.0, "voltage": 200.0}}
     write_json(sidecar(files / "t.mrc"), record)
     with caplog.at_level("WARNING", logger="cryoetgan"):
-        found = resolve_acquisition(files / "t.mrc", None, {"defocus": None, "cs": 1.0})
+        found = resolve_acquisition(files / "t.mrc", {"cs": 1.0})
     assert (found.tilts, found.voltage, found.cs, found.defocus) == ((-50, 60), 200, 1, None)
     assert "no defocus is known" in caplog.text
-    given = {"voltage": 300.0, "defocus": 2.0}
-    found = resolve_acquisition(files / "t.mrc", (-40, 40), given)
+    given = {"tilt_low": -40, "tilt_high": 40, "voltage": 300.0, "defocus": 2.0}
+    found = resolve_acquisition(files / "t.mrc", given)
     assert (found.tilts, found.voltage, found.defocus) == ((-40, 40), 300, 2)
 
 

@@ -1,10 +1,12 @@
 """Density scenes: boxes are added at their centres, neighbours keep their distance."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from cryoetgan.imaging.pair_correlation import PairCorrelation
-from cryoetgan.imaging.scenes import NeighbourSampler, add_box, build_scene
+from cryoetgan.imaging.scenes import NeighbourSampler, add_box
 from tests.imaging.conftest import BOX, VOXEL
 
 
@@ -25,22 +27,17 @@ def test_a_box_is_clipped_at_the_faces_of_the_scene(rng):
     assert np.count_nonzero(scene) == 8
 
 
-@pytest.fixture
-def dots():
-    """Neighbours of one voxel."""
-    density = np.zeros((8, 8, 8), np.float32)
-    density[4, 4, 4] = 1
-    return NeighbourSampler({"dot": density}, {"dot": 1.0})
-
-
-def test_neighbours_surround_the_particle_and_not_the_box(dots):
+def test_neighbours_surround_the_particle_and_not_the_box(known):
     """With an exclusion of 8 voxels around a shifted centre, none lies nearer to it."""
+    dot = np.zeros((8, 8, 8), np.float32)
+    dot[4, 4, 4] = 1
     spacing = PairCorrelation(3e-7, VOXEL, np.r_[np.zeros(8), np.ones(10)])
+    fractions = {"dot": 1.0}
+    model = replace(known, pair_correlation=spacing, maps={"dot": dot}, class_fractions=fractions)
     shift = np.array([5.0, 0.0, 0.0])
     near = []
     for seed in range(60):
-        rng = np.random.default_rng(seed)
-        scene = build_scene(None, shift, 2 * BOX, VOXEL, spacing, dots, rng)
+        scene = model.build_scene(None, shift, np.random.default_rng(seed))
         places = np.argwhere(scene > 0.5)[:, ::-1]
         if len(places):
             near.append(np.linalg.norm(places - (BOX + shift), axis=1).min())
@@ -48,8 +45,8 @@ def test_neighbours_surround_the_particle_and_not_the_box(dots):
     assert min(near) > 6  # half a voxel of rounding along each axis
 
 
-def test_without_neighbours_the_scene_holds_the_target_alone(maps, dots, rng):
-    scene = build_scene(maps["ball"], np.ones(3), 2 * BOX, VOXEL, None, dots, rng)
+def test_without_neighbours_the_scene_holds_the_target_alone(known, maps, rng):
+    scene = known.build_scene(maps["ball"], np.ones(3), rng, neighbours=False)
     assert np.array_equal(scene[8:24, 8:24, 8:24], maps["ball"])
     assert scene.sum() == pytest.approx(maps["ball"].sum(), rel=1e-5)
 

@@ -6,7 +6,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.io.mrc import read_volume, write_volume
-from cryoetgan.io.star import ANGLES, read_star
+from cryoetgan.io.star import ANGLES, ORIGINS, read_star
 from cryoetgan.io.volume_set import write_volume_set
 from cryoetgan.particles.averaging.average import Accumulator, accumulate, lowpass, soft_sphere
 from cryoetgan.particles.averaging.fsc import fourier_shell_correlation, resolution
@@ -172,14 +172,22 @@ def test_halves_that_turned_away_are_laid_on_each_other(density, rng):
     assert fsc[1:5].min() > 0.8
 
 
-def test_the_command(cryoetgan, tmp_path, density, rng):
+@pytest.fixture
+def rotations(tmp_path, density, rng):
+    """Write particles with poses (s.star) and without (n.star); return their rotations."""
     true = made(density, 12, rng, 0.5)
-    turns = Rotation.concatenate([p.rotation for p in true])
-    table = pd.DataFrame(relion_from_rotation(turns), columns=ANGLES)
-    origins = ["rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst"]
-    table[origins] = -10.0 * np.array([p.shift for p in true])
+    rotations = Rotation.concatenate([p.rotation for p in true])
+    table = pd.DataFrame(relion_from_rotation(rotations), columns=ANGLES)
+    table[ORIGINS] = -10.0 * np.array([p.shift for p in true])
     table["cryoetganClass"] = "blob"
-    write_volume_set(tmp_path / "s.star", np.array([p.box for p in true]), table, 10.0)
+    boxes = np.array([p.box for p in true])
+    write_volume_set(tmp_path / "s.star", boxes, table, 10.0)
+    write_volume_set(tmp_path / "n.star", boxes, table[["cryoetganClass"]], 10.0)
+    write_volume(tmp_path / "first.mrc", density, 10.0)
+    return rotations
+
+
+def test_the_command(cryoetgan, tmp_path, density, rotations):
     cryoetgan("particles", "average", "s.star", "-o", "x.mrc")
     made_map = read_volume(tmp_path / "x.mrc")
     assert made_map.voxel_size == pytest.approx(10.0)
@@ -188,12 +196,9 @@ def test_the_command(cryoetgan, tmp_path, density, rng):
     assert list(fsc.columns) == ["shell", "frequency", "resolution", "fsc"]
     assert len(fsc) == BOX // 2 + 1
     assert fsc["resolution"].iloc[4] == pytest.approx(BOX * 10 / 4)
-    # without angles: they are found from a template, and written
-    write_volume_set(
-        tmp_path / "n.star", np.array([p.box for p in true]), table[["cryoetganClass"]], 10.0
-    )
-    refused(cryoetgan("particles", "average", "n.star", "-o", "y.mrc", code=2), "--iterations")
-    write_volume(tmp_path / "first.mrc", density, 10.0)
+
+
+def test_poses_are_found_from_a_template_and_written(cryoetgan, tmp_path, rotations):
     words = ("particles", "average", "n.star", "--iterations", 1, "--rotations", 300)
     cryoetgan(
         *words,
@@ -207,9 +212,14 @@ def test_the_command(cryoetgan, tmp_path, density, rng):
         "y.mrc",
     )
     found = rotation_from_relion(read_star(tmp_path / "p.star").particles[ANGLES].to_numpy(float))
-    assert np.median(angle_between(turns, found)) < 10
+    assert np.median(angle_between(rotations, found)) < 10
+    assert not (tmp_path / "y_fsc.csv").read_text().count("nan")
+
+
+def test_refusals(cryoetgan, tmp_path, density, rotations):
+    refused(cryoetgan("particles", "average", "n.star", "-o", "z.mrc", code=2), "--iterations")
     write_volume(tmp_path / "large.mrc", np.pad(density, 2), 10.0)
+    words = ("particles", "average", "n.star", "--iterations", 1)
     done = cryoetgan(*words, "--template", "large.mrc", "-o", "z.mrc", code=2)
     refused(done, "large.mrc", "--box 20")
     assert not (tmp_path / "z.mrc").exists()
-    assert not (tmp_path / "y_fsc.csv").read_text().count("nan")

@@ -306,7 +306,7 @@ def post(address, body, host=None):
         return error.code
 
 
-def test_the_server_takes_no_nonsense_and_no_strangers(served):
+def test_the_server_refuses_malformed_and_foreign_requests(served):
     address, path, ids = served
     good = json.dumps({ids[0]: {"accepted": "yes", "class": "ribosome"}})
     assert post(address, good, "evil.example") == 404
@@ -325,7 +325,7 @@ def test_the_server_takes_no_nonsense_and_no_strangers(served):
     assert path.read_text() == f"id,accepted,class\n{ids[0]},yes,ribosome\n"
 
 
-def test_what_was_decided_before_is_shown_again(table, tmp_path, cryoetgan):
+def test_earlier_decisions_are_shown_again(table, tmp_path, cryoetgan):
     (tmp_path / "config/curation").mkdir(parents=True)
     ids = list(table["cryoetganId"])
     text = decisions_csv({ids[3]: {"accepted": "no", "class": ""}}, ids, CLASSES)

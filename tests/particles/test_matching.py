@@ -166,15 +166,22 @@ def test_noise_scores_below_particles(scene, bank, found, rng):
     assert search_peaks(bank, noise).scores.max() < 0.8 * planted.min()
 
 
-def test_the_command_and_its_refusals(cryoetgan, tmp_path, maps, scene):
-    volume, names, turns = scene
-    write_volume(tmp_path / "t.mrc", volume, 10.0)
+TEMPLATES = ("--template", "a.mrc", "--template", "b.mrc", "--tilts=-60,60")
+SEARCH = ("--rotations", 600, "--highpass-shells", SHELLS, "--top", 5)
+
+
+@pytest.fixture
+def files(tmp_path, maps, scene):
+    write_volume(tmp_path / "t.mrc", scene[0], 10.0)
     for name, density in maps.items():
         write_volume(tmp_path / f"{name}.mrc", density, 10.0)
-    words = ("particles", "match", "t.mrc", "--template", "a.mrc", "--template", "b.mrc")
-    options = ("--rotations", 900, "--highpass-shells", SHELLS, "--top", 5)
-    cryoetgan(*words, "--tilts=-60,60", *options, "-o", "p.star")
-    table = read_star(tmp_path / "p.star").particles
+    return tmp_path
+
+
+def test_the_command(cryoetgan, files, scene):
+    _, names, turns = scene
+    cryoetgan("particles", "match", "t.mrc", *TEMPLATES, *SEARCH, "-o", "p.star")
+    table = read_star(files / "p.star").particles
     assert len(table) == 5
     assert table["cryoetganScore"].is_monotonic_decreasing
     distance, index = cKDTree(table[COORDINATES].to_numpy(float)).query(PLACES)
@@ -184,24 +191,30 @@ def test_the_command_and_its_refusals(cryoetgan, tmp_path, maps, scene):
     assert np.median(angle_between(turns, angles)) < 3
     assert set(table["rlnTomoName"]) == {"t"}
     assert table["cryoetganId"].is_unique
-    mask = np.zeros(volume.shape, np.int8)
+
+
+def test_no_particle_lies_in_the_mask(cryoetgan, files, scene):
+    mask = np.zeros(scene[0].shape, np.int8)
     mask[tuple(slice(v - 4, v + 5) for v in PLACES[0][::-1])] = 1
-    write_volume(tmp_path / "m.mrc", mask, 10.0)
-    cryoetgan(*words, "--tilts=-60,60", *options, "--mask", "m.mrc", "-o", "masked.star")
-    masked = read_star(tmp_path / "masked.star").particles[COORDINATES].to_numpy(float)
+    write_volume(files / "m.mrc", mask, 10.0)
+    options = (*TEMPLATES, *SEARCH, "--mask", "m.mrc")
+    cryoetgan("particles", "match", "t.mrc", *options, "-o", "p.star")
+    masked = read_star(files / "p.star").particles[COORDINATES].to_numpy(float)
     z, y, x = np.rint(masked[:, ::-1]).astype(int).T
     assert not mask[z, y, x].any()
     distance, _ = cKDTree(masked).query(PLACES)
     assert distance[0] > 4
     assert distance[1:].max() < 0.5
-    write_volume(tmp_path / "thin.mrc", volume[:12], 10.0)
-    thin = ("particles", "match", "thin.mrc", "--template", "a.mrc", "--tilts=-60,60")
-    refused(cryoetgan(*thin, "-o", "x.star", code=2), "thin.mrc", "12", "20", "--box")
-    refused(
-        cryoetgan(*words, "--tilts=-60,60", "--ctf", "flipped", "-o", "x.star", code=2),
-        "flipped", "phase-flipped",
-    )  # fmt: skip
-    assert not (tmp_path / "x.star").exists()
+
+
+def test_refusals(cryoetgan, files, scene):
+    write_volume(files / "thin.mrc", scene[0][:12], 10.0)
+    done = cryoetgan("particles", "match", "thin.mrc", *TEMPLATES, "-o", "x.star", code=2)
+    refused(done, "thin.mrc", "12", "20", "--box")
+    options = (*TEMPLATES, "--ctf", "flipped")
+    done = cryoetgan("particles", "match", "t.mrc", *options, "-o", "x.star", code=2)
+    refused(done, "flipped", "phase-flipped")
+    assert not (files / "x.star").exists()
 
 
 def test_grids_of_rotations_nest_in_spacing():

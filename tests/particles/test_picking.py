@@ -171,7 +171,7 @@ def one_to_one(places, truth, reach):
 
 
 @pytest.mark.parametrize("fast", [False, True])
-def test_what_cannot_be_picked_is_said(fast):
+def test_a_tomogram_without_picks_is_named(fast):
     volume, options = np.zeros((40, 40, 40), np.float32), PickOptions(fast=fast)
     with pytest.raises(UserError, match=r"a\.mrc: has no peak"):
         pick(volume, [4.0], options, "a.mrc")
@@ -193,13 +193,22 @@ def test_the_command(cryoetgan, tmp_path, rng):
     assert len(table) <= 5
     assert table["cryoetganScore"].is_monotonic_decreasing
     assert table["cryoetganId"].is_unique
-    # without a size, sigma is the paper's 7 voxels
+
+
+@pytest.fixture
+def noise(tmp_path, rng):
+    write_volume(tmp_path / "t.mrc", rng.standard_normal((40, 48, 56)), 10.0)
+
+
+def test_without_a_size_sigma_is_the_papers_7_voxels(cryoetgan, tmp_path, noise):
     cryoetgan("particles", "pick", "t.mrc", "--sigma", 70, "-o", "paper.star")
     assert "70 A" in cryoetgan("particles", "pick", "t.mrc", "-o", "bare.star").stderr
     assert (tmp_path / "bare.star").read_bytes() == (tmp_path / "paper.star").read_bytes()
-    refused(
-        cryoetgan("particles", "pick", "t.mrc", "--sigma", 1, "-o", "q.star", code=2), "0.1 voxels"
-    )
+
+
+def test_refusals(cryoetgan, tmp_path, noise):
+    done = cryoetgan("particles", "pick", "t.mrc", "--sigma", 1, "-o", "q.star", code=2)
+    refused(done, "0.1 voxels")
     done = cryoetgan(
         "particles", "pick", "t.mrc", "--sigma", 35, "--threshold", 20, "-o", "q.star", code=2
     )

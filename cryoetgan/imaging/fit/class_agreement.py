@@ -32,20 +32,8 @@ def class_amplitudes(
     0. a is the least-squares factor on the signal: 1 for a class that shows its map as strongly
     as all classes do on average.
 
-    Parameters
-    ----------
-    data : FitData
-        Tomogram, aligned picks, maps.
-    model : ImagingModel
-        Fitted to them.
-    chosen : ndarray of int
-        Picks to use; their boxes lie inside the tomogram.
-
-    Returns
-    -------
-    dict
-        Class to `amplitude`, its standard `error`, and the number of `picks`, for classes with
-        `MIN_PICKS` or more.
+    The boxes of the chosen picks lie inside the tomogram. Returns class to `amplitude`, its
+    standard `error`, and the number of `picks`, for classes with `MIN_PICKS` or more.
     """
     found = {}
     for name in sorted(model.maps):
@@ -57,11 +45,8 @@ def class_amplitudes(
         amplitude = products.sum() / squares.sum()
         spread = products - amplitude * squares
         error = float(np.sqrt((spread**2).sum()) / squares.sum())
-        found[name] = {
-            "amplitude": round(float(amplitude), 3),
-            "error": round(error, 3),
-            "picks": len(own),
-        }
+        amplitude = round(float(amplitude), 3)
+        found[name] = {"amplitude": amplitude, "error": round(error, 3), "picks": len(own)}
     return found
 
 

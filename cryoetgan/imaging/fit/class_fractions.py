@@ -64,8 +64,7 @@ class LinearDiscriminant:
         x = (features - self.centre) / self.scale
         half = np.einsum("ij,jk,ik->i", self.means, self.inverse, self.means) / 2
         score = x @ self.inverse @ self.means.T - half
-        score -= score.max(axis=1, keepdims=True)
-        p = np.exp(score)
+        p = np.exp(score - score.max(axis=1, keepdims=True))
         return p / p.sum(axis=1, keepdims=True)
 
 
@@ -87,8 +86,7 @@ def em_class_priors(
     >>> em_class_priors(np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]))
     array([0.75, 0.25])
     """
-    count = probabilities.shape[1]
-    priors = np.full(count, 1 / count)
+    priors = np.full(probabilities.shape[1], 1 / probabilities.shape[1])
     for _ in range(max_iterations):
         before = priors
         priors = posterior_probabilities(probabilities, priors).mean(axis=0)
@@ -100,8 +98,7 @@ def em_class_priors(
 def posterior_probabilities(probabilities: Floats, priors: Floats) -> Floats:
     """Return probabilities `(N, classes)` of equal priors under other priors (the E step)."""
     posterior = probabilities * priors
-    posterior /= np.maximum(posterior.sum(axis=1, keepdims=True), 1e-300)
-    return np.asarray(posterior)
+    return posterior / np.maximum(posterior.sum(axis=1, keepdims=True), 1e-300)
 
 
 @dataclass(frozen=True)
@@ -127,16 +124,8 @@ def combine_with_matching(
 
     For a particle, template matching names the true class with probability `accuracy`, and each
     other class equally often. For a false pick it names every class equally often. The default
-    is cautious: 0.989 was measured on the shared test tomograms.
-
-    Parameters
-    ----------
-    probabilities : ndarray
-        `(N, classes)`, the class of false picks last.
-    matched : ndarray of int
-        `(N,)` class from template matching.
-    accuracy : float
-        Probability of the true class.
+    is cautious: 0.989 was measured on the shared test tomograms. The probabilities are
+    `(N, classes)`, false picks last; `matched` are the `(N,)` classes from template matching.
     """
     classes = probabilities.shape[1] - 1
     likelihood = np.full(probabilities.shape, (1 - accuracy) / max(classes - 1, 1))
@@ -163,8 +152,6 @@ def estimate_class_fractions(
         `(N, features)` of the picks.
     names : sequence of str
         Classes, the class of false picks last.
-    seed, resamplings : int
-        Of the bootstrap, and its samples.
     matched : ndarray of int, optional
         `(N,)` class of each pick from template matching.
     """
@@ -216,9 +203,9 @@ def simulate_picks(
             yield signal + noise, name
     for index in range(per_class):
         rng = seeds.rng(seed, "imaging", "shares", EMPTY_CLASS, index)
-        scene = model.build_scene(None, np.zeros(3), rng)
-        whole = model.signal(scene) + model.noise((scene.shape[0],) * 3, rng)
-        yield cut_brightest_blob(whole, scene.shape[0] // SCENE_BOXES, sigma), EMPTY_CLASS
+        scene = model.signal(model.build_scene(None, np.zeros(3), rng))
+        scene += model.noise((SCENE_BOXES * model.box,) * 3, rng)
+        yield cut_brightest_blob(scene, model.box, sigma), EMPTY_CLASS
 
 
 def cut_brightest_blob(scene: Floats, box: int, sigma: float) -> NDArray[np.float32]:

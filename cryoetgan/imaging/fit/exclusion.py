@@ -22,29 +22,17 @@ class ExclusionMask:
     """Voxels that hold no data, evaluated block by block in bounded memory.
 
     It is indexed like an array of bool: `excluded[z0:z1, y0:y1, x0:x1]` is True in padding and in
-    masked regions.
-
-    Parameters
-    ----------
-    data : ndarray
-        `(z, y, x)`, memory-mapped.
-    mask : ndarray, optional
-        `(z, y, x)`, not zero in regions that the user excludes.
-    margin : int
-        Voxels around padding that interpolation may have mixed with it.
+    masked regions. Data and mask are `(z, y, x)`; the mask is not zero in regions that the user
+    excludes. Interpolation may have mixed padding with the voxels around it, up to `margin`.
     """
 
     def __init__(
-        self,
-        data: NDArray[np.generic],
-        mask: NDArray[np.generic] | None = None,
-        margin: int = 2,
+        self, data: NDArray[np.generic], mask: NDArray[np.generic] | None = None, margin: int = 2
     ) -> None:
         self.data, self.mask, self.margin = data, mask, margin
         # padding rarely fills the central section
-        self.tolerance = TOLERANCE_SD * float(
-            np.asarray(data[data.shape[0] // 2], np.float32).std()
-        )
+        section = np.asarray(data[data.shape[0] // 2], np.float32)
+        self.tolerance = TOLERANCE_SD * float(section.std())
         self.levels = find_padding_levels(data, self.tolerance)
 
     def __bool__(self) -> bool:

@@ -68,19 +68,14 @@ class ShapeFeatures:
             weight = np.maximum(centred, 0)
             moved = self._grid[:, self._near] @ weight / max(float(weight.sum()), 1e-12)
             total = total + np.rint(moved).astype(int)
-        limit = self.box // 4
-        return np.clip(total, -limit, limit)
+        return np.clip(total, -(self.box // 4), self.box // 4)
 
     def _shell_mean(self, values: Floats) -> Floats:
         return np.bincount(self._shell, values, len(self._count)) / np.maximum(self._count, 1)
 
     def _principal_radii(self, centred: Floats) -> list[Floats]:
-        """Return the square roots of the eigenvalues of the second moments of the bright voxels.
-
-        Weights are the grey values and their squares.
-        """
-        radii = []
-        places = self._grid[:, self._inner]
+        """Return the principal radii of the bright voxels, by grey value and its square."""
+        radii, places = [], self._grid[:, self._inner]
         for power in (1, 2):
             weight = np.maximum(centred, 0) ** power
             weight /= max(float(weight.sum()), 1e-12)

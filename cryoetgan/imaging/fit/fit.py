@@ -16,23 +16,13 @@ from scipy import fft
 from cryoetgan import seeds
 from cryoetgan.densities.poses import Poser
 from cryoetgan.errors import UserError
+from cryoetgan.imaging.fit import class_fractions
+from cryoetgan.imaging.fit import noise as noise_fit
 from cryoetgan.imaging.fit.class_agreement import check_class_agreement
-from cryoetgan.imaging.fit.class_fractions import (
-    ClassFractions,
-    estimate_class_fractions,
-    simulate_picks,
-)
 from cryoetgan.imaging.fit.features import ShapeFeatures
 from cryoetgan.imaging.fit.fit_data import FitData, boxes_inside, cut_box, particle_radius
 from cryoetgan.imaging.fit.gain import PowerBins, constant_gain, fit_gain
-from cryoetgan.imaging.fit.noise import (
-    MIN_FREE_FRACTION,
-    Autocovariance,
-    FreeVoxels,
-    measure_autocovariance,
-    power_density,
-    sample_blocks,
-)
+from cryoetgan.imaging.fit.noise import Autocovariance, FreeVoxels, sample_blocks
 from cryoetgan.imaging.fit.picks import PosedPicks
 from cryoetgan.imaging.fit.tilt_range import check_tilt_range
 from cryoetgan.imaging.model import EMPTY_CLASS, ImagingModel, crop_centre
@@ -78,11 +68,6 @@ def fit_model(data: FitData, seed: int, options: FitOptions | None = None) -> Im
 
     The model is fitted twice: first to all picks, then without those that the first model
     classifies as false, which would dilute the power of the particles and the pair correlation.
-
-    Raises
-    ------
-    UserError
-        If there are too few picks, boxes do not fit, or too few voxels are free of particles.
     """
     fitter = ModelFitter(data, seed, options or FitOptions())
     usable = fitter.usable
@@ -191,7 +176,9 @@ class ModelFitter:
         The table alone would lose the power that is blurred across the edge of the wedge.
         """
         size = self.data.voxel_size
-        table = tabulate(power_density(covariance, size), size, self.data.acquisition.tilts)
+        table = tabulate(
+            noise_fit.power_density(covariance, size), size, self.data.acquisition.tilts
+        )
         n = covariance.shape[0]
         density = table.interpolate((n, n, n), size).astype(np.float64)
         density[0, 0, 0] = 0
@@ -219,7 +206,9 @@ class ModelFitter:
             rng = seeds.rng(self.seed, "imaging", "noise", index)
             yield crop_centre(model.noise(shape, rng), model.box)
 
-    def estimate_class_fractions(self, model: ImagingModel, chosen: Indices) -> ClassFractions:
+    def estimate_class_fractions(
+        self, model: ImagingModel, chosen: Indices
+    ) -> class_fractions.ClassFractions:
         """Return the class fractions of the chosen picks."""
         picks, names = self.data.picks, [*sorted(model.maps), EMPTY_CLASS]
         radius = particle_radius(self.data.maps)
@@ -227,21 +216,21 @@ class ModelFitter:
         # the DoG filter responds most to a ball at sigma = radius / sqrt(3)
         sigma = max(1.0, radius / np.sqrt(3))
         count = self.options.simulated_per_class
-        picks_and_names = simulate_picks(model, sigma, self.seed, count)
+        picks_and_names = class_fractions.simulate_picks(model, sigma, self.seed, count)
         simulated = list(track(picks_and_names, "simulating picks", count * len(names)))
         labels = np.array([names.index(name) for _, name in simulated])
         known = features.describe_all(volume for volume, _ in simulated), labels
         real = features.describe_all(self._cut(chosen))
         matched = np.searchsorted(names[:-1], picks.names[chosen]) if picks.aligned else None
-        return estimate_class_fractions(known, real, names, self.seed, matched)
+        return class_fractions.estimate_class_fractions(known, real, names, self.seed, matched)
 
     def match_power(
         self, model: ImagingModel, chosen: Indices
     ) -> tuple[ImagingModel, dict[str, list[float]], float]:
         """Fit the gain to whole simulated scenes, neighbours included.
 
-        Returns the model, the power by shell of real boxes, simulated boxes and their signal and
-        noise, and the difference of the mean grey values of real and simulated boxes.
+        Returns the model, the power by shell (real, simulated, signal, noise), and the difference
+        of the mean grey values of real and simulated boxes.
         """
         bins, real = self.bins, self._cut(self._sample(chosen))
         signals, noises = self._simulate_boxes(model)
@@ -261,14 +250,11 @@ class ModelFitter:
     def _simulate_boxes(self, model: ImagingModel) -> tuple[Boxes, Boxes]:
         """Return signal and noise of simulated boxes; classes occur in their fractions."""
         posers = {name: Poser(density) for name, density in model.maps.items()}
-        names = [name for name in sorted(model.maps) if model.class_fractions.get(name, 0) > 0]
-        weights = np.array([model.class_fractions[name] for name in names])
         signals, noises = [], []
         for index in range(self.options.compared_boxes):
             rng = seeds.rng(self.seed, "imaging", "compared", index)
-            name = names[int(rng.choice(len(names), p=weights / weights.sum()))]
-            centre = rng.uniform(-0.5, 0.5, 3)
-            target = posers[name](random_rotations(1, rng)[0], centre)
+            pose, centre = posers[model.neighbours.draw_class(rng)], rng.uniform(-0.5, 0.5, 3)
+            target = pose(random_rotations(1, rng)[0], centre)
             signal, noise = model.signal_and_noise(target, centre, rng)
             signals.append(signal)
             noises.append(noise)
@@ -286,9 +272,8 @@ def select_usable_picks(data: FitData, options: FitOptions) -> Indices:
             f"{data.path}: is {min(shape)} voxels thin, less than one box of {data.box}; give maps "
             "of a smaller box (densities.box)"
         )
-    whole = boxes_inside(picks.places, shape, data.box)
-    chosen, excluded = whole, data.excluded
-    if excluded is not None:
+    chosen = whole = boxes_inside(picks.places, shape, data.box)
+    if (excluded := data.excluded) is not None:
         centres = np.rint(picks.places).astype(int)
         free = [i for i in whole if not excluded.intersects_box(centres[i], data.box)]
         chosen = np.array(free, int)
@@ -324,6 +309,9 @@ def measure_background(
     whole = min(particle_radius(data.maps) + surface_margin, data.box / 2)
     for factor in (1.0, 0.75, 0.5):
         free = FreeVoxels(data.picks.places, factor * whole, data.excluded)
-        if factor == 0.5 or free.fraction(data.volume.shape, seed) >= 5 * MIN_FREE_FRACTION:
+        if (
+            factor == 0.5
+            or free.fraction(data.volume.shape, seed) >= 5 * noise_fit.MIN_FREE_FRACTION
+        ):
             break
-    return free, *measure_autocovariance(data.volume, free, lags, seed, data.path)
+    return free, *noise_fit.measure_autocovariance(data.volume, free, lags, seed, data.path)

@@ -60,16 +60,11 @@ def read_fit_data(
     mask: Path | None,
     seed: int,
 ) -> FitData:
-    """Read and check the files of a fit.
+    """Read the files of a fit, and check that they belong together.
 
     The tomogram is protein-bright MRC, the particles are picks or scores (STAR), and the stem of a
     density map is its class. The mask is not zero in excluded regions. The seed gives picks the
     class and orientation that the table lacks.
-
-    Raises
-    ------
-    UserError
-        If a file is missing, or files do not belong together.
     """
     volume = read_tomogram(tomogram)
     maps = _read_maps(densities, volume.voxel_size, tomogram)
@@ -139,21 +134,12 @@ def _check_classes(table: "pd.DataFrame", maps: list[str], path: Path) -> None:
         )  # fmt: skip
 
 
-def resolve_acquisition(
-    tomogram: Path, tilts: Sequence[float] | None, given: Mapping[str, Any]
-) -> Acquisition:
-    """Return the acquisition of a tomogram from its record (`T.mrc.json`) and given values.
-
-    Given values replace the record, except None. Raises `UserError` if the tilts (low and high,
-    degrees) are not known, or a value is out of range.
-    """
+def resolve_acquisition(tomogram: Path, given: Mapping[str, Any]) -> Acquisition:
+    """Return the acquisition of a tomogram: its record (`T.mrc.json`), replaced by given values."""
     recorded = read_acquisition(tomogram)
-    if tilts is None and recorded is None:
+    if recorded is None and "tilt_low" not in given:
         raise UserError(f"{tomogram}: has no record of its tilts beside it; give --tilts=LO,HI")
-    known = {key: value for key, value in given.items() if value is not None}
-    if tilts is not None:
-        known |= {"tilt_low": tilts[0], "tilt_high": tilts[1]}
-    found = replace(recorded or Acquisition(), **known)
+    found = replace(recorded or Acquisition(), **given)
     if found.defocus is None and found.ctf != "corrected":
         log.warning(
             "%s: no defocus is known, so the CTF is fitted as part of the gain; for a better fit "
@@ -165,15 +151,14 @@ def resolve_acquisition(
 
 def particle_radius(maps: Mapping[str, Floats], fraction: float = 0.95) -> float:
     """Return the radius in voxels within which the largest map holds `fraction` of its mass."""
-    largest = 0.0
+    radii = [0.0]
     for density in maps.values():
-        density = np.maximum(density, 0)
         r = centre_distance(density.shape[0]).ravel()
         order = np.argsort(r)
-        mass = np.cumsum(density.ravel()[order], dtype=np.float64)
+        mass = np.cumsum(np.maximum(density, 0).ravel()[order], dtype=np.float64)
         index = int(np.searchsorted(mass, fraction * mass[-1]))
-        largest = max(largest, float(r[order][min(index, mass.size - 1)]))
-    return largest
+        radii.append(float(r[order][min(index, mass.size - 1)]))
+    return max(radii)
 
 
 def min_particle_distance(maps: Mapping[str, Floats]) -> float:

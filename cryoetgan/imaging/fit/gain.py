@@ -111,7 +111,8 @@ def fit_gain(
         + (angle_smoothness * smoothness * scale)^2 * sum of (differences between angles)^2
 
     with sigma^2 = error^2 + (model_error * real)^2, and scale the norm of the design matrix. If
-    noise hides the signal, smoothness decides.
+    noise hides the signal, smoothness decides. `model_error` is the relative error of the
+    simulated power that is not statistical (noise, densities).
 
     Parameters
     ----------
@@ -120,10 +121,6 @@ def fit_gain(
     real, error, noise, signal : ndarray
         Mean power by bin, `(angles, shells)`, of the boxes at the picks, its standard error, and
         mean power of simulated noise and signal.
-    model_error : float
-        Relative error of the simulated power that is not statistical (noise, densities).
-    smoothness, angle_smoothness : float
-        Weights of the penalties.
     """
     rows, knots = before.values.shape
     squared = before.values**2
@@ -137,25 +134,22 @@ def fit_gain(
         place = min(shell / KNOT_SHELLS, knots - 1 - 1e-9)
         low, part = int(place), place - int(place)
         here = squared[row, low] * (1 - part) + squared[row, low + 1] * part
-        line = np.zeros(rows * knots)
         per_unit = signal[row, shell] / max(here, MIN_GAIN**2 * unit) * unit
-        line[row * knots + low] = (1 - part) * per_unit / sigma[row, shell]
-        line[row * knots + low + 1] = part * per_unit / sigma[row, shell]
-        matrix.append(line)
+        line = np.zeros((rows, knots))
+        line[row, low : low + 2] = np.array([1 - part, part]) * per_unit / sigma[row, shell]
+        matrix.append(line.ravel())
         wanted.append((real[row, shell] - noise[row, shell]) / sigma[row, shell])
     scale = float(np.linalg.norm(np.array(matrix))) if matrix else 1.0
-    for row in range(rows):
-        for knot in range(knots):
-            if 0 < knot < knots - 1:
-                line = np.zeros(rows * knots)
-                line[row * knots + knot - 1 : row * knots + knot + 2] = (1, -2, 1)
-                matrix.append(line * smoothness * scale)
-                wanted.append(0.0)
-            if row + 1 < rows:
-                line = np.zeros(rows * knots)
-                line[row * knots + knot], line[(row + 1) * knots + knot] = 1, -1
-                matrix.append(line * angle_smoothness * smoothness * scale)
-                wanted.append(0.0)
+    for row, knot in np.ndindex(rows, knots):
+        if 0 < knot < knots - 1:
+            line = np.zeros((rows, knots))
+            line[row, knot - 1 : knot + 2] = (1, -2, 1)
+            matrix.append(line.ravel() * smoothness * scale)
+        if row + 1 < rows:
+            line = np.zeros((rows, knots))
+            line[row : row + 2, knot] = (1, -1)
+            matrix.append(line.ravel() * angle_smoothness * smoothness * scale)
+    wanted += [0.0] * (len(matrix) - len(wanted))
     found = optimize.lsq_linear(np.array(matrix), np.array(wanted), bounds=(0, np.inf)).x
     found = np.maximum(found, MIN_GAIN**2 * max(float(found.max()), 1e-12))
     values = np.sqrt(found.reshape(rows, knots) * unit)

@@ -128,11 +128,6 @@ def measure_autocovariance(
 
     The tomogram `(z, y, x)` is read block by block; `lags` are voxels, and `path` is its name in
     messages.
-
-    Raises
-    ------
-    UserError
-        If too few voxels are free of particles.
     """
     total = count = voxels = 0.0
     blocks = list(sample_blocks(data.shape, seed))

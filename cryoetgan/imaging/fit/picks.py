@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,23 +63,21 @@ def picks_from_table(
         if min_distance > 0:
             places, scores = table[COORDINATES].to_numpy(float), table["cryoetganScore"]
             distances = np.full(len(table), min_distance)
-            table = table.iloc[
-                np.sort(non_maximum_suppression(places, scores.to_numpy(float), distances))
-            ]
+            kept = non_maximum_suppression(places, scores.to_numpy(float), distances)
+            table = table.iloc[np.sort(kept)]
     rng = seeds.rng(seed, "imaging", "picks")
-    count = len(table)
-    random_names = np.array(classes)[rng.integers(len(classes), size=count)]
+    names = np.array(classes)[rng.integers(len(classes), size=len(table))]
     has_class = "cryoetganClass" in table
-    names = table["cryoetganClass"].to_numpy(str) if has_class else random_names
-    rotations, aligned = random_rotations(count, rng), False
+    if has_class:
+        names = table["cryoetganClass"].to_numpy(str)
+    quaternions, aligned = random_rotations(len(table), rng).as_quat(), False
     if set(ANGLES) <= set(table):
         angles = table[ANGLES].to_numpy(float)
         measured = np.isfinite(angles).all(axis=1)
-        quaternions = rotations.as_quat()
         if measured.any():
             quaternions[measured] = rotation_from_relion(angles[measured]).as_quat()
-        rotations = Rotation.from_quat(quaternions)
         aligned = bool(measured.all()) and has_class
+    rotations = Rotation.from_quat(quaternions)
     return Picks(table[COORDINATES].to_numpy(float), names, rotations, aligned)
 
 
@@ -90,20 +89,16 @@ class PosedPicks:
     """
 
     def __init__(self, picks: Picks, maps: Mapping[str, Floats], max_cached: int = 2000) -> None:
-        self.picks, self.max_cached = picks, max_cached
+        self.picks = picks
         self.box = next(iter(maps.values())).shape[0]
-        self._posers = {name: Poser(np.asarray(maps[name])) for name in maps}
         self.active = np.ones(len(picks), bool)
-        self._cached: dict[int, NDArray[np.float32]] = {}
+        self._posers = {name: Poser(np.asarray(maps[name])) for name in maps}
+        self._density = lru_cache(max_cached)(self._rotate)
 
-    def _density(self, index: int) -> NDArray[np.float32]:
-        if index not in self._cached:
-            if len(self._cached) >= self.max_cached:
-                self._cached.pop(next(iter(self._cached)))
-            place = self.picks.places[index]
-            pose = self._posers[str(self.picks.names[index])]
-            self._cached[index] = pose(self.picks.rotations[index], place - np.rint(place))
-        return self._cached[index]
+    def _rotate(self, index: int) -> NDArray[np.float32]:
+        place = self.picks.places[index]
+        pose = self._posers[str(self.picks.names[index])]
+        return pose(self.picks.rotations[index], place - np.rint(place))
 
     def density_block(self, corner: tuple[int, ...], shape: tuple[int, ...]) -> NDArray[np.float32]:
         """Return the densities of the active picks in a block; corner and shape zyx, voxels."""

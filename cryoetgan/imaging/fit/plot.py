@@ -53,14 +53,11 @@ def _plot_power(axes: Axes, model: ImagingModel) -> None:
 
 def _plot_tilt_range(axes: Axes, wedge: Mapping[str, Any]) -> None:
     axes.plot(wedge["angles"], wedge["power"], color=REAL)
-    low, high = wedge["given"]
+    (low, high), seen = wedge["given"], wedge["seen"]
     for edge in (low, high):
         axes.axvline(edge, color=SIMULATED, linestyle="--")
     axes.set(xlabel="tilt angle (degrees)", ylabel="power relative to low tilts", xlim=(-90, 90))
-    seen = wedge["seen"]
-    measured = (
-        "no missing wedge measured" if seen is None else f"measured {seen[0]:.0f} to {seen[1]:.0f}"
-    )
+    measured = f"measured {seen[0]:.0f} to {seen[1]:.0f}" if seen else "no missing wedge measured"
     axes.set_title(f"tilts: given {low:g} to {high:g} degrees (dashed), {measured}", fontsize=10)
 
 
@@ -69,18 +66,12 @@ def _plot_gain(axes: Axes, model: ImagingModel) -> None:
     rows = len(model.gain.values)
     for row in range(rows):
         angle = (row + 0.5) * model.gain.max_tilt / rows
-        axes.plot(
-            k,
-            model.gain.interpolate(k, np.full(len(k), angle)),
-            color=SIMULATED,
-            alpha=1 - 0.6 * row / rows,
-            label=f"{angle:.0f} degrees",
-        )
+        gain, fade = model.gain.interpolate(k, np.full(len(k), angle)), 1 - 0.6 * row / rows
+        axes.plot(k, gain, color=SIMULATED, alpha=fade, label=f"{angle:.0f} degrees")
     axes.set(xlabel="frequency (1/angstrom)", ylabel="grey value per unit of density")
     defocus = model.acquisition.defocus
-    ctf = (
-        "no defocus known: includes the CTF" if defocus is None else f"without CTF, {defocus:g} um"
-    )
+    unknown = "no defocus known: includes the CTF"
+    ctf = unknown if defocus is None else f"without CTF, {defocus:g} um"
     axes.set_title(f"gain by tilt angle ({ctf})", fontsize=10)
     axes.legend(fontsize=8, frameon=False)
 

@@ -31,8 +31,7 @@ def power_by_tilt_angle(volume: NDArray[np.generic], seed: int) -> tuple[Floats,
     `(z, y, x)`; the seed chooses the blocks to read.
     """
     count = int(180 / ANGLE_STEP_DEG)
-    total = np.zeros((RINGS, count))
-    modes = np.zeros((RINGS, count))
+    total, modes = np.zeros((2, RINGS, count))
     for corner, shape in list(sample_blocks(volume.shape, seed))[:BLOCKS_READ]:
         part = np.asarray(volume[block_slices(corner, shape)], np.float32)
         part = part - part.mean()
@@ -43,8 +42,7 @@ def power_by_tilt_angle(volume: NDArray[np.generic], seed: int) -> tuple[Floats,
         spectrum = fft.rfftn(part)
         power = (spectrum.real**2 + spectrum.imag**2).sum(axis=1)
         kz, _, kx = frequency_axes(shape, 1.0)
-        q = np.broadcast_to(np.hypot(kz, kx)[:, 0], power.shape)
-        angle = np.broadcast_to(tilt_angle(shape)[:, 0], power.shape)
+        q, angle = np.hypot(kz, kx)[:, 0], tilt_angle(shape)[:, 0]
         weight = np.broadcast_to(hermitian_weights(shape[2]), power.shape)
         used = (q > BAND[0]) & (q < BAND[1])
         ring = ((q - BAND[0]) / (BAND[1] - BAND[0]) * RINGS).astype(int)
@@ -55,13 +53,10 @@ def power_by_tilt_angle(volume: NDArray[np.generic], seed: int) -> tuple[Floats,
     angles = -90 + ANGLE_STEP_DEG * (np.arange(count) + 0.5)
     low = np.abs(angles) < LOW_TILT_DEG
     level = total[:, low].sum(axis=1) / np.maximum(modes[:, low].sum(axis=1), 1e-12)
-    relative = (total / np.maximum(level, 1e-30)[:, None]).sum(axis=0)
-    known = modes.sum(axis=0) > 0
+    relative, weights = (total / np.maximum(level, 1e-30)[:, None]).sum(axis=0), modes.sum(axis=0)
     # small boxes have no mode at some angles: interpolate between their neighbours
-    relative = np.interp(
-        angles, angles[known], (relative[known] / modes.sum(axis=0)[known]), period=180
-    )
-    return angles, relative
+    known = weights > 0
+    return angles, np.interp(angles, angles[known], relative[known] / weights[known], period=180)
 
 
 def find_tilt_range(
@@ -75,22 +70,17 @@ def find_tilt_range(
     empty = smooth < threshold
     if not empty.any():
         return None
-    edges = []
-    for side in (-1, 1):
+    edges = [-90.0, 90.0]
+    for side in (0, 1):
         # from low to high tilt: the first fall below the threshold, between two bins
-        order = np.flatnonzero(np.sign(angles) == side)
-        order = order if side > 0 else order[::-1]
+        order = np.flatnonzero(angles > 0) if side else np.flatnonzero(angles < 0)[::-1]
         fallen = np.flatnonzero(empty[order])
-        if not len(fallen):
-            edges.append(90.0 * side)
-            continue
-        first = int(fallen[0])
-        if first == 0:
-            edges.append(0.0)
-            continue
-        a, b = order[first - 1], order[first]
-        fraction = (smooth[a] - threshold) / max(smooth[a] - smooth[b], 1e-12)
-        edges.append(float(angles[a] + fraction * (angles[b] - angles[a])))
+        if len(fallen) and fallen[0] == 0:
+            edges[side] = 0.0
+        elif len(fallen):
+            a, b = order[fallen[0] - 1], order[fallen[0]]
+            fraction = (smooth[a] - threshold) / max(smooth[a] - smooth[b], 1e-12)
+            edges[side] = float(angles[a] + fraction * (angles[b] - angles[a]))
     return edges[0], edges[1]
 
 
@@ -100,12 +90,8 @@ def check_tilt_range(
     """Return the measured tilt range beside the given one, and a warning if they differ.
 
     A difference of `tolerance` degrees plus the resolution of the spectrum is accepted. The fit
-    uses the given range in any case.
-
-    Returns
-    -------
-    dict
-        `given`, `seen`, `warning`, and the profile as `angles` and `power`.
+    uses the given range in any case. Returns `given`, `seen`, `warning`, and the profile as
+    `angles` and `power`.
     """
     angles, power = power_by_tilt_angle(volume, seed)
     found = find_tilt_range(angles, power)

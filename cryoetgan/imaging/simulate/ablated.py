@@ -55,25 +55,10 @@ def _isolated_signal(model: ImagingModel, density: Floats) -> NDArray[np.float32
 
 
 class BackgroundPatches:
-    """Boxes of a tomogram that hold no pick, padding or masked voxel.
+    """Boxes of a tomogram `(z, y, x)` that hold no pick, padding or masked voxel.
 
-    Parameters
-    ----------
-    path : Path
-        The tomogram, for messages and to seed the positions.
-    data : ndarray
-        `(z, y, x)`.
-    places : ndarray
-        `(N, 3)` picks, x y z in voxels.
-    excluded : ExclusionMask
-        Padding and masked regions.
-    box, seed, tries : int
-        Voxels; the run's seed; random positions to try.
-
-    Raises
-    ------
-    UserError
-        If there are fewer boxes than `MIN_PATCHES`.
+    Picks are `(N, 3)` x, y, z in voxels, `box` is the edge in voxels. The name of `path` and the
+    seed give the random positions, of which `tries` are tried.
     """
 
     def __init__(
@@ -123,13 +108,7 @@ def open_backgrounds(
 ) -> list[BackgroundPatches]:
     """Return background patches from the tomogram of each model, in the order of the models.
 
-    Tomograms and picks are as many as models, in the same order. `masks` gives the mask (MRC) of a
-    tomogram by its name.
-
-    Raises
-    ------
-    UserError
-        If a file belongs to another tomogram, or numbers or voxel sizes differ.
+    `masks` gives the mask (MRC) of a tomogram by its name.
     """
     if not len(tomograms) == len(picks) == len(models):
         raise UserError(

@@ -1,14 +1,15 @@
 """Conventional simulation of subtomograms, with user-specified parameters: the paper's baseline.
 
-After Pei 2016; Paper, section 3.3.5 compares with it. Contrast transfer, missing wedge, half of the noise before the
-transfer and half after it as detector noise, a low-pass filter.
+After Pei 2016; Paper, section 3.3.5 compares with it. Contrast transfer, missing wedge, half of
+the noise before the transfer and half after it as detector noise, a low-pass filter.
 """
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import fft
 
@@ -16,21 +17,19 @@ from cryoetgan import seeds
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.scenes import SCENE_BOXES
 from cryoetgan.imaging.transfer import recorded_ctf
+from cryoetgan.io.memmap import iterate_sections
+from cryoetgan.io.star import item_names
+from cryoetgan.io.volume_set import VolumeSet, VolumeSetWriter
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.optics import missing_wedge, radius_grid
+from cryoetgan.progress import track
 
 Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConventionalParameters:
-    """User-specified parameters.
-
-    Raises
-    ------
-    UserError
-        If a number is not above zero.
-    """
+    """User-specified parameters."""
 
     snr: float
     """Variance of the signal over variance of the noise, in each volume, after the transfer."""
@@ -61,7 +60,7 @@ class ConventionalParameters:
 
 
 class ConventionalSimulator:
-    """Turns density boxes into subtomograms.
+    """Turns density boxes of `box` voxels into subtomograms.
 
     On a scene of twice the box, so that the filters do not wrap around, with k in units of the
     Nyquist frequency:
@@ -72,20 +71,6 @@ class ConventionalSimulator:
         subtomogram = signal + noise * sqrt(var(signal) / SNR)
 
     W is the missing wedge, L the low-pass filter with a Gaussian edge, E the envelope's width.
-
-    Parameters
-    ----------
-    parameters : ConventionalParameters
-        Physics.
-    box : int
-        Voxels.
-    voxel_size : float
-        Angstrom.
-
-    Raises
-    ------
-    UserError
-        If the low-pass is finer than the Nyquist limit of the voxels.
     """
 
     def __init__(self, parameters: ConventionalParameters, box: int, voxel_size: float) -> None:
@@ -95,19 +80,16 @@ class ConventionalSimulator:
                 f"imaging.lowpass is {p.lowpass:g} A, finer than the Nyquist limit of voxels of "
                 f"{voxel_size:g} A; give {2 * voxel_size:g} or more"
             )
-        self.parameters, self.box = p, box
-        self.scene = SCENE_BOXES * box
+        self.snr, self.scene = p.snr, SCENE_BOXES * box
         start = self.scene // 2 - box // 2
         self._inner = (slice(start, start + box),) * 3
         shape = (self.scene,) * 3
         k = radius_grid(shape, voxel_size)
-        beyond = np.clip(
-            (k - 1 / p.lowpass) / (p.lowpass_edge / (self.scene * voxel_size)), 0, None
-        )
+        edge = p.lowpass_edge / (self.scene * voxel_size)
+        beyond = np.clip((k - 1 / p.lowpass) / edge, 0, None)
         limit = missing_wedge(shape, p.acquisition.tilts) * np.exp(-(beyond**2) / 2)
-        self.detector = (limit * np.exp(-((k * voxel_size * 2 / p.mtf_width) ** 2) / 2)).astype(
-            np.float32
-        )
+        mtf = np.exp(-((k * voxel_size * 2 / p.mtf_width) ** 2) / 2)
+        self.detector = (limit * mtf).astype(np.float32)
         envelope = np.exp(-((k * voxel_size * 2 / (p.envelope or np.inf)) ** 2))
         self.transfer = (limit * recorded_ctf(k, p.acquisition) * envelope).astype(np.float32)
 
@@ -115,31 +97,54 @@ class ConventionalSimulator:
         """Return the noise-free image of a density `(z, y, x)`."""
         scene = np.zeros((self.scene,) * 3, np.float32)
         scene[self._inner] = density
-        return self._filter(scene, self.transfer)[self._inner]
+        return self._filter(scene, self.transfer)
 
     def noise(self, rng: np.random.Generator) -> Floats:
         """Return noise of variance 1: half through the transfer, half from the detector."""
         halves = []
         for transfer in (self.transfer, self.detector):
-            white = rng.standard_normal((self.scene,) * 3, dtype=np.float32)
-            half = self._filter(white, transfer)[self._inner]
+            half = self._filter(rng.standard_normal((self.scene,) * 3, dtype=np.float32), transfer)
             halves.append(half / half.std())
         both = halves[0] + halves[1]
         return both / both.std()
 
-    @staticmethod
-    def _filter(volume: Floats, transfer: Floats) -> Floats:
-        return fft.irfftn(fft.rfftn(volume) * transfer, s=volume.shape)
+    def _filter(self, scene: Floats, transfer: Floats) -> Floats:
+        return fft.irfftn(fft.rfftn(scene) * transfer, s=scene.shape)[self._inner]
 
     def simulate(self, density: Floats, rng: np.random.Generator) -> Floats:
         """Return signal plus noise at the requested signal-to-noise ratio."""
         signal, noise = self.signal(density), self.noise(rng)
-        return signal + noise * np.sqrt(signal.var() / self.parameters.snr)
+        return signal + noise * np.sqrt(signal.var() / self.snr)
 
 
-def simulate_conventional(
-    volumes: Iterable[Floats], simulator: ConventionalSimulator, seed: int, names: Iterable[str]
-) -> Iterator[Floats]:
-    """Yield the simulated subtomogram of each density; its noise is seeded by its name."""
-    for density, name in zip(volumes, names, strict=True):
-        yield simulator.simulate(np.asarray(density), seeds.rng(seed, "imaging", name))
+def write_conventional(
+    densities: VolumeSet, output: Path, parameters: ConventionalParameters, seed: int
+) -> None:
+    """Write the conventional simulation of a set of densities, with mean 0 and SD 1.
+
+    The noise of a volume is seeded by its name, so that it stays if others are added.
+    """
+    simulator = ConventionalSimulator(parameters, densities.box, densities.voxel_size)
+    rows = densities.table.drop(columns="rlnOpticsGroup", errors="ignore")
+    rows = rows.assign(cryoetganSource="simulated").to_dict("records")
+    names = item_names(densities.table["cryoetganClass"])
+    optics = pd.DataFrame([parameters.acquisition.to_optics(1, "simulated")])
+    count, size = len(densities), densities.voxel_size
+    total = square = 0.0
+    with VolumeSetWriter(output, count, densities.box, size, optics) as writer:
+        items = zip(iterate_sections(densities.volumes), rows, names, strict=True)
+        for density, row, name in track(items, "simulating", count):
+            volume = simulator.simulate(np.asarray(density), seeds.rng(seed, "imaging", name))
+            writer.add(volume, row)
+            total += float(volume.sum(dtype=np.float64))
+            square += float((volume.astype(np.float64) ** 2).sum())
+        # one grey scale for the set: contrast between light and heavy particles is information
+        mean = total / writer.data.size
+        sd = np.sqrt(max(square / writer.data.size - mean**2, 0.0))
+        if not sd > 0:
+            raise UserError(
+                f"{densities.path}: its densities are constant everywhere, so they give no "
+                "signal; name a set with particles in it"
+            )
+        for volume in iterate_sections(writer.data):
+            volume[:] = (volume - mean) / sd

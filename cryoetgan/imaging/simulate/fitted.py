@@ -1,11 +1,10 @@
 """Simulate subtomograms with fitted physics: each volume with the model of one tomogram."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
 
 from cryoetgan import seeds
 from cryoetgan.errors import UserError
@@ -13,20 +12,10 @@ from cryoetgan.imaging.model import ImagingModel
 from cryoetgan.imaging.simulate.ablated import BackgroundPatches, flatten_transfer
 from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.io.mrc import check_same_voxel_size
-from cryoetgan.io.volume_set import VolumeSet
+from cryoetgan.io.star import item_names
+from cryoetgan.io.volume_set import VolumeSet, VolumeSetWriter
 from cryoetgan.physics.coordinates import centre_offset
-
-
-@dataclass(frozen=True, kw_only=True)
-class SimulatedParts:
-    """Parts of the physics that a simulation uses; all by default."""
-
-    neighbours: bool = True
-    """Whether other particles surround each one."""
-    transfer: bool = True
-    """Whether to use the fitted transfer function; otherwise `flatten_transfer`."""
-    backgrounds: Sequence[BackgroundPatches] = ()
-    """One a model, used in place of the fitted noise."""
+from cryoetgan.progress import track
 
 
 def check_models(densities: VolumeSet, models: Mapping[Path, ImagingModel]) -> None:
@@ -40,28 +29,58 @@ def check_models(densities: VolumeSet, models: Mapping[Path, ImagingModel]) -> N
             )
 
 
-def simulate_fitted(
+def write_fitted(
     densities: VolumeSet,
-    models: Sequence[ImagingModel],
-    names: Sequence[str],
+    output: Path,
+    models: Mapping[Path, ImagingModel],
     seed: int,
-    parts: SimulatedParts,
-) -> Iterator[tuple[NDArray[np.float32], int]]:
-    """Yield the simulated subtomogram of each density, and the index of its randomly drawn model.
+    *,
+    per_group: bool = False,
+    neighbours: bool = True,
+    flat_transfer: bool = False,
+    backgrounds: Sequence[BackgroundPatches] = (),
+) -> int:
+    """Write the fitted simulation of a set of densities, and return the number of volumes.
 
-    rlnOriginX/Y/ZAngst of the densities give the particle's centre in the box. `names` seed the
-    random numbers: a volume keeps its model and noise if others are added.
+    Each volume has the transfer, noise and grey values of one randomly drawn model. Names of
+    volumes seed the random numbers: a volume keeps its model and noise if others are added.
+
+    Parameters
+    ----------
+    densities : VolumeSet
+        rlnOriginX/Y/ZAngst give the particle's centre in its box.
+    per_group : bool
+        Simulate the whole set once for each group of tomograms, one after another; a density has
+        the same neighbours and noise seed in each.
+    neighbours : bool
+        Surround each particle with others.
+    flat_transfer : bool
+        Use `flatten_transfer` in place of the fitted transfer.
+    backgrounds : sequence of BackgroundPatches
+        One a model, in place of the fitted noise.
     """
-    used = models if parts.transfer else [flatten_transfer(model) for model in models]
-    rows = densities.table.to_dict("records")
-    # a density has the same neighbours and noise seed in every group of tomograms
-    for density, row, name in zip(iterate_sections(densities.volumes), rows, names, strict=True):
-        rng = seeds.rng(seed, "imaging", name)
-        index = int(rng.integers(len(models)))
-        centre = centre_offset(row, densities.voxel_size)
-        signal, noise = used[index].signal_and_noise(
-            np.asarray(density), centre, rng, parts.neighbours
-        )
-        if parts.backgrounds:
-            noise = parts.backgrounds[index].draw(rng)
-        yield signal + noise, index
+    check_models(densities, models)
+    rows = densities.table.drop(columns="rlnOpticsGroup", errors="ignore")
+    rows = rows.assign(cryoetganSource="simulated").to_dict("records")
+    names = item_names(densities.table["cryoetganClass"])
+    fitted = list(models.values())
+    groups: dict[str, list[int]] = {}
+    for index, model in enumerate(fitted):
+        groups.setdefault(model.acquisition.group if per_group else "", []).append(index)
+    optics = pd.DataFrame([m.acquisition.to_optics(i, m.tomogram) for i, m in enumerate(fitted, 1)])
+    if flat_transfer:
+        fitted = [flatten_transfer(model) for model in fitted]
+    count, voxel_size = len(densities) * len(groups), densities.voxel_size
+    with VolumeSetWriter(output, count, densities.box, voxel_size, optics) as writer:
+        for group in groups.values():
+            items = zip(iterate_sections(densities.volumes), rows, names, strict=True)
+            for density, row, name in track(items, "simulating", len(densities)):
+                rng = seeds.rng(seed, "imaging", name)
+                index = group[int(rng.integers(len(group)))]
+                signal, noise = fitted[index].signal_and_noise(
+                    np.asarray(density), centre_offset(row, voxel_size), rng, neighbours
+                )
+                if backgrounds:
+                    noise = backgrounds[index].draw(rng)
+                writer.add(signal + noise, row | {"rlnOpticsGroup": index + 1})
+    return count

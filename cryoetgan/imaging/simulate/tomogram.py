@@ -37,36 +37,27 @@ class SceneFiles:
 
     path: Path
     volume: Volume
-    labels_path: Path | None = None
-    labels: Volume | None = None
-    particles_path: Path | None = None
-    particles: pd.DataFrame | None = None
+    labels_path: Path | None
+    labels: NDArray[np.generic] | None
+    particles_path: Path | None
+    particles: pd.DataFrame | None
 
 
 def open_scene(path: Path, labels: Path | None = None, particles: Path | None = None) -> SceneFiles:
-    """Open a scene with its labels and truth.
-
-    Raises
-    ------
-    UserError
-        If a file is missing, or the labels do not cover the scene.
-    """
+    """Open a scene with its labels, which must cover it, and its truth."""
     volume = read_volume(path)
-    label_volume = None if labels is None else _read_labels(labels, volume, path)
     truth = None if particles is None else read_star(particles, COORDINATES).particles
-    return SceneFiles(path, volume, labels, label_volume, particles, truth)
-
-
-def _read_labels(path: Path, scene: Volume, scene_path: Path) -> Volume:
-    labels = read_volume(path, scene.voxel_size)
-    if labels.data.shape != scene.data.shape:
+    if labels is None:
+        return SceneFiles(path, volume, None, None, particles, truth)
+    data = read_volume(labels, volume.voxel_size).data
+    if data.shape != volume.data.shape:
         raise UserError(
-            f"{path}: has {labels.data.shape} voxels (zyx), but {scene_path} {scene.data.shape}; "
+            f"{labels}: has {data.shape} voxels (zyx), but {path} {volume.data.shape}; "
             "labels and scene must cover each other"
         )
-    if labels.data.dtype not in LABEL_TYPES:
-        raise UserError(f"{path}: holds {labels.data.dtype}; MRC labels are integers or float16/32")
-    return labels
+    if data.dtype not in LABEL_TYPES:
+        raise UserError(f"{labels}: holds {data.dtype}; MRC labels are integers or float16/32")
+    return SceneFiles(path, volume, labels, data, particles, truth)
 
 
 def write_tomogram(
@@ -79,32 +70,9 @@ def write_tomogram(
 ) -> tuple[list[Path], dict[str, Any]]:
     """Write `T.mrc`, and beside it `T_labels.mrc` and `T.star` if the scene has labels and truth.
 
-    Parameters
-    ----------
-    output : Path
-        `T.mrc`.
-    scene : SceneFiles
-        The density scene.
-    model : ImagingModel
-        Source of the acquisition and of the voxel size.
-    simulate_block : callable
-        Simulates one block of the tomogram.
-    tile : int
-        Edge of the blocks, voxels.
-    source : {'simulated', 'generated'}
-        cryoetganSource of the rows.
-
-    Returns
-    -------
-    outputs : list of Path
-        Volumes that get a record.
-    about : dict
-        Entries of the records: acquisition, names of the labels.
-
-    Raises
-    ------
-    UserError
-        If the name is not an MRC file's, the tile is too small, or voxel sizes differ.
+    The model gives the acquisition. `tile` is the edge of the blocks in voxels, `source` the
+    cryoetganSource of the rows: simulated or generated. Returns the volumes that get a record,
+    and the entries of the record: acquisition, names of the labels.
     """
     check_mrc_name(output)
     if tile < MIN_TILE:
@@ -118,18 +86,26 @@ def write_tomogram(
     check_same_voxel_size(voxel_size, model.voxel_size, scene.path, model.tomogram)
     _write_blocks(output, scene, model, simulate_block, tile)
     outputs, about = [output], {"acquisition": model.acquisition.to_json()}
-    if scene.labels is not None:
-        data = scene.labels.data
+    if scene.labels is not None and scene.labels_path is not None:
+        data = scene.labels
         with open_volume(labels_output, data.shape, voxel_size, data.dtype) as out:
             for plane, given in zip(iterate_sections(out), iterate_sections(data), strict=True):
                 plane[:] = given
         outputs.append(labels_output)
-        about |= _label_names(scene.labels_path)
+        record = sidecar(scene.labels_path)
+        if record.exists() and "labels" in (content := read_json(record)):
+            about["labels"] = content["labels"]
     if scene.particles is not None:
         name = class_name(output)
         optics = pd.DataFrame([model.acquisition.to_optics(1, name)])
         optics["rlnImagePixelSize"] = voxel_size
-        rows = _rename_particles(scene.particles, name, source)
+        places = scene.particles[COORDINATES].to_numpy(float)
+        rows = scene.particles.assign(
+            rlnTomoName=name,
+            cryoetganId=[particle_id(name, *xyz) for xyz in places],
+            cryoetganSource=source,
+            rlnOpticsGroup=1,
+        )
         write_star(output.with_suffix(".star"), rows, optics)
     return outputs, about
 
@@ -151,19 +127,3 @@ def _write_blocks(
             out[block_slices(corner, shape)] = values
             release_pages(out)
             release_pages(data)
-
-
-def _rename_particles(particles: pd.DataFrame, name: str, source: str) -> pd.DataFrame:
-    """Return the truth of a scene as rows of the tomogram `name`."""
-    rows = particles.copy()
-    rows["rlnTomoName"] = name
-    rows["cryoetganId"] = [particle_id(name, *xyz) for xyz in rows[COORDINATES].to_numpy(float)]
-    return rows.assign(cryoetganSource=source, rlnOpticsGroup=1)
-
-
-def _label_names(labels: Path | None) -> dict[str, Any]:
-    """Return the names of the labels from the record beside them, if there is one."""
-    if labels is None or not sidecar(labels).exists():
-        return {}
-    record = read_json(sidecar(labels))
-    return {"labels": record["labels"]} if isinstance(record, dict) and "labels" in record else {}

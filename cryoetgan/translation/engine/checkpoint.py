@@ -21,7 +21,6 @@ from torch import nn
 from cryoetgan import __version__
 from cryoetgan.errors import UserError
 from cryoetgan.io.files import atomic, check_exists
-from cryoetgan.translation.engine.scaling import Scaler
 
 log = logging.getLogger("cryoetgan")
 FORMAT = 1
@@ -46,7 +45,7 @@ class DamagedError(UserError):
 
 def save(path: Path, content: Mapping[str, Any]) -> None:
     """Write a checkpoint atomically."""
-    # torch writes the (random) name of a path into the archive, but not that of an open file
+    # given a path, torch writes its (random) name into the archive
     with atomic(path) as part, open(part, "wb") as file:
         torch.save(_rebuild({"format": FORMAT, "version": __version__, **content}), file)
 
@@ -85,10 +84,6 @@ def read(path: Path) -> dict[str, Any]:
     except DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DamagedError(f"{path}: is not a valid checkpoint ({reason}); train again") from error
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error}); check its permissions and the disk"
-        ) from error
     if not isinstance(content, dict) or not isinstance(content.get("version"), str):
         raise DamagedError(f"{path}: is not a checkpoint of `translation train`")
     if content.get("format") != FORMAT:
@@ -112,39 +107,10 @@ def _check_archive(path: Path) -> None:
         raise ValueError(f"its part {part} has changed since it was written")
 
 
-def scaler_of_domain(content: Mapping[str, Any], domain: str) -> Scaler:
-    """Return the scaler of `density` or `subtomogram`."""
-    return Scaler(**content["scalers"][domain])
-
-
-def network_state(content: Mapping[str, Any], name: str) -> dict[str, torch.Tensor]:
-    """Return the weights of one network, such as G_sd."""
-    prefix = f"{name}."
-    states = content["networks"].items()
-    return {key.removeprefix(prefix): value for key, value in states if key.startswith(prefix)}
-
-
 def load_weights(
     network: nn.Module, state: Mapping[str, torch.Tensor], content: Mapping[str, Any], path: Path
 ) -> None:
-    """Load a checkpoint's weights into a network.
-
-    Parameters
-    ----------
-    network : Module
-        Built from the checkpoint's settings.
-    state : mapping
-        Name to weights.
-    content : mapping
-        Content of the checkpoint.
-    path : Path
-        Its name, for messages.
-
-    Raises
-    ------
-    UserError
-        If this version builds the network differently.
-    """
+    """Load weights of the checkpoint `path`; `UserError` if this version's network differs."""
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
@@ -155,25 +121,11 @@ def load_weights(
         ) from error
 
 
-def run_key(
-    settings: Mapping[str, Any], seed: int, inputs: Mapping[str, str], preset: str
-) -> dict[str, Any]:
-    """Return the values that identify a run; random numbers depend on the preset's name."""
-    return {**settings, "seed": seed, "inputs": dict(inputs), "preset": preset}
-
-
 def find_differences(content: Mapping[str, Any], key: Mapping[str, Any]) -> list[str]:
-    """Return the reasons why a run cannot resume from a checkpoint.
+    """Return the reasons why the run of a `key` cannot resume from a checkpoint's content.
 
     A run may have more steps than the checkpoint's, or fewer, if the state is the same as in one
     unbroken run: no learning rate may have fallen before it.
-
-    Parameters
-    ----------
-    content : mapping
-        Content of the checkpoint.
-    key : mapping
-        `run_key` of the run.
     """
     old = content["key"]
     names = {*old, *key} - set(MAY_DIFFER)
@@ -191,17 +143,12 @@ def find_state(folder: Path, key: Mapping[str, Any], code: str) -> dict[str, Any
     Parameters
     ----------
     folder : Path
-        Folder of the run.
+        Folder of the run; `UserError` if it holds the finished checkpoint of another run.
     key : mapping
-        `run_key` of this run.
+        Settings, seed, input hashes and preset of the run.
     code : str
         Hash of the training code. A finished run is trained anew by other code only once its
         checkpoint is gone; an unfinished run resumes.
-
-    Raises
-    ------
-    UserError
-        If the folder holds the finished checkpoint of another run.
     """
     finished, newest = folder / NAME, folder / IN_PROGRESS
     checkpoint = read(finished) if finished.exists() else None

@@ -47,15 +47,7 @@ class SingleProcess:
 
 
 class FabricGroup(SingleProcess):
-    """One of several connected processes.
-
-    Parameters
-    ----------
-    rank, count : int
-        Number of this process, and of all.
-    device : torch.device
-        Device of its tensors.
-    """
+    """One of several connected processes; its tensors are on `device`."""
 
     def __init__(self, rank: int, count: int, device: torch.device) -> None:
         self.rank, self.count, self.device = rank, count, device
@@ -118,18 +110,8 @@ def slurm_tasks() -> int:
 def launch(devices: int, device: torch.device) -> tuple[SingleProcess, torch.device]:
     """Start or join the processes that train together; return the group and this device.
 
-    Parameters
-    ----------
-    devices : int
-        Devices of this machine to train on, one process each; this process starts the others.
-        Under `srun` each task is one of the processes already.
-    device : torch.device
-        cpu or cuda.
-
-    Raises
-    ------
-    UserError
-        If Fabric is not installed, or the machine has fewer devices.
+    Each of `devices` of this machine has one process; this process starts the others. Under `srun`
+    each task is one of the processes already. Fabric must be installed, unless there is only one.
     """
     tasks = slurm_tasks()
     if devices < 2 and tasks < 2:
@@ -160,18 +142,9 @@ def launch(devices: int, device: torch.device) -> tuple[SingleProcess, torch.dev
 
 
 def check_devices(devices: int, per_node: int, tasks: int, device: torch.device) -> None:
-    """Raise a `UserError` if the processes of a node do not match the devices.
+    """Raise a `UserError` if option `--devices` or the GPUs do not match the processes of a node.
 
-    Parameters
-    ----------
-    devices : int
-        Value of option `--devices`.
-    per_node : int
-        Processes of each node.
-    tasks : int
-        Tasks that srun started; 1 without srun.
-    device : torch.device
-        cpu or cuda.
+    `tasks` is the number of tasks that srun started, 1 without srun.
     """
     if tasks > 1 and devices not in (1, per_node):
         raise UserError(

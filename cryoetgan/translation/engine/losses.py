@@ -22,8 +22,8 @@ PATCH_FILTERS = 16
 def patch_distance(generated: Tensor, real: Tensor, max_patches: int = MAX_PATCHES) -> Tensor:
     """Return the sliced Wasserstein distance between the patches of two batches.
 
-    It is the mean squared difference of sorted filter responses, over the real variance. Only
-    `generated` receives a gradient.
+    It is the mean squared difference of sorted filter responses, over the real variance: 0 if both
+    batches hold the same patches, in any order. Only `generated` has a gradient.
 
     Parameters
     ----------
@@ -31,11 +31,6 @@ def patch_distance(generated: Tensor, real: Tensor, max_patches: int = MAX_PATCH
         `(B, 1, z, y, x)` each; B may differ.
     max_patches : int
         Patches compared by each filter, drawn at random.
-
-    Returns
-    -------
-    Tensor
-        A scalar; 0 if both batches hold the same patches, in any order.
     """
     total = generated.new_zeros(())
     edge = min(*generated.shape[2:], *real.shape[2:])
@@ -59,25 +54,10 @@ def count_patches(volumes: Tensor, dilation: int) -> int:
 
 
 def sample_responses(volumes: Tensor, filters: Tensor, dilation: int, count: int) -> Tensor:
-    """Return the responses of filters to patches that torch's generator draws from a batch.
+    """Return the responses `(F, count)` of filters to patches drawn at random from a batch.
 
-    The responses are computed for these patches alone, which is faster than a convolution.
-
-    Parameters
-    ----------
-    volumes : Tensor
-        `(B, 1, z, y, x)`.
-    filters : Tensor
-        `(F, 1, 3, 3, 3)`.
-    dilation : int
-        Distance between the voxels of a filter, voxels.
-    count : int
-        Number of patches; all if there are fewer.
-
-    Returns
-    -------
-    Tensor
-        `(F, count)`.
+    Filters are `(F, 1, 3, 3, 3)`, volumes `(B, 1, z, y, x)`. If there are fewer patches, all are
+    used. Computing these patches alone is faster than a convolution.
     """
     flat_shape = (volumes.shape[0], *volumes.shape[2:])
     shape = [volumes.shape[0], *(n - 2 * dilation for n in volumes.shape[2:])]
@@ -100,15 +80,9 @@ def sort_rows(responses: Tensor) -> Tensor:
 def signal_cosine_distance(mean: Tensor, signal: Tensor) -> Tensor:
     """Return 1 minus the cosine between volumes and their signals, averaged over the batch.
 
-    Volumes are averaged over 2^3 voxels and freed of their mean first.
-
-    Parameters
-    ----------
-    mean : Tensor
-        `(B, 1, z, y, x)`: mean of the outputs for noise of both signs, or for several noises.
-        Only the effect of the signal remains, which must keep its position.
-    signal : Tensor
-        `(B, 1, z, y, x)`. An odd edge loses its last voxel.
+    Both are `(B, 1, z, y, x)`, averaged over 2^3 voxels and freed of their mean first. `mean` is the
+    mean output for noise of both signs, or for several noises: only the effect of the signal
+    remains, which must keep its position.
     """
     a, b = (functional.avg_pool3d(volumes, 2).flatten(1) for volumes in (mean, signal))
     a, b = (flat - flat.mean(dim=1, keepdim=True) for flat in (a, b))

@@ -74,15 +74,14 @@ def fit_sd_scaler(volumes: Tensor, max_voxels: int = SAMPLE_VOXELS) -> Scaler:
 def fit_scalers(
     densities: Tensor, subtomograms: Tensor, scaling: str, clip: float
 ) -> tuple[Scaler, Scaler]:
-    """Return the scalers of both domains.
+    """Return the scalers of both domains, from training volumes `(N, 1, z, y, x)`.
 
     Parameters
     ----------
     densities, subtomograms : Tensor
-        Training volumes `(N, 1, z, y, x)`.
+        Training volumes.
     scaling : {'domain', 'volume', 'zscore'}
-        One scale a domain; one a subtomogram; or z-scores of both domains without cuts, as in
-        the authors' published code.
+        One scale a domain; one a subtomogram; or z-scores without cuts (the published code).
     clip : float
         Standard deviations of subtomograms that become 1; not used by zscore.
     """

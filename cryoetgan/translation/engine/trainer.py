@@ -92,9 +92,19 @@ class Trainer:
         self.initial = {k: v.clone().cpu() for k, v in self.average.state_dict().items()}
 
     def add_optimiser(self, name: str, parameters: list[nn.Parameter], rate: float) -> None:
-        """Add an optimiser of the kind that the settings name."""
+        """Add an optimiser of the kind that the settings name, with its learning rate."""
         self.rates[name] = rate
-        self.optimisers[name] = make_optimiser(parameters, rate, self.settings)
+        if self.settings.optimiser == "adam":
+            adam = torch.optim.Adam(parameters, lr=rate, betas=self.settings.betas)
+            self.optimisers[name] = adam
+            return
+        optimiser = torch.optim.RMSprop(parameters, lr=rate, alpha=0.9, eps=1e-10)
+        for parameter in parameters:
+            # TensorFlow's accumulator starts at 1, which makes the first steps small
+            state = optimiser.state[parameter]
+            state["step"] = torch.zeros((), dtype=torch.float32)
+            state["square_avg"] = torch.ones_like(parameter)
+        self.optimisers[name] = optimiser
 
     def compile_networks(self, backend: str = "inductor") -> None:
         """Compile the generators in place; the names in their states do not change."""
@@ -120,10 +130,6 @@ class Trainer:
     def max_micro_batches(self) -> int:
         """Return the largest number of parts of a batch."""
         return self.batch
-
-    def epoch(self) -> float:
-        """Return the number of passes over the training subtomograms."""
-        return self.step * self.settings.batch / self.real_count
 
     def run(self, steps: int, after_step: Callable[[], None] = lambda: None) -> None:
         """Train until `steps` steps are done; `after_step` is called after each.
@@ -300,18 +306,3 @@ class Trainer:
         torch.set_rng_state(state["rng"].cpu())
         if self.device.type == "cuda" and isinstance(state["cuda_rng"], Tensor):
             torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.device)
-
-
-def make_optimiser(
-    parameters: list[nn.Parameter], rate: float, settings: TrainingSettings
-) -> torch.optim.Optimizer:
-    """Return the optimiser that the settings name."""
-    if settings.optimiser == "adam":
-        return torch.optim.Adam(parameters, lr=rate, betas=settings.betas)
-    optimiser = torch.optim.RMSprop(parameters, lr=rate, alpha=0.9, eps=1e-10)
-    for parameter in parameters:
-        # TensorFlow's accumulator starts at 1, which makes the first steps small
-        state = optimiser.state[parameter]
-        state["step"] = torch.zeros((), dtype=torch.float32)
-        state["square_avg"] = torch.ones_like(parameter)
-    return optimiser

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,11 +14,24 @@ from cryoetgan.devices import multiplies_bfloat16
 from cryoetgan.errors import UserError
 from cryoetgan.io.memmap import release_pages
 from cryoetgan.io.volume_set import VolumeSet
-from cryoetgan.translation.engine.settings import TrainingSettings
+from cryoetgan.translation.engine import checkpoint
+from cryoetgan.translation.engine.scaling import Scaler
 
 Volumes = NDArray[np.float32]
 BATCH, BATCH_VOXELS = 8, 8 * 40**3
 """Largest number of volumes in a batch, and of their voxels."""
+
+
+class Item(NamedTuple):
+    """A translation: row of the source, its name, and the numbers of its random draws.
+
+    `draw` selects scene and noise; `noise_draw`, if not 0, another noise for the same scene.
+    """
+
+    row: int
+    name: str
+    draw: int
+    noise_draw: int = 0
 
 
 class Translator(ABC):
@@ -26,96 +39,81 @@ class Translator(ABC):
 
     Parameters
     ----------
-    content : mapping
-        Content of a checkpoint.
-    settings : TrainingSettings
-        Its settings.
+    content, settings, path
+        Content, settings and file name of a checkpoint.
     direction : {'ds', 'sd'}
         Densities to subtomograms, or back.
     device : torch.device
         Device of the generator.
-    path : Path
-        File name of the checkpoint, for messages.
+    untrained : bool
+        Load G_ds as it was before training.
     """
 
     box_multiple, smallest_box = 1, 1
     """Voxels: boxes must be a multiple of the first, and not smaller than the second."""
-    generator: nn.Module
 
     def __init__(
         self,
         content: Mapping[str, Any],
-        settings: TrainingSettings,
+        settings: Any,
         direction: str,
         device: torch.device,
         path: Path,
+        untrained: bool = False,
     ) -> None:
-        self.content, self.direction, self.path = content, direction, path
-        self.device = device
+        self.content, self.settings, self.path = content, settings, path
+        self.direction, self.device = direction, device
         self.half = settings.precision == "bf16" and multiplies_bfloat16(device)
+        state = content["initial" if untrained else "average"]
+        if direction == "sd":
+            weights = content["networks"].items()
+            state = {k.removeprefix("G_sd."): v for k, v in weights if k.startswith("G_sd.")}
+        generator = self.build_generator()
+        checkpoint.load_weights(generator, state, content, path)
+        self.generator: Any = generator.to(device).eval()
 
     @property
     def voxel_size(self) -> float:
         """Voxel size of the training volumes, angstrom."""
         return float(self.content["voxel_size"])
 
+    def scaler(self, domain: str) -> Scaler:
+        """Return the scaler of domain `density` or `subtomogram`."""
+        return Scaler(**self.content["scalers"][domain])
+
+    @abstractmethod
+    def build_generator(self) -> nn.Module:
+        """Return the network of the direction, without its weights."""
+
     @abstractmethod
     def optics(self) -> list[dict[str, Any]]:
         """Return the optics groups of generated subtomograms."""
 
-    @abstractmethod
     def optics_index(self, name: str, seed: int) -> int:
         """Return the index of the optics group of the item `name`."""
+        return 0
 
     @abstractmethod
     def translate_batch(
-        self, source: VolumeSet, items: Sequence[tuple[int, str, int]], seed: int
+        self, source: VolumeSet, items: Sequence[Item], seed: int
     ) -> tuple[list[int], Volumes]:
-        """Translate a batch.
+        """Return the indices of optics groups, and translations `(N, z, y, x)` in grey values.
 
-        Parameters
-        ----------
-        source : VolumeSet
-            Volumes of the source domain.
-        items : sequence of (int, str, int)
-            Row, name of the item, and number of the noise draw.
-        seed : int
-            Seed of the noise, which also depends on name and draw.
-
-        Returns
-        -------
-        groups : list of int
-            Index of each volume's optics group.
-        volumes : ndarray
-            `(N, z, y, x)` grey values of the target domain.
-        """
-
-    @abstractmethod
-    def sample_batch(
-        self, source: VolumeSet, row: int, name: str, draws: Sequence[int], seed: int
-    ) -> Volumes:
-        """Return translations `(N, z, y, x)` of one row that differ in their noise alone.
-
-        Parameters
-        ----------
-        source, row, name, seed
-            As in `translate_batch`.
-        draws : sequence of int
-            Number of each volume's noise draw.
+        Noise depends on the seed, and on the name and draws of an item.
         """
 
     def translate_set(
         self, source: VolumeSet, names: Sequence[str], draws: int, seed: int
     ) -> Iterator[tuple[int, int, Volumes]]:
         """Yield row, index of the optics group and volume, for all draws of each row in turn."""
-        items = [(row, name, draw) for row, name in enumerate(names) for draw in range(draws)]
+        items = [Item(row, name, draw) for row, name in enumerate(names) for draw in range(draws)]
         size = batch_size(source.box)
         for start in range(0, len(items), size):
             part = items[start : start + size]
             groups, volumes = self.translate_batch(source, part, seed)
             release_pages(source.volumes)
-            for (row, _, _), group, volume in zip(part, groups, volumes, strict=True):
-                yield row, group, volume
+            for item, group, volume in zip(part, groups, volumes, strict=True):
+                yield item.row, group, volume
 
     def sample_row(
         self, source: VolumeSet, row: int, name: str, seed: int, count: int, fixed_noise: bool
@@ -124,12 +122,10 @@ class Translator(ABC):
 
         With `fixed_noise` all have the same noise; without, each has its own.
         """
+        items = [Item(row, name, 0, 0 if fixed_noise else draw) for draw in range(count)]
         size = batch_size(source.box)
         for start in range(0, count, size):
-            draws = range(start, min(start + size, count))
-            yield self.sample_batch(
-                source, row, name, [0 if fixed_noise else draw for draw in draws], seed
-            )
+            yield self.translate_batch(source, items[start : start + size], seed)[1]
 
     def check_box(self, source: VolumeSet) -> None:
         """Raise a `UserError` if the generator cannot take boxes of this size."""

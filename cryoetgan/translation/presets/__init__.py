@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from cryoetgan.errors import UserError, suggest
 from cryoetgan.translation.cyclegan.settings import CycleGANSettings
-from cryoetgan.translation.engine.settings import TrainingSettings, validate
+from cryoetgan.translation.engine.settings import TrainingSettings
 from cryoetgan.translation.residual.settings import ResidualSettings
 
 FOLDER = Path(__file__).parent
@@ -15,7 +16,21 @@ MODELS: dict[str, type[TrainingSettings]] = {
     "cyclegan": CycleGANSettings,
     "residual": ResidualSettings,
 }
-"""Value of key `model` to the class of its settings; the first is the default."""
+"""Value of key `model` to the class of its settings."""
+RENAMED = {
+    "frame": "model",
+    "critic_widths": "discriminator_widths",
+    "critic_stride": "discriminator_stride",
+    "critic_norm": "discriminator_norm",
+    "critic_bias": "discriminator_bias",
+    "lr_critic": "lr_discriminator",
+    "n_critic": "discriminator_steps",
+    "pool": "replay_pool",
+    "stages": "diffusion_steps",
+    "shares": "class_fractions",
+    "scenes": "n_scenes",
+}
+"""Earlier name of a key to its present name, for messages."""
 
 
 def known_presets() -> list[str]:
@@ -50,5 +65,26 @@ def read_preset(name: str) -> TrainingSettings:
 
 
 def parse_settings(content: dict[str, Any], name: str) -> TrainingSettings:
-    """Return checked settings from keys and values; `name` is their file, for messages."""
-    return validate(MODELS, content, name)
+    """Return checked settings from keys and values; `name` is their file, for messages.
+
+    Raises
+    ------
+    UserError
+        If the model or a key is unknown, or a value is out of its range.
+    """
+    model = content.get("model", "cyclegan")
+    if model not in MODELS:
+        raise UserError(f"{name}: model is {model!r}, wanted one of: {', '.join(MODELS)}")
+    try:
+        return MODELS[model].model_validate(content)
+    except ValidationError as error:
+        reasons = []
+        for item in error.errors():
+            key = ".".join(map(str, item["loc"]))
+            if item["type"] == "extra_forbidden":
+                hint = suggest(key, MODELS[model].model_fields, RENAMED)
+                reasons.append(f"model {model} has no key '{key}'{hint}")
+            else:
+                value = f"{key} is {item['input']!r}: " if key else ""
+                reasons.append(value + item["msg"].removeprefix("Value error, "))
+        raise UserError(f"{name}: {'; '.join(reasons)}") from error

@@ -18,39 +18,16 @@ CHANNEL_DIMENSIONS = (0, 2, 3, 4)
 
 
 def conv3d_from_one(volumes: Tensor, kernels: Tensor) -> Tensor:
-    """Return `conv3d(volumes, kernels)`.
-
-    Parameters
-    ----------
-    volumes : Tensor
-        `(B, 1, z, y, x)`.
-    kernels : Tensor
-        `(F, 1, e, e, e)`.
-
-    Returns
-    -------
-    Tensor
-        `(B, F, z - e + 1, y - e + 1, x - e + 1)`.
-    """
+    """Return `conv3d(volumes, kernels)` of `(B, 1, z, y, x)` and `(F, 1, e, e, e)`."""
     if _is_cpu_float32(volumes):
         return _ConvolutionFromOne.apply(volumes, kernels)
     return functional.conv3d(volumes, kernels)
 
 
 def conv_transpose3d_to_one(responses: Tensor, kernels: Tensor) -> Tensor:
-    """Return `conv_transpose3d(responses, kernels, padding=e - 1)`.
+    """Return `conv_transpose3d(responses, kernels, padding=e - 1)`, `(B, 1, z - e + 1, ...)`.
 
-    Parameters
-    ----------
-    responses : Tensor
-        `(B, F, z, y, x)`.
-    kernels : Tensor
-        `(F, 1, e, e, e)`.
-
-    Returns
-    -------
-    Tensor
-        `(B, 1, z - e + 1, y - e + 1, x - e + 1)`.
+    Responses are `(B, F, z, y, x)`, kernels `(F, 1, e, e, e)`.
     """
     if _is_cpu_float32(responses):
         return _TransposeToOne.apply(responses, kernels)
@@ -114,14 +91,9 @@ def _full_transpose(responses: Tensor, kernels: Tensor) -> Tensor:
 
 
 def influence_function(z: Tensor, a: Tensor, b: Tensor, c: Tensor, s: Tensor, t: Tensor) -> Tensor:
-    """Return a z + b tanh(s z) + c z exp(-t z^2 / 2), element by element.
+    """Return a z + b tanh(s z) + c z exp(-t z^2 / 2) of filter responses z `(B, F, z, y, x)`.
 
-    Parameters
-    ----------
-    z : Tensor
-        `(B, F, z, y, x)` filter responses.
-    a, b, c, s, t : Tensor
-        `(1, F, 1, 1, 1)`.
+    The parameters are `(1, F, 1, 1, 1)`.
     """
     if z.device.type == "cpu" and z.dtype == torch.float32:
         return _InfluenceByVolume.apply(z, a, b, c, s, t)

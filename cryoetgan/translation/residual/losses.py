@@ -103,20 +103,15 @@ def local_strengths(volumes: Tensor, filters: Tensor) -> Tensor:
 
 def derivative_filters() -> Tensor:
     """Return nine filters `(9, 1, 3, 3, 3)` of norm 1: first, second and mixed differences."""
-    out = torch.zeros(9, 3, 3, 3)
-    middle = (1, 1, 1)
-    for axis in range(3):
-        before, after = (tuple(c if i == axis else 1 for i in range(3)) for c in (0, 2))
-        out[axis][middle], out[axis][after] = -1.0, 1.0
-        out[3 + axis][before] = out[3 + axis][after] = 1.0
-        out[3 + axis][middle] = -2.0
-        one, other = [i for i in range(3) if i != axis]
-        for a in (0, 2):
-            for b in (0, 2):
-                corner = [1, 1, 1]
-                corner[one], corner[other] = a, b
-                out[6 + axis][tuple(corner)] = 1.0 if a == b else -1.0
-    return normalise_filters(out[:, None])
+    names = ("100", "010", "001", "200", "020", "002", "0cc", "c0c", "cc0")  # along z, y and x
+    lines = {"0": [0, 1, 0], "1": [0, -1, 1], "2": [1, -2, 1], "c": [-1, 0, 1]}
+    filters = [
+        torch.einsum(
+            "i,j,k->ijk", *(torch.tensor(lines[line], dtype=torch.float32) for line in name)
+        )
+        for name in names
+    ]
+    return normalise_filters(torch.stack(filters)[:, None])
 
 
 def random_filters(count: int) -> Tensor:
@@ -184,21 +179,11 @@ class PowerSpectrum(nn.Module):
         return torch.log(binned + POWER_FLOOR * binned.detach().mean())
 
     def forward(self, generated: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean squared deviation of the mean spectrum, and the deviations.
+        """Return the mean squared deviation of the mean spectrum, and the deviations `(bins,)`.
 
-        The mean is a running mean that includes this batch; the gradient is this batch's.
-
-        Parameters
-        ----------
-        generated : Tensor
-            `(B, 1, z, y, x)`, standardised.
-
-        Returns
-        -------
-        distance : Tensor
-            A scalar, in units of the real spectra's variance.
-        deviation : Tensor
-            `(bins,)`, the argument of `update` at the end of the step.
+        Volumes are `(B, 1, z, y, x)`, standardised; deviations are over the real spectra's standard
+        deviation. The mean is a running mean that includes this batch; the gradient is this
+        batch's. `update` takes the deviations at the end of the step.
         """
         deviation = ((self.log_power(generated) - self.centre) / self.spread).mean(dim=0)
         mean = self._running_mean(deviation.detach())
@@ -216,17 +201,10 @@ class PowerSpectrum(nn.Module):
 
 
 def spectrum_bins(box: int) -> tuple[Tensor, int]:
-    """Return the bin of each Fourier voxel, and the number of bins.
+    """Return the bin of each Fourier voxel `(z, y, x // 2 + 1)`, -1 for none, and their number.
 
     Bins are shells of one Fourier voxel up to the highest frequency of an axis, each split into
     `ANGLE_BINS` by the angle to the beam (z).
-
-    Returns
-    -------
-    index : Tensor of int
-        `(z, y, x // 2 + 1)` in `rfftn` order; -1: no bin.
-    count : int
-        Number of bins.
     """
     kz = torch.fft.fftfreq(box)[:, None, None] * box
     ky = torch.fft.fftfreq(box)[None, :, None] * box

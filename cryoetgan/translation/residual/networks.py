@@ -18,19 +18,11 @@ from cryoetgan.translation.residual.layers import (
 NEGATIVE_SLOPE = 0.2
 """Slope of the leaky ReLU for negative values."""
 TONE_CURVE_LR_SCALE = 8.0
-"""Learning rate of the tone curve over that of the filters; it has farther to move."""
+"""Ratio of the learning rates of tone curve and filters; the curve has farther to move."""
 
 
 class DensityEstimator(nn.Module):
-    """G_sd: 3^3 convolutions and residual blocks without norm; the last layer starts at zero.
-
-    Parameters
-    ----------
-    width : int
-        Channels.
-    blocks : int
-        Residual blocks.
-    """
+    """G_sd: 3^3 convolutions and residual blocks without norm; the last layer starts at zero."""
 
     def __init__(self, width: int, blocks: int) -> None:
         super().__init__()

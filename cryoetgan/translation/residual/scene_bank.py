@@ -59,20 +59,8 @@ def simulate_scene_bank(
 ) -> SceneBank:
     """Simulate `count` scenes, the same number for each imaging model.
 
-    Parameters
-    ----------
-    densities : VolumeSet
-        Posed densities.
-    rows : ndarray of int
-        Rows of the densities to use.
-    models : sequence of ImagingModel
-        Models of the tomograms that the subtomograms come from.
-    count : int
-        Number of scenes.
-    class_fractions : {'matched', 'uniform'}
-        Class fractions: those of the picks, or equal.
-    seed : int
-        Seed of the run.
+    Targets are the posed densities of `rows`; their class fractions are equal to the picks'
+    (matched), or uniform.
     """
     table = densities.table.iloc[rows]
     by_class = {
@@ -116,13 +104,7 @@ def draw_classes(
     rng: np.random.Generator,
     count: int,
 ) -> list[str]:
-    """Return the classes of `count` scenes, at the picks' class fractions or at equal ones.
-
-    Raises
-    ------
-    UserError
-        If the densities have no class of the imaging model.
-    """
+    """Return the classes of `count` scenes, at the picks' class fractions or at equal ones."""
     weights = np.array([model.class_fractions.get(name, 0.0) for name in (*names, EMPTY_CLASS)])
     if class_fractions == "uniform":
         weights = np.array([1.0] * len(names) + [0.0])

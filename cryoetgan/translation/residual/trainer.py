@@ -1,7 +1,7 @@
 """Training of the residual network on simulated scenes, with torch and numpy alone.
 
 A step generates volumes for both signs of the same noise and moves their texture and spectrum
-towards those of real crops. The mean over both signs is the effect of the signal alone: the cosine
+towards real crops. The mean over both signs is the effect of the signal alone: the cosine
 with the signal, and the slope on it, show whether label, pose and position are kept.
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 ESTIMATOR_EVERY_STEPS = 8
 """Steps between two updates of the density estimator, which learns quickly from pairs."""
 ESTIMATOR_LR_SCALE = 0.1
-"""Learning rate of the density estimator over that of the generator."""
+"""Ratio of the learning rates of density estimator and generator."""
 HELD_OUT_FRACTION, HELD_OUT_EVERY_STEPS = 0.1, 10
 """Fraction of real volumes held out, and steps between two comparisons with them."""
 REAL_PER_GENERATED = 2
@@ -38,28 +38,13 @@ GRADIENT_LIMIT = 1.0
 MOMENTS_WEIGHT = 0.1
 """Weight of the squared differences of mean and standard deviation, which texture ignores."""
 MIN_SIGNAL_POWER = 1e-4
-"""Power of a batch's signal, over that of real crops, below which its slope is not measured."""
-
-
-def make_residual_generator(settings: ResidualSettings) -> ResidualGenerator:
-    """Return the generator of these settings."""
-    return ResidualGenerator(settings.diffusion_steps, settings.filters)
+"""Power of a batch's signal, over the power of real crops, below which no slope is measured."""
 
 
 def signal_slope_terms(both: Tensor, signal: Tensor) -> Tensor:
-    """Return covariance with the signal and variance of it; their ratio is the regression slope.
+    """Return `(2,)`: covariance with the signal, and its variance; their ratio is the slope.
 
-    Parameters
-    ----------
-    both : Tensor
-        `(2B, 1, z, y, x)`: volumes generated with n, then with -n.
-    signal : Tensor
-        `(B, 1, z, y, x)`.
-
-    Returns
-    -------
-    Tensor
-        `(2,)`, means over all voxels.
+    `both` is `(2B, 1, z, y, x)`, volumes generated with n and then with -n; `signal` has B volumes.
     """
     plus, minus = both.chunk(2)
     centred = signal - signal.mean(dim=(2, 3, 4), keepdim=True)
@@ -71,8 +56,6 @@ class ResidualTrainer(Trainer):
 
     Parameters
     ----------
-    settings : ResidualSettings
-        Settings of networks, losses and training.
     scenes : SceneBank
         Signals and noises, grey values.
     subtomograms : Tensor
@@ -82,10 +65,8 @@ class ResidualTrainer(Trainer):
     half_turns : sequence of tuple of int
         Half turns that keep the missing wedge, as axes of `(B, 1, z, y, x)` to flip
         (`physics.geometry.HALF_TURNS`).
-    device : torch.device
-        Device of the networks.
-    seed : int
-        Seed of torch's generator.
+    settings, device, seed
+        As in `Trainer`.
     """
 
     settings: ResidualSettings
@@ -113,11 +94,11 @@ class ResidualTrainer(Trainer):
         self.real_count = len(train)
         self.real_mean, self.real_sd = float(train.mean()), float(train.std(correction=0))
         networks: dict[str, nn.Module] = {
-            "G_ds": make_residual_generator(s),
+            "G_ds": ResidualGenerator(s.diffusion_steps, s.filters),
             "G_sd": DensityEstimator(s.width, s.blocks),
             "spectrum": PowerSpectrum(standardise(train)),
         }
-        self.set_networks(networks, make_residual_generator(s))
+        self.set_networks(networks, ResidualGenerator(s.diffusion_steps, s.filters))
         trained = [p for p in self.networks["G_ds"].parameters() if p.requires_grad]
         self.add_optimiser("generator", trained, s.lr_generator)
         self.add_optimiser(
@@ -193,17 +174,7 @@ class ResidualTrainer(Trainer):
         return torch.flip(volumes, axes) if axes else volumes
 
     def loss(self, both: Tensor, u: Tensor, n: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss, and the spectrum's deviations `(bins,)`.
-
-        Parameters
-        ----------
-        both : Tensor
-            `(2B, 1, z, y, x)`, of `generate`.
-        u, n : Tensor
-            `(B, 1, z, y, x)` signals and noises.
-        real : Tensor
-            `(M, 1, z, y, x)`.
-        """
+        """Return the loss of `generate`'s volumes, and the spectrum's deviations `(bins,)`."""
         s = self.settings
         augmented = self.augment(standardise(both))
         texture = texture_distance(augmented, self.augment(standardise(real)))

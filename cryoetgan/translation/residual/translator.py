@@ -1,67 +1,38 @@
 """Translate volume sets with the residual network; the checkpoint holds the imaging models."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.model import crop_centre
+from cryoetgan.imaging.model import ImagingModel, crop_centre
 from cryoetgan.imaging.scenes import SCENE_BOXES
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.physics.coordinates import centre_offset
 from cryoetgan.seeds import rng as generator_for
-from cryoetgan.translation.engine import checkpoint
-from cryoetgan.translation.engine.translator import Translator, Volumes
+from cryoetgan.translation.engine.translator import Item, Translator, Volumes
 from cryoetgan.translation.residual.imaging_models import unpack_models
 from cryoetgan.translation.residual.networks import DensityEstimator, ResidualGenerator
-from cryoetgan.translation.residual.settings import ResidualSettings
-from cryoetgan.translation.residual.trainer import make_residual_generator
-
-
-def load_generator(
-    content: Mapping[str, Any], settings: ResidualSettings, path: Path, untrained: bool = False
-) -> ResidualGenerator:
-    """Return the averaged generator of a checkpoint, or the untrained one (the simulation)."""
-    generator = make_residual_generator(settings)
-    state = content["initial" if untrained else "average"]
-    checkpoint.load_weights(generator, state, content, path)
-    return generator.eval()
 
 
 class ResidualTranslator(Translator):
-    """The residual generator with its imaging models; `Translator` has the parameters.
+    """The residual network with its imaging models; untrained, it is the fitted simulation."""
 
-    Parameters
-    ----------
-    untrained : bool
-        Load G_ds as it was before training: the fitted simulation.
-    """
+    def build_generator(self) -> nn.Module:
+        """Return the network of the direction, without its weights."""
+        s = self.settings
+        if self.direction == "ds":
+            return ResidualGenerator(s.diffusion_steps, s.filters)
+        return DensityEstimator(s.width, s.blocks)
 
-    def __init__(
-        self,
-        content: Mapping[str, Any],
-        settings: ResidualSettings,
-        direction: str,
-        device: torch.device,
-        path: Path,
-        untrained: bool = False,
-    ) -> None:
-        super().__init__(content, settings, direction, device, path)
-        self.models = unpack_models(content["imaging"], path)
-        self.subtomogram_scaler = checkpoint.scaler_of_domain(content, "subtomogram")
-        self.density_scaler = checkpoint.scaler_of_domain(content, "density")
-        generator: nn.Module
-        if direction == "ds":
-            generator = load_generator(content, settings, path, untrained)
-        else:
-            generator = DensityEstimator(settings.width, settings.blocks).eval()
-            state = checkpoint.network_state(content, "G_sd")
-            checkpoint.load_weights(generator, state, content, path)
-        self.generator = generator.to(device)
+    @cached_property
+    def models(self) -> list[ImagingModel]:
+        """Imaging models of the training tomograms."""
+        return unpack_models(self.content["imaging"], self.path)
 
     def optics(self) -> list[dict[str, Any]]:
         """Return one group for each imaging model."""
@@ -77,64 +48,54 @@ class ResidualTranslator(Translator):
         return int(rng.integers(len(self.models))), rng
 
     def translate_batch(
-        self, source: VolumeSet, items: Sequence[tuple[int, str, int]], seed: int
+        self, source: VolumeSet, items: Sequence[Item], seed: int
     ) -> tuple[list[int], Volumes]:
         """Translate a batch; see `Translator.translate_batch`.
 
         Scene and noise of draw 0 are those that `imaging simulate` draws for the row.
         """
         if self.direction == "sd":
-            volumes = np.asarray(source.volumes[[row for row, _, _ in items]], np.float32)
+            volumes = np.asarray(source.volumes[[item.row for item in items]], np.float32)
             return [0] * len(items), self.apply(volumes)
-        scenes = [self.simulate(source, *item, seed) for item in items]
-        groups, signals, noises = zip(*scenes, strict=True)
-        return list(groups), self.apply(np.stack(signals), np.stack(noises))
-
-    def sample_batch(
-        self, source: VolumeSet, row: int, name: str, draws: Sequence[int], seed: int
-    ) -> Volumes:
-        """Return translations of one scene; see `Translator.sample_batch`."""
-        group, signal, own_noise = self.simulate(source, row, name, 0, seed)
-        scene_shape = (SCENE_BOXES * source.box,) * 3
-        noises = []
-        for draw in draws:
-            noise = own_noise
-            if draw:
-                rng = generator_for(seed, "imaging", name, "noise", draw)
-                noise = crop_centre(self.models[group].noise(scene_shape, rng), source.box)
+        scenes: dict[tuple[int, int], tuple[int, Volumes, Volumes]] = {}
+        groups, signals, noises = [], [], []
+        for item in items:
+            scene = item.row, item.draw
+            if scene not in scenes:
+                scenes[scene] = self.simulate(source, item, seed)
+            group, signal, noise = scenes[scene]
+            if item.noise_draw:
+                rng = generator_for(seed, "imaging", item.name, "noise", item.noise_draw)
+                shape = (SCENE_BOXES * source.box,) * 3
+                noise = crop_centre(self.models[group].noise(shape, rng), source.box)
+            groups.append(group)
+            signals.append(signal)
             noises.append(noise)
-        return self.apply(np.stack([signal] * len(noises)), np.stack(noises))
+        return groups, self.apply(np.stack(signals), np.stack(noises))
 
-    def simulate(
-        self, source: VolumeSet, row: int, name: str, draw: int, seed: int
-    ) -> tuple[int, Volumes, Volumes]:
+    def simulate(self, source: VolumeSet, item: Item, seed: int) -> tuple[int, Volumes, Volumes]:
         """Return the index of the imaging model, signal and noise `(z, y, x)` of one draw."""
-        index, rng = self.draw_model(name, draw, seed)
+        index, rng = self.draw_model(item.name, item.draw, seed)
         model = self.models[index]
         if model.box != source.box:
             raise UserError(
                 f"{source.path} has boxes of {source.box} voxels, the imaging models in "
                 f"{self.path} of {model.box}; make both with one densities.box"
             )
-        centre = centre_offset(source.table.iloc[row], source.voxel_size)
-        density = np.asarray(source.volumes[row], np.float32)
+        centre = centre_offset(source.table.iloc[item.row], source.voxel_size)
+        density = np.asarray(source.volumes[item.row], np.float32)
         return (index, *model.signal_and_noise(density, centre, rng))
 
     @torch.no_grad()
     def apply(self, *inputs: Volumes) -> Volumes:
-        """Return the network's output `(N, z, y, x)`, grey values of the target domain.
+        """Return the network's output `(N, z, y, x)` in grey values of the target domain.
 
-        Parameters
-        ----------
-        *inputs : ndarray
-            `(N, z, y, x)` grey values: signals and noises, or subtomograms.
+        Inputs are grey values of that shape: signals and noises, or subtomograms.
         """
-        scaled: list[Tensor] = [
-            self.subtomogram_scaler.forward(torch.from_numpy(x)[:, None]).to(self.device)
-            for x in inputs
-        ]
+        scaler = self.scaler("subtomogram")
+        scaled = [scaler.forward(torch.from_numpy(x)[:, None]).to(self.device) for x in inputs]
         with self.autocast():
             outputs = self.generator(*scaled).float().cpu()
-        target = self.subtomogram_scaler if self.direction == "ds" else self.density_scaler
+        target = scaler if self.direction == "ds" else self.scaler("density")
         translated: Volumes = target.backward(outputs)[:, 0].numpy()
         return translated
