@@ -213,6 +213,26 @@ def _label(file: Any, labels: Sequence[str]) -> None:
     file.header.nlabl = len(lines)
 
 
+@dataclass(frozen=True)
+class Header:
+    """Header of an MRC file: shape zyx, voxel size along x in angstrom (0 if unknown), labels."""
+
+    shape: tuple[int, ...]
+    voxel_size: float
+    labels: list[str]
+
+
+def read_header(path: Path) -> Header:
+    """Read the header of an MRC file of any program; raise `UserError` if it is broken."""
+    try:
+        with mrcfile.open(check_exists(path), header_only=True, permissive=True) as file:
+            shape = tuple(int(file.header[name]) for name in ("nz", "ny", "nx"))
+            labels = [str(line).strip() for line in file.get_labels()]
+            return Header(shape, float(file.voxel_size.x), labels)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: cannot be read as MRC ({error})") from error
+
+
 PROTEIN_BRIGHT = "contrast: protein bright"
 """Header label of each tomogram that this program imported or simulated."""
 
