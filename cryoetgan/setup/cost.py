@@ -6,10 +6,12 @@ Times were measured on the demo (two cores of 2026, no GPU), in seconds of one c
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from cryoetgan.config import Config
+from cryoetgan.errors import UserError
+from cryoetgan.io.mrc import read_header
+from cryoetgan.setup.inputs import expand_path
 from cryoetgan.tables import ClassRow, TomogramRow
 
 TOMOGRAM_SECONDS = {
@@ -170,18 +172,14 @@ def _count_voxels(config: Config, row: TomogramRow) -> int:
     """Return the voxels of a tomogram after import; 0 if its file does not exist."""
     if row.is_simulated:
         return math.prod(config.tomograms.shape)
-    path = Path(os.path.expandvars(row.path)).expanduser()
+    path = expand_path(row.path)
     if row.is_remote or not path.exists():
         return 0
-    import mrcfile
-
     try:
-        with mrcfile.open(path, header_only=True, permissive=True) as file:
-            header = file.header
-            count = int(header.nx) * int(header.ny) * int(header.nz)
-            size = row.voxel_size or float(file.voxel_size.x)
-    except (ValueError, OSError):
+        header = read_header(path)
+    except UserError:
         return path.stat().st_size // FLOAT_BYTES
+    count, size = math.prod(header.shape), row.voxel_size or header.voxel_size
     return int(count * (size / config.densities.voxel_size) ** 3) if size > 0 else count
 
 
