@@ -9,8 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from cryoetgan.densities import simulate
 from cryoetgan.densities.membrane import simulate_membrane
-from cryoetgan.densities.pose_prior import read_pose_prior
-from cryoetgan.densities.poses import draw_poses
+from cryoetgan.densities.poses import draw_poses, read_pose_prior
 from cryoetgan.io.mrc import read_header, write_volume
 from cryoetgan.io.star import ANGLES, ORIGINS, write_star
 from cryoetgan.io.volume_set import read_volume_set

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cryoetgan.evaluation.metrics.spectra import shell_power
+from cryoetgan.evaluation.metrics.spectra import shell_powers
 from cryoetgan.images import data_uri
 from cryoetgan.imaging import GOOD_POWER_RATIO
 from cryoetgan.report.evaluation_json import INVALID
@@ -53,7 +53,7 @@ def draw_power_spectra(run: Run, sample: int = 150) -> Plot | None:
         first = first or volumes
         chosen = np.unique(np.linspace(0, len(volumes) - 1, sample).astype(int))
         data = np.nan_to_num(np.asarray(volumes.volumes[chosen], np.float32))
-        power[TITLES[name]] = shell_power(data)
+        power[TITLES[name]] = shell_powers(data).mean(axis=0)
     return plot_power_spectra(power, first.voxel_size, first.box) if first else None
 
 
