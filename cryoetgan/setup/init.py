@@ -20,22 +20,8 @@ from cryoetgan.physics.acquisition import read_acquisition
 from cryoetgan.progress import log
 
 SUFFIXES = (".mrc", ".rec", ".map")
-COLUMNS = [
-    "tomogram",
-    "path",
-    "voxel_size",
-    "tilt_low",
-    "tilt_high",
-    "tilt_step",
-    "voltage",
-    "defocus",
-    "ctf",
-    "contrast",
-    "split",
-    "group",
-    "annotations",
-    "mask",
-]
+COLUMNS = ["tomogram", "path", "voxel_size", "tilt_low", "tilt_high", "tilt_step", "voltage"]
+COLUMNS += ["defocus", "ctf", "contrast", "split", "group", "annotations", "mask"]
 EXAMPLE_CLASSES = """class\tsource\tassembly\tchains\tradius\tcopies\tcount
 # One row per class. Source: a PDB id, a structure file, a density map, phantom:NAME, or membrane.
 # Paths are relative to the folder in which snakemake starts, as in tomograms.tsv.
@@ -87,15 +73,14 @@ def write_config(folder: Path, output: Path) -> list[Path]:
         "densities.box": box,
         "translation.preset": "recommended",
     }
+    largest = box * voxel_size / BOX_OVER_PARTICLE
+    contents = {
+        "config.yaml": format_config(changes),
+        "tomograms.tsv": text.getvalue(),
+        "classes.tsv": EXAMPLE_CLASSES.format(box=box, largest=largest),
+    }
     written = []
-    for name, content in (
-        ("config.yaml", format_config(changes)),
-        ("tomograms.tsv", text.getvalue()),
-        (
-            "classes.tsv",
-            EXAMPLE_CLASSES.format(box=box, largest=box * voxel_size / BOX_OVER_PARTICLE),
-        ),
-    ):
+    for name, content in contents.items():
         path = output / name
         if path.exists():
             log.warning("%s exists already and is not changed", path)
