@@ -33,15 +33,9 @@ def simulate(
     eman2_compatible: Annotated[
         bool, Option("--eman2-compatible", help="Read atoms as e2pdb2mrc.py does.")
     ] = False,
-    model: Annotated[
-        str, Option(help="MODEL number, all (parts of one particle), or auto.")
-    ] = "auto",
-    component: Annotated[
-        int, Option(help="N: only the N-th largest of separate parts; 0: all.")
-    ] = 0,
-    chains: Annotated[
-        str, Option(help="Chains to keep, by their author names: A,B; default: all.")
-    ] = "",
+    model: Annotated[str, Option(help="Number of a MODEL, all (merged), or auto.")] = "auto",
+    component: Annotated[int, Option(help="N-th largest of separate parts; 0: all.")] = 0,
+    chains: Annotated[str, Option(help="Chains by author name, A,B; default: all.")] = "",
     hydrogens: Annotated[bool, Option("--hydrogens", help="Include hydrogens.")] = False,
     ligands: Annotated[bool, Option(help="Include ligands, ions and glycans.")] = True,
     waters: Annotated[bool, Option("--waters", help="Include waters.")] = False,
@@ -124,13 +118,9 @@ def membrane(
     voxel_size: VoxelSize,
     box: Box,
     resolution: Annotated[float, Option(help="Angstrom.")] = 30.0,
-    membrane_thickness: Annotated[
-        float, Option(help="Angstrom between the head-group layers.")
-    ] = 40.0,
+    membrane_thickness: Annotated[float, Option(help="Angstrom between head-group layers.")] = 40.0,
     membrane_radius: Annotated[float, Option(help="Angstrom; curvature.")] = 600.0,
-    membrane_tilt: Annotated[
-        float, Option(help="Degrees about y from z to the membrane's normal.")
-    ] = 0.0,
+    membrane_tilt: Annotated[float, Option(help="Degrees about y from z to the normal.")] = 0.0,
 ) -> Record:
     """Simulate a patch of lipid bilayer: head groups and hydrophobic trough.
 
@@ -161,9 +151,7 @@ def import_(
     output: MrcOutput,
     voxel_size: VoxelSize,
     box: Box,
-    input_voxel_size: Annotated[
-        float | None, Option(help="Angstrom; replaces the header's.")
-    ] = None,
+    input_voxel_size: Annotated[float | None, Option(help="Angstrom, not the header's.")] = None,
 ) -> Record:
     """Import a density map of another program at the run's box and voxel size (MRC).
 
@@ -195,9 +183,7 @@ def pose(
         list[str] | None, Option(help="NAME=N: another count for one class; repeatable.")
     ] = None,
     prior: Annotated[Path | None, Option(help="STAR file of observed angles and origins.")] = None,
-    prior_spread: Annotated[
-        float, Option(help="Degrees; blurs the orientations of --prior.")
-    ] = 5.0,
+    prior_spread: Annotated[float, Option(help="Degrees; blurs the prior's orientations.")] = 5.0,
     seed: Seed = 0,
 ) -> Record:
     """Draw random poses of density maps: a volume set (STAR and MRC stack), N of each map.

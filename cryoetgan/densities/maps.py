@@ -13,6 +13,8 @@ from cryoetgan.io.mrc import check_map, check_same_voxel_size, read_map, resolve
 from cryoetgan.io.raw_mrc import open_raw_volume
 from cryoetgan.io.star import paths_by_class
 
+Floats = NDArray[np.floating]
+
 
 def import_map(
     path: Path, voxel_size: float, box: int, input_voxel_size: float | None = None
@@ -50,7 +52,7 @@ def read_pose_maps(paths: Sequence[Path]) -> tuple[dict[str, NDArray[Any]], floa
 
 
 def resample_to_box(
-    data: NDArray[np.floating], voxel_size: float, wanted: float, box: int
+    data: Floats, voxel_size: float, wanted: float, box: int
 ) -> NDArray[np.float32]:
     """Resample a map `(z, y, x)` from `voxel_size` to `wanted` angstrom, in a cube of `box` voxels.
 
@@ -71,9 +73,7 @@ def resample_to_box(
     ).astype(np.float32)
 
 
-def fraction_outside(
-    data: NDArray[np.floating], inside: NDArray[np.floating], factor: float
-) -> float:
+def fraction_outside(data: Floats, inside: Floats, factor: float) -> float:
     """Return the fraction of a map's positive mass that lies outside the box `inside`.
 
     `factor` is the voxel volume of `inside` over the voxel volume of `data`.

@@ -92,21 +92,10 @@ def export_relion5(
 ) -> None:
     """Add particles_relion5.star to an export: coordinates for extraction in RELION 5.
 
-    Parameters
-    ----------
-    volumes : VolumeSet
-        Volumes with rlnTomoName and coordinates.
-    folder : Path
-        Folder of the export.
-    transforms : mapping
-        Tomogram to the transform of its import. Coordinates, angles and origins are written for
-        the imported file, since the user's tilt series belong to it.
-    contrast : str, optional
-        Contrast of the export, for its README.
-    tilt_series_pixel_size : float, optional
-        Pixel size of the unbinned tilt series, angstrom. If it is given, an optics block is
-        written. Otherwise RELION takes the optics from your tomograms.star; it rejects an optics
-        block without this pixel size.
+    `transforms` maps a tomogram to the transform of its import. Coordinates, angles and origins are
+    written for the imported file, since the user's tilt series belong to it. With the pixel size of
+    the unbinned tilt series (angstrom), an optics block is written. Otherwise RELION takes the
+    optics from your tomograms.star; it rejects an optics block without this pixel size.
     """
     import pandas as pd
     import starfile

@@ -198,20 +198,10 @@ def draw_tomogram(
 ) -> TomogramSlice:
     """Return the slice of a tomogram that shows most of its particles.
 
-    Parameters
-    ----------
-    name : str
-        Name of the tomogram.
-    volume : Volume
-        The tomogram, memory-mapped: only a few slices are read.
-    selected, annotated : pandas.DataFrame or None
-        Coordinates in voxels, and cryoetganClass. Circles of annotations are dashed.
-    box : int
-        Box length of a particle, voxels.
-    thickness : int
-        Number of averaged slices.
-    max_pixels : int
-        Largest edge of the image; a larger slice is binned.
+    The tomogram is memory-mapped: only `thickness` slices are read and averaged. `selected` and
+    `annotated` are tables with coordinates in voxels and cryoetganClass, or None; circles of
+    annotations are dashed. `box` is the edge of a particle in voxels. An image that is larger than
+    `max_pixels` is binned.
     """
     tables = [table for table in (selected, annotated) if table is not None and len(table)]
     depths = np.concatenate([t["rlnCoordinateZ"].to_numpy(float) for t in tables] or [np.zeros(0)])

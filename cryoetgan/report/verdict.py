@@ -46,15 +46,10 @@ def conclude(
 ) -> Verdict:
     """Return the verdict on the exported set, `generated` or `fitted`.
 
-    Parameters
-    ----------
-    accuracies : mapping
-        Classifiers `gan_train`, `conventional_train`, `fitted_train`, `real_train` and
-        `gan_test`, as far as they were trained.
-    label_source : {'truth', 'annotations', 'templates'}
-        Origin of the test crops' classes.
-    simulated : bool
-        Whether the "real" tomograms are simulated.
+    Accuracies are of the classifiers `gan_train`, `conventional_train`, `fitted_train`,
+    `real_train` and `gan_test`, as far as they were trained. `label_source` is the origin of the
+    test crops' classes: truth, annotations or templates. `simulated` says whether the "real"
+    tomograms are simulated.
     """
     caveats = _caveats(accuracies, label_source, simulated)
     if "gan_train" not in accuracies:

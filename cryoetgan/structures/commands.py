@@ -19,9 +19,7 @@ def fetch(
         str, Option(help="URL or folder that holds ID.cif.gz.")
     ] = "https://files.rcsb.org/download",
     name: Annotated[str | None, Option(help="File name without suffix, for a single id.")] = None,
-    retries: Annotated[
-        int, Option(min=0, max=20, help="Further attempts after a transient fault.")
-    ] = 4,
+    retries: Annotated[int, Option(min=0, max=20, help="Further attempts of a download.")] = 4,
     timeout: Annotated[float, Option(help="Seconds without a byte.")] = 60.0,
 ) -> None:
     """Download structures by PDB id, as mmCIF with their biological assemblies.

@@ -44,22 +44,13 @@ class Recording:
 class Conversion:
     """How a tomogram is converted at its import."""
 
-    input_voxel_size: Annotated[float | None, Option(help="Angstrom; replaces the header's.")] = (
-        None
-    )
-    voxel_size: Annotated[
-        float | None, Option(help="Angstrom; the tomogram is resampled to it.")
-    ] = None
+    input_voxel_size: Annotated[float | None, Option(help="Angstrom, not the header's.")] = None
+    voxel_size: Annotated[float | None, Option(help="Angstrom, after resampling.")] = None
     contrast: Annotated[Literal["dark", "bright"], Option(help="Protein in the file.")] = "dark"
     tilt_axis: Annotated[Literal["y", "x"], Option(help="Tilt axis in the file.")] = "y"
-    beam_axis: Annotated[
-        Literal["z", "y"], Option(help="Beam direction in the file; y: IMOD's raw volumes.")
-    ] = "z"
+    beam_axis: Annotated[Literal["z", "y"], Option(help="Beam axis; y: IMOD's raw volumes.")] = "z"
     float16: Annotated[bool, Option("--float16", help="Half the disk space.")] = False
-    mask: Annotated[
-        Path | None,
-        Option(help="MRC on the file's grid: not zero in regions to exclude from picking."),
-    ] = None
+    mask: Annotated[Path | None, Option(help="MRC on the file's grid; not zero: excluded.")] = None
 
     def __post_init__(self) -> None:
         if self.voxel_size is not None:

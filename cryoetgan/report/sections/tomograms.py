@@ -133,12 +133,8 @@ def score_picks(selected: Any, annotated: Any, radius: float) -> PickScores:
     The number of pairs is the largest possible, and their total distance the smallest for that
     number (a linear assignment problem).
 
-    Parameters
-    ----------
-    selected, annotated : pandas.DataFrame
-        Coordinates in voxels, and cryoetganClass.
-    radius : float
-        Largest distance of a pair, voxels.
+    Both tables have coordinates in voxels and cryoetganClass; `radius` is the largest distance of
+    a pair, voxels.
     """
     picks, truth = (table[COORDINATES].to_numpy(float) for table in (selected, annotated))
     first, second = _match_pairs(picks, truth, radius)

@@ -103,9 +103,7 @@ MIN_SUM_FRACTION = 0.3
 """Smallest sum of a row or column of the projection matrix, as a fraction of the usual sum."""
 
 
-def weighted_back_projection(
-    images: Floats, tilts: NDArray[np.floating], nz: int
-) -> NDArray[np.float32]:
+def weighted_back_projection(images: Floats, tilts: Floats, nz: int) -> NDArray[np.float32]:
     """Return the tomogram `(z, y, x)` of a tilt series by weighted back-projection.
 
     v(x, y, z) = pi / N sum over N tilts of w_t(x cos t + z sin t, y), with w_t the image at tilt
@@ -140,9 +138,7 @@ def weighted_back_projection(
     return volume
 
 
-def sirt(
-    images: Floats, tilts: NDArray[np.floating], nz: int, iterations: int
-) -> NDArray[np.float32]:
+def sirt(images: Floats, tilts: Floats, nz: int, iterations: int) -> NDArray[np.float32]:
     """Return the tomogram `(z, y, x)` of a tilt series by simultaneous iterations (SIRT).
 
     x <- x + C P' R (b - P x), with P the projection matrix, b the images, and R and C one over the

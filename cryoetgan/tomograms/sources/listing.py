@@ -21,9 +21,6 @@ COLUMNS = [
     "cs",
     "ctf",
 ]
-TILTS_NOTE = (
-    "# the archive gives no tilts of {names}: -60 to 60 by 3 degrees are a guess; correct them"
-)
 SUFFIXES = (".mrc", ".rec", ".map", ".mrc.gz", ".rec.gz", ".map.gz")
 LINK = re.compile(r'<a\s[^>]*?href\s*=\s*["\']?([^"\'\s>]+)', re.IGNORECASE)
 MAX_DEPTH = 4
@@ -45,7 +42,9 @@ def format_table(sources: list[str], transfer: Transfer) -> str:
     lines = []
     if guessed:
         names = ", ".join(guessed[:3]) + (" and others" if len(guessed) > 3 else "")
-        lines.append(TILTS_NOTE.format(names=names))
+        lines.append(
+            f"# the archive gives no tilts of {names}: -60 to 60 by 3 degrees are a guess; correct them"
+        )
     lines.append("\t".join(COLUMNS))
     for row in rows:
         if row["tomogram"] in guessed:
