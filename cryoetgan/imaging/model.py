@@ -8,7 +8,7 @@ Scenes and noise may have any shape, from a box to a whole tomogram. Both take o
 transform of that shape, which needs four times its memory in single precision.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
@@ -17,16 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from cryoetgan.imaging.neighbours import NeighbourSampler, PairCorrelation
 from cryoetgan.imaging.noise_spectrum import NoiseSpectrum
-from cryoetgan.imaging.pair_correlation import PairCorrelation
-from cryoetgan.imaging.scenes import SCENE_BOXES, NeighbourSampler, add_box
 from cryoetgan.imaging.transfer import EnvelopeGain, transfer_function
 from cryoetgan.physics.acquisition import Acquisition
+from cryoetgan.physics.geometry import clip_box
 
 Floats = NDArray[np.floating]
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]
 EMPTY_CLASS = "empty"
 """Class of picks without a particle."""
+SCENE_BOXES = 2
+"""Edge of a scene, in boxes: the transfer carries density from outside the box into it."""
 MAX_CACHED_SHAPES = 4
 """Shapes whose filters are kept in memory."""
 
@@ -86,7 +88,7 @@ class ImagingModel:
         crop (`crop_centre`).
         """
         spectrum = fft.rfftn(np.asarray(scene, np.float32))
-        spectrum *= self.transfer(_shape(scene))
+        spectrum *= self.transfer(scene.shape)
         return np.asarray(fft.irfftn(spectrum, scene.shape) + np.float32(self.offset), np.float32)
 
     def noise(self, shape: Shape, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -133,17 +135,18 @@ class ImagingModel:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return signal and noise of the central box of `build_scene`, each `(z, y, x)`."""
         scene = self.build_scene(target, centre, rng, neighbours)
-        box = scene.shape[0] // SCENE_BOXES
-        noise = self.noise(_shape(scene), rng)
+        box, noise = scene.shape[0] // SCENE_BOXES, self.noise(scene.shape, rng)
         return crop_centre(self.signal(scene), box), crop_centre(noise, box)
+
+
+def add_box(scene: Floats, box: Floats, centre: Sequence[float] | Floats) -> None:
+    """Add a box to a scene, its voxel n // 2 at the voxel nearest to `centre` (xyz)."""
+    nearest = np.rint(np.asarray(centre, float)[::-1]).astype(int)
+    in_scene, in_box = clip_box(nearest - np.array(box.shape) // 2, box.shape, scene.shape)
+    scene[in_scene] += box[in_box]
 
 
 def crop_centre(scene: Floats, box: int) -> NDArray[np.float32]:
     """Return the central box of a scene; voxel n // 2 of the scene becomes n // 2 of the box."""
     inner = tuple(slice(n // 2 - box // 2, n // 2 - box // 2 + box) for n in scene.shape)
     return np.ascontiguousarray(scene[inner], np.float32)
-
-
-def _shape(scene: Floats) -> Shape:
-    z, y, x = scene.shape
-    return z, y, x

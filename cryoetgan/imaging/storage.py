@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import ImagingModel
+from cryoetgan.imaging.neighbours import PairCorrelation
 from cryoetgan.imaging.noise_spectrum import NoiseSpectrum
-from cryoetgan.imaging.pair_correlation import PairCorrelation
 from cryoetgan.imaging.transfer import EnvelopeGain
 from cryoetgan.io.files import atomic, check_exists, read_json, sha256, write_json
 from cryoetgan.physics.acquisition import Acquisition
@@ -40,7 +40,7 @@ def check_model_name(path: Path) -> None:
 
 def to_parts(model: ImagingModel) -> tuple[dict[str, Any], Arrays]:
     """Return a model as plain numbers and text, and its arrays by name."""
-    noise = model.noise_spectrum
+    noise, g = model.noise_spectrum, model.pair_correlation
     content = {
         "format": FORMAT,
         "tomogram": model.tomogram,
@@ -48,7 +48,12 @@ def to_parts(model: ImagingModel) -> tuple[dict[str, Any], Arrays]:
         "box": model.box,
         "acquisition": asdict(model.acquisition),
         "offset": model.offset,
-        "pair_correlation": model.pair_correlation.to_json(),
+        "pair_correlation": {
+            "particles_per_A3": g.density,
+            "distance_step_A": g.step,
+            "values": [round(float(value), 5) for value in g.values],
+            "acceptance_correction": g.acceptance_correction,
+        },
         "class_fractions": {name: float(f) for name, f in model.class_fractions.items()},
         "gain": {"step_per_A": model.gain.step, "max_tilt_deg": model.gain.max_tilt},
         "noise": {"step_per_A": noise.step, "tilts_deg": list(noise.tilts)},
@@ -72,6 +77,7 @@ def from_parts(content: Mapping[str, Any], arrays: Mapping[str, Any], name: obje
         )
     try:
         low, high = content["noise"]["tilts_deg"]
+        g = content["pair_correlation"]
         return ImagingModel(
             voxel_size=float(content["voxel_size"]),
             box=int(content["box"]),
@@ -87,7 +93,12 @@ def from_parts(content: Mapping[str, Any], arrays: Mapping[str, Any], name: obje
                 float(content["noise"]["step_per_A"]),
                 (float(low), float(high)),
             ),
-            pair_correlation=PairCorrelation.from_json(content["pair_correlation"]),
+            pair_correlation=PairCorrelation(
+                float(g["particles_per_A3"]),
+                float(g["distance_step_A"]),
+                np.array(g["values"], float),
+                float(g["acceptance_correction"]),
+            ),
             class_fractions=dict(content["class_fractions"]),
             maps={
                 key.removeprefix("map/"): np.asarray(arrays[key], np.float32)

@@ -7,10 +7,10 @@ import pytest
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.fit.fit_data import (
     min_particle_distance,
+    picks_from_table,
     read_fit_data,
     resolve_acquisition,
 )
-from cryoetgan.imaging.fit.picks import picks_from_table
 from cryoetgan.io.files import sidecar, write_json
 from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.star import COORDINATES, read_star, write_star

@@ -19,16 +19,20 @@ from cryoetgan.errors import UserError
 from cryoetgan.imaging.fit import class_fractions
 from cryoetgan.imaging.fit import noise as noise_fit
 from cryoetgan.imaging.fit.class_agreement import check_class_agreement
-from cryoetgan.imaging.fit.features import ShapeFeatures
-from cryoetgan.imaging.fit.fit_data import FitData, boxes_inside, cut_box, particle_radius
+from cryoetgan.imaging.fit.class_fractions import ShapeFeatures
+from cryoetgan.imaging.fit.fit_data import (
+    FitData,
+    PosedPicks,
+    boxes_inside,
+    cut_box,
+    particle_radius,
+)
 from cryoetgan.imaging.fit.gain import PowerBins, constant_gain, fit_gain
 from cryoetgan.imaging.fit.noise import Autocovariance, FreeVoxels, sample_blocks
-from cryoetgan.imaging.fit.picks import PosedPicks
 from cryoetgan.imaging.fit.tilt_range import check_tilt_range
-from cryoetgan.imaging.model import EMPTY_CLASS, ImagingModel, crop_centre
+from cryoetgan.imaging.model import EMPTY_CLASS, SCENE_BOXES, ImagingModel, crop_centre
+from cryoetgan.imaging.neighbours import PairCorrelation, measure_pair_correlation
 from cryoetgan.imaging.noise_spectrum import NoiseSpectrum, tabulate
-from cryoetgan.imaging.pair_correlation import PairCorrelation, measure_pair_correlation
-from cryoetgan.imaging.scenes import SCENE_BOXES
 from cryoetgan.physics.geometry import random_rotations
 from cryoetgan.physics.optics import hermitian_weights
 from cryoetgan.progress import track

@@ -11,8 +11,7 @@ from scipy import fft
 
 from cryoetgan import seeds
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.model import ImagingModel
-from cryoetgan.imaging.scenes import SCENE_BOXES
+from cryoetgan.imaging.model import SCENE_BOXES, ImagingModel
 from cryoetgan.physics.geometry import Corner, clip_box
 
 Floats = NDArray[np.floating]
