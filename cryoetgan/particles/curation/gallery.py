@@ -22,33 +22,6 @@ THICKNESS = 3
 """Slices averaged about the middle, which lowers the noise."""
 GREY_RANGE_BOXES = 60
 """Boxes from which the grey range is computed."""
-PAGE = Template("""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; \
-style-src 'unsafe-inline'; script-src 'sha256-$hash'; connect-src 'self'">
-<title>$title</title>
-<style>$style</style>
-</head>
-<body>
-<header>
-<div class="row"><h1>$title</h1><span id="counts" role="status"></span><span id="saved" role="status">\
-</span><button type="button" id="download">Download CSV</button></div>
-<div class="row" id="tools"></div>
-<progress id="progress" max="1" value="0"></progress>
-</header>
-<main id="grid"></main>
-<footer>$help<br>Three middle planes of each box: xy, xz, yz; $thickness slices averaged; protein \
-bright; one grey scale for all; box $box nm wide. cryoetgan $version</footer>
-<noscript>This page needs its own script (it loads nothing).</noscript>
-<script type="application/json" id="data">$data</script>
-<script>$script</script>
-</body>
-</html>
-""")
 KEEP = " Decisions stay in this browser until they are downloaded."
 HELP = (
     "<b>a</b> accept, <b>r</b> reject, <b>u</b> undecided, <b>1</b> to <b>9</b> accept as that "
@@ -215,11 +188,13 @@ def gallery_page(
         "save": save,
     }
     folder = Path(__file__).parent
-    script = (folder / "gallery.js").read_text(encoding="utf-8")
+    template, style, script = (
+        (folder / f"gallery.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")
+    )
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    return PAGE.substitute(
+    return Template(template).substitute(
         title=html.escape(f"{name}: {len(shown)} boxes" + (", blind" if blind else "")),
-        style=(folder / "gallery.css").read_text(encoding="utf-8"),
+        style=style,
         script=script,
         hash=digest,
         # inside a script element only "<" could end the element
