@@ -95,7 +95,7 @@ def test_without_neighbours_it_is_the_fitted_simulation(cryoetgan, tmp_path, fil
             ("1 --model, 0 --tomogram", "as many of each"),
         ),
         (("--model", "other.json", *REAL), ("other.json", "tomogram known", "t.mrc")),
-        (("--model", "M.json", *REAL, "--mask", "t.mrc"), ("NAME=PATH",)),
+        (("--model", "M.json", *REAL, "--mask", "t.mrc"), ("TOMOGRAM=VALUE",)),
         (("--model", "M.json", *REAL, "--mask", "u=t.mrc"), ("no --tomogram is named u",)),
     ],
 )

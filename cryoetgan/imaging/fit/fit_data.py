@@ -13,13 +13,14 @@ from scipy.spatial.transform import Rotation
 
 from cryoetgan import seeds
 from cryoetgan.densities.poses import Poser
-from cryoetgan.errors import UserError
+from cryoetgan.errors import UserError, format_shape
 from cryoetgan.imaging.fit.exclusion import ExclusionMask
 from cryoetgan.imaging.model import EMPTY_CLASS, add_box
-from cryoetgan.io.mrc import check_same_voxel_size, read_map, read_mask, read_tomogram
-from cryoetgan.io.star import ANGLES, COORDINATES, paths_by_class, read_star, select_tomogram
+from cryoetgan.io.mrc import read_maps, read_mask, read_tomogram
+from cryoetgan.io.star import ANGLES, COORDINATES, read_star, select_tomogram
 from cryoetgan.particles.picking.dog import non_maximum_suppression
 from cryoetgan.physics.acquisition import Acquisition, read_acquisition
+from cryoetgan.physics.coordinates import warn_of_picks_outside
 from cryoetgan.physics.geometry import (
     block_slices,
     centre_distance,
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cryoetgan")
 Floats = NDArray[np.floating]
-MAX_OUTSIDE_FRACTION = 0.1
-"""Fraction of picks outside the tomogram above which a warning is given."""
 
 
 @dataclass(frozen=True)
@@ -170,12 +169,19 @@ def read_fit_data(
     class and orientation that the table lacks.
     """
     volume = read_tomogram(tomogram)
-    maps = _read_maps(densities, volume.voxel_size, tomogram)
+    maps = read_maps(densities, volume.voxel_size, tomogram)
+    if EMPTY_CLASS in maps:
+        raise UserError(f"'{EMPTY_CLASS}' is the class of false picks; rename {EMPTY_CLASS}.mrc")
+    if len({n for density in maps.values() for n in density.shape}) > 1:
+        found = ", ".join(f"{name} {format_shape(m.shape)}" for name, m in maps.items())
+        raise UserError(f"maps have {found} voxels; wanted cubes of one size (densities.box)")
     table = read_star(particles, COORDINATES).particles
     if not len(table):
         raise UserError(f"{particles}: holds no pick; lower particles.threshold and pick again")
     table = select_tomogram(table, tomogram, particles)
-    _warn_of_picks_outside(table, volume.data.shape, tomogram, particles)
+    places = table[COORDINATES].to_numpy(float)
+    # template matching may refine a few picks across a face
+    warn_of_picks_outside(places, volume.data.shape, particles, tomogram, tolerated=0.1)
     _check_classes(table, sorted(maps), particles)
     picks = picks_from_table(table, sorted(maps), seed, min_particle_distance(maps))
     drawn = None if mask is None else read_mask(mask, volume, tomogram)
@@ -185,37 +191,6 @@ def read_fit_data(
         log.info("%s: padding with the value %s is excluded", tomogram, levels)
     size = volume.voxel_size
     return FitData(volume.data, size, picks, maps, acquisition, tomogram, excluded or None)
-
-
-def _read_maps(
-    densities: Sequence[Path], voxel_size: float, tomogram: Path
-) -> dict[str, NDArray[Any]]:
-    maps: dict[str, NDArray[Any]] = {}
-    for name, path in paths_by_class(densities).items():
-        if name == EMPTY_CLASS:
-            raise UserError(f"{path}: '{EMPTY_CLASS}' is the class of false picks; rename the map")
-        density = read_map(path)
-        check_same_voxel_size(voxel_size, density.voxel_size, tomogram, path)
-        if len({*density.data.shape, *(n for m in maps.values() for n in m.shape)}) > 1:
-            raise UserError(
-                f"{path}: has {density.data.shape} voxels; wanted cubes of one size for all maps "
-                "(densities.box)"
-            )
-        maps[name] = density.data
-    return maps
-
-
-def _warn_of_picks_outside(
-    table: "pd.DataFrame", shape: tuple[int, ...], tomogram: Path, path: Path
-) -> None:
-    places = table[COORDINATES].to_numpy(float)
-    outside = int(((places < 0) | (places > np.array(shape[::-1]) - 1)).any(axis=1).sum())
-    if outside > MAX_OUTSIDE_FRACTION * len(table):
-        size = " x ".join(map(str, shape[::-1]))
-        log.warning(
-            "%s: %d of %d picks lie outside %s (%s voxels, x y z): do they have another binning?",
-            path, outside, len(table), tomogram, size,
-        )  # fmt: skip
 
 
 def _check_classes(table: "pd.DataFrame", maps: list[str], path: Path) -> None:
