@@ -218,8 +218,7 @@ def ablate(
     No particle has neighbours in any of them. The sets are not for export: they measure the effect
     of each part of the physics (`snakemake comparison`).
     """
-    from cryoetgan.imaging.simulate.ablated import KINDS, open_backgrounds
-    from cryoetgan.imaging.simulate.fitted import write_fitted
+    from cryoetgan.imaging.simulate.fitted import KINDS, open_backgrounds, write_fitted
     from cryoetgan.imaging.storage import load_model
     from cryoetgan.io.volume_set import read_volume_set
 

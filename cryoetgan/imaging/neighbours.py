@@ -135,14 +135,12 @@ class NeighbourSampler:
     without a map are ignored. The seed gives the orientations in the bank.
     """
 
-    def __init__(
-        self, maps: Mapping[str, Floats], class_fractions: Mapping[str, float], seed: int = 0
-    ) -> None:
+    def __init__(self, maps: Mapping[str, Floats], class_fractions: Mapping[str, float]) -> None:
         self.names = sorted(name for name in maps if class_fractions.get(name, 0) > 0)
         weights = np.array([class_fractions[name] for name in self.names], float)
         self.weights = weights / weights.sum() if len(weights) else weights
         self._bank: dict[str, NDArray[np.float32]] = {}
-        self.maps, self.seed = maps, seed
+        self.maps = maps
 
     def draw_class(self, rng: np.random.Generator) -> str:
         """Return a random class, by the class fractions."""
@@ -157,7 +155,7 @@ class NeighbourSampler:
         """Return the rotated maps of a class, `(N, z, y, x)`."""
         if name not in self._bank:
             pose = Poser(np.asarray(self.maps[name]))
-            rng = seeds.rng(self.seed, "imaging", "bank", name)
+            rng = seeds.rng(0, "imaging", "bank", name)
             rotations = random_rotations(BANK_ORIENTATIONS, rng)
             self._bank[name] = np.stack([pose(r, np.zeros(3)) for r in rotations])
         return self._bank[name]

@@ -27,11 +27,6 @@ FIT_AGAIN = "fit it again (cryoetgan imaging fit)"
 Arrays = dict[str, NDArray[Any]]
 
 
-def arrays_path(path: Path) -> Path:
-    """Return the path of a model's arrays: `M.npz` beside `M.json`."""
-    return path.with_suffix(".npz")
-
-
 def check_model_name(path: Path) -> None:
     """Raise `UserError` if a model's file name does not end in .json."""
     if path.suffix != ".json":
@@ -121,12 +116,12 @@ def save_model(
     """Write `path` (JSON) and the arrays beside it; equal models give equal bytes."""
     check_model_name(path)
     content, arrays = to_parts(model)
-    buffer = io.BytesIO()
+    buffer, beside = io.BytesIO(), path.with_suffix(".npz")
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    with atomic(arrays_path(path)) as part:
+    with atomic(beside) as part:
         part.write_bytes(buffer.getvalue())
     # the JSON holds the hash of the arrays, so that files of two fits are never combined
-    content["arrays"] = {"file": arrays_path(path).name, "sha256": sha256(arrays_path(path))}
+    content["arrays"] = {"file": beside.name, "sha256": sha256(beside)}
     if provenance is not None:
         content["provenance"] = dict(provenance)
     write_json(path, content)
@@ -137,7 +132,7 @@ def load_model(path: Path) -> ImagingModel:
     content = read_json(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: is not an imaging model; fit one (cryoetgan imaging fit)")
-    beside = check_exists(arrays_path(path), "file of an imaging model's arrays")
+    beside = check_exists(path.with_suffix(".npz"), "file of an imaging model's arrays")
     wanted = content.get("arrays", {}).get("sha256")
     if wanted is not None and sha256(beside) != wanted:
         raise UserError(f"{beside}: does not belong to {path}; {FIT_AGAIN}")

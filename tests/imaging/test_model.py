@@ -9,7 +9,7 @@ import pytest
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import add_box, crop_centre
 from cryoetgan.imaging.neighbours import PairCorrelation
-from cryoetgan.imaging.storage import arrays_path, from_parts, load_model, save_model, to_parts
+from cryoetgan.imaging.storage import from_parts, load_model, save_model, to_parts
 from cryoetgan.imaging.transfer import EnvelopeGain, transfer_function
 from cryoetgan.physics.optics import missing_wedge, radius_grid
 from tests.imaging.conftest import BOX, TILTS, VOXEL
@@ -77,7 +77,7 @@ def test_a_gain_is_what_its_table_says_between_its_entries():
 def test_a_model_comes_back_from_its_files_as_it_was(known, tmp_path):
     for name in ("one", "two"):
         save_model(known, tmp_path / f"{name}.json")
-    assert arrays_path(tmp_path / "one.json").read_bytes() == (tmp_path / "two.npz").read_bytes()
+    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
     back = load_model(tmp_path / "one.json")
     assert back.acquisition == known.acquisition
     assert dict(back.class_fractions) == dict(known.class_fractions)

@@ -10,7 +10,7 @@ It rests on the structures alone; the classifier also rests on the simulated phy
 is less accurate for some tomograms, such as denoised ones.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,10 +68,6 @@ class ShapeFeatures:
             features += [mean, np.sqrt(np.maximum(square - mean**2, 0))]
             features += [np.cbrt(self._shell_mean(centred**3)), *self._principal_radii(centred)]
         return np.concatenate(features)
-
-    def describe_all(self, volumes: Iterable[Floats]) -> NDArray[np.float64]:
-        """Return the features of many boxes, `(N, features)`."""
-        return np.array([self.describe(volume) for volume in volumes])
 
     def _bright_centre(self, smooth: Floats, rounds: int = 3) -> NDArray[np.int_]:
         """Return the centre of mass of the bright voxels, zyx from voxel n // 2."""

@@ -117,8 +117,15 @@ class ModelFitter:
         self.usable = select_usable_picks(data, options)
         self.bins = PowerBins.for_box(data.box, data.acquisition.tilts)
         self.posed = PosedPicks(data.picks, data.maps)
-        self.free, self.noise, self.free_fraction = measure_background(
-            data, seed, options.surface_margin
+        shape, lags = data.volume.shape, min(data.box, int(0.7 * min(data.volume.shape)))
+        whole = min(particle_radius(data.maps) + options.surface_margin, data.box / 2)
+        # in a crowded tomogram, voxels nearer to the particles count as free
+        for factor in (1.0, 0.75, 0.5):
+            self.free = FreeVoxels(data.picks.places, factor * whole, data.excluded)
+            if self.free.fraction(shape, seed) >= 5 * noise_fit.MIN_FREE_FRACTION:
+                break
+        self.noise, self.free_fraction = noise_fit.measure_autocovariance(
+            data.volume, self.free, lags, seed, data.path
         )
 
     def fit_noise_and_gain(
@@ -223,8 +230,8 @@ class ModelFitter:
         picks_and_names = class_fractions.simulate_picks(model, sigma, self.seed, count)
         simulated = list(track(picks_and_names, "simulating picks", count * len(names)))
         labels = np.array([names.index(name) for _, name in simulated])
-        known = features.describe_all(volume for volume, _ in simulated), labels
-        real = features.describe_all(self._cut(chosen))
+        known = np.array([features.describe(volume) for volume, _ in simulated]), labels
+        real = np.array([features.describe(box) for box in self._cut(chosen)])
         matched = np.searchsorted(names[:-1], picks.names[chosen]) if picks.aligned else None
         return class_fractions.estimate_class_fractions(known, real, names, self.seed, matched)
 
@@ -299,23 +306,3 @@ def select_usable_picks(data: FitData, options: FitOptions) -> Indices:
             data.path, len(chosen),
         )  # fmt: skip
     return chosen
-
-
-def measure_background(
-    data: FitData, seed: int, surface_margin: float
-) -> tuple[FreeVoxels, Autocovariance, float]:
-    """Return the voxels that are free of particles, their autocovariance, and their fraction.
-
-    If picks are so dense that too few voxels are free, the radius around a particle is reduced,
-    at most by half.
-    """
-    lags = min(data.box, int(0.7 * min(data.volume.shape)))
-    whole = min(particle_radius(data.maps) + surface_margin, data.box / 2)
-    for factor in (1.0, 0.75, 0.5):
-        free = FreeVoxels(data.picks.places, factor * whole, data.excluded)
-        if (
-            factor == 0.5
-            or free.fraction(data.volume.shape, seed) >= 5 * noise_fit.MIN_FREE_FRACTION
-        ):
-            break
-    return free, *noise_fit.measure_autocovariance(data.volume, free, lags, seed, data.path)

@@ -9,10 +9,7 @@ import pytest
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.fit.exclusion import ExclusionMask
 from cryoetgan.imaging.model import crop_centre
-from cryoetgan.imaging.simulate.ablated import (
-    BackgroundPatches,
-    flatten_transfer,
-)
+from cryoetgan.imaging.simulate.fitted import BackgroundPatches, flatten_transfer
 from cryoetgan.imaging.storage import save_model
 from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.star import COORDINATES, write_star
