@@ -106,15 +106,9 @@ class ImagingModel:
     ) -> NDArray[np.float32]:
         """Return a density scene of twice the box: a target in its centre, neighbours around it.
 
-        Parameters
-        ----------
-        target : ndarray or None
-            Density box `(z, y, x)`. None: no particle in the centre, but neighbours at the same
-            distances from it; false picks show such scenes.
-        centre : ndarray
-            Centre of the target's particle, relative to voxel n // 2 of its box, xyz in voxels.
-        neighbours : bool
-            Whether other particles surround the target.
+        The target is a density box `(z, y, x)`; `centre` is its particle's, relative to voxel
+        n // 2 of the box, xyz in voxels. Without a target the neighbours keep the same distances
+        from the centre: false picks show such scenes.
         """
         size = SCENE_BOXES * (self.box if target is None else target.shape[0])
         scene = np.zeros((size,) * 3, np.float32)

@@ -212,16 +212,9 @@ def estimate_class_fractions(
 ) -> ClassFractions:
     """Return the class fractions of real picks, with standard errors from bootstrap samples.
 
-    Parameters
-    ----------
-    simulated : (ndarray, ndarray of int)
-        `(M, features)` of simulated picks, and `(M,)` their classes, indices into `names`.
-    real : ndarray
-        `(N, features)` of the picks.
-    names : sequence of str
-        Classes, the class of false picks last.
-    matched : ndarray of int, optional
-        `(N,)` class of each pick from template matching.
+    `simulated` are the features `(M, features)` of simulated picks and their classes `(M,)`,
+    indices into `names`; `real` the features `(N, features)` of the picks; `matched` their classes
+    `(N,)` from template matching, if known. The class of false picks is the last name.
     """
     features, labels = simulated
     probabilities = LinearDiscriminant.fit(features, labels).probabilities(real)

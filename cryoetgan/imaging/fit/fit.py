@@ -19,7 +19,7 @@ from cryoetgan.errors import UserError
 from cryoetgan.imaging.fit import class_fractions
 from cryoetgan.imaging.fit import noise as noise_fit
 from cryoetgan.imaging.fit.class_agreement import check_class_agreement
-from cryoetgan.imaging.fit.class_fractions import ShapeFeatures
+from cryoetgan.imaging.fit.class_fractions import ClassFractions, ShapeFeatures
 from cryoetgan.imaging.fit.fit_data import (
     FitData,
     PosedPicks,
@@ -152,8 +152,8 @@ class ModelFitter:
 
     def _first_model(self, covariance: Floats) -> ImagingModel:
         data = self.data
-        names, counts = np.unique(data.picks.names, return_counts=True)
-        fractions = {str(n): float(c) / len(data.picks) for n, c in zip(names, counts, strict=True)}
+        names = data.picks.names
+        fractions = {str(name): float((names == name).mean()) for name in np.unique(names)}
         return ImagingModel(
             voxel_size=data.voxel_size,
             box=data.box,
@@ -174,12 +174,10 @@ class ModelFitter:
         return [cut_box(data.volume, data.picks.places[i], data.box) for i in chosen]
 
     def _measure_pair_correlation(self) -> PairCorrelation:
-        data = self.data
-        farthest = self.options.correlation_boxes * data.box * data.voxel_size
-        places = data.picks.places[self.posed.active]
-        return measure_pair_correlation(
-            places, data.volume.shape, data.voxel_size, farthest, self.seed
-        )
+        places, shape = self.data.picks.places[self.posed.active], self.data.volume.shape
+        size = self.data.voxel_size
+        farthest = self.options.correlation_boxes * self.data.box * size
+        return measure_pair_correlation(places, shape, size, farthest, self.seed)
 
     def _noise_spectrum(self, covariance: Floats) -> NoiseSpectrum:
         """Return the noise spectrum of an autocovariance, scaled to its variance.
@@ -187,10 +185,8 @@ class ModelFitter:
         The table alone would lose the power that is blurred across the edge of the wedge.
         """
         size = self.data.voxel_size
-        table = tabulate(
-            noise_fit.power_density(covariance, size), size, self.data.acquisition.tilts
-        )
-        n = covariance.shape[0]
+        power, n = noise_fit.power_density(covariance, size), covariance.shape[0]
+        table = tabulate(power, size, self.data.acquisition.tilts)
         density = table.interpolate((n, n, n), size).astype(np.float64)
         density[0, 0, 0] = 0
         variance = float((density * hermitian_weights(n)).sum()) / (n * size) ** 3
@@ -217,9 +213,7 @@ class ModelFitter:
             rng = seeds.rng(self.seed, "imaging", "noise", index)
             yield crop_centre(model.noise(shape, rng), model.box)
 
-    def estimate_class_fractions(
-        self, model: ImagingModel, chosen: Indices
-    ) -> class_fractions.ClassFractions:
+    def estimate_class_fractions(self, model: ImagingModel, chosen: Indices) -> ClassFractions:
         """Return the class fractions of the chosen picks."""
         picks, names = self.data.picks, [*sorted(model.maps), EMPTY_CLASS]
         radius = particle_radius(self.data.maps)

@@ -110,13 +110,8 @@ def fit_gain(
     noise hides the signal, smoothness decides. `model_error` is the relative error of the
     simulated power that is not statistical (noise, densities).
 
-    Parameters
-    ----------
-    before : EnvelopeGain
-        The gain of the simulated signal.
-    real, error, noise, signal : ndarray
-        Mean power by bin, `(angles, shells)`, of the boxes at the picks, its standard error, and
-        mean power of simulated noise and signal.
+    All powers are means by bin, `(angles, shells)`: `real` of the boxes at the picks, with its
+    standard `error`, `noise` and `signal` of simulated boxes with the gain `before`.
     """
     rows, knots = before.values.shape
     squared = before.values**2

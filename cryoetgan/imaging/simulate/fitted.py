@@ -59,22 +59,11 @@ def write_fitted(
 ) -> int:
     """Write the fitted simulation of a set of densities, and return the number of volumes.
 
-    Each volume has the transfer, noise and grey values of one randomly drawn model. Names of
-    volumes seed the random numbers: a volume keeps its model and noise if others are added.
-
-    Parameters
-    ----------
-    densities : VolumeSet
-        rlnOriginX/Y/ZAngst give the particle's centre in its box.
-    per_group : bool
-        Simulate the whole set once for each group of tomograms, one after another; a density has
-        the same neighbours and noise seed in each.
-    neighbours : bool
-        Surround each particle with others.
-    flat_transfer : bool
-        Use `flatten_transfer` in place of the fitted transfer.
-    backgrounds : sequence of BackgroundPatches
-        One a model, in place of the fitted noise.
+    Each volume has the transfer, noise and grey values of one randomly drawn model, which
+    replaces the fitted transfer by `flatten_transfer` with `flat_transfer`, and the noise by its
+    own patches with `backgrounds` (one a model). Names of volumes seed the random numbers: a
+    volume keeps its model and noise if others are added. With `per_group`, the whole set is
+    simulated once for each group of tomograms, with the same neighbours and noise seeds.
     """
     check_models(densities, models)
     rows = densities.table.drop(columns="rlnOpticsGroup", errors="ignore")
@@ -129,7 +118,7 @@ class BackgroundPatches:
     """Boxes of a tomogram `(z, y, x)` that hold no pick, padding or masked voxel.
 
     Picks are `(N, 3)` x, y, z in voxels, `box` is the edge in voxels. The name of `path` and the
-    seed give the random positions, of which `tries` are tried.
+    seed give `tries` random positions.
     """
 
     def __init__(

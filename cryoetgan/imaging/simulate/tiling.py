@@ -101,11 +101,8 @@ class TiledSimulator:
             filter_kernel(model.noise_spectrum.noise_filter(size, model.voxel_size))
         )
         self.seed, self.name = seed, name
-
-    @property
-    def halo(self) -> int:
+        self.halo = self.transfer.reach
         """Voxels around a part on which its values depend."""
-        return self.transfer.reach
 
     def signal_and_noise(
         self, scene: NDArray[np.generic], corner: Corner, shape: Corner
