@@ -104,8 +104,6 @@ def measure_pair_correlation(
     xyz = np.asarray(places, float) * voxel_size
     density = len(xyz) / float(np.prod(size))
     step = max_distance / bins
-    if len(xyz) < 2:
-        return PairCorrelation(density, step, np.ones(bins))
     pairs = cKDTree(xyz).query_pairs(max_distance, output_type="ndarray")
     distance = np.linalg.norm(xyz[pairs[:, 0]] - xyz[pairs[:, 1]], axis=1)
     counts = 2 * np.histogram(distance, bins, (0, max_distance))[0]

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.model import ImagingModel
+from cryoetgan.imaging.model import EnvelopeGain, ImagingModel
 from cryoetgan.imaging.neighbours import PairCorrelation
 from cryoetgan.imaging.noise_spectrum import NoiseSpectrum
-from cryoetgan.imaging.transfer import EnvelopeGain
 from cryoetgan.io.files import atomic, check_exists, read_json, sha256, write_json
 from cryoetgan.physics.acquisition import Acquisition
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
-from cryoetgan.imaging.transfer import EnvelopeGain
+from cryoetgan.imaging.model import EnvelopeGain
 from cryoetgan.physics.optics import fourier_shells, hermitian_weights, missing_wedge, tilt_angle
 
 Floats = NDArray[np.floating]

@@ -27,9 +27,7 @@ from cryoetgan.physics.geometry import block_slices
 from cryoetgan.progress import track
 
 KINDS = ("noise_only", "no_neighbours", "real_background")
-"""Ablations: fitted noise, with the missing wedge times a constant for transfer; fitted transfer
-and noise; fitted transfer, with patches of the real tomogram without picks for noise. No particle
-has neighbours in any of them."""
+"""Ablations, described by the command `imaging ablate`."""
 Floats = NDArray[np.floating]
 MIN_PATCHES, MAX_PATCHES = 20, 2_000
 """Patches of a tomogram: with fewer, each would be used too often."""
