@@ -12,19 +12,9 @@ from cryoetgan.progress import track
 
 
 def concatenate_volume_sets(paths: Sequence[Path], output: Path) -> int:
-    """Write one volume set of several, and return its number of volumes.
+    """Write one volume set (STAR) of several, and return its number of volumes.
 
-    Parameters
-    ----------
-    paths : sequence of Path
-        STAR files; their optics groups are numbered anew, in order.
-    output : Path
-        STAR file of the concatenated set.
-
-    Raises
-    ------
-    UserError
-        If boxes or voxel sizes differ, or an optics group of a row does not exist.
+    Optics groups are numbered anew, in order. Boxes and voxel sizes must be equal.
     """
     sets = [read_volume_set(path, ["rlnOpticsGroup"]) for path in paths]
     first = sets[0]

@@ -61,18 +61,8 @@ def open_tiled_generator(
 ) -> tuple[TiledGenerator, ImagingModel]:
     """Return the tile generator of a checkpoint, and its imaging model.
 
-    Parameters
-    ----------
-    path : Path
-        Checkpoint of the residual network.
-    tomogram : str, optional
-        Tomogram of the imaging model; the first of the checkpoint by default.
-    name : str
-        Name of the synthetic tomogram, on which its noise depends.
-    scale : float
-        Factor on the scene's densities.
-    device, seed
-        Device of the network, seed of the run.
+    The model is fitted to `tomogram`; by default it is the first. The noise depends on `name`, the synthetic
+    tomogram's; `scale` is a factor on the scene's densities.
     """
     translator = open_translator(path, "ds", device)
     if not isinstance(translator, ResidualTranslator):

@@ -91,20 +91,8 @@ def train(
     """Train, or resume training, and write `checkpoint.pt`, `log.csv` and `config.yaml`.
 
     The state of a running training is `training.pt`. If it is killed, the next call resumes from
-    there, on a CPU to the same bits.
-
-    Parameters
-    ----------
-    inputs, settings, folder
-        Volume sets and imaging models, settings of the preset, folder of the run.
-    name : str
-        Name of the preset; random numbers depend on it.
-    device, seed
-        Device of the networks, seed of the run.
-    devices : int
-        Devices of this machine that share each batch.
-    tensorboard : bool
-        Also write the log's numbers into `tensorboard/`.
+    there, on a CPU to the same bits. Random numbers depend on `name`, the preset's; `devices` of
+    this machine share each batch; with `tensorboard`, the log also becomes TensorBoard events.
 
     Raises
     ------

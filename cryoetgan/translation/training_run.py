@@ -28,16 +28,8 @@ SAVE_EVERY_SECONDS = 60.0
 class TrainingRun:
     """Run a trainer; log its losses and save its state.
 
-    Parameters
-    ----------
-    trainer : Trainer
-        At the first step, or at the one to resume from.
-    folder : Path
-        Folder of the run.
-    about : mapping
-        Content of the checkpoint beside the trainer's state.
-    event_writer : class, optional
-        TensorBoard's writer.
+    `about` is the content of the checkpoint beside the trainer's state, `event_writer` the class of
+    TensorBoard's writer.
     """
 
     def __init__(

@@ -50,13 +50,7 @@ def training_rows(volumes: VolumeSet) -> np.ndarray:
 
 
 def select_group(volumes: VolumeSet, group: str) -> VolumeSet:
-    """Return the volumes of one group of tomograms, by cryoetganGroup of the optics block.
-
-    Raises
-    ------
-    UserError
-        If no volume belongs to the group.
-    """
+    """Return the volumes of one group of tomograms, by cryoetganGroup of the optics block."""
     column, number = COLUMNS["group"], "rlnOpticsGroup"
     groups = {}
     if number in volumes.table and {number, column} <= set(volumes.optics):
@@ -119,13 +113,7 @@ def to_tensor(volumes: VolumeSet, rows: np.ndarray) -> torch.Tensor:
 
 
 def exclude_constant(volumes: torch.Tensor, path: Path) -> torch.Tensor:
-    """Return the volumes `(N, 1, z, y, x)` that are not constant.
-
-    Raises
-    ------
-    UserError
-        If all are constant.
-    """
+    """Return the volumes `(N, 1, z, y, x)` that are not constant; refuse a set without any."""
     varied = volumes.flatten(1).amax(1) > volumes.flatten(1).amin(1)
     constant = int((~varied).sum())
     if constant == len(volumes):

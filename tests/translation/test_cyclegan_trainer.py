@@ -21,23 +21,23 @@ from tests.translation.helpers import deterministic_trainer, small_trainer
 
 def test_training_on_one_device_needs_torch_and_numpy_alone():
     # all modules of the package that the trainers import, and the libraries of these
-    todo, seen, outside = (
-        ["translation.cyclegan.trainer", "translation.residual.trainer"],
-        set(),
-        set(),
-    )
+    todo = ["cryoetgan.translation.cyclegan.trainer", "cryoetgan.translation.residual.trainer"]
+    seen, outside = set(), set()
     while todo:
         name = todo.pop()
-        if name in seen:
+        path = ROOT / f"{name.replace('.', '/')}.py"
+        if name in seen or not path.exists():
             continue
         seen.add(name)
-        tree = ast.parse((ROOT / "cryoetgan" / f"{name.replace('.', '/')}.py").read_text())
-        for node in tree.body:
+        for node in ast.parse(path.read_text()).body:
             found = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            found += [node.module] if isinstance(node, ast.ImportFrom) else []
-            todo += [word.removeprefix("cryoetgan.") for word in found if "cryoetgan." in word]
+            if isinstance(node, ast.ImportFrom):
+                found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            todo += [word for word in found if word.startswith("cryoetgan.")]
             outside |= {word.split(".")[0] for word in found}
-    assert {"translation.engine.trainer", "translation.cyclegan.losses", "seeds"} <= seen
+    assert {
+        f"cryoetgan.translation.{name}" for name in ("engine.trainer", "cyclegan.losses")
+    } <= seen
     assert outside - set(sys.stdlib_module_names) == {"cryoetgan", "numpy", "torch"}
 
 

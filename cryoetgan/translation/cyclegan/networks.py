@@ -105,19 +105,9 @@ class Generator(nn.Module):
         return (x.shape[0], self.noise_channels, *(n // 4 for n in x.shape[2:]))
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Translate a batch.
+        """Translate a batch `(B, 1, z, y, x)`, scaled to [-1, 1]; 4 must divide each edge.
 
-        Parameters
-        ----------
-        x : Tensor
-            `(B, 1, z, y, x)`, each edge divisible by 4, scaled to [-1, 1].
-        noise : Tensor, optional
-            `noise_shape(x)`; drawn from N(0, 1) by default.
-
-        Returns
-        -------
-        Tensor
-            Same shape as `x`.
+        The noise has `noise_shape(x)`; it is drawn from N(0, 1) by default.
         """
         features = self.blocks(self.encoder(x))
         if self.noise_channels:

@@ -13,20 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from cryoetgan.seeds import rng
+from cryoetgan.translation.cyclegan import losses
 from cryoetgan.translation.cyclegan.diagnostics import background_mean, centre_shift
-from cryoetgan.translation.cyclegan.losses import (
-    clip_weights,
-    cycle_loss,
-    discriminator_loss,
-    full_objective,
-    generator_loss,
-    gradient_penalty,
-    identity_cosine,
-    identity_l1,
-    lowpass,
-    mean_absolute_error,
-    r1_penalty,
-)
 from cryoetgan.translation.cyclegan.networks import Discriminator, Generator
 from cryoetgan.translation.engine.batches import ShuffledIndices, VolumeLoader
 from cryoetgan.translation.engine.losses import patch_distance, signal_cosine_distance
@@ -105,16 +93,8 @@ def count_held_out(settings: CycleGANSettings, count: int) -> int:
 class CycleGANTrainer(Trainer):
     """Two generators and two discriminators, trained with unpaired volumes.
 
-    Parameters
-    ----------
-    settings : CycleGANSettings
-        Settings of networks, losses and training.
-    densities, subtomograms : Tensor
-        `(N, 1, z, y, x)` scaled to [-1, 1].
-    device : torch.device
-        Device of the networks.
-    seed : int
-        Seed of torch's generator, from which networks and batches follow.
+    Densities and subtomograms are `(N, 1, z, y, x)`, scaled to [-1, 1]; `Trainer` has the other
+    parameters.
     """
 
     settings: CycleGANSettings
@@ -214,7 +194,7 @@ class CycleGANTrainer(Trainer):
         optimiser.step()
         if self.settings.objective == "wgan" and self.settings.clip > 0:
             for name in ("D_s", "D_d"):
-                clip_weights(self.networks[name], self.settings.clip)
+                losses.clip_weights(self.networks[name], self.settings.clip)
 
     def discriminators_loss(self, s: Tensor, d: Tensor, fake_s: Tensor, fake_d: Tensor) -> Tensor:
         """Return the sum of the losses of D_s and D_d, with their penalties."""
@@ -223,7 +203,7 @@ class CycleGANTrainer(Trainer):
         for name, real, fake in (("D_s", s, fake_s), ("D_d", d, fake_d)):
             discriminator = self.networks[name]
             real_scores, fake_scores = self.score(name, torch.cat([real, fake])).chunk(2)
-            loss = discriminator_loss(
+            loss = losses.discriminator_loss(
                 settings.objective, real_scores, fake_scores, settings.real_label
             )
             self.last[f"loss_{name}"] = loss.detach()
@@ -231,13 +211,13 @@ class CycleGANTrainer(Trainer):
             self.last[f"{name}_fake"] = fake_scores.detach().mean()
             if settings.penalty_weight > 0:
                 fraction = torch.rand(len(real), 1, 1, 1, 1, device=self.device)
-                penalty = gradient_penalty(
+                penalty = losses.gradient_penalty(
                     discriminator, real, fake, fraction, settings.penalty_norm
                 )
                 loss = loss + settings.penalty_weight * penalty
             if settings.r1_weight > 0 and self.step % settings.r1_every == 0:
                 weight = settings.r1_weight * settings.r1_every
-                loss = loss + weight * r1_penalty(discriminator, real)
+                loss = loss + weight * losses.r1_penalty(discriminator, real)
             total = total + loss
         return total
 
@@ -278,14 +258,18 @@ class CycleGANTrainer(Trainer):
             cycled_d = self.translate("G_sd", fake_s)
             cycled_s = self.translate("G_ds", self.add_input_noise(fake_d))
         adversarial_s, adversarial_d = (
-            generator_loss(settings.objective, self.score(name, fake), settings.real_label)
+            losses.generator_loss(settings.objective, self.score(name, fake), settings.real_label)
             for name, fake in (("D_s", fake_s), ("D_d", fake_d))
         )
-        smooth_s, smooth_cycled_s = (lowpass(x, settings.cycle_lowpass) for x in (s, cycled_s))
-        cycle = cycle_loss(d, cycled_d, smooth_s, smooth_cycled_s)
-        loss = full_objective(adversarial_s, adversarial_d, cycle, settings.cycle_weight)
+        smooth_s, smooth_cycled_s = (
+            losses.lowpass(x, settings.cycle_lowpass) for x in (s, cycled_s)
+        )
+        cycle = losses.cycle_loss(d, cycled_d, smooth_s, smooth_cycled_s)
+        loss = losses.full_objective(adversarial_s, adversarial_d, cycle, settings.cycle_weight)
         if settings.identity_weight > 0:
-            distance = identity_cosine if settings.identity_kind == "cosine" else identity_l1
+            distance = (
+                losses.identity_cosine if settings.identity_kind == "cosine" else losses.identity_l1
+            )
             identity = distance(fake_s, d, settings.identity_lowpass)
             self.last["identity"] = identity.detach()
             loss = loss + settings.identity_weight * identity
@@ -294,8 +278,8 @@ class CycleGANTrainer(Trainer):
             self.last["patches"] = patches.detach()
             loss = loss + settings.patch_weight * patches
         self.last["adversarial"] = (adversarial_s + adversarial_d).detach()
-        self.last["cycle_d"] = mean_absolute_error(cycled_d.detach(), d)
-        self.last["cycle_s"] = mean_absolute_error(smooth_cycled_s.detach(), smooth_s)
+        self.last["cycle_d"] = losses.mean_absolute_error(cycled_d.detach(), d)
+        self.last["cycle_s"] = losses.mean_absolute_error(smooth_cycled_s.detach(), smooth_s)
         self.last["sd_ratio"] = fake_s.detach().std() / s.std().clamp_min(1e-6)
         return loss
 
@@ -329,9 +313,9 @@ class CycleGANTrainer(Trainer):
         s = self.sets["s"].batch(torch.linspace(0, len(self.sets["s"]) - 1, SCORED_VOLUMES).long())
         offset = background_mean(one.float()) - background_mean(s)
         self.last["noise_ratio"] = (one - other).std() / (2**0.5 * one.std())
-        self.last["cycle_hidden"] = mean_absolute_error(noisy_cycled, d) / mean_absolute_error(
-            cycled, d
-        )
+        self.last["cycle_hidden"] = losses.mean_absolute_error(
+            noisy_cycled, d
+        ) / losses.mean_absolute_error(cycled, d)
         self.last["signal_cosine_distance"] = signal_cosine_distance(mean, d)
         self.last["centre_shift"] = centre_shift(mean, d)
         self.last["background_offset"] = offset / s.std().clamp_min(1e-6)

@@ -12,14 +12,7 @@ FREE_MEMORY_FRACTION = 0.5
 class ShuffledIndices:
     """Shuffled passes over a set: every item is drawn once before any is drawn again.
 
-    Parameters
-    ----------
-    count : int
-        Number of items.
-    seed : int
-        Seed of the shuffling.
-    name : str
-        Name of the set; sets of different names are shuffled independently.
+    `count` is the number of items. Sets of different names are shuffled independently.
     """
 
     def __init__(self, count: int, seed: int, name: str) -> None:
@@ -44,15 +37,7 @@ class ShuffledIndices:
 
 
 class VolumeLoader:
-    """Batches of a set that lies on the device if it fits there, otherwise in main memory.
-
-    Parameters
-    ----------
-    volumes : Tensor
-        `(N, 1, z, y, x)`.
-    device : torch.device
-        Device of the batches.
-    """
+    """Batches on a device, of volumes `(N, 1, z, y, x)` that are held there if they fit."""
 
     def __init__(self, volumes: Tensor, device: torch.device) -> None:
         self.device = device

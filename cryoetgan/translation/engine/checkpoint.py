@@ -143,17 +143,12 @@ def find_state(folder: Path, key: Mapping[str, Any], code: str) -> dict[str, Any
     Parameters
     ----------
     folder : Path
-        Folder of the run.
+        Folder of the run; `UserError` if it holds the finished checkpoint of another run.
     key : mapping
         Settings, seed, input hashes and preset of the run.
     code : str
         Hash of the training code. A finished run is trained anew by other code only once its
         checkpoint is gone; an unfinished run resumes.
-
-    Raises
-    ------
-    UserError
-        If the folder holds the finished checkpoint of another run.
     """
     finished, newest = folder / NAME, folder / IN_PROGRESS
     checkpoint = read(finished) if finished.exists() else None

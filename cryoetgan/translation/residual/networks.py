@@ -22,15 +22,7 @@ TONE_CURVE_LR_SCALE = 8.0
 
 
 class DensityEstimator(nn.Module):
-    """G_sd: 3^3 convolutions and residual blocks without norm; the last layer starts at zero.
-
-    Parameters
-    ----------
-    width : int
-        Channels.
-    blocks : int
-        Residual blocks.
-    """
+    """G_sd: 3^3 convolutions and residual blocks without norm; the last layer starts at zero."""
 
     def __init__(self, width: int, blocks: int) -> None:
         super().__init__()

@@ -58,18 +58,8 @@ def simulate_scene_bank(
 ) -> SceneBank:
     """Simulate `count` scenes, the same number for each imaging model.
 
-    Parameters
-    ----------
-    densities, rows
-        Posed densities, and the rows of these to use.
-    models : sequence of ImagingModel
-        Models of the tomograms that the subtomograms come from.
-    count : int
-        Number of scenes.
-    class_fractions : {'matched', 'uniform'}
-        Class fractions: equal to the picks', or uniform.
-    seed : int
-        Seed of the run.
+    Targets are the posed densities of `rows`; their class fractions are equal to the picks'
+    (matched), or uniform.
     """
     table = densities.table.iloc[rows]
     by_class = {

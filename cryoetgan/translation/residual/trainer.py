@@ -56,8 +56,6 @@ class ResidualTrainer(Trainer):
 
     Parameters
     ----------
-    settings : ResidualSettings
-        Settings of networks, losses and training.
     scenes : SceneBank
         Signals and noises, grey values.
     subtomograms : Tensor
@@ -67,10 +65,8 @@ class ResidualTrainer(Trainer):
     half_turns : sequence of tuple of int
         Half turns that keep the missing wedge, as axes of `(B, 1, z, y, x)` to flip
         (`physics.geometry.HALF_TURNS`).
-    device : torch.device
-        Device of the networks.
-    seed : int
-        Seed of torch's generator.
+    settings, device, seed
+        As in `Trainer`.
     """
 
     settings: ResidualSettings
