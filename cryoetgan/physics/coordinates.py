@@ -24,8 +24,21 @@ TILT_AXES = {"y": np.eye(3), "x": np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])
 BEAM_AXES = {"z": np.eye(3), "y": np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])}
 """Rotations (xyz) that take the axis of the file to y (tilt) and z (beam).
 
-They are the matrices of `cryoetgan.tomograms.importing.conventions.orient_axes`.
+They are the matrices of `orient_axes`.
 """
+
+
+def orient_axes(data: NDArray[Any], tilt_axis: str, beam_axis: str) -> NDArray[Any]:
+    """Return a tomogram `(z, y, x)` with its tilt axis along y and the beam along z, hand kept.
+
+    `tilt_axis` in the file: `y`, or `x` (then x, y become y, -x). `beam_axis` in the file: `z`,
+    or `y` (IMOD before trimvol, with the tilt axis along z; then x, y, z become x, -z, y).
+    """
+    if beam_axis == "y":
+        data = data[::-1].transpose(1, 0, 2)
+    if tilt_axis == "x":
+        data = data[:, :, ::-1].transpose(0, 2, 1)
+    return data
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import ImagingModel
-from cryoetgan.io.files import check_not_overwritten, read_json, sidecar
+from cryoetgan.io.files import check_mrc_name, check_not_overwritten, read_json, sidecar
 from cryoetgan.io.memmap import iterate_sections, release_pages
 from cryoetgan.io.mrc import (
     PROTEIN_BRIGHT,
     Volume,
-    check_mrc_name,
     check_same_voxel_size,
     open_volume,
     read_volume,

@@ -1,42 +1,34 @@
 """Section: numbers of volumes by class and set, box sizes, and tomograms."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
-
-from markupsafe import Markup
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.files import sidecar
 from cryoetgan.physics.acquisition import Acquisition, read_acquisition
-from cryoetgan.report.html import Section, macros
-from cryoetgan.report.results import Results
+from cryoetgan.report.results import Results, volumes_in
 from cryoetgan.report.run import TITLES, Run
 
-SPLITS = ("train", "validation", "test")
 
-
-def render(run: Run) -> Iterator[Markup]:
-    """Yield counts, box sizes and acquisition."""
-    counts, tomograms = count_volumes(run), tomogram_rows(run.results)
-    if counts:
-        yield macros.heading("Volumes by class") + macros.grid(counts, "dataset")
-        yield from map(macros.note, describe_boxes(run))
-    if tomograms:
-        yield macros.heading("Tomograms") + macros.grid(tomograms, "tomograms")
-    if not counts and not tomograms:
-        yield macros.text("This run has neither volumes nor tomograms yet.")
+def describe_data(run: Run) -> dict[str, Any]:
+    """Return counts, box sizes and acquisition."""
+    return {
+        "counts": count_volumes(run),
+        "boxes": describe_boxes(run),
+        "tomograms": tomogram_rows(run.results),
+    }
 
 
 def count_volumes(run: Run) -> list[list[str]]:
     """Return the number of volumes by class (rows) and set (columns), heading first."""
-    columns: dict[str, Mapping[str, int]] = {}
+    columns: dict[str, Mapping[Any, int]] = {}
     for name, label in (("subtomograms", "picked"), ("annotated", "annotated")):
         table = run.results.table(f"particles/{name}.star", ["rlnTomoName", "cryoetganClass"])
         if table is None:
             continue
         if "cryoetganSplit" not in table:
             table = table.assign(cryoetganSplit="train")
-        for split in SPLITS:
+        for split in ("train", "validation", "test"):
             part = table[table["cryoetganSplit"].astype(str) == split]
             if len(part):
                 columns[f"{label}, {split}"] = _count_classes(part)
@@ -49,9 +41,9 @@ def count_volumes(run: Run) -> list[list[str]]:
     return [["class", *columns], *rows, total] if rows else []
 
 
-def _count_classes(table: Any) -> Mapping[str, int]:
-    names = table["cryoetganClass"].astype(str)
-    return {str(name): int(count) for name, count in names.value_counts().items()}
+def _count_classes(table: Any) -> Mapping[Any, int]:
+    counts: dict[Any, int] = table["cryoetganClass"].astype(str).value_counts().to_dict()
+    return counts
 
 
 def describe_boxes(run: Run) -> list[str]:
@@ -68,7 +60,7 @@ def describe_boxes(run: Run) -> list[str]:
 def tomogram_rows(results: Results) -> list[list[str]]:
     """Return size and acquisition of each tomogram, heading first."""
     rows = [["tomogram", "size, voxels", "voxel, \u00c5", "tilts", "defocus, \u00b5m", "CTF"]]
-    for path in results.tomograms():
+    for path in volumes_in(results.folder / "tomograms"):
         volume = results.tomogram(path)
         if volume is None:
             continue
@@ -87,6 +79,3 @@ def tomogram_rows(results: Results) -> list[list[str]]:
             row += ["not recorded"] * 3
         rows.append(row)
     return rows if len(rows) > 1 else []
-
-
-SECTION = Section("data", "Data", render)

@@ -1,4 +1,4 @@
-"""Inputs of the metrics: which metrics they allow, and how they are read."""
+"""Inputs of the metrics, which metrics they allow, and the record of a metric."""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -21,6 +21,8 @@ FEATURES = ("is", "fid", "kid", "precision", "recall", "density", "coverage")
 SIMILARITY, SPECTRUM = ("ssim_class", "ssim_best"), ("power_ratio", "sd_ratio")
 METRICS = (*FEATURES, *SIMILARITY, "ssim_cycle", *SPECTRUM, "pose_recovery", "c2st_auc")
 Floats = NDArray[np.floating]
+MetricRecords = dict[str, dict[str, Any]]
+"""Metric to its record."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +82,7 @@ class MetricInputs:
 
 
 def read_class_maps(paths: Sequence[Path], real: VolumeSet) -> dict[str, Floats]:
-    """Read density maps: class (the stem of a file) to density `(n, n, n)`.
-
-    Raises
-    ------
-    UserError
-        If a map does not have the box or voxel size of the real set.
-    """
+    """Read density maps, class (the stem of a file) to density `(n, n, n)`, with the set's box."""
     maps = {}
     for name, path in paths_by_class(paths).items():
         volume = read_map(path)
@@ -105,11 +101,6 @@ def read_cycle(path: Path, real: VolumeSet, densities: Path | None) -> tuple[Flo
 
     The originals are `densities` if the set holds densities, otherwise `real`. Rows are matched
     by cryoetganId (crops), otherwise by class and angles (densities).
-
-    Raises
-    ------
-    UserError
-        If the densities are not named, or a volume has no original.
     """
     cycled, originals = read_volume_set(path, ["cryoetganSource"]), real
     if (cycled.table["cryoetganSource"] == "density").all():
@@ -127,10 +118,35 @@ def read_cycle(path: Path, real: VolumeSet, densities: Path | None) -> tuple[Flo
 
 
 def _keys(table: Any) -> list[tuple[Any, ...]]:
-    if "cryoetganId" in table and table["cryoetganId"].notna().all():
-        return [(name,) for name in table["cryoetganId"]]
     columns = [name for name in ("cryoetganClass", *ANGLES) if name in table]
-    return [
-        tuple(round(value, 3) if isinstance(value, float) else value for value in row)
-        for row in table[columns].itertuples(index=False)
-    ]
+    if "cryoetganId" in table and table["cryoetganId"].notna().all():
+        columns = ["cryoetganId"]
+    return list(table[columns].round(3).itertuples(index=False, name=None))
+
+
+def metric_record(
+    value: float,
+    interval: tuple[float, float] | None,
+    baselines: Mapping[str, float],
+    warning: str = "",
+    **extra: Any,
+) -> dict[str, Any]:
+    """Return the record of one metric; numbers that are not finite become None (JSON null).
+
+    The interval is the 95 % confidence interval. The baselines are the same metric of reference
+    sets: half of the real set, a constant volume, noise. The warning is the reason why the value
+    is unreliable.
+    """
+    known = interval is not None and np.isfinite(interval).all()
+    return {
+        "value": finite_or_none(value),
+        "interval": [float(side) for side in interval] if interval and known else None,
+        "baselines": {name: finite_or_none(value) for name, value in baselines.items()},
+        "warning": warning or None,
+        **extra,
+    }
+
+
+def finite_or_none(value: float) -> float | None:
+    """Return a plain float, or None if it is not finite: JSON has no NaN."""
+    return float(value) if np.isfinite(value) else None

@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cryoetgan.tomograms.simulation.projection import (
+from cryoetgan.tomograms.simulation.reconstruction import (
     backprojection_matrix,
     project_tilt_series,
     projection_matrix,
+    sirt,
     to_sections,
     to_volume,
+    weighted_back_projection,
 )
-from cryoetgan.tomograms.simulation.reconstruction import sirt, weighted_back_projection
 
 TILTS = np.arange(-60, 61, 3.0)
 

@@ -9,9 +9,8 @@ import pytest
 from cryoetgan.io.files import sidecar
 from cryoetgan.io.mrc import read_volume, write_volume
 from cryoetgan.io.star import COORDINATES, read_star
-from cryoetgan.tomograms.simulation.contents import Contents, build_scene
-from cryoetgan.tomograms.simulation.scene_files import write_scene
-from cryoetgan.tomograms.simulation.vesicles_and_gold import VesiclesAndGold
+from cryoetgan.tomograms.options import VesiclesAndGold
+from cryoetgan.tomograms.simulation.contents import Contents, build_scene, write_scene
 from tests.conftest import refused
 
 
@@ -65,7 +64,7 @@ def test_the_command_gives_the_same_bytes_and_a_truth_that_fits(cryoetgan, tmp_p
 
 
 def test_files_equal_packing_in_memory(tmp_path):
-    what = contents((40, 60, 64), vesicles=1, vesicle_radii=(100.0, 150.0), beads=2)
+    what = contents((40, 60, 64), vesicles=1, vesicle_radius="100.0,150.0", beads=2)
     written = write_scene(tmp_path / "s.mrc", what, 5)
     packed = build_scene(what, "s", 5)
     assert written.rows == packed.rows
