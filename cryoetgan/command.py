@@ -269,6 +269,17 @@ def check_positive(value: float, option: str, unit: str = "") -> float:
     return value
 
 
+def parse_by_tomogram(items: Sequence[str] | None, option: str) -> dict[str, str]:
+    """Return the value of each tomogram from options `TOMOGRAM=VALUE`."""
+    found = {}
+    for item in items or []:
+        name, equals, value = item.partition("=")
+        if not (name and equals and value):
+            raise UserError(f"{option}: got '{item}', wanted TOMOGRAM=VALUE")
+        found[name] = value
+    return found
+
+
 def parse_counts(
     names: Sequence[str], count: int, others: Sequence[str] | None, option: str, other_option: str
 ) -> dict[str, int]:

@@ -16,6 +16,7 @@ from cryoetgan import __version__
 from cryoetgan.errors import UserError, format_shape
 from cryoetgan.io.files import atomic, check_exists
 from cryoetgan.io.memmap import iterate_sections
+from cryoetgan.io.star import paths_by_class
 
 Floats = NDArray[np.floating]
 VOXEL_SIZE_TOLERANCE = 0.01
@@ -65,6 +66,16 @@ def read_map(path: Path) -> Volume:
     volume = read_volume(path)
     check_map(volume.data, path)
     return volume
+
+
+def read_maps(paths: Sequence[Path], voxel_size: float, tomogram: Path) -> dict[str, NDArray[Any]]:
+    """Return density maps by class, the stems of their files, in the voxels of a tomogram."""
+    maps = {}
+    for name, path in paths_by_class(paths).items():
+        volume = read_map(path)
+        check_same_voxel_size(voxel_size, volume.voxel_size, tomogram, path)
+        maps[name] = volume.data
+    return maps
 
 
 def check_map(data: NDArray[Any], path: Path) -> None:

@@ -1,9 +1,9 @@
-"""Pair correlation: measured from positions, and used to draw neighbours."""
+"""Neighbours: their pair correlation is measured and drawn from, classes keep their fractions."""
 
 import numpy as np
 import pytest
 
-from cryoetgan.imaging.pair_correlation import PairCorrelation, measure_pair_correlation
+from cryoetgan.imaging.neighbours import NeighbourSampler, PairCorrelation, measure_pair_correlation
 
 SHAPE = (60, 90, 80)
 
@@ -43,6 +43,9 @@ def test_without_correlation_the_expected_number_is_density_times_volume():
     assert found.expected_neighbours(300.0) == pytest.approx(2e-7 * 300**3)
 
 
-def test_json_round_trip():
-    before = PairCorrelation(1e-7, 12.5, np.array([0.0, 0.5, 1.25]), 1.5)
-    assert PairCorrelation.from_json(before.to_json()).to_json() == before.to_json()
+def test_neighbours_occur_in_their_class_fractions(maps):
+    sampler = NeighbourSampler(maps, {"ball": 0.8, "rod": 0.2, "empty": 0.5})
+    rng = np.random.default_rng(0)
+    balls = sampler.orientations("ball").sum(axis=(1, 2, 3))
+    drawn = [np.abs(balls - sampler.draw(rng).sum()).min() < 1e-3 for _ in range(400)]
+    assert np.mean(drawn) == pytest.approx(0.8, abs=0.06)

@@ -1,4 +1,4 @@
-"""Number density and pair correlation of the particles of a tomogram.
+"""Neighbours of a particle: number density and pair correlation, and their densities.
 
 The pair correlation g(r) is the number of neighbours at distance r, relative to particles at
 independent random positions: 0 if they exclude each other, above 1 if they cluster. It is
@@ -7,16 +7,18 @@ assumed to be the same at every depth.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from cryoetgan import seeds
-from cryoetgan.physics.geometry import distance_grid
+from cryoetgan.densities.poses import Poser
+from cryoetgan.physics.geometry import distance_grid, random_rotations
 
 Floats = NDArray[np.floating]
+BANK_ORIENTATIONS = 32
+"""Orientations of each class from which neighbours are drawn."""
 
 
 @dataclass(frozen=True)
@@ -80,25 +82,6 @@ class PairCorrelation:
             found = replace(self, acceptance_correction=factor)
         return found
 
-    def to_json(self) -> dict[str, Any]:
-        """Return a mapping for the model's file."""
-        return {
-            "particles_per_A3": self.density,
-            "distance_step_A": self.step,
-            "values": [round(float(g), 5) for g in self.values],
-            "acceptance_correction": self.acceptance_correction,
-        }
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "PairCorrelation":
-        """Return the pair correlation of a mapping from `to_json`."""
-        return cls(
-            float(content["particles_per_A3"]),
-            float(content["distance_step_A"]),
-            np.array(content["values"], float),
-            float(content["acceptance_correction"]),
-        )
-
 
 def measure_pair_correlation(
     places: Floats,
@@ -121,8 +104,6 @@ def measure_pair_correlation(
     xyz = np.asarray(places, float) * voxel_size
     density = len(xyz) / float(np.prod(size))
     step = max_distance / bins
-    if len(xyz) < 2:
-        return PairCorrelation(density, step, np.ones(bins))
     pairs = cKDTree(xyz).query_pairs(max_distance, output_type="ndarray")
     distance = np.linalg.norm(xyz[pairs[:, 0]] - xyz[pairs[:, 1]], axis=1)
     counts = 2 * np.histogram(distance, bins, (0, max_distance))[0]
@@ -143,3 +124,36 @@ def _inside_fractions(
     centres = xyz[rng.integers(len(xyz), size=directions)]
     ends = (centres + r * unit for r in radii)
     return np.array([((end >= 0) & (end < size)).all(axis=1).mean() for end in ends])
+
+
+class NeighbourSampler:
+    """Draws the particles around others from a bank of rotated maps.
+
+    Maps are cubes `(z, y, x)` by class; class fractions are fractions of all particles. Classes
+    without a map are ignored. The seed gives the orientations in the bank.
+    """
+
+    def __init__(self, maps: Mapping[str, Floats], class_fractions: Mapping[str, float]) -> None:
+        self.names = sorted(name for name in maps if class_fractions.get(name, 0) > 0)
+        weights = np.array([class_fractions[name] for name in self.names], float)
+        self.weights = weights / weights.sum() if len(weights) else weights
+        self._bank: dict[str, NDArray[np.float32]] = {}
+        self.maps = maps
+
+    def draw_class(self, rng: np.random.Generator) -> str:
+        """Return a random class, by the class fractions."""
+        return self.names[int(rng.choice(len(self.names), p=self.weights))]
+
+    def draw(self, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Return the density of one particle in a random orientation."""
+        name = self.draw_class(rng)
+        return self.orientations(name)[int(rng.integers(BANK_ORIENTATIONS))]
+
+    def orientations(self, name: str) -> NDArray[np.float32]:
+        """Return the rotated maps of a class, `(N, z, y, x)`."""
+        if name not in self._bank:
+            pose = Poser(np.asarray(self.maps[name]))
+            rng = seeds.rng(0, "imaging", "bank", name)
+            rotations = random_rotations(BANK_ORIENTATIONS, rng)
+            self._bank[name] = np.stack([pose(r, np.zeros(3)) for r in rotations])
+        return self._bank[name]

@@ -9,10 +9,7 @@ import pytest
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.fit.exclusion import ExclusionMask
 from cryoetgan.imaging.model import crop_centre
-from cryoetgan.imaging.simulate.ablated import (
-    BackgroundPatches,
-    flatten_transfer,
-)
+from cryoetgan.imaging.simulate.fitted import BackgroundPatches, flatten_transfer
 from cryoetgan.imaging.storage import save_model
 from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.star import COORDINATES, write_star
@@ -95,7 +92,7 @@ def test_without_neighbours_it_is_the_fitted_simulation(cryoetgan, tmp_path, fil
             ("1 --model, 0 --tomogram", "as many of each"),
         ),
         (("--model", "other.json", *REAL), ("other.json", "tomogram known", "t.mrc")),
-        (("--model", "M.json", *REAL, "--mask", "t.mrc"), ("NAME=PATH",)),
+        (("--model", "M.json", *REAL, "--mask", "t.mrc"), ("TOMOGRAM=VALUE",)),
         (("--model", "M.json", *REAL, "--mask", "u=t.mrc"), ("no --tomogram is named u",)),
     ],
 )
