@@ -18,8 +18,11 @@ import numpy as np
 import torch
 from set2 import LOOKS, Set2
 
-from cryoetgan.evaluation.classifiers.train import TrainingOptions
-from cryoetgan.evaluation.classifiers.train_test import evaluate_classifier, train_on_set
+from cryoetgan.evaluation.classifiers.train import (
+    TrainingOptions,
+    evaluate_classifier,
+    train_on_set,
+)
 from cryoetgan.evaluation.labelled_sets import load_labelled
 from cryoetgan.io.volume_set import read_volume_set
 

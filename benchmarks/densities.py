@@ -25,8 +25,7 @@ import pandas as pd
 
 from cryoetgan.densities.atoms import Atoms
 from cryoetgan.densities.density_from_atoms import simulate
-from cryoetgan.densities.eman2 import format_pdb
-from cryoetgan.densities.eman2_atoms import read_atoms_as_eman2
+from cryoetgan.densities.eman2 import format_pdb, read_atoms_as_eman2
 from cryoetgan.densities.poses import draw_poses
 from cryoetgan.io.volume_set import VolumeSetWriter
 

@@ -38,7 +38,8 @@ def power_ratio(model, tomogram, truth, rng):
         centre = rng.uniform(-0.5, 0.5, 3)
         target = posers[table["cryoetganClass"][index]](random_rotations(1, rng)[0], centre)
         simulated.append(sum(model.signal_and_noise(target, centre, rng)))
-    return spectra.power_ratio(spectra.shell_power(real), spectra.shell_power(simulated))
+    powers = (spectra.shell_powers(volumes).mean(axis=0) for volumes in (real, simulated))
+    return spectra.power_ratio(*powers)
 
 
 def main():

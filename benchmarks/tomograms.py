@@ -22,10 +22,12 @@ from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.tomograms.importing.convert import standardise_into
 from cryoetgan.tomograms.importing.normalise import measure_grey_scale
 from cryoetgan.tomograms.importing.resample import resampled_shape
-from cryoetgan.tomograms.simulation.packing import pack
-from cryoetgan.tomograms.simulation.projection import project_tilt_series, projection_matrix
-from cryoetgan.tomograms.simulation.reconstruction import weighted_back_projection
-from cryoetgan.tomograms.simulation.scene import empty_scene
+from cryoetgan.tomograms.simulation.packing import empty_scene, pack
+from cryoetgan.tomograms.simulation.reconstruction import (
+    project_tilt_series,
+    projection_matrix,
+    weighted_back_projection,
+)
 from cryoetgan.tomograms.simulation.simulate_tomogram import simulate_tomogram
 from cryoetgan.tomograms.simulation.tilt_series import TiltSeries
 

@@ -16,7 +16,13 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 import typer
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import check_not_overwritten, provenance, sidecar, write_json
+from cryoetgan.io.files import (
+    check_mrc_name,
+    check_not_overwritten,
+    provenance,
+    sidecar,
+    write_json,
+)
 
 log = logging.getLogger("cryoetgan")
 MAX_TILT_IMAGES = 1000
@@ -26,6 +32,12 @@ R = TypeVar("R")
 
 Output = Annotated[
     Path, typer.Option("--output", "-o", help="Path of the result.", show_default=False)
+]
+MrcOutput = Annotated[
+    Path,
+    typer.Option(
+        "--output", "-o", help="Path of the result.", show_default=False, callback=check_mrc_name
+    ),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of all random numbers.")]
 Device = Annotated[
@@ -255,6 +267,17 @@ def check_positive(value: float, option: str, unit: str = "") -> float:
     if not 0 < value < float("inf"):
         raise UserError(f"{option}: got {value:g}{unit}, wanted a number above zero")
     return value
+
+
+def parse_by_tomogram(items: Sequence[str] | None, option: str) -> dict[str, str]:
+    """Return the value of each tomogram from options `TOMOGRAM=VALUE`."""
+    found = {}
+    for item in items or []:
+        name, equals, value = item.partition("=")
+        if not (name and equals and value):
+            raise UserError(f"{option}: got '{item}', wanted TOMOGRAM=VALUE")
+        found[name] = value
+    return found
 
 
 def parse_counts(

@@ -1,42 +1,22 @@
-"""Slices of volumes as PNG images; needs only numpy and the standard library."""
+"""Slices of volumes as PNG images."""
 
 import base64
-import struct
-import zlib
+import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 Bytes = NDArray[np.uint8]
 
 
 def encode_png(image: Bytes) -> bytes:
-    """Return an image as PNG; equal images give equal bytes (no time stamp, one filter).
-
-    Parameters
-    ----------
-    image : ndarray
-        `(rows, columns)` grey or `(rows, columns, 3)` RGB; the first row is the top.
-    """
-    colour = 0 if image.ndim == 2 else 2
-    rows, columns = image.shape[:2]
-    lines = np.zeros((rows, 1 + image[0].size), np.uint8)  # the first byte of a line is its filter
-    lines[:, 1:] = image.reshape(rows, -1)
-    header = struct.pack(">IIBBBBB", columns, rows, 8, colour, 0, 0, 0)
-    body = zlib.compress(lines.tobytes(), 9)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + _png_chunk(b"IHDR", header)
-        + _png_chunk(b"IDAT", body)
-        + _png_chunk(b"IEND", b"")
-    )
-
-
-def _png_chunk(kind: bytes, content: bytes) -> bytes:
-    check = zlib.crc32(kind + content)
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
+    """Return an image as PNG: `(rows, columns)` grey or `(rows, columns, 3)` RGB, top row first."""
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, "PNG")
+    return out.getvalue()
 
 
 def data_uri(content: bytes, kind: str = "image/png") -> str:
@@ -45,16 +25,9 @@ def data_uri(content: bytes, kind: str = "image/png") -> str:
 
 
 def central_planes(volume: NDArray[Any], thickness: int = 1) -> list[NDArray[np.float32]]:
-    """Return the central planes xy, xz and yz of `volume[z, y, x]`.
+    """Return the central planes xy, xz and yz of `volume[z, y, x]`, each of `thickness` slices.
 
     The first axis points right and the second up, as in viewers of the field.
-
-    Parameters
-    ----------
-    volume : ndarray
-        `(z, y, x)`.
-    thickness : int
-        Number of averaged slices.
     """
     shown = []
     for axis in range(3):
@@ -85,15 +58,9 @@ def enlarge(image: Bytes, factor: int) -> Bytes:
 
 def montage(rows: Sequence[Sequence[Bytes]], gap: int = 4, fill: int = 0) -> Bytes:
     """Return images of one shape in rows and columns, `gap` pixels of value `fill` apart."""
-    height, width = rows[0][0].shape
-    columns = max(len(row) for row in rows)
-    shape = (len(rows) * (height + gap) - gap, columns * (width + gap) - gap)
-    out = np.full(shape, fill, np.uint8)
-    for i, row in enumerate(rows):
-        for j, image in enumerate(row):
-            top, left = i * (height + gap), j * (width + gap)
-            out[top : top + height, left : left + width] = image
-    return out
+    around = [(0, gap), (0, gap)]
+    padded = [[np.pad(image, around, constant_values=fill) for image in row] for row in rows]
+    return np.block(padded)[:-gap, :-gap]
 
 
 def scale_bar_length(width: float) -> float:
@@ -109,16 +76,9 @@ def scale_bar_length(width: float) -> float:
 
 
 def add_scale_bar(image: Bytes, pixels: float, fraction: int = 28) -> Bytes:
-    """Return an image with a white scale bar, edged in black, in the lower left corner.
+    """Return a grey image with a white scale bar, edged in black, in the lower left corner.
 
-    Parameters
-    ----------
-    image : ndarray
-        `(rows, columns)` grey.
-    pixels : float
-        Length of the bar.
-    fraction : int
-        The bar's thickness is the height of the image divided by this number.
+    The thickness of the bar is the height of the image divided by `fraction`.
     """
     out = image.copy()
     margin = max(2, image.shape[0] // 20)

@@ -1,4 +1,4 @@
-"""Fixtures all tests share, and which files come first."""
+"""Fixtures of all tests, and the order of the files."""
 
 import os
 import subprocess
@@ -9,8 +9,8 @@ import pytest
 
 from tests.in_process import cryoetgan
 
-# Before numpy and torch are loaded: tests run side by side, and a second thread each would only
-# wait for the others. Processes that keep no compiled modules would compile the libraries anew.
+# Before numpy and torch are loaded: tests run in parallel, so more threads would only wait. Processes
+# that keep no compiled modules would compile the libraries again.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -20,16 +20,18 @@ __all__ = ["cryoetgan"]
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = (
     "workflow/test_chain.py",
-    "workflow/test_conda.py",
+    "workflow/test_extended.py",
     "workflow/test_groups.py",
-    "workflow/test_synthetic.py",
+    "workflow/test_slurm.py",
+    "workflow/test_deployed.py",
     "setup/test_tutorial.py",
+    "workflow/test_reruns.py",
 )
-"""Files that last longest: whoever runs files side by side begins with them."""
+"""Files that take longest; parallel runs start with them."""
 
 
 def pytest_collection_modifyitems(items):
-    """Put the longest files first; the rest stays as it is."""
+    """Put the longest files first, and keep the order of the others."""
 
     def rank(item):
         name = "/".join(Path(item.path).parts[-2:])
@@ -40,7 +42,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:
-    """Real structures, reference maps and tomograms; the test is skipped without them."""
+    """The folder of real structures, maps and tomograms; the test is skipped without it."""
     folder = os.environ.get("CRYOETGAN_TEST_DATA")
     if not folder or not Path(folder).is_dir():
         pytest.skip("CRYOETGAN_TEST_DATA names no folder: the tests on real data do not run")
@@ -49,7 +51,7 @@ def test_data() -> Path:
 
 @pytest.fixture
 def rng():
-    """Return random numbers, the same in every test."""
+    """Return a random generator, the same in every test."""
     import numpy as np
 
     return np.random.default_rng(7)
@@ -57,7 +59,7 @@ def rng():
 
 @pytest.fixture
 def process(tmp_path):
-    """Run the command line in a process of its own, as `cryoetgan` runs it in this one."""
+    """Run the command line in a separate process; the fixture `cryoetgan` runs it in this one."""
 
     def run(*words: object, code: int = 0, cwd: Path = tmp_path, **environment: str):
         done = subprocess.run(
@@ -75,7 +77,7 @@ def process(tmp_path):
 
 
 def refused(done, *words: str) -> None:
-    """Assert that a command ended in one clear message that holds all `words`."""
+    """Assert that a command ended with one message that holds all `words`."""
     lines = [line for line in done.stderr.splitlines() if line.startswith("cryoetgan: ")]
     assert "Traceback" not in done.stderr, done.stderr
     assert len(lines) == 1, done.stderr

@@ -1,4 +1,4 @@
-"""The command line in this process: the same `main`, without seconds of imports a call."""
+"""The command line in this process: the same `main`, without the imports of each call."""
 
 import functools
 import logging
@@ -14,7 +14,7 @@ tree = functools.cache(cli.build)
 
 @pytest.fixture
 def cryoetgan(tmp_path, monkeypatch, capsys):
-    """Run `cryoetgan("tomograms", "import", ...)` in `tmp_path`, as a process would."""
+    """Return a function: `cryoetgan("tomograms", "import", ...)` runs the command in `tmp_path`."""
 
     def run(*words, code=0, cwd=tmp_path, **environment):
         monkeypatch.chdir(cwd)

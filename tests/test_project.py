@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from cryoetgan import __version__
-from tests.conftest import ROOT
+from tests.conftest import LONGEST, ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -44,6 +44,10 @@ def test_make_help_names_all_targets():
     described = set(re.findall(r"^([a-z-]+):.*##", MAKEFILE, re.MULTILINE))
     phony = set(re.search(r"^\.PHONY: (.*)", MAKEFILE, re.MULTILINE)[1].split())
     assert described == phony == TARGETS
+
+
+def test_the_longest_test_files_exist():
+    assert all((ROOT / "tests" / name).exists() for name in LONGEST)
 
 
 def test_hooks_and_checks_use_tools_of_the_environment():

@@ -17,19 +17,9 @@ def select_altlocs(flat: Any) -> NDArray[np.bool_]:
     keep = np.ones(len(flat.occ), bool)
     if not flat.altlocs.any():
         return keep
-    place = np.concatenate(
-        [
-            _to_bytes(flat.chain_ids),
-            _to_bytes(flat.resnums[:, None]),
-            _to_bytes(flat.icodes[:, None]),
-            _to_bytes(flat.entity_type[:, None]),
-        ],
-        axis=1,
-    )
-    _, residue = np.unique(_sort_keys(place), return_inverse=True)
+    residue = _number_rows(flat.chain_ids, flat.resnums, flat.icodes, flat.entity_type)
     has_altloc = np.isin(residue, residue[flat.altlocs != 0])
-    _, names = np.unique(_sort_keys(_to_bytes(flat.atom_names)), return_inverse=True)
-    _, kinds = np.unique(_sort_keys(_to_bytes(flat.residue_names)), return_inverse=True)
+    names, kinds = _number_rows(flat.atom_names), _number_rows(flat.residue_names)
     members = np.flatnonzero(has_altloc)
     members = members[np.argsort(residue[members], kind="stable")]
     edges = np.flatnonzero(np.diff(residue[members])) + 1
@@ -50,11 +40,8 @@ def select_altlocs(flat: Any) -> NDArray[np.bool_]:
     return keep
 
 
-def _to_bytes(table: NDArray[Any]) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(table).view(np.uint8).reshape(len(table), -1)
-
-
-def _sort_keys(rows: NDArray[np.uint8]) -> NDArray[Any]:
-    """Return one sortable value per row."""
-    rows = np.ascontiguousarray(rows)
-    return rows.view(f"V{rows.shape[1]}").ravel()
+def _number_rows(*columns: NDArray[Any]) -> NDArray[np.intp]:
+    """Return for each of N rows a number that equals the number of every equal row."""
+    tables = [np.ascontiguousarray(c).view(np.uint8).reshape(len(c), -1) for c in columns]
+    rows = np.concatenate(tables, axis=1)
+    return np.unique(rows.view(f"V{rows.shape[1]}").ravel(), return_inverse=True)[1]

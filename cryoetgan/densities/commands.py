@@ -3,15 +3,15 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import typer
+from typer import Argument, Option
 
-from cryoetgan.command import Output, Record, Seed, check_positive, command, group, log
+from cryoetgan.command import MrcOutput, Output, Record, Seed, check_positive, command, group, log
 from cryoetgan.errors import UserError
 
 app = group("")
-VoxelSize = Annotated[float, typer.Option("--voxel-size", help="Angstrom.", show_default=False)]
-Resolution = Annotated[float, typer.Option("--resolution", help="Angstrom.", show_default=False)]
-Box = Annotated[int, typer.Option("--box", help="Edge in voxels.", show_default=False)]
+VoxelSize = Annotated[float, Option("--voxel-size", help="Angstrom.", show_default=False)]
+Resolution = Annotated[float, Option("--resolution", help="Angstrom.", show_default=False)]
+Box = Annotated[int, Option("--box", help="Edge in voxels.", show_default=False)]
 MIN_VOXEL_SIZE_A, MAX_VOXEL_SIZE_A = 0.1, 1000.0
 """Angstrom; a value outside this range has another unit."""
 WARN_FRACTION_OUTSIDE = 0.005
@@ -20,31 +20,25 @@ WARN_FRACTION_OUTSIDE = 0.005
 
 @command(app, "simulate")
 def simulate(
-    file: Annotated[Path, typer.Argument(help="PDB or mmCIF, gzipped or not.")],
-    output: Output,
+    file: Annotated[Path, Argument(help="PDB or mmCIF, gzipped or not.")],
+    output: MrcOutput,
     voxel_size: VoxelSize,
     resolution: Resolution,
     box: Box,
     engine: Annotated[
-        Literal["builtin", "eman2"], typer.Option(help="eman2 runs e2pdb2mrc.py.")
+        Literal["builtin", "eman2"], Option(help="eman2 runs e2pdb2mrc.py.")
     ] = "builtin",
-    assembly: Annotated[str, typer.Option(help="Biological assembly, or none.")] = "1",
-    center: Annotated[bool, typer.Option(help="Centre of mass at voxel n // 2.")] = True,
+    assembly: Annotated[str, Option(help="Biological assembly, or none.")] = "1",
+    center: Annotated[bool, Option(help="Centre of mass at voxel n // 2.")] = True,
     eman2_compatible: Annotated[
-        bool, typer.Option("--eman2-compatible", help="Read atoms as e2pdb2mrc.py does.")
+        bool, Option("--eman2-compatible", help="Read atoms as e2pdb2mrc.py does.")
     ] = False,
-    model: Annotated[
-        str, typer.Option(help="MODEL number, all (parts of one particle), or auto.")
-    ] = "auto",
-    component: Annotated[
-        int, typer.Option(help="N: only the N-th largest of separate parts; 0: all.")
-    ] = 0,
-    chains: Annotated[
-        str, typer.Option(help="Chains to keep, by their author names: A,B; default: all.")
-    ] = "",
-    hydrogens: Annotated[bool, typer.Option("--hydrogens", help="Include hydrogens.")] = False,
-    ligands: Annotated[bool, typer.Option(help="Include ligands, ions and glycans.")] = True,
-    waters: Annotated[bool, typer.Option("--waters", help="Include waters.")] = False,
+    model: Annotated[str, Option(help="Number of a MODEL, all (merged), or auto.")] = "auto",
+    component: Annotated[int, Option(help="N-th largest of separate parts; 0: all.")] = 0,
+    chains: Annotated[str, Option(help="Chains by author name, A,B; default: all.")] = "",
+    hydrogens: Annotated[bool, Option("--hydrogens", help="Include hydrogens.")] = False,
+    ligands: Annotated[bool, Option(help="Include ligands, ions and glycans.")] = True,
+    waters: Annotated[bool, Option("--waters", help="Include waters.")] = False,
 ) -> Record:
     """Simulate the density map of a structure: sum of Z exp(-r^2 / w^2), w = resolution / pi.
 
@@ -54,11 +48,10 @@ def simulate(
     """
     from cryoetgan.densities.atoms import read_atoms
     from cryoetgan.densities.density_from_atoms import simulate as simulate_density
-    from cryoetgan.densities.eman2 import drop_unknown_elements, run_e2pdb2mrc
-    from cryoetgan.densities.eman2_atoms import read_atoms_as_eman2
+    from cryoetgan.densities.eman2 import drop_unknown_elements, read_atoms_as_eman2, run_e2pdb2mrc
     from cryoetgan.io.mrc import write_volume
 
-    _check_grid(output, voxel_size, box)
+    _check_grid(voxel_size, box)
     _check_resolution(resolution, voxel_size, eman2_compatible)
     keep = [name.strip() for name in chains.split(",") if name.strip()]
     if eman2_compatible and keep:
@@ -83,11 +76,9 @@ def simulate(
     return Record(about={"atoms": len(atoms), "phantom": atoms.phantom})
 
 
-def _check_grid(output: Path, voxel_size: float, box: int) -> None:
+def _check_grid(voxel_size: float, box: int) -> None:
     from cryoetgan.densities.density_from_atoms import check_box
-    from cryoetgan.io.mrc import check_mrc_name
 
-    check_mrc_name(output)
     check_box(box, "--box")
     if not MIN_VOXEL_SIZE_A <= voxel_size <= MAX_VOXEL_SIZE_A:
         raise UserError(
@@ -123,17 +114,13 @@ def _warn_of_cut_map(positions: Any, voxel_size: float, box: int, file: Path) ->
 
 @command(app, "membrane")
 def membrane(
-    output: Output,
+    output: MrcOutput,
     voxel_size: VoxelSize,
     box: Box,
-    resolution: Annotated[float, typer.Option(help="Angstrom.")] = 30.0,
-    membrane_thickness: Annotated[
-        float, typer.Option(help="Angstrom between the head-group layers.")
-    ] = 40.0,
-    membrane_radius: Annotated[float, typer.Option(help="Angstrom; curvature.")] = 600.0,
-    membrane_tilt: Annotated[
-        float, typer.Option(help="Degrees about y from z to the membrane's normal.")
-    ] = 0.0,
+    resolution: Annotated[float, Option(help="Angstrom.")] = 30.0,
+    membrane_thickness: Annotated[float, Option(help="Angstrom between head-group layers.")] = 40.0,
+    membrane_radius: Annotated[float, Option(help="Angstrom; curvature.")] = 600.0,
+    membrane_tilt: Annotated[float, Option(help="Degrees about y from z to the normal.")] = 0.0,
 ) -> Record:
     """Simulate a patch of lipid bilayer: head groups and hydrophobic trough.
 
@@ -143,7 +130,7 @@ def membrane(
     from cryoetgan.densities.membrane import simulate_membrane
     from cryoetgan.io.mrc import write_volume
 
-    _check_grid(output, voxel_size, box)
+    _check_grid(voxel_size, box)
     for value, name in (
         (resolution, "--resolution"),
         (membrane_thickness, "--membrane-thickness"),
@@ -160,13 +147,11 @@ def membrane(
 
 @command(app, "import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="Density map, MRC or MAP, protein positive.")],
-    output: Output,
+    file: Annotated[Path, Argument(help="Density map, MRC or MAP, protein positive.")],
+    output: MrcOutput,
     voxel_size: VoxelSize,
     box: Box,
-    input_voxel_size: Annotated[
-        float | None, typer.Option(help="Angstrom; replaces the header's.")
-    ] = None,
+    input_voxel_size: Annotated[float | None, Option(help="Angstrom, not the header's.")] = None,
 ) -> Record:
     """Import a density map of another program at the run's box and voxel size (MRC).
 
@@ -176,7 +161,7 @@ def import_(
     from cryoetgan.densities.maps import import_map
     from cryoetgan.io.mrc import write_volume
 
-    _check_grid(output, voxel_size, box)
+    _check_grid(voxel_size, box)
     density, found_voxel_size, outside = import_map(file, voxel_size, box, input_voxel_size)
     if outside > WARN_FRACTION_OUTSIDE:
         log.warning(
@@ -190,19 +175,15 @@ def import_(
 
 @command(app, "pose")
 def pose(
-    maps: Annotated[list[Path], typer.Argument(help="Density maps; the stem is the class.")],
+    maps: Annotated[list[Path], Argument(help="Density maps; the stem is the class.")],
     output: Output,
-    count: Annotated[int, typer.Option(help="Poses of each map.", show_default=False)],
-    max_shift: Annotated[float, typer.Option(help="Angstrom per axis.")] = 0.0,
+    count: Annotated[int, Option(help="Poses of each map.", show_default=False)],
+    max_shift: Annotated[float, Option(help="Angstrom per axis.")] = 0.0,
     class_count: Annotated[
-        list[str] | None, typer.Option(help="NAME=N: another count for one class; repeatable.")
+        list[str] | None, Option(help="NAME=N: another count for one class; repeatable.")
     ] = None,
-    prior: Annotated[
-        Path | None, typer.Option(help="STAR file of observed angles and origins.")
-    ] = None,
-    prior_spread: Annotated[
-        float, typer.Option(help="Degrees; blurs the orientations of --prior.")
-    ] = 5.0,
+    prior: Annotated[Path | None, Option(help="STAR file of observed angles and origins.")] = None,
+    prior_spread: Annotated[float, Option(help="Degrees; blurs the prior's orientations.")] = 5.0,
     seed: Seed = 0,
 ) -> Record:
     """Draw random poses of density maps: a volume set (STAR and MRC stack), N of each map.
@@ -214,8 +195,7 @@ def pose(
     """
     from cryoetgan.command import parse_counts
     from cryoetgan.densities.maps import read_pose_maps
-    from cryoetgan.densities.pose_prior import read_pose_prior
-    from cryoetgan.densities.poses import draw_poses
+    from cryoetgan.densities.poses import draw_poses, read_pose_prior
     from cryoetgan.io.files import check_disk_space
     from cryoetgan.io.volume_set import VolumeSetWriter
     from cryoetgan.progress import track

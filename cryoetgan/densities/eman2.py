@@ -1,4 +1,4 @@
-"""The EMAN2 engine: e2pdb2mrc.py in a process of its own, with its result checked."""
+"""The EMAN2 engine: e2pdb2mrc.py in a process of its own, and the atoms that it reads."""
 
 import logging
 import os
@@ -13,9 +13,11 @@ import mrcfile
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.densities.atoms import Atoms
+from cryoetgan.densities.atoms import Atoms, check_extent
 from cryoetgan.densities.density_from_atoms import simulate
 from cryoetgan.errors import UserError
+from cryoetgan.structures.pdb_records import read_records
+from cryoetgan.structures.read_structure import is_mmcif, read_structure, read_text
 
 log = logging.getLogger("cryoetgan")
 PROGRAM = "e2pdb2mrc.py"
@@ -93,7 +95,9 @@ def run_e2pdb2mrc(
         if done.returncode != 0 or not target.exists():
             lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
             raise UserError(f"{PROGRAM} failed (exit {done.returncode}): {lines[-1]}")
-        _check_count(done.stdout, len(atoms))
+        used = re.search(r"(\d+) atoms used", done.stdout)
+        if used and int(used[1]) != len(atoms):
+            raise UserError(f"{PROGRAM} used {used[1]} atoms of {len(atoms)}; use engine builtin")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its headers have nversion 0 and ispg 0
             with mrcfile.open(target, permissive=True) as file:
@@ -102,12 +106,6 @@ def run_e2pdb2mrc(
         raise UserError(f"{PROGRAM} wrote a map of {data.shape}, not {box}^3; is it EMAN2 2.99?")
     _check_map(data, atoms, voxel_size, resolution, box, center)
     return data
-
-
-def _check_count(stdout: str, wanted: int) -> None:
-    found = re.search(r"(\d+) atoms used", stdout)
-    if found and int(found.group(1)) != wanted:
-        raise UserError(f"{PROGRAM} used {found.group(1)} atoms of {wanted}; use engine builtin")
 
 
 def _check_map(
@@ -149,3 +147,53 @@ def format_pdb(atoms: Atoms) -> str:
         )
     ]
     return "\n".join([*lines, "END", ""])
+
+
+Z_OF_LETTER = {"H": 1, "C": 6, "A": 7, "N": 7, "O": 8, "P": 15, "S": 16, "W": 18, "K": 19}
+"""A is an ambiguous nitrogen or oxygen, W a water as one atom."""
+Z_GOLD = 79
+
+
+def read_atoms_as_eman2(path: Path) -> Atoms:
+    """Read the atoms that e2pdb2mrc.py would use; mmCIF is read as the same PDB file."""
+    text = read_text(path)
+    if is_mmcif(text, path):
+        structure = read_structure(path)
+        sites = [s for m in structure for s in m.all() if s.residue.het_flag != "H"]
+        positions = np.array([s.atom.pos.tolist() for s in sites], float)
+        numbers = np.array([eman2_atomic_number(s.atom.padded_name()) for s in sites], int)
+    else:
+        records = read_records(text, path)
+        names, which = np.unique(records.names.view("S4"), return_inverse=True)
+        every = np.array([eman2_atomic_number(name.decode("latin-1")) for name in names], int)
+        numbers = np.where(records.is_het, 0, every[which.ravel()])
+        positions = records.positions
+    known = numbers > 0
+    if not known.any():
+        raise UserError(
+            f"{path}: EMAN2 finds no atoms in it: it reads the ATOM records of PDB files and "
+            "skips HETATM records"
+        )
+    check_extent(positions[known], path)
+    return Atoms(positions[known], numbers[known])
+
+
+def eman2_atomic_number(name: str) -> int:
+    """Return Z of an atom name, columns 13-16 of a PDB file; 0 if EMAN2 drops the atom.
+
+    The first letter counts: column 13, or the next one if that is blank. Calcium is therefore
+    carbon, and selenium sulphur. Names that start with a digit are dropped.
+
+    Examples
+    --------
+    >>> eman2_atomic_number(" CA "), eman2_atomic_number("SE  "), eman2_atomic_number("1HB ")
+    (6, 16, 0)
+    """
+    name = f"{name:<4}"[:4]
+    rest = name[1:].strip()
+    if not rest:
+        return 0
+    first, second = (rest[0], name[2]) if name[0] == " " else (name[0], rest[0])
+    if (first, second) == ("A", "U"):
+        return Z_GOLD
+    return Z_OF_LETTER.get(first, 0)

@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cryoetgan.errors import UserError, format_shape
-from cryoetgan.io.mrc import check_same_voxel_size, read_volume, resolve_voxel_size
+from cryoetgan.io.mrc import check_map, check_same_voxel_size, read_map, resolve_voxel_size
 from cryoetgan.io.raw_mrc import open_raw_volume
 from cryoetgan.io.star import paths_by_class
 
-MAX_MAP_VOXELS = 512**3
-"""The whole map is held in memory, twice in double precision."""
+Floats = NDArray[np.floating]
 
 
 def import_map(
@@ -27,7 +26,8 @@ def import_map(
     """
     with open_raw_volume(path) as raw:
         size = resolve_voxel_size(path, raw.voxel_size, input_voxel_size)
-        data = check_map(raw.data, path)
+        check_map(raw.data, path)
+        data = np.asarray(raw.data, np.float64)
     density = resample_to_box(data, size, voxel_size, box)
     return density, size, fraction_outside(data, density, (voxel_size / size) ** 3)
 
@@ -38,10 +38,9 @@ def read_pose_maps(paths: Sequence[Path]) -> tuple[dict[str, NDArray[Any]], floa
     The maps must be cubes of one size.
     """
     named = paths_by_class(paths)
-    volumes = {name: read_volume(path) for name, path in named.items()}
+    volumes = {name: read_map(path) for name, path in named.items()}
     first_name, first = next(iter(volumes.items()))
     for name, volume in volumes.items():
-        check_map(volume.data, named[name])
         check_same_voxel_size(first.voxel_size, volume.voxel_size, named[first_name], named[name])
         if volume.data.shape != first.data.shape or len(set(volume.data.shape)) != 1:
             raise UserError(
@@ -52,26 +51,8 @@ def read_pose_maps(paths: Sequence[Path]) -> tuple[dict[str, NDArray[Any]], floa
     return {name: volume.data for name, volume in volumes.items()}, first.voxel_size
 
 
-def check_map(data: NDArray[Any], path: Path) -> NDArray[np.float64]:
-    """Return a map's values `(z, y, x)`; raise `UserError` if they are not a density map."""
-    if data.size > MAX_MAP_VOXELS:
-        raise UserError(
-            f"{path}: has {format_shape(data.shape)} voxels, more than a particle's map; "
-            "crop or bin it first"
-        )
-    values = np.asarray(data, np.float64)
-    if not np.isfinite(values).all():
-        raise UserError(f"{path}: holds values that are not finite numbers")
-    if values.max() <= 0 or np.ptp(values) == 0:
-        raise UserError(
-            f"{path}: no voxel is above zero, or all are equal; a density map has protein positive "
-            "(multiply a map with dark protein by -1)"
-        )
-    return values
-
-
 def resample_to_box(
-    data: NDArray[np.floating], voxel_size: float, wanted: float, box: int
+    data: Floats, voxel_size: float, wanted: float, box: int
 ) -> NDArray[np.float32]:
     """Resample a map `(z, y, x)` from `voxel_size` to `wanted` angstrom, in a cube of `box` voxels.
 
@@ -92,9 +73,7 @@ def resample_to_box(
     ).astype(np.float32)
 
 
-def fraction_outside(
-    data: NDArray[np.floating], inside: NDArray[np.floating], factor: float
-) -> float:
+def fraction_outside(data: Floats, inside: Floats, factor: float) -> float:
     """Return the fraction of a map's positive mass that lies outside the box `inside`.
 
     `factor` is the voxel volume of `inside` over the voxel volume of `data`.

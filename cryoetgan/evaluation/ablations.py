@@ -7,30 +7,20 @@ from typing import Any
 import numpy as np
 
 from cryoetgan.errors import UserError, suggest
-from cryoetgan.evaluation.paper import TABLE_3, TABLE_4
+from cryoetgan.evaluation import paper
 from cryoetgan.evaluation.statistics.intervals import mean_over_seeds, wilson
 from cryoetgan.translation.engine.settings import TrainingSettings
 from cryoetgan.translation.presets import read_preset
 
-RANGES = {
-    "fid": (0.0, np.inf),
-    "is": (0.0, np.inf),
-    "kid": (-np.inf, np.inf),
-    "ssim_class": (0.0, np.inf),
-    "precision": (0.0, 1.0),
-    "recall": (0.0, 1.0),
-    "density": (0.0, np.inf),
-    "coverage": (0.0, 1.0),
-    "sd_ratio": (0.0, np.inf),
-    "gan_test": (0.0, 1.0),
-    "gan_train": (0.0, 1.0),
-}
-"""Columns of the table, and the range of each, for its intervals."""
+COLUMNS = ("fid", "is", "kid", *paper.COLUMNS[:-1], "sd_ratio", "gan_test", "gan_train")
+"""Columns of the table."""
+FRACTIONS = ("precision", "recall", "coverage", "gan_test", "gan_train")
+"""Columns whose intervals end at 1."""
 LOW_RECALL, HIGH_COVERAGE, LOW_SD_RATIO, DOMINANT_CLASS = 0.05, 0.9, 0.3, 0.9
 LOW_SPREAD = 0.5
 """Neighbour distance in the generated set over that in the real set (`spread` of recall)."""
 NOT_COMPARABLE = "other data, features and classifier: not comparable"
-PAPER_TABLES = {"Table 3": TABLE_3, "Table 4": TABLE_4}
+PAPER_TABLES = {"Table 3": paper.TABLE_3, "Table 4": paper.TABLE_4}
 
 
 @dataclass(frozen=True)
@@ -67,13 +57,7 @@ ABLATIONS = {
 
 
 def ablate_preset(name: str, preset: str, snapshot_every: int | None = None) -> TrainingSettings:
-    """Return the settings of a preset with one ablation, and with more snapshots if wanted.
-
-    Raises
-    ------
-    UserError
-        If the name is unknown, the preset is not a CycleGAN, or the number is below 1.
-    """
+    """Return the settings of a preset with one ablation, and with more snapshots if wanted."""
     if name not in ABLATIONS:
         known = ", ".join(ABLATIONS)
         raise UserError(f"unknown ablation '{name}'{suggest(name, ABLATIONS)} (known: {known})")
@@ -136,7 +120,9 @@ def _row(name: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "collapsed_low": low,
         "collapsed_high": high,
     }
-    for column, (lowest, highest) in RANGES.items():
+    for column in COLUMNS:
+        lowest = -np.inf if column == "kid" else 0.0
+        highest = 1.0 if column in FRACTIONS else np.inf
         values = np.array([[_value(run, column)] for run in runs])
         values = values[np.isfinite(values[:, 0])]
         if len(values):

@@ -3,33 +3,28 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cryoetgan.errors import UserError
+
 DENSE_UNITS = 4096
 LAYERS = ("flatten", "fc6", "fc7")
-SMALLEST_BOX = 16
-"""Voxels."""
+SMALLEST_BOX = 16  # voxels
 
 
 class CB3D(nn.Module):
     """Eight 3^3 convolutions in five groups, then two dense layers of 4096 units.
 
-    Parameters
-    ----------
-    box : int
-        Box edge, at least 16 voxels. The network has 61,231,492 parameters at 40 voxels
-        and four classes, and 46,563,719 at 28 voxels and seven classes.
-    classes : int
-        Number of classes.
-
-    Notes
-    -----
-    The first pooling keeps the first axis, so the axis order is part of the model. Arrays
-    here are zyx.
+    The box edge is at least 16 voxels. The network has 61,231,492 parameters at 40 voxels and
+    four classes, and 46,563,719 at 28 voxels and seven classes. The first pooling keeps the
+    first axis, so the axis order is part of the model: arrays are zyx.
     """
 
     def __init__(self, box: int, classes: int) -> None:
         super().__init__()
         if box < SMALLEST_BOX:
-            raise ValueError(f"CB3D needs boxes of {SMALLEST_BOX} voxels or more, got {box}")
+            raise UserError(
+                f"cb3d needs boxes of {SMALLEST_BOX} voxels or more, got {box}; "
+                "use --network small (evaluation.network)"
+            )
         self.box = box
         self.body = nn.Sequential(
             *_convolutions(1, 64),

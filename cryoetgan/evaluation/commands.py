@@ -7,10 +7,19 @@ import typer
 
 from cryoetgan.command import Device, Output, Record, Seed, command, group, log, parse_tilt_range
 from cryoetgan.errors import UserError
+from cryoetgan.evaluation import selection
+from cryoetgan.evaluation.labelled_sets import draw_balanced, load_labelled, open_sets
+from cryoetgan.io.files import check_exists, provenance, read_json, sha256, write_json, write_text
+from cryoetgan.io.volume_set import stack_path
+from cryoetgan.seeds import rng
 
 app = group("")
 Split = Annotated[str | None, typer.Option(help="Only rows of this split.")]
+FEATURES = typer.Option(help="Classifier of `evaluation classify --checkpoint`.")
 RealSet = Annotated[Path, typer.Option(help="Real volume set (STAR).")]
+MeasureFile = Annotated[
+    Path | None, typer.Option(help="JSON of `evaluation measure` for this set.")
+]
 
 
 @command(app, "classify")
@@ -20,57 +29,41 @@ def classify(
     test: Annotated[Path, typer.Option(help="Volume set to test on (STAR).")],
     train_split: Split = None,
     test_split: Split = None,
-    count: Annotated[
-        int | None, typer.Option(help="Number of training volumes, classes in equal parts.")
-    ] = None,
+    count: Annotated[int | None, typer.Option(help="Number of training volumes.")] = None,
     network: Annotated[str, typer.Option(help="small, or cb3d (the paper's).")] = "small",
-    epochs: Annotated[
-        int | None, typer.Option(help="At most; default: by the size of the set.")
-    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="At most; default: by set size.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="File for the classifier.")] = None,
-    reuse: Annotated[
-        Path | None, typer.Option(help="Classifier that is reused if its training set is the same.")
-    ] = None,
+    reuse: Annotated[Path | None, typer.Option(help="Classifier to reuse if possible.")] = None,
     device: Device = "auto",
     seed: Seed = 0,
 ) -> None:
     """Train a classifier on one volume set and test it on another: JSON.
 
     Keys: accuracy and its 95 % interval, classes, confusion (rows true, columns predicted),
-    n_train, n_test. All rows of both sets are used, unless a split or a count is given. Runs
-    with several counts are the points of a learning curve.
+    n_train, n_test. All rows of both sets are used, unless a split or a count (of all classes in
+    equal parts) is given. Runs with several counts are the points of a learning curve. The
+    classifier of --reuse is used if its training set and options are the same.
     """
     from cryoetgan.devices import choose_device
+    from cryoetgan.evaluation.classifiers import train as training
     from cryoetgan.evaluation.classifiers.classifier import save_classifier
-    from cryoetgan.evaluation.classifiers.train import TrainingOptions
-    from cryoetgan.evaluation.classifiers.train_test import (
-        check_train_and_test,
-        evaluate_classifier,
-        train_or_reuse,
-    )
-    from cryoetgan.evaluation.comparison.subsets import draw_balanced
-    from cryoetgan.evaluation.labelled_sets import load_labelled, open_sets
-    from cryoetgan.io.files import provenance, sha256, write_json
-    from cryoetgan.io.volume_set import stack_path
-    from cryoetgan.seeds import rng
 
     title = f"training {network} on {train.name}"
-    options = TrainingOptions(network, epochs, choose_device(device), seed, title)
+    options = training.TrainingOptions(network, epochs, choose_device(device), seed, title)
     first, second = open_sets(train, test)
     train_set, test_set = load_labelled(first, train_split), load_labelled(second, test_split)
     if count is not None:
         train_set = draw_balanced(train_set, count, rng(seed, "count"))
-    check_train_and_test(train_set, test_set)
+    training.check_train_and_test(train_set, test_set)
     chosen = {"network": network, "epochs": epochs, "count": count}
-    key = {
+    key: dict[str, Any] = {
         "train": sha256(stack_path(train)),
         "labels": sha256(train),
         "split": train_split,
-        **chosen,
-        "seed": seed,
     }
-    classifier = train_or_reuse(train_set, options, key, reuse)
-    found = evaluate_classifier(classifier, test_set)
+    key |= chosen | {"seed": seed}
+    classifier = training.train_or_reuse(train_set, options, key, reuse)
+    found = training.evaluate_classifier(classifier, test_set)
     if checkpoint is not None:
         save_classifier(checkpoint, classifier, key)
     parameters = chosen | {"train_split": train_split, "test_split": test_split}
@@ -91,59 +84,44 @@ def measure(
     real: RealSet,
     generated: Annotated[Path, typer.Option(help="Volume set to measure (STAR).")],
     real_split: Split = None,
-    densities: Annotated[
-        Path | None, typer.Option(help="Volume set of the densities (STAR).")
-    ] = None,
-    features: Annotated[
-        Path | None, typer.Option(help="Classifier of `evaluation classify --checkpoint`.")
-    ] = None,
-    layer: Annotated[
-        str | None, typer.Option(help="Layer of the features: pool; cb3d: flatten, fc6 or fc7.")
-    ] = None,
-    map_: Annotated[
-        list[Path] | None, typer.Option("--map", help="Density map of a class; repeatable.")
-    ] = None,
+    densities: Annotated[Path | None, typer.Option(help="Set of the densities (STAR).")] = None,
+    features: Annotated[Path | None, FEATURES] = None,
+    layer: Annotated[str | None, typer.Option(help="pool; of cb3d: flatten, fc6, fc7.")] = None,
+    map_: Annotated[list[Path] | None, typer.Option("--map", help="Density of a class.")] = None,
     tilts: Annotated[
         str | None,
         typer.Option(metavar="LO,HI", help="Degrees about y; default: the real set's own."),
     ] = None,
-    cycle: Annotated[
-        Path | None,
-        typer.Option(help="Set translated there and back, from --densities or --real."),
-    ] = None,
-    metric: Annotated[
-        list[str] | None, typer.Option(help="Only this metric; repeatable. Default: all.")
-    ] = None,
+    cycle: Annotated[Path | None, typer.Option(help="Set translated there and back.")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="Only this metric; repeatable.")] = None,
     device: Device = "auto",
     seed: Seed = 0,
 ) -> Record:
     """Measure a generated set against a real one: JSON of metrics with interval and baselines.
 
     Metrics: is, fid, kid, precision, recall, density, coverage (they need --features),
-    ssim_class, ssim_best, ssim_cycle (--cycle), power_ratio, sd_ratio, pose_recovery (--map),
-    c2st_auc (classifier two-sample test). Compare each value with its baselines:
+    ssim_class, ssim_best, ssim_cycle (--cycle, from --densities or --real), power_ratio, sd_ratio,
+    pose_recovery (--map of each class), c2st_auc (classifier two-sample test). Compare each value with its baselines:
     `real_half` is one half of the real set against the other. Only sd_ratio and
     power_ratio depend on the grey-value scale: each volume is standardised for the others.
     """
     from cryoetgan.devices import choose_device
     from cryoetgan.evaluation.classifiers.classifier import load_classifier
-    from cryoetgan.evaluation.labelled_sets import load_labelled, open_sets
     from cryoetgan.evaluation.measurement import measure as measurement
-    from cryoetgan.evaluation.measurement import metric_inputs
-    from cryoetgan.io.files import write_json
+    from cryoetgan.evaluation.measurement import metrics_io
 
     on = choose_device(device)
     span = parse_tilt_range(tilts) if tilts else None
     first, second = open_sets(real, generated)
-    inputs = metric_inputs.MetricInputs(
+    inputs = metrics_io.MetricInputs(
         load_labelled(first, real_split),
         load_labelled(second),
         first.voxel_size,
         load_classifier(features, on, first.box)[0] if features else None,
         layer,
-        metric_inputs.read_class_maps(map_ or [], first),
+        metrics_io.read_class_maps(map_ or [], first),
         (span[0], span[1]) if span else None,
-        metric_inputs.read_cycle(cycle, first, densities) if cycle else None,
+        metrics_io.read_cycle(cycle, first, densities) if cycle else None,
     )
     found = measurement.measure(inputs, seed, on, metric or None)
     write_json(output, found)
@@ -157,12 +135,8 @@ def measure(
 @command(app, "choose")
 def choose(
     output: Output,
-    generated: Annotated[
-        Path | None, typer.Option(help="JSON of `evaluation measure` for the generated set.")
-    ] = None,
-    fitted: Annotated[
-        Path | None, typer.Option(help="JSON of `evaluation measure` for the fitted simulation.")
-    ] = None,
+    generated: MeasureFile = None,
+    fitted: MeasureFile = None,
     source: Annotated[
         str, typer.Option(help="auto, or the set to export.", metavar="auto|generated|fitted")
     ] = "auto",
@@ -177,9 +151,6 @@ def choose(
     Measure both against the same real picks, of a split that was not used in any training,
     with features that were trained without labels.
     """
-    from cryoetgan.evaluation import selection
-    from cryoetgan.io.files import provenance, read_json, write_json
-
     if source not in selection.SOURCES:
         raise UserError(f"--source: got '{source}', wanted {', '.join(selection.SOURCES)}")
     if generated is None and fitted is not None:
@@ -190,10 +161,7 @@ def choose(
     selection.check_same_features(contents, paths)
     first, second = found if len(found) == 2 else (None, None)
     choice = selection.choose(first, second, source)
-    content = {
-        "exported": choice.exported,
-        "requested": choice.requested,
-        "reason": choice.reason,
+    content = vars(choice) | {
         "compared": selection.as_table(first, second) if first and second else {},
         "provenance": provenance("evaluation choose", paths, {"source": source}),
     }
@@ -223,14 +191,13 @@ def compare(
     from cryoetgan.devices import choose_device
     from cryoetgan.evaluation.classifiers.train import TrainingOptions
     from cryoetgan.evaluation.comparison.config import read_config
-    from cryoetgan.evaluation.comparison.run import run_comparison
-    from cryoetgan.evaluation.comparison.table import csv_rows, csv_text
-    from cryoetgan.io.files import provenance, write_json, write_text
+    from cryoetgan.evaluation.comparison.table import csv_rows
+    from cryoetgan.evaluation.comparison.trials import run_comparison
 
     options = TrainingOptions(device=choose_device(device), seed=seed)
     plan = read_config(config)
     table = run_comparison(plan, config.parent, output, options)
-    write_text(output / "comparison.csv", csv_text(csv_rows(table)))
+    _write_csv(output / "comparison.csv", csv_rows(table))
     made = provenance("evaluation compare", [config], plan.model_dump(), seed)
     write_json(output / "comparison.json", table | {"provenance": made})
     for row in table["methods"]:
@@ -246,9 +213,7 @@ def ablate(
     ablation: Annotated[str, typer.Argument(help="input_noise_0, wasserstein, dropout_off …")],
     output: Output,
     preset: Annotated[str, typer.Option(help="Preset to change, or a YAML file.")] = "paper",
-    snapshot_every: Annotated[
-        int | None, typer.Option(help="Epochs between two snapshots of the generator.")
-    ] = None,
+    snapshot_every: Annotated[int | None, typer.Option(help="Epochs between snapshots.")] = None,
 ) -> None:
     """Write the preset of one ablation (YAML), for `translation train --preset`.
 
@@ -258,7 +223,6 @@ def ablate(
     import yaml
 
     from cryoetgan.evaluation.ablations import ABLATIONS, ablate_preset
-    from cryoetgan.io.files import write_text
 
     settings = ablate_preset(ablation, preset, snapshot_every)
     write_text(output, yaml.safe_dump(settings.plain(), sort_keys=False))
@@ -278,8 +242,6 @@ def ablations(
     paper's numbers are not comparable: they were measured on other data.
     """
     from cryoetgan.evaluation.ablations import ABLATIONS, tabulate
-    from cryoetgan.evaluation.comparison.table import csv_text
-    from cryoetgan.io.files import check_exists, provenance, read_json, write_json, write_text
 
     found: dict[str, list[dict[str, Any]]] = {}
     inputs = []
@@ -296,7 +258,7 @@ def ablations(
             f"{folder}: holds no ABLATION/SEED/measure.json with ABLATION of {', '.join(ABLATIONS)}"
         )
     rows = tabulate(found)
-    write_text(output, csv_text(rows))
+    _write_csv(output, rows)
     made = provenance("evaluation ablations", inputs)
     write_json(output.with_suffix(".json"), {"rows": rows, "provenance": made})
     log.info("%s: %d ablations", output, len(rows))
@@ -311,9 +273,7 @@ def epochs(
     output: Output,
     densities: Annotated[Path, typer.Option(help="Volume set to translate (STAR).")],
     real: RealSet,
-    features: Annotated[
-        Path, typer.Option(help="Classifier of `evaluation classify --checkpoint`.")
-    ],
+    features: Annotated[Path, FEATURES],
     real_split: Split = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -326,16 +286,22 @@ def epochs(
     """
     from cryoetgan.devices import choose_device
     from cryoetgan.evaluation.classifiers.classifier import load_classifier
-    from cryoetgan.evaluation.comparison.table import csv_text
-    from cryoetgan.evaluation.labelled_sets import load_labelled, open_sets
     from cryoetgan.evaluation.snapshots import measure_generators
-    from cryoetgan.io.files import write_text
 
     on = choose_device(device)
     source, crops = open_sets(densities, real)
     classifier, _ = load_classifier(features, on, crops.box)
     crops_of_split = load_labelled(crops, real_split)
     rows = list(measure_generators(crops_of_split, source, checkpoints, classifier, on, seed))
-    write_text(output, csv_text(rows))
+    _write_csv(output, rows)
     log.info("%s: %d generators", output, len(rows))
     return Record()
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows as CSV with six digits; a column for every key that occurs."""
+    import pandas as pd
+
+    write_text(
+        path, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    )

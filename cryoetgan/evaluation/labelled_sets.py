@@ -1,4 +1,4 @@
-"""Volume sets in memory, as classifiers and metrics take them."""
+"""Volume sets in memory, as classifiers and metrics take them, and their subsets."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.mrc import check_same_voxel_size
-from cryoetgan.io.star import SPLITS
+from cryoetgan.io.star import COORDINATES
 from cryoetgan.io.volume_set import VolumeSet, read_volume_set
 from cryoetgan.physics.acquisition import is_symmetric, read_tilt_ranges
 
@@ -19,27 +19,13 @@ log = logging.getLogger("cryoetgan")
 
 @dataclass(frozen=True)
 class LabelledSet:
-    """Volumes in memory with their labels.
+    """Volumes in memory with their labels."""
 
-    Attributes
-    ----------
-    volumes : ndarray
-        `(N, z, y, x)` float32.
-    names : ndarray of str
-        `(N,)` classes.
-    table : pandas.DataFrame
-        Their rows, numbered from 0.
-    symmetric : bool
-        True if all tilt ranges are symmetric, to a degree.
-    tilts : (float, float), optional
-        Tilt range about y that all tilt series share, degrees; None if unknown.
-    """
-
-    volumes: NDArray[np.float32]
-    names: NDArray[np.str_]
-    table: Any
-    symmetric: bool = True
-    tilts: tuple[float, float] | None = None
+    volumes: NDArray[np.float32]  # (N, z, y, x)
+    names: NDArray[np.str_]  # (N,) classes
+    table: Any  # their rows, numbered from 0
+    symmetric: bool = True  # all tilt ranges are symmetric, to a degree
+    tilts: tuple[float, float] | None = None  # range that all tilt series share, degrees about y
 
     def __len__(self) -> int:
         return len(self.names)
@@ -60,23 +46,15 @@ class LabelledSet:
 
 
 def load_labelled(volumes: VolumeSet, split: str | None = None) -> LabelledSet:
-    """Return the rows of one split, or all rows.
-
-    Raises
-    ------
-    UserError
-        If the split does not exist or has no rows, or if a voxel is not finite.
-    """
+    """Return the rows of one split, or all rows; every voxel must be finite."""
     table = volumes.table
     rows = np.arange(len(table))
     if split is not None:
-        if split not in SPLITS:
-            raise UserError(f"split '{split}': wanted {', '.join(SPLITS)}")
-        if "cryoetganSplit" not in table:
-            raise UserError(f"{volumes.path}: split {split} needs the column cryoetganSplit")
-        rows = np.flatnonzero(table["cryoetganSplit"].astype(str) == split)
+        found = list(map(str, table.get("cryoetganSplit", ())))
+        rows = np.flatnonzero([name == split for name in found])
         if not len(rows):
-            raise UserError(f"{volumes.path}: no row has cryoetganSplit {split}")
+            known = ", ".join(sorted(set(found))) or "no column cryoetganSplit"
+            raise UserError(f"{volumes.path}: no row of split '{split}'; the set has {known}")
     data = np.ascontiguousarray(volumes.volumes[rows], np.float32)
     if not np.isfinite(data).all():
         raise UserError(f"{volumes.path}: contains voxels that are not finite numbers")
@@ -98,13 +76,7 @@ def _tilts(volumes: VolumeSet, rows: NDArray[np.int_]) -> tuple[bool, tuple[floa
 
 
 def open_sets(first: Path, *others: Path) -> list[VolumeSet]:
-    """Open volume sets with classes.
-
-    Raises
-    ------
-    UserError
-        If a set differs from the first one in box or voxel size.
-    """
+    """Open volume sets with classes, of one box and voxel size."""
     sets = [read_volume_set(path, ["cryoetganClass"]) for path in (first, *others)]
     for other in sets[1:]:
         check_same_voxel_size(sets[0].voxel_size, other.voxel_size, sets[0].path, other.path)
@@ -117,10 +89,7 @@ def open_sets(first: Path, *others: Path) -> list[VolumeSet]:
 
 
 def check_classes(train: NDArray[np.str_], test: NDArray[np.str_]) -> None:
-    """Raise `UserError` if the training set has one class, or no class of the test set.
-
-    Warn of classes that occur in one of the sets only.
-    """
+    """Raise `UserError` if a classifier cannot be trained, warn if it can be tested in part."""
     trained, tested = ({str(name) for name in names} for names in (train, test))
     if len(trained) < 2:
         raise UserError(
@@ -138,3 +107,75 @@ def check_classes(train: NDArray[np.str_], test: NDArray[np.str_]) -> None:
     ):
         if first - second:
             log.warning(text, ", ".join(sorted(first - second)))
+
+
+def draw_per_class(volumes: LabelledSet, count: int, rng: np.random.Generator) -> LabelledSet:
+    """Return at most `count` random volumes of each class."""
+    rows = [
+        rng.permutation(np.flatnonzero(volumes.names == name))[:count]
+        for name in np.unique(volumes.names)
+    ]
+    return volumes.subset(np.sort(np.concatenate(rows)))
+
+
+def draw_balanced(volumes: LabelledSet, count: int, rng: np.random.Generator) -> LabelledSet:
+    """Return `count` random volumes, classes in equal parts as far as possible.
+
+    Sets drawn with the same random numbers are nested: a learning curve then depends only
+    on the volumes that are added. `UserError` if the set has fewer volumes.
+    """
+    if not 2 <= count <= len(volumes):
+        raise UserError(
+            f"--count: got {count}, wanted 2 to {len(volumes)}, the size of the training set"
+        )
+    order = rng.permutation(len(volumes))
+    rank_in_class = volumes.table.iloc[order].groupby("cryoetganClass").cumcount().to_numpy()
+    ranked = order[np.argsort(rank_in_class, kind="stable")]
+    return volumes.subset(np.sort(ranked[:count]))
+
+
+def concatenate(*sets: LabelledSet) -> LabelledSet:
+    """Return several sets as one; rows keep their coordinates, if they have any."""
+    import pandas as pd
+
+    return LabelledSet(
+        np.concatenate([part.volumes for part in sets]),
+        np.concatenate([part.names for part in sets]),
+        pd.concat([part.table for part in sets], ignore_index=True),
+        all(part.symmetric for part in sets),
+        sets[0].tilts,
+    )
+
+
+def mask_centre(volumes: LabelledSet, diameter: float) -> LabelledSet:
+    """Return the volumes with a ball about the centre replaced by the mean of the rest.
+
+    A classifier of these volumes can only use the background, for example the tomogram if
+    each tomogram holds one class. The diameter is a fraction of the box edge.
+    """
+    from cryoetgan.physics.geometry import centre_distance
+
+    ball = centre_distance(volumes.box) <= diameter * volumes.box / 2
+    data = volumes.volumes.copy()
+    data[:, ball] = data[:, ~ball].mean(axis=1, keepdims=True)
+    return replace(volumes, volumes=data)
+
+
+def classes_of_picks(test: LabelledSet, picks: Any, radius: float) -> NDArray[np.str_]:
+    """Return the class of the nearest pick of each test crop, empty if none is within `radius`.
+
+    `picks` is a table with rlnTomoName, coordinates and cryoetganClass; lengths are in voxels.
+    """
+    from scipy.spatial import cKDTree
+
+    found = np.full(len(test), "", dtype=object)
+    tomograms = test.table["rlnTomoName"].to_numpy(str)
+    coordinates = test.table[COORDINATES].to_numpy(float)
+    for name, part in picks.groupby(picks["rlnTomoName"].astype(str)):
+        rows = np.flatnonzero(tomograms == name)
+        if len(rows):
+            tree = cKDTree(part[COORDINATES].to_numpy(float))
+            distance, nearest = tree.query(coordinates[rows])
+            classes = part["cryoetganClass"].to_numpy(str)[nearest]
+            found[rows] = np.where(distance <= radius, classes, "")
+    return found.astype(str)

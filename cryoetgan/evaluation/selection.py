@@ -9,10 +9,7 @@ from typing import Any
 from cryoetgan.errors import UserError
 from cryoetgan.io.files import read_json
 
-DISTANCES = {
-    "kid": ("KID", 0.0),
-    "c2st_auc": ("two-sample test (AUC)", 0.5),
-}
+DISTANCES = {"kid": ("KID", 0.0), "c2st_auc": ("two-sample test (AUC)", 0.5)}
 """Label-free distances to real picks: display name, and the value expected for a perfect set."""
 MIN_POSE_RECOVERY = 0.95
 """Fraction of the pose recovery of a simulation that a preferred set must reach."""
@@ -33,21 +30,23 @@ class Distance:
     value: float
     low: float  # 95 % interval
     high: float
-    perfect: float = -math.inf  # expected for a perfect set; lower values are due to chance
-    warning: str = ""  # reason why it is unreliable
+    perfect: float  # expected for a perfect set; lower values are due to chance
+    warning: str  # reason why it is unreliable
 
     def __str__(self) -> str:
         return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """The distance for JSON."""
+        return {"value": self.value, "interval": [self.low, self.high], "warning": self.warning}
+
 
 @dataclass(frozen=True)
 class SetMetrics:
-    """Label-free metrics of a set; None if not measured.
+    """Label-free metrics of a set; None if not measured."""
 
-    The distances do not depend on `sd_ratio`: their classifiers standardise each volume.
-    """
-
-    distances: Mapping[str, Distance]  # by key of DISTANCES
+    distances: Mapping[str, Distance]  # by key of DISTANCES; they do not depend on `sd_ratio`
     pose_recovery: float | None = None
     simulated_recovery: float | None = None  # of a simulation at the set's signal-to-noise ratio
     sd_ratio: float | None = None  # standard deviation of the voxels over that in real picks
@@ -64,12 +63,6 @@ class SetMetrics:
         if self.pose_recovery is None or not self.simulated_recovery:
             return math.nan
         return self.pose_recovery / self.simulated_recovery
-
-    def describe_recovery(self) -> str:
-        """Return the pose recovery, with the simulation's in brackets."""
-        if self.pose_recovery is None or self.simulated_recovery is None:
-            return "not measured"
-        return f"{self.pose_recovery:.3f} ({self.simulated_recovery:.3f})"
 
 
 @dataclass(frozen=True)
@@ -118,11 +111,8 @@ def keeps_labels(candidate: SetMetrics, other: SetMetrics) -> bool:
 
 def _closer_set(first: SetMetrics, second: SetMetrics) -> int:
     """Return 1 if the first set is closer to real picks, -1 if the second is, otherwise 0."""
-    pairs = [
-        (distance, second.distances[name])
-        for name, distance in first.distances.items()
-        if name in second.distances
-    ]
+    names = set(first.distances) & set(second.distances)
+    pairs = [(first.distances[name], second.distances[name]) for name in names]
     if len({closer_distance(a, b) for a, b in pairs} - {0}) != 1:
         return 0  # the distances contradict each other, or show nothing
     # an unreliable distance can only speak against a set
@@ -131,9 +121,7 @@ def _closer_set(first: SetMetrics, second: SetMetrics) -> int:
 
 
 def choose(
-    generated: SetMetrics | None = None,
-    fitted: SetMetrics | None = None,
-    requested: str = "auto",
+    generated: SetMetrics | None = None, fitted: SetMetrics | None = None, requested: str = "auto"
 ) -> Choice:
     """Return the exported set, and the reason; the sets are compared if both are given.
 
@@ -157,18 +145,15 @@ def _reason(generated: SetMetrics, fitted: SetMetrics) -> str:
     if closer == 0:
         return "the generated volumes are not significantly closer to unlabelled real picks"
     if not generated.intensity_ok:
-        return (
-            "the generated volumes are closer to unlabelled real picks, but the standard deviation "
-            f"of their grey values is {generated.sd_ratio:.2g} times the real one"
-        )
-    if keeps_labels(generated, fitted):
+        ratio = f"{generated.sd_ratio:.2g} times the real one"
+        problem = f"the standard deviation of their grey values is {ratio}"
+    elif keeps_labels(generated, fitted):
         return "they are closer to unlabelled real picks, and keep their labels"
-    if None in (generated.pose_recovery, fitted.pose_recovery):
+    elif None in (generated.pose_recovery, fitted.pose_recovery):
         problem = "their pose recovery is not known"
     else:
-        problem = (
-            f"they lose their labels (less than {MIN_POSE_RECOVERY:g} of a simulation's recovery)"
-        )
+        least = f"less than {MIN_POSE_RECOVERY:g} of a simulation's recovery"
+        problem = f"they lose their labels ({least})"
     return f"the generated volumes are closer to unlabelled real picks, but {problem}"
 
 
@@ -184,43 +169,32 @@ def describe(generated: SetMetrics, fitted: SetMetrics) -> str:
         text = f"{label}: generated {a}, fitted {b}, {result[closer_distance(a, b)]}"
         warning = a.warning or b.warning
         parts.append(f"{text} (unreliable: {warning})" if warning else text)
-    parts.append(
-        "pose recovery (in brackets: simulation at equal signal-to-noise ratio): "
-        f"generated {generated.describe_recovery()}, fitted {fitted.describe_recovery()}"
-    )
-    return f"{'; '.join(parts)}."
+    recoveries = [
+        f"{name} {metrics.pose_recovery:.3f} ({metrics.simulated_recovery:.3f})"
+        if metrics.simulated_recovery is not None
+        else f"{name} not measured"
+        for name, metrics in zip(SETS, (generated, fitted), strict=True)
+    ]
+    brackets = "in brackets: simulation at equal signal-to-noise ratio"
+    return f"{'; '.join(parts)}; pose recovery ({brackets}): {', '.join(recoveries)}."
 
 
 def as_table(generated: SetMetrics, fitted: SetMetrics) -> dict[str, Any]:
     """Return the compared metrics of both sets for JSON."""
     pairs = dict(zip(SETS, (generated, fitted), strict=True))
-    found: dict[str, Any] = {
-        name: {key: _as_record(metrics.distances.get(name)) for key, metrics in pairs.items()}
-        for name in DISTANCES
-    }
-    found["sd_ratio"] = {key: {"value": metrics.sd_ratio} for key, metrics in pairs.items()}
-    found["pose_recovery"] = {
-        key: {"value": metrics.pose_recovery, "physics": metrics.simulated_recovery}
-        for key, metrics in pairs.items()
-    }
-    return found
-
-
-def _as_record(distance: Distance | None) -> dict[str, Any] | None:
-    if distance is None:
-        return None
-    interval = [distance.low, distance.high]
-    return {"value": distance.value, "interval": interval, "warning": distance.warning}
+    table: dict[str, Any] = {name: {} for name in (*DISTANCES, "sd_ratio", "pose_recovery")}
+    for key, metrics in pairs.items():
+        for name in DISTANCES:
+            distance = metrics.distances.get(name)
+            table[name][key] = distance.record if distance else None
+        table["sd_ratio"][key] = {"value": metrics.sd_ratio}
+        recovery = {"value": metrics.pose_recovery, "physics": metrics.simulated_recovery}
+        table["pose_recovery"][key] = recovery
+    return table
 
 
 def parse_metrics(content: Any, name: object) -> SetMetrics:
-    """Return the label-free metrics in a JSON file of `evaluation measure`.
-
-    Raises
-    ------
-    UserError
-        If a value is not a number, or the file has none of the metrics.
-    """
+    """Return the label-free metrics in a JSON file of `evaluation measure`."""
     if not isinstance(content, dict) or not {*DISTANCES, "pose_recovery"} & set(content):
         raise UserError(
             f"{name}: holds none of {', '.join((*DISTANCES, 'pose_recovery'))}; name the output "
@@ -263,13 +237,7 @@ def check_same_features(contents: Sequence[Any], names: Sequence[object]) -> Non
 
 
 def read_choice(path: Path) -> Choice:
-    """Read the output of `evaluation choose`.
-
-    Raises
-    ------
-    UserError
-        If the file is not such an output.
-    """
+    """Read the output of `evaluation choose`."""
     content = read_json(path)
     content = content if isinstance(content, dict) else {}
     exported, requested, reason = (content.get(k) for k in ("exported", "requested", "reason"))

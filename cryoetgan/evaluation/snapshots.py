@@ -12,7 +12,7 @@ from cryoetgan.evaluation.classifiers.classifier import Classifier
 from cryoetgan.evaluation.labelled_sets import LabelledSet
 from cryoetgan.evaluation.measurement.feature_metrics import feature_metrics
 from cryoetgan.evaluation.measurement.measure import baseline_volumes
-from cryoetgan.evaluation.measurement.metric_inputs import MetricInputs
+from cryoetgan.evaluation.measurement.metrics_io import MetricInputs
 from cryoetgan.io.files import check_exists
 from cryoetgan.io.star import item_names
 from cryoetgan.io.volume_set import VolumeSet
@@ -27,12 +27,8 @@ SCORES = ("is", "fid", "kid")
 SNAPSHOTS = "snapshots/epoch_*.pt"
 
 
-def list_generators(checkpoint: Path) -> list[tuple[Path, bool]]:
-    """Return the untrained generator, the snapshots and the trained one, in training order.
-
-    Each is a checkpoint, and True for its untrained generator. Snapshots of an earlier, longer
-    run are ignored.
-    """
+def _list_generators(checkpoint: Path) -> list[tuple[Path, bool]]:
+    """Return checkpoints in training order, each with True for its untrained generator."""
     last = int(read(check_exists(checkpoint))["step"])
     snapshots = sorted(checkpoint.parent.glob(SNAPSHOTS))
     if not snapshots:
@@ -41,6 +37,7 @@ def list_generators(checkpoint: Path) -> list[tuple[Path, bool]]:
             "generators are measured",
             checkpoint,
         )
+    # an earlier, longer run may have left snapshots
     earlier = [path for path in snapshots if int(read(path)["step"]) < last]
     return [(checkpoint, True), *((path, False) for path in [*earlier, checkpoint])]
 
@@ -59,7 +56,7 @@ def measure_generators(
     measure` on the output of `translation translate` with the same seed. `noise` is the input
     noise of the generator's training.
     """
-    todo = [found for path in checkpoints for found in list_generators(path)]
+    todo = [found for path in checkpoints for found in _list_generators(path)]
     baselines = baseline_volumes(real.volumes, rng(seed, "measure", "nulls"))
     for path, untrained in track(todo, "measuring generators"):
         translator = open_translator(path, "ds", device, untrained=untrained)

@@ -1,7 +1,7 @@
 """Commands of the `export` stage."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -10,8 +10,8 @@ from cryoetgan.errors import UserError
 
 app = group("")
 Contrast = Annotated[
-    str | None,
-    typer.Option(help="Contrast of protein, dark or bright; default: as in your own files."),
+    Literal["dark", "bright"] | None,
+    typer.Option(help="Contrast of protein; default: as in your own files."),
 ]
 Volumes = Annotated[Path, typer.Argument(help="Volume set (STAR).")]
 Fitted = Annotated[
@@ -46,7 +46,6 @@ def relion(
     has particles_relion5.star: coordinates in angstrom from the tomogram's centre, for
     extraction in RELION 5.
     """
-    from cryoetgan.export.contrast import check_contrast
     from cryoetgan.export.folder import export_folder
     from cryoetgan.export.relion import export_relion, export_relion5
     from cryoetgan.export.source import explain_source, select_set
@@ -55,7 +54,6 @@ def relion(
     from cryoetgan.io.volume_set import read_volume_set
     from cryoetgan.physics.coordinates import read_import_transform
 
-    check_contrast(contrast)
     if tilt_series_pixel_size is not None:
         check_positive(tilt_series_pixel_size, "--tilt-series-pixel-size", " A")
     source = select_set(volumes, fitted, choice)
@@ -90,13 +88,11 @@ def plain(
     The lists are for EMAN2, ChimeraX, Dynamo (dynamo.tbl), DeepFinder (objects.xml) and TomoTwin
     (file names). A README explains each column. Coordinates are in voxels, angles in degrees.
     """
-    from cryoetgan.export.contrast import check_contrast
     from cryoetgan.export.folder import export_folder
     from cryoetgan.export.plain import export_plain
     from cryoetgan.export.source import explain_source, select_set
     from cryoetgan.io.volume_set import read_volume_set
 
-    check_contrast(contrast)
     source = select_set(volumes, fitted, choice)
     opened = read_volume_set(source.paths[0], ["cryoetganClass"])
     with export_folder(output, "export plain", source.inputs, {"contrast": contrast}) as folder:
@@ -136,7 +132,6 @@ def copick(
     Each volume of a volume set becomes a run with its particle as the only pick. Picks and radii
     are in angstrom. Class names are converted to names that copick allows.
     """
-    from cryoetgan.export.contrast import check_contrast
     from cryoetgan.export.copick import export_copick, tomogram_runs, volume_runs
     from cryoetgan.export.folder import export_folder
     from cryoetgan.export.source import explain_source, select_set, select_tomograms
@@ -145,7 +140,6 @@ def copick(
     from cryoetgan.io.star import class_name
     from cryoetgan.particles.picking.pick import radius_of_map
 
-    check_contrast(contrast)
     maps = {class_name(path): read_map(path) for path in density or []}
     radii = {name: radius_of_map(found.data, found.voxel_size) for name, found in maps.items()}
     sets = [path for path in tomograms if path.suffix == ".star"]
@@ -155,14 +149,11 @@ def copick(
         )
     if sets:
         source = select_set(sets[0], fitted[0] if fitted else None, choice)
+        runs = volume_runs(check_exists(source.paths[0], "volume set"), contrast)
     else:
         source = select_tomograms(tomograms, fitted or [], choice)
-    for path in source.paths:
-        check_exists(path, "tomogram")
-    if sets:
-        runs = volume_runs(source.paths[0], contrast)
-    else:
-        runs = tomogram_runs(source.paths, particles or [], labels or [], contrast)
+        paths = [check_exists(path, "tomogram") for path in source.paths]
+        runs = tomogram_runs(paths, particles or [], labels or [], contrast)
     inputs = [*source.inputs, *(particles or []), *(labels or []), *(density or [])]
     # users edit config.json: it holds the full path of the data, and the radii
     editable = ["config.json"]

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.errors import UserError
 from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.io.mrc import contrast_sign
 from cryoetgan.io.volume_set import VolumeSet
@@ -42,20 +41,9 @@ def optics_group(row: Mapping[Any, Any]) -> int:
 def contrast_factor(contrast: str | None, acquisition: Acquisition | None) -> float:
     """Return the factor of exported grey values: 1 or -1 (protein is bright internally).
 
-    Parameters
-    ----------
-    contrast : str, optional
-        Contrast of the protein, dark or bright; default: the tomogram's own.
-    acquisition : Acquisition, optional
-        Acquisition of the tomogram; without it, its contrast is dark.
+    The default contrast is the tomogram's own; without an acquisition it is dark.
     """
     return contrast_sign(contrast or (acquisition.contrast if acquisition else "dark"))
-
-
-def check_contrast(contrast: str | None) -> None:
-    """Raise `UserError` if the option is neither dark nor bright."""
-    if contrast not in (None, "dark", "bright"):
-        raise UserError(f"--contrast: got '{contrast}', wanted dark or bright")
 
 
 def describe_contrast(contrast: str | None, volumes: VolumeSet) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
 from cryoetgan.export.contrast import contrast_factor, exported_particles
+from cryoetgan.export.folder import write_readme
 from cryoetgan.io.files import read_json, sidecar, write_text
 from cryoetgan.io.mrc import read_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, class_name, read_star
@@ -22,28 +23,6 @@ from cryoetgan.physics.geometry import rotation_from_relion
 from cryoetgan.progress import track
 
 USER, SESSION, TOMOGRAM_TYPE = "cryoetgan", "1", "wbp"
-README = """# copick export
-
-Open it with copick: `copick.from_file("config.json")`. Tomograms, picks and segmentations are in
-data/ (OME-Zarr 0.4, JSON). config.json holds the full path of data/. After moving the folder,
-correct `overlay_root` in it.
-
-| item | content |
-|---|---|
-| runs | one per tomogram, with its name; for a volume set, one per volume |
-| tomograms | type `{kind}`, voxel spacing in angstrom, protein {contrast} |
-| picks | user `{user}`, session `{session}`, one set per class: points in angstrom from the centre of the corner voxel, x, y, z; a 4 x 4 matrix rotates the map of the class into the particle |
-| segmentations | `labels`, multilabel; the number of each class is its `label` in config.json |
-
-Class names are converted for copick (underscores become hyphens):
-
-| copick | cryoetgan | label | radius, angstrom |
-|---|---|---|---|
-{names}
-
-The radius belongs to a ball with the radius of gyration of the density (`export copick --density`).
-If it is empty, set `radius` in config.json before you use a program that draws spheres.
-"""
 # Okabe and Ito's colour-blind safe palette
 COLOURS = (
     (230, 159, 0, 255),
@@ -59,22 +38,10 @@ Particles = Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the project.
+    """One run of the project; `data` and `labels` are `(z, y, x)`, the voxel size in angstrom.
 
-    Attributes
-    ----------
-    name : str
-        Name of the run in copick.
-    data : ndarray
-        `(z, y, x)`, in the exported contrast.
-    voxel_size : float
-        Angstrom.
-    particles : mapping
-        Class to coordinates `(N, 3)` xyz in voxels and rotation matrices `(N, 3, 3)`.
-    labels : ndarray, optional
-        `(z, y, x)`.
-    label_names : mapping
-        Number in `labels` to class.
+    The contrast of `data` is the exported one. `particles` maps a class to coordinates `(N, 3)`
+    xyz in voxels and rotation matrices `(N, 3, 3)`, `label_names` a number in `labels` to a class.
     """
 
     name: str
@@ -113,23 +80,11 @@ def tomogram_runs(
 ) -> Iterator[Run]:
     """Yield one run per tomogram, with its particles and labels.
 
-    Parameters
-    ----------
-    tomograms : sequence of Path
-        MRC files with bright protein.
-    particles : sequence of Path
-        STAR files; rlnTomoName assigns each row to a tomogram.
-    labels : sequence of Path
-        Files `<tomogram>_labels.mrc`; the class of each number is in the side-car.
-    contrast : str, optional
-        Contrast of the protein, dark or bright; default: each tomogram's own.
-
-    Raises
-    ------
-    UserError
-        If labels belong to none of the tomograms or have another shape.
+    Tomograms have bright protein. Labels are files `<tomogram>_labels.mrc`; the class of each
+    number is in the side-car.
     """
-    tables = [_read_particles(path) for path in particles]
+    columns = ["rlnTomoName", "cryoetganClass", *COORDINATES]
+    tables = [read_star(path, columns).particles for path in particles]
     labelled = {path.stem.removesuffix("_labels"): path for path in labels}
     names = [class_name(path) for path in tomograms]
     for name, path in labelled.items():
@@ -167,23 +122,18 @@ def volume_runs(path: Path, contrast: str | None) -> Iterator[Run]:
         yield Run(name, data, volumes.voxel_size, {kind: (centre[None], rotation[None])})
 
 
-def _read_particles(path: Path) -> Any:
-    return read_star(path, ["rlnTomoName", "cryoetganClass", *COORDINATES]).particles
-
-
 def _group_by_class(tables: Sequence[Any]) -> Particles:
-    found: dict[str, tuple[Any, Any]] = {}
+    found: dict[str, list[tuple[Any, Any]]] = {}
     for table in tables:
         for name, part in table.groupby(table["cryoetganClass"].astype(str)):
             rotations = np.tile(np.eye(3), (len(part), 1, 1))
             if set(ANGLES) <= set(part.columns):
                 rotations = rotation_from_relion(part[ANGLES].to_numpy(float)).as_matrix()
-            coordinates = part[COORDINATES].to_numpy(float)
-            if name in found:
-                coordinates = np.concatenate([found[name][0], coordinates])
-                rotations = np.concatenate([found[name][1], rotations])
-            found[str(name)] = (coordinates, rotations)
-    return found
+            found.setdefault(str(name), []).append((part[COORDINATES].to_numpy(float), rotations))
+    return {
+        name: (np.concatenate([xyz for xyz, _ in parts]), np.concatenate([r for _, r in parts]))
+        for name, parts in found.items()
+    }
 
 
 def _read_label_names(path: Path, label: NDArray[Any]) -> dict[int, str]:
@@ -199,14 +149,8 @@ def _read_label_names(path: Path, label: NDArray[Any]) -> dict[int, str]:
 class PickableObjects:
     """The classes of a project, in the order of their first appearance.
 
-    Attributes
-    ----------
-    radii : mapping
-        Class to radius in angstrom, if it is known.
-    numbers : dict
-        Class to label number.
-    picked : set of str
-        Classes with picks; other classes, such as membranes, are only segmented.
+    `radii` are in angstrom, if they are known; `numbers` are labels. Classes that are not `picked`,
+    such as membranes, are only segmented.
     """
 
     radii: Mapping[str, float]
@@ -233,13 +177,13 @@ class PickableObjects:
             for name, number in self.numbers.items()
         ]
 
-    def readme_rows(self) -> list[str]:
+    def readme_table(self) -> str:
         """Return the rows of the README's table of classes."""
-        sizes = {name: f"{self.radii[name]:.0f}" for name in self.numbers if name in self.radii}
-        return [
+        sizes = {name: f"{radius:.0f}" for name, radius in self.radii.items()}
+        return "\n".join(
             f"| {new} | {old} | {self.numbers[old]} | {sizes.get(old, '')} |"
             for old, new in copick_names(self.numbers).items()
-        ]
+        )
 
 
 def export_copick(
@@ -251,18 +195,8 @@ def export_copick(
 ) -> int:
     """Write runs as a copick project and return the number of particles.
 
-    Parameters
-    ----------
-    runs : iterable of Run
-        Runs; only one is in memory at a time.
-    folder : Path
-        Temporary folder of the project.
-    final : Path
-        Final folder; copick's configuration holds its full path.
-    contrast : str, optional
-        Contrast of the protein, for the README.
-    radii : mapping, optional
-        Class to radius, angstrom.
+    Only one run is in memory at a time. `folder` is temporary; copick's configuration holds the
+    full path of `final`. Radii are in angstrom.
     """
     import copick
 
@@ -277,39 +211,25 @@ def export_copick(
         size = round(run.voxel_size, 3)
         opened.new_voxel_spacing(size).new_tomogram(TOMOGRAM_TYPE).from_numpy(run.data)
         for name, (coordinates, rotations) in run.particles.items():
-            count += _write_picks(opened, names[name], coordinates * run.voxel_size, rotations)
+            matrices = np.tile(np.eye(4), (len(coordinates), 1, 1))
+            matrices[:, :3, :3] = rotations
+            picks = opened.new_picks(names[name], SESSION, user_id=USER)
+            picks.from_numpy(coordinates * run.voxel_size, matrices)
+            picks.store()
+            count += len(coordinates)
         if run.labels is not None:
             numbers = {old: objects.numbers[name] for old, name in run.label_names.items()}
             segmentation = opened.new_segmentation(size, "labels", SESSION, True, user_id=USER)
             segmentation.from_numpy(renumber_labels(run.labels, numbers))
     _write_config(config, final, objects)
     described = contrast or "as in your own files (dark by default)"
-    text = README.format(
-        kind=TOMOGRAM_TYPE,
-        user=USER,
-        session=SESSION,
-        contrast=described,
-        names="\n".join(objects.readme_rows()),
-    )
-    write_text(folder / "README.md", text)
+    fixed = {"kind": TOMOGRAM_TYPE, "user": USER, "session": SESSION}
+    write_readme(folder, "copick", contrast=described, names=objects.readme_table(), **fixed)
     return count
 
 
 def renumber_labels(labels: NDArray[Any], numbers: Mapping[int, int]) -> NDArray[np.uint8]:
-    """Return labels with the numbering of the project.
-
-    Parameters
-    ----------
-    labels : ndarray
-        `(z, y, x)`, integers.
-    numbers : mapping
-        Old number to new number.
-
-    Raises
-    ------
-    UserError
-        If a label is negative, or a new number exceeds 255.
-    """
+    """Return labels `(z, y, x)` with the numbering of the project; `numbers` is old to new."""
     low, high = min(numbers, default=0), max(numbers.values(), default=0)
     if low < 0 or high > 255:
         raise UserError(
@@ -333,13 +253,3 @@ def _write_config(path: Path, folder: Path, objects: PickableObjects) -> None:
         "overlay_fs_args": {"auto_mkdir": True},
     }
     write_text(path, json.dumps(config, indent=1) + "\n")
-
-
-def _write_picks(run: Any, name: str, coordinates: NDArray[Any], rotations: NDArray[Any]) -> int:
-    """Write picks of one class; coordinates in angstrom. Return their number."""
-    picks = run.new_picks(name, SESSION, user_id=USER)
-    matrices = np.tile(np.eye(4), (len(coordinates), 1, 1))
-    matrices[:, :3, :3] = rotations
-    picks.from_numpy(coordinates, matrices)
-    picks.store()
-    return len(coordinates)

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import atomic, provenance, read_json, sha256, write_json
+from cryoetgan.io.files import atomic, provenance, read_json, sha256, write_json, write_text
 
+README = "README.md"
 RECORD = "provenance.json"
+READMES = Path(__file__).parent / "readmes"
 
 
 @contextmanager
@@ -21,25 +23,8 @@ def export_folder(
 ) -> Iterator[Path]:
     """Yield a temporary folder that replaces `folder` on success.
 
-    On exit, provenance.json gets the hashes of all files, for `cryoetgan validate`.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the export; it must be absent, empty, or an earlier export of this command.
-    command : str
-        Name of the command, such as `export relion`.
-    inputs : sequence of Path
-        Input files.
-    parameters : mapping
-        Options of the command.
-    editable : sequence of str
-        Names of files without a hash, since users edit them.
-
-    Raises
-    ------
-    UserError
-        If the folder holds other files.
+    `folder` must be absent, empty, or an earlier export of this command. On exit, provenance.json
+    gets the hashes of all files for `cryoetgan validate`, except of those that users edit.
     """
     _check_replaceable(folder, command)
     with atomic(folder) as part:
@@ -52,6 +37,18 @@ def export_folder(
         }
         record = provenance(command, inputs, parameters)
         write_json(part / RECORD, {"provenance": record, "files": files})
+
+
+def write_readme(folder: Path, name: str, **values: str) -> None:
+    """Write the README of an export from the text `readmes/NAME.md` with values filled in."""
+    text = (READMES / f"{name}.md").read_text(encoding="utf-8")
+    write_text(folder / README, text.format(**values))
+
+
+def add_to_readme(folder: Path, text: str) -> None:
+    """Append text to the README of an export."""
+    readme = folder / README
+    write_text(readme, readme.read_text(encoding="utf-8") + text)
 
 
 def _check_replaceable(folder: Path, command: str) -> None:

@@ -2,12 +2,16 @@
 
 import csv
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from scipy.spatial.transform import Rotation
+
 from cryoetgan.export.contrast import describe_contrast, exported_particles
+from cryoetgan.export.folder import write_readme
 from cryoetgan.io.files import write_text
 from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES
@@ -15,51 +19,15 @@ from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.coordinates import centre_offset
 
-README = """# Plain export
-
-| file | for | content |
-|---|---|---|
-| volumes/*.mrc | EMAN2, ChimeraX, IMOD | one volume per particle: MRC, float32, protein {contrast} |
-| particles.csv | you | one row per volume: see below |
-| classes.csv | all | code, label and name of each class |
-| tomograms.csv | all | number of each tomogram in dynamo.tbl and objects.xml |
-| dynamo.tbl | Dynamo | 35 columns: 1 tag (row of particles.csv), 4-6 shift (voxels), 7-9 tdrot, tilt, narot (degrees), 10 score, 13-15 missing wedge about y, 20 tomogram, 22 class label, 24-26 x, y, z (voxels, from 0) |
-| objects.xml | DeepFinder | object list: tomo_idx, class_label, x, y, z (voxels, from 0); empty for particles without a tomogram |
-| volumes/ | TomoTwin | its training reads the class from the file name: `id` and four characters, the code in classes.csv; TomoTwin needs boxes of 37 voxels of 10 angstrom |
-| provenance.json | you | command, parameters and inputs of this folder |
-
-Columns of particles.csv: file; class; source (real, simulated, generated); split; tomogram;
-voxel_size (angstrom); x, y, z (voxels of the tomogram, from 0; empty for generated particles);
-center_x, center_y, center_z (position in the box, voxels from 0); rot, tilt, psi
-(degrees, RELION's convention); score; id.
-"""
-COLUMNS = [
-    "file",
-    "class",
-    "source",
-    "split",
-    "tomogram",
-    "voxel_size",
-    *("x", "y", "z", "center_x", "center_y", "center_z", "rot", "tilt", "psi"),
-    "score",
-    "id",
-]
+COLUMNS = ["file", "class", "source", "split", "tomogram", "voxel_size", "x", "y", "z"]
+COLUMNS += ["center_x", "center_y", "center_z", "rot", "tilt", "psi", "score", "id"]
 
 
 def export_plain(volumes: VolumeSet, folder: Path, contrast: str | None) -> int:
-    """Write a volume set as single files with tables and return the number of particles.
-
-    Parameters
-    ----------
-    volumes : VolumeSet
-        Volumes with bright protein.
-    folder : Path
-        An empty folder.
-    contrast : str, optional
-        Contrast of the protein, dark or bright; default: the tomogram's own.
-    """
+    """Write a volume set as single files with tables and return the number of particles."""
     classes = [str(name) for name in volumes.classes()]
-    tomograms = _tomograms(volumes)
+    names = volumes.table["rlnTomoName"].astype(str) if "rlnTomoName" in volumes.table else [""]
+    tomograms = sorted(set(names))
     rows, dynamo = [], []
     objects = ElementTree.Element("objlist")
     for number, row, acquisition, data in exported_particles(volumes, contrast):
@@ -74,24 +42,16 @@ def export_plain(volumes: VolumeSet, folder: Path, contrast: str | None) -> int:
             place = {axis: f"{row[f'rlnCoordinate{axis.upper()}']:.3f}" for axis in "xyz"}
             ids = {"tomo_idx": tomogram, "obj_id": number - 1, "class_label": label}
             ElementTree.SubElement(objects, "object", {k: str(v) for k, v in ids.items()} | place)
-    write_text(
-        folder / "particles.csv", _csv_text(COLUMNS, [[r[c] for c in COLUMNS] for r in rows])
-    )
+    _write_csv(folder / "particles.csv", COLUMNS, [[r[c] for c in COLUMNS] for r in rows])
     codes = [[f"{n:04d}", n, name] for n, name in enumerate(classes, start=1)]
-    write_text(folder / "classes.csv", _csv_text(["code", "label", "class"], codes))
+    _write_csv(folder / "classes.csv", ["code", "label", "class"], codes)
     numbered = [[n + 1, n, name] for n, name in enumerate(tomograms) if name]
-    write_text(folder / "tomograms.csv", _csv_text(["dynamo", "tomo_idx", "tomogram"], numbered))
+    _write_csv(folder / "tomograms.csv", ["dynamo", "tomo_idx", "tomogram"], numbered)
     write_text(folder / "dynamo.tbl", "\n".join(dynamo) + "\n")
     ElementTree.indent(objects)
     write_text(folder / "objects.xml", ElementTree.tostring(objects, encoding="unicode") + "\n")
-    write_text(folder / "README.md", README.format(contrast=describe_contrast(contrast, volumes)))
+    write_readme(folder, "plain", contrast=describe_contrast(contrast, volumes))
     return len(rows)
-
-
-def _tomograms(volumes: VolumeSet) -> list[str]:
-    if "rlnTomoName" not in volumes.table:
-        return [""]
-    return sorted(volumes.table["rlnTomoName"].astype(str).unique())
 
 
 def _row(row: Mapping[Any, Any], name: str, voxel_size: float, box: int) -> dict[str, Any]:
@@ -105,13 +65,13 @@ def _row(row: Mapping[Any, Any], name: str, voxel_size: float, box: int) -> dict
     return {"file": name, "voxel_size": voxel_size, **position, **found}
 
 
-def _csv_text(heading: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def _write_csv(path: Path, heading: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(heading)
     for row in rows:
         writer.writerow([f"{v:.4f}" if isinstance(v, float) else v for v in row])
-    return out.getvalue()
+    write_text(path, out.getvalue())
 
 
 def dynamo_row(
@@ -127,38 +87,21 @@ def dynamo_row(
     Dynamo's (tdrot, tilt, narot) are zxz angles about fixed axes. Their matrix rotates the
     particle into the reference; it equals RELION's matrix.
 
-    Parameters
-    ----------
-    tag, label, tomogram : int
-        Numbers of the particle, its class and its tomogram, from 1.
-    row : mapping
-        Row of the volume set.
-    shift : array_like
-        Offset of the particle from the centre of its box, xyz, voxels.
-    acquisition : Acquisition
-        Acquisition of the tomogram, for the missing wedge.
+    `tag`, `label` and `tomogram` are numbers from 1 of the particle, its class and its tomogram;
+    `shift` is its offset from the centre of the box, xyz, voxels.
     """
-    from scipy.spatial.transform import Rotation
-
     values = [0.0] * 35
     values[0], values[1], values[2] = tag, 1, 1  # flags: align, average
     values[3:6] = shift
     if set(ANGLES) <= set(row):
-        relion = Rotation.from_euler("ZYZ", [float(row[a]) for a in ANGLES], degrees=True)
-        values[6:9] = _zxz_angles(relion)
+        rotation = Rotation.from_euler("ZYZ", [float(row[a]) for a in ANGLES], degrees=True)
+        with warnings.catch_warnings():
+            # at tilt 0 only the sum of the other angles is defined; scipy sets the third to zero
+            warnings.filterwarnings("ignore", message="Gimbal lock")
+            values[6:9] = rotation.as_euler("zxz", degrees=True)
     values[9] = float(row.get("cryoetganScore", 0.0))
     values[12:15] = 1, acquisition.tilt_low, acquisition.tilt_high
     values[19], values[21] = tomogram, label
     if set(COORDINATES) <= set(row):
         values[23:26] = [float(row[column]) for column in COORDINATES]
     return " ".join(str(int(v)) if v == int(v) else f"{v:.4f}" for v in values)
-
-
-def _zxz_angles(rotation: Any) -> list[float]:
-    import warnings
-
-    with warnings.catch_warnings():
-        # at tilt 0 only the sum of the other angles is defined; scipy then sets the third to zero
-        warnings.filterwarnings("ignore", message="Gimbal lock")
-        angles: list[float] = rotation.as_euler("zxz", degrees=True).tolist()
-    return angles

@@ -14,6 +14,7 @@ from cryoetgan.export.contrast import (
     exported_particles,
     optics_group,
 )
+from cryoetgan.export.folder import READMES, write_readme
 from cryoetgan.io.files import write_text
 from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, ORIGINS, write_star
@@ -26,57 +27,12 @@ from cryoetgan.physics.optics import ctf, missing_wedge, radius_grid
 if TYPE_CHECKING:
     import pandas as pd
 
-CENTRED_COORDINATES = [
-    "rlnCenteredCoordinateXAngst",
-    "rlnCenteredCoordinateYAngst",
-    "rlnCenteredCoordinateZAngst",
-]
-README = """# RELION export
-
-| file | content |
-|---|---|
-| particles.star | blocks `optics` and `particles`: subtomograms for RELION 3.0 and 3.1 |
-| Subtomograms/ | one volume per particle, named by class, tomogram and row: MRC, float32, protein {contrast} |
-| CTF/ | transfer function of each optics group: a volume in Fourier space, full size, zero frequency in the centre |
-| provenance.json | command, parameters and inputs of this folder |
-{more}
-Start RELION in this folder, since the paths in particles.star are relative to it. RELION assumes
-bright protein. If protein is dark here, export with `--contrast bright`.
-
-| column | meaning |
-|---|---|
-| rlnTomoName, rlnMicrographName | the tomogram; for generated particles, the name of their set |
-| rlnImageName | volume of the particle |
-| rlnCtfImage | transfer function of its tilt series: missing wedge (tilt axis y, beam z), times the CTF if the defocus is known (raw data: with sign; phase-flipped: absolute value; corrected: no CTF) |
-| rlnAngleRot, rlnAngleTilt, rlnAnglePsi | degrees, RELION's convention |
-| rlnOriginXAngst, Y, Z | angstrom; the particle's centre is at box // 2 - origin / pixel size |
-| rlnCoordinateX, Y, Z | voxels of the tomogram, counted from 0; absent for generated particles |
-| cryoetganClass | class; known by construction for simulated and generated particles |
-| cryoetganSource, cryoetganSplit | real, simulated or generated; train, validation or test |
-| cryoetganScore, cryoetganId | score of the pick; identifier that survives re-picking |
-"""
-README_5 = """| particles_relion5.star | coordinates of the same particles, for extraction from your own tilt series in RELION 5 |
-
-In particles_relion5.star, rlnCenteredCoordinateXAngst = (x - X / 2) * voxel size, in angstrom. Here
-x is the 0-based voxel coordinate and X the width of the tomogram in voxels (Y and Z likewise). Both
-refer to the imported file, before rotation and resampling; so do the angles. rlnTomoName must agree
-with your tomograms.star.
-"""
+CENTRED_COORDINATES = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
 KEPT_COLUMNS = [*COORDINATES, *ANGLES, *ORIGINS]
 
 
 def export_relion(volumes: VolumeSet, folder: Path, contrast: str | None) -> int:
-    """Write a volume set as RELION 3 subtomograms and return the number of particles.
-
-    Parameters
-    ----------
-    volumes : VolumeSet
-        Volumes with bright protein.
-    folder : Path
-        An empty folder.
-    contrast : str, optional
-        Contrast of the protein, dark or bright; default: the tomogram's own.
-    """
+    """Write a volume set as RELION 3 subtomograms and return the number of particles."""
     import pandas as pd
 
     groups = acquisition_by_group(volumes)
@@ -95,7 +51,7 @@ def export_relion(volumes: VolumeSet, folder: Path, contrast: str | None) -> int
         names = {"rlnTomoName": tomogram, "rlnMicrographName": tomogram}
         rows.append({**names, **images, "rlnOpticsGroup": group, **_kept(row)})
     write_star(folder / "particles.star", pd.DataFrame(rows), _optics(volumes, groups))
-    _write_readme(folder, describe_contrast(contrast, volumes))
+    write_readme(folder, "relion", contrast=describe_contrast(contrast, volumes), more="")
     return len(rows)
 
 
@@ -111,13 +67,20 @@ def _optics(volumes: VolumeSet, groups: Mapping[int, Acquisition]) -> "pd.DataFr
     # RELION rejects optics without these three columns
     for number, acquisition in groups.items():
         chosen = optics["rlnOpticsGroup"].astype(int) == number
-        optics.loc[chosen, "rlnVoltage"] = acquisition.voltage
-        optics.loc[chosen, "rlnSphericalAberration"] = acquisition.cs
-        optics.loc[chosen, "rlnAmplitudeContrast"] = acquisition.amplitude_contrast
+        for name, value in _microscope(acquisition).items():
+            optics.loc[chosen, name] = value
     optics["rlnImagePixelSize"] = volumes.voxel_size
     optics["rlnImageSize"] = volumes.box
     optics["rlnImageDimensionality"] = 3
     return optics
+
+
+def _microscope(acquisition: Acquisition) -> dict[str, float]:
+    return {
+        "rlnVoltage": acquisition.voltage,
+        "rlnSphericalAberration": acquisition.cs,
+        "rlnAmplitudeContrast": acquisition.amplitude_contrast,
+    }
 
 
 def export_relion5(
@@ -129,26 +92,10 @@ def export_relion5(
 ) -> None:
     """Add particles_relion5.star to an export: coordinates for extraction in RELION 5.
 
-    Parameters
-    ----------
-    volumes : VolumeSet
-        Volumes with rlnTomoName and coordinates.
-    folder : Path
-        Folder of the export.
-    transforms : mapping
-        Tomogram to the transform of its import. Coordinates, angles and origins are written for
-        the imported file, since the user's tilt series belong to it.
-    contrast : str, optional
-        Contrast of the export, for its README.
-    tilt_series_pixel_size : float, optional
-        Pixel size of the unbinned tilt series, angstrom. If it is given, an optics block is
-        written. Otherwise RELION takes the optics from your tomograms.star; it rejects an optics
-        block without this pixel size.
-
-    Raises
-    ------
-    UserError
-        If a particle lies in a tomogram without a transform.
+    `transforms` maps a tomogram to the transform of its import. Coordinates, angles and origins are
+    written for the imported file, since the user's tilt series belong to it. With the pixel size of
+    the unbinned tilt series (angstrom), an optics block is written. Otherwise RELION takes the
+    optics from your tomograms.star; it rejects an optics block without this pixel size.
     """
     import pandas as pd
     import starfile
@@ -168,9 +115,9 @@ def export_relion5(
         names = {"rlnTomoName": tomogram, "rlnTomoParticleName": f"{tomogram}/{number}"}
         kept = _rotate_to_file(row, transform)
         kept = {key: value for key, value in _kept(kept).items() if key not in COORDINATES}
-        row5 = {**names, **dict(zip(CENTRED_COORDINATES, centred, strict=True)), **kept}
+        group = {"rlnOpticsGroup": optics_group(row)} if tilt_series_pixel_size else {}
         rows.append(
-            row5 | {"rlnOpticsGroup": optics_group(row)} if tilt_series_pixel_size else row5
+            {**names, **dict(zip(CENTRED_COORDINATES, centred, strict=True)), **kept, **group}
         )
     blocks = {"particles": pd.DataFrame(rows)}
     if tilt_series_pixel_size:
@@ -178,9 +125,7 @@ def export_relion5(
             {
                 "rlnOpticsGroup": number,
                 "rlnOpticsGroupName": f"group{number}",
-                "rlnVoltage": acquisition.voltage,
-                "rlnSphericalAberration": acquisition.cs,
-                "rlnAmplitudeContrast": acquisition.amplitude_contrast,
+                **_microscope(acquisition),
                 "rlnTomoTiltSeriesPixelSize": tilt_series_pixel_size,
             }
             for number, acquisition in acquisition_by_group(volumes).items()
@@ -189,7 +134,8 @@ def export_relion5(
     lines = starfile.to_string(blocks, float_format="%.4f").splitlines()
     body = lines[1:] if lines[0].startswith("#") else lines  # starfile's first line holds the time
     write_text(folder / "particles_relion5.star", "\n".join(body).strip("\n") + "\n")
-    _write_readme(folder, describe_contrast(contrast, volumes), README_5)
+    more = (READMES / "relion5.md").read_text(encoding="utf-8")
+    write_readme(folder, "relion", contrast=describe_contrast(contrast, volumes), more=more)
 
 
 def _rotate_to_file(row: Mapping[Any, Any], transform: ImportTransform) -> dict[Any, Any]:
@@ -213,14 +159,7 @@ def centred_angstrom(
 ) -> NDArray[np.floating]:
     """Return RELION 5's coordinate: angstrom from the centre of the tomogram, xyz.
 
-    Parameters
-    ----------
-    coordinate : ndarray
-        xyz, voxels from 0.
-    shape : (int, int, int)
-        zyx of the tomogram.
-    voxel_size : float
-        Angstrom.
+    `coordinate` is xyz in voxels from 0, `shape` zyx of the tomogram, `voxel_size` in angstrom.
 
     Examples
     --------
@@ -236,10 +175,6 @@ def _kept(row: Mapping[Any, Any]) -> dict[str, Any]:
     return {k: v for k, v in row.items() if k in KEPT_COLUMNS or str(k).startswith("cryoetgan")}
 
 
-def _write_readme(folder: Path, contrast: str, more: str = "") -> None:
-    write_text(folder / "README.md", README.format(contrast=contrast, more=more))
-
-
 def transfer_volume(acquisition: Acquisition, box: int, voxel_size: float) -> NDArray[np.float32]:
     """Return missing wedge times CTF, `(n, n, n)` float32, zero frequency at n // 2.
 
@@ -249,19 +184,12 @@ def transfer_volume(acquisition: Acquisition, box: int, voxel_size: float) -> ND
     half = missing_wedge((box, box, box), acquisition.tilts).astype(np.float32)
     if acquisition.defocus is not None and acquisition.ctf != "corrected":
         k = radius_grid((box, box, box), voxel_size)
-        values = ctf(
-            k,
-            acquisition.defocus,
-            acquisition.voltage,
-            acquisition.cs,
-            acquisition.amplitude_contrast,
-        )
+        microscope = (acquisition.voltage, acquisition.cs, acquisition.amplitude_contrast)
+        values = ctf(k, acquisition.defocus, *microscope)
         half *= values if acquisition.ctf == "raw" else np.abs(values)
     # the full transform from its half: F(-k) = F(k), since the filter is real and even
     full = np.zeros((box, box, box), np.float32)
     full[..., : box // 2 + 1] = half
     index = (-np.arange(box)) % box
-    mirrored = half[index][:, index]
-    for x in range(box // 2 + 1, box):
-        full[..., x] = mirrored[..., box - x]
+    full[..., box // 2 + 1 :] = half[index][:, index, (box - 1) // 2 : 0 : -1]
     return np.fft.fftshift(full)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation.selection import Choice, read_choice
-from cryoetgan.io.files import write_text
+from cryoetgan.export.folder import add_to_readme
 from cryoetgan.io.star import read_star
 
 
@@ -25,21 +25,10 @@ class Source:
 
 
 def select_set(volumes: Path, fitted: Path | None, choice_file: Path | None) -> Source:
-    """Return the volume set to export.
+    """Return the volume set to export: `fitted` if the choice says so, else `volumes`.
 
-    Parameters
-    ----------
-    volumes : Path
-        The generated set, or any other set.
-    fitted : Path, optional
-        The set of the fitted simulation, exported if the choice says so.
-    choice_file : Path, optional
-        Output of `evaluation choose`.
-
-    Raises
-    ------
-    UserError
-        If `fitted` is given without a choice, or the set is not the chosen one.
+    The choice is the output of `evaluation choose`. Raises `UserError` if the set is not the
+    chosen one.
     """
     choice = _read_choice(choice_file, fitted)
     if choice is None:
@@ -63,11 +52,6 @@ def select_tomograms(
     """Return the tomograms to export.
 
     If the choice is `fitted`, each file of `fitted` replaces the tomogram of the same name.
-
-    Raises
-    ------
-    UserError
-        If `fitted` is given without a choice, or has a name that is not among `tomograms`.
     """
     choice = _read_choice(choice_file, fitted[0] if fitted else None)
     names = {path.name for path in tomograms}
@@ -96,7 +80,4 @@ def _read_choice(choice_file: Path | None, fitted: Path | None) -> Choice | None
 def explain_source(folder: Path, source: Source, subject: str = "") -> None:
     """Append the reason of the choice to the README of an export, if there was a choice."""
     if source.choice is not None:
-        readme = folder / "README.md"
-        text = readme.read_text(encoding="utf-8")
-        note = f"\n## Exported set\n\n{subject}{source.choice.reason}\n"
-        write_text(readme, text + note)
+        add_to_readme(folder, f"\n## Exported set\n\n{subject}{source.choice.reason}\n")

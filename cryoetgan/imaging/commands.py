@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cryoetgan.command import Output, Record, Seed, command, group, log, parse_tilt_range
+from cryoetgan.command import (
+    Output,
+    Record,
+    Seed,
+    command,
+    group,
+    log,
+    parse_by_tomogram,
+    parse_tilt_range,
+)
 from cryoetgan.errors import UserError, suggest
 from cryoetgan.imaging import GOOD_POWER_RATIO
 from cryoetgan.io.files import atomic, provenance
@@ -193,7 +202,7 @@ def ablate(
     ] = None,
     mask: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=PATH", help="Mask of excluded voxels, by tomogram; repeatable."),
+        typer.Option(metavar="TOMOGRAM=PATH", help="MRC; not zero: excluded; repeatable."),
     ] = None,
     per_group: PerGroup = False,
     seed: Seed = 0,
@@ -209,8 +218,7 @@ def ablate(
     No particle has neighbours in any of them. The sets are not for export: they measure the effect
     of each part of the physics (`snakemake comparison`).
     """
-    from cryoetgan.imaging.simulate.ablated import KINDS, open_backgrounds
-    from cryoetgan.imaging.simulate.fitted import write_fitted
+    from cryoetgan.imaging.simulate.fitted import KINDS, open_backgrounds, write_fitted
     from cryoetgan.imaging.storage import load_model
     from cryoetgan.io.volume_set import read_volume_set
 
@@ -218,7 +226,7 @@ def ablate(
         raise UserError(f"--kind: got '{kind}'{suggest(kind, KINDS)}, wanted {', '.join(KINDS)}")
     source = read_volume_set(densities, ["cryoetganClass"])
     models = {path: load_model(path) for path in model}
-    masks = dict(_name_and_path(given) for given in mask or [])
+    masks = {name: Path(path) for name, path in parse_by_tomogram(mask, "--mask").items()}
     files = (tomogram or [], particles or [], masks)
     real = kind == "real_background"
     count = write_fitted(
@@ -233,13 +241,6 @@ def ablate(
     )
     log.info("%s: %d volumes, %s", output, count, kind)
     return Record(inputs=list(masks.values()), parameters={"mask": list(masks)})
-
-
-def _name_and_path(given: str) -> tuple[str, Path]:
-    name, equals, path = given.partition("=")
-    if not (name and equals and path):
-        raise UserError(f"--mask: got '{given}', wanted NAME=PATH with the name of a tomogram")
-    return name, Path(path)
 
 
 @command(app, "synthesize")

@@ -8,7 +8,7 @@ Scenes and noise may have any shape, from a box to a whole tomogram. Both take o
 transform of that shape, which needs four times its memory in single precision.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
@@ -17,18 +17,81 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from cryoetgan.imaging.neighbours import NeighbourSampler, PairCorrelation
 from cryoetgan.imaging.noise_spectrum import NoiseSpectrum
-from cryoetgan.imaging.pair_correlation import PairCorrelation
-from cryoetgan.imaging.scenes import SCENE_BOXES, NeighbourSampler, add_box
-from cryoetgan.imaging.transfer import EnvelopeGain, transfer_function
 from cryoetgan.physics.acquisition import Acquisition
+from cryoetgan.physics.geometry import clip_box
+from cryoetgan.physics.optics import ctf, missing_wedge, radius_grid, tilt_angle
 
 Floats = NDArray[np.floating]
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]
 EMPTY_CLASS = "empty"
 """Class of picks without a particle."""
+SCENE_BOXES = 2
+"""Edge of a scene, in boxes: the transfer carries density from outside the box into it."""
 MAX_CACHED_SHAPES = 4
 """Shapes whose filters are kept in memory."""
+
+
+@dataclass(frozen=True)
+class EnvelopeGain:
+    """Grey value per unit of density, by frequency and absolute tilt angle.
+
+    It combines the density scale with the envelope: radiation damage, drift and the
+    reconstruction filter, which affect high tilts more than low ones.
+    """
+
+    values: NDArray[np.float64]
+    """`(angle, k)`, zero or more."""
+    step: float
+    """Cycles per angstrom between entries of k; the first is 0."""
+    max_tilt: float
+    """Degrees; the rows divide 0 to it evenly, each at the centre of its interval."""
+
+    def interpolate(self, k: Floats, angle: Floats) -> NDArray[np.float64]:
+        """Return the gain at frequencies (cycles per angstrom) and tilt angles (degrees).
+
+        Bilinear; constant beyond the first and last entries.
+        """
+        rows, columns = self.values.shape
+        a = np.clip(np.abs(angle) / self.max_tilt * rows - 0.5, 0, rows - 1)
+        c = np.clip(k / self.step, 0, columns - 1)
+        a, c = np.broadcast_arrays(a, c)
+        i, j = np.minimum(a.astype(int), max(rows - 2, 0)), np.minimum(c.astype(int), columns - 2)
+        s, t = a - i, c - j
+        up = np.minimum(i + 1, rows - 1)
+        low = self.values[i, j] * (1 - t) + self.values[i, j + 1] * t
+        high = self.values[up, j] * (1 - t) + self.values[up, j + 1] * t
+        return low * (1 - s) + high * s
+
+
+def recorded_ctf(k: Floats, acquisition: Acquisition) -> Floats:
+    """Return the CTF at frequencies in cycles per angstrom, in the tomogram's CTF state.
+
+    Signed if raw, its absolute value if phase-flipped. It is 1 if the CTF was corrected or the
+    defocus is not known.
+    """
+    a = acquisition
+    if a.defocus is None or a.ctf == "corrected":
+        return np.ones_like(k)
+    values = ctf(k, a.defocus, a.voltage, a.cs, a.amplitude_contrast)
+    return np.abs(values) if a.ctf == "phase-flipped" else values
+
+
+def transfer_function(
+    shape: tuple[int, int, int], voxel_size: float, acquisition: Acquisition, gain: EnvelopeGain
+) -> NDArray[np.float32]:
+    """Return grey value per unit of density, `(z, y, x // 2 + 1)` in `rfftn` order.
+
+    H(k) = W(k) * CTF(|k|) * g(|k|, |t(k)|)
+
+    W is 1 inside the tilt range and 0 in the missing wedge, CTF the contrast transfer in the
+    tomogram's CTF state (`recorded_ctf`), g the fitted gain, and t the tilt angle of direction k.
+    """
+    k = radius_grid(shape, voxel_size)
+    wedge = missing_wedge(shape, acquisition.tilts).astype(float)
+    whole = wedge * recorded_ctf(k, acquisition) * gain.interpolate(k, tilt_angle(shape))
+    return np.asarray(whole, np.float32)
 
 
 @dataclass(frozen=True)
@@ -86,7 +149,7 @@ class ImagingModel:
         crop (`crop_centre`).
         """
         spectrum = fft.rfftn(np.asarray(scene, np.float32))
-        spectrum *= self.transfer(_shape(scene))
+        spectrum *= self.transfer(scene.shape)
         return np.asarray(fft.irfftn(spectrum, scene.shape) + np.float32(self.offset), np.float32)
 
     def noise(self, shape: Shape, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -104,15 +167,9 @@ class ImagingModel:
     ) -> NDArray[np.float32]:
         """Return a density scene of twice the box: a target in its centre, neighbours around it.
 
-        Parameters
-        ----------
-        target : ndarray or None
-            Density box `(z, y, x)`. None: no particle in the centre, but neighbours at the same
-            distances from it; false picks show such scenes.
-        centre : ndarray
-            Centre of the target's particle, relative to voxel n // 2 of its box, xyz in voxels.
-        neighbours : bool
-            Whether other particles surround the target.
+        The target is a density box `(z, y, x)`; `centre` is its particle's, relative to voxel
+        n // 2 of the box, xyz in voxels. Without a target the neighbours keep the same distances
+        from the centre: false picks show such scenes.
         """
         size = SCENE_BOXES * (self.box if target is None else target.shape[0])
         scene = np.zeros((size,) * 3, np.float32)
@@ -133,17 +190,18 @@ class ImagingModel:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return signal and noise of the central box of `build_scene`, each `(z, y, x)`."""
         scene = self.build_scene(target, centre, rng, neighbours)
-        box = scene.shape[0] // SCENE_BOXES
-        noise = self.noise(_shape(scene), rng)
+        box, noise = scene.shape[0] // SCENE_BOXES, self.noise(scene.shape, rng)
         return crop_centre(self.signal(scene), box), crop_centre(noise, box)
+
+
+def add_box(scene: Floats, box: Floats, centre: Sequence[float] | Floats) -> None:
+    """Add a box to a scene, its voxel n // 2 at the voxel nearest to `centre` (xyz)."""
+    nearest = np.rint(np.asarray(centre, float)[::-1]).astype(int)
+    in_scene, in_box = clip_box(nearest - np.array(box.shape) // 2, box.shape, scene.shape)
+    scene[in_scene] += box[in_box]
 
 
 def crop_centre(scene: Floats, box: int) -> NDArray[np.float32]:
     """Return the central box of a scene; voxel n // 2 of the scene becomes n // 2 of the box."""
     inner = tuple(slice(n // 2 - box // 2, n // 2 - box // 2 + box) for n in scene.shape)
     return np.ascontiguousarray(scene[inner], np.float32)
-
-
-def _shape(scene: Floats) -> Shape:
-    z, y, x = scene.shape
-    return z, y, x

@@ -48,7 +48,7 @@ class NoiseSpectrum:
         q = np.broadcast_to(np.hypot(kz, kx) / self.step, (shape[0], 1, shape[2] // 2 + 1))
         out = np.empty((shape[0], shape[1], shape[2] // 2 + 1), np.float32)
         mask = missing_wedge(shape, self.tilts)
-        bins = angle_bins(tilt_angle(shape), self.tilts)[:, 0]
+        bins = angle_bins(tilt_angle(shape), self.tilts)[0][:, 0]
         for index, y in enumerate(np.abs(ky.ravel()) / self.step):
             cells = np.stack([q[:, 0], np.full(q[:, 0].shape, y)])
             layer = ndimage.map_coordinates(self.unseen, cells, order=1, mode="nearest")
@@ -70,15 +70,11 @@ class NoiseSpectrum:
         return np.sqrt(np.asarray(power, np.float64))
 
 
-def angle_bins(angles: Floats, tilts: tuple[float, float]) -> NDArray[np.int_]:
-    """Return the bin of each tilt angle; angles outside the range get the nearest bin."""
-    count = count_angle_bins(tilts)
-    return np.clip(((angles - tilts[0]) / (tilts[1] - tilts[0]) * count).astype(int), 0, count - 1)
-
-
-def count_angle_bins(tilts: tuple[float, float]) -> int:
-    """Return the number of bins that divide a tilt range."""
-    return max(1, round((tilts[1] - tilts[0]) / ANGLE_BIN_DEG))
+def angle_bins(angles: Floats, tilts: tuple[float, float]) -> tuple[NDArray[np.int_], int]:
+    """Return the bin of each tilt angle, the nearest one outside the range, and their number."""
+    width = tilts[1] - tilts[0]
+    count = max(1, round(width / ANGLE_BIN_DEG))
+    return np.clip(((angles - tilts[0]) / width * count).astype(int), 0, count - 1), count
 
 
 def tabulate(density: Floats, voxel_size: float, tilts: tuple[float, float]) -> NoiseSpectrum:
@@ -93,26 +89,20 @@ def tabulate(density: Floats, voxel_size: float, tilts: tuple[float, float]) -> 
     q = np.broadcast_to(np.hypot(kz, kx) / step, density.shape)
     y = np.broadcast_to(np.abs(ky) / step, density.shape)
     mask, angles = missing_wedge(shape, tilts), tilt_angle(shape)
-    nearest = np.minimum(_line_angle(angles, tilts[0]), _line_angle(angles, tilts[1]))
+    # between two lines, at most 90 degrees
+    apart = [np.abs(angles - edge) % 180 for edge in tilts]
+    nearest = np.minimum(*(np.minimum(d, 180 - d) for d in apart))
     away = q * np.sin(np.radians(nearest)) > EDGE_MODES
     weight = np.broadcast_to(hermitian_weights(n), density.shape)
-    bins = np.broadcast_to(angle_bins(angles, tilts), density.shape)
+    bins, count = angle_bins(angles, tilts)
+    bins = np.broadcast_to(bins, density.shape)
     size = (int(np.ceil(n / np.sqrt(2))) + 1, n // 2 + 1)
 
     def average(choices: list[Mask]) -> NDArray[np.float64]:
         return np.maximum(_average_cells(density, weight, (q, y), choices, size), 0)
 
-    seen = [
-        average([mask & (bins == i) & away, mask & (bins == i), mask])
-        for i in range(count_angle_bins(tilts))
-    ]
+    seen = [average([mask & (bins == i) & away, mask & (bins == i), mask]) for i in range(count)]
     return NoiseSpectrum(np.stack(seen), average([~mask & away]), step, tilts)
-
-
-def _line_angle(angles: Floats, edge: float) -> Floats:
-    """Return the angle between two lines, degrees, at most 90."""
-    d = np.abs(angles - edge) % 180
-    return np.minimum(d, 180 - d)
 
 
 def _average_cells(

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.model import ImagingModel
+from cryoetgan.imaging.model import EnvelopeGain, ImagingModel
+from cryoetgan.imaging.neighbours import PairCorrelation
 from cryoetgan.imaging.noise_spectrum import NoiseSpectrum
-from cryoetgan.imaging.pair_correlation import PairCorrelation
-from cryoetgan.imaging.transfer import EnvelopeGain
 from cryoetgan.io.files import atomic, check_exists, read_json, sha256, write_json
 from cryoetgan.physics.acquisition import Acquisition
 
@@ -25,11 +24,6 @@ FORMAT = 1
 """Version of the files; increase it if a change makes older files unreadable."""
 FIT_AGAIN = "fit it again (cryoetgan imaging fit)"
 Arrays = dict[str, NDArray[Any]]
-
-
-def arrays_path(path: Path) -> Path:
-    """Return the path of a model's arrays: `M.npz` beside `M.json`."""
-    return path.with_suffix(".npz")
 
 
 def check_model_name(path: Path) -> None:
@@ -40,7 +34,7 @@ def check_model_name(path: Path) -> None:
 
 def to_parts(model: ImagingModel) -> tuple[dict[str, Any], Arrays]:
     """Return a model as plain numbers and text, and its arrays by name."""
-    noise = model.noise_spectrum
+    noise, g = model.noise_spectrum, model.pair_correlation
     content = {
         "format": FORMAT,
         "tomogram": model.tomogram,
@@ -48,7 +42,12 @@ def to_parts(model: ImagingModel) -> tuple[dict[str, Any], Arrays]:
         "box": model.box,
         "acquisition": asdict(model.acquisition),
         "offset": model.offset,
-        "pair_correlation": model.pair_correlation.to_json(),
+        "pair_correlation": {
+            "particles_per_A3": g.density,
+            "distance_step_A": g.step,
+            "values": [round(float(value), 5) for value in g.values],
+            "acceptance_correction": g.acceptance_correction,
+        },
         "class_fractions": {name: float(f) for name, f in model.class_fractions.items()},
         "gain": {"step_per_A": model.gain.step, "max_tilt_deg": model.gain.max_tilt},
         "noise": {"step_per_A": noise.step, "tilts_deg": list(noise.tilts)},
@@ -72,6 +71,7 @@ def from_parts(content: Mapping[str, Any], arrays: Mapping[str, Any], name: obje
         )
     try:
         low, high = content["noise"]["tilts_deg"]
+        g = content["pair_correlation"]
         return ImagingModel(
             voxel_size=float(content["voxel_size"]),
             box=int(content["box"]),
@@ -87,7 +87,12 @@ def from_parts(content: Mapping[str, Any], arrays: Mapping[str, Any], name: obje
                 float(content["noise"]["step_per_A"]),
                 (float(low), float(high)),
             ),
-            pair_correlation=PairCorrelation.from_json(content["pair_correlation"]),
+            pair_correlation=PairCorrelation(
+                float(g["particles_per_A3"]),
+                float(g["distance_step_A"]),
+                np.array(g["values"], float),
+                float(g["acceptance_correction"]),
+            ),
             class_fractions=dict(content["class_fractions"]),
             maps={
                 key.removeprefix("map/"): np.asarray(arrays[key], np.float32)
@@ -110,12 +115,12 @@ def save_model(
     """Write `path` (JSON) and the arrays beside it; equal models give equal bytes."""
     check_model_name(path)
     content, arrays = to_parts(model)
-    buffer = io.BytesIO()
+    buffer, beside = io.BytesIO(), path.with_suffix(".npz")
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    with atomic(arrays_path(path)) as part:
+    with atomic(beside) as part:
         part.write_bytes(buffer.getvalue())
     # the JSON holds the hash of the arrays, so that files of two fits are never combined
-    content["arrays"] = {"file": arrays_path(path).name, "sha256": sha256(arrays_path(path))}
+    content["arrays"] = {"file": beside.name, "sha256": sha256(beside)}
     if provenance is not None:
         content["provenance"] = dict(provenance)
     write_json(path, content)
@@ -126,7 +131,7 @@ def load_model(path: Path) -> ImagingModel:
     content = read_json(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: is not an imaging model; fit one (cryoetgan imaging fit)")
-    beside = check_exists(arrays_path(path), "file of an imaging model's arrays")
+    beside = check_exists(path.with_suffix(".npz"), "file of an imaging model's arrays")
     wanted = content.get("arrays", {}).get("sha256")
     if wanted is not None and sha256(beside) != wanted:
         raise UserError(f"{beside}: does not belong to {path}; {FIT_AGAIN}")

@@ -2,7 +2,6 @@
 
 import http.client
 import logging
-import re
 import time
 import urllib.error
 import urllib.request
@@ -120,7 +119,7 @@ def transfer(url: str, path: Path, timeout: float) -> None:
     with _open(url, start, timeout) as answer:
         if answer.status != http.client.PARTIAL_CONTENT:
             start = 0  # the server does not resume
-        elif not _starts_at(answer.headers.get("Content-Range"), start):
+        elif not (answer.headers.get("Content-Range") or "").startswith(f"bytes {start}-"):
             path.unlink()
             raise TransientError("the server resumed at another byte")
         length = answer.headers.get("Content-Length")
@@ -146,8 +145,3 @@ def transfer(url: str, path: Path, timeout: float) -> None:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _starts_at(content_range: str | None, start: int) -> bool:
-    found = re.match(r"bytes (\d+)-", content_range or "")
-    return found is not None and int(found[1]) == start

@@ -27,7 +27,10 @@ def atomic(path: Path) -> Iterator[Path]:
     if path.exists() and not (path.is_file() or path.is_dir()):
         # renaming onto it would replace the device itself
         raise UserError(f"{path}: is a device or pipe; give the name of a file")
-    _make_folder(path.parent, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"{path}: cannot be written: {error.filename} is not a folder") from error
     part = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.part{path.suffix}")
     try:
         yield part
@@ -50,13 +53,6 @@ def atomic(path: Path) -> Iterator[Path]:
             shutil.rmtree(part, ignore_errors=True)
         else:
             part.unlink(missing_ok=True)
-
-
-def _make_folder(folder: Path, path: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(f"{path}: cannot be written: {error.filename} is not a folder") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -95,6 +91,13 @@ def check_exists(path: Path, what: str = "file") -> Path:
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path}: no such {what}; check the path, or run the step that writes it")
+    return path
+
+
+def check_mrc_name(path: Path) -> Path:
+    """Return the path of an output volume; raise `UserError` if it does not end in .mrc."""
+    if Path(path).suffix != ".mrc":
+        raise UserError(f"{path}: volumes are written in MRC format; let the name end in .mrc")
     return path
 
 

@@ -13,13 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan import __version__
-from cryoetgan.errors import UserError
+from cryoetgan.errors import UserError, format_shape
 from cryoetgan.io.files import atomic, check_exists
 from cryoetgan.io.memmap import iterate_sections
+from cryoetgan.io.star import paths_by_class
 
 Floats = NDArray[np.floating]
 VOXEL_SIZE_TOLERANCE = 0.01
 """Relative difference: headers hold float32 cell lengths, divided by voxel counts."""
+VOXEL_SIZE_ADVICE = "give --input-voxel-size (column voxel_size of the table)"
+MAX_MAP_VOXELS = 512**3
+"""A map is held in memory, twice in double precision."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ def read_mask(path: Path, volume: Volume, tomogram: Path) -> NDArray[Any]:
     """
     mask = read_volume(path)
     if mask.data.shape != volume.data.shape:
-        got, want = ("x".join(map(str, a.data.shape[::-1])) for a in (mask, volume))
+        got, want = format_shape(mask.data.shape), format_shape(volume.data.shape)
         raise UserError(
             f"--mask: {path} has {got} voxels (x, y, z), {tomogram} has {want}; give the mask that "
             "`tomograms import --mask` wrote for this tomogram"
@@ -58,13 +62,36 @@ def read_mask(path: Path, volume: Volume, tomogram: Path) -> NDArray[Any]:
 
 
 def read_map(path: Path) -> Volume:
-    """Open the density map of a particle; raise `UserError` if it is not finite or not positive."""
+    """Open the density map of a particle and check it; see `check_map`."""
     volume = read_volume(path)
-    if not np.isfinite(volume.data).all():
-        raise UserError(f"{path}: holds values that are not finite; create the map again")
-    if not volume.data.max() > 0:
-        raise UserError(f"{path}: has no voxel above zero; a density map has protein positive")
+    check_map(volume.data, path)
     return volume
+
+
+def read_maps(paths: Sequence[Path], voxel_size: float, tomogram: Path) -> dict[str, NDArray[Any]]:
+    """Return density maps by class, the stems of their files, in the voxels of a tomogram."""
+    maps = {}
+    for name, path in paths_by_class(paths).items():
+        volume = read_map(path)
+        check_same_voxel_size(voxel_size, volume.voxel_size, tomogram, path)
+        maps[name] = volume.data
+    return maps
+
+
+def check_map(data: NDArray[Any], path: Path) -> None:
+    """Raise `UserError` if values `(z, y, x)` are not the density map of a particle."""
+    if data.size > MAX_MAP_VOXELS:
+        raise UserError(
+            f"{path}: has {format_shape(data.shape)} voxels, more than a particle's map; "
+            "crop or bin it first"
+        )
+    if not np.isfinite(data).all():
+        raise UserError(f"{path}: holds values that are not finite numbers; create the map again")
+    if data.max() <= 0 or data.min() == data.max():
+        raise UserError(
+            f"{path}: no voxel is above zero, or all are equal; a density map has protein positive "
+            "(multiply a map with dark protein by -1)"
+        )
 
 
 def read_tomogram(path: Path) -> Volume:
@@ -84,15 +111,20 @@ def read_tomogram(path: Path) -> Volume:
     return volume
 
 
-def resolve_voxel_size(path: Path, header: float, given: float | None) -> float:
-    """Return the given voxel size, or that in the header; raise `UserError` if not positive."""
-    size = given if given is not None else header
-    if not np.isfinite(size) or size <= 0:
+def resolve_voxel_size(name: object, header: float, given: float | None) -> float:
+    """Return the given voxel size (angstrom), or the header's, which is NaN if not cubic."""
+    if given is not None:
+        if not 0 < given < np.inf:
+            raise UserError(f"--input-voxel-size: got {given:g} A, wanted a number above zero")
+        return given
+    if np.isnan(header):
         raise UserError(
-            f"{path}: its header's voxel size is {header:g} A, which is invalid; set option "
-            "--voxel-size or --input-voxel-size, or column voxel_size of the table"
+            f"{name}: the header says that voxels are not cubes; resample the volume first, or "
+            f"{VOXEL_SIZE_ADVICE}"
         )
-    return float(size)
+    if not 0 < header < np.inf:
+        raise UserError(f"{name}: the header's voxel size is {header:g} A; {VOXEL_SIZE_ADVICE}")
+    return float(header)
 
 
 def open_mrc(path: Path) -> tuple[NDArray[Any], float]:
@@ -120,12 +152,6 @@ def open_mrc(path: Path) -> tuple[NDArray[Any], float]:
     return data, float(sizes[0])
 
 
-def check_mrc_name(path: Path) -> None:
-    """Raise `UserError` if the name of an output volume does not end in .mrc."""
-    if Path(path).suffix != ".mrc":
-        raise UserError(f"{path}: volumes are written in MRC format; let the name end in .mrc")
-
-
 def write_volume(
     path: Path, data: NDArray[Any], voxel_size: float, labels: Sequence[str] = ()
 ) -> None:
@@ -134,7 +160,9 @@ def write_volume(
     The types float32, float16, int8, int16 and uint16 are kept; others become float32. The header
     has at most nine `labels` of 79 characters, after the one that names the program.
     """
-    with open_volume(path, data.shape, voxel_size, _mrc_type(data.dtype), labels) as out:
+    kept = data.dtype in (np.float32, np.float16, np.int8, np.int16, np.uint16)
+    dtype = data.dtype if kept else np.float32
+    with open_volume(path, data.shape, voxel_size, dtype, labels) as out:
         out[:] = data
 
 
@@ -196,15 +224,24 @@ def _label(file: Any, labels: Sequence[str]) -> None:
     file.header.nlabl = len(lines)
 
 
-def _mrc_type(dtype: Any) -> Any:
-    kept = (np.float32, np.float16, np.int8, np.int16, np.uint16)
-    return dtype if dtype in [np.dtype(kind) for kind in kept] else np.float32
+@dataclass(frozen=True)
+class Header:
+    """Header of an MRC file: shape zyx, voxel size along x in angstrom (0 if unknown), labels."""
+
+    shape: tuple[int, ...]
+    voxel_size: float
+    labels: list[str]
 
 
-def read_labels(path: Path) -> list[str]:
-    """Return the header labels of an MRC file."""
-    with mrcfile.open(check_exists(path), mode="r", header_only=True, permissive=True) as file:
-        return [str(line).strip() for line in file.get_labels()]
+def read_header(path: Path) -> Header:
+    """Read the header of an MRC file of any program; raise `UserError` if it is broken."""
+    try:
+        with mrcfile.open(check_exists(path), header_only=True, permissive=True) as file:
+            shape = tuple(int(file.header[name]) for name in ("nz", "ny", "nx"))
+            labels = [str(line).strip() for line in file.get_labels()]
+            return Header(shape, float(file.voxel_size.x), labels)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: cannot be read as MRC ({error})") from error
 
 
 PROTEIN_BRIGHT = "contrast: protein bright"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryoetgan.errors import UserError, suggest
-from cryoetgan.io.files import atomic, check_exists, sidecar
+from cryoetgan.io.files import check_exists, sidecar, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,14 +147,14 @@ def read_star(path: Path, columns: Sequence[str] = ()) -> Star:
     except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
         # the library's parser raises any of these if a file is broken
         raise UserError(f"{path}: is a broken STAR file ({error})") from error
-    if "particles" in blocks:
-        particles = blocks["particles"]
-    elif len(blocks) == 1:
-        particles = next(iter(blocks.values()))
-    else:
+    if "particles" not in blocks and len(blocks) != 1:
         raise UserError(f"{path}: has blocks {sorted(blocks)}, but none named 'particles'")
-    optics = blocks.get("optics", pd.DataFrame())
-    particles, optics = _table(particles), _table(optics)
+    tables = {  # starfile returns a block without a loop as a mapping
+        key: pd.DataFrame([block]) if isinstance(block, dict) else block.reset_index(drop=True)
+        for key, block in blocks.items()
+    }
+    particles = tables.get("particles", next(iter(tables.values())))
+    optics = tables.get("optics", pd.DataFrame())
     _check_numbers(path, particles)
     missing = [name for name in columns if name not in particles.columns]
     if missing and len(particles):
@@ -192,32 +192,18 @@ def check_star_name(path: Path) -> None:
 
 def write_star(path: Path, particles: "pd.DataFrame", optics: "pd.DataFrame | None" = None) -> None:
     """Write a STAR file atomically; equal tables give equal bytes."""
-    text = star_text(particles, optics)
-    with atomic(path) as part:
-        part.write_text(text, encoding="utf-8")
+    write_text(path, star_text(particles, optics))
 
 
 def star_text(particles: "pd.DataFrame", optics: "pd.DataFrame | None" = None) -> str:
     """Return the text of a STAR file, without the time stamp of the library."""
+    import pandas as pd
     import starfile
 
-    blocks = {"optics": optics if optics is not None else _no_optics(), "particles": particles}
+    if optics is None:
+        optics = pd.DataFrame({"rlnOpticsGroup": [1]})
+    blocks = {"optics": optics, "particles": particles}
     lines = starfile.to_string(blocks, float_format="%.6f").splitlines()
     if lines and lines[0].startswith("#"):
         lines = lines[1:]
     return "\n".join(lines).strip("\n") + "\n"
-
-
-def _no_optics() -> "pd.DataFrame":
-    import pandas as pd
-
-    return pd.DataFrame({"rlnOpticsGroup": [1]})
-
-
-def _table(block: object) -> "pd.DataFrame":
-    import pandas as pd
-
-    if isinstance(block, dict):  # starfile returns a block without a loop as a mapping
-        return pd.DataFrame({key: [value] for key, value in block.items()})
-    assert isinstance(block, pd.DataFrame)
-    return block.reset_index(drop=True)

@@ -6,7 +6,7 @@ A volume set is a table `x.star` with one row per volume, and an MRC volume stac
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,45 +100,37 @@ def _in_stack_order(table: "pd.DataFrame", star: Path) -> "pd.DataFrame":
     return table.iloc[order].reset_index(drop=True)
 
 
+@dataclass
 class VolumeSetWriter:
     """Write a volume set volume by volume, in bounded memory.
 
     Use it as a context manager. Stack and STAR file appear, the stack first, if the block ends
     without an error.
-
-    Parameters
-    ----------
-    star : Path
-        The STAR file.
-    count, box, voxel_size
-        Number of volumes; edge of a box in voxels; angstrom.
-    optics : pandas.DataFrame, optional
-        One row per group; rlnImagePixelSize, rlnImageSize and rlnImageDimensionality are added.
-    release_every : int
-        Bytes written between two releases of the stack's pages.
     """
 
-    def __init__(
-        self,
-        star: Path,
-        count: int,
-        box: int,
-        voxel_size: float,
-        optics: "pd.DataFrame | None" = None,
-        release_every: int = RELEASE_EVERY_BYTES,
-    ) -> None:
-        if Path(star).suffix != ".star":
+    star: Path
+    count: int
+    """Number of volumes."""
+    box: int
+    """Edge of a box in voxels."""
+    voxel_size: float
+    """Angstrom."""
+    optics: "pd.DataFrame | None" = None
+    """One row per group; rlnImagePixelSize, rlnImageSize, rlnImageDimensionality are added."""
+    release_every: int = RELEASE_EVERY_BYTES
+    """Bytes written between two releases of the stack's pages."""
+    rows: list[dict[str, Any]] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self.star = Path(self.star)
+        if self.star.suffix != ".star":
             raise UserError(
-                f"{star}: a volume set is named by its STAR file; let the name end in .star"
+                f"{self.star}: a volume set is named by its STAR file; let the name end in .star"
             )
-        if Path(star).is_dir():
-            raise UserError(f"{star}: is a folder; give the name of a file")
-        if count < 1:
-            raise UserError(f"{star}: no volume is left for this set; it needs at least one")
-        self.star, self.count, self.box, self.voxel_size = Path(star), count, box, voxel_size
-        self.optics = optics
-        self.release_every = release_every
-        self.rows: list[dict[str, Any]] = []
+        if self.star.is_dir():
+            raise UserError(f"{self.star}: is a folder; give the name of a file")
+        if self.count < 1:
+            raise UserError(f"{self.star}: no volume is left for this set; it needs at least one")
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "VolumeSetWriter":

@@ -14,6 +14,7 @@ from cryoetgan.command import (
     command,
     group,
     log,
+    parse_by_tomogram,
     parse_tilt_range,
 )
 from cryoetgan.errors import UserError
@@ -128,7 +129,7 @@ def match(
     --min-distance is the smallest template's radius / sqrt 3. Coordinates are 0-based voxels,
     subvoxel; angles are RELION's, in degrees.
     """
-    from cryoetgan.io.mrc import read_mask, read_volume
+    from cryoetgan.io.mrc import read_maps, read_mask, read_volume
     from cryoetgan.io.star import ANGLES, check_star_name
     from cryoetgan.particles.matching import match as matching
     from cryoetgan.particles.picking.pick import radius_of_map
@@ -138,7 +139,7 @@ def match(
     acquisition = _acquisition(tomogram, tilts, defocus, ctf)
     volume = read_volume(tomogram)
     excluded = None if mask is None else read_mask(mask, volume, tomogram)
-    maps = _templates(tomogram, volume, template)
+    maps = read_maps(template, volume.voxel_size, tomogram)
     radius = min(radius_of_map(density, volume.voxel_size) for density in maps.values())
     options = matching.MatchOptions(
         acquisition=acquisition,
@@ -179,10 +180,11 @@ def score(
     import pandas as pd
 
     from cryoetgan.io import star
-    from cryoetgan.io.mrc import read_tomogram
+    from cryoetgan.io.mrc import read_maps, read_tomogram
     from cryoetgan.io.star import ANGLES, COORDINATES
     from cryoetgan.particles.matching.score import score_picks
     from cryoetgan.particles.matching.template import SearchOptions
+    from cryoetgan.physics.coordinates import warn_of_picks_outside
 
     star.check_star_name(output)
     acquisition = _acquisition(tomogram, tilts, defocus, ctf)
@@ -191,8 +193,8 @@ def score(
     if not len(table):
         raise UserError(f"{picks}: holds no pick; lower particles.threshold and pick again")
     places = table[COORDINATES].to_numpy(float)
-    _warn_of_picks_outside(places, volume, picks, tomogram)
-    maps = _templates(tomogram, volume, template)
+    warn_of_picks_outside(places, volume.data.shape, picks, tomogram)
+    maps = read_maps(template, volume.voxel_size, tomogram)
     options = SearchOptions(
         acquisition=acquisition,
         lowpass=_lowpass(lowpass, volume),
@@ -242,31 +244,6 @@ def _search_record(options: "SearchOptions") -> Record:
     return Record(parameters={**resolved, "lowpass": options.lowpass})
 
 
-def _templates(tomogram: Path, volume: "Volume", paths: list[Path]) -> dict[str, Any]:
-    """Return the templates by class; all have the tomogram's voxel size."""
-    from cryoetgan.io.mrc import check_same_voxel_size, read_map
-    from cryoetgan.io.star import paths_by_class
-
-    maps = {}
-    for name, path in paths_by_class(paths).items():
-        opened = read_map(path)
-        check_same_voxel_size(volume.voxel_size, opened.voxel_size, tomogram, path)
-        maps[name] = opened.data
-    return maps
-
-
-def _warn_of_picks_outside(places: Any, volume: "Volume", picks: Path, tomogram: Path) -> None:
-    """Warn of picks `(N, 3)` x, y, z outside the tomogram: their scores are meaningless."""
-    size = volume.data.shape[::-1]
-    outside = int(((places < -0.5) | (places > [n - 0.5 for n in size])).any(axis=1).sum())
-    if outside:
-        log.warning(
-            "%s: %d of %d picks lie outside %s (%d x %d x %d voxels), so their scores are "
-            "meaningless. Check that they belong to it, and that their unit is the voxel",
-            picks, outside, len(places), tomogram, *size,
-        )  # fmt: skip
-
-
 @command(app, "select")
 def select(
     scores: Annotated[list[Path], typer.Argument(help="STAR files of scores.")],
@@ -293,9 +270,9 @@ def select(
     options = selection.SelectOptions(
         top=top,
         box=box,
-        splits=_by_tomogram(split, "--split"),
+        splits=parse_by_tomogram(split, "--split"),
         test_fraction=test_fraction,
-        groups=_by_tomogram(group, "--group"),
+        groups=parse_by_tomogram(group, "--group"),
     )
     columns = ["rlnTomoName", *COORDINATES, "cryoetganClass", "cryoetganScore", "cryoetganId"]
     table = pd.concat([read_star(path, columns).particles for path in scores], ignore_index=True)
@@ -310,17 +287,6 @@ def select(
     counts = selected.groupby("cryoetganClass").size()
     log.info("%s: %s", output, ", ".join(f"{n} {name}" for name, n in counts.items()))
     return Record(inputs=sorted(curation.glob("*.csv")) if curation else [])
-
-
-def _by_tomogram(items: list[str] | None, option: str) -> dict[str, str]:
-    """Parse `TOMOGRAM=VALUE` options."""
-    found = {}
-    for item in items or []:
-        name, equals, value = item.partition("=")
-        if not (name and equals and value):
-            raise UserError(f"{option} is '{item}'; give TOMOGRAM=VALUE")
-        found[name] = value
-    return found
 
 
 @command(app, "import")

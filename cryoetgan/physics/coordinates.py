@@ -1,5 +1,6 @@
 """Coordinate systems: the tomogram and the file that it was imported from; box and particle."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,27 @@ from cryoetgan.io.star import ORIGINS
 if TYPE_CHECKING:
     import pandas as pd
 
+log = logging.getLogger("cryoetgan")
 Floats = NDArray[np.floating]
 TILT_AXES = {"y": np.eye(3), "x": np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])}
 BEAM_AXES = {"z": np.eye(3), "y": np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])}
 """Rotations (xyz) that take the axis of the file to y (tilt) and z (beam).
 
-They are the matrices of `cryoetgan.tomograms.importing.conventions.orient_axes`.
+They are the matrices of `orient_axes`.
 """
+
+
+def orient_axes(data: NDArray[Any], tilt_axis: str, beam_axis: str) -> NDArray[Any]:
+    """Return a tomogram `(z, y, x)` with its tilt axis along y and the beam along z, hand kept.
+
+    `tilt_axis` in the file: `y`, or `x` (then x, y become y, -x). `beam_axis` in the file: `z`,
+    or `y` (IMOD before trimvol, with the tilt axis along z; then x, y, z become x, -z, y).
+    """
+    if beam_axis == "y":
+        data = data[::-1].transpose(1, 0, 2)
+    if tilt_axis == "x":
+        data = data[:, :, ::-1].transpose(0, 2, 1)
+    return data
 
 
 @dataclass(frozen=True)
@@ -110,3 +125,20 @@ def centre_offsets(table: "pd.DataFrame", voxel_size: float) -> NDArray[np.float
     if not set(ORIGINS) <= set(table):
         return np.zeros((len(table), 3))
     return -table[ORIGINS].to_numpy(float) / voxel_size
+
+
+def warn_of_picks_outside(
+    places: Floats, shape: tuple[int, ...], picks: Path, tomogram: Path, tolerated: float = 0.0
+) -> None:
+    """Warn if more than a tolerated fraction of picks lie outside a tomogram.
+
+    Places are `(N, 3)` x, y, z in voxels; the tomogram's shape is zyx.
+    """
+    size = shape[::-1]
+    outside = int(((places < -0.5) | (places > np.array(size) - 0.5)).any(axis=1).sum())
+    if outside > tolerated * len(places):
+        log.warning(
+            "%s: %d of %d picks lie outside %s (%d x %d x %d voxels). Check that they belong to it, "
+            "that their unit is the voxel, and that they do not have another binning",
+            picks, outside, len(places), tomogram, *size,
+        )  # fmt: skip

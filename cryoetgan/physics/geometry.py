@@ -116,9 +116,7 @@ def centre_distance(box: int) -> Floats:
 
 
 def clip_box(
-    corner: Sequence[int] | NDArray[Any],
-    box_shape: Sequence[int],
-    volume_shape: Sequence[int],
+    corner: Sequence[int] | NDArray[Any], box_shape: Sequence[int], volume_shape: Sequence[int]
 ) -> tuple[Slices, Slices]:
     """Return the overlap of a box and a volume, as slices of the volume and of the box.
 

@@ -5,23 +5,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+INVALID = (KeyError, TypeError, ValueError, AttributeError)
+"""Errors of a parser of JSON content: a key is missing, or its value is invalid."""
+
 
 @dataclass(frozen=True)
 class Accuracy:
     """Result of a classifier on a test set.
 
-    Attributes
-    ----------
-    value, low, high : float
-        Accuracy in [0, 1] and its 95 % interval.
-    n_train, n_test : int
-        Numbers of volumes.
-    classes : list of str
-        Names of the rows and columns of `confusion`.
-    confusion : list of list of int
-        Counts; rows are true classes, columns are predictions.
-    network : str
-        Name of the classifier.
+    `value` is the accuracy in [0, 1]; `low` and `high` are the ends of its 95 % interval. Rows of
+    `confusion` are true classes, columns are predictions.
     """
 
     value: float
@@ -116,19 +109,9 @@ def to_float(text: Any) -> float:
 def with_interval(
     row: Mapping[str, Any], key: str, form: Callable[[float], str] = short, unit: str = ""
 ) -> str:
-    """Return a cell of a CSV table as `value (low to high)`.
+    """Return column `key` of a row as `value (low to high)`.
 
-    Parameters
-    ----------
-    row : mapping
-        Row with the columns `key`, `key_low` and `key_high`; without the latter two, the cell has
-        no interval.
-    key : str
-        Column.
-    form : callable
-        Converts a number to text.
-    unit : str
-        Follows the value.
+    The interval is in the columns `key_low` and `key_high`; without them the cell has none.
     """
     value, low, high = (to_float(row.get(name)) for name in (key, f"{key}_low", f"{key}_high"))
     if math.isnan(value):
@@ -138,13 +121,7 @@ def with_interval(
 
 
 def parse_accuracy(content: Mapping[str, Any]) -> Accuracy:
-    """Return the result of `evaluation classify`.
-
-    Raises
-    ------
-    KeyError, TypeError, ValueError
-        If a key is missing or its value is invalid.
-    """
+    """Return the result of `evaluation classify`; raise one of `INVALID` if it is incomplete."""
     low, high = (_finite(value) for value in content["interval"])
     classes = [str(name) for name in content["classes"]]
     confusion = [[int(value) for value in row] for row in content["confusion"]]

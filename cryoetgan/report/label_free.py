@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from cryoetgan.report.evaluation_json import Metric
 from cryoetgan.report.run import Run
 
+SIMULATION = "the conventional simulation"
+
 
 @dataclass(frozen=True)
 class Check:
@@ -36,38 +38,28 @@ def check_set(
 ) -> list[Check]:
     """Return the checks that the available metrics allow.
 
-    Parameters
-    ----------
-    metrics : mapping
-        Metrics of the set.
-    reference : mapping
-        Metrics of a set that must be farther from real crops: volumes of the untrained
-        generator, or the conventional simulation.
-    is_simulated : bool
-        Whether the set is the fitted simulation.
+    `reference` is of a set that must be farther from real crops: volumes of the untrained
+    generator, or the conventional simulation if the set is the fitted simulation.
     """
     kind = "simulated" if is_simulated else "generated"
     found = []
     if "kid" in metrics and "kid" in reference:
         found.append(_check_kid(metrics["kid"], reference["kid"], is_simulated))
-    if "c2st_auc" in metrics:
-        found.append(_check_c2st(metrics["c2st_auc"], kind))
-    if "pose_recovery" in metrics:
-        found.append(_check_poses(metrics["pose_recovery"], kind))
-    if "coverage" in metrics:
-        found.append(_check_coverage(metrics["coverage"], kind))
-    return found
+    checks = {
+        "c2st_auc": _check_c2st,
+        "pose_recovery": _check_poses,
+        "coverage": _check_coverage,
+    }
+    return found + [check(metrics[n], kind) for n, check in checks.items() if n in metrics]
 
 
 def _check_kid(metric: Metric, reference: Metric, is_simulated: bool) -> Check:
-    name = "closer to real crops than " + (
-        "the conventional simulation" if is_simulated else "before training"
-    )
-    text = f"KID to real crops is {metric.value:.3g}" + (
-        f"; of the conventional simulation it is {reference.value:.3g}"
-        if is_simulated
-        else f" after training and {reference.value:.3g} before"
-    )
+    name = f"closer to real crops than {SIMULATION if is_simulated else 'before training'}"
+    text = f"KID to real crops is {metric.value:.3g}"
+    if is_simulated:
+        text += f"; of {SIMULATION} it is {reference.value:.3g}"
+    else:
+        text += f" after training and {reference.value:.3g} before"
     if "real_half" in metric.baselines:
         half = metric.baselines["real_half"]
         text += f" (one half of the real crops against the other: {half:.3g})"
@@ -85,9 +77,7 @@ def _check_c2st(metric: Metric, kind: str, good: float = 0.65, bad: float = 0.9)
 
 def _check_poses(metric: Metric, kind: str, good: float = 0.8) -> Check:
     # the baselines `physics` and `real` are upper bounds, not chance
-    chance = max(
-        (metric.baselines[n] for n in ("chance", "noise") if n in metric.baselines), default=0
-    )
+    chance = max(metric.baselines.get("chance", 0), metric.baselines.get("noise", 0))
     tone = "bad" if metric.low <= chance else "good" if metric.value >= good else "fair"
     text = (
         f"Of the {kind} volumes, {100 * metric.value:.0f} % match their own density best; by "

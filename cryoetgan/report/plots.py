@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import colormaps, rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -23,19 +24,7 @@ Theme = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class TrainingPlot:
-    """Columns of log.csv that share a plot.
-
-    Attributes
-    ----------
-    title : str
-        Title of the plot.
-    columns : mapping
-        Column to its legend entry.
-    is_log : bool
-        Whether the axis is logarithmic.
-    reference : float, optional
-        Position of a horizontal line.
-    """
+    """Columns of log.csv that share a plot, with legend entries; `reference` is a level line."""
 
     title: str
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -43,19 +32,16 @@ class TrainingPlot:
     reference: float | None = None
 
 
+TEXTURE_COLUMNS = {
+    "voxels": "grey values",
+    "filters": "filter responses",
+    "strengths": "local response strength",
+}
 TRAINING_PLOTS = (
     TrainingPlot("discriminator losses", {"loss_D_s": "subtomograms", "loss_D_d": "densities"}),
     TrainingPlot("adversarial loss of the generators", {"adversarial": ""}),
     TrainingPlot("cycle loss", {"cycle_d": "density", "cycle_s": "subtomogram"}),
-    TrainingPlot(
-        "texture distance",
-        {
-            "voxels": "grey values",
-            "filters": "filter responses",
-            "strengths": "local response strength",
-        },
-        is_log=True,
-    ),
+    TrainingPlot("texture distance", TEXTURE_COLUMNS, is_log=True),
     TrainingPlot("spectrum distance", {"spectrum": ""}, is_log=True),
     TrainingPlot("SD ratio: generated / real", {"sd_ratio": ""}, reference=1.0),
     TrainingPlot(
@@ -83,12 +69,9 @@ def _draw(draw: Callable[[Figure, Theme], None], size: tuple[float, float], dpi:
     """Return a figure of `size` inches in both themes; `draw` adds its content."""
     images = []
     for theme in (LIGHT, DARK):
-        ink = theme["ink"]
-        colours = {
-            key: ink for key in ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")
-        }
+        text = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")
         settings: Any = {
-            **colours,
+            **dict.fromkeys(text, theme["ink"]),
             "axes.edgecolor": theme["line"],
             "axes.facecolor": "none",
             "legend.frameon": False,
@@ -153,14 +136,7 @@ def plot_power_spectra(
 ) -> Plot:
     """Return the mean power of each set by Fourier shell, and its ratio to the first set.
 
-    Parameters
-    ----------
-    power : mapping
-        Name of the set to its power `(n // 2,)`, from shell 1 on.
-    voxel_size : float
-        Angstrom.
-    box : int
-        Box length, voxels.
+    The power of a set is `(box // 2,)`, from shell 1 on; the voxel size is in angstrom.
     """
 
     def draw(figure: Figure, theme: Theme) -> None:
@@ -194,12 +170,7 @@ def plot_learning_curve(
 ) -> Plot:
     """Return accuracy against the number of training volumes, one line per set.
 
-    Parameters
-    ----------
-    curves : mapping
-        Name of the set to its points, in order of size.
-    levels : mapping
-        Accuracies of other training sets, drawn as horizontal lines.
+    Points are in order of size; `levels` are other training sets, drawn as horizontal lines.
     """
 
     def draw(figure: Figure, theme: Theme) -> None:
@@ -207,26 +178,12 @@ def plot_learning_curve(
         colours = iter(theme["lines"])
         for name, points in curves.items():
             sizes = np.array([size for size, _ in points])
-            values = np.array([[100 * a.value, 100 * a.low, 100 * a.high] for _, a in points])
-            axis.errorbar(
-                sizes,
-                values[:, 0],
-                [values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]],
-                color=next(colours),
-                marker="o",
-                ms=4,
-                capsize=3,
-                lw=1.7,
-                label=name,
-            )
+            value, low, high = np.array([[a.value, a.low, a.high] for _, a in points]).T * 100
+            style = {"marker": "o", "ms": 4, "capsize": 3, "lw": 1.7, "color": next(colours)}
+            axis.errorbar(sizes, value, [value - low, high - value], label=name, **style)
         for index, (name, accuracy) in enumerate(levels.items(), start=1):
-            axis.axhline(
-                100 * accuracy.value,
-                color=next(colours),
-                ls=LINE_STYLES[index % 4],
-                lw=1.4,
-                label=name,
-            )
+            style = {"ls": LINE_STYLES[index % 4], "lw": 1.4, "color": next(colours)}
+            axis.axhline(100 * accuracy.value, label=name, **style)
         majority = 100 * next(iter(curves.values()))[-1][1].majority
         axis.axhline(majority, color=theme["ink"], lw=0.8, ls=":", label="majority class")
         axis.set_xscale("log")
@@ -247,12 +204,7 @@ def plot_learning_curve(
 def plot_scores(lines: Mapping[str, NDArray[np.float64]], title: str) -> Plot:
     """Return a score against the training step, one line per noise level.
 
-    Parameters
-    ----------
-    lines : mapping
-        Noise level to `(N, 4)`: step, score, low and high end of its interval (or NaN).
-    title : str
-        Name of the score.
+    A line is `(N, 4)`: step, score, low and high end of its interval (or NaN).
     """
 
     def draw(figure: Figure, theme: Theme) -> None:
@@ -260,9 +212,8 @@ def plot_scores(lines: Mapping[str, NDArray[np.float64]], title: str) -> Plot:
         for index, (name, line) in enumerate(lines.items()):
             style, colour = LINE_STYLES[index % 4], theme["lines"][index % 4]
             steps, values, low, high = line.T
-            axis.plot(
-                steps, values, style, color=colour, lw=1.7, marker="o", ms=3, label=f"noise {name}"
-            )
+            options: Any = {"color": colour, "lw": 1.7, "marker": "o", "ms": 3}
+            axis.plot(steps, values, style, label=f"noise {name}", **options)
             axis.fill_between(steps, low, high, color=colour, alpha=0.15, lw=0)
         # readers overlook an offset such as "1e-5+1" above an axis
         axis.ticklabel_format(useOffset=False)
@@ -275,19 +226,14 @@ def plot_scores(lines: Mapping[str, NDArray[np.float64]], title: str) -> Plot:
 
 def viridis() -> NDArray[np.uint8]:
     """Return the colours of viridis, `(256, 3)`: perceptually uniform and colour-blind safe."""
-    from matplotlib import colormaps
-
     return np.asarray(colormaps["viridis"](np.arange(256), bytes=True)[:, :3], np.uint8)
 
 
 def confusion_colours(fractions: NDArray[np.float64]) -> list[list[tuple[str, str]]]:
     """Return the background (cividis) and ink of each cell of a table of fractions in [0, 1]."""
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
-
     table = colormaps["cividis"](fractions)
     inks = np.where(fractions > 0.55, "#000000", "#ffffff")
     return [
-        [(to_hex(table[i, j]), str(inks[i, j])) for j in range(fractions.shape[1])]
-        for i in range(fractions.shape[0])
+        [(to_hex(colour), str(ink)) for colour, ink in zip(*row, strict=True)]
+        for row in zip(table, inks, strict=True)
     ]

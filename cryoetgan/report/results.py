@@ -1,10 +1,10 @@
 """Reader of a results folder; it records the files that are missing or invalid."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation.selection import Choice, read_choice
@@ -13,6 +13,7 @@ from cryoetgan.io.mrc import Volume, read_volume
 from cryoetgan.io.star import read_star
 from cryoetgan.io.volume_set import VolumeSet, read_volume_set
 from cryoetgan.report.evaluation_json import (
+    INVALID,
     Accuracy,
     Metric,
     parse_accuracy,
@@ -23,23 +24,14 @@ from cryoetgan.report.evaluation_json import (
 if TYPE_CHECKING:
     import pandas as pd
 
-CHOICE = "evaluation/choice.json"
-COMPANION_ENDINGS = ("_labels", "_mask")
-"""Endings of the file names of label volumes and masks, which accompany a tomogram."""
+T = TypeVar("T")
 
 
 @dataclass
 class Results:
-    """The results of a run.
+    """The results of a run: its folder, a line for each missing or invalid file, files in use.
 
-    Attributes
-    ----------
-    folder : Path
-        The run's folder, `results/<run>`.
-    gaps : list of str
-        One line for each missing or invalid file.
-    used : set of Path
-        Files whose content is on the page.
+    Methods that return None, or nothing, have found no valid file.
     """
 
     folder: Path
@@ -50,56 +42,46 @@ class Results:
         """Return whether a file exists."""
         return (self.folder / name).exists()
 
-    def volume_set(self, name: str, optional: bool = False) -> VolumeSet | None:
-        """Return a volume set, or None if it is missing or invalid."""
-        if not self.has(name):
-            self._add_missing(name, optional)
+    def _read(self, name: str, read: Callable[[Path], T], optional: bool) -> T | None:
+        """Return the content of a file and note its use, or add a gap."""
+        path = self.folder / name
+        if not path.exists():
+            if not optional:
+                self.gaps.append(f"{name}: missing")
             return None
         try:
-            found = read_volume_set(self.folder / name, ["cryoetganClass"])
-            self.used.add(found.path)
-            return found
+            found = read(path)
         except UserError as error:
-            self.add_error(error)
+            self.gaps.append(str(error).replace(f"{self.folder}/", ""))
             return None
+        # a side-car is not used itself: its result is; tomograms are too large to be hashed
+        is_sidecar = path.suffix == ".json" and path.with_suffix("").exists()
+        if not is_sidecar and path.suffix != ".mrc":
+            self.used.add(path)
+        return found
+
+    def volume_set(self, name: str, optional: bool = False) -> VolumeSet | None:
+        """Return a volume set."""
+        return self._read(name, lambda path: read_volume_set(path, ["cryoetganClass"]), optional)
 
     def table(self, name: str, columns: Sequence[str]) -> "pd.DataFrame | None":
-        """Return the particles of a STAR file, or None if it is missing or invalid."""
-        if not self.has(name):
-            return None
-        try:
-            found = read_star(self.folder / name, columns).particles
-            self.used.add(self.folder / name)
-            return found
-        except UserError as error:
-            self.add_error(error)
-            return None
+        """Return the particles of a STAR file."""
+        return self._read(name, lambda path: read_star(path, columns).particles, optional=True)
 
     def tomogram(self, path: Path) -> Volume | None:
-        """Return a tomogram, or None if it is invalid."""
-        try:
-            return read_volume(path)
-        except UserError as error:
-            self.add_error(error)
-            return None
+        """Return a tomogram."""
+        return self._read(path.relative_to(self.folder).as_posix(), read_volume, optional=False)
+
+    def choice(self) -> Choice | None:
+        """Return the choice of the exported set."""
+        return self._read("evaluation/choice.json", read_choice, optional=True)
 
     def json(self, name: str, optional: bool = False) -> dict[str, Any]:
-        """Return the content of a JSON file; empty if it is missing or invalid."""
-        if not self.has(name):
-            self._add_missing(name, optional)
-            return {}
-        try:
-            content = read_json(self.folder / name)
-        except UserError as error:
-            self.add_error(error)
-            return {}
-        if not isinstance(content, dict):
+        """Return the content of a JSON file."""
+        content = self._read(name, read_json, optional)
+        if content is not None and not isinstance(content, dict):
             self.gaps.append(f"{name}: is not a JSON object")
-            return {}
-        # a side-car is not used itself: its result is
-        if not (self.folder / name).with_suffix("").exists():
-            self.used.add(self.folder / name)
-        return content
+        return content if isinstance(content, dict) else {}
 
     def accuracies(self, expected: Sequence[str]) -> dict[str, Accuracy]:
         """Return the results of all classifiers: the expected ones first, then the others."""
@@ -112,30 +94,18 @@ class Results:
             if content:
                 try:
                     found[name] = parse_accuracy(content)
-                except (KeyError, TypeError, ValueError) as error:
+                except INVALID as error:
                     self.add_invalid(f"evaluation/{name}.json", error)
         return found
 
     def metrics(self, name: str, optional: bool = False) -> dict[str, Metric]:
-        """Return the metrics of one set; empty if they are missing or invalid."""
+        """Return the metrics of one set."""
         content = self.json(f"evaluation/{name}.json", optional)
         try:
             return parse_metrics(content)
-        except (KeyError, TypeError, ValueError) as error:
+        except INVALID as error:
             self.add_invalid(f"evaluation/{name}.json", error)
             return {}
-
-    def choice(self) -> Choice | None:
-        """Return the choice of the exported set; None if it is missing or invalid."""
-        if not self.has(CHOICE):
-            return None
-        try:
-            found = read_choice(self.folder / CHOICE)
-        except UserError as error:
-            self.add_error(error)
-            return None
-        self.used.add(self.folder / CHOICE)
-        return found
 
     def presets(self) -> list[str]:
         """Return the trained presets, whether for all tomograms or for each group of them."""
@@ -151,15 +121,10 @@ class Results:
             return {path.name: self._training_log(f"{folder}/{path.name}") for path in groups}
         return {"": self._training_log(folder)}
 
-    def tomograms(self) -> list[Path]:
-        """Return the tomograms, without label volumes and masks."""
-        found = sorted(self.folder.glob("tomograms/*.mrc"))
-        return [path for path in found if not path.stem.endswith(COMPANION_ENDINGS)]
-
     def _training_log(self, folder: str) -> dict[str, list[float]]:
         """Return the columns of log.csv; invalid numbers are NaN."""
         name = f"{folder}/log.csv"
-        rows = self.rows(name, ",")
+        rows = self.rows(name)
         if rows and "step" not in rows[0]:
             self.gaps.append(f"{name}: has no column 'step'")
             return {}
@@ -167,22 +132,24 @@ class Results:
 
     def timings(self) -> list[dict[str, Any]]:
         """Return time (seconds) and memory (MB) of each job, from Snakemake's benchmark files."""
-        found = []
-        for path in sorted(self.folder.glob("benchmarks/**/*.tsv")):
-            step = path.relative_to(self.folder / "benchmarks").with_suffix("").as_posix()
-            for row in self.rows(path.relative_to(self.folder).as_posix(), "\t"):
-                seconds, memory = to_float(row.get("s")), to_float(row.get("max_rss"))
-                cpu = to_float(row.get("cpu_time"))
-                found.append({"step": step, "seconds": seconds, "cpu": cpu, "memory": memory})
-        return found
+        columns = {"seconds": "s", "cpu": "cpu_time", "memory": "max_rss"}
+        return [
+            {"step": step} | {key: to_float(row.get(name)) for key, name in columns.items()}
+            for path, step in self._jobs("benchmarks", ".tsv")
+            for row in self.rows(path.relative_to(self.folder).as_posix(), "\t")
+        ]
 
     def log_lines(self, start: str) -> Iterator[tuple[str, str]]:
         """Yield the job and the rest of each log line that begins with `start`."""
-        for path in sorted(self.folder.glob("logs/**/*.log")):
-            step = path.relative_to(self.folder / "logs").with_suffix("").as_posix()
+        for path, step in self._jobs("logs", ".log"):
             for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 if line.startswith(start):
                     yield step, line.removeprefix(start).replace(f"{self.folder}/", "")
+
+    def _jobs(self, folder: str, suffix: str) -> Iterator[tuple[Path, str]]:
+        """Yield each file that Snakemake wrote about a job, and the name of the job."""
+        for path in sorted((self.folder / folder).glob(f"**/*{suffix}")):
+            yield path, path.relative_to(self.folder / folder).with_suffix("").as_posix()
 
     def provenance(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield each file that has provenance, beside it or inside it, and the record."""
@@ -211,28 +178,20 @@ class Results:
             self.gaps.append(f"{name}: is not a text file")
             return ""
 
-    def add_error(self, error: UserError) -> None:
-        """Add the message of an error to the gaps."""
-        self.gaps.append(str(error).replace(f"{self.folder}/", ""))
-
     def add_invalid(self, name: str, error: Exception) -> None:
         """Add a file of unexpected content to the gaps."""
         self.gaps.append(f"{name}: has unexpected content ({type(error).__name__}: {error})")
 
-    def _add_missing(self, name: str, optional: bool) -> None:
-        if not optional:
-            self.gaps.append(f"{name}: missing")
-
 
 def open_results(folder: Path) -> Results:
-    """Return the results of a run's folder.
-
-    Raises
-    ------
-    UserError
-        If the folder does not exist or is a file.
-    """
+    """Return the results of a run's folder."""
     folder = check_exists(folder, "results folder")
     if not folder.is_dir():
         raise UserError(f"{folder}: is a file; give the folder of a run, results/<run>")
     return Results(folder)
+
+
+def volumes_in(folder: Path) -> list[Path]:
+    """Return the tomograms of a folder, without label volumes and masks."""
+    found = sorted(folder.glob("*.mrc"))
+    return [path for path in found if not path.stem.endswith(("_labels", "_mask"))]

@@ -9,7 +9,7 @@ import yaml
 from cryoetgan.evaluation.selection import Choice
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.report.evaluation_json import Accuracy, Metric
-from cryoetgan.report.results import Results
+from cryoetgan.report.results import Results, volumes_in
 
 TITLES = {
     "real": "real",
@@ -33,33 +33,10 @@ OPTIONAL_METRICS = ("conventional", "fitted")
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """The results of one run.
+    """The results of one run. Missing volume sets have no entry in `sets`.
 
-    Attributes
-    ----------
-    results : Results
-        Reader of the run's folder; it collects missing files.
-    sample : int
-        Number of volumes shown of each class.
-    config : mapping
-        Content of config.yaml.
-    presets : list of str
-        All presets that have a checkpoint.
-    preset : str
-        The preset on this page; "" if none was trained.
-    sets : mapping
-        Volume sets by name: `real`, `conventional`, `fitted`, `generated`, `density`, `cycle`,
-        `dropout_sd`, `noise_sd`; missing sets have no entry.
-    label_source : {'truth', 'annotations', 'templates'}
-        Origin of the real crops' classes: the simulation, a person, or the best template.
-    simulated : bool
-        Whether the tomograms were simulated.
-    accuracies : mapping
-        Name of the JSON file to the result of a classifier, learning curves included.
-    metrics : mapping
-        Volume set to its metrics.
-    choice : Choice or None
-        The exported set; None if it was not chosen.
+    The origin of the real crops' classes, `label_source`, is `truth` (a simulation), `annotations`
+    (a person) or `templates` (the best template). `preset` is "" if none was trained.
     """
 
     results: Results
@@ -94,12 +71,13 @@ def load_run(results: Results, sample: int) -> Run:
     presets = results.presets()
     if not presets:
         results.gaps.append("translation/: holds no trained checkpoint")
-    config = read_config(results)
+    config = _read_config(results)
     # the configured preset, else the first one
     wanted = str(config_section(config, "translation").get("preset", ""))
     preset = wanted if wanted in presets else (presets or [""])[0]
-    simulated = any(path.with_suffix(".star").exists() for path in results.tomograms())
-    sets, annotated = read_volume_sets(results, preset)
+    tomograms = volumes_in(results.folder / "tomograms")
+    simulated = any(path.with_suffix(".star").exists() for path in tomograms)
+    sets, annotated = _read_volume_sets(results, preset)
     label_source = ("truth" if simulated else "annotations") if annotated else "templates"
     return Run(
         results=results,
@@ -119,7 +97,7 @@ def load_run(results: Results, sample: int) -> Run:
     )
 
 
-def read_config(results: Results) -> Mapping[str, Any]:
+def _read_config(results: Results) -> Mapping[str, Any]:
     """Return the content of config.yaml; empty if it is missing or invalid."""
     try:
         content = yaml.safe_load(results.text("config.yaml"))
@@ -135,7 +113,7 @@ def config_section(config: Mapping[str, Any], stage: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def read_volume_sets(results: Results, preset: str) -> tuple[dict[str, VolumeSet], bool]:
+def _read_volume_sets(results: Results, preset: str) -> tuple[dict[str, VolumeSet], bool]:
     """Return the volume sets by name, and whether the real crops are annotated."""
     annotated = results.volume_set("particles/annotated.star", optional=True)
     found = {

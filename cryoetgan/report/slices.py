@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan import images
+from cryoetgan.io.mrc import Volume
 from cryoetgan.io.star import ANGLES, COORDINATES, ORIGINS
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.report import plots
@@ -15,7 +16,7 @@ from cryoetgan.seeds import rng
 
 MIN_TILE_PIXELS = 112
 """Smallest edge of an enlarged slice, pixels."""
-ZERO_BASED = ("density", "cycle")
+DENSITIES = ("density", "cycle")
 """Sets with a grey scale from zero to the maximum; other sets are scaled about their mean."""
 DENSITY_GAP_GREY = 110
 """Grey value between the tiles of densities, whose background is black."""
@@ -25,12 +26,16 @@ COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0
 
 
 @dataclass(frozen=True)
-class Panel:
-    """Central planes of some volumes of one set, and the length of the scale bar."""
+class Slices:
+    """Slices of volumes, the length of the scale bar, and the limits of the grey values."""
 
     name: str
     image: str
     bar: str
+    low: float
+    high: float
+    colour_bar: str = ""
+    is_zero: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,40 +64,16 @@ class TomogramSlice:
     depth: str
 
 
-@dataclass(frozen=True)
-class Strip:
-    """Slices of one volume side by side; `low` and `high` are the limits of the colour map."""
-
-    name: str
-    image: str
-    bar: str
-    low: float
-    high: float
-    colour_bar: str
-    is_zero: bool = False
-
-
 def draw_panels(
     sets: Mapping[str, VolumeSet], class_name: str, sample: int, seed: int = 0
-) -> list[Panel]:
-    """Return one image per set with volumes of a class: rows are planes, columns are volumes.
+) -> list[Slices]:
+    """Return one image per set with `sample` volumes of a class: rows are planes.
 
     Sets that have poses of densities show the same poses, so that a column is one particle.
-
-    Parameters
-    ----------
-    sets : mapping
-        Name to volume set.
-    class_name : str
-        Class of the volumes.
-    sample : int
-        Number of volumes.
-    seed : int
-        Seed of the random selection.
     """
     shown, wanted = [], None
     for name, volumes in sets.items():
-        rows = np.flatnonzero(volumes.table["cryoetganClass"].to_numpy(str) == class_name)
+        rows = _rows_of_class(volumes, class_name)
         poses = None if name == "real" else _poses(volumes)
         if not len(rows):
             continue
@@ -111,6 +92,10 @@ def draw_panels(
     return shown
 
 
+def _rows_of_class(volumes: VolumeSet, class_name: str) -> NDArray[np.intp]:
+    return np.flatnonzero(volumes.table["cryoetganClass"].to_numpy(str) == class_name)
+
+
 def _poses(volumes: VolumeSet) -> list[tuple[Any, ...]] | None:
     """Return angles and origin of each row; None if the set has none."""
     if not set(POSE_COLUMNS) <= set(volumes.table.columns):
@@ -119,21 +104,27 @@ def _poses(volumes: VolumeSet) -> list[tuple[Any, ...]] | None:
     return [tuple(row) for row in table.to_numpy()]
 
 
-def _draw_panel(name: str, data: NDArray[np.float32], voxel_size: float) -> Panel:
+def _draw_panel(name: str, data: NDArray[np.float32], voxel_size: float) -> Slices:
     """Return the central planes of `data` `(N, z, y, x)`, a column per volume."""
-    if name in ZERO_BASED:
-        low, high = 0.0, float(np.percentile(data, 99.8)) or 1.0
-    else:
-        low, high = images.grey_range(data)
+    is_density = name in DENSITIES
+    limits = _range_from_zero(data) if is_density else images.grey_range(data)
     factor = -(-MIN_TILE_PIXELS // data.shape[-1])
-    planes = [
-        [images.scale_grey(plane, low, high) for plane in images.central_planes(volume)]
-        for volume in data
-    ]
-    tiles = [[images.enlarge(volume[axis], factor) for volume in planes] for axis in range(3)]
+    planes = [_enlarged_planes(volume, *limits, factor) for volume in data]
+    tiles = [list(row) for row in zip(*planes, strict=True)]
     tiles[-1][0], bar = _add_bar(tiles[-1][0], data.shape[-1], voxel_size, factor)
-    fill = DENSITY_GAP_GREY if name in ZERO_BASED else 0
-    return Panel(name, _encode(images.montage(tiles, fill=fill)), bar)
+    image = images.montage(tiles, fill=DENSITY_GAP_GREY if is_density else 0)
+    return Slices(name, _encode(image), bar, *limits)
+
+
+def _range_from_zero(data: NDArray[np.float32]) -> tuple[float, float]:
+    return 0.0, float(np.percentile(data, 99.8)) or 1.0
+
+
+def _enlarged_planes(
+    volume: NDArray[Any], low: float, high: float, factor: int
+) -> list[images.Bytes]:
+    planes = images.central_planes(volume)
+    return [images.enlarge(images.scale_grey(plane, low, high), factor) for plane in planes]
 
 
 def _add_bar(
@@ -148,66 +139,56 @@ def _encode(image: images.Bytes) -> str:
     return images.data_uri(images.encode_png(image))
 
 
-def draw_uncertainty(sets: Mapping[str, VolumeSet], class_name: str, count: int = 7) -> list[Strip]:
+def draw_uncertainty(
+    sets: Mapping[str, VolumeSet], class_name: str, count: int = 7
+) -> list[Slices]:
     """Return `count` slices of a generated volume and of its SD maps (Paper, figure 4).
 
     The colour map of the standard deviation is viridis, from zero to the 99.8th percentile. It
     is perceptually uniform, also for colour-blind readers.
     """
-    shown: list[Strip] = []
+    shown: list[Slices] = []
     for name, title in (("dropout_sd", "dropout SD"), ("noise_sd", "noise SD")):
         if name not in sets:
             continue
-        volumes = sets[name]
-        rows = np.flatnonzero(volumes.table["cryoetganClass"].to_numpy(str) == class_name)
+        rows = _rows_of_class(sets[name], class_name)
         if not len(rows):
             continue
         if not shown and "generated" in sets:
-            generated, poses = sets["generated"], _poses(volumes)
-            row_of = {pose: row for row, pose in enumerate(_poses(generated) or [])}
+            poses = _poses(sets[name])
+            row_of = {pose: row for row, pose in enumerate(_poses(sets["generated"]) or [])}
             row = row_of.get(poses[rows[0]]) if poses else None
             if row is not None:
-                data = np.asarray(generated.volumes[row], np.float32)
-                limits = images.grey_range(data)
-                shown.append(_draw_strip("generated", data, generated.voxel_size, limits, count))
-        data = np.asarray(volumes.volumes[rows[0]], np.float32)
-        limits = 0.0, float(np.percentile(data, 99.8)) or 1.0
-        colours = plots.viridis()
-        shown.append(_draw_strip(title, data, volumes.voxel_size, limits, count, colours))
+                shown.append(_draw_strip("generated", sets["generated"], row, count))
+        shown.append(_draw_strip(title, sets[name], rows[0], count, plots.viridis()))
     return shown
 
 
 def _draw_strip(
-    name: str,
-    data: NDArray[np.float32],
-    voxel_size: float,
-    limits: tuple[float, float],
-    count: int,
-    colours: NDArray[np.uint8] | None = None,
-) -> Strip:
+    name: str, volumes: VolumeSet, row: int, count: int, colours: images.Bytes | None = None
+) -> Slices:
+    """Return slices of one volume side by side, in grey or from zero in colours."""
+    data = np.asarray(volumes.volumes[row], np.float32)
+    limits = images.grey_range(data) if colours is None else _range_from_zero(data)
     size = data.shape[0]
     chosen = np.unique(np.linspace(size * 0.2, size * 0.8, count).astype(int))
     factor = -(-MIN_TILE_PIXELS // size)
     tiles = [images.enlarge(images.scale_grey(data[z][::-1], *limits), factor) for z in chosen]
-    tiles[0], bar = _add_bar(tiles[0], size, voxel_size, factor)
-    image = images.montage([tiles])
-    colour_bar = ""
+    tiles[0], bar = _add_bar(tiles[0], size, volumes.voxel_size, factor)
+    image, colour_bar = images.montage([tiles]), ""
     if colours is not None:
-        image = colours[image]
-        colour_bar = _encode(colours[np.arange(256)[None]])
-    return Strip(name, _encode(image), bar, *limits, colour_bar, not data.any())
+        image, colour_bar = colours[image], _encode(colours[np.arange(256)[None]])
+    return Slices(name, _encode(image), bar, *limits, colour_bar, not data.any())
 
 
 def draw_planes(volume: NDArray[Any], low: float, high: float) -> str:
     """Return the three central planes of one volume side by side, enlarged three times."""
-    planes = [images.scale_grey(plane, low, high) for plane in images.central_planes(volume)]
-    return _encode(images.montage([[images.enlarge(plane, 3) for plane in planes]]))
+    return _encode(images.montage([_enlarged_planes(volume, low, high, 3)]))
 
 
 def draw_tomogram(
     name: str,
-    data: NDArray[Any],
-    voxel_size: float,
+    volume: Volume,
     selected: Any,
     annotated: Any = None,
     *,
@@ -217,35 +198,23 @@ def draw_tomogram(
 ) -> TomogramSlice:
     """Return the slice of a tomogram that shows most of its particles.
 
-    Parameters
-    ----------
-    name : str
-        Name of the tomogram.
-    data : ndarray
-        `(z, y, x)`, memory-mapped: only a few slices are read.
-    voxel_size : float
-        Angstrom.
-    selected, annotated : pandas.DataFrame or None
-        Coordinates in voxels, and cryoetganClass. Circles of annotations are dashed.
-    box : int
-        Box length of a particle, voxels.
-    thickness : int
-        Number of averaged slices.
-    max_pixels : int
-        Largest edge of the image; a larger slice is binned.
+    The tomogram is memory-mapped: only `thickness` slices are read and averaged. `selected` and
+    `annotated` are tables with coordinates in voxels and cryoetganClass, or None; circles of
+    annotations are dashed. `box` is the edge of a particle in voxels. An image that is larger than
+    `max_pixels` is binned.
     """
     tables = [table for table in (selected, annotated) if table is not None and len(table)]
     depths = np.concatenate([t["rlnCoordinateZ"].to_numpy(float) for t in tables] or [np.zeros(0)])
     reach = max(thickness, box // 6)
-    middle = _densest_slice(depths, data.shape[0], reach)
+    middle = _densest_slice(depths, volume.data.shape[0], reach)
     low, high = max(middle - thickness // 2, 0), middle + thickness // 2 + 1
-    image = np.asarray(data[low:high], np.float32).mean(axis=0)
+    image = np.asarray(volume.data[low:high], np.float32).mean(axis=0)
     step = -(-max(image.shape) // max_pixels)
     image = _bin(image, step)
     black, white = np.percentile(image, [0.5, 99.5])
     pixels = images.scale_grey(image[::-1], float(black), float(white))
-    length = images.scale_bar_length(image.shape[1] * step * voxel_size / 2)
-    pixels = images.add_scale_bar(pixels, length / voxel_size / step, fraction=80)
+    length = images.scale_bar_length(image.shape[1] * step * volume.voxel_size / 2)
+    pixels = images.add_scale_bar(pixels, length / volume.voxel_size / step, fraction=80)
     names = sorted({str(c) for table in tables for c in table["cryoetganClass"]})
     colours = {c: COLOURS[i % len(COLOURS)] for i, c in enumerate(names)}
     circles: list[Circle] = []
@@ -290,8 +259,6 @@ def _densest_slice(depths: NDArray[np.float64], size: int, reach: int) -> int:
 
 def _bin(image: NDArray[np.float32], step: int) -> NDArray[np.float32]:
     """Return the mean of blocks of `step` x `step` pixels."""
-    if step == 1:
-        return image
     rows, columns = (n // step * step for n in image.shape)
     blocks = image[:rows, :columns].reshape(rows // step, step, columns // step, step)
     return np.asarray(blocks.mean(axis=(1, 3)), np.float32)

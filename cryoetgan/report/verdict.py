@@ -27,18 +27,8 @@ USELESS = "Do not use this synthetic set: a classifier trained on it is not bett
 class Verdict:
     """The conclusion from the classifiers.
 
-    Attributes
-    ----------
-    finding : str
-        Key of the conclusion, for tests and style sheets.
-    tone : {'good', 'fair', 'bad', 'unknown'}
-        Colour of the verdict.
-    headline : str
-        Recommendation, one or two sentences.
-    numbers : str
-        The accuracies that it rests on.
-    caveats : list of str
-        Reasons why it may not hold.
+    `finding` is its key, for tests and style sheets; `tone` is good, fair, bad or unknown;
+    `caveats` are reasons why it may not hold.
     """
 
     finding: str
@@ -54,43 +44,31 @@ def conclude(
     simulated: bool,
     exported: str = "generated",
 ) -> Verdict:
-    """Return the verdict on the exported set.
+    """Return the verdict on the exported set, `generated` or `fitted`.
 
-    Parameters
-    ----------
-    accuracies : mapping
-        Classifiers `gan_train`, `conventional_train`, `fitted_train`, `real_train` and
-        `gan_test`, as far as they were trained.
-    label_source : {'truth', 'annotations', 'templates'}
-        Origin of the test crops' classes.
-    simulated : bool
-        Whether the "real" tomograms are simulated.
-    exported : {'generated', 'fitted'}
-        The exported set.
+    Accuracies are of the classifiers `gan_train`, `conventional_train`, `fitted_train`,
+    `real_train` and `gan_test`, as far as they were trained. `label_source` is the origin of the
+    test crops' classes: truth, annotations or templates. `simulated` says whether the "real"
+    tomograms are simulated.
     """
     caveats = _caveats(accuracies, label_source, simulated)
     if "gan_train" not in accuracies:
-        headline = "No verdict yet."
         numbers = "No classifier has been trained on generated volumes and tested on real ones."
-        return Verdict("no_result", "unknown", headline, numbers, caveats)
+        return Verdict("no_result", "unknown", "No verdict yet.", numbers, caveats)
     is_fitted = exported == "fitted" and "fitted_train" in accuracies
     real = "pseudo-labelled picks" if label_source == "templates" else "labelled real crops"
-    judge = _judge_fitted if is_fitted else _judge_generated
-    finding, tone, headline = _judge_upper_bound(accuracies, real) or judge(accuracies, real)
+    if "real_train" in accuracies and accuracies["real_train"].at_chance:
+        finding, tone = "upper_bound_at_chance", "unknown"
+        headline = (
+            f"No verdict: even a classifier trained on {real} is not better than guessing. "
+            "This test is not informative. Annotate more crops, or check the annotations."
+        )
+    else:
+        judge = _judge_fitted if is_fitted else _judge_generated
+        finding, tone, headline = judge(accuracies, real)
     if label_source == "templates" and tone in ("good", "fair"):
         tone, headline = "fair", f"Weak evidence (no annotated crops). {headline}"
     return Verdict(finding, tone, headline, _list(accuracies, label_source, is_fitted), caveats)
-
-
-def _judge_upper_bound(found: Mapping[str, Accuracy], real: str) -> tuple[str, str, str] | None:
-    """Return a verdict if even real training data do not help; otherwise None."""
-    if "real_train" not in found or not found["real_train"].at_chance:
-        return None
-    headline = (
-        f"No verdict: even a classifier trained on {real} is not better than guessing. "
-        "This test is not informative. Annotate more crops, or check the annotations."
-    )
-    return "upper_bound_at_chance", "unknown", headline
 
 
 def _judge_fitted(found: Mapping[str, Accuracy], real: str) -> tuple[str, str, str]:
@@ -121,22 +99,17 @@ def _judge_generated(found: Mapping[str, Accuracy], real: str) -> tuple[str, str
     """Return finding, tone and headline if the generated set is exported."""
     generated = found["gan_train"]
     simulated = {name: found[name] for name in SIMULATED_SETS if name in found}
-    best = max(simulated, key=lambda name: simulated[name].value, default=None)
+    best = max(simulated, key=lambda name: simulated[name].value, default="")
+    instead = f"Use the simulated set {SIMULATED_SETS.get(best)} instead:"
     if generated.at_chance:
-        if best is None or simulated[best].at_chance:
+        if not best or simulated[best].at_chance:
             return "at_chance", "bad", USELESS
-        headline = (
-            f"Use the simulated set {SIMULATED_SETS[best]} instead: a classifier trained on the "
-            "generated set is not better than guessing."
-        )
-        return "simulation_only", "bad", headline
+        reason = "a classifier trained on the generated set is not better than guessing."
+        return "simulation_only", "bad", f"{instead} {reason}"
     comparison = generated.compare(simulated[best]) if best else ""
-    if best and comparison == "below":
-        headline = (
-            f"Use the simulated set {SIMULATED_SETS[best]} instead: the generated set gives lower "
-            "accuracy."
-        )
-        return "below_simulation", "bad", headline
+    if comparison == "below":
+        reason = "the generated set gives lower accuracy."
+        return "below_simulation", "bad", f"{instead} {reason}"
     if comparison == "same":
         headline = "No gain shown: the generated set is not significantly better than simulation."
         return "no_gain", "fair", headline
@@ -153,14 +126,14 @@ def _judge_generated(found: Mapping[str, Accuracy], real: str) -> tuple[str, str
 def _list(found: Mapping[str, Accuracy], label_source: str, is_fitted: bool) -> str:
     """Return the accuracies by training set as a sentence."""
     generated = found["gan_train"]
-    titles = OTHER_TRAINING_SETS | (
-        {"fitted_train": "fitted simulation (exported)"} if is_fitted else {}
+    titles = dict(OTHER_TRAINING_SETS)
+    if is_fitted:
+        titles["fitted_train"] += " (exported)"
+    others = "; ".join(f"{title} {found.get(name, 'not run')}" for name, title in titles.items())
+    return (
+        f"Accuracy on {TEST_CROPS[label_source].format(generated.n_test)}, by training set: "
+        f"generated {generated}; {others}; majority class {100 * generated.majority:.0f} %."
     )
-    parts = [f"generated {generated}"]
-    parts += [f"{title} {found.get(name, 'not run')}" for name, title in titles.items()]
-    parts.append(f"majority class {100 * generated.majority:.0f} %")
-    crops = TEST_CROPS[label_source].format(generated.n_test)
-    return f"Accuracy on {crops}, by training set: {'; '.join(parts)}."
 
 
 def _caveats(
@@ -206,17 +179,7 @@ def _caveats(
 def compare_with_choice(
     exported: str, accuracies: Mapping[str, Accuracy], label_source: str
 ) -> str:
-    """Return whether annotated crops agree with the choice of the exported set.
-
-    Parameters
-    ----------
-    exported : {'generated', 'fitted'}
-        The chosen set.
-    accuracies : mapping
-        Classifiers `gan_train` and `fitted_train`; if one is missing, the result is "".
-    label_source : {'truth', 'annotations', 'templates'}
-        Origin of the test crops' classes; for templates, the result is "".
-    """
+    """Return whether annotated crops agree with the exported set; "" if they cannot tell."""
     generated, fitted = accuracies.get("gan_train"), accuracies.get("fitted_train")
     if label_source == "templates" or generated is None or fitted is None:
         return ""

@@ -2,14 +2,14 @@
 
 import importlib.util
 import os
+import platform
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from cryoetgan.config import Config, load
+from cryoetgan.machine import gpu_names, run_program
 from cryoetgan.setup.cost import estimate
 from cryoetgan.setup.inputs import Finding, check_inputs
 from cryoetgan.tables import read_classes, read_tomograms
@@ -23,10 +23,7 @@ USABLE_DISK = 0.95
 def examine(*paths: Path) -> dict[str, Any]:
     """Check this machine against a configuration.
 
-    Parameters
-    ----------
-    *paths : Path
-        Configuration files; later ones override earlier ones.
+    Later files override earlier ones.
 
     Returns
     -------
@@ -38,36 +35,33 @@ def examine(*paths: Path) -> dict[str, Any]:
     config = load(*paths)
     classes = read_classes(_find_table(config.structures.table, paths[0]))
     tomograms = read_tomograms(_find_table(config.tomograms.table, paths[0]))
+    gpu = _check_gpu()
     findings = [
-        Finding(
-            "python", "ok" if sys.version_info >= (3, 11) else "missing", sys.version.split()[0]
-        ),
+        Finding("python", "ok", platform.python_version()),
         *map(_check_package, PACKAGES),
         _check_conda(),
         _check_eman2(config),
-        *(gpu := [_check_gpu()]),
+        gpu,
         _check_slurm(),
         *check_inputs(config, classes, tomograms),
     ]
-    cost = estimate(config, classes, tomograms, gpu=gpu[0].state == "ok" and config.device != "cpu")
+    cost = estimate(config, classes, tomograms, gpu=gpu.state == "ok" and config.device != "cpu")
     findings += [_check_disk(cost["disk_gb"]), _check_memory(cost["memory_gb"])]
     return {"machine": [finding._asdict() for finding in findings], "run": cost}
 
 
 def format_table(findings: dict[str, Any]) -> str:
     """Return the findings as aligned lines."""
-    rows = findings["machine"]
+    rows, run = findings["machine"], findings["run"]
     width = max(len(row["what"]) for row in rows)
     lines = [f"{row['state']:8} {row['what']:{width}}  {row['detail']}" for row in rows]
-    run = findings["run"]
-    lines.append("")
-    lines.append(
+    cost = (
         f"this run: {run['classes']} classes, {run['tomograms']} tomograms, about "
         f"{run['disk_gb']:.2g} GB of disk and {run['memory_gb']:.2g} GB of memory; about "
         f"{_format_minutes(run['minutes'])} on this machine (training: "
         f"{_format_minutes(run['minutes_training'])}), correct within a factor of three"
     )
-    return "\n".join(lines)
+    return "\n".join([*lines, "", cost])
 
 
 def _format_minutes(minutes: float) -> str:
@@ -83,44 +77,29 @@ def _find_table(name: str, config: Path) -> Path:
 
 
 def _check_package(name: str) -> Finding:
-    if importlib.util.find_spec(name):
-        return Finding(name, "ok", "Python package")
     advice = "not in this environment; use `make env`, or run with --use-conda"
-    return Finding(name, "optional", advice)
+    return _find(name, "Python package" if importlib.util.find_spec(name) else "", advice)
 
 
-def _run(*command: str) -> str | None:
-    """Return the output of a program, or None if it does not exist or fails."""
-    program = shutil.which(command[0])
-    if program is None:
-        return None
-    try:
-        done = subprocess.run(
-            [program, *command[1:]], capture_output=True, text=True, timeout=20, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+def _find(what: str, detail: str, advice: str) -> Finding:
+    """Return a finding that is optional, with advice, if it has no detail."""
+    return Finding(what, "ok" if detail else "optional", detail or advice)
 
 
 def _check_conda() -> Finding:
-    version = re.search(r"(\d+)\.(\d+)\.(\d+)", _run("conda", "--version") or "")
-    if not version:
-        advice = "not found; --use-conda needs it: install Miniforge, or use `make env`"
-        return Finding("conda", "optional", advice)
-    if tuple(map(int, version.groups())) < OLDEST_CONDA:
+    version = re.search(r"(\d+)\.(\d+)\.(\d+)", run_program("conda", "--version") or "")
+    if version and tuple(map(int, version.groups())) < OLDEST_CONDA:
         oldest = ".".join(map(str, OLDEST_CONDA))
         return Finding("conda", "optional", f"{version[0]} is older than {oldest}")
-    return Finding("conda", "ok", version[0])
+    advice = "not found; --use-conda needs it: install Miniforge, or use `make env`"
+    return _find("conda", version[0] if version else "", advice)
 
 
 def _check_eman2(config: Config) -> Finding:
-    program = shutil.which("e2pdb2mrc.py")
-    if program:
-        return Finding("EMAN2", "ok", program)
-    if config.densities.engine != "eman2":
+    program = shutil.which("e2pdb2mrc.py") or ""
+    if program or config.densities.engine != "eman2":
         advice = "not found; densities.engine: builtin gives the same maps"
-        return Finding("EMAN2", "optional", advice)
+        return _find("EMAN2", program, advice)
     if shutil.which("conda"):
         return Finding("EMAN2", "optional", "comes with --use-conda")
     advice = "densities.engine is eman2; run with --use-conda (envs/eman2.yaml), or set builtin"
@@ -128,16 +107,13 @@ def _check_eman2(config: Config) -> Finding:
 
 
 def _check_gpu() -> Finding:
-    found = _run("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")
-    if found:
-        return Finding("GPU", "ok", found.splitlines()[0])
-    return Finding("GPU", "optional", "none; presets paper and released are slow without one")
+    advice = "none; presets paper and released are slow without one"
+    return _find("GPU", next(iter(gpu_names()), ""), advice)
 
 
 def _check_slurm() -> Finding:
-    version = _run("sbatch", "--version")
-    advice = "no sbatch; --profile slurm needs it"
-    return Finding("Slurm", "ok" if version else "optional", version or advice)
+    version = run_program("sbatch", "--version") or ""
+    return _find("Slurm", version, "no sbatch; --profile slurm needs it")
 
 
 def _check_disk(needed: float) -> Finding:

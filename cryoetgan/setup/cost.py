@@ -6,10 +6,12 @@ Times were measured on the demo (two cores of 2026, no GPU), in seconds of one c
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from cryoetgan.config import Config
+from cryoetgan.errors import UserError
+from cryoetgan.io.mrc import read_header
+from cryoetgan.setup.inputs import expand_path
 from cryoetgan.tables import ClassRow, TomogramRow
 
 TOMOGRAM_SECONDS = {
@@ -58,17 +60,11 @@ def estimate(
 ) -> dict[str, Any]:
     """Return minutes, disk space and memory of a run, correct within a factor of about three.
 
-    Parameters
-    ----------
-    config : Config
-        Configuration of the run.
-    classes, tomograms : sequence
-        Rows of its tables.
-    gpu : bool
-        Whether networks run on a GPU.
-    cores : int, optional
-        Cores of the machine; default: this machine's.
+    The default number of cores is this machine's.
     """
+    from cryoetgan.translation.presets import read_preset
+
+    settings = read_preset(config.translation.preset)
     cores = cores or os.cpu_count() or 1
     box = config.densities.box**3
     poses = sum(row.count or config.densities.count for row in classes)
@@ -77,8 +73,8 @@ def estimate(
     sizes = [_count_voxels(config, row) for row in tomograms]
     synthetic = config.tomograms.synthetic * math.prod(config.tomograms.shape)
     workers = GPU_CORES if gpu else min(cores, MAX_CORES)
-    training = networks * _training_seconds(config) / workers
-    synthesis = _network_synthesis_seconds(config, synthetic) / workers
+    training = networks * _training_seconds(config, settings) / workers
+    synthesis = _network_synthesis_seconds(settings, synthetic) / workers
     annotated = any(row.is_simulated or row.annotations for row in tomograms)
     evaluation = _classifier_seconds(config, generated, box, annotated) / workers
     evaluation += 3 * METRICS_SECONDS / min(cores, 3)
@@ -127,20 +123,14 @@ def _particle_seconds(
     return total
 
 
-def _training_seconds(config: Config) -> float:
-    from cryoetgan.translation.presets import read_preset
-
-    settings = read_preset(config.translation.preset)
+def _training_seconds(config: Config, settings: Any) -> float:
     steps = config.translation.steps or settings.steps
     per_step = count_multiplications(settings) * config.densities.box**3 * settings.batch
     return TRAINING_SECONDS[settings.model] * steps * per_step / 1e9
 
 
-def _network_synthesis_seconds(config: Config, voxels: int) -> float:
+def _network_synthesis_seconds(settings: Any, voxels: int) -> float:
     """Return the time of a residual network for synthetic tomograms; other models make none."""
-    from cryoetgan.translation.presets import read_preset
-
-    settings = read_preset(config.translation.preset)
     if settings.model != "residual":
         return 0.0
     per_voxel = TRAINING_SECONDS["residual"] / 3 * count_multiplications(settings) / 1e9
@@ -170,18 +160,14 @@ def _count_voxels(config: Config, row: TomogramRow) -> int:
     """Return the voxels of a tomogram after import; 0 if its file does not exist."""
     if row.is_simulated:
         return math.prod(config.tomograms.shape)
-    path = Path(os.path.expandvars(row.path)).expanduser()
+    path = expand_path(row.path)
     if row.is_remote or not path.exists():
         return 0
-    import mrcfile
-
     try:
-        with mrcfile.open(path, header_only=True, permissive=True) as file:
-            header = file.header
-            count = int(header.nx) * int(header.ny) * int(header.nz)
-            size = row.voxel_size or float(file.voxel_size.x)
-    except (ValueError, OSError):
+        header = read_header(path)
+    except UserError:
         return path.stat().st_size // FLOAT_BYTES
+    count, size = math.prod(header.shape), row.voxel_size or header.voxel_size
     return int(count * (size / config.densities.voxel_size) ** 3) if size > 0 else count
 
 

@@ -4,38 +4,24 @@ import csv
 import io
 import math
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-import mrcfile
 import yaml
 from pydantic import BaseModel
 
 from cryoetgan.config import Config
 from cryoetgan.errors import UserError
 from cryoetgan.io.files import check_exists, write_text
-from cryoetgan.io.mrc import PROTEIN_BRIGHT
+from cryoetgan.io.mrc import PROTEIN_BRIGHT, read_header
 from cryoetgan.physics.acquisition import read_acquisition
 from cryoetgan.progress import log
 
 SUFFIXES = (".mrc", ".rec", ".map")
-COLUMNS = [
-    "tomogram",
-    "path",
-    "voxel_size",
-    "tilt_low",
-    "tilt_high",
-    "tilt_step",
-    "voltage",
-    "defocus",
-    "ctf",
-    "contrast",
-    "split",
-    "group",
-    "annotations",
-    "mask",
-]
+COLUMNS = ["tomogram", "path", "voxel_size", "tilt_low", "tilt_high", "tilt_step", "voltage"]
+COLUMNS += ["defocus", "ctf", "contrast", "split", "group", "annotations", "mask"]
 EXAMPLE_CLASSES = """class\tsource\tassembly\tchains\tradius\tcopies\tcount
 # One row per class. Source: a PDB id, a structure file, a density map, phantom:NAME, or membrane.
 # Paths are relative to the folder in which snakemake starts, as in tomograms.tsv.
@@ -87,15 +73,14 @@ def write_config(folder: Path, output: Path) -> list[Path]:
         "densities.box": box,
         "translation.preset": "recommended",
     }
+    largest = box * voxel_size / BOX_OVER_PARTICLE
+    contents = {
+        "config.yaml": format_config(changes),
+        "tomograms.tsv": text.getvalue(),
+        "classes.tsv": EXAMPLE_CLASSES.format(box=box, largest=largest),
+    }
     written = []
-    for name, content in (
-        ("config.yaml", format_config(changes)),
-        ("tomograms.tsv", text.getvalue()),
-        (
-            "classes.tsv",
-            EXAMPLE_CLASSES.format(box=box, largest=box * voxel_size / BOX_OVER_PARTICLE),
-        ),
-    ):
+    for name, content in contents.items():
         path = output / name
         if path.exists():
             log.warning("%s exists already and is not changed", path)
@@ -109,10 +94,8 @@ def _unique(names: list[str]) -> list[str]:
     """Return the names; a repeated name gets a number."""
     found: list[str] = []
     for name in names:
-        number, unique = 2, name
-        while unique in found:
-            unique, number = f"{name}_{number}", number + 1
-        found.append(unique)
+        candidates = (name, *(f"{name}_{number}" for number in range(2, len(names) + 2)))
+        found.append(next(candidate for candidate in candidates if candidate not in found))
     return found
 
 
@@ -132,7 +115,7 @@ def _lines(model: type[BaseModel], prefix: str, changes: dict[str, Any]) -> Iter
             yield f"{name}:"
             yield from _lines(kind, key + ".", changes)
             continue
-        for line in _wrapped((field.description or "") + _choices(kind)):
+        for line in textwrap.wrap((field.description or "") + _choices(kind), 88):
             yield f"{indent}# {line}"
         value = changes.get(key, field.get_default(call_default_factory=True))
         yield f"{indent}{name}: {_to_yaml(value)}"
@@ -148,12 +131,6 @@ def _choices(kind: Any) -> str:
     return ""
 
 
-def _wrapped(text: str) -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(text, 88)
-
-
 def _to_yaml(value: Any) -> str:
     value = list(value) if isinstance(value, tuple) else value
     text = yaml.safe_dump(value, default_flow_style=True).strip()
@@ -161,20 +138,15 @@ def _to_yaml(value: Any) -> str:
 
 
 def _row(path: Path) -> dict[str, Any]:
-    try:
-        with mrcfile.open(path, header_only=True, permissive=True) as file:
-            size = float(file.voxel_size.x)
-            labels = [str(line).strip() for line in file.get_labels()]
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path}: cannot be read as MRC ({error})") from error
-    known = size > 0 and size != 1
+    header = read_header(path)
+    known = header.voxel_size > 0 and header.voxel_size != 1
     if not known:
         log.warning("%s: its header has no voxel size; fill in column voxel_size", path)
     return {
         "tomogram": re.sub(r"[^A-Za-z0-9_-]", "_", path.stem),
         "path": str(path),
-        "voxel_size": f"{size:.4g}" if known else "",
-        "contrast": "bright" if PROTEIN_BRIGHT in labels else "dark",
+        "voxel_size": f"{header.voxel_size:.4g}" if known else "",
+        "contrast": "bright" if PROTEIN_BRIGHT in header.labels else "dark",
         "annotations": next((str(m) for m in _companions(path, ANNOTATIONS)), ""),
         "mask": next((str(m) for m in _companions(path, MASKS)), ""),
         **(_from_record(path) or _from_tilt_file(path)),

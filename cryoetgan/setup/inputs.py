@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from cryoetgan.config import Config
 from cryoetgan.errors import UserError
+from cryoetgan.io.mrc import read_header
 from cryoetgan.tables import ClassRow, TomogramRow
 
 BOX_OVER_PARTICLE = 1.3, 2.0
@@ -70,20 +71,15 @@ def _pdb_id_problems(classes: Sequence[ClassRow]) -> Iterator[str]:
 
 def _header_problems(tomograms: Sequence[TomogramRow]) -> Iterator[str]:
     """Yield the problems of the tomograms' headers that prevent the import."""
-    import mrcfile
-
     for row in tomograms:
         path = expand_path(row.path)
         if not _is_file(row) or not path.is_file():
             continue
         try:
-            with mrcfile.open(path, header_only=True, permissive=True) as file:
-                size = float(file.voxel_size.x)
-        except (ValueError, OSError) as error:
-            yield f"{path}: cannot be read as MRC ({error})"
-            continue
-        if not (size > 0 or row.voxel_size):
-            yield f"{path}: its header has no voxel size; fill in column voxel_size"
+            if not (read_header(path).voxel_size > 0 or row.voxel_size):
+                yield f"{path}: its header has no voxel size; fill in column voxel_size"
+        except UserError as error:
+            yield str(error)
 
 
 def _check_box(config: Config, classes: Sequence[ClassRow]) -> list[Finding]:

@@ -1,9 +1,8 @@
 """Validation of results: files are readable, finite, complete and unchanged."""
 
 import gzip
-from collections.abc import Iterator
+import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,11 @@ IGNORED_FOLDERS = {"logs", "benchmarks"}
 def find_problems(path: Path) -> tuple[list[str], int]:
     """Return one line per file with a problem, and the number of files."""
     path = check_exists(path, "file or folder")
-    files = [path] if path.is_file() else sorted(_files(path))
+    files = sorted(
+        file
+        for file in ([path] if path.is_file() else path.rglob("*"))
+        if file.is_file() and not IGNORED_FOLDERS & set(file.relative_to(path).parts)
+    )
     found: list[str] = []
     for file in track(files, "validating"):
         try:
@@ -28,12 +31,6 @@ def find_problems(path: Path) -> tuple[list[str], int]:
         except UserError as error:
             found.append(str(error))
     return found, len(files)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for file in folder.rglob("*"):
-        if file.is_file() and not IGNORED_FOLDERS & set(file.relative_to(folder).parts):
-            yield file
 
 
 def _check(path: Path) -> None:
@@ -46,7 +43,7 @@ def _check(path: Path) -> None:
     elif path.suffix in (".mrc", ".mrcs", ".rec"):
         _check_mrc(path)
     elif path.suffix == ".json":
-        _check_listed(path, read_json(path))
+        _check_json(path)
     elif path.suffix == ".pt":
         _check_checkpoint(path)
     elif path.suffix == ".gz":
@@ -65,18 +62,14 @@ def _check_star(path: Path) -> None:
 
 def _check_mrc(path: Path) -> None:
     star = path.with_suffix(".star")
-    if path.suffix == ".mrcs" and star.exists():
-        data = read_volume_set(star).volumes
-    else:
-        data = read_volume(path).data
+    is_stack = path.suffix == ".mrcs" and star.exists()
+    data = read_volume_set(star).volumes if is_stack else read_volume(path).data
     for index, section in enumerate(data):
         if not np.isfinite(section).all():
             raise UserError(f"{path}: section {index} holds values that are not finite")
 
 
 def _check_checkpoint(path: Path) -> None:
-    import zipfile
-
     # a torch checkpoint is a zip archive with checksums
     try:
         with zipfile.ZipFile(path) as archive:
@@ -96,8 +89,9 @@ def _check_gzip(path: Path) -> None:
         raise UserError(f"{path}: is a broken gzip file ({error})") from error
 
 
-def _check_listed(path: Path, content: Any) -> None:
-    """Compare the files of an export with the hashes in its provenance.json."""
+def _check_json(path: Path) -> None:
+    """Read a file; compare the files of an export with the hashes in its provenance.json."""
+    content = read_json(path)
     listed = content.get("files") if isinstance(content, dict) else None
     if path.name != "provenance.json" or not isinstance(listed, dict):
         return
@@ -105,10 +99,7 @@ def _check_listed(path: Path, content: Any) -> None:
         file = path.parent / name
         if not file.is_file():
             raise UserError(f"{file}: does not exist; export again")
-        if sha256(file) != wanted:
-            raise UserError(
-                f"{file}: has changed since it was written (its hash differs); export again"
-            )
+        _check_hash(file, wanted, "export again")
 
 
 def _check_record(path: Path) -> None:
@@ -117,16 +108,17 @@ def _check_record(path: Path) -> None:
     main_suffix = {".mrcs": ".star", ".star": ".mrc"}.get(path.suffix)
     if main_suffix:
         records.append(sidecar(path.with_suffix(main_suffix)))
-    for record in records:
-        if not record.exists():
-            continue
+    for record in filter(Path.exists, records):
         content = read_json(record)
         content = content.get("provenance") if isinstance(content, dict) else None
         if not isinstance(content, dict):
             raise UserError(f"{record}: has no provenance; create {path.name} again")
         outputs = content.get("outputs")
         wanted = outputs.get(path.name) if isinstance(outputs, dict) else None
-        if wanted and wanted != sha256(path):
-            raise UserError(
-                f"{path}: has changed since it was written (its hash differs); create it again"
-            )
+        if wanted:
+            _check_hash(path, wanted, "create it again")
+
+
+def _check_hash(path: Path, wanted: str, advice: str) -> None:
+    if sha256(path) != wanted:
+        raise UserError(f"{path}: has changed since it was written (its hash differs); {advice}")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from cryoetgan.command import Output, Record, check_positive, command, group, log
 from cryoetgan.errors import UserError
@@ -13,18 +13,14 @@ app = group("")
 
 @command(app, "fetch")
 def fetch(
-    ids: Annotated[list[str], typer.Argument(help="PDB ids: 4v6x, or pdb_00004v6x.")],
+    ids: Annotated[list[str], Argument(help="PDB ids: 4v6x, or pdb_00004v6x.")],
     output: Output,
     mirror: Annotated[
-        str, typer.Option(help="URL or folder that holds ID.cif.gz.")
+        str, Option(help="URL or folder that holds ID.cif.gz.")
     ] = "https://files.rcsb.org/download",
-    name: Annotated[
-        str | None, typer.Option(help="File name without suffix, for a single id.")
-    ] = None,
-    retries: Annotated[
-        int, typer.Option(min=0, max=20, help="Further attempts after a transient fault.")
-    ] = 4,
-    timeout: Annotated[float, typer.Option(help="Seconds without a byte.")] = 60.0,
+    name: Annotated[str | None, Option(help="File name without suffix, for a single id.")] = None,
+    retries: Annotated[int, Option(min=0, max=20, help="Further attempts of a download.")] = 4,
+    timeout: Annotated[float, Option(help="Seconds without a byte.")] = 60.0,
 ) -> None:
     """Download structures by PDB id, as mmCIF with their biological assemblies.
 
@@ -60,7 +56,7 @@ def fetch(
 
 @command(app, "import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="PDB or mmCIF, gzipped or not.")], output: Output
+    file: Annotated[Path, Argument(help="PDB or mmCIF, gzipped or not.")], output: Output
 ) -> Record:
     """Convert a structure file to mmCIF and check it: atoms, finite coordinates.
 
@@ -79,7 +75,7 @@ def import_(
 
 @command(app, "phantom")
 def phantom(
-    name: Annotated[str, typer.Argument(help="proteasome, ribosome, tric or apoferritin.")],
+    name: Annotated[str, Argument(help="proteasome, ribosome, tric or apoferritin.")],
     output: Output,
 ) -> Record:
     """Write a pseudo-atom phantom of published symmetry and size, as mmCIF in angstrom.

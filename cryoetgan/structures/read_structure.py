@@ -7,6 +7,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cryoetgan.errors import UserError
 from cryoetgan.io.files import check_exists
 from cryoetgan.structures.pdb_records import read_records
@@ -61,7 +63,10 @@ def read_structure(path: Path) -> Any:
         raise UserError(f"{path}: cannot be read as PDB or mmCIF ({error})") from error
     if count_atoms(structure) == 0:
         raise UserError(f"{path}: holds no atoms{reason}; is it a PDB or mmCIF file?")
-    _check_finite(structure, path)
+    finite = np.isfinite(flatten_structure(structure, path).pos).all(axis=1)
+    if not finite.all():
+        number = int(np.flatnonzero(~finite)[0]) + 1
+        raise UserError(f"{path}: atom {number} has a coordinate that is not a number")
     return structure
 
 
@@ -118,12 +123,3 @@ def flatten_structure(structure: Any, path: Path) -> Any:
         return gemmi.FlatStructure(structure)
     except RuntimeError as error:
         raise UserError(f"{path}: cannot be read ({error}); shorten the names of chains") from error
-
-
-def _check_finite(structure: Any, path: Path) -> None:
-    import numpy as np
-
-    finite = np.isfinite(flatten_structure(structure, path).pos).all(axis=1)
-    if not finite.all():
-        number = int(np.flatnonzero(~finite)[0]) + 1
-        raise UserError(f"{path}: atom {number} has a coordinate that is not a number")

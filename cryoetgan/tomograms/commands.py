@@ -1,12 +1,12 @@
 """Commands of the `tomograms` stage."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
-import typer
+from typer import Argument, Option
 
 from cryoetgan.command import (
+    MrcOutput,
     Output,
     Record,
     Seed,
@@ -14,145 +14,40 @@ from cryoetgan.command import (
     command,
     group,
     log,
-    parse_counts,
-    parse_numbers,
-    parse_tilt_range,
 )
-from cryoetgan.errors import UserError
-
-if TYPE_CHECKING:
-    from cryoetgan.physics.acquisition import Acquisition
-    from cryoetgan.tomograms.simulation.contents import Contents
+from cryoetgan.tomograms.options import (
+    Conversion,
+    Microscope,
+    Recording,
+    SceneOptions,
+    VesiclesAndGold,
+)
 
 app = group("")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recording:
-    """Options: how a tomogram was recorded."""
-
-    tilts: Annotated[str, typer.Option(metavar="LO,HI[,STEP]", help="Degrees about y.")] = (
-        "-60,60,3"
-    )
-    voltage: Annotated[float, typer.Option(help="Kilovolts.")] = 300.0
-    cs: Annotated[float, typer.Option(help="Spherical aberration, millimetres.")] = 2.7
-    amplitude_contrast: Annotated[float, typer.Option(help="Fraction.")] = 0.07
-    defocus: Annotated[float | None, typer.Option(help="Micrometres, underfocus positive.")] = None
-    ctf: Annotated[
-        Literal["raw", "phase-flipped", "corrected"], typer.Option(help="State of the CTF.")
-    ] = "raw"
-    group: Annotated[str, typer.Option(help="Microscope session.")] = "all"
-
-    def acquisition(self, contrast: str = "dark") -> "Acquisition":
-        """Return the acquisition; raise `UserError` if a value is invalid."""
-        from cryoetgan.io.star import CLASS_NAME
-        from cryoetgan.physics.acquisition import Acquisition
-
-        low, high, step = parse_tilt_range(self.tilts)
-        if not CLASS_NAME.fullmatch(self.group):
-            raise UserError(f"--group: got '{self.group}', wanted letters, digits, _ and -")
-        known = {key: value for key, value in vars(self).items() if key != "tilts"}
-        return Acquisition(tilt_low=low, tilt_high=high, tilt_step=step, contrast=contrast, **known)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SceneOptions:
-    """Options: contents of a simulated tomogram or scene."""
-
-    copies: Annotated[int, typer.Option(help="Particles of each class.")]
-    shape: Annotated[str, typer.Option(metavar="X,Y,Z", help="Voxels.")]
-    class_copies: Annotated[
-        list[str] | None, typer.Option(help="NAME=N: another number for one class; repeatable.")
-    ] = None
-    crowder: Annotated[
-        list[Path] | None,
-        typer.Option(help="Map of a background species: labelled, not in the truth; repeatable."),
-    ] = None
-    crowder_copies: Annotated[int, typer.Option(min=0, help="Copies of each crowder.")] = 100
-    vesicles: Annotated[int, typer.Option(min=0, help="Number of membrane vesicles.")] = 0
-    vesicle_radius: Annotated[
-        str, typer.Option(metavar="LO,HI", help="Angstrom; longest half axis.")
-    ] = "200,500"
-    beads: Annotated[int, typer.Option(min=0, help="Number of gold beads.")] = 0
-    bead_diameter: Annotated[float, typer.Option(help="Angstrom.")] = 100.0
-    resolution: Annotated[
-        float | None,
-        typer.Option(help="Angstrom, of vesicles and beads, as of the maps; default: 3 voxels."),
-    ] = None
-
-    def sides(self) -> tuple[int, int, int]:
-        """Return the shape in voxels: x, y, z."""
-        sides = parse_numbers(self.shape, "--shape", ("X", "Y", "Z"))
-        if any(side < 1 or side != int(side) for side in sides):
-            raise UserError(f"--shape: got '{self.shape}', wanted whole numbers above zero")
-        x, y, z = (int(side) for side in sides)
-        return x, y, z
-
-    def read_contents(self, maps: list[Path]) -> "Contents":
-        """Read the maps; raise `UserError` if an option is invalid or does not fit them."""
-        from cryoetgan.io.star import paths_by_class
-        from cryoetgan.tomograms.simulation.contents import read_contents
-        from cryoetgan.tomograms.simulation.vesicles_and_gold import VesiclesAndGold
-
-        names, options = list(paths_by_class(maps)), ("--copies", "--class-copies")
-        low, high = parse_numbers(self.vesicle_radius, "--vesicle-radius", ("LO", "HI"))
-        return read_contents(
-            maps,
-            self.crowder or [],
-            shape=self.sides(),
-            copies=parse_counts(names, self.copies, self.class_copies, *options),
-            crowder_copies=self.crowder_copies,
-            vesicles_and_gold=VesiclesAndGold(
-                vesicles=self.vesicles,
-                vesicle_radii=(low, high),
-                beads=self.beads,
-                bead_diameter=self.bead_diameter,
-                resolution=self.resolution,
-            ),
-        )
-
-
-Maps = Annotated[list[Path], typer.Argument(help="Density maps; the stem is the class.")]
+Maps = Annotated[list[Path], Argument(help="Density maps; the stem is the class.")]
 Mirror = Annotated[
-    str | None, typer.Option("--mirror", help="URL or folder that replaces the archive's own.")
+    str | None, Option("--mirror", help="URL or folder that replaces the archive's own.")
 ]
-Timeout = Annotated[float, typer.Option("--timeout", help="Seconds without a byte.")]
+Timeout = Annotated[float, Option("--timeout", help="Seconds without a byte.")]
 
 
 @command(app, "import")
 def import_(
     source: Annotated[
         str,
-        typer.Argument(
+        Argument(
             metavar="FILE",
             help="MRC or REC, any mode, gzipped or not; or a URL, emdb:1234, "
             "empiar:10045/data/x.rec, portal:tomogram/1234, copick:config.json?run=R.",
         ),
     ],
-    output: Output,
+    output: MrcOutput,
     recording: Recording,
-    input_voxel_size: Annotated[
-        float | None, typer.Option(help="Angstrom; replaces the header's.")
-    ] = None,
-    voxel_size: Annotated[
-        float | None, typer.Option(help="Angstrom; the tomogram is resampled to it.")
-    ] = None,
-    contrast: Annotated[
-        Literal["dark", "bright"], typer.Option(help="Protein in the file.")
-    ] = "dark",
-    tilt_axis: Annotated[Literal["y", "x"], typer.Option(help="Tilt axis in the file.")] = "y",
-    beam_axis: Annotated[
-        Literal["z", "y"], typer.Option(help="Beam direction in the file; y: IMOD's raw volumes.")
-    ] = "z",
-    float16: Annotated[bool, typer.Option("--float16", help="Half the disk space.")] = False,
-    mask: Annotated[
-        Path | None,
-        typer.Option(help="MRC on the file's grid: not zero in regions to exclude from picking."),
-    ] = None,
+    conversion: Conversion,
     mirror: Mirror = None,
-    retries: Annotated[
-        int, typer.Option("--retries", min=0, help="Further attempts of a download.")
-    ] = 4,
+    retries: Annotated[int, Option("--retries", min=0, help="Further attempts of a download.")] = 4,
     timeout: Timeout = 60.0,
 ) -> Record:
     """Import a tomogram: MRC, protein bright, mean 0, standard deviation 1.
@@ -163,26 +58,13 @@ def import_(
     with the tomogram.
     """
     from cryoetgan.io.files import check_not_overwritten
-    from cryoetgan.io.mrc import check_mrc_name
-    from cryoetgan.tomograms.importing.convert import Conversion, convert_tomogram
+    from cryoetgan.tomograms.importing.convert import convert_tomogram
     from cryoetgan.tomograms.sources.addresses import is_remote
     from cryoetgan.tomograms.sources.resolve import Transfer
 
-    check_mrc_name(output)
     check_not_overwritten(Path(source), output)
-    acquisition = recording.acquisition(contrast)
-    if voxel_size is not None:
-        check_positive(voxel_size, "--voxel-size", " A")
+    acquisition = recording.acquisition(conversion.contrast)
     check_positive(timeout, "--timeout", " s")
-    conversion = Conversion(
-        input_voxel_size=input_voxel_size,
-        voxel_size=voxel_size,
-        contrast=contrast,
-        tilt_axis=tilt_axis,
-        beam_axis=beam_axis,
-        float16=float16,
-        mask=mask,
-    )
     resolved = convert_tomogram(source, output, conversion, Transfer(mirror, retries, timeout))
     return Record(
         inputs=[Path(source)],
@@ -194,21 +76,23 @@ def import_(
 @command(app, "mask")
 def mask_(
     mask: Annotated[
-        Path, typer.Argument(help="MRC on the grid of the tomogram's file: not zero is excluded.")
+        Path, Argument(help="MRC on the grid of the tomogram's file: not zero is excluded.")
     ],
-    output: Output,
-    tomogram: Annotated[Path, typer.Option(help="The imported tomogram, MRC.")],
+    output: MrcOutput,
+    tomogram: Annotated[Path, Option(help="The imported tomogram, MRC.")],
 ) -> Record:
     """Convert a mask to the grid of an imported tomogram: MRC, 1 is excluded.
 
     Turns and resamples it (nearest voxel) as the tomogram's record (`T.mrc.json`) states. If
     the tomogram has no record or was simulated, the mask is not turned.
     """
-    from cryoetgan.io.mrc import check_mrc_name
-    from cryoetgan.tomograms.importing.exclusion_mask import write_mask_beside
+    from cryoetgan.io.mrc import read_volume
+    from cryoetgan.physics.coordinates import read_import_transform
+    from cryoetgan.tomograms.importing.exclusion_mask import write_mask
 
-    check_mrc_name(output)
-    excluded = write_mask_beside(output, mask, tomogram)
+    volume = read_volume(tomogram)
+    transform = read_import_transform(tomogram, volume)
+    excluded = write_mask(output, mask, transform, volume.data.shape, volume.voxel_size)
     log.info("%s: excludes %.1f %%", output, 100 * excluded)
     return Record()
 
@@ -217,7 +101,7 @@ def mask_(
 def list_(
     sources: Annotated[
         list[str],
-        typer.Argument(
+        Argument(
             help="portal:dataset/10001, portal:run/1, empiar:10045[/data/folder], emdb:1234, "
             "copick:config.json"
         ),
@@ -246,24 +130,16 @@ def list_(
 @command(app, "simulate")
 def simulate(
     maps: Maps,
-    output: Output,
+    output: MrcOutput,
     contents: SceneOptions,
+    vesicles_and_gold: VesiclesAndGold,
     recording: Recording,
-    snr: Annotated[
-        float, typer.Option(help="Variance of signal over noise, of the whole tomogram.")
-    ],
-    dose: Annotated[
-        float, typer.Option(help="Electrons per square angstrom, of the series; 0: no damage.")
-    ] = 100.0,
-    b_factor: Annotated[float, typer.Option(help="Square angstrom, of every image.")] = 300.0,
-    misalignment: Annotated[float, typer.Option(help="Pixels, standard deviation.")] = 0.4,
-    mtf: Annotated[
-        float, typer.Option(help="Detector's transfer at the Nyquist frequency, up to 1.")
-    ] = 1.0,
+    microscope: Microscope,
+    snr: Annotated[float, Option(help="Variance of signal over noise, of the whole tomogram.")],
     reconstruction: Annotated[
-        Literal["wbp", "sirt"], typer.Option(help="Weighted back-projection, or SIRT.")
+        Literal["wbp", "sirt"], Option(help="Weighted back-projection, or SIRT.")
     ] = "wbp",
-    iterations: Annotated[int, typer.Option(min=1, help="Of SIRT.")] = 20,
+    iterations: Annotated[int, Option(min=1, help="Of SIRT.")] = 20,
     seed: Seed = 0,
 ) -> Record:
     """Simulate a tomogram with ground truth: `T.mrc`, `T.star`, `T_labels.mrc`.
@@ -273,23 +149,26 @@ def simulate(
     reconstructed. Protein bright, mean 0, standard deviation 1. Coordinates are 0-based voxels,
     angles degrees (RELION's). The names of the labels are in `T.mrc.json`.
     """
-    from cryoetgan.io.mrc import PROTEIN_BRIGHT, check_mrc_name, write_volume
+    from cryoetgan.io.mrc import PROTEIN_BRIGHT, write_volume
     from cryoetgan.io.star import class_name, write_star
-    from cryoetgan.tomograms.simulation.contents import build_scene
-    from cryoetgan.tomograms.simulation.scene_files import labels_path, truth_tables
+    from cryoetgan.tomograms.simulation.contents import (
+        build_scene,
+        labels_path,
+        read_contents,
+        truth_tables,
+    )
     from cryoetgan.tomograms.simulation.simulate_tomogram import check_memory, simulate_tomogram
-    from cryoetgan.tomograms.simulation.tilt_series import Microscope, TiltSeries
+    from cryoetgan.tomograms.simulation.tilt_series import TiltSeries
 
-    check_mrc_name(output)
     check_memory(contents.sides())
     check_positive(snr, "--snr")
-    objects, name = contents.read_contents(maps), class_name(output)
+    objects, name = read_contents(maps, contents, vesicles_and_gold), class_name(output)
     series = TiltSeries(
         voxel_size=objects.voxel_size,
         acquisition=recording.acquisition(),
         name=name,
         seed=seed,
-        microscope=Microscope(dose=dose, b_factor=b_factor, misalignment=misalignment, mtf=mtf),
+        microscope=microscope,
     )
     scene = build_scene(objects, name, seed)
     objects.warn_of_missing(scene, output)
@@ -312,8 +191,9 @@ def simulate(
 @command(app, "scene")
 def scene(
     maps: Maps,
-    output: Output,
+    output: MrcOutput,
     contents: SceneOptions,
+    vesicles_and_gold: VesiclesAndGold,
     seed: Seed = 0,
 ) -> Record:
     """Pack a density scene with ground truth: `SCENE.mrc`, `SCENE_labels.mrc`, `SCENE.star`.
@@ -323,11 +203,9 @@ def scene(
     are 0-based voxels, angles degrees (RELION's). The names of the labels are in
     `SCENE.mrc.json`. Memory does not grow with the shape.
     """
-    from cryoetgan.io.mrc import check_mrc_name
-    from cryoetgan.tomograms.simulation.scene_files import labels_path, write_scene
+    from cryoetgan.tomograms.simulation.contents import labels_path, read_contents, write_scene
 
-    check_mrc_name(output)
-    objects = contents.read_contents(maps)
+    objects = read_contents(maps, contents, vesicles_and_gold)
     packed = write_scene(output, objects, seed)
     objects.warn_of_missing(packed, output)
     placed = sum(row["cryoetganClass"] in objects.classes for row in packed.rows)

@@ -9,7 +9,7 @@ import pytest
 
 from cryoetgan.densities.atoms import read_atoms
 from cryoetgan.densities.connected_parts import split_at_neck
-from cryoetgan.densities.eman2_atoms import eman2_atomic_number, read_atoms_as_eman2
+from cryoetgan.densities.eman2 import eman2_atomic_number, read_atoms_as_eman2
 from cryoetgan.errors import UserError
 from tests.conftest import refused
 from tests.densities.size import diameter

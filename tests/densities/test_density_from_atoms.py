@@ -10,7 +10,7 @@ import pytest
 from cryoetgan.densities import simulate
 from cryoetgan.densities.atoms import read_atoms
 from cryoetgan.densities.connected_parts import split_at_gaps
-from cryoetgan.densities.eman2_atoms import read_atoms_as_eman2
+from cryoetgan.densities.eman2 import read_atoms_as_eman2
 from cryoetgan.errors import UserError
 from tests.conftest import refused
 from tests.densities.size import diameter

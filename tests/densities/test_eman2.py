@@ -9,8 +9,12 @@ import pytest
 
 from cryoetgan.densities.atoms import Atoms, read_atoms
 from cryoetgan.densities.density_from_atoms import simulate
-from cryoetgan.densities.eman2 import drop_unknown_elements, format_pdb, run_e2pdb2mrc
-from cryoetgan.densities.eman2_atoms import read_atoms_as_eman2
+from cryoetgan.densities.eman2 import (
+    drop_unknown_elements,
+    format_pdb,
+    read_atoms_as_eman2,
+    run_e2pdb2mrc,
+)
 from cryoetgan.errors import UserError
 from tests.conftest import ROOT, refused
 
@@ -29,7 +33,7 @@ pathlib.Path(".eman2log.txt").write_text(" ".join(sys.argv))
 if os.environ.get("MOOD") == "fails":
     sys.exit("Segmentation fault")
 import mrcfile, numpy as np
-from cryoetgan.densities.eman2_atoms import read_atoms_as_eman2
+from cryoetgan.densities.eman2 import read_atoms_as_eman2
 from cryoetgan.densities.density_from_atoms import simulate
 atoms = read_atoms_as_eman2(pathlib.Path(given.names[0]))
 count = len(atoms) - (os.environ.get("MOOD") == "loses")

@@ -61,3 +61,11 @@ def test_the_command_warns_of_a_cut_and_refuses_a_dark_map(cryoetgan, tmp_path, 
     assert "--box" in cryoetgan(*words, 12).stderr
     words = ("densities", "import", "dark.mrc", "--voxel-size", 5, "--box", 24, "-o", "x.mrc")
     refused(cryoetgan(*words, code=2), "dark.mrc", "multiply")
+
+
+def test_a_header_without_cubic_voxels_needs_a_voxel_size(cryoetgan, tmp_path, blob):
+    write_mrc(tmp_path / "m.mrc", blob, (5.0, 5.0, 6.0))
+    words = ("densities", "import", "m.mrc", "--voxel-size", 5, "--box", 24, "-o", "o.mrc")
+    refused(cryoetgan(*words, code=2), "m.mrc", "not cubes", "--input-voxel-size")
+    cryoetgan(*words, "--input-voxel-size", 5)
+    assert np.allclose(read_volume(tmp_path / "o.mrc").data, blob, atol=1e-5)

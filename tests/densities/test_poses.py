@@ -9,9 +9,8 @@ from scipy.spatial.transform import Rotation
 
 from cryoetgan.densities import simulate
 from cryoetgan.densities.membrane import simulate_membrane
-from cryoetgan.densities.pose_prior import read_pose_prior
-from cryoetgan.densities.poses import draw_poses
-from cryoetgan.io.mrc import read_labels, write_volume
+from cryoetgan.densities.poses import draw_poses, read_pose_prior
+from cryoetgan.io.mrc import read_header, write_volume
 from cryoetgan.io.star import ANGLES, ORIGINS, write_star
 from cryoetgan.io.volume_set import read_volume_set
 from cryoetgan.physics.geometry import rotate_volume, rotation_from_relion
@@ -237,4 +236,4 @@ def test_a_membrane_that_cannot_be_is_refused(cryoetgan, tmp_path, option, value
 def test_a_membrane_s_header_is_valid_and_says_what_it_is(cryoetgan, tmp_path):
     cryoetgan("densities", "membrane", "--voxel-size", 10, "--box", 28, "-o", "m.mrc")
     assert mrcfile.validate(tmp_path / "m.mrc")
-    assert "model of a lipid bilayer" in " ".join(read_labels(tmp_path / "m.mrc"))
+    assert "model of a lipid bilayer" in " ".join(read_header(tmp_path / "m.mrc").labels)

@@ -14,8 +14,7 @@ from cryoetgan.evaluation.classifiers.train import (
     rotate_half_turn,
     train_classifier,
 )
-from cryoetgan.evaluation.comparison.subsets import draw_balanced
-from cryoetgan.evaluation.labelled_sets import load_labelled
+from cryoetgan.evaluation.labelled_sets import draw_balanced, load_labelled
 from cryoetgan.io.volume_set import read_volume_set, write_volume_set
 from cryoetgan.physics.optics import missing_wedge
 from tests.conftest import refused

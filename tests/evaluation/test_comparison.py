@@ -9,9 +9,8 @@ import pytest
 import yaml
 
 from cryoetgan.errors import UserError
-from cryoetgan.evaluation.comparison import subsets
+from cryoetgan.evaluation import labelled_sets
 from cryoetgan.evaluation.comparison.config import read_config
-from cryoetgan.evaluation.labelled_sets import load_labelled
 from cryoetgan.io.star import COORDINATES, read_star, write_star
 from cryoetgan.io.volume_set import read_volume_set
 from tests.conftest import refused
@@ -162,26 +161,26 @@ def test_a_file_name_stands_for_a_set(tmp_path):
 
 
 def test_the_mask_hides_the_particle_and_nothing_else(make_set):
-    crops = load_labelled(read_volume_set(make_set("hide", 4)))
-    masked = subsets.mask_centre(crops, 0.5)
+    crops = labelled_sets.load_labelled(read_volume_set(make_set("hide", 4)))
+    masked = labelled_sets.mask_centre(crops, 0.5)
     changed = (masked.volumes != crops.volumes).mean(axis=0)
     assert np.linalg.norm(np.argwhere(changed > 0) - 8, axis=1).max() <= 4
     assert changed[8, 8, 8] == 1
 
 
 def test_equally_many_of_each_class_are_drawn(make_set, rng):
-    crops = load_labelled(read_volume_set(make_set("few", 20)))
-    drawn = subsets.draw_per_class(crops, 3, rng)
+    crops = labelled_sets.load_labelled(read_volume_set(make_set("few", 20)))
+    drawn = labelled_sets.draw_per_class(crops, 3, rng)
     assert sorted(drawn.names) == ["bent"] * 3 + ["rod"] * 3
 
 
 def test_picks_are_matched_by_tomogram_and_coordinate(make_set):
-    crops = load_labelled(read_volume_set(make_set("match", 8)))
+    crops = labelled_sets.load_labelled(read_volume_set(make_set("match", 8)))
     picks = crops.table[["rlnTomoName", *COORDINATES]].assign(cryoetganClass=crops.names)
     picks.loc[0, "rlnCoordinateX"] += 2.0
     picks.loc[1, "rlnCoordinateX"] += 9.0
     picks.loc[2, "rlnTomoName"] = "elsewhere"
-    found = subsets.classes_of_picks(crops, pd.DataFrame(picks), 8.0)
+    found = labelled_sets.classes_of_picks(crops, pd.DataFrame(picks), 8.0)
     assert found[0] == crops.names[0]
     assert list(found[1:3]) == ["", ""]
     assert (found[3:] == crops.names[3:]).all()

@@ -9,7 +9,7 @@ import pytest
 from scipy import linalg
 
 from cryoetgan.evaluation.metrics import fid, kid
-from cryoetgan.evaluation.metrics.nuclear_norm import nuclear_norm
+from cryoetgan.evaluation.metrics.fid_kid import nuclear_norm
 
 
 @pytest.fixture

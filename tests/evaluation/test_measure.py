@@ -14,7 +14,7 @@ from cryoetgan.evaluation.measurement.feature_metrics import (
     weak_classifier_warning,
 )
 from cryoetgan.evaluation.measurement.measure import measure
-from cryoetgan.evaluation.measurement.metric_inputs import METRICS, MetricInputs
+from cryoetgan.evaluation.measurement.metrics_io import METRICS, MetricInputs
 from cryoetgan.io.volume_set import write_volume_set
 from tests.conftest import refused
 from tests.evaluation.conftest import shapes

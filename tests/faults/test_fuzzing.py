@@ -167,7 +167,7 @@ def atoms(path):
 
 
 def as_eman2(path):
-    from cryoetgan.densities.eman2_atoms import read_atoms_as_eman2
+    from cryoetgan.densities.eman2 import read_atoms_as_eman2
 
     read_atoms_as_eman2(path)
 

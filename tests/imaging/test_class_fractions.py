@@ -1,10 +1,11 @@
-"""Class fractions: label shift is undone, false picks are a class."""
+"""Class fractions: features of shape, label shift undone, false picks a class."""
 
 import numpy as np
 import pytest
 
 from cryoetgan.imaging.fit.class_fractions import (
     LinearDiscriminant,
+    ShapeFeatures,
     combine_with_matching,
     cut_brightest_blob,
     em_class_priors,
@@ -103,3 +104,18 @@ def test_picks_of_every_class_and_false_picks_are_simulated(known):
     )
     middle = (slice(BOX // 2 - 2, BOX // 2 + 3),) * 3
     assert balls[middle].mean() > 2 * false[middle].mean() > 0
+
+
+def test_features_do_not_change_under_rotation(maps):
+    features = ShapeFeatures(BOX, 4.0)
+    rotated = np.roll(np.rot90(maps["rod"], axes=(0, 2)), 1, axis=0)  # about voxel n // 2
+    plain = features.describe(maps["rod"])
+    assert np.allclose(features.describe(rotated), plain, rtol=1e-3, atol=1e-3)
+
+
+def test_features_change_less_under_a_shift_than_between_shapes(maps):
+    features = ShapeFeatures(BOX, 4.0)
+    plain = features.describe(maps["rod"])
+    shifted = features.describe(np.roll(maps["rod"], (1, -2, 1), axis=(0, 1, 2)))
+    other = features.describe(maps["ball"])
+    assert np.linalg.norm(shifted - plain) < 0.5 * np.linalg.norm(other - plain)

@@ -7,10 +7,10 @@ import pytest
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.fit.fit_data import (
     min_particle_distance,
+    picks_from_table,
     read_fit_data,
     resolve_acquisition,
 )
-from cryoetgan.imaging.fit.picks import picks_from_table
 from cryoetgan.io.files import sidecar, write_json
 from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.star import COORDINATES, read_star, write_star
@@ -84,8 +84,8 @@ def test_files_that_do_not_belong_together_are_named(files, maps):
     write_star(files / "none.star", pd.DataFrame(columns=COORDINATES))
     for second, named in (
         ("other.mrc", r"other\.mrc has 10\.000 A"),
-        ("large.mrc", r"large\.mrc.*cubes of one size"),
-        ("empty.mrc", r"empty\.mrc.*rename"),
+        ("large.mrc", r"large 20x20x20.*cubes of one size"),
+        ("empty.mrc", r"rename empty\.mrc"),
         ("o/ball.mrc", r"ball\.mrc.*same name|same name.*ball\.mrc"),
     ):
         with pytest.raises(UserError, match=named):

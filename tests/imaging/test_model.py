@@ -1,14 +1,15 @@
 """The imaging model: its halves, its files, what it refuses."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.model import crop_centre
-from cryoetgan.imaging.storage import arrays_path, from_parts, load_model, save_model, to_parts
-from cryoetgan.imaging.transfer import EnvelopeGain, transfer_function
+from cryoetgan.imaging.model import EnvelopeGain, add_box, crop_centre, transfer_function
+from cryoetgan.imaging.neighbours import PairCorrelation
+from cryoetgan.imaging.storage import from_parts, load_model, save_model, to_parts
 from cryoetgan.physics.optics import missing_wedge, radius_grid
 from tests.imaging.conftest import BOX, TILTS, VOXEL
 
@@ -75,7 +76,7 @@ def test_a_gain_is_what_its_table_says_between_its_entries():
 def test_a_model_comes_back_from_its_files_as_it_was(known, tmp_path):
     for name in ("one", "two"):
         save_model(known, tmp_path / f"{name}.json")
-    assert arrays_path(tmp_path / "one.json").read_bytes() == (tmp_path / "two.npz").read_bytes()
+    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
     back = load_model(tmp_path / "one.json")
     assert back.acquisition == known.acquisition
     assert dict(back.class_fractions) == dict(known.class_fractions)
@@ -131,3 +132,44 @@ def test_no_object_is_ever_unpickled(known, tmp_path):
     path.write_text(json.dumps(content | {"arrays": {}}))
     with pytest.raises(UserError, match="cannot be read"):
         load_model(path)
+
+
+def test_a_box_is_added_with_voxel_n_half_at_its_centre(rng):
+    scene = np.zeros((12, 12, 12), np.float32)
+    box = rng.normal(size=(4, 4, 4)).astype(np.float32)
+    add_box(scene, box, (7, 6, 5))  # xyz
+    assert scene[5, 6, 7] == box[2, 2, 2]
+    assert scene.sum() == pytest.approx(box.sum(), rel=1e-5)
+
+
+def test_a_box_is_clipped_at_the_faces_of_the_scene(rng):
+    scene = np.zeros((12, 12, 12), np.float32)
+    box = rng.normal(size=(4, 4, 4)).astype(np.float32)
+    add_box(scene, box, (0, 0, 0))
+    assert np.array_equal(scene[:2, :2, :2], box[2:, 2:, 2:])
+    add_box(scene, box, (90, 0, 0))
+    assert np.count_nonzero(scene) == 8
+
+
+def test_neighbours_surround_the_particle_and_not_the_box(known):
+    """With an exclusion of 8 voxels around a shifted centre, none lies nearer to it."""
+    dot = np.zeros((8, 8, 8), np.float32)
+    dot[4, 4, 4] = 1
+    spacing = PairCorrelation(3e-7, VOXEL, np.r_[np.zeros(8), np.ones(10)])
+    fractions = {"dot": 1.0}
+    model = replace(known, pair_correlation=spacing, maps={"dot": dot}, class_fractions=fractions)
+    shift = np.array([5.0, 0.0, 0.0])
+    near = []
+    for seed in range(60):
+        scene = model.build_scene(None, shift, np.random.default_rng(seed))
+        places = np.argwhere(scene > 0.5)[:, ::-1]
+        if len(places):
+            near.append(np.linalg.norm(places - (BOX + shift), axis=1).min())
+    assert len(near) > 30
+    assert min(near) > 6  # half a voxel of rounding along each axis
+
+
+def test_without_neighbours_the_scene_holds_the_target_alone(known, maps, rng):
+    scene = known.build_scene(maps["ball"], np.ones(3), rng, neighbours=False)
+    assert np.array_equal(scene[8:24, 8:24, 8:24], maps["ball"])
+    assert scene.sum() == pytest.approx(maps["ball"].sum(), rel=1e-5)

@@ -22,7 +22,7 @@ def test_a_volume_round_trips_and_mrcfile_finds_it_valid(tmp_path, rng):
         assert file.header.rms == pytest.approx(data.std(), rel=1e-5)
     back = mrc.read_volume(path)
     assert np.array_equal(back.data, data)
-    assert mrc.read_labels(path)[1] == "contrast: protein bright"
+    assert mrc.read_header(path).labels[1] == "contrast: protein bright"
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,19 @@
 import numpy as np
 import pytest
 
-from cryoetgan.io.raw_mrc import RawVolume
 from cryoetgan.io.star import ORIGINS
-from cryoetgan.physics.coordinates import ImportTransform, centre_offset, centre_offsets
-from cryoetgan.tomograms.importing.conventions import orient_axes
+from cryoetgan.physics.coordinates import (
+    ImportTransform,
+    centre_offset,
+    centre_offsets,
+    orient_axes,
+)
 
 
 @pytest.mark.parametrize(("tilt_axis", "beam_axis"), [("y", "z"), ("x", "z"), ("y", "y")])
 def test_coordinates_follow_the_voxels_of_a_rotated_file(rng, tilt_axis, beam_axis):
     file = rng.standard_normal((5, 6, 7))
-    turned = orient_axes(RawVolume(file, 10.0, False), tilt_axis, beam_axis).data
+    turned = orient_axes(file, tilt_axis, beam_axis)
     transform = ImportTransform(turned.shape, 10.0, 1.0, tilt_axis, beam_axis)
     assert tuple(transform.file_shape) == (7, 6, 5)
     xyz = rng.integers(0, 5, (20, 3))

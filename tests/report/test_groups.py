@@ -2,7 +2,7 @@
 
 import pytest
 
-from cryoetgan.report.results import open_results
+from cryoetgan.report.results import open_results, volumes_in
 from cryoetgan.report.run import load_run
 from cryoetgan.report.sections.training import training_curves
 
@@ -42,4 +42,4 @@ def test_the_configuration_says_which_of_two_trainings_is_meant(results):
 
 
 def test_masks_and_labels_are_no_tomograms(results):
-    assert [path.name for path in results.tomograms()] == ["a.mrc"]
+    assert [path.name for path in volumes_in(results.folder / "tomograms")] == ["a.mrc"]

@@ -14,14 +14,14 @@ from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.star import COORDINATES, write_star
 from cryoetgan.io.volume_set import read_volume_set, write_volume_set
 from cryoetgan.report.evaluation_json import parse_accuracy, short
-from cryoetgan.report.pick_scores import score_picks
+from cryoetgan.report.page import render_section
 from cryoetgan.report.results import open_results
 from cryoetgan.report.run import load_run
 from cryoetgan.report.sections import SECTIONS
-from cryoetgan.report.sections.comparison import comparison_rows
+from cryoetgan.report.sections.accuracy import conclude_curve
 from cryoetgan.report.sections.imaging import warnings as imaging_warnings
-from cryoetgan.report.sections.learning_curve import conclude_curve
-from cryoetgan.report.sections.paper_tables import ablation_tables, table_2
+from cryoetgan.report.sections.tables import ablation_tables, comparison_rows, table_2
+from cryoetgan.report.sections.tomograms import score_picks
 from cryoetgan.report.sections.training import scores_by_step
 from tests.report.conftest import CLASSES, VOXEL, accuracy
 
@@ -29,7 +29,7 @@ from tests.report.conftest import CLASSES, VOXEL, accuracy
 def show(folder, name):
     """HTML of one section, for one volume of each class."""
     (section,) = (section for section in SECTIONS if section.name == name)
-    return "".join(section.render(load_run(open_results(folder), 1)))
+    return render_section(section, load_run(open_results(folder), 1))
 
 
 def copy_set(source, target):
@@ -245,11 +245,11 @@ def test_picks_match_annotations_one_to_one_and_by_class():
         [[11, 10, 10], [9, 10, 10], [21, 10, 10], [90, 9, 9]], columns=COORDINATES
     )
     picked["cryoetganClass"] = ["a", "a", "b", "a"]
-    found = score_picks("t", picked, annotated, 4.0)
+    found = score_picks(picked, annotated, 4.0)
     assert (found.annotated, found.selected, found.matched, found.same_class) == (3, 4, 2, 1)
     assert (found.recall, found.precision, found.class_precision) == (2 / 3, 0.5, 0.25)
-    assert score_picks("t", picked.iloc[:0], annotated, 4.0).matched == 0
-    assert score_picks("t", picked, annotated, 0.5).matched == 0
+    assert score_picks(picked.iloc[:0], annotated, 4.0).matched == 0
+    assert score_picks(picked, annotated, 0.5).matched == 0
 
 
 def test_picks_are_shown_with_annotations_and_purity(make_run, tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cryoetgan.io.mrc import Volume
 from cryoetgan.io.star import ANGLES, COORDINATES
 from cryoetgan.io.volume_set import read_volume_set, write_volume_set
 from cryoetgan.report.slices import draw_panels, draw_tomogram
@@ -24,7 +25,7 @@ def test_circles_lie_on_their_particles():
     for x, y, z in places.to_numpy():
         data[z, y, x] = 5
     places["cryoetganClass"] = ["a", "b", "a"]
-    shown = draw_tomogram("t", data, 10.0, places, box=12)
+    shown = draw_tomogram("t", Volume(data, 10.0), places, box=12)
     assert shown.depth.startswith("z = ")
     assert len(shown.circles) == 2  # the third lies 12 sections deeper
     image = pixels(shown.image)
@@ -37,14 +38,16 @@ def test_a_large_section_is_binned_and_circles_go_with_it():
     data = np.zeros((3, 100, 2000), np.float32)
     data[:, 78:82, 1498:1502] = 9
     place = pd.DataFrame([[1500, 80, 1]], columns=COORDINATES).assign(cryoetganClass="a")
-    shown = draw_tomogram("t", data, 10.0, place, box=12)
+    shown = draw_tomogram("t", Volume(data, 10.0), place, box=12)
     assert shown.width == 666
     (circle,) = shown.circles
     assert pixels(shown.image)[int(circle.y), int(circle.x)] > 0.9
 
 
 def test_a_section_without_particles_is_the_middle_one():
-    shown = draw_tomogram("t", np.random.default_rng(0).random((11, 9, 9)), 10.0, None, box=8)
+    shown = draw_tomogram(
+        "t", Volume(np.random.default_rng(0).random((11, 9, 9)), 10.0), None, box=8
+    )
     assert shown.depth.startswith("z = 5,")
     assert shown.circles == []
 

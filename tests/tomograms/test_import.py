@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cryoetgan.io.mrc import PROTEIN_BRIGHT, read_labels, read_volume, write_volume
+from cryoetgan.io.mrc import PROTEIN_BRIGHT, read_header, read_volume, write_volume
 from cryoetgan.tomograms.importing.normalise import SAMPLE_VOXELS, measure_grey_scale
 from cryoetgan.tomograms.importing.resample import lanczos_weights, resample_into, resampled_shape
 from tests.conftest import refused
@@ -27,7 +27,7 @@ def test_every_mode_is_inverted_once_and_standardised(cryoetgan, tmp_path, rng, 
     assert np.corrcoef(out.data.ravel(), dark.astype(float).ravel())[0, 1] < -0.999
     assert abs(out.data.mean()) < 0.05
     assert out.data.std() == pytest.approx(1, abs=0.05)
-    assert "inverted" in " ".join(read_labels(tmp_path / "out.mrc"))
+    assert "inverted" in " ".join(read_header(tmp_path / "out.mrc").labels)
     record = json.loads((tmp_path / "out.mrc.json").read_text())["acquisition"]
     assert (record["tilt_low"], record["tilt_high"], record["tilt_step"]) == (-50, 60, 2)
 
@@ -43,7 +43,7 @@ def test_bright_protein_is_not_inverted_and_float16_takes_half_the_disk(cryoetga
     for name in ("dark.mrc", "half.mrc"):
         assert mrcfile.validate(tmp_path / name)
     assert np.allclose(half, -dark, atol=2e-3)
-    assert "inverted" not in " ".join(read_labels(tmp_path / "half.mrc"))
+    assert "inverted" not in " ".join(read_header(tmp_path / "half.mrc").labels)
     cryoetgan(*words, "bright", "--float16", "--voxel-size", 20, "-o", "coarse.mrc")
     assert np.isfinite(read_volume(tmp_path / "coarse.mrc").data).all()
 

@@ -7,11 +7,11 @@ from cryoetgan.io.star import ANGLES, COORDINATES
 from cryoetgan.physics.geometry import rotate_volume, rotation_from_relion
 from cryoetgan.tomograms.simulation.packing import (
     MASK_LEVEL,
+    empty_scene,
     find_free_corner,
     find_place,
     pack,
 )
-from cryoetgan.tomograms.simulation.scene import empty_scene
 
 
 @pytest.fixture(scope="module")

@@ -143,18 +143,18 @@ def test_vesicles_beads_and_crowders_are_labelled_but_not_in_the_truth(cryoetgan
         (("--snr", 1, "--defocus", "nan"), ("defocus", "zero or more")),
         (("--snr", 1, "--crowder", "c.mrc", "--crowder", "two/c.mrc"), ("c.mrc, c.mrc", "rename")),
         (("--snr", 1, "--crowder", "finer.mrc"), ("finer.mrc", "5.000 A")),
-        (("--snr", 1, "--crowder", "empty.mrc"), ("empty.mrc", "no voxel above zero")),
+        (("--snr", 1, "--crowder", "empty.mrc"), ("empty.mrc", "no voxel is above zero")),
         (("--snr", 1, "--crowder", "endless.mrc"), ("endless.mrc", "not finite")),
         (("--snr", 1, "--crowder", "tiny.mrc"), ("tiny.mrc", "3x3x3", "8 or more")),
     ],
 )
 def test_invalid_options_are_refused_and_nothing_is_written(cryoetgan, tmp_path, maps, words, said):
-    write_volume(tmp_path / "finer.mrc", np.ones((8, 8, 8)), 5.0)
+    write_volume(tmp_path / "finer.mrc", np.eye(8)[None] * np.ones((8, 1, 1)), 5.0)
     write_volume(tmp_path / "empty.mrc", np.zeros((8, 8, 8)), 10.0)
     write_volume(tmp_path / "endless.mrc", np.ones((8, 8, 8)), 10.0)
     with mrcfile.mmap(tmp_path / "endless.mrc", mode="r+") as file:
         file.data[0, 0, 0] = np.inf
-    write_volume(tmp_path / "tiny.mrc", np.ones((3, 3, 3)), 10.0)
+    write_volume(tmp_path / "tiny.mrc", np.eye(3)[None] * np.ones((3, 1, 1)), 10.0)
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / "c.mrc").write_bytes((tmp_path / "c.mrc").read_bytes())
     before = set(tmp_path.iterdir())

@@ -5,10 +5,9 @@ import pytest
 
 from cryoetgan.densities.density_from_atoms import gaussian_width
 from cryoetgan.densities.membrane import bilayer_profile
-from cryoetgan.tomograms.simulation.packing import pack
-from cryoetgan.tomograms.simulation.scene import empty_scene
+from cryoetgan.tomograms.options import VesiclesAndGold
+from cryoetgan.tomograms.simulation.packing import empty_scene, pack
 from cryoetgan.tomograms.simulation.vesicles_and_gold import (
-    VesiclesAndGold,
     add_beads,
     add_vesicles,
 )
@@ -16,7 +15,7 @@ from cryoetgan.tomograms.simulation.vesicles_and_gold import (
 
 def test_vesicles_are_closed_shells_of_the_right_size():
     scene = empty_scene((80, 80, 80))
-    wanted = VesiclesAndGold(resolution=30.0, vesicles=1, vesicle_radii=(250.0, 250.0))
+    wanted = VesiclesAndGold(resolution=30.0, vesicles=1, vesicle_radius="250.0,250.0")
     add_vesicles(scene, wanted, 10.0, "t", 3)
     shell = scene.labels == scene.names["vesicle"]
     at = np.argwhere(shell)
@@ -36,7 +35,7 @@ def test_particles_lie_inside_and_outside_vesicles_but_not_in_the_membrane():
     scene = empty_scene((60, 90, 90), ["a"])
     add_vesicles(
         scene,
-        VesiclesAndGold(resolution=30.0, vesicles=2, vesicle_radii=(250.0, 300.0)),
+        VesiclesAndGold(resolution=30.0, vesicles=2, vesicle_radius="250.0,300.0"),
         10.0,
         "t",
         1,
@@ -62,7 +61,7 @@ def test_a_bead_has_the_density_of_gold():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"vesicle_radii": (300.0, 200.0)}, {"bead_diameter": 0.0}, {"resolution": -1.0}],
+    [{"vesicle_radius": "300,200"}, {"bead_diameter": 0.0}, {"resolution": -1.0}],
 )
 def test_invalid_sizes_are_refused(wrong):
     with pytest.raises(ValueError, match="wanted"):

@@ -93,8 +93,7 @@ class Classifier:
 def standardise(volumes: NDArray[Any]) -> Tensor:
     """Return `(N, 1, z, y, x)`, each volume with mean 0 and standard deviation 1.
 
-    This is for the input of classifiers only: elsewhere the contrast between particles is
-    information.
+    Only for classifiers: elsewhere the contrast between particles is information.
     """
     batch = torch.from_numpy(np.array(volumes, np.float32))[:, None]
     mean = batch.mean(dim=(1, 2, 3, 4), keepdim=True)
@@ -120,26 +119,15 @@ def save_classifier(path: Path, classifier: Classifier, key: dict[str, Any]) -> 
 def load_classifier(
     path: Path, device: torch.device, box: int | None = None
 ) -> tuple[Classifier, dict[str, Any]]:
-    """Read a classifier and the key of its training set; only tensors and plain values.
-
-    Raises
-    ------
-    UserError
-        If the file is not a classifier, or is for another box (voxels).
-    """
+    """Read a classifier of boxes of `box` voxels, and the key of its training set."""
     path = check_exists(path, "classifier")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        network = NETWORKS[content["network"]].build(content["box"], len(content["classes"]))
+        name, classes, trained_box = content["network"], content["classes"], content["box"]
+        network = NETWORKS[name].build(trained_box, len(classes))
         network.load_state_dict(content["state"])
-        classifier = Classifier(
-            network.to(device).eval(),
-            content["network"],
-            content["classes"],
-            content["box"],
-            device,
-            content["validation"],
-        )
+        network = network.to(device).eval()
+        classifier = Classifier(network, name, classes, trained_box, device, content["validation"])
         key = content["key"]
     except Exception as error:  # a broken file raises one of many kinds
         first = str(error).splitlines()[0] if str(error) else type(error).__name__

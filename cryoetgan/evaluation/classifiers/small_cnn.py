@@ -9,14 +9,8 @@ class SmallCNN(nn.Module):
 
     The first kernel is 5^3: it smooths before the stride of 2. On the shared test tomograms
     (trained on fitted physics, tested on real crops) this reaches an accuracy of 0.89 in
-    40 s of CPU time; a 3^3 kernel with stride 1 reaches 0.85 in 90 s.
-
-    Parameters
-    ----------
-    box : int
-        Box edge, at least 12 voxels.
-    classes : int
-        Number of classes.
+    40 s of CPU time; a 3^3 kernel with stride 1 reaches 0.85 in 90 s. The box edge is at least
+    12 voxels.
     """
 
     WIDTHS = (16, 32, 64, 128)

@@ -1,8 +1,13 @@
-"""Train a classifier: physically valid augmentation, early stopping without leakage."""
+"""Train and test a classifier: physically valid augmentation, early stopping without leakage.
 
+GAN-train is trained on generated and tested on real volumes, GAN-test the other way round.
+"""
+
+import copy
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,13 +18,16 @@ from torch.nn import functional
 
 from cryoetgan.devices import multiplies_bfloat16
 from cryoetgan.errors import UserError
-from cryoetgan.evaluation.cb3d import SMALLEST_BOX
 from cryoetgan.evaluation.classifiers.classifier import (
     NETWORKS,
     Classifier,
-    ClassifierConfig,
+    load_classifier,
     standardise,
 )
+from cryoetgan.evaluation.labelled_sets import LabelledSet, check_classes
+from cryoetgan.evaluation.statistics.clusters import cluster_labels
+from cryoetgan.evaluation.statistics.intervals import cluster_robust_wilson
+from cryoetgan.evaluation.statistics.spatial_split import count_overlapping, validation_split
 from cryoetgan.physics.geometry import HALF_TURNS
 from cryoetgan.progress import track
 from cryoetgan.seeds import integer_seed, rng
@@ -27,8 +35,7 @@ from cryoetgan.seeds import integer_seed, rng
 log = logging.getLogger("cryoetgan")
 BATCH_SIZE = 32
 MAX_EPOCHS, MIN_EPOCHS = 60, 4
-PATIENCE = 0.4
-"""Fraction of the epochs without a lower validation loss after which training stops."""
+PATIENCE = 0.4  # fraction of the epochs without a lower validation loss after which training stops
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,11 @@ class TrainingOptions:
 
 
 @dataclass(frozen=True)
-class _Data:
+class _Task:
+    """The network and the data of one training."""
+
+    model: nn.Module
+    options: TrainingOptions
     volumes: NDArray[Any]
     labels: Tensor
     training: NDArray[np.int_]
@@ -64,15 +75,8 @@ def rotate_half_turn(batch: Tensor, choices: NDArray[np.int_], symmetric: bool) 
     about x and z if the tilt range is symmetric. A flip of an even box moves its centre
     from n // 2 to n // 2 - 1, so it is rolled back by one.
 
-    Parameters
-    ----------
-    batch : Tensor
-        `(B, 1, z, y, x)`.
-    choices : ndarray of int
-        `(B,)` 0 to 3: none, about y, about x, about z; 2 and 3 are taken as 0 and 1 if the
-        range is not symmetric.
-    symmetric : bool
-        True if the tilt range is symmetric.
+    The batch is `(B, 1, z, y, x)`; choices, `(B,)`, are 0 to 3: none, about y, about x, about z.
+    Choices 2 and 3 are taken as 0 and 1 if the range is not symmetric.
     """
     out = batch.clone()
     choices = choices if symmetric else choices % 2
@@ -89,39 +93,17 @@ def train_classifier(
     volumes: NDArray[Any],
     labels: NDArray[np.int_],
     classes: Sequence[str],
-    options: TrainingOptions | None = None,
+    options: TrainingOptions,
     sides: NDArray[np.int8] | None = None,
     symmetric: bool = True,
 ) -> Classifier:
     """Train with early stopping on a validation part that shares no voxel with the rest.
 
-    Parameters
-    ----------
-    volumes : ndarray
-        `(N, z, y, x)`.
-    labels : ndarray of int
-        `(N,)` indices into `classes`.
-    classes : sequence of str
-        Names.
-    options : TrainingOptions, optional
-        See there.
-    sides : ndarray of int8, optional
-        `(N,)`: 1 validation, 0 training, -1 neither; default: all training.
-    symmetric : bool
-        True if the tilt range is symmetric (for augmentation).
-
-    Raises
-    ------
-    UserError
-        If the boxes are too small for the network.
+    Volumes are `(N, z, y, x)`; `labels`, `(N,)`, are indices into `classes`. `sides`, `(N,)`, are
+    1 for validation, 0 for training, -1 for neither; by default all volumes are for training.
+    The augmentation depends on whether the tilt range is `symmetric`.
     """
-    options = options or TrainingOptions()
     config, device, box = NETWORKS[options.network], options.device, volumes.shape[-1]
-    if options.network == "cb3d" and box < SMALLEST_BOX:
-        raise UserError(
-            f"cb3d needs boxes of {SMALLEST_BOX} voxels or more, got {box}; "
-            "use --network small (evaluation.network)"
-        )
     sides = np.zeros(len(labels), np.int8) if sides is None else sides
     # weights and dropout draw from torch's global generator: restore its state afterwards
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -129,21 +111,20 @@ def train_classifier(
         model = config.build(box, len(classes)).to(device)
         target = torch.from_numpy(np.array(labels)).long().to(device)
         training, validation = np.flatnonzero(sides == 0), np.flatnonzero(sides == 1)
-        data = _Data(volumes, target, training, validation, symmetric)
-        best, accuracy = _fit(model, config, data, options)
+        task = _Task(model, options, volumes, target, training, validation, symmetric)
+        best, accuracy = _fit(task)
     model.load_state_dict(best)
     names = [str(name) for name in classes]
     return Classifier(model.eval(), options.network, names, box, device, accuracy)
 
 
-def _fit(
-    model: nn.Module, config: ClassifierConfig, data: _Data, options: TrainingOptions
-) -> tuple[dict[str, Tensor], float | None]:
+def _fit(task: _Task) -> tuple[dict[str, Tensor], float | None]:
     """Return the weights of the best epoch and their validation accuracy."""
-    generator = rng(options.seed, "batches")
-    size = max(len(data.training), 1)
+    model, options = task.model, task.options
+    config, generator = NETWORKS[options.network], rng(options.seed, "batches")
+    size = max(len(task.training), 1)
     epochs = options.epochs or int(np.clip(config.samples / size, MIN_EPOCHS, MAX_EPOCHS))
-    steps = max(1, round(len(data.training) / BATCH_SIZE))
+    steps = max(1, round(len(task.training) / BATCH_SIZE))
     optimiser = torch.optim.AdamW(
         model.parameters(), config.learning_rate, weight_decay=config.weight_decay
     )
@@ -152,69 +133,111 @@ def _fit(
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, config.learning_rate, total_steps=epochs * steps + 1, pct_start=0.2
         )
-    best, best_loss, accuracy, epochs_since = _state(model), np.inf, None, 0
+    best, best_loss, accuracy, epochs_since = copy.deepcopy(model.state_dict()), np.inf, None, 0
     for _ in track(range(epochs), options.title):
         model.train()
-        for rows in _batches(data.training, steps, generator):
-            loss = _loss(model, config, data, rows, generator)
+        for batch in np.array_split(generator.permutation(task.training), steps):
+            loss = _loss(task, np.sort(batch), generator)  # sorted: volumes may be on disk
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
             if schedule is not None:
                 schedule.step()
-        if not len(data.validation):
-            best = _state(model)
+        if not len(task.validation):
+            best = copy.deepcopy(model.state_dict())
             continue
-        validation_loss, correct = _validate(model, config, data)
+        validation_loss, correct = _validate(task)
         epochs_since += 1
         if validation_loss < best_loss:
-            best, best_loss, accuracy, epochs_since = _state(model), validation_loss, correct, 0
+            best, epochs_since = copy.deepcopy(model.state_dict()), 0
+            best_loss, accuracy = validation_loss, correct
         if epochs_since > PATIENCE * epochs:
             log.debug("%s: stopped early", options.title)
             break
     return best, accuracy
 
 
-def _loss(
-    model: nn.Module,
-    config: ClassifierConfig,
-    data: _Data,
-    rows: NDArray[np.int_],
-    generator: np.random.Generator,
-) -> Tensor:
+def _loss(task: _Task, rows: NDArray[np.int_], generator: np.random.Generator) -> Tensor:
     """Return the cross-entropy of one augmented batch."""
-    device = data.labels.device
+    device = task.labels.device
     turns = generator.integers(4, size=len(rows))
-    batch = rotate_half_turn(standardise(data.volumes[rows]), turns, data.symmetric)
+    batch = rotate_half_turn(standardise(task.volumes[rows]), turns, task.symmetric)
     fast = multiplies_bfloat16(device)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast):
-        scores = model(batch.to(device))
-    labels = data.labels[torch.from_numpy(rows).to(device)]
-    return functional.cross_entropy(scores.float(), labels, label_smoothing=config.label_smoothing)
-
-
-def _batches(
-    rows: NDArray[np.int_], steps: int, generator: np.random.Generator
-) -> Iterator[NDArray[np.int_]]:
-    """Yield batches of about equal size; in file order within each, for memory-mapped volumes."""
-    for batch in np.array_split(generator.permutation(rows), steps):
-        yield np.sort(batch)
-
-
-def _state(model: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+        scores = task.model(batch.to(device))
+    labels = task.labels[torch.from_numpy(rows).to(device)]
+    smoothing = NETWORKS[task.options.network].label_smoothing
+    return functional.cross_entropy(scores.float(), labels, label_smoothing=smoothing)
 
 
 @torch.no_grad()
-def _validate(model: nn.Module, config: ClassifierConfig, data: _Data) -> tuple[float, float]:
+def _validate(task: _Task) -> tuple[float, float]:
     """Return loss and accuracy on the validation part."""
-    model.eval()
-    device, validation = data.labels.device, data.validation
+    task.model.eval()
+    device, validation = task.labels.device, task.validation
+    size = NETWORKS[task.options.network].inference_batch
     loss, correct = 0.0, 0
-    for start in range(0, len(validation), config.inference_batch):
-        rows = validation[start : start + config.inference_batch]
-        scores = model(standardise(data.volumes[rows]).to(device))
-        labels = data.labels[torch.from_numpy(rows).to(device)]
+    for start in range(0, len(validation), size):
+        rows = validation[start : start + size]
+        scores = task.model(standardise(task.volumes[rows]).to(device))
+        labels = task.labels[torch.from_numpy(rows).to(device)]
         loss += float(functional.cross_entropy(scores, labels, reduction="sum"))
         correct += int((scores.argmax(dim=1) == labels).sum())
     return loss / len(validation), correct / len(validation)
+
+
+def train_on_set(train: LabelledSet, options: TrainingOptions) -> Classifier:
+    """Train a classifier of the classes of a set, stopped early on a part without leakage."""
+    classes = sorted({str(name) for name in train.names})
+    return train_classifier(
+        train.volumes,
+        np.searchsorted(classes, train.names),
+        classes,
+        options,
+        validation_split(train.table, train.box, rng(options.seed, "validation")),
+        train.symmetric,
+    )
+
+
+def train_or_reuse(
+    train: LabelledSet, options: TrainingOptions, key: dict[str, Any], kept: Path | None
+) -> Classifier:
+    """Return the kept classifier if it has the same `key`; otherwise train one."""
+    if kept is not None:
+        classifier, kept_key = load_classifier(kept, options.device)
+        if kept_key == key:
+            log.info("%s: reused, its training set is the same", kept)
+            return classifier
+    return train_on_set(train, options)
+
+
+def check_train_and_test(train: LabelledSet, test: LabelledSet) -> None:
+    """Raise `UserError` if no class is shared; warn if test crops overlap training crops."""
+    check_classes(train.names, test.names)
+    if shared := count_overlapping(train.table, test.table, test.box):
+        log.warning(
+            "%d of %d test crops share voxels with training crops of the same tomogram, so the "
+            "accuracy is too high; split by tomogram, or by blocks with a gap of one box",
+            shared,
+            len(test),
+        )
+
+
+def evaluate_classifier(classifier: Classifier, test: LabelledSet) -> dict[str, Any]:
+    """Return the accuracy on a test set, its 95 % interval, and the confusion matrix.
+
+    Paper, section 3.3.5, if the classifier was trained on real subtomograms and the test set is
+    generated (GAN-test). Rows of the matrix are true classes, columns are predicted ones.
+    """
+    predicted = classifier.predict(test.volumes)
+    correct = predicted == test.names
+    classes = sorted({*classifier.classes, *(str(name) for name in test.names)})
+    return {
+        "accuracy": float(correct.mean()),
+        "interval": list(cluster_robust_wilson(correct, cluster_labels(test.table))),
+        "classes": classes,
+        "confusion": [
+            [int(((test.names == a) & (predicted == b)).sum()) for b in classes] for a in classes
+        ],
+        "n_test": len(test),
+    }

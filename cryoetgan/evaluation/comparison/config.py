@@ -9,6 +9,8 @@ from cryoetgan.config import Count, Section, explain, read_mapping
 from cryoetgan.errors import UserError
 
 Split = Literal["train", "validation", "test"]
+REAL = "real"
+"""Name of the test set of real crops, and of the trials that are trained on real crops."""
 
 
 class _Named(Section):
@@ -23,26 +25,19 @@ class _Named(Section):
 class VolumeRows(_Named):
     """A volume set, or the rows of one split."""
 
-    star: str = Field(description="Volume set (STAR).")
-    split: Split | None = Field(None, description="Only rows of this split.")
+    star: str  # volume set
+    split: Split | None = None
 
 
 class Method(_Named):
     """Synthetic or pseudo-labelled volumes for training."""
 
-    star: str | list[str] = Field(
-        description="Volume set (STAR); a list holds one set per seed, of generators trained anew."
-    )
-    split: Split | None = Field(None, description="Only rows of this split.")
-    without: dict[str, str] = Field(
-        {},
-        description="Class to the set made without any real crops of that class, for "
-        "leave_one_out; not needed if uses_picks is false.",
-    )
-    uses_picks: bool = Field(
-        True, description="Whether it was made from picks; false for a conventional simulation."
-    )
-    mix: bool = Field(True, description="Whether to train with `few_shot` real crops added, too.")
+    star: str | list[str]  # a list holds one volume set per seed, of generators trained anew
+    split: Split | None = None
+    # for leave_one_out: class to the set that was made without any real crops of that class
+    without: dict[str, str] = Field({})
+    uses_picks: bool = True  # made from picks; a conventional simulation needs no `without`
+    mix: bool = True  # also train with `few_shot` real crops added
 
     @property
     def stars(self) -> list[str]:
@@ -57,40 +52,27 @@ class Method(_Named):
 class TemplateMatching(_Named):
     """Classification of the test crops by template matching."""
 
-    star: str = Field(description="Picks with the class of their best template.")
-    radius: Annotated[float, Field(gt=0)] = Field(
-        8.0, description="Voxels; largest distance of a pick to the centre of its test crop."
-    )
+    star: str  # picks of the test tomograms, with the class of their best template
+    radius: Annotated[float, Field(gt=0)] = 8.0  # voxels from a pick to the centre of its crop
 
 
 class ComparisonConfig(Section):
     """Methods, seeds and controls of a comparison."""
 
-    real_train: VolumeRows = Field(description="Labelled real crops: upper bound, and GAN-test.")
-    real_test: VolumeRows = Field(description="Labelled real crops that share no voxel with those.")
-    methods: dict[str, Method] = Field(min_length=1, description="Name to volume set.")
-    baseline: str | None = Field(
-        None, description="Method that the others are compared with, paired by seed."
-    )
-    template_matching: TemplateMatching | None = Field(
-        None, description="Picks of the test tomograms."
-    )
-    network: Literal["small", "cb3d"] = Field("small", description="Classifier.")
-    epochs: Count | None = Field(None, description="At most; empty: by the size of the set.")
-    seeds: Annotated[int, Field(ge=2)] = Field(5, description="Classifiers trained on each set.")
-    few_shot: Annotated[int, Field(ge=0)] = Field(
-        5, description="Labelled real crops per class that are added (0: none)."
-    )
-    curve: list[Count] = Field(
-        [5, 10, 20, 40], description="Labelled real crops per class: the learning curve."
-    )
-    background: bool = Field(
-        True, description="Whether to train a classifier on crops with hidden particles."
-    )
-    mask_diameter: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.8, description="Diameter of the ball that hides a particle, as a fraction of the box."
-    )
-    leave_one_out: bool = Field(False, description="Whether each class is left out in turn.")
+    real_train: VolumeRows  # labelled real crops, for the upper bound and GAN-test
+    real_test: VolumeRows  # labelled real crops that share no voxel with `real_train`
+    methods: dict[str, Method] = Field(min_length=1)
+    baseline: str | None = None  # method that the others are compared with, paired by seed
+    template_matching: TemplateMatching | None = None
+    network: Literal["small", "cb3d"] = "small"
+    epochs: Count | None = None  # at most; None: by the size of the set
+    seeds: Annotated[int, Field(ge=2)] = 5  # classifiers trained on each set
+    few_shot: Annotated[int, Field(ge=0)] = 5  # labelled real crops per class that are added
+    curve: list[Count] = Field([5, 10, 20, 40])  # labelled real crops per class: learning curve
+    background: bool = True  # train a classifier on crops with hidden particles, too
+    # diameter of the ball that hides a particle, as a fraction of the box
+    mask_diameter: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    leave_one_out: bool = False  # each class is left out in turn
 
     @model_validator(mode="after")
     def _baseline_is_a_method(self) -> "ComparisonConfig":
@@ -102,13 +84,7 @@ class ComparisonConfig(Section):
 
 
 def read_config(path: Path) -> ComparisonConfig:
-    """Read the file of a comparison; its paths are relative to its folder.
-
-    Raises
-    ------
-    UserError
-        If the file is not a YAML mapping, or a key or value is wrong.
-    """
+    """Read the file of a comparison; its paths are relative to its folder."""
     try:
         return ComparisonConfig.model_validate(read_mapping(path))
     except ValidationError as error:

@@ -6,13 +6,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.evaluation.comparison.config import ComparisonConfig
-from cryoetgan.evaluation.comparison.trials import REAL
+from cryoetgan.evaluation.comparison.config import REAL, ComparisonConfig
 from cryoetgan.evaluation.labelled_sets import LabelledSet
-from cryoetgan.evaluation.statistics.clusters import cluster_labels
+from cryoetgan.evaluation.statistics.clusters import Labels, cluster_labels
 from cryoetgan.evaluation.statistics.intervals import cluster_robust_wilson, mean_over_seeds
 
 COLUMNS = ("gan_train", "gan_test", "mixed", "minus_baseline", "minus_upper_bound")
+CONFOUNDED = (
+    "a classifier without the particles is better than chance: classes and tomograms are "
+    "confounded, which raises every accuracy"
+)
 Results = Mapping[tuple[str, ...], Sequence[Mapping[str, Any]]]
 """Name of a trial to its results (of `run_trial`), one per seed."""
 Correct = NDArray[np.float64]
@@ -31,7 +34,8 @@ def tabulate(
     """
     clusters = cluster_labels(test.table)
     _, counts = np.unique(test.names, return_counts=True)
-    upper_bound = stack_correct(results[REAL,])
+    upper_bound = _stack_correct(results[REAL,])
+    points = [(count, results["curve", str(count)]) for count in config.curve]
     table: dict[str, Any] = {
         "methods": _method_rows(config, results, test.names, clusters),
         "baseline": config.baseline,
@@ -45,30 +49,24 @@ def tabulate(
             "classes": _accuracy_by_class(upper_bound, test.names),
         },
         "curve": [
-            _accuracy(stack_correct(results["curve", str(count)]), clusters)
-            | {"per_class": count, "n_train": results["curve", str(count)][0]["n_train"]}
-            for count in config.curve
+            _accuracy(_stack_correct(found), clusters)
+            | {"per_class": count, "n_train": found[0]["n_train"]}
+            for count, found in points
         ],
     }
     if config.background:
-        background = _accuracy(stack_correct(results["background",]), clusters)
-        warning = None
-        if background["interval"][0] > table["chance"]:
-            warning = (
-                "a classifier without the particles is better than chance: classes and tomograms "
-                "are confounded, which raises every accuracy"
-            )
-        table["background"] = background | {"warning": warning}
+        background = _accuracy(_stack_correct(results["background",]), clusters)
+        confounded = background["interval"][0] > table["chance"]
+        table["background"] = background | {"warning": CONFOUNDED if confounded else None}
     if template_correct is not None:
         interval = list(cluster_robust_wilson(template_correct, clusters))
-        value = float(template_correct.mean())
-        table["template_matching"] = {"value": value, "interval": interval}
+        table["template_matching"] = {"value": float(template_correct.mean()), "interval": interval}
     if config.leave_one_out:
         table["leave_one_out"] = _left_out(results, test.names, clusters)
     return table
 
 
-def stack_correct(results: Sequence[Mapping[str, Any]], name: str = REAL) -> Correct:
+def _stack_correct(results: Sequence[Mapping[str, Any]], name: str = REAL) -> Correct:
     """Return `(seeds, N)` of one test set; sets of several lengths are cut to the shortest."""
     rows = [result["correct"][name] for result in results]
     shortest = min(map(len, rows))
@@ -76,29 +74,26 @@ def stack_correct(results: Sequence[Mapping[str, Any]], name: str = REAL) -> Cor
 
 
 def _method_rows(
-    config: ComparisonConfig,
-    results: Results,
-    names: NDArray[np.str_],
-    clusters: NDArray[np.str_],
+    config: ComparisonConfig, results: Results, names: Labels, clusters: Labels
 ) -> list[dict[str, Any]]:
     """Return one row per method, the highest GAN-train accuracy first."""
-    upper_bound = stack_correct(results[REAL,])
-    baseline = stack_correct(results["gan_train", config.baseline]) if config.baseline else None
+    upper_bound = _stack_correct(results[REAL,])
+    baseline = _stack_correct(results["gan_train", config.baseline]) if config.baseline else None
     rows = []
     for name, method in config.methods.items():
-        correct = stack_correct(results["gan_train", name])
+        correct = _stack_correct(results["gan_train", name])
         row = {
             "name": name,
             "gan_train": _accuracy(correct, clusters),
             # its test set belongs to the method: only the seeds vary
-            "gan_test": _accuracy(stack_correct(results[REAL,], name)),
+            "gan_test": _accuracy(_stack_correct(results[REAL,], name)),
             "classes": _accuracy_by_class(correct, names),
             "n_train": results["gan_train", name][0]["n_train"],
             "fraction_of_upper_bound": float(correct.mean() / max(upper_bound.mean(), 1e-9)),
             "minus_upper_bound": _accuracy(correct - upper_bound, clusters, -1.0),
         }
         if config.few_shot and method.mix:
-            row["mixed"] = _accuracy(stack_correct(results["mixed", name]), clusters)
+            row["mixed"] = _accuracy(_stack_correct(results["mixed", name]), clusters)
         if baseline is not None and name != config.baseline:
             row["minus_baseline"] = _accuracy(correct - baseline, clusters, -1.0)
         rows.append(row)
@@ -106,7 +101,7 @@ def _method_rows(
 
 
 def _accuracy(
-    correct: Correct, clusters: NDArray[np.str_] | None = None, lowest: float = 0.0
+    correct: Correct, clusters: Labels | None = None, lowest: float = 0.0
 ) -> dict[str, Any]:
     """Return an accuracy over seeds, or a difference of two (`lowest` is -1 then)."""
     mean, (low, high) = mean_over_seeds(correct, clusters)
@@ -114,13 +109,11 @@ def _accuracy(
     return {"value": mean, "interval": interval, "seeds": correct.mean(axis=1).tolist()}
 
 
-def _accuracy_by_class(correct: Correct, names: NDArray[np.str_]) -> dict[str, float]:
+def _accuracy_by_class(correct: Correct, names: Labels) -> dict[str, float]:
     return {str(name): float(correct[:, names == name].mean()) for name in np.unique(names)}
 
 
-def _left_out(
-    results: Results, names: NDArray[np.str_], clusters: NDArray[np.str_]
-) -> dict[str, Any]:
+def _left_out(results: Results, names: Labels, clusters: Labels) -> dict[str, Any]:
     """Return the accuracy on each class that is left out, for each method.
 
     `with_real`: trained on real crops of all other classes and synthetic ones of this
@@ -128,19 +121,15 @@ def _left_out(
     on the other classes: 0 for a classifier that always predicts the class left out.
     """
     table: dict[str, Any] = {}
-    for kind, *rest in results:
-        if kind != "left_out":
-            continue
-        name, new = rest
-        alone = ("left_out_synthetic", name, new)
+    for name, new in (rest for kind, *rest in results if kind == "left_out"):
         columns = {
-            "with_real": results[kind, name, new],
-            "synthetic": results[alone] if alone in results else results["gan_train", name],
+            "with_real": results["left_out", name, new],
+            "synthetic": results.get(("left_out_synthetic", name, new), results["gan_train", name]),
         }
         chosen = names == new
         table.setdefault(name, {})[new] = {
-            column: _accuracy(stack_correct(found)[:, chosen], clusters[chosen])
-            | {"others": _accuracy(stack_correct(found)[:, ~chosen], clusters[~chosen])}
+            column: _accuracy(_stack_correct(found)[:, chosen], clusters[chosen])
+            | {"others": _accuracy(_stack_correct(found)[:, ~chosen], clusters[~chosen])}
             for column, found in columns.items()
         }
     return table
@@ -169,10 +158,3 @@ def csv_rows(table: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _csv_columns(name: str, found: Mapping[str, Any] | None) -> dict[str, float | None]:
     value, (low, high) = (found["value"], found["interval"]) if found else (None, (None, None))
     return {name: value, f"{name}_low": low, f"{name}_high": high}
-
-
-def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows as CSV with six digits; a column for every key that occurs."""
-    import pandas as pd
-
-    return str(pd.DataFrame(rows).to_csv(index=False, float_format="%.6g", lineterminator="\n"))

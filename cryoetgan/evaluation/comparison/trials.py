@@ -1,8 +1,9 @@
-"""Trials of a comparison: a classifier, its training set and its test sets."""
+"""Run a comparison: its trials, each a classifier with its training set and test sets."""
 
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
-from cryoetgan.evaluation.classifiers.train import TrainingOptions
-from cryoetgan.evaluation.classifiers.train_test import check_train_and_test, train_on_set
-from cryoetgan.evaluation.comparison import subsets
-from cryoetgan.evaluation.comparison.config import ComparisonConfig, Method, VolumeRows
-from cryoetgan.evaluation.labelled_sets import (
-    LabelledSet,
-    check_classes,
-    load_labelled,
-    open_sets,
-)
-from cryoetgan.io.files import sha256
+from cryoetgan.evaluation import labelled_sets
+from cryoetgan.evaluation.classifiers import train as training
+from cryoetgan.evaluation.comparison.config import REAL, ComparisonConfig, Method, VolumeRows
+from cryoetgan.evaluation.comparison.table import tabulate
+from cryoetgan.evaluation.labelled_sets import LabelledSet
+from cryoetgan.io.files import read_json, sha256, write_json
 from cryoetgan.io.star import COORDINATES, read_star
 from cryoetgan.io.volume_set import stack_path
+from cryoetgan.progress import track
 from cryoetgan.seeds import rng
 
-REAL = "real"
-"""Name of the test set of real crops."""
+log = logging.getLogger("cryoetgan")
 
 
 @dataclass(frozen=True)
@@ -56,11 +52,7 @@ class Trial:
 
 
 class ComparisonData:
-    """The volume sets of a comparison, read when they are needed.
-
-    Paths are relative to `folder`. A set that is missing or does not fit the others raises
-    `UserError` before any training.
-    """
+    """The volume sets of a comparison in a folder, read when needed; the headers at once."""
 
     def __init__(self, config: ComparisonConfig, folder: Path) -> None:
         self.config, self.folder = config, folder
@@ -68,13 +60,15 @@ class ComparisonData:
         stars = [config.real_train.star]
         for method in config.methods.values():
             stars += [*method.stars, *method.without.values()]
-        open_sets(folder / config.real_test.star, *(folder / star for star in stars))
+        labelled_sets.open_sets(folder / config.real_test.star, *(folder / star for star in stars))
         self.real = {rows: self._load(rows) for rows in (config.real_train, config.real_test)}
         self.real_train, self.real_test = self.real[config.real_train], self.real[config.real_test]
-        check_train_and_test(self.real_train, self.real_test)
+        training.check_train_and_test(self.real_train, self.real_test)
 
     def _load(self, rows: VolumeRows) -> LabelledSet:
-        return load_labelled(open_sets(self.folder / rows.star)[0], rows.split)
+        return labelled_sets.load_labelled(
+            labelled_sets.open_sets(self.folder / rows.star)[0], rows.split
+        )
 
     def read(self, part: Part) -> LabelledSet:
         """Return the volumes of one part."""
@@ -84,9 +78,9 @@ class ComparisonData:
         if part.without is not None:
             volumes = volumes.subset(np.flatnonzero(volumes.names != part.without))
         if part.per_class is not None and len(volumes):
-            volumes = subsets.draw_per_class(volumes, part.per_class, rng(*part.draw))
+            volumes = labelled_sets.draw_per_class(volumes, part.per_class, rng(*part.draw))
         if part.mask_diameter is not None:
-            volumes = subsets.mask_centre(volumes, part.mask_diameter)
+            volumes = labelled_sets.mask_centre(volumes, part.mask_diameter)
         return volumes
 
     def read_training_set(self, parts: tuple[Part, ...]) -> LabelledSet:
@@ -94,10 +88,12 @@ class ComparisonData:
         first, *others = map(self.read, parts)
         sets = [first]
         for part, volumes in zip(parts[1:], others, strict=True):
-            sets += [volumes] * (subsets.count_repeats(volumes, first) if part.repeat else 1)
-        return subsets.concatenate(*sets) if others else first
+            # repeats share coordinates or pose: they stay on one side of the validation split
+            third = max(1, len(first) // (3 * max(len(volumes), 1)))
+            sets += [volumes] * (third if part.repeat else 1)
+        return labelled_sets.concatenate(*sets) if others else first
 
-    def key(self, trial: Trial, options: TrainingOptions) -> str:
+    def key(self, trial: Trial, options: training.TrainingOptions) -> str:
         """Return a key of a trial that changes with its sets and options."""
         stars = sorted({part.rows.star for part in (*trial.train, *trial.tests.values())})
         for star in set(stars) - set(self.hashes):
@@ -110,8 +106,7 @@ class ComparisonData:
 
     def classify_by_templates(self) -> NDArray[np.bool_] | None:
         """Return which real test crops template matching classifies correctly, `(N,)`."""
-        matching = self.config.template_matching
-        if matching is None:
+        if (matching := self.config.template_matching) is None:
             return None
         path = self.folder / matching.star
         picks = read_star(path, ["rlnTomoName", *COORDINATES, "cryoetganClass"]).particles
@@ -120,21 +115,53 @@ class ComparisonData:
                 f"{self.config.real_test.star}: lacks tomograms and coordinates to match the picks "
                 f"of {path}; leave `template_matching` out"
             )
-        classes = subsets.classes_of_picks(self.real_test, picks, matching.radius)
+        classes = labelled_sets.classes_of_picks(self.real_test, picks, matching.radius)
         return classes == self.real_test.names
 
 
-def run_trial(trial: Trial, data: ComparisonData, options: TrainingOptions) -> dict[str, Any]:
-    """Train a classifier and test it.
+def run_comparison(
+    config: ComparisonConfig, folder: Path, output: Path, options: training.TrainingOptions
+) -> dict[str, Any]:
+    """Train and test all classifiers; return the table.
 
-    Returns
-    -------
-    dict
-        `n_train`, and `correct`: test set to a string of 1 (correct) and 0, one per volume.
+    Finished trials are kept in `runs.json` in the output folder, so an interrupted comparison
+    resumes. Paths of `config` are relative to `folder`. `options` gives the device, and a seed
+    that is added to the number of each trial.
     """
+    data = ComparisonData(config, folder)
+    unknown = [name for name, m in config.methods.items() if m.uses_picks and not m.without]
+    if config.leave_one_out and unknown:
+        log.warning(
+            "no class is left out for %s, because their picks may contain it; give sets made "
+            "`without` it, or `uses_picks: false`",
+            ", ".join(unknown),
+        )
+    path = output / "runs.json"
+    known: dict[str, Any] = dict(read_json(path)) if path.exists() else {}
+    results: dict[tuple[str, ...], list[Any]] = {}
+    for trial in track(list(_plan_trials(data)), "comparison"):
+        own = replace(
+            options,
+            network=config.network,
+            epochs=config.epochs,
+            seed=options.seed + trial.seed,
+            title=f"{'/'.join(trial.name)}, seed {trial.seed}",
+        )
+        key = data.key(trial, own)
+        if key not in known:
+            known[key] = _run_trial(trial, data, own)
+            write_json(path, known)
+        results.setdefault(trial.name, []).append(known[key])
+    return tabulate(config, results, data.real_test, data.classify_by_templates())
+
+
+def _run_trial(
+    trial: Trial, data: ComparisonData, options: training.TrainingOptions
+) -> dict[str, Any]:
+    """Return `n_train`, and `correct`: test set to a string of 1 (correct) and 0, by volume."""
     train = data.read_training_set(trial.train)
-    check_classes(train.names, data.real_test.names)
-    classifier = train_on_set(train, options)
+    labelled_sets.check_classes(train.names, data.real_test.names)
+    classifier = training.train_on_set(train, options)
     correct = {}
     for name, part in trial.tests.items():
         test = data.read(part)
@@ -143,38 +170,29 @@ def run_trial(trial: Trial, data: ComparisonData, options: TrainingOptions) -> d
     return {"n_train": len(train), "correct": correct}
 
 
-def plan_trials(data: ComparisonData) -> Iterator[Trial]:
-    """Yield every trial of a comparison."""
-    for seed in range(data.config.seeds):
-        yield from _real_trials(data.config, seed)
-        for name, method in data.config.methods.items():
-            yield from _method_trials(data.config, seed, name, method)
-            if data.config.leave_one_out:
-                yield from _left_out_trials(data, seed, name, method)
-
-
-def _real_trials(config: ComparisonConfig, seed: int) -> Iterator[Trial]:
+def _plan_trials(data: ComparisonData) -> Iterator[Trial]:
+    config = data.config
     test = {REAL: Part(config.real_test)}
-    methods = {name: Part(method.rows(seed)) for name, method in config.methods.items()}
-    yield Trial((REAL,), seed, (Part(config.real_train),), test | methods)
-    for count in config.curve:
-        few = Part(config.real_train, per_class=count, draw=(seed, "curve", count))
-        yield Trial(("curve", str(count)), seed, (few,), test)
-    if config.background:
-        train = Part(config.real_train, mask_diameter=config.mask_diameter)
-        masked_test = Part(config.real_test, mask_diameter=config.mask_diameter)
-        yield Trial(("background",), seed, (train,), {REAL: masked_test})
-
-
-def _method_trials(
-    config: ComparisonConfig, seed: int, name: str, method: Method
-) -> Iterator[Trial]:
-    test, synthetic = {REAL: Part(config.real_test)}, Part(method.rows(seed))
-    yield Trial(("gan_train", name), seed, (synthetic,), test)
-    if config.few_shot and method.mix:
-        draw = (seed, "few")  # the same real crops for every method
-        real = Part(config.real_train, per_class=config.few_shot, draw=draw, repeat=True)
-        yield Trial(("mixed", name), seed, (synthetic, real), test)
+    for seed in range(config.seeds):
+        methods = {name: Part(method.rows(seed)) for name, method in config.methods.items()}
+        yield Trial((REAL,), seed, (Part(config.real_train),), test | methods)
+        for count in config.curve:
+            few = Part(config.real_train, per_class=count, draw=(seed, "curve", count))
+            yield Trial(("curve", str(count)), seed, (few,), test)
+        if config.background:
+            train, masked_test = (
+                Part(rows, mask_diameter=config.mask_diameter)
+                for rows in (config.real_train, config.real_test)
+            )
+            yield Trial(("background",), seed, (train,), {REAL: masked_test})
+        # the same real crops for every method
+        few = Part(config.real_train, per_class=config.few_shot, draw=(seed, "few"), repeat=True)
+        for name, method in config.methods.items():
+            yield Trial(("gan_train", name), seed, (methods[name],), test)
+            if config.few_shot and method.mix:
+                yield Trial(("mixed", name), seed, (methods[name], few), test)
+            if config.leave_one_out:
+                yield from _left_out_trials(data, seed, name, method)
 
 
 def _left_out_trials(data: ComparisonData, seed: int, name: str, method: Method) -> Iterator[Trial]:

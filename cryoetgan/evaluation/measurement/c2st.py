@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 
 from cryoetgan.evaluation.classifiers.train import TrainingOptions, train_classifier
 from cryoetgan.evaluation.measurement.feature_metrics import match_class_proportions
-from cryoetgan.evaluation.measurement.metric_inputs import MetricInputs
-from cryoetgan.evaluation.measurement.metric_record import metric_record
-from cryoetgan.evaluation.metrics import auc
+from cryoetgan.evaluation.measurement.metrics_io import MetricInputs, metric_record
 from cryoetgan.evaluation.statistics.clusters import cluster_labels
 from cryoetgan.evaluation.statistics.intervals import auc_interval
 from cryoetgan.evaluation.statistics.spatial_split import spatial_split
@@ -20,11 +18,10 @@ from cryoetgan.seeds import rng
 
 SAMPLES, BASELINE_SAMPLES = 1800, 300
 """Volumes shown in training, for the value and for each baseline."""
-EPOCHS = (3, 40)
-"""Lowest and highest number."""
-MIN_VOLUMES = 8
-"""In each of the four parts: real and generated, training and test."""
+EPOCHS = (3, 40)  # lowest and highest number
+MIN_VOLUMES = 8  # in each of the four parts: real and generated, training and test
 Floats = NDArray[np.floating]
+Pair = tuple[Floats, Floats]
 
 
 @dataclass(frozen=True)
@@ -36,14 +33,10 @@ class _Trainer:
     seed: int
     generator: np.random.Generator
 
-    def test(
-        self,
-        train: tuple[Floats, Floats],
-        test: tuple[Floats, Floats],
-        samples: int,
-        name: str,
-    ) -> tuple[float, tuple[Floats, Floats]]:
+    def test(self, train: Pair, test: Pair, samples: int, name: str) -> tuple[float, Pair]:
         """Return the AUC on the test pair (real, other), and the scores of both sets."""
+        from scipy.stats import mannwhitneyu
+
         n = min(map(len, train))
         equal = [v[np.sort(self.generator.permutation(len(v))[:n])] for v in train]
         epochs = int(np.clip(samples // (2 * n), *EPOCHS))
@@ -56,8 +49,8 @@ class _Trainer:
             symmetric=self.symmetric,
         )
         real, other = (classifier.probabilities(v)[:, 1] for v in test)
-        positive = np.repeat([False, True], [len(real), len(other)])
-        return auc(np.concatenate([real, other]), positive), (real, other)
+        pairs_in_order = mannwhitneyu(other, real, method="asymptotic").statistic
+        return float(pairs_in_order / (len(real) * len(other))), (real, other)
 
 
 def c2st_auc(
@@ -67,7 +60,7 @@ def c2st_auc(
 
     Real crops are split by space, generated volumes by density, so nothing is in both
     parts. The AUC is 0.5 for indistinguishable sets and 1 for perfectly separated ones. Both
-    classes have the same number of volumes, and the sets the same class proportions.
+    sets have the same number of volumes and the same class proportions.
 
     `baselines` are volumes `(M, z, y, x)` by name, in place of the generated ones. The result
     is None if a part has fewer than eight volumes.
@@ -90,10 +83,8 @@ def c2st_auc(
         return None
     trainer = _Trainer(real.symmetric, device, seed, generator)
     value, scores = trainer.test(train, test, SAMPLES, "generated")
-    clusters = (
-        cluster_labels(real.table)[sides == 1],
-        cluster_labels(generated.table)[other_sides == 1],
-    )
+    pairs = (real.table, sides), (generated.table, other_sides)
+    clusters = [cluster_labels(table)[side == 1] for table, side in pairs]
     # real against real: the classes are drawn at random, so the AUC is 0.5 except by chance
     first, second = (_random_halves(part[0], generator) for part in (train, test))
     found = {"real_half": trainer.test(first, second, BASELINE_SAMPLES, "real")[0]}
@@ -104,6 +95,6 @@ def c2st_auc(
     return metric_record(value, auc_interval(value, scores, clusters), found, warning)
 
 
-def _random_halves(volumes: Floats, generator: np.random.Generator) -> tuple[Floats, Floats]:
+def _random_halves(volumes: Floats, generator: np.random.Generator) -> Pair:
     first, second = np.array_split(generator.permutation(len(volumes)), 2)
     return volumes[np.sort(first)], volumes[np.sort(second)]

@@ -8,16 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.evaluation.classifiers.classifier import Classifier
-from cryoetgan.evaluation.measurement.metric_inputs import MetricInputs
-from cryoetgan.evaluation.measurement.metric_record import MetricRecords, metric_record
+from cryoetgan.evaluation.measurement.metrics_io import MetricInputs, MetricRecords, metric_record
 from cryoetgan.evaluation.metrics import fid, inception_score, kid, prdc
-from cryoetgan.evaluation.metrics.neighbours import median_neighbour_distance
-from cryoetgan.evaluation.statistics.clusters import (
-    cluster_labels,
-    even_cluster_labels,
-    random_halves,
-)
-from cryoetgan.evaluation.statistics.intervals import half_sampling_interval, interval_from_halves
+from cryoetgan.evaluation.metrics.prdc import median_neighbour_distance
+from cryoetgan.evaluation.statistics import clusters, intervals
+from cryoetgan.evaluation.statistics.clusters import Labels
 
 log = logging.getLogger("cryoetgan")
 K_NEIGHBOURS = 5
@@ -26,16 +21,8 @@ FULL_DRAWS_SAMPLES = 1000
 """Half size above which there are fewer draws: the spread over halves is small then."""
 MIN_DRAWS = 4
 CAP_FRACTION, HIGH_DENSITY, LOW_RECALL, HIGH_COVERAGE = 0.5, 2.0, 0.05, 0.9
-MIN_CAP = 4.0
-"""N / k below which a density near it is not a sign of low variance."""
+MIN_CAP = 4.0  # N / k below which a density near it is not a sign of low variance
 PRDC = ("precision", "recall", "density", "coverage")
-RANGES = {
-    "fid": (0.0, np.inf),
-    "precision": (0.0, 1.0),
-    "recall": (0.0, 1.0),
-    "density": (0.0, np.inf),
-    "coverage": (0.0, 1.0),
-}
 MIN_SKILL = 0.25
 """Fraction of the way from chance to perfect accuracy below which features are unreliable."""
 Floats = NDArray[np.floating]
@@ -68,65 +55,50 @@ def feature_metrics(
     `baselines` are volumes `(M, z, y, x)` by name.
     """
     real, generated, layer = inputs.real, inputs.generated, inputs.layer
-    about = {
-        "features": {
-            "network": classifier.name,
-            "layer": layer or classifier.config.layers[-1],
-            "weights": classifier.weights_hash(),
-        }
-    }
+    weights, named_layer = classifier.weights_hash(), layer or classifier.config.layers[-1]
+    about = {"features": {"network": classifier.name, "layer": named_layer, "weights": weights}}
     weak = weak_classifier_warning(len(classifier.classes), classifier.validation)
     result = {"is": _inception_record(inputs, classifier, baselines, rng)}
     result["is"] |= about | ({"warning": weak} if weak else {})
-    features = {
-        "real": classifier.features(real.volumes, layer),
-        "generated": classifier.features(generated.volumes, layer),
-        **{name: classifier.features(volumes, layer) for name, volumes in baselines.items()},
-    }
+    sets = {"real": real.volumes, "generated": generated.volumes, **baselines}
+    features = {name: classifier.features(volumes, layer) for name, volumes in sets.items()}
     rows = match_class_proportions(real.names, generated.names, rng)
-    clusters = even_cluster_labels(real.table), even_cluster_labels(generated.table)[rows]
-    draws = _draw_halves(*clusters, rows, rng)
+    real_clusters = clusters.even_cluster_labels(real.table)
+    generated_clusters = clusters.even_cluster_labels(generated.table)[rows]
+    draws = _draw_halves(real_clusters, generated_clusters, rows, rng)
     n = len(draws[0].real)
     if n < 2:
         log.warning("%d real and %d generated volumes are too few for FID", len(real), len(rows))
         return result
-    values = _over_draws(
-        _distances(features["real"][draw.real], features["generated"][draw.generated])
-        for draw in draws
-    )
-    real_halves = _over_draws(
-        _distances(features["real"][draw.real], features["real"][draw.other_real]) for draw in draws
-    )
-    first = features["real"][draws[0].real]
-    others = {name: _distances(first, features[name][:n]) for name in baselines}
+    crops = features["real"]
+    made = features["generated"]
+    found = [_distances(crops[draw.real], made[draw.generated]) for draw in draws]
+    real_halves = [_distances(crops[draw.real], crops[draw.other_real]) for draw in draws]
+    values = {name: [distances[name] for distances in found] for name in found[0]}
+    others = {name: _distances(crops[draws[0].real], features[name][:n]) for name in baselines}
     means = {name: float(np.mean(of_draws)) for name, of_draws in values.items()}
     saturated = saturation_warning(means, n / K_NEIGHBOURS) if "density" in means else ""
     for name, of_draws in values.items():
-        low, high = interval_from_halves(means[name], of_draws)
-        lowest, highest = RANGES.get(name, (-np.inf, np.inf))
-        result[name] = metric_record(
-            means[name],
-            (max(low, lowest), min(high, highest)),
-            {
-                "real_half": float(np.mean(real_halves[name])),
-                **{key: other.get(name, np.nan) for key, other in others.items()},
-            },
-            "; ".join(filter(None, (weak, saturated if name in PRDC else ""))),
-            n=n,
-            **about,
-        )
+        low, high = intervals.interval_from_halves(means[name], of_draws)
+        low = low if name == "kid" else max(low, 0.0)
+        high = min(high, 1.0) if name in ("precision", "recall", "coverage") else high
+        compared = {"real_half": float(np.mean([half[name] for half in real_halves]))}
+        compared |= {key: other.get(name, np.nan) for key, other in others.items()}
+        warning = "; ".join(filter(None, (weak, saturated if name in PRDC else "")))
+        result[name] = metric_record(means[name], (low, high), compared, warning, n=n, **about)
     if "recall" in result:
-        result["recall"]["spread"] = _relative_spread(features, draws)
+        result["recall"]["spread"] = _relative_spread(
+            [(crops[draw.real], made[draw.generated]) for draw in draws]
+        )
     return result
 
 
-def _relative_spread(features: Mapping[str, Floats], draws: list[_Draw]) -> float:
+def _relative_spread(pairs: list[tuple[Floats, Floats]]) -> float:
     """Return the mean neighbour distance in the generated set over that in the real set."""
     ratios = []
-    for draw in draws:
-        real, generated = features["real"][draw.real], features["generated"][draw.generated]
-        distance = median_neighbour_distance(generated, K_NEIGHBOURS)
-        ratios.append(distance / max(median_neighbour_distance(real, K_NEIGHBOURS), 1e-30))
+    for pair in pairs:
+        real, generated = (median_neighbour_distance(part, K_NEIGHBOURS) for part in pair)
+        ratios.append(generated / max(real, 1e-30))
     return float(np.mean(ratios))
 
 
@@ -148,23 +120,20 @@ def _inception_record(
     rng: np.random.Generator,
 ) -> dict[str, Any]:
     p = classifier.probabilities(inputs.generated.volumes)
-    found = {"real": classifier.probabilities(inputs.real.volumes)}
-    found |= {name: classifier.probabilities(volumes) for name, volumes in baselines.items()}
-    low, high = half_sampling_interval(
-        lambda rows: inception_score(p[rows]), cluster_labels(inputs.generated.table), rng, DRAWS
+    found = {
+        name: inception_score(classifier.probabilities(volumes))
+        for name, volumes in {"real": inputs.real.volumes, **baselines}.items()
+    }
+    labels = clusters.cluster_labels(inputs.generated.table)
+    low, high = intervals.half_sampling_interval(
+        lambda rows: inception_score(p[rows]), labels, rng, DRAWS
     )
     highest = float(len(classifier.classes))
-    return metric_record(
-        inception_score(p),
-        (max(low, 1.0), min(high, highest)),
-        {name: inception_score(scores) for name, scores in found.items()},
-        most=highest,
-    )
+    interval = max(low, 1.0), min(high, highest)
+    return metric_record(inception_score(p), interval, found, most=highest)
 
 
-def match_class_proportions(
-    real: NDArray[np.str_], generated: NDArray[np.str_], rng: np.random.Generator
-) -> Rows:
+def match_class_proportions(real: Labels, generated: Labels, rng: np.random.Generator) -> Rows:
     """Return generated rows in the class proportions of the real set.
 
     All rows are returned if a real class is missing in the generated set, or if over half
@@ -176,28 +145,22 @@ def match_class_proportions(
     if not scale or scale * len(real) < sum(len(found) for found in rows) / 2:
         log.info("class proportions differ between the sets: this affects the metrics")
         return np.arange(len(generated))
-    chosen = [
-        rng.permutation(found)[: int(scale * count)]
-        for found, count in zip(rows, counts, strict=True)
-    ]
+    pairs = zip(rows, counts, strict=True)
+    chosen = [rng.permutation(found)[: int(scale * count)] for found, count in pairs]
     return np.sort(np.concatenate(chosen))
 
 
 def _draw_halves(
-    real_clusters: NDArray[np.str_],
-    generated_clusters: NDArray[np.str_],
-    rows: Rows,
-    rng: np.random.Generator,
+    real_clusters: Labels, generated_clusters: Labels, rows: Rows, rng: np.random.Generator
 ) -> list[_Draw]:
     """Return random halves of the real set and of the generated `rows`, of equal length."""
     size = min(len(real_clusters) // 2, max(len(rows) // 2, 1))
-    count = DRAWS
-    if size > FULL_DRAWS_SAMPLES:
-        count = max(MIN_DRAWS, DRAWS * FULL_DRAWS_SAMPLES // size)
+    count = min(DRAWS, max(MIN_DRAWS, DRAWS * FULL_DRAWS_SAMPLES // max(size, 1)))
     drawn = []
     for _ in range(count):
-        first, second = random_halves(real_clusters, rng)
-        drawn.append(_Draw(first, second, rows[random_halves(generated_clusters, rng)[0]]))
+        first, second = clusters.random_halves(real_clusters, rng)
+        half = clusters.random_halves(generated_clusters, rng)[0]
+        drawn.append(_Draw(first, second, rows[half]))
     n = min(size, *(len(part) for draw in drawn for part in draw))
     return [_Draw(*(np.sort(rng.permutation(part)[:n]) for part in draw)) for draw in drawn]
 
@@ -207,12 +170,6 @@ def _distances(real: Floats, generated: Floats) -> dict[str, float]:
     if min(len(real), len(generated)) > K_NEIGHBOURS:
         found |= prdc(real, generated, K_NEIGHBOURS)
     return found
-
-
-def _over_draws(found: Any) -> dict[str, list[float]]:
-    """Return metric to its values, one per draw."""
-    rows = list(found)
-    return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 def saturation_warning(values: Mapping[str, float], cap: float) -> str:

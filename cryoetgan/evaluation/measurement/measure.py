@@ -7,65 +7,42 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cryoetgan.evaluation.measurement import metrics_io, voxel_metrics
 from cryoetgan.evaluation.measurement.c2st import c2st_auc
 from cryoetgan.evaluation.measurement.feature_metrics import feature_metrics
-from cryoetgan.evaluation.measurement.metric_inputs import (
-    FEATURES,
-    METRICS,
-    SIMILARITY,
-    SPECTRUM,
-    MetricInputs,
-)
-from cryoetgan.evaluation.measurement.metric_record import MetricRecords
+from cryoetgan.evaluation.measurement.metrics_io import MetricInputs, MetricRecords
 from cryoetgan.evaluation.measurement.pose_metric import pose_metric
-from cryoetgan.evaluation.measurement.similarity_metrics import cycle_similarity, similarity_metrics
-from cryoetgan.evaluation.measurement.spectrum_metrics import spectrum_metrics
 from cryoetgan.seeds import rng
 
 log = logging.getLogger("cryoetgan")
-BASELINE_VOLUMES = 400
-"""Largest number of volumes of each baseline."""
+BASELINE_VOLUMES = 400  # largest number of volumes of each baseline
 Floats = NDArray[np.floating]
 
 
 def measure(
-    inputs: MetricInputs,
-    seed: int,
-    device: torch.device,
-    metrics: Collection[str] | None = None,
+    inputs: MetricInputs, seed: int, device: torch.device, metrics: Collection[str] | None = None
 ) -> MetricRecords:
     """Return metric to its record: value, interval, baselines, warning.
 
-    Parameters
-    ----------
-    inputs : MetricInputs
-        The sets and more.
-    seed : int
-        Each metric has random numbers of its own, so none changes with another's input.
-    device : torch.device
-        Device of the two-sample test.
-    metrics : collection of str, optional
-        Wanted metrics: a missing input is then an error. Default: all that the inputs
-        allow, and the errors of realigned poses.
-
-    Raises
-    ------
-    UserError
-        If a metric is unknown or lacks an input, or a set has fewer than two volumes.
+    Each metric has random numbers of its own, so none changes with another's input. If `metrics`
+    are named, a missing input is an error. The default is all metrics that the inputs allow, and
+    the errors of realigned poses.
     """
     inputs.check(metrics)
-    wanted = set(METRICS if metrics is None else metrics) - set(inputs.missing())
+    wanted = set(metrics_io.METRICS if metrics is None else metrics) - set(inputs.missing())
     baselines = baseline_volumes(inputs.real.volumes, rng(seed, "measure", "nulls"))
     found: MetricRecords = {}
-    if inputs.classifier is not None and wanted & set(FEATURES):
+    if inputs.classifier is not None and wanted & set(metrics_io.FEATURES):
         generator = rng(seed, "measure", "features")
         found |= feature_metrics(inputs, inputs.classifier, baselines, generator)
-    if wanted & set(SIMILARITY):
-        found |= similarity_metrics(inputs, baselines, rng(seed, "measure", "structure"))
+    if wanted & set(metrics_io.SIMILARITY):
+        found |= voxel_metrics.similarity_metrics(
+            inputs, baselines, rng(seed, "measure", "structure")
+        )
     if inputs.cycle is not None and "ssim_cycle" in wanted:
-        found |= cycle_similarity(*inputs.cycle, rng(seed, "measure", "cycle"))
-    if wanted & set(SPECTRUM):
-        found |= spectrum_metrics(inputs, baselines, rng(seed, "measure", "spectra"))
+        found |= voxel_metrics.cycle_similarity(*inputs.cycle, rng(seed, "measure", "cycle"))
+    if wanted & set(metrics_io.SPECTRUM):
+        found |= voxel_metrics.spectrum_metrics(inputs, baselines, rng(seed, "measure", "spectra"))
     if "pose_recovery" in wanted:
         generator = rng(seed, "measure", "poses")
         found["pose_recovery"] = pose_metric(inputs, generator, realign=metrics is None)

@@ -7,14 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.evaluation.labelled_sets import LabelledSet
-from cryoetgan.evaluation.measurement.metric_inputs import MetricInputs
-from cryoetgan.evaluation.measurement.metric_record import metric_record
-from cryoetgan.evaluation.metrics.pose_recovery import (
-    PosedTemplates,
-    Recovery,
-    recover_poses,
-    simulate_at_equal_snr,
-)
+from cryoetgan.evaluation.measurement.metrics_io import MetricInputs, metric_record
+from cryoetgan.evaluation.metrics import pose_recovery
 from cryoetgan.evaluation.statistics.clusters import cluster_labels
 from cryoetgan.evaluation.statistics.intervals import cluster_robust_wilson, wilson
 from cryoetgan.io.star import ANGLES
@@ -35,11 +29,13 @@ def pose_metric(
     """
     if inputs.tilt_range is None:
         raise ValueError("pose recovery needs a tilt range")
-    templates = PosedTemplates(inputs.maps, inputs.tilt_range)
+    templates = pose_recovery.PosedTemplates(inputs.maps, inputs.tilt_range)
     chosen = _sample(inputs.generated, inputs.maps, rng)
     spectra = [templates.spectrum(volume) for volume in chosen.volumes]
     noise = (rng.standard_normal(chosen.volumes.shape[1:]) for _ in spectra)
-    simulated = simulate_at_equal_snr(spectra, chosen.table, templates, inputs.voxel_size, rng)
+    simulated = pose_recovery.simulate_at_equal_snr(
+        spectra, chosen.table, templates, inputs.voxel_size, rng
+    )
     compared = {
         "value": (spectra, chosen.table),
         "physics": (list(simulated), chosen.table),
@@ -50,7 +46,7 @@ def pose_metric(
         compared["real"] = ([templates.spectrum(v) for v in crops.volumes], crops.table)
     count = REALIGNED_VOLUMES if realign else 0
     found = {
-        name: recover_poses(volumes, table, templates, inputs.voxel_size, count)
+        name: pose_recovery.recover_poses(volumes, table, templates, inputs.voxel_size, count)
         for name, (volumes, table) in compared.items()
     }
     correct, chance = found["value"].correct, 1 / len(inputs.maps)
@@ -68,9 +64,12 @@ def pose_metric(
             f"a simulation at the same signal-to-noise ratio reaches {baselines['physics']:.0%}: "
             "the translation alters its particles"
         )
-    errors = {"rotation_error": "angle_error", "shift_error": "shift_error"} if realign else {}
-    extra = {key: _medians(found, name) for key, name in errors.items()}
-    return metric_record(value, interval, baselines, warning, **extra)
+    record = metric_record(value, interval, baselines, warning)
+    if realign:
+        found = {"generated" if name == "value" else name: f for name, f in found.items()}
+        for key, error in (("rotation_error", "angle_error"), ("shift_error", "shift_error")):
+            record[key] = {n: float(np.nanmedian(getattr(f, error))) for n, f in found.items()}
+    return record
 
 
 def _sample(
@@ -79,10 +78,3 @@ def _sample(
     """Return at most `VOLUMES` volumes of the classes that have a map."""
     rows = np.flatnonzero(np.isin(volumes.names, list(maps)))
     return volumes.subset(rng.permutation(rows)[:VOLUMES])
-
-
-def _medians(found: Mapping[str, Recovery], error: str) -> dict[str, float]:
-    return {
-        "generated" if name == "value" else name: float(np.nanmedian(getattr(recovery, error)))
-        for name, recovery in found.items()
-    }

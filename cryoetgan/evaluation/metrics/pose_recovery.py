@@ -14,50 +14,33 @@ from cryoetgan.physics.coordinates import centre_offsets
 from cryoetgan.physics.geometry import rotation_from_relion
 from cryoetgan.physics.optics import frequency_axes, missing_wedge, radius_grid
 
-HIGHEST_FREQUENCY = 1 / 3
-"""Cycles per voxel up to which volumes are compared."""
+HIGHEST_FREQUENCY = 1 / 3  # cycles per voxel up to which volumes are compared
 EXCLUDED_SHELLS = 2
 """Fourier shells up to this number are excluded: mass alone must not decide the class."""
-PADDING_FACTOR = 2
-"""Oversampling of a density's spectrum for interpolation."""
+PADDING_FACTOR = 2  # oversampling of a density's spectrum for interpolation
 COARSE_STEP_DEG, FINE_STEP_DEG = 9.0, 3.0
-LARGEST_ANGLE_DEG = 27.0
-"""Largest rotation from the known orientation during realignment."""
-LARGEST_SHIFT, SHIFT_STEP = 3.0, 0.5
-"""Voxels per axis during realignment."""
+LARGEST_ANGLE_DEG = 27.0  # largest rotation from the known orientation during realignment
+LARGEST_SHIFT, SHIFT_STEP = 3.0, 0.5  # voxels per axis during realignment
 Complex = NDArray[np.complexfloating]
+Shift = NDArray[np.floating]
+"""`(..., 3)` voxels, xyz."""
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """Result of the comparison with the densities, one entry per volume.
+    """Result of the comparison with the densities: `(N,)` arrays, NaN if not realigned."""
 
-    Attributes
-    ----------
-    correct : ndarray of bool
-        True if the volume's own density fits best among all classes, at the known pose.
-    correlation : ndarray
-        With the own density at the known pose, over the compared Fourier voxels.
-    angle_error, shift_error : ndarray
-        Degrees and angstrom between the known pose and the best pose near it; NaN for
-        volumes that were not realigned.
-    """
-
-    correct: NDArray[np.bool_]
-    correlation: NDArray[np.float64]
-    angle_error: NDArray[np.float64]
-    shift_error: NDArray[np.float64]
+    correct: NDArray[np.bool_]  # the own density fits best of all classes, at the known pose
+    correlation: NDArray[np.float64]  # with the own density at the known pose
+    angle_error: NDArray[np.float64]  # degrees between the known pose and the best pose near it
+    shift_error: NDArray[np.float64]  # angstrom between them
 
 
 class PosedTemplates:
     """Spectra of the densities in any pose.
 
-    Parameters
-    ----------
-    maps : mapping
-        Class to density `(n, n, n)`, zyx.
-    tilts : (float, float)
-        Lowest and highest tilt about y, degrees. Only sampled frequencies are compared.
+    `maps` is class to density `(n, n, n)`, zyx. Only frequencies that a tilt series from
+    `tilts[0]` to `tilts[1]` degrees about y samples are compared.
     """
 
     def __init__(self, maps: Mapping[str, NDArray[Any]], tilts: tuple[float, float]) -> None:
@@ -89,8 +72,12 @@ class PosedTemplates:
         values = values + 1j * ndimage.map_coordinates(fine.imag, points, order=1)
         return values.reshape(len(rotations), len(self.k))
 
-    def shift_phases(self, shifts: NDArray[Any]) -> Complex:
-        """Return the phase factors of shifts (x, y, z in voxels), `(..., K)`."""
+    def pose(self, name: str, rotation: Rotation, shift: Shift) -> Complex:
+        """Return the compared Fourier voxels `(K,)` of a density in one pose."""
+        return self.rotate(name, rotation)[0] * self.shift_phases(shift)
+
+    def shift_phases(self, shifts: Shift) -> Complex:
+        """Return the phase factors of shifts, `(..., K)`."""
         return np.exp(-2j * np.pi * np.asarray(shifts, float) @ self.k.T)
 
 
@@ -115,42 +102,25 @@ def recover_poses(
 ) -> Recovery:
     """Compare each volume with all densities at its known pose, then realign it with its own.
 
-    Parameters
-    ----------
-    spectra : list of ndarray
-        `templates.spectrum(volume)` of each volume, `(K,)`.
-    table : pandas.DataFrame
-        Class, angles (degrees, RELION) and origins (angstrom, 0 if absent) of each volume.
-    templates : PosedTemplates
-        The densities. The chance level of `correct` is 1 over their number.
-    voxel_size : float
-        Angstrom.
-    realign : int, optional
-        Number of volumes to realign; default: all.
+    `spectra` are `templates.spectrum(volume)`, `(K,)` each. `table` holds their classes, angles
+    (degrees, RELION) and origins (angstrom, 0 if absent). The first `realign` volumes are
+    realigned, by default all. The chance level of `correct` is 1 over the number of densities.
     """
-    correct, correlation, angle_error, shift_error = [], [], [], []
+    rows = []
     n_realigned = len(spectra) if realign is None else realign
     poses = zip(spectra, *_poses(table, voxel_size), strict=True)
     for index, (spectrum, name, rotation, shift) in enumerate(poses):
         fits = {
-            other: _correlation(
-                spectrum, templates.rotate(other, rotation)[0] * templates.shift_phases(shift)
-            )
+            other: _correlation(spectrum, templates.pose(other, rotation, shift))
             for other in templates.names
         }
-        correct.append(max(fits, key=lambda other: fits[other]) == name)
-        correlation.append(fits[name])
-        errors = (np.nan, np.nan)
+        angle, distance = np.nan, np.nan
         if index < n_realigned:
-            errors = _realign(spectrum, name, rotation, shift, templates)
-        angle_error.append(errors[0])
-        shift_error.append(errors[1] * voxel_size)
-    return Recovery(
-        np.array(correct, bool),
-        np.array(correlation),
-        np.array(angle_error),
-        np.array(shift_error),
-    )
+            angle, distance = _realign(spectrum, name, rotation, shift, templates)
+        best = max(fits, key=lambda other: fits[other])
+        rows.append((best == name, fits[name], angle, distance * voxel_size))
+    correct, *others = np.array(rows, float).T
+    return Recovery(correct.astype(bool), *others)
 
 
 def _poses(table: Any, voxel_size: float) -> tuple[list[str], list[Rotation], NDArray[Any]]:
@@ -161,11 +131,7 @@ def _poses(table: Any, voxel_size: float) -> tuple[list[str], list[Rotation], ND
 
 
 def _realign(
-    spectrum: Complex,
-    name: str,
-    rotation: Rotation,
-    shift: NDArray[Any],
-    templates: PosedTemplates,
+    spectrum: Complex, name: str, rotation: Rotation, shift: Shift, templates: PosedTemplates
 ) -> tuple[float, float]:
     """Return degrees and voxels between the known pose and the best pose near it."""
     steps = np.arange(-LARGEST_SHIFT, LARGEST_SHIFT + 1e-9, SHIFT_STEP)
@@ -207,13 +173,12 @@ def simulate_at_equal_snr(
     """
     signals, residuals = [], []
     for spectrum, name, rotation, shift in zip(spectra, *_poses(table, voxel_size), strict=True):
-        own = templates.rotate(name, rotation)[0] * templates.shift_phases(shift)
+        own = templates.pose(name, rotation, shift)
         scale = max(0.0, float(np.vdot(own, spectrum).real / np.vdot(own, own).real))
         signals.append(scale * own)
         residuals.append(np.abs(spectrum - scale * own) ** 2)
-    power = np.bincount(templates.shell, np.mean(residuals, axis=0)) / np.maximum(
-        np.bincount(templates.shell), 1
-    )
+    total = np.bincount(templates.shell, np.mean(residuals, axis=0))
+    power = total / np.maximum(np.bincount(templates.shell), 1)
     sd = np.sqrt(power[templates.shell] / 2)
     for signal in signals:
         noise = rng.standard_normal((2, len(signal)))

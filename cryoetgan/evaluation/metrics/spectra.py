@@ -12,26 +12,13 @@ SMALLEST_POWER = 1e-12
 
 
 def shell_powers(
-    volumes: Iterable[NDArray[Any]],
-    tilts: tuple[float, float] | None = None,
-    inside: bool = True,
+    volumes: Iterable[NDArray[Any]], tilts: tuple[float, float] | None = None, inside: bool = True
 ) -> NDArray[np.float64]:
-    """Return the mean power in each Fourier shell of each volume.
+    """Return the mean power in each Fourier shell of each volume, `(N, n // 2)`.
 
-    Parameters
-    ----------
-    volumes : iterable of ndarray
-        `(n, n, n)` each, zyx.
-    tilts : (float, float), optional
-        Lowest and highest tilt about y, degrees. Only directions inside this range count,
-        or only those outside.
-    inside : bool
-        False to count the directions outside the range.
-
-    Returns
-    -------
-    ndarray
-        `(N, n // 2)`, shell 1 first; NaN for a shell without a counted voxel.
+    Shell 1 is first; shells without a counted voxel are NaN. The volumes are `(n, n, n)`, zyx.
+    Only directions inside the tilt range `tilts` (about y, degrees) count, or only those
+    outside it.
     """
     rows: list[NDArray[np.float64]] = []
     for volume in volumes:
@@ -46,15 +33,6 @@ def shell_powers(
         with np.errstate(invalid="ignore"):
             rows.append(shell_sums(power * counted, shells)[1:] / n_counted)
     return np.array(rows)
-
-
-def shell_power(
-    volumes: Iterable[NDArray[Any]],
-    tilts: tuple[float, float] | None = None,
-    inside: bool = True,
-) -> NDArray[np.float64]:
-    """Return the mean over volumes of `shell_powers`, `(n // 2,)`."""
-    return shell_powers(volumes, tilts, inside).mean(axis=0)
 
 
 def power_ratio(real: ArrayLike, generated: ArrayLike) -> NDArray[np.float64]:

@@ -11,26 +11,18 @@ MIN_TOMOGRAMS = 6
 """Number of tomograms from which whole tomograms are the clusters, not blocks of them."""
 LARGEST_CLUSTER = 1 / 3
 """Largest fraction of the rows that a cluster of `even_cluster_labels` holds."""
-BLOCKS_PER_AXIS = 3
-"""Blocks along each of the two longest axes of a tomogram."""
+BLOCKS_PER_AXIS = 3  # blocks along each of the two longest axes of a tomogram
+Labels = NDArray[np.str_]
+"""`(N,)`: the cluster or the class of each volume."""
 
 
-def cluster_labels(table: Any) -> NDArray[np.str_]:
+def cluster_labels(table: Any) -> Labels:
     """Return the cluster of each volume; volumes of one cluster are not independent.
 
     Particles of one tomogram share noise, defocus and neighbours. The clusters are
     tomograms if there are at least six, otherwise blocks of space. Simulated and generated
-    volumes of one density, that is, of equal class and pose, are one cluster.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Rows of a volume set.
-
-    Returns
-    -------
-    ndarray of str
-        `(N,)`.
+    volumes of one density, that is, of equal class and pose, are one cluster. `table` holds the
+    N rows of a volume set.
     """
     if "rlnTomoName" in table:
         names = table["rlnTomoName"].to_numpy(str)
@@ -47,7 +39,7 @@ def cluster_labels(table: Any) -> NDArray[np.str_]:
     return np.arange(len(table)).astype(str)
 
 
-def even_cluster_labels(table: Any) -> NDArray[np.str_]:
+def even_cluster_labels(table: Any) -> Labels:
     """Return clusters that can be divided into halves of equal size.
 
     They are the same as `cluster_labels`. If one tomogram holds over a third of the rows, they
@@ -63,27 +55,23 @@ def even_cluster_labels(table: Any) -> NDArray[np.str_]:
     return labels
 
 
-def _spatial_blocks(table: Any, names: NDArray[np.str_]) -> NDArray[np.str_]:
+def _spatial_blocks(table: Any, names: Labels) -> Labels:
+    """Return blocks of each tomogram along its two longest axes."""
     coordinates = table[COORDINATES].to_numpy(float)
     labels = np.empty(len(names), object)
     for name in np.unique(names):
         rows = np.flatnonzero(names == name)
-        labels[rows] = [f"{name}:{block}" for block in _blocks(coordinates[rows])]
+        points = coordinates[rows]
+        position = (points - points.min(axis=0)) * BLOCKS_PER_AXIS
+        position /= np.maximum(np.ptp(points, axis=0), 1e-9)
+        blocks = np.minimum(position.astype(int), BLOCKS_PER_AXIS - 1)
+        longest = np.argsort(np.ptp(points, axis=0))[-2:]
+        labels[rows] = [f"{name}:{a}{b}" for a, b in blocks[:, longest]]
     return labels.astype(str)
 
 
-def _blocks(coordinates: NDArray[np.float64]) -> list[str]:
-    """Return the block of each point `(N, 3)`, along the two longest axes."""
-    columns = []
-    for axis in np.argsort(np.ptp(coordinates, axis=0))[-2:]:
-        values = coordinates[:, axis]
-        position = (values - values.min()) * BLOCKS_PER_AXIS / max(np.ptp(values), 1e-9)
-        columns.append(np.minimum(position.astype(int), BLOCKS_PER_AXIS - 1))
-    return [f"{a}{b}" for a, b in zip(*columns, strict=True)]
-
-
 def random_halves(
-    clusters: NDArray[np.str_], rng: np.random.Generator
+    clusters: Labels, rng: np.random.Generator
 ) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
     """Return the rows of two random halves; each cluster is whole in one of them.
 

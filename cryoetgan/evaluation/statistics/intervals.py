@@ -6,19 +6,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.evaluation.statistics.clusters import random_halves
+from cryoetgan.evaluation.statistics.clusters import Labels, random_halves
 
-Z_95 = 1.959964
-"""Quantile of the normal distribution for 95 % intervals."""
+Z_95 = 1.959964  # quantile of the normal distribution for 95 % intervals
 
 
 def wilson(successes: float, count: float) -> tuple[float, float]:
     """Return the interval of a fraction (Wilson 1927, doi 10.1080/01621459.1927.10502953).
 
-    Parameters
-    ----------
-    successes, count : float
-        Numerator and denominator of the fraction; effective numbers need not be integers.
+    Effective numbers need not be integers.
 
     Examples
     --------
@@ -35,9 +31,7 @@ def wilson(successes: float, count: float) -> tuple[float, float]:
     return max(0.0, low), min(1.0, high)
 
 
-def cluster_robust_wilson(
-    correct: NDArray[np.bool_], clusters: NDArray[np.str_]
-) -> tuple[float, float]:
+def cluster_robust_wilson(correct: NDArray[np.bool_], clusters: Labels) -> tuple[float, float]:
     """Return the interval of a fraction if the errors are correlated within clusters.
 
     This is Wilson's interval at the sample size divided by the design effect. A design
@@ -54,7 +48,7 @@ def cluster_robust_wilson(
     return wilson(p * n / effect, n / effect)
 
 
-def cluster_robust_variance(values: NDArray[Any], clusters: NDArray[np.str_]) -> float:
+def cluster_robust_variance(values: NDArray[Any], clusters: Labels) -> float:
     """Return the variance of the mean of `values` `(N,)`, correlated within clusters.
 
     If there is a single cluster, the values are taken as independent.
@@ -82,7 +76,7 @@ def interval_from_halves(
 
 def half_sampling_interval(
     metric: Callable[[NDArray[np.int_]], float],
-    clusters: NDArray[np.str_],
+    clusters: Labels,
     rng: np.random.Generator,
     draws: int = 20,
 ) -> tuple[float, float]:
@@ -92,20 +86,14 @@ def half_sampling_interval(
 
 
 def mean_over_seeds(
-    correct: NDArray[Any], clusters: NDArray[np.str_] | None = None
+    correct: NDArray[Any], clusters: Labels | None = None
 ) -> tuple[float, tuple[float, float]]:
     """Return a mean over seeds and test volumes, and its interval.
 
-    Both are samples: the seeds (Student's t), and the test volumes, by cluster. Pass the
-    difference of two methods for a paired interval: effects of a seed or a volume on both
-    methods cancel.
-
-    Parameters
-    ----------
-    correct : ndarray
-        `(seeds, N)`: 1 if correct, 0 if wrong, or the difference of two such arrays.
-    clusters : ndarray of str, optional
-        `(N,)` `cluster_labels`; default: the test volumes do not add to the variance.
+    `correct`, `(seeds, N)`, is 1 if correct, 0 if wrong. Both axes are samples: the seeds
+    (Student's t), and the test volumes, by cluster; without `clusters`, `(N,)`, the volumes do
+    not add to the variance. Pass the difference of two methods for a paired interval: effects of
+    a seed or a volume on both methods cancel.
     """
     from scipy.stats import t
 
@@ -122,24 +110,15 @@ def mean_over_seeds(
 
 
 def auc_interval(
-    value: float,
-    scores: Sequence[NDArray[np.floating]],
-    clusters: Sequence[NDArray[np.str_]],
+    value: float, scores: Sequence[NDArray[np.floating]], clusters: Sequence[Labels]
 ) -> tuple[float, float]:
     """Return the interval of an AUC if the scores are correlated within clusters.
 
     It is based on the variance of the placement values, summed by cluster (Obuchowski 1997,
     doi 10.2307/2533958), and at least on the variance of independent volumes (Hanley 1982, doi
     10.1148/radiology.143.1.7063747). It does not include the variance between trainings.
-
-    Parameters
-    ----------
-    value : float
-        The AUC.
-    scores : sequence of ndarray
-        `(m,)` of real and `(n,)` of generated volumes; generated ones should be higher.
-    clusters : sequence of ndarray of str
-        `(m,)` and `(n,)` `cluster_labels`.
+    `scores` and `clusters` are `(m,)` of the real and `(n,)` of the generated volumes, which
+    should have the higher scores.
     """
     real, generated = scores
     m, n = len(real), len(generated)

@@ -11,8 +11,7 @@ from cryoetgan.io.star import COORDINATES
 
 log = logging.getLogger("cryoetgan")
 VALIDATION_FRACTION = 0.15
-MIN_TRAINING_FRACTION = 0.5
-"""Fraction of the rows that must be left for training."""
+MIN_TRAINING_FRACTION = 0.5  # fraction of the rows that must be left for training
 
 
 def has_coordinates(table: Any) -> NDArray[np.bool_]:
@@ -29,24 +28,9 @@ def spatial_split(
     """Return 1 for about `fraction` of the rows, 0 for the others, -1 for the rows between.
 
     Crops of a tomogram are separated by a plane with a gap of one box. Simulated and
-    generated volumes are split by density: all volumes of one density are on one side. A set
-    can hold both kinds.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Rows of a volume set.
-    box : int
-        Box edge, voxels.
-    fraction : float
-        Fraction of the rows on side 1.
-    rng : numpy.random.Generator
-        Assigns the rows without coordinates.
-
-    Returns
-    -------
-    ndarray of int8 or None
-        `(N,)`; None if the crops are too few or too crowded for a split by space.
+    generated volumes are split by density: all volumes of one density are on one side, drawn by
+    `rng`. A set, the N rows of `table`, can hold both kinds. The box edge is in voxels. The
+    result is None if the crops are too few or too crowded for a split by space.
     """
     sides = np.zeros(len(table), np.int8)
     placed = has_coordinates(table)
@@ -81,16 +65,15 @@ def validation_split(table: Any, box: int, rng: np.random.Generator) -> NDArray[
     placed = has_coordinates(table)
     if sides is not None and 0 < placed.mean() < 0.5:
         sides[placed] = 0
-    if sides is None or (sides == 0).mean() < MIN_TRAINING_FRACTION or _loses_a_class(table, sides):
+    names = table["cryoetganClass"].to_numpy(str)
+    if (
+        sides is None
+        or (sides == 0).mean() < MIN_TRAINING_FRACTION
+        or set(names) - set(names[sides == 0])  # a class has no row for training
+    ):
         log.debug("too few crops for a validation part: no early stopping")
         return np.zeros(len(table), np.int8)
     return sides
-
-
-def _loses_a_class(table: Any, sides: NDArray[np.int8]) -> bool:
-    """Return whether a class has no row for training."""
-    names = table["cryoetganClass"].to_numpy(str)
-    return bool(set(names) - set(names[sides == 0]))
 
 
 def count_overlapping(train: Any, test: Any, box: int) -> int:
@@ -101,15 +84,13 @@ def count_overlapping(train: Any, test: Any, box: int) -> int:
     """
     from scipy.spatial import cKDTree
 
-    needed = {"rlnTomoName", *COORDINATES}
-    if not needed <= set(train) or not needed <= set(test):
-        return 0
     count = 0
-    points = {
-        name: part[COORDINATES].to_numpy(float) for name, part in train.groupby("rlnTomoName")
-    }
-    for name, part in test.groupby("rlnTomoName"):
-        if name in points:
-            distance, _ = cKDTree(points[name]).query(part[COORDINATES].to_numpy(float), p=np.inf)
-            count += int((distance < box).sum())
+    train, test = train[has_coordinates(train)], test[has_coordinates(test)]
+    for name in set(train.get("rlnTomoName", ())) & set(test.get("rlnTomoName", ())):
+        first, second = (
+            part.loc[part["rlnTomoName"] == name, COORDINATES].to_numpy(float)
+            for part in (train, test)
+        )
+        distance, _ = cKDTree(first).query(second, p=np.inf)
+        count += int((distance < box).sum())
     return count

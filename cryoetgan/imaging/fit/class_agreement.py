@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.imaging.fit.fit_data import FitData, cut_box
-from cryoetgan.imaging.fit.picks import PosedPicks
-from cryoetgan.imaging.model import ImagingModel, crop_centre
-from cryoetgan.imaging.scenes import SCENE_BOXES
+from cryoetgan.imaging.fit.fit_data import FitData, PosedPicks, cut_box
+from cryoetgan.imaging.model import SCENE_BOXES, ImagingModel, crop_centre
 
 log = logging.getLogger("cryoetgan")
 MIN_PICKS, MAX_PICKS = 8, 60

@@ -19,16 +19,20 @@ from cryoetgan.errors import UserError
 from cryoetgan.imaging.fit import class_fractions
 from cryoetgan.imaging.fit import noise as noise_fit
 from cryoetgan.imaging.fit.class_agreement import check_class_agreement
-from cryoetgan.imaging.fit.features import ShapeFeatures
-from cryoetgan.imaging.fit.fit_data import FitData, boxes_inside, cut_box, particle_radius
+from cryoetgan.imaging.fit.class_fractions import ClassFractions, ShapeFeatures
+from cryoetgan.imaging.fit.fit_data import (
+    FitData,
+    PosedPicks,
+    boxes_inside,
+    cut_box,
+    particle_radius,
+)
 from cryoetgan.imaging.fit.gain import PowerBins, constant_gain, fit_gain
 from cryoetgan.imaging.fit.noise import Autocovariance, FreeVoxels, sample_blocks
-from cryoetgan.imaging.fit.picks import PosedPicks
 from cryoetgan.imaging.fit.tilt_range import check_tilt_range
-from cryoetgan.imaging.model import EMPTY_CLASS, ImagingModel, crop_centre
+from cryoetgan.imaging.model import EMPTY_CLASS, SCENE_BOXES, ImagingModel, crop_centre
+from cryoetgan.imaging.neighbours import PairCorrelation, measure_pair_correlation
 from cryoetgan.imaging.noise_spectrum import NoiseSpectrum, tabulate
-from cryoetgan.imaging.pair_correlation import PairCorrelation, measure_pair_correlation
-from cryoetgan.imaging.scenes import SCENE_BOXES
 from cryoetgan.physics.geometry import random_rotations
 from cryoetgan.physics.optics import hermitian_weights
 from cryoetgan.progress import track
@@ -113,8 +117,15 @@ class ModelFitter:
         self.usable = select_usable_picks(data, options)
         self.bins = PowerBins.for_box(data.box, data.acquisition.tilts)
         self.posed = PosedPicks(data.picks, data.maps)
-        self.free, self.noise, self.free_fraction = measure_background(
-            data, seed, options.surface_margin
+        shape, lags = data.volume.shape, min(data.box, int(0.7 * min(data.volume.shape)))
+        whole = min(particle_radius(data.maps) + options.surface_margin, data.box / 2)
+        # in a crowded tomogram, voxels nearer to the particles count as free
+        for factor in (1.0, 0.75, 0.5):
+            self.free = FreeVoxels(data.picks.places, factor * whole, data.excluded)
+            if self.free.fraction(shape, seed) >= 5 * noise_fit.MIN_FREE_FRACTION:
+                break
+        self.noise, self.free_fraction = noise_fit.measure_autocovariance(
+            data.volume, self.free, lags, seed, data.path
         )
 
     def fit_noise_and_gain(
@@ -141,8 +152,8 @@ class ModelFitter:
 
     def _first_model(self, covariance: Floats) -> ImagingModel:
         data = self.data
-        names, counts = np.unique(data.picks.names, return_counts=True)
-        fractions = {str(n): float(c) / len(data.picks) for n, c in zip(names, counts, strict=True)}
+        names = data.picks.names
+        fractions = {str(name): float((names == name).mean()) for name in np.unique(names)}
         return ImagingModel(
             voxel_size=data.voxel_size,
             box=data.box,
@@ -163,12 +174,10 @@ class ModelFitter:
         return [cut_box(data.volume, data.picks.places[i], data.box) for i in chosen]
 
     def _measure_pair_correlation(self) -> PairCorrelation:
-        data = self.data
-        farthest = self.options.correlation_boxes * data.box * data.voxel_size
-        places = data.picks.places[self.posed.active]
-        return measure_pair_correlation(
-            places, data.volume.shape, data.voxel_size, farthest, self.seed
-        )
+        places, shape = self.data.picks.places[self.posed.active], self.data.volume.shape
+        size = self.data.voxel_size
+        farthest = self.options.correlation_boxes * self.data.box * size
+        return measure_pair_correlation(places, shape, size, farthest, self.seed)
 
     def _noise_spectrum(self, covariance: Floats) -> NoiseSpectrum:
         """Return the noise spectrum of an autocovariance, scaled to its variance.
@@ -176,10 +185,8 @@ class ModelFitter:
         The table alone would lose the power that is blurred across the edge of the wedge.
         """
         size = self.data.voxel_size
-        table = tabulate(
-            noise_fit.power_density(covariance, size), size, self.data.acquisition.tilts
-        )
-        n = covariance.shape[0]
+        power, n = noise_fit.power_density(covariance, size), covariance.shape[0]
+        table = tabulate(power, size, self.data.acquisition.tilts)
         density = table.interpolate((n, n, n), size).astype(np.float64)
         density[0, 0, 0] = 0
         variance = float((density * hermitian_weights(n)).sum()) / (n * size) ** 3
@@ -206,9 +213,7 @@ class ModelFitter:
             rng = seeds.rng(self.seed, "imaging", "noise", index)
             yield crop_centre(model.noise(shape, rng), model.box)
 
-    def estimate_class_fractions(
-        self, model: ImagingModel, chosen: Indices
-    ) -> class_fractions.ClassFractions:
+    def estimate_class_fractions(self, model: ImagingModel, chosen: Indices) -> ClassFractions:
         """Return the class fractions of the chosen picks."""
         picks, names = self.data.picks, [*sorted(model.maps), EMPTY_CLASS]
         radius = particle_radius(self.data.maps)
@@ -219,8 +224,8 @@ class ModelFitter:
         picks_and_names = class_fractions.simulate_picks(model, sigma, self.seed, count)
         simulated = list(track(picks_and_names, "simulating picks", count * len(names)))
         labels = np.array([names.index(name) for _, name in simulated])
-        known = features.describe_all(volume for volume, _ in simulated), labels
-        real = features.describe_all(self._cut(chosen))
+        known = np.array([features.describe(volume) for volume, _ in simulated]), labels
+        real = np.array([features.describe(box) for box in self._cut(chosen)])
         matched = np.searchsorted(names[:-1], picks.names[chosen]) if picks.aligned else None
         return class_fractions.estimate_class_fractions(known, real, names, self.seed, matched)
 
@@ -295,23 +300,3 @@ def select_usable_picks(data: FitData, options: FitOptions) -> Indices:
             data.path, len(chosen),
         )  # fmt: skip
     return chosen
-
-
-def measure_background(
-    data: FitData, seed: int, surface_margin: float
-) -> tuple[FreeVoxels, Autocovariance, float]:
-    """Return the voxels that are free of particles, their autocovariance, and their fraction.
-
-    If picks are so dense that too few voxels are free, the radius around a particle is reduced,
-    at most by half.
-    """
-    lags = min(data.box, int(0.7 * min(data.volume.shape)))
-    whole = min(particle_radius(data.maps) + surface_margin, data.box / 2)
-    for factor in (1.0, 0.75, 0.5):
-        free = FreeVoxels(data.picks.places, factor * whole, data.excluded)
-        if (
-            factor == 0.5
-            or free.fraction(data.volume.shape, seed) >= 5 * noise_fit.MIN_FREE_FRACTION
-        ):
-            break
-    return free, *noise_fit.measure_autocovariance(data.volume, free, lags, seed, data.path)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
-from cryoetgan.imaging.transfer import EnvelopeGain
+from cryoetgan.imaging.model import EnvelopeGain
 from cryoetgan.physics.optics import fourier_shells, hermitian_weights, missing_wedge, tilt_angle
 
 Floats = NDArray[np.floating]
@@ -36,9 +36,9 @@ class PowerBins:
     def for_box(cls, box: int, tilts: tuple[float, float], taper: float = 0.25) -> "PowerBins":
         """Return the bins of boxes of `box` voxels, tapered over a fraction of each end."""
         shells = box // 2 + 1
-        rows = count_rows(tilts)
+        rows, largest = tilt_rows(tilts)
         shell = fourier_shells(box)
-        angle = np.abs(tilt_angle((box,) * 3)) / max_tilt(tilts) * rows
+        angle = np.abs(tilt_angle((box,) * 3)) / largest * rows
         row = np.broadcast_to(np.minimum(angle.astype(int), rows - 1), shell.shape)
         used = missing_wedge((box,) * 3, tilts) & (shell > 0) & (shell < shells)
         index = np.where(used, row * shells + shell, -1)
@@ -75,21 +75,17 @@ class PowerBins:
         return ((power * modes).sum(axis=0) / np.maximum(modes.sum(axis=0), 1e-9))[1:]
 
 
-def max_tilt(tilts: tuple[float, float]) -> float:
-    """Return the largest absolute tilt angle, degrees."""
-    return max(abs(tilts[0]), abs(tilts[1]))
-
-
-def count_rows(tilts: tuple[float, float]) -> int:
-    """Return the number of rows of tilt angle."""
-    return max(1, round(max_tilt(tilts) / ROW_DEG))
+def tilt_rows(tilts: tuple[float, float]) -> tuple[int, float]:
+    """Return the number of rows of tilt angle, and the largest absolute angle, degrees."""
+    largest = max(abs(tilts[0]), abs(tilts[1]))
+    return max(1, round(largest / ROW_DEG)), largest
 
 
 def constant_gain(tilts: tuple[float, float], box: int, voxel_size: float) -> EnvelopeGain:
     """Return a gain of 1, on the knots of `fit_gain`."""
     knots = int(np.ceil((box // 2) * np.sqrt(3) / KNOT_SHELLS)) + 1
-    values = np.full((count_rows(tilts), knots), 1.0)
-    return EnvelopeGain(values, KNOT_SHELLS / (box * voxel_size), max_tilt(tilts))
+    rows, largest = tilt_rows(tilts)
+    return EnvelopeGain(np.ones((rows, knots)), KNOT_SHELLS / (box * voxel_size), largest)
 
 
 def fit_gain(
@@ -114,13 +110,8 @@ def fit_gain(
     noise hides the signal, smoothness decides. `model_error` is the relative error of the
     simulated power that is not statistical (noise, densities).
 
-    Parameters
-    ----------
-    before : EnvelopeGain
-        The gain of the simulated signal.
-    real, error, noise, signal : ndarray
-        Mean power by bin, `(angles, shells)`, of the boxes at the picks, its standard error, and
-        mean power of simulated noise and signal.
+    All powers are means by bin, `(angles, shells)`: `real` of the boxes at the picks, with its
+    standard `error`, `noise` and `signal` of simulated boxes with the gain `before`.
     """
     rows, knots = before.values.shape
     squared = before.values**2

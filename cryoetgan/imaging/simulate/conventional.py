@@ -15,8 +15,7 @@ from scipy import fft
 
 from cryoetgan import seeds
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.scenes import SCENE_BOXES
-from cryoetgan.imaging.transfer import recorded_ctf
+from cryoetgan.imaging.model import SCENE_BOXES, recorded_ctf
 from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.io.star import item_names
 from cryoetgan.io.volume_set import VolumeSet, VolumeSetWriter

@@ -11,8 +11,7 @@ from scipy import fft
 
 from cryoetgan import seeds
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.model import ImagingModel
-from cryoetgan.imaging.scenes import SCENE_BOXES
+from cryoetgan.imaging.model import SCENE_BOXES, ImagingModel
 from cryoetgan.physics.geometry import Corner, clip_box
 
 Floats = NDArray[np.floating]
@@ -102,11 +101,8 @@ class TiledSimulator:
             filter_kernel(model.noise_spectrum.noise_filter(size, model.voxel_size))
         )
         self.seed, self.name = seed, name
-
-    @property
-    def halo(self) -> int:
+        self.halo = self.transfer.reach
         """Voxels around a part on which its values depend."""
-        return self.transfer.reach
 
     def signal_and_noise(
         self, scene: NDArray[np.generic], corner: Corner, shape: Corner

@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import ImagingModel
-from cryoetgan.io.files import check_not_overwritten, read_json, sidecar
+from cryoetgan.io.files import check_mrc_name, check_not_overwritten, read_json, sidecar
 from cryoetgan.io.memmap import iterate_sections, release_pages
 from cryoetgan.io.mrc import (
     PROTEIN_BRIGHT,
     Volume,
-    check_mrc_name,
     check_same_voxel_size,
     open_volume,
     read_volume,
@@ -85,12 +84,23 @@ def write_tomogram(
                 check_not_overwritten(path, target)
     voxel_size = scene.volume.voxel_size
     check_same_voxel_size(voxel_size, model.voxel_size, scene.path, model.tomogram)
-    _write_blocks(output, scene, model, simulate_block, tile)
+    data, header = scene.volume.data, [PROTEIN_BRIGHT, f"synthetic: looks like {model.tomogram}"]
+    with open_volume(output, data.shape, voxel_size, np.float32, header) as out:
+        for corner, shape in track(list(tiles(data.shape, tile)), "synthesizing"):
+            values = simulate_block(data, corner, shape)
+            if not np.isfinite(values).all():
+                raise UserError(
+                    f"{scene.path}: the tomogram is not finite near voxel z, y, x = "
+                    f"{', '.join(map(str, corner))}; look for NaN or infinite densities there"
+                )
+            out[block_slices(corner, shape)] = values
+            release_pages(out)
+            release_pages(data)
     outputs, about = [output], {"acquisition": model.acquisition.to_json()}
     if scene.labels is not None and scene.labels_path is not None:
-        data = scene.labels
-        with open_volume(labels_output, data.shape, voxel_size, data.dtype) as out:
-            for plane, given in zip(iterate_sections(out), iterate_sections(data), strict=True):
+        labels = scene.labels
+        with open_volume(labels_output, labels.shape, voxel_size, labels.dtype) as out:
+            for plane, given in zip(iterate_sections(out), iterate_sections(labels), strict=True):
                 plane[:] = given
         outputs.append(labels_output)
         record = sidecar(scene.labels_path)
@@ -109,22 +119,3 @@ def write_tomogram(
         )
         write_star(output.with_suffix(".star"), rows, optics)
     return outputs, about
-
-
-def _write_blocks(
-    output: Path, scene: SceneFiles, model: ImagingModel, simulate_block: SimulateBlock, tile: int
-) -> None:
-    data, voxel_size = scene.volume.data, scene.volume.voxel_size
-    header = [PROTEIN_BRIGHT, f"synthetic: looks like {model.tomogram}"]
-    with open_volume(output, data.shape, voxel_size, np.float32, header) as out:
-        for corner, shape in track(list(tiles(data.shape, tile)), "synthesizing"):
-            values = simulate_block(data, corner, shape)
-            if not np.isfinite(values).all():
-                place = ", ".join(map(str, corner))
-                raise UserError(
-                    f"{scene.path}: the tomogram is not finite near voxel z, y, x = {place}; look "
-                    "for NaN or infinite densities there"
-                )
-            out[block_slices(corner, shape)] = values
-            release_pages(out)
-            release_pages(data)

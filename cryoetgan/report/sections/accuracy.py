@@ -1,16 +1,15 @@
-"""Section: accuracies of classifiers, label-free checks, and confusion matrices."""
+"""Sections: accuracies of classifiers with label-free checks, and learning curves."""
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 
 from cryoetgan.report.evaluation_json import Accuracy
-from cryoetgan.report.html import Section, macros
 from cryoetgan.report.label_free import checks_by_set
-from cryoetgan.report.plots import confusion_colours
+from cryoetgan.report.plots import confusion_colours, plot_learning_curve
 from cryoetgan.report.run import Run
-from cryoetgan.report.sections.learning_curve import is_learning_curve_point
 
 TITLES = {
     "gan_train": "trained on generated, tested on real",
@@ -20,54 +19,91 @@ TITLES = {
     "pseudo_label_train": "trained on pseudo-labelled picks, tested on real",
     "gan_test": "trained on real, tested on generated",
 }
-"""Classifier to its description."""
 PSEUDO_LABEL_TITLES = {
     "real_train": "upper bound: trained on pseudo-labelled picks, tested on others",
     "gan_test": "trained on pseudo-labelled picks, tested on generated",
 }
 """Descriptions for a run without annotated crops."""
+CURVES = {"gan_train": "generated", "fitted_train": "fitted simulation"}
+"""Classifier of a whole set to the name of its learning curve."""
+LEVELS = {
+    "real_train": "real crops (upper bound)",
+    "fitted_train": "fitted simulation",
+    "conventional_train": "conventional simulation",
+}
+"""Classifier to its name; drawn as a horizontal line if it has no learning curve."""
+POINT = re.compile(rf"({'|'.join(CURVES)})_(\d+)")
+"""Name of a classifier that was trained on a subset of a set, such as `gan_train_40`."""
 
 
-def render(run: Run) -> Iterator[Markup]:
-    """Yield the classifiers of whole sets; learning curves are another section."""
-    whole = {n: a for n, a in run.accuracies.items() if not is_learning_curve_point(n)}
-    if not whole:
-        return
-    titles = classifier_titles(whole.values(), run.label_source)
+def list_classifiers(run: Run) -> dict[str, Any]:
+    """Return the classifiers of whole sets with their confusion matrices, and the checks."""
+    whole = {n: a for n, a in run.accuracies.items() if not POINT.fullmatch(n)}
+    titles = _classifier_titles(whole.values(), run.label_source)
     names = dict.fromkeys([*(name for name in titles if name in whole), *whole])
-    yield macros.accuracy_table([(name, titles.get(name), whole[name]) for name in names])
-    yield macros.note(
-        "The thin line across a bar is the accuracy of always predicting the majority class. "
-        "Conventional simulation has user-specified parameters; the fitted simulation estimates "
-        "them from the tomograms. A pseudo-label is the class of the best template."
-    )
+    classifiers = [
+        (name, titles.get(name, name), whole[name], _colour_rows(whole[name])) for name in names
+    ]
     checks = {name: found for name, found in checks_by_set(run).items() if found}
-    if checks:
-        yield macros.heading("Label-free checks", "checks")
-        yield macros.note("Weaker evidence than annotated crops, but available in every run.")
-    for name, found in checks.items():
-        yield macros.heading(name, level=4) + macros.check_list(found)
-    yield macros.heading("Confusion matrices")
-    matrices = [(f"{titles.get(n, n)} ({whole[n].network})", whole[n]) for n in names]
-    yield macros.group([draw_confusion(title, found) for title, found in matrices], "tables")
+    return {"classifiers": classifiers, "checks": checks} if classifiers else {}
 
 
-def classifier_titles(accuracies: Iterable[Accuracy], label_source: str) -> dict[str, str]:
+def _classifier_titles(accuracies: Iterable[Accuracy], label_source: str) -> dict[str, str]:
     """Return the description of each classifier, of a second network after all of the first."""
     titles = TITLES | (PSEUDO_LABEL_TITLES if label_source == "templates" else {})
     networks = dict.fromkeys(accuracy.network for accuracy in accuracies)
     return titles | {f"{name}_{network}": titles[name] for network in networks for name in titles}
 
 
-def draw_confusion(title: str, found: Accuracy) -> Markup:
-    """Return a confusion matrix whose cells are coloured by their fraction of the row."""
+def _colour_rows(found: Accuracy) -> list[list[tuple[str, str]]]:
+    """Return background and ink of each cell of a confusion matrix, by its fraction of the row."""
     table = np.asarray(found.confusion, float)
-    colours = confusion_colours(table / np.maximum(table.sum(axis=1, keepdims=True), 1))
+    return confusion_colours(table / np.maximum(table.sum(axis=1, keepdims=True), 1))
+
+
+def draw_learning_curves(run: Run) -> dict[str, Any]:
+    """Return conclusions, plot and table of the curves with at least two points."""
+    curves = {}
+    for whole, label in CURVES.items():
+        points = [
+            (accuracy.n_train, accuracy)
+            for name, accuracy in run.accuracies.items()
+            if name == whole or ((match := POINT.fullmatch(name)) and match[1] == whole)
+        ]
+        if len(points) > 1:
+            curves[label] = sorted(points, key=lambda point: point[0])
+    if not curves:
+        return {}
+    found = run.accuracies
+    levels = {t: found[n] for n, t in LEVELS.items() if n in found and t not in curves}
     rows = [
-        (name, [(count, *cell) for count, cell in zip(counts, line, strict=True)])
-        for name, counts, line in zip(found.classes, found.confusion, colours, strict=True)
+        [name, size, f"{100 * a.value:.1f} %", f"{100 * a.low:.1f} to {100 * a.high:.1f}"]
+        for name, points in curves.items()
+        for size, a in points
     ]
-    return Markup(macros.confusion(title, found.classes, rows))
+    return {
+        "conclusions": [conclude_curve(points, name) for name, points in curves.items()],
+        "plot": plot_learning_curve(curves, levels),
+        "rows": [["training set", "volumes", "accuracy", "95 % interval"], *rows],
+    }
 
 
-SECTION = Section("accuracy", "Classifier accuracy on real crops", render)
+def conclude_curve(points: Sequence[tuple[int, Accuracy]], name: str = "generated") -> str:
+    """Return how many volumes are sufficient; `points` are in order of the number of volumes."""
+    largest, best = points[-1]
+    if best.at_chance:
+        return (
+            f"Even {largest} volumes ({name}) are not better than guessing: the number of volumes "
+            "is not the limit."
+        )
+    for size, accuracy in points[:-1]:
+        if accuracy.compare(best) != "below":
+            return (
+                f"From {size} volumes on ({name}), accuracy does not increase significantly on "
+                f"these test crops; the largest set has {largest}."
+            )
+    keys = "densities.count, translation.draws" if name == "generated" else "densities.count"
+    return (
+        f"Accuracy still increases at {largest} volumes ({name}): more volumes ({keys}) may "
+        "improve it."
+    )

@@ -1,22 +1,22 @@
 """Section: power spectra of all sets, and the imaging model fitted to each tomogram."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 
-from cryoetgan.evaluation.metrics.spectra import shell_power
+from cryoetgan.evaluation.metrics.spectra import shell_powers
 from cryoetgan.images import data_uri
 from cryoetgan.imaging import GOOD_POWER_RATIO
-from cryoetgan.report.html import Section, macros
+from cryoetgan.report.evaluation_json import INVALID
 from cryoetgan.report.plots import Plot, plot_power_spectra
 from cryoetgan.report.results import Results
 from cryoetgan.report.run import TITLES, Run
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+HEADING = ["tomogram", "simulated / real power", "tilt range", "class fractions of the picks"]
 
 
 @dataclass(frozen=True)
@@ -31,27 +31,11 @@ class Fit:
     warnings: list[str]
 
 
-def render(run: Run) -> Iterator[Markup]:
-    """Yield the power spectra and the fitted models."""
-    if spectra := power_spectra(run):
-        alt = "Power by spatial frequency of real and synthetic sets"
-        caption = "Mean power by Fourier shell; below, relative to real crops. The curves should "
-        yield macros.figure(spectra, alt, f"{caption}coincide.", "half")
-    fits = read_fits(run.results)
-    if not fits:
-        return
-    yield macros.heading("Imaging model of each tomogram", "fits")
-    yield macros.note(
-        "Fitted to the picks of the tomogram, without labels. The ratio of simulated to real power "
-        "should be near 1 in every shell."
-    )
-    heading = ["tomogram", "simulated / real power", "tilt range", "class fractions of the picks"]
+def list_fits(run: Run) -> dict[str, Any]:
+    """Return the power spectra and the fitted models."""
+    spectra, fits = draw_power_spectra(run), read_fits(run.results)
     rows = [[fit.tomogram, fit.power, fit.tilts, fit.class_fractions] for fit in fits]
-    yield macros.grid([heading, *rows], "imaging-models", "roomy")
-    for fit in fits:
-        if fit.image:
-            image = macros.image(fit.image, f"Fitted model and data of {fit.tomogram}")
-            yield macros.details(f"Model and data: {fit.tomogram}", image, fit is fits[0])
+    return {"spectra": spectra, "fits": fits, "rows": [HEADING, *rows]} if spectra or fits else {}
 
 
 def warnings(run: Run) -> list[str]:
@@ -59,7 +43,7 @@ def warnings(run: Run) -> list[str]:
     return [f"{fit.tomogram}: {text}" for fit in read_fits(run.results) for text in fit.warnings]
 
 
-def power_spectra(run: Run, sample: int = 150) -> Plot | None:
+def draw_power_spectra(run: Run, sample: int = 150) -> Plot | None:
     """Return the power spectra of sets with equal boxes, from up to `sample` volumes each."""
     power, first = {}, None
     for name in ("real", "generated", "conventional", "fitted"):
@@ -69,7 +53,7 @@ def power_spectra(run: Run, sample: int = 150) -> Plot | None:
         first = first or volumes
         chosen = np.unique(np.linspace(0, len(volumes) - 1, sample).astype(int))
         data = np.nan_to_num(np.asarray(volumes.volumes[chosen], np.float32))
-        power[TITLES[name]] = shell_power(data)
+        power[TITLES[name]] = shell_powers(data).mean(axis=0)
     return plot_power_spectra(power, first.voxel_size, first.box) if first else None
 
 
@@ -85,7 +69,7 @@ def read_fits(results: Results) -> list[Fit]:
             continue
         try:
             found.append(_read_fit(results, path.stem, content))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except INVALID as error:
             results.add_invalid(name, error)
     return found
 
@@ -117,18 +101,12 @@ def _read_fit(results: Results, name: str, content: Mapping[str, Any]) -> Fit:
     fractions = ", ".join(
         f"{kind} {100 * float(value):.0f} %" for kind, value in content["class_fractions"].items()
     )
-    return Fit(name, _read_figure(results, name), power, tilts, fractions, warnings)
+    path = results.folder / f"imaging/{name}.png"
+    figure = path.read_bytes() if path.exists() else b""
+    image = data_uri(figure) if figure.startswith(PNG_SIGNATURE) else ""
+    return Fit(name, image, power, tilts, fractions, warnings)
 
 
 def _degrees(values: Any) -> str:
     low, high = (float(value) for value in values)
     return f"{low:g}° to {high:g}°"
-
-
-def _read_figure(results: Results, name: str) -> str:
-    path = results.folder / f"imaging/{name}.png"
-    content = path.read_bytes() if path.exists() else b""
-    return data_uri(content) if content.startswith(PNG_SIGNATURE) else ""
-
-
-SECTION = Section("imaging", "Power spectra and imaging models", render, warnings)

@@ -2,47 +2,38 @@
 
 import logging
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoetgan.errors import UserError, format_shape
 from cryoetgan.io.files import check_disk_space
 from cryoetgan.io.memmap import iterate_sections
-from cryoetgan.io.mrc import PROTEIN_BRIGHT, VOXEL_SIZE_TOLERANCE, contrast_sign, open_volume
-from cryoetgan.physics.coordinates import ImportTransform
-from cryoetgan.progress import track
-from cryoetgan.tomograms.importing.conventions import (
-    check_contrast,
-    check_thickness,
-    choose_voxel_size,
-    orient_axes,
+from cryoetgan.io.mrc import (
+    PROTEIN_BRIGHT,
+    VOXEL_SIZE_ADVICE,
+    VOXEL_SIZE_TOLERANCE,
+    contrast_sign,
+    open_volume,
+    resolve_voxel_size,
 )
+from cryoetgan.io.raw_mrc import RawVolume
+from cryoetgan.physics.coordinates import ImportTransform, orient_axes
+from cryoetgan.progress import track
 from cryoetgan.tomograms.importing.exclusion_mask import mask_path, write_mask
 from cryoetgan.tomograms.importing.normalise import measure_grey_scale
 from cryoetgan.tomograms.importing.resample import resample_into, resampled_shape
+from cryoetgan.tomograms.options import Conversion
 from cryoetgan.tomograms.sources.resolve import Transfer, open_source
 
 log = logging.getLogger("cryoetgan")
+MIN_THICKNESS = 8
+"""Voxels along the shortest axis of a tomogram."""
+MIN_VOXEL_SIZE_A, MAX_VOXEL_SIZE_A = 0.1, 1000.0
+"""Angstrom; a header value outside this range has another unit."""
 FLOAT16_LIMIT = 6e4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Conversion:
-    """How a tomogram is converted: angstrom, protein in the file, `orient_axes`, mask file.
-
-    A voxel size of None is the header's, or the file's for the result.
-    """
-
-    input_voxel_size: float | None = None
-    voxel_size: float | None = None
-    contrast: str = "dark"
-    tilt_axis: str = "y"
-    beam_axis: str = "z"
-    float16: bool = False
-    mask: Path | None = None
 
 
 def convert_tomogram(
@@ -54,26 +45,26 @@ def convert_tomogram(
     written to `T_mask.mrc` beside the output. Returns the resolved parameters for the record,
     which `read_import_transform` reads.
     """
-    tilt_axis, beam_axis = conversion.tilt_axis, conversion.beam_axis
+    axes = conversion.tilt_axis, conversion.beam_axis
     output.parent.mkdir(parents=True, exist_ok=True)
     with open_source(source, output.parent, transfer) as found:
-        check_thickness(found.data.shape, source, "is it a tilt series or a single image?")
-        check_contrast(found, conversion.contrast, source)
-        size = choose_voxel_size(found, conversion.input_voxel_size, source)
+        _check_thickness(found.data.shape, source, "is it a tilt series or a single image?")
+        _check_contrast(found, conversion.contrast, source)
+        size = _choose_voxel_size(found, conversion.input_voxel_size, source)
         wanted = size if conversion.voxel_size is None else conversion.voxel_size
         step = wanted / size
         if abs(step - 1) < VOXEL_SIZE_TOLERANCE:
             step = 1.0
-        data = orient_axes(found, tilt_axis, beam_axis).data
+        data = orient_axes(found.data, *axes)
         shape = resampled_shape(data.shape, step)
-        check_thickness(shape, f"{source} at {wanted:g} A", "lower --voxel-size")
+        _check_thickness(shape, f"{source} at {wanted:g} A", "lower --voxel-size")
         dtype = np.dtype(np.float16 if conversion.float16 else np.float32)
         size_bytes = math.prod(shape) * dtype.itemsize
         check_disk_space(output, size_bytes, "raise --voxel-size, give --float16")
         mean, sd = measure_grey_scale(data, source)
         if conversion.mask is not None:
             mask = mask_path(output)
-            transform = ImportTransform(data.shape, size, step, tilt_axis, beam_axis)
+            transform = ImportTransform(data.shape, size, step, *axes)
             excluded = write_mask(mask, conversion.mask, transform, shape, wanted)
             log.info("%s: excludes %.1f %%", mask, 100 * excluded)
         labels = [
@@ -83,8 +74,7 @@ def convert_tomogram(
         factor = contrast_sign(conversion.contrast) / sd
         with open_volume(output, shape, wanted, dtype, labels) as out:
             standardise_into(out, data, step, mean, factor, source)
-        x, y, z = shape[::-1]
-        log.info("%s: %d x %d x %d voxels of %.4g A", output, x, y, z, wanted)
+        log.info("%s: %s voxels of %.4g A", output, format_shape(shape), wanted)
         return {
             "input_voxel_size": size,
             "input_shape": list(data.shape[::-1]),
@@ -125,3 +115,36 @@ def _clip_to_type(section: NDArray[np.float32], out: NDArray[Any]) -> NDArray[np
     if out.dtype != np.float16:
         return section
     return np.clip(section, -FLOAT16_LIMIT, FLOAT16_LIMIT)
+
+
+def _check_thickness(shape: tuple[int, ...], name: str, advice: str) -> None:
+    if min(shape) < MIN_THICKNESS:
+        raise UserError(
+            f"{name}: has {format_shape(shape)} voxels (x, y, z), fewer than {MIN_THICKNESS} "
+            f"along an axis; {advice}"
+        )
+
+
+def _check_contrast(tomogram: RawVolume, contrast: str, name: str) -> None:
+    if contrast == "dark" and tomogram.is_bright:
+        raise UserError(
+            f"{name}: its label says '{PROTEIN_BRIGHT}', so it must not be inverted again; give "
+            "--contrast bright (column contrast of the table of tomograms), or remove the label "
+            "if it is wrong"
+        )
+
+
+def _choose_voxel_size(tomogram: RawVolume, given: float | None, name: str) -> float:
+    """Return the voxel size in angstrom: the given one, or the header's if it is plausible."""
+    size = resolve_voxel_size(name, tomogram.voxel_size, given)
+    if given is None and abs(size - 1) < 1e-3:
+        raise UserError(
+            f"{name}: the header's voxel size is {size:g} A, which programs write if they do "
+            f"not know it; {VOXEL_SIZE_ADVICE}"
+        )
+    if given is None and not MIN_VOXEL_SIZE_A <= size <= MAX_VOXEL_SIZE_A:
+        raise UserError(
+            f"{name}: the header's voxel size is {size:g} A, wanted {MIN_VOXEL_SIZE_A:g} to "
+            f"{MAX_VOXEL_SIZE_A:g}; {VOXEL_SIZE_ADVICE}"
+        )
+    return size

@@ -6,10 +6,9 @@ import numpy as np
 
 from cryoetgan.errors import UserError, format_shape
 from cryoetgan.io.memmap import RELEASE_EVERY_BYTES, iterate_sections, release_pages
-from cryoetgan.io.mrc import open_volume, read_volume
+from cryoetgan.io.mrc import open_volume
 from cryoetgan.io.raw_mrc import open_raw_volume
-from cryoetgan.physics.coordinates import ImportTransform, read_import_transform
-from cryoetgan.tomograms.importing.conventions import orient_axes
+from cryoetgan.physics.coordinates import ImportTransform, orient_axes
 
 Shape = tuple[int, ...]
 
@@ -29,7 +28,7 @@ def write_mask(
     from its file.
     """
     with open_raw_volume(mask, mask, output.parent) as raw:
-        data = orient_axes(raw, transform.tilt_axis, transform.beam_axis).data
+        data = orient_axes(raw.data, transform.tilt_axis, transform.beam_axis)
         if data.shape != tuple(transform.shape):
             raise UserError(
                 f"{mask}: the mask has {format_shape(data.shape)} voxels (x, y, z), its tomogram "
@@ -50,10 +49,3 @@ def write_mask(
             if excluded == out.size:
                 raise UserError(f"{mask}: excludes all of the tomogram; 0 means keep")
         return excluded / out.size
-
-
-def write_mask_beside(output: Path, mask: Path, tomogram: Path) -> float:
-    """Write the mask of a tomogram that was imported earlier; see `write_mask`."""
-    volume = read_volume(tomogram)
-    transform = read_import_transform(tomogram, volume)
-    return write_mask(output, mask, transform, volume.data.shape, volume.voxel_size)

@@ -50,11 +50,7 @@ def lanczos_weights(n_in: int, n_out: int, step: float) -> sparse.csr_array:
 
 
 def resample_into(
-    out: NDArray[np.floating],
-    data: NDArray[np.generic],
-    step: float,
-    mean: float = 0.0,
-    factor: float = 1.0,
+    out: Floats, data: NDArray[np.generic], step: float, mean: float = 0.0, factor: float = 1.0
 ) -> None:
     """Fill `out` with `(data - mean) * factor` on a grid of `step` input voxels.
 

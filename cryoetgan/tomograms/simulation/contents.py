@@ -1,23 +1,28 @@
-"""Contents of a scene: classes, crowders, vesicles and gold beads; and the scene built of them."""
+"""Contents of a scene: classes, crowders, vesicles and gold; the scene built of them, and its files."""
 
 import logging
+import math
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from cryoetgan.command import parse_counts
 from cryoetgan.errors import UserError, format_shape
-from cryoetgan.io.mrc import check_same_voxel_size, read_map
-from cryoetgan.io.star import paths_by_class
-from cryoetgan.tomograms.simulation.packing import pack
-from cryoetgan.tomograms.simulation.scene import Floats, Scene, empty_scene
-from cryoetgan.tomograms.simulation.vesicles_and_gold import (
-    VesiclesAndGold,
-    add_beads,
-    add_vesicles,
-)
+from cryoetgan.io.files import check_disk_space
+from cryoetgan.io.mrc import check_same_voxel_size, open_volume, read_map
+from cryoetgan.io.star import ANGLES, COORDINATES, class_name, paths_by_class, write_star
+from cryoetgan.physics.acquisition import Acquisition, optics_row
+from cryoetgan.tomograms.options import SceneOptions, VesiclesAndGold
+from cryoetgan.tomograms.simulation.packing import Floats, Scene, empty_scene, pack
+from cryoetgan.tomograms.simulation.vesicles_and_gold import add_beads, add_vesicles
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger("cryoetgan")
 MIN_MAP_VOXELS = 8
@@ -55,37 +60,31 @@ class Contents:
 
 
 def read_contents(
-    maps: Sequence[Path],
-    crowders: Sequence[Path],
-    *,
-    shape: tuple[int, int, int],
-    copies: Mapping[str, int],
-    crowder_copies: int,
-    vesicles_and_gold: VesiclesAndGold,
+    maps: Sequence[Path], options: SceneOptions, objects: VesiclesAndGold
 ) -> Contents:
-    """Read the maps of a scene and check that they fit each other and the shape (x, y, z).
+    """Read the maps of a scene and check that they fit each other and the shape.
 
     The stem of a file is the name of a class or crowder.
     """
-    densities, voxel_size = _read_maps([*maps, *crowders], shape)
-    objects = vesicles_and_gold
-    shortest, longest = min(shape) * voxel_size, max(shape) * voxel_size
+    named, crowders = paths_by_class(maps), paths_by_class(options.crowder or [])
+    copies = parse_counts(
+        list(named), options.copies, options.class_copies, "--copies", "--class-copies"
+    )
+    x, y, z = options.sides()
+    densities, voxel_size = _read_maps([*named.values(), *crowders.values()], (x, y, z))
+    shortest, longest = min(x, y, z) * voxel_size, max(x, y, z) * voxel_size
     if objects.beads and objects.bead_diameter > shortest:
         raise UserError(
             f"--bead-diameter: got {objects.bead_diameter:g} A, wanted {shortest:g} or less"
         )
-    if objects.vesicles and objects.vesicle_radii[1] > longest:
-        raise UserError(
-            f"--vesicle-radius: got {objects.vesicle_radii[1]:g} A, wanted HI of {longest:g} or less"
-        )
-    x, y, z = shape
+    _, largest = objects.vesicle_radii()
+    if objects.vesicles and largest > longest:
+        raise UserError(f"--vesicle-radius: got {largest:g} A, wanted HI of {longest:g} or less")
     return Contents(
-        classes={name: densities[path] for name, path in paths_by_class(maps).items()},
+        classes={name: densities[path] for name, path in named.items()},
         copies=copies,
-        crowders={
-            f"crowder_{name}": densities[path] for name, path in paths_by_class(crowders).items()
-        },
-        crowder_copies=crowder_copies,
+        crowders={f"crowder_{name}": densities[path] for name, path in crowders.items()},
+        crowder_copies=options.crowder_copies,
         vesicles_and_gold=objects,
         shape=(z, y, x),
         voxel_size=voxel_size,
@@ -99,8 +98,8 @@ def build_scene(contents: Contents, name: str, seed: int, scene: Scene | None = 
     empty scene to fill, for example of memory-mapped files.
     """
     scene = empty_scene(contents.shape) if scene is None else scene
-    for class_name in contents.classes:
-        scene.label(class_name)
+    for label in contents.classes:
+        scene.label(label)
     objects, voxel_size = contents.vesicles_and_gold, contents.voxel_size
     if objects.vesicles:
         add_vesicles(scene, objects, voxel_size, name, seed)
@@ -130,3 +129,57 @@ def _read_maps(
                 f"{path}: has {size} voxels; wanted a map of {MIN_MAP_VOXELS} or more per axis"
             )
     return {path: volume.data for path, volume in volumes.items()}, first
+
+
+BYTES_PER_VOXEL = 7
+"""Bytes of a scene on disk: density 4, labels 2, occupied voxels 1."""
+
+
+def labels_path(tomogram: Path) -> Path:
+    """Return the path of a tomogram's labels: `T_labels.mrc` beside `T.mrc`."""
+    return tomogram.with_name(f"{class_name(tomogram)}_labels.mrc")
+
+
+def write_scene(output: Path, contents: Contents, seed: int) -> Scene:
+    """Write `SCENE.mrc`, `SCENE_labels.mrc` and the truth `SCENE.star`; return the scene.
+
+    Gold is part of the density. Memory does not grow with the scene.
+    """
+    name, shape, voxel_size = class_name(output), contents.shape, contents.voxel_size
+    output.parent.mkdir(parents=True, exist_ok=True)
+    check_disk_space(output, BYTES_PER_VOXEL * math.prod(shape), "lower --shape (tomograms.shape)")
+    note = [f"labels: see {output.name}.json"]
+    with (
+        open_volume(labels_path(output), shape, voxel_size, np.int16, note) as labels,
+        open_volume(output, shape, voxel_size, np.float32, ["density scene"]) as density,
+        # only packing needs the occupied voxels: a file without a name
+        tempfile.TemporaryFile(dir=output.parent) as hidden,
+    ):
+        occupied = np.memmap(hidden, bool, "w+", shape=shape)
+        scene = Scene(density, labels, occupied)
+        if contents.vesicles_and_gold.beads:
+            scene.beads = density
+        build_scene(contents, name, seed, scene)
+    particles, optics = truth_tables(scene, contents, None, name)
+    write_star(output.with_suffix(".star"), particles, optics)
+    return scene
+
+
+def truth_tables(
+    scene: Scene, contents: Contents, acquisition: Acquisition | None, name: str
+) -> "tuple[pd.DataFrame, pd.DataFrame]":
+    """Return the tables `particles` and `optics` of a scene, without crowders.
+
+    If no acquisition is given, the rows have the source `density`: they were not imaged.
+    """
+    import pandas as pd
+
+    columns = ["rlnTomoName", *COORDINATES, *ANGLES]
+    columns += ["cryoetganClass", "cryoetganSource", "cryoetganId"]
+    rows = [row for row in scene.rows if row["cryoetganClass"] in contents.classes]
+    particles = pd.DataFrame(rows, columns=columns).assign(rlnOpticsGroup=1)
+    if acquisition is None:
+        particles["cryoetganSource"] = "density"
+    optics = pd.DataFrame([optics_row(acquisition, 1, name)])
+    optics["rlnImagePixelSize"] = contents.voxel_size
+    return particles, optics

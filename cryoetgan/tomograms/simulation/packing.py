@@ -1,6 +1,7 @@
-"""Pack particles into a scene without overlap, by their masks."""
+"""A density scene, and particles packed into it without overlap, by their masks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -19,7 +20,56 @@ from cryoetgan.physics.geometry import (
 )
 from cryoetgan.progress import track
 from cryoetgan.seeds import rng as generator_for
-from cryoetgan.tomograms.simulation.scene import Floats, Mask, Scene
+
+Floats = NDArray[np.floating]
+Mask = NDArray[np.bool_]
+
+
+@dataclass
+class Scene:
+    """A packed volume; its arrays may be memory-mapped files."""
+
+    density: NDArray[np.float32]
+    """`(z, y, x)` float32, the sum of all objects except gold."""
+    labels: NDArray[np.int16]
+    """`(z, y, x)` int16: 0, or the number of a name in `names`."""
+    occupied: Mask
+    """`(z, y, x)` bool, True if a voxel and its neighbours are not free for another object."""
+    names: dict[str, int] = field(default_factory=dict)
+    """Name to its number in `labels`."""
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    """One row per particle, in the order of placing."""
+    missing: dict[str, int] = field(default_factory=dict)
+    """Name to the number of copies that did not fit."""
+    beads: NDArray[np.float32] | None = None
+    """`(z, y, x)`, density of gold in the units of the maps; may be `density`."""
+
+    def label(self, name: str) -> int:
+        """Return the label number of a name; a new name gets the next number."""
+        return self.names.setdefault(name, len(self.names) + 1)
+
+    def label_names(self) -> dict[str, str]:
+        """Return the name of each label number, for the record beside the labels."""
+        return {str(number): name for name, number in self.names.items()}
+
+    def add(self, density: Floats, mask: Mask, centre: NDArray[np.int_], name: str) -> None:
+        """Add an object in a box `(z, y, x)`, with its voxel n // 2 at `centre` (zyx)."""
+        corner = centre - np.array(mask.shape) // 2
+        in_scene, in_box = clip_box(corner, mask.shape, self.labels.shape)
+        self.density[in_scene] += density[in_box]
+        self.labels[in_scene][mask[in_box]] = self.label(name)
+        self.occupied[in_scene] |= ndimage.binary_dilation(mask)[in_box]
+        for array in (self.density, self.labels, self.occupied):
+            release_pages(array)
+
+
+def empty_scene(shape: tuple[int, int, int], names: Sequence[str] = ()) -> Scene:
+    """Return a scene without objects; `names` are numbered from 1 in their order."""
+    scene = Scene(np.zeros(shape, np.float32), np.zeros(shape, np.int16), np.zeros(shape, bool))
+    for name in names:
+        scene.label(name)
+    return scene
+
 
 MASK_LEVEL = 0.15
 """Fraction of a map's maximum above which a voxel belongs to the particle."""
@@ -49,7 +99,8 @@ def pack(
     tomogram, seed
         Name, for seeds and ids; the run's seed.
     """
-    by_size = sorted(maps, key=lambda name: -_mask_size(maps[name]))
+    levels = {name: MASK_LEVEL * float(density.max()) for name, density in maps.items()}
+    by_size = sorted(maps, key=lambda name: -int((maps[name] > levels[name]).sum()))
     coefficients = {
         name: ndimage.spline_filter(np.asarray(maps[name], np.float64), order=3) for name in maps
     }
@@ -68,7 +119,7 @@ def pack(
         rotation = random_rotations(1, rng)[0]
         fraction = rng.uniform(-0.5, 0.5, 3)
         rotated = rotate_volume(coefficients[name], rotation, fraction, prefilter=False)
-        mask = rotated > MASK_LEVEL * float(maps[name].max())
+        mask = rotated > levels[name]
         centre = find_place(mask, scene.occupied, rng)
         if centre is None:
             misses[name] += 1
@@ -88,10 +139,6 @@ def _particle_row(tomogram: str, name: str, centre: Floats, rotation: Rotation) 
     row |= dict(zip(ANGLES, relion_from_rotation(rotation), strict=True))
     row |= {"cryoetganClass": name, "cryoetganSource": "simulated"}
     return row | {"cryoetganId": particle_id(tomogram, *centre)}
-
-
-def _mask_size(density: Floats) -> int:
-    return int((density > MASK_LEVEL * density.max()).sum())
 
 
 def find_place(

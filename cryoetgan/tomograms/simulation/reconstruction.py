@@ -1,27 +1,109 @@
-"""A tomogram from a tilt series: weighted back-projection or SIRT. Both are linear."""
+"""Projection along the beam and reconstruction (weighted back-projection, SIRT); tilt axis y.
+
+At tilt t the detector's axis across the tilt axis is u = x cos t + z sin t, from the volume's
+centre n // 2. Every y section is projected by the same sparse matrix. All steps are linear.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, sparse
 
 from cryoetgan.progress import track
-from cryoetgan.tomograms.simulation.projection import (
-    backprojection_matrix,
-    projection_matrix,
-    section_blocks,
-    to_volume,
-)
 
 Floats = NDArray[np.floating]
+BLOCK_SECTIONS = 64
+"""Sections along y that are projected together."""
+
+
+def projection_matrix(nz: int, nx: int, tilt: float) -> sparse.csr_array:
+    """Return the matrix `(u, z * x)` that projects one y section at one tilt, in degrees.
+
+    The detector has nx pixels of the voxel size. The volume is interpolated linearly across the
+    ray, at every step along the ray's main direction (Joseph 1982, doi 10.1109/TMI.1982.4307572).
+    """
+    cos, sin = np.cos(np.radians(tilt)), np.sin(np.radians(tilt))
+    u, z, x = np.arange(nx)[:, None] - nx // 2, np.arange(nz), np.arange(nx)
+    shape = (nx, nz * nx)
+    if abs(cos) >= abs(sin):
+        # one sample per z row: at depth z the ray of u passes x = (u - z sin) / cos
+        across = (u - (z - nz // 2) * sin) / cos + nx // 2
+        return _interpolation_matrix(across, nx, z * nx, 1, shape, 1 / abs(cos))
+    across = (u - (x - nx // 2) * cos) / sin + nz // 2
+    return _interpolation_matrix(across, nz, x, nx, shape, 1 / abs(sin))
+
+
+def backprojection_matrix(nz: int, nx: int, tilt: float) -> sparse.csr_array:
+    """Return the matrix `(z * x, u)` that back-projects one image to a y section.
+
+    Every voxel takes the image's value at its own u, interpolated linearly. Unlike the transpose
+    of `projection_matrix`, it back-projects a constant image to a constant at every tilt.
+    """
+    cos, sin = np.cos(np.radians(tilt)), np.sin(np.radians(tilt))
+    z, x = np.meshgrid(np.arange(nz) - nz // 2, np.arange(nx) - nx // 2, indexing="ij")
+    across = (x * cos + z * sin + nx // 2).reshape(-1, 1)
+    return _interpolation_matrix(across, nx, 0, 1, (nz * nx, nx))
+
+
+def _interpolation_matrix(
+    positions: Floats,
+    limit: int,
+    base: NDArray[np.int_] | int,
+    stride: int,
+    shape: tuple[int, int],
+    weight: float = 1.0,
+) -> sparse.csr_array:
+    """Return the matrix whose row r sums linear interpolations at `positions[r]`, below `limit`.
+
+    Position p is column base + stride p; `base` broadcasts over the positions `(r, sample)`.
+    """
+    low = np.floor(positions).astype(int)
+    fraction = positions - low
+    row = np.broadcast_to(np.arange(len(low))[:, None], low.shape)
+    entries = []
+    for index, part in ((low, 1 - fraction), (low + 1, fraction)):
+        inside = (index >= 0) & (index < limit) & (part > 0)
+        column = base + stride * index
+        entries.append((part[inside] * weight, row[inside], column[inside]))
+    values, rows, columns = (np.concatenate(items) for items in zip(*entries, strict=True))
+    return sparse.csr_array((values, (rows, columns)), shape=shape, dtype=np.float32)
+
+
+def project_tilt_series(volume: Floats, tilts: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return the projections `(tilt, u, y)` of a volume `(z, y, x)`; tilts in degrees."""
+    nz, ny, nx = volume.shape
+    matrices = [projection_matrix(nz, nx, float(tilt)) for tilt in tilts]
+    images = np.empty((len(tilts), nx, ny), np.float32)
+    for rows in section_blocks(ny):
+        sections = to_sections(np.asarray(volume[:, rows], np.float32))
+        for image, matrix in zip(images, matrices, strict=True):
+            image[:, rows] = matrix @ sections
+    return images
+
+
+def section_blocks(ny: int) -> list[slice]:
+    """Return the blocks of y sections that are processed together, to save memory."""
+    return [slice(start, min(start + BLOCK_SECTIONS, ny)) for start in range(0, ny, BLOCK_SECTIONS)]
+
+
+def to_sections(volume: Floats) -> Floats:
+    """Return a volume `(z, y, x)` as `(z * x, y)`, one column per y section."""
+    nz, ny, nx = volume.shape
+    return np.ascontiguousarray(volume.transpose(0, 2, 1)).reshape(nz * nx, ny)
+
+
+def to_volume(sections: Floats, shape: tuple[int, int, int]) -> Floats:
+    """Return sections `(z * x, y)` as a volume `(z, y, x)`; the inverse of `to_sections`."""
+    nz, ny, nx = shape
+    return np.ascontiguousarray(sections.reshape(nz, nx, ny).transpose(0, 2, 1))
+
+
 RAMP_CUTOFF, RAMP_WIDTH = 0.40, 0.05
 """Cycles per pixel; above the cutoff the weight falls off as a Gaussian of this width."""
 MIN_SUM_FRACTION = 0.3
 """Smallest sum of a row or column of the projection matrix, as a fraction of the usual sum."""
 
 
-def weighted_back_projection(
-    images: Floats, tilts: NDArray[np.floating], nz: int
-) -> NDArray[np.float32]:
+def weighted_back_projection(images: Floats, tilts: Floats, nz: int) -> NDArray[np.float32]:
     """Return the tomogram `(z, y, x)` of a tilt series by weighted back-projection.
 
     v(x, y, z) = pi / N sum over N tilts of w_t(x cos t + z sin t, y), with w_t the image at tilt
@@ -56,9 +138,7 @@ def weighted_back_projection(
     return volume
 
 
-def sirt(
-    images: Floats, tilts: NDArray[np.floating], nz: int, iterations: int
-) -> NDArray[np.float32]:
+def sirt(images: Floats, tilts: Floats, nz: int, iterations: int) -> NDArray[np.float32]:
     """Return the tomogram `(z, y, x)` of a tilt series by simultaneous iterations (SIRT).
 
     x <- x + C P' R (b - P x), with P the projection matrix, b the images, and R and C one over the

@@ -8,14 +8,8 @@ from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError, format_shape
 from cryoetgan.tomograms.importing.normalise import SAMPLE_VOXELS, robust_moments
-from cryoetgan.tomograms.simulation.projection import project_tilt_series
-from cryoetgan.tomograms.simulation.reconstruction import sirt, weighted_back_projection
-from cryoetgan.tomograms.simulation.tilt_series import (
-    TiltSeries,
-    record_projections,
-    simulate_noise,
-    tilt_angles,
-)
+from cryoetgan.tomograms.simulation import reconstruction, tilt_series
+from cryoetgan.tomograms.simulation.tilt_series import TiltSeries
 
 Floats = NDArray[np.floating]
 BYTES_PER_VOXEL = 20
@@ -46,22 +40,26 @@ def simulate_tomogram(
     sirt_iterations : int
         Iterations of SIRT; 0 for weighted back-projection.
     """
-    tilts = tilt_angles(series.acquisition)
+    tilts = tilt_series.tilt_angles(series.acquisition)
     nz, ny, nx = density.shape
 
     def reconstruct(images: Floats) -> NDArray[np.float32]:
         if sirt_iterations:
-            return sirt(images, tilts, nz, sirt_iterations)
-        return weighted_back_projection(images, tilts, nz)
+            return reconstruction.sirt(images, tilts, nz, sirt_iterations)
+        return reconstruction.weighted_back_projection(images, tilts, nz)
 
-    tomogram = reconstruct(record_projections(project_tilt_series(density, tilts), series))
+    tomogram = reconstruct(
+        tilt_series.record_projections(reconstruction.project_tilt_series(density, tilts), series)
+    )
     signal = float(tomogram.var(dtype=np.float64))
-    noise = reconstruct(simulate_noise((len(tilts), nx, ny), series))
+    noise = reconstruct(tilt_series.simulate_noise((len(tilts), nx, ny), series))
     if signal > 0:  # an empty density leaves the noise as it is
         noise *= np.float32(np.sqrt(signal / (snr * noise.var(dtype=np.float64))))
     tomogram += noise
     if beads is not None:
-        tomogram += reconstruct(record_projections(project_tilt_series(beads, tilts), series))
+        tomogram += reconstruct(
+            tilt_series.record_projections(reconstruction.project_tilt_series(beads, tilts), series)
+        )
     mean, sd = robust_moments(tomogram.ravel()[:: tomogram.size // SAMPLE_VOXELS + 1])
     tomogram -= mean
     tomogram /= sd

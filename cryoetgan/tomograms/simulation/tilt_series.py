@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from cryoetgan.errors import UserError
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.optics import ctf, hermitian_weights
 from cryoetgan.seeds import rng as generator_for
+from cryoetgan.tomograms.options import Microscope
 
 Floats = NDArray[np.floating]
 DEFAULT_DEFOCUS_UM = 4.0
@@ -18,35 +18,6 @@ WIENER_CONSTANT = 0.1
 """Added to CTF^2 in the correction CTF / (CTF^2 + constant) of the state `corrected`."""
 MAX_NOISE_TILT_DEG = 85.0
 """Degrees; the noise does not grow beyond this tilt."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Microscope:
-    """Blurring of a tilt series in addition to the CTF."""
-
-    dose: float = 100.0
-    """Electrons per square angstrom of the whole series, dose-symmetric from tilt zero outwards
-    (Hagen 2017, doi 10.1016/j.jsb.2016.06.007).
-    """
-    b_factor: float = 300.0
-    """Square angstrom, of every image: envelope exp(-B k^2 / 4) of coherence and motion."""
-    misalignment: float = 0.4
-    """Pixels; standard deviation of the residual shift of an image, in u and y."""
-    mtf: float = 1.0
-    """The detector's modulation transfer at the Nyquist frequency of the images, in (0, 1]. It
-    falls off to this value as a Gaussian.
-    """
-
-    def __post_init__(self) -> None:
-        for option, value in (
-            ("--dose", self.dose),
-            ("--b-factor", self.b_factor),
-            ("--misalignment", self.misalignment),
-        ):
-            if not 0 <= value < np.inf:
-                raise UserError(f"{option}: got {value:g}, wanted zero or more")
-        if not 0 < self.mtf <= 1:
-            raise UserError(f"--mtf: got {self.mtf:g}, wanted a number above 0 and at most 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,8 +124,9 @@ def simulate_noise(shape: tuple[int, int, int], series: TiltSeries) -> NDArray[n
     k = series.frequencies(shape[1:])
     transfer = series.ctf(k) * series.mtf(k)
     correction = series.ctf_correction(k)
-    # standard deviation of white noise after the CTF
-    passed_sd = np.sqrt(_mean_square(transfer, shape[2]))
+    # standard deviation of white noise after the CTF: mean square over the whole Fourier plane
+    squares = (transfer**2 * hermitian_weights(shape[2])).sum()
+    passed_sd = np.sqrt(float(squares / (shape[1] * shape[2])))
     out = np.empty(shape, np.float32)
     for index, tilt in enumerate(tilts):
         rng = generator_for(series.seed, "noise", series.name, f"{tilt:.3f}")
@@ -165,11 +137,6 @@ def simulate_noise(shape: tuple[int, int, int], series: TiltSeries) -> NDArray[n
         )
         out[index] = image / np.sqrt(2 * np.cos(np.radians(min(abs(tilt), MAX_NOISE_TILT_DEG))))
     return out
-
-
-def _mean_square(transfer: Floats, ny: int) -> float:
-    """Return the mean square over the whole Fourier plane of a filter in `rfft2` order."""
-    return float((transfer**2 * hermitian_weights(ny)).sum() / (transfer.shape[0] * ny))
 
 
 def _filter(image: Floats, transfer: NDArray[np.generic]) -> Floats:

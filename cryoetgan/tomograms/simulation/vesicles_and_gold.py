@@ -1,18 +1,15 @@
 """Objects between the particles: membrane vesicles and gold beads."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from cryoetgan.densities.density_from_atoms import gaussian_width
 from cryoetgan.densities.membrane import bilayer_profile
-from cryoetgan.errors import UserError
 from cryoetgan.physics.geometry import clip_box, random_rotations
 from cryoetgan.seeds import rng as generator_for
-from cryoetgan.tomograms.simulation.packing import find_place
-from cryoetgan.tomograms.simulation.scene import Scene
+from cryoetgan.tomograms.options import VesiclesAndGold
+from cryoetgan.tomograms.simulation.packing import Scene, find_place
 
 Floats = NDArray[np.floating]
 THICKNESS_A = 40.0
@@ -29,33 +26,9 @@ BLUR_REACH_SD = 4.0
 """Standard deviations at which the blur of a bead is cut off."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class VesiclesAndGold:
-    """Vesicles and gold beads of a scene: numbers, and sizes in angstrom."""
-
-    resolution: float | None = None
-    """Units and blur as in `cryoetgan.densities.simulate`. Default: three voxels."""
-    vesicles: int = 0
-    vesicle_radii: tuple[float, float] = (200.0, 500.0)
-    """Range of the longest half axis."""
-    beads: int = 0
-    bead_diameter: float = 100.0
-    """Mean diameter."""
-
-    def __post_init__(self) -> None:
-        low, high = self.vesicle_radii
-        if not 0 < low <= high < np.inf:
-            raise UserError(f"--vesicle-radius: got {low:g},{high:g}, wanted 0 < LO <= HI")
-        for option, value in (
-            ("--bead-diameter", self.bead_diameter),
-            ("--resolution", self.resolution),
-        ):
-            if value is not None and not 0 < value < np.inf:
-                raise UserError(f"{option}: got {value:g} A, wanted a number above zero")
-
-    def gaussian_width(self, voxel_size: float) -> float:
-        """Return w in angstrom of the blur exp(-r^2 / w^2)."""
-        return gaussian_width(3 * voxel_size if self.resolution is None else self.resolution)
+def _blur_width(objects: VesiclesAndGold, voxel_size: float) -> float:
+    """Return w in angstrom of the blur exp(-r^2 / w^2), as in `cryoetgan.densities.simulate`."""
+    return gaussian_width(3 * voxel_size if objects.resolution is None else objects.resolution)
 
 
 def add_vesicles(
@@ -67,10 +40,10 @@ def add_vesicles(
     random axes and orientations. Their centre lies in the volume, and its faces cut them off as
     the faces of a thin film do. `tomogram` and `seed` determine the random numbers.
     """
-    width, placed = objects.gaussian_width(voxel_size), 0
+    width, placed = _blur_width(objects, voxel_size), 0
     for index in range(objects.vesicles):
         rng = generator_for(seed, "vesicle", tomogram, index)
-        longest = rng.uniform(*objects.vesicle_radii)
+        longest = rng.uniform(*objects.vesicle_radii())
         axes = longest * np.append(rng.uniform(MIN_AXIS_RATIO, 1, 2), 1.0)
         depth = _ellipsoid_depth(axes, random_rotations(1, rng)[0].as_matrix(), voxel_size)
         mask = abs(depth) <= EXCLUDED_HALF_WIDTH_A + voxel_size / 2
@@ -102,7 +75,7 @@ def add_beads(
     """Place gold beads with the label `bead`; their density is added to `scene.beads`."""
     if scene.beads is None:
         scene.beads = np.zeros(scene.density.shape, np.float32)
-    width, placed = objects.gaussian_width(voxel_size), 0
+    width, placed = _blur_width(objects, voxel_size), 0
     blur = width / np.sqrt(2) / voxel_size
     for index in range(objects.beads):
         rng = generator_for(seed, "bead", tomogram, index)

@@ -1,6 +1,6 @@
 """Table of the tomograms that an archive, the data portal or a copick project holds."""
 
-import html.parser
+import html
 import re
 import urllib.parse
 from pathlib import Path
@@ -10,7 +10,7 @@ from cryoetgan.errors import UserError
 from cryoetgan.io.download import read_page
 from cryoetgan.tomograms.sources.resolve import EMPIAR_URL, Transfer
 
-COLUMNS = (
+COLUMNS = [
     "tomogram",
     "path",
     "voxel_size",
@@ -20,11 +20,9 @@ COLUMNS = (
     "voltage",
     "cs",
     "ctf",
-)
-TILTS_NOTE = (
-    "# the archive gives no tilts of {names}: -60 to 60 by 3 degrees are a guess; correct them"
-)
+]
 SUFFIXES = (".mrc", ".rec", ".map", ".mrc.gz", ".rec.gz", ".map.gz")
+LINK = re.compile(r'<a\s[^>]*?href\s*=\s*["\']?([^"\'\s>]+)', re.IGNORECASE)
 MAX_DEPTH = 4
 """Folders below the folder that is listed."""
 MAX_FOLDERS = 500
@@ -44,7 +42,9 @@ def format_table(sources: list[str], transfer: Transfer) -> str:
     lines = []
     if guessed:
         names = ", ".join(guessed[:3]) + (" and others" if len(guessed) > 3 else "")
-        lines.append(TILTS_NOTE.format(names=names))
+        lines.append(
+            f"# the archive gives no tilts of {names}: -60 to 60 by 3 degrees are a guess; correct them"
+        )
     lines.append("\t".join(COLUMNS))
     for row in rows:
         if row["tomogram"] in guessed:
@@ -115,20 +115,7 @@ def _list_folder(base: str, inside: str, transfer: Transfer) -> list[str]:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder")
         return sorted(f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir())
-    page = _FolderPage()
-    page.feed(read_page(f"{base}/{urllib.parse.quote(inside)}/", transfer.timeout))
-    return page.names
-
-
-class _FolderPage(html.parser.HTMLParser):
-    """Parser of a server's folder listing; `names` are its files and folders."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        """Keep links to direct members of the folder."""
-        target = urllib.parse.unquote(dict(attributes).get("href") or "")
-        if tag == "a" and re.fullmatch(r"[^/?#:]+/?", target) and not target.startswith("."):
-            self.names.append(target)
+    page = read_page(f"{base}/{urllib.parse.quote(inside)}/", transfer.timeout)
+    links = (urllib.parse.unquote(html.unescape(link)) for link in LINK.findall(page))
+    # direct members only, no parent folder and no query
+    return [link for link in links if re.fullmatch(r"[^/?#:.][^/?#:]*/?", link)]

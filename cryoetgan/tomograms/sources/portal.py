@@ -70,20 +70,13 @@ def list_tomograms(kind: str, number: int, url: str | None) -> list[dict[str, An
     runs = sorted({tomogram.run_id for tomogram in found})
     names = {run.id: run.name for run in _query(Run, client, Run.id._in(runs))}
     series = {item.run_id: item for item in _query(TiltSeries, client, TiltSeries.run_id._in(runs))}
+    if kind != "tomogram":  # one a run: of several versions, the curators' default
+        found.sort(key=lambda item: (item.is_visualization_default, -item.id))
+        found = list({tomogram.run_id: tomogram for tomogram in found}.values())
     return [
         _to_row(tomogram, names.get(tomogram.run_id, "run"), series.get(tomogram.run_id), kind)
-        for tomogram in sorted(_select_one_per_run(found, kind), key=lambda item: item.id)
+        for tomogram in sorted(found, key=lambda item: item.id)
     ]
-
-
-def _select_one_per_run(found: "list[Tomogram]", kind: str) -> "list[Tomogram]":
-    """Return one tomogram per run: of several versions, the curators' default."""
-    if kind == "tomogram":
-        return found
-    best: dict[int, Tomogram] = {}
-    for tomogram in sorted(found, key=lambda item: (not item.is_visualization_default, item.id)):
-        best.setdefault(tomogram.run_id, tomogram)
-    return list(best.values())
 
 
 def _to_row(tomogram: "Tomogram", run: str, series: Any, kind: str) -> dict[str, Any]:
@@ -96,15 +89,12 @@ def _to_row(tomogram: "Tomogram", run: str, series: Any, kind: str) -> dict[str,
     }
     if series is None:
         return row
+    volts = series.acceleration_voltage or None
     known = {
         "tilt_low": series.tilt_min,
         "tilt_high": series.tilt_max,
         "tilt_step": series.tilt_step,
-        "voltage": _to_kilovolts(series.acceleration_voltage),
+        "voltage": volts / 1e3 if volts and volts > MIN_VOLTS else volts,
         "cs": series.spherical_aberration_constant,
     }
     return row | {key: value for key, value in known.items() if value is not None}
-
-
-def _to_kilovolts(volts: float | None) -> float | None:
-    return None if not volts else volts / 1e3 if volts > MIN_VOLTS else volts

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.model import EMPTY_CLASS, ImagingModel, crop_centre
-from cryoetgan.imaging.scenes import SCENE_BOXES
+from cryoetgan.imaging.model import EMPTY_CLASS, SCENE_BOXES, ImagingModel, crop_centre
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.physics.coordinates import centre_offset
 from cryoetgan.progress import track

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.model import ImagingModel, crop_centre
-from cryoetgan.imaging.scenes import SCENE_BOXES
+from cryoetgan.imaging.model import SCENE_BOXES, ImagingModel, crop_centre
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.physics.coordinates import centre_offset
 from cryoetgan.seeds import rng as generator_for

@@ -1,0 +1,137 @@
+"""Options of the commands that are settings of the functions, too."""
+
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from typer import Option
+
+from cryoetgan.command import check_positive, parse_numbers, parse_tilt_range
+from cryoetgan.errors import UserError
+
+if TYPE_CHECKING:
+    from cryoetgan.physics.acquisition import Acquisition
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """Options: how a tomogram was recorded."""
+
+    tilts: Annotated[str, Option(metavar="LO,HI[,STEP]", help="Degrees about y.")] = "-60,60,3"
+    voltage: Annotated[float, Option(help="Kilovolts.")] = 300.0
+    cs: Annotated[float, Option(help="Spherical aberration, millimetres.")] = 2.7
+    amplitude_contrast: Annotated[float, Option(help="Fraction.")] = 0.07
+    defocus: Annotated[float | None, Option(help="Micrometres, underfocus positive.")] = None
+    ctf: Annotated[
+        Literal["raw", "phase-flipped", "corrected"], Option(help="State of the CTF.")
+    ] = "raw"
+    group: Annotated[str, Option(help="Microscope session.")] = "all"
+
+    def acquisition(self, contrast: str = "dark") -> "Acquisition":
+        """Return the acquisition; raise `UserError` if a value is invalid."""
+        from cryoetgan.io.star import CLASS_NAME
+        from cryoetgan.physics.acquisition import Acquisition
+
+        low, high, step = parse_tilt_range(self.tilts)
+        if not CLASS_NAME.fullmatch(self.group):
+            raise UserError(f"--group: got '{self.group}', wanted letters, digits, _ and -")
+        known = {key: value for key, value in vars(self).items() if key != "tilts"}
+        return Acquisition(tilt_low=low, tilt_high=high, tilt_step=step, contrast=contrast, **known)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """How a tomogram is converted at its import."""
+
+    input_voxel_size: Annotated[float | None, Option(help="Angstrom, not the header's.")] = None
+    voxel_size: Annotated[float | None, Option(help="Angstrom, after resampling.")] = None
+    contrast: Annotated[Literal["dark", "bright"], Option(help="Protein in the file.")] = "dark"
+    tilt_axis: Annotated[Literal["y", "x"], Option(help="Tilt axis in the file.")] = "y"
+    beam_axis: Annotated[Literal["z", "y"], Option(help="Beam axis; y: IMOD's raw volumes.")] = "z"
+    float16: Annotated[bool, Option("--float16", help="Half the disk space.")] = False
+    mask: Annotated[Path | None, Option(help="MRC on the file's grid; not zero: excluded.")] = None
+
+    def __post_init__(self) -> None:
+        if self.voxel_size is not None:
+            check_positive(self.voxel_size, "--voxel-size", " A")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Microscope:
+    """Blurring of a tilt series in addition to the CTF."""
+
+    dose: Annotated[
+        float, Option(help="Electrons per square angstrom, of the series; 0: no damage.")
+    ] = 100.0
+    """Dose-symmetric from tilt zero outwards (Hagen 2017, doi 10.1016/j.jsb.2016.06.007)."""
+    b_factor: Annotated[float, Option(help="Square angstrom, of every image.")] = 300.0
+    """Envelope exp(-B k^2 / 4) of coherence and motion."""
+    misalignment: Annotated[float, Option(help="Pixels, standard deviation.")] = 0.4
+    """Residual shift of an image, in u and y."""
+    mtf: Annotated[float, Option(help="Detector's transfer at the Nyquist frequency, up to 1.")] = (
+        1.0
+    )
+    """Modulation transfer function, in (0, 1]: falls off to this value as a Gaussian."""
+
+    def __post_init__(self) -> None:
+        for name in ("dose", "b_factor", "misalignment"):
+            value = getattr(self, name)
+            if not 0 <= value < inf:
+                option = f"--{name.replace('_', '-')}"
+                raise UserError(f"{option}: got {value:g}, wanted zero or more")
+        if not 0 < self.mtf <= 1:
+            raise UserError(f"--mtf: got {self.mtf:g}, wanted a number above 0 and at most 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneOptions:
+    """Particles of a simulated tomogram or scene."""
+
+    copies: Annotated[int, Option(help="Particles of each class.")]
+    shape: Annotated[str, Option(metavar="X,Y,Z", help="Voxels.")]
+    class_copies: Annotated[
+        list[str] | None, Option(help="NAME=N: another number for one class; repeatable.")
+    ] = None
+    crowder: Annotated[
+        list[Path] | None,
+        Option(help="Map of a background species: labelled, not in the truth; repeatable."),
+    ] = None
+    crowder_copies: Annotated[int, Option(min=0, help="Copies of each crowder.")] = 100
+
+    def sides(self) -> tuple[int, int, int]:
+        """Return the shape in voxels: x, y, z."""
+        sides = parse_numbers(self.shape, "--shape", ("X", "Y", "Z"))
+        if any(side < 1 or side != int(side) for side in sides):
+            raise UserError(f"--shape: got '{self.shape}', wanted whole numbers above zero")
+        x, y, z = (int(side) for side in sides)
+        return x, y, z
+
+
+@dataclass(frozen=True, kw_only=True)
+class VesiclesAndGold:
+    """Vesicles and gold beads of a simulated tomogram or scene."""
+
+    vesicles: Annotated[int, Option(min=0, help="Number of membrane vesicles.")] = 0
+    vesicle_radius: Annotated[str, Option(metavar="LO,HI", help="Angstrom; longest half axis.")] = (
+        "200,500"
+    )
+    beads: Annotated[int, Option(min=0, help="Number of gold beads.")] = 0
+    bead_diameter: Annotated[float, Option(help="Angstrom.")] = 100.0
+    resolution: Annotated[
+        float | None,
+        Option(help="Angstrom, of vesicles and beads, as of the maps; default: 3 voxels."),
+    ] = None
+
+    def __post_init__(self) -> None:
+        low, high = self.vesicle_radii()
+        if not 0 < low <= high:
+            raise UserError(f"--vesicle-radius: got {low:g},{high:g}, wanted 0 < LO <= HI")
+        check_positive(self.bead_diameter, "--bead-diameter", " A")
+        if self.resolution is not None:
+            check_positive(self.resolution, "--resolution", " A")
+
+    def vesicle_radii(self) -> tuple[float, float]:
+        """Return the shortest and the longest half axis, angstrom."""
+        low, high = parse_numbers(self.vesicle_radius, "--vesicle-radius", ("LO", "HI"))
+        return low, high
