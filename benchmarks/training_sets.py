@@ -205,7 +205,7 @@ def main():
         simulate(work)
         conventional = [f"conventional_snr{snr}" for snr in SNRS]
         methods = {name: {"star": f"{name}.star", "uses_picks": False} for name in conventional}
-        # the others are made from picks, which can contain the class that is left out
+        # the others are made from picks, which can contain the left-out class
         fitted = ("noise_only", "no_neighbours", "fitted", "real_background", "pseudo")
         methods |= {name: f"{name}.star" for name in fitted}
         if given.leave_one_out:

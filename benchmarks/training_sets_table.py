@@ -77,7 +77,7 @@ def sections(looks):
 
 
 def left_out(table, seeds):
-    """Return the accuracy on each class that is left out."""
+    """Return the accuracy on each left-out class."""
     lines = []
     for name, classes in table.items():
         lines += [

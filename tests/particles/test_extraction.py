@@ -75,7 +75,7 @@ def test_boxes_at_the_nearest_voxels_keep_grey_values_and_positions(cryoetgan, t
         assert list(whole[0]) == [21, 22, 18]
         for box, (x, y, z) in zip(made.volumes, whole, strict=True):
             assert np.array_equal(box, volume[z - 8 : z + 8, y - 8 : y + 8, x - 8 : x + 8])
-        # where the particle is: coordinate - origin / voxel size, before and after
+        # position of the particle: coordinate - origin / voxel size, before and after
         was = known[COORDINATES].to_numpy(float) - (origins / 10 if name == "moved" else 0)
         now = whole - made.table[ORIGINS].to_numpy(float) / 10
         assert np.allclose(now, was, atol=1e-5)

@@ -107,7 +107,7 @@ def test_annotations_follow_their_tomogram(cryoetgan, tmp_path, words):
     axes = np.indices(near.shape)[::-1] - 7
     spread = [np.sum(near * axis**2) for axis in axes]
     assert np.argmax(spread) == np.argmax(np.abs(along))
-    # what we wrote ourselves stays where it is
+    # positions of our own files are not moved
     cryoetgan("particles", "import", "o.star", "--tomogram", "t1.mrc", "-o", "again.star")
     again = read_star(tmp_path / "again.star").particles
     assert np.allclose(again[COORDINATES].to_numpy(float), table[COORDINATES].to_numpy(float))

@@ -114,7 +114,7 @@ def _accuracy_by_class(correct: Correct, names: Labels) -> dict[str, float]:
 
 
 def _left_out(results: Results, names: Labels, clusters: Labels) -> dict[str, Any]:
-    """Return the accuracy on each class that is left out, for each method.
+    """Return the accuracy on each left-out class, for each method.
 
     `with_real`: trained on real crops of all other classes and synthetic ones of this
     class; `synthetic`: trained on synthetic volumes alone. Each with `others`, the accuracy

@@ -31,7 +31,7 @@ class Part:
 
     rows: VolumeRows
     only: str | None = None  # the one class that is taken
-    without: str | None = None  # the class that is left out
+    without: str | None = None  # the left-out class
     per_class: int | None = None  # at most this number of random volumes per class
     draw: tuple[Any, ...] = ()  # seed and names of the random numbers
     mask_diameter: float | None = None  # of a ball that hides the particle, fraction of the box

@@ -111,7 +111,7 @@ def standardise_into(
 
 
 def _clip_to_type(section: NDArray[np.float32], out: NDArray[Any]) -> NDArray[np.float32]:
-    """Keep a hot pixel inside the range of float16, where it would become infinite."""
+    """Clip to the range of float16: a hot pixel beyond it would become infinite."""
     if out.dtype != np.float16:
         return section
     return np.clip(section, -FLOAT16_LIMIT, FLOAT16_LIMIT)
