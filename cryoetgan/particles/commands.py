@@ -40,7 +40,6 @@ CtfState = Annotated[
     str | None,
     typer.Option(metavar="raw|phase-flipped|corrected", help="Default: from the record, or raw."),
 ]
-CTF_STATES = ("raw", "phase-flipped", "corrected")
 CURATION = Path("config/curation")
 
 
@@ -223,8 +222,6 @@ def _acquisition(
 
     from cryoetgan.physics.acquisition import Acquisition, read_acquisition
 
-    if ctf is not None and ctf not in CTF_STATES:
-        raise UserError(f"--ctf is '{ctf}'; give {', '.join(CTF_STATES)}")
     low, high, _ = parse_tilt_range(tilts)
     record = read_acquisition(tomogram) or Acquisition()
     record = replace(record, tilt_low=low, tilt_high=high, ctf=ctf or record.ctf)
