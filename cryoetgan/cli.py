@@ -53,14 +53,14 @@ UsageError: Any = next(
 )
 
 
-def build() -> Any:
-    """Return the tree of all commands, without importing slow packages."""
+def build(stage: str | None = None) -> Any:
+    """Return the tree of all commands, or of one stage's: its start needs no other stage."""
     app = group("Labelled synthetic cryo-electron tomograms that match your own data.")
     app.callback()(_root)
-    for stage, text in STAGES.items():
-        commands = importlib.import_module(f"cryoetgan.{stage}.commands")
-        commands.app.info.help = text
-        app.add_typer(commands.app, name=stage)
+    for name in [stage] if stage in STAGES else STAGES:
+        commands = importlib.import_module(f"cryoetgan.{name}.commands")
+        commands.app.info.help = STAGES[name]
+        app.add_typer(commands.app, name=name)
     app.add_typer(importlib.import_module("cryoetgan.setup.commands").app)
     return typer.main.get_command(app)
 
@@ -69,7 +69,8 @@ def main() -> None:
     """Run the command line. Exit code: 0 if done, 2 for a mistake of the user, 1 for a defect."""
     configure_logging()
     try:
-        status = build().main(prog_name="cryoetgan", standalone_mode=False)
+        stage = sys.argv[1] if len(sys.argv) > 1 else None
+        status = build(stage).main(prog_name="cryoetgan", standalone_mode=False)
     except UserError as error:
         sys.exit(_refuse(str(error)))
     except UsageError as error:

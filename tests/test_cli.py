@@ -23,6 +23,17 @@ def test_help_of_any_stage_imports_nothing_heavy():
         assert f"LOADED {stage} []" in done.stdout, done.stdout
 
 
+def test_a_stage_starts_without_the_commands_of_others_and_without_numpy():
+    program = (
+        "import sys\nfrom cryoetgan.cli import build\nbuild('structures')\n"
+        "print('numpy' in sys.modules, 'cryoetgan.evaluation.commands' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "False"]
+
+
 def test_a_process_of_its_own_says_and_returns_what_this_one_does(process, cryoetgan):
     for words, code in ((("--version",), 0), (("particles", "pik"), 2)):
         done, here = process(*words, code=code), cryoetgan(*words, code=code)
@@ -69,11 +80,11 @@ def test_a_command_without_chance_takes_a_seed(cryoetgan, tmp_path):
 def test_a_defect_keeps_its_traceback_and_exits_1(tmp_path):
     program = (
         "import cryoetgan.cli as cli\n"
-        "def broken(): raise RuntimeError('ours')\n"
+        "def broken(stage): raise RuntimeError('ours')\n"
         "cli.build = broken\ncli.main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert "Traceback" in done.stderr
+    assert "RuntimeError: ours" in done.stderr
