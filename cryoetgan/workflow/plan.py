@@ -37,6 +37,12 @@ def one_of(names: Iterable[str]) -> str:
     return "|".join(names) or NOTHING
 
 
+def find_file(name: str, root: Path) -> str:
+    """Return a file of the working directory, or else of the workflow's folder `root`."""
+    path = os.path.expandvars(os.path.expanduser(name))
+    return path if Path(path).exists() else str(root / path)
+
+
 class Plan:
     """Files, options and dependencies of a run.
 
@@ -105,9 +111,8 @@ class Plan:
     # files
 
     def find(self, name: str) -> str:
-        """Return a file of the working directory, or else of the workflow."""
-        path = os.path.expandvars(os.path.expanduser(name))
-        return path if Path(path).exists() else str(self.root / path)
+        """Return a file that the configuration or a table names."""
+        return find_file(name, self.root)
 
     def results(self, name: str) -> str:
         """Return the path of a result."""
