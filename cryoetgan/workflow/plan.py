@@ -10,7 +10,6 @@ from typing import Any
 
 from cryoetgan.config import Config
 from cryoetgan.config import check as check_config
-from cryoetgan.errors import UserError
 from cryoetgan.tables import ClassRow, TomogramRow, read_classes, read_tomograms
 from cryoetgan.workflow.evaluation import EvaluationPlan
 from cryoetgan.workflow.options import format_options, section_options
@@ -88,11 +87,6 @@ class Plan:
         self.simulated = [row.tomogram for row in rows if row.is_simulated]
         self.annotated = [row.tomogram for row in rows if row.is_simulated or row.annotations]
         self.training = [row.tomogram for row in rows if row.split in ("train", None)]
-        if not self.training:
-            raise UserError(
-                f"{self.config.tomograms.table}: no tomogram has split 'train'; give one, or leave "
-                "the column empty"
-            )
         self.groups: dict[str, list[str]] = {}
         for name in self.training:
             self.groups.setdefault(self.tomograms[name].group, []).append(name)
