@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q --no-compile -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: env  ## the whole workflow on the embedded default (six to twelve minutes on two cores)
+demo: env  ## the whole workflow on the embedded default (five to eleven minutes on two cores)
 	$(SNAKEMAKE)
 
 check: env  ## linters, types, spelling, prose

@@ -25,18 +25,19 @@ SCORES_HEADING += ["precision with correct class"]
 def draw_picks(run: Run, max_tomograms: int = 6) -> dict[str, Any]:
     """Return slices of the first tomograms, purity, and scores against annotations."""
     paths = volumes_in(run.results.folder / "tomograms")
+    tables = _read_particles(run.results, paths)
     slices = []
     for path in paths[:max_tomograms]:
-        volume, tables = run.results.tomogram(path), _read_particles(run.results, path.stem)
+        volume = run.results.tomogram(path)
         if volume is not None:
-            slices.append(draw_tomogram(path.stem, volume, *tables, box=run.box))
+            slices.append(draw_tomogram(path.stem, volume, *tables[path], box=run.box))
     if not slices:
         return {}
     return {
         "slices": slices,
         "n_omitted": len(paths) - max_tomograms,
         "purity": purity_rows(run.results),
-        "scores": score_rows(run, paths),
+        "scores": score_rows(run, tables),
     }
 
 
@@ -58,13 +59,18 @@ def draw_synthetic(run: Run, max_tomograms: int = 2) -> dict[str, Any]:
     return values if slices else {}
 
 
-def _read_particles(results: Results, tomogram: str) -> tuple[Any, Any]:
-    """Return the tables of selected and of annotated particles; None if one is missing."""
+def _read_particles(results: Results, tomograms: list[Path]) -> dict[Path, tuple[Any, Any]]:
+    """Return each tomogram's tables of selected and annotated particles; None if one is missing."""
     columns = ["rlnTomoName", "cryoetganClass", *COORDINATES]
     selected = results.table("particles/selected.star", columns)
-    if selected is not None:
-        selected = selected[selected["rlnTomoName"].astype(str) == tomogram]
-    return selected, results.table(f"particles/{tomogram}_annotations.star", columns[1:])
+    found = {}
+    for path in tomograms:
+        own = (
+            None if selected is None else selected[selected["rlnTomoName"].astype(str) == path.stem]
+        )
+        annotated = results.table(f"particles/{path.stem}_annotations.star", columns[1:])
+        found[path] = own, annotated
+    return found
 
 
 def purity_rows(results: Results) -> list[list[str]]:
@@ -85,12 +91,11 @@ def purity_rows(results: Results) -> list[list[str]]:
     return [PURITY_HEADING, *found] if found else []
 
 
-def score_rows(run: Run, tomograms: list[Path]) -> list[list[str]]:
+def score_rows(run: Run, tables: Mapping[Path, tuple[Any, Any]]) -> list[list[str]]:
     """Return precision and recall of the selected particles of each annotated tomogram."""
     radius = float(config_section(run.config, "evaluation").get("match_radius") or MATCH_RADIUS)
     rows = []
-    for path in tomograms:
-        selected, annotated = _read_particles(run.results, path.stem)
+    for path, (selected, annotated) in tables.items():
         if selected is None or annotated is None:
             continue
         volume = run.results.tomogram(path)
