@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-UNTRACKED = {"cli", "command", "config", "errors", "progress", "tables", "workflow"}
+UNTRACKED = {"cli", "command", "config", "errors", "progress", "tables"}
 """Top-level modules that print or check, but compute no result."""
 BODIES = ("body", "orelse", "handlers", "finalbody", "cases")
 """Fields of a syntax node that hold statements."""

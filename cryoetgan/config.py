@@ -170,7 +170,7 @@ class Particles(Section):
     )
     max_picks: Count | None = Field(None, description="Best picks kept per tomogram; empty: all.")
     rotations: Annotated[int, Field(ge=8)] = Field(
-        1856, description="Template orientations: 550 are about 30 degrees apart, 4400 about 15."
+        1856, description="Template orientations: 550 are about 26 degrees apart, 4400 about 11."
     )
     lowpass: Positive | None = Field(
         None, description="Angstrom; scoring ignores finer detail. Empty: three voxels."

@@ -101,9 +101,9 @@ def measure(
 
     Metrics: is, fid, kid, precision, recall, density, coverage (they need --features),
     ssim_class, ssim_best, ssim_cycle (--cycle, from --densities or --real), power_ratio, sd_ratio,
-    pose_recovery (--map of each class), c2st_auc (classifier two-sample test). Compare each value with its baselines:
-    `real_half` is one half of the real set against the other. Only sd_ratio and
-    power_ratio depend on the grey-value scale: each volume is standardised for the others.
+    pose_recovery (--map of each class), c2st_auc (classifier two-sample test). Compare each value
+    with its baselines: `real_half` is one half of the real set against the other. Only sd_ratio
+    and power_ratio depend on the grey-value scale: each volume is standardised for the others.
     """
     from cryoetgan.devices import choose_device
     from cryoetgan.evaluation.classifiers.classifier import load_classifier

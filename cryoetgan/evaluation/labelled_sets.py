@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.mrc import check_same_voxel_size
 from cryoetgan.io.star import COORDINATES
-from cryoetgan.io.volume_set import VolumeSet, read_volume_set
+from cryoetgan.io.volume_set import VolumeSet, check_same_boxes, read_volume_set
 from cryoetgan.physics.acquisition import is_symmetric, read_tilt_ranges
 
 log = logging.getLogger("cryoetgan")
@@ -78,13 +77,7 @@ def _tilts(volumes: VolumeSet, rows: NDArray[np.int_]) -> tuple[bool, tuple[floa
 def open_sets(first: Path, *others: Path) -> list[VolumeSet]:
     """Open volume sets with classes, of one box and voxel size."""
     sets = [read_volume_set(path, ["cryoetganClass"]) for path in (first, *others)]
-    for other in sets[1:]:
-        check_same_voxel_size(sets[0].voxel_size, other.voxel_size, sets[0].path, other.path)
-        if sets[0].box != other.box:
-            raise UserError(
-                f"{sets[0].path} has boxes of {sets[0].box} voxels, {other.path} of {other.box}; "
-                "make both with one densities.box"
-            )
+    check_same_boxes(*sets)
     return sets
 
 

@@ -14,13 +14,12 @@ from cryoetgan.evaluation.measurement.feature_metrics import feature_metrics
 from cryoetgan.evaluation.measurement.measure import baseline_volumes
 from cryoetgan.evaluation.measurement.metrics_io import MetricInputs
 from cryoetgan.io.files import check_exists
-from cryoetgan.io.star import item_names
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.progress import track
 from cryoetgan.seeds import rng
 from cryoetgan.translation.engine.checkpoint import read
 from cryoetgan.translation.engine.translator import Translator
-from cryoetgan.translation.translate import open_translator
+from cryoetgan.translation.translate import name_items, open_translator
 
 log = logging.getLogger("cryoetgan")
 SCORES = ("is", "fid", "kid")
@@ -77,6 +76,6 @@ def measure_generators(
 
 def _translate(translator: Translator, densities: VolumeSet, seed: int) -> LabelledSet:
     names = densities.table["cryoetganClass"].to_numpy(str)
-    made = translator.translate_set(densities, item_names(names), 1, seed)
+    made = translator.translate_set(densities, name_items(densities), 1, seed)
     volumes = np.stack([volume for _, _, volume in made])
     return LabelledSet(volumes, names, densities.table.assign(cryoetganSource="generated"))

@@ -80,6 +80,8 @@ def open_raw_volume(
         with open(path, "rb") as file:
             is_gzip = file.read(2) == b"\x1f\x8b"
         if is_gzip:
+            if scratch is not None:
+                scratch.mkdir(parents=True, exist_ok=True)
             folder = stack.enter_context(tempfile.TemporaryDirectory(dir=scratch, prefix=".raw-"))
             unpacked = Path(folder) / "volume.mrc"
             _unpack_gzip(path, unpacked, name)

@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 from cryoetgan.errors import UserError
 from cryoetgan.io.files import check_exists
 from cryoetgan.io.memmap import RELEASE_EVERY_BYTES, release_pages
-from cryoetgan.io.mrc import Floats, open_mrc, open_volume, resolve_voxel_size
+from cryoetgan.io.mrc import (
+    Floats,
+    check_same_voxel_size,
+    open_mrc,
+    open_volume,
+    resolve_voxel_size,
+)
 from cryoetgan.io.star import read_star, write_star
 
 if TYPE_CHECKING:
@@ -75,6 +81,17 @@ def read_volume_set(star: Path, columns: Sequence[str] = ()) -> VolumeSet:
     size = resolve_voxel_size(stack, voxel_size, None)
     table = _in_stack_order(tables.particles, Path(star))
     return VolumeSet(Path(star), table, tables.optics, data, size)
+
+
+def check_same_boxes(first: VolumeSet, *others: VolumeSet) -> None:
+    """Raise `UserError` if the voxel size or the box of a set differs from those of the first."""
+    for other in others:
+        check_same_voxel_size(first.voxel_size, other.voxel_size, first.path, other.path)
+        if first.box != other.box:
+            raise UserError(
+                f"{first.path} has boxes of {first.box} voxels, {other.path} of {other.box}; "
+                "make both with one densities.box"
+            )
 
 
 def _in_stack_order(table: "pd.DataFrame", star: Path) -> "pd.DataFrame":

@@ -63,7 +63,8 @@ class Acquisition:
             ("defocus", self.defocus, " um", self.defocus is None or 0 <= self.defocus < inf),
         ):
             if not good:
-                wanted = "a fraction" if name == "amplitude_contrast" else "a number, zero or more"
+                others = {"amplitude_contrast": "a fraction", "voltage": "a number above zero"}
+                wanted = others.get(name, "a number, zero or more")
                 raise UserError(f"{name} is {value:g}{unit}, wanted {wanted}")
 
     @property

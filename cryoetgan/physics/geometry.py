@@ -51,8 +51,8 @@ def random_rotations(count: int, rng: np.random.Generator) -> Rotation:
 def super_fibonacci(count: int) -> Rotation:
     """Return `count` nearly uniform rotations (Alexa 2022, doi 10.1109/CVPR52688.2022.00811).
 
-    The set is deterministic. The mean distance to the nearest neighbour is about
-    360 / count**(1/3) / 2 degrees: 15 degrees for 4,400 rotations.
+    The set is deterministic. The mean distance to the nearest neighbour is 26 degrees for 550
+    rotations, 16 for 1,856, and 11 for 4,400: about 180 / count**(1/3) if there are many.
     """
     phi, psi = np.sqrt(2.0), 1.533751168755204288118041
     s = np.arange(count) + 0.5

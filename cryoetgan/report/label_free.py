@@ -54,16 +54,18 @@ def check_set(
 
 
 def _check_kid(metric: Metric, reference: Metric, is_simulated: bool) -> Check:
-    name = f"closer to real crops than {SIMULATION if is_simulated else 'before training'}"
-    text = f"KID to real crops is {metric.value:.3g}"
-    if is_simulated:
-        text += f"; of {SIMULATION} it is {reference.value:.3g}"
-    else:
-        text += f" after training and {reference.value:.3g} before"
+    other = SIMULATION if is_simulated else "before training"
+    name = f"significantly closer to real crops than {other}"
+    text = f"KID to real crops is {_show_kid(metric)}; {other}: {_show_kid(reference)}"
     if "real_half" in metric.baselines:
         half = metric.baselines["real_half"]
-        text += f" (one half of the real crops against the other: {half:.3g})"
+        text += f"; one half of the real crops against the other: {half:.3g}"
     return Check(name, "good" if metric.high < reference.low else "bad", f"{text}.")
+
+
+def _show_kid(metric: Metric) -> str:
+    interval = f" ({metric.low:.3g} to {metric.high:.3g})" if metric.interval else ""
+    return f"{metric.value:.3g}{interval}"
 
 
 def _check_c2st(metric: Metric, kind: str, good: float = 0.65, bad: float = 0.9) -> Check:

@@ -14,7 +14,7 @@ from cryoetgan.setup.cost import estimate
 from cryoetgan.setup.inputs import Finding, check_inputs
 from cryoetgan.tables import read_classes, read_tomograms
 
-PACKAGES = ["torch", "gemmi", "skimage", "matplotlib", "jinja2", "snakemake"]
+PACKAGES = ["torch", "gemmi", "matplotlib", "jinja2", "snakemake"]
 OLDEST_CONDA = (24, 7, 1)
 USABLE_DISK = 0.95
 """Fraction of the free disk space that a run may fill."""

@@ -6,8 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.mrc import check_same_voxel_size
-from cryoetgan.io.volume_set import VolumeSetWriter, read_volume_set
+from cryoetgan.io.volume_set import VolumeSetWriter, check_same_boxes, read_volume_set
 from cryoetgan.progress import track
 
 
@@ -18,15 +17,10 @@ def concatenate_volume_sets(paths: Sequence[Path], output: Path) -> int:
     """
     sets = [read_volume_set(path, ["rlnOpticsGroup"]) for path in paths]
     first = sets[0]
+    check_same_boxes(*sets)
     optics: list[pd.DataFrame] = []
     tables: list[pd.DataFrame] = []
     for volumes in sets:
-        check_same_voxel_size(first.voxel_size, volumes.voxel_size, first.path, volumes.path)
-        if volumes.box != first.box:
-            raise UserError(
-                f"{first.path} has boxes of {first.box} voxels, {volumes.path} of {volumes.box}; "
-                "make both with one densities.box"
-            )
         count = sum(map(len, optics))
         old = list(volumes.optics.get("rlnOpticsGroup", []))
         new = {number: count + place for place, number in enumerate(old, start=1)}

@@ -61,8 +61,8 @@ def open_tiled_generator(
 ) -> tuple[TiledGenerator, ImagingModel]:
     """Return the tile generator of a checkpoint, and its imaging model.
 
-    The model is fitted to `tomogram`; by default it is the first. The noise depends on `name`, the synthetic
-    tomogram's; `scale` is a factor on the scene's densities.
+    The model is fitted to `tomogram`; by default it is the first. The noise depends on `name`, the
+    synthetic tomogram's; `scale` is a factor on the scene's densities.
     """
     translator = open_translator(path, "ds", device)
     if not isinstance(translator, ResidualTranslator):

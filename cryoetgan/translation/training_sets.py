@@ -9,9 +9,8 @@ import numpy as np
 import torch
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.mrc import check_same_voxel_size
 from cryoetgan.io.star import ANGLES, ORIGINS
-from cryoetgan.io.volume_set import VolumeSet
+from cryoetgan.io.volume_set import VolumeSet, check_same_boxes
 from cryoetgan.physics.acquisition import COLUMNS, read_tilt_ranges
 
 log = logging.getLogger("cryoetgan")
@@ -19,14 +18,7 @@ log = logging.getLogger("cryoetgan")
 
 def check_sets(densities: VolumeSet, subtomograms: VolumeSet, box_multiple: int) -> None:
     """Raise a `UserError` if voxel sizes or boxes of the two domains do not fit."""
-    check_same_voxel_size(
-        densities.voxel_size, subtomograms.voxel_size, densities.path, subtomograms.path
-    )
-    if densities.box != subtomograms.box:
-        raise UserError(
-            f"{densities.path} has boxes of {densities.box} voxels, {subtomograms.path} of "
-            f"{subtomograms.box}; make both with one densities.box"
-        )
+    check_same_boxes(densities, subtomograms)
     if densities.box % box_multiple:
         raise UserError(
             f"{densities.path}: boxes of {densities.box} voxels, wanted a multiple of {box_multiple}"

@@ -10,7 +10,6 @@ from typing import Any
 
 from cryoetgan.config import Config
 from cryoetgan.config import check as check_config
-from cryoetgan.errors import UserError
 from cryoetgan.tables import ClassRow, TomogramRow, read_classes, read_tomograms
 from cryoetgan.workflow.evaluation import EvaluationPlan
 from cryoetgan.workflow.options import format_options, section_options
@@ -35,6 +34,12 @@ def arrays(model: str) -> str:
 def one_of(names: Iterable[str]) -> str:
     """Return a wildcard constraint that matches exactly these names."""
     return "|".join(names) or NOTHING
+
+
+def find_file(name: str, root: Path) -> str:
+    """Return a file of the working directory, or else of the workflow's folder `root`."""
+    path = os.path.expandvars(os.path.expanduser(name))
+    return path if Path(path).exists() else str(root / path)
 
 
 class Plan:
@@ -82,11 +87,6 @@ class Plan:
         self.simulated = [row.tomogram for row in rows if row.is_simulated]
         self.annotated = [row.tomogram for row in rows if row.is_simulated or row.annotations]
         self.training = [row.tomogram for row in rows if row.split in ("train", None)]
-        if not self.training:
-            raise UserError(
-                f"{self.config.tomograms.table}: no tomogram has split 'train'; give one, or leave "
-                "the column empty"
-            )
         self.groups: dict[str, list[str]] = {}
         for name in self.training:
             self.groups.setdefault(self.tomograms[name].group, []).append(name)
@@ -105,9 +105,8 @@ class Plan:
     # files
 
     def find(self, name: str) -> str:
-        """Return a file of the working directory, or else of the workflow."""
-        path = os.path.expandvars(os.path.expanduser(name))
-        return path if Path(path).exists() else str(self.root / path)
+        """Return a file that the configuration or a table names."""
+        return find_file(name, self.root)
 
     def results(self, name: str) -> str:
         """Return the path of a result."""

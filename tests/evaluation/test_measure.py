@@ -8,14 +8,19 @@ import pytest
 import torch
 
 from cryoetgan.errors import UserError
-from cryoetgan.evaluation.labelled_sets import LabelledSet
+from cryoetgan.evaluation.labelled_sets import LabelledSet, load_labelled
 from cryoetgan.evaluation.measurement.feature_metrics import (
     match_class_proportions,
     weak_classifier_warning,
 )
 from cryoetgan.evaluation.measurement.measure import measure
-from cryoetgan.evaluation.measurement.metrics_io import METRICS, MetricInputs
-from cryoetgan.io.volume_set import write_volume_set
+from cryoetgan.evaluation.measurement.metrics_io import (
+    METRICS,
+    MetricInputs,
+    read_class_maps,
+    read_cycle,
+)
+from cryoetgan.io.volume_set import read_volume_set, write_volume_set
 from tests.conftest import refused
 from tests.evaluation.conftest import shapes
 
@@ -71,6 +76,7 @@ def test_each_metric_has_baselines(run, features):
     assert found["sd_ratio"]["value"] == pytest.approx(1, abs=0.1)
     assert found["sd_ratio"]["warning"] is None
     assert abs(found["c2st_auc"]["value"] - 0.5) < 0.25
+    assert found["c2st_auc"]["baselines"]["noise"] > 0.75
     # some metrics alone have the same values
     words = ("--features", features, "--metric", "kid", "--metric", "sd_ratio")
     some, _ = run("good", *words)
@@ -141,3 +147,40 @@ def test_class_proportions_are_matched_if_all_classes_are_generated(rng):
     assert list(names[found]) == ["a"] * 20 + ["b"] * 20
     found = match_class_proportions(np.array(["a", "a", "b"]), np.array(["c"] * 5), rng)
     assert list(found) == [0, 1, 2, 3, 4]
+
+
+def test_particles_in_their_pose_are_recovered(make_set, maps):
+    real, generated = (
+        read_volume_set(make_set(f"pose_{source}", noise=0.05, source=source))
+        for source in ("real", "generated")
+    )
+    inputs = MetricInputs(
+        load_labelled(real), load_labelled(generated), 10.0, maps=read_class_maps(maps, real)
+    )
+    found = measure(inputs, 0, CPU, ("pose_recovery",))["pose_recovery"]
+    assert set(found["baselines"]) == {"chance", "physics", "noise", "real"}
+    assert found["value"] == found["baselines"]["real"] == 1
+    assert found["baselines"]["noise"] < 0.9
+    assert found["warning"] is None
+    assert "rotation_error" not in found  # only if no metric is named
+
+
+@pytest.mark.parametrize("source", ["real", "density"])
+def test_cycled_volumes_are_compared_with_their_own_originals(make_set, tmp_path, source):
+    """Crops are matched by their identifier, densities by class and angles, in any order."""
+    real, other = (read_volume_set(make_set(f"cycle_{kind}")) for kind in ("real", "other"))
+    originals = real if source == "real" else read_volume_set(make_set("cycle_d", source="density"))
+    order = np.arange(len(originals))[::-1][:10]
+    path = tmp_path / "cycled.star"
+    table = originals.table.iloc[order].reset_index(drop=True)
+    write_volume_set(path, originals.volumes[order], table, 10.0)
+    first, second = read_cycle(path, real, None if source == "real" else originals.path)
+    assert np.array_equal(first, second)
+    assert np.array_equal(first, originals.volumes[order])
+    inputs = MetricInputs(load_labelled(real), load_labelled(real), 10.0, cycle=(first, second))
+    found = measure(inputs, 0, CPU, ("ssim_cycle",))["ssim_cycle"]
+    assert found["value"] == pytest.approx(1)
+    assert set(found["baselines"]) == {"other", "constant", "noise"}
+    assert max(found["baselines"].values()) < 0.9
+    with pytest.raises(UserError, match="have no row in" if source == "real" else "--densities"):
+        read_cycle(path, other, None)

@@ -1,4 +1,4 @@
-"""Inception score, SSIM, AUC and spectra: closed forms, and independent implementations."""
+"""Inception score, SSIM and spectra: closed forms, and independent implementations."""
 
 import numpy as np
 import pytest

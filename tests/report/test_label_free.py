@@ -37,7 +37,10 @@ def test_kid_must_fall_significantly(is_simulated):
     (worse,) = check_set(large, small, is_simulated)
     (equal,) = check_set(large, large, is_simulated)
     assert [check.tone for check in (better, worse, equal)] == ["good", "bad", "bad"]
-    assert re.findall(r"is (\d+)\D* (\d+)", better.text) == [("2", "50")]
+    assert re.findall(r"(\d+) \(([\d.]+) to ([\d.]+)\)", better.text) == [
+        ("2", "1.9", "2.1"),
+        ("50", "49.9", "50.1"),
+    ]
 
 
 def test_pose_recovery_is_compared_with_chance():

@@ -68,6 +68,14 @@ def test_the_verdict_is_on_the_fitted_simulation_if_it_is_exported(generated, re
     assert useless.tone == ("unknown" if tone == "unknown" else "bad")
 
 
+@pytest.mark.parametrize(
+    ("generated", "words"), [(0.999, "higher"), (0.6, "lower"), (0.93, "no gain")]
+)
+def test_the_generated_set_is_compared_with_the_exported_simulation(generated, words):
+    values = {"gan_train": generated, "fitted_train": 0.93, "real_train": 0.95}
+    assert words in conclude(parse(values), "annotations", False, "fitted").headline
+
+
 def test_a_useless_generated_set_points_to_the_simulation():
     """Also if its user exports it, against the comparison."""
     found = verdict(gan_train=0.5, fitted_train=0.93, real_train=0.95)

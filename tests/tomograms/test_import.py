@@ -259,6 +259,7 @@ def test_an_invalid_tomogram_is_refused_and_nothing_is_written(
         ("--tilts", "60,-60", "LO < HI"),
         ("--tilts", "-60,60,500", "STEP"),
         ("--ctf", "done", "phase-flipped"),
+        ("--voltage", 0, "voltage is 0 kV, wanted a number above zero"),
         ("--cs", "nan", "zero or more"),
         ("--cs", -1, "zero or more"),
         ("--defocus", "inf", "zero or more"),

@@ -7,6 +7,7 @@ environment. It does not check that conda-forge holds those versions, nor CUDA b
 EMAN2, which a stand-in package with the same command replaces.
 """
 
+import ast
 import os
 import re
 import subprocess
@@ -15,8 +16,25 @@ import sys
 import pytest
 import yaml
 
+from cryoetgan.cli import STAGES
+from cryoetgan.code_hash import code_files
+from tests.conftest import ROOT
 from tests.workflow.channel import ENVS
 from tests.workflow.conftest import TINY
+
+PACKAGE_OF = {
+    "PIL": "pillow",
+    "torch": "pytorch",
+    "yaml": "pyyaml",
+    "matplotlib": "matplotlib-base",
+    "cryoet_data_portal": "cryoet-data-portal",
+}
+BROUGHT_BY = {
+    "markupsafe": "jinja2",
+    "zarr": "copick",
+    "gql": "cryoet-data-portal",
+    "requests": "cryoet-data-portal",
+}
 
 
 def test_environments_are_pinned_to_minor_versions():
@@ -30,6 +48,29 @@ def test_environments_are_pinned_to_minor_versions():
             assert re.fullmatch(r"[\w.-]+ =\d[\w.]*", entry) or free, f"{path.name}: {entry}"
         for entry in [word for e in listed if isinstance(e, dict) for word in e["pip"]]:
             assert re.fullmatch(r"[\w.-]+ ==\d+\.\d+\.\*", entry), f"{path.name}: {entry}"
+
+
+def imported_packages(stage):
+    """Return the conda packages that a stage imports, its shared modules included."""
+    found = set()
+    for name in code_files(ROOT / "cryoetgan", stage):
+        first = name.split("/")[0]
+        if not name.endswith(".py") or first in set(STAGES) - {stage}:
+            continue
+        for node in ast.walk(ast.parse((ROOT / "cryoetgan" / name).read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.split(".")[0])
+    found -= {"cryoetgan", *sys.stdlib_module_names}
+    return {PACKAGE_OF.get(name, BROUGHT_BY.get(name, name)) for name in found}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_each_environment_holds_what_its_stage_imports(stage):
+    text = (ROOT / "envs" / f"{stage}.yaml").read_text()
+    held = set(re.findall(r'^ +- "?([\w.-]+) =', text, re.MULTILINE))
+    assert imported_packages(stage) - held == set()
 
 
 def test_torch_is_only_where_tensors_are_computed():

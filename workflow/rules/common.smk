@@ -22,14 +22,13 @@ if IS_CHECKOUT:
 
 import cryoetgan
 from cryoetgan.code_hash import code_hash
-from cryoetgan.config import check
 from cryoetgan.errors import UserError
+from cryoetgan.evaluation.ablations import ABLATIONS
 from cryoetgan.io.files import write_text
 from cryoetgan.translation.presets import read_preset
 from cryoetgan.workflow import console
 from cryoetgan.workflow.options import format_options, section_options
-from cryoetgan.evaluation.ablations import ABLATIONS
-from cryoetgan.workflow.plan import Plan, arrays, one_of, stack
+from cryoetgan.workflow.plan import Plan, arrays, find_file, one_of, stack
 from cryoetgan.workflow.translation import SETS, UNCERTAINTY_MAPS
 
 PACKAGE = Path(cryoetgan.__file__).parent
@@ -47,11 +46,6 @@ if os.environ.get("CRYOETGAN_CONTAINER"):
         "CRYOETGAN_CONTAINER",
 
     containerized: os.environ.get("CRYOETGAN_CONTAINER")
-
-
-def project_file(name):
-    """A file of the working directory, else of the workflow."""
-    return name if Path(name).exists() else str(ROOT / name)
 
 
 def checked(function, *arguments):

@@ -126,14 +126,13 @@ def load_classifier(
         name, classes, trained_box = content["network"], content["classes"], content["box"]
         network = NETWORKS[name].build(trained_box, len(classes))
         network.load_state_dict(content["state"])
-        network = network.to(device).eval()
-        classifier = Classifier(network, name, classes, trained_box, device, content["validation"])
-        key = content["key"]
+        validation, key = content["validation"], content["key"]
     except Exception as error:  # a broken file raises one of many kinds
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"{path}: is not a classifier of `evaluation classify` ({first})"
         ) from error
-    if box not in (None, classifier.box):
-        raise UserError(f"{path}: was trained on boxes of {classifier.box} voxels, not {box}")
-    return classifier, key
+    if box not in (None, trained_box):
+        raise UserError(f"{path}: was trained on boxes of {trained_box} voxels, not {box}")
+    network = network.to(device).eval()  # an error of the device is not one of the file
+    return Classifier(network, name, classes, trained_box, device, validation), key

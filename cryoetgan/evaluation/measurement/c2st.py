@@ -72,7 +72,10 @@ def c2st_auc(
     if sides is None:
         sides = generator.permutation(np.arange(len(real)) % 2).astype(np.int8)
         warning = "the real crops are too crowded for a split by space: the two parts overlap"
-    generated = generated.subset(match_class_proportions(real.names, generated.names, generator))
+    rows = match_class_proportions(real.names, generated.names, generator)
+    # the clusters of all rows: blocks of space depend on the extent of the whole set
+    generated_clusters = cluster_labels(generated.table)[rows]
+    generated = generated.subset(rows)
     other_sides = spatial_split(generated.table, real.box, 0.5, generator)
     if other_sides is None:
         other_sides = (np.arange(len(generated)) % 2).astype(np.int8)
@@ -83,8 +86,7 @@ def c2st_auc(
         return None
     trainer = _Trainer(real.symmetric, device, seed, generator)
     value, scores = trainer.test(train, test, SAMPLES, "generated")
-    pairs = (real.table, sides), (generated.table, other_sides)
-    clusters = [cluster_labels(table)[side == 1] for table, side in pairs]
+    clusters = cluster_labels(real.table)[sides == 1], generated_clusters[other_sides == 1]
     # real against real: the classes are drawn at random, so the AUC is 0.5 except by chance
     first, second = (_random_halves(part[0], generator) for part in (train, test))
     found = {"real_half": trainer.test(first, second, BASELINE_SAMPLES, "real")[0]}

@@ -25,7 +25,7 @@ def describe_run(run: Run) -> dict[str, Any]:
     memory = max((_finite(row["memory"]) for row in rows), default=0)
     cells = [[r["step"], *(short(r[k]) for k in ("seconds", "cpu", "memory"))] for r in rows]
     return {
-        "total": f"{minutes:.{0 if minutes >= 10 else 1}f} minutes in total, at most "
+        "total": f"{minutes:.{0 if minutes >= 10 else 1}f} minutes, summed over all jobs; at most "
         f"{memory:.0f} MB",
         "timings": [["job", "seconds", "CPU seconds", "memory, MB"], *cells] if rows else [],
         "config": run.results.text("config.yaml"),

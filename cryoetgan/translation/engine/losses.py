@@ -37,7 +37,7 @@ def patch_distance(generated: Tensor, real: Tensor, max_patches: int = MAX_PATCH
     dilations = [dilation for dilation in DILATIONS if 2 * dilation < edge]
     for dilation in dilations:
         filters = torch.randn(PATCH_FILTERS, 1, 3, 3, 3).to(generated.device)
-        filters = filters / filters.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1, 1)
+        filters = normalise_filters(filters)
         count = min(max_patches, *(count_patches(x, dilation) for x in (generated, real)))
         a, b = (
             sort_rows(sample_responses(x, filters, dilation, count))
@@ -46,6 +46,12 @@ def patch_distance(generated: Tensor, real: Tensor, max_patches: int = MAX_PATCH
         variance = b.var(dim=1, keepdim=True).clamp_min(1e-8)
         total = total + ((a - b).square() / variance).mean()
     return total / max(len(dilations), 1)
+
+
+def normalise_filters(filters: Tensor) -> Tensor:
+    """Return filters `(F, 1, 3, 3, 3)` divided by their norm."""
+    norm = filters.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1, 1)
+    return filters / norm.clamp_min(1e-6)
 
 
 def count_patches(volumes: Tensor, dilation: int) -> int:

@@ -9,7 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cryoetgan.translation.engine.losses import DILATIONS, MAX_PATCHES, sample_responses, sort_rows
+from cryoetgan.translation.engine.losses import (
+    DILATIONS,
+    MAX_PATCHES,
+    normalise_filters,
+    sample_responses,
+    sort_rows,
+)
 from cryoetgan.translation.residual.layers import conv3d_from_one
 
 VARIANCE_FLOOR = 1e-4
@@ -123,12 +129,6 @@ def random_filters(count: int) -> Tensor:
     mean = out.sum(dim=(2, 3, 4), keepdim=True) / voxels
     keep_mean = (torch.arange(count) % 4 == 3).float().reshape(-1, 1, 1, 1, 1)
     return normalise_filters(out - (1 - keep_mean) * mean * mask)
-
-
-def normalise_filters(filters: Tensor) -> Tensor:
-    """Return filters `(F, 1, 3, 3, 3)` divided by their norm."""
-    norm = filters.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1, 1)
-    return filters / norm.clamp_min(1e-6)
 
 
 class PowerSpectrum(nn.Module):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cryoetgan.translation.engine.losses import normalise_filters
 from cryoetgan.translation.residual.layers import (
     conv3d_from_one,
     conv_transpose3d_to_one,
@@ -65,8 +66,7 @@ class DiffusionStep(nn.Module):
         super().__init__()
         kernels = torch.randn(filters, 1, 3, 3, 3)
         kernels = kernels - kernels.mean(dim=(2, 3, 4), keepdim=True)
-        norm = kernels.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1, 1)
-        self.kernels = nn.Parameter(kernels / norm)
+        self.kernels = nn.Parameter(normalise_filters(kernels))
         shape = (1, filters, 1, 1, 1)
         # a, b and c
         self.linear, self.bounded, self.falling = (
