@@ -22,7 +22,7 @@ from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.coordinates import ImportTransform
 from cryoetgan.physics.geometry import relion_from_rotation, rotation_from_relion
-from cryoetgan.physics.optics import ctf, missing_wedge, radius_grid
+from cryoetgan.physics.optics import missing_wedge, radius_grid, recorded_ctf
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -182,11 +182,7 @@ def transfer_volume(acquisition: Acquisition, box: int, voxel_size: float) -> ND
     The contrast of the protein has no effect, since reference and particles share it.
     """
     half = missing_wedge((box, box, box), acquisition.tilts).astype(np.float32)
-    if acquisition.defocus is not None and acquisition.ctf != "corrected":
-        k = radius_grid((box, box, box), voxel_size)
-        microscope = (acquisition.voltage, acquisition.cs, acquisition.amplitude_contrast)
-        values = ctf(k, acquisition.defocus, *microscope)
-        half *= values if acquisition.ctf == "raw" else np.abs(values)
+    half *= recorded_ctf(radius_grid((box, box, box), voxel_size), acquisition)
     # the full transform from its half: F(-k) = F(k), since the filter is real and even
     full = np.zeros((box, box, box), np.float32)
     full[..., : box // 2 + 1] = half

@@ -229,6 +229,8 @@ def ablate(
     masks = {name: Path(path) for name, path in parse_by_tomogram(mask, "--mask").items()}
     files = (tomogram or [], particles or [], masks)
     real = kind == "real_background"
+    if masks and not real:
+        raise UserError(f"--mask: --kind {kind} reads no tomogram; give --kind real_background")
     count = write_fitted(
         source,
         output,

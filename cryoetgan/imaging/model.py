@@ -21,7 +21,7 @@ from cryoetgan.imaging.neighbours import NeighbourSampler, PairCorrelation
 from cryoetgan.imaging.noise_spectrum import NoiseSpectrum
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.geometry import clip_box
-from cryoetgan.physics.optics import ctf, missing_wedge, radius_grid, tilt_angle
+from cryoetgan.physics.optics import missing_wedge, radius_grid, recorded_ctf, tilt_angle
 
 Floats = NDArray[np.floating]
 Shape = tuple[int, ...]
@@ -63,19 +63,6 @@ class EnvelopeGain:
         low = self.values[i, j] * (1 - t) + self.values[i, j + 1] * t
         high = self.values[up, j] * (1 - t) + self.values[up, j + 1] * t
         return low * (1 - s) + high * s
-
-
-def recorded_ctf(k: Floats, acquisition: Acquisition) -> Floats:
-    """Return the CTF at frequencies in cycles per angstrom, in the tomogram's CTF state.
-
-    Signed if raw, its absolute value if phase-flipped. It is 1 if the CTF was corrected or the
-    defocus is not known.
-    """
-    a = acquisition
-    if a.defocus is None or a.ctf == "corrected":
-        return np.ones_like(k)
-    values = ctf(k, a.defocus, a.voltage, a.cs, a.amplitude_contrast)
-    return np.abs(values) if a.ctf == "phase-flipped" else values
 
 
 def transfer_function(
@@ -129,17 +116,17 @@ class ImagingModel:
     @cached_property
     def transfer(self) -> Callable[[Shape], NDArray[np.float32]]:
         """Function from a shape to the transfer function on its `rfftn` grid."""
-        # without a reference to the model, which would keep both in memory for longer
+        # no reference to the model: a cycle would keep it and its filters until garbage collection
+        size, acquisition, gain = self.voxel_size, self.acquisition, self.gain
         return lru_cache(MAX_CACHED_SHAPES)(
-            lambda shape: transfer_function(shape, self.voxel_size, self.acquisition, self.gain)
+            lambda shape: transfer_function(shape, size, acquisition, gain)
         )
 
     @cached_property
     def _noise_filter(self) -> Callable[[Shape], NDArray[np.float32]]:
+        spectrum, size = self.noise_spectrum, self.voxel_size
         return lru_cache(MAX_CACHED_SHAPES)(
-            lambda shape: self.noise_spectrum.noise_filter(shape, self.voxel_size).astype(
-                np.float32
-            )
+            lambda shape: spectrum.noise_filter(shape, size).astype(np.float32)
         )
 
     def signal(self, scene: Floats) -> NDArray[np.float32]:

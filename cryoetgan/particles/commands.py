@@ -1,5 +1,6 @@
 """Commands of the `particles` stage."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,25 +23,56 @@ from cryoetgan.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cryoetgan.io.mrc import Volume
     from cryoetgan.particles.matching.template import SearchOptions
-    from cryoetgan.physics.acquisition import Acquisition
 
 app = group("")
 Tomogram = Annotated[Path, typer.Argument(help="MRC, protein bright.")]
 Mask = Annotated[Path | None, typer.Option(help="MRC, the tomogram's grid; non-zero: excluded.")]
 Top = Annotated[int | None, typer.Option(help="Largest number of picks.", min=1)]
-Templates = Annotated[list[Path], typer.Option(help="Density map named by its class; repeatable.")]
-Tilts = Annotated[str, typer.Option(metavar="LO,HI", help="Degrees about y.")]
 Rotations = Annotated[int, typer.Option(help="Orientations searched.", min=8)]
-Lowpass = Annotated[float | None, typer.Option(help="Angstrom; default: three voxels.")]
 Shells = Annotated[int, typer.Option(help="Lowest Fourier shells excluded.", min=0)]
-Defocus = Annotated[float | None, typer.Option(help="Micrometres; default: from the record.")]
-CtfState = Annotated[
-    str | None,
-    typer.Option(metavar="raw|phase-flipped|corrected", help="Default: from the record, or raw."),
-]
 CURATION = Path("config/curation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemplateSearch:
+    """Options of a search with templates."""
+
+    template: Annotated[
+        list[Path], typer.Option(help="Density map named by its class; repeatable.")
+    ]
+    tilts: Annotated[str, typer.Option(metavar="LO,HI", help="Degrees about y.")]
+    rotations: Rotations = 1856
+    lowpass: Annotated[float | None, typer.Option(help="Angstrom; default: three voxels.")] = None
+    highpass_shells: Shells = 3
+    defocus: Annotated[
+        float | None, typer.Option(help="Micrometres; default: from the record.")
+    ] = None
+    ctf: Annotated[
+        str | None,
+        typer.Option(
+            metavar="raw|phase-flipped|corrected", help="Default: from the record, or raw."
+        ),
+    ] = None
+    device: Device = "auto"
+
+    def resolve(self, tomogram: Path, voxel_size: float) -> dict[str, Any]:
+        """Return the fields of `SearchOptions`; the tomogram's record gives missing values."""
+        from cryoetgan.physics.acquisition import Acquisition, read_acquisition
+
+        low, high, _ = parse_tilt_range(self.tilts)
+        record = read_acquisition(tomogram) or Acquisition()
+        record = replace(record, tilt_low=low, tilt_high=high, ctf=self.ctf or record.ctf)
+        if self.defocus is not None:
+            record = replace(record, defocus=check_positive(self.defocus, "--defocus", " um"))
+        lowpass = 3 * voxel_size if self.lowpass is None else self.lowpass
+        return {
+            "acquisition": record,
+            "lowpass": check_positive(lowpass, "--lowpass", " A"),
+            "rotations": self.rotations,
+            "highpass_shells": self.highpass_shells,
+            "device": self.device,
+        }
 
 
 @command(app, "pick")
@@ -108,18 +140,11 @@ def _write_picks(output: Path, tomogram: Path, coordinates: Any, **columns: Any)
 def match(
     tomogram: Tomogram,
     output: Output,
-    template: Templates,
-    tilts: Tilts,
-    rotations: Rotations = 1856,
-    lowpass: Lowpass = None,
-    highpass_shells: Shells = 3,
+    search: TemplateSearch,
     score_threshold_sd: Annotated[float, typer.Option(help="SD above the mean.")] = 4.0,
     min_distance: Annotated[float, typer.Option(help="In units of sigma.")] = 2.0,
     top: Top = None,
     mask: Mask = None,
-    defocus: Defocus = None,
-    ctf: CtfState = None,
-    device: Device = "auto",
 ) -> Record:
     """Find particles by template matching over the whole tomogram: STAR, best first.
 
@@ -135,17 +160,13 @@ def match(
 
     check_star_name(output)
     check_positive(min_distance, "--min-distance")
-    acquisition = _acquisition(tomogram, tilts, defocus, ctf)
     volume = read_volume(tomogram)
+    resolved = search.resolve(tomogram, volume.voxel_size)
     excluded = None if mask is None else read_mask(mask, volume, tomogram)
-    maps = read_maps(template, volume.voxel_size, tomogram)
+    maps = read_maps(search.template, volume.voxel_size, tomogram)
     radius = min(radius_of_map(density, volume.voxel_size) for density in maps.values())
     options = matching.MatchOptions(
-        acquisition=acquisition,
-        lowpass=_lowpass(lowpass, volume),
-        rotations=rotations,
-        highpass_shells=highpass_shells,
-        device=device,
+        **resolved,
         score_threshold_sd=score_threshold_sd,
         min_distance=min_distance * radius / 3**0.5,
         top=top,
@@ -162,14 +183,7 @@ def score(
     tomogram: Tomogram,
     picks: Annotated[Path, typer.Argument(help="STAR of picks in it.")],
     output: Output,
-    template: Templates,
-    tilts: Tilts,
-    rotations: Rotations = 1856,
-    lowpass: Lowpass = None,
-    highpass_shells: Shells = 3,
-    defocus: Defocus = None,
-    ctf: CtfState = None,
-    device: Device = "auto",
+    search: TemplateSearch,
 ) -> Record:
     """Align every pick to every template: STAR, one row a pick and class.
 
@@ -186,21 +200,14 @@ def score(
     from cryoetgan.physics.coordinates import warn_of_picks_outside
 
     star.check_star_name(output)
-    acquisition = _acquisition(tomogram, tilts, defocus, ctf)
     volume = read_tomogram(tomogram)
+    options = SearchOptions(**search.resolve(tomogram, volume.voxel_size))
     table = star.read_star(picks, [*COORDINATES, "cryoetganId"]).particles
     if not len(table):
         raise UserError(f"{picks}: holds no pick; lower particles.threshold and pick again")
     places = table[COORDINATES].to_numpy(float)
     warn_of_picks_outside(places, volume.data.shape, picks, tomogram)
-    maps = read_maps(template, volume.voxel_size, tomogram)
-    options = SearchOptions(
-        acquisition=acquisition,
-        lowpass=_lowpass(lowpass, volume),
-        rotations=rotations,
-        highpass_shells=highpass_shells,
-        device=device,
-    )
+    maps = read_maps(search.template, volume.voxel_size, tomogram)
     rows = []
     for name, (scores, refined, angles) in score_picks(volume, places, maps, options).items():
         part = table[["cryoetganId"]].copy()
@@ -212,26 +219,6 @@ def score(
     star.write_star(output, pd.concat(rows, ignore_index=True))
     log.info("%s: %d picks, %d classes", output, len(table), len(maps))
     return _search_record(options)
-
-
-def _acquisition(
-    tomogram: Path, tilts: str, defocus: float | None, ctf: str | None
-) -> "Acquisition":
-    """Return the tomogram's record; options replace its values."""
-    from dataclasses import replace
-
-    from cryoetgan.physics.acquisition import Acquisition, read_acquisition
-
-    low, high, _ = parse_tilt_range(tilts)
-    record = read_acquisition(tomogram) or Acquisition()
-    record = replace(record, tilt_low=low, tilt_high=high, ctf=ctf or record.ctf)
-    if defocus is None:
-        return record
-    return replace(record, defocus=check_positive(defocus, "--defocus", " um"))
-
-
-def _lowpass(lowpass: float | None, volume: "Volume") -> float:
-    return 3 * volume.voxel_size if lowpass is None else check_positive(lowpass, "--lowpass", " A")
 
 
 def _search_record(options: "SearchOptions") -> Record:

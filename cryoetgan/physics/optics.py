@@ -8,6 +8,8 @@ Fourier space through (kx, kz) = (cos t, sin t) and the y axis.
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoetgan.physics.acquisition import Acquisition
+
 Floats = NDArray[np.floating]
 Shape = tuple[int, int, int]
 ANGLE_TOLERANCE = 1e-9
@@ -141,3 +143,16 @@ def ctf(
     phase -= 0.5 * np.pi * (cs * 1e7) * wavelength**3 * k2**2
     phase += np.arcsin(amplitude_contrast)
     return np.sin(phase) * np.exp(-b_factor * k2 / 4)
+
+
+def recorded_ctf(k: Floats, acquisition: Acquisition) -> Floats:
+    """Return the CTF at frequencies in cycles per angstrom, in the tomogram's CTF state.
+
+    Signed if raw, its absolute value if phase-flipped. It is 1 if the CTF was corrected or the
+    defocus is not known.
+    """
+    a = acquisition
+    if a.defocus is None or a.ctf == "corrected":
+        return np.ones_like(k)
+    values = ctf(k, a.defocus, a.voltage, a.cs, a.amplitude_contrast)
+    return np.abs(values) if a.ctf == "phase-flipped" else values

@@ -10,7 +10,7 @@ from cryoetgan.errors import UserError
 from cryoetgan.imaging.fit.exclusion import ExclusionMask
 from cryoetgan.imaging.model import crop_centre
 from cryoetgan.imaging.simulate.fitted import BackgroundPatches, flatten_transfer
-from cryoetgan.imaging.storage import save_model
+from cryoetgan.imaging.storage import load_model, save_model
 from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.star import COORDINATES, write_star
 from cryoetgan.io.volume_set import read_volume_set, write_volume_set
@@ -83,6 +83,18 @@ def test_without_neighbours_it_is_the_fitted_simulation(cryoetgan, tmp_path, fil
     assert (tmp_path / "a.mrcs").read_bytes() == (tmp_path / "b.mrcs").read_bytes()
 
 
+def test_noise_only_has_a_flat_transfer_and_no_neighbours(cryoetgan, tmp_path, files):
+    save_model(flatten_transfer(load_model(tmp_path / "M.json")), tmp_path / "flat.json")
+    words = ("d.star", "--seed", 3)
+    cryoetgan(
+        "imaging", "ablate", *words, "--model", "M.json", "--kind", "noise_only", "-o", "a.star"
+    )
+    cryoetgan(
+        "imaging", "simulate", *words, "--model", "flat.json", "--no-neighbours", "-o", "b.star"
+    )
+    assert (tmp_path / "a.mrcs").read_bytes() == (tmp_path / "b.mrcs").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [
@@ -94,6 +106,10 @@ def test_without_neighbours_it_is_the_fitted_simulation(cryoetgan, tmp_path, fil
         (("--model", "other.json", *REAL), ("other.json", "tomogram known", "t.mrc")),
         (("--model", "M.json", *REAL, "--mask", "t.mrc"), ("TOMOGRAM=VALUE",)),
         (("--model", "M.json", *REAL, "--mask", "u=t.mrc"), ("no --tomogram is named u",)),
+        (
+            ("--model", "M.json", "--kind", "noise_only", "--mask", "t=t.mrc"),
+            ("--mask", "noise_only"),
+        ),
     ],
 )
 def test_options_that_do_not_fit_are_named(cryoetgan, tmp_path, files, words, named):

@@ -1,6 +1,8 @@
 """The imaging model: its halves, its files, what it refuses."""
 
+import gc
 import json
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -46,6 +48,19 @@ def test_noise_of_any_size_has_one_variance(known):
     rng = np.random.default_rng(1)
     small = np.var([known.noise((32, 32, 32), rng) for _ in range(10)])
     assert known.noise((48, 80, 64), rng).var() == pytest.approx(small, rel=0.05)
+
+
+def test_a_model_is_freed_with_its_filters(known):
+    """Without a cycle: a fit replaces its model many times, and filters are large."""
+    model = replace(known)
+    model.signal_and_noise(None, np.zeros(3), np.random.default_rng(0))
+    alive = weakref.ref(model.transfer)
+    gc.disable()
+    try:
+        del model
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 def test_halves_are_one_box_of_signal_and_one_of_noise(known, maps):

@@ -33,12 +33,12 @@ def class_amplitudes(
     The boxes of the chosen picks lie inside the tomogram. Returns class to `amplitude`, its
     standard `error`, and the number of `picks`, for classes with `MIN_PICKS` or more.
     """
-    found = {}
+    posed, found = PosedPicks(data.picks, data.maps), {}
     for name in sorted(model.maps):
         own = chosen[data.picks.names[chosen] == name][:MAX_PICKS]
         if len(own) < MIN_PICKS:
             continue
-        pairs = np.array([_products(data, model, int(index)) for index in own])
+        pairs = np.array([_products(data, model, posed, int(index)) for index in own])
         products, squares = pairs.T
         amplitude = products.sum() / squares.sum()
         spread = products - amplitude * squares
@@ -48,11 +48,13 @@ def class_amplitudes(
     return found
 
 
-def _products(data: FitData, model: ImagingModel, index: int) -> tuple[float, float]:
+def _products(
+    data: FitData, model: ImagingModel, posed: PosedPicks, index: int
+) -> tuple[float, float]:
     """Return the inner products of a pick's signal with its box, and with itself."""
-    single = PosedPicks(data.picks.subset(np.array([index])), data.maps)
+    posed.active = np.arange(len(data.picks)) == index
     place = data.picks.places[index]
-    scene = single.density_around(place, SCENE_BOXES * data.box)
+    scene = posed.density_around(place, SCENE_BOXES * data.box)
     signal = crop_centre(model.signal(scene), data.box)
     signal = signal - signal.mean()
     box = cut_box(data.volume, place, data.box)

@@ -20,6 +20,7 @@ from scipy import fft, ndimage
 from cryoetgan import seeds
 from cryoetgan.densities.poses import Poser
 from cryoetgan.imaging.model import EMPTY_CLASS, SCENE_BOXES, ImagingModel
+from cryoetgan.particles.picking.dog import SIGMA_RATIO
 from cryoetgan.physics.geometry import centre_distance, random_rotations
 from cryoetgan.physics.optics import frequency_axes
 
@@ -275,7 +276,7 @@ def cut_brightest_blob(scene: Floats, box: int, sigma: float) -> NDArray[np.floa
     A false pick is not a random position, but one at which noise resembles a particle.
     """
     blurred = ndimage.gaussian_filter(scene, sigma, mode="wrap")
-    blurred -= ndimage.gaussian_filter(scene, 1.1 * sigma, mode="wrap")
+    blurred -= ndimage.gaussian_filter(scene, SIGMA_RATIO * sigma, mode="wrap")
     # farther from the centre, the maximum could be a neighbour
     middle, reach = scene.shape[0] // 2, max(1, min(round(sigma), box // 2 - 1))
     near = (slice(middle - reach, middle + reach + 1),) * 3

@@ -15,12 +15,12 @@ from scipy import fft
 
 from cryoetgan import seeds
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.model import SCENE_BOXES, recorded_ctf
+from cryoetgan.imaging.model import SCENE_BOXES
 from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.io.star import item_names
 from cryoetgan.io.volume_set import VolumeSet, VolumeSetWriter
 from cryoetgan.physics.acquisition import Acquisition
-from cryoetgan.physics.optics import missing_wedge, radius_grid
+from cryoetgan.physics.optics import missing_wedge, radius_grid, recorded_ctf
 from cryoetgan.progress import track
 
 Floats = NDArray[np.floating]

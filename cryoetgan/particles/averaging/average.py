@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from cryoetgan.particles.averaging.posed_particles import Particle
 from cryoetgan.physics.geometry import centre_distance, rotate_volume
-from cryoetgan.physics.optics import ctf, frequency_axes, is_sampled, radius_grid
+from cryoetgan.physics.optics import frequency_axes, is_sampled, radius_grid, recorded_ctf
 
 Floats = NDArray[np.floating]
 REGULARISATION = 0.1
@@ -51,14 +51,8 @@ class Accumulator:
         matrix, record = particle.rotation.as_matrix(), particle.record
         frequency = matrix @ np.stack([axis.ravel() for axis in self._frequencies])
         x, _, z = frequency
-        transfer = is_sampled(z, x, record.tilts).astype(float)
-        if record.defocus is not None and record.ctf != "corrected":
-            radius = np.linalg.norm(frequency, axis=0)
-            values = ctf(
-                radius, record.defocus, record.voltage, record.cs, record.amplitude_contrast
-            )
-            transfer *= np.abs(values) if record.ctf == "phase-flipped" else values
-        return transfer.reshape(self.weight.shape)
+        transfer = recorded_ctf(np.linalg.norm(frequency, axis=0), record)
+        return (is_sampled(z, x, record.tilts) * transfer).reshape(self.weight.shape)
 
     def __add__(self, other: "Accumulator") -> "Accumulator":
         both = Accumulator(self.box, self.voxel_size)

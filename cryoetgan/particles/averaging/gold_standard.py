@@ -104,7 +104,7 @@ def align_and_average(
             for index, particle in zip(mine, found, strict=True):
                 current[index] = particle
         references = [None, None]
-        _, maps, fsc = join_halves(current, members, voxel_size, limit, options)
+        _, _, fsc = join_halves(current, members, voxel_size, limit, options)
         # no finer than the agreement of the halves, and no coarser than the start
         agreed = resolution(fsc, box, voxel_size, ALIGNMENT_FSC)
         limit = min(options.lowpass, max(agreed, 2 * voxel_size))

@@ -57,7 +57,7 @@ class LowRankBank:
 
 
 def make_bank(
-    maps: Mapping[str, Floats], band: FourierBand, transfer: Floats | None, rotations: int
+    maps: Mapping[str, Floats], band: FourierBand, transfer: Floats, rotations: int
 ) -> LowRankBank:
     """Rotate all templates and compute the kernels that they share.
 

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError
 from cryoetgan.physics.acquisition import Acquisition
-from cryoetgan.physics.optics import ctf, frequency_axes, missing_wedge, radius_grid
+from cryoetgan.physics.optics import frequency_axes, missing_wedge, radius_grid, recorded_ctf
 
 Floats = NDArray[np.floating]
 Complexes = NDArray[np.complex64]
@@ -67,11 +67,10 @@ class FourierBand:
 
 def search_band(
     box: int, voxel_size: float, options: SearchOptions, device: torch.device
-) -> tuple[FourierBand, Floats | None]:
+) -> tuple[FourierBand, Floats]:
     """Return the band of a search, and the contrast transfer `(P,)` of a template in it.
 
-    The band holds the frequencies inside tilt range, low-pass and high-pass, without zero. The
-    transfer is None if the defocus is unknown or its effect was corrected.
+    The band holds the frequencies inside tilt range, low-pass and high-pass, without zero.
 
     Parameters
     ----------
@@ -103,11 +102,8 @@ def search_band(
         torch.as_tensor(weights, dtype=torch.float32, device=device),
         box,
     )
-    if record.defocus is None or record.ctf == "corrected":
-        return band, None
     frequency = band.points.norm(dim=1).cpu().numpy() / voxel_size
-    values = ctf(frequency, record.defocus, record.voltage, record.cs, record.amplitude_contrast)
-    return band, np.abs(values) if record.ctf == "phase-flipped" else values
+    return band, recorded_ctf(frequency, record)
 
 
 class Template:
