@@ -1,5 +1,6 @@
 """Programs of this machine, and what they say about it."""
 
+import os
 import shutil
 import subprocess
 
@@ -15,6 +16,11 @@ def run_program(*command: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def memory_bytes() -> int:
+    """Return the memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def gpu_names() -> list[str]:

@@ -12,8 +12,6 @@ app = group("")
 VoxelSize = Annotated[float, Option("--voxel-size", help="Angstrom.", show_default=False)]
 Resolution = Annotated[float, Option("--resolution", help="Angstrom.", show_default=False)]
 Box = Annotated[int, Option("--box", help="Edge in voxels.", show_default=False)]
-MIN_VOXEL_SIZE_A, MAX_VOXEL_SIZE_A = 0.1, 1000.0
-"""Angstrom; a value outside this range has another unit."""
 WARN_FRACTION_OUTSIDE = 0.005
 """Fraction of a map's mass outside the box above which a warning is logged."""
 
@@ -78,6 +76,7 @@ def simulate(
 
 def _check_grid(voxel_size: float, box: int) -> None:
     from cryoetgan.densities.density_from_atoms import check_box
+    from cryoetgan.io.mrc import MAX_VOXEL_SIZE_A, MIN_VOXEL_SIZE_A
 
     check_box(box, "--box")
     if not MIN_VOXEL_SIZE_A <= voxel_size <= MAX_VOXEL_SIZE_A:

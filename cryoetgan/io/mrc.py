@@ -21,6 +21,8 @@ from cryoetgan.io.star import paths_by_class
 Floats = NDArray[np.floating]
 VOXEL_SIZE_TOLERANCE = 0.01
 """Relative difference: headers hold float32 cell lengths, divided by voxel counts."""
+MIN_VOXEL_SIZE_A, MAX_VOXEL_SIZE_A = 0.1, 1000.0
+"""Angstrom; a value outside this range has another unit."""
 VOXEL_SIZE_ADVICE = "give --input-voxel-size (column voxel_size of the table)"
 MAX_MAP_VOXELS = 512**3
 """A map is held in memory, twice in double precision."""

@@ -84,7 +84,7 @@ def read_volume_set(star: Path, columns: Sequence[str] = ()) -> VolumeSet:
 
 
 def check_same_boxes(first: VolumeSet, *others: VolumeSet) -> None:
-    """Raise `UserError` if the voxel size or the box of a set differs from those of the first."""
+    """Raise `UserError` if a set has another voxel size or box than the first one."""
     for other in others:
         check_same_voxel_size(first.voxel_size, other.voxel_size, first.path, other.path)
         if first.box != other.box:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cryoetgan.config import Config, load
-from cryoetgan.machine import gpu_names, run_program
+from cryoetgan.machine import gpu_names, memory_bytes, run_program
 from cryoetgan.setup.cost import estimate
 from cryoetgan.setup.inputs import Finding, check_inputs
 from cryoetgan.tables import read_classes, read_tomograms
@@ -123,6 +123,6 @@ def _check_disk(needed: float) -> Finding:
 
 
 def _check_memory(needed: float) -> Finding:
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    total = memory_bytes() / 1e9
     state = "ok" if needed < total else "missing"
     return Finding("memory", state, f"{total:.0f} GB, {needed:.2g} needed; {os.cpu_count()} cores")

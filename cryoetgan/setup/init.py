@@ -18,6 +18,7 @@ from cryoetgan.io.files import check_exists, write_text
 from cryoetgan.io.mrc import PROTEIN_BRIGHT, read_header
 from cryoetgan.physics.acquisition import read_acquisition
 from cryoetgan.progress import log
+from cryoetgan.tomograms.sources.listing import make_unique
 
 SUFFIXES = (".mrc", ".rec", ".map")
 COLUMNS = ["tomogram", "path", "voxel_size", "tilt_low", "tilt_high", "tilt_step", "voltage"]
@@ -55,8 +56,9 @@ def write_config(folder: Path, output: Path) -> list[Path]:
     if not tomograms:
         raise UserError(f"{folder}: holds no MRC file ({', '.join(SUFFIXES)})")
     rows = [_row(path) for path in tomograms]
-    for row, name in zip(rows, _unique([row["tomogram"] for row in rows]), strict=True):
-        row["tomogram"] = name
+    taken: set[str] = set()
+    for row in rows:
+        row["tomogram"] = make_unique(row["tomogram"], taken)
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, delimiter="\t", lineterminator="\n", restval="")
     writer.writeheader()
@@ -88,15 +90,6 @@ def write_config(folder: Path, output: Path) -> list[Path]:
         write_text(path, content)
         written.append(path)
     return written
-
-
-def _unique(names: list[str]) -> list[str]:
-    """Return the names; a repeated name gets a number."""
-    found: list[str] = []
-    for name in names:
-        candidates = (name, *(f"{name}_{number}" for number in range(2, len(names) + 2)))
-        found.append(next(candidate for candidate in candidates if candidate not in found))
-    return found
 
 
 def format_config(changes: dict[str, Any]) -> str:

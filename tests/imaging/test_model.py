@@ -105,10 +105,12 @@ def test_a_model_comes_back_from_its_files_as_it_was(known, tmp_path):
 
 
 def test_its_parts_are_plain_numbers_words_and_arrays(known):
-    content, arrays = to_parts(known)
+    calibrated = replace(known.pair_correlation, acceptance_correction=1.5)
+    model = replace(known, pair_correlation=calibrated, offset=0.25, about={"picks": 3})
+    content, arrays = to_parts(model)
     assert json.loads(json.dumps(content)) == content
     assert all(value.dtype.kind == "f" for value in arrays.values())
-    assert from_parts(content, arrays, "x").gain.step == known.gain.step
+    assert to_parts(from_parts(content, arrays, "x"))[0] == content
 
 
 def test_broken_files_are_named(known, tmp_path):

@@ -22,7 +22,7 @@ MAX_KERNELS = 128
 KERNEL_ENERGY = 0.997
 """Share of the bank's energy that the kernels hold, if `MAX_KERNELS` allows."""
 COARSE_ROTATIONS = 550
-"""Fewest orientations tried at every voxel, some 30 degrees apart."""
+"""Fewest orientations tried at every voxel, some 26 degrees apart."""
 FINE_PER_COARSE = 8
 """Largest number of fine orientations for each coarse one."""
 ROTATIONS_PER_CHUNK = 256

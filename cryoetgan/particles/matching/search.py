@@ -86,7 +86,7 @@ def search(
     edges = (core,) * 3 if core else tile_edges(volume.shape, 0, voxels)
     # the same number of tiles, but of equal size
     edges = tuple(-(-n // -(-n // edge)) for n, edge in zip(volume.shape, edges, strict=True))
-    low = (max(options.highpass_shells, 0.5) - 0.5) / bank.box
+    low = options.highpass_radius / bank.box
     correlator: TileCorrelator | None = None
     found: list[tuple[Floats, Floats, torch.Tensor]] = []
     total, squares, count = 0.0, 0.0, 0

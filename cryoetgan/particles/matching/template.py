@@ -33,6 +33,11 @@ class SearchOptions:
     device: str = "auto"
     """auto, cpu or cuda."""
 
+    @property
+    def highpass_radius(self) -> float:
+        """Radius up to which frequencies are excluded, Fourier voxels; zero always is."""
+        return max(self.highpass_shells - 0.5, 0.0)
+
     def cutoff(self, voxel_size: float) -> float:
         """Return the low-pass in cycles per voxel, at most 0.5; `voxel_size` in angstrom."""
         return min(voxel_size / self.lowpass, 0.5)
@@ -83,9 +88,10 @@ def search_band(
     device : torch.device
         Device of the tensors.
     """
-    record, low = options.acquisition, max(options.highpass_shells, 0.5) - 0.5
+    record = options.acquisition
     radius = radius_grid((box, box, box), 1.0)
-    inside = missing_wedge((box, box, box), record.tilts) & (radius > 0) & (radius * box > low)
+    inside = missing_wedge((box, box, box), record.tilts) & (radius > 0)
+    inside &= radius * box > options.highpass_radius
     inside &= radius <= options.cutoff(voxel_size)
     if not inside.any():
         raise UserError(

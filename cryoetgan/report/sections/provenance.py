@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cryoetgan.machine import gpu_names
+from cryoetgan.machine import gpu_names, memory_bytes
 from cryoetgan.report.evaluation_json import short
 from cryoetgan.report.results import Results
 from cryoetgan.report.run import Run
@@ -54,7 +54,7 @@ def _finite(value: float) -> float:
 
 def describe_machine() -> dict[str, str]:
     """Return hardware, system and versions, without host or user names."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    memory = memory_bytes() / 2**30
     found = {
         "processor": processor_name(),
         "cores": str(os.cpu_count() or "?"),

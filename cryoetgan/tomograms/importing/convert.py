@@ -12,6 +12,8 @@ from cryoetgan.errors import UserError, format_shape
 from cryoetgan.io.files import check_disk_space
 from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.io.mrc import (
+    MAX_VOXEL_SIZE_A,
+    MIN_VOXEL_SIZE_A,
     PROTEIN_BRIGHT,
     VOXEL_SIZE_ADVICE,
     VOXEL_SIZE_TOLERANCE,
@@ -31,8 +33,6 @@ from cryoetgan.tomograms.sources.resolve import Transfer, open_source
 log = logging.getLogger("cryoetgan")
 MIN_THICKNESS = 8
 """Voxels along the shortest axis of a tomogram."""
-MIN_VOXEL_SIZE_A, MAX_VOXEL_SIZE_A = 0.1, 1000.0
-"""Angstrom; a header value outside this range has another unit."""
 FLOAT16_LIMIT = 6e4
 
 

@@ -1,12 +1,12 @@
 """A simulated tomogram: project, record, add noise, reconstruct."""
 
 import math
-import os
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError, format_shape
+from cryoetgan.machine import memory_bytes
 from cryoetgan.tomograms.importing.normalise import SAMPLE_VOXELS, robust_moments
 from cryoetgan.tomograms.simulation import reconstruction, tilt_series
 from cryoetgan.tomograms.simulation.tilt_series import TiltSeries
@@ -69,7 +69,7 @@ def simulate_tomogram(
 def check_memory(shape: tuple[int, int, int]) -> None:
     """Raise `UserError` if this machine has too little memory for a tomogram of x, y, z voxels."""
     needed = BYTES_PER_VOXEL * math.prod(shape)
-    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    available = memory_bytes()
     if needed > available:
         raise UserError(
             f"--shape: {format_shape(shape[::-1])} voxels take about {needed / 1e9:.3g} GB of "

@@ -37,7 +37,7 @@ def format_table(sources: list[str], transfer: Transfer) -> str:
     rows = [row for source in sources for row in list_source(source, transfer)]
     taken: set[str] = set()
     for row in rows:
-        row["tomogram"] = _make_unique(re.sub(r"[^A-Za-z0-9_-]+", "-", str(row["tomogram"])), taken)
+        row["tomogram"] = make_unique(re.sub(r"[^A-Za-z0-9_-]+", "-", str(row["tomogram"])), taken)
     guessed = [row["tomogram"] for row in rows if "tilt_low" not in row]
     lines = []
     if guessed:
@@ -57,7 +57,8 @@ def _format(value: Any) -> str:
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _make_unique(name: str, taken: set[str]) -> str:
+def make_unique(name: str, taken: set[str]) -> str:
+    """Return a name, with a number if it is taken; `taken` gets it."""
     number, unused = 2, name
     while unused in taken:
         unused, number = f"{name}_{number}", number + 1
