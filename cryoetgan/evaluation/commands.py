@@ -45,7 +45,7 @@ def classify(
     classifier of --reuse is used if its training set and options are the same.
     """
     from cryoetgan.devices import choose_device
-    from cryoetgan.evaluation.classifiers import train as training
+    from cryoetgan.evaluation.classifiers import train_classifier as training
     from cryoetgan.evaluation.classifiers.classifier import save_classifier
 
     title = f"training {network} on {train.name}"
@@ -189,8 +189,8 @@ def compare(
     the file's folder.
     """
     from cryoetgan.devices import choose_device
-    from cryoetgan.evaluation.classifiers.train import TrainingOptions
-    from cryoetgan.evaluation.comparison.config import read_config
+    from cryoetgan.evaluation.classifiers.train_classifier import TrainingOptions
+    from cryoetgan.evaluation.comparison.comparison_config import read_config
     from cryoetgan.evaluation.comparison.table import csv_rows
     from cryoetgan.evaluation.comparison.trials import run_comparison
 
