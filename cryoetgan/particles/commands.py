@@ -19,6 +19,12 @@ from cryoetgan.command import (
     parse_tilt_range,
 )
 from cryoetgan.errors import UserError
+from cryoetgan.io import mrc, star
+from cryoetgan.io.files import check_exists, provenance, read_json, sidecar, write_json, write_text
+from cryoetgan.io.star import ANGLES, COORDINATES, class_name
+from cryoetgan.io.volume_set import read_volume_set
+from cryoetgan.physics.acquisition import Acquisition, read_acquisition
+from cryoetgan.seeds import rng
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +32,16 @@ if TYPE_CHECKING:
     from cryoetgan.particles.matching.template import SearchOptions
 
 app = group("")
+StarOutput = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Path of the result.",
+        show_default=False,
+        callback=star.check_star_name,
+    ),
+]
 Tomogram = Annotated[Path, typer.Argument(help="MRC, protein bright.")]
 Mask = Annotated[Path | None, typer.Option(help="MRC, the tomogram's grid; non-zero: excluded.")]
 Top = Annotated[int | None, typer.Option(help="Largest number of picks.", min=1)]
@@ -58,8 +74,6 @@ class TemplateSearch:
 
     def resolve(self, tomogram: Path, voxel_size: float) -> dict[str, Any]:
         """Return the fields of `SearchOptions`; the tomogram's record gives missing values."""
-        from cryoetgan.physics.acquisition import Acquisition, read_acquisition
-
         low, high, _ = parse_tilt_range(self.tilts)
         record = read_acquisition(tomogram) or Acquisition()
         record = replace(record, tilt_low=low, tilt_high=high, ctf=self.ctf or record.ctf)
@@ -78,7 +92,7 @@ class TemplateSearch:
 @command(app, "pick")
 def pick(
     tomogram: Tomogram,
-    output: Output,
+    output: StarOutput,
     sigma: Annotated[list[float] | None, typer.Option(help="Width, A; repeatable.")] = None,
     radius: Annotated[list[float] | None, typer.Option(help="Angstrom; repeatable.")] = None,
     density: Annotated[list[Path] | None, typer.Option(help="Map; repeatable.")] = None,
@@ -95,17 +109,14 @@ def pick(
     all sizes. The score is response * sigma^2, divided by its median over all peaks. Coordinates
     are 0-based voxels, subvoxel. The tomogram is read tile by tile, so any size fits.
     """
-    from cryoetgan.io.mrc import read_map, read_mask, read_volume
-    from cryoetgan.io.star import check_star_name
     from cryoetgan.particles.picking import pick as picking
     from cryoetgan.particles.picking.dog import PAPER_SIGMA
 
-    check_star_name(output)
     check_positive(min_distance, "--min-distance")
     options = picking.PickOptions(
         threshold=threshold, min_distance=min_distance, top=top, fast=fast
     )
-    volume, maps = read_volume(tomogram), [read_map(path) for path in density or []]
+    volume, maps = mrc.read_volume(tomogram), [mrc.read_map(path) for path in density or []]
     radii = [check_positive(value, "--radius", " A") for value in radius or []]
     radii += [picking.radius_of_map(found.data, found.voxel_size) for found in maps]
     sigmas = [check_positive(value, "--sigma", " A") for value in sigma or []]
@@ -113,7 +124,7 @@ def pick(
     if not sigmas:
         sigmas = [PAPER_SIGMA * volume.voxel_size]
         log.warning("sigma is %.4g A, the paper's %g voxels; set --sigma", sigmas[0], PAPER_SIGMA)
-    excluded = None if mask is None else read_mask(mask, volume, tomogram)
+    excluded = None if mask is None else mrc.read_mask(mask, volume, tomogram)
     widths = [value / volume.voxel_size for value in sigmas]
     positions, scores = picking.pick(volume.data, widths, options, tomogram, excluded)
     _write_picks(output, tomogram, positions[:, ::-1], cryoetganScore=scores)
@@ -124,22 +135,20 @@ def _write_picks(output: Path, tomogram: Path, coordinates: Any, **columns: Any)
     """Write picks `(N, 3)` x, y, z with further columns as STAR."""
     import pandas as pd
 
-    from cryoetgan.io.star import COORDINATES, class_name, particle_id, write_star
-
     name = class_name(tomogram)
     table = pd.DataFrame(coordinates, columns=COORDINATES)
     table.insert(0, "rlnTomoName", name)
     table = table.assign(**columns)
-    table["cryoetganId"] = [particle_id(name, *place) for place in coordinates]
+    table["cryoetganId"] = [star.particle_id(name, *place) for place in coordinates]
     table["cryoetganSource"] = "real"
-    write_star(output, table)
+    star.write_star(output, table)
     log.info("%s: %d picks", output, len(table))
 
 
 @command(app, "match")
 def match(
     tomogram: Tomogram,
-    output: Output,
+    output: StarOutput,
     search: TemplateSearch,
     score_threshold_sd: Annotated[float, typer.Option(help="SD above the mean.")] = 4.0,
     min_distance: Annotated[float, typer.Option(help="In units of sigma.")] = 2.0,
@@ -153,17 +162,14 @@ def match(
     --min-distance is the smallest template's radius / sqrt 3. Coordinates are 0-based voxels,
     subvoxel; angles are RELION's, in degrees.
     """
-    from cryoetgan.io.mrc import read_maps, read_mask, read_volume
-    from cryoetgan.io.star import ANGLES, check_star_name
     from cryoetgan.particles.matching import match as matching
     from cryoetgan.particles.picking.pick import radius_of_map
 
-    check_star_name(output)
     check_positive(min_distance, "--min-distance")
-    volume = read_volume(tomogram)
+    volume = mrc.read_volume(tomogram)
     resolved = search.resolve(tomogram, volume.voxel_size)
-    excluded = None if mask is None else read_mask(mask, volume, tomogram)
-    maps = read_maps(search.template, volume.voxel_size, tomogram)
+    excluded = None if mask is None else mrc.read_mask(mask, volume, tomogram)
+    maps = mrc.read_maps(search.template, volume.voxel_size, tomogram)
     radius = min(radius_of_map(density, volume.voxel_size) for density in maps.values())
     options = matching.MatchOptions(
         **resolved,
@@ -182,7 +188,7 @@ def match(
 def score(
     tomogram: Tomogram,
     picks: Annotated[Path, typer.Argument(help="STAR of picks in it.")],
-    output: Output,
+    output: StarOutput,
     search: TemplateSearch,
 ) -> Record:
     """Align every pick to every template: STAR, one row a pick and class.
@@ -192,26 +198,22 @@ def score(
     """
     import pandas as pd
 
-    from cryoetgan.io import star
-    from cryoetgan.io.mrc import read_maps, read_tomogram
-    from cryoetgan.io.star import ANGLES, COORDINATES
     from cryoetgan.particles.matching.score import score_picks
     from cryoetgan.particles.matching.template import SearchOptions
     from cryoetgan.physics.coordinates import warn_of_picks_outside
 
-    star.check_star_name(output)
-    volume = read_tomogram(tomogram)
+    volume = mrc.read_tomogram(tomogram)
     options = SearchOptions(**search.resolve(tomogram, volume.voxel_size))
     table = star.read_star(picks, [*COORDINATES, "cryoetganId"]).particles
     if not len(table):
         raise UserError(f"{picks}: holds no pick; lower particles.threshold and pick again")
     places = table[COORDINATES].to_numpy(float)
     warn_of_picks_outside(places, volume.data.shape, picks, tomogram)
-    maps = read_maps(search.template, volume.voxel_size, tomogram)
+    maps = mrc.read_maps(search.template, volume.voxel_size, tomogram)
     rows = []
     for name, (scores, refined, angles) in score_picks(volume, places, maps, options).items():
         part = table[["cryoetganId"]].copy()
-        part.insert(0, "rlnTomoName", star.class_name(tomogram))
+        part.insert(0, "rlnTomoName", class_name(tomogram))
         part[COORDINATES], part[ANGLES] = refined, angles
         part["cryoetganClass"], part["cryoetganScore"] = name, scores
         part["cryoetganSource"] = "real"
@@ -231,7 +233,7 @@ def _search_record(options: "SearchOptions") -> Record:
 @command(app, "select")
 def select(
     scores: Annotated[list[Path], typer.Argument(help="STAR files of scores.")],
-    output: Output,
+    output: StarOutput,
     box: Annotated[int, typer.Option(help="Voxels.", min=1)] = 28,
     top: Annotated[int, typer.Option(help="Best of each class.", min=1)] = 400,
     curation: Annotated[Path | None, typer.Option(help="Folder of decisions, CSV.")] = None,
@@ -247,10 +249,8 @@ def select(
     """
     import pandas as pd
 
-    from cryoetgan.io.star import COORDINATES, check_star_name, read_star, write_star
     from cryoetgan.particles.curation import select as selection
 
-    check_star_name(output)
     options = selection.SelectOptions(
         top=top,
         box=box,
@@ -259,7 +259,9 @@ def select(
         groups=parse_by_tomogram(group, "--group"),
     )
     columns = ["rlnTomoName", *COORDINATES, "cryoetganClass", "cryoetganScore", "cryoetganId"]
-    table = pd.concat([read_star(path, columns).particles for path in scores], ignore_index=True)
+    table = pd.concat(
+        [star.read_star(path, columns).particles for path in scores], ignore_index=True
+    )
     if not len(table):
         raise UserError(f"{', '.join(map(str, scores))}: no particle in these files")
     decisions = None
@@ -267,7 +269,7 @@ def select(
         classes = sorted(table["cryoetganClass"].unique())
         decisions = selection.read_decisions(curation, classes)
     selected = selection.select(table, options, decisions)
-    write_star(output, selected)
+    star.write_star(output, selected)
     counts = selected.groupby("cryoetganClass").size()
     log.info("%s: %s", output, ", ".join(f"{n} {name}" for name, n in counts.items()))
     return Record(inputs=sorted(curation.glob("*.csv")) if curation else [])
@@ -276,7 +278,7 @@ def select(
 @command(app, "import")
 def import_(
     file: Annotated[Path, typer.Argument(help="STAR, CSV or copick JSON; or a folder.")],
-    output: Output,
+    output: StarOutput,
     tomogram: Annotated[Path, typer.Option(help="The tomogram that holds them, MRC.")],
     voxel_size: Annotated[float | None, typer.Option(help="Of coordinates, A.")] = None,
     split: Annotated[str | None, typer.Option(help="train, validation or test.")] = None,
@@ -295,19 +297,16 @@ def import_(
     or one file a class); a file without classes is named by its class. --class keeps only some
     classes. --selected (STAR of `particles select`) splits by the same blocks, --box apart.
     """
-    from cryoetgan.io.mrc import read_volume
-    from cryoetgan.io.star import SPLITS, check_star_name, class_name, write_star
     from cryoetgan.particles.importers import keep_classes, list_pick_files, read_picks
     from cryoetgan.physics.coordinates import read_import_transform
 
-    check_star_name(output)
-    if split is not None and split not in SPLITS:
-        raise UserError(f"--split is '{split}'; give {', '.join(SPLITS)}")
+    if split is not None and split not in star.SPLITS:
+        raise UserError(f"--split is '{split}'; give {', '.join(star.SPLITS)}")
     if selected is not None and (box is None or split is not None):
         raise UserError("--selected requires --box and excludes --split")
     if voxel_size is not None:
         check_positive(voxel_size, "--voxel-size", " A")
-    volume, name = read_volume(tomogram), class_name(tomogram)
+    volume, name = mrc.read_volume(tomogram), class_name(tomogram)
     transform = read_import_transform(tomogram, volume)
     table = read_picks(file, name, volume.data.shape, volume.voxel_size, transform, voxel_size)
     table = keep_classes(table, class_ or [], file)
@@ -315,17 +314,16 @@ def import_(
         table["cryoetganSplit"] = split
     if selected is not None and box is not None:
         table = _split_as_selected(table, name, selected, box)
-    write_star(output, table)
+    star.write_star(output, table)
     log.info("%s: %d particles", output, len(table))
     return Record(inputs=list_pick_files(file))
 
 
 def _split_as_selected(table: "pd.DataFrame", name: str, selected: Path, box: int) -> Any:
     """Return the rows outside the gap, split by the plane that split the selected particles."""
-    from cryoetgan.io.star import COORDINATES, read_star
     from cryoetgan.particles.curation.splits import split_like
 
-    known = read_star(selected, ["rlnTomoName", "cryoetganSplit", *COORDINATES]).particles
+    known = star.read_star(selected, ["rlnTomoName", "cryoetganSplit", *COORDINATES]).particles
     known = known[known["rlnTomoName"] == name]
     split = split_like(
         table[COORDINATES].to_numpy(float),
@@ -354,18 +352,15 @@ def extract(
     """
     import pandas as pd
 
-    from cryoetgan.io.mrc import check_same_voxel_size, read_volume
-    from cryoetgan.io.star import COORDINATES, class_name, read_star
     from cryoetgan.particles.extraction import round_coordinates, rows_inside, write_boxes
-    from cryoetgan.physics.acquisition import read_acquisition
 
-    tables = [read_star(path, ["rlnTomoName", *COORDINATES]).particles for path in particles]
+    tables = [star.read_star(path, ["rlnTomoName", *COORDINATES]).particles for path in particles]
     table = pd.concat([part for part in tables if len(part)] or tables, ignore_index=True)
-    opened = {class_name(path): read_volume(path) for path in tomogram}
+    opened = {class_name(path): mrc.read_volume(path) for path in tomogram}
     first = next(iter(opened.values()))
     records = {}
     for path, (name, volume) in zip(tomogram, opened.items(), strict=True):
-        check_same_voxel_size(first.voxel_size, volume.voxel_size, tomogram[0], path)
+        mrc.check_same_voxel_size(first.voxel_size, volume.voxel_size, tomogram[0], path)
         records[name] = read_acquisition(path)
         if records[name] is None:
             log.warning(
@@ -406,13 +401,8 @@ def average(
     """
     import numpy as np
 
-    from cryoetgan.io.files import write_text
-    from cryoetgan.io.mrc import write_volume
-    from cryoetgan.io.star import class_name, write_star
-    from cryoetgan.io.volume_set import read_volume_set
     from cryoetgan.particles.averaging import fsc, gold_standard
     from cryoetgan.particles.averaging import posed_particles as posed
-    from cryoetgan.seeds import rng
 
     class_name(output)
     opened = read_volume_set(particles)
@@ -444,10 +434,10 @@ def average(
     found = gold_standard.align_and_average(members, half, opened.voxel_size, start, options)
     if poses is not None:
         table = posed.posed_table(opened, rows, found.particles, found.scores)
-        write_star(poses, table, opened.optics)
+        star.write_star(poses, table, opened.optics)
     text = fsc.fsc_csv(found.fsc, opened.box, opened.voxel_size)
     write_text(output.with_name(f"{output.stem}_fsc.csv"), text)
-    write_volume(output, found.density.astype(np.float32), opened.voxel_size)
+    mrc.write_volume(output, found.density.astype(np.float32), opened.voxel_size)
     reached = fsc.resolution(found.fsc, opened.box, opened.voxel_size)
     kind = "independent halves" if iterations else "halves whose angles share an origin"
     log.info("%s: %d particles, %.1f A (FSC 0.143, %s)", output, len(rows), reached, kind)
@@ -462,10 +452,8 @@ def _first_reference(path: Path, particles: Path, box: int, voxel_size: float) -
     """Read a map of the particles' box and voxel size."""
     import numpy as np
 
-    from cryoetgan.io.mrc import check_same_voxel_size, read_map
-
-    opened = read_map(path)
-    check_same_voxel_size(voxel_size, opened.voxel_size, particles, path)
+    opened = mrc.read_map(path)
+    mrc.check_same_voxel_size(voxel_size, opened.voxel_size, particles, path)
     if opened.data.shape != (box,) * 3:
         raise UserError(
             f"{path}: has {opened.data.shape[::-1]} voxels, but the particles have {box}^3; "
@@ -493,16 +481,13 @@ def gallery(
     boxes over all classes and scores, and hides both; with `particles purity` the decisions give
     an unbiased estimate of the set's purity.
     """
-    from cryoetgan.io.files import provenance, sidecar, write_json, write_text
-    from cryoetgan.io.star import CLASS_NAME
-    from cryoetgan.io.volume_set import read_volume_set
     from cryoetgan.particles.curation.gallery import draw_sample, gallery_boxes, gallery_page
     from cryoetgan.particles.curation.server import DecisionStore, make_server
 
     if output is None and not serve:
         raise UserError("give -o G.html, or --serve")
     for name in class_ or []:
-        if not CLASS_NAME.fullmatch(name):
+        if not star.CLASS_NAME.fullmatch(name):
             raise UserError(f"--class is '{name}'; use letters, digits, '_' and '-'")
     opened = read_volume_set(volumes)
     boxes = gallery_boxes(opened)
@@ -545,8 +530,6 @@ def purity(
     """
     import pandas as pd
 
-    from cryoetgan.io.files import check_exists, provenance, read_json, write_json
-    from cryoetgan.io.star import write_star
     from cryoetgan.particles.curation.purity import annotated_rows, estimate_purity
     from cryoetgan.particles.curation.select import UNNAMED
     from cryoetgan.particles.curation.server import saved_decisions
@@ -563,7 +546,7 @@ def purity(
         rows = annotated_rows(record["sample"], answers)
         if not rows:
             raise UserError(f"{decisions}: names no box with a coordinate in a tomogram")
-        write_star(annotations, pd.DataFrame(rows))
+        star.write_star(annotations, pd.DataFrame(rows))
     made = provenance("particles purity", [decisions, sample])
     write_json(output, {**result, "provenance": made})
     if result["n_annotated"] < result["n_sample"]:

@@ -13,7 +13,6 @@ from cryoetgan.devices import choose_device
 from cryoetgan.errors import UserError
 from cryoetgan.io.mrc import Volume
 from cryoetgan.particles.extraction import extract_boxes
-from cryoetgan.particles.masks import outside_mask
 from cryoetgan.particles.matching.align import REFINED_ORIENTATIONS, grid_spacing
 from cryoetgan.particles.matching.low_rank import LowRankBank, make_bank
 from cryoetgan.particles.matching.refine import batches, refine
@@ -26,6 +25,7 @@ from cryoetgan.particles.matching.search import (
 )
 from cryoetgan.particles.matching.template import SearchOptions, band_vectors, search_band
 from cryoetgan.particles.picking.dog import non_maximum_suppression
+from cryoetgan.particles.picking.local_maxima import outside_mask
 from cryoetgan.physics.geometry import relion_from_rotation
 from cryoetgan.progress import track
 

@@ -15,13 +15,7 @@ from numpy.typing import NDArray
 from cryoetgan.io.memmap import release_pages
 from cryoetgan.particles.picking.dog import SIGMA_RATIO, TRUNCATE, Span
 from cryoetgan.particles.picking.local_maxima import PeakList, Peaks, quadratic_offsets
-from cryoetgan.particles.picking.spline_maxima import (
-    CLIMB_RIM,
-    SPLINE_REACH,
-    Spline,
-    climb,
-    climb_starts,
-)
+from cryoetgan.particles.picking.spline_maxima import CLIMB_RIM, SPLINE_REACH, Spline, spline_maxima
 from cryoetgan.particles.picking.tiled import check_finite, find_peaks, tile_edges, tile_spans
 from cryoetgan.progress import track
 
@@ -54,6 +48,8 @@ def find_peaks_fast(
 ) -> list[Peaks]:
     """Return the peaks of each sigma's response, as `tiled.find_peaks` does.
 
+    Positions agree with the exact ones to half a voxel, except for very flat maxima.
+
     Parameters
     ----------
     volume : ndarray
@@ -64,11 +60,6 @@ def find_peaks_fast(
         Name of the tomogram in messages.
     tile_voxels : float
         Largest number of coarse voxels of a tile with its halo.
-
-    Returns
-    -------
-    list of Peaks
-        Positions agree with the exact ones to half a voxel, except for very flat maxima.
     """
     found: dict[float, Peaks] = {}
     strides = {sigma: decimation_stride(sigma) for sigma in sigmas}
@@ -112,7 +103,7 @@ def _find_on_coarse_grid(
             coefficients -= _convolve(part, wide)
             first = np.array([a for a, _ in core]) - rim
             spline = Spline(coefficients, first, stride, volume.shape)
-            tops, cubes = climb(spline, climb_starts(spline, ROUNDING * max(highest, -lowest)))
+            tops, cubes = spline_maxima(spline, ROUNDING * max(highest, -lowest))
             low, high = stride * np.array(core).T
             mine = ((tops >= low) & (tops < high)).all(axis=1)
             places = tops[mine] + quadratic_offsets(cubes[mine])
