@@ -198,7 +198,7 @@ def score(
     """
     import pandas as pd
 
-    from cryoetgan.particles.matching.score import score_picks
+    from cryoetgan.particles.matching.align import score_picks
     from cryoetgan.particles.matching.template import SearchOptions
     from cryoetgan.physics.coordinates import warn_of_picks_outside
 

@@ -24,8 +24,7 @@ from cryoetgan.particles.averaging.average import (
 from cryoetgan.particles.averaging.fsc import fourier_shell_correlation, resolution
 from cryoetgan.particles.averaging.posed_particles import Particle
 from cryoetgan.particles.matching.align import Aligner
-from cryoetgan.particles.matching.refine import batches
-from cryoetgan.particles.matching.template import SearchOptions, Template, search_band
+from cryoetgan.particles.matching.template import SearchOptions, Template, batches, search_band
 from cryoetgan.physics.geometry import rotate_volume
 from cryoetgan.progress import track
 
@@ -196,7 +195,7 @@ def align_particles(
         aligner = Aligner(Template(reference, band, transfer), options.rotations)
         parts = list(batches(len(mine), BOXES_PER_BATCH))
         for part in track(parts, label) if label else parts:
-            rows = [mine[i] for i in part]
+            rows = mine[part]
             boxes = np.stack([particles[i].box for i in rows]).astype(np.float32)
             fit = aligner.align(torch.as_tensor(boxes, device=device))
             for index, rotation, shift, score in zip(

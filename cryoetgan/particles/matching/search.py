@@ -1,9 +1,8 @@
-"""Template matching over a whole tomogram, tile by tile.
+"""Template matching over a whole tomogram, tile by tile (`tile_correlation`).
 
-Each tile goes through one FFT. Frequencies above the low-pass are removed there, so that the
-correlations are computed on a coarser grid without loss. Coarse orientations are tried at every
-point, all orientations only at the best points. The peaks are then aligned exactly
-(`refine`). A score is the correlation of a box and a template inside wedge and band.
+Coarse orientations are tried at every point, all orientations only at the best points. The peaks
+are then aligned exactly (`refine`). A score is the correlation of a box and a template inside
+wedge and band.
 """
 
 from dataclasses import dataclass
@@ -15,14 +14,8 @@ from scipy import ndimage
 
 from cryoetgan.devices import multiplies_bfloat16
 from cryoetgan.particles.matching.low_rank import LowRankBank
-from cryoetgan.particles.matching.refine import batches
-from cryoetgan.particles.matching.template import SearchOptions
-from cryoetgan.particles.matching.tile_correlation import (
-    TileCorrelator,
-    TilePoints,
-    correlate_tile,
-    read_tile,
-)
+from cryoetgan.particles.matching.template import SearchOptions, batches
+from cryoetgan.particles.matching.tile_correlation import TileCorrelator, TilePoints, read_tile
 from cryoetgan.particles.picking.tiled import check_finite, tile_edges, tile_spans
 from cryoetgan.progress import track
 
@@ -73,7 +66,7 @@ def search(
     cutoff : float
         Low-pass in cycles per voxel, at most 0.5.
     options : SearchOptions
-        Tilt range and high-pass.
+        Tilt range and high-pass; the low-pass is `cutoff`.
     name : object
         Name of the tomogram in messages.
     core : int, optional
@@ -99,7 +92,7 @@ def search(
         if correlator is None or correlator.lengths != window.shape:
             tilts = options.acquisition.tilts
             correlator = TileCorrelator(bank, window.shape, grid, tilts, (low, cutoff))
-        points, norms, components = correlate_tile(correlator, window, place, origin, dtype)
+        points, norms, components = correlator.correlate(window, place, origin, dtype)
         best = _coarse_best(components, coarse) / norms
         total, squares = total + float(best.sum()), squares + float((best**2).sum())
         count += len(best)
@@ -122,9 +115,8 @@ def _coarse_best(components: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor
     """Return `(V,)`: the best product of each point with the coarse bank `(K, C Rc)`."""
     best = torch.empty(components.shape[1], device=components.device)
     size = POINTS_PER_PRODUCT * (1 if components.device.type == "cpu" else 64)
-    for start in range(0, components.shape[1], size):
-        part = components[:, start : start + size].T.contiguous() @ coarse
-        best[start : start + size] = part.amax(dim=1)
+    for part in batches(components.shape[1], size):
+        best[part] = (components[:, part].T.contiguous() @ coarse).amax(dim=1)
     return best
 
 
@@ -156,8 +148,7 @@ def class_products(bank: LowRankBank, components: torch.Tensor) -> torch.Tensor:
     best = torch.full((len(vectors), len(bank.names)), -torch.inf, device=vectors.device)
     for number, coefficients in enumerate(bank.fine):
         for part in batches(len(vectors), _rows_per_product(bank)):
-            products = vectors[part.start : part.stop] @ coefficients.T
-            best[part.start : part.stop, number] = products.amax(dim=1)
+            best[part, number] = (vectors[part] @ coefficients.T).amax(dim=1)
     return best
 
 
@@ -168,8 +159,7 @@ def best_orientations(
     coefficients = bank.fine[number]
     found = []
     for part in batches(len(components), _rows_per_product(bank)):
-        rows = components[part.start : part.stop].to(coefficients.device)
-        products = rows @ coefficients.T
+        products = components[part].to(coefficients.device) @ coefficients.T
         best = torch.topk(products, min(count, products.shape[1]), dim=1).indices
         found.append(best.cpu().numpy())
     return np.concatenate(found)
