@@ -321,7 +321,7 @@ def import_(
 
 def _split_as_selected(table: "pd.DataFrame", name: str, selected: Path, box: int) -> Any:
     """Return the rows outside the gap, split by the plane that split the selected particles."""
-    from cryoetgan.particles.curation.splits import split_like
+    from cryoetgan.particles.curation.select import split_like
 
     known = star.read_star(selected, ["rlnTomoName", "cryoetganSplit", *COORDINATES]).particles
     known = known[known["rlnTomoName"] == name]
@@ -401,6 +401,7 @@ def average(
     """
     import numpy as np
 
+    from cryoetgan.particles.averaging import average as average_map
     from cryoetgan.particles.averaging import fsc, gold_standard
     from cryoetgan.particles.averaging import posed_particles as posed
 
@@ -419,7 +420,8 @@ def average(
     if template is not None:
         start = _first_reference(template, particles, opened.box, opened.voxel_size)
     elif iterations and not has_poses:
-        start = gold_standard.spherical_start(members, opened.voxel_size)
+        blurred = average_map.accumulate(members, opened.box, opened.voxel_size).average()
+        start = average_map.spherical_average(blurred)
     limit = 5 * opened.voxel_size
     if template_lowpass is not None:
         limit = check_positive(template_lowpass, "--template-lowpass", " A")

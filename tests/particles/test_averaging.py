@@ -167,7 +167,7 @@ def test_halves_that_turned_away_are_laid_on_each_other(density, rng):
     ]
     members = [np.flatnonzero(half == which).tolist() for which in (0, 1)]
     options = AverageOptions(iterations=1, lowpass=40.0, rotations=300, device="cpu")
-    sums, _, fsc = join_halves(turned, members, 10.0, 40.0, options)
+    sums, fsc = join_halves(turned, members, 10.0, 40.0, options)
     assert correlation(sums.average(), accumulate(true, BOX, 10.0).average()) > 0.95
     assert fsc[1:5].min() > 0.8
 

@@ -23,10 +23,7 @@ SOFT_EDGE_VOXELS = 3.0
 
 
 class Accumulator:
-    """Sum of particles, rotated back into the frame of the reference, and of their weights.
-
-    Boxes have `box` voxels along an edge, of `voxel_size` angstrom.
-    """
+    """Sum of particles, rotated back into the frame of the reference, and of their weights."""
 
     def __init__(self, box: int, voxel_size: float) -> None:
         self.box, self.voxel_size = box, voxel_size

@@ -12,20 +12,10 @@ RESOLUTION_LIMIT = 0.143
 
 
 def fourier_shell_correlation(first: Floats, second: Floats) -> Floats:
-    """Return the correlation of two maps, shell by shell; shell 0 is 1.
+    """Return the correlation `(n // 2 + 1,)` of two cubes `(z, y, x)`, shell by shell; shell 0 is 1.
 
     FSC(s) = sum(F1 F2*) / sqrt(sum(abs(F1)^2) sum(abs(F2)^2)), with sums over the Fourier voxels
     of shell s (Harauz & van Heel 1986, Optik 73, 146).
-
-    Parameters
-    ----------
-    first, second : ndarray
-        `(z, y, x)`, cubes of one size.
-
-    Returns
-    -------
-    ndarray
-        `(n // 2 + 1,)`.
     """
     one, two = np.fft.rfftn(first), np.fft.rfftn(second)
     shells = fourier_shells(first.shape[0])
@@ -37,10 +27,9 @@ def fourier_shell_correlation(first: Floats, second: Floats) -> Floats:
 
 
 def resolution(fsc: Floats, box: int, voxel_size: float, limit: float = RESOLUTION_LIMIT) -> float:
-    """Return the resolution in angstrom at which the FSC first falls to a limit.
+    """Return the resolution (angstrom) at which the FSC first falls to a limit, else two voxels.
 
-    The crossing is interpolated between shells. If the FSC never falls to the limit, the
-    resolution is two voxels.
+    The crossing is interpolated between shells.
     """
     below = np.flatnonzero(fsc[1:] < limit)
     if not len(below):

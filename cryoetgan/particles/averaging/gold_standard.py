@@ -5,7 +5,6 @@ agree hold signal (Scheres & Chen 2012, doi 10.1038/nmeth.2115). The next alignm
 those, so that noise is not aligned to noise.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,21 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from cryoetgan.devices import choose_device
-from cryoetgan.particles.averaging.average import (
-    Accumulator,
-    accumulate,
-    lowpass,
-    soft_sphere,
-    spherical_average,
-)
+from cryoetgan.particles.averaging.average import Accumulator, accumulate, lowpass, soft_sphere
 from cryoetgan.particles.averaging.fsc import fourier_shell_correlation, resolution
 from cryoetgan.particles.averaging.posed_particles import Particle
 from cryoetgan.particles.matching.align import Aligner
 from cryoetgan.particles.matching.template import SearchOptions, Template, batches, search_band
 from cryoetgan.physics.geometry import rotate_volume
-from cryoetgan.progress import track
+from cryoetgan.progress import log, track
 
-log = logging.getLogger("cryoetgan")
 Floats = NDArray[np.floating]
 BOXES_PER_BATCH = 64
 ALIGNMENT_FSC = 0.5
@@ -51,10 +43,8 @@ class GoldStandardAverage:
 
     density: Floats
     """`(z, y, x)`, the average of all particles."""
-    halves: tuple[Floats, Floats]
-    """The averages of both halves."""
     fsc: Floats
-    """`(n // 2 + 1,)`, their Fourier shell correlation."""
+    """`(n // 2 + 1,)`, Fourier shell correlation of the averages of both halves."""
     particles: list[Particle]
     """With their new poses."""
     scores: Floats
@@ -103,20 +93,14 @@ def align_and_average(
             for index, particle in zip(mine, found, strict=True):
                 current[index] = particle
         references = [None, None]
-        _, _, fsc = join_halves(current, members, voxel_size, limit, options)
+        _, fsc = join_halves(current, members, voxel_size, limit, options)
         # no finer than the agreement of the halves, and no coarser than the start
         agreed = resolution(fsc, box, voxel_size, ALIGNMENT_FSC)
         limit = min(options.lowpass, max(agreed, 2 * voxel_size))
         reached = resolution(fsc, box, voxel_size)
         log.info("iteration %d: the halves agree to %.1f A (FSC 0.143)", number + 1, reached)
-    sums, maps, fsc = join_halves(current, members, voxel_size, limit, options)
-    return GoldStandardAverage(sums.average(), maps, fsc, current, scores)
-
-
-def spherical_start(particles: Sequence[Particle], voxel_size: float) -> Floats:
-    """Return a first reference for particles without poses: their spherical average."""
-    box = particles[0].box.shape[0]
-    return spherical_average(accumulate(particles, box, voxel_size).average())
+    sums, fsc = join_halves(current, members, voxel_size, limit, options)
+    return GoldStandardAverage(sums.average(), fsc, current, scores)
 
 
 def join_halves(
@@ -125,8 +109,8 @@ def join_halves(
     voxel_size: float,
     limit: float,
     options: AverageOptions,
-) -> tuple[Accumulator, tuple[Floats, Floats], Floats]:
-    """Return the sums over all particles, both half maps and their FSC.
+) -> tuple[Accumulator, Floats]:
+    """Return the sums over all particles, and the FSC of both half maps.
 
     Halves that were aligned independently may be rotated against each other. With iterations,
     the second half is therefore aligned to the first as a whole, with a low-pass of `limit`
@@ -156,8 +140,7 @@ def join_halves(
                 )
             second = accumulate([particles[i] for i in members[1]], box, voxel_size)
             two = second.average()
-    fsc = fourier_shell_correlation(one * mask, two * mask)
-    return first + second, (one, two), fsc
+    return first + second, fourier_shell_correlation(one * mask, two * mask)
 
 
 def align_particles(
@@ -168,20 +151,11 @@ def align_particles(
     options: AverageOptions,
     label: str = "",
 ) -> tuple[list[Particle], Floats]:
-    """Return particles with the poses that fit a reference best, and their scores.
+    """Return particles with the poses that fit a reference `(z, y, x)` best, and their scores.
 
-    Parameters
-    ----------
-    particles : sequence of Particle
-        Their poses are ignored; all orientations are searched.
-    reference : ndarray
-        `(z, y, x)`.
-    voxel_size, limit : float
-        Angstrom; finer details than `limit` are ignored.
-    options : AverageOptions
-        Alignment.
-    label : str
-        Text of the progress bar; none if empty.
+    The poses of the given particles are ignored; all orientations are searched. `voxel_size` and
+    `limit` are in angstrom; details finer than `limit` are ignored. `label` is the text of the
+    progress bar; there is none if it is empty.
     """
     device = choose_device(options.device)
     found: list[Particle] = list(particles)

@@ -36,11 +36,7 @@ class Particle:
 
 
 def rows_of_class(volumes: VolumeSet, class_name: str | None) -> list[int]:
-    """Return the rows of a volume set to average, which belong to one class.
-
-    Raises `UserError` if the class is unknown, if a set of several classes is given without a
-    class, or if fewer than two particles are left.
-    """
+    """Return the rows of a volume set to average: two or more, of one class."""
     path, table = volumes.path, volumes.table
     classes = volumes.classes() if "cryoetganClass" in table else []
     if class_name is not None and class_name not in classes:
@@ -50,9 +46,10 @@ def rows_of_class(volumes: VolumeSet, class_name: str | None) -> list[int]:
             f"{path}: holds {len(classes)} classes ({', '.join(classes[:5])}), which must not be "
             "averaged together; choose one with --class"
         )
-    rows = list(range(len(volumes)))
+    chosen = np.ones(len(volumes), bool)
     if class_name is not None:
-        rows = [row for row in rows if table["cryoetganClass"].iloc[row] == class_name]
+        chosen = (table["cryoetganClass"] == class_name).to_numpy()
+    rows: list[int] = np.flatnonzero(chosen).tolist()
     if len(rows) < 2:
         raise UserError(f"{path}: has {len(rows)} particle; two halves need two or more")
     return rows
@@ -71,7 +68,7 @@ def read_particles(
     Without angles, all rotations are the identity and all shifts zero. `tilts` (degrees) replaces
     the tilt range of the optics groups.
     """
-    return [_read_particle(volumes, int(row), tilts) for row in rows]
+    return [_read_particle(volumes, row, tilts) for row in rows]
 
 
 def _read_particle(volumes: VolumeSet, row: int, tilts: tuple[float, float] | None) -> Particle:
@@ -104,8 +101,7 @@ def posed_table(
 ) -> "pd.DataFrame":
     """Return rows of a volume set with new angles, positions and, if not all zero, scores.
 
-    Shifts are added to the coordinates. Rows without coordinates keep their boxes and get
-    origins (rlnOriginX/Y/ZAngst).
+    Rows without coordinates keep their boxes and get origins (rlnOriginX/Y/ZAngst).
     """
     table = volumes.table.iloc[list(rows)].reset_index(drop=True)
     rotations = Rotation.concatenate([particle.rotation for particle in particles])

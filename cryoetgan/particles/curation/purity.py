@@ -18,6 +18,9 @@ def estimate_purity(
 ) -> dict[str, Any]:
     """Return the share of true particles in the set from which a sample was drawn.
 
+    The interval of a class is Wilson's (1927, doi 10.1080/01621459.1927.10502953). The half
+    widths of classes are added in squares, weighted by the sizes of the classes.
+
     Parameters
     ----------
     sample : sequence of mapping
@@ -32,11 +35,6 @@ def estimate_purity(
         `purity` (accepted and given its class; unbiased for the whole set), `interval` (95 %),
         `particles` (accepted, of any class), all of these by class in `classes`, and
         `confusion`: class of the set against class given by the person.
-
-    Notes
-    -----
-    The interval of a class is Wilson's (1927, doi 10.1080/01621459.1927.10502953). The half
-    widths of classes are added in squares, weighted by the sizes of the classes.
     """
     annotated = [box for box in sample if box["id"] in decisions]
     if not annotated:
@@ -56,11 +54,8 @@ def estimate_purity(
         return float(sum(share[name] * found[key] for name, found in classes.items()))
 
     def half_width(side: int) -> float:
-        widths = [
-            share[name] * (found["purity"] - found["interval"][side])
-            for name, found in classes.items()
-        ]
-        return float(np.sqrt(sum(width**2 for width in widths)))
+        distance = {name: c["purity"] - c["interval"][side] for name, c in classes.items()}
+        return float(np.sqrt(sum((share[name] * far) ** 2 for name, far in distance.items())))
 
     purity = weighted_mean("purity")
     return {
@@ -75,7 +70,7 @@ def estimate_purity(
 
 
 def _class_purity(answers: Sequence[str], right: set[str], size: float) -> dict[str, Any]:
-    """Return the purity of one class, from answers for its boxes and the size of the class."""
+    """Return the purity of one class from the answers for its boxes; `size` is that of the class."""
     count = sum(answer in right for answer in answers)
     interval = stats.binomtest(count, len(answers)).proportion_ci(0.95, method="wilson")
     return {

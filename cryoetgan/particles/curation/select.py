@@ -1,7 +1,6 @@
-"""Select a clean set from scores: one class a place, no duplicates, the best of each class."""
+"""Select a clean set from scores: one class a place, the best of each, splits without overlap."""
 
 import csv
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +11,13 @@ from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError, suggest
 from cryoetgan.io.star import COORDINATES, SPLITS
-from cryoetgan.particles.curation.splits import block_split
 from cryoetgan.particles.picking.dog import non_maximum_suppression
+from cryoetgan.progress import log
 
 if TYPE_CHECKING:
     import pandas as pd
 
-log = logging.getLogger("cryoetgan")
+Floats = NDArray[np.floating]
 YES = {"1", "yes", "y", "true", "accepted", "accept"}
 NO = {"0", "no", "n", "false", "rejected", "reject"}
 DUPLICATE_DISTANCE = 0.25
@@ -58,19 +57,8 @@ def select(
 ) -> "pd.DataFrame":
     """Return the selected particles with their class and split.
 
-    Parameters
-    ----------
-    scores : pandas.DataFrame
-        One row a particle and class.
-    options : SelectOptions
-        Number, duplicates, groups and splits.
-    decisions : mapping, optional
-        Decisions of a person, from `read_decisions`; they override the scores.
-
-    Raises
-    ------
-    UserError
-        If no particle of a class is left.
+    `scores` has one row a particle and class; `decisions` of a person (`read_decisions`) override
+    the scores.
     """
     decisions = decisions or {}
     table = choose_classes(scores, decisions)
@@ -95,10 +83,7 @@ def select(
 
 
 def choose_classes(scores: "pd.DataFrame", decisions: Mapping[str, str]) -> "pd.DataFrame":
-    """Return one row a particle, best first, of the best class or the class a person named.
-
-    Angles and position come with the class.
-    """
+    """Return one row a particle, best first: of the best class, or the class a person named."""
     named = scores["cryoetganId"].map(decisions)
     order = np.lexsort(
         [-scores["cryoetganScore"].to_numpy(float), scores["cryoetganClass"] != named]
@@ -109,14 +94,10 @@ def choose_classes(scores: "pd.DataFrame", decisions: Mapping[str, str]) -> "pd.
 def remove_duplicates(
     table: "pd.DataFrame", distance: float, decisions: Mapping[str, str]
 ) -> "pd.DataFrame":
-    """Keep the best of particles closer than `distance` voxels in one tomogram.
-
-    Accepted particles come before all others.
-    """
+    """Keep the best of particles closer than `distance` voxels in one tomogram."""
     kept = []
-    best = _best_first(table, decisions)
     rank = np.empty(len(table))
-    rank[best] = -np.arange(len(table))
+    rank[_best_first(table, decisions)] = -np.arange(len(table))
     for _, group in table.groupby("rlnTomoName", sort=True):
         places = group[COORDINATES].to_numpy(float)
         distances = np.full(len(group), distance)
@@ -127,7 +108,7 @@ def remove_duplicates(
 def keep_best(
     table: "pd.DataFrame", options: SelectOptions, decisions: Mapping[str, str]
 ) -> "pd.DataFrame":
-    """Return the best rows of each class and group, best first; accepted ones come first."""
+    """Return the best rows of each class and group, best first."""
     order = table.iloc[_best_first(table, decisions, table["cryoetganClass"].astype(str))]
     group = np.array([options.groups.get(name, "all") for name in order["rlnTomoName"]])
     best = order.groupby(["cryoetganClass", group], sort=True).head(options.top)
@@ -153,19 +134,9 @@ def read_csv_decisions(path: Path) -> Iterator[tuple[int, str, str, str]]:
 
 
 def read_decisions(folder: Path, classes: Sequence[str]) -> dict[str, str]:
-    """Read the decisions of a person.
+    """Read a person's decisions from the CSV files of a folder; `classes` are the known ones.
 
-    Parameters
-    ----------
-    folder : Path
-        Holds CSV files with the columns id, accepted and, optionally, class.
-    classes : sequence of str
-        Known classes.
-
-    Returns
-    -------
-    dict
-        Id to class; the class is empty if rejected and `*` if accepted without a class.
+    Returns id to class; the class is empty if rejected and `*` if accepted without a class.
     """
     decisions: dict[str, str] = {}
     if not folder.is_dir():
@@ -214,3 +185,51 @@ def assign_splits(table: "pd.DataFrame", options: SelectOptions) -> "pd.DataFram
     gap = int((table["cryoetganSplit"] == "").sum())
     log.info("split by blocks; %d particles lie in the gap and are excluded", gap)
     return table[table["cryoetganSplit"] != ""].reset_index(drop=True)
+
+
+def block_split(coordinates: Floats, box: int, test_fraction: float) -> NDArray[np.str_]:
+    """Split the particles of one tomogram by a plane, with a gap of one box.
+
+    `coordinates` is `(N, 3)` x, y, z in voxels; boxes of the two sides share no voxel.
+    `test_fraction` of the particles lie beyond the plane; 0 puts all into the training set. The
+    result is `(N,)`: train, test, or empty for particles in the gap.
+    """
+    if test_fraction == 0:
+        return np.full(len(coordinates), "train", dtype="<U5")
+    longest = int(np.argmax(np.ptp(coordinates, axis=0)))
+    along = coordinates[:, longest]
+    split = _sides(along, float(np.quantile(along, 1 - test_fraction)), box)
+    for side in ("train", "test"):
+        if not (split == side).any():
+            raise UserError(
+                f"one tomogram is too small to split: its {side} side has no particle outside the "
+                f"gap of one box ({box} voxels). Add a tomogram, or set particles.test_fraction"
+            )
+    return split
+
+
+def split_like(
+    coordinates: Floats, selected: Floats, split: NDArray[np.str_], box: int
+) -> NDArray[np.str_]:
+    """Split further particles of a tomogram by the plane that split the selected ones.
+
+    `selected` is `(M, 3)` and `split` `(M,)`, from `block_split`. No box of one side shares a
+    voxel with a box of the other, selected or not.
+    """
+    train, test = selected[split == "train"], selected[split == "test"]
+    if len(train) and len(test):
+        ends, starts = train.max(axis=0), test.min(axis=0)
+        axis = int(np.argmax(starts - ends))
+        if starts[axis] - ends[axis] >= box:
+            return _sides(coordinates[:, axis], (ends[axis] + starts[axis]) / 2, box)
+    raise UserError(
+        "no plane with a gap of one box separates the train and test particles; select them again "
+        "with 'particles select'"
+    )
+
+
+def _sides(along: Floats, plane: float, box: int) -> NDArray[np.str_]:
+    """Return the side of each position; positions one box apart have boxes that only touch."""
+    return np.where(
+        along <= plane - box / 2, "train", np.where(along >= plane + box / 2, "test", "")
+    )
