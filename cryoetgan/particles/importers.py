@@ -40,14 +40,11 @@ TOMOGRAM_SUFFIX = r"\.(mrc|rec|map|tomostar|st)$"
 
 @dataclass(frozen=True)
 class PicksFrame:
-    """Frame of the coordinates in a file of picks."""
+    """Frame of the coordinates in a file of picks; `unit` as in `read_picks`."""
 
     tomogram: str
-    """Name of the tomogram; rows of other tomograms are excluded."""
     transform: ImportTransform
-    """From voxels of the tomogram's original file to voxels of the imported tomogram."""
     unit: float | None = None
-    """Angstrom per unit of the coordinates; default: voxels of the original file."""
 
     def to_file_voxels(self, places: Any) -> Floats:
         """Return coordinates in voxels of the tomogram's original file."""
@@ -78,20 +75,13 @@ def read_picks(
         files; a file without classes is then named by its class.
     tomogram : str
         Name of the tomogram; rows of other tomograms are excluded.
-    shape : tuple of int
-        Shape of the imported tomogram, zyx.
-    voxel_size : float
-        Voxel size of the imported tomogram, angstrom.
+    shape, voxel_size
+        Of the imported tomogram, zyx and angstrom.
     transform : ImportTransform, optional
         How the tomogram was imported; particles are resampled and rotated in the same way. STAR
         files written by cryoetgan (cryoetganId) already refer to the imported tomogram.
     unit : float, optional
         Angstrom per unit of the coordinates; default: voxels of the tomogram's original file.
-
-    Raises
-    ------
-    UserError
-        If the format is unknown, if coordinates are missing, or if no particle lies inside.
     """
     transform = transform or ImportTransform(shape, voxel_size, 1.0)
     table = _read_files(path, PicksFrame(tomogram, transform, unit))

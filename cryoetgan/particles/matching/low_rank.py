@@ -33,14 +33,11 @@ POWER_ITERATIONS = 3
 
 @dataclass(frozen=True)
 class LowRankBank:
-    """The bank of C classes."""
+    """The bank of C classes, with R fine orientations (`rotations`)."""
 
     names: list[str]
-    """Classes."""
     templates: list[Template]
-    """In the same order."""
     rotations: Rotation
-    """The R fine orientations."""
     coarse: torch.Tensor
     """`(C, Rc, K)` coefficients of the coarse orientations."""
     fine: torch.Tensor
@@ -59,8 +56,7 @@ def make_bank(
 ) -> LowRankBank:
     """Rotate all templates and compute the kernels that they share.
 
-    `maps` is class to density `(z, y, x)`, cubes of the band's box; `rotations` is the number of
-    fine orientations, uniform on SO(3).
+    `maps` is class to density `(z, y, x)`; `rotations` is the number of fine orientations.
     """
     templates = [Template(density, band, transfer) for density in maps.values()]
     fine = super_fibonacci(rotations)

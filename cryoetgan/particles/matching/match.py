@@ -37,7 +37,7 @@ EXTRA_PLACES = 1.25
 
 @dataclass(frozen=True, kw_only=True)
 class MatchOptions(templates.SearchOptions):
-    """Options of the picker, in addition to the options of the search."""
+    """Options of the picker."""
 
     score_threshold_sd: float
     """Lowest score, in standard deviations above the mean over the tomogram."""
@@ -55,14 +55,13 @@ class MatchOptions(templates.SearchOptions):
 
 @dataclass(frozen=True)
 class FoundParticles:
-    """Particles, best first."""
+    """N particles, best first."""
 
     positions: Floats
     """`(N, 3)` x, y, z in voxels, subvoxel."""
     scores: Floats
     """`(N,)` correlations."""
     classes: NDArray[np.str_]
-    """`(N,)`."""
     angles: Floats
     """`(N, 3)` RELION angles, degrees."""
 

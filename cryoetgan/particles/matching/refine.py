@@ -40,20 +40,10 @@ class Alignment:
 def refine(
     template: Template, vectors: torch.Tensor, rotations: Floats, shifts: Floats, spacing: float
 ) -> Alignment:
-    """Return the best fits of boxes.
+    """Return the best fits of boxes, given as unit vectors `(N, 2 P)`, to a template.
 
-    Parameters
-    ----------
-    template : Template
-        In its band.
-    vectors : torch.Tensor
-        `(N, 2 P)` unit vectors of boxes.
-    rotations : ndarray
-        `(N, C, 3, 3)`: matrices of the candidates.
-    shifts : ndarray
-        `(N, C, 3)`: shifts of the candidates, xyz voxels.
-    spacing : float
-        Degrees between the orientations from which the candidates were chosen.
+    Each box has C candidates: rotation matrices `(N, C, 3, 3)` and shifts `(N, C, 3)`, xyz
+    voxels. They were chosen from orientations that lie `spacing` degrees apart.
     """
     points = len(template.band.points)
     size = max(1, ELEMENTS_PER_BATCH // (points * 2 * rotations.shape[1] * 4))

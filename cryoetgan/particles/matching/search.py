@@ -34,12 +34,11 @@ FINE_SCORE_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Matches:
-    """Local maxima of the best score."""
+    """Local maxima of the score: the best over classes and orientations."""
 
     positions: Floats
     """`(N, 3)` x, y, z in voxels of the tomogram."""
     scores: Floats
-    """`(N,)`: the best over classes and orientations."""
     components: torch.Tensor
     """`(N, K)`: they give the scores of all classes and orientations."""
     mean: float

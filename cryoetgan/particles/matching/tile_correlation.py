@@ -23,12 +23,10 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of a tile."""
+    """One axis of a tile: `size` voxels, padded to a fast length, and `points` of the coarser grid."""
 
     size: int
-    """Voxels, padded to a length that is fast to transform."""
     points: int
-    """Points of the coarser grid."""
     frequencies: NDArray[np.float64]
     """Frequencies that are kept, cycles per voxel."""
     kept: NDArray[np.int_]
