@@ -19,7 +19,7 @@ from cryoetgan.progress import track
 from cryoetgan.seeds import rng
 from cryoetgan.translation.engine.checkpoint import read
 from cryoetgan.translation.engine.translator import Translator
-from cryoetgan.translation.translate import name_items, open_translator
+from cryoetgan.translation.translate import list_items, open_translator
 
 log = logging.getLogger("cryoetgan")
 SCORES = ("is", "fid", "kid")
@@ -76,6 +76,6 @@ def measure_generators(
 
 def _translate(translator: Translator, densities: VolumeSet, seed: int) -> LabelledSet:
     names = densities.table["cryoetganClass"].to_numpy(str)
-    made = translator.translate_set(densities, name_items(densities), 1, seed)
+    made = translator.translate_items(densities, list_items(densities), seed)
     volumes = np.stack([volume for _, _, volume in made])
     return LabelledSet(volumes, names, densities.table.assign(cryoetganSource="generated"))

@@ -13,7 +13,7 @@ from cryoetgan.code_hash import code_hash
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import ImagingModel
 from cryoetgan.io.files import check_exists, sha256, write_text
-from cryoetgan.io.volume_set import VolumeSet, stack_path
+from cryoetgan.io.volume_set import VolumeSet, check_same_boxes, stack_path
 from cryoetgan.physics.acquisition import is_symmetric, read_tilt_ranges
 from cryoetgan.physics.geometry import HALF_TURNS
 from cryoetgan.seeds import integer_seed
@@ -55,7 +55,11 @@ class TrainingInputs:
     def select(self, settings: TrainingSettings) -> "TrainingInputs":
         """Return the inputs that the settings train on, checked."""
         subtomograms, cyclegan = self.subtomograms, settings.model == "cyclegan"
-        training_sets.check_sets(self.densities, subtomograms, 4 if cyclegan else 1)
+        check_same_boxes(self.densities, subtomograms)
+        if cyclegan and self.densities.box % 4:
+            raise UserError(
+                f"{self.densities.path}: boxes of {self.densities.box} voxels, wanted a multiple of 4"
+            )
         if self.group is not None:
             subtomograms = training_sets.select_group(subtomograms, self.group)
         subtomograms = training_sets.select_training_optics(subtomograms)
@@ -106,7 +110,12 @@ def train(
     plain = settings.plain()
     # random numbers depend on the preset's name
     key = {**plain, "seed": seed, "inputs": inputs.hashes(), "preset": name}
-    check_batch(settings, max(devices, slurm_tasks()))
+    count = max(devices, slurm_tasks())
+    if settings.batch % count:
+        raise UserError(
+            f"--devices: {count} devices cannot share batches of {settings.batch}; set batch to "
+            f"a multiple of {count} in a preset of your own, or use fewer devices"
+        )
     processes, device = launch(devices, device)
     code = code_hash(Path(__file__).parents[1], "translation")
     state = processes.from_first(lambda: checkpoint.find_state(folder, key, code))
@@ -126,7 +135,7 @@ def train(
         "imaging": pack_models(models),
         "voxel_size": inputs.subtomograms.voxel_size,
         "box": inputs.subtomograms.box,
-        "optics": plain_rows(inputs.subtomograms.optics),
+        "optics": inputs.subtomograms.optics.to_dict("records"),
     }
     TrainingRun(trainer, folder, about, event_writer).run()
     processes.close()
@@ -160,15 +169,6 @@ def resolve_epochs(settings: TrainingSettings, count: int) -> TrainingSettings:
         count -= count_held_out(settings, count)
     steps = max(1, math.ceil(settings.epochs * count / settings.batch))
     return settings.replace(steps=steps)
-
-
-def check_batch(settings: TrainingSettings, devices: int) -> None:
-    """Raise a `UserError` if devices cannot share a batch evenly."""
-    if settings.batch % devices:
-        raise UserError(
-            f"--devices: {devices} devices cannot share batches of {settings.batch}; set batch to "
-            f"a multiple of {devices} in a preset of your own, or use fewer devices"
-        )
 
 
 def build_trainer(
@@ -234,14 +234,6 @@ def complete(folder: Path, state: dict[str, Any]) -> None:
         write_text(folder / "config.yaml", config_text(state["key"]))
     if not (folder / "log.csv").exists():
         log.warning("%s: its log.csv is missing; delete the folder to train anew", folder)
-
-
-def plain_rows(table: Any) -> list[dict[str, Any]]:
-    """Return the rows of a table as plain values, without numpy scalars."""
-    return [
-        {k: v.item() if hasattr(v, "item") else v for k, v in row.items()}
-        for row in table.to_dict("records")
-    ]
 
 
 def import_event_writer() -> Any:

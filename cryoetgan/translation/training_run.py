@@ -54,15 +54,10 @@ class TrainingRun:
     def run(self) -> None:
         """Train to the end and leave `checkpoint.pt`."""
         steps = self.settings.steps
-        bar = track(range(self.trainer.step, steps), "training", steps - self.trainer.step)
-        next(bar, None)
-
-        def after_step() -> None:
-            next(bar, None)
-            self.after_step()
-
+        self.bar = track(range(self.trainer.step, steps), "training")
+        next(self.bar, None)
         try:
-            self.trainer.run(steps, after_step)
+            self.trainer.run(steps, self.after_step)
             self.save()
         except DivergedError as error:
             self.stop_diverged(error)
@@ -80,6 +75,7 @@ class TrainingRun:
 
     def after_step(self) -> None:
         """Log, keep a snapshot and save the state, if they are due."""
+        next(self.bar, None)
         step = self.trainer.step
         if step % self.log_every == 0 or step == self.settings.steps:
             self.log_numbers()

@@ -10,19 +10,10 @@ import torch
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.star import ANGLES, ORIGINS
-from cryoetgan.io.volume_set import VolumeSet, check_same_boxes
+from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.physics.acquisition import COLUMNS, read_tilt_ranges
 
 log = logging.getLogger("cryoetgan")
-
-
-def check_sets(densities: VolumeSet, subtomograms: VolumeSet, box_multiple: int) -> None:
-    """Raise a `UserError` if voxel sizes or boxes of the two domains do not fit."""
-    check_same_boxes(densities, subtomograms)
-    if densities.box % box_multiple:
-        raise UserError(
-            f"{densities.path}: boxes of {densities.box} voxels, wanted a multiple of {box_multiple}"
-        )
 
 
 def training_rows(volumes: VolumeSet) -> np.ndarray:
@@ -47,7 +38,7 @@ def select_group(volumes: VolumeSet, group: str) -> VolumeSet:
     groups = {}
     if number in volumes.table and {number, column} <= set(volumes.optics):
         groups = {row[number]: row.get(column) for row in volumes.optics.to_dict("records")}
-    rows = np.flatnonzero(volumes.table[number].map(groups) == group) if groups else np.array([])
+    rows = np.flatnonzero(volumes.table[number].map(groups) == group) if groups else ()
     if not len(rows):
         known = ", ".join(sorted({str(value) for value in groups.values() if value is not None}))
         raise UserError(

@@ -13,7 +13,7 @@ from cryoetgan.io.volume_set import VolumeSet, VolumeSetWriter, read_volume_set
 from cryoetgan.progress import track
 from cryoetgan.translation.cyclegan.translator import CycleGANTranslator
 from cryoetgan.translation.engine import checkpoint
-from cryoetgan.translation.engine.translator import Translator
+from cryoetgan.translation.engine.translator import Item, Translator
 from cryoetgan.translation.presets import parse_settings
 from cryoetgan.translation.residual.translator import ResidualTranslator
 
@@ -53,9 +53,10 @@ def open_source(path: Path, translator: Translator) -> VolumeSet:
     return source
 
 
-def name_items(source: VolumeSet) -> list[str]:
-    """Return the name of each row, `class/number`, on which its random numbers depend."""
-    return item_names(source.table.get("cryoetganClass", ["particle"] * len(source.table)))
+def list_items(source: VolumeSet, draws: int = 1) -> list[Item]:
+    """Return `draws` items of each row in turn, named `class/number`."""
+    names = item_names(source.table.get("cryoetganClass", ["particle"] * len(source.table)))
+    return [Item(row, name, draw) for row, name in enumerate(names) for draw in range(draws)]
 
 
 def write_translations(
@@ -66,9 +67,10 @@ def write_translations(
     table = source.table.assign(cryoetganSource="generated" if simulates else "density")
     optics = pd.DataFrame(translator.optics()) if simulates else source.optics
     rows = table.to_dict("records")
-    count = len(rows) * draws
-    translations = translator.translate_set(source, name_items(source), draws, seed)
-    with VolumeSetWriter(output, count, source.box, source.voxel_size, optics) as writer:
-        for row, group, volume in track(translations, "translating", count):
-            writer.add(volume, rows[row] | ({"rlnOpticsGroup": group + 1} if simulates else {}))
-    return count
+    items = list_items(source, draws)
+    translations = translator.translate_items(source, items, seed)
+    with VolumeSetWriter(output, len(items), source.box, source.voxel_size, optics) as writer:
+        for item, group, volume in track(translations, "translating", len(items)):
+            new = {"rlnOpticsGroup": group + 1} if simulates else {}
+            writer.add(volume, rows[item.row] | new)
+    return len(items)

@@ -171,13 +171,6 @@ class Discriminator(nn.Module):
         """Yield the convolutions, from the input on."""
         return (layer for layer in self.body if isinstance(layer, nn.Conv3d))
 
-    def receptive_field(self) -> int:
-        """Return the edge in voxels of the region that one score depends on."""
-        field = 4
-        for _ in range(self.depth):
-            field = field * self.stride + (4 - self.stride)
-        return field
-
     def smallest_box(self) -> int:
         """Return the edge in voxels of the smallest box that has a score."""
         if self.padding == "same":  # instance norm of a single voxel is not defined

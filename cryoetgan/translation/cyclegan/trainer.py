@@ -14,7 +14,6 @@ from torch.nn.utils import parametrize
 
 from cryoetgan.seeds import rng
 from cryoetgan.translation.cyclegan import losses
-from cryoetgan.translation.cyclegan.diagnostics import background_mean, centre_shift
 from cryoetgan.translation.cyclegan.networks import Discriminator, Generator
 from cryoetgan.translation.engine.batches import ShuffledIndices, VolumeLoader
 from cryoetgan.translation.engine.losses import patch_distance, signal_cosine_distance
@@ -311,13 +310,13 @@ class CycleGANTrainer(Trainer):
         self.networks.train()
         mean = (one + other).float() / 2
         s = self.sets["s"].batch(torch.linspace(0, len(self.sets["s"]) - 1, SCORED_VOLUMES).long())
-        offset = background_mean(one.float()) - background_mean(s)
+        offset = losses.background_mean(one.float()) - losses.background_mean(s)
         self.last["noise_ratio"] = (one - other).std() / (2**0.5 * one.std())
         self.last["cycle_hidden"] = losses.mean_absolute_error(
             noisy_cycled, d
         ) / losses.mean_absolute_error(cycled, d)
         self.last["signal_cosine_distance"] = signal_cosine_distance(mean, d)
-        self.last["centre_shift"] = centre_shift(mean, d)
+        self.last["centre_shift"] = losses.centre_shift(mean, d)
         self.last["background_offset"] = offset / s.std().clamp_min(1e-6)
 
     def score_held_out(self) -> None:

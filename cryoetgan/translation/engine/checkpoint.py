@@ -66,23 +66,17 @@ def _rebuild(value: Any) -> Any:
 def read(path: Path) -> dict[str, Any]:
     """Read a checkpoint; only tensors and plain values are loaded.
 
-    Raises
-    ------
-    UserError
-        If the file is missing or written by a newer version; `DamagedError` if it is damaged or
-        not a checkpoint.
+    Raises `DamagedError` if the file is damaged or not a checkpoint.
     """
     path = check_exists(path, "checkpoint")
     try:
         _check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch's message explains how to run code from the file: it must not be shown
-        raise DamagedError(
-            f"{path}: is not a valid checkpoint (unexpected content); train again"
-        ) from error
     except DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):
+            # torch's message explains how to run code from the file: it must not be shown
+            reason = "unexpected content"
         raise DamagedError(f"{path}: is not a valid checkpoint ({reason}); train again") from error
     if not isinstance(content, dict) or not isinstance(content.get("version"), str):
         raise DamagedError(f"{path}: is not a checkpoint of `translation train`")
@@ -140,15 +134,9 @@ def find_differences(content: Mapping[str, Any], key: Mapping[str, Any]) -> list
 def find_state(folder: Path, key: Mapping[str, Any], code: str) -> dict[str, Any] | None:
     """Return the state to resume from, or None to train from the start.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder of the run; `UserError` if it holds the finished checkpoint of another run.
-    key : mapping
-        Settings, seed, input hashes and preset of the run.
-    code : str
-        Hash of the training code. A finished run is trained anew by other code only once its
-        checkpoint is gone; an unfinished run resumes.
+    `key` holds settings, seed, input hashes and preset of the run; a finished checkpoint of another
+    run in the folder is a `UserError`. `code` is the hash of the training code: a finished run is
+    trained anew by other code only once its checkpoint is gone; an unfinished run resumes.
     """
     finished, newest = folder / NAME, folder / IN_PROGRESS
     checkpoint = read(finished) if finished.exists() else None

@@ -40,6 +40,8 @@ class SingleProcess:
 
     def abort(self, error: Exception) -> NoReturn:
         """End a run for a reason that all processes share; process 0 raises the error."""
+        if self.rank:
+            raise SystemExit(0)
         raise error
 
     def close(self) -> None:
@@ -74,23 +76,15 @@ class FabricGroup(SingleProcess):
 
     def from_first(self, function: Callable[[], T]) -> T:
         """Return the result of process 0; if it raises a `UserError`, all processes end."""
-        message: list[Any] = [None, None]
+        shared: list[Any] = [None]
         if self.rank == 0:
             try:
-                message[0] = function()
+                shared = [function()]
             except UserError as error:
-                message[1] = str(error)
-        distributed.broadcast_object_list(message, src=0)
-        if message[1] is not None:
-            self.abort(UserError(message[1]))
-        result: T = message[0]
-        return result
-
-    def abort(self, error: Exception) -> NoReturn:
-        """End a run for a reason that all processes share; process 0 raises the error."""
-        if self.rank:
-            raise SystemExit(0)
-        raise error
+                shared = [error]
+        distributed.broadcast_object_list(shared, src=0)
+        result: T | UserError = shared[0]
+        return self.abort(result) if isinstance(result, UserError) else result
 
     def close(self) -> None:
         """Wait for the other processes and leave the group."""
@@ -117,14 +111,11 @@ def launch(devices: int, device: torch.device) -> tuple[SingleProcess, torch.dev
     if devices < 2 and tasks < 2:
         return SingleProcess(), device
     fabric, environments = import_fabric(devices, tasks)
-    nodes = int(os.environ.get("SLURM_NNODES", "1")) if tasks > 1 else 1
-    per_node = tasks // nodes if tasks > 1 else devices
+    nodes, per_node, environment = 1, devices, environments.LightningEnvironment()
+    if tasks > 1:
+        nodes = int(os.environ.get("SLURM_NNODES", "1"))
+        per_node, environment = tasks // nodes, environments.SLURMEnvironment(auto_requeue=False)
     check_devices(devices, per_node, tasks, device)
-    environment = (
-        environments.SLURMEnvironment(auto_requeue=False)
-        if tasks > 1
-        else environments.LightningEnvironment()
-    )
     try:
         process = fabric.Fabric(
             accelerator=device.type,

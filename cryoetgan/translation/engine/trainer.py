@@ -6,6 +6,7 @@ A model derives from `Trainer`: its constructor passes networks to `set_networks
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -69,7 +70,9 @@ class Trainer:
         """Number of training subtomograms."""
         self.micro_batches = 1
         """Number of parts of a batch; their gradients are added."""
-        self.half = settings.precision == "bf16" and multiplies_bfloat16(device)
+        half = settings.precision == "bf16" and multiplies_bfloat16(device)
+        self.autocast = functools.partial(torch.autocast, device.type, torch.bfloat16, half)
+        """The context in which convolutions run in bfloat16, if the settings want it."""
         self.networks: Any = nn.ModuleDict()
         self.average: nn.Module = nn.Identity()
         self.optimisers: dict[str, torch.optim.Optimizer] = {}
@@ -257,10 +260,6 @@ class Trainer:
         with torch.no_grad():
             new = self.networks[self.averaged].parameters()
             torch._foreach_lerp_(list(self.average.parameters()), list(new), 1 - decay)
-
-    def autocast(self) -> torch.autocast:
-        """Return the context in which convolutions run in bfloat16, if the settings want it."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half)
 
     def state(self) -> dict[str, Any]:
         """Return all that a resumed run needs to reach the same bits (on a CPU).

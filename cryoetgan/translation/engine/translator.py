@@ -1,5 +1,6 @@
 """A trained generator applied to volume sets: the base class of both models' translators."""
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -63,7 +64,9 @@ class Translator(ABC):
     ) -> None:
         self.content, self.settings, self.path = content, settings, path
         self.direction, self.device = direction, device
-        self.half = settings.precision == "bf16" and multiplies_bfloat16(device)
+        half = settings.precision == "bf16" and multiplies_bfloat16(device)
+        self.autocast = functools.partial(torch.autocast, device.type, torch.bfloat16, half)
+        """The context in which convolutions run in bfloat16, if the settings want it."""
         state = content["initial" if untrained else "average"]
         if direction == "sd":
             weights = content["networks"].items()
@@ -102,30 +105,16 @@ class Translator(ABC):
         Noise depends on the seed, and on the name and draws of an item.
         """
 
-    def translate_set(
-        self, source: VolumeSet, names: Sequence[str], draws: int, seed: int
-    ) -> Iterator[tuple[int, int, Volumes]]:
-        """Yield row, index of the optics group and volume, for all draws of each row in turn."""
-        items = [Item(row, name, draw) for row, name in enumerate(names) for draw in range(draws)]
+    def translate_items(
+        self, source: VolumeSet, items: Sequence[Item], seed: int
+    ) -> Iterator[tuple[Item, int, Volumes]]:
+        """Yield each item, the index of its optics group, and its translation `(z, y, x)`."""
         size = batch_size(source.box)
         for start in range(0, len(items), size):
             part = items[start : start + size]
             groups, volumes = self.translate_batch(source, part, seed)
             release_pages(source.volumes)
-            for item, group, volume in zip(part, groups, volumes, strict=True):
-                yield item.row, group, volume
-
-    def sample_row(
-        self, source: VolumeSet, row: int, name: str, seed: int, count: int, fixed_noise: bool
-    ) -> Iterator[Volumes]:
-        """Yield batches `(N, z, y, x)` of `count` translations of one row.
-
-        With `fixed_noise` all have the same noise; without, each has its own.
-        """
-        items = [Item(row, name, 0, 0 if fixed_noise else draw) for draw in range(count)]
-        size = batch_size(source.box)
-        for start in range(0, count, size):
-            yield self.translate_batch(source, items[start : start + size], seed)[1]
+            yield from zip(part, groups, volumes, strict=True)
 
     def check_box(self, source: VolumeSet) -> None:
         """Raise a `UserError` if the generator cannot take boxes of this size."""
@@ -134,10 +123,6 @@ class Translator(ABC):
                 f"{source.path}: boxes of {source.box} voxels, wanted a multiple of "
                 f"{self.box_multiple}, {self.smallest_box} or more (densities.box)"
             )
-
-    def autocast(self) -> torch.autocast:
-        """Return the context in which convolutions run in bfloat16, if the settings want it."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half)
 
 
 def batch_size(box: int) -> int:
