@@ -159,9 +159,11 @@ class Particles(Section):
     min_distance: Positive = Field(
         2.0, description="Smallest distance between two picks, in units of sigma."
     )
-    threshold: Annotated[float, Field(ge=0, le=20)] = Field(
-        3.0,
-        description="t of the threshold T = m + t (M - m) / 20 on the peak values; lower finds more.",
+    threshold: Annotated[float, Field(ge=0, le=20)] | None = Field(
+        None,
+        description="t of the paper's threshold T = m + t (M - m) / 20 on the peak values (the paper "
+        "uses 3); lower finds more. Empty: twice the median peak, which a few extreme peaks "
+        "(contamination, gold) do not change.",
     )
     score_threshold_sd: Positive = Field(
         4.0,

@@ -97,7 +97,10 @@ def pick(
     radius: Annotated[list[float] | None, typer.Option(help="Angstrom; repeatable.")] = None,
     density: Annotated[list[Path] | None, typer.Option(help="Map; repeatable.")] = None,
     min_distance: Annotated[float, typer.Option(help="In units of sigma.")] = 2.0,
-    threshold: Annotated[float, typer.Option(help="t of T = m + t (M - m) / 20.")] = 3.0,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="t of the paper's T = m + t (M - m) / 20; default: twice the median peak."),
+    ] = None,
     top: Top = None,
     fast: Annotated[bool, typer.Option("--fast", help="Exact to half a voxel.")] = False,
     mask: Mask = None,

@@ -7,7 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
-from cryoetgan.particles.picking.dog import THRESHOLD_STEPS, non_maximum_suppression, threshold
+from cryoetgan.particles.picking.dog import (
+    THRESHOLD_STEPS,
+    non_maximum_suppression,
+    robust_threshold,
+    threshold,
+)
 from cryoetgan.particles.picking.fast import find_peaks_fast
 from cryoetgan.particles.picking.local_maxima import Peaks
 from cryoetgan.particles.picking.tiled import find_peaks
@@ -26,8 +31,8 @@ a ribosome outrank smaller particles), 0.92 with 1.5, 0.97 with 2 to 2.5, and 0.
 class PickOptions:
     """Options of the picker."""
 
-    threshold: float = 3.0
-    """t of `dog.threshold`, 0 to 20; the threshold is computed for each sigma separately."""
+    threshold: float | None = None
+    """t of `dog.threshold`, 0 to 20; None: `robust_threshold`. One for each sigma."""
     min_distance: float = 2.0
     """Smallest distance of two picks, in units of the sigma of the better one."""
     top: int | None = None
@@ -36,7 +41,7 @@ class PickOptions:
     """Search on a decimated grid (`fast.find_peaks_fast`)."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= THRESHOLD_STEPS:
+        if self.threshold is not None and not 0 <= self.threshold <= THRESHOLD_STEPS:
             raise UserError(
                 f"--threshold is {self.threshold:g}; give 0 to {THRESHOLD_STEPS} "
                 "(particles.threshold)"
@@ -80,7 +85,11 @@ def pick(
             raise UserError(f"{name}: all peaks lie in the mask; voxels to keep must be 0 in it")
     positions, scores, distances = [], [], []
     for sigma, peaks in zip(sigmas, found, strict=True):
-        good = peaks.values > threshold(peaks.lowest, peaks.highest, options.threshold)
+        if options.threshold is None:
+            lowest = robust_threshold(peaks.values)
+        else:
+            lowest = threshold(peaks.lowest, peaks.highest, options.threshold)
+        good = peaks.values > lowest
         positions.append(peaks.positions[good].astype(float))
         scores.append(peaks.values[good].astype(float) * sigma**SIZE_EXPONENT)
         distances.append(np.full(int(good.sum()), options.min_distance * sigma))
@@ -88,7 +97,8 @@ def pick(
     kept = non_maximum_suppression(where, value, np.concatenate(distances))[: options.top]
     if not len(kept):
         raise UserError(
-            f"{name}: no peak lies above the threshold {options.threshold:g}. Lower "
+            f"{name}: no peak lies above the threshold"
+            f"{'' if options.threshold is None else f' {options.threshold:g}'}. Set or lower "
             "particles.threshold; check sigma and the contrast (protein must be bright)"
         )
     typical = [
