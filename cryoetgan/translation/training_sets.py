@@ -82,8 +82,7 @@ def hash_rows(volumes: VolumeSet) -> str:
     table = volumes.table.iloc[rows]
     text = table[[name for name in columns if name in table]].to_csv(index=False)
     if "rlnOpticsGroup" in table and "rlnOpticsGroup" in volumes.optics:
-        used = volumes.optics["rlnOpticsGroup"].isin(table["rlnOpticsGroup"])
-        text += volumes.optics[used].to_csv(index=False)
+        text += select_training_optics(volumes).optics.to_csv(index=False)
     return hashlib.sha256(f"{rows.tolist()}\n{text}".encode()).hexdigest()
 
 
