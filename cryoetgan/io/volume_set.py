@@ -57,6 +57,13 @@ class VolumeSet:
         """Return the sorted names of the classes in the set."""
         return sorted(self.table["cryoetganClass"].unique())
 
+    def optics_of(self, rows: NDArray[np.int_]) -> "pd.DataFrame":
+        """Return the optics groups of some rows; all groups if the set does not tell."""
+        if "rlnOpticsGroup" not in self.table or "rlnOpticsGroup" not in self.optics:
+            return self.optics
+        used = self.table["rlnOpticsGroup"].iloc[rows]
+        return self.optics[self.optics["rlnOpticsGroup"].isin(used)].reset_index(drop=True)
+
 
 def stack_path(star: Path) -> Path:
     """Return the path of the stack of a volume set: `x.mrcs` beside `x.star`."""

@@ -62,7 +62,9 @@ class TrainingInputs:
             )
         if self.group is not None:
             subtomograms = training_sets.select_group(subtomograms, self.group)
-        subtomograms = training_sets.select_training_optics(subtomograms)
+        # generated volumes are recorded with the optics groups of the training rows
+        optics = subtomograms.optics_of(training_sets.training_rows(subtomograms))
+        subtomograms = replace(subtomograms, optics=optics)
         if cyclegan:
             training_sets.warn_of_mixed_tilts(subtomograms)
         imaging = () if cyclegan else self.imaging

@@ -47,7 +47,7 @@ class _OtherProcessOutOfMemoryError(torch.OutOfMemoryError):
 class Trainer:
     """Steps, learning rates, the averaged generator, and the state of a run.
 
-    The seed is that of torch's generator, from which networks and batches follow.
+    `seed` seeds torch's generator, from which networks and batches follow.
     """
 
     averaged = "G_ds"

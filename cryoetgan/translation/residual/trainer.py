@@ -54,9 +54,9 @@ def signal_slope_terms(both: Tensor, signal: Tensor) -> Tensor:
 class ResidualTrainer(Trainer):
     """A residual generator and a density estimator.
 
-    Subtomograms are `(N, 1, z, y, x)`, grey values; the scalers are those of densities and
-    subtomograms. Half turns are those that keep the missing wedge, as axes of `(B, 1, z, y, x)` to
-    flip (`physics.geometry.HALF_TURNS`).
+    Subtomograms are `(N, 1, z, y, x)`, grey values. `scalers` holds one scaler for densities and one
+    for subtomograms. `half_turns` holds the half turns that keep the missing wedge, as axes of
+    `(B, 1, z, y, x)` to flip (`physics.geometry.HALF_TURNS`).
     """
 
     settings: ResidualSettings
