@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
 from cryoetgan.command import (
@@ -27,20 +28,11 @@ from cryoetgan.physics.acquisition import Acquisition, read_acquisition
 from cryoetgan.seeds import rng
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from cryoetgan.particles.matching.template import SearchOptions
 
 app = group("")
 StarOutput = Annotated[
-    Path,
-    typer.Option(
-        "--output",
-        "-o",
-        help="Path of the result.",
-        show_default=False,
-        callback=star.check_star_name,
-    ),
+    Path, typer.Option("--output", "-o", help="Path of the result.", callback=star.check_star_name)
 ]
 Tomogram = Annotated[Path, typer.Argument(help="MRC, protein bright.")]
 Mask = Annotated[Path | None, typer.Option(help="MRC, the tomogram's grid; non-zero: excluded.")]
@@ -297,6 +289,7 @@ def import_(
     or one file a class); a file without classes is named by its class. --class keeps only some
     classes. --selected (STAR of `particles select`) splits by the same blocks, --box apart.
     """
+    from cryoetgan.particles.curation.select import split_like
     from cryoetgan.particles.importers import keep_classes, list_pick_files, read_picks
     from cryoetgan.physics.coordinates import read_import_transform
 
@@ -313,26 +306,11 @@ def import_(
     if split:
         table["cryoetganSplit"] = split
     if selected is not None and box is not None:
-        table = _split_as_selected(table, name, selected, box)
+        known = star.read_star(selected, ["rlnTomoName", "cryoetganSplit", *COORDINATES]).particles
+        table = split_like(table, known[known["rlnTomoName"] == name], box)
     star.write_star(output, table)
     log.info("%s: %d particles", output, len(table))
     return Record(inputs=list_pick_files(file))
-
-
-def _split_as_selected(table: "pd.DataFrame", name: str, selected: Path, box: int) -> Any:
-    """Return the rows outside the gap, split by the plane that split the selected particles."""
-    from cryoetgan.particles.curation.select import split_like
-
-    known = star.read_star(selected, ["rlnTomoName", "cryoetganSplit", *COORDINATES]).particles
-    known = known[known["rlnTomoName"] == name]
-    split = split_like(
-        table[COORDINATES].to_numpy(float),
-        known[COORDINATES].to_numpy(float),
-        known["cryoetganSplit"].to_numpy(str),
-        box,
-    )
-    log.info("split by blocks; %d particles lie in the gap", int((split == "").sum()))
-    return table.assign(cryoetganSplit=split)[split != ""].reset_index(drop=True)
 
 
 @command(app, "extract")
@@ -399,8 +377,6 @@ def average(
     they are; the halves are then not independent if one reference was used to find them. Angles
     are RELION's, in degrees; rlnOriginX/Y/ZAngst are used. --tilts replaces the set's record.
     """
-    import numpy as np
-
     from cryoetgan.particles.averaging import average as average_map
     from cryoetgan.particles.averaging import fsc, gold_standard
     from cryoetgan.particles.averaging import posed_particles as posed
@@ -452,8 +428,6 @@ def average(
 
 def _first_reference(path: Path, particles: Path, box: int, voxel_size: float) -> Any:
     """Read a map of the particles' box and voxel size."""
-    import numpy as np
-
     opened = mrc.read_map(path)
     mrc.check_same_voxel_size(voxel_size, opened.voxel_size, particles, path)
     if opened.data.shape != (box,) * 3:

@@ -58,20 +58,10 @@ def align_and_average(
     start: Floats | None,
     options: AverageOptions,
 ) -> GoldStandardAverage:
-    """Align and average both halves.
+    """Align and average both halves; `half` `(N,)` is 0 or 1, `voxel_size` in angstrom.
 
-    Parameters
-    ----------
-    particles : sequence of Particle
-        Their poses are used without iterations or without a `start`.
-    half : ndarray of int
-        `(N,)` 0 or 1.
-    voxel_size : float
-        Angstrom.
-    start : ndarray, optional
-        `(z, y, x)`, the first reference of both halves; default: each half's own average.
-    options : AverageOptions
-        Iterations and alignment.
+    `start` `(z, y, x)` is the first reference of both halves; default: each half's own average.
+    The poses of the particles are used only without iterations or without a `start`.
     """
     box = particles[0].box.shape[0]
     current = list(particles)
@@ -165,8 +155,8 @@ def align_particles(
     for record in dict.fromkeys(particle.record for particle in particles):
         mine = [i for i, particle in enumerate(particles) if particle.record == record]
         search = replace(options, acquisition=record, lowpass=limit)
-        band, transfer = search_band(box, voxel_size, search, device)
-        aligner = Aligner(Template(reference, band, transfer), options.rotations)
+        band = search_band(box, voxel_size, search, device)
+        aligner = Aligner(Template(reference, band), options.rotations)
         parts = list(batches(len(mine), BOXES_PER_BATCH))
         for part in track(parts, label) if label else parts:
             rows = mine[part]

@@ -47,7 +47,15 @@ def estimate_purity(
         if answers:
             sizes[name] = sum(box["weight"] for box in sample if box["class"] == name)
             right = {name, UNNAMED} if len(names) == 1 else {name}
-            classes[name] = _class_purity(answers, right, sizes[name])
+            count = sum(answer in right for answer in answers)
+            interval = stats.binomtest(count, len(answers)).proportion_ci(0.95, method="wilson")
+            classes[name] = {
+                "purity": count / len(answers),
+                "interval": [float(interval.low), float(interval.high)],
+                "particles": sum(answer != "" for answer in answers) / len(answers),
+                "n_annotated": len(answers),
+                "n_set": round(sizes[name]),
+            }
     share = {name: size / sum(sizes.values()) for name, size in sizes.items()}
 
     def weighted_mean(key: str) -> float:
@@ -66,19 +74,6 @@ def estimate_purity(
         "n_sample": len(sample),
         "classes": classes,
         "confusion": _confusion(annotated, decisions, list(classes)),
-    }
-
-
-def _class_purity(answers: Sequence[str], right: set[str], size: float) -> dict[str, Any]:
-    """Return the purity of one class from the answers for its boxes; `size` is that of the class."""
-    count = sum(answer in right for answer in answers)
-    interval = stats.binomtest(count, len(answers)).proportion_ci(0.95, method="wilson")
-    return {
-        "purity": count / len(answers),
-        "interval": [float(interval.low), float(interval.high)],
-        "particles": sum(answer != "" for answer in answers) / len(answers),
-        "n_annotated": len(answers),
-        "n_set": round(size),
     }
 
 

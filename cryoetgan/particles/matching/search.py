@@ -54,22 +54,11 @@ def search(
     name: object = "the tomogram",
     core: int | None = None,
 ) -> Matches:
-    """Return the local maxima of the best score over a tomogram.
+    """Return the local maxima of the best score over a tomogram `(z, y, x)`, protein bright.
 
-    Parameters
-    ----------
-    volume : ndarray
-        `(z, y, x)`, protein bright. A memory-mapped array is read tile by tile.
-    bank : LowRankBank
-        The templates.
-    cutoff : float
-        Low-pass in cycles per voxel, at most 0.5.
-    options : SearchOptions
-        Tilt range and high-pass; the low-pass is `cutoff`.
-    name : object
-        Name of the tomogram in messages.
-    core : int, optional
-        Edge of a tile without its halo, voxels; the default depends on the memory.
+    Tilt range and high-pass are those of `options`; the low-pass is `cutoff`, in cycles per
+    voxel, at most 0.5. `core` is the edge of a tile without its halo, in voxels; the default
+    depends on the memory. `name` is the tomogram in messages.
     """
     halo = bank.box // 2 + 2
     dtype = torch.bfloat16 if multiplies_bfloat16(bank.kernels.device) else torch.float32

@@ -27,20 +27,12 @@ def find_peaks(
     tile: int | None = None,
     name: object = "the tomogram",
 ) -> maxima.Peaks:
-    """Return the local maxima of the Difference of Gaussians of a whole tomogram.
+    """Return the local maxima of the Difference of Gaussians of a whole tomogram `(z, y, x)`.
 
-    Parameters
-    ----------
-    volume : ndarray
-        `(z, y, x)`, protein bright. A memory-mapped array is read tile by tile.
-    sigma : float
-        Voxels.
-    tile : int, optional
-        Edge of a tile's core in voxels; the default depends on the tomogram's size. Each tile is
-        read with a halo that covers the wider Gaussian and the neighbours of a peak, and only
-        peaks of the core count. The result is therefore equal to that for the whole volume.
-    name : object
-        Name of the tomogram in messages.
+    `sigma` and `tile`, the edge of a tile's core, are in voxels; the default tile depends on the
+    tomogram's size. Each tile is read with a halo that covers the wider Gaussian and the
+    neighbours of a peak, and only peaks of the core count. The result is therefore equal to that
+    for the whole volume. `name` is the tomogram in messages.
     """
     halo = halo_width(sigma)
     found = maxima.PeakList()
