@@ -377,14 +377,15 @@ def average(
     they are; the halves are then not independent if one reference was used to find them. Angles
     are RELION's, in degrees; rlnOriginX/Y/ZAngst are used. --tilts replaces the set's record.
     """
-    from cryoetgan.particles.averaging import average as average_map
-    from cryoetgan.particles.averaging import fsc, gold_standard
+    from cryoetgan.particles.averaging import average as maps
+    from cryoetgan.particles.averaging import gold_standard
     from cryoetgan.particles.averaging import posed_particles as posed
+    from cryoetgan.particles.matching.template import SearchOptions
 
     class_name(output)
     opened = read_volume_set(particles)
     rows = posed.rows_of_class(opened, class_)
-    has_poses = posed.has_poses(opened)
+    has_poses = set(ANGLES) <= set(opened.table)
     if iterations == 0 and not has_poses:
         raise UserError(
             f"{particles}: has no angles. Give --iterations (for example 5) to find them, and a "
@@ -396,27 +397,28 @@ def average(
     if template is not None:
         start = _first_reference(template, particles, opened.box, opened.voxel_size)
     elif iterations and not has_poses:
-        blurred = average_map.accumulate(members, opened.box, opened.voxel_size).average()
-        start = average_map.spherical_average(blurred)
+        blurred = maps.accumulate(members, opened.box, opened.voxel_size).average()
+        start = maps.spherical_average(blurred)
     limit = 5 * opened.voxel_size
     if template_lowpass is not None:
         limit = check_positive(template_lowpass, "--template-lowpass", " A")
-    options = gold_standard.AverageOptions(
-        iterations=iterations,
+    options = SearchOptions(
         lowpass=limit,
         rotations=rotations,
         highpass_shells=highpass_shells,
         device=device,
     )
     half = rng(seed, "particles", "average", "halves").permutation(np.arange(len(members)) % 2)
-    found = gold_standard.align_and_average(members, half, opened.voxel_size, start, options)
+    found = gold_standard.align_and_average(
+        members, half, opened.voxel_size, start, options, iterations
+    )
     if poses is not None:
         table = posed.posed_table(opened, rows, found.particles, found.scores)
         star.write_star(poses, table, opened.optics)
-    text = fsc.fsc_csv(found.fsc, opened.box, opened.voxel_size)
+    text = maps.fsc_csv(found.fsc, opened.box, opened.voxel_size)
     write_text(output.with_name(f"{output.stem}_fsc.csv"), text)
     mrc.write_volume(output, found.density.astype(np.float32), opened.voxel_size)
-    reached = fsc.resolution(found.fsc, opened.box, opened.voxel_size)
+    reached = maps.resolution(found.fsc, opened.box, opened.voxel_size)
     kind = "independent halves" if iterations else "halves whose angles share an origin"
     log.info("%s: %d particles, %.1f A (FSC 0.143, %s)", output, len(rows), reached, kind)
     return Record(

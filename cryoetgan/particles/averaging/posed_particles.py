@@ -55,11 +55,6 @@ def rows_of_class(volumes: VolumeSet, class_name: str | None) -> list[int]:
     return rows
 
 
-def has_poses(volumes: VolumeSet) -> bool:
-    """Return whether a volume set has angles."""
-    return set(ANGLES) <= set(volumes.table.columns)
-
-
 def read_particles(
     volumes: VolumeSet, rows: Sequence[int], tilts: tuple[float, float] | None = None
 ) -> list[Particle]:
@@ -68,7 +63,7 @@ def read_particles(
     Without angles, all rotations are the identity and all shifts zero. `tilts` (degrees) replaces
     the tilt range of the optics groups.
     """
-    path, optics, posed = volumes.path, volumes.optics, has_poses(volumes)
+    path, optics = volumes.path, volumes.optics
     particles = []
     for row in rows:
         values, box = volumes.table.iloc[row], np.asarray(volumes.volumes[row])
@@ -84,7 +79,7 @@ def read_particles(
         if tilts is not None:
             record = replace(record, tilt_low=tilts[0], tilt_high=tilts[1])
         rotation, shift = Rotation.identity(), np.zeros(3)
-        if posed:
+        if set(ANGLES) <= set(volumes.table):
             angles = values[ANGLES].to_numpy(float)
             if not np.isfinite(angles).all():
                 raise UserError(

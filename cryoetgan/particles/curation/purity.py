@@ -65,6 +65,10 @@ def estimate_purity(
         distance = {name: c["purity"] - c["interval"][side] for name, c in classes.items()}
         return float(np.sqrt(sum((share[name] * far) ** 2 for name, far in distance.items())))
 
+    columns = sorted({decisions[box["id"]] or REJECTED for box in annotated})
+    confusion = {name: dict.fromkeys(columns, 0) for name in classes}
+    for box in annotated:
+        confusion[box["class"]][decisions[box["id"]] or REJECTED] += 1
     purity = weighted_mean("purity")
     return {
         "purity": purity,
@@ -73,19 +77,8 @@ def estimate_purity(
         "n_annotated": len(annotated),
         "n_sample": len(sample),
         "classes": classes,
-        "confusion": _confusion(annotated, decisions, list(classes)),
+        "confusion": confusion,
     }
-
-
-def _confusion(
-    annotated: Sequence[Mapping[str, Any]], decisions: Mapping[str, str], classes: Sequence[str]
-) -> dict[str, dict[str, int]]:
-    """Return counts by class of the set and class given by the person."""
-    answers = [decisions[box["id"]] or REJECTED for box in annotated]
-    confusion = {name: dict.fromkeys(sorted(set(answers)), 0) for name in classes}
-    for box, answer in zip(annotated, answers, strict=True):
-        confusion[box["class"]][answer] += 1
-    return confusion
 
 
 def annotated_rows(

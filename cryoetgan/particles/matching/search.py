@@ -69,7 +69,8 @@ def search(
     edges = tuple(-(-n // -(-n // edge)) for n, edge in zip(volume.shape, edges, strict=True))
     low = options.highpass_radius / bank.box
     correlator: TileCorrelator | None = None
-    found: list[tuple[Floats, Floats, torch.Tensor]] = []
+    nothing = np.zeros((0, 3)), np.zeros(0, np.float32), torch.zeros((0, len(bank.kernels)))
+    found: list[tuple[Floats, Floats, torch.Tensor]] = [nothing]
     total, squares, count = 0.0, 0.0, 0
     coarse = bank.coarse.flatten(0, 1).to(dtype).T.contiguous()
     for place in track(list(tile_spans(volume.shape, edges)), "matching"):
@@ -85,10 +86,8 @@ def search(
         total, squares = total + float(best.sum()), squares + float((best**2).sum())
         count += len(best)
         found.append(_fine_peaks(bank, best, norms, components, points))
-    if not found:
-        none = torch.zeros((0, len(bank.kernels)))
-        return Matches(np.zeros((0, 3)), np.zeros(0), none, 0.0, 0.0)
     positions, scores, parts = zip(*found, strict=True)
+    count = max(count, 1)
     mean = total / count
     return Matches(
         np.concatenate(positions),

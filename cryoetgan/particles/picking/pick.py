@@ -91,12 +91,9 @@ def pick(
             f"{name}: no peak lies above the threshold {options.threshold:g}. Lower "
             "particles.threshold; check sigma and the contrast (protein must be bright)"
         )
-    typical = [
-        np.median(p.values) * s**SIZE_EXPONENT
-        for s, p in zip(sigmas, found, strict=True)
-        if len(p.values)
-    ]
-    return where[kept], value[kept] / typical[-1]
+    widest = [(s, p) for s, p in zip(sigmas, found, strict=True) if len(p.values)][-1]
+    typical = np.median(widest[1].values) * widest[0] ** SIZE_EXPONENT
+    return where[kept], value[kept] / typical
 
 
 def _peaks_by_sigma(
