@@ -301,7 +301,7 @@ def import_(
         check_positive(voxel_size, "--voxel-size", " A")
     volume, name = mrc.read_volume(tomogram), class_name(tomogram)
     transform = read_import_transform(tomogram, volume)
-    table = read_picks(file, name, volume.data.shape, volume.voxel_size, transform, voxel_size)
+    table = read_picks(file, name, volume.data.shape, transform, voxel_size)
     table = keep_classes(table, class_ or [], file)
     if split:
         table["cryoetganSplit"] = split
@@ -399,9 +399,8 @@ def average(
     elif iterations and not has_poses:
         blurred = maps.accumulate(members, opened.box, opened.voxel_size).average()
         start = maps.spherical_average(blurred)
-    limit = 5 * opened.voxel_size
-    if template_lowpass is not None:
-        limit = check_positive(template_lowpass, "--template-lowpass", " A")
+    limit = 5 * opened.voxel_size if template_lowpass is None else template_lowpass
+    check_positive(limit, "--template-lowpass", " A")
     options = SearchOptions(
         lowpass=limit,
         rotations=rotations,

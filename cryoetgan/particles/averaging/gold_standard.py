@@ -159,9 +159,7 @@ def align_particles(
             rows = mine[part]
             boxes = np.stack([particles[i].box for i in rows]).astype(np.float32)
             fit = aligner.align(torch.as_tensor(boxes, device=device))
-            for index, rotation, shift, score in zip(
-                rows, fit.rotations, fit.shifts, fit.scores, strict=True
-            ):
+            scores[rows] = fit.scores
+            for index, rotation, shift in zip(rows, fit.rotations, fit.shifts, strict=True):
                 found[index] = replace(particles[index], rotation=rotation, shift=shift)
-                scores[index] = score
     return found, scores

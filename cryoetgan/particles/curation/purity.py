@@ -8,14 +8,12 @@ from scipy import stats
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.star import COORDINATES
-from cryoetgan.particles.curation.select import UNNAMED
+from cryoetgan.particles.curation.select import UNNAMED, Decisions
 
 REJECTED = "rejected"
 
 
-def estimate_purity(
-    sample: Sequence[Mapping[str, Any]], decisions: Mapping[str, str]
-) -> dict[str, Any]:
+def estimate_purity(sample: Sequence[Mapping[str, Any]], decisions: Decisions) -> dict[str, Any]:
     """Return the share of true particles in the set from which a sample was drawn.
 
     The interval of a class is Wilson's (1927, doi 10.1080/01621459.1927.10502953). The half
@@ -26,8 +24,7 @@ def estimate_purity(
     sample : sequence of mapping
         id, class and weight of each box (`gallery.draw_sample`).
     decisions : mapping
-        Id to the class a person gave, empty if rejected, `*` if accepted without a class. The
-        last counts as right only if the sample has one class.
+        A box accepted without a class counts as right only if the sample has one class.
 
     Returns
     -------
@@ -82,7 +79,7 @@ def estimate_purity(
 
 
 def annotated_rows(
-    sample: Sequence[Mapping[str, Any]], decisions: Mapping[str, str]
+    sample: Sequence[Mapping[str, Any]], decisions: Decisions
 ) -> list[dict[str, Any]]:
     """Return the accepted and named boxes as rows of a STAR file: a small labelled test set.
 

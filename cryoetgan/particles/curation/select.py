@@ -40,8 +40,7 @@ class SelectOptions:
     test_fraction: float = 0.25
     """Share of the particles in the test block of a single tomogram."""
     groups: Mapping[str, str] = field(default_factory=dict)
-    """Tomogram to group; `top` counts in each group, because the scores of two microscopes are not
-    comparable."""
+    """Tomogram to group; `top` counts in each, because scores of microscopes are not comparable."""
 
     def __post_init__(self) -> None:
         for name, split in self.splits.items():

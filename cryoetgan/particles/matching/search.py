@@ -56,9 +56,9 @@ def search(
 ) -> Matches:
     """Return the local maxima of the best score over a tomogram `(z, y, x)`, protein bright.
 
-    Tilt range and high-pass are those of `options`; the low-pass is `cutoff`, in cycles per
-    voxel, at most 0.5. `core` is the edge of a tile without its halo, in voxels; the default
-    depends on the memory. `name` is the tomogram in messages.
+    `options` give tilt range and high-pass; the low-pass is `cutoff`, in cycles per voxel, at
+    most 0.5. `core` is the edge of a tile without its halo, in voxels; the default depends on the
+    memory. `name` is the tomogram in messages.
     """
     halo = bank.box // 2 + 2
     dtype = torch.bfloat16 if multiplies_bfloat16(bank.kernels.device) else torch.float32

@@ -227,9 +227,8 @@ def _cross(vectors: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     """Return cross products of `(R, 3, 2, P)` and `(3, P)`; `linalg.cross` is 4 times slower."""
     (a, b, c), (x, y, z) = vectors.unbind(1), points.contiguous()
     found = torch.empty_like(vectors)
-    for row, (first, second, third, fourth) in enumerate(
-        [(b, z, c, y), (c, x, a, z), (a, y, b, x)]
-    ):
+    terms = [(b, z, c, y), (c, x, a, z), (a, y, b, x)]
+    for row, (first, second, third, fourth) in enumerate(terms):
         torch.mul(first, second, out=found[:, row])
         found[:, row].addcmul_(third, fourth, value=-1)
     return found

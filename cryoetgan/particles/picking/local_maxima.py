@@ -113,9 +113,8 @@ def local_maxima(response: Floats) -> NDArray[np.int_]:
 
 
 def _neighbours(response: Floats, step: tuple[int, ...]) -> Floats:
-    return response[
-        tuple(slice(1 + s, n - 1 + s) for s, n in zip(step, response.shape, strict=True))
-    ]
+    inner = (slice(1 + s, n - 1 + s) for s, n in zip(step, response.shape, strict=True))
+    return response[tuple(inner)]
 
 
 def neighbourhoods(response: Floats, where: NDArray[np.int_]) -> Floats:

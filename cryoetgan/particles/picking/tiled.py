@@ -38,10 +38,8 @@ def find_peaks(
     found = maxima.PeakList()
     edges = (tile,) * 3 if tile else tile_edges(volume.shape, halo)
     for core in track(list(tile_spans(volume.shape, edges)), f"picking at sigma {sigma:.3g}"):
-        outer = [
-            (max(0, a - halo), min(n, b + halo))
-            for (a, b), n in zip(core, volume.shape, strict=True)
-        ]
+        spans = zip(core, volume.shape, strict=True)
+        outer = [(max(0, a - halo), min(n, b + halo)) for (a, b), n in spans]
         window = read_region(volume, outer)
         low, high = float(window.min()), float(window.max())
         check_finite(high - low, name)
@@ -105,8 +103,6 @@ def tile_edges(shape: Sequence[int], halo: int, max_voxels: float | None = None)
 
 def tile_spans(shape: Sequence[int], edges: Sequence[int]) -> Iterator[tuple[Span, ...]]:
     """Yield (start, stop) of each axis of each tile's core, in the order of the voxels."""
-    axes = [
-        [(a, min(a + edge, n)) for a in range(0, n, edge)]
-        for n, edge in zip(shape, edges, strict=True)
-    ]
+    pairs = zip(shape, edges, strict=True)
+    axes = [[(a, min(a + edge, n)) for a in range(0, n, edge)] for n, edge in pairs]
     yield from itertools.product(*axes)
