@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
 from cryoetgan.command import (
@@ -27,20 +28,11 @@ from cryoetgan.physics.acquisition import Acquisition, read_acquisition
 from cryoetgan.seeds import rng
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from cryoetgan.particles.matching.template import SearchOptions
 
 app = group("")
 StarOutput = Annotated[
-    Path,
-    typer.Option(
-        "--output",
-        "-o",
-        help="Path of the result.",
-        show_default=False,
-        callback=star.check_star_name,
-    ),
+    Path, typer.Option("--output", "-o", help="Path of the result.", callback=star.check_star_name)
 ]
 Tomogram = Annotated[Path, typer.Argument(help="MRC, protein bright.")]
 Mask = Annotated[Path | None, typer.Option(help="MRC, the tomogram's grid; non-zero: excluded.")]
@@ -300,6 +292,7 @@ def import_(
     or one file a class); a file without classes is named by its class. --class keeps only some
     classes. --selected (STAR of `particles select`) splits by the same blocks, --box apart.
     """
+    from cryoetgan.particles.curation.select import split_like
     from cryoetgan.particles.importers import keep_classes, list_pick_files, read_picks
     from cryoetgan.physics.coordinates import read_import_transform
 
@@ -311,31 +304,16 @@ def import_(
         check_positive(voxel_size, "--voxel-size", " A")
     volume, name = mrc.read_volume(tomogram), class_name(tomogram)
     transform = read_import_transform(tomogram, volume)
-    table = read_picks(file, name, volume.data.shape, volume.voxel_size, transform, voxel_size)
+    table = read_picks(file, name, volume.data.shape, transform, voxel_size)
     table = keep_classes(table, class_ or [], file)
     if split:
         table["cryoetganSplit"] = split
     if selected is not None and box is not None:
-        table = _split_as_selected(table, name, selected, box)
+        known = star.read_star(selected, ["rlnTomoName", "cryoetganSplit", *COORDINATES]).particles
+        table = split_like(table, known[known["rlnTomoName"] == name], box)
     star.write_star(output, table)
     log.info("%s: %d particles", output, len(table))
     return Record(inputs=list_pick_files(file))
-
-
-def _split_as_selected(table: "pd.DataFrame", name: str, selected: Path, box: int) -> Any:
-    """Return the rows outside the gap, split by the plane that split the selected particles."""
-    from cryoetgan.particles.curation.select import split_like
-
-    known = star.read_star(selected, ["rlnTomoName", "cryoetganSplit", *COORDINATES]).particles
-    known = known[known["rlnTomoName"] == name]
-    split = split_like(
-        table[COORDINATES].to_numpy(float),
-        known[COORDINATES].to_numpy(float),
-        known["cryoetganSplit"].to_numpy(str),
-        box,
-    )
-    log.info("split by blocks; %d particles lie in the gap", int((split == "").sum()))
-    return table.assign(cryoetganSplit=split)[split != ""].reset_index(drop=True)
 
 
 @command(app, "extract")
@@ -402,16 +380,15 @@ def average(
     they are; the halves are then not independent if one reference was used to find them. Angles
     are RELION's, in degrees; rlnOriginX/Y/ZAngst are used. --tilts replaces the set's record.
     """
-    import numpy as np
-
-    from cryoetgan.particles.averaging import average as average_map
-    from cryoetgan.particles.averaging import fsc, gold_standard
+    from cryoetgan.particles.averaging import average as maps
+    from cryoetgan.particles.averaging import gold_standard
     from cryoetgan.particles.averaging import posed_particles as posed
+    from cryoetgan.particles.matching.template import SearchOptions
 
     class_name(output)
     opened = read_volume_set(particles)
     rows = posed.rows_of_class(opened, class_)
-    has_poses = posed.has_poses(opened)
+    has_poses = set(ANGLES) <= set(opened.table)
     if iterations == 0 and not has_poses:
         raise UserError(
             f"{particles}: has no angles. Give --iterations (for example 5) to find them, and a "
@@ -423,27 +400,27 @@ def average(
     if template is not None:
         start = _first_reference(template, particles, opened.box, opened.voxel_size)
     elif iterations and not has_poses:
-        blurred = average_map.accumulate(members, opened.box, opened.voxel_size).average()
-        start = average_map.spherical_average(blurred)
-    limit = 5 * opened.voxel_size
-    if template_lowpass is not None:
-        limit = check_positive(template_lowpass, "--template-lowpass", " A")
-    options = gold_standard.AverageOptions(
-        iterations=iterations,
+        blurred = maps.accumulate(members, opened.box, opened.voxel_size).average()
+        start = maps.spherical_average(blurred)
+    limit = 5 * opened.voxel_size if template_lowpass is None else template_lowpass
+    check_positive(limit, "--template-lowpass", " A")
+    options = SearchOptions(
         lowpass=limit,
         rotations=rotations,
         highpass_shells=highpass_shells,
         device=device,
     )
     half = rng(seed, "particles", "average", "halves").permutation(np.arange(len(members)) % 2)
-    found = gold_standard.align_and_average(members, half, opened.voxel_size, start, options)
+    found = gold_standard.align_and_average(
+        members, half, opened.voxel_size, start, options, iterations
+    )
     if poses is not None:
         table = posed.posed_table(opened, rows, found.particles, found.scores)
         star.write_star(poses, table, opened.optics)
-    text = fsc.fsc_csv(found.fsc, opened.box, opened.voxel_size)
+    text = maps.fsc_csv(found.fsc, opened.box, opened.voxel_size)
     write_text(output.with_name(f"{output.stem}_fsc.csv"), text)
     mrc.write_volume(output, found.density.astype(np.float32), opened.voxel_size)
-    reached = fsc.resolution(found.fsc, opened.box, opened.voxel_size)
+    reached = maps.resolution(found.fsc, opened.box, opened.voxel_size)
     kind = "independent halves" if iterations else "halves whose angles share an origin"
     log.info("%s: %d particles, %.1f A (FSC 0.143, %s)", output, len(rows), reached, kind)
     return Record(
@@ -455,8 +432,6 @@ def average(
 
 def _first_reference(path: Path, particles: Path, box: int, voxel_size: float) -> Any:
     """Read a map of the particles' box and voxel size."""
-    import numpy as np
-
     opened = mrc.read_map(path)
     mrc.check_same_voxel_size(voxel_size, opened.voxel_size, particles, path)
     if opened.data.shape != (box,) * 3:

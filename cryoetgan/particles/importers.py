@@ -27,8 +27,7 @@ POLNET_COLUMNS = {"type", "code", "x", "y", "z"}
 """Columns of PolNet's list of motifs in lower case; the file separates them by tabs."""
 RELION5_COORDINATES = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
 """Angstrom from the centre of the tomogram."""
-RELION3_ORIGINS = [f"rlnOrigin{axis}" for axis in "XYZ"]
-"""Voxels."""
+RELION3_ORIGINS_VOXELS = [f"rlnOrigin{axis}" for axis in "XYZ"]
 RELION4_BOX_ANGLES = [f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi")]
 """Rotation of the box, separate from the particle's own."""
 RELION4_PIXEL_SIZE = "rlnTomoTiltSeriesPixelSize"
@@ -60,8 +59,7 @@ def read_picks(
     path: Path,
     tomogram: str,
     shape: tuple[int, ...],
-    voxel_size: float,
-    transform: ImportTransform | None = None,
+    transform: ImportTransform,
     unit: float | None = None,
 ) -> "pd.DataFrame":
     """Return the particles of one tomogram, with the columns of our STAR files.
@@ -75,15 +73,14 @@ def read_picks(
         files; a file without classes is then named by its class.
     tomogram : str
         Name of the tomogram; rows of other tomograms are excluded.
-    shape, voxel_size
-        Of the imported tomogram, zyx and angstrom.
-    transform : ImportTransform, optional
+    shape : tuple of int
+        Of the imported tomogram, zyx.
+    transform : ImportTransform
         How the tomogram was imported; particles are resampled and rotated in the same way. STAR
         files written by cryoetgan (cryoetganId) already refer to the imported tomogram.
     unit : float, optional
         Angstrom per unit of the coordinates; default: voxels of the tomogram's original file.
     """
-    transform = transform or ImportTransform(shape, voxel_size, 1.0)
     table = _read_files(path, PicksFrame(tomogram, transform, unit))
     where = table[COORDINATES].to_numpy(float)
     inside = ((where >= 0) & (where <= np.array(shape)[::-1] - 1)).all(axis=1)
@@ -202,7 +199,7 @@ def _apply_origins(table: "pd.DataFrame", frame: PicksFrame, path: Path) -> "pd.
     """Subtract the origins, RELION's refined shifts, from the coordinates."""
     step = frame.transform.step if "cryoetganId" in table else 1.0
     voxel_size = frame.transform.voxel_size * step
-    for columns, size in ((ORIGINS, 1.0), (RELION3_ORIGINS, frame.unit or voxel_size)):
+    for columns, size in ((ORIGINS, 1.0), (RELION3_ORIGINS_VOXELS, frame.unit or voxel_size)):
         if set(columns) <= set(table.columns):
             table[COORDINATES] -= table[columns].to_numpy(float) * (size / voxel_size)
             table = table.drop(columns=columns)

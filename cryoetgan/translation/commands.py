@@ -48,20 +48,19 @@ def train(
     """
     from cryoetgan.devices import choose_device
     from cryoetgan.io.volume_set import read_volume_set
+    from cryoetgan.translation import train as training
     from cryoetgan.translation.presets import read_preset
-    from cryoetgan.translation.train import TrainingInputs
-    from cryoetgan.translation.train import train as run
 
     settings = read_preset(preset)
     if steps is not None:
         settings = settings.replace(steps=steps, epochs=0.0)
-    inputs = TrainingInputs(
+    inputs = training.TrainingInputs(
         densities=read_volume_set(densities, ["cryoetganClass"]),
         subtomograms=read_volume_set(subtomograms),
         imaging=imaging or [],
         group=group_,
     )
-    run(
+    training.train(
         inputs,
         settings,
         output,
@@ -99,8 +98,7 @@ def translate(
             f"--snapshot: got {snapshot}, wanted 0. The generator of epoch N is a checkpoint of its "
             "own, snapshots/epoch_N.pt (snapshot_every in the preset)"
         )
-    where = choose_device(device)
-    translator = open_translator(checkpoint, direction, where, untrained=snapshot == 0)
+    translator = open_translator(checkpoint, direction, choose_device(device), snapshot == 0)
     count = write_translations(translator, open_source(volumes, translator), output, draws, seed)
     log.info("%s: %d volumes", output, count)
     return Record()
@@ -112,7 +110,7 @@ def join(
     output: Output,
 ) -> Record:
     """Concatenate volume sets of one box and voxel size, with the optics groups of all."""
-    from cryoetgan.translation.concatenate import concatenate_volume_sets
+    from cryoetgan.io.volume_set import concatenate_volume_sets
 
     count = concatenate_volume_sets(sets, output)
     log.info("%s: %d volumes of %d sets", output, count, len(sets))

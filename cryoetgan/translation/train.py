@@ -24,10 +24,10 @@ from cryoetgan.translation.engine import checkpoint, scaling
 from cryoetgan.translation.engine.distributed import launch, slurm_tasks
 from cryoetgan.translation.engine.settings import TrainingSettings
 from cryoetgan.translation.engine.trainer import Trainer
-from cryoetgan.translation.residual.imaging_models import pack_models, read_models
-from cryoetgan.translation.residual.scene_bank import simulate_scene_bank
+from cryoetgan.translation.residual.scene_bank import read_models, simulate_scene_bank
 from cryoetgan.translation.residual.settings import ResidualSettings
 from cryoetgan.translation.residual.trainer import ResidualTrainer
+from cryoetgan.translation.residual.translator import pack_models
 from cryoetgan.translation.training_run import TrainingRun, config_text
 
 log = logging.getLogger("cryoetgan")
@@ -62,7 +62,9 @@ class TrainingInputs:
             )
         if self.group is not None:
             subtomograms = training_sets.select_group(subtomograms, self.group)
-        subtomograms = training_sets.select_training_optics(subtomograms)
+        # generated volumes are recorded with the optics groups of the training rows
+        optics = subtomograms.optics_of(training_sets.training_rows(subtomograms))
+        subtomograms = replace(subtomograms, optics=optics)
         if cyclegan:
             training_sets.warn_of_mixed_tilts(subtomograms)
         imaging = () if cyclegan else self.imaging
@@ -97,11 +99,6 @@ def train(
     The state of a running training is `training.pt`. If it is killed, the next call resumes from
     there, on a CPU to the same bits. Random numbers depend on `name`, the preset's; `devices` of
     this machine share each batch; with `tensorboard`, the log also becomes TensorBoard events.
-
-    Raises
-    ------
-    UserError
-        If the sets do not fit, the folder holds another finished run, or a loss is not finite.
     """
     check_preset(settings, inputs.imaging, name)
     event_writer = import_event_writer() if tensorboard else None
@@ -178,13 +175,13 @@ def build_trainer(
     torch_seed = integer_seed(seed, "translation", name) % 2**31
     densities, subtomograms = inputs.densities, inputs.subtomograms
     d_rows = training_sets.training_rows(densities)
+    d = training_sets.to_tensor(densities, d_rows)
     s = training_sets.to_tensor(subtomograms, training_sets.training_rows(subtomograms))
     s = training_sets.exclude_constant(s, subtomograms.path)
     models: list[ImagingModel] = []
     trainer: Trainer
     if isinstance(settings, ResidualSettings):
         models = read_models(inputs.imaging, densities)
-        d = training_sets.to_tensor(densities, d_rows)
         scalers = scaling.fit_density_scaler(d), scaling.fit_sd_scaler(s)
         del d
         scenes = simulate_scene_bank(
@@ -196,7 +193,6 @@ def build_trainer(
         trainer = ResidualTrainer(settings, scenes, s, scalers, half_turns, device, torch_seed)
     else:
         assert isinstance(settings, CycleGANSettings)
-        d = training_sets.to_tensor(densities, d_rows)
         scalers = scaling.fit_scalers(d, s, settings.scaling, settings.scale_clip)
         d, s = scalers[0].forward(d), scalers[1].forward(s)
         trainer = CycleGANTrainer(settings, d, s, device, torch_seed)

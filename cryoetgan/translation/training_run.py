@@ -11,11 +11,9 @@ import pandas as pd
 import yaml
 
 from cryoetgan import __version__
-from cryoetgan.errors import UserError
 from cryoetgan.io.files import write_text
 from cryoetgan.progress import track
 from cryoetgan.translation.engine import checkpoint
-from cryoetgan.translation.engine.distributed import SingleProcess
 from cryoetgan.translation.engine.trainer import DivergedError, TooLargeError, Trainer
 
 log = logging.getLogger("cryoetgan")
@@ -37,7 +35,7 @@ class TrainingRun:
     ) -> None:
         self.trainer, self.settings = trainer, trainer.settings
         self.folder, self.about = folder, about
-        self.processes: SingleProcess = trainer.processes
+        self.processes = trainer.processes
         self.writes = self.processes.rank == 0
         self.log_every = max(1, self.settings.steps // LOG_ROWS)
         self.save_every_steps = int(os.environ.get("CRYOETGAN_SAVE_EVERY_STEPS", "0"))
@@ -63,10 +61,8 @@ class TrainingRun:
             self.stop_diverged(error)
         except TooLargeError as error:
             self.processes.abort(
-                UserError(
-                    f"{self.folder}: {error}; use a smaller box (densities.box), narrower networks "
-                    "(a preset of your own), or --device cpu"
-                )
+                f"{self.folder}: {error}; use a smaller box (densities.box), narrower networks "
+                "(a preset of your own), or --device cpu"
             )
         if self.writes:
             checkpoint.finish(self.folder)
@@ -134,10 +130,8 @@ class TrainingRun:
         state = self.folder / checkpoint.IN_PROGRESS
         kept = f"the last good state is {state}" if state.exists() else "no state was saved"
         self.processes.abort(
-            UserError(
-                f"{self.folder}: training diverged: {error}; {kept}. Lower the learning rates "
-                "(lr_generator, lr_discriminator) in the preset"
-            )
+            f"{self.folder}: training diverged: {error}; {kept}. Lower the learning rates "
+            "(lr_generator, lr_discriminator) in the preset"
         )
 
 

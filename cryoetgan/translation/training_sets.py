@@ -50,18 +50,6 @@ def select_group(volumes: VolumeSet, group: str) -> VolumeSet:
     return replace(volumes, table=table, optics=optics, volumes=volumes.volumes[rows])
 
 
-def select_training_optics(volumes: VolumeSet) -> VolumeSet:
-    """Return the set with the optics groups of its training rows alone; all volumes stay.
-
-    Generated volumes are recorded with these optics groups.
-    """
-    if "rlnOpticsGroup" not in volumes.table or "rlnOpticsGroup" not in volumes.optics:
-        return volumes
-    used = volumes.table["rlnOpticsGroup"].to_numpy()[training_rows(volumes)]
-    optics = volumes.optics[volumes.optics["rlnOpticsGroup"].isin(used)].reset_index(drop=True)
-    return replace(volumes, optics=optics)
-
-
 def warn_of_mixed_tilts(volumes: VolumeSet) -> None:
     """Warn if one CycleGAN is trained on tomograms of different tilt ranges."""
     tilts = sorted(set(read_tilt_ranges(volumes.optics)))
@@ -82,8 +70,7 @@ def hash_rows(volumes: VolumeSet) -> str:
     table = volumes.table.iloc[rows]
     text = table[[name for name in columns if name in table]].to_csv(index=False)
     if "rlnOpticsGroup" in table and "rlnOpticsGroup" in volumes.optics:
-        used = volumes.optics["rlnOpticsGroup"].isin(table["rlnOpticsGroup"])
-        text += volumes.optics[used].to_csv(index=False)
+        text += volumes.optics_of(rows).to_csv(index=False)
     return hashlib.sha256(f"{rows.tolist()}\n{text}".encode()).hexdigest()
 
 

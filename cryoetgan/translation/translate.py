@@ -21,19 +21,7 @@ from cryoetgan.translation.residual.translator import ResidualTranslator
 def open_translator(
     path: Path, direction: str, device: torch.device, untrained: bool = False
 ) -> Translator:
-    """Return the translator of `checkpoint.pt`, or of a file of `snapshots/`.
-
-    Parameters
-    ----------
-    path : Path
-        The checkpoint.
-    direction : str
-        ds: densities to subtomograms; sd: back.
-    device : torch.device
-        Device of the generator.
-    untrained : bool
-        Load the generator as it was before training, for direction ds only.
-    """
+    """Return the translator of `checkpoint.pt`, or of a file of `snapshots/`."""
     if direction not in ("ds", "sd"):
         raise UserError(f"--direction: got '{direction}', wanted ds or sd")
     if untrained and direction == "sd":
@@ -48,8 +36,13 @@ def open_translator(
 def open_source(path: Path, translator: Translator) -> VolumeSet:
     """Read a volume set; raise a `UserError` if the translator cannot take its volumes."""
     source = read_volume_set(path)
-    check_same_voxel_size(source.voxel_size, translator.voxel_size, path, translator.path)
-    translator.check_box(source)
+    voxel_size = float(translator.content["voxel_size"])
+    check_same_voxel_size(source.voxel_size, voxel_size, path, translator.path)
+    if source.box % translator.box_multiple or source.box < translator.smallest_box:
+        raise UserError(
+            f"{source.path}: boxes of {source.box} voxels, wanted a multiple of "
+            f"{translator.box_multiple}, {translator.smallest_box} or more (densities.box)"
+        )
     return source
 
 

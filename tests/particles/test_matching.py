@@ -67,8 +67,8 @@ def scene(maps):
 
 @pytest.fixture(scope="module")
 def bank(maps):
-    band, transfer = search_band(BOX, 10.0, OPTIONS, torch.device("cpu"))
-    return make_bank(maps, band, transfer, 600)
+    band = search_band(BOX, 10.0, OPTIONS, torch.device("cpu"))
+    return make_bank(maps, band, 600)
 
 
 @pytest.fixture(scope="module")

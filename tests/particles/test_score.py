@@ -42,7 +42,7 @@ def density():
 
 def band_up_to(frequency):
     options = SearchOptions(lowpass=10 / frequency, highpass_shells=1)
-    return search_band(BOX, 10.0, options, torch.device("cpu"))[0]
+    return search_band(BOX, 10.0, options, torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")

@@ -55,11 +55,6 @@ def rows_of_class(volumes: VolumeSet, class_name: str | None) -> list[int]:
     return rows
 
 
-def has_poses(volumes: VolumeSet) -> bool:
-    """Return whether a volume set has angles."""
-    return set(ANGLES) <= set(volumes.table.columns)
-
-
 def read_particles(
     volumes: VolumeSet, rows: Sequence[int], tilts: tuple[float, float] | None = None
 ) -> list[Particle]:
@@ -68,32 +63,34 @@ def read_particles(
     Without angles, all rotations are the identity and all shifts zero. `tilts` (degrees) replaces
     the tilt range of the optics groups.
     """
-    return [_read_particle(volumes, row, tilts) for row in rows]
-
-
-def _read_particle(volumes: VolumeSet, row: int, tilts: tuple[float, float] | None) -> Particle:
-    values = volumes.table.iloc[row]
-    if not np.isfinite(volumes.volumes[row]).all():
-        raise UserError(
-            f"{volumes.path}: volume {row + 1} holds voxels that are not finite numbers; remove it"
-        )
-    record, optics = Acquisition(), volumes.optics
-    if "rlnOpticsGroup" in optics and "rlnOpticsGroup" in values:
-        group = optics[optics["rlnOpticsGroup"] == values["rlnOpticsGroup"]]
-        if len(group):
-            record = Acquisition.from_optics(group.iloc[0].to_dict())
-    if tilts is not None:
-        record = replace(record, tilt_low=tilts[0], tilt_high=tilts[1])
-    rotation, shift = Rotation.identity(), np.zeros(3)
-    if has_poses(volumes):
-        angles = values[ANGLES].to_numpy(float)
-        if not np.isfinite(angles).all():
+    path, optics = volumes.path, volumes.optics
+    particles = []
+    for row in rows:
+        values, box = volumes.table.iloc[row], np.asarray(volumes.volumes[row])
+        if not np.isfinite(box).all():
             raise UserError(
-                f"{volumes.path}: row {row + 1} has no angles; give angles to all rows or to none"
+                f"{path}: volume {row + 1} holds voxels that are not finite numbers; remove it"
             )
-        rotation = rotation_from_relion(angles)
-        shift = centre_offset(values, volumes.voxel_size)
-    return Particle(np.asarray(volumes.volumes[row]), rotation, shift, record)
+        record = Acquisition()
+        if "rlnOpticsGroup" in optics and "rlnOpticsGroup" in values:
+            group = optics[optics["rlnOpticsGroup"] == values["rlnOpticsGroup"]]
+            if len(group):
+                record = Acquisition.from_optics(group.iloc[0].to_dict())
+        if tilts is not None:
+            record = replace(record, tilt_low=tilts[0], tilt_high=tilts[1])
+        rotation, shift = Rotation.identity(), np.zeros(3)
+        if set(ANGLES) <= set(volumes.table):
+            angles = values[ANGLES].to_numpy(float)
+            if not np.isfinite(angles).all():
+                raise UserError(
+                    f"{path}: row {row + 1} has no angles; give angles to all rows or to none"
+                )
+            rotation, shift = (
+                rotation_from_relion(angles),
+                centre_offset(values, volumes.voxel_size),
+            )
+        particles.append(Particle(box, rotation, shift, record))
+    return particles
 
 
 def posed_table(

@@ -138,13 +138,8 @@ def gallery_page(
         planes = images.central_planes(np.asarray(volumes.volumes[box.row], np.float32), THICKNESS)
         image = images.montage([[images.scale_grey(p, low, high) for p in planes]], gap=1)
         item: dict[str, Any] = {"id": box.id, "image": images.data_uri(images.encode_png(image))}
-        if not blind:
-            item |= {
-                "class": box.class_name,
-                "score": round(box.score, 4),
-                "tomogram": box.tomogram,
-            }
-        items.append(item)
+        known = {"class": box.class_name, "score": round(box.score, 4), "tomogram": box.tomogram}
+        items.append(item if blind else item | known)
     name = volumes.path.stem
     key = hashlib.sha256(json.dumps([name, blind, [b.id for b in shown]]).encode()).hexdigest()[:16]
     data = {
@@ -177,11 +172,7 @@ def gallery_page(
 
 def _grey_range(volumes: VolumeSet, shown: Sequence[GalleryBox]) -> tuple[float, float]:
     """Return the grey values of black and white, the same for all boxes to keep them comparable."""
-    rows = [box.row for box in shown]
-    sample = np.unique(np.linspace(0, len(rows) - 1, GREY_RANGE_BOXES).astype(int))
-    planes = [
-        plane
-        for index in sample
-        for plane in images.central_planes(np.asarray(volumes.volumes[rows[index]]), THICKNESS)
-    ]
+    sample = np.unique(np.linspace(0, len(shown) - 1, GREY_RANGE_BOXES).astype(int))
+    boxes = [np.asarray(volumes.volumes[shown[index].row]) for index in sample]
+    planes = [plane for box in boxes for plane in images.central_planes(box, THICKNESS)]
     return images.grey_range(np.nan_to_num(np.stack(planes)))

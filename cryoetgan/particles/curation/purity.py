@@ -8,14 +8,12 @@ from scipy import stats
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.star import COORDINATES
-from cryoetgan.particles.curation.select import UNNAMED
+from cryoetgan.particles.curation.select import UNNAMED, Decisions
 
 REJECTED = "rejected"
 
 
-def estimate_purity(
-    sample: Sequence[Mapping[str, Any]], decisions: Mapping[str, str]
-) -> dict[str, Any]:
+def estimate_purity(sample: Sequence[Mapping[str, Any]], decisions: Decisions) -> dict[str, Any]:
     """Return the share of true particles in the set from which a sample was drawn.
 
     The interval of a class is Wilson's (1927, doi 10.1080/01621459.1927.10502953). The half
@@ -26,8 +24,7 @@ def estimate_purity(
     sample : sequence of mapping
         id, class and weight of each box (`gallery.draw_sample`).
     decisions : mapping
-        Id to the class a person gave, empty if rejected, `*` if accepted without a class. The
-        last counts as right only if the sample has one class.
+        A box accepted without a class counts as right only if the sample has one class.
 
     Returns
     -------
@@ -47,7 +44,15 @@ def estimate_purity(
         if answers:
             sizes[name] = sum(box["weight"] for box in sample if box["class"] == name)
             right = {name, UNNAMED} if len(names) == 1 else {name}
-            classes[name] = _class_purity(answers, right, sizes[name])
+            count = sum(answer in right for answer in answers)
+            interval = stats.binomtest(count, len(answers)).proportion_ci(0.95, method="wilson")
+            classes[name] = {
+                "purity": count / len(answers),
+                "interval": [float(interval.low), float(interval.high)],
+                "particles": sum(answer != "" for answer in answers) / len(answers),
+                "n_annotated": len(answers),
+                "n_set": round(sizes[name]),
+            }
     share = {name: size / sum(sizes.values()) for name, size in sizes.items()}
 
     def weighted_mean(key: str) -> float:
@@ -57,6 +62,10 @@ def estimate_purity(
         distance = {name: c["purity"] - c["interval"][side] for name, c in classes.items()}
         return float(np.sqrt(sum((share[name] * far) ** 2 for name, far in distance.items())))
 
+    columns = sorted({decisions[box["id"]] or REJECTED for box in annotated})
+    confusion = {name: dict.fromkeys(columns, 0) for name in classes}
+    for box in annotated:
+        confusion[box["class"]][decisions[box["id"]] or REJECTED] += 1
     purity = weighted_mean("purity")
     return {
         "purity": purity,
@@ -65,36 +74,12 @@ def estimate_purity(
         "n_annotated": len(annotated),
         "n_sample": len(sample),
         "classes": classes,
-        "confusion": _confusion(annotated, decisions, list(classes)),
+        "confusion": confusion,
     }
-
-
-def _class_purity(answers: Sequence[str], right: set[str], size: float) -> dict[str, Any]:
-    """Return the purity of one class from the answers for its boxes; `size` is that of the class."""
-    count = sum(answer in right for answer in answers)
-    interval = stats.binomtest(count, len(answers)).proportion_ci(0.95, method="wilson")
-    return {
-        "purity": count / len(answers),
-        "interval": [float(interval.low), float(interval.high)],
-        "particles": sum(answer != "" for answer in answers) / len(answers),
-        "n_annotated": len(answers),
-        "n_set": round(size),
-    }
-
-
-def _confusion(
-    annotated: Sequence[Mapping[str, Any]], decisions: Mapping[str, str], classes: Sequence[str]
-) -> dict[str, dict[str, int]]:
-    """Return counts by class of the set and class given by the person."""
-    answers = [decisions[box["id"]] or REJECTED for box in annotated]
-    confusion = {name: dict.fromkeys(sorted(set(answers)), 0) for name in classes}
-    for box, answer in zip(annotated, answers, strict=True):
-        confusion[box["class"]][answer] += 1
-    return confusion
 
 
 def annotated_rows(
-    sample: Sequence[Mapping[str, Any]], decisions: Mapping[str, str]
+    sample: Sequence[Mapping[str, Any]], decisions: Decisions
 ) -> list[dict[str, Any]]:
     """Return the accepted and named boxes as rows of a STAR file: a small labelled test set.
 

@@ -22,8 +22,9 @@ YES = {"1", "yes", "y", "true", "accepted", "accept"}
 NO = {"0", "no", "n", "false", "rejected", "reject"}
 DUPLICATE_DISTANCE = 0.25
 """Distance below which two refined positions are one particle picked twice, in boxes."""
+Decisions = Mapping[str, str]
+"""Id to class; the class is empty if rejected, and `UNNAMED` if accepted without a class."""
 UNNAMED = "*"
-"""Decision: accepted, without a class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +40,7 @@ class SelectOptions:
     test_fraction: float = 0.25
     """Share of the particles in the test block of a single tomogram."""
     groups: Mapping[str, str] = field(default_factory=dict)
-    """Tomogram to group; `top` counts in each group, because the scores of two microscopes are not
-    comparable."""
+    """Tomogram to group; `top` counts in each, because scores of microscopes are not comparable."""
 
     def __post_init__(self) -> None:
         for name, split in self.splits.items():
@@ -53,7 +53,7 @@ class SelectOptions:
 
 
 def select(
-    scores: "pd.DataFrame", options: SelectOptions, decisions: Mapping[str, str] | None = None
+    scores: "pd.DataFrame", options: SelectOptions, decisions: Decisions | None = None
 ) -> "pd.DataFrame":
     """Return the selected particles with their class and split.
 
@@ -82,7 +82,7 @@ def select(
     return assign_splits(table, options)
 
 
-def choose_classes(scores: "pd.DataFrame", decisions: Mapping[str, str]) -> "pd.DataFrame":
+def choose_classes(scores: "pd.DataFrame", decisions: Decisions) -> "pd.DataFrame":
     """Return one row a particle, best first: of the best class, or the class a person named."""
     named = scores["cryoetganId"].map(decisions)
     order = np.lexsort(
@@ -92,7 +92,7 @@ def choose_classes(scores: "pd.DataFrame", decisions: Mapping[str, str]) -> "pd.
 
 
 def remove_duplicates(
-    table: "pd.DataFrame", distance: float, decisions: Mapping[str, str]
+    table: "pd.DataFrame", distance: float, decisions: Decisions
 ) -> "pd.DataFrame":
     """Keep the best of particles closer than `distance` voxels in one tomogram."""
     kept = []
@@ -106,7 +106,7 @@ def remove_duplicates(
 
 
 def keep_best(
-    table: "pd.DataFrame", options: SelectOptions, decisions: Mapping[str, str]
+    table: "pd.DataFrame", options: SelectOptions, decisions: Decisions
 ) -> "pd.DataFrame":
     """Return the best rows of each class and group, best first."""
     order = table.iloc[_best_first(table, decisions, table["cryoetganClass"].astype(str))]
@@ -116,7 +116,7 @@ def keep_best(
 
 
 def _best_first(
-    table: "pd.DataFrame", decisions: Mapping[str, str], *first: "pd.Series[str]"
+    table: "pd.DataFrame", decisions: Decisions, *first: "pd.Series[str]"
 ) -> NDArray[np.int_]:
     """Return the order of rows by `first`, then accepted ones, then score."""
     accepted = np.array([bool(decisions.get(name)) for name in table["cryoetganId"]], bool)
@@ -134,10 +134,7 @@ def read_csv_decisions(path: Path) -> Iterator[tuple[int, str, str, str]]:
 
 
 def read_decisions(folder: Path, classes: Sequence[str]) -> dict[str, str]:
-    """Read a person's decisions from the CSV files of a folder; `classes` are the known ones.
-
-    Returns id to class; the class is empty if rejected and `*` if accepted without a class.
-    """
+    """Read a person's decisions from the CSV files of a folder; `classes` are the known ones."""
     decisions: dict[str, str] = {}
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; set particles.curation to one, or remove it")
@@ -156,7 +153,7 @@ def read_decisions(folder: Path, classes: Sequence[str]) -> dict[str, str]:
     return decisions
 
 
-def apply_decisions(table: "pd.DataFrame", decisions: Mapping[str, str]) -> "pd.DataFrame":
+def apply_decisions(table: "pd.DataFrame", decisions: Decisions) -> "pd.DataFrame":
     """Drop the rejected particles and give the named ones their class."""
     decided = table["cryoetganId"].map(decisions)
     table = table[decided != ""].copy()
@@ -208,20 +205,21 @@ def block_split(coordinates: Floats, box: int, test_fraction: float) -> NDArray[
     return split
 
 
-def split_like(
-    coordinates: Floats, selected: Floats, split: NDArray[np.str_], box: int
-) -> NDArray[np.str_]:
-    """Split further particles of a tomogram by the plane that split the selected ones.
+def split_like(table: "pd.DataFrame", selected: "pd.DataFrame", box: int) -> "pd.DataFrame":
+    """Return the rows outside the gap, split by the plane that split the selected particles.
 
-    `selected` is `(M, 3)` and `split` `(M,)`, from `block_split`. No box of one side shares a
-    voxel with a box of the other, selected or not.
+    No box of one side shares a voxel with a box of the other, selected or not.
     """
-    train, test = selected[split == "train"], selected[split == "test"]
+    places, sides = selected[COORDINATES].to_numpy(float), selected["cryoetganSplit"].to_numpy(str)
+    train, test = places[sides == "train"], places[sides == "test"]
     if len(train) and len(test):
         ends, starts = train.max(axis=0), test.min(axis=0)
         axis = int(np.argmax(starts - ends))
         if starts[axis] - ends[axis] >= box:
-            return _sides(coordinates[:, axis], (ends[axis] + starts[axis]) / 2, box)
+            along = table[COORDINATES[axis]].to_numpy(float)
+            split = _sides(along, (ends[axis] + starts[axis]) / 2, box)
+            log.info("split by blocks; %d particles lie in the gap", int((split == "").sum()))
+            return table.assign(cryoetganSplit=split)[split != ""].reset_index(drop=True)
     raise UserError(
         "no plane with a gap of one box separates the train and test particles; select them again "
         "with 'particles select'"

@@ -80,9 +80,9 @@ def score_picks(
     """
     device = choose_device(options.device)
     box = templates.template_box(maps)
-    band, transfer = templates.search_band(box, tomogram.voxel_size, options, device)
+    band = templates.search_band(box, tomogram.voxel_size, options, device)
     aligners = {
-        name: Aligner(Template(density, band, transfer), options.rotations)
+        name: Aligner(Template(density, band), options.rotations)
         for name, density in track(maps.items(), "rotating templates", len(maps))
     }
     fits: dict[str, list[tuple[Floats, Floats, Floats]]] = {name: [] for name in maps}

@@ -51,14 +51,12 @@ class LowRankBank:
         return int(self.kernels.shape[-1])
 
 
-def make_bank(
-    maps: Mapping[str, Floats], band: FourierBand, transfer: Floats, rotations: int
-) -> LowRankBank:
+def make_bank(maps: Mapping[str, Floats], band: FourierBand, rotations: int) -> LowRankBank:
     """Rotate all templates and compute the kernels that they share.
 
     `maps` is class to density `(z, y, x)`; `rotations` is the number of fine orientations.
     """
-    templates = [Template(density, band, transfer) for density in maps.values()]
+    templates = [Template(density, band) for density in maps.values()]
     fine = super_fibonacci(rotations)
     coarse = super_fibonacci(min(rotations, max(COARSE_ROTATIONS, rotations // FINE_PER_COARSE)))
     vectors = [rotate_in_chunks(template, coarse) for template in templates]

@@ -84,8 +84,8 @@ def match(
             f"{name}: its thinnest edge is {min(tomogram.data.shape)} voxels, but the templates' "
             f"box is {box}; make the templates with a smaller --box (densities.box)"
         )
-    band, transfer = templates.search_band(box, size, options, choose_device(options.device))
-    bank = make_bank(maps, band, transfer, options.rotations)
+    band = templates.search_band(box, size, options, choose_device(options.device))
+    bank = make_bank(maps, band, options.rotations)
     matches = search(tomogram.data, bank, options.cutoff(size), options, name)
     distance = options.min_distance / size
     kept = _peaks_to_align(matches, options, distance, mask)

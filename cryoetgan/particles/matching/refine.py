@@ -71,7 +71,10 @@ def _refine(
         scores, gradient, normal = _linearise(template, boxes, *flat)
         best.update(scores.reshape(count, kept), trial, gradient, normal)
         trial = best.step(np.radians(MAX_ROTATION_STEP * spacing))
-    scores = _scores(template, vectors.repeat_interleave(kept, dim=0), *trial)
+    values = template.rotate(trial[0].reshape(-1, 3, 3))
+    boxes = vectors.repeat_interleave(kept, dim=0)
+    placed = _shift_each(boxes, trial[1].reshape(-1, 3), template.band)
+    scores = _to_numpy((placed * values).sum(dim=1))
     best.update(scores.reshape(count, kept), trial)
     best.keep(1, trial)
     return best.scores[:, 0], best.matrices[:, 0], best.shifts[:, 0]
@@ -152,12 +155,6 @@ def _linearise(
     gradient = torch.bmm(slopes, placed[:, :, None])[..., 0] / scores.clamp_min(0.02)[:, None]
     normal = torch.bmm(slopes, slopes.transpose(1, 2))
     return _to_numpy(scores), _to_numpy(gradient), _to_numpy(normal)
-
-
-def _scores(template: Template, boxes: torch.Tensor, matrices: Floats, shifts: Floats) -> Floats:
-    values = template.rotate(matrices.reshape(-1, 3, 3))
-    placed = _shift_each(boxes, shifts.reshape(-1, 3), template.band)
-    return _to_numpy((placed * values).sum(dim=1))
 
 
 def _to_numpy(values: torch.Tensor) -> Floats:

@@ -54,22 +54,11 @@ def search(
     name: object = "the tomogram",
     core: int | None = None,
 ) -> Matches:
-    """Return the local maxima of the best score over a tomogram.
+    """Return the local maxima of the best score over a tomogram `(z, y, x)`, protein bright.
 
-    Parameters
-    ----------
-    volume : ndarray
-        `(z, y, x)`, protein bright. A memory-mapped array is read tile by tile.
-    bank : LowRankBank
-        The templates.
-    cutoff : float
-        Low-pass in cycles per voxel, at most 0.5.
-    options : SearchOptions
-        Tilt range and high-pass; the low-pass is `cutoff`.
-    name : object
-        Name of the tomogram in messages.
-    core : int, optional
-        Edge of a tile without its halo, voxels; the default depends on the memory.
+    `options` give tilt range and high-pass; the low-pass is `cutoff`, in cycles per voxel, at
+    most 0.5. `core` is the edge of a tile without its halo, in voxels; the default depends on the
+    memory. `name` is the tomogram in messages.
     """
     halo = bank.box // 2 + 2
     dtype = torch.bfloat16 if multiplies_bfloat16(bank.kernels.device) else torch.float32
@@ -80,7 +69,8 @@ def search(
     edges = tuple(-(-n // -(-n // edge)) for n, edge in zip(volume.shape, edges, strict=True))
     low = options.highpass_radius / bank.box
     correlator: TileCorrelator | None = None
-    found: list[tuple[Floats, Floats, torch.Tensor]] = []
+    nothing = np.zeros((0, 3)), np.zeros(0, np.float32), torch.zeros((0, len(bank.kernels)))
+    found: list[tuple[Floats, Floats, torch.Tensor]] = [nothing]
     total, squares, count = 0.0, 0.0, 0
     coarse = bank.coarse.flatten(0, 1).to(dtype).T.contiguous()
     for place in track(list(tile_spans(volume.shape, edges)), "matching"):
@@ -96,10 +86,8 @@ def search(
         total, squares = total + float(best.sum()), squares + float((best**2).sum())
         count += len(best)
         found.append(_fine_peaks(bank, best, norms, components, points))
-    if not found:
-        none = torch.zeros((0, len(bank.kernels)))
-        return Matches(np.zeros((0, 3)), np.zeros(0), none, 0.0, 0.0)
     positions, scores, parts = zip(*found, strict=True)
+    count = max(count, 1)
     mean = total / count
     return Matches(
         np.concatenate(positions),

@@ -53,6 +53,8 @@ class FourierBand:
     """`(P,)` indices into the flattened `rfftn` of a box."""
     weights: torch.Tensor
     """`(P,)` square roots of the number of Fourier modes that a voxel represents."""
+    transfer: torch.Tensor
+    """`(P,)` contrast transfer of a template."""
     box: int
     """Voxels."""
 
@@ -64,7 +66,8 @@ class FourierBand:
 
     def subset(self, index: torch.Tensor) -> "FourierBand":
         """Return the band of some points, given by their indices."""
-        return FourierBand(self.points[index], self.index[index], self.weights[index], self.box)
+        values = self.points[index], self.index[index], self.weights[index], self.transfer[index]
+        return FourierBand(*values, self.box)
 
 
 def template_box(maps: Mapping[str, Floats]) -> int:
@@ -80,11 +83,10 @@ def template_box(maps: Mapping[str, Floats]) -> int:
 
 def search_band(
     box: int, voxel_size: float, options: SearchOptions, device: torch.device
-) -> tuple[FourierBand, Floats]:
-    """Return the band of a search, and the contrast transfer `(P,)` of a template in it.
+) -> FourierBand:
+    """Return the frequencies inside tilt range, low-pass and high-pass, without zero.
 
-    The band of a box (voxels of `voxel_size` angstrom) holds the frequencies inside tilt range,
-    low-pass and high-pass, without zero.
+    `box` is the edge of a box in voxels of `voxel_size` angstrom.
     """
     record = options.acquisition
     radius = radius_grid((box, box, box), 1.0)
@@ -97,27 +99,29 @@ def search_band(
             f"lowpass ({options.lowpass:g} A) in a box of {box} voxels; lower one of them"
         )
     kz, ky, kx = np.broadcast_arrays(*frequency_axes((box, box, box), 1.0))
-    points = np.stack([kx, ky, kz], axis=-1)[inside]
+    points = torch.as_tensor(
+        np.stack([kx, ky, kz], axis=-1)[inside], dtype=torch.float32, device=device
+    )
     # a voxel with kx > 0 also represents its mirror image
     weights = np.sqrt(np.where(kx > 0, 2.0, 1.0)[inside])
-    band = FourierBand(
-        torch.as_tensor(points, dtype=torch.float32, device=device),
+    transfer = recorded_ctf(points.norm(dim=1).cpu().numpy() / voxel_size, record)
+    return FourierBand(
+        points,
         torch.as_tensor(np.flatnonzero(inside), device=device),
         torch.as_tensor(weights, dtype=torch.float32, device=device),
+        torch.as_tensor(transfer, dtype=torch.float32, device=device),
         box,
     )
-    frequency = band.points.norm(dim=1).cpu().numpy() / voxel_size
-    return band, recorded_ctf(frequency, record)
 
 
 class Template:
     """The Fourier transform of a density map `(z, y, x)`, evaluated at rotated frequencies.
 
     The map is a cube with the particle's centre at n // 2. Its transform is multiplied with the
-    contrast transfer `(P,)`, if there is one.
+    contrast transfer of the band.
     """
 
-    def __init__(self, density: Floats, band: FourierBand, transfer: Floats | None = None) -> None:
+    def __init__(self, density: Floats, band: FourierBand) -> None:
         box, size = band.box, band.box * OVERSAMPLING
         self.band, device = band, band.points.device
         # dividing by the transform of the linear kernel undoes the blur of the interpolation
@@ -138,9 +142,7 @@ class Template:
         slopes = [_transform(corrected * factor, waves[half:], waves) for factor in (x, y, z)]
         table = torch.stack([values[half:], *map(torch.as_tensor, slopes)], -1)
         self.table = torch.view_as_real(table).reshape(-1, 8).to(device)
-        self.weights = band.weights
-        if transfer is not None:
-            self.weights = band.weights * torch.as_tensor(transfer, dtype=torch.float32).to(device)
+        self.weights = band.weights * band.transfer
 
     def subset(self, index: torch.Tensor) -> "Template":
         """Return this template in the band of some points, given by their indices."""
@@ -225,9 +227,8 @@ def _cross(vectors: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     """Return cross products of `(R, 3, 2, P)` and `(3, P)`; `linalg.cross` is 4 times slower."""
     (a, b, c), (x, y, z) = vectors.unbind(1), points.contiguous()
     found = torch.empty_like(vectors)
-    for row, (first, second, third, fourth) in enumerate(
-        [(b, z, c, y), (c, x, a, z), (a, y, b, x)]
-    ):
+    terms = [(b, z, c, y), (c, x, a, z), (a, y, b, x)]
+    for row, (first, second, third, fourth) in enumerate(terms):
         torch.mul(first, second, out=found[:, row])
         found[:, row].addcmul_(third, fourth, value=-1)
     return found

@@ -27,15 +27,12 @@ class Axis:
 
     size: int
     points: int
+    step: float
+    """Voxels between points."""
     frequencies: NDArray[np.float64]
     """Frequencies that are kept, cycles per voxel."""
     kept: NDArray[np.int_]
     """Their indices in the transform of the tile."""
-
-    @property
-    def step(self) -> float:
-        """Voxels between points."""
-        return self.size / self.points
 
 
 def _axis(length: int, cutoff: float, half: bool) -> Axis:
@@ -50,7 +47,8 @@ def _axis(length: int, cutoff: float, half: bool) -> Axis:
     count = np.arange(points // 2) if half else np.fft.fftfreq(points, 1 / points)
     # the Nyquist frequency stands for two signs and is excluded (`half` never keeps it)
     count = np.round(count).astype(int)
-    return Axis(size, points, count / size, np.where(count < 0, count + size, count))
+    kept = np.where(count < 0, count + size, count)
+    return Axis(size, points, size / points, count / size, kept)
 
 
 @dataclass(frozen=True)

@@ -48,18 +48,9 @@ def find_peaks_fast(
 ) -> list[Peaks]:
     """Return the peaks of each sigma's response, as `tiled.find_peaks` does.
 
-    Positions agree with the exact ones to half a voxel, except for very flat maxima.
-
-    Parameters
-    ----------
-    volume : ndarray
-        `(z, y, x)`, protein bright. A memory-mapped array is read tile by tile.
-    sigmas : sequence of float
-        Voxels. Below 3.5 voxels the grid is not decimated and `tiled.find_peaks` is used.
-    name : object
-        Name of the tomogram in messages.
-    tile_voxels : float
-        Largest number of coarse voxels of a tile with its halo.
+    Positions agree with the exact ones to half a voxel, except for very flat maxima. Below a sigma
+    of 3.5 voxels the grid is not decimated and `tiled.find_peaks` is used. A tile with its halo
+    has at most `tile_voxels` coarse voxels.
     """
     found: dict[float, Peaks] = {}
     strides = {sigma: decimation_stride(sigma) for sigma in sigmas}

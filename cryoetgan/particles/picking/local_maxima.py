@@ -96,7 +96,11 @@ def local_maxima(response: Floats) -> NDArray[np.int_]:
         candidate &= middle >= _neighbours(response, step)
     if np.count_nonzero(candidate) > MAX_CANDIDATE_SHARE * candidate.size:
         # the voxels of the padding would take a hundred bytes each as a list of indices
-        candidate &= _above_any(response)
+        above = np.zeros(middle.shape, bool)
+        for step in FACES + EDGES:
+            neighbours = _neighbours(response, step)
+            above |= (neighbours < middle) & (neighbours > -np.inf)
+        candidate &= above
     where = np.argwhere(candidate)
     values = middle[tuple(where.T)]
     above_any = np.zeros(len(where), bool)
@@ -108,20 +112,9 @@ def local_maxima(response: Floats) -> NDArray[np.int_]:
     return where[keep & above_any]
 
 
-def _above_any(response: Floats) -> NDArray[np.bool_]:
-    """Return whether each voxel is larger than any of its 18 neighbours inside the volume."""
-    middle = response[1:-1, 1:-1, 1:-1]
-    above = np.zeros(middle.shape, bool)
-    for step in FACES + EDGES:
-        neighbours = _neighbours(response, step)
-        above |= (neighbours < middle) & (neighbours > -np.inf)
-    return above
-
-
 def _neighbours(response: Floats, step: tuple[int, ...]) -> Floats:
-    return response[
-        tuple(slice(1 + s, n - 1 + s) for s, n in zip(step, response.shape, strict=True))
-    ]
+    inner = (slice(1 + s, n - 1 + s) for s, n in zip(step, response.shape, strict=True))
+    return response[tuple(inner)]
 
 
 def neighbourhoods(response: Floats, where: NDArray[np.int_]) -> Floats:

@@ -27,29 +27,19 @@ def find_peaks(
     tile: int | None = None,
     name: object = "the tomogram",
 ) -> maxima.Peaks:
-    """Return the local maxima of the Difference of Gaussians of a whole tomogram.
+    """Return the local maxima of the Difference of Gaussians of a whole tomogram `(z, y, x)`.
 
-    Parameters
-    ----------
-    volume : ndarray
-        `(z, y, x)`, protein bright. A memory-mapped array is read tile by tile.
-    sigma : float
-        Voxels.
-    tile : int, optional
-        Edge of a tile's core in voxels; the default depends on the tomogram's size. Each tile is
-        read with a halo that covers the wider Gaussian and the neighbours of a peak, and only
-        peaks of the core count. The result is therefore equal to that for the whole volume.
-    name : object
-        Name of the tomogram in messages.
+    `sigma` and `tile`, the edge of a tile's core, are in voxels; the default tile depends on the
+    tomogram's size. Each tile is read with a halo that covers the wider Gaussian and the
+    neighbours of a peak, and only peaks of the core count. The result is therefore equal to that
+    for the whole volume. `name` is the tomogram in messages.
     """
     halo = halo_width(sigma)
     found = maxima.PeakList()
     edges = (tile,) * 3 if tile else tile_edges(volume.shape, halo)
     for core in track(list(tile_spans(volume.shape, edges)), f"picking at sigma {sigma:.3g}"):
-        outer = [
-            (max(0, a - halo), min(n, b + halo))
-            for (a, b), n in zip(core, volume.shape, strict=True)
-        ]
+        spans = zip(core, volume.shape, strict=True)
+        outer = [(max(0, a - halo), min(n, b + halo)) for (a, b), n in spans]
         window = read_region(volume, outer)
         low, high = float(window.min()), float(window.max())
         check_finite(high - low, name)
@@ -113,8 +103,6 @@ def tile_edges(shape: Sequence[int], halo: int, max_voxels: float | None = None)
 
 def tile_spans(shape: Sequence[int], edges: Sequence[int]) -> Iterator[tuple[Span, ...]]:
     """Yield (start, stop) of each axis of each tile's core, in the order of the voxels."""
-    axes = [
-        [(a, min(a + edge, n)) for a in range(0, n, edge)]
-        for n, edge in zip(shape, edges, strict=True)
-    ]
+    pairs = zip(shape, edges, strict=True)
+    axes = [[(a, min(a + edge, n)) for a in range(0, n, edge)] for n, edge in pairs]
     yield from itertools.product(*axes)

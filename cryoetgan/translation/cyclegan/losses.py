@@ -85,11 +85,6 @@ def generator_loss(kind: str, fake: Tensor, real_label: float = 1.0) -> Tensor:
     raise ValueError(kind)
 
 
-def mean_absolute_error(cycled: Tensor, original: Tensor) -> Tensor:
-    """Return E[|G(G(x)) - x|_1], the mean over voxels."""
-    return (cycled - original).abs().mean()
-
-
 def cycle_loss(d: Tensor, cycled_d: Tensor, s: Tensor, cycled_s: Tensor) -> Tensor:
     """Return the cycle-consistency loss of both directions.
 
@@ -102,7 +97,7 @@ def cycle_loss(d: Tensor, cycled_d: Tensor, s: Tensor, cycled_s: Tensor) -> Tens
     cycled_d, cycled_s : Tensor
         G_sd(G_ds(d)) and G_ds(G_sd(s)).
     """
-    return mean_absolute_error(cycled_d, d) + mean_absolute_error(cycled_s, s)
+    return functional.l1_loss(cycled_d, d) + functional.l1_loss(cycled_s, s)
 
 
 def full_objective(
@@ -175,7 +170,7 @@ def lowpass(volumes: Tensor, sigma: float) -> Tensor:
 
 def identity_l1(translated: Tensor, original: Tensor, sigma: float) -> Tensor:
     """Return the mean absolute difference of the low-passed volumes `(B, 1, z, y, x)`."""
-    return mean_absolute_error(lowpass(translated, sigma), lowpass(original, sigma))
+    return functional.l1_loss(lowpass(translated, sigma), lowpass(original, sigma))
 
 
 def identity_cosine(translated: Tensor, original: Tensor, sigma: float) -> Tensor:
@@ -183,9 +178,7 @@ def identity_cosine(translated: Tensor, original: Tensor, sigma: float) -> Tenso
 
     It keeps positions and leaves the contrast to the discriminator.
     """
-    pair = (
-        volumes - volumes.mean(dim=(1, 2, 3, 4), keepdim=True) for volumes in (translated, original)
-    )
+    pair = (v - v.mean(dim=(1, 2, 3, 4), keepdim=True) for v in (translated, original))
     a, b = (lowpass(volumes, sigma).flatten(1) for volumes in pair)
     a, b = (flat - flat.mean(dim=1, keepdim=True) for flat in (a, b))
     return 1 - functional.cosine_similarity(a, b, dim=1, eps=1e-6).mean()

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from cryoetgan import __version__
 from cryoetgan.devices import multiplies_bfloat16
 from cryoetgan.errors import UserError
 from cryoetgan.io.memmap import release_pages
 from cryoetgan.io.volume_set import VolumeSet
-from cryoetgan.translation.engine import checkpoint
 from cryoetgan.translation.engine.scaling import Scaler
 
 Volumes = NDArray[np.float32]
@@ -36,18 +36,10 @@ class Item(NamedTuple):
 
 
 class Translator(ABC):
-    """A generator with the scales of its domains.
+    """A generator with the scales of its domains, from the content of a checkpoint `path`.
 
-    Parameters
-    ----------
-    content, settings, path
-        Content, settings and file name of a checkpoint.
-    direction : {'ds', 'sd'}
-        Densities to subtomograms, or back.
-    device : torch.device
-        Device of the generator.
-    untrained : bool
-        Load G_ds as it was before training.
+    Direction ds translates densities to subtomograms, sd back. `untrained` loads G_ds as it was
+    before training.
     """
 
     box_multiple, smallest_box = 1, 1
@@ -72,13 +64,15 @@ class Translator(ABC):
             weights = content["networks"].items()
             state = {k.removeprefix("G_sd."): v for k, v in weights if k.startswith("G_sd.")}
         generator = self.build_generator()
-        checkpoint.load_weights(generator, state, content, path)
+        try:
+            generator.load_state_dict(state)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()[:150]
+            raise UserError(
+                f"{path}: was written by cryoetgan {content['version']} (this is {__version__}), "
+                f"whose networks differ: {reason}; train again"
+            ) from error
         self.generator: Any = generator.to(device).eval()
-
-    @property
-    def voxel_size(self) -> float:
-        """Voxel size of the training volumes, angstrom."""
-        return float(self.content["voxel_size"])
 
     def scaler(self, domain: str) -> Scaler:
         """Return the scaler of domain `density` or `subtomogram`."""
@@ -115,14 +109,6 @@ class Translator(ABC):
             groups, volumes = self.translate_batch(source, part, seed)
             release_pages(source.volumes)
             yield from zip(part, groups, volumes, strict=True)
-
-    def check_box(self, source: VolumeSet) -> None:
-        """Raise a `UserError` if the generator cannot take boxes of this size."""
-        if source.box % self.box_multiple or source.box < self.smallest_box:
-            raise UserError(
-                f"{source.path}: boxes of {source.box} voxels, wanted a multiple of "
-                f"{self.box_multiple}, {self.smallest_box} or more (densities.box)"
-            )
 
 
 def batch_size(box: int) -> int:
