@@ -25,7 +25,7 @@ from cryoetgan.densities.assemblies import build_assembly, choose_models
 from cryoetgan.densities.atoms import read_atoms
 from cryoetgan.densities.density_from_atoms import simulate
 from cryoetgan.io.mrc import Volume
-from cryoetgan.particles.matching.align import score_picks
+from cryoetgan.particles.matching.score import score_picks
 from cryoetgan.particles.matching.match import MatchOptions, match
 from cryoetgan.particles.matching.template import SearchOptions
 from cryoetgan.particles.picking.dog import non_maximum_suppression

@@ -34,9 +34,18 @@ TEXT = [
     "cryoetganCtfState",
     "cryoetganGroup",
     "cryoetganContrast",
+    "cryoetganDecoys",
 ]
 """Columns that are read as text, even if a value resembles a number (a class named 1e5)."""
-NUMBERS = ("rlnCoordinate", "rlnAngle", "rlnOrigin", "rlnTomoSubtomogram", "cryoetganScore")
+NUMBERS = (
+    "rlnCoordinate",
+    "rlnAngle",
+    "rlnOrigin",
+    "rlnTomoSubtomogram",
+    "cryoetganScore",
+    "cryoetganDecoyScore",
+    "cryoetganQValue",
+)
 """Prefixes of the columns that hold numbers."""
 CLASS_NAME = re.compile(r"[A-Za-z0-9_-]+")
 

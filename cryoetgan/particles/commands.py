@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import typer
@@ -91,7 +91,9 @@ def pick(
     min_distance: Annotated[float, typer.Option(help="In units of sigma.")] = 2.0,
     threshold: Annotated[
         float | None,
-        typer.Option(help="t of the paper's T = m + t (M - m) / 20; default: twice the median peak."),
+        typer.Option(
+            help="t of the paper's T = m + t (M - m) / 20; default: twice the median peak."
+        ),
     ] = None,
     top: Top = None,
     fast: Annotated[bool, typer.Option("--fast", help="Exact to half a voxel.")] = False,
@@ -185,15 +187,21 @@ def score(
     picks: Annotated[Path, typer.Argument(help="STAR of picks in it.")],
     output: StarOutput,
     search: TemplateSearch,
+    decoys: Annotated[
+        Literal["mirror", "none"], typer.Option(help="Maps that nothing fits, to count errors.")
+    ] = "mirror",
 ) -> Record:
     """Align every pick to every template: STAR, one row a pick and class.
 
-    The score is a correlation in [-1, 1] inside tilt range and band. Coordinates are refined,
-    0-based voxels; angles are RELION's, in degrees.
+    The score is a correlation in [-1, 1] inside tilt range and band, whitened by the tomogram's
+    own power; coordinates are refined, 0-based voxels; angles are RELION's, in degrees. With
+    --decoys, cryoetganDecoyScore is the best score of the map's mirror image and of smaller and
+    larger copies; cryoetganDecoys names those used. A map too much like its own mirror image
+    (apoferritin) has only the copies.
     """
     import pandas as pd
 
-    from cryoetgan.particles.matching.align import score_picks
+    from cryoetgan.particles.matching.score import score_picks
     from cryoetgan.particles.matching.template import SearchOptions
     from cryoetgan.physics.coordinates import warn_of_picks_outside
 
@@ -205,17 +213,23 @@ def score(
     places = table[COORDINATES].to_numpy(float)
     warn_of_picks_outside(places, volume.data.shape, picks, tomogram)
     maps = mrc.read_maps(search.template, volume.voxel_size, tomogram)
+    found = score_picks(volume, places, maps, options, decoys != "none")
     rows = []
-    for name, (scores, refined, angles) in score_picks(volume, places, maps, options).items():
+    for name, fits in found.items():
         part = table[["cryoetganId"]].copy()
         part.insert(0, "rlnTomoName", class_name(tomogram))
-        part[COORDINATES], part[ANGLES] = refined, angles
-        part["cryoetganClass"], part["cryoetganScore"] = name, scores
+        part[COORDINATES], part[ANGLES] = fits.coordinates, fits.angles
+        part["cryoetganClass"], part["cryoetganScore"] = name, fits.scores
+        if fits.decoys:
+            part["cryoetganDecoyScore"] = fits.decoy_scores
+            part["cryoetganDecoys"] = ",".join(fits.decoys)
         part["cryoetganSource"] = "real"
         rows.append(part)
     star.write_star(output, pd.concat(rows, ignore_index=True))
     log.info("%s: %d picks, %d classes", output, len(table), len(maps))
-    return _search_record(options)
+    record = _search_record(options)
+    used = {name: list(fits.decoys) for name, fits in found.items()}
+    return Record(parameters={**record.parameters, "decoys": used})
 
 
 def _search_record(options: "SearchOptions") -> Record:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from cryoetgan.errors import UserError, suggest
+from cryoetgan.io.exclusion import ExclusionMask
 from cryoetgan.io.memmap import release_pages
 from cryoetgan.io.mrc import Volume
 from cryoetgan.io.star import COORDINATES, ORIGINS
@@ -78,6 +79,28 @@ def extract_box(volume: NDArray[np.generic], coordinate: Floats, box: int) -> ND
         return part
     inner = slice(RIM, RIM + box)
     return np.ascontiguousarray(fourier_shift(part, rest)[inner, inner, inner])
+
+
+def cut_seen_box(
+    volume: NDArray[np.generic], excluded: ExclusionMask, centre: Floats, box: int
+) -> tuple[NDArray[np.float32], float]:
+    """Return a box `(z, y, x)` at whole voxels, and the fraction of it that holds data.
+
+    Voxels outside the tomogram, in padding or in the mask get the mean of the others. `centre` is
+    voxel n // 2 of the box, x, y, z.
+    """
+    corner = np.asarray(centre, int)[::-1] - box // 2
+    in_volume, in_box = clip_box(corner, (box,) * 3, volume.shape)
+    values = np.asarray(volume[in_volume], np.float32)
+    seen = ~excluded[in_volume] if excluded else np.ones(values.shape, bool)
+    if not seen.any():
+        return np.zeros((box, box, box), np.float32), 0.0
+    if seen.sum() == box**3:
+        return values, 1.0
+    mean = values[seen].mean()
+    whole = np.full((box, box, box), mean, np.float32)
+    whole[in_box] = np.where(seen, values, mean)
+    return whole, float(seen.sum()) / box**3
 
 
 def fourier_shift(volume: Floats, shift: Floats) -> NDArray[np.float32]:

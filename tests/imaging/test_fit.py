@@ -8,11 +8,11 @@ from scipy.spatial.transform import Rotation
 
 from cryoetgan.densities.poses import Poser
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.fit.exclusion import ExclusionMask
 from cryoetgan.imaging.fit.fit import FitOptions, fit_model
 from cryoetgan.imaging.fit.fit_data import FitData, boxes_inside, cut_box
 from cryoetgan.imaging.fit.gain import PowerBins
 from cryoetgan.imaging.model import crop_centre
+from cryoetgan.io.exclusion import ExclusionMask
 from tests.imaging.conftest import BOX, TILTS, VOXEL
 
 SMALL = FitOptions(noise_boxes=50, compared_boxes=80, simulated_per_class=30)

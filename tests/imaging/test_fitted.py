@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.fit.exclusion import ExclusionMask
 from cryoetgan.imaging.model import crop_centre
 from cryoetgan.imaging.simulate.fitted import BackgroundPatches, flatten_transfer
 from cryoetgan.imaging.storage import load_model, save_model
+from cryoetgan.io.exclusion import ExclusionMask
 from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.star import COORDINATES, write_star
 from cryoetgan.io.volume_set import read_volume_set, write_volume_set

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.fit.exclusion import ExclusionMask
 from cryoetgan.imaging.fit.noise import (
     Autocovariance,
     FreeVoxels,
     measure_autocovariance,
     power_density,
 )
+from cryoetgan.io.exclusion import ExclusionMask
 
 
 def test_free_voxels_are_those_far_from_all_particles():

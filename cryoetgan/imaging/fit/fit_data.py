@@ -14,8 +14,8 @@ from scipy.spatial.transform import Rotation
 from cryoetgan import seeds
 from cryoetgan.densities.poses import Poser
 from cryoetgan.errors import UserError, format_shape
-from cryoetgan.imaging.fit.exclusion import ExclusionMask
 from cryoetgan.imaging.model import EMPTY_CLASS, add_box
+from cryoetgan.io.exclusion import ExclusionMask
 from cryoetgan.io.mrc import read_maps, read_mask, read_tomogram
 from cryoetgan.io.star import ANGLES, COORDINATES, read_star, select_tomogram
 from cryoetgan.particles.picking.dog import non_maximum_suppression

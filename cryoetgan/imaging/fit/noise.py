@@ -15,7 +15,7 @@ from scipy import fft
 
 from cryoetgan import seeds
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.fit.exclusion import ExclusionMask
+from cryoetgan.io.exclusion import ExclusionMask
 from cryoetgan.physics.geometry import Corner, block_slices, clip_box, tiles
 from cryoetgan.progress import track
 

@@ -15,9 +15,9 @@ from scipy.spatial import cKDTree
 
 from cryoetgan import seeds
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.fit.exclusion import ExclusionMask
 from cryoetgan.imaging.fit.gain import constant_gain
 from cryoetgan.imaging.model import ImagingModel, crop_centre
+from cryoetgan.io.exclusion import ExclusionMask
 from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.io.mrc import check_same_voxel_size, read_mask, read_tomogram
 from cryoetgan.io.star import COORDINATES, class_name, item_names, read_star, select_tomogram

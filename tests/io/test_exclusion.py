@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cryoetgan.imaging.fit.exclusion import ExclusionMask
+from cryoetgan.io.exclusion import ExclusionMask
 
 SHAPE = (40, 48, 56)
 

@@ -1,0 +1,147 @@
+"""Score picks: align each to every class's map and to the decoys of the map."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cryoetgan.devices import choose_device
+from cryoetgan.io.exclusion import ExclusionMask
+from cryoetgan.io.memmap import release_pages
+from cryoetgan.io.mrc import Volume
+from cryoetgan.particles.extraction import cut_seen_box
+from cryoetgan.particles.matching.align import Aligner
+from cryoetgan.particles.matching.decoys import make_decoys
+from cryoetgan.particles.matching.template import (
+    FourierBand,
+    SearchOptions,
+    Template,
+    batches,
+    search_band,
+    template_box,
+)
+from cryoetgan.physics.geometry import relion_from_rotation
+from cryoetgan.progress import track
+
+Floats = NDArray[np.floating]
+PICKS_PER_BATCH = 64
+WHITENING_BOXES = 400
+"""Largest number of boxes whose mean power is the background of a score."""
+
+
+@dataclass(frozen=True)
+class PickScores:
+    """The fits of N picks to one class."""
+
+    scores: Floats
+    """`(N,)` correlations in [-1, 1]."""
+    coordinates: Floats
+    """`(N, 3)` refined x, y, z in voxels."""
+    angles: Floats
+    """`(N, 3)` RELION's, degrees."""
+    decoy_scores: Floats
+    """`(N,)` correlations with the best decoy; NaN without decoys."""
+    decoys: tuple[str, ...]
+    """Names of the decoys."""
+
+
+def score_picks(
+    tomogram: Volume,
+    coordinates: Floats,
+    maps: Mapping[str, Floats],
+    options: SearchOptions,
+    decoys: bool = True,
+) -> dict[str, PickScores]:
+    """Align picks to every class, and to the decoys of each.
+
+    The score is the correlation of box and template inside wedge and band, after division by the
+    mean amplitude of the tomogram in each Fourier shell: crowded and ice-thick tomograms have
+    more power in some shells than in others. Where a box reaches over a face or into padding, its
+    unseen part has the mean grey value, and the score is multiplied with the square root of the
+    seen fraction: the score of a whole box whose unseen part resembles nothing.
+
+    Parameters
+    ----------
+    tomogram : Volume
+        Protein bright.
+    coordinates : ndarray
+        `(N, 3)` x, y, z in voxels.
+    maps : mapping
+        Class to density `(z, y, x)`, cubes of one size.
+    options : SearchOptions
+        Orientations and frequencies.
+    decoys : bool
+        Whether to align the decoys, too.
+    """
+    device = choose_device(options.device)
+    volume, box = tomogram.data, template_box(maps)
+    excluded = ExclusionMask(volume)
+    band = search_band(box, tomogram.voxel_size, options, device)
+    band = whiten(band, volume, excluded)
+    aligners: dict[str, dict[str, Aligner]] = {}
+    for name, density in track(maps.items(), "rotating templates", len(maps)):
+        own = Aligner(Template(density, band), options.rotations)
+        found = make_decoys(density, own) if decoys else {}
+        aligners[name] = {"": own} | {
+            decoy: Aligner(Template(image, band), options.rotations)
+            for decoy, image in found.items()
+        }
+    parts: dict[str, list[tuple[Floats, ...]]] = {name: [] for name in maps}
+    # boxes at whole voxels need no interpolation; the shifts found are subvoxel
+    centres = np.floor(np.asarray(coordinates, float) + 0.5)
+    for part in track(list(batches(len(centres), PICKS_PER_BATCH)), "scoring"):
+        here = centres[part]
+        cut = [cut_seen_box(volume, excluded, centre, box) for centre in here]
+        boxes = torch.as_tensor(np.stack([values for values, _ in cut]), device=device)
+        factor = np.sqrt([seen for _, seen in cut])
+        for name, all_of_class in aligners.items():
+            fits = {kind: aligner.align(boxes) for kind, aligner in all_of_class.items()}
+            best = fits.pop("")
+            angles = relion_from_rotation(best.rotations)
+            rival = np.max([fit.scores for fit in fits.values()], axis=0) if fits else np.nan
+            scores, rival = best.scores * factor, rival * factor
+            parts[name].append((scores, here + best.shifts, angles, rival))
+        release_pages(volume)
+    return {
+        name: PickScores(
+            *(np.concatenate(column) for column in zip(*found, strict=True)),
+            decoys=tuple(aligners[name])[1:],
+        )
+        for name, found in parts.items()
+    }
+
+
+def whiten(band: FourierBand, volume: NDArray[np.generic], excluded: ExclusionMask) -> FourierBand:
+    """Return a band whose weights divide each Fourier shell by its mean amplitude in a tomogram.
+
+    The mean is over whole boxes on a regular grid; without any, the band is returned as it is.
+    """
+    box = band.box
+    shells = (band.points.norm(dim=1) * box).round().long().cpu().numpy()
+    counts = np.maximum(np.bincount(shells), 1)
+    power, count = np.zeros(len(counts)), 0
+    index = band.index.cpu().numpy()
+    for corner in spread_corners(volume.shape, box):
+        cut = tuple(slice(a, a + box) for a in corner)
+        if excluded and excluded[cut].any():
+            continue
+        spectrum = np.fft.rfftn(np.asarray(volume[cut], np.float32)).ravel()[index]
+        power += np.bincount(shells, np.abs(spectrum) ** 2, len(counts)) / counts
+        count += 1
+        if count % PICKS_PER_BATCH == 0:
+            release_pages(volume)
+    if not count or not power[shells].all():
+        return band
+    weights = 1 / np.sqrt(power[shells] / power[shells].mean())
+    factor = torch.as_tensor(weights, dtype=torch.float32, device=band.weights.device)
+    return replace(band, weights=band.weights * factor)
+
+
+def spread_corners(shape: tuple[int, ...], box: int) -> NDArray[np.int_]:
+    """Return `(N, 3)` corners zyx of at most `WHITENING_BOXES` boxes, spread evenly over a volume."""
+    lines = [np.arange(0, max(n - box, -1) + 1, box) for n in shape]
+    corners = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, 3)
+    count = min(len(corners), WHITENING_BOXES)
+    return corners[np.linspace(0, len(corners) - 1, count).astype(int)]
