@@ -14,6 +14,7 @@ import yaml
 from tests.conftest import ROOT
 from tests.workflow.channel import conda_variables, locked
 from tests.workflow.cluster import Cluster, why_not
+from tests.workflow.fork_server import forking_python
 
 COPIED = ["workflow", "envs", "config", "cryoetgan", "slurm", "tests/workflow"]
 TINY = ("--configfile", "tests/workflow/tiny.yaml")
@@ -36,9 +37,10 @@ class Project:
 
     def snakemake(self, *words: str, code: int = 0, **environment: str):
         """Call snakemake in the project, with two cores unless `words` say otherwise."""
-        paths = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        python = forking_python()
+        paths = f"{python.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         done = subprocess.run(
-            [sys.executable, "-m", "snakemake", "--cores", "2", *words],
+            [python, "-m", "snakemake", "--cores", "2", *words],
             cwd=self.folder,
             env={**os.environ, "PATH": paths, **environment},
             capture_output=True,

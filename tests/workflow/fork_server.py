@@ -1,0 +1,107 @@
+"""`python -m snakemake` and `python -m cryoetgan` as forks of a process that has loaded the libraries.
+
+A step of the tiny run takes a second, the imports before it take four. Each command is still a
+process of its own, with its own folder, variables, output and exit code; of the package nothing is
+loaded before. Not for tests that kill: a signal reaches the program `python`, not the fork.
+"""
+
+import functools
+import importlib
+import json
+import os
+import runpy
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+MODULES = ("cryoetgan", "snakemake")
+"""What is run by the server; the real Python runs all else."""
+LIBRARIES = (
+    "jinja2", "matplotlib.backends.backend_agg", "matplotlib.figure", "mrcfile", "pandas",
+    "PIL.Image", "pydantic", "rich.logging", "rich.progress", "scipy.fft", "scipy.ndimage",
+    "scipy.optimize", "scipy.sparse.linalg", "scipy.spatial.transform", "scipy.stats",
+    "smart_open", "snakemake.cli", "snakemake.report.html_reporter", "starfile", "torch", "typer",
+    "yaml",
+)  # fmt: skip
+SERVERS: list[subprocess.Popen] = []
+PYTHON = """#!{python} -IS
+import json, os, socket, sys
+if sys.argv[1:2] != ["-m"] or sys.argv[2] not in {modules}:
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+server = socket.socket(socket.AF_UNIX)
+server.connect({address!r})
+socket.send_fds(server, [b"-"], [0, 1, 2])
+server.sendall(json.dumps([sys.argv[2:], os.getcwd(), dict(os.environ)]).encode())
+server.shutdown(socket.SHUT_WR)
+sys.exit(int(server.recv(16) or b"1"))
+"""
+
+
+@functools.cache
+def forking_python() -> Path:
+    """Return the program `python` whose commands a server does; the server ends with this process."""
+    folder = Path(tempfile.mkdtemp(prefix="forks-"))
+    address, python = str(folder / "socket"), folder / "python"
+    python.write_text(PYTHON.format(python=sys.executable, address=address, modules=MODULES))
+    python.chmod(0o755)
+    # commands that come before the libraries are loaded wait
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(address)
+        listening.listen(16)
+        file = listening.fileno()
+        command = [sys.executable, "-I", __file__, str(file), str(folder)]
+        SERVERS.append(subprocess.Popen(command, pass_fds=[file], stdin=subprocess.PIPE))
+    return python
+
+
+def serve(listening: socket.socket) -> None:
+    """Answer each connection by a fork that waits for a fork that does the command, until the parent ends."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    # the parent holds the other end of the standard input
+    while sys.stdin.fileno() not in select.select([listening, sys.stdin], [], [])[0]:
+        connection, _ = listening.accept()
+        if os.fork():
+            connection.close()
+            continue
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        listening.close()
+        _, files, *_ = socket.recv_fds(connection, 1, 3)
+        words, folder, environment = json.loads(connection.makefile().read())
+        worker = os.fork()
+        if worker:
+            status = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
+            connection.sendall(str(status if status >= 0 else 128 - status).encode())
+            os._exit(0)
+        connection.close()
+        become(words, folder, environment, files)
+        sys.exit()
+
+
+def become(words: list[str], folder: str, environment: dict[str, str], files: list[int]) -> None:
+    """Do in this process what `python -m` does with `words`."""
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    paths = environment.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:0] = [folder, *filter(None, paths)]
+    sys.argv = ["", *words[1:]]
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)
+    runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    assert threading.active_count() == 1, "a fork would lack the other threads"
+    serve(socket.socket(fileno=int(sys.argv[1])))
+    shutil.rmtree(sys.argv[2])
