@@ -6,13 +6,14 @@ loaded before. Not for tests that kill: a signal reaches the program `python`, n
 """
 
 import functools
+import gc
 import importlib
 import json
+import multiprocessing
 import os
 import runpy
 import select
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -29,6 +30,7 @@ LIBRARIES = (
     "smart_open", "snakemake.cli", "snakemake.report.html_reporter", "starfile", "torch", "typer",
     "yaml",
 )  # fmt: skip
+FORK = multiprocessing.get_context("fork")
 SERVERS: list[subprocess.Popen] = []
 PYTHON = """#!{python} -IS
 import json, os, socket, sys
@@ -61,26 +63,21 @@ def forking_python() -> Path:
 
 
 def serve(listening: socket.socket) -> None:
-    """Answer each connection by a fork that waits for a fork that does the command, until the parent ends."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    # the parent holds the other end of the standard input
+    """Answer each connection in a fork, until the process that started the server ends."""
+    # that process holds the other end of the standard input
     while sys.stdin.fileno() not in select.select([listening, sys.stdin], [], [])[0]:
         connection, _ = listening.accept()
-        if os.fork():
-            connection.close()
-            continue
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        listening.close()
-        _, files, *_ = socket.recv_fds(connection, 1, 3)
-        words, folder, environment = json.loads(connection.makefile().read())
-        worker = os.fork()
-        if worker:
-            status = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
-            connection.sendall(str(status if status >= 0 else 128 - status).encode())
-            os._exit(0)
+        FORK.Process(target=answer, args=(connection,)).start()
         connection.close()
-        become(words, folder, environment, files)
-        sys.exit()
+
+
+def answer(connection: socket.socket) -> None:
+    """Do the command of a connection in a fork, and answer with its exit code."""
+    _, files, *_ = socket.recv_fds(connection, 1, 3)
+    command = FORK.Process(target=become, args=(*json.loads(connection.makefile().read()), files))
+    command.start()
+    command.join()
+    connection.sendall(str(command.exitcode).encode())
 
 
 def become(words: list[str], folder: str, environment: dict[str, str], files: list[int]) -> None:
@@ -103,5 +100,6 @@ if __name__ == "__main__":
     for name in LIBRARIES:
         importlib.import_module(name)
     assert threading.active_count() == 1, "a fork would lack the other threads"
+    gc.freeze()
     serve(socket.socket(fileno=int(sys.argv[1])))
     shutil.rmtree(sys.argv[2])
