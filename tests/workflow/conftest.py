@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
+from tests.fork_server import forking_python
 from tests.workflow.channel import conda_variables, locked
 from tests.workflow.cluster import Cluster, why_not
-from tests.workflow.fork_server import forking_python
 
 COPIED = ["workflow", "envs", "config", "cryoetgan", "slurm", "tests/workflow"]
 TINY = ("--configfile", "tests/workflow/tiny.yaml")

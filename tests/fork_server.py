@@ -27,19 +27,22 @@ LIBRARIES = (
     "jinja2", "matplotlib.backends.backend_agg", "matplotlib.figure", "mrcfile", "pandas",
     "PIL.Image", "pydantic", "rich.logging", "rich.progress", "scipy.fft", "scipy.ndimage",
     "scipy.optimize", "scipy.sparse.linalg", "scipy.spatial.transform", "scipy.stats",
-    "smart_open", "snakemake.cli", "snakemake.report.html_reporter", "starfile", "torch", "typer",
-    "yaml",
+    "smart_open", "snakemake.cli", "snakemake.report.html_reporter", "starfile", "torch._dynamo",
+    "typer", "yaml",
 )  # fmt: skip
 FORK = multiprocessing.get_context("fork")
 SERVERS: list[subprocess.Popen] = []
 PYTHON = """#!{python} -IS
 import json, os, socket, sys
-if sys.argv[1:2] != ["-m"] or sys.argv[2] not in {modules}:
-    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+words = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
+if words[:2] == ["python", "-m"] and words[2] in {modules}:
+    words = words[2:]
+elif words[0] == "python":
+    os.execv({python!r}, [{python!r}, *words[1:]])
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
 socket.send_fds(server, [b"-"], [0, 1, 2])
-server.sendall(json.dumps([sys.argv[2:], os.getcwd(), dict(os.environ)]).encode())
+server.sendall(json.dumps([words, os.getcwd(), dict(os.environ)]).encode())
 server.shutdown(socket.SHUT_WR)
 sys.exit(int(server.recv(16) or b"1"))
 """
@@ -47,11 +50,16 @@ sys.exit(int(server.recv(16) or b"1"))
 
 @functools.cache
 def forking_python() -> Path:
-    """Return the program `python` whose commands a server does; the server ends with this process."""
+    """Return a program `python`, beside `cryoetgan` and `snakemake`, whose commands a server does.
+
+    The server ends with this process.
+    """
     folder = Path(tempfile.mkdtemp(prefix="forks-"))
     address, python = str(folder / "socket"), folder / "python"
     python.write_text(PYTHON.format(python=sys.executable, address=address, modules=MODULES))
     python.chmod(0o755)
+    for name in MODULES:
+        (folder / name).symlink_to(python)
     # commands that come before the libraries are loaded wait
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(address)
@@ -65,7 +73,7 @@ def forking_python() -> Path:
 def serve(listening: socket.socket) -> None:
     """Answer each connection in a fork, until the process that started the server ends."""
     # that process holds the other end of the standard input
-    while sys.stdin.fileno() not in select.select([listening, sys.stdin], [], [])[0]:
+    while sys.stdin not in select.select([listening, sys.stdin], [], [])[0]:
         connection, _ = listening.accept()
         FORK.Process(target=answer, args=(connection,)).start()
         connection.close()
