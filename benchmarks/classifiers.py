@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from set2 import LOOKS, Set2
 
-from cryoetgan.evaluation.classifiers.train import (
+from cryoetgan.evaluation.classifiers.train_classifier import (
     TrainingOptions,
     evaluate_classifier,
     train_on_set,

@@ -159,7 +159,7 @@ def matching(quick):
         return time.process_time() - start
 
     def ours(count):
-        search(volume, make_bank({"a": density}, band, transfer, count), 1 / 3, OPTIONS)
+        search(volume, make_bank({"a": density}, band, count), 1 / 3, OPTIONS)
 
     few, more = (4, 12) if quick else (4, 24)
     pytme(2)
@@ -167,7 +167,7 @@ def matching(quick):
     print(
         f"Template matching, {shape[::-1]} voxels, one template of {BOX}; pytme's by its rotation"
     )
-    band, transfer = search_band(BOX, 10.0, OPTIONS, torch.device("cpu"))
+    band = search_band(BOX, 10.0, OPTIONS, torch.device("cpu"))
     for count, owed in ((1000, 4), (7000, 10)):
         held, spent = resident(lambda count=count: ours(count))
         line(f"{count} rotations", spent, "pytme", count * a_rotation, f"owed {owed}")
@@ -183,12 +183,12 @@ def scoring(quick):
     turns = random_rotations(count, numbers)
     boxes = np.array([rotate_volume(density, turn) for turn in turns], np.float32)
     boxes += boxes.std() * numbers.standard_normal(boxes.shape).astype(np.float32)
-    band, transfer = search_band(BOX, 10.0, OPTIONS, torch.device("cpu"))
+    band = search_band(BOX, 10.0, OPTIONS, torch.device("cpu"))
     tensor = torch.as_tensor(boxes)
     print("Alignment and scoring of picked boxes; owed 15 times AITom")
     for rotations in (1100, 1856, 3000):
         start = time.process_time()
-        aligner = Aligner(Template(density, band, transfer), rotations)
+        aligner = Aligner(Template(density, band), rotations)
         made = time.process_time() - start
         [spent] = by_turns({"ours": lambda a=aligner: a.align(tensor)}).values()
         each = 1e3 * spent / count

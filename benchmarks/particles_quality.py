@@ -25,8 +25,8 @@ from cryoetgan.densities.assemblies import build_assembly, choose_models
 from cryoetgan.densities.atoms import read_atoms
 from cryoetgan.densities.density_from_atoms import simulate
 from cryoetgan.io.mrc import Volume
+from cryoetgan.particles.matching.align import score_picks
 from cryoetgan.particles.matching.match import MatchOptions, match
-from cryoetgan.particles.matching.score import score_picks
 from cryoetgan.particles.matching.template import SearchOptions
 from cryoetgan.particles.picking.dog import non_maximum_suppression
 from cryoetgan.particles.picking.pick import PickOptions, pick, radius_of_map
@@ -269,7 +269,7 @@ def measure_peer(data, name="dev_set2_1", kind="T20S_1pma", count=1000):
 def measure_real(data):
     """40 in-situ ribosomes aligned to 4v6x at 40 A, never to their published average."""
     from cryoetgan.particles.averaging.average import accumulate
-    from cryoetgan.particles.averaging.gold_standard import AverageOptions, align_particles
+    from cryoetgan.particles.averaging.gold_standard import align_particles
     from cryoetgan.particles.averaging.posed_particles import Particle
 
     folder = data / "experimental" / "ribosome_insitu_12A"
@@ -282,14 +282,14 @@ def measure_real(data):
 
     def aligned_average(images):
         members = [Particle(b, Rotation.identity(), np.zeros(3), record) for b in images]
-        options = AverageOptions(iterations=1, lowpass=40.0, highpass_shells=2)
-        found, scores = align_particles(members, reference, 12.0, 40.0, options)
+        options = SearchOptions(lowpass=40.0, highpass_shells=2)
+        found, scores = align_particles(members, reference, 12.0, options)
         made = accumulate(found, 32, 12.0).average()
         # the structure's frame is not that of the published average
         whole = replace(record, tilt_low=-90.0, tilt_high=90.0)
         one = Particle(made, Rotation.identity(), np.zeros(3), whole)
         options = replace(options, highpass_shells=0)
-        [turn], _ = align_particles([one], published, 12.0, 40.0, options)
+        [turn], _ = align_particles([one], published, 12.0, options)
         back = turn.rotation.inv()
         made = rotate_volume(made, back, -back.apply(turn.shift))
         return np.corrcoef(made.ravel(), published.ravel())[0, 1], scores.mean()

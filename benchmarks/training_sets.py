@@ -29,7 +29,7 @@ from set2 import BOX, LOOKS, MAPS, Set2
 from cryoetgan.io.star import COORDINATES, read_star, write_star
 from cryoetgan.io.volume_set import read_volume_set
 from cryoetgan.physics.geometry import centre_distance
-from cryoetgan.translation.cyclegan.diagnostics import centre_shift
+from cryoetgan.translation.cyclegan.losses import centre_shift
 from cryoetgan.translation.presets import read_preset
 
 SNRS = (0.01, 0.1, 0.5)

@@ -23,13 +23,12 @@ from scipy import ndimage, stats
 
 from cryoetgan.cli import main as command_line
 from cryoetgan.imaging.simulate.conventional import ConventionalParameters, ConventionalSimulator
-from cryoetgan.io.star import item_names
 from cryoetgan.io.volume_set import read_volume_set, write_volume_set
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.seeds import rng
 from cryoetgan.translation.presets import read_preset
 from cryoetgan.translation.train import TrainingInputs, train
-from cryoetgan.translation.translate import open_translator
+from cryoetgan.translation.translate import list_items, open_translator
 from cryoetgan.translation.uncertainty import dropout_layers, standard_deviation
 
 CLASSES = ("ribosome", "proteasome", "tric")
@@ -106,24 +105,22 @@ def main():
     )
     train(inputs, settings, target, name="smoke-dropout", device=device, seed=given.seed)
     translator = open_translator(target / "checkpoint.pt", "ds", device)
-    names = item_names(source.table["cryoetganClass"])
     layers = dropout_layers(translator.generator)
     maps = {"dropout": [], "noise": []}
     errors, densities = [], []
-    for row, name in enumerate(names):
-        drawn = np.concatenate(list(translator.sample_row(source, row, name, 1, DRAWS, False)))
-        errors.append((drawn.mean(0) - truth[row]) ** 2 - drawn.var(0, ddof=1) / DRAWS)
-        maps["noise"].append(
-            standard_deviation(translator.sample_row(source, row, name, 2, PASSES, False))
-        )
-        for layer in layers:
-            layer.train()
-        maps["dropout"].append(
-            standard_deviation(translator.sample_row(source, row, name, 2, PASSES, True))
-        )
-        for layer in layers:
-            layer.eval()
-        densities.append(ndimage.gaussian_filter(source.volumes[row], 1.5))
+
+    def sample(items, seed):
+        return [volume for *_, volume in translator.translate_items(source, items, seed)]
+
+    for item in list_items(source):
+        drawn = np.stack(sample([item._replace(noise_draw=draw) for draw in range(DRAWS)], 1))
+        errors.append((drawn.mean(0) - truth[item.row]) ** 2 - drawn.var(0, ddof=1) / DRAWS)
+        noisy = [item._replace(noise_draw=draw) for draw in range(PASSES)]
+        maps["noise"].append(standard_deviation(sample(noisy, 2)))
+        layers.train()
+        maps["dropout"].append(standard_deviation(sample([item] * PASSES, 2)))
+        layers.eval()
+        densities.append(ndimage.gaussian_filter(source.volumes[item.row], 1.5))
     classes = source.table["cryoetganClass"].to_numpy()
     # the next volume of the same class stands for "any particle of this kind"
     mates = {name: np.flatnonzero(classes == name) for name in CLASSES}
@@ -131,7 +128,7 @@ def main():
         mates[c][(np.searchsorted(mates[c], i) + 1) % len(mates[c])] for i, c in enumerate(classes)
     ]
     print(
-        f"{len(names)} unseen volumes, {given.steps} steps, dropout {given.dropout}, seed {given.seed}"
+        f"{len(classes)} unseen volumes, {given.steps} steps, dropout {given.dropout}, seed {given.seed}"
     )
     flat = [e.ravel() for e in errors]
     found = {

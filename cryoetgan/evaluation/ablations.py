@@ -61,8 +61,6 @@ def ablate_preset(name: str, preset: str, snapshot_every: int | None = None) -> 
     if name not in ABLATIONS:
         known = ", ".join(ABLATIONS)
         raise UserError(f"unknown ablation '{name}'{suggest(name, ABLATIONS)} (known: {known})")
-    if snapshot_every is not None and snapshot_every < 1:
-        raise UserError(f"--snapshot-every: got {snapshot_every}, wanted one or more")
     settings = read_preset(preset)
     if settings.model != "cyclegan":
         raise UserError(

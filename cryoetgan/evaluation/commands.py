@@ -45,8 +45,8 @@ def classify(
     classifier of --reuse is used if its training set and options are the same.
     """
     from cryoetgan.devices import choose_device
-    from cryoetgan.evaluation.classifiers import train as training
-    from cryoetgan.evaluation.classifiers.classifier import save_classifier
+    from cryoetgan.evaluation.classifiers import train_classifier as training
+    from cryoetgan.evaluation.classifiers.classifier import load_classifier, save_classifier
 
     title = f"training {network} on {train.name}"
     options = training.TrainingOptions(network, epochs, choose_device(device), seed, title)
@@ -56,13 +56,13 @@ def classify(
         train_set = draw_balanced(train_set, count, rng(seed, "count"))
     training.check_train_and_test(train_set, test_set)
     chosen = {"network": network, "epochs": epochs, "count": count}
-    key: dict[str, Any] = {
-        "train": sha256(stack_path(train)),
-        "labels": sha256(train),
-        "split": train_split,
-    }
-    key |= chosen | {"seed": seed}
-    classifier = training.train_or_reuse(train_set, options, key, reuse)
+    hashes = {"train": sha256(stack_path(train)), "labels": sha256(train)}
+    key: dict[str, Any] = {**hashes, "split": train_split, **chosen, "seed": seed}
+    classifier, reused_key = load_classifier(reuse, options.device) if reuse else (None, {})
+    if classifier is None or reused_key != key:
+        classifier = training.train_on_set(train_set, options)
+    else:
+        log.info("%s: reused, its training set is the same", reuse)
     found = training.evaluate_classifier(classifier, test_set)
     if checkpoint is not None:
         save_classifier(checkpoint, classifier, key)
@@ -189,8 +189,8 @@ def compare(
     the file's folder.
     """
     from cryoetgan.devices import choose_device
-    from cryoetgan.evaluation.classifiers.train import TrainingOptions
-    from cryoetgan.evaluation.comparison.config import read_config
+    from cryoetgan.evaluation.classifiers.train_classifier import TrainingOptions
+    from cryoetgan.evaluation.comparison.comparison_config import read_config
     from cryoetgan.evaluation.comparison.table import csv_rows
     from cryoetgan.evaluation.comparison.trials import run_comparison
 
@@ -213,7 +213,9 @@ def ablate(
     ablation: Annotated[str, typer.Argument(help="input_noise_0, wasserstein, dropout_off …")],
     output: Output,
     preset: Annotated[str, typer.Option(help="Preset to change, or a YAML file.")] = "paper",
-    snapshot_every: Annotated[int | None, typer.Option(help="Epochs between snapshots.")] = None,
+    snapshot_every: Annotated[
+        int | None, typer.Option(help="Epochs between snapshots.", min=1)
+    ] = None,
 ) -> None:
     """Write the preset of one ablation (YAML), for `translation train --preset`.
 

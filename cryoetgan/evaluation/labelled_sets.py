@@ -64,11 +64,7 @@ def load_labelled(volumes: VolumeSet, split: str | None = None) -> LabelledSet:
 
 def _tilts(volumes: VolumeSet, rows: NDArray[np.int_]) -> tuple[bool, tuple[float, float] | None]:
     """Return whether the rows' tilt ranges are symmetric, and the range they share."""
-    optics = volumes.optics
-    if "rlnOpticsGroup" in volumes.table and "rlnOpticsGroup" in optics:
-        used = volumes.table["rlnOpticsGroup"].iloc[rows]
-        optics = optics[optics["rlnOpticsGroup"].isin(used)]
-    known = read_tilt_ranges(optics)
+    known = read_tilt_ranges(volumes.optics_of(rows))
     low = max((tilts[0] for tilts in known), default=0.0)
     high = min((tilts[1] for tilts in known), default=0.0)
     return all(map(is_symmetric, known)), (low, high) if low < high else None

@@ -18,8 +18,7 @@ from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.progress import track
 from cryoetgan.seeds import rng
 from cryoetgan.translation.engine.checkpoint import read
-from cryoetgan.translation.engine.translator import Translator
-from cryoetgan.translation.translate import name_items, open_translator
+from cryoetgan.translation.translate import list_items, open_translator
 
 log = logging.getLogger("cryoetgan")
 SCORES = ("is", "fid", "kid")
@@ -57,9 +56,12 @@ def measure_generators(
     """
     todo = [found for path in checkpoints for found in _list_generators(path)]
     baselines = baseline_volumes(real.volumes, rng(seed, "measure", "nulls"))
+    rows = densities.table.assign(cryoetganSource="generated")
     for path, untrained in track(todo, "measuring generators"):
         translator = open_translator(path, "ds", device, untrained=untrained)
-        generated = _translate(translator, densities, seed)
+        items = translator.translate_items(densities, list_items(densities), seed)
+        volumes = np.stack([volume for *_, volume in items])
+        generated = LabelledSet(volumes, densities.table["cryoetganClass"].to_numpy(str), rows)
         generator = rng(seed, "measure", "features")
         inputs = MetricInputs(real, generated, densities.voxel_size)
         found = feature_metrics(inputs, classifier, baselines, generator)
@@ -72,10 +74,3 @@ def measure_generators(
                 low, high = found[name]["interval"]
                 row |= {name: found[name]["value"], f"{name}_low": low, f"{name}_high": high}
         yield row
-
-
-def _translate(translator: Translator, densities: VolumeSet, seed: int) -> LabelledSet:
-    names = densities.table["cryoetganClass"].to_numpy(str)
-    made = translator.translate_set(densities, name_items(densities), 1, seed)
-    volumes = np.stack([volume for _, _, volume in made])
-    return LabelledSet(volumes, names, densities.table.assign(cryoetganSource="generated"))

@@ -184,10 +184,11 @@ def _check_numbers(path: Path, table: "pd.DataFrame") -> None:
             )
 
 
-def check_star_name(path: Path) -> None:
-    """Raise `UserError` if the name of an output STAR file does not end in .star."""
+def check_star_name(path: Path) -> Path:
+    """Return the path of an output STAR file; raise `UserError` if it does not end in .star."""
     if Path(path).suffix != ".star":
         raise UserError(f"{path}: particles are written in STAR format; let the name end in .star")
+    return path
 
 
 def write_star(path: Path, particles: "pd.DataFrame", optics: "pd.DataFrame | None" = None) -> None:

@@ -24,6 +24,7 @@ from cryoetgan.io.mrc import (
     resolve_voxel_size,
 )
 from cryoetgan.io.star import read_star, write_star
+from cryoetgan.progress import track
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,6 +56,13 @@ class VolumeSet:
     def classes(self) -> list[str]:
         """Return the sorted names of the classes in the set."""
         return sorted(self.table["cryoetganClass"].unique())
+
+    def optics_of(self, rows: NDArray[np.int_]) -> "pd.DataFrame":
+        """Return the optics groups of some rows; all groups if the set does not tell."""
+        if "rlnOpticsGroup" not in self.table or "rlnOpticsGroup" not in self.optics:
+            return self.optics
+        used = self.table["rlnOpticsGroup"].iloc[rows]
+        return self.optics[self.optics["rlnOpticsGroup"].isin(used)].reset_index(drop=True)
 
 
 def stack_path(star: Path) -> Path:
@@ -213,3 +221,32 @@ def write_volume_set(
         rows: list[dict[str, Any]] = table.to_dict("records")
         for volume, row in zip(volumes, rows, strict=True):
             writer.add(volume, row)
+
+
+def concatenate_volume_sets(paths: Sequence[Path], output: Path) -> int:
+    """Write one volume set (STAR) of several, and return its number of volumes.
+
+    Optics groups are numbered anew, in order. Boxes and voxel sizes must be equal.
+    """
+    import pandas as pd
+
+    sets = [read_volume_set(path, ["rlnOpticsGroup"]) for path in paths]
+    first = sets[0]
+    check_same_boxes(*sets)
+    optics: list[pd.DataFrame] = []
+    tables: list[pd.DataFrame] = []
+    for volumes in sets:
+        count = sum(map(len, optics))
+        old = list(volumes.optics.get("rlnOpticsGroup", []))
+        new = {number: count + place for place, number in enumerate(old, start=1)}
+        if not set(volumes.table["rlnOpticsGroup"]) <= set(old):
+            raise UserError(f"{volumes.path}: its optics block lacks groups of its rows")
+        optics.append(volumes.optics.assign(rlnOpticsGroup=list(new.values())))
+        tables.append(volumes.table.assign(rlnOpticsGroup=volumes.table["rlnOpticsGroup"].map(new)))
+    rows = pd.concat(tables, ignore_index=True).to_dict("records")
+    stacks = (volume for each in sets for volume in each.volumes)
+    groups = pd.concat(optics, ignore_index=True)
+    with VolumeSetWriter(output, len(rows), first.box, first.voxel_size, groups) as writer:
+        for volume, row in track(zip(stacks, rows, strict=True), "concatenating", len(rows)):
+            writer.add(volume, row)
+    return len(rows)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
 from cryoetgan.command import (
@@ -19,13 +20,20 @@ from cryoetgan.command import (
     parse_tilt_range,
 )
 from cryoetgan.errors import UserError
+from cryoetgan.io import mrc, star
+from cryoetgan.io.files import check_exists, provenance, read_json, sidecar, write_json, write_text
+from cryoetgan.io.star import ANGLES, COORDINATES, class_name
+from cryoetgan.io.volume_set import read_volume_set
+from cryoetgan.physics.acquisition import Acquisition, read_acquisition
+from cryoetgan.seeds import rng
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from cryoetgan.particles.matching.template import SearchOptions
 
 app = group("")
+StarOutput = Annotated[
+    Path, typer.Option("--output", "-o", help="Path of the result.", callback=star.check_star_name)
+]
 Tomogram = Annotated[Path, typer.Argument(help="MRC, protein bright.")]
 Mask = Annotated[Path | None, typer.Option(help="MRC, the tomogram's grid; non-zero: excluded.")]
 Top = Annotated[int | None, typer.Option(help="Largest number of picks.", min=1)]
@@ -58,8 +66,6 @@ class TemplateSearch:
 
     def resolve(self, tomogram: Path, voxel_size: float) -> dict[str, Any]:
         """Return the fields of `SearchOptions`; the tomogram's record gives missing values."""
-        from cryoetgan.physics.acquisition import Acquisition, read_acquisition
-
         low, high, _ = parse_tilt_range(self.tilts)
         record = read_acquisition(tomogram) or Acquisition()
         record = replace(record, tilt_low=low, tilt_high=high, ctf=self.ctf or record.ctf)
@@ -78,7 +84,7 @@ class TemplateSearch:
 @command(app, "pick")
 def pick(
     tomogram: Tomogram,
-    output: Output,
+    output: StarOutput,
     sigma: Annotated[list[float] | None, typer.Option(help="Width, A; repeatable.")] = None,
     radius: Annotated[list[float] | None, typer.Option(help="Angstrom; repeatable.")] = None,
     density: Annotated[list[Path] | None, typer.Option(help="Map; repeatable.")] = None,
@@ -95,17 +101,14 @@ def pick(
     all sizes. The score is response * sigma^2, divided by its median over all peaks. Coordinates
     are 0-based voxels, subvoxel. The tomogram is read tile by tile, so any size fits.
     """
-    from cryoetgan.io.mrc import read_map, read_mask, read_volume
-    from cryoetgan.io.star import check_star_name
     from cryoetgan.particles.picking import pick as picking
     from cryoetgan.particles.picking.dog import PAPER_SIGMA
 
-    check_star_name(output)
     check_positive(min_distance, "--min-distance")
     options = picking.PickOptions(
         threshold=threshold, min_distance=min_distance, top=top, fast=fast
     )
-    volume, maps = read_volume(tomogram), [read_map(path) for path in density or []]
+    volume, maps = mrc.read_volume(tomogram), [mrc.read_map(path) for path in density or []]
     radii = [check_positive(value, "--radius", " A") for value in radius or []]
     radii += [picking.radius_of_map(found.data, found.voxel_size) for found in maps]
     sigmas = [check_positive(value, "--sigma", " A") for value in sigma or []]
@@ -113,7 +116,7 @@ def pick(
     if not sigmas:
         sigmas = [PAPER_SIGMA * volume.voxel_size]
         log.warning("sigma is %.4g A, the paper's %g voxels; set --sigma", sigmas[0], PAPER_SIGMA)
-    excluded = None if mask is None else read_mask(mask, volume, tomogram)
+    excluded = None if mask is None else mrc.read_mask(mask, volume, tomogram)
     widths = [value / volume.voxel_size for value in sigmas]
     positions, scores = picking.pick(volume.data, widths, options, tomogram, excluded)
     _write_picks(output, tomogram, positions[:, ::-1], cryoetganScore=scores)
@@ -124,22 +127,20 @@ def _write_picks(output: Path, tomogram: Path, coordinates: Any, **columns: Any)
     """Write picks `(N, 3)` x, y, z with further columns as STAR."""
     import pandas as pd
 
-    from cryoetgan.io.star import COORDINATES, class_name, particle_id, write_star
-
     name = class_name(tomogram)
     table = pd.DataFrame(coordinates, columns=COORDINATES)
     table.insert(0, "rlnTomoName", name)
     table = table.assign(**columns)
-    table["cryoetganId"] = [particle_id(name, *place) for place in coordinates]
+    table["cryoetganId"] = [star.particle_id(name, *place) for place in coordinates]
     table["cryoetganSource"] = "real"
-    write_star(output, table)
+    star.write_star(output, table)
     log.info("%s: %d picks", output, len(table))
 
 
 @command(app, "match")
 def match(
     tomogram: Tomogram,
-    output: Output,
+    output: StarOutput,
     search: TemplateSearch,
     score_threshold_sd: Annotated[float, typer.Option(help="SD above the mean.")] = 4.0,
     min_distance: Annotated[float, typer.Option(help="In units of sigma.")] = 2.0,
@@ -153,17 +154,14 @@ def match(
     --min-distance is the smallest template's radius / sqrt 3. Coordinates are 0-based voxels,
     subvoxel; angles are RELION's, in degrees.
     """
-    from cryoetgan.io.mrc import read_maps, read_mask, read_volume
-    from cryoetgan.io.star import ANGLES, check_star_name
     from cryoetgan.particles.matching import match as matching
     from cryoetgan.particles.picking.pick import radius_of_map
 
-    check_star_name(output)
     check_positive(min_distance, "--min-distance")
-    volume = read_volume(tomogram)
+    volume = mrc.read_volume(tomogram)
     resolved = search.resolve(tomogram, volume.voxel_size)
-    excluded = None if mask is None else read_mask(mask, volume, tomogram)
-    maps = read_maps(search.template, volume.voxel_size, tomogram)
+    excluded = None if mask is None else mrc.read_mask(mask, volume, tomogram)
+    maps = mrc.read_maps(search.template, volume.voxel_size, tomogram)
     radius = min(radius_of_map(density, volume.voxel_size) for density in maps.values())
     options = matching.MatchOptions(
         **resolved,
@@ -182,7 +180,7 @@ def match(
 def score(
     tomogram: Tomogram,
     picks: Annotated[Path, typer.Argument(help="STAR of picks in it.")],
-    output: Output,
+    output: StarOutput,
     search: TemplateSearch,
 ) -> Record:
     """Align every pick to every template: STAR, one row a pick and class.
@@ -192,26 +190,22 @@ def score(
     """
     import pandas as pd
 
-    from cryoetgan.io import star
-    from cryoetgan.io.mrc import read_maps, read_tomogram
-    from cryoetgan.io.star import ANGLES, COORDINATES
-    from cryoetgan.particles.matching.score import score_picks
+    from cryoetgan.particles.matching.align import score_picks
     from cryoetgan.particles.matching.template import SearchOptions
     from cryoetgan.physics.coordinates import warn_of_picks_outside
 
-    star.check_star_name(output)
-    volume = read_tomogram(tomogram)
+    volume = mrc.read_tomogram(tomogram)
     options = SearchOptions(**search.resolve(tomogram, volume.voxel_size))
     table = star.read_star(picks, [*COORDINATES, "cryoetganId"]).particles
     if not len(table):
         raise UserError(f"{picks}: holds no pick; lower particles.threshold and pick again")
     places = table[COORDINATES].to_numpy(float)
     warn_of_picks_outside(places, volume.data.shape, picks, tomogram)
-    maps = read_maps(search.template, volume.voxel_size, tomogram)
+    maps = mrc.read_maps(search.template, volume.voxel_size, tomogram)
     rows = []
     for name, (scores, refined, angles) in score_picks(volume, places, maps, options).items():
         part = table[["cryoetganId"]].copy()
-        part.insert(0, "rlnTomoName", star.class_name(tomogram))
+        part.insert(0, "rlnTomoName", class_name(tomogram))
         part[COORDINATES], part[ANGLES] = refined, angles
         part["cryoetganClass"], part["cryoetganScore"] = name, scores
         part["cryoetganSource"] = "real"
@@ -231,7 +225,7 @@ def _search_record(options: "SearchOptions") -> Record:
 @command(app, "select")
 def select(
     scores: Annotated[list[Path], typer.Argument(help="STAR files of scores.")],
-    output: Output,
+    output: StarOutput,
     box: Annotated[int, typer.Option(help="Voxels.", min=1)] = 28,
     top: Annotated[int, typer.Option(help="Best of each class.", min=1)] = 400,
     curation: Annotated[Path | None, typer.Option(help="Folder of decisions, CSV.")] = None,
@@ -247,10 +241,8 @@ def select(
     """
     import pandas as pd
 
-    from cryoetgan.io.star import COORDINATES, check_star_name, read_star, write_star
     from cryoetgan.particles.curation import select as selection
 
-    check_star_name(output)
     options = selection.SelectOptions(
         top=top,
         box=box,
@@ -259,7 +251,9 @@ def select(
         groups=parse_by_tomogram(group, "--group"),
     )
     columns = ["rlnTomoName", *COORDINATES, "cryoetganClass", "cryoetganScore", "cryoetganId"]
-    table = pd.concat([read_star(path, columns).particles for path in scores], ignore_index=True)
+    table = pd.concat(
+        [star.read_star(path, columns).particles for path in scores], ignore_index=True
+    )
     if not len(table):
         raise UserError(f"{', '.join(map(str, scores))}: no particle in these files")
     decisions = None
@@ -267,7 +261,7 @@ def select(
         classes = sorted(table["cryoetganClass"].unique())
         decisions = selection.read_decisions(curation, classes)
     selected = selection.select(table, options, decisions)
-    write_star(output, selected)
+    star.write_star(output, selected)
     counts = selected.groupby("cryoetganClass").size()
     log.info("%s: %s", output, ", ".join(f"{n} {name}" for name, n in counts.items()))
     return Record(inputs=sorted(curation.glob("*.csv")) if curation else [])
@@ -276,7 +270,7 @@ def select(
 @command(app, "import")
 def import_(
     file: Annotated[Path, typer.Argument(help="STAR, CSV or copick JSON; or a folder.")],
-    output: Output,
+    output: StarOutput,
     tomogram: Annotated[Path, typer.Option(help="The tomogram that holds them, MRC.")],
     voxel_size: Annotated[float | None, typer.Option(help="Of coordinates, A.")] = None,
     split: Annotated[str | None, typer.Option(help="train, validation or test.")] = None,
@@ -295,46 +289,28 @@ def import_(
     or one file a class); a file without classes is named by its class. --class keeps only some
     classes. --selected (STAR of `particles select`) splits by the same blocks, --box apart.
     """
-    from cryoetgan.io.mrc import read_volume
-    from cryoetgan.io.star import SPLITS, check_star_name, class_name, write_star
+    from cryoetgan.particles.curation.select import split_like
     from cryoetgan.particles.importers import keep_classes, list_pick_files, read_picks
     from cryoetgan.physics.coordinates import read_import_transform
 
-    check_star_name(output)
-    if split is not None and split not in SPLITS:
-        raise UserError(f"--split is '{split}'; give {', '.join(SPLITS)}")
+    if split is not None and split not in star.SPLITS:
+        raise UserError(f"--split is '{split}'; give {', '.join(star.SPLITS)}")
     if selected is not None and (box is None or split is not None):
         raise UserError("--selected requires --box and excludes --split")
     if voxel_size is not None:
         check_positive(voxel_size, "--voxel-size", " A")
-    volume, name = read_volume(tomogram), class_name(tomogram)
+    volume, name = mrc.read_volume(tomogram), class_name(tomogram)
     transform = read_import_transform(tomogram, volume)
-    table = read_picks(file, name, volume.data.shape, volume.voxel_size, transform, voxel_size)
+    table = read_picks(file, name, volume.data.shape, transform, voxel_size)
     table = keep_classes(table, class_ or [], file)
     if split:
         table["cryoetganSplit"] = split
     if selected is not None and box is not None:
-        table = _split_as_selected(table, name, selected, box)
-    write_star(output, table)
+        known = star.read_star(selected, ["rlnTomoName", "cryoetganSplit", *COORDINATES]).particles
+        table = split_like(table, known[known["rlnTomoName"] == name], box)
+    star.write_star(output, table)
     log.info("%s: %d particles", output, len(table))
     return Record(inputs=list_pick_files(file))
-
-
-def _split_as_selected(table: "pd.DataFrame", name: str, selected: Path, box: int) -> Any:
-    """Return the rows outside the gap, split by the plane that split the selected particles."""
-    from cryoetgan.io.star import COORDINATES, read_star
-    from cryoetgan.particles.curation.splits import split_like
-
-    known = read_star(selected, ["rlnTomoName", "cryoetganSplit", *COORDINATES]).particles
-    known = known[known["rlnTomoName"] == name]
-    split = split_like(
-        table[COORDINATES].to_numpy(float),
-        known[COORDINATES].to_numpy(float),
-        known["cryoetganSplit"].to_numpy(str),
-        box,
-    )
-    log.info("split by blocks; %d particles lie in the gap", int((split == "").sum()))
-    return table.assign(cryoetganSplit=split)[split != ""].reset_index(drop=True)
 
 
 @command(app, "extract")
@@ -354,18 +330,15 @@ def extract(
     """
     import pandas as pd
 
-    from cryoetgan.io.mrc import check_same_voxel_size, read_volume
-    from cryoetgan.io.star import COORDINATES, class_name, read_star
     from cryoetgan.particles.extraction import round_coordinates, rows_inside, write_boxes
-    from cryoetgan.physics.acquisition import read_acquisition
 
-    tables = [read_star(path, ["rlnTomoName", *COORDINATES]).particles for path in particles]
+    tables = [star.read_star(path, ["rlnTomoName", *COORDINATES]).particles for path in particles]
     table = pd.concat([part for part in tables if len(part)] or tables, ignore_index=True)
-    opened = {class_name(path): read_volume(path) for path in tomogram}
+    opened = {class_name(path): mrc.read_volume(path) for path in tomogram}
     first = next(iter(opened.values()))
     records = {}
     for path, (name, volume) in zip(tomogram, opened.items(), strict=True):
-        check_same_voxel_size(first.voxel_size, volume.voxel_size, tomogram[0], path)
+        mrc.check_same_voxel_size(first.voxel_size, volume.voxel_size, tomogram[0], path)
         records[name] = read_acquisition(path)
         if records[name] is None:
             log.warning(
@@ -404,20 +377,15 @@ def average(
     they are; the halves are then not independent if one reference was used to find them. Angles
     are RELION's, in degrees; rlnOriginX/Y/ZAngst are used. --tilts replaces the set's record.
     """
-    import numpy as np
-
-    from cryoetgan.io.files import write_text
-    from cryoetgan.io.mrc import write_volume
-    from cryoetgan.io.star import class_name, write_star
-    from cryoetgan.io.volume_set import read_volume_set
-    from cryoetgan.particles.averaging import fsc, gold_standard
+    from cryoetgan.particles.averaging import average as maps
+    from cryoetgan.particles.averaging import gold_standard
     from cryoetgan.particles.averaging import posed_particles as posed
-    from cryoetgan.seeds import rng
+    from cryoetgan.particles.matching.template import SearchOptions
 
     class_name(output)
     opened = read_volume_set(particles)
     rows = posed.rows_of_class(opened, class_)
-    has_poses = posed.has_poses(opened)
+    has_poses = set(ANGLES) <= set(opened.table)
     if iterations == 0 and not has_poses:
         raise UserError(
             f"{particles}: has no angles. Give --iterations (for example 5) to find them, and a "
@@ -429,26 +397,27 @@ def average(
     if template is not None:
         start = _first_reference(template, particles, opened.box, opened.voxel_size)
     elif iterations and not has_poses:
-        start = gold_standard.spherical_start(members, opened.voxel_size)
-    limit = 5 * opened.voxel_size
-    if template_lowpass is not None:
-        limit = check_positive(template_lowpass, "--template-lowpass", " A")
-    options = gold_standard.AverageOptions(
-        iterations=iterations,
+        blurred = maps.accumulate(members, opened.box, opened.voxel_size).average()
+        start = maps.spherical_average(blurred)
+    limit = 5 * opened.voxel_size if template_lowpass is None else template_lowpass
+    check_positive(limit, "--template-lowpass", " A")
+    options = SearchOptions(
         lowpass=limit,
         rotations=rotations,
         highpass_shells=highpass_shells,
         device=device,
     )
     half = rng(seed, "particles", "average", "halves").permutation(np.arange(len(members)) % 2)
-    found = gold_standard.align_and_average(members, half, opened.voxel_size, start, options)
+    found = gold_standard.align_and_average(
+        members, half, opened.voxel_size, start, options, iterations
+    )
     if poses is not None:
         table = posed.posed_table(opened, rows, found.particles, found.scores)
-        write_star(poses, table, opened.optics)
-    text = fsc.fsc_csv(found.fsc, opened.box, opened.voxel_size)
+        star.write_star(poses, table, opened.optics)
+    text = maps.fsc_csv(found.fsc, opened.box, opened.voxel_size)
     write_text(output.with_name(f"{output.stem}_fsc.csv"), text)
-    write_volume(output, found.density.astype(np.float32), opened.voxel_size)
-    reached = fsc.resolution(found.fsc, opened.box, opened.voxel_size)
+    mrc.write_volume(output, found.density.astype(np.float32), opened.voxel_size)
+    reached = maps.resolution(found.fsc, opened.box, opened.voxel_size)
     kind = "independent halves" if iterations else "halves whose angles share an origin"
     log.info("%s: %d particles, %.1f A (FSC 0.143, %s)", output, len(rows), reached, kind)
     return Record(
@@ -460,12 +429,8 @@ def average(
 
 def _first_reference(path: Path, particles: Path, box: int, voxel_size: float) -> Any:
     """Read a map of the particles' box and voxel size."""
-    import numpy as np
-
-    from cryoetgan.io.mrc import check_same_voxel_size, read_map
-
-    opened = read_map(path)
-    check_same_voxel_size(voxel_size, opened.voxel_size, particles, path)
+    opened = mrc.read_map(path)
+    mrc.check_same_voxel_size(voxel_size, opened.voxel_size, particles, path)
     if opened.data.shape != (box,) * 3:
         raise UserError(
             f"{path}: has {opened.data.shape[::-1]} voxels, but the particles have {box}^3; "
@@ -493,16 +458,13 @@ def gallery(
     boxes over all classes and scores, and hides both; with `particles purity` the decisions give
     an unbiased estimate of the set's purity.
     """
-    from cryoetgan.io.files import provenance, sidecar, write_json, write_text
-    from cryoetgan.io.star import CLASS_NAME
-    from cryoetgan.io.volume_set import read_volume_set
     from cryoetgan.particles.curation.gallery import draw_sample, gallery_boxes, gallery_page
     from cryoetgan.particles.curation.server import DecisionStore, make_server
 
     if output is None and not serve:
         raise UserError("give -o G.html, or --serve")
     for name in class_ or []:
-        if not CLASS_NAME.fullmatch(name):
+        if not star.CLASS_NAME.fullmatch(name):
             raise UserError(f"--class is '{name}'; use letters, digits, '_' and '-'")
     opened = read_volume_set(volumes)
     boxes = gallery_boxes(opened)
@@ -545,8 +507,6 @@ def purity(
     """
     import pandas as pd
 
-    from cryoetgan.io.files import check_exists, provenance, read_json, write_json
-    from cryoetgan.io.star import write_star
     from cryoetgan.particles.curation.purity import annotated_rows, estimate_purity
     from cryoetgan.particles.curation.select import UNNAMED
     from cryoetgan.particles.curation.server import saved_decisions
@@ -563,7 +523,7 @@ def purity(
         rows = annotated_rows(record["sample"], answers)
         if not rows:
             raise UserError(f"{decisions}: names no box with a coordinate in a tomogram")
-        write_star(annotations, pd.DataFrame(rows))
+        star.write_star(annotations, pd.DataFrame(rows))
     made = provenance("particles purity", [decisions, sample])
     write_json(output, {**result, "provenance": made})
     if result["n_annotated"] < result["n_sample"]:

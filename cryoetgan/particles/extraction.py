@@ -31,17 +31,7 @@ BOXES_PER_RELEASE = 16
 
 
 def box_fits(coordinate: Floats, shape: tuple[int, ...], box: int) -> bool:
-    """Return whether a box lies inside a tomogram.
-
-    Parameters
-    ----------
-    coordinate : ndarray
-        x, y, z in voxels, 0-based; it becomes voxel n // 2 of the box.
-    shape : tuple of int
-        Shape of the tomogram, zyx.
-    box : int
-        Voxels.
-    """
+    """Return whether the box at a coordinate (x, y, z) lies inside a tomogram of `shape` zyx."""
     low = np.asarray(coordinate, float)[::-1] - box // 2
     return bool((low >= 0).all() and (low + box - 1 <= np.array(shape) - 1).all())
 
@@ -51,13 +41,6 @@ def round_coordinates(table: "pd.DataFrame", voxel_size: float) -> "pd.DataFrame
 
     A shift between voxels changes everything that is not a wave. The constant regions and edges
     that a denoiser leaves ring after a Fourier shift, and blur after a spline.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Particles; their origins, if any, are added.
-    voxel_size : float
-        Angstrom.
     """
     places = table[COORDINATES].to_numpy(float)
     whole = np.floor(places + 0.5)
@@ -68,20 +51,11 @@ def round_coordinates(table: "pd.DataFrame", voxel_size: float) -> "pd.DataFrame
 
 
 def extract_box(volume: NDArray[np.generic], coordinate: Floats, box: int) -> NDArray[np.float32]:
-    """Return the box `(z, y, x)` whose voxel n // 2 lies at a coordinate.
+    """Return the box `(z, y, x)` whose voxel n // 2 lies at a coordinate (x, y, z, 0-based voxels).
 
     Coordinates between voxels are reached by a shift in Fourier space, which keeps the power of
     every shell; a cubic spline leaves a third of the highest one. Only the box and a rim are
     read. Voxels outside the tomogram get the mean of those inside.
-
-    Parameters
-    ----------
-    volume : ndarray
-        `(z, y, x)`.
-    coordinate : ndarray
-        x, y, z in voxels, 0-based.
-    box : int
-        Voxels.
     """
     start = np.asarray(coordinate, float)[::-1] - box // 2
     whole = np.floor(start + 0.5).astype(int)
@@ -141,10 +115,7 @@ def extract_boxes(
 
 
 def rows_inside(table: "pd.DataFrame", tomograms: Mapping[str, Volume], box: int) -> "pd.DataFrame":
-    """Return the rows whose boxes lie inside their tomogram; the others are counted and dropped.
-
-    Raises `UserError` if a tomogram is not given, or if no row is left.
-    """
+    """Return the rows whose boxes lie inside their tomogram; the others are counted and dropped."""
     for name in table["rlnTomoName"].unique():
         if name not in tomograms:
             raise UserError(
@@ -173,20 +144,10 @@ def write_boxes(
     records: Mapping[str, Acquisition | None],
     box: int,
 ) -> None:
-    """Extract the boxes of all rows and write them as a volume set.
+    """Extract the boxes of all rows and write them as a volume set, `star` and its stack.
 
-    Parameters
-    ----------
-    star : Path
-        STAR file of the set.
-    table : pandas.DataFrame
-        Particles; rlnOpticsGroup and cryoetganSource are set here.
-    tomograms : mapping
-        Name to tomogram, all of one voxel size.
-    records : mapping
-        Name to acquisition, None if unknown; one optics group a tomogram.
-    box : int
-        Voxels.
+    The tomograms have one voxel size, and one optics group each, from their `records` (None if
+    unknown). rlnOpticsGroup and cryoetganSource of the table are set here.
     """
     import pandas as pd
 

@@ -27,8 +27,7 @@ POLNET_COLUMNS = {"type", "code", "x", "y", "z"}
 """Columns of PolNet's list of motifs in lower case; the file separates them by tabs."""
 RELION5_COORDINATES = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
 """Angstrom from the centre of the tomogram."""
-RELION3_ORIGINS = [f"rlnOrigin{axis}" for axis in "XYZ"]
-"""Voxels."""
+RELION3_ORIGINS_VOXELS = [f"rlnOrigin{axis}" for axis in "XYZ"]
 RELION4_BOX_ANGLES = [f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi")]
 """Rotation of the box, separate from the particle's own."""
 RELION4_PIXEL_SIZE = "rlnTomoTiltSeriesPixelSize"
@@ -40,14 +39,11 @@ TOMOGRAM_SUFFIX = r"\.(mrc|rec|map|tomostar|st)$"
 
 @dataclass(frozen=True)
 class PicksFrame:
-    """Frame of the coordinates in a file of picks."""
+    """Frame of the coordinates in a file of picks; `unit` as in `read_picks`."""
 
     tomogram: str
-    """Name of the tomogram; rows of other tomograms are excluded."""
     transform: ImportTransform
-    """From voxels of the tomogram's original file to voxels of the imported tomogram."""
     unit: float | None = None
-    """Angstrom per unit of the coordinates; default: voxels of the original file."""
 
     def to_file_voxels(self, places: Any) -> Floats:
         """Return coordinates in voxels of the tomogram's original file."""
@@ -63,8 +59,7 @@ def read_picks(
     path: Path,
     tomogram: str,
     shape: tuple[int, ...],
-    voxel_size: float,
-    transform: ImportTransform | None = None,
+    transform: ImportTransform,
     unit: float | None = None,
 ) -> "pd.DataFrame":
     """Return the particles of one tomogram, with the columns of our STAR files.
@@ -79,21 +74,13 @@ def read_picks(
     tomogram : str
         Name of the tomogram; rows of other tomograms are excluded.
     shape : tuple of int
-        Shape of the imported tomogram, zyx.
-    voxel_size : float
-        Voxel size of the imported tomogram, angstrom.
-    transform : ImportTransform, optional
+        Of the imported tomogram, zyx.
+    transform : ImportTransform
         How the tomogram was imported; particles are resampled and rotated in the same way. STAR
         files written by cryoetgan (cryoetganId) already refer to the imported tomogram.
     unit : float, optional
         Angstrom per unit of the coordinates; default: voxels of the tomogram's original file.
-
-    Raises
-    ------
-    UserError
-        If the format is unknown, if coordinates are missing, or if no particle lies inside.
     """
-    transform = transform or ImportTransform(shape, voxel_size, 1.0)
     table = _read_files(path, PicksFrame(tomogram, transform, unit))
     where = table[COORDINATES].to_numpy(float)
     inside = ((where >= 0) & (where <= np.array(shape)[::-1] - 1)).all(axis=1)
@@ -212,7 +199,7 @@ def _apply_origins(table: "pd.DataFrame", frame: PicksFrame, path: Path) -> "pd.
     """Subtract the origins, RELION's refined shifts, from the coordinates."""
     step = frame.transform.step if "cryoetganId" in table else 1.0
     voxel_size = frame.transform.voxel_size * step
-    for columns, size in ((ORIGINS, 1.0), (RELION3_ORIGINS, frame.unit or voxel_size)):
+    for columns, size in ((ORIGINS, 1.0), (RELION3_ORIGINS_VOXELS, frame.unit or voxel_size)):
         if set(columns) <= set(table.columns):
             table[COORDINATES] -= table[columns].to_numpy(float) * (size / voxel_size)
             table = table.drop(columns=columns)

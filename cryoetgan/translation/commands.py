@@ -13,12 +13,6 @@ Checkpoint = Annotated[Path, typer.Argument(help="checkpoint.pt of `translation 
 app = group("")
 
 
-def check_at_least(value: int | None, least: int, option: str) -> None:
-    """Raise a `UserError` if the value of an option is too small."""
-    if value is not None and value < least:
-        raise UserError(f"{option}: got {value}, wanted {least} or more")
-
-
 @command(app, "train")
 def train(
     output: Output,
@@ -34,8 +28,12 @@ def train(
     group_: Annotated[
         str | None, typer.Option("--group", help="Train on this group of tomograms alone.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Training steps; default: preset.")] = None,
-    devices: Annotated[int, typer.Option(help="GPUs of this machine that share a batch.")] = 1,
+    steps: Annotated[
+        int | None, typer.Option(help="Training steps; default: preset.", min=1)
+    ] = None,
+    devices: Annotated[
+        int, typer.Option(help="GPUs of this machine that share a batch.", min=1)
+    ] = 1,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write TensorBoard events.")
     ] = False,
@@ -50,22 +48,19 @@ def train(
     """
     from cryoetgan.devices import choose_device
     from cryoetgan.io.volume_set import read_volume_set
+    from cryoetgan.translation import train as training
     from cryoetgan.translation.presets import read_preset
-    from cryoetgan.translation.train import TrainingInputs
-    from cryoetgan.translation.train import train as run
 
-    check_at_least(steps, 1, "--steps")
-    check_at_least(devices, 1, "--devices")
     settings = read_preset(preset)
     if steps is not None:
         settings = settings.replace(steps=steps, epochs=0.0)
-    inputs = TrainingInputs(
+    inputs = training.TrainingInputs(
         densities=read_volume_set(densities, ["cryoetganClass"]),
         subtomograms=read_volume_set(subtomograms),
         imaging=imaging or [],
         group=group_,
     )
-    run(
+    training.train(
         inputs,
         settings,
         output,
@@ -84,7 +79,7 @@ def translate(
     volumes: Annotated[Path, typer.Argument(help="Volume set to translate (STAR).")],
     output: Output,
     direction: Annotated[str, typer.Option(help="ds: density to subtomogram; sd: back.")] = "ds",
-    draws: Annotated[int, typer.Option(help="Noise draws of each volume.")] = 1,
+    draws: Annotated[int, typer.Option(help="Noise draws of each volume.", min=1)] = 1,
     snapshot: Annotated[int | None, typer.Option(help="0: the untrained generator.")] = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -98,14 +93,12 @@ def translate(
     from cryoetgan.devices import choose_device
     from cryoetgan.translation.translate import open_source, open_translator, write_translations
 
-    check_at_least(draws, 1, "--draws")
     if snapshot not in (None, 0):
         raise UserError(
             f"--snapshot: got {snapshot}, wanted 0. The generator of epoch N is a checkpoint of its "
             "own, snapshots/epoch_N.pt (snapshot_every in the preset)"
         )
-    where = choose_device(device)
-    translator = open_translator(checkpoint, direction, where, untrained=snapshot == 0)
+    translator = open_translator(checkpoint, direction, choose_device(device), snapshot == 0)
     count = write_translations(translator, open_source(volumes, translator), output, draws, seed)
     log.info("%s: %d volumes", output, count)
     return Record()
@@ -117,7 +110,7 @@ def join(
     output: Output,
 ) -> Record:
     """Concatenate volume sets of one box and voxel size, with the optics groups of all."""
-    from cryoetgan.translation.concatenate import concatenate_volume_sets
+    from cryoetgan.io.volume_set import concatenate_volume_sets
 
     count = concatenate_volume_sets(sets, output)
     log.info("%s: %d volumes of %d sets", output, count, len(sets))
@@ -129,9 +122,9 @@ def uncertainty(
     checkpoint: Checkpoint,
     volumes: Annotated[Path, typer.Argument(help="Densities (STAR).")],
     output: Output,
-    passes: Annotated[int, typer.Option(help="Translations of each volume.")] = 20,
+    passes: Annotated[int, typer.Option(help="Translations of each volume.", min=2)] = 20,
     sample: Annotated[
-        int | None, typer.Option(help="First volumes of each class; default: all.")
+        int | None, typer.Option(help="First volumes of each class; default: all.", min=1)
     ] = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -147,8 +140,6 @@ def uncertainty(
     from cryoetgan.translation.translate import open_source, open_translator
     from cryoetgan.translation.uncertainty import dropout_layers, write_uncertainty
 
-    check_at_least(passes, 2, "--passes")
-    check_at_least(sample, 1, "--sample")
     translator = open_translator(checkpoint, "ds", choose_device(device))
     source = open_source(volumes, translator)
     if not dropout_layers(translator.generator):

@@ -4,6 +4,7 @@ The result does not depend on the tiles: signal and noise come from `imaging.sim
 overlap by the network's receptive radius, and no layer normalises.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,26 +21,17 @@ from cryoetgan.translation.residual.translator import ResidualTranslator
 from cryoetgan.translation.translate import open_translator
 
 
+@dataclass(frozen=True)
 class TiledGenerator:
     """Generates blocks of a tomogram: a simulator's signal and noise, then the network.
 
     `scaler` is the scaler of subtomograms.
     """
 
-    def __init__(
-        self,
-        simulator: TiledSimulator,
-        generator: ResidualGenerator,
-        scaler: Scaler,
-        device: torch.device,
-    ) -> None:
-        self.simulator, self.generator, self.scaler = simulator, generator, scaler
-        self.device = device
-
-    @property
-    def halo(self) -> int:
-        """Voxels around a block on which its values depend."""
-        return self.generator.radius() + self.simulator.halo
+    simulator: TiledSimulator
+    generator: ResidualGenerator
+    scaler: Scaler
+    device: torch.device
 
     @torch.no_grad()
     def simulate_block(

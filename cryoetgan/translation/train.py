@@ -13,7 +13,7 @@ from cryoetgan.code_hash import code_hash
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import ImagingModel
 from cryoetgan.io.files import check_exists, sha256, write_text
-from cryoetgan.io.volume_set import VolumeSet, stack_path
+from cryoetgan.io.volume_set import VolumeSet, check_same_boxes, stack_path
 from cryoetgan.physics.acquisition import is_symmetric, read_tilt_ranges
 from cryoetgan.physics.geometry import HALF_TURNS
 from cryoetgan.seeds import integer_seed
@@ -24,10 +24,10 @@ from cryoetgan.translation.engine import checkpoint, scaling
 from cryoetgan.translation.engine.distributed import launch, slurm_tasks
 from cryoetgan.translation.engine.settings import TrainingSettings
 from cryoetgan.translation.engine.trainer import Trainer
-from cryoetgan.translation.residual.imaging_models import pack_models, read_models
-from cryoetgan.translation.residual.scene_bank import simulate_scene_bank
+from cryoetgan.translation.residual.scene_bank import read_models, simulate_scene_bank
 from cryoetgan.translation.residual.settings import ResidualSettings
 from cryoetgan.translation.residual.trainer import ResidualTrainer
+from cryoetgan.translation.residual.translator import pack_models
 from cryoetgan.translation.training_run import TrainingRun, config_text
 
 log = logging.getLogger("cryoetgan")
@@ -55,10 +55,16 @@ class TrainingInputs:
     def select(self, settings: TrainingSettings) -> "TrainingInputs":
         """Return the inputs that the settings train on, checked."""
         subtomograms, cyclegan = self.subtomograms, settings.model == "cyclegan"
-        training_sets.check_sets(self.densities, subtomograms, 4 if cyclegan else 1)
+        check_same_boxes(self.densities, subtomograms)
+        if cyclegan and self.densities.box % 4:
+            raise UserError(
+                f"{self.densities.path}: boxes of {self.densities.box} voxels, wanted a multiple of 4"
+            )
         if self.group is not None:
             subtomograms = training_sets.select_group(subtomograms, self.group)
-        subtomograms = training_sets.select_training_optics(subtomograms)
+        # generated volumes are recorded with the optics groups of the training rows
+        optics = subtomograms.optics_of(training_sets.training_rows(subtomograms))
+        subtomograms = replace(subtomograms, optics=optics)
         if cyclegan:
             training_sets.warn_of_mixed_tilts(subtomograms)
         imaging = () if cyclegan else self.imaging
@@ -93,11 +99,6 @@ def train(
     The state of a running training is `training.pt`. If it is killed, the next call resumes from
     there, on a CPU to the same bits. Random numbers depend on `name`, the preset's; `devices` of
     this machine share each batch; with `tensorboard`, the log also becomes TensorBoard events.
-
-    Raises
-    ------
-    UserError
-        If the sets do not fit, the folder holds another finished run, or a loss is not finite.
     """
     check_preset(settings, inputs.imaging, name)
     event_writer = import_event_writer() if tensorboard else None
@@ -106,7 +107,12 @@ def train(
     plain = settings.plain()
     # random numbers depend on the preset's name
     key = {**plain, "seed": seed, "inputs": inputs.hashes(), "preset": name}
-    check_batch(settings, max(devices, slurm_tasks()))
+    count = max(devices, slurm_tasks())
+    if settings.batch % count:
+        raise UserError(
+            f"--devices: {count} devices cannot share batches of {settings.batch}; set batch to "
+            f"a multiple of {count} in a preset of your own, or use fewer devices"
+        )
     processes, device = launch(devices, device)
     code = code_hash(Path(__file__).parents[1], "translation")
     state = processes.from_first(lambda: checkpoint.find_state(folder, key, code))
@@ -126,7 +132,7 @@ def train(
         "imaging": pack_models(models),
         "voxel_size": inputs.subtomograms.voxel_size,
         "box": inputs.subtomograms.box,
-        "optics": plain_rows(inputs.subtomograms.optics),
+        "optics": inputs.subtomograms.optics.to_dict("records"),
     }
     TrainingRun(trainer, folder, about, event_writer).run()
     processes.close()
@@ -162,15 +168,6 @@ def resolve_epochs(settings: TrainingSettings, count: int) -> TrainingSettings:
     return settings.replace(steps=steps)
 
 
-def check_batch(settings: TrainingSettings, devices: int) -> None:
-    """Raise a `UserError` if devices cannot share a batch evenly."""
-    if settings.batch % devices:
-        raise UserError(
-            f"--devices: {devices} devices cannot share batches of {settings.batch}; set batch to "
-            f"a multiple of {devices} in a preset of your own, or use fewer devices"
-        )
-
-
 def build_trainer(
     inputs: TrainingInputs, settings: TrainingSettings, device: torch.device, seed: int, name: str
 ) -> tuple[Trainer, dict[str, scaling.Scaler], list[ImagingModel]]:
@@ -178,13 +175,13 @@ def build_trainer(
     torch_seed = integer_seed(seed, "translation", name) % 2**31
     densities, subtomograms = inputs.densities, inputs.subtomograms
     d_rows = training_sets.training_rows(densities)
+    d = training_sets.to_tensor(densities, d_rows)
     s = training_sets.to_tensor(subtomograms, training_sets.training_rows(subtomograms))
     s = training_sets.exclude_constant(s, subtomograms.path)
     models: list[ImagingModel] = []
     trainer: Trainer
     if isinstance(settings, ResidualSettings):
         models = read_models(inputs.imaging, densities)
-        d = training_sets.to_tensor(densities, d_rows)
         scalers = scaling.fit_density_scaler(d), scaling.fit_sd_scaler(s)
         del d
         scenes = simulate_scene_bank(
@@ -196,7 +193,6 @@ def build_trainer(
         trainer = ResidualTrainer(settings, scenes, s, scalers, half_turns, device, torch_seed)
     else:
         assert isinstance(settings, CycleGANSettings)
-        d = training_sets.to_tensor(densities, d_rows)
         scalers = scaling.fit_scalers(d, s, settings.scaling, settings.scale_clip)
         d, s = scalers[0].forward(d), scalers[1].forward(s)
         trainer = CycleGANTrainer(settings, d, s, device, torch_seed)
@@ -234,14 +230,6 @@ def complete(folder: Path, state: dict[str, Any]) -> None:
         write_text(folder / "config.yaml", config_text(state["key"]))
     if not (folder / "log.csv").exists():
         log.warning("%s: its log.csv is missing; delete the folder to train anew", folder)
-
-
-def plain_rows(table: Any) -> list[dict[str, Any]]:
-    """Return the rows of a table as plain values, without numpy scalars."""
-    return [
-        {k: v.item() if hasattr(v, "item") else v for k, v in row.items()}
-        for row in table.to_dict("records")
-    ]
 
 
 def import_event_writer() -> Any:

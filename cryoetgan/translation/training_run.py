@@ -11,11 +11,9 @@ import pandas as pd
 import yaml
 
 from cryoetgan import __version__
-from cryoetgan.errors import UserError
 from cryoetgan.io.files import write_text
 from cryoetgan.progress import track
 from cryoetgan.translation.engine import checkpoint
-from cryoetgan.translation.engine.distributed import SingleProcess
 from cryoetgan.translation.engine.trainer import DivergedError, TooLargeError, Trainer
 
 log = logging.getLogger("cryoetgan")
@@ -37,7 +35,7 @@ class TrainingRun:
     ) -> None:
         self.trainer, self.settings = trainer, trainer.settings
         self.folder, self.about = folder, about
-        self.processes: SingleProcess = trainer.processes
+        self.processes = trainer.processes
         self.writes = self.processes.rank == 0
         self.log_every = max(1, self.settings.steps // LOG_ROWS)
         self.save_every_steps = int(os.environ.get("CRYOETGAN_SAVE_EVERY_STEPS", "0"))
@@ -54,24 +52,17 @@ class TrainingRun:
     def run(self) -> None:
         """Train to the end and leave `checkpoint.pt`."""
         steps = self.settings.steps
-        bar = track(range(self.trainer.step, steps), "training", steps - self.trainer.step)
-        next(bar, None)
-
-        def after_step() -> None:
-            next(bar, None)
-            self.after_step()
-
+        self.bar = track(range(self.trainer.step, steps), "training")
+        next(self.bar, None)
         try:
-            self.trainer.run(steps, after_step)
+            self.trainer.run(steps, self.after_step)
             self.save()
         except DivergedError as error:
             self.stop_diverged(error)
         except TooLargeError as error:
             self.processes.abort(
-                UserError(
-                    f"{self.folder}: {error}; use a smaller box (densities.box), narrower networks "
-                    "(a preset of your own), or --device cpu"
-                )
+                f"{self.folder}: {error}; use a smaller box (densities.box), narrower networks "
+                "(a preset of your own), or --device cpu"
             )
         if self.writes:
             checkpoint.finish(self.folder)
@@ -80,6 +71,7 @@ class TrainingRun:
 
     def after_step(self) -> None:
         """Log, keep a snapshot and save the state, if they are due."""
+        next(self.bar, None)
         step = self.trainer.step
         if step % self.log_every == 0 or step == self.settings.steps:
             self.log_numbers()
@@ -138,10 +130,8 @@ class TrainingRun:
         state = self.folder / checkpoint.IN_PROGRESS
         kept = f"the last good state is {state}" if state.exists() else "no state was saved"
         self.processes.abort(
-            UserError(
-                f"{self.folder}: training diverged: {error}; {kept}. Lower the learning rates "
-                "(lr_generator, lr_discriminator) in the preset"
-            )
+            f"{self.folder}: training diverged: {error}; {kept}. Lower the learning rates "
+            "(lr_generator, lr_discriminator) in the preset"
         )
 
 

@@ -10,19 +10,10 @@ import torch
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.star import ANGLES, ORIGINS
-from cryoetgan.io.volume_set import VolumeSet, check_same_boxes
+from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.physics.acquisition import COLUMNS, read_tilt_ranges
 
 log = logging.getLogger("cryoetgan")
-
-
-def check_sets(densities: VolumeSet, subtomograms: VolumeSet, box_multiple: int) -> None:
-    """Raise a `UserError` if voxel sizes or boxes of the two domains do not fit."""
-    check_same_boxes(densities, subtomograms)
-    if densities.box % box_multiple:
-        raise UserError(
-            f"{densities.path}: boxes of {densities.box} voxels, wanted a multiple of {box_multiple}"
-        )
 
 
 def training_rows(volumes: VolumeSet) -> np.ndarray:
@@ -47,7 +38,7 @@ def select_group(volumes: VolumeSet, group: str) -> VolumeSet:
     groups = {}
     if number in volumes.table and {number, column} <= set(volumes.optics):
         groups = {row[number]: row.get(column) for row in volumes.optics.to_dict("records")}
-    rows = np.flatnonzero(volumes.table[number].map(groups) == group) if groups else np.array([])
+    rows = np.flatnonzero(volumes.table[number].map(groups) == group) if groups else ()
     if not len(rows):
         known = ", ".join(sorted({str(value) for value in groups.values() if value is not None}))
         raise UserError(
@@ -57,18 +48,6 @@ def select_group(volumes: VolumeSet, group: str) -> VolumeSet:
     optics = volumes.optics[volumes.optics[column] == group]
     table = volumes.table.iloc[rows].reset_index(drop=True)
     return replace(volumes, table=table, optics=optics, volumes=volumes.volumes[rows])
-
-
-def select_training_optics(volumes: VolumeSet) -> VolumeSet:
-    """Return the set with the optics groups of its training rows alone; all volumes stay.
-
-    Generated volumes are recorded with these optics groups.
-    """
-    if "rlnOpticsGroup" not in volumes.table or "rlnOpticsGroup" not in volumes.optics:
-        return volumes
-    used = volumes.table["rlnOpticsGroup"].to_numpy()[training_rows(volumes)]
-    optics = volumes.optics[volumes.optics["rlnOpticsGroup"].isin(used)].reset_index(drop=True)
-    return replace(volumes, optics=optics)
 
 
 def warn_of_mixed_tilts(volumes: VolumeSet) -> None:
@@ -91,8 +70,7 @@ def hash_rows(volumes: VolumeSet) -> str:
     table = volumes.table.iloc[rows]
     text = table[[name for name in columns if name in table]].to_csv(index=False)
     if "rlnOpticsGroup" in table and "rlnOpticsGroup" in volumes.optics:
-        used = volumes.optics["rlnOpticsGroup"].isin(table["rlnOpticsGroup"])
-        text += volumes.optics[used].to_csv(index=False)
+        text += volumes.optics_of(rows).to_csv(index=False)
     return hashlib.sha256(f"{rows.tolist()}\n{text}".encode()).hexdigest()
 
 

@@ -13,7 +13,7 @@ from cryoetgan.io.volume_set import VolumeSet, VolumeSetWriter, read_volume_set
 from cryoetgan.progress import track
 from cryoetgan.translation.cyclegan.translator import CycleGANTranslator
 from cryoetgan.translation.engine import checkpoint
-from cryoetgan.translation.engine.translator import Translator
+from cryoetgan.translation.engine.translator import Item, Translator
 from cryoetgan.translation.presets import parse_settings
 from cryoetgan.translation.residual.translator import ResidualTranslator
 
@@ -21,19 +21,7 @@ from cryoetgan.translation.residual.translator import ResidualTranslator
 def open_translator(
     path: Path, direction: str, device: torch.device, untrained: bool = False
 ) -> Translator:
-    """Return the translator of `checkpoint.pt`, or of a file of `snapshots/`.
-
-    Parameters
-    ----------
-    path : Path
-        The checkpoint.
-    direction : str
-        ds: densities to subtomograms; sd: back.
-    device : torch.device
-        Device of the generator.
-    untrained : bool
-        Load the generator as it was before training, for direction ds only.
-    """
+    """Return the translator of `checkpoint.pt`, or of a file of `snapshots/`."""
     if direction not in ("ds", "sd"):
         raise UserError(f"--direction: got '{direction}', wanted ds or sd")
     if untrained and direction == "sd":
@@ -48,14 +36,20 @@ def open_translator(
 def open_source(path: Path, translator: Translator) -> VolumeSet:
     """Read a volume set; raise a `UserError` if the translator cannot take its volumes."""
     source = read_volume_set(path)
-    check_same_voxel_size(source.voxel_size, translator.voxel_size, path, translator.path)
-    translator.check_box(source)
+    voxel_size = float(translator.content["voxel_size"])
+    check_same_voxel_size(source.voxel_size, voxel_size, path, translator.path)
+    if source.box % translator.box_multiple or source.box < translator.smallest_box:
+        raise UserError(
+            f"{source.path}: boxes of {source.box} voxels, wanted a multiple of "
+            f"{translator.box_multiple}, {translator.smallest_box} or more (densities.box)"
+        )
     return source
 
 
-def name_items(source: VolumeSet) -> list[str]:
-    """Return the name of each row, `class/number`, on which its random numbers depend."""
-    return item_names(source.table.get("cryoetganClass", ["particle"] * len(source.table)))
+def list_items(source: VolumeSet, draws: int = 1) -> list[Item]:
+    """Return `draws` items of each row in turn, named `class/number`."""
+    names = item_names(source.table.get("cryoetganClass", ["particle"] * len(source.table)))
+    return [Item(row, name, draw) for row, name in enumerate(names) for draw in range(draws)]
 
 
 def write_translations(
@@ -66,9 +60,10 @@ def write_translations(
     table = source.table.assign(cryoetganSource="generated" if simulates else "density")
     optics = pd.DataFrame(translator.optics()) if simulates else source.optics
     rows = table.to_dict("records")
-    count = len(rows) * draws
-    translations = translator.translate_set(source, name_items(source), draws, seed)
-    with VolumeSetWriter(output, count, source.box, source.voxel_size, optics) as writer:
-        for row, group, volume in track(translations, "translating", count):
-            writer.add(volume, rows[row] | ({"rlnOpticsGroup": group + 1} if simulates else {}))
-    return count
+    items = list_items(source, draws)
+    translations = translator.translate_items(source, items, seed)
+    with VolumeSetWriter(output, len(items), source.box, source.voxel_size, optics) as writer:
+        for item, group, volume in track(translations, "translating", len(items)):
+            new = {"rlnOpticsGroup": group + 1} if simulates else {}
+            writer.add(volume, rows[item.row] | new)
+    return len(items)

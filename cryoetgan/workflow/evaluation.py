@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation.ablations import ABLATIONS
-from cryoetgan.workflow.options import format_options
+from cryoetgan.workflow.shell_options import format_options
 
 if TYPE_CHECKING:
     from cryoetgan.workflow.plan import Plan

@@ -12,7 +12,7 @@ from cryoetgan.config import Config
 from cryoetgan.config import check as check_config
 from cryoetgan.tables import ClassRow, TomogramRow, read_classes, read_tomograms
 from cryoetgan.workflow.evaluation import EvaluationPlan
-from cryoetgan.workflow.options import format_options, section_options
+from cryoetgan.workflow.shell_options import format_options, section_options
 from cryoetgan.workflow.translation import TranslationPlan
 
 COMPARISON_SNRS = ("0.01", "0.1", "0.5")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation.ablations import ABLATIONS
 from cryoetgan.translation.presets import read_preset
-from cryoetgan.workflow.options import format_options
+from cryoetgan.workflow.shell_options import format_options
 
 if TYPE_CHECKING:
     from cryoetgan.workflow.plan import Plan

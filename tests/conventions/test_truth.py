@@ -24,6 +24,7 @@ from cryoetgan.io.star import ANGLES, COORDINATES
 from cryoetgan.particles.extraction import extract_box
 from cryoetgan.particles.importers import read_picks
 from cryoetgan.physics.acquisition import read_acquisition
+from cryoetgan.physics.coordinates import ImportTransform
 from cryoetgan.physics.geometry import rotate_volume, rotation_from_relion
 from cryoetgan.physics.optics import ctf, missing_wedge, radius_grid
 from tests.conftest import ROOT
@@ -60,6 +61,11 @@ def cryoetgan(*words):
     assert done.returncode == 0, done.stderr
 
 
+def picks_of(path, name, shape):
+    """Read the picks of a tomogram that was not resampled or rotated."""
+    return read_picks(path, name, shape, ImportTransform(shape, VOXEL_SIZE, 1.0))
+
+
 def simulated(folder):
     """Ours: a chiral heap of atoms without symmetry, and another."""
     atoms = {}
@@ -77,7 +83,7 @@ def simulated(folder):
     path = folder / "ours.mrc"
     cryoetgan("tomograms", "simulate", *maps, *words, "-o", path)
     data = read_volume(path).data
-    return Known(data, path, read_picks(folder / "ours.star", "ours", data.shape, 10.0), atoms)
+    return Known(data, path, picks_of(folder / "ours.star", "ours", data.shape), atoms)
 
 
 def imported(folder, test_data, name="dev_set2_1"):
@@ -91,7 +97,7 @@ def imported(folder, test_data, name="dev_set2_1"):
     for key, file in STRUCTURES.items():
         read = read_atoms(test_data / "structures" / file).centre()
         atoms[key] = (read.positions, read.atomic_numbers)
-    return Known(data, path, read_picks(picks, name, data.shape, 10.0), atoms)
+    return Known(data, path, picks_of(picks, name, data.shape), atoms)
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +208,7 @@ def test_the_wedge_lies_where_the_convention_says(known):
 def test_angles_of_the_importer_are_relions(test_data):
     folder = test_data / "tomograms"
     table = pd.read_csv(folder / "dev_set2_1_truth.csv")
-    picks = read_picks(folder / "dev_set2_1_truth.csv", "dev_set2_1", (128, 256, 256), 10.0)
+    picks = picks_of(folder / "dev_set2_1_truth.csv", "dev_set2_1", (128, 256, 256))
     stated = rotation_from_relion(-table[["zyz3", "zyz2", "zyz1"]].to_numpy())
     found = rotation_from_relion(picks[ANGLES].to_numpy(float))
     assert np.allclose(found.as_matrix(), stated.as_matrix(), atol=2e-4)
@@ -234,7 +240,7 @@ def test_labels_and_coordinates_of_the_shared_data_share_their_axes(test_data, n
     folder = test_data / "tomograms"
     with open_raw_volume(folder / f"{name}_labels.mrc.gz") as raw:
         labels = np.asarray(raw.data)
-    table = read_picks(folder / f"{name}_truth.csv", name, labels.shape, 10.0)
+    table = picks_of(folder / f"{name}_truth.csv", name, labels.shape)
     assert one_label_a_class(labels, table) > 0.95
     swapped = table.assign(**{COORDINATES[0]: table[COORDINATES[1]]})
     swapped[COORDINATES[1]] = table[COORDINATES[0]]

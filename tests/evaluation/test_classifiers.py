@@ -9,7 +9,7 @@ import torch
 
 from cryoetgan.evaluation.cb3d import CB3D
 from cryoetgan.evaluation.classifiers.classifier import standardise
-from cryoetgan.evaluation.classifiers.train import (
+from cryoetgan.evaluation.classifiers.train_classifier import (
     TrainingOptions,
     rotate_half_turn,
     train_classifier,

@@ -10,7 +10,7 @@ import yaml
 
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation import labelled_sets
-from cryoetgan.evaluation.comparison.config import read_config
+from cryoetgan.evaluation.comparison.comparison_config import read_config
 from cryoetgan.io.star import COORDINATES, read_star, write_star
 from cryoetgan.io.volume_set import read_volume_set
 from tests.conftest import refused

@@ -8,14 +8,17 @@ from scipy.spatial.transform import Rotation
 from cryoetgan.io.mrc import read_volume, write_volume
 from cryoetgan.io.star import ANGLES, ORIGINS, read_star
 from cryoetgan.io.volume_set import write_volume_set
-from cryoetgan.particles.averaging.average import Accumulator, accumulate, lowpass, soft_sphere
-from cryoetgan.particles.averaging.fsc import fourier_shell_correlation, resolution
-from cryoetgan.particles.averaging.gold_standard import (
-    AverageOptions,
-    align_and_average,
-    join_halves,
+from cryoetgan.particles.averaging.average import (
+    Accumulator,
+    accumulate,
+    fourier_shell_correlation,
+    lowpass,
+    resolution,
+    soft_sphere,
 )
+from cryoetgan.particles.averaging.gold_standard import align_and_average, join_halves
 from cryoetgan.particles.averaging.posed_particles import Particle
+from cryoetgan.particles.matching.template import SearchOptions
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.geometry import (
     angle_between,
@@ -135,10 +138,8 @@ def test_iterations_find_poses_from_a_coarse_start(density, rng):
     start = lowpass(density, 10.0, 55.0)
     blind = [Particle(p.box, Rotation.identity(), np.zeros(3), RECORD) for p in true]
     half = np.arange(24) % 2
-    options = AverageOptions(
-        iterations=2, lowpass=55.0, rotations=300, highpass_shells=0, device="cpu"
-    )
-    found = align_and_average(blind, half, 10.0, start, options)
+    options = SearchOptions(lowpass=55.0, rotations=300, highpass_shells=0, device="cpu")
+    found = align_and_average(blind, half, 10.0, start, options, 2)
     best = accumulate(true, BOX, 10.0).average()
     errors = angle_between(
         Rotation.concatenate([p.rotation for p in true]),
@@ -150,7 +151,7 @@ def test_iterations_find_poses_from_a_coarse_start(density, rng):
         Particle(rng.standard_normal((BOX,) * 3), Rotation.identity(), np.zeros(3), RECORD)
         for _ in range(24)
     ]
-    null = align_and_average(noise, half, 10.0, start, options)
+    null = align_and_average(noise, half, 10.0, start, options, 2)
     assert correlation(null.density, density) < 0.7 * correlation(found.density, density)
     # noise aligned to the same start agrees up to the start's 55 A, not beyond
     assert found.fsc[5:8].mean() > null.fsc[5:8].mean() + 0.2
@@ -166,8 +167,8 @@ def test_halves_that_turned_away_are_laid_on_each_other(density, rng):
         for i, p in enumerate(true)
     ]
     members = [np.flatnonzero(half == which).tolist() for which in (0, 1)]
-    options = AverageOptions(iterations=1, lowpass=40.0, rotations=300, device="cpu")
-    sums, _, fsc = join_halves(turned, members, 10.0, 40.0, options)
+    options = SearchOptions(lowpass=40.0, rotations=300, device="cpu")
+    sums, fsc = join_halves(turned, members, 10.0, options)
     assert correlation(sums.average(), accumulate(true, BOX, 10.0).average()) > 0.95
     assert fsc[1:5].min() > 0.8
 

@@ -6,8 +6,7 @@ import pytest
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.star import COORDINATES, read_star, write_star
-from cryoetgan.particles.curation.select import SelectOptions, select
-from cryoetgan.particles.curation.splits import block_split
+from cryoetgan.particles.curation.select import SelectOptions, block_split, select
 from tests.conftest import refused
 from tests.particles.score_tables import scores
 

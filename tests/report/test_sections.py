@@ -20,7 +20,7 @@ from cryoetgan.report.run import load_run
 from cryoetgan.report.sections import SECTIONS
 from cryoetgan.report.sections.accuracy import conclude_curve
 from cryoetgan.report.sections.imaging import warnings as imaging_warnings
-from cryoetgan.report.sections.tables import ablation_tables, comparison_rows, table_2
+from cryoetgan.report.sections.result_tables import ablation_tables, comparison_rows, table_2
 from cryoetgan.report.sections.tomograms import score_picks
 from cryoetgan.report.sections.training import scores_by_step
 from tests.report.conftest import CLASSES, VOXEL, accuracy

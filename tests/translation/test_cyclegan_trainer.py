@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from cryoetgan.translation.cyclegan.diagnostics import (
+from cryoetgan.translation.cyclegan.losses import (
     BACKGROUND_RADIUS,
     background_mean,
     centre_shift,

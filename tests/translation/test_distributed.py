@@ -12,7 +12,7 @@ import torch
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.volume_set import write_volume_set
-from cryoetgan.translation.engine.distributed import SingleProcess, check_devices, slurm_tasks
+from cryoetgan.translation.engine.distributed import ProcessGroup, check_devices, slurm_tasks
 from tests.conftest import ROOT, refused
 from tests.translation.helpers import deterministic_trainer, load
 
@@ -99,7 +99,7 @@ def test_two_processes_equal_one_with_the_whole_batch(here, tmp_path, sets, star
     assert np.allclose(*logs, rtol=0.02, atol=1e-4)
 
 
-class TwoProcesses(SingleProcess):
+class TwoProcesses(ProcessGroup):
     """One of two processes; the other has given gradients."""
 
     rank, count = 0, 2

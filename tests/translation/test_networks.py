@@ -33,7 +33,6 @@ def test_parameter_counts_are_the_papers_and_the_released_codes():
 @pytest.mark.parametrize(("stride", "field"), [(2, 46), (1, 13)])
 def test_a_score_depends_on_its_receptive_field(stride, field):
     discriminator = Discriminator((4, 4, 4), stride, norm=False, spectral=False)
-    assert discriminator.receptive_field() == field
     volume = torch.zeros(1, 1, 64, 20, 20) if stride == 1 else torch.zeros(1, 1, 128, 32, 32)
     volume = torch.rand(volume.shape).requires_grad_()
     scores = discriminator(volume)

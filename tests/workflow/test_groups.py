@@ -8,7 +8,7 @@ import yaml
 
 from cryoetgan.io.mrc import read_volume, write_volume
 from cryoetgan.io.star import COORDINATES, read_star
-from cryoetgan.particles.masks import outside_mask
+from cryoetgan.particles.picking.local_maxima import outside_mask
 from tests.workflow.conftest import TINY
 
 TABLE = """tomogram\tpath\ttilt_low\ttilt_high\tsplit\tgroup\tmask

@@ -6,8 +6,8 @@ import yaml
 from cryoetgan.config import Config
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation.ablations import ABLATIONS
-from cryoetgan.workflow.options import format_options, section_options
 from cryoetgan.workflow.plan import NOTHING, Plan, one_of
+from cryoetgan.workflow.shell_options import format_options, section_options
 from tests.conftest import ROOT
 
 CLASSES = "class\tsource\tcopies\tcount\nball\tphantom:ribosome\t7\t\nrod\tmap.mrc\t\t30\n"

@@ -27,7 +27,7 @@ from cryoetgan.evaluation.ablations import ABLATIONS
 from cryoetgan.io.files import write_text
 from cryoetgan.translation.presets import read_preset
 from cryoetgan.workflow import console
-from cryoetgan.workflow.options import format_options, section_options
+from cryoetgan.workflow.shell_options import format_options, section_options
 from cryoetgan.workflow.plan import Plan, arrays, find_file, one_of, stack
 from cryoetgan.workflow.translation import SETS, UNCERTAINTY_MAPS
 

@@ -75,7 +75,9 @@ rule structures_phantom:
         mem_mb=more_each_attempt(2000),
         runtime=more_each_attempt(10),
     params:
-        name=lambda wildcards: plan.classes[wildcards.class_name].source.removeprefix("phantom:"),
+        name=lambda wildcards: plan.classes[wildcards.class_name].source.removeprefix(
+            "phantom:"
+        ),
         code=code("structures"),
     shell:
         step("structures phantom {params.name:q} -o {output:q}")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.evaluation.comparison.config import REAL, ComparisonConfig
+from cryoetgan.evaluation.comparison.comparison_config import REAL, ComparisonConfig
 from cryoetgan.evaluation.labelled_sets import LabelledSet
 from cryoetgan.evaluation.statistics.clusters import Labels, cluster_labels
 from cryoetgan.evaluation.statistics.intervals import cluster_robust_wilson, mean_over_seeds

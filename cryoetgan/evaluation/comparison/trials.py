@@ -12,8 +12,13 @@ from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation import labelled_sets
-from cryoetgan.evaluation.classifiers import train as training
-from cryoetgan.evaluation.comparison.config import REAL, ComparisonConfig, Method, VolumeRows
+from cryoetgan.evaluation.classifiers import train_classifier as training
+from cryoetgan.evaluation.comparison.comparison_config import (
+    REAL,
+    ComparisonConfig,
+    Method,
+    VolumeRows,
+)
 from cryoetgan.evaluation.comparison.table import tabulate
 from cryoetgan.evaluation.labelled_sets import LabelledSet
 from cryoetgan.io.files import read_json, sha256, write_json

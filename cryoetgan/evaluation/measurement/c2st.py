@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cryoetgan.evaluation.classifiers.train import TrainingOptions, train_classifier
+from cryoetgan.evaluation.classifiers.train_classifier import TrainingOptions, train_classifier
 from cryoetgan.evaluation.measurement.feature_metrics import match_class_proportions
 from cryoetgan.evaluation.measurement.metrics_io import MetricInputs, metric_record
 from cryoetgan.evaluation.statistics.clusters import cluster_labels

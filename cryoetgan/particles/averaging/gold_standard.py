@@ -5,7 +5,6 @@ agree hold signal (Scheres & Chen 2012, doi 10.1038/nmeth.2115). The next alignm
 those, so that noise is not aligned to noise.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -17,19 +16,17 @@ from cryoetgan.devices import choose_device
 from cryoetgan.particles.averaging.average import (
     Accumulator,
     accumulate,
+    fourier_shell_correlation,
     lowpass,
+    resolution,
     soft_sphere,
-    spherical_average,
 )
-from cryoetgan.particles.averaging.fsc import fourier_shell_correlation, resolution
 from cryoetgan.particles.averaging.posed_particles import Particle
 from cryoetgan.particles.matching.align import Aligner
-from cryoetgan.particles.matching.refine import batches
-from cryoetgan.particles.matching.template import SearchOptions, Template, search_band
+from cryoetgan.particles.matching.template import SearchOptions, Template, batches, search_band
 from cryoetgan.physics.geometry import rotate_volume
-from cryoetgan.progress import track
+from cryoetgan.progress import log, track
 
-log = logging.getLogger("cryoetgan")
 Floats = NDArray[np.floating]
 BOXES_PER_BATCH = 64
 ALIGNMENT_FSC = 0.5
@@ -38,24 +35,14 @@ MASK_RADIUS = 0.42
 """Radius of the mask divided by the edge of the box."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class AverageOptions(SearchOptions):
-    """Options of the iterated averaging; `lowpass` is the finest detail of the first alignment."""
-
-    iterations: int
-    """Alignments; 0 takes the poses as they are."""
-
-
 @dataclass(frozen=True)
 class GoldStandardAverage:
     """Result of the iterated averaging."""
 
     density: Floats
     """`(z, y, x)`, the average of all particles."""
-    halves: tuple[Floats, Floats]
-    """The averages of both halves."""
     fsc: Floats
-    """`(n // 2 + 1,)`, their Fourier shell correlation."""
+    """`(n // 2 + 1,)`, Fourier shell correlation of the averages of both halves."""
     particles: list[Particle]
     """With their new poses."""
     scores: Floats
@@ -67,82 +54,68 @@ def align_and_average(
     half: NDArray[np.int_],
     voxel_size: float,
     start: Floats | None,
-    options: AverageOptions,
+    options: SearchOptions,
+    iterations: int,
 ) -> GoldStandardAverage:
-    """Align and average both halves.
+    """Align and average both halves; `half` `(N,)` is 0 or 1, `voxel_size` in angstrom.
 
-    Parameters
-    ----------
-    particles : sequence of Particle
-        Their poses are used without iterations or without a `start`.
-    half : ndarray of int
-        `(N,)` 0 or 1.
-    voxel_size : float
-        Angstrom.
-    start : ndarray, optional
-        `(z, y, x)`, the first reference of both halves; default: each half's own average.
-    options : AverageOptions
-        Iterations and alignment.
+    `start` `(z, y, x)` is the first reference of both halves; default: each half's own average.
+    The poses of the particles are used only without iterations or without a `start`. The low-pass
+    of `options` is the finest detail of the first alignment.
     """
     box = particles[0].box.shape[0]
     current = list(particles)
     scores = np.zeros(len(current))
     members = [np.flatnonzero(half == number).tolist() for number in (0, 1)]
-    references = [start, start]
-    limit = options.lowpass
-    for number in range(options.iterations):
+    references, search = [start, start], options
+    for number in range(iterations):
         for which, mine in enumerate(members):
             reference = references[which]
             if reference is None:
                 reference = accumulate([current[i] for i in mine], box, voxel_size).average()
-            masked = lowpass(reference, voxel_size, limit) * soft_sphere(box, MASK_RADIUS * box)
-            found, fit = align_particles(
-                [particles[i] for i in mine], masked, voxel_size, limit, options,
-                f"iteration {number + 1}, half {which + 1}",
-            )  # fmt: skip
-            scores[mine] = fit
+            blurred = lowpass(reference, voxel_size, search.lowpass)
+            masked = blurred * soft_sphere(box, MASK_RADIUS * box)
+            members_of_half = [particles[i] for i in mine]
+            label = f"iteration {number + 1}, half {which + 1}"
+            found, scores[mine] = align_particles(
+                members_of_half, masked, voxel_size, search, label
+            )
             for index, particle in zip(mine, found, strict=True):
                 current[index] = particle
         references = [None, None]
-        _, _, fsc = join_halves(current, members, voxel_size, limit, options)
+        _, fsc = join_halves(current, members, voxel_size, search)
         # no finer than the agreement of the halves, and no coarser than the start
         agreed = resolution(fsc, box, voxel_size, ALIGNMENT_FSC)
         limit = min(options.lowpass, max(agreed, 2 * voxel_size))
+        search = replace(options, lowpass=limit)
         reached = resolution(fsc, box, voxel_size)
         log.info("iteration %d: the halves agree to %.1f A (FSC 0.143)", number + 1, reached)
-    sums, maps, fsc = join_halves(current, members, voxel_size, limit, options)
-    return GoldStandardAverage(sums.average(), maps, fsc, current, scores)
-
-
-def spherical_start(particles: Sequence[Particle], voxel_size: float) -> Floats:
-    """Return a first reference for particles without poses: their spherical average."""
-    box = particles[0].box.shape[0]
-    return spherical_average(accumulate(particles, box, voxel_size).average())
+    sums, fsc = join_halves(current, members, voxel_size, search if iterations else None)
+    return GoldStandardAverage(sums.average(), fsc, current, scores)
 
 
 def join_halves(
     particles: list[Particle],
     members: Sequence[Sequence[int]],
     voxel_size: float,
-    limit: float,
-    options: AverageOptions,
-) -> tuple[Accumulator, tuple[Floats, Floats], Floats]:
-    """Return the sums over all particles, both half maps and their FSC.
+    options: SearchOptions | None,
+) -> tuple[Accumulator, Floats]:
+    """Return the sums over all particles, and the FSC of both half maps.
 
-    Halves that were aligned independently may be rotated against each other. With iterations,
-    the second half is therefore aligned to the first as a whole, with a low-pass of `limit`
-    (angstrom), and the poses in `particles` are updated. `members` are the indices of each half.
+    Halves that were aligned independently may be rotated against each other. If `options` are
+    given, the second half is therefore aligned to the first as a whole, and the poses in
+    `particles` are updated. `members` are the indices of each half.
     """
     box = particles[0].box.shape[0]
     first, second = (accumulate([particles[i] for i in m], box, voxel_size) for m in members)
     one, two = first.average(), second.average()
     mask = soft_sphere(box, MASK_RADIUS * box)
-    if options.iterations:
+    if options is not None:
         everywhere = replace(particles[0].record, tilt_low=-90.0, tilt_high=90.0, defocus=None)
         whole = Particle(two, particles[0].rotation, np.zeros(3), everywhere)
-        masked = lowpass(one, voxel_size, limit) * mask
+        masked = lowpass(one, voxel_size, options.lowpass) * mask
         options = replace(options, highpass_shells=0)
-        [turn], _ = align_particles([whole], masked, voxel_size, limit, options)
+        [turn], _ = align_particles([whole], masked, voxel_size, options)
         still = fourier_shell_correlation(one * mask, two * mask)
         moved = rotate_volume(two, turn.rotation.inv(), -turn.rotation.inv().apply(turn.shift))
         better = fourier_shell_correlation(one * mask, moved * mask)
@@ -157,32 +130,20 @@ def join_halves(
                 )
             second = accumulate([particles[i] for i in members[1]], box, voxel_size)
             two = second.average()
-    fsc = fourier_shell_correlation(one * mask, two * mask)
-    return first + second, (one, two), fsc
+    return first + second, fourier_shell_correlation(one * mask, two * mask)
 
 
 def align_particles(
     particles: Sequence[Particle],
     reference: Floats,
     voxel_size: float,
-    limit: float,
-    options: AverageOptions,
+    options: SearchOptions,
     label: str = "",
 ) -> tuple[list[Particle], Floats]:
-    """Return particles with the poses that fit a reference best, and their scores.
+    """Return particles with the poses that fit a reference `(z, y, x)` best, and their scores.
 
-    Parameters
-    ----------
-    particles : sequence of Particle
-        Their poses are ignored; all orientations are searched.
-    reference : ndarray
-        `(z, y, x)`.
-    voxel_size, limit : float
-        Angstrom; finer details than `limit` are ignored.
-    options : AverageOptions
-        Alignment.
-    label : str
-        Text of the progress bar; none if empty.
+    The poses of the given particles are ignored; all orientations are searched. `voxel_size` is in
+    angstrom. `label` is the text of the progress bar; there is none if it is empty.
     """
     device = choose_device(options.device)
     found: list[Particle] = list(particles)
@@ -191,17 +152,14 @@ def align_particles(
     # one template for each tilt range and contrast transfer
     for record in dict.fromkeys(particle.record for particle in particles):
         mine = [i for i, particle in enumerate(particles) if particle.record == record]
-        search = replace(options, acquisition=record, lowpass=limit)
-        band, transfer = search_band(box, voxel_size, search, device)
-        aligner = Aligner(Template(reference, band, transfer), options.rotations)
+        band = search_band(box, voxel_size, replace(options, acquisition=record), device)
+        aligner = Aligner(Template(reference, band), options.rotations)
         parts = list(batches(len(mine), BOXES_PER_BATCH))
         for part in track(parts, label) if label else parts:
-            rows = [mine[i] for i in part]
+            rows = mine[part]
             boxes = np.stack([particles[i].box for i in rows]).astype(np.float32)
             fit = aligner.align(torch.as_tensor(boxes, device=device))
-            for index, rotation, shift, score in zip(
-                rows, fit.rotations, fit.shifts, fit.scores, strict=True
-            ):
+            scores[rows] = fit.scores
+            for index, rotation, shift in zip(rows, fit.rotations, fit.shifts, strict=True):
                 found[index] = replace(particles[index], rotation=rotation, shift=shift)
-                scores[index] = score
     return found, scores

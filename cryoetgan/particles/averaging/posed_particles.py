@@ -36,11 +36,7 @@ class Particle:
 
 
 def rows_of_class(volumes: VolumeSet, class_name: str | None) -> list[int]:
-    """Return the rows of a volume set to average, which belong to one class.
-
-    Raises `UserError` if the class is unknown, if a set of several classes is given without a
-    class, or if fewer than two particles are left.
-    """
+    """Return the rows of a volume set to average: two or more, of one class."""
     path, table = volumes.path, volumes.table
     classes = volumes.classes() if "cryoetganClass" in table else []
     if class_name is not None and class_name not in classes:
@@ -50,17 +46,13 @@ def rows_of_class(volumes: VolumeSet, class_name: str | None) -> list[int]:
             f"{path}: holds {len(classes)} classes ({', '.join(classes[:5])}), which must not be "
             "averaged together; choose one with --class"
         )
-    rows = list(range(len(volumes)))
+    chosen = np.ones(len(volumes), bool)
     if class_name is not None:
-        rows = [row for row in rows if table["cryoetganClass"].iloc[row] == class_name]
+        chosen = (table["cryoetganClass"] == class_name).to_numpy()
+    rows: list[int] = np.flatnonzero(chosen).tolist()
     if len(rows) < 2:
         raise UserError(f"{path}: has {len(rows)} particle; two halves need two or more")
     return rows
-
-
-def has_poses(volumes: VolumeSet) -> bool:
-    """Return whether a volume set has angles."""
-    return set(ANGLES) <= set(volumes.table.columns)
 
 
 def read_particles(
@@ -71,32 +63,34 @@ def read_particles(
     Without angles, all rotations are the identity and all shifts zero. `tilts` (degrees) replaces
     the tilt range of the optics groups.
     """
-    return [_read_particle(volumes, int(row), tilts) for row in rows]
-
-
-def _read_particle(volumes: VolumeSet, row: int, tilts: tuple[float, float] | None) -> Particle:
-    values = volumes.table.iloc[row]
-    if not np.isfinite(volumes.volumes[row]).all():
-        raise UserError(
-            f"{volumes.path}: volume {row + 1} holds voxels that are not finite numbers; remove it"
-        )
-    record, optics = Acquisition(), volumes.optics
-    if "rlnOpticsGroup" in optics and "rlnOpticsGroup" in values:
-        group = optics[optics["rlnOpticsGroup"] == values["rlnOpticsGroup"]]
-        if len(group):
-            record = Acquisition.from_optics(group.iloc[0].to_dict())
-    if tilts is not None:
-        record = replace(record, tilt_low=tilts[0], tilt_high=tilts[1])
-    rotation, shift = Rotation.identity(), np.zeros(3)
-    if has_poses(volumes):
-        angles = values[ANGLES].to_numpy(float)
-        if not np.isfinite(angles).all():
+    path, optics = volumes.path, volumes.optics
+    particles = []
+    for row in rows:
+        values, box = volumes.table.iloc[row], np.asarray(volumes.volumes[row])
+        if not np.isfinite(box).all():
             raise UserError(
-                f"{volumes.path}: row {row + 1} has no angles; give angles to all rows or to none"
+                f"{path}: volume {row + 1} holds voxels that are not finite numbers; remove it"
             )
-        rotation = rotation_from_relion(angles)
-        shift = centre_offset(values, volumes.voxel_size)
-    return Particle(np.asarray(volumes.volumes[row]), rotation, shift, record)
+        record = Acquisition()
+        if "rlnOpticsGroup" in optics and "rlnOpticsGroup" in values:
+            group = optics[optics["rlnOpticsGroup"] == values["rlnOpticsGroup"]]
+            if len(group):
+                record = Acquisition.from_optics(group.iloc[0].to_dict())
+        if tilts is not None:
+            record = replace(record, tilt_low=tilts[0], tilt_high=tilts[1])
+        rotation, shift = Rotation.identity(), np.zeros(3)
+        if set(ANGLES) <= set(volumes.table):
+            angles = values[ANGLES].to_numpy(float)
+            if not np.isfinite(angles).all():
+                raise UserError(
+                    f"{path}: row {row + 1} has no angles; give angles to all rows or to none"
+                )
+            rotation, shift = (
+                rotation_from_relion(angles),
+                centre_offset(values, volumes.voxel_size),
+            )
+        particles.append(Particle(box, rotation, shift, record))
+    return particles
 
 
 def posed_table(
@@ -104,8 +98,7 @@ def posed_table(
 ) -> "pd.DataFrame":
     """Return rows of a volume set with new angles, positions and, if not all zero, scores.
 
-    Shifts are added to the coordinates. Rows without coordinates keep their boxes and get
-    origins (rlnOriginX/Y/ZAngst).
+    Rows without coordinates keep their boxes and get origins (rlnOriginX/Y/ZAngst).
     """
     table = volumes.table.iloc[list(rows)].reset_index(drop=True)
     rotations = Rotation.concatenate([particle.rotation for particle in particles])

@@ -37,18 +37,13 @@ HELP_BLIND = (
 
 @dataclass(frozen=True)
 class GalleryBox:
-    """One particle of the gallery."""
+    """One particle of the gallery: its row of the volume set, and values of the set's columns."""
 
     row: int
-    """Row of the volume set."""
     id: str
-    """cryoetganId."""
     class_name: str
-    """cryoetganClass."""
     score: float
-    """cryoetganScore."""
     tomogram: str
-    """rlnTomoName."""
     coordinate: tuple[float, ...]
     """x, y, z in voxels; empty if unknown."""
     weight: float = 1.0
@@ -67,13 +62,7 @@ class GalleryBox:
 
 
 def gallery_boxes(volumes: VolumeSet) -> list[GalleryBox]:
-    """Return the particles of a set, best first, each once.
-
-    Raises
-    ------
-    UserError
-        If a particle has neither an id nor a coordinate from which to compute one.
-    """
+    """Return the particles of a set, best first, each once."""
     table = volumes.table
     found: dict[str, GalleryBox] = {}
     for row, record in enumerate(table.to_dict("records")):
@@ -100,16 +89,7 @@ def draw_sample(found: Sequence[GalleryBox], count: int, seed: int) -> list[Gall
 
     Every class gets the same number of boxes, or all of its boxes if it has fewer. Within a
     class the boxes are drawn at even steps along its scores from a random start. The sample thus
-    covers all scores, and each box of a class has the same probability.
-
-    Parameters
-    ----------
-    found : sequence of GalleryBox
-        Best first.
-    count : int
-        Number of boxes to draw.
-    seed : int
-        Seed of the run.
+    covers all scores, and each box of a class has the same probability. `found` is best first.
     """
     generator = rng(seed, "gallery", "sample")
     names = sorted({box.class_name for box in found})
@@ -148,20 +128,9 @@ def gallery_page(
 ) -> str:
     """Return the gallery's HTML, which needs no other file and no network.
 
-    Parameters
-    ----------
-    volumes : VolumeSet
-        The volumes to show.
-    shown : sequence of GalleryBox
-        In the order of the page.
-    classes : sequence of str
-        Names that a person may give.
-    blind : bool
-        Exclude scores, classes and tomograms from the page.
-    decisions : mapping, optional
-        Id to `accepted` (yes or no) and `class`: earlier decisions.
-    save : str, optional
-        Address to which the page sends decisions; if None, they can only be downloaded.
+    A person may give the names `classes`. A `blind` page lacks scores, classes and tomograms.
+    `decisions` (id to `accepted`, yes or no, and `class`) are earlier ones. The page sends new
+    ones to the address `save`; if None, they can only be downloaded.
     """
     low, high = _grey_range(volumes, shown)
     items = []
@@ -169,13 +138,8 @@ def gallery_page(
         planes = images.central_planes(np.asarray(volumes.volumes[box.row], np.float32), THICKNESS)
         image = images.montage([[images.scale_grey(p, low, high) for p in planes]], gap=1)
         item: dict[str, Any] = {"id": box.id, "image": images.data_uri(images.encode_png(image))}
-        if not blind:
-            item |= {
-                "class": box.class_name,
-                "score": round(box.score, 4),
-                "tomogram": box.tomogram,
-            }
-        items.append(item)
+        known = {"class": box.class_name, "score": round(box.score, 4), "tomogram": box.tomogram}
+        items.append(item if blind else item | known)
     name = volumes.path.stem
     key = hashlib.sha256(json.dumps([name, blind, [b.id for b in shown]]).encode()).hexdigest()[:16]
     data = {
@@ -208,11 +172,7 @@ def gallery_page(
 
 def _grey_range(volumes: VolumeSet, shown: Sequence[GalleryBox]) -> tuple[float, float]:
     """Return the grey values of black and white, the same for all boxes to keep them comparable."""
-    rows = [box.row for box in shown]
-    sample = np.unique(np.linspace(0, len(rows) - 1, GREY_RANGE_BOXES).astype(int))
-    planes = [
-        plane
-        for index in sample
-        for plane in images.central_planes(np.asarray(volumes.volumes[rows[index]]), THICKNESS)
-    ]
+    sample = np.unique(np.linspace(0, len(shown) - 1, GREY_RANGE_BOXES).astype(int))
+    boxes = [np.asarray(volumes.volumes[shown[index].row]) for index in sample]
+    planes = [plane for box in boxes for plane in images.central_planes(box, THICKNESS)]
     return images.grey_range(np.nan_to_num(np.stack(planes)))

@@ -8,23 +8,23 @@ from scipy import stats
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.star import COORDINATES
-from cryoetgan.particles.curation.select import UNNAMED
+from cryoetgan.particles.curation.select import UNNAMED, Decisions
 
 REJECTED = "rejected"
 
 
-def estimate_purity(
-    sample: Sequence[Mapping[str, Any]], decisions: Mapping[str, str]
-) -> dict[str, Any]:
+def estimate_purity(sample: Sequence[Mapping[str, Any]], decisions: Decisions) -> dict[str, Any]:
     """Return the share of true particles in the set from which a sample was drawn.
+
+    The interval of a class is Wilson's (1927, doi 10.1080/01621459.1927.10502953). The half
+    widths of classes are added in squares, weighted by the sizes of the classes.
 
     Parameters
     ----------
     sample : sequence of mapping
         id, class and weight of each box (`gallery.draw_sample`).
     decisions : mapping
-        Id to the class a person gave, empty if rejected, `*` if accepted without a class. The
-        last counts as right only if the sample has one class.
+        A box accepted without a class counts as right only if the sample has one class.
 
     Returns
     -------
@@ -32,11 +32,6 @@ def estimate_purity(
         `purity` (accepted and given its class; unbiased for the whole set), `interval` (95 %),
         `particles` (accepted, of any class), all of these by class in `classes`, and
         `confusion`: class of the set against class given by the person.
-
-    Notes
-    -----
-    The interval of a class is Wilson's (1927, doi 10.1080/01621459.1927.10502953). The half
-    widths of classes are added in squares, weighted by the sizes of the classes.
     """
     annotated = [box for box in sample if box["id"] in decisions]
     if not annotated:
@@ -49,19 +44,28 @@ def estimate_purity(
         if answers:
             sizes[name] = sum(box["weight"] for box in sample if box["class"] == name)
             right = {name, UNNAMED} if len(names) == 1 else {name}
-            classes[name] = _class_purity(answers, right, sizes[name])
+            count = sum(answer in right for answer in answers)
+            interval = stats.binomtest(count, len(answers)).proportion_ci(0.95, method="wilson")
+            classes[name] = {
+                "purity": count / len(answers),
+                "interval": [float(interval.low), float(interval.high)],
+                "particles": sum(answer != "" for answer in answers) / len(answers),
+                "n_annotated": len(answers),
+                "n_set": round(sizes[name]),
+            }
     share = {name: size / sum(sizes.values()) for name, size in sizes.items()}
 
     def weighted_mean(key: str) -> float:
         return float(sum(share[name] * found[key] for name, found in classes.items()))
 
     def half_width(side: int) -> float:
-        widths = [
-            share[name] * (found["purity"] - found["interval"][side])
-            for name, found in classes.items()
-        ]
-        return float(np.sqrt(sum(width**2 for width in widths)))
+        distance = {name: c["purity"] - c["interval"][side] for name, c in classes.items()}
+        return float(np.sqrt(sum((share[name] * far) ** 2 for name, far in distance.items())))
 
+    columns = sorted({decisions[box["id"]] or REJECTED for box in annotated})
+    confusion = {name: dict.fromkeys(columns, 0) for name in classes}
+    for box in annotated:
+        confusion[box["class"]][decisions[box["id"]] or REJECTED] += 1
     purity = weighted_mean("purity")
     return {
         "purity": purity,
@@ -70,36 +74,12 @@ def estimate_purity(
         "n_annotated": len(annotated),
         "n_sample": len(sample),
         "classes": classes,
-        "confusion": _confusion(annotated, decisions, list(classes)),
+        "confusion": confusion,
     }
-
-
-def _class_purity(answers: Sequence[str], right: set[str], size: float) -> dict[str, Any]:
-    """Return the purity of one class, from answers for its boxes and the size of the class."""
-    count = sum(answer in right for answer in answers)
-    interval = stats.binomtest(count, len(answers)).proportion_ci(0.95, method="wilson")
-    return {
-        "purity": count / len(answers),
-        "interval": [float(interval.low), float(interval.high)],
-        "particles": sum(answer != "" for answer in answers) / len(answers),
-        "n_annotated": len(answers),
-        "n_set": round(size),
-    }
-
-
-def _confusion(
-    annotated: Sequence[Mapping[str, Any]], decisions: Mapping[str, str], classes: Sequence[str]
-) -> dict[str, dict[str, int]]:
-    """Return counts by class of the set and class given by the person."""
-    answers = [decisions[box["id"]] or REJECTED for box in annotated]
-    confusion = {name: dict.fromkeys(sorted(set(answers)), 0) for name in classes}
-    for box, answer in zip(annotated, answers, strict=True):
-        confusion[box["class"]][answer] += 1
-    return confusion
 
 
 def annotated_rows(
-    sample: Sequence[Mapping[str, Any]], decisions: Mapping[str, str]
+    sample: Sequence[Mapping[str, Any]], decisions: Decisions
 ) -> list[dict[str, Any]]:
     """Return the accepted and named boxes as rows of a STAR file: a small labelled test set.
 

@@ -1,7 +1,6 @@
-"""Select a clean set from scores: one class a place, no duplicates, the best of each class."""
+"""Select a clean set from scores: one class a place, the best of each, splits without overlap."""
 
 import csv
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,19 +11,20 @@ from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError, suggest
 from cryoetgan.io.star import COORDINATES, SPLITS
-from cryoetgan.particles.curation.splits import block_split
 from cryoetgan.particles.picking.dog import non_maximum_suppression
+from cryoetgan.progress import log
 
 if TYPE_CHECKING:
     import pandas as pd
 
-log = logging.getLogger("cryoetgan")
+Floats = NDArray[np.floating]
 YES = {"1", "yes", "y", "true", "accepted", "accept"}
 NO = {"0", "no", "n", "false", "rejected", "reject"}
 DUPLICATE_DISTANCE = 0.25
 """Distance below which two refined positions are one particle picked twice, in boxes."""
+Decisions = Mapping[str, str]
+"""Id to class; the class is empty if rejected, and `UNNAMED` if accepted without a class."""
 UNNAMED = "*"
-"""Decision: accepted, without a class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +40,7 @@ class SelectOptions:
     test_fraction: float = 0.25
     """Share of the particles in the test block of a single tomogram."""
     groups: Mapping[str, str] = field(default_factory=dict)
-    """Tomogram to group; `top` counts in each group, because the scores of two microscopes are not
-    comparable."""
+    """Tomogram to group; `top` counts in each, because scores of microscopes are not comparable."""
 
     def __post_init__(self) -> None:
         for name, split in self.splits.items():
@@ -54,23 +53,12 @@ class SelectOptions:
 
 
 def select(
-    scores: "pd.DataFrame", options: SelectOptions, decisions: Mapping[str, str] | None = None
+    scores: "pd.DataFrame", options: SelectOptions, decisions: Decisions | None = None
 ) -> "pd.DataFrame":
     """Return the selected particles with their class and split.
 
-    Parameters
-    ----------
-    scores : pandas.DataFrame
-        One row a particle and class.
-    options : SelectOptions
-        Number, duplicates, groups and splits.
-    decisions : mapping, optional
-        Decisions of a person, from `read_decisions`; they override the scores.
-
-    Raises
-    ------
-    UserError
-        If no particle of a class is left.
+    `scores` has one row a particle and class; `decisions` of a person (`read_decisions`) override
+    the scores.
     """
     decisions = decisions or {}
     table = choose_classes(scores, decisions)
@@ -94,11 +82,8 @@ def select(
     return assign_splits(table, options)
 
 
-def choose_classes(scores: "pd.DataFrame", decisions: Mapping[str, str]) -> "pd.DataFrame":
-    """Return one row a particle, best first, of the best class or the class a person named.
-
-    Angles and position come with the class.
-    """
+def choose_classes(scores: "pd.DataFrame", decisions: Decisions) -> "pd.DataFrame":
+    """Return one row a particle, best first: of the best class, or the class a person named."""
     named = scores["cryoetganId"].map(decisions)
     order = np.lexsort(
         [-scores["cryoetganScore"].to_numpy(float), scores["cryoetganClass"] != named]
@@ -107,16 +92,12 @@ def choose_classes(scores: "pd.DataFrame", decisions: Mapping[str, str]) -> "pd.
 
 
 def remove_duplicates(
-    table: "pd.DataFrame", distance: float, decisions: Mapping[str, str]
+    table: "pd.DataFrame", distance: float, decisions: Decisions
 ) -> "pd.DataFrame":
-    """Keep the best of particles closer than `distance` voxels in one tomogram.
-
-    Accepted particles come before all others.
-    """
+    """Keep the best of particles closer than `distance` voxels in one tomogram."""
     kept = []
-    best = _best_first(table, decisions)
     rank = np.empty(len(table))
-    rank[best] = -np.arange(len(table))
+    rank[_best_first(table, decisions)] = -np.arange(len(table))
     for _, group in table.groupby("rlnTomoName", sort=True):
         places = group[COORDINATES].to_numpy(float)
         distances = np.full(len(group), distance)
@@ -125,9 +106,9 @@ def remove_duplicates(
 
 
 def keep_best(
-    table: "pd.DataFrame", options: SelectOptions, decisions: Mapping[str, str]
+    table: "pd.DataFrame", options: SelectOptions, decisions: Decisions
 ) -> "pd.DataFrame":
-    """Return the best rows of each class and group, best first; accepted ones come first."""
+    """Return the best rows of each class and group, best first."""
     order = table.iloc[_best_first(table, decisions, table["cryoetganClass"].astype(str))]
     group = np.array([options.groups.get(name, "all") for name in order["rlnTomoName"]])
     best = order.groupby(["cryoetganClass", group], sort=True).head(options.top)
@@ -135,7 +116,7 @@ def keep_best(
 
 
 def _best_first(
-    table: "pd.DataFrame", decisions: Mapping[str, str], *first: "pd.Series[str]"
+    table: "pd.DataFrame", decisions: Decisions, *first: "pd.Series[str]"
 ) -> NDArray[np.int_]:
     """Return the order of rows by `first`, then accepted ones, then score."""
     accepted = np.array([bool(decisions.get(name)) for name in table["cryoetganId"]], bool)
@@ -153,20 +134,7 @@ def read_csv_decisions(path: Path) -> Iterator[tuple[int, str, str, str]]:
 
 
 def read_decisions(folder: Path, classes: Sequence[str]) -> dict[str, str]:
-    """Read the decisions of a person.
-
-    Parameters
-    ----------
-    folder : Path
-        Holds CSV files with the columns id, accepted and, optionally, class.
-    classes : sequence of str
-        Known classes.
-
-    Returns
-    -------
-    dict
-        Id to class; the class is empty if rejected and `*` if accepted without a class.
-    """
+    """Read a person's decisions from the CSV files of a folder; `classes` are the known ones."""
     decisions: dict[str, str] = {}
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; set particles.curation to one, or remove it")
@@ -185,7 +153,7 @@ def read_decisions(folder: Path, classes: Sequence[str]) -> dict[str, str]:
     return decisions
 
 
-def apply_decisions(table: "pd.DataFrame", decisions: Mapping[str, str]) -> "pd.DataFrame":
+def apply_decisions(table: "pd.DataFrame", decisions: Decisions) -> "pd.DataFrame":
     """Drop the rejected particles and give the named ones their class."""
     decided = table["cryoetganId"].map(decisions)
     table = table[decided != ""].copy()
@@ -214,3 +182,52 @@ def assign_splits(table: "pd.DataFrame", options: SelectOptions) -> "pd.DataFram
     gap = int((table["cryoetganSplit"] == "").sum())
     log.info("split by blocks; %d particles lie in the gap and are excluded", gap)
     return table[table["cryoetganSplit"] != ""].reset_index(drop=True)
+
+
+def block_split(coordinates: Floats, box: int, test_fraction: float) -> NDArray[np.str_]:
+    """Split the particles of one tomogram by a plane, with a gap of one box.
+
+    `coordinates` is `(N, 3)` x, y, z in voxels; boxes of the two sides share no voxel.
+    `test_fraction` of the particles lie beyond the plane; 0 puts all into the training set. The
+    result is `(N,)`: train, test, or empty for particles in the gap.
+    """
+    if test_fraction == 0:
+        return np.full(len(coordinates), "train", dtype="<U5")
+    longest = int(np.argmax(np.ptp(coordinates, axis=0)))
+    along = coordinates[:, longest]
+    split = _sides(along, float(np.quantile(along, 1 - test_fraction)), box)
+    for side in ("train", "test"):
+        if not (split == side).any():
+            raise UserError(
+                f"one tomogram is too small to split: its {side} side has no particle outside the "
+                f"gap of one box ({box} voxels). Add a tomogram, or set particles.test_fraction"
+            )
+    return split
+
+
+def split_like(table: "pd.DataFrame", selected: "pd.DataFrame", box: int) -> "pd.DataFrame":
+    """Return the rows outside the gap, split by the plane that split the selected particles.
+
+    No box of one side shares a voxel with a box of the other, selected or not.
+    """
+    places, sides = selected[COORDINATES].to_numpy(float), selected["cryoetganSplit"].to_numpy(str)
+    train, test = places[sides == "train"], places[sides == "test"]
+    if len(train) and len(test):
+        ends, starts = train.max(axis=0), test.min(axis=0)
+        axis = int(np.argmax(starts - ends))
+        if starts[axis] - ends[axis] >= box:
+            along = table[COORDINATES[axis]].to_numpy(float)
+            split = _sides(along, (ends[axis] + starts[axis]) / 2, box)
+            log.info("split by blocks; %d particles lie in the gap", int((split == "").sum()))
+            return table.assign(cryoetganSplit=split)[split != ""].reset_index(drop=True)
+    raise UserError(
+        "no plane with a gap of one box separates the train and test particles; select them again "
+        "with 'particles select'"
+    )
+
+
+def _sides(along: Floats, plane: float, box: int) -> NDArray[np.str_]:
+    """Return the side of each position; positions one box apart have boxes that only touch."""
+    return np.where(
+        along <= plane - box / 2, "train", np.where(along >= plane + box / 2, "test", "")
+    )

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import logging
 import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -14,8 +13,8 @@ from typing import Any
 from cryoetgan.errors import UserError
 from cryoetgan.io.files import write_text
 from cryoetgan.particles.curation.select import read_csv_decisions
+from cryoetgan.progress import log
 
-log = logging.getLogger("cryoetgan")
 MAX_REQUEST_BYTES = 20_000_000
 """A hundred thousand decisions fit."""
 NO_DECISIONS = b'"decisions":{}'
@@ -66,10 +65,9 @@ class DecisionStore:
         self._lock = threading.Lock()
 
     def update(self, body: bytes) -> int:
-        """Apply changes, save all decisions and return their number.
+        """Apply changes, a JSON mapping of id to decision or null; save all, return their number.
 
-        `body` is a JSON mapping of id to decision, null for undecided. A page sends only changes,
-        so that two open pages do not overwrite each other.
+        A page sends only changes, so that two open pages do not overwrite each other.
         """
         changes = json.loads(body)
         if not isinstance(changes, dict):

@@ -1,4 +1,4 @@
-"""Align boxes to a template: wedge-constrained correlation over rotations and shifts.
+"""Align boxes and picks to templates: wedge-constrained correlation over rotations and shifts.
 
 Box and template are normalised inside wedge and band, so that the score is the correlation
 coefficient of the measured frequencies. The lowest shells are excluded; otherwise the mass
@@ -6,22 +6,21 @@ alone would decide the class (Foerster 2008, doi 10.1016/j.jsb.2007.07.006).
 """
 
 import itertools
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
+from cryoetgan.devices import choose_device
+from cryoetgan.io.mrc import Volume
+from cryoetgan.particles.extraction import extract_boxes
+from cryoetgan.particles.matching import template as templates
 from cryoetgan.particles.matching.low_rank import leading_directions, rotate_in_chunks
-from cryoetgan.particles.matching.refine import batches, refine
-from cryoetgan.particles.matching.template import (
-    Template,
-    band_vectors,
-    shift_back,
-    subset_vectors,
-)
-from cryoetgan.physics.geometry import super_fibonacci
+from cryoetgan.particles.matching.refine import Alignment, refine
+from cryoetgan.particles.matching.template import SearchOptions, Template, batches
+from cryoetgan.physics.geometry import relion_from_rotation, super_fibonacci
+from cryoetgan.progress import track
 
 Floats = NDArray[np.floating]
 SEARCH_FREQUENCY_SHARE = 0.8
@@ -35,16 +34,8 @@ SHIFT_STEP = 1.8
 """Cell edge of the grid of shifts, voxels."""
 REFINED_ORIENTATIONS = 5
 """Best orientations that are refined, each from its best shift."""
-BOXES_PER_BATCH = 16
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """Best fits of N boxes: `scores` (N,), N `rotations`, `shifts` (N, 3) xyz voxels."""
-
-    scores: Floats
-    rotations: Rotation
-    shifts: Floats
+BOXES_PER_SEARCH = 16
+PICKS_PER_BATCH = 64
 
 
 class Aligner:
@@ -64,19 +55,51 @@ class Aligner:
 
     def align(self, boxes: torch.Tensor) -> Alignment:
         """Return the best fit of each box `(N, z, y, x)`."""
-        vectors = band_vectors(boxes, self.band)
-        coarse, matrices = subset_vectors(vectors, self.searched), self.rotations.as_matrix()
+        vectors = templates.band_vectors(boxes, self.band)
+        coarse = templates.subset_vectors(vectors, self.searched)
+        matrices = self.rotations.as_matrix()
         count = min(REFINED_ORIENTATIONS, len(matrices))
         turns, places = [], []
-        for part in batches(len(vectors), BOXES_PER_BATCH):
-            moved = shift_back(coarse[part.start : part.stop], self.shifts, self.coarse)
+        for part in batches(len(vectors), BOXES_PER_SEARCH):
+            moved = templates.shift_back(coarse[part], self.shifts, self.coarse)
             for box in moved @ self.basis:  # (S, K)
                 by_shift = box @ self.bank.T  # (S, R): the maximum of a column is fast
                 best = torch.topk(by_shift.amax(dim=0), count).indices
                 turns.append(matrices[best.cpu().numpy()])
                 places.append(self.shifts[by_shift[:, best].argmax(dim=0)].cpu().numpy())
-        found = refine(self.template, vectors, np.array(turns), np.array(places), self.spacing)
-        return Alignment(*found)
+        return refine(self.template, vectors, np.array(turns), np.array(places), self.spacing)
+
+
+def score_picks(
+    tomogram: Volume, coordinates: Floats, maps: Mapping[str, Floats], options: SearchOptions
+) -> dict[str, tuple[Floats, Floats, Floats]]:
+    """Align the picks at coordinates `(N, 3)` (x, y, z in voxels) to every template.
+
+    `maps` is class to density `(z, y, x)`, cubes of one size. Returns class to scores `(N,)`,
+    refined coordinates `(N, 3)` and RELION angles `(N, 3)`.
+    """
+    device = choose_device(options.device)
+    box = templates.template_box(maps)
+    band = templates.search_band(box, tomogram.voxel_size, options, device)
+    aligners = {
+        name: Aligner(Template(density, band), options.rotations)
+        for name, density in track(maps.items(), "rotating templates", len(maps))
+    }
+    fits: dict[str, list[tuple[Floats, Floats, Floats]]] = {name: [] for name in maps}
+    # boxes at whole voxels need no interpolation; the shifts found are subvoxel
+    centres = np.floor(np.asarray(coordinates, float) + 0.5)
+    for part in track(list(batches(len(centres), PICKS_PER_BATCH)), "scoring"):
+        here = centres[part]
+        boxes = np.stack(list(extract_boxes(tomogram.data, here, box)))
+        tensor = torch.as_tensor(boxes, device=device)
+        for name, aligner in aligners.items():
+            fit = aligner.align(tensor)
+            angles = relion_from_rotation(fit.rotations)
+            fits[name].append((fit.scores, here + fit.shifts, angles))
+    return {
+        name: tuple(np.concatenate(part) for part in zip(*found, strict=True))  # type: ignore[misc]
+        for name, found in fits.items()
+    }
 
 
 def grid_spacing(rotations: int) -> float:

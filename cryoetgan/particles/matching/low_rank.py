@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from cryoetgan.particles.matching.template import FourierBand, Template
+from cryoetgan.particles.matching.template import FourierBand, Template, batches
 from cryoetgan.physics.geometry import super_fibonacci
 
 Floats = NDArray[np.floating]
@@ -33,22 +33,17 @@ POWER_ITERATIONS = 3
 
 @dataclass(frozen=True)
 class LowRankBank:
-    """The bank of C classes."""
+    """The bank of C classes, with R fine orientations (`rotations`)."""
 
     names: list[str]
-    """Classes."""
     templates: list[Template]
-    """In the same order."""
     rotations: Rotation
-    """The R fine orientations."""
     coarse: torch.Tensor
     """`(C, Rc, K)` coefficients of the coarse orientations."""
     fine: torch.Tensor
     """`(C, R, K)` coefficients of the fine orientations."""
     kernels: torch.Tensor
     """`(K, z, y, x)`: the correlation of a box with kernel k is component k of the box."""
-    energy: float
-    """Share of the bank's energy that the kernels hold."""
 
     @property
     def box(self) -> int:
@@ -56,29 +51,24 @@ class LowRankBank:
         return int(self.kernels.shape[-1])
 
 
-def make_bank(
-    maps: Mapping[str, Floats], band: FourierBand, transfer: Floats, rotations: int
-) -> LowRankBank:
+def make_bank(maps: Mapping[str, Floats], band: FourierBand, rotations: int) -> LowRankBank:
     """Rotate all templates and compute the kernels that they share.
 
-    `maps` is class to density `(z, y, x)`, cubes of the band's box; `rotations` is the number of
-    fine orientations, uniform on SO(3).
+    `maps` is class to density `(z, y, x)`; `rotations` is the number of fine orientations.
     """
-    templates = [Template(density, band, transfer) for density in maps.values()]
+    templates = [Template(density, band) for density in maps.values()]
     fine = super_fibonacci(rotations)
     coarse = super_fibonacci(min(rotations, max(COARSE_ROTATIONS, rotations // FINE_PER_COARSE)))
     vectors = [rotate_in_chunks(template, coarse) for template in templates]
     step = max(1, len(vectors[0]) * len(templates) // SAMPLED_TEMPLATES)
     basis = leading_directions(torch.cat([v[::step] for v in vectors]))
-    coefficients = torch.stack([v @ basis for v in vectors])
     return LowRankBank(
         list(maps),
         templates,
         fine,
-        coefficients,
+        torch.stack([v @ basis for v in vectors]),
         torch.stack([rotate_in_chunks(template, fine, basis) for template in templates]),
         _kernels(basis, band),
-        float((coefficients**2).sum(-1).mean()),
     )
 
 
@@ -86,9 +76,9 @@ def rotate_in_chunks(
     template: Template, rotations: Rotation, basis: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Return `(R, 2 P)`: a template in many orientations; or `(R, K)`: its components in a basis."""
-    parts = []
-    for start in range(0, len(rotations), ROTATIONS_PER_CHUNK):
-        part = template.rotate(rotations[start : start + ROTATIONS_PER_CHUNK])
+    parts, matrices = [], rotations.as_matrix()
+    for chunk in batches(len(matrices), ROTATIONS_PER_CHUNK):
+        part = template.rotate(matrices[chunk])
         parts.append(part if basis is None else part @ basis)
     return torch.cat(parts)
 

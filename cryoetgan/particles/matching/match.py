@@ -13,19 +13,13 @@ from cryoetgan.devices import choose_device
 from cryoetgan.errors import UserError
 from cryoetgan.io.mrc import Volume
 from cryoetgan.particles.extraction import extract_boxes
-from cryoetgan.particles.masks import outside_mask
+from cryoetgan.particles.matching import template as templates
 from cryoetgan.particles.matching.align import REFINED_ORIENTATIONS, grid_spacing
 from cryoetgan.particles.matching.low_rank import LowRankBank, make_bank
-from cryoetgan.particles.matching.refine import batches, refine
-from cryoetgan.particles.matching.score import template_box
-from cryoetgan.particles.matching.search import (
-    Matches,
-    best_orientations,
-    class_products,
-    search,
-)
-from cryoetgan.particles.matching.template import SearchOptions, band_vectors, search_band
+from cryoetgan.particles.matching.refine import refine
+from cryoetgan.particles.matching.search import Matches, best_orientations, class_products, search
 from cryoetgan.particles.picking.dog import non_maximum_suppression
+from cryoetgan.particles.picking.local_maxima import outside_mask
 from cryoetgan.physics.geometry import relion_from_rotation
 from cryoetgan.progress import track
 
@@ -42,8 +36,8 @@ EXTRA_PLACES = 1.25
 
 
 @dataclass(frozen=True, kw_only=True)
-class MatchOptions(SearchOptions):
-    """Options of the picker, in addition to the options of the search."""
+class MatchOptions(templates.SearchOptions):
+    """Options of the picker."""
 
     score_threshold_sd: float
     """Lowest score, in standard deviations above the mean over the tomogram."""
@@ -61,14 +55,13 @@ class MatchOptions(SearchOptions):
 
 @dataclass(frozen=True)
 class FoundParticles:
-    """Particles, best first."""
+    """N particles, best first."""
 
     positions: Floats
     """`(N, 3)` x, y, z in voxels, subvoxel."""
     scores: Floats
     """`(N,)` correlations."""
     classes: NDArray[np.str_]
-    """`(N,)`."""
     angles: Floats
     """`(N, 3)` RELION angles, degrees."""
 
@@ -82,32 +75,17 @@ def match(
 ) -> FoundParticles:
     """Return the particles that fit a template, over a whole tomogram.
 
-    Parameters
-    ----------
-    tomogram : Volume
-        Protein bright.
-    maps : mapping
-        Class to density `(z, y, x)`, cubes of one size.
-    options : MatchOptions
-        Orientations, frequencies, threshold, distance and number.
-    name : object
-        Name of the tomogram in messages.
-    mask : ndarray, optional
-        `(z, y, x)`; voxels that are not zero are excluded.
-
-    Raises
-    ------
-    UserError
-        If the tomogram is thinner than the templates' box, or if nothing is found.
+    `maps` is class to density `(z, y, x)`, cubes of one size. `name` is the tomogram in messages.
+    Voxels where the mask `(z, y, x)` is not zero are excluded.
     """
-    box, size = template_box(maps), tomogram.voxel_size
+    box, size = templates.template_box(maps), tomogram.voxel_size
     if min(tomogram.data.shape) < box:
         raise UserError(
             f"{name}: its thinnest edge is {min(tomogram.data.shape)} voxels, but the templates' "
             f"box is {box}; make the templates with a smaller --box (densities.box)"
         )
-    band, transfer = search_band(box, size, options, choose_device(options.device))
-    bank = make_bank(maps, band, transfer, options.rotations)
+    band = templates.search_band(box, size, options, choose_device(options.device))
+    bank = make_bank(maps, band, options.rotations)
     matches = search(tomogram.data, bank, options.cutoff(size), options, name)
     distance = options.min_distance / size
     kept = _peaks_to_align(matches, options, distance, mask)
@@ -166,10 +144,10 @@ def _align_peaks(
     scores: Floats = np.full(by_class.shape, -np.inf)
     turns = np.zeros((*by_class.shape, 3, 3))
     shifts = np.zeros((*by_class.shape, 3))
-    for part in track(list(batches(len(kept), BOXES_PER_BATCH)), "aligning"):
-        rows = np.arange(part.start, part.stop)
+    for part in track(list(templates.batches(len(kept), BOXES_PER_BATCH)), "aligning"):
+        rows = np.arange(len(kept))[part]
         boxes = np.stack(list(extract_boxes(volume, whole[rows], bank.box)))
-        vectors = band_vectors(torch.as_tensor(boxes, device=band.points.device), band)
+        vectors = templates.band_vectors(torch.as_tensor(boxes, device=band.points.device), band)
         for number, template in enumerate(bank.templates):
             mine = np.flatnonzero((ranked[rows] == number).any(axis=1))
             if not len(mine):
@@ -177,9 +155,9 @@ def _align_peaks(
             best = best_orientations(bank, components[rows[mine]], number, REFINED_ORIENTATIONS)
             start = np.repeat((positions - whole)[rows[mine], None], best.shape[1], axis=1)
             fit = refine(template, vectors[mine], matrices[best], start, spacing)
-            scores[rows[mine], number] = fit[0]
-            turns[rows[mine], number] = fit[1].as_matrix()
-            shifts[rows[mine], number] = fit[2]
+            scores[rows[mine], number] = fit.scores
+            turns[rows[mine], number] = fit.rotations.as_matrix()
+            shifts[rows[mine], number] = fit.shifts
     best, rows = scores.argmax(axis=1), np.arange(len(kept))
     return FoundParticles(
         whole + shifts[rows, best],

@@ -5,14 +5,14 @@ and shift. Gauss-Newton steps change three angles and three shifts together; the
 they fail (Levenberg 1944, Marquardt 1963, doi 10.1137/0111030).
 """
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from cryoetgan.particles.matching.template import FourierBand, Template
+from cryoetgan.particles.matching.template import FourierBand, Template, batches
 
 Floats = NDArray[np.floating]
 CANDIDATES_PER_ROUND = (5, 3, 1, 1)
@@ -28,36 +28,31 @@ ELEMENTS_PER_BATCH = 6_000_000
 """Template values held at once."""
 
 
-def refine(
-    template: Template,
-    vectors: torch.Tensor,
-    rotations: Floats,
-    shifts: Floats,
-    spacing: float,
-) -> tuple[Floats, Rotation, Floats]:
-    """Return scores `(N,)`, N rotations and shifts `(N, 3)` of the best fits.
+@dataclass(frozen=True)
+class Alignment:
+    """Best fits of N boxes: `scores` (N,), N `rotations`, `shifts` (N, 3) xyz voxels."""
 
-    Parameters
-    ----------
-    template : Template
-        In its band.
-    vectors : torch.Tensor
-        `(N, 2 P)` unit vectors of boxes.
-    rotations : ndarray
-        `(N, C, 3, 3)`: matrices of the candidates.
-    shifts : ndarray
-        `(N, C, 3)`: shifts of the candidates, xyz voxels.
-    spacing : float
-        Degrees between the orientations from which the candidates were chosen.
+    scores: Floats
+    rotations: Rotation
+    shifts: Floats
+
+
+def refine(
+    template: Template, vectors: torch.Tensor, rotations: Floats, shifts: Floats, spacing: float
+) -> Alignment:
+    """Return the best fits of boxes, given as unit vectors `(N, 2 P)`, to a template.
+
+    Each box has C candidates: rotation matrices `(N, C, 3, 3)` and shifts `(N, C, 3)`, xyz
+    voxels. They were chosen from orientations that lie `spacing` degrees apart.
     """
     points = len(template.band.points)
     size = max(1, ELEMENTS_PER_BATCH // (points * 2 * rotations.shape[1] * 4))
-    parts = []
-    for batch in batches(len(vectors), size):
-        part = slice(batch.start, batch.stop)
-        parts.append(_refine(template, vectors[part], rotations[part], shifts[part], spacing))
+    parts = [
+        _refine(template, vectors[part], rotations[part], shifts[part], spacing)
+        for part in batches(len(vectors), size)
+    ]
     scores, matrices, places = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return scores, Rotation.from_matrix(matrices), places
+    return Alignment(scores, Rotation.from_matrix(matrices), places)
 
 
 def _refine(
@@ -76,7 +71,10 @@ def _refine(
         scores, gradient, normal = _linearise(template, boxes, *flat)
         best.update(scores.reshape(count, kept), trial, gradient, normal)
         trial = best.step(np.radians(MAX_ROTATION_STEP * spacing))
-    scores = _scores(template, vectors.repeat_interleave(kept, dim=0), *trial)
+    values = template.rotate(trial[0].reshape(-1, 3, 3))
+    boxes = vectors.repeat_interleave(kept, dim=0)
+    placed = _shift_each(boxes, trial[1].reshape(-1, 3), template.band)
+    scores = _to_numpy((placed * values).sum(dim=1))
     best.update(scores.reshape(count, kept), trial)
     best.keep(1, trial)
     return best.scores[:, 0], best.matrices[:, 0], best.shifts[:, 0]
@@ -159,12 +157,6 @@ def _linearise(
     return _to_numpy(scores), _to_numpy(gradient), _to_numpy(normal)
 
 
-def _scores(template: Template, boxes: torch.Tensor, matrices: Floats, shifts: Floats) -> Floats:
-    values = template.rotate_by_matrices(matrices.reshape(-1, 3, 3))
-    placed = _shift_each(boxes, shifts.reshape(-1, 3), template.band)
-    return _to_numpy((placed * values).sum(dim=1))
-
-
 def _to_numpy(values: torch.Tensor) -> Floats:
     return values.cpu().numpy().astype(float)
 
@@ -175,9 +167,3 @@ def _shift_each(vectors: torch.Tensor, shifts: Floats, band: FourierBand) -> tor
     phase = 2 * torch.pi * moves @ band.points.T
     moved = torch.complex(*vectors.chunk(2, 1)) * torch.polar(torch.ones_like(phase), phase)
     return torch.cat([moved.real, moved.imag], dim=1)
-
-
-def batches(count: int, size: int) -> Iterator[range]:
-    """Yield consecutive ranges of at most `size` indices."""
-    for start in range(0, count, size):
-        yield range(start, min(start + size, count))

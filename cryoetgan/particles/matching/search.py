@@ -1,9 +1,8 @@
-"""Template matching over a whole tomogram, tile by tile.
+"""Template matching over a whole tomogram, tile by tile (`tile_correlation`).
 
-Each tile goes through one FFT. Frequencies above the low-pass are removed there, so that the
-correlations are computed on a coarser grid without loss. Coarse orientations are tried at every
-point, all orientations only at the best points. The peaks are then aligned exactly
-(`refine`). A score is the correlation of a box and a template inside wedge and band.
+Coarse orientations are tried at every point, all orientations only at the best points. The peaks
+are then aligned exactly (`refine`). A score is the correlation of a box and a template inside
+wedge and band.
 """
 
 from dataclasses import dataclass
@@ -15,14 +14,8 @@ from scipy import ndimage
 
 from cryoetgan.devices import multiplies_bfloat16
 from cryoetgan.particles.matching.low_rank import LowRankBank
-from cryoetgan.particles.matching.refine import batches
-from cryoetgan.particles.matching.template import SearchOptions
-from cryoetgan.particles.matching.tile_correlation import (
-    TileCorrelator,
-    TilePoints,
-    correlate_tile,
-    read_tile,
-)
+from cryoetgan.particles.matching.template import SearchOptions, batches
+from cryoetgan.particles.matching.tile_correlation import TileCorrelator, TilePoints, read_tile
 from cryoetgan.particles.picking.tiled import check_finite, tile_edges, tile_spans
 from cryoetgan.progress import track
 
@@ -41,12 +34,11 @@ FINE_SCORE_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Matches:
-    """Local maxima of the best score."""
+    """Local maxima of the score: the best over classes and orientations."""
 
     positions: Floats
     """`(N, 3)` x, y, z in voxels of the tomogram."""
     scores: Floats
-    """`(N,)`: the best over classes and orientations."""
     components: torch.Tensor
     """`(N, K)`: they give the scores of all classes and orientations."""
     mean: float
@@ -62,22 +54,11 @@ def search(
     name: object = "the tomogram",
     core: int | None = None,
 ) -> Matches:
-    """Return the local maxima of the best score over a tomogram.
+    """Return the local maxima of the best score over a tomogram `(z, y, x)`, protein bright.
 
-    Parameters
-    ----------
-    volume : ndarray
-        `(z, y, x)`, protein bright. A memory-mapped array is read tile by tile.
-    bank : LowRankBank
-        The templates.
-    cutoff : float
-        Low-pass in cycles per voxel, at most 0.5.
-    options : SearchOptions
-        Tilt range and high-pass.
-    name : object
-        Name of the tomogram in messages.
-    core : int, optional
-        Edge of a tile without its halo, voxels; the default depends on the memory.
+    `options` give tilt range and high-pass; the low-pass is `cutoff`, in cycles per voxel, at
+    most 0.5. `core` is the edge of a tile without its halo, in voxels; the default depends on the
+    memory. `name` is the tomogram in messages.
     """
     halo = bank.box // 2 + 2
     dtype = torch.bfloat16 if multiplies_bfloat16(bank.kernels.device) else torch.float32
@@ -88,7 +69,8 @@ def search(
     edges = tuple(-(-n // -(-n // edge)) for n, edge in zip(volume.shape, edges, strict=True))
     low = options.highpass_radius / bank.box
     correlator: TileCorrelator | None = None
-    found: list[tuple[Floats, Floats, torch.Tensor]] = []
+    nothing = np.zeros((0, 3)), np.zeros(0, np.float32), torch.zeros((0, len(bank.kernels)))
+    found: list[tuple[Floats, Floats, torch.Tensor]] = [nothing]
     total, squares, count = 0.0, 0.0, 0
     coarse = bank.coarse.flatten(0, 1).to(dtype).T.contiguous()
     for place in track(list(tile_spans(volume.shape, edges)), "matching"):
@@ -99,15 +81,13 @@ def search(
         if correlator is None or correlator.lengths != window.shape:
             tilts = options.acquisition.tilts
             correlator = TileCorrelator(bank, window.shape, grid, tilts, (low, cutoff))
-        points, norms, components = correlate_tile(correlator, window, place, origin, dtype)
+        points, norms, components = correlator.correlate(window, place, origin, dtype)
         best = _coarse_best(components, coarse) / norms
         total, squares = total + float(best.sum()), squares + float((best**2).sum())
         count += len(best)
         found.append(_fine_peaks(bank, best, norms, components, points))
-    if not found:
-        none = torch.zeros((0, len(bank.kernels)))
-        return Matches(np.zeros((0, 3)), np.zeros(0), none, 0.0, 0.0)
     positions, scores, parts = zip(*found, strict=True)
+    count = max(count, 1)
     mean = total / count
     return Matches(
         np.concatenate(positions),
@@ -122,9 +102,8 @@ def _coarse_best(components: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor
     """Return `(V,)`: the best product of each point with the coarse bank `(K, C Rc)`."""
     best = torch.empty(components.shape[1], device=components.device)
     size = POINTS_PER_PRODUCT * (1 if components.device.type == "cpu" else 64)
-    for start in range(0, components.shape[1], size):
-        part = components[:, start : start + size].T.contiguous() @ coarse
-        best[start : start + size] = part.amax(dim=1)
+    for part in batches(components.shape[1], size):
+        best[part] = (components[:, part].T.contiguous() @ coarse).amax(dim=1)
     return best
 
 
@@ -156,8 +135,7 @@ def class_products(bank: LowRankBank, components: torch.Tensor) -> torch.Tensor:
     best = torch.full((len(vectors), len(bank.names)), -torch.inf, device=vectors.device)
     for number, coefficients in enumerate(bank.fine):
         for part in batches(len(vectors), _rows_per_product(bank)):
-            products = vectors[part.start : part.stop] @ coefficients.T
-            best[part.start : part.stop, number] = products.amax(dim=1)
+            best[part, number] = (vectors[part] @ coefficients.T).amax(dim=1)
     return best
 
 
@@ -168,8 +146,7 @@ def best_orientations(
     coefficients = bank.fine[number]
     found = []
     for part in batches(len(components), _rows_per_product(bank)):
-        rows = components[part.start : part.stop].to(coefficients.device)
-        products = rows @ coefficients.T
+        products = components[part].to(coefficients.device) @ coefficients.T
         best = torch.topk(products, min(count, products.shape[1]), dim=1).indices
         found.append(best.cpu().numpy())
     return np.concatenate(found)

@@ -1,12 +1,12 @@
 """A template in Fourier space, in any orientation, seen through missing wedge and band-pass."""
 
+from collections.abc import Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError
 from cryoetgan.physics.acquisition import Acquisition
@@ -53,40 +53,40 @@ class FourierBand:
     """`(P,)` indices into the flattened `rfftn` of a box."""
     weights: torch.Tensor
     """`(P,)` square roots of the number of Fourier modes that a voxel represents."""
+    transfer: torch.Tensor
+    """`(P,)` contrast transfer of a template."""
     box: int
     """Voxels."""
 
     def lowpass_indices(self, share: float, min_shells: float) -> torch.Tensor:
-        """Return the indices of the points up to a share of the highest frequency.
-
-        At least `min_shells` shells are kept, if the band has that many.
-        """
+        """Return the indices up to a share of the highest frequency, but at least some shells."""
         radius = self.points.norm(dim=1)
         limit = max(share * float(radius.max()), min_shells / self.box)
         return torch.nonzero(radius <= limit)[:, 0]
 
     def subset(self, index: torch.Tensor) -> "FourierBand":
         """Return the band of some points, given by their indices."""
-        return FourierBand(self.points[index], self.index[index], self.weights[index], self.box)
+        values = self.points[index], self.index[index], self.weights[index], self.transfer[index]
+        return FourierBand(*values, self.box)
+
+
+def template_box(maps: Mapping[str, Floats]) -> int:
+    """Return the edge of the templates in voxels; raise `UserError` if it is not one for all."""
+    shapes = {density.shape for density in maps.values()}
+    if len(shapes) != 1 or len(set(next(iter(shapes)))) != 1:
+        raise UserError(
+            f"templates must be cubes of one size, but their shapes are {sorted(shapes)}; "
+            "use one densities.box"
+        )
+    return int(next(iter(shapes))[0])
 
 
 def search_band(
     box: int, voxel_size: float, options: SearchOptions, device: torch.device
-) -> tuple[FourierBand, Floats]:
-    """Return the band of a search, and the contrast transfer `(P,)` of a template in it.
+) -> FourierBand:
+    """Return the frequencies inside tilt range, low-pass and high-pass, without zero.
 
-    The band holds the frequencies inside tilt range, low-pass and high-pass, without zero.
-
-    Parameters
-    ----------
-    box : int
-        Voxels.
-    voxel_size : float
-        Angstrom.
-    options : SearchOptions
-        Tilt range, contrast transfer, low-pass and high-pass.
-    device : torch.device
-        Device of the tensors.
+    `box` is the edge of a box in voxels of `voxel_size` angstrom.
     """
     record = options.acquisition
     radius = radius_grid((box, box, box), 1.0)
@@ -99,27 +99,29 @@ def search_band(
             f"lowpass ({options.lowpass:g} A) in a box of {box} voxels; lower one of them"
         )
     kz, ky, kx = np.broadcast_arrays(*frequency_axes((box, box, box), 1.0))
-    points = np.stack([kx, ky, kz], axis=-1)[inside]
+    points = torch.as_tensor(
+        np.stack([kx, ky, kz], axis=-1)[inside], dtype=torch.float32, device=device
+    )
     # a voxel with kx > 0 also represents its mirror image
     weights = np.sqrt(np.where(kx > 0, 2.0, 1.0)[inside])
-    band = FourierBand(
-        torch.as_tensor(points, dtype=torch.float32, device=device),
+    transfer = recorded_ctf(points.norm(dim=1).cpu().numpy() / voxel_size, record)
+    return FourierBand(
+        points,
         torch.as_tensor(np.flatnonzero(inside), device=device),
         torch.as_tensor(weights, dtype=torch.float32, device=device),
+        torch.as_tensor(transfer, dtype=torch.float32, device=device),
         box,
     )
-    frequency = band.points.norm(dim=1).cpu().numpy() / voxel_size
-    return band, recorded_ctf(frequency, record)
 
 
 class Template:
-    """The Fourier transform of one density map, evaluated at rotated frequencies.
+    """The Fourier transform of a density map `(z, y, x)`, evaluated at rotated frequencies.
 
-    `density` is a cube `(z, y, x)` with the particle's centre at n // 2; it is evaluated at the
-    frequencies of `band` and multiplied with the contrast transfer `(P,)`, if there is one.
+    The map is a cube with the particle's centre at n // 2. Its transform is multiplied with the
+    contrast transfer of the band.
     """
 
-    def __init__(self, density: Floats, band: FourierBand, transfer: Floats | None = None) -> None:
+    def __init__(self, density: Floats, band: FourierBand) -> None:
         box, size = band.box, band.box * OVERSAMPLING
         self.band, device = band, band.points.device
         # dividing by the transform of the linear kernel undoes the blur of the interpolation
@@ -140,25 +142,19 @@ class Template:
         slopes = [_transform(corrected * factor, waves[half:], waves) for factor in (x, y, z)]
         table = torch.stack([values[half:], *map(torch.as_tensor, slopes)], -1)
         self.table = torch.view_as_real(table).reshape(-1, 8).to(device)
-        self.weights = band.weights
-        if transfer is not None:
-            self.weights = band.weights * torch.as_tensor(transfer, dtype=torch.float32).to(device)
+        self.weights = band.weights * band.transfer
 
     def subset(self, index: torch.Tensor) -> "Template":
-        """Return this template in a part of its band, given by the points' indices."""
+        """Return this template in the band of some points, given by their indices."""
         part = copy(self)
         part.band, part.weights = self.band.subset(index), self.weights[index]
         return part
 
-    def rotate(self, rotations: Rotation) -> torch.Tensor:
+    def rotate(self, matrices: Floats) -> torch.Tensor:
         """Return `(R, 2 P)` unit vectors: the rotated template in its band, real then imaginary.
 
-        The transform of a rotated volume at k is the template's at k rotated back.
+        The transform of a volume rotated by a matrix is the template's at k rotated back.
         """
-        return self.rotate_by_matrices(rotations.as_matrix().reshape(-1, 3, 3))
-
-    def rotate_by_matrices(self, matrices: Floats) -> torch.Tensor:
-        """Return the same as `rotate` for rotation matrices `(R, 3, 3)`."""
         where = self._grid_points(matrices)  # (R, 3, P)
         count, _, points = where.shape
         # grid_sample takes x, y, z in [-1, 1] from first to last voxel centre
@@ -205,10 +201,9 @@ def _transform(
 def _interpolate(table: torch.Tensor, edge: int, where: torch.Tensor) -> torch.Tensor:
     """Return the rows of a table, interpolated linearly between its grid points: `(R, P, C)`.
 
-    `grid_sample` gives the same but keeps channels apart in memory. Here a row is read at once,
-    so that eight channels cost little more than two. The table is `(z y x, C)` on a grid of
-    `edge` (odd) points along x and y, and the upper half of z; `where` is `(R, 3, P)` xyz in
-    [-1, 1], z from 0.
+    `grid_sample` gives the same but reads channels one by one; eight cost little more than two
+    here. The table is `(z y x, C)` on a grid of `edge` (odd) points along x and y, and the upper
+    half of z; `where` is `(R, 3, P)` xyz in [-1, 1], z from 0.
     """
     middle = edge // 2
     at = where * middle
@@ -232,9 +227,8 @@ def _cross(vectors: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     """Return cross products of `(R, 3, 2, P)` and `(3, P)`; `linalg.cross` is 4 times slower."""
     (a, b, c), (x, y, z) = vectors.unbind(1), points.contiguous()
     found = torch.empty_like(vectors)
-    for row, (first, second, third, fourth) in enumerate(
-        [(b, z, c, y), (c, x, a, z), (a, y, b, x)]
-    ):
+    terms = [(b, z, c, y), (c, x, a, z), (a, y, b, x)]
+    for row, (first, second, third, fourth) in enumerate(terms):
         torch.mul(first, second, out=found[:, row])
         found[:, row].addcmul_(third, fourth, value=-1)
     return found
@@ -269,3 +263,9 @@ def shift_back(vectors: torch.Tensor, shifts: torch.Tensor, band: FourierBand) -
     moved_real = real[:, None] * cos - imag[:, None] * sin
     moved_imag = real[:, None] * sin + imag[:, None] * cos
     return torch.cat([moved_real, moved_imag], dim=2)
+
+
+def batches(count: int, size: int) -> Iterator[slice]:
+    """Yield consecutive slices of at most `size` of `count` items."""
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))

@@ -23,21 +23,16 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of a tile."""
+    """One axis of a tile: `size` voxels, padded to a fast length, and `points` of the coarser grid."""
 
     size: int
-    """Voxels, padded to a length that is fast to transform."""
     points: int
-    """Points of the coarser grid."""
+    step: float
+    """Voxels between points."""
     frequencies: NDArray[np.float64]
     """Frequencies that are kept, cycles per voxel."""
     kept: NDArray[np.int_]
     """Their indices in the transform of the tile."""
-
-    @property
-    def step(self) -> float:
-        """Voxels between points."""
-        return self.size / self.points
 
 
 def _axis(length: int, cutoff: float, half: bool) -> Axis:
@@ -52,7 +47,21 @@ def _axis(length: int, cutoff: float, half: bool) -> Axis:
     count = np.arange(points // 2) if half else np.fft.fftfreq(points, 1 / points)
     # the Nyquist frequency stands for two signs and is excluded (`half` never keeps it)
     count = np.round(count).astype(int)
-    return Axis(size, points, count / size, np.where(count < 0, count + size, count))
+    kept = np.where(count < 0, count + size, count)
+    return Axis(size, points, size / points, count / size, kept)
+
+
+@dataclass(frozen=True)
+class TilePoints:
+    """The grid points of a tile's core: their number, first position and spacing, zyx voxels."""
+
+    shape: tuple[int, ...]
+    first: Floats
+    step: Floats
+
+    def positions(self, index: NDArray[np.int_]) -> Floats:
+        """Return x, y, z in voxels of points given as `(N, 3)` zyx indices."""
+        return (self.first + index * self.step)[:, ::-1]
 
 
 class TileCorrelator:
@@ -124,6 +133,32 @@ class TileCorrelator:
         total = total * box**3 / float(np.prod(self.shape))
         return total.clamp_min(1e-3 * float(total.mean()) + 1e-30)
 
+    def correlate(
+        self, window: Floats, core: Sequence[Span], origin: NDArray[np.int_], dtype: torch.dtype
+    ) -> tuple[TilePoints, torch.Tensor, torch.Tensor]:
+        """Return the core's points, the norms `(V,)` of their boxes and their components `(K, V)`.
+
+        `window` is the tile with its halo, from voxel `origin` (zyx) of the tomogram on; `core`
+        is start and stop of each axis in the tomogram; `dtype` is the type of the components.
+        """
+        region, first = [], []
+        for (a, b), start, axis in zip(core, origin, self.axes, strict=True):
+            low = int(np.ceil((a - start) / axis.step - 1e-9))
+            high = int(np.ceil((b - start) / axis.step - 1e-9))
+            region.append(slice(low, high))
+            first.append(start + low * axis.step)
+        inner = tuple(region)
+        spectrum = self.spectrum(window)
+        energy = self.box_energy(spectrum)[inner]
+        kernels = self.bank.kernels
+        components = torch.empty((len(kernels), energy.numel()), dtype=dtype, device=self.device)
+        for number, kernel in enumerate(kernels):
+            answer = self.inverse(spectrum * self.conjugate(kernel))
+            components[number] = answer[inner].reshape(-1)
+        step = np.array([axis.step for axis in self.axes])
+        points = TilePoints(tuple(energy.shape), np.array(first), step)
+        return points, energy.reshape(-1).sqrt(), components
+
 
 def read_tile(
     volume: NDArray[np.generic], core: Sequence[Span], halo: int
@@ -136,47 +171,3 @@ def read_tile(
     window -= window.mean(dtype=np.float64).astype(np.float32)
     padding = [(part.start, n - part.stop) for part, n in zip(in_tile, shape, strict=True)]
     return np.pad(window, padding), low
-
-
-@dataclass(frozen=True)
-class TilePoints:
-    """The grid points of a tile's core: their number, first position and spacing, zyx voxels."""
-
-    shape: tuple[int, ...]
-    first: Floats
-    step: Floats
-
-    def positions(self, index: NDArray[np.int_]) -> Floats:
-        """Return x, y, z in voxels of points given as `(N, 3)` zyx indices."""
-        return (self.first + index * self.step)[:, ::-1]
-
-
-def correlate_tile(
-    correlator: TileCorrelator,
-    window: Floats,
-    core: Sequence[Span],
-    origin: NDArray[np.int_],
-    dtype: torch.dtype,
-) -> tuple[TilePoints, torch.Tensor, torch.Tensor]:
-    """Return the core's points, the norms `(V,)` of their boxes and their components `(K, V)`.
-
-    `window` is the tile with its halo, from voxel `origin` (zyx) of the tomogram on; `core` is
-    start and stop of each axis in the tomogram; `dtype` is the type of the components.
-    """
-    region, first = [], []
-    for (a, b), start, axis in zip(core, origin, correlator.axes, strict=True):
-        low = int(np.ceil((a - start) / axis.step - 1e-9))
-        high = int(np.ceil((b - start) / axis.step - 1e-9))
-        region.append(slice(low, high))
-        first.append(start + low * axis.step)
-    inner = tuple(region)
-    spectrum = correlator.spectrum(window)
-    energy = correlator.box_energy(spectrum)[inner]
-    kernels = correlator.bank.kernels
-    components = torch.empty((len(kernels), energy.numel()), dtype=dtype, device=correlator.device)
-    for number, kernel in enumerate(kernels):
-        answer = correlator.inverse(spectrum * correlator.conjugate(kernel))
-        components[number] = answer[inner].reshape(-1)
-    step = np.array([axis.step for axis in correlator.axes])
-    points = TilePoints(tuple(energy.shape), np.array(first), step)
-    return points, energy.reshape(-1).sqrt(), components

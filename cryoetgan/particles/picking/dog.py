@@ -28,8 +28,8 @@ def difference_of_gaussians(
 ) -> Floats:
     """Return G(sigma) * v - G(1.1 sigma) * v, where `*` is a convolution.
 
-    A bright ball gives the highest value if sigma = radius / sqrt(3). The result is float32.
-    As in AITom, the border reflects and the Gaussians end at 4 sigma.
+    A bright ball gives the highest value if sigma = radius / sqrt(3). As in AITom, the border
+    reflects and the Gaussians end at 4 sigma.
 
     Parameters
     ----------
@@ -40,11 +40,6 @@ def difference_of_gaussians(
     region : sequence of (int, int), optional
         Start and stop of each axis, zyx, of the part to return. Each axis is cut as soon as it
         is filtered. Lines are filtered one by one, so the values do not depend on the region.
-
-    Returns
-    -------
-    ndarray
-        `(z, y, x)` of the region.
     """
     region = region or [(0, n) for n in volume.shape]
     blurred = []
@@ -71,29 +66,16 @@ def non_maximum_suppression(
 ) -> NDArray[np.int_]:
     """Keep peaks greedily, best first, and drop all others closer than a kept peak's distance.
 
-    Parameters
-    ----------
-    positions : ndarray
-        `(N, 3)`.
-    scores : ndarray
-        `(N,)`, higher is better.
-    distances : ndarray
-        `(N,)` in units of `positions`.
-
-    Returns
-    -------
-    ndarray of int
-        Indices of the kept peaks, best first.
+    `positions` is `(N, 3)`, `scores` and `distances` (in units of the positions) are `(N,)`.
+    Returns the indices of the kept peaks, best first.
     """
     order = np.argsort(-scores, kind="stable")
-    tree = cKDTree(positions) if len(positions) else None
+    tree = cKDTree(np.reshape(positions, (-1, 3)))
     dropped = np.zeros(len(positions), bool)
     kept: list[int] = []
     for start in range(0, len(order), PEAKS_PER_QUERY):
         part = order[start : start + PEAKS_PER_QUERY]
         part = part[~dropped[part]]
-        if tree is None or not len(part):
-            continue
         reach = np.nextafter(distances[part], 0)
         neighbours = tree.query_ball_point(positions[part], reach, return_sorted=False)
         for index, near in zip(part.tolist(), neighbours, strict=True):

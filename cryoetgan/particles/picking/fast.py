@@ -15,13 +15,7 @@ from numpy.typing import NDArray
 from cryoetgan.io.memmap import release_pages
 from cryoetgan.particles.picking.dog import SIGMA_RATIO, TRUNCATE, Span
 from cryoetgan.particles.picking.local_maxima import PeakList, Peaks, quadratic_offsets
-from cryoetgan.particles.picking.spline_maxima import (
-    CLIMB_RIM,
-    SPLINE_REACH,
-    Spline,
-    climb,
-    climb_starts,
-)
+from cryoetgan.particles.picking.spline_maxima import CLIMB_RIM, SPLINE_REACH, Spline, spline_maxima
 from cryoetgan.particles.picking.tiled import check_finite, find_peaks, tile_edges, tile_spans
 from cryoetgan.progress import track
 
@@ -54,21 +48,9 @@ def find_peaks_fast(
 ) -> list[Peaks]:
     """Return the peaks of each sigma's response, as `tiled.find_peaks` does.
 
-    Parameters
-    ----------
-    volume : ndarray
-        `(z, y, x)`, protein bright. A memory-mapped array is read tile by tile.
-    sigmas : sequence of float
-        Voxels. Below 3.5 voxels the grid is not decimated and `tiled.find_peaks` is used.
-    name : object
-        Name of the tomogram in messages.
-    tile_voxels : float
-        Largest number of coarse voxels of a tile with its halo.
-
-    Returns
-    -------
-    list of Peaks
-        Positions agree with the exact ones to half a voxel, except for very flat maxima.
+    Positions agree with the exact ones to half a voxel, except for very flat maxima. Below a sigma
+    of 3.5 voxels the grid is not decimated and `tiled.find_peaks` is used. A tile with its halo
+    has at most `tile_voxels` coarse voxels.
     """
     found: dict[float, Peaks] = {}
     strides = {sigma: decimation_stride(sigma) for sigma in sigmas}
@@ -112,7 +94,7 @@ def _find_on_coarse_grid(
             coefficients -= _convolve(part, wide)
             first = np.array([a for a, _ in core]) - rim
             spline = Spline(coefficients, first, stride, volume.shape)
-            tops, cubes = climb(spline, climb_starts(spline, ROUNDING * max(highest, -lowest)))
+            tops, cubes = spline_maxima(spline, ROUNDING * max(highest, -lowest))
             low, high = stride * np.array(core).T
             mine = ((tops >= low) & (tops < high)).all(axis=1)
             places = tops[mine] + quadratic_offsets(cubes[mine])

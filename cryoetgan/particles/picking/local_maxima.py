@@ -32,6 +32,24 @@ class Peaks:
     """Lowest and highest response of all peaks, negative ones included: m and M of
     `dog.threshold`."""
 
+    def outside_mask(self, mask: NDArray[np.generic]) -> "Peaks":
+        """Return the peaks at which a mask `(z, y, x)` is zero.
+
+        The largest of them becomes the M of the threshold, so that a masked gold bead does not
+        raise the threshold of the particles.
+        """
+        good = outside_mask(mask, self.positions)
+        values = self.values[good]
+        highest = float(values.max()) if len(values) else self.lowest
+        return Peaks(self.positions[good], values, self.lowest, highest)
+
+
+def outside_mask(mask: NDArray[np.generic], positions: Floats) -> NDArray[np.bool_]:
+    """Return whether a mask `(z, y, x)` is zero at each of the positions `(N, 3)` zyx, voxels."""
+    last = np.array(mask.shape) - 1
+    z, y, x = np.clip(np.floor(np.asarray(positions, float) + 0.5).astype(int), 0, last).T
+    return np.asarray(mask[z, y, x] == 0)
+
 
 class PeakList:
     """Collect peaks tile by tile, 16 bytes each.
@@ -67,16 +85,9 @@ class PeakList:
 def local_maxima(response: Floats) -> NDArray[np.int_]:
     """Return the voxels that are largest in their 18-neighbourhood (3 x 3 x 3 without corners).
 
-    Parameters
-    ----------
-    response : ndarray
-        `(z + 2, y + 2, x + 2)`: the voxels and a rim of one voxel, -inf outside the volume.
-
-    Returns
-    -------
-    ndarray of int
-        `(N, 3)` zyx, counted without the rim. A voxel inside a constant region, as in padded
-        tomograms, is not a maximum.
+    `response` is `(z + 2, y + 2, x + 2)`: the voxels and a rim of one voxel, -inf outside the
+    volume. The result is `(N, 3)` zyx, counted without the rim. A voxel inside a constant region,
+    as in padded tomograms, is not a maximum.
     """
     middle = response[1:-1, 1:-1, 1:-1]
     candidate = np.ones(middle.shape, bool)
@@ -85,7 +96,11 @@ def local_maxima(response: Floats) -> NDArray[np.int_]:
         candidate &= middle >= _neighbours(response, step)
     if np.count_nonzero(candidate) > MAX_CANDIDATE_SHARE * candidate.size:
         # the voxels of the padding would take a hundred bytes each as a list of indices
-        candidate &= _above_any(response)
+        above = np.zeros(middle.shape, bool)
+        for step in FACES + EDGES:
+            neighbours = _neighbours(response, step)
+            above |= (neighbours < middle) & (neighbours > -np.inf)
+        candidate &= above
     where = np.argwhere(candidate)
     values = middle[tuple(where.T)]
     above_any = np.zeros(len(where), bool)
@@ -97,20 +112,9 @@ def local_maxima(response: Floats) -> NDArray[np.int_]:
     return where[keep & above_any]
 
 
-def _above_any(response: Floats) -> NDArray[np.bool_]:
-    """Return whether each voxel is larger than any of its 18 neighbours inside the volume."""
-    middle = response[1:-1, 1:-1, 1:-1]
-    above = np.zeros(middle.shape, bool)
-    for step in FACES + EDGES:
-        neighbours = _neighbours(response, step)
-        above |= (neighbours < middle) & (neighbours > -np.inf)
-    return above
-
-
 def _neighbours(response: Floats, step: tuple[int, ...]) -> Floats:
-    return response[
-        tuple(slice(1 + s, n - 1 + s) for s, n in zip(step, response.shape, strict=True))
-    ]
+    inner = (slice(1 + s, n - 1 + s) for s, n in zip(step, response.shape, strict=True))
+    return response[tuple(inner)]
 
 
 def neighbourhoods(response: Floats, where: NDArray[np.int_]) -> Floats:
@@ -123,18 +127,10 @@ def neighbourhoods(response: Floats, where: NDArray[np.int_]) -> Floats:
 def quadratic_offsets(cube: Floats) -> Floats:
     """Return the maximum of a quadratic through each peak and its neighbours.
 
-    Parameters
-    ----------
-    cube : ndarray
-        `(N, 3, 3, 3)` zyx, the peak in the middle; -inf outside the volume.
-
-    Returns
-    -------
-    ndarray
-        `(N, 3)` zyx in (-0.5, 0.5); zero along an axis on which the peak is the last voxel.
+    `cube` is `(N, 3, 3, 3)` zyx with the peak in the middle, -inf outside the volume. The result
+    is `(N, 3)` zyx in (-0.5, 0.5); zero along an axis on which the peak is the last voxel.
     """
-    gradient, curvature = derivatives(cube)
-    step = newton_step(gradient, curvature)
+    step = newton_step(*derivatives(cube))
     return np.clip(np.nan_to_num(step), -MAX_OFFSET, MAX_OFFSET)
 
 

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
-from cryoetgan.particles.masks import peaks_outside_mask
 from cryoetgan.particles.picking.dog import THRESHOLD_STEPS, non_maximum_suppression, threshold
 from cryoetgan.particles.picking.fast import find_peaks_fast
 from cryoetgan.particles.picking.local_maxima import Peaks
@@ -17,10 +16,9 @@ Floats = NDArray[np.floating]
 SIZE_EXPONENT = 2.0
 """Peaks of different sigmas are compared as response * sigma^2.
 
-The response to white noise falls as sigma^-1.5, and the mass of a ball grows as sigma^3. The
-share of true particles among the first N picks of shared set 1 is 0.64 with exponent 0 (parts of
-a ribosome outrank smaller particles), 0.92 with 1.5, 0.97 with 2 to 2.5, and 0.94 with 3. Set 2
-gives the same order.
+The response to white noise falls as sigma^-1.5, and the mass of a ball grows as sigma^3. Of the
+first N picks of shared set 1, 0.64 are true with exponent 0 (parts of a ribosome outrank smaller
+particles), 0.92 with 1.5, 0.97 with 2 to 2.5, and 0.94 with 3. Set 2 gives the same order.
 """
 
 
@@ -73,16 +71,11 @@ def pick(
         `(N, 3)` zyx, voxels, subvoxel.
     scores : ndarray
         `(N,)` response * sigma^2, divided by the median over the peaks of the widest sigma.
-
-    Raises
-    ------
-    UserError
-        If a sigma does not fit the tomogram, if voxels are not finite, or if nothing is found.
     """
     sigmas = sorted(set(sigmas))
     found = _peaks_by_sigma(volume, sigmas, options.fast, name)
     if mask is not None:
-        found = [peaks_outside_mask(peaks, mask) for peaks in found]
+        found = [peaks.outside_mask(mask) for peaks in found]
         if not any(len(peaks.values) for peaks in found):
             raise UserError(f"{name}: all peaks lie in the mask; voxels to keep must be 0 in it")
     positions, scores, distances = [], [], []
@@ -98,12 +91,9 @@ def pick(
             f"{name}: no peak lies above the threshold {options.threshold:g}. Lower "
             "particles.threshold; check sigma and the contrast (protein must be bright)"
         )
-    typical = [
-        np.median(p.values) * s**SIZE_EXPONENT
-        for s, p in zip(sigmas, found, strict=True)
-        if len(p.values)
-    ]
-    return where[kept], value[kept] / typical[-1]
+    widest = [(s, p) for s, p in zip(sigmas, found, strict=True) if len(p.values)][-1]
+    typical = np.median(widest[1].values) * widest[0] ** SIZE_EXPONENT
+    return where[kept], value[kept] / typical
 
 
 def _peaks_by_sigma(
@@ -131,18 +121,13 @@ def _peaks_by_sigma(
 def radius_of_map(density: Floats, voxel_size: float) -> float:
     """Return the radius in angstrom of a ball with the same radius of gyration as a map.
 
-    Parameters
-    ----------
-    density : ndarray
-        `(z, y, x)`; negative values count as zero.
-    voxel_size : float
-        Angstrom.
+    Negative values of the map `(z, y, x)` count as zero; `voxel_size` is in angstrom.
     """
     mass = np.clip(np.asarray(density, np.float64), 0, None)
-    if mass.sum() <= 0:
+    total = mass.sum()
+    if total <= 0:
         raise UserError("the density map has no positive values, so its radius is undefined")
     axes = np.indices(mass.shape, dtype=np.float64)
-    total = mass.sum()
     centre = [(axis * mass).sum() / total for axis in axes]
     square = sum(((axis - c) ** 2 * mass).sum() for axis, c in zip(axes, centre, strict=True))
     return float(np.sqrt(5 / 3 * square / total)) * voxel_size

@@ -68,8 +68,8 @@ class Spline:
         return values
 
 
-def climb_starts(spline: Spline, floor: float) -> Integers:
-    """Return voxels `(N, 3)` near possible maxima of a response above `floor` (rounding).
+def _climb_starts(spline: Spline, floor: float) -> Integers:
+    """Return voxels `(N, 3)` near possible maxima of the response.
 
     A coarse voxel counts if no neighbour across a face surpasses it by much, and if the
     quadratic through its neighbours has a maximum not far away.
@@ -91,8 +91,9 @@ def climb_starts(spline: Spline, floor: float) -> Integers:
     return np.unique(spline.voxels(where[good] + np.clip(step[good], -1, 1)), axis=0)
 
 
-def climb(spline: Spline, voxels: Integers) -> tuple[Integers, Floats]:
-    """Return the maxima `(N, 3)` that are reached from voxels, and their neighbourhoods."""
+def spline_maxima(spline: Spline, floor: float) -> tuple[Integers, Floats]:
+    """Return the maxima `(N, 3)` above `floor` (rounding), and their neighbourhoods."""
+    voxels = _climb_starts(spline, floor)
     low = spline.stride * (spline.first + SPLINE_REACH)
     high = low + spline.stride * (np.array(spline.coefficients.shape) - 2 * SPLINE_REACH)
     tops, cubes = [np.empty((0, 3), int)], [np.empty((0, 3, 3, 3), np.float32)]

@@ -8,14 +8,8 @@ from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.memmap import read_region
+from cryoetgan.particles.picking import local_maxima as maxima
 from cryoetgan.particles.picking.dog import SIGMA_RATIO, TRUNCATE, Span, difference_of_gaussians
-from cryoetgan.particles.picking.local_maxima import (
-    PeakList,
-    Peaks,
-    local_maxima,
-    neighbourhoods,
-    quadratic_offsets,
-)
 from cryoetgan.progress import track
 
 Floats = NDArray[np.floating]
@@ -32,44 +26,29 @@ def find_peaks(
     sigma: float,
     tile: int | None = None,
     name: object = "the tomogram",
-) -> Peaks:
-    """Return the local maxima of the Difference of Gaussians of a whole tomogram.
+) -> maxima.Peaks:
+    """Return the local maxima of the Difference of Gaussians of a whole tomogram `(z, y, x)`.
 
-    Parameters
-    ----------
-    volume : ndarray
-        `(z, y, x)`, protein bright. A memory-mapped array is read tile by tile.
-    sigma : float
-        Voxels.
-    tile : int, optional
-        Edge of a tile's core in voxels; the default depends on the tomogram's size. Each tile is
-        read with a halo that covers the wider Gaussian and the neighbours of a peak, and only
-        peaks of the core count. The result is therefore equal to that for the whole volume.
-    name : object
-        Name of the tomogram in messages.
-
-    Raises
-    ------
-    UserError
-        If a voxel is not finite.
+    `sigma` and `tile`, the edge of a tile's core, are in voxels; the default tile depends on the
+    tomogram's size. Each tile is read with a halo that covers the wider Gaussian and the
+    neighbours of a peak, and only peaks of the core count. The result is therefore equal to that
+    for the whole volume. `name` is the tomogram in messages.
     """
     halo = halo_width(sigma)
-    found = PeakList()
+    found = maxima.PeakList()
     edges = (tile,) * 3 if tile else tile_edges(volume.shape, halo)
     for core in track(list(tile_spans(volume.shape, edges)), f"picking at sigma {sigma:.3g}"):
-        outer = [
-            (max(0, a - halo), min(n, b + halo))
-            for (a, b), n in zip(core, volume.shape, strict=True)
-        ]
+        spans = zip(core, volume.shape, strict=True)
+        outer = [(max(0, a - halo), min(n, b + halo)) for (a, b), n in spans]
         window = read_region(volume, outer)
         low, high = float(window.min()), float(window.max())
         check_finite(high - low, name)
         if low != high:  # constant padding needs no filter
             rimmed = _response_with_rim(window, sigma, core, outer, volume.shape)
-            where = local_maxima(rimmed)
-            near = neighbourhoods(rimmed, where)
+            where = maxima.local_maxima(rimmed)
+            near = maxima.neighbourhoods(rimmed, where)
             first = np.array([a for a, _ in core])
-            found.add(where + first + quadratic_offsets(near), near[:, 1, 1, 1])
+            found.add(where + first + maxima.quadratic_offsets(near), near[:, 1, 1, 1])
     return found.peaks()
 
 
@@ -94,19 +73,16 @@ def _response_with_rim(
     reach = [(max(0, a - 1), min(n, b + 1)) for (a, b), n in zip(core, shape, strict=True)]
     inner = [(a - start, b - start) for (a, b), (start, _) in zip(reach, outer, strict=True)]
     response = difference_of_gaussians(window, sigma, inner)
-    rim = [
-        (start - (a - 1), b + 1 - stop) for (a, b), (start, stop) in zip(core, reach, strict=True)
-    ]
-    if any(map(any, rim)):
-        response = np.pad(response, rim, constant_values=-np.inf)
-    return response
+    rim = [(a == 0, b == n) for (a, b), n in zip(core, shape, strict=True)]
+    return (
+        np.pad(response, np.array(rim, int), constant_values=-np.inf) if np.any(rim) else response
+    )
 
 
 def tile_edges(shape: Sequence[int], halo: int, max_voxels: float | None = None) -> tuple[int, ...]:
-    """Return the edges zyx of a tile's core.
+    """Return the edges zyx of a tile's core; a tile with its halo has at most `max_voxels`.
 
-    A tile with its halo has at most `max_voxels`, by default as many as fit the memory limit of
-    a picker.
+    The default is the memory limit of a picker.
     """
     if max_voxels is None:
         wanted = np.prod(shape, dtype=float) * 4 * TILE_SHARE
@@ -127,8 +103,6 @@ def tile_edges(shape: Sequence[int], halo: int, max_voxels: float | None = None)
 
 def tile_spans(shape: Sequence[int], edges: Sequence[int]) -> Iterator[tuple[Span, ...]]:
     """Yield (start, stop) of each axis of each tile's core, in the order of the voxels."""
-    axes = [
-        [(a, min(a + edge, n)) for a in range(0, n, edge)]
-        for n, edge in zip(shape, edges, strict=True)
-    ]
+    pairs = zip(shape, edges, strict=True)
+    axes = [[(a, min(a + edge, n)) for a in range(0, n, edge)] for n, edge in pairs]
     yield from itertools.product(*axes)

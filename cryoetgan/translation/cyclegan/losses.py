@@ -1,4 +1,4 @@
-"""The paper's losses, Paper, eq. 1 to eq. 5, and the variants that presets choose from.
+"""The losses, Paper, eq. 1 to eq. 5, with the variants that presets choose from; diagnostics.
 
 The paper's discriminators D_A and D_B are D_s (of subtomograms) and D_d (of densities) here. All
 losses are minimised; a sum that the paper maximises has its sign changed.
@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+BACKGROUND_RADIUS = 0.4
+"""Distance from the centre, as a fraction of the box, beyond which no particle reaches."""
 Scores = Callable[[Tensor], Tensor]
 """A discriminator: volumes `(B, 1, z, y, x)` to scores `(B, 1, z', y', x')`."""
 
@@ -83,11 +85,6 @@ def generator_loss(kind: str, fake: Tensor, real_label: float = 1.0) -> Tensor:
     raise ValueError(kind)
 
 
-def mean_absolute_error(cycled: Tensor, original: Tensor) -> Tensor:
-    """Return E[|G(G(x)) - x|_1], the mean over voxels."""
-    return (cycled - original).abs().mean()
-
-
 def cycle_loss(d: Tensor, cycled_d: Tensor, s: Tensor, cycled_s: Tensor) -> Tensor:
     """Return the cycle-consistency loss of both directions.
 
@@ -100,7 +97,7 @@ def cycle_loss(d: Tensor, cycled_d: Tensor, s: Tensor, cycled_s: Tensor) -> Tens
     cycled_d, cycled_s : Tensor
         G_sd(G_ds(d)) and G_ds(G_sd(s)).
     """
-    return mean_absolute_error(cycled_d, d) + mean_absolute_error(cycled_s, s)
+    return functional.l1_loss(cycled_d, d) + functional.l1_loss(cycled_s, s)
 
 
 def full_objective(
@@ -173,7 +170,7 @@ def lowpass(volumes: Tensor, sigma: float) -> Tensor:
 
 def identity_l1(translated: Tensor, original: Tensor, sigma: float) -> Tensor:
     """Return the mean absolute difference of the low-passed volumes `(B, 1, z, y, x)`."""
-    return mean_absolute_error(lowpass(translated, sigma), lowpass(original, sigma))
+    return functional.l1_loss(lowpass(translated, sigma), lowpass(original, sigma))
 
 
 def identity_cosine(translated: Tensor, original: Tensor, sigma: float) -> Tensor:
@@ -181,9 +178,35 @@ def identity_cosine(translated: Tensor, original: Tensor, sigma: float) -> Tenso
 
     It keeps positions and leaves the contrast to the discriminator.
     """
-    pair = (
-        volumes - volumes.mean(dim=(1, 2, 3, 4), keepdim=True) for volumes in (translated, original)
-    )
+    pair = (v - v.mean(dim=(1, 2, 3, 4), keepdim=True) for v in (translated, original))
     a, b = (lowpass(volumes, sigma).flatten(1) for volumes in pair)
     a, b = (flat - flat.mean(dim=1, keepdim=True) for flat in (a, b))
     return 1 - functional.cosine_similarity(a, b, dim=1, eps=1e-6).mean()
+
+
+def centre_shift(generated: Tensor, densities: Tensor) -> Tensor:
+    """Return the distance in whole voxels between generated particles and their densities.
+
+    It is the position of the peak of the cross-correlation, summed over the batch; random
+    differences have no direction and cancel.
+
+    Parameters
+    ----------
+    generated, densities : Tensor
+        `(N, 1, z, y, x)`.
+    """
+    shape, axes = generated.shape[-3:], (-3, -2, -1)
+    a, b = (torch.fft.rfftn(v.float() - v.float().mean(), dim=axes) for v in (generated, densities))
+    correlation = torch.fft.irfftn((a * b.conj()).sum(dim=(0, 1)), s=shape, dim=axes)
+    peak = torch.stack(torch.unravel_index(correlation.argmax(), shape)).float()
+    size = torch.tensor(shape, device=peak.device)
+    peak = torch.where(peak > size // 2, peak - size, peak)
+    return torch.linalg.vector_norm(peak)
+
+
+def background_mean(volumes: Tensor) -> Tensor:
+    """Return the mean grey value of the background of volumes `(N, 1, n, n, n)`."""
+    n = volumes.shape[-1]
+    axis = torch.arange(n, device=volumes.device) - n // 2
+    square = axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis[None, None] ** 2
+    return volumes[..., square > (BACKGROUND_RADIUS * n) ** 2].mean()

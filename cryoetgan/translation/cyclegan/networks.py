@@ -7,13 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from cryoetgan.translation.engine.layers import (
-    FirstConv3d,
-    InstanceNorm3d,
-    LastConv3d,
-    SameConv3d,
-    SameConvTranspose3d,
-)
+from cryoetgan.translation.engine import layers
 
 NORM_EPS = 1e-5
 INITIAL_SD = 0.02
@@ -29,9 +23,8 @@ class ResidualBlock(nn.Module):
         super().__init__()
 
         def convolution() -> list[nn.Module]:
-            layers: list[nn.Module] = [nn.ReflectionPad3d(1)]
-            layers += [nn.Conv3d(width, width, 3, bias=bias)]
-            return layers + ([instance_norm(width)] if norm else [])
+            last = [instance_norm(width)] if norm else []
+            return [nn.ReflectionPad3d(1), nn.Conv3d(width, width, 3, bias=bias), *last]
 
         self.body = nn.Sequential(*convolution(), nn.ReLU(), *convolution())
         self.dropout = nn.Dropout3d(dropout)
@@ -82,7 +75,7 @@ class Generator(nn.Module):
         self.noise_channels = noise_channels
         self.encoder = nn.Sequential(
             nn.ReflectionPad3d(3),
-            FirstConv3d(1, first, 7, bias=bias),
+            layers.FirstConv3d(1, first, 7, bias=bias),
             instance_norm(first),
             nn.ReLU(),
             *down(first, second, bias, padding),
@@ -95,7 +88,7 @@ class Generator(nn.Module):
             *up(third + noise_channels, second, bias, padding),
             *up(second, first, bias, padding),
             nn.ReflectionPad3d(3),
-            LastConv3d(first, 1, 7, bias=bias),
+            layers.LastConv3d(first, 1, 7, bias=bias),
             nn.Tanh() if output == "tanh" else nn.Identity(),
         )
         self.apply(initialise)
@@ -151,17 +144,16 @@ class Discriminator(nn.Module):
         super().__init__()
         self.stride, self.depth, self.padding = stride, len(widths), padding
         self.norm = norm
-        conv = SameConv3d if padding == "same" else functools.partial(nn.Conv3d, padding=1)
-        layers: list[nn.Module] = []
+        conv = layers.SameConv3d if padding == "same" else functools.partial(nn.Conv3d, padding=1)
+        body: list[nn.Module] = []
         channels = 1
         for index, width in enumerate(widths):
-            layers.append(conv(channels, width, 4, stride=stride, bias=bias))
+            body.append(conv(channels, width, 4, stride=stride, bias=bias))
             if norm and index > 0:
-                layers.append(instance_norm(width))
-            layers.append(nn.LeakyReLU(NEGATIVE_SLOPE))
+                body.append(instance_norm(width))
+            body.append(nn.LeakyReLU(NEGATIVE_SLOPE))
             channels = width
-        layers.append(conv(channels, 1, 4))
-        self.body = nn.Sequential(*layers)
+        self.body = nn.Sequential(*body, conv(channels, 1, 4))
         self.apply(initialise)
         if spectral:
             for layer in self.convolutions():
@@ -171,21 +163,11 @@ class Discriminator(nn.Module):
         """Yield the convolutions, from the input on."""
         return (layer for layer in self.body if isinstance(layer, nn.Conv3d))
 
-    def receptive_field(self) -> int:
-        """Return the edge in voxels of the region that one score depends on."""
-        field = 4
-        for _ in range(self.depth):
-            field = field * self.stride + (4 - self.stride)
-        return field
-
     def smallest_box(self) -> int:
         """Return the edge in voxels of the smallest box that has a score."""
         if self.padding == "same":  # instance norm of a single voxel is not defined
             return self.stride**self.depth + 1 if self.norm else 1
-        size = 2
-        for _ in range(self.depth):
-            size = size * self.stride if self.stride == 2 else size + 1
-        return size
+        return 2 ** (self.depth + 1) if self.stride == 2 else self.depth + 2
 
     def forward(self, x: Tensor) -> Tensor:
         """Return scores `(B, 1, z', y', x')`, one a patch; real volumes score higher."""
@@ -198,23 +180,20 @@ class Discriminator(nn.Module):
 
 def down(channels: int, width: int, bias: bool, padding: str) -> list[nn.Module]:
     """Return the layers of d: a 3^3 convolution with stride 2, instance norm, ReLU."""
-    conv = SameConv3d if padding == "same" else functools.partial(nn.Conv3d, padding=1)
+    conv = layers.SameConv3d if padding == "same" else functools.partial(nn.Conv3d, padding=1)
     return [conv(channels, width, 3, stride=2, bias=bias), instance_norm(width), nn.ReLU()]
 
 
 def up(channels: int, width: int, bias: bool, padding: str) -> list[nn.Module]:
     """Return the layers of u: a 3^3 transposed convolution with stride 2, instance norm, ReLU."""
-    conv = (
-        SameConvTranspose3d
-        if padding == "same"
-        else functools.partial(nn.ConvTranspose3d, padding=1, output_padding=1)
-    )
+    even = functools.partial(nn.ConvTranspose3d, padding=1, output_padding=1)
+    conv = layers.SameConvTranspose3d if padding == "same" else even
     return [conv(channels, width, 3, stride=2, bias=bias), instance_norm(width), nn.ReLU()]
 
 
-def instance_norm(width: int) -> InstanceNorm3d:
+def instance_norm(width: int) -> layers.InstanceNorm3d:
     """Return an instance norm with a trained scale and shift."""
-    return InstanceNorm3d(width, eps=NORM_EPS, affine=True)
+    return layers.InstanceNorm3d(width, eps=NORM_EPS, affine=True)
 
 
 def initialise(layer: nn.Module) -> None:

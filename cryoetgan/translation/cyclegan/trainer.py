@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils import parametrize
 
 from cryoetgan.seeds import rng
 from cryoetgan.translation.cyclegan import losses
-from cryoetgan.translation.cyclegan.diagnostics import background_mean, centre_shift
 from cryoetgan.translation.cyclegan.networks import Discriminator, Generator
 from cryoetgan.translation.engine.batches import ShuffledIndices, VolumeLoader
 from cryoetgan.translation.engine.losses import patch_distance, signal_cosine_distance
@@ -44,15 +44,13 @@ class ReplayPool:
             return volumes
         out = []
         for volume in volumes:
+            shown = volume
             if len(self.volumes) < self.size:
                 self.volumes.append(volume.clone())
-                out.append(volume)
             elif torch.rand(()) < 0.5:
                 index = int(torch.randint(self.size, ()))
-                out.append(self.volumes[index].clone())
-                self.volumes[index] = volume.clone()
-            else:
-                out.append(volume)
+                shown, self.volumes[index] = self.volumes[index], volume.clone()
+            out.append(shown)
         return torch.stack(out)
 
 
@@ -122,6 +120,9 @@ class CycleGANTrainer(Trainer):
             "D_s": make_discriminator(s),
             "D_d": make_discriminator(s),
         }
+        # a compiled network has no cache of normalised weights and no second derivatives
+        if not s.spectral_norm and s.penalty_weight == s.r1_weight == 0:
+            self.compiled = tuple(networks)
         self.set_networks(networks, make_generator(s))
         for name, members, rate in (
             ("generators", ("G_ds", "G_sd"), s.lr_generator),
@@ -137,18 +138,7 @@ class CycleGANTrainer(Trainer):
             densities = densities + self.noise_sd * torch.randn_like(densities)
         pair = {"d": densities, "s": subtomograms}
         self.sets = {name: VolumeLoader(volumes, device) for name, volumes in pair.items()}
-        self.indices = {
-            name: ShuffledIndices(len(volumes), seed, name) for name, volumes in self.sets.items()
-        }
-
-    def compile_networks(self, backend: str = "inductor") -> None:
-        """Compile networks in place; the names in their states do not change."""
-        super().compile_networks(backend)
-        s = self.settings
-        # a compiled network has no cache of normalised weights and no second derivatives
-        if not s.spectral_norm and s.penalty_weight == s.r1_weight == 0:
-            for name in ("D_s", "D_d"):
-                self.networks[name].compile(backend=backend, dynamic=False)
+        self.indices = {k: ShuffledIndices(len(v), seed, k) for k, v in self.sets.items()}
 
     def train_step(self) -> None:
         """Update the discriminators, once or more, then the generators."""
@@ -267,10 +257,8 @@ class CycleGANTrainer(Trainer):
         cycle = losses.cycle_loss(d, cycled_d, smooth_s, smooth_cycled_s)
         loss = losses.full_objective(adversarial_s, adversarial_d, cycle, settings.cycle_weight)
         if settings.identity_weight > 0:
-            distance = (
-                losses.identity_cosine if settings.identity_kind == "cosine" else losses.identity_l1
-            )
-            identity = distance(fake_s, d, settings.identity_lowpass)
+            kinds = {"l1": losses.identity_l1, "cosine": losses.identity_cosine}
+            identity = kinds[settings.identity_kind](fake_s, d, settings.identity_lowpass)
             self.last["identity"] = identity.detach()
             loss = loss + settings.identity_weight * identity
         if settings.patch_weight > 0:
@@ -278,8 +266,8 @@ class CycleGANTrainer(Trainer):
             self.last["patches"] = patches.detach()
             loss = loss + settings.patch_weight * patches
         self.last["adversarial"] = (adversarial_s + adversarial_d).detach()
-        self.last["cycle_d"] = losses.mean_absolute_error(cycled_d.detach(), d)
-        self.last["cycle_s"] = losses.mean_absolute_error(smooth_cycled_s.detach(), smooth_s)
+        self.last["cycle_d"] = functional.l1_loss(cycled_d.detach(), d)
+        self.last["cycle_s"] = functional.l1_loss(smooth_cycled_s.detach(), smooth_s)
         self.last["sd_ratio"] = fake_s.detach().std() / s.std().clamp_min(1e-6)
         return loss
 
@@ -311,13 +299,12 @@ class CycleGANTrainer(Trainer):
         self.networks.train()
         mean = (one + other).float() / 2
         s = self.sets["s"].batch(torch.linspace(0, len(self.sets["s"]) - 1, SCORED_VOLUMES).long())
-        offset = background_mean(one.float()) - background_mean(s)
+        offset = losses.background_mean(one.float()) - losses.background_mean(s)
         self.last["noise_ratio"] = (one - other).std() / (2**0.5 * one.std())
-        self.last["cycle_hidden"] = losses.mean_absolute_error(
-            noisy_cycled, d
-        ) / losses.mean_absolute_error(cycled, d)
+        hidden, plain = (functional.l1_loss(x, d) for x in (noisy_cycled, cycled))
+        self.last["cycle_hidden"] = hidden / plain
         self.last["signal_cosine_distance"] = signal_cosine_distance(mean, d)
-        self.last["centre_shift"] = centre_shift(mean, d)
+        self.last["centre_shift"] = losses.centre_shift(mean, d)
         self.last["background_offset"] = offset / s.std().clamp_min(1e-6)
 
     def score_held_out(self) -> None:
@@ -329,10 +316,8 @@ class CycleGANTrainer(Trainer):
         if not count:
             return
         rows = torch.linspace(0, len(self.sets["s"]) - 1, count).long()
-        for name, volumes in (
-            ("held_out", self.held_out[:count]),
-            ("train", self.sets["s"].batch(rows)),
-        ):
+        pair = {"held_out": self.held_out[:count], "train": self.sets["s"].batch(rows)}
+        for name, volumes in pair.items():
             scores = [self.score("D_s", v[None].to(self.device)).mean() for v in volumes]
             self.last[f"D_s_{name}"] = torch.stack(scores).mean()
 

@@ -32,10 +32,9 @@ class CycleGANTranslator(Translator):
         self, source: VolumeSet, items: Sequence[Item], seed: int
     ) -> tuple[list[int], Volumes]:
         """Translate a batch; see `Translator.translate_batch`."""
-        domains = (
-            ("density", "subtomogram") if self.direction == "ds" else ("subtomogram", "density")
-        )
-        scaler, target = map(self.scaler, domains)
+        scaler, target = self.scaler("density"), self.scaler("subtomogram")
+        if self.direction == "sd":
+            scaler, target = target, scaler
         volumes = np.array(source.volumes[[item.row for item in items]], np.float32)
         inputs = scaler.forward(torch.from_numpy(volumes)[:, None])
         noises = []

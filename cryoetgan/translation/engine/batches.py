@@ -41,7 +41,11 @@ class VolumeLoader:
 
     def __init__(self, volumes: Tensor, device: torch.device) -> None:
         self.device = device
-        self.data = volumes.to(device) if fits_device(volumes, device) else volumes.cpu()
+        fits = True
+        if device.type == "cuda" and volumes.device.type != "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            fits = volumes.numel() * volumes.element_size() <= FREE_MEMORY_FRACTION * free
+        self.data = volumes.to(device) if fits else volumes.cpu()
 
     def __len__(self) -> int:
         return len(self.data)
@@ -53,11 +57,3 @@ class VolumeLoader:
             return chosen
         # page-locked memory is copied while the device computes
         return chosen.pin_memory().to(self.device, non_blocking=True)
-
-
-def fits_device(volumes: Tensor, device: torch.device) -> bool:
-    """Return whether volumes may be held on the device during training."""
-    if device.type != "cuda" or volumes.device.type == "cuda":
-        return True
-    free, _ = torch.cuda.mem_get_info(device)
-    return volumes.numel() * volumes.element_size() <= FREE_MEMORY_FRACTION * free

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from cryoetgan import __version__
 from cryoetgan.errors import UserError
@@ -66,23 +65,21 @@ def _rebuild(value: Any) -> Any:
 def read(path: Path) -> dict[str, Any]:
     """Read a checkpoint; only tensors and plain values are loaded.
 
-    Raises
-    ------
-    UserError
-        If the file is missing or written by a newer version; `DamagedError` if it is damaged or
-        not a checkpoint.
+    Raises `DamagedError` if the file is damaged or not a checkpoint.
     """
     path = check_exists(path, "checkpoint")
     try:
-        _check_archive(path)
+        if zipfile.is_zipfile(path):  # torch does not check the sums of its parts
+            with zipfile.ZipFile(path) as archive:
+                part = archive.testzip()
+            if part is not None:
+                raise ValueError(f"its part {part} has changed since it was written")
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch's message explains how to run code from the file: it must not be shown
-        raise DamagedError(
-            f"{path}: is not a valid checkpoint (unexpected content); train again"
-        ) from error
     except DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):
+            # torch's message explains how to run code from the file: it must not be shown
+            reason = "unexpected content"
         raise DamagedError(f"{path}: is not a valid checkpoint ({reason}); train again") from error
     if not isinstance(content, dict) or not isinstance(content.get("version"), str):
         raise DamagedError(f"{path}: is not a checkpoint of `translation train`")
@@ -91,34 +88,9 @@ def read(path: Path) -> dict[str, Any]:
             f"{path}: has format {content.get('format')} of cryoetgan {content['version']}, this "
             f"version ({__version__}) reads format {FORMAT}; update, or train again"
         )
-    missing = sorted(KEYS - set(content))
-    if missing:
+    if missing := sorted(KEYS - set(content)):
         raise DamagedError(f"{path}: is not a valid checkpoint (no {', '.join(missing)})")
     return content
-
-
-def _check_archive(path: Path) -> None:
-    """Raise a `ValueError` if a part of the file changed; torch does not check its sums."""
-    if not zipfile.is_zipfile(path):
-        return  # torch names the reason
-    with zipfile.ZipFile(path) as archive:
-        part = archive.testzip()
-    if part is not None:
-        raise ValueError(f"its part {part} has changed since it was written")
-
-
-def load_weights(
-    network: nn.Module, state: Mapping[str, torch.Tensor], content: Mapping[str, Any], path: Path
-) -> None:
-    """Load weights of the checkpoint `path`; `UserError` if this version's network differs."""
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()[:150]
-        raise UserError(
-            f"{path}: was written by cryoetgan {content['version']} (this is {__version__}), "
-            f"whose networks differ: {reason}; train again"
-        ) from error
 
 
 def find_differences(content: Mapping[str, Any], key: Mapping[str, Any]) -> list[str]:
@@ -140,25 +112,17 @@ def find_differences(content: Mapping[str, Any], key: Mapping[str, Any]) -> list
 def find_state(folder: Path, key: Mapping[str, Any], code: str) -> dict[str, Any] | None:
     """Return the state to resume from, or None to train from the start.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder of the run; `UserError` if it holds the finished checkpoint of another run.
-    key : mapping
-        Settings, seed, input hashes and preset of the run.
-    code : str
-        Hash of the training code. A finished run is trained anew by other code only once its
-        checkpoint is gone; an unfinished run resumes.
+    `key` holds settings, seed, input hashes and preset of the run; a finished checkpoint of another
+    run in the folder is a `UserError`. `code` is the hash of the training code: a finished run is
+    trained anew by other code only once its checkpoint is gone; an unfinished run resumes.
     """
     finished, newest = folder / NAME, folder / IN_PROGRESS
     checkpoint = read(finished) if finished.exists() else None
-    if checkpoint:
-        different = find_differences(checkpoint, key)
-        if different:
-            raise UserError(
-                f"{finished}: was trained with other {', '.join(different)}; delete the folder to "
-                "train anew, or give another folder"
-            )
+    if checkpoint and (different := find_differences(checkpoint, key)):
+        raise UserError(
+            f"{finished}: was trained with other {', '.join(different)}; delete the folder to train "
+            "anew, or give another folder"
+        )
     state, reason = checkpoint, ""
     if newest.exists() and not (checkpoint and newest.samefile(finished)):
         try:
@@ -166,8 +130,7 @@ def find_state(folder: Path, key: Mapping[str, Any], code: str) -> dict[str, Any
         except DamagedError as error:
             reason = str(error)
         else:
-            different = find_differences(found, key)
-            if different:
+            if different := find_differences(found, key):
                 reason = f"{newest}: belongs to a run with other {', '.join(different)}"
             elif found["code"] != code and found["step"] == key["steps"] and not checkpoint:
                 reason = f"{newest}: was trained by other code"

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, NoReturn, TypeVar
 
@@ -15,45 +16,28 @@ log = logging.getLogger("cryoetgan")
 T = TypeVar("T")
 
 
-class SingleProcess:
-    """A process that trains alone; `FabricGroup` has the same methods for several."""
+@dataclass
+class ProcessGroup:
+    """The processes that train one model together; by default one process alone.
 
-    rank = 0
-    """Number of this process; process 0 writes the files."""
-    count = 1
-    """Number of processes."""
+    Attributes
+    ----------
+    rank : int
+        Number of this process; process 0 writes the files.
+    count : int
+        Number of processes.
+    device : torch.device, optional
+        Device of the tensors of this process; not used by one alone.
+    """
 
-    def average(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors by their mean over all processes, in place."""
-
-    def any(self, flag: bool) -> bool:
-        """Return whether the flag is set in any process."""
-        return flag
-
-    def gather(self, item: Any) -> list[Any]:
-        """Return the items of all processes, in order of rank."""
-        return [item]
-
-    def from_first(self, function: Callable[[], T]) -> T:
-        """Return the result of process 0; if it raises a `UserError`, all processes end."""
-        return function()
-
-    def abort(self, error: Exception) -> NoReturn:
-        """End a run for a reason that all processes share; process 0 raises the error."""
-        raise error
-
-    def close(self) -> None:
-        """Wait for the other processes and leave the group."""
-
-
-class FabricGroup(SingleProcess):
-    """One of several connected processes; its tensors are on `device`."""
-
-    def __init__(self, rank: int, count: int, device: torch.device) -> None:
-        self.rank, self.count, self.device = rank, count, device
+    rank: int = 0
+    count: int = 1
+    device: torch.device | None = None
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their mean over all processes, in place; sent as one tensor."""
+        if self.count == 1:
+            return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         distributed.all_reduce(flat)
         parts = (flat / self.count).split([tensor.numel() for tensor in tensors])
@@ -62,40 +46,43 @@ class FabricGroup(SingleProcess):
 
     def any(self, flag: bool) -> bool:
         """Return whether the flag is set in any process."""
+        if self.count == 1:
+            return flag
         flags = torch.tensor([float(flag)], device=self.device)
         distributed.all_reduce(flags)
         return bool(flags.item())
 
     def gather(self, item: Any) -> list[Any]:
         """Return the items of all processes, in order of rank."""
-        items: list[Any] = [None] * self.count
-        distributed.all_gather_object(items, item)
+        items = [item] * self.count
+        if self.count > 1:
+            distributed.all_gather_object(items, item)
         return items
 
     def from_first(self, function: Callable[[], T]) -> T:
         """Return the result of process 0; if it raises a `UserError`, all processes end."""
-        message: list[Any] = [None, None]
+        shared: list[Any] = [None]
         if self.rank == 0:
             try:
-                message[0] = function()
+                shared = [function()]
             except UserError as error:
-                message[1] = str(error)
-        distributed.broadcast_object_list(message, src=0)
-        if message[1] is not None:
-            self.abort(UserError(message[1]))
-        result: T = message[0]
-        return result
+                shared = [error]
+        if self.count > 1:
+            distributed.broadcast_object_list(shared, src=0)
+        result: T | UserError = shared[0]
+        return self.abort(str(result)) if isinstance(result, UserError) else result
 
-    def abort(self, error: Exception) -> NoReturn:
-        """End a run for a reason that all processes share; process 0 raises the error."""
+    def abort(self, message: str) -> NoReturn:
+        """End a run for a reason that all processes share; process 0 raises a `UserError`."""
         if self.rank:
             raise SystemExit(0)
-        raise error
+        raise UserError(message)
 
     def close(self) -> None:
         """Wait for the other processes and leave the group."""
-        distributed.barrier()
-        distributed.destroy_process_group()
+        if self.count > 1:
+            distributed.barrier()
+            distributed.destroy_process_group()
 
 
 def slurm_tasks() -> int:
@@ -107,7 +94,7 @@ def slurm_tasks() -> int:
     return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
 
 
-def launch(devices: int, device: torch.device) -> tuple[SingleProcess, torch.device]:
+def launch(devices: int, device: torch.device) -> tuple[ProcessGroup, torch.device]:
     """Start or join the processes that train together; return the group and this device.
 
     Each of `devices` of this machine has one process; this process starts the others. Under `srun`
@@ -115,16 +102,13 @@ def launch(devices: int, device: torch.device) -> tuple[SingleProcess, torch.dev
     """
     tasks = slurm_tasks()
     if devices < 2 and tasks < 2:
-        return SingleProcess(), device
+        return ProcessGroup(), device
     fabric, environments = import_fabric(devices, tasks)
-    nodes = int(os.environ.get("SLURM_NNODES", "1")) if tasks > 1 else 1
-    per_node = tasks // nodes if tasks > 1 else devices
+    nodes, per_node, environment = 1, devices, environments.LightningEnvironment()
+    if tasks > 1:
+        nodes = int(os.environ.get("SLURM_NNODES", "1"))
+        per_node, environment = tasks // nodes, environments.SLURMEnvironment(auto_requeue=False)
     check_devices(devices, per_node, tasks, device)
-    environment = (
-        environments.SLURMEnvironment(auto_requeue=False)
-        if tasks > 1
-        else environments.LightningEnvironment()
-    )
     try:
         process = fabric.Fabric(
             accelerator=device.type,
@@ -138,7 +122,7 @@ def launch(devices: int, device: torch.device) -> tuple[SingleProcess, torch.dev
         raise UserError(f"--devices: {error}") from error
     if process.global_rank:
         log.setLevel(logging.ERROR)  # process 0 logs for all
-    return FabricGroup(process.global_rank, process.world_size, process.device), process.device
+    return ProcessGroup(process.global_rank, process.world_size, process.device), process.device
 
 
 def check_devices(devices: int, per_node: int, tasks: int, device: torch.device) -> None:

@@ -96,12 +96,8 @@ class SameConv3d(nn.Conv3d):
     def forward(self, input: Tensor) -> Tensor:
         """Return the convolution of `(B, C, z, y, x)`."""
         padding: list[int] = []
-        for size, kernel, stride in zip(
-            reversed(input.shape[2:]),
-            reversed(self.kernel_size),
-            reversed(self.stride),
-            strict=True,
-        ):
+        axes = zip(input.shape[2:], self.kernel_size, self.stride, strict=True)
+        for size, kernel, stride in reversed(list(axes)):
             missing = max((-(-size // stride) - 1) * stride + kernel - size, 0)
             padding += [missing // 2, missing - missing // 2]
         return super().forward(functional.pad(input, padding))

@@ -36,13 +36,10 @@ def patch_distance(generated: Tensor, real: Tensor, max_patches: int = MAX_PATCH
     edge = min(*generated.shape[2:], *real.shape[2:])
     dilations = [dilation for dilation in DILATIONS if 2 * dilation < edge]
     for dilation in dilations:
-        filters = torch.randn(PATCH_FILTERS, 1, 3, 3, 3).to(generated.device)
-        filters = normalise_filters(filters)
+        filters = normalise_filters(torch.randn(PATCH_FILTERS, 1, 3, 3, 3).to(generated.device))
         count = min(max_patches, *(count_patches(x, dilation) for x in (generated, real)))
-        a, b = (
-            sort_rows(sample_responses(x, filters, dilation, count))
-            for x in (generated, real.detach())
-        )
+        pair = (sample_responses(x, filters, dilation, count) for x in (generated, real.detach()))
+        a, b = map(sort_rows, pair)
         variance = b.var(dim=1, keepdim=True).clamp_min(1e-8)
         total = total + ((a - b).square() / variance).mean()
     return total / max(len(dilations), 1)

@@ -76,14 +76,8 @@ def fit_scalers(
 ) -> tuple[Scaler, Scaler]:
     """Return the scalers of both domains, from training volumes `(N, 1, z, y, x)`.
 
-    Parameters
-    ----------
-    densities, subtomograms : Tensor
-        Training volumes.
-    scaling : {'domain', 'volume', 'zscore'}
-        One scale a domain; one a subtomogram; or z-scores without cuts (the published code).
-    clip : float
-        Standard deviations of subtomograms that become 1; not used by zscore.
+    `scaling` is domain, one scale a domain; volume, one a subtomogram; or zscore, z-scores without
+    cuts (the published code). `clip` standard deviations of subtomograms become 1, but for zscore.
     """
     if scaling == "zscore":
         pair = [sample_voxels(volumes) for volumes in (densities, subtomograms)]

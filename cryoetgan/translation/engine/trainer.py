@@ -6,6 +6,7 @@ A model derives from `Trainer`: its constructor passes networks to `set_networks
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from cryoetgan.devices import multiplies_bfloat16
 from cryoetgan.seeds import integer_seed
-from cryoetgan.translation.engine.distributed import SingleProcess
+from cryoetgan.translation.engine.distributed import ProcessGroup
 
 if TYPE_CHECKING:
     from cryoetgan.translation.engine.settings import TrainingSettings
@@ -46,30 +47,27 @@ class _OtherProcessOutOfMemoryError(torch.OutOfMemoryError):
 class Trainer:
     """Steps, learning rates, the averaged generator, and the state of a run.
 
-    Parameters
-    ----------
-    settings : TrainingSettings
-        Settings of the model.
-    device : torch.device
-        Device of the networks.
-    seed : int
-        Seed of torch's generator, from which networks and batches follow.
+    `seed` seeds torch's generator, from which networks and batches follow.
     """
 
     averaged = "G_ds"
     """Name of the network with a running average."""
+    compiled: tuple[str, ...] = ("G_ds", "G_sd")
+    """Names of the networks that setting `compile` compiles."""
 
     def __init__(self, settings: TrainingSettings, device: torch.device, seed: int) -> None:
         self.settings, self.device, self.seed = settings, device, seed
         self.step = 0
         self.last: dict[str, float | Tensor] = {}
         """Losses and diagnostics of the last step; tensors stay on the device until needed."""
-        self.processes = SingleProcess()
+        self.processes = ProcessGroup()
         self.real_count = 1
         """Number of training subtomograms."""
         self.micro_batches = 1
         """Number of parts of a batch; their gradients are added."""
-        self.half = settings.precision == "bf16" and multiplies_bfloat16(device)
+        half = settings.precision == "bf16" and multiplies_bfloat16(device)
+        self.autocast = functools.partial(torch.autocast, device.type, torch.bfloat16, half)
+        """The context in which convolutions run in bfloat16, if the settings want it."""
         self.networks: Any = nn.ModuleDict()
         self.average: nn.Module = nn.Identity()
         self.optimisers: dict[str, torch.optim.Optimizer] = {}
@@ -95,8 +93,8 @@ class Trainer:
         """Add an optimiser of the kind that the settings name, with its learning rate."""
         self.rates[name] = rate
         if self.settings.optimiser == "adam":
-            adam = torch.optim.Adam(parameters, lr=rate, betas=self.settings.betas)
-            self.optimisers[name] = adam
+            betas = self.settings.betas
+            self.optimisers[name] = torch.optim.Adam(parameters, lr=rate, betas=betas)
             return
         optimiser = torch.optim.RMSprop(parameters, lr=rate, alpha=0.9, eps=1e-10)
         for parameter in parameters:
@@ -107,12 +105,11 @@ class Trainer:
         self.optimisers[name] = optimiser
 
     def compile_networks(self, backend: str = "inductor") -> None:
-        """Compile the generators in place; the names in their states do not change."""
-        for name, network in self.networks.items():
-            if name.startswith("G_"):
-                network.compile(backend=backend, dynamic=False)
+        """Compile networks in place; the names in their states do not change."""
+        for name in self.compiled:
+            self.networks[name].compile(backend=backend, dynamic=False)
 
-    def join(self, processes: SingleProcess) -> None:
+    def join(self, processes: ProcessGroup) -> None:
         """Train as one of several processes, with a share of every batch.
 
         Networks are equal in all processes because seeds are. Gradients are averaged before each
@@ -134,12 +131,7 @@ class Trainer:
     def run(self, steps: int, after_step: Callable[[], None] = lambda: None) -> None:
         """Train until `steps` steps are done; `after_step` is called after each.
 
-        Raises
-        ------
-        DivergedError
-            If a loss is not finite or too large.
-        TooLargeError
-            If one volume at a time is too much for the device.
+        Raises `DivergedError` or `TooLargeError`.
         """
         self.networks.train()
         hooks = [
@@ -170,23 +162,17 @@ class Trainer:
     def set_learning_rates(self, steps: int) -> None:
         """Set the rates of this step; they fall to zero after `decay_start` of `steps`."""
         start = self.settings.decay_start * steps
-        factor = 1.0
-        if self.step >= start:
-            factor = max(0.0, (steps - self.step) / max(steps - start, 1))
+        factor = min(1.0, max(0.0, (steps - self.step) / max(steps - start, 1)))
         for name, optimiser in self.optimisers.items():
             for group in optimiser.param_groups:
                 group["lr"] = self.rates[name] * factor
 
     def before_optimiser_step(self, optimiser: torch.optim.Optimizer) -> None:
         """Average the gradients of all processes."""
-        if self.processes.count == 1:
-            return
         if self.processes.any(False):
             raise _OtherProcessOutOfMemoryError
-        groups = optimiser.param_groups
-        self.processes.average(
-            [p.grad for group in groups for p in group["params"] if p.grad is not None]
-        )
+        parameters = (p for group in optimiser.param_groups for p in group["params"])
+        self.processes.average([p.grad for p in parameters if p.grad is not None])
 
     def train_step_in_memory(self) -> None:
         """Train one step; if memory runs out, repeat it with micro-batches of half the size."""
@@ -257,10 +243,6 @@ class Trainer:
         with torch.no_grad():
             new = self.networks[self.averaged].parameters()
             torch._foreach_lerp_(list(self.average.parameters()), list(new), 1 - decay)
-
-    def autocast(self) -> torch.autocast:
-        """Return the context in which convolutions run in bfloat16, if the settings want it."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half)
 
     def state(self) -> dict[str, Any]:
         """Return all that a resumed run needs to reach the same bits (on a CPU).

@@ -1,5 +1,6 @@
 """A trained generator applied to volume sets: the base class of both models' translators."""
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from cryoetgan import __version__
 from cryoetgan.devices import multiplies_bfloat16
 from cryoetgan.errors import UserError
 from cryoetgan.io.memmap import release_pages
 from cryoetgan.io.volume_set import VolumeSet
-from cryoetgan.translation.engine import checkpoint
 from cryoetgan.translation.engine.scaling import Scaler
 
 Volumes = NDArray[np.float32]
@@ -35,18 +36,10 @@ class Item(NamedTuple):
 
 
 class Translator(ABC):
-    """A generator with the scales of its domains.
+    """A generator with the scales of its domains, from the content of a checkpoint `path`.
 
-    Parameters
-    ----------
-    content, settings, path
-        Content, settings and file name of a checkpoint.
-    direction : {'ds', 'sd'}
-        Densities to subtomograms, or back.
-    device : torch.device
-        Device of the generator.
-    untrained : bool
-        Load G_ds as it was before training.
+    Direction ds translates densities to subtomograms, sd back. `untrained` loads G_ds as it was
+    before training.
     """
 
     box_multiple, smallest_box = 1, 1
@@ -63,19 +56,23 @@ class Translator(ABC):
     ) -> None:
         self.content, self.settings, self.path = content, settings, path
         self.direction, self.device = direction, device
-        self.half = settings.precision == "bf16" and multiplies_bfloat16(device)
+        half = settings.precision == "bf16" and multiplies_bfloat16(device)
+        self.autocast = functools.partial(torch.autocast, device.type, torch.bfloat16, half)
+        """The context in which convolutions run in bfloat16, if the settings want it."""
         state = content["initial" if untrained else "average"]
         if direction == "sd":
             weights = content["networks"].items()
             state = {k.removeprefix("G_sd."): v for k, v in weights if k.startswith("G_sd.")}
         generator = self.build_generator()
-        checkpoint.load_weights(generator, state, content, path)
+        try:
+            generator.load_state_dict(state)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()[:150]
+            raise UserError(
+                f"{path}: was written by cryoetgan {content['version']} (this is {__version__}), "
+                f"whose networks differ: {reason}; train again"
+            ) from error
         self.generator: Any = generator.to(device).eval()
-
-    @property
-    def voxel_size(self) -> float:
-        """Voxel size of the training volumes, angstrom."""
-        return float(self.content["voxel_size"])
 
     def scaler(self, domain: str) -> Scaler:
         """Return the scaler of domain `density` or `subtomogram`."""
@@ -102,42 +99,16 @@ class Translator(ABC):
         Noise depends on the seed, and on the name and draws of an item.
         """
 
-    def translate_set(
-        self, source: VolumeSet, names: Sequence[str], draws: int, seed: int
-    ) -> Iterator[tuple[int, int, Volumes]]:
-        """Yield row, index of the optics group and volume, for all draws of each row in turn."""
-        items = [Item(row, name, draw) for row, name in enumerate(names) for draw in range(draws)]
+    def translate_items(
+        self, source: VolumeSet, items: Sequence[Item], seed: int
+    ) -> Iterator[tuple[Item, int, Volumes]]:
+        """Yield each item, the index of its optics group, and its translation `(z, y, x)`."""
         size = batch_size(source.box)
         for start in range(0, len(items), size):
             part = items[start : start + size]
             groups, volumes = self.translate_batch(source, part, seed)
             release_pages(source.volumes)
-            for item, group, volume in zip(part, groups, volumes, strict=True):
-                yield item.row, group, volume
-
-    def sample_row(
-        self, source: VolumeSet, row: int, name: str, seed: int, count: int, fixed_noise: bool
-    ) -> Iterator[Volumes]:
-        """Yield batches `(N, z, y, x)` of `count` translations of one row.
-
-        With `fixed_noise` all have the same noise; without, each has its own.
-        """
-        items = [Item(row, name, 0, 0 if fixed_noise else draw) for draw in range(count)]
-        size = batch_size(source.box)
-        for start in range(0, count, size):
-            yield self.translate_batch(source, items[start : start + size], seed)[1]
-
-    def check_box(self, source: VolumeSet) -> None:
-        """Raise a `UserError` if the generator cannot take boxes of this size."""
-        if source.box % self.box_multiple or source.box < self.smallest_box:
-            raise UserError(
-                f"{source.path}: boxes of {source.box} voxels, wanted a multiple of "
-                f"{self.box_multiple}, {self.smallest_box} or more (densities.box)"
-            )
-
-    def autocast(self) -> torch.autocast:
-        """Return the context in which convolutions run in bfloat16, if the settings want it."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half)
+            yield from zip(part, groups, volumes, strict=True)
 
 
 def batch_size(box: int) -> int:

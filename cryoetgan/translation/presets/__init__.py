@@ -39,16 +39,9 @@ def known_presets() -> list[str]:
 
 
 def read_preset(name: str) -> TrainingSettings:
-    """Return the settings of a preset, by its name or the path of a YAML file.
-
-    Raises
-    ------
-    UserError
-        If the preset or file does not exist, or a key or value is wrong.
-    """
-    path = FOLDER / f"{name}.yaml"
-    if "/" in name or name.endswith((".yaml", ".yml")):
-        path = Path(name)
+    """Return the settings of a preset, by its name or the path of a YAML file."""
+    is_path = "/" in name or name.endswith((".yaml", ".yml"))
+    path = Path(name) if is_path else FOLDER / f"{name}.yaml"
     if not path.is_file():
         known = known_presets()
         raise UserError(
@@ -65,13 +58,7 @@ def read_preset(name: str) -> TrainingSettings:
 
 
 def parse_settings(content: dict[str, Any], name: str) -> TrainingSettings:
-    """Return checked settings from keys and values; `name` is their file, for messages.
-
-    Raises
-    ------
-    UserError
-        If the model or a key is unknown, or a value is out of its range.
-    """
+    """Return checked settings from keys and values; `name` is their file, for messages."""
     model = content.get("model", "cyclegan")
     if model not in MODELS:
         raise UserError(f"{name}: model is {model!r}, wanted one of: {', '.join(MODELS)}")

@@ -5,17 +5,13 @@ as a discriminator must be. Texture: sliced Wasserstein distances (`engine/losse
 filter responses over 3 to 9 voxels, and of the local strength of responses.
 """
 
+import functools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cryoetgan.translation.engine.losses import (
-    DILATIONS,
-    MAX_PATCHES,
-    normalise_filters,
-    sample_responses,
-    sort_rows,
-)
+from cryoetgan.translation.engine import losses
 from cryoetgan.translation.residual.layers import conv3d_from_one
 
 VARIANCE_FLOOR = 1e-4
@@ -54,7 +50,7 @@ def standardise(volumes: Tensor) -> Tensor:
 def texture_distance(
     generated: Tensor,
     real: Tensor,
-    max_patches: int = MAX_PATCHES,
+    max_patches: int = losses.MAX_PATCHES,
     max_strengths: int = MAX_STRENGTHS,
 ) -> Tensor:
     """Return the distances of voxels, of filter responses, and of their local strength.
@@ -75,13 +71,15 @@ def texture_distance(
     pair = (generated, real)
     delta = torch.zeros(1, 1, 3, 3, 3)
     delta[0, 0, 1, 1, 1] = 1.0
-    voxels = sorted_distance(*(sample_responses(x, delta.to(device), 1, max_patches) for x in pair))
+    voxels = sorted_distance(
+        *(losses.sample_responses(x, delta.to(device), 1, max_patches) for x in pair)
+    )
     edge, count = min(*generated.shape[2:], *real.shape[2:]), min(len(generated), len(real))
-    dilations = [d for d in DILATIONS if count * (edge - 2 * d) ** 3 >= MIN_RESPONSES]
+    dilations = [d for d in losses.DILATIONS if count * (edge - 2 * d) ** 3 >= MIN_RESPONSES]
     parts = []
-    for dilation in dilations or DILATIONS[:1]:
+    for dilation in dilations or losses.DILATIONS[:1]:
         filters = torch.cat([derivative_filters(), random_filters(RANDOM_FILTERS)]).to(device)
-        responses = (sample_responses(x, filters, dilation, max_patches) for x in pair)
+        responses = (losses.sample_responses(x, filters, dilation, max_patches) for x in pair)
         parts.append(sorted_distance(*responses))
     filters = torch.cat([derivative_filters(), random_filters(RANDOM_STRENGTH_FILTERS)]).to(device)
     strengths = [local_strengths(x, filters) for x in pair]
@@ -95,7 +93,7 @@ def texture_distance(
 def sorted_distance(generated: Tensor, real: Tensor) -> Tensor:
     """Return the mean squared difference of sorted rows `(F, N)`, over the real variance."""
     count = min(generated.shape[1], real.shape[1])
-    a, b = (sort_rows(x[:, :count]) for x in (generated, real))
+    a, b = (losses.sort_rows(x[:, :count]) for x in (generated, real))
     variance = b.var(dim=1, correction=0).clamp_min(MIN_REAL_VARIANCE)
     return ((a - b).square().mean(dim=1) / variance).mean()
 
@@ -110,14 +108,10 @@ def local_strengths(volumes: Tensor, filters: Tensor) -> Tensor:
 def derivative_filters() -> Tensor:
     """Return nine filters `(9, 1, 3, 3, 3)` of norm 1: first, second and mixed differences."""
     names = ("100", "010", "001", "200", "020", "002", "0cc", "c0c", "cc0")  # along z, y and x
-    lines = {"0": [0, 1, 0], "1": [0, -1, 1], "2": [1, -2, 1], "c": [-1, 0, 1]}
-    filters = [
-        torch.einsum(
-            "i,j,k->ijk", *(torch.tensor(lines[line], dtype=torch.float32) for line in name)
-        )
-        for name in names
-    ]
-    return normalise_filters(torch.stack(filters)[:, None])
+    lines = {"0": [0.0, 1, 0], "1": [0.0, -1, 1], "2": [1.0, -2, 1], "c": [-1.0, 0, 1]}
+    axes = [[torch.tensor(lines[line]) for line in name] for name in names]
+    filters = torch.stack([torch.einsum("i,j,k->ijk", *three) for three in axes])
+    return losses.normalise_filters(filters[:, None])
 
 
 def random_filters(count: int) -> Tensor:
@@ -128,7 +122,7 @@ def random_filters(count: int) -> Tensor:
     voxels = mask.sum(dim=(2, 3, 4), keepdim=True).clamp_min(1)
     mean = out.sum(dim=(2, 3, 4), keepdim=True) / voxels
     keep_mean = (torch.arange(count) % 4 == 3).float().reshape(-1, 1, 1, 1, 1)
-    return normalise_filters(out - (1 - keep_mean) * mean * mask)
+    return losses.normalise_filters(out - (1 - keep_mean) * mean * mask)
 
 
 class PowerSpectrum(nn.Module):
@@ -155,20 +149,18 @@ class PowerSpectrum(nn.Module):
         used = bins.sum(dim=1) > 0
         line = torch.sin(torch.pi * (torch.arange(box) + 0.5) / box)
         # buffers that follow from the real volumes need not be in checkpoints
-        self._keep("window", line[:, None, None] * line[None, :, None] * line)
-        self._keep("bins", bins[used] / bins[used].sum(dim=1, keepdim=True))
+        keep = functools.partial(self.register_buffer, persistent=False)
+        keep("window", line[:, None, None] * line[None, :, None] * line)
+        keep("bins", bins[used] / bins[used].sum(dim=1, keepdim=True))
         with torch.no_grad():
             powers = torch.cat([self.log_power(part) for part in real.split(64)])
-        self._keep("centre", powers.mean(dim=0))
+        keep("centre", powers.mean(dim=0))
         # the variance over few volumes is uncertain: shrink it to the median of all bins
         variance, n = powers.var(dim=0, correction=0), len(powers)
         prior = variance.median() if n > 1 else torch.ones(())
-        self._keep("spread", ((n * variance + PRIOR_VOLUMES * prior) / (n + PRIOR_VOLUMES)).sqrt())
+        keep("spread", ((n * variance + PRIOR_VOLUMES * prior) / (n + PRIOR_VOLUMES)).sqrt())
         # running mean of the generated volumes' deviations
         self.register_buffer("seen", torch.full_like(self.centre, torch.nan))
-
-    def _keep(self, name: str, value: Tensor) -> None:
-        self.register_buffer(name, value, persistent=False)
 
     def log_power(self, x: Tensor) -> Tensor:
         """Return `(B, bins)` of volumes `(B, 1, z, y, x)`."""

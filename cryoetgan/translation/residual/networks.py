@@ -10,11 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cryoetgan.translation.engine.losses import normalise_filters
-from cryoetgan.translation.residual.layers import (
-    conv3d_from_one,
-    conv_transpose3d_to_one,
-    influence_function,
-)
+from cryoetgan.translation.residual import layers
 
 NEGATIVE_SLOPE = 0.2
 """Slope of the leaky ReLU for negative values."""
@@ -54,12 +50,8 @@ class DiffusionStep(nn.Module):
 
     Chen & Pock 2017, doi 10.1109/TPAMI.2016.2596743. Each filter's influence function is
     f(z) = a z + b tanh(s z) + c z exp(-t z^2 / 2): a smooths or sharpens, b flattens (as total
-    variation does), c removes small responses and keeps large ones.
-
-    Parameters
-    ----------
-    filters : int
-        Number of 3^3 filters; they start without a mean.
+    variation does), c removes small responses and keeps large ones. The 3^3 filters start without a
+    mean.
     """
 
     def __init__(self, filters: int) -> None:
@@ -77,10 +69,10 @@ class DiffusionStep(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `(B, 1, z, y, x)` of the same shape; edge values continue beyond the edges."""
-        z = conv3d_from_one(functional.pad(x, (2,) * 6, mode="replicate"), self.kernels)
+        z = layers.conv3d_from_one(functional.pad(x, (2,) * 6, mode="replicate"), self.kernels)
         s, t = torch.exp(-self.log_bound), torch.exp(-2 * self.log_reach)
-        f = influence_function(z, self.linear, self.bounded, self.falling, s, t)
-        return x - conv_transpose3d_to_one(f, self.kernels)
+        f = layers.influence_function(z, self.linear, self.bounded, self.falling, s, t)
+        return x - layers.conv_transpose3d_to_one(f, self.kernels)
 
 
 class ResidualGenerator(nn.Module):
@@ -89,13 +81,6 @@ class ResidualGenerator(nn.Module):
     Boxes may have any size. The contrast c compensates for the flattening of r. It has no
     gradient: training keeps the slope of y on u at 1 (`trainer.py`). c also scales the mean of u;
     the tone curve corrects that.
-
-    Parameters
-    ----------
-    diffusion_steps : int
-        Steps of reaction diffusion.
-    filters : int
-        Filters of each step.
     """
 
     def __init__(self, diffusion_steps: int = 5, filters: int = 16) -> None:

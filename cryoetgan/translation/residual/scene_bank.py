@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,10 +12,26 @@ from torch import Tensor
 
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import EMPTY_CLASS, SCENE_BOXES, ImagingModel, crop_centre
+from cryoetgan.imaging.simulate.fitted import check_models
+from cryoetgan.imaging.storage import load_model
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.physics.coordinates import centre_offset
 from cryoetgan.progress import track
 from cryoetgan.seeds import rng as generator_for
+
+
+def read_models(paths: Sequence[Path], densities: VolumeSet) -> list[ImagingModel]:
+    """Return the imaging models of some files; box, voxel size and classes must fit."""
+    models = {path: load_model(path) for path in paths}
+    check_models(densities, models)
+    known: dict[str, Path] = {}
+    for path, model in models.items():
+        if known.setdefault(model.tomogram, path) != path:
+            raise UserError(
+                f"--imaging: {known[model.tomogram]} and {path} are both of tomogram "
+                f"{model.tomogram}; give one model a tomogram"
+            )
+    return list(models.values())
 
 
 @dataclass(frozen=True)

@@ -54,19 +54,9 @@ def signal_slope_terms(both: Tensor, signal: Tensor) -> Tensor:
 class ResidualTrainer(Trainer):
     """A residual generator and a density estimator.
 
-    Parameters
-    ----------
-    scenes : SceneBank
-        Signals and noises, grey values.
-    subtomograms : Tensor
-        `(N, 1, z, y, x)` real volumes, grey values.
-    scalers : (Scaler, Scaler)
-        Scalers of densities and subtomograms.
-    half_turns : sequence of tuple of int
-        Half turns that keep the missing wedge, as axes of `(B, 1, z, y, x)` to flip
-        (`physics.geometry.HALF_TURNS`).
-    settings, device, seed
-        As in `Trainer`.
+    Subtomograms are `(N, 1, z, y, x)`, grey values. `scalers` holds one scaler for densities and one
+    for subtomograms. `half_turns` holds the half turns that keep the missing wedge, as axes of
+    `(B, 1, z, y, x)` to flip (`physics.geometry.HALF_TURNS`).
     """
 
     settings: ResidualSettings
@@ -83,8 +73,7 @@ class ResidualTrainer(Trainer):
     ) -> None:
         super().__init__(settings, device, seed)
         s = settings
-        self.scenes, self.scalers = scenes, scalers
-        self.half_turns = half_turns
+        self.scenes, self.scalers, self.half_turns = scenes, scalers, half_turns
         scaled = scalers[1].forward(subtomograms)
         order = torch.randperm(len(scaled))
         held_out = max(1, int(HELD_OUT_FRACTION * len(scaled))) if len(scaled) > 1 else 0
@@ -101,11 +90,8 @@ class ResidualTrainer(Trainer):
         self.set_networks(networks, ResidualGenerator(s.diffusion_steps, s.filters))
         trained = [p for p in self.networks["G_ds"].parameters() if p.requires_grad]
         self.add_optimiser("generator", trained, s.lr_generator)
-        self.add_optimiser(
-            "estimator",
-            [*self.networks["G_sd"].parameters()],
-            ESTIMATOR_LR_SCALE * s.lr_generator,
-        )
+        estimator = [*self.networks["G_sd"].parameters()]
+        self.add_optimiser("estimator", estimator, ESTIMATOR_LR_SCALE * s.lr_generator)
 
     def max_micro_batches(self) -> int:
         """Return the largest number of parts of a batch: one scene each, with both noises."""
@@ -185,8 +171,8 @@ class ResidualTrainer(Trainer):
         penalty = (both - torch.cat([mix(u, n), mix(u, -n)])).square().mean()
         sd_ratio = both.std() / self.real_sd
         level = (both.mean() - self.real_mean) / self.real_sd
-        for name, value in zip(("voxels", "filters", "strengths"), texture, strict=True):
-            self.last[name] = value.detach()
+        names = ("voxels", "filters", "strengths")
+        self.last |= zip(names, texture.detach(), strict=True)
         self.last["spectrum"] = spectrum.detach()
         self.last["signal_cosine_distance"] = cosine_distance.detach()
         self.last["change_rms"] = penalty.detach().sqrt()
@@ -210,8 +196,8 @@ class ResidualTrainer(Trainer):
         train = self.real.batch(torch.randperm(len(self.real))[:count])
         held_out = self.held_out[torch.randperm(len(self.held_out))[:count].to(self.device)]
         for name, volumes in (("held_out", held_out), ("train", train)):
-            distance = texture_distance(standardised, standardise(volumes)).sum()
-            self.last[f"texture_{name}"] = distance
+            distances = texture_distance(standardised, standardise(volumes))
+            self.last[f"texture_{name}"] = distances.sum()
 
     def update_estimator(self, generated: Tensor, density: Tensor) -> None:
         """Train the density estimator on pairs, by mean squares: it learns expected densities."""

@@ -1,5 +1,6 @@
 """Translate volume sets with the residual network; the checkpoint holds the imaging models."""
 
+import json
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -10,12 +11,24 @@ from torch import nn
 
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import SCENE_BOXES, ImagingModel, crop_centre
+from cryoetgan.imaging.storage import from_parts, to_parts
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.physics.coordinates import centre_offset
 from cryoetgan.seeds import rng as generator_for
 from cryoetgan.translation.engine.translator import Item, Translator, Volumes
-from cryoetgan.translation.residual.imaging_models import unpack_models
 from cryoetgan.translation.residual.networks import DensityEstimator, ResidualGenerator
+
+
+def pack_models(models: Sequence[ImagingModel]) -> list[dict[str, Any]]:
+    """Return imaging models as plain values and tensors, for a checkpoint."""
+    return [
+        {
+            # a checkpoint holds no numpy scalars
+            "content": json.loads(json.dumps(content, default=float)),
+            "arrays": {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()},
+        }
+        for content, arrays in map(to_parts, models)
+    ]
 
 
 class ResidualTranslator(Translator):
@@ -31,7 +44,12 @@ class ResidualTranslator(Translator):
     @cached_property
     def models(self) -> list[ImagingModel]:
         """Imaging models of the training tomograms."""
-        return unpack_models(self.content["imaging"], self.path)
+        return [
+            from_parts(
+                part["content"], {k: v.numpy() for k, v in part["arrays"].items()}, self.path
+            )
+            for part in self.content["imaging"]
+        ]
 
     def optics(self) -> list[dict[str, Any]]:
         """Return one group for each imaging model."""
@@ -57,7 +75,7 @@ class ResidualTranslator(Translator):
             volumes = np.asarray(source.volumes[[item.row for item in items]], np.float32)
             return [0] * len(items), self.apply(volumes)
         scenes: dict[tuple[int, int], tuple[int, Volumes, Volumes]] = {}
-        groups, signals, noises = [], [], []
+        drawn = []
         for item in items:
             scene = item.row, item.draw
             if scene not in scenes:
@@ -67,10 +85,9 @@ class ResidualTranslator(Translator):
                 rng = generator_for(seed, "imaging", item.name, "noise", item.noise_draw)
                 shape = (SCENE_BOXES * source.box,) * 3
                 noise = crop_centre(self.models[group].noise(shape, rng), source.box)
-            groups.append(group)
-            signals.append(signal)
-            noises.append(noise)
-        return groups, self.apply(np.stack(signals), np.stack(noises))
+            drawn.append((group, signal, noise))
+        groups, *pair = zip(*drawn, strict=True)
+        return list(groups), self.apply(*map(np.stack, pair))
 
     def simulate(self, source: VolumeSet, item: Item, seed: int) -> tuple[int, Volumes, Volumes]:
         """Return the index of the imaging model, signal and noise `(z, y, x)` of one draw."""

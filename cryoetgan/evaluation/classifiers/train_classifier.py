@@ -7,7 +7,6 @@ import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,12 +17,7 @@ from torch.nn import functional
 
 from cryoetgan.devices import multiplies_bfloat16
 from cryoetgan.errors import UserError
-from cryoetgan.evaluation.classifiers.classifier import (
-    NETWORKS,
-    Classifier,
-    load_classifier,
-    standardise,
-)
+from cryoetgan.evaluation.classifiers.classifier import NETWORKS, Classifier, standardise
 from cryoetgan.evaluation.labelled_sets import LabelledSet, check_classes
 from cryoetgan.evaluation.statistics.clusters import cluster_labels
 from cryoetgan.evaluation.statistics.intervals import cluster_robust_wilson
@@ -197,18 +191,6 @@ def train_on_set(train: LabelledSet, options: TrainingOptions) -> Classifier:
         validation_split(train.table, train.box, rng(options.seed, "validation")),
         train.symmetric,
     )
-
-
-def train_or_reuse(
-    train: LabelledSet, options: TrainingOptions, key: dict[str, Any], kept: Path | None
-) -> Classifier:
-    """Return the kept classifier if it has the same `key`; otherwise train one."""
-    if kept is not None:
-        classifier, kept_key = load_classifier(kept, options.device)
-        if kept_key == key:
-            log.info("%s: reused, its training set is the same", kept)
-            return classifier
-    return train_on_set(train, options)
 
 
 def check_train_and_test(train: LabelledSet, test: LabelledSet) -> None:
