@@ -21,11 +21,13 @@ ROOT = Path(__file__).resolve().parents[1]
 LONGEST = (
     "workflow/test_chain.py",
     "workflow/test_extended.py",
+    "workflow/test_reruns.py",
     "workflow/test_groups.py",
     "workflow/test_slurm.py",
-    "workflow/test_deployed.py",
     "setup/test_tutorial.py",
-    "workflow/test_reruns.py",
+    "particles/test_score.py",
+    "conventions/test_truth.py",
+    "workflow/test_deployed.py",
 )
 """Files that take longest; parallel runs start with them."""
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
+from tests.fork_server import forking_python
 
 PAGE = ROOT / "docs" / "tutorial.md"
 COPIED = ["workflow", "config", "envs", "cryoetgan", "slurm"]
@@ -32,7 +33,7 @@ def shell(tmp_path_factory):
         else:
             shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=hidden)
     # the commands of this environment, whether it is activated or not; the copy's code
-    paths = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    paths = f"{forking_python().parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     variables = {**os.environ, "PATH": paths, "PYTHONPATH": str(folder)}
 
     def run(block: str) -> str:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
+from tests.fork_server import forking_python
 from tests.workflow.channel import conda_variables, locked
 from tests.workflow.cluster import Cluster, why_not
 
@@ -36,9 +37,10 @@ class Project:
 
     def snakemake(self, *words: str, code: int = 0, **environment: str):
         """Call snakemake in the project, with two cores unless `words` say otherwise."""
-        paths = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        python = forking_python()
+        paths = f"{python.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         done = subprocess.run(
-            [sys.executable, "-m", "snakemake", "--cores", "2", *words],
+            [python, "-m", "snakemake", "--cores", "2", *words],
             cwd=self.folder,
             env={**os.environ, "PATH": paths, **environment},
             capture_output=True,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.fork_server import forking_python
 
 MAP = "results/tiny/densities/membrane.mrc"
 MODULE = """
@@ -39,7 +40,7 @@ def snakemake(folder: Path, *words: str) -> str:
     """Run snakemake in a folder; the package is found as an installed one is."""
     paths = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "1", *words],
+        [forking_python(), "-m", "snakemake", "--cores", "1", *words],
         cwd=folder,
         env={**os.environ, "PATH": paths, "PYTHONPATH": str(ROOT)},
         capture_output=True,

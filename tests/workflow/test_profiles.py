@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
+from tests.fork_server import forking_python
 from tests.workflow.conftest import TINY
 
 LOCAL = {"structures_fetch", "structures_phantom"}  # localrules of structures.smk
@@ -26,7 +27,7 @@ def conda_on_path():
 
 def test_profile_slurm_resolves_from_the_projects_root(project, conda_on_path):
     done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--profile", "slurm", "-n", *TINY],
+        [forking_python(), "-m", "snakemake", "--profile", "slurm", "-n", *TINY],
         cwd=project.folder,
         env={**os.environ, **conda_on_path},
         capture_output=True,
@@ -72,7 +73,7 @@ def test_the_profile_and_the_rules_share_the_work():
 
 def test_the_container_recipe_is_what_snakemake_prints(project, conda_on_path):
     done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--containerize", "--cores", "1"],
+        [forking_python(), "-m", "snakemake", "--containerize", "--cores", "1"],
         cwd=project.folder,
         env={**os.environ, **conda_on_path},
         capture_output=True,
