@@ -25,8 +25,8 @@ from cryoetgan.densities.assemblies import build_assembly, choose_models
 from cryoetgan.densities.atoms import read_atoms
 from cryoetgan.densities.density_from_atoms import simulate
 from cryoetgan.io.mrc import Volume
-from cryoetgan.particles.matching.score import score_picks
 from cryoetgan.particles.matching.match import MatchOptions, match
+from cryoetgan.particles.matching.score import score_picks
 from cryoetgan.particles.matching.template import SearchOptions
 from cryoetgan.particles.picking.dog import non_maximum_suppression
 from cryoetgan.particles.picking.pick import PickOptions, pick, radius_of_map
@@ -182,7 +182,7 @@ def measure_scoring(data, name="dev_set2_1"):
     spent = time.process_time() - start
     print(f"  {spent:.0f} s of CPU time, {1e3 * spent / count / len(maps):.1f} ms a box and class")
     kinds = np.array(list(maps))
-    scores = np.stack([found[kind][0] for kind in kinds])
+    scores = np.stack([found[kind].scores for kind in kinds])
     best, rows = scores.argmax(0), np.arange(count)
     true, names, _, _ = truth(data, name)
     mine, theirs = pairs(places[:, ::-1], true, NEAR)
@@ -192,8 +192,8 @@ def measure_scoring(data, name="dev_set2_1"):
     for kind, values in zip(kinds, scores, strict=True):
         ahead = (values[told == kind][:, None] > values[told != kind][None]).mean()
         print(f"    {kind:22} {ahead:.3f}")
-    where = np.stack([found[kind][1] for kind in kinds])[best, rows]
-    angles = np.stack([found[kind][2] for kind in kinds])[best, rows]
+    where = np.stack([found[kind].coordinates for kind in kinds])[best, rows]
+    angles = np.stack([found[kind].angles for kind in kinds])[best, rows]
     turns = rotation_from_relion(angles).as_matrix()
     report(where, scores.max(0), kinds[best], turns, data, name, groups)
 

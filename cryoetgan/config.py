@@ -162,8 +162,8 @@ class Particles(Section):
     threshold: Annotated[float, Field(ge=0, le=20)] | None = Field(
         None,
         description="t of the paper's threshold T = m + t (M - m) / 20 on the peak values (the paper "
-        "uses 3); lower finds more. Empty: twice the median peak, which a few extreme peaks "
-        "(contamination, gold) do not change.",
+        "uses 3); lower finds more. Empty: three times the first quartile of the peaks, which a few "
+        "extreme ones (contamination, gold) do not change.",
     )
     score_threshold_sd: Positive = Field(
         4.0,
@@ -182,9 +182,14 @@ class Particles(Section):
         description="Lowest Fourier shells that scoring ignores, so that mass alone does not decide "
         "the class.",
     )
+    fdr: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.05,
+        description="Largest false discovery rate of each class, estimated by decoys. 1: keep all that "
+        "win against their decoys.",
+    )
     top: Count = Field(
         400,
-        description="Best particles kept per class and group of tomograms. Scores of two microscopes "
+        description="Most particles kept per class and group of tomograms. Scores of two microscopes "
         "cannot be compared.",
     )
     curation: str | None = Field(

@@ -92,7 +92,7 @@ def pick(
     threshold: Annotated[
         float | None,
         typer.Option(
-            help="t of the paper's T = m + t (M - m) / 20; default: twice the median peak."
+            help="t of the paper's T = m + t (M - m) / 20; default: 3 quartiles of the peaks."
         ),
     ] = None,
     top: Top = None,
@@ -195,9 +195,9 @@ def score(
 
     The score is a correlation in [-1, 1] inside tilt range and band, whitened by the tomogram's
     own power; coordinates are refined, 0-based voxels; angles are RELION's, in degrees. With
-    --decoys, cryoetganDecoyScore is the best score of the map's mirror image and of smaller and
-    larger copies; cryoetganDecoys names those used. A map too much like its own mirror image
-    (apoferritin) has only the copies.
+    --decoys mirror, cryoetganDecoyScore is the score of the map's mirror image. A map too much like
+    its mirror image (apoferritin) competes with a smaller and a larger copy instead;
+    cryoetganDecoys names the decoys.
     """
     import pandas as pd
 
@@ -244,6 +244,7 @@ def select(
     scores: Annotated[list[Path], typer.Argument(help="STAR files of scores.")],
     output: StarOutput,
     box: Annotated[int, typer.Option(help="Voxels.", min=1)] = 28,
+    fdr: Annotated[float, typer.Option(help="Largest false discovery rate of a class.")] = 0.05,
     top: Annotated[int, typer.Option(help="Best of each class.", min=1)] = 400,
     curation: Annotated[Path | None, typer.Option(help="Folder of decisions, CSV.")] = None,
     split: Annotated[list[str] | None, typer.Option(help="TOMOGRAM=SPLIT; repeatable.")] = None,
@@ -252,7 +253,8 @@ def select(
 ) -> Record:
     """Select particles: STAR; each place has one class, and the best of each class are kept.
 
-    A person's decisions (CSV files: id,accepted,class) override the scores. --split names
+    Classes and their decoys compete for each place. The share of places that decoys win estimates
+    the share of wrong particles: cryoetganQValue, at most --fdr. Of these, --top are kept. A person's decisions (CSV files: id,accepted,class) override the scores. --split names
     train, validation or test for a tomogram; a single tomogram is split into blocks with a gap
     of one box. With --group, --top counts in each group of tomograms.
     """
@@ -262,6 +264,7 @@ def select(
 
     options = selection.SelectOptions(
         top=top,
+        fdr=fdr,
         box=box,
         splits=parse_by_tomogram(split, "--split"),
         test_fraction=test_fraction,

@@ -4,12 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import ndimage
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from cryoetgan.io.mrc import write_volume
+from cryoetgan.io.exclusion import ExclusionMask
+from cryoetgan.io.mrc import Volume, write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, read_star, write_star
+from cryoetgan.particles.curation.select import SelectOptions, select
 from cryoetgan.particles.matching.align import Aligner
+from cryoetgan.particles.matching.decoys import make_decoys, mirror, mirror_likeness
+from cryoetgan.particles.matching.score import score_picks, whiten
 from cryoetgan.particles.matching.template import (
     SearchOptions,
     Template,
@@ -37,6 +42,19 @@ def density():
     blobs = rng.normal(0, 3.0, (6, 3))
     return sum(
         np.exp(-((x - a) ** 2 + (y - b) ** 2 + (z - c) ** 2) / 5.0) for a, b, c in blobs
+    ).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def helix():
+    """A map with one hand: one and a half turns to the right."""
+    z, y, x = np.indices((BOX,) * 3) - BOX // 2
+    turns = np.linspace(0, 1.5 * np.pi, 9)
+    return sum(
+        np.exp(
+            -((x - 5 * np.cos(t)) ** 2 + (y - 5 * np.sin(t)) ** 2 + (z - 3 * (t - 2.3)) ** 2) / 5
+        )
+        for t in turns
     ).astype(np.float32)
 
 
@@ -210,6 +228,15 @@ def test_classes_and_poses_on_an_independent_tomogram(test_data, cryoetgan, tmp_
 
     known = read_star(tmp_path / "truth.star").particles
     every = read_star(tmp_path / "c.star").particles
+    # each class named alone: the other six are unnamed species, and must not be taken for it
+    for name, rows in every.groupby("cryoetganClass"):
+        chosen = select(rows.reset_index(drop=True), SelectOptions(top=462, box=28))
+        own = known[known["cryoetganClass"] == name]
+        places, true = (table[COORDINATES].to_numpy(float) for table in (chosen, own))
+        assert (cKDTree(true).query(places)[0] < 5).mean() >= 0.94, name
+        # the gap between the splits takes a tenth of the tomogram
+        found = (cKDTree(places).query(true)[0] < 5).mean()
+        assert found >= (0.5 if name == "insulinreceptor_4zxb" else 0.75), name
     best = every.sort_values("cryoetganScore")
     best = best.groupby("cryoetganId").tail(1)
     distance, index = cKDTree(known[COORDINATES].to_numpy(float)).query(
@@ -245,3 +272,79 @@ def half_turn(path):
     turn = Rotation.from_matrix(found.transform.mat.tolist())
     assert turn.magnitude() > np.radians(170)
     return turn
+
+
+def test_a_chiral_map_has_its_mirror_image_as_decoy(helix, band):
+    aligner = Aligner(Template(helix, band), 400)
+    assert list(make_decoys(helix, aligner)) == ["mirror"]
+
+
+def test_a_map_that_equals_its_mirror_image_has_copies_of_other_sizes(helix, band):
+    symmetric = helix + mirror(helix)
+    aligner = Aligner(Template(symmetric, band), 1856)
+    assert mirror_likeness(mirror(symmetric), aligner) > 0.99
+    decoys = make_decoys(symmetric, aligner)
+    assert list(decoys) == ["smaller", "larger"]
+    masses = [decoys[name].sum() / symmetric.sum() for name in decoys]
+    assert masses == pytest.approx([0.85**3, 0.85**-3], rel=0.03)
+
+
+@pytest.mark.parametrize("size", [BOX, BOX + 1])
+def test_mirroring_keeps_the_centre_and_twice_is_the_map(density, size):
+    cube = np.zeros((size,) * 3, np.float32)
+    cube[1:BOX, 1:BOX, 1:BOX] = density[1:, 1:, 1:]
+    assert np.array_equal(mirror(mirror(cube)), cube)
+    spot = np.zeros((size,) * 3, np.float32)
+    spot[size // 2, size // 2, size // 2 + 2] = 1
+    assert mirror(spot)[size // 2, size // 2, size // 2 - 2] == 1
+
+
+def test_particles_prefer_their_hand_and_noise_has_none(helix, rng):
+    """Planted particles beat the decoy; boxes of noise do so in half of the cases."""
+    options = SearchOptions(lowpass=30.0, highpass_shells=1, rotations=400)
+    volume = rng.normal(0, 0.6, (48, 160, 160)).astype(np.float32)
+    grid = np.array([(x, y) for x in range(20, 160, 40) for y in range(20, 160, 40)], float)
+    places = np.column_stack([grid, np.full(len(grid), 24.0)])
+    for place, rotation in zip(places, random_rotations(len(places), rng), strict=True):
+        x, y, z = (int(v) - BOX // 2 for v in place)
+        volume[z : z + BOX, y : y + BOX, x : x + BOX] += rotate_volume(helix, rotation)
+    tomogram = Volume(seen(volume).astype(np.float32), 10.0)
+    fits = score_picks(tomogram, places, {"a": helix}, options)["a"]
+    assert (fits.scores > fits.decoy_scores).mean() > 0.9
+    noise = Volume(seen(rng.normal(0, 1, (48, 200, 200))).astype(np.float32), 10.0)
+    empty = rng.uniform([20, 20, 20], [180, 180, 28], (80, 3))
+    fits = score_picks(noise, empty, {"a": helix}, options)["a"]
+    assert 0.3 < (fits.scores > fits.decoy_scores).mean() < 0.7
+
+
+def test_what_is_not_there_does_not_rank(density, rng):
+    """A particle cut by a face or by padding scores lower than the whole one, never higher."""
+    options = SearchOptions(lowpass=30.0, highpass_shells=1, rotations=400)
+    volume = rng.normal(0, 0.5, (40, 60, 160)).astype(np.float32)
+    whole, half = (16.0, 30.0, 20.0), (100.0, 30.0, 20.0)
+    for place in (whole, half):
+        x, y, z = (int(v) - BOX // 2 for v in place)
+        volume[z : z + BOX, y : y + BOX, x : x + BOX] += density
+    volume[:, :, 102:] = 7.0  # padding
+    tomogram = Volume(volume, 10.0)
+    nothing = (140.0, 30.0, 20.0)
+    places = np.array([whole, half, nothing])
+    fits = score_picks(tomogram, places, {"a": density}, options)["a"]
+    assert fits.scores[0] > fits.scores[1] > 0
+    assert fits.scores[2] == fits.decoy_scores[2] == 0
+
+
+def test_whitening_divides_each_shell_by_its_amplitude(rng):
+    options = SearchOptions(lowpass=25.0, highpass_shells=1)
+    volume = rng.normal(0, 1, (64, 64, 64)).astype(np.float32)
+    volume += 3 * ndimage.gaussian_filter(volume, 2) * 8
+    plain = search_band(16, 10.0, options, torch.device("cpu"))
+    band = whiten(plain, volume, ExclusionMask(volume))
+    other = (volume[1:17, 3:19, 20:36] + 0)[None]
+    ratio = (band.weights / plain.weights).numpy()
+    spectrum = np.fft.rfftn(other[0]).ravel()[plain.index.numpy()]
+    shells = (plain.points.norm(dim=1).numpy() * 16).round().astype(int)
+    power = [np.mean(np.abs(spectrum * ratio)[shells == k] ** 2) for k in range(1, 6)]
+    assert max(power) / min(power) < 3
+    raw = [np.mean(np.abs(spectrum)[shells == k] ** 2) for k in range(1, 6)]
+    assert max(raw) / min(raw) > 10

@@ -129,7 +129,7 @@ rule particles_select:
         runtime=more_each_attempt(30),
     params:
         options=section_options(
-            plan.config.particles, "top", "curation", "test_fraction"
+            plan.config.particles, "fdr", "top", "curation", "test_fraction"
         ),
         box=plan.config.densities.box,
         splits=plan.tomogram_options("split", "split"),

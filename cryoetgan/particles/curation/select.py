@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError, suggest
 from cryoetgan.io.star import COORDINATES, SPLITS
+from cryoetgan.particles.curation.fdr import add_q_values, rank_values
 from cryoetgan.particles.picking.dog import non_maximum_suppression
 from cryoetgan.progress import log
 
@@ -32,9 +33,11 @@ class SelectOptions:
     """Options of the selection."""
 
     top: int
-    """Number of the best particles of each class."""
+    """Largest number of particles of each class."""
     box: int
     """Voxels; the unit of duplicates and the gap between the splits."""
+    fdr: float = 0.05
+    """Largest false discovery rate of each class, if the scores have decoys."""
     splits: Mapping[str, str] = field(default_factory=dict)
     """Tomogram to train, validation or test."""
     test_fraction: float = 0.25
@@ -46,6 +49,8 @@ class SelectOptions:
         for name, split in self.splits.items():
             if split not in SPLITS:
                 raise UserError(f"--split: {name} is '{split}'; give {', '.join(SPLITS)}")
+        if not 0 < self.fdr <= 1:
+            raise UserError(f"--fdr is {self.fdr:g}; give a number above 0, at most 1")
         if not 0 <= self.test_fraction < 1:
             raise UserError(
                 f"--test-fraction is {self.test_fraction:g}; give a number from 0 to below 1"
@@ -55,14 +60,21 @@ class SelectOptions:
 def select(
     scores: "pd.DataFrame", options: SelectOptions, decisions: Decisions | None = None
 ) -> "pd.DataFrame":
-    """Return the selected particles with their class and split.
+    """Return the selected particles with their class, q-value and split.
 
     `scores` has one row a particle and class; `decisions` of a person (`read_decisions`) override
-    the scores.
+    the scores. Classes and decoys compete for each place (`fdr`); scores without decoys are
+    selected by `top` alone.
     """
     decisions = decisions or {}
     table = choose_classes(scores, decisions)
     table = remove_duplicates(table, DUPLICATE_DISTANCE * options.box, decisions)
+    if "cryoetganDecoyScore" in table:
+        table = keep_below_fdr(table, options, decisions)
+    else:
+        log.warning(
+            "the scores have no decoys, so --fdr is not applied; the best %d are kept", options.top
+        )
     unknown = len(set(decisions) - set(scores["cryoetganId"]))
     if unknown:
         log.warning("%d of %d decisions belong to no particle here", unknown, len(decisions))
@@ -73,8 +85,9 @@ def select(
     missing = sorted(set(scores["cryoetganClass"]) - classes)
     if missing:
         raise UserError(
-            f"no particle of class {', '.join(missing)} is left: no pick fits it best. Lower "
-            "particles.threshold, set its radius in the table of classes, or remove the class"
+            f"no particle of class {', '.join(missing)} is left: no pick fits it best at a false "
+            f"discovery rate of {options.fdr:g}. Lower particles.threshold, raise particles.fdr, set "
+            "its radius in the table of classes, or remove the class"
         )
     for name, group in table.groupby("cryoetganClass"):
         for tomogram in sorted(set(table["rlnTomoName"]) - set(group["rlnTomoName"])):
@@ -85,10 +98,34 @@ def select(
 def choose_classes(scores: "pd.DataFrame", decisions: Decisions) -> "pd.DataFrame":
     """Return one row a particle, best first: of the best class, or the class a person named."""
     named = scores["cryoetganId"].map(decisions)
-    order = np.lexsort(
-        [-scores["cryoetganScore"].to_numpy(float), scores["cryoetganClass"] != named]
-    )
+    order = np.lexsort([-_ranks(scores), scores["cryoetganClass"] != named])
     return scores.iloc[order].drop_duplicates("cryoetganId").reset_index(drop=True)
+
+
+def _ranks(table: "pd.DataFrame") -> Floats:
+    scores = table["cryoetganScore"].to_numpy(float)
+    if "cryoetganDecoyScore" not in table:
+        return scores
+    return rank_values(scores, table["cryoetganDecoyScore"].to_numpy(float))
+
+
+def keep_below_fdr(
+    table: "pd.DataFrame", options: SelectOptions, decisions: Decisions
+) -> "pd.DataFrame":
+    """Return the particles that win against their decoys, up to the rate, with their q-values.
+
+    Particles that a person accepted stay in any case.
+    """
+    groups = np.array([options.groups.get(name, "all") for name in table["rlnTomoName"]], str)
+    table = add_q_values(table, groups)
+    good = table["cryoetganScore"] > table["cryoetganDecoyScore"]
+    good &= table["cryoetganQValue"] <= options.fdr
+    good |= _accepted(table, decisions)
+    return table[good].reset_index(drop=True)
+
+
+def _accepted(table: "pd.DataFrame", decisions: Decisions) -> NDArray[np.bool_]:
+    return np.array([bool(decisions.get(name)) for name in table["cryoetganId"]], bool)
 
 
 def remove_duplicates(
@@ -118,9 +155,8 @@ def keep_best(
 def _best_first(
     table: "pd.DataFrame", decisions: Decisions, *first: "pd.Series[str]"
 ) -> NDArray[np.int_]:
-    """Return the order of rows by `first`, then accepted ones, then score."""
-    accepted = np.array([bool(decisions.get(name)) for name in table["cryoetganId"]], bool)
-    return np.lexsort([-table["cryoetganScore"].to_numpy(float), ~accepted, *first])
+    """Return the order of rows by `first`, then accepted ones, then rank."""
+    return np.lexsort([-_ranks(table), ~_accepted(table, decisions), *first])
 
 
 def read_csv_decisions(path: Path) -> Iterator[tuple[int, str, str, str]]:

@@ -35,6 +35,8 @@ WHITENING_BOXES = 400
 class PickScores:
     """The fits of N picks to one class."""
 
+    decoys: tuple[str, ...]
+    """Names of the decoys."""
     scores: Floats
     """`(N,)` correlations in [-1, 1]."""
     coordinates: Floats
@@ -43,8 +45,6 @@ class PickScores:
     """`(N, 3)` RELION's, degrees."""
     decoy_scores: Floats
     """`(N,)` correlations with the best decoy; NaN without decoys."""
-    decoys: tuple[str, ...]
-    """Names of the decoys."""
 
 
 def score_picks(
@@ -104,13 +104,11 @@ def score_picks(
             scores, rival = best.scores * factor, rival * factor
             parts[name].append((scores, here + best.shifts, angles, rival))
         release_pages(volume)
-    return {
-        name: PickScores(
-            *(np.concatenate(column) for column in zip(*found, strict=True)),
-            decoys=tuple(aligners[name])[1:],
-        )
-        for name, found in parts.items()
-    }
+    scored = {}
+    for name, batch in parts.items():
+        columns = [np.concatenate(column) for column in zip(*batch, strict=True)]
+        scored[name] = PickScores(tuple(aligners[name])[1:], *columns)
+    return scored
 
 
 def whiten(band: FourierBand, volume: NDArray[np.generic], excluded: ExclusionMask) -> FourierBand:

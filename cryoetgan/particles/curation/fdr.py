@@ -1,0 +1,74 @@
+"""False discovery rate by competition of classes with their decoys.
+
+Each pick has one winner: the class or decoy with the highest rank. If class c wins T_c picks above
+a rank and its decoys win D_c, about as many of the T_c are wrong:
+
+    FDR_c = (D_c + 1) / K / T_c
+
+with K the number of the class's decoys (Elias & Gygi 2007, doi 10.1038/nmeth1019; the + 1 keeps
+small sets honest). The q-value of a pick is the smallest FDR of all sets that hold it.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats = NDArray[np.floating]
+MARGIN_WEIGHT = 1.0
+"""Weight of the margin between map and decoy in the rank. Particles have a higher score and a
+larger margin than look-alikes. With 0 the rank is the score: of 72 hsp90 that are named alone,
+82 % are then found at FDR 5 % and 97 % with 1 (dev_set2_1); from 2 on, purity falls."""
+
+
+def rank_values(scores: Floats, decoy_scores: Floats) -> Floats:
+    """Return `(N,)` max(s, d) + |s - d|, for scores s and decoy scores d; symmetric in both."""
+    margin = np.abs(scores - decoy_scores)
+    return np.maximum(scores, decoy_scores) + MARGIN_WEIGHT * margin
+
+
+def q_values(ranks: Floats, is_target: NDArray[np.bool_], decoys: int) -> Floats:
+    """Return `(N,)` q-values at most 1; those of decoys tell the rate of the set down to them.
+
+    Parameters
+    ----------
+    ranks : ndarray
+        `(N,)` of the winners of one class; equal ranks share their q-value.
+    is_target : ndarray of bool
+        `(N,)` whether the map won, not a decoy.
+    decoys : int
+        Number K of decoys that competed with the map.
+
+    Examples
+    --------
+    >>> q_values(np.array([9.0, 8, 7, 6]), np.array([True, True, False, True]), 1)
+    array([0.5       , 0.5       , 0.66666667, 0.66666667])
+    """
+    order = np.argsort(-ranks, kind="stable")
+    targets, wrong = np.cumsum(is_target[order]), np.cumsum(~is_target[order])
+    rate = np.minimum((wrong + 1) / decoys / np.maximum(targets, 1), 1.0)
+    # the last of equal ranks stands for all of them
+    falling = -ranks[order]
+    last = np.searchsorted(falling, falling, side="right") - 1
+    smallest = np.minimum.accumulate(rate[last][::-1])[::-1]
+    found = np.empty(len(ranks))
+    found[order] = smallest
+    return found
+
+
+def add_q_values(winners: "pd.DataFrame", groups: NDArray[np.str_]) -> "pd.DataFrame":
+    """Return the winners with cryoetganQValue, computed for each class and group of tomograms.
+
+    `winners` has one row a pick, with the scores of its best class; `groups` is `(N,)`.
+    """
+    scores = winners["cryoetganScore"].to_numpy(float)
+    decoy_scores = winners["cryoetganDecoyScore"].to_numpy(float)
+    ranks, target = rank_values(scores, decoy_scores), scores > decoy_scores
+    counts = winners["cryoetganDecoys"].str.count(",") + 1
+    found = np.ones(len(winners))
+    for _, rows in winners.groupby(["cryoetganClass", groups], sort=False).indices.items():
+        found[rows] = q_values(ranks[rows], target[rows], int(counts.iloc[rows[0]]))
+    return winners.assign(cryoetganQValue=found)

@@ -1,0 +1,98 @@
+"""Target-decoy competition: rates are right for simulated picks, and laws of the estimate hold."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cryoetgan.particles.curation.fdr import add_q_values, q_values, rank_values
+from cryoetgan.particles.curation.select import SelectOptions, select
+from tests.conftest import refused
+from tests.particles.score_tables import scores
+
+
+def simulated(rng, particles=300, others=900, decoys=1):
+    """Scores of particles and of picks of nothing, for which map and decoys are equal."""
+    true = np.r_[np.ones(particles, bool), np.zeros(others, bool)]
+    level = np.where(true, 0.35, 0.2) + rng.normal(0, 0.04, len(true))
+    own = level + rng.normal(0, 0.01, len(true))
+    rivals = level - 0.05 * true + rng.normal(0, 0.01, (decoys, len(true)))
+    return true, own, rivals.max(axis=0)
+
+
+@pytest.mark.parametrize("decoys", [1, 2])
+@pytest.mark.parametrize("level", [0.02, 0.05, 0.2])
+def test_the_estimated_rate_is_the_true_rate(rng, decoys, level):
+    wrong = []
+    for _ in range(30):
+        true, own, rival = simulated(rng, decoys=decoys)
+        # with two decoys, two of three picks of nothing go to a decoy: K = 2
+        q = q_values(rank_values(own, rival), own > rival, decoys)
+        chosen = (q <= level) & (own > rival)
+        wrong.append((~true[chosen]).mean())
+    assert np.mean(wrong) == pytest.approx(level, rel=0.2, abs=0.005)
+
+
+def test_q_values_rise_as_the_rank_falls_and_ignore_the_order(rng):
+    _, own, rival = simulated(rng)
+    ranks, target = rank_values(own, rival), own > rival
+    q = q_values(ranks, target, 1)
+    assert (np.diff(q[np.argsort(-ranks)]) >= 0).all()
+    mixed = rng.permutation(len(q))
+    assert np.array_equal(q_values(ranks[mixed], target[mixed], 1), q[mixed])
+
+
+def test_the_rank_does_not_tell_map_from_decoy(rng):
+    _, own, rival = simulated(rng)
+    assert np.array_equal(rank_values(own, rival), rank_values(rival, own))
+
+
+def test_equal_ranks_have_equal_q_values():
+    q = q_values(np.full(4, 1.0), np.array([True, False, True, True]), 1)
+    assert np.ptp(q) == 0
+
+
+def table_of(rng, **columns):
+    table = scores(rng, picks=len(next(iter(columns.values()))) // 2, classes=("a",))
+    return table.assign(cryoetganDecoys="mirror", **columns)
+
+
+def test_selection_keeps_what_wins_below_the_rate(rng):
+    true, own, rival = simulated(rng, 100, 300)
+    table = table_of(rng, cryoetganScore=own, cryoetganDecoyScore=rival)
+    chosen = select(table, SelectOptions(top=400, box=1, test_fraction=0.0))
+    assert (chosen["cryoetganQValue"] <= 0.05).all()
+    names = set(table["cryoetganId"][true])
+    kept = chosen["cryoetganId"].isin(names)
+    assert kept.mean() > 0.9
+    assert kept.sum() > 80
+    wider = select(table, SelectOptions(top=400, box=1, fdr=0.2, test_fraction=0.0))
+    assert set(chosen["cryoetganId"]) <= set(wider["cryoetganId"])
+
+
+def test_a_person_overrules_the_decoys(rng):
+    _, own, rival = simulated(rng, 100, 300)
+    table = table_of(rng, cryoetganScore=own, cryoetganDecoyScore=rival)
+    lost = table["cryoetganId"].iloc[int(np.argmin(own - rival))]
+    options = SelectOptions(top=400, box=1, test_fraction=0.0)
+    assert lost not in set(select(table, options)["cryoetganId"])
+    assert lost in set(select(table, options, {lost: "a"})["cryoetganId"])
+
+
+def test_classes_and_groups_have_rates_of_their_own():
+    ranks = pd.DataFrame(
+        {
+            "cryoetganClass": ["a", "a", "b", "b"],
+            "cryoetganScore": [0.5, 0.4, 0.3, 0.2],
+            "cryoetganDecoyScore": [0.1, 0.1, 0.1, 0.3],
+            "cryoetganDecoys": ["mirror", "mirror", "smaller,larger", "smaller,larger"],
+        }
+    )
+    found = add_q_values(ranks, np.array(["g"] * 4))["cryoetganQValue"]
+    assert found.tolist() == [0.5, 0.5, 0.5, 1.0]
+    apart = add_q_values(ranks, np.array(["g", "h", "g", "g"]))["cryoetganQValue"]
+    assert apart.tolist()[:2] == [1.0, 1.0]
+
+
+def test_a_rate_of_zero_is_refused(cryoetgan):
+    done = cryoetgan("particles", "select", "s.star", "--fdr", 0, "-o", "q.star", code=2)
+    refused(done, "--fdr", "0")
