@@ -196,7 +196,9 @@ def _check_numbers(path: Path, table: "pd.DataFrame") -> None:
 def check_star_name(path: Path) -> Path:
     """Return the path of an output STAR file; raise `UserError` if it does not end in .star."""
     if Path(path).suffix != ".star":
-        raise UserError(f"{path}: particles are written in STAR format; let the name end in .star")
+        raise UserError(
+            f"{path}: particles are written in STAR format; give another name, ending in .star"
+        )
     return path
 
 

@@ -1,4 +1,4 @@
-"""False discovery rate by competition of classes with their decoys.
+"""False discovery rate, estimated by decoys that compete with the classes.
 
 Each pick has one winner: the class or decoy with the highest rank. If class c wins T_c picks above
 a rank and its decoys win D_c, about as many of the T_c are wrong:
@@ -31,7 +31,7 @@ def rank_values(scores: Floats, decoy_scores: Floats) -> Floats:
 
 
 def q_values(ranks: Floats, is_target: NDArray[np.bool_], decoys: int) -> Floats:
-    """Return `(N,)` q-values at most 1; those of decoys tell the rate of the set down to them.
+    """Return `(N,)` q-values at most 1; a decoy's is the rate of the set that ends there.
 
     Parameters
     ----------

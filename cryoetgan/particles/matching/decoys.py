@@ -1,8 +1,8 @@
 """Decoys: maps like a class's own that no particle fits, so that wrong picks can be counted.
 
 A pick that matches nothing prefers the map or one of its decoys by chance. The number of picks
-that decoys win therefore estimates the number of wrong picks that the map wins (target-decoy
-competition, Elias & Gygi 2007, doi 10.1038/nmeth1019).
+that prefer a decoy therefore estimates the number of wrong picks that prefer the map (Elias &
+Gygi 2007, doi 10.1038/nmeth1019).
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ SIZES: Mapping[str, float] = {"smaller": 0.85, "larger": 1 / 0.85}
 """Decoys of maps that resemble their mirror image: their magnifications. True apoferritin always
 prefers its own size; picks of nothing prefer one of these in 62 %, of two thirds expected."""
 MAX_MIRROR_LIKENESS = 0.96
-"""Correlation of a map with its mirror image beyond which the image is no decoy.
+"""Correlation of a map with its mirror image beyond which the image cannot serve as a decoy.
 
 It is 0.99 for apoferritin, where 7 % of the true particles prefer the image, and 0.54 to 0.93 for
 six other proteins, where nearly all prefer the map (30 A, tilts to 60 degrees)."""
@@ -45,7 +45,7 @@ def make_decoys(density: Floats, aligner: Aligner) -> dict[str, Floats]:
     """Return the decoys of a map by name: its mirror image, or else copies of other sizes.
 
     The spectrum, size and mass of the mirror image are the map's own, so wrong picks prefer
-    either in half of the cases. `aligner` is that of the map.
+    either in half of the cases. `aligner` aligns boxes to the map.
     """
     image = mirror(density)
     if mirror_likeness(image, aligner) <= MAX_MIRROR_LIKENESS:
