@@ -111,9 +111,13 @@ class ConventionalSimulator:
         return fft.irfftn(fft.rfftn(scene) * transfer, s=scene.shape)[self._inner]
 
     def simulate(self, density: Floats, rng: np.random.Generator) -> Floats:
-        """Return signal plus noise at the requested signal-to-noise ratio."""
+        """Return signal plus noise at the requested signal-to-noise ratio.
+
+        An empty box gives noise of variance 1.
+        """
         signal, noise = self.signal(density), self.noise(rng)
-        return signal + noise * np.sqrt(signal.var() / self.snr)
+        variance = float(signal.var())
+        return signal + noise * (np.sqrt(variance / self.snr) if variance else 1.0)
 
 
 def write_conventional(
