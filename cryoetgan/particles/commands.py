@@ -293,7 +293,10 @@ def select(
         rest = selection.select_others(table, selected, options, decisions)
         star.write_star(star.check_star_name(others), rest)
         log.info("%s: %d picks without a particle", others, len(rest))
-    return Record(outputs=[output, *([others] if others else [])], inputs=sorted(curation.glob("*.csv")) if curation else [])
+    return Record(
+        outputs=[output, *([others] if others else [])],
+        inputs=sorted(curation.glob("*.csv")) if curation else [],
+    )
 
 
 @command(app, "import")
