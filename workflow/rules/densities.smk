@@ -148,7 +148,7 @@ rule densities_empty:
     params:
         options=section_options(plan.config.densities, "voxel_size", "box"),
         # as many as the largest class has
-        count=format_options(count=plan.largest_count),
+        number=format_options(count=plan.largest_count),
         code=code("densities"),
     shell:
-        step("densities empty {params.options} {params.count} -o {output.star:q}")
+        step("densities empty {params.options} {params.number} -o {output.star:q}")

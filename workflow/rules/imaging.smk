@@ -44,7 +44,9 @@ rule imaging_fit:
 rule imaging_simulate:
     input:
         densities=lambda wildcards: plan.densities_of(wildcards.conventional),
-        densities_stack=lambda wildcards: stack(plan.densities_of(wildcards.conventional)),
+        densities_stack=lambda wildcards: stack(
+            plan.densities_of(wildcards.conventional)
+        ),
     output:
         star=results("imaging/{conventional}.star"),
         stack=results("imaging/{conventional}.mrcs"),

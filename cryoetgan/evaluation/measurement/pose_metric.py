@@ -34,7 +34,7 @@ def pose_metric(
         raise ValueError("pose recovery needs a tilt range")
     maps = dict(inputs.maps)
     if len(maps) == 1:
-        maps |= {MIRRORED: mirror(density) for density in inputs.maps.values()}
+        maps[MIRRORED] = mirror(*maps.values())
     templates = pose_recovery.PosedTemplates(maps, inputs.tilt_range)
     chosen = _sample(inputs.generated, inputs.maps, rng)
     spectra = [templates.spectrum(volume) for volume in chosen.volumes]
