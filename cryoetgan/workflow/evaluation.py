@@ -230,13 +230,20 @@ class EvaluationPlan:
         """Return the volume sets of `snakemake comparison` by name."""
         plan, fit = self.plan, self.plan.config.imaging.fit
         names = [f"comparison/{name}" for name in (ABLATED_SETS if fit else ())]
-        names = [name for name in plan.conventional_snrs() if "/" in name] + names
+        compared = [name for name in plan.conventional_snrs() if "/" in name]
+        names = [name for name in compared if not name.endswith("_other")] + names
         sets = {Path(name).name: plan.results(f"imaging/{name}.star") for name in names}
         sets |= {"fitted": plan.fitted_set} if fit else {}
         sets |= {"pseudo_labels": plan.picks} if plan.annotated else {}
         return sets | {
             f"generated_{Path(plan.translation.folder).name}": plan.translation.generated
         }
+
+    def comparison_others(self) -> list[str]:
+        """Return the sets of class `other` of `snakemake comparison`."""
+        found = [*map(self.plan.other_of, self.comparison_sets().values())]
+        found += [self.plan.other_of(self.plan.real), *self._picks_without_particle()]
+        return list(dict.fromkeys(found))
 
     def comparison_config(self) -> dict[str, Any]:
         """Return the content of the comparison's file; paths are relative to its folder."""
@@ -249,14 +256,27 @@ class EvaluationPlan:
             "star": relative(plan.results("particles/selected.star")),
             "radius": config.match_radius / plan.config.densities.voxel_size,
         }
+
+        def others(*paths: str) -> list[str]:
+            return list(map(relative, paths))
+
         return {
-            "real_train": {"star": relative(plan.real), "split": "train"},
-            "real_test": {"star": relative(plan.real), "split": "test"},
+            "real_train": {
+                "star": relative(plan.real),
+                "split": "train",
+                "other": others(plan.other_of(plan.real)),
+            },
+            "real_test": {
+                "star": relative(plan.real),
+                "split": "test",
+                "other": others(*self._picks_without_particle()),
+            },
             "methods": {
                 name: {
                     "star": relative(star),
                     "uses_picks": not name.startswith("conventional"),
                     "split": "train" if star == plan.picks else None,
+                    "other": others(plan.other_of(star)),
                 }
                 for name, star in self.comparison_sets().items()
             },

@@ -247,6 +247,8 @@ rule evaluation_compare:
         real_stack=stack(plan.real),
         sets=list(plan.evaluation.comparison_sets().values()),
         stacks=list(map(stack, plan.evaluation.comparison_sets().values())),
+        others=plan.evaluation.comparison_others(),
+        other_stacks=list(map(stack, plan.evaluation.comparison_others())),
         template=results("particles/selected.star") if plan.annotated else [],
     output:
         table=results("evaluation/comparison/comparison.csv"),

@@ -57,7 +57,7 @@ def _classifier_titles(accuracies: Iterable[Accuracy], label_source: str) -> dic
 
 def _colour_rows(found: Accuracy) -> list[list[tuple[str, str]]]:
     """Return background and ink of each cell of a confusion matrix, by its fraction of the row."""
-    table = np.asarray(found.confusion, float)
+    table = np.asarray((found.open or found).confusion, float)
     return confusion_colours(table / np.maximum(table.sum(axis=1, keepdims=True), 1))
 
 
