@@ -7,6 +7,7 @@ import starfile
 import yaml
 
 from cryoetgan.io.files import read_json
+from cryoetgan.io.star import read_star
 from cryoetgan.setup.validate import find_problems
 from tests.workflow.conftest import TINY, Project
 
@@ -48,7 +49,7 @@ def test_the_particle_is_told_from_all_other_picks(one_class):
 
 def test_the_picks_without_a_particle_are_none_of_the_selected(one_class):
     read = {
-        name: starfile.read(one_class / f"particles/{name}.star")
+        name: read_star(one_class / f"particles/{name}.star").particles
         for name in ("selected", "unselected")
     }
     ids = {name: set(table["cryoetganId"]) for name, table in read.items()}
