@@ -1,9 +1,10 @@
 """The verdict at the top of the page: whether the synthetic data can be used."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cryoetgan.report.evaluation_json import Accuracy
+from cryoetgan.report.label_free import Check
 
 TEST_CROPS = {
     "truth": "{} crops with known class",
@@ -38,6 +39,59 @@ class Verdict:
     caveats: list[str]
 
 
+LEVELS = {
+    "good": "Use it",
+    "fair": "Use it with care",
+    "bad": "Do not use it",
+    "unknown": "No verdict yet",
+}
+"""The level of a run by its tone."""
+INFORMATIVE = ("good", "fair", "bad")
+
+
+@dataclass(frozen=True)
+class Level:
+    """The first line of the page: its tone, the level, and the reason."""
+
+    tone: str
+    reason: str
+
+    @property
+    def title(self) -> str:
+        """The level in words."""
+        return LEVELS[self.tone]
+
+
+def find_level(verdict: Verdict, checks: Sequence[Check], label_source: str) -> Level:
+    """Return the level: the worst tone of the classifiers and of the label-free `checks`.
+
+    Without annotated crops, a check without result counts as fair, because its evidence is
+    missing. With annotated crops, which are direct evidence, it does not count, and the two-sample
+    test (the last check) lowers the level to fair at most.
+    """
+    labelled = label_source != "templates"
+    if verdict.finding == "upper_bound_at_chance" and labelled:
+        return Level("unknown", verdict.headline)
+    found = [(verdict.tone, verdict.headline)] if verdict.tone in INFORMATIVE else []
+    for check in checks:
+        tone = check.tone
+        if labelled and check is checks[-1] and tone == "bad":
+            tone = "fair"
+        if tone == "unknown" and labelled:
+            continue
+        found.append(("fair" if tone == "unknown" else tone, check.text))
+    informative = [check for check in checks if check.tone in INFORMATIVE]
+    if labelled and verdict.tone not in INFORMATIVE and all(tone != "bad" for tone, _ in found):
+        return Level("unknown", verdict.headline)
+    if not informative and verdict.tone not in INFORMATIVE:
+        return Level("unknown", verdict.headline)
+    worst = max((tone for tone, _ in found), key=INFORMATIVE.index)
+    if worst == "good":
+        return Level("good", found[0][1])
+    # a check that falls short names the reason before the classifiers do
+    return Level(worst, next(text for tone, text in reversed(found) if tone == worst))
+
+
 def conclude(
     accuracies: Mapping[str, Accuracy],
     label_source: str,
@@ -66,8 +120,6 @@ def conclude(
     else:
         judge = _judge_fitted if is_fitted else _judge_generated
         finding, tone, headline = judge(accuracies, real)
-    if label_source == "templates" and tone in ("good", "fair"):
-        tone, headline = "fair", f"Weak evidence (no annotated crops). {headline}"
     return Verdict(finding, tone, headline, _list(accuracies, label_source, is_fitted), caveats)
 
 
