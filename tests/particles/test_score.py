@@ -220,27 +220,32 @@ def test_classes_and_poses_on_an_independent_tomogram(test_data, cryoetgan, tmp_
     )  # fmt: skip
     truth = test_data / "tomograms" / "dev_set2_1_truth.csv"
     cryoetgan("particles", "import", truth, "--tomogram", "dev_set2_1.mrc", "-o", "truth.star")
-    cryoetgan("particles", "pick", "dev_set2_1.mrc", "--sigma", 40, "--top", 462, "-o", "p.star")
+    cryoetgan("particles", "pick", "dev_set2_1.mrc", "--sigma", 40, "--top", 462, "-o", "all.star")
+    picks = read_star(tmp_path / "all.star").particles
+    half = picks["rlnCoordinateX"] < 140  # half of the tomogram, in half of the time
+    write_star(tmp_path / "p.star", picks[half])
     cryoetgan(
         "particles", "score", "dev_set2_1.mrc", "p.star", *templates, "--tilts=-60,60",
         "-o", "c.star",
     )  # fmt: skip
 
     known = read_star(tmp_path / "truth.star").particles
+    known = known[known["rlnCoordinateX"] < 135]
     every = read_star(tmp_path / "c.star").particles
     # each class named alone: the other six are unnamed species, and must not be taken for it
     purities = []
     for name, rows in every.groupby("cryoetganClass"):
-        chosen = select(rows.reset_index(drop=True), SelectOptions(top=462, box=28))
+        chosen = select(
+            rows.reset_index(drop=True), SelectOptions(top=462, box=28, test_fraction=0.0)
+        )
         own = known[known["cryoetganClass"] == name]
         places, true = (table[COORDINATES].to_numpy(float) for table in (chosen, own))
         purities.append((cKDTree(true).query(places)[0] < 5).mean())
-        # the gap between the splits takes a tenth of the tomogram
         found = (cKDTree(places).query(true)[0] < 5).mean()
-        assert found >= (0.4 if name == "insulinreceptor_4zxb" else 0.75), name
-    # 60 particles a class: a rate of 5 % is 3 +- 2 wrong ones
+        assert found >= (0.2 if name == "insulinreceptor_4zxb" else 0.85), name
+    # 30 particles a class: a rate of 5 % is 1.5 +- 1.5 wrong ones
     assert min(purities) > 0.8
-    assert np.mean(purities) > 0.94
+    assert np.mean(purities) > 0.93
     best = every.sort_values("cryoetganScore")
     best = best.groupby("cryoetganId").tail(1)
     distance, index = cKDTree(known[COORDINATES].to_numpy(float)).query(
