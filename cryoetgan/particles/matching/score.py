@@ -34,7 +34,7 @@ WHITENING_BOXES = 400
 BEST_PICKS = 0.25
 """Share of the picks, those with the highest scores, that show the amplitude of particles."""
 DENSE = 2.0
-"""Amplitude of a box, relative to those of the best picks, beyond which its score falls."""
+"""Amplitude of a box, relative to the best picks, beyond which its score falls."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ def score_picks(
     more power in some shells than in others. Where a box reaches over a face or into padding, its
     unseen part has the mean grey value, and the score is multiplied with the square root of the
     seen fraction: the score of a whole box whose unseen part resembles nothing. Dense bodies
-    (gold, contamination) resemble every compact map a little, and no noise lowers their scores:
-    those of boxes with more than `DENSE` times the amplitude of the best picks are divided by the
+    (gold, contamination) resemble every compact map a little, and no noise lowers their scores. The
+    score of a box with more than `DENSE` times the amplitude of the best picks is divided by the
     excess.
 
     Parameters
