@@ -132,12 +132,17 @@ def score_hands(
     """
     parts = []
     for name, rows in table.groupby("cryoetganClass", sort=True):
-        pair = {"map": maps[str(name)], "mirror": mirror(maps[str(name)])}
         places = rows[COORDINATES].to_numpy(float)
-        found = score_picks(tomogram, places, pair, options, decoys=False)
-        scores, images = found["map"].scores, found["mirror"].scores
+        (found,) = score_picks(
+            tomogram, places, {str(name): maps[str(name)]}, options, _mirror_decoy
+        ).values()
+        scores, images = found.scores, found.decoy_scores
         parts.append(rows.assign(cryoetganScore=scores, cryoetganDecoyScore=images))
     return choose_classes(_concatenate(parts), {})
+
+
+def _mirror_decoy(density: Floats, _: Aligner) -> dict[str, Floats]:
+    return {"mirror": mirror(density)}
 
 
 def measure_likeness(

@@ -110,8 +110,10 @@ def check_hand(
     numbers = f"{100 * found.share:.0f} % ({100 * found.low:.0f} to {100 * found.high:.0f})"
     text = (
         f"Of {found.n} picks, {numbers} prefer their map to its mirror image; by chance it would "
-        f"be 50 %. At least about {100 * precision:.0f} % of them are right."
+        f"be 50 %."
     )
+    if precision > 0:
+        text += f" At least about {100 * precision:.0f} % of them are right."
     wrong = [tomogram for tomogram, tests in tomograms.items() if tests[""].is_wrong_hand]
     if wrong:
         tone = "bad"
@@ -134,9 +136,11 @@ def check_two_sample(
     beside = "0.5 wanted" if half is None else f"{half:.2f} real against real"
     interval = f" ({metric.low:.2f} to {metric.high:.2f})" if metric.interval else ""
     text = (
-        f"A classifier separates {kind} from real volumes with an area under the ROC curve of "
-        f"{metric.value:.2f}{interval} (0.5: indistinguishable; 1: fully separable); {beside}."
+        f"A classifier tells {kind} from real volumes with an AUC of {metric.value:.2f}{interval}; "
+        f"{beside}."
     )
+    if tone != "good":
+        text += " The power spectra below show what differs."
     if half is not None and half >= good:
         tone = "unknown" if tone != "bad" else "bad"
         text += " Real crops differ among themselves, so this test is not informative."

@@ -38,7 +38,7 @@ class Selection:
     """The evidence on the selected particles that needs no labels.
 
     `counts` and `rates` are the number and the estimated false discovery rate of the particles by
-    class; without decoys there is no rate. `hands` are the hand tests by tomogram and class.
+    class; rates require decoys. `hands` are the hand tests by tomogram and class.
     """
 
     counts: Mapping[str, int] = field(default_factory=dict)

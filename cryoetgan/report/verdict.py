@@ -21,7 +21,7 @@ OTHER_TRAINING_SETS = {
     "fitted_train": "fitted simulation",
     "real_train": "upper bound (real data)",
 }
-USELESS = "Do not use this synthetic set: a classifier trained on it is not better than guessing."
+USELESS = "A classifier trained on the exported set is not better than guessing."
 
 
 @dataclass(frozen=True)
@@ -108,13 +108,13 @@ def conclude(
     caveats = _caveats(accuracies, label_source, simulated)
     if "gan_train" not in accuracies:
         numbers = "No classifier has been trained on generated volumes and tested on real ones."
-        return Verdict("no_result", "unknown", "No verdict yet.", numbers, caveats)
+        return Verdict("no_result", "unknown", numbers, numbers, caveats)
     is_fitted = exported == "fitted" and "fitted_train" in accuracies
     real = "pseudo-labelled picks" if label_source == "templates" else "labelled real crops"
     if "real_train" in accuracies and accuracies["real_train"].at_chance:
         finding, tone = "upper_bound_at_chance", "unknown"
         headline = (
-            f"No verdict: even a classifier trained on {real} is not better than guessing. "
+            f"Even a classifier trained on {real} is not better than guessing. "
             "This test is not informative. Annotate more crops, or check the annotations."
         )
     else:
@@ -135,15 +135,13 @@ def _judge_fitted(found: Mapping[str, Accuracy], real: str) -> tuple[str, str, s
     }[found["gan_train"].compare(fitted)]
     if "real_train" not in found:
         finding, tone = "no_upper_bound", "fair"
-        headline = f"Promising: the fitted simulation is exported; not compared with {real}."
+        headline = f"The fitted simulation is exported; it was not compared with {real}."
     elif fitted.compare(found["real_train"]) == "below":
         finding, tone = "below_real", "fair"
-        headline = (
-            f"Use the exported set (fitted simulation) if labels are missing: worse than {real}."
-        )
+        headline = f"The exported set (fitted simulation) is worse than {real}: use it if these are missing."
     else:
         finding, tone = "as_good_as_real", "good"
-        headline = f"Use the exported set (fitted simulation): not significantly worse than {real}."
+        headline = f"The exported set (fitted simulation) is not significantly worse than {real}."
     return finding, tone, f"{headline} {generated}"
 
 
@@ -167,11 +165,15 @@ def _judge_generated(found: Mapping[str, Accuracy], real: str) -> tuple[str, str
         return "no_gain", "fair", headline
     gain = "better than simulation" if best else "not compared with simulation"
     if "real_train" not in found:
-        headline = f"Promising: {gain}; not compared with {real}."
+        headline = f"The generated set is {gain}; it was not compared with {real}."
         return "no_upper_bound", "fair", headline
     if generated.compare(found["real_train"]) == "below":
-        return "below_real", "fair", f"Use it if labels are missing: {gain}, but worse than {real}."
-    headline = f"Use it: {gain}, and not significantly worse than {real}."
+        return (
+            "below_real",
+            "fair",
+            f"The generated set is {gain}, but worse than {real}: use it if these are missing.",
+        )
+    headline = f"The generated set is {gain}, and not significantly worse than {real}."
     return "as_good_as_real", ("good" if best else "fair"), headline
 
 
@@ -193,7 +195,7 @@ def _caveats(
 ) -> list[str]:
     """Return reasons why the verdict may not hold; below `min_crops` intervals are wide."""
     caveats = []
-    if label_source == "templates":
+    if label_source == "templates" and found:
         caveats.append(
             "The test crops are pseudo-labelled: their classes come from the best template, not "
             "from a person. The classifiers are therefore compared with template matching. For a "
