@@ -39,3 +39,21 @@ def test_edges_lie_where_power_falls_to_half():
     low, high = find_tilt_range(angles, power)
     assert low == pytest.approx(-48, abs=1.5)
     assert high == pytest.approx(62, abs=1.5)
+
+
+def sloped(edge: float, angles: np.ndarray) -> np.ndarray:
+    """Power that falls fourfold to 60 degrees, as in a thick sample, and ends at an edge."""
+    smooth = np.exp(-np.abs(angles) / 60 * np.log(4))
+    return smooth / (1 + np.exp((np.abs(angles) - edge) / 0.7)) + 0.001
+
+
+@pytest.mark.parametrize("edge", [45, 60])
+def test_a_smooth_loss_of_power_is_no_edge(edge):
+    angles = np.arange(-89.0, 90, 2)
+    assert find_tilt_range(angles, sloped(edge, angles)) == pytest.approx((-edge, edge), abs=2)
+    assert find_tilt_range(angles, sloped(200, angles)) is None
+
+
+def test_a_wrong_tilt_axis_is_warned_of():
+    turned = np.swapaxes(seen_through((-60, 60), (96, 96, 96)), 1, 2)
+    assert "does not lie along y" in check_tilt_range(turned, (-60, 60), 0)["warning"]

@@ -1,7 +1,7 @@
 """Measure the tilt range from a tomogram's power spectrum, and compare it with the given one.
 
 Directions outside the tilt range have no power, except for the power that a denoiser or the
-faces of the volume put there.
+faces of the volume put there. The power therefore drops at the edge of the sampled region.
 """
 
 from typing import Any
@@ -21,6 +21,10 @@ RINGS = 27
 """Rings around the tilt axis that divide the band."""
 ANGLE_STEP_DEG, LOW_TILT_DEG = 2.0, 30.0
 """Width of a bin of tilt angle, and the tilts to which power is relative, degrees."""
+EDGE_DEG = 8.0
+"""Range of tilt angle over which the power drops at the edge of the sampled region, degrees."""
+POWER_FLOOR = 0.01
+"""Relative power below which directions count as empty."""
 BLOCKS_READ = 6
 
 
@@ -60,28 +64,34 @@ def power_by_tilt_angle(volume: NDArray[np.generic], seed: int) -> tuple[Floats,
 
 
 def find_tilt_range(
-    angles: Floats, power: Floats, threshold: float = 0.5
+    angles: Floats, power: Floats, least_drop: float = 2.5
 ) -> tuple[float, float] | None:
-    """Return the lowest and highest angle with power, degrees; None if all angles have it.
+    """Return the lowest and highest angle with power, degrees; None if no edge is found.
 
-    The edge of the range is the angle at which the smoothed relative power falls to `threshold`.
+    Thick and dose-filtered samples lose power smoothly towards high tilts, so no fixed level marks
+    the edge. The edge of each side is the steepest drop of the logarithm of the smoothed power over
+    `EDGE_DEG`, if the power falls by a factor of `least_drop` there; it lies where the power falls
+    to half of the largest power just inside.
     """
     smooth = np.convolve(np.r_[power[-1], power, power[0]], [0.25, 0.5, 0.25], mode="valid")
-    empty = smooth < threshold
-    if not empty.any():
-        return None
+    level = np.log(np.maximum(smooth, POWER_FLOOR))
+    reach = max(2, round(EDGE_DEG / float(angles[1] - angles[0])))
     edges = [-90.0, 90.0]
     for side in (0, 1):
-        # from low to high tilt: the first fall below the threshold, between two bins
+        # from low to high tilt
         order = np.flatnonzero(angles > 0) if side else np.flatnonzero(angles < 0)[::-1]
-        fallen = np.flatnonzero(empty[order])
-        if len(fallen) and fallen[0] == 0:
-            edges[side] = 0.0
-        elif len(fallen):
-            a, b = order[fallen[0] - 1], order[fallen[0]]
-            fraction = (smooth[a] - threshold) / max(smooth[a] - smooth[b], 1e-12)
-            edges[side] = float(angles[a] + fraction * (angles[b] - angles[a]))
-    return edges[0], edges[1]
+        drop = level[order[:-reach]] - level[order[reach:]]
+        start = int(drop.argmax())
+        if drop[start] < np.log(least_drop):
+            continue
+        inside = order[max(start - reach + 1, 0) : start + 1]
+        half = smooth[inside].max() / 2
+        beyond = order[start + 1 :]
+        fallen = start + 1 + int(np.flatnonzero(smooth[beyond] < half)[0])
+        a, b = order[fallen - 1], order[fallen]
+        fraction = (smooth[a] - half) / max(smooth[a] - smooth[b], 1e-12)
+        edges[side] = float(angles[a] + fraction * (angles[b] - angles[a]))
+    return None if edges == [-90.0, 90.0] else (edges[0], edges[1])
 
 
 def check_tilt_range(
@@ -102,8 +112,8 @@ def check_tilt_range(
     if found is None:
         if tilts[1] - tilts[0] < 170:
             warning = (
-                f"its spectrum shows no missing wedge, but its tilts are given as {given}; a "
-                "denoiser may have filled it; the given range is used"
+                f"its spectrum shows no missing wedge, but its tilts are given as {given}, which is "
+                "used; a denoiser may have filled it, or the tilt axis does not lie along y"
             )
     elif max(abs(a - b) for a, b in zip(found, tilts, strict=True)) > accepted:
         warning = (
