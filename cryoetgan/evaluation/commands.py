@@ -5,7 +5,17 @@ from typing import Annotated, Any
 
 import typer
 
-from cryoetgan.command import Device, Output, Record, Seed, command, group, log, parse_tilt_range
+from cryoetgan.command import (
+    Device,
+    Output,
+    Record,
+    Seed,
+    check_positive,
+    command,
+    group,
+    log,
+    parse_tilt_range,
+)
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation import selection
 from cryoetgan.evaluation.labelled_sets import (
@@ -199,6 +209,47 @@ def hand(
             log.warning("%s: %s", class_name(tomogram), text)
     share = found["all"]["share"]
     log.info("%s: own hand %s", output, "not tested" if share is None else f"{100 * share:.0f} %")
+
+
+@command(app, "detect")
+def detect(
+    picks: Annotated[Path, typer.Argument(help="STAR of picks with classes.")],
+    output: Output,
+    truth: Annotated[Path, typer.Option(help="STAR of the particles in the tomograms.")],
+    radius: Annotated[float, typer.Option(help="Angstrom; a hit lies within it.")] = 80.0,
+    class_: Annotated[
+        list[str] | None, typer.Option("--class", help="Only this class; repeatable.")
+    ] = None,
+    voxel_size: Annotated[
+        float | None, typer.Option(help="Angstrom; default: of the files.")
+    ] = None,
+) -> Record:
+    """Score picks against the truth: JSON with precision, recall and F1 by class and their means.
+
+    A hit is a pick of the particle's class within --radius, one-to-one in each tomogram: further
+    picks of a particle are wrong. Classes are those of the truth, without other, background and
+    crowder_*: these are neither hits nor misses, and a pick of a class on them is wrong. Picks of
+    class other are right if no particle is near. Key places ignores classes, for picks without.
+    """
+    from cryoetgan.evaluation.detection_scores import score_detections, voxel_size_of
+
+    check_positive(radius, "--radius", " A")
+    tables = {
+        picks: star.read_star(picks, ["rlnTomoName", *COORDINATES]),
+        truth: star.read_star(truth, ["rlnTomoName", *COORDINATES, "cryoetganClass"]),
+    }
+    size = voxel_size_of(tables, voxel_size)
+    if unknown := sorted(set(class_ or ()) - set(tables[truth].particles["cryoetganClass"])):
+        raise UserError(f"--class: {truth} has no particle of class {', '.join(unknown)}")
+    found = score_detections(
+        tables[picks].particles, tables[truth].particles, radius / size, class_ or ()
+    )
+    made = provenance("evaluation detect", [picks, truth], {"radius": radius})
+    write_json(output, found | {"radius": radius, "voxel_size": size, "provenance": made})
+    for name, row in (found["classes"] or {"places": found["places"]}).items():
+        figures = name, row["precision"], row["recall"], row["f1"]
+        log.info("%s: precision %.3f, recall %.3f, F1 %.3f", *figures)
+    return Record()
 
 
 @command(app, "choose")

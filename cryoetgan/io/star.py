@@ -204,8 +204,21 @@ def check_star_name(path: Path) -> Path:
     return path
 
 
-def write_star(path: Path, particles: "pd.DataFrame", optics: "pd.DataFrame | None" = None) -> None:
-    """Write a STAR file atomically; equal tables give equal bytes."""
+def write_star(
+    path: Path,
+    particles: "pd.DataFrame",
+    optics: "pd.DataFrame | None" = None,
+    voxel_size: float | None = None,
+) -> None:
+    """Write a STAR file atomically; equal tables give equal bytes.
+
+    `voxel_size` (angstrom) is added to the optics.
+    """
+    import pandas as pd
+
+    if voxel_size is not None:
+        optics = pd.DataFrame({"rlnOpticsGroup": [1]}) if optics is None else optics
+        optics = optics.assign(rlnImagePixelSize=voxel_size)
     write_text(path, star_text(particles, optics))
 
 

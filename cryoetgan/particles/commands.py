@@ -97,7 +97,7 @@ def _write_picks(output: Path, tomogram: Path, coordinates: Any, **columns: Any)
     table = table.assign(**columns)
     table["cryoetganId"] = [star.particle_id(name, *place) for place in coordinates]
     table["cryoetganSource"] = "real"
-    star.write_star(output, table)
+    star.write_star(output, table, voxel_size=mrc.read_header(tomogram).voxel_size)
     log.info("%s: %d picks", output, len(table))
 
 
@@ -185,7 +185,8 @@ def score(
             part["cryoetganDecoys"] = ",".join(fits.decoys)
         part["cryoetganSource"] = "real"
         rows.append(part)
-    star.write_star(output, pd.concat(rows, ignore_index=True))
+    scores = pd.concat(rows, ignore_index=True)
+    star.write_star(output, scores, voxel_size=volume.voxel_size)
     log.info("%s: %d picks, %d classes", output, len(table), len(maps))
     record = _search_record(options)
     used = {name: list(fits.decoys) for name, fits in found.items()}
@@ -236,8 +237,10 @@ def select(
         groups=parse_by_tomogram(group, "--group"),
     )
     columns = ["rlnTomoName", *COORDINATES, "cryoetganClass", "cryoetganScore", "cryoetganId"]
-    table = pd.concat(
-        [star.read_star(path, columns).particles for path in scores], ignore_index=True
+    opened = [star.read_star(path, columns) for path in scores]
+    table, optics = (
+        pd.concat([one.particles for one in opened], ignore_index=True),
+        opened[0].optics,
     )
     if not len(table):
         raise UserError(f"{', '.join(map(str, scores))}: no particle in these files")
@@ -246,12 +249,12 @@ def select(
         classes = sorted(table["cryoetganClass"].unique())
         decisions = selection.read_decisions(curation, classes)
     selected = selection.select(table, options, decisions)
-    star.write_star(output, selected)
+    star.write_star(output, selected, optics)
     counts = selected.groupby("cryoetganClass").size()
     log.info("%s: %s", output, ", ".join(f"{n} {name}" for name, n in counts.items()))
     if others is not None:
         rest = selection.select_others(table, selected, options, decisions)
-        star.write_star(star.check_star_name(others), rest)
+        star.write_star(star.check_star_name(others), rest, optics)
         log.info("%s: %d picks without a particle", others, len(rest))
     return Record(
         outputs=[output, *([others] if others else [])],
@@ -300,7 +303,7 @@ def import_(
     if selected is not None and box is not None:
         known = star.read_star(selected, ["rlnTomoName", "cryoetganSplit", *COORDINATES]).particles
         table = split_like(table, known[known["rlnTomoName"] == name], box)
-    star.write_star(output, table)
+    star.write_star(output, table, voxel_size=volume.voxel_size)
     log.info("%s: %d particles", output, len(table))
     return Record(inputs=list_pick_files(file))
 
