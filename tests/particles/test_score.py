@@ -13,7 +13,7 @@ from cryoetgan.io.mrc import Volume, write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, read_star, write_star
 from cryoetgan.particles.curation.select import SelectOptions, select
 from cryoetgan.particles.matching.align import Aligner
-from cryoetgan.particles.matching.decoys import make_decoys, mirror, mirror_likeness
+from cryoetgan.particles.matching.decoys import make_decoys, mirror_likeness
 from cryoetgan.particles.matching.score import discount_dense, score_picks, whiten
 from cryoetgan.particles.matching.template import (
     SearchOptions,
@@ -24,6 +24,7 @@ from cryoetgan.particles.matching.template import (
 )
 from cryoetgan.physics.geometry import (
     angle_between,
+    mirror,
     random_rotations,
     rotate_volume,
     rotation_from_relion,

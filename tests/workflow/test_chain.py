@@ -50,7 +50,9 @@ def test_the_exported_set_is_chosen_on_picks_that_no_label_touched(tiny_run):
         assert not {"annotated.star", "real_train.pt"} & inputs
     picks = starfile.read(project.results / "particles/subtomograms.star")["particles"]
     learned = read_json(folder / "pseudo_label_train.json")["n_train"]
-    assert learned == (picks["cryoetganSplit"] == "train").sum()
+    sizes = picks[picks["cryoetganSplit"] == "train"].groupby("cryoetganClass").size()
+    # at most as many picks without a particle as of a class
+    assert sizes.sum() < learned <= sizes.sum() + sizes.max()
     choice = read_json(folder / "choice.json")
     source = {"generated": "generated", "fitted": "simulated"}[choice["exported"]]
     exported = starfile.read(project.results / "export/relion/particles.star")["particles"]
