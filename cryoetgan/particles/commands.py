@@ -212,7 +212,7 @@ def select(
     group: Annotated[list[str] | None, typer.Option(help="TOMOGRAM=GROUP; repeatable.")] = None,
     test_fraction: Annotated[float, typer.Option(help="Test share of a single tomogram.")] = 0.25,
     others: Annotated[
-        Path | None, typer.Option(help="STAR of the picks that are no particle.")
+        Path | None, typer.Option(help="STAR of the picks without a particle.")
     ] = None,
 ) -> Record:
     """Select particles: STAR; each place has one class, and the best of each class are kept.

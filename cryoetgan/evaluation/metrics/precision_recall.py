@@ -48,7 +48,7 @@ def f1_contributions(
 
         F + N mean_c (2 h_ic - F_c (p_ic + t_ic)) / sum(p_c + t_c)
 
-    the influence function of F. The variance of its mean is that of F by the delta method, so
+    the influence function of F. The variance of its mean is the variance of F by the delta method, so
     intervals, clusters and paired differences follow as for an accuracy.
     """
     total = np.zeros(len(names))

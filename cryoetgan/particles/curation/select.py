@@ -147,7 +147,7 @@ def select_others(
     options: SelectOptions,
     decisions: Decisions | None = None,
 ) -> "pd.DataFrame":
-    """Return the picks that are no particle, of class `other`, with the splits of the selected.
+    """Return the picks without a particle, of class `other`, with the splits of the selected.
 
     Their decoy won, their q-value is above the rate, or a person rejected them; without decoys,
     they were not selected. All lie `DUPLICATE_DISTANCE` from each selected particle. A tomogram
