@@ -65,4 +65,4 @@ def test_dark_protein_is_said(data, tomogram, caplog):
 def test_picks_whose_poses_nobody_found_are_not_judged(data, tomogram):
     unaligned = replace(data, picks=replace(data.picks, aligned=False))
     found = check_class_agreement(unaligned, tomogram.model, chosen(data))
-    assert found == {"amplitudes": {}, "warnings": {}}
+    assert not any(found.values())

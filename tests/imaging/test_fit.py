@@ -54,7 +54,7 @@ def test_the_fitted_gain_is_that_of_the_tomogram(fitted, known, angle, close):
 def test_class_fractions_are_those_of_the_picks(fitted, data):
     balls = float((data.picks.names == "ball").mean())
     assert fitted.class_fractions["ball"] == pytest.approx(balls, abs=0.12)
-    assert fitted.class_fractions["empty"] < 0.1
+    assert fitted.class_fractions["other"] < 0.1
     assert sum(fitted.class_fractions.values()) == pytest.approx(1)
 
 
@@ -105,7 +105,7 @@ def test_false_picks_are_found_and_do_not_dilute_the_particles(data, fitted, rng
         rotations=Rotation.concatenate([data.picks.rotations, Rotation.identity(len(added))]),
     )
     found = fit_model(replace(data, picks=picks), 0, SMALL)
-    assert found.class_fractions["empty"] == pytest.approx(len(added) / len(picks), abs=0.12)
+    assert found.class_fractions["other"] == pytest.approx(len(added) / len(picks), abs=0.12)
     gains = [m.gain.interpolate(K, np.full(6, 10.0)) for m in (found, fitted)]
     # a third of false picks would take 18 % of the gain
     assert (gains[0] / gains[1]).mean() == pytest.approx(1, abs=0.1)

@@ -207,7 +207,7 @@ def test_imaging_models_are_shown_with_their_warnings(make_run, tmp_path):
         "wedge": {"given": [-60, 60], "seen": [-44.5, 45.0], "warning": "tilts look wrong <b>"},
         "agreement": {"warnings": {"ribosome": "the picks of ribosome show 0.5 of its map"}},
     }
-    model = {"class_fractions": {"ribosome": 0.25, "empty": 0.75}, "about": about}
+    model = {"class_fractions": {"ribosome": 0.25, "other": 0.75}, "about": about}
     (run / "imaging/t1.json").write_text(json.dumps(model))
     (run / "imaging/t1.png").write_bytes(encode_png(np.zeros((4, 4), np.uint8)))
     (run / "imaging/t2.json").write_text(json.dumps(model | {"class_fractions": [1]}))
@@ -215,7 +215,7 @@ def test_imaging_models_are_shown_with_their_warnings(make_run, tmp_path):
     page = show(run, "imaging")
     assert "0.75 to 1.05" in page
     assert "-60° to 60° specified, -44.5° to 45° measured" in page
-    assert "ribosome 25 %, empty 75 %" in page
+    assert "ribosome 25 %, other 75 %" in page
     assert page.count('class="paper"') == 1
     loaded = load_run(open_results(run), 1)
     power, tilts, picks = imaging_warnings(loaded)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from cryoetgan.imaging.model import EMPTY_CLASS, ImagingModel
+from cryoetgan.imaging.model import OTHER_CLASS, ImagingModel
 
 REAL, SIMULATED = "#0072B2", "#D55E00"
 
@@ -82,7 +82,7 @@ def _plot_pair_correlation(axes: Axes, model: ImagingModel, most_classes: int = 
     axes.axhline(1, color="0.7", linewidth=0.8)
     axes.set(xlabel="distance between picks (angstrom)", ylabel="pair correlation")
     lines = [
-        f"{'no particle' if name == EMPTY_CLASS else name}: {100 * fraction:.0f} %"
+        f"{'no particle' if name == OTHER_CLASS else name}: {100 * fraction:.0f} %"
         for name, fraction in sorted(model.class_fractions.items(), key=lambda item: -item[1])
     ]
     if len(lines) > most_classes:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError, suggest
 from cryoetgan.io.star import COORDINATES, SPLITS
-from cryoetgan.particles.curation.fdr import add_q_values, rank_values
+from cryoetgan.particles.curation.fdr import add_q_values, rank_rows
 from cryoetgan.particles.picking.dog import non_maximum_suppression
 from cryoetgan.progress import log
 
@@ -98,15 +98,8 @@ def select(
 def choose_classes(scores: "pd.DataFrame", decisions: Decisions) -> "pd.DataFrame":
     """Return one row a particle, best first: of the best class, or the class a person named."""
     named = scores["cryoetganId"].map(decisions)
-    order = np.lexsort([-_ranks(scores), scores["cryoetganClass"] != named])
+    order = np.lexsort([-rank_rows(scores), scores["cryoetganClass"] != named])
     return scores.iloc[order].drop_duplicates("cryoetganId").reset_index(drop=True)
-
-
-def _ranks(table: "pd.DataFrame") -> Floats:
-    scores = table["cryoetganScore"].to_numpy(float)
-    if "cryoetganDecoyScore" not in table:
-        return scores
-    return rank_values(scores, table["cryoetganDecoyScore"].to_numpy(float))
 
 
 def keep_below_fdr(
@@ -156,7 +149,7 @@ def _best_first(
     table: "pd.DataFrame", decisions: Decisions, *first: "pd.Series[str]"
 ) -> NDArray[np.int_]:
     """Return the order of rows by `first`, then accepted ones, then rank."""
-    return np.lexsort([-_ranks(table), ~_accepted(table, decisions), *first])
+    return np.lexsort([-rank_rows(table), ~_accepted(table, decisions), *first])
 
 
 def read_csv_decisions(path: Path) -> Iterator[tuple[int, str, str, str]]:
