@@ -7,6 +7,7 @@ import pytest
 
 from cryoetgan.imaging.fit.class_agreement import (
     agreement_warnings,
+    amplitude_warning,
     check_class_agreement,
     class_amplitudes,
 )
@@ -53,6 +54,17 @@ def test_an_amplitude_is_that_of_the_tomogram(data, tomogram):
     for name, one in found.items():
         assert one["amplitude"] == pytest.approx(2 * once[name]["amplitude"], abs=0.003)
     assert not agreement_warnings(found)
+
+
+@pytest.mark.parametrize(
+    ("amplitude", "error", "warned"),
+    [(0.64, 0.02, True), (1.2, 0.02, True), (0.96, 0.01, False), (0.9, 0.08, False)],
+)
+def test_particles_that_are_simulated_too_strong_are_warned_of(amplitude, error, warned):
+    text = amplitude_warning({"amplitude": amplitude, "error": error})
+    assert (text is not None) == warned
+    if amplitude == 0.64:
+        assert "1.56 times as strong" in text
 
 
 def test_dark_protein_is_said(data, tomogram, caplog):

@@ -201,8 +201,8 @@ def count_class_fractions(
     """Return the class fractions of picks by target-decoy counts; the last name is the rest.
 
     `classes` are the `(N,)` classes that fit best, `counts` the contributions of the picks to the
-    number of particles of their class (`judge_picks`). The standard error is that of a Poisson
-    count.
+    number of particles of their class (`judge_picks`). Standard errors assume Poisson
+    counts.
 
     Examples
     --------

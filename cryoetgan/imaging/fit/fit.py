@@ -55,6 +55,8 @@ log = logging.getLogger("cryoetgan")
 Floats = NDArray[np.floating]
 Indices = NDArray[np.int_]
 Boxes = list[NDArray[np.float32]]
+MIN_NOISE_FACTOR = 0.5
+"""Smallest power of the noise around particles, relative to the noise far from them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,9 +152,7 @@ def fit_to_particles(
     fitter.posed.active = np.asarray(picks.particles)
     model = fitter.regress_gain(particles)
     fractions = class_fractions.count_class_fractions(
-        picks.names[fitter.usable],
-        np.asarray(picks.counts)[fitter.usable],
-        [*sorted(model.maps), OTHER_CLASS],
+        picks.names, np.asarray(picks.counts), [*sorted(model.maps), OTHER_CLASS]
     )
     return model, particles, fractions
 
@@ -324,11 +324,20 @@ class ModelFitter:
         return replace(model, gain=fit_gain(model.gain, power, error, noise, signal))
 
     def fit_surroundings(self, model: ImagingModel, chosen: Indices) -> ImagingModel:
-        """Fit the surroundings of particles: the power that noise and signal do not explain."""
-        real, _ = self.bins.power(self._cut(self._sample(chosen)))
-        sums = (s + n for s, n in zip(*self._simulate_boxes(model), strict=True))
-        residual = real - self.bins.power(sums)[0]
-        found = fit_surroundings(self.bins, residual, model.voxel_size, model.acquisition.tilts)
+        """Fit the surroundings of particles: the power that noise and signal do not explain.
+
+        In shells with less power than the noise far from particles, fringes of unnamed particles
+        add to that noise, or the ice is thicker there: it is reduced to the power that is left.
+        """
+        bins, size = self.bins, model.voxel_size
+        real, _ = bins.power(self._cut(self._sample(chosen)))
+        signal, noise = (bins.power(boxes)[0] for boxes in self._simulate_boxes(model))
+        left, far = bins.average_angles(real - signal), bins.average_angles(noise)
+        factor = np.clip(left / np.maximum(far, 1e-30), MIN_NOISE_FACTOR, 1)
+        k = np.arange(1, len(factor) + 1) / (model.box * size)
+        model = replace(model, noise_spectrum=model.noise_spectrum.scale(k, factor))
+        residual = real - signal - noise * np.append(1.0, factor)
+        found = fit_surroundings(bins, residual, size, model.acquisition.tilts)
         return replace(model, surroundings=found)
 
     def compare_power(
@@ -336,7 +345,7 @@ class ModelFitter:
     ) -> tuple[dict[str, list[float]], float]:
         """Return the power by shell of real and simulated boxes, and their difference of means.
 
-        The powers are those of real and simulated boxes, of simulated signal and noise.
+        Keys of the powers: real, simulated, signal and noise.
         """
         bins, real = self.bins, self._cut(self._sample(chosen))
         signals, noises = self._simulate_boxes(model)

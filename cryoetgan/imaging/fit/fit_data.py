@@ -78,7 +78,7 @@ def judge_picks(table: "pd.DataFrame") -> tuple[NDArray[np.bool_], NDArray[np.fl
     number of particles of a class is estimated among the winners up to `COUNT_FDR`, where few
     particles are missed:
 
-        number of picks whose map won - number of picks of which a decoy won / number of decoys
+        number of maps that won - number of decoys that won / decoys of a map
 
     The table has one row a pick, with the scores of its best class, or q-values of the selection,
     which holds no decoys: such a pick counts 1 - q. None if the table has neither.

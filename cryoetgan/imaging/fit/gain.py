@@ -79,7 +79,7 @@ class PowerBins:
         """Return the sums of a regression of boxes b on signals s by bin, `(angles, shells)`.
 
         The mean of Re(conj(S) B), its standard error, and the mean of |S|^2, over the pairs (b, s)
-        and the modes of a bin. The error is that of the residual, B - a S.
+        and the modes of a bin. The error is the residual's, B - a S.
         """
         used = self.index >= 0
         index, weight = self.index[used], self.weight[used]
