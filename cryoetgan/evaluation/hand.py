@@ -29,7 +29,7 @@ from cryoetgan.io.star import COORDINATES
 from cryoetgan.particles.curation.fdr import q_values, rank_values
 from cryoetgan.particles.curation.select import FLIP, choose_classes
 from cryoetgan.particles.matching.align import Aligner
-from cryoetgan.particles.matching.decoys import MAX_MIRROR_LIKENESS, mirror, mirror_likeness
+from cryoetgan.particles.matching.decoys import MAX_MIRROR_LIKENESS, mirror_likeness
 from cryoetgan.particles.matching.score import score_picks, whiten
 from cryoetgan.particles.matching.template import (
     SearchOptions,
@@ -37,6 +37,7 @@ from cryoetgan.particles.matching.template import (
     search_band,
     template_box,
 )
+from cryoetgan.physics.geometry import mirror
 from cryoetgan.progress import log
 
 if TYPE_CHECKING:

@@ -129,7 +129,9 @@ def check_two_sample(
     """Compare the AUC of a two-sample classifier with `good` and `bad`, and real with real."""
     name = "two-sample AUC"
     if metric is None or not math.isfinite(metric.value):
-        text = f"No two-sample test of {kind} and real volumes: too few crops."
+        text = (
+            f"No two-sample test of {kind} and real volumes: it was not run, or crops are too few."
+        )
         return Check(name, "unknown", text, "-")
     tone = "bad" if metric.value > bad else "good" if metric.value < good else "fair"
     half = metric.baselines.get("real_half")

@@ -8,8 +8,7 @@ from cryoetgan.evaluation.hand import best_ranks, hand_record, judge_hands
 from cryoetgan.io.files import read_json
 from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.star import COORDINATES, read_star, write_star
-from cryoetgan.particles.matching.decoys import mirror
-from cryoetgan.physics.geometry import random_rotations, rotate_volume
+from cryoetgan.physics.geometry import mirror, random_rotations, rotate_volume
 from tests.conftest import refused
 
 BOX, VOXEL = 24, 10.0
