@@ -9,8 +9,11 @@ from cryoetgan.command import Device, Output, Record, Seed, command, group, log,
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation import selection
 from cryoetgan.evaluation.labelled_sets import draw_balanced, load_labelled, open_sets
+from cryoetgan.io import mrc, star
 from cryoetgan.io.files import check_exists, provenance, read_json, sha256, write_json, write_text
+from cryoetgan.io.star import COORDINATES, class_name
 from cryoetgan.io.volume_set import stack_path
+from cryoetgan.particles.template_search import TemplateSearch
 from cryoetgan.seeds import rng
 
 app = group("")
@@ -130,6 +133,44 @@ def measure(
             log.warning("%s: %s", name, record["warning"])
     log.info("%s: %d metrics", output, len(found))
     return Record()
+
+
+@command(app, "hand")
+def hand(
+    picks: Annotated[Path, typer.Argument(help="STAR of picks, or of `particles score`.")],
+    output: Output,
+    tomogram: Annotated[Path, typer.Option(help="The tomogram that holds them, MRC.")],
+    search: TemplateSearch,
+    fdr: Annotated[
+        float, typer.Option(help="Of scores: the rate to which ranks are judged.")
+    ] = 0.05,
+) -> None:
+    """Test, without labels, the share of picks that prefer their map to its mirror image: JSON.
+
+    Keys for each of `classes`, and for `all`: share r, its 95 % interval, n, and precision, the
+    share of right picks that r implies: 2 r - 1, a lower bound. Picks of any program are aligned to
+    both. Of a file of `particles score --decoys mirror`, its columns are used; judged are the best
+    ranks, whichever hand they prefer, because selected particles prefer theirs by construction.
+    The warning says if the tomogram has the wrong hand, or a map none (mirror_likeness).
+    """
+    from cryoetgan.evaluation import hand as hands
+    from cryoetgan.particles.matching.template import SearchOptions
+
+    volume = mrc.read_tomogram(tomogram)
+    options = SearchOptions(**search.resolve(tomogram, volume.voxel_size))
+    maps = mrc.read_maps(search.template, volume.voxel_size, tomogram)
+    table = star.read_star(picks, COORDINATES).particles
+    table = hands.rows_of_tomogram(table, class_name(tomogram), picks)
+    found = hands.compare_hands(volume, table, maps, options, fdr)
+    inputs = [picks, tomogram, *search.template]
+    parameters = {"fdr": fdr, "tilts": list(options.acquisition.tilts), "lowpass": options.lowpass}
+    made = provenance("evaluation hand", inputs, parameters)
+    write_json(output, {"tomogram": class_name(tomogram), **found, "provenance": made})
+    for text in [found["warning"], *(one["warning"] for one in found["classes"].values())]:
+        if text:
+            log.warning("%s: %s", class_name(tomogram), text)
+    share = found["all"]["share"]
+    log.info("%s: own hand %s", output, "not tested" if share is None else f"{100 * share:.0f} %")
 
 
 @command(app, "choose")

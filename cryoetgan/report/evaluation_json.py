@@ -81,6 +81,23 @@ class Metric:
         return self.interval[1] if self.interval else self.value
 
 
+@dataclass(frozen=True)
+class HandTest:
+    """Result of `evaluation hand` for one class, or for all classes whose map has a hand.
+
+    Of `n` picks, the share `share` in [0, 1] prefers the map; `precision` is None if the test does
+    not apply. `low` and `high` are the ends of the share's 95 % interval.
+    """
+
+    share: float
+    low: float
+    high: float
+    n: int
+    precision: float | None
+    mirror_likeness: float
+    is_wrong_hand: bool
+
+
 def short(value: float, digits: int = 3) -> str:
     """Return a number with few digits, without an exponent for common magnitudes.
 
@@ -154,6 +171,25 @@ def parse_metrics(content: Mapping[str, Any]) -> dict[str, Metric]:
             str(item.get("warning") or ""),
         )
     return found
+
+
+def parse_hands(content: Mapping[str, Any]) -> tuple[dict[str, HandTest], list[str]]:
+    """Return the hand tests of a tomogram by class, of all classes as "", and the warnings."""
+    records = {"": content["all"], **content["classes"]}
+    warnings = [content["warning"], *(one["warning"] for one in content["classes"].values())]
+    found = {
+        str(name): HandTest(
+            to_float(one["share"]),
+            to_float(one["interval"][0]),
+            to_float(one["interval"][1]),
+            int(one["n"]),
+            None if one["precision"] is None else _finite(one["precision"]),
+            to_float(one.get("mirror_likeness")),
+            bool(one["is_wrong_hand"]),
+        )
+        for name, one in records.items()
+    }
+    return found, [str(text) for text in warnings if text]
 
 
 def _finite(value: Any) -> float:

@@ -309,6 +309,7 @@ class Plan:
         names = [*evaluation.run_classifications, *evaluation.run_measurements]
         return [
             *(self.results(f"evaluation/{name}.json") for name in names),
+            *(self.results(f"evaluation/hand_{name}.json") for name in self.tomograms),
             evaluation.choice,
             self.picks,
             self.real,

@@ -100,6 +100,39 @@ rule evaluation_measure:
         )
 
 
+rule evaluation_hand:
+    input:
+        tomogram=results("tomograms/{tomogram}.mrc"),
+        # selected particles prefer their map by construction
+        scores=results("particles/{tomogram}_scores.star"),
+        maps=plan.maps,
+    output:
+        results("evaluation/hand_{tomogram}.json"),
+    log:
+        logs("evaluation/hand_{tomogram}"),
+    benchmark:
+        timing("evaluation/hand_{tomogram}")
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(60),
+    params:
+        templates=format_options(template=plan.maps),
+        tilts=lambda wildcards: plan.tilt_options(wildcards.tomogram),
+        options=section_options(
+            plan.config.particles, "fdr", "rotations", "lowpass", "highpass_shells"
+        ),
+        device=plan.config.device,
+        code=code("evaluation"),
+    shell:
+        step(
+            "evaluation hand {input.scores:q} --tomogram {input.tomogram:q} {params.templates}"
+            " {params.tilts} {params.options} --device {params.device} -o {output:q}"
+        )
+
+
 rule evaluation_choose:
     input:
         list(plan.evaluation.selection_measurements().values()),

@@ -26,6 +26,11 @@ DUPLICATE_DISTANCE = 0.25
 Decisions = Mapping[str, str]
 """Id to class; the class is empty if rejected, and `UNNAMED` if accepted without a class."""
 UNNAMED = "*"
+FLIP = (
+    "flip one axis of the tomogram before it is imported (IMOD: `clip flipz IN OUT`), or mirror "
+    "the map"
+)
+"""Advice if the tomogram or the map has the wrong hand."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +74,7 @@ def select(
     decisions = decisions or {}
     table = choose_classes(scores, decisions)
     table = remove_duplicates(table, DUPLICATE_DISTANCE * options.box, decisions)
+    mirrored = fit_mirror_images(table, options.fdr)
     if "cryoetganDecoyScore" in table:
         table = keep_below_fdr(table, options, decisions)
     else:
@@ -83,6 +89,13 @@ def select(
     table = keep_best(table, options, decisions)
     classes = set(table["cryoetganClass"])
     missing = sorted(set(scores["cryoetganClass"]) - classes)
+    if set(missing) & set(mirrored):
+        name = min(set(missing) & set(mirrored))
+        raise UserError(
+            f"no particle of class {name} is left, but {mirrored[name]} picks fit the mirror image "
+            f"of its map at a false discovery rate of {options.fdr:g}: the tomogram or the map has "
+            f"the wrong hand; {FLIP}"
+        )
     if missing:
         raise UserError(
             f"no particle of class {', '.join(missing)} is left: no pick fits it best at a false "
@@ -93,6 +106,21 @@ def select(
         for tomogram in sorted(set(table["rlnTomoName"]) - set(group["rlnTomoName"])):
             log.warning("%s: no particle of class %s is selected", tomogram, name)
     return assign_splits(table, options)
+
+
+def fit_mirror_images(table: "pd.DataFrame", rate: float) -> dict[str, int]:
+    """Return the number of picks that fit the mirror image of a map, by class.
+
+    `table` has one row a pick; of the rates, map and mirror image have exchanged their parts.
+    """
+    if "cryoetganDecoys" not in table:
+        return {}
+    swapped = {"cryoetganScore": "cryoetganDecoyScore", "cryoetganDecoyScore": "cryoetganScore"}
+    images = table[table["cryoetganDecoys"] == "mirror"].rename(columns=swapped)
+    images = add_q_values(images, np.full(len(images), "all"))
+    fits = images["cryoetganScore"] > images["cryoetganDecoyScore"]
+    found = images[fits & (images["cryoetganQValue"] <= rate)]
+    return {str(name): len(rows) for name, rows in found.groupby("cryoetganClass")}
 
 
 def choose_classes(scores: "pd.DataFrame", decisions: Decisions) -> "pd.DataFrame":

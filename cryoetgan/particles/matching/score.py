@@ -1,6 +1,6 @@
 """Score picks: align each to every class's map and to the decoys of the map."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,6 +28,7 @@ from cryoetgan.physics.geometry import centre_distance, relion_from_rotation
 from cryoetgan.progress import track
 
 Floats = NDArray[np.floating]
+DecoyMaker = Callable[[Floats, Aligner], Mapping[str, Floats]]
 PICKS_PER_BATCH = 64
 WHITENING_BOXES = 400
 """Largest number of boxes whose median power is the background of a score."""
@@ -59,7 +60,7 @@ def score_picks(
     coordinates: Floats,
     maps: Mapping[str, Floats],
     options: SearchOptions,
-    decoys: bool = True,
+    decoys: DecoyMaker | None = make_decoys,
 ) -> dict[str, PickScores]:
     """Align picks to every class, and to the decoys of each.
 
@@ -82,8 +83,8 @@ def score_picks(
         Class to density `(z, y, x)`, cubes of one size.
     options : SearchOptions
         Orientations and frequencies.
-    decoys : bool
-        Whether to align the decoys, too.
+    decoys : callable, optional
+        Returns the decoys of a map and its aligner by name.
     """
     device = choose_device(options.device)
     volume, box = tomogram.data, template_box(maps)
@@ -93,7 +94,7 @@ def score_picks(
     aligners: dict[str, dict[str, Aligner]] = {}
     for name, density in track(maps.items(), "rotating templates", len(maps)):
         own = Aligner(Template(density, band), options.rotations)
-        found = make_decoys(density, own) if decoys else {}
+        found = decoys(density, own) if decoys else {}
         aligners[name] = {"": own} | {
             decoy: Aligner(Template(image, band), options.rotations)
             for decoy, image in found.items()

@@ -8,7 +8,14 @@ import numpy as np
 
 from cryoetgan.report.evaluation_json import Accuracy
 from cryoetgan.report.label_free import checks_by_set
-from cryoetgan.report.plots import confusion_colours, plot_learning_curve
+from cryoetgan.report.plots import (
+    Method,
+    Plot,
+    confusion_colours,
+    plot_learning_curve,
+    plot_methods,
+)
+from cryoetgan.report.run import TITLES as SET_TITLES
 from cryoetgan.report.run import Run
 
 TITLES = {
@@ -32,6 +39,14 @@ LEVELS = {
     "conventional_train": "conventional simulation",
 }
 """Classifier to its name; drawn as a horizontal line if it has no learning curve."""
+METHODS = {
+    "real_train": "real crops (upper bound)",
+    "gan_train": "generated",
+    "fitted_train": "fitted simulation",
+    "conventional_train": "conventional simulation",
+}
+"""Classifier to its training set in the chart of methods."""
+EXPORTED = {"generated": "gan_train", "fitted": "fitted_train"}
 POINT = re.compile(rf"({'|'.join(CURVES)})_(\d+)")
 """Name of a classifier that was trained on a subset of a set, such as `gan_train_40`."""
 
@@ -46,6 +61,32 @@ def list_classifiers(run: Run) -> dict[str, Any]:
     ]
     checks = {name: found for name, found in checks_by_set(run).items() if found}
     return {"classifiers": classifiers, "checks": checks} if classifiers else {}
+
+
+def draw_methods(run: Run) -> Plot | None:
+    """Return the chart of methods: accuracies, else two-sample AUC values, else None."""
+    found = run.accuracies
+    names = [name for name in METHODS if name in found]
+    if names:
+        exported = EXPORTED[run.exported]
+        rows = [Method(METHODS[n], *_percent(found[n]), is_exported=n == exported) for n in names]
+        majority = 100 * found[names[0]].majority
+        return plot_methods(rows, "accuracy on real crops (%)", {"majority class": majority})
+    rows, levels = [], {"indistinguishable": 0.5}
+    for name in ("generated", "fitted", "conventional"):
+        metric = run.metrics[name].get("c2st_auc")
+        if metric is None or not np.isfinite(metric.value):
+            continue
+        is_exported = name == run.exported
+        rows.append(Method(SET_TITLES[name], metric.value, metric.low, metric.high, is_exported))
+        if is_exported and "real_half" in metric.baselines:
+            levels["real against real"] = metric.baselines["real_half"]
+    title = "two-sample AUC against real crops (lower is better)"
+    return plot_methods(rows, title, levels) if rows else None
+
+
+def _percent(found: Accuracy) -> tuple[float, float, float]:
+    return 100 * found.value, 100 * found.low, 100 * found.high
 
 
 def _classifier_titles(accuracies: Iterable[Accuracy], label_source: str) -> dict[str, str]:
