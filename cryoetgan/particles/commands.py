@@ -210,13 +210,18 @@ def select(
     split: Annotated[list[str] | None, typer.Option(help="TOMOGRAM=SPLIT; repeatable.")] = None,
     group: Annotated[list[str] | None, typer.Option(help="TOMOGRAM=GROUP; repeatable.")] = None,
     test_fraction: Annotated[float, typer.Option(help="Test share of a single tomogram.")] = 0.25,
+    others: Annotated[
+        Path | None, typer.Option(help="STAR of the picks that are no particle.")
+    ] = None,
 ) -> Record:
     """Select particles: STAR; each place has one class, and the best of each class are kept.
 
     Classes and their decoys compete for each place. The share of places that decoys win estimates
-    the share of wrong particles: cryoetganQValue, at most --fdr. Of these, --top are kept. A person's decisions (CSV files: id,accepted,class) override the scores. --split names
-    train, validation or test for a tomogram; a single tomogram is split into blocks with a gap
-    of one box. With --group, --top counts in each group of tomograms.
+    the share of wrong particles: cryoetganQValue, at most --fdr. Of these, --top are kept. A
+    person's decisions (CSV files: id,accepted,class) override the scores. --split names train,
+    validation or test for a tomogram; a single tomogram is split into blocks with a gap of one
+    box. With --group, --top counts in each group of tomograms. --others writes the picks that a
+    decoy won or that exceed --fdr, away from every particle: class `other`, for classifiers.
     """
     import pandas as pd
 
@@ -244,7 +249,14 @@ def select(
     star.write_star(output, selected)
     counts = selected.groupby("cryoetganClass").size()
     log.info("%s: %s", output, ", ".join(f"{n} {name}" for name, n in counts.items()))
-    return Record(inputs=sorted(curation.glob("*.csv")) if curation else [])
+    if others is not None:
+        rest = selection.select_others(table, selected, options, decisions)
+        star.write_star(star.check_star_name(others), rest)
+        log.info("%s: %d picks without a particle", others, len(rest))
+    return Record(
+        outputs=[output, *([others] if others else [])],
+        inputs=sorted(curation.glob("*.csv")) if curation else [],
+    )
 
 
 @command(app, "import")

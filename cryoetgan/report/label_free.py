@@ -97,7 +97,7 @@ def check_hand(
     bad: float = 0.5,
 ) -> Check:
     """Compare the precision that the hand test implies with `good` and `bad`."""
-    name = "prefer the own hand"
+    name = "prefer their own hand"
     if found is None:
         text = (
             "No hand test: every map equals its mirror image at the resolution used."

@@ -12,6 +12,8 @@ TEST_CROPS = {
     "templates": "{} pseudo-labelled picks",
 }
 """Description of the test set, by the origin of its classes."""
+ALL_PICKS = "all {} picks of the test tomograms, `other` included"
+"""Description of the test set in an open world."""
 SIMULATED_SETS = {
     "conventional_train": "imaging/simulated.star",
     "fitted_train": "imaging/fitted.star",
@@ -103,8 +105,10 @@ def conclude(
     Accuracies are of the classifiers `gan_train`, `conventional_train`, `fitted_train`,
     `real_train` and `gan_test`, as far as they were trained. `label_source` is the origin of the
     test crops' classes: truth, annotations or templates. `simulated` says whether the "real"
-    tomograms are simulated.
+    tomograms are simulated. If all of them were tested on all picks, `other` included, the verdict
+    follows from that.
     """
+    accuracies = take_open(accuracies)
     caveats = _caveats(accuracies, label_source, simulated)
     if "gan_train" not in accuracies:
         numbers = "No classifier has been trained on generated volumes and tested on real ones."
@@ -121,6 +125,18 @@ def conclude(
         judge = _judge_fitted if is_fitted else _judge_generated
         finding, tone, headline = judge(accuracies, real)
     return Verdict(finding, tone, headline, _list(accuracies, label_source, is_fitted), caveats)
+
+
+def take_open(found: Mapping[str, Accuracy]) -> dict[str, Accuracy]:
+    """Return the results on all picks, `other` included, if every classifier has one."""
+    names = ("gan_train", "gan_test", *OTHER_TRAINING_SETS)
+    used = {name: found[name] for name in names if name in found}
+    opened = {name: one.open for name, one in used.items() if one.open is not None}
+    return opened if len(opened) == len(used) else used
+
+
+def _describe_test(found: Accuracy, label_source: str) -> str:
+    return (ALL_PICKS if found.is_f1 else TEST_CROPS[label_source]).format(found.n_test)
 
 
 def _judge_fitted(found: Mapping[str, Accuracy], real: str) -> tuple[str, str, str]:
@@ -184,9 +200,10 @@ def _list(found: Mapping[str, Accuracy], label_source: str, is_fitted: bool) -> 
     if is_fitted:
         titles["fitted_train"] += " (exported)"
     others = "; ".join(f"{title} {found.get(name, 'not run')}" for name, title in titles.items())
+    figure, chance = ("Mean F1", "guessing") if generated.is_f1 else ("Accuracy", "majority class")
     return (
-        f"Accuracy on {TEST_CROPS[label_source].format(generated.n_test)}, by training set: "
-        f"generated {generated}; {others}; majority class {100 * generated.majority:.0f} %."
+        f"{figure} on {_describe_test(generated, label_source)}, by training set: generated "
+        f"{generated}; {others}; {chance} {100 * generated.majority:.0f} %."
     )
 
 
@@ -234,12 +251,13 @@ def compare_with_choice(
     exported: str, accuracies: Mapping[str, Accuracy], label_source: str
 ) -> str:
     """Return whether annotated crops agree with the exported set; "" if they cannot tell."""
+    accuracies = take_open(accuracies)
     generated, fitted = accuracies.get("gan_train"), accuracies.get("fitted_train")
     if label_source == "templates" or generated is None or fitted is None:
         return ""
     better = {"above": "generated", "below": "fitted", "same": ""}[generated.compare(fitted)]
     text = (
-        f"The choice did not use the {TEST_CROPS[label_source].format(generated.n_test)}. On "
+        f"The choice did not use {_describe_test(generated, label_source)}. On "
         f"these, training on generated volumes reaches {generated}, on the fitted simulation "
         f"{fitted}: "
     )

@@ -12,7 +12,6 @@ localrules:
 
 rule evaluation_classify:
     input:
-        lambda wildcards: checked(plan.evaluation.check_several_classes) or [],
         train=lambda wildcards: plan.evaluation.classifications[wildcards.name].train,
         train_stack=lambda wildcards: stack(
             plan.evaluation.classifications[wildcards.name].train
@@ -20,6 +19,10 @@ rule evaluation_classify:
         test=lambda wildcards: plan.evaluation.classifications[wildcards.name].test,
         test_stack=lambda wildcards: stack(
             plan.evaluation.classifications[wildcards.name].test
+        ),
+        others=lambda wildcards: plan.evaluation.classification_others(wildcards.name),
+        other_stacks=lambda wildcards: list(
+            map(stack, plan.evaluation.classification_others(wildcards.name))
         ),
         reuse=lambda wildcards: plan.evaluation.classifications[wildcards.name].reuse
         or [],
@@ -259,8 +262,6 @@ rule ablations:
 
 
 rule evaluation_comparison_config:
-    input:
-        lambda wildcards: checked(plan.evaluation.check_several_classes) or [],
     output:
         results("evaluation/comparison.yaml"),
     log:
@@ -279,6 +280,8 @@ rule evaluation_compare:
         real_stack=stack(plan.real),
         sets=list(plan.evaluation.comparison_sets().values()),
         stacks=list(map(stack, plan.evaluation.comparison_sets().values())),
+        others=plan.evaluation.comparison_others(),
+        other_stacks=list(map(stack, plan.evaluation.comparison_others())),
         template=results("particles/selected.star") if plan.annotated else [],
     output:
         table=results("evaluation/comparison/comparison.csv"),

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from cryoetgan.errors import UserError, suggest
-from cryoetgan.io.star import COORDINATES, SPLITS
+from cryoetgan.io.star import COORDINATES, OTHER, SPLITS, particle_id
 from cryoetgan.particles.curation.fdr import add_q_values, rank_values
 from cryoetgan.particles.picking.dog import non_maximum_suppression
 from cryoetgan.progress import log
+from cryoetgan.seeds import rng
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +25,8 @@ YES = {"1", "yes", "y", "true", "accepted", "accept"}
 NO = {"0", "no", "n", "false", "rejected", "reject"}
 DUPLICATE_DISTANCE = 0.25
 """Distance below which two refined positions are one particle picked twice, in boxes."""
+TEST_OTHERS = 5
+"""Largest number of picks without a particle in the test set, over the largest of a class."""
 Decisions = Mapping[str, str]
 """Id to class; the class is empty if rejected, and `UNNAMED` if accepted without a class."""
 UNNAMED = "*"
@@ -135,6 +139,70 @@ def _ranks(table: "pd.DataFrame") -> Floats:
     if "cryoetganDecoyScore" not in table:
         return scores
     return rank_values(scores, table["cryoetganDecoyScore"].to_numpy(float))
+
+
+def select_others(
+    scores: "pd.DataFrame",
+    selected: "pd.DataFrame",
+    options: SelectOptions,
+    decisions: Decisions | None = None,
+) -> "pd.DataFrame":
+    """Return the picks that are no particle, of class `other`, with the splits of the selected.
+
+    Their decoy won, their q-value is above the rate, or a person rejected them; without decoys,
+    they were not selected. All lie `DUPLICATE_DISTANCE` from each selected particle. A tomogram
+    without such picks has background instead: places one box from its particles. The training
+    and validation sets hold at most `top` of them, at random, the test set `TEST_OTHERS` times as
+    many.
+    """
+    import pandas as pd
+
+    decisions = decisions or {}
+    table = remove_duplicates(
+        choose_classes(scores, decisions), DUPLICATE_DISTANCE * options.box, decisions
+    )
+    rejected = np.array([decisions.get(name) == "" for name in table["cryoetganId"]], bool)
+    if "cryoetganDecoyScore" in table:
+        kept = set(keep_below_fdr(table, options, decisions)["cryoetganId"])
+        rejected |= ~table["cryoetganId"].isin(kept).to_numpy()
+    else:
+        rejected |= ~table["cryoetganId"].isin(selected["cryoetganId"]).to_numpy()
+    parts = []
+    for name, particles in selected.groupby("rlnTomoName", sort=True):
+        near = cKDTree(particles[COORDINATES].to_numpy(float))
+        found = table[rejected & (table["rlnTomoName"] == name).to_numpy()]
+        distance, _ = near.query(found[COORDINATES].to_numpy(float))
+        found = found[distance > DUPLICATE_DISTANCE * options.box]
+        if not len(found):
+            picks = table[table["rlnTomoName"] == name]
+            found = _background(str(name), picks[COORDINATES].to_numpy(float), options.box)
+        if set(particles["cryoetganSplit"]) == {"train", "test"}:
+            found = split_like(found, particles, options.box)
+        else:
+            found = found.assign(cryoetganSplit=particles["cryoetganSplit"].iloc[0])
+        parts.append(found)
+    others = pd.concat(parts, ignore_index=True).assign(cryoetganClass=OTHER)
+    order = rng(0, "particles", "other").permutation(len(others))
+    most = {"test": TEST_OTHERS * options.top}
+    return pd.concat(
+        [
+            group.head(most.get(str(split), options.top)).sort_index()
+            for split, group in others.iloc[order].groupby("cryoetganSplit", sort=True)
+        ],
+        ignore_index=True,
+    )
+
+
+def _background(name: str, places: Floats, box: int) -> "pd.DataFrame":
+    """Return places `(x, y, z)` one box from a pick along x or y, and no nearer to another."""
+    import pandas as pd
+
+    steps = box * np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]], float)
+    tried = np.concatenate([places + step for step in steps])
+    tried = tried[cKDTree(places).query(tried)[0] >= box - 1e-6]
+    table = pd.DataFrame(tried, columns=COORDINATES)
+    ids = [particle_id(name, *place) for place in tried]
+    return table.assign(rlnTomoName=name, cryoetganId=ids)
 
 
 def keep_below_fdr(

@@ -17,6 +17,7 @@ from cryoetgan.report.plots import (
 )
 from cryoetgan.report.run import TITLES as SET_TITLES
 from cryoetgan.report.run import Run
+from cryoetgan.report.verdict import take_open
 
 TITLES = {
     "gan_train": "trained on generated, tested on real",
@@ -64,14 +65,17 @@ def list_classifiers(run: Run) -> dict[str, Any]:
 
 
 def draw_methods(run: Run) -> Plot | None:
-    """Return the chart of methods: accuracies, else two-sample AUC values, else None."""
-    found = run.accuracies
+    """Return the chart of methods: F1 on all picks or accuracies, else two-sample AUC values, else None."""
+    found = take_open(run.accuracies)
     names = [name for name in METHODS if name in found]
     if names:
         exported = EXPORTED[run.exported]
         rows = [Method(METHODS[n], *_percent(found[n]), is_exported=n == exported) for n in names]
-        majority = 100 * found[names[0]].majority
-        return plot_methods(rows, "accuracy on real crops (%)", {"majority class": majority})
+        first = found[names[0]]
+        title, level = "accuracy on real crops (%)", "majority class"
+        if first.is_f1:
+            title, level = "mean F1 over classes on all picks (%)", "guessing"
+        return plot_methods(rows, title, {level: 100 * first.majority})
     rows, levels = [], {"indistinguishable": 0.5}
     for name in ("generated", "fitted", "conventional"):
         metric = run.metrics[name].get("c2st_auc")
@@ -98,7 +102,7 @@ def _classifier_titles(accuracies: Iterable[Accuracy], label_source: str) -> dic
 
 def _colour_rows(found: Accuracy) -> list[list[tuple[str, str]]]:
     """Return background and ink of each cell of a confusion matrix, by its fraction of the row."""
-    table = np.asarray(found.confusion, float)
+    table = np.asarray((found.open or found).confusion, float)
     return confusion_colours(table / np.maximum(table.sum(axis=1, keepdims=True), 1))
 
 
