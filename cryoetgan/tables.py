@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from cryoetgan.config import NAME, Count, Fraction, Positive, Section, explain
 from cryoetgan.errors import UserError, suggest
 from cryoetgan.io.files import check_exists
+from cryoetgan.io.star import OTHER
 from cryoetgan.tomograms.sources.addresses import is_remote
 
 Name = Annotated[str, Field(pattern=NAME)]
@@ -50,6 +51,15 @@ class ClassRow(Section):
         None, description="Copies in each simulated tomogram. Empty: tomograms.copies."
     )
     count: Count | None = Field(None, description="Number of poses. Empty: densities.count.")
+
+    @field_validator("class_")
+    @classmethod
+    def _is_not_reserved(cls, value: str) -> str:
+        if value == OTHER:
+            raise ValueError(
+                f"'{OTHER}' is the class of background and unnamed picks; choose another name"
+            )
+        return value
 
     @property
     def kind(self) -> str:

@@ -172,6 +172,32 @@ def import_(
     return Record(parameters={"input_voxel_size": found_voxel_size})
 
 
+@command(app, "empty")
+def empty(
+    output: Output,
+    count: Annotated[int, Option(help="Number of boxes.", min=1, show_default=False)],
+    voxel_size: VoxelSize,
+    box: Box,
+) -> Record:
+    """Write empty density boxes of class `other`: a volume set.
+
+    Simulated or translated like posed densities, they give crops without a particle in the
+    centre, with the neighbours and noise of the others: the negatives of a classifier.
+    """
+    import numpy as np
+
+    from cryoetgan.io.star import OTHER
+    from cryoetgan.io.volume_set import VolumeSetWriter
+
+    _check_grid(voxel_size, box)
+    with VolumeSetWriter(output, count, box, voxel_size) as writer:
+        for _ in range(count):
+            row = {"cryoetganClass": OTHER, "cryoetganSource": "density"}
+            writer.add(np.zeros((box,) * 3, np.float32), row)
+    log.info("%s: %d empty boxes", output, count)
+    return Record()
+
+
 @command(app, "pose")
 def pose(
     maps: Annotated[list[Path], Argument(help="Density maps; the stem is the class.")],

@@ -8,9 +8,18 @@ import typer
 from cryoetgan.command import Device, Output, Record, Seed, command, group, log, parse_tilt_range
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation import selection
-from cryoetgan.evaluation.labelled_sets import draw_balanced, load_labelled, open_sets
+from cryoetgan.evaluation.labelled_sets import (
+    add_other,
+    draw_balanced,
+    load_labelled,
+    load_others,
+    open_sets,
+)
+from cryoetgan.io import mrc, star
 from cryoetgan.io.files import check_exists, provenance, read_json, sha256, write_json, write_text
+from cryoetgan.io.star import COORDINATES, OTHER, class_name
 from cryoetgan.io.volume_set import stack_path
+from cryoetgan.particles.template_search import TemplateSearch
 from cryoetgan.seeds import rng
 
 app = group("")
@@ -32,6 +41,12 @@ def classify(
     count: Annotated[int | None, typer.Option(help="Number of training volumes.")] = None,
     network: Annotated[str, typer.Option(help="small, or cb3d (the paper's).")] = "small",
     epochs: Annotated[int | None, typer.Option(help="At most; default: by set size.")] = None,
+    train_other: Annotated[
+        list[Path] | None, typer.Option(help="Crops without particles, for training; repeatable.")
+    ] = None,
+    test_other: Annotated[
+        list[Path] | None, typer.Option(help="The same, for the test; repeatable.")
+    ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="File for the classifier.")] = None,
     reuse: Annotated[Path | None, typer.Option(help="Classifier to reuse if possible.")] = None,
     device: Device = "auto",
@@ -43,6 +58,12 @@ def classify(
     n_train, n_test. All rows of both sets are used, unless a split or a count (of all classes in
     equal parts) is given. Runs with several counts are the points of a learning curve. The
     classifier of --reuse is used if its training set and options are the same.
+
+    --train-other and --test-other add crops of class `other` (background and unnamed picks), at
+    most as many for training as the largest class has; those at the place of a particle of the set
+    are left out. Key `open` then has precision, recall and F1 of each class, `other` included, and
+    their mean F1 with its interval; accuracy stays that of the named classes alone. With one
+    named class it is the accuracy of telling it from `other`.
     """
     from cryoetgan.devices import choose_device
     from cryoetgan.evaluation.classifiers import train_classifier as training
@@ -50,13 +71,18 @@ def classify(
 
     title = f"training {network} on {train.name}"
     options = training.TrainingOptions(network, epochs, choose_device(device), seed, title)
-    first, second = open_sets(train, test)
+    both = [train_other or [], test_other or []]
+    first, second, *others = open_sets(train, test, *both[0], *both[1])
     train_set, test_set = load_labelled(first, train_split), load_labelled(second, test_split)
     if count is not None:
         train_set = draw_balanced(train_set, count, rng(seed, "count"))
+    parts = others[: len(both[0])], others[len(both[0]) :]
+    train_set = add_other(train_set, load_others(parts[0], train_split), rng(seed, "other"))
+    test_set = add_other(test_set, load_others(parts[1], test_split))
     training.check_train_and_test(train_set, test_set)
     chosen = {"network": network, "epochs": epochs, "count": count}
     hashes = {"train": sha256(stack_path(train)), "labels": sha256(train)}
+    hashes |= {f"other {i}": sha256(stack_path(path)) for i, path in enumerate(both[0])}
     key: dict[str, Any] = {**hashes, "split": train_split, **chosen, "seed": seed}
     classifier, reused_key = load_classifier(reuse, options.device) if reuse else (None, {})
     if classifier is None or reused_key != key:
@@ -72,10 +98,15 @@ def classify(
         "network": network,
         "weights": classifier.weights_hash(),
         "validation": classifier.validation,
-        "provenance": provenance("evaluation classify", [train, test], parameters, seed),
+        "provenance": provenance(
+            "evaluation classify", [train, test, *both[0], *both[1]], parameters, seed
+        ),
     }
     write_json(output, content)
     log.info("%s: accuracy %.3f (%.3f to %.3f)", output, found["accuracy"], *found["interval"])
+    if "open" in found:
+        figures = found["open"]["f1"], *found["open"]["interval"], OTHER
+        log.info("%s: F1 %.3f (%.3f to %.3f) over classes with %s", output, *figures)
 
 
 @command(app, "measure")
@@ -130,6 +161,44 @@ def measure(
             log.warning("%s: %s", name, record["warning"])
     log.info("%s: %d metrics", output, len(found))
     return Record()
+
+
+@command(app, "hand")
+def hand(
+    picks: Annotated[Path, typer.Argument(help="STAR of picks, or of `particles score`.")],
+    output: Output,
+    tomogram: Annotated[Path, typer.Option(help="The tomogram that holds them, MRC.")],
+    search: TemplateSearch,
+    fdr: Annotated[
+        float, typer.Option(help="Of scores: the rate to which ranks are judged.")
+    ] = 0.05,
+) -> None:
+    """Test, without labels, the share of picks that prefer their map to its mirror image: JSON.
+
+    Keys for each of `classes`, and for `all`: share r, its 95 % interval, n, and precision, the
+    share of right picks that r implies: 2 r - 1, a lower bound. Picks of any program are aligned to
+    both. Of a file of `particles score --decoys mirror`, its columns are used; judged are the best
+    ranks, whichever hand they prefer, because selected particles prefer theirs by construction.
+    The warning says if the tomogram has the wrong hand, or a map none (mirror_likeness).
+    """
+    from cryoetgan.evaluation import hand as hands
+    from cryoetgan.particles.matching.template import SearchOptions
+
+    volume = mrc.read_tomogram(tomogram)
+    options = SearchOptions(**search.resolve(tomogram, volume.voxel_size))
+    maps = mrc.read_maps(search.template, volume.voxel_size, tomogram)
+    table = star.read_star(picks, COORDINATES).particles
+    table = hands.rows_of_tomogram(table, class_name(tomogram), picks)
+    found = hands.compare_hands(volume, table, maps, options, fdr)
+    inputs = [picks, tomogram, *search.template]
+    parameters = {"fdr": fdr, "tilts": list(options.acquisition.tilts), "lowpass": options.lowpass}
+    made = provenance("evaluation hand", inputs, parameters)
+    write_json(output, {"tomogram": class_name(tomogram), **found, "provenance": made})
+    for text in [found["warning"], *(one["warning"] for one in found["classes"].values())]:
+        if text:
+            log.warning("%s: %s", class_name(tomogram), text)
+    share = found["all"]["share"]
+    log.info("%s: own hand %s", output, "not tested" if share is None else f"{100 * share:.0f} %")
 
 
 @command(app, "choose")

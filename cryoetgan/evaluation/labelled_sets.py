@@ -1,6 +1,7 @@
 """Volume sets in memory, as classifiers and metrics take them, and their subsets."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.star import COORDINATES
+from cryoetgan.io.star import COORDINATES, OTHER
 from cryoetgan.io.volume_set import VolumeSet, check_same_boxes, read_volume_set
 from cryoetgan.physics.acquisition import is_symmetric, read_tilt_ranges
 
 log = logging.getLogger("cryoetgan")
+SAME_PARTICLE = 0.25
+"""Distance below which a crop shows the particle of another crop, in boxes."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,17 @@ def load_labelled(volumes: VolumeSet, split: str | None = None) -> LabelledSet:
     return LabelledSet(data, names, table.iloc[rows].reset_index(drop=True), symmetric, tilts)
 
 
+def load_others(sets: Sequence[VolumeSet], split: str | None = None) -> list[LabelledSet]:
+    """Return the rows of one split of each set, or all; sets without such rows are left out."""
+    loaded = []
+    for volumes in sets:
+        if split is None or split in map(str, volumes.table.get("cryoetganSplit", ())):
+            loaded.append(load_labelled(volumes, split))
+        else:
+            log.warning("%s: no row of split '%s', so nothing of it is used", volumes.path, split)
+    return loaded
+
+
 def _tilts(volumes: VolumeSet, rows: NDArray[np.int_]) -> tuple[bool, tuple[float, float] | None]:
     """Return whether the rows' tilt ranges are symmetric, and the range they share."""
     known = read_tilt_ranges(volumes.optics_of(rows))
@@ -82,7 +96,8 @@ def check_classes(train: NDArray[np.str_], test: NDArray[np.str_]) -> None:
     trained, tested = ({str(name) for name in names} for names in (train, test))
     if len(trained) < 2:
         raise UserError(
-            f"the training set has one class ({', '.join(trained)}); a classifier needs two: add "
+            f"the training set has one class ({', '.join(trained)}); a classifier needs two: give "
+            f"crops without particles with --train-other and --test-other (class '{OTHER}'), or "
             "rows of another class"
         )
     if not tested & trained:
@@ -134,6 +149,46 @@ def concatenate(*sets: LabelledSet) -> LabelledSet:
         all(part.symmetric for part in sets),
         sets[0].tilts,
     )
+
+
+def add_other(
+    volumes: LabelledSet,
+    others: Sequence[LabelledSet],
+    rng: np.random.Generator | None = None,
+) -> LabelledSet:
+    """Return a set with the crops of `others` added as class `other`.
+
+    Crops within `SAME_PARTICLE` of a crop of `volumes`, or in none of its tomograms, are left out.
+    With `rng`, at most as many are drawn as the largest class has: for training.
+    """
+    kept = []
+    for part in others:
+        rows = np.flatnonzero(_apart(part.table, volumes.table, SAME_PARTICLE * volumes.box))
+        if len(rows):
+            kept.append(replace(part.subset(rows), names=np.full(len(rows), OTHER)))
+    if not kept:
+        return volumes
+    added = concatenate(*kept)
+    if rng is not None:
+        most = int(np.unique(volumes.names, return_counts=True)[1].max())
+        added = added.subset(np.sort(rng.permutation(len(added))[:most]))
+    added = replace(added, table=added.table.assign(cryoetganClass=OTHER))
+    return concatenate(volumes, added)
+
+
+def _apart(table: Any, crops: Any, distance: float) -> NDArray[np.bool_]:
+    """Return which rows `(N,)` lie in a tomogram of the crops, and `distance` voxels from each."""
+    from scipy.spatial import cKDTree
+
+    if not {"rlnTomoName", *COORDINATES} <= set(table) & set(crops):
+        return np.ones(len(table), bool)  # simulated crops have no place
+    apart = np.zeros(len(table), bool)
+    for name, part in crops.groupby(crops["rlnTomoName"].astype(str)):
+        rows = np.flatnonzero(table["rlnTomoName"].to_numpy(str) == name)
+        if len(rows):
+            places = table[COORDINATES].to_numpy(float)[rows]
+            apart[rows] = cKDTree(part[COORDINATES].to_numpy(float)).query(places)[0] > distance
+    return apart
 
 
 def mask_centre(volumes: LabelledSet, diameter: float) -> LabelledSet:

@@ -25,8 +25,6 @@ from cryoetgan.physics.optics import missing_wedge, radius_grid, recorded_ctf, t
 
 Floats = NDArray[np.floating]
 Shape = tuple[int, ...]
-OTHER_CLASS = "other"
-"""Class of picks that show no named particle: background and unnamed species."""
 SCENE_BOXES = 2
 """Edge of a scene, in boxes: the transfer carries density from outside the box into it."""
 MAX_CACHED_SHAPES = 4

@@ -21,6 +21,8 @@ ANGLES = ["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]
 """Degrees, RELION's convention (see `cryoetgan.physics.geometry`)."""
 ORIGINS = ["rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst"]
 """Angstrom, in RELION's sense: the particle's centre is at n // 2 - origin / voxel size."""
+OTHER = "other"
+"""Class of background and unnamed picks; no row of the table of classes has this name."""
 SPLITS = ("train", "validation", "test")
 SOURCES = ("density", "real", "simulated", "generated")
 TEXT = [

@@ -1,6 +1,5 @@
 """Commands of the `particles` stage."""
 
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -24,7 +23,8 @@ from cryoetgan.io import mrc, star
 from cryoetgan.io.files import check_exists, provenance, read_json, sidecar, write_json, write_text
 from cryoetgan.io.star import ANGLES, COORDINATES, class_name
 from cryoetgan.io.volume_set import read_volume_set
-from cryoetgan.physics.acquisition import Acquisition, read_acquisition
+from cryoetgan.particles.template_search import Rotations, Shells, TemplateSearch
+from cryoetgan.physics.acquisition import read_acquisition
 from cryoetgan.seeds import rng
 
 if TYPE_CHECKING:
@@ -37,48 +37,7 @@ StarOutput = Annotated[
 Tomogram = Annotated[Path, typer.Argument(help="MRC, protein bright.")]
 Mask = Annotated[Path | None, typer.Option(help="MRC, the tomogram's grid; non-zero: excluded.")]
 Top = Annotated[int | None, typer.Option(help="Largest number of picks.", min=1)]
-Rotations = Annotated[int, typer.Option(help="Orientations searched.", min=8)]
-Shells = Annotated[int, typer.Option(help="Lowest Fourier shells excluded.", min=0)]
 CURATION = Path("config/curation")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TemplateSearch:
-    """Options of a search with templates."""
-
-    template: Annotated[
-        list[Path], typer.Option(help="Density map named by its class; repeatable.")
-    ]
-    tilts: Annotated[str, typer.Option(metavar="LO,HI", help="Degrees about y.")]
-    rotations: Rotations = 1856
-    lowpass: Annotated[float | None, typer.Option(help="Angstrom; default: three voxels.")] = None
-    highpass_shells: Shells = 3
-    defocus: Annotated[
-        float | None, typer.Option(help="Micrometres; default: from the record.")
-    ] = None
-    ctf: Annotated[
-        str | None,
-        typer.Option(
-            metavar="raw|phase-flipped|corrected", help="Default: from the record, or raw."
-        ),
-    ] = None
-    device: Device = "auto"
-
-    def resolve(self, tomogram: Path, voxel_size: float) -> dict[str, Any]:
-        """Return the fields of `SearchOptions`; the tomogram's record gives missing values."""
-        low, high, _ = parse_tilt_range(self.tilts)
-        record = read_acquisition(tomogram) or Acquisition()
-        record = replace(record, tilt_low=low, tilt_high=high, ctf=self.ctf or record.ctf)
-        if self.defocus is not None:
-            record = replace(record, defocus=check_positive(self.defocus, "--defocus", " um"))
-        lowpass = 3 * voxel_size if self.lowpass is None else self.lowpass
-        return {
-            "acquisition": record,
-            "lowpass": check_positive(lowpass, "--lowpass", " A"),
-            "rotations": self.rotations,
-            "highpass_shells": self.highpass_shells,
-            "device": self.device,
-        }
 
 
 @command(app, "pick")
@@ -201,6 +160,7 @@ def score(
     """
     import pandas as pd
 
+    from cryoetgan.particles.matching.decoys import make_decoys
     from cryoetgan.particles.matching.score import score_picks
     from cryoetgan.particles.matching.template import SearchOptions
     from cryoetgan.physics.coordinates import warn_of_picks_outside
@@ -213,7 +173,7 @@ def score(
     places = table[COORDINATES].to_numpy(float)
     warn_of_picks_outside(places, volume.data.shape, picks, tomogram)
     maps = mrc.read_maps(search.template, volume.voxel_size, tomogram)
-    found = score_picks(volume, places, maps, options, decoys != "none")
+    found = score_picks(volume, places, maps, options, None if decoys == "none" else make_decoys)
     rows = []
     for name, fits in found.items():
         part = table[["cryoetganId"]].copy()
@@ -250,13 +210,18 @@ def select(
     split: Annotated[list[str] | None, typer.Option(help="TOMOGRAM=SPLIT; repeatable.")] = None,
     group: Annotated[list[str] | None, typer.Option(help="TOMOGRAM=GROUP; repeatable.")] = None,
     test_fraction: Annotated[float, typer.Option(help="Test share of a single tomogram.")] = 0.25,
+    others: Annotated[
+        Path | None, typer.Option(help="STAR of the picks that are no particle.")
+    ] = None,
 ) -> Record:
     """Select particles: STAR; each place has one class, and the best of each class are kept.
 
     Classes and their decoys compete for each place. The share of places that decoys win estimates
-    the share of wrong particles: cryoetganQValue, at most --fdr. Of these, --top are kept. A person's decisions (CSV files: id,accepted,class) override the scores. --split names
-    train, validation or test for a tomogram; a single tomogram is split into blocks with a gap
-    of one box. With --group, --top counts in each group of tomograms.
+    the share of wrong particles: cryoetganQValue, at most --fdr. Of these, --top are kept. A
+    person's decisions (CSV files: id,accepted,class) override the scores. --split names train,
+    validation or test for a tomogram; a single tomogram is split into blocks with a gap of one
+    box. With --group, --top counts in each group of tomograms. --others writes the picks that a
+    decoy won or that exceed --fdr, away from every particle: class `other`, for classifiers.
     """
     import pandas as pd
 
@@ -284,7 +249,14 @@ def select(
     star.write_star(output, selected)
     counts = selected.groupby("cryoetganClass").size()
     log.info("%s: %s", output, ", ".join(f"{n} {name}" for name, n in counts.items()))
-    return Record(inputs=sorted(curation.glob("*.csv")) if curation else [])
+    if others is not None:
+        rest = selection.select_others(table, selected, options, decisions)
+        star.write_star(star.check_star_name(others), rest)
+        log.info("%s: %d picks without a particle", others, len(rest))
+    return Record(
+        outputs=[output, *([others] if others else [])],
+        inputs=sorted(curation.glob("*.csv")) if curation else [],
+    )
 
 
 @command(app, "import")

@@ -104,6 +104,12 @@ def rotate_volume(
     )
 
 
+def mirror(density: Floats) -> Floats:
+    """Return the mirror image of a map `(z, y, x)`: x is reversed about voxel n // 2."""
+    image = density[:, :, ::-1]
+    return np.ascontiguousarray(image if density.shape[2] % 2 else np.roll(image, 1, axis=2))
+
+
 def distance_grid(z: Floats, y: Floats, x: Floats) -> Floats:
     """Return sqrt(z^2 + y^2 + x^2) on the grid of three axes, `(len(z), len(y), len(x))`."""
     return np.asarray(np.sqrt(z[:, None, None] ** 2 + y[:, None] ** 2 + x**2))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 INVALID = (KeyError, TypeError, ValueError, AttributeError)
@@ -14,7 +14,9 @@ class Accuracy:
     """Result of a classifier on a test set.
 
     `value` is the accuracy in [0, 1]; `low` and `high` are the ends of its 95 % interval. Rows of
-    `confusion` are true classes, columns are predictions.
+    `confusion` are true classes, columns are predictions. `open` is the result on all picks,
+    `other` included, if it was measured: its `value` is the mean F1 over classes (`is_f1`), and
+    `scores` holds precision, recall and F1 of each class.
     """
 
     value: float
@@ -25,10 +27,22 @@ class Accuracy:
     classes: list[str]
     confusion: list[list[int]]
     network: str
+    open: "Accuracy | None" = None
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def is_f1(self) -> bool:
+        """Whether the value is a mean F1 over classes."""
+        return bool(self.scores)
 
     @property
     def majority(self) -> float:
-        """Accuracy of always predicting the most frequent class of this test set."""
+        """Accuracy of always predicting the most frequent class of this test set.
+
+        For a mean F1, its highest value by guessing: 1 / K for K classes.
+        """
+        if self.is_f1:
+            return 1 / len(self.classes)
         sizes = [sum(row) for row in self.confusion]
         return max(sizes) / max(sum(sizes), 1)
 
@@ -81,6 +95,23 @@ class Metric:
         return self.interval[1] if self.interval else self.value
 
 
+@dataclass(frozen=True)
+class HandTest:
+    """Result of `evaluation hand` for one class, or for all classes whose map has a hand.
+
+    Of `n` picks, the share `share` in [0, 1] prefers the map; `precision` is None if the test does
+    not apply. `low` and `high` are the ends of the share's 95 % interval.
+    """
+
+    share: float
+    low: float
+    high: float
+    n: int
+    precision: float | None
+    mirror_likeness: float
+    is_wrong_hand: bool
+
+
 def short(value: float, digits: int = 3) -> str:
     """Return a number with few digits, without an exponent for common magnitudes.
 
@@ -122,17 +153,30 @@ def with_interval(
 
 def parse_accuracy(content: Mapping[str, Any]) -> Accuracy:
     """Return the result of `evaluation classify`; raise one of `INVALID` if it is incomplete."""
-    low, high = (_finite(value) for value in content["interval"])
-    classes = [str(name) for name in content["classes"]]
-    confusion = [[int(value) for value in row] for row in content["confusion"]]
+    found = _parse_figure(content, "accuracy", content)
+    if "open" not in content:
+        return found
+    whole = _parse_figure(content["open"], "f1", content)
+    scores = {
+        name: {key: _finite(row[key]) for key in ("precision", "recall", "f1")}
+        for name, row in content["open"]["scores"].items()
+    }
+    return replace(found, open=replace(whole, scores=scores))
+
+
+def _parse_figure(part: Mapping[str, Any], key: str, content: Mapping[str, Any]) -> Accuracy:
+    """Return a figure, its interval and the confusion matrix of a part of the content."""
+    low, high = (_finite(value) for value in part["interval"])
+    classes = [str(name) for name in part["classes"]]
+    confusion = [[int(value) for value in row] for row in part["confusion"]]
     if [len(row) for row in confusion] != [len(classes)] * len(classes):
         raise ValueError(f"confusion is not {len(classes)} x {len(classes)}")
     return Accuracy(
-        _finite(content["accuracy"]),
+        _finite(part[key]),
         low,
         high,
         int(content["n_train"]),
-        int(content["n_test"]),
+        int(part["n_test"]),
         classes,
         confusion,
         str(content.get("network", "")),
@@ -154,6 +198,25 @@ def parse_metrics(content: Mapping[str, Any]) -> dict[str, Metric]:
             str(item.get("warning") or ""),
         )
     return found
+
+
+def parse_hands(content: Mapping[str, Any]) -> tuple[dict[str, HandTest], list[str]]:
+    """Return the hand tests of a tomogram by class, of all classes as "", and the warnings."""
+    records = {"": content["all"], **content["classes"]}
+    warnings = [content["warning"], *(one["warning"] for one in content["classes"].values())]
+    found = {
+        str(name): HandTest(
+            to_float(one["share"]),
+            to_float(one["interval"][0]),
+            to_float(one["interval"][1]),
+            int(one["n"]),
+            None if one["precision"] is None else _finite(one["precision"]),
+            to_float(one.get("mirror_likeness")),
+            bool(one["is_wrong_hand"]),
+        )
+        for name, one in records.items()
+    }
+    return found, [str(text) for text in warnings if text]
 
 
 def _finite(value: Any) -> float:

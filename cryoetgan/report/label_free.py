@@ -1,9 +1,10 @@
 """Checks of a synthetic set that need no labels."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from cryoetgan.report.evaluation_json import Metric
+from cryoetgan.report.evaluation_json import HandTest, Metric
 from cryoetgan.report.run import Run
 
 SIMULATION = "the conventional simulation"
@@ -11,16 +12,21 @@ SIMULATION = "the conventional simulation"
 
 @dataclass(frozen=True)
 class Check:
-    """A check: its name, its tone (`good`, `fair` or `bad`), and the numbers in a sentence."""
+    """A check: name, tone (`good`, `fair`, `bad` or `unknown`), and the numbers in a sentence.
+
+    `number` is the result in a few characters, `beside` the number to compare it with.
+    """
 
     name: str
     tone: str
     text: str
+    number: str = ""
+    beside: str = ""
 
     @property
     def answer(self) -> str:
         """The tone in a word."""
-        return {"good": "yes", "fair": "partly", "bad": "no"}[self.tone]
+        return {"good": "yes", "fair": "partly", "bad": "no", "unknown": "?"}[self.tone]
 
 
 def checks_by_set(run: Run) -> dict[str, list[Check]]:
@@ -53,6 +59,96 @@ def check_set(
     return found + [check(metrics[n], kind) for n, check in checks.items() if n in metrics]
 
 
+def headline_checks(run: Run) -> list[Check]:
+    """Return the three checks of every run: false discovery rate, hand, two-sample AUC."""
+    metric = run.metrics.get(run.exported, {}).get("c2st_auc")
+    return [
+        check_rates(run.selection.rates),
+        check_hand(run.selection.hand, run.selection.hands),
+        check_two_sample(metric, "simulated" if run.exported == "fitted" else "generated"),
+    ]
+
+
+def check_rates(rates: Mapping[str, float], good: float = 0.05, bad: float = 0.2) -> Check:
+    """Compare the highest estimated false discovery rate of a class with `good` and `bad`."""
+    name = "estimated false discovery rate"
+    if not rates:
+        text = (
+            "The false discovery rate of the selected particles is unknown: score the picks with "
+            "`--decoys mirror`."
+        )
+        return Check(name, "unknown", text, "-")
+    worst = max(rates, key=lambda key: rates[key])
+    rate = rates[worst]
+    tone = "good" if rate <= good else "fair" if rate <= bad else "bad"
+    text = (
+        f"An estimated {100 * rate:.1f} % of the selected particles of {worst} are wrong"
+        + (", the highest rate of all classes." if len(rates) > 1 else ".")
+        + ("" if tone == "good" else " Lower `particles.fdr`, or reject particles in the gallery.")
+    )
+    beside = f"at most {100 * good:g} % wanted"
+    return Check(name, tone, text, f"{100 * rate:.1f} %", beside)
+
+
+def check_hand(
+    found: HandTest | None,
+    tomograms: Mapping[str, Mapping[str, HandTest]],
+    good: float = 0.8,
+    bad: float = 0.5,
+) -> Check:
+    """Compare the precision that the hand test implies with `good` and `bad`."""
+    name = "prefer their own hand"
+    if found is None:
+        text = (
+            "No hand test: every map equals its mirror image at the resolution used."
+            if tomograms
+            else "No hand test: run `evaluation hand`."
+        )
+        return Check(name, "unknown", text, "-")
+    precision = found.precision or 0.0
+    tone = "good" if precision >= good else "fair" if precision >= bad else "bad"
+    numbers = f"{100 * found.share:.0f} % ({100 * found.low:.0f} to {100 * found.high:.0f})"
+    text = (
+        f"Of {found.n} picks, {numbers} prefer their map to its mirror image; by chance it would "
+        f"be 50 %."
+    )
+    if precision > 0:
+        text += f" At least about {100 * precision:.0f} % of them are right."
+    wrong = [tomogram for tomogram, tests in tomograms.items() if tests[""].is_wrong_hand]
+    if wrong:
+        tone = "bad"
+        text += f" The hand of {', '.join(wrong)} is wrong: flip the tomogram, or mirror the maps."
+    elif tone == "bad":
+        text += " The structure is not in the tomogram, or too few picks are particles."
+    return Check(name, tone, text, f"{100 * found.share:.0f} %", f"of {found.n}; by chance 50 %")
+
+
+def check_two_sample(
+    metric: Metric | None, kind: str, good: float = 0.65, bad: float = 0.9
+) -> Check:
+    """Compare the AUC of a two-sample classifier with `good` and `bad`, and real with real."""
+    name = "two-sample AUC"
+    if metric is None or not math.isfinite(metric.value):
+        text = (
+            f"No two-sample test of {kind} and real volumes: it was not run, or crops are too few."
+        )
+        return Check(name, "unknown", text, "-")
+    tone = "bad" if metric.value > bad else "good" if metric.value < good else "fair"
+    half = metric.baselines.get("real_half")
+    beside = "0.5 wanted" if half is None else f"{half:.2f} real against real"
+    interval = f" ({metric.low:.2f} to {metric.high:.2f})" if metric.interval else ""
+    text = (
+        f"A classifier tells {kind} from real volumes with an AUC of {metric.value:.2f}{interval}; "
+        f"{beside}."
+    )
+    if tone != "good":
+        text += " The power spectra below show what differs."
+    if half is not None and half >= good:
+        tone = "unknown" if tone != "bad" else "bad"
+        text += " Real crops differ among themselves, so this test is not informative."
+    return Check(name, tone, text, f"{metric.value:.2f}", beside)
+
+
 def _check_kid(metric: Metric, reference: Metric, is_simulated: bool) -> Check:
     other = SIMULATION if is_simulated else "before training"
     name = f"significantly closer to real crops than {other}"
@@ -68,13 +164,8 @@ def _show_kid(metric: Metric) -> str:
     return f"{metric.value:.3g}{interval}"
 
 
-def _check_c2st(metric: Metric, kind: str, good: float = 0.65, bad: float = 0.9) -> Check:
-    tone = "bad" if metric.value > bad else "good" if metric.value < good else "fair"
-    text = (
-        f"A classifier two-sample test separates {kind} from real volumes with an area under the "
-        f"ROC curve of {metric.value:.2f} (0.5: indistinguishable; 1: fully separable)."
-    )
-    return Check("similar to real crops", tone, text)
+def _check_c2st(metric: Metric, kind: str) -> Check:
+    return replace(check_two_sample(metric, kind), name="similar to real crops")
 
 
 def _check_poses(metric: Metric, kind: str, good: float = 0.8) -> Check:

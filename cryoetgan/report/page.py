@@ -11,12 +11,13 @@ from markupsafe import Markup, escape
 
 from cryoetgan import __version__
 from cryoetgan.report.evaluation_json import short
-from cryoetgan.report.label_free import checks_by_set, summarise
+from cryoetgan.report.label_free import checks_by_set, headline_checks, summarise
 from cryoetgan.report.results import Results
 from cryoetgan.report.run import Run, load_run
 from cryoetgan.report.sections import SECTIONS, Section
+from cryoetgan.report.sections.accuracy import draw_methods
 from cryoetgan.report.sections.provenance import failed_jobs
-from cryoetgan.report.verdict import compare_with_choice, conclude
+from cryoetgan.report.verdict import compare_with_choice, conclude, find_level
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -29,7 +30,9 @@ def build(results: Results, title: str, sample: int) -> str:
     run = load_run(results, sample)
     rendered = [(section, render_section(section, run)) for section in SECTIONS]
     verdict = conclude(run.accuracies, run.label_source, run.simulated, run.exported)
-    checks = next(iter(checks_by_set(run).values()))
+    checks = headline_checks(run)
+    level = find_level(verdict, checks, run.label_source)
+    others = next(iter(checks_by_set(run).values()))
     warnings = [line for section in SECTIONS for line in section.warnings(run)]
     missing = [*failed_jobs(results), *sorted(set(results.gaps))]
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
@@ -43,7 +46,10 @@ def build(results: Results, title: str, sample: int) -> str:
             preset=run.preset,
             other_presets=[name for name in run.presets if name != run.preset],
             verdict=verdict,
-            summary=summarise(checks) if run.label_source == "templates" else "",
+            level=level,
+            checks=checks,
+            chart=draw_methods(run),
+            summary=summarise(others) if run.label_source == "templates" else "",
             choice=_explain_choice(run),
             notes=[
                 ("warnings", "Warnings", [*verdict.caveats, *warnings]),

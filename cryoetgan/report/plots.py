@@ -201,6 +201,46 @@ def plot_learning_curve(
     return _draw(draw, (5.2, 3.6))
 
 
+@dataclass(frozen=True)
+class Method:
+    """A row of the chart of methods: its value with the ends of the interval, and emphasis."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    is_exported: bool = False
+
+
+def plot_methods(methods: Sequence[Method], axis_title: str, levels: Mapping[str, float]) -> Plot:
+    """Return a chart with one row a method, and vertical lines at the levels by name."""
+
+    def draw(figure: Figure, theme: Theme) -> None:
+        axis = figure.subplots()
+        places = np.arange(len(methods))[::-1]
+        for place, method in zip(places, methods, strict=True):
+            colour = theme["lines"][1 if method.is_exported else 0]
+            sides = [[method.value - method.low], [method.high - method.value]]
+            style: Any = {"marker": "D" if method.is_exported else "o", "ms": 7, "lw": 2.5}
+            axis.errorbar(
+                [method.value], [place], xerr=np.maximum(sides, 0), color=colour, capsize=4, **style
+            )
+        for (name, value), style in zip(levels.items(), (":", "--"), strict=False):
+            axis.axvline(value, color=theme["ink"], lw=1, ls=style, label=name)
+        axis.set_yticks(places, [method.name for method in methods])
+        for label, method in zip(axis.get_yticklabels(), methods, strict=True):
+            label.set_fontweight("bold" if method.is_exported else "normal")
+        axis.set_ylim(-0.6, len(methods) - 0.4)
+        axis.grid(axis="x", color=theme["line"], lw=0.5)
+        axis.set_axisbelow(True)
+        axis.tick_params(axis="y", length=0)
+        axis.set_xlabel(axis_title)
+        if levels:
+            figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+
+    return _draw(draw, (5.2, 1.3 + 0.36 * len(methods)))
+
+
 def plot_scores(lines: Mapping[str, NDArray[np.float64]], title: str) -> Plot:
     """Return a score against the training step, one line per noise level.
 

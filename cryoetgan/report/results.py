@@ -15,8 +15,10 @@ from cryoetgan.io.volume_set import VolumeSet, read_volume_set
 from cryoetgan.report.evaluation_json import (
     INVALID,
     Accuracy,
+    HandTest,
     Metric,
     parse_accuracy,
+    parse_hands,
     parse_metrics,
     to_float,
 )
@@ -106,6 +108,20 @@ class Results:
         except INVALID as error:
             self.add_invalid(f"evaluation/{name}.json", error)
             return {}
+
+    def hand_tests(self) -> Iterator[tuple[str, dict[str, HandTest], list[str]]]:
+        """Yield each tomogram with its hand tests by class and their warnings."""
+        for path in sorted(self.folder.glob("evaluation/hand_*.json")):
+            if path.name.endswith(".json.json"):
+                continue
+            name = f"evaluation/{path.name}"
+            content = self.json(name)
+            try:
+                tests, warnings = parse_hands(content)
+            except INVALID as error:
+                self.add_invalid(name, error)
+                continue
+            yield path.stem.removeprefix("hand_"), tests, warnings
 
     def presets(self) -> list[str]:
         """Return the trained presets, whether for all tomograms or for each group of them."""

@@ -1,14 +1,16 @@
 """A run as the sections of the page see it: volume sets, accuracies, metrics, configuration."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
 from cryoetgan.evaluation.selection import Choice
+from cryoetgan.evaluation.statistics.intervals import wilson
 from cryoetgan.io.volume_set import VolumeSet
-from cryoetgan.report.evaluation_json import Accuracy, Metric
+from cryoetgan.report.evaluation_json import Accuracy, HandTest, Metric
 from cryoetgan.report.results import Results, volumes_in
 
 TITLES = {
@@ -32,6 +34,32 @@ OPTIONAL_METRICS = ("conventional", "fitted")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The evidence on the selected particles that needs no labels.
+
+    `counts` and `rates` are the number and the estimated false discovery rate of the particles by
+    class; rates require decoys. `hands` are the hand tests by tomogram and class.
+    """
+
+    counts: Mapping[str, int] = field(default_factory=dict)
+    rates: Mapping[str, float] = field(default_factory=dict)
+    hands: Mapping[str, Mapping[str, HandTest]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def hand(self) -> HandTest | None:
+        """The hand test of all tomograms and of all classes whose map has a hand."""
+        parts = [found[""] for found in self.hands.values() if found[""].n]
+        if not parts:
+            return None
+        count = sum(part.n for part in parts)
+        own = sum(part.n * part.share for part in parts)
+        share, wrong = own / count, any(part.is_wrong_hand for part in parts)
+        precision = max(0.0, 2 * share - 1)
+        return HandTest(share, *wilson(own, count), count, precision, math.nan, wrong)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """The results of one run. Missing volume sets have no entry in `sets`.
 
@@ -50,6 +78,7 @@ class Run:
     accuracies: Mapping[str, Accuracy]
     metrics: Mapping[str, Mapping[str, Metric]]
     choice: Choice | None
+    selection: Selection
 
     @property
     def exported(self) -> str:
@@ -94,7 +123,26 @@ def load_run(results: Results, sample: int) -> Run:
             for name, file in METRIC_FILES.items()
         },
         choice=results.choice(),
+        selection=_read_selection(
+            results, float(config_section(config, "particles").get("fdr", 1))
+        ),
     )
+
+
+def _read_selection(results: Results, fdr: float) -> Selection:
+    """Return the evidence on the selected particles; a q-value above `fdr` is of an accepted one."""
+    table = results.table("particles/selected.star", ["cryoetganClass"])
+    counts, rates = {}, {}
+    for name, rows in table.groupby("cryoetganClass") if table is not None else ():
+        counts[str(name)] = len(rows)
+        if "cryoetganQValue" in rows:
+            q = rows["cryoetganQValue"].to_numpy(float)
+            rates[str(name)] = float(max(q[q <= fdr], default=fdr))
+    hands, warnings = {}, []
+    for tomogram, tests, texts in results.hand_tests():
+        hands[tomogram] = tests
+        warnings += [f"{tomogram}: {text}" for text in texts]
+    return Selection(counts=counts, rates=rates, hands=hands, warnings=warnings)
 
 
 def _read_config(results: Results) -> Mapping[str, Any]:

@@ -1,9 +1,10 @@
 """The verdict at the top of the page: whether the synthetic data can be used."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cryoetgan.report.evaluation_json import Accuracy
+from cryoetgan.report.label_free import Check
 
 TEST_CROPS = {
     "truth": "{} crops with known class",
@@ -11,6 +12,8 @@ TEST_CROPS = {
     "templates": "{} pseudo-labelled picks",
 }
 """Description of the test set, by the origin of its classes."""
+ALL_PICKS = "all {} picks of the test tomograms, `other` included"
+"""Description of the test set in an open world."""
 SIMULATED_SETS = {
     "conventional_train": "imaging/simulated.star",
     "fitted_train": "imaging/fitted.star",
@@ -20,7 +23,7 @@ OTHER_TRAINING_SETS = {
     "fitted_train": "fitted simulation",
     "real_train": "upper bound (real data)",
 }
-USELESS = "Do not use this synthetic set: a classifier trained on it is not better than guessing."
+USELESS = "A classifier trained on the exported set is not better than guessing."
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,60 @@ class Verdict:
     caveats: list[str]
 
 
+LEVELS = {
+    "good": "Use it",
+    "fair": "Use it with care",
+    "bad": "Do not use it",
+    "unknown": "No verdict yet",
+}
+"""The level of a run by its tone."""
+INFORMATIVE = ("good", "fair", "bad")
+
+
+@dataclass(frozen=True)
+class Level:
+    """The first line of the page: its tone, the level, and the reason."""
+
+    tone: str
+    reason: str
+
+    @property
+    def title(self) -> str:
+        """The level in words."""
+        return LEVELS[self.tone]
+
+
+def find_level(verdict: Verdict, checks: Sequence[Check], label_source: str) -> Level:
+    """Return the level: the worst tone of the classifiers and of the label-free `checks`.
+
+    Particles that are wrong forbid the use of any set; particles that are right do not show that the
+    set is good, so there is a level only with a classifier or a two-sample test on it.
+
+    Without annotated crops, a check without result counts as fair, because its evidence is
+    missing. With annotated crops, which are direct evidence, it does not count, and the two-sample
+    test (the last check) lowers the level to fair at most.
+    """
+    labelled = label_source != "templates"
+    found = [(verdict.tone, verdict.headline)] if verdict.tone in INFORMATIVE else []
+    for check in checks:
+        tone = check.tone
+        if labelled and check is checks[-1] and tone == "bad":
+            tone = "fair"
+        if tone == "unknown" and labelled:
+            continue
+        found.append(("fair" if tone == "unknown" else tone, check.text))
+    has_bad = any(tone == "bad" for tone, _ in found)
+    on_the_set = verdict.tone in INFORMATIVE or checks[-1].number != "-"
+    at_chance = labelled and verdict.finding == "upper_bound_at_chance"
+    if (at_chance or not on_the_set) and not has_bad:
+        return Level("unknown", verdict.headline)
+    worst = max((tone for tone, _ in found), key=INFORMATIVE.index)
+    if worst == "good":
+        return Level("good", found[0][1])
+    # a check that falls short names the reason before the classifiers do
+    return Level(worst, next(text for tone, text in reversed(found) if tone == worst))
+
+
 def conclude(
     accuracies: Mapping[str, Accuracy],
     label_source: str,
@@ -49,26 +106,38 @@ def conclude(
     Accuracies are of the classifiers `gan_train`, `conventional_train`, `fitted_train`,
     `real_train` and `gan_test`, as far as they were trained. `label_source` is the origin of the
     test crops' classes: truth, annotations or templates. `simulated` says whether the "real"
-    tomograms are simulated.
+    tomograms are simulated. If all of them were tested on all picks, `other` included, the verdict
+    follows from that.
     """
+    accuracies = take_open(accuracies)
     caveats = _caveats(accuracies, label_source, simulated)
     if "gan_train" not in accuracies:
         numbers = "No classifier has been trained on generated volumes and tested on real ones."
-        return Verdict("no_result", "unknown", "No verdict yet.", numbers, caveats)
+        return Verdict("no_result", "unknown", numbers, numbers, caveats)
     is_fitted = exported == "fitted" and "fitted_train" in accuracies
     real = "pseudo-labelled picks" if label_source == "templates" else "labelled real crops"
     if "real_train" in accuracies and accuracies["real_train"].at_chance:
         finding, tone = "upper_bound_at_chance", "unknown"
         headline = (
-            f"No verdict: even a classifier trained on {real} is not better than guessing. "
+            f"Even a classifier trained on {real} is not better than guessing. "
             "This test is not informative. Annotate more crops, or check the annotations."
         )
     else:
         judge = _judge_fitted if is_fitted else _judge_generated
         finding, tone, headline = judge(accuracies, real)
-    if label_source == "templates" and tone in ("good", "fair"):
-        tone, headline = "fair", f"Weak evidence (no annotated crops). {headline}"
     return Verdict(finding, tone, headline, _list(accuracies, label_source, is_fitted), caveats)
+
+
+def take_open(found: Mapping[str, Accuracy]) -> dict[str, Accuracy]:
+    """Return the results on all picks, `other` included, if every classifier has one."""
+    names = ("gan_train", "gan_test", *OTHER_TRAINING_SETS)
+    used = {name: found[name] for name in names if name in found}
+    opened = {name: one.open for name, one in used.items() if one.open is not None}
+    return opened if len(opened) == len(used) else used
+
+
+def _describe_test(found: Accuracy, label_source: str) -> str:
+    return (ALL_PICKS if found.is_f1 else TEST_CROPS[label_source]).format(found.n_test)
 
 
 def _judge_fitted(found: Mapping[str, Accuracy], real: str) -> tuple[str, str, str]:
@@ -83,15 +152,13 @@ def _judge_fitted(found: Mapping[str, Accuracy], real: str) -> tuple[str, str, s
     }[found["gan_train"].compare(fitted)]
     if "real_train" not in found:
         finding, tone = "no_upper_bound", "fair"
-        headline = f"Promising: the fitted simulation is exported; not compared with {real}."
+        headline = f"The fitted simulation is exported; it was not compared with {real}."
     elif fitted.compare(found["real_train"]) == "below":
         finding, tone = "below_real", "fair"
-        headline = (
-            f"Use the exported set (fitted simulation) if labels are missing: worse than {real}."
-        )
+        headline = f"The exported set (fitted simulation) is worse than {real}: use it if these are missing."
     else:
         finding, tone = "as_good_as_real", "good"
-        headline = f"Use the exported set (fitted simulation): not significantly worse than {real}."
+        headline = f"The exported set (fitted simulation) is not significantly worse than {real}."
     return finding, tone, f"{headline} {generated}"
 
 
@@ -115,11 +182,15 @@ def _judge_generated(found: Mapping[str, Accuracy], real: str) -> tuple[str, str
         return "no_gain", "fair", headline
     gain = "better than simulation" if best else "not compared with simulation"
     if "real_train" not in found:
-        headline = f"Promising: {gain}; not compared with {real}."
+        headline = f"The generated set is {gain}; it was not compared with {real}."
         return "no_upper_bound", "fair", headline
     if generated.compare(found["real_train"]) == "below":
-        return "below_real", "fair", f"Use it if labels are missing: {gain}, but worse than {real}."
-    headline = f"Use it: {gain}, and not significantly worse than {real}."
+        return (
+            "below_real",
+            "fair",
+            f"The generated set is {gain}, but worse than {real}: use it if these are missing.",
+        )
+    headline = f"The generated set is {gain}, and not significantly worse than {real}."
     return "as_good_as_real", ("good" if best else "fair"), headline
 
 
@@ -130,9 +201,10 @@ def _list(found: Mapping[str, Accuracy], label_source: str, is_fitted: bool) -> 
     if is_fitted:
         titles["fitted_train"] += " (exported)"
     others = "; ".join(f"{title} {found.get(name, 'not run')}" for name, title in titles.items())
+    figure, chance = ("Mean F1", "guessing") if generated.is_f1 else ("Accuracy", "majority class")
     return (
-        f"Accuracy on {TEST_CROPS[label_source].format(generated.n_test)}, by training set: "
-        f"generated {generated}; {others}; majority class {100 * generated.majority:.0f} %."
+        f"{figure} on {_describe_test(generated, label_source)}, by training set: generated "
+        f"{generated}; {others}; {chance} {100 * generated.majority:.0f} %."
     )
 
 
@@ -141,7 +213,7 @@ def _caveats(
 ) -> list[str]:
     """Return reasons why the verdict may not hold; below `min_crops` intervals are wide."""
     caveats = []
-    if label_source == "templates":
+    if label_source == "templates" and found:
         caveats.append(
             "The test crops are pseudo-labelled: their classes come from the best template, not "
             "from a person. The classifiers are therefore compared with template matching. For a "
@@ -180,12 +252,13 @@ def compare_with_choice(
     exported: str, accuracies: Mapping[str, Accuracy], label_source: str
 ) -> str:
     """Return whether annotated crops agree with the exported set; "" if they cannot tell."""
+    accuracies = take_open(accuracies)
     generated, fitted = accuracies.get("gan_train"), accuracies.get("fitted_train")
     if label_source == "templates" or generated is None or fitted is None:
         return ""
     better = {"above": "generated", "below": "fitted", "same": ""}[generated.compare(fitted)]
     text = (
-        f"The choice did not use the {TEST_CROPS[label_source].format(generated.n_test)}. On "
+        f"The choice did not use {_describe_test(generated, label_source)}. On "
         f"these, training on generated volumes reaches {generated}, on the fitted simulation "
         f"{fitted}: "
     )

@@ -28,7 +28,7 @@ EXAMPLE_CLASSES = """class\tsource\tassembly\tchains\tradius\tcopies\tcount
 # Paths are relative to the folder in which snakemake starts, as in tomograms.tsv.
 # The other columns may stay empty; config/README.md of the project explains each.
 # Boxes of densities.box = {box} voxels hold particles of up to {largest:.0f} angstrom.
-# Replace these rows with at least two of your own: one class cannot be classified.
+# Replace these rows with your own: one class is enough.
 ribosome\t4v6x\t\t\t\t\t
 proteasome\t4r3o\t\t\t\t\t
 """

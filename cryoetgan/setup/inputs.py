@@ -29,7 +29,7 @@ class Finding(NamedTuple):
 def check_inputs(
     config: Config, classes: Sequence[ClassRow], tomograms: Sequence[TomogramRow]
 ) -> list[Finding]:
-    """Check the input files, the downloads, the number of classes and the box."""
+    """Check the input files, the downloads and the box."""
     paths = [row.source for row in classes if row.kind in ("file", "map")]
     paths += [row.path for row in tomograms if _is_file(row)]
     paths += [path for row in tomograms for path in (row.annotations, row.mask) if path]
@@ -44,9 +44,6 @@ def check_inputs(
     online += [row.path for row in tomograms if row.is_remote]
     if online:
         findings.append(Finding("network", "ok", f"needed for {', '.join(online)}"))
-    if len(classes) == 1:
-        advice = "one class cannot be classified; add another, or a decoy (membrane)"
-        findings.append(Finding("classes", "missing", advice))
     return findings + _check_box(config, classes)
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cryoetgan.errors import UserError
 from cryoetgan.evaluation.ablations import ABLATIONS
 from cryoetgan.workflow.shell_options import format_options
 
@@ -33,6 +32,8 @@ class Classification:
     count: int | None = None
     epochs: int | None = None
     reuse: str | None = None
+    train_other: tuple[str, ...] = ()
+    test_other: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,28 +71,34 @@ class EvaluationPlan:
         self.run_measurements = self._run_measurements()
         self.classifications, self.measurements = self._with_ablations()
 
-    def check_several_classes(self) -> None:
-        """Raise a `UserError` if there is one class: a classifier needs two."""
-        plan = self.plan
-        if len(plan.classes) > 1:
-            return
-        raise UserError(
-            f"{plan.config.structures.table}: has one class, and the evaluation needs two: add "
-            "another particle of the sample, or a decoy (source membrane, or a phantom). Labelled "
-            f"volumes of one class need no evaluation: snakemake {plan.fitted_set} (fitted "
-            f"physics), or {plan.translation.generated}"
-        )
-
     def _trained_on(self, train: str, split: str | None = None) -> Classification:
         network, epochs = self.config.network, self.config.epochs
-        real = self.plan.real
-        return Classification(train, real, split, "test", network=network, epochs=epochs)
+        return Classification(
+            train,
+            self.plan.real,
+            split,
+            "test",
+            network=network,
+            epochs=epochs,
+            train_other=(self.plan.other_of(train),),
+            test_other=self._picks_without_particle(),
+        )
+
+    def _picks_without_particle(self) -> tuple[str, ...]:
+        """Return the sets of picks that may hold no particle: all, if the truth is complete.
+
+        Selected picks that a person did not annotate may be particles: they are left out.
+        """
+        plan = self.plan
+        complete = bool(plan.annotated) and set(plan.annotated) == set(plan.simulated)
+        return (plan.other_of(plan.real), *([plan.picks] if complete else []))
 
     def _tested_on(self, test: str) -> Classification:
         """Return the test of the classifier of real crops, which is trained once."""
         reuse = self.plan.results("evaluation/real_train.pt")
         real = self._trained_on(self.plan.real, "train")
-        return replace(real, test=test, test_split=None, reuse=reuse)
+        other = (self.plan.other_of(test),)
+        return replace(real, test=test, test_split=None, reuse=reuse, test_other=other)
 
     def _run_classifications(self) -> dict[str, Classification]:
         plan, fit = self.plan, self.plan.config.imaging.fit
@@ -179,7 +186,16 @@ class EvaluationPlan:
         """Return the options of one classifier."""
         one = self.classifications[name]
         options = ("train_split", "test_split", "network", "count", "epochs", "reuse")
-        return format_options(**{option: getattr(one, option) for option in options})
+        return format_options(
+            **{option: getattr(one, option) for option in options},
+            train_other=list(one.train_other),
+            test_other=list(one.test_other),
+        )
+
+    def classification_others(self, name: str) -> list[str]:
+        """Return the sets of class `other` that one classifier reads."""
+        one = self.classifications[name]
+        return list(dict.fromkeys([*one.train_other, *one.test_other]))
 
     def classification_threads(self, name: str) -> int:
         """Return the threads of one classifier: small ones run side by side, on one each."""
@@ -214,13 +230,20 @@ class EvaluationPlan:
         """Return the volume sets of `snakemake comparison` by name."""
         plan, fit = self.plan, self.plan.config.imaging.fit
         names = [f"comparison/{name}" for name in (ABLATED_SETS if fit else ())]
-        names = [name for name in plan.conventional_snrs() if "/" in name] + names
+        compared = [name for name in plan.conventional_snrs() if "/" in name]
+        names = [name for name in compared if not name.endswith("_other")] + names
         sets = {Path(name).name: plan.results(f"imaging/{name}.star") for name in names}
         sets |= {"fitted": plan.fitted_set} if fit else {}
         sets |= {"pseudo_labels": plan.picks} if plan.annotated else {}
         return sets | {
             f"generated_{Path(plan.translation.folder).name}": plan.translation.generated
         }
+
+    def comparison_others(self) -> list[str]:
+        """Return the sets of class `other` of `snakemake comparison`."""
+        found = [*map(self.plan.other_of, self.comparison_sets().values())]
+        found += [self.plan.other_of(self.plan.real), *self._picks_without_particle()]
+        return list(dict.fromkeys(found))
 
     def comparison_config(self) -> dict[str, Any]:
         """Return the content of the comparison's file; paths are relative to its folder."""
@@ -233,14 +256,27 @@ class EvaluationPlan:
             "star": relative(plan.results("particles/selected.star")),
             "radius": config.match_radius / plan.config.densities.voxel_size,
         }
+
+        def others(*paths: str) -> list[str]:
+            return list(map(relative, paths))
+
         return {
-            "real_train": {"star": relative(plan.real), "split": "train"},
-            "real_test": {"star": relative(plan.real), "split": "test"},
+            "real_train": {
+                "star": relative(plan.real),
+                "split": "train",
+                "other": others(plan.other_of(plan.real)),
+            },
+            "real_test": {
+                "star": relative(plan.real),
+                "split": "test",
+                "other": others(*self._picks_without_particle()),
+            },
             "methods": {
                 name: {
                     "star": relative(star),
                     "uses_picks": not name.startswith("conventional"),
                     "split": "train" if star == plan.picks else None,
+                    "other": others(plan.other_of(star)),
                 }
                 for name, star in self.comparison_sets().items()
             },

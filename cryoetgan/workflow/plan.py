@@ -150,6 +150,18 @@ class Plan:
         folder = self.config.particles.curation
         return sorted(map(str, Path(folder).glob("*.csv"))) if folder else []
 
+    @property
+    def largest_count(self) -> int:
+        """The largest number of poses of a class, which `other` has, too."""
+        default = self.config.densities.count
+        return max(row.count or default for row in self.classes.values())
+
+    def other_of(self, volumes: str) -> str:
+        """Return the set of class `other` that belongs to a set of particles."""
+        if volumes in (self.real, self.picks):
+            return self.results("particles/other.star")
+        return f"{volumes.removesuffix('.star')}_other.star"
+
     # options of the data stages
 
     def class_options(self, option: str, column: str) -> str:
@@ -239,11 +251,16 @@ class Plan:
     def conventional_snrs(self) -> dict[str, str]:
         """Return the SNR option of each conventional simulation, by name below `imaging/`."""
         compared = {f"comparison/conventional_snr{n}": f"--snr {n}" for n in COMPARISON_SNRS}
-        return {"simulated": section_options(self.config.imaging, "snr"), **compared}
+        found = {"simulated": section_options(self.config.imaging, "snr"), **compared}
+        return found | {f"{name}_other": snr for name, snr in found.items()}
+
+    def densities_of(self, name: str) -> str:
+        """Return the densities that a simulated set is made from, by its name below `imaging/`."""
+        return self.results(f"densities/{'other' if name.endswith('_other') else 'poses'}.star")
 
     def fitted_options(self, name: str) -> str:
         """Return the options of a simulation by fitted physics."""
-        neighbours = self.config.imaging.neighbours and name == "fitted"
+        neighbours = self.config.imaging.neighbours and not name.startswith("comparison/")
         return format_options(
             model=self.training_models,
             no_neighbours=not neighbours,
@@ -309,6 +326,7 @@ class Plan:
         names = [*evaluation.run_classifications, *evaluation.run_measurements]
         return [
             *(self.results(f"evaluation/{name}.json") for name in names),
+            *(self.results(f"evaluation/hand_{name}.json") for name in self.tomograms),
             evaluation.choice,
             self.picks,
             self.real,

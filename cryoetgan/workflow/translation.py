@@ -12,7 +12,7 @@ from cryoetgan.workflow.shell_options import format_options
 if TYPE_CHECKING:
     from cryoetgan.workflow.plan import Plan
 
-SETS = ("generated", "untrained", "cycled")
+SETS = ("generated", "generated_other", "untrained", "cycled")
 """Volume sets that every generator of the run writes."""
 UNCERTAINTY_MAPS = ("uncertainty/dropout_sd", "uncertainty/noise_sd")
 
@@ -133,8 +133,8 @@ class TranslationPlan:
 
     def input_of(self, folder: str, name: str) -> str:
         """Return the set to translate: densities, or the generated set for the cycle."""
-        cycled = name == "cycled"
-        return self.plan.results(f"{folder}/generated.star" if cycled else "densities/poses.star")
+        other = {"cycled": f"{folder}/generated", "generated_other": "densities/other"}
+        return self.plan.results(f"{other.get(name, 'densities/poses')}.star")
 
     def translation_options(self, folder: str, name: str) -> str:
         """Return the options of one translation."""

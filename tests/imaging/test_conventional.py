@@ -129,6 +129,16 @@ def test_a_value_out_of_range_is_named(cryoetgan, tmp_path, sets, option, value)
     assert not (tmp_path / "x.star").exists()
 
 
+def test_empty_boxes_of_class_other_give_noise_alone(cryoetgan, tmp_path):
+    cryoetgan("densities", "empty", "--count", 3, "--box", 16, "--voxel-size", 10, "-o", "o.star")
+    words = ("--snr", 0.5, "--tilts=-60,60", "-o", "x.star")
+    cryoetgan("imaging", "simulate", "o.star", *words)
+    made = read_volume_set(tmp_path / "x.star")
+    assert made.classes() == ["other"]
+    assert np.std(made.volumes) == pytest.approx(1, abs=1e-3)
+    assert abs(np.corrcoef(made.volumes[0].ravel(), made.volumes[1].ravel())[0, 1]) < 0.2
+
+
 def test_empty_densities_are_refused(cryoetgan, tmp_path):
     table = pd.DataFrame({"cryoetganClass": ["a", "b"]})
     write_volume_set(tmp_path / "d.star", np.zeros((2, 16, 16, 16), np.float32), table, 10.0)

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cryoetgan.errors import UserError
 from cryoetgan.particles.curation.fdr import add_q_values, q_values, rank_values
 from cryoetgan.particles.curation.select import SelectOptions, select
 from tests.conftest import refused
@@ -67,6 +68,20 @@ def test_selection_keeps_what_wins_below_the_rate(rng):
     assert kept.sum() > 80
     wider = select(table, SelectOptions(top=400, box=1, fdr=0.2, test_fraction=0.0))
     assert set(chosen["cryoetganId"]) <= set(wider["cryoetganId"])
+
+
+def test_a_tomogram_of_the_wrong_hand_is_named(rng):
+    """Its particles fit the mirror images; picks of nothing fit neither."""
+    _, own, rival = simulated(rng, 100, 300)
+    options = SelectOptions(top=400, box=1, test_fraction=0.0)
+    flipped = table_of(rng, cryoetganScore=rival, cryoetganDecoyScore=own)
+    with pytest.raises(UserError, match=r"\d+ picks fit the mirror image.*wrong hand"):
+        select(flipped, options)
+    _, own, rival = simulated(rng, 0, 400)
+    nothing = table_of(rng, cryoetganScore=own, cryoetganDecoyScore=rival)
+    with pytest.raises(UserError) as refusal:
+        select(nothing, options)
+    assert "hand" not in str(refusal.value)
 
 
 def test_a_person_overrules_the_decoys(rng):

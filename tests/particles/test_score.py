@@ -14,7 +14,7 @@ from cryoetgan.io.star import ANGLES, COORDINATES, read_star, write_star
 from cryoetgan.particles.curation.select import SelectOptions, select
 from cryoetgan.particles.matching.align import Aligner
 from cryoetgan.particles.matching.decoys import make_decoys, mirror, mirror_likeness
-from cryoetgan.particles.matching.score import score_picks, whiten
+from cryoetgan.particles.matching.score import discount_dense, score_picks, whiten
 from cryoetgan.particles.matching.template import (
     SearchOptions,
     Template,
@@ -341,6 +341,33 @@ def test_what_is_not_there_does_not_rank(density, rng):
     fits = score_picks(tomogram, places, {"a": density}, options)["a"]
     assert fits.scores[0] > fits.scores[1] > 0
     assert fits.scores[2] == fits.decoy_scores[2] == 0
+
+
+def test_gold_does_not_outrank_particles(helix, rng):
+    """A bead of fifty times the grey value of particles scores below every particle."""
+    options = SearchOptions(lowpass=30.0, highpass_shells=1, rotations=400)
+    volume = rng.normal(0, 0.5, (48, 160, 160)).astype(np.float32)
+    places = np.array([(x, y, 24.0) for x in range(20, 160, 40) for y in range(20, 160, 40)])
+    turns = random_rotations(len(places), rng)
+    bead = 50 * (np.sum((np.indices((BOX,) * 3) - BOX // 2) ** 2, axis=0) < 16)
+    for index, (place, rotation) in enumerate(zip(places, turns, strict=True)):
+        x, y, z = (int(v) - BOX // 2 for v in place)
+        body = bead if index < 1 else rotate_volume(helix, rotation)
+        volume[z : z + BOX, y : y + BOX, x : x + BOX] += body
+    tomogram = Volume(seen(volume).astype(np.float32), 10.0)
+    fits = score_picks(tomogram, places, {"a": helix}, options)["a"]
+    assert fits.scores[0] < 0.5 * fits.scores[1:].min()
+
+
+def test_only_far_denser_picks_are_discounted(rng):
+    scores, greys = rng.random(40), rng.uniform(0.5, 1.5, 40)
+    assert (discount_dense(scores, greys) == 1).all()
+    lowest = int(scores.argmin())
+    greys[lowest] = 40.0
+    factors = discount_dense(scores, greys)
+    assert factors[lowest] == pytest.approx(0.1, rel=0.3)
+    assert (np.delete(factors, lowest) == 1).all()
+    assert (discount_dense(scores, -greys) == 1).all()
 
 
 def test_whitening_divides_each_shell_by_its_amplitude(rng):

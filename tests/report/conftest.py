@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cryoetgan.evaluation.hand import judge_hands
 from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, write_star
 from cryoetgan.io.volume_set import write_volume_set
@@ -39,6 +40,15 @@ def metric(value, spread=0.1, warning=None, **baselines):
         "baselines": baselines,
         "warning": warning,
     }
+
+
+def hand_test(share, count, warning=None, likeness=0.5):
+    """What `evaluation hand` writes of one class."""
+    right = round(share * count)
+    pair = np.array([[0.4, 0.1]] * right + [[0.1, 0.4]] * (count - right)).reshape(-1, 2)
+    table = pd.DataFrame(pair, columns=["cryoetganScore", "cryoetganDecoyScore"])
+    found = judge_hands(table.assign(cryoetganClass="ribosome"), {"ribosome": likeness}, None)
+    return found | ({"warning": warning} if warning else {})
 
 
 def table(count, rng, source, tomogram=None):
@@ -81,7 +91,8 @@ def make_run():
         (folder / "translation/smoke/log.csv").write_text("\n".join(steps))
         rows = table(12, rng, "real", "t1")
         volumes("particles/subtomograms.star", rows)
-        write_star(folder / "particles/selected.star", rows)
+        selected = rows.assign(cryoetganQValue=np.linspace(0.01, 0.043, len(rows)))
+        write_star(folder / "particles/selected.star", selected)
         tomogram = rng.standard_normal((48, 56, 64)).astype(np.float32)
         write_volume(folder / "tomograms/t1.mrc", tomogram, VOXEL)
         if simulated:
@@ -99,11 +110,12 @@ def make_run():
             "measure": {
                 "kid": metric(2.0, real_half=0.1),
                 "density": metric(66.0, warning="density is near its cap"),
-                "c2st_auc": metric(0.7, same=0.5),
+                "c2st_auc": metric(0.6, real_half=0.51),
                 "pose_recovery": metric(0.85, chance=0.5),
                 "coverage": metric(0.9, real_half=0.95),
             },
             "measure_untrained": {"kid": metric(50.0, real_half=0.1)},
+            "hand_t1": hand_test(0.97, 120),
         }
         (folder / "evaluation").mkdir()
         for name, content in evaluation.items():

@@ -7,12 +7,13 @@ import shutil
 import pytest
 
 from cryoetgan.io.files import read_json, sha256
+from cryoetgan.io.star import read_star, write_star
 from cryoetgan.report.page import build
 from cryoetgan.report.results import open_results
 from cryoetgan.report.sections import SECTIONS
 from tests.browser import chromium
 from tests.conftest import refused
-from tests.report.conftest import accuracy
+from tests.report.conftest import accuracy, hand_test
 
 HOSTILE = '"><img src=x onerror=alert(1)><script>alert(2)</script>'
 
@@ -70,6 +71,48 @@ def test_warnings_and_failures_of_jobs_are_at_the_top(make_run, tmp_path):
     assert "said in its JSON" not in page
     gaps = re.search(r'id="gaps">.*?</section>', page, re.DOTALL)[0]
     assert "export/copick failed: no room left" in gaps
+
+
+def test_the_first_screen_is_a_level_a_chart_and_three_numbers(page):
+    verdict = re.search(r'<section class="verdict.*?</section>', page, re.DOTALL)[0]
+    screen, reasons = verdict.split("<details>")
+    assert "Use it" in screen
+    assert screen.count("<picture>") == 1
+    numbers = re.findall(r'class="number">([^<]*)<', screen)
+    assert numbers == ["4.3 %", "97 %", "0.60"]
+    assert "0.51 real against real" in screen
+    words = re.sub(r"<[^>]*>", " ", screen).split()
+    assert len(words) < 90, "the first screen is a picture, not a paragraph"
+    assert "90 ± " in reasons
+
+
+def test_a_wrong_hand_forbids_the_use_and_names_the_way_out(make_run, tmp_path):
+    run = make_run(tmp_path / "flipped")
+    path = run / "evaluation/hand_t1.json"
+    path.write_text(json.dumps(hand_test(0.03, 120)))
+    page = build(open_results(run), "T", 1)
+    assert 'class="verdict bad"' in page
+    assert "flip" in re.search(r'class="reason">.*?</p>', page, re.DOTALL)[0]
+    assert "clip flipz" in re.search(r'id="warnings">.*?</section>', page, re.DOTALL)[0]
+    path.write_text(json.dumps(hand_test(0.97, 120, likeness=0.99)))
+    page = build(open_results(run), "T", 1)
+    assert "says nothing" in re.search(r'id="warnings">.*?</section>', page, re.DOTALL)[0]
+    path.write_text('{"all": 3}')
+    results = open_results(run)
+    build(results, "T", 1)
+    assert any("hand_t1.json" in gap for gap in results.gaps)
+
+
+def test_a_particle_that_a_person_accepted_does_not_raise_the_rate(make_run, tmp_path):
+    run = make_run(tmp_path / "accepted")
+    path = run / "particles/selected.star"
+    rows = read_star(path).particles
+    rows.loc[0, "cryoetganQValue"] = 1.0
+    write_star(path, rows)
+    (run / "config.yaml").write_text("particles: {fdr: 0.05}\n")
+    assert '"number">4.3 %<' in build(open_results(run), "T", 1)
+    (run / "config.yaml").write_text("particles: {fdr: 1.0}\n")
+    assert '"number">100.0 %<' in build(open_results(run), "T", 1)
 
 
 def test_the_same_results_give_the_same_page(page, whole_run):
@@ -155,7 +198,7 @@ def test_pseudo_labels_are_called_so(make_run, tmp_path):
         '{"exported": "fitted", "requested": "auto", "reason": "<so>"}'
     )
     page = build(open_results(run), "T", 1)
-    assert 'class="verdict fair"' in page
+    assert 'class="verdict good"' in page
     assert "labelled real crops" not in page
     assert "<code>particles gallery --sample 150</code>" in page
     assert "&lt;so&gt;" in page

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from cryoetgan.report.evaluation_json import parse_accuracy
-from cryoetgan.report.verdict import compare_with_choice, conclude
+from cryoetgan.report.evaluation_json import HandTest, Metric, parse_accuracy
+from cryoetgan.report.label_free import check_hand, check_rates, check_two_sample
+from cryoetgan.report.verdict import compare_with_choice, conclude, find_level
 from tests.report.conftest import accuracy
 
 
@@ -89,14 +90,79 @@ def test_the_numbers_hold_every_accuracy_with_its_interval():
         assert number in found.numbers
 
 
+def level(
+    label_source="templates",
+    rate=0.04,
+    share=0.97,
+    auc=0.6,
+    half=0.5,
+    values=None,
+    exported="generated",
+):
+    """The level of a run from the numbers of its checks; None: the check has no result."""
+    hand = (
+        None if share is None else HandTest(share, 0.9, 1.0, 100, max(0, 2 * share - 1), 0.5, False)
+    )
+    checks = [
+        check_rates({} if rate is None else {"a": rate}),
+        check_hand(hand, {}),
+        check_two_sample(None if auc is None else Metric(auc, None, {"real_half": half}, ""), "x"),
+    ]
+    return find_level(
+        conclude(parse(values or {}), label_source, False, exported), checks, label_source
+    )
+
+
+def test_the_levels_without_annotations():
+    assert level().title == "Use it"
+    worse = {"rate": (0.1, 0.3), "share": (0.8, 0.6), "auc": (0.75, 0.99)}
+    for name, (fair, bad) in worse.items():
+        assert level(**{name: fair}).title == "Use it with care"
+        assert level(**{name: bad}).title == "Do not use it"
+        # evidence that is missing is not good evidence
+        values = {"gan_train": 0.93, "conventional_train": 0.6, "real_train": 0.95}
+        assert level(values=values, **{name: None}).title == "Use it with care"
+    # right particles alone do not show that the set is good, wrong ones show that it is not
+    assert level(auc=None).title == "No verdict yet"
+    assert level(auc=None, share=0.5).title == "Do not use it"
+    # real crops that differ among themselves cannot acquit a set
+    assert level(auc=0.6, half=0.9).tone == "fair"
+
+
+def test_the_reason_is_the_worst_check():
+    assert "30.0 %" in level(rate=0.3, share=0.8).reason
+    assert "0.99" in level(rate=0.1, auc=0.99).reason
+    assert "60 %" in level(share=0.6, auc=0.75).reason
+
+
+@pytest.mark.parametrize("share", [0.5, 0.02])
+def test_noise_and_mirrored_structures_are_never_used(share):
+    """Whatever else is good: the picks prefer neither hand, or the mirror image."""
+    values = {"gan_train": 0.93, "conventional_train": 0.6, "real_train": 0.95}
+    for source in ("templates", "annotations", "truth"):
+        assert level(source, share=share, values=values).tone == "bad"
+
+
+def test_annotated_crops_are_direct_evidence():
+    values = {"gan_train": 0.93, "conventional_train": 0.6, "real_train": 0.95}
+    assert level("annotations", rate=None, share=None, auc=None, values=values).tone == "good"
+    assert level("annotations", auc=0.99, values=values).tone == "fair"
+    assert level("templates", auc=0.99, values=values).tone == "bad"
+    at_chance = values | {"real_train": 0.51}
+    assert level("annotations", values=at_chance).tone == "unknown"
+    assert level("annotations", share=0.5, values=at_chance).tone == "bad"
+    assert level("annotations", values=values | {"gan_train": 0.51}).tone == "bad"
+
+
 @pytest.mark.parametrize("exported", ["generated", "fitted"])
-def test_pseudo_labels_weaken_a_good_verdict(exported):
+def test_pseudo_labels_are_as_good_as_the_picks(exported):
     values = {"gan_train": 0.93, "conventional_train": 0.6, "real_train": 0.95}
     values |= {"fitted_train": 0.94} if exported == "fitted" else {}
     found = conclude(parse(values), "templates", False, exported)
-    assert (found.finding, found.tone) == ("as_good_as_real", "fair")
     assert "labelled real crops" not in found.headline  # there are none
     assert any("pseudo-label" in text for text in found.caveats)
+    assert level(values=values, exported=exported).tone == "good"
+    assert level(values=values, rate=None).tone == "fair"
     assert verdict("templates", gan_train=0.5, real_train=0.9).tone == "bad"
 
 

@@ -199,13 +199,13 @@ def test_the_comparison_says_which_sets_used_picks(plan):
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"classes": "class\tsource\nball\tphantom:ribosome\n"}, ["one class", "decoy"]),
+        ({"classes": "class\tsource\nother\tphantom:ribosome\n"}, ["other", "unnamed"]),
         ({"tomograms": {"synthetic": 1}, "imaging": {"fit": False}}, ["imaging.fit"]),
     ],
 )
 def test_a_run_that_cannot_work_is_refused(plan, changed, words):
     with pytest.raises(UserError) as refusal:
-        plan(**changed).evaluation.check_several_classes()
+        plan(**changed)
     for word in words:
         assert word in str(refusal.value)
 

@@ -129,3 +129,26 @@ rule densities_pose:
             "densities pose {input.maps:q} {params.options} {params.counts} {params.prior}"
             " --seed {params.seed} -o {output.star:q}"
         )
+
+
+rule densities_empty:
+    output:
+        star=results("densities/other.star"),
+        stack=results("densities/other.mrcs"),
+    log:
+        logs("densities/other"),
+    benchmark:
+        timing("densities/other")
+    conda:
+        "../../envs/densities.yaml"
+    threads: 1
+    resources:
+        mem_mb=more_each_attempt(2000),
+        runtime=more_each_attempt(10),
+    params:
+        options=section_options(plan.config.densities, "voxel_size", "box"),
+        # as many as the largest class has
+        number=format_options(count=plan.largest_count),
+        code=code("densities"),
+    shell:
+        step("densities empty {params.options} {params.number} -o {output.star:q}")

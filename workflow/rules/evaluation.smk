@@ -12,7 +12,6 @@ localrules:
 
 rule evaluation_classify:
     input:
-        lambda wildcards: checked(plan.evaluation.check_several_classes) or [],
         train=lambda wildcards: plan.evaluation.classifications[wildcards.name].train,
         train_stack=lambda wildcards: stack(
             plan.evaluation.classifications[wildcards.name].train
@@ -20,6 +19,10 @@ rule evaluation_classify:
         test=lambda wildcards: plan.evaluation.classifications[wildcards.name].test,
         test_stack=lambda wildcards: stack(
             plan.evaluation.classifications[wildcards.name].test
+        ),
+        others=lambda wildcards: plan.evaluation.classification_others(wildcards.name),
+        other_stacks=lambda wildcards: list(
+            map(stack, plan.evaluation.classification_others(wildcards.name))
         ),
         reuse=lambda wildcards: plan.evaluation.classifications[wildcards.name].reuse
         or [],
@@ -97,6 +100,39 @@ rule evaluation_measure:
             "evaluation measure --real {input.real:q} --generated {input.generated:q}"
             " --densities {input.densities:q} --features {input.features:q} {params.options}"
             " --device {params.device} --seed {params.seed} -o {output:q}"
+        )
+
+
+rule evaluation_hand:
+    input:
+        tomogram=results("tomograms/{tomogram}.mrc"),
+        # selected particles prefer their map by construction
+        scores=results("particles/{tomogram}_scores.star"),
+        maps=plan.maps,
+    output:
+        results("evaluation/hand_{tomogram}.json"),
+    log:
+        logs("evaluation/hand_{tomogram}"),
+    benchmark:
+        timing("evaluation/hand_{tomogram}")
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(60),
+    params:
+        templates=format_options(template=plan.maps),
+        tilts=lambda wildcards: plan.tilt_options(wildcards.tomogram),
+        options=section_options(
+            plan.config.particles, "fdr", "rotations", "lowpass", "highpass_shells"
+        ),
+        device=plan.config.device,
+        code=code("evaluation"),
+    shell:
+        step(
+            "evaluation hand {input.scores:q} --tomogram {input.tomogram:q} {params.templates}"
+            " {params.tilts} {params.options} --device {params.device} -o {output:q}"
         )
 
 
@@ -226,8 +262,6 @@ rule ablations:
 
 
 rule evaluation_comparison_config:
-    input:
-        lambda wildcards: checked(plan.evaluation.check_several_classes) or [],
     output:
         results("evaluation/comparison.yaml"),
     log:
@@ -246,6 +280,8 @@ rule evaluation_compare:
         real_stack=stack(plan.real),
         sets=list(plan.evaluation.comparison_sets().values()),
         stacks=list(map(stack, plan.evaluation.comparison_sets().values())),
+        others=plan.evaluation.comparison_others(),
+        other_stacks=list(map(stack, plan.evaluation.comparison_others())),
         template=results("particles/selected.star") if plan.annotated else [],
     output:
         table=results("evaluation/comparison/comparison.csv"),

@@ -43,8 +43,10 @@ rule imaging_fit:
 
 rule imaging_simulate:
     input:
-        densities=results("densities/poses.star"),
-        densities_stack=results("densities/poses.mrcs"),
+        densities=lambda wildcards: plan.densities_of(wildcards.conventional),
+        densities_stack=lambda wildcards: stack(
+            plan.densities_of(wildcards.conventional)
+        ),
     output:
         star=results("imaging/{conventional}.star"),
         stack=results("imaging/{conventional}.mrcs"),
@@ -75,8 +77,8 @@ rule imaging_simulate:
 
 rule imaging_simulate_fitted:
     input:
-        densities=results("densities/poses.star"),
-        densities_stack=results("densities/poses.mrcs"),
+        densities=lambda wildcards: plan.densities_of(wildcards.fitted),
+        densities_stack=lambda wildcards: stack(plan.densities_of(wildcards.fitted)),
         models=plan.training_models,
         arrays=TRAINING_ARRAYS,
     output:
@@ -87,7 +89,7 @@ rule imaging_simulate_fitted:
     benchmark:
         timing("imaging/{fitted}")
     wildcard_constraints:
-        fitted="fitted|comparison/no_neighbours",
+        fitted="(fitted|comparison/no_neighbours)(_other)?",
     conda:
         "../../envs/imaging.yaml"
     threads: 1
@@ -107,8 +109,8 @@ rule imaging_simulate_fitted:
 
 rule imaging_ablate:
     input:
-        densities=results("densities/poses.star"),
-        densities_stack=results("densities/poses.mrcs"),
+        densities=lambda wildcards: plan.densities_of(wildcards.kind),
+        densities_stack=lambda wildcards: stack(plan.densities_of(wildcards.kind)),
         models=plan.training_models,
         arrays=TRAINING_ARRAYS,
         tomograms=[results(f"tomograms/{name}.mrc") for name in plan.training],
@@ -122,7 +124,7 @@ rule imaging_ablate:
     benchmark:
         timing("imaging/comparison/{kind}")
     wildcard_constraints:
-        kind="noise_only|real_background",
+        kind="(noise_only|real_background)(_other)?",
     conda:
         "../../envs/imaging.yaml"
     threads: 1
@@ -131,15 +133,18 @@ rule imaging_ablate:
         runtime=more_each_attempt(120),
     params:
         models=format_options(model=plan.training_models),
+        kind=lambda wildcards: wildcards.kind.removesuffix("_other"),
         background=lambda wildcards: (
-            plan.background_options() if wildcards.kind == "real_background" else ""
+            plan.background_options()
+            if wildcards.kind.startswith("real_background")
+            else ""
         ),
         per_group=section_options(plan.config.imaging, "per_group"),
         seed=plan.config.seed,
         code=code("imaging"),
     shell:
         step(
-            "imaging ablate {input.densities:q} --kind {wildcards.kind} {params.models}"
+            "imaging ablate {input.densities:q} --kind {params.kind} {params.models}"
             " {params.background} {params.per_group} --seed {params.seed} -o {output.star:q}"
         )
 

@@ -1,5 +1,7 @@
 """Particles: pick, score, select, extract; annotated particles; averages on request."""
 
+EXTRACTED = {"subtomograms": "selected", "other": "unselected"}
+
 
 rule particles_pick:
     input:
@@ -116,7 +118,8 @@ rule particles_select:
         scores=[results(f"particles/{name}_scores.star") for name in plan.tomograms],
         curation=plan.curation_files(),
     output:
-        results("particles/selected.star"),
+        selected=results("particles/selected.star"),
+        others=results("particles/unselected.star"),
     log:
         logs("particles/selected"),
     benchmark:
@@ -138,21 +141,26 @@ rule particles_select:
     shell:
         step(
             "particles select {input.scores:q} {params.options} {params.splits}"
-            " {params.groups} --box {params.box} -o {output:q}"
+            " {params.groups} --box {params.box} --others {output.others:q}"
+            " -o {output.selected:q}"
         )
 
 
 rule particles_extract:
     input:
-        selected=results("particles/selected.star"),
+        selected=lambda wildcards: results(
+            f"particles/{EXTRACTED[wildcards.extracted]}.star"
+        ),
         tomograms=[results(f"tomograms/{name}.mrc") for name in plan.tomograms],
     output:
-        star=results("particles/subtomograms.star"),
-        stack=results("particles/subtomograms.mrcs"),
+        star=results("particles/{extracted}.star"),
+        stack=results("particles/{extracted}.mrcs"),
     log:
-        logs("particles/subtomograms"),
+        logs("particles/{extracted}"),
     benchmark:
-        timing("particles/subtomograms")
+        timing("particles/{extracted}")
+    wildcard_constraints:
+        extracted=one_of(EXTRACTED),
     conda:
         "../../envs/particles.yaml"
     threads: 1

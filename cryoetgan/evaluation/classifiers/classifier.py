@@ -1,7 +1,7 @@
 """A trained classifier of volumes: its probabilities, its features, its file."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,14 @@ class Classifier:
 
     def predict(self, volumes: NDArray[Any]) -> NDArray[np.str_]:
         """Return the most probable class `(N,)` of volumes `(N, z, y, x)`."""
-        return np.array(self.classes)[self.probabilities(volumes).argmax(axis=1)]
+        return self.most_probable(self.probabilities(volumes))
+
+    def most_probable(
+        self, probabilities: NDArray[np.float64], among: Sequence[str] | None = None
+    ) -> NDArray[np.str_]:
+        """Return the most probable class `(N,)`, of all or `among` these, of `probabilities`."""
+        columns = [i for i, name in enumerate(self.classes) if among is None or name in among]
+        return np.array(self.classes)[columns][probabilities[:, columns].argmax(axis=1)]
 
     @torch.no_grad()
     def features(self, volumes: NDArray[Any], layer: str | None = None) -> NDArray[np.float32]:

@@ -19,9 +19,11 @@ from cryoetgan.devices import multiplies_bfloat16
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation.classifiers.classifier import NETWORKS, Classifier, standardise
 from cryoetgan.evaluation.labelled_sets import LabelledSet, check_classes
-from cryoetgan.evaluation.statistics.clusters import cluster_labels
+from cryoetgan.evaluation.metrics.precision_recall import confusion_matrix, open_record
+from cryoetgan.evaluation.statistics.clusters import Labels, cluster_labels
 from cryoetgan.evaluation.statistics.intervals import cluster_robust_wilson
 from cryoetgan.evaluation.statistics.spatial_split import count_overlapping, validation_split
+from cryoetgan.io.star import OTHER
 from cryoetgan.physics.geometry import HALF_TURNS
 from cryoetgan.progress import track
 from cryoetgan.seeds import integer_seed, rng
@@ -210,16 +212,37 @@ def evaluate_classifier(classifier: Classifier, test: LabelledSet) -> dict[str, 
 
     Paper, section 3.3.5, if the classifier was trained on real subtomograms and the test set is
     generated (GAN-test). Rows of the matrix are true classes, columns are predicted ones.
+
+    If both sets hold `other`, `open` has precision, recall and F1 of each class on all volumes
+    (`open_record`). The accuracy is then closed: of the named classes, among the named classes.
+    With one named class it is the accuracy of telling it from `other`.
     """
-    predicted = classifier.predict(test.volumes)
-    correct = predicted == test.names
-    classes = sorted({*classifier.classes, *(str(name) for name in test.names)})
+    probabilities = classifier.probabilities(test.volumes)
+    predicted = classifier.most_probable(probabilities)
+    clusters = cluster_labels(test.table)
+    is_open = OTHER in classifier.classes and OTHER in test.names
+    named = [name for name in classifier.classes if name != OTHER]
+    rows = np.arange(len(test))
+    closed = predicted
+    if len(named) > 1:
+        rows = np.flatnonzero(test.names != OTHER)
+        closed = classifier.most_probable(probabilities[rows], named)
+    found = _accuracy_record(test.names[rows], closed, clusters[rows], classifier.classes)
+    return found | ({"open": open_record(test.names, predicted, clusters)} if is_open else {})
+
+
+def _accuracy_record(
+    names: Labels, predicted: Labels, clusters: Labels, trained: Sequence[str]
+) -> dict[str, Any]:
+    """Return accuracy, interval, classes, confusion and n_test of volumes `(N,)`."""
+    correct = predicted == names
+    several = len([name for name in trained if name != OTHER]) > 1
+    known = {name for name in trained if not (several and name == OTHER)}
+    classes = sorted({*known, *map(str, names)})
     return {
         "accuracy": float(correct.mean()),
-        "interval": list(cluster_robust_wilson(correct, cluster_labels(test.table))),
+        "interval": list(cluster_robust_wilson(correct, clusters)),
         "classes": classes,
-        "confusion": [
-            [int(((test.names == a) & (predicted == b)).sum()) for b in classes] for a in classes
-        ],
-        "n_test": len(test),
+        "confusion": confusion_matrix(names, predicted, classes),
+        "n_test": len(names),
     }

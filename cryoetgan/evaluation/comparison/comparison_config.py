@@ -27,6 +27,7 @@ class VolumeRows(_Named):
 
     star: str  # volume set
     split: Split | None = None
+    other: tuple[str, ...] = ()  # sets of crops without particles, class `other`
 
 
 class Method(_Named):
@@ -34,6 +35,7 @@ class Method(_Named):
 
     star: str | list[str]  # a list holds one volume set per seed, of generators trained anew
     split: Split | None = None
+    other: tuple[str, ...] = ()  # sets of crops without particles, made by the same method
     # for leave_one_out: class to the set that was made without any real crops of that class
     without: dict[str, str] = Field({})
     uses_picks: bool = True  # made from picks; a conventional simulation needs no `without`
@@ -46,7 +48,9 @@ class Method(_Named):
 
     def rows(self, seed: int) -> VolumeRows:
         """Return the volume set of one seed."""
-        return VolumeRows(star=self.stars[seed % len(self.stars)], split=self.split)
+        return VolumeRows(
+            star=self.stars[seed % len(self.stars)], split=self.split, other=self.other
+        )
 
 
 class TemplateMatching(_Named):

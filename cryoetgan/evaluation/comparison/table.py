@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 from cryoetgan.evaluation.comparison.comparison_config import REAL, ComparisonConfig
 from cryoetgan.evaluation.labelled_sets import LabelledSet
+from cryoetgan.evaluation.metrics.precision_recall import f1_contributions
 from cryoetgan.evaluation.statistics.clusters import Labels, cluster_labels
 from cryoetgan.evaluation.statistics.intervals import cluster_robust_wilson, mean_over_seeds
+from cryoetgan.io.star import OTHER
 
 COLUMNS = ("gan_train", "gan_test", "mixed", "minus_baseline", "minus_upper_bound")
 CONFOUNDED = (
@@ -19,22 +21,25 @@ CONFOUNDED = (
 Results = Mapping[tuple[str, ...], Sequence[Mapping[str, Any]]]
 """Name of a trial to its results (of `run_trial`), one per seed."""
 Correct = NDArray[np.float64]
-"""`(seeds, N)`: 1 if a test volume was classified correctly, 0 if not."""
+"""`(seeds, N)`: 1 if a test volume was classified correctly, 0 if not; or its contribution to the
+mean F1."""
 
 
 def tabulate(
     config: ComparisonConfig,
     results: Results,
     test: LabelledSet,
-    template_correct: NDArray[np.bool_] | None,
+    by_templates: NDArray[np.str_] | None,
 ) -> dict[str, Any]:
     """Return the table: methods, upper bound, controls.
 
-    `template_correct` `(N,)` are the test crops that template matching classifies correctly.
+    `by_templates` `(N,)` are the classes of the test crops by template matching. Figures are
+    accuracies, or mean F1 over classes if the test set holds `other` (key `figure`).
     """
     clusters = cluster_labels(test.table)
-    _, counts = np.unique(test.names, return_counts=True)
-    upper_bound = _stack_correct(results[REAL,])
+    found, counts = np.unique(test.names, return_counts=True)
+    is_open = OTHER in found
+    upper_bound = _stack(results[REAL,])
     points = [(count, results["curve", str(count)]) for count in config.curve]
     table: dict[str, Any] = {
         "methods": _method_rows(config, results, test.names, clusters),
@@ -42,33 +47,40 @@ def tabulate(
         "seeds": config.seeds,
         "few_shot": config.few_shot,
         "n_test": len(test),
-        "chance": float(counts.max() / counts.sum()),
+        "figure": "f1" if is_open else "accuracy",
+        "chance": 1 / len(counts) if is_open else float(counts.max() / counts.sum()),
         "upper_bound": _accuracy(upper_bound, clusters)
         | {
             "n_train": results[REAL,][0]["n_train"],
-            "classes": _accuracy_by_class(upper_bound, test.names),
+            "classes": _accuracy_by_class(_stack(results[REAL,], "correct"), test.names),
         },
         "curve": [
-            _accuracy(_stack_correct(found), clusters)
+            _accuracy(_stack(found), clusters)
             | {"per_class": count, "n_train": found[0]["n_train"]}
             for count, found in points
         ],
     }
     if config.background:
-        background = _accuracy(_stack_correct(results["background",]), clusters)
+        background = _accuracy(_stack(results["background",]), clusters)
         confounded = background["interval"][0] > table["chance"]
         table["background"] = background | {"warning": CONFOUNDED if confounded else None}
-    if template_correct is not None:
-        interval = list(cluster_robust_wilson(template_correct, clusters))
-        table["template_matching"] = {"value": float(template_correct.mean()), "interval": interval}
+    if by_templates is not None:
+        correct = by_templates == test.names
+        table["template_matching"] = {
+            "value": float(correct.mean()),
+            "interval": list(cluster_robust_wilson(correct, clusters)),
+        }
+        if is_open:
+            values = f1_contributions(test.names, by_templates, found.tolist())
+            table["template_matching"] = _accuracy(values[None], clusters)
     if config.leave_one_out:
         table["leave_one_out"] = _left_out(results, test.names, clusters)
     return table
 
 
-def _stack_correct(results: Sequence[Mapping[str, Any]], name: str = REAL) -> Correct:
+def _stack(results: Sequence[Mapping[str, Any]], key: str = "values", name: str = REAL) -> Correct:
     """Return `(seeds, N)` of one test set; sets of several lengths are cut to the shortest."""
-    rows = [result["correct"][name] for result in results]
+    rows = [result[key][name] for result in results]
     shortest = min(map(len, rows))
     return np.array([list(row[:shortest]) for row in rows], float)
 
@@ -77,23 +89,23 @@ def _method_rows(
     config: ComparisonConfig, results: Results, names: Labels, clusters: Labels
 ) -> list[dict[str, Any]]:
     """Return one row per method, the highest GAN-train accuracy first."""
-    upper_bound = _stack_correct(results[REAL,])
-    baseline = _stack_correct(results["gan_train", config.baseline]) if config.baseline else None
+    upper_bound = _stack(results[REAL,])
+    baseline = _stack(results["gan_train", config.baseline]) if config.baseline else None
     rows = []
     for name, method in config.methods.items():
-        correct = _stack_correct(results["gan_train", name])
+        correct = _stack(results["gan_train", name])
         row = {
             "name": name,
             "gan_train": _accuracy(correct, clusters),
             # its test set belongs to the method: only the seeds vary
-            "gan_test": _accuracy(_stack_correct(results[REAL,], name)),
-            "classes": _accuracy_by_class(correct, names),
+            "gan_test": _accuracy(_stack(results[REAL,], name=name)),
+            "classes": _accuracy_by_class(_stack(results["gan_train", name], "correct"), names),
             "n_train": results["gan_train", name][0]["n_train"],
             "fraction_of_upper_bound": float(correct.mean() / max(upper_bound.mean(), 1e-9)),
             "minus_upper_bound": _accuracy(correct - upper_bound, clusters, -1.0),
         }
         if config.few_shot and method.mix:
-            row["mixed"] = _accuracy(_stack_correct(results["mixed", name]), clusters)
+            row["mixed"] = _accuracy(_stack(results["mixed", name]), clusters)
         if baseline is not None and name != config.baseline:
             row["minus_baseline"] = _accuracy(correct - baseline, clusters, -1.0)
         rows.append(row)
@@ -128,8 +140,8 @@ def _left_out(results: Results, names: Labels, clusters: Labels) -> dict[str, An
         }
         chosen = names == new
         table.setdefault(name, {})[new] = {
-            column: _accuracy(_stack_correct(found)[:, chosen], clusters[chosen])
-            | {"others": _accuracy(_stack_correct(found)[:, ~chosen], clusters[~chosen])}
+            column: _accuracy(_stack(found, "correct")[:, chosen], clusters[chosen])
+            | {"others": _accuracy(_stack(found, "correct")[:, ~chosen], clusters[~chosen])}
             for column, found in columns.items()
         }
     return table

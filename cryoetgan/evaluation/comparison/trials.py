@@ -21,8 +21,9 @@ from cryoetgan.evaluation.comparison.comparison_config import (
 )
 from cryoetgan.evaluation.comparison.table import tabulate
 from cryoetgan.evaluation.labelled_sets import LabelledSet
+from cryoetgan.evaluation.metrics.precision_recall import f1_contributions
 from cryoetgan.io.files import read_json, sha256, write_json
-from cryoetgan.io.star import COORDINATES, read_star
+from cryoetgan.io.star import COORDINATES, OTHER, read_star
 from cryoetgan.io.volume_set import stack_path
 from cryoetgan.progress import track
 from cryoetgan.seeds import rng
@@ -64,15 +65,23 @@ class ComparisonData:
         self.hashes: dict[str, str] = {}
         stars = [config.real_train.star]
         for method in config.methods.values():
-            stars += [*method.stars, *method.without.values()]
+            stars += [*method.stars, *method.without.values(), *method.other]
+        stars += [*config.real_train.other, *config.real_test.other]
         labelled_sets.open_sets(folder / config.real_test.star, *(folder / star for star in stars))
         self.real = {rows: self._load(rows) for rows in (config.real_train, config.real_test)}
         self.real_train, self.real_test = self.real[config.real_train], self.real[config.real_test]
         training.check_train_and_test(self.real_train, self.real_test)
 
     def _load(self, rows: VolumeRows) -> LabelledSet:
-        return labelled_sets.load_labelled(
-            labelled_sets.open_sets(self.folder / rows.star)[0], rows.split
+        first, *others = labelled_sets.open_sets(
+            self.folder / rows.star, *(self.folder / star for star in rows.other)
+        )
+        # a test set holds every pick, a training set as many without a particle as of a class
+        drawn = None if rows == self.config.real_test else rng(0, "comparison", "other")
+        return labelled_sets.add_other(
+            labelled_sets.load_labelled(first, rows.split),
+            labelled_sets.load_others(others, rows.split),
+            drawn,
         )
 
     def read(self, part: Part) -> LabelledSet:
@@ -100,7 +109,8 @@ class ComparisonData:
 
     def key(self, trial: Trial, options: training.TrainingOptions) -> str:
         """Return a key of a trial that changes with its sets and options."""
-        stars = sorted({part.rows.star for part in (*trial.train, *trial.tests.values())})
+        parts = (*trial.train, *trial.tests.values())
+        stars = sorted({star for part in parts for star in (part.rows.star, *part.rows.other)})
         for star in set(stars) - set(self.hashes):
             path = self.folder / star
             self.hashes[star] = sha256(path)[:16] + sha256(stack_path(path))[:16]
@@ -109,8 +119,8 @@ class ComparisonData:
         digest = hashlib.sha256(repr(content).encode()).hexdigest()[:12]
         return f"{'/'.join(trial.name)} {trial.seed} {digest}"
 
-    def classify_by_templates(self) -> NDArray[np.bool_] | None:
-        """Return which real test crops template matching classifies correctly, `(N,)`."""
+    def classify_by_templates(self) -> NDArray[np.str_] | None:
+        """Return the class `(N,)` of each real test crop by template matching."""
         if (matching := self.config.template_matching) is None:
             return None
         path = self.folder / matching.star
@@ -121,7 +131,7 @@ class ComparisonData:
                 f"of {path}; leave `template_matching` out"
             )
         classes = labelled_sets.classes_of_picks(self.real_test, picks, matching.radius)
-        return classes == self.real_test.names
+        return np.where(classes == "", OTHER, classes)
 
 
 def run_comparison(
@@ -163,16 +173,26 @@ def run_comparison(
 def _run_trial(
     trial: Trial, data: ComparisonData, options: training.TrainingOptions
 ) -> dict[str, Any]:
-    """Return `n_train`, and `correct`: test set to a string of 1 (correct) and 0, by volume."""
+    """Return `n_train`, and by test set one number a volume.
+
+    `correct` is a string of 1 (correct) and 0; `values` are contributions to the mean F1 if the
+    test set holds `other`, and else the same as `correct`.
+    """
     train = data.read_training_set(trial.train)
     labelled_sets.check_classes(train.names, data.real_test.names)
     classifier = training.train_on_set(train, options)
-    correct = {}
+    correct: dict[str, str] = {}
+    values: dict[str, Any] = {}
     for name, part in trial.tests.items():
         test = data.read(part)
-        hits = classifier.predict(test.volumes) == test.names
-        correct[name] = "".join("1" if hit else "0" for hit in hits)
-    return {"n_train": len(train), "correct": correct}
+        predicted = classifier.predict(test.volumes)
+        correct[name] = "".join("1" if hit else "0" for hit in predicted == test.names)
+        values[name] = correct[name]
+        if OTHER in test.names:
+            classes = np.unique(test.names).tolist()
+            contributions = f1_contributions(test.names, predicted, classes)
+            values[name] = contributions.round(6).tolist()
+    return {"n_train": len(train), "correct": correct, "values": values}
 
 
 def _plan_trials(data: ComparisonData) -> Iterator[Trial]:
@@ -202,7 +222,7 @@ def _plan_trials(data: ComparisonData) -> Iterator[Trial]:
 
 def _left_out_trials(data: ComparisonData, seed: int, name: str, method: Method) -> Iterator[Trial]:
     test = {REAL: Part(data.config.real_test)}
-    for new in map(str, np.unique(data.real_test.names)):
+    for new in sorted(set(map(str, data.real_test.names)) - {OTHER}):
         rows = method.rows(seed)
         if new in method.without:
             rows = VolumeRows(star=method.without[new])

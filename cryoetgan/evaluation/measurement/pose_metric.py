@@ -12,7 +12,9 @@ from cryoetgan.evaluation.metrics import pose_recovery
 from cryoetgan.evaluation.statistics.clusters import cluster_labels
 from cryoetgan.evaluation.statistics.intervals import cluster_robust_wilson, wilson
 from cryoetgan.io.star import ANGLES
+from cryoetgan.physics.geometry import mirror
 
+MIRRORED = "mirror image"
 VOLUMES, REALIGNED_VOLUMES = 400, 24
 Floats = NDArray[np.floating]
 
@@ -25,11 +27,15 @@ def pose_metric(
     The baseline `physics` is a simulation in the same poses at the same signal-to-noise
     ratio; `real` needs the angles of real crops. `rotation_error` (degrees) and
     `shift_error` (angstrom) are medians after realignment near the known pose, for the
-    generated volumes and the baselines; without `realign` they are absent.
+    generated volumes and the baselines; without `realign` they are absent. With one map, its
+    mirror image is the other class.
     """
     if inputs.tilt_range is None:
         raise ValueError("pose recovery needs a tilt range")
-    templates = pose_recovery.PosedTemplates(inputs.maps, inputs.tilt_range)
+    maps = dict(inputs.maps)
+    if len(maps) == 1:
+        maps[MIRRORED] = mirror(*maps.values())
+    templates = pose_recovery.PosedTemplates(maps, inputs.tilt_range)
     chosen = _sample(inputs.generated, inputs.maps, rng)
     spectra = [templates.spectrum(volume) for volume in chosen.volumes]
     noise = (rng.standard_normal(chosen.volumes.shape[1:]) for _ in spectra)
@@ -49,15 +55,13 @@ def pose_metric(
         name: pose_recovery.recover_poses(volumes, table, templates, inputs.voxel_size, count)
         for name, (volumes, table) in compared.items()
     }
-    correct, chance = found["value"].correct, 1 / len(inputs.maps)
+    correct, chance = found["value"].correct, 1 / len(maps)
     baselines = {"chance": chance}
     baselines |= {name: float(f.correct.mean()) for name, f in found.items() if name != "value"}
     interval = cluster_robust_wilson(correct, cluster_labels(chosen.table))
     value = float(correct.mean())
     warning = ""
-    if len(inputs.maps) < 2:
-        warning = "with one map every volume is correct; give --map of each class"
-    elif interval[0] <= chance:
+    if interval[0] <= chance:
         warning = "not above chance: the generated volumes do not show their own particle"
     elif value < wilson(baselines["physics"] * len(correct), len(correct))[0]:
         warning = (

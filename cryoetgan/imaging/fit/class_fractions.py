@@ -22,7 +22,8 @@ from scipy import fft, ndimage
 
 from cryoetgan import seeds
 from cryoetgan.densities.poses import Poser
-from cryoetgan.imaging.model import OTHER_CLASS, SCENE_BOXES, ImagingModel
+from cryoetgan.imaging.model import SCENE_BOXES, ImagingModel
+from cryoetgan.io.star import OTHER
 from cryoetgan.particles.picking.dog import SIGMA_RATIO
 from cryoetgan.physics.geometry import centre_distance, random_rotations
 from cryoetgan.physics.optics import frequency_axes
@@ -297,10 +298,10 @@ def simulate_picks(
             signal, noise = model.signal_and_noise(target, centre, rng)
             yield signal + noise, name
     for index in range(per_class):
-        rng = seeds.rng(seed, "imaging", "shares", OTHER_CLASS, index)
+        rng = seeds.rng(seed, "imaging", "shares", OTHER, index)
         scene = model.signal(model.build_scene(None, np.zeros(3), rng))
         scene += model.noise((SCENE_BOXES * model.box,) * 3, rng)
-        yield cut_brightest_blob(scene, model.box, sigma), OTHER_CLASS
+        yield cut_brightest_blob(scene, model.box, sigma), OTHER
 
 
 def cut_brightest_blob(scene: Floats, box: int, sigma: float) -> NDArray[np.float32]:

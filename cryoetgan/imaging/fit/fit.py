@@ -40,13 +40,13 @@ from cryoetgan.imaging.fit.gain import (
 from cryoetgan.imaging.fit.noise import Autocovariance, FreeVoxels, sample_blocks
 from cryoetgan.imaging.fit.tilt_range import check_tilt_range
 from cryoetgan.imaging.model import (
-    OTHER_CLASS,
     SCENE_BOXES,
     ImagingModel,
     crop_centre,
 )
 from cryoetgan.imaging.neighbours import PairCorrelation, measure_pair_correlation
 from cryoetgan.imaging.noise_spectrum import NoiseSpectrum, tabulate
+from cryoetgan.io.star import OTHER
 from cryoetgan.physics.geometry import random_rotations
 from cryoetgan.physics.optics import hermitian_weights
 from cryoetgan.progress import track
@@ -152,7 +152,7 @@ def fit_to_particles(
     fitter.posed.active = np.asarray(picks.particles)
     model = fitter.regress_gain(particles)
     fractions = class_fractions.count_class_fractions(
-        picks.names, np.asarray(picks.counts), [*sorted(model.maps), OTHER_CLASS]
+        picks.names, np.asarray(picks.counts), [*sorted(model.maps), OTHER]
     )
     return model, particles, fractions
 
@@ -247,7 +247,7 @@ class ModelFitter:
             gain=constant_gain(data.acquisition.tilts, data.box, data.voxel_size),
             noise_spectrum=self._noise_spectrum(covariance),
             pair_correlation=self._measure_pair_correlation(),
-            class_fractions={**fractions, OTHER_CLASS: 0.0},
+            class_fractions={**fractions, OTHER: 0.0},
             maps={name: np.asarray(m, np.float32) for name, m in data.maps.items()},
         )
 
@@ -301,7 +301,7 @@ class ModelFitter:
 
     def estimate_class_fractions(self, model: ImagingModel, chosen: Indices) -> ShapeFractions:
         """Return the class fractions of the chosen picks."""
-        picks, names = self.data.picks, [*sorted(model.maps), OTHER_CLASS]
+        picks, names = self.data.picks, [*sorted(model.maps), OTHER]
         radius = particle_radius(self.data.maps)
         features = ShapeFeatures(self.data.box, radius)
         # the DoG filter responds most to a ball at sigma = radius / sqrt(3)

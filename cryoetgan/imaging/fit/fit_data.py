@@ -14,10 +14,10 @@ from scipy.spatial.transform import Rotation
 from cryoetgan import seeds
 from cryoetgan.densities.poses import Poser
 from cryoetgan.errors import UserError, format_shape
-from cryoetgan.imaging.model import OTHER_CLASS, add_box
+from cryoetgan.imaging.model import add_box
 from cryoetgan.io.exclusion import ExclusionMask
 from cryoetgan.io.mrc import read_maps, read_mask, read_tomogram
-from cryoetgan.io.star import ANGLES, COORDINATES, read_star, select_tomogram
+from cryoetgan.io.star import ANGLES, COORDINATES, OTHER, read_star, select_tomogram
 from cryoetgan.particles.curation.fdr import add_q_values, rank_rows
 from cryoetgan.particles.picking.dog import non_maximum_suppression
 from cryoetgan.physics.acquisition import Acquisition, read_acquisition
@@ -213,10 +213,8 @@ def read_fit_data(
     """
     volume = read_tomogram(tomogram)
     maps = read_maps(densities, volume.voxel_size, tomogram)
-    if OTHER_CLASS in maps:
-        raise UserError(
-            f"'{OTHER_CLASS}' is the class of all other picks; rename {OTHER_CLASS}.mrc"
-        )
+    if OTHER in maps:
+        raise UserError(f"'{OTHER}' is the class of all other picks; rename {OTHER}.mrc")
     if len({n for density in maps.values() for n in density.shape}) > 1:
         found = ", ".join(f"{name} {format_shape(m.shape)}" for name, m in maps.items())
         raise UserError(f"maps have {found} voxels; wanted cubes of one size (densities.box)")

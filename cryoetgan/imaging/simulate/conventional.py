@@ -17,7 +17,7 @@ from cryoetgan import seeds
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import SCENE_BOXES
 from cryoetgan.io.memmap import iterate_sections
-from cryoetgan.io.star import item_names
+from cryoetgan.io.star import OTHER, item_names
 from cryoetgan.io.volume_set import VolumeSet, VolumeSetWriter
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.optics import missing_wedge, radius_grid, recorded_ctf
@@ -111,9 +111,13 @@ class ConventionalSimulator:
         return fft.irfftn(fft.rfftn(scene) * transfer, s=scene.shape)[self._inner]
 
     def simulate(self, density: Floats, rng: np.random.Generator) -> Floats:
-        """Return signal plus noise at the requested signal-to-noise ratio."""
+        """Return signal plus noise at the requested signal-to-noise ratio.
+
+        An empty box gives noise of variance 1.
+        """
         signal, noise = self.signal(density), self.noise(rng)
-        return signal + noise * np.sqrt(signal.var() / self.snr)
+        variance = float(signal.var())
+        return signal + noise * (np.sqrt(variance / self.snr) if variance else 1.0)
 
 
 def write_conventional(
@@ -133,6 +137,11 @@ def write_conventional(
     with VolumeSetWriter(output, count, densities.box, size, optics) as writer:
         items = zip(iterate_sections(densities.volumes), rows, names, strict=True)
         for density, row, name in track(items, "simulating", count):
+            if row["cryoetganClass"] != OTHER and not np.ptp(density):
+                raise UserError(
+                    f"{densities.path}: volume {name} is constant everywhere, so it gives no "
+                    "signal; name a set with particles in it"
+                )
             volume = simulator.simulate(np.asarray(density), seeds.rng(seed, "imaging", name))
             writer.add(volume, row)
             total += float(volume.sum(dtype=np.float64))
@@ -140,10 +149,5 @@ def write_conventional(
         # one grey scale for the set: contrast between light and heavy particles is information
         mean = total / writer.data.size
         sd = np.sqrt(max(square / writer.data.size - mean**2, 0.0))
-        if not sd > 0:
-            raise UserError(
-                f"{densities.path}: its densities are constant everywhere, so they give no "
-                "signal; name a set with particles in it"
-            )
         for volume in iterate_sections(writer.data):
             volume[:] = (volume - mean) / sd

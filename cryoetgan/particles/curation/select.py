@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from cryoetgan.errors import UserError, suggest
-from cryoetgan.io.star import COORDINATES, SPLITS
+from cryoetgan.io.star import COORDINATES, OTHER, SPLITS, particle_id
 from cryoetgan.particles.curation.fdr import add_q_values, rank_rows
 from cryoetgan.particles.picking.dog import non_maximum_suppression
 from cryoetgan.progress import log
+from cryoetgan.seeds import rng
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,9 +25,16 @@ YES = {"1", "yes", "y", "true", "accepted", "accept"}
 NO = {"0", "no", "n", "false", "rejected", "reject"}
 DUPLICATE_DISTANCE = 0.25
 """Distance below which two refined positions are one particle picked twice, in boxes."""
+TEST_OTHERS = 5
+"""Largest number of picks without a particle in the test set, over the largest of a class."""
 Decisions = Mapping[str, str]
 """Id to class; the class is empty if rejected, and `UNNAMED` if accepted without a class."""
 UNNAMED = "*"
+FLIP = (
+    "flip one axis of the tomogram before it is imported (IMOD: `clip flipz IN OUT`), or mirror "
+    "the map"
+)
+"""Advice if the tomogram or the map has the wrong hand."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +78,7 @@ def select(
     decisions = decisions or {}
     table = choose_classes(scores, decisions)
     table = remove_duplicates(table, DUPLICATE_DISTANCE * options.box, decisions)
+    mirrored = fit_mirror_images(table, options.fdr)
     if "cryoetganDecoyScore" in table:
         table = keep_below_fdr(table, options, decisions)
     else:
@@ -83,6 +93,13 @@ def select(
     table = keep_best(table, options, decisions)
     classes = set(table["cryoetganClass"])
     missing = sorted(set(scores["cryoetganClass"]) - classes)
+    if set(missing) & set(mirrored):
+        name = min(set(missing) & set(mirrored))
+        raise UserError(
+            f"no particle of class {name} is left, but {mirrored[name]} picks fit the mirror image "
+            f"of its map at a false discovery rate of {options.fdr:g}: the tomogram or the map has "
+            f"the wrong hand; {FLIP}"
+        )
     if missing:
         raise UserError(
             f"no particle of class {', '.join(missing)} is left: no pick fits it best at a false "
@@ -95,11 +112,90 @@ def select(
     return assign_splits(table, options)
 
 
+def fit_mirror_images(table: "pd.DataFrame", rate: float) -> dict[str, int]:
+    """Return the number of picks that fit the mirror image of a map, by class.
+
+    `table` has one row a pick; of the rates, map and mirror image have exchanged their parts.
+    """
+    if "cryoetganDecoys" not in table:
+        return {}
+    swapped = {"cryoetganScore": "cryoetganDecoyScore", "cryoetganDecoyScore": "cryoetganScore"}
+    images = table[table["cryoetganDecoys"] == "mirror"].rename(columns=swapped)
+    images = add_q_values(images, np.full(len(images), "all"))
+    fits = images["cryoetganScore"] > images["cryoetganDecoyScore"]
+    found = images[fits & (images["cryoetganQValue"] <= rate)]
+    return {str(name): len(rows) for name, rows in found.groupby("cryoetganClass")}
+
+
 def choose_classes(scores: "pd.DataFrame", decisions: Decisions) -> "pd.DataFrame":
     """Return one row a particle, best first: of the best class, or the class a person named."""
     named = scores["cryoetganId"].map(decisions)
     order = np.lexsort([-rank_rows(scores), scores["cryoetganClass"] != named])
     return scores.iloc[order].drop_duplicates("cryoetganId").reset_index(drop=True)
+
+
+def select_others(
+    scores: "pd.DataFrame",
+    selected: "pd.DataFrame",
+    options: SelectOptions,
+    decisions: Decisions | None = None,
+) -> "pd.DataFrame":
+    """Return the picks that are no particle, of class `other`, with the splits of the selected.
+
+    Their decoy won, their q-value is above the rate, or a person rejected them; without decoys,
+    they were not selected. All lie `DUPLICATE_DISTANCE` from each selected particle. A tomogram
+    without such picks has background instead: places one box from its particles. The training
+    and validation sets hold at most `top` of them, at random, the test set `TEST_OTHERS` times as
+    many.
+    """
+    import pandas as pd
+
+    decisions = decisions or {}
+    table = remove_duplicates(
+        choose_classes(scores, decisions), DUPLICATE_DISTANCE * options.box, decisions
+    )
+    rejected = np.array([decisions.get(name) == "" for name in table["cryoetganId"]], bool)
+    if "cryoetganDecoyScore" in table:
+        kept = set(keep_below_fdr(table, options, decisions)["cryoetganId"])
+        rejected |= ~table["cryoetganId"].isin(kept).to_numpy()
+    else:
+        rejected |= ~table["cryoetganId"].isin(selected["cryoetganId"]).to_numpy()
+    parts = []
+    for name, particles in selected.groupby("rlnTomoName", sort=True):
+        near = cKDTree(particles[COORDINATES].to_numpy(float))
+        found = table[rejected & (table["rlnTomoName"] == name).to_numpy()]
+        distance, _ = near.query(found[COORDINATES].to_numpy(float))
+        found = found[distance > DUPLICATE_DISTANCE * options.box]
+        if not len(found):
+            picks = table[table["rlnTomoName"] == name]
+            found = _background(str(name), picks[COORDINATES].to_numpy(float), options.box)
+        if set(particles["cryoetganSplit"]) == {"train", "test"}:
+            found = split_like(found, particles, options.box)
+        else:
+            found = found.assign(cryoetganSplit=particles["cryoetganSplit"].iloc[0])
+        parts.append(found)
+    others = pd.concat(parts, ignore_index=True).assign(cryoetganClass=OTHER)
+    order = rng(0, "particles", "other").permutation(len(others))
+    most = {"test": TEST_OTHERS * options.top}
+    return pd.concat(
+        [
+            group.head(most.get(str(split), options.top)).sort_index()
+            for split, group in others.iloc[order].groupby("cryoetganSplit", sort=True)
+        ],
+        ignore_index=True,
+    )
+
+
+def _background(name: str, places: Floats, box: int) -> "pd.DataFrame":
+    """Return places `(x, y, z)` one box from a pick along x or y, and no nearer to another."""
+    import pandas as pd
+
+    steps = box * np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]], float)
+    tried = np.concatenate([places + step for step in steps])
+    tried = tried[cKDTree(places).query(tried)[0] >= box - 1e-6]
+    table = pd.DataFrame(tried, columns=COORDINATES)
+    ids = [particle_id(name, *place) for place in tried]
+    return table.assign(rlnTomoName=name, cryoetganId=ids)
 
 
 def keep_below_fdr(

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from cryoetgan.particles.matching.align import Aligner
 from cryoetgan.particles.matching.template import Template
-from cryoetgan.physics.geometry import super_fibonacci
+from cryoetgan.physics.geometry import mirror, super_fibonacci
 
 Floats = NDArray[np.floating]
 SIZES: Mapping[str, float] = {"smaller": 0.85, "larger": 1 / 0.85}
@@ -26,12 +26,6 @@ MAX_MIRROR_LIKENESS = 0.96
 It is 0.99 for apoferritin, where 7 % of the true particles prefer the image, and 0.54 to 0.93 for
 six other proteins, where nearly all prefer the map (30 A, tilts to 60 degrees)."""
 LIKENESS_ORIENTATIONS = 12
-
-
-def mirror(density: Floats) -> Floats:
-    """Return the mirror image of a map `(z, y, x)`: x is reversed about voxel n // 2."""
-    image = density[:, :, ::-1]
-    return np.ascontiguousarray(image if density.shape[2] % 2 else np.roll(image, 1, axis=2))
 
 
 def rescale(density: Floats, factor: float) -> Floats:

@@ -1,11 +1,12 @@
 """Score picks: align each to every class's map and to the decoys of the map."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from cryoetgan.devices import choose_device
 from cryoetgan.io.exclusion import ExclusionMask
@@ -18,17 +19,27 @@ from cryoetgan.particles.matching.template import (
     FourierBand,
     SearchOptions,
     Template,
+    band_vectors,
     batches,
     search_band,
     template_box,
 )
-from cryoetgan.physics.geometry import relion_from_rotation
+from cryoetgan.particles.picking.pick import radius_of_map
+from cryoetgan.physics.geometry import centre_distance, relion_from_rotation
 from cryoetgan.progress import track
 
 Floats = NDArray[np.floating]
+DecoyMaker = Callable[[Floats, Aligner], Mapping[str, Floats]]
 PICKS_PER_BATCH = 64
 WHITENING_BOXES = 400
-"""Largest number of boxes whose mean power is the background of a score."""
+"""Largest number of boxes whose median power is the background of a score."""
+BEST_PICKS = 0.25
+"""Share of the picks, those with the highest scores, that show the density of particles."""
+SMOOTHING = 5
+"""Edge in voxels of the cubes whose mean is the density of a place."""
+DENSE = 3.0
+"""Density of a body, relative to the best picks, beyond which its score falls. Three bodies in a
+real cell have 10, and particles of seven species 0.8 to 1.5."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +63,7 @@ def score_picks(
     coordinates: Floats,
     maps: Mapping[str, Floats],
     options: SearchOptions,
-    decoys: bool = True,
+    decoys: DecoyMaker | None = make_decoys,
 ) -> dict[str, PickScores]:
     """Align picks to every class, and to the decoys of each.
 
@@ -60,7 +71,10 @@ def score_picks(
     mean amplitude of the tomogram in each Fourier shell: crowded and ice-thick tomograms have
     more power in some shells than in others. Where a box reaches over a face or into padding, its
     unseen part has the mean grey value, and the score is multiplied with the square root of the
-    seen fraction: the score of a whole box whose unseen part resembles nothing.
+    seen fraction: the score of a whole box whose unseen part resembles nothing. Dense bodies
+    (gold, contamination) resemble every compact map a little, and no noise lowers their scores. The
+    score of a pick with more than `DENSE` times the density of the best picks is divided by the
+    excess.
 
     Parameters
     ----------
@@ -72,8 +86,8 @@ def score_picks(
         Class to density `(z, y, x)`, cubes of one size.
     options : SearchOptions
         Orientations and frequencies.
-    decoys : bool
-        Whether to align the decoys, too.
+    decoys : callable, optional
+        Returns the decoys of a map and its aligner by name.
     """
     device = choose_device(options.device)
     volume, box = tomogram.data, template_box(maps)
@@ -83,58 +97,76 @@ def score_picks(
     aligners: dict[str, dict[str, Aligner]] = {}
     for name, density in track(maps.items(), "rotating templates", len(maps)):
         own = Aligner(Template(density, band), options.rotations)
-        found = make_decoys(density, own) if decoys else {}
+        found = decoys(density, own) if decoys else {}
         aligners[name] = {"": own} | {
             decoy: Aligner(Template(image, band), options.rotations)
             for decoy, image in found.items()
         }
     parts: dict[str, list[tuple[Floats, ...]]] = {name: [] for name in maps}
+    balls = {
+        name: centre_distance(box) <= radius_of_map(density, 1.0) for name, density in maps.items()
+    }
     # boxes at whole voxels need no interpolation; the shifts found are subvoxel
     centres = np.floor(np.asarray(coordinates, float) + 0.5)
     for part in track(list(batches(len(centres), PICKS_PER_BATCH)), "scoring"):
         here = centres[part]
         cut = [cut_seen_box(volume, excluded, centre, box) for centre in here]
         boxes = torch.as_tensor(np.stack([values for values, _ in cut]), device=device)
-        factor = np.sqrt([seen for _, seen in cut])
+        smooth = [ndimage.uniform_filter(values, SMOOTHING) for values, _ in cut]
+        vectors, factor = band_vectors(boxes, band), np.sqrt([seen for _, seen in cut])
         for name, all_of_class in aligners.items():
-            fits = {kind: aligner.align(boxes) for kind, aligner in all_of_class.items()}
+            fits = {kind: aligner.align_vectors(vectors) for kind, aligner in all_of_class.items()}
             best = fits.pop("")
             angles = relion_from_rotation(best.rotations)
             rival = np.max([fit.scores for fit in fits.values()], axis=0) if fits else np.nan
             scores, rival = best.scores * factor, rival * factor
-            parts[name].append((scores, here + best.shifts, angles, rival))
+            grey = np.array([values[balls[name]].max() for values in smooth])
+            parts[name].append((scores, here + best.shifts, angles, rival, grey))
         release_pages(volume)
     scored = {}
     for name, batch in parts.items():
         columns = [np.concatenate(column) for column in zip(*batch, strict=True)]
-        scored[name] = PickScores(tuple(aligners[name])[1:], *columns)
+        scores, places, turns, rivals, greys = columns
+        dense = discount_dense(scores, greys)
+        kinds = tuple(aligners[name])[1:]
+        scored[name] = PickScores(kinds, scores * dense, places, turns, rivals * dense)
     return scored
 
 
-def whiten(band: FourierBand, volume: NDArray[np.generic], excluded: ExclusionMask) -> FourierBand:
-    """Return a band whose weights divide each Fourier shell by its mean amplitude in a tomogram.
+def discount_dense(scores: Floats, greys: Floats) -> Floats:
+    """Return `(N,)` factors of scores, 1 but for picks far denser than the best ones.
 
-    The mean is over whole boxes on a regular grid; without any, the band is returned as it is.
+    `greys` is `(N,)`: the highest grey value, smoothed, inside the radius of the map.
     """
-    box = band.box
+    best = scores >= np.quantile(scores, 1 - BEST_PICKS)
+    limit = DENSE * float(np.median(greys[best]))
+    if limit <= 0:
+        return np.ones(len(greys))
+    return np.minimum(1.0, limit / np.maximum(greys, 1e-20))
+
+
+def whiten(band: FourierBand, volume: NDArray[np.generic], excluded: ExclusionMask) -> FourierBand:
+    """Return a band whose weights divide each Fourier shell by its amplitude in a tomogram.
+
+    The power of a shell is the median over whole boxes on a regular grid, so that gold does not
+    count; without any box, the band is returned as it is.
+    """
+    box, index = band.box, band.index.cpu().numpy()
     shells = (band.points.norm(dim=1) * box).round().long().cpu().numpy()
     counts = np.maximum(np.bincount(shells), 1)
-    power, count = np.zeros(len(counts)), 0
-    index = band.index.cpu().numpy()
-    for corner in spread_corners(volume.shape, box):
+    powers = []
+    for number, corner in enumerate(spread_corners(volume.shape, box), start=1):
         cut = tuple(slice(a, a + box) for a in corner)
-        if excluded and excluded[cut].any():
-            continue
-        spectrum = np.fft.rfftn(np.asarray(volume[cut], np.float32)).ravel()[index]
-        power += np.bincount(shells, np.abs(spectrum) ** 2, len(counts)) / counts
-        count += 1
-        if count % PICKS_PER_BATCH == 0:
+        if not (excluded and excluded[cut].any()):
+            spectrum = np.fft.rfftn(np.asarray(volume[cut], np.float32)).ravel()[index]
+            powers.append(np.bincount(shells, np.abs(spectrum) ** 2, len(counts)) / counts)
+        if number % PICKS_PER_BATCH == 0:
             release_pages(volume)
-    if not count or not power[shells].all():
+    power = np.median(powers, axis=0)[shells] if powers else np.zeros(1)
+    if not power.all():
         return band
-    weights = 1 / np.sqrt(power[shells] / power[shells].mean())
-    factor = torch.as_tensor(weights, dtype=torch.float32, device=band.weights.device)
-    return replace(band, weights=band.weights * factor)
+    factor = torch.as_tensor(np.sqrt(power.mean() / power), dtype=torch.float32)
+    return replace(band, weights=band.weights * factor.to(band.weights.device))
 
 
 def spread_corners(shape: tuple[int, ...], box: int) -> NDArray[np.int_]:

@@ -11,6 +11,7 @@ from cryoetgan.report.sections import (
     imaging,
     provenance,
     result_tables,
+    selection,
     tomograms,
     training,
     volumes,
@@ -33,6 +34,7 @@ class Section:
 
 SECTIONS = (
     Section("volumes", "Real and synthetic volumes", volumes.draw_volumes),
+    Section("selection", "Selected particles", selection.judge_selection, selection.warnings),
     Section("accuracy", "Classifier accuracy on real crops", accuracy.list_classifiers),
     Section("learning", "Number of training volumes", accuracy.draw_learning_curves),
     Section("metrics", "Metrics", result_tables.list_metrics, result_tables.metric_warnings),

@@ -8,8 +8,16 @@ import numpy as np
 
 from cryoetgan.report.evaluation_json import Accuracy
 from cryoetgan.report.label_free import checks_by_set
-from cryoetgan.report.plots import confusion_colours, plot_learning_curve
+from cryoetgan.report.plots import (
+    Method,
+    Plot,
+    confusion_colours,
+    plot_learning_curve,
+    plot_methods,
+)
+from cryoetgan.report.run import TITLES as SET_TITLES
 from cryoetgan.report.run import Run
+from cryoetgan.report.verdict import take_open
 
 TITLES = {
     "gan_train": "trained on generated, tested on real",
@@ -32,6 +40,14 @@ LEVELS = {
     "conventional_train": "conventional simulation",
 }
 """Classifier to its name; drawn as a horizontal line if it has no learning curve."""
+METHODS = {
+    "real_train": "real crops (upper bound)",
+    "gan_train": "generated",
+    "fitted_train": "fitted simulation",
+    "conventional_train": "conventional simulation",
+}
+"""Classifier to its training set in the chart of methods."""
+EXPORTED = {"generated": "gan_train", "fitted": "fitted_train"}
 POINT = re.compile(rf"({'|'.join(CURVES)})_(\d+)")
 """Name of a classifier that was trained on a subset of a set, such as `gan_train_40`."""
 
@@ -48,6 +64,35 @@ def list_classifiers(run: Run) -> dict[str, Any]:
     return {"classifiers": classifiers, "checks": checks} if classifiers else {}
 
 
+def draw_methods(run: Run) -> Plot | None:
+    """Return the chart of methods: F1 on all picks or accuracies, else two-sample AUC values, else None."""
+    found = take_open(run.accuracies)
+    names = [name for name in METHODS if name in found]
+    if names:
+        exported = EXPORTED[run.exported]
+        rows = [Method(METHODS[n], *_percent(found[n]), is_exported=n == exported) for n in names]
+        first = found[names[0]]
+        title, level = "accuracy on real crops (%)", "majority class"
+        if first.is_f1:
+            title, level = "mean F1 over classes on all picks (%)", "guessing"
+        return plot_methods(rows, title, {level: 100 * first.majority})
+    rows, levels = [], {"indistinguishable": 0.5}
+    for name in ("generated", "fitted", "conventional"):
+        metric = run.metrics[name].get("c2st_auc")
+        if metric is None or not np.isfinite(metric.value):
+            continue
+        is_exported = name == run.exported
+        rows.append(Method(SET_TITLES[name], metric.value, metric.low, metric.high, is_exported))
+        if is_exported and "real_half" in metric.baselines:
+            levels["real against real"] = metric.baselines["real_half"]
+    title = "two-sample AUC against real crops (lower is better)"
+    return plot_methods(rows, title, levels) if rows else None
+
+
+def _percent(found: Accuracy) -> tuple[float, float, float]:
+    return 100 * found.value, 100 * found.low, 100 * found.high
+
+
 def _classifier_titles(accuracies: Iterable[Accuracy], label_source: str) -> dict[str, str]:
     """Return the description of each classifier, of a second network after all of the first."""
     titles = TITLES | (PSEUDO_LABEL_TITLES if label_source == "templates" else {})
@@ -57,7 +102,7 @@ def _classifier_titles(accuracies: Iterable[Accuracy], label_source: str) -> dic
 
 def _colour_rows(found: Accuracy) -> list[list[tuple[str, str]]]:
     """Return background and ink of each cell of a confusion matrix, by its fraction of the row."""
-    table = np.asarray(found.confusion, float)
+    table = np.asarray((found.open or found).confusion, float)
     return confusion_colours(table / np.maximum(table.sum(axis=1, keepdims=True), 1))
 
 
