@@ -6,8 +6,9 @@ is right and particles prefer their map with probability h, the share that prefe
 
     r = p h + (1 - p) / 2,    hence    p = (2 r - 1) / (2 h - 1) >= 2 r - 1
 
-The test uses h = 1: it needs no label, and p is a lower bound (of 480 particles of six proteins at
-30 A, 97 to 100 % prefer their map). It is the target-decoy argument of Elias & Gygi 2007 (doi
+The test uses h = 1: it needs no label, and p is a lower bound. (Of 445 particles of six proteins at
+30 A, 94 to 100 % of each prefer their map, and of 413 picks of nothing 46 to 52 %; simulated, tilts to
+60 degrees.) It is the target-decoy argument of Elias & Gygi 2007 (doi
 10.1038/nmeth1019), applied to picks made by any program. A tomogram of the wrong hand has r < 1/2.
 
 Picks that were selected with mirror decoys have r = 1 by construction. Of a file of scores, the
@@ -237,7 +238,9 @@ def judge_hands(
             kept.append(pair)
         classes[name] = record
     pooled = hand_record(*np.concatenate(kept or [np.empty((0, 2))]).T)
-    return {"classes": classes, "all": pooled, "warning": _warn_of_hand(classes, pooled)}
+    judged = "all picks" if best is None else "best ranks"
+    warning = _warn_of_hand(classes, pooled)
+    return {"judged": judged, "classes": classes, "all": pooled, "warning": warning}
 
 
 def _warn_of_hand(classes: dict[str, Any], pooled: Mapping[str, Any]) -> str | None:

@@ -88,6 +88,10 @@ def fit(
 ) -> None:
     """Fit an imaging model to a tomogram and its own picks, without labels.
 
+    If the picks have decoy scores or q-values, the winners at a false discovery rate of 5 % are particles:
+    they give transfer and signal strength; other density around them becomes the surroundings.
+    class_fractions are fractions of all picks; the rest is `other`.
+
     M.json holds numbers and text, M.npz beside it spectra and maps, M.png a plot of the fit beside
     the data. Values that are not given come from the tomogram's record (T.mrc.json). Without a
     defocus, the CTF is fitted as part of the gain. No voxel of the tomogram is stored.
@@ -119,8 +123,10 @@ def _log_fit(model: "ImagingModel", output: Path) -> None:
             output, text, *GOOD_POWER_RATIO, output.with_suffix(".png"),
         )  # fmt: skip
     fractions = ", ".join(f"{name} {100 * f:.0f} %" for name, f in model.class_fractions.items())
+    if overall := model.about["agreement"]["overall"]:
+        text += " by shell; amplitude {amplitude:.2f} +- {error:.2f}".format(**overall)
     log.info(
-        "%s: fitted to %d of %d picks; simulated over real power %s by shell; %s",
+        "%s: fitted to %d of %d picks; simulated over real power %s; %s",
         output, model.about["picks_used"], model.about["picks"], text, fractions,
     )  # fmt: skip
 

@@ -25,8 +25,6 @@ from cryoetgan.physics.optics import missing_wedge, radius_grid, recorded_ctf, t
 
 Floats = NDArray[np.floating]
 Shape = tuple[int, ...]
-EMPTY_CLASS = "empty"
-"""Class of picks without a particle."""
 SCENE_BOXES = 2
 """Edge of a scene, in boxes: the transfer carries density from outside the box into it."""
 MAX_CACHED_SHAPES = 4
@@ -81,6 +79,20 @@ def transfer_function(
     return np.asarray(whole, np.float32)
 
 
+def surroundings_filter(
+    shape: tuple[int, int, int], voxel_size: float, gain: EnvelopeGain, tilts: tuple[float, float]
+) -> NDArray[np.float64]:
+    """Return the filter from white noise to the surroundings of particles, in `rfftn` order.
+
+    W(k) * g(|k|, |t(k)|), with the missing wedge W and mean 0.
+    """
+    found = missing_wedge(shape, tilts) * gain.interpolate(
+        radius_grid(shape, voxel_size), tilt_angle(shape)
+    )
+    found[0, 0, 0] = 0
+    return found
+
+
 @dataclass(frozen=True)
 class ImagingModel:
     """Fitted physics of one tomogram."""
@@ -98,9 +110,12 @@ class ImagingModel:
     pair_correlation: PairCorrelation
     """Number density and spacing of particles."""
     class_fractions: Mapping[str, float]
-    """Class to its fraction of the picks; `empty` is the class of false picks."""
+    """Class to its fraction of the picks; `other` is neither of the classes."""
     maps: Mapping[str, NDArray[np.float32]]
     """Class to density `(z, y, x)`, for the neighbours."""
+    surroundings: EnvelopeGain | None = None
+    """Filter that turns white noise into the density around particles that no map explains:
+    cytoplasm and unnamed species, in grey values. None: there is none."""
     offset: float = 0.0
     """Grey value added to the signal: tomograms have mean 0, particles are bright."""
     tomogram: str = ""
@@ -123,11 +138,22 @@ class ImagingModel:
         )
 
     @cached_property
-    def _noise_filter(self) -> Callable[[Shape], NDArray[np.float32]]:
+    def noise_filter(self) -> Callable[[Shape], NDArray[np.float32]]:
+        """Function from a shape to the filter that turns white noise into the tomogram's.
+
+        sqrt(S_noise(k) + S_surroundings(k)) on an `rfftn` grid: the two are independent.
+        """
         spectrum, size = self.noise_spectrum, self.voxel_size
-        return lru_cache(MAX_CACHED_SHAPES)(
-            lambda shape: spectrum.noise_filter(shape, size).astype(np.float32)
-        )
+        around, tilts = self.surroundings, self.acquisition.tilts
+
+        def make(shape: Shape) -> NDArray[np.float32]:
+            z, y, x = shape
+            found = spectrum.noise_filter((z, y, x), size)
+            if around is not None:
+                found = np.hypot(found, surroundings_filter((z, y, x), size, around, tilts))
+            return found.astype(np.float32)
+
+        return lru_cache(MAX_CACHED_SHAPES)(make)
 
     def signal(self, scene: Floats) -> NDArray[np.float32]:
         """Return the noise-free image of a density scene `(z, y, x)`: IFFT(H FFT(scene)) + offset.
@@ -140,9 +166,9 @@ class ImagingModel:
         return np.asarray(fft.irfftn(spectrum, scene.shape) + np.float32(self.offset), np.float32)
 
     def noise(self, shape: Shape, rng: np.random.Generator) -> NDArray[np.float32]:
-        """Return Gaussian noise `(z, y, x)` of the fitted spectrum; it wraps around."""
+        """Return Gaussian noise `(z, y, x)`, surroundings included; it wraps around."""
         spectrum = fft.rfftn(rng.standard_normal(shape, np.float32))
-        spectrum *= self._noise_filter(shape)
+        spectrum *= self.noise_filter(shape)
         return np.asarray(fft.irfftn(spectrum, shape), np.float32)
 
     def build_scene(

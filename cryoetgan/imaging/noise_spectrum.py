@@ -13,7 +13,7 @@ Power is a density, S(k) = |FFT|^2 * voxel volume / number of voxels, in grey va
 It does not depend on the size of the volume.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,15 @@ class NoiseSpectrum:
         power = self.interpolate(shape, voxel_size) / voxel_size**3
         power[0, 0, 0] = 0
         return np.sqrt(np.asarray(power, np.float64))
+
+    def scale(self, k: Floats, factor: Floats) -> "NoiseSpectrum":
+        """Return a copy whose density inside the tilt range is multiplied by a factor of |k|.
+
+        The factor is linear between its values at increasing k, cycles per angstrom, and constant
+        beyond them.
+        """
+        q, y = np.indices(self.unseen.shape)
+        return replace(self, seen=self.seen * np.interp(self.step * np.hypot(q, y), k, factor))
 
 
 def angle_bins(angles: Floats, tilts: tuple[float, float]) -> tuple[NDArray[np.int_], int]:

@@ -58,6 +58,9 @@ def to_parts(model: ImagingModel) -> tuple[dict[str, Any], Arrays]:
         "noise_seen": np.asarray(noise.seen, np.float32),
         "noise_unseen": np.asarray(noise.unseen, np.float32),
     }
+    if (around := model.surroundings) is not None:
+        content["surroundings"] = {"step_per_A": around.step, "max_tilt_deg": around.max_tilt}
+        arrays["surroundings"] = np.asarray(around.values, np.float64)
     arrays |= {f"map/{name}": np.asarray(value, np.float32) for name, value in model.maps.items()}
     return content, arrays
 
@@ -76,10 +79,9 @@ def from_parts(content: Mapping[str, Any], arrays: Mapping[str, Any], name: obje
             voxel_size=float(content["voxel_size"]),
             box=int(content["box"]),
             acquisition=Acquisition(**content["acquisition"]),
-            gain=EnvelopeGain(
-                np.asarray(arrays["gain"], np.float64),
-                float(content["gain"]["step_per_A"]),
-                float(content["gain"]["max_tilt_deg"]),
+            gain=_read_gain(content, arrays, "gain"),
+            surroundings=(
+                _read_gain(content, arrays, "surroundings") if "surroundings" in content else None
             ),
             noise_spectrum=NoiseSpectrum(
                 np.asarray(arrays["noise_seen"], np.float64),
@@ -107,6 +109,14 @@ def from_parts(content: Mapping[str, Any], arrays: Mapping[str, Any], name: obje
         raise UserError(
             f"{name}: is not an imaging model ({type(error).__name__}: {error}); {FIT_AGAIN}"
         ) from error
+
+
+def _read_gain(content: Mapping[str, Any], arrays: Mapping[str, Any], name: str) -> EnvelopeGain:
+    return EnvelopeGain(
+        np.asarray(arrays[name], np.float64),
+        float(content[name]["step_per_A"]),
+        float(content[name]["max_tilt_deg"]),
+    )
 
 
 def save_model(

@@ -97,7 +97,7 @@ def check_hand(
     bad: float = 0.5,
 ) -> Check:
     """Compare the precision that the hand test implies with `good` and `bad`."""
-    name = "prefer the own hand"
+    name = "prefer their own hand"
     if found is None:
         text = (
             "No hand test: every map equals its mirror image at the resolution used."
@@ -129,7 +129,9 @@ def check_two_sample(
     """Compare the AUC of a two-sample classifier with `good` and `bad`, and real with real."""
     name = "two-sample AUC"
     if metric is None or not math.isfinite(metric.value):
-        text = f"No two-sample test of {kind} and real volumes: too few crops."
+        text = (
+            f"No two-sample test of {kind} and real volumes: it was not run, or crops are too few."
+        )
         return Check(name, "unknown", text, "-")
     tone = "bad" if metric.value > bad else "good" if metric.value < good else "fair"
     half = metric.baselines.get("real_half")

@@ -67,13 +67,14 @@ class Level:
 def find_level(verdict: Verdict, checks: Sequence[Check], label_source: str) -> Level:
     """Return the level: the worst tone of the classifiers and of the label-free `checks`.
 
+    Particles that are wrong forbid the use of any set; particles that are right do not show that the
+    set is good, so there is a level only with a classifier or a two-sample test on it.
+
     Without annotated crops, a check without result counts as fair, because its evidence is
     missing. With annotated crops, which are direct evidence, it does not count, and the two-sample
     test (the last check) lowers the level to fair at most.
     """
     labelled = label_source != "templates"
-    if verdict.finding == "upper_bound_at_chance" and labelled:
-        return Level("unknown", verdict.headline)
     found = [(verdict.tone, verdict.headline)] if verdict.tone in INFORMATIVE else []
     for check in checks:
         tone = check.tone
@@ -82,10 +83,10 @@ def find_level(verdict: Verdict, checks: Sequence[Check], label_source: str) -> 
         if tone == "unknown" and labelled:
             continue
         found.append(("fair" if tone == "unknown" else tone, check.text))
-    informative = [check for check in checks if check.tone in INFORMATIVE]
-    if labelled and verdict.tone not in INFORMATIVE and all(tone != "bad" for tone, _ in found):
-        return Level("unknown", verdict.headline)
-    if not informative and verdict.tone not in INFORMATIVE:
+    has_bad = any(tone == "bad" for tone, _ in found)
+    on_the_set = verdict.tone in INFORMATIVE or checks[-1].number != "-"
+    at_chance = labelled and verdict.finding == "upper_bound_at_chance"
+    if (at_chance or not on_the_set) and not has_bad:
         return Level("unknown", verdict.headline)
     worst = max((tone for tone, _ in found), key=INFORMATIVE.index)
     if worst == "good":

@@ -144,6 +144,7 @@ def run(cryoetgan, folder, picks, tomogram, *templates):
 def test_picks_of_any_program_are_judged(cryoetgan, tmp_path, tomogram):
     run(cryoetgan, tomogram, tomogram / "p.star", "t", "helix")
     found = read_json(tmp_path / "x.json")
+    assert found["judged"] == "all picks"
     assert found["classes"]["helix"]["share"] > 0.9
     assert found["classes"]["helix"]["mirror_likeness"] < 0.9
     assert found["warning"] is None
@@ -177,6 +178,7 @@ def test_scores_are_judged_without_a_second_search(cryoetgan, tmp_path, tomogram
     words = ("--template", folder / "helix.mrc", *WORDS)
     cryoetgan("particles", "score", folder / "t.mrc", "t_picks.star", *words, "-o", "c.star")
     run(cryoetgan, folder, "c.star", "t", "helix")
+    assert read_json(tmp_path / "x.json")["judged"] == "best ranks"
     found = read_json(tmp_path / "x.json")["classes"]["helix"]
     scores = read_star(tmp_path / "c.star").particles
     own = scores["cryoetganScore"] > scores["cryoetganDecoyScore"]

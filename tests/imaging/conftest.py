@@ -51,7 +51,7 @@ def known(maps) -> ImagingModel:
         gain=EnvelopeGain(gain, 2 / (BOX * VOXEL), 60.0),
         noise_spectrum=NoiseSpectrum(angles * shape, 0.05 * shape, step, TILTS),
         pair_correlation=PairCorrelation(1e-8, 20.0, np.array([0.0] * 8 + [1.0] * 8)),
-        class_fractions={"ball": 0.5, "rod": 0.5, "empty": 0.0},
+        class_fractions={"ball": 0.5, "rod": 0.5, "other": 0.0},
         maps=maps,
         tomogram="known",
     )

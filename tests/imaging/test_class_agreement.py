@@ -7,6 +7,7 @@ import pytest
 
 from cryoetgan.imaging.fit.class_agreement import (
     agreement_warnings,
+    amplitude_warning,
     check_class_agreement,
     class_amplitudes,
 )
@@ -55,6 +56,17 @@ def test_an_amplitude_is_that_of_the_tomogram(data, tomogram):
     assert not agreement_warnings(found)
 
 
+@pytest.mark.parametrize(
+    ("amplitude", "error", "warned"),
+    [(0.64, 0.02, True), (1.2, 0.02, True), (0.96, 0.01, False), (0.9, 0.08, False)],
+)
+def test_particles_that_are_simulated_too_strong_are_warned_of(amplitude, error, warned):
+    text = amplitude_warning({"amplitude": amplitude, "error": error})
+    assert (text is not None) == warned
+    if amplitude == 0.64:
+        assert "1.56 times as strong" in text
+
+
 def test_dark_protein_is_said(data, tomogram, caplog):
     dark = replace(data, volume=-np.asarray(data.volume))
     found = check_class_agreement(dark, tomogram.model, chosen(data))
@@ -65,4 +77,4 @@ def test_dark_protein_is_said(data, tomogram, caplog):
 def test_picks_whose_poses_nobody_found_are_not_judged(data, tomogram):
     unaligned = replace(data, picks=replace(data.picks, aligned=False))
     found = check_class_agreement(unaligned, tomogram.model, chosen(data))
-    assert found == {"amplitudes": {}, "warnings": {}}
+    assert not any(found.values())

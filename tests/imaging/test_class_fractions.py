@@ -59,7 +59,7 @@ def test_matching_corrects_a_biased_classifier(rng):
     shifted = np.concatenate([real + np.array([0.8, 0]), empty[:300]])
     matched = np.where(rng.random(1200) < 0.9, true, 1 - true)
     matched = np.r_[matched, rng.integers(2, size=300)]
-    names = ["a", "b", "empty"]
+    names = ["a", "b", "other"]
     without = estimate_class_fractions(simulated, shifted, names, 0)
     found = estimate_class_fractions(simulated, shifted, names, 0, matched)
     wanted = np.array([0.6, 0.2, 0.2])
@@ -97,10 +97,10 @@ def test_a_false_pick_is_the_brightest_blob_nearby(rng):
 def test_picks_of_every_class_and_false_picks_are_simulated(known):
     simulated = list(simulate_picks(known, 2.0, 0, per_class=20))
     names = [name for _, name in simulated]
-    assert {name: names.count(name) for name in names} == {"ball": 20, "rod": 20, "empty": 20}
+    assert {name: names.count(name) for name in names} == {"ball": 20, "rod": 20, "other": 20}
     balls, false = (
         np.mean([box for box, name in simulated if name == kind], axis=0)
-        for kind in ("ball", "empty")
+        for kind in ("ball", "other")
     )
     middle = (slice(BOX // 2 - 2, BOX // 2 + 3),) * 3
     assert balls[middle].mean() > 2 * false[middle].mean() > 0

@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from cryoetgan.densities.poses import Poser
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.fit.fit import FitOptions, fit_model
+from cryoetgan.imaging.fit.fit import FitOptions, ModelFitter, fit_model
 from cryoetgan.imaging.fit.fit_data import FitData, boxes_inside, cut_box
 from cryoetgan.imaging.fit.gain import PowerBins
 from cryoetgan.imaging.model import crop_centre
@@ -54,7 +54,7 @@ def test_the_fitted_gain_is_that_of_the_tomogram(fitted, known, angle, close):
 def test_class_fractions_are_those_of_the_picks(fitted, data):
     balls = float((data.picks.names == "ball").mean())
     assert fitted.class_fractions["ball"] == pytest.approx(balls, abs=0.12)
-    assert fitted.class_fractions["empty"] < 0.1
+    assert fitted.class_fractions["other"] < 0.1
     assert sum(fitted.class_fractions.values()) == pytest.approx(1)
 
 
@@ -105,10 +105,41 @@ def test_false_picks_are_found_and_do_not_dilute_the_particles(data, fitted, rng
         rotations=Rotation.concatenate([data.picks.rotations, Rotation.identity(len(added))]),
     )
     found = fit_model(replace(data, picks=picks), 0, SMALL)
-    assert found.class_fractions["empty"] == pytest.approx(len(added) / len(picks), abs=0.12)
+    assert found.class_fractions["other"] == pytest.approx(len(added) / len(picks), abs=0.12)
     gains = [m.gain.interpolate(K, np.full(6, 10.0)) for m in (found, fitted)]
     # a third of false picks would take 18 % of the gain
     assert (gains[0] / gains[1]).mean() == pytest.approx(1, abs=0.1)
+
+
+def test_an_unnamed_species_adds_to_the_surroundings_and_not_to_the_particles(data, known):
+    """Rods are named; balls are picks that fit no better than a decoy."""
+    rods = data.picks.names == "rod"
+    picks = replace(
+        data.picks,
+        names=np.full(len(rods), "rod"),
+        aligned=True,
+        particles=rods,
+        counts=np.where(rods, 1.0, 0.0),
+    )
+    maps = {"rod": data.maps["rod"]}
+    found = fit_model(replace(data, picks=picks, maps=maps), 0, SMALL)
+    gains = [m.gain.interpolate(K, np.full(6, 10.0)) for m in (found, known)]
+    assert (gains[0] / gains[1]).mean() == pytest.approx(1, abs=0.08)
+    assert found.class_fractions == pytest.approx({"rod": rods.mean(), "other": 1 - rods.mean()})
+    assert found.about["agreement"]["overall"]["amplitude"] == pytest.approx(1, abs=0.05)
+    assert found.about["agreement"]["warning"] is None
+    ratio = np.array(found.about["power"]["simulated"]) / found.about["power"]["real"]
+    assert 0.9 < ratio.min() <= ratio.max() < 1.1
+    assert found.surroundings.values.max() > 0
+
+
+def test_too_few_particles_fall_back_on_all_picks(data, caplog):
+    none = replace(
+        data.picks, particles=np.arange(len(data.picks)) < 5, counts=np.zeros(len(data.picks))
+    )
+    found = ModelFitter(replace(data, picks=none), 0, SMALL).particles()
+    assert found is None
+    assert "win against their decoys" in caplog.text
 
 
 def test_a_fit_is_reproducible(data):

@@ -6,6 +6,7 @@ import pytest
 
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.fit.fit_data import (
+    judge_picks,
     min_particle_distance,
     picks_from_table,
     read_fit_data,
@@ -76,16 +77,16 @@ def test_classes_without_a_map_are_named(files, caplog):
 
 
 def test_files_that_do_not_belong_together_are_named(files, maps):
-    write_volume(files / "other.mrc", maps["ball"], 10.0)
+    write_volume(files / "coarse.mrc", maps["ball"], 10.0)
     write_volume(files / "large.mrc", np.pad(maps["ball"], 2), VOXEL)
-    write_volume(files / "empty.mrc", maps["ball"], VOXEL)
+    write_volume(files / "other.mrc", maps["ball"], VOXEL)
     (files / "o").mkdir()
     write_volume(files / "o/ball.mrc", maps["ball"], VOXEL)
     write_star(files / "none.star", pd.DataFrame(columns=COORDINATES))
     for second, named in (
-        ("other.mrc", r"other\.mrc has 10\.000 A"),
+        ("coarse.mrc", r"coarse\.mrc has 10\.000 A"),
         ("large.mrc", r"large 20x20x20.*cubes of one size"),
-        ("empty.mrc", r"rename empty\.mrc"),
+        ("other.mrc", r"rename other\.mrc"),
         ("o/ball.mrc", r"ball\.mrc.*same name|same name.*ball\.mrc"),
     ):
         with pytest.raises(UserError, match=named):
@@ -109,3 +110,23 @@ def test_the_smallest_distance_is_half_the_smallest_radius():
     # 95 % of a Gaussian ball's mass lies within 2.8 of its widths
     small, large = blob(1.0, 1.0, 1.0), blob(2.0, 2.0, 2.0)
     assert min_particle_distance({"a": small, "b": large}) == pytest.approx(2.8 / 2, abs=0.2)
+
+
+def test_picks_that_win_against_decoys_are_particles():
+    """Ten maps win, then a decoy and a map in turns: the rest is not told apart from nothing."""
+    scores = np.r_[np.linspace(0.9, 0.6, 40), [0.3, 0.2] * 10]
+    decoys = np.r_[np.full(40, 0.1), [0.2, 0.3] * 10]
+    table = pd.DataFrame({"cryoetganScore": scores, "cryoetganDecoyScore": decoys})
+    table = table.assign(cryoetganClass="ball", cryoetganDecoys="mirror")
+    particles, counts = judge_picks(table)
+    assert particles.tolist() == [True] * 40 + [False] * 20
+    assert counts.sum() == 40
+    # two decoys: each decoy that wins stands for half a wrong pick
+    rate = table.assign(cryoetganDecoys="smaller,larger")
+    rate.loc[2, ["cryoetganScore", "cryoetganDecoyScore"]] = [0.1, 0.9]
+    assert judge_picks(rate)[1][:5].tolist() == [1, 1, -0.5, 1, 1]
+    selected = table.assign(cryoetganQValue=0.02)
+    selected.loc[0, "cryoetganQValue"] = 0.08
+    particles, counts = judge_picks(selected)
+    assert (particles.sum(), counts[0]) == (59, pytest.approx(0.92))
+    assert judge_picks(table.drop(columns="cryoetganDecoyScore")) is None

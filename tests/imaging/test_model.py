@@ -104,6 +104,30 @@ def test_a_model_comes_back_from_its_files_as_it_was(known, tmp_path):
     assert np.allclose(made[0][1], made[1][1], rtol=1e-3, atol=1e-5)
 
 
+def test_surroundings_add_their_power_to_the_noise_inside_the_tilt_range(known, tmp_path):
+    around = EnvelopeGain(np.full((3, 9), 2.0), 1 / (BOX * VOXEL), 60.0)
+    crowded = replace(known, surroundings=around)
+    shape = (2 * BOX,) * 3
+    added = crowded.noise_filter(shape) ** 2 - known.noise_filter(shape) ** 2
+    inside = missing_wedge(shape, TILTS)
+    inside[0, 0, 0] = False
+    assert added[inside] == pytest.approx(4, rel=1e-3)
+    assert np.abs(added[~inside]).max() < 1e-4
+    save_model(crowded, tmp_path / "M.json")
+    back = load_model(tmp_path / "M.json")
+    assert np.array_equal(back.surroundings.values, around.values)
+    assert (back.surroundings.step, back.surroundings.max_tilt) == (around.step, 60.0)
+
+
+def test_noise_scales_with_its_factor_inside_the_tilt_range(known):
+    k = np.array([0.0, 1.0])
+    half = known.noise_spectrum.scale(k, np.array([0.5, 0.5]))
+    assert np.allclose(half.seen, known.noise_spectrum.seen / 2)
+    assert np.array_equal(half.unseen, known.noise_spectrum.unseen)
+    rising = known.noise_spectrum.scale(k, k).seen / known.noise_spectrum.seen
+    assert rising[0, 3, 4] == pytest.approx(5 * known.noise_spectrum.step)
+
+
 def test_its_parts_are_plain_numbers_words_and_arrays(known):
     calibrated = replace(known.pair_correlation, acceptance_correction=1.5)
     model = replace(known, pair_correlation=calibrated, offset=0.25, about={"picks": 3})

@@ -44,7 +44,7 @@ def test_without_correlation_the_expected_number_is_density_times_volume():
 
 
 def test_neighbours_occur_in_their_class_fractions(maps):
-    sampler = NeighbourSampler(maps, {"ball": 0.8, "rod": 0.2, "empty": 0.5})
+    sampler = NeighbourSampler(maps, {"ball": 0.8, "rod": 0.2, "other": 0.5})
     rng = np.random.default_rng(0)
     balls = sampler.orientations("ball").sum(axis=(1, 2, 3))
     drawn = [np.abs(balls - sampler.draw(rng).sum()).min() < 1e-3 for _ in range(400)]

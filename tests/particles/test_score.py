@@ -360,13 +360,15 @@ def test_gold_does_not_outrank_particles(helix, rng):
     assert fits.scores[0] < 0.5 * fits.scores[1:].min()
 
 
-def test_only_far_denser_boxes_are_discounted(rng):
-    scores, amplitudes = rng.random(40), rng.uniform(0.9, 1.1, 40)
-    assert (discount_dense(scores, amplitudes) == 1).all()
-    amplitudes[int(scores.argmin())] = 20.0
-    factors = discount_dense(scores, amplitudes)
-    assert factors[int(scores.argmin())] == pytest.approx(0.1, rel=0.1)
-    assert (np.delete(factors, int(scores.argmin())) == 1).all()
+def test_only_far_denser_picks_are_discounted(rng):
+    scores, greys = rng.random(40), rng.uniform(0.5, 1.5, 40)
+    assert (discount_dense(scores, greys) == 1).all()
+    lowest = int(scores.argmin())
+    greys[lowest] = 40.0
+    factors = discount_dense(scores, greys)
+    assert factors[lowest] == pytest.approx(0.1, rel=0.3)
+    assert (np.delete(factors, lowest) == 1).all()
+    assert (discount_dense(scores, -greys) == 1).all()
 
 
 def test_whitening_divides_each_shell_by_its_amplitude(rng):

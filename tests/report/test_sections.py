@@ -205,9 +205,12 @@ def test_imaging_models_are_shown_with_their_warnings(make_run, tmp_path):
     about = {
         "power": {"real": [1.0, 2.0, 4.0], "simulated": [1.0, 2.1, 3.0]},
         "wedge": {"given": [-60, 60], "seen": [-44.5, 45.0], "warning": "tilts look wrong <b>"},
-        "agreement": {"warnings": {"ribosome": "the picks of ribosome show 0.5 of its map"}},
+        "agreement": {
+            "warnings": {"ribosome": "the picks of ribosome show 0.5 of its map"},
+            "warning": "the amplitude is 0.6",
+        },
     }
-    model = {"class_fractions": {"ribosome": 0.25, "empty": 0.75}, "about": about}
+    model = {"class_fractions": {"ribosome": 0.25, "other": 0.75}, "about": about}
     (run / "imaging/t1.json").write_text(json.dumps(model))
     (run / "imaging/t1.png").write_bytes(encode_png(np.zeros((4, 4), np.uint8)))
     (run / "imaging/t2.json").write_text(json.dumps(model | {"class_fractions": [1]}))
@@ -215,10 +218,11 @@ def test_imaging_models_are_shown_with_their_warnings(make_run, tmp_path):
     page = show(run, "imaging")
     assert "0.75 to 1.05" in page
     assert "-60° to 60° specified, -44.5° to 45° measured" in page
-    assert "ribosome 25 %, empty 75 %" in page
+    assert "ribosome 25 %, other 75 %" in page
     assert page.count('class="paper"') == 1
     loaded = load_run(open_results(run), 1)
-    power, tilts, picks = imaging_warnings(loaded)
+    power, tilts, picks, amplitude = imaging_warnings(loaded)
+    assert "amplitude is 0.6" in amplitude
     assert "0.75 to 1.05" in power
     assert tilts == "t1: tilts look wrong <b>"
     assert picks == "t1: the picks of ribosome show 0.5 of its map"

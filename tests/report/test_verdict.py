@@ -120,8 +120,11 @@ def test_the_levels_without_annotations():
         assert level(**{name: fair}).title == "Use it with care"
         assert level(**{name: bad}).title == "Do not use it"
         # evidence that is missing is not good evidence
-        assert level(**{name: None}).title == "Use it with care"
-    assert level(rate=None, share=None, auc=None).title == "No verdict yet"
+        values = {"gan_train": 0.93, "conventional_train": 0.6, "real_train": 0.95}
+        assert level(values=values, **{name: None}).title == "Use it with care"
+    # right particles alone do not show that the set is good, wrong ones show that it is not
+    assert level(auc=None).title == "No verdict yet"
+    assert level(auc=None, share=0.5).title == "Do not use it"
     # real crops that differ among themselves cannot acquit a set
     assert level(auc=0.6, half=0.9).tone == "fair"
 
@@ -147,6 +150,7 @@ def test_annotated_crops_are_direct_evidence():
     assert level("templates", auc=0.99, values=values).tone == "bad"
     at_chance = values | {"real_train": 0.51}
     assert level("annotations", values=at_chance).tone == "unknown"
+    assert level("annotations", share=0.5, values=at_chance).tone == "bad"
     assert level("annotations", values=values | {"gan_train": 0.51}).tone == "bad"
 
 

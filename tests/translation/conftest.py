@@ -53,7 +53,7 @@ def make_model():
             np.full((12, 24, 17), 1e3), np.full((24, 17), 2e2), 1 / 320, tilts
         ),
         pair_correlation=PairCorrelation(2e-7, 20.0, np.array([0, 0, 0, 0, 0.5, 1.0])),
-        class_fractions={"a": 0.7, "b": 0.2, "empty": 0.1},
+        class_fractions={"a": 0.7, "b": 0.2, "other": 0.1},
         maps=maps,
         offset=-0.2,
         tomogram="t1",

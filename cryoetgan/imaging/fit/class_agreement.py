@@ -15,6 +15,8 @@ from cryoetgan.imaging.fit.fit_data import FitData, PosedPicks, cut_box
 from cryoetgan.imaging.model import SCENE_BOXES, ImagingModel, crop_centre
 
 log = logging.getLogger("cryoetgan")
+GOOD_AMPLITUDE = 0.95, 1.05
+"""Regression of picks on their fitted signal, of a good fit."""
 MIN_PICKS, MAX_PICKS = 8, 60
 """Picks of a class for a reliable amplitude, and picks beyond which it improves little."""
 
@@ -33,18 +35,31 @@ def class_amplitudes(
     The boxes of the chosen picks lie inside the tomogram. Returns class to `amplitude`, its
     standard `error`, and the number of `picks`, for classes with `MIN_PICKS` or more.
     """
+    pairs = products_by_class(data, model, chosen)
+    return {name: regress(found) for name, found in pairs.items() if len(found) >= MIN_PICKS}
+
+
+def regress(pairs: NDArray[np.float64]) -> dict[str, Any]:
+    """Return amplitude, standard error and number of `(N, 2)` products <s, b> and <s, s>."""
+    products, squares = pairs.T
+    amplitude = products.sum() / squares.sum()
+    spread = products - amplitude * squares
+    error = float(np.sqrt((spread**2).sum()) / squares.sum())
+    amplitude = round(float(amplitude), 3)
+    return {"amplitude": amplitude, "error": round(error, 3), "picks": len(pairs)}
+
+
+def products_by_class(
+    data: FitData, model: ImagingModel, chosen: NDArray[np.int_]
+) -> dict[str, NDArray[np.float64]]:
+    """Return class to the `(N, 2)` products <s, b> and <s, s> of up to `MAX_PICKS` picks."""
     posed, found = PosedPicks(data.picks, data.maps), {}
     for name in sorted(model.maps):
-        own = chosen[data.picks.names[chosen] == name][:MAX_PICKS]
-        if len(own) < MIN_PICKS:
-            continue
-        pairs = np.array([_products(data, model, posed, int(index)) for index in own])
-        products, squares = pairs.T
-        amplitude = products.sum() / squares.sum()
-        spread = products - amplitude * squares
-        error = float(np.sqrt((spread**2).sum()) / squares.sum())
-        amplitude = round(float(amplitude), 3)
-        found[name] = {"amplitude": amplitude, "error": round(error, 3), "picks": len(own)}
+        own = chosen[data.picks.names[chosen] == name]
+        # picks are sorted by score: the best alone would have too large an amplitude
+        own = own[np.linspace(0, len(own) - 1, min(len(own), MAX_PICKS)).astype(int)]
+        if len(own):
+            found[name] = np.array([_products(data, model, posed, int(i)) for i in own])
     return found
 
 
@@ -91,11 +106,35 @@ def agreement_warnings(
 def check_class_agreement(
     data: FitData, model: ImagingModel, chosen: NDArray[np.int_]
 ) -> dict[str, Any]:
-    """Return `amplitudes` and `warnings`, and log each warning; both empty if not aligned."""
+    """Return `amplitudes` and `warnings` by class, and the `overall` amplitude and its `warning`.
+
+    Each warning is logged. All are empty if the picks are not aligned.
+    """
     if not data.picks.aligned:
-        return {"amplitudes": {}, "warnings": {}}
-    amplitudes = class_amplitudes(data, model, chosen)
+        return {"amplitudes": {}, "warnings": {}, "overall": {}, "warning": None}
+    pairs = products_by_class(data, model, chosen)
+    amplitudes = {name: regress(p) for name, p in pairs.items() if len(p) >= MIN_PICKS}
     warnings = agreement_warnings(amplitudes)
-    for text in dict.fromkeys(warnings.values()):
+    overall = regress(np.concatenate(list(pairs.values())))
+    warning = None if warnings else amplitude_warning(overall)
+    for text in dict.fromkeys([*warnings.values(), *([warning] if warning else [])]):
         log.warning("%s: %s", data.path, text)
-    return {"amplitudes": amplitudes, "warnings": warnings}
+    return {
+        "amplitudes": amplitudes, "warnings": warnings, "overall": overall, "warning": warning,
+    }  # fmt: skip
+
+
+def amplitude_warning(overall: dict[str, Any]) -> str | None:
+    """Return a warning if the particles are simulated too strong or too weak.
+
+    The amplitude must be outside `GOOD_AMPLITUDE` and differ from 1 by two standard errors.
+    """
+    value, error = overall["amplitude"], overall["error"]
+    if GOOD_AMPLITUDE[0] <= value <= GOOD_AMPLITUDE[1] or abs(value - 1) < 2 * error:
+        return None
+    return (
+        f"the regression of the picks on their fitted signal is {value:.2f} +- {error:.2f}, wanted "
+        f"{GOOD_AMPLITUDE[0]:g} to {GOOD_AMPLITUDE[1]:g}: simulated particles are "
+        f"{1 / value if value > 0 else np.inf:.2f} times as strong as the real ones. The picks may "
+        "hold false ones: fit to scores with decoys (particles score --decoys mirror)"
+    )

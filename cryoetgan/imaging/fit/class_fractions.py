@@ -8,6 +8,9 @@ them gives each real pick its class probabilities. Expectation-maximisation for 
 If picks were aligned, the class from template matching is a second, independent observation.
 It rests on the structures alone; the classifier also rests on the simulated physics, which
 is less accurate for some tomograms, such as denoised ones.
+
+If the picks competed with decoys, the fractions are counted (`count_class_fractions`): decoys stand
+for whatever else the tomogram holds, which no simulation knows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +22,8 @@ from scipy import fft, ndimage
 
 from cryoetgan import seeds
 from cryoetgan.densities.poses import Poser
-from cryoetgan.imaging.model import EMPTY_CLASS, SCENE_BOXES, ImagingModel
+from cryoetgan.imaging.model import SCENE_BOXES, ImagingModel
+from cryoetgan.io.star import OTHER
 from cryoetgan.particles.picking.dog import SIGMA_RATIO
 from cryoetgan.physics.geometry import centre_distance, random_rotations
 from cryoetgan.physics.optics import frequency_axes
@@ -175,15 +179,45 @@ class ClassFractions:
     """Class fractions of picks."""
 
     names: list[str]
-    """Classes, `empty` last."""
+    """Classes, `other` last."""
     fractions: Floats
     """`(classes,)`, sum 1."""
     errors: Floats
     """`(classes,)` standard errors of the fractions."""
+
+
+@dataclass(frozen=True)
+class ShapeFractions(ClassFractions):
+    """Class fractions by a classifier of shapes."""
+
     confusion: Floats
     """`(classes, classes)` of simulated picks, cross-validated: rows true, sums 1."""
     posterior: Floats
     """`(N, classes)` of the real picks, under the fractions."""
+
+
+def count_class_fractions(
+    classes: NDArray[np.str_], counts: Floats, names: Sequence[str]
+) -> ClassFractions:
+    """Return the class fractions of picks by target-decoy counts; the last name is the rest.
+
+    `classes` are the `(N,)` classes that fit best, `counts` the contributions of the picks to the
+    number of particles of their class (`judge_picks`). Standard errors assume Poisson
+    counts.
+
+    Examples
+    --------
+    >>> names = np.array(["a", "a", "a", "b", "b"])
+    >>> found = count_class_fractions(names, np.array([1.0, 1, -1, 1, 0]), ["a", "b", "other"])
+    >>> found.fractions.tolist()
+    [0.2, 0.2, 0.6]
+    """
+    own = np.array([classes == name for name in names[:-1]]).reshape(-1, len(counts))
+    found = np.maximum(own @ counts, 0) / len(counts)
+    errors = np.sqrt(own @ counts**2) / len(counts)
+    rest = max(1 - float(found.sum()), 0.0)
+    errors = np.append(errors, np.linalg.norm(errors))
+    return ClassFractions(list(names), np.append(found, rest), errors)
 
 
 def combine_with_matching(
@@ -210,7 +244,7 @@ def estimate_class_fractions(
     seed: int,
     matched: NDArray[np.int_] | None = None,
     resamplings: int = 50,
-) -> ClassFractions:
+) -> ShapeFractions:
     """Return the class fractions of real picks, with standard errors from bootstrap samples.
 
     `simulated` are the features `(M, features)` of simulated picks and their classes `(M,)`,
@@ -227,7 +261,7 @@ def estimate_class_fractions(
         em_class_priors(probabilities[rng.integers(len(real), size=len(real))])
         for _ in range(resamplings)
     ]
-    return ClassFractions(
+    return ShapeFractions(
         list(names),
         fractions,
         np.std(resampled, axis=0),
@@ -264,10 +298,10 @@ def simulate_picks(
             signal, noise = model.signal_and_noise(target, centre, rng)
             yield signal + noise, name
     for index in range(per_class):
-        rng = seeds.rng(seed, "imaging", "shares", EMPTY_CLASS, index)
+        rng = seeds.rng(seed, "imaging", "shares", OTHER, index)
         scene = model.signal(model.build_scene(None, np.zeros(3), rng))
         scene += model.noise((SCENE_BOXES * model.box,) * 3, rng)
-        yield cut_brightest_blob(scene, model.box, sigma), EMPTY_CLASS
+        yield cut_brightest_blob(scene, model.box, sigma), OTHER
 
 
 def cut_brightest_blob(scene: Floats, box: int, sigma: float) -> NDArray[np.float32]:

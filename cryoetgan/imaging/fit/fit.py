@@ -1,7 +1,10 @@
 """Fit an imaging model to a tomogram and its own picks, without labels.
 
-Noise and gain are fitted in turns. The noise is measured between the particles, less the
-simulated signal that reaches there. The gain is fitted to the power of the picks, less the noise.
+The noise is measured between the particles, less the simulated signal that reaches there. The gain
+is the regression of the particles' boxes on their simulated signal, if decoys tell which picks are
+particles. Whatever else surrounds particles (cytoplasm, unnamed species) is then the power that
+noise and signal do not explain. Without decoys, noise and gain are fitted in turns, the gain to the
+power of the picks, less the noise.
 """
 
 import logging
@@ -18,8 +21,8 @@ from cryoetgan.densities.poses import Poser
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.fit import class_fractions
 from cryoetgan.imaging.fit import noise as noise_fit
-from cryoetgan.imaging.fit.class_agreement import check_class_agreement
-from cryoetgan.imaging.fit.class_fractions import ClassFractions, ShapeFeatures
+from cryoetgan.imaging.fit.class_agreement import check_class_agreement, products_by_class
+from cryoetgan.imaging.fit.class_fractions import ClassFractions, ShapeFeatures, ShapeFractions
 from cryoetgan.imaging.fit.fit_data import (
     FitData,
     PosedPicks,
@@ -27,12 +30,23 @@ from cryoetgan.imaging.fit.fit_data import (
     cut_box,
     particle_radius,
 )
-from cryoetgan.imaging.fit.gain import PowerBins, constant_gain, fit_gain
+from cryoetgan.imaging.fit.gain import (
+    MIN_GAIN,
+    PowerBins,
+    constant_gain,
+    fit_gain,
+    fit_surroundings,
+)
 from cryoetgan.imaging.fit.noise import Autocovariance, FreeVoxels, sample_blocks
 from cryoetgan.imaging.fit.tilt_range import check_tilt_range
-from cryoetgan.imaging.model import EMPTY_CLASS, SCENE_BOXES, ImagingModel, crop_centre
+from cryoetgan.imaging.model import (
+    SCENE_BOXES,
+    ImagingModel,
+    crop_centre,
+)
 from cryoetgan.imaging.neighbours import PairCorrelation, measure_pair_correlation
 from cryoetgan.imaging.noise_spectrum import NoiseSpectrum, tabulate
+from cryoetgan.io.star import OTHER
 from cryoetgan.physics.geometry import random_rotations
 from cryoetgan.physics.optics import hermitian_weights
 from cryoetgan.progress import track
@@ -41,6 +55,8 @@ log = logging.getLogger("cryoetgan")
 Floats = NDArray[np.floating]
 Indices = NDArray[np.int_]
 Boxes = list[NDArray[np.float32]]
+MIN_NOISE_FACTOR = 0.5
+"""Smallest power of the noise around particles, relative to the noise far from them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +65,8 @@ class FitOptions:
 
     rounds: int = 2
     """Alternations of noise and gain."""
+    regressions: int = 3
+    """Rounds of the regression on particles; the shape of the gain settles in two."""
     power_boxes: int = 300
     """Picks whose power is averaged."""
     noise_boxes: int = 80
@@ -70,17 +88,15 @@ class FitOptions:
 def fit_model(data: FitData, seed: int, options: FitOptions | None = None) -> ImagingModel:
     """Return the imaging model of one tomogram.
 
-    The model is fitted twice: first to all picks, then without those that the first model
-    classifies as false, which would dilute the power of the particles and the pair correlation.
+    With decoys or q-values, the gain is the regression of the particles' boxes on their simulated
+    signal (`fit_to_particles`). Without them, it is fitted to the power of the picks (`fit_to_power`).
     """
     fitter = ModelFitter(data, seed, options or FitOptions())
-    usable = fitter.usable
-    model = fitter.fit_noise_and_gain(usable)
-    fractions = fitter.estimate_class_fractions(model, usable)
-    false = fractions.posterior[:, -1] > 0.5
-    kept = usable[~false] if (~false).sum() >= fitter.options.least_picks else usable
-    fitter.posed.active = ~np.isin(np.arange(len(data.picks)), np.setdiff1d(usable, kept))
-    model = fitter.fit_noise_and_gain(kept, model)
+    particles = fitter.particles()
+    if particles is None:
+        model, kept, fractions = fit_to_power(fitter)
+    else:
+        model, kept, fractions = fit_to_particles(fitter, particles)
     names, rng = fractions.names, seeds.rng(seed, "imaging", "crowding")
     extent = SCENE_BOXES * model.box * model.voxel_size
     model = replace(
@@ -88,25 +104,57 @@ def fit_model(data: FitData, seed: int, options: FitOptions | None = None) -> Im
         pair_correlation=model.pair_correlation.calibrate(extent, rng),
         class_fractions=dict(zip(names, fractions.fractions.tolist(), strict=True)),
     )
-    model, power, offset = fitter.match_power(model, kept)
+    if particles is None:
+        model = fitter.match_power(model, kept)
+    else:
+        model = fitter.fit_surroundings(model, kept)
+    power, offset = fitter.compare_power(model, kept)
     about: dict[str, Any] = {
         "picks": len(data.picks),
         "picks_used": len(kept),
-        "picks_taken_for_false": int(false.sum()),
+        "picks_taken_for_false": len(fitter.usable) - len(kept),
         "free_radius_A": fitter.free.radius * data.voxel_size,
         "free_fraction": fitter.free_fraction,
         "class_fraction_errors": dict(zip(names, fractions.errors.round(4).tolist(), strict=True)),
-        "confusion": {
-            name: dict(zip(names, row, strict=True))
-            for name, row in zip(names, fractions.confusion.round(3).tolist(), strict=True)
-        },
         "wedge": check_tilt_range(data.volume, data.acquisition.tilts, seed),
         "power": power,
         "agreement": check_class_agreement(data, model, kept),
     }
+    if isinstance(fractions, ShapeFractions):
+        rows = zip(names, fractions.confusion.round(3).tolist(), strict=True)
+        about["confusion"] = {name: dict(zip(names, row, strict=True)) for name, row in rows}
     if warning := about["wedge"]["warning"]:
         log.warning("%s: %s", data.path, warning)
     return replace(model, offset=offset, about=about)
+
+
+def fit_to_power(fitter: "ModelFitter") -> tuple[ImagingModel, Indices, ClassFractions]:
+    """Fit to the power of the picks; return the model, the picks used and the class fractions.
+
+    The model is fitted twice: first to all picks, then without those that the first model
+    classifies as false, which would dilute the power of the particles and the pair correlation.
+    """
+    usable = fitter.usable
+    model = fitter.fit_noise_and_gain(usable)
+    fractions = fitter.estimate_class_fractions(model, usable)
+    false = fractions.posterior[:, -1] > 0.5
+    kept = usable[~false] if (~false).sum() >= fitter.options.least_picks else usable
+    count = len(fitter.data.picks)
+    fitter.posed.active = ~np.isin(np.arange(count), np.setdiff1d(usable, kept))
+    return fitter.fit_noise_and_gain(kept, model), kept, fractions
+
+
+def fit_to_particles(
+    fitter: "ModelFitter", particles: Indices
+) -> tuple[ImagingModel, Indices, ClassFractions]:
+    """Fit to the particles alone; return the model, the particles and the class fractions."""
+    picks = fitter.data.picks
+    fitter.posed.active = np.asarray(picks.particles)
+    model = fitter.regress_gain(particles)
+    fractions = class_fractions.count_class_fractions(
+        picks.names, np.asarray(picks.counts), [*sorted(model.maps), OTHER]
+    )
+    return model, particles, fractions
 
 
 class ModelFitter:
@@ -150,6 +198,44 @@ class ModelFitter:
             model = replace(model, gain=fit_gain(model.gain, real, error, noise, signal))
         return model
 
+    def particles(self) -> Indices | None:
+        """Return the usable picks that are particles by their q-values; None without enough."""
+        judged = self.data.picks.particles
+        if judged is None:
+            return None
+        found = self.usable[judged[self.usable]]
+        if len(found) < self.options.least_picks:
+            log.warning(
+                "%s: only %d picks win against their decoys, wanted %d or more; the fit uses all "
+                "picks, false ones included. Inspect the picks and the maps (particles score)",
+                self.data.path, len(found), self.options.least_picks,
+            )  # fmt: skip
+            return None
+        return found
+
+    def regress_gain(self, chosen: Indices) -> ImagingModel:
+        """Fit the gain by the regression of boxes on the signal of their particles, then the noise.
+
+        In the end the gain is scaled so that the regression over all frequencies is 1.
+        """
+        data, bins = self.data, self.bins
+        sample = self._sample(chosen)
+        boxes, size = self._cut(sample), SCENE_BOXES * data.box
+        scenes = [self.posed.density_around(data.picks.places[i], size) for i in sample]
+        covariance = self.noise.covariance()
+        model = self._first_model(covariance)
+        for _ in track(range(self.options.regressions), "fitting"):
+            signals = (crop_centre(model.signal(scene), data.box) for scene in scenes)
+            product, error, square = bins.regress(zip(boxes, signals, strict=True))
+            none = np.zeros(bins.shape)
+            gain = fit_gain(model.gain, product, error, none, square, exponent=1)
+            model = replace(model, gain=gain)
+        pairs = np.concatenate(list(products_by_class(data, model, sample).values()))
+        scale = max(float(pairs[:, 0].sum() / max(pairs[:, 1].sum(), 1e-30)), MIN_GAIN)
+        model = replace(model, gain=replace(model.gain, values=scale * model.gain.values))
+        between = self.signal_autocovariance(model).covariance()
+        return replace(model, noise_spectrum=self._noise_spectrum(covariance - between))
+
     def _first_model(self, covariance: Floats) -> ImagingModel:
         data = self.data
         names = data.picks.names
@@ -161,7 +247,7 @@ class ModelFitter:
             gain=constant_gain(data.acquisition.tilts, data.box, data.voxel_size),
             noise_spectrum=self._noise_spectrum(covariance),
             pair_correlation=self._measure_pair_correlation(),
-            class_fractions={**fractions, EMPTY_CLASS: 0.0},
+            class_fractions={**fractions, OTHER: 0.0},
             maps={name: np.asarray(m, np.float32) for name, m in data.maps.items()},
         )
 
@@ -213,9 +299,9 @@ class ModelFitter:
             rng = seeds.rng(self.seed, "imaging", "noise", index)
             yield crop_centre(model.noise(shape, rng), model.box)
 
-    def estimate_class_fractions(self, model: ImagingModel, chosen: Indices) -> ClassFractions:
+    def estimate_class_fractions(self, model: ImagingModel, chosen: Indices) -> ShapeFractions:
         """Return the class fractions of the chosen picks."""
-        picks, names = self.data.picks, [*sorted(model.maps), EMPTY_CLASS]
+        picks, names = self.data.picks, [*sorted(model.maps), OTHER]
         radius = particle_radius(self.data.maps)
         features = ShapeFeatures(self.data.box, radius)
         # the DoG filter responds most to a ball at sigma = radius / sqrt(3)
@@ -229,19 +315,39 @@ class ModelFitter:
         matched = np.searchsorted(names[:-1], picks.names[chosen]) if picks.aligned else None
         return class_fractions.estimate_class_fractions(known, real, names, self.seed, matched)
 
-    def match_power(
-        self, model: ImagingModel, chosen: Indices
-    ) -> tuple[ImagingModel, dict[str, list[float]], float]:
-        """Fit the gain to whole simulated scenes, neighbours included.
+    def match_power(self, model: ImagingModel, chosen: Indices) -> ImagingModel:
+        """Fit the gain to the power of whole simulated scenes, neighbours included."""
+        bins = self.bins
+        power, error = bins.power(self._cut(self._sample(chosen)))
+        signals, noises = self._simulate_boxes(model)
+        noise, signal = bins.power(noises)[0], bins.power(signals)[0]
+        return replace(model, gain=fit_gain(model.gain, power, error, noise, signal))
 
-        Returns the model, the power by shell (real, simulated, signal, noise), and the difference
-        of the mean grey values of real and simulated boxes.
+    def fit_surroundings(self, model: ImagingModel, chosen: Indices) -> ImagingModel:
+        """Fit the surroundings of particles: the power that noise and signal do not explain.
+
+        In shells with less power than the noise far from particles, fringes of unnamed particles
+        add to that noise, or the ice is thicker there: it is reduced to the power that is left.
+        """
+        bins, size = self.bins, model.voxel_size
+        real, _ = bins.power(self._cut(self._sample(chosen)))
+        signal, noise = (bins.power(boxes)[0] for boxes in self._simulate_boxes(model))
+        left, far = bins.average_angles(real - signal), bins.average_angles(noise)
+        factor = np.clip(left / np.maximum(far, 1e-30), MIN_NOISE_FACTOR, 1)
+        k = np.arange(1, len(factor) + 1) / (model.box * size)
+        model = replace(model, noise_spectrum=model.noise_spectrum.scale(k, factor))
+        residual = real - signal - noise * np.append(1.0, factor)
+        found = fit_surroundings(bins, residual, size, model.acquisition.tilts)
+        return replace(model, surroundings=found)
+
+    def compare_power(
+        self, model: ImagingModel, chosen: Indices
+    ) -> tuple[dict[str, list[float]], float]:
+        """Return the power by shell of real and simulated boxes, and their difference of means.
+
+        Keys of the powers: real, simulated, signal and noise.
         """
         bins, real = self.bins, self._cut(self._sample(chosen))
-        signals, noises = self._simulate_boxes(model)
-        power, error = bins.power(real)
-        noise, signal = bins.power(noises)[0], bins.power(signals)[0]
-        model = replace(model, gain=fit_gain(model.gain, power, error, noise, signal))
         signals, noises = self._simulate_boxes(model)
         sums = [s + n for s, n in zip(signals, noises, strict=True)]
         sets = {"real": real, "simulated": sums, "signal": signals, "noise": noises}
@@ -249,8 +355,7 @@ class ModelFitter:
             name: [float(v) for v in bins.average_angles(bins.power(boxes)[0])]
             for name, boxes in sets.items()
         }
-        offset = float(np.mean([b.mean() for b in real]) - np.mean([b.mean() for b in sums]))
-        return model, powers, offset
+        return powers, float(np.mean([b.mean() for b in real]) - np.mean([b.mean() for b in sums]))
 
     def _simulate_boxes(self, model: ImagingModel) -> tuple[Boxes, Boxes]:
         """Return signal and noise of simulated boxes; classes occur in their fractions."""

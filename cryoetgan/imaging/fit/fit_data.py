@@ -14,10 +14,11 @@ from scipy.spatial.transform import Rotation
 from cryoetgan import seeds
 from cryoetgan.densities.poses import Poser
 from cryoetgan.errors import UserError, format_shape
-from cryoetgan.imaging.model import EMPTY_CLASS, add_box
+from cryoetgan.imaging.model import add_box
 from cryoetgan.io.exclusion import ExclusionMask
 from cryoetgan.io.mrc import read_maps, read_mask, read_tomogram
-from cryoetgan.io.star import ANGLES, COORDINATES, read_star, select_tomogram
+from cryoetgan.io.star import ANGLES, COORDINATES, OTHER, read_star, select_tomogram
+from cryoetgan.particles.curation.fdr import add_q_values, rank_rows
 from cryoetgan.particles.picking.dog import non_maximum_suppression
 from cryoetgan.physics.acquisition import Acquisition, read_acquisition
 from cryoetgan.physics.coordinates import warn_of_picks_outside
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger("cryoetgan")
+PARTICLE_FDR, COUNT_FDR = 0.05, 0.1
+"""False discovery rates: of the picks that count as particles, and of those that are counted to
+estimate class fractions."""
 Floats = NDArray[np.floating]
 
 
@@ -47,19 +51,55 @@ class Picks:
     """N of them, reference to particle."""
     aligned: bool = False
     """Whether classes and rotations were measured; otherwise they are random."""
+    particles: NDArray[np.bool_] | None = None
+    """`(N,)` whether a pick shows its class, by its q-value; None if it has none."""
+    counts: NDArray[np.float64] | None = None
+    """`(N,)` contribution of a pick to the number of particles of its class (`judge_picks`)."""
 
     def __len__(self) -> int:
         return len(self.places)
 
     def subset(self, chosen: NDArray[np.int_]) -> "Picks":
         """Return the picks of these indices."""
-        return Picks(self.places[chosen], self.names[chosen], self.rotations[chosen], self.aligned)
+        return Picks(
+            self.places[chosen],
+            self.names[chosen],
+            self.rotations[chosen],
+            self.aligned,
+            None if self.particles is None else self.particles[chosen],
+            None if self.counts is None else self.counts[chosen],
+        )
+
+
+def judge_picks(table: "pd.DataFrame") -> tuple[NDArray[np.bool_], NDArray[np.float64]] | None:
+    """Return which picks are particles, and the contribution of each to the count of its class.
+
+    A pick is a particle if its map won against the decoys at a q-value up to `PARTICLE_FDR`. The
+    number of particles of a class is estimated among the winners up to `COUNT_FDR`, where few
+    particles are missed:
+
+        number of maps that won - number of decoys that won / decoys of a map
+
+    The table has one row a pick, with the scores of its best class, or q-values of the selection,
+    which holds no decoys: such a pick counts 1 - q. None if the table has neither.
+    """
+    if "cryoetganQValue" in table:
+        q = table["cryoetganQValue"].to_numpy(float)
+        return q <= PARTICLE_FDR, np.where(q <= COUNT_FDR, 1 - q, 0.0)
+    if not {"cryoetganDecoyScore", "cryoetganDecoys"} <= set(table):
+        return None
+    judged = add_q_values(table, np.full(len(table), "all"))
+    q = judged["cryoetganQValue"].to_numpy(float)
+    won = (table["cryoetganScore"] > table["cryoetganDecoyScore"]).to_numpy()
+    decoys = table["cryoetganDecoys"].str.count(",").to_numpy(float) + 1
+    counts = np.where(won, 1.0, -1 / decoys)
+    return won & (q <= PARTICLE_FDR), np.where(q <= COUNT_FDR, counts, 0.0)
 
 
 def picks_from_table(
     table: "pd.DataFrame", classes: list[str], seed: int, min_distance: float = 0.0
 ) -> Picks:
-    """Return one entry a pick: its best-scoring class, or a random class if it has none.
+    """Return one entry a pick: its best class, or a random class if it has none.
 
     Picks that were aligned to the same position are one particle; the best-scoring one is kept.
 
@@ -71,12 +111,14 @@ def picks_from_table(
         known = table[table["cryoetganClass"].isin(classes)]
         table = known if len(known) else table.drop(columns="cryoetganClass")
     if "cryoetganScore" in table and "cryoetganId" in table:
-        table = table.sort_values("cryoetganScore", ascending=False, kind="stable")
+        table = table.iloc[np.argsort(-rank_rows(table), kind="stable")]
         table = table.drop_duplicates("cryoetganId").reset_index(drop=True)
         if min_distance > 0:
-            places, scores = table[COORDINATES].to_numpy(float), table["cryoetganScore"]
-            distances = np.full(len(table), min_distance)
-            kept = non_maximum_suppression(places, scores.to_numpy(float), distances)
+            places, distances = (
+                table[COORDINATES].to_numpy(float),
+                np.full(len(table), min_distance),
+            )
+            kept = non_maximum_suppression(places, rank_rows(table), distances)
             table = table.iloc[np.sort(kept)]
     rng = seeds.rng(seed, "imaging", "picks")
     names = np.array(classes)[rng.integers(len(classes), size=len(table))]
@@ -91,7 +133,8 @@ def picks_from_table(
             quaternions[measured] = rotation_from_relion(angles[measured]).as_quat()
         aligned = bool(measured.all()) and has_class
     rotations = Rotation.from_quat(quaternions)
-    return Picks(table[COORDINATES].to_numpy(float), names, rotations, aligned)
+    judged = judge_picks(table) if aligned and "cryoetganScore" in table else None
+    return Picks(table[COORDINATES].to_numpy(float), names, rotations, aligned, *(judged or ()))
 
 
 class PosedPicks:
@@ -170,8 +213,8 @@ def read_fit_data(
     """
     volume = read_tomogram(tomogram)
     maps = read_maps(densities, volume.voxel_size, tomogram)
-    if EMPTY_CLASS in maps:
-        raise UserError(f"'{EMPTY_CLASS}' is the class of false picks; rename {EMPTY_CLASS}.mrc")
+    if OTHER in maps:
+        raise UserError(f"'{OTHER}' is the class of all other picks; rename {OTHER}.mrc")
     if len({n for density in maps.values() for n in density.shape}) > 1:
         found = ", ".join(f"{name} {format_shape(m.shape)}" for name, m in maps.items())
         raise UserError(f"maps have {found} voxels; wanted cubes of one size (densities.box)")

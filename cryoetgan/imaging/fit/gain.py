@@ -1,13 +1,17 @@
-"""Fit the gain, so that simulated signal plus noise has the mean power of the picks."""
+"""Fit the gain: by the mean power of the picks, or by the regression of picks on their signal.
+
+All excess power at a pick would be given to its particle, cytoplasm and unnamed species included.
+The regression on the simulated signal is not biased by them.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize
+from scipy import fft, optimize
 
-from cryoetgan.imaging.model import EnvelopeGain
+from cryoetgan.imaging.model import EnvelopeGain, surroundings_filter
 from cryoetgan.physics.optics import fourier_shells, hermitian_weights, missing_wedge, tilt_angle
 
 Floats = NDArray[np.floating]
@@ -15,6 +19,8 @@ ROW_DEG = 20.0
 """Approximate range of tilt angle for each row of the gain, degrees."""
 KNOT_SHELLS = 2
 """Fourier shells between two knots of the gain."""
+SURROUNDINGS_ROUNDS = 6
+"""Rounds of the fit of the surroundings; each removes most of the blur of the window."""
 MIN_GAIN = 0.02
 """Smallest gain of a knot, relative to the largest: a zero would stay zero in the next round."""
 
@@ -60,12 +66,56 @@ class PowerBins:
         count = np.maximum(np.bincount(index, weight, size), 1e-9)
         rows = []
         for box in boxes:
-            tapered = (box - np.mean(box, dtype=np.float64)) * self.window
-            power = np.abs(np.fft.rfftn(tapered)[used]) ** 2
+            power = np.abs(self._spectrum(box)[used]) ** 2
             rows.append(np.bincount(index, weight * power, size) / count)
         values = np.array(rows)
         error = values.std(axis=0) / np.sqrt(max(len(values) - 1, 1))
         return values.mean(axis=0).reshape(self.shape), error.reshape(self.shape)
+
+    def _spectrum(self, box: Floats) -> NDArray[np.complex128]:
+        return np.fft.rfftn((box - np.mean(box, dtype=np.float64)) * self.window)
+
+    def regress(self, pairs: Iterable[tuple[Floats, Floats]]) -> tuple[Floats, Floats, Floats]:
+        """Return the sums of a regression of boxes b on signals s by bin, `(angles, shells)`.
+
+        The mean of Re(conj(S) B), its standard error, and the mean of |S|^2, over the pairs (b, s)
+        and the modes of a bin. The error is the residual's, B - a S.
+        """
+        used = self.index >= 0
+        index, weight = self.index[used], self.weight[used]
+        size = self.shape[0] * self.shape[1]
+        count = np.maximum(np.bincount(index, weight, size), 1e-9)
+        products, squares = [], []
+        for box, signal in pairs:
+            b, s = self._spectrum(box)[used], self._spectrum(signal)[used]
+            products.append(np.bincount(index, weight * (np.conj(s) * b).real, size) / count)
+            squares.append(np.bincount(index, weight * np.abs(s) ** 2, size) / count)
+        product, square = np.mean(products, axis=0), np.mean(squares, axis=0)
+        factor = product / np.maximum(square, 1e-30)
+        residual = np.array(products) - factor * np.array(squares)
+        error = residual.std(axis=0) / np.sqrt(max(len(products) - 1, 1))
+        return tuple(v.reshape(self.shape) for v in (product, error, square))
+
+    def average(self, power: Floats) -> Floats:
+        """Return the mean by bin, `(angles, shells)`, of a power `(n, n, n // 2 + 1)`."""
+        used = self.index >= 0
+        index, weight, size = self.index[used], self.weight[used], self.shape[0] * self.shape[1]
+        total = np.bincount(index, weight * power[used], size)
+        return (total / np.maximum(np.bincount(index, weight, size), 1e-9)).reshape(self.shape)
+
+    def expected_power(self, noise_filter: Floats) -> Floats:
+        """Return the expected power by bin of filtered white noise, `(angles, shells)`.
+
+        The filter is `(2 n, 2 n, n + 1)` in `rfftn` order. The covariance of the noise times the
+        autocorrelation of the window has the spectrum of windowed boxes.
+        """
+        n = len(self.window)
+        shape = (2 * n,) * 3
+        padded = np.zeros(shape)
+        padded[:n, :n, :n] = self.window
+        covariance = fft.irfftn(noise_filter**2, shape)
+        overlap = fft.irfftn(np.abs(fft.rfftn(padded)) ** 2, shape)
+        return self.average(fft.rfftn(covariance * overlap).real[::2, ::2, ::2])
 
     def average_angles(self, power: Floats) -> Floats:
         """Return power by shell from shell 1, averaged over the modes of all tilt angles."""
@@ -97,6 +147,7 @@ def fit_gain(
     model_error: float = 0.02,
     smoothness: float = 0.03,
     angle_smoothness: float = 0.1,
+    exponent: int = 2,
 ) -> EnvelopeGain:
     """Return the gain with which signal plus noise has the power of the real boxes.
 
@@ -112,20 +163,23 @@ def fit_gain(
 
     All powers are means by bin, `(angles, shells)`: `real` of the boxes at the picks, with its
     standard `error`, `noise` and `signal` of simulated boxes with the gain `before`.
+
+    With `exponent` 1 the unknown is g itself. `real` is then the cross power of boxes and their
+    signals (`PowerBins.regress`), with no noise in its mean.
     """
     rows, knots = before.values.shape
-    squared = before.values**2
+    squared = before.values**exponent
     unit = max(float(squared.max()), 1e-30)
     sigma = np.sqrt(error**2 + (model_error * real) ** 2)
     matrix: list[Floats] = []
     wanted: list[float] = []
-    for row, shell in np.argwhere(real > 0):
+    for row, shell in np.argwhere(signal > 0):
         if shell == 0:
             continue
         place = min(shell / KNOT_SHELLS, knots - 1 - 1e-9)
         low, part = int(place), place - int(place)
         here = squared[row, low] * (1 - part) + squared[row, low + 1] * part
-        per_unit = signal[row, shell] / max(here, MIN_GAIN**2 * unit) * unit
+        per_unit = signal[row, shell] / max(here, MIN_GAIN**exponent * unit) * unit
         line = np.zeros((rows, knots))
         line[row, low : low + 2] = np.array([1 - part, part]) * per_unit / sigma[row, shell]
         matrix.append(line.ravel())
@@ -142,6 +196,27 @@ def fit_gain(
             matrix.append(line.ravel() * angle_smoothness * smoothness * scale)
     wanted += [0.0] * (len(matrix) - len(wanted))
     found = optimize.lsq_linear(np.array(matrix), np.array(wanted), bounds=(0, np.inf)).x
-    found = np.maximum(found, MIN_GAIN**2 * max(float(found.max()), 1e-12))
-    values = np.sqrt(found.reshape(rows, knots) * unit)
+    found = np.maximum(found, MIN_GAIN**exponent * max(float(found.max()), 1e-12))
+    values = (found.reshape(rows, knots) * unit) ** (1 / exponent)
     return EnvelopeGain(values, before.step, before.max_tilt)
+
+
+def fit_surroundings(
+    bins: PowerBins, residual: Floats, voxel_size: float, tilts: tuple[float, float]
+) -> EnvelopeGain:
+    """Return the filter with which white noise has the residual power of the boxes, by bin.
+
+    The residual `(angles, shells)` is the power that noise and signal do not explain; it is zero
+    where it is negative. Each round multiplies the squared filter, at one knot a shell, by the
+    residual over the expected power (`PowerBins.expected_power`).
+    """
+    box = len(bins.window)
+    step, largest = 1 / (box * voxel_size), tilt_rows(tilts)[1]
+    found = EnvelopeGain(np.ones(bins.shape), step, largest)
+    for _ in range(SURROUNDINGS_ROUNDS):
+        applied = surroundings_filter((2 * box,) * 3, voxel_size, found, tilts)
+        ratio = np.maximum(residual, 0) / np.maximum(bins.expected_power(applied), 1e-30)
+        # the mean of a box is removed, so shell 0 has no power of its own
+        ratio[:, 0] = ratio[:, 1]
+        found = EnvelopeGain(found.values * np.sqrt(ratio), step, largest)
+    return found

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from cryoetgan.imaging.model import EMPTY_CLASS, ImagingModel
+from cryoetgan.imaging.model import ImagingModel
 
 REAL, SIMULATED = "#0072B2", "#D55E00"
 
@@ -41,7 +41,9 @@ def _plot_power(axes: Axes, model: ImagingModel) -> None:
     k = shells / (model.box * model.voxel_size)
     axes.semilogy(k, power["real"], "o", color=REAL, label="boxes at the picks")
     axes.semilogy(k, power["simulated"], color=SIMULATED, label="simulated")
-    axes.semilogy(k, power["noise"], "--", color=SIMULATED, label="simulated noise")
+    axes.semilogy(
+        k, power["noise"], "--", color=SIMULATED, label="simulated noise and surroundings"
+    )
     axes.semilogy(k, power["signal"], ":", color=SIMULATED, label="simulated signal")
     axes.set(xlabel="frequency (1/angstrom)", ylabel="power inside the tilt range")
     ratio = np.array(power["simulated"]) / np.maximum(power["real"], 1e-30)
@@ -82,7 +84,7 @@ def _plot_pair_correlation(axes: Axes, model: ImagingModel, most_classes: int = 
     axes.axhline(1, color="0.7", linewidth=0.8)
     axes.set(xlabel="distance between picks (angstrom)", ylabel="pair correlation")
     lines = [
-        f"{'no particle' if name == EMPTY_CLASS else name}: {100 * fraction:.0f} %"
+        f"{name}: {100 * fraction:.0f} %"
         for name, fraction in sorted(model.class_fractions.items(), key=lambda item: -item[1])
     ]
     if len(lines) > most_classes:

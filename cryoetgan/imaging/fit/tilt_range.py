@@ -68,7 +68,7 @@ def find_tilt_range(
 ) -> tuple[float, float] | None:
     """Return the lowest and highest angle with power, degrees; None if no edge is found.
 
-    Thick and dose-filtered samples lose power smoothly towards high tilts, so no fixed level marks
+    Thick and dose-filtered samples lose power smoothly towards high tilts, so no fixed level is
     the edge. The edge of each side is the steepest drop of the logarithm of the smoothed power over
     `EDGE_DEG`, if the power falls by a factor of `least_drop` there; it lies where the power falls
     to half of the largest power just inside.

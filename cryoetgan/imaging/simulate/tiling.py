@@ -97,9 +97,7 @@ class TiledSimulator:
         size = (SCENE_BOXES * model.box,) * 3
         self.offset = np.float32(model.offset)
         self.transfer = Convolution(scale * filter_kernel(model.transfer(size)))
-        self.noise_filter = Convolution(
-            filter_kernel(model.noise_spectrum.noise_filter(size, model.voxel_size))
-        )
+        self.noise_filter = Convolution(filter_kernel(model.noise_filter(size)))
         self.seed, self.name = seed, name
         self.halo = self.transfer.reach
         """Voxels around a part on which its values depend."""

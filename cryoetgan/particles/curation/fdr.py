@@ -30,6 +30,14 @@ def rank_values(scores: Floats, decoy_scores: Floats) -> Floats:
     return np.maximum(scores, decoy_scores) + MARGIN_WEIGHT * margin
 
 
+def rank_rows(scores: "pd.DataFrame") -> Floats:
+    """Return the rank of each row of a table of scores: the score itself without decoys."""
+    own = scores["cryoetganScore"].to_numpy(float)
+    if "cryoetganDecoyScore" not in scores:
+        return own
+    return rank_values(own, scores["cryoetganDecoyScore"].to_numpy(float))
+
+
 def q_values(ranks: Floats, is_target: NDArray[np.bool_], decoys: int) -> Floats:
     """Return `(N,)` q-values at most 1; a decoy's is the rate of the set that ends there.
 

@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from cryoetgan.errors import UserError, suggest
 from cryoetgan.io.star import COORDINATES, OTHER, SPLITS, particle_id
-from cryoetgan.particles.curation.fdr import add_q_values, rank_values
+from cryoetgan.particles.curation.fdr import add_q_values, rank_rows
 from cryoetgan.particles.picking.dog import non_maximum_suppression
 from cryoetgan.progress import log
 from cryoetgan.seeds import rng
@@ -130,15 +130,8 @@ def fit_mirror_images(table: "pd.DataFrame", rate: float) -> dict[str, int]:
 def choose_classes(scores: "pd.DataFrame", decisions: Decisions) -> "pd.DataFrame":
     """Return one row a particle, best first: of the best class, or the class a person named."""
     named = scores["cryoetganId"].map(decisions)
-    order = np.lexsort([-_ranks(scores), scores["cryoetganClass"] != named])
+    order = np.lexsort([-rank_rows(scores), scores["cryoetganClass"] != named])
     return scores.iloc[order].drop_duplicates("cryoetganId").reset_index(drop=True)
-
-
-def _ranks(table: "pd.DataFrame") -> Floats:
-    scores = table["cryoetganScore"].to_numpy(float)
-    if "cryoetganDecoyScore" not in table:
-        return scores
-    return rank_values(scores, table["cryoetganDecoyScore"].to_numpy(float))
 
 
 def select_others(
@@ -252,7 +245,7 @@ def _best_first(
     table: "pd.DataFrame", decisions: Decisions, *first: "pd.Series[str]"
 ) -> NDArray[np.int_]:
     """Return the order of rows by `first`, then accepted ones, then rank."""
-    return np.lexsort([-_ranks(table), ~_accepted(table, decisions), *first])
+    return np.lexsort([-rank_rows(table), ~_accepted(table, decisions), *first])
 
 
 def read_csv_decisions(path: Path) -> Iterator[tuple[int, str, str, str]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from cryoetgan.devices import choose_device
 from cryoetgan.io.exclusion import ExclusionMask
@@ -18,13 +19,13 @@ from cryoetgan.particles.matching.template import (
     FourierBand,
     SearchOptions,
     Template,
-    band_values,
+    band_vectors,
     batches,
-    normalise,
     search_band,
     template_box,
 )
-from cryoetgan.physics.geometry import relion_from_rotation
+from cryoetgan.particles.picking.pick import radius_of_map
+from cryoetgan.physics.geometry import centre_distance, relion_from_rotation
 from cryoetgan.progress import track
 
 Floats = NDArray[np.floating]
@@ -33,9 +34,12 @@ PICKS_PER_BATCH = 64
 WHITENING_BOXES = 400
 """Largest number of boxes whose median power is the background of a score."""
 BEST_PICKS = 0.25
-"""Share of the picks, those with the highest scores, that show the amplitude of particles."""
-DENSE = 2.0
-"""Amplitude of a box, relative to the best picks, beyond which its score falls."""
+"""Share of the picks, those with the highest scores, that show the density of particles."""
+SMOOTHING = 5
+"""Edge in voxels of the cubes whose mean is the density of a place."""
+DENSE = 3.0
+"""Density of a body, relative to the best picks, beyond which its score falls. Three bodies in a
+real cell have 10, and particles of seven species 0.8 to 1.5."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def score_picks(
     unseen part has the mean grey value, and the score is multiplied with the square root of the
     seen fraction: the score of a whole box whose unseen part resembles nothing. Dense bodies
     (gold, contamination) resemble every compact map a little, and no noise lowers their scores. The
-    score of a box with more than `DENSE` times the amplitude of the best picks is divided by the
+    score of a pick with more than `DENSE` times the density of the best picks is divided by the
     excess.
 
     Parameters
@@ -99,40 +103,46 @@ def score_picks(
             for decoy, image in found.items()
         }
     parts: dict[str, list[tuple[Floats, ...]]] = {name: [] for name in maps}
-    amplitudes: list[Floats] = []
+    balls = {
+        name: centre_distance(box) <= radius_of_map(density, 1.0) for name, density in maps.items()
+    }
     # boxes at whole voxels need no interpolation; the shifts found are subvoxel
     centres = np.floor(np.asarray(coordinates, float) + 0.5)
     for part in track(list(batches(len(centres), PICKS_PER_BATCH)), "scoring"):
         here = centres[part]
         cut = [cut_seen_box(volume, excluded, centre, box) for centre in here]
         boxes = torch.as_tensor(np.stack([values for values, _ in cut]), device=device)
-        values = band_values(boxes, band)
-        vectors, factor = normalise(values), np.sqrt([seen for _, seen in cut])
-        amplitudes.append(values.norm(dim=1).cpu().numpy())
+        smooth = [ndimage.uniform_filter(values, SMOOTHING) for values, _ in cut]
+        vectors, factor = band_vectors(boxes, band), np.sqrt([seen for _, seen in cut])
         for name, all_of_class in aligners.items():
             fits = {kind: aligner.align_vectors(vectors) for kind, aligner in all_of_class.items()}
             best = fits.pop("")
             angles = relion_from_rotation(best.rotations)
             rival = np.max([fit.scores for fit in fits.values()], axis=0) if fits else np.nan
             scores, rival = best.scores * factor, rival * factor
-            parts[name].append((scores, here + best.shifts, angles, rival))
+            grey = np.array([values[balls[name]].max() for values in smooth])
+            parts[name].append((scores, here + best.shifts, angles, rival, grey))
         release_pages(volume)
     scored = {}
     for name, batch in parts.items():
-        scores, places, turns, rivals = (
-            np.concatenate(column) for column in zip(*batch, strict=True)
-        )
-        dense = discount_dense(scores, np.concatenate(amplitudes))
+        columns = [np.concatenate(column) for column in zip(*batch, strict=True)]
+        scores, places, turns, rivals, greys = columns
+        dense = discount_dense(scores, greys)
         kinds = tuple(aligners[name])[1:]
         scored[name] = PickScores(kinds, scores * dense, places, turns, rivals * dense)
     return scored
 
 
-def discount_dense(scores: Floats, amplitudes: Floats) -> Floats:
-    """Return `(N,)` factors of scores, 1 but for boxes that are far denser than the best picks."""
+def discount_dense(scores: Floats, greys: Floats) -> Floats:
+    """Return `(N,)` factors of scores, 1 but for picks far denser than the best ones.
+
+    `greys` is `(N,)`: the highest grey value, smoothed, inside the radius of the map.
+    """
     best = scores >= np.quantile(scores, 1 - BEST_PICKS)
-    limit = DENSE * float(np.median(amplitudes[best]))
-    return np.minimum(1.0, limit / np.maximum(amplitudes, 1e-20))
+    limit = DENSE * float(np.median(greys[best]))
+    if limit <= 0:
+        return np.ones(len(greys))
+    return np.minimum(1.0, limit / np.maximum(greys, 1e-20))
 
 
 def whiten(band: FourierBand, volume: NDArray[np.generic], excluded: ExclusionMask) -> FourierBand:

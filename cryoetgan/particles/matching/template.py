@@ -239,16 +239,11 @@ def normalise(vectors: torch.Tensor) -> torch.Tensor:
     return vectors / vectors.norm(dim=1, keepdim=True).clamp_min(1e-20)
 
 
-def band_values(boxes: torch.Tensor, band: FourierBand) -> torch.Tensor:
-    """Return `(N, 2 P)` weighted Fourier values of boxes `(N, z, y, x)`, centred at n // 2."""
+def band_vectors(boxes: torch.Tensor, band: FourierBand) -> torch.Tensor:
+    """Return `(N, 2 P)` unit vectors of boxes `(N, z, y, x)`, centred at n // 2."""
     centred = torch.fft.ifftshift(boxes, dim=(1, 2, 3))
     spectrum = torch.fft.rfftn(centred, dim=(1, 2, 3)).flatten(1)[:, band.index]
-    return torch.cat([spectrum.real * band.weights, spectrum.imag * band.weights], dim=1)
-
-
-def band_vectors(boxes: torch.Tensor, band: FourierBand) -> torch.Tensor:
-    """Return `(N, 2 P)`: the same as unit vectors."""
-    return normalise(band_values(boxes, band))
+    return normalise(torch.cat([spectrum.real * band.weights, spectrum.imag * band.weights], dim=1))
 
 
 def subset_vectors(vectors: torch.Tensor, index: torch.Tensor) -> torch.Tensor:

@@ -34,6 +34,7 @@ class Section:
 
 SECTIONS = (
     Section("volumes", "Real and synthetic volumes", volumes.draw_volumes),
+    Section("selection", "Selected particles", selection.judge_selection, selection.warnings),
     Section("accuracy", "Classifier accuracy on real crops", accuracy.list_classifiers),
     Section("learning", "Number of training volumes", accuracy.draw_learning_curves),
     Section("metrics", "Metrics", result_tables.list_metrics, result_tables.metric_warnings),
@@ -42,7 +43,6 @@ SECTIONS = (
     Section("tables", "Other tables", result_tables.list_other_tables),
     Section("imaging", "Power spectra and imaging models", imaging.list_fits, imaging.warnings),
     Section("training", "Training", training.draw_training),
-    Section("selection", "Selected particles", selection.judge_selection, selection.warnings),
     Section("picks", "Picks", tomograms.draw_picks),
     Section("synthetic", "Synthetic tomograms", tomograms.draw_synthetic),
     Section("blind", "Blind test", volumes.draw_blind_test),

@@ -96,8 +96,9 @@ def _read_fit(results: Results, name: str, content: Mapping[str, Any]) -> Fit:
         tilts = f"{_degrees(wedge['given'])} specified, {measured}"
         if wedge.get("warning"):
             warnings.append(str(wedge["warning"]))
-    messages = ((about.get("agreement") or {}).get("warnings") or {}).values()
-    warnings += dict.fromkeys(map(str, messages))
+    agreement = about.get("agreement") or {}
+    messages = [*(agreement.get("warnings") or {}).values(), agreement.get("warning")]
+    warnings += dict.fromkeys(str(message) for message in messages if message)
     fractions = ", ".join(
         f"{kind} {100 * float(value):.0f} %" for kind, value in content["class_fractions"].items()
     )

@@ -20,7 +20,7 @@ def judge_selection(run: Run) -> dict[str, Any]:
         _hand_row(tomogram, name or "all", test)
         for tomogram, tests in found.hands.items()
         for name, test in tests.items()
-        if test.n or name
+        if name or len(tests) > 2
     ]
     if not rates and not hands:
         return {}

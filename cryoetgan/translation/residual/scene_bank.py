@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.model import EMPTY_CLASS, SCENE_BOXES, ImagingModel, crop_centre
+from cryoetgan.imaging.model import SCENE_BOXES, ImagingModel, crop_centre
 from cryoetgan.imaging.simulate.fitted import check_models
 from cryoetgan.imaging.storage import load_model
 from cryoetgan.io.volume_set import VolumeSet
@@ -96,12 +96,9 @@ def simulate_scene_bank(
     for i in track(range(count), "simulating scenes"):
         rng = generator_for(seed, "translation", "scene", i)
         model = models[which[i]]
-        target = None
-        centre: NDArray[np.floating] = np.zeros(3)
-        if classes[i] != EMPTY_CLASS:
-            row = int(rng.choice(by_class[classes[i]]))
-            target = np.asarray(densities.volumes[row], np.float32)
-            centre = centre_offset(densities.table.iloc[row], densities.voxel_size)
+        row = int(rng.choice(by_class[classes[i]]))
+        target = np.asarray(densities.volumes[row], np.float32)
+        centre = centre_offset(densities.table.iloc[row], densities.voxel_size)
         scene = model.build_scene(target, centre, rng)
         signal[i, 0] = torch.from_numpy(crop_centre(model.signal(scene), densities.box))
         density[i, 0] = torch.from_numpy(crop_centre(scene, densities.box))
@@ -120,17 +117,17 @@ def draw_classes(
     rng: np.random.Generator,
     count: int,
 ) -> list[str]:
-    """Return the classes of `count` scenes, at the picks' class fractions or at equal ones."""
-    weights = np.array([model.class_fractions.get(name, 0.0) for name in (*names, EMPTY_CLASS)])
+    """Return the classes of `count` scenes, at the particles' class fractions or at equal ones."""
+    weights = np.array([model.class_fractions.get(name, 0.0) for name in names])
     if class_fractions == "uniform":
-        weights = np.array([1.0] * len(names) + [0.0])
-    if not weights[:-1].sum() > 0:
+        weights = np.ones(len(names))
+    if not weights.sum() > 0:
         raise UserError(
             f"the imaging model of {model.tomogram} has the classes {', '.join(model.class_fractions)}, "
             f"the densities {', '.join(names)}; fit it with the maps of these densities"
         )
     drawn = rng.choice(len(weights), size=count, p=weights / weights.sum())
-    return [(*names, EMPTY_CLASS)[i] for i in drawn]
+    return [names[i] for i in drawn]
 
 
 def split_octants(noise: NDArray[np.float32]) -> list[NDArray[np.float32]]:

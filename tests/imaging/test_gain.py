@@ -1,0 +1,49 @@
+"""Gain and surroundings: regressions that other density does not bias."""
+
+import numpy as np
+import pytest
+from scipy import fft
+
+from cryoetgan.imaging.fit.gain import PowerBins, constant_gain, fit_gain, fit_surroundings
+from cryoetgan.imaging.model import EnvelopeGain, crop_centre, surroundings_filter
+from tests.imaging.conftest import BOX, TILTS, VOXEL
+
+
+@pytest.fixture
+def bins() -> PowerBins:
+    return PowerBins.for_box(BOX, TILTS)
+
+
+def test_density_beside_the_signal_changes_the_power_but_not_the_regression(bins, rng):
+    signals = rng.normal(size=(400, BOX, BOX, BOX))
+    boxes = 0.5 * signals + rng.normal(size=signals.shape)
+    product, error, square = bins.regress(zip(boxes, signals, strict=True))
+    factor = (product / np.maximum(square, 1e-9))[:, 2:]
+    assert factor == pytest.approx(np.full_like(factor, 0.5), abs=0.08)
+    assert ((factor - 0.5) / (error / np.maximum(square, 1e-9))[:, 2:]).std() == pytest.approx(
+        1, abs=0.4
+    )
+    # by power, the density would be given to the signal: sqrt(0.25 + 1)
+    gained = np.sqrt(bins.power(boxes)[0] / np.maximum(bins.power(signals)[0], 1e-9))[:, 2:]
+    assert gained.mean() == pytest.approx(np.sqrt(1.25), abs=0.05)
+    before = constant_gain(TILTS, BOX, VOXEL)
+    fitted = fit_gain(before, product, error, np.zeros(bins.shape), square, exponent=1)
+    assert fitted.values[:, 1:4] == pytest.approx(0.5, abs=0.05)
+
+
+def test_surroundings_have_the_residual_power(bins, rng):
+    k = np.arange(9)
+    wanted = EnvelopeGain(np.tile(2 * np.exp(-k / 2.0), (3, 1)), 1 / (BOX * VOXEL), 60.0)
+    applied = surroundings_filter((2 * BOX,) * 3, VOXEL, wanted, TILTS)
+    white = rng.normal(size=(300, *(2 * BOX,) * 3))
+    boxes = [
+        crop_centre(fft.irfftn(fft.rfftn(noise) * applied, noise.shape), BOX) for noise in white
+    ]
+    power, _ = bins.power(boxes)
+    expected = bins.expected_power(applied)
+    assert (power / np.maximum(expected, 1e-12))[:, 2:] == pytest.approx(1, abs=0.12)
+    found = fit_surroundings(bins, power, VOXEL, TILTS)
+    again = bins.expected_power(surroundings_filter((2 * BOX,) * 3, VOXEL, found, TILTS))
+    assert again[:, 2:] == pytest.approx(power[:, 2:], rel=0.08)
+    none = fit_surroundings(bins, -power, VOXEL, TILTS)
+    assert np.all(none.values == 0)
