@@ -371,17 +371,22 @@ def test_only_far_denser_picks_are_discounted(rng):
     assert (discount_dense(scores, -greys) == 1).all()
 
 
-def test_whitening_divides_each_shell_by_its_amplitude(rng):
+@pytest.mark.parametrize(("colour", "raw", "left"), [(4, 6, 2), (1000, 100, 2)])
+def test_whitening_divides_each_shell_by_its_amplitude(rng, colour, raw, left):
+    """Shells become equal, but shells that a denoiser emptied are not amplified without limit."""
     options = SearchOptions(lowpass=25.0, highpass_shells=1)
-    volume = rng.normal(0, 1, (64, 64, 64)).astype(np.float32)
-    volume += 3 * ndimage.gaussian_filter(volume, 2) * 8
+    white = rng.normal(0, 1, (64, 64, 64))
+    volume = (white + colour * ndimage.gaussian_filter(white, 1.5)).astype(np.float32)
     plain = search_band(16, 10.0, options, torch.device("cpu"))
     band = whiten(plain, volume, ExclusionMask(volume))
-    other = (volume[1:17, 3:19, 20:36] + 0)[None]
-    ratio = (band.weights / plain.weights).numpy()
-    spectrum = np.fft.rfftn(other[0]).ravel()[plain.index.numpy()]
     shells = (plain.points.norm(dim=1).numpy() * 16).round().astype(int)
-    power = [np.mean(np.abs(spectrum * ratio)[shells == k] ** 2) for k in range(1, 6)]
-    assert max(power) / min(power) < 3
-    raw = [np.mean(np.abs(spectrum)[shells == k] ** 2) for k in range(1, 6)]
-    assert max(raw) / min(raw) > 10
+    spectrum = np.fft.rfftn(volume[1:17, 3:19, 20:36]).ravel()[plain.index.numpy()]
+    ratio = (band.weights / plain.weights).numpy()
+
+    def spread(values):
+        power = [np.mean(np.abs(values)[shells == k] ** 2) for k in range(1, 6)]
+        return max(power) / min(power)
+
+    assert spread(spectrum) > raw
+    assert spread(spectrum * ratio) < spread(spectrum) / left
+    assert spread(ratio) < 11.01  # (1 + 0.1) / 0.1

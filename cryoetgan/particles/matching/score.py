@@ -33,6 +33,9 @@ DecoyMaker = Callable[[Floats, Aligner], Mapping[str, Floats]]
 PICKS_PER_BATCH = 64
 WHITENING_BOXES = 400
 """Largest number of boxes whose median power is the background of a score."""
+LEAST_POWER = 0.1
+"""Power added to each shell before the division, relative to the highest: shells that a denoiser
+emptied hold what leaks into them from others, and must not be amplified."""
 BEST_PICKS = 0.25
 """Share of the picks, those with the highest scores, that show the density of particles."""
 SMOOTHING = 5
@@ -163,6 +166,7 @@ def whiten(band: FourierBand, volume: NDArray[np.generic], excluded: ExclusionMa
         if number % PICKS_PER_BATCH == 0:
             release_pages(volume)
     power = np.median(powers, axis=0)[shells] if powers else np.zeros(1)
+    power += LEAST_POWER * power.max()
     if not power.all():
         return band
     factor = torch.as_tensor(np.sqrt(power.mean() / power), dtype=torch.float32)
