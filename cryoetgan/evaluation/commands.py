@@ -70,10 +70,10 @@ def classify(
     classifier of --reuse is used if its training set and options are the same.
 
     --train-other and --test-other add crops of class `other` (background and unnamed picks), at
-    most as many for training as the largest class has; those at the place of a particle of the set
+    most as many for training as the largest class has; crops at the place of a particle of the set
     are left out. Key `open` then has precision, recall and F1 of each class, `other` included, and
-    their mean F1 with its interval; accuracy stays that of the named classes alone. With one
-    named class it is the accuracy of telling it from `other`.
+    their mean F1 with its interval; accuracy counts the named classes alone. With one named class,
+    it is the accuracy of telling it from `other`.
     """
     from cryoetgan.devices import choose_device
     from cryoetgan.evaluation.classifiers import train_classifier as training
@@ -227,7 +227,7 @@ def detect(
     """Score picks against the truth: JSON with precision, recall and F1 by class and their means.
 
     A hit is a pick of the particle's class within --radius, one-to-one in each tomogram: further
-    picks of a particle are wrong. Classes are those of the truth, without other, background and
+    picks of a particle are wrong. Classes are taken from the truth, without other, background and
     crowder_*: these are neither hits nor misses, and a pick of a class on them is wrong. Picks of
     class other are right if no particle is near. Key places ignores classes, for picks without.
     """

@@ -184,3 +184,39 @@ def test_picks_are_matched_by_tomogram_and_coordinate(make_set):
     assert found[0] == crops.names[0]
     assert list(found[1:3]) == ["", ""]
     assert (found[3:] == crops.names[3:]).all()
+
+
+@pytest.fixture(scope="module")
+def one_class(make_set):
+    """Return the folder of one class, real and simulated, and of crops without a particle."""
+    for name, seed, source in (("one", 11, "real"), ("made", 12, "simulated")):
+        star = make_set(name, 24, noise=0.1, seed=seed, classes=("bent",), source=source)
+        make_set(f"{name}_other", 16, noise=0.1, seed=seed + 9, classes=("rod",), source=source)
+    return star.parent
+
+
+def test_one_class_is_compared_by_f1_on_all_picks(cryoetgan, one_class, tmp_path):
+    sets = {f"real_{split}": {"star": "one.star", "split": split, "other": ["one_other.star"]}
+            for split in ("train", "test")}  # fmt: skip
+    content = sets | {"methods": {"made": {"star": "made.star", "other": ["made_other.star"]}}}
+    content |= {"seeds": 2, "epochs": 6, "curve": [], "few_shot": 0, "background": False}
+    (one_class / "one.yaml").write_text(yaml.safe_dump(content))
+    words = ("evaluation", "compare", "--config", one_class / "one.yaml", "-o", tmp_path / "out")
+    cryoetgan(*words)
+    found = json.loads((tmp_path / "out/comparison.json").read_text())
+    assert (found["figure"], found["chance"], found["n_test"]) == ("f1", 0.5, 12 + 8)
+    assert found["upper_bound"]["n_train"] == 12 + 8
+    assert set(found["methods"][0]["classes"]) == {"bent", "other"}
+
+
+def test_one_class_is_classified_against_other(cryoetgan, one_class, tmp_path):
+    words = ["evaluation", "classify", "--train", one_class / "made.star", "--epochs", 6]
+    words += ["--test", one_class / "one.star", "--test-split", "test", "-o", tmp_path / "x.json"]
+    refused(cryoetgan(*words, code=2), "one class", "--train-other")
+    others = ["--train-other", one_class / "made_other.star"]
+    cryoetgan(*words, *others, "--test-other", one_class / "one_other.star")
+    found = json.loads((tmp_path / "x.json").read_text())
+    assert found["classes"] == ["bent", "other"]
+    assert found["open"]["classes"] == ["bent", "other"]
+    assert found["open"]["confusion"] == found["confusion"]
+    assert found["n_test"] == sum(row["true"] for row in found["open"]["scores"].values()) == 20
