@@ -230,9 +230,9 @@ def judge_hands(
         if likeness[name] > MAX_MIRROR_LIKENESS:
             record |= {"precision": None, "precision_interval": None, "is_wrong_hand": False}
             record["warning"] = (
-                f"the map resembles its mirror image ({likeness[name]:.2f}, at most "
-                f"{MAX_MIRROR_LIKENESS:g} wanted): the hand test says nothing about {name}; "
-                "compare finer detail (--lowpass), or judge it by its false discovery rate"
+                f"the map of {name} resembles its mirror image ({likeness[name]:.2f}, at most "
+                f"{MAX_MIRROR_LIKENESS:g} wanted), so the hand test says nothing; compare finer detail "
+                "(`--lowpass`)"
             )
         else:
             kept.append(pair)

@@ -138,10 +138,13 @@ def _read_selection(results: Results, fdr: float) -> Selection:
         if "cryoetganQValue" in rows:
             q = rows["cryoetganQValue"].to_numpy(float)
             rates[str(name)] = float(max(q[q <= fdr], default=fdr))
-    hands, warnings = {}, []
+    hands: dict[str, Mapping[str, HandTest]] = {}
+    named: dict[str, list[str]] = {}
     for tomogram, tests, texts in results.hand_tests():
         hands[tomogram] = tests
-        warnings += [f"{tomogram}: {text}" for text in texts]
+        for text in texts:
+            named.setdefault(text, []).append(tomogram)
+    warnings = [f"{', '.join(names)}: {text}" for text, names in named.items()]
     return Selection(counts=counts, rates=rates, hands=hands, warnings=warnings)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.star import COORDINATES, read_star, write_star
-from cryoetgan.particles.curation.select import SelectOptions, block_split, select
+from cryoetgan.particles.curation.select import SelectOptions, block_split, select, select_others
 from tests.conftest import refused
 from tests.particles.score_tables import scores
 
@@ -133,3 +133,24 @@ def test_particles_go_by_the_name_of_a_star_file(cryoetgan, tmp_path, rng, verb)
     words = ("--tomogram", "t1.mrc") if verb == "import" else ()
     refused(cryoetgan("particles", verb, "c.star", *words, "-o", "c.mrc", code=2), "c.mrc", ".star")
     assert not (tmp_path / "c.mrc").exists()
+
+
+def test_others_are_picks_that_lost_to_decoys_away_from_particles(rng):
+    table = scores(rng, picks=60, classes=("a",))
+    won = rng.random(len(table)) < 0.5
+    table["cryoetganScore"] = np.where(won, 0.9, 0.1)
+    table["cryoetganDecoyScore"], table["cryoetganDecoys"] = 0.2, "mirror"
+    rejected = table["cryoetganId"][won.argmax()]
+    chosen = select(table, options(99, 16), {rejected: ""})
+    others = select_others(table, chosen, options(99, 16), {rejected: ""})
+    lost = set(table["cryoetganId"][~won]) | {rejected}
+    assert rejected in set(others["cryoetganId"])
+    assert set(others["cryoetganId"]) <= lost
+    assert set(others["cryoetganClass"]) == {"other"}
+    for name, part in others.groupby("rlnTomoName"):
+        assert set(part["cryoetganSplit"]) == {{"t1": "train", "t2": "test"}[name]}
+        places = chosen[chosen["rlnTomoName"] == name][COORDINATES].to_numpy()
+        gaps = part[COORDINATES].to_numpy()[:, None] - places[None]
+        assert np.linalg.norm(gaps, axis=-1).min() > 4
+    few = select_others(table, chosen, options(3, 16))
+    assert few.groupby("cryoetganSplit").size().to_dict() == {"test": 15, "train": 3}
