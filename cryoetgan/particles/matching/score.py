@@ -36,8 +36,9 @@ WHITENING_BOXES = 400
 LEAST_POWER = 0.1
 """Power added to each shell before the division, relative to the highest: shells that a denoiser
 emptied hold what leaks into them from others, and must not be amplified."""
-BEST_PICKS = 0.25
-"""Share of the picks, those with the highest scores, that show the density of particles."""
+BEST_PICKS = 10
+"""Picks with the highest scores, which show the density of particles. There may be few particles
+among many picks, and few dense bodies among the best."""
 SMOOTHING = 5
 """Edge in voxels of the cubes whose mean is the density of a place."""
 DENSE = 3.0
@@ -141,7 +142,7 @@ def discount_dense(scores: Floats, greys: Floats) -> Floats:
 
     `greys` is `(N,)`: the highest grey value, smoothed, inside the radius of the map.
     """
-    best = scores >= np.quantile(scores, 1 - BEST_PICKS)
+    best = np.argsort(-scores)[:BEST_PICKS]
     limit = DENSE * float(np.median(greys[best]))
     if limit <= 0:
         return np.ones(len(greys))
