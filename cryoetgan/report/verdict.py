@@ -21,7 +21,7 @@ SIMULATED_SETS = {
 OTHER_TRAINING_SETS = {
     "conventional_train": "conventional simulation",
     "fitted_train": "fitted simulation",
-    "real_train": "upper bound (real data)",
+    "real_train": "reference (real data)",
 }
 USELESS = "A classifier trained on the exported set is not better than guessing."
 

@@ -23,25 +23,25 @@ TITLES = {
     "gan_train": "trained on generated, tested on real",
     "conventional_train": "trained on conventional simulation, tested on real",
     "fitted_train": "trained on fitted simulation, tested on real",
-    "real_train": "upper bound: trained on labelled real crops, tested on real",
+    "real_train": "reference: trained on labelled real crops, tested on real",
     "pseudo_label_train": "trained on pseudo-labelled picks, tested on real",
     "gan_test": "trained on real, tested on generated",
 }
 PSEUDO_LABEL_TITLES = {
-    "real_train": "upper bound: trained on pseudo-labelled picks, tested on others",
+    "real_train": "reference: trained on pseudo-labelled picks, tested on others",
     "gan_test": "trained on pseudo-labelled picks, tested on generated",
 }
 """Descriptions for a run without annotated crops."""
 CURVES = {"gan_train": "generated", "fitted_train": "fitted simulation"}
 """Classifier of a whole set to the name of its learning curve."""
 LEVELS = {
-    "real_train": "real crops (upper bound)",
+    "real_train": "labelled real crops",
     "fitted_train": "fitted simulation",
     "conventional_train": "conventional simulation",
 }
 """Classifier to its name; drawn as a horizontal line if it has no learning curve."""
 METHODS = {
-    "real_train": "real crops (upper bound)",
+    "real_train": "labelled real crops",
     "gan_train": "generated",
     "fitted_train": "fitted simulation",
     "conventional_train": "conventional simulation",
