@@ -21,6 +21,8 @@ KNOT_SHELLS = 2
 """Fourier shells between two knots of the gain."""
 SURROUNDINGS_ROUNDS = 6
 """Rounds of the fit of the surroundings; each removes most of the blur of the window."""
+ANGLE_SMOOTHNESS = 0.1
+"""Smoothness between tilt angles, relative to that along k."""
 MIN_GAIN = 0.02
 """Smallest gain of a knot, relative to the largest: a zero would stay zero in the next round."""
 
@@ -146,7 +148,6 @@ def fit_gain(
     signal: Floats,
     model_error: float = 0.02,
     smoothness: float = 0.03,
-    angle_smoothness: float = 0.1,
     exponent: int = 2,
 ) -> EnvelopeGain:
     """Return the gain with which signal plus noise has the power of the real boxes.
@@ -155,7 +156,7 @@ def fit_gain(
 
         sum over bins of ((G / G_before * signal + noise - real) / sigma)^2
         + (smoothness * scale)^2 * sum of (second differences of G along k)^2
-        + (angle_smoothness * smoothness * scale)^2 * sum of (differences between angles)^2
+        + (0.1 smoothness * scale)^2 * sum of (differences between angles)^2
 
     with sigma^2 = error^2 + (model_error * real)^2, and scale the norm of the design matrix. If
     noise hides the signal, smoothness decides. `model_error` is the relative error of the
@@ -193,7 +194,7 @@ def fit_gain(
         if row + 1 < rows:
             line = np.zeros((rows, knots))
             line[row : row + 2, knot] = (1, -1)
-            matrix.append(line.ravel() * angle_smoothness * smoothness * scale)
+            matrix.append(line.ravel() * ANGLE_SMOOTHNESS * smoothness * scale)
     wanted += [0.0] * (len(matrix) - len(wanted))
     found = optimize.lsq_linear(np.array(matrix), np.array(wanted), bounds=(0, np.inf)).x
     found = np.maximum(found, MIN_GAIN**exponent * max(float(found.max()), 1e-12))

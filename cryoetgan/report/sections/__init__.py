@@ -11,7 +11,7 @@ from cryoetgan.report.sections import (
     imaging,
     provenance,
     result_tables,
-    selection,
+    selected_particles,
     tomograms,
     training,
     volumes,
@@ -34,7 +34,12 @@ class Section:
 
 SECTIONS = (
     Section("volumes", "Real and synthetic volumes", volumes.draw_volumes),
-    Section("selection", "Selected particles", selection.judge_selection, selection.warnings),
+    Section(
+        "selection",
+        "Selected particles",
+        selected_particles.judge_selection,
+        selected_particles.warnings,
+    ),
     Section("accuracy", "Classifier accuracy on real crops", accuracy.list_classifiers),
     Section("learning", "Number of training volumes", accuracy.draw_learning_curves),
     Section("metrics", "Metrics", result_tables.list_metrics, result_tables.metric_warnings),
