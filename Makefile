@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q --no-compile -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: env  ## the whole workflow on the embedded default (eight to thirteen minutes on two cores)
+demo: env  ## the whole workflow on the embedded default (some twelve minutes on two cores)
 	$(SNAKEMAKE)
 
 check: env  ## linters, types, spelling, prose
@@ -40,7 +40,7 @@ check: env  ## linters, types, spelling, prose
 	$(BIN)/validate-pyproject pyproject.toml
 	$(BIN)/python tests/prose.py
 
-test: check  ## linters, then the tests (about eight minutes on two cores)
+test: check  ## linters, then the tests (about ten minutes on two cores)
 	$(PYTEST) --durations 15 -m "not slow"
 
 test-all: check  ## the long tests too

@@ -30,11 +30,10 @@ from cryoetgan.particles.curation.fdr import q_values, rank_values
 from cryoetgan.particles.curation.select import FLIP, choose_classes
 from cryoetgan.particles.matching.align import Aligner
 from cryoetgan.particles.matching.decoys import MAX_MIRROR_LIKENESS, mirror_likeness
-from cryoetgan.particles.matching.score import score_picks, whiten
+from cryoetgan.particles.matching.score import score_picks, whitened_band
 from cryoetgan.particles.matching.template import (
     SearchOptions,
     Template,
-    search_band,
     template_box,
 )
 from cryoetgan.physics.geometry import mirror
@@ -151,11 +150,8 @@ def measure_likeness(
     tomogram: "Volume", maps: Mapping[str, Floats], options: SearchOptions
 ) -> dict[str, float]:
     """Return the correlation of each map with its mirror image, in the band of the scores."""
-    from cryoetgan.devices import choose_device
-
-    box, device = template_box(maps), choose_device(options.device)
-    band = search_band(box, tomogram.voxel_size, options, device)
-    band = whiten(band, tomogram.data, ExclusionMask(tomogram.data))
+    excluded = ExclusionMask(tomogram.data)
+    band = whitened_band(tomogram, template_box(maps), options, excluded)
     return {
         name: mirror_likeness(mirror(density), Aligner(Template(density, band), options.rotations))
         for name, density in maps.items()

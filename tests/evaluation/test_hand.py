@@ -183,7 +183,7 @@ def test_scores_are_judged_without_a_second_search(cryoetgan, tmp_path, tomogram
     scores = read_star(tmp_path / "c.star").particles
     own = scores["cryoetganScore"] > scores["cryoetganDecoyScore"]
     assert found["share"] == pytest.approx(own.mean(), abs=0.1)
-    # selected particles prefer their map by construction: that is said, not counted
+    # selected particles prefer their map by construction, so the test warns of them and gives no precision
     cryoetgan("particles", "select", "c.star", "--box", 1, "--fdr", 1, "-o", "s.star")
     run(cryoetgan, folder, "s.star", "t", "helix")
     selected = read_json(tmp_path / "x.json")

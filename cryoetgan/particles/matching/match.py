@@ -76,7 +76,7 @@ def match(
     """Return the particles that fit a template, over a whole tomogram.
 
     `maps` is class to density `(z, y, x)`, cubes of one size. `name` is the tomogram in messages.
-    Voxels where the mask `(z, y, x)` is not zero are excluded.
+    Voxels with a mask value other than zero, `(z, y, x)`, are excluded.
     """
     box, size = templates.template_box(maps), tomogram.voxel_size
     if min(tomogram.data.shape) < box:

@@ -72,7 +72,7 @@ def score_picks(
     """Align picks to every class, and to the decoys of each.
 
     The score is the correlation of box and template inside wedge and band, after division by the
-    mean amplitude of the tomogram in each Fourier shell: crowded and ice-thick tomograms have
+    amplitude of the tomogram in each Fourier shell (`whiten`): crowded and ice-thick tomograms have
     more power in some shells than in others. Where a box reaches over a face or into padding, its
     unseen part has the mean grey value, and the score is multiplied with the square root of the
     seen fraction: the score of a whole box whose unseen part resembles nothing. Dense bodies
@@ -93,11 +93,10 @@ def score_picks(
     decoys : callable, optional
         Returns the decoys of a map and its aligner by name.
     """
-    device = choose_device(options.device)
     volume, box = tomogram.data, template_box(maps)
     excluded = ExclusionMask(volume)
-    band = search_band(box, tomogram.voxel_size, options, device)
-    band = whiten(band, volume, excluded)
+    band = whitened_band(tomogram, box, options, excluded)
+    device = band.points.device
     aligners: dict[str, dict[str, Aligner]] = {}
     for name, density in track(maps.items(), "rotating templates", len(maps)):
         own = Aligner(Template(density, band), options.rotations)
@@ -137,6 +136,15 @@ def score_picks(
     return scored
 
 
+def whitened_band(
+    tomogram: Volume, box: int, options: SearchOptions, excluded: ExclusionMask
+) -> FourierBand:
+    """Return the band of the scores of boxes in a tomogram (`search_band`, `whiten`)."""
+    device = choose_device(options.device)
+    band = search_band(box, tomogram.voxel_size, options, device)
+    return whiten(band, tomogram.data, excluded)
+
+
 def discount_dense(scores: Floats, greys: Floats) -> Floats:
     """Return `(N,)` factors of scores, 1 but for picks far denser than the best ones.
 
@@ -152,8 +160,10 @@ def discount_dense(scores: Floats, greys: Floats) -> Floats:
 def whiten(band: FourierBand, volume: NDArray[np.generic], excluded: ExclusionMask) -> FourierBand:
     """Return a band whose weights divide each Fourier shell by its amplitude in a tomogram.
 
-    The power of a shell is the median over whole boxes on a regular grid, so that gold does not
-    count; without any box, the band is returned as it is.
+        weight(k) ~ 1 / sqrt(P(k) + 0.1 max P)
+
+    P is the median power over whole boxes on a regular grid, so that gold does not count; without
+    any box, the band is returned as it is.
     """
     box, index = band.box, band.index.cpu().numpy()
     shells = (band.points.norm(dim=1) * box).round().long().cpu().numpy()
