@@ -37,6 +37,8 @@ TEXT = [
     "cryoetganGroup",
     "cryoetganContrast",
     "cryoetganDecoys",
+    "cryoetganFile",
+    "rlnMicrographName",
 ]
 """Columns that are read as text, even if a value resembles a number (a class named 1e5)."""
 NUMBERS = (
