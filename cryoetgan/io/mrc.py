@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from cryoetgan import __version__
 from cryoetgan.errors import UserError, format_shape
-from cryoetgan.io.files import atomic, check_exists
+from cryoetgan.io.files import atomic
 from cryoetgan.io.memmap import iterate_sections
-from cryoetgan.io.mrc_header import NO_DATA_IS_ZERO, VOXEL_SIZE_TOLERANCE, Header
+from cryoetgan.io.mrc_header import NO_DATA_IS_ZERO, Header
 from cryoetgan.io.mrc_header import PROTEIN_BRIGHT as PROTEIN_BRIGHT
+from cryoetgan.io.mrc_header import VOXEL_SIZE_TOLERANCE as VOXEL_SIZE_TOLERANCE
 from cryoetgan.io.mrc_header import read_header as read_header
 from cryoetgan.io.raw_mrc import map_mrc
 from cryoetgan.io.star import paths_by_class
