@@ -39,6 +39,8 @@ class Volume:
     voxel_size: float
     marks_no_data: bool = False
     """True if voxels of value 0 hold no data, as in an imported tomogram (`io.exclusion`)."""
+    part: int | None = None
+    """Edge in voxels of the boxes of a set, which are stacked along z; None: one tomogram."""
 
 
 def read_volume(path: Path, voxel_size: float | None = None) -> Volume:
