@@ -1,6 +1,7 @@
 """Atomic writing of files, and the provenance record beside each result."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -55,6 +56,19 @@ def atomic(path: Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock, for programs that read and rewrite a file in it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        # some network file systems have no locks; a change is then as safe as without one
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically (UTF-8)."""
     with atomic(path) as part:
@@ -80,7 +94,7 @@ def read_json(path: Path) -> Any:
     path = check_exists(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"{path}: is not valid JSON ({error}); delete it and create it again"
         ) from error

@@ -227,6 +227,7 @@ def select(
     import pandas as pd
 
     from cryoetgan.particles.curation import select as selection
+    from cryoetgan.particles.curation.decisions import read_decisions
 
     options = selection.SelectOptions(
         top=top,
@@ -247,7 +248,7 @@ def select(
     decisions = None
     if curation:
         classes = sorted(table["cryoetganClass"].unique())
-        decisions = selection.read_decisions(curation, classes)
+        decisions = read_decisions(curation, classes)
     selected = selection.select(table, options, decisions)
     star.write_star(output, selected, optics)
     counts = selected.groupby("cryoetganClass").size()
@@ -472,7 +473,8 @@ def gallery(
 
     def page(save: str | None) -> str:
         # a served page gets the current decisions from the server when it is opened
-        return gallery_page(opened, boxes, classes, blind, {} if save else store.decisions, save)
+        known = {} if save else store.decisions()
+        return gallery_page(opened, boxes, classes, blind, known, save, store.others())
 
     if output is not None:
         write_text(output, page(None))
@@ -502,9 +504,8 @@ def purity(
     """
     import pandas as pd
 
+    from cryoetgan.particles.curation.decisions import UNNAMED, saved_decisions
     from cryoetgan.particles.curation.purity import annotated_rows, estimate_purity
-    from cryoetgan.particles.curation.select import UNNAMED
-    from cryoetgan.particles.curation.server import saved_decisions
 
     record = read_json(sample)
     if "sample" not in record:
