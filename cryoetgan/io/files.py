@@ -14,6 +14,8 @@ from typing import Any
 from cryoetgan import __version__
 from cryoetgan.errors import UserError
 
+COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz")
+
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
@@ -106,6 +108,19 @@ def check_exists(path: Path, what: str = "file") -> Path:
     if not path.exists():
         raise UserError(f"{path}: no such {what}; check the path, or run the step that writes it")
     return path
+
+
+def strip_compression(name: str) -> str:
+    """Return a file name without the suffix of its compression.
+
+    Examples
+    --------
+    >>> strip_compression("emd_1234.map.gz")
+    'emd_1234.map'
+    """
+    for suffix in COMPRESSED_SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name
 
 
 def check_mrc_name(path: Path) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryoetgan.errors import UserError, shown, suggest
-from cryoetgan.io.files import check_exists, sidecar, write_text
+from cryoetgan.io.files import check_exists, sidecar, strip_compression, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +37,8 @@ TEXT = [
     "cryoetganGroup",
     "cryoetganContrast",
     "cryoetganDecoys",
+    "cryoetganFile",
+    "rlnMicrographName",
 ]
 """Columns that are read as text, even if a value resembles a number (a class named 1e5)."""
 NUMBERS = (
@@ -63,12 +65,11 @@ class Star:
 
 
 def class_name(path: Path) -> str:
-    """Return the class of a file: its stem, without `.gz` and one more suffix.
+    """Return the class of a file: its stem, without the suffix of its compression and one more.
 
     Raises `UserError` if it holds other characters than letters, digits, `_` and `-`.
     """
-    name = Path(path).name.removesuffix(".gz")
-    stem = Path(name).stem
+    stem = Path(strip_compression(Path(path).name)).stem
     if not CLASS_NAME.fullmatch(stem):
         raise UserError(
             f"{path}: the file's stem '{stem}' names its class; rename the file: letters, digits, "
