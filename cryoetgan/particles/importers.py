@@ -180,7 +180,7 @@ def _rows_of_tomogram(table: "pd.DataFrame", tomogram: str, path: Path) -> "pd.D
 
 
 def _read_star(path: Path, frame: PicksFrame) -> "pd.DataFrame":
-    opened = read_star(path)
+    opened = read_star(path, any_names=True)  # names of other programs may be paths
     table = _rows_of_tomogram(opened.particles.copy(), frame.tomogram, path)
     if set(RELION5_COORDINATES) <= set(table.columns):
         places = table[RELION5_COORDINATES].to_numpy(float) / frame.transform.voxel_size
