@@ -139,7 +139,12 @@ def _group_by_class(tables: Sequence[Any]) -> Particles:
 def _read_label_names(path: Path, label: NDArray[Any]) -> dict[int, str]:
     """Return the class of each number of a label volume, from its side-car."""
     record = read_json(sidecar(path)) if sidecar(path).exists() else {}
-    names = {int(number): str(name) for number, name in record.get("labels", {}).items()}
+    try:
+        names = {int(number): str(name) for number, name in record.get("labels", {}).items()}
+    except (AttributeError, ValueError) as error:
+        raise UserError(
+            f"{sidecar(path)}: its labels are not a mapping of numbers to classes; correct or delete it"
+        ) from error
     unknown = [int(n) for n in np.unique(label) if n and int(n) not in names]
     # numbers without a class are kept under a generic name
     return names | {number: f"label-{number}" for number in unknown}

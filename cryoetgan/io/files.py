@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -13,6 +14,8 @@ from typing import Any
 
 from cryoetgan import __version__
 from cryoetgan.errors import UserError
+
+COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz")
 
 
 @contextlib.contextmanager
@@ -54,6 +57,19 @@ def atomic(path: Path) -> Iterator[Path]:
             shutil.rmtree(part, ignore_errors=True)
         else:
             part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock, for programs that read and rewrite a file in it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        # some network file systems have no locks; a change is then as safe as without one
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -101,7 +117,9 @@ def read_json(path: Path) -> Any:
     path = check_exists(path)
     try:
         return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(
             f"{path}: is not valid JSON ({error}); delete it and create it again"
         ) from error
@@ -113,6 +131,19 @@ def check_exists(path: Path, what: str = "file") -> Path:
     if not path.exists():
         raise UserError(f"{path}: no such {what}; check the path, or run the step that writes it")
     return path
+
+
+def strip_compression(name: str) -> str:
+    """Return a file name without the suffix of its compression.
+
+    Examples
+    --------
+    >>> strip_compression("emd_1234.map.gz")
+    'emd_1234.map'
+    """
+    for suffix in COMPRESSED_SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name
 
 
 def check_mrc_name(path: Path) -> Path:

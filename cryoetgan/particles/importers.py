@@ -178,7 +178,7 @@ def _to_our_columns(table: "pd.DataFrame", class_name: str, frame: PicksFrame) -
 
 
 def _read_star(path: Path, frame: PicksFrame) -> "pd.DataFrame":
-    opened = read_star(path)
+    opened = read_star(path, any_names=True)  # names of other programs may be paths
     table = rows_of_tomogram(opened.particles.copy(), frame.tomogram, path)
     table = compose_poses(table, path)
     if set(RELION5_COORDINATES) <= set(table.columns):

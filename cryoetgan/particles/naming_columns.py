@@ -80,8 +80,8 @@ def find_columns(table: "pd.DataFrame", known: Sequence[str]) -> list[str]:
 
 def list_names(names: Sequence[object]) -> str:
     """Return the first tomograms or classes of a list, for a message."""
-    shown = sorted({plain_name(name) for name in names})
-    return ", ".join(shown[:SHOWN]) + ", ..." * (len(shown) > SHOWN)
+    found = sorted({plain_name(name) for name in names})
+    return ", ".join(found[:SHOWN]) + ", ..." * (len(found) > SHOWN)
 
 
 def rows_of_tomogram(table: "pd.DataFrame", tomogram: str, path: Path) -> "pd.DataFrame":

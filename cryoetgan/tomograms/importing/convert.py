@@ -49,6 +49,7 @@ def convert_tomogram(
     output.parent.mkdir(parents=True, exist_ok=True)
     with open_source(source, output.parent, transfer) as found:
         _check_thickness(found.data.shape, source, "is it a tilt series or a single image?")
+        check_is_tomogram(found, source)
         _check_contrast(found, conversion.contrast, source)
         size = _choose_voxel_size(found, conversion.input_voxel_size, source)
         wanted = size if conversion.voxel_size is None else conversion.voxel_size
@@ -123,6 +124,19 @@ def _check_thickness(shape: tuple[int, ...], name: str, advice: str) -> None:
             f"{name}: has {format_shape(shape)} voxels (x, y, z), fewer than {MIN_THICKNESS} "
             f"along an axis; {advice}"
         )
+
+
+def check_is_tomogram(found: RawVolume, name: str) -> None:
+    """Raise `UserError` if a file is an image stack by two signs; warn if by one."""
+    if not found.stack_signs:
+        return
+    signs = "; ".join(found.stack_signs)
+    if len(found.stack_signs) > 1:
+        raise UserError(
+            f"{name}: is a tilt series or another image stack, not a tomogram: {signs}. Name the "
+            "reconstructed tomogram; if this file is one, correct its header or its name"
+        )
+    log.warning("%s: may be a tilt series or image stack, not a tomogram: %s", name, signs)
 
 
 def _check_contrast(tomogram: RawVolume, contrast: str, name: str) -> None:
