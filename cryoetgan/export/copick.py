@@ -18,7 +18,7 @@ from cryoetgan.io.mrc import read_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, class_name, read_star
 from cryoetgan.io.volume_set import read_volume_set
 from cryoetgan.physics.acquisition import read_acquisition
-from cryoetgan.physics.coordinates import centre_offset
+from cryoetgan.physics.coordinates import centre_offset, compose_poses
 from cryoetgan.physics.geometry import rotation_from_relion
 from cryoetgan.progress import track
 
@@ -84,7 +84,7 @@ def tomogram_runs(
     number is in the side-car.
     """
     columns = ["rlnTomoName", "cryoetganClass", *COORDINATES]
-    tables = [read_star(path, columns).particles for path in particles]
+    tables = [compose_poses(read_star(path, columns).particles, path) for path in particles]
     labelled = {path.stem.removesuffix("_labels"): path for path in labels}
     names = [class_name(path) for path in tomograms]
     for name, path in labelled.items():

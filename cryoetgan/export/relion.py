@@ -48,7 +48,8 @@ def export_relion(volumes: VolumeSet, folder: Path, contrast: str | None) -> int
         name = f"Subtomograms/{row['cryoetganClass']}_{tomogram}_{number:06d}.mrc"
         write_volume(member(folder, name), data, volumes.voxel_size)
         images = {"rlnImageName": name, "rlnCtfImage": f"CTF/ctf_{group}.mrc"}
-        names = {"rlnTomoName": tomogram, "rlnMicrographName": tomogram}
+        # with rlnTomoName, cryoCAT and others take the file for one of RELION 4
+        names = {"rlnMicrographName": tomogram}
         rows.append({**names, **images, "rlnOpticsGroup": group, **_kept(row)})
     write_star(folder / "particles.star", pd.DataFrame(rows), _optics(volumes, groups))
     write_readme(folder, "relion", contrast=describe_contrast(contrast, volumes), more="")

@@ -288,7 +288,8 @@ def import_(
     classes. --selected (STAR of `particles select`) splits by the same blocks, --box apart.
     """
     from cryoetgan.particles.curation.select import split_like
-    from cryoetgan.particles.importers import keep_classes, list_pick_files, read_picks
+    from cryoetgan.particles.importers import list_pick_files, read_picks
+    from cryoetgan.particles.naming_columns import keep_classes
     from cryoetgan.physics.coordinates import read_import_transform
 
     if split is not None and split not in star.SPLITS:
