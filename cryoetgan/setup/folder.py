@@ -14,6 +14,7 @@ from cryoetgan.io.raw_mrc import open_raw_volume
 from cryoetgan.progress import log
 from cryoetgan.setup.tilt_files import TiltFile, read_tilt_file
 from cryoetgan.tomograms.specimens import (
+    SAME_FILE,
     find_alike,
     find_repeated,
     make_thumbnail,
@@ -76,8 +77,8 @@ def read_folder(path: Path) -> Folder:
         folder.chosen[best] = headers[best]
         for file in others:
             kind = volume_kind(_stem(file)) or "another reconstruction"
-            folder.excluded[file] = f"{kind} of the specimen of {best.name}"
-    _exclude_copies(folder)
+            folder.excluded[file] = f"{kind} of the same specimen as {best.name}"
+    _warn_of_copies(folder)
     return folder
 
 
@@ -126,26 +127,29 @@ def _is_compressed(path: Path) -> bool:
     return strip_compression(path.name) != path.name
 
 
-def _exclude_copies(folder: Folder) -> None:
-    """Exclude files with the content of another one, or that look like it."""
-    pairs = [
-        (Path(first), Path(second), reason)
-        for first, second, reason in find_repeated({str(p): str(p) for p in folder.chosen})
-    ]
+def _warn_of_copies(folder: Folder) -> None:
+    """Warn of chosen files that show the same specimen by their content; exclude links."""
+    paths = {path.name: str(path) for path in folder.chosen}
+    pairs = find_repeated(paths)
     thumbnails = {}
     for path in filter(lambda path: not _is_compressed(path), folder.chosen):
         with open_raw_volume(path) as raw:
             thumbnail = make_thumbnail(raw.data)
         if thumbnail is not None:
-            thumbnails[str(path)] = thumbnail
+            thumbnails[path.name] = thumbnail
+    known = {pair[:2] for pair in pairs}
     for first, second, correlation in find_alike(thumbnails):
-        reason = f"show one specimen: their middle correlates by {correlation:.2f}"
-        pairs.append((Path(first), Path(second), reason))
+        if (first, second) not in known:
+            pairs.append((first, second, f"look alike (correlation {correlation:.2f})"))
     for first, second, reason in pairs:
-        if first in folder.chosen and second in folder.chosen:
-            best, other = sorted((first, second), key=_preference)
-            del folder.chosen[other]
-            folder.excluded[other] = f"it and {best.name} {reason}"
+        if reason == SAME_FILE:
+            folder.excluded[folder.path / second] = f"the same file as {first}"
+            folder.chosen.pop(folder.path / second, None)
+            continue
+        log.warning(
+            "%s: %s and %s %s: if they show the same specimen, keep one row of the two",
+            folder.path, first, second, reason,
+        )  # fmt: skip
 
 
 def companions(path: Path, endings: Sequence[str]) -> Iterator[Path]:

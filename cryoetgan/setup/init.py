@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel
 
 from cryoetgan.config import Config
-from cryoetgan.errors import UserError, escape_controls
+from cryoetgan.errors import UserError
 from cryoetgan.io.files import write_text
 from cryoetgan.io.mrc_header import Header
 from cryoetgan.physics.acquisition import read_acquisition
@@ -61,8 +61,6 @@ def write_config(folder: Path, output: Path) -> list[Path]:
     writer = csv.DictWriter(text, COLUMNS, delimiter="\t", lineterminator="\n", restval="")
     writer.writeheader()
     writer.writerows(rows)
-    for path, reason in sorted(found.excluded.items()):
-        text.write(escape_controls(f"# not listed: {path}: {reason}") + "\n")
     sizes = sorted(float(row["voxel_size"]) for row in rows if row["voxel_size"])
     voxel_size = max(10.0, sizes[len(sizes) // 2] if sizes else 10.0)
     box = max(16, 4 * math.ceil(BOX_OVER_PARTICLE * LARGEST_PARTICLE / voxel_size / 4))

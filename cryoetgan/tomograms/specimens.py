@@ -50,6 +50,7 @@ THUMBNAIL = 32
 """Edge of the blocks that are compared: the middle half of a tomogram, in this many parts."""
 SLABS = 8
 """Sections around the middle that a thumbnail sums."""
+SAME_FILE = "are the same file"
 MIN_CORRELATION = 0.35
 """Of two thumbnails of one specimen; of two specimens it is 0 +- 0.05."""
 
@@ -159,15 +160,20 @@ def match_tomogram(names: Iterable[object], tomogram: str) -> set[object]:
     return unique if number and only.isdecimal() and int(only) == int(number[0]) else set()
 
 
-def fingerprint(path: Path) -> tuple[int, str]:
-    """Return size and hash of some parts of a file's voxels: equal for copies of one file."""
+def fingerprint(path: Path) -> tuple[int, str] | None:
+    """Return size and hash of some parts of a file's voxels: equal for copies of one file.
+
+    The header does not count. None if all parts hold one value.
+    """
     size = path.stat().st_size
-    hashed = hashlib.sha256()
+    starts = np.linspace(HEADER_BYTES, max(HEADER_BYTES, size - SAMPLE_BYTES), SAMPLES)
     with open(path, "rb") as file:
-        for start in np.linspace(HEADER_BYTES, max(HEADER_BYTES, size - SAMPLE_BYTES), SAMPLES):
+        parts = []
+        for start in starts:
             file.seek(int(start))
-            hashed.update(file.read(SAMPLE_BYTES))
-    return size, hashed.hexdigest()
+            parts.append(file.read(SAMPLE_BYTES))
+    content = b"".join(parts)
+    return (size, hashlib.sha256(content).hexdigest()) if len(set(content)) > 1 else None
 
 
 def find_repeated(paths: Mapping[str, str]) -> list[tuple[str, str, str]]:
@@ -189,13 +195,15 @@ def find_repeated(paths: Mapping[str, str]) -> list[tuple[str, str, str]]:
         file = Path(path)
         if not is_remote(path) and file.is_file():
             status = file.stat()
-            note((status.st_dev, status.st_ino), name, "are the same file")
+            note((status.st_dev, status.st_ino), name, SAME_FILE)
             sizes.setdefault(status.st_size, []).append(name)
     for names in sizes.values():
         for name in names if len(names) > 1 else ():
-            note(fingerprint(Path(paths[name])), name, "have the same content")
+            content = fingerprint(Path(paths[name]))
+            if content is not None:
+                note(content, name, "have the same content")
     for name, path in paths.items():
-        note(specimen_of(path), name, "show one specimen by their names")
+        note(specimen_of(path), name, "show the same specimen, by their names")
     return [(*pair, reason) for pair, reason in found.items()]
 
 
@@ -236,5 +244,5 @@ def find_alike(thumbnails: Mapping[str, NDArray[np.float64]]) -> list[tuple[str,
         (names[i], names[j], float(correlations[i, j]))
         for i in range(len(names))
         for j in range(i + 1, len(names))
-        if correlations[i, j] > MIN_CORRELATION
+        if abs(correlations[i, j]) > MIN_CORRELATION  # the contrast may be inverted
     ]

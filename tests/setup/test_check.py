@@ -67,7 +67,7 @@ def test_a_tomogram_that_cannot_be_imported_is_named(tomograms):
     ]
     said = [text for _, state, text in check_inputs(Config(), [], rows) if state == "missing"]
     assert len(said) == 2
-    assert "TS_02.mrc: its header has no voxel size" in said[0]
+    assert "TS_02.mrc: the header's voxel size is 0 A" in said[0]
     assert "TS_03.mrc: cannot be read as MRC" in said[1]
     sized = [rows[1].model_copy(update={"voxel_size": 10.0})]
     assert not [text for _, state, text in check_inputs(Config(), [], sized) if state == "missing"]
