@@ -9,15 +9,14 @@ import numpy as np
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.files import check_exists, strip_compression
-from cryoetgan.io.mrc_header import Header, image_stack_signs, read_header
+from cryoetgan.io.mrc_header import Header, find_opener, image_stack_signs, read_header
 from cryoetgan.io.raw_mrc import open_raw_volume
 from cryoetgan.progress import log
 from cryoetgan.setup.tilt_files import TiltFile, read_tilt_file
 from cryoetgan.tomograms.specimens import (
     SAME_FILE,
-    find_alike,
+    find_alike_files,
     find_repeated,
-    make_thumbnail,
     plain_name,
     specimen_name,
     volume_kind,
@@ -115,7 +114,7 @@ def _other_kind(path: Path, header: Header) -> str:
 
 def _has_few_values(path: Path) -> bool:
     """Return whether the middle of a volume has at least two, but few different values."""
-    if _is_compressed(path):  # unpacking may take minutes
+    if find_opener(path) is not open:  # unpacking may take minutes
         return False
     with open_raw_volume(path) as raw:
         depth = len(raw.data)
@@ -123,24 +122,12 @@ def _has_few_values(path: Path) -> bool:
     return 1 < len(np.unique(sections)) <= MAX_LABELS
 
 
-def _is_compressed(path: Path) -> bool:
-    return strip_compression(path.name) != path.name
-
-
 def _warn_of_copies(folder: Folder) -> None:
     """Warn of chosen files that show the same specimen by their content; exclude links."""
-    paths = {path.name: str(path) for path in folder.chosen}
-    pairs = find_repeated(paths)
-    thumbnails = {}
-    for path in filter(lambda path: not _is_compressed(path), folder.chosen):
-        with open_raw_volume(path) as raw:
-            thumbnail = make_thumbnail(raw.data)
-        if thumbnail is not None:
-            thumbnails[path.name] = thumbnail
+    pairs = find_repeated({path.name: str(path) for path in folder.chosen})
     known = {pair[:2] for pair in pairs}
-    for first, second, correlation in find_alike(thumbnails):
-        if (first, second) not in known:
-            pairs.append((first, second, f"look alike (correlation {correlation:.2f})"))
+    alike = find_alike_files({path.name: path for path in folder.chosen})
+    pairs += [pair for pair in alike if pair[:2] not in known]
     for first, second, reason in pairs:
         if reason == SAME_FILE:
             folder.excluded[folder.path / second] = f"the same file as {first}"

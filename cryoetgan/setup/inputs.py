@@ -10,7 +10,7 @@ from cryoetgan.config import Config, read_mapping
 from cryoetgan.errors import UserError
 from cryoetgan.io.mrc_header import VOXEL_SIZE_TOLERANCE, image_stack_signs, read_header
 from cryoetgan.tables import ClassRow, TomogramRow, read_tomograms
-from cryoetgan.tomograms.specimens import find_repeated
+from cryoetgan.tomograms.specimens import find_alike_files, find_repeated
 
 BOX_OVER_PARTICLE = 1.3, 2.0
 """Recommended range of the box edge over the largest diameter.
@@ -114,7 +114,8 @@ def specimen_problems(
     rows = {row.tomogram: row for row in tomograms if not row.is_simulated}
     paths = {n: row.path if row.is_remote else str(find(row.path)) for n, row in rows.items()}
     by_blocks = len({row.split or "train" for row in tomograms}) == 1
-    for first, second, reason in find_repeated(paths):
+    repeated = find_repeated(paths)
+    for first, second, reason in repeated:
         splits = [rows[name].split or "train" for name in (first, second)]
         both = f"tomograms {first} and {second} {reason} ({paths[first]}, {paths[second]})"
         if by_blocks or splits[0] != splits[1]:
@@ -125,6 +126,15 @@ def specimen_problems(
             )
         elif warnings is not None:
             warnings.append(f"{both}; it counts twice, so remove one row")
+    if warnings is None:
+        return
+    known = {pair[:2] for pair in repeated}
+    files = {name: Path(path) for name, path in paths.items() if Path(path).is_file()}
+    for first, second, reason in find_alike_files(files):
+        if (first, second) not in known:
+            warnings.append(
+                f"tomograms {first} and {second} {reason}: if they show the same specimen, remove one row"
+            )
 
 
 def annotation_problems(tomograms: Sequence[TomogramRow], find: Find) -> Iterator[str]:

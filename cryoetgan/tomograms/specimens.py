@@ -13,6 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoetgan.errors import UserError
+from cryoetgan.io.mrc_header import find_opener
+from cryoetgan.io.raw_mrc import open_raw_volume
 from cryoetgan.tomograms.sources.addresses import is_remote
 
 FILE_SUFFIX = re.compile(
@@ -48,8 +51,9 @@ SAMPLE_BYTES, SAMPLES = 1 << 16, 4
 HEADER_BYTES = 1024
 THUMBNAIL = 32
 """Edge of the blocks that are compared: the middle half of a tomogram, in this many parts."""
-SLABS = 8
-"""Sections around the middle that a thumbnail sums."""
+SLAB = 1 / 20
+"""Thickness of the slab around the middle that a thumbnail sums, as a fraction of the tomogram."""
+MAX_SECTIONS = 10
 SAME_FILE = "are the same file"
 MIN_CORRELATION = 0.35
 """Of two thumbnails of one specimen; of two specimens it is 0 +- 0.05."""
@@ -218,12 +222,16 @@ def make_thumbnail(data: NDArray[np.generic]) -> NDArray[np.float64] | None:
     depth, height, width = data.shape
     if min(height, width) < 2 * THUMBNAIL:
         return None
-    step = max(1, depth // (2 * SLABS))
-    middle = slice(max(0, depth // 2 - step * SLABS // 2), depth // 2 + step * SLABS // 2, step)
-    centre = [slice(n // 4, n // 4 + n // 2 // THUMBNAIL * THUMBNAIL) for n in (height, width)]
-    part = np.asarray(data[middle, centre[0], centre[1]], np.float64).sum(axis=0)
-    rows, columns = (n // THUMBNAIL for n in part.shape)
-    blocks = part.reshape(THUMBNAIL, rows, THUMBNAIL, columns).mean(axis=(1, 3))
+    half = min(max(2, round(SLAB * depth / 2)), MAX_SECTIONS // 2)
+    middle = slice(max(0, depth // 2 - half), depth // 2 + half)
+    edges = [
+        np.linspace(n / 4, 3 * n / 4, THUMBNAIL + 1).round().astype(int) for n in (height, width)
+    ]
+    (top, bottom), (left, right) = (edge[[0, -1]] for edge in edges)
+    blocks = np.asarray(data[middle, top:bottom, left:right], np.float64).mean(axis=0)
+    for axis, edge in enumerate(edges):
+        blocks = np.add.reduceat(blocks, edge[:-1] - edge[0], axis=axis)
+        blocks = blocks / np.expand_dims(np.diff(edge), 1 - axis)
     blocks = blocks - ndimage.gaussian_filter(blocks, 4)
     spread = np.median(np.abs(blocks - np.median(blocks))) * 1.4826
     if not spread > 0:
@@ -245,4 +253,26 @@ def find_alike(thumbnails: Mapping[str, NDArray[np.float64]]) -> list[tuple[str,
         for i in range(len(names))
         for j in range(i + 1, len(names))
         if abs(correlations[i, j]) > MIN_CORRELATION  # the contrast may be inverted
+    ]
+
+
+def find_alike_files(paths: Mapping[str, Path]) -> list[tuple[str, str, str]]:
+    """Return pairs of tomograms whose middles correlate, and the reason, as `find_repeated` does.
+
+    Compressed files, which take long to unpack, and broken ones are left out.
+    """
+    thumbnails = {}
+    for name, path in paths.items():
+        if find_opener(path) is not open:
+            continue
+        try:
+            with open_raw_volume(path) as raw:
+                thumbnail = make_thumbnail(raw.data)
+        except UserError:
+            continue
+        if thumbnail is not None:
+            thumbnails[name] = thumbnail
+    return [
+        (first, second, f"look alike (correlation {correlation:.2f})")
+        for first, second, correlation in find_alike(thumbnails)
     ]
