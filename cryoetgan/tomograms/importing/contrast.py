@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cryoetgan.io.exclusion import ExclusionMask
 from cryoetgan.io.memmap import read_region
 from cryoetgan.io.raw_mrc import open_raw_volume
 
 log = logging.getLogger("cryoetgan")
 Floats = NDArray[np.floating]
+Voxels = NDArray[np.generic] | ExclusionMask
 SIGMA_A, SIGMA_RATIO = 55.0, 1.6
 """Width of the narrower Gaussian, angstrom, and of the wider one over it: half of the band's
 energy lies between 130 and 320 angstrom."""
@@ -83,20 +85,18 @@ def measured_contrast(path: Path, voxel_size: float | None = None) -> MeasuredCo
 
     `voxel_size` in angstrom replaces the header's. Some tiles are read, so it takes seconds.
     """
-    from cryoetgan.tomograms.importing.no_data import NoData
-
     with open_raw_volume(path) as raw:
-        size = voxel_size or raw.voxel_size
-        return measure_contrast(raw.data, size, NoData(raw.data, None, path).flags)
+        excluded = ExclusionMask(raw.data)
+        return measure_contrast(raw.data, voxel_size or raw.voxel_size, excluded or None)
 
 
 def measure_contrast(
-    data: NDArray[np.generic], voxel_size: float, no_data: NDArray[np.generic] | None = None
+    data: NDArray[np.generic], voxel_size: float, no_data: Voxels | None = None
 ) -> MeasuredContrast:
     """Return the contrast of a tomogram `(z, y, x)`, voxel size in angstrom.
 
-    Voxels at which `no_data`, of the same shape, is not zero do not count, nor do voxels that are
-    not finite.
+    Voxels at which `no_data`, indexed as the data, is not zero do not count, nor do voxels that
+    are not finite.
     """
     size = voxel_size if voxel_size > 0 else UNKNOWN_SIZE_A
     step = max(1, int(COARSE_A / size))
@@ -126,7 +126,7 @@ def _skewness(count: Any, first: Any, second: Any, third: Any) -> Any:
 
 
 def _coarse_tiles(
-    data: NDArray[np.generic], no_data: NDArray[np.generic] | None, step: int
+    data: NDArray[np.generic], no_data: Voxels | None, step: int
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
     """Yield tiles averaged over `step` voxels along each axis, mean 0, and which voxels were seen."""
     shape = [n // step for n in data.shape]
@@ -144,7 +144,7 @@ def _coarse_tiles(
         tile = read_region(data, spans)
         seen = np.isfinite(tile)
         if no_data is not None:
-            seen &= read_region(no_data, spans) == 0
+            seen &= no_data[tuple(slice(*span) for span in spans)] == 0
         if not seen.any():
             continue
         tile = np.where(seen, tile - tile[seen].mean(dtype=np.float64), 0).astype(np.float32)
