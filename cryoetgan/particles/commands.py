@@ -21,6 +21,7 @@ from cryoetgan.command import (
 )
 from cryoetgan.errors import UserError
 from cryoetgan.io import mrc, star
+from cryoetgan.io.exclusion import excluded_voxels
 from cryoetgan.io.files import check_exists, provenance, read_json, sidecar, write_json, write_text
 from cryoetgan.io.star import ANGLES, COORDINATES, class_name
 from cryoetgan.io.volume_set import read_volume_set
@@ -82,7 +83,8 @@ def pick(
     if not sigmas:
         sigmas = [PAPER_SIGMA * volume.voxel_size]
         log.warning("sigma is %.4g A, the paper's %g voxels; set --sigma", sigmas[0], PAPER_SIGMA)
-    excluded = None if mask is None else mrc.read_mask(mask, volume, tomogram)
+    drawn = None if mask is None else mrc.read_mask(mask, volume, tomogram)
+    excluded = excluded_voxels(volume, drawn)
     widths = [value / volume.voxel_size for value in sigmas]
     positions, scores = picking.pick(volume.data, widths, options, tomogram, excluded)
     _write_picks(output, tomogram, positions[:, ::-1], cryoetganScore=scores)
@@ -126,7 +128,8 @@ def match(
     check_positive(min_distance, "--min-distance")
     volume = mrc.read_volume(tomogram)
     resolved = search.resolve(tomogram, volume.voxel_size)
-    excluded = None if mask is None else mrc.read_mask(mask, volume, tomogram)
+    drawn = None if mask is None else mrc.read_mask(mask, volume, tomogram)
+    excluded = excluded_voxels(volume, drawn)
     maps = mrc.read_maps(search.template, volume.voxel_size, tomogram)
     radius = min(radius_of_map(density, volume.voxel_size) for density in maps.values())
     options = matching.MatchOptions(

@@ -33,6 +33,10 @@ from cryoetgan.workflow.plan import Plan, arrays, find_file, one_of, stack
 from cryoetgan.workflow.translation import SETS, UNCERTAINTY_MAPS
 
 PACKAGE = Path(cryoetgan.__file__).parent
+if set("{}") & set(str(ROOT)):
+    raise WorkflowError(
+        f"{ROOT}: has braces, which Snakemake takes for variables; rename it"
+    )
 # activation of a conda environment drops PYTHONPATH: it is set again after it
 PATHS = f"PYTHONPATH={shlex.quote(str(ROOT))} " if IS_CHECKOUT else ""
 shell.prefix(f"set -euo pipefail; export {PATHS}PYTHONUNBUFFERED=1; ")

@@ -52,7 +52,8 @@ def open_box_file(path: Path) -> BoxFile:
     elif not is_box_file(path):
         raise UserError(f"{path}: is no MRC or EM file; convert it (EMAN2: e2proc3d.py IN OUT.mrc)")
     else:
-        data, voxel_size = open_mrc(path)
+        data, header = open_mrc(path)
+        voxel_size = header.voxel_size
     z, y, x = data.shape[-3:]
     if z == y == x:
         boxes = data.reshape(-1, z, y, x)
