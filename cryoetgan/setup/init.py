@@ -19,6 +19,7 @@ from cryoetgan.io.mrc_header import Header
 from cryoetgan.physics.acquisition import read_acquisition
 from cryoetgan.progress import log
 from cryoetgan.setup.folder import choose_tilt_file, companions, find_tilt_files, read_folder
+from cryoetgan.tomograms.importing.contrast import measured_contrast
 from cryoetgan.tomograms.importing.convert import check_header_voxel_size
 from cryoetgan.tomograms.sources.listing import make_unique
 from cryoetgan.tomograms.specimens import plain_name
@@ -145,11 +146,28 @@ def _row(path: Path, header: Header) -> dict[str, Any]:
         "tomogram": re.sub(r"[^A-Za-z0-9_-]", "_", plain_name(path)),
         "path": str(path),
         "voxel_size": size,
-        "contrast": "bright" if header.is_bright else "dark",
+        "contrast": _contrast(path, header),
         "annotations": next((str(m) for m in companions(path, ANNOTATIONS)), ""),
         "mask": next((str(m) for m in companions(path, MASKS)), ""),
         **(_from_record(path) or _from_tilt_file(path)),
     }
+
+
+def _contrast(path: Path, header: Header) -> str:
+    """Return the contrast of protein: as a label states it, as measured, or else dark."""
+    if header.is_bright:
+        return "bright"
+    try:
+        size = header.voxel_size if header.voxel_size > 1 else None
+        measured = measured_contrast(path, size)
+    except UserError as error:
+        log.warning("%s", error)
+        return "dark"
+    if measured.contrast is None:
+        log.warning("%s: %s; 'dark' is written, as most programs reconstruct", path, measured)
+    elif measured.contrast == "bright":
+        log.info("%s: %s", path, measured)
+    return measured.contrast or "dark"
 
 
 def _voxel_size(path: Path, header: Header) -> str:
