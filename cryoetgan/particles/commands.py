@@ -21,6 +21,7 @@ from cryoetgan.command import (
 )
 from cryoetgan.errors import UserError
 from cryoetgan.io import mrc, star
+from cryoetgan.io.exclusion import excluded_voxels
 from cryoetgan.io.files import check_exists, provenance, read_json, sidecar, write_json, write_text
 from cryoetgan.io.star import ANGLES, COORDINATES, class_name
 from cryoetgan.io.volume_set import is_set, open_tomogram, read_volume_set
@@ -84,7 +85,8 @@ def pick(
     if not sigmas:
         sigmas = [PAPER_SIGMA * volume.voxel_size]
         log.warning("sigma is %.4g A, the paper's %g voxels; set --sigma", sigmas[0], PAPER_SIGMA)
-    excluded = None if mask is None else mrc.read_mask(mask, volume, tomogram)
+    drawn = None if mask is None else mrc.read_mask(mask, volume, tomogram)
+    excluded = excluded_voxels(volume, drawn)
     widths = [value / volume.voxel_size for value in sigmas]
     positions, scores = picking.pick(volume.data, widths, options, tomogram, excluded)
     _write_picks(output, tomogram, positions[:, ::-1], cryoetganScore=scores)
@@ -128,7 +130,8 @@ def match(
     check_positive(min_distance, "--min-distance")
     volume = mrc.read_volume(tomogram)
     resolved = search.resolve(tomogram, volume.voxel_size)
-    excluded = None if mask is None else mrc.read_mask(mask, volume, tomogram)
+    drawn = None if mask is None else mrc.read_mask(mask, volume, tomogram)
+    excluded = excluded_voxels(volume, drawn)
     maps = mrc.read_maps(search.template, volume.voxel_size, tomogram)
     radius = min(radius_of_map(density, volume.voxel_size) for density in maps.values())
     options = matching.MatchOptions(
@@ -240,6 +243,7 @@ def select(
     import pandas as pd
 
     from cryoetgan.particles.curation import select as selection
+    from cryoetgan.particles.curation.decisions import read_decisions
 
     options = selection.SelectOptions(
         top=top,
@@ -260,7 +264,7 @@ def select(
     decisions = None
     if curation:
         classes = sorted(table["cryoetganClass"].unique())
-        decisions = selection.read_decisions(curation, classes)
+        decisions = read_decisions(curation, classes)
     selected = selection.select(table, options, decisions)
     star.write_star(output, selected, optics)
     counts = selected.groupby("cryoetganClass").size()
@@ -298,7 +302,8 @@ def import_(
     classes. --selected (STAR of `particles select`) splits by the same blocks, --box apart.
     """
     from cryoetgan.particles.curation.select import split_like
-    from cryoetgan.particles.importers import keep_classes, list_pick_files, read_picks
+    from cryoetgan.particles.importers import list_pick_files, read_picks
+    from cryoetgan.particles.naming_columns import keep_classes
     from cryoetgan.physics.coordinates import read_import_transform
 
     if split is not None and split not in star.SPLITS:
@@ -553,7 +558,8 @@ def gallery(
 
     def page(save: str | None) -> str:
         # a served page gets the current decisions from the server when it is opened
-        return gallery_page(opened, boxes, classes, blind, {} if save else store.decisions, save)
+        known = {} if save else store.decisions()
+        return gallery_page(opened, boxes, classes, blind, known, save, store.others())
 
     if output is not None:
         write_text(output, page(None))
@@ -583,9 +589,8 @@ def purity(
     """
     import pandas as pd
 
+    from cryoetgan.particles.curation.decisions import UNNAMED, saved_decisions
     from cryoetgan.particles.curation.purity import annotated_rows, estimate_purity
-    from cryoetgan.particles.curation.select import UNNAMED
-    from cryoetgan.particles.curation.server import saved_decisions
 
     record = read_json(sample)
     if "sample" not in record:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.devices import choose_device
-from cryoetgan.io.exclusion import ExclusionMask
+from cryoetgan.io.exclusion import excluded_voxels
 from cryoetgan.io.mrc import Volume
 from cryoetgan.particles.averaging.average import Accumulator
 from cryoetgan.particles.averaging.posed_particles import Particle
@@ -143,7 +143,7 @@ def correlate(
 ) -> NDArray[np.float64]:
     """Return `(N, N)` correlations of box i, at its place, with the map in rotation j."""
     chosen = _sample(len(poses))
-    band = whitened_band(tomogram, len(density), options, ExclusionMask(tomogram.data))
+    band = whitened_band(tomogram, len(density), options, excluded_voxels(tomogram))
     template = Template(density, band)
     boxes, shifts = _cut(tomogram, poses.subset(chosen), len(density))
     with torch.no_grad():
@@ -180,7 +180,7 @@ def _sample(count: int) -> NDArray[np.int_]:
 
 def _cut(tomogram: Volume, poses: Poses, box: int) -> tuple[NDArray[np.float32], Floats]:
     """Return the boxes `(N, z, y, x)` of poses, and the particles' places in them from n // 2."""
-    excluded = ExclusionMask(tomogram.data)
+    excluded = excluded_voxels(tomogram)
     centres = box_centres(tomogram, poses.places, box)
     cut = [cut_seen_box(tomogram.data, excluded, c, box, tomogram.part)[0] for c in centres]
     return np.stack(cut), poses.places - centres
