@@ -13,6 +13,9 @@ from typing import Any
 from cryoetgan import __version__
 from cryoetgan.errors import UserError
 
+COMPANIONS = ("_labels", "_instances", "_mask")
+"""Endings of the stems of volumes that belong to a tomogram."""
+
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from cryoetgan.config import Config
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import check_exists, write_text
+from cryoetgan.io.files import COMPANIONS, check_exists, write_text
 from cryoetgan.io.mrc import PROTEIN_BRIGHT, read_header
 from cryoetgan.physics.acquisition import read_acquisition
 from cryoetgan.progress import log
@@ -42,8 +42,6 @@ BOX_OVER_PARTICLE = 1.3
 TILT_FILES = (".rawtlt", ".tlt", ".mdoc", ".mrc.mdoc", ".st.mdoc")
 ANNOTATIONS = ("_annotations.star", "_annotations.csv")
 MASKS = ("_mask.mrc", "_mask.rec")
-OTHER_VOLUMES = ("_labels", "_mask")
-"""Endings of the stems of volumes that belong to a tomogram."""
 
 
 def write_config(folder: Path, output: Path) -> list[Path]:
@@ -51,7 +49,7 @@ def write_config(folder: Path, output: Path) -> list[Path]:
     tomograms = sorted(
         path
         for path in check_exists(folder, "folder").iterdir()
-        if path.suffix.lower() in SUFFIXES and not path.stem.endswith(OTHER_VOLUMES)
+        if path.suffix.lower() in SUFFIXES and not path.stem.endswith(COMPANIONS)
     )
     if not tomograms:
         raise UserError(f"{folder}: holds no MRC file ({', '.join(SUFFIXES)})")
