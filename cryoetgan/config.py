@@ -342,6 +342,11 @@ class Export(Section):
         "closer to the data and keeps its labels, otherwise the fitted simulation. Without "
         "imaging.fit: the generated set.",
     )
+    contrast: Literal["auto", "dark", "bright"] = Field(
+        "auto",
+        description="Contrast of exported protein. `auto`: bright for RELION, which assumes it, and "
+        "as in your own files for the other programs.",
+    )
 
 
 class Config(Section):

@@ -2,14 +2,63 @@
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+LONGEST_VALUE = 80
+"""Characters of a value in a message."""
+LONGEST_MESSAGE = 4000
+"""Characters of a message."""
 
 
 class UserError(ValueError):
     """A mistake in the input; the message says how to correct it.
 
     The command line prints the message alone and exits with code 2. Every other exception is a
-    defect of the program: it keeps its traceback and exits with code 1.
+    defect of the program: it keeps its traceback and exits with code 1. Control characters, which
+    could rewrite the terminal, are escaped, and a long message is shortened.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shorten(escape_controls(message, keep="\n\t"), LONGEST_MESSAGE))
+
+
+def escape_controls(text: str, keep: str = "") -> str:
+    r"""Return the text with `\x1b` for each character that cannot be printed, such as ESC.
+
+    Characters that reverse the direction of text and halves of surrogate pairs count as well.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char
+        if char in keep or char.isprintable()
+        else char.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for char in text
+    )
+
+
+def shorten(text: str, longest: int) -> str:
+    """Return the text, or its beginning and end around `...` if it is longer than `longest`."""
+    if len(text) <= longest:
+        return text
+    end = longest // 4
+    return f"{text[: longest - end - 5]} ... {text[-end:]}"
+
+
+def shown(value: Any) -> str:
+    """Return a value of the user for a message: in quotes, on one line, at most `LONGEST_VALUE`.
+
+    Examples
+    --------
+    >>> shown("ribosome"), shown(3.5), shown([1, 2])
+    ("'ribosome'", '3.5', 'a list of 2 values')
+    """
+    if isinstance(value, str):
+        return f"'{shorten(escape_controls(value), LONGEST_VALUE)}'"
+    if isinstance(value, list | tuple | dict | set):
+        # the text of nested values may be long beyond all memory
+        return f"a {type(value).__name__} of {len(value)} values"
+    return shorten(escape_controls(repr(value)), LONGEST_VALUE)
 
 
 def suggest(name: str, known: Iterable[str], renamed: Mapping[str, str] | None = None) -> str:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from cryoetgan.config import NAME, Count, Fraction, Positive, Section, explain
 from cryoetgan.errors import UserError, suggest
-from cryoetgan.io.files import COMPANIONS, check_exists
+from cryoetgan.io.files import COMPANIONS, check_exists, strip_compression
 from cryoetgan.io.star import OTHER
 from cryoetgan.tomograms.sources.addresses import is_remote
 
@@ -69,9 +69,9 @@ class ClassRow(Section):
         if self.source == "membrane":
             return "membrane"
         name = self.source.lower()
-        if name.endswith((".mrc", ".map", ".rec")):
+        if strip_compression(name).endswith((".mrc", ".map", ".rec", ".ccp4")):
             return "map"
-        if name.endswith((".pdb", ".ent", ".cif", ".pdb.gz", ".ent.gz", ".cif.gz")):
+        if name.removesuffix(".gz").endswith((".pdb", ".ent", ".cif")):
             return "file"
         return "pdb"
 

@@ -10,8 +10,12 @@ from cryoetgan.errors import UserError
 
 app = group("")
 Contrast = Annotated[
-    Literal["dark", "bright"] | None,
-    typer.Option(help="Contrast of protein; default: as in your own files."),
+    Literal["auto", "dark", "bright"],
+    typer.Option(help="Of protein; auto: as in your own files."),
+]
+RelionContrast = Annotated[
+    Literal["auto", "dark", "bright"],
+    typer.Option(help="Of protein; auto: bright, as RELION assumes."),
 ]
 Volumes = Annotated[Path, typer.Argument(help="Volume set (STAR).")]
 Fitted = Annotated[
@@ -28,7 +32,7 @@ ChoiceFile = Annotated[
 def relion(
     volumes: Volumes,
     output: Output,
-    contrast: Contrast = None,
+    contrast: RelionContrast = "auto",
     fitted: Fitted = None,
     choice: ChoiceFile = None,
     tomogram: Annotated[
@@ -56,6 +60,7 @@ def relion(
 
     if tilt_series_pixel_size is not None:
         check_positive(tilt_series_pixel_size, "--tilt-series-pixel-size", " A")
+    shown = "bright" if contrast == "auto" else contrast
     source = select_set(volumes, fitted, choice)
     needed = ["rlnTomoName", *COORDINATES] if tomogram else []
     opened = read_volume_set(source.paths[0], ["cryoetganClass", *needed])
@@ -66,9 +71,9 @@ def relion(
         transforms[class_name(path)] = read_import_transform(path, volume)
     inputs = [*source.inputs, *(tomogram or [])]
     with export_folder(output, "export relion", inputs, {"contrast": contrast}) as folder:
-        count = export_relion(opened, folder, contrast)
+        count = export_relion(opened, folder, shown)
         if transforms:
-            export_relion5(opened, folder, transforms, contrast, tilt_series_pixel_size)
+            export_relion5(opened, folder, transforms, shown, tilt_series_pixel_size)
         explain_source(folder, source)
     log.info("%s: %d particles", output, count)
     if not transforms and set(COORDINATES) <= set(opened.table):
@@ -79,7 +84,7 @@ def relion(
 def plain(
     volumes: Volumes,
     output: Output,
-    contrast: Contrast = None,
+    contrast: Contrast = "auto",
     fitted: Fitted = None,
     choice: ChoiceFile = None,
 ) -> None:
@@ -96,7 +101,7 @@ def plain(
     source = select_set(volumes, fitted, choice)
     opened = read_volume_set(source.paths[0], ["cryoetganClass"])
     with export_folder(output, "export plain", source.inputs, {"contrast": contrast}) as folder:
-        count = export_plain(opened, folder, contrast)
+        count = export_plain(opened, folder, None if contrast == "auto" else contrast)
         explain_source(folder, source)
     log.info("%s: %d particles", output, count)
 
@@ -117,7 +122,7 @@ def copick(
         list[Path] | None,
         typer.Option(help="Density map of a class, for its radius; repeatable."),
     ] = None,
-    contrast: Contrast = None,
+    contrast: Contrast = "auto",
     fitted: Annotated[
         list[Path] | None,
         typer.Option(
@@ -140,6 +145,7 @@ def copick(
     from cryoetgan.io.star import class_name
     from cryoetgan.particles.picking.pick import radius_of_map
 
+    shown = None if contrast == "auto" else contrast
     maps = {class_name(path): read_map(path) for path in density or []}
     radii = {name: radius_of_map(found.data, found.voxel_size) for name, found in maps.items()}
     sets = [path for path in tomograms if path.suffix == ".star"]
@@ -149,16 +155,16 @@ def copick(
         )
     if sets:
         source = select_set(sets[0], fitted[0] if fitted else None, choice)
-        runs = volume_runs(check_exists(source.paths[0], "volume set"), contrast)
+        runs = volume_runs(check_exists(source.paths[0], "volume set"), shown)
     else:
         source = select_tomograms(tomograms, fitted or [], choice)
         paths = [check_exists(path, "tomogram") for path in source.paths]
-        runs = tomogram_runs(paths, particles or [], labels or [], contrast)
+        runs = tomogram_runs(paths, particles or [], labels or [], shown)
     inputs = [*source.inputs, *(particles or []), *(labels or []), *(density or [])]
     # users edit config.json: it holds the full path of the data, and the radii
     editable = ["config.json"]
     parameters = {"contrast": contrast}
     with export_folder(output, "export copick", inputs, parameters, editable) as folder:
-        count = export_copick(runs, folder, output, contrast, radii)
+        count = export_copick(runs, folder, output, shown, radii)
         explain_source(folder, source, "" if sets else "Synthetic tomograms. ")
     log.info("%s: %d particles", output, count)

@@ -41,7 +41,7 @@ def optics_group(row: Mapping[Any, Any]) -> int:
 def contrast_factor(contrast: str | None, acquisition: Acquisition | None) -> float:
     """Return the factor of exported grey values: 1 or -1 (protein is bright internally).
 
-    The default contrast is the tomogram's own; without an acquisition it is dark.
+    `contrast` is dark or bright; None stands for the contrast of the user's file, dark if unknown.
     """
     return contrast_sign(contrast or (acquisition.contrast if acquisition else "dark"))
 

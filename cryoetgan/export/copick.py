@@ -18,7 +18,7 @@ from cryoetgan.io.mrc import read_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, class_name, read_star
 from cryoetgan.io.volume_set import read_volume_set
 from cryoetgan.physics.acquisition import read_acquisition
-from cryoetgan.physics.coordinates import centre_offset
+from cryoetgan.physics.coordinates import centre_offset, compose_poses
 from cryoetgan.physics.geometry import rotation_from_relion
 from cryoetgan.progress import track
 
@@ -84,7 +84,7 @@ def tomogram_runs(
     number is in the side-car.
     """
     columns = ["rlnTomoName", "cryoetganClass", *COORDINATES]
-    tables = [read_star(path, columns).particles for path in particles]
+    tables = [compose_poses(read_star(path, columns).particles, path) for path in particles]
     labelled = {path.stem.removesuffix("_labels"): path for path in labels}
     names = [class_name(path) for path in tomograms]
     for name, path in labelled.items():
@@ -139,7 +139,12 @@ def _group_by_class(tables: Sequence[Any]) -> Particles:
 def _read_label_names(path: Path, label: NDArray[Any]) -> dict[int, str]:
     """Return the class of each number of a label volume, from its side-car."""
     record = read_json(sidecar(path)) if sidecar(path).exists() else {}
-    names = {int(number): str(name) for number, name in record.get("labels", {}).items()}
+    try:
+        names = {int(number): str(name) for number, name in record.get("labels", {}).items()}
+    except (AttributeError, ValueError) as error:
+        raise UserError(
+            f"{sidecar(path)}: its labels are not a mapping of numbers to classes; correct or delete it"
+        ) from error
     unknown = [int(n) for n in np.unique(label) if n and int(n) not in names]
     # numbers without a class are kept under a generic name
     return names | {number: f"label-{number}" for number in unknown}

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cryoetgan.errors import UserError
+from cryoetgan.errors import UserError, shown
 from cryoetgan.io.files import atomic, provenance, read_json, sha256, write_json, write_text
 
 README = "README.md"
@@ -37,6 +37,14 @@ def export_folder(
         }
         record = provenance(command, inputs, parameters)
         write_json(part / RECORD, {"provenance": record, "files": files})
+
+
+def member(folder: Path, name: str) -> Path:
+    """Return the path of a file in an export; raise `UserError` if its name leads elsewhere."""
+    parts = Path(name).parts
+    if Path(name).is_absolute() or ".." in parts or not name.isprintable() or not parts:
+        raise UserError(f"{shown(name)} is not a name for a file of the export; rename its class")
+    return folder / name
 
 
 def write_readme(folder: Path, name: str, **values: str) -> None:

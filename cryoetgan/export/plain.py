@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.export.contrast import describe_contrast, exported_particles
-from cryoetgan.export.folder import write_readme
+from cryoetgan.export.folder import member, write_readme
 from cryoetgan.io.files import write_text
 from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES
@@ -33,7 +33,7 @@ def export_plain(volumes: VolumeSet, folder: Path, contrast: str | None) -> int:
     for number, row, acquisition, data in exported_particles(volumes, contrast):
         label = classes.index(str(row["cryoetganClass"])) + 1
         name = f"volumes/id{label:04d}_{row['cryoetganClass']}_{number:06d}.mrc"
-        write_volume(folder / name, data, volumes.voxel_size)
+        write_volume(member(folder, name), data, volumes.voxel_size)
         rows.append(_row(row, name, volumes.voxel_size, volumes.box))
         tomogram = tomograms.index(str(row.get("rlnTomoName", "")))
         shift = centre_offset(row, volumes.voxel_size)

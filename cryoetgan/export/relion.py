@@ -14,7 +14,7 @@ from cryoetgan.export.contrast import (
     exported_particles,
     optics_group,
 )
-from cryoetgan.export.folder import READMES, write_readme
+from cryoetgan.export.folder import READMES, member, write_readme
 from cryoetgan.io.files import write_text
 from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, ORIGINS, write_star
@@ -46,9 +46,10 @@ def export_relion(volumes: VolumeSet, folder: Path, contrast: str | None) -> int
         tomogram = row.get("rlnTomoName", volumes.path.stem)
         # cryoCAT, for one, reads tomogram and particle from the numbers in the name
         name = f"Subtomograms/{row['cryoetganClass']}_{tomogram}_{number:06d}.mrc"
-        write_volume(folder / name, data, volumes.voxel_size)
+        write_volume(member(folder, name), data, volumes.voxel_size)
         images = {"rlnImageName": name, "rlnCtfImage": f"CTF/ctf_{group}.mrc"}
-        names = {"rlnTomoName": tomogram, "rlnMicrographName": tomogram}
+        # with rlnTomoName, cryoCAT and others take the file for one of RELION 4
+        names = {"rlnMicrographName": tomogram}
         rows.append({**names, **images, "rlnOpticsGroup": group, **_kept(row)})
     write_star(folder / "particles.star", pd.DataFrame(rows), _optics(volumes, groups))
     write_readme(folder, "relion", contrast=describe_contrast(contrast, volumes), more="")

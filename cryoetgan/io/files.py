@@ -1,6 +1,8 @@
 """Atomic writing of files, and the provenance record beside each result."""
 
+import codecs
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -13,6 +15,7 @@ from typing import Any
 from cryoetgan import __version__
 from cryoetgan.errors import UserError
 
+COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz")
 COMPANIONS = ("_labels", "_instances", "_mask")
 """Endings of the stems of volumes that belong to a tomogram."""
 
@@ -58,6 +61,19 @@ def atomic(path: Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock, for programs that read and rewrite a file in it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        # some network file systems have no locks; a change is then as safe as without one
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically (UTF-8)."""
     with atomic(path) as part:
@@ -78,12 +94,34 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, text + "\n")
 
 
+def decode_text(content: bytes, name: object) -> str:
+    """Return the text of a file: UTF-8, or UTF-16 with a byte order mark, as Windows writes it.
+
+    The mark is removed.
+    """
+    is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return content.decode("utf-16" if is_wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name}: is not a text file ({error}); save it as UTF-8") from error
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file of a user; see `decode_text`."""
+    path = check_exists(path)
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, not a text file")
+    return decode_text(path.read_bytes(), path)
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file; raise `UserError` if it is missing or broken."""
     path = check_exists(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(
             f"{path}: is not valid JSON ({error}); delete it and create it again"
         ) from error
@@ -95,6 +133,19 @@ def check_exists(path: Path, what: str = "file") -> Path:
     if not path.exists():
         raise UserError(f"{path}: no such {what}; check the path, or run the step that writes it")
     return path
+
+
+def strip_compression(name: str) -> str:
+    """Return a file name without the suffix of its compression.
+
+    Examples
+    --------
+    >>> strip_compression("emd_1234.map.gz")
+    'emd_1234.map'
+    """
+    for suffix in COMPRESSED_SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name
 
 
 def check_mrc_name(path: Path) -> Path:

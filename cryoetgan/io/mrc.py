@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 
 from cryoetgan import __version__
 from cryoetgan.errors import UserError, format_shape
-from cryoetgan.io.files import atomic, check_exists
+from cryoetgan.io.files import atomic
 from cryoetgan.io.memmap import iterate_sections
+from cryoetgan.io.mrc_header import NO_DATA_LABELS, Header
+from cryoetgan.io.mrc_header import PROTEIN_BRIGHT as PROTEIN_BRIGHT
+from cryoetgan.io.mrc_header import VOXEL_SIZE_TOLERANCE as VOXEL_SIZE_TOLERANCE
+from cryoetgan.io.mrc_header import read_header as read_header
+from cryoetgan.io.raw_mrc import map_mrc
 from cryoetgan.io.star import paths_by_class
 
 Floats = NDArray[np.floating]
-VOXEL_SIZE_TOLERANCE = 0.01
-"""Relative difference: headers hold float32 cell lengths, divided by voxel counts."""
 MIN_VOXEL_SIZE_A, MAX_VOXEL_SIZE_A = 0.1, 1000.0
 """Angstrom; a value outside this range has another unit."""
 VOXEL_SIZE_ADVICE = "give --input-voxel-size (column voxel_size of the table)"
@@ -34,17 +37,22 @@ class Volume:
 
     data: NDArray[Any]
     voxel_size: float
+    marks_no_data: bool | None = None
+    """Whether voxels of value 0 hold no data (True), or all hold data (False), as an imported
+    tomogram states; None if unknown (`io.exclusion`)."""
 
 
 def read_volume(path: Path, voxel_size: float | None = None) -> Volume:
-    """Open one 3-D MRC2014 volume: read-only, in the data type of the file, memory-mapped.
+    """Open one volume, MRC of any program: read-only, in the data type of the file, memory-mapped.
 
     `voxel_size` in angstrom overrides the header, which may lack it.
     """
-    data, header_size = open_mrc(path)
+    data, header = open_mrc(path)
     if data.ndim != 3:
         raise UserError(f"{path}: has shape {data.shape}; a volume has three axes")
-    return Volume(data, resolve_voxel_size(path, header_size, voxel_size))
+    size = resolve_voxel_size(path, header.voxel_size, voxel_size)
+    stated = [label for label in header.labels if label in NO_DATA_LABELS]
+    return Volume(data, size, NO_DATA_LABELS[stated[0]] if stated else None)
 
 
 def read_mask(path: Path, volume: Volume, tomogram: Path) -> NDArray[Any]:
@@ -67,7 +75,9 @@ def read_map(path: Path) -> Volume:
     """Open the density map of a particle and check it; see `check_map`."""
     volume = read_volume(path)
     check_map(volume.data, path)
-    return volume
+    # in memory: a map may be transposed, or in the byte order of another machine
+    data = np.ascontiguousarray(volume.data, volume.data.dtype.newbyteorder("="))
+    return Volume(data, volume.voxel_size)
 
 
 def read_maps(paths: Sequence[Path], voxel_size: float, tomogram: Path) -> dict[str, NDArray[Any]]:
@@ -129,29 +139,12 @@ def resolve_voxel_size(name: object, header: float, given: float | None) -> floa
     return float(header)
 
 
-def open_mrc(path: Path) -> tuple[NDArray[Any], float]:
-    """Return the memory-mapped array of an MRC file and its header's voxel size in angstrom."""
-    path = check_exists(path, "MRC file")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # headers are checked below
-            file = mrcfile.mmap(path, mode="r")
-            data, size = file.data, file.voxel_size
-    except (ValueError, ArithmeticError, OSError, RuntimeWarning) as error:
-        raise UserError(f"{path}: cannot be read as MRC ({error})") from error
-    if data is None or data.size == 0:
+def open_mrc(path: Path) -> tuple[NDArray[Any], Header]:
+    """Return the memory-mapped array of an MRC file of any program (`map_mrc`), and its header."""
+    data, header = map_mrc(path)
+    if data.size == 0:
         raise UserError(f"{path}: holds no voxels; create it again")
-    if data.dtype.kind not in "iuf":
-        raise UserError(
-            f"{path}: holds {data.dtype.name}, not grey values; convert it to MRC mode 0, 1, 2, 6 or 12"
-        )
-    sizes = np.array([size.x, size.y, size.z], float)
-    if sizes.max() > 0 and np.ptp(sizes) > VOXEL_SIZE_TOLERANCE * sizes.max():
-        raise UserError(
-            f"{path}: voxels are not cubes ({size.x:.3f} x {size.y:.3f} x {size.z:.3f} A); "
-            "resample the volume first"
-        )
-    return data, float(sizes[0])
+    return data, header
 
 
 def write_volume(
@@ -224,30 +217,6 @@ def _label(file: Any, labels: Sequence[str]) -> None:
     for index in range(10):
         file.header.label[index] = lines[index][:79] if index < len(lines) else ""
     file.header.nlabl = len(lines)
-
-
-@dataclass(frozen=True)
-class Header:
-    """Header of an MRC file: shape zyx, voxel size along x in angstrom (0 if unknown), labels."""
-
-    shape: tuple[int, ...]
-    voxel_size: float
-    labels: list[str]
-
-
-def read_header(path: Path) -> Header:
-    """Read the header of an MRC file of any program; raise `UserError` if it is broken."""
-    try:
-        with mrcfile.open(check_exists(path), header_only=True, permissive=True) as file:
-            shape = tuple(int(file.header[name]) for name in ("nz", "ny", "nx"))
-            labels = [str(line).strip() for line in file.get_labels()]
-            return Header(shape, float(file.voxel_size.x), labels)
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path}: cannot be read as MRC ({error})") from error
-
-
-PROTEIN_BRIGHT = "contrast: protein bright"
-"""Header label of each tomogram that this program imported or simulated."""
 
 
 def contrast_sign(contrast: str) -> float:

@@ -1,15 +1,18 @@
 """STAR files: picks, scores, truth and volume sets, with blocks `optics` and `particles`."""
 
+import codecs
+import contextlib
 import hashlib
 import logging
 import re
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cryoetgan.errors import UserError, suggest
-from cryoetgan.io.files import check_exists, sidecar, write_text
+from cryoetgan.errors import UserError, shown, suggest
+from cryoetgan.io.files import check_exists, read_text, sidecar, strip_compression, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +30,8 @@ SPLITS = ("train", "validation", "test")
 SOURCES = ("density", "real", "simulated", "generated")
 TEXT = [
     "rlnTomoName",
+    "rlnMicrographName",
+    "wrpSourceName",
     "rlnImageName",
     "rlnOpticsGroupName",
     "cryoetganClass",
@@ -37,6 +42,8 @@ TEXT = [
     "cryoetganGroup",
     "cryoetganContrast",
     "cryoetganDecoys",
+    "cryoetganFile",
+    "rlnMicrographName",
 ]
 """Columns that are read as text, even if a value resembles a number (a class named 1e5)."""
 NUMBERS = (
@@ -49,7 +56,10 @@ NUMBERS = (
     "cryoetganQValue",
 )
 """Prefixes of the columns that hold numbers."""
+MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 CLASS_NAME = re.compile(r"[A-Za-z0-9_-]+")
+LONGEST_NAME = 100
+"""Characters of a class or tomogram: names of files are made of both, and hold at most 255."""
 
 
 @dataclass(frozen=True)
@@ -61,18 +71,38 @@ class Star:
 
 
 def class_name(path: Path) -> str:
-    """Return the class of a file: its stem, without `.gz` and one more suffix.
+    """Return the class of a file: its stem, without the suffix of its compression and one more.
 
     Raises `UserError` if it holds other characters than letters, digits, `_` and `-`.
     """
-    name = Path(path).name.removesuffix(".gz")
-    stem = Path(name).stem
+    stem = Path(strip_compression(Path(path).name)).stem
     if not CLASS_NAME.fullmatch(stem):
         raise UserError(
             f"{path}: the file's stem '{stem}' names its class; rename the file: letters, digits, "
             "'_' and '-' only"
         )
     return stem
+
+
+def check_names(table: "pd.DataFrame", path: Path) -> None:
+    """Raise `UserError` if a class or tomogram of a table cannot be part of a file's name.
+
+    A class has letters, digits, `_` and `-` only. Other programs name tomograms more freely, but
+    no name may lead out of a folder (`../x`), hide a file or hold control characters.
+    """
+    for column in ("cryoetganClass", "rlnTomoName"):
+        for name in table[column].astype(str).unique() if column in table else ():
+            if column == "cryoetganClass":
+                legal = bool(CLASS_NAME.fullmatch(name))
+                wanted = "letters, digits, '_' and '-' only"
+            else:
+                legal = name.isprintable() and not re.search(r"^\.|[/\\]|^\s|\s$|^$", name)
+                wanted = "no '/', '\\' or control characters, and no '.' or space at the start"
+            if not legal or len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME:
+                raise UserError(
+                    f"{path}: {column} is {shown(name)}; wanted a name of at most {LONGEST_NAME} "
+                    f"bytes, {wanted}; rename it"
+                )
 
 
 def paths_by_class(paths: Sequence[Path]) -> dict[str, Path]:
@@ -132,20 +162,20 @@ def item_names(classes: Iterable[str]) -> list[str]:
     return names
 
 
-def read_star(path: Path, columns: Sequence[str] = ()) -> Star:
+def read_star(path: Path, columns: Sequence[str] = (), *, any_names: bool = False) -> Star:
     """Read a STAR file with a block `particles`, or a single block of any name.
 
     A block `optics` is optional. Raises `UserError` if the file is broken or cut short, or lacks
-    one of the `columns`.
+    one of the `columns`, or has an illegal name (`check_names`) unless `any_names` is set.
     """
     import pandas as pd
     import starfile
 
     path = check_exists(path, "STAR file")
     try:
-        text = path.read_text(encoding="utf-8")
-    except (UnicodeDecodeError, IsADirectoryError) as error:
-        raise UserError(f"{path}: is not a STAR file ({error})") from error
+        text = read_text(path)
+    except UserError as error:
+        raise UserError(f"{error}; a STAR file is wanted") from error
     if not re.search(r"^\s*data_", text, re.MULTILINE):
         raise UserError(f"{path}: is not a STAR file: no line starts with 'data_'")
     if not text.endswith("\n") and sidecar(path).exists():  # files of this program end in a newline
@@ -154,7 +184,8 @@ def read_star(path: Path, columns: Sequence[str] = ()) -> Star:
             f"{sidecar(path).name} is complete; create it again"
         )
     try:
-        blocks = starfile.read(path, always_dict=True, parse_as_string=TEXT)
+        with _as_utf8(path, text) as readable:
+            blocks = starfile.read(readable, always_dict=True, parse_as_string=TEXT)
     except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
         # the library's parser raises any of these if a file is broken
         raise UserError(f"{path}: is a broken STAR file ({error})") from error
@@ -167,6 +198,8 @@ def read_star(path: Path, columns: Sequence[str] = ()) -> Star:
     particles = tables.get("particles", next(iter(tables.values())))
     optics = tables.get("optics", pd.DataFrame())
     _check_numbers(path, particles)
+    if not any_names:
+        check_names(particles, path)
     missing = [name for name in columns if name not in particles.columns]
     if missing and len(particles):
         raise UserError(
@@ -176,6 +209,20 @@ def read_star(path: Path, columns: Sequence[str] = ()) -> Star:
     if missing:  # an empty table may have been written without columns
         particles = particles.reindex(columns=[*particles.columns, *missing])
     return Star(particles, optics)
+
+
+@contextlib.contextmanager
+def _as_utf8(path: Path, text: str) -> Iterator[Path]:
+    """Yield a file that the library can read: the file itself, or a copy without its byte order mark."""
+    with open(path, "rb") as file:
+        marked = file.read(3).startswith(MARKS)
+    if not marked:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, "copy.star")
+        copy.write_text(text, encoding="utf-8")
+        yield copy
 
 
 def _check_numbers(path: Path, table: "pd.DataFrame") -> None:

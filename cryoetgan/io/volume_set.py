@@ -76,7 +76,7 @@ def read_volume_set(star: Path, columns: Sequence[str] = ()) -> VolumeSet:
     if not len(tables.particles):
         raise UserError(f"{star}: holds no volume; create it again")
     stack = stack_path(star)
-    data, voxel_size = open_mrc(check_exists(stack, "volume stack"))
+    data, header = open_mrc(check_exists(stack, "volume stack"))
     if data.ndim == 3 and data.shape[0] == data.shape[1] == data.shape[2]:
         data = data[None]  # a stack of one volume
     if data.ndim != 4 or len(set(data.shape[1:])) != 1:
@@ -86,7 +86,7 @@ def read_volume_set(star: Path, columns: Sequence[str] = ()) -> VolumeSet:
             f"{star}: has {len(tables.particles)} rows, but {stack.name} holds {len(data)} volumes; "
             "create the set again"
         )
-    size = resolve_voxel_size(stack, voxel_size, None)
+    size = resolve_voxel_size(stack, header.voxel_size, None)
     table = _in_stack_order(tables.particles, Path(star))
     return VolumeSet(Path(star), table, tables.optics, data, size)
 

@@ -1,5 +1,6 @@
 """Commands of the `particles` stage."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,12 +21,14 @@ from cryoetgan.command import (
 )
 from cryoetgan.errors import UserError
 from cryoetgan.io import mrc, star
+from cryoetgan.io.exclusion import excluded_voxels
 from cryoetgan.io.files import check_exists, provenance, read_json, sidecar, write_json, write_text
 from cryoetgan.io.star import ANGLES, COORDINATES, class_name
 from cryoetgan.io.volume_set import read_volume_set
 from cryoetgan.particles.template_search import Rotations, Shells, TemplateSearch
 from cryoetgan.physics.acquisition import read_acquisition
 from cryoetgan.seeds import rng
+from cryoetgan.tomograms.options import BoxAxes, Recording
 
 if TYPE_CHECKING:
     from cryoetgan.particles.matching.template import SearchOptions
@@ -80,7 +83,8 @@ def pick(
     if not sigmas:
         sigmas = [PAPER_SIGMA * volume.voxel_size]
         log.warning("sigma is %.4g A, the paper's %g voxels; set --sigma", sigmas[0], PAPER_SIGMA)
-    excluded = None if mask is None else mrc.read_mask(mask, volume, tomogram)
+    drawn = None if mask is None else mrc.read_mask(mask, volume, tomogram)
+    excluded = excluded_voxels(volume, drawn)
     widths = [value / volume.voxel_size for value in sigmas]
     positions, scores = picking.pick(volume.data, widths, options, tomogram, excluded)
     _write_picks(output, tomogram, positions[:, ::-1], cryoetganScore=scores)
@@ -124,7 +128,8 @@ def match(
     check_positive(min_distance, "--min-distance")
     volume = mrc.read_volume(tomogram)
     resolved = search.resolve(tomogram, volume.voxel_size)
-    excluded = None if mask is None else mrc.read_mask(mask, volume, tomogram)
+    drawn = None if mask is None else mrc.read_mask(mask, volume, tomogram)
+    excluded = excluded_voxels(volume, drawn)
     maps = mrc.read_maps(search.template, volume.voxel_size, tomogram)
     radius = min(radius_of_map(density, volume.voxel_size) for density in maps.values())
     options = matching.MatchOptions(
@@ -227,6 +232,7 @@ def select(
     import pandas as pd
 
     from cryoetgan.particles.curation import select as selection
+    from cryoetgan.particles.curation.decisions import read_decisions
 
     options = selection.SelectOptions(
         top=top,
@@ -247,7 +253,7 @@ def select(
     decisions = None
     if curation:
         classes = sorted(table["cryoetganClass"].unique())
-        decisions = selection.read_decisions(curation, classes)
+        decisions = read_decisions(curation, classes)
     selected = selection.select(table, options, decisions)
     star.write_star(output, selected, optics)
     counts = selected.groupby("cryoetganClass").size()
@@ -285,7 +291,8 @@ def import_(
     classes. --selected (STAR of `particles select`) splits by the same blocks, --box apart.
     """
     from cryoetgan.particles.curation.select import split_like
-    from cryoetgan.particles.importers import keep_classes, list_pick_files, read_picks
+    from cryoetgan.particles.importers import list_pick_files, read_picks
+    from cryoetgan.particles.naming_columns import keep_classes
     from cryoetgan.physics.coordinates import read_import_transform
 
     if split is not None and split not in star.SPLITS:
@@ -306,6 +313,60 @@ def import_(
     star.write_star(output, table, voxel_size=volume.voxel_size)
     log.info("%s: %d particles", output, len(table))
     return Record(inputs=list_pick_files(file))
+
+
+@command(app, "import-subtomograms")
+def import_subtomograms(
+    file: Annotated[
+        Path, typer.Argument(help="STAR, table, motive list, CSV, stack; or a folder.")
+    ],
+    output: StarOutput,
+    voxel_size: Annotated[float, typer.Option(help="Angstrom, of the set.")],
+    contrast: Annotated[Literal["dark", "bright"], typer.Option(help="Protein in the files.")],
+    recording: Recording,
+    grid: BoxAxes,
+    class_: Annotated[
+        list[str] | None,
+        typer.Option("--class", metavar="NAME|OLD=NAME", help="Of all boxes, or new; repeatable."),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="train, validation or test.")] = None,
+) -> Record:
+    """Import subtomograms that other programs extracted: a volume set, protein bright.
+
+    Reads STAR files of RELION 3 to 5, Warp and M (rlnImageName: volumes), Dynamo tables and motive
+    lists beside EM or MRC volumes, CSV (columns file, and optionally tomo, rot, tilt, psi, class), a
+    folder of volumes, and MRC stacks of volumes. Boxes are cubes of one size. Angles, shifts and
+    classes are kept if a table gives them; class numbers become `class_1`, `class_2` unless --class
+    renames them. Boxes whose voxel size differs from --voxel-size are resampled about voxel n // 2.
+    The whole set gets mean 0 and standard deviation 1, or each source tomogram if it is known.
+    """
+    from cryoetgan.particles.subtomograms import import_boxes as boxes
+    from cryoetgan.particles.subtomograms.box_files import open_box_file
+    from cryoetgan.particles.subtomograms.listings import FILE, list_boxes, name_classes
+
+    if split is not None and split not in star.SPLITS:
+        raise UserError(f"--split is '{split}'; give {', '.join(star.SPLITS)}")
+    check_positive(voxel_size, "--voxel-size", " A")
+    acquisition = recording.acquisition(contrast)
+    found = list_boxes(file)
+    listing = replace(found, table=name_classes(found.table, class_ or []))
+    first = open_box_file(listing.table[FILE].iloc[0])
+    size = boxes.choose_voxel_size(listing, first, grid.input_voxel_size, voxel_size)
+    on_grid = boxes.BoxGrid(
+        edge=first.boxes.shape[-1],
+        input_voxel_size=size,
+        voxel_size=voxel_size,
+        tilt_axis=grid.tilt_axis,
+        beam_axis=grid.beam_axis,
+    )
+    acquisition = boxes.complete_acquisition(acquisition, listing.optics, file)
+    made = boxes.import_boxes(listing, output, on_grid, acquisition, contrast, split)
+    log.info("%s: %d boxes of %d voxels of %.4g A", output, made["boxes"], on_grid.box, voxel_size)
+    return Record(
+        inputs=[*listing.tables, *listing.table[FILE].unique()],
+        parameters={"input_voxel_size": size},
+        about=made,
+    )
 
 
 @command(app, "extract")
@@ -472,7 +533,8 @@ def gallery(
 
     def page(save: str | None) -> str:
         # a served page gets the current decisions from the server when it is opened
-        return gallery_page(opened, boxes, classes, blind, {} if save else store.decisions, save)
+        known = {} if save else store.decisions()
+        return gallery_page(opened, boxes, classes, blind, known, save, store.others())
 
     if output is not None:
         write_text(output, page(None))
@@ -502,9 +564,8 @@ def purity(
     """
     import pandas as pd
 
+    from cryoetgan.particles.curation.decisions import UNNAMED, saved_decisions
     from cryoetgan.particles.curation.purity import annotated_rows, estimate_purity
-    from cryoetgan.particles.curation.select import UNNAMED
-    from cryoetgan.particles.curation.server import saved_decisions
 
     record = read_json(sample)
     if "sample" not in record:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from cryoetgan.errors import UserError, suggest
-from cryoetgan.io.exclusion import ExclusionMask
+from cryoetgan.io.exclusion import ExclusionMask, excluded_voxels
 from cryoetgan.io.memmap import release_pages
 from cryoetgan.io.mrc import Volume
 from cryoetgan.io.star import COORDINATES, ORIGINS
@@ -27,6 +27,8 @@ Floats = NDArray[np.floating]
 RIM = 10
 """Voxels around a box that fade to the mean before a Fourier shift, which assumes a periodic box.
 Waves of up to 0.4 cycles per voxel are then right to 0.02 of their amplitude (tested)."""
+MAX_UNSEEN = 0.01
+"""Largest fraction of an extracted box without data."""
 BOXES_PER_RELEASE = 16
 """Boxes between two releases of pages; each box touches a page for every row, megabytes."""
 
@@ -138,7 +140,10 @@ def extract_boxes(
 
 
 def rows_inside(table: "pd.DataFrame", tomograms: Mapping[str, Volume], box: int) -> "pd.DataFrame":
-    """Return the rows whose boxes lie inside their tomogram; the others are counted and dropped."""
+    """Return the rows whose boxes lie inside their tomogram, where it holds data.
+
+    Up to `MAX_UNSEEN` of a box may be padding. The other rows are counted and dropped.
+    """
     for name in table["rlnTomoName"].unique():
         if name not in tomograms:
             raise UserError(
@@ -146,15 +151,18 @@ def rows_inside(table: "pd.DataFrame", tomograms: Mapping[str, Volume], box: int
                 f"add --tomogram {name}.mrc"
             )
     places = table[COORDINATES].to_numpy(float)
+    excluded = {name: excluded_voxels(tomograms[name]) for name in table["rlnTomoName"].unique()}
     inside = [
         box_fits(place, tomograms[name].data.shape, box)
+        and excluded[name].fraction_of_box(np.floor(place + 0.5).astype(int), box) <= MAX_UNSEEN
         for place, name in zip(places, table["rlnTomoName"], strict=True)
     ]
     dropped = len(table) - sum(inside)
     if dropped:
         log.warning(
-            "%d of %d boxes reach beyond their tomogram and are dropped", dropped, len(table)
-        )
+            "%d of %d boxes reach beyond their tomogram or into padding and are dropped",
+            dropped, len(table),
+        )  # fmt: skip
     if dropped == len(table):
         raise UserError(f"no box of {box} voxels lies inside its tomogram; use a smaller --box")
     return table[inside].reset_index(drop=True)

@@ -92,7 +92,7 @@ def mask_(
 
     volume = read_volume(tomogram)
     transform = read_import_transform(tomogram, volume)
-    excluded = write_mask(output, mask, transform, volume.data.shape, volume.voxel_size)
+    excluded = write_mask(output, mask, volume, transform)
     log.info("%s: excludes %.1f %%", output, 100 * excluded)
     return Record()
 

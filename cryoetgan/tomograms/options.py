@@ -58,6 +58,19 @@ class Conversion:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BoxAxes:
+    """The voxels and axes of boxes in their files."""
+
+    input_voxel_size: Annotated[float | None, Option(help="Angstrom, not the header's.")] = None
+    tilt_axis: Annotated[Literal["y", "x"], Option(help="Tilt axis in the files.")] = "y"
+    beam_axis: Annotated[Literal["z", "y"], Option(help="Beam axis in the files.")] = "z"
+
+    def __post_init__(self) -> None:
+        if self.input_voxel_size is not None:
+            check_positive(self.input_voxel_size, "--input-voxel-size", " A")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Microscope:
     """Blurring of a tilt series in addition to the CTF."""
 

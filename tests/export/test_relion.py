@@ -33,20 +33,20 @@ def test_relion_reads_back_what_was_there(cryoetgan, tmp_path, generated):
         path = tmp_path / "out folder" / record["rlnImageName"]
         assert mrcfile.validate(path)
         with mrcfile.open(path) as file:
-            assert np.allclose(file.data, -volume)  # the user's own contrast: protein dark
+            assert np.allclose(file.data, volume)  # protein bright, as RELION assumes
             assert file.voxel_size.x == pytest.approx(VOXEL)
         with mrcfile.open(tmp_path / "out folder" / record["rlnCtfImage"]) as file:
             assert file.data.shape == (BOX, BOX, BOX)
-    assert "protein dark" in (tmp_path / "out folder" / "README.md").read_text()
+    assert "protein bright" in (tmp_path / "out folder" / "README.md").read_text()
     assert not (tmp_path / "out folder" / "particles_relion5.star").exists()
 
 
-def test_contrast_is_the_users_own_unless_told(cryoetgan, tmp_path, extracted):
+def test_contrast_is_bright_unless_told(cryoetgan, tmp_path, extracted):
     volumes, _ = extracted
-    for words, signs in (((), (-1, -1, 1)), (("--contrast", "bright"), (1, 1, 1))):
+    for words, sign in (((), 1), (("--contrast", "dark"), -1)):
         cryoetgan("export", "relion", "s.star", *words, "-o", "out")
         names = starfile.read(tmp_path / "out/particles.star")["particles"]["rlnImageName"]
-        for name, volume, sign in zip(names, volumes, signs, strict=True):
+        for name, volume in zip(names, volumes, strict=True):
             assert np.allclose(mrcfile.read(tmp_path / "out" / name), sign * volume)
     refused(
         cryoetgan("export", "relion", "s.star", "--contrast", "grey", "-o", "x", code=2),

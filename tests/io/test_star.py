@@ -62,3 +62,33 @@ def test_text_in_a_numeric_column_is_named_with_its_row(tmp_path, column, value,
         return
     with pytest.raises(UserError, match=rf"p\.star: {column} of row 2 is '{value}'"):
         star.read_star(path)
+
+
+BAD_PARTS = ["../x", "/tmp/x", "a/b", "a\\b", "..", ".hidden", "a\x00b", "a\x1b[2J", "x" * 101]
+
+
+@pytest.mark.parametrize(
+    ("column", "name", "legal"),
+    [
+        *(("rlnTomoName", name, False) for name in BAD_PARTS),
+        *(("cryoetganClass", name, False) for name in (*BAD_PARTS, "a b", "ribosom\u0435", "a.b")),
+        ("rlnTomoName", "TS_01 (2).mrc_10.00Apx", True),
+        ("rlnTomoName", "Zelle_\u00fc", True),
+        ("cryoetganClass", "CON", True),
+        ("cryoetganClass", "-rf", True),
+        ("cryoetganClass", "x" * 100, True),
+    ],
+)
+def test_names_of_files_cannot_leave_a_folder(tmp_path, column, name, legal):
+    table = pd.DataFrame({"rlnTomoName": ["t"], "cryoetganClass": ["a"]})
+    table[column] = name
+    path = tmp_path / "s.star"
+    star.write_star(path, table)
+    if legal:
+        assert star.read_star(path).particles[column].iloc[0] == name
+    else:
+        with pytest.raises(UserError, match=column) as caught:
+            star.read_star(path)
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 400
+    assert star.read_star(path, any_names=True).particles[column].iloc[0] == name

@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -10,8 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cryoetgan.errors import UserError
 from cryoetgan.io.star import COORDINATES, read_star
 from cryoetgan.io.volume_set import read_volume_set, write_volume_set
+from cryoetgan.particles.curation.decisions import change_decisions, read_decisions
 from cryoetgan.particles.curation.gallery import (
     GalleryBox,
     draw_sample,
@@ -19,8 +22,8 @@ from cryoetgan.particles.curation.gallery import (
     gallery_page,
 )
 from cryoetgan.particles.curation.purity import estimate_purity
-from cryoetgan.particles.curation.select import apply_decisions, read_decisions
-from cryoetgan.particles.curation.server import DecisionStore, decisions_csv, make_server
+from cryoetgan.particles.curation.select import apply_decisions
+from cryoetgan.particles.curation.server import MAX_REQUEST_BYTES, DecisionStore, make_server
 from tests.browser import chromium
 from tests.conftest import refused
 
@@ -325,20 +328,111 @@ def test_the_server_refuses_malformed_and_foreign_requests(served):
     assert path.read_text() == f"id,accepted,class\n{ids[0]},yes,ribosome\n"
 
 
+def raw_post(address, head, body=b""):
+    """Send bytes as they are; return the status of the answer, None if there is none."""
+    host, port, secret = re.match(r"http://([^:]+):(\d+)/([^/]+)/", address).groups()
+    with socket.create_connection((host, int(port)), timeout=10) as link:
+        head = f"POST /{secret}/decisions HTTP/1.0\r\nHost: {host}\r\n{head}\r\n\r\n"
+        link.sendall(head.encode("latin-1") + body)
+        link.shutdown(socket.SHUT_WR)
+        answer = link.makefile("rb").read()
+    return int(answer.split()[1]) if answer else None
+
+
+def test_odd_requests_get_an_answer_and_change_nothing(served, capfd):
+    address, path, ids = served
+    deep, digits = b"[" * 100_000, b'{"a": ' + b"1" * 5000 + b"}"
+    listed = json.dumps({ids[0]: {"accepted": "yes", "class": ["ribosome"]}}).encode()
+    answers = {
+        "cut": (f"Content-Length: {len(listed) + 1}", listed),
+        "negative": ("Content-Length: -1", b""),
+        "superscript": ("Content-Length: \u00b2", b"{}"),
+        "none": ("X: y", b"{}"),
+        "large": (f"Content-Length: {MAX_REQUEST_BYTES + 1}", b"{}"),
+        "deep": (f"Content-Length: {len(deep)}", deep),
+        "digits": (f"Content-Length: {len(digits)}", digits),
+        "list": (f"Content-Length: {len(listed)}", listed),
+        "surrogate": ("Content-Length: 14", b'{"\\ud800": 12}'),
+        "bytes": ("Content-Length: 3", b"\xff\xfe\x00"),
+    }
+    codes = {name: raw_post(address, *sent) for name, sent in answers.items()}
+    assert set(codes.values()) == {400, 411, 413}, codes
+    assert not path.exists()
+    assert "Exception occurred" not in capfd.readouterr().err  # socketserver's traceback
+
+
+def test_servers_change_single_rows_of_a_file_that_others_write_too(tmp_path):
+    path = tmp_path / "cur" / "s.csv"
+    path.parent.mkdir()
+    # a spreadsheet's byte order mark, a column of a person's own, answers in other spellings
+    path.write_text(
+        "\ufeffid,accepted,class,note\ngone,No,,ice\np1,TRUE,ribosome,\np2,maybe,,ask\np3,no,,\n",
+        encoding="utf-8",
+    )
+    ids = ["p1", "p2", "p3", "p4"] + [f"q{i}" for i in range(40)]
+    one, two = (DecisionStore(path, ids, CLASSES) for _ in range(2))
+    assert one.decisions()["p1"] == {"accepted": "yes", "class": "ribosome"}
+    assert one.update(b'{"p4": {"accepted": "yes", "class": "ribosome"}}') == 3
+    assert two.update(b'{"p3": null}') == 2
+    assert path.read_text(encoding="utf-8").splitlines() == [
+        "id,accepted,class,note", "gone,No,,ice", "p1,TRUE,ribosome,", "p2,maybe,,ask",
+        "p4,yes,ribosome,",
+    ]  # fmt: skip
+
+    def click(store, numbers):
+        for i in numbers:
+            store.update(json.dumps({f"q{i}": {"accepted": "no", "class": ""}}).encode())
+
+    threads = [
+        threading.Thread(target=click, args=(store, range(start, 40, 2)))
+        for start, store in enumerate((one, two))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {f"q{i}" for i in range(40)} <= set(one.decisions())
+    # what a file's owner broke is not written over
+    path.write_text("id;accepted\np1;no\n")
+    with pytest.raises(UserError, match="commas"):
+        one.update(b'{"p1": null}')
+    assert path.read_text() == "id;accepted\np1;no\n"
+
+
+def test_answers_that_contradict_each_other_are_said(tmp_path, caplog):
+    change_decisions(tmp_path / "a.csv", {"p": {"accepted": "no", "class": ""}})
+    change_decisions(tmp_path / "b.csv", {"p": {"accepted": "yes", "class": "ribosome"}})
+    with caplog.at_level("WARNING", "cryoetgan"):
+        assert read_decisions(tmp_path, CLASSES) == {"p": "ribosome"}
+    assert "different answers" in caplog.text
+    (tmp_path / "b.csv").write_text("id,accepted\np,maybe\n")
+    with pytest.raises(UserError, match="row 2"):
+        read_decisions(tmp_path, CLASSES)
+
+
 def test_earlier_decisions_are_shown_again(table, tmp_path, cryoetgan):
     (tmp_path / "config/curation").mkdir(parents=True)
     ids = list(table["cryoetganId"])
-    text = decisions_csv({ids[3]: {"accepted": "no", "class": ""}}, ids, CLASSES)
-    (tmp_path / "config/curation/s.csv").write_text(text)
+    path = tmp_path / "config/curation/s.csv"
+    # a box that was rejected is not in the next set; its rejection must stay
+    change_decisions(path, {name: {"accepted": "no", "class": ""} for name in (ids[3], "earlier")})
     cryoetgan("particles", "gallery", "s.star", "-o", "g.html")
     data = data_of((tmp_path / "g.html").read_text())
     assert data["decisions"] == {ids[3]: {"accepted": "no", "class": ""}}
+    before = read_decisions(path.parent, CLASSES)
+    with chromium(tmp_path) as tab:
+        tab.open(tmp_path / "g.html")
+        tab.key("a")
+        folder = downloaded(tab, tmp_path / "curation")
+    assert read_decisions(folder, CLASSES) == {**before, ids[0]: "proteasome"}
 
 
 def test_hostile_names_stay_text(tmp_path):
     hostile = "</script><img src=x onerror=alert(1)>"
-    box_set(tmp_path, kinds=("a", hostile))
+    box_set(tmp_path)
     volumes = read_volume_set(tmp_path / "s.star")
+    # the reader refuses such a class; a page must not depend on that
+    volumes.table["cryoetganClass"] = hostile
     page = gallery_page(volumes, gallery_boxes(volumes), [hostile], False)
     assert page.count("<script") == page.count("</script>") == 2
     (tmp_path / "g.html").write_text(page)

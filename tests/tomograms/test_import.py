@@ -184,7 +184,7 @@ def broken(kind, rng):
     if kind == "constant":
         data[:] = 3
     if kind == "nan":
-        data[5, 5, 5] = np.nan
+        data[:] = np.nan
     if kind == "flat":
         data = data[:1]
     if kind == "swapped integers":
@@ -196,7 +196,7 @@ def broken(kind, rng):
     ("kind", "word"),
     [
         ("constant", "same value"),
-        ("nan", "1 in section 5"),
+        ("nan", "no voxel is a finite number"),
         ("flat", "20x16x1 voxels (x, y, z)"),
         ("truncated", "500 bytes are missing"),
         ("jpeg", "cannot be read as MRC"),
@@ -292,3 +292,36 @@ def test_bright_protein_of_our_files_is_not_inverted_again(cryoetgan, tmp_path, 
     cryoetgan(*words, "--contrast", "bright")
     before, after = read_volume(first).data, read_volume(second).data
     assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.999
+
+
+def write_sections(path, rng, shape, image_stack):
+    with mrcfile.new(path) as file:
+        file.set_data(rng.standard_normal(shape).astype(np.float32))
+        if image_stack:
+            file.set_image_stack()
+        file.voxel_size = 10.0
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "image_stack", "mdoc", "outcome"),
+    [
+        ("TS_1.mrc", (9, 80, 80), True, 0, "refused"),
+        ("TS_1.st", (9, 80, 80), False, 0, "refused"),
+        ("TS_1.mrc", (9, 80, 80), False, 9, "refused"),
+        ("TS_1.mrc", (9, 80, 80), False, 0, "warned"),
+        ("TS_1_ali.mrc", (40, 50, 50), True, 0, "refused"),
+        # an old program's header, and a volume with the description of its tilt series beside it
+        ("TS_1.mrc", (40, 50, 50), True, 0, "warned"),
+        ("TS_1.mrc", (40, 50, 50), False, 31, "silent"),
+        ("TS_1.rec", (44, 50, 50), False, 0, "silent"),
+    ],
+)
+def test_a_tilt_series_is_no_tomogram(
+    cryoetgan, tmp_path, rng, name, shape, image_stack, mdoc, outcome
+):
+    write_sections(tmp_path / name, rng, shape, image_stack)
+    (tmp_path / f"{name}.mdoc").write_text("[ZValue = 0]\nTiltAngle = 3\n" * mdoc)
+    words = ("tomograms", "import", name, "-o", "o.mrc")
+    done = cryoetgan(*words, code=2 if outcome == "refused" else 0)
+    assert ("tilt series" in done.stderr) == (outcome != "silent")
+    assert (tmp_path / "o.mrc").exists() == (outcome != "refused")

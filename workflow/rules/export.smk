@@ -23,11 +23,12 @@ rule export_relion:
     params:
         alternative=format_options(fitted=plan.alternative),
         folder=folder,
+        contrast=plan.config.export.contrast,
         code=code("export"),
     shell:
         step(
             "export relion {input.star:q} {params.alternative} --choice {input.choice:q}"
-            " -o {params.folder:q}"
+            " --contrast {params.contrast} -o {params.folder:q}"
         )
 
 
@@ -53,11 +54,12 @@ rule export_plain:
     params:
         alternative=format_options(fitted=plan.alternative),
         folder=folder,
+        contrast=plan.config.export.contrast,
         code=code("export"),
     shell:
         step(
             "export plain {input.star:q} {params.alternative} --choice {input.choice:q}"
-            " -o {params.folder:q}"
+            " --contrast {params.contrast} -o {params.folder:q}"
         )
 
 
@@ -91,9 +93,10 @@ rule export_copick:
     params:
         folder=folder,
         options=plan.copick_options(),
+        contrast=plan.config.export.contrast,
         code=code("export"),
     shell:
         step(
             "export copick {input.tomograms:q} {input.synthetic:q} {params.options}"
-            " -o {params.folder:q}"
+            " --contrast {params.contrast} -o {params.folder:q}"
         )

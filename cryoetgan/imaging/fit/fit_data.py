@@ -15,7 +15,7 @@ from cryoetgan import seeds
 from cryoetgan.densities.poses import Poser
 from cryoetgan.errors import UserError, format_shape
 from cryoetgan.imaging.model import add_box
-from cryoetgan.io.exclusion import ExclusionMask
+from cryoetgan.io.exclusion import ExclusionMask, excluded_voxels
 from cryoetgan.io.mrc import read_maps, read_mask, read_tomogram
 from cryoetgan.io.star import ANGLES, COORDINATES, OTHER, read_star, select_tomogram
 from cryoetgan.particles.curation.fdr import add_q_values, rank_rows
@@ -228,8 +228,8 @@ def read_fit_data(
     _check_classes(table, sorted(maps), particles)
     picks = picks_from_table(table, sorted(maps), seed, min_particle_distance(maps))
     drawn = None if mask is None else read_mask(mask, volume, tomogram)
-    excluded = ExclusionMask(volume.data, drawn)
-    if excluded.levels:
+    excluded = excluded_voxels(volume, drawn)
+    if excluded.levels and not excluded.marks:
         levels = ", ".join(f"{level:g}" for level in excluded.levels)
         log.info("%s: padding with the value %s is excluded", tomogram, levels)
     size = volume.voxel_size

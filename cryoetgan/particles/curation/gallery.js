@@ -258,10 +258,9 @@
   }
   function csv() {
     const quote = (text) => (/[",\n]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text);
-    const rows = data.items.filter((item) => decisions[item.id]).map((item) => {
-      const said = decisions[item.id];
-      return [item.id, said.accepted, said.class].map(quote).join(",");
-    });
+    // the download may replace the file, which also holds decisions on boxes of an earlier set
+    const all = Object.assign({}, data.others, decisions);
+    const rows = Object.entries(all).map(([id, said]) => [id, said.accepted, said.class].map(quote).join(","));
     return ["id,accepted,class", ...rows].join("\n") + "\n";
   }
   document.getElementById("download").addEventListener("click", () => {

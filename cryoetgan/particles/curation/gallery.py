@@ -125,12 +125,14 @@ def gallery_page(
     blind: bool,
     decisions: Mapping[str, Mapping[str, str]] | None = None,
     save: str | None = None,
+    others: Mapping[str, Mapping[str, str]] | None = None,
 ) -> str:
     """Return the gallery's HTML, which needs no other file and no network.
 
     A person may give the names `classes`. A `blind` page lacks scores, classes and tomograms.
     `decisions` (id to `accepted`, yes or no, and `class`) are earlier ones. The page sends new
-    ones to the address `save`; if None, they can only be downloaded.
+    ones to the address `save`; if None, they can only be downloaded. A download also holds the
+    earlier decisions `others`, on boxes that the page does not show.
     """
     low, high = _grey_range(volumes, shown)
     items = []
@@ -149,6 +151,7 @@ def gallery_page(
         "classes": list(classes),
         "items": items,
         "decisions": dict(decisions or {}),
+        "others": dict(others or {}),
         "save": save,
     }
     folder = Path(__file__).parent

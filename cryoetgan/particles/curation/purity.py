@@ -8,7 +8,7 @@ from scipy import stats
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.star import COORDINATES
-from cryoetgan.particles.curation.select import UNNAMED, Decisions
+from cryoetgan.particles.curation.decisions import UNNAMED, Decisions
 
 REJECTED = "rejected"
 

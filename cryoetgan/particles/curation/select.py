@@ -1,9 +1,7 @@
 """Select a clean set from scores: one class a place, the best of each, splits without overlap."""
 
-import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +10,7 @@ from scipy.spatial import cKDTree
 
 from cryoetgan.errors import UserError, suggest
 from cryoetgan.io.star import COORDINATES, OTHER, SPLITS, particle_id
+from cryoetgan.particles.curation.decisions import UNNAMED, Decisions
 from cryoetgan.particles.curation.fdr import add_q_values, rank_rows
 from cryoetgan.particles.picking.dog import non_maximum_suppression
 from cryoetgan.progress import log
@@ -21,15 +20,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Floats = NDArray[np.floating]
-YES = {"1", "yes", "y", "true", "accepted", "accept"}
-NO = {"0", "no", "n", "false", "rejected", "reject"}
 DUPLICATE_DISTANCE = 0.25
 """Distance below which two refined positions are one particle picked twice, in boxes."""
 TEST_OTHERS = 5
 """Largest number of picks without a particle in the test set, over the largest of a class."""
-Decisions = Mapping[str, str]
-"""Id to class; the class is empty if rejected, and `UNNAMED` if accepted without a class."""
-UNNAMED = "*"
 FLIP = (
     "flip one axis of the tomogram before it is imported (IMOD: `clip flipz IN OUT`), or mirror "
     "the map"
@@ -246,36 +240,6 @@ def _best_first(
 ) -> NDArray[np.int_]:
     """Return the order of rows by `first`, then accepted ones, then rank."""
     return np.lexsort([-rank_rows(table), ~_accepted(table, decisions), *first])
-
-
-def read_csv_decisions(path: Path) -> Iterator[tuple[int, str, str, str]]:
-    """Yield line, id, answer and class of each row of a CSV file of decisions."""
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if not {"id", "accepted"} <= set(reader.fieldnames or []):
-            raise UserError(f"{path}: needs the columns id, accepted and, optionally, class")
-        for number, row in enumerate(reader, start=2):
-            yield number, row["id"], row["accepted"] or "", row.get("class") or ""
-
-
-def read_decisions(folder: Path, classes: Sequence[str]) -> dict[str, str]:
-    """Read a person's decisions from the CSV files of a folder; `classes` are the known ones."""
-    decisions: dict[str, str] = {}
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; set particles.curation to one, or remove it")
-    for path in sorted(folder.glob("*.csv")):
-        for number, name, accepted, class_name in read_csv_decisions(path):
-            answer, class_name = accepted.strip().lower(), class_name.strip()
-            if answer not in YES | NO:
-                raise UserError(f"{path}, row {number}: accepted is '{answer}'; give yes or no")
-            if answer in YES and class_name and class_name not in classes:
-                raise UserError(
-                    f"{path}, row {number}: class '{class_name}' is unknown (known: "
-                    f"{', '.join(classes)}). Reject the particle (no), or add the class to the "
-                    "table of classes"
-                )
-            decisions[name.strip()] = (class_name or UNNAMED) if answer in YES else ""
-    return decisions
 
 
 def apply_decisions(table: "pd.DataFrame", decisions: Decisions) -> "pd.DataFrame":

@@ -1,83 +1,81 @@
 """Serve the gallery on this machine only, and save decisions as they are made."""
 
-import csv
-import io
 import json
 import secrets
-import threading
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from cryoetgan.errors import UserError
-from cryoetgan.io.files import write_text
-from cryoetgan.particles.curation.select import read_csv_decisions
+from cryoetgan.errors import UserError, shown
+from cryoetgan.particles.curation.decisions import change_decisions, saved_decisions
 from cryoetgan.progress import log
 
 MAX_REQUEST_BYTES = 20_000_000
 """A hundred thousand decisions fit."""
+REQUEST_TIMEOUT_S = 30.0
+"""Seconds without a byte of a request."""
 NO_DECISIONS = b'"decisions":{}'
 """Part of a page's data that is replaced by the current decisions."""
 
 
-def decisions_csv(decisions: Mapping[str, Any], ids: Sequence[str], classes: Sequence[str]) -> str:
-    """Return decisions (id to `accepted`, yes or no, and `class`) as CSV, in the order of the page.
-
-    Raises `UserError` if the page does not have an id or class, or if an answer is not yes or no.
-    """
-    known, names = set(ids), {*classes, ""}
-    for name, decision in decisions.items():
-        if name not in known:
-            raise UserError(f"decision on '{name}': the gallery has no such box")
-        if not isinstance(decision, Mapping) or decision.get("accepted") not in ("yes", "no"):
-            raise UserError(f"decision on '{name}': accepted must be yes or no")
-        if decision.get("class", "") not in names:
-            raise UserError(f"decision on '{name}': class '{decision.get('class')}' is unknown")
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["id", "accepted", "class"])
-    for name in ids:
-        if name in decisions:
-            writer.writerow([name, decisions[name]["accepted"], decisions[name].get("class", "")])
-    return out.getvalue()
-
-
-def saved_decisions(path: Path) -> dict[str, dict[str, str]]:
-    """Return the decisions of a gallery's CSV file, none if the file does not exist."""
-    if not path.exists():
-        return {}
-    return {
-        name: {"accepted": accepted, "class": class_name}
-        for _, name, accepted, class_name in read_csv_decisions(path)
-        if accepted in ("yes", "no")
-    }
-
-
 class DecisionStore:
-    """Current decisions of a gallery (its ids and classes), and the CSV file that keeps them."""
+    """The decisions on the boxes of a gallery (its ids and classes), in a CSV file.
+
+    The file may hold decisions on other boxes, and other programs may change it: it is read at each
+    request, and only single rows of it are changed.
+    """
 
     def __init__(self, path: Path, ids: Sequence[str], classes: Sequence[str]) -> None:
-        self.path, self.ids, self.classes = path, ids, classes
-        known = set(ids)
-        saved = saved_decisions(path)
-        self.decisions: dict[str, Any] = {n: said for n, said in saved.items() if n in known}
-        self._lock = threading.Lock()
+        self.path, self.ids, self.classes = path, set(ids), {*classes, ""}
+        self.decisions()  # a file that cannot be read is refused at once
+
+    def decisions(self) -> dict[str, dict[str, str]]:
+        """Return the current decisions on the boxes of the gallery, by id."""
+        saved = saved_decisions(self.path)
+        return {name: said for name, said in saved.items() if name in self.ids}
+
+    def others(self) -> dict[str, dict[str, str]]:
+        """Return the current decisions on boxes that the gallery does not show, by id."""
+        saved = saved_decisions(self.path)
+        return {name: said for name, said in saved.items() if name not in self.ids}
 
     def update(self, body: bytes) -> int:
-        """Apply changes, a JSON mapping of id to decision or null; save all, return their number.
+        """Save changes, a JSON mapping of id to decision or null; return the number of decisions.
 
-        A page sends only changes, so that two open pages do not overwrite each other.
+        Raises `UserError` if the gallery lacks an id or class, or if an answer is not yes or no.
         """
-        changes = json.loads(body)
+        try:
+            changes = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"the request is not JSON ({type(error).__name__})") from error
         if not isinstance(changes, dict):
             raise UserError("decisions must be a JSON mapping by id")
-        with self._lock:
-            changed = {**self.decisions, **changes}
-            changed = {name: decision for name, decision in changed.items() if decision is not None}
-            write_text(self.path, decisions_csv(changed, self.ids, self.classes))
-            self.decisions = changed
-        return len(changed)
+        change_decisions(self.path, {n: self._checked(n, said) for n, said in changes.items()})
+        return len(self.decisions())
+
+    def _checked(self, name: str, said: Any) -> dict[str, str] | None:
+        if name not in self.ids:
+            raise UserError(f"decision on {shown(name)}: the gallery has no such box")
+        if said is None:
+            return None
+        if not isinstance(said, Mapping) or said.get("accepted") not in ("yes", "no"):
+            raise UserError(f"decision on {shown(name)}: accepted must be yes or no")
+        class_name = said.get("class", "")
+        if not isinstance(class_name, str) or class_name not in self.classes:
+            raise UserError(f"decision on {shown(name)}: class {shown(class_name)} is unknown")
+        return {"accepted": said["accepted"], "class": class_name}
+
+
+class GalleryServer(ThreadingHTTPServer):
+    """Threads of the requests; a broken connection is only logged."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log a request that could not be answered."""
+        log.debug("a request of %s: %s", client_address, sys.exception())
 
 
 def make_server(
@@ -93,37 +91,54 @@ def make_server(
     content = page(f"/{secret}/decisions").encode()
 
     class Handler(BaseHTTPRequestHandler):
+        timeout = REQUEST_TIMEOUT_S
+
         def do_GET(self) -> None:
             if self._is_local() and self.path == f"/{secret}/":
-                decisions = json.dumps(store.decisions).replace("<", "\\u003c")
-                whole = content.replace(NO_DECISIONS, f'"decisions":{decisions}'.encode(), 1)
-                self._answer(200, "text/html; charset=utf-8", whole)
+                self._answer_with(self._page, "text/html; charset=utf-8")
             else:
-                self._answer(404, "text/plain", b"not here")
+                self._answer(404, b"not here")
 
         def do_POST(self) -> None:
             length = self.headers.get("Content-Length", "")
             if not self._is_local() or self.path != f"/{secret}/decisions":
-                self._answer(404, "text/plain", b"not here")
-            elif not length.isdigit() or int(length) > MAX_REQUEST_BYTES:
-                self._answer(413, "text/plain", b"too large")
+                self._answer(404, b"not here")
+            elif not (length.isascii() and length.isdigit()):
+                self._answer(411, b"the request needs a Content-Length")
+            elif len(length) > 12 or int(length) > MAX_REQUEST_BYTES:
+                self._discard(MAX_REQUEST_BYTES)  # a client that still sends reads no answer
+                self._answer(413, b"too large")
             else:
-                self._save(self.rfile.read(int(length)))
+                body = self.rfile.read(int(length))
+                if len(body) < int(length):
+                    self._answer(400, b"the request is cut short")
+                else:
+                    self._answer_with(lambda: str(store.update(body)).encode())
 
-        def _save(self, body: bytes) -> None:
+        def _discard(self, left: int) -> None:
+            while left > 0 and (part := self.rfile.read1(min(left, 1 << 20))):
+                left -= len(part)
+
+        def _page(self) -> bytes:
+            decisions = json.dumps(store.decisions()).replace("<", "\\u003c")
+            return content.replace(NO_DECISIONS, f'"decisions":{decisions}'.encode(), 1)
+
+        def _answer_with(self, make: Callable[[], bytes], kind: str = "text/plain") -> None:
             try:
-                count = store.update(body)
-            except (UserError, json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+                body = make()
+            except (UserError, OSError) as error:
+                # a full disk is the server's, anything else the request's or the file's
+                code = 400 if isinstance(error, UserError) else 507
                 log.warning("decisions are not saved: %s", error)
-                self._answer(400, "text/plain; charset=utf-8", str(error).encode())
+                self._answer(code, str(error).encode())
             else:
-                self._answer(200, "text/plain; charset=utf-8", f"{count}".encode())
+                self._answer(200, body, kind)
 
         def _is_local(self) -> bool:
             host = self.headers.get("Host", "").rsplit(":", 1)[0]
             return host in ("127.0.0.1", "localhost")
 
-        def _answer(self, code: int, kind: str, body: bytes) -> None:
+        def _answer(self, code: int, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
             self.send_response(code)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
@@ -135,10 +150,9 @@ def make_server(
             log.debug(format, *args)
 
     try:
-        server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        server = GalleryServer(("127.0.0.1", port), Handler)
     except (OSError, OverflowError) as error:
         raise UserError(
             f"--port: {port} cannot be used ({error}); give 0 for any free port"
         ) from error
-    server.daemon_threads = True
     return server, f"http://127.0.0.1:{server.server_address[1]}/{secret}/"

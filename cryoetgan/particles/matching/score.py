@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cryoetgan.devices import choose_device
-from cryoetgan.io.exclusion import ExclusionMask
+from cryoetgan.io.exclusion import ExclusionMask, excluded_voxels
 from cryoetgan.io.memmap import release_pages
 from cryoetgan.io.mrc import Volume
 from cryoetgan.particles.extraction import cut_seen_box
@@ -94,7 +94,7 @@ def score_picks(
         Returns the decoys of a map and its aligner by name.
     """
     volume, box = tomogram.data, template_box(maps)
-    excluded = ExclusionMask(volume)
+    excluded = excluded_voxels(tomogram)
     band = whitened_band(tomogram, box, options, excluded)
     device = band.points.device
     aligners: dict[str, dict[str, Aligner]] = {}

@@ -25,8 +25,8 @@ def resampled_shape(shape: tuple[int, ...], step: float) -> tuple[int, int, int]
     return z, y, x
 
 
-def lanczos_weights(n_in: int, n_out: int, step: float) -> sparse.csr_array:
-    """Return the matrix `(n_out, n_in)` that resamples one axis.
+def lanczos_weights(n_in: int, n_out: int, step: float, start: float = 0.0) -> sparse.csr_array:
+    """Return the matrix `(n_out, n_in)` that resamples one axis; voxel 0 comes from `start`.
 
     L(x) = sinc(x) sinc(x / 3) for |x| < 3, otherwise 0 (Duchon 1979,
     doi 10.1175/1520-0450(1979)018<1016:LFIOAT>2.0.CO;2). Each row is normalised to a sum of 1. If
@@ -34,7 +34,7 @@ def lanczos_weights(n_in: int, n_out: int, step: float) -> sparse.csr_array:
     frequencies above the new Nyquist limit are removed and not aliased.
     """
     width = max(step, 1.0)
-    positions = np.arange(n_out) * step
+    positions = start + np.arange(n_out) * step
     reach = int(np.ceil(LANCZOS_LOBES * width))
     taps = np.floor(positions)[:, None].astype(int) + np.arange(-reach, reach + 1)[None, :]
     distance = (taps - positions[:, None]) / width

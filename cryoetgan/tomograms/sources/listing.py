@@ -119,4 +119,6 @@ def _list_folder(base: str, inside: str, transfer: Transfer) -> list[str]:
     page = read_page(f"{base}/{urllib.parse.quote(inside)}/", transfer.timeout)
     links = (urllib.parse.unquote(html.unescape(link)) for link in LINK.findall(page))
     # direct members only, no parent folder and no query
-    return [link for link in links if re.fullmatch(r"[^/?#:.][^/?#:]*/?", link)]
+    return [
+        link for link in links if re.fullmatch(r"[^/?#:.][^/?#:]*/?", link) and link.isprintable()
+    ]

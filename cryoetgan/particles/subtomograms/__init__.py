@@ -1,0 +1,1 @@
+"""Import of subtomograms that other programs extracted."""

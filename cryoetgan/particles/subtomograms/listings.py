@@ -1,0 +1,381 @@
+"""List the boxes of a file or folder, with the poses and classes that tables give them.
+
+A listing has one row a box: `file` (Path), `number` (from 1, of its stack), and, if known,
+cryoetganClass, RELION's angles (degrees), origins (angstrom), and rlnMicrographName, the tomogram.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from cryoetgan.errors import UserError
+from cryoetgan.io.files import check_exists
+from cryoetgan.io.star import ANGLES, CLASS_NAME, ORIGINS, read_star
+from cryoetgan.particles.subtomograms.box_files import (
+    RELION_2D,
+    is_box_file,
+    open_box_file,
+    read_em,
+)
+from cryoetgan.physics.geometry import relion_from_rotation
+from cryoetgan.progress import log
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats = NDArray[np.floating]
+FILE = "file"
+NUMBER = "number"
+TOMOGRAM = "rlnMicrographName"
+ORIGINS_VOXELS = [f"rlnOrigin{axis}" for axis in "XYZ"]
+BOX_ANGLES = [f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi")]
+PIXEL_SIZES = ("rlnImagePixelSize", "rlnPixelSize")
+"""Columns of the voxel size of the boxes, angstrom."""
+CSV_COLUMNS = {
+    "file": FILE, "filename": FILE, "path": FILE, "rlnImageName": FILE,
+    "tomo": TOMOGRAM, "tomogram": TOMOGRAM, "tomo_name": TOMOGRAM, "rlnTomoName": TOMOGRAM,
+    "rot": ANGLES[0], "tilt": ANGLES[1], "psi": ANGLES[2], "class": "cryoetganClass",
+}  # fmt: skip
+"""Columns of a CSV table, and their names here."""
+DYNAMO_COLUMNS = 22
+"""Fewest columns of a Dynamo table: tag 1, shifts 4 to 6, angles 7 to 9, tomogram 20, class 22."""
+MOTIVE_ROWS = 20
+"""Numbers of each particle in a motive list: number 4, tomogram 5, shifts 11 to 13, phi, psi, theta
+17 to 19, class 20 (counted from 1)."""
+TABLES = (".star", ".tbl", ".csv", ".em")
+Header = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Boxes, and what their table says of all of them."""
+
+    table: "pd.DataFrame"
+    voxel_size: float | None = None
+    """Angstrom, of the files; None if the table does not say."""
+    optics: Header = field(default_factory=dict)
+    """Values of the microscope that the table states, by attribute of `Acquisition`."""
+    tables: tuple[Path, ...] = ()
+    """Tables that were read."""
+
+
+def list_boxes(path: Path) -> Listing:
+    """Return the boxes of a STAR file, Dynamo table, motive list, CSV, stack, or folder of these."""
+    path = check_exists(path, "file or folder of subtomograms")
+    if path.is_dir():
+        return _list_folder(path)
+    name = path.name.lower()
+    if name.endswith(".star"):
+        return _list_star(path)
+    if name.endswith(".csv"):
+        return _list_csv(path)
+    if name.endswith(".tbl"):
+        return _list_dynamo(path, path.parent)
+    if _is_motive_list(path):
+        return _list_motives(path, path.parent)
+    if name.endswith((".hdf", ".h5")):
+        raise UserError(f"{path}: HDF is not read; convert it (EMAN2: e2proc3d.py IN OUT.mrcs)")
+    return Listing(_all_boxes([path]))
+
+
+def _frame(columns: Mapping[str, Any]) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.DataFrame(dict(columns))
+
+
+def _all_boxes(paths: list[Path]) -> "pd.DataFrame":
+    """Return a row for each box of each file."""
+    counts = [len(open_box_file(path).boxes) for path in paths]
+    numbers = [number for count in counts for number in range(1, count + 1)]
+    files = [path for path, count in zip(paths, counts, strict=True) for _ in range(count)]
+    return _frame({FILE: files, NUMBER: numbers})
+
+
+def _list_folder(folder: Path) -> Listing:
+    """Return the boxes of a folder: those of its one table, or else its numbered volumes."""
+    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    tables = [p for p in files if p.suffix.lower() in TABLES[:3] or _is_motive_list(p)]
+    if len(tables) > 1:
+        names = ", ".join(p.name for p in tables[:6])
+        raise UserError(f"{folder}: holds several tables ({names}); name the one to import")
+    volumes = sorted(
+        (p for p in files if is_box_file(p) and p not in tables), key=lambda p: _natural(p.name)
+    )
+    if tables:
+        log.info("%s: poses, classes and boxes are those of %s", folder, tables[0].name)
+        found = list_boxes(tables[0])
+        left = len({p.resolve() for p in volumes} - {p.resolve() for p in found.table[FILE]})
+        if left:
+            log.warning("%s: %d files that %s does not name are left out",
+                        folder, left, tables[0].name)  # fmt: skip
+        return found
+    if not volumes:
+        raise UserError(f"{folder}: holds no MRC or EM file; name a folder of subtomograms")
+    # an average or a mask beside the boxes is none of them
+    series = [re.sub(r"\d+", "#", p.name) for p in volumes]
+    largest = max(set(series), key=lambda name: (series.count(name), name))
+    others = [p.name for p, name in zip(volumes, series, strict=True) if name != largest]
+    if others:
+        shown = ", ".join(others[:5]) + ", ..." * (len(others) > 5)
+        log.warning("%s: not numbered like %s, so left out: %s", folder, largest, shown)
+    return Listing(
+        _all_boxes([p for p, name in zip(volumes, series, strict=True) if name == largest])
+    )
+
+
+def _natural(name: str) -> list[Any]:
+    """Return a sort key: 2 before 10."""
+    return [
+        (1, int(part), "") if part.isdigit() else (0, 0, part) for part in re.split(r"(\d+)", name)
+    ]
+
+
+def _classes(numbers: Any) -> dict[str, list[str]]:
+    """Return the column of classes for class numbers; empty if all are equal, or say nothing."""
+    values = [int(float(n)) for n in numbers]
+    if len(set(values)) < 2:
+        return {}
+    return {"cryoetganClass": [f"class_{n}" for n in values]}
+
+
+def _list_star(path: Path) -> Listing:
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    if re.search(r"rlnTomoSubTomosAre2DStacks\s+1\b", text):
+        raise UserError(f"{path}: its subtomograms are 2D stacks, wanted volumes. {RELION_2D}")
+    star = read_star(path)
+    rows, optics = star.particles, star.optics
+    if not len(rows):
+        raise UserError(f"{path}: holds no particle")
+    if "rlnImageName" not in rows:
+        raise UserError(
+            f"{path}: lacks column rlnImageName, so it names no boxes; positions in tomograms are "
+            "read by `particles import`"
+        )
+    _check_box_frame(rows, path)
+    # the groups' values, a column for each row
+    if {"rlnOpticsGroup"} <= set(rows) & set(optics):
+        extra = optics.drop(columns=[c for c in optics if c in rows and c != "rlnOpticsGroup"])
+        rows = rows.merge(extra, on="rlnOpticsGroup", how="left", validate="many_to_one")
+    voxel_size = _one_value(rows, PIXEL_SIZES, path)
+    if voxel_size is None and {"rlnDetectorPixelSize", "rlnMagnification"} <= set(rows):
+        sizes = 1e4 * rows["rlnDetectorPixelSize"].astype(float) / rows["rlnMagnification"]
+        voxel_size = float(sizes.iloc[0])
+    folders = [path.parent.resolve(), *path.parent.resolve().parents, Path.cwd()]
+    found = [_find_image(str(name), folders, path) for name in rows["rlnImageName"]]
+    table = _frame(dict(zip((FILE, NUMBER), zip(*found, strict=True), strict=True)))
+    table[TOMOGRAM] = _tomograms(rows)
+    if set(ANGLES) <= set(rows):
+        table[ANGLES] = rows[ANGLES].to_numpy(float)
+    if set(ORIGINS) <= set(rows):
+        table[ORIGINS] = rows[ORIGINS].to_numpy(float)
+    elif set(ORIGINS_VOXELS) <= set(rows):
+        table[ORIGINS_VOXELS] = rows[ORIGINS_VOXELS].to_numpy(float)
+    if "cryoetganClass" in rows:
+        table["cryoetganClass"] = rows["cryoetganClass"].astype(str)
+    elif "rlnClassNumber" in rows:
+        table = table.assign(**_classes(rows["rlnClassNumber"]))
+    return Listing(table, voxel_size, _read_optics(rows, path), (path,))
+
+
+def _check_box_frame(rows: "pd.DataFrame", path: Path) -> None:
+    """Raise `UserError` if the boxes were extracted rotated: their wedge then differs."""
+    if not set(BOX_ANGLES) <= set(rows):
+        return
+    angles = rows[BOX_ANGLES].to_numpy(float)
+    rotated = (Rotation.from_euler("ZYZ", angles, degrees=True).magnitude() > 1e-3).sum()
+    if rotated:
+        raise UserError(
+            f"{path}: {rotated} of {len(rows)} boxes were extracted rotated (rlnTomoSubtomogramRot, "
+            "-Tilt, -Psi), so that each has another missing wedge. Set these columns to 0, with the "
+            "whole orientation in rlnAngleRot, -Tilt, -Psi, and extract again"
+        )
+
+
+def _tomograms(rows: "pd.DataFrame") -> list[str]:
+    for name in ("rlnTomoName", TOMOGRAM):
+        if name in rows:
+            return [Path(str(value)).name for value in rows[name]]
+    return [""] * len(rows)
+
+
+def _one_value(rows: "pd.DataFrame", columns: tuple[str, ...], path: Path) -> float | None:
+    """Return the value of the first of some columns that is present; `UserError` if it varies."""
+    for name in columns:
+        if name in rows:
+            values = rows[name].astype(float)
+            if values.max() > 1.01 * values.min():
+                raise UserError(
+                    f"{path}: {name} varies from {values.min():g} to {values.max():g}; import each "
+                    "optics group as a set of its own"
+                )
+            return float(values.iloc[0])
+    return None
+
+
+def _read_optics(rows: "pd.DataFrame", path: Path) -> dict[str, float]:
+    """Return the optics of the rows; medians if a value varies."""
+    columns = {
+        "voltage": ["rlnVoltage"],
+        "cs": ["rlnSphericalAberration"],
+        "amplitude_contrast": ["rlnAmplitudeContrast"],
+        "defocus": ["rlnDefocusU", "rlnDefocusV"],
+    }
+    found = {}
+    for key, names in columns.items():
+        if set(names) <= set(rows):
+            value = float(np.nanmedian(rows[names].to_numpy(float)))
+            if np.isfinite(value):
+                found[key] = value / 1e4 if key == "defocus" else value
+    premultiplied = "rlnCtfDataAreCtfPremultiplied"
+    if premultiplied in rows and rows[premultiplied].astype(float).any():
+        log.warning(
+            "%s: the boxes are multiplied by their CTF (%s); give --ctf phase-flipped, unless you "
+            "divided by it",
+            path, premultiplied,
+        )  # fmt: skip
+    return found
+
+
+def _find_image(name: str, folders: list[Path], path: Path) -> tuple[Path, int]:
+    """Return file and number of `000012@stack.mrcs`, or of a file; paths are relative to a project."""
+    number, _, file = name.rpartition("@")
+    if file.lower().endswith("_stack2d.mrcs"):
+        raise UserError(f"{path}: {name} is a 2D stack, wanted a volume. {RELION_2D}")
+    for folder in folders:
+        if (folder / file).is_file():
+            return folder / file, int(number or 1)
+    raise UserError(
+        f"{path}: names {file}, which is neither beside it nor in a folder above; copy the boxes with "
+        "the table, keeping their folders, or run the command in the project's folder"
+    )
+
+
+def _list_csv(path: Path) -> Listing:
+    import pandas as pd
+
+    try:
+        rows = pd.read_csv(path, dtype=str, encoding="utf-8-sig", keep_default_na=False)
+    except (ValueError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: is not a CSV table ({error})") from error
+    rows = rows.rename(columns=CSV_COLUMNS)
+    if FILE not in rows or not len(rows):
+        raise UserError(f"{path}: lacks a column 'file' or rows; it has {', '.join(rows)}")
+    folders = [path.parent.resolve(), *path.parent.resolve().parents]
+    found = [_find_image(name, folders, path) for name in rows[FILE]]
+    table = _frame(dict(zip((FILE, NUMBER), zip(*found, strict=True), strict=True)))
+    for name in (TOMOGRAM, "cryoetganClass"):
+        if name in rows:
+            table[name] = rows[name]
+    if set(ANGLES) <= set(rows):
+        try:
+            table[ANGLES] = rows[ANGLES].to_numpy(float)
+        except ValueError as error:
+            raise UserError(f"{path}: holds angles that are not numbers ({error})") from error
+    return Listing(table, tables=(path,))
+
+
+def _list_dynamo(path: Path, folder: Path) -> Listing:
+    """Return the boxes of a Dynamo table: `particle_<tag>.em` or `.mrc` in its folder.
+
+    The angles (tdrot, tilt, narot) are zxz about fixed axes; their matrix rotates the particle
+    into the reference. Shifts are voxels from the centre of the box.
+    """
+    try:
+        rows = np.loadtxt(path, ndmin=2)
+    except ValueError as error:
+        raise UserError(f"{path}: is no Dynamo table ({error})") from error
+    if rows.shape[1] < DYNAMO_COLUMNS or not len(rows):
+        raise UserError(
+            f"{path}: has {rows.shape[1]} columns, a Dynamo table has {DYNAMO_COLUMNS} to 42"
+        )
+    rotations = Rotation.from_euler("zxz", rows[:, 6:9], degrees=True).inv()
+    files = _numbered_files(folder, [int(tag) for tag in rows[:, 0]], path)
+    return _posed_listing(path, files, rotations, rows[:, 3:6], rows[:, 19], rows[:, 21])
+
+
+def _is_motive_list(path: Path) -> bool:
+    if path.suffix.lower() != ".em":
+        return False
+    shape = read_em(path).shape
+    return shape[0] == 1 and shape[2] == MOTIVE_ROWS
+
+
+def _list_motives(path: Path, folder: Path) -> Listing:
+    """Return the boxes of a motive list (TOM, AV3, PyTom): `<name>_<number>.em` in its folder.
+
+    The rotation of the reference is Z by phi, then X by theta, then Z by psi, about fixed axes
+    (Foerster 2005, doi 10.1073/pnas.0409178102).
+    """
+    rows = np.asarray(read_em(path)[0], float)
+    rotations = Rotation.from_euler("zxz", rows[:, [16, 18, 17]], degrees=True)
+    files = _numbered_files(folder, [int(number) for number in rows[:, 3]], path)
+    return _posed_listing(path, files, rotations, rows[:, 10:13], rows[:, 4], rows[:, 19])
+
+
+def _posed_listing(
+    path: Path,
+    files: list[Path],
+    rotations: Rotation,
+    shifts: Floats,
+    tomograms: Floats,
+    classes: Floats,
+) -> Listing:
+    table = _frame({FILE: files, NUMBER: 1, TOMOGRAM: [f"{int(n)}" for n in tomograms]})
+    if np.ptp(rotations.as_quat(canonical=True), axis=0).max() > 1e-6:
+        table[ANGLES] = relion_from_rotation(rotations)
+    table[ORIGINS_VOXELS] = -shifts
+    return Listing(table.assign(**_classes(classes)), tables=(path,))
+
+
+def _numbered_files(folder: Path, numbers: list[int], table: Path) -> list[Path]:
+    """Return the volume of each number: the last digits of its file's name."""
+    found: dict[int, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        digits = re.search(r"(\d+)\D*$", path.stem)
+        if digits and path != table and is_box_file(path) and not _is_motive_list(path):
+            found.setdefault(int(digits[1]), []).append(path)
+    missing = [number for number in numbers if number not in found]
+    if missing:
+        raise UserError(
+            f"{table}: particle {missing[0]} ({len(missing)} of {len(numbers)}) has no volume beside "
+            f"it, such as particle_{missing[0]:06d}.em; put the table into the folder of its boxes"
+        )
+    for number in numbers:
+        if len(found[number]) > 1:
+            names = ", ".join(path.name for path in found[number])
+            raise UserError(f"{folder}: {names} have one number; leave one of them in the folder")
+    return [found[number][0] for number in numbers]
+
+
+def name_classes(table: "pd.DataFrame", given: list[str]) -> "pd.DataFrame":
+    """Return the table with its classes named: `NAME` for all boxes, or `OLD=NAME` for some."""
+    pairs = dict(item.split("=", 1) for item in given if "=" in item)
+    plain = [item for item in given if "=" not in item]
+    if len(plain) > 1 or (plain and pairs):
+        raise UserError(
+            f"--class: got {', '.join(given)}; give one NAME, or OLD=NAME for each class"
+        )
+    if plain:
+        table = table.assign(cryoetganClass=plain[0])
+    if pairs:
+        known = sorted(set(table.get("cryoetganClass", ())))
+        pairs = {f"class_{k}" if k.isdigit() and k not in known else k: v for k, v in pairs.items()}
+        unknown = sorted(set(pairs) - set(known))
+        if unknown:
+            raise UserError(
+                f"--class: no box has class {', '.join(unknown)} (known: {', '.join(known) or 'none'})"
+            )
+        table = table.assign(cryoetganClass=table["cryoetganClass"].replace(pairs))
+    for name in sorted(set(table.get("cryoetganClass", ()))):
+        if not CLASS_NAME.fullmatch(name):
+            raise UserError(
+                f"class '{name}': letters, digits, _ and - only; rename it with --class OLD=NAME"
+            )
+    return table
