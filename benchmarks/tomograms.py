@@ -63,10 +63,10 @@ def importing(size):
 
         def ours():
             with open_raw_volume(path) as raw:
-                mean, sd = measure_grey_scale(raw.data, path)
+                scale = measure_grey_scale(raw.data, path)
                 shape = resampled_shape(raw.data.shape, step)
                 with open_volume(out, shape, 13.68) as made:
-                    standardise_into(made, raw.data, step, mean, -1 / sd, path)
+                    standardise_into(made, raw.data, step, scale.mean, -1 / scale.sd, path)
 
         def whole():
             """The usual script: all of it in memory, a Gaussian, a spline zoom."""

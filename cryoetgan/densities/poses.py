@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.star import ANGLES, ORIGINS, read_star
+from cryoetgan.physics.coordinates import compose_poses, to_finite
 from cryoetgan.physics.geometry import (
     random_rotations,
     relion_from_rotation,
@@ -71,10 +72,11 @@ class PosePrior:
 def read_pose_prior(path: Path, spread: float) -> PosePrior:
     """Read orientations and offsets from a STAR file.
 
-    It has rlnAngleRot/Tilt/Psi, rlnOriginX/Y/ZAngst, or both. If it has cryoetganClass, a class
+    It has rlnAngleRot/Tilt/Psi, rlnOriginX/Y/ZAngst, or both; poses of RELION 4 and 5 are composed
+    first. If it has cryoetganClass, a class
     with at least ten rows draws from its own rows. `spread` in degrees; see `PosePrior`.
     """
-    table = read_star(path).particles
+    table = compose_poses(read_star(path).particles, path)
     if not len(table):
         raise UserError(f"{path}: has no rows, so no pose can be drawn from it")
     has_angles, has_origins = (set(columns) <= set(table) for columns in (ANGLES, ORIGINS))
@@ -90,22 +92,12 @@ def read_pose_prior(path: Path, spread: float) -> PosePrior:
                 groups[str(name)] = rows
     rotations, offsets = {}, {}
     if has_angles:
-        all_rotations = rotation_from_relion(_to_finite(table[ANGLES], path))
+        all_rotations = rotation_from_relion(to_finite(table[ANGLES], path))
         rotations = {name: all_rotations[rows] for name, rows in groups.items()}
     if has_origins:
-        all_offsets = -_to_finite(table[ORIGINS], path)
+        all_offsets = -to_finite(table[ORIGINS], path)
         offsets = {name: all_offsets[rows] for name, rows in groups.items()}
     return PosePrior(rotations, offsets, spread)
-
-
-def _to_finite(table: "NDArray[np.float64]", path: Path) -> NDArray[np.float64]:
-    try:
-        values = np.asarray(table, float)
-    except ValueError as error:
-        raise UserError(f"{path}: a pose is not a number ({error})") from error
-    if not np.isfinite(values).all():
-        raise UserError(f"{path}: holds poses that are not finite numbers")
-    return values
 
 
 SUPPORT_LEVEL = 1e-5

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation.statistics.intervals import wilson
-from cryoetgan.io.exclusion import ExclusionMask
+from cryoetgan.io.exclusion import excluded_voxels
 from cryoetgan.io.star import COORDINATES
 from cryoetgan.particles.curation.fdr import q_values, rank_values
 from cryoetgan.particles.curation.select import FLIP, choose_classes
@@ -150,7 +150,7 @@ def measure_likeness(
     tomogram: "Volume", maps: Mapping[str, Floats], options: SearchOptions
 ) -> dict[str, float]:
     """Return the correlation of each map with its mirror image, in the band of the scores."""
-    excluded = ExclusionMask(tomogram.data)
+    excluded = excluded_voxels(tomogram)
     band = whitened_band(tomogram, template_box(maps), options, excluded)
     return {
         name: mirror_likeness(mirror(density), Aligner(Template(density, band), options.rotations))

@@ -16,7 +16,7 @@ from cryoetgan.io.mrc import read_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, class_name, read_star
 from cryoetgan.io.volume_set import read_volume_set
 from cryoetgan.physics.acquisition import Acquisition, read_acquisition
-from cryoetgan.physics.coordinates import centre_offset, centre_offsets
+from cryoetgan.physics.coordinates import centre_offset, centre_offsets, compose_poses
 from cryoetgan.physics.geometry import rotation_from_relion
 from cryoetgan.progress import track
 
@@ -69,7 +69,7 @@ def tomogram_runs(
     import pandas as pd
 
     columns = ["rlnTomoName", "cryoetganClass", *COORDINATES]
-    tables = [read_star(path, columns).particles for path in particles]
+    tables = [compose_poses(read_star(path, columns).particles, path) for path in particles]
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
     labelled = {path.stem.removesuffix("_labels"): path for path in labels}
     names = [class_name(path) for path in tomograms]

@@ -1,4 +1,4 @@
-"""Exclusion mask of a tomogram: masked regions, and padding with a constant grey value."""
+"""Voxels of a tomogram that hold no data (padding, not finite) or that the user excludes."""
 
 from collections.abc import Sequence
 
@@ -6,34 +6,56 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cryoetgan.io.mrc import Volume
 from cryoetgan.physics.geometry import block_slices, clip_box
 
+Floats = NDArray[np.floating]
 FLAT_CUBE = 5
 """Edge of the constant cubes that padding consists of, voxels."""
+GAP_CUBE = 3
+"""Edge of the cubes of not finite voxels that are a region; smaller ones are specks."""
 TOLERANCE_SD = 1e-3
 """Largest difference from a constant grey value, in standard deviations of the tomogram."""
 MIN_FLAT_FRACTION = 0.01
 """Fraction of a face of the volume that padding covers at least."""
 SAMPLED_SECTIONS = 64
 """Sections that are read of a face that runs across all of them."""
+LOOKUP_BLOCK = 64
+"""Edge of the blocks in which single voxels are looked up."""
 
 
 class ExclusionMask:
-    """Voxels that hold no data, evaluated block by block in bounded memory.
+    """Voxels that hold no data or are masked, evaluated block by block in bounded memory.
 
-    It is indexed like an array of bool: `excluded[z0:z1, y0:y1, x0:x1]` is True in padding and in
-    masked regions. Data and mask are `(z, y, x)`; the mask is not zero in regions that the user
-    excludes. Interpolation may have mixed padding with the voxels around it, up to `margin`.
+    It is indexed like an array of bool: `excluded[z0:z1, y0:y1, x0:x1]`. Data and mask are
+    `(z, y, x)`; the mask is not zero in regions that the user excludes.
+
+    An imported tomogram marks its voxels without data with the value 0 (`marks` True), or has none
+    (False). In other tomograms (None), padding is found by its constant grey value, which reaches
+    a face of the volume. Interpolation may have mixed it with the voxels around it, up to `margin`.
     """
 
     def __init__(
-        self, data: NDArray[np.generic], mask: NDArray[np.generic] | None = None, margin: int = 2
+        self,
+        data: NDArray[np.generic],
+        mask: NDArray[np.generic] | None = None,
+        margin: int = 2,
+        marks: bool | None = None,
     ) -> None:
-        self.data, self.mask, self.margin = data, mask, margin
-        # padding rarely fills the central section
-        section = np.asarray(data[data.shape[0] // 2], np.float32)
-        self.tolerance = TOLERANCE_SD * float(section.std())
-        self.levels = find_padding_levels(data, self.tolerance)
+        self.data, self.mask, self.margin, self.marks = data, mask, margin, marks
+        self.tolerance = 0.0
+        self.levels: list[float] = [0.0] if marks else []
+        if marks is None:
+            # padding rarely fills the central section
+            section = np.asarray(data[data.shape[0] // 2], np.float32)
+            finite = section[np.isfinite(section)]
+            self.tolerance = TOLERANCE_SD * float(finite.std()) if finite.size else 0.0
+            self.levels = find_padding_levels(data, self.tolerance)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the tomogram, zyx."""
+        return self.data.shape
 
     def __bool__(self) -> bool:
         """Whether any voxel may be excluded."""
@@ -45,26 +67,73 @@ class ExclusionMask:
         out = np.zeros(shape, bool)
         if self.mask is not None:
             out |= self.mask[block] != 0
-        if self.levels:
-            reach = FLAT_CUBE + self.margin
-            whole = [n + 2 * reach for n in shape]
-            in_data, in_wide = clip_box([a - reach for a in low], whole, self.data.shape)
-            wide = np.asarray(self.data[in_data], np.float32)
-            first = [reach - s.start for s in in_wide]
-            for level in self.levels:
-                near = (np.abs(wide - np.float32(level)) <= self.tolerance).astype(np.uint8)
-                core = ndimage.minimum_filter(near, FLAT_CUBE, mode="nearest")
-                padding = ndimage.maximum_filter(core, FLAT_CUBE + 2 * self.margin, mode="nearest")
-                out |= padding[block_slices(first, shape)] != 0
+        if self.marks:
+            out |= self.data[block] == 0
+        elif self.levels:
+            out |= self._find_padding(low, shape)
         return out
 
-    def intersects_box(self, centre: NDArray[np.int_] | Sequence[int], box: int) -> bool:
-        """Return whether a box holds an excluded voxel.
+    def _find_padding(self, low: Sequence[int], shape: Sequence[int]) -> NDArray[np.bool_]:
+        reach = FLAT_CUBE + self.margin
+        whole = [n + 2 * reach for n in shape]
+        in_data, in_wide = clip_box([a - reach for a in low], whole, self.data.shape)
+        wide = np.asarray(self.data[in_data], np.float32)
+        inner = block_slices([reach] * 3, shape)
+        out = np.zeros(shape, bool)
+        for level in self.levels:
+            near = np.ones(whole, np.uint8)  # padding goes on outside, so it may be thin
+            near[in_wide] = np.abs(wide - np.float32(level)) <= self.tolerance
+            core = ndimage.minimum_filter(near, FLAT_CUBE, mode="nearest")
+            padding = np.zeros(whole, np.uint8)
+            padding[in_wide] = ndimage.maximum_filter(core, FLAT_CUBE, mode="nearest")[in_wide]
+            padding = ndimage.maximum_filter(padding, 1 + 2 * self.margin, mode="constant")
+            out |= padding[inner] != 0
+        return out
 
-        `centre` is voxel n // 2 of the box, xyz. The box lies inside the tomogram.
+    def holds(self, positions: Floats) -> NDArray[np.bool_]:
+        """Return whether the voxels nearest to the positions `(N, 3)` zyx are excluded."""
+        last = np.array(self.shape) - 1
+        nearest = np.clip(np.floor(np.asarray(positions, float) + 0.5).astype(int), 0, last)
+        out = np.zeros(len(nearest), bool)
+        if not self:
+            return out
+        corners, owner = np.unique(nearest // LOOKUP_BLOCK, axis=0, return_inverse=True)
+        for number, corner in enumerate(corners * LOOKUP_BLOCK):
+            mine = np.flatnonzero(owner.ravel() == number)
+            block = self[block_slices(corner, (LOOKUP_BLOCK,) * 3)]
+            out[mine] = block[tuple((nearest[mine] - corner).T)]
+        return out
+
+    def fraction_of_box(self, centre: NDArray[np.int_] | Sequence[int], box: int) -> float:
+        """Return the excluded fraction of a box that lies inside the tomogram.
+
+        `centre` is voxel n // 2 of the box, xyz.
         """
         corner = np.asarray(centre)[::-1] - box // 2
-        return bool(self[block_slices(corner, (box,) * 3)].any())
+        return float(self[block_slices(corner, (box,) * 3)].mean()) if self else 0.0
+
+    def intersects_box(self, centre: NDArray[np.int_] | Sequence[int], box: int) -> bool:
+        """Return whether a box holds an excluded voxel; arguments as in `fraction_of_box`."""
+        return self.fraction_of_box(centre, box) > 0
+
+
+def excluded_voxels(volume: Volume, mask: NDArray[np.generic] | None = None) -> ExclusionMask:
+    """Return the excluded voxels of a tomogram, with those of a mask `(z, y, x)` if any."""
+    return ExclusionMask(volume.data, mask, marks=volume.marks_no_data)
+
+
+def find_gaps(block: Floats) -> NDArray[np.bool_]:
+    """Return the regions of a block `(z, y, x)` that are not finite, without specks.
+
+    The block's border counts as that of a region.
+    """
+    broken = ~np.isfinite(block)
+    if not broken.any():
+        return broken
+    wide = np.pad(broken.astype(np.uint8), GAP_CUBE, constant_values=1)
+    core = ndimage.minimum_filter(wide, GAP_CUBE, mode="nearest")
+    gaps = ndimage.maximum_filter(core, GAP_CUBE, mode="nearest")
+    return broken & (gaps[(slice(GAP_CUBE, -GAP_CUBE),) * 3] != 0)
 
 
 def find_padding_levels(data: NDArray[np.generic], tolerance: float) -> list[float]:
@@ -78,12 +147,13 @@ def find_padding_levels(data: NDArray[np.generic], tolerance: float) -> list[flo
     faces += [face for i in (0, -1) for face in (data[::step, i], data[::step, :, i])]
     levels: list[float] = []
     for face in (np.asarray(face, np.float32) for face in faces):
+        # voxels that are not finite get values that differ from their neighbours'
+        ramp = np.arange(face.size, dtype=np.float32).reshape(face.shape) * max(1, tolerance * 4)
+        face = np.where(np.isfinite(face), face, ramp)
         high = ndimage.maximum_filter(face, FLAT_CUBE, mode="nearest")
         flat = high - ndimage.minimum_filter(face, FLAT_CUBE, mode="nearest") <= tolerance
-        if flat.mean() < MIN_FLAT_FRACTION:
-            continue
         values, counts = np.unique(face[flat], return_counts=True)
-        level = float(values[counts.argmax()])
-        if all(abs(level - known) > tolerance for known in levels):
-            levels.append(level)
+        for level in values[counts >= MIN_FLAT_FRACTION * face.size].tolist():
+            if all(abs(level - known) > tolerance for known in levels):
+                levels.append(float(level))
     return levels

@@ -1,5 +1,6 @@
 """Atomic writing of files, and the provenance record beside each result."""
 
+import codecs
 import contextlib
 import fcntl
 import hashlib
@@ -15,6 +16,8 @@ from cryoetgan import __version__
 from cryoetgan.errors import UserError
 
 COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz")
+COMPANIONS = ("_labels", "_instances", "_mask")
+"""Endings of the stems of volumes that belong to a tomogram."""
 
 
 @contextlib.contextmanager
@@ -91,12 +94,34 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, text + "\n")
 
 
+def decode_text(content: bytes, name: object) -> str:
+    """Return the text of a file: UTF-8, or UTF-16 with a byte order mark, as Windows writes it.
+
+    The mark is removed.
+    """
+    is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return content.decode("utf-16" if is_wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name}: is not a text file ({error}); save it as UTF-8") from error
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file of a user; see `decode_text`."""
+    path = check_exists(path)
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, not a text file")
+    return decode_text(path.read_bytes(), path)
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file; raise `UserError` if it is missing or broken."""
     path = check_exists(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(
             f"{path}: is not valid JSON ({error}); delete it and create it again"
         ) from error

@@ -16,7 +16,7 @@ from cryoetgan import __version__
 from cryoetgan.errors import UserError, format_shape
 from cryoetgan.io.files import atomic
 from cryoetgan.io.memmap import iterate_sections
-from cryoetgan.io.mrc_header import NO_DATA_IS_ZERO, Header
+from cryoetgan.io.mrc_header import NO_DATA_LABELS, Header
 from cryoetgan.io.mrc_header import PROTEIN_BRIGHT as PROTEIN_BRIGHT
 from cryoetgan.io.mrc_header import VOXEL_SIZE_TOLERANCE as VOXEL_SIZE_TOLERANCE
 from cryoetgan.io.mrc_header import read_header as read_header
@@ -37,8 +37,11 @@ class Volume:
 
     data: NDArray[Any]
     voxel_size: float
-    marks_no_data: bool = False
-    """True if voxels of value 0 hold no data, as in an imported tomogram (`io.exclusion`)."""
+    marks_no_data: bool | None = None
+    """Whether voxels of value 0 hold no data (True), or all hold data (False), as an imported
+    tomogram states; None if unknown (`io.exclusion`)."""
+    part: int | None = None
+    """Edge in voxels of the boxes of a set, which are stacked along z; None: one tomogram."""
 
 
 def read_volume(path: Path, voxel_size: float | None = None) -> Volume:
@@ -50,7 +53,8 @@ def read_volume(path: Path, voxel_size: float | None = None) -> Volume:
     if data.ndim != 3:
         raise UserError(f"{path}: has shape {data.shape}; a volume has three axes")
     size = resolve_voxel_size(path, header.voxel_size, voxel_size)
-    return Volume(data, size, NO_DATA_IS_ZERO in header.labels)
+    stated = [label for label in header.labels if label in NO_DATA_LABELS]
+    return Volume(data, size, NO_DATA_LABELS[stated[0]] if stated else None)
 
 
 def read_mask(path: Path, volume: Volume, tomogram: Path) -> NDArray[Any]:

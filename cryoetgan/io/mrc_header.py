@@ -16,8 +16,8 @@ from cryoetgan.io.files import check_exists, strip_compression
 
 PROTEIN_BRIGHT = "contrast: protein bright"
 """Header label of each tomogram that this program imported or simulated."""
-NO_DATA_IS_ZERO = "no data: voxels of value 0"
-"""Header label of each tomogram that this program imported."""
+NO_DATA_LABELS = {"no data: voxels of value 0": True, "no data: none": False}
+"""Header labels of imported tomograms: whether voxels of value 0 hold no data."""
 VOXEL_SIZE_TOLERANCE = 0.01
 """Relative difference: headers hold float32 cell lengths, divided by voxel counts."""
 MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}

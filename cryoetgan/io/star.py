@@ -1,15 +1,18 @@
 """STAR files: picks, scores, truth and volume sets, with blocks `optics` and `particles`."""
 
+import codecs
+import contextlib
 import hashlib
 import logging
 import re
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryoetgan.errors import UserError, shown, suggest
-from cryoetgan.io.files import check_exists, sidecar, strip_compression, write_text
+from cryoetgan.io.files import check_exists, read_text, sidecar, strip_compression, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +30,8 @@ SPLITS = ("train", "validation", "test")
 SOURCES = ("density", "real", "simulated", "generated")
 TEXT = [
     "rlnTomoName",
+    "rlnMicrographName",
+    "wrpSourceName",
     "rlnImageName",
     "rlnOpticsGroupName",
     "cryoetganClass",
@@ -38,6 +43,8 @@ TEXT = [
     "cryoetganContrast",
     "cryoetganDecoys",
     "cryoetganFile",
+    "cryoetganGivenClass",
+    "cryoetganPhases",
     "rlnMicrographName",
 ]
 """Columns that are read as text, even if a value resembles a number (a class named 1e5)."""
@@ -51,6 +58,7 @@ NUMBERS = (
     "cryoetganQValue",
 )
 """Prefixes of the columns that hold numbers."""
+MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 CLASS_NAME = re.compile(r"[A-Za-z0-9_-]+")
 LONGEST_NAME = 100
 """Characters of a class or tomogram: names of files are made of both, and hold at most 255."""
@@ -167,9 +175,9 @@ def read_star(path: Path, columns: Sequence[str] = (), *, any_names: bool = Fals
 
     path = check_exists(path, "STAR file")
     try:
-        text = path.read_text(encoding="utf-8")
-    except (UnicodeDecodeError, IsADirectoryError) as error:
-        raise UserError(f"{path}: is not a STAR file ({error})") from error
+        text = read_text(path)
+    except UserError as error:
+        raise UserError(f"{error}; a STAR file is wanted") from error
     if not re.search(r"^\s*data_", text, re.MULTILINE):
         raise UserError(f"{path}: is not a STAR file: no line starts with 'data_'")
     if not text.endswith("\n") and sidecar(path).exists():  # files of this program end in a newline
@@ -178,7 +186,8 @@ def read_star(path: Path, columns: Sequence[str] = (), *, any_names: bool = Fals
             f"{sidecar(path).name} is complete; create it again"
         )
     try:
-        blocks = starfile.read(path, always_dict=True, parse_as_string=TEXT)
+        with _as_utf8(path, text) as readable:
+            blocks = starfile.read(readable, always_dict=True, parse_as_string=TEXT)
     except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
         # the library's parser raises any of these if a file is broken
         raise UserError(f"{path}: is a broken STAR file ({error})") from error
@@ -202,6 +211,20 @@ def read_star(path: Path, columns: Sequence[str] = (), *, any_names: bool = Fals
     if missing:  # an empty table may have been written without columns
         particles = particles.reindex(columns=[*particles.columns, *missing])
     return Star(particles, optics)
+
+
+@contextlib.contextmanager
+def _as_utf8(path: Path, text: str) -> Iterator[Path]:
+    """Yield a file that the library can read: the file itself, or a copy without its byte order mark."""
+    with open(path, "rb") as file:
+        marked = file.read(3).startswith(MARKS)
+    if not marked:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, "copy.star")
+        copy.write_text(text, encoding="utf-8")
+        yield copy
 
 
 def _check_numbers(path: Path, table: "pd.DataFrame") -> None:

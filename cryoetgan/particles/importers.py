@@ -1,5 +1,6 @@
 """Read picks of other programs: RELION and Warp STAR, copick JSON, CSV and PolNet lists."""
 
+import io
 import json
 import re
 from dataclasses import dataclass, replace
@@ -10,10 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from cryoetgan.errors import UserError, suggest
-from cryoetgan.io.files import check_exists
+from cryoetgan.errors import UserError, format_shape
+from cryoetgan.io.files import check_exists, read_json, read_text
 from cryoetgan.io.star import ANGLES, COORDINATES, ORIGINS, particle_id, read_star
-from cryoetgan.physics.coordinates import ImportTransform
+from cryoetgan.particles.naming_columns import (
+    CLASS_COLUMNS,
+    TOMOGRAM_COLUMNS,
+    OtherTomogramError,
+    check_run,
+    find_columns,
+    rows_of_tomogram,
+)
+from cryoetgan.physics.coordinates import VOXEL_ORIGINS, ImportTransform, compose_poses
 from cryoetgan.physics.geometry import relion_from_rotation, rotation_from_relion
 from cryoetgan.progress import log
 
@@ -27,14 +36,12 @@ POLNET_COLUMNS = {"type", "code", "x", "y", "z"}
 """Columns of PolNet's list of motifs in lower case; the file separates them by tabs."""
 RELION5_COORDINATES = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
 """Angstrom from the centre of the tomogram."""
-RELION3_ORIGINS_VOXELS = [f"rlnOrigin{axis}" for axis in "XYZ"]
-RELION4_BOX_ANGLES = [f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi")]
-"""Rotation of the box, separate from the particle's own."""
 RELION4_PIXEL_SIZE = "rlnTomoTiltSeriesPixelSize"
 """Angstrom; the unit of coordinates."""
-TOMOGRAM_COLUMNS = ("rlnTomoName", "rlnMicrographName", "tomo", "tomogram")
-"""Columns that name the tomogram of a row; the first one present is used."""
-TOMOGRAM_SUFFIX = r"\.(mrc|rec|map|tomostar|st)$"
+MIN_INSIDE = 0.5
+"""Fraction of the particles inside the tomogram below which the coordinates have another unit."""
+MIN_PARTICLES, CORNER = 20, 0.5
+"""The unit may be too large if this number of particles fills less than this part of each axis."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +56,6 @@ class PicksFrame:
         """Return coordinates in voxels of the tomogram's original file."""
         places = np.asarray(places, float)
         return places if self.unit is None else places * (self.unit / self.transform.voxel_size)
-
-
-class OtherTomogramError(UserError):
-    """A file has rows of other tomograms only."""
 
 
 def read_picks(
@@ -82,20 +85,62 @@ def read_picks(
         Angstrom per unit of the coordinates; default: voxels of the tomogram's original file.
     """
     table = _read_files(path, PicksFrame(tomogram, transform, unit))
-    where = table[COORDINATES].to_numpy(float)
-    inside = ((where >= 0) & (where <= np.array(shape)[::-1] - 1)).all(axis=1)
     if not len(table):
         raise UserError(f"{path}: holds no particle")
-    if not inside.any():
+    places = table[COORDINATES].to_numpy(float)
+    inside = _find_inside(places, shape, path, tomogram, unit or transform.voxel_size)
+    table = table[inside].reset_index(drop=True)
+    repeated = table.duplicated(["cryoetganId", "cryoetganClass"])
+    if repeated.any():
+        log.warning("%s: %d particles occur twice and count once", path, int(repeated.sum()))
+    return table[~repeated].reset_index(drop=True)
+
+
+def _find_inside(
+    places: Floats, shape: tuple[int, ...], path: Path, tomogram: str, unit: float
+) -> NDArray[np.bool_]:
+    """Return which coordinates `(N, 3)` xyz lie inside a tomogram; refuse a wrong unit (angstrom)."""
+    size = np.array(shape)[::-1]
+    inside = ((places >= 0) & (places <= size - 1)).all(axis=1)
+    advice = (
+        f"Coordinates were read in voxels of {unit:g} A; else give --voxel-size (column "
+        "annotations_voxel_size): the voxel size of the unbinned images, or 1 for angstrom"
+    )
+    if inside.mean() < MIN_INSIDE:
+        count = f"only {inside.sum()}" if inside.any() else "none"
         raise UserError(
-            f"{path}: none of its {len(table)} particles lies inside {tomogram} "
-            f"({'x'.join(map(str, shape[::-1]))} voxels). Coordinates were read in voxels of "
-            f"{unit or transform.voxel_size:g} A; else give --voxel-size (column "
-            "annotations_voxel_size), 1 for angstrom"
+            f"{path}: {count} of its {len(places)} particles lies inside {tomogram} "
+            f"({format_shape(shape)} voxels). {advice}"
         )
     if not inside.all():
-        log.warning("%s: %d particles lie outside %s", path, np.sum(~inside), tomogram)
-    return table[inside].reset_index(drop=True)
+        log.warning(
+            "%s: %d of %d particles lie outside %s and are dropped",
+            path, np.sum(~inside), len(places), tomogram,
+        )  # fmt: skip
+    reach = places[inside].max(axis=0)
+    if len(places) >= MIN_PARTICLES and (reach < CORNER * size).all():
+        log.warning(
+            "%s: all %d particles lie in one corner of %s, at most %.0f, %.0f, %.0f of "
+            "%s voxels. %s",
+            path, len(places), tomogram, *reach, format_shape(shape), advice,
+        )  # fmt: skip
+    return np.asarray(inside)
+
+
+def names_tomograms(path: Path) -> bool:
+    """Return whether every file of picks names the tomogram of its particles."""
+    return all(map(_names_tomograms, list_pick_files(path)))
+
+
+def _names_tomograms(path: Path) -> bool:
+    if path.suffix.lower() == ".star":
+        return bool(find_columns(read_star(path, any_names=True).particles, TOMOGRAM_COLUMNS))
+    if path.suffix.lower() == ".csv":
+        return bool(find_columns(read_csv_text(path), TOMOGRAM_COLUMNS))
+    if path.suffix.lower() == ".json":
+        content = read_json(path)
+        return isinstance(content, dict) and bool(content.get("run_name"))
+    return True
 
 
 def list_pick_files(path: Path) -> list[Path]:
@@ -128,7 +173,9 @@ def _read_files(path: Path, frame: PicksFrame) -> "pd.DataFrame":
         tables.append(_to_our_columns(table, name, frame))
     if elsewhere is not None and not tables:
         raise elsewhere
-    return pd.concat(tables, ignore_index=True, join="inner")
+    # an empty file has no angles, for example, and takes none from the others
+    filled = [table for table in tables if len(table)]
+    return pd.concat(filled or tables, ignore_index=True, join="inner")
 
 
 def _to_our_columns(table: "pd.DataFrame", class_name: str, frame: PicksFrame) -> "pd.DataFrame":
@@ -147,41 +194,10 @@ def _to_our_columns(table: "pd.DataFrame", class_name: str, frame: PicksFrame) -
     return table.assign(rlnTomoName=frame.tomogram, cryoetganSource="real")
 
 
-def keep_classes(table: "pd.DataFrame", classes: list[str], path: Path) -> "pd.DataFrame":
-    """Return the rows of some classes, all if `classes` is empty; `UserError` if none is left."""
-    if not classes:
-        return table
-    known = table["cryoetganClass"].isin(classes)
-    if not known.any():
-        found = sorted(table["cryoetganClass"].unique())
-        raise UserError(
-            f"{path}: has the classes {', '.join(found[:8])}, but none of {', '.join(classes)}"
-            f"{suggest(found[0], classes)}"
-        )
-    return table[known].reset_index(drop=True)
-
-
-def _rows_of_tomogram(table: "pd.DataFrame", tomogram: str, path: Path) -> "pd.DataFrame":
-    """Return the rows of one tomogram, named by any of `TOMOGRAM_COLUMNS`."""
-    column = next((name for name in TOMOGRAM_COLUMNS if name in table), None)
-    if column is None:
-        return table
-    names = [re.sub(TOMOGRAM_SUFFIX, "", str(name).rpartition("/")[2]) for name in table[column]]
-    mine = [name == tomogram for name in names]
-    if any(mine):
-        return table[mine].reset_index(drop=True)
-    if len(set(names)) == 1 and column != TOMOGRAM_COLUMNS[0]:
-        log.warning("%s: %s is %s; taken for %s", path, column, names[0], tomogram)
-        return table
-    raise OtherTomogramError(
-        f"{path}: has no row of tomogram {tomogram}; its column {column} names "
-        f"{', '.join(sorted(set(names))[:5])}; rename the tomogram or the rows"
-    )
-
-
 def _read_star(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     opened = read_star(path, any_names=True)  # names of other programs may be paths
-    table = _rows_of_tomogram(opened.particles.copy(), frame.tomogram, path)
+    table = rows_of_tomogram(opened.particles.copy(), frame.tomogram, path)
+    table = compose_poses(table, path)
     if set(RELION5_COORDINATES) <= set(table.columns):
         places = table[RELION5_COORDINATES].to_numpy(float) / frame.transform.voxel_size
         table[COORDINATES] = places + frame.transform.file_shape / 2
@@ -199,13 +215,10 @@ def _apply_origins(table: "pd.DataFrame", frame: PicksFrame, path: Path) -> "pd.
     """Subtract the origins, RELION's refined shifts, from the coordinates."""
     step = frame.transform.step if "cryoetganId" in table else 1.0
     voxel_size = frame.transform.voxel_size * step
-    for columns, size in ((ORIGINS, 1.0), (RELION3_ORIGINS_VOXELS, frame.unit or voxel_size)):
+    for columns, size in ((ORIGINS, 1.0), (VOXEL_ORIGINS, frame.unit or voxel_size)):
         if set(columns) <= set(table.columns):
             table[COORDINATES] -= table[columns].to_numpy(float) * (size / voxel_size)
             table = table.drop(columns=columns)
-    ignored = [c for c in RELION4_BOX_ANGLES if c in table and np.any(table[c].to_numpy(float))]
-    if ignored:
-        log.warning("%s: %s are ignored; the angles may be wrong", path, ", ".join(ignored))
     return table
 
 
@@ -213,67 +226,95 @@ def _read_copick(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     import pandas as pd
 
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(read_text(path))
         points, name = content["points"], str(content["pickable_object_name"])
         places = [[float(point["location"][axis]) for axis in "xyz"] for point in points]
         matrices = [point.get("transformation_") for point in points]
-    except (ValueError, KeyError, TypeError) as error:
+        run = content.get("run_name")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{path}: is not a copick picks file ({error!r})") from error
-    if not places:
-        raise UserError(f"{path}: holds no point")
-    table = pd.DataFrame(np.array(places) / frame.transform.voxel_size, columns=COORDINATES)
+    check_run(run, frame.tomogram, path)
+    table = pd.DataFrame(np.reshape(places, (-1, 3)), columns=COORDINATES, dtype=float)
     table["cryoetganClass"] = name
-    if all(matrix is not None for matrix in matrices):
-        rotations = np.array([np.array(matrix)[:3, :3] for matrix in matrices])
-        table[ANGLES] = relion_from_rotation(Rotation.from_matrix(rotations))
+    if places and all(matrix is not None for matrix in matrices):
+        transforms = np.array(matrices, float)
+        table[COORDINATES] += transforms[:, :3, 3]
+        table[ANGLES] = relion_from_rotation(Rotation.from_matrix(transforms[:, :3, :3]))
+    table[COORDINATES] /= frame.transform.voxel_size
+    return table
+
+
+def read_csv_text(path: Path) -> "pd.DataFrame":
+    """Return a table of text: comma, semicolon or tab; lines that start with `#` are comments.
+
+    Cells stay text, so that `007` and `NA` are names. After semicolons a decimal comma is a point.
+    """
+    import pandas as pd
+
+    lines = [line for line in read_text(path).splitlines() if line.strip()]
+    body = [line for line in lines if not line.startswith("#")]
+    heading = body[0] if body else ""
+    separator = max(",;\t", key=heading.count)
+    try:
+        table = pd.read_csv(
+            io.StringIO("\n".join(body)), sep=separator, dtype=str, keep_default_na=False
+        )
+    except (ValueError, pd.errors.ParserError) as error:
+        raise UserError(f"{path}: is not a CSV table ({error})") from error
+    table.columns = [str(name).strip() for name in table.columns]
+    if separator == ";":
+        table = table.replace(r"^\s*([+-]?\d+),(\d+)\s*$", r"\1.\2", regex=True)
     return table
 
 
 def _read_csv(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     import pandas as pd
 
-    try:
-        with open(path, encoding="utf-8") as file:
-            heading = file.readline().rstrip("\r\n").lower().split("\t")
-        if set(heading) >= POLNET_COLUMNS:
-            return _read_polnet(path, heading, frame)
-        table = pd.read_csv(path, dtype=dict.fromkeys(("class", *TOMOGRAM_COLUMNS), str))
-    except (ValueError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is not a CSV table ({error})") from error
-    names = next((c for c in CSV_COORDINATES if set(c) <= set(table.columns)), None)
+    table = read_csv_text(path)
+    if {name.lower() for name in table.columns} >= POLNET_COLUMNS:
+        return _read_polnet(path, table.rename(columns=str.lower), frame)
+    names = next((c for c in map(_columns_of(table), CSV_COORDINATES) if c), None)
     if names is None:
         raise UserError(f"{path}: lacks columns x, y, z (voxels); it has {', '.join(table)}")
-    table = _rows_of_tomogram(table, frame.tomogram, path)
+    table = rows_of_tomogram(table, frame.tomogram, path)
     try:
         places = frame.to_file_voxels(table[list(names)])
+        out = pd.DataFrame(places, columns=COORDINATES, index=table.index)
+        matrix, angles = map(_columns_of(table), (CSV_MATRIX, ANGLES))
+        if matrix and len(table):
+            rotations = table[matrix].to_numpy(float).reshape(-1, 3, 3)
+            out[ANGLES] = relion_from_rotation(Rotation.from_matrix(rotations))
+        elif angles:
+            out[ANGLES] = table[angles].to_numpy(float)
     except ValueError as error:
         raise UserError(f"{path}: holds coordinates that are not numbers ({error})") from error
-    out = pd.DataFrame(places, columns=COORDINATES, index=table.index)
-    for column in ("class", "cryoetganClass"):
-        if column in table:
-            out["cryoetganClass"] = table[column].astype(str)
-    if set(CSV_MATRIX) <= set(table.columns):
-        rotations = table[CSV_MATRIX].to_numpy(float).reshape(-1, 3, 3)
-        out[ANGLES] = relion_from_rotation(Rotation.from_matrix(rotations))
-    elif set(ANGLES) <= set(table.columns):
-        out[ANGLES] = table[ANGLES]
+    for column in find_columns(table, CLASS_COLUMNS):
+        # a column of other numbers in each row counts the particles
+        values = table[column].str.strip()
+        if len(values) < 2 or values.nunique() < len(values) or not values.str.isdecimal().all():
+            out["cryoetganClass"] = values
+            break
     return out
 
 
-def _read_polnet(path: Path, heading: list[str], frame: PicksFrame) -> "pd.DataFrame":
+def _columns_of(table: "pd.DataFrame") -> Any:
+    """Return a function that finds columns in any case; it returns an empty list if one lacks."""
+
+    def find(names: Any) -> list[str]:
+        found = [find_columns(table, [name]) for name in names]
+        return [column for columns in found for column in columns] if all(found) else []
+
+    return find
+
+
+def _read_polnet(path: Path, table: "pd.DataFrame", frame: PicksFrame) -> "pd.DataFrame":
     """Return PolNet's motifs except membranes, whose rows are points of a surface."""
     import pandas as pd
 
-    table = pd.read_csv(path, sep="\t", header=0, names=heading, dtype={"code": str, "type": str})
-    if "density" in table:  # the first versions wrote one list for all tomograms
-        names = [Path(str(name)).stem for name in table["density"]]
-        mine = [name == frame.tomogram for name in names]
-        if not any(mine):
-            raise OtherTomogramError(
-                f"{path}: has no row of density {frame.tomogram}; it names "
-                f"{', '.join(sorted(set(names))[:5])}; rename the tomogram or the rows"
-            )
-        table = table[mine]
+    # the first versions wrote one list for all tomograms, with a column `density`
+    table = rows_of_tomogram(table, frame.tomogram, path)
     table = table[table["type"].str.lower() != "membrane"].reset_index(drop=True)
     places = table[["x", "y", "z"]].to_numpy(float) / frame.transform.voxel_size
     out = pd.DataFrame(places, columns=COORDINATES)

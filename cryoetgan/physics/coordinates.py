@@ -13,13 +13,18 @@ from scipy.spatial.transform import Rotation
 from cryoetgan.errors import UserError
 from cryoetgan.io.files import read_json, sidecar
 from cryoetgan.io.mrc import VOXEL_SIZE_TOLERANCE, Volume
-from cryoetgan.io.star import ORIGINS
+from cryoetgan.io.star import ANGLES, ORIGINS
+from cryoetgan.physics.geometry import relion_from_rotation, rotation_from_relion
 
 if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger("cryoetgan")
 Floats = NDArray[np.floating]
+BOX_ANGLES = [f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi")]
+"""RELION 4 and 5: rotation of a particle's box, degrees; the particle's own is relative to it."""
+VOXEL_ORIGINS = [f"rlnOrigin{axis}" for axis in "XYZ"]
+"""RELION 3.0: origins in voxels."""
 TILT_AXES = {"y": np.eye(3), "x": np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])}
 BEAM_AXES = {"z": np.eye(3), "y": np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])}
 """Rotations (xyz) that take the axis of the file to y (tilt) and z (beam).
@@ -110,6 +115,46 @@ def read_import_transform(tomogram: Path, volume: Volume) -> ImportTransform:
         raise UserError(
             f"{record}: has unexpected content ({error!r}); import {tomogram} again"
         ) from error
+
+
+def compose_poses(table: "pd.DataFrame", path: Path) -> "pd.DataFrame":
+    """Return a table in which angles and origins refer to the tomogram, not to a rotated box.
+
+    RELION 4 and 5 write a particle's orientation in two parts. With A the matrix of three angles
+    (see `rotation_from_relion`), a particle is rotated by A(rlnTomoSubtomogramRot/Tilt/Psi)
+    A(rlnAngleRot/Tilt/Psi), and its origin is a vector of the rotated box. The composed angles
+    replace rlnAngleRot/Tilt/Psi, and the columns of the box are removed. A table without them is
+    returned as it is. Only coordinates in a tomogram need this: an extracted box is already
+    rotated.
+
+    References: RELION, `ParticleSet::getMatrix3x3`; Zivanov 2022, doi 10.7554/eLife.83724.
+    """
+    present = [name for name in BOX_ANGLES if name in table]
+    if not present or not len(table):
+        return table.drop(columns=present)
+    # RELION reads an absent column as zero
+    angles = table.reindex(columns=BOX_ANGLES, fill_value=0.0)
+    box_rotations = rotation_from_relion(to_finite(angles, path))
+    rotations = box_rotations
+    if set(ANGLES) <= set(table):
+        rotations = box_rotations * rotation_from_relion(to_finite(table[ANGLES], path))
+    composed = table.drop(columns=present)
+    composed[ANGLES] = relion_from_rotation(rotations)
+    for origins in (ORIGINS, VOXEL_ORIGINS):
+        if set(origins) <= set(table):
+            composed[origins] = box_rotations.apply(to_finite(table[origins], path))
+    return composed
+
+
+def to_finite(table: "pd.DataFrame", path: Path) -> NDArray[np.float64]:
+    """Return the numbers of some columns; raise `UserError` if one is not finite."""
+    try:
+        values = np.array(table, float)
+    except ValueError as error:
+        raise UserError(f"{path}: a pose is not a number ({error})") from error
+    if not np.isfinite(values).all():
+        raise UserError(f"{path}: holds poses that are not finite numbers")
+    return values
 
 
 def centre_offset(row: Mapping[Any, Any], voxel_size: float) -> NDArray[np.float64]:

@@ -110,7 +110,7 @@ def test_no_more_is_unpacked_than_the_header_states(tmp_path):
     mrc.write_volume(tmp_path / "a.mrc", np.ones((4, 4, 4), np.float32), 10.0)
     raw = (tmp_path / "a.mrc").read_bytes()
     (tmp_path / "surplus.map").write_bytes(gzip.compress(raw + bytes(50_000_000)))
-    assert mrc.read_map(tmp_path / "surplus.map").data.sum() == 64
+    assert mrc.read_volume(tmp_path / "surplus.map").data.sum() == 64
     huge = np.array([60000, 60000, 60000], "<i4").tobytes() + raw[12:]
     (tmp_path / "bomb.map").write_bytes(gzip.compress(huge + bytes(50_000_000)))
     with pytest.raises(UserError, match=r"bomb\.map: its header states 60000x60000x60000.*GB free"):

@@ -8,8 +8,9 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from cryoetgan.densities.poses import read_pose_prior
 from cryoetgan.io.mrc import read_volume, write_volume
-from cryoetgan.io.star import ANGLES, COORDINATES, read_star, write_star
+from cryoetgan.io.star import ANGLES, COORDINATES, ORIGINS, read_star, write_star
 from cryoetgan.particles.curation.select import SelectOptions, select
 from cryoetgan.particles.extraction import extract_box
 from cryoetgan.physics.geometry import rotation_from_relion
@@ -59,14 +60,49 @@ def test_a_refined_particle_lies_where_it_was_refined_to(cryoetgan, tmp_path, rn
         table = pd.DataFrame({"rlnTomoName": ["t1"], "cryoetganClass": ["a"]})
         table[COORDINATES] = [np.array([20.0, 21.0, 22.0]) - (shift - origin)]
         table[origins] = [origin * (10.0 if "Angst" in columns else 1.0)]
-        table["rlnTomoSubtomogramRot"] = 30.0
         write_star(tmp_path / f"{name}.star", table)
-        words = ("particles", "import", f"{name}.star", "--tomogram", "t1.mrc", "-o", "o.star")
-        assert "rlnTomoSubtomogramRot" in cryoetgan(*words).stderr
+        cryoetgan("particles", "import", f"{name}.star", "--tomogram", "t1.mrc", "-o", "o.star")
         found.append(read_star(tmp_path / "o.star").particles)
     assert np.allclose(*[table[COORDINATES].to_numpy(float) for table in found], atol=1e-6)
     assert found[0]["cryoetganId"][0] == found[1]["cryoetganId"][0]
     assert not set(origins) & set(found[0])
+
+
+def relion_matrix(rot, tilt, psi):
+    """RELION's matrix from particle to tomogram, as its header Euler_angles_relion.h spells it."""
+    (sp, st, sc), (cp, ct, cc) = np.sin(x := np.radians([rot, tilt, psi])), np.cos(x)
+    return np.array(
+        [
+            [cc * ct * cp - sc * sp, cc * ct * sp + sc * cp, -cc * st],
+            [-sc * ct * cp - cc * sp, -sc * ct * sp + cc * cp, sc * st],
+            [st * cp, st * sp, ct],
+        ]
+    )
+
+
+def test_the_two_parts_of_an_orientation_are_composed_as_relion_does(cryoetgan, tmp_path, rng):
+    """RELION: A = A_subtomogram A_particle; position = coordinate - A_subtomogram origin."""
+    write_volume(tmp_path / "t1.mrc", rng.standard_normal((40, 44, 48)), 10.0)
+    box, own, origin = (30.0, 60.0, -45.0), (-100.0, 20.0, 75.0), np.array([40.0, -25.0, 15.0])
+    table = pd.DataFrame({"rlnTomoName": ["t1"] * 2})
+    table[COORDINATES] = [[20.0, 21.0, 22.0]] * 2
+    table[["rlnTomoSubtomogramRot", "rlnTomoSubtomogramTilt", "rlnTomoSubtomogramPsi"]] = box
+    table[ANGLES], table[ORIGINS] = own, [origin, 0 * origin]
+    write_star(tmp_path / "p.star", table)
+    cryoetgan("particles", "import", "p.star", "--tomogram", "t1.mrc", "-o", "o.star")
+    made = read_star(tmp_path / "o.star").particles
+    whole = relion_matrix(*box) @ relion_matrix(*own)
+    assert np.allclose(rotation_from_relion(made[ANGLES]).as_matrix(), whole, atol=1e-5)
+    moved = np.array([20.0, 21.0, 22.0]) - relion_matrix(*box) @ origin / 10
+    assert np.allclose(made[COORDINATES], [moved, [20, 21, 22]], atol=1e-4)
+    # the same particle as a prior of poses
+    prior = read_pose_prior(tmp_path / "p.star", spread=0)
+    assert np.allclose(prior.rotations[""].as_matrix(), whole, atol=1e-5)
+    assert np.allclose(prior.offsets[""][0], -relion_matrix(*box) @ origin, atol=1e-3)
+    # without the particle's own part, the box alone
+    write_star(tmp_path / "box.star", table.drop(columns=ANGLES))
+    alone = read_pose_prior(tmp_path / "box.star", spread=0).rotations[""].as_matrix()
+    assert np.allclose(alone, relion_matrix(*box), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -138,6 +174,118 @@ def test_coordinates_of_other_units_and_tomograms(cryoetgan, tmp_path, rng):
     refused(cryoetgan("particles", "import", "no.star", *words, code=2), "t1", "u, v")
 
 
+def csv_import(cryoetgan, tmp_path, text, *words, tomogram="TS_01", code=0):
+    """Import a CSV file into a tomogram of 40 x 44 x 48 voxels; return the command and its rows."""
+    if not (tmp_path / f"{tomogram}.mrc").exists():
+        write_volume(tmp_path / f"{tomogram}.mrc", np.ones((40, 44, 48), np.int8), 10.0)
+    (tmp_path / "p.csv").write_text(text)
+    command = ("particles", "import", "p.csv", "--tomogram", f"{tomogram}.mrc", "-o", "o.star")
+    done = cryoetgan(*command, *words, code=code)
+    return done, read_star(tmp_path / "o.star").particles if code == 0 else None
+
+
+@pytest.mark.parametrize(
+    ("heading", "mine", "other", "tomogram"),
+    [
+        ("experiment", "TS_01", "TS_02", "TS_01"),
+        ("Run_Name", "TS_01", "TS_02", "TS_01"),
+        ("tomo name", "TS_01", "TS_011", "TS_01"),
+        ("filename", "/a/b/TS_01.mrc", "/a/b/TS_02.mrc", "TS_01"),
+        ("rlnMicrographName", "Tomograms\\TS_01_10.00Apx.rec", "TS_02_10.00Apx.rec", "TS_01"),
+        ("tomo", "TS.01", "TS.02", "TS_01"),
+        ("tomo", "rec_TS_01", "rec_TS_02", "TS_01_bin4"),
+        ("tomogram", "007", "7.5", "007"),
+        ("tomogram", "7", "17", "TS_007"),
+        ("tomogram", "ts_1", "ts_10", "TS_01"),
+        ("run", "NA", "NB", "NA"),
+    ],
+)
+def test_rows_are_taken_by_any_name_of_their_tomogram(
+    cryoetgan, tmp_path, heading, mine, other, tomogram
+):
+    rows = [(mine, 1), (other, 2), (mine, 3)] if mine != "7" else [(mine, 1), (mine, 3)]
+    text = f"{heading},x,y,z\n" + "".join(f"{name},{x},2,3\n" for name, x in rows)
+    _, made = csv_import(cryoetgan, tmp_path, text, tomogram=tomogram)
+    assert made["rlnCoordinateX"].tolist() == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("run_name,x,y,z\nTS_09,1,2,3\n", ("TS_09", "rename")),
+        ("tomo,x,y,z\nTS_01,1,2,3\n,4,5,6\n", ("1 rows have no name", "row 2")),
+        ("tomo,x,y,z\nrec_TS_01,1,2,3\nTS_01_bin4,4,5,6\n", ("rec_TS_01", "each may be")),
+        ("tomo,x,y,z\n1,1,2,3\n2,4,5,6\n", ("no row of tomogram",)),
+    ],
+)
+def test_rows_whose_tomogram_is_unknown_are_refused(cryoetgan, tmp_path, text, words):
+    done, _ = csv_import(cryoetgan, tmp_path, text, code=2)
+    refused(done, "p.csv", *words)
+
+
+@pytest.mark.parametrize(
+    ("heading", "values", "classes"),
+    [
+        ("particle_type", ("ribosome", "NA"), ["ribosome", "NA"]),
+        ("Object", ("a-b", "a"), ["a-b", "a"]),
+        ("class_label", ("1", "1"), ["1", "1"]),
+        ("label", ("1", "2"), ["particle", "particle"]),  # they number the particles
+    ],
+)
+def test_classes_are_found_under_the_names_of_the_field(
+    cryoetgan, tmp_path, heading, values, classes
+):
+    text = f"x;y;z;{heading}\n1,5;2;3;{values[0]}\n4;5;6;{values[1]}\n"
+    _, made = csv_import(cryoetgan, tmp_path, text)
+    assert made["cryoetganClass"].tolist() == classes
+    assert made["rlnCoordinateX"].tolist() == [1.5, 4]
+
+
+def test_dropped_classes_are_counted_and_other_spellings_are_not_dropped(cryoetgan, tmp_path):
+    text = "class,x,y,z\nRibosome,1,2,3\npro-tea,4,5,6\nproteosome,7,8,9\nproteosome,9,8,9\n"
+    words = ("--class", "ribosome", "--class", "proteasome", "--class", "pro_tea")
+    done, made = csv_import(cryoetgan, tmp_path, text, *words)
+    assert made["cryoetganClass"].tolist() == ["ribosome", "pro_tea"]
+    assert "dropped 2 of 4 rows" in done.stderr
+    assert "2 'proteosome'; did you mean 'proteasome'?" in done.stderr
+
+
+def test_a_unit_shows_in_the_places(cryoetgan, tmp_path, rng):
+    """Uniform places in voxels a quarter, and four times, the size of the tomogram's."""
+    places = rng.uniform(0, 1, (400, 3)) * [47, 43, 39]
+
+    def text(factor):
+        return pd.DataFrame(factor * places, columns=["x", "y", "z"]).to_csv(index=False)
+
+    done, made = csv_import(cryoetgan, tmp_path, text(1))
+    assert (len(made), "WARNING" in done.stderr) == (400, False)
+    done, _ = csv_import(cryoetgan, tmp_path, text(4), code=2)
+    refused(done, "of its 400 particles", "annotations_voxel_size")
+    done, _ = csv_import(cryoetgan, tmp_path, text(0.25))
+    assert "one corner of TS_01" in done.stderr
+    done, made = csv_import(cryoetgan, tmp_path, text(1.1))
+    assert f"{400 - len(made)} of 400 particles lie outside" in done.stderr
+    done, made = csv_import(cryoetgan, tmp_path, "x,y,z\n1,2,3\n1,2,3\n")
+    assert "1 particles occur twice" in done.stderr
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_of_windows_editors_are_read(cryoetgan, tmp_path, encoding):
+    write_volume(tmp_path / "t1.mrc", np.ones((40, 44, 48), np.int8), 10.0)
+    names = " ".join(f"_{name}" for name in ["rlnTomoName", *COORDINATES])
+    points = [{"location": {"x": 10, "y": 20, "z": 30}}]
+    texts = {
+        "p.star": "data_particles\n\nloop_\n" + names.replace(" ", "\n") + "\nt1 1 2 3\n",
+        "p.csv": "tomo,x,y,z\r\nt1,1,2,3\r\n",
+        "p.json": json.dumps({"pickable_object_name": "a", "points": points}),
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_bytes(text.encode(encoding))
+        cryoetgan("particles", "import", name, "--tomogram", "t1.mrc", "-o", "o.star")
+        assert read_star(tmp_path / "o.star").particles[COORDINATES].values.tolist() == [[1, 2, 3]]
+
+
 def test_a_folder_holds_a_file_a_class(cryoetgan, tmp_path, rng):
     write_volume(tmp_path / "t1.mrc", rng.standard_normal((40, 44, 48)), 10.0)
     folder = tmp_path / "annotations"
@@ -149,12 +297,15 @@ def test_a_folder_holds_a_file_a_class(cryoetgan, tmp_path, rng):
     (folder / "me_1_a.json").write_text(json.dumps(content))
     (folder / "b.csv").write_text("tomo,x,y,z\nt1,1,2,3\nt2,5,6,7\n")
     (folder / "c.csv").write_text("tomo,x,y,z\nt2,1,2,3\nt3,5,6,7\n")  # none in this one
+    for name, run, points in (("d", "t1", []), ("e", "t2", [point])):  # none, and another run's
+        content = {"pickable_object_name": name, "run_name": run, "points": points}
+        (folder / f"me_1_{name}.json").write_text(json.dumps(content))
     (folder / "notes.txt").write_text("")
     cryoetgan(*words)
     table = read_star(tmp_path / "o.star").particles
     assert list(table["cryoetganClass"]) == ["b", "a"]
     assert np.allclose(table[COORDINATES].to_numpy(float), [[1, 2, 3], [12, 20, 30]])
-    for name in ("me_1_a.json", "b.csv"):
+    for name in ("me_1_a.json", "me_1_d.json", "me_1_e.json", "b.csv"):
         (folder / name).unlink()
     refused(cryoetgan(*words, code=2), "c.csv", "t2, t3")
 

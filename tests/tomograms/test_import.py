@@ -184,7 +184,7 @@ def broken(kind, rng):
     if kind == "constant":
         data[:] = 3
     if kind == "nan":
-        data[5, 5, 5] = np.nan
+        data[:] = np.nan
     if kind == "flat":
         data = data[:1]
     if kind == "swapped integers":
@@ -196,7 +196,7 @@ def broken(kind, rng):
     ("kind", "word"),
     [
         ("constant", "same value"),
-        ("nan", "1 in section 5"),
+        ("nan", "no voxel is a finite number"),
         ("flat", "20x16x1 voxels (x, y, z)"),
         ("truncated", "500 bytes are missing"),
         ("jpeg", "cannot be read as MRC"),

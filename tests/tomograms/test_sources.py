@@ -1,6 +1,7 @@
 """Tomograms by address: downloads, archives, data portal, copick; against local servers."""
 
 import gzip
+import hashlib
 import http.server
 import json
 import re
@@ -47,6 +48,8 @@ class Archive(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {claimed}-{len(content) - 1}/{len(content)}")
         else:
             self.send_response(200)
+        if fault != "no version":
+            self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
         rest = content[start:]
         self.send_header("Content-Length", str(len(rest)))
         self.end_headers()

@@ -17,7 +17,7 @@ from cryoetgan import seeds
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.fit.gain import constant_gain
 from cryoetgan.imaging.model import ImagingModel, crop_centre
-from cryoetgan.io.exclusion import ExclusionMask
+from cryoetgan.io.exclusion import ExclusionMask, excluded_voxels
 from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.io.mrc import check_same_voxel_size, read_mask, read_tomogram
 from cryoetgan.io.star import COORDINATES, class_name, item_names, read_star, select_tomogram
@@ -189,7 +189,7 @@ def open_backgrounds(
         check_same_voxel_size(volume.voxel_size, densities.voxel_size, path, densities.path)
         table = select_tomogram(read_star(table_path, COORDINATES).particles, path, table_path)
         mask = read_mask(masks[name], volume, path) if name in masks else None
-        excluded = ExclusionMask(volume.data, mask)
+        excluded = excluded_voxels(volume, mask)
         places = table[COORDINATES].to_numpy(float)
         backgrounds.append(
             BackgroundPatches(path, volume.data, places, excluded, densities.box, seed)

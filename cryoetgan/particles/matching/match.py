@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from cryoetgan.devices import choose_device
 from cryoetgan.errors import UserError
+from cryoetgan.io.exclusion import ExclusionMask
 from cryoetgan.io.mrc import Volume
 from cryoetgan.particles.extraction import extract_boxes
 from cryoetgan.particles.matching import template as templates
@@ -19,7 +20,6 @@ from cryoetgan.particles.matching.low_rank import LowRankBank, make_bank
 from cryoetgan.particles.matching.refine import refine
 from cryoetgan.particles.matching.search import Matches, best_orientations, class_products, search
 from cryoetgan.particles.picking.dog import non_maximum_suppression
-from cryoetgan.particles.picking.local_maxima import outside_mask
 from cryoetgan.physics.geometry import relion_from_rotation
 from cryoetgan.progress import track
 
@@ -71,12 +71,12 @@ def match(
     maps: Mapping[str, Floats],
     options: MatchOptions,
     name: object = "the tomogram",
-    mask: NDArray[np.generic] | None = None,
+    excluded: ExclusionMask | None = None,
 ) -> FoundParticles:
     """Return the particles that fit a template, over a whole tomogram.
 
     `maps` is class to density `(z, y, x)`, cubes of one size. `name` is the tomogram in messages.
-    Voxels with a mask value other than zero, `(z, y, x)`, are excluded.
+    No particle is found at excluded voxels.
     """
     box, size = templates.template_box(maps), tomogram.voxel_size
     if min(tomogram.data.shape) < box:
@@ -88,7 +88,7 @@ def match(
     bank = make_bank(maps, band, options.rotations)
     matches = search(tomogram.data, bank, options.cutoff(size), options, name)
     distance = options.min_distance / size
-    kept = _peaks_to_align(matches, options, distance, mask)
+    kept = _peaks_to_align(matches, options, distance, excluded)
     if not len(kept):
         raise UserError(
             f"{name}: no score lies {options.score_threshold_sd:g} standard deviations above the "
@@ -97,8 +97,8 @@ def match(
         )
     found = _align_peaks(tomogram.data, bank, matches, kept)
     order = non_maximum_suppression(found.positions, found.scores, np.full(len(kept), distance))
-    if mask is not None:  # the alignment moves a place by a voxel or two
-        order = order[outside_mask(mask, found.positions[order][:, ::-1])]
+    if excluded:  # the alignment moves a place by a voxel or two
+        order = order[~excluded.holds(found.positions[order][:, ::-1])]
     order = order[: options.top]
     return FoundParticles(
         found.positions[order], found.scores[order], found.classes[order], found.angles[order]
@@ -106,7 +106,7 @@ def match(
 
 
 def _peaks_to_align(
-    matches: Matches, options: MatchOptions, distance: float, mask: NDArray[np.generic] | None
+    matches: Matches, options: MatchOptions, distance: float, excluded: ExclusionMask | None
 ) -> NDArray[np.int_]:
     """Return the peaks above the threshold: the best of each place and its close alternatives.
 
@@ -115,8 +115,8 @@ def _peaks_to_align(
     """
     limit = matches.mean + options.score_threshold_sd * matches.standard_deviation
     above = matches.scores > limit
-    if mask is not None:
-        above &= outside_mask(mask, matches.positions[:, ::-1])
+    if excluded:
+        above[above] = ~excluded.holds(matches.positions[above][:, ::-1])
     good = np.flatnonzero(above)
     where, scores = matches.positions[good], matches.scores[good]
     nearest = np.full(len(good), min(MIN_PEAK_DISTANCE, distance))

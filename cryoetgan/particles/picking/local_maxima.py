@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoetgan.io.exclusion import ExclusionMask
+
 Floats = NDArray[np.floating]
 FACES = [step for step in itertools.product((-1, 0, 1), repeat=3) if sum(map(abs, step)) == 1]
 EDGES = [step for step in itertools.product((-1, 0, 1), repeat=3) if sum(map(abs, step)) == 2]
@@ -32,23 +34,16 @@ class Peaks:
     """Lowest and highest response of all peaks, negative ones included: m and M of
     `dog.threshold`."""
 
-    def outside_mask(self, mask: NDArray[np.generic]) -> "Peaks":
-        """Return the peaks at which a mask `(z, y, x)` is zero.
+    def outside(self, excluded: ExclusionMask) -> "Peaks":
+        """Return the peaks that no excluded voxel holds.
 
         The largest of them becomes the M of the threshold, so that a masked gold bead does not
         raise the threshold of the particles.
         """
-        good = outside_mask(mask, self.positions)
+        good = ~excluded.holds(self.positions)
         values = self.values[good]
         highest = float(values.max()) if len(values) else self.lowest
         return Peaks(self.positions[good], values, self.lowest, highest)
-
-
-def outside_mask(mask: NDArray[np.generic], positions: Floats) -> NDArray[np.bool_]:
-    """Return whether a mask `(z, y, x)` is zero at each of the positions `(N, 3)` zyx, voxels."""
-    last = np.array(mask.shape) - 1
-    z, y, x = np.clip(np.floor(np.asarray(positions, float) + 0.5).astype(int), 0, last).T
-    return np.asarray(mask[z, y, x] == 0)
 
 
 class PeakList:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
+from cryoetgan.io.exclusion import ExclusionMask
 from cryoetgan.particles.picking.dog import (
     THRESHOLD_STEPS,
     non_maximum_suppression,
@@ -53,7 +54,7 @@ def pick(
     sigmas: Sequence[float],
     options: PickOptions = PickOptions(),
     name: object = "the tomogram",
-    mask: NDArray[np.generic] | None = None,
+    excluded: ExclusionMask | None = None,
 ) -> tuple[Floats, Floats]:
     """Return positions and scores of particles, best first.
 
@@ -67,8 +68,8 @@ def pick(
         Threshold, distance and number.
     name : object
         Name of the tomogram in messages.
-    mask : ndarray, optional
-        `(z, y, x)`; voxels that are not zero are excluded.
+    excluded : ExclusionMask, optional
+        Voxels at which no particle is picked.
 
     Returns
     -------
@@ -79,10 +80,12 @@ def pick(
     """
     sigmas = sorted(set(sigmas))
     found = _peaks_by_sigma(volume, sigmas, options.fast, name)
-    if mask is not None:
-        found = [peaks.outside_mask(mask) for peaks in found]
+    if excluded:
+        found = [peaks.outside(excluded) for peaks in found]
         if not any(len(peaks.values) for peaks in found):
-            raise UserError(f"{name}: all peaks lie in the mask; voxels to keep must be 0 in it")
+            raise UserError(
+                f"{name}: all peaks lie in the mask or in padding; voxels to keep must be 0 in a mask"
+            )
     positions, scores, distances = [], [], []
     for sigma, peaks in zip(sigmas, found, strict=True):
         if options.threshold is None:

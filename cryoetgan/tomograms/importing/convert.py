@@ -17,14 +17,18 @@ from cryoetgan.io.mrc import (
     PROTEIN_BRIGHT,
     VOXEL_SIZE_ADVICE,
     VOXEL_SIZE_TOLERANCE,
+    Volume,
     contrast_sign,
     open_volume,
     resolve_voxel_size,
 )
+from cryoetgan.io.mrc_header import NO_DATA_LABELS
 from cryoetgan.io.raw_mrc import RawVolume
 from cryoetgan.physics.coordinates import ImportTransform, orient_axes
 from cryoetgan.progress import track
+from cryoetgan.tomograms.importing.contrast import measure_contrast, warn_of_contrast
 from cryoetgan.tomograms.importing.exclusion_mask import mask_path, write_mask
+from cryoetgan.tomograms.importing.no_data import FilledSections, NoData, mark_no_data
 from cryoetgan.tomograms.importing.normalise import measure_grey_scale
 from cryoetgan.tomograms.importing.resample import resample_into, resampled_shape
 from cryoetgan.tomograms.options import Conversion
@@ -62,26 +66,35 @@ def convert_tomogram(
         dtype = np.dtype(np.float16 if conversion.float16 else np.float32)
         size_bytes = math.prod(shape) * dtype.itemsize
         check_disk_space(output, size_bytes, "raise --voxel-size, give --float16")
-        mean, sd = measure_grey_scale(data, source)
-        if conversion.mask is not None:
-            mask = mask_path(output)
-            transform = ImportTransform(data.shape, size, step, *axes)
-            excluded = write_mask(mask, conversion.mask, transform, shape, wanted)
-            log.info("%s: excludes %.1f %%", mask, 100 * excluded)
+        no_data = NoData(data, output.parent, source)
+        scale = measure_grey_scale(data, source, no_data.flags)
+        if scale.broken:
+            no_data.add_gaps(scale.broken)
+        measured = measure_contrast(data, size, no_data.flags)
+        warn_of_contrast(measured, conversion.contrast, source)
         labels = [
             PROTEIN_BRIGHT + (", inverted at import" if conversion.contrast == "dark" else ""),
-            f"grey values: mean 0, SD 1 (in the file {mean:.6g}, {sd:.6g})",
+            f"grey values: mean 0, SD 1 (in the file {scale.mean:.6g}, {scale.sd:.6g})",
+            next(label for label, marks in NO_DATA_LABELS.items() if marks == bool(no_data)),
         ]
-        factor = contrast_sign(conversion.contrast) / sd
+        factor = contrast_sign(conversion.contrast) / scale.sd
+        transform = ImportTransform(data.shape, size, step, *axes)
         with open_volume(output, shape, wanted, dtype, labels) as out:
-            standardise_into(out, data, step, mean, factor, source)
+            standardise_into(out, data, step, scale.mean, factor, source, no_data)
+            if conversion.mask is not None or no_data:
+                mask = mask_path(output)
+                made = Volume(out, wanted, bool(no_data))
+                excluded = write_mask(mask, conversion.mask, made, transform)
+                log.info("%s: excludes %.1f %%", mask, 100 * excluded)
         log.info("%s: %s voxels of %.4g A", output, format_shape(shape), wanted)
         return {
             "input_voxel_size": size,
             "input_shape": list(data.shape[::-1]),
-            "input_mean": mean,
-            "input_sd": sd,
+            "input_mean": scale.mean,
+            "input_sd": scale.sd,
             "voxel_size": wanted,
+            "no_data": {"fraction": round(no_data.fraction, 5), "levels": no_data.levels},
+            "measured_contrast": measured.to_json(),
         }
 
 
@@ -92,23 +105,30 @@ def standardise_into(
     mean: float,
     factor: float,
     name: object,
+    no_data: NoData | None = None,
 ) -> None:
     """Fill `out` with the resampled tomogram, mean 0 and standard deviation 1.
 
     A coarser grid averages the noise, so the grey scale is measured again after resampling. A step
     of 1 keeps the grid. `factor` is the inverse standard deviation, negative to invert the
     contrast; `out` is `(z, y, x)` float32 or float16, memory-mapped; the other parameters:
-    `resample_into`.
+    `resample_into`. If there is `no_data`, its voxels become 0, and no others.
     """
+    filled: Any = FilledSections(data, no_data, mean)
     if step == 1:
-        pairs = zip(iterate_sections(out), iterate_sections(data), strict=True)
+        pairs = zip(iterate_sections(out), filled, strict=True)
         for target, section in track(pairs, "standardising", len(out)):
-            target[:] = _clip_to_type((np.asarray(section, np.float32) - mean) * factor, out)
-        return
-    resample_into(out, data, step, mean, factor)
-    mean, sd = measure_grey_scale(out, name)
-    for section in iterate_sections(out):
-        section[:] = _clip_to_type((np.asarray(section, np.float32) - mean) / sd, out)
+            target[:] = _clip_to_type((section - np.float32(mean)) * factor, out)
+    else:
+        resample_into(out, filled, step, mean, factor)
+    missing: Any = no_data.on_grid(out.shape, step) if no_data else None
+    if step != 1:
+        scale = measure_grey_scale(out, name, missing)
+        for section in iterate_sections(out):
+            grey = (np.asarray(section, np.float32) - np.float32(scale.mean)) / scale.sd
+            section[:] = _clip_to_type(grey, out)
+    if missing is not None:
+        mark_no_data(out, missing)
 
 
 def _clip_to_type(section: NDArray[np.float32], out: NDArray[Any]) -> NDArray[np.float32]:
@@ -150,13 +170,20 @@ def _check_contrast(tomogram: RawVolume, contrast: str, name: str) -> None:
 
 def _choose_voxel_size(tomogram: RawVolume, given: float | None, name: str) -> float:
     """Return the voxel size in angstrom: the given one, or the header's if it is plausible."""
-    size = resolve_voxel_size(name, tomogram.voxel_size, given)
-    if given is None and abs(size - 1) < 1e-3:
+    if given is None:
+        return check_header_voxel_size(tomogram.voxel_size, name)
+    return resolve_voxel_size(name, tomogram.voxel_size, given)
+
+
+def check_header_voxel_size(header: float, name: object) -> float:
+    """Return a header's voxel size (angstrom, NaN if not cubic); `UserError` if it is implausible."""
+    size = resolve_voxel_size(name, header, None)
+    if abs(size - 1) < 1e-3:
         raise UserError(
             f"{name}: the header's voxel size is {size:g} A, which programs write if they do "
             f"not know it; {VOXEL_SIZE_ADVICE}"
         )
-    if given is None and not MIN_VOXEL_SIZE_A <= size <= MAX_VOXEL_SIZE_A:
+    if not MIN_VOXEL_SIZE_A <= size <= MAX_VOXEL_SIZE_A:
         raise UserError(
             f"{name}: the header's voxel size is {size:g} A, wanted {MIN_VOXEL_SIZE_A:g} to "
             f"{MAX_VOXEL_SIZE_A:g}; {VOXEL_SIZE_ADVICE}"

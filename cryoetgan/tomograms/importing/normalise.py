@@ -1,5 +1,7 @@
 """One grey scale per tomogram: mean 0 and standard deviation 1, without outliers."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,27 +16,41 @@ OUTLIER_SD = 6.0
 MAX_CLIPPING_ROUNDS = 30
 
 
-def measure_grey_scale(data: NDArray[np.generic], name: object) -> tuple[float, float]:
-    """Return mean and standard deviation of a tomogram `(z, y, x)` without outliers.
+@dataclass(frozen=True)
+class GreyScale:
+    """Mean and standard deviation of the voxels that hold data."""
 
-    Every section is read once. Raises `UserError` if a voxel is not finite, or all are equal.
+    mean: float
+    sd: float
+    broken: int = 0
+    """Voxels that are not finite numbers; they do not count."""
+
+
+def measure_grey_scale(
+    data: NDArray[np.generic], name: object, no_data: NDArray[np.generic] | None = None
+) -> GreyScale:
+    """Return the grey scale of a tomogram `(z, y, x)` without outliers.
+
+    Voxels at which `no_data`, of the same shape, is not zero do not count. Every section is read
+    once. Raises `UserError` if all voxels are equal, or none is finite.
     """
     step = max(1, int(np.ceil(data.size / SAMPLE_VOXELS)))
-    sample = []
+    sample, broken = [], 0
     sections = track(iterate_sections(data), f"reading {name}", len(data))
     for index, section in enumerate(sections):
         values = np.asarray(section, np.float32).ravel()
-        if not np.isfinite(values).all():
-            bad = int(np.count_nonzero(~np.isfinite(values)))
-            raise UserError(
-                f"{name}: holds voxels that are not finite numbers ({bad} in section {index}); "
-                "repair the tomogram, for example by setting them to its mean"
-            )
-        sample.append(values[index % step :: step].copy())  # a view would keep the section
-    mean, sd = robust_moments(np.concatenate(sample))
+        finite = np.isfinite(values)
+        broken += int(np.count_nonzero(~finite))
+        if no_data is not None:
+            finite &= no_data[index].ravel() == 0
+        sample.append(values[index % step :: step][finite[index % step :: step]])
+    taken = np.concatenate(sample)
+    if not taken.size:
+        raise UserError(f"{name}: no voxel is a finite number; create the tomogram again")
+    mean, sd = robust_moments(taken)
     if sd == 0:
         raise UserError(f"{name}: all voxels have the same value; is the file empty?")
-    return mean, sd
+    return GreyScale(mean, sd, broken)
 
 
 def robust_moments(values: NDArray[np.generic]) -> tuple[float, float]:

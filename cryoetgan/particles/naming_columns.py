@@ -1,0 +1,172 @@
+"""Columns that name the tomogram and the class of a particle, in lists of other programs."""
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cryoetgan.errors import UserError, suggest
+from cryoetgan.tomograms.specimens import match_tomogram, plain_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger("cryoetgan")
+TOMOGRAM_COLUMNS = (
+    "rlnTomoName",
+    "rlnMicrographName",
+    "wrpSourceName",
+    "tomo_name",
+    "tomogram_name",
+    "tomogram",
+    "tomo",
+    "tomo_id",
+    "tomogram_id",
+    "run_name",
+    "run",
+    "run_id",
+    "experiment",
+    "tilt_series",
+    "ts_name",
+    "micrograph",
+    "micrograph_name",
+    "image_name",
+    "file_name",
+    "filename",
+    "file",
+    "density",
+)
+"""Columns that name the tomogram of a row; the first that names the wanted one is used."""
+CLASS_COLUMNS = (
+    "cryoetganClass",
+    "class",
+    "class_name",
+    "particle_type",
+    "particle_class",
+    "particle_name",
+    "particle",
+    "object",
+    "object_name",
+    "object_type",
+    "pickable_object_name",
+    "class_label",
+    "label",
+    "label_name",
+    "species",
+    "protein",
+    "type",
+    "class_id",
+)
+"""Columns that name the class of a row; the first one present is used."""
+EMPTY = ("", "nan", "none", "null", "<na>")
+"""Words for an empty cell in lower case. `NA` is a name."""
+SHOWN = 5
+
+
+class OtherTomogramError(UserError):
+    """A file has rows of other tomograms only."""
+
+
+def find_columns(table: "pd.DataFrame", known: Sequence[str]) -> list[str]:
+    """Return the columns of a table that are known, in the order of `known`.
+
+    Case, blanks, `-` and `_` of a heading do not count.
+    """
+    headings = {re.sub(r"[\s_-]", "", str(name)).lower(): str(name) for name in table.columns}
+    wanted = (re.sub(r"[\s_-]", "", name).lower() for name in known)
+    return [headings[name] for name in dict.fromkeys(wanted) if name in headings]
+
+
+def list_names(names: Sequence[object]) -> str:
+    """Return the first tomograms or classes of a list, for a message."""
+    found = sorted({plain_name(name) for name in names})
+    return ", ".join(found[:SHOWN]) + ", ..." * (len(found) > SHOWN)
+
+
+def rows_of_tomogram(table: "pd.DataFrame", tomogram: str, path: Path) -> "pd.DataFrame":
+    """Return the rows of one tomogram; all rows if no column names tomograms.
+
+    Names match as in `specimens.match_tomogram`. Raises `OtherTomogramError` if no row matches,
+    `UserError` if the tomogram of a row cannot be told.
+    """
+    columns = find_columns(table, TOMOGRAM_COLUMNS)
+    if not columns or not len(table):
+        return table
+    for column in columns:
+        names = table[column].astype(str).str.strip()
+        found = match_tomogram(names, tomogram)
+        if not found:
+            continue
+        if len(found) > 1:
+            raise UserError(
+                f"{path}: column {column} has {list_names(list(found))}, and each may be tomogram "
+                f"{tomogram}; name it '{tomogram}' in the rows that belong to it"
+            )
+        empty = names.str.lower().isin(EMPTY)
+        if empty.any():
+            raise UserError(
+                f"{path}: {int(empty.sum())} rows have no name in column {column} (row "
+                f"{int(empty.to_numpy().argmax()) + 1}), so their tomogram is unknown; fill it in"
+            )
+        (name,) = found
+        mine = (names == name).to_numpy()
+        if name != tomogram:
+            log.info("%s: column %s: '%s' is tomogram %s", path, column, name, tomogram)
+        if not mine.all():
+            others = list_names(list(names[~mine]))
+            log.info("%s: %d of %d rows lie in %s", path, sum(~mine), len(mine), others)
+        return table[mine].reset_index(drop=True)
+    names = table[columns[0]].astype(str)
+    raise OtherTomogramError(
+        f"{path}: has no row of tomogram {tomogram}; its column {columns[0]} names "
+        f"{list_names(list(names))}{suggest(tomogram, set(names))}; rename the tomogram or the rows"
+    )
+
+
+def check_run(name: str | None, tomogram: str, path: Path) -> None:
+    """Raise `OtherTomogramError` if a file states the name of another tomogram."""
+    if name and not match_tomogram([name], tomogram):
+        raise OtherTomogramError(
+            f"{path}: belongs to run {name}, not to tomogram {tomogram}; name the file of this "
+            f"tomogram, or call the tomogram {name}"
+        )
+
+
+def keep_classes(table: "pd.DataFrame", classes: Sequence[str], path: Path) -> "pd.DataFrame":
+    """Return the rows of some classes, all if `classes` is empty; `UserError` if none is left.
+
+    A class that differs in case, `-`, `_`, dots or blanks is the same, and is renamed. The number
+    of rows of each dropped class is logged.
+    """
+    if not classes:
+        return table
+    spellings = {_spelling(name): name for name in classes}
+    if len(spellings) < len(classes):
+        spellings = {}
+    named = table["cryoetganClass"].astype(str)
+    known = named.map(
+        lambda name: name if name in classes else spellings.get(_spelling(name), name)
+    )
+    renamed = sorted({f"'{a}' is class {b}" for a, b in zip(named, known, strict=True) if a != b})
+    if renamed:
+        log.info("%s: %s", path, ", ".join(renamed))
+    kept = known.isin(classes)
+    dropped = known[~kept].value_counts()
+    if not kept.any():
+        raise UserError(
+            f"{path}: has the classes {list_names(list(dropped.index))}, but none of "
+            f"{', '.join(classes)}{suggest(str(dropped.index[0]), classes)}"
+        )
+    if len(dropped):
+        lost = ", ".join(f"{count} '{name}'" for name, count in list(dropped.items())[:SHOWN])
+        hints = "".join(suggest(str(name), classes) for name in dropped.index[:SHOWN])
+        log.warning(
+            "%s: dropped %d of %d rows, whose class is none of %s: %s%s",
+            path, int(dropped.sum()), len(table), ", ".join(classes), lost, hints,
+        )  # fmt: skip
+    return table.assign(cryoetganClass=known)[kept].reset_index(drop=True)
+
+
+def _spelling(name: str) -> str:
+    return re.sub(r"[\s._-]", "", name).lower()

@@ -1,0 +1,278 @@
+"""The specimen that a file shows, by its name and content: one specimen is used once.
+
+A laboratory's folder holds several volumes of one specimen: half tomograms, denoised and corrected
+copies, other binnings, segmentations, tilt series. In training and test, they are one.
+"""
+
+import hashlib
+import re
+import urllib.parse
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoetgan.errors import UserError
+from cryoetgan.io.mrc_header import find_opener
+from cryoetgan.io.raw_mrc import open_raw_volume
+from cryoetgan.tomograms.sources.addresses import is_remote
+
+FILE_SUFFIX = re.compile(
+    r"(\.(mrcs?|rec|map|st|ali|preali|em|hdf|zarr|ome|tomostar|star|nii|tiff?|npy|gz|bz2))+$", re.I
+)
+"""Suffixes of images; a dot elsewhere (`TS.1`) belongs to the name."""
+UNITS = re.compile(
+    r"(?<![A-Za-z0-9])\d+(\.\d+)?_?(apx|apix|angpix|angstroms?|ang)(?![A-Za-z0-9])", re.I
+)
+"""A voxel size in a name, as Warp writes it: `TS_1_10.00Apx`."""
+HALF = re.compile(
+    r"(?<![a-z0-9])(half|halfmap|halfset|halftomo)[_.-]?(map|set|tomo)?[_.-]?([12ab])?(?![a-z0-9])|"
+    r"(?<![a-z])(evn|even|odd)(?![a-z])",
+    re.I,
+)
+KINDS = {
+    "segmentation": r"seg|segs|segm|segment(ed|ation|ations)?|labels?|masks?|membrain|tardis|"
+    r"semantic|instances?|prob(ability|abilities)?|predictions?|confidence",
+    "denoised or corrected copy": r"denoised?|dn|cryocare|isonet\d*|ddw|deconv(olved|olution)?|n2n|"
+    r"noise2noise|noise2map|topaz|filt(ered)?|lowpass|lp\d*|nad|bilateral|median|gauss(ian)?|"
+    r"corrected|corr|smooth(ed)?|wiener|sharpened",
+    "tilt series": r"ali|aligned|preali|newst|tilt(series|stack)?",
+    "": r"rec|recon(struct(ed|ion|ions)?)?|full|wbp|fbp|s[ai]rt(-?like)?\d*|iter\d*|bin\d+|"
+    r"\d+xbin|flip(ped)?|rot([xyz]|ated)?(\d+)?|trim(med)?|crop(ped)?|resampled|rescaled|inv|"
+    r"invert(ed)?|norm(ali[sz]ed)?|novactf|ctf(corr)?(ected)?|phaseflip(ped)?|aretomo\d?|imod|"
+    r"etomo|tomo3d|warp|relion\d?|eman\d?|dw|dosefilt(ered)?|weighted|copy|final",
+}
+"""Words that say how a volume was made, not which specimen it shows; by the kind of volume."""
+SOFT = r"tomo(gram|grams)?|vol(ume|umes)?|st|stack|raw|orig(inal)?"
+"""Words that are often the name itself (`tomo_1`): dropped if another word has letters."""
+SAMPLE_BYTES, SAMPLES = 1 << 16, 4
+"""Size and number of the parts of a file that are compared."""
+HEADER_BYTES = 1024
+THUMBNAIL = 32
+"""Edge of the blocks that are compared: the middle half of a tomogram, in this many parts."""
+SLAB = 1 / 20
+"""Thickness of the slab around the middle that a thumbnail sums, as a fraction of the tomogram."""
+MAX_SECTIONS = 10
+SAME_FILE = "are the same file"
+MIN_CORRELATION = 0.35
+"""Of two thumbnails of one specimen; of two specimens it is 0 +- 0.05."""
+
+
+def plain_name(name: object) -> str:
+    """Return a tomogram's name from a path or file name: no folder, no suffix.
+
+    Examples
+    --------
+    >>> plain_name("tomograms/TS.01_10.00Apx.mrc"), plain_name("TS_01.tomostar")
+    ('TS.01_10.00Apx', 'TS_01')
+    """
+    return FILE_SUFFIX.sub("", re.split(r"[/\\]", str(name).strip())[-1])
+
+
+def volume_kind(name: str) -> str:
+    """Return the kind of volume that a name states: `half tomogram`, a key of `KINDS`, or nothing.
+
+    Examples
+    --------
+    >>> volume_kind("TS_1_EVN"), volume_kind("TS_1_denoised"), volume_kind("TS_1_rec")
+    ('half tomogram', 'denoised or corrected copy', '')
+    """
+    words = _words(name)
+    for kind in ("segmentation", "tilt series"):
+        if any(re.fullmatch(KINDS[kind], word) for word in words):
+            return kind
+    if HALF.search(name):
+        return "half tomogram"
+    copy = "denoised or corrected copy"
+    return copy if any(re.fullmatch(KINDS[copy], word) for word in words) else ""
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in re.split(r"[_.\- ()]+", name.lower()) if word]
+
+
+def specimen_name(name: object) -> str:
+    """Return the name of the specimen: a file's name without words of its processing.
+
+    Examples
+    --------
+    >>> specimen_name("rec_Position_2_half1.mrc"), specimen_name("Position_2_10.00Apx_denoised.mrc")
+    ('position_2', 'position_2')
+    >>> specimen_name("tomo_1.rec"), specimen_name("rec.mrc")
+    ('tomo_1', 'rec')
+    """
+    plain = plain_name(name)
+    words = _words(HALF.sub("_", UNITS.sub("_", plain)))
+    processing = "|".join(KINDS.values())
+    kept = [word for word in words if not re.fullmatch(processing, word)]
+    hard = [word for word in kept if not re.fullmatch(SOFT, word)]
+    if any(re.search("[a-z]", word) for word in hard):
+        kept = hard
+    return "_".join(kept or _words(plain))
+
+
+def specimen_of(path: str) -> str:
+    """Return the specimen of a path or address in the table of tomograms.
+
+    Folders count, since `TS_1/rec.mrc` and `TS_2/rec.mrc` differ; folders named by a kind of
+    volume (`even`, `denoised`) do not. Of a copick project the run counts.
+    """
+    if is_remote(path):
+        kind, _, rest = path.partition(":")
+        address, _, query = rest.partition("?")
+        runs = urllib.parse.parse_qs(query).get("run", [""]) if kind == "copick" else [query]
+        return f"{kind}:{address}?{runs[0]}".lower()
+    file = Path(path).expanduser().absolute()
+    processing = "|".join([*KINDS.values(), SOFT])
+    folders = [
+        part
+        for part in file.parent.parts
+        if not all(re.fullmatch(processing, word) for word in _words(HALF.sub("_", part)))
+    ]
+    return "/".join([*folders, specimen_name(file.name)])
+
+
+def match_tomogram(names: Iterable[object], tomogram: str) -> set[object]:
+    """Return the names in a file that stand for a tomogram; several if they are ambiguous.
+
+    The first rule that any name satisfies decides: the same name; the same characters, since a
+    table's names hold only letters, digits, `_` and `-`; the same specimen; the same specimen with
+    numbers of another width (`TS_1`, `TS_001`). A number that is the only name stands for the
+    tomogram that ends in it.
+
+    Examples
+    --------
+    >>> sorted(match_tomogram(["x/TS.1.mrc", "TS.2"], "TS_1"))
+    ['x/TS.1.mrc']
+    >>> sorted(match_tomogram(["TS_01_rec", "TS_11_rec"], "TS_1"))
+    ['TS_01_rec']
+    """
+    unique = set(names)
+    rules = (
+        plain_name,
+        lambda name: re.sub(r"[^A-Za-z0-9_-]", "_", plain_name(name)).lower(),
+        specimen_name,
+        lambda name: re.sub(r"(?<!\d)0+(?=\d)", "", specimen_name(name)),
+    )
+    for rule in rules:
+        found = {name for name in unique if rule(name) == rule(tomogram)}
+        if found:
+            return found
+    number = re.search(r"\d+$", plain_name(tomogram))
+    only = plain_name(next(iter(unique))) if len(unique) == 1 else ""
+    return unique if number and only.isdecimal() and int(only) == int(number[0]) else set()
+
+
+def fingerprint(path: Path) -> tuple[int, str] | None:
+    """Return size and hash of some parts of a file's voxels: equal for copies of one file.
+
+    The header does not count. None if all parts hold one value.
+    """
+    size = path.stat().st_size
+    starts = np.linspace(HEADER_BYTES, max(HEADER_BYTES, size - SAMPLE_BYTES), SAMPLES)
+    with open(path, "rb") as file:
+        parts = []
+        for start in starts:
+            file.seek(int(start))
+            parts.append(file.read(SAMPLE_BYTES))
+    content = b"".join(parts)
+    return (size, hashlib.sha256(content).hexdigest()) if len(set(content)) > 1 else None
+
+
+def find_repeated(paths: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """Return pairs of tomograms that show one specimen, and the reason.
+
+    `paths` are files and addresses by tomogram, as in the table. Files are compared by inode, by
+    size and content, and by name; a file that does not exist only by name.
+    """
+    seen: dict[object, str] = {}
+    sizes: dict[int, list[str]] = {}
+    found: dict[tuple[str, str], str] = {}
+
+    def note(key: object, name: str, reason: str) -> None:
+        first = seen.setdefault(key, name)
+        if first != name:
+            found.setdefault((first, name), reason)
+
+    for name, path in paths.items():
+        file = Path(path)
+        if not is_remote(path) and file.is_file():
+            status = file.stat()
+            note((status.st_dev, status.st_ino), name, SAME_FILE)
+            sizes.setdefault(status.st_size, []).append(name)
+    for names in sizes.values():
+        for name in names if len(names) > 1 else ():
+            content = fingerprint(Path(paths[name]))
+            if content is not None:
+                note(content, name, "have the same content")
+    for name, path in paths.items():
+        note(specimen_of(path), name, "show the same specimen, by their names")
+    return [(*pair, reason) for pair, reason in found.items()]
+
+
+def make_thumbnail(data: NDArray[np.generic]) -> NDArray[np.float64] | None:
+    """Return the middle of a tomogram `(z, y, x)` in coarse blocks, high-passed, norm 1.
+
+    The borders are excluded: padding looks alike in all tomograms. None if the tomogram is too
+    small, or uniform.
+    """
+    from scipy import ndimage
+
+    depth, height, width = data.shape
+    if min(height, width) < 2 * THUMBNAIL:
+        return None
+    half = min(max(2, round(SLAB * depth / 2)), MAX_SECTIONS // 2)
+    middle = slice(max(0, depth // 2 - half), depth // 2 + half)
+    edges = [
+        np.linspace(n / 4, 3 * n / 4, THUMBNAIL + 1).round().astype(int) for n in (height, width)
+    ]
+    (top, bottom), (left, right) = (edge[[0, -1]] for edge in edges)
+    blocks = np.asarray(data[middle, top:bottom, left:right], np.float64).mean(axis=0)
+    for axis, edge in enumerate(edges):
+        blocks = np.add.reduceat(blocks, edge[:-1] - edge[0], axis=axis)
+        blocks = blocks / np.expand_dims(np.diff(edge), 1 - axis)
+    blocks = blocks - ndimage.gaussian_filter(blocks, 4)
+    spread = np.median(np.abs(blocks - np.median(blocks))) * 1.4826
+    if not spread > 0:
+        return None
+    blocks = np.clip(blocks / spread, -4, 4)
+    blocks = blocks - blocks.mean()
+    return np.asarray(blocks / np.linalg.norm(blocks))
+
+
+def find_alike(thumbnails: Mapping[str, NDArray[np.float64]]) -> list[tuple[str, str, float]]:
+    """Return pairs of tomograms whose thumbnails correlate, and the correlation."""
+    names: Sequence[str] = list(thumbnails)
+    if len(names) < 2:
+        return []
+    rows = np.stack([thumbnails[name].ravel() for name in names])
+    correlations = rows @ rows.T
+    return [
+        (names[i], names[j], float(correlations[i, j]))
+        for i in range(len(names))
+        for j in range(i + 1, len(names))
+        if abs(correlations[i, j]) > MIN_CORRELATION  # the contrast may be inverted
+    ]
+
+
+def find_alike_files(paths: Mapping[str, Path]) -> list[tuple[str, str, str]]:
+    """Return pairs of tomograms whose middles correlate, and the reason, as `find_repeated` does.
+
+    Compressed files, which take long to unpack, and broken ones are left out.
+    """
+    thumbnails = {}
+    for name, path in paths.items():
+        if find_opener(path) is not open:
+            continue
+        try:
+            with open_raw_volume(path) as raw:
+                thumbnail = make_thumbnail(raw.data)
+        except UserError:
+            continue
+        if thumbnail is not None:
+            thumbnails[name] = thumbnail
+    return [
+        (first, second, f"look alike (correlation {correlation:.2f})")
+        for first, second, correlation in find_alike(thumbnails)
+    ]
