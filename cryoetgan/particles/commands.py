@@ -166,7 +166,7 @@ def score(
     import pandas as pd
 
     from cryoetgan.particles.matching.decoys import make_decoys
-    from cryoetgan.particles.matching.score import score_picks
+    from cryoetgan.particles.matching.score import contrast_warning, score_picks
     from cryoetgan.particles.matching.template import SearchOptions
     from cryoetgan.physics.coordinates import warn_of_picks_outside
 
@@ -179,6 +179,8 @@ def score(
     warn_of_picks_outside(places, volume.data.shape, picks, tomogram)
     maps = mrc.read_maps(search.template, volume.voxel_size, tomogram)
     found = score_picks(volume, places, maps, options, None if decoys == "none" else make_decoys)
+    if warning := contrast_warning(found):
+        log.warning("%s: %s", tomogram, warning)
     rows = []
     for name, fits in found.items():
         part = table[["cryoetganId"]].copy()
