@@ -28,7 +28,7 @@ from cryoetgan.translation.residual.scene_bank import read_models, simulate_scen
 from cryoetgan.translation.residual.settings import ResidualSettings
 from cryoetgan.translation.residual.trainer import ResidualTrainer
 from cryoetgan.translation.residual.translator import pack_models
-from cryoetgan.translation.training_run import TrainingRun, config_text
+from cryoetgan.translation.training_run import TrainingRun, config_text, csv_text
 
 log = logging.getLogger("cryoetgan")
 
@@ -134,7 +134,8 @@ def train(
         "box": inputs.subtomograms.box,
         "optics": inputs.subtomograms.optics.to_dict("records"),
     }
-    TrainingRun(trainer, folder, about, event_writer).run()
+    rows = state.get("log", []) if state else []
+    TrainingRun(trainer, folder, about, rows, event_writer).run()
     processes.close()
 
 
@@ -221,7 +222,7 @@ def resume(trainer: Trainer, state: dict[str, Any], folder: Path) -> None:
 
 
 def complete(folder: Path, state: dict[str, Any]) -> None:
-    """Write the files that a finished run lacks; the log cannot be written again."""
+    """Write the files that a finished run lacks."""
     log.info("%s: is trained already (%d steps)", folder, state["step"])
     finished = folder / checkpoint.NAME
     if not finished.exists() or checkpoint.read(finished)["step"] != state["step"]:
@@ -229,7 +230,7 @@ def complete(folder: Path, state: dict[str, Any]) -> None:
     if not (folder / "config.yaml").exists():
         write_text(folder / "config.yaml", config_text(state["key"]))
     if not (folder / "log.csv").exists():
-        log.warning("%s: its log.csv is missing; delete the folder to train anew", folder)
+        write_text(folder / "log.csv", csv_text(state.get("log", [])))
 
 
 def import_event_writer() -> Any:

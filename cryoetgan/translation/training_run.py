@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,12 +26,17 @@ SAVE_EVERY_SECONDS = 60.0
 class TrainingRun:
     """Run a trainer; log its losses and save its state.
 
-    `about` is the content of the checkpoint beside the trainer's state, `event_writer` the class of
-    TensorBoard's writer.
+    `about` is the content of the checkpoint beside the trainer's state and the rows of the log,
+    `rows` the log of a resumed run, `event_writer` the class of TensorBoard's writer.
     """
 
     def __init__(
-        self, trainer: Trainer, folder: Path, about: Mapping[str, Any], event_writer: Any = None
+        self,
+        trainer: Trainer,
+        folder: Path,
+        about: Mapping[str, Any],
+        rows: Sequence[dict[str, Any]] = (),
+        event_writer: Any = None,
     ) -> None:
         self.trainer, self.settings = trainer, trainer.settings
         self.folder, self.about = folder, about
@@ -40,7 +45,7 @@ class TrainingRun:
         self.log_every = max(1, self.settings.steps // LOG_ROWS)
         self.save_every_steps = int(os.environ.get("CRYOETGAN_SAVE_EVERY_STEPS", "0"))
         self.saved_at = time.monotonic()
-        self.rows = read_log(folder / "log.csv", trainer.step)
+        self.rows = list(rows)
         self.events: Any = None
         if self.writes:
             folder.mkdir(parents=True, exist_ok=True)
@@ -119,9 +124,10 @@ class TrainingRun:
         state = self.trainer.state()
         self.saved_at = time.monotonic()
         if self.writes:
-            # the log first: every row that a state implies is then on disk
             write_text(self.folder / "log.csv", csv_text(self.rows))
-            checkpoint.save(self.folder / checkpoint.IN_PROGRESS, {**self.about, **state})
+            # the state holds the log, too: a lost or edited log.csv is written again
+            content = {**self.about, **state, "log": self.rows}
+            checkpoint.save(self.folder / checkpoint.IN_PROGRESS, content)
 
     def stop_diverged(self, error: DivergedError) -> NoReturn:
         """Write the log and end the run with a message."""
@@ -141,18 +147,6 @@ def config_text(key: Mapping[str, Any]) -> str:
     lines = [f"# preset {key['preset']}, seed {key['seed']}, cryoetgan {__version__}"]
     lines += [f"# {kind}: {value}" for kind, value in key["inputs"].items()]
     return "\n".join([*lines, yaml.safe_dump(settings, sort_keys=False)])
-
-
-def read_log(path: Path, step: int) -> list[dict[str, Any]]:
-    """Return the rows of a log up to a step."""
-    if step == 0 or not path.exists():
-        return []
-    try:
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
-        return rows[rows["step"].astype(int) <= step].to_dict("records")
-    except (KeyError, ValueError) as error:
-        log.warning("%s: is not a training log (%s); a new log starts", path, error)
-        return []
 
 
 def csv_text(rows: list[dict[str, Any]]) -> str:

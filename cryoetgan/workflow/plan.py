@@ -10,6 +10,7 @@ from typing import Any
 
 from cryoetgan.config import Config
 from cryoetgan.config import check as check_config
+from cryoetgan.errors import UserError
 from cryoetgan.tables import ClassRow, TomogramRow, read_classes, read_tomograms
 from cryoetgan.workflow.evaluation import EvaluationPlan
 from cryoetgan.workflow.shell_options import format_options, section_options
@@ -84,6 +85,7 @@ class Plan:
         rows = read_tomograms(Path(self.find(self.config.tomograms.table)))
         self.classes: dict[str, ClassRow] = {row.class_: row for row in classes}
         self.tomograms: dict[str, TomogramRow] = {row.tomogram: row for row in rows}
+        self._check_paths()
         self.simulated = [row.tomogram for row in rows if row.is_simulated]
         self.annotated = [row.tomogram for row in rows if row.is_simulated or row.annotations]
         self.training = [row.tomogram for row in rows if row.split in ("train", None)]
@@ -103,6 +105,21 @@ class Plan:
         self.evaluation = EvaluationPlan(self)
 
     # files
+
+    def _check_paths(self) -> None:
+        """Raise `UserError` if an input has braces: Snakemake has no escape for them in files."""
+        config = self.config
+        paths = [row.source for row in self.classes.values() if row.kind in ("file", "map")]
+        for row in self.tomograms.values():
+            paths += [] if row.is_remote else [row.path]
+            paths += [path for path in (row.annotations, row.mask) if path]
+        paths += [config.densities.prior or "", *self.curation_files(), config.translation.preset]
+        for path in paths:
+            if set("{}") & set(path):
+                raise UserError(
+                    f"{path}: has braces, which Snakemake takes for wildcards; rename the file or "
+                    "folder, or give a link to it"
+                )
 
     def find(self, name: str) -> str:
         """Return a file that the configuration or a table names."""

@@ -19,8 +19,16 @@ def format_options(**values: Any) -> str:
             if item is True:
                 words.append(name)
             elif item is not None and item is not False:
-                words.append(f"{name}={shlex.quote(_format_value(item))}")
+                words.append(f"{name}={quote(_format_value(item))}")
     return " ".join(words)
+
+
+def quote(text: str) -> str:
+    """Return text quoted for bash, without braces: Snakemake would take them for variables."""
+    if not set("{}") & set(text):
+        return shlex.quote(text)
+    escapes = {"\\": "\\\\", "'": "\\'", "{": "\\x7b", "}": "\\x7d"}
+    return "$'" + "".join(escapes.get(char, char) for char in text) + "'"
 
 
 def section_options(section: Section, *keys: str, **renamed: str) -> str:

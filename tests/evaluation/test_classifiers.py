@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from cryoetgan.evaluation.cb3d import CB3D
-from cryoetgan.evaluation.classifiers.classifier import standardise
+from cryoetgan.evaluation.classifiers.classifier import KIND, load_classifier, standardise
+from cryoetgan.evaluation.classifiers.small_cnn import SmallCNN
 from cryoetgan.evaluation.classifiers.train_classifier import (
     TrainingOptions,
     rotate_half_turn,
@@ -16,6 +17,7 @@ from cryoetgan.evaluation.classifiers.train_classifier import (
 )
 from cryoetgan.evaluation.labelled_sets import draw_balanced, load_labelled
 from cryoetgan.io.volume_set import read_volume_set, write_volume_set
+from cryoetgan.io.weights import DamagedError, write_weights
 from cryoetgan.physics.optics import missing_wedge
 from tests.conftest import refused
 from tests.evaluation.conftest import shapes
@@ -160,7 +162,7 @@ def test_the_number_of_training_volumes_can_be_given(cryoetgan, shape_sets):
         (("--test-split", "validation"), ["validation"]),
         (("--network", "resnet"), ["resnet"]),
         (("--epochs", 0), ["--epochs"]),
-        (("--reuse", "broken.pt"), ["broken.pt", "is not a classifier"]),
+        (("--reuse", "broken.pt"), ["broken.pt", "is not a valid classifier"]),
     ],
 )
 def test_unsuitable_input_is_refused(cryoetgan, shape_sets, rng, words, expected):
@@ -174,3 +176,27 @@ def test_unsuitable_input_is_refused(cryoetgan, shape_sets, rng, words, expected
     done = cryoetgan("evaluation", "classify", *given, "-o", "x.json", cwd=shape_sets, code=2)
     refused(done, *expected)
     assert not (shape_sets / "x.json").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"network": "resnet"},
+        {"network": ["small"]},
+        {"classes": [1, 2]},
+        {"box": 1 << 40},
+        {"box": "16"},
+        {"classes": ["a"] * 3},
+        {"state": {}},
+        {"state": None},
+    ],
+)
+def test_a_changed_classifier_is_refused(tmp_path, change):
+    state = SmallCNN(16, 2).state_dict()
+    content = {"network": "small", "classes": ["a", "b"], "box": 16, "validation": None, "key": {}}
+    write_weights(tmp_path / "c.pt", KIND, {**content, "state": state})
+    loaded, _ = load_classifier(tmp_path / "c.pt", torch.device("cpu"), 16)
+    assert loaded.classes == ["a", "b"]
+    write_weights(tmp_path / "c.pt", KIND, {**content, "state": state, **change})
+    with pytest.raises(DamagedError, match="evaluation classify"):
+        load_classifier(tmp_path / "c.pt", torch.device("cpu"))

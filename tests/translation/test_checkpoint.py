@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cryoetgan.errors import UserError
+from cryoetgan.io.weights import write_weights
 from cryoetgan.translation.engine import checkpoint
 from cryoetgan.translation.translate import open_translator
 from tests.conftest import refused
@@ -36,8 +37,8 @@ def test_other_files_are_refused(here, tmp_path, sets):
     path.write_bytes(b"not a checkpoint")
     words = ("translation", "translate", "x.pt", "d.star", "-o", "x.star")
     refused(here(*words, code=2), "x.pt", "train again")
-    torch.save({"format": 3, "state": {}}, path)  # a classifier
-    assert "is not a checkpoint of `translation train`" in refusal(path)
+    write_weights(path, "classifier", {"state": {}})
+    assert "it is a classifier" in refusal(path)
     torch.save({"format": 1, "version": "0", "code": refusal}, path)  # code
     assert "unexpected content" in refusal(path)
     assert "weights_only" not in refusal(path)

@@ -243,17 +243,41 @@ def test_a_damaged_state_is_kept(here, tmp_path, train):
     assert (tmp_path / "t/training.old.pt").read_bytes() == b"half a state"
 
 
+def test_a_damaged_checkpoint_does_not_block_training(here, tmp_path, train):
+    """checkpoint.pt and training.pt are one file at the end of a run; damage hits both."""
+    write_preset(tmp_path, 1)
+    here(*train)
+    finished, state = tmp_path / "t/checkpoint.pt", tmp_path / "t/training.pt"
+    whole = finished.read_bytes()
+    with open(finished, "r+b") as file:
+        file.truncate(1000)
+    said = here(*train).stderr
+    assert "checkpoint.old.pt" in said
+    assert "training.old.pt" in said
+    assert finished.read_bytes() == whole
+    # damage to one of them alone costs nothing
+    state.unlink()
+    state.write_bytes(whole)
+    finished.unlink()
+    finished.write_bytes(whole[:-1])
+    assert "trained already" in here(*train).stderr
+    assert finished.read_bytes() == whole
+
+
 def test_a_run_without_log_or_settings_is_completed(here, tmp_path, train):
     write_preset(tmp_path, 2)
     here(*train)
-    settings = (tmp_path / "t/config.yaml").read_text()
-    (tmp_path / "t/config.yaml").unlink()
-    (tmp_path / "t/log.csv").unlink()
-    assert "log.csv is missing" in here(*train).stderr
-    assert (tmp_path / "t/config.yaml").read_text() == settings
+    whole = {name: (tmp_path / "t" / name).read_text() for name in ("config.yaml", "log.csv")}
+    for name in whole:
+        (tmp_path / "t" / name).unlink()
+    here(*train)
+    assert {name: (tmp_path / "t" / name).read_text() for name in whole} == whole
+    # the state holds the rows of the log, so that a lost or edited log loses none
     (tmp_path / "t/log.csv").write_text("garbage\n1,2\n")
-    assert "is not a training log" in here(*train, "--steps", 3).stderr
-    assert (tmp_path / "t/log.csv").read_text().startswith("step,")
+    here(*train, "--steps", 3)
+    log = (tmp_path / "t/log.csv").read_text()
+    assert log.startswith(whole["log.csv"])
+    assert log.splitlines()[-1].startswith("3,")
 
 
 def test_the_settings_of_a_run_are_a_preset(here, tmp_path, sets, trained):

@@ -1,5 +1,7 @@
 """The plan of a run: files, options and dependencies, without Snakemake."""
 
+import subprocess
+
 import pytest
 import yaml
 
@@ -213,3 +215,19 @@ def test_a_run_that_cannot_work_is_refused(plan, changed, words):
 def test_a_row_with_the_name_of_a_synthetic_tomogram_is_refused(plan):
     with pytest.raises(UserError, match=r"synthetic_1.*rename"):
         plan(TOMOGRAMS.replace("t2\t", "synthetic_1\t"), tomograms={"synthetic": 1})
+
+
+@pytest.mark.parametrize(
+    "text", ["A {x} {{y}}", "it's {a} \\ $HOME `id` \"", "plain", "%s\n{", "}"]
+)
+def test_text_with_braces_reaches_the_command_through_snakemake(text):
+    options = format_options(title=text)
+    assert options.format() == options  # Snakemake formats parameters
+    done = subprocess.run(["bash", "-c", f"printf %s {options}"], capture_output=True, text=True)
+    assert done.stdout == f"--title={text}"
+
+
+def test_paths_with_braces_are_refused(plan):
+    """Snakemake takes braces in the name of an input for wildcards, and has no escape for them."""
+    with pytest.raises(UserError, match=r"my\{x\}/t1.mrc: has braces"):
+        plan(SINGLE.replace("t1.mrc", "my{x}/t1.mrc"))

@@ -25,6 +25,7 @@ from cryoetgan.code_hash import code_hash
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation.ablations import ABLATIONS
 from cryoetgan.io.files import write_text
+from cryoetgan.setup.inputs import refuse_unsafe_tables
 from cryoetgan.translation.presets import read_preset
 from cryoetgan.workflow import console
 from cryoetgan.workflow.shell_options import format_options, section_options
@@ -32,6 +33,10 @@ from cryoetgan.workflow.plan import Plan, arrays, find_file, one_of, stack
 from cryoetgan.workflow.translation import SETS, UNCERTAINTY_MAPS
 
 PACKAGE = Path(cryoetgan.__file__).parent
+if set("{}") & set(str(ROOT)):
+    raise WorkflowError(
+        f"{ROOT}: has braces, which Snakemake takes for variables; rename it"
+    )
 # activation of a conda environment drops PYTHONPATH: it is set again after it
 PATHS = f"PYTHONPATH={shlex.quote(str(ROOT))} " if IS_CHECKOUT else ""
 shell.prefix(f"set -euo pipefail; export {PATHS}PYTHONUNBUFFERED=1; ")

@@ -1,5 +1,6 @@
 """A trained classifier of volumes: its probabilities, its features, its file."""
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,10 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cryoetgan.errors import UserError
+from cryoetgan.errors import UserError, shown
 from cryoetgan.evaluation.cb3d import CB3D, LAYERS
 from cryoetgan.evaluation.classifiers.small_cnn import SmallCNN
-from cryoetgan.io.files import atomic, check_exists
+from cryoetgan.io.weights import DamagedError, find_difference, read_weights, write_weights
+
+KIND = "classifier"
+KEYS = {"network", "classes", "box", "validation", "key", "state"}
+ADVICE = "delete it and run `evaluation classify` again"
+MAX_BOX = 1024
+"""Voxels."""
 
 
 @dataclass(frozen=True)
@@ -118,27 +125,30 @@ def save_classifier(path: Path, classifier: Classifier, key: dict[str, Any]) -> 
         "key": key,
         "state": {k: v.cpu() for k, v in classifier.network.state_dict().items()},
     }
-    # to an open file: given a path, torch writes its (random) name into the archive
-    with atomic(path) as part, open(part, "wb") as file:
-        torch.save(content, file)
+    write_weights(path, KIND, content)
 
 
 def load_classifier(
     path: Path, device: torch.device, box: int | None = None
 ) -> tuple[Classifier, dict[str, Any]]:
     """Read a classifier of boxes of `box` voxels, and the key of its training set."""
-    path = check_exists(path, "classifier")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        name, classes, trained_box = content["network"], content["classes"], content["box"]
-        network = NETWORKS[name].build(trained_box, len(classes))
-        network.load_state_dict(content["state"])
-        validation, key = content["validation"], content["key"]
-    except Exception as error:  # a broken file raises one of many kinds
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"{path}: is not a classifier of `evaluation classify` ({first})"
-        ) from error
+    content = read_weights(path, KIND, KEYS, ADVICE)
+    name, classes, trained_box = content["network"], content["classes"], content["box"]
+    validation, key = content["validation"], content["key"]
+    wrong = ""
+    if not isinstance(name, str) or name not in NETWORKS:
+        wrong = f"its network is {shown(name)}"
+    elif not (isinstance(classes, list) and all(isinstance(n, str) for n in classes) and classes):
+        wrong = "its classes are not names"
+    elif not (isinstance(trained_box, int) and 0 < trained_box <= MAX_BOX):
+        wrong = f"its box is {shown(trained_box)}"
+    else:
+        build = functools.partial(NETWORKS[name].build, trained_box, len(classes))
+        wrong = find_difference(build, content["state"])
+    if wrong:
+        raise DamagedError(f"{path}: is not a valid {KIND} ({wrong}); {ADVICE}")
+    network = build()
+    network.load_state_dict(content["state"])
     if box not in (None, trained_box):
         raise UserError(f"{path}: was trained on boxes of {trained_box} voxels, not {box}")
     network = network.to(device).eval()  # an error of the device is not one of the file

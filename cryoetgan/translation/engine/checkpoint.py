@@ -7,90 +7,35 @@ same settings resume; other settings are refused while `checkpoint.pt` exists. T
 
 import logging
 import os
-import pickle
 import shutil
-import sys
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from cryoetgan import __version__
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import atomic, check_exists
+from cryoetgan.io.files import atomic
+from cryoetgan.io.weights import DamagedError, read_weights, write_weights
 
 log = logging.getLogger("cryoetgan")
-FORMAT = 1
-NAME, IN_PROGRESS, BACKUP = "checkpoint.pt", "training.pt", "training.old.pt"
+KIND = "checkpoint"
+NAME, IN_PROGRESS = "checkpoint.pt", "training.pt"
 MAY_DIFFER = ("steps", "epochs", "compile")
 """Settings that do not change the result of a step."""
-DAMAGE = (
-    RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, IndexError, TypeError,
-    AttributeError, zipfile.BadZipFile,
-)  # fmt: skip
-"""Errors that torch raises if a file is damaged."""
 KEYS = {
-    "format", "version", "settings", "key", "code", "scalers", "networks", "average", "initial",
+    "settings", "key", "code", "scalers", "networks", "average", "initial",
     "imaging", "optics", "voxel_size", "step",
 }  # fmt: skip
 """Keys of every checkpoint."""
 
 
-class DamagedError(UserError):
-    """A file is not a complete checkpoint."""
-
-
 def save(path: Path, content: Mapping[str, Any]) -> None:
     """Write a checkpoint atomically."""
-    # given a path, torch writes its (random) name into the archive
-    with atomic(path) as part, open(part, "wb") as file:
-        torch.save(_rebuild({"format": FORMAT, "version": __version__, **content}), file)
-
-
-def _rebuild(value: Any) -> Any:
-    """Return the same content in new containers, with interned strings.
-
-    A pickle refers to an object that it holds already. The bytes therefore depend on whether two
-    equal strings are one object, and the file of a resumed run would differ.
-    """
-    if isinstance(value, Mapping):
-        return {_rebuild(name): _rebuild(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)([_rebuild(item) for item in value])
-    return sys.intern(value) if isinstance(value, str) else value
+    write_weights(path, KIND, content)
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read a checkpoint; only tensors and plain values are loaded.
-
-    Raises `DamagedError` if the file is damaged or not a checkpoint.
-    """
-    path = check_exists(path, "checkpoint")
-    try:
-        if zipfile.is_zipfile(path):  # torch does not check the sums of its parts
-            with zipfile.ZipFile(path) as archive:
-                part = archive.testzip()
-            if part is not None:
-                raise ValueError(f"its part {part} has changed since it was written")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except DAMAGE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if isinstance(error, pickle.UnpicklingError):
-            # torch's message explains how to run code from the file: it must not be shown
-            reason = "unexpected content"
-        raise DamagedError(f"{path}: is not a valid checkpoint ({reason}); train again") from error
-    if not isinstance(content, dict) or not isinstance(content.get("version"), str):
-        raise DamagedError(f"{path}: is not a checkpoint of `translation train`")
-    if content.get("format") != FORMAT:
-        raise UserError(
-            f"{path}: has format {content.get('format')} of cryoetgan {content['version']}, this "
-            f"version ({__version__}) reads format {FORMAT}; update, or train again"
-        )
-    if missing := sorted(KEYS - set(content)):
-        raise DamagedError(f"{path}: is not a valid checkpoint (no {', '.join(missing)})")
-    return content
+    """Read a checkpoint; raise `DamagedError` if the file is damaged or not a checkpoint."""
+    return read_weights(path, KIND, KEYS, "train again")
 
 
 def find_differences(content: Mapping[str, Any], key: Mapping[str, Any]) -> list[str]:
@@ -117,7 +62,12 @@ def find_state(folder: Path, key: Mapping[str, Any], code: str) -> dict[str, Any
     trained anew by other code only once its checkpoint is gone; an unfinished run resumes.
     """
     finished, newest = folder / NAME, folder / IN_PROGRESS
-    checkpoint = read(finished) if finished.exists() else None
+    checkpoint = None
+    if finished.exists():
+        try:
+            checkpoint = read(finished)
+        except DamagedError as error:
+            _set_aside(finished, str(error))
     if checkpoint and (different := find_differences(checkpoint, key)):
         raise UserError(
             f"{finished}: was trained with other {', '.join(different)}; delete the folder to train "
@@ -143,9 +93,15 @@ def find_state(folder: Path, key: Mapping[str, Any], code: str) -> dict[str, Any
             state["version"],
         )
     if reason and not state:
-        log.warning("%s; kept as %s, training starts anew", reason, BACKUP)
-        os.replace(newest, newest.with_name(BACKUP))
+        _set_aside(newest, f"{reason}; training starts anew")
     return state
+
+
+def _set_aside(path: Path, reason: str) -> None:
+    """Rename a file that cannot be used, and say so."""
+    backup = path.with_name(f"{path.stem}.old.pt")
+    log.warning("%s; the file is kept as %s", reason, backup.name)
+    os.replace(path, backup)
 
 
 def finish(folder: Path) -> None:

@@ -16,6 +16,7 @@ from cryoetgan.devices import multiplies_bfloat16
 from cryoetgan.errors import UserError
 from cryoetgan.io.memmap import release_pages
 from cryoetgan.io.volume_set import VolumeSet
+from cryoetgan.io.weights import find_difference
 from cryoetgan.translation.engine.scaling import Scaler
 
 Volumes = NDArray[np.float32]
@@ -63,15 +64,13 @@ class Translator(ABC):
         if direction == "sd":
             weights = content["networks"].items()
             state = {k.removeprefix("G_sd."): v for k, v in weights if k.startswith("G_sd.")}
-        generator = self.build_generator()
-        try:
-            generator.load_state_dict(state)
-        except RuntimeError as error:
-            reason = str(error).splitlines()[-1].strip()[:150]
+        if difference := find_difference(self.build_generator, state):
             raise UserError(
                 f"{path}: was written by cryoetgan {content['version']} (this is {__version__}), "
-                f"whose networks differ: {reason}; train again"
-            ) from error
+                f"whose networks differ: {difference}; train again"
+            )
+        generator = self.build_generator()
+        generator.load_state_dict(state)
         self.generator: Any = generator.to(device).eval()
 
     def scaler(self, domain: str) -> Scaler:
