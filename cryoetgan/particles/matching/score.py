@@ -13,7 +13,7 @@ from cryoetgan.io.exclusion import ExclusionMask, excluded_voxels
 from cryoetgan.io.memmap import release_pages
 from cryoetgan.io.mrc import Volume
 from cryoetgan.particles.extraction import cut_seen_box
-from cryoetgan.particles.matching.align import Aligner
+from cryoetgan.particles.matching.align import MAX_SEARCH_SHIFT, Aligner
 from cryoetgan.particles.matching.decoys import make_decoys
 from cryoetgan.particles.matching.template import (
     FourierBand,
@@ -25,7 +25,7 @@ from cryoetgan.particles.matching.template import (
     template_box,
 )
 from cryoetgan.particles.picking.pick import radius_of_map
-from cryoetgan.physics.geometry import centre_distance, relion_from_rotation
+from cryoetgan.physics.geometry import centre_distance, centres_inside, relion_from_rotation
 from cryoetgan.progress import track
 
 Floats = NDArray[np.floating]
@@ -117,10 +117,10 @@ def score_picks(
         name: centre_distance(box) <= radius_of_map(density, 1.0) for name, density in maps.items()
     }
     # boxes at whole voxels need no interpolation; the shifts found are subvoxel
-    centres = np.floor(np.asarray(coordinates, float) + 0.5)
+    centres = box_centres(tomogram, coordinates, box)
     for part in track(list(batches(len(centres), PICKS_PER_BATCH)), "scoring"):
         here = centres[part]
-        cut = [cut_seen_box(volume, excluded, centre, box) for centre in here]
+        cut = [cut_seen_box(volume, excluded, centre, box, tomogram.part) for centre in here]
         boxes = torch.as_tensor(np.stack([values for values, _ in cut]), device=device)
         smooth = [ndimage.uniform_filter(values, SMOOTHING) for values, _ in cut]
         vectors, factor = band_vectors(boxes, band), np.sqrt([seen for _, seen in cut])
@@ -167,13 +167,28 @@ def contrast_warning(found: Mapping[str, PickScores]) -> str | None:
     )
 
 
+def box_centres(tomogram: Volume, coordinates: Floats, box: int) -> Floats:
+    """Return the voxels `(N, 3)` xyz at which boxes are cut, whole numbers.
+
+    They are nearest to the coordinates. Of a set, a box is moved inside its part if the search
+    still reaches the particle.
+    """
+    places = np.asarray(coordinates, float)
+    nearest = np.floor(places + 0.5)
+    if tomogram.part is None or tomogram.part < box:
+        return nearest
+    inside = centres_inside(places, tomogram.data.shape, box, tomogram.part)
+    near = np.linalg.norm(places - inside, axis=1) <= MAX_SEARCH_SHIFT
+    return np.where(near[:, None], inside, nearest)
+
+
 def whitened_band(
     tomogram: Volume, box: int, options: SearchOptions, excluded: ExclusionMask
 ) -> FourierBand:
     """Return the band of the scores of boxes in a tomogram (`search_band`, `whiten`)."""
     device = choose_device(options.device)
     band = search_band(box, tomogram.voxel_size, options, device)
-    return whiten(band, tomogram.data, excluded)
+    return whiten(band, tomogram.data, excluded, tomogram.part)
 
 
 def discount_dense(scores: Floats, greys: Floats) -> Floats:
@@ -188,7 +203,12 @@ def discount_dense(scores: Floats, greys: Floats) -> Floats:
     return np.minimum(1.0, limit / np.maximum(greys, 1e-20))
 
 
-def whiten(band: FourierBand, volume: NDArray[np.generic], excluded: ExclusionMask) -> FourierBand:
+def whiten(
+    band: FourierBand,
+    volume: NDArray[np.generic],
+    excluded: ExclusionMask,
+    part: int | None = None,
+) -> FourierBand:
     """Return a band whose weights divide each Fourier shell by its amplitude in a tomogram.
 
         weight(k) ~ 1 / sqrt(P(k) + 0.1 max P)
@@ -200,7 +220,7 @@ def whiten(band: FourierBand, volume: NDArray[np.generic], excluded: ExclusionMa
     shells = (band.points.norm(dim=1) * box).round().long().cpu().numpy()
     counts = np.maximum(np.bincount(shells), 1)
     powers = []
-    for number, corner in enumerate(spread_corners(volume.shape, box), start=1):
+    for number, corner in enumerate(spread_corners(volume.shape, box, part), start=1):
         cut = tuple(slice(a, a + box) for a in corner)
         if not (excluded and excluded[cut].any()):
             spectrum = np.fft.rfftn(np.asarray(volume[cut], np.float32)).ravel()[index]
@@ -215,9 +235,12 @@ def whiten(band: FourierBand, volume: NDArray[np.generic], excluded: ExclusionMa
     return replace(band, weights=band.weights * factor.to(band.weights.device))
 
 
-def spread_corners(shape: tuple[int, ...], box: int) -> NDArray[np.int_]:
+def spread_corners(shape: tuple[int, ...], box: int, part: int | None = None) -> NDArray[np.int_]:
     """Return `(N, 3)` corners zyx of at most `WHITENING_BOXES` boxes, spread evenly over a volume."""
-    lines = [np.arange(0, max(n - box, -1) + 1, box) for n in shape]
+    edges = shape if part is None else (part, *shape[1:])
+    lines = [np.arange(0, max(n - box, -1) + 1, box) for n in edges]
+    if part is not None:
+        lines[0] = np.concatenate([first + lines[0] for first in range(0, shape[0], part)])
     corners = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, 3)
     count = min(len(corners), WHITENING_BOXES)
     return corners[np.linspace(0, len(corners) - 1, count).astype(int)]
