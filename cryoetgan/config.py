@@ -444,7 +444,22 @@ def _explain_one(item: Any, model: type[BaseModel]) -> str:
         return f"{place} is {shown(item['input'])}: letters, digits, _ and - only"
     if item["type"] == "missing":
         return f"{place} is missing; fill it in"
+    if item["type"] == "string_type" and item["input"] is not None:
+        return _explain_text(place, item["input"])
     return f"{place} is {shown(item['input'])}: {message[0].lower()}{message[1:]}"
+
+
+def _explain_text(place: str, value: Any) -> str:
+    """Return the message for a value that YAML does not read as text: a number, a date, yes or no."""
+    if isinstance(value, list | tuple | dict):
+        return f"{place} is {shown(value)}: it must be one text"
+    kind = {bool: "yes or no", int: "a number", float: "a number"}.get(type(value), "a date")
+    written = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+    return (
+        f"{place} is {shown(value if isinstance(value, int | float) else written)}: YAML reads it as "
+        f"{kind}, but text is wanted; write it in quotes, as in `{place.rpartition('.')[2]}: "
+        f"'{written}'`; zeros in front then stay"
+    )
 
 
 def _keys(model: type[BaseModel], parents: tuple[Any, ...]) -> list[str]:

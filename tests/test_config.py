@@ -159,3 +159,20 @@ def test_particles_lie_one_and_a_half_voxels_off_centre_unless_it_is_said():
 
     assert shift(voxel_size=12) == 18
     assert shift(voxel_size=12, max_shift=0.0) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "quoted"),
+    [
+        ("run: 007", "a number", "run: '7'"),
+        ("run: 2024-06-01", "a date", "run: '2024-06-01'"),
+        ("run: no", "yes or no", "run: 'no'"),
+        ("densities: {assembly: 1}", "a number", "assembly: '1'"),
+    ],
+)
+def test_text_that_yaml_reads_as_a_number_is_to_be_quoted(tmp_path, text, kind, quoted):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(UserError) as caught:
+        config.load(tmp_path / "c.yaml")
+    assert f"YAML reads it as {kind}" in str(caught.value)
+    assert f"in quotes, as in `{quoted}`" in str(caught.value)

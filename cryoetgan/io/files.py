@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from cryoetgan import __version__
 from cryoetgan.errors import UserError, shown
 
 COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz")
+COMPANIONS = ("_labels", "_instances", "_mask")
+"""Endings of the stems of volumes that belong to a tomogram."""
 
 MAX_YAML_VALUES = 100_000
-"""Values in a YAML file, those of anchors counted at each use."""
+"""Values in a YAML file; an anchor's values count at each use."""
 
 
 @contextlib.contextmanager
@@ -156,7 +159,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _check_yaml(node: Any, sizes: dict[int, int], path: Path) -> int:
-    """Return the number of values below a YAML node, those of anchors counted at each use."""
+    """Return the number of values below a YAML node; an anchor's values count at each use."""
     if id(node) in sizes:
         if not sizes[id(node)]:
             raise UserError(f"{path}: an anchor refers to itself; write its values out")
@@ -165,8 +168,8 @@ def _check_yaml(node: Any, sizes: dict[int, int], path: Path) -> int:
     if isinstance(node.value, list):
         pairs = [pair if isinstance(pair, tuple) else (pair,) for pair in node.value]
         if node.tag.endswith(":map"):
-            keys = [key.value for key, _ in pairs if isinstance(key.value, str)]
-            twice = sorted({key for key in keys if keys.count(key) > 1 and key != "<<"})
+            keys = Counter(pair[0].value for pair in pairs if isinstance(pair[0].value, str))
+            twice = [key for key, count in keys.items() if count > 1 and key != "<<"]
             if twice:
                 raise UserError(f"{path}: key {shown(twice[0])} stands twice; remove one")
         for pair in pairs:

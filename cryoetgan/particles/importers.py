@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError, format_shape
-from cryoetgan.io.files import check_exists, read_text
+from cryoetgan.io.files import check_exists, read_json, read_text
 from cryoetgan.io.star import ANGLES, COORDINATES, ORIGINS, particle_id, read_star
 from cryoetgan.particles.naming_columns import (
     CLASS_COLUMNS,
+    TOMOGRAM_COLUMNS,
     OtherTomogramError,
     check_run,
     find_columns,
@@ -124,6 +125,22 @@ def _find_inside(
             path, len(places), tomogram, *reach, format_shape(shape), advice,
         )  # fmt: skip
     return np.asarray(inside)
+
+
+def names_tomograms(path: Path) -> bool:
+    """Return whether every file of picks names the tomogram of its particles."""
+    return all(map(_names_tomograms, list_pick_files(path)))
+
+
+def _names_tomograms(path: Path) -> bool:
+    if path.suffix.lower() == ".star":
+        return bool(find_columns(read_star(path, any_names=True).particles, TOMOGRAM_COLUMNS))
+    if path.suffix.lower() == ".csv":
+        return bool(find_columns(read_csv_text(path), TOMOGRAM_COLUMNS))
+    if path.suffix.lower() == ".json":
+        content = read_json(path)
+        return isinstance(content, dict) and bool(content.get("run_name"))
+    return True
 
 
 def list_pick_files(path: Path) -> list[Path]:

@@ -5,11 +5,13 @@ import os
 import platform
 import re
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from cryoetgan.config import Config, load
 from cryoetgan.machine import gpu_names, memory_bytes, run_program
+from cryoetgan.progress import log
 from cryoetgan.setup.cost import estimate
 from cryoetgan.setup.inputs import Finding, check_inputs
 from cryoetgan.tables import read_classes, read_tomograms
@@ -18,6 +20,8 @@ PACKAGES = ["torch", "gemmi", "matplotlib", "jinja2", "snakemake"]
 OLDEST_CONDA = (24, 7, 1)
 USABLE_DISK = 0.95
 """Fraction of the free disk space that a run may fill."""
+CACHE_TEST_BYTES = 1 << 16
+"""A full disk or quota refuses to take them."""
 
 
 def examine(*paths: Path) -> dict[str, Any]:
@@ -32,6 +36,9 @@ def examine(*paths: Path) -> dict[str, Any]:
         configuration needs it), `optional` (missing, but not needed) or `warning`.
         `run`: the expected cost, from `estimate`.
     """
+    cache = _check_cache()
+    if cache.state != "ok":  # said even if the configuration has a mistake
+        log.warning("%s: %s", cache.what, cache.detail)
     config = load(*paths)
     classes = read_classes(_find_table(config.structures.table, paths[0]))
     tomograms = read_tomograms(_find_table(config.tomograms.table, paths[0]))
@@ -43,6 +50,7 @@ def examine(*paths: Path) -> dict[str, Any]:
         _check_eman2(config),
         gpu,
         _check_slurm(),
+        cache,
         *check_inputs(config, classes, tomograms),
     ]
     cost = estimate(config, classes, tomograms, gpu=gpu.state == "ok" and config.device != "cpu")
@@ -114,6 +122,21 @@ def _check_gpu() -> Finding:
 def _check_slurm() -> Finding:
     version = run_program("sbatch", "--version") or ""
     return _find("Slurm", version, "no sbatch; --profile slurm needs it")
+
+
+def _check_cache() -> Finding:
+    """Check that programs can write into the home folder: Snakemake and conda keep caches there."""
+    named = os.environ.get("XDG_CACHE_HOME")
+    folder = Path(named) if named else Path(os.environ.get("HOME") or "~").expanduser() / ".cache"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0" * CACHE_TEST_BYTES)
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        advice = "Snakemake may end in a traceback; first run: export XDG_CACHE_HOME=$PWD/.cache"
+        return Finding("home cache", "warning", f"{folder}: cannot be written ({reason}). {advice}")
+    return Finding("home cache", "ok", str(folder))
 
 
 def _check_disk(needed: float) -> Finding:

@@ -5,7 +5,7 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -14,13 +14,16 @@ from pydantic import BaseModel
 
 from cryoetgan.config import Config
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import check_exists, write_text
-from cryoetgan.io.mrc import PROTEIN_BRIGHT, read_header
+from cryoetgan.io.files import write_text
+from cryoetgan.io.mrc_header import Header
 from cryoetgan.physics.acquisition import read_acquisition
 from cryoetgan.progress import log
+from cryoetgan.setup.folder import choose_tilt_file, companions, find_tilt_files, read_folder
+from cryoetgan.tomograms.importing.contrast import measured_contrast
+from cryoetgan.tomograms.importing.convert import check_header_voxel_size
 from cryoetgan.tomograms.sources.listing import make_unique
+from cryoetgan.tomograms.specimens import plain_name
 
-SUFFIXES = (".mrc", ".rec", ".map")
 COLUMNS = ["tomogram", "path", "voxel_size", "tilt_low", "tilt_high", "tilt_step", "voltage"]
 COLUMNS += ["defocus", "ctf", "contrast", "split", "group", "annotations", "mask"]
 EXAMPLE_CLASSES = """class\tsource\tassembly\tchains\tradius\tcopies\tcount
@@ -39,23 +42,19 @@ HEAD = (
 LARGEST_PARTICLE = 300.0
 """Diameter of the largest particle of the example, angstrom."""
 BOX_OVER_PARTICLE = 1.3
-TILT_FILES = (".rawtlt", ".tlt", ".mdoc", ".mrc.mdoc", ".st.mdoc")
 ANNOTATIONS = ("_annotations.star", "_annotations.csv")
 MASKS = ("_mask.mrc", "_mask.rec")
-OTHER_VOLUMES = ("_labels", "_mask")
-"""Endings of the stems of volumes that belong to a tomogram."""
 
 
 def write_config(folder: Path, output: Path) -> list[Path]:
     """Write config.yaml, classes.tsv and tomograms.tsv; return the paths of the new files."""
-    tomograms = sorted(
-        path
-        for path in check_exists(folder, "folder").iterdir()
-        if path.suffix.lower() in SUFFIXES and not path.stem.endswith(OTHER_VOLUMES)
-    )
-    if not tomograms:
-        raise UserError(f"{folder}: holds no MRC file ({', '.join(SUFFIXES)})")
-    rows = [_row(path) for path in tomograms]
+    found = read_folder(folder)
+    for path, reason in sorted(found.excluded.items()):
+        log.info("%s is not listed: %s", path.name, reason)
+    if not found.chosen:
+        path, reason = next(iter(found.excluded.items()))
+        raise UserError(f"{folder}: holds no tomogram; {path.name}, for example: {reason}")
+    rows = [_row(path, header) for path, header in sorted(found.chosen.items())]
     taken: set[str] = set()
     for row in rows:
         row["tomogram"] = make_unique(row["tomogram"], taken)
@@ -67,7 +66,7 @@ def write_config(folder: Path, output: Path) -> list[Path]:
     voxel_size = max(10.0, sizes[len(sizes) // 2] if sizes else 10.0)
     box = max(16, 4 * math.ceil(BOX_OVER_PARTICLE * LARGEST_PARTICLE / voxel_size / 4))
     changes = {
-        "run": re.sub(r"[^A-Za-z0-9_.-]", "_", check_exists(folder).resolve().name) or "run",
+        "run": _unused_run(folder),
         "structures.table": str(output / "classes.tsv"),
         "tomograms.table": str(output / "tomograms.tsv"),
         "densities.voxel_size": voxel_size,
@@ -130,20 +129,54 @@ def _to_yaml(value: Any) -> str:
     return text.removesuffix("...").strip()
 
 
-def _row(path: Path) -> dict[str, Any]:
-    header = read_header(path)
-    known = header.voxel_size > 0 and header.voxel_size != 1
-    if not known:
-        log.warning("%s: its header has no voxel size; fill in column voxel_size", path)
+def _unused_run(folder: Path) -> str:
+    """Return a name for the run: the folder's, with a number if it has results already."""
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", folder.resolve().name).lstrip(".") or "run"
+    results = Path("results")
+    taken = {path.name for path in results.iterdir()} if results.is_dir() else set()
+    unused = make_unique(name, taken)
+    if unused != name:
+        log.warning("results/%s exists already, so the name of the run is %s", name, unused)
+    return unused
+
+
+def _row(path: Path, header: Header) -> dict[str, Any]:
+    size = _voxel_size(path, header)
     return {
-        "tomogram": re.sub(r"[^A-Za-z0-9_-]", "_", path.stem),
+        "tomogram": re.sub(r"[^A-Za-z0-9_-]", "_", plain_name(path)),
         "path": str(path),
-        "voxel_size": f"{header.voxel_size:.4g}" if known else "",
-        "contrast": "bright" if PROTEIN_BRIGHT in header.labels else "dark",
-        "annotations": next((str(m) for m in _companions(path, ANNOTATIONS)), ""),
-        "mask": next((str(m) for m in _companions(path, MASKS)), ""),
+        "voxel_size": size,
+        "contrast": _contrast(path, header),
+        "annotations": next((str(m) for m in companions(path, ANNOTATIONS)), ""),
+        "mask": next((str(m) for m in companions(path, MASKS)), ""),
         **(_from_record(path) or _from_tilt_file(path)),
     }
+
+
+def _contrast(path: Path, header: Header) -> str:
+    """Return the contrast of protein: as a label states it, as measured, or else dark."""
+    if header.is_bright:
+        return "bright"
+    try:
+        size = header.voxel_size if header.voxel_size > 1 else None
+        measured = measured_contrast(path, size)
+    except UserError as error:
+        log.warning("%s", error)
+        return "dark"
+    if measured.contrast is None:
+        log.warning("%s: %s; 'dark' is written, as most programs reconstruct", path, measured)
+    elif measured.contrast == "bright":
+        log.info("%s: %s", path, measured)
+    return measured.contrast or "dark"
+
+
+def _voxel_size(path: Path, header: Header) -> str:
+    """Return the header's voxel size if an import would accept it; the table overrides the header."""
+    try:
+        return f"{check_header_voxel_size(header.voxel_size, path):.6g}"
+    except UserError as error:
+        log.warning("%s", error)
+        return ""
 
 
 def _from_record(path: Path) -> dict[str, str]:
@@ -157,39 +190,22 @@ def _from_record(path: Path) -> dict[str, str]:
     return found | {"ctf": acquisition.ctf}
 
 
-def _companions(path: Path, endings: Sequence[str]) -> Iterator[Path]:
-    """Yield the files that belong to a tomogram by name: TS_1.mdoc belongs to TS_1_rec_bin4.mrc."""
-    stem = path.stem
-    while stem:
-        for ending in endings:
-            found = path.with_name(stem + ending)
-            if found.exists():
-                yield found
-        stem = stem.rpartition("_")[0]
-
-
 def _from_tilt_file(path: Path) -> dict[str, str]:
     """Return the tilt range from a tilt file; from an .mdoc file also voltage and defocus."""
-    found = {"ctf": "raw"}
-    file = next(_companions(path, TILT_FILES), None)
-    text = file.read_text(errors="replace") if file else ""
-    is_mdoc = file is not None and file.name.endswith("mdoc")
-    pattern = r"TiltAngle\s*=\s*(-?[\d.]+)" if is_mdoc else r"^\s*(-?[\d.]+)\s*$"
-    angles = sorted(float(angle) for angle in re.findall(pattern, text, re.MULTILINE))
-    if len(angles) < 2:
-        log.warning("%s: no tilt file found; fill in tilt_low and tilt_high", path)
-        return found
-    step = (angles[-1] - angles[0]) / (len(angles) - 1)
-    found |= {
-        "tilt_low": f"{angles[0]:g}",
-        "tilt_high": f"{angles[-1]:g}",
-        "tilt_step": f"{step:.2g}",
+    row = {"ctf": "raw"}
+    best = choose_tilt_file(path)
+    if best is None:
+        log.warning("%s: no readable tilt file found; fill in tilt_low and tilt_high", path)
+        return row
+    row |= {
+        "tilt_low": f"{best.angles[0]:.6g}",
+        "tilt_high": f"{best.angles[-1]:.6g}",
+        "tilt_step": f"{best.step:.2g}",
     }
-    if is_mdoc:
-        voltage = re.search(r"^Voltage\s*=\s*([\d.]+)", text, re.MULTILINE)
-        target = re.search(r"^TargetDefocus\s*=\s*(-?[\d.]+)", text, re.MULTILINE)
-        found |= {"voltage": f"{float(voltage[1]):g}"} if voltage else {}
-        if target:
-            found["defocus"] = f"{abs(float(target[1])):g}"
+    for tilts in find_tilt_files(path):
+        if tilts.voltage is not None:
+            row.setdefault("voltage", f"{tilts.voltage:g}")
+        if tilts.defocus is not None and "defocus" not in row:
+            row["defocus"] = f"{tilts.defocus:g}"
             log.info("%s: the defocus is the target value; a measured value is better", path)
-    return found
+    return row

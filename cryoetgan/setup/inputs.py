@@ -2,14 +2,16 @@
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from cryoetgan.config import Config
 from cryoetgan.errors import UserError
-from cryoetgan.io.mrc import read_header
-from cryoetgan.tables import ClassRow, TomogramRow
+from cryoetgan.io.files import read_yaml
+from cryoetgan.io.mrc_header import VOXEL_SIZE_TOLERANCE, image_stack_signs, read_header
+from cryoetgan.tables import ClassRow, TomogramRow, read_tomograms
+from cryoetgan.tomograms.specimens import find_alike_files, find_repeated
 
 BOX_OVER_PARTICLE = 1.3, 2.0
 """Recommended range of the box edge over the largest diameter.
@@ -36,8 +38,12 @@ def check_inputs(
     absent = [path for path in paths if not expand_path(path).exists()]
     problems = [f"{path}: no such file" for path in absent]
     from_pdb = [row for row in classes if row.kind == "pdb"]
-    problems += [*_header_problems(tomograms), *_pdb_id_problems(from_pdb)]
+    warnings: list[str] = []
+    problems += [*_header_problems(tomograms, warnings), *_pdb_id_problems(from_pdb)]
+    problems += [*specimen_problems(tomograms, expand_path, warnings)]
+    problems += [*annotation_problems(tomograms, expand_path), *run_problems(config)]
     findings = [Finding("input", "missing", problem) for problem in problems]
+    findings += [Finding("input", "warning", warning) for warning in warnings]
     if paths and not absent:
         findings.append(Finding("inputs", "ok", f"all {len(paths)} files in the tables exist"))
     online = [f"PDB {row.source}" for row in from_pdb]
@@ -66,17 +72,123 @@ def _pdb_id_problems(classes: Sequence[ClassRow]) -> Iterator[str]:
             yield f"class {row.class_}: {error}; a file ends in .pdb, .ent, .cif (.gz), .mrc or .map"
 
 
-def _header_problems(tomograms: Sequence[TomogramRow]) -> Iterator[str]:
-    """Yield the problems of the tomograms' headers that prevent the import."""
+def _header_problems(tomograms: Sequence[TomogramRow], warnings: list[str]) -> Iterator[str]:
+    """Yield the problems of the tomograms' headers that prevent the import; add warnings."""
+    from cryoetgan.tomograms.importing.convert import check_header_voxel_size
+
     for row in tomograms:
         path = expand_path(row.path)
         if not _is_file(row) or not path.is_file():
             continue
         try:
-            if not (read_header(path).voxel_size > 0 or row.voxel_size):
-                yield f"{path}: its header has no voxel size; fill in column voxel_size"
+            header = read_header(path)
+            size = row.voxel_size or check_header_voxel_size(header.voxel_size, path)
         except UserError as error:
             yield str(error)
+            continue
+        if header.voxel_size > 0 and header.voxel_size != 1:
+            ratio = size / header.voxel_size
+            if abs(ratio - 1) > VOXEL_SIZE_TOLERANCE:
+                warnings.append(
+                    f"{path}: column voxel_size is {size:g} A, its header says "
+                    f"{header.voxel_size:.6g}; the table is used"
+                )
+        signs = image_stack_signs(header, path, row.voxel_size)
+        if len(signs) > 1:
+            yield f"{path}: is a tilt series or an image stack, not a tomogram: {signs[0]}"
+        elif signs:
+            warnings.append(f"{path}: may be a tilt series, not a tomogram: {signs[0]}")
+
+
+Find = Callable[[str], Path | str]
+"""Function that returns the path of a file that a table names."""
+
+
+def specimen_problems(
+    tomograms: Sequence[TomogramRow], find: Find, warnings: list[str] | None = None
+) -> Iterator[str]:
+    """Yield the pairs of tomograms that show the same specimen on both sides of a split.
+
+    If all tomograms have one split, each is split into blocks, so every pair is a problem. Other
+    pairs are added to `warnings`.
+    """
+    rows = {row.tomogram: row for row in tomograms if not row.is_simulated}
+    paths = {n: row.path if row.is_remote else str(find(row.path)) for n, row in rows.items()}
+    by_blocks = len({row.split or "train" for row in tomograms}) == 1
+    repeated = find_repeated(paths)
+    for first, second, reason in repeated:
+        splits = [rows[name].split or "train" for name in (first, second)]
+        both = f"tomograms {first} and {second} {reason} ({paths[first]}, {paths[second]})"
+        if by_blocks or splits[0] != splits[1]:
+            where = "its blocks" if by_blocks else f"splits {splits[0]} and {splits[1]}"
+            yield (
+                f"{both}, so that one specimen is for training and test (in {where}). Remove one row"
+                + ("" if by_blocks else ", or give both the same split")
+            )
+        elif warnings is not None:
+            warnings.append(f"{both}; it counts twice, so remove one row")
+    if warnings is None:
+        return
+    known = {pair[:2] for pair in repeated}
+    files = {name: Path(path) for name, path in paths.items() if Path(path).is_file()}
+    for first, second, reason in find_alike_files(files):
+        if (first, second) not in known:
+            warnings.append(
+                f"tomograms {first} and {second} {reason}: if they show the same specimen, remove one row"
+            )
+
+
+def annotation_problems(tomograms: Sequence[TomogramRow], find: Find) -> Iterator[str]:
+    """Yield the annotations of several tomograms that do not name the tomogram of a particle."""
+    from cryoetgan.particles.importers import names_tomograms
+
+    users: dict[str, list[str]] = {}
+    for row in tomograms:
+        if row.annotations and Path(find(row.annotations)).exists():
+            users.setdefault(os.path.realpath(find(row.annotations)), []).append(row.tomogram)
+    for path, names in users.items():
+        try:
+            if len(names) > 1 and not names_tomograms(Path(path)):
+                yield (
+                    f"{path}: is the annotations of {', '.join(names)}, but does not say which "
+                    "particle belongs to which; add a column rlnTomoName (STAR) or tomo (CSV)"
+                )
+        except UserError as error:
+            yield str(error)
+
+
+def run_problems(config: Config, find: Find = Path) -> Iterator[str]:
+    """Yield a message if the results of this run's name come from other tomograms.
+
+    Two folders of the same name give two runs of the same name, and one would overwrite the other.
+    """
+    results = Path(f"results/{config.run}")
+    saved = results / "config.yaml"
+    try:
+        before = read_yaml(saved).get("tomograms") if saved.is_file() else None
+        table = Path(find(before["table"])) if isinstance(before, dict) else None
+        now = Path(find(config.tomograms.table))
+        if table is None or not table.is_file() or table.resolve() == now.resolve():
+            return
+        rows = [{(row.tomogram, row.path) for row in read_tomograms(path)} for path in (table, now)]
+    except (UserError, KeyError, TypeError):
+        return  # the results or the table are damaged: other checks say so
+    if not rows[0] & rows[1]:
+        yield (
+            f"{results}: holds the results of the tomograms in {table}, and this run would overwrite "
+            f"them with results of {now}. Set another `run`, or delete the folder"
+        )
+
+
+def refuse_unsafe_tables(config: Config, tomograms: Sequence[TomogramRow], find: Find) -> None:
+    """Raise `UserError` if a run would mix specimens, annotations, or the results of two runs."""
+    problems = [
+        *specimen_problems(tomograms, find),
+        *annotation_problems(tomograms, find),
+        *run_problems(config, find),
+    ]
+    if problems:
+        raise UserError("; ".join(problems))
 
 
 def _check_box(config: Config, classes: Sequence[ClassRow]) -> list[Finding]:

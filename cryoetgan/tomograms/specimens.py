@@ -13,6 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoetgan.errors import UserError
+from cryoetgan.io.mrc_header import find_opener
+from cryoetgan.io.raw_mrc import open_raw_volume
 from cryoetgan.tomograms.sources.addresses import is_remote
 
 FILE_SUFFIX = re.compile(
@@ -48,8 +51,10 @@ SAMPLE_BYTES, SAMPLES = 1 << 16, 4
 HEADER_BYTES = 1024
 THUMBNAIL = 32
 """Edge of the blocks that are compared: the middle half of a tomogram, in this many parts."""
-SLABS = 8
-"""Sections around the middle that a thumbnail sums."""
+SLAB = 1 / 20
+"""Thickness of the slab around the middle that a thumbnail sums, as a fraction of the tomogram."""
+MAX_SECTIONS = 10
+SAME_FILE = "are the same file"
 MIN_CORRELATION = 0.35
 """Of two thumbnails of one specimen; of two specimens it is 0 +- 0.05."""
 
@@ -159,15 +164,20 @@ def match_tomogram(names: Iterable[object], tomogram: str) -> set[object]:
     return unique if number and only.isdecimal() and int(only) == int(number[0]) else set()
 
 
-def fingerprint(path: Path) -> tuple[int, str]:
-    """Return size and hash of some parts of a file's voxels: equal for copies of one file."""
+def fingerprint(path: Path) -> tuple[int, str] | None:
+    """Return size and hash of some parts of a file's voxels: equal for copies of one file.
+
+    The header does not count. None if all parts hold one value.
+    """
     size = path.stat().st_size
-    hashed = hashlib.sha256()
+    starts = np.linspace(HEADER_BYTES, max(HEADER_BYTES, size - SAMPLE_BYTES), SAMPLES)
     with open(path, "rb") as file:
-        for start in np.linspace(HEADER_BYTES, max(HEADER_BYTES, size - SAMPLE_BYTES), SAMPLES):
+        parts = []
+        for start in starts:
             file.seek(int(start))
-            hashed.update(file.read(SAMPLE_BYTES))
-    return size, hashed.hexdigest()
+            parts.append(file.read(SAMPLE_BYTES))
+    content = b"".join(parts)
+    return (size, hashlib.sha256(content).hexdigest()) if len(set(content)) > 1 else None
 
 
 def find_repeated(paths: Mapping[str, str]) -> list[tuple[str, str, str]]:
@@ -189,13 +199,15 @@ def find_repeated(paths: Mapping[str, str]) -> list[tuple[str, str, str]]:
         file = Path(path)
         if not is_remote(path) and file.is_file():
             status = file.stat()
-            note((status.st_dev, status.st_ino), name, "are the same file")
+            note((status.st_dev, status.st_ino), name, SAME_FILE)
             sizes.setdefault(status.st_size, []).append(name)
     for names in sizes.values():
         for name in names if len(names) > 1 else ():
-            note(fingerprint(Path(paths[name])), name, "have the same content")
+            content = fingerprint(Path(paths[name]))
+            if content is not None:
+                note(content, name, "have the same content")
     for name, path in paths.items():
-        note(specimen_of(path), name, "show one specimen by their names")
+        note(specimen_of(path), name, "show the same specimen, by their names")
     return [(*pair, reason) for pair, reason in found.items()]
 
 
@@ -210,12 +222,16 @@ def make_thumbnail(data: NDArray[np.generic]) -> NDArray[np.float64] | None:
     depth, height, width = data.shape
     if min(height, width) < 2 * THUMBNAIL:
         return None
-    step = max(1, depth // (2 * SLABS))
-    middle = slice(max(0, depth // 2 - step * SLABS // 2), depth // 2 + step * SLABS // 2, step)
-    centre = [slice(n // 4, n // 4 + n // 2 // THUMBNAIL * THUMBNAIL) for n in (height, width)]
-    part = np.asarray(data[middle, centre[0], centre[1]], np.float64).sum(axis=0)
-    rows, columns = (n // THUMBNAIL for n in part.shape)
-    blocks = part.reshape(THUMBNAIL, rows, THUMBNAIL, columns).mean(axis=(1, 3))
+    half = min(max(2, round(SLAB * depth / 2)), MAX_SECTIONS // 2)
+    middle = slice(max(0, depth // 2 - half), depth // 2 + half)
+    edges = [
+        np.linspace(n / 4, 3 * n / 4, THUMBNAIL + 1).round().astype(int) for n in (height, width)
+    ]
+    (top, bottom), (left, right) = (edge[[0, -1]] for edge in edges)
+    blocks = np.asarray(data[middle, top:bottom, left:right], np.float64).mean(axis=0)
+    for axis, edge in enumerate(edges):
+        blocks = np.add.reduceat(blocks, edge[:-1] - edge[0], axis=axis)
+        blocks = blocks / np.expand_dims(np.diff(edge), 1 - axis)
     blocks = blocks - ndimage.gaussian_filter(blocks, 4)
     spread = np.median(np.abs(blocks - np.median(blocks))) * 1.4826
     if not spread > 0:
@@ -236,5 +252,27 @@ def find_alike(thumbnails: Mapping[str, NDArray[np.float64]]) -> list[tuple[str,
         (names[i], names[j], float(correlations[i, j]))
         for i in range(len(names))
         for j in range(i + 1, len(names))
-        if correlations[i, j] > MIN_CORRELATION
+        if abs(correlations[i, j]) > MIN_CORRELATION  # the contrast may be inverted
+    ]
+
+
+def find_alike_files(paths: Mapping[str, Path]) -> list[tuple[str, str, str]]:
+    """Return pairs of tomograms whose middles correlate, and the reason, as `find_repeated` does.
+
+    Compressed files, which take long to unpack, and broken ones are left out.
+    """
+    thumbnails = {}
+    for name, path in paths.items():
+        if find_opener(path) is not open:
+            continue
+        try:
+            with open_raw_volume(path) as raw:
+                thumbnail = make_thumbnail(raw.data)
+        except UserError:
+            continue
+        if thumbnail is not None:
+            thumbnails[name] = thumbnail
+    return [
+        (first, second, f"look alike (correlation {correlation:.2f})")
+        for first, second, correlation in find_alike(thumbnails)
     ]

@@ -2,11 +2,16 @@
 
 import json
 import re
+from pathlib import Path
 
+import mrcfile
+import numpy as np
 import pytest
 
 from cryoetgan.config import Config, load
-from cryoetgan.setup.inputs import check_inputs
+from cryoetgan.errors import UserError
+from cryoetgan.io.mrc import write_volume
+from cryoetgan.setup.inputs import check_inputs, refuse_unsafe_tables
 from cryoetgan.tables import ClassRow, TomogramRow
 from tests.conftest import ROOT, refused
 
@@ -67,7 +72,7 @@ def test_a_tomogram_that_cannot_be_imported_is_named(tomograms):
     ]
     said = [text for _, state, text in check_inputs(Config(), [], rows) if state == "missing"]
     assert len(said) == 2
-    assert "TS_02.mrc: its header has no voxel size" in said[0]
+    assert "TS_02.mrc: the header's voxel size is 0 A" in said[0]
     assert "TS_03.mrc: cannot be read as MRC" in said[1]
     sized = [rows[1].model_copy(update={"voxel_size": 10.0})]
     assert not [text for _, state, text in check_inputs(Config(), [], sized) if state == "missing"]
@@ -97,3 +102,90 @@ def test_a_full_disk_is_an_error(cryoetgan, disk):
     done = cryoetgan("check", cwd=ROOT, code=2)
     refused(done, "disk")
     assert re.search(r"missing +disk +0.2 GB free, [\d.]+ needed", done.stdout)
+
+
+def rows(*specs, annotations=None):
+    """Rows of the table of tomograms from pairs of path and split."""
+    return [
+        TomogramRow(
+            tomogram=f"t{n}", path=str(path), split=split, tilt_low=-60, tilt_high=60,
+            annotations=annotations,
+        )
+        for n, (path, split) in enumerate(specs)
+    ]  # fmt: skip
+
+
+def findings(*specs, state="missing", **how):
+    found = check_inputs(Config(), [], rows(*specs, **how))
+    return [text for what, state_, text in found if state_ == state and "no such file" not in text]
+
+
+def test_one_specimen_on_both_sides_of_a_split_is_refused(tmp_path, rng):
+    paths = [tmp_path / f"{name}.mrc" for name in ("a", "b", "c", "TS_1_EVN", "TS_1_ODD")]
+    data = rng.standard_normal((40, 64, 64)).astype(np.float32)
+    for path in paths:
+        write_volume(
+            path,
+            data if path.stem in "ab" else rng.permutation(data.ravel()).reshape(data.shape),
+            10.0,
+        )
+    a, b, c, even, odd = paths
+    assert findings((a, "train"), (c, "test")) == []
+    for first, second, reason in (
+        (a, a, "are the same file"),
+        (a, b, "have the same content"),
+        (even, odd, "show the same specimen"),
+    ):
+        (said,) = findings((first, "train"), (c, "validation"), (second, "test"))
+        assert f"t0 and t2 {reason}" in said
+        assert "splits train and test" in said
+        # in one split they count twice; without splits, blocks of both would mix
+        (said,) = findings((first, "train"), (second, "train"), (c, "test"), state="warning")
+        assert "counts twice" in said
+        (said,) = findings((first, None), (second, None))
+        assert "its blocks" in said
+        with pytest.raises(UserError, match=reason):
+            refuse_unsafe_tables(Config(), rows((first, "train"), (second, "test")), Path)
+    assert findings(("simulate", "train"), ("simulate", "test")) == []
+
+
+def test_copies_that_only_look_alike_are_a_warning(tmp_path, rng):
+    data = rng.standard_normal((64, 96, 96)).astype(np.float32)
+    noise = rng.standard_normal((2, *data.shape)).astype(np.float32)
+    paths = [tmp_path / f"{name}.mrc" for name in ("one", "two", "three")]
+    for path, volume in zip(paths, (data, data + 0.5 * noise[0], noise[1]), strict=True):
+        write_volume(path, volume, 10.0)
+    specs = [(path, split) for path, split in zip(paths, ("train", "test", "test"), strict=True)]
+    (said,) = findings(*specs, state="warning")
+    assert "t0 and t1 look alike" in said
+
+
+def test_annotations_of_several_tomograms_must_name_them(tmp_path, rng):
+    for name in "ab":
+        write_volume(tmp_path / f"{name}.mrc", rng.standard_normal((40, 64, 64)), 10.0)
+    specs = [(tmp_path / "a.mrc", "train"), (tmp_path / "b.mrc", "test")]
+    for heading, count in (("x,y,z", 1), ("run_name,x,y,z", 0)):
+        (tmp_path / "all.csv").write_text(heading + "\n")
+        said = findings(*specs, annotations=str(tmp_path / "all.csv"))
+        assert len(said) == count
+        assert all("annotations of t0, t1" in text for text in said)
+
+
+def test_a_table_that_contradicts_a_header_and_a_tilt_series_are_named(tmp_path, rng):
+    write_volume(tmp_path / "a.mrc", rng.standard_normal((40, 64, 64)), 10.0)
+    (row,) = rows((tmp_path / "a.mrc", None))
+    found = check_inputs(Config(), [], [row.model_copy(update={"voxel_size": 5.0})])
+    assert [state for _, state, text in found if "its header says 10" in text] == ["warning"]
+    with mrcfile.new(tmp_path / "TS_1_st.mrc") as file:
+        file.set_data(np.zeros((41, 128, 128), np.int16))
+        file.set_image_stack()
+        file.voxel_size = 5
+    (said,) = findings((tmp_path / "TS_1_st.mrc", None))
+    assert "is a tilt series or an image stack" in said
+
+
+def test_a_home_that_cannot_be_written_is_said_with_the_way_out(cryoetgan, tmp_path):
+    done = cryoetgan("check", code=2, HOME="/proc/none", XDG_CACHE_HOME="")
+    assert "export XDG_CACHE_HOME=" in done.stderr
+    done = cryoetgan("check", code=2, HOME="/proc/none", XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert "XDG_CACHE_HOME" not in done.stderr

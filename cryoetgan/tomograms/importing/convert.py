@@ -170,13 +170,20 @@ def _check_contrast(tomogram: RawVolume, contrast: str, name: str) -> None:
 
 def _choose_voxel_size(tomogram: RawVolume, given: float | None, name: str) -> float:
     """Return the voxel size in angstrom: the given one, or the header's if it is plausible."""
-    size = resolve_voxel_size(name, tomogram.voxel_size, given)
-    if given is None and abs(size - 1) < 1e-3:
+    if given is None:
+        return check_header_voxel_size(tomogram.voxel_size, name)
+    return resolve_voxel_size(name, tomogram.voxel_size, given)
+
+
+def check_header_voxel_size(header: float, name: object) -> float:
+    """Return a header's voxel size (angstrom, NaN if not cubic); `UserError` if it is implausible."""
+    size = resolve_voxel_size(name, header, None)
+    if abs(size - 1) < 1e-3:
         raise UserError(
             f"{name}: the header's voxel size is {size:g} A, which programs write if they do "
             f"not know it; {VOXEL_SIZE_ADVICE}"
         )
-    if given is None and not MIN_VOXEL_SIZE_A <= size <= MAX_VOXEL_SIZE_A:
+    if not MIN_VOXEL_SIZE_A <= size <= MAX_VOXEL_SIZE_A:
         raise UserError(
             f"{name}: the header's voxel size is {size:g} A, wanted {MIN_VOXEL_SIZE_A:g} to "
             f"{MAX_VOXEL_SIZE_A:g}; {VOXEL_SIZE_ADVICE}"
