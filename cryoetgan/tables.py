@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from cryoetgan.config import NAME, Count, Fraction, Positive, Section, explain
 from cryoetgan.errors import UserError, suggest
-from cryoetgan.io.files import check_exists, read_text, strip_compression
+from cryoetgan.io.files import COMPANIONS, check_exists, read_text, strip_compression
 from cryoetgan.io.star import OTHER
 from cryoetgan.tomograms.sources.addresses import is_remote
 
@@ -142,8 +142,8 @@ class TomogramRow(Section):
     @field_validator("tomogram")
     @classmethod
     def _name(cls, value: str) -> str:
-        if value.endswith(("_labels", "_mask")):
-            raise ValueError("ends in _labels or _mask, which are reserved; choose another name")
+        if value.endswith(COMPANIONS):
+            raise ValueError(f"ends in one of {', '.join(COMPANIONS)}, which are reserved")
         return value
 
     @field_validator("path")

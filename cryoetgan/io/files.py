@@ -16,6 +16,8 @@ from cryoetgan import __version__
 from cryoetgan.errors import UserError
 
 COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz")
+COMPANIONS = ("_labels", "_instances", "_mask")
+"""Endings of the stems of volumes that belong to a tomogram."""
 
 
 @contextlib.contextmanager

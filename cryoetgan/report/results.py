@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation.selection import Choice, read_choice
-from cryoetgan.io.files import check_exists, read_json, sidecar
+from cryoetgan.io.files import COMPANIONS, check_exists, read_json, sidecar
 from cryoetgan.io.mrc import Volume, read_volume
 from cryoetgan.io.star import read_star
 from cryoetgan.io.volume_set import VolumeSet, read_volume_set
@@ -208,6 +208,6 @@ def open_results(folder: Path) -> Results:
 
 
 def volumes_in(folder: Path) -> list[Path]:
-    """Return the tomograms of a folder, without label volumes and masks."""
+    """Return the tomograms of a folder, without the volumes that belong to them."""
     found = sorted(folder.glob("*.mrc"))
-    return [path for path in found if not path.stem.endswith(("_labels", "_mask"))]
+    return [path for path in found if not path.stem.endswith(COMPANIONS)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import check_exists, strip_compression
+from cryoetgan.io.files import COMPANIONS, check_exists, strip_compression
 from cryoetgan.io.mrc_header import Header, find_opener, image_stack_signs, read_header
 from cryoetgan.io.raw_mrc import open_raw_volume
 from cryoetgan.progress import log
@@ -25,8 +25,6 @@ from cryoetgan.tomograms.specimens import (
 SUFFIXES = (".mrc", ".rec", ".map")
 TILT_FILES = (".tlt", ".aln", ".tomostar", ".rawtlt", ".mrc.mdoc", ".st.mdoc", ".mdoc")
 """Refined angles come first."""
-OTHER_VOLUMES = ("_labels", "_mask")
-"""Endings of the stems of volumes that belong to a tomogram."""
 MAX_LABELS = 16
 """Number of different grey values up to which a volume is a segmentation."""
 KIND_ORDER = ("", "denoised or corrected copy", "half tomogram")
@@ -59,7 +57,7 @@ def read_folder(path: Path) -> Folder:
     groups: dict[str, list[Path]] = {}
     headers: dict[Path, Header] = {}
     for file in files:
-        if _stem(file).endswith(OTHER_VOLUMES):
+        if _stem(file).endswith(COMPANIONS):
             continue
         try:
             header = read_header(file)

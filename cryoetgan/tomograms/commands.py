@@ -142,7 +142,7 @@ def simulate(
     iterations: Annotated[int, Option(min=1, help="Of SIRT.")] = 20,
     seed: Seed = 0,
 ) -> Record:
-    """Simulate a tomogram with ground truth: `T.mrc`, `T.star`, `T_labels.mrc`.
+    """Simulate a tomogram with ground truth: `T.mrc`, `T.star`, `T_labels.mrc`, `T_instances.mrc`.
 
     Particles are packed without overlap, projected over the tilt series, imaged with contrast
     transfer (default: 4 micrometres underfocus), dose, noise and misalignment, and
@@ -152,7 +152,9 @@ def simulate(
     from cryoetgan.io.mrc import PROTEIN_BRIGHT, write_volume
     from cryoetgan.io.star import class_name, write_star
     from cryoetgan.tomograms.simulation.contents import (
+        INSTANCES,
         build_scene,
+        instances_path,
         labels_path,
         read_contents,
         truth_tables,
@@ -176,13 +178,14 @@ def simulate(
         scene.density, series, snr, scene.beads, iterations if reconstruction == "sirt" else 0
     )
     particles, optics = truth_tables(scene, objects, series.acquisition, name)
-    labels, voxel_size = labels_path(output), objects.voxel_size
+    labels, instances, voxel_size = labels_path(output), instances_path(output), objects.voxel_size
     write_volume(labels, scene.labels, voxel_size, [f"labels: see {name}.mrc.json"])
+    write_volume(instances, scene.instances, voxel_size, INSTANCES)
     write_star(output.with_suffix(".star"), particles, optics)
     write_volume(output, tomogram, voxel_size, [PROTEIN_BRIGHT, "simulated"])
     log.info("%s: %d particles of %d classes", output, len(particles), len(objects.classes))
     return Record(
-        outputs=[labels, output],
+        outputs=[labels, instances, output],
         parameters={"copies": objects.requested(), "missing": scene.missing},
         about={"labels": scene.label_names(), "acquisition": series.acquisition.to_json()},
     )
@@ -196,22 +199,22 @@ def scene(
     vesicles_and_gold: VesiclesAndGold,
     seed: Seed = 0,
 ) -> Record:
-    """Pack a density scene with ground truth: `SCENE.mrc`, `SCENE_labels.mrc`, `SCENE.star`.
+    """Pack a density scene: `SCENE.mrc`, `SCENE_labels.mrc`, `SCENE_instances.mrc`, `SCENE.star`.
 
     A scene is the input of `imaging synthesize` and `translation synthesize`. Particles are
     packed without overlap as in `tomograms simulate`; gold is part of the density. Coordinates
     are 0-based voxels, angles degrees (RELION's). The names of the labels are in
     `SCENE.mrc.json`. Memory does not grow with the shape.
     """
-    from cryoetgan.tomograms.simulation.contents import labels_path, read_contents, write_scene
+    from cryoetgan.tomograms.simulation import contents as files
 
-    objects = read_contents(maps, contents, vesicles_and_gold)
-    packed = write_scene(output, objects, seed)
+    objects = files.read_contents(maps, contents, vesicles_and_gold)
+    packed = files.write_scene(output, objects, seed)
     objects.warn_of_missing(packed, output)
     placed = sum(row["cryoetganClass"] in objects.classes for row in packed.rows)
     log.info("%s: %d particles of %d classes", output, placed, len(objects.classes))
     return Record(
-        outputs=[labels_path(output), output],
+        outputs=[files.labels_path(output), files.instances_path(output), output],
         parameters={"copies": objects.requested(), "missing": packed.missing},
-        about={"labels": packed.label_names()},
+        about={"labels": packed.label_names(), "filled": packed.filled / packed.occupied.size},
     )

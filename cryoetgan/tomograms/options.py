@@ -64,6 +64,9 @@ class BoxAxes:
     input_voxel_size: Annotated[float | None, Option(help="Angstrom, not the header's.")] = None
     tilt_axis: Annotated[Literal["y", "x"], Option(help="Tilt axis in the files.")] = "y"
     beam_axis: Annotated[Literal["z", "y"], Option(help="Beam axis in the files.")] = "z"
+    flip_hand: Annotated[
+        bool, Option("--flip-hand", help="Mirror the boxes along z: their hand is wrong.")
+    ] = False
 
     def __post_init__(self) -> None:
         if self.input_voxel_size is not None:
@@ -101,8 +104,14 @@ class Microscope:
 class SceneOptions:
     """Particles of a simulated tomogram or scene."""
 
-    copies: Annotated[int, Option(help="Particles of each class.")]
     shape: Annotated[str, Option(metavar="X,Y,Z", help="Voxels.")]
+    copies: Annotated[
+        int | None, Option(help="Particles of each class; default: as many as --fill needs.")
+    ] = None
+    fill: Annotated[
+        float | None,
+        Option(help="Fraction of the voxels that are occupied at most, for example 0.3."),
+    ] = None
     class_copies: Annotated[
         list[str] | None, Option(help="NAME=N: another number for one class; repeatable.")
     ] = None
@@ -111,6 +120,12 @@ class SceneOptions:
         Option(help="Map of a background species: labelled, not in the truth; repeatable."),
     ] = None
     crowder_copies: Annotated[int, Option(min=0, help="Copies of each crowder.")] = 100
+
+    def __post_init__(self) -> None:
+        if self.fill is None and self.copies is None:
+            raise UserError("--copies: not given; give the particles of each class, or --fill")
+        if self.fill is not None and not 0 < self.fill < 1:
+            raise UserError(f"--fill: got {self.fill:g}, wanted a number between 0 and 1")
 
     def sides(self) -> tuple[int, int, int]:
         """Return the shape in voxels: x, y, z."""

@@ -32,6 +32,7 @@ def contents(shape, **more):
         copies={"a": 6, "b": 6},
         crowders={},
         crowder_copies=0,
+        fill=1.0,
         vesicles_and_gold=VesiclesAndGold(resolution=30.0, **more),
         shape=shape,
         voxel_size=10.0,
@@ -81,7 +82,7 @@ def test_memory_does_not_grow_with_the_shape(tmp_path):
     write_scene(tmp_path / "s.mrc", what, 5)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 0.25 * (4 + 2 + 1) * 64 * 256 * 256
+    assert peak < 0.25 * (4 + 2 + 4 + 1) * 64 * 256 * 256
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,8 @@ from cryoetgan.io.star import ANGLES, COORDINATES
 from cryoetgan.physics.geometry import rotate_volume, rotation_from_relion
 from cryoetgan.tomograms.simulation.packing import (
     MASK_LEVEL,
+    FreePlaces,
     empty_scene,
-    find_free_corner,
-    find_place,
     pack,
 )
 
@@ -85,10 +84,10 @@ def test_the_last_free_place_is_found():
     occupied[11:16, 20:24, 7:13] = False
     mask = np.zeros((12, 12, 12), bool)
     mask[4:9, 5:9, 3:9] = True
-    place = find_place(mask, occupied, np.random.default_rng(1))
+    place = FreePlaces(occupied).find(mask, np.random.default_rng(1))
     assert tuple(place) == (11 - 4 + 6, 20 - 5 + 6, 7 - 3 + 6)
     occupied[13, 21, 9] = True
-    assert find_place(mask, occupied, np.random.default_rng(1)) is None
+    assert FreePlaces(occupied).find(mask, np.random.default_rng(1)) is None
 
 
 def test_masks_not_spheres_decide_what_fits():
@@ -106,15 +105,49 @@ def test_another_class_leaves_the_poses_of_the_others_unchanged(blob):
     assert first == [row[ANGLES[0]] for row in two.rows if row["cryoetganClass"] == "a"]
 
 
-def test_free_positions_are_found_block_by_block(rng):
-    core = rng.random((3, 5, 4)) > 0.3
-    occupied = rng.random((20, 23, 26)) > 0.2
-    assert find_free_corner(core, np.ones_like(occupied), rng, 8) is None
-    occupied[11:14, 16:21, 7:11] &= ~core
-    corner = find_free_corner(core, occupied, rng, 8)
-    place = tuple(slice(a, a + n) for a, n in zip(corner, core.shape, strict=True))
-    assert not (occupied[place] & core).any()
-    corners = {tuple(find_free_corner(core, np.zeros_like(occupied), rng, 8)) for _ in range(60)}
-    # of all blocks, the last ones too
-    assert max(c[2] for c in corners) >= 16
-    assert min(c[2] for c in corners) < 8
+def test_all_free_positions_are_found_and_no_other(rng):
+    """By brute force; the positions lie in several blocks and across their borders."""
+    mask = rng.random((5, 5, 5)) > 0.4
+    occupied = rng.random((9, 60, 55)) < 0.08
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(occupied, 5), (5, 5, 5))
+    shift, filled = 2 - 5, np.argwhere(mask)
+    inside = [
+        tuple(centre)
+        for centre in np.argwhere(~(windows & mask).any(axis=(3, 4, 5))) + shift
+        if ((centre + filled - 2 >= 0) & (centre + filled - 2 < occupied.shape)).all()
+    ]
+    for place in inside[::20]:
+        alone = np.ones_like(occupied)
+        alone[tuple((np.array(place) + filled - 2).T)] = False
+        assert tuple(FreePlaces(alone).find(mask, rng)) == place
+    found = {tuple(FreePlaces(occupied).find(mask, rng)) for _ in range(40)}
+    assert found <= set(inside)
+    assert len(found) > 1
+
+
+def test_a_full_block_is_not_searched_again(rng):
+    places = FreePlaces(np.ones((20, 20, 20), bool))
+    mask = np.ones((4, 4, 4), bool)
+    for _ in range(3):
+        assert places.any_left
+        assert places.find(mask, rng) is None
+    assert not places.any_left
+
+
+def test_packing_stops_at_the_wanted_filling(blob):
+    scene = empty_scene((48, 64, 64))
+    pack(scene, {"a": blob}, {"a": None}, "t", 1, fill=0.1)
+    assert scene.filled == np.count_nonzero(scene.labels) == np.count_nonzero(scene.occupied)
+    one = scene.filled / len(scene.rows)
+    assert 0 <= scene.filled - 0.1 * scene.occupied.size < 1.5 * one
+    assert scene.missing == {}
+    assert np.array_equal(np.unique(scene.instances), np.arange(len(scene.rows) + 1))
+
+
+def test_a_map_in_a_larger_box_is_packed_as_tightly(blob):
+    """What is beyond the support of a map does not count."""
+    found = [
+        pack_scene({"a": density}, {"a": 500}, (40, 40, 40)).filled
+        for density in (blob, np.pad(blob, 8))
+    ]
+    assert found[1] == pytest.approx(found[0], rel=0.1)

@@ -44,6 +44,7 @@ rule tomograms_simulate:
         tomogram=results("tomograms/{tomogram}.mrc"),
         truth=results("tomograms/{tomogram}.star"),
         labels=results("tomograms/{tomogram}_labels.mrc"),
+        instances=results("tomograms/{tomogram}_instances.mrc"),
     log:
         logs("tomograms/{tomogram}"),
     benchmark:
@@ -101,6 +102,7 @@ rule tomograms_scene:
     output:
         scene=results("tomograms/scenes/{synthetic}.mrc"),
         labels=results("tomograms/scenes/{synthetic}_labels.mrc"),
+        instances=results("tomograms/scenes/{synthetic}_instances.mrc"),
         truth=results("tomograms/scenes/{synthetic}.star"),
     log:
         logs("tomograms/scenes/{synthetic}"),

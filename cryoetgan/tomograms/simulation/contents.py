@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger("cryoetgan")
+FILL_REACHED = 0.995
+"""Fraction of the wanted filling below which the missing rest is said."""
 MIN_MAP_VOXELS = 8
 """Voxels along the shortest axis of a map."""
 
@@ -35,12 +37,15 @@ class Contents:
 
     classes: Mapping[str, Floats]
     """Class to density `(z, y, x)`. Labels are 1, 2, ... in this order."""
-    copies: Mapping[str, int]
+    copies: Mapping[str, int | None]
+    """None: as many as `fill` allows."""
     crowders: Mapping[str, Floats]
     """Name to density `(z, y, x)` of background species: labelled, but not in the truth."""
     crowder_copies: int
     """Copies of each crowder."""
     vesicles_and_gold: VesiclesAndGold
+    fill: float
+    """Fraction of the voxels that are occupied at most."""
     shape: tuple[int, int, int]
     """zyx, voxels."""
     voxel_size: float
@@ -48,7 +53,8 @@ class Contents:
 
     def requested(self) -> dict[str, int]:
         """Return the requested number of each kind of object."""
-        counts = dict(self.copies) | dict.fromkeys(self.crowders, self.crowder_copies)
+        counts = {name: count for name, count in self.copies.items() if count is not None}
+        counts |= dict.fromkeys(self.crowders, self.crowder_copies)
         others = {"vesicle": self.vesicles_and_gold.vesicles, "bead": self.vesicles_and_gold.beads}
         return counts | {name: count for name, count in others.items() if count}
 
@@ -57,6 +63,16 @@ class Contents:
         requested = self.requested()
         for name, missing in scene.missing.items():
             log.warning("%s: no place for %d of %d %s", output, missing, requested[name], name)
+        share = scene.filled / scene.occupied.size
+        if self.fill < 1 and share < FILL_REACHED * self.fill:
+            reason = "place" if None in self.copies.values() else "copy (--copies)"
+            log.warning(
+                "%s: %.3f of the voxels are occupied, wanted %.3f (--fill): no free %s is left",
+                output,
+                share,
+                self.fill,
+                reason,
+            )
 
 
 def read_contents(
@@ -67,9 +83,15 @@ def read_contents(
     The stem of a file is the name of a class or crowder.
     """
     named, crowders = paths_by_class(maps), paths_by_class(options.crowder or [])
-    copies = parse_counts(
-        list(named), options.copies, options.class_copies, "--copies", "--class-copies"
+    # any number of copies: one, until the counts of single classes are known
+    copies: dict[str, int | None] = dict(
+        parse_counts(
+            list(named), options.copies or 1, options.class_copies, "--copies", "--class-copies"
+        )
     )
+    if options.copies is None:
+        given = {item.partition("=")[0] for item in options.class_copies or []}
+        copies |= dict.fromkeys(named.keys() - given)
     x, y, z = options.sides()
     densities, voxel_size = _read_maps([*named.values(), *crowders.values()], (x, y, z))
     shortest, longest = min(x, y, z) * voxel_size, max(x, y, z) * voxel_size
@@ -86,6 +108,7 @@ def read_contents(
         crowders={f"crowder_{name}": densities[path] for name, path in crowders.items()},
         crowder_copies=options.crowder_copies,
         vesicles_and_gold=objects,
+        fill=options.fill or 1.0,
         shape=(z, y, x),
         voxel_size=voxel_size,
     )
@@ -105,9 +128,9 @@ def build_scene(contents: Contents, name: str, seed: int, scene: Scene | None = 
         add_vesicles(scene, objects, voxel_size, name, seed)
     if objects.beads:
         add_beads(scene, objects, voxel_size, name, seed)
-    pack(scene, contents.classes, contents.copies, name, seed)
-    crowders = contents.crowders
-    pack(scene, crowders, dict.fromkeys(crowders, contents.crowder_copies), name, seed)
+    crowders = dict.fromkeys(contents.crowders, contents.crowder_copies)
+    pack(scene, contents.classes, contents.copies, name, seed, contents.fill)
+    pack(scene, contents.crowders, crowders, name, seed)
     return scene
 
 
@@ -131,8 +154,12 @@ def _read_maps(
     return {path: volume.data for path, volume in volumes.items()}, first
 
 
-BYTES_PER_VOXEL = 7
-"""Bytes of a scene on disk: density 4, labels 2, occupied voxels 1."""
+BYTES_PER_VOXEL = 11
+"""Bytes of a scene on disk: density 4, labels 2, instances 4, occupied voxels 1."""
+
+
+INSTANCES = ["number of the object, cryoetganInstance; 0: none"]
+"""Header of a volume of instances; MRC has no integers of 32 bits."""
 
 
 def labels_path(tomogram: Path) -> Path:
@@ -140,8 +167,13 @@ def labels_path(tomogram: Path) -> Path:
     return tomogram.with_name(f"{class_name(tomogram)}_labels.mrc")
 
 
+def instances_path(tomogram: Path) -> Path:
+    """Return the path of the numbers of its objects: `T_instances.mrc` beside `T.mrc`."""
+    return tomogram.with_name(f"{class_name(tomogram)}_instances.mrc")
+
+
 def write_scene(output: Path, contents: Contents, seed: int) -> Scene:
-    """Write `SCENE.mrc`, `SCENE_labels.mrc` and the truth `SCENE.star`; return the scene.
+    """Write `SCENE.mrc`, `SCENE_labels.mrc`, `SCENE_instances.mrc`, `SCENE.star`; return the scene.
 
     Gold is part of the density. Memory does not grow with the scene.
     """
@@ -151,12 +183,13 @@ def write_scene(output: Path, contents: Contents, seed: int) -> Scene:
     note = [f"labels: see {output.name}.json"]
     with (
         open_volume(labels_path(output), shape, voxel_size, np.int16, note) as labels,
+        open_volume(instances_path(output), shape, voxel_size, np.float32, INSTANCES) as instances,
         open_volume(output, shape, voxel_size, np.float32, ["density scene"]) as density,
         # only packing needs the occupied voxels: a file without a name
         tempfile.TemporaryFile(dir=output.parent) as hidden,
     ):
         occupied = np.memmap(hidden, bool, "w+", shape=shape)
-        scene = Scene(density, labels, occupied)
+        scene = Scene(density, labels, instances, occupied)
         if contents.vesicles_and_gold.beads:
             scene.beads = density
         build_scene(contents, name, seed, scene)
@@ -175,7 +208,7 @@ def truth_tables(
     import pandas as pd
 
     columns = ["rlnTomoName", *COORDINATES, *ANGLES]
-    columns += ["cryoetganClass", "cryoetganSource", "cryoetganId"]
+    columns += ["cryoetganClass", "cryoetganSource", "cryoetganId", "cryoetganInstance"]
     rows = [row for row in scene.rows if row["cryoetganClass"] in contents.classes]
     particles = pd.DataFrame(rows, columns=columns).assign(rlnOpticsGroup=1)
     if acquisition is None:

@@ -1,18 +1,19 @@
 """A density scene, and particles packed into it without overlap, by their masks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import count, product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, ndimage
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.io.memmap import release_pages
 from cryoetgan.io.star import ANGLES, COORDINATES, particle_id
 from cryoetgan.physics.geometry import (
+    block_slices,
     clip_box,
     random_rotations,
     relion_from_rotation,
@@ -25,6 +26,10 @@ Floats = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
 
+RELEASE_EVERY = 16
+"""Objects after which the pages of memory-mapped arrays are released."""
+
+
 @dataclass
 class Scene:
     """A packed volume; its arrays may be memory-mapped files."""
@@ -33,14 +38,20 @@ class Scene:
     """`(z, y, x)` float32, the sum of all objects except gold."""
     labels: NDArray[np.int16]
     """`(z, y, x)` int16: 0, or the number of a name in `names`."""
+    instances: NDArray[np.float32]
+    """`(z, y, x)` float32: 0, or the number of an object, in the order of placing."""
     occupied: Mask
-    """`(z, y, x)` bool, True if a voxel and its neighbours are not free for another object."""
+    """`(z, y, x)` bool, True if a voxel is not free for another object."""
     names: dict[str, int] = field(default_factory=dict)
     """Name to its number in `labels`."""
     rows: list[dict[str, Any]] = field(default_factory=list)
     """One row per particle, in the order of placing."""
     missing: dict[str, int] = field(default_factory=dict)
     """Name to the number of copies that did not fit."""
+    filled: int = 0
+    """Number of occupied voxels."""
+    objects: int = 0
+    """Number of objects."""
     beads: NDArray[np.float32] | None = None
     """`(z, y, x)`, density of gold in the units of the maps; may be `density`."""
 
@@ -52,20 +63,27 @@ class Scene:
         """Return the name of each label number, for the record beside the labels."""
         return {str(number): name for name, number in self.names.items()}
 
-    def add(self, density: Floats, mask: Mask, centre: NDArray[np.int_], name: str) -> None:
-        """Add an object in a box `(z, y, x)`, with its voxel n // 2 at `centre` (zyx)."""
+    def add(self, density: Floats, mask: Mask, centre: NDArray[np.int_], name: str) -> int:
+        """Add an object in a box `(z, y, x)`, its voxel n // 2 at `centre` (zyx); return its number."""
         corner = centre - np.array(mask.shape) // 2
         in_scene, in_box = clip_box(corner, mask.shape, self.labels.shape)
+        inside = mask[in_box]
+        self.objects += 1
         self.density[in_scene] += density[in_box]
-        self.labels[in_scene][mask[in_box]] = self.label(name)
-        self.occupied[in_scene] |= ndimage.binary_dilation(mask)[in_box]
-        for array in (self.density, self.labels, self.occupied):
-            release_pages(array)
+        self.labels[in_scene][inside] = self.label(name)
+        self.instances[in_scene][inside] = self.objects
+        self.occupied[in_scene] |= inside
+        self.filled += int(inside.sum())
+        if self.objects % RELEASE_EVERY == 0:
+            for array in (self.density, self.labels, self.instances, self.occupied):
+                release_pages(array)
+        return self.objects
 
 
 def empty_scene(shape: tuple[int, int, int], names: Sequence[str] = ()) -> Scene:
     """Return a scene without objects; `names` are numbered from 1 in their order."""
-    scene = Scene(np.zeros(shape, np.float32), np.zeros(shape, np.int16), np.zeros(shape, bool))
+    density, instances = np.zeros((2, *shape), np.float32)
+    scene = Scene(density, np.zeros(shape, np.int16), instances, np.zeros(shape, bool))
     for name in names:
         scene.label(name)
     return scene
@@ -73,64 +91,119 @@ def empty_scene(shape: tuple[int, int, int], names: Sequence[str] = ()) -> Scene
 
 MASK_LEVEL = 0.15
 """Fraction of a map's maximum above which a voxel belongs to the particle."""
-RANDOM_TRIES = 400
-"""Random positions per object before the search of all free positions."""
+SUPPORT_LEVEL = 0.005
+"""Fraction of a map's maximum below which density at its border is cut off."""
 MAX_MISSES = 3
-"""Consecutive copies of a class without a free position, after which the class is skipped."""
-SEARCH_BLOCK = 256
-"""Edge in voxels of the blocks in which all free positions are searched."""
+"""Orientations of a class that find no place in a block, after which it is full for the class."""
+BLOCK = 48
+"""Edge in voxels of the blocks in which all positions are searched."""
+RANDOM_TRIES = 256
+"""Random positions in the whole scene that are tried before blocks are searched."""
+PROBES = 24
+"""Voxels of a mask that are tested at all positions; the others where these are free."""
+CANDIDATES, LOOKUPS = 2048, 1 << 17
+"""Positions that are tested at a time, and voxels looked up at a time."""
+
+
+@dataclass(frozen=True)
+class _Species:
+    """A map, cut to its support; rotated copies of it are placed."""
+
+    name: str
+    coefficients: Floats
+    """Spline coefficients `(z, y, x)`; the particle's centre is voxel n // 2."""
+    level: float
+    """Density above which a voxel belongs to the particle."""
+    volume: int
+    """Voxels of the mask."""
+
+    def rotated(self, rng: np.random.Generator) -> tuple[Floats, Mask, Rotation, Floats]:
+        """Return a copy `(z, y, x)` with its mask, rotation and subvoxel shift (xyz)."""
+        rotation = random_rotations(1, rng)[0]
+        shift = rng.uniform(-0.5, 0.5, 3)
+        density = rotate_volume(self.coefficients, rotation, shift, prefilter=False)
+        return density, density > self.level, rotation, shift
+
+
+def _cut_to_support(name: str, density: Floats) -> _Species:
+    """Return a species in a cube that holds its density in every orientation."""
+    highest = float(density.max())
+    coefficients = ndimage.spline_filter(np.asarray(density, np.float64), order=3)
+    centre = np.array(density.shape) // 2
+    places = np.argwhere(np.abs(density) > SUPPORT_LEVEL * highest)
+    # one voxel for the subvoxel shift, one for the spline
+    half = int(np.ceil(np.sqrt(((places - centre) ** 2).sum(axis=1)).max(initial=0))) + 2
+    if half < min(centre):
+        cube = block_slices(centre - half, (2 * half + 1,) * 3)
+        coefficients = np.ascontiguousarray(coefficients[cube])
+    level = MASK_LEVEL * highest
+    return _Species(name, coefficients, level, int((density > level).sum()))
 
 
 def pack(
-    scene: Scene, maps: Mapping[str, Floats], copies: Mapping[str, int], tomogram: str, seed: int
+    scene: Scene,
+    maps: Mapping[str, Floats],
+    copies: Mapping[str, int | None],
+    tomogram: str,
+    seed: int,
+    fill: float = 1.0,
 ) -> None:
     """Fill a scene with randomly rotated particles, in place.
 
     The classes take turns, the largest first. If not all copies fit, every class therefore gets
-    its share. Positions are subvoxel. No two masks (map above 15 % of its maximum, one voxel
-    apart) share a voxel, and every mask lies inside the volume.
+    its share. Positions are subvoxel. No two masks (map above 15 % of its maximum) share a voxel,
+    and every mask lies inside the volume.
 
     Parameters
     ----------
     scene : Scene
         Changed in place.
     maps, copies : mapping
-        Class to density `(z, y, x)`, a cube with the particle's centre at n // 2; to copies.
+        Class to density `(z, y, x)`, the particle's centre at n // 2; to copies, None: any number.
     tomogram, seed
         Name, for seeds and ids; the run's seed.
+    fill : float
+        Fraction of occupied voxels, other objects included, at which packing stops.
     """
-    levels = {name: MASK_LEVEL * float(density.max()) for name, density in maps.items()}
-    by_size = sorted(maps, key=lambda name: -int((maps[name] > levels[name]).sum()))
-    coefficients = {
-        name: ndimage.spline_filter(np.asarray(maps[name], np.float64), order=3) for name in maps
-    }
-    misses = dict.fromkeys(maps, 0)
+    species = [_cut_to_support(name, density) for name, density in maps.items()]
+    species.sort(key=lambda one: -one.volume)
+    places = {one.name: FreePlaces(scene.occupied) for one in species}
     placed = dict.fromkeys(maps, 0)
-    turns = [
-        (index, name)
-        for index in range(max(copies.values(), default=0))
-        for name in by_size
-        if index < copies[name]
-    ]
-    for index, name in track(turns, f"placing particles in {tomogram}"):
-        if misses[name] >= MAX_MISSES:
-            continue
-        rng = generator_for(seed, "pack", tomogram, name, index)
-        rotation = random_rotations(1, rng)[0]
-        fraction = rng.uniform(-0.5, 0.5, 3)
-        rotated = rotate_volume(coefficients[name], rotation, fraction, prefilter=False)
-        mask = rotated > levels[name]
-        centre = find_place(mask, scene.occupied, rng)
-        if centre is None:
-            misses[name] += 1
-            continue
-        misses[name] = 0
-        placed[name] += 1
-        scene.add(rotated, mask, centre, name)
-        scene.rows.append(_particle_row(tomogram, name, centre[::-1] + fraction, rotation))
-    scene.missing |= {
-        name: copies[name] - placed[name] for name in maps if placed[name] < copies[name]
-    }
+    target = fill * scene.occupied.size
+
+    def turns() -> Iterator[tuple[int, _Species]]:
+        for index in count():
+            ready = [
+                one
+                for one in species
+                if places[one.name].any_left and (copies[one.name] or np.inf) > index
+            ]
+            for one in ready:
+                if scene.filled >= target:
+                    return
+                yield index, one
+            if not ready:
+                return
+
+    def done() -> float:
+        shares = [
+            1.0 if not places[name].any_left else placed[name] / wanted if wanted else 0.0
+            for name, wanted in copies.items()
+        ]
+        return max(float(np.mean(shares)), scene.filled / target)
+
+    for index, one in track(turns(), f"placing particles in {tomogram}", fraction=done):
+        rng = generator_for(seed, "pack", tomogram, one.name, index)
+        density, mask, rotation, shift = one.rotated(rng)
+        centre = places[one.name].find(mask, rng)
+        if centre is not None:
+            placed[one.name] += 1
+            number = scene.add(density, mask, centre, one.name)
+            row = _particle_row(tomogram, one.name, centre[::-1] + shift, rotation)
+            scene.rows.append(row | {"cryoetganInstance": number})
+    if scene.filled < target:
+        missing = {name: (wanted or 0) - placed[name] for name, wanted in copies.items()}
+        scene.missing |= {name: number for name, number in missing.items() if number > 0}
 
 
 def _particle_row(tomogram: str, name: str, centre: Floats, rotation: Rotation) -> dict[str, Any]:
@@ -141,63 +214,100 @@ def _particle_row(tomogram: str, name: str, centre: Floats, rotation: Rotation) 
     return row | {"cryoetganId": particle_id(tomogram, *centre)}
 
 
-def find_place(
-    mask: Mask, occupied: Mask, rng: np.random.Generator, inside: bool = True
-) -> NDArray[np.int_] | None:
-    """Return a zyx voxel for the box centre n // 2 at which the mask overlaps nothing, or None.
+class FreePlaces:
+    """Free positions for the masks of one class in a volume that only gets fuller.
 
-    Random positions are tried first, then one of all free positions is drawn. `mask` is the object
-    in its box, and `occupied` the volume, both `(z, y, x)` bool. If `inside` is false, only the
-    box centre must lie in the volume, not the whole mask.
+    `occupied` is `(z, y, x)` bool and may be memory-mapped. A block in which `MAX_MISSES` masks
+    found no place is not searched again.
     """
-    filled = np.argwhere(mask)
-    half = np.array(mask.shape) // 2
-    first, last = filled.min(axis=0), filled.max(axis=0)
-    if inside:
-        # the mask's extent limits its distance from a face, not the box
-        low, high = half - first, np.array(occupied.shape) - 1 - (last - half)
-    else:
-        low, high = np.zeros(3, int), np.array(occupied.shape) - 1
-    if (low > high).any():
+
+    def __init__(self, occupied: Mask) -> None:
+        self.occupied = occupied
+        self.corners = np.array(list(product(*(range(0, n, BLOCK) for n in occupied.shape))))
+        self.misses = np.zeros(len(self.corners), int)
+
+    @property
+    def any_left(self) -> bool:
+        """Whether a block is left that may have a place."""
+        return bool((self.misses < MAX_MISSES).any())
+
+    def find(self, mask: Mask, rng: np.random.Generator) -> NDArray[np.int_] | None:
+        """Return a zyx voxel for the box centre n // 2 at which the mask overlaps nothing, or None.
+
+        `mask` is the object in its box `(z, y, x)`. The mask, not the box, lies in the volume.
+        """
+        filled = np.argwhere(mask)
+        if not len(filled):
+            return None
+        half = np.array(mask.shape) // 2
+        first, last = filled.min(axis=0), filled.max(axis=0)
+        low, high = half - first, np.array(self.occupied.shape) - 1 - (last - half)
+        if (low > high).any():
+            self.misses[:] += 1
+            return None
+        offsets = rng.permutation(filled - half)
+        tried = rng.integers(low, high + 1, (RANDOM_TRIES, 3))
+        for centre in tried[self._probably_free(tried, offsets[:PROBES])]:
+            in_scene, in_box = clip_box(centre - half, mask.shape, self.occupied.shape)
+            if not (self.occupied[in_scene] & mask[in_box]).any():
+                return centre
+        for index in rng.permutation(np.flatnonzero(self.misses < MAX_MISSES)):
+            start = np.maximum(self.corners[index], low)
+            stop = np.minimum(self.corners[index] + BLOCK, high + 1)
+            if (start < stop).all():
+                found = self._search(start, stop, offsets, rng)
+                if found is not None:
+                    return found
+            self.misses[index] += 1
         return None
-    for centre in rng.integers(low, high + 1, (RANDOM_TRIES, 3)):
+
+    def _probably_free(self, centres: NDArray[np.int_], offsets: NDArray[np.int_]) -> Mask:
+        """Return whether the voxels at `offsets` from each centre are free."""
+        z, y, x = (centres[:, None] + offsets).transpose(2, 0, 1)
+        return ~self.occupied[z, y, x].any(axis=1)
+
+    def _search(
+        self,
+        start: NDArray[np.int_],
+        stop: NDArray[np.int_],
+        offsets: NDArray[np.int_],
+        rng: np.random.Generator,
+    ) -> NDArray[np.int_] | None:
+        """Return a random free centre from `start` to below `stop`, or None."""
+        least, most = offsets.min(axis=0), offsets.max(axis=0)
+        part = self.occupied[tuple(map(slice, start + least, stop + most))]
+        free = np.logical_not(part, order="C")
+        strides = np.array([free.shape[1] * free.shape[2], free.shape[2], 1])
+        steps, flat = (offsets - least) @ strides, free.ravel()
+        # in the flat array all positions are tested at once; those across an edge are cut off
+        length = flat.size - int(steps.max())
+        alive = np.zeros(flat.size, bool)
+        alive[:length] = True
+        for step in steps[:PROBES]:
+            alive[:length] &= flat[step : step + length]
+        inside = tuple(slice(0, n) for n in stop - start)
+        candidates = np.argwhere(alive.reshape(free.shape)[inside])
+        if not len(candidates):
+            return None
+        candidates = rng.permutation(candidates)
+        for group in np.array_split(candidates, -(-len(candidates) // CANDIDATES)):
+            left, tested = group @ strides, PROBES
+            while len(left) and tested < len(steps):
+                more = max(PROBES, LOOKUPS // len(left))
+                tests = left[:, None] + steps[tested : tested + more]
+                left, tested = left[flat[tests].all(axis=1)], tested + more
+            if len(left):
+                return start + np.array(np.unravel_index(left[0], free.shape))
+        return None
+
+
+def find_place_across_faces(
+    mask: Mask, occupied: Mask, rng: np.random.Generator
+) -> NDArray[np.int_] | None:
+    """Return a zyx voxel for the box centre at which the part in the volume overlaps nothing."""
+    half = np.array(mask.shape) // 2
+    for centre in rng.integers(0, occupied.shape, (RANDOM_TRIES, 3)):
         in_scene, in_box = clip_box(centre - half, mask.shape, occupied.shape)
         if not (occupied[in_scene] & mask[in_box]).any():
             return centre
-    if not inside:
-        return None
-    core = mask[tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))]
-    corner = find_free_corner(core, occupied, rng)
-    return None if corner is None else corner - first + half
-
-
-def find_free_corner(
-    core: Mask, occupied: Mask, rng: np.random.Generator, block: int = SEARCH_BLOCK
-) -> NDArray[np.int_] | None:
-    """Return a zyx corner at which `core` fits, or None.
-
-    Blocks of `block` voxels are searched in random order, and one free corner of the first block
-    that has any is drawn. Memory does not grow with the volume.
-    """
-    starts = [range(0, n - m + 1, block) for n, m in zip(occupied.shape, core.shape, strict=True)]
-    corners = np.array(list(product(*starts)))
-    for low in corners[rng.permutation(len(corners))]:
-        part = occupied[
-            tuple(slice(a, a + block + m - 1) for a, m in zip(low, core.shape, strict=True))
-        ]
-        free = _find_free_corners(core, part)
-        release_pages(occupied)
-        if len(free):
-            return low + free[rng.integers(len(free))]
     return None
-
-
-def _find_free_corners(core: Mask, occupied: Mask) -> NDArray[np.int_]:
-    """Return all zyx corners at which `core` fits, by correlating the two masks."""
-    shape = [fft.next_fast_len(n, real=True) for n in occupied.shape]
-    spectrum = fft.rfftn(occupied.astype(np.float32), shape)
-    spectrum *= np.conj(fft.rfftn(core.astype(np.float32), shape))
-    overlap = fft.irfftn(spectrum, shape)
-    # shifts at which the core stays inside, so that nothing wraps around
-    valid = tuple(slice(0, n - m + 1) for n, m in zip(occupied.shape, core.shape, strict=True))
-    return np.argwhere(overlap[valid] < 0.5)

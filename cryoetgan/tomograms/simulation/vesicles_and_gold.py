@@ -9,7 +9,7 @@ from cryoetgan.densities.membrane import bilayer_profile
 from cryoetgan.physics.geometry import clip_box, random_rotations
 from cryoetgan.seeds import rng as generator_for
 from cryoetgan.tomograms.options import VesiclesAndGold
-from cryoetgan.tomograms.simulation.packing import Scene, find_place
+from cryoetgan.tomograms.simulation.packing import FreePlaces, Scene, find_place_across_faces
 
 Floats = NDArray[np.floating]
 THICKNESS_A = 40.0
@@ -47,7 +47,7 @@ def add_vesicles(
         axes = longest * np.append(rng.uniform(MIN_AXIS_RATIO, 1, 2), 1.0)
         depth = _ellipsoid_depth(axes, random_rotations(1, rng)[0].as_matrix(), voxel_size)
         mask = abs(depth) <= EXCLUDED_HALF_WIDTH_A + voxel_size / 2
-        centre = find_place(mask, scene.occupied, rng, inside=False)
+        centre = find_place_across_faces(mask, scene.occupied, rng)
         if centre is not None:
             density = bilayer_profile(depth, THICKNESS_A, width) * np.pi**1.5 * width**3
             scene.add(density, mask, centre, "vesicle")
@@ -76,14 +76,14 @@ def add_beads(
     if scene.beads is None:
         scene.beads = np.zeros(scene.density.shape, np.float32)
     width, placed = _blur_width(objects, voxel_size), 0
-    blur = width / np.sqrt(2) / voxel_size
+    blur, places = width / np.sqrt(2) / voxel_size, FreePlaces(scene.occupied)
     for index in range(objects.beads):
         rng = generator_for(seed, "bead", tomogram, index)
         diameter = objects.bead_diameter * max(0.5, rng.normal(1, BEAD_DIAMETER_SPREAD))
         radius, offset = diameter / 2 / voxel_size, rng.uniform(-0.5, 0.5, 3)
         ball = _ball(radius, offset, margin=int(np.ceil(BLUR_REACH_SD * blur)))
         mask = ball > 0
-        centre = find_place(mask, scene.occupied, rng)
+        centre = places.find(mask, rng)
         if centre is not None:
             scene.add(np.zeros_like(ball), mask, centre, "bead")
             corner = centre - np.array(ball.shape) // 2
