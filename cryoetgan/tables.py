@@ -143,7 +143,8 @@ class TomogramRow(Section):
     @classmethod
     def _name(cls, value: str) -> str:
         if value.endswith(COMPANIONS):
-            raise ValueError(f"ends in one of {', '.join(COMPANIONS)}, which are reserved")
+            reserved = ", ".join(COMPANIONS)
+            raise ValueError(f"ends in one of {reserved}, which are reserved; choose another name")
         return value
 
     @field_validator("path")
