@@ -1,4 +1,4 @@
-"""Kinds of models that are no measured set of atoms: predicted, traces, coarse-grained, superseded."""
+"""Structures with less than all measured atoms: predicted, traces, coarse-grained, superseded."""
 
 import logging
 import re
@@ -24,7 +24,7 @@ MIN_RESIDUES = 10
 TRACE_ATOMS = ("CA", "P", "C1'", "C3'", "C4'", "C1*", "C4*")
 """Names of the atom that stands for a residue."""
 TRACE_CHARGE = 100
-"""Charge that marks an atom of a trace; no atom has it."""
+"""Charge that stands for an atom of a trace; real charges are below 10."""
 MOST = 0.8
 """Fraction of the residues of a chain that decides its kind."""
 COARSE, INCOMPLETE = 0.35, 0.65
@@ -38,7 +38,7 @@ HYDROGEN_DA, OXYGEN_DA = 1.008, 15.999
 def heavy_electrons(residue: str) -> int:
     """Return the electrons of the heavy atoms of a residue in a chain; 0 if it is unknown.
 
-    The tabulated weight is that of the free molecule; a bond of the chain costs it one oxygen.
+    The tabulated weight is of the free molecule, which loses one oxygen by its bond in the chain.
 
     Examples
     --------
@@ -129,8 +129,8 @@ def mark_traces(structure: Any, path: Path) -> int:
     """Mark the atoms that stand for whole residues, by `TRACE_CHARGE`; return their number.
 
     A trace (C-alpha, phosphorus) has one atom for each residue, which gets the electrons of all
-    heavy atoms. Raises `UserError` for coarse-grained models, whose beads are no elements; warns
-    of models without side chains.
+    heavy atoms. Raises `UserError` for coarse-grained models, whose beads are groups of atoms;
+    warns of models without side chains.
     """
     count = 0
     for chain in structure[0]:

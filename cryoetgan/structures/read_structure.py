@@ -12,11 +12,14 @@ import numpy as np
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.files import check_exists, decode_text
+from cryoetgan.machine import memory_bytes
 from cryoetgan.structures.model_kinds import warn_if_superseded
 from cryoetgan.structures.pdb_records import read_records
 
-MAX_STRUCTURE_BYTES = 4 << 30
+MAX_STRUCTURE_BYTES = 1 << 30
 """Bytes, unpacked; the largest entries of the archive have about 0.5 GiB."""
+MEMORY_PER_BYTE = 20
+"""Memory that the parser takes per byte of text."""
 PDB_RECORD = rb"^(ATOM  |HETATM|HEADER|REMARK|CRYST1)"
 CHUNK_BYTES = 1 << 22
 
@@ -87,11 +90,11 @@ def read_text(path: Path) -> bytes:
     path = check_exists(path, "structure file")
     if path.is_dir():
         raise UserError(f"{path}: is a folder, not a structure file")
-    if path.stat().st_size > MAX_STRUCTURE_BYTES:
-        raise UserError(f"{path}: has more than {MAX_STRUCTURE_BYTES >> 30} GiB, so it is not one")
+    limit = min(MAX_STRUCTURE_BYTES, memory_bytes() // MEMORY_PER_BYTE)
+    _check_size(path.stat().st_size, limit, path)
     content = path.read_bytes()
     if content[:2] == b"\x1f\x8b":
-        content = _unpack_gzip(content, str(path))
+        content = _unpack_gzip(content, path, limit)
     if content.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         content = decode_text(content, path).encode()
     head = content[:4096].lstrip(b" \t\r\n")
@@ -104,18 +107,25 @@ def read_text(path: Path) -> bytes:
     return content
 
 
-def _unpack_gzip(content: bytes, name: str) -> bytes:
-    """Return unpacked bytes, at most `MAX_STRUCTURE_BYTES`: damaged gzip is a `UserError`."""
+def _check_size(size: int, limit: int, path: Path) -> None:
+    if size > limit:
+        raise UserError(
+            f"{path}: holds more than {limit / 1e9:.2g} GB of text, the limit for structures "
+            f"({MEMORY_PER_BYTE} bytes of memory per byte of text); is it a structure?"
+        )
+
+
+def _unpack_gzip(content: bytes, path: Path, limit: int) -> bytes:
+    """Return the unpacked bytes, at most `limit`; damaged gzip is a `UserError`."""
     parts, size = [], 0
     try:
         with gzip.open(io.BytesIO(content)) as file:
             while part := file.read(CHUNK_BYTES):
                 parts.append(part)
                 size += len(part)
-                if size > MAX_STRUCTURE_BYTES:
-                    raise UserError(f"{name}: unpacks to more than {MAX_STRUCTURE_BYTES >> 30} GiB")
+                _check_size(size, limit, path)
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{name}: the gzip file is cut short or damaged ({error})") from error
+        raise UserError(f"{path}: the gzip file is cut short or damaged ({error})") from error
     return b"".join(parts)
 
 
