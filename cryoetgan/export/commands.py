@@ -1,12 +1,19 @@
 """Commands of the `export` stage."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from cryoetgan.command import Output, check_positive, command, group, log
 from cryoetgan.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cryoetgan.export.runs import Run
+    from cryoetgan.export.source import Source
 
 app = group("")
 Contrast = Annotated[
@@ -25,6 +32,22 @@ Fitted = Annotated[
 ChoiceFile = Annotated[
     Path | None,
     typer.Option("--choice", help="Output of `evaluation choose`; the README gives its reason."),
+]
+
+
+Inputs = Annotated[
+    list[Path], typer.Argument(help="Tomograms (MRC, bright protein) or one volume set (STAR).")
+]
+Particles = Annotated[list[Path] | None, typer.Option(help="Particles (STAR); repeatable.")]
+Labels = Annotated[
+    list[Path] | None, typer.Option(help="Label volume TOMOGRAM_labels.mrc; repeatable.")
+]
+FittedInputs = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Synthetic tomogram or volume set of the fitted simulation; replaces the one of "
+        "its name if --choice says so; repeatable."
+    ),
 ]
 
 
@@ -82,65 +105,63 @@ def relion(
 
 @command(app, "plain")
 def plain(
-    volumes: Volumes,
+    inputs: Inputs,
     output: Output,
+    particles: Particles = None,
+    labels: Labels = None,
     contrast: Contrast = "auto",
-    fitted: Fitted = None,
+    fitted: FittedInputs = None,
     choice: ChoiceFile = None,
 ) -> None:
-    """Write a volume set as single MRC files, with particle lists of other programs.
+    """Write single MRC files, with particle lists of other programs.
 
-    The lists are for EMAN2, ChimeraX, Dynamo (dynamo.tbl), DeepFinder (objects.xml) and TomoTwin
-    (file names). A README explains each column. Coordinates are in voxels, angles in degrees.
+    Of a volume set: one file per volume, and TomoTwin's folders. Of tomograms: the tomograms, their
+    labels, and lists of all their particles, T.star and T_labels.mrc beside T.mrc unless others
+    are given. The lists are for Dynamo (dynamo.tbl), DeepFinder (objects.xml) and others. A README
+    explains each column. Coordinates are in voxels, angles in degrees.
     """
     from cryoetgan.export.folder import export_folder
-    from cryoetgan.export.plain import export_plain
-    from cryoetgan.export.source import explain_source, select_set
+    from cryoetgan.export.plain import export_plain, export_plain_tomograms
+    from cryoetgan.export.source import explain_source
     from cryoetgan.io.volume_set import read_volume_set
 
-    source = select_set(volumes, fitted, choice)
-    opened = read_volume_set(source.paths[0], ["cryoetganClass"])
-    with export_folder(output, "export plain", source.inputs, {"contrast": contrast}) as folder:
-        count = export_plain(opened, folder, None if contrast == "auto" else contrast)
-        explain_source(folder, source)
+    shown = None if contrast == "auto" else contrast
+    chosen = _choose(inputs, particles, labels, fitted, choice)
+    parameters = {"contrast": contrast}
+    with export_folder(output, "export plain", chosen.files, parameters) as folder:
+        if chosen.is_set:
+            opened = read_volume_set(chosen.source.paths[0], ["cryoetganClass"])
+            count = export_plain(opened, folder, shown)
+        else:
+            count = export_plain_tomograms(chosen.tomogram_runs(shown), folder, shown)
+        explain_source(folder, chosen.source, chosen.subject)
     log.info("%s: %d particles", output, count)
 
 
 @command(app, "copick")
 def copick(
-    tomograms: Annotated[
-        list[Path], typer.Argument(help="Tomograms (MRC, bright protein) or one volume set (STAR).")
-    ],
+    inputs: Inputs,
     output: Output,
-    particles: Annotated[
-        list[Path] | None, typer.Option(help="Particles (STAR); repeatable.")
-    ] = None,
-    labels: Annotated[
-        list[Path] | None, typer.Option(help="Label volume TOMOGRAM_labels.mrc; repeatable.")
-    ] = None,
+    particles: Particles = None,
+    labels: Labels = None,
     density: Annotated[
         list[Path] | None,
         typer.Option(help="Density map of a class, for its radius; repeatable."),
     ] = None,
     contrast: Contrast = "auto",
-    fitted: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Synthetic tomogram or volume set of the fitted simulation; replaces the one of "
-            "its name if --choice says so; repeatable."
-        ),
-    ] = None,
+    fitted: FittedInputs = None,
     choice: ChoiceFile = None,
 ) -> None:
     """Write tomograms, particles and labels as a copick project: config.json and OME-Zarr.
 
-    Each volume of a volume set becomes a run with its particle as the only pick. Picks and radii
-    are in angstrom. Class names are converted to names that copick allows.
+    T.star and T_labels.mrc beside T.mrc are taken unless others are given. Each volume of a volume
+    set becomes a run with its particle as the only pick. Picks and radii are in angstrom. Class
+    names are converted to names that copick allows.
     """
-    from cryoetgan.export.copick import export_copick, tomogram_runs, volume_runs
+    from cryoetgan.export.copick import export_copick
     from cryoetgan.export.folder import export_folder
-    from cryoetgan.export.source import explain_source, select_set, select_tomograms
-    from cryoetgan.io.files import check_exists
+    from cryoetgan.export.runs import volume_runs
+    from cryoetgan.export.source import explain_source
     from cryoetgan.io.mrc import read_map
     from cryoetgan.io.star import class_name
     from cryoetgan.particles.picking.pick import radius_of_map
@@ -148,23 +169,70 @@ def copick(
     shown = None if contrast == "auto" else contrast
     maps = {class_name(path): read_map(path) for path in density or []}
     radii = {name: radius_of_map(found.data, found.voxel_size) for name, found in maps.items()}
-    sets = [path for path in tomograms if path.suffix == ".star"]
-    if sets and (len(tomograms) > 1 or particles or labels):
+    chosen = _choose(inputs, particles, labels, fitted, choice)
+    if chosen.is_set:
+        runs = volume_runs(chosen.source.paths[0], shown)
+    else:
+        runs = chosen.tomogram_runs(shown)
+    files = [*chosen.files, *(density or [])]
+    # users edit config.json: it holds the full path of the data, and the radii
+    editable = ["config.json"]
+    parameters = {"contrast": contrast}
+    with export_folder(output, "export copick", files, parameters, editable) as folder:
+        count = export_copick(runs, folder, output, shown, radii)
+        explain_source(folder, chosen.source, chosen.subject)
+    log.info("%s: %d particles", output, count)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The exported volume set or tomograms, with their particles and labels."""
+
+    source: "Source"
+    is_set: bool
+    particles: list[Path]
+    labels: list[Path]
+
+    @property
+    def files(self) -> list[Path]:
+        return [*self.source.inputs, *self.particles, *self.labels]
+
+    @property
+    def subject(self) -> str:
+        return "" if self.is_set else "Synthetic tomograms. "
+
+    def tomogram_runs(self, contrast: str | None) -> "Iterator[Run]":
+        from cryoetgan.export.runs import tomogram_runs
+
+        return tomogram_runs(self.source.paths, self.particles, self.labels, contrast)
+
+
+def _choose(
+    inputs: list[Path],
+    particles: list[Path] | None,
+    labels: list[Path] | None,
+    fitted: list[Path] | None,
+    choice: Path | None,
+) -> _Chosen:
+    """Return what to export: one volume set, or tomograms with the files beside them."""
+    from cryoetgan.export.runs import companions
+    from cryoetgan.export.source import select_set, select_tomograms
+    from cryoetgan.io.files import check_exists
+
+    sets = [path for path in inputs if path.suffix == ".star"]
+    if sets and (len(inputs) > 1 or particles or labels):
         raise UserError(
             f"{sets[0]}: a volume set is exported alone; remove the other files and options"
         )
     if sets:
         source = select_set(sets[0], fitted[0] if fitted else None, choice)
-        runs = volume_runs(check_exists(source.paths[0], "volume set"), shown)
-    else:
-        source = select_tomograms(tomograms, fitted or [], choice)
-        paths = [check_exists(path, "tomogram") for path in source.paths]
-        runs = tomogram_runs(paths, particles or [], labels or [], shown)
-    inputs = [*source.inputs, *(particles or []), *(labels or []), *(density or [])]
-    # users edit config.json: it holds the full path of the data, and the radii
-    editable = ["config.json"]
-    parameters = {"contrast": contrast}
-    with export_folder(output, "export copick", inputs, parameters, editable) as folder:
-        count = export_copick(runs, folder, output, shown, radii)
-        explain_source(folder, source, "" if sets else "Synthetic tomograms. ")
-    log.info("%s: %d particles", output, count)
+        check_exists(source.paths[0], "volume set")
+        return _Chosen(source, True, [], [])
+    source = select_tomograms(inputs, fitted or [], choice)
+    paths = [check_exists(path, "tomogram") for path in source.paths]
+    return _Chosen(
+        source,
+        False,
+        companions(paths, ".star") if particles is None else particles,
+        companions(paths, "_labels.mrc") if labels is None else labels,
+    )

@@ -1,6 +1,8 @@
 """The folder of an export: replaced as a whole, with the provenance of all its files."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,16 @@ def member(folder: Path, name: str) -> Path:
     if Path(name).is_absolute() or ".." in parts or not name.isprintable() or not parts:
         raise UserError(f"{shown(name)} is not a name for a file of the export; rename its class")
     return folder / name
+
+
+def write_csv(path: Path, heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a CSV table; floats have four decimals."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(heading)
+    for row in rows:
+        writer.writerow([f"{v:.4f}" if isinstance(v, float) else v for v in row])
+    write_text(path, out.getvalue())
 
 
 def write_readme(folder: Path, name: str, **values: str) -> None:

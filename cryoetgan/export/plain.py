@@ -1,77 +1,186 @@
-"""One MRC file per particle, and particle lists of other programs."""
+"""Single MRC files, and particle lists of other programs: of volumes, or of whole tomograms."""
 
-import csv
-import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from scipy.spatial.transform import Rotation
+import numpy as np
+from numpy.typing import NDArray
 
+from cryoetgan.errors import UserError
 from cryoetgan.export.contrast import describe_contrast, exported_particles
-from cryoetgan.export.folder import member, write_readme
+from cryoetgan.export.folder import member, write_csv, write_readme
+from cryoetgan.export.runs import Run, has_angles, renumber_labels
 from cryoetgan.io.files import write_text
 from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.coordinates import centre_offset
+from cryoetgan.physics.geometry import rotation_from_relion
 
 COLUMNS = ["file", "class", "source", "split", "tomogram", "voxel_size", "x", "y", "z"]
 COLUMNS += ["center_x", "center_y", "center_z", "rot", "tilt", "psi", "score", "id"]
+TOMOTWIN_BOX = 37
+"""Voxels of the edge of TomoTwin's boxes."""
+VALIDATION_SHARE = 10
+"""One in so many volumes of a class is for validation, if the set has no splits."""
+
+
+@dataclass
+class ParticleLists:
+    """The lists of an export, one entry for each particle.
+
+    `classes` and `tomograms` are names in the order of their numbers: labels, DeepFinder's tomo_idx
+    and Dynamo's tomogram.
+    """
+
+    classes: list[str]
+    tomograms: list[str]
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    dynamo: list[str] = field(default_factory=list)
+    objects: ElementTree.Element = field(default_factory=lambda: ElementTree.Element("objlist"))
+
+    def add(
+        self,
+        row: Mapping[Any, Any],
+        acquisition: Acquisition,
+        offset: NDArray[np.float64],
+        **values: Any,
+    ) -> None:
+        """Add a particle at the coordinates of its row plus an offset, x, y, z in voxels.
+
+        `values` are further columns of particles.csv.
+        """
+        label = self.classes.index(str(row["cryoetganClass"])) + 1
+        tomogram = self.tomograms.index(str(row.get("rlnTomoName", "")))
+        tag = len(self.rows) + 1
+        self.dynamo.append(dynamo_row(tag, label, tomogram + 1, row, offset, acquisition))
+        known = {"rlnTomoName": "tomogram", "cryoetganClass": "class", "cryoetganSource": "source"}
+        known |= {"cryoetganSplit": "split", "cryoetganScore": "score", "cryoetganId": "id"}
+        known |= dict(zip(ANGLES, ("rot", "tilt", "psi"), strict=True))
+        found = {ours: row.get(column, "") for column, ours in known.items()} | values
+        if set(COORDINATES) <= set(row):
+            place = np.array([float(row[column]) for column in COORDINATES]) + offset
+            found |= dict(zip("xyz", map(float, place), strict=True))
+            self._add_object(row, tag, label, tomogram, place)
+        # an empty cell of a STAR file is not a number
+        shown = {key: value for key, value in found.items() if value == value}
+        self.rows.append({column: shown.get(column, "") for column in COLUMNS})
+
+    def _add_object(
+        self, row: Mapping[Any, Any], tag: int, label: int, tomogram: int, place: Any
+    ) -> None:
+        """Add an object of DeepFinder, with TOM's angles if the orientation is known."""
+        ids = {"tomo_idx": tomogram, "obj_id": tag - 1, "class_label": label}
+        numbers = dict(zip("xyz", place, strict=True))
+        if has_angles(row):
+            phi, theta, psi = _tom_angles(row)
+            numbers |= {"phi": phi, "psi": psi, "the": theta}
+        text = {k: str(v) for k, v in ids.items()} | {k: f"{v:.3f}" for k, v in numbers.items()}
+        ElementTree.SubElement(self.objects, "object", text)
+
+    def write(self, folder: Path, files: Mapping[str, str]) -> None:
+        """Write the lists; `files` are the tomograms' files by name, for Dynamo's table map."""
+        table = [[row[column] for column in COLUMNS] for row in self.rows]
+        write_csv(folder / "particles.csv", COLUMNS, table)
+        codes = [[f"{n:04d}", n, name] for n, name in enumerate(self.classes, start=1)]
+        write_csv(folder / "classes.csv", ["code", "label", "class"], codes)
+        numbered = [(n + 1, n, name) for n, name in enumerate(self.tomograms) if name]
+        write_csv(folder / "tomograms.csv", ["dynamo", "tomo_idx", "tomogram"], numbered)
+        write_text(folder / "dynamo.tbl", "".join(f"{line}\n" for line in self.dynamo))
+        if numbered:
+            lines = [f"{n} {files.get(name, f'{name}.mrc')}\n" for n, _, name in numbered]
+            write_text(folder / "dynamo.doc", "".join(lines))
+        ElementTree.indent(self.objects)
+        text = ElementTree.tostring(self.objects, encoding="unicode")
+        write_text(folder / "objects.xml", text + "\n")
 
 
 def export_plain(volumes: VolumeSet, folder: Path, contrast: str | None) -> int:
-    """Write a volume set as single files with tables and return the number of particles."""
+    """Write a volume set as single files with lists and return the number of particles."""
     classes = [str(name) for name in volumes.classes()]
     names = volumes.table["rlnTomoName"].astype(str) if "rlnTomoName" in volumes.table else [""]
-    tomograms = sorted(set(names))
-    rows, dynamo = [], []
-    objects = ElementTree.Element("objlist")
+    lists = ParticleLists(classes, sorted(set(names)))
+    seen = dict.fromkeys(classes, 0)
+    step = volumes.voxel_size * volumes.box / TOMOTWIN_BOX
     for number, row, acquisition, data in exported_particles(volumes, contrast):
-        label = classes.index(str(row["cryoetganClass"])) + 1
-        name = f"volumes/id{label:04d}_{row['cryoetganClass']}_{number:06d}.mrc"
-        write_volume(member(folder, name), data, volumes.voxel_size)
-        rows.append(_row(row, name, volumes.voxel_size, volumes.box))
-        tomogram = tomograms.index(str(row.get("rlnTomoName", "")))
-        shift = centre_offset(row, volumes.voxel_size)
-        dynamo.append(dynamo_row(number, label, tomogram + 1, row, shift, acquisition))
-        if set(COORDINATES) <= set(row):
-            place = {axis: f"{row[f'rlnCoordinate{axis.upper()}']:.3f}" for axis in "xyz"}
-            ids = {"tomo_idx": tomogram, "obj_id": number - 1, "class_label": label}
-            ElementTree.SubElement(objects, "object", {k: str(v) for k, v in ids.items()} | place)
-    _write_csv(folder / "particles.csv", COLUMNS, [[r[c] for c in COLUMNS] for r in rows])
-    codes = [[f"{n:04d}", n, name] for n, name in enumerate(classes, start=1)]
-    _write_csv(folder / "classes.csv", ["code", "label", "class"], codes)
-    numbered = [[n + 1, n, name] for n, name in enumerate(tomograms) if name]
-    _write_csv(folder / "tomograms.csv", ["dynamo", "tomo_idx", "tomogram"], numbered)
-    write_text(folder / "dynamo.tbl", "\n".join(dynamo) + "\n")
-    ElementTree.indent(objects)
-    write_text(folder / "objects.xml", ElementTree.tostring(objects, encoding="unicode") + "\n")
-    write_readme(folder, "plain", contrast=describe_contrast(contrast, volumes))
-    return len(rows)
+        kind = str(row["cryoetganClass"])
+        file = f"id{classes.index(kind) + 1:04d}_{kind}_{number:06d}.mrc"
+        write_volume(member(folder, f"volumes/{file}"), data, volumes.voxel_size)
+        part = "validation" if _is_validation(row, seen[kind]) else "training"
+        seen[kind] += 1
+        write_volume(member(folder, f"tomotwin/{part}/{file}"), tomotwin_cube(data), step)
+        offset = centre_offset(row, volumes.voxel_size)
+        centre = dict(zip("xyz", map(float, volumes.box // 2 + offset), strict=True))
+        inside: dict[str, Any] = {f"center_{axis}": value for axis, value in centre.items()}
+        inside |= {"file": f"volumes/{file}", "voxel_size": volumes.voxel_size}
+        lists.add(row, acquisition, offset, **inside)
+    lists.write(folder, {})
+    shown = describe_contrast(contrast, volumes)
+    write_readme(folder, "plain", contrast=shown, tomotwin=f"{step:.4g}")
+    return len(lists.rows)
 
 
-def _row(row: Mapping[Any, Any], name: str, voxel_size: float, box: int) -> dict[str, Any]:
-    centre = box // 2 + centre_offset(row, voxel_size)
-    known = {"rlnTomoName": "tomogram", "cryoetganClass": "class", "cryoetganSource": "source"}
-    known |= {"cryoetganSplit": "split", "cryoetganScore": "score", "cryoetganId": "id"}
-    known |= dict(zip(COORDINATES, "xyz", strict=True))
-    known |= dict(zip(ANGLES, ("rot", "tilt", "psi"), strict=True))
-    found = {ours: row.get(column, "") for column, ours in known.items()}
-    position = {f"center_{axis}": value for axis, value in zip("xyz", centre, strict=True)}
-    return {"file": name, "voxel_size": voxel_size, **position, **found}
+def export_plain_tomograms(runs: Iterable[Run], folder: Path, contrast: str | None) -> int:
+    """Write tomograms, their labels and the lists of all their particles; return the number.
+
+    Only one tomogram is in memory at a time; particles at the border are kept.
+    """
+    lists = ParticleLists([], [])
+    for run in runs:
+        if run.name in lists.tomograms:
+            raise UserError(f"tomogram '{run.name}' is given twice; rename one of the files")
+        lists.tomograms.append(run.name)
+        known = {*run.label_names.values(), *run.particles["cryoetganClass"].astype(str)}
+        lists.classes.extend(sorted(known - set(lists.classes)))
+        file = f"tomograms/{run.name}.mrc"
+        write_volume(member(folder, file), run.data, run.voxel_size)
+        if run.labels is not None:
+            numbers = {n: lists.classes.index(name) + 1 for n, name in run.label_names.items()}
+            labels = renumber_labels(run.labels, numbers).astype(np.int16)
+            write_volume(member(folder, f"labels/{run.name}_labels.mrc"), labels, run.voxel_size)
+        for row in run.particles.to_dict("records"):
+            lists.add(row, run.acquisition, np.zeros(3), file=file, voxel_size=run.voxel_size)
+    lists.write(folder, {name: f"tomograms/{name}.mrc" for name in lists.tomograms})
+    described = contrast or "as in your own files (dark by default)"
+    write_readme(folder, "plain_tomograms", contrast=described)
+    return len(lists.rows)
 
 
-def _write_csv(path: Path, heading: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(heading)
-    for row in rows:
-        writer.writerow([f"{v:.4f}" if isinstance(v, float) else v for v in row])
-    write_text(path, out.getvalue())
+def _is_validation(row: Mapping[Any, Any], number: int) -> bool:
+    """Return whether a volume, the `number`-th of its class, is for validation."""
+    split = str(row.get("cryoetganSplit", "") or "")
+    if split in ("train", "validation", "test"):
+        return split != "train"
+    return number % VALIDATION_SHARE == 1
+
+
+def tomotwin_cube(volume: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a cube `(z, y, x)` on 37 voxels over the same field, voxel n // 2 on voxel 18."""
+    from cryoetgan.tomograms.importing.resample import lanczos_weights
+
+    box = len(volume)
+    step = box / TOMOTWIN_BOX
+    weights = lanczos_weights(box, TOMOTWIN_BOX, step, box // 2 - TOMOTWIN_BOX // 2 * step)
+    dense = weights.toarray()
+    cube = np.einsum("ai,bj,ck,ijk->abc", dense, dense, dense, volume, optimize=True)
+    return np.asarray(cube, np.float32)
+
+
+def _tom_angles(row: Mapping[Any, Any]) -> NDArray[np.float64]:
+    """Return phi, theta, psi of TOM and PyTom, degrees.
+
+    The reference is rotated about z by phi, then about x by theta, then about z by psi.
+    """
+    rotation = rotation_from_relion([float(row[name]) for name in ANGLES])
+    with warnings.catch_warnings():
+        # at tilt 0 only the sum of the other angles is defined; scipy sets the third to zero
+        warnings.filterwarnings("ignore", message="Gimbal lock")
+        return np.asarray(rotation.as_euler("zxz", degrees=True))
 
 
 def dynamo_row(
@@ -82,7 +191,7 @@ def dynamo_row(
     shift: Any,
     acquisition: Acquisition,
 ) -> str:
-    """Return one line of a Dynamo table.
+    """Return one line of a Dynamo table; coordinates are counted from 1.
 
     Dynamo's (tdrot, tilt, narot) are zxz angles about fixed axes. Their matrix rotates the
     particle into the reference; it equals RELION's matrix.
@@ -93,15 +202,12 @@ def dynamo_row(
     values = [0.0] * 35
     values[0], values[1], values[2] = tag, 1, 1  # flags: align, average
     values[3:6] = shift
-    if set(ANGLES) <= set(row):
-        rotation = Rotation.from_euler("ZYZ", [float(row[a]) for a in ANGLES], degrees=True)
-        with warnings.catch_warnings():
-            # at tilt 0 only the sum of the other angles is defined; scipy sets the third to zero
-            warnings.filterwarnings("ignore", message="Gimbal lock")
-            values[6:9] = rotation.as_euler("zxz", degrees=True)
+    if has_angles(row):
+        phi, theta, psi = _tom_angles(row)
+        values[6:9] = -psi, -theta, -phi  # the inverse rotation
     values[9] = float(row.get("cryoetganScore", 0.0))
     values[12:15] = 1, acquisition.tilt_low, acquisition.tilt_high
     values[19], values[21] = tomogram, label
     if set(COORDINATES) <= set(row):
-        values[23:26] = [float(row[column]) for column in COORDINATES]
+        values[23:26] = [float(row[column]) + 1 for column in COORDINATES]
     return " ".join(str(int(v)) if v == int(v) else f"{v:.4f}" for v in values)

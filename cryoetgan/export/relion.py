@@ -1,6 +1,6 @@
 """RELION: subtomograms for RELION 3, coordinates for extraction in RELION 5."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,24 +21,44 @@ from cryoetgan.io.star import ANGLES, COORDINATES, ORIGINS, write_star
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.coordinates import ImportTransform
-from cryoetgan.physics.geometry import relion_from_rotation, rotation_from_relion
-from cryoetgan.physics.optics import missing_wedge, radius_grid, recorded_ctf
+from cryoetgan.physics.geometry import (
+    centre_distance,
+    relion_from_rotation,
+    rotation_from_relion,
+)
+from cryoetgan.physics.optics import (
+    fourier_shells,
+    missing_wedge,
+    radius_grid,
+    recorded_ctf,
+    shell_sums,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
+MEASURED = 100
+"""Volumes of an optics group whose spectrum is measured, at most."""
+FIRST_SHELL, EMPTY = 2, 1e-3
+"""Shells below the first are not measured; those with less power, over the strongest, are empty."""
 CENTRED_COORDINATES = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
 KEPT_COLUMNS = [*COORDINATES, *ANGLES, *ORIGINS]
 
 
 def export_relion(volumes: VolumeSet, folder: Path, contrast: str | None) -> int:
-    """Write a volume set as RELION 3 subtomograms and return the number of particles."""
+    """Write a volume set as RELION 3 subtomograms and return the number of particles.
+
+    Each volume gets background of mean 0 and standard deviation 1, as RELION assumes. The transfer
+    functions include the fall-off of the set's own spectrum (`fall_off`).
+    """
     import pandas as pd
 
     groups = acquisition_by_group(volumes)
     (folder / "Subtomograms").mkdir()
     for number, acquisition in groups.items():
         transfer = transfer_volume(acquisition, volumes.box, volumes.voxel_size)
+        weakened = fall_off(_sample(volumes, number), volumes.box, acquisition.tilts)
+        transfer *= fall_off_volume(weakened, volumes.box)
         write_volume(folder / "CTF" / f"ctf_{number}.mrc", transfer, volumes.voxel_size)
     rows: list[dict[str, Any]] = []
     for number, row, _, data in exported_particles(volumes, contrast):
@@ -46,6 +66,7 @@ def export_relion(volumes: VolumeSet, folder: Path, contrast: str | None) -> int
         tomogram = row.get("rlnTomoName", volumes.path.stem)
         # cryoCAT, for one, reads tomogram and particle from the numbers in the name
         name = f"Subtomograms/{row['cryoetganClass']}_{tomogram}_{number:06d}.mrc"
+        data = normalise_background(data)
         write_volume(member(folder, name), data, volumes.voxel_size)
         images = {"rlnImageName": name, "rlnCtfImage": f"CTF/ctf_{group}.mrc"}
         # with rlnTomoName, cryoCAT and others take the file for one of RELION 4
@@ -54,6 +75,15 @@ def export_relion(volumes: VolumeSet, folder: Path, contrast: str | None) -> int
     write_star(folder / "particles.star", pd.DataFrame(rows), _optics(volumes, groups))
     write_readme(folder, "relion", contrast=describe_contrast(contrast, volumes), more="")
     return len(rows)
+
+
+def _sample(volumes: VolumeSet, group: int) -> Iterator[NDArray[np.floating]]:
+    """Yield some volumes of an optics group, spread over the set."""
+    rows = [
+        n for n, row in enumerate(volumes.table.to_dict("records")) if optics_group(row) == group
+    ]
+    for n in rows[:: -(-len(rows) // MEASURED) or 1]:
+        yield np.asarray(volumes.volumes[n], np.float32)
 
 
 def _optics(volumes: VolumeSet, groups: Mapping[int, Acquisition]) -> "pd.DataFrame":
@@ -190,3 +220,65 @@ def transfer_volume(acquisition: Acquisition, box: int, voxel_size: float) -> ND
     index = (-np.arange(box)) % box
     full[..., box // 2 + 1 :] = half[index][:, index, (box - 1) // 2 : 0 : -1]
     return np.fft.fftshift(full)
+
+
+def normalise_background(volume: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return a cube `(z, y, x)` with mean 0 and SD 1 outside the largest sphere inside it.
+
+    RELION estimates one noise spectrum for all particles. If volumes of one class have more noise,
+    a 3D classification sorts by noise.
+    """
+    outside = volume[centre_distance(len(volume)) > len(volume) // 2]
+    sd = float(outside.std()) or 1.0
+    return np.asarray((volume - outside.mean()) / sd, np.float32)
+
+
+def fall_off(
+    volumes: Iterable[NDArray[np.floating]], box: int, tilts: tuple[float, float]
+) -> NDArray[np.float64]:
+    """Return the amplitude, per Fourier shell, by which a filter has weakened signal and noise.
+
+    A(k) = sqrt(min(1, P(k) / (P_band / 2))). P is the mean power of the sampled frequencies, P_band
+    its median over the shells that are not empty. A is 1 in white or slowly falling spectra, and
+    follows the edge of a low-pass filter. Without it, RELION's reference falls by orders of
+    magnitude from shell to shell, and interpolation errors there decide a 3D classification.
+
+    Parameters
+    ----------
+    volumes : iterable of ndarray
+        `(z, y, x)`.
+    box : int
+        Edge of the volumes, voxels.
+    tilts : (float, float)
+        Lowest and highest tilt, degrees.
+
+    Returns
+    -------
+    ndarray
+        Shells 0 to n // 2, `(n // 2 + 1,)`.
+    """
+    axis = np.hanning(box + 2)[1:-1]
+    window = axis[:, None, None] * axis[:, None] * axis  # else a box's faces leak into all shells
+    shells = fourier_shells(box)
+    seen = missing_wedge((box, box, box), tilts)
+    total = np.zeros(box // 2 + 1)
+    for volume in volumes:
+        centred = np.asarray(volume, np.float64)
+        power = np.abs(np.fft.rfftn((centred - centred.mean()) * window)) ** 2
+        total += shell_sums(power * seen, shells)
+    counts = shell_sums(seen.astype(float), shells)
+    power = total / np.maximum(counts, 1)
+    inner = power[FIRST_SHELL:]
+    band = inner[inner > EMPTY * inner.max()]
+    if not len(band):
+        return np.ones_like(power)
+    amplitude = np.sqrt(np.minimum(1, power / (np.median(band) / 2)))
+    amplitude[:FIRST_SHELL] = 1
+    return amplitude
+
+
+def fall_off_volume(amplitude: NDArray[np.floating], box: int) -> NDArray[np.float32]:
+    """Return an amplitude per shell on a full transform `(n, n, n)`, zero frequency at n // 2."""
+    return np.asarray(
+        np.interp(centre_distance(box), np.arange(len(amplitude)), amplitude), np.float32
+    )

@@ -40,6 +40,8 @@ class Volume:
     marks_no_data: bool | None = None
     """Whether voxels of value 0 hold no data (True), or all hold data (False), as an imported
     tomogram states; None if unknown (`io.exclusion`)."""
+    part: int | None = None
+    """Edge in voxels of the boxes of a set, which are stacked along z; None: one tomogram."""
 
 
 def read_volume(path: Path, voxel_size: float | None = None) -> Volume:

@@ -43,6 +43,8 @@ TEXT = [
     "cryoetganContrast",
     "cryoetganDecoys",
     "cryoetganFile",
+    "cryoetganGivenClass",
+    "cryoetganPhases",
     "rlnMicrographName",
 ]
 """Columns that are read as text, even if a value resembles a number (a class named 1e5)."""

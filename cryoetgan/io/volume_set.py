@@ -18,9 +18,11 @@ from cryoetgan.io.files import check_exists
 from cryoetgan.io.memmap import RELEASE_EVERY_BYTES, release_pages
 from cryoetgan.io.mrc import (
     Floats,
+    Volume,
     check_same_voxel_size,
     open_mrc,
     open_volume,
+    read_tomogram,
     resolve_voxel_size,
 )
 from cryoetgan.io.star import read_star, write_star
@@ -89,6 +91,23 @@ def read_volume_set(star: Path, columns: Sequence[str] = ()) -> VolumeSet:
     size = resolve_voxel_size(stack, header.voxel_size, None)
     table = _in_stack_order(tables.particles, Path(star))
     return VolumeSet(Path(star), table, tables.optics, data, size)
+
+
+def is_set(path: Path) -> bool:
+    """Return whether a path names a volume set rather than a tomogram."""
+    return Path(path).suffix == ".star"
+
+
+def open_tomogram(path: Path) -> Volume:
+    """Open a tomogram, or a volume set (STAR) whose boxes are stacked along z.
+
+    Voxel z of box i is section z + i n of such a volume; `Volume.part` is n.
+    """
+    if not is_set(path):
+        return read_tomogram(path)
+    opened = read_volume_set(path)
+    count, edge = len(opened), opened.box
+    return Volume(opened.volumes.reshape(count * edge, edge, edge), opened.voxel_size, part=edge)
 
 
 def check_same_boxes(first: VolumeSet, *others: VolumeSet) -> None:

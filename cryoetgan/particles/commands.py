@@ -24,13 +24,15 @@ from cryoetgan.io import mrc, star
 from cryoetgan.io.exclusion import excluded_voxels
 from cryoetgan.io.files import check_exists, provenance, read_json, sidecar, write_json, write_text
 from cryoetgan.io.star import ANGLES, COORDINATES, class_name
-from cryoetgan.io.volume_set import read_volume_set
+from cryoetgan.io.volume_set import is_set, open_tomogram, read_volume_set
 from cryoetgan.particles.template_search import Rotations, Shells, TemplateSearch
 from cryoetgan.physics.acquisition import read_acquisition
 from cryoetgan.seeds import rng
 from cryoetgan.tomograms.options import BoxAxes, Recording
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from cryoetgan.particles.matching.template import SearchOptions
 
 app = group("")
@@ -147,10 +149,12 @@ def match(
 
 @command(app, "score")
 def score(
-    tomogram: Tomogram,
-    picks: Annotated[Path, typer.Argument(help="STAR of picks in it.")],
+    tomogram: Annotated[Path, typer.Argument(help="MRC, protein bright; or a volume set, STAR.")],
     output: StarOutput,
     search: TemplateSearch,
+    picks: Annotated[
+        Path | None, typer.Argument(help="STAR of picks in the tomogram; of a set: none.")
+    ] = None,
     decoys: Annotated[
         Literal["mirror", "none"], typer.Option(help="Maps that nothing fits, to count errors.")
     ] = "mirror",
@@ -162,40 +166,47 @@ def score(
     --decoys mirror, cryoetganDecoyScore is the score of the map's mirror image. A map too much like
     its mirror image (apoferritin) competes with a smaller and a larger copy instead;
     cryoetganDecoys names the decoys.
+
+    The picks of a set (`particles import-subtomograms`) are its boxes; their coordinates count the
+    boxes stacked along z. A box of a known class is compared with that class alone. Given poses
+    are kept if they fit their boxes, in the frame of the map.
     """
-    import pandas as pd
-
     from cryoetgan.particles.matching.decoys import make_decoys
-    from cryoetgan.particles.matching.score import score_picks
-    from cryoetgan.particles.matching.template import SearchOptions
-    from cryoetgan.physics.coordinates import warn_of_picks_outside
+    from cryoetgan.particles.matching.score_table import score_table
+    from cryoetgan.particles.matching.template import SearchOptions, template_box
+    from cryoetgan.particles.subtomograms.set_picks import check_edge
 
-    volume = mrc.read_tomogram(tomogram)
+    volume = open_tomogram(tomogram)
     options = SearchOptions(**search.resolve(tomogram, volume.voxel_size))
-    table = star.read_star(picks, [*COORDINATES, "cryoetganId"]).particles
-    if not len(table):
-        raise UserError(f"{picks}: holds no pick; lower particles.threshold and pick again")
-    places = table[COORDINATES].to_numpy(float)
-    warn_of_picks_outside(places, volume.data.shape, picks, tomogram)
+    table = _picks_to_score(tomogram, picks, volume)
     maps = mrc.read_maps(search.template, volume.voxel_size, tomogram)
-    found = score_picks(volume, places, maps, options, None if decoys == "none" else make_decoys)
-    rows = []
-    for name, fits in found.items():
-        part = table[["cryoetganId"]].copy()
-        part.insert(0, "rlnTomoName", class_name(tomogram))
-        part[COORDINATES], part[ANGLES] = fits.coordinates, fits.angles
-        part["cryoetganClass"], part["cryoetganScore"] = name, fits.scores
-        if fits.decoys:
-            part["cryoetganDecoyScore"] = fits.decoy_scores
-            part["cryoetganDecoys"] = ",".join(fits.decoys)
-        part["cryoetganSource"] = "real"
-        rows.append(part)
-    scores = pd.concat(rows, ignore_index=True)
+    check_edge(volume, template_box(maps), tomogram)
+    maker = None if decoys == "none" else make_decoys
+    scores, used = score_table(volume, table, maps, options, maker)
     star.write_star(output, scores, voxel_size=volume.voxel_size)
     log.info("%s: %d picks, %d classes", output, len(table), len(maps))
     record = _search_record(options)
-    used = {name: list(fits.decoys) for name, fits in found.items()}
     return Record(parameters={**record.parameters, "decoys": used})
+
+
+def _picks_to_score(tomogram: Path, picks: Path | None, volume: mrc.Volume) -> "pd.DataFrame":
+    """Return the picks of a tomogram, or the boxes of a set."""
+    from cryoetgan.particles.subtomograms.set_picks import read_set_picks
+    from cryoetgan.physics.coordinates import warn_of_picks_outside
+
+    if volume.part is not None:
+        if picks is not None:
+            raise UserError(f"{picks}: the picks of a set are its boxes; leave this file out")
+        return read_set_picks(tomogram)
+    if picks is None:
+        raise UserError(f"{tomogram}: name the STAR file of its picks after it")
+    table = star.read_star(picks, [*COORDINATES, "cryoetganId"]).particles
+    if not len(table):
+        raise UserError(f"{picks}: holds no pick; lower particles.threshold and pick again")
+    warn_of_picks_outside(table[COORDINATES].to_numpy(float), volume.data.shape, picks, tomogram)
+    table = table[[*COORDINATES, "cryoetganId"]]
+    table.insert(0, "rlnTomoName", class_name(tomogram))
+    return table
 
 
 def _search_record(options: "SearchOptions") -> Record:
@@ -358,6 +369,7 @@ def import_subtomograms(
         voxel_size=voxel_size,
         tilt_axis=grid.tilt_axis,
         beam_axis=grid.beam_axis,
+        flip_hand=grid.flip_hand,
     )
     acquisition = boxes.complete_acquisition(acquisition, listing.optics, file)
     made = boxes.import_boxes(listing, output, on_grid, acquisition, contrast, split)
@@ -373,7 +385,7 @@ def import_subtomograms(
 def extract(
     particles: Annotated[list[Path], typer.Argument(help="STAR files of particles.")],
     output: Output,
-    tomogram: Annotated[list[Path], typer.Option(help="MRC; repeatable.")],
+    tomogram: Annotated[list[Path], typer.Option(help="MRC, or a set (STAR); repeatable.")],
     box: Annotated[int, typer.Option(help="Voxels.", min=1)],
     subpixel: Annotated[bool, typer.Option("--subpixel", help="Shift between voxels.")] = False,
 ) -> Record:
@@ -382,15 +394,25 @@ def extract(
     A box is cut at the nearest voxels, so that its grey values are the tomogram's own;
     rlnOriginX/Y/ZAngst hold the offset of the particle from voxel n // 2. With --subpixel,
     voxel n // 2 lies at the particle's coordinate. Boxes that reach beyond the tomogram are
-    dropped and counted. Class, angles, score and split are kept.
+    dropped and counted. Class, angles, score and split are kept. Boxes of a set (`particles
+    import-subtomograms`) are cut from its boxes, which may be larger.
     """
     import pandas as pd
 
-    from cryoetgan.particles.extraction import round_coordinates, rows_inside, write_boxes
+    from cryoetgan.particles.extraction import (
+        move_inside_parts,
+        round_coordinates,
+        rows_inside,
+        write_boxes,
+    )
+    from cryoetgan.particles.subtomograms.set_picks import check_edge
 
     tables = [star.read_star(path, ["rlnTomoName", *COORDINATES]).particles for path in particles]
     table = pd.concat([part for part in tables if len(part)] or tables, ignore_index=True)
-    opened = {class_name(path): mrc.read_volume(path) for path in tomogram}
+    opened = {
+        class_name(path): open_tomogram(path) if is_set(path) else mrc.read_volume(path)
+        for path in tomogram
+    }
     first = next(iter(opened.values()))
     records = {}
     for path, (name, volume) in zip(tomogram, opened.items(), strict=True):
@@ -404,6 +426,9 @@ def extract(
             )
     if not subpixel:
         table = round_coordinates(table, first.voxel_size)
+    for path, volume in zip(tomogram, opened.values(), strict=True):
+        check_edge(volume, box, path)
+    table = move_inside_parts(table, opened, box)
     kept = rows_inside(table, opened, box)
     write_boxes(output, kept, opened, records, box)
     log.info("%s: %d boxes of %d voxels", output, len(kept), box)

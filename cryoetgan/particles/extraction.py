@@ -17,7 +17,7 @@ from cryoetgan.io.star import COORDINATES, ORIGINS
 from cryoetgan.io.volume_set import VolumeSetWriter
 from cryoetgan.physics.acquisition import Acquisition, optics_row
 from cryoetgan.physics.coordinates import centre_offsets
-from cryoetgan.physics.geometry import clip_box
+from cryoetgan.physics.geometry import centres_inside, clip_box, own_part
 from cryoetgan.progress import log, track
 
 if TYPE_CHECKING:
@@ -84,15 +84,21 @@ def extract_box(volume: NDArray[np.generic], coordinate: Floats, box: int) -> ND
 
 
 def cut_seen_box(
-    volume: NDArray[np.generic], excluded: ExclusionMask, centre: Floats, box: int
+    volume: NDArray[np.generic],
+    excluded: ExclusionMask,
+    centre: Floats,
+    box: int,
+    part: int | None = None,
 ) -> tuple[NDArray[np.float32], float]:
     """Return a box `(z, y, x)` at whole voxels, and the fraction of it that holds data.
 
     Voxels outside the tomogram, in padding or in the mask get the mean of the others. `centre` is
-    voxel n // 2 of the box, x, y, z.
+    voxel n // 2 of the box, x, y, z. `part` is the edge of the boxes of a set (`io.mrc.Volume`).
     """
-    corner = np.asarray(centre, int)[::-1] - box // 2
-    in_volume, in_box = clip_box(corner, (box,) * 3, volume.shape)
+    first, depth = own_part(centre[2], volume.shape[0], part)
+    corner = np.asarray(centre, int)[::-1] - box // 2 - (first, 0, 0)
+    in_volume, in_box = clip_box(corner, (box,) * 3, (depth, *volume.shape[1:]))
+    in_volume = (slice(in_volume[0].start + first, in_volume[0].stop + first), *in_volume[1:])
     values = np.asarray(volume[in_volume], np.float32)
     seen = ~excluded[in_volume] if excluded else np.ones(values.shape, bool)
     if not seen.any():
@@ -139,6 +145,35 @@ def extract_boxes(
             release_pages(volume)
 
 
+def move_inside_parts(
+    table: "pd.DataFrame", tomograms: Mapping[str, Volume], box: int
+) -> "pd.DataFrame":
+    """Return rows of sets with boxes moved inside the boxes they are cut from.
+
+    rlnOriginX/Y/ZAngst keep the particle's place. Rows of tomograms are returned as they are.
+    """
+    table = table.copy()
+    for name, rows in table.groupby("rlnTomoName", sort=True):
+        volume = tomograms.get(str(name))
+        if volume is None or volume.part is None:
+            continue
+        places = rows[COORDINATES].to_numpy(float)
+        inside = centres_inside(places, volume.data.shape, box, volume.part)
+        offsets = places - inside + centre_offsets(rows, volume.voxel_size)
+        if not set(ORIGINS) <= set(table):
+            table[ORIGINS] = 0.0
+        table.loc[rows.index, ORIGINS] = -offsets * volume.voxel_size
+        table.loc[rows.index, COORDINATES] = inside.astype(float)
+        off = int((np.abs(offsets).max(axis=1) > box / 8).sum())
+        if off:
+            log.info(
+                "%s: the particles of %d of %d boxes lie an eighth of a box from its centre, or "
+                "farther: boxes of %d voxels leave no room for more",
+                name, off, len(rows), volume.part,
+            )  # fmt: skip
+    return table
+
+
 def rows_inside(table: "pd.DataFrame", tomograms: Mapping[str, Volume], box: int) -> "pd.DataFrame":
     """Return the rows whose boxes lie inside their tomogram, where it holds data.
 
@@ -153,7 +188,7 @@ def rows_inside(table: "pd.DataFrame", tomograms: Mapping[str, Volume], box: int
     places = table[COORDINATES].to_numpy(float)
     excluded = {name: excluded_voxels(tomograms[name]) for name in table["rlnTomoName"].unique()}
     inside = [
-        box_fits(place, tomograms[name].data.shape, box)
+        (tomograms[name].part is not None or box_fits(place, tomograms[name].data.shape, box))
         and excluded[name].fraction_of_box(np.floor(place + 0.5).astype(int), box) <= MAX_UNSEEN
         for place, name in zip(places, table["rlnTomoName"], strict=True)
     ]

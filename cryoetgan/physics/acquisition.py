@@ -118,7 +118,24 @@ def is_symmetric(tilts: tuple[float, float], tolerance: float = 1.0) -> bool:
 
 
 def read_acquisition(tomogram: Path) -> Acquisition | None:
-    """Return the acquisition from the record beside a tomogram; None if it states none."""
+    """Return the acquisition from the record beside a tomogram, or the optics block of a set.
+
+    None if they state no tilts.
+    """
+    if Path(tomogram).suffix == ".star":
+        from cryoetgan.io.star import read_star
+
+        rows = read_star(tomogram).optics.to_dict("records")
+        found = [Acquisition.from_optics({str(k): v for k, v in row.items()}) for row in rows]
+        known = rows and all(
+            {COLUMNS["tilt_low"], COLUMNS["tilt_high"]} <= set(row) for row in rows
+        )
+        if len({one.tilts for one in found}) > 1:
+            raise UserError(
+                f"{tomogram}: its optics groups have different tilt ranges; keep boxes of each range "
+                "in a set of its own"
+            )
+        return found[0] if known else None
     record = sidecar(tomogram)
     if not record.exists():
         return None

@@ -151,6 +151,33 @@ def block_slices(corner: Sequence[int] | NDArray[np.int_], shape: Sequence[int])
     return tuple(slice(a, a + n) for a, n in zip(corner, shape, strict=True))
 
 
+def own_part(z: float, depth: int, part: int | None) -> tuple[int, int]:
+    """Return the first section and the number of sections of the box that holds section z.
+
+    `depth` sections are boxes of `part` sections each, one after the other; None: one volume.
+    """
+    if part is None:
+        return 0, depth
+    index = int(np.floor((z + 0.5) / part))
+    return min(max(index, 0), depth // part - 1) * part, part
+
+
+def centres_inside(
+    places: Floats, shape: Sequence[int], box: int, part: int | None
+) -> NDArray[np.int_]:
+    """Return the voxels `(N, 3)` nearest to places (xyz) whose boxes lie in their parts of a volume.
+
+    A box of `box` voxels around its voxel n // 2 stays inside its part (`own_part`), which has
+    `box` voxels or more. `shape` is zyx. In a tomogram the nearest voxels are returned.
+    """
+    nearest = np.rint(np.asarray(places, float)).astype(int).reshape(-1, 3)
+    if part is None:
+        return nearest
+    first = np.array([[0, 0, own_part(z, shape[0], part)[0]] for z in nearest[:, 2]], int)
+    highest = np.array([shape[2], shape[1], part]) - box + box // 2
+    return first.reshape(-1, 3) + np.clip(nearest - first.reshape(-1, 3), box // 2, highest)
+
+
 def tiles(shape: Sequence[int], edge: int) -> Iterator[tuple[Corner, Corner]]:
     """Yield corner and shape (zyx, voxels) of the tiles that cover a volume.
 

@@ -64,6 +64,9 @@ class BoxAxes:
     input_voxel_size: Annotated[float | None, Option(help="Angstrom, not the header's.")] = None
     tilt_axis: Annotated[Literal["y", "x"], Option(help="Tilt axis in the files.")] = "y"
     beam_axis: Annotated[Literal["z", "y"], Option(help="Beam axis in the files.")] = "z"
+    flip_hand: Annotated[
+        bool, Option("--flip-hand", help="Mirror the boxes along z: their hand is wrong.")
+    ] = False
 
     def __post_init__(self) -> None:
         if self.input_voxel_size is not None:

@@ -199,6 +199,7 @@ class Plan:
             model=row.model,
             component=row.component,
             chains=row.chains,
+            min_confidence=row.min_confidence,
         )
 
     def tomogram_source(self, tomogram: str) -> str:
@@ -313,17 +314,30 @@ class Plan:
     def exports(self) -> list[str]:
         """Return the files that stand for the exports of the run."""
         files = {
-            "relion": "relion/particles.star",
-            "copick": "copick/config.json",
-            "plain": "plain/README.md",
+            "relion": ["relion/particles.star"],
+            "copick": ["copick/config.json"],
+            "plain": ["plain/README.md"],
         }
-        return [self.results(f"export/{files[name]}") for name in self.config.export.formats]
+        if self.translation.synthetic:
+            files["plain"].append("plain_tomograms/README.md")
+        named = (file for name in self.config.export.formats for file in files[name])
+        return [self.results(f"export/{file}") for file in named]
 
     @property
     def copick_choice(self) -> str | None:
         """The choice of the exported set, if a copick export depends on it."""
         depends = self.translation.synthetic and self.translation.is_residual
         return self.evaluation.choice if depends else None
+
+    def plain_tomograms_options(self) -> str:
+        """Return the truth and labels of the synthetic tomograms, for their plain export."""
+        synthetic = self.translation
+        return format_options(
+            particles=synthetic.synthetic_files(".star"),
+            labels=synthetic.synthetic_files("_labels.mrc"),
+            fitted=synthetic.fitted_alternatives(),
+            choice=self.copick_choice,
+        )
 
     def copick_options(self) -> str:
         """Return the picks, maps and labels of the copick export."""

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cryoetgan.export.copick import copick_names, renumber_labels
+from cryoetgan.export.copick import copick_names
+from cryoetgan.export.runs import renumber_labels
 from cryoetgan.io.files import sidecar, write_json
 from cryoetgan.io.mrc import read_volume, write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, write_star
@@ -53,8 +54,8 @@ def test_picks_come_back_in_angstrom_with_their_orientation(project):
     assert np.allclose(turns[:, :3, :3], ours, atol=1e-6)
     assert len(root.get_run("TS_2").get_picks("b")[0].points) == 1
     # the pick lies on the voxel that has its label
-    (segmentation,) = root.get_run("TS_1").get_segmentations()
-    x, y, z = np.floor(points[0] / VOXEL).astype(int)
+    (segmentation,) = root.get_run("TS_1").get_segmentations(name="labels")
+    x, y, z = np.floor(points[0] / VOXEL + 1e-3).astype(int)
     numbers = {item.name: item.label for item in root.pickable_objects}
     assert segmentation.numpy()[z, y, x] == numbers["a-x"]
     assert segmentation.numpy()[0, 0, 0] == numbers["b"]
@@ -65,6 +66,7 @@ def test_names_are_valid_and_unique(project):
     assert {item.name for item in root.pickable_objects} == {"a-x", "b"}
     found = copick_names(["a_b", "a-b", "a b", "_"])
     assert list(found.values()) == ["a-b", "a-b-2", "a-b-3", "particle"]
+    assert copick_names(["labels"]) == {"labels": "labels-2"}  # the multilabel segmentation
 
 
 def test_a_volume_set_becomes_runs_with_one_pick_each(cryoetgan, tmp_path, generated):
@@ -90,7 +92,8 @@ def test_the_config_separates_particles_from_segmented_classes(cryoetgan, tmp_pa
     ball = (z**2 + y**2 + x**2 <= 5**2).astype(np.float32)
     write_volume(tmp_path / "a_x.mrc", ball, VOXEL)
     words = ("--particles", "p.star", "--labels", "TS_1_labels.mrc", "--density", "a_x.mrc")
-    cryoetgan("export", "copick", "TS_1.mrc", *words, "-o", "p")
+    done = cryoetgan("export", "copick", "TS_1.mrc", *words, "-o", "p")
+    assert "no radius of b" in done.stderr
     root = copick.from_file(str(tmp_path / "p/config.json"))
     found = {item.name: item for item in root.pickable_objects}
     assert {name: item.is_particle for name, item in found.items()} == {
@@ -100,6 +103,14 @@ def test_the_config_separates_particles_from_segmented_classes(cryoetgan, tmp_pa
     }
     assert found["a-x"].radius == pytest.approx(5 * VOXEL, rel=0.05)
     assert found["b"].radius is None  # unknown
+    # TopCUP reads these of every class
+    assert found["a-x"].metadata["score_weight"] == 1
+    assert found["membrane"].metadata["score_weight"] == 0
+    # octopi looks for a segmentation of the class's own name
+    run = root.get_run("TS_1")
+    (mask,) = run.get_segmentations(name="membrane")
+    assert np.argwhere(mask.numpy()).tolist() == [[0, 0, 1]]
+    assert not run.get_segmentations(name="a-x")
     assert len({tuple(item.color) for item in found.values()}) == 3
     assert "| a-x | a_x | 1 | 6" in (tmp_path / "p/README.md").read_text()
 
@@ -121,3 +132,40 @@ def test_refusals(cryoetgan, tmp_path, extracted):
     words = ("export", "copick", "TS_1.mrc", "--particles", "no.star", "-o", "p")
     refused(cryoetgan(*words, code=2), "cryoetganClass")
     assert not (tmp_path / "p").exists()
+
+
+def test_radii_without_maps_are_those_of_labelled_balls(cryoetgan, tmp_path, extracted):
+    z, y, x = np.indices(SHAPE)
+    labels = np.zeros(SHAPE, np.int16)
+    labels[(z - 12) ** 2 + (y - 20) ** 2 + (x - 25) ** 2 <= 6**2] = 1
+    write_volume(tmp_path / "TS_1_labels.mrc", labels, VOXEL)
+    write_json(sidecar(tmp_path / "TS_1_labels.mrc"), {"labels": {"1": "a_x"}})
+    # labels and truth beside a tomogram are taken without being named
+    write_star(tmp_path / "TS_1.star", extracted[1])
+    cryoetgan("export", "copick", "TS_1.mrc", "-o", "p")
+    root = copick.from_file(str(tmp_path / "p/config.json"))
+    assert root.get_object("a-x").radius == pytest.approx(6 * VOXEL, rel=0.02)
+
+
+def test_orientations_are_trusted_if_known_and_splits_are_listed(cryoetgan, tmp_path, extracted):
+    table = extracted[1].drop(columns=ANGLES)
+    table["cryoetganSplit"] = ["train", "train", "test"]
+    table[["rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst"]] = [VOXEL / 2, 0, 0]
+    write_star(tmp_path / "q.star", table)
+    write_star(tmp_path / "zeros.star", table.assign(**dict.fromkeys(ANGLES, 0.0)))
+    for name in ("q.star", "zeros.star"):
+        cryoetgan("export", "copick", "TS_1.mrc", "TS_2.mrc", "--particles", name, "-o", "p")
+        root = copick.from_file(str(tmp_path / "p/config.json"))
+        (picks,) = root.get_run("TS_1").get_picks("a-x")
+        # the particle's own place: the origin is subtracted
+        assert picks.numpy()[0][0, 0] == pytest.approx((25.5 - 0.5) * VOXEL)
+        assert not picks.trust_orientation
+    splits = pd.read_csv(tmp_path / "p/splits.csv", index_col="run")["split"]
+    assert splits.to_dict() == {"TS_1": "train", "TS_2": "test"}
+    readme = (tmp_path / "p/README.md").read_text()
+    assert "--trainRunIDs TS_1 --validateRunIDs TS_2" in readme
+
+
+def test_picks_with_angles_are_trusted(project):
+    (picks,) = project[0].get_run("TS_1").get_picks("a-x")
+    assert picks.load().trust_orientation

@@ -7,11 +7,16 @@ import mrcfile
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.spatial.transform import Rotation
 
-from cryoetgan.io.star import ANGLES, COORDINATES
+from cryoetgan.export.plain import tomotwin_cube
+from cryoetgan.io.files import sidecar, write_json
+from cryoetgan.io.mrc import read_volume, write_volume
+from cryoetgan.io.star import ANGLES, COORDINATES, write_star
+from cryoetgan.io.volume_set import write_volume_set
 from cryoetgan.physics.geometry import rotation_from_relion
 from cryoetgan.setup.validate import find_problems
-from tests.export.conftest import BOX, VOXEL
+from tests.export.conftest import BOX, SHAPE, VOXEL
 
 
 def test_one_file_a_particle_and_its_row(cryoetgan, tmp_path, generated):
@@ -37,7 +42,8 @@ def test_dynamo_by_an_independent_reader(cryoetgan, tmp_path, extracted):
     assert np.loadtxt(path).shape == (3, 35)
     places, angles, shifts, scores = formats.read_dynamo_table(path)
     where, turns = formats.dynamo_to_copick_transform(places, angles, shifts, VOXEL)
-    assert np.allclose(where / VOXEL, table[COORDINATES], atol=1e-3)
+    # Dynamo counts from 1
+    assert np.allclose(where / VOXEL, table[COORDINATES] + 1, atol=1e-3)
     ours = rotation_from_relion(table[ANGLES].to_numpy()).as_matrix()
     assert np.allclose(turns[:, :3, :3], ours, atol=1e-5)
     assert np.allclose(scores, [0.9, 0.8, 0.7])
@@ -54,13 +60,95 @@ def test_dynamo_shift_is_the_particles_offset(cryoetgan, tmp_path, generated):
 
 
 def test_deepfinder_object_list(cryoetgan, tmp_path, extracted):
+    _, table = extracted
     cryoetgan("export", "plain", "s.star", "-o", "plain")
     objects = ElementTree.parse(tmp_path / "plain/objects.xml").getroot()
     assert objects.tag == "objlist"
     found = [[float(o.get(key)) for key in ("tomo_idx", "class_label", "x", "z")] for o in objects]
     assert found == [[0, 1, 25.5, 12.0], [0, 2, 10.25, 7.5], [1, 2, 30.0, 10.0]]
+    # TOM's convention: about z by phi, about x by theta, about z by psi, about fixed axes
+    angles = [[float(o.get(key)) for key in ("phi", "the", "psi")] for o in objects]
+    turns = Rotation.from_euler("zxz", angles, degrees=True).as_matrix()
+    ours = rotation_from_relion(table[ANGLES].to_numpy()).as_matrix()
+    assert np.allclose(turns, ours, atol=1e-4)
     names = pd.read_csv(tmp_path / "plain/tomograms.csv")
     assert list(names["tomogram"]) == ["TS_1", "TS_2"]
+    assert (tmp_path / "plain/dynamo.doc").read_text() == "1 TS_1.mrc\n2 TS_2.mrc\n"
+
+
+def test_places_are_those_of_particles_not_of_boxes(cryoetgan, tmp_path, extracted):
+    """The box was cut at whole voxels: the origin holds the rest."""
+    _, table = extracted
+    moved = table.assign(rlnOriginXAngst=0.4 * VOXEL, rlnOriginYAngst=0.0, rlnOriginZAngst=-VOXEL)
+    volumes = np.zeros((3, BOX, BOX, BOX), np.float32)
+    write_volume_set(tmp_path / "m.star", volumes, moved, VOXEL)
+    cryoetgan("export", "plain", "m.star", "-o", "plain")
+    place = table[COORDINATES].to_numpy() + np.array([-0.4, 0, 1])
+    rows = pd.read_csv(tmp_path / "plain/particles.csv")
+    assert np.allclose(rows[["x", "y", "z"]], place, atol=1e-3)
+    centre = BOX // 2 + np.array([-0.4, 0, 1])
+    assert np.allclose(rows[["center_x", "center_y", "center_z"]], centre, atol=1e-3)
+    objects = ElementTree.parse(tmp_path / "plain/objects.xml").getroot()
+    found = [[float(o.get(axis)) for axis in "xyz"] for o in objects]
+    assert np.allclose(found, place, atol=1e-3)
+    dynamo = np.loadtxt(tmp_path / "plain/dynamo.tbl")
+    assert np.allclose(dynamo[:, 23:26] + dynamo[:, 3:6] - 1, place, atol=1e-3)
+
+
+def test_whole_tomograms_keep_all_particles(cryoetgan, tmp_path, extracted):
+    """Lists beside tomograms need no boxes, so a particle at the border stays."""
+    _, table = extracted
+    edge = pd.concat([table, table[:1].assign(rlnCoordinateX=0.0, rlnCoordinateZ=1.0)])
+    edge = edge.assign(rlnAngleRot=edge["rlnAngleRot"].where(edge["cryoetganClass"] != "b"))
+    write_star(tmp_path / "edge.star", edge)
+    words = ("--particles", "edge.star", "-o", "plain")
+    cryoetgan("export", "plain", "TS_1.mrc", "TS_2.mrc", *words)
+    rows = pd.read_csv(tmp_path / "plain/particles.csv")
+    assert len(rows) == 4
+    assert (rows["tomogram"] + rows["class"]).tolist() == ["TS_1a_x", "TS_1b", "TS_1a_x", "TS_2b"]
+    assert rows["x"].tolist() == [25.5, 10.25, 0.0, 30.0]
+    assert rows["tilt"].notna().tolist() == [True, False, True, False]  # class b has none
+    tomogram = read_volume(tmp_path / "TS_1.mrc").data
+    assert np.allclose(mrcfile.read(tmp_path / "plain/tomograms/TS_1.mrc"), -tomogram)
+    text = (tmp_path / "plain/README.md").read_text()
+    assert all(p.name in text or p.name == "README.md" for p in (tmp_path / "plain").iterdir())
+
+
+def test_labels_of_tomograms_have_the_numbers_of_the_table(cryoetgan, tmp_path, extracted):
+    labels = np.zeros(SHAPE, np.int16)
+    labels[0, 0, :2] = 7, 9
+    write_volume(tmp_path / "TS_1_labels.mrc", labels, VOXEL)
+    write_json(sidecar(tmp_path / "TS_1_labels.mrc"), {"labels": {"7": "membrane", "9": "a_x"}})
+    write_star(tmp_path / "TS_1.star", extracted[1])  # truth and labels beside it are taken
+    cryoetgan("export", "plain", "TS_1.mrc", "-o", "plain")
+    numbers = pd.read_csv(tmp_path / "plain/classes.csv").set_index("class")["label"]
+    found = mrcfile.read(tmp_path / "plain/labels/TS_1_labels.mrc")
+    assert found[0, 0, :2].tolist() == [numbers["membrane"], numbers["a_x"]]
+    assert len(pd.read_csv(tmp_path / "plain/particles.csv")) == 2
+
+
+@pytest.mark.parametrize("box", [12, 24, 37, 48])
+def test_tomotwin_cubes_cover_the_same_field_about_the_centre(box):
+    z, y, x = np.indices((box,) * 3) - box // 2
+    width, offset = box / 8, np.array([box / 10, 0, -box / 12])
+    r2 = (x - offset[0]) ** 2 + (y - offset[1]) ** 2 + (z - offset[2]) ** 2
+    cube = tomotwin_cube(np.exp(-r2 / 2 / width**2).astype(np.float32))
+    assert cube.shape == (37, 37, 37)
+    centre = np.array([(cube * g).sum() for g in np.indices(cube.shape)[::-1]]) / cube.sum()
+    assert np.allclose(centre - 37 // 2, offset * 37 / box, atol=0.25)
+    assert cube.max() == pytest.approx(1, abs=0.05)
+
+
+def test_tomotwin_folders_follow_the_splits(cryoetgan, tmp_path, extracted):
+    volumes, table = extracted
+    split = table.assign(cryoetganSplit=["train", "validation", "test"])
+    write_volume_set(tmp_path / "m.star", volumes, split, VOXEL)
+    cryoetgan("export", "plain", "m.star", "-o", "plain")
+    found = {p.name[-8:-4]: p.parent.name for p in (tmp_path / "plain/tomotwin").glob("*/*.mrc")}
+    assert found == {"0001": "training", "0002": "validation", "0003": "validation"}
+    with mrcfile.open(next((tmp_path / "plain/tomotwin/training").iterdir())) as file:
+        assert file.data.shape == (37, 37, 37)
+        assert file.voxel_size.x == pytest.approx(VOXEL * BOX / 37, rel=1e-4)
 
 
 def test_tomotwin_finds_the_class_in_the_name(cryoetgan, tmp_path, generated):

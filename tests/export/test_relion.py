@@ -5,12 +5,18 @@ import numpy as np
 import pytest
 import starfile
 
-from cryoetgan.export.relion import centred_angstrom, transfer_volume
+from cryoetgan.export.relion import (
+    centred_angstrom,
+    fall_off,
+    fall_off_volume,
+    normalise_background,
+    transfer_volume,
+)
 from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.star import ANGLES
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.geometry import rotation_from_relion
-from cryoetgan.physics.optics import ctf
+from cryoetgan.physics.optics import ctf, radius_grid
 from tests.conftest import refused
 from tests.export.conftest import BOX, SHAPE, VOXEL
 
@@ -33,7 +39,8 @@ def test_relion_reads_back_what_was_there(cryoetgan, tmp_path, generated):
         path = tmp_path / "out folder" / record["rlnImageName"]
         assert mrcfile.validate(path)
         with mrcfile.open(path) as file:
-            assert np.allclose(file.data, volume)  # protein bright, as RELION assumes
+            # protein bright, as RELION assumes
+            assert np.allclose(file.data, normalise_background(volume), atol=1e-5)
             assert file.voxel_size.x == pytest.approx(VOXEL)
         with mrcfile.open(tmp_path / "out folder" / record["rlnCtfImage"]) as file:
             assert file.data.shape == (BOX, BOX, BOX)
@@ -47,7 +54,8 @@ def test_contrast_is_bright_unless_told(cryoetgan, tmp_path, extracted):
         cryoetgan("export", "relion", "s.star", *words, "-o", "out")
         names = starfile.read(tmp_path / "out/particles.star")["particles"]["rlnImageName"]
         for name, volume in zip(names, volumes, strict=True):
-            assert np.allclose(mrcfile.read(tmp_path / "out" / name), sign * volume)
+            found = mrcfile.read(tmp_path / "out" / name)
+            assert np.allclose(found, sign * normalise_background(volume), atol=1e-5)
     refused(
         cryoetgan("export", "relion", "s.star", "--contrast", "grey", "-o", "x", code=2),
         "--contrast",
@@ -163,6 +171,50 @@ def test_the_ctf_keeps_its_sign_for_raw_data_only():
     assert volumes["raw"][at] == pytest.approx(ctf(np.array(shell / (box * size)), 4.0), abs=1e-5)
     assert volumes["phase-flipped"][at] == pytest.approx(-volumes["raw"][at])
     assert volumes["corrected"][at] == 1
+
+
+def noise(rng, count=30, box=16, edge=None):
+    """White noise, behind a Gaussian low-pass exp(-(k / edge)^2 / 2), k in Fourier voxels."""
+    white = rng.standard_normal((count, 2 * box, 2 * box, 2 * box))
+    if edge is not None:
+        k = radius_grid((2 * box,) * 3, 1 / box)
+        white = np.fft.irfftn(np.fft.rfftn(white, axes=(1, 2, 3)) * np.exp(-((k / edge) ** 2) / 2))
+    return white[:, :box, :box, :box]  # cropped, as all boxes are
+
+
+def test_white_noise_has_no_fall_off(rng):
+    assert np.allclose(fall_off(noise(rng), 16, (-60, 60)), 1)
+
+
+def test_the_fall_off_is_that_of_the_filter_wherever_the_noise_is_weak(rng):
+    edge = 2.5
+    found = fall_off(noise(rng, edge=edge), 16, (-90, 90))
+    filtered = np.exp(-((np.arange(9) / edge) ** 2) / 2)
+    weak = (found < 1) & (filtered > 0.02)
+    assert weak.sum() >= 2
+    # up to a factor, the same amplitude: the window mixes neighbouring shells
+    assert np.ptp(np.log(found[weak] / filtered[weak])) < np.log(1.7)
+    assert found[-1] < 0.1
+    assert np.all(np.diff(found) <= 1e-9)
+
+
+def test_the_volume_of_a_fall_off_is_radial():
+    volume = fall_off_volume(np.array([1, 1, 0.5, 0.25]), 6)
+    assert volume[3, 3, 3:].tolist() == [1, 1, 0.5]
+    assert volume[3, 3, 0] == volume[0, 3, 3] == 0.25
+
+
+@pytest.mark.parametrize("box", [12, 13])
+def test_background_has_mean_0_and_sd_1_whatever_is_inside(rng, box):
+    z, y, x = np.indices((box,) * 3) - box // 2
+    ball = z**2 + y**2 + x**2 < (box / 4) ** 2
+    volume = 3 + 0.2 * rng.standard_normal((box,) * 3) + 50 * ball
+    found = normalise_background(volume)
+    outside = z**2 + y**2 + x**2 > (box // 2) ** 2
+    assert found[outside].mean() == pytest.approx(0, abs=1e-5)
+    assert found[outside].std() == pytest.approx(1, rel=1e-5)
+    assert np.allclose(found, normalise_background(7 * volume - 2), atol=1e-4)
+    assert not normalise_background(np.full((4, 4, 4), 2.0)).any()
 
 
 @pytest.mark.parametrize("verb", ["relion", "plain", "copick"])

@@ -23,7 +23,7 @@ def extended(tiny_run, tmp_path_factory):
     content = yaml.safe_load((project.folder / TINY[1]).read_text())
     content["evaluation"]["comparison_seeds"] = 2
     content["tomograms"]["synthetic"] = 1
-    content["export"] = {"formats": ["copick"]}
+    content["export"] = {"formats": ["copick", "plain"]}
     path = tmp_path_factory.mktemp("extended") / "extended.yaml"
     path.write_text(yaml.safe_dump(content))
     words = ("--configfile", str(path))
@@ -45,6 +45,7 @@ def test_only_new_files_are_made(extended):
         "imaging_synthesize",
         "report_build",
         "export_copick",
+        "export_plain_tomograms",
     }
     # the page shows the table, which had its own target
     project.snakemake(*words)

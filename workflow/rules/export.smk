@@ -63,6 +63,38 @@ rule export_plain:
         )
 
 
+rule export_plain_tomograms:
+    input:
+        synthetic=plan.translation.synthetic_files(".mrc"),
+        particles=plan.translation.synthetic_files(".star"),
+        labels=plan.translation.synthetic_files("_labels.mrc"),
+        # the choice may replace the network's tomograms by tomograms of fitted physics
+        fitted=plan.translation.fitted_alternatives(),
+        choice=plan.copick_choice or [],
+    output:
+        results("export/plain_tomograms/README.md"),
+    log:
+        logs("export/plain_tomograms"),
+    benchmark:
+        timing("export/plain_tomograms")
+    conda:
+        "../../envs/export.yaml"
+    threads: 1
+    resources:
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(60),
+    params:
+        folder=folder,
+        options=plan.plain_tomograms_options(),
+        contrast=plan.config.export.contrast,
+        code=code("export"),
+    shell:
+        step(
+            "export plain {input.synthetic:q} {params.options}"
+            " --contrast {params.contrast} -o {params.folder:q}"
+        )
+
+
 rule export_copick:
     input:
         tomograms=[results(f"tomograms/{name}.mrc") for name in plan.tomograms],

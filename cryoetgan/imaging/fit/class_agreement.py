@@ -53,7 +53,7 @@ def products_by_class(
     data: FitData, model: ImagingModel, chosen: NDArray[np.int_]
 ) -> dict[str, NDArray[np.float64]]:
     """Return class to the `(N, 2)` products <s, b> and <s, s> of up to `MAX_PICKS` picks."""
-    posed, found = PosedPicks(data.picks, data.maps), {}
+    posed, found = PosedPicks(data.picks, data.maps, data.part), {}
     for name in sorted(model.maps):
         own = chosen[data.picks.names[chosen] == name]
         # picks are sorted by score: the best alone would have too large an amplitude
@@ -68,7 +68,7 @@ def _products(
 ) -> tuple[float, float]:
     """Return the inner products of a pick's signal with its box, and with itself."""
     posed.active = np.arange(len(data.picks)) == index
-    place = data.picks.places[index]
+    place = data.centres[index]
     scene = posed.density_around(place, SCENE_BOXES * data.box)
     signal = crop_centre(model.signal(scene), data.box)
     signal = signal - signal.mean()

@@ -55,6 +55,10 @@ log = logging.getLogger("cryoetgan")
 Floats = NDArray[np.floating]
 Indices = NDArray[np.int_]
 Boxes = list[NDArray[np.float32]]
+NO_NEIGHBOURS = (
+    "boxes without their tomogram: number density and distances of neighbours are unknown, so none "
+    "are simulated; other density around the particles is part of the surroundings"
+)
 MIN_NOISE_FACTOR = 0.5
 """Smallest power of the noise around particles, relative to the noise far from them."""
 
@@ -116,13 +120,16 @@ def fit_model(data: FitData, seed: int, options: FitOptions | None = None) -> Im
         "free_radius_A": fitter.free.radius * data.voxel_size,
         "free_fraction": fitter.free_fraction,
         "class_fraction_errors": dict(zip(names, fractions.errors.round(4).tolist(), strict=True)),
-        "wedge": check_tilt_range(data.volume, data.acquisition.tilts, seed),
+        "wedge": check_tilt_range(data.volume, data.acquisition.tilts, seed, part=data.part),
         "power": power,
         "agreement": check_class_agreement(data, model, kept),
     }
     if isinstance(fractions, ShapeFractions):
         rows = zip(names, fractions.confusion.round(3).tolist(), strict=True)
         about["confusion"] = {name: dict(zip(names, row, strict=True)) for name, row in rows}
+    if data.part is not None:
+        about["neighbours"] = NO_NEIGHBOURS
+        log.info("%s: %s", data.path, NO_NEIGHBOURS)
     if warning := about["wedge"]["warning"]:
         log.warning("%s: %s", data.path, warning)
     return replace(model, offset=offset, about=about)
@@ -164,12 +171,12 @@ class ModelFitter:
         self.data, self.seed, self.options = data, seed, options
         self.usable = select_usable_picks(data, options)
         self.bins = PowerBins.for_box(data.box, data.acquisition.tilts)
-        self.posed = PosedPicks(data.picks, data.maps)
+        self.posed = PosedPicks(data.picks, data.maps, data.part)
         shape, lags = data.volume.shape, min(data.box, int(0.7 * min(data.volume.shape)))
         whole = min(particle_radius(data.maps) + options.surface_margin, data.box / 2)
         # in a crowded tomogram, voxels nearer to the particles count as free
         for factor in (1.0, 0.75, 0.5):
-            self.free = FreeVoxels(data.picks.places, factor * whole, data.excluded)
+            self.free = FreeVoxels(data.picks.places, factor * whole, data.excluded, data.part)
             if self.free.fraction(shape, seed) >= 5 * noise_fit.MIN_FREE_FRACTION:
                 break
         self.noise, self.free_fraction = noise_fit.measure_autocovariance(
@@ -184,7 +191,7 @@ class ModelFitter:
         sample = self._sample(chosen)
         real, error = bins.power(self._cut(sample))
         size = SCENE_BOXES * data.box
-        scenes = [self.posed.density_around(data.picks.places[i], size) for i in sample]
+        scenes = [self.posed.density_around(data.centres[i], size) for i in sample]
         covariance = self.noise.covariance()
         model = before or self._first_model(covariance)
         if before is not None:
@@ -221,7 +228,7 @@ class ModelFitter:
         data, bins = self.data, self.bins
         sample = self._sample(chosen)
         boxes, size = self._cut(sample), SCENE_BOXES * data.box
-        scenes = [self.posed.density_around(data.picks.places[i], size) for i in sample]
+        scenes = [self.posed.density_around(data.centres[i], size) for i in sample]
         covariance = self.noise.covariance()
         model = self._first_model(covariance)
         for _ in track(range(self.options.regressions), "fitting"):
@@ -257,9 +264,11 @@ class ModelFitter:
 
     def _cut(self, chosen: Indices) -> Boxes:
         data = self.data
-        return [cut_box(data.volume, data.picks.places[i], data.box) for i in chosen]
+        return [cut_box(data.volume, data.centres[i], data.box) for i in chosen]
 
     def _measure_pair_correlation(self) -> PairCorrelation:
+        if self.data.part is not None:  # boxes without a tomogram say nothing of their neighbours
+            return PairCorrelation(0.0, 1.0, np.ones(1))
         places, shape = self.data.picks.places[self.posed.active], self.data.volume.shape
         size = self.data.voxel_size
         farthest = self.options.correlation_boxes * self.data.box * size
@@ -284,7 +293,7 @@ class ModelFitter:
         data, free = self.data, self.free
         found = Autocovariance(self.noise.lags)
         margin = data.box // 2
-        for corner, shape in sample_blocks(data.volume.shape, self.seed):
+        for corner, shape in sample_blocks(data.volume.shape, self.seed, data.part):
             larger = tuple(fft.next_fast_len(n + 2 * margin, real=True) for n in shape)
             scene = self.posed.density_block(tuple(c - margin for c in corner), larger)
             inner = tuple(slice(margin, margin + n) for n in shape)
@@ -382,10 +391,9 @@ def select_usable_picks(data: FitData, options: FitOptions) -> Indices:
             f"{data.path}: is {min(shape)} voxels thin, less than one box of {data.box}; give maps "
             "of a smaller box (densities.box)"
         )
-    chosen = whole = boxes_inside(picks.places, shape, data.box)
+    chosen = whole = boxes_inside(data.centres, shape, data.box)
     if (excluded := data.excluded) is not None:
-        centres = np.rint(picks.places).astype(int)
-        free = [i for i in whole if not excluded.intersects_box(centres[i], data.box)]
+        free = [i for i in whole if not excluded.intersects_box(data.centres[i], data.box)]
         chosen = np.array(free, int)
     if len(chosen) < len(whole):
         log.warning(

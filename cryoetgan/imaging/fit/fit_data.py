@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,20 +14,25 @@ from scipy.spatial.transform import Rotation
 from cryoetgan import seeds
 from cryoetgan.densities.poses import Poser
 from cryoetgan.errors import UserError, format_shape
+from cryoetgan.imaging.fit.noise import in_part
 from cryoetgan.imaging.model import add_box
 from cryoetgan.io.exclusion import ExclusionMask, excluded_voxels
-from cryoetgan.io.mrc import read_maps, read_mask, read_tomogram
+from cryoetgan.io.mrc import read_maps, read_mask
 from cryoetgan.io.star import ANGLES, COORDINATES, OTHER, read_star, select_tomogram
+from cryoetgan.io.volume_set import open_tomogram
 from cryoetgan.particles.curation.fdr import add_q_values, rank_rows
 from cryoetgan.particles.picking.dog import non_maximum_suppression
+from cryoetgan.particles.subtomograms.set_picks import GIVEN_CLASS, check_edge, read_set_picks
 from cryoetgan.physics.acquisition import Acquisition, read_acquisition
 from cryoetgan.physics.coordinates import warn_of_picks_outside
 from cryoetgan.physics.geometry import (
     block_slices,
     centre_distance,
+    centres_inside,
     random_rotations,
     rotation_from_relion,
 )
+from cryoetgan.tomograms.importing.contrast import UNMEASURED, measure_contrast
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,8 +86,13 @@ def judge_picks(table: "pd.DataFrame") -> tuple[NDArray[np.bool_], NDArray[np.fl
         number of maps that won - number of decoys that won / decoys of a map
 
     The table has one row a pick, with the scores of its best class, or q-values of the selection,
-    which holds no decoys: such a pick counts 1 - q. None if the table has neither.
+    which holds no decoys: such a pick counts 1 - q. A pick whose class a person or program gave is a
+    particle. None if the table has none of these.
     """
+    if GIVEN_CLASS in table and (given := (table[GIVEN_CLASS] != "").to_numpy()).any():
+        judged = judge_picks(table.drop(columns=GIVEN_CLASS))
+        particles, counts = judged or (np.zeros(len(table), bool), np.zeros(len(table)))
+        return particles | given, np.where(given, 1.0, counts)
     if "cryoetganQValue" in table:
         q = table["cryoetganQValue"].to_numpy(float)
         return q <= PARTICLE_FDR, np.where(q <= COUNT_FDR, 1 - q, 0.0)
@@ -140,12 +150,19 @@ def picks_from_table(
 class PosedPicks:
     """Densities of a tomogram's picks, placed in blocks of the tomogram.
 
-    `maps` gives each class its density `(z, y, x)`, cubes of one size. Up to `max_cached` rotated
-    densities are kept in memory.
+    `maps` gives each class its density `(z, y, x)`, cubes of one size. `part` is the edge of the
+    boxes of a set, each of which holds its own picks alone. Up to `max_cached` rotated densities
+    are kept in memory.
     """
 
-    def __init__(self, picks: Picks, maps: Mapping[str, Floats], max_cached: int = 2000) -> None:
-        self.picks = picks
+    def __init__(
+        self,
+        picks: Picks,
+        maps: Mapping[str, Floats],
+        part: int | None = None,
+        max_cached: int = 2000,
+    ) -> None:
+        self.picks, self.part = picks, part
         self.box = next(iter(maps.values())).shape[0]
         self.active = np.ones(len(picks), bool)
         self._posers = {name: Poser(np.asarray(maps[name])) for name in maps}
@@ -162,6 +179,7 @@ class PosedPicks:
         low, high = np.array(corner)[::-1], (np.array(corner) + shape)[::-1]
         places = self.picks.places
         near = ((places > low - self.box) & (places < high + self.box)).all(axis=1) & self.active
+        near &= in_part(places, corner, shape, self.part)
         for index in np.flatnonzero(near):
             add_box(scene, self._density(int(index)), np.rint(self.picks.places[index]) - low)
         return scene
@@ -190,6 +208,13 @@ class FitData:
     """The tomogram, for messages."""
     excluded: ExclusionMask | None = None
     """Voxels without data: carbon, ice, gold, padding."""
+    part: int | None = None
+    """Edge of the boxes of a set, which are stacked along z (`io.mrc.Volume`); None: a tomogram."""
+
+    @cached_property
+    def centres(self) -> NDArray[np.int_]:
+        """Voxels `(N, 3)` xyz at which the picks' boxes are cut: the nearest, inside a set's box."""
+        return centres_inside(self.picks.places, self.volume.shape, self.box, self.part)
 
     @property
     def box(self) -> int:
@@ -211,14 +236,20 @@ def read_fit_data(
     density map is its class. The mask is not zero in excluded regions. The seed gives picks the
     class and orientation that the table lacks.
     """
-    volume = read_tomogram(tomogram)
+    volume = open_tomogram(tomogram)
     maps = read_maps(densities, volume.voxel_size, tomogram)
     if OTHER in maps:
         raise UserError(f"'{OTHER}' is the class of all other picks; rename {OTHER}.mrc")
     if len({n for density in maps.values() for n in density.shape}) > 1:
         found = ", ".join(f"{name} {format_shape(m.shape)}" for name, m in maps.items())
         raise UserError(f"maps have {found} voxels; wanted cubes of one size (densities.box)")
-    table = read_star(particles, COORDINATES).particles
+    check_edge(volume, next(iter(maps.values())).shape[0], tomogram)
+    if volume.part is not None and particles.resolve() == tomogram.resolve():
+        # poses that were never compared with the maps may refer to another reference
+        table = read_set_picks(tomogram).drop(columns=ANGLES, errors="ignore")
+        table = table.rename(columns={GIVEN_CLASS: "cryoetganClass"})
+    else:
+        table = read_star(particles, COORDINATES).particles
     if not len(table):
         raise UserError(f"{particles}: holds no pick; lower particles.threshold and pick again")
     table = select_tomogram(table, tomogram, particles)
@@ -233,7 +264,15 @@ def read_fit_data(
         levels = ", ".join(f"{level:g}" for level in excluded.levels)
         log.info("%s: padding with the value %s is excluded", tomogram, levels)
     size = volume.voxel_size
-    return FitData(volume.data, size, picks, maps, acquisition, tomogram, excluded or None)
+    measured = UNMEASURED if volume.part else measure_contrast(volume.data, size, excluded or None)
+    if measured.contrast == "dark":
+        log.warning(
+            "%s: wrong contrast? %s, wanted bright; import it again with the other contrast "
+            "(tomograms import --contrast; column contrast of the table)", tomogram, measured,
+        )  # fmt: skip
+    return FitData(
+        volume.data, size, picks, maps, acquisition, tomogram, excluded or None, volume.part
+    )
 
 
 def _check_classes(table: "pd.DataFrame", maps: list[str], path: Path) -> None:
@@ -287,7 +326,9 @@ def min_particle_distance(maps: Mapping[str, Floats]) -> float:
     return min(particle_radius({name: density}) for name, density in maps.items()) / 2
 
 
-def boxes_inside(places: Floats, shape: tuple[int, ...], box: int) -> NDArray[np.int_]:
+def boxes_inside(
+    places: Floats | NDArray[np.int_], shape: tuple[int, ...], box: int
+) -> NDArray[np.int_]:
     """Return the indices of places whose boxes, cut at the nearest voxel, lie in a tomogram."""
     low = np.rint(places)[:, ::-1] - box // 2
     return np.flatnonzero(((low >= 0) & (low + box <= np.array(shape))).all(axis=1))

@@ -6,7 +6,7 @@ Fringes of particles (CTF, missing wedge) reach into free voxels; the fit subtra
 sum over the simulated signal.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +41,8 @@ class FreeVoxels:
     """Voxels."""
     excluded: ExclusionMask | None = None
     """Other voxels that are not free: carbon, ice, padding."""
+    part: int | None = None
+    """Edge of the boxes of a set, which are stacked along z; None: one tomogram."""
 
     def mask(self, corner: Corner, shape: Corner) -> Mask:
         """Return the free voxels of a block, from its corner and shape (zyx)."""
@@ -49,7 +51,8 @@ class FreeVoxels:
             free &= ~self.excluded[block_slices(corner, shape)]
         reach = int(np.ceil(self.radius)) + 1
         axis = np.arange(-reach, reach + 1)
-        for place in np.asarray(self.places, float)[:, ::-1] - np.array(corner):
+        near = in_part(self.places, corner, shape, self.part)
+        for place in np.asarray(self.places, float)[near, ::-1] - np.array(corner):
             if (place < -reach).any() or (place > np.array(shape) - 1 + reach).any():
                 continue
             nearest = np.rint(place).astype(int)
@@ -62,16 +65,38 @@ class FreeVoxels:
 
     def fraction(self, shape: tuple[int, ...], seed: int) -> float:
         """Return the free fraction of a tomogram's sampled blocks."""
-        masks = [self.mask(*block) for block in sample_blocks(shape, seed)]
+        masks = [self.mask(*block) for block in sample_blocks(shape, seed, self.part)]
         return sum(float(m.sum()) for m in masks) / sum(m.size for m in masks)
 
 
-def sample_blocks(shape: tuple[int, ...], seed: int) -> Iterator[tuple[Corner, Corner]]:
-    """Yield corner and shape (zyx) of blocks of a tomogram: all, or `MAX_BLOCKS` random ones."""
-    blocks = list(tiles(shape, BLOCK_VOXELS))
-    if len(blocks) > MAX_BLOCKS:
+def in_part(places: Floats, corner: Sequence[int], shape: Sequence[int], part: int | None) -> Mask:
+    """Return which places (xyz) lie in the box of a set that holds the middle of a block (zyx).
+
+    The boxes of a set have nothing to do with each other. In a tomogram (`part` None) all are True.
+    """
+    places = np.asarray(places, float).reshape(-1, 3)
+    if part is None:
+        return np.ones(len(places), bool)
+    middle = np.floor((corner[0] + (shape[0] - 1) / 2 + 0.5) / part)
+    return np.asarray(np.floor((places[:, 2] + 0.5) / part) == middle)
+
+
+def sample_blocks(
+    shape: tuple[int, ...], seed: int, part: int | None = None
+) -> Iterator[tuple[Corner, Corner]]:
+    """Yield corner and shape (zyx) of blocks of a tomogram: all, or `MAX_BLOCKS` random ones.
+
+    The blocks of a set are its boxes, of as many voxels in total.
+    """
+    if part is None:
+        blocks, most = list(tiles(shape, BLOCK_VOXELS)), MAX_BLOCKS
+    else:
+        _, height, width = shape
+        blocks = [((z, 0, 0), (part, height, width)) for z in range(0, shape[0], part)]
+        most = max(MAX_BLOCKS, MAX_BLOCKS * BLOCK_VOXELS**3 // part**3)
+    if len(blocks) > most:
         order = seeds.rng(seed, "imaging", "blocks").permutation(len(blocks))
-        blocks = [blocks[i] for i in sorted(order[:MAX_BLOCKS])]
+        blocks = [blocks[i] for i in sorted(order[:most])]
     yield from blocks
 
 
@@ -130,7 +155,7 @@ def measure_autocovariance(
     messages.
     """
     total = count = voxels = 0.0
-    blocks = list(sample_blocks(data.shape, seed))
+    blocks = list(sample_blocks(data.shape, seed, free.part))
     for corner, shape in blocks:
         mask = free.mask(corner, shape)
         total += float(_read_block(data, corner, shape)[mask].sum(dtype=np.float64))

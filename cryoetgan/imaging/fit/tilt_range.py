@@ -25,25 +25,28 @@ EDGE_DEG = 8.0
 """Range of tilt angle over which the power drops at the edge of the sampled region, degrees."""
 POWER_FLOOR = 0.01
 """Relative power below which directions count as empty."""
-BLOCKS_READ = 6
+BLOCKS_READ, BOXES_READ = 6, 300
 
 
-def power_by_tilt_angle(volume: NDArray[np.generic], seed: int) -> tuple[Floats, Floats]:
+def power_by_tilt_angle(
+    volume: NDArray[np.generic], seed: int, part: int | None = None
+) -> tuple[Floats, Floats]:
     """Return tilt angles (degrees, centres of bins) and the relative power at each.
 
     In every ring around the tilt axis the power is divided by its mean at low tilts. The volume is
-    `(z, y, x)`; the seed chooses the blocks to read.
+    `(z, y, x)`; the seed chooses the blocks to read. `part` is the edge of the boxes of a set.
     """
     count = int(180 / ANGLE_STEP_DEG)
     total, modes = np.zeros((2, RINGS, count))
-    for corner, shape in list(sample_blocks(volume.shape, seed))[:BLOCKS_READ]:
-        part = np.asarray(volume[block_slices(corner, shape)], np.float32)
-        part = part - part.mean()
+    read = BLOCKS_READ if part is None else BOXES_READ
+    for corner, shape in list(sample_blocks(volume.shape, seed, part))[:read]:
+        block = np.asarray(volume[block_slices(corner, shape)], np.float32)
+        block = block - block.mean()
         for axis, length in enumerate(shape):
             line = np.hanning(length + 2)[1:-1].astype(np.float32)
-            part = part * line.reshape([-1 if a == axis else 1 for a in range(3)])
+            block = block * line.reshape([-1 if a == axis else 1 for a in range(3)])
         # the sum over ky leaves a plane of (kz, kx)
-        spectrum = fft.rfftn(part)
+        spectrum = fft.rfftn(block)
         power = (spectrum.real**2 + spectrum.imag**2).sum(axis=1)
         kz, _, kx = frequency_axes(shape, 1.0)
         q, angle = np.hypot(kz, kx)[:, 0], tilt_angle(shape)[:, 0]
@@ -95,7 +98,11 @@ def find_tilt_range(
 
 
 def check_tilt_range(
-    volume: NDArray[np.generic], tilts: tuple[float, float], seed: int, tolerance: float = 5.0
+    volume: NDArray[np.generic],
+    tilts: tuple[float, float],
+    seed: int,
+    tolerance: float = 5.0,
+    part: int | None = None,
 ) -> dict[str, Any]:
     """Return the measured tilt range beside the given one, and a warning if they differ.
 
@@ -103,10 +110,10 @@ def check_tilt_range(
     uses the given range in any case. Returns `given`, `seen`, `warning`, and the profile as
     `angles` and `power`.
     """
-    angles, power = power_by_tilt_angle(volume, seed)
+    angles, power = power_by_tilt_angle(volume, seed, part)
     found = find_tilt_range(angles, power)
     # one or two modes of blur, in the middle of the band
-    accepted = tolerance + np.degrees(1 / (min(volume.shape[0], 128) * np.mean(BAND)))
+    accepted = tolerance + np.degrees(1 / (min(part or volume.shape[0], 128) * np.mean(BAND)))
     given = f"{tilts[0]:g} to {tilts[1]:g} degrees"
     warning = None
     if found is None:

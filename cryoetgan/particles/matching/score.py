@@ -13,7 +13,7 @@ from cryoetgan.io.exclusion import ExclusionMask, excluded_voxels
 from cryoetgan.io.memmap import release_pages
 from cryoetgan.io.mrc import Volume
 from cryoetgan.particles.extraction import cut_seen_box
-from cryoetgan.particles.matching.align import Aligner
+from cryoetgan.particles.matching.align import MAX_SEARCH_SHIFT, Aligner
 from cryoetgan.particles.matching.decoys import make_decoys
 from cryoetgan.particles.matching.template import (
     FourierBand,
@@ -25,7 +25,7 @@ from cryoetgan.particles.matching.template import (
     template_box,
 )
 from cryoetgan.particles.picking.pick import radius_of_map
-from cryoetgan.physics.geometry import centre_distance, relion_from_rotation
+from cryoetgan.physics.geometry import centre_distance, centres_inside, relion_from_rotation
 from cryoetgan.progress import track
 
 Floats = NDArray[np.floating]
@@ -41,6 +41,11 @@ BEST_PICKS = 10
 among many picks, and few dense bodies among the best."""
 SMOOTHING = 5
 """Edge in voxels of the cubes whose mean is the density of a place."""
+TESTED_PICKS = 128
+"""First picks that are aligned in the other contrast, too."""
+WRONG_CONTRAST = 1.15
+"""Mean of the `BEST_PICKS` best scores in the other contrast over that in the given one, from which
+the contrast counts as wrong: five standard errors of picks of nothing."""
 DENSE = 3.0
 """Density of a body, relative to the best picks, beyond which its score falls. Three bodies in a
 real cell have 10, and particles of seven species 0.8 to 1.5."""
@@ -60,6 +65,8 @@ class PickScores:
     """`(N, 3)` RELION's, degrees."""
     decoy_scores: Floats
     """`(N,)` correlations with the best decoy; NaN without decoys."""
+    opposite: Floats
+    """`(N,)` correlations with the map in the other contrast; NaN beyond the first `TESTED_PICKS`."""
 
 
 def score_picks(
@@ -110,10 +117,10 @@ def score_picks(
         name: centre_distance(box) <= radius_of_map(density, 1.0) for name, density in maps.items()
     }
     # boxes at whole voxels need no interpolation; the shifts found are subvoxel
-    centres = np.floor(np.asarray(coordinates, float) + 0.5)
+    centres = box_centres(tomogram, coordinates, box)
     for part in track(list(batches(len(centres), PICKS_PER_BATCH)), "scoring"):
         here = centres[part]
-        cut = [cut_seen_box(volume, excluded, centre, box) for centre in here]
+        cut = [cut_seen_box(volume, excluded, centre, box, tomogram.part) for centre in here]
         boxes = torch.as_tensor(np.stack([values for values, _ in cut]), device=device)
         smooth = [ndimage.uniform_filter(values, SMOOTHING) for values, _ in cut]
         vectors, factor = band_vectors(boxes, band), np.sqrt([seen for _, seen in cut])
@@ -122,18 +129,57 @@ def score_picks(
             best = fits.pop("")
             angles = relion_from_rotation(best.rotations)
             rival = np.max([fit.scores for fit in fits.values()], axis=0) if fits else np.nan
+            opposite = np.full(len(here), np.nan)
+            tested = max(0, min(len(here), TESTED_PICKS - part.start))
+            if tested:
+                other = all_of_class[""].align_vectors(-vectors[:tested])
+                opposite[:tested] = other.scores * factor[:tested]
             scores, rival = best.scores * factor, rival * factor
             grey = np.array([values[balls[name]].max() for values in smooth])
-            parts[name].append((scores, here + best.shifts, angles, rival, grey))
+            parts[name].append((scores, here + best.shifts, angles, rival, grey, opposite))
         release_pages(volume)
     scored = {}
     for name, batch in parts.items():
         columns = [np.concatenate(column) for column in zip(*batch, strict=True)]
-        scores, places, turns, rivals, greys = columns
+        scores, places, turns, rivals, greys, opposite = columns
         dense = discount_dense(scores, greys)
         kinds = tuple(aligners[name])[1:]
-        scored[name] = PickScores(kinds, scores * dense, places, turns, rivals * dense)
+        scored[name] = PickScores(kinds, scores * dense, places, turns, rivals * dense, opposite)
     return scored
+
+
+def contrast_warning(found: Mapping[str, PickScores]) -> str | None:
+    """Return a warning if picks resemble the maps better in the other contrast.
+
+    In a wrong contrast, few picks lie at particles; the best scores, not their mean, show it.
+    """
+    best = []
+    tested = np.isfinite(next(iter(found.values())).opposite)
+    for scores in ([fits.scores for fits in found.values()], [f.opposite for f in found.values()]):
+        of_best_class = np.max(scores, axis=0)[tested]
+        best.append(float(np.sort(of_best_class)[-BEST_PICKS:].mean()))
+    if tested.sum() < 2 * BEST_PICKS or best[1] < WRONG_CONTRAST * max(best[0], 0.0):
+        return None
+    return (
+        f"wrong contrast? The best picks have scores of {best[1]:.2f} with the maps in the other "
+        f"contrast, {best[0]:.2f} in the given one. Protein is dark in this tomogram: import it "
+        "again with the other contrast (tomograms import --contrast; column contrast of the table)"
+    )
+
+
+def box_centres(tomogram: Volume, coordinates: Floats, box: int) -> Floats:
+    """Return the voxels `(N, 3)` xyz at which boxes are cut, whole numbers.
+
+    They are nearest to the coordinates. Of a set, a box is moved inside its part if the search
+    still reaches the particle.
+    """
+    places = np.asarray(coordinates, float)
+    nearest = np.floor(places + 0.5)
+    if tomogram.part is None or tomogram.part < box:
+        return nearest
+    inside = centres_inside(places, tomogram.data.shape, box, tomogram.part)
+    near = np.linalg.norm(places - inside, axis=1) <= MAX_SEARCH_SHIFT
+    return np.where(near[:, None], inside, nearest)
 
 
 def whitened_band(
@@ -142,7 +188,7 @@ def whitened_band(
     """Return the band of the scores of boxes in a tomogram (`search_band`, `whiten`)."""
     device = choose_device(options.device)
     band = search_band(box, tomogram.voxel_size, options, device)
-    return whiten(band, tomogram.data, excluded)
+    return whiten(band, tomogram.data, excluded, tomogram.part)
 
 
 def discount_dense(scores: Floats, greys: Floats) -> Floats:
@@ -157,7 +203,12 @@ def discount_dense(scores: Floats, greys: Floats) -> Floats:
     return np.minimum(1.0, limit / np.maximum(greys, 1e-20))
 
 
-def whiten(band: FourierBand, volume: NDArray[np.generic], excluded: ExclusionMask) -> FourierBand:
+def whiten(
+    band: FourierBand,
+    volume: NDArray[np.generic],
+    excluded: ExclusionMask,
+    part: int | None = None,
+) -> FourierBand:
     """Return a band whose weights divide each Fourier shell by its amplitude in a tomogram.
 
         weight(k) ~ 1 / sqrt(P(k) + 0.1 max P)
@@ -169,7 +220,7 @@ def whiten(band: FourierBand, volume: NDArray[np.generic], excluded: ExclusionMa
     shells = (band.points.norm(dim=1) * box).round().long().cpu().numpy()
     counts = np.maximum(np.bincount(shells), 1)
     powers = []
-    for number, corner in enumerate(spread_corners(volume.shape, box), start=1):
+    for number, corner in enumerate(spread_corners(volume.shape, box, part), start=1):
         cut = tuple(slice(a, a + box) for a in corner)
         if not (excluded and excluded[cut].any()):
             spectrum = np.fft.rfftn(np.asarray(volume[cut], np.float32)).ravel()[index]
@@ -184,9 +235,12 @@ def whiten(band: FourierBand, volume: NDArray[np.generic], excluded: ExclusionMa
     return replace(band, weights=band.weights * factor.to(band.weights.device))
 
 
-def spread_corners(shape: tuple[int, ...], box: int) -> NDArray[np.int_]:
+def spread_corners(shape: tuple[int, ...], box: int, part: int | None = None) -> NDArray[np.int_]:
     """Return `(N, 3)` corners zyx of at most `WHITENING_BOXES` boxes, spread evenly over a volume."""
-    lines = [np.arange(0, max(n - box, -1) + 1, box) for n in shape]
+    edges = shape if part is None else (part, *shape[1:])
+    lines = [np.arange(0, max(n - box, -1) + 1, box) for n in edges]
+    if part is not None:
+        lines[0] = np.concatenate([first + lines[0] for first in range(0, shape[0], part)])
     corners = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, 3)
     count = min(len(corners), WHITENING_BOXES)
     return corners[np.linspace(0, len(corners) - 1, count).astype(int)]

@@ -50,7 +50,9 @@ def open_box_file(path: Path) -> BoxFile:
     if path.name.lower().endswith(EM_SUFFIX):
         data, voxel_size = read_em(path), 0.0
     elif not is_box_file(path):
-        raise UserError(f"{path}: is no MRC or EM file; convert it (EMAN2: e2proc3d.py IN OUT.mrc)")
+        raise UserError(
+            f"{path}: is not an MRC or EM file; convert it (EMAN2: e2proc3d.py IN OUT.mrc)"
+        )
     else:
         data, header = open_mrc(path)
         voxel_size = header.voxel_size
@@ -82,7 +84,7 @@ def read_em(path: Path) -> NDArray[Any]:
     if len(head) < EM_HEADER_BYTES or head[3] not in EM_TYPES:
         found = f"type {head[3]}" if len(head) == EM_HEADER_BYTES else f"{len(head)} bytes"
         raise UserError(
-            f"{path}: is no EM file of grey values ({found}; wanted a header of 512 bytes, type "
+            f"{path}: is not an EM file of grey values ({found}; wanted a header of 512 bytes, type "
             f"{', '.join(map(str, EM_TYPES))})"
         )
     order = "<" if head[0] in EM_LITTLE_ENDIAN else ">"

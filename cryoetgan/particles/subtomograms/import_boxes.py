@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.floating]
 LEAST_BOX = 8
 """Voxels."""
+MIRROR_Z = np.diag([1.0, 1.0, -1.0])
 SAMPLED = 4000
 """Voxels of each box that measure the grey scale."""
 
@@ -57,6 +58,8 @@ class BoxGrid:
     tilt_axis: str = "y"
     beam_axis: str = "z"
     """Axes of the file that become y and z."""
+    flip_hand: bool = False
+    """Whether boxes and poses are mirrored along z."""
     weights: Any = field(init=False)
 
     def __post_init__(self) -> None:
@@ -88,6 +91,16 @@ class BoxGrid:
         start = self.edge // 2 - self.box // 2 * self.step
         return lanczos_weights(self.edge, self.box, self.step, start).toarray()
 
+    def rotate(self, rotations: Rotation) -> Rotation:
+        """Return rotations, reference to particle, in the set; a mirror image turns the other way."""
+        matrices = (self.rotation * rotations).as_matrix()
+        return Rotation.from_matrix(MIRROR_Z @ matrices @ MIRROR_Z if self.flip_hand else matrices)
+
+    def move(self, vectors: Floats) -> Floats:
+        """Return vectors `(N, 3)` xyz of the files in the set."""
+        moved = self.rotation.apply(vectors)
+        return np.asarray(moved @ MIRROR_Z if self.flip_hand else moved)
+
     def convert(self, box: NDArray[Any]) -> NDArray[np.float32]:
         """Return a box `(z, y, x)` of a file on the grid of the set."""
         turned = np.asarray(orient_axes(box, self.tilt_axis, self.beam_axis), np.float32)
@@ -95,8 +108,10 @@ class BoxGrid:
             # voxel n // 2 of an inverted axis became n // 2 - 1
             inverted = self.rotation.as_matrix().sum(axis=1)[::-1] < -0.5
             turned = np.roll(turned, tuple(inverted.astype(int)), (0, 1, 2))
+        if self.flip_hand:
+            turned = np.roll(turned[::-1], int(self.edge % 2 == 0), 0)
         if self.weights is None:
-            return turned
+            return np.ascontiguousarray(turned)
         for axis in range(3):
             turned = np.moveaxis(np.tensordot(self.weights, turned, (1, axis)), 0, axis)
         return np.asarray(turned, np.float32)
@@ -154,7 +169,7 @@ def import_boxes(
     """Write listed boxes as a volume set, protein bright, and return a record of the import.
 
     The grey values of each source tomogram, if known, get mean 0 and standard deviation 1 over its
-    boxes; never those of each box. Boxes of one value, and copies of other boxes, are left out and
+    boxes: a box is never normalised alone. Boxes of one value, and copies of other boxes, are left out and
     counted. Rows are sorted by source tomogram, so that a split by blocks follows it.
     """
     import pandas as pd
@@ -172,6 +187,9 @@ def import_boxes(
     kept, scales = _survey(table, sources, grid)
     rows = table.loc[kept].reset_index(drop=True)
     sign = contrast_sign(contrast)
+    if grid.flip_hand:
+        low, high = -acquisition.tilt_high, -acquisition.tilt_low
+        acquisition = replace(acquisition, tilt_low=low, tilt_high=high)
     optics = pd.DataFrame([acquisition.to_optics(1, output.stem)])
     with VolumeSetWriter(output, len(rows), grid.box, grid.voxel_size, optics) as writer:
         boxes = _read_boxes(rows)
@@ -192,7 +210,7 @@ def to_set_columns(table: "pd.DataFrame", grid: BoxGrid) -> "pd.DataFrame":
         table[ORIGINS] = table[ORIGINS_VOXELS].to_numpy(float) * grid.input_voxel_size
         table = table.drop(columns=ORIGINS_VOXELS)
     if set(ORIGINS) <= set(table):
-        table[ORIGINS] = grid.rotation.apply(table[ORIGINS].to_numpy(float))
+        table[ORIGINS] = grid.move(table[ORIGINS].to_numpy(float))
         far = (
             np.abs(table[ORIGINS].to_numpy(float)).max(axis=1)
             > grid.edge / 2 * grid.input_voxel_size
@@ -204,7 +222,7 @@ def to_set_columns(table: "pd.DataFrame", grid: BoxGrid) -> "pd.DataFrame":
             )
     if set(ANGLES) <= set(table):
         rotations = rotation_from_relion(table[ANGLES].to_numpy(float))
-        table[ANGLES] = relion_from_rotation(grid.rotation * rotations)
+        table[ANGLES] = relion_from_rotation(grid.rotate(rotations))
     if TOMOGRAM in table and not (table[TOMOGRAM].astype(str) != "").any():
         table = table.drop(columns=TOMOGRAM)
     return table

@@ -99,7 +99,7 @@ def _all_boxes(paths: list[Path]) -> "pd.DataFrame":
 
 
 def _list_folder(folder: Path) -> Listing:
-    """Return the boxes of a folder: those of its one table, or else its numbered volumes."""
+    """Return the boxes of a folder: the rows of its one table, or else its numbered volumes."""
     files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
     tables = [p for p in files if p.suffix.lower() in TABLES[:3] or _is_motive_list(p)]
     if len(tables) > 1:
@@ -109,7 +109,7 @@ def _list_folder(folder: Path) -> Listing:
         (p for p in files if is_box_file(p) and p not in tables), key=lambda p: _natural(p.name)
     )
     if tables:
-        log.info("%s: poses, classes and boxes are those of %s", folder, tables[0].name)
+        log.info("%s: boxes, poses and classes are read from %s", folder, tables[0].name)
         found = list_boxes(tables[0])
         left = len({p.resolve() for p in volumes} - {p.resolve() for p in found.table[FILE]})
         if left:
@@ -290,7 +290,7 @@ def _list_dynamo(path: Path, folder: Path) -> Listing:
     try:
         rows = np.loadtxt(path, ndmin=2)
     except ValueError as error:
-        raise UserError(f"{path}: is no Dynamo table ({error})") from error
+        raise UserError(f"{path}: is not a Dynamo table ({error})") from error
     if rows.shape[1] < DYNAMO_COLUMNS or not len(rows):
         raise UserError(
             f"{path}: has {rows.shape[1]} columns, a Dynamo table has {DYNAMO_COLUMNS} to 42"

@@ -1,0 +1,186 @@
+"""Poses that picks bring: test them on the boxes, and bring them into the frame of our map.
+
+Poses of other programs refer to their own reference, whose orientation and centre differ from a
+map's. The average of the boxes at these poses is that reference. Its alignment to the map gives one
+rotation Q and one shift s for all particles of a class:
+
+    R = R_given Q,    place = place_given + R_given s
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from cryoetgan.devices import choose_device
+from cryoetgan.io.exclusion import excluded_voxels
+from cryoetgan.io.mrc import Volume
+from cryoetgan.particles.averaging.average import Accumulator
+from cryoetgan.particles.averaging.posed_particles import Particle
+from cryoetgan.particles.extraction import cut_seen_box
+from cryoetgan.particles.matching.align import Aligner
+from cryoetgan.particles.matching.score import box_centres, whitened_band
+from cryoetgan.particles.matching.template import (
+    SearchOptions,
+    Template,
+    band_vectors,
+    search_band,
+    shift_back,
+)
+from cryoetgan.physics.acquisition import Acquisition
+from cryoetgan.physics.geometry import mirror
+
+Floats = NDArray[np.floating]
+LEAST_T = 3.0
+"""Student's t beyond which a difference of correlations counts."""
+LEAST_POSES = 8
+MAX_COMPARED = 300
+"""Picks that are averaged, and whose poses are exchanged."""
+SAME = 0.95
+"""Correlation at the given poses, relative to poses in the frame of the map, of one frame."""
+
+
+@dataclass(frozen=True)
+class Poses:
+    """Places `(N, 3)` xyz in voxels and N rotations, reference to particle."""
+
+    places: Floats
+    rotations: Rotation
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def subset(self, chosen: slice | NDArray[np.int_]) -> "Poses":
+        """Return some of the poses."""
+        return Poses(self.places[chosen], self.rotations[chosen])
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The frame of a map in the frame of given poses."""
+
+    turn: Rotation
+    """Q, from the map to the given reference."""
+    shift: Floats
+    """s, from the centre of the given reference to that of the map, xyz voxels."""
+
+    def move(self, given: Poses) -> Poses:
+        """Return given poses in the frame of the map."""
+        places = given.places + given.rotations.apply(self.shift)
+        return Poses(places, given.rotations * self.turn)
+
+
+@dataclass(frozen=True)
+class JudgedPoses:
+    """The poses to keep, and how well they fit."""
+
+    poses: Poses
+    angle: float
+    """Rotation from the map to the given reference, degrees; 0 if they are one."""
+    correlation: float
+    """Mean correlation of box and map at its own pose, of boxes that did not find the frame."""
+    exchanged: float
+    """The same at the poses of other boxes."""
+    t: float
+    """Student's t of their difference: whether the poses tell something of their boxes."""
+    mirror_t: float
+    """Student's t of the correlations with the mirror image less those with the map."""
+
+
+def judge_poses(
+    tomogram: Volume, given: Poses, density: Floats, options: SearchOptions
+) -> JudgedPoses:
+    """Bring given poses into the frame of a map, and test them on the boxes.
+
+    The frame is found on every second box and tested on the others, where a frame fitted to noise
+    has no advantage. If poses are meaningless, or the map is another particle, boxes correlate
+    with the map alike at their own poses and at the poses of other boxes.
+    """
+    learned, tested = given.subset(slice(0, None, 2)), given.subset(slice(1, None, 2))
+    found = {
+        name: align_average(tomogram, learned, image, options)
+        for name, image in (("map", density), ("mirror", mirror(density)))
+    }
+    matrices = {
+        "given": correlate(tomogram, tested, density, options),
+        "map": correlate(tomogram, found["map"].move(tested), density, options),
+        "mirror": correlate(tomogram, found["mirror"].move(tested), mirror(density), options),
+    }
+    own = {name: np.diag(matrix) for name, matrix in matrices.items()}
+    # a map of the given reference needs no rotation, nor does a symmetric one
+    is_same = own["given"].mean() > SAME * own["map"].mean()
+    name = "given" if is_same else "map"
+    count = len(tested)
+    others = (matrices[name].sum(axis=1) - own[name]) / max(count - 1, 1)
+    frame = align_average(tomogram, given, density, options)
+    return JudgedPoses(
+        given if is_same else frame.move(given),
+        0.0 if is_same else float(np.degrees(frame.turn.magnitude())),
+        float(own[name].mean()),
+        float(others.mean()),
+        student_t(own[name] - others),
+        student_t(own["mirror"] - np.maximum(own["map"], own["given"])),
+    )
+
+
+def student_t(values: Floats) -> float:
+    """Return mean over standard error; 0 of fewer than two values.
+
+    Examples
+    --------
+    >>> student_t(np.array([1.0, 2.0, 3.0])) == 2 * 3**0.5
+    True
+    """
+    if len(values) < 2:
+        return 0.0
+    return float(values.mean() / max(values.std(ddof=1) / np.sqrt(len(values)), 1e-12))
+
+
+def correlate(
+    tomogram: Volume, poses: Poses, density: Floats, options: SearchOptions
+) -> NDArray[np.float64]:
+    """Return `(N, N)` correlations of box i, at its place, with the map in rotation j."""
+    chosen = _sample(len(poses))
+    band = whitened_band(tomogram, len(density), options, excluded_voxels(tomogram))
+    template = Template(density, band)
+    boxes, shifts = _cut(tomogram, poses.subset(chosen), len(density))
+    with torch.no_grad():
+        device = band.points.device
+        vectors = band_vectors(torch.as_tensor(boxes, device=device), band)
+        moves = torch.as_tensor(shifts, dtype=torch.float32, device=device)
+        pairs = zip(vectors, moves, strict=True)
+        moved = torch.cat([shift_back(v[None], s[None], band)[0] for v, s in pairs])
+        matrices = poses.rotations[chosen].as_matrix()
+        images = torch.cat([template.rotate(matrix[None]) for matrix in matrices])
+        return np.asarray((moved @ images.T).cpu().numpy(), float)
+
+
+def align_average(tomogram: Volume, given: Poses, density: Floats, options: SearchOptions) -> Frame:
+    """Align a map to the average of the boxes at given poses; return the frame of the map."""
+    part = given.subset(_sample(len(given)))
+    boxes, shifts = _cut(tomogram, part, len(density))
+    sums = Accumulator(len(density), tomogram.voxel_size)
+    for box, shift, rotation in zip(boxes, shifts, part.rotations, strict=True):
+        sums.add(Particle(box, rotation, shift, options.acquisition))
+    # the average has no wedge, and its CTF is divided out
+    whole = replace(options, acquisition=Acquisition(tilt_low=-90, tilt_high=90, ctf="corrected"))
+    device = choose_device(options.device)
+    band = search_band(len(density), tomogram.voxel_size, whole, device)
+    with torch.no_grad():
+        average = torch.as_tensor(sums.average()[None].astype(np.float32), device=device)
+        found = Aligner(Template(density, band), options.rotations).align(average)
+    return Frame(found.rotations[0], found.shifts[0])
+
+
+def _sample(count: int) -> NDArray[np.int_]:
+    return np.linspace(0, count - 1, min(count, MAX_COMPARED)).astype(int)
+
+
+def _cut(tomogram: Volume, poses: Poses, box: int) -> tuple[NDArray[np.float32], Floats]:
+    """Return the boxes `(N, z, y, x)` of poses, and the particles' places in them from n // 2."""
+    excluded = excluded_voxels(tomogram)
+    centres = box_centres(tomogram, poses.places, box)
+    cut = [cut_seen_box(tomogram.data, excluded, c, box, tomogram.part)[0] for c in centres]
+    return np.stack(cut), poses.places - centres
