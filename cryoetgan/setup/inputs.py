@@ -219,7 +219,7 @@ def _diameters(config: Config, classes: Sequence[ClassRow]) -> Iterator[tuple[fl
 
     if find_spec("gemmi") is None:
         return
-    from cryoetgan.densities.atoms import read_atoms
+    from cryoetgan.densities.atoms import Part, read_atoms
 
     for row in classes:
         path = expand_path(row.source)
@@ -229,9 +229,12 @@ def _diameters(config: Config, classes: Sequence[ClassRow]) -> Iterator[tuple[fl
             atoms = read_atoms(
                 path,
                 row.assembly or config.densities.assembly,
-                model=row.model or "auto",
-                component=row.component or 0,
-                chains=(row.chains or "").split(",") if row.chains else [],
+                part=Part(
+                    row.model or "auto",
+                    row.component or 0,
+                    row.chains.split(",") if row.chains else [],
+                    row.min_confidence or 0.0,
+                ),
             )
         except UserError as error:
             raise UserError(f"class {row.class_}: {error}") from error

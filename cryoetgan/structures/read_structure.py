@@ -1,5 +1,6 @@
 """Read structure files (PDB or mmCIF, gzipped or not) and check their content."""
 
+import codecs
 import gzip
 import io
 import re
@@ -10,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import check_exists
+from cryoetgan.io.files import check_exists, decode_text
 from cryoetgan.machine import memory_bytes
+from cryoetgan.structures.model_kinds import warn_if_superseded
 from cryoetgan.structures.pdb_records import read_records
 
 MAX_STRUCTURE_BYTES = 1 << 30
@@ -33,8 +35,12 @@ def check_mmcif(text: bytes, name: str) -> None:
         raise UserError(
             f"{name}: the download is not mmCIF ({error}); try another mirror"
         ) from error
+    warn_if_superseded(text, document, name)
     served = (document[0].find_value("_entry.id") or document[0].name or "?").strip("'\"").lower()
     if served not in (name, name.removeprefix("pdb_0000")) and name != "pdb_0000" + served:
+        old = document[0].find("_pdbx_database_PDB_obs_spr.", ["replace_pdb_id"])
+        if name.removeprefix("pdb_0000") in " ".join(row.str(0) for row in old).lower().split():
+            raise UserError(f"{name}: is superseded by {served}; name {served} in its place")
         raise UserError(f"{name}: the server sent entry {served}; try another structures.mirror")
     if count_atoms(structure) == 0:
         raise UserError(f"{name}: the entry holds no atoms")
@@ -55,11 +61,17 @@ def read_structure(path: Path) -> Any:
         if is_mmcif(text, path):
             document = gemmi.cif.read_string(text)
             structure = gemmi.make_structure_from_block(document[0])
+            warn_if_superseded(text, document, path)
+            if document[0].find_value("_ma_qa_metric.name") or len(
+                document[0].find_loop("_ma_qa_metric.name")
+            ):
+                structure.info["_exptl.method"] = "THEORETICAL MODEL"
             if len(document[0].find_loop("_atom_site.Cartn_x")):
                 reason = " that can be read: its table atom_site lacks a column"
         else:
             read_records(text, path)  # gemmi reads a coordinate that is not a number as zero
             structure = gemmi.read_pdb_string(text.decode("latin-1"))
+            warn_if_superseded(text, None, path)
     except (ValueError, RuntimeError, IndexError) as error:
         if isinstance(error, UserError):
             raise
@@ -83,7 +95,9 @@ def read_text(path: Path) -> bytes:
     content = path.read_bytes()
     if content[:2] == b"\x1f\x8b":
         content = _unpack_gzip(content, path, limit)
-    head = content[:4096].lstrip(b"\xef\xbb\xbf \t\r\n")
+    if content.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        content = decode_text(content, path).encode()
+    head = content[:4096].lstrip(b" \t\r\n")
     if not head and len(content) < 4096:
         raise UserError(f"{path}: is empty, so it holds no atoms; download or copy it again")
     if head.startswith(b"<"):
