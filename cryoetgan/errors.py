@@ -4,8 +4,12 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+LINES = "\n\t"
+"""Control characters that a message may hold."""
 LONGEST_VALUE = 80
 """Characters of a value in a message."""
+FEW = 10
+"""Values of a list in a message; a longer list is counted."""
 LONGEST_MESSAGE = 4000
 """Characters of a message."""
 
@@ -19,7 +23,7 @@ class UserError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(shorten(escape_controls(message, keep="\n\t"), LONGEST_MESSAGE))
+        super().__init__(shorten(escape_controls(message, keep=LINES), LONGEST_MESSAGE))
 
 
 def escape_controls(text: str, keep: str = "") -> str:
@@ -50,14 +54,16 @@ def shown(value: Any) -> str:
 
     Examples
     --------
-    >>> shown("ribosome"), shown(3.5), shown([1, 2])
-    ("'ribosome'", '3.5', 'a list of 2 values')
+    >>> shown("ribosome"), shown([1, 2.5]), shown([[1], [2]])
+    ("'ribosome'", '[1, 2.5]', 'a list of 2 values')
     """
     if isinstance(value, str):
         return f"'{shorten(escape_controls(value), LONGEST_VALUE)}'"
     if isinstance(value, list | tuple | dict | set):
-        # the text of nested values may be long beyond all memory
-        return f"a {type(value).__name__} of {len(value)} values"
+        items = value.values() if isinstance(value, dict) else value
+        if len(items) > FEW or not all(isinstance(v, str | int | float | None) for v in items):
+            # the text of nested values may be long beyond all memory
+            return f"a {type(value).__name__} of {len(value)} values"
     return shorten(escape_controls(repr(value)), LONGEST_VALUE)
 
 
