@@ -3,6 +3,7 @@
 import functools
 import re
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,7 +128,13 @@ def imported(cryoetgan, path, *words, voxel_size=VOXEL, contrast="dark"):
         *("particles", "import-subtomograms", path, "--voxel-size", voxel_size, TILTS),
         *("--contrast", contrast, *words, "-o", "s.star"),
     )
-    return read_volume_set(Path("s.star"))
+    found = read_volume_set(Path("s.star"))
+    # boxes of one tomogram, or of none, are shuffled: put back here
+    order = np.argsort(found.table["cryoetganFile"].str.replace(r"(\d+)@(.*)", r"\2\1", regex=True))
+    if "rlnMicrographName" in found.table and found.table["rlnMicrographName"].nunique() > 1:
+        return found
+    table = found.table.iloc[order].reset_index(drop=True)
+    return replace(found, table=table, volumes=np.asarray(found.volumes)[order])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -392,6 +399,21 @@ def test_boxes_of_a_set_do_not_see_each_other():
     assert centres_inside(near, (64, 16, 16), 12, None).tolist() == [[8, 8, 18], [2, 15, 30]]
 
 
+def test_a_split_by_blocks_does_not_follow_the_order_of_the_files(cryoetgan, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    boxes, turns, shifts = particles()
+    write_volumes(tmp_path / "boxes", boxes)
+    write_relion(tmp_path, turns, shifts, "relion3")
+    for _ in range(2):
+        cryoetgan(
+            *("particles", "import-subtomograms", "boxes", "--voxel-size", VOXEL, TILTS),
+            *("--contrast", "dark", "-o", "s.star"),
+        )
+    files = list(read_volume_set(tmp_path / "s.star").table["cryoetganFile"])
+    assert len(set(files)) == COUNT
+    assert files != sorted(files)
+
+
 def test_random_phases_keep_the_power_and_nothing_else(rng):
     box = particles()[0][0]
     made = randomise_phases(box, rng)
@@ -411,8 +433,10 @@ def test_a_set_is_scored_selected_and_cut(cryoetgan, tmp_path, noisy, monkeypatc
     search = ("--template", "body.mrc", TILTS, "--rotations", 64, "--highpass-shells", 1)
     cryoetgan("particles", "score", "s.star", *search, "--lowpass", 50, "-o", "c.star")
     scores = read_star(tmp_path / "c.star").particles
+    stored = read_volume_set(tmp_path / "s.star").table["cryoetganFile"]
+    order = stored.str.extract(r"_(\d+)\.", expand=False).astype(int).to_numpy() - 1
     found = scores[COORDINATES].to_numpy(float)
-    assert np.median(np.linalg.norm(found - places(shifts), axis=1)) < 1
+    assert np.median(np.linalg.norm(found - places(shifts[order]), axis=1)) < 1
     assert set(scores["cryoetganGivenClass"]) == {"body"}
     # a given class is a decision: it is kept, and the others are its boxes without phases
     cryoetgan(

@@ -31,6 +31,7 @@ from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.coordinates import BEAM_AXES, TILT_AXES, orient_axes
 from cryoetgan.physics.geometry import centre_distance, relion_from_rotation, rotation_from_relion
 from cryoetgan.progress import log, track
+from cryoetgan.seeds import rng
 from cryoetgan.tomograms.importing.resample import lanczos_weights
 
 if TYPE_CHECKING:
@@ -171,7 +172,8 @@ def import_boxes(
 
     The grey values of each source tomogram, if known, get mean 0 and standard deviation 1 over its
     boxes: a box is never normalised alone. Boxes of one value, and copies of other boxes, are left out and
-    counted. Rows are sorted by source tomogram, so that a split by blocks follows it.
+    counted. Rows are sorted by source tomogram, or shuffled if there is one or none: a split by
+    blocks then separates tomograms, but not classes that follow each other in the files.
     """
     import pandas as pd
 
@@ -182,8 +184,11 @@ def import_boxes(
             f"{LEAST_BOX} is the smallest: lower --voxel-size, or extract larger boxes"
         )
     table = to_set_columns(listing.table, grid)
-    if TOMOGRAM in table:
+    if TOMOGRAM in table and table[TOMOGRAM].nunique() > 1:
         table = table.sort_values(TOMOGRAM, kind="stable").reset_index(drop=True)
+    else:
+        order = rng(0, "particles", "subtomograms").permutation(len(table))
+        table = table.iloc[order].reset_index(drop=True)
     sources = table[TOMOGRAM] if TOMOGRAM in table else pd.Series("", index=table.index)
     kept, scales, densities = _survey(table, sources, grid)
     rows = table.loc[kept].reset_index(drop=True)
