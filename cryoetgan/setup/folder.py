@@ -18,6 +18,7 @@ from cryoetgan.tomograms.specimens import (
     find_alike_files,
     find_repeated,
     plain_name,
+    preference,
     specimen_name,
     volume_kind,
 )
@@ -27,8 +28,6 @@ TILT_FILES = (".tlt", ".aln", ".tomostar", ".rawtlt", ".mrc.mdoc", ".st.mdoc", "
 """Refined angles come first."""
 MAX_LABELS = 16
 """Number of different grey values up to which a volume is a segmentation."""
-KIND_ORDER = ("", "denoised or corrected copy", "half tomogram")
-"""Kinds of volumes of one specimen, best first."""
 MAX_DISAGREEMENT = 5.0
 """Degrees between the ranges of two tilt files of one tomogram."""
 
@@ -70,7 +69,7 @@ def read_folder(path: Path) -> Folder:
             headers[file] = header
             groups.setdefault(specimen_name(file.name), []).append(file)
     for members in groups.values():
-        best, *others = sorted(members, key=_preference)
+        best, *others = sorted(members, key=lambda file: preference(file.name))
         folder.chosen[best] = headers[best]
         for file in others:
             kind = volume_kind(_stem(file)) or "another reconstruction"
@@ -85,12 +84,6 @@ def _is_volume(path: Path) -> bool:
 
 def _stem(path: Path) -> str:
     return Path(strip_compression(path.name)).stem
-
-
-def _preference(path: Path) -> tuple[int, int, str]:
-    kind = volume_kind(_stem(path))
-    rank = KIND_ORDER.index(kind) if kind in KIND_ORDER else len(KIND_ORDER)
-    return rank, len(path.name), path.name
 
 
 def _other_kind(path: Path, header: Header) -> str:
