@@ -1,8 +1,6 @@
 """Read picks of other programs: RELION and Warp STAR, copick JSON, CSV and PolNet lists."""
 
 import io
-import json
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +23,8 @@ from cryoetgan.particles.naming_columns import (
 from cryoetgan.physics.coordinates import VOXEL_ORIGINS, ImportTransform, compose_poses
 from cryoetgan.physics.geometry import relion_from_rotation, rotation_from_relion
 from cryoetgan.progress import log
+from cryoetgan.tomograms.sources.motif_list import COLUMNS as MOTIF_COLUMNS
+from cryoetgan.tomograms.sources.motif_list import read_motifs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 Floats = NDArray[np.floating]
 CSV_COORDINATES = (("x_vox", "y_vox", "z_vox"), ("x", "y", "z"), tuple(COORDINATES))
 CSV_MATRIX = [f"r{i}{j}" for i in (1, 2, 3) for j in (1, 2, 3)]
-POLNET_COLUMNS = {"type", "code", "x", "y", "z"}
-"""Columns of PolNet's list of motifs in lower case; the file separates them by tabs."""
 RELION5_COORDINATES = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
 """Angstrom from the centre of the tomogram."""
 RELION4_PIXEL_SIZE = "rlnTomoTiltSeriesPixelSize"
@@ -72,7 +70,7 @@ def read_picks(
     path : Path
         `.star` (ours, RELION 3 to 5, Warp), `.json` (copick picks), `.csv` (columns x, y, z or
         x_vox, y_vox, z_vox; optionally class and a rotation matrix r11 ... r33), or PolNet's
-        `.csv` of motifs (angstrom; only positions and classes are used). Or a folder of such
+        `.csv` of motifs. Or a folder of such
         files; a file without classes is then named by its class.
     tomogram : str
         Name of the tomogram; rows of other tomograms are excluded.
@@ -226,7 +224,7 @@ def _read_copick(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     import pandas as pd
 
     try:
-        content = json.loads(read_text(path))
+        content = read_json(path)
         points, name = content["points"], str(content["pickable_object_name"])
         places = [[float(point["location"][axis]) for axis in "xyz"] for point in points]
         matrices = [point.get("transformation_") for point in points]
@@ -273,8 +271,12 @@ def _read_csv(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     import pandas as pd
 
     table = read_csv_text(path)
-    if {name.lower() for name in table.columns} >= POLNET_COLUMNS:
-        return _read_polnet(path, table.rename(columns=str.lower), frame)
+    if {name.lower() for name in table.columns} >= MOTIF_COLUMNS:
+        # the first versions wrote one list for all tomograms, with a column `density`
+        rows = rows_of_tomogram(table.rename(columns=str.lower), frame.tomogram, path)
+        found = read_motifs(rows, frame.transform.voxel_size).drop(columns="label", errors="ignore")
+        known = found[ANGLES].notna().all(axis=1).all()
+        return found if known else found.drop(columns=ANGLES)
     names = next((c for c in map(_columns_of(table), CSV_COORDINATES) if c), None)
     if names is None:
         raise UserError(f"{path}: lacks columns x, y, z (voxels); it has {', '.join(table)}")
@@ -307,19 +309,6 @@ def _columns_of(table: "pd.DataFrame") -> Any:
         return [column for columns in found for column in columns] if all(found) else []
 
     return find
-
-
-def _read_polnet(path: Path, table: "pd.DataFrame", frame: PicksFrame) -> "pd.DataFrame":
-    """Return PolNet's motifs except membranes, whose rows are points of a surface."""
-    import pandas as pd
-
-    # the first versions wrote one list for all tomograms, with a column `density`
-    table = rows_of_tomogram(table, frame.tomogram, path)
-    table = table[table["type"].str.lower() != "membrane"].reset_index(drop=True)
-    places = table[["x", "y", "z"]].to_numpy(float) / frame.transform.voxel_size
-    out = pd.DataFrame(places, columns=COORDINATES)
-    out["cryoetganClass"] = [re.sub(r"[^A-Za-z0-9_-]", "_", name) for name in table["code"]]
-    return out
 
 
 READERS = {".star": _read_star, ".json": _read_copick, ".csv": _read_csv}
