@@ -25,7 +25,7 @@ COORDINATE_LISTS = "zcoords_"
 
 @dataclass(frozen=True)
 class ForeignScene:
-    """The files of a scene, and what is known of its objects."""
+    """The files of a scene, and the known names and poses of its objects."""
 
     density: Path
     labels: Path
