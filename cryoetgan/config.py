@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cryoetgan.errors import UserError, shown, suggest
-from cryoetgan.io.files import check_exists
+from cryoetgan.io.files import read_yaml
 
 NAME = r"^[A-Za-z0-9_-]+$"
 """Pattern of a name: of a class, a tomogram, a group."""
@@ -403,7 +402,7 @@ def load(*paths: Path) -> Config:
     """
     whole: dict[str, Any] = {}
     for path in paths:
-        whole = _merge(whole, read_mapping(path))
+        whole = _merge(whole, read_yaml(path))
     return check(whole, ", ".join(map(str, paths)))
 
 
@@ -415,20 +414,6 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
             value = _merge(inner, value)
         merged[key] = value
     return merged
-
-
-def read_mapping(path: Path) -> dict[str, Any]:
-    """Return the keys and values of a YAML file; an empty file has none."""
-    path = check_exists(path, "configuration file")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from error
-    if content is None:
-        content = {}
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected keys and values, got {type(content).__name__}")
-    return content
 
 
 def check(content: dict[str, Any], name: str) -> Config:
@@ -456,12 +441,12 @@ def _explain_one(item: Any, model: type[BaseModel]) -> str:
     if item["type"] == "value_error" or not place:
         return message
     if item.get("ctx", {}).get("pattern") == NAME:
-        return f"{place} is {item['input']!r}: letters, digits, _ and - only"
+        return f"{place} is {shown(item['input'])}: letters, digits, _ and - only"
     if item["type"] == "missing":
         return f"{place} is missing; fill it in"
     if item["type"] == "string_type" and item["input"] is not None:
         return _explain_text(place, item["input"])
-    return f"{place} is {item['input']!r}: {message[0].lower()}{message[1:]}"
+    return f"{place} is {shown(item['input'])}: {message[0].lower()}{message[1:]}"
 
 
 def _explain_text(place: str, value: Any) -> str:

@@ -6,6 +6,8 @@ from typing import Any
 
 LONGEST_VALUE = 80
 """Characters of a value in a message."""
+FEW = 10
+"""Values of a list in a message; a longer list is counted."""
 LONGEST_MESSAGE = 4000
 """Characters of a message."""
 
@@ -50,14 +52,16 @@ def shown(value: Any) -> str:
 
     Examples
     --------
-    >>> shown("ribosome"), shown(3.5), shown([1, 2])
-    ("'ribosome'", '3.5', 'a list of 2 values')
+    >>> shown("ribosome"), shown([1, 2.5]), shown([[1], [2]])
+    ("'ribosome'", '[1, 2.5]', 'a list of 2 values')
     """
     if isinstance(value, str):
         return f"'{shorten(escape_controls(value), LONGEST_VALUE)}'"
     if isinstance(value, list | tuple | dict | set):
-        # the text of nested values may be long beyond all memory
-        return f"a {type(value).__name__} of {len(value)} values"
+        items = value.values() if isinstance(value, dict) else value
+        if len(items) > FEW or not all(isinstance(v, str | int | float | None) for v in items):
+            # the text of nested values may be long beyond all memory
+            return f"a {type(value).__name__} of {len(value)} values"
     return shorten(escape_controls(repr(value)), LONGEST_VALUE)
 
 

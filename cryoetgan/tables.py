@@ -1,6 +1,7 @@
 """The two tables of a run, tab-separated: classes and tomograms."""
 
 import csv
+import io
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -8,7 +9,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from cryoetgan.config import NAME, Count, Fraction, Positive, Section, explain
 from cryoetgan.errors import UserError, suggest
-from cryoetgan.io.files import COMPANIONS, check_exists, strip_compression
+from cryoetgan.io.files import COMPANIONS, check_exists, read_text, strip_compression
 from cryoetgan.io.star import OTHER
 from cryoetgan.tomograms.sources.addresses import is_remote
 
@@ -43,6 +44,11 @@ class ClassRow(Section):
         None,
         description="Chains to keep, by author name: `A,B`. Empty: all. Use it to remove antibodies "
         "and partners that your sample lacks.",
+    )
+    min_confidence: Annotated[float, Field(ge=0, le=100)] | None = Field(
+        None,
+        description="For predicted models: residues with a lower confidence (pLDDT, 0 to 100) are left "
+        "out; 70 is usual. Empty: all residues, with a warning.",
     )
     radius: Positive | None = Field(
         None, description="Angstrom, for picking. Empty: measured on the density map."
@@ -137,7 +143,8 @@ class TomogramRow(Section):
     @classmethod
     def _name(cls, value: str) -> str:
         if value.endswith(COMPANIONS):
-            raise ValueError(f"ends in one of {', '.join(COMPANIONS)}, which are reserved")
+            reserved = ", ".join(COMPANIONS)
+            raise ValueError(f"ends in one of {reserved}, which are reserved; choose another name")
         return value
 
     @field_validator("path")
@@ -196,15 +203,8 @@ def read_tomograms(path: Path) -> list[TomogramRow]:
 
 def _read(path: Path, model: type[Row], key: str) -> list[Row]:
     path = check_exists(path, "table")
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            kept = [
-                (number, line)
-                for number, line in enumerate(file, start=1)
-                if line.strip() and not line.startswith("#")
-            ]
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not a text table ({error})") from error
+    lines = enumerate(io.StringIO(read_text(path), newline=""), start=1)
+    kept = [(number, line) for number, line in lines if line.strip() and not line.startswith("#")]
     # messages number the lines as an editor does, with comments
     reader = csv.DictReader((line for _, line in kept), delimiter="\t")
     known = [field.alias or name for name, field in model.model_fields.items()]

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,12 @@ from cryoetgan.densities.altlocs import select_altlocs
 from cryoetgan.densities.assemblies import build_assembly, choose_models, keep_chains
 from cryoetgan.densities.connected_parts import rank_labels, split_at_gaps, split_at_neck
 from cryoetgan.errors import UserError
+from cryoetgan.structures.model_kinds import (
+    TRACE_CHARGE,
+    cut_by_confidence,
+    heavy_electrons,
+    mark_traces,
+)
 from cryoetgan.structures.read_structure import flatten_structure, read_structure
 
 log = logging.getLogger("cryoetgan")
@@ -36,17 +42,43 @@ class Atoms:
     """`(N,)`."""
     phantom: bool = False
     """True if they are the pseudo-atoms of a phantom."""
+    trace: bool = False
+    """True if single atoms stand for residues, with the electrons of all heavy atoms."""
 
     def __len__(self) -> int:
         return len(self.atomic_numbers)
 
     def __getitem__(self, chosen: Any) -> "Atoms":
-        return Atoms(self.positions[chosen], self.atomic_numbers[chosen], self.phantom)
+        return replace(
+            self, positions=self.positions[chosen], atomic_numbers=self.atomic_numbers[chosen]
+        )
 
     def centre(self) -> "Atoms":
         """Return the atoms moved so that their Z-weighted centre of mass is the origin."""
         centre = np.average(self.positions, axis=0, weights=self.atomic_numbers)
-        return Atoms(self.positions - centre, self.atomic_numbers, self.phantom)
+        return replace(self, positions=self.positions - centre)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The part of a file that is the particle."""
+
+    model: str = "auto"
+    """Number of a MODEL, `all`, or `auto`; see `choose_models`."""
+    component: int = 0
+    """0 for all atoms; n for the n-th largest of the parts that are separated in space."""
+    chains: Sequence[str] = ()
+    """Chains to keep before the assembly is built, by their author names; empty for all."""
+    min_confidence: float = 0.0
+    """Lowest confidence (pLDDT, 0 to 100) of a residue in a predicted model; 0 for all."""
+
+    def __post_init__(self) -> None:
+        if self.component < 0:
+            raise UserError(
+                f"--component: got {self.component}, wanted 0 (all), 1 (the largest), 2 ..."
+            )
+        if not 0 <= self.min_confidence <= 100:
+            raise UserError(f"--min-confidence: got {self.min_confidence:g}, wanted 0 to 100")
 
 
 def read_atoms(
@@ -55,9 +87,7 @@ def read_atoms(
     hydrogens: bool = False,
     ligands: bool = True,
     waters: bool = False,
-    model: str = "auto",
-    component: int = 0,
-    chains: Sequence[str] = (),
+    part: Part | None = None,
 ) -> Atoms:
     """Read the atoms of one particle from PDB or mmCIF, gzipped or not.
 
@@ -71,25 +101,28 @@ def read_atoms(
     hydrogens, ligands, waters : bool
         Whether to include them. A ligand is any entity that is neither polymer nor water: ions,
         cofactors, glycans.
-    model : str
-        Number of a MODEL, `all`, or `auto`; see `choose_models`.
-    component : int
-        0 for all atoms; n for the n-th largest of the parts that are separated in space.
-    chains : sequence of str
-        Chains to keep before the assembly is built, by their author names; empty for all.
+    part : Part, optional
+        Model, chains, residues and component; default: all that are one particle.
     """
     import gemmi
 
-    if component < 0:
-        raise UserError(f"--component: got {component}, wanted 0 (all), 1 (the largest), 2 ...")
+    part = part or Part()
     structure = read_structure(path)
     structure.setup_entities()
-    choose_models(structure, model, path)
-    removed = keep_chains(structure, chains, path) if chains else set()
+    choose_models(structure, part.model, path)
+    removed = keep_chains(structure, part.chains, path) if part.chains else set()
+    phantom = structure.name.upper().startswith("PHANTOM")
+    if not phantom:
+        cut_by_confidence(structure, part.min_confidence, path)
+        mark_traces(structure, path)
     described = build_assembly(structure, assembly, path, removed)
     flat = flatten_structure(structure, path)
     numbers = np.where(flat.elements <= MAX_ATOMIC_NUMBER, flat.elements, 0).astype(int)
     numbers[flat.element_names == b"D"] = 1
+    traced = np.asarray(flat.charge) == TRACE_CHARGE
+    residues = np.ascontiguousarray(np.asarray(flat.residue_names)).view("S8").ravel()
+    for name in np.unique(residues[traced]):
+        numbers[traced & (residues == name)] = heavy_electrons(name.decode())
     keep = select_altlocs(flat)
     kind = flat.entity_type
     if not waters:
@@ -109,10 +142,10 @@ def read_atoms(
             raise UserError(f"{path}: no atom has a known element; fill the element column")
         log.warning("%s: skipping %d atoms of unknown element", path, int(unknown.sum()))
     keep &= ~unknown
-    atoms = Atoms(flat.pos[keep], numbers[keep], structure.name.upper().startswith("PHANTOM"))
+    atoms = Atoms(flat.pos[keep], numbers[keep], phantom, bool(traced.any()))
     names = np.ascontiguousarray(np.asarray(flat.chain_ids)[keep]).view(np.uint64).ravel()
     _, chain_numbers = np.unique(names, return_inverse=True)
-    return _select_component(atoms, chain_numbers, described, component, path)
+    return _select_component(atoms, chain_numbers, described, part.component, path)
 
 
 def check_extent(positions: Floats, path: Path) -> None:

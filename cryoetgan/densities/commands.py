@@ -34,6 +34,9 @@ def simulate(
     model: Annotated[str, Option(help="Number of a MODEL, all (merged), or auto.")] = "auto",
     component: Annotated[int, Option(help="N-th largest of separate parts; 0: all.")] = 0,
     chains: Annotated[str, Option(help="Chains by author name, A,B; default: all.")] = "",
+    min_confidence: Annotated[
+        float, Option(help="Lowest pLDDT of a residue, for predicted models; 0: all residues.")
+    ] = 0.0,
     hydrogens: Annotated[bool, Option("--hydrogens", help="Include hydrogens.")] = False,
     ligands: Annotated[bool, Option(help="Include ligands, ions and glycans.")] = True,
     waters: Annotated[bool, Option("--waters", help="Include waters.")] = False,
@@ -44,7 +47,7 @@ def simulate(
     Z-weighted centre of mass lies at voxel n // 2; with --no-center, the origin of coordinates
     does.
     """
-    from cryoetgan.densities.atoms import read_atoms
+    from cryoetgan.densities.atoms import Part, read_atoms
     from cryoetgan.densities.density_from_atoms import simulate as simulate_density
     from cryoetgan.densities.eman2 import drop_unknown_elements, read_atoms_as_eman2, run_e2pdb2mrc
     from cryoetgan.io.mrc import write_volume
@@ -52,12 +55,16 @@ def simulate(
     _check_grid(voxel_size, box)
     _check_resolution(resolution, voxel_size, eman2_compatible)
     keep = [name.strip() for name in chains.split(",") if name.strip()]
-    if eman2_compatible and keep:
-        raise UserError("--chains and --eman2-compatible exclude each other; give one of them")
+    for option, value in (("--chains", keep), ("--min-confidence", min_confidence)):
+        if eman2_compatible and value:
+            raise UserError(f"{option} and --eman2-compatible exclude each other; give one of them")
     if eman2_compatible:
         atoms = read_atoms_as_eman2(file)
     else:
-        atoms = read_atoms(file, assembly, hydrogens, ligands, waters, model, component, keep)
+        part = Part(model, component, keep, min_confidence)
+        atoms = read_atoms(file, assembly, hydrogens, ligands, waters, part)
+    if engine == "eman2" and atoms.trace:
+        raise UserError(f"{file}: EMAN2 counts single atoms, and this is a trace; use builtin")
     if engine == "eman2":
         atoms = drop_unknown_elements(atoms, file)
         density = run_e2pdb2mrc(atoms, voxel_size, resolution, box, center)

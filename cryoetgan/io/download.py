@@ -37,6 +37,10 @@ TRANSIENT_STATUS = (408, 425, 429)
 NOT_FOUND_STATUS = (404, 410)
 
 
+class NotFoundError(UserError):
+    """The server has no such file."""
+
+
 class TransientError(Exception):
     """A fault that may be gone at the next attempt."""
 
@@ -289,7 +293,7 @@ def _open(url: str, start: int, version: str | None, timeout: float) -> http.cli
     except urllib.error.HTTPError as error:
         error.close()
         if error.code in NOT_FOUND_STATUS:
-            raise UserError(f"{url}: not found (HTTP {error.code}); check the id") from error
+            raise NotFoundError(f"{url}: not found (HTTP {error.code}); check the id") from error
         if error.code in TRANSIENT_STATUS or error.code >= 500:
             raise TransientError(f"HTTP {error.code}") from error
         text = " ".join(str(error.reason).split())

@@ -84,6 +84,8 @@ class ExclusionMask:
             near = np.ones(whole, np.uint8)  # padding goes on outside, so it may be thin
             near[in_wide] = np.abs(wide - np.float32(level)) <= self.tolerance
             core = ndimage.minimum_filter(near, FLAT_CUBE, mode="nearest")
+            if not core.any():
+                continue
             padding = np.zeros(whole, np.uint8)
             padding[in_wide] = ndimage.maximum_filter(core, FLAT_CUBE, mode="nearest")[in_wide]
             padding = ndimage.maximum_filter(padding, 1 + 2 * self.margin, mode="constant")

@@ -8,16 +8,20 @@ import json
 import os
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cryoetgan import __version__
-from cryoetgan.errors import UserError
+from cryoetgan.errors import UserError, shown
 
 COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz")
 COMPANIONS = ("_labels", "_instances", "_mask")
 """Endings of the stems of volumes that belong to a tomogram."""
+
+MAX_YAML_VALUES = 100_000
+"""Values in a YAML file; an anchor's values count at each use."""
 
 
 @contextlib.contextmanager
@@ -125,6 +129,57 @@ def read_json(path: Path) -> Any:
         raise UserError(
             f"{path}: is not valid JSON ({error}); delete it and create it again"
         ) from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the keys and values of a YAML file; an empty file has none.
+
+    Raises `UserError` if the file is not a mapping, repeats a key, or has anchors that stand for
+    more than `MAX_YAML_VALUES` values.
+    """
+    import yaml
+
+    path = check_exists(path, "YAML file")
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8-sig"), yaml.SafeLoader)
+        if node is not None:
+            _check_yaml(node, {}, path)
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except RecursionError as error:
+        raise UserError(f"{path}: its values are nested too deeply") from error
+    except (yaml.YAMLError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path}: not valid YAML: {error}") from error
+    if content is None:
+        content = {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected keys and values, got {type(content).__name__}")
+    return content
+
+
+def _check_yaml(node: Any, sizes: dict[int, int], path: Path) -> int:
+    """Return the number of values below a YAML node; an anchor's values count at each use."""
+    if id(node) in sizes:
+        if not sizes[id(node)]:
+            raise UserError(f"{path}: an anchor refers to itself; write its values out")
+        return sizes[id(node)]
+    sizes[id(node)], total = 0, 1
+    if isinstance(node.value, list):
+        pairs = [pair if isinstance(pair, tuple) else (pair,) for pair in node.value]
+        if node.tag.endswith(":map"):
+            keys = Counter(pair[0].value for pair in pairs if isinstance(pair[0].value, str))
+            twice = [key for key, count in keys.items() if count > 1 and key != "<<"]
+            if twice:
+                raise UserError(f"{path}: key {shown(twice[0])} stands twice; remove one")
+        for pair in pairs:
+            total += sum(_check_yaml(part, sizes, path) for part in pair)
+    if total > MAX_YAML_VALUES:
+        raise UserError(
+            f"{path}: has more than {MAX_YAML_VALUES} values, which its anchors repeat; write them out"
+        )
+    sizes[id(node)] = total
+    return total
 
 
 def check_exists(path: Path, what: str = "file") -> Path:

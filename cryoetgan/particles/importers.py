@@ -2,7 +2,6 @@
 
 import io
 import json
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +37,8 @@ from cryoetgan.particles.naming_columns import (
 from cryoetgan.physics.coordinates import VOXEL_ORIGINS, ImportTransform, compose_poses
 from cryoetgan.physics.geometry import relion_from_rotation, rotation_from_relion
 from cryoetgan.progress import log
+from cryoetgan.tomograms.sources.motif_list import COLUMNS as MOTIF_COLUMNS
+from cryoetgan.tomograms.sources.motif_list import read_motifs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,8 +57,6 @@ CSV_ANGLES = (tuple(ANGLES), ("rot", "tilt", "psi"))
 OWN_ID = r"p[0-9a-f]{12}"
 """Identifiers in our exports, which refer to the imported tomogram."""
 CSV_MATRIX = [f"r{i}{j}" for i in (1, 2, 3) for j in (1, 2, 3)]
-POLNET_COLUMNS = {"type", "code", "x", "y", "z"}
-"""Columns of PolNet's list of motifs in lower case; the file separates them by tabs."""
 RELION5_COORDINATES = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
 """Angstrom from the centre of the tomogram."""
 RELION4_PIXEL_SIZE = "rlnTomoTiltSeriesPixelSize"
@@ -94,11 +93,18 @@ def read_picks(
     Parameters
     ----------
     path : Path
+<<<<<<< HEAD
         `.star` (ours, RELION 3 to 5, Warp, STOPGAP), `.json` (copick picks), `.csv` and `.tsv`
         (columns x, y, z or x_vox, y_vox, z_vox; napari's and ArtiaX's; optionally class, a rotation
         matrix r11 ... r33, or rot, tilt, psi), PolNet's `.csv` of motifs (angstrom; only positions
         and classes are used), and the formats of `list_formats`. Or a folder of such files; a file
         without classes is then named by its class.
+=======
+        `.star` (ours, RELION 3 to 5, Warp), `.json` (copick picks), `.csv` (columns x, y, z or
+        x_vox, y_vox, z_vox; optionally class and a rotation matrix r11 ... r33), or PolNet's
+        `.csv` of motifs. Or a folder of such
+        files; a file without classes is then named by its class.
+>>>>>>> main
     tomogram : str
         Name of the tomogram; rows of other tomograms are excluded.
     shape : tuple of int
@@ -315,8 +321,12 @@ def _read_csv(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     import pandas as pd
 
     table = read_csv_text(path)
-    if {name.lower() for name in table.columns} >= POLNET_COLUMNS:
-        return _read_polnet(path, table.rename(columns=str.lower), frame)
+    if {name.lower() for name in table.columns} >= MOTIF_COLUMNS:
+        # the first versions wrote one list for all tomograms, with a column `density`
+        rows = rows_of_tomogram(table.rename(columns=str.lower), frame.tomogram, path)
+        found = read_motifs(rows, frame.transform.voxel_size).drop(columns="label", errors="ignore")
+        known = found[ANGLES].notna().all(axis=1).all()
+        return found if known else found.drop(columns=ANGLES)
     names = next((c for c in map(_columns_of(table), CSV_COORDINATES) if c), None)
     if names is None:
         raise UserError(f"{path}: lacks columns x, y, z (voxels); it has {', '.join(table)}")
@@ -363,6 +373,7 @@ def _columns_of(table: "pd.DataFrame") -> Any:
     return find
 
 
+<<<<<<< HEAD
 def _read_polnet(path: Path, table: "pd.DataFrame", frame: PicksFrame) -> "pd.DataFrame":
     """Return PolNet's motifs except membranes, whose rows are points of a surface."""
     import pandas as pd
@@ -405,3 +416,6 @@ READERS = {
     **dict.fromkeys((".csv", ".tsv"), _read_csv),
     **dict.fromkeys((".tbl", ".em", ".xml", ".coords", ".cbox", ".cmm"), _read_list),
 }
+=======
+READERS = {".star": _read_star, ".json": _read_copick, ".csv": _read_csv}
+>>>>>>> main

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
+from cryoetgan.errors import UserError
 from cryoetgan.evaluation.selection import Choice
 from cryoetgan.evaluation.statistics.intervals import wilson
+from cryoetgan.io.files import read_yaml
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.report.evaluation_json import Accuracy, HandTest, Metric
 from cryoetgan.report.results import Results, volumes_in
@@ -150,12 +150,14 @@ def _read_selection(results: Results, fdr: float) -> Selection:
 
 def _read_config(results: Results) -> Mapping[str, Any]:
     """Return the content of config.yaml; empty if it is missing or invalid."""
-    try:
-        content = yaml.safe_load(results.text("config.yaml"))
-    except yaml.YAMLError:
-        results.gaps.append("config.yaml: is not valid YAML")
+    if not results.has("config.yaml"):
         return {}
-    return content if isinstance(content, dict) else {}
+    path = results.folder / "config.yaml"
+    try:
+        return read_yaml(path)
+    except UserError as error:
+        results.gaps.append(str(error).replace(str(path), path.name))
+        return {}
 
 
 def config_section(config: Mapping[str, Any], stage: str) -> Mapping[str, Any]:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from cryoetgan.config import Config, read_mapping
+from cryoetgan.config import Config
 from cryoetgan.errors import UserError
+from cryoetgan.io.files import read_yaml
 from cryoetgan.io.mrc_header import VOXEL_SIZE_TOLERANCE, image_stack_signs, read_header
 from cryoetgan.tables import ClassRow, TomogramRow, read_tomograms
 from cryoetgan.tomograms.specimens import find_alike_files, find_repeated
@@ -164,7 +165,7 @@ def run_problems(config: Config, find: Find = Path) -> Iterator[str]:
     results = Path(f"results/{config.run}")
     saved = results / "config.yaml"
     try:
-        before = read_mapping(saved).get("tomograms") if saved.is_file() else None
+        before = read_yaml(saved).get("tomograms") if saved.is_file() else None
         table = Path(find(before["table"])) if isinstance(before, dict) else None
         now = Path(find(config.tomograms.table))
         if table is None or not table.is_file() or table.resolve() == now.resolve():
@@ -218,7 +219,7 @@ def _diameters(config: Config, classes: Sequence[ClassRow]) -> Iterator[tuple[fl
 
     if find_spec("gemmi") is None:
         return
-    from cryoetgan.densities.atoms import read_atoms
+    from cryoetgan.densities.atoms import Part, read_atoms
 
     for row in classes:
         path = expand_path(row.source)
@@ -228,9 +229,12 @@ def _diameters(config: Config, classes: Sequence[ClassRow]) -> Iterator[tuple[fl
             atoms = read_atoms(
                 path,
                 row.assembly or config.densities.assembly,
-                model=row.model or "auto",
-                component=row.component or 0,
-                chains=(row.chains or "").split(",") if row.chains else [],
+                part=Part(
+                    row.model or "auto",
+                    row.component or 0,
+                    row.chains.split(",") if row.chains else [],
+                    row.min_confidence or 0.0,
+                ),
             )
         except UserError as error:
             raise UserError(f"class {row.class_}: {error}") from error

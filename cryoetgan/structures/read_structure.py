@@ -1,5 +1,6 @@
 """Read structure files (PDB or mmCIF, gzipped or not) and check their content."""
 
+import codecs
 import gzip
 import io
 import re
@@ -10,11 +11,15 @@ from typing import Any
 import numpy as np
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import check_exists
+from cryoetgan.io.files import check_exists, decode_text
+from cryoetgan.machine import memory_bytes
+from cryoetgan.structures.model_kinds import warn_if_superseded
 from cryoetgan.structures.pdb_records import read_records
 
-MAX_STRUCTURE_BYTES = 4 << 30
+MAX_STRUCTURE_BYTES = 1 << 30
 """Bytes, unpacked; the largest entries of the archive have about 0.5 GiB."""
+MEMORY_PER_BYTE = 20
+"""Memory that the parser takes per byte of text."""
 PDB_RECORD = rb"^(ATOM  |HETATM|HEADER|REMARK|CRYST1)"
 CHUNK_BYTES = 1 << 22
 
@@ -30,8 +35,12 @@ def check_mmcif(text: bytes, name: str) -> None:
         raise UserError(
             f"{name}: the download is not mmCIF ({error}); try another mirror"
         ) from error
+    warn_if_superseded(text, document, name)
     served = (document[0].find_value("_entry.id") or document[0].name or "?").strip("'\"").lower()
     if served not in (name, name.removeprefix("pdb_0000")) and name != "pdb_0000" + served:
+        old = document[0].find("_pdbx_database_PDB_obs_spr.", ["replace_pdb_id"])
+        if name.removeprefix("pdb_0000") in " ".join(row.str(0) for row in old).lower().split():
+            raise UserError(f"{name}: is superseded by {served}; name {served} in its place")
         raise UserError(f"{name}: the server sent entry {served}; try another structures.mirror")
     if count_atoms(structure) == 0:
         raise UserError(f"{name}: the entry holds no atoms")
@@ -52,11 +61,17 @@ def read_structure(path: Path) -> Any:
         if is_mmcif(text, path):
             document = gemmi.cif.read_string(text)
             structure = gemmi.make_structure_from_block(document[0])
+            warn_if_superseded(text, document, path)
+            if document[0].find_value("_ma_qa_metric.name") or len(
+                document[0].find_loop("_ma_qa_metric.name")
+            ):
+                structure.info["_exptl.method"] = "THEORETICAL MODEL"
             if len(document[0].find_loop("_atom_site.Cartn_x")):
                 reason = " that can be read: its table atom_site lacks a column"
         else:
             read_records(text, path)  # gemmi reads a coordinate that is not a number as zero
             structure = gemmi.read_pdb_string(text.decode("latin-1"))
+            warn_if_superseded(text, None, path)
     except (ValueError, RuntimeError, IndexError) as error:
         if isinstance(error, UserError):
             raise
@@ -75,12 +90,14 @@ def read_text(path: Path) -> bytes:
     path = check_exists(path, "structure file")
     if path.is_dir():
         raise UserError(f"{path}: is a folder, not a structure file")
-    if path.stat().st_size > MAX_STRUCTURE_BYTES:
-        raise UserError(f"{path}: has more than {MAX_STRUCTURE_BYTES >> 30} GiB, so it is not one")
+    limit = min(MAX_STRUCTURE_BYTES, memory_bytes() // MEMORY_PER_BYTE)
+    _check_size(path.stat().st_size, limit, path)
     content = path.read_bytes()
     if content[:2] == b"\x1f\x8b":
-        content = _unpack_gzip(content, str(path))
-    head = content[:4096].lstrip(b"\xef\xbb\xbf \t\r\n")
+        content = _unpack_gzip(content, path, limit)
+    if content.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        content = decode_text(content, path).encode()
+    head = content[:4096].lstrip(b" \t\r\n")
     if not head and len(content) < 4096:
         raise UserError(f"{path}: is empty, so it holds no atoms; download or copy it again")
     if head.startswith(b"<"):
@@ -90,18 +107,25 @@ def read_text(path: Path) -> bytes:
     return content
 
 
-def _unpack_gzip(content: bytes, name: str) -> bytes:
-    """Return unpacked bytes, at most `MAX_STRUCTURE_BYTES`: damaged gzip is a `UserError`."""
+def _check_size(size: int, limit: int, path: Path) -> None:
+    if size > limit:
+        raise UserError(
+            f"{path}: holds more than {limit / 1e9:.2g} GB of text, the limit for structures "
+            f"({MEMORY_PER_BYTE} bytes of memory per byte of text); is it a structure?"
+        )
+
+
+def _unpack_gzip(content: bytes, path: Path, limit: int) -> bytes:
+    """Return the unpacked bytes, at most `limit`; damaged gzip is a `UserError`."""
     parts, size = [], 0
     try:
         with gzip.open(io.BytesIO(content)) as file:
             while part := file.read(CHUNK_BYTES):
                 parts.append(part)
                 size += len(part)
-                if size > MAX_STRUCTURE_BYTES:
-                    raise UserError(f"{name}: unpacks to more than {MAX_STRUCTURE_BYTES >> 30} GiB")
+                _check_size(size, limit, path)
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{name}: the gzip file is cut short or damaged ({error})") from error
+        raise UserError(f"{path}: the gzip file is cut short or damaged ({error})") from error
     return b"".join(parts)
 
 

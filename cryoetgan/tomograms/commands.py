@@ -218,3 +218,45 @@ def scene(
         parameters={"copies": objects.requested(), "missing": packed.missing},
         about={"labels": packed.label_names(), "filled": packed.filled / packed.occupied.size},
     )
+
+
+@command(app, "import-scene")
+def import_scene(
+    source: Annotated[
+        Path, Argument(metavar="FILE|DIR", help="Density of another simulator, or its folder.")
+    ],
+    output: MrcOutput,
+    voxel_size: Annotated[float, Option(help="Angstrom, of the scene.")],
+    labels: Annotated[Path | None, Option(help="MRC on the density's grid.")] = None,
+    label: Annotated[list[str] | None, Option(help="NAME=N: name of a label; repeatable.")] = None,
+    template: Annotated[
+        list[Path] | None,
+        Option(help="Your map of a class (the stem), for scale and check; repeatable."),
+    ] = None,
+    density_scale: Annotated[float, Option(help="Further factor on the density.")] = 1.0,
+    odd_templates: Annotated[
+        bool, Option("--odd-templates", help="PolNet's templates have odd boxes.")
+    ] = False,
+) -> Record:
+    """Import a density scene of another simulator: scene, labels, instances and truth.
+
+    Known are folders of PolNet (X_den.mrc, X_lbl.mrc, X_motif_list.csv), of CryoTomoSim (model,
+    Atlas.mrc, Atlas.txt, zcoords_X.csv), and a density with labels, whose connected components
+    become particles. With --template the density gets the units of your maps. Coordinates are
+    0-based voxels, angles degrees (RELION's), empty if the simulator does not give them.
+    """
+    from cryoetgan.io.star import paths_by_class
+    from cryoetgan.tomograms.importing.scene import write_foreign_scene
+    from cryoetgan.tomograms.simulation.contents import instances_path, labels_path
+    from cryoetgan.tomograms.sources.foreign_scene import find_scene, parse_labels
+
+    check_positive(voxel_size, "--voxel-size", " A")
+    check_positive(density_scale, "--density-scale")
+    found = find_scene(source, labels, parse_labels(label or []), not odd_templates)
+    maps = paths_by_class(template or [])
+    about = write_foreign_scene(output, found, voxel_size, maps, density_scale)
+    return Record(
+        inputs=[found.density, found.labels],
+        outputs=[labels_path(output), instances_path(output), output],
+        about=about,
+    )

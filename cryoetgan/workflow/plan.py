@@ -199,6 +199,7 @@ class Plan:
             model=row.model,
             component=row.component,
             chains=row.chains,
+            min_confidence=row.min_confidence,
         )
 
     def tomogram_source(self, tomogram: str) -> str:

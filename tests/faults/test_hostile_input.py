@@ -1,12 +1,17 @@
 """Names, archives and tables that were made to do harm."""
 
+import gzip
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from cryoetgan.errors import UserError
 from cryoetgan.export.folder import member
+from cryoetgan.io.files import read_yaml
 from cryoetgan.io.volume_set import write_volume_set
+from cryoetgan.structures import read_structure
+from cryoetgan.translation.presets import read_preset
 from tests.conftest import refused
 
 
@@ -25,3 +30,64 @@ def test_a_member_lies_in_the_export(tmp_path, name):
     assert member(tmp_path, "volumes/a.mrc") == tmp_path / "volumes/a.mrc"
     with pytest.raises(UserError):
         member(tmp_path, name)
+
+
+LAUGHS = "a0: &a0 [x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        (LAUGHS, "anchors"),
+        ("run: &a [*a]\n", "refers to itself"),
+        ("run: " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+        ("seed: 1\nrun: x\nseed: 2\n", "'seed' stands twice"),
+        ("a: {b: 1, b: 2}\n", "'b' stands twice"),
+        ("run: !!python/object/apply:os.system [true]\n", "not valid YAML"),
+        ("run: 2026-13-45\n", "not valid YAML"),
+        ("run: \x00\n", "not valid YAML"),
+        ("- run\n", "expected keys and values"),
+    ],
+)
+def test_yaml_made_to_do_harm_is_one_message(tmp_path, text, word):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    for read in (read_yaml, lambda path: read_preset(str(path))):
+        with pytest.raises(UserError, match=word) as caught:
+            read(path)
+        assert len(str(caught.value)) < 1000
+
+
+def test_anchors_and_merges_are_read(tmp_path):
+    (tmp_path / "c.yaml").write_text("\ufeffa: &a {x: 1}\nb: {<<: *a, y: 2}\nc: [*a, *a]\n")
+    content = read_yaml(tmp_path / "c.yaml")
+    assert content["b"] == {"x": 1, "y": 2}
+    assert content["c"] == [{"x": 1}] * 2
+
+
+def test_a_wrong_value_of_any_size_is_one_short_message(cryoetgan, tmp_path):
+    (tmp_path / "c.yaml").write_text("seed: [" + "[x, y], " * 5000 + "]\nrun: " + "\u202ez" * 9000)
+    done = cryoetgan("check", "--config", "c.yaml", code=2)
+    refused(done, "seed", "a list of 5000 values")
+    assert len(done.stderr) < 2000
+
+
+def test_a_structure_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "bomb.cif.gz"
+    path.write_bytes(gzip.compress(b"data_x\n" + b"#\n" * 3_000_000))
+    assert path.stat().st_size < 20_000
+    monkeypatch.setattr(read_structure, "MAX_STRUCTURE_BYTES", 1_000_000)
+    with pytest.raises(UserError, match="the limit for structures"):
+        read_structure.read_text(path)
+    (tmp_path / "plain.cif").write_bytes(b"data_x\n" + b"#\n" * 3_000_000)
+    with pytest.raises(UserError, match="the limit for structures"):
+        read_structure.read_text(tmp_path / "plain.cif")
+
+
+@pytest.mark.parametrize("change", ["blocks: 1000000000", "widths: [1, 1, 1000000]"])
+def test_a_preset_cannot_ask_for_a_network_beyond_any_memory(tmp_path, change):
+    (tmp_path / "p.yaml").write_text(f"model: cyclegan\n{change}\n")
+    with pytest.raises(UserError, match="less than or equal"):
+        read_preset(str(tmp_path / "p.yaml"))

@@ -368,9 +368,9 @@ def test_motifs_become_particles_and_membranes_do_not(cryoetgan, tmp_path, densi
     cryoetgan("particles", "import", "motifs.csv", "--tomogram", density, "-o", "p.star")
     rows = read_star(tmp_path / "p.star").particles
     assert list(rows["cryoetganClass"]) == ["pdb_4v4r_a", "5wek"]
-    assert rows[COORDINATES].to_numpy(float).tolist() == [[10.5, 20, 6.25], [39, 2, 19]]
-    # how its quaternions turn is not known: nothing is claimed
-    assert not set(ANGLES) & set(rows)
+    # x of 105 A is voxel 10 (round half to even); no rotation: its box centre and ours are the same
+    assert rows[COORDINATES].to_numpy(float).tolist() == [[10, 20, 6], [39, 2, 19]]
+    assert np.allclose(rows[ANGLES].to_numpy(float), 0)
 
 
 def test_a_list_of_all_tomograms_gives_those_of_one(cryoetgan, tmp_path, density):

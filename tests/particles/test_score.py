@@ -14,7 +14,12 @@ from cryoetgan.io.star import ANGLES, COORDINATES, read_star, write_star
 from cryoetgan.particles.curation.select import SelectOptions, select
 from cryoetgan.particles.matching.align import Aligner
 from cryoetgan.particles.matching.decoys import make_decoys, mirror_likeness
-from cryoetgan.particles.matching.score import discount_dense, score_picks, whiten
+from cryoetgan.particles.matching.score import (
+    contrast_warning,
+    discount_dense,
+    score_picks,
+    whiten,
+)
 from cryoetgan.particles.matching.template import (
     SearchOptions,
     Template,
@@ -325,6 +330,22 @@ def test_particles_prefer_their_hand_and_noise_has_none(helix, rng):
     empty = rng.uniform([20, 20, 20], [180, 180, 28], (80, 3))
     fits = score_picks(noise, empty, {"a": helix}, options)["a"]
     assert 0.3 < (fits.scores > fits.decoy_scores).mean() < 0.7
+
+
+def test_the_best_picks_tell_a_wrong_contrast_and_noise_tells_none(density, rng):
+    options = SearchOptions(lowpass=40.0, highpass_shells=1, rotations=150)
+    volume = rng.normal(0, 0.5, (32, 120, 160)).astype(np.float32)
+    places = np.array([(x, y, 16.0) for x in range(16, 150, 28) for y in range(16, 110, 24)])
+    for index, (x, y, z) in enumerate(places.astype(int) - BOX // 2):
+        if index % 2:  # half of the picks are false
+            volume[z : z + BOX, y : y + BOX, x : x + BOX] += density
+    for sign, wrong in ((1, False), (-1, True)):
+        found = score_picks(Volume(sign * volume, 10.0), places, {"a": density}, options, None)
+        warning = contrast_warning(found)
+        assert (warning is not None) == wrong
+        assert not wrong or "--contrast" in warning
+    noise = Volume(rng.normal(0, 1, volume.shape).astype(np.float32), 10.0)
+    assert contrast_warning(score_picks(noise, places, {"a": density}, options, None)) is None
 
 
 def test_what_is_not_there_does_not_rank(density, rng):

@@ -132,11 +132,8 @@ def test_nothing_on_the_page_points_outside(page):
 
 def test_hostile_names_are_escaped(make_run, tmp_path):
     run = make_run(tmp_path / "bad")
-    for path in run.rglob("*.star"):
-        text = path.read_text().replace("ribosome", "<script>alert(3)</script>")
-        path.write_text(text)
     content = json.loads((run / "evaluation/gan_train.json").read_text())
-    content["classes"][0] = HOSTILE
+    content["classes"][:2] = [HOSTILE, "<script>alert(3)</script>"]
     (run / "evaluation/gan_train.json").write_text(json.dumps(content))
     measured = json.loads((run / "evaluation/measure.json").read_text())
     measured[HOSTILE] = measured["kid"] | {"warning": HOSTILE}

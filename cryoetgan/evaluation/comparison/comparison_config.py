@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from cryoetgan.config import Count, Section, explain, read_mapping
+from cryoetgan.config import Count, Section, explain
 from cryoetgan.errors import UserError
+from cryoetgan.io.files import read_yaml
 
 Split = Literal["train", "validation", "test"]
 REAL = "real"
@@ -90,6 +91,6 @@ class ComparisonConfig(Section):
 def read_config(path: Path) -> ComparisonConfig:
     """Read the file of a comparison; its paths are relative to its folder."""
     try:
-        return ComparisonConfig.model_validate(read_mapping(path))
+        return ComparisonConfig.model_validate(read_yaml(path))
     except ValidationError as error:
         raise UserError(f"{path}: {explain(error, ComparisonConfig)}") from error

@@ -32,6 +32,7 @@ from cryoetgan.physics.geometry import (
     random_rotations,
     rotation_from_relion,
 )
+from cryoetgan.tomograms.importing.contrast import UNMEASURED, measure_contrast
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -263,6 +264,12 @@ def read_fit_data(
         levels = ", ".join(f"{level:g}" for level in excluded.levels)
         log.info("%s: padding with the value %s is excluded", tomogram, levels)
     size = volume.voxel_size
+    measured = UNMEASURED if volume.part else measure_contrast(volume.data, size, excluded or None)
+    if measured.contrast == "dark":
+        log.warning(
+            "%s: wrong contrast? %s, wanted bright; import it again with the other contrast "
+            "(tomograms import --contrast; column contrast of the table)", tomogram, measured,
+        )  # fmt: skip
     return FitData(
         volume.data, size, picks, maps, acquisition, tomogram, excluded or None, volume.part
     )

@@ -41,6 +41,11 @@ BEST_PICKS = 10
 among many picks, and few dense bodies among the best."""
 SMOOTHING = 5
 """Edge in voxels of the cubes whose mean is the density of a place."""
+TESTED_PICKS = 128
+"""First picks that are aligned in the other contrast, too."""
+WRONG_CONTRAST = 1.15
+"""Mean of the `BEST_PICKS` best scores in the other contrast over that in the given one, from which
+the contrast counts as wrong: five standard errors of picks of nothing."""
 DENSE = 3.0
 """Density of a body, relative to the best picks, beyond which its score falls. Three bodies in a
 real cell have 10, and particles of seven species 0.8 to 1.5."""
@@ -60,6 +65,8 @@ class PickScores:
     """`(N, 3)` RELION's, degrees."""
     decoy_scores: Floats
     """`(N,)` correlations with the best decoy; NaN without decoys."""
+    opposite: Floats
+    """`(N,)` correlations with the map in the other contrast; NaN beyond the first `TESTED_PICKS`."""
 
 
 def score_picks(
@@ -122,18 +129,42 @@ def score_picks(
             best = fits.pop("")
             angles = relion_from_rotation(best.rotations)
             rival = np.max([fit.scores for fit in fits.values()], axis=0) if fits else np.nan
+            opposite = np.full(len(here), np.nan)
+            tested = max(0, min(len(here), TESTED_PICKS - part.start))
+            if tested:
+                other = all_of_class[""].align_vectors(-vectors[:tested])
+                opposite[:tested] = other.scores * factor[:tested]
             scores, rival = best.scores * factor, rival * factor
             grey = np.array([values[balls[name]].max() for values in smooth])
-            parts[name].append((scores, here + best.shifts, angles, rival, grey))
+            parts[name].append((scores, here + best.shifts, angles, rival, grey, opposite))
         release_pages(volume)
     scored = {}
     for name, batch in parts.items():
         columns = [np.concatenate(column) for column in zip(*batch, strict=True)]
-        scores, places, turns, rivals, greys = columns
+        scores, places, turns, rivals, greys, opposite = columns
         dense = discount_dense(scores, greys)
         kinds = tuple(aligners[name])[1:]
-        scored[name] = PickScores(kinds, scores * dense, places, turns, rivals * dense)
+        scored[name] = PickScores(kinds, scores * dense, places, turns, rivals * dense, opposite)
     return scored
+
+
+def contrast_warning(found: Mapping[str, PickScores]) -> str | None:
+    """Return a warning if picks resemble the maps better in the other contrast.
+
+    In a wrong contrast, few picks lie at particles; the best scores, not their mean, show it.
+    """
+    best = []
+    tested = np.isfinite(next(iter(found.values())).opposite)
+    for scores in ([fits.scores for fits in found.values()], [f.opposite for f in found.values()]):
+        of_best_class = np.max(scores, axis=0)[tested]
+        best.append(float(np.sort(of_best_class)[-BEST_PICKS:].mean()))
+    if tested.sum() < 2 * BEST_PICKS or best[1] < WRONG_CONTRAST * max(best[0], 0.0):
+        return None
+    return (
+        f"wrong contrast? The best picks have scores of {best[1]:.2f} with the maps in the other "
+        f"contrast, {best[0]:.2f} in the given one. Protein is dark in this tomogram: import it "
+        "again with the other contrast (tomograms import --contrast; column contrast of the table)"
+    )
 
 
 def box_centres(tomogram: Volume, coordinates: Floats, box: int) -> Floats:

@@ -10,7 +10,7 @@ from cryoetgan.io.mrc import Volume
 from cryoetgan.io.star import ANGLES, COORDINATES
 from cryoetgan.particles.curation.fdr import rank_rows
 from cryoetgan.particles.matching.given_poses import LEAST_POSES, LEAST_T, Poses, judge_poses
-from cryoetgan.particles.matching.score import DecoyMaker, score_picks
+from cryoetgan.particles.matching.score import DecoyMaker, contrast_warning, score_picks
 from cryoetgan.particles.matching.template import SearchOptions
 from cryoetgan.particles.subtomograms.set_picks import BOX_EDGE, GIVEN_CLASS
 from cryoetgan.physics.geometry import relion_from_rotation, rotation_from_relion
@@ -48,7 +48,10 @@ def score_table(
     for name, group in picks.groupby(given, sort=True):
         own = {str(name): maps[str(name)]} if name else maps
         places = group[COORDINATES].to_numpy(float)
-        for class_name, fits in score_picks(tomogram, places, own, options, decoys).items():
+        found = score_picks(tomogram, places, own, options, decoys)
+        if warning := contrast_warning(found):
+            log.warning("%s", warning)
+        for class_name, fits in found.items():
             part = group[[column for column in KEPT if column in group]].copy()
             if GIVEN_CLASS in part:
                 part[GIVEN_CLASS] = name

@@ -26,11 +26,15 @@ SIGMA_A, SIGMA_RATIO = 55.0, 1.6
 energy lies between 130 and 320 angstrom."""
 COARSE_A = 20.0
 """Voxel size up to which finer tomograms are averaged, angstrom."""
-TILE, MAX_TILES = 96, 12
+TILE, MAX_TILES = 96, 10
 """Edge of a tile in coarse voxels, and the number of tiles, spread evenly over the tomogram."""
 BLOCK = 24
 """Edge of the blocks over which the error is estimated, coarse voxels."""
 MIN_BLOCKS = 8
+CLIP = 10.0
+"""Grey value at which coarse voxels (gold, X-ray hits) are clipped, in medians of its magnitude."""
+MAX_SKEWNESS = 2.0
+"""Skewness at which that of a block is clipped."""
 SURE, LEAST_SKEWNESS = 4.0, 0.1
 """Skewness over its standard error, and absolute skewness, from which the contrast is measured:
 noise reached 2.4 and 0.09, and tomograms with particles 4.3 and 0.4 or more."""
@@ -69,7 +73,7 @@ class MeasuredContrast:
         value = f"skewness {self.typical:.2f} +- {self.typical_error:.2f}"
         if self.contrast is None:
             return f"the contrast is uncertain ({value})"
-        return f"protein seems {self.contrast} ({value})"
+        return f"protein is {self.contrast} by the grey values ({value})"
 
     def to_json(self) -> dict[str, Any]:
         """Return the record: contrast, skewness and errors; None if they were not measurable."""
@@ -113,7 +117,7 @@ def measure_contrast(
     overall, without = _skewness(*whole), _skewness(*left)
     n = len(count)
     jackknife = np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum())
-    each = _skewness(count, first, second, third)
+    each = np.clip(_skewness(count, first, second, third), -MAX_SKEWNESS, MAX_SKEWNESS)
     error = each.std(ddof=1) / np.sqrt(n)
     return MeasuredContrast(float(overall), float(jackknife), float(each.mean()), float(error))
 
@@ -149,10 +153,11 @@ def _coarse_tiles(
             continue
         tile = np.where(seen, tile - tile[seen].mean(dtype=np.float64), 0).astype(np.float32)
         cells = [n for e in edges for n in (e, step)]
-        yield (
-            tile.reshape(cells).mean(axis=(1, 3, 5)),
-            seen.reshape(cells).mean(axis=(1, 3, 5)) > 0.5,
-        )
+        coarse = tile.reshape(cells).mean(axis=(1, 3, 5))
+        known = seen.reshape(cells).mean(axis=(1, 3, 5)) > 0.5
+        if known.any():
+            limit = CLIP * float(np.median(np.abs(coarse[known])))
+            yield np.clip(coarse, -limit, limit) if limit > 0 else coarse, known
 
 
 def _block_moments(
@@ -183,6 +188,7 @@ def warn_of_contrast(measured: MeasuredContrast, given: str, name: object) -> No
         log.info("%s: %s; contrast %s is taken as given", name, measured, given)
     elif measured.contrast != given:
         log.warning(
-            "%s: %s, but contrast %s was given. If so, import it with --contrast %s (column "
-            "contrast of the table of tomograms)", name, measured, given, measured.contrast,
+            "%s: wrong contrast? %s, but %s was given. Look at a section; import it with "
+            "--contrast %s (column contrast of the table of tomograms)",
+            name, measured, given, measured.contrast,
         )  # fmt: skip

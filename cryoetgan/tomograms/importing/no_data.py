@@ -100,28 +100,35 @@ class NoData:
         return NearestMask(self.flags, shape, step)
 
 
-class NearestMask:
-    """The sections of a mask on another grid: whether the nearest voxel is not zero.
+class NearestSections:
+    """The sections of labels on another grid: the value of the nearest voxel.
 
-    `mask` and `shape` are zyx; `step` is the spacing of the new grid in voxels of the mask. A mask
-    has no values in between.
+    `labels` and `shape` are zyx; `step` is the spacing of the new grid in voxels of the labels,
+    which have no values in between.
     """
 
-    def __init__(self, mask: NDArray[np.generic], shape: tuple[int, ...], step: float) -> None:
-        self.mask, self.period = mask, max(1, RELEASE_EVERY_BYTES // mask[0].nbytes)
+    def __init__(self, labels: NDArray[np.generic], shape: tuple[int, ...], step: float) -> None:
+        self.labels, self.period = labels, max(1, RELEASE_EVERY_BYTES // labels[0].nbytes)
         self.z, self.y, self.x = (
             np.minimum(np.rint(np.arange(n_out) * step).astype(int), n_in - 1)
-            for n_out, n_in in zip(shape, mask.shape, strict=True)
+            for n_out, n_in in zip(shape, labels.shape, strict=True)
         )
 
-    def __getitem__(self, index: int) -> NDArray[np.bool_]:
-        section = np.asarray(self.mask[self.z[index]])[np.ix_(self.y, self.x)] != 0
+    def __getitem__(self, index: int) -> NDArray[Any]:
+        section = np.asarray(self.labels[self.z[index]])[np.ix_(self.y, self.x)]
         if index % self.period == self.period - 1:
-            release_pages(self.mask)
+            release_pages(self.labels)
         return section
 
-    def __iter__(self) -> Iterator[NDArray[np.bool_]]:
+    def __iter__(self) -> Iterator[NDArray[Any]]:
         return (self[index] for index in range(len(self.z)))
+
+
+class NearestMask(NearestSections):
+    """The sections of a mask on another grid: whether the nearest voxel is not zero."""
+
+    def __getitem__(self, index: int) -> NDArray[np.bool_]:
+        return super().__getitem__(index) != 0
 
 
 class FilledSections:

@@ -7,10 +7,12 @@ from pydantic import Field, model_validator
 from cryoetgan.translation.engine.settings import (
     Count,
     CountOrNone,
+    Depth,
     Fraction,
     NonNegative,
     Positive,
     TrainingSettings,
+    Width,
 )
 
 
@@ -20,15 +22,15 @@ class CycleGANSettings(TrainingSettings):
     model: Literal["cyclegan"] = "cyclegan"
 
     # generators
-    widths: tuple[Count, Count, Count] = (32, 64, 128)
+    widths: tuple[Width, Width, Width] = (32, 64, 128)
     """Channels after c7s1, d and d (paper: c7s1-32, d64, d128)."""
-    blocks: CountOrNone = 5
+    blocks: Depth = 5
     """Residual blocks (paper's text: five; published code: six)."""
     bias: bool = True
     """Biases in the generators' convolutions."""
     res_norm: Literal["instance", "none"] = "instance"
     """Normalisation inside residual blocks."""
-    noise_channels: CountOrNone = 1
+    noise_channels: Annotated[int, Field(ge=0, le=4096)] = 1
     """Channels of Gaussian noise, concatenated before the first u layer."""
     noise_generators: Literal["both", "ds"] = "both"
     """Generators that draw noise."""
@@ -42,7 +44,11 @@ class CycleGANSettings(TrainingSettings):
     """Padding of strided layers. same: as TensorFlow pads, more at the far end."""
 
     # discriminators
-    discriminator_widths: Annotated[tuple[Count, ...], Field(min_length=1)] = (64, 128, 256)
+    discriminator_widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=20)] = (
+        64,
+        128,
+        256,
+    )
     """Channels (paper: C64-C128-C256)."""
     discriminator_stride: Literal[1, 2] = 2
     """Stride; 1 as the paper prints it costs 166 times more at 40^3."""

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from cryoetgan.errors import UserError, suggest
+from cryoetgan.io.files import read_yaml
 from cryoetgan.translation.cyclegan.settings import CycleGANSettings
 from cryoetgan.translation.engine.settings import TrainingSettings
 from cryoetgan.translation.residual.settings import ResidualSettings
@@ -48,13 +48,7 @@ def read_preset(name: str) -> TrainingSettings:
             f"--preset: '{name}' does not exist{suggest(name, known)} (known: {', '.join(known)}, "
             "or a YAML file)"
         )
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is not YAML ({error})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: wanted keys and values")
-    return parse_settings(content, path.name)
+    return parse_settings(read_yaml(path), path.name)
 
 
 def parse_settings(content: dict[str, Any], name: str) -> TrainingSettings:

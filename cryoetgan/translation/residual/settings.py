@@ -1,15 +1,18 @@
 """Settings of the residual network; the defaults are preset `recommended`."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from cryoetgan.translation.engine.settings import (
     Count,
-    CountOrNone,
     DecayRate,
+    Depth,
     Fraction,
     NonNegative,
     Positive,
     TrainingSettings,
+    Width,
 )
 
 
@@ -26,13 +29,13 @@ class ResidualSettings(TrainingSettings):
     ema: Fraction = 0.99
     precision: Literal["bf16", "float32"] = "float32"
 
-    diffusion_steps: Count = 5
+    diffusion_steps: Annotated[Depth, Field(ge=1)] = 5
     """Steps of learned reaction diffusion in r."""
-    filters: Count = 16
+    filters: Width = 16
     """Filters of each of these steps."""
-    width: Count = 16
+    width: Width = 16
     """Channels of the density estimator G_sd."""
-    blocks: CountOrNone = 4
+    blocks: Depth = 4
     """Residual blocks of the density estimator G_sd."""
     texture_weight: NonNegative = 1.0
     """Weight of the distance of textures."""

@@ -1,0 +1,158 @@
+"""Files of a density scene of another simulator: PolNet, CryoTomoSim, or a density with labels."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cryoetgan.errors import UserError
+from cryoetgan.io.files import check_exists, read_json, read_text, sidecar
+from cryoetgan.io.mrc import read_volume
+from cryoetgan.io.star import CLASS_NAME, COORDINATES
+from cryoetgan.tomograms.sources.motif_list import COLUMNS, read_motifs, valid_name
+
+MOTIFS = "_motif_list.csv"
+"""Ending of PolNet's list beside `X_den.mrc`."""
+ALL_MOTIFS = "tomos_motif_list.csv"
+"""The list of all tomograms of PolNet 1.0."""
+LABELS = ("_lbl.mrc", "_labels.mrc")
+"""Endings of labels beside `X.mrc` or `X_den.mrc`."""
+COORDINATE_LISTS = "zcoords_"
+"""Beginning of CryoTomoSim's lists: x, y, z of each particle, 1-based voxels, without heading."""
+
+
+@dataclass(frozen=True)
+class ForeignScene:
+    """The files of a scene, and what is known of its objects."""
+
+    density: Path
+    labels: Path
+    names: Mapping[int, str]
+    """Label to name."""
+    rows: pd.DataFrame | None
+    """A row for each particle: coordinate in voxels, class, perhaps angles; None: not listed."""
+    program: str
+
+
+def find_scene(
+    source: Path, labels: Path | None, names: Mapping[int, str], even_templates: bool = True
+) -> ForeignScene:
+    """Return the scene of a folder or of a density file, from the files beside it.
+
+    `labels` and `names` are those that the user gives. `even_templates` is about PolNet
+    (`read_motifs`).
+    """
+    check_exists(source, "file or folder")
+    if source.is_dir():
+        source = _density_in(source)
+    stem = source.stem.removesuffix("_den")
+    motifs = _beside(source, [f"{stem}{MOTIFS}", ALL_MOTIFS])
+    atlas = next(iter(sorted(source.parent.glob("Atlas*.mrc"))), None)
+    # PolNet 1.0: tomo_den_0.mrc, tomo_lbls_0.mrc
+    candidates = [f"{stem}{end}" for end in LABELS] + [source.name.replace("_den_", "_lbls_")]
+    labels = labels or _beside(source, candidates) or atlas
+    if labels is None:
+        raise UserError(
+            f"{source}: has no labels beside it ({', '.join(candidates)}, Atlas*.mrc); name them "
+            "with --labels, or make them (CryoTomoSim: helper_particleatlas)"
+        )
+    if motifs is not None:
+        return _read_polnet(source, labels, motifs, names, even_templates)
+    if labels == atlas:
+        return _read_cryotomosim(source, labels, names)
+    return ForeignScene(source, labels, names or _names_beside(labels), None, "density and labels")
+
+
+def _density_in(folder: Path) -> Path:
+    """Return the only density of a folder."""
+    lists = [path for path in sorted(folder.glob(f"*{MOTIFS}")) if path.name != ALL_MOTIFS]
+    found = [path.with_name(f"{path.name.removesuffix(MOTIFS)}_den.mrc") for path in lists]
+    found = (
+        found
+        or sorted(folder.glob("*_den*.mrc"))
+        or [
+            path
+            for path in sorted(folder.glob("*.mrc"))
+            if not path.name.startswith(("Atlas", "ind")) and not path.name.endswith(LABELS)
+        ]
+    )
+    if len(found) != 1:
+        listed = ", ".join(path.name for path in found[:3]) or "no density (X_den.mrc, X.mrc)"
+        raise UserError(f"{folder}: holds {listed}; name the file of one density")
+    return check_exists(found[0], "file")
+
+
+def _beside(source: Path, names: Sequence[str]) -> Path | None:
+    """Return the first existing file of these names in the folder of `source`."""
+    found = (source.with_name(name) for name in names if name != source.name)
+    return next((path for path in found if path.exists()), None)
+
+
+def _names_beside(labels: Path) -> dict[int, str]:
+    """Return the names of the labels from the record of the volume, if it has one."""
+    record = sidecar(labels)
+    known = read_json(record).get("labels", {}) if record.exists() else {}
+    return {int(number): str(name) for number, name in known.items()}
+
+
+def _read_polnet(
+    density: Path, labels: Path, motifs: Path, names: Mapping[int, str], even_templates: bool
+) -> ForeignScene:
+    """Return a scene of PolNet.
+
+    Names come from the list of motifs. PolNet's labels_table.csv numbers components that placed
+    nothing, and the volume does not.
+    """
+    table = pd.read_csv(motifs, sep="\t", dtype={"code": str, "Code": str})
+    table = table.rename(columns=str.lower)
+    if lacking := sorted((COLUMNS | {"label"}) - set(table)):
+        raise UserError(f"{motifs}: has no column {', '.join(lacking)}; wanted PolNet's motif list")
+    if "density" in table:
+        mine = table["density"].map(lambda path: Path(str(path)).name) == density.name
+        if not mine.any():
+            raise UserError(f"{motifs}: has no row of {density.name} in column Density")
+        table = table[mine].reset_index(drop=True)
+    found = {
+        int(number): valid_name(group["code"].iloc[0]) for number, group in table.groupby("label")
+    }
+    size = read_volume(density).voxel_size
+    rows = read_motifs(table, size, even_templates)
+    names = found | dict(names)
+    rows["cryoetganClass"] = [names[number] for number in rows.pop("label")]
+    return ForeignScene(density, labels, names, rows, "PolNet")
+
+
+def _read_cryotomosim(density: Path, atlas: Path, names: Mapping[int, str]) -> ForeignScene:
+    """Return a scene of CryoTomoSim: line n of the atlas' text names label n - 1."""
+    listed = check_exists(atlas.with_suffix(".txt"), "names of the labels")
+    lines = [line.strip() for line in read_text(listed).splitlines() if line.strip()]
+    found = {number: valid_name(name) for number, name in enumerate(lines) if number}
+    names = found | dict(names)
+    rows = []
+    for path in sorted(density.parent.glob(f"{COORDINATE_LISTS}*.csv")):
+        name = valid_name(path.stem.removeprefix(COORDINATE_LISTS))
+        if name not in names.values():
+            raise UserError(
+                f"{path}: no label is named {name}; {listed.name} has {', '.join(found.values())}"
+            )
+        try:
+            places = np.loadtxt(path, delimiter=",", ndmin=2)
+        except ValueError as error:
+            raise UserError(f"{path}: {error}; wanted x, y, z of a particle in each line") from None
+        part = pd.DataFrame(places[:, :3] - 1.0, columns=COORDINATES)
+        rows.append(part.assign(cryoetganClass=name))
+    table = pd.concat(rows, ignore_index=True) if rows else None
+    return ForeignScene(density, atlas, names, table, "CryoTomoSim")
+
+
+def parse_labels(items: Sequence[str]) -> dict[int, str]:
+    """Return the name of each label from NAME=N."""
+    names = {}
+    for item in items:
+        name, _, number = item.partition("=")
+        if not CLASS_NAME.fullmatch(name) or not number.isdigit() or int(number) < 1:
+            raise UserError(f"--label: got '{item}', wanted NAME=N with N of 1 or more")
+        names[int(number)] = name
+    return names

@@ -1,0 +1,148 @@
+"""Scenes of other simulators: places, angles, names, scale, by their documented formats."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from cryoetgan.io.files import read_json
+from cryoetgan.io.mrc import read_volume, write_volume
+from cryoetgan.io.star import ANGLES, COORDINATES, read_star
+from cryoetgan.physics.geometry import rotate_volume, rotation_from_relion
+from tests.conftest import refused
+
+N, SHAPE = 16, (40, 60, 64)
+POLNET = "type\tlabel\tcode\tpolymer\tx\ty\tz\tq1\tq2\tq3\tq4\n"
+
+
+def template():
+    z, y, x = np.indices((N, N, N)) - 7.5
+    return np.exp(-(x**2 / 14 + (y - 1) ** 2 / 5 + (z + 1.5) ** 2 / 8)) + 0.6 * np.exp(
+        -((x - 3) ** 2 + (y + 2) ** 2 + z**2) / 4
+    )
+
+
+@pytest.fixture
+def polnet(tmp_path, rng):
+    """A folder as PolNet 1.1 writes it: templates turned about (n - 1) / 2, added at round - n // 2."""
+    density, labels = np.zeros(SHAPE, np.float32), np.zeros(SHAPE, np.uint8)
+    text = POLNET + "membrane\t1\tsphere\t0\t50\t60\t70\t0\t0\t1\t0\n"
+    labels[0:2] = 1
+    density[0:2] = 0.5
+    for index, whole in enumerate([(15, 15, 14), (15, 40, 18), (45, 15, 22), (44, 44, 27)]):
+        rotation = Rotation.random(random_state=index)
+        x, y, z, w = rotation.as_quat()
+        backward = rotation.inv().as_matrix()[::-1, ::-1]
+        middle = np.full(3, (N - 1) / 2)
+        turned = ndimage.affine_transform(template(), backward, middle - backward @ middle)
+        corner = np.array(whole[::-1]) - N // 2
+        box = tuple(slice(a, a + N) for a in corner)
+        density[box] += turned
+        labels[box][turned > 0.15 * turned.max()] = 2
+        shown = 10 * (np.array(whole) + rng.uniform(-0.4, 0.4, 3))
+        values = [*shown, w, x, y, z]
+        text += "cprotein\t2\tpdb_4v4r.a\t0\t" + "\t".join(f"{v:.8g}" for v in values) + "\n"
+    write_volume(tmp_path / "tomo_001_den.mrc", density, 10.0)
+    write_volume(tmp_path / "tomo_001_lbl.mrc", labels.astype(np.int16), 10.0)
+    (tmp_path / "tomo_001_motif_list.csv").write_text(text)
+    # numbers that are wrong if a component placed nothing
+    (tmp_path / "labels_table.csv").write_text("MODEL\tLABEL\nnothing\t1\nsphere\t2\nx\t3\n")
+    write_volume(tmp_path / "pdb_4v4r_a.mrc", 1500 * template().astype(np.float32), 10.0)
+    return tmp_path
+
+
+def test_rows_of_polnet_fit_its_density(cryoetgan, polnet):
+    words = ("tomograms", "import-scene", ".", "--voxel-size", 10, "-o", "out/s.mrc")
+    cryoetgan(*words, "--template", "pdb_4v4r_a.mrc")
+    rows = read_star(polnet / "out/s.star").particles
+    scene, labels, instances = (
+        read_volume(polnet / f"out/s{end}.mrc").data for end in ("", "_labels", "_instances")
+    )
+    assert set(rows["cryoetganClass"]) == {"pdb_4v4r_a"}
+    for _, row in rows.iterrows():
+        place, whole = row[COORDINATES].to_numpy(float), None
+        whole = np.rint(place).astype(int)
+        turned = rotate_volume(
+            template(), rotation_from_relion(row[ANGLES].to_numpy(float)), place - whole
+        )
+        box = tuple(slice(a, a + N) for a in whole[::-1] - N // 2)
+        mask = turned > 0.1 * turned.max()
+        assert np.corrcoef(turned[mask], scene[box][mask])[0, 1] > 0.99
+        own = instances == row["cryoetganInstance"]
+        assert np.abs(np.argwhere(own).mean(axis=0)[::-1] - place).max() < 2
+        assert set(np.unique(labels[own])) == {2}
+    about = read_json(polnet / "out/s.mrc.json")
+    assert about["labels"] == {"1": "sphere", "2": "pdb_4v4r_a"}
+    # in the units of the user's map, and as far as the poses are exact
+    assert scene.max() == pytest.approx(1500 * template().max(), rel=0.15)
+    assert about["maps"]["pdb_4v4r_a"]["likeness"] > 0.99
+
+
+def test_picks_of_polnet_are_the_rows_of_its_scene(cryoetgan, polnet):
+    cryoetgan("tomograms", "import-scene", ".", "--voxel-size", 10, "-o", "out/s.mrc")
+    words = ("particles", "import", "tomo_001_motif_list.csv", "--tomogram", "tomo_001_den.mrc")
+    cryoetgan(*words, "-o", "p.star")
+    scene, picks = (read_star(polnet / name).particles for name in ("out/s.star", "p.star"))
+    columns = [*COORDINATES, *ANGLES]
+    assert np.allclose(scene[columns].to_numpy(float), picks[columns].to_numpy(float), atol=1e-5)
+
+
+def test_angles_of_filaments_are_not_claimed(cryoetgan, polnet):
+    path = polnet / "tomo_001_motif_list.csv"
+    path.write_text(path.read_text().replace("cprotein", "filament", 1))
+    cryoetgan(
+        "tomograms", "import-scene", "tomo_001_den.mrc", "--voxel-size", 10, "-o", "out/s.mrc"
+    )
+    angles = read_star(polnet / "out/s.star").particles[ANGLES].to_numpy(float)
+    assert np.isnan(angles).all(axis=1).tolist() == [True, False, False, False]
+
+
+def test_another_voxel_size_keeps_the_places_in_angstrom(cryoetgan, polnet):
+    for size in (10, 20):
+        words = ("--voxel-size", size, "-o", f"out/s{size}.mrc")
+        cryoetgan("tomograms", "import-scene", "tomo_001_den.mrc", *words)
+    fine, coarse = (read_star(polnet / f"out/s{size}.star").particles for size in (10, 20))
+    assert np.allclose(fine[COORDINATES].to_numpy(float), 2 * coarse[COORDINATES].to_numpy(float))
+    counts = [
+        np.count_nonzero(read_volume(polnet / f"out/s{size}_labels.mrc").data) for size in (10, 20)
+    ]
+    assert counts[0] / counts[1] == pytest.approx(8, rel=0.15)
+
+
+def test_components_of_labels_become_particles(cryoetgan, tmp_path):
+    density, labels = np.zeros((2, *SHAPE), np.float32)
+    for z, y, x in ((10, 10, 12), (10, 30, 12), (25, 40, 50)):
+        labels[z - 2 : z + 3, y - 2 : y + 3, x - 2 : x + 3] = 7
+    labels[36:38], labels[30, 30, 30] = 3, 7  # a membrane; a single voxel
+    density[labels > 0] = 1
+    write_volume(tmp_path / "d.mrc", density, 10.0)
+    write_volume(tmp_path / "l.mrc", labels.astype(np.int16), 10.0)
+    words = ("tomograms", "import-scene", "d.mrc", "--labels", "l.mrc", "--voxel-size", 10)
+    refused(cryoetgan(*words, "--label", "p97=7", "-o", "s.mrc", code=2), "label 3", "--label")
+    names = ("--label", "p97=7", "--label", "membrane_a=3")
+    cryoetgan(*words, *names, "-o", "s.mrc")
+    rows = read_star(tmp_path / "s.star").particles
+    assert sorted(map(tuple, rows[COORDINATES].to_numpy(float))) == [
+        (12, 10, 10), (12, 30, 10), (50, 40, 25),
+    ]  # fmt: skip
+    assert set(rows["cryoetganClass"]) == {"p97"}
+    assert not set(ANGLES) & set(rows)
+    assert len(np.unique(read_volume(tmp_path / "s_instances.mrc").data)) == 1 + 3 + 1
+
+
+def test_a_folder_of_cryotomosim(cryoetgan, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    labels = np.zeros(SHAPE, np.int16)
+    labels[8:13, 18:23, 28:33], labels[0] = 1, 2
+    write_volume(folder / "ribo.mrc", 0.5 * (labels > 0).astype(np.float32), 10.0)
+    write_volume(folder / "Atlas.mrc", labels, 10.0)
+    (folder / "Atlas.txt").write_text("background\nribo\nmembrane\n")
+    (folder / "zcoords_ribo.csv").write_text("31,21,11\n")
+    cryoetgan("tomograms", "import-scene", "model", "--voxel-size", 10, "-o", "s.mrc")
+    rows = read_star(tmp_path / "s.star").particles
+    assert rows[COORDINATES].to_numpy(float).tolist() == [[30, 20, 10]]
+    assert read_json(tmp_path / "s.mrc.json")["labels"] == {"1": "ribo", "2": "membrane"}
+    (folder / "zcoords_other.csv").write_text("31,21,11\n")
+    words = ("tomograms", "import-scene", "model", "--voxel-size", 10, "-o", "t.mrc")
+    refused(cryoetgan(*words, code=2), "other", "Atlas.txt")
