@@ -93,18 +93,10 @@ def read_picks(
     Parameters
     ----------
     path : Path
-<<<<<<< HEAD
         `.star` (ours, RELION 3 to 5, Warp, STOPGAP), `.json` (copick picks), `.csv` and `.tsv`
         (columns x, y, z or x_vox, y_vox, z_vox; napari's and ArtiaX's; optionally class, a rotation
-        matrix r11 ... r33, or rot, tilt, psi), PolNet's `.csv` of motifs (angstrom; only positions
-        and classes are used), and the formats of `list_formats`. Or a folder of such files; a file
+        matrix r11 ... r33, or rot, tilt, psi), PolNet's `.csv` of motifs, and the formats of `list_formats`. Or a folder of such files; a file
         without classes is then named by its class.
-=======
-        `.star` (ours, RELION 3 to 5, Warp), `.json` (copick picks), `.csv` (columns x, y, z or
-        x_vox, y_vox, z_vox; optionally class and a rotation matrix r11 ... r33), or PolNet's
-        `.csv` of motifs. Or a folder of such
-        files; a file without classes is then named by its class.
->>>>>>> main
     tomogram : str
         Name of the tomogram; rows of other tomograms are excluded.
     shape : tuple of int
@@ -373,20 +365,6 @@ def _columns_of(table: "pd.DataFrame") -> Any:
     return find
 
 
-<<<<<<< HEAD
-def _read_polnet(path: Path, table: "pd.DataFrame", frame: PicksFrame) -> "pd.DataFrame":
-    """Return PolNet's motifs except membranes, whose rows are points of a surface."""
-    import pandas as pd
-
-    # the first versions wrote one list for all tomograms, with a column `density`
-    table = rows_of_tomogram(table, frame.tomogram, path)
-    table = table[table["type"].str.lower() != "membrane"].reset_index(drop=True)
-    places = table[["x", "y", "z"]].to_numpy(float) / frame.transform.voxel_size
-    out = pd.DataFrame(places, columns=COORDINATES)
-    out["cryoetganClass"] = [re.sub(r"[^A-Za-z0-9_-]", "_", name) for name in table["code"]]
-    return out
-
-
 def _read_list(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     """Return a list of Dynamo, DeepFinder, TomoTwin or crYOLO, or a motive list."""
     import pandas as pd
@@ -416,6 +394,3 @@ READERS = {
     **dict.fromkeys((".csv", ".tsv"), _read_csv),
     **dict.fromkeys((".tbl", ".em", ".xml", ".coords", ".cbox", ".cmm"), _read_list),
 }
-=======
-READERS = {".star": _read_star, ".json": _read_copick, ".csv": _read_csv}
->>>>>>> main
