@@ -94,8 +94,8 @@ def read_picks(
     path : Path
         `.star` (ours, RELION 3 to 5, Warp, STOPGAP), `.json` (copick picks), `.csv` and `.tsv`
         (columns x, y, z or x_vox, y_vox, z_vox; napari's and ArtiaX's; optionally class, a rotation
-        matrix r11 ... r33, or rot, tilt, psi), PolNet's `.csv` of motifs, and the formats of `list_formats`. Or a folder of such files; a file
-        without classes is then named by its class.
+        matrix r11 ... r33, or rot, tilt, psi), PolNet's `.csv` of motifs, and the formats of
+        `list_formats`. Or a folder of such files; a file without classes is then named by its class.
     tomogram : str
         Name of the tomogram; rows of other tomograms are excluded.
     shape : tuple of int
