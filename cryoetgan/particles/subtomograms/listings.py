@@ -347,7 +347,7 @@ def _numbered_files(folder: Path, numbers: list[int], table: Path) -> list[Path]
     return [found[number][0] for number in numbers]
 
 
-def nameclasses_of_numbers(table: "pd.DataFrame", given: list[str]) -> "pd.DataFrame":
+def name_classes(table: "pd.DataFrame", given: list[str]) -> "pd.DataFrame":
     """Return the table with its classes named: `NAME` for all boxes, or `OLD=NAME` for some."""
     pairs = dict(item.split("=", 1) for item in given if "=" in item)
     plain = [item for item in given if "=" not in item]
