@@ -1,7 +1,6 @@
 """Read picks of other programs: RELION and Warp STAR, copick JSON, CSV and PolNet lists."""
 
 import io
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -225,7 +224,7 @@ def _read_copick(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     import pandas as pd
 
     try:
-        content = json.loads(read_text(path))
+        content = read_json(path)
         points, name = content["points"], str(content["pickable_object_name"])
         places = [[float(point["location"][axis]) for axis in "xyz"] for point in points]
         matrices = [point.get("transformation_") for point in points]

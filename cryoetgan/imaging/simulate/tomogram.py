@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import ImagingModel
-from cryoetgan.io.files import check_mrc_name, check_not_overwritten, read_json, sidecar
+from cryoetgan.io.files import check_mrc_name, check_not_overwritten, read_record, sidecar
 from cryoetgan.io.memmap import iterate_sections, release_pages
 from cryoetgan.io.mrc import (
     PROTEIN_BRIGHT,
@@ -104,7 +104,7 @@ def write_tomogram(
                 plane[:] = given
         outputs.append(labels_output)
         record = sidecar(scene.labels_path)
-        if record.exists() and "labels" in (content := read_json(record)):
+        if record.exists() and "labels" in (content := read_record(record)):
             about["labels"] = content["labels"]
     if scene.particles is not None:
         name = class_name(output)
