@@ -268,10 +268,10 @@ def select(
     )
     if not len(table):
         raise UserError(f"{', '.join(map(str, scores))}: no particle in these files")
-    decisions = None
+    decisions = selection.given_classes(table)
     if curation:
         classes = sorted(table["cryoetganClass"].unique())
-        decisions = read_decisions(curation, classes)
+        decisions |= read_decisions(curation, classes)
     selected = selection.select(table, options, decisions)
     star.write_star(output, selected, optics)
     counts = selected.groupby("cryoetganClass").size()
