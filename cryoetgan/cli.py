@@ -10,7 +10,7 @@ import typer
 
 from cryoetgan import __version__
 from cryoetgan.command import configure_logging, group
-from cryoetgan.errors import UserError
+from cryoetgan.errors import LINES, UserError, escape_controls
 
 STAGES = {
     "structures": "Download structures from the PDB, and write phantoms.",
@@ -91,5 +91,5 @@ def main() -> None:
 
 
 def _refuse(message: str) -> int:
-    sys.stderr.write(f"cryoetgan: {message}\n")
+    sys.stderr.write(f"cryoetgan: {escape_controls(message, keep=LINES)}\n")
     return 2

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
-from cryoetgan.errors import UserError
+from cryoetgan.errors import LINES, UserError, escape_controls
 from cryoetgan.io.files import (
     check_mrc_name,
     check_not_overwritten,
@@ -186,6 +186,14 @@ def group(help_text: str) -> typer.Typer:
     )
 
 
+class PrintableFormatter(logging.Formatter):
+    """Log lines without control characters, which names in files may hold."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of a record."""
+        return escape_controls(super().format(record), keep=LINES)
+
+
 def configure_logging(verbose: bool = False, quiet: bool = False) -> None:
     """Send log lines to stderr, with colours if it is a terminal."""
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
@@ -195,10 +203,10 @@ def configure_logging(verbose: bool = False, quiet: bool = False) -> None:
         from rich.logging import RichHandler
 
         handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setFormatter(PrintableFormatter("%(message)s"))
     else:
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+        handler.setFormatter(PrintableFormatter("%(levelname)s %(message)s"))
     log.handlers[:] = [handler]
     log.setLevel(level)
     log.propagate = False

@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+LINES = "\n\t"
+"""Control characters that a message may hold."""
 LONGEST_VALUE = 80
 """Characters of a value in a message."""
 FEW = 10
@@ -21,7 +23,7 @@ class UserError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(shorten(escape_controls(message, keep="\n\t"), LONGEST_MESSAGE))
+        super().__init__(shorten(escape_controls(message, keep=LINES), LONGEST_MESSAGE))
 
 
 def escape_controls(text: str, keep: str = "") -> str:

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError
 from cryoetgan.export.contrast import contrast_factor, exported_particles
-from cryoetgan.io.files import read_json, sidecar
+from cryoetgan.io.files import read_record, sidecar
 from cryoetgan.io.mrc import read_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, class_name, read_star
 from cryoetgan.io.volume_set import read_volume_set
@@ -133,7 +133,7 @@ def _read_labels(
     label = read_volume(path).data
     if label.shape != shape:
         raise UserError(f"{path}: got shape {label.shape}, wanted {shape} as in {tomogram}")
-    record = read_json(sidecar(path)) if sidecar(path).exists() else {}
+    record = read_record(sidecar(path)) if sidecar(path).exists() else {}
     try:
         names = {int(number): str(name) for number, name in record.get("labels", {}).items()}
     except (AttributeError, ValueError) as error:

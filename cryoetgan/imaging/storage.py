@@ -4,7 +4,6 @@ Neither holds executable content or a voxel of a tomogram.
 """
 
 import io
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,11 +16,14 @@ from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import EnvelopeGain, ImagingModel
 from cryoetgan.imaging.neighbours import PairCorrelation
 from cryoetgan.imaging.noise_spectrum import NoiseSpectrum
-from cryoetgan.io.files import atomic, check_exists, read_json, sha256, write_json
+from cryoetgan.io.archives import check_archive
+from cryoetgan.io.files import atomic, check_exists, read_record, sha256, write_json
 from cryoetgan.physics.acquisition import Acquisition
 
 FORMAT = 1
 """Version of the files; increase it if a change makes older files unreadable."""
+MAX_ARRAY_BYTES = 1 << 30
+"""Unpacked; a model has some megabytes."""
 FIT_AGAIN = "fit it again (cryoetgan imaging fit)"
 Arrays = dict[str, NDArray[Any]]
 
@@ -105,7 +107,7 @@ def from_parts(content: Mapping[str, Any], arrays: Mapping[str, Any], name: obje
             tomogram=str(content["tomogram"]),
             about=dict(content["about"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{name}: is not an imaging model ({type(error).__name__}: {error}); {FIT_AGAIN}"
         ) from error
@@ -138,17 +140,18 @@ def save_model(
 
 def load_model(path: Path) -> ImagingModel:
     """Read a model that `save_model` or `cryoetgan imaging fit` wrote."""
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: is not an imaging model; fit one (cryoetgan imaging fit)")
+    content = read_record(path)
     beside = check_exists(path.with_suffix(".npz"), "file of an imaging model's arrays")
-    wanted = content.get("arrays", {}).get("sha256")
+    recorded = content.get("arrays")
+    wanted = recorded.get("sha256") if isinstance(recorded, dict) else None
     if wanted is not None and sha256(beside) != wanted:
         raise UserError(f"{beside}: does not belong to {path}; {FIT_AGAIN}")
     try:
         # opened here, because numpy leaves a broken file open
-        with open(beside, "rb") as file, np.load(file, allow_pickle=False) as opened:
-            arrays = {name: opened[name] for name in opened.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        with open(beside, "rb") as file:
+            check_archive(file, MAX_ARRAY_BYTES)
+            with np.load(file, allow_pickle=False) as opened:
+                arrays = {name: opened[name] for name in opened.files}
+    except (ValueError, EOFError, MemoryError) as error:
         raise UserError(f"{beside}: cannot be read ({error}); {FIT_AGAIN}") from error
     return from_parts(content, arrays, path)

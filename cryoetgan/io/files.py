@@ -131,6 +131,16 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a JSON file of keys and values, such as the record beside a result."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{path}: holds a {type(content).__name__}, wanted keys and values; create it again"
+        )
+    return content
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the keys and values of a YAML file; an empty file has none.
 

@@ -1,4 +1,4 @@
-"""Files of a density scene: volume, labels, instances, truth; and those of its tomogram."""
+"""Files of a density scene and of its tomogram: volume, labels, instances, truth."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import check_not_overwritten, read_json, sidecar
+from cryoetgan.io.files import check_not_overwritten, read_record, sidecar
 from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.io.mrc import Volume, open_volume, read_volume
 from cryoetgan.io.star import COORDINATES, class_name, particle_id, read_star, write_star
@@ -101,7 +101,7 @@ def write_truth(
             for plane, given in zip(iterate_sections(out), iterate_sections(labels), strict=True):
                 plane[:] = given
         record = sidecar(path)
-        if ending == LABELS and record.exists() and "labels" in (content := read_json(record)):
+        if ending == LABELS and record.exists() and "labels" in (content := read_record(record)):
             about["labels"] = content["labels"]
     if scene.particles is not None:
         name = class_name(output)

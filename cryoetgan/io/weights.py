@@ -1,9 +1,7 @@
 """Files of trained networks (.pt): one writer, and one reader that runs no code from a file."""
 
 import errno
-import os
 import sys
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -13,11 +11,10 @@ from torch import Tensor, nn
 
 from cryoetgan import __version__
 from cryoetgan.errors import UserError, shown
+from cryoetgan.io.archives import check_archive
 from cryoetgan.io.files import atomic, check_exists
 
 FORMAT = 1
-MAX_PARTS = 100_000
-"""Tensors in a file."""
 
 
 class DamagedError(UserError):
@@ -79,8 +76,7 @@ def read_weights(path: Path, kind: str, keys: set[str], advice: str) -> dict[str
     path = check_exists(path, kind)
     try:
         with open(path, "rb") as file:
-            _check_archive(file)
-            file.seek(0)
+            check_archive(file)  # torch does not check the sums of its parts
             content = torch.load(file, map_location="cpu", weights_only=True)
         _check_values(content, set())
         if not isinstance(content, dict) or not isinstance(content.get("version"), str):
@@ -105,21 +101,6 @@ def read_weights(path: Path, kind: str, keys: set[str], advice: str) -> dict[str
     if missing := sorted(keys - set(content)):
         raise DamagedError(f"{path}: is not a valid {kind} (no {', '.join(missing)}); {advice}")
     return content
-
-
-def _check_archive(file: IO[bytes]) -> None:
-    """Raise an error if a file is not a whole archive, or would unpack to more than it holds."""
-    size = file.seek(0, os.SEEK_END)
-    if not zipfile.is_zipfile(file):
-        raise ValueError("it is cut short, or another file")
-    with zipfile.ZipFile(file) as archive:
-        parts = archive.infolist()
-        stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
-        if not stored or sum(part.file_size for part in parts) > size or len(parts) > MAX_PARTS:
-            raise ValueError("it would unpack to more than it holds")
-        changed = archive.testzip()  # torch does not check the sums of its parts
-    if changed is not None:
-        raise ValueError(f"its part {shown(changed)} has changed since it was written")
 
 
 def _check_values(value: Any, seen: set[int]) -> None:

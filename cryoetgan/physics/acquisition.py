@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import read_json, sidecar
+from cryoetgan.io.files import read_record, sidecar
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,7 +139,7 @@ def read_acquisition(tomogram: Path) -> Acquisition | None:
     record = sidecar(tomogram)
     if not record.exists():
         return None
-    content = read_json(record).get("acquisition")
+    content = read_record(record).get("acquisition")
     try:
         return None if content is None else Acquisition(**content)
     except TypeError as error:

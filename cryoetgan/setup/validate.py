@@ -1,12 +1,13 @@
 """Validation of results: files are readable, finite, complete and unchanged."""
 
 import gzip
-import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from cryoetgan.errors import UserError
+from cryoetgan.io.archives import check_archive
 from cryoetgan.io.files import check_exists, read_json, sha256, sidecar
 from cryoetgan.io.mrc import read_volume
 from cryoetgan.io.star import read_star
@@ -72,12 +73,10 @@ def _check_mrc(path: Path) -> None:
 def _check_checkpoint(path: Path) -> None:
     # a torch checkpoint is a zip archive with checksums
     try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-    except zipfile.BadZipFile as error:
+        with open(path, "rb") as file:
+            check_archive(file)
+    except ValueError as error:
         raise UserError(f"{path}: is a broken checkpoint ({error}); train again") from error
-    if broken:
-        raise UserError(f"{path}: part {broken} of the checkpoint is damaged; train again")
 
 
 def _check_gzip(path: Path) -> None:
@@ -85,7 +84,7 @@ def _check_gzip(path: Path) -> None:
         with gzip.open(path) as file:
             while file.read(1 << 20):
                 pass
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: is a broken gzip file ({error})") from error
 
 

@@ -1,6 +1,8 @@
 """Names, archives and tables that were made to do harm."""
 
 import gzip
+import io
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -8,6 +10,7 @@ import pytest
 
 from cryoetgan.errors import UserError
 from cryoetgan.export.folder import member
+from cryoetgan.io.archives import check_archive
 from cryoetgan.io.files import read_yaml
 from cryoetgan.io.volume_set import write_volume_set
 from cryoetgan.structures import read_structure
@@ -91,3 +94,31 @@ def test_a_preset_cannot_ask_for_a_network_beyond_any_memory(tmp_path, change):
     (tmp_path / "p.yaml").write_text(f"model: cyclegan\n{change}\n")
     with pytest.raises(UserError, match="less than or equal"):
         read_preset(str(tmp_path / "p.yaml"))
+
+
+def test_names_of_files_cannot_rewrite_the_terminal(process, tmp_path):
+    name = "t\x1b[2Jx.mrc"
+    done = process(
+        "densities", "import", name, "--voxel-size", 10, "--box", 8, "-o", "o.mrc", code=2
+    )
+    assert "\x1b" not in done.stderr
+    assert "\\x1b[2J" in done.stderr
+
+
+@pytest.mark.parametrize("content", ["[]", "1", '{"sample": {}}', '{"sample": [1]}', "[" * 9999])
+def test_records_of_another_kind_are_one_message(cryoetgan, tmp_path, content):
+    (tmp_path / "r.json").write_text(content)
+    (tmp_path / "d.csv").write_text("id,accepted,class\na,yes,\n")
+    words = ("particles", "purity", "d.csv", "--sample", "r.json", "-o", "p.json")
+    refused(cryoetgan(*words, code=2), "r.json")
+
+
+def test_an_array_file_that_unpacks_to_more_than_it_may_is_refused(tmp_path):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as made:
+        made.writestr("gain.npy", bytes(3_000_000))
+    check_archive(out, limit=3_000_000)
+    with pytest.raises(ValueError, match="unpack to more"):
+        check_archive(out, limit=2_999_999)
+    with pytest.raises(ValueError, match="unpack to more"):
+        check_archive(out)

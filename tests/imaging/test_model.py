@@ -157,7 +157,7 @@ def test_broken_files_are_named(known, tmp_path):
         with pytest.raises(UserError, match=word):
             load_model(path)
     path.write_text("[]")
-    with pytest.raises(UserError, match="not an imaging model"):
+    with pytest.raises(UserError, match="wanted keys and values"):
         load_model(path)
     beside.unlink()
     path.write_text(json.dumps(content))

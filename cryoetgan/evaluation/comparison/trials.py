@@ -22,7 +22,7 @@ from cryoetgan.evaluation.comparison.comparison_config import (
 from cryoetgan.evaluation.comparison.table import tabulate
 from cryoetgan.evaluation.labelled_sets import LabelledSet
 from cryoetgan.evaluation.metrics.precision_recall import f1_contributions
-from cryoetgan.io.files import read_json, sha256, write_json
+from cryoetgan.io.files import read_record, sha256, write_json
 from cryoetgan.io.star import COORDINATES, OTHER, read_star
 from cryoetgan.io.volume_set import stack_path
 from cryoetgan.progress import track
@@ -152,7 +152,7 @@ def run_comparison(
             ", ".join(unknown),
         )
     path = output / "runs.json"
-    known: dict[str, Any] = dict(read_json(path)) if path.exists() else {}
+    known: dict[str, Any] = read_record(path) if path.exists() else {}
     results: dict[tuple[str, ...], list[Any]] = {}
     for trial in track(list(_plan_trials(data)), "comparison"):
         own = replace(

@@ -1,6 +1,7 @@
 """Purity of a set, estimated from a blindly annotated sample; and an annotated test set."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,21 @@ def estimate_purity(sample: Sequence[Mapping[str, Any]], decisions: Decisions) -
     }
 
 
+def sample_of(record: Mapping[str, Any], path: Path) -> list[Mapping[str, Any]]:
+    """Return the sample of a gallery's record; raise `UserError` if it is not one."""
+    boxes = record.get("sample")
+    wanted = {"id": str, "class": str, "weight": int | float}
+    if not isinstance(boxes, list) or not boxes:
+        raise UserError(f"{path}: has no sample; give the record of a gallery with --sample")
+    for box in boxes:
+        known = isinstance(box, dict) and all(isinstance(box.get(k), t) for k, t in wanted.items())
+        if not (known and box["weight"] > 0):
+            raise UserError(
+                f"{path}: a box of its sample lacks {', '.join(wanted)}; make the gallery again"
+            )
+    return boxes
+
+
 def annotated_rows(
     sample: Sequence[Mapping[str, Any]], decisions: Decisions
 ) -> list[dict[str, Any]]:
@@ -89,11 +105,13 @@ def annotated_rows(
     rows = []
     for box in sample:
         name = decisions.get(box["id"], "")
-        if name and name != UNNAMED and len(box["place"]) == 3:
+        place = box.get("place")
+        placed = isinstance(place, list) and len(place) == 3 and "tomogram" in box
+        if name and name != UNNAMED and placed:
             rows.append(
                 {
                     "rlnTomoName": box["tomogram"],
-                    **dict(zip(COORDINATES, box["place"], strict=True)),
+                    **dict(zip(COORDINATES, place, strict=True)),
                     "cryoetganClass": name,
                     "cryoetganSplit": "test",
                     "cryoetganSource": "real",
