@@ -66,11 +66,13 @@ def find_prediction(structure: Any, path: Path) -> str:
     keys = [key for key in ("_exptl.method", "_struct.title", "_entry.id") if key in info]
     method = info.get("_exptl.method", "")
     texts = [path.name, structure.name, *(info[key] for key in keys), *structure.raw_remarks]
+    if method.strip() and not PREDICTORS.search(method):
+        return ""  # an experiment, whatever its title says
     for text in texts:
         found = PREDICTORS.search(text)
         if found:
             return found[0]
-    if method.strip() or not len(structure):
+    if not len(structure):
         return ""
     spreads = [
         np.ptp([atom.b_iso for atom in residue])
