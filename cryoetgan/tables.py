@@ -22,7 +22,7 @@ RENAMED = {"marks": "annotations", "marks_voxel_size": "annotations_voxel_size"}
 class ClassRow(Section):
     """One class of particles."""
 
-    class_: Name = Field(alias="class", description="Name: letters, digits, _ and -.")
+    class_: Name = Field(alias="class", description="Name: at most 80 letters, digits, _ and -.")
     source: str = Field(
         description="A PDB id (4v6x), a structure file (PDB, mmCIF, gz), a density map (MRC), "
         "`phantom:NAME`, or `membrane`."
@@ -85,7 +85,7 @@ class ClassRow(Section):
 class TomogramRow(Section):
     """One tomogram."""
 
-    tomogram: Name = Field(description="Name: letters, digits, _ and -.")
+    tomogram: Name = Field(description="Name: at most 80 letters, digits, _ and -.")
     path: str = Field(
         description="MRC file, URL, `emdb:1234`, `empiar:10045/data/x.rec`, `portal:tomogram/1`, "
         "`copick:config.json?run=R` (`cryoetgan tomograms list` writes such rows), or `simulate`."
