@@ -112,10 +112,10 @@ class Densities(Section):
 class Tomograms(Section):
     """The user's tomograms, or simulated tomograms with ground truth."""
 
-    table: str = Field(
+    table: str | None = Field(
         "config/tomograms.tsv",
         description="Table of tomograms: path, geometry, contrast. The path `simulate` simulates a "
-        "tomogram with ground truth.",
+        "tomogram with ground truth. Empty: none, if particles.table names subtomograms.",
     )
     shape: tuple[Count, Count, Count] = Field(
         (192, 192, 80), description="x, y, z in voxels of simulated and synthetic tomograms."
@@ -145,6 +145,11 @@ class Tomograms(Section):
 class Particles(Section):
     """Picking, scoring, selection, extraction: the subtomogram domain S."""
 
+    table: str | None = Field(
+        None,
+        description="Table of subtomograms that other programs extracted, a set in each row. They "
+        "join the particles of the tomograms, or replace tomograms if tomograms.table is empty.",
+    )
     picker: Literal["dog", "match"] = Field(
         "dog",
         description="`dog`: Difference of Gaussians. `match`: template matching of the whole "
@@ -373,6 +378,17 @@ class Config(Section):
                 f"densities.resolution is {self.densities.resolution:g} A, below twice "
                 f"densities.voxel_size ({self.densities.voxel_size:g} A); raise it to "
                 f"{2 * self.densities.voxel_size:g} or more"
+            )
+        if self.tomograms.table is None and self.particles.table is None:
+            raise ValueError(
+                "tomograms.table and particles.table are both empty; name a table of tomograms, or of "
+                "sets of subtomograms"
+            )
+        has_tomograms = self.tomograms.table is not None or self.tomograms.synthetic
+        if "copick" in self.export.formats and not has_tomograms:
+            raise ValueError(
+                "export.formats has copick, which holds tomograms, but tomograms.table is empty; set "
+                "tomograms.synthetic to 1 or more, or export relion and plain"
             )
         if self.tomograms.synthetic and not self.imaging.fit:
             raise ValueError(

@@ -1,9 +1,10 @@
-"""The two tables of a run, tab-separated: classes and tomograms."""
+"""The tables of a run, tab-separated: classes, tomograms, sets of subtomograms."""
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
@@ -15,6 +16,9 @@ from cryoetgan.tomograms.sources.addresses import is_remote
 
 Name = Annotated[str, Field(pattern=NAME)]
 Tilt = Annotated[float, Field(ge=-90, le=90)]
+CLASSES = r"^[A-Za-z0-9_-]+(=[A-Za-z0-9_-]+(,[A-Za-z0-9_-]+=[A-Za-z0-9_-]+)*)?$"
+"""Pattern of a class, or of pairs `old=new` separated by commas."""
+FIRST_COLUMNS = ("tomogram", "name", "path")
 RENAMED = {"marks": "annotations", "marks_voxel_size": "annotations_voxel_size"}
 """Columns of early tables, and their names today."""
 
@@ -82,14 +86,9 @@ class ClassRow(Section):
         return "pdb"
 
 
-class TomogramRow(Section):
-    """One tomogram."""
+class RecordedRow(Section):
+    """How a tomogram, or the tomograms of a set of subtomograms, were recorded."""
 
-    tomogram: Name = Field(description="Name: at most 80 letters, digits, _ and -.")
-    path: str = Field(
-        description="MRC file, URL, `emdb:1234`, `empiar:10045/data/x.rec`, `portal:tomogram/1`, "
-        "`copick:config.json?run=R` (`cryoetgan tomograms list` writes such rows), or `simulate`."
-    )
     voxel_size: Positive | None = Field(None, description="Angstrom; overrides a wrong header.")
     tilt_low: Tilt = Field(description="Lowest tilt, degrees.")
     tilt_high: Tilt = Field(description="Highest tilt, degrees.")
@@ -121,6 +120,25 @@ class TomogramRow(Section):
         "all",
         description="Name of the microscope session, shared by its tomograms. "
         "`translation.per_group` trains one network per group.",
+    )
+
+    @model_validator(mode="after")
+    def _tilts(self) -> "RecordedRow":
+        if self.tilt_low >= self.tilt_high:
+            raise ValueError(
+                f"tilt_low is {self.tilt_low:g} and tilt_high is {self.tilt_high:g}; "
+                "tilt_low must be smaller"
+            )
+        return self
+
+
+class TomogramRow(RecordedRow):
+    """One tomogram."""
+
+    tomogram: Name = Field(description="Name: at most 80 letters, digits, _ and -.")
+    path: str = Field(
+        description="MRC file, URL, `emdb:1234`, `empiar:10045/data/x.rec`, `portal:tomogram/1`, "
+        "`copick:config.json?run=R` (`cryoetgan tomograms list` writes such rows), or `simulate`."
     )
     annotations: str | None = Field(
         None,
@@ -154,15 +172,6 @@ class TomogramRow(Section):
             raise ValueError("is empty; give an MRC file or 'simulate'")
         return value
 
-    @model_validator(mode="after")
-    def _tilts(self) -> "TomogramRow":
-        if self.tilt_low >= self.tilt_high:
-            raise ValueError(
-                f"tilt_low is {self.tilt_low:g} and tilt_high is {self.tilt_high:g}; "
-                "tilt_low must be smaller"
-            )
-        return self
-
     @property
     def is_remote(self) -> bool:
         """Whether the tomogram is downloaded instead of read from a file."""
@@ -173,8 +182,64 @@ class TomogramRow(Section):
         """Whether the tomogram is simulated instead of imported."""
         return self.path == "simulate"
 
+    @property
+    def is_imported(self) -> bool:
+        """Whether the tomogram is imported from a file or an address."""
+        return not self.is_simulated
 
-Row = TypeVar("Row", ClassRow, TomogramRow)
+    @property
+    def is_set(self) -> bool:
+        """Whether the row is a set of subtomograms."""
+        return False
+
+
+class SubtomogramRow(RecordedRow):
+    """One set of subtomograms that another program extracted."""
+
+    name: Name = Field(description="Name: at most 80 letters, digits, _ and -.")
+    path: str = Field(
+        description="STAR file (RELION 3 to 5, Warp, M), Dynamo table, motive list (EM), CSV, MRC stack of "
+        "volumes, or a folder of volumes."
+    )
+    class_: Annotated[str, Field(pattern=CLASSES)] | None = Field(
+        None,
+        alias="class",
+        description="Class of all boxes, or names for the classes in the file: "
+        "`1=ribosome,2=proteasome`. Such boxes are kept whatever their score. Empty: the file's "
+        "classes; boxes without a class are classified and selected by their scores.",
+    )
+    flip_hand: bool = Field(
+        False, description="Mirror the boxes along z, if their hand is wrong (yes or no)."
+    )
+
+    @field_validator("path")
+    @classmethod
+    def _path(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("is empty; give a file or folder")
+        return value
+
+    @property
+    def tomogram(self) -> str:
+        """The name, as tomograms have one."""
+        return self.name
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes given in the table: one name, or pairs `old=new`."""
+        return self.class_.split(",") if self.class_ else []
+
+    annotations: ClassVar[None] = None
+    annotations_voxel_size: ClassVar[None] = None
+    mask: ClassVar[None] = None
+    is_simulated: ClassVar[bool] = False
+    is_remote: ClassVar[bool] = False
+    is_imported: ClassVar[bool] = False
+    is_set: ClassVar[bool] = True
+
+
+Row = TypeVar("Row", ClassRow, TomogramRow, SubtomogramRow)
+Image = TomogramRow | SubtomogramRow
 
 
 def read_classes(path: Path) -> list[ClassRow]:
@@ -185,6 +250,35 @@ def read_classes(path: Path) -> list[ClassRow]:
 def read_tomograms(path: Path) -> list[TomogramRow]:
     """Read the table of tomograms. If no row has a split, the last one is for testing."""
     rows = _read(path, TomogramRow, "tomogram")
+    return [row for row in _split(rows, path) if isinstance(row, TomogramRow)]
+
+
+def read_images(tomograms: Path | None, subtomograms: Path | None) -> list[Image]:
+    """Read the tables of tomograms and of sets of subtomograms; each may be absent.
+
+    If no row of either has a split, the last one is for testing.
+    """
+    rows: list[Image] = []
+    if tomograms is not None:
+        rows += _read(tomograms, TomogramRow, "tomogram")
+    if subtomograms is not None:
+        sets = _read(subtomograms, SubtomogramRow, "name")
+        for row in sets:
+            if row.name in {one.tomogram for one in rows}:
+                raise UserError(
+                    f"{subtomograms}: {row.name} is the name of a tomogram, too; rename it"
+                )
+        paths = [row.path for row in sets]
+        if twice := sorted({path for path in paths if paths.count(path) > 1}):
+            raise UserError(f"{subtomograms}: {twice[0]} is named twice; keep one row")
+        rows += sets
+    path = subtomograms if tomograms is None else tomograms
+    return _split(rows, path) if path is not None else []
+
+
+def _split(rows: Sequence[Image], path: Path) -> list[Image]:
+    """Return rows with splits, and check that there are data for training and testing."""
+    rows = list(rows)
     if len(rows) > 1 and all(row.split is None for row in rows):
         splits = ["train"] * (len(rows) - 1) + ["test"]
         if len(rows) > 3:
@@ -194,8 +288,8 @@ def read_tomograms(path: Path) -> list[TomogramRow]:
     lacking = {"train", "test"} - given
     if lacking and (len(given) > 1 or "train" in lacking):
         raise UserError(
-            f"{path}: no tomogram has split {' or '.join(sorted(lacking))}, only "
-            f"{', '.join(sorted(given))}; mark tomograms for both train and test, or leave the column "
+            f"{path}: no row has split {' or '.join(sorted(lacking))}, only "
+            f"{', '.join(sorted(given))}; mark rows for both train and test, or leave the column "
             "empty"
         )
     return rows
@@ -236,6 +330,7 @@ def _row(path: Path, number: int, raw: dict[str, str], model: type[Row]) -> Row:
 
 def columns(model: type[BaseModel]) -> list[tuple[str, str]]:
     """Return the columns of a table with their descriptions, for the documentation."""
-    return [
+    found = [
         (field.alias or name, field.description or "") for name, field in model.model_fields.items()
     ]
+    return sorted(found, key=lambda column: column[0] not in FIRST_COLUMNS)

@@ -11,12 +11,13 @@ from pydantic import BaseModel
 
 from cryoetgan.config import Config
 from cryoetgan.io.files import write_text
-from cryoetgan.tables import ClassRow, TomogramRow, columns
+from cryoetgan.tables import ClassRow, SubtomogramRow, TomogramRow, columns
 
 MODELS: dict[str, type[BaseModel]] = {
     "config": Config,
     "classes": ClassRow,
     "tomograms": TomogramRow,
+    "subtomograms": SubtomogramRow,
 }
 HEAD = """# Configuration
 
@@ -65,7 +66,7 @@ def _readme() -> Iterator[str]:
     yield HEAD
     yield "## Keys\n"
     yield from _keys(Config, "")
-    for name, model in (("classes", ClassRow), ("tomograms", TomogramRow)):
+    for name, model in [*MODELS.items()][1:]:
         yield f"\n## Table of {name}\n{TABLE_HEAD}"
         yield from (f"| `{column}` | {text} |" for column, text in columns(model))
 

@@ -28,7 +28,7 @@ from cryoetgan.evaluation.labelled_sets import (
 from cryoetgan.io import mrc, star
 from cryoetgan.io.files import check_exists, provenance, read_json, sha256, write_json, write_text
 from cryoetgan.io.star import COORDINATES, OTHER, class_name
-from cryoetgan.io.volume_set import stack_path
+from cryoetgan.io.volume_set import open_tomogram, stack_path
 from cryoetgan.particles.template_search import TemplateSearch
 from cryoetgan.seeds import rng
 
@@ -177,7 +177,7 @@ def measure(
 def hand(
     picks: Annotated[Path, typer.Argument(help="STAR of picks, or of `particles score`.")],
     output: Output,
-    tomogram: Annotated[Path, typer.Option(help="The tomogram that holds them, MRC.")],
+    tomogram: Annotated[Path, typer.Option(help="Their tomogram, MRC; or a set, STAR.")],
     search: TemplateSearch,
     fdr: Annotated[
         float, typer.Option(help="Of scores: the rate to which ranks are judged.")
@@ -194,7 +194,7 @@ def hand(
     from cryoetgan.evaluation import hand as hands
     from cryoetgan.particles.matching.template import SearchOptions
 
-    volume = mrc.read_tomogram(tomogram)
+    volume = open_tomogram(tomogram)
     options = SearchOptions(**search.resolve(tomogram, volume.voxel_size))
     maps = mrc.read_maps(search.template, volume.voxel_size, tomogram)
     table = star.read_star(picks, COORDINATES).particles

@@ -177,7 +177,10 @@ def add_other(
 
 
 def _apart(table: Any, crops: Any, distance: float) -> NDArray[np.bool_]:
-    """Return which rows `(N,)` lie in a tomogram of the crops, and `distance` voxels from each."""
+    """Return which rows `(N,)` lie in a tomogram of the crops, and `distance` voxels from each.
+
+    Boxes with random phases show no particle, wherever they are.
+    """
     from scipy.spatial import cKDTree
 
     if not {"rlnTomoName", *COORDINATES} <= set(table) & set(crops):
@@ -188,6 +191,8 @@ def _apart(table: Any, crops: Any, distance: float) -> NDArray[np.bool_]:
         if len(rows):
             places = table[COORDINATES].to_numpy(float)[rows]
             apart[rows] = cKDTree(part[COORDINATES].to_numpy(float)).query(places)[0] > distance
+    if "cryoetganPhases" in table:
+        apart |= (table["cryoetganPhases"] == "random").to_numpy()
     return apart
 
 

@@ -30,7 +30,7 @@ class ExclusionMask:
     It is indexed like an array of bool: `excluded[z0:z1, y0:y1, x0:x1]`. Data and mask are
     `(z, y, x)`; the mask is not zero in regions that the user excludes.
 
-    An imported tomogram marks its voxels without data with the value 0 (`marks` True), or has none
+    In an imported tomogram, voxels without data have the value 0 (`labelled` True), or there are none
     (False). In other tomograms (None), padding is found by its constant grey value, which reaches
     a face of the volume. Interpolation may have mixed it with the voxels around it, up to `margin`.
     """
@@ -40,12 +40,12 @@ class ExclusionMask:
         data: NDArray[np.generic],
         mask: NDArray[np.generic] | None = None,
         margin: int = 2,
-        marks: bool | None = None,
+        labelled: bool | None = None,
     ) -> None:
-        self.data, self.mask, self.margin, self.marks = data, mask, margin, marks
+        self.data, self.mask, self.margin, self.labelled = data, mask, margin, labelled
         self.tolerance = 0.0
-        self.levels: list[float] = [0.0] if marks else []
-        if marks is None:
+        self.levels: list[float] = [0.0] if labelled else []
+        if labelled is None:
             # padding rarely fills the central section
             section = np.asarray(data[data.shape[0] // 2], np.float32)
             finite = section[np.isfinite(section)]
@@ -67,7 +67,7 @@ class ExclusionMask:
         out = np.zeros(shape, bool)
         if self.mask is not None:
             out |= self.mask[block] != 0
-        if self.marks:
+        if self.labelled:
             out |= self.data[block] == 0
         elif self.levels:
             out |= self._find_padding(low, shape)
@@ -120,14 +120,14 @@ class ExclusionMask:
 
 
 def excluded_voxels(volume: Volume, mask: NDArray[np.generic] | None = None) -> ExclusionMask:
-    """Return the excluded voxels of a tomogram, with those of a mask `(z, y, x)` if any."""
-    return ExclusionMask(volume.data, mask, marks=volume.marks_no_data)
+    """Return the excluded voxels of a tomogram; a mask `(z, y, x)` adds its own."""
+    return ExclusionMask(volume.data, mask, labelled=volume.marks_no_data)
 
 
 def find_gaps(block: Floats) -> NDArray[np.bool_]:
     """Return the regions of a block `(z, y, x)` that are not finite, without specks.
 
-    The block's border counts as that of a region.
+    What lies beyond the block counts as not finite.
     """
     broken = ~np.isfinite(block)
     if not broken.any():

@@ -19,6 +19,7 @@ from cryoetgan.physics.acquisition import Acquisition, optics_row
 from cryoetgan.physics.coordinates import centre_offsets
 from cryoetgan.physics.geometry import centres_inside, clip_box, own_part
 from cryoetgan.progress import log, track
+from cryoetgan.seeds import rng
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,6 +136,15 @@ def _window(edge: int) -> NDArray[np.float32]:
     return (line[:, None, None] * line[:, None] * line).astype(np.float32)
 
 
+def randomise_phases(box: Floats, random: np.random.Generator) -> NDArray[np.float32]:
+    """Return noise `(z, y, x)` with the power spectrum and the mean of a box."""
+    noise = fft.rfftn(random.standard_normal(box.shape))
+    amplitude = np.abs(fft.rfftn(np.asarray(box, float)))
+    spectrum = noise / np.maximum(np.abs(noise), 1e-30) * amplitude
+    spectrum[0, 0, 0] = box.sum(dtype=float)
+    return np.asarray(fft.irfftn(spectrum, box.shape), np.float32)
+
+
 def extract_boxes(
     volume: NDArray[np.generic], coordinates: Floats, box: int
 ) -> Iterator[NDArray[np.float32]]:
@@ -233,6 +243,8 @@ def write_boxes(
                     f"{row['rlnTomoName']}: the box at {place} holds voxels that are not finite "
                     "numbers. Import the tomogram with 'cryoetgan tomograms import', or repair it"
                 )
+            if row.get("cryoetganPhases") == "random":
+                boxed = randomise_phases(boxed, rng(0, "particles", "phases", row["cryoetganId"]))
             writer.add(boxed, row)
             if number % BOXES_PER_RELEASE == 0:
                 release_pages(data)

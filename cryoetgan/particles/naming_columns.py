@@ -2,9 +2,9 @@
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cryoetgan.errors import UserError, suggest
 from cryoetgan.tomograms.specimens import match_tomogram, plain_name
@@ -122,6 +122,12 @@ def rows_of_tomogram(table: "pd.DataFrame", tomogram: str, path: Path) -> "pd.Da
         f"{path}: has no row of tomogram {tomogram}; its column {columns[0]} names "
         f"{list_names(list(names))}{suggest(tomogram, set(names))}; rename the tomogram or the rows"
     )
+
+
+def classes_of_numbers(numbers: Iterable[Any]) -> dict[str, list[str]]:
+    """Return the column of classes for class numbers: `class_1`; empty if all numbers are equal."""
+    values = [int(float(n)) for n in numbers]
+    return {"cryoetganClass": [f"class_{n}" for n in values]} if len(set(values)) > 1 else {}
 
 
 def check_run(name: str | None, tomogram: str, path: Path) -> None:

@@ -13,8 +13,8 @@ from cryoetgan.config import Config, load
 from cryoetgan.machine import gpu_names, memory_bytes, run_program
 from cryoetgan.progress import log
 from cryoetgan.setup.cost import estimate
-from cryoetgan.setup.inputs import Finding, check_inputs
-from cryoetgan.tables import read_classes, read_tomograms
+from cryoetgan.setup.inputs import Finding, check_inputs, set_problems
+from cryoetgan.tables import SubtomogramRow, TomogramRow, read_classes, read_images
 
 PACKAGES = ["torch", "gemmi", "matplotlib", "jinja2", "snakemake"]
 OLDEST_CONDA = (24, 7, 1)
@@ -41,7 +41,10 @@ def examine(*paths: Path) -> dict[str, Any]:
         log.warning("%s: %s", cache.what, cache.detail)
     config = load(*paths)
     classes = read_classes(_find_table(config.structures.table, paths[0]))
-    tomograms = read_tomograms(_find_table(config.tomograms.table, paths[0]))
+    tables = config.tomograms.table, config.particles.table
+    images = read_images(*(_find_table(name, paths[0]) if name else None for name in tables))
+    tomograms = [row for row in images if isinstance(row, TomogramRow)]
+    sets = [row for row in images if isinstance(row, SubtomogramRow)]
     gpu = _check_gpu()
     findings = [
         Finding("python", "ok", platform.python_version()),
@@ -52,6 +55,7 @@ def examine(*paths: Path) -> dict[str, Any]:
         _check_slurm(),
         cache,
         *check_inputs(config, classes, tomograms),
+        *(Finding("input", "missing", text) for text in set_problems(config, sets)),
     ]
     cost = estimate(config, classes, tomograms, gpu=gpu.state == "ok" and config.device != "cpu")
     findings += [_check_disk(cost["disk_gb"]), _check_memory(cost["memory_gb"])]

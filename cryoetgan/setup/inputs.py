@@ -10,7 +10,7 @@ from cryoetgan.config import Config
 from cryoetgan.errors import UserError
 from cryoetgan.io.files import read_yaml
 from cryoetgan.io.mrc_header import VOXEL_SIZE_TOLERANCE, image_stack_signs, read_header
-from cryoetgan.tables import ClassRow, TomogramRow, read_tomograms
+from cryoetgan.tables import ClassRow, SubtomogramRow, TomogramRow, read_images
 from cryoetgan.tomograms.specimens import find_alike_files, find_repeated
 
 BOX_OVER_PARTICLE = 1.3, 2.0
@@ -165,19 +165,52 @@ def run_problems(config: Config, find: Find = Path) -> Iterator[str]:
     results = Path(f"results/{config.run}")
     saved = results / "config.yaml"
     try:
-        before = read_yaml(saved).get("tomograms") if saved.is_file() else None
-        table = Path(find(before["table"])) if isinstance(before, dict) else None
-        now = Path(find(config.tomograms.table))
-        if table is None or not table.is_file() or table.resolve() == now.resolve():
+        content = read_yaml(saved) if saved.is_file() else {}
+        named = [(content.get(key) or {}).get("table") for key in ("tomograms", "particles")]
+        now = [config.tomograms.table, config.particles.table]
+        tables = [[Path(find(name)) if name else None for name in names] for names in (named, now)]
+        before, after = tables
+        if not any(before) or not all(path.is_file() for path in before if path):
             return
-        rows = [{(row.tomogram, row.path) for row in read_tomograms(path)} for path in (table, now)]
-    except (UserError, KeyError, TypeError):
+        if [path and path.resolve() for path in before] == [p and p.resolve() for p in after]:
+            return
+        rows = [{(row.tomogram, row.path) for row in read_images(*pair)} for pair in tables]
+    except (UserError, AttributeError, TypeError):
         return  # the results or the table are damaged: other checks say so
     if not rows[0] & rows[1]:
+        old, new = (", ".join(str(path) for path in pair if path) for pair in tables)
         yield (
-            f"{results}: holds the results of the tomograms in {table}, and this run would overwrite "
-            f"them with results of {now}. Set another `run`, or delete the folder"
+            f"{results}: holds the results of the tomograms in {old}, and this run would overwrite "
+            f"them with results of {new}. Set another `run`, or delete the folder"
         )
+
+
+def set_problems(
+    config: Config, sets: Sequence[SubtomogramRow], find: Find = Path
+) -> Iterator[str]:
+    """Yield the problems of sets of subtomograms: files that are absent, boxes that are too small."""
+    from cryoetgan.particles.subtomograms.box_files import open_box_file
+    from cryoetgan.particles.subtomograms.import_boxes import BoxGrid, choose_voxel_size
+    from cryoetgan.particles.subtomograms.listings import FILE, list_boxes, name_classes
+
+    size, box = config.densities.voxel_size, config.densities.box
+    for row in sets:
+        try:
+            listing = list_boxes(expand_path(str(find(row.path))))
+            name_classes(listing.table, row.classes)
+            first = open_box_file(listing.table[FILE].iloc[0])
+            given = choose_voxel_size(listing, first, row.voxel_size, size)
+            edge = first.boxes.shape[-1]
+            grid = BoxGrid(edge=edge, input_voxel_size=given, voxel_size=size)
+        except UserError as error:
+            yield f"subtomograms {row.name}: {error}"
+            continue
+        if grid.box < box:
+            yield (
+                f"subtomograms {row.name}: boxes of {edge} voxels of {given:.4g} A have {grid.box} "
+                f"at {size:g} A, fewer than densities.box: {box}; set {grid.box // 4 * 4} or less, "
+                "or extract larger boxes"
+            )
 
 
 def refuse_unsafe_tables(config: Config, tomograms: Sequence[TomogramRow], find: Find) -> None:

@@ -229,7 +229,8 @@ class EvaluationPlan:
     def comparison_sets(self) -> dict[str, str]:
         """Return the volume sets of `snakemake comparison` by name."""
         plan, fit = self.plan, self.plan.config.imaging.fit
-        names = [f"comparison/{name}" for name in (ABLATED_SETS if fit else ())]
+        ablated = [n for n in ABLATED_SETS if n != "real_background" or plan.background]
+        names = [f"comparison/{name}" for name in (ablated if fit else ())]
         compared = [name for name in plan.conventional_snrs() if "/" in name]
         names = [name for name in compared if not name.endswith("_other")] + names
         sets = {Path(name).name: plan.results(f"imaging/{name}.star") for name in names}

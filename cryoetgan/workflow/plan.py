@@ -11,7 +11,7 @@ from typing import Any
 from cryoetgan.config import Config
 from cryoetgan.config import check as check_config
 from cryoetgan.errors import UserError
-from cryoetgan.tables import ClassRow, TomogramRow, read_classes, read_tomograms
+from cryoetgan.tables import ClassRow, Image, TomogramRow, read_classes, read_images
 from cryoetgan.workflow.evaluation import EvaluationPlan
 from cryoetgan.workflow.shell_options import format_options, section_options
 from cryoetgan.workflow.translation import TranslationPlan
@@ -56,9 +56,10 @@ class Plan:
     Attributes
     ----------
     classes, tomograms : dict
-        Rows of the two tables by name.
-    simulated, annotated, training : list of str
-        Tomograms that the run simulates; with annotations or truth; with picks to train on.
+        Rows of the tables by name; sets of subtomograms count as tomograms (`is_set`).
+    simulated, annotated, training, background : list of str
+        Tomograms that the run simulates; with annotations or truth; with picks to train on; of
+        these, whole tomograms, which have background.
     groups : dict
         Training tomograms of each microscope group.
     split_by_blocks : bool
@@ -82,13 +83,16 @@ class Plan:
         self.root = root
         self.config: Config = check_config(dict(content), "config")
         classes = read_classes(Path(self.find(self.config.structures.table)))
-        rows = read_tomograms(Path(self.find(self.config.tomograms.table)))
+        tables = self.config.tomograms.table, self.config.particles.table
+        rows = read_images(*(Path(self.find(name)) if name else None for name in tables))
         self.classes: dict[str, ClassRow] = {row.class_: row for row in classes}
-        self.tomograms: dict[str, TomogramRow] = {row.tomogram: row for row in rows}
+        self.tomograms: dict[str, Image] = {row.tomogram: row for row in rows}
+        self.tomogram_rows = [row for row in rows if isinstance(row, TomogramRow)]
         self._check_paths()
         self.simulated = [row.tomogram for row in rows if row.is_simulated]
         self.annotated = [row.tomogram for row in rows if row.is_simulated or row.annotations]
         self.training = [row.tomogram for row in rows if row.split in ("train", None)]
+        self.background = [name for name in self.training if not self.tomograms[name].is_set]
         self.groups: dict[str, list[str]] = {}
         for name in self.training:
             self.groups.setdefault(self.tomograms[name].group, []).append(name)
@@ -150,7 +154,24 @@ class Plan:
 
     def tomograms_picked_by(self, picker: str) -> str:
         """Return a wildcard constraint: all tomograms if this is the picker, else none."""
-        return one_of(self.tomograms if self.config.particles.picker == picker else ())
+        names = [row.tomogram for row in self.tomogram_rows]
+        return one_of(names if self.config.particles.picker == picker else ())
+
+    def image(self, name: str) -> str:
+        """Return the imported or simulated tomogram, or the imported set of subtomograms."""
+        if self.tomograms[name].is_set:
+            return self.results(f"particles/sets/{name}.star")
+        return self.results(f"tomograms/{name}.mrc")
+
+    def images(self, names: Iterable[str]) -> list[str]:
+        """Return tomograms and sets, with the stacks of the sets, as inputs of a rule."""
+        stars = [self.image(name) for name in names]
+        return stars + [stack(path) for path in stars if path.endswith(".star")]
+
+    def picks_of(self, name: str) -> list[str]:
+        """Return the picks of a tomogram; a set has none but its boxes."""
+        is_set = self.tomograms[name].is_set
+        return [] if is_set else [self.results(f"particles/{name}_picks.star")]
 
     def mask(self, tomogram: str) -> str | None:
         """Return the mask of the excluded regions of a tomogram, if its row names one."""
@@ -224,17 +245,37 @@ class Plan:
             beam_axis=row.beam_axis,
         )
 
+    def set_options(self, name: str) -> str:
+        """Return how the files of a set of subtomograms are read."""
+        row = self.tomograms[name]
+        if isinstance(row, TomogramRow):
+            return ""
+        return format_options(
+            input_voxel_size=row.voxel_size,
+            contrast=row.contrast,
+            tilt_axis=row.tilt_axis,
+            beam_axis=row.beam_axis,
+            flip_hand=row.flip_hand,
+            class_=row.classes,
+        )
+
+    def tilts(self, name: str) -> tuple[float, float]:
+        """Return the tilt range of a tomogram or an imported set, which may be mirrored."""
+        row = self.tomograms[name]
+        if not isinstance(row, TomogramRow) and row.flip_hand:
+            return -row.tilt_high, -row.tilt_low
+        return row.tilt_low, row.tilt_high
+
     def tilt_options(self, tomogram: str) -> str:
         """Return the tilt range of a tomogram."""
-        row = self.tomograms[tomogram]
-        return format_options(tilts=(row.tilt_low, row.tilt_high))
+        return format_options(tilts=self.tilts(tomogram))
 
     def optics_options(self, tomogram: str, default_defocus: float | None = None) -> str:
         """Return the optics of a tomogram; an unknown defocus takes the default, if any."""
         row = self.tomograms[tomogram]
         columns = ("voltage", "cs", "amplitude_contrast", "ctf")
         return format_options(
-            tilts=(row.tilt_low, row.tilt_high),
+            tilts=self.tilts(tomogram),
             **{name: getattr(row, name) for name in columns},
             defocus=row.defocus if row.defocus is not None else default_defocus,
         )
@@ -285,12 +326,18 @@ class Plan:
             per_group=self.config.imaging.per_group,
         )
 
+    def ablation_models(self, kind: str) -> str:
+        """Return the models of an ablation: real background needs tomograms, sets have none."""
+        if kind.startswith("real_background"):
+            return format_options(model=[self.models[name] for name in self.background])
+        return format_options(model=self.training_models)
+
     def background_options(self) -> str:
         """Return the tomograms, picks and masks that real background is cut from."""
-        masks = ((name, self.mask(name)) for name in self.training)
+        masks = ((name, self.mask(name)) for name in self.background)
         return format_options(
-            tomogram=[self.results(f"tomograms/{name}.mrc") for name in self.training],
-            particles=[self.results(f"particles/{name}_picks.star") for name in self.training],
+            tomogram=[self.image(name) for name in self.background],
+            particles=[path for name in self.background for path in self.picks_of(name)],
             mask=[f"{name}={path}" for name, path in masks if path],
         )
 

@@ -16,9 +16,9 @@ from typing import get_args
 from pydantic import BaseModel, ValidationError
 
 from cryoetgan.config import Config, check, load
-from cryoetgan.tables import ClassRow, TomogramRow, columns
+from cryoetgan.tables import ClassRow, SubtomogramRow, TomogramRow, columns
 
-TABLES = {"structures.table", "tomograms.table"}
+TABLES = {"structures.table", "tomograms.table", "particles.table"}
 TEXTS = {
     # other values of keys that name something
     "run": "another",
@@ -42,7 +42,8 @@ TOMOGRAMS = {
     "imported": RANGE | OWN_FILES,
     "online": RANGE | {"path": "emdb:1234", "split": "test"},
 }
-FILES = "own.cif mapped.mrc in.mrc other.mrc in.csv other.csv m.mrc n.mrc prior.star another.star"
+SETS = {"given": RANGE | {"path": "set.star", "class": "own", "group": "g"}}
+FILES = "set.star less.star own.cif mapped.mrc in.mrc other.mrc in.csv other.csv m.mrc n.mrc prior.star another.star"
 CELLS = {
     # other values of a row's cells: together, of all columns
     "phantom": "class=renamed source=phantom:hexamer",
@@ -53,6 +54,12 @@ CELLS = {
     "ctf=phase-flipped contrast=bright group=h annotations=other.csv annotations_voxel_size=5 "
     "mask=n.mrc",
 }
+SET_CELLS = (
+    "name=renamed path=less.star class=1=own flip_hand=yes voxel_size=7.5 tilt_low=-50 tilt_high=50 "
+    "tilt_step=2 tilt_axis=x beam_axis=y voltage=200 cs=2.0 amplitude_contrast=0.1 defocus=3 "
+    "ctf=phase-flipped contrast=bright group=h split=test"
+)
+"""Other values of all columns of the set."""
 
 
 @dataclass(frozen=True)
@@ -171,10 +178,12 @@ def words_of(annotation):
     return [w for part in parts for w in ([part] if isinstance(part, str) else words_of(part))]
 
 
-def write_tables(folder, *tables):
-    """Write the tables of classes and of tomograms."""
-    for name, model, rows in zip(
-        ("class", "tomogram"), (ClassRow, TomogramRow), tables, strict=True
+def write_tables(folder, classes, tomograms, sets=None):
+    """Write the tables of classes, tomograms and sets of subtomograms."""
+    for name, model, rows in (
+        ("class", ClassRow, classes),
+        ("tomogram", TomogramRow, tomograms),
+        ("name", SubtomogramRow, sets or SETS),
     ):
         heading = [column for column, _ in columns(model)]
         lines = [[({name: row} | rows[row]).get(column, "") for column in heading] for row in rows]
@@ -183,7 +192,14 @@ def write_tables(folder, *tables):
 
 
 def table_edits():
-    """Yield the edits of all columns, an added class and an added tomogram: name, both tables."""
+    """Yield the edits of all columns, an added class and an added tomogram: name, the tables."""
+    for column, value in (cell.split("=", 1) for cell in SET_CELLS.split()):
+        row = (
+            {value: SETS["given"]}
+            if column == "name"
+            else {"given": SETS["given"] | {column: value}}
+        )
+        yield f"set {column}", (CLASSES, TOMOGRAMS, row)
     for row, cells in CELLS.items():
         for column, value in (cell.split("=") for cell in cells.split()):
             tables = CLASSES, TOMOGRAMS
@@ -204,6 +220,7 @@ def example(folder):
     write_tables(folder, CLASSES, TOMOGRAMS)
     content = Config().model_dump(mode="json")
     content["structures"]["table"], content["tomograms"]["table"] = "class.tsv", "tomogram.tsv"
+    content["particles"]["table"] = "name.tsv"
     content["densities"]["prior"], content["particles"]["curation"] = "prior.star", "decisions"
     content["export"]["formats"] = ["relion", "copick", "plain"]
     content["tomograms"]["synthetic"] = 2

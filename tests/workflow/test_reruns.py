@@ -9,13 +9,13 @@ import pytest
 import yaml
 
 from cryoetgan.config import Config, check, load
-from cryoetgan.tables import ClassRow, TomogramRow, columns
+from cryoetgan.tables import ClassRow, SubtomogramRow, TomogramRow, columns
 from tests.conftest import ROOT
 from tests.workflow import replan
 from tests.workflow.conftest import TINY
 
 OTHER_STAGES = {
-    "densities.voxel_size": {"tomograms"},
+    "densities.voxel_size": {"tomograms", "particles"},
     "densities.box": {"particles"},
     "tomograms.synthetic": {"imaging", "export", "report"},
     "imaging.fit": {"evaluation", "export", "report"},
@@ -37,6 +37,10 @@ OTHER_STAGES = {
     **{f"column {name}": {"imaging"} for name in ("voltage", "cs", "amplitude_contrast")},
     **{f"column {name}": {"imaging"} for name in ("defocus", "ctf")},
     **{f"column annotations{name}": {"particles"} for name in ("", "_voxel_size")},
+    "set name": {"imaging", "evaluation", "export", "report"},
+    **{f"set {name}": {"imaging"} for name in ("voltage", "cs", "amplitude_contrast")},
+    **{f"set {name}": {"imaging"} for name in ("defocus", "ctf", "split")},
+    **{f"set {name}": {"imaging", "evaluation"} for name in ("tilt_low", "tilt_high", "flip_hand")},
 }
 """Stages beside a key's own whose rules read it: their inputs or sizes depend on it."""
 STAGE = {
@@ -95,6 +99,7 @@ def test_each_key_and_column_is_read_by_the_rules_of_its_stage(edits):
         if name.startswith("added") or name in ("seed", "device"):
             continue
         own = STAGE.get(name, "tomograms") if name.startswith("column") else name.split(".")[0]
+        own = "particles" if name.startswith("set ") else own
         stages = {rule.split("_")[0] for rule in rules(edited)}
         if not stages <= {own, *OTHER_STAGES.get(name, ())}:
             wrong[name] = sorted(rules(edited))
@@ -117,6 +122,7 @@ def test_every_key_and_column_is_edited(edits):
             assert check(replan.edit(config, key), key) != config
     names = {name for model in (ClassRow, TomogramRow) for name, _ in columns(model)}
     assert {f"column {name}" for name in names} <= set(edits)
+    assert {f"set {name}" for name, _ in columns(SubtomogramRow)} <= set(edits)
 
 
 def test_poses_are_drawn_one_and_a_half_voxels_off_centre(plans):

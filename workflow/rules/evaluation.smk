@@ -105,7 +105,7 @@ rule evaluation_measure:
 
 rule evaluation_hand:
     input:
-        tomogram=results("tomograms/{tomogram}.mrc"),
+        tomogram=lambda wildcards: plan.images([wildcards.tomogram]),
         # selected particles prefer their map by construction
         scores=results("particles/{tomogram}_scores.star"),
         maps=plan.maps,
@@ -131,7 +131,7 @@ rule evaluation_hand:
         code=code("evaluation"),
     shell:
         step(
-            "evaluation hand {input.scores:q} --tomogram {input.tomogram:q} {params.templates}"
+            "evaluation hand {input.scores:q} --tomogram {input.tomogram[0]:q} {params.templates}"
             " {params.tilts} {params.options} --device {params.device} -o {output:q}"
         )
 

@@ -97,7 +97,7 @@ rule export_plain_tomograms:
 
 rule export_copick:
     input:
-        tomograms=[results(f"tomograms/{name}.mrc") for name in plan.tomograms],
+        tomograms=[plan.image(row.tomogram) for row in plan.tomogram_rows],
         synthetic=plan.translation.synthetic_files(".mrc"),
         particles=[
             results("particles/selected.star"),

@@ -5,7 +5,8 @@ TRAINING_ARRAYS = list(map(arrays, plan.training_models))
 
 rule imaging_fit:
     input:
-        tomogram=results("tomograms/{tomogram}.mrc"),
+        # a tomogram, or a set of subtomograms and its stack
+        tomogram=lambda wildcards: plan.images([wildcards.tomogram]),
         scores=results("particles/{tomogram}_scores.star"),
         mask=lambda wildcards: plan.mask(wildcards.tomogram) or [],
         maps=plan.maps,
@@ -36,7 +37,7 @@ rule imaging_fit:
         code=code("imaging"),
     shell:
         step(
-            "imaging fit {input.tomogram:q} --particles {input.scores:q} {params.maps}"
+            "imaging fit {input.tomogram[0]:q} --particles {input.scores:q} {params.maps}"
             " {params.optics} {params.mask} --seed {params.seed} -o {output.model:q}"
         )
 
@@ -113,9 +114,9 @@ rule imaging_ablate:
         densities_stack=lambda wildcards: stack(plan.densities_of(wildcards.kind)),
         models=plan.training_models,
         arrays=TRAINING_ARRAYS,
-        tomograms=[results(f"tomograms/{name}.mrc") for name in plan.training],
-        picks=[results(f"particles/{name}_picks.star") for name in plan.training],
-        masks=[path for path in map(plan.mask, plan.training) if path],
+        tomograms=plan.images(plan.background),
+        picks=[path for name in plan.background for path in plan.picks_of(name)],
+        masks=[path for path in map(plan.mask, plan.background) if path],
     output:
         star=results("imaging/comparison/{kind}.star"),
         stack=results("imaging/comparison/{kind}.mrcs"),
@@ -132,7 +133,7 @@ rule imaging_ablate:
         mem_mb=more_each_attempt(4000),
         runtime=more_each_attempt(120),
     params:
-        models=format_options(model=plan.training_models),
+        models=lambda wildcards: plan.ablation_models(wildcards.kind),
         kind=lambda wildcards: wildcards.kind.removesuffix("_other"),
         background=lambda wildcards: (
             plan.background_options()

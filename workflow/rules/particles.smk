@@ -81,10 +81,41 @@ rule particles_match:
         )
 
 
+rule particles_import_subtomograms:
+    input:
+        lambda wildcards: plan.find(plan.tomograms[wildcards.tomogram].path),
+    output:
+        star=results("particles/sets/{tomogram}.star"),
+        stack=results("particles/sets/{tomogram}.mrcs"),
+    log:
+        logs("particles/sets/{tomogram}"),
+    benchmark:
+        timing("particles/sets/{tomogram}")
+    wildcard_constraints:
+        tomogram=plan.tomograms_where("is_set"),
+    conda:
+        "../../envs/particles.yaml"
+    threads: 1
+    resources:
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(60),
+    params:
+        recording=lambda wildcards: plan.recording_options(wildcards.tomogram),
+        files=lambda wildcards: plan.set_options(wildcards.tomogram),
+        voxel_size=plan.config.densities.voxel_size,
+        code=code("particles"),
+    shell:
+        step(
+            "particles import-subtomograms {input:q} --voxel-size={params.voxel_size}"
+            " {params.files} {params.recording} -o {output.star:q}"
+        )
+
+
 rule particles_score:
     input:
-        tomogram=results("tomograms/{tomogram}.mrc"),
-        picks=results("particles/{tomogram}_picks.star"),
+        # a tomogram, or a set of subtomograms and its stack
+        tomogram=lambda wildcards: plan.images([wildcards.tomogram]),
+        picks=lambda wildcards: plan.picks_of(wildcards.tomogram),
         maps=plan.maps,
     output:
         results("particles/{tomogram}_scores.star"),
@@ -108,7 +139,7 @@ rule particles_score:
         code=code("particles"),
     shell:
         step(
-            "particles score {input.tomogram:q} {input.picks:q} {params.templates} {params.tilts}"
+            "particles score {input.tomogram[0]:q} {input.picks:q} {params.templates} {params.tilts}"
             " {params.options} --device {params.device} -o {output:q}"
         )
 
@@ -151,7 +182,8 @@ rule particles_extract:
         selected=lambda wildcards: results(
             f"particles/{EXTRACTED[wildcards.extracted]}.star"
         ),
-        tomograms=[results(f"tomograms/{name}.mrc") for name in plan.tomograms],
+        tomograms=[plan.image(name) for name in plan.tomograms],
+        stacks=[path for path in plan.images(plan.tomograms) if path.endswith(".mrcs")],
     output:
         star=results("particles/{extracted}.star"),
         stack=results("particles/{extracted}.mrcs"),

@@ -16,7 +16,7 @@ rule tomograms_import:
     benchmark:
         timing("tomograms/{tomogram}")
     wildcard_constraints:
-        tomogram=plan.tomograms_where("is_simulated", False),
+        tomogram=plan.tomograms_where("is_imported"),
     conda:
         "../../envs/tomograms.yaml"
     threads: 1

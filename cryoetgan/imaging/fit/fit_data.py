@@ -22,7 +22,12 @@ from cryoetgan.io.star import ANGLES, COORDINATES, OTHER, read_star, select_tomo
 from cryoetgan.io.volume_set import open_tomogram
 from cryoetgan.particles.curation.fdr import add_q_values, rank_rows
 from cryoetgan.particles.picking.dog import non_maximum_suppression
-from cryoetgan.particles.subtomograms.set_picks import GIVEN_CLASS, check_edge, read_set_picks
+from cryoetgan.particles.subtomograms.set_picks import (
+    GIVEN_CLASS,
+    check_edge,
+    has_given_class,
+    read_set_picks,
+)
 from cryoetgan.physics.acquisition import Acquisition, read_acquisition
 from cryoetgan.physics.coordinates import warn_of_picks_outside
 from cryoetgan.physics.geometry import (
@@ -89,7 +94,7 @@ def judge_picks(table: "pd.DataFrame") -> tuple[NDArray[np.bool_], NDArray[np.fl
     which holds no decoys: such a pick counts 1 - q. A pick whose class a person or program gave is a
     particle. None if the table has none of these.
     """
-    if GIVEN_CLASS in table and (given := (table[GIVEN_CLASS] != "").to_numpy()).any():
+    if (given := has_given_class(table).to_numpy()).any():
         judged = judge_picks(table.drop(columns=GIVEN_CLASS))
         particles, counts = judged or (np.zeros(len(table), bool), np.zeros(len(table)))
         return particles | given, np.where(given, 1.0, counts)
@@ -260,7 +265,7 @@ def read_fit_data(
     picks = picks_from_table(table, sorted(maps), seed, min_particle_distance(maps))
     drawn = None if mask is None else read_mask(mask, volume, tomogram)
     excluded = excluded_voxels(volume, drawn)
-    if excluded.levels and not excluded.marks:
+    if excluded.levels and not excluded.labelled:
         levels = ", ".join(f"{level:g}" for level in excluded.levels)
         log.info("%s: padding with the value %s is excluded", tomogram, levels)
     size = volume.voxel_size

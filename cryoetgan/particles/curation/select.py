@@ -13,6 +13,7 @@ from cryoetgan.io.star import COORDINATES, OTHER, SPLITS, particle_id
 from cryoetgan.particles.curation.decisions import UNNAMED, Decisions
 from cryoetgan.particles.curation.fdr import add_q_values, rank_rows
 from cryoetgan.particles.picking.dog import non_maximum_suppression
+from cryoetgan.particles.subtomograms.set_picks import BOX_EDGE, GIVEN_CLASS, has_given_class
 from cryoetgan.progress import log
 from cryoetgan.seeds import rng
 
@@ -106,6 +107,17 @@ def select(
     return assign_splits(table, options)
 
 
+def given_classes(scores: "pd.DataFrame") -> dict[str, str]:
+    """Return the classes that a person or program gave boxes of a set, by id; see `GIVEN_CLASS`.
+
+    They count as decisions, so the false discovery rate does not apply to them.
+    """
+    if GIVEN_CLASS not in scores:
+        return {}
+    given = scores[has_given_class(scores)]
+    return dict(zip(given["cryoetganId"], given[GIVEN_CLASS].astype(str), strict=True))
+
+
 def fit_mirror_images(table: "pd.DataFrame", rate: float) -> dict[str, int]:
     """Return the number of picks that fit the mirror image of a map, by class.
 
@@ -138,7 +150,8 @@ def select_others(
 
     Their decoy won, their q-value is above the rate, or a person rejected them; without decoys,
     they were not selected. All lie `DUPLICATE_DISTANCE` from each selected particle. A tomogram
-    without such picks has background instead: places one box from its particles. The training
+    without such picks has background instead: places one box from its particles; of a set, its
+    boxes with random phases. The training
     and validation sets hold at most `top` of them, at random, the test set `TEST_OTHERS` times as
     many.
     """
@@ -160,6 +173,10 @@ def select_others(
         found = table[rejected & (table["rlnTomoName"] == name).to_numpy()]
         distance, _ = near.query(found[COORDINATES].to_numpy(float))
         found = found[distance > DUPLICATE_DISTANCE * options.box]
+        if not len(found) and BOX_EDGE in particles:
+            # nothing lies beside a box of a set: the box itself, without its particle
+            parts.append(_without_phases(particles))
+            continue
         if not len(found):
             picks = table[table["rlnTomoName"] == name]
             found = _background(str(name), picks[COORDINATES].to_numpy(float), options.box)
@@ -178,6 +195,12 @@ def select_others(
         ],
         ignore_index=True,
     )
+
+
+def _without_phases(particles: "pd.DataFrame") -> "pd.DataFrame":
+    """Return rows of the same boxes, whose phases `particles extract` replaces by random ones."""
+    ids = [f"{name}r" for name in particles["cryoetganId"]]
+    return particles.assign(cryoetganId=ids, cryoetganPhases="random")
 
 
 def _background(name: str, places: Floats, box: int) -> "pd.DataFrame":

@@ -38,6 +38,8 @@ LEAST_T = 3.0
 LEAST_POSES = 8
 MAX_COMPARED = 300
 """Picks that are averaged, and whose poses are exchanged."""
+AVERAGE_ROTATIONS = 3000
+"""Orientations in which an average is searched."""
 SAME = 0.95
 """Correlation at the given poses, relative to poses in the frame of the map, of one frame."""
 
@@ -165,12 +167,15 @@ def align_average(tomogram: Volume, given: Poses, density: Floats, options: Sear
     for box, shift, rotation in zip(boxes, shifts, part.rotations, strict=True):
         sums.add(Particle(box, rotation, shift, options.acquisition))
     # the average has no wedge, and its CTF is divided out
-    whole = replace(options, acquisition=Acquisition(tilt_low=-90, tilt_high=90, ctf="corrected"))
+    record = Acquisition(tilt_low=-90, tilt_high=90, ctf="corrected")
+    # there is one average to align, so a fine search costs little
+    count = max(options.rotations, AVERAGE_ROTATIONS)
+    whole = replace(options, acquisition=record, rotations=count)
     device = choose_device(options.device)
     band = search_band(len(density), tomogram.voxel_size, whole, device)
     with torch.no_grad():
         average = torch.as_tensor(sums.average()[None].astype(np.float32), device=device)
-        found = Aligner(Template(density, band), options.rotations).align(average)
+        found = Aligner(Template(density, band), count).align(average)
     return Frame(found.rotations[0], found.shifts[0])
 
 

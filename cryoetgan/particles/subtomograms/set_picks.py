@@ -16,8 +16,18 @@ if TYPE_CHECKING:
 
 GIVEN_CLASS = "cryoetganGivenClass"
 """Class that a person or program gave a box; empty: unknown."""
+EMPTY = ("", "nan", "<NA>")
+"""Unknown values, as STAR files hold them."""
 BOX_EDGE = "cryoetganBoxEdge"
 """Edge in voxels of the boxes of a set, of rows whose coordinates count boxes stacked along z."""
+
+
+def has_given_class(table: "pd.DataFrame") -> "pd.Series[bool]":
+    """Return whether each row has a given class; False of rows of tomograms."""
+    import pandas as pd
+
+    given = table.get(GIVEN_CLASS, pd.Series("", index=table.index))
+    return ~given.isna() & ~given.astype(str).isin(EMPTY)
 
 
 def set_picks(opened: VolumeSet) -> "pd.DataFrame":

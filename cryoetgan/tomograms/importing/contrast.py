@@ -34,7 +34,7 @@ MIN_BLOCKS = 8
 CLIP = 10.0
 """Grey value at which coarse voxels (gold, X-ray hits) are clipped, in medians of its magnitude."""
 MAX_SKEWNESS = 2.0
-"""Skewness at which that of a block is clipped."""
+"""Largest skewness of a block; a larger one is clipped."""
 SURE, LEAST_SKEWNESS = 4.0, 0.1
 """Skewness over its standard error, and absolute skewness, from which the contrast is measured:
 noise reached 2.4 and 0.09, and tomograms with particles 4.3 and 0.4 or more."""
@@ -188,7 +188,7 @@ def warn_of_contrast(measured: MeasuredContrast, given: str, name: object) -> No
         log.info("%s: %s; contrast %s is taken as given", name, measured, given)
     elif measured.contrast != given:
         log.warning(
-            "%s: wrong contrast? %s, but %s was given. Look at a section; import it with "
+            "%s: wrong contrast? %s, but %s was given. Inspect a section; import it with "
             "--contrast %s (column contrast of the table of tomograms)",
             name, measured, given, measured.contrast,
         )  # fmt: skip
