@@ -164,7 +164,7 @@ def _contrast(path: Path, header: Header) -> str:
         log.warning("%s", error)
         return "dark"
     if measured.contrast is None:
-        log.warning("%s: %s; 'dark' is written, as most programs reconstruct", path, measured)
+        log.info("%s: %s; 'dark' is written, the usual contrast", path, measured)
     elif measured.contrast == "bright":
         log.info("%s: %s", path, measured)
     return measured.contrast or "dark"
