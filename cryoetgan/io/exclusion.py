@@ -18,6 +18,9 @@ TOLERANCE_SD = 1e-3
 """Largest difference from a constant grey value, in standard deviations of the tomogram."""
 MIN_FLAT_FRACTION = 0.01
 """Fraction of a face of the volume that padding covers at least."""
+MAX_PADDING = 0.75
+"""Fraction of a volume beyond which a constant value is its background, as of a scene without noise:
+a tomogram that was turned by 45 degrees has 0.5 of padding."""
 SAMPLED_SECTIONS = 64
 """Sections that are read of a face that runs across all of them."""
 LOOKUP_BLOCK = 64
@@ -45,17 +48,31 @@ class ExclusionMask:
         self.data, self.mask, self.margin, self.labelled = data, mask, margin, labelled
         self.tolerance = 0.0
         self.levels: list[float] = [0.0] if labelled else []
+        self.background: list[float] = []
         if labelled is None:
             # padding rarely fills the central section
             section = np.asarray(data[data.shape[0] // 2], np.float32)
             finite = section[np.isfinite(section)]
             self.tolerance = TOLERANCE_SD * float(finite.std()) if finite.size else 0.0
-            self.levels = find_padding_levels(data, self.tolerance)
+            found = find_padding_levels(data, self.tolerance)
+            step = [max(1, n // SAMPLED_SECTIONS) for n in data.shape]
+            sample = np.asarray(data[tuple(slice(None, None, s) for s in step)], np.float32)
+            for level in found:
+                share = float((np.abs(sample - np.float32(level)) <= self.tolerance).mean())
+                (self.background if share > MAX_PADDING else self.levels).append(level)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the tomogram, zyx."""
         return self.data.shape
+
+    def every(self, step: int) -> "ExclusionMask":
+        """Return the mask of every `step`-th voxel along each axis."""
+        if step == 1:
+            return self
+        cut = (slice(None, None, step),) * 3
+        mask = None if self.mask is None else self.mask[cut]
+        return ExclusionMask(self.data[cut], mask, margin=1, labelled=self.labelled)
 
     def __bool__(self) -> bool:
         """Whether any voxel may be excluded."""

@@ -72,8 +72,9 @@ def find_prediction(structure: Any, path: Path) -> str:
         found = PREDICTORS.search(text)
         if found:
             return found[0]
-    if not len(structure):
-        return ""
+    entry = info.get("_entry.id") or structure.name
+    if not len(structure) or re.fullmatch(r"[0-9][A-Za-z0-9]{3}|pdb_\w{8}", entry):
+        return ""  # an entry of the archive
     spreads = [
         np.ptp([atom.b_iso for atom in residue])
         for chain in structure[0]

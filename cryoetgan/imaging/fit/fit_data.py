@@ -269,7 +269,7 @@ def read_fit_data(
         levels = ", ".join(f"{level:g}" for level in excluded.levels)
         log.info("%s: padding with the value %s is excluded", tomogram, levels)
     size = volume.voxel_size
-    measured = UNMEASURED if volume.part else measure_contrast(volume.data, size, excluded or None)
+    measured = UNMEASURED if volume.part else measure_contrast(volume.data, size, excluded)
     if measured.contrast == "dark":
         log.warning(
             "%s: wrong contrast? %s, wanted bright; import it again with the other contrast "
