@@ -1,5 +1,6 @@
 """Density maps from files: check them, and bring them to the run's box and voxel size."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,11 @@ from cryoetgan.io.mrc import check_map, check_same_voxel_size, read_map, resolve
 from cryoetgan.io.raw_mrc import open_raw_volume
 from cryoetgan.io.star import paths_by_class
 
+log = logging.getLogger("cryoetgan")
 Floats = NDArray[np.floating]
+DARK_SKEWNESS = -1.0
+"""Skewness of a map below which its protein is dark: averages of real particles have 3, maps of
+structures more."""
 
 
 def import_map(
@@ -28,8 +33,25 @@ def import_map(
         size = resolve_voxel_size(path, raw.voxel_size, input_voxel_size)
         check_map(raw.data, path)
         data = np.asarray(raw.data, np.float64)
+    if (value := skewness(data)) < DARK_SKEWNESS:
+        log.warning(
+            "%s: protein seems dark in this map (skewness %.1f; a density map has protein "
+            "positive): multiply it by -1", path, value,
+        )  # fmt: skip
     density = resample_to_box(data, size, voxel_size, box)
     return density, size, fraction_outside(data, density, (voxel_size / size) ** 3)
+
+
+def skewness(values: Floats) -> float:
+    """Return the third moment about the mean over the cube of the standard deviation.
+
+    Examples
+    --------
+    >>> skewness(np.array([0.0, 0.0, 0.0, 0.0, 1.0]))
+    1.5
+    """
+    centred = values - values.mean()
+    return float(round((centred**3).mean() / (centred**2).mean() ** 1.5, 6))
 
 
 def read_pose_maps(paths: Sequence[Path]) -> tuple[dict[str, NDArray[Any]], float]:

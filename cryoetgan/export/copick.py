@@ -56,7 +56,7 @@ def copick_names(names: Iterable[str]) -> dict[str, str]:
 class PickableObjects:
     """The classes of a project, in the order of their first appearance.
 
-    `radii` are in angstrom; the labels give those of other classes. `numbers` are labels. Classes
+    `radii` are in angstrom; other classes have the radius of their labels. `numbers` are labels. Classes
     that are not `picked`, such as membranes, are only segmented.
     """
 

@@ -26,8 +26,8 @@ COLUMNS = ["file", "class", "source", "split", "tomogram", "voxel_size", "x", "y
 COLUMNS += ["center_x", "center_y", "center_z", "rot", "tilt", "psi", "score", "id"]
 TOMOTWIN_BOX = 37
 """Voxels of the edge of TomoTwin's boxes."""
-VALIDATION_SHARE = 10
-"""One in so many volumes of a class is for validation, if the set has no splits."""
+VALIDATION = (1, 2)
+"""Of ten volumes of a class, those for validation if the set has no splits; TomoTwin needs pairs."""
 
 
 @dataclass
@@ -156,7 +156,7 @@ def _is_validation(row: Mapping[Any, Any], number: int) -> bool:
     split = str(row.get("cryoetganSplit", "") or "")
     if split in ("train", "validation", "test"):
         return split != "train"
-    return number % VALIDATION_SHARE == 1
+    return number % 10 in VALIDATION
 
 
 def tomotwin_cube(volume: NDArray[np.float32]) -> NDArray[np.float32]:

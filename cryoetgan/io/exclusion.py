@@ -18,6 +18,9 @@ TOLERANCE_SD = 1e-3
 """Largest difference from a constant grey value, in standard deviations of the tomogram."""
 MIN_FLAT_FRACTION = 0.01
 """Fraction of a face of the volume that padding covers at least."""
+MAX_PADDING = 0.75
+"""Fraction of a volume beyond which a constant value is its background, as of a scene without noise:
+a tomogram that was turned by 45 degrees has 0.5 of padding."""
 SAMPLED_SECTIONS = 64
 """Sections that are read of a face that runs across all of them."""
 LOOKUP_BLOCK = 64
@@ -30,7 +33,7 @@ class ExclusionMask:
     It is indexed like an array of bool: `excluded[z0:z1, y0:y1, x0:x1]`. Data and mask are
     `(z, y, x)`; the mask is not zero in regions that the user excludes.
 
-    An imported tomogram marks its voxels without data with the value 0 (`marks` True), or has none
+    In an imported tomogram, voxels without data have the value 0 (`labelled` True), or there are none
     (False). In other tomograms (None), padding is found by its constant grey value, which reaches
     a face of the volume. Interpolation may have mixed it with the voxels around it, up to `margin`.
     """
@@ -40,22 +43,36 @@ class ExclusionMask:
         data: NDArray[np.generic],
         mask: NDArray[np.generic] | None = None,
         margin: int = 2,
-        marks: bool | None = None,
+        labelled: bool | None = None,
     ) -> None:
-        self.data, self.mask, self.margin, self.marks = data, mask, margin, marks
+        self.data, self.mask, self.margin, self.labelled = data, mask, margin, labelled
         self.tolerance = 0.0
-        self.levels: list[float] = [0.0] if marks else []
-        if marks is None:
+        self.levels: list[float] = [0.0] if labelled else []
+        self.background: list[float] = []
+        if labelled is None:
             # padding rarely fills the central section
             section = np.asarray(data[data.shape[0] // 2], np.float32)
             finite = section[np.isfinite(section)]
             self.tolerance = TOLERANCE_SD * float(finite.std()) if finite.size else 0.0
-            self.levels = find_padding_levels(data, self.tolerance)
+            found = find_padding_levels(data, self.tolerance)
+            step = [max(1, n // SAMPLED_SECTIONS) for n in data.shape]
+            sample = np.asarray(data[tuple(slice(None, None, s) for s in step)], np.float32)
+            for level in found:
+                share = float((np.abs(sample - np.float32(level)) <= self.tolerance).mean())
+                (self.background if share > MAX_PADDING else self.levels).append(level)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the tomogram, zyx."""
         return self.data.shape
+
+    def every(self, step: int) -> "ExclusionMask":
+        """Return the mask of every `step`-th voxel along each axis."""
+        if step == 1:
+            return self
+        cut = (slice(None, None, step),) * 3
+        mask = None if self.mask is None else self.mask[cut]
+        return ExclusionMask(self.data[cut], mask, margin=1, labelled=self.labelled)
 
     def __bool__(self) -> bool:
         """Whether any voxel may be excluded."""
@@ -67,7 +84,7 @@ class ExclusionMask:
         out = np.zeros(shape, bool)
         if self.mask is not None:
             out |= self.mask[block] != 0
-        if self.marks:
+        if self.labelled:
             out |= self.data[block] == 0
         elif self.levels:
             out |= self._find_padding(low, shape)
@@ -120,14 +137,14 @@ class ExclusionMask:
 
 
 def excluded_voxels(volume: Volume, mask: NDArray[np.generic] | None = None) -> ExclusionMask:
-    """Return the excluded voxels of a tomogram, with those of a mask `(z, y, x)` if any."""
-    return ExclusionMask(volume.data, mask, marks=volume.marks_no_data)
+    """Return the excluded voxels of a tomogram; a mask `(z, y, x)` adds its own."""
+    return ExclusionMask(volume.data, mask, labelled=volume.marks_no_data)
 
 
 def find_gaps(block: Floats) -> NDArray[np.bool_]:
     """Return the regions of a block `(z, y, x)` that are not finite, without specks.
 
-    The block's border counts as that of a region.
+    What lies beyond the block counts as not finite.
     """
     broken = ~np.isfinite(block)
     if not broken.any():

@@ -99,6 +99,10 @@ def check_map(data: NDArray[Any], path: Path) -> None:
             f"{path}: has {format_shape(data.shape)} voxels, more than a particle's map; "
             "crop or bin it first"
         )
+    if min(data.shape) < 2:
+        raise UserError(
+            f"{path}: has {format_shape(data.shape)} voxels; a density map has three axes"
+        )
     if not np.isfinite(data).all():
         raise UserError(f"{path}: holds values that are not finite numbers; create the map again")
     if data.max() <= 0 or data.min() == data.max():

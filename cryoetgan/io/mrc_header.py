@@ -137,15 +137,17 @@ def parse_header(head: bytes, name: object) -> Header:
         edge = int(grid[2])
         if edge < 1 or shape[0] % edge or axes != (3, 2, 1):
             raise UserError(
-                f"{name}: is a stack of volumes, but its {shape[0]} sections are no multiple of "
-                f"{edge} (MZ); write it again"
+                f"{name}: is a stack of volumes, but its {shape[0]} sections cannot be divided "
+                f"by {edge} (MZ); write it again"
             )
         shape = (shape[0] // edge, edge, *shape[1:])
     # a tilt series or a stack of images has mz = 1: only x and y count then
     counted = [axis for axis in (0, 1, 2) if axis < 2 or grid[2] == shape[-3]]
+    with np.errstate(all="ignore"):  # any bits may stand for the cell
+        sizes = tuple(float(cell[a] / grid[a]) if grid[a] > 0 else 0.0 for a in counted)
     return Header(
         shape=shape,
-        voxel_sizes=tuple(float(cell[a] / grid[a]) if grid[a] > 0 else 0.0 for a in counted),
+        voxel_sizes=sizes,
         labels=_labels(head, int(words[55])),
         dtype=dtype,
         offset=HEADER_BYTES + int(words[23]),
@@ -208,7 +210,7 @@ STACK_ENDINGS = ("_ali", "_st", "_aligned", "_tiltseries", "_tilt_series", "_sta
 
 
 def image_stack_signs(header: Header, path: Path, voxel_size: float | None = None) -> list[str]:
-    """Return what speaks for a tilt series or an image stack rather than a tomogram.
+    """Return the signs of a tilt series or an image stack in place of a tomogram.
 
     `voxel_size` in angstrom replaces the header's. Two signs are proof; one is a suspicion.
     """
@@ -225,7 +227,7 @@ def image_stack_signs(header: Header, path: Path, voxel_size: float | None = Non
     name = strip_compression(path.name.lower())
     stem = Path(name).stem
     if name.endswith(STACK_SUFFIXES) or stem.endswith(STACK_ENDINGS):
-        signs.append(f"its name is that of a tilt series ({path.name})")
+        signs.append(f"its name says tilt series ({path.name})")
     images = _count_mdoc_images(path)
     if images == z and z > 1:
         signs.append(f"{path.name}.mdoc lists {images} images")

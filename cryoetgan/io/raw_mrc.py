@@ -44,7 +44,7 @@ class RawVolume:
     is_bright: bool = False
     """True if a header label states that this package made protein bright."""
     stack_signs: tuple[str, ...] = ()
-    """What speaks for a tilt series or image stack (`image_stack_signs`)."""
+    """Signs of a tilt series or image stack (`image_stack_signs`)."""
 
 
 @contextlib.contextmanager

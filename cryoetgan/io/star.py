@@ -59,9 +59,9 @@ NUMBERS = (
 )
 """Prefixes of the columns that hold numbers."""
 MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-CLASS_NAME = re.compile(r"[A-Za-z0-9_-]+")
 LONGEST_NAME = 100
-"""Characters of a class or tomogram: names of files are made of both, and hold at most 255."""
+"""Bytes of a class or tomogram: names of files are made of both, and hold at most 255."""
+CLASS_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{LONGEST_NAME}}}")
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ def class_name(path: Path) -> str:
     stem = Path(strip_compression(Path(path).name)).stem
     if not CLASS_NAME.fullmatch(stem):
         raise UserError(
-            f"{path}: the file's stem '{stem}' names its class; rename the file: letters, digits, "
-            "'_' and '-' only"
+            f"{path}: the file's stem {shown(stem)} names its class; rename the file: at most "
+            f"{LONGEST_NAME} letters, digits, '_' and '-'"
         )
     return stem
 
@@ -90,20 +90,21 @@ def check_names(table: "pd.DataFrame", path: Path) -> None:
     """Raise `UserError` if a class or tomogram of a table cannot be part of a file's name.
 
     A class has letters, digits, `_` and `-` only. Other programs name tomograms more freely, but
-    no name may lead out of a folder (`../x`), hide a file or hold control characters.
+    no name may lead out of a folder (`../x`), hide a file, be a formula of a spreadsheet or hold
+    control characters.
     """
     for column in ("cryoetganClass", "rlnTomoName"):
         for name in table[column].astype(str).unique() if column in table else ():
             if column == "cryoetganClass":
                 legal = bool(CLASS_NAME.fullmatch(name))
-                wanted = "letters, digits, '_' and '-' only"
+                wanted = "of letters, digits, '_' and '-' only"
             else:
-                legal = name.isprintable() and not re.search(r"^\.|[/\\]|^\s|\s$|^$", name)
-                wanted = "no '/', '\\' or control characters, and no '.' or space at the start"
+                legal = name.isprintable() and not re.search(r"^[.=+@\s]|[/\\]|\s$|^$", name)
+                wanted = "with no '/', '\\' or control characters, not starting with . = + @"
             if not legal or len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME:
                 raise UserError(
                     f"{path}: {column} is {shown(name)}; wanted a name of at most {LONGEST_NAME} "
-                    f"bytes, {wanted}; rename it"
+                    f"bytes {wanted}; rename it"
                 )
 
 

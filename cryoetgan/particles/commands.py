@@ -288,7 +288,7 @@ def select(
 
 @command(app, "import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="STAR, CSV or copick JSON; or a folder.")],
+    file: Annotated[Path, typer.Argument(help="STAR, CSV, other list; or a folder.")],
     output: StarOutput,
     tomogram: Annotated[Path, typer.Option(help="The tomogram that holds them, MRC.")],
     voxel_size: Annotated[float | None, typer.Option(help="Of coordinates, A.")] = None,
@@ -299,9 +299,10 @@ def import_(
 ) -> Record:
     """Import particles of other programs: STAR with 0-based voxel coordinates.
 
-    STAR files of RELION 3 to 5 and Warp, copick JSON, PolNet lists, or CSV: columns x, y, z (or
-    x_vox, y_vox, z_vox), class, optionally a rotation matrix r11 ... r33 from reference to
-    particle, and tomo if it lists several tomograms. Coordinates are 0-based voxels of the file
+    STAR files of RELION 3 to 5, Warp and STOPGAP, copick JSON, Dynamo tables, motive lists,
+    DeepFinder XML, .coords, .cbox, lists of ArtiaX, napari, ChimeraX and PolNet, or CSV: columns x,
+    y, z (or x_vox, y_vox, z_vox), class, optionally a rotation matrix r11 ... r33 from reference to
+    particle, and tomo if it lists several tomograms. Coordinates are voxels of the file
     from which the tomogram was imported, unless --voxel-size gives another unit; they are
     resampled and rotated as it was. copick, RELION 5 and PolNet give lengths instead. STAR files
     of cryoetgan refer to the imported tomogram. All files of a folder are read (copick's Picks,

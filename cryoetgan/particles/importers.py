@@ -1,6 +1,8 @@
-"""Read picks of other programs: RELION and Warp STAR, copick JSON, CSV and PolNet lists."""
+"""Read picks of other programs: STAR of RELION and Warp, copick JSON, CSV, and other lists."""
 
 import io
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,15 +11,29 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from cryoetgan.errors import UserError, format_shape
+from cryoetgan.errors import UserError, format_shape, shown
 from cryoetgan.io.files import check_exists, read_json, read_text
 from cryoetgan.io.star import ANGLES, COORDINATES, ORIGINS, particle_id, read_star
+from cryoetgan.particles.list_formats import (
+    STOPGAP_COORDINATES,
+    is_own_export,
+    read_cbox,
+    read_coordinates,
+    read_deepfinder,
+    read_dynamo,
+    read_markers,
+    read_motive_list,
+    read_stopgap,
+    tom_angles,
+)
 from cryoetgan.particles.naming_columns import (
     CLASS_COLUMNS,
     TOMOGRAM_COLUMNS,
     OtherTomogramError,
     check_run,
+    classes_of_numbers,
     find_columns,
+    legalise_classes,
     rows_of_tomogram,
 )
 from cryoetgan.physics.coordinates import VOXEL_ORIGINS, ImportTransform, compose_poses
@@ -30,7 +46,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Floats = NDArray[np.floating]
-CSV_COORDINATES = (("x_vox", "y_vox", "z_vox"), ("x", "y", "z"), tuple(COORDINATES))
+CSV_COORDINATES = (
+    ("x_vox", "y_vox", "z_vox"),
+    ("x", "y", "z"),
+    tuple(COORDINATES),
+    ("pos_x", "pos_y", "pos_z"),  # ArtiaX
+    ("axis-2", "axis-1", "axis-0"),  # napari: z first
+)
+CSV_SHIFTS, CSV_TOM_ANGLES = ("shift_x", "shift_y", "shift_z"), ("phi", "the", "psi")
+"""Further columns of ArtiaX; the angles are TOM's."""
+CSV_ANGLES = (tuple(ANGLES), ("rot", "tilt", "psi"))
+OWN_ID = r"p[0-9a-f]{12}"
+"""Identifiers in our exports, which refer to the imported tomogram."""
 CSV_MATRIX = [f"r{i}{j}" for i in (1, 2, 3) for j in (1, 2, 3)]
 RELION5_COORDINATES = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
 """Angstrom from the centre of the tomogram."""
@@ -68,10 +95,10 @@ def read_picks(
     Parameters
     ----------
     path : Path
-        `.star` (ours, RELION 3 to 5, Warp), `.json` (copick picks), `.csv` (columns x, y, z or
-        x_vox, y_vox, z_vox; optionally class and a rotation matrix r11 ... r33), or PolNet's
-        `.csv` of motifs. Or a folder of such
-        files; a file without classes is then named by its class.
+        `.star` (ours, RELION 3 to 5, Warp, STOPGAP), `.json` (copick picks), `.csv` and `.tsv`
+        (columns x, y, z or x_vox, y_vox, z_vox; napari's and ArtiaX's; optionally class, a rotation
+        matrix r11 ... r33, or rot, tilt, psi), PolNet's `.csv` of motifs, and the formats of
+        `list_formats`. Or a folder of such files; a file without classes is then named by its class.
     tomogram : str
         Name of the tomogram; rows of other tomograms are excluded.
     shape : tuple of int
@@ -146,9 +173,14 @@ def list_pick_files(path: Path) -> list[Path]:
     path = check_exists(path, "picks")
     if not path.is_dir():
         return [path]
+    if is_own_export(path / "particles.csv"):
+        return [path / "particles.csv"]
     found = sorted(file for file in path.iterdir() if file.suffix.lower() in READERS)
+    # beside tables, these are volumes and settings
+    tables = [file for file in found if file.suffix.lower() not in (".em", ".xml")]
+    found = tables or found
     if not found:
-        raise UserError(f"{path}: has no file of picks (.star, .csv, or .json of copick)")
+        raise UserError(f"{path}: has no file of picks ({', '.join(READERS)})")
     return found
 
 
@@ -159,7 +191,9 @@ def _read_files(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     tables, elsewhere = [], None
     for file in list_pick_files(path):
         if file.suffix.lower() not in READERS:
-            raise UserError(f"{file}: unknown format; give .star, .csv or .json (copick picks)")
+            raise UserError(
+                f"{file}: unknown format; wanted a name that ends in {', '.join(READERS)}"
+            )
         try:
             table = READERS[file.suffix.lower()](file, frame)
         except OtherTomogramError as error:
@@ -167,8 +201,14 @@ def _read_files(path: Path, frame: PicksFrame) -> "pd.DataFrame":
             continue
         if not np.isfinite(table[COORDINATES].to_numpy(float)).all():
             raise UserError(f"{file}: holds coordinates that are not numbers")
+        if is_own_export(file) and "cryoetganId" not in table:
+            # its lists refer to the imported tomogram
+            places = table[COORDINATES].to_numpy(float)
+            table = table.assign(
+                cryoetganId=[particle_id(frame.tomogram, *place) for place in places]
+            )
         name = file.stem if path.is_dir() else "particle"
-        tables.append(_to_our_columns(table, name, frame))
+        tables.append(legalise_classes(_to_our_columns(table, name, frame), file))
     if elsewhere is not None and not tables:
         raise elsewhere
     # an empty file has no angles, for example, and takes none from the others
@@ -194,6 +234,8 @@ def _to_our_columns(table: "pd.DataFrame", class_name: str, frame: PicksFrame) -
 
 def _read_star(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     opened = read_star(path, any_names=True)  # names of other programs may be paths
+    if set(STOPGAP_COORDINATES) <= set(opened.particles):
+        return _in_file_voxels(read_stopgap(opened.particles, frame.tomogram, path), frame)
     table = rows_of_tomogram(opened.particles.copy(), frame.tomogram, path)
     table = compose_poses(table, path)
     if set(RELION5_COORDINATES) <= set(table.columns):
@@ -206,6 +248,8 @@ def _read_star(path: Path, frame: PicksFrame) -> "pd.DataFrame":
         if frame.unit is None and RELION4_PIXEL_SIZE in opened.optics:
             frame = replace(frame, unit=float(opened.optics[RELION4_PIXEL_SIZE].iloc[0]))
         table[COORDINATES] = frame.to_file_voxels(table[COORDINATES])
+    if "cryoetganClass" not in table and "rlnClassNumber" in table:
+        table = table.assign(**classes_of_numbers(table["rlnClassNumber"]))
     return _apply_origins(table, frame, path)
 
 
@@ -255,6 +299,10 @@ def read_csv_text(path: Path) -> "pd.DataFrame":
     body = [line for line in lines if not line.startswith("#")]
     heading = body[0] if body else ""
     separator = max(",;\t", key=heading.count)
+    if separator not in heading and len(heading.split()) > 1:
+        separator = r"\s+"
+    if not heading:
+        raise UserError(f"{path}: is empty; wanted a heading (x,y,z) and one row per particle")
     try:
         table = pd.read_csv(
             io.StringIO("\n".join(body)), sep=separator, dtype=str, keep_default_na=False
@@ -279,17 +327,29 @@ def _read_csv(path: Path, frame: PicksFrame) -> "pd.DataFrame":
         return found if known else found.drop(columns=ANGLES)
     names = next((c for c in map(_columns_of(table), CSV_COORDINATES) if c), None)
     if names is None:
-        raise UserError(f"{path}: lacks columns x, y, z (voxels); it has {', '.join(table)}")
+        hint = "; add a heading" if re.match(r"[-+.\d]", str(table.columns[0])) else ""
+        raise UserError(f"{path}: lacks columns x, y, z (voxels); it has {', '.join(table)}{hint}")
     table = rows_of_tomogram(table, frame.tomogram, path)
+    _check_numbers(table, names, path)
     try:
         places = frame.to_file_voxels(table[list(names)])
         out = pd.DataFrame(places, columns=COORDINATES, index=table.index)
-        matrix, angles = map(_columns_of(table), (CSV_MATRIX, ANGLES))
+        matrix = _columns_of(table)(CSV_MATRIX)
+        angles = next((c for c in map(_columns_of(table), CSV_ANGLES) if c), None)
         if matrix and len(table):
             rotations = table[matrix].to_numpy(float).reshape(-1, 3, 3)
             out[ANGLES] = relion_from_rotation(Rotation.from_matrix(rotations))
         elif angles:
-            out[ANGLES] = table[angles].to_numpy(float)
+            values = table[angles].replace("", "nan").to_numpy(float)
+            known = np.isfinite(values).all(axis=1)
+            if known.all():
+                out[ANGLES] = values
+            elif known.any():
+                log.warning("%s: %d rows have no angles, so none are read", path, (~known).sum())
+        elif set(CSV_TOM_ANGLES) <= set(table):
+            out[ANGLES] = tom_angles(table)
+        if set(CSV_SHIFTS) <= set(table):
+            out[COORDINATES] += frame.to_file_voxels(table[list(CSV_SHIFTS)])
     except ValueError as error:
         raise UserError(f"{path}: holds coordinates that are not numbers ({error})") from error
     for column in find_columns(table, CLASS_COLUMNS):
@@ -298,7 +358,23 @@ def _read_csv(path: Path, frame: PicksFrame) -> "pd.DataFrame":
         if len(values) < 2 or values.nunique() < len(values) or not values.str.isdecimal().all():
             out["cryoetganClass"] = values
             break
+    if "id" in table and len(table) and table["id"].str.fullmatch(OWN_ID).all():
+        out["cryoetganId"] = table["id"]
     return out
+
+
+def _check_numbers(table: "pd.DataFrame", columns: Sequence[str], path: Path) -> None:
+    """Raise `UserError` that names the first cell of some columns that is not a number."""
+    import pandas as pd
+
+    for column in columns:
+        wrong = pd.to_numeric(table[column], errors="coerce").isna().to_numpy()
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise UserError(
+                f"{path}: {column} of row {row + 1} is {shown(table[column].iloc[row])}, one of "
+                f"{wrong.sum()} coordinates that are not numbers"
+            )
 
 
 def _columns_of(table: "pd.DataFrame") -> Any:
@@ -311,4 +387,32 @@ def _columns_of(table: "pd.DataFrame") -> Any:
     return find
 
 
-READERS = {".star": _read_star, ".json": _read_copick, ".csv": _read_csv}
+def _read_list(path: Path, frame: PicksFrame) -> "pd.DataFrame":
+    """Return a list of Dynamo, DeepFinder, TomoTwin or crYOLO, or a motive list."""
+    import pandas as pd
+
+    kind = path.suffix.lower()
+    if kind == ".cmm":
+        return read_markers(path, frame.transform.voxel_size)
+    if kind == ".coords":
+        table = pd.DataFrame(read_coordinates(path), columns=COORDINATES)
+    elif kind == ".cbox":
+        table = read_cbox(path)
+    else:
+        read = {".tbl": read_dynamo, ".em": read_motive_list, ".xml": read_deepfinder}[kind]
+        table = read(path, frame.tomogram)
+    return _in_file_voxels(table, frame)
+
+
+def _in_file_voxels(table: "pd.DataFrame", frame: PicksFrame) -> "pd.DataFrame":
+    return table.assign(
+        **dict(zip(COORDINATES, frame.to_file_voxels(table[COORDINATES]).T, strict=True))
+    )
+
+
+READERS = {
+    ".star": _read_star,
+    ".json": _read_copick,
+    **dict.fromkeys((".csv", ".tsv"), _read_csv),
+    **dict.fromkeys((".tbl", ".em", ".xml", ".coords", ".cbox", ".cmm"), _read_list),
+}

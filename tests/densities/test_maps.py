@@ -69,3 +69,17 @@ def test_a_header_without_cubic_voxels_needs_a_voxel_size(cryoetgan, tmp_path, b
     refused(cryoetgan(*words, code=2), "m.mrc", "not cubes", "--input-voxel-size")
     cryoetgan(*words, "--input-voxel-size", 5)
     assert np.allclose(read_volume(tmp_path / "o.mrc").data, blob, atol=1e-5)
+
+
+@pytest.mark.parametrize(("sign", "said"), [(1, False), (-1, True)])
+def test_a_map_of_dark_protein_is_said(cryoetgan, tmp_path, blob, rng, sign, said):
+    noise = rng.normal(0, 0.02, blob.shape).astype(np.float32)
+    write_mrc(tmp_path / "m.mrc", sign * blob + noise, 5.0)
+    words = ("densities", "import", "m.mrc", "--voxel-size", 5, "--box", 24, "-o", "o.mrc")
+    assert ("protein seems dark" in cryoetgan(*words).stderr) == said
+
+
+def test_an_image_is_no_map(cryoetgan, tmp_path, blob):
+    write_mrc(tmp_path / "m.mrc", blob[12:13], 5.0)
+    words = ("densities", "import", "m.mrc", "--voxel-size", 5, "--box", 24, "-o", "o.mrc")
+    refused(cryoetgan(*words, code=2), "24x24x1 voxels", "three axes")

@@ -1,8 +1,11 @@
 """Names, archives and tables that were made to do harm."""
 
+import csv
 import gzip
 import io
+import re
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +15,7 @@ from cryoetgan.errors import UserError
 from cryoetgan.export.folder import member
 from cryoetgan.io.archives import check_archive
 from cryoetgan.io.files import read_yaml
+from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.volume_set import write_volume_set
 from cryoetgan.structures import read_structure
 from cryoetgan.translation.presets import read_preset
@@ -122,3 +126,22 @@ def test_an_array_file_that_unpacks_to_more_than_it_may_is_refused(tmp_path):
         check_archive(out, limit=2_999_999)
     with pytest.raises(ValueError, match="unpack to more"):
         check_archive(out)
+
+
+def test_init_lists_no_file_whose_name_would_break_the_table(cryoetgan, tmp_path, rng):
+    names = [
+        "a\nb.mrc",
+        "a\tb.mrc",
+        "\x1b[2Jx.mrc",
+        "t{x}.mrc",
+        b"\xff.mrc".decode("utf-8", "surrogateescape"),
+    ]
+    long = "z" * 200 + ".mrc"
+    for name in [*names, 'it"s #1.mrc', "-rf.mrc", long]:
+        write_volume(tmp_path / "in" / name, rng.standard_normal((24, 24, 24)), 10.0)
+    done = cryoetgan("init", "in", "-o", "config")
+    with open(tmp_path / "config/tomograms.tsv", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert sorted(Path(row["path"]).name for row in rows) == ["-rf.mrc", 'it"s #1.mrc', long]
+    assert all(re.fullmatch("[A-Za-z0-9_-]{1,80}", row["tomogram"]) for row in rows)
+    assert done.stderr.count("rename it") == len(names)

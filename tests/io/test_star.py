@@ -64,7 +64,18 @@ def test_text_in_a_numeric_column_is_named_with_its_row(tmp_path, column, value,
         star.read_star(path)
 
 
-BAD_PARTS = ["../x", "/tmp/x", "a/b", "a\\b", "..", ".hidden", "a\x00b", "a\x1b[2J", "x" * 101]
+BAD_PARTS = [
+    "../x",
+    "/tmp/x",
+    "a/b",
+    "a\\b",
+    "..",
+    ".hidden",
+    "a\x00b",
+    "a\x1b[2J",
+    "x" * 101,
+    "=1+1",
+]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ import pytest
 from scipy import ndimage
 
 from cryoetgan.io.mrc import PROTEIN_BRIGHT, read_header, read_volume, write_volume
+from cryoetgan.tomograms.importing.contrast import measure_contrast
+from cryoetgan.tomograms.importing.no_data import NoData
 from cryoetgan.tomograms.importing.normalise import SAMPLE_VOXELS, measure_grey_scale
 from cryoetgan.tomograms.importing.resample import lanczos_weights, resample_into, resampled_shape
 from tests.conftest import refused
@@ -158,9 +160,18 @@ def test_memory_does_not_grow_with_the_tomogram(tmp_path):
     tracemalloc.reset_peak()
     measure_grey_scale(data, "big")
     measuring = tracemalloc.get_traced_memory()[1]
+    tracemalloc.reset_peak()
+    measure_contrast(data, 5.0)
+    contrast = tracemalloc.get_traced_memory()[1]
+    data[:20] = 7
+    tracemalloc.reset_peak()
+    assert NoData(data, tmp_path, "big").fraction > 0.03
+    padding = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert resampling < 25 * 4 * 256 * 256  # some sections of 600
     assert measuring < 40 * SAMPLE_VOXELS  # the sample, not the tomogram
+    assert contrast < 40 * 96**3  # a tile
+    assert padding < 40 * 142**3  # a block
 
 
 @pytest.mark.parametrize("size", [0.0, 1.0, -5.0, np.nan, np.inf, 1e6, 1e-9])

@@ -86,6 +86,18 @@ def test_a_background_of_one_value_is_no_padding(cryoetgan, tmp_path, grey):
     assert read_volume(tmp_path / "o.mrc").marks_no_data is False
 
 
+def test_a_mask_drawn_later_keeps_the_padding(cryoetgan, tmp_path, grey):
+    write_mrc(tmp_path / "in.mrc", np.where(PLACES["a third"], 0, grey).astype(np.float32))
+    write_mrc(tmp_path / "drawn.mrc", PLACES["corner"].astype(np.int8))
+    cryoetgan("tomograms", "import", "in.mrc", "-o", "o.mrc")
+    padding = read_volume(tmp_path / "o_mask.mrc").data != 0
+    cryoetgan("tomograms", "mask", "drawn.mrc", "--tomogram", "o.mrc", "-o", "o_mask.mrc")
+    both = read_volume(tmp_path / "o_mask.mrc").data != 0
+    assert np.array_equal(both, padding | PLACES["corner"])
+    done = cryoetgan("validate", "o.mrc")
+    assert not done.stderr
+
+
 @pytest.fixture
 def padded(cryoetgan, tmp_path, grey):
     """A tomogram with balls of protein, of which a quarter lies in padding or on its edge."""

@@ -61,7 +61,7 @@ def never_in_a_masked_region(project):
         places = table[COORDINATES].to_numpy(float)[:, ::-1]
         mask = read_volume(project.folder / f"{file}.mrc").data
         assert mask[part].all()
-        assert not ExclusionMask(mask, mask, marks=False).holds(places).any()
+        assert not ExclusionMask(mask, mask, labelled=False).holds(places).any()
         assert len(places) > 5
 
 

@@ -265,11 +265,11 @@ def read_fit_data(
     picks = picks_from_table(table, sorted(maps), seed, min_particle_distance(maps))
     drawn = None if mask is None else read_mask(mask, volume, tomogram)
     excluded = excluded_voxels(volume, drawn)
-    if excluded.levels and not excluded.marks:
+    if excluded.levels and not excluded.labelled:
         levels = ", ".join(f"{level:g}" for level in excluded.levels)
         log.info("%s: padding with the value %s is excluded", tomogram, levels)
     size = volume.voxel_size
-    measured = UNMEASURED if volume.part else measure_contrast(volume.data, size, excluded or None)
+    measured = UNMEASURED if volume.part else measure_contrast(volume.data, size, excluded)
     if measured.contrast == "dark":
         log.warning(
             "%s: wrong contrast? %s, wanted bright; import it again with the other contrast "

@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 from cryoetgan.errors import UserError
 from cryoetgan.io.files import check_exists
 from cryoetgan.io.star import ANGLES, CLASS_NAME, ORIGINS, read_star
+from cryoetgan.particles.naming_columns import classes_of_numbers
 from cryoetgan.particles.subtomograms.box_files import (
     RELION_2D,
     is_box_file,
@@ -137,14 +138,6 @@ def _natural(name: str) -> list[Any]:
     ]
 
 
-def _classes(numbers: Any) -> dict[str, list[str]]:
-    """Return the column of classes for class numbers; empty if all are equal, or say nothing."""
-    values = [int(float(n)) for n in numbers]
-    if len(set(values)) < 2:
-        return {}
-    return {"cryoetganClass": [f"class_{n}" for n in values]}
-
-
 def _list_star(path: Path) -> Listing:
     text = path.read_text(encoding="utf-8-sig", errors="replace")
     if re.search(r"rlnTomoSubTomosAre2DStacks\s+1\b", text):
@@ -180,7 +173,7 @@ def _list_star(path: Path) -> Listing:
     if "cryoetganClass" in rows:
         table["cryoetganClass"] = rows["cryoetganClass"].astype(str)
     elif "rlnClassNumber" in rows:
-        table = table.assign(**_classes(rows["rlnClassNumber"]))
+        table = table.assign(**classes_of_numbers(rows["rlnClassNumber"]))
     return Listing(table, voxel_size, _read_optics(rows, path), (path,))
 
 
@@ -331,7 +324,7 @@ def _posed_listing(
     if np.ptp(rotations.as_quat(canonical=True), axis=0).max() > 1e-6:
         table[ANGLES] = relion_from_rotation(rotations)
     table[ORIGINS_VOXELS] = -shifts
-    return Listing(table.assign(**_classes(classes)), tables=(path,))
+    return Listing(table.assign(**classes_of_numbers(classes)), tables=(path,))
 
 
 def _numbered_files(folder: Path, numbers: list[int], table: Path) -> list[Path]:

@@ -70,7 +70,7 @@ def convert_tomogram(
         scale = measure_grey_scale(data, source, no_data.flags)
         if scale.broken:
             no_data.add_gaps(scale.broken)
-        measured = measure_contrast(data, size, no_data.flags)
+        measured = measure_contrast(data, size, no_data.mask())
         warn_of_contrast(measured, conversion.contrast, source)
         labels = [
             PROTEIN_BRIGHT + (", inverted at import" if conversion.contrast == "dark" else ""),
