@@ -66,12 +66,15 @@ def find_prediction(structure: Any, path: Path) -> str:
     keys = [key for key in ("_exptl.method", "_struct.title", "_entry.id") if key in info]
     method = info.get("_exptl.method", "")
     texts = [path.name, structure.name, *(info[key] for key in keys), *structure.raw_remarks]
+    if method.strip() and not PREDICTORS.search(method):
+        return ""  # an experiment, whatever its title says
     for text in texts:
         found = PREDICTORS.search(text)
         if found:
             return found[0]
-    if method.strip() or not len(structure):
-        return ""
+    entry = info.get("_entry.id") or structure.name
+    if not len(structure) or re.fullmatch(r"[0-9][A-Za-z0-9]{3}|pdb_\w{8}", entry):
+        return ""  # an entry of the archive
     spreads = [
         np.ptp([atom.b_iso for atom in residue])
         for chain in structure[0]
