@@ -56,8 +56,14 @@ NUMBERS = (
     "cryoetganScore",
     "cryoetganDecoyScore",
     "cryoetganQValue",
+    "cryoetganTilt",
+    "cryoetganDefocus",
+    "rlnImagePixelSize",
+    "rlnVoltage",
+    "rlnSphericalAberration",
+    "rlnAmplitudeContrast",
 )
-"""Prefixes of the columns that hold numbers."""
+"""Prefixes of the columns that hold numbers; rlnOpticsGroup does, too, but not its name."""
 MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 LONGEST_NAME = 100
 """Bytes of a class or tomogram: names of files are made of both, and hold at most 255."""
@@ -200,7 +206,8 @@ def read_star(path: Path, columns: Sequence[str] = (), *, any_names: bool = Fals
     }
     particles = tables.get("particles", next(iter(tables.values())))
     optics = tables.get("optics", pd.DataFrame())
-    _check_numbers(path, particles)
+    for table in (particles, optics):
+        _check_numbers(path, table)
     if not any_names:
         check_names(particles, path)
     missing = [name for name in columns if name not in particles.columns]
@@ -233,11 +240,15 @@ def _check_numbers(path: Path, table: "pd.DataFrame") -> None:
     import pandas as pd
 
     for name in table.columns:
-        if not (name.startswith(NUMBERS) and len(table)):
+        if not (name.startswith(NUMBERS) or name == "rlnOpticsGroup") or not len(table):
             continue
         values = pd.to_numeric(table[name], errors="coerce")
         wrong = values.isna() if name in COORDINATES else values.isna() & table[name].notna()
         wrong |= values.abs() == float("inf")
+        if name not in COORDINATES:
+            wrong &= table[name].astype(str) != "<NA>"
+        if name == "rlnOpticsGroup":
+            wrong |= (values % 1 != 0) & values.notna()
         if wrong.any():
             row = int(wrong.to_numpy().argmax())
             raise UserError(
