@@ -289,7 +289,12 @@ def parse_by_tomogram(items: Sequence[str] | None, option: str) -> dict[str, str
 
 
 def parse_counts(
-    names: Sequence[str], count: int, others: Sequence[str] | None, option: str, other_option: str
+    names: Sequence[str],
+    count: int,
+    others: Sequence[str] | None,
+    option: str,
+    other_option: str,
+    least: int = 1,
 ) -> dict[str, int]:
     """Return the count of each class.
 
@@ -303,6 +308,8 @@ def parse_counts(
         Counts of single classes, `NAME=N`; 0 leaves a class out.
     option, other_option : str
         Options of `count` and `others`, for messages.
+    least : int
+        Smallest `count` without `others`.
     """
     counts = dict.fromkeys(names, count)
     for item in others or []:
@@ -313,6 +320,6 @@ def parse_counts(
             )
         counts[name] = int(number)
     for name, value in counts.items():
-        if value < 0 or (value == 0 and not others):
-            raise UserError(f"{option}: got {value} for class {name}, wanted 1 or more")
+        if value < (0 if others else least):
+            raise UserError(f"{option}: got {value} for class {name}, wanted {least} or more")
     return counts

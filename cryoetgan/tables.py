@@ -26,7 +26,7 @@ RENAMED = {"marks": "annotations", "marks_voxel_size": "annotations_voxel_size"}
 class ClassRow(Section):
     """One class of particles."""
 
-    class_: Name = Field(alias="class", description="Name: letters, digits, _ and -.")
+    class_: Name = Field(alias="class", description="Name: at most 80 letters, digits, _ and -.")
     source: str = Field(
         description="A PDB id (4v6x), a structure file (PDB, mmCIF, gz), a density map (MRC), "
         "`phantom:NAME`, or `membrane`."
@@ -135,7 +135,7 @@ class RecordedRow(Section):
 class TomogramRow(RecordedRow):
     """One tomogram."""
 
-    tomogram: Name = Field(description="Name: letters, digits, _ and -.")
+    tomogram: Name = Field(description="Name: at most 80 letters, digits, _ and -.")
     path: str = Field(
         description="MRC file, URL, `emdb:1234`, `empiar:10045/data/x.rec`, `portal:tomogram/1`, "
         "`copick:config.json?run=R` (`cryoetgan tomograms list` writes such rows), or `simulate`."
@@ -196,7 +196,7 @@ class TomogramRow(RecordedRow):
 class SubtomogramRow(RecordedRow):
     """One set of subtomograms that another program extracted."""
 
-    name: Name = Field(description="Name: letters, digits, _ and -.")
+    name: Name = Field(description="Name: at most 80 letters, digits, _ and -.")
     path: str = Field(
         description="STAR file (RELION 3 to 5, Warp, M), Dynamo table, motive list (EM), CSV, MRC stack of "
         "volumes, or a folder of volumes."

@@ -269,8 +269,9 @@ def synthesize(
     `translation synthesize` gives the same result.
     """
     from cryoetgan.imaging.simulate.tiling import TiledSimulator
-    from cryoetgan.imaging.simulate.tomogram import open_scene, write_tomogram
+    from cryoetgan.imaging.simulate.tomogram import write_tomogram
     from cryoetgan.imaging.storage import load_model
+    from cryoetgan.io.scene import open_scene
 
     fitted = load_model(model)
     files = open_scene(scene, labels, particles)

@@ -56,12 +56,18 @@ NUMBERS = (
     "cryoetganScore",
     "cryoetganDecoyScore",
     "cryoetganQValue",
+    "cryoetganTilt",
+    "cryoetganDefocus",
+    "rlnImagePixelSize",
+    "rlnVoltage",
+    "rlnSphericalAberration",
+    "rlnAmplitudeContrast",
 )
-"""Prefixes of the columns that hold numbers."""
+"""Prefixes of the columns that hold numbers; rlnOpticsGroup does, too, but not its name."""
 MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-CLASS_NAME = re.compile(r"[A-Za-z0-9_-]+")
 LONGEST_NAME = 100
-"""Characters of a class or tomogram: names of files are made of both, and hold at most 255."""
+"""Bytes of a class or tomogram: names of files are made of both, and hold at most 255."""
+CLASS_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{LONGEST_NAME}}}")
 
 
 @dataclass(frozen=True)
@@ -80,8 +86,8 @@ def class_name(path: Path) -> str:
     stem = Path(strip_compression(Path(path).name)).stem
     if not CLASS_NAME.fullmatch(stem):
         raise UserError(
-            f"{path}: the file's stem '{stem}' names its class; rename the file: letters, digits, "
-            "'_' and '-' only"
+            f"{path}: the file's stem {shown(stem)} names its class; rename the file: at most "
+            f"{LONGEST_NAME} letters, digits, '_' and '-'"
         )
     return stem
 
@@ -90,20 +96,21 @@ def check_names(table: "pd.DataFrame", path: Path) -> None:
     """Raise `UserError` if a class or tomogram of a table cannot be part of a file's name.
 
     A class has letters, digits, `_` and `-` only. Other programs name tomograms more freely, but
-    no name may lead out of a folder (`../x`), hide a file or hold control characters.
+    no name may lead out of a folder (`../x`), hide a file, be a formula of a spreadsheet or hold
+    control characters.
     """
     for column in ("cryoetganClass", "rlnTomoName"):
         for name in table[column].astype(str).unique() if column in table else ():
             if column == "cryoetganClass":
                 legal = bool(CLASS_NAME.fullmatch(name))
-                wanted = "letters, digits, '_' and '-' only"
+                wanted = "of letters, digits, '_' and '-' only"
             else:
-                legal = name.isprintable() and not re.search(r"^\.|[/\\]|^\s|\s$|^$", name)
-                wanted = "no '/', '\\' or control characters, and no '.' or space at the start"
+                legal = name.isprintable() and not re.search(r"^[.=+@\s]|[/\\]|\s$|^$", name)
+                wanted = "with no '/', '\\' or control characters, not starting with . = + @"
             if not legal or len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME:
                 raise UserError(
                     f"{path}: {column} is {shown(name)}; wanted a name of at most {LONGEST_NAME} "
-                    f"bytes, {wanted}; rename it"
+                    f"bytes {wanted}; rename it"
                 )
 
 
@@ -199,7 +206,8 @@ def read_star(path: Path, columns: Sequence[str] = (), *, any_names: bool = Fals
     }
     particles = tables.get("particles", next(iter(tables.values())))
     optics = tables.get("optics", pd.DataFrame())
-    _check_numbers(path, particles)
+    for table in (particles, optics):
+        _check_numbers(path, table)
     if not any_names:
         check_names(particles, path)
     missing = [name for name in columns if name not in particles.columns]
@@ -232,11 +240,15 @@ def _check_numbers(path: Path, table: "pd.DataFrame") -> None:
     import pandas as pd
 
     for name in table.columns:
-        if not (name.startswith(NUMBERS) and len(table)):
+        if not (name.startswith(NUMBERS) or name == "rlnOpticsGroup") or not len(table):
             continue
         values = pd.to_numeric(table[name], errors="coerce")
         wrong = values.isna() if name in COORDINATES else values.isna() & table[name].notna()
         wrong |= values.abs() == float("inf")
+        if name not in COORDINATES:
+            wrong &= table[name].astype(str) != "<NA>"
+        if name == "rlnOpticsGroup":
+            wrong |= (values % 1 != 0) & values.notna()
         if wrong.any():
             row = int(wrong.to_numpy().argmax())
             raise UserError(

@@ -1,6 +1,8 @@
 """Read picks of other programs: STAR of RELION and Warp, copick JSON, CSV, and other lists."""
 
 import io
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from cryoetgan.errors import UserError, format_shape
+from cryoetgan.errors import UserError, format_shape, shown
 from cryoetgan.io.files import check_exists, read_json, read_text
 from cryoetgan.io.star import ANGLES, COORDINATES, ORIGINS, particle_id, read_star
 from cryoetgan.particles.list_formats import (
@@ -31,6 +33,7 @@ from cryoetgan.particles.naming_columns import (
     check_run,
     classes_of_numbers,
     find_columns,
+    legalise_classes,
     rows_of_tomogram,
 )
 from cryoetgan.physics.coordinates import VOXEL_ORIGINS, ImportTransform, compose_poses
@@ -155,14 +158,16 @@ def names_tomograms(path: Path) -> bool:
 
 
 def _names_tomograms(path: Path) -> bool:
-    if path.suffix.lower() == ".star":
-        return bool(find_columns(read_star(path, any_names=True).particles, TOMOGRAM_COLUMNS))
-    if path.suffix.lower() == ".csv":
-        return bool(find_columns(read_csv_text(path), TOMOGRAM_COLUMNS))
-    if path.suffix.lower() == ".json":
+    kind = path.suffix.lower()
+    columns = (*TOMOGRAM_COLUMNS, "tomo_num")  # of STOPGAP
+    if kind == ".star":
+        return bool(find_columns(read_star(path, any_names=True).particles, columns))
+    if kind in (".csv", ".tsv"):
+        return bool(find_columns(read_csv_text(path), columns))
+    if kind == ".json":
         content = read_json(path)
         return isinstance(content, dict) and bool(content.get("run_name"))
-    return True
+    return kind in (".tbl", ".em", ".xml")  # these number their tomograms
 
 
 def list_pick_files(path: Path) -> list[Path]:
@@ -205,7 +210,7 @@ def _read_files(path: Path, frame: PicksFrame) -> "pd.DataFrame":
                 cryoetganId=[particle_id(frame.tomogram, *place) for place in places]
             )
         name = file.stem if path.is_dir() else "particle"
-        tables.append(_to_our_columns(table, name, frame))
+        tables.append(legalise_classes(_to_our_columns(table, name, frame), file))
     if elsewhere is not None and not tables:
         raise elsewhere
     # an empty file has no angles, for example, and takes none from the others
@@ -296,6 +301,10 @@ def read_csv_text(path: Path) -> "pd.DataFrame":
     body = [line for line in lines if not line.startswith("#")]
     heading = body[0] if body else ""
     separator = max(",;\t", key=heading.count)
+    if separator not in heading and len(heading.split()) > 1:
+        separator = r"\s+"
+    if not heading:
+        raise UserError(f"{path}: is empty; wanted a heading (x,y,z) and one row per particle")
     try:
         table = pd.read_csv(
             io.StringIO("\n".join(body)), sep=separator, dtype=str, keep_default_na=False
@@ -320,8 +329,10 @@ def _read_csv(path: Path, frame: PicksFrame) -> "pd.DataFrame":
         return found if known else found.drop(columns=ANGLES)
     names = next((c for c in map(_columns_of(table), CSV_COORDINATES) if c), None)
     if names is None:
-        raise UserError(f"{path}: lacks columns x, y, z (voxels); it has {', '.join(table)}")
+        hint = "; add a heading" if re.match(r"[-+.\d]", str(table.columns[0])) else ""
+        raise UserError(f"{path}: lacks columns x, y, z (voxels); it has {', '.join(table)}{hint}")
     table = rows_of_tomogram(table, frame.tomogram, path)
+    _check_numbers(table, names, path)
     try:
         places = frame.to_file_voxels(table[list(names)])
         out = pd.DataFrame(places, columns=COORDINATES, index=table.index)
@@ -352,6 +363,20 @@ def _read_csv(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     if "id" in table and len(table) and table["id"].str.fullmatch(OWN_ID).all():
         out["cryoetganId"] = table["id"]
     return out
+
+
+def _check_numbers(table: "pd.DataFrame", columns: Sequence[str], path: Path) -> None:
+    """Raise `UserError` that names the first cell of some columns that is not a number."""
+    import pandas as pd
+
+    for column in columns:
+        wrong = pd.to_numeric(table[column], errors="coerce").isna().to_numpy()
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise UserError(
+                f"{path}: {column} of row {row + 1} is {shown(table[column].iloc[row])}, one of "
+                f"{wrong.sum()} coordinates that are not numbers"
+            )
 
 
 def _columns_of(table: "pd.DataFrame") -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cryoetgan.errors import UserError, suggest
+from cryoetgan.errors import UserError, shown, suggest
 from cryoetgan.tomograms.specimens import match_tomogram, plain_name
 
 if TYPE_CHECKING:
@@ -28,7 +28,11 @@ TOMOGRAM_COLUMNS = (
     "run_id",
     "experiment",
     "tilt_series",
+    "tilt_series_name",
     "ts_name",
+    "ts",
+    "tomo_file",
+    "tomogram_file",
     "micrograph",
     "micrograph_name",
     "image_name",
@@ -37,7 +41,8 @@ TOMOGRAM_COLUMNS = (
     "file",
     "density",
 )
-"""Columns that name the tomogram of a row; the first that names the wanted one is used."""
+"""Columns that name the tomogram of a row; the first that names the wanted one is used. Another
+column of text counts, too, if some of its rows hold the very name of the tomogram."""
 CLASS_COLUMNS = (
     "cryoetganClass",
     "class",
@@ -61,6 +66,7 @@ CLASS_COLUMNS = (
 """Columns that name the class of a row; the first one present is used."""
 EMPTY = ("", "nan", "none", "null", "<na>")
 """Words for an empty cell in lower case. `NA` is a name."""
+NUMBER = r"[-+]?[\d.]+(e[-+]?\d+)?"
 SHOWN = 5
 
 
@@ -91,12 +97,14 @@ def rows_of_tomogram(table: "pd.DataFrame", tomogram: str, path: Path) -> "pd.Da
     `UserError` if the tomogram of a row cannot be told.
     """
     columns = find_columns(table, TOMOGRAM_COLUMNS)
-    if not columns or not len(table):
-        return table
-    for column in columns:
+    others = [str(name) for name in table.columns if str(name) not in columns]
+    for column in (*columns, *others) if len(table) else ():
         names = table[column].astype(str).str.strip()
-        found = match_tomogram(names, tomogram)
-        if not found:
+        if column in columns:
+            found = match_tomogram(names, tomogram)
+        else:
+            found = {name for name in names.unique() if plain_name(name) == tomogram}
+        if not found or (column in others and names.str.fullmatch(NUMBER).all()):
             continue
         if len(found) > 1:
             raise UserError(
@@ -114,9 +122,11 @@ def rows_of_tomogram(table: "pd.DataFrame", tomogram: str, path: Path) -> "pd.Da
         if name != tomogram:
             log.info("%s: column %s: '%s' is tomogram %s", path, column, name, tomogram)
         if not mine.all():
-            others = list_names(list(names[~mine]))
-            log.info("%s: %d of %d rows lie in %s", path, sum(~mine), len(mine), others)
+            elsewhere = list_names(list(names[~mine]))
+            log.info("%s: %d of %d rows lie in %s", path, sum(~mine), len(mine), elsewhere)
         return table[mine].reset_index(drop=True)
+    if not columns or not len(table):
+        return table
     names = table[columns[0]].astype(str)
     raise OtherTomogramError(
         f"{path}: has no row of tomogram {tomogram}; its column {columns[0]} names "
@@ -172,6 +182,27 @@ def keep_classes(table: "pd.DataFrame", classes: Sequence[str], path: Path) -> "
             path, int(dropped.sum()), len(table), ", ".join(classes), lost, hints,
         )  # fmt: skip
     return table.assign(cryoetganClass=known)[kept].reset_index(drop=True)
+
+
+def legalise_classes(table: "pd.DataFrame", path: Path) -> "pd.DataFrame":
+    """Return a table whose classes hold letters, digits, `_` and `-` only, as names of files do.
+
+    Blanks, dots and other signs become `_`. Raises `UserError` for an empty name and a name that is a
+    path.
+    """
+    named = table["cryoetganClass"].astype(str).str.strip()
+    for name in named.unique():
+        if not name.isprintable() or not name or re.search(r"[/\\]", name):
+            count = int((named == name).sum())
+            raise UserError(
+                f"{path}: the class of {count} particles is {shown(name)}; wanted a name of letters, "
+                "digits, _ and -"
+            )
+    legal = named.str.replace(r"[^A-Za-z0-9_-]+", "_", regex=True)
+    changed = sorted({f"'{a}' is class {b}" for a, b in zip(named, legal, strict=True) if a != b})
+    if changed:
+        log.info("%s: %s", path, ", ".join(changed[:SHOWN]))
+    return table.assign(cryoetganClass=legal)
 
 
 def _spelling(name: str) -> str:

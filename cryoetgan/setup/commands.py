@@ -22,9 +22,10 @@ def init(
     """Write a commented configuration and tables for your own tomograms.
 
     Writes `config.yaml`, `tomograms.tsv` and `classes.tsv` (example rows to replace). Table
-    `tomograms.tsv` has one row per MRC file. Its values come from the headers, from .mdoc, .tlt or
-    .rawtlt files, and from `<tomogram>_annotations.star` or .csv and `<tomogram>_mask.mrc`.
-    Existing files are not changed.
+    `tomograms.tsv` has one row per specimen; half tomograms, denoised copies, segmentations and tilt
+    series are named and get no row. Values come from the headers, from .tlt, .rawtlt, .aln, .mdoc or
+    .tomostar files, and from `<tomogram>_annotations.star` or .csv and `<tomogram>_mask.mrc`. The
+    contrast is measured. Existing files are not changed.
     """
     from cryoetgan.setup.init import write_config
 

@@ -18,6 +18,7 @@ from cryoetgan.tomograms.specimens import (
     find_alike_files,
     find_repeated,
     plain_name,
+    preference,
     specimen_name,
     volume_kind,
 )
@@ -27,8 +28,6 @@ TILT_FILES = (".tlt", ".aln", ".tomostar", ".rawtlt", ".mrc.mdoc", ".st.mdoc", "
 """Refined angles come first."""
 MAX_LABELS = 16
 """Number of different grey values up to which a volume is a segmentation."""
-KIND_ORDER = ("", "denoised or corrected copy", "half tomogram")
-"""Kinds of volumes of one specimen, best first."""
 MAX_DISAGREEMENT = 5.0
 """Degrees between the ranges of two tilt files of one tomogram."""
 
@@ -70,7 +69,11 @@ def read_folder(path: Path) -> Folder:
             headers[file] = header
             groups.setdefault(specimen_name(file.name), []).append(file)
     for members in groups.values():
-        best, *others = sorted(members, key=_preference)
+        suspect = {file: image_stack_signs(headers[file], file) for file in members}
+        order = {file: (bool(suspect[file]), preference(file.name)) for file in members}
+        best, *others = sorted(members, key=order.__getitem__)
+        if suspect[best]:
+            log.warning("%s: is listed, but may be a tilt series: %s", best, suspect[best][0])
         folder.chosen[best] = headers[best]
         for file in others:
             kind = volume_kind(_stem(file)) or "another reconstruction"
@@ -87,24 +90,19 @@ def _stem(path: Path) -> str:
     return Path(strip_compression(path.name)).stem
 
 
-def _preference(path: Path) -> tuple[int, int, str]:
-    kind = volume_kind(_stem(path))
-    rank = KIND_ORDER.index(kind) if kind in KIND_ORDER else len(KIND_ORDER)
-    return rank, len(path.name), path.name
-
-
 def _other_kind(path: Path, header: Header) -> str:
     """Return the kind of a file that is not a tomogram, with the reason; empty if it is one."""
+    if not str(path).isprintable() or set("{}") & set(str(path)):
+        return "its path has control characters or braces, which no table can hold; rename it"
     if len(header.shape) != 3:
         return "stack of volumes, not a tomogram"
     stem, signs = _stem(path), image_stack_signs(header, path)
-    for tilts in find_tilt_files(path, own=True):
+    for tilts in find_tilt_files(path, quiet=True):
         if len(tilts.angles) == header.shape[0] < min(header.shape[1:]):
             signs.append(f"{tilts.path.name} lists as many angles as it has sections")
+            break
     if header.is_image_stack or len(signs) > 1 or (signs and volume_kind(stem) == "tilt series"):
         return f"tilt series, not a tomogram: {signs[0]}"
-    if signs:
-        log.warning("%s: is listed, but may be a tilt series: %s", path, signs[0])
     if volume_kind(stem) == "segmentation" or _has_few_values(path):
         return "segmentation or mask, not a tomogram"
     return ""
@@ -163,19 +161,14 @@ def _without(name: str, ending: str) -> str:
     return plain_name(name[: -len(ending)])
 
 
-def find_tilt_files(path: Path, own: bool = False) -> list[TiltFile]:
-    """Return the readable tilt files of a tomogram, best first; log those that are not readable.
-
-    `own` restricts them to files with the whole name of the tomogram, without messages.
-    """
+def find_tilt_files(path: Path, quiet: bool = False) -> list[TiltFile]:
+    """Return the readable tilt files of a tomogram; log those that are not readable."""
     found = []
     for file in companions(path, TILT_FILES):
-        if own and plain_name(file.stem) != _stem(path):
-            continue
         try:
             found.append(read_tilt_file(file))
         except UserError as error:
-            if not own:
+            if not quiet:
                 log.warning("%s", error)
     return found
 

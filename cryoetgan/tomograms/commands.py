@@ -15,6 +15,8 @@ from cryoetgan.command import (
     group,
     log,
 )
+from cryoetgan.errors import UserError
+from cryoetgan.io.star import class_name
 from cryoetgan.tomograms.options import (
     Conversion,
     Microscope,
@@ -129,66 +131,75 @@ def list_(
 
 @command(app, "simulate")
 def simulate(
-    maps: Maps,
     output: MrcOutput,
     contents: SceneOptions,
     vesicles_and_gold: VesiclesAndGold,
     recording: Recording,
     microscope: Microscope,
     snr: Annotated[float, Option(help="Variance of signal over noise, of the whole tomogram.")],
+    maps: Annotated[
+        list[Path] | None, Argument(help="Density maps; the stem is the class.")
+    ] = None,
+    scene: Annotated[
+        Path | None, Option(help="Density scene, MRC, in place of maps; its truth beside it.")
+    ] = None,
     reconstruction: Annotated[
         Literal["wbp", "sirt"], Option(help="Weighted back-projection, or SIRT.")
     ] = "wbp",
     iterations: Annotated[int, Option(min=1, help="Of SIRT.")] = 20,
+    halves: Annotated[
+        bool, Option("--halves", help="Also T_EVN.mrc, T_ODD.mrc of every other tilt.")
+    ] = False,
     seed: Seed = 0,
 ) -> Record:
     """Simulate a tomogram with ground truth: `T.mrc`, `T.star`, `T_labels.mrc`, `T_instances.mrc`.
 
-    Particles are packed without overlap, projected over the tilt series, imaged with contrast
-    transfer (default: 4 micrometres underfocus), dose, noise and misalignment, and
-    reconstructed. Protein bright, mean 0, standard deviation 1. Coordinates are 0-based voxels,
-    angles degrees (RELION's). The names of the labels are in `T.mrc.json`.
+    Particles are packed without overlap, or taken from a --scene, projected over the tilt series,
+    imaged with contrast transfer (default: 4 micrometres underfocus), dose, noise and
+    misalignment, and reconstructed. Protein bright, mean 0, standard deviation 1. Coordinates are
+    0-based voxels, angles degrees (RELION's). The names of the labels are in `T.mrc.json`.
     """
     from cryoetgan.io.mrc import PROTEIN_BRIGHT, write_volume
-    from cryoetgan.io.star import class_name, write_star
-    from cryoetgan.tomograms.simulation.contents import (
-        INSTANCES,
-        build_scene,
-        instances_path,
-        labels_path,
-        read_contents,
-        truth_tables,
-    )
-    from cryoetgan.tomograms.simulation.simulate_tomogram import check_memory, simulate_tomogram
+    from cryoetgan.io.scene import check_outputs, open_scene, write_truth
+    from cryoetgan.tomograms.simulation import contents as packed
+    from cryoetgan.tomograms.simulation.simulate_tomogram import check_memory, simulate_with_halves
     from cryoetgan.tomograms.simulation.tilt_series import TiltSeries
 
-    check_memory(contents.sides())
+    if bool(maps) == bool(scene):
+        raise UserError("--scene: give density maps or a scene, one of them")
     check_positive(snr, "--snr")
-    objects, name = read_contents(maps, contents, vesicles_and_gold), class_name(output)
+    name, objects, beads = class_name(output), None, None
+    if scene is not None:
+        files = open_scene(scene)
+        check_outputs(files, output)
+        density, voxel_size = files.volume.data, files.volume.voxel_size
+        check_memory(density.shape[::-1], scene)
+    else:
+        check_memory(contents.sides())
+        objects = packed.read_contents(maps or [], contents, vesicles_and_gold)
+        built = packed.build_scene(objects, name, seed)
+        objects.warn_of_missing(built, output)
+        density, beads, voxel_size = built.density, built.beads, objects.voxel_size
     series = TiltSeries(
-        voxel_size=objects.voxel_size,
+        voxel_size=voxel_size,
         acquisition=recording.acquisition(),
         name=name,
         seed=seed,
         microscope=microscope,
     )
-    scene = build_scene(objects, name, seed)
-    objects.warn_of_missing(scene, output)
-    tomogram = simulate_tomogram(
-        scene.density, series, snr, scene.beads, iterations if reconstruction == "sirt" else 0
-    )
-    particles, optics = truth_tables(scene, objects, series.acquisition, name)
-    labels, instances, voxel_size = labels_path(output), instances_path(output), objects.voxel_size
-    write_volume(labels, scene.labels, voxel_size, [f"labels: see {name}.mrc.json"])
-    write_volume(instances, scene.instances, voxel_size, INSTANCES)
-    write_star(output.with_suffix(".star"), particles, optics)
-    write_volume(output, tomogram, voxel_size, [PROTEIN_BRIGHT, "simulated"])
-    log.info("%s: %d particles of %d classes", output, len(particles), len(objects.classes))
-    return Record(
-        outputs=[labels, instances, output],
-        parameters={"copies": objects.requested(), "missing": scene.missing},
-        about={"labels": scene.label_names(), "acquisition": series.acquisition.to_json()},
-    )
+    rounds = iterations if reconstruction == "sirt" else 0
+    made = simulate_with_halves(density, series, snr, beads, rounds, halves)
+    parameters = {}
+    if objects is None:
+        outputs, about = write_truth(output, files, series.acquisition, "simulated")
+    else:
+        outputs, about = packed.write_truth(output, built, objects, series.acquisition)
+        parameters = {"copies": objects.requested(), "missing": built.missing}
+    endings = ("", "_EVN", "_ODD") if halves else ("",)
+    volumes = [output.with_name(f"{name}{ending}.mrc") for ending in endings]
+    for path, volume in zip(volumes, made, strict=True):
+        write_volume(path, volume, voxel_size, [PROTEIN_BRIGHT, "simulated"])
+    return Record(outputs=[*outputs, *volumes[::-1]], parameters=parameters, about=about)
 
 
 @command(app, "scene")
@@ -206,6 +217,7 @@ def scene(
     are 0-based voxels, angles degrees (RELION's). The names of the labels are in
     `SCENE.mrc.json`. Memory does not grow with the shape.
     """
+    from cryoetgan.io.scene import INSTANCES, LABELS, beside
     from cryoetgan.tomograms.simulation import contents as files
 
     objects = files.read_contents(maps, contents, vesicles_and_gold)
@@ -214,7 +226,7 @@ def scene(
     placed = sum(row["cryoetganClass"] in objects.classes for row in packed.rows)
     log.info("%s: %d particles of %d classes", output, placed, len(objects.classes))
     return Record(
-        outputs=[files.labels_path(output), files.instances_path(output), output],
+        outputs=[beside(output, LABELS), beside(output, INSTANCES), output],
         parameters={"copies": objects.requested(), "missing": packed.missing},
         about={"labels": packed.label_names(), "filled": packed.filled / packed.occupied.size},
     )
@@ -245,9 +257,9 @@ def import_scene(
     become particles. With --template the density gets the units of your maps. Coordinates are
     0-based voxels, angles degrees (RELION's), empty if the simulator does not give them.
     """
+    from cryoetgan.io.scene import INSTANCES, LABELS, beside
     from cryoetgan.io.star import paths_by_class
     from cryoetgan.tomograms.importing.scene import write_foreign_scene
-    from cryoetgan.tomograms.simulation.contents import instances_path, labels_path
     from cryoetgan.tomograms.sources.foreign_scene import find_scene, parse_labels
 
     check_positive(voxel_size, "--voxel-size", " A")
@@ -257,6 +269,6 @@ def import_scene(
     about = write_foreign_scene(output, found, voxel_size, maps, density_scale)
     return Record(
         inputs=[found.density, found.labels],
-        outputs=[labels_path(output), instances_path(output), output],
+        outputs=[beside(output, LABELS), beside(output, INSTANCES), output],
         about=about,
     )

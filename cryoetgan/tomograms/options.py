@@ -104,7 +104,7 @@ class Microscope:
 class SceneOptions:
     """Particles of a simulated tomogram or scene."""
 
-    shape: Annotated[str, Option(metavar="X,Y,Z", help="Voxels.")]
+    shape: Annotated[str | None, Option(metavar="X,Y,Z", help="Voxels.")] = None
     copies: Annotated[
         int | None, Option(help="Particles of each class; default: as many as --fill needs.")
     ] = None
@@ -122,13 +122,13 @@ class SceneOptions:
     crowder_copies: Annotated[int, Option(min=0, help="Copies of each crowder.")] = 100
 
     def __post_init__(self) -> None:
-        if self.fill is None and self.copies is None:
-            raise UserError("--copies: not given; give the particles of each class, or --fill")
         if self.fill is not None and not 0 < self.fill < 1:
             raise UserError(f"--fill: got {self.fill:g}, wanted a number between 0 and 1")
 
     def sides(self) -> tuple[int, int, int]:
         """Return the shape in voxels: x, y, z."""
+        if self.shape is None:
+            raise UserError("--shape: not given; give X,Y,Z in voxels")
         sides = parse_numbers(self.shape, "--shape", ("X", "Y", "Z"))
         if any(side < 1 or side != int(side) for side in sides):
             raise UserError(f"--shape: got '{self.shape}', wanted whole numbers above zero")

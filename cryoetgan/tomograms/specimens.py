@@ -38,12 +38,14 @@ KINDS = {
     r"noise2noise|noise2map|topaz|filt(ered)?|lowpass|lp\d*|nad|bilateral|median|gauss(ian)?|"
     r"corrected|corr|smooth(ed)?|wiener|sharpened",
     "tilt series": r"ali|aligned|preali|newst|tilt(series|stack)?",
-    "": r"rec|recon(struct(ed|ion|ions)?)?|full|wbp|fbp|s[ai]rt(-?like)?\d*|iter\d*|bin\d+|"
+    "": r"rec|recon(struct(ed|ion|ions)?)?|full|wbp|fbp|s[ai]rt(-?like)?\d*|iter\d*|bin\d+|2nd|"
     r"\d+xbin|flip(ped)?|rot([xyz]|ated)?(\d+)?|trim(med)?|crop(ped)?|resampled|rescaled|inv|"
     r"invert(ed)?|norm(ali[sz]ed)?|novactf|ctf(corr)?(ected)?|phaseflip(ped)?|aretomo\d?|imod|"
     r"etomo|tomo3d|warp|relion\d?|eman\d?|dw|dosefilt(ered)?|weighted|copy|final",
 }
 """Words that say how a volume was made, not which specimen it shows; by the kind of volume."""
+KIND_ORDER = ("", "denoised or corrected copy", "half tomogram")
+"""Kinds of volumes of one specimen, best first."""
 SOFT = r"tomo(gram|grams)?|vol(ume|umes)?|st|stack|raw|orig(inal)?"
 """Words that are often the name itself (`tomo_1`): dropped if another word has letters."""
 SAMPLE_BYTES, SAMPLES = 1 << 16, 4
@@ -121,16 +123,37 @@ def specimen_of(path: str) -> str:
     if is_remote(path):
         kind, _, rest = path.partition(":")
         address, _, query = rest.partition("?")
-        runs = urllib.parse.parse_qs(query).get("run", [""]) if kind == "copick" else [query]
-        return f"{kind}:{address}?{runs[0]}".lower()
+        if kind == "copick":
+            query = urllib.parse.parse_qs(query).get("run", [""])[0]
+        elif "/" in address and kind != "portal":
+            folder, _, name = address.rpartition("/")
+            address = f"{_drop_processing(folder.split('/'))}/{specimen_name(name)}"
+        return f"{kind}:{address}?{query}".lower()
     file = Path(path).expanduser().absolute()
+    return f"{_drop_processing(file.parent.parts)}/{specimen_name(file.name)}"
+
+
+def _drop_processing(folders: Sequence[str]) -> str:
+    """Return a path without the folders that name a kind of volume."""
     processing = "|".join([*KINDS.values(), SOFT])
-    folders = [
+    return "/".join(
         part
-        for part in file.parent.parts
+        for part in folders
         if not all(re.fullmatch(processing, word) for word in _words(HALF.sub("_", part)))
-    ]
-    return "/".join([*folders, specimen_name(file.name)])
+    )
+
+
+def preference(name: str) -> tuple[int, int, str]:
+    """Return the sort key of a volume among volumes of its specimen: the best comes first.
+
+    Examples
+    --------
+    >>> sorted(["TS_1_EVN.mrc", "TS_1_denoised.mrc", "TS_1_rec.mrc"], key=preference)
+    ['TS_1_rec.mrc', 'TS_1_denoised.mrc', 'TS_1_EVN.mrc']
+    """
+    kind = volume_kind(plain_name(name))
+    rank = KIND_ORDER.index(kind) if kind in KIND_ORDER else len(KIND_ORDER)
+    return rank, len(name), name
 
 
 def match_tomogram(names: Iterable[object], tomogram: str) -> set[object]:
@@ -180,11 +203,11 @@ def fingerprint(path: Path) -> tuple[int, str] | None:
     return (size, hashlib.sha256(content).hexdigest()) if len(set(content)) > 1 else None
 
 
-def find_repeated(paths: Mapping[str, str]) -> list[tuple[str, str, str]]:
+def find_repeated(paths: Mapping[str, str], by_name: bool = True) -> list[tuple[str, str, str]]:
     """Return pairs of tomograms that show one specimen, and the reason.
 
     `paths` are files and addresses by tomogram, as in the table. Files are compared by inode, by
-    size and content, and by name; a file that does not exist only by name.
+    size and content, and `by_name`; a file that does not exist only by name.
     """
     seen: dict[object, str] = {}
     sizes: dict[int, list[str]] = {}
@@ -197,16 +220,18 @@ def find_repeated(paths: Mapping[str, str]) -> list[tuple[str, str, str]]:
 
     for name, path in paths.items():
         file = Path(path)
-        if not is_remote(path) and file.is_file():
-            status = file.stat()
-            note((status.st_dev, status.st_ino), name, SAME_FILE)
+        if is_remote(path) or not file.exists():
+            continue
+        status = file.stat()
+        note((status.st_dev, status.st_ino), name, SAME_FILE)
+        if file.is_file():
             sizes.setdefault(status.st_size, []).append(name)
     for names in sizes.values():
         for name in names if len(names) > 1 else ():
             content = fingerprint(Path(paths[name]))
             if content is not None:
                 note(content, name, "have the same content")
-    for name, path in paths.items():
+    for name, path in paths.items() if by_name else ():
         note(specimen_of(path), name, "show the same specimen, by their names")
     return [(*pair, reason) for pair, reason in found.items()]
 

@@ -173,7 +173,8 @@ def synthesize(
     alone; the result does not depend on the tile.
     """
     from cryoetgan.devices import choose_device
-    from cryoetgan.imaging.simulate.tomogram import open_scene, write_tomogram
+    from cryoetgan.imaging.simulate.tomogram import write_tomogram
+    from cryoetgan.io.scene import open_scene
     from cryoetgan.io.star import class_name
     from cryoetgan.translation.synthesize import open_tiled_generator
 

@@ -10,10 +10,11 @@ import pytest
 from cryoetgan.densities.poses import Poser
 from cryoetgan.imaging.model import crop_centre
 from cryoetgan.imaging.simulate.tiling import read_padded
-from cryoetgan.imaging.simulate.tomogram import open_scene, write_tomogram
+from cryoetgan.imaging.simulate.tomogram import write_tomogram
 from cryoetgan.imaging.storage import save_model
 from cryoetgan.io.files import sidecar
 from cryoetgan.io.mrc import read_volume, write_volume
+from cryoetgan.io.scene import open_scene
 from cryoetgan.io.star import ANGLES, COORDINATES, read_star
 from cryoetgan.physics.acquisition import read_acquisition
 from cryoetgan.physics.geometry import rotation_from_relion

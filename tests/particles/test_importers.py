@@ -198,6 +198,7 @@ def csv_import(cryoetgan, tmp_path, text, *words, tomogram="TS_01", code=0):
         ("tomogram", "7", "17", "TS_007"),
         ("tomogram", "ts_1", "ts_10", "TS_01"),
         ("run", "NA", "NB", "NA"),
+        ("anything", "TS_01.mrc", "TS_02.mrc", "TS_01"),
     ],
 )
 def test_rows_are_taken_by_any_name_of_their_tomogram(
@@ -216,6 +217,11 @@ def test_rows_are_taken_by_any_name_of_their_tomogram(
         ("tomo,x,y,z\nTS_01,1,2,3\n,4,5,6\n", ("1 rows have no name", "row 2")),
         ("tomo,x,y,z\nrec_TS_01,1,2,3\nTS_01_bin4,4,5,6\n", ("rec_TS_01", "each may be")),
         ("tomo,x,y,z\n1,1,2,3\n2,4,5,6\n", ("no row of tomogram",)),
+        ("x,y,z,class\n1,2,3,../../x\n", ("class of 1 particles is '../../x'",)),
+        ("x,y,z,class\n1,2,3,a\n4,5,6,\n", ("class of 1 particles is ''",)),
+        ("x,y,z\n1,2,3\n4,,6\n", ("y of row 2 is ''",)),
+        ("1,2,3\n4,5,6\n", ("add a heading",)),
+        ("", ("is empty",)),
     ],
 )
 def test_rows_whose_tomogram_is_unknown_are_refused(cryoetgan, tmp_path, text, words):
@@ -230,6 +236,7 @@ def test_rows_whose_tomogram_is_unknown_are_refused(cryoetgan, tmp_path, text, w
         ("Object", ("a-b", "a"), ["a-b", "a"]),
         ("class_label", ("1", "1"), ["1", "1"]),
         ("label", ("1", "2"), ["particle", "particle"]),  # they number the particles
+        ("class", ("80S ribosome", "a.b"), ["80S_ribosome", "a_b"]),
     ],
 )
 def test_classes_are_found_under_the_names_of_the_field(

@@ -11,7 +11,10 @@ from cryoetgan.io.mrc import read_volume, write_volume
 from cryoetgan.io.star import COORDINATES, read_star
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.optics import missing_wedge
-from cryoetgan.tomograms.simulation.simulate_tomogram import simulate_tomogram
+from cryoetgan.tomograms.simulation.simulate_tomogram import (
+    simulate_tomogram,
+    simulate_with_halves,
+)
 from cryoetgan.tomograms.simulation.tilt_series import TiltSeries
 from tests.conftest import refused
 
@@ -63,6 +66,20 @@ def test_gold_does_not_change_the_contrast_of_the_rest(rng):
     assert gold[15, 21, 21] > 10
     far = (slice(None), slice(34, None), slice(None))
     assert np.corrcoef(plain[far].ravel(), gold[far].ravel())[0, 1] > 0.99
+
+
+def test_halves_are_of_every_other_tilt_and_their_noise_is_independent(rng):
+    """Their mean is the whole tomogram; their difference is noise and aliasing of the signal."""
+    density = ndimage.gaussian_filter(rng.standard_normal((32, 48, 48)), 2)
+    series = recorded(tilt_step=2.0, defocus=3.0)
+    whole, even, odd = simulate_with_halves(density, series, 0.5)
+    assert np.array_equal(whole, simulate_tomogram(density, series, 0.5))
+    mean = even + odd
+    # the step of the angles doubles, the odd half has one tilt less
+    assert np.corrcoef(mean.ravel(), whole.ravel())[0, 1] > 0.99
+    _, noisy_even, noisy_odd = simulate_with_halves(0 * density, series, 0.5)
+    assert abs(np.corrcoef(noisy_even.ravel(), noisy_odd.ravel())[0, 1]) < 0.05
+    assert np.corrcoef(even.ravel(), odd.ravel())[0, 1] > 0.15
 
 
 @pytest.fixture
@@ -160,3 +177,28 @@ def test_invalid_options_are_refused_and_nothing_is_written(cryoetgan, tmp_path,
     before = set(tmp_path.iterdir())
     refused(cryoetgan(*maps, "--copies", 2, *words, "-o", "t.mrc", code=2), *said)
     assert set(tmp_path.iterdir()) == before
+
+
+def test_a_scene_gives_the_tomogram_that_its_maps_give(cryoetgan, tmp_path, maps):
+    cryoetgan("tomograms", "scene", *maps[2:], "--copies", 4, "-o", "s/T.mrc")
+    words = ("tomograms", "simulate", "--scene", "s/T.mrc", "--snr", 1, "--halves")
+    cryoetgan(*words, "-o", "T.mrc")
+    cryoetgan(*maps, "--copies", 4, "--snr", 1, "-o", "m/T.mrc")
+    for name in ("T.mrc", "T_labels.mrc", "T_instances.mrc"):
+        ours, theirs = (read_volume(tmp_path / folder / name).data for folder in ("", "m"))
+        assert np.allclose(ours, theirs, atol=1e-4)
+    ours, theirs = (read_star(tmp_path / folder / "T.star").particles for folder in ("", "m"))
+    assert set(ours["cryoetganSource"]) == {"simulated"}
+    assert list(ours["cryoetganId"]) == list(theirs["cryoetganId"])
+    assert json.loads((tmp_path / "T.mrc.json").read_text())["labels"] == {"1": "a", "2": "b"}
+    for name in ("T_EVN.mrc", "T_ODD.mrc"):
+        assert read_volume(tmp_path / name).data.std() == pytest.approx(1, abs=0.1)
+    refused(cryoetgan(*words, "a.mrc", "-o", "U.mrc", code=2), "--scene")
+    refused(cryoetgan("tomograms", "simulate", "--snr", 1, "-o", "U.mrc", code=2), "--scene")
+
+
+def test_no_copies_leave_the_membranes_alone(cryoetgan, tmp_path, maps):
+    words = ("--vesicles", 1, "--vesicle-radius", "150,200", "--resolution", 30)
+    cryoetgan("tomograms", "scene", *maps[2:], "--copies", 0, *words, "-o", "s.mrc")
+    assert len(read_star(tmp_path / "s.star").particles) == 0
+    assert set(np.unique(read_volume(tmp_path / "s_labels.mrc").data)) == {0, 3}

@@ -268,6 +268,19 @@ def test_an_unreachable_portal_is_one_message(cryoetgan):
     refused(cryoetgan(*words, "-o", "t.tsv", code=2), "127.0.0.1:9", "does not answer")
 
 
+def test_a_list_has_one_row_for_a_specimen(cryoetgan, tmp_path):
+    folder = tmp_path / "mirror/10045/data/recs"
+    folder.mkdir(parents=True)
+    for name in ("TS_1_EVN.mrc", "TS_1_ODD.mrc", "TS_1.rec.gz", "TS_2_denoised.mrc"):
+        (folder / name).touch()
+    words = ("tomograms", "list", "empiar:10045", "--mirror", tmp_path / "mirror", "-o", "t.tsv")
+    cryoetgan(*words)
+    assert [row.tomogram for row in read_tomograms(tmp_path / "t.tsv")] == ["TS_1", "TS_2_denoised"]
+    text = (tmp_path / "t.tsv").read_text()
+    for name in ("TS_1_EVN.mrc", "TS_1_ODD.mrc"):
+        assert f"# same specimen: empiar:10045/data/recs/{name}" in text
+
+
 @pytest.fixture
 def project(tmp_path, rng):
     copick = pytest.importorskip("copick")
@@ -294,9 +307,12 @@ def project(tmp_path, rng):
 def test_a_copick_project_through_copick(cryoetgan, tmp_path, project):
     cryoetgan("tomograms", "list", "copick:project.json", "-o", "t.tsv")
     rows = {row.tomogram: row for row in read_tomograms(tmp_path / "t.tsv")}
-    assert sorted(rows) == ["TS-1_denoised_12", "TS-1_wbp_12", "TS-2"]
+    # a run is one specimen, and its denoised copy is a comment
+    assert sorted(rows) == ["TS-1", "TS-2"]
     assert rows["TS-2"].voxel_size == 12
-    sources = (rows["TS-1_wbp_12"].path, "copick:project.json?run=TS-2")
+    text = (tmp_path / "t.tsv").read_text()
+    assert "# same specimen: copick:project.json?run=TS-1&tomogram=denoised&voxel_size=12" in text
+    sources = (rows["TS-1"].path, "copick:project.json?run=TS-2")
     for source in sources:
         cryoetgan("tomograms", "import", source, "--contrast", "bright", "-o", "t.mrc")
         found = read_volume(tmp_path / "t.mrc")

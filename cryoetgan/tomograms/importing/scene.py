@@ -15,13 +15,14 @@ from scipy.spatial.transform import Rotation
 from cryoetgan.errors import UserError, format_shape
 from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.io.mrc import open_volume, read_map, read_volume
+from cryoetgan.io.scene import INSTANCES, LABELS, beside
 from cryoetgan.io.star import ANGLES, COORDINATES, class_name, particle_id, write_star
 from cryoetgan.physics.acquisition import optics_row
 from cryoetgan.physics.geometry import clip_box, rotate_volume, rotation_from_relion
 from cryoetgan.progress import log, track
 from cryoetgan.tomograms.importing.no_data import NearestSections
 from cryoetgan.tomograms.importing.resample import resample_into, resampled_shape
-from cryoetgan.tomograms.simulation.contents import INSTANCES, instances_path, labels_path
+from cryoetgan.tomograms.simulation.contents import INSTANCE_NOTE
 from cryoetgan.tomograms.simulation.packing import MASK_LEVEL
 from cryoetgan.tomograms.sources.foreign_scene import ForeignScene
 
@@ -33,7 +34,7 @@ COMPARED = 30
 MIN_LIKENESS = 0.9
 """Median correlation of a map with its particles below which a warning is logged."""
 NO_PARTICLES = ("membrane", "vesicle", "bead", "gold", "carbon", "grid", "ice")
-"""Beginnings of names of labels whose components are no particles."""
+"""Beginnings of names of labels whose components do not count as particles."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Match:
     """The map of a class beside its particles in the scene."""
 
     scale: float
-    """Density of the map over that of the scene."""
+    """Density of the map over the density of the scene."""
     likeness: float
     """Median correlation, on the voxels of the map's mask."""
 
@@ -66,13 +67,15 @@ def write_foreign_scene(
     shape = resampled_shape(density.data.shape, step)
     output.parent.mkdir(parents=True, exist_ok=True)
     note = [f"labels: see {output.name}.json"]
-    with open_volume(labels_path(output), shape, voxel_size, np.int16, note) as out:
+    with open_volume(beside(output, LABELS), shape, voxel_size, np.int16, note) as out:
         nearest = NearestSections(labels.data, shape, step)
         for section, values in zip(iterate_sections(out), nearest, strict=True):
             section[:] = values
-    written = read_volume(labels_path(output)).data
+    written = read_volume(beside(output, LABELS)).data
     names = _check_names(scene, written)
-    with open_volume(instances_path(output), shape, voxel_size, np.float32, INSTANCES) as instances:
+    with open_volume(
+        beside(output, INSTANCES), shape, voxel_size, np.float32, INSTANCE_NOTE
+    ) as instances:
         if scene.rows is None:
             rows = _components(written, names, instances)
         else:

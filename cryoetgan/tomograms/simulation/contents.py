@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from cryoetgan.command import parse_counts
 from cryoetgan.errors import UserError, format_shape
 from cryoetgan.io.files import check_disk_space
-from cryoetgan.io.mrc import check_same_voxel_size, open_volume, read_map
+from cryoetgan.io.mrc import check_same_voxel_size, open_volume, read_map, write_volume
+from cryoetgan.io.scene import INSTANCES, LABELS, beside
 from cryoetgan.io.star import ANGLES, COORDINATES, class_name, paths_by_class, write_star
 from cryoetgan.physics.acquisition import Acquisition, optics_row
 from cryoetgan.tomograms.options import SceneOptions, VesiclesAndGold
@@ -83,12 +84,14 @@ def read_contents(
     The stem of a file is the name of a class or crowder.
     """
     named, crowders = paths_by_class(maps), paths_by_class(options.crowder or [])
+    if options.fill is None and options.copies is None:
+        raise UserError("--copies: not given; give the particles of each class, or --fill")
     # any number of copies: one, until the counts of single classes are known
-    copies: dict[str, int | None] = dict(
-        parse_counts(
-            list(named), options.copies or 1, options.class_copies, "--copies", "--class-copies"
-        )
+    count = 1 if options.copies is None else options.copies
+    counts = parse_counts(
+        list(named), count, options.class_copies, "--copies", "--class-copies", least=0
     )
+    copies: dict[str, int | None] = dict(counts)
     if options.copies is None:
         given = {item.partition("=")[0] for item in options.class_copies or []}
         copies |= dict.fromkeys(named.keys() - given)
@@ -158,18 +161,8 @@ BYTES_PER_VOXEL = 11
 """Bytes of a scene on disk: density 4, labels 2, instances 4, occupied voxels 1."""
 
 
-INSTANCES = ["number of the object, cryoetganInstance; 0: none"]
+INSTANCE_NOTE = ["number of the object, cryoetganInstance; 0: none"]
 """Header of a volume of instances; MRC has no integers of 32 bits."""
-
-
-def labels_path(tomogram: Path) -> Path:
-    """Return the path of a tomogram's labels: `T_labels.mrc` beside `T.mrc`."""
-    return tomogram.with_name(f"{class_name(tomogram)}_labels.mrc")
-
-
-def instances_path(tomogram: Path) -> Path:
-    """Return the path of the numbers of its objects: `T_instances.mrc` beside `T.mrc`."""
-    return tomogram.with_name(f"{class_name(tomogram)}_instances.mrc")
 
 
 def write_scene(output: Path, contents: Contents, seed: int) -> Scene:
@@ -182,8 +175,10 @@ def write_scene(output: Path, contents: Contents, seed: int) -> Scene:
     check_disk_space(output, BYTES_PER_VOXEL * math.prod(shape), "lower --shape (tomograms.shape)")
     note = [f"labels: see {output.name}.json"]
     with (
-        open_volume(labels_path(output), shape, voxel_size, np.int16, note) as labels,
-        open_volume(instances_path(output), shape, voxel_size, np.float32, INSTANCES) as instances,
+        open_volume(beside(output, LABELS), shape, voxel_size, np.int16, note) as labels,
+        open_volume(
+            beside(output, INSTANCES), shape, voxel_size, np.float32, INSTANCE_NOTE
+        ) as instances,
         open_volume(output, shape, voxel_size, np.float32, ["density scene"]) as density,
         # only packing needs the occupied voxels: a file without a name
         tempfile.TemporaryFile(dir=output.parent) as hidden,
@@ -196,6 +191,24 @@ def write_scene(output: Path, contents: Contents, seed: int) -> Scene:
     particles, optics = truth_tables(scene, contents, None, name)
     write_star(output.with_suffix(".star"), particles, optics)
     return scene
+
+
+def write_truth(
+    output: Path, scene: Scene, contents: Contents, acquisition: Acquisition
+) -> tuple[list[Path], dict[str, Any]]:
+    """Write the labels, instances and truth of a simulated tomogram.
+
+    Returns the volumes that get a record, and the entries of the record.
+    """
+    name, voxel_size = class_name(output), contents.voxel_size
+    labels, instances = beside(output, LABELS), beside(output, INSTANCES)
+    write_volume(labels, scene.labels, voxel_size, [f"labels: see {name}.mrc.json"])
+    write_volume(instances, scene.instances, voxel_size, INSTANCE_NOTE)
+    particles, optics = truth_tables(scene, contents, acquisition, name)
+    write_star(output.with_suffix(".star"), particles, optics)
+    log.info("%s: %d particles of %d classes", output, len(particles), len(contents.classes))
+    about = {"labels": scene.label_names(), "acquisition": acquisition.to_json()}
+    return [labels, instances], about
 
 
 def truth_tables(

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count, product
+from itertools import count as count_from
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -171,12 +172,14 @@ def pack(
     placed = dict.fromkeys(maps, 0)
     target = fill * scene.occupied.size
 
+    def wanted(name: str) -> float:
+        count = copies[name]
+        return np.inf if count is None else count
+
     def turns() -> Iterator[tuple[int, _Species]]:
-        for index in count():
+        for index in count_from():
             ready = [
-                one
-                for one in species
-                if places[one.name].any_left and (copies[one.name] or np.inf) > index
+                one for one in species if places[one.name].any_left and index < wanted(one.name)
             ]
             for one in ready:
                 if scene.filled >= target:
@@ -187,8 +190,8 @@ def pack(
 
     def done() -> float:
         shares = [
-            1.0 if not places[name].any_left else placed[name] / wanted if wanted else 0.0
-            for name, wanted in copies.items()
+            placed[name] / wanted(name) if wanted(name) and places[name].any_left else 1.0
+            for name in copies
         ]
         return max(float(np.mean(shares)), scene.filled / target)
 
@@ -202,7 +205,7 @@ def pack(
             row = _particle_row(tomogram, one.name, centre[::-1] + shift, rotation)
             scene.rows.append(row | {"cryoetganInstance": number})
     if scene.filled < target:
-        missing = {name: (wanted or 0) - placed[name] for name, wanted in copies.items()}
+        missing = {name: (count or 0) - placed[name] for name, count in copies.items()}
         scene.missing |= {name: number for name, number in missing.items() if number > 0}
 
 

@@ -40,39 +40,67 @@ def simulate_tomogram(
     sirt_iterations : int
         Iterations of SIRT; 0 for weighted back-projection.
     """
+    return simulate_with_halves(density, series, snr, beads, sirt_iterations, halves=False)[0]
+
+
+def simulate_with_halves(
+    density: Floats,
+    series: TiltSeries,
+    snr: float,
+    beads: Floats | None = None,
+    sirt_iterations: int = 0,
+    halves: bool = True,
+) -> list[NDArray[np.float32]]:
+    """Return a tomogram, and its half tomograms of even and of odd tilts, for denoisers.
+
+    Parameters as of `simulate_tomogram`. Each has mean 0 and standard deviation 1. Signal and
+    misalignment of an image are those in the whole tomogram; the noise of the halves is
+    independent.
+    """
     tilts = tilt_series.tilt_angles(series.acquisition)
     nz, ny, nx = density.shape
 
-    def reconstruct(images: Floats) -> NDArray[np.float32]:
+    def reconstruct(images: Floats, start: int = 0, step: int = 1) -> NDArray[np.float32]:
+        images, angles = images[start::step], tilts[start::step]
         if sirt_iterations:
-            return reconstruction.sirt(images, tilts, nz, sirt_iterations)
-        return reconstruction.weighted_back_projection(images, tilts, nz)
+            return reconstruction.sirt(images, angles, nz, sirt_iterations)
+        return reconstruction.weighted_back_projection(images, angles, nz)
 
-    tomogram = reconstruct(
-        tilt_series.record_projections(reconstruction.project_tilt_series(density, tilts), series)
-    )
+    def record(volume: Floats) -> NDArray[np.float32]:
+        projections = reconstruction.project_tilt_series(volume, tilts)
+        return tilt_series.record_projections(projections, series)
+
+    images = record(density)
+    tomogram = reconstruct(images)
     signal = float(tomogram.var(dtype=np.float64))
-    noise = reconstruct(tilt_series.simulate_noise((len(tilts), nx, ny), series))
+    noise_images = tilt_series.simulate_noise((len(tilts), nx, ny), series)
+    noise, scale = reconstruct(noise_images), np.float32(1)
     if signal > 0:  # an empty density leaves the noise as it is
-        noise *= np.float32(np.sqrt(signal / (snr * noise.var(dtype=np.float64))))
+        scale = np.float32(np.sqrt(signal / (snr * noise.var(dtype=np.float64))))
+    noise *= scale
     tomogram += noise
+    images += scale * noise_images
     if beads is not None:
-        tomogram += reconstruct(
-            tilt_series.record_projections(reconstruction.project_tilt_series(beads, tilts), series)
-        )
-    mean, sd = robust_moments(tomogram.ravel()[:: tomogram.size // SAMPLE_VOXELS + 1])
-    tomogram -= mean
-    tomogram /= sd
-    return tomogram
+        gold = record(beads)
+        tomogram += reconstruct(gold)
+        images += gold
+    found = [tomogram]
+    if halves:
+        found += [reconstruct(images, start, 2) for start in (0, 1)]
+    for volume in found:
+        mean, sd = robust_moments(volume.ravel()[:: volume.size // SAMPLE_VOXELS + 1])
+        volume -= mean
+        volume /= sd
+    return found
 
 
-def check_memory(shape: tuple[int, int, int]) -> None:
+def check_memory(shape: tuple[int, ...], scene: object = "--shape") -> None:
     """Raise `UserError` if this machine has too little memory for a tomogram of x, y, z voxels."""
     needed = BYTES_PER_VOXEL * math.prod(shape)
     available = memory_bytes()
     if needed > available:
         raise UserError(
-            f"--shape: {format_shape(shape[::-1])} voxels take about {needed / 1e9:.3g} GB of "
+            f"{scene}: {format_shape(shape[::-1])} voxels take about {needed / 1e9:.3g} GB of "
             f"memory to simulate, but this machine has {available / 1e9:.3g} GB; "
             "lower it (tomograms.shape)"
         )

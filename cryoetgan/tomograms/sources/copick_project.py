@@ -1,6 +1,7 @@
 """Tomograms of a copick project, through the copick package."""
 
 import json
+import math
 import os
 import urllib.parse
 from pathlib import Path
@@ -13,6 +14,9 @@ from cryoetgan.io.files import check_exists
 from cryoetgan.io.memmap import release_pages
 from cryoetgan.io.raw_mrc import RawVolume
 from cryoetgan.progress import track
+from cryoetgan.tomograms.specimens import preference
+
+USUAL_VOXEL_SIZE_A = 10.0
 
 
 def open_project(address: str) -> tuple[Any, dict[str, str]]:
@@ -77,24 +81,27 @@ def _choose(address: str, key: str, given: str | None, known: list[str]) -> str:
 
 
 def list_tomograms(address: str) -> list[dict[str, Any]]:
-    """Return rows of the table of tomograms: one per run, voxel size and tomogram type."""
+    """Return rows of the table of tomograms: one per run, and the addresses of its other kinds.
+
+    A run is one specimen. The kind that is not denoised is taken (`wbp`), at the voxel size nearest
+    to `USUAL_VOXEL_SIZE_A`; key `others` holds the other addresses.
+    """
     root, _ = open_project(address)
     path = address.partition(":")[2].partition("?")[0]
-    found = []
+    rows = []
     for run in root.runs:
+        found = []
         for spacing in run.voxel_spacings:
+            ratio = abs(math.log(spacing.voxel_size / USUAL_VOXEL_SIZE_A))
             for tomogram in spacing.tomograms:
-                size = f"{spacing.voxel_size:g}"
-                query = {"run": run.name, "tomogram": tomogram.tomo_type, "voxel_size": size}
-                row = {
-                    "path": f"copick:{path}?{urllib.parse.urlencode(query)}",
-                    "voxel_size": spacing.voxel_size,
-                }
-                found.append((run.name, f"{run.name}_{tomogram.tomo_type}_{size}", row))
-    if not found:
+                kind, size = tomogram.tomo_type, f"{spacing.voxel_size:g}"
+                query = {"run": run.name, "tomogram": kind, "voxel_size": size}
+                key = (kind != "wbp", preference(kind)[0], ratio, kind)
+                found.append((key, f"copick:{path}?{urllib.parse.urlencode(query)}", spacing))
+        if found:
+            (_, best, spacing), *others = sorted(found, key=lambda item: item[0])
+            row = {"tomogram": run.name, "path": best, "voxel_size": spacing.voxel_size}
+            rows.append(row | {"others": [other for _, other, _ in others]})
+    if not rows:
         raise UserError(f"{address}: the project holds no tomogram")
-    runs = [run for run, _, _ in found]
-    return [
-        {"tomogram": run if runs.count(run) == 1 else full_name} | row
-        for run, full_name, row in found
-    ]
+    return rows

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import check_exists, read_json, read_text, sidecar
+from cryoetgan.io.files import check_exists, read_record, read_text, sidecar
 from cryoetgan.io.mrc import read_volume
 from cryoetgan.io.star import CLASS_NAME, COORDINATES
 from cryoetgan.tomograms.sources.motif_list import COLUMNS, read_motifs, valid_name
@@ -25,7 +25,7 @@ COORDINATE_LISTS = "zcoords_"
 
 @dataclass(frozen=True)
 class ForeignScene:
-    """The files of a scene, and what is known of its objects."""
+    """The files of a scene, and the known names and poses of its objects."""
 
     density: Path
     labels: Path
@@ -93,7 +93,7 @@ def _beside(source: Path, names: Sequence[str]) -> Path | None:
 def _names_beside(labels: Path) -> dict[int, str]:
     """Return the names of the labels from the record of the volume, if it has one."""
     record = sidecar(labels)
-    known = read_json(record).get("labels", {}) if record.exists() else {}
+    known = read_record(record).get("labels", {}) if record.exists() else {}
     return {int(number): str(name) for number, name in known.items()}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from cryoetgan.errors import UserError
 from cryoetgan.io.download import read_page
 from cryoetgan.tomograms.sources.resolve import EMPIAR_URL, Transfer
+from cryoetgan.tomograms.specimens import preference, specimen_of
 
 COLUMNS = [
     "tomogram",
@@ -50,6 +51,7 @@ def format_table(sources: list[str], transfer: Transfer) -> str:
         if row["tomogram"] in guessed:
             row |= {"tilt_low": -60, "tilt_high": 60, "tilt_step": 3}
         lines.append("\t".join(_format(row.get(column)) for column in COLUMNS))
+        lines += [f"# same specimen: {other}" for other in row.get("others", ())]
     return "\n".join(lines) + "\n"
 
 
@@ -104,10 +106,15 @@ def _list_empiar(entry: str, inside: str, transfer: Transfer) -> list[dict[str, 
         raise UserError(
             f"empiar:{entry}/{inside}: holds no file that ends in {', '.join(SUFFIXES)}"
         )
-    return [
-        {"tomogram": Path(name.removesuffix(".gz")).stem, "path": f"empiar:{entry}/{name}"}
-        for name in sorted(found)
-    ]
+    groups: dict[str, list[str]] = {}
+    for name in sorted(found):
+        groups.setdefault(specimen_of(f"empiar:{entry}/{name}"), []).append(name)
+    rows = []
+    for names in groups.values():
+        best, *others = sorted(names, key=lambda name: preference(Path(name).name))
+        row = {"tomogram": Path(best.removesuffix(".gz")).stem, "path": f"empiar:{entry}/{best}"}
+        rows.append(row | {"others": [f"empiar:{entry}/{other}" for other in others]})
+    return rows
 
 
 def _list_folder(base: str, inside: str, transfer: Transfer) -> list[str]:
