@@ -156,7 +156,7 @@ class PosedPicks:
     """Densities of a tomogram's picks, placed in blocks of the tomogram.
 
     `maps` gives each class its density `(z, y, x)`, cubes of one size. `part` is the edge of the
-    boxes of a set, each of which holds its own picks alone. Up to `max_cached` rotated densities
+    boxes of a set; a box holds its own picks alone. Up to `max_cached` rotated densities
     are kept in memory.
     """
 

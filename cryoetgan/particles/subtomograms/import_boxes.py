@@ -17,7 +17,7 @@ from cryoetgan.io.mrc import (
     VOXEL_SIZE_TOLERANCE,
     contrast_sign,
 )
-from cryoetgan.io.star import ANGLES, ORIGINS
+from cryoetgan.io.star import ANGLES, ORIGINS, particle_id
 from cryoetgan.io.volume_set import VolumeSetWriter
 from cryoetgan.particles.subtomograms.box_files import BoxFile, open_box_file
 from cryoetgan.particles.subtomograms.listings import (
@@ -100,7 +100,7 @@ class BoxGrid:
 
     def move(self, vectors: Floats) -> Floats:
         """Return vectors `(N, 3)` xyz of the files in the set."""
-        moved = self.rotation.apply(vectors)
+        moved = self.rotation.apply(np.array(vectors, float))  # pandas gives read-only arrays
         return np.asarray(moved @ MIRROR_Z if self.flip_hand else moved)
 
     def convert(self, box: NDArray[Any]) -> NDArray[np.float32]:
@@ -204,7 +204,10 @@ def import_boxes(
         for number, box in enumerate(track(boxes, "importing", len(rows))):
             mean, sd = scales[sources[number]]
             row = {str(key): value for key, value in rows.loc[number].items()}
-            row["cryoetganFile"] = f"{row.pop(NUMBER):06d}@{Path(row.pop(FILE)).name}"
+            name, number_in_file = Path(row.pop(FILE)).name, row.pop(NUMBER)
+            row["cryoetganFile"] = f"{number_in_file:06d}@{name}"
+            # it survives another import, with more boxes
+            row["cryoetganId"] = particle_id(f"{output.stem}/{name}", number_in_file, 0, 0)
             row |= {"cryoetganSource": "real"} | ({"cryoetganSplit": split} if split else {})
             writer.add((grid.convert(box) - mean) * np.float32(sign / sd), row)
     return {"boxes": len(rows), "left_out": len(table) - len(rows), "input_box": grid.edge}
@@ -213,7 +216,7 @@ def import_boxes(
 def warn_of_contrast(densities: Floats, contrast: str, path: Path) -> None:
     """Warn if the particles, in the middle of their boxes, have the other contrast.
 
-    `densities` are those of the particles less their surroundings, as in the files.
+    `densities`: particle less surroundings, in the files.
     """
     if len(densities) < LEAST_BOXES:
         return
