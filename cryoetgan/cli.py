@@ -83,7 +83,8 @@ def main() -> None:
         sys.exit(130)
     except OSError as error:
         # disk full, no permission, a folder instead of a file: the user can correct these
-        reason = OS_MESSAGES.get(error.errno or 0, os.strerror(error.errno or 0))
+        known = OS_MESSAGES.get(error.errno or 0)
+        reason = known or (os.strerror(error.errno) if error.errno else str(error))
         sys.exit(_refuse(f"{error.filename or 'file system'}: {reason}"))
     except MemoryError as error:
         sys.exit(_refuse(f"out of memory: {error or 'use a smaller box or fewer volumes'}"))

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from cryoetgan.errors import UserError, shown, suggest
 from cryoetgan.io.files import read_yaml
 
-NAME = r"^[A-Za-z0-9_-]+$"
-"""Pattern of a name: of a class, a tomogram, a group."""
+NAME = r"^[A-Za-z0-9_-]{1,80}$"
+"""Pattern of a name: of a class, a tomogram, a group. Names of files are made of several."""
 RENAMED = {
     "tomograms.voxel_size": "densities.voxel_size",
     "tomograms.marks_radius": "evaluation.match_radius",
@@ -457,7 +457,7 @@ def _explain_one(item: Any, model: type[BaseModel]) -> str:
     if item["type"] == "value_error" or not place:
         return message
     if item.get("ctx", {}).get("pattern") == NAME:
-        return f"{place} is {shown(item['input'])}: letters, digits, _ and - only"
+        return f"{place} is {shown(item['input'])}: at most 80 letters, digits, _ and -"
     if item["type"] == "missing":
         return f"{place} is missing; fill it in"
     if item["type"] == "string_type" and item["input"] is not None:

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 
 from cryoetgan.errors import UserError
+from cryoetgan.machine import memory_bytes
 from cryoetgan.structures.read_structure import flatten_structure
 
 log = logging.getLogger("cryoetgan")
+MEMORY_PER_ATOM = 500
+"""Bytes."""
 OVERLAP_DISTANCE_A = 1.5
 """Angstrom; atoms of two parts of one particle do not come this close."""
 OVERLAP_FRACTION = 0.05
@@ -134,12 +137,33 @@ def build_assembly(
         # gemmi refuses generators with unknown chains
         generator.chains = [name for name in generator.chains if name in chains]
         generator.subchains = [name for name in generator.subchains if name in subchains]
+    _check_memory(structure, described[assembly], path)
     structure.transform_to_assembly(assembly, gemmi.HowToNameCopiedChain.AddNumber)
     if not sum(chain.count_atom_sites() for chain in structure[0]):
         raise UserError(
             f"{path}: has none of the chains of assembly '{assembly}'; set --assembly to none"
         )
     return True
+
+
+def _check_memory(structure: Any, assembly: Any, path: Path) -> None:
+    """Raise `UserError` if an assembly has more atoms than this machine's memory holds."""
+    counts: Counter[str] = Counter()
+    for chain in structure[0]:
+        counts[f"chain {chain.name}"] += chain.count_atom_sites()
+        for residue in chain:
+            counts[f"subchain {residue.subchain}"] += len(residue)
+    total = 0
+    for generator in assembly.generators:
+        parts = [f"chain {n}" for n in generator.chains] if generator.chains else []
+        parts = parts or [f"subchain {n}" for n in generator.subchains]
+        total += len(generator.operators) * sum(counts[part] for part in parts)
+    largest = memory_bytes() // MEMORY_PER_ATOM
+    if total > largest:
+        raise UserError(
+            f"{path}: assembly '{assembly.name}' has {total:.3g} atoms, but {largest:.3g} fit in the "
+            "memory; set --assembly to a smaller one, or to none"
+        )
 
 
 def find_missing_chains(structure: Any, assembly: Any) -> list[str]:

@@ -34,6 +34,8 @@ PROGRESS_BYTES = 4 << 20
 LONGEST_REASON = 200
 """Characters of a server's message."""
 TRANSIENT_STATUS = (408, 425, 429)
+RANGE_STATUS = 416
+"""The server has fewer bytes than it promised."""
 NOT_FOUND_STATUS = (404, 410)
 
 
@@ -43,6 +45,10 @@ class NotFoundError(UserError):
 
 class TransientError(Exception):
     """A fault that may be gone at the next attempt."""
+
+
+class ChangedError(TransientError):
+    """The server cannot continue the file that was begun."""
 
 
 def retry(
@@ -118,12 +124,16 @@ class Download:
         if self.version is None:
             self.start_anew()  # a server without versions cannot resume safely
         start = self.path.stat().st_size if self.path.exists() else 0
-        with _open(self.url, start, self.version, self.timeout) as answer:
-            start = self._accept(answer, start)
-            if self.total is not None:
-                self._check_size(self.total)
-                check_disk_space(self.path, self.total - start, "choose another disk")
-            received = self._receive(answer, start)
+        try:
+            with _open(self.url, start, self.version, self.timeout) as answer:
+                start = self._accept(answer, start)
+                if self.total is not None:
+                    self._check_size(self.total)
+                    check_disk_space(self.path, self.total - start, "choose another disk")
+                received = self._receive(answer, start)
+        except ChangedError:
+            self.start_anew()
+            raise
         if self.total is not None and received != self.total:
             raise TransientError(f"ended after {received} of {self.total} bytes")
 
@@ -137,8 +147,7 @@ class Download:
             total = int(sent[2]) if sent and sent[2] != "*" else self.total
             known = self.total in (None, total) and version == self.version
             if not (start and sent and int(sent[1]) == start and known):
-                self.start_anew()
-                raise TransientError("the server resumed with another part or another file")
+                raise ChangedError("the server resumed with another part or another file")
             self.total = total
             return start
         if answer.status not in (http.client.OK, http.client.NON_AUTHORITATIVE_INFORMATION):
@@ -294,6 +303,8 @@ def _open(url: str, start: int, version: str | None, timeout: float) -> http.cli
         error.close()
         if error.code in NOT_FOUND_STATUS:
             raise NotFoundError(f"{url}: not found (HTTP {error.code}); check the id") from error
+        if error.code == RANGE_STATUS and start:
+            raise ChangedError(f"HTTP {error.code}") from error
         if error.code in TRANSIENT_STATUS or error.code >= 500:
             raise TransientError(f"HTTP {error.code}") from error
         text = " ".join(str(error.reason).split())

@@ -31,9 +31,11 @@ def atomic(path: Path) -> Iterator[Path]:
     The temporary name keeps the suffix, because some writers depend on it. The path may be a
     file or a directory; an existing directory is replaced as a whole.
     """
-    path = Path(path)
+    named = path = Path(path)
     if path.name in ("", ".."):
         raise UserError(f"{path}: invalid output path; give the name of a file or folder")
+    if path.is_symlink():  # a link stays; its target is written
+        path = Path(os.path.realpath(path))
     if path.exists() and not (path.is_file() or path.is_dir()):
         # renaming onto it would replace the device itself
         raise UserError(f"{path}: is a device or pipe; give the name of a file")
@@ -57,7 +59,7 @@ def atomic(path: Path) -> Iterator[Path]:
         if error.errno is None or error.filename not in (None, str(part)):
             raise
         # report the requested name, not the temporary one
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        raise OSError(error.errno, error.strerror, str(named)) from error
     finally:
         if part.is_dir():
             shutil.rmtree(part, ignore_errors=True)

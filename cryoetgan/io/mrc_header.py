@@ -143,9 +143,11 @@ def parse_header(head: bytes, name: object) -> Header:
         shape = (shape[0] // edge, edge, *shape[1:])
     # a tilt series or a stack of images has mz = 1: only x and y count then
     counted = [axis for axis in (0, 1, 2) if axis < 2 or grid[2] == shape[-3]]
+    with np.errstate(all="ignore"):  # any bits may stand for the cell
+        sizes = tuple(float(cell[a] / grid[a]) if grid[a] > 0 else 0.0 for a in counted)
     return Header(
         shape=shape,
-        voxel_sizes=tuple(float(cell[a] / grid[a]) if grid[a] > 0 else 0.0 for a in counted),
+        voxel_sizes=sizes,
         labels=_labels(head, int(words[55])),
         dtype=dtype,
         offset=HEADER_BYTES + int(words[23]),

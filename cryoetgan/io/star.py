@@ -56,12 +56,20 @@ NUMBERS = (
     "cryoetganScore",
     "cryoetganDecoyScore",
     "cryoetganQValue",
+    "cryoetganTilt",
+    "cryoetganDefocus",
+    "rlnImagePixelSize",
+    "rlnVoltage",
+    "rlnSphericalAberration",
+    "rlnAmplitudeContrast",
 )
-"""Prefixes of the columns that hold numbers."""
+"""Prefixes of the columns that hold numbers; rlnOpticsGroup does, too, but not its name."""
 MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-CLASS_NAME = re.compile(r"[A-Za-z0-9_-]+")
+MAX_BLOCKS = 300
+"""Blocks of a STAR file; RELION 4 writes one for each tomogram."""
 LONGEST_NAME = 100
-"""Characters of a class or tomogram: names of files are made of both, and hold at most 255."""
+"""Bytes of a class or tomogram: names of files are made of both, and hold at most 255."""
+CLASS_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{LONGEST_NAME}}}")
 
 
 @dataclass(frozen=True)
@@ -80,8 +88,8 @@ def class_name(path: Path) -> str:
     stem = Path(strip_compression(Path(path).name)).stem
     if not CLASS_NAME.fullmatch(stem):
         raise UserError(
-            f"{path}: the file's stem '{stem}' names its class; rename the file: letters, digits, "
-            "'_' and '-' only"
+            f"{path}: the file's stem {shown(stem)} names its class; rename the file: at most "
+            f"{LONGEST_NAME} letters, digits, '_' and '-'"
         )
     return stem
 
@@ -90,20 +98,21 @@ def check_names(table: "pd.DataFrame", path: Path) -> None:
     """Raise `UserError` if a class or tomogram of a table cannot be part of a file's name.
 
     A class has letters, digits, `_` and `-` only. Other programs name tomograms more freely, but
-    no name may lead out of a folder (`../x`), hide a file or hold control characters.
+    no name may lead out of a folder (`../x`), hide a file, be a formula of a spreadsheet or hold
+    control characters.
     """
     for column in ("cryoetganClass", "rlnTomoName"):
         for name in table[column].astype(str).unique() if column in table else ():
             if column == "cryoetganClass":
                 legal = bool(CLASS_NAME.fullmatch(name))
-                wanted = "letters, digits, '_' and '-' only"
+                wanted = "of letters, digits, '_' and '-' only"
             else:
-                legal = name.isprintable() and not re.search(r"^\.|[/\\]|^\s|\s$|^$", name)
-                wanted = "no '/', '\\' or control characters, and no '.' or space at the start"
+                legal = name.isprintable() and not re.search(r"^[.=+@\s]|[/\\]|\s$|^$", name)
+                wanted = "with no '/', '\\' or control characters, not starting with . = + @"
             if not legal or len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME:
                 raise UserError(
                     f"{path}: {column} is {shown(name)}; wanted a name of at most {LONGEST_NAME} "
-                    f"bytes, {wanted}; rename it"
+                    f"bytes {wanted}; rename it"
                 )
 
 
@@ -178,8 +187,11 @@ def read_star(path: Path, columns: Sequence[str] = (), *, any_names: bool = Fals
         text = read_text(path)
     except UserError as error:
         raise UserError(f"{error}; a STAR file is wanted") from error
-    if not re.search(r"^\s*data_", text, re.MULTILINE):
+    count = len(re.findall(r"^\s*data_", text, re.MULTILINE))
+    if not count:
         raise UserError(f"{path}: is not a STAR file: no line starts with 'data_'")
+    if count > MAX_BLOCKS:
+        raise UserError(f"{path}: has {count} blocks, wanted optics and particles")
     if not text.endswith("\n") and sidecar(path).exists():  # files of this program end in a newline
         raise UserError(
             f"{path}: is cut short: its last line is incomplete, but its record "
@@ -192,14 +204,19 @@ def read_star(path: Path, columns: Sequence[str] = (), *, any_names: bool = Fals
         # the library's parser raises any of these if a file is broken
         raise UserError(f"{path}: is a broken STAR file ({error})") from error
     if "particles" not in blocks and len(blocks) != 1:
-        raise UserError(f"{path}: has blocks {sorted(blocks)}, but none named 'particles'")
+        names = shown(", ".join(sorted(blocks)))
+        raise UserError(f"{path}: has the blocks {names}, but none named 'particles'")
     tables = {  # starfile returns a block without a loop as a mapping
         key: pd.DataFrame([block]) if isinstance(block, dict) else block.reset_index(drop=True)
         for key, block in blocks.items()
     }
     particles = tables.get("particles", next(iter(tables.values())))
     optics = tables.get("optics", pd.DataFrame())
-    _check_numbers(path, particles)
+    for table in (particles, optics):
+        twice = table.columns[table.columns.duplicated()]
+        if len(twice):
+            raise UserError(f"{path}: column {shown(twice[0])} stands twice; remove one")
+        _check_numbers(path, table)
     if not any_names:
         check_names(particles, path)
     missing = [name for name in columns if name not in particles.columns]
@@ -232,15 +249,19 @@ def _check_numbers(path: Path, table: "pd.DataFrame") -> None:
     import pandas as pd
 
     for name in table.columns:
-        if not (name.startswith(NUMBERS) and len(table)):
+        if not (name.startswith(NUMBERS) or name == "rlnOpticsGroup") or not len(table):
             continue
         values = pd.to_numeric(table[name], errors="coerce")
         wrong = values.isna() if name in COORDINATES else values.isna() & table[name].notna()
         wrong |= values.abs() == float("inf")
+        if name not in COORDINATES:
+            wrong &= table[name].astype(str) != "<NA>"
+        if name == "rlnOpticsGroup":
+            wrong |= (values % 1 != 0) & values.notna()
         if wrong.any():
             row = int(wrong.to_numpy().argmax())
             raise UserError(
-                f"{path}: {name} of row {row + 1} is '{table[name].iloc[row]}'; it must be a number"
+                f"{path}: {name} of row {row + 1} is {shown(str(table[name].iloc[row]))}; it must be a number"
             )
 
 

@@ -66,6 +66,10 @@ class Results:
         """Return a volume set."""
         return self._read(name, lambda path: read_volume_set(path, ["cryoetganClass"]), optional)
 
+    def opened_set(self, name: str) -> VolumeSet | None:
+        """Return a volume set whose volumes may have no class."""
+        return self._read(name, read_volume_set, optional=True)
+
     def table(self, name: str, columns: Sequence[str]) -> "pd.DataFrame | None":
         """Return the particles of a STAR file."""
         return self._read(name, lambda path: read_star(path, columns).particles, optional=True)

@@ -92,6 +92,8 @@ def _stem(path: Path) -> str:
 
 def _other_kind(path: Path, header: Header) -> str:
     """Return the kind of a file that is not a tomogram, with the reason; empty if it is one."""
+    if not str(path).isprintable() or set("{}") & set(str(path)):
+        return "its path has control characters or braces, which no table can hold; rename it"
     if len(header.shape) != 3:
         return "stack of volumes, not a tomogram"
     stem, signs = _stem(path), image_stack_signs(header, path)

@@ -143,7 +143,7 @@ def _unused_run(folder: Path) -> str:
 def _row(path: Path, header: Header) -> dict[str, Any]:
     size = _voxel_size(path, header)
     return {
-        "tomogram": re.sub(r"[^A-Za-z0-9_-]", "_", plain_name(path)),
+        "tomogram": re.sub(r"[^A-Za-z0-9_-]", "_", plain_name(path))[:70],  # at most 80, see NAME
         "path": str(path),
         "voxel_size": size,
         "contrast": _contrast(path, header),

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from cryoetgan.config import Config
+from cryoetgan.config import Config, load
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import read_yaml
 from cryoetgan.io.mrc_header import VOXEL_SIZE_TOLERANCE, image_stack_signs, read_header
-from cryoetgan.tables import ClassRow, SubtomogramRow, TomogramRow, read_images
+from cryoetgan.tables import ClassRow, Image, SubtomogramRow, TomogramRow, read_images
 from cryoetgan.tomograms.specimens import find_alike_files, find_repeated
 
 BOX_OVER_PARTICLE = 1.3, 2.0
@@ -105,17 +104,20 @@ Find = Callable[[str], Path | str]
 
 
 def specimen_problems(
-    tomograms: Sequence[TomogramRow], find: Find, warnings: list[str] | None = None
+    images: Sequence[Image], find: Find, warnings: list[str] | None = None
 ) -> Iterator[str]:
     """Yield the pairs of tomograms that show the same specimen on both sides of a split.
 
     If all tomograms have one split, each is split into blocks, so every pair is a problem. Other
-    pairs are added to `warnings`.
+    pairs are added to `warnings`. Sets of subtomograms are compared by content only: two halves of
+    a set hold different particles.
     """
-    rows = {row.tomogram: row for row in tomograms if not row.is_simulated}
+    rows = {row.tomogram: row for row in images if not row.is_simulated}
     paths = {n: row.path if row.is_remote else str(find(row.path)) for n, row in rows.items()}
-    by_blocks = len({row.split or "train" for row in tomograms}) == 1
-    repeated = find_repeated(paths)
+    by_blocks = len({row.split or "train" for row in images}) == 1
+    sets = {name: path for name, path in paths.items() if rows[name].is_set}
+    tomograms = {name: path for name, path in paths.items() if name not in sets}
+    repeated = [*find_repeated(tomograms), *find_repeated(sets, by_name=False)]
     for first, second, reason in repeated:
         splits = [rows[name].split or "train" for name in (first, second)]
         both = f"tomograms {first} and {second} {reason} ({paths[first]}, {paths[second]})"
@@ -130,7 +132,7 @@ def specimen_problems(
     if warnings is None:
         return
     known = {pair[:2] for pair in repeated}
-    files = {name: Path(path) for name, path in paths.items() if Path(path).is_file()}
+    files = {name: Path(path) for name, path in tomograms.items() if Path(path).is_file()}
     for first, second, reason in find_alike_files(files):
         if (first, second) not in known:
             warnings.append(
@@ -138,7 +140,7 @@ def specimen_problems(
             )
 
 
-def annotation_problems(tomograms: Sequence[TomogramRow], find: Find) -> Iterator[str]:
+def annotation_problems(tomograms: Sequence[Image], find: Find) -> Iterator[str]:
     """Yield the annotations of several tomograms that do not name the tomogram of a particle."""
     from cryoetgan.particles.importers import names_tomograms
 
@@ -163,22 +165,19 @@ def run_problems(config: Config, find: Find = Path) -> Iterator[str]:
     Two folders of the same name give two runs of the same name, and one would overwrite the other.
     """
     results = Path(f"results/{config.run}")
-    saved = results / "config.yaml"
     try:
-        content = read_yaml(saved) if saved.is_file() else {}
-        named = [(content.get(key) or {}).get("table") for key in ("tomograms", "particles")]
-        now = [config.tomograms.table, config.particles.table]
-        tables = [[Path(find(name)) if name else None for name in names] for names in (named, now)]
-        before, after = tables
-        if not any(before) or not all(path.is_file() for path in before if path):
-            return
-        if [path and path.resolve() for path in before] == [p and p.resolve() for p in after]:
+        before = load(results / "config.yaml") if (results / "config.yaml").is_file() else config
+        tables = [
+            [Path(find(name)) if name else None for name in (c.tomograms.table, c.particles.table)]
+            for c in (before, config)
+        ]
+        if tables[0] == tables[1]:
             return
         rows = [{(row.tomogram, row.path) for row in read_images(*pair)} for pair in tables]
-    except (UserError, AttributeError, TypeError):
-        return  # the results or the table are damaged: other checks say so
-    if not rows[0] & rows[1]:
-        old, new = (", ".join(str(path) for path in pair if path) for pair in tables)
+    except UserError:
+        return  # the results or a table are damaged or gone: other checks say so
+    if rows[0] and rows[1] and not rows[0] & rows[1]:
+        old, new = (", ".join(str(table) for table in pair if table) for pair in tables)
         yield (
             f"{results}: holds the results of the tomograms in {old}, and this run would overwrite "
             f"them with results of {new}. Set another `run`, or delete the folder"
@@ -213,11 +212,11 @@ def set_problems(
             )
 
 
-def refuse_unsafe_tables(config: Config, tomograms: Sequence[TomogramRow], find: Find) -> None:
+def refuse_unsafe_tables(config: Config, images: Sequence[Image], find: Find) -> None:
     """Raise `UserError` if a run would mix specimens, annotations, or the results of two runs."""
     problems = [
-        *specimen_problems(tomograms, find),
-        *annotation_problems(tomograms, find),
+        *specimen_problems(images, find),
+        *annotation_problems(images, find),
         *run_problems(config, find),
     ]
     if problems:

@@ -30,6 +30,8 @@ MOST = 0.8
 COARSE, INCOMPLETE = 0.35, 0.65
 """Electrons of the atoms over those expected, below which a chain is coarse-grained, or lacks side
 chains."""
+COMPLETE_ATOMS = 5.5
+"""Atoms per residue above which a chain has side chains."""
 DALTON_PER_ELECTRON = 2.003
 """Of carbon, nitrogen and oxygen."""
 HYDROGEN_DA, OXYGEN_DA = 1.008, 15.999
@@ -66,12 +68,15 @@ def find_prediction(structure: Any, path: Path) -> str:
     keys = [key for key in ("_exptl.method", "_struct.title", "_entry.id") if key in info]
     method = info.get("_exptl.method", "")
     texts = [path.name, structure.name, *(info[key] for key in keys), *structure.raw_remarks]
+    if method.strip() and not PREDICTORS.search(method):
+        return ""  # an experiment, whatever its title says
     for text in texts:
         found = PREDICTORS.search(text)
         if found:
             return found[0]
-    if method.strip() or not len(structure):
-        return ""
+    entry = info.get("_entry.id") or structure.name
+    if not len(structure) or re.fullmatch(r"[0-9][A-Za-z0-9]{3}|pdb_\w{8}", entry):
+        return ""  # an entry of the archive
     spreads = [
         np.ptp([atom.b_iso for atom in residue])
         for chain in structure[0]
@@ -134,6 +139,8 @@ def mark_traces(structure: Any, path: Path) -> int:
     """
     count = 0
     for chain in structure[0]:
+        if chain.count_atom_sites() > COMPLETE_ATOMS * len(chain):
+            continue
         known = [(r, n) for r in chain if len(r) and (n := heavy_electrons(r.name))]
         if len(known) < MIN_RESIDUES:
             continue

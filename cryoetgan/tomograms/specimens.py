@@ -203,11 +203,11 @@ def fingerprint(path: Path) -> tuple[int, str] | None:
     return (size, hashlib.sha256(content).hexdigest()) if len(set(content)) > 1 else None
 
 
-def find_repeated(paths: Mapping[str, str]) -> list[tuple[str, str, str]]:
+def find_repeated(paths: Mapping[str, str], by_name: bool = True) -> list[tuple[str, str, str]]:
     """Return pairs of tomograms that show one specimen, and the reason.
 
     `paths` are files and addresses by tomogram, as in the table. Files are compared by inode, by
-    size and content, and by name; a file that does not exist only by name.
+    size and content, and `by_name`; a file that does not exist only by name.
     """
     seen: dict[object, str] = {}
     sizes: dict[int, list[str]] = {}
@@ -220,16 +220,18 @@ def find_repeated(paths: Mapping[str, str]) -> list[tuple[str, str, str]]:
 
     for name, path in paths.items():
         file = Path(path)
-        if not is_remote(path) and file.is_file():
-            status = file.stat()
-            note((status.st_dev, status.st_ino), name, SAME_FILE)
+        if is_remote(path) or not file.exists():
+            continue
+        status = file.stat()
+        note((status.st_dev, status.st_ino), name, SAME_FILE)
+        if file.is_file():
             sizes.setdefault(status.st_size, []).append(name)
     for names in sizes.values():
         for name in names if len(names) > 1 else ():
             content = fingerprint(Path(paths[name]))
             if content is not None:
                 note(content, name, "have the same content")
-    for name, path in paths.items():
+    for name, path in paths.items() if by_name else ():
         note(specimen_of(path), name, "show the same specimen, by their names")
     return [(*pair, reason) for pair, reason in found.items()]
 

@@ -70,6 +70,16 @@ def broken(body, **fields):
     return answer
 
 
+def promised(body, **fields):
+    """A whole body, and the promise of more."""
+
+    def answer(handler):
+        handler.head(200, Content_Length=str(len(body) + 9), **fields)
+        handler.wfile.write(body)
+
+    return answer
+
+
 def rest(body, start=30_000, **fields):
     """The rest of a body, whatever the client asked for."""
 
@@ -102,6 +112,11 @@ def rest(body, start=30_000, **fields):
         ([rest(OLD, ETag='"1"'), whole(NEW)], [False, False]),
         ([broken(OLD, ETag='"1"'), rest(OLD, 7, ETag='"1"'), whole(NEW)], [False, True, False]),
         ([lambda handler: handler.head(204), whole(NEW)], [False, False]),
+        # a server that has less than it promised
+        (
+            [promised(OLD, ETag='"1"'), lambda handler: handler.send_error(416), whole(NEW)],
+            [False, True, False],
+        ),
     ],
 )
 def test_what_arrives_is_one_file(server, tmp_path, script, ranged):

@@ -1,19 +1,30 @@
 """Names, archives and tables that were made to do harm."""
 
+import csv
 import gzip
 import io
+import re
 import zipfile
+from pathlib import Path
 
+import gemmi
 import numpy as np
 import pandas as pd
 import pytest
 
+from cryoetgan.densities import assemblies
+from cryoetgan.densities.assemblies import build_assembly
 from cryoetgan.errors import UserError
 from cryoetgan.export.folder import member
 from cryoetgan.io.archives import check_archive
 from cryoetgan.io.files import read_yaml
+from cryoetgan.io.mrc import write_volume
+from cryoetgan.io.star import read_star
 from cryoetgan.io.volume_set import write_volume_set
+from cryoetgan.machine import memory_bytes
 from cryoetgan.structures import read_structure
+from cryoetgan.tables import read_classes
+from cryoetgan.tomograms.sources.copick_project import open_project
 from cryoetgan.translation.presets import read_preset
 from tests.conftest import refused
 
@@ -122,3 +133,83 @@ def test_an_array_file_that_unpacks_to_more_than_it_may_is_refused(tmp_path):
         check_archive(out, limit=2_999_999)
     with pytest.raises(ValueError, match="unpack to more"):
         check_archive(out)
+
+
+def test_init_lists_no_file_whose_name_would_break_the_table(cryoetgan, tmp_path, rng):
+    names = [
+        "a\nb.mrc",
+        "a\tb.mrc",
+        "\x1b[2Jx.mrc",
+        "t{x}.mrc",
+        b"\xff.mrc".decode("utf-8", "surrogateescape"),
+    ]
+    long = "z" * 200 + ".mrc"
+    for name in [*names, 'it"s #1.mrc', "-rf.mrc", long]:
+        write_volume(tmp_path / "in" / name, rng.standard_normal((24, 24, 24)), 10.0)
+    done = cryoetgan("init", "in", "-o", "config")
+    with open(tmp_path / "config/tomograms.tsv", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert sorted(Path(row["path"]).name for row in rows) == ["-rf.mrc", 'it"s #1.mrc', long]
+    assert all(re.fullmatch("[A-Za-z0-9_-]{1,80}", row["tomogram"]) for row in rows)
+    assert done.stderr.count("rename it") == len(names)
+
+
+def test_an_assembly_beyond_the_memory_is_refused():
+    structure = gemmi.Structure()
+    structure.add_model(gemmi.Model(1))
+    chain, residue, atom = gemmi.Chain("A"), gemmi.Residue(), gemmi.Atom()
+    residue.name, residue.seqid, residue.subchain = "ALA", gemmi.SeqId("1"), "Axp"
+    residue.add_atom(atom)
+    chain.add_residue(residue)
+    structure[0].add_chain(chain)
+    part = gemmi.Assembly.Gen()
+    part.chains = ["A"]
+    for number in range(3):
+        operator, shift = gemmi.Assembly.Operator(), gemmi.Transform()
+        shift.vec.fromlist([10.0 * number, 0, 0])
+        operator.transform = shift
+        part.operators.append(operator)
+    assembly = gemmi.Assembly("1")
+    assembly.generators.append(part)
+    structure.assemblies.append(assembly)
+    copy = structure.clone()
+    assert build_assembly(structure, "1", Path("x.cif"))
+    assert structure[0].count_atom_sites() == 3
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assemblies, "MEMORY_PER_ATOM", memory_bytes() // 2)
+        with pytest.raises(UserError, match="has 3 atoms, but 2 fit"):
+            build_assembly(copy, "1", Path("x.cif"))
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("data_particles\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateX #2\n1 2\n", "stands twice"),
+        ("".join(f"data_{n}\nloop_\n_a #1\n1\n" for n in range(3000)), "has 3000 blocks"),
+        ("".join(f"data_{n}\nloop_\n_a #1\n1\n" for n in range(9)), "none named 'particles'"),
+        (f"data_particles\nloop_\n_rlnCoordinateX #1\n1{'9' * 9000}\n", "must be a number"),
+    ],
+)
+def test_odd_star_files_are_one_short_message(tmp_path, text, word):
+    (tmp_path / "x.star").write_text(text)
+    with pytest.raises(UserError, match=word) as caught:
+        read_star(tmp_path / "x.star")
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("row", ["a" * 200_000 + "\tx", "a\t" + "p" * 200_000, '"a\tx\nb\tx'])
+def test_odd_tables_are_one_message(tmp_path, row):
+    (tmp_path / "c.tsv").write_text(f"class\tsource\n{row}\n")
+    with pytest.raises(UserError, match=r"c\.tsv"):
+        read_classes(tmp_path / "c.tsv")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[]", "[" * 100_000, "\x00", '{"config_type": "filesystem", "pickable_objects": 5}'],
+)
+def test_odd_copick_projects_are_one_message(tmp_path, content):
+    pytest.importorskip("copick")
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UserError, match="not a copick configuration"):
+        open_project(f"copick:{tmp_path / 'config.json'}")

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cryoetgan.io.files import read_json, sha256, sidecar
+from cryoetgan.io.files import atomic, read_json, sha256, sidecar
 from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.volume_set import write_volume_set
 from tests.conftest import refused
@@ -93,3 +93,22 @@ def test_no_command_overwrites_its_input(cryoetgan, small):
 def test_a_folder_instead_of_a_file_is_an_error(cryoetgan, small):
     refused(cryoetgan("check", "--config", "r", code=2), "r: is a folder")
     refused(cryoetgan("init", "a file", code=2), "a file", "is a file")
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "dangling"])
+def test_a_link_stays_and_its_target_is_written(tmp_path, kind):
+    target, link = tmp_path / "real", tmp_path / "link"
+    link.symlink_to(target)
+    if kind == "file":
+        target.write_text("old")
+    if kind == "folder":
+        target.mkdir()
+    with atomic(link) as part:
+        if kind == "folder":
+            part.mkdir()
+            (part / "x").write_text("new")
+        else:
+            part.write_text("new")
+    assert link.is_symlink()
+    assert (target / "x" if kind == "folder" else target).read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]

@@ -64,7 +64,18 @@ def test_text_in_a_numeric_column_is_named_with_its_row(tmp_path, column, value,
         star.read_star(path)
 
 
-BAD_PARTS = ["../x", "/tmp/x", "a/b", "a\\b", "..", ".hidden", "a\x00b", "a\x1b[2J", "x" * 101]
+BAD_PARTS = [
+    "../x",
+    "/tmp/x",
+    "a/b",
+    "a\\b",
+    "..",
+    ".hidden",
+    "a\x00b",
+    "a\x1b[2J",
+    "x" * 101,
+    "=1+1",
+]
 
 
 @pytest.mark.parametrize(
@@ -92,3 +103,26 @@ def test_names_of_files_cannot_leave_a_folder(tmp_path, column, name, legal):
         assert str(caught.value).isprintable()
         assert len(str(caught.value)) < 400
     assert star.read_star(path, any_names=True).particles[column].iloc[0] == name
+
+
+@pytest.mark.parametrize(
+    ("block", "column", "value", "legal"),
+    [
+        ("particles", "rlnOpticsGroup", "../../x", False),
+        ("particles", "rlnOpticsGroup", 1.5, False),
+        ("optics", "rlnOpticsGroup", "one", False),
+        ("optics", "cryoetganTiltLow", "-sixty", False),
+        ("optics", "rlnImagePixelSize", "inf", False),
+        ("optics", "rlnVoltage", "<NA>", True),
+        ("optics", "rlnOpticsGroupName", "any text", True),
+    ],
+)
+def test_numbers_of_the_acquisition_are_numbers(tmp_path, block, column, value, legal):
+    tables = {"optics": pd.DataFrame({"rlnOpticsGroup": [1]}), "particles": TABLE.iloc[:1].copy()}
+    tables[block][column] = value
+    star.write_star(tmp_path / "s.star", tables["particles"], tables["optics"])
+    if legal:
+        star.read_star(tmp_path / "s.star")
+    else:
+        with pytest.raises(UserError, match=column):
+            star.read_star(tmp_path / "s.star")

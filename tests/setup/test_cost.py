@@ -66,7 +66,7 @@ def test_the_comment_of_a_full_size_configuration_gives_the_present_estimate(nam
     path = ROOT / "config" / f"{name}.yaml"
     config = load(path)
     tables = [read_classes(ROOT / config.structures.table)]
-    tables.append(read_tomograms(ROOT / config.tomograms.table))
+    tables.append(read_tomograms(ROOT / config.tomograms.table) if config.tomograms.table else [])
     on_cores = estimate(config, *tables, cores=2)
     on_gpu = estimate(config, *tables, gpu=True, cores=16)
     hours, training, gpu, disk = map(

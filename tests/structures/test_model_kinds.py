@@ -85,7 +85,7 @@ def test_coarse_grained_models_are_refused_and_backbones_are_said(cryoetgan, tmp
 
 
 TITLE = "TITLE     ALPHAFOLD MONOMER V2.0 PREDICTION FOR X (P12345)\n"
-EXPERIMENT = "EXPDTA    X-RAY DIFFRACTION\n"
+EXPERIMENT = "EXPDTA    X-RAY DIFFRACTION\nTITLE     STRUCTURE OF A PREDICTED HYDROLASE\n"
 
 
 @pytest.mark.parametrize(

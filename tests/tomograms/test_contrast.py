@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from cryoetgan.io.exclusion import ExclusionMask
 from cryoetgan.io.mrc import read_volume
 from cryoetgan.tomograms.importing.contrast import measure_contrast, measured_contrast
 from tests.tomograms.writing import write_mrc
@@ -48,11 +49,12 @@ def test_gold_and_padding_do_not_turn_the_sign(rng):
     data[:, :12] = 500
     padding = np.zeros(SHAPE, np.uint8)
     padding[:, :12] = 1
-    assert measure_contrast(data.astype(np.float32), VOXEL_A, padding).contrast != "bright"
+    excluded = ExclusionMask(data, padding, labelled=False)
+    assert measure_contrast(data.astype(np.float32), VOXEL_A, excluded).contrast != "bright"
     data[20:23, 40:43, 40:43] = -30  # gold is dark where protein is
-    assert measure_contrast(data.astype(np.float32), VOXEL_A, padding).contrast != "bright"
+    assert measure_contrast(data.astype(np.float32), VOXEL_A, excluded).contrast != "bright"
     data[20:23, 40:43, 40:43] = 0
-    assert measure_contrast(data.astype(np.float32), VOXEL_A, padding).contrast == "dark"
+    assert measure_contrast(data.astype(np.float32), VOXEL_A, excluded).contrast == "dark"
 
 
 def test_too_few_voxels_are_said_to_be_too_few(rng):

@@ -9,6 +9,8 @@ import pytest
 from scipy import ndimage
 
 from cryoetgan.io.mrc import PROTEIN_BRIGHT, read_header, read_volume, write_volume
+from cryoetgan.tomograms.importing.contrast import measure_contrast
+from cryoetgan.tomograms.importing.no_data import NoData
 from cryoetgan.tomograms.importing.normalise import SAMPLE_VOXELS, measure_grey_scale
 from cryoetgan.tomograms.importing.resample import lanczos_weights, resample_into, resampled_shape
 from tests.conftest import refused
@@ -158,9 +160,18 @@ def test_memory_does_not_grow_with_the_tomogram(tmp_path):
     tracemalloc.reset_peak()
     measure_grey_scale(data, "big")
     measuring = tracemalloc.get_traced_memory()[1]
+    tracemalloc.reset_peak()
+    measure_contrast(data, 5.0)
+    contrast = tracemalloc.get_traced_memory()[1]
+    data[:20] = 7
+    tracemalloc.reset_peak()
+    assert NoData(data, tmp_path, "big").fraction > 0.03
+    padding = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert resampling < 25 * 4 * 256 * 256  # some sections of 600
     assert measuring < 40 * SAMPLE_VOXELS  # the sample, not the tomogram
+    assert contrast < 40 * 96**3  # a tile
+    assert padding < 40 * 142**3  # a block
 
 
 @pytest.mark.parametrize("size", [0.0, 1.0, -5.0, np.nan, np.inf, 1e6, 1e-9])
@@ -294,32 +305,40 @@ def test_bright_protein_of_our_files_is_not_inverted_again(cryoetgan, tmp_path, 
     assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.999
 
 
-def write_sections(path, rng, shape, image_stack):
+def write_sections(path, rng, shape, image_stack, independent):
+    data = rng.standard_normal(shape).astype(np.float32)
+    if not independent:
+        data = ndimage.gaussian_filter(data, (1, 0, 0))
     with mrcfile.new(path) as file:
-        file.set_data(rng.standard_normal(shape).astype(np.float32))
+        file.set_data(data)
         if image_stack:
             file.set_image_stack()
         file.voxel_size = 10.0
 
 
+FEW, SOME, MANY = (18, 150, 150), (40, 130, 130), (40, 50, 50)
+
+
 @pytest.mark.parametrize(
-    ("name", "shape", "image_stack", "mdoc", "outcome"),
+    ("name", "shape", "image_stack", "independent", "mdoc", "outcome"),
     [
-        ("TS_1.mrc", (9, 80, 80), True, 0, "refused"),
-        ("TS_1.st", (9, 80, 80), False, 0, "refused"),
-        ("TS_1.mrc", (9, 80, 80), False, 9, "refused"),
-        ("TS_1.mrc", (9, 80, 80), False, 0, "warned"),
-        ("TS_1_ali.mrc", (40, 50, 50), True, 0, "refused"),
+        ("TS_1.mrc", FEW, True, False, 0, "refused"),
+        ("TS_1.st", FEW, False, False, 0, "refused"),
+        ("TS_1.mrc", FEW, False, False, 18, "refused"),
+        ("TS_1.mrc", FEW, False, True, 0, "refused"),
+        ("TS_1.mrc", FEW, False, False, 0, "warned"),
+        ("TS_1.mrc", SOME, False, True, 0, "warned"),
+        ("TS_1.mrc", SOME, False, False, 0, "silent"),
+        ("TS_1_ali.mrc", MANY, True, False, 0, "refused"),
         # an old program's header, and a volume with the description of its tilt series beside it
-        ("TS_1.mrc", (40, 50, 50), True, 0, "warned"),
-        ("TS_1.mrc", (40, 50, 50), False, 31, "silent"),
-        ("TS_1.rec", (44, 50, 50), False, 0, "silent"),
+        ("TS_1.mrc", MANY, True, False, 0, "warned"),
+        ("TS_1.mrc", MANY, False, False, 31, "silent"),
     ],
 )
 def test_a_tilt_series_is_no_tomogram(
-    cryoetgan, tmp_path, rng, name, shape, image_stack, mdoc, outcome
+    cryoetgan, tmp_path, rng, name, shape, image_stack, independent, mdoc, outcome
 ):
-    write_sections(tmp_path / name, rng, shape, image_stack)
+    write_sections(tmp_path / name, rng, shape, image_stack, independent)
     (tmp_path / f"{name}.mdoc").write_text("[ZValue = 0]\nTiltAngle = 3\n" * mdoc)
     words = ("tomograms", "import", name, "-o", "o.mrc")
     done = cryoetgan(*words, code=2 if outcome == "refused" else 0)

@@ -126,8 +126,10 @@ def _fit(task: _Task) -> tuple[dict[str, Tensor], float | None]:
     )
     schedule = None
     if config.one_cycle:
+        # of five steps, the first fifth would be no step: a division by zero
+        total = max(epochs * steps + 1, 6)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, config.learning_rate, total_steps=epochs * steps + 1, pct_start=0.2
+            optimiser, config.learning_rate, total_steps=total, pct_start=0.2
         )
     best, best_loss, accuracy, epochs_since = copy.deepcopy(model.state_dict()), np.inf, None, 0
     for _ in track(range(epochs), options.title):

@@ -156,7 +156,7 @@ class PosedPicks:
     """Densities of a tomogram's picks, placed in blocks of the tomogram.
 
     `maps` gives each class its density `(z, y, x)`, cubes of one size. `part` is the edge of the
-    boxes of a set, each of which holds its own picks alone. Up to `max_cached` rotated densities
+    boxes of a set; a box holds its own picks alone. Up to `max_cached` rotated densities
     are kept in memory.
     """
 
@@ -269,7 +269,7 @@ def read_fit_data(
         levels = ", ".join(f"{level:g}" for level in excluded.levels)
         log.info("%s: padding with the value %s is excluded", tomogram, levels)
     size = volume.voxel_size
-    measured = UNMEASURED if volume.part else measure_contrast(volume.data, size, excluded or None)
+    measured = UNMEASURED if volume.part else measure_contrast(volume.data, size, excluded)
     if measured.contrast == "dark":
         log.warning(
             "%s: wrong contrast? %s, wanted bright; import it again with the other contrast "

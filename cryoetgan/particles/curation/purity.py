@@ -105,7 +105,7 @@ def annotated_rows(
     rows = []
     for box in sample:
         name = decisions.get(box["id"], "")
-        place = box.get("place")
+        place: Any = box.get("place")
         placed = isinstance(place, list) and len(place) == 3 and "tomogram" in box
         if name and name != UNNAMED and placed:
             rows.append(

@@ -38,7 +38,7 @@ LEAST_T = 3.0
 LEAST_POSES = 8
 MAX_COMPARED = 300
 """Picks that are averaged, and whose poses are exchanged."""
-AVERAGE_ROTATIONS = 3000
+AVERAGE_ROTATIONS = 1856
 """Orientations in which an average is searched."""
 SAME = 0.95
 """Correlation at the given poses, relative to poses in the frame of the map, of one frame."""
@@ -66,7 +66,7 @@ class Frame:
     turn: Rotation
     """Q, from the map to the given reference."""
     shift: Floats
-    """s, from the centre of the given reference to that of the map, xyz voxels."""
+    """s, from the centre of the given reference to the centre of the map, xyz voxels."""
 
     def move(self, given: Poses) -> Poses:
         """Return given poses in the frame of the map."""
@@ -101,9 +101,13 @@ def judge_poses(
     with the map alike at their own poses and at the poses of other boxes.
     """
     learned, tested = given.subset(slice(0, None, 2)), given.subset(slice(1, None, 2))
-    found = {
-        name: align_average(tomogram, learned, image, options)
+    aligners = {
+        name: aligner_of_averages(image, tomogram.voxel_size, options)
         for name, image in (("map", density), ("mirror", mirror(density)))
+    }
+    found = {
+        name: align_average(tomogram, learned, aligner, options)
+        for name, aligner in aligners.items()
     }
     matrices = {
         "given": correlate(tomogram, tested, density, options),
@@ -116,7 +120,7 @@ def judge_poses(
     name = "given" if is_same else "map"
     count = len(tested)
     others = (matrices[name].sum(axis=1) - own[name]) / max(count - 1, 1)
-    frame = align_average(tomogram, given, density, options)
+    frame = align_average(tomogram, given, aligners["map"], options)
     return JudgedPoses(
         given if is_same else frame.move(given),
         0.0 if is_same else float(np.degrees(frame.turn.magnitude())),
@@ -159,24 +163,30 @@ def correlate(
         return np.asarray((moved @ images.T).cpu().numpy(), float)
 
 
-def align_average(tomogram: Volume, given: Poses, density: Floats, options: SearchOptions) -> Frame:
+def align_average(
+    tomogram: Volume, given: Poses, aligner: Aligner, options: SearchOptions
+) -> Frame:
     """Align a map to the average of the boxes at given poses; return the frame of the map."""
+    edge = aligner.band.box
     part = given.subset(_sample(len(given)))
-    boxes, shifts = _cut(tomogram, part, len(density))
-    sums = Accumulator(len(density), tomogram.voxel_size)
+    boxes, shifts = _cut(tomogram, part, edge)
+    sums = Accumulator(edge, tomogram.voxel_size)
     for box, shift, rotation in zip(boxes, shifts, part.rotations, strict=True):
         sums.add(Particle(box, rotation, shift, options.acquisition))
-    # the average has no wedge, and its CTF is divided out
+    with torch.no_grad():
+        average = torch.as_tensor(sums.average()[None].astype(np.float32))
+        found = aligner.align(average.to(aligner.band.points.device))
+    return Frame(found.rotations[0], found.shifts[0])
+
+
+def aligner_of_averages(density: Floats, voxel_size: float, options: SearchOptions) -> Aligner:
+    """Return an aligner of a map to averages, which have no wedge, and whose CTF is divided out."""
     record = Acquisition(tilt_low=-90, tilt_high=90, ctf="corrected")
     # there is one average to align, so a fine search costs little
     count = max(options.rotations, AVERAGE_ROTATIONS)
     whole = replace(options, acquisition=record, rotations=count)
-    device = choose_device(options.device)
-    band = search_band(len(density), tomogram.voxel_size, whole, device)
-    with torch.no_grad():
-        average = torch.as_tensor(sums.average()[None].astype(np.float32), device=device)
-        found = Aligner(Template(density, band), count).align(average)
-    return Frame(found.rotations[0], found.shifts[0])
+    band = search_band(len(density), voxel_size, whole, choose_device(options.device))
+    return Aligner(Template(density, band), count)
 
 
 def _sample(count: int) -> NDArray[np.int_]:

@@ -17,7 +17,7 @@ from cryoetgan.io.mrc import (
     VOXEL_SIZE_TOLERANCE,
     contrast_sign,
 )
-from cryoetgan.io.star import ANGLES, ORIGINS
+from cryoetgan.io.star import ANGLES, ORIGINS, particle_id
 from cryoetgan.io.volume_set import VolumeSetWriter
 from cryoetgan.particles.subtomograms.box_files import BoxFile, open_box_file
 from cryoetgan.particles.subtomograms.listings import (
@@ -29,9 +29,9 @@ from cryoetgan.particles.subtomograms.listings import (
 )
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.coordinates import BEAM_AXES, TILT_AXES, orient_axes
-from cryoetgan.physics.geometry import relion_from_rotation, rotation_from_relion
+from cryoetgan.physics.geometry import centre_distance, relion_from_rotation, rotation_from_relion
 from cryoetgan.progress import log, track
-from cryoetgan.tomograms.importing.normalise import robust_moments
+from cryoetgan.seeds import rng
 from cryoetgan.tomograms.importing.resample import lanczos_weights
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.floating]
 LEAST_BOX = 8
 """Voxels."""
+LEAST_BOXES, SURE, LEAST_DENSITY = 8, 5.0, 0.02
+"""Boxes, standard errors, and standard deviations of grey values from which a contrast is seen."""
 MIRROR_Z = np.diag([1.0, 1.0, -1.0])
 SAMPLED = 4000
 """Voxels of each box that measure the grey scale."""
@@ -98,7 +100,7 @@ class BoxGrid:
 
     def move(self, vectors: Floats) -> Floats:
         """Return vectors `(N, 3)` xyz of the files in the set."""
-        moved = self.rotation.apply(vectors)
+        moved = self.rotation.apply(np.array(vectors, float))  # pandas gives read-only arrays
         return np.asarray(moved @ MIRROR_Z if self.flip_hand else moved)
 
     def convert(self, box: NDArray[Any]) -> NDArray[np.float32]:
@@ -170,7 +172,8 @@ def import_boxes(
 
     The grey values of each source tomogram, if known, get mean 0 and standard deviation 1 over its
     boxes: a box is never normalised alone. Boxes of one value, and copies of other boxes, are left out and
-    counted. Rows are sorted by source tomogram, so that a split by blocks follows it.
+    counted. Rows are sorted by source tomogram, or shuffled if there is one or none: a split by
+    blocks then separates tomograms, but not classes that follow each other in the files.
     """
     import pandas as pd
 
@@ -181,12 +184,16 @@ def import_boxes(
             f"{LEAST_BOX} is the smallest: lower --voxel-size, or extract larger boxes"
         )
     table = to_set_columns(listing.table, grid)
-    if TOMOGRAM in table:
+    if TOMOGRAM in table and table[TOMOGRAM].nunique() > 1:
         table = table.sort_values(TOMOGRAM, kind="stable").reset_index(drop=True)
+    else:
+        order = rng(0, "particles", "subtomograms").permutation(len(table))
+        table = table.iloc[order].reset_index(drop=True)
     sources = table[TOMOGRAM] if TOMOGRAM in table else pd.Series("", index=table.index)
-    kept, scales = _survey(table, sources, grid)
+    kept, scales, densities = _survey(table, sources, grid)
     rows = table.loc[kept].reset_index(drop=True)
     sign = contrast_sign(contrast)
+    warn_of_contrast(densities, contrast, listing.table[FILE].iloc[0])
     if grid.flip_hand:
         low, high = -acquisition.tilt_high, -acquisition.tilt_low
         acquisition = replace(acquisition, tilt_low=low, tilt_high=high)
@@ -197,10 +204,31 @@ def import_boxes(
         for number, box in enumerate(track(boxes, "importing", len(rows))):
             mean, sd = scales[sources[number]]
             row = {str(key): value for key, value in rows.loc[number].items()}
-            row["cryoetganFile"] = f"{row.pop(NUMBER):06d}@{Path(row.pop(FILE)).name}"
+            name, number_in_file = Path(row.pop(FILE)).name, row.pop(NUMBER)
+            row["cryoetganFile"] = f"{number_in_file:06d}@{name}"
+            # it survives another import, with more boxes
+            row["cryoetganId"] = particle_id(f"{output.stem}/{name}", number_in_file, 0, 0)
             row |= {"cryoetganSource": "real"} | ({"cryoetganSplit": split} if split else {})
             writer.add((grid.convert(box) - mean) * np.float32(sign / sd), row)
     return {"boxes": len(rows), "left_out": len(table) - len(rows), "input_box": grid.edge}
+
+
+def warn_of_contrast(densities: Floats, contrast: str, path: Path) -> None:
+    """Warn if the particles, in the middle of their boxes, have the other contrast.
+
+    `densities`: particle less surroundings, in the files.
+    """
+    if len(densities) < LEAST_BOXES:
+        return
+    mean = float(densities.mean())
+    error = float(densities.std(ddof=1)) / len(densities) ** 0.5
+    seen = "bright" if mean > 0 else "dark"
+    if seen != contrast and abs(mean) > SURE * error and abs(mean) > LEAST_DENSITY:
+        log.warning(
+            "%s: the middle of the boxes is %s, by %.2f +- %.2f standard deviations, but --contrast is "
+            "%s; give --contrast %s unless you know better",
+            path, seen, abs(mean), error, contrast, seen,
+        )  # fmt: skip
 
 
 def to_set_columns(table: "pd.DataFrame", grid: BoxGrid) -> "pd.DataFrame":
@@ -247,8 +275,14 @@ def _read_boxes(table: "pd.DataFrame") -> Iterator[NDArray[Any]]:
 
 def _survey(
     table: "pd.DataFrame", sources: "pd.Series[str]", grid: BoxGrid
-) -> tuple[NDArray[np.bool_], dict[str, tuple[float, float]]]:
-    """Return which boxes are kept, and mean and standard deviation of each source tomogram."""
+) -> tuple[NDArray[np.bool_], dict[str, tuple[float, float]], Floats]:
+    """Return which boxes are kept, the grey scale of each source tomogram, and the density of particles.
+
+    A scale is mean and standard deviation. The density of a particle is the mean inside half the
+    radius of its box, less the mean outside, in standard deviations of the box.
+    """
+    inner = centre_distance(grid.box) <= grid.box / 4
+    densities = []
     kept, seen, empty = np.ones(len(table), bool), set(), 0
     sample: dict[str, list[Floats]] = {}
     for index, box in enumerate(track(_read_boxes(table), "reading", len(table))):
@@ -267,7 +301,9 @@ def _survey(
             kept[index] = False
             continue
         seen.add(digest)
-        ours = grid.convert(box).ravel()
+        ours = grid.convert(box)
+        densities.append((ours[inner].mean() - ours[~inner].mean()) / ours.std())
+        ours = ours.ravel()
         step = max(1, ours.size // SAMPLED)
         sample.setdefault(sources.iloc[index], []).append(ours[index % step :: step])
     if not kept.any():
@@ -278,6 +314,7 @@ def _survey(
             log.warning("%d of %d boxes are %s and left out", count, len(table), what)
     scales = {}
     for name, parts in sample.items():
-        mean, sd = robust_moments(np.concatenate(parts))
-        scales[name] = mean, sd or 1.0
-    return kept, scales
+        # no value is clipped: particles fill the boxes, and clean ones are outliers of nothing
+        values = np.concatenate(parts)
+        scales[name] = float(values.mean()), float(values.std()) or 1.0
+    return kept, scales, np.array(densities)

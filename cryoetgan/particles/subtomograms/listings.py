@@ -122,6 +122,8 @@ def _list_folder(folder: Path) -> Listing:
     # an average or a mask beside the boxes is none of them
     series = [re.sub(r"\d+", "#", p.name) for p in volumes]
     largest = max(set(series), key=lambda name: (series.count(name), name))
+    if series.count(largest) == 1:  # names without numbers
+        return Listing(_all_boxes(volumes))
     others = [p.name for p, name in zip(volumes, series, strict=True) if name != largest]
     if others:
         shown = ", ".join(others[:5]) + ", ..." * (len(others) > 5)

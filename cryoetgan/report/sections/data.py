@@ -1,6 +1,7 @@
 """Section: numbers of volumes by class and set, box sizes, and tomograms."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from cryoetgan.errors import UserError
@@ -58,24 +59,31 @@ def describe_boxes(run: Run) -> list[str]:
 
 
 def tomogram_rows(results: Results) -> list[list[str]]:
-    """Return size and acquisition of each tomogram, heading first."""
+    """Return size and acquisition of each tomogram and set of subtomograms, heading first."""
     rows = [["tomogram", "size, voxels", "voxel, \u00c5", "tilts", "defocus, \u00b5m", "CTF"]]
     for path in volumes_in(results.folder / "tomograms"):
         volume = results.tomogram(path)
-        if volume is None:
-            continue
-        try:
-            acquisition = read_acquisition(path) or Acquisition()
-        except UserError as error:
-            results.gaps.append(f"tomograms/{path.name}.json: {error}")
-            continue
-        size = " x ".join(str(n) for n in volume.data.shape[::-1])
-        row = [path.stem, size, f"{volume.voxel_size:.2f}"]
-        if sidecar(path).exists():
-            defocus = acquisition.defocus
-            row.append(f"{acquisition.tilt_low:g}\u00b0 to {acquisition.tilt_high:g}\u00b0")
-            row += ["unknown" if defocus is None else f"{defocus:g}", acquisition.ctf]
-        else:  # the defaults of `Acquisition` would look like facts
-            row += ["not recorded"] * 3
-        rows.append(row)
+        if volume is not None:
+            size = " x ".join(str(n) for n in volume.data.shape[::-1])
+            rows += _acquisition_row(results, path, size, volume.voxel_size)
+    for path in sorted((results.folder / "particles/sets").glob("*.star")):
+        boxes = results.opened_set(f"particles/sets/{path.name}")
+        if boxes is not None:
+            size = f"{len(boxes)} boxes of {boxes.box}"
+            rows += _acquisition_row(results, path, size, boxes.voxel_size)
     return rows if len(rows) > 1 else []
+
+
+def _acquisition_row(results: Results, path: Path, size: str, voxel_size: float) -> list[list[str]]:
+    """Return one row; none if the record of the acquisition is damaged."""
+    try:
+        acquisition = read_acquisition(path) or Acquisition()
+    except UserError as error:
+        results.gaps.append(f"{path.parent.name}/{path.name}.json: {error}")
+        return []
+    row = [path.stem, size, f"{voxel_size:.2f}"]
+    if not sidecar(path).exists():  # the defaults of `Acquisition` would look like facts
+        return [[*row, *["not recorded"] * 3]]
+    defocus = acquisition.defocus
+    row.append(f"{acquisition.tilt_low:g}\u00b0 to {acquisition.tilt_high:g}\u00b0")
+    return [[*row, "unknown" if defocus is None else f"{defocus:g}", acquisition.ctf]]

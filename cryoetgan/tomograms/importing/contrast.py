@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cryoetgan.io.exclusion import ExclusionMask
-from cryoetgan.io.memmap import read_region
+from cryoetgan.io.memmap import RELEASE_EVERY_BYTES, release_pages
 from cryoetgan.io.raw_mrc import open_raw_volume
+from cryoetgan.physics.geometry import block_slices
 
 log = logging.getLogger("cryoetgan")
 Floats = NDArray[np.floating]
-Voxels = NDArray[np.generic] | ExclusionMask
 SIGMA_A, SIGMA_RATIO = 55.0, 1.6
 """Width of the narrower Gaussian, angstrom, and of the wider one over it: half of the band's
 energy lies between 130 and 320 angstrom."""
@@ -70,7 +70,9 @@ class MeasuredContrast:
     def __str__(self) -> str:
         if np.isnan(self.typical):
             return "the contrast cannot be measured: the tomogram is too small or too empty"
-        value = f"skewness {self.typical:.2f} +- {self.typical_error:.2f}"
+        pairs = (self.overall, self.overall_error), (self.typical, self.typical_error)
+        skewness, error = max(pairs, key=lambda pair: abs(pair[0]) / max(pair[1], 1e-30))
+        value = f"skewness {skewness:.2f} +- {error:.2f}"
         if self.contrast is None:
             return f"the contrast is uncertain ({value})"
         return f"protein is {self.contrast} by the grey values ({value})"
@@ -90,23 +92,25 @@ def measured_contrast(path: Path, voxel_size: float | None = None) -> MeasuredCo
     `voxel_size` in angstrom replaces the header's. Some tiles are read, so it takes seconds.
     """
     with open_raw_volume(path) as raw:
-        excluded = ExclusionMask(raw.data)
-        return measure_contrast(raw.data, voxel_size or raw.voxel_size, excluded or None)
+        return measure_contrast(raw.data, voxel_size or raw.voxel_size)
 
 
 def measure_contrast(
-    data: NDArray[np.generic], voxel_size: float, no_data: Voxels | None = None
+    data: NDArray[np.generic], voxel_size: float, excluded: ExclusionMask | None = None
 ) -> MeasuredContrast:
     """Return the contrast of a tomogram `(z, y, x)`, voxel size in angstrom.
 
-    Voxels at which `no_data`, indexed as the data, is not zero do not count, nor do voxels that
-    are not finite.
+    Excluded voxels do not count (default: padding), nor do voxels that are not finite.
     """
     size = voxel_size if voxel_size > 0 else UNKNOWN_SIZE_A
     step = max(1, int(COARSE_A / size))
+    if excluded is None:
+        excluded = ExclusionMask(data[::step, ::step, ::step], margin=1)
+    else:
+        excluded = excluded.every(step)
     sums = [
         row
-        for tile, seen in _coarse_tiles(data, no_data, step)
+        for tile, seen in _coarse_tiles(data, excluded, step)
         for row in _block_moments(tile, seen, SIGMA_A / (size * step))
     ]
     if len(sums) < MIN_BLOCKS:
@@ -130,9 +134,12 @@ def _skewness(count: Any, first: Any, second: Any, third: Any) -> Any:
 
 
 def _coarse_tiles(
-    data: NDArray[np.generic], no_data: Voxels | None, step: int
+    data: NDArray[np.generic], excluded: ExclusionMask, step: int
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
-    """Yield tiles averaged over `step` voxels along each axis, mean 0, and which voxels were seen."""
+    """Yield tiles of coarse voxels, mean 0 and clipped, and which of them hold data.
+
+    A coarse voxel is the mean over `step` voxels along x and y, and over two sections of `step`.
+    """
     shape = [n // step for n in data.shape]
     edges = [min(n, TILE) for n in shape]
     if min(edges) < 1:
@@ -144,20 +151,34 @@ def _coarse_tiles(
     corners = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, 3)
     chosen = np.linspace(0, len(corners) - 1, min(len(corners), MAX_TILES)).astype(int)
     for corner in corners[chosen]:
-        spans = [(int(a) * step, (int(a) + e) * step) for a, e in zip(corner, edges, strict=True)]
-        tile = read_region(data, spans)
+        tile = _average(data, corner * step, edges, step)
         seen = np.isfinite(tile)
-        if no_data is not None:
-            seen &= no_data[tuple(slice(*span) for span in spans)] == 0
+        if excluded:
+            seen &= ~excluded[block_slices(corner, edges)]
         if not seen.any():
             continue
         tile = np.where(seen, tile - tile[seen].mean(dtype=np.float64), 0).astype(np.float32)
-        cells = [n for e in edges for n in (e, step)]
-        coarse = tile.reshape(cells).mean(axis=(1, 3, 5))
-        known = seen.reshape(cells).mean(axis=(1, 3, 5)) > 0.5
-        if known.any():
-            limit = CLIP * float(np.median(np.abs(coarse[known])))
-            yield np.clip(coarse, -limit, limit) if limit > 0 else coarse, known
+        limit = CLIP * float(np.median(np.abs(tile[seen])))
+        yield np.clip(tile, -limit, limit) if limit > 0 else tile, seen
+
+
+def _average(
+    data: NDArray[np.generic], corner: NDArray[np.int_], edges: list[int], step: int
+) -> NDArray[np.float32]:
+    """Return a tile of coarse voxels, `edges` zyx, from the voxel `corner` on."""
+    tile = np.empty(edges, np.float32)
+    z, y, x = corner
+    height, width = edges[1] * step, edges[2] * step
+    period = max(1, RELEASE_EVERY_BYTES // (16 * height * data[0, 0].nbytes))
+    for index in range(edges[0]):
+        first = z + index * step
+        planes = data[first : first + step : max(1, step // 2), y : y + height, x : x + width]
+        mean = np.asarray(planes[:2], np.float32).mean(axis=0)
+        tile[index] = mean.reshape(edges[1], step, edges[2], step).mean(axis=(1, 3))
+        if index % period == period - 1:
+            release_pages(data)
+    release_pages(data)
+    return tile
 
 
 def _block_moments(

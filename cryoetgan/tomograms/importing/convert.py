@@ -31,6 +31,7 @@ from cryoetgan.tomograms.importing.exclusion_mask import mask_path, write_mask
 from cryoetgan.tomograms.importing.no_data import FilledSections, NoData, mark_no_data
 from cryoetgan.tomograms.importing.normalise import measure_grey_scale
 from cryoetgan.tomograms.importing.resample import resample_into, resampled_shape
+from cryoetgan.tomograms.importing.stack_check import check_is_tomogram
 from cryoetgan.tomograms.options import Conversion
 from cryoetgan.tomograms.sources.resolve import Transfer, open_source
 
@@ -70,7 +71,7 @@ def convert_tomogram(
         scale = measure_grey_scale(data, source, no_data.flags)
         if scale.broken:
             no_data.add_gaps(scale.broken)
-        measured = measure_contrast(data, size, no_data.flags)
+        measured = measure_contrast(data, size, no_data.mask())
         warn_of_contrast(measured, conversion.contrast, source)
         labels = [
             PROTEIN_BRIGHT + (", inverted at import" if conversion.contrast == "dark" else ""),
@@ -144,19 +145,6 @@ def _check_thickness(shape: tuple[int, ...], name: str, advice: str) -> None:
             f"{name}: has {format_shape(shape)} voxels (x, y, z), fewer than {MIN_THICKNESS} "
             f"along an axis; {advice}"
         )
-
-
-def check_is_tomogram(found: RawVolume, name: str) -> None:
-    """Raise `UserError` if a file is an image stack by two signs; warn if by one."""
-    if not found.stack_signs:
-        return
-    signs = "; ".join(found.stack_signs)
-    if len(found.stack_signs) > 1:
-        raise UserError(
-            f"{name}: is a tilt series or another image stack, not a tomogram: {signs}. Name the "
-            "reconstructed tomogram; if this file is one, correct its header or its name"
-        )
-    log.warning("%s: may be a tilt series or image stack, not a tomogram: %s", name, signs)
 
 
 def _check_contrast(tomogram: RawVolume, contrast: str, name: str) -> None:

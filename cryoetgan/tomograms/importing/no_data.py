@@ -19,9 +19,6 @@ BLOCK_VOXELS = 128
 """Edge of the blocks in which a tomogram is searched."""
 PADDING, GAP = 1, 2
 """Bits of a voxel of constant padding, and of one in a region that is not finite."""
-MAX_PADDING = 0.75
-"""Fraction of a volume beyond which a constant value is its background: a tomogram that was turned
-by 45 degrees has 0.5 of padding."""
 SMALLEST_GREY = 1e-6
 """Grey value of a voxel with data that would be exactly 0, in standard deviations."""
 
@@ -42,8 +39,17 @@ class NoData:
     def __bool__(self) -> bool:
         return self.flags is not None
 
+    def mask(self) -> ExclusionMask:
+        """Return the voxels as the exclusion mask of the file."""
+        return ExclusionMask(self.data, self.flags, labelled=False)
+
     def _find_padding(self) -> None:
         excluded = ExclusionMask(self.data)
+        for level in excluded.background:
+            log.warning(
+                "%s: most voxels have the value %g; it counts as background, not as padding",
+                self.name, level,
+            )  # fmt: skip
         if not excluded:
             return
         found = self._create()
@@ -51,18 +57,11 @@ class NoData:
             block = block_slices(corner, shape)
             found[block] = excluded[block] * PADDING
             release_pages(self.data)
-        fraction = float(np.count_nonzero(found)) / found.size
-        levels = ", ".join(f"{level:g}" for level in excluded.levels)
-        if fraction > MAX_PADDING:
-            log.warning(
-                "%s: %.0f %% of the voxels have the value %s; this counts as background, not as "
-                "padding", self.name, 100 * fraction, levels,
-            )  # fmt: skip
-            return
-        self.flags, self.levels, self.fraction = found, excluded.levels, fraction
+        self.flags, self.levels = found, excluded.levels
+        self.fraction = float(np.count_nonzero(found)) / found.size
         log.info(
             "%s: %.1f %% of the voxels are padding with the value %s and are excluded",
-            self.name, 100 * fraction, levels,
+            self.name, 100 * self.fraction, ", ".join(f"{level:g}" for level in self.levels),
         )  # fmt: skip
 
     def add_gaps(self, broken: int) -> None:
