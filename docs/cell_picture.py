@@ -18,6 +18,7 @@ THICK = 5
 
 
 def main() -> None:
+    """Draw the slices of the files that the command line names."""
     scene, tomogram = map(Path, sys.argv[1:3])
     middle = read_volume(scene).data.shape[0] // 2
     density, grey = (
