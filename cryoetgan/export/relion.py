@@ -41,6 +41,9 @@ MEASURED = 100
 """Volumes of an optics group whose spectrum is measured, at most."""
 FIRST_SHELL, EMPTY = 2, 1e-3
 """Shells below the first are not measured; those with less power, over the strongest, are empty."""
+LEAST = 0.25
+"""Amplitude below which a shell counts as empty: it then holds more of what leaks from the band at a
+box's faces. RELION takes such a shell for signal and diverges after a dozen iterations."""
 CENTRED_COORDINATES = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
 KEPT_COLUMNS = [*COORDINATES, *ANGLES, *ORIGINS]
 
@@ -239,8 +242,8 @@ def fall_off(
     """Return the amplitude, per Fourier shell, by which a filter has weakened signal and noise.
 
     A(k) = sqrt(min(1, P(k) / (P_band / 2))). P is the mean power of the sampled frequencies, P_band
-    its median over the shells that are not empty. A is 1 in white or slowly falling spectra, and
-    follows the edge of a low-pass filter. Without it, RELION's reference falls by orders of
+    its median over the shells that are not empty. A is 1 in white or slowly falling spectra,
+    follows the edge of a low-pass filter, and is 0 below `LEAST`. Without it, RELION's reference falls by orders of
     magnitude from shell to shell, and interpolation errors there decide a 3D classification.
 
     Parameters
@@ -274,7 +277,7 @@ def fall_off(
         return np.ones_like(power)
     amplitude = np.sqrt(np.minimum(1, power / (np.median(band) / 2)))
     amplitude[:FIRST_SHELL] = 1
-    return amplitude
+    return np.where(amplitude < LEAST, 0.0, amplitude)
 
 
 def fall_off_volume(amplitude: NDArray[np.floating], box: int) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cryoetgan.io.memmap import RELEASE_EVERY_BYTES, release_pages
 from cryoetgan.io.mrc import Volume
 from cryoetgan.physics.geometry import block_slices, clip_box
 
@@ -54,12 +55,7 @@ class ExclusionMask:
             section = np.asarray(data[data.shape[0] // 2], np.float32)
             finite = section[np.isfinite(section)]
             self.tolerance = TOLERANCE_SD * float(finite.std()) if finite.size else 0.0
-            found = find_padding_levels(data, self.tolerance)
-            step = [max(1, n // SAMPLED_SECTIONS) for n in data.shape]
-            sample = np.asarray(data[tuple(slice(None, None, s) for s in step)], np.float32)
-            for level in found:
-                share = float((np.abs(sample - np.float32(level)) <= self.tolerance).mean())
-                (self.background if share > MAX_PADDING else self.levels).append(level)
+            self.levels, self.background = find_padding_levels(data, self.tolerance)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -155,24 +151,44 @@ def find_gaps(block: Floats) -> NDArray[np.bool_]:
     return broken & (gaps[(slice(GAP_CUBE, -GAP_CUBE),) * 3] != 0)
 
 
-def find_padding_levels(data: NDArray[np.generic], tolerance: float) -> list[float]:
-    """Return the grey values that pad a tomogram `(z, y, x)`; empty if it has no padding.
+def find_padding_levels(
+    data: NDArray[np.generic], tolerance: float
+) -> tuple[list[float], list[float]]:
+    """Return the grey values that pad a tomogram `(z, y, x)`, and those that are its background.
 
     Padding reaches a face of the volume and is constant there, to within `tolerance` grey values.
-    Clipped or smoothed grey values are constant only in spots that are too small to count.
+    Clipped or smoothed grey values are constant only in spots that are too small to count. A value
+    that fills more than `MAX_PADDING` of the volume is background.
     """
-    step = max(1, data.shape[0] // SAMPLED_SECTIONS)
-    faces = [data[0], data[-1]]
-    faces += [face for i in (0, -1) for face in (data[::step, i], data[::step, :, i])]
+    faces, sample = _read_faces(data)
     levels: list[float] = []
-    for face in (np.asarray(face, np.float32) for face in faces):
+    background: list[float] = []
+    for face in faces:
         # voxels that are not finite get values that differ from their neighbours'
         ramp = np.arange(face.size, dtype=np.float32).reshape(face.shape) * max(1, tolerance * 4)
         face = np.where(np.isfinite(face), face, ramp)
         high = ndimage.maximum_filter(face, FLAT_CUBE, mode="nearest")
         flat = high - ndimage.minimum_filter(face, FLAT_CUBE, mode="nearest") <= tolerance
         values, counts = np.unique(face[flat], return_counts=True)
-        for level in values[counts >= MIN_FLAT_FRACTION * face.size].tolist():
-            if all(abs(level - known) > tolerance for known in levels):
-                levels.append(float(level))
-    return levels
+        for level in map(float, values[counts >= MIN_FLAT_FRACTION * face.size]):
+            if all(abs(level - known) > tolerance for known in levels + background):
+                filled = float((np.abs(sample - np.float32(level)) <= tolerance).mean())
+                (background if filled > MAX_PADDING else levels).append(level)
+    return levels, background
+
+
+def _read_faces(data: NDArray[np.generic]) -> tuple[list[Floats], Floats]:
+    """Return the six faces of a volume and a sample of its voxels, from every n-th section."""
+    depth, height, width = (max(1, n // SAMPLED_SECTIONS) for n in data.shape)
+    sides: list[list[Floats]] = [[], [], [], [], []]
+    for number, z in enumerate(range(0, data.shape[0], depth)):
+        section = np.asarray(data[z], np.float32)
+        cuts = section[0], section[-1], section[:, 0], section[:, -1], section[::height, ::width]
+        for side, cut in zip(sides, cuts, strict=True):
+            side.append(cut.copy())
+        if number % max(1, RELEASE_EVERY_BYTES // 8 // section.nbytes) == 0:
+            release_pages(data)
+    ends = [np.array(data[index], np.float32) for index in (0, -1)]
+    release_pages(data)
+    faces = [*ends, *(np.stack(side) for side in sides[:4])]
+    return faces, np.stack(sides[4])

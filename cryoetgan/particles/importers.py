@@ -158,14 +158,16 @@ def names_tomograms(path: Path) -> bool:
 
 
 def _names_tomograms(path: Path) -> bool:
-    if path.suffix.lower() == ".star":
-        return bool(find_columns(read_star(path, any_names=True).particles, TOMOGRAM_COLUMNS))
-    if path.suffix.lower() == ".csv":
-        return bool(find_columns(read_csv_text(path), TOMOGRAM_COLUMNS))
-    if path.suffix.lower() == ".json":
+    kind = path.suffix.lower()
+    columns = (*TOMOGRAM_COLUMNS, "tomo_num")  # of STOPGAP
+    if kind == ".star":
+        return bool(find_columns(read_star(path, any_names=True).particles, columns))
+    if kind in (".csv", ".tsv"):
+        return bool(find_columns(read_csv_text(path), columns))
+    if kind == ".json":
         content = read_json(path)
         return isinstance(content, dict) and bool(content.get("run_name"))
-    return True
+    return kind in (".tbl", ".em", ".xml")  # these number their tomograms
 
 
 def list_pick_files(path: Path) -> list[Path]:

@@ -30,6 +30,8 @@ MOST = 0.8
 COARSE, INCOMPLETE = 0.35, 0.65
 """Electrons of the atoms over those expected, below which a chain is coarse-grained, or lacks side
 chains."""
+COMPLETE_ATOMS = 5.5
+"""Atoms per residue above which a chain has side chains."""
 DALTON_PER_ELECTRON = 2.003
 """Of carbon, nitrogen and oxygen."""
 HYDROGEN_DA, OXYGEN_DA = 1.008, 15.999
@@ -137,6 +139,8 @@ def mark_traces(structure: Any, path: Path) -> int:
     """
     count = 0
     for chain in structure[0]:
+        if chain.count_atom_sites() > COMPLETE_ATOMS * len(chain):
+            continue
         known = [(r, n) for r in chain if len(r) and (n := heavy_electrons(r.name))]
         if len(known) < MIN_RESIDUES:
             continue

@@ -164,9 +164,14 @@ def test_annotations_of_several_tomograms_must_name_them(tmp_path, rng):
     for name in "ab":
         write_volume(tmp_path / f"{name}.mrc", rng.standard_normal((40, 64, 64)), 10.0)
     specs = [(tmp_path / "a.mrc", "train"), (tmp_path / "b.mrc", "test")]
-    for heading, count in (("x,y,z", 1), ("run_name,x,y,z", 0)):
-        (tmp_path / "all.csv").write_text(heading + "\n")
-        said = findings(*specs, annotations=str(tmp_path / "all.csv"))
+    for name, text, count in (
+        ("all.csv", "x,y,z\n", 1),
+        ("all.csv", "run_name,x,y,z\n", 0),
+        ("all.coords", "1 2 3\n", 1),
+        ("all.json", '{"run_name": "a"}', 0),
+    ):
+        (tmp_path / name).write_text(text)
+        said = findings(*specs, annotations=str(tmp_path / name))
         assert len(said) == count
         assert all("annotations of t0, t1" in text for text in said)
 

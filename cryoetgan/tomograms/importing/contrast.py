@@ -169,7 +169,7 @@ def _average(
     tile = np.empty(edges, np.float32)
     z, y, x = corner
     height, width = edges[1] * step, edges[2] * step
-    period = max(1, RELEASE_EVERY_BYTES // (2 * height * data[0, 0].nbytes))
+    period = max(1, RELEASE_EVERY_BYTES // (16 * height * data[0, 0].nbytes))
     for index in range(edges[0]):
         first = z + index * step
         planes = data[first : first + step : max(1, step // 2), y : y + height, x : x + width]

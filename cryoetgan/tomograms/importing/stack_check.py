@@ -16,7 +16,7 @@ FINE, COARSE = (0.3, 0.5), (0.03, 0.12)
 """Frequencies along z, cycles per section, above and below the limit that a tilt range sets for
 details of four voxels: |kz| <= tan(60 degrees) |kx|, with |kx| up to 1/8."""
 INDEPENDENT = 0.15
-"""Power of the fine frequencies over that of the coarse ones, from which sections are independent:
+"""Power of the fine frequencies over the power of the coarse ones, from which sections are independent:
 tomograms have up to 0.04, white noise 1, and images of signal-to-noise ratio 0.1 have 0.3."""
 WIDE = 3
 """Width over number of sections from which sections are compared: tilt series have 4 or more."""
