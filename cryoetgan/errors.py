@@ -64,7 +64,7 @@ def shown(value: Any) -> str:
         if len(items) > FEW or not all(isinstance(v, str | int | float | None) for v in items):
             # the text of nested values may be long beyond all memory
             return f"a {type(value).__name__} of {len(value)} values"
-    return shorten(escape_controls(repr(value)), LONGEST_VALUE)
+    return shorten(escape_controls(str(value)), LONGEST_VALUE)
 
 
 def suggest(name: str, known: Iterable[str], renamed: Mapping[str, str] | None = None) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from cryoetgan.config import NAME, Count, Fraction, Positive, Section, explain
-from cryoetgan.errors import UserError, suggest
+from cryoetgan.errors import UserError, shown, suggest
 from cryoetgan.io.files import COMPANIONS, check_exists, read_text, strip_compression
 from cryoetgan.io.star import OTHER
 from cryoetgan.tomograms.sources.addresses import is_remote
@@ -302,13 +302,18 @@ def _read(path: Path, model: type[Row], key: str) -> list[Row]:
     # messages number the lines as an editor does, with comments
     reader = csv.DictReader((line for _, line in kept), delimiter="\t")
     known = [field.alias or name for name, field in model.model_fields.items()]
-    for name in reader.fieldnames or []:
+    try:
+        heading = list(reader.fieldnames or [])
+        raws = [(kept[reader.line_num - 1][0], raw) for raw in reader]
+    except csv.Error as error:
+        raise UserError(f"{path}: cannot be read as a table ({error}); check quotes") from error
+    for name in heading:
         if name not in known:
             raise UserError(
-                f"{path}: unknown column '{name}'{suggest(name, known, RENAMED)} (known: {', '.join(known)}; "
+                f"{path}: unknown column {shown(name)}{suggest(name, known, RENAMED)} (known: {', '.join(known)}; "
                 "columns are separated by tabs)"
             )
-    rows = [_row(path, kept[reader.line_num - 1][0], raw, model) for raw in reader]
+    rows = [_row(path, number, raw, model) for number, raw in raws]
     if not rows:
         raise UserError(f"{path}: has no rows; add at least one {key}")
     names = [getattr(row, "class_" if key == "class" else key) for row in rows]

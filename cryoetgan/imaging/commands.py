@@ -273,8 +273,8 @@ def synthesize(
     from cryoetgan.imaging.storage import load_model
     from cryoetgan.io.scene import open_scene
 
-    fitted = load_model(model)
     files = open_scene(scene, labels, particles)
+    fitted = load_model(model).for_scene(files.has_crowders())
     simulator = TiledSimulator(fitted, seed, class_name(output), density_scale)
     outputs, about = write_tomogram(
         output, files, fitted, simulator.simulate_block, tile, "simulated"

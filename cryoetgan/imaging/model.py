@@ -9,7 +9,7 @@ transform of that shape, which needs four times its memory in single precision.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -122,6 +122,10 @@ class ImagingModel:
     """Name."""
     about: Mapping[str, Any] = field(default_factory=dict)
     """Diagnostics of the fit for people and the report; no simulation uses them."""
+
+    def for_scene(self, has_crowders: bool) -> "ImagingModel":
+        """Return the model for a scene: without surroundings if the scene has crowders of its own."""
+        return replace(self, surroundings=None) if has_crowders else self
 
     @cached_property
     def neighbours(self) -> NeighbourSampler:

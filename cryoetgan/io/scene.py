@@ -17,6 +17,8 @@ from cryoetgan.io.star import COORDINATES, class_name, particle_id, read_star, w
 from cryoetgan.physics.acquisition import Acquisition
 
 LABEL_TYPES = (np.int8, np.int16, np.uint16, np.float32, np.float16)
+CROWDER = "crowder"
+"""Beginning of the labels of unnamed density."""
 LABELS, INSTANCES = "_labels", "_instances"
 """Endings of the stems of the volumes beside a scene or tomogram."""
 
@@ -36,6 +38,21 @@ class SceneFiles:
     """Ending (`_labels`, `_instances`) to file and values."""
     particles_path: Path | None = None
     particles: pd.DataFrame | None = None
+
+    def label_names(self) -> dict[str, str]:
+        """Return the name of each label, from the record beside the labels."""
+        if LABELS not in self.labels:
+            return {}
+        record = sidecar(self.labels[LABELS][0])
+        scene = sidecar(self.path)
+        for path in (record, scene):
+            if path.exists() and "labels" in (content := read_record(path)):
+                return dict(content["labels"])
+        return {}
+
+    def has_crowders(self) -> bool:
+        """Return whether the scene holds unnamed density, as cells do between named particles."""
+        return any(name.startswith(CROWDER) for name in self.label_names().values())
 
     def paths(self) -> Iterator[Path]:
         """Yield the files that were read."""
@@ -95,14 +112,13 @@ def write_truth(
     """
     voxel_size, outputs = scene.volume.voxel_size, []
     about: dict[str, Any] = {"acquisition": acquisition.to_json()}
-    for ending, (path, labels) in scene.labels.items():
+    for ending, (_, labels) in scene.labels.items():
         outputs.append(beside(output, ending))
         with open_volume(outputs[-1], labels.shape, voxel_size, labels.dtype) as out:
             for plane, given in zip(iterate_sections(out), iterate_sections(labels), strict=True):
                 plane[:] = given
-        record = sidecar(path)
-        if ending == LABELS and record.exists() and "labels" in (content := read_record(record)):
-            about["labels"] = content["labels"]
+    if names := scene.label_names():
+        about["labels"] = names
     if scene.particles is not None:
         name = class_name(output)
         optics = pd.DataFrame([acquisition.to_optics(1, name)])

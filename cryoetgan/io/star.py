@@ -65,6 +65,8 @@ NUMBERS = (
 )
 """Prefixes of the columns that hold numbers; rlnOpticsGroup does, too, but not its name."""
 MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+MAX_BLOCKS = 300
+"""Blocks of a STAR file; RELION 4 writes one for each tomogram."""
 LONGEST_NAME = 100
 """Bytes of a class or tomogram: names of files are made of both, and hold at most 255."""
 CLASS_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{LONGEST_NAME}}}")
@@ -185,8 +187,11 @@ def read_star(path: Path, columns: Sequence[str] = (), *, any_names: bool = Fals
         text = read_text(path)
     except UserError as error:
         raise UserError(f"{error}; a STAR file is wanted") from error
-    if not re.search(r"^\s*data_", text, re.MULTILINE):
+    count = len(re.findall(r"^\s*data_", text, re.MULTILINE))
+    if not count:
         raise UserError(f"{path}: is not a STAR file: no line starts with 'data_'")
+    if count > MAX_BLOCKS:
+        raise UserError(f"{path}: has {count} blocks, wanted optics and particles")
     if not text.endswith("\n") and sidecar(path).exists():  # files of this program end in a newline
         raise UserError(
             f"{path}: is cut short: its last line is incomplete, but its record "
@@ -199,7 +204,8 @@ def read_star(path: Path, columns: Sequence[str] = (), *, any_names: bool = Fals
         # the library's parser raises any of these if a file is broken
         raise UserError(f"{path}: is a broken STAR file ({error})") from error
     if "particles" not in blocks and len(blocks) != 1:
-        raise UserError(f"{path}: has blocks {sorted(blocks)}, but none named 'particles'")
+        names = shown(", ".join(sorted(blocks)))
+        raise UserError(f"{path}: has the blocks {names}, but none named 'particles'")
     tables = {  # starfile returns a block without a loop as a mapping
         key: pd.DataFrame([block]) if isinstance(block, dict) else block.reset_index(drop=True)
         for key, block in blocks.items()
@@ -207,6 +213,9 @@ def read_star(path: Path, columns: Sequence[str] = (), *, any_names: bool = Fals
     particles = tables.get("particles", next(iter(tables.values())))
     optics = tables.get("optics", pd.DataFrame())
     for table in (particles, optics):
+        twice = table.columns[table.columns.duplicated()]
+        if len(twice):
+            raise UserError(f"{path}: column {shown(twice[0])} stands twice; remove one")
         _check_numbers(path, table)
     if not any_names:
         check_names(particles, path)
@@ -252,7 +261,7 @@ def _check_numbers(path: Path, table: "pd.DataFrame") -> None:
         if wrong.any():
             row = int(wrong.to_numpy().argmax())
             raise UserError(
-                f"{path}: {name} of row {row + 1} is '{table[name].iloc[row]}'; it must be a number"
+                f"{path}: {name} of row {row + 1} is {shown(str(table[name].iloc[row]))}; it must be a number"
             )
 
 

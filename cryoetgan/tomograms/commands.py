@@ -18,6 +18,7 @@ from cryoetgan.command import (
 from cryoetgan.errors import UserError
 from cryoetgan.io.star import class_name
 from cryoetgan.tomograms.options import (
+    CellContents,
     Conversion,
     Microscope,
     Recording,
@@ -134,6 +135,7 @@ def simulate(
     output: MrcOutput,
     contents: SceneOptions,
     vesicles_and_gold: VesiclesAndGold,
+    cell: CellContents,
     recording: Recording,
     microscope: Microscope,
     snr: Annotated[float, Option(help="Variance of signal over noise, of the whole tomogram.")],
@@ -176,7 +178,7 @@ def simulate(
         check_memory(density.shape[::-1], scene)
     else:
         check_memory(contents.sides())
-        objects = packed.read_contents(maps or [], contents, vesicles_and_gold)
+        objects = packed.read_contents(maps or [], contents, vesicles_and_gold, cell)
         built = packed.build_scene(objects, name, seed)
         objects.warn_of_missing(built, output)
         density, beads, voxel_size = built.density, built.beads, objects.voxel_size
@@ -208,6 +210,7 @@ def scene(
     output: MrcOutput,
     contents: SceneOptions,
     vesicles_and_gold: VesiclesAndGold,
+    cell: CellContents,
     seed: Seed = 0,
 ) -> Record:
     """Pack a density scene: `SCENE.mrc`, `SCENE_labels.mrc`, `SCENE_instances.mrc`, `SCENE.star`.
@@ -220,7 +223,7 @@ def scene(
     from cryoetgan.io.scene import INSTANCES, LABELS, beside
     from cryoetgan.tomograms.simulation import contents as files
 
-    objects = files.read_contents(maps, contents, vesicles_and_gold)
+    objects = files.read_contents(maps, contents, vesicles_and_gold, cell)
     packed = files.write_scene(output, objects, seed)
     objects.warn_of_missing(packed, output)
     placed = sum(row["cryoetganClass"] in objects.classes for row in packed.rows)
@@ -228,7 +231,7 @@ def scene(
     return Record(
         outputs=[beside(output, LABELS), beside(output, INSTANCES), output],
         parameters={"copies": objects.requested(), "missing": packed.missing},
-        about={"labels": packed.label_names(), "filled": packed.filled / packed.occupied.size},
+        about=packed.about(),
     )
 
 

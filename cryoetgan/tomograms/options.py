@@ -137,6 +137,84 @@ class SceneOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CellContents:
+    """Membranes, filaments, unnamed crowders and the shape of the ice of a scene."""
+
+    membranes: Annotated[int, Option(min=0, help="Number of membranes of random shapes.")] = 0
+    membrane_shape: Annotated[
+        list[str] | None,
+        Option(help="vesicle, tube, torus, fold or double; repeatable; default: all."),
+    ] = None
+    membrane_radius: Annotated[
+        str, Option(metavar="LO,HI", help="Angstrom; longest half axis of closed membranes.")
+    ] = "300,1000"
+    membrane_protein: Annotated[
+        list[Path] | None,
+        Option(help="Map: z along the normal, voxel n // 2 on the mid-plane; repeatable."),
+    ] = None
+    membrane_protein_density: Annotated[
+        float, Option(help="Copies of each on a square micrometre.")
+    ] = 2000.0
+    membrane_protein_inverted: Annotated[float, Option(help="Fraction whose z points inwards.")] = (
+        0.0
+    )
+    filament: Annotated[
+        list[Path] | None,
+        Option(help="Map of a monomer: z along the axis, x away from it; repeatable."),
+    ] = None
+    filament_length: Annotated[float, Option(help="Micrometres of each filament in all.")] = 1.0
+    helix: Annotated[
+        list[str] | None,
+        Option(
+            metavar="NAME=RISE,TWIST,RADIUS[,N,STAGGER[,PERSISTENCE]]",
+            help="Lattice of a filament, angstrom and degrees; known: actin, microtubule.",
+        ),
+    ] = None
+    crowder_fraction: Annotated[
+        float, Option(help="Fraction of the voxels of unnamed proteins of 30 to 600 kDa.")
+    ] = 0.0
+    thickness: Annotated[
+        str | None, Option(metavar="LO,HI", help="Angstrom; ice that varies; default: the volume.")
+    ] = None
+
+    def __post_init__(self) -> None:
+        from cryoetgan.tomograms.simulation.membranes import SHAPES
+
+        self.radii()
+        self.thickness_range()
+        for shape in self.membrane_shape or []:
+            if shape not in SHAPES:
+                raise UserError(f"--membrane-shape: got '{shape}', wanted {', '.join(SHAPES)}")
+        if not 0 <= self.crowder_fraction < 1:
+            raise UserError(
+                f"--crowder-fraction: got {self.crowder_fraction:g}, wanted a fraction below 1"
+            )
+        if not 0 <= self.membrane_protein_inverted <= 1:
+            raise UserError(
+                f"--membrane-protein-inverted: got {self.membrane_protein_inverted:g}, wanted 0 to 1"
+            )
+        check_positive(self.membrane_protein_density, "--membrane-protein-density")
+        check_positive(self.filament_length, "--filament-length", " micrometres")
+        if self.membrane_protein and not self.membranes:
+            raise UserError("--membrane-protein: the scene has no membrane; give --membranes")
+
+    def radii(self) -> tuple[float, float]:
+        """Return the shortest and the longest half axis of membranes, angstrom."""
+        return _parse_range(self.membrane_radius, "--membrane-radius")
+
+    def thickness_range(self) -> tuple[float, float] | None:
+        """Return the least and the largest thickness of the ice, angstrom; None: the volume."""
+        return None if self.thickness is None else _parse_range(self.thickness, "--thickness")
+
+
+def _parse_range(text: str, option: str) -> tuple[float, float]:
+    low, high = parse_numbers(text, option, ("LO", "HI"))
+    if not 0 < low <= high:
+        raise UserError(f"{option}: got {text}, wanted 0 < LO <= HI")
+    return low, high
+
+
+@dataclass(frozen=True, kw_only=True)
 class VesiclesAndGold:
     """Vesicles and gold beads of a simulated tomogram or scene."""
 

@@ -179,8 +179,10 @@ def synthesize(
     from cryoetgan.translation.synthesize import open_tiled_generator
 
     where, name = choose_device(device), class_name(output)
-    generator, model = open_tiled_generator(checkpoint, tomogram, name, density_scale, where, seed)
     files = open_scene(scene, labels, particles)
+    generator, model = open_tiled_generator(
+        checkpoint, tomogram, name, density_scale, where, seed, files.has_crowders()
+    )
     outputs, about = write_tomogram(
         output, files, model, generator.simulate_block, tile, "generated"
     )

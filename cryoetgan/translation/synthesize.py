@@ -49,7 +49,13 @@ class TiledGenerator:
 
 
 def open_tiled_generator(
-    path: Path, tomogram: str | None, name: str, scale: float, device: torch.device, seed: int
+    path: Path,
+    tomogram: str | None,
+    name: str,
+    scale: float,
+    device: torch.device,
+    seed: int,
+    has_crowders: bool = False,
 ) -> tuple[TiledGenerator, ImagingModel]:
     """Return the tile generator of a checkpoint, and its imaging model.
 
@@ -67,6 +73,7 @@ def open_tiled_generator(
     if tomogram is not None and tomogram not in models:
         raise UserError(f"--tomogram: got '{tomogram}', but {path} has {', '.join(models)}")
     model = translator.models[0] if tomogram is None else models[tomogram]
+    model = model.for_scene(has_crowders)
     simulator = TiledSimulator(model, seed, name, scale)
     scaler = translator.scaler("subtomogram")
     return TiledGenerator(simulator, translator.generator, scaler, device), model

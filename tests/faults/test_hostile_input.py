@@ -19,9 +19,12 @@ from cryoetgan.export.folder import member
 from cryoetgan.io.archives import check_archive
 from cryoetgan.io.files import read_yaml
 from cryoetgan.io.mrc import write_volume
+from cryoetgan.io.star import read_star
 from cryoetgan.io.volume_set import write_volume_set
 from cryoetgan.machine import memory_bytes
 from cryoetgan.structures import read_structure
+from cryoetgan.tables import read_classes
+from cryoetgan.tomograms.sources.copick_project import open_project
 from cryoetgan.translation.presets import read_preset
 from tests.conftest import refused
 
@@ -176,3 +179,37 @@ def test_an_assembly_beyond_the_memory_is_refused():
         patch.setattr(assemblies, "MEMORY_PER_ATOM", memory_bytes() // 2)
         with pytest.raises(UserError, match="has 3 atoms, but 2 fit"):
             build_assembly(copy, "1", Path("x.cif"))
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("data_particles\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateX #2\n1 2\n", "stands twice"),
+        ("".join(f"data_{n}\nloop_\n_a #1\n1\n" for n in range(3000)), "has 3000 blocks"),
+        ("".join(f"data_{n}\nloop_\n_a #1\n1\n" for n in range(9)), "none named 'particles'"),
+        (f"data_particles\nloop_\n_rlnCoordinateX #1\n1{'9' * 9000}\n", "must be a number"),
+    ],
+)
+def test_odd_star_files_are_one_short_message(tmp_path, text, word):
+    (tmp_path / "x.star").write_text(text)
+    with pytest.raises(UserError, match=word) as caught:
+        read_star(tmp_path / "x.star")
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("row", ["a" * 200_000 + "\tx", "a\t" + "p" * 200_000, '"a\tx\nb\tx'])
+def test_odd_tables_are_one_message(tmp_path, row):
+    (tmp_path / "c.tsv").write_text(f"class\tsource\n{row}\n")
+    with pytest.raises(UserError, match=r"c\.tsv"):
+        read_classes(tmp_path / "c.tsv")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[]", "[" * 100_000, "\x00", '{"config_type": "filesystem", "pickable_objects": 5}'],
+)
+def test_odd_copick_projects_are_one_message(tmp_path, content):
+    pytest.importorskip("copick")
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UserError, match="not a copick configuration"):
+        open_project(f"copick:{tmp_path / 'config.json'}")

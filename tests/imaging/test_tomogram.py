@@ -2,13 +2,14 @@
 
 import json
 import tracemalloc
+from dataclasses import replace
 
 import mrcfile
 import numpy as np
 import pytest
 
 from cryoetgan.densities.poses import Poser
-from cryoetgan.imaging.model import crop_centre
+from cryoetgan.imaging.model import EnvelopeGain, crop_centre
 from cryoetgan.imaging.simulate.tiling import read_padded
 from cryoetgan.imaging.simulate.tomogram import write_tomogram
 from cryoetgan.imaging.storage import save_model
@@ -90,6 +91,22 @@ def test_labels_truth_and_geometry_pass_through(cryoetgan, tmp_path, scene, know
         record = json.loads(sidecar(tmp_path / name).read_text())
         assert record["labels"] == {"1": "ball", "2": "rod"}
     cryoetgan("validate", ".")
+
+
+def test_a_scene_with_crowders_gets_no_surroundings_besides(cryoetgan, tmp_path, scene, known):
+    around = EnvelopeGain(np.full((3, 3), 0.5), 0.02, 60.0)
+    save_model(replace(known, surroundings=around), tmp_path / "around.json")
+    crowded = ("--crowder", "ball.mrc", "--crowder-copies", 2, "--seed", 4)
+    words = ("ball.mrc", "rod.mrc", "--copies", 12, "--shape=72,64,40", *crowded)
+    cryoetgan("tomograms", "scene", *words, "-o", "crowded.mrc")
+    sd = {}
+    for name in ("scene", "crowded"):
+        for model in ("M", "around"):
+            out = f"{name}_{model}.mrc"
+            cryoetgan("imaging", "synthesize", f"{name}.mrc", "--model", f"{model}.json", "-o", out)
+            sd[name, model] = read_volume(tmp_path / out).data
+    assert sd["scene", "around"].std() > 1.02 * sd["scene", "M"].std()
+    assert sd["crowded", "around"].std() < 1.02 * sd["crowded", "M"].std()
 
 
 def test_memory_does_not_grow_with_the_scene(tmp_path, known):

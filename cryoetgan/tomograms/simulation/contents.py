@@ -4,7 +4,7 @@ import logging
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +15,24 @@ from cryoetgan.command import parse_counts
 from cryoetgan.errors import UserError, format_shape
 from cryoetgan.io.files import check_disk_space
 from cryoetgan.io.mrc import check_same_voxel_size, open_volume, read_map, write_volume
-from cryoetgan.io.scene import INSTANCES, LABELS, beside
+from cryoetgan.io.scene import CROWDER, INSTANCES, LABELS, beside
 from cryoetgan.io.star import ANGLES, COORDINATES, class_name, paths_by_class, write_star
 from cryoetgan.physics.acquisition import Acquisition, optics_row
-from cryoetgan.tomograms.options import SceneOptions, VesiclesAndGold
+from cryoetgan.tomograms.options import CellContents, SceneOptions, VesiclesAndGold
+from cryoetgan.tomograms.simulation.crowders import limit_thickness, make_crowders
+from cryoetgan.tomograms.simulation.filaments import add_filaments, parse_helices
+from cryoetgan.tomograms.simulation.membranes import SHAPES, add_membrane_proteins, add_membranes
 from cryoetgan.tomograms.simulation.packing import Floats, Scene, empty_scene, pack
-from cryoetgan.tomograms.simulation.vesicles_and_gold import add_beads, add_vesicles
+from cryoetgan.tomograms.simulation.vesicles_and_gold import add_beads, add_vesicles, blur_width
 
 if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger("cryoetgan")
+MICROMETRE, SQUARE_MICROMETRE = 1e4, 1e8
+"""In angstrom and square angstrom."""
+FILAMENT_REACHED = 0.8
+"""Fraction of the wanted length of a filament below which the missing rest is said."""
 FILL_REACHED = 0.995
 """Fraction of the wanted filling below which the missing rest is said."""
 MIN_MAP_VOXELS = 8
@@ -51,19 +58,34 @@ class Contents:
     """zyx, voxels."""
     voxel_size: float
     """Angstrom."""
+    cell: CellContents = field(default_factory=CellContents)
+    membrane_proteins: Mapping[str, Floats] = field(default_factory=dict)
+    filaments: Mapping[str, Floats] = field(default_factory=dict)
+    """Name to density `(z, y, x)`."""
+
+    def listed(self) -> set[str]:
+        """Return the classes that have rows in the truth."""
+        return {*self.classes, *self.membrane_proteins, *self.filaments}
 
     def requested(self) -> dict[str, int]:
         """Return the requested number of each kind of object."""
         counts = {name: count for name, count in self.copies.items() if count is not None}
         counts |= dict.fromkeys(self.crowders, self.crowder_copies)
         others = {"vesicle": self.vesicles_and_gold.vesicles, "bead": self.vesicles_and_gold.beads}
+        others["membrane"] = self.cell.membranes
         return counts | {name: count for name, count in others.items() if count}
 
     def warn_of_missing(self, scene: Scene, output: Path) -> None:
         """Log the objects that did not fit."""
         requested = self.requested()
         for name, missing in scene.missing.items():
-            log.warning("%s: no place for %d of %d %s", output, missing, requested[name], name)
+            wanted = f" of {requested[name]}" if name in requested else ""
+            log.warning("%s: no place for %d%s %s", output, missing, wanted, name)
+        for name, length in scene.filament_lengths.items():
+            wanted_um, placed_um = self.cell.filament_length, length / MICROMETRE
+            if placed_um < FILAMENT_REACHED * wanted_um:
+                message = "%s: %.3g of %.3g micrometres of %s have a place"
+                log.warning(message, output, placed_um, wanted_um, name)
         share = scene.filled / scene.occupied.size
         if self.fill < 1 and share < FILL_REACHED * self.fill:
             reason = "place" if None in self.copies.values() else "copy (--copies)"
@@ -77,13 +99,22 @@ class Contents:
 
 
 def read_contents(
-    maps: Sequence[Path], options: SceneOptions, objects: VesiclesAndGold
+    maps: Sequence[Path],
+    options: SceneOptions,
+    objects: VesiclesAndGold,
+    cell: CellContents | None = None,
 ) -> Contents:
     """Read the maps of a scene and check that they fit each other and the shape.
 
     The stem of a file is the name of a class or crowder.
     """
+    cell = cell or CellContents()
     named, crowders = paths_by_class(maps), paths_by_class(options.crowder or [])
+    proteins = paths_by_class(cell.membrane_protein or [])
+    filaments = paths_by_class(cell.filament or [])
+    if shared := sorted(set(named) & {*proteins, *filaments} | set(proteins) & set(filaments)):
+        raise UserError(f"{shared[0]}: is named twice; give each map once")
+    parse_helices(list(filaments), cell.helix or [])
     if options.fill is None and options.copies is None:
         raise UserError("--copies: not given; give the particles of each class, or --fill")
     # any number of copies: one, until the counts of single classes are known
@@ -96,7 +127,8 @@ def read_contents(
         given = {item.partition("=")[0] for item in options.class_copies or []}
         copies |= dict.fromkeys(named.keys() - given)
     x, y, z = options.sides()
-    densities, voxel_size = _read_maps([*named.values(), *crowders.values()], (x, y, z))
+    paths = [*named.values(), *crowders.values(), *proteins.values(), *filaments.values()]
+    densities, voxel_size = _read_maps(paths, (x, y, z))
     shortest, longest = min(x, y, z) * voxel_size, max(x, y, z) * voxel_size
     if objects.beads and objects.bead_diameter > shortest:
         raise UserError(
@@ -108,9 +140,12 @@ def read_contents(
     return Contents(
         classes={name: densities[path] for name, path in named.items()},
         copies=copies,
-        crowders={f"crowder_{name}": densities[path] for name, path in crowders.items()},
+        crowders={f"{CROWDER}_{name}": densities[path] for name, path in crowders.items()},
         crowder_copies=options.crowder_copies,
         vesicles_and_gold=objects,
+        cell=cell,
+        membrane_proteins={name: densities[path] for name, path in proteins.items()},
+        filaments={name: densities[path] for name, path in filaments.items()},
         fill=options.fill or 1.0,
         shape=(z, y, x),
         voxel_size=voxel_size,
@@ -118,7 +153,7 @@ def read_contents(
 
 
 def build_scene(contents: Contents, name: str, seed: int, scene: Scene | None = None) -> Scene:
-    """Return the packed scene: membranes and gold first, then particles, then crowders.
+    """Return the packed scene: membranes, filaments and gold, then particles, then crowders.
 
     `name` (the tomogram's) and `seed` (the run's) determine the random numbers. `scene` is an
     empty scene to fill, for example of memory-mapped files.
@@ -126,14 +161,37 @@ def build_scene(contents: Contents, name: str, seed: int, scene: Scene | None = 
     scene = empty_scene(contents.shape) if scene is None else scene
     for label in contents.classes:
         scene.label(label)
-    objects, voxel_size = contents.vesicles_and_gold, contents.voxel_size
+    objects, cell, voxel_size = contents.vesicles_and_gold, contents.cell, contents.voxel_size
+    width = blur_width(objects, voxel_size)
     if objects.vesicles:
         add_vesicles(scene, objects, voxel_size, name, seed)
+    membranes = []
+    if cell.membranes:
+        shapes = cell.membrane_shape or SHAPES
+        membranes = add_membranes(
+            scene, cell.membranes, shapes, cell.radii(), width, voxel_size, name, seed
+        )
+        scene.membrane_area = sum(membrane.area for membrane in membranes)
+    outside = limit_thickness(scene, cell.thickness_range(), voxel_size, name, seed)
+    per_area = cell.membrane_protein_density / SQUARE_MICROMETRE
+    flipped, proteins = cell.membrane_protein_inverted, contents.membrane_proteins
+    add_membrane_proteins(scene, proteins, membranes, per_area, flipped, name, seed)
+    if contents.filaments:
+        helices = parse_helices(list(contents.filaments), cell.helix or [])
+        length = cell.filament_length * MICROMETRE
+        scene.filament_lengths = add_filaments(
+            scene, contents.filaments, helices, length, voxel_size, name, seed
+        )
     if objects.beads:
         add_beads(scene, objects, voxel_size, name, seed)
+    free = 1 - outside
+    pack(scene, contents.classes, contents.copies, name, seed, contents.fill * free)
     crowders = dict.fromkeys(contents.crowders, contents.crowder_copies)
-    pack(scene, contents.classes, contents.copies, name, seed, contents.fill)
     pack(scene, contents.crowders, crowders, name, seed)
+    if cell.crowder_fraction:
+        unnamed = make_crowders(voxel_size, width, seed)
+        fill = scene.filled / scene.occupied.size + cell.crowder_fraction * free
+        pack(scene, unnamed, dict.fromkeys(unnamed), name, seed, fill, CROWDER)
     return scene
 
 
@@ -222,7 +280,8 @@ def truth_tables(
 
     columns = ["rlnTomoName", *COORDINATES, *ANGLES]
     columns += ["cryoetganClass", "cryoetganSource", "cryoetganId", "cryoetganInstance"]
-    rows = [row for row in scene.rows if row["cryoetganClass"] in contents.classes]
+    columns += ["rlnHelicalTubeID"] * any("rlnHelicalTubeID" in row for row in scene.rows)
+    rows = [row for row in scene.rows if row["cryoetganClass"] in contents.listed()]
     particles = pd.DataFrame(rows, columns=columns).assign(rlnOpticsGroup=1)
     if acquisition is None:
         particles["cryoetganSource"] = "density"

@@ -14,11 +14,9 @@ from scipy.spatial.transform import Rotation
 from cryoetgan.io.memmap import release_pages
 from cryoetgan.io.star import ANGLES, COORDINATES, particle_id
 from cryoetgan.physics.geometry import (
-    block_slices,
     clip_box,
     random_rotations,
     relion_from_rotation,
-    rotate_volume,
 )
 from cryoetgan.progress import track
 from cryoetgan.seeds import rng as generator_for
@@ -28,7 +26,7 @@ Mask = NDArray[np.bool_]
 
 
 RELEASE_EVERY = 16
-"""Objects after which the pages of memory-mapped arrays are released."""
+"""Additions after which the pages of memory-mapped arrays are released."""
 
 
 @dataclass
@@ -53,6 +51,12 @@ class Scene:
     """Number of occupied voxels."""
     objects: int = 0
     """Number of objects."""
+    changes: int = 0
+    """Number of additions, for `_release`."""
+    membrane_area: float = 0.0
+    """Square angstrom of all membranes."""
+    filament_lengths: dict[str, float] = field(default_factory=dict)
+    """Name to angstrom."""
     beads: NDArray[np.float32] | None = None
     """`(z, y, x)`, density of gold in the units of the maps; may be `density`."""
 
@@ -64,21 +68,70 @@ class Scene:
         """Return the name of each label number, for the record beside the labels."""
         return {str(number): name for name, number in self.names.items()}
 
-    def add(self, density: Floats, mask: Mask, centre: NDArray[np.int_], name: str) -> int:
-        """Add an object in a box `(z, y, x)`, its voxel n // 2 at `centre` (zyx); return its number."""
+    def about(self) -> dict[str, Any]:
+        """Return the entries of the record: names of the labels, filling, membranes, filaments."""
+        found: dict[str, Any] = {
+            "labels": self.label_names(),
+            "filled": self.filled / self.occupied.size,
+        }
+        if self.membrane_area:
+            found["membrane_area_um2"] = self.membrane_area / 1e8
+        if self.filament_lengths:
+            found["filament_um"] = {name: a / 1e4 for name, a in self.filament_lengths.items()}
+        return found
+
+    def new_object(self) -> int:
+        """Return the number of a new object."""
+        self.objects += 1
+        return self.objects
+
+    def add(
+        self,
+        density: Floats,
+        mask: Mask,
+        centre: NDArray[np.int_],
+        name: str,
+        number: int | None = None,
+    ) -> int:
+        """Add an object in a box `(z, y, x)`, its voxel n // 2 at `centre` (zyx); return its number.
+
+        With a `number`, it is a part of that object and takes only voxels that are free.
+        """
         corner = centre - np.array(mask.shape) // 2
         in_scene, in_box = clip_box(corner, mask.shape, self.labels.shape)
         inside = mask[in_box]
-        self.objects += 1
+        if number is None:
+            number = self.new_object()
+        else:
+            inside = inside & ~self.occupied[in_scene]
         self.density[in_scene] += density[in_box]
         self.labels[in_scene][inside] = self.label(name)
-        self.instances[in_scene][inside] = self.objects
+        self.instances[in_scene][inside] = number
         self.occupied[in_scene] |= inside
         self.filled += int(inside.sum())
-        if self.objects % RELEASE_EVERY == 0:
+        self._release()
+        return number
+
+    def add_voxels(self, voxels: NDArray[np.int_], density: Floats, inside: Mask, name: str) -> int:
+        """Add an object by the flat indices `(N,)` of its voxels; return its number.
+
+        `density` `(N,)` is added; the voxels of `inside` `(N,)` belong to the object.
+        """
+        number = self.new_object()
+        self.density.reshape(-1)[voxels] += density
+        own = voxels[inside]
+        self.labels.reshape(-1)[own] = self.label(name)
+        self.instances.reshape(-1)[own] = number
+        self.occupied.reshape(-1)[own] = True
+        self.filled += len(own)
+        self._release()
+        return number
+
+    def _release(self) -> None:
+        self.changes += 1
+        if self.changes % RELEASE_EVERY == 0:
             for array in (self.density, self.labels, self.instances, self.occupied):
                 release_pages(array)
-        return self.objects
 
 
 def empty_scene(shape: tuple[int, int, int], names: Sequence[str] = ()) -> Scene:
@@ -94,6 +147,8 @@ MASK_LEVEL = 0.15
 """Fraction of a map's maximum above which a voxel belongs to the particle."""
 SUPPORT_LEVEL = 0.005
 """Fraction of a map's maximum below which density at its border is cut off."""
+OVERSAMPLING = 2
+"""Voxels of the grid of linear interpolation in a voxel of a map, along an axis."""
 MAX_MISSES = 3
 """Orientations of a class that find no place in a block, after which it is full for the class."""
 BLOCK = 48
@@ -107,38 +162,71 @@ CANDIDATES, LOOKUPS = 2048, 1 << 17
 
 
 @dataclass(frozen=True)
-class _Species:
+class Species:
     """A map, cut to its support; rotated copies of it are placed."""
 
     name: str
-    coefficients: Floats
-    """Spline coefficients `(z, y, x)`; the particle's centre is voxel n // 2."""
+    fine: NDArray[np.float32]
+    """The density `(z, y, x)` on a grid `OVERSAMPLING` times as fine, from the cube's first voxel."""
+    box: int
+    """Voxels along an edge of a copy."""
     level: float
     """Density above which a voxel belongs to the particle."""
     volume: int
     """Voxels of the mask."""
+    radius: float
+    """Voxels from voxel n // 2 to the farthest voxel of the mask."""
 
-    def rotated(self, rng: np.random.Generator) -> tuple[Floats, Mask, Rotation, Floats]:
-        """Return a copy `(z, y, x)` with its mask, rotation and subvoxel shift (xyz)."""
-        rotation = random_rotations(1, rng)[0]
-        shift = rng.uniform(-0.5, 0.5, 3)
-        density = rotate_volume(self.coefficients, rotation, shift, prefilter=False)
-        return density, density > self.level, rotation, shift
+    def rotate(self, rotation: Rotation, shift: Floats) -> tuple[Floats, Mask]:
+        """Return a rotated copy `(z, y, x)`, shifted by x, y, z voxels, and its mask.
+
+        Linear interpolation on the fine grid differs by less than 1 % (root mean square) from the cubic
+        spline of `rotate_volume`, in less than half of its time.
+        """
+        backward = rotation.inv().as_matrix()[::-1, ::-1]
+        centre = np.full(3, self.box // 2)
+        offset = centre - backward @ (centre + np.asarray(shift, float)[::-1])
+        density = ndimage.affine_transform(
+            self.fine,
+            OVERSAMPLING * backward,
+            OVERSAMPLING * offset,
+            (self.box,) * 3,
+            order=1,
+            mode="constant",
+        )
+        return density, density > self.level
+
+    def random_copy(self, rng: np.random.Generator) -> tuple[Floats, Mask, Rotation, Floats]:
+        """Return a copy with its mask, rotation and subvoxel shift (xyz)."""
+        rotation, shift = random_rotations(1, rng)[0], rng.uniform(-0.5, 0.5, 3)
+        return *self.rotate(rotation, shift), rotation, shift
 
 
-def _cut_to_support(name: str, density: Floats) -> _Species:
+def make_species(name: str, density: Floats) -> Species:
     """Return a species in a cube that holds its density in every orientation."""
     highest = float(density.max())
     coefficients = ndimage.spline_filter(np.asarray(density, np.float64), order=3)
-    centre = np.array(density.shape) // 2
+    centre, box = np.array(density.shape) // 2, int(max(density.shape))
     places = np.argwhere(np.abs(density) > SUPPORT_LEVEL * highest)
-    # one voxel for the subvoxel shift, one for the spline
+    # one voxel for the subvoxel shift, one for the interpolation
     half = int(np.ceil(np.sqrt(((places - centre) ** 2).sum(axis=1)).max(initial=0))) + 2
     if half < min(centre):
-        cube = block_slices(centre - half, (2 * half + 1,) * 3)
-        coefficients = np.ascontiguousarray(coefficients[cube])
+        box = 2 * half + 1
+    fine = ndimage.affine_transform(
+        coefficients,
+        [1 / OVERSAMPLING] * 3,
+        centre - box // 2,
+        (OVERSAMPLING * box,) * 3,
+        np.float32,
+        mode="constant",
+        prefilter=False,
+    )
+    # linear interpolation adds f'' / 12 along each axis, on the mean over positions
+    fine -= ndimage.laplace(fine, mode="constant") / 12
     level = MASK_LEVEL * highest
-    return _Species(name, coefficients, level, int((density > level).sum()))
+    own = np.argwhere(density > level) - centre
+    radius = float(np.sqrt((own**2).sum(axis=1)).max(initial=0))
+    return Species(name, fine, box, level, len(own), radius)
 
 
 def pack(
@@ -148,6 +236,7 @@ def pack(
     tomogram: str,
     seed: int,
     fill: float = 1.0,
+    label: str | None = None,
 ) -> None:
     """Fill a scene with randomly rotated particles, in place.
 
@@ -165,8 +254,10 @@ def pack(
         Name, for seeds and ids; the run's seed.
     fill : float
         Fraction of occupied voxels, other objects included, at which packing stops.
+    label : str, optional
+        Name of the labels; the default is the class.
     """
-    species = [_cut_to_support(name, density) for name, density in maps.items()]
+    species = [make_species(name, density) for name, density in maps.items()]
     species.sort(key=lambda one: -one.volume)
     places = {one.name: FreePlaces(scene.occupied) for one in species}
     placed = dict.fromkeys(maps, 0)
@@ -176,7 +267,7 @@ def pack(
         count = copies[name]
         return np.inf if count is None else count
 
-    def turns() -> Iterator[tuple[int, _Species]]:
+    def turns() -> Iterator[tuple[int, Species]]:
         for index in count_from():
             ready = [
                 one for one in species if places[one.name].any_left and index < wanted(one.name)
@@ -197,24 +288,27 @@ def pack(
 
     for index, one in track(turns(), f"placing particles in {tomogram}", fraction=done):
         rng = generator_for(seed, "pack", tomogram, one.name, index)
-        density, mask, rotation, shift = one.rotated(rng)
+        density, mask, rotation, shift = one.random_copy(rng)
         centre = places[one.name].find(mask, rng)
         if centre is not None:
             placed[one.name] += 1
-            number = scene.add(density, mask, centre, one.name)
-            row = _particle_row(tomogram, one.name, centre[::-1] + shift, rotation)
-            scene.rows.append(row | {"cryoetganInstance": number})
+            number = scene.add(density, mask, centre, label or one.name)
+            place = centre[::-1] + shift
+            scene.rows.append(particle_row(tomogram, one.name, place, rotation, number))
     if scene.filled < target:
         missing = {name: (count or 0) - placed[name] for name, count in copies.items()}
         scene.missing |= {name: number for name, number in missing.items() if number > 0}
 
 
-def _particle_row(tomogram: str, name: str, centre: Floats, rotation: Rotation) -> dict[str, Any]:
+def particle_row(
+    tomogram: str, name: str, centre: Floats, rotation: Rotation, number: int
+) -> dict[str, Any]:
+    """Return the row of a particle at a centre (xyz, voxels), number `number` of the instances."""
     row: dict[str, Any] = {"rlnTomoName": tomogram}
     row |= dict(zip(COORDINATES, centre, strict=True))
     row |= dict(zip(ANGLES, relion_from_rotation(rotation), strict=True))
     row |= {"cryoetganClass": name, "cryoetganSource": "simulated"}
-    return row | {"cryoetganId": particle_id(tomogram, *centre)}
+    return row | {"cryoetganId": particle_id(tomogram, *centre), "cryoetganInstance": number}
 
 
 class FreePlaces:

@@ -26,7 +26,7 @@ BLUR_REACH_SD = 4.0
 """Standard deviations at which the blur of a bead is cut off."""
 
 
-def _blur_width(objects: VesiclesAndGold, voxel_size: float) -> float:
+def blur_width(objects: VesiclesAndGold, voxel_size: float) -> float:
     """Return w in angstrom of the blur exp(-r^2 / w^2), as in `cryoetgan.densities.simulate`."""
     return gaussian_width(3 * voxel_size if objects.resolution is None else objects.resolution)
 
@@ -40,7 +40,7 @@ def add_vesicles(
     random axes and orientations. Their centre lies in the volume, and its faces cut them off as
     the faces of a thin film do. `tomogram` and `seed` determine the random numbers.
     """
-    width, placed = _blur_width(objects, voxel_size), 0
+    width, placed = blur_width(objects, voxel_size), 0
     for index in range(objects.vesicles):
         rng = generator_for(seed, "vesicle", tomogram, index)
         longest = rng.uniform(*objects.vesicle_radii())
@@ -75,7 +75,7 @@ def add_beads(
     """Place gold beads with the label `bead`; their density is added to `scene.beads`."""
     if scene.beads is None:
         scene.beads = np.zeros(scene.density.shape, np.float32)
-    width, placed = _blur_width(objects, voxel_size), 0
+    width, placed = blur_width(objects, voxel_size), 0
     blur, places = width / np.sqrt(2) / voxel_size, FreePlaces(scene.occupied)
     for index in range(objects.beads):
         rng = generator_for(seed, "bead", tomogram, index)

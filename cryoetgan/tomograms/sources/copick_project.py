@@ -1,6 +1,5 @@
 """Tomograms of a copick project, through the copick package."""
 
-import json
 import math
 import os
 import urllib.parse
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import check_exists
+from cryoetgan.io.files import check_disk_space, check_exists
 from cryoetgan.io.memmap import release_pages
 from cryoetgan.io.raw_mrc import RawVolume
 from cryoetgan.progress import track
@@ -36,8 +35,10 @@ def open_project(address: str) -> tuple[Any, dict[str, str]]:
         )
     try:
         root = copick.from_file(str(configuration))
-    except (ValueError, KeyError, TypeError, NotImplementedError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: is not a copick configuration ({error})") from error
+    except (ValueError, KeyError, TypeError, NotImplementedError, RecursionError) as error:
+        raise UserError(
+            f"{path}: is not a copick configuration ({type(error).__name__}: {error})"
+        ) from error
     return root, dict(urllib.parse.parse_qsl(query))
 
 
@@ -62,6 +63,8 @@ def copy_tomogram(address: str, path: Path) -> RawVolume:
     tomograms = {item.tomo_type: item for item in spacing.tomograms}
     tomogram = tomograms[_choose(address, "tomogram", query.get("tomogram"), list(tomograms))]
     finest = zarr.open(tomogram.zarr(), mode="r")["0"]
+    size = int(np.prod(finest.shape, dtype=np.float64)) * np.dtype(finest.dtype).itemsize
+    check_disk_space(path, size, "choose a coarser voxel size")
     copy = np.lib.format.open_memmap(path, "w+", np.dtype(finest.dtype), finest.shape)
     thickness = finest.chunks[0]
     for start in track(range(0, len(copy), thickness), f"copying {address}"):

@@ -1,0 +1,225 @@
+"""Membranes, their proteins, filaments, crowders: distances, normals, twist, room, truth."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from cryoetgan.io.files import read_json
+from cryoetgan.io.mrc import read_volume, write_volume
+from cryoetgan.io.star import ANGLES, COORDINATES, read_star
+from cryoetgan.physics.geometry import rotation_from_relion
+from cryoetgan.tomograms.simulation.crowders import limit_thickness, make_crowders
+from cryoetgan.tomograms.simulation.filaments import (
+    HELICES,
+    Helix,
+    add_filaments,
+    parse_helices,
+    worm_like_chain,
+)
+from cryoetgan.tomograms.simulation.membranes import (
+    SHAPES,
+    add_membrane_proteins,
+    add_membranes,
+    find_surface,
+    make_field,
+)
+from cryoetgan.tomograms.simulation.packing import empty_scene, pack
+from tests.conftest import refused
+
+WIDTH, VOXEL = 30 / np.pi, 10.0
+
+
+def pin():
+    """A map longer towards +z, thicker towards +x: its pose can be read from a scene."""
+    z, y, x = np.indices((16, 16, 16)) - 8.0
+    return np.exp(-(x**2 + y**2) / 3 - np.where(z > 0, z / 2.5, -z / 1.2) ** 2) + 0.5 * np.exp(
+        -((x - 2.5) ** 2 + y**2 + (z - 2) ** 2) / 2
+    )
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_depth_is_the_distance_from_the_mid_plane_and_the_normal_its_gradient(shape, rng):
+    for seed in range(40):
+        generator = np.random.default_rng(seed)
+        field, extent = make_field(shape, (300.0, 300.0), generator)
+        scene = empty_scene((60, 64, 64))
+        surface = find_surface(field, np.array([32.0, 32, 30]), extent, scene, VOXEL)
+        if surface is not None and len(surface.middle) > 500:
+            break
+    voxels = np.array(np.unravel_index(surface.voxels, scene.labels.shape))[::-1].T
+    middle = voxels[surface.middle] - surface.depth[surface.middle, None] / VOXEL * surface.normals
+    tree = cKDTree(middle)
+    inner = (voxels > 8).all(axis=1) & (voxels < np.array([55, 55, 51])).all(axis=1)
+    chosen = rng.permutation(np.flatnonzero(inner))[:2000]
+    distance, nearest = tree.query(voxels[chosen])
+    # the points are a voxel apart, so the nearest is somewhat farther than the surface
+    error = VOXEL * distance - abs(surface.depth[chosen])
+    assert np.median(abs(error)) < 3.0
+    # the normal at the nearest point leads to the voxel, on the side of the sign of the depth
+    far = abs(surface.depth[chosen]) > 25
+    away = (voxels[chosen] - middle[nearest])[far] * np.sign(surface.depth[chosen][far])[:, None]
+    cosine = (away * surface.normals[nearest][far]).sum(1) / np.linalg.norm(away, axis=1)
+    assert np.degrees(np.arccos(np.clip(np.median(cosine), -1, 1))) < 15
+
+
+def test_the_area_of_a_membrane_is_counted_in_its_layer():
+    scene = empty_scene((80, 80, 80))
+    (membrane,) = add_membranes(scene, 1, ["vesicle"], (300.0, 300.0), WIDTH, VOXEL, "t", 4)
+    assert membrane.number == 1
+    layer = np.count_nonzero(scene.labels) * VOXEL**3 / (2 * 38.0)
+    assert membrane.area == pytest.approx(layer, rel=0.1)
+    assert scene.filled == np.count_nonzero(scene.occupied) == np.count_nonzero(scene.instances)
+    # head groups: two ridges, 20 angstrom from the mid-plane, or one if they are blurred
+    assert (
+        scene.density[scene.labels > 0].mean() > 20 * abs(scene.density[scene.labels == 0]).mean()
+    )
+
+
+def test_membranes_do_not_cross_and_leave_room_for_particles():
+    scene = empty_scene((64, 100, 100))
+    placed = add_membranes(scene, 6, SHAPES, (200.0, 300.0), WIDTH, VOXEL, "t", 1)
+    assert len(placed) + scene.missing.get("membrane", 0) == 6
+    membranes = scene.instances.copy()
+    pack(scene, {"a": pin()}, {"a": 40}, "t", 1)
+    assert len(scene.rows) == 40
+    assert np.array_equal(scene.instances[membranes > 0], membranes[membranes > 0])
+
+
+def test_proteins_stand_on_membranes_along_the_normal():
+    scene = empty_scene((90, 90, 90))
+    membranes = add_membranes(scene, 2, ["vesicle"], (250.0, 300.0), WIDTH, VOXEL, "t", 2)
+    add_membrane_proteins(scene, {"pin": pin()}, membranes, 2e-5, 0.3, "t", 2)
+    expected = sum(membrane.area for membrane in membranes) * 2e-5
+    assert len(scene.rows) + scene.missing.get("pin", 0) == pytest.approx(expected, abs=2)
+    assert len(scene.rows) > 0.6 * expected
+    points, normals = (
+        np.concatenate([getattr(membrane, name) for membrane in membranes])
+        for name in ("points", "normals")
+    )
+    up, places = [], []
+    for row in scene.rows:
+        places.append([row[c] for c in COORDINATES])
+        up.append(rotation_from_relion([row[a] for a in ANGLES]).apply([0, 0, 1]))
+    distance, nearest = cKDTree(points).query(places)
+    assert distance.max() < 1e-3
+    cosine = (np.array(up) * normals[nearest]).sum(axis=1)
+    assert np.degrees(np.arccos(abs(cosine).min())) < 5
+    assert 0.1 < (cosine < 0).mean() < 0.55
+    # the map lies in the scene at its row: inside of its mask it alone
+    for row in scene.rows[:5]:
+        own = scene.instances == row["cryoetganInstance"]
+        assert scene.density[own].max() == pytest.approx(pin().max(), rel=0.1)
+
+
+def test_a_chain_has_its_persistence_length(rng):
+    """<t(0) t(s)> = exp(-s / P)."""
+    dots = []
+    for _ in range(400):
+        _, frames = worm_like_chain(np.zeros(3), np.array([1.0, 0, 0]), 1.0, 40.0, 81, rng)
+        assert np.allclose(frames @ frames.transpose(0, 2, 1), np.eye(3), atol=1e-9)
+        dots.append(frames[:, :, 2] @ frames[0, :, 2])
+    mean = np.mean(dots, axis=0)
+    for s in (20, 40, 80):
+        assert mean[s] == pytest.approx(np.exp(-s / 40), abs=0.06)
+
+
+def test_monomers_have_the_rise_the_twist_and_the_radius_of_the_lattice():
+    scene = empty_scene((60, 200, 200))
+    helix = Helix(40.0, 30.0, 20.0, persistence=1e9)
+    placed = add_filaments(scene, {"h": pin()}, {"h": helix}, 1000.0, VOXEL, "t", 3)
+    assert placed["h"] >= 800
+    rows = [row for row in scene.rows if row["rlnHelicalTubeID"] == 1]
+    places = np.array([[row[c] for c in COORDINATES] for row in rows]) * VOXEL
+    turns = rotation_from_relion(np.array([[row[a] for a in ANGLES] for row in rows]))
+    axis = turns.apply([0, 0, 1])
+    assert (axis @ axis[0] > np.cos(np.radians(1))).all()
+    centres = places - 20.0 * turns.apply([1, 0, 0])
+    steps = np.diff(centres, axis=0)
+    assert np.allclose(np.linalg.norm(steps, axis=1), 40, atol=0.1)
+    assert (steps @ axis[0] > 39).all()
+    relative = (turns[:-1].inv() * turns[1:]).as_euler("ZYX", degrees=True)[:, 0]
+    assert np.allclose(relative, 30, atol=3)
+    # the density is where the rows say
+    centre = np.array(ndimage.center_of_mass(scene.density)[::-1])
+    assert np.abs(centre - places.mean(axis=0) / VOXEL).max() < 1.5
+
+
+def test_a_microtubule_closes_with_a_seam():
+    scene = empty_scene((60, 100, 100))
+    lattice = HELICES["microtubule"]
+    add_filaments(scene, {"mt": pin()}, {"mt": lattice}, 800.0, VOXEL, "t", 1)
+    rows = [row for row in scene.rows if row["rlnHelicalTubeID"] == 1][:13]
+    places = np.array([[row[c] for c in COORDINATES] for row in rows]) * VOXEL
+    turns = rotation_from_relion(np.array([[row[a] for a in ANGLES] for row in rows]))
+    axis = turns[0].apply([0, 0, 1])
+    along = places @ axis
+    assert np.allclose(np.diff(along), 9.37, atol=0.2)
+    # 13 steps rise by three monomers of 40.6 A: one and a half dimers, which is the seam
+    assert pytest.approx(1.5 * lattice.rise, rel=0.01) == 13 * 9.37
+    outwards = turns.apply([1, 0, 0])
+    neighbours = (outwards[1:] * outwards[:-1]).sum(axis=1)
+    assert np.allclose(neighbours, np.cos(2 * np.pi / 13), atol=1e-3)
+
+
+def test_crowders_have_the_mass_of_proteins():
+    made = make_crowders(VOXEL, WIDTH, 0)
+    scale = 0.38 * np.pi**1.5 * WIDTH**3
+    masses = [density.sum() * VOXEL**3 / scale / 1.21 for density in made.values()]
+    assert 2.9e4 < min(masses) < 1e5
+    assert 2e5 < max(masses) < 6.1e5
+
+
+def test_nothing_lies_outside_the_ice():
+    scene = empty_scene((60, 64, 64))
+    add_membranes(scene, 2, ["fold"], (300.0, 300.0), WIDTH, VOXEL, "t", 1)
+    outside = limit_thickness(scene, (250.0, 400.0), VOXEL, "t", 1)
+    assert 1 - 40 / 60 < outside < 1 - 25 / 60
+    pack(scene, {"a": pin()}, {"a": None}, "t", 1, 0.05)
+    used = np.flatnonzero((scene.labels > 0).any(axis=(1, 2)))
+    assert 9 <= used.min() < used.max() <= 50
+    assert not scene.density[:5].any()
+    assert scene.filled == np.count_nonzero(scene.instances)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--membrane-shape", "cube"), ("--membrane-shape", "cube", "torus")),
+        (("--membrane-protein", "a.mrc"), ("--membranes",)),
+        (("--filament", "f.mrc"), ("lattice", "--helix f=RISE")),
+        (("--filament", "f.mrc", "--helix", "f=1,2"), ("--helix", "f=1,2", "RISE,TWIST,RADIUS")),
+        (("--filament", "a.mrc"), ("a", "twice")),
+        (("--crowder-fraction", "1.5"), ("--crowder-fraction",)),
+        (("--thickness", "300,200"), ("--thickness", "LO")),
+    ],
+)
+def test_invalid_contents_are_refused(cryoetgan, tmp_path, words, said):
+    for name in "af":
+        write_volume(tmp_path / f"{name}.mrc", pin().astype(np.float32), VOXEL)
+    base = ("tomograms", "scene", "a.mrc", "--copies", 1, "--shape=32,32,32", "-o", "s.mrc")
+    refused(cryoetgan(*base, *words, code=2), *said)
+
+
+def test_a_lattice_given_replaces_the_known_one():
+    assert parse_helices(["actin_1"], [])["actin_1"] == HELICES["actin"]
+    assert parse_helices(["actin_1"], ["actin_1=5,6,7"])["actin_1"] == Helix(5, 6, 7)
+
+
+def test_the_command_writes_a_cell_and_its_record(cryoetgan, tmp_path):
+    for name in ("a", "pin", "actin"):
+        write_volume(tmp_path / f"{name}.mrc", pin().astype(np.float32), VOXEL)
+    words = ("--membranes", 2, "--membrane-radius", "200,300", "--membrane-protein", "pin.mrc")
+    words += ("--filament", "actin.mrc", "--filament-length", 0.1, "--crowder-fraction", 0.05)
+    base = ("tomograms", "scene", "a.mrc", "--copies", 5, "--shape=96,96,48", "-o", "s.mrc")
+    cryoetgan(*base, *words, "--thickness", "300,400")
+    about = read_json(tmp_path / "s.mrc.json")
+    assert set(about["labels"].values()) == {"a", "membrane", "pin", "actin", "crowder"}
+    assert about["membrane_area_um2"] > 0.005
+    assert about["filament_um"]["actin"] == pytest.approx(0.1, abs=0.05)
+    rows = read_star(tmp_path / "s.star").particles
+    assert set(rows["cryoetganClass"]) == {"a", "pin", "actin"}
+    assert rows[ANGLES].notna().all().all()
+    labels = read_volume(tmp_path / "s_labels.mrc").data
+    crowded = next(int(n) for n, name in about["labels"].items() if name == "crowder")
+    assert (labels == crowded).mean() > 0.02
