@@ -10,7 +10,7 @@ from typing import Any
 
 from cryoetgan.config import Config
 from cryoetgan.config import check as check_config
-from cryoetgan.errors import UserError
+from cryoetgan.errors import UserError, suggest
 from cryoetgan.tables import ClassRow, Image, TomogramRow, read_classes, read_images
 from cryoetgan.workflow.evaluation import EvaluationPlan
 from cryoetgan.workflow.shell_options import format_options, section_options
@@ -89,6 +89,7 @@ class Plan:
         self.tomograms: dict[str, Image] = {row.tomogram: row for row in rows}
         self.tomogram_rows = [row for row in rows if isinstance(row, TomogramRow)]
         self._check_paths()
+        self._check_set_classes()
         self.simulated = [row.tomogram for row in rows if row.is_simulated]
         self.annotated = [row.tomogram for row in rows if row.is_simulated or row.annotations]
         self.training = [row.tomogram for row in rows if row.split in ("train", None)]
@@ -124,6 +125,18 @@ class Plan:
                     f"{path}: has braces, which Snakemake takes for wildcards; rename the file or "
                     "folder, or give a link to it"
                 )
+
+    def _check_set_classes(self) -> None:
+        """Raise `UserError` if a set of subtomograms has a class that the table of classes lacks."""
+        for row in self.tomograms.values():
+            names = [] if isinstance(row, TomogramRow) else row.classes
+            for name in (text.rpartition("=")[2] for text in names):
+                if name not in self.classes:
+                    raise UserError(
+                        f"{self.config.particles.table}: {row.tomogram} has class '{name}', which "
+                        f"{self.config.structures.table} lacks{suggest(name, self.classes)}; add a row "
+                        "for it, or leave the column empty"
+                    )
 
     def find(self, name: str) -> str:
         """Return a file that the configuration or a table names."""

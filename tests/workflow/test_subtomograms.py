@@ -73,6 +73,16 @@ def test_real_subtomograms_go_from_their_files_to_the_report(insitu):
     assert set(exported["cryoetganClass"]) == {"ribosome"}
 
 
+def test_a_class_without_a_structure_is_refused(insitu, tmp_path):
+    project, _ = insitu
+    table = tmp_path / "sets.tsv"
+    table.write_text(TABLE.format(folder=tmp_path).replace("ribosome\tyes", "ribosom\tyes"))
+    path = tmp_path / "typo.yaml"
+    path.write_text(yaml.safe_dump(SMALL | {"particles": {"table": str(table), "rotations": 64}}))
+    said = project.snakemake("-n", "--configfile", str(path), code=1)
+    assert "did you mean 'ribosome'" in said
+
+
 def test_a_run_without_any_table_is_refused(insitu, tmp_path):
     project, _ = insitu
     content = SMALL | {"particles": {"rotations": 64}}
