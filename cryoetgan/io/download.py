@@ -145,8 +145,10 @@ class Download:
                 r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", "").strip()
             )
             total = int(sent[2]) if sent and sent[2] != "*" else self.total
-            known = self.total in (None, total) and version == self.version
-            if not (start and sent and int(sent[1]) == start and known):
+            # in answer to a date, a server may omit the date (RFC 9110, section 15.3.7), but no tag
+            dated = version is None and not (self.version or "").startswith('"')
+            same = self.total in (None, total) and (version == self.version or dated)
+            if not (start and sent and int(sent[1]) == start and same):
                 raise ChangedError("the server resumed with another part or another file")
             self.total = total
             return start

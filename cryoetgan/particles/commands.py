@@ -21,7 +21,6 @@ from cryoetgan.command import (
 )
 from cryoetgan.errors import UserError
 from cryoetgan.io import mrc, star
-from cryoetgan.io.exclusion import excluded_voxels
 from cryoetgan.io.files import (
     check_exists,
     provenance,
@@ -77,6 +76,7 @@ def pick(
     all sizes. The score is response * sigma^2, divided by its median over all peaks. Coordinates
     are 0-based voxels, subvoxel. The tomogram is read tile by tile, so any size fits.
     """
+    from cryoetgan.io.exclusion import excluded_voxels
     from cryoetgan.particles.picking import pick as picking
     from cryoetgan.particles.picking.dog import PAPER_SIGMA
 
@@ -131,6 +131,7 @@ def match(
     --min-distance is the smallest template's radius / sqrt 3. Coordinates are 0-based voxels,
     subvoxel; angles are RELION's, in degrees.
     """
+    from cryoetgan.io.exclusion import excluded_voxels
     from cryoetgan.particles.matching import match as matching
     from cryoetgan.particles.picking.pick import radius_of_map
 
@@ -273,6 +274,7 @@ def select(
         classes = sorted(table["cryoetganClass"].unique())
         decisions |= read_decisions(curation, classes)
     selected = selection.select(table, options, decisions)
+    selection.warn_of_doubtful_classes(selected, fdr)
     star.write_star(output, selected, optics)
     counts = selected.groupby("cryoetganClass").size()
     log.info("%s: %s", output, ", ".join(f"{n} {name}" for name, n in counts.items()))

@@ -38,7 +38,7 @@ KINDS = {
     r"noise2noise|noise2map|topaz|filt(ered)?|lowpass|lp\d*|nad|bilateral|median|gauss(ian)?|"
     r"corrected|corr|smooth(ed)?|wiener|sharpened",
     "tilt series": r"ali|aligned|preali|newst|tilt(series|stack)?",
-    "": r"rec|recon(struct(ed|ion|ions)?)?|full|wbp|fbp|s[ai]rt(-?like)?\d*|iter\d*|bin\d+|2nd|"
+    "": r"rec|recon(struct(ed|ion|ions)?)?|full|wbp|fbp|s[ai]rt(-?like)?\d*|iter\d*|bin\d+|2nd|fid|"
     r"\d+xbin|flip(ped)?|rot([xyz]|ated)?(\d+)?|trim(med)?|crop(ped)?|resampled|rescaled|inv|"
     r"invert(ed)?|norm(ali[sz]ed)?|novactf|ctf(corr)?(ected)?|phaseflip(ped)?|aretomo\d?|imod|"
     r"etomo|tomo3d|warp|relion\d?|eman\d?|dw|dosefilt(ered)?|weighted|copy|final",

@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from cryoetgan.densities.maps import import_map, resample_to_box
 from cryoetgan.io.mrc import read_volume
+from cryoetgan.tables import ClassRow
 from tests.conftest import refused
 from tests.tomograms.writing import patched, write_mrc
 
@@ -83,3 +84,17 @@ def test_an_image_is_no_map(cryoetgan, tmp_path, blob):
     write_mrc(tmp_path / "m.mrc", blob[12:13], 5.0)
     words = ("densities", "import", "m.mrc", "--voxel-size", 5, "--box", 24, "-o", "o.mrc")
     refused(cryoetgan(*words, code=2), "24x24x1 voxels", "three axes")
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("emd_1234.map.gz", "map"),
+        ("Maps/A.MRC.bz2", "map"),
+        ("a.ccp4", "map"),
+        ("a.cif.gz", "file"),
+        ("4v6x", "pdb"),
+    ],
+)
+def test_the_table_knows_compressed_maps(source, kind):
+    assert ClassRow.model_validate({"class": "a", "source": source}).kind == kind

@@ -98,6 +98,7 @@ def rest(body, start=30_000, **fields):
         # the client asks for the rest only if it can name the version that it has
         ([broken(OLD, ETag='"1"'), rest(OLD, ETag='"1"')], [False, True]),
         ([broken(OLD, Last_Modified="x"), rest(OLD, Last_Modified="x")], [False, True]),
+        ([broken(OLD, Last_Modified="x"), rest(OLD)], [False, True]),
         ([broken(OLD), whole(NEW)], [False, False]),
         ([broken(OLD, ETag='W/"1"'), whole(NEW)], [False, False]),
         # the file has changed, and the server says so, or sends the rest of the new one
