@@ -274,6 +274,7 @@ def select(
         classes = sorted(table["cryoetganClass"].unique())
         decisions |= read_decisions(curation, classes)
     selected = selection.select(table, options, decisions)
+    selection.warn_of_doubtful_classes(selected, fdr)
     star.write_star(output, selected, optics)
     counts = selected.groupby("cryoetganClass").size()
     log.info("%s: %s", output, ", ".join(f"{n} {name}" for name, n in counts.items()))

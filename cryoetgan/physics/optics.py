@@ -112,36 +112,39 @@ def electron_wavelength(voltage: float) -> float:
 
 def ctf(
     frequency: Floats,
-    defocus: float,
+    defocus: float | Floats,
     voltage: float = 300.0,
     cs: float = 2.7,
     amplitude_contrast: float = 0.07,
     b_factor: float = 0.0,
+    phase_shift: float = 0.0,
 ) -> Floats:
     """Return the contrast transfer function; positive at low frequency.
 
-    CTF(k) = sin(pi lambda dz k^2 - pi/2 Cs lambda^3 k^4 + asin(A)) exp(-B k^2 / 4) (Rohou and
-    Grigorieff 2015, doi 10.1016/j.jsb.2015.08.008). The sign belongs to images with bright
+    CTF(k) = sin(pi lambda dz k^2 - pi/2 Cs lambda^3 k^4 + asin(A) + p) exp(-B k^2 / 4) (Rohou
+    and Grigorieff 2015, doi 10.1016/j.jsb.2015.08.008). The sign belongs to images with bright
     protein; RELION uses the opposite sign for dark protein.
 
     Parameters
     ----------
     frequency : ndarray
         k in cycles per angstrom, any shape.
-    defocus : float
-        dz in micrometres, underfocus positive.
+    defocus : float or ndarray
+        dz in micrometres, underfocus positive; an array of the frequencies' shape if astigmatic.
     voltage, cs : float
         Kilovolts; spherical aberration Cs in millimetres.
     amplitude_contrast : float
         A, a fraction in [0, 1]; the value at zero frequency.
     b_factor : float
         B of the envelope, square angstrom.
+    phase_shift : float
+        p of a phase plate, degrees.
     """
     wavelength = electron_wavelength(voltage)
     k2 = np.asarray(frequency) ** 2
-    phase = np.pi * wavelength * (defocus * 1e4) * k2
+    phase = np.pi * wavelength * (np.asarray(defocus) * 1e4) * k2
     phase -= 0.5 * np.pi * (cs * 1e7) * wavelength**3 * k2**2
-    phase += np.arcsin(amplitude_contrast)
+    phase += np.arcsin(amplitude_contrast) + np.radians(phase_shift)
     return np.sin(phase) * np.exp(-b_factor * k2 / 4)
 
 

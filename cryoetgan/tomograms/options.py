@@ -89,9 +89,39 @@ class Microscope:
         1.0
     )
     """Modulation transfer function, in (0, 1]: falls off to this value as a Gaussian."""
+    phase_shift: Annotated[float, Option(help="Degrees, of a phase plate.")] = 0.0
+    astigmatism: Annotated[
+        float, Option(help="Micrometres between the largest and the smallest defocus.")
+    ] = 0.0
+    astigmatism_angle: Annotated[
+        float, Option(help="Degrees from u (across the tilt axis) to the largest defocus.")
+    ] = 45.0
+    defocus_gradient: Annotated[
+        bool,
+        Option("--defocus-gradient", help="Defocus varies across tilted images, corrected or not."),
+    ] = False
+    """Off: a tomogram is fitted and corrected with one CTF."""
+    mean_free_path: Annotated[
+        float | None,
+        Option(help="Angstrom of inelastic scattering in ice; shot noise grows with the path."),
+    ] = None
+    """3,800 at 300 kV. The default lets all noise grow as 1 / cos(tilt)."""
+    tilt_error: Annotated[
+        float, Option(help="Degrees, standard deviation of the angles of the images.")
+    ] = 0.0
+    misalignment_growth: Annotated[
+        float, Option(help="Factor of the misalignment at 60 degrees, minus 1.")
+    ] = 0.0
+    dose_weighting: Annotated[
+        bool, Option("--dose-weighting", help="Filter images by the dose before reconstruction.")
+    ] = False
 
     def __post_init__(self) -> None:
-        for name in ("dose", "b_factor", "misalignment"):
+        if self.mean_free_path is not None:
+            check_positive(self.mean_free_path, "--mean-free-path", " A")
+        for name in (
+            "dose", "b_factor", "misalignment", "astigmatism", "tilt_error", "misalignment_growth"
+        ):  # fmt: skip
             value = getattr(self, name)
             if not 0 <= value < inf:
                 option = f"--{name.replace('_', '-')}"

@@ -3,15 +3,19 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.fit.fit_data import (
+    Picks,
+    PosedPicks,
     judge_picks,
     min_particle_distance,
     picks_from_table,
     read_fit_data,
     resolve_acquisition,
 )
+from cryoetgan.imaging.fit.noise import FreeVoxels, sample_blocks
 from cryoetgan.io.files import sidecar, write_json
 from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.star import COORDINATES, read_star, write_star
@@ -130,3 +134,22 @@ def test_picks_that_win_against_decoys_are_particles():
     particles, counts = judge_picks(selected)
     assert (particles.sum(), counts[0]) == (59, pytest.approx(0.92))
     assert judge_picks(table.drop(columns="cryoetganDecoyScore")) is None
+
+
+def test_boxes_of_a_set_hold_their_own_picks_alone():
+    density = np.zeros((8, 8, 8), np.float32)
+    density[3:6, 3:6, 3:6] = 1
+    # two boxes of 12, one on the other: the picks are four voxels from the face between them
+    places = np.array([[6.0, 6, 8], [6, 6, 16]])
+    picks = Picks(places, np.array(["a", "a"]), Rotation.identity(2))
+    for part, seen in ((None, 2), (12, 1)):
+        posed = PosedPicks(picks, {"a": density}, part)
+        for place in places:
+            assert posed.density_around(place, 24).sum() == pytest.approx(seen * 27, rel=1e-3)
+    free = FreeVoxels(places, 5.0, part=12).mask((12, 0, 0), (12, 12, 12))
+    alone = FreeVoxels(places[1:] - [0, 0, 12], 5.0).mask((0, 0, 0), (12, 12, 12))
+    assert np.array_equal(free, alone)
+    assert list(sample_blocks((24, 12, 12), 0, 12)) == [
+        ((0, 0, 0), (12, 12, 12)),
+        ((12, 0, 0), (12, 12, 12)),
+    ]

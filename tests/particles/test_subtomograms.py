@@ -367,7 +367,7 @@ def test_poses_of_another_reference_come_into_the_frame_of_the_map(noisy):
     turn, shift = Rotation.from_rotvec([0.5, -0.8, 0.3]), np.array([1.0, -0.5, 0.7])
     given = turns * turn.inv()
     poses = Poses(places(shifts) - given.apply(shift), given)
-    found = judge_poses(as_set(boxes), poses, body(), OPTIONS)
+    found = judge_poses(as_set(boxes), poses, body(), OPTIONS, 400)
     assert found.t > 5
     assert np.degrees((found.poses.rotations.inv() * turns).magnitude().max()) < 5
     assert np.abs(found.poses.places - places(shifts)).max() < 0.5
@@ -376,7 +376,7 @@ def test_poses_of_another_reference_come_into_the_frame_of_the_map(noisy):
 
 def test_poses_of_our_map_stay_as_they_are(noisy):
     boxes, turns, shifts = noisy
-    found = judge_poses(as_set(boxes), Poses(places(shifts), turns), body(), OPTIONS)
+    found = judge_poses(as_set(boxes), Poses(places(shifts), turns), body(), OPTIONS, 400)
     assert found.angle == 0
     assert found.poses.rotations is turns
 
@@ -384,9 +384,9 @@ def test_poses_of_our_map_stay_as_they_are(noisy):
 def test_poses_without_meaning_and_a_wrong_hand_are_told(noisy):
     boxes, turns, shifts = noisy
     exchanged = Poses(places(shifts), turns[np.roll(np.arange(len(turns)), 5)])
-    assert judge_poses(as_set(boxes), exchanged, body(), OPTIONS).t < 3
+    assert judge_poses(as_set(boxes), exchanged, body(), OPTIONS, 400).t < 3
     poses = Poses(places(shifts), turns)
-    assert judge_poses(as_set(boxes), poses, mirror(body()), OPTIONS).mirror_t > 3
+    assert judge_poses(as_set(boxes), poses, mirror(body()), OPTIONS, 400).mirror_t > 3
 
 
 def test_boxes_of_a_set_do_not_see_each_other():

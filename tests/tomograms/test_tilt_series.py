@@ -10,9 +10,11 @@ from cryoetgan.tomograms.simulation.tilt_series import (
     TiltSeries,
     accumulated_dose,
     dose_envelope,
+    dose_weights,
     record_projections,
     simulate_noise,
     tilt_angles,
+    true_tilts,
 )
 
 PERFECT = Microscope(dose=0.0, b_factor=0.0, misalignment=0.0)
@@ -83,3 +85,87 @@ def test_the_detector_multiplies_the_nyquist_frequency_by_its_mtf():
     sharp = record_projections(wave, recorded(flat))
     blurred = record_projections(wave, recorded(flat, soft))
     assert np.allclose(blurred, 0.3 * sharp, atol=1e-3)
+
+
+def microscope(**values):
+    return Microscope(**({"dose": 0.0, "b_factor": 0.0, "misalignment": 0.0} | values))
+
+
+def test_a_phase_plate_turns_the_sine_of_the_ctf_into_a_cosine():
+    k = np.linspace(0, 0.05, 50)
+    wave = np.arcsin(ctf(k[:5], 4.0))
+    assert np.allclose(ctf(k[:5], 4.0, phase_shift=90.0), np.cos(wave))
+    assert np.allclose(ctf(k, 4.0, phase_shift=180.0), -ctf(k, 4.0))
+
+
+def test_astigmatism_gives_each_direction_a_defocus_of_its_own():
+    flat = Acquisition(tilt_low=0, tilt_high=3, tilt_step=3, defocus=4.0)
+    series = recorded(flat, microscope(astigmatism=1.0, astigmatism_angle=0.0))
+    k = series.frequencies((64, 64))
+    found = series.ctf(k)
+    assert np.allclose(found[:, 0], ctf(k[:, 0], 4.5))  # along u
+    assert np.allclose(found[0], ctf(k[0], 3.5))
+    assert np.allclose(series.ctf(k) ** 2, (-series.ctf(k)) ** 2)
+
+
+def test_the_defocus_gradient_is_none_at_the_axis_and_grows_across_a_tilted_image():
+    """A wave along y keeps its frequency, and its amplitude is the CTF of its own u."""
+    steep = Acquisition(tilt_low=60, tilt_high=63, tilt_step=3, defocus=4.0)
+    n, cycles = 256, 95
+    wave = np.cos(2 * np.pi * cycles * np.arange(n) / n).astype(np.float32)
+    images = np.broadcast_to(wave, (2, n, n))
+    found = record_projections(images, recorded(steep, microscope(defocus_gradient=True)))[0]
+    amplitude = 2 * (found * wave).mean(axis=1)
+    u = (np.arange(n) - n // 2) * 10 * 1e-4
+    expected = ctf(np.full(n, cycles / n / 10), 4.0 + u * np.tan(np.radians(60)))
+    assert np.ptp(expected) > 0.3
+    assert np.abs(amplitude - expected).max() < 0.02
+    level = Acquisition(tilt_low=0, tilt_high=3, tilt_step=3, defocus=4.0)
+    same = [
+        record_projections(images, recorded(level, microscope(defocus_gradient=on)))[0]
+        for on in (False, True)
+    ]
+    assert np.array_equal(*same)
+
+
+def test_shot_noise_grows_with_the_electrons_that_are_lost():
+    steep = Acquisition(tilt_low=0, tilt_high=60, tilt_step=60, defocus=4.0)
+    scope = microscope(mean_free_path=3800.0)
+    thin, thick = (
+        simulate_noise((2, 256, 256), recorded(steep, scope), t) for t in (380.0, 3800.0)
+    )
+    assert np.array_equal(thin[0], thick[0])  # at tilt zero the scale is the same
+    for images, thickness in ((thin, 380), (thick, 3800)):
+        # half structural, twice at 60 degrees; half shots, exp(t / L)
+        expected = (2 + np.exp(thickness / 3800)) / 2
+        assert images[1].var() / images[0].var() == pytest.approx(expected, rel=0.04)
+
+
+def test_dose_weighting_keeps_the_noise_spectrum_and_prefers_the_first_images():
+    series = Acquisition(tilt_low=-60, tilt_high=60, tilt_step=3)
+    doses = accumulated_dose(tilt_angles(series), 120.0)
+    k = np.linspace(0.001, 0.1, 40)
+    weights = dose_weights(k, doses)
+    assert np.allclose((weights**2).mean(axis=0), 1)
+    first = int(doses.argmin())
+    assert (weights[first] >= weights.max(axis=0) - 1e-12).all()
+    assert (np.diff(weights[first]) > 0).all()
+
+
+def test_angles_and_alignment_have_errors_of_the_given_size():
+    series = Acquisition(tilt_low=-60, tilt_high=60, tilt_step=0.5)
+    errors = true_tilts(recorded(series, microscope(tilt_error=0.5))) - tilt_angles(series)
+    assert errors.std() == pytest.approx(0.5, rel=0.15)
+    assert np.array_equal(true_tilts(recorded(series)), tilt_angles(series))
+    delta = np.zeros((3, 65, 65), np.float32)
+    delta[:, 32, 32] = 1
+    wide = Acquisition(tilt_low=-60, tilt_high=60, tilt_step=60, ctf="corrected")
+    shifts = []
+    for seed in range(200):
+        scope = microscope(misalignment=1.0, misalignment_growth=2.0)
+        one = TiltSeries(voxel_size=10.0, acquisition=wide, name="t", seed=seed, microscope=scope)
+        phase = np.angle(np.fft.fft2(record_projections(delta, one))[:, 1, 0])
+        shifts.append(phase - np.angle(np.fft.fft2(delta[0])[1, 0]))
+    spread = np.std(np.angle(np.exp(1j * np.array(shifts))), axis=0)
+    assert spread[0] / spread[1] == pytest.approx(3, rel=0.25)
+    assert spread[2] / spread[1] == pytest.approx(3, rel=0.25)

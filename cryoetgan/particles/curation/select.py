@@ -118,6 +118,21 @@ def given_classes(scores: "pd.DataFrame") -> dict[str, str]:
     return dict(zip(given["cryoetganId"], given[GIVEN_CLASS].astype(str), strict=True))
 
 
+def warn_of_doubtful_classes(selected: "pd.DataFrame", rate: float) -> None:
+    """Warn of boxes of a given class that resemble its decoy as much as its map."""
+    given = has_given_class(selected)
+    if "cryoetganQValue" not in selected or not given.any():
+        return
+    for name, rows in selected[given].groupby("cryoetganClass", sort=True):
+        doubtful = int((rows["cryoetganQValue"] > rate).sum())
+        if 2 * doubtful > len(rows):
+            log.warning(
+                "%s: %d of %d boxes of this given class are kept, although their scores alone would "
+                "not name them at a false discovery rate of %g: they are noisy, or another particle",
+                name, doubtful, len(rows), rate,
+            )  # fmt: skip
+
+
 def fit_mirror_images(table: "pd.DataFrame", rate: float) -> dict[str, int]:
     """Return the number of picks that fit the mirror image of a map, by class.
 

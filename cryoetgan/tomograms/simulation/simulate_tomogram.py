@@ -67,13 +67,14 @@ def simulate_with_halves(
         return reconstruction.weighted_back_projection(images, angles, nz)
 
     def record(volume: Floats) -> NDArray[np.float32]:
-        projections = reconstruction.project_tilt_series(volume, tilts)
+        projections = reconstruction.project_tilt_series(volume, tilt_series.true_tilts(series))
         return tilt_series.record_projections(projections, series)
 
     images = record(density)
     tomogram = reconstruct(images)
     signal = float(tomogram.var(dtype=np.float64))
-    noise_images = tilt_series.simulate_noise((len(tilts), nx, ny), series)
+    shape, thickness = (len(tilts), nx, ny), nz * series.voxel_size
+    noise_images = tilt_series.simulate_noise(shape, series, thickness)
     noise, scale = reconstruct(noise_images), np.float32(1)
     if signal > 0:  # an empty density leaves the noise as it is
         scale = np.float32(np.sqrt(signal / (snr * noise.var(dtype=np.float64))))

@@ -1,6 +1,7 @@
 """A simulated tilt series: contrast transfer, dose, detector, noise."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ DEFAULT_DEFOCUS_UM = 4.0
 """Micrometres, if none is given."""
 WIENER_CONSTANT = 0.1
 """Added to CTF^2 in the correction CTF / (CTF^2 + constant) of the state `corrected`."""
+DEFOCUS_STEP_UM = 0.05
+"""Micrometres between the nodes of a defocus gradient, at most."""
 MAX_NOISE_TILT_DEG = 85.0
 """Degrees; the noise does not grow beyond this tilt."""
 
@@ -43,19 +46,29 @@ class TiltSeries:
         ku, ky = fft.fftfreq(shape[0], self.voxel_size), fft.rfftfreq(shape[1], self.voxel_size)
         return np.sqrt(ku[:, None] ** 2 + ky[None, :] ** 2)
 
-    def ctf(self, k: Floats) -> Floats:
-        """Return the contrast transfer function at `k` cycles per angstrom."""
-        a = self.acquisition
-        return ctf(k, a.defocus or 0.0, a.voltage, a.cs, a.amplitude_contrast)
+    def ctf(self, k: Floats, extra_defocus: float = 0.0) -> Floats:
+        """Return the contrast transfer function of an image `(u, y)` with |k| in `rfft2` order.
 
-    def ctf_correction(self, k: Floats) -> Floats:
-        """Return the filter that the CTF correction applied to the images."""
-        transfer = self.ctf(k)
+        Astigmatism adds D / 2 cos(2 (angle - angle of the largest defocus)) to the defocus.
+        `extra_defocus` is in micrometres.
+        """
+        a, scope = self.acquisition, self.microscope
+        defocus: float | Floats = (a.defocus or 0.0) + extra_defocus
+        if scope.astigmatism:
+            shape = (k.shape[0], 2 * (k.shape[1] - 1))
+            ku, ky = fft.fftfreq(shape[0])[:, None], fft.rfftfreq(shape[1])[None, :]
+            angle = np.arctan2(ky, ku) - np.radians(scope.astigmatism_angle)
+            defocus = defocus + scope.astigmatism / 2 * np.cos(2 * angle)
+        voltage, cs, amplitude = a.voltage, a.cs, a.amplitude_contrast
+        return ctf(k, defocus, voltage, cs, amplitude, phase_shift=scope.phase_shift)
+
+    def corrected(self, transfer: Floats) -> Floats:
+        """Return the filter that the CTF correction applies to images with this transfer."""
         if self.acquisition.ctf == "phase-flipped":
             return np.where(transfer < 0, -1.0, 1.0)
         if self.acquisition.ctf == "corrected":
             return transfer / (transfer**2 + WIENER_CONSTANT)
-        return np.ones_like(k)
+        return np.ones_like(transfer)
 
     def mtf(self, k: Floats) -> Floats:
         """Return the detector's transfer at `k`: mtf^((k / k_Nyquist)^2)."""
@@ -87,6 +100,23 @@ def dose_envelope(k: Floats, dose: float) -> Floats:
     return np.exp(-dose / (2 * critical))
 
 
+def dose_weights(k: Floats, doses: Floats) -> NDArray[np.float64]:
+    """Return the filters `(image, ...)` of exposure weighting, which keep the noise spectrum.
+
+    q_i / sqrt(mean over images of q^2), with q_i the `dose_envelope` (Grant and Grigorieff 2015,
+    doi 10.7554/eLife.06980, eq. 9, for a mean instead of a sum).
+    """
+    envelopes = np.array([dose_envelope(k, float(dose)) for dose in doses])
+    return np.asarray(envelopes / np.sqrt((envelopes**2).mean(axis=0)), np.float64)
+
+
+def true_tilts(series: TiltSeries) -> NDArray[np.float64]:
+    """Return the angles at which the images were recorded, degrees: tilts plus their errors."""
+    tilts = tilt_angles(series.acquisition)
+    rng = generator_for(series.seed, "tilt errors", series.name)
+    return np.asarray(tilts + rng.normal(0, 1, len(tilts)) * series.microscope.tilt_error)
+
+
 def record_projections(images: Floats, series: TiltSeries) -> NDArray[np.float32]:
     """Return the recorded images of noise-free projections `(tilt, u, y)`.
 
@@ -98,44 +128,86 @@ def record_projections(images: Floats, series: TiltSeries) -> NDArray[np.float32
     k = series.frequencies(images.shape[1:])
     blur = np.exp(-microscope.b_factor * k**2 / 4) * series.mtf(k)
     doses = accumulated_dose(tilts, microscope.dose)
+    weights = dose_weights(k, doses) if microscope.dose_weighting else np.ones(len(tilts))
     phase = np.array(
         np.broadcast_arrays(
             fft.fftfreq(images.shape[1])[:, None], fft.rfftfreq(images.shape[2])[None, :]
         )
     )
     out = np.empty_like(images, np.float32)
-    transfer = series.ctf(k) * series.ctf_correction(k)
     for index, (image, tilt) in enumerate(zip(images, tilts, strict=True)):
         rng = generator_for(series.seed, "misalignment", series.name, f"{tilt:.3f}")
-        shift = rng.normal(0, microscope.misalignment, 2)
+        # 1 at tilt zero, 1 + growth at 60 degrees
+        growth = 1 + microscope.misalignment_growth * (1 / _cosine(tilt) - 1)
+        shift = rng.normal(0, microscope.misalignment * growth, 2)
         shifted = np.exp(-2j * np.pi * np.tensordot(shift, phase, 1))
-        out[index] = _filter(image, transfer * blur * dose_envelope(k, doses[index]) * shifted)
+        common = blur * dose_envelope(k, doses[index]) * shifted * weights[index]
+        out[index] = _apply_ctf(image, float(tilt), series, k, common)
     return out
 
 
-def simulate_noise(shape: tuple[int, int, int], series: TiltSeries) -> NDArray[np.float32]:
+def _apply_ctf(
+    image: Floats, tilt: float, series: TiltSeries, k: Floats, common: NDArray[Any]
+) -> Floats:
+    """Return an image after CTF, correction and the filter `common`.
+
+    With a gradient the defocus at u is greater by u tan(tilt). The image is filtered with the
+    defocus of nodes `DEFOCUS_STEP_UM` apart at most, and interpolated linearly between them.
+    """
+    extent = abs(np.tan(np.radians(tilt))) * image.shape[0] * series.voxel_size / 2 * 1e-4
+    if not series.microscope.defocus_gradient or extent == 0:
+        transfer = series.ctf(k)
+        return _filter(image, transfer * series.corrected(transfer) * common)
+    spectrum = fft.rfft2(image)
+    count = int(np.ceil(2 * extent / DEFOCUS_STEP_UM)) + 1
+    u = (np.arange(image.shape[0]) - image.shape[0] // 2) * series.voxel_size * 1e-4
+    # position of each row among the nodes
+    position = (u * np.tan(np.radians(tilt)) + extent) / (2 * extent) * (count - 1)
+    out = np.zeros_like(image)
+    for node, extra in enumerate(np.linspace(-extent, extent, count)):
+        weight = np.maximum(1 - abs(position - node), 0)
+        transfer = series.ctf(k, float(extra))
+        applied = transfer * series.corrected(transfer) * common
+        out += weight[:, None] * fft.irfft2(spectrum * applied, s=image.shape)
+    return out
+
+
+def _cosine(tilt: float) -> float:
+    return float(np.cos(np.radians(min(abs(tilt), MAX_NOISE_TILT_DEG))))
+
+
+def simulate_noise(
+    shape: tuple[int, int, int], series: TiltSeries, thickness: float = 0.0
+) -> NDArray[np.float32]:
     """Return the noise of a tilt series `(tilt, u, y)`, of unit variance before correction.
 
     Half of the variance is structural noise of the specimen, which passes the CTF. The other
     half is shot and detector noise (Foerster 2008, doi 10.1016/j.jsb.2007.07.006). The variance
-    grows as 1 / cos(tilt), with the thickness along the beam.
+    grows as 1 / cos(tilt), with the thickness along the beam. With a mean free path L, shot
+    noise grows as exp((1 / cos(tilt) - 1) t / L) instead, as elastic electrons are lost (t is the
+    `thickness` in angstrom).
     """
     tilts = tilt_angles(series.acquisition)
     k = series.frequencies(shape[1:])
-    transfer = series.ctf(k) * series.mtf(k)
-    correction = series.ctf_correction(k)
+    contrast = series.ctf(k)
+    transfer, correction = contrast * series.mtf(k), series.corrected(contrast)
     # standard deviation of white noise after the CTF: mean square over the whole Fourier plane
     squares = (transfer**2 * hermitian_weights(shape[2])).sum()
     passed_sd = np.sqrt(float(squares / (shape[1] * shape[2])))
+    path = series.microscope.mean_free_path
+    doses = accumulated_dose(tilts, series.microscope.dose)
+    weighted = series.microscope.dose_weighting
+    weights = dose_weights(k, doses) if weighted else np.ones(len(tilts))
     out = np.empty(shape, np.float32)
     for index, tilt in enumerate(tilts):
         rng = generator_for(series.seed, "noise", series.name, f"{tilt:.3f}")
         structural = rng.standard_normal(shape[1:], np.float32)
         detector = rng.standard_normal(shape[1:], np.float32)
-        image = _filter(structural, transfer * correction / passed_sd) + _filter(
-            detector, correction
-        )
-        out[index] = image / np.sqrt(2 * np.cos(np.radians(min(abs(tilt), MAX_NOISE_TILT_DEG))))
+        longer = 1 / _cosine(tilt)
+        lost = longer if path is None else np.exp((longer - 1) * thickness / path)
+        specimen = _filter(structural, transfer * correction / passed_sd * weights[index])
+        shots = _filter(detector, correction * weights[index])
+        out[index] = (np.sqrt(longer) * specimen + np.sqrt(lost) * shots) / np.sqrt(2)
     return out
 
 
