@@ -285,7 +285,8 @@ def _read_copick(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     if places and all(matrix is not None for matrix in matrices):
         transforms = np.array(matrices, float)
         table[COORDINATES] += transforms[:, :3, 3]
-        table[ANGLES] = relion_from_rotation(Rotation.from_matrix(transforms[:, :3, :3]))
+        if content.get("trust_orientation") is not False:
+            table[ANGLES] = relion_from_rotation(Rotation.from_matrix(transforms[:, :3, :3]))
     table[COORDINATES] /= frame.transform.voxel_size
     return table
 

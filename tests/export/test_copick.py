@@ -8,7 +8,7 @@ from cryoetgan.export.copick import copick_names
 from cryoetgan.export.runs import renumber_labels
 from cryoetgan.io.files import sidecar, write_json
 from cryoetgan.io.mrc import read_volume, write_volume
-from cryoetgan.io.star import ANGLES, COORDINATES, write_star
+from cryoetgan.io.star import ANGLES, COORDINATES, read_star, write_star
 from cryoetgan.physics.geometry import rotation_from_relion
 from tests.conftest import refused
 from tests.export.conftest import BOX, SHAPE, VOXEL
@@ -160,6 +160,10 @@ def test_orientations_are_trusted_if_known_and_splits_are_listed(cryoetgan, tmp_
         # the particle's own place: the origin is subtracted
         assert picks.numpy()[0][0, 0] == pytest.approx((25.5 - 0.5) * VOXEL)
         assert not picks.trust_orientation
+        folder = next((tmp_path / "p").rglob("TS_1/Picks"))
+        cryoetgan("particles", "import", folder, "--tomogram", "TS_1.mrc", "-o", "back.star")
+        back = read_star(tmp_path / "back.star").particles
+        assert not set(ANGLES) & set(back)
     splits = pd.read_csv(tmp_path / "p/splits.csv", index_col="run")["split"]
     assert splits.to_dict() == {"TS_1": "train", "TS_2": "test"}
     readme = (tmp_path / "p/README.md").read_text()

@@ -212,6 +212,14 @@ def test_a_run_that_cannot_work_is_refused(plan, changed, words):
         assert word in str(refusal.value)
 
 
+def test_plain_exports_hold_synthetic_tomograms_if_there_are_any(plan):
+    plain = {"formats": ["plain"]}
+    assert plan(export=plain).exports() == ["results/r/export/plain/README.md"]
+    made = plan(export=plain, tomograms={"synthetic": 1})
+    assert made.exports()[1:] == ["results/r/export/plain_tomograms/README.md"]
+    assert "synthetic_1_labels.mrc" in made.plain_tomograms_options()
+
+
 def test_a_row_with_the_name_of_a_synthetic_tomogram_is_refused(plan):
     with pytest.raises(UserError, match=r"synthetic_1.*rename"):
         plan(TOMOGRAMS.replace("t2\t", "synthetic_1\t"), tomograms={"synthetic": 1})
