@@ -24,10 +24,12 @@ TOMOGRAM_SECONDS = {
 """Per voxel of a tomogram. Synthesis includes the scene and the physics."""
 VOLUME_SECONDS = {"pose": 3e-7, "physics": 7e-7, "classify": 3e-7}
 """Per voxel of a volume; classification per volume that the small network sees in training."""
-SCORE_SECONDS, ROTATION_SECONDS = 1.7e-7, 4e-11
-"""Scoring: per voxel of a box, class and pick, plus the same again per rotation."""
-METRICS_SECONDS = 45.0
-"""All metrics of one set."""
+SCORE_SECONDS, ROTATION_SECONDS = 1.1e-6, 3e-10
+"""Scoring with decoys: per voxel of a box, class and pick, plus the same again per rotation."""
+FIT_SECONDS, HAND_SECONDS = 20.0, 10.0
+"""Imaging model and hand test of a tomogram."""
+METRICS_SECONDS, N_MEASURED = 45.0, 6
+"""All metrics of one set, and the number of sets."""
 JOB_SECONDS = 2.0
 """Start of a job."""
 TRAINING_SECONDS = {"cyclegan": 0.42, "residual": 0.75}
@@ -36,6 +38,8 @@ CB3D_FACTOR = 60.0
 """Time of CB3D over the time of the small network."""
 GPU_CORES = 50.0
 """Cores that a GPU replaces for networks; a conservative guess."""
+WITH_OTHER = 1.5
+"""Volumes of a training set with the class `other`, over the volumes without it."""
 MAX_CORES = 8
 """Cores that a network can use."""
 TILE_OVERLAP = 2.0
@@ -77,7 +81,7 @@ def estimate(
     synthesis = _network_synthesis_seconds(settings, synthetic) / workers
     annotated = any(row.is_simulated or row.annotations for row in tomograms)
     evaluation = _classifier_seconds(config, generated, box, annotated) / workers
-    evaluation += 3 * METRICS_SECONDS / min(cores, 3)
+    evaluation += N_MEASURED * METRICS_SECONDS / min(cores, N_MEASURED)
     chain = (VOLUME_SECONDS["pose"] + VOLUME_SECONDS["physics"]) * box * poses
     chain += TOMOGRAM_SECONDS["synthesize"] * synthetic
     chain += _particle_seconds(config, len(classes), tomograms, sizes)
@@ -120,6 +124,7 @@ def _particle_seconds(
     for row, size in zip(tomograms, sizes, strict=True):
         source = TOMOGRAM_SECONDS["simulate" if row.is_simulated else "import"]
         total += size * (source + TOMOGRAM_SECONDS[config.particles.picker]) + scoring
+        total += HAND_SECONDS + FIT_SECONDS * config.imaging.fit
     return total
 
 
@@ -183,7 +188,7 @@ def _classifier_seconds(config: Config, generated: int, box: int, annotated: boo
     epochs, total = config.evaluation.epochs, 0.0
     for network, count in counts.items():
         default = min(TRAINING_SAMPLES[network], 60 * generated)
-        samples = default if epochs is None else epochs * generated
+        samples = default if epochs is None else WITH_OTHER * epochs * generated
         factor = CB3D_FACTOR if network == "cb3d" else 1
         total += count * samples * box * VOLUME_SECONDS["classify"] * factor
     return total
