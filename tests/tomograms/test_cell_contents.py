@@ -109,7 +109,7 @@ def test_proteins_stand_on_membranes_along_the_normal():
     # the map lies in the scene at its row: inside of its mask it alone
     for row in scene.rows[:5]:
         own = scene.instances == row["cryoetganInstance"]
-        assert scene.density[own].max() == pytest.approx(pin().max(), rel=0.1)
+        assert scene.density[own].max() == pytest.approx(pin().max(), rel=0.2)
 
 
 def test_a_chain_has_its_persistence_length(rng):

@@ -32,8 +32,10 @@ WAVES, WAVELENGTH_A = 4, (600.0, 2500.0)
 """Number and wavelengths of the waves of a surface."""
 SLOPES = {"vesicle": 0.15, "torus": 0.08, "tube": 0.2, "fold": 0.6}
 """Root mean square of the slope of the waves."""
-SLAB = 32
-"""Sections in which a field is evaluated at a time."""
+STRIDE = 3
+"""Voxels between the points at which most surfaces that meet another object are found."""
+TILE, STEEPEST = 32, 2.0
+"""Edge in voxels of the tiles in which a field is evaluated, and its steepest slope."""
 MAX_POINTS = 50_000
 """Points of a membrane's mid-plane that are kept for its proteins."""
 PROTEIN_TRIES = 6
@@ -137,6 +139,32 @@ class _Surface:
     """`(M, 3)` x, y, z, of the voxels on the mid-plane."""
 
 
+def meets_another(
+    field: Field, centre: Floats, extent: float, scene: Scene, voxel_size: float
+) -> bool:
+    """Return whether a surface meets an object on a grid of every `STRIDE` voxels: most do."""
+    for low, high in _tiles_near(field, centre, extent, scene.labels.shape, voxel_size):
+        axes = [np.arange(a, b, STRIDE) for a, b in zip(low, high, strict=True)]
+        near = abs(_evaluate(field, axes, centre, voxel_size)) < EXCLUDED_HALF_WIDTH_A / 2
+        if (scene.occupied[np.ix_(*axes)] & near).any():
+            return True
+    return False
+
+
+def _evaluate(
+    field: Field,
+    axes: Sequence[NDArray[np.floating] | NDArray[np.int_]],
+    centre: Floats,
+    voxel_size: float,
+) -> Floats:
+    """Return the field `(z, y, x)` at positions along z, y, x in voxels, about `centre` (xyz)."""
+    z, y, x = (
+        ((axis - c) * voxel_size).astype(np.float32)
+        for axis, c in zip(axes, centre[::-1], strict=True)
+    )
+    return field(x[None, None], y[None, :, None], z[:, None, None])
+
+
 def find_surface(
     field: Field, centre: Floats, extent: float, scene: Scene, voxel_size: float
 ) -> _Surface | None:
@@ -146,13 +174,10 @@ def find_surface(
     z in voxels, `extent` in angstrom.
     """
     parts = []
-    for low, high in _slabs(centre, extent, scene.labels.shape, voxel_size):
+    for low, high in _tiles_near(field, centre, extent, scene.labels.shape, voxel_size):
         # one more voxel on each side, for the gradient
-        z, y, x = (
-            ((np.arange(a - 1, b + 1) - c) * voxel_size).astype(np.float32)
-            for a, b, c in zip(low, high, centre[::-1], strict=True)
-        )
-        values = field(x[None, None], y[None, :, None], z[:, None, None])
+        axes = [np.arange(a - 1, b + 1) for a, b in zip(low, high, strict=True)]
+        values = _evaluate(field, axes, centre, voxel_size)
         near = abs(values) < 2 * (PROFILE_REACH_A + voxel_size)
         near[[0, -1]] = near[:, [0, -1]] = near[:, :, [0, -1]] = False
         at = np.nonzero(near)
@@ -181,16 +206,24 @@ def _slope(values: Floats, at: tuple[NDArray[np.int_], ...], axis: int) -> Float
     return found
 
 
-def _slabs(
-    centre: Floats, extent: float, shape: tuple[int, ...], voxel_size: float
+def _tiles_near(
+    field: Field, centre: Floats, extent: float, shape: tuple[int, ...], voxel_size: float
 ) -> Iterator[tuple[NDArray[np.int_], NDArray[np.int_]]]:
-    """Yield first and last-plus-one voxel (zyx) of the slabs of the box of a surface."""
+    """Yield first and last-plus-one voxel (zyx) of the tiles that a surface passes.
+
+    A field changes by at most `STEEPEST` per angstrom.
+    """
     reach = (extent + PROFILE_REACH_A) / voxel_size
     low = np.floor(np.maximum(centre[::-1] - reach, 0)).astype(int)
     high = np.ceil(np.minimum(centre[::-1] + reach + 1, shape)).astype(int)
-    for start in range(low[0], high[0], SLAB):
-        stop = min(start + SLAB, high[0])
-        yield np.array([start, *low[1:]]), np.array([stop, *high[1:]])
+    starts = [np.arange(a, b, TILE) for a, b in zip(low, high, strict=True)]
+    if not all(map(len, starts)):
+        return
+    values = _evaluate(field, [start + TILE / 2 for start in starts], centre, voxel_size)
+    radius = np.sqrt(3) / 2 * TILE * voxel_size
+    for index in np.argwhere(abs(values) < STEEPEST * (radius + PROFILE_REACH_A)):
+        start = np.array([axis[i] for axis, i in zip(starts, index, strict=True)])
+        yield start, np.minimum(start + TILE, high)
 
 
 def add_membranes(
@@ -214,6 +247,8 @@ def add_membranes(
             shape = str(rng.choice(list(shapes)))
             field, extent = make_field(shape, radii, rng)
             centre = rng.uniform(0, np.array(scene.labels.shape[::-1]) - 1)
+            if meets_another(field, centre, extent, scene, voxel_size):
+                continue
             surface = find_surface(field, centre, extent, scene, voxel_size)
             if surface is not None:
                 placed.append(_add(scene, surface, shape, width, voxel_size, rng))
