@@ -242,9 +242,15 @@ def write_scene(output: Path, contents: Contents, seed: int) -> Scene:
         tempfile.TemporaryFile(dir=output.parent) as hidden,
     ):
         occupied = np.memmap(hidden, bool, "w+", shape=shape)
-        scene = Scene(density, labels, instances, occupied)
+        # plain views: slices of a memory map cost twice as much
+        scene = Scene(
+            density.view(np.ndarray),
+            labels.view(np.ndarray),
+            instances.view(np.ndarray),
+            occupied.view(np.ndarray),
+        )
         if contents.vesicles_and_gold.beads:
-            scene.beads = density
+            scene.beads = scene.density
         build_scene(contents, name, seed, scene)
     particles, optics = truth_tables(scene, contents, None, name)
     write_star(output.with_suffix(".star"), particles, optics)

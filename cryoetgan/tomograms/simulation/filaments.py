@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError
+from cryoetgan.physics.geometry import relion_from_rotation
 from cryoetgan.progress import log
 from cryoetgan.seeds import rng as generator_for
 from cryoetgan.tomograms.simulation.packing import Scene, Species, make_species, particle_row
@@ -200,15 +201,20 @@ def _add_filament(
     phase, polarity = rng.uniform(0, 360), rng.random() < 0.5
     if polarity:
         points, frames = points[::-1], frames[::-1] * np.array([1.0, -1, -1])
-    for index, (point, frame) in enumerate(zip(points, frames, strict=True)):
-        axes = Rotation.from_matrix(frame)
-        for strand in range(helix.protofilaments):
-            turn = phase + helix.twist * index + 360 * strand / helix.protofilaments
-            rotation = axes * Rotation.from_euler("z", turn, degrees=True)
-            offset = [helix.radius / voxel_size, 0, helix.stagger * strand / voxel_size]
-            place = point + rotation.apply(offset)
-            whole = np.rint(place).astype(int)
-            density, mask = species.rotate(rotation, place - whole)
-            scene.add(density, mask, whole[::-1], species.name, number)
-            row = particle_row(tomogram, species.name, place, rotation, number)
-            scene.rows.append(row | {"rlnHelicalTubeID": number})
+    strands = np.arange(helix.protofilaments)
+    turns = phase + helix.twist * np.arange(len(points))[:, None]
+    turns = np.radians(turns + 360 * strands / helix.protofilaments)
+    cos, sin, none = np.cos(turns), np.sin(turns), np.zeros_like(turns)
+    about_z = np.array([[cos, -sin, none], [sin, cos, none], [none, none, none + 1]])
+    matrices = np.einsum("nij,jknp->npik", frames, about_z)
+    rise = np.broadcast_to(helix.stagger * strands, turns.shape)
+    offsets = np.stack([np.full_like(turns, helix.radius), none, rise], axis=-1) / voxel_size
+    places = points[:, None] + np.einsum("npij,npj->npi", matrices, offsets)
+    matrices, places = matrices.reshape(-1, 3, 3), places.reshape(-1, 3)
+    angles = relion_from_rotation(Rotation.from_matrix(matrices))
+    for matrix, place, own in zip(matrices, places, angles, strict=True):
+        whole = np.rint(place).astype(int)
+        density, mask = species.rotate(matrix, place - whole)
+        scene.add(density, mask, whole[::-1], species.name, number)
+        row = particle_row(tomogram, species.name, place, own, number)
+        scene.rows.append(row | {"rlnHelicalTubeID": number})

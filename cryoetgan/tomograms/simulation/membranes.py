@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.densities.membrane import bilayer_profile
-from cryoetgan.physics.geometry import clip_box, random_rotations
+from cryoetgan.physics.geometry import clip_box, random_rotations, relion_from_rotation
 from cryoetgan.progress import track
 from cryoetgan.seeds import rng as generator_for
 from cryoetgan.tomograms.simulation.packing import Scene, make_species, particle_row
@@ -305,7 +305,7 @@ def add_membrane_proteins(
                 rotation = align_z(sign * membrane.normals[index], rng.uniform(0, 360))
                 place = membrane.points[index]
                 whole = np.rint(place).astype(int)
-                copy, mask = species.rotate(rotation, place - whole)
+                copy, mask = species.rotate(rotation.as_matrix(), place - whole)
                 corner = whole[::-1] - species.box // 2
                 in_scene, in_box = clip_box(corner, mask.shape, scene.labels.shape)
                 met = scene.instances[in_scene][mask[in_box]]
@@ -316,7 +316,8 @@ def add_membrane_proteins(
                 scene.density[in_scene] *= 1 - inside.astype(np.float32)
                 scene.filled -= int((met == membrane.number).sum())
                 number = scene.add(copy, mask, whole[::-1], name)
-                scene.rows.append(particle_row(tomogram, name, place, rotation, number))
+                angles = relion_from_rotation(rotation)
+                scene.rows.append(particle_row(tomogram, name, place, angles, number))
                 wanted -= 1
             missing += wanted
         if missing:

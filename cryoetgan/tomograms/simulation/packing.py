@@ -177,13 +177,15 @@ class Species:
     radius: float
     """Voxels from voxel n // 2 to the farthest voxel of the mask."""
 
-    def rotate(self, rotation: Rotation, shift: Floats) -> tuple[Floats, Mask]:
+    def rotate(self, matrix: Floats, shift: Floats) -> tuple[Floats, Mask]:
         """Return a rotated copy `(z, y, x)`, shifted by x, y, z voxels, and its mask.
+
+        `matrix` `(3, 3)` takes reference vectors (xyz) to particle vectors.
 
         Linear interpolation on the fine grid differs by less than 1 % (root mean square) from the cubic
         spline of `rotate_volume`, in less than half of its time.
         """
-        backward = rotation.inv().as_matrix()[::-1, ::-1]
+        backward = matrix.T[::-1, ::-1]
         centre = np.full(3, self.box // 2)
         offset = centre - backward @ (centre + np.asarray(shift, float)[::-1])
         density = ndimage.affine_transform(
@@ -199,7 +201,7 @@ class Species:
     def random_copy(self, rng: np.random.Generator) -> tuple[Floats, Mask, Rotation, Floats]:
         """Return a copy with its mask, rotation and subvoxel shift (xyz)."""
         rotation, shift = random_rotations(1, rng)[0], rng.uniform(-0.5, 0.5, 3)
-        return *self.rotate(rotation, shift), rotation, shift
+        return *self.rotate(rotation.as_matrix(), shift), rotation, shift
 
 
 def make_species(name: str, density: Floats) -> Species:
@@ -294,19 +296,21 @@ def pack(
             placed[one.name] += 1
             number = scene.add(density, mask, centre, label or one.name)
             place = centre[::-1] + shift
-            scene.rows.append(particle_row(tomogram, one.name, place, rotation, number))
+            scene.rows.append(
+                particle_row(tomogram, one.name, place, relion_from_rotation(rotation), number)
+            )
     if scene.filled < target:
         missing = {name: (count or 0) - placed[name] for name, count in copies.items()}
         scene.missing |= {name: number for name, number in missing.items() if number > 0}
 
 
 def particle_row(
-    tomogram: str, name: str, centre: Floats, rotation: Rotation, number: int
+    tomogram: str, name: str, centre: Floats, angles: Floats, number: int
 ) -> dict[str, Any]:
-    """Return the row of a particle at a centre (xyz, voxels), number `number` of the instances."""
+    """Return the row of a particle: centre (xyz, voxels), angles (RELION's), number of instance."""
     row: dict[str, Any] = {"rlnTomoName": tomogram}
     row |= dict(zip(COORDINATES, centre, strict=True))
-    row |= dict(zip(ANGLES, relion_from_rotation(rotation), strict=True))
+    row |= dict(zip(ANGLES, angles, strict=True))
     row |= {"cryoetganClass": name, "cryoetganSource": "simulated"}
     return row | {"cryoetganId": particle_id(tomogram, *centre), "cryoetganInstance": number}
 
