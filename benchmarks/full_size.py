@@ -15,7 +15,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from cryoetgan.report.results import Results
-from cryoetgan.tables import read_classes, read_tomograms
+from cryoetgan.tables import read_classes, read_images
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = "benchmarks/full_size/config.yaml"
@@ -25,7 +25,9 @@ RUN = "full_size"
 def steps(folder):
     """Return (step, jobs, seconds, CPU seconds, MB) in the order in which steps ended."""
     names = [row.class_ for row in read_classes(ROOT / "config/classes.tsv")]
-    names += [row.tomogram for row in read_tomograms(ROOT / "benchmarks/full_size/tomograms.tsv")]
+    names += [
+        row.tomogram for row in read_images(ROOT / "benchmarks/full_size/tomograms.tsv", None)
+    ]
     ended = defaultdict(float)
     found = defaultdict(list)
     for row in Results(folder).timings():

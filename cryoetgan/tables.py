@@ -247,12 +247,6 @@ def read_classes(path: Path) -> list[ClassRow]:
     return _read(path, ClassRow, "class")
 
 
-def read_tomograms(path: Path) -> list[TomogramRow]:
-    """Read the table of tomograms. If no row has a split, the last one is for testing."""
-    rows = _read(path, TomogramRow, "tomogram")
-    return [row for row in _split(rows, path) if isinstance(row, TomogramRow)]
-
-
 def read_images(tomograms: Path | None, subtomograms: Path | None) -> list[Image]:
     """Read the tables of tomograms and of sets of subtomograms; each may be absent.
 

@@ -104,7 +104,7 @@ def test_tables_are_read_and_the_last_tomogram_is_kept_for_testing(tmp_path):
         tmp_path / "t.tsv",
         "tomogram\tpath\ttilt_low\ttilt_high\n# a comment\na\ta.mrc\t-60\t60\nb\tb.mrc\t-40\t60\n",
     )
-    rows = tables.read_tomograms(path)
+    rows = tables.read_images(path, None)
     assert [row.split for row in rows] == ["train", "test"]
     assert rows[1].tilt_low == -40
     assert not rows[0].is_simulated
@@ -139,7 +139,7 @@ def test_tables_are_read_and_the_last_tomogram_is_kept_for_testing(tmp_path):
 def test_a_mistake_in_a_table_names_row_and_column(tmp_path, text, words):
     path = write(tmp_path / "t.tsv", text)
     with pytest.raises(UserError) as caught:
-        tables.read_tomograms(path)
+        tables.read_images(path, None)
     for word in ["t.tsv", *words]:
         assert word in str(caught.value)
 

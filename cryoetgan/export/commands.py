@@ -79,6 +79,7 @@ def relion(
     from cryoetgan.io.mrc import check_same_voxel_size, read_volume
     from cryoetgan.io.star import COORDINATES, class_name
     from cryoetgan.io.volume_set import read_volume_set
+    from cryoetgan.particles.subtomograms.set_picks import BOX_EDGE
     from cryoetgan.physics.coordinates import read_import_transform
 
     if tilt_series_pixel_size is not None:
@@ -99,7 +100,7 @@ def relion(
             export_relion5(opened, folder, transforms, shown, tilt_series_pixel_size)
         explain_source(folder, source)
     log.info("%s: %d particles", output, count)
-    if not transforms and set(COORDINATES) <= set(opened.table):
+    if not transforms and set(COORDINATES) <= set(opened.table) and BOX_EDGE not in opened.table:
         log.info("for RELION 5 coordinates, add the tomograms: --tomogram T.mrc")
 
 

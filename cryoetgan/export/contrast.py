@@ -1,4 +1,4 @@
-"""Acquisition and contrast of exported particles."""
+"""Acquisition, contrast and places of exported particles."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.io.mrc import contrast_sign
+from cryoetgan.io.star import COORDINATES
 from cryoetgan.io.volume_set import VolumeSet
+from cryoetgan.particles.subtomograms.set_picks import BOX_EDGE
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.progress import track
 
@@ -23,14 +25,24 @@ def acquisition_by_group(volumes: VolumeSet) -> dict[int, Acquisition]:
 def exported_particles(
     volumes: VolumeSet, contrast: str | None
 ) -> Iterator[tuple[int, dict[Any, Any], Acquisition, NDArray[np.float32]]]:
-    """Yield number (from 1), row, acquisition and grey values `(z, y, x)` of each particle."""
+    """Yield number (from 1), row, acquisition and grey values `(z, y, x)` of each particle.
+
+    Rows of sets of subtomograms have no coordinates: their place in a tomogram is unknown.
+    """
     groups = acquisition_by_group(volumes)
     records = track(volumes.table.to_dict("records"), "exporting")
     sections = iterate_sections(volumes.volumes)
     for number, (row, volume) in enumerate(zip(records, sections, strict=True), start=1):
         acquisition = groups.get(optics_group(row), Acquisition())
         factor = np.float32(contrast_factor(contrast, acquisition))
+        if is_of_set(row):
+            row = {key: value for key, value in row.items() if key not in COORDINATES}
         yield number, row, acquisition, factor * np.asarray(volume, np.float32)
+
+
+def is_of_set(row: Mapping[Any, Any]) -> bool:
+    """Return whether the coordinates of a row count the boxes of a set, not a tomogram's voxels."""
+    return bool(np.isfinite(float(row.get(BOX_EDGE, np.nan))))
 
 
 def optics_group(row: Mapping[Any, Any]) -> int:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from cryoetgan.export.folder import write_csv, write_readme
-from cryoetgan.export.runs import Run, known_rotations, renumber_labels
+from cryoetgan.export.runs import Run, holds_angles, known_rotations, renumber_labels
 from cryoetgan.io.files import write_text
-from cryoetgan.io.star import COORDINATES
+from cryoetgan.io.star import ANGLES, COORDINATES
 from cryoetgan.progress import log
 
 USER, SESSION, TOMOGRAM_TYPE, MULTILABEL = "cryoetgan", "1", "wbp", "labels"
@@ -164,6 +164,12 @@ def _write_picks(opened: Any, run: Run, names: Mapping[str, str]) -> None:
         rotations = known_rotations(rows)
         if rotations is not None:
             matrices[:, :3, :3] = rotations.as_matrix()
+        elif holds_angles(rows):
+            log.warning(
+                "%s: %d of %d particles of class %s have no angles, so copick's picks of this class "
+                "are written without orientations",
+                run.name, rows[ANGLES].isna().any(axis=1).sum(), len(rows), name,
+            )  # fmt: skip
         picks = opened.new_picks(names[str(name)], SESSION, user_id=USER)
         picks.meta.trust_orientation = rotations is not None
         picks.from_numpy(rows[COORDINATES].to_numpy(float) * run.voxel_size, matrices)

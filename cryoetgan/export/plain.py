@@ -205,7 +205,8 @@ def dynamo_row(
     if has_angles(row):
         phi, theta, psi = _tom_angles(row)
         values[6:9] = -psi, -theta, -phi  # the inverse rotation
-    values[9] = float(row.get("cryoetganScore", 0.0))
+    score = float(row.get("cryoetganScore", 0.0))
+    values[9] = score if np.isfinite(score) else 0.0
     values[12:15] = 1, acquisition.tilt_low, acquisition.tilt_high
     values[19], values[21] = tomogram, label
     if set(COORDINATES) <= set(row):

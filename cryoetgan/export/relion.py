@@ -12,6 +12,7 @@ from cryoetgan.export.contrast import (
     acquisition_by_group,
     describe_contrast,
     exported_particles,
+    is_of_set,
     optics_group,
 )
 from cryoetgan.export.folder import READMES, member, write_readme
@@ -33,6 +34,7 @@ from cryoetgan.physics.optics import (
     recorded_ctf,
     shell_sums,
 )
+from cryoetgan.progress import log
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +77,12 @@ def export_relion(volumes: VolumeSet, folder: Path, contrast: str | None) -> int
         # with rlnTomoName, cryoCAT and others take the file for one of RELION 4
         names = {"rlnMicrographName": tomogram}
         rows.append({**names, **images, "rlnOpticsGroup": group, **_kept(row)})
-    write_star(folder / "particles.star", pd.DataFrame(rows), _optics(volumes, groups))
+    table = pd.DataFrame(rows)
+    if set(COORDINATES) <= set(table) and table[COORDINATES].isna().any(axis=None):
+        # RELION cannot read an empty cell as a number
+        log.info("%s: some particles have no place in a tomogram, so no row has one", volumes.path)
+        table = table.drop(columns=COORDINATES)
+    write_star(folder / "particles.star", table, _optics(volumes, groups))
     write_readme(folder, "relion", contrast=describe_contrast(contrast, volumes), more="")
     return len(rows)
 
@@ -137,6 +144,11 @@ def export_relion5(
     rows = []
     for number, row in enumerate(volumes.table.to_dict("records"), start=1):
         tomogram = str(row["rlnTomoName"])
+        if is_of_set(row):
+            raise UserError(
+                f"{volumes.path}: particle {number} comes from the set of subtomograms '{tomogram}', "
+                "so its place in a tomogram is unknown; export without --tomogram"
+            )
         if tomogram not in transforms:
             raise UserError(
                 f"{volumes.path}: the size of tomogram '{tomogram}' is unknown"

@@ -86,9 +86,10 @@ def tomogram_runs(
         rows[COORDINATES] = rows[COORDINATES].to_numpy(float) + centre_offsets(
             rows, volume.voxel_size
         )
-        for _, part in rows.groupby("cryoetganClass"):
-            if set(ANGLES) <= set(rows) and known_rotations(part) is None:
-                rows.loc[part.index, ANGLES] = np.nan
+        if set(ANGLES) <= set(rows):
+            for _, part in rows.groupby("cryoetganClass"):
+                known = known_angles(part) if holds_angles(part) else np.nan
+                rows.loc[part.index, ANGLES] = known
         label, label_names = None, dict[int, str]()
         if name in labelled:
             label, label_names = _read_labels(labelled[name], volume.data.shape, path)
@@ -115,15 +116,26 @@ def has_angles(row: Mapping[Any, Any]) -> bool:
     )
 
 
-def known_rotations(table: "pd.DataFrame") -> Rotation | None:
-    """Return the orientations of the particles; None if one lacks them, or all angles are zero.
+def holds_angles(table: "pd.DataFrame") -> bool:
+    """Return whether at least one particle has an orientation, and not all angles are zero.
 
     Programs that find positions alone leave the angles empty, or write zeros.
     """
-    if not set(ANGLES) <= set(table):
+    return set(ANGLES) <= set(table) and bool(np.nan_to_num(known_angles(table)).any())
+
+
+def known_angles(table: "pd.DataFrame") -> NDArray[np.float64]:
+    """Return RELION's angles `(N, 3)`, degrees; a row that lacks one has none."""
+    angles = table[ANGLES].to_numpy(float)
+    return np.where(np.isfinite(angles).all(axis=1, keepdims=True), angles, np.nan)
+
+
+def known_rotations(table: "pd.DataFrame") -> Rotation | None:
+    """Return the orientations of the particles; None if one lacks them, or all angles are zero."""
+    if not holds_angles(table):
         return None
     angles = table[ANGLES].to_numpy(float)
-    return rotation_from_relion(angles) if np.isfinite(angles).all() and angles.any() else None
+    return rotation_from_relion(angles) if np.isfinite(angles).all() else None
 
 
 def _read_labels(

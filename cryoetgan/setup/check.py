@@ -14,7 +14,7 @@ from cryoetgan.machine import gpu_names, memory_bytes, run_program
 from cryoetgan.progress import log
 from cryoetgan.setup.cost import estimate
 from cryoetgan.setup.inputs import Finding, check_inputs, set_problems
-from cryoetgan.tables import SubtomogramRow, TomogramRow, read_classes, read_images
+from cryoetgan.tables import SubtomogramRow, read_classes, read_images
 
 PACKAGES = ["torch", "gemmi", "matplotlib", "jinja2", "snakemake"]
 OLDEST_CONDA = (24, 7, 1)
@@ -43,7 +43,6 @@ def examine(*paths: Path) -> dict[str, Any]:
     classes = read_classes(_find_table(config.structures.table, paths[0]))
     tables = config.tomograms.table, config.particles.table
     images = read_images(*(_find_table(name, paths[0]) if name else None for name in tables))
-    tomograms = [row for row in images if isinstance(row, TomogramRow)]
     sets = [row for row in images if isinstance(row, SubtomogramRow)]
     gpu = _check_gpu()
     findings = [
@@ -54,10 +53,10 @@ def examine(*paths: Path) -> dict[str, Any]:
         gpu,
         _check_slurm(),
         cache,
-        *check_inputs(config, classes, tomograms),
+        *check_inputs(config, classes, images),
         *(Finding("input", "missing", text) for text in set_problems(config, sets)),
     ]
-    cost = estimate(config, classes, tomograms, gpu=gpu.state == "ok" and config.device != "cpu")
+    cost = estimate(config, classes, images, gpu=gpu.state == "ok" and config.device != "cpu")
     findings += [_check_disk(cost["disk_gb"]), _check_memory(cost["memory_gb"])]
     return {"machine": [finding._asdict() for finding in findings], "run": cost}
 
@@ -67,8 +66,9 @@ def format_table(findings: dict[str, Any]) -> str:
     rows, run = findings["machine"], findings["run"]
     width = max(len(row["what"]) for row in rows)
     lines = [f"{row['state']:8} {row['what']:{width}}  {row['detail']}" for row in rows]
+    sets = f", {run['sets']} sets of subtomograms" if run["sets"] else ""
     cost = (
-        f"this run: {run['classes']} classes, {run['tomograms']} tomograms, about "
+        f"this run: {run['classes']} classes, {run['tomograms']} tomograms{sets}, about "
         f"{run['disk_gb']:.2g} GB of disk and {run['memory_gb']:.2g} GB of memory; about "
         f"{_format_minutes(run['minutes'])} on this machine (training: "
         f"{_format_minutes(run['minutes_training'])}), correct within a factor of three"

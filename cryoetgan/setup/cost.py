@@ -12,7 +12,7 @@ from cryoetgan.config import Config
 from cryoetgan.errors import UserError
 from cryoetgan.io.mrc import read_header
 from cryoetgan.setup.inputs import expand_path
-from cryoetgan.tables import ClassRow, TomogramRow
+from cryoetgan.tables import ClassRow, Image, SubtomogramRow
 
 TOMOGRAM_SECONDS = {
     "simulate": 1.3e-6,
@@ -58,7 +58,7 @@ SCENE_BYTES, LABEL_BYTES = 4, 2
 def estimate(
     config: Config,
     classes: Sequence[ClassRow],
-    tomograms: Sequence[TomogramRow],
+    images: Sequence[Image],
     gpu: bool = False,
     cores: int | None = None,
 ) -> dict[str, Any]:
@@ -72,27 +72,29 @@ def estimate(
     cores = cores or os.cpu_count() or 1
     box = config.densities.box**3
     poses = sum(row.count or config.densities.count for row in classes)
-    networks = _count_networks(config, tomograms)
+    networks = _count_networks(config, images)
     generated = poses * config.translation.draws * networks
-    sizes = [_count_voxels(config, row) for row in tomograms]
+    sizes = [_count_voxels(config, row) for row in images]
+    whole = [size for size, row in zip(sizes, images, strict=True) if not row.is_set]
     synthetic = config.tomograms.synthetic * math.prod(config.tomograms.shape)
     workers = GPU_CORES if gpu else min(cores, MAX_CORES)
     training = networks * _training_seconds(config, settings) / workers
     synthesis = _network_synthesis_seconds(settings, synthetic) / workers
-    annotated = any(row.is_simulated or row.annotations for row in tomograms)
+    annotated = any(row.is_simulated or row.annotations for row in images)
     evaluation = _classifier_seconds(config, generated, box, annotated) / workers
     evaluation += N_MEASURED * METRICS_SECONDS / min(cores, N_MEASURED)
     chain = (VOLUME_SECONDS["pose"] + VOLUME_SECONDS["physics"]) * box * poses
     chain += TOMOGRAM_SECONDS["synthesize"] * synthetic
-    chain += _particle_seconds(config, len(classes), tomograms, sizes)
-    n_jobs = 12 * len(tomograms) + 3 * len(classes) + 20 + 2 * config.tomograms.synthetic
+    chain += _particle_seconds(config, len(classes), images, sizes)
+    n_jobs = 12 * len(images) + 3 * len(classes) + 20 + 2 * config.tomograms.synthetic
     chain += JOB_SECONDS * n_jobs
     return {
         "classes": len(classes),
-        "tomograms": len(tomograms),
+        "tomograms": sum(not row.is_set for row in images),
+        "sets": sum(row.is_set for row in images),
         "poses": poses,
         "disk_gb": _disk_bytes(config, len(classes), generated, sum(sizes), synthetic) / 1e9,
-        "memory_gb": 2.0 + FLOAT_BYTES * max(sizes, default=0) / 1e9,
+        "memory_gb": 2.0 + FLOAT_BYTES * max(whole, default=0) / 1e9,
         "minutes": (chain / cores + training + synthesis + evaluation) / 60,
         "minutes_training": training / 60,
     }
@@ -114,16 +116,20 @@ def _disk_bytes(
 
 
 def _particle_seconds(
-    config: Config, n_classes: int, tomograms: Sequence[TomogramRow], sizes: Sequence[int]
+    config: Config, n_classes: int, images: Sequence[Image], sizes: Sequence[int]
 ) -> float:
     """Return the time of import or simulation, picking and scoring."""
-    picks = config.particles.max_picks or DEFAULT_PICKS
+    box = config.densities.box**3
     per_pick = SCORE_SECONDS + ROTATION_SECONDS * config.particles.rotations
-    scoring = per_pick * picks * n_classes * config.densities.box**3
     total = 0.0
-    for row, size in zip(tomograms, sizes, strict=True):
+    for row, size in zip(images, sizes, strict=True):
+        picks: float = config.particles.max_picks or DEFAULT_PICKS
         source = TOMOGRAM_SECONDS["simulate" if row.is_simulated else "import"]
-        total += size * (source + TOMOGRAM_SECONDS[config.particles.picker]) + scoring
+        if row.is_set:
+            picks = size / box  # all boxes
+        else:
+            source += TOMOGRAM_SECONDS[config.particles.picker]
+        total += size * source + per_pick * picks * n_classes * box
         total += HAND_SECONDS + FIT_SECONDS * config.imaging.fit
     return total
 
@@ -154,15 +160,17 @@ def count_multiplications(settings: Any) -> float:
     return float(outer + down + blocks + up)
 
 
-def _count_networks(config: Config, tomograms: Sequence[TomogramRow]) -> int:
-    """Return the number of trained networks: one, or one per group of training tomograms."""
+def _count_networks(config: Config, images: Sequence[Image]) -> int:
+    """Return the number of trained networks: one, or one per group of training data."""
     if not config.translation.per_group:
         return 1
-    return max(1, len({row.group for row in tomograms if row.split in ("train", None)}))
+    return max(1, len({row.group for row in images if row.split in ("train", None)}))
 
 
-def _count_voxels(config: Config, row: TomogramRow) -> int:
-    """Return the voxels of a tomogram after import; 0 if its file does not exist."""
+def _count_voxels(config: Config, row: Image) -> int:
+    """Return the voxels of a tomogram or set after import; 0 if its file does not exist."""
+    if isinstance(row, SubtomogramRow):
+        return _count_set_voxels(config, row)
     if row.is_simulated:
         return math.prod(config.tomograms.shape)
     path = expand_path(row.path)
@@ -174,6 +182,22 @@ def _count_voxels(config: Config, row: TomogramRow) -> int:
         return path.stat().st_size // FLOAT_BYTES
     count, size = math.prod(header.shape), row.voxel_size or header.voxel_size
     return int(count * (size / config.densities.voxel_size) ** 3) if size > 0 else count
+
+
+def _count_set_voxels(config: Config, row: SubtomogramRow) -> int:
+    """Return the voxels of all boxes of a set after import; 0 if they cannot be read."""
+    from cryoetgan.particles.subtomograms.box_files import open_box_file
+    from cryoetgan.particles.subtomograms.import_boxes import choose_voxel_size
+    from cryoetgan.particles.subtomograms.listings import FILE, list_boxes
+
+    size = config.densities.voxel_size
+    try:
+        listing = list_boxes(expand_path(row.path))
+        first = open_box_file(listing.table[FILE].iloc[0])
+        given = choose_voxel_size(listing, first, row.voxel_size, size)
+    except UserError:
+        return 0  # `set_problems` says so
+    return int(len(listing.table) * (first.boxes.shape[-1] * given / size) ** 3)
 
 
 def _classifier_seconds(config: Config, generated: int, box: int, annotated: bool) -> float:

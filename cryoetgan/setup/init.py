@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from cryoetgan.config import Config
 from cryoetgan.errors import UserError
 from cryoetgan.io.files import write_text
-from cryoetgan.io.mrc_header import Header
+from cryoetgan.io.mrc_header import Header, find_opener
 from cryoetgan.physics.acquisition import read_acquisition
 from cryoetgan.progress import log
 from cryoetgan.setup.folder import choose_tilt_file, companions, find_tilt_files, read_folder
@@ -157,6 +157,12 @@ def _contrast(path: Path, header: Header) -> str:
     """Return the contrast of protein: as a label states it, as measured, or else dark."""
     if header.is_bright:
         return "bright"
+    if find_opener(path) is not open:  # it would have to be unpacked first
+        log.info(
+            "%s: is compressed, so its contrast is not measured; 'dark' is written, the usual "
+            "contrast", path,
+        )  # fmt: skip
+        return "dark"
     try:
         size = header.voxel_size if header.voxel_size > 1 else None
         measured = measured_contrast(path, size)

@@ -28,9 +28,10 @@ class Finding(NamedTuple):
 
 
 def check_inputs(
-    config: Config, classes: Sequence[ClassRow], tomograms: Sequence[TomogramRow]
+    config: Config, classes: Sequence[ClassRow], images: Sequence[Image]
 ) -> list[Finding]:
-    """Check the input files, the downloads and the box."""
+    """Check the input files, the downloads and the box; `set_problems` checks the files of sets."""
+    tomograms = [row for row in images if isinstance(row, TomogramRow)]
     paths = [row.source for row in classes if row.kind in ("file", "map")]
     paths += [row.path for row in tomograms if _is_file(row)]
     paths += [path for row in tomograms for path in (row.annotations, row.mask) if path]
@@ -39,8 +40,8 @@ def check_inputs(
     from_pdb = [row for row in classes if row.kind == "pdb"]
     warnings: list[str] = []
     problems += [*_header_problems(tomograms, warnings), *_pdb_id_problems(from_pdb)]
-    problems += [*specimen_problems(tomograms, expand_path, warnings)]
-    problems += [*annotation_problems(tomograms, expand_path), *run_problems(config)]
+    problems += [*specimen_problems(images, expand_path, warnings)]
+    problems += [*annotation_problems(images, expand_path), *run_problems(config)]
     findings = [Finding("input", "missing", problem) for problem in problems]
     findings += [Finding("input", "warning", warning) for warning in warnings]
     if paths and not absent:

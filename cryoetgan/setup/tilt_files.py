@@ -53,11 +53,9 @@ def read_tilt_file(path: Path) -> TiltFile:
     if suffix == ".aln":
         # one row per image, the angle last; the local alignment follows
         text = read_text(path).partition("# Local")[0]
-        rows = _parse_rows(text)
+        rows = _parse_rows(text, path)
         return TiltFile(path, _sort(np.array([row[-1] for row in rows]), path))
-    rows = _parse_rows(read_text(path))
-    width = min(map(len, rows), default=0)
-    return TiltFile(path, _sort(_choose_column(np.array([row[:width] for row in rows])), path))
+    return TiltFile(path, _sort(_choose_column(_parse_rows(read_text(path), path)), path))
 
 
 def _read_mdoc(path: Path) -> TiltFile:
@@ -81,23 +79,57 @@ def _to_number(text: str) -> float:
     return float(re.sub("[dD]", "e", plain))
 
 
-def _parse_rows(text: str) -> list[list[float]]:
-    """Return the numbers of each line; lines of other content are headings."""
-    rows = []
-    for line in text.splitlines():
-        words = re.split(r"[\s;]+|,\s+", line.partition("#")[0].strip())
-        if all(re.fullmatch(NUMBER, word) for word in words):
-            rows.append([_to_number(word) for word in words])
-    return rows
+def _parse_rows(text: str, path: Path) -> list[list[float]]:
+    """Return the numbers of each line; lines of other content are headings.
+
+    A comma before a space separates columns, another one is a decimal comma. The comma of lines
+    such as `-60,5` may be either: it separates if all lines then have the same number of columns.
+    Raises `UserError` if that leaves two readings with different angles.
+    """
+    lines = [line.partition("#")[0].strip(" \t\r;,") for line in text.splitlines()]
+    decimal = _read_numbers(lines, r"[\s;]+|,\s+")
+    narrow = [line for line in lines if re.fullmatch(r"[^\s;]+,[^\s;]+", line)]
+    separated = _read_numbers(lines, r"[\s;,]+")
+    widths = {len(row) for row in separated.values()}
+    if not narrow or len(widths) != 1 or len(separated) < len(decimal):
+        return list(decimal.values())
+    if len(decimal) < len(separated):
+        return list(separated.values())
+    # no table writes 0 before another digit of a whole number
+    leading_zero = any(re.search(r",0\d", line) for line in narrow)
+    one, other = (_choose_column(list(rows.values())) for rows in (decimal, separated))
+    if leading_zero or np.array_equal(one, other):
+        return list(decimal.values())
+    raise UserError(
+        f"{path}: the comma of '{narrow[0]}' may be a decimal comma or separate two columns; write "
+        "a decimal point, or a space after each comma that separates"
+    )
 
 
-def _choose_column(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+def _read_numbers(lines: list[str], separator: str) -> dict[int, list[float]]:
+    """Return the numbers of the lines that hold nothing else, by the number of the line."""
+    words = {n: re.split(separator, line) for n, line in enumerate(lines)}
+    return {
+        n: [_to_number(word) for word in row]
+        for n, row in words.items()
+        if all(re.fullmatch(NUMBER, word) for word in row)
+    }
+
+
+def _choose_column(rows: list[list[float]]) -> NDArray[np.float64]:
     """Return the column of the angles: the first that is in range and does not count the rows."""
-    columns = [column for column in rows.T if (np.abs(column) <= STEEPEST).all()]
-    counts = [len(column) > 1 and bool((np.diff(column) == 1).all()) for column in columns]
-    angles = [column for column, is_count in zip(columns, counts, strict=True) if not is_count]
+    width = min(map(len, rows), default=0)
+    table = np.array([row[:width] for row in rows])
+    columns = [column for column in table.T if (np.abs(column) <= STEEPEST).all()]
+    angles = [column for column in columns if not _is_count(column)]
     # a series in steps of one degree looks like a count
     return (angles or columns or [np.zeros(0)])[0]
+
+
+def _is_count(column: NDArray[np.float64]) -> bool:
+    """Return whether a column numbers the rows from 0 or 1, in any order."""
+    numbers = np.sort(column)
+    return numbers[0] in (0, 1) and bool((np.diff(numbers) == 1).all())
 
 
 def _sort(angles: NDArray[np.float64], path: Path) -> NDArray[np.float64]:

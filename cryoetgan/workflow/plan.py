@@ -272,6 +272,12 @@ class Plan:
             class_=row.classes,
         )
 
+    def set_files(self, name: str) -> str:
+        """Return number, size and time of the files of a set: they change with its boxes."""
+        from cryoetgan.particles.subtomograms.listings import describe_files
+
+        return describe_files(Path(self.find(self.tomograms[name].path)))
+
     def tilts(self, name: str) -> tuple[float, float]:
         """Return the tilt range of a tomogram or an imported set, which may be mirrored."""
         row = self.tomograms[name]

@@ -47,3 +47,14 @@ def extracted(tmp_path, rng):
         write_volume(path, rng.standard_normal(SHAPE).astype(np.float32), VOXEL)
         write_json(sidecar(path), {"acquisition": how.to_json()})
     return volumes, table
+
+
+@pytest.fixture
+def of_sets(extracted, tmp_path):
+    """Write `sets.star`: boxes of a set, and `mixed.star`, whose last row is of a tomogram."""
+    volumes, table = extracted
+    rows = table.assign(rlnTomoName="boxes", cryoetganBoxEdge=20)
+    rows["rlnCoordinateZ"] += 20 * np.arange(len(rows))
+    write_volume_set(tmp_path / "sets.star", volumes, rows, VOXEL)
+    mixed = pd.concat([rows[:2], table[2:]], ignore_index=True)
+    write_volume_set(tmp_path / "mixed.star", volumes, mixed, VOXEL)

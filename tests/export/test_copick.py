@@ -170,6 +170,17 @@ def test_orientations_are_trusted_if_known_and_splits_are_listed(cryoetgan, tmp_
     assert "--trainRunIDs TS_1 --validateRunIDs TS_2" in readme
 
 
+def test_orientations_that_are_incomplete_are_said(cryoetgan, tmp_path, extracted):
+    table = extracted[1]
+    table.loc[1, ANGLES] = np.nan
+    write_star(tmp_path / "q.star", table.assign(rlnTomoName="TS_1"))
+    said = cryoetgan("export", "copick", "TS_1.mrc", "--particles", "q.star", "-o", "p").stderr
+    assert "TS_1: 1 of 2 particles of class b have no angles" in said
+    run = copick.from_file(str(tmp_path / "p/config.json")).get_run("TS_1")
+    assert run.get_picks("a-x")[0].load().trust_orientation
+    assert not run.get_picks("b")[0].load().trust_orientation
+
+
 def test_picks_with_angles_are_trusted(project):
     (picks,) = project[0].get_run("TS_1").get_picks("a-x")
     assert picks.load().trust_orientation

@@ -53,6 +53,37 @@ def test_dynamo_by_an_independent_reader(cryoetgan, tmp_path, extracted):
     assert numbers[2, 12:15].tolist() == [1, -60, 44]  # wedge about y
 
 
+@pytest.mark.parametrize(("name", "placed"), [("sets", []), ("mixed", [30.0])])
+def test_boxes_of_a_set_have_no_place_in_a_tomogram(cryoetgan, tmp_path, of_sets, name, placed):
+    cryoetgan("export", "plain", f"{name}.star", "-o", "plain")
+    rows = pd.read_csv(tmp_path / "plain/particles.csv")
+    assert len(rows) == 3
+    assert rows["x"].dropna().tolist() == placed
+    assert rows["center_z"].tolist() == [BOX // 2] * 3
+    assert len(ElementTree.parse(tmp_path / "plain/objects.xml").getroot()) == len(placed)
+    stacked = np.loadtxt(tmp_path / "plain/dynamo.tbl")[: 3 - len(placed), 23:26]
+    assert not stacked.any()
+
+
+def test_a_score_that_is_no_number_is_zero_in_dynamos_table(cryoetgan, tmp_path, extracted):
+    volumes, table = extracted
+    scores = [0.9, np.nan, 0.7]
+    write_volume_set(tmp_path / "s.star", volumes, table.assign(cryoetganScore=scores), VOXEL)
+    cryoetgan("export", "plain", "s.star", "-o", "plain")
+    assert np.loadtxt(tmp_path / "plain/dynamo.tbl")[:, 9].tolist() == [0.9, 0, 0.7]
+
+
+def test_one_particle_without_angles_leaves_those_of_its_class(cryoetgan, tmp_path, extracted):
+    two = pd.concat([extracted[1][:1]] * 3, ignore_index=True)
+    two.loc[1, ANGLES] = np.nan
+    two.loc[2, ANGLES] = 0.0
+    write_star(tmp_path / "known.star", two)
+    write_star(tmp_path / "zero.star", two[1:])
+    for name, known in (("known", [True, False, True]), ("zero", [False, False])):
+        cryoetgan("export", "plain", "TS_1.mrc", "--particles", f"{name}.star", "-o", name)
+        assert pd.read_csv(tmp_path / name / "particles.csv")["tilt"].notna().tolist() == known
+
+
 def test_dynamo_shift_is_the_particles_offset(cryoetgan, tmp_path, generated):
     cryoetgan("export", "plain", "g.star", "-o", "plain")
     numbers = np.loadtxt(tmp_path / "plain/dynamo.tbl")

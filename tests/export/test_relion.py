@@ -139,6 +139,17 @@ def test_a_tomogram_that_is_not_given_is_named(cryoetgan, tmp_path, extracted):
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.parametrize("name", ["sets", "mixed"])
+def test_boxes_of_a_set_have_no_coordinates(cryoetgan, tmp_path, of_sets, name):
+    said = cryoetgan("export", "relion", f"{name}.star", "-o", "o").stderr
+    assert "--tomogram" not in said
+    found = starfile.read(tmp_path / "o/particles.star")["particles"]
+    assert len(found) == 3
+    assert not [column for column in found if "Coordinate" in column]
+    done = cryoetgan("export", "relion", f"{name}.star", *BOTH, "-o", "p", code=2)
+    refused(done, "set of subtomograms 'boxes'", "without --tomogram")
+
+
 def test_generated_particles_lie_in_no_tomogram(cryoetgan, tmp_path, generated, extracted):
     done = cryoetgan("export", "relion", "g.star", "--tomogram", "TS_1.mrc", "-o", "o", code=2)
     refused(done, "rlnCoordinateX")

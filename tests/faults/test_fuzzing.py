@@ -172,6 +172,10 @@ def as_eman2(path):
     read_atoms_as_eman2(path)
 
 
+def tomogram_rows(path):
+    tables.read_images(path, None)
+
+
 READERS = {
     "MRC": ("mrc", mrc, volume),
     "volume set": ("mrc", stack, volume_set),
@@ -182,7 +186,7 @@ READERS = {
     "mmCIF": ("cif", cif, atoms),
     "config": ("yaml", configuration, config.load),
     "classes": ("table", class_table, tables.read_classes),
-    "tomograms": ("table", tomogram_table, tables.read_tomograms),
+    "tomograms": ("table", tomogram_table, tomogram_rows),
 }
 
 

@@ -12,7 +12,7 @@ from cryoetgan.config import Config, load
 from cryoetgan.errors import UserError
 from cryoetgan.io.mrc import write_volume
 from cryoetgan.setup.inputs import check_inputs, refuse_unsafe_tables
-from cryoetgan.tables import ClassRow, TomogramRow
+from cryoetgan.tables import ClassRow, SubtomogramRow, TomogramRow
 from tests.conftest import ROOT, refused
 
 
@@ -147,6 +147,34 @@ def test_one_specimen_on_both_sides_of_a_split_is_refused(tmp_path, rng):
         with pytest.raises(UserError, match=reason):
             refuse_unsafe_tables(Config(), rows((first, "train"), (second, "test")), Path)
     assert findings(("simulate", "train"), ("simulate", "test")) == []
+
+
+def test_check_and_the_workflow_agree_on_sets(tmp_path, rng):
+    with mrcfile.new_mmap(tmp_path / "s.mrcs", (3, 8, 8, 8), mrc_mode=2) as file:
+        file.data[:] = rng.standard_normal(file.data.shape)
+        file.voxel_size = 10
+    # the second name hides that the file is the same
+    (tmp_path / "t.mrcs").symlink_to(tmp_path / "s.mrcs")
+    sets = [
+        SubtomogramRow(
+            name=name,
+            path=str(tmp_path / file),
+            split=split,
+            tilt_low=-60,
+            tilt_high=60,
+            group=name,
+        )
+        for name, file, split in (("a", "s.mrcs", "train"), ("b", "t.mrcs", "test"))
+    ]
+    with pytest.raises(UserError, match="same") as caught:
+        refuse_unsafe_tables(Config(), sets, Path)
+    said = [text for _, state, text in check_inputs(Config(), [], sets) if state == "missing"]
+    assert said == [str(caught.value)]
+    # a set for testing: the blocks of the tomograms are not mixed
+    write_volume(tmp_path / "a.mrc", rng.standard_normal((40, 64, 64)), 10.0)
+    twice = [*rows((tmp_path / "a.mrc", "train"), (tmp_path / "a.mrc", "train")), sets[1]]
+    found = [state for _, state, text in check_inputs(Config(), [], twice) if "same file" in text]
+    assert found == ["warning"]
 
 
 def test_copies_that_only_look_alike_are_a_warning(tmp_path, rng):

@@ -2,11 +2,12 @@
 
 import re
 
+import mrcfile
 import pytest
 
-from cryoetgan.config import load
+from cryoetgan.config import Config, load
 from cryoetgan.setup.cost import count_multiplications, estimate
-from cryoetgan.tables import TomogramRow, read_classes, read_tomograms
+from cryoetgan.tables import SubtomogramRow, TomogramRow, read_classes, read_images
 from cryoetgan.translation.cyclegan.settings import CycleGANSettings
 from cryoetgan.translation.residual.settings import ResidualSettings
 from tests.conftest import ROOT
@@ -61,12 +62,33 @@ def test_the_cost_grows_with_what_is_asked_for(tomograms, cryoetgan):
     assert quick["minutes"] < base["minutes"]
 
 
+def test_sets_of_subtomograms_cost_as_their_boxes_do(tmp_path):
+    def cost(count, **keys):
+        with mrcfile.new_mmap(
+            tmp_path / "s.mrcs", (count, 8, 8, 8), mrc_mode=2, overwrite=True
+        ) as file:
+            file.voxel_size = 10
+        path, tilts = str(tmp_path / "s.mrcs"), {"tilt_low": -60, "tilt_high": 60}
+        sets = [SubtomogramRow(name=name, path=path, group=name, **tilts) for name in "ab"]
+        config = Config.model_validate({"densities": {"voxel_size": 10}, **keys})
+        return estimate(config, [], sets, cores=4)
+
+    few, many = cost(10), cost(1000)
+    assert (few["tomograms"], few["sets"]) == (0, 2)
+    assert many["disk_gb"] - few["disk_gb"] == pytest.approx(2 * 990 * 8**3 * 8e-9)
+    assert many["memory_gb"] == few["memory_gb"]  # boxes are read one by one
+    assert many["minutes"] > few["minutes"]
+    each = cost(10, translation={"per_group": True})
+    assert each["minutes_training"] == pytest.approx(2 * few["minutes_training"])
+
+
 @pytest.mark.parametrize("name", ["se1", "se2", "czii"])
 def test_the_comment_of_a_full_size_configuration_gives_the_present_estimate(name):
     path = ROOT / "config" / f"{name}.yaml"
     config = load(path)
     tables = [read_classes(ROOT / config.structures.table)]
-    tables.append(read_tomograms(ROOT / config.tomograms.table) if config.tomograms.table else [])
+    names = config.tomograms.table, config.particles.table
+    tables.append(read_images(*(ROOT / name if name else None for name in names)))
     on_cores = estimate(config, *tables, cores=2)
     on_gpu = estimate(config, *tables, gpu=True, cores=16)
     hours, training, gpu, disk = map(

@@ -1,5 +1,6 @@
 """The command init: configuration and tables from headers and from files beside the tomograms."""
 
+import gzip
 import re
 
 import mrcfile
@@ -146,6 +147,16 @@ def test_a_header_is_not_made_more_credible_than_it_is(cryoetgan, tmp_path, rng)
     }  # fmt: skip
     for name in ("flat", "unknown", "one", "metre"):
         assert f"{name}.mrc: the header" in said
+
+
+def test_the_contrast_of_a_compressed_tomogram_is_not_measured(cryoetgan, tmp_path, rng):
+    folder = tmp_path / "lab"
+    write_tomograms(folder, rng, "TS_1", "TS_2")
+    (folder / "TS_1.mrc.gz").write_bytes(gzip.compress((folder / "TS_1.mrc").read_bytes()))
+    (folder / "TS_1.mrc").unlink()
+    said, table = listed(cryoetgan, folder)
+    assert "TS_1.mrc.gz: is compressed, so its contrast is not measured" in said
+    assert dict(table["contrast"]) == {"TS_1": "dark", "TS_2": "dark"}
 
 
 def test_tilts_of_several_files_are_merged_and_compared(cryoetgan, tmp_path, rng):

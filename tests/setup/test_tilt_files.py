@@ -19,6 +19,10 @@ NOTATIONS = {
     "minus.tlt": lambda n, a: f"{a:.2f}\n".replace("-", "\u2212"),
     "dose.rawtlt": lambda n, a: f"{a:.2f} {3.1 * n:.2f}\n",
     "number.rawtlt": lambda n, a: f"{n + 1} {a:.2f} {3.1 * n:.2f}\n",
+    "narrow.tlt": lambda n, a: f"{a:.2f},{3.1 * n:.2f}\n",
+    "order.csv": lambda n, a: f"{n},{a:.0f}\n",
+    "three.csv": lambda n, a: f"{n},{a:.0f},{3 * n}\n",
+    "commas.tlt": lambda n, a: f"{n} {a:.1f} {3.1 * n:.1f}\n".replace(".", ","),
     "csv.tlt": lambda n, a: f"{a:.2f}, {3.1 * n:.2f}\n",
     "serial.mdoc": lambda n, a: f"[ZValue = {n}]\nTiltAngle = {a:.4f}\nExposureDose = 3\n\n",
     "serial.mrc.mdoc": lambda n, a: f"[ZValue = {n}]\nTiltAngle= {a:+.3e}\n",
@@ -51,6 +55,28 @@ def test_steps_of_one_degree_are_not_a_count(tmp_path):
     assert read_tilt_file(tmp_path / "a.tlt").angles[[0, -1]].tolist() == [1, 40]
 
 
+@pytest.mark.parametrize("angles", [[-9, -6, -3, 0, 3, 6], [-3, -2, -1, 0, 1, 2]])
+def test_the_order_of_images_is_no_angle_however_the_rows_are_sorted(tmp_path, angles):
+    rows = zip((5, 4, 2, 1, 3, 6), angles, (15, 12, 6, 3, 9, 18), strict=True)
+    (tmp_path / "a.tlt").write_text("".join("{} {} {}\n".format(*row) for row in rows))
+    assert read_tilt_file(tmp_path / "a.tlt").angles.tolist() == angles
+
+
+@pytest.mark.parametrize(
+    ("text", "angles"),
+    [
+        ("-60,5\n-57\n", [-60.5, -57]),  # one column
+        ("-60,5\n-57,05\n", [-60.5, -57.05]),
+        ("-60,0\n-57,0\n", [-60, -57]),  # the same in both readings
+        ("-60,5\n-57,8.5\n", [-60, -57]),
+        ("angle,dose\n-60,5,1\n-57,8,2\n", [-60, -57]),
+    ],
+)
+def test_a_comma_is_read_as_the_whole_file_says(tmp_path, text, angles):
+    (tmp_path / "a.tlt").write_text(text)
+    assert read_tilt_file(tmp_path / "a.tlt").angles.tolist() == angles
+
+
 @pytest.mark.parametrize(
     ("name", "text", "word"),
     [
@@ -58,6 +84,7 @@ def test_steps_of_one_degree_are_not_a_count(tmp_path):
         ("words.tlt", "tilt angles of TS_1\n", "no tilt angles"),
         ("dose.tlt", "100.5\n203.1\n", "no tilt angles"),
         ("one.tlt", "3.0\n", "no tilt angles"),
+        ("comma.tlt", "-60,5\n-57,8\n", "'-60,5' may be a decimal comma"),
         ("far.mdoc", "TiltAngle = 12\nTiltAngle = 140\n", "140 degrees"),
         ("none.mdoc", "PixelSpacing = 2\n", "no tilt angles"),
     ],

@@ -13,7 +13,7 @@ import pytest
 from cryoetgan.errors import UserError
 from cryoetgan.io.download import download
 from cryoetgan.io.mrc import read_volume
-from cryoetgan.tables import read_tomograms
+from cryoetgan.tables import read_images
 from cryoetgan.tomograms.sources.addresses import is_remote
 from tests.conftest import refused
 from tests.tomograms.writing import write_mrc
@@ -194,7 +194,7 @@ def test_an_empiar_entry_is_listed(cryoetgan, tmp_path, archive):
     archive.files["/10045/data/"] = page.encode()
     archive.files["/10045/data/TS%201/"] = b'<a href="b.mrc">b</a><a href="c.mrc.gz">c</a>'
     cryoetgan("tomograms", "list", "empiar:10045", "--mirror", archive.url, "-o", "t.tsv")
-    rows = read_tomograms(tmp_path / "t.tsv")
+    rows = read_images(tmp_path / "t.tsv", None)
     assert [(row.tomogram, row.path) for row in rows] == [
         ("b", "empiar:10045/data/TS 1/b.mrc"),
         ("c", "empiar:10045/data/TS 1/c.mrc.gz"),
@@ -247,7 +247,7 @@ def portal(archive, mrc):
 def test_the_data_portal_through_its_own_client(cryoetgan, tmp_path, portal, expected):
     mirror = ("--mirror", f"{portal.url}/graphql")
     cryoetgan("tomograms", "list", "portal:dataset/10000", *mirror, "-o", "t.tsv")
-    first, second = read_tomograms(tmp_path / "t.tsv")
+    first, second = read_images(tmp_path / "t.tsv", None)
     assert (first.tomogram, first.path) == ("TS_026", "portal:tomogram/6")  # the one shown
     assert (first.tilt_low, first.tilt_high, first.tilt_step) == (-51, 60, 2)
     assert (first.voltage, first.cs, first.ctf) == (300, 2.7, "phase-flipped")
@@ -275,7 +275,10 @@ def test_a_list_has_one_row_for_a_specimen(cryoetgan, tmp_path):
         (folder / name).touch()
     words = ("tomograms", "list", "empiar:10045", "--mirror", tmp_path / "mirror", "-o", "t.tsv")
     cryoetgan(*words)
-    assert [row.tomogram for row in read_tomograms(tmp_path / "t.tsv")] == ["TS_1", "TS_2_denoised"]
+    assert [row.tomogram for row in read_images(tmp_path / "t.tsv", None)] == [
+        "TS_1",
+        "TS_2_denoised",
+    ]
     text = (tmp_path / "t.tsv").read_text()
     for name in ("TS_1_EVN.mrc", "TS_1_ODD.mrc"):
         assert f"# same specimen: empiar:10045/data/recs/{name}" in text
@@ -306,7 +309,7 @@ def project(tmp_path, rng):
 
 def test_a_copick_project_through_copick(cryoetgan, tmp_path, project):
     cryoetgan("tomograms", "list", "copick:project.json", "-o", "t.tsv")
-    rows = {row.tomogram: row for row in read_tomograms(tmp_path / "t.tsv")}
+    rows = {row.tomogram: row for row in read_images(tmp_path / "t.tsv", None)}
     # a run is one specimen, and its denoised copy is a comment
     assert sorted(rows) == ["TS-1", "TS-2"]
     assert rows["TS-2"].voxel_size == 12

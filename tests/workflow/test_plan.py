@@ -1,13 +1,18 @@
 """The plan of a run: files, options and dependencies, without Snakemake."""
 
+import os
 import subprocess
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
 from cryoetgan.config import Config
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation.ablations import ABLATIONS
+from cryoetgan.io.mrc import write_volume
+from cryoetgan.io.star import write_star
 from cryoetgan.workflow.plan import NOTHING, Plan, one_of
 from cryoetgan.workflow.shell_options import format_options, section_options
 from tests.conftest import ROOT
@@ -90,6 +95,29 @@ def test_numbers_of_a_class_reach_its_options(plan):
     made = plan()
     assert made.class_options("class_copies", "copies") == "--class-copies=ball=7"
     assert made.class_options("class_count", "count") == "--class-count=rod=30"
+
+
+@pytest.mark.parametrize("named", ["folder", "table", "deep/table"])
+def test_boxes_that_were_extracted_again_are_seen(plan, tmp_path, named):
+    boxes = [tmp_path / f"boxes/p_{number}.mrc" for number in range(3)]
+    for path in boxes:
+        write_volume(path, np.zeros((8, 8, 8), np.float32), 10.0)
+    star = tmp_path / ("boxes" if named == "folder" else f"{named}.star")
+    if star.suffix:
+        images = [f"{path.relative_to(tmp_path)}" for path in boxes]
+        write_star(star, pd.DataFrame({"rlnImageName": images}))
+    (tmp_path / "sets.tsv").write_text(f"name\tpath\ttilt_low\ttilt_high\ns\t{star}\t-60\t60\n")
+
+    def state():
+        return plan(particles={"table": "sets.tsv"}).set_files("s")
+
+    before = state()
+    assert state() == before
+    os.utime(boxes[1], ns=(2**61, 2**61))
+    later = state()
+    assert later != before
+    boxes[0].write_bytes(boxes[0].read_bytes()[:-4])
+    assert state() not in (before, later)
 
 
 def test_one_generator_learns_from_all_groups_or_each_from_its_own(plan):

@@ -125,6 +125,10 @@ def test_every_key_and_column_is_edited(edits):
     assert {f"set {name}" for name, _ in columns(SubtomogramRow)} <= set(edits)
 
 
+def test_the_files_of_a_set_are_a_parameter_of_its_import(plans):
+    assert "1 files, 0 bytes, newest" in plans["reads"]["particles_import_subtomograms"]
+
+
 def test_poses_are_drawn_one_and_a_half_voxels_off_centre(plans):
     assert f"--max-shift={1.5 * Config().densities.voxel_size}" in plans["reads"]["densities_pose"]
 

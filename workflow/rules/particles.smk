@@ -102,6 +102,8 @@ rule particles_import_subtomograms:
     params:
         recording=lambda wildcards: plan.recording_options(wildcards.tomogram),
         files=lambda wildcards: plan.set_options(wildcards.tomogram),
+        # the boxes of a table are too many for inputs
+        boxes=lambda wildcards: plan.set_files(wildcards.tomogram),
         voxel_size=plan.config.densities.voxel_size,
         code=code("particles"),
     shell:

@@ -85,6 +85,24 @@ def list_boxes(path: Path) -> Listing:
     return Listing(_all_boxes([path]))
 
 
+def describe_files(path: Path) -> str:
+    """Return number, size (bytes) and newest time of a set's files, the boxes of its table included.
+
+    They change if boxes are extracted again, even if their table stays.
+    """
+    given = [p for p in (path.iterdir() if path.is_dir() else [path]) if p.is_file()]
+    files = {p.resolve() for p in given}
+    for table in given:
+        try:
+            if table.suffix.lower() in TABLES[:3] or _is_motive_list(table):
+                files |= {p.resolve() for p in list_boxes(table).table[FILE].unique()}
+        except UserError as error:  # the import says so
+            log.debug("%s", error)
+    states = [file.stat() for file in files if file.is_file()]
+    newest = max((state.st_mtime_ns for state in states), default=0)
+    return f"{len(states)} files, {sum(s.st_size for s in states)} bytes, newest {newest}"
+
+
 def _frame(columns: Mapping[str, Any]) -> "pd.DataFrame":
     import pandas as pd
 
