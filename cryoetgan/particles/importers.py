@@ -27,11 +27,11 @@ from cryoetgan.particles.list_formats import (
     tom_angles,
 )
 from cryoetgan.particles.naming_columns import (
-    CLASS_COLUMNS,
     TOMOGRAM_COLUMNS,
     OtherTomogramError,
     check_run,
     classes_of_numbers,
+    find_class_column,
     find_columns,
     legalise_classes,
     rows_of_tomogram,
@@ -305,7 +305,9 @@ def read_csv_text(path: Path) -> "pd.DataFrame":
     if separator not in heading and len(heading.split()) > 1:
         separator = r"\s+"
     if not heading:
-        raise UserError(f"{path}: is empty; wanted a heading (x,y,z) and one row per particle")
+        raise UserError(
+            f"{path}: is empty; wanted a heading, such as x,y,z, and one row per particle"
+        )
     try:
         table = pd.read_csv(
             io.StringIO("\n".join(body)), sep=separator, dtype=str, keep_default_na=False
@@ -355,12 +357,8 @@ def _read_csv(path: Path, frame: PicksFrame) -> "pd.DataFrame":
             out[COORDINATES] += frame.to_file_voxels(table[list(CSV_SHIFTS)])
     except ValueError as error:
         raise UserError(f"{path}: holds coordinates that are not numbers ({error})") from error
-    for column in find_columns(table, CLASS_COLUMNS):
-        # a column of other numbers in each row counts the particles
-        values = table[column].str.strip()
-        if len(values) < 2 or values.nunique() < len(values) or not values.str.isdecimal().all():
-            out["cryoetganClass"] = values
-            break
+    if column := find_class_column(table):
+        out["cryoetganClass"] = table[column].str.strip()
     if "id" in table and len(table) and table["id"].str.fullmatch(OWN_ID).all():
         out["cryoetganId"] = table["id"]
     return out

@@ -84,6 +84,18 @@ def find_columns(table: "pd.DataFrame", known: Sequence[str]) -> list[str]:
     return [headings[name] for name in dict.fromkeys(wanted) if name in headings]
 
 
+def find_class_column(table: "pd.DataFrame") -> str | None:
+    """Return the column of text that names the class of each row; None if there is none.
+
+    A column with another number in each row counts the particles.
+    """
+    for column in find_columns(table, CLASS_COLUMNS):
+        values = table[column].str.strip()
+        if len(values) < 2 or values.nunique() < len(values) or not values.str.isdecimal().all():
+            return column
+    return None
+
+
 def list_names(names: Sequence[object]) -> str:
     """Return the first tomograms or classes of a list, for a message."""
     found = sorted({plain_name(name) for name in names})

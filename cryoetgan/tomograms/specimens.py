@@ -19,7 +19,8 @@ from cryoetgan.io.raw_mrc import open_raw_volume
 from cryoetgan.tomograms.sources.addresses import is_remote
 
 FILE_SUFFIX = re.compile(
-    r"(\.(mrcs?|rec|map|st|ali|preali|em|hdf|zarr|ome|tomostar|star|nii|tiff?|npy|gz|bz2))+$", re.I
+    r"(\.(mrcs?|rec|map|st|ali|preali|em|hdf|zarr|ome|tomostar|star|nii|tiff?|npy|gz|bz2|xz))+$",
+    re.I,
 )
 """Suffixes of images; a dot elsewhere (`TS.1`) belongs to the name."""
 UNITS = re.compile(
