@@ -27,6 +27,7 @@ from cryoetgan.particles.naming_columns import (
 from cryoetgan.particles.subtomograms.box_files import read_em
 from cryoetgan.physics.geometry import relion_from_rotation
 from cryoetgan.progress import log
+from cryoetgan.tomograms.specimens import tomogram_number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +41,10 @@ MOTIVE_ROWS = 20
 to 13, phi, psi, theta 17 to 19, class 20, counted from 1."""
 STOPGAP_COORDINATES = ["orig_x", "orig_y", "orig_z"]
 CBOX_CORNER = ["CoordinateX", "CoordinateY", "CoordinateZ"]
+COPICK_USER = "cryoetgan"
+"""User of the picks that `export copick` writes."""
+COPICK_DEPTH = 5
+"""Folders from picks to their project: Picks, the run, ExperimentRuns, data, project."""
 NUMBER = "tomo_id"
 """Column of the number of a tomogram."""
 
@@ -232,10 +237,24 @@ def tom_angles(table: "pd.DataFrame") -> Floats:
 
 def is_own_export(path: Path) -> bool:
     """Return whether a list is part of `export plain`: it then refers to the imported tomogram."""
-    record = path.with_name("provenance.json")
+    return _exported_by(path.parent) == "export plain"
+
+
+def is_own_copick(path: Path, user: object) -> bool:
+    """Return whether copick picks refer to the imported tomogram: we exported them, or the project.
+
+    Picks of other programs in such a project were found in the exported volumes.
+    """
+    folders = list(path.absolute().parents)[:COPICK_DEPTH]
+    return user == COPICK_USER or any(_exported_by(f) == "export copick" for f in folders)
+
+
+def _exported_by(folder: Path) -> str | None:
+    """Return the command that made the export in a folder; None if it is not ours."""
+    record = folder / "provenance.json"
     content = read_json(record) if record.is_file() else None
     made = content.get("provenance") if isinstance(content, dict) else None
-    return isinstance(made, dict) and made.get("command") == "export plain"
+    return str(made.get("command")) if isinstance(made, dict) else None
 
 
 def read_numbers(path: Path, what: str) -> Floats:
@@ -259,7 +278,7 @@ def select_numbered(
     """Return the rows of one tomogram, which the list gives by number.
 
     `names` maps numbers to tomograms, if a file beside the list does. Otherwise a number stands for
-    the tomogram that ends in it (3 for TS_03); a single number also for a tomogram without a number.
+    the tomogram that ends in it (3 for TS_03_bin4); a single number also for a tomogram without a number.
     """
     if not len(table):
         return table
@@ -268,16 +287,16 @@ def select_numbered(
         named = table.assign(**{NUMBER: [names.get(n, f"{n}") for n in values]})
         return rows_of_tomogram(named, tomogram, path).drop(columns=NUMBER)
     present = set(values)
-    ending = re.search(r"\d+$", tomogram)
-    if present == {0} or (len(present) == 1 and not ending):
+    number = tomogram_number(tomogram)
+    if present == {0} or (len(present) == 1 and number is None):
         return table
-    if ending and int(ending[0]) in present:
-        mine = np.array(values) == int(ending[0])
+    if number in present:
+        mine = np.array(values) == number
         if not mine.all():
             log.warning(
                 "%s: %d of %d rows have tomogram number %d, taken for %s. If the numbers are places "
                 "in a list, name the tomograms in a table map (lines 'NUMBER FILE', .doc) beside it",
-                path, mine.sum(), len(mine), int(ending[0]), tomogram,
+                path, mine.sum(), len(mine), number, tomogram,
             )  # fmt: skip
         return table[mine].reset_index(drop=True)
     raise OtherTomogramError(
@@ -293,11 +312,11 @@ def _tom(angles: Floats) -> Rotation:
 
 
 def _posed(places: Floats, rotations: Rotation | None, scores: Floats | None) -> "pd.DataFrame":
-    """Return a table of places and angles; no angles if all rotations are the identity."""
+    """Return a table of places, angles and scores."""
     import pandas as pd
 
     table = pd.DataFrame(places, columns=COORDINATES)
-    if rotations is not None and len(table) and (rotations.magnitude() > 1e-6).any():
+    if rotations is not None and len(table):
         table[ANGLES] = relion_from_rotation(rotations)
     if scores is not None and np.isfinite(scores).all() and np.any(scores):
         table["cryoetganScore"] = scores

@@ -24,10 +24,10 @@ from cryoetgan.particles.list_formats import (
     motive_rows,
 )
 from cryoetgan.particles.naming_columns import (
-    TOMOGRAM_COLUMNS,
     classes_of_numbers,
-    find_class_column,
+    find_classes,
     find_columns,
+    tomogram_columns,
 )
 from cryoetgan.particles.subtomograms.box_files import RELION_2D, is_box_file, open_box_file
 from cryoetgan.physics.coordinates import BOX_ANGLES, VOXEL_ORIGINS
@@ -191,11 +191,16 @@ def _check_box_frame(rows: "pd.DataFrame", path: Path) -> None:
         )
 
 
+def _tomogram_column(rows: "pd.DataFrame") -> str:
+    """Return the column that names the tomograms of the boxes, not their files; empty without one."""
+    files = find_columns(rows, FILE_COLUMNS)
+    return next((name for name in tomogram_columns(rows) if name not in files), "")
+
+
 def _tomograms(rows: "pd.DataFrame") -> list[str]:
     """Return the tomogram of each row, without folder and suffix; empty if no column names it."""
-    names = find_columns(rows, TOMOGRAM_COLUMNS)
-    names = [name for name in names if name not in find_columns(rows, FILE_COLUMNS)]
-    return [plain_name(value) for value in rows[names[0]]] if names else [""] * len(rows)
+    name = _tomogram_column(rows)
+    return [plain_name(value) for value in rows[name]] if name else [""] * len(rows)
 
 
 def _one_value(rows: "pd.DataFrame", columns: tuple[str, ...], path: Path) -> float | None:
@@ -259,8 +264,7 @@ def _list_csv(path: Path) -> Listing:
     found = [_find_image(name.strip(), folders, path) for name in rows[files[0]]]
     table = _frame(dict(zip((FILE, NUMBER), zip(*found, strict=True), strict=True)))
     table[TOMOGRAM] = _tomograms(rows)
-    if name := find_class_column(rows):
-        table["cryoetganClass"] = rows[name].str.strip()
+    table = table.assign(**find_classes(rows, _tomogram_column(rows)))
     angles = next((c for known in CSV_ANGLES if len(c := find_columns(rows, known)) == 3), None)
     if angles:
         try:
