@@ -120,7 +120,7 @@ def find_classes(table: "pd.DataFrame", tomogram: str) -> dict[str, Any]:
     """Return the column of classes of a whole table of text; empty if no column names classes.
 
     A column of other numbers in each row of a tomogram counts the particles. Numbers that all are
-    equal are no classes.
+    equal do not name classes.
     """
     naming, _ = find_tomogram(table, tomogram)
     for column in find_columns(table, CLASS_COLUMNS):
