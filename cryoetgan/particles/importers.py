@@ -320,7 +320,7 @@ def _read_copick(path: Path, frame: PicksFrame) -> "pd.DataFrame":
         table[COORDINATES] /= frame.transform.voxel_size
         return table
     # the exported volume is the imported tomogram
-    table[COORDINATES] /= frame.transform.voxel_size * frame.transform.step
+    table[COORDINATES] /= frame.transform.tomogram_voxel_size
     places = table[COORDINATES].to_numpy(float)
     return table.assign(cryoetganId=[particle_id(frame.tomogram, *place) for place in places])
 

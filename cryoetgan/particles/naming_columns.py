@@ -119,8 +119,8 @@ def find_tomogram(table: "pd.DataFrame", tomogram: str) -> tuple[str, set[object
 def find_classes(table: "pd.DataFrame", naming: str) -> dict[str, Any]:
     """Return the column of classes of a whole table of text; empty if no column names classes.
 
-    `naming` is the column that names tomograms, or empty. A column of other numbers in each row of a tomogram counts the particles. Numbers that all are
-    equal are no classes.
+    `naming` is the column that names tomograms, or empty. A column of other numbers in each row of a
+    tomogram counts the particles. Numbers that all are equal do not name classes.
     """
     for column in find_columns(table, CLASS_COLUMNS):
         values = table[column].str.strip()

@@ -59,6 +59,13 @@ class ImportTransform:
     tilt_axis: str = "y"
     beam_axis: str = "z"
     """Axes of the file that became y and z."""
+    stated_voxel_size: float | None = None
+    """Voxel size in the tomogram's header, angstrom; `step` is 1 if it differs by less than 1 %."""
+
+    @property
+    def tomogram_voxel_size(self) -> float:
+        """Voxel size of the tomogram, angstrom."""
+        return self.stated_voxel_size or self.voxel_size * self.step
 
     @property
     def matrix(self) -> Floats:
@@ -110,7 +117,7 @@ def read_import_transform(tomogram: Path, volume: Volume) -> ImportTransform:
         step = 1.0 if abs(step - 1) < VOXEL_SIZE_TOLERANCE else step
         axes = was["tilt_axis"], was["beam_axis"]
         shape = tuple(was["input_shape"][::-1])
-        return ImportTransform(shape, was["input_voxel_size"], step, *axes)
+        return ImportTransform(shape, was["input_voxel_size"], step, *axes, volume.voxel_size)
     except (KeyError, TypeError) as error:
         raise UserError(
             f"{record}: has unexpected content ({error!r}); import {tomogram} again"
