@@ -433,7 +433,7 @@ def _read_list(path: Path, frame: PicksFrame) -> "pd.DataFrame":
 
     kind = path.suffix.lower()
     if kind == ".cmm":
-        return read_markers(path, frame.transform.voxel_size)
+        return read_markers(path, frame.transform.voxel_size, frame.transform.file_origin)
     if kind == ".coords":
         table = pd.DataFrame(read_coordinates(path), columns=COORDINATES)
     elif kind == ".cbox":

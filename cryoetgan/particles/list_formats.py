@@ -5,7 +5,7 @@ STAR files. Rows of other tomograms are excluded.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -179,17 +179,25 @@ def read_deepfinder(path: Path, tomogram: str) -> "pd.DataFrame":
     return select_numbered(table, indices, names, tomogram, path)
 
 
-def read_markers(path: Path, voxel_size: float) -> "pd.DataFrame":
-    """Read markers of ChimeraX (.cmm), in angstrom; several sets are classes by name."""
+def read_markers(
+    path: Path, voxel_size: float, origin: Sequence[float] = (0.0, 0.0, 0.0)
+) -> "pd.DataFrame":
+    """Read markers of ChimeraX (.cmm), in angstrom; several sets are classes by name.
+
+    ChimeraX adds the origin (x, y, z) in the header of the tomogram's file, which is subtracted.
+    """
     import pandas as pd
 
+    if any(origin):
+        x, y, z = origin
+        log.info("%s: the origin of the tomogram's file is subtracted: %g, %g, %g A", path, x, y, z)
     root = _read_xml(path)
     sets = [root] if root.tag == "marker_set" else list(root.iter("marker_set"))
     parts = []
     for number, group in enumerate(sets, start=1):
         markers = list(group.iter("marker"))
         if markers:
-            places = _attributes(markers, ("x", "y", "z"), path) / voxel_size
+            places = (_attributes(markers, ("x", "y", "z"), path) - origin) / voxel_size
             parts.append((group.get("name") or f"set_{number}", places))
     if not parts:
         raise UserError(f"{path}: holds no marker; save markers of ChimeraX as .cmm")

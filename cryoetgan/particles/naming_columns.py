@@ -91,7 +91,7 @@ def list_names(names: Sequence[object]) -> str:
 
 
 def tomogram_columns(table: "pd.DataFrame") -> list[str]:
-    """Return the columns that may name tomograms, without those of decimal numbers (a density)."""
+    """Return the columns that may name tomograms; not columns of decimal numbers (a density)."""
     found = {name: table[name].astype(str) for name in find_columns(table, TOMOGRAM_COLUMNS)}
     return [
         name

@@ -2,6 +2,7 @@
 
 import json
 
+import mrcfile
 import numpy as np
 import pandas as pd
 import pytest
@@ -319,6 +320,35 @@ def test_a_file_without_angles_leaves_those_of_the_others(cryoetgan, tmp_path):
     cryoetgan("particles", "import", "o.star", "--tomogram", "t1.mrc", "-o", "again.star")
     again = read_star(tmp_path / "again.star").particles
     assert np.isnan(again[ANGLES].to_numpy(float)).any(axis=1).tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize("imported", [True, False])
+@pytest.mark.parametrize(
+    ("origin", "start", "shift"),
+    [
+        ((100, -50, 30), (5, 5, 5), (100, -50, 30)),
+        ((0, 0, 0), (2, -3, 4), (20, -30, 40)),
+        ((float("nan"), 1, 1), (0, 0, 0), (0, 0, 0)),
+        ((1e30, 0, 0), (9999999, 0, 0), (0, 0, 0)),
+    ],
+)
+def test_markers_lie_where_chimerax_shows_them(
+    cryoetgan, tmp_path, rng, origin, start, shift, imported
+):
+    write_volume(tmp_path / "in.mrc", rng.standard_normal((40, 44, 48)), 10.0)
+    with mrcfile.open(tmp_path / "in.mrc", "r+") as file:
+        file.header.origin = origin
+        file.nstart = start
+    if imported:
+        cryoetgan("tomograms", "import", "in.mrc", "-o", "t1.mrc")
+    else:
+        (tmp_path / "in.mrc").rename(tmp_path / "t1.mrc")
+    x, y, z = np.array([120, 200, 300]) + shift
+    text = f'<marker_set name="a"><marker id="1" x="{x}" y="{y}" z="{z}"/></marker_set>'
+    (tmp_path / "p.cmm").write_text(text)
+    cryoetgan("particles", "import", "p.cmm", "--tomogram", "t1.mrc", "-o", "o.star")
+    made = read_star(tmp_path / "o.star").particles
+    assert np.allclose(made[COORDINATES].to_numpy(float), [[12, 20, 30]], atol=1e-4)
 
 
 def test_dropped_classes_are_counted_and_other_spellings_are_not_dropped(cryoetgan, tmp_path):
