@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import check_not_overwritten, read_record, sidecar
+from cryoetgan.io.files import INSTANCES, LABELS, check_not_overwritten, read_record, sidecar
 from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.io.mrc import Volume, open_volume, read_volume
 from cryoetgan.io.star import COORDINATES, class_name, particle_id, read_star, write_star
@@ -20,8 +20,6 @@ from cryoetgan.progress import log
 LABEL_TYPES = (np.int8, np.uint8, np.int16, np.uint16, np.float32, np.float16)
 CROWDER = "crowder"
 """Beginning of the labels of unnamed density."""
-LABELS, INSTANCES = "_labels", "_instances"
-"""Endings of the stems of the volumes beside a scene or tomogram."""
 
 
 def beside(tomogram: Path, ending: str) -> Path:

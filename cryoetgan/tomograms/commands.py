@@ -161,8 +161,9 @@ def simulate(
     misalignment, and reconstructed. Protein bright, mean 0, standard deviation 1. Coordinates are
     0-based voxels, angles degrees (RELION's). The names of the labels are in `T.mrc.json`.
     """
+    from cryoetgan.io.files import LABELS
     from cryoetgan.io.mrc import PROTEIN_BRIGHT, write_volume
-    from cryoetgan.io.scene import LABELS, check_outputs, open_scene, write_truth
+    from cryoetgan.io.scene import check_outputs, open_scene, write_truth
     from cryoetgan.tomograms.simulation import contents as packed
     from cryoetgan.tomograms.simulation.simulate_tomogram import (
         check_memory,
@@ -230,7 +231,8 @@ def scene(
     are 0-based voxels, angles degrees (RELION's). The names of the labels are in
     `SCENE.mrc.json`. Memory does not grow with the shape.
     """
-    from cryoetgan.io.scene import INSTANCES, LABELS, beside
+    from cryoetgan.io.files import INSTANCES, LABELS
+    from cryoetgan.io.scene import beside
     from cryoetgan.tomograms.simulation import contents as files
 
     objects = files.read_contents(maps, contents, vesicles_and_gold, cell)
@@ -270,7 +272,8 @@ def import_scene(
     become particles. With --template the density gets the units of your maps. Coordinates are
     0-based voxels, angles degrees (RELION's), empty if the simulator does not give them.
     """
-    from cryoetgan.io.scene import INSTANCES, LABELS, beside
+    from cryoetgan.io.files import INSTANCES, LABELS
+    from cryoetgan.io.scene import beside
     from cryoetgan.io.star import paths_by_class
     from cryoetgan.tomograms.importing.scene import write_foreign_scene
     from cryoetgan.tomograms.sources.foreign_scene import find_scene, parse_labels

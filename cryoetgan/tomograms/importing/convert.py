@@ -92,6 +92,7 @@ def convert_tomogram(
         return {
             "input_voxel_size": size,
             "input_shape": list(data.shape[::-1]),
+            "input_origin": list(found.origin),
             "input_mean": scale.mean,
             "input_sd": scale.sd,
             "voxel_size": wanted,

@@ -13,9 +13,10 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError, format_shape
+from cryoetgan.io.files import INSTANCES, LABELS
 from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.io.mrc import open_volume, read_map, read_volume
-from cryoetgan.io.scene import INSTANCES, LABELS, beside
+from cryoetgan.io.scene import beside
 from cryoetgan.io.star import ANGLES, COORDINATES, class_name, particle_id, write_star
 from cryoetgan.physics.acquisition import optics_row
 from cryoetgan.physics.geometry import clip_box, rotate_volume, rotation_from_relion

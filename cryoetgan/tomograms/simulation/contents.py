@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from cryoetgan.command import parse_counts
 from cryoetgan.errors import UserError, format_shape
-from cryoetgan.io.files import check_disk_space
+from cryoetgan.io.files import INSTANCES, LABELS, check_disk_space
 from cryoetgan.io.memmap import scratch_array
 from cryoetgan.io.mrc import check_same_voxel_size, open_volume, read_map, write_volume
-from cryoetgan.io.scene import CROWDER, INSTANCES, LABELS, beside
+from cryoetgan.io.scene import CROWDER, beside
 from cryoetgan.io.star import ANGLES, COORDINATES, class_name, paths_by_class, write_star
 from cryoetgan.physics.acquisition import Acquisition, optics_row
 from cryoetgan.tomograms.options import CellContents, SceneOptions, VesiclesAndGold
