@@ -57,7 +57,7 @@ class Membrane:
     """`(N, 3)` unit vectors; outwards for closed shapes."""
 
     def within(self, scene: Scene) -> "Membrane":
-        """Return what is left of the membrane in a scene that was cut off (`limit_thickness`)."""
+        """Return the rest of the membrane in a scene that was cut off (`limit_thickness`)."""
         x, y, z = np.rint(self.points).astype(int).T
         left = scene.instances[z, y, x] == self.number
         area = self.area * float(left.mean())
