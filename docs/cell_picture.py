@@ -10,8 +10,9 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from cryoetgan.io.files import LABELS
 from cryoetgan.io.mrc import read_volume
-from cryoetgan.io.scene import LABELS, beside
+from cryoetgan.io.scene import beside
 
 THICK = 5
 """Sections that are averaged."""

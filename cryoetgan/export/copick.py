@@ -13,9 +13,10 @@ from cryoetgan.export.folder import write_csv, write_readme
 from cryoetgan.export.runs import Run, holds_angles, known_rotations, renumber_labels
 from cryoetgan.io.files import write_text
 from cryoetgan.io.star import ANGLES, COORDINATES
+from cryoetgan.particles.list_formats import COPICK_USER
 from cryoetgan.progress import log
 
-USER, SESSION, TOMOGRAM_TYPE, MULTILABEL = "cryoetgan", "1", "wbp", "labels"
+SESSION, TOMOGRAM_TYPE, MULTILABEL = "1", "wbp", "labels"
 TOPCUP_DEFAULTS = {"score_threshold": 0.15, "class_loss_weight": 256}
 """Settings of a class that TopCUP reads from copick's configuration, as in its example."""
 LISTED_RUNS = 20
@@ -151,7 +152,7 @@ def export_copick(
             final, ", ".join(unknown),
         )  # fmt: skip
     described = contrast or "as in your own files (dark by default)"
-    fixed = {"kind": TOMOGRAM_TYPE, "user": USER, "session": SESSION}
+    fixed = {"kind": TOMOGRAM_TYPE, "user": COPICK_USER, "session": SESSION}
     known = {"names": objects.readme_table(), "size": f"{min(sizes):g}", **_list_splits(splits)}
     write_readme(folder, "copick", contrast=described, **known, **fixed)
     return count
@@ -170,7 +171,7 @@ def _write_picks(opened: Any, run: Run, names: Mapping[str, str]) -> None:
                 "are written without orientations",
                 run.name, rows[ANGLES].isna().any(axis=1).sum(), len(rows), name,
             )  # fmt: skip
-        picks = opened.new_picks(names[str(name)], SESSION, user_id=USER)
+        picks = opened.new_picks(names[str(name)], SESSION, user_id=COPICK_USER)
         picks.meta.trust_orientation = rotations is not None
         picks.from_numpy(rows[COORDINATES].to_numpy(float) * run.voxel_size, matrices)
         picks.store()
@@ -186,10 +187,10 @@ def _write_segmentations(opened: Any, run: Run, size: float, objects: PickableOb
     numbers = {old: objects.numbers[name] for old, name in run.label_names.items()}
     labels = renumber_labels(run.labels, numbers)
     names = copick_names(objects.numbers)
-    segmentation = opened.new_segmentation(size, MULTILABEL, SESSION, True, user_id=USER)
+    segmentation = opened.new_segmentation(size, MULTILABEL, SESSION, True, user_id=COPICK_USER)
     segmentation.from_numpy(labels)
     for name in sorted(set(run.label_names.values()) - objects.picked):
-        mask = opened.new_segmentation(size, names[name], SESSION, False, user_id=USER)
+        mask = opened.new_segmentation(size, names[name], SESSION, False, user_id=COPICK_USER)
         mask.from_numpy((labels == objects.numbers[name]).astype(np.uint8))
 
 

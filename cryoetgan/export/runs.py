@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError
 from cryoetgan.export.contrast import contrast_factor, exported_particles
-from cryoetgan.io.files import read_record, sidecar
+from cryoetgan.io.files import LABELS, read_record, sidecar
 from cryoetgan.io.mrc import read_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, class_name, read_star
 from cryoetgan.io.volume_set import read_volume_set
@@ -71,7 +71,7 @@ def tomogram_runs(
     columns = ["rlnTomoName", "cryoetganClass", *COORDINATES]
     tables = [compose_poses(read_star(path, columns).particles, path) for path in particles]
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
-    labelled = {path.stem.removesuffix("_labels"): path for path in labels}
+    labelled = {path.stem.removesuffix(LABELS): path for path in labels}
     names = [class_name(path) for path in tomograms]
     for name, path in labelled.items():
         if name not in names:
@@ -88,8 +88,8 @@ def tomogram_runs(
         )
         if set(ANGLES) <= set(rows):
             for _, part in rows.groupby("cryoetganClass"):
-                known = known_angles(part) if holds_angles(part) else np.nan
-                rows.loc[part.index, ANGLES] = known
+                angles = known_angles(part) if holds_angles(part) else np.nan
+                rows.loc[part.index, ANGLES] = angles
         label, label_names = None, dict[int, str]()
         if name in labelled:
             label, label_names = _read_labels(labelled[name], volume.data.shape, path)

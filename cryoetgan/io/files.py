@@ -17,8 +17,8 @@ from cryoetgan import __version__
 from cryoetgan.errors import UserError, shown
 
 COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz")
-COMPANIONS = ("_labels", "_instances", "_mask")
-"""Endings of the stems of volumes that belong to a tomogram."""
+LABELS, INSTANCES, MASK = COMPANIONS = ("_labels", "_instances", "_mask")
+"""Endings of the stems of volumes that belong to a scene or tomogram."""
 
 MAX_YAML_VALUES = 100_000
 """Values in a YAML file; an anchor's values count at each use."""
@@ -202,6 +202,23 @@ def check_exists(path: Path, what: str = "file") -> Path:
     return path
 
 
+def relative_names(paths: Sequence[Path]) -> list[str]:
+    """Return the paths relative to the folder that holds all of them, with `/`.
+
+    They stay the same if that folder is moved or renamed.
+
+    Examples
+    --------
+    >>> relative_names([Path("x/TS_1/1.mrc"), Path("x/TS_2/1.mrc")])
+    ['TS_1/1.mrc', 'TS_2/1.mrc']
+    """
+    full = [Path(os.path.abspath(path)) for path in paths]
+    if not full:
+        return []
+    top = os.path.commonpath({path.parent for path in full})
+    return [path.relative_to(top).as_posix() for path in full]
+
+
 def strip_compression(name: str) -> str:
     """Return a file name without the suffix of its compression.
 
@@ -274,17 +291,28 @@ def provenance(
     """Return the provenance of a result: command, version, seed, parameters, hashes of inputs.
 
     It holds no time stamps and no absolute paths, so that equal runs give equal bytes. If an
-    input is a volume set, its stack is an input too.
+    input is a volume set, its stack is an input too. Inputs are named by their files' names, and by
+    the folders in which they differ if files of several folders have one name.
     """
     stacks = [Path(path).with_suffix(".mrcs") for path in inputs if Path(path).suffix == ".star"]
-    inputs = [*inputs, *stacks]
+    inputs = [Path(path) for path in (*inputs, *stacks) if Path(path).is_file()]
     return {
         "command": command,
         "version": __version__,
         "seed": seed,
         "parameters": {key: _to_json(value) for key, value in (parameters or {}).items()},
-        "inputs": {Path(path).name: sha256(path) for path in inputs if Path(path).is_file()},
+        "inputs": dict(zip(_input_names(inputs), map(sha256, inputs), strict=True)),
     }
+
+
+def _input_names(paths: Sequence[Path]) -> list[str]:
+    """Return the file's name of each path; of files with one name, `relative_names`."""
+    folders: dict[str, set[Path]] = {}
+    for path in paths:
+        folders.setdefault(path.name, set()).add(Path(os.path.abspath(path)))
+    shared = [path for path in paths if len(folders[path.name]) > 1]
+    longer = dict(zip(shared, relative_names(shared), strict=True))
+    return [longer.get(path, path.name) for path in paths]
 
 
 def _to_json(value: Any) -> Any:

@@ -1,7 +1,11 @@
 """Bound the memory that memory-mapped arrays take."""
 
+import math
 import mmap
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +13,19 @@ from numpy.typing import NDArray
 
 RELEASE_EVERY_BYTES = 1 << 26
 """Bytes read or written between two releases of pages: a bound that costs no time."""
+
+
+def scratch_array(folder: Path | None, kind: type, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return zeros in a file without a name in `folder`; its disk space is taken at once.
+
+    None is the folder of temporary files.
+
+    Raises `OSError` if there is too little, where a page that finds no space kills the process.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, math.prod(shape) * np.dtype(kind).itemsize)
+        return np.memmap(file, kind, "w+", shape=shape)
 
 
 def release_pages(array: NDArray[np.generic]) -> None:

@@ -62,7 +62,8 @@ def read_mask(path: Path, volume: Volume, tomogram: Path) -> NDArray[Any]:
 
     Voxels that are not zero are excluded; `tomograms import --mask` writes it as `T_mask.mrc`.
     """
-    mask = read_volume(path)
+    known = read_header(path).voxel_size > 0
+    mask = read_volume(path, None if known else volume.voxel_size)
     if mask.data.shape != volume.data.shape:
         got, want = format_shape(mask.data.shape), format_shape(volume.data.shape)
         raise UserError(

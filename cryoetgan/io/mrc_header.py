@@ -35,6 +35,8 @@ COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 """First bytes of a compressed file, and the function that opens it."""
 DAMAGED = (OSError, EOFError, lzma.LZMAError)
 """Errors of damaged compressed data; zlib's own error is `zlib.error`."""
+FAR = 10
+"""Lengths of a volume beyond which a header's start of the grid was never set."""
 THIN_A = 400.0
 """Thickness below which sections are hardly a tomogram, angstrom."""
 WIDE = 8
@@ -59,6 +61,8 @@ class Header:
     """True if the header says so: space group 0, and one section in each volume."""
     grey_range: tuple[float, float]
     """Lowest and highest value as stated."""
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Place of the first voxel as ChimeraX shows the file, x, y, z in angstrom."""
 
     @property
     def voxel_size(self) -> float:
@@ -154,7 +158,31 @@ def parse_header(head: bytes, name: object) -> Header:
         axes=axes,
         is_image_stack=bool(words[22] == IMAGE_STACK and grid[2] == 1 and shape[0] > 1),
         grey_range=(float(reals[19]), float(reals[20])),
+        origin=_origin(head, words, reals, sizes),
     )
+
+
+def _origin(
+    head: bytes, words: NDArray[Any], reals: NDArray[Any], sizes: tuple[float, ...]
+) -> tuple[float, float, float]:
+    """Return the place of the first voxel, x, y, z in angstrom: ORIGIN, else NSTART.
+
+    Values that no grid has were never set and count as 0. Words of ORIGIN are part of the header
+    since MRC 2000 (`MAP` in word 53).
+    """
+    stored = tuple(int(n) for n in words[6:3:-1])  # sections, rows, columns
+    axes, shape = _axes(words), words[2::-1]
+    start = [stored[axes.index(axis)] for axis in (1, 2, 3)]
+    if max(map(abs, start)) > FAR * max(int(n) for n in (*shape, *words[7:10])):
+        start = [0, 0, 0]
+    size = sizes[0] if math.isfinite(sizes[0]) else 0.0
+    stated = [float(value) for value in reals[49:52]] if head[208:211] == b"MAP" else [0.0] * 3
+    is_set = all(map(math.isfinite, stated)) and any(stated) and size > 0
+    if is_set and all(value + size != value for value in np.array(stated, np.float32)):
+        x, y, z = stated
+    else:
+        x, y, z = (size * n for n in start)
+    return x, y, z
 
 
 def _read_words(head: bytes, name: object) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -45,6 +45,8 @@ class RawVolume:
     """True if a header label states that this package made protein bright."""
     stack_signs: tuple[str, ...] = ()
     """Signs of a tilt series or image stack (`image_stack_signs`)."""
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """As in `Header`."""
 
 
 @contextlib.contextmanager
@@ -61,7 +63,7 @@ def open_raw_volume(
     if data.ndim != 3:
         raise UserError(f"{name}: is a stack of volumes; wanted a single volume")
     signs = tuple(image_stack_signs(header, Path(path)))
-    yield RawVolume(data, header.voxel_size, header.is_bright, signs)
+    yield RawVolume(data, header.voxel_size, header.is_bright, signs, header.origin)
 
 
 def map_mrc(

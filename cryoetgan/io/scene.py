@@ -10,17 +10,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import check_not_overwritten, read_record, sidecar
+from cryoetgan.io.files import INSTANCES, LABELS, check_not_overwritten, read_record, sidecar
 from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.io.mrc import Volume, open_volume, read_volume
 from cryoetgan.io.star import COORDINATES, class_name, particle_id, read_star, write_star
 from cryoetgan.physics.acquisition import Acquisition
+from cryoetgan.progress import log
 
-LABEL_TYPES = (np.int8, np.int16, np.uint16, np.float32, np.float16)
+LABEL_TYPES = (np.int8, np.uint8, np.int16, np.uint16, np.float32, np.float16)
 CROWDER = "crowder"
 """Beginning of the labels of unnamed density."""
-LABELS, INSTANCES = "_labels", "_instances"
-"""Endings of the stems of the volumes beside a scene or tomogram."""
 
 
 def beside(tomogram: Path, ending: str) -> Path:
@@ -88,7 +87,7 @@ def _read_labels(file: Path, path: Path, volume: Volume) -> NDArray[np.generic]:
             f"{file}: has {data.shape} voxels (zyx), but {path} {volume.data.shape}; "
             "labels and scene must cover each other"
         )
-    if data.dtype not in LABEL_TYPES:
+    if data.dtype.newbyteorder("=") not in LABEL_TYPES:
         raise UserError(f"{file}: holds {data.dtype}; MRC labels are integers or float16/32")
     return data
 
@@ -102,6 +101,16 @@ def check_outputs(scene: SceneFiles, output: Path) -> None:
             check_not_overwritten(path, target)
 
 
+def _remove_stale(output: Path, scene: SceneFiles) -> None:
+    """Remove labels and truth beside an earlier tomogram of this name that this scene lacks."""
+    stale = [beside(output, ending) for ending in (LABELS, INSTANCES) if ending not in scene.labels]
+    stale += [] if scene.particles is not None else [output.with_suffix(".star")]
+    every = [part for path in stale for part in (path, sidecar(path))]
+    for path in filter(Path.exists, every):
+        log.info("%s: removed, it belongs to an earlier tomogram of this name", path)
+        path.unlink()
+
+
 def write_truth(
     output: Path, scene: SceneFiles, acquisition: Acquisition, source: str
 ) -> tuple[list[Path], dict[str, Any]]:
@@ -111,10 +120,13 @@ def write_truth(
     get a record, and the entries of the record: acquisition, names of the labels.
     """
     voxel_size, outputs = scene.volume.voxel_size, []
+    _remove_stale(output, scene)
     about: dict[str, Any] = {"acquisition": acquisition.to_json()}
     for ending, (_, labels) in scene.labels.items():
         outputs.append(beside(output, ending))
-        with open_volume(outputs[-1], labels.shape, voxel_size, labels.dtype) as out:
+        # MRC has no unsigned bytes
+        kind = np.dtype(np.int16) if labels.dtype == np.uint8 else labels.dtype.newbyteorder("=")
+        with open_volume(outputs[-1], labels.shape, voxel_size, kind) as out:
             for plane, given in zip(iterate_sections(out), iterate_sections(labels), strict=True):
                 plane[:] = given
     if names := scene.label_names():

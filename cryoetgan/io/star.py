@@ -45,7 +45,6 @@ TEXT = [
     "cryoetganFile",
     "cryoetganGivenClass",
     "cryoetganPhases",
-    "rlnMicrographName",
 ]
 """Columns that are read as text, even if a value resembles a number (a class named 1e5)."""
 NUMBERS = (
@@ -161,6 +160,19 @@ def particle_id(tomogram: str, x: float, y: float, z: float) -> str:
     """
     key = f"{tomogram}:{x:.1f}:{y:.1f}:{z:.1f}"
     return "p" + hashlib.sha256(key.encode()).hexdigest()[:12]
+
+
+def check_ids(table: "pd.DataFrame", path: Path) -> None:
+    """Raise `UserError` if two boxes have one cryoetganId: a decision would count for both."""
+    if "cryoetganId" not in table:
+        return
+    repeated = table["cryoetganId"].duplicated()
+    if repeated.any():
+        name = table["cryoetganId"][repeated].iloc[0]
+        raise UserError(
+            f"{path}: {int(repeated.sum())} boxes have the cryoetganId of another, such as {name}; "
+            "keep one row of each, or import the boxes again (particles import-subtomograms)"
+        )
 
 
 def item_names(classes: Iterable[str]) -> list[str]:

@@ -163,7 +163,8 @@ class VolumeSetWriter:
     """One row per group; rlnImagePixelSize, rlnImageSize, rlnImageDimensionality are added."""
     release_every: int = RELEASE_EVERY_BYTES
     """Bytes written between two releases of the stack's pages."""
-    rows: list[dict[str, Any]] = field(default_factory=list, init=False)
+    rows: dict[int, dict[str, Any]] = field(default_factory=dict, init=False)
+    """By number, from 0."""
 
     def __post_init__(self) -> None:
         self.star = Path(self.star)
@@ -184,18 +185,19 @@ class VolumeSetWriter:
         )
         return self
 
-    def add(self, volume: Floats, row: Mapping[str, Any]) -> None:
-        """Append one volume `(z, y, x)` and its row; rlnImageName is added.
+    def add(self, volume: Floats, row: Mapping[str, Any], number: int | None = None) -> None:
+        """Add one volume `(z, y, x)` and its row, at the end or at a place from 0.
 
+        rlnImageName is added.
         Raises `UserError` if a voxel is not finite, which means that an input is broken.
         """
+        number = len(self.rows) if number is None else number
         if not np.isfinite(volume).all():
             raise UserError(
-                f"{self.star}: volume {len(self.rows) + 1} would hold voxels that are not finite; "
+                f"{self.star}: volume {number + 1} would hold voxels that are not finite; "
                 "check the inputs with 'cryoetgan validate'"
             )
-        self.data[len(self.rows)] = volume
-        self.rows.append(dict(row))
+        self.data[number], self.rows[number] = volume, dict(row)
         if len(self.rows) % max(1, self.release_every // self.data[0].nbytes) == 0:
             release_pages(self.data)
 
@@ -212,7 +214,7 @@ class VolumeSetWriter:
     def _write_table(self) -> None:
         import pandas as pd
 
-        table = pd.DataFrame(self.rows)
+        table = pd.DataFrame([self.rows[number] for number in range(self.count)])
         name = stack_path(self.star).name
         images = [f"{index:06d}@{name}" for index in range(1, self.count + 1)]
         table = table.drop(columns="rlnImageName", errors="ignore")

@@ -476,7 +476,7 @@ def average(
     class_name(output)
     opened = read_volume_set(particles)
     rows = posed.rows_of_class(opened, class_)
-    has_poses = set(ANGLES) <= set(opened.table)
+    has_poses = posed.has_angles(opened, rows)
     if iterations == 0 and not has_poses:
         raise UserError(
             f"{particles}: has no angles. Give --iterations (for example 5) to find them, and a "

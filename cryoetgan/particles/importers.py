@@ -16,6 +16,7 @@ from cryoetgan.io.files import check_exists, read_json, read_text
 from cryoetgan.io.star import ANGLES, COORDINATES, ORIGINS, particle_id, read_star
 from cryoetgan.particles.list_formats import (
     STOPGAP_COORDINATES,
+    is_own_copick,
     is_own_export,
     read_cbox,
     read_coordinates,
@@ -27,14 +28,15 @@ from cryoetgan.particles.list_formats import (
     tom_angles,
 )
 from cryoetgan.particles.naming_columns import (
-    CLASS_COLUMNS,
-    TOMOGRAM_COLUMNS,
     OtherTomogramError,
     check_run,
     classes_of_numbers,
+    find_classes,
     find_columns,
+    find_tomogram,
     legalise_classes,
     rows_of_tomogram,
+    tomogram_columns,
 )
 from cryoetgan.physics.coordinates import VOXEL_ORIGINS, ImportTransform, compose_poses
 from cryoetgan.physics.geometry import relion_from_rotation, rotation_from_relion
@@ -65,6 +67,8 @@ RELION4_PIXEL_SIZE = "rlnTomoTiltSeriesPixelSize"
 """Angstrom; the unit of coordinates."""
 MIN_INSIDE = 0.5
 """Fraction of the particles inside the tomogram below which the coordinates have another unit."""
+SAME_ROTATION = 1e-6
+"""Angle below which a rotation is the identity, radians."""
 MIN_PARTICLES, CORNER = 20, 0.5
 """The unit may be too large if this number of particles fills less than this part of each axis."""
 
@@ -159,11 +163,11 @@ def names_tomograms(path: Path) -> bool:
 
 def _names_tomograms(path: Path) -> bool:
     kind = path.suffix.lower()
-    columns = (*TOMOGRAM_COLUMNS, "tomo_num")  # of STOPGAP
     if kind == ".star":
-        return bool(find_columns(read_star(path, any_names=True).particles, columns))
+        table = read_star(path, any_names=True).particles
+        return bool(tomogram_columns(table) or find_columns(table, ["tomo_num"]))  # of STOPGAP
     if kind in (".csv", ".tsv"):
-        return bool(find_columns(read_csv_text(path), columns))
+        return bool(tomogram_columns(read_csv_text(path)))
     if kind == ".json":
         content = read_json(path)
         return isinstance(content, dict) and bool(content.get("run_name"))
@@ -209,13 +213,36 @@ def _read_files(path: Path, frame: PicksFrame) -> "pd.DataFrame":
             table = table.assign(
                 cryoetganId=[particle_id(frame.tomogram, *place) for place in places]
             )
+        table = drop_identity(table)
         name = file.stem if path.is_dir() else "particle"
         tables.append(legalise_classes(_to_our_columns(table, name, frame), file))
     if elsewhere is not None and not tables:
         raise elsewhere
     # an empty file has no angles, for example, and takes none from the others
     filled = [table for table in tables if len(table)]
+    posed = [set(ANGLES) <= set(table) for table in filled]
+    if any(posed) and not all(posed):
+        count = sum(len(table) for table, known in zip(filled, posed, strict=True) if not known)
+        log.warning(
+            "%s: %d of %d particles have no angles (%d of %d files)",
+            path, count, sum(map(len, filled)), posed.count(False), len(filled),
+        )  # fmt: skip
+        filled = [
+            table if known else table.assign(**dict.fromkeys(ANGLES, np.nan))
+            for table, known in zip(filled, posed, strict=True)
+        ]
     return pd.concat(filled or tables, ignore_index=True, join="inner")
+
+
+def drop_identity(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Return a table without angles if all rotations are the identity: no orientation is known."""
+    if not set(ANGLES) <= set(table) or not len(table):
+        return table
+    angles = table[ANGLES].to_numpy(float)
+    angles = angles[np.isfinite(angles).all(axis=1)]
+    if (rotation_from_relion(angles).magnitude() > SAME_ROTATION).any():
+        return table
+    return table.drop(columns=ANGLES)
 
 
 def _to_our_columns(table: "pd.DataFrame", class_name: str, frame: PicksFrame) -> "pd.DataFrame":
@@ -228,8 +255,10 @@ def _to_our_columns(table: "pd.DataFrame", class_name: str, frame: PicksFrame) -
         places = frame.transform.to_tomogram(table[COORDINATES].to_numpy(float))
         table[COORDINATES] = places
         if set(ANGLES) <= set(table.columns):
-            rotations = rotation_from_relion(table[ANGLES].to_numpy(float))
-            table[ANGLES] = relion_from_rotation(frame.transform.rotation * rotations)
+            known = table.index[np.isfinite(table[ANGLES].to_numpy(float)).all(axis=1)]
+            rotations = rotation_from_relion(table.loc[known, ANGLES].to_numpy(float))
+            turned = relion_from_rotation(frame.transform.rotation * rotations)
+            table.loc[known, ANGLES] = turned
         table["cryoetganId"] = [particle_id(frame.tomogram, *place) for place in places]
     return table.assign(rlnTomoName=frame.tomogram, cryoetganSource="real")
 
@@ -238,8 +267,10 @@ def _read_star(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     opened = read_star(path, any_names=True)  # names of other programs may be paths
     if set(STOPGAP_COORDINATES) <= set(opened.particles):
         return _in_file_voxels(read_stopgap(opened.particles, frame.tomogram, path), frame)
-    table = rows_of_tomogram(opened.particles.copy(), frame.tomogram, path)
-    table = compose_poses(table, path)
+    table = opened.particles.copy()
+    if "cryoetganClass" not in table and "rlnClassNumber" in table:
+        table = table.assign(**classes_of_numbers(table["rlnClassNumber"]))
+    table = compose_poses(rows_of_tomogram(table, frame.tomogram, path), path)
     if set(RELION5_COORDINATES) <= set(table.columns):
         places = table[RELION5_COORDINATES].to_numpy(float) / frame.transform.voxel_size
         table[COORDINATES] = places + frame.transform.file_shape / 2
@@ -250,8 +281,6 @@ def _read_star(path: Path, frame: PicksFrame) -> "pd.DataFrame":
         if frame.unit is None and RELION4_PIXEL_SIZE in opened.optics:
             frame = replace(frame, unit=float(opened.optics[RELION4_PIXEL_SIZE].iloc[0]))
         table[COORDINATES] = frame.to_file_voxels(table[COORDINATES])
-    if "cryoetganClass" not in table and "rlnClassNumber" in table:
-        table = table.assign(**classes_of_numbers(table["rlnClassNumber"]))
     return _apply_origins(table, frame, path)
 
 
@@ -287,8 +316,13 @@ def _read_copick(path: Path, frame: PicksFrame) -> "pd.DataFrame":
         table[COORDINATES] += transforms[:, :3, 3]
         if content.get("trust_orientation") is not False:
             table[ANGLES] = relion_from_rotation(Rotation.from_matrix(transforms[:, :3, :3]))
-    table[COORDINATES] /= frame.transform.voxel_size
-    return table
+    if not is_own_copick(path, content.get("user_id")):
+        table[COORDINATES] /= frame.transform.voxel_size
+        return table
+    # the exported volume is the imported tomogram
+    table[COORDINATES] /= frame.transform.tomogram_voxel_size
+    places = table[COORDINATES].to_numpy(float)
+    return table.assign(cryoetganId=[particle_id(frame.tomogram, *place) for place in places])
 
 
 def read_csv_text(path: Path) -> "pd.DataFrame":
@@ -305,7 +339,9 @@ def read_csv_text(path: Path) -> "pd.DataFrame":
     if separator not in heading and len(heading.split()) > 1:
         separator = r"\s+"
     if not heading:
-        raise UserError(f"{path}: is empty; wanted a heading (x,y,z) and one row per particle")
+        raise UserError(
+            f"{path}: is empty; wanted a heading, such as x,y,z, and one row per particle"
+        )
     try:
         table = pd.read_csv(
             io.StringIO("\n".join(body)), sep=separator, dtype=str, keep_default_na=False
@@ -332,6 +368,11 @@ def _read_csv(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     if names is None:
         hint = "; add a heading" if re.match(r"[-+.\d]", str(table.columns[0])) else ""
         raise UserError(f"{path}: lacks columns x, y, z (voxels); it has {', '.join(table)}{hint}")
+    is_own = "id" in table and len(table) and table["id"].str.fullmatch(OWN_ID).all()
+    classes = {"cryoetganClass": table["class"]} if is_own and "class" in table else {}
+    table = table.assign(
+        **(classes or find_classes(table, find_tomogram(table, frame.tomogram)[0]))
+    )
     table = rows_of_tomogram(table, frame.tomogram, path)
     _check_numbers(table, names, path)
     try:
@@ -355,13 +396,9 @@ def _read_csv(path: Path, frame: PicksFrame) -> "pd.DataFrame":
             out[COORDINATES] += frame.to_file_voxels(table[list(CSV_SHIFTS)])
     except ValueError as error:
         raise UserError(f"{path}: holds coordinates that are not numbers ({error})") from error
-    for column in find_columns(table, CLASS_COLUMNS):
-        # a column of other numbers in each row counts the particles
-        values = table[column].str.strip()
-        if len(values) < 2 or values.nunique() < len(values) or not values.str.isdecimal().all():
-            out["cryoetganClass"] = values
-            break
-    if "id" in table and len(table) and table["id"].str.fullmatch(OWN_ID).all():
+    if "cryoetganClass" in table:
+        out["cryoetganClass"] = table["cryoetganClass"]
+    if is_own:
         out["cryoetganId"] = table["id"]
     return out
 
@@ -396,7 +433,7 @@ def _read_list(path: Path, frame: PicksFrame) -> "pd.DataFrame":
 
     kind = path.suffix.lower()
     if kind == ".cmm":
-        return read_markers(path, frame.transform.voxel_size)
+        return read_markers(path, frame.transform.voxel_size, frame.transform.file_origin)
     if kind == ".coords":
         table = pd.DataFrame(read_coordinates(path), columns=COORDINATES)
     elif kind == ".cbox":

@@ -5,7 +5,8 @@ STAR files. Rows of other tomograms are excluded.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -26,45 +27,85 @@ from cryoetgan.particles.naming_columns import (
 from cryoetgan.particles.subtomograms.box_files import read_em
 from cryoetgan.physics.geometry import relion_from_rotation
 from cryoetgan.progress import log
+from cryoetgan.tomograms.specimens import tomogram_number
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Floats = NDArray[np.floating]
-DYNAMO_COLUMNS = 26
-"""Fewest columns of a Dynamo table with coordinates: shifts 4 to 6, angles 7 to 9, score 10,
-tomogram 20, class 22, coordinates 24 to 26, counted from 1."""
+DYNAMO_COLUMNS, DYNAMO_PLACES = 22, 26
+"""Fewest columns of a Dynamo table, and of one with coordinates: tag 1, shifts 4 to 6, angles 7 to 9,
+score 10, tomogram 20, class 22, coordinates 24 to 26, counted from 1."""
 MOTIVE_ROWS = 20
-"""Numbers of a particle in a motive list: score 1, tomogram 5, coordinates 8 to 10, shifts 11 to 13,
-phi, psi, theta 17 to 19, class 20, counted from 1."""
+"""Numbers of a particle in a motive list: score 1, number 4, tomogram 5, coordinates 8 to 10, shifts 11
+to 13, phi, psi, theta 17 to 19, class 20, counted from 1."""
 STOPGAP_COORDINATES = ["orig_x", "orig_y", "orig_z"]
 CBOX_CORNER = ["CoordinateX", "CoordinateY", "CoordinateZ"]
-ARTIAX_COORDINATES = ["pos_x", "pos_y", "pos_z"]
+COPICK_USER = "cryoetgan"
+"""User of the picks that `export copick` writes."""
+COPICK_DEPTH = 5
+"""Folders from picks to their project: Picks, the run, ExperimentRuns, data, project."""
 NUMBER = "tomo_id"
 """Column of the number of a tomogram."""
 
 
-def read_dynamo(path: Path, tomogram: str) -> "pd.DataFrame":
-    """Read a Dynamo table; coordinates count from 1 and shifts are added.
+@dataclass(frozen=True, kw_only=True)
+class ParticleRows:
+    """What a Dynamo table or motive list says of its particles."""
+
+    numbers: Floats
+    """Tags: the numbers in the names of the boxes' files."""
+    places: Floats | None
+    """`(N, 3)` xyz in the tomogram, voxels from 1; None: not listed."""
+    shifts: Floats
+    """`(N, 3)` xyz, voxels, to be added to `places` or to the centre of a box."""
+    rotations: Rotation
+    """Of the reference to the particle."""
+    scores: Floats
+    tomograms: Floats
+    """Numbers of the tomograms."""
+    names: Mapping[int, str]
+    """The tomogram of each number, if a file beside the list says so."""
+    classes: Floats
+
+
+def dynamo_rows(path: Path) -> ParticleRows:
+    """Return the rows of a Dynamo table, with the names of its table map (`*.doc` beside it).
 
     The angles (tdrot, tilt, narot) are zxz about fixed axes; their matrix rotates the particle into
-    the reference. A table map (`*.doc`) beside the table names its tomograms.
+    the reference.
     """
     rows = read_numbers(path, "Dynamo table")
     if rows.shape[1] < DYNAMO_COLUMNS:
         raise UserError(
-            f"{path}: has {rows.shape[1]} columns, wanted at least {DYNAMO_COLUMNS}: a Dynamo table "
-            "with coordinates in tomograms"
+            f"{path}: has {rows.shape[1]} columns, a Dynamo table has {DYNAMO_COLUMNS} to 42"
         )
-    rotations = Rotation.from_euler("zxz", np.nan_to_num(rows[:, 6:9]), degrees=True).inv()
-    table = _posed(rows[:, 23:26] - 1 + np.nan_to_num(rows[:, 3:6]), rotations, rows[:, 9])
-    names = _table_map(path) or _names_beside(path, "tomograms.csv", "dynamo", "tomogram")
-    table = _with_classes(table, rows[:, 21], path)
-    return select_numbered(table, rows[:, 19], names, tomogram, path)
+    return ParticleRows(
+        numbers=rows[:, 0],
+        places=rows[:, 23:26] if rows.shape[1] >= DYNAMO_PLACES else None,
+        shifts=np.nan_to_num(rows[:, 3:6]),
+        rotations=Rotation.from_euler("zxz", np.nan_to_num(rows[:, 6:9]), degrees=True).inv(),
+        scores=rows[:, 9],
+        tomograms=rows[:, 19],
+        names=_table_map(path) or _names_beside(path, "tomograms.csv", "dynamo", "tomogram"),
+        classes=rows[:, 21],
+    )
 
 
-def read_motive_list(path: Path, tomogram: str) -> "pd.DataFrame":
-    """Read an EM motive list (TOM, AV3, Artiatomi, cryoCAT); coordinates count from 1."""
+def is_motive_list(path: Path) -> bool:
+    """Return whether a file is an EM file with the numbers of a motive list."""
+    if path.suffix.lower() != ".em":
+        return False
+    shape = read_em(path).shape
+    return shape[0] == 1 and shape[2] == MOTIVE_ROWS
+
+
+def motive_rows(path: Path) -> ParticleRows:
+    """Return the rows of an EM motive list (TOM, AV3, PyTom, Artiatomi, cryoCAT).
+
+    The rotation of the reference is Z by phi, then X by theta, then Z by psi, about fixed axes
+    (Foerster 2005, doi 10.1073/pnas.0409178102).
+    """
     data = np.asarray(read_em(path), float)
     if data.shape[0] != 1 or data.shape[2] != MOTIVE_ROWS:
         raise UserError(
@@ -72,9 +113,38 @@ def read_motive_list(path: Path, tomogram: str) -> "pd.DataFrame":
             f"list: {MOTIVE_ROWS} numbers a particle"
         )
     rows = data[0]
-    table = _posed(rows[:, 7:10] - 1 + rows[:, 10:13], _tom(rows[:, [16, 18, 17]]), rows[:, 0])
-    table = _with_classes(table, rows[:, 19], path)
-    return select_numbered(table, rows[:, 4], {}, tomogram, path)
+    return ParticleRows(
+        numbers=rows[:, 3],
+        places=rows[:, 7:10],
+        shifts=rows[:, 10:13],
+        rotations=_tom(rows[:, [16, 18, 17]]),
+        scores=rows[:, 0],
+        tomograms=rows[:, 4],
+        names={},
+        classes=rows[:, 19],
+    )
+
+
+def read_dynamo(path: Path, tomogram: str) -> "pd.DataFrame":
+    """Read a Dynamo table with coordinates (`dynamo_rows`); they count from 1, shifts are added."""
+    return _in_tomogram(dynamo_rows(path), tomogram, path)
+
+
+def read_motive_list(path: Path, tomogram: str) -> "pd.DataFrame":
+    """Read an EM motive list (`motive_rows`); coordinates count from 1."""
+    return _in_tomogram(motive_rows(path), tomogram, path)
+
+
+def _in_tomogram(rows: ParticleRows, tomogram: str, path: Path) -> "pd.DataFrame":
+    """Return the particles of one tomogram."""
+    if rows.places is None:
+        raise UserError(
+            f"{path}: has fewer than {DYNAMO_PLACES} columns, and no coordinates in tomograms; boxes "
+            "are imported by `particles import-subtomograms`"
+        )
+    table = _posed(rows.places - 1 + rows.shifts, rows.rotations, rows.scores)
+    table = _with_classes(table, rows.classes, path)
+    return select_numbered(table, rows.tomograms, rows.names, tomogram, path)
 
 
 def read_stopgap(table: "pd.DataFrame", tomogram: str, path: Path) -> "pd.DataFrame":
@@ -109,17 +179,25 @@ def read_deepfinder(path: Path, tomogram: str) -> "pd.DataFrame":
     return select_numbered(table, indices, names, tomogram, path)
 
 
-def read_markers(path: Path, voxel_size: float) -> "pd.DataFrame":
-    """Read markers of ChimeraX (.cmm), in angstrom; several sets are classes by name."""
+def read_markers(
+    path: Path, voxel_size: float, origin: Sequence[float] = (0.0, 0.0, 0.0)
+) -> "pd.DataFrame":
+    """Read markers of ChimeraX (.cmm), in angstrom; several sets are classes by name.
+
+    ChimeraX adds the origin (x, y, z) in the header of the tomogram's file, which is subtracted.
+    """
     import pandas as pd
 
+    if any(origin):
+        x, y, z = origin
+        log.info("%s: the origin of the tomogram's file is subtracted: %g, %g, %g A", path, x, y, z)
     root = _read_xml(path)
     sets = [root] if root.tag == "marker_set" else list(root.iter("marker_set"))
     parts = []
     for number, group in enumerate(sets, start=1):
         markers = list(group.iter("marker"))
         if markers:
-            places = _attributes(markers, ("x", "y", "z"), path) / voxel_size
+            places = (_attributes(markers, ("x", "y", "z"), path) - origin) / voxel_size
             parts.append((group.get("name") or f"set_{number}", places))
     if not parts:
         raise UserError(f"{path}: holds no marker; save markers of ChimeraX as .cmm")
@@ -167,17 +245,31 @@ def tom_angles(table: "pd.DataFrame") -> Floats:
 
 def is_own_export(path: Path) -> bool:
     """Return whether a list is part of `export plain`: it then refers to the imported tomogram."""
-    record = path.with_name("provenance.json")
+    return _exported_by(path.parent) == "export plain"
+
+
+def is_own_copick(path: Path, user: object) -> bool:
+    """Return whether copick picks refer to the imported tomogram: we exported them, or the project.
+
+    Picks of other programs in such a project were found in the exported volumes.
+    """
+    folders = list(path.absolute().parents)[:COPICK_DEPTH]
+    return user == COPICK_USER or any(_exported_by(f) == "export copick" for f in folders)
+
+
+def _exported_by(folder: Path) -> str | None:
+    """Return the command that made the export in a folder; None if it is not ours."""
+    record = folder / "provenance.json"
     content = read_json(record) if record.is_file() else None
     made = content.get("provenance") if isinstance(content, dict) else None
-    return isinstance(made, dict) and made.get("command") == "export plain"
+    return str(made.get("command")) if isinstance(made, dict) else None
 
 
 def read_numbers(path: Path, what: str) -> Floats:
     """Return a text file of numbers, `(row, column)`; `what` names it in messages."""
     lines = [line for line in read_text(path).splitlines() if line.strip()]
     if not lines:
-        return np.zeros((0, DYNAMO_COLUMNS if path.suffix.lower() == ".tbl" else 3))
+        return np.zeros((0, DYNAMO_PLACES if path.suffix.lower() == ".tbl" else 3))
     try:
         return np.loadtxt([line.replace(",", " ") for line in lines], ndmin=2)
     except ValueError as error:
@@ -194,7 +286,7 @@ def select_numbered(
     """Return the rows of one tomogram, which the list gives by number.
 
     `names` maps numbers to tomograms, if a file beside the list does. Otherwise a number stands for
-    the tomogram that ends in it (3 for TS_03); a single number also for a tomogram without a number.
+    the tomogram that ends in it (3 for TS_03_bin4); a single number also for a tomogram without a number.
     """
     if not len(table):
         return table
@@ -203,16 +295,16 @@ def select_numbered(
         named = table.assign(**{NUMBER: [names.get(n, f"{n}") for n in values]})
         return rows_of_tomogram(named, tomogram, path).drop(columns=NUMBER)
     present = set(values)
-    ending = re.search(r"\d+$", tomogram)
-    if present == {0} or (len(present) == 1 and not ending):
+    number = tomogram_number(tomogram)
+    if present == {0} or (len(present) == 1 and number is None):
         return table
-    if ending and int(ending[0]) in present:
-        mine = np.array(values) == int(ending[0])
+    if number in present:
+        mine = np.array(values) == number
         if not mine.all():
             log.warning(
                 "%s: %d of %d rows have tomogram number %d, taken for %s. If the numbers are places "
                 "in a list, name the tomograms in a table map (lines 'NUMBER FILE', .doc) beside it",
-                path, mine.sum(), len(mine), int(ending[0]), tomogram,
+                path, mine.sum(), len(mine), number, tomogram,
             )  # fmt: skip
         return table[mine].reset_index(drop=True)
     raise OtherTomogramError(
@@ -228,11 +320,11 @@ def _tom(angles: Floats) -> Rotation:
 
 
 def _posed(places: Floats, rotations: Rotation | None, scores: Floats | None) -> "pd.DataFrame":
-    """Return a table of places and angles; no angles if all rotations are the identity."""
+    """Return a table of places, angles and scores."""
     import pandas as pd
 
     table = pd.DataFrame(places, columns=COORDINATES)
-    if rotations is not None and len(table) and (rotations.magnitude() > 1e-6).any():
+    if rotations is not None and len(table):
         table[ANGLES] = relion_from_rotation(rotations)
     if scores is not None and np.isfinite(scores).all() and np.any(scores):
         table["cryoetganScore"] = scores

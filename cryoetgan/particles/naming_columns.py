@@ -90,22 +90,57 @@ def list_names(names: Sequence[object]) -> str:
     return ", ".join(found[:SHOWN]) + ", ..." * (len(found) > SHOWN)
 
 
+def tomogram_columns(table: "pd.DataFrame") -> list[str]:
+    """Return the columns that may name tomograms; not columns of decimal numbers (a density)."""
+    found = {name: table[name].astype(str) for name in find_columns(table, TOMOGRAM_COLUMNS)}
+    return [
+        name
+        for name, cells in found.items()
+        if not (cells.str.fullmatch(NUMBER).all() and cells.str.contains(".", regex=False).any())
+    ]
+
+
+def find_tomogram(table: "pd.DataFrame", tomogram: str) -> tuple[str, set[object]]:
+    """Return the column that names a tomogram, and its names in it; empty if no column does."""
+    columns = find_columns(table, TOMOGRAM_COLUMNS)
+    for column in columns if len(table) else ():
+        found = match_tomogram(table[column].astype(str).str.strip(), tomogram)
+        if found:
+            return column, found
+    others = [str(name) for name in table.columns if str(name) not in columns]
+    for column in others if len(table) else ():
+        names = table[column].astype(str).str.strip()
+        found = {name for name in names.unique() if plain_name(name) == tomogram}
+        if found and not names.str.fullmatch(NUMBER).all():
+            return column, found
+    return "", set()
+
+
+def find_classes(table: "pd.DataFrame", naming: str) -> dict[str, Any]:
+    """Return the column of classes of a whole table of text; empty if no column names classes.
+
+    `naming` is the column that names tomograms, or empty. A column of other numbers in each row of a
+    tomogram counts the particles. Numbers that all are equal do not name classes.
+    """
+    for column in find_columns(table, CLASS_COLUMNS):
+        values = table[column].str.strip()
+        numbers = len(values) > 0 and values.str.fullmatch(r"\d+(\.0*)?").all()
+        rows = table.assign(**{column: values})
+        if len(values) > 1 and numbers and not rows.duplicated([naming or column, column]).any():
+            continue
+        return classes_of_numbers(values) if numbers else {"cryoetganClass": values.to_list()}
+    return {}
+
+
 def rows_of_tomogram(table: "pd.DataFrame", tomogram: str, path: Path) -> "pd.DataFrame":
     """Return the rows of one tomogram; all rows if no column names tomograms.
 
     Names match as in `specimens.match_tomogram`. Raises `OtherTomogramError` if no row matches,
     `UserError` if the tomogram of a row cannot be told.
     """
-    columns = find_columns(table, TOMOGRAM_COLUMNS)
-    others = [str(name) for name in table.columns if str(name) not in columns]
-    for column in (*columns, *others) if len(table) else ():
+    column, found = find_tomogram(table, tomogram)
+    if column:
         names = table[column].astype(str).str.strip()
-        if column in columns:
-            found = match_tomogram(names, tomogram)
-        else:
-            found = {name for name in names.unique() if plain_name(name) == tomogram}
-        if not found or (column in others and names.str.fullmatch(NUMBER).all()):
-            continue
         if len(found) > 1:
             raise UserError(
                 f"{path}: column {column} has {list_names(list(found))}, and each may be tomogram "
@@ -125,6 +160,7 @@ def rows_of_tomogram(table: "pd.DataFrame", tomogram: str, path: Path) -> "pd.Da
             elsewhere = list_names(list(names[~mine]))
             log.info("%s: %d of %d rows lie in %s", path, sum(~mine), len(mine), elsewhere)
         return table[mine].reset_index(drop=True)
+    columns = tomogram_columns(table)
     if not columns or not len(table):
         return table
     names = table[columns[0]].astype(str)

@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 from cryoetgan.errors import UserError
 from cryoetgan.io.files import read_json, sidecar
 from cryoetgan.io.mrc import VOXEL_SIZE_TOLERANCE, Volume
+from cryoetgan.io.mrc_header import read_header
 from cryoetgan.io.star import ANGLES, ORIGINS
 from cryoetgan.physics.geometry import relion_from_rotation, rotation_from_relion
 
@@ -59,6 +60,16 @@ class ImportTransform:
     tilt_axis: str = "y"
     beam_axis: str = "z"
     """Axes of the file that became y and z."""
+    stated_voxel_size: float | None = None
+    """Voxel size in the tomogram's header, angstrom; `step` is 1 if it differs by less than 1 %."""
+
+    file_origin: tuple[float, ...] = (0.0, 0.0, 0.0)
+    """Place of the file's first voxel in its header, x, y, z in angstrom (`Header.origin`)."""
+
+    @property
+    def tomogram_voxel_size(self) -> float:
+        """Voxel size of the tomogram, angstrom."""
+        return self.stated_voxel_size or self.voxel_size * self.step
 
     @property
     def matrix(self) -> Floats:
@@ -103,14 +114,17 @@ def read_import_transform(tomogram: Path, volume: Volume) -> ImportTransform:
     content = read_json(record) if record.exists() else {}
     made = content.get("provenance") if isinstance(content, dict) else None
     if not isinstance(made, dict) or made.get("command") != "tomograms import":
-        return ImportTransform(volume.data.shape, volume.voxel_size, 1.0)
+        origin = read_header(tomogram).origin
+        return ImportTransform(volume.data.shape, volume.voxel_size, 1.0, file_origin=origin)
     try:
         was = made["parameters"]
         step = was["voxel_size"] / was["input_voxel_size"]
         step = 1.0 if abs(step - 1) < VOXEL_SIZE_TOLERANCE else step
         axes = was["tilt_axis"], was["beam_axis"]
         shape = tuple(was["input_shape"][::-1])
-        return ImportTransform(shape, was["input_voxel_size"], step, *axes)
+        origin = tuple(was.get("input_origin", (0.0, 0.0, 0.0)))
+        size = was["input_voxel_size"]
+        return ImportTransform(shape, size, step, *axes, volume.voxel_size, origin)
     except (KeyError, TypeError) as error:
         raise UserError(
             f"{record}: has unexpected content ({error!r}); import {tomogram} again"

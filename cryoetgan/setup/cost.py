@@ -51,8 +51,8 @@ TRAINING_SAMPLES = {"small": 16_000, "cb3d": 30_000}
 N_SETS = 6
 """Volume sets of one size: poses, conventional, fitted, generated, untrained, cycle."""
 FLOAT_BYTES = 4
-SCENE_BYTES, LABEL_BYTES = 4, 2
-"""Per voxel of a synthetic tomogram."""
+SCENE_BYTES, LABEL_BYTES = 4, 6
+"""Per voxel of a synthetic tomogram; labels and instances."""
 
 
 def estimate(

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from cryoetgan.config import Config
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import write_text
+from cryoetgan.io.files import MASK, write_text
 from cryoetgan.io.mrc_header import Header, find_opener
 from cryoetgan.physics.acquisition import read_acquisition
 from cryoetgan.progress import log
@@ -43,7 +43,7 @@ LARGEST_PARTICLE = 300.0
 """Diameter of the largest particle of the example, angstrom."""
 BOX_OVER_PARTICLE = 1.3
 ANNOTATIONS = ("_annotations.star", "_annotations.csv")
-MASKS = ("_mask.mrc", "_mask.rec")
+MASKS = (f"{MASK}.mrc", f"{MASK}.rec")
 
 
 def write_config(folder: Path, output: Path) -> list[Path]:

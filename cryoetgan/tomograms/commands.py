@@ -161,10 +161,15 @@ def simulate(
     misalignment, and reconstructed. Protein bright, mean 0, standard deviation 1. Coordinates are
     0-based voxels, angles degrees (RELION's). The names of the labels are in `T.mrc.json`.
     """
+    from cryoetgan.io.files import LABELS
     from cryoetgan.io.mrc import PROTEIN_BRIGHT, write_volume
     from cryoetgan.io.scene import check_outputs, open_scene, write_truth
     from cryoetgan.tomograms.simulation import contents as packed
-    from cryoetgan.tomograms.simulation.simulate_tomogram import check_memory, simulate_with_halves
+    from cryoetgan.tomograms.simulation.simulate_tomogram import (
+        check_memory,
+        simulate_with_halves,
+        split_gold,
+    )
     from cryoetgan.tomograms.simulation.tilt_series import TiltSeries
 
     if bool(maps) == bool(scene):
@@ -174,10 +179,16 @@ def simulate(
     if scene is not None:
         files = open_scene(scene)
         check_outputs(files, output)
+        given = (contents, vesicles_and_gold, cell)
+        if given != (SceneOptions(), VesiclesAndGold(), CellContents()):
+            raise UserError("--scene: has its contents; --copies, --membranes ... belong to maps")
         density, voxel_size = files.volume.data, files.volume.voxel_size
-        check_memory(density.shape[::-1], scene)
+        check_memory(density.shape[::-1], scene, halves)
+        gold = [int(n) for n, label in files.label_names().items() if label == "bead"]
+        if gold:
+            density, beads = split_gold(density, files.labels[LABELS][1], gold[0])
     else:
-        check_memory(contents.sides())
+        check_memory(contents.sides(), halves=halves)
         objects = packed.read_contents(maps or [], contents, vesicles_and_gold, cell)
         built = packed.build_scene(objects, name, seed)
         objects.warn_of_missing(built, output)
@@ -220,7 +231,8 @@ def scene(
     are 0-based voxels, angles degrees (RELION's). The names of the labels are in
     `SCENE.mrc.json`. Memory does not grow with the shape.
     """
-    from cryoetgan.io.scene import INSTANCES, LABELS, beside
+    from cryoetgan.io.files import INSTANCES, LABELS
+    from cryoetgan.io.scene import beside
     from cryoetgan.tomograms.simulation import contents as files
 
     objects = files.read_contents(maps, contents, vesicles_and_gold, cell)
@@ -260,7 +272,8 @@ def import_scene(
     become particles. With --template the density gets the units of your maps. Coordinates are
     0-based voxels, angles degrees (RELION's), empty if the simulator does not give them.
     """
-    from cryoetgan.io.scene import INSTANCES, LABELS, beside
+    from cryoetgan.io.files import INSTANCES, LABELS
+    from cryoetgan.io.scene import beside
     from cryoetgan.io.star import paths_by_class
     from cryoetgan.tomograms.importing.scene import write_foreign_scene
     from cryoetgan.tomograms.sources.foreign_scene import find_scene, parse_labels

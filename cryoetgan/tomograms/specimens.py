@@ -19,13 +19,16 @@ from cryoetgan.io.raw_mrc import open_raw_volume
 from cryoetgan.tomograms.sources.addresses import is_remote
 
 FILE_SUFFIX = re.compile(
-    r"(\.(mrcs?|rec|map|st|ali|preali|em|hdf|zarr|ome|tomostar|star|nii|tiff?|npy|gz|bz2))+$", re.I
+    r"(\.(mrcs?|rec|map|st|ali|preali|em|hdf|zarr|ome|tomostar|star|nii|tiff?|npy|gz|bz2|xz))+$",
+    re.I,
 )
 """Suffixes of images; a dot elsewhere (`TS.1`) belongs to the name."""
 UNITS = re.compile(
-    r"(?<![A-Za-z0-9])\d+(\.\d+)?_?(apx|apix|angpix|angstroms?|ang)(?![A-Za-z0-9])", re.I
+    r"(?<![A-Za-z0-9])\d+(\.\d+|_0\d)?_?(apx|apix|angpix|angstroms?|ang)(?![A-Za-z0-9])", re.I
 )
-"""A voxel size in a name, as Warp writes it: `TS_1_10.00Apx`."""
+"""A voxel size in a name, as Warp writes it: `TS_1_10.00Apx`; `TS_1_10_00Apx` in our tables."""
+FRACTION = re.compile(r"(?<=\d)_(?=\d\d_?(apx|apix|angpix)(?![A-Za-z0-9]))", re.I)
+"""The `_` in `TS_1_13_48Apx`, which may stand for 13.48; or the tomogram is `TS_1_13`."""
 HALF = re.compile(
     r"(?<![a-z0-9])(half|halfmap|halfset|halftomo)[_.-]?(map|set|tomo)?[_.-]?([12ab])?(?![a-z0-9])|"
     r"(?<![a-z])(evn|even|odd)(?![a-z])",
@@ -114,6 +117,19 @@ def specimen_name(name: object) -> str:
     return "_".join(kept or _words(plain))
 
 
+def tomogram_number(name: object) -> int | None:
+    """Return the number at the end of a specimen's name; None without one, or if it is unclear.
+
+    Examples
+    --------
+    >>> tomogram_number("TS_03_bin4"), tomogram_number("TS_3_10_00Apx.mrc"), tomogram_number("cell")
+    (3, 3, None)
+    """
+    found = [re.search(r"\d+$", specimen_name(n)) for n in (name, FRACTION.sub(".", str(name)))]
+    numbers = {int(match[0]) if match else None for match in found}
+    return numbers.pop() if len(numbers) == 1 else None
+
+
 def specimen_of(path: str) -> str:
     """Return the specimen of a path or address in the table of tomograms.
 
@@ -162,7 +178,7 @@ def match_tomogram(names: Iterable[object], tomogram: str) -> set[object]:
     The first rule that any name satisfies decides: the same name; the same characters, since a
     table's names hold only letters, digits, `_` and `-`; the same specimen; the same specimen with
     numbers of another width (`TS_1`, `TS_001`). A number that is the only name stands for the
-    tomogram that ends in it.
+    tomogram whose specimen ends in it.
 
     Examples
     --------
@@ -177,14 +193,14 @@ def match_tomogram(names: Iterable[object], tomogram: str) -> set[object]:
         lambda name: re.sub(r"[^A-Za-z0-9_-]", "_", plain_name(name)).lower(),
         specimen_name,
         lambda name: re.sub(r"(?<!\d)0+(?=\d)", "", specimen_name(name)),
+        lambda name: specimen_name(FRACTION.sub(".", str(name))),
     )
     for rule in rules:
         found = {name for name in unique if rule(name) == rule(tomogram)}
         if found:
             return found
-    number = re.search(r"\d+$", plain_name(tomogram))
     only = plain_name(next(iter(unique))) if len(unique) == 1 else ""
-    return unique if number and only.isdecimal() and int(only) == int(number[0]) else set()
+    return unique if only.isdecimal() and int(only) == tomogram_number(tomogram) else set()
 
 
 def fingerprint(path: Path) -> tuple[int, str] | None:

@@ -61,6 +61,30 @@ def test_picks_come_back_in_angstrom_with_their_orientation(project):
     assert segmentation.numpy()[0, 0, 0] == numbers["b"]
 
 
+@pytest.mark.parametrize(
+    ("alone", "size"), [(False, 12.5), (True, 10.09)], ids=["in the project", "alone"]
+)
+def test_picks_return_to_their_places_in_a_rotated_tomogram(cryoetgan, tmp_path, rng, alone, size):
+    """Export and import are inverse, though the file's tilt axis lies along x."""
+    write_volume(tmp_path / "in.mrc", rng.standard_normal((40, 44, 48)), 10.0)
+    words = ("--tilt-axis", "x", "--voxel-size", size)
+    cryoetgan("tomograms", "import", "in.mrc", *words, "-o", "t1.mrc")
+    text = "x,y,z,class,rot,tilt,psi\n10,20,30,a,10,20,30\n40,5,12,a,-50,70,0\n"
+    (tmp_path / "p.csv").write_text(text)
+    cryoetgan("particles", "import", "p.csv", "--tomogram", "t1.mrc", "-o", "p.star")
+    cryoetgan("export", "copick", "t1.mrc", "--particles", "p.star", "-o", "project")
+    (picks,) = (tmp_path / "project/data/ExperimentRuns/t1/Picks").iterdir()
+    if alone:
+        picks = picks.rename(tmp_path / "picks.json")
+    else:  # another program's picks, in the same volume
+        picks.write_text(picks.read_text().replace('"cryoetgan"', '"octopi"'))
+    cryoetgan("particles", "import", picks, "--tomogram", "t1.mrc", "-o", "again.star")
+    before, after = (read_star(tmp_path / f).particles for f in ("p.star", "again.star"))
+    assert np.allclose(before[COORDINATES], after[COORDINATES], atol=1e-3)
+    turns = [rotation_from_relion(t[ANGLES].to_numpy(float)) for t in (before, after)]
+    assert np.allclose((turns[0].inv() * turns[1]).magnitude(), 0, atol=1e-5)
+
+
 def test_names_are_valid_and_unique(project):
     root, _ = project
     assert {item.name for item in root.pickable_objects} == {"a-x", "b"}

@@ -69,7 +69,7 @@ def test_copick_holds_a_simulated_tomogram_with_its_truth(cryoetgan, tmp_path, s
             cut = tuple(slice(n, n + BOX) for n in corner[::-1])
             marked = labels[cut] == numbers[name]
             right, wrong = (overlap(turned(mass, matrix), marked) for matrix in (turn, turn.T))
-            assert right > 0.4
+            assert right > 0.3  # particles of a class may touch
             assert right > wrong
             found += 1
     assert found >= 6

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 from scipy.spatial.transform import Rotation
 
+from cryoetgan.errors import UserError
 from cryoetgan.io.mrc import read_volume, write_volume
 from cryoetgan.io.star import ANGLES, ORIGINS, read_star
-from cryoetgan.io.volume_set import write_volume_set
+from cryoetgan.io.volume_set import read_volume_set, write_volume_set
 from cryoetgan.particles.averaging.average import (
     Accumulator,
     accumulate,
@@ -17,7 +18,7 @@ from cryoetgan.particles.averaging.average import (
     soft_sphere,
 )
 from cryoetgan.particles.averaging.gold_standard import align_and_average, join_halves
-from cryoetgan.particles.averaging.posed_particles import Particle
+from cryoetgan.particles.averaging.posed_particles import Particle, has_angles, read_particles
 from cryoetgan.particles.matching.template import SearchOptions
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.geometry import (
@@ -224,3 +225,16 @@ def test_refusals(cryoetgan, tmp_path, density, rotations):
     done = cryoetgan(*words, "--template", "large.mrc", "-o", "z.mrc", code=2)
     refused(done, "large.mrc", "--box 20")
     assert not (tmp_path / "z.mrc").exists()
+
+
+def test_a_class_without_angles_beside_a_class_with_angles_has_none(tmp_path, rng):
+    table = pd.DataFrame({"cryoetganClass": ["a", "b", "b"]})
+    table[ANGLES] = [[10.0, 20.0, 30.0], *[[np.nan] * 3] * 2]
+    boxes = rng.standard_normal((3, 8, 8, 8)).astype(np.float32)
+    write_volume_set(tmp_path / "s.star", boxes, table, 10.0)
+    opened = read_volume_set(tmp_path / "s.star")
+    assert [has_angles(opened, rows) for rows in ([0], [1, 2])] == [True, False]
+    (first, _) = read_particles(opened, [1, 2])
+    assert first.rotation.magnitude() == 0
+    with pytest.raises(UserError, match="row 2 has no angles"):
+        read_particles(opened, [0, 1])

@@ -2,6 +2,7 @@
 
 import json
 
+import mrcfile
 import numpy as np
 import pandas as pd
 import pytest
@@ -234,7 +235,7 @@ def test_rows_whose_tomogram_is_unknown_are_refused(cryoetgan, tmp_path, text, w
     [
         ("particle_type", ("ribosome", "NA"), ["ribosome", "NA"]),
         ("Object", ("a-b", "a"), ["a-b", "a"]),
-        ("class_label", ("1", "1"), ["1", "1"]),
+        ("class_label", ("1", "1"), ["particle", "particle"]),  # one number is no name
         ("label", ("1", "2"), ["particle", "particle"]),  # they number the particles
         ("class", ("80S ribosome", "a.b"), ["80S_ribosome", "a_b"]),
     ],
@@ -246,6 +247,108 @@ def test_classes_are_found_under_the_names_of_the_field(
     _, made = csv_import(cryoetgan, tmp_path, text)
     assert made["cryoetganClass"].tolist() == classes
     assert made["rlnCoordinateX"].tolist() == [1.5, 4]
+
+
+@pytest.mark.parametrize("kind", ["csv", "star"])
+def test_class_numbers_do_not_depend_on_the_tomogram(cryoetgan, tmp_path, kind):
+    rows = [("TS_01", 2), ("TS_01", 2), ("TS_02", 1), ("TS_02", 2), ("TS_02", 2)]
+    for tomogram, classes in {"TS_01": [2, 2], "TS_02": [1, 2, 2]}.items():
+        wanted = [f"class_{n}" for n in classes]
+        text = "tomo,x,y,z,label\n"
+        text += "".join(f"{name},{n},2,3,{label}\n" for n, (name, label) in enumerate(rows))
+        _, made = csv_import(cryoetgan, tmp_path, text, tomogram=tomogram)
+        if kind == "star":
+            table = pd.DataFrame(rows, columns=["rlnTomoName", "rlnClassNumber"])
+            table[COORDINATES] = [[n, 2.0, 3.0] for n in range(len(rows))]
+            write_star(tmp_path / "p.star", table)
+            words = ("--tomogram", f"{tomogram}.mrc", "-o", "o.star")
+            cryoetgan("particles", "import", "p.star", *words)
+            made = read_star(tmp_path / "o.star").particles
+        assert made["cryoetganClass"].tolist() == wanted
+
+
+def test_labels_that_count_the_particles_of_each_tomogram_are_no_classes(cryoetgan, tmp_path):
+    text = "tomo,x,y,z,label\nTS_01,1,2,3,1\nTS_01,4,5,6,2\nTS_02,1,2,3,1\nTS_02,1,2,3,2\n"
+    _, made = csv_import(cryoetgan, tmp_path, text)
+    assert made["cryoetganClass"].tolist() == ["particle"] * 2
+
+
+def test_decimal_numbers_name_no_tomogram(cryoetgan, tmp_path):
+    text = "x,y,z,class,density\n1,2,3,a,0.3\n4,5,6,a,0.5\n7,8,9,b,1\n"
+    _, made = csv_import(cryoetgan, tmp_path, text)
+    assert made["cryoetganClass"].tolist() == ["a", "a", "b"]
+
+
+IDENTITY = {"location": {"x": 100, "y": 200, "z": 300}, "transformation_": np.eye(4).tolist()}
+MATRIX = ",".join(f"r{i}{j}" for i in "123" for j in "123")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("p.json", json.dumps({"pickable_object_name": "a", "points": [IDENTITY] * 2})),
+        ("p.csv", f"x,y,z,{MATRIX}\n" + "".join(f"1{n},2,3,1,0,0,0,1,0,0,0,1\n" for n in "12")),
+        ("p.csv", "x,y,z,rot,tilt,psi\n1,2,3,0,0,0\n4,5,6,0,0,0\n"),
+        ("p.csv", "x,y,z,rot,tilt,psi\n1,2,3,30,0,-30\n4,5,6,-50,0,50\n"),
+    ],
+)
+def test_identity_of_all_particles_is_no_orientation(cryoetgan, tmp_path, rng, name, text):
+    write_volume(tmp_path / "in.mrc", rng.standard_normal((40, 44, 48)), 10.0)
+    cryoetgan("tomograms", "import", "in.mrc", "--tilt-axis", "x", "-o", "t1.mrc")
+    (tmp_path / name).write_text(text)
+    words = ("particles", "import", name, "--tomogram", "t1.mrc", "-o", "o.star")
+    cryoetgan(*words)
+    assert not set(ANGLES) & set(read_star(tmp_path / "o.star").particles)
+    if name == "p.csv" and "rot" in text:  # one other angle, and all count
+        (tmp_path / name).write_text(text.replace(",0,", ",9,", 1))
+        cryoetgan(*words)
+        assert set(ANGLES) <= set(read_star(tmp_path / "o.star").particles)
+
+
+def test_a_file_without_angles_leaves_those_of_the_others(cryoetgan, tmp_path):
+    write_volume(tmp_path / "t1.mrc", np.ones((40, 44, 48), np.int8), 10.0)
+    (tmp_path / "picks").mkdir()
+    (tmp_path / "picks/a.csv").write_text("x,y,z,rot,tilt,psi\n1,2,3,10,20,30\n")
+    (tmp_path / "picks/b.csv").write_text("x,y,z\n4,5,6\n7,8,9\n")
+    words = ("particles", "import", "picks", "--tomogram", "t1.mrc", "-o", "o.star")
+    done = cryoetgan(*words)
+    made = read_star(tmp_path / "o.star").particles
+    assert np.allclose(made[ANGLES].to_numpy(float)[0], [10, 20, 30])
+    assert np.isnan(made[ANGLES].to_numpy(float)[1:]).all()
+    assert "2 of 3 particles have no angles (1 of 2 files)" in done.stderr
+    # our own STAR file comes back
+    cryoetgan("particles", "import", "o.star", "--tomogram", "t1.mrc", "-o", "again.star")
+    again = read_star(tmp_path / "again.star").particles
+    assert np.isnan(again[ANGLES].to_numpy(float)).any(axis=1).tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize("imported", [True, False])
+@pytest.mark.parametrize(
+    ("origin", "start", "shift"),
+    [
+        ((100, -50, 30), (5, 5, 5), (100, -50, 30)),
+        ((0, 0, 0), (2, -3, 4), (20, -30, 40)),
+        ((float("nan"), 1, 1), (0, 0, 0), (0, 0, 0)),
+        ((1e30, 0, 0), (9999999, 0, 0), (0, 0, 0)),
+    ],
+)
+def test_markers_lie_where_chimerax_shows_them(
+    cryoetgan, tmp_path, rng, origin, start, shift, imported
+):
+    write_volume(tmp_path / "in.mrc", rng.standard_normal((40, 44, 48)), 10.0)
+    with mrcfile.open(tmp_path / "in.mrc", "r+") as file:
+        file.header.origin = origin
+        file.nstart = start
+    if imported:
+        cryoetgan("tomograms", "import", "in.mrc", "-o", "t1.mrc")
+    else:
+        (tmp_path / "in.mrc").rename(tmp_path / "t1.mrc")
+    x, y, z = np.array([120, 200, 300]) + shift
+    text = f'<marker_set name="a"><marker id="1" x="{x}" y="{y}" z="{z}"/></marker_set>'
+    (tmp_path / "p.cmm").write_text(text)
+    cryoetgan("particles", "import", "p.cmm", "--tomogram", "t1.mrc", "-o", "o.star")
+    made = read_star(tmp_path / "o.star").particles
+    assert np.allclose(made[COORDINATES].to_numpy(float), [[12, 20, 30]], atol=1e-4)
 
 
 def test_dropped_classes_are_counted_and_other_spellings_are_not_dropped(cryoetgan, tmp_path):
@@ -377,7 +480,6 @@ def test_motifs_become_particles_and_membranes_do_not(cryoetgan, tmp_path, densi
     assert list(rows["cryoetganClass"]) == ["pdb_4v4r_a", "5wek"]
     # x of 105 A is voxel 10 (round half to even); no rotation: its box centre and ours are the same
     assert rows[COORDINATES].to_numpy(float).tolist() == [[10, 20, 6], [39, 2, 19]]
-    assert np.allclose(rows[ANGLES].to_numpy(float), 0)
 
 
 def test_a_list_of_all_tomograms_gives_those_of_one(cryoetgan, tmp_path, density):

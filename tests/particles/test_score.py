@@ -343,7 +343,8 @@ def test_the_best_picks_tell_a_wrong_contrast_and_noise_tells_none(density, rng)
         found = score_picks(Volume(sign * volume, 10.0), places, {"a": density}, options, None)
         warning = contrast_warning(found)
         assert (warning is not None) == wrong
-        assert not wrong or "--contrast" in warning
+        assert not wrong or "tomograms import --contrast" in warning
+        assert not wrong or "import-subtomograms --contrast" in contrast_warning(found, True)
     noise = Volume(rng.normal(0, 1, volume.shape).astype(np.float32), 10.0)
     assert contrast_warning(score_picks(noise, places, {"a": density}, options, None)) is None
 

@@ -1,7 +1,10 @@
 """Subtomograms of other programs: each format gives the same set; poses, hand and contrast are tested."""
 
 import functools
+import gzip
+import lzma
 import re
+import shutil
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +15,17 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.densities.poses import Poser
+from cryoetgan.errors import UserError
+from cryoetgan.io.files import read_json
 from cryoetgan.io.mrc import Volume, write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, ORIGINS, read_star, star_text
 from cryoetgan.io.volume_set import open_tomogram, read_volume_set, write_volume_set
 from cryoetgan.particles.extraction import randomise_phases
 from cryoetgan.particles.matching.given_poses import Poses, judge_poses
 from cryoetgan.particles.matching.template import SearchOptions
+from cryoetgan.particles.subtomograms import import_boxes
+from cryoetgan.particles.subtomograms.listings import list_boxes
+from cryoetgan.particles.subtomograms.set_picks import read_set_picks
 from cryoetgan.physics.acquisition import Acquisition, read_acquisition
 from cryoetgan.physics.geometry import (
     centres_inside,
@@ -470,3 +478,81 @@ def test_a_set_of_small_boxes_needs_small_maps(cryoetgan, tmp_path, monkeypatch)
         "particles", "score", "s.star", "--template", "body.mrc", TILTS, "-o", "c.star", code=2
     )
     refused(done, "16 voxels", "20", "densities.box")
+
+
+def test_boxes_of_one_name_in_folders_of_tomograms_have_their_own_ids(
+    cryoetgan, tmp_path, monkeypatch
+):
+    names = [f"Subtomograms/TS_0{t}/{n}_data.mrc" for t in (1, 2) for n in (1, 2)]
+    first = tmp_path / "first"
+    for name, box in zip(names, particles()[0], strict=False):
+        (first / name).parent.mkdir(parents=True, exist_ok=True)
+        write_volume(first / name, box, VOXEL)
+    (first / "p.star").write_text(star_text(pd.DataFrame({"rlnImageName": names})))
+    shutil.copytree(first, tmp_path / "second/moved")
+    monkeypatch.chdir(tmp_path)
+    found = []
+    for folder in (first, tmp_path / "second/moved"):
+        table = imported(cryoetgan, folder / "p.star").table
+        found.append(dict(zip(table["cryoetganFile"], table["cryoetganId"], strict=True)))
+        inputs = read_json(tmp_path / "s.star.json")["provenance"]["inputs"]
+        assert set(inputs) == {"p.star", *(name.removeprefix("Subtomograms/") for name in names)}
+    assert len(set(found[0].values())) == len(found[0]) == 4
+    assert found[0] == found[1]
+
+
+def test_repeated_ids_in_a_set_are_refused(tmp_path):
+    rows = pd.DataFrame({"cryoetganId": ["pa", "pb", "pa"]})
+    write_volume_set(tmp_path / "s.star", particles()[0][:3], rows, VOXEL)
+    with pytest.raises(UserError, match="1 boxes have the cryoetganId of another, such as pa"):
+        read_set_picks(tmp_path / "s.star")
+
+
+def test_each_file_is_opened_once_a_pass(cryoetgan, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = []
+    for index, (pack, end) in enumerate([(gzip, "gz"), (lzma, "xz")]):
+        boxes = particles()[0][index * 5 : index * 5 + 5]
+        write_volume_set(tmp_path / "in.star", boxes, pd.DataFrame(index=range(5)), VOXEL)
+        name = f"{index}.mrcs.{end}"
+        (tmp_path / name).write_bytes(pack.compress((tmp_path / "in.mrcs").read_bytes()))
+        lines += [f"{n}@{name}" for n in range(1, 6)]
+    (tmp_path / "list.csv").write_text("\n".join(["file", *lines]))
+    opened, open_file = [], import_boxes.open_box_file
+    monkeypatch.setattr(
+        import_boxes, "open_box_file", lambda path: opened.append(path.name) or open_file(path)
+    )
+    found = imported(cryoetgan, "list.csv", contrast="bright")
+    assert sorted(opened) == ["0.mrcs.gz"] * 2 + ["1.mrcs.xz"] * 2
+    # shuffled as before, and each row still has its own box
+    boxes = particles()[0]
+    assert found.volumes == pytest.approx((boxes - boxes.mean()) / boxes.std(), abs=0.02)
+
+
+def dynamo_with_map(folder):
+    write_dynamo(folder, *particles()[1:])
+    (folder / "boxes/crop.doc").write_text("1 /data/TS_07.rec\n")
+    return "boxes/crop.tbl"
+
+
+def warp_table(folder):
+    table = pd.DataFrame({"rlnImageName": [f"boxes/particle_{i:06d}.mrc" for i in (1, 2)]})
+    (folder / "p.star").write_text(star_text(table.assign(wrpSourceName="x/TS_07.tomostar")))
+    return "p.star"
+
+
+def european_csv(folder):
+    lines = [f"boxes/particle_{i:06d}.mrc;TS_07.mrc;{i},5;20,25;-7,0;vault" for i in (1, 2)]
+    (folder / "p.csv").write_text("\n".join(["File;Tomogram;Rot;Tilt;Psi;Class", *lines]))
+    return "p.csv"
+
+
+@pytest.mark.parametrize("write", [dynamo_with_map, warp_table, european_csv])
+def test_a_table_of_boxes_names_tomograms_as_a_list_of_picks_does(tmp_path, write):
+    write_volumes(tmp_path / "boxes", particles()[0])
+    table = list_boxes(tmp_path / write(tmp_path)).table
+    assert set(table["rlnMicrographName"]) == {"TS_07"}
+    if write is european_csv:
+        wanted = np.array([[1.5, 20.25, -7.0], [2.5, 20.25, -7.0]])
+        assert table[ANGLES].to_numpy() == pytest.approx(wanted)
+        assert set(table["cryoetganClass"]) == {"vault"}

@@ -154,7 +154,13 @@ def test_a_microtubule_closes_with_a_seam():
     turns = rotation_from_relion(np.array([[row[a] for a in ANGLES] for row in rows]))
     axis = turns[0].apply([0, 0, 1])
     along = places @ axis
-    assert np.allclose(np.diff(along), 9.37, atol=0.2)
+    assert np.allclose(np.diff(along), -9.37, atol=0.2)
+    # a left-handed three-start helix: counter-clockwise about +z it falls
+    turn = np.cross(turns[0].apply([1, 0, 0]), turns[1].apply([1, 0, 0])) @ axis
+    assert turn * (along[1] - along[0]) < 0
+    size = np.array(scene.labels.shape[::-1]) * VOXEL
+    every = np.array([[row[c] for c in COORDINATES] for row in scene.rows]) * VOXEL
+    assert ((every >= 0) & (every < size)).all()
     # 13 steps rise by three monomers of 40.6 A: one and a half dimers, which is the seam
     assert pytest.approx(1.5 * lattice.rise, rel=0.01) == 13 * 9.37
     outwards = turns.apply([1, 0, 0])
@@ -172,9 +178,14 @@ def test_crowders_have_the_mass_of_proteins():
 
 def test_nothing_lies_outside_the_ice():
     scene = empty_scene((60, 64, 64))
-    add_membranes(scene, 2, ["fold"], (300.0, 300.0), WIDTH, VOXEL, "t", 1)
+    placed = add_membranes(scene, 2, ["fold"], (300.0, 300.0), WIDTH, VOXEL, "t", 1)
     outside = limit_thickness(scene, (250.0, 400.0), VOXEL, "t", 1)
     assert 1 - 40 / 60 < outside < 1 - 25 / 60
+    for membrane in placed:
+        cut = membrane.within(scene)
+        assert 0.3 < cut.area / membrane.area < 0.8
+        layer = np.count_nonzero(scene.instances == membrane.number) * VOXEL**3 / (2 * 38.0)
+        assert cut.area == pytest.approx(layer, rel=0.15)
     pack(scene, {"a": pin()}, {"a": None}, "t", 1, 0.05)
     used = np.flatnonzero((scene.labels > 0).any(axis=(1, 2)))
     assert 9 <= used.min() < used.max() <= 50
@@ -215,7 +226,7 @@ def test_the_command_writes_a_cell_and_its_record(cryoetgan, tmp_path):
     cryoetgan(*base, *words, "--thickness", "300,400")
     about = read_json(tmp_path / "s.mrc.json")
     assert set(about["labels"].values()) == {"a", "membrane", "pin", "actin", "crowder"}
-    assert about["membrane_area_um2"] > 0.005
+    assert about["membrane_area_um2"] > 0.003
     assert about["filament_um"]["actin"] == pytest.approx(0.1, abs=0.05)
     rows = read_star(tmp_path / "s.star").particles
     assert set(rows["cryoetganClass"]) == {"a", "pin", "actin"}

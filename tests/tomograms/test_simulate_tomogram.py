@@ -133,7 +133,7 @@ def test_vesicles_beads_and_crowders_are_labelled_but_not_in_the_truth(cryoetgan
     truth = read_star(tmp_path / "t.star").particles
     assert set(truth["cryoetganClass"]) == {"a", "b"}
     placed = (truth["cryoetganClass"] == "b").sum()
-    assert f"no place for {300 - placed} of 300 b" in done.stderr
+    assert f"{300 - placed} of 300 b are not placed" in done.stderr
     record = json.loads((tmp_path / "t.mrc.json").read_text())
     named = ["a", "b", "vesicle", "bead", "crowder_c"]
     assert list(record["labels"].values())[: len(named)] == named
@@ -202,3 +202,22 @@ def test_no_copies_leave_the_membranes_alone(cryoetgan, tmp_path, maps):
     cryoetgan("tomograms", "scene", *maps[2:], "--copies", 0, *words, "-o", "s.mrc")
     assert len(read_star(tmp_path / "s.star").particles) == 0
     assert set(np.unique(read_volume(tmp_path / "s_labels.mrc").data)) == {0, 3}
+
+
+def test_gold_of_a_scene_is_no_signal(cryoetgan, tmp_path, maps):
+    """As with maps: the noise of a tomogram does not grow with its beads."""
+    words = ("--copies", 4, "--beads", 2, "--bead-diameter", 80, "--resolution", 30)
+    cryoetgan("tomograms", "scene", *maps[2:], *words, "-o", "s/T.mrc")
+    cryoetgan("tomograms", "simulate", "--scene", "s/T.mrc", "--snr", 1, "-o", "T.mrc")
+    cryoetgan(*maps, *words, "--snr", 1, "-o", "m/T.mrc")
+    ours, theirs = (read_volume(tmp_path / folder / "T.mrc").data for folder in ("", "m"))
+    assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.99
+    words = ("tomograms", "simulate", "--scene", "s/T.mrc", "--snr", 1, "--membranes", 2)
+    refused(cryoetgan(*words, "-o", "U.mrc", code=2), "--scene", "--membranes")
+
+
+def test_labels_of_an_earlier_tomogram_do_not_stay(cryoetgan, tmp_path, maps):
+    cryoetgan(*maps, "--copies", 4, "--snr", 1, "-o", "T.mrc")
+    write_volume(tmp_path / "plain.mrc", np.ones((40, 56, 64), np.float32), 10.0)
+    cryoetgan("tomograms", "simulate", "--scene", "plain.mrc", "--snr", 1, "-o", "T.mrc")
+    assert {path.name for path in tmp_path.glob("T*")} == {"T.mrc", "T.mrc.json"}

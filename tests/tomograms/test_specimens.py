@@ -18,7 +18,7 @@ from cryoetgan.tomograms.specimens import (
 
 SAME = {
     "ts_1": "TS_1 TS_1_rec TS_1_EVN TS_1_ODD_Vol TS_1_full_rec TS_1.evn rec_TS_1_half1 TS_1_bin4 "
-    "TS_1_10.00Apx TS_1_13.48Apx_halfmap2 TS_1_denoised TS_1_rec_corrected TS_1_deconv TS_1_ali "
+    "TS_1_10.00Apx TS_1_10_00Apx TS_1_13.48Apx_halfmap2 TS_1_denoised TS_1_rec_corrected TS_1_deconv TS_1_ali "
     "TS_1_SIRT_10_iter5 TS_1_half_2 TS_1_seg denoised_TS_1 TS_1_labels",
     "position_2_2": "Position_2_2 rec_Position_2_2_half1 Position_2_2_8.00Apx",
     "tomo_7": "tomo_7 tomo_7_even tomo_7_dn rec_tomo_7",
@@ -48,6 +48,22 @@ def test_numbers_distinguish_specimens():
     assert len({specimen_name(name) for name in names}) == len(names)
     for number in range(30):
         assert match_tomogram(names, f"TS_{number:03}") == {f"TS_{number}_rec.mrc"}
+
+
+@pytest.mark.parametrize(
+    ("names", "tomogram", "matches"),
+    [
+        (["4"], "TS_03_bin4", False),
+        (["3"], "TS_03_bin4", True),
+        (["TS_1.tomostar", "TS_10.tomostar"], "TS_1_10_00Apx", True),
+        (["TS_1.tomostar", "TS_13.tomostar"], "TS_1_13_48Apx", True),
+        (["TS_1_2.tomostar", "TS_1.tomostar"], "TS_1_2_10Apx", True),
+        (["48"], "TS_1_13_48Apx", False),
+        (["13"], "TS_1_13_48Apx", False),  # TS_1 at 13.48 A, or TS_1_13 at 48 A
+    ],
+)
+def test_the_processing_gives_a_tomogram_no_number(names, tomogram, matches):
+    assert match_tomogram(names, tomogram) == (set(names[:1]) if matches else set())
 
 
 def test_folders_count_unless_they_name_a_kind_of_volume(tmp_path):

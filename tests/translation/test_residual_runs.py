@@ -160,7 +160,7 @@ def test_copick_takes_a_tomogram_with_the_names_of_its_labels(here, tmp_path, sc
     (stored,) = run.get_voxel_spacing(10.0).tomograms
     assert np.allclose(stored.numpy(), read_volume(tmp_path / "T.mrc").data, atol=1e-3)
     numbers = {item.name: item.label for item in root.pickable_objects}
-    (segmentation,) = run.get_segmentations()
+    (segmentation,) = (one for one in run.get_segmentations() if one.is_multilabel)
     for number, name in ((1, "a"), (2, "b-c")):
         assert np.array_equal(segmentation.numpy() == numbers[name], scene == number)
     points, _ = run.get_picks("a")[0].numpy()

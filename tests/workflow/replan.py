@@ -47,7 +47,7 @@ FILES = "set.star less.star own.cif mapped.mrc in.mrc other.mrc in.csv other.csv
 CELLS = {
     # other values of a row's cells: together, of all columns
     "phantom": "class=renamed source=phantom:hexamer",
-    "own": "assembly=2 model=2 component=2 chains=A radius=77 copies=5 count=5",
+    "own": "assembly=2 model=2 component=2 chains=A radius=77 copies=5 count=5 min_confidence=50",
     "simulated": "split=test",
     "imported": "tomogram=renamed path=other.mrc voxel_size=7.5 tilt_low=-50 tilt_high=50 "
     "tilt_step=2 tilt_axis=x beam_axis=y voltage=200 cs=2.0 amplitude_contrast=0.1 defocus=3 "

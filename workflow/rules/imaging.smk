@@ -154,6 +154,7 @@ rule imaging_synthesize:
     input:
         scene=results("tomograms/scenes/{synthetic}.mrc"),
         labels=results("tomograms/scenes/{synthetic}_labels.mrc"),
+        instances=results("tomograms/scenes/{synthetic}_instances.mrc"),
         truth=results("tomograms/scenes/{synthetic}.star"),
         model=lambda wildcards: plan.models[
             plan.translation.imaged_like(wildcards.synthetic)
@@ -164,6 +165,7 @@ rule imaging_synthesize:
     output:
         tomogram=results("imaging/tomograms/{synthetic}.mrc"),
         labels=results("imaging/tomograms/{synthetic}_labels.mrc"),
+        instances=results("imaging/tomograms/{synthetic}_instances.mrc"),
         truth=results("imaging/tomograms/{synthetic}.star"),
     log:
         logs("imaging/tomograms/{synthetic}"),

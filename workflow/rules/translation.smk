@@ -155,6 +155,7 @@ rule translation_synthesize:
     input:
         scene=results("tomograms/scenes/{synthetic}.mrc"),
         labels=results("tomograms/scenes/{synthetic}_labels.mrc"),
+        instances=results("tomograms/scenes/{synthetic}_instances.mrc"),
         truth=results("tomograms/scenes/{synthetic}.star"),
         checkpoint=lambda wildcards: plan.translation.synthesis_checkpoint(
             wildcards.synthetic
@@ -162,6 +163,7 @@ rule translation_synthesize:
     output:
         tomogram=results(f"{plan.translation.folder}/tomograms/{{synthetic}}.mrc"),
         labels=results(f"{plan.translation.folder}/tomograms/{{synthetic}}_labels.mrc"),
+        instances=results(f"{plan.translation.folder}/tomograms/{{synthetic}}_instances.mrc"),
         truth=results(f"{plan.translation.folder}/tomograms/{{synthetic}}.star"),
     log:
         logs(f"{plan.translation.folder}/tomograms/{{synthetic}}"),

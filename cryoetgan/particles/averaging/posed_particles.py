@@ -55,6 +55,12 @@ def rows_of_class(volumes: VolumeSet, class_name: str | None) -> list[int]:
     return rows
 
 
+def has_angles(volumes: VolumeSet, rows: Sequence[int]) -> bool:
+    """Return whether some of the rows have angles; a class without angles has empty ones."""
+    table = volumes.table.iloc[list(rows)]
+    return set(ANGLES) <= set(table) and bool(np.isfinite(table[ANGLES].to_numpy(float)).any())
+
+
 def read_particles(
     volumes: VolumeSet, rows: Sequence[int], tilts: tuple[float, float] | None = None
 ) -> list[Particle]:
@@ -63,7 +69,7 @@ def read_particles(
     Without angles, all rotations are the identity and all shifts zero. `tilts` (degrees) replaces
     the tilt range of the optics groups.
     """
-    path, optics = volumes.path, volumes.optics
+    path, optics, is_posed = volumes.path, volumes.optics, has_angles(volumes, rows)
     particles = []
     for row in rows:
         values, box = volumes.table.iloc[row], np.asarray(volumes.volumes[row])
@@ -79,7 +85,7 @@ def read_particles(
         if tilts is not None:
             record = replace(record, tilt_low=tilts[0], tilt_high=tilts[1])
         rotation, shift = Rotation.identity(), np.zeros(3)
-        if set(ANGLES) <= set(volumes.table):
+        if is_posed:
             angles = values[ANGLES].to_numpy(float)
             if not np.isfinite(angles).all():
                 raise UserError(

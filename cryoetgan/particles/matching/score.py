@@ -148,8 +148,8 @@ def score_picks(
     return scored
 
 
-def contrast_warning(found: Mapping[str, PickScores]) -> str | None:
-    """Return a warning if picks resemble the maps better in the other contrast.
+def contrast_warning(found: Mapping[str, PickScores], of_boxes: bool = False) -> str | None:
+    """Return a warning if picks, or the boxes of a set, resemble the maps in the other contrast.
 
     In a wrong contrast, few picks lie at particles; the best scores, not their mean, show it.
     """
@@ -160,10 +160,13 @@ def contrast_warning(found: Mapping[str, PickScores]) -> str | None:
         best.append(float(np.sort(of_best_class)[-BEST_PICKS:].mean()))
     if tested.sum() < 2 * BEST_PICKS or best[1] < WRONG_CONTRAST * max(best[0], 0.0):
         return None
+    picks, here, verb = ("boxes", "these boxes: import them", "particles import-subtomograms")
+    if not of_boxes:
+        picks, here, verb = ("picks", "this tomogram: import it", "tomograms import")
     return (
-        f"wrong contrast? The best picks have scores of {best[1]:.2f} with the maps in the other "
-        f"contrast, {best[0]:.2f} in the given one. Protein is dark in this tomogram: import it "
-        "again with the other contrast (tomograms import --contrast; column contrast of the table)"
+        f"wrong contrast? The best {picks} have scores of {best[1]:.2f} with the maps in the other "
+        f"contrast, {best[0]:.2f} in the given one. Protein is dark in {here} again with the other "
+        f"contrast ({verb} --contrast; column contrast of the table)"
     )
 
 

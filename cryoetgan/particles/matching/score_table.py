@@ -49,7 +49,7 @@ def score_table(
         own = {str(name): maps[str(name)]} if name else maps
         places = group[COORDINATES].to_numpy(float)
         found = score_picks(tomogram, places, own, options, decoys)
-        if warning := contrast_warning(found):
+        if warning := contrast_warning(found, tomogram.part is not None):
             log.warning("%s", warning)
         for class_name, fits in found.items():
             part = group[[column for column in KEPT if column in group]].copy()

@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError, format_shape
-from cryoetgan.io.files import check_exists
+from cryoetgan.io.files import check_exists, strip_compression
 from cryoetgan.io.mrc import open_mrc
 
 EM_SUFFIX = ".em"
 MRC_SUFFIXES = (".mrc", ".mrcs", ".map", ".rec", ".st", ".ccp4")
 SUFFIXES = (EM_SUFFIX, *MRC_SUFFIXES)
-COMPRESSED = (".gz", ".bz2")
 EM_HEADER_BYTES = 512
 EM_TYPES = {1: "i1", 2: "i2", 4: "i4", 5: "f4", 9: "f8"}
 EM_LITTLE_ENDIAN = (1, 2, 6)
@@ -38,10 +37,7 @@ class BoxFile:
 
 def is_box_file(path: Path) -> bool:
     """Return whether the name of a file is one of a volume."""
-    name = path.name.lower()
-    for end in COMPRESSED:
-        name = name.removesuffix(end)
-    return name.endswith(SUFFIXES)
+    return strip_compression(path.name.lower()).endswith(SUFFIXES)
 
 
 def open_box_file(path: Path) -> BoxFile:

@@ -11,24 +11,24 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError
+from cryoetgan.io.files import relative_names
 from cryoetgan.io.mrc import (
     MAX_VOXEL_SIZE_A,
     MIN_VOXEL_SIZE_A,
     VOXEL_SIZE_TOLERANCE,
     contrast_sign,
 )
-from cryoetgan.io.star import ANGLES, ORIGINS, particle_id
+from cryoetgan.io.star import ANGLES, ORIGINS, check_ids, particle_id
 from cryoetgan.io.volume_set import VolumeSetWriter
 from cryoetgan.particles.subtomograms.box_files import BoxFile, open_box_file
 from cryoetgan.particles.subtomograms.listings import (
     FILE,
     NUMBER,
-    ORIGINS_VOXELS,
     TOMOGRAM,
     Listing,
 )
 from cryoetgan.physics.acquisition import Acquisition
-from cryoetgan.physics.coordinates import BEAM_AXES, TILT_AXES, orient_axes
+from cryoetgan.physics.coordinates import BEAM_AXES, TILT_AXES, VOXEL_ORIGINS, orient_axes
 from cryoetgan.physics.geometry import centre_distance, relion_from_rotation, rotation_from_relion
 from cryoetgan.progress import log, track
 from cryoetgan.seeds import rng
@@ -183,7 +183,7 @@ def import_boxes(
             f"{grid.input_voxel_size:.4g} A would have {grid.box} at {grid.voxel_size:.4g} A; "
             f"{LEAST_BOX} is the smallest: lower --voxel-size, or extract larger boxes"
         )
-    table = to_set_columns(listing.table, grid)
+    table = _with_ids(to_set_columns(listing.table, grid), output.stem)
     if TOMOGRAM in table and table[TOMOGRAM].nunique() > 1:
         table = table.sort_values(TOMOGRAM, kind="stable").reset_index(drop=True)
     else:
@@ -198,19 +198,30 @@ def import_boxes(
         low, high = -acquisition.tilt_high, -acquisition.tilt_low
         acquisition = replace(acquisition, tilt_low=low, tilt_high=high)
     optics = pd.DataFrame([acquisition.to_optics(1, output.stem)])
+    check_ids(rows, listing.table[FILE].iloc[0])
     with VolumeSetWriter(output, len(rows), grid.box, grid.voxel_size, optics) as writer:
-        boxes = _read_boxes(rows)
         sources = sources.loc[kept].reset_index(drop=True)
-        for number, box in enumerate(track(boxes, "importing", len(rows))):
+        for number, box in track(_read_boxes(rows), "importing", len(rows)):
             mean, sd = scales[sources[number]]
             row = {str(key): value for key, value in rows.loc[number].items()}
-            name, number_in_file = Path(row.pop(FILE)).name, row.pop(NUMBER)
-            row["cryoetganFile"] = f"{number_in_file:06d}@{name}"
-            # it survives another import, with more boxes
-            row["cryoetganId"] = particle_id(f"{output.stem}/{name}", number_in_file, 0, 0)
+            row = {key: value for key, value in row.items() if key not in (FILE, NUMBER)}
             row |= {"cryoetganSource": "real"} | ({"cryoetganSplit": split} if split else {})
-            writer.add((grid.convert(box) - mean) * np.float32(sign / sd), row)
+            writer.add((grid.convert(box) - mean) * np.float32(sign / sd), row, number)
     return {"boxes": len(rows), "left_out": len(table) - len(rows), "input_box": grid.edge}
+
+
+def _with_ids(table: "pd.DataFrame", name: str) -> "pd.DataFrame":
+    """Add cryoetganFile and cryoetganId, from names relative to the folder of all files.
+
+    They survive another import, with more boxes of these folders, and of a copy of the folder.
+    """
+    paths = list(table[FILE].unique())
+    names = dict(zip(paths, relative_names(paths), strict=True))
+    pairs = list(zip(table[FILE].map(names), table[NUMBER], strict=True))
+    return table.assign(
+        cryoetganFile=[f"{number:06d}@{file}" for file, number in pairs],
+        cryoetganId=[particle_id(f"{name}/{file}", number, 0, 0) for file, number in pairs],
+    )
 
 
 def warn_of_contrast(densities: Floats, contrast: str, path: Path) -> None:
@@ -234,9 +245,9 @@ def warn_of_contrast(densities: Floats, contrast: str, path: Path) -> None:
 def to_set_columns(table: "pd.DataFrame", grid: BoxGrid) -> "pd.DataFrame":
     """Return a listing with poses in the frame of the set: angles rotated, origins in angstrom."""
     table = table.copy()
-    if set(ORIGINS_VOXELS) <= set(table):
-        table[ORIGINS] = table[ORIGINS_VOXELS].to_numpy(float) * grid.input_voxel_size
-        table = table.drop(columns=ORIGINS_VOXELS)
+    if set(VOXEL_ORIGINS) <= set(table):
+        table[ORIGINS] = table[VOXEL_ORIGINS].to_numpy(float) * grid.input_voxel_size
+        table = table.drop(columns=VOXEL_ORIGINS)
     if set(ORIGINS) <= set(table):
         table[ORIGINS] = grid.move(table[ORIGINS].to_numpy(float))
         far = (
@@ -256,21 +267,22 @@ def to_set_columns(table: "pd.DataFrame", grid: BoxGrid) -> "pd.DataFrame":
     return table
 
 
-def _read_boxes(table: "pd.DataFrame") -> Iterator[NDArray[Any]]:
-    """Yield the box `(z, y, x)` of each row; a file is opened once for consecutive rows."""
-    path, opened, edge = None, None, None
-    for file, number in zip(table[FILE], table[NUMBER], strict=True):
-        if opened is None or file != path:
-            path, opened = file, open_box_file(file)
-        edge = edge or opened.boxes.shape[-1]
-        if opened.boxes.shape[-1] != edge:
+def _read_boxes(table: "pd.DataFrame") -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield each row's place from 0 and box `(z, y, x)`, file by file: each is opened once."""
+    first, edge = table[FILE].iloc[0], None
+    for file, places in table.groupby(FILE, sort=False).indices.items():
+        boxes = open_box_file(file).boxes
+        edge = edge or boxes.shape[-1]
+        if boxes.shape[-1] != edge:
             raise UserError(
-                f"{file}: has boxes of {opened.boxes.shape[-1]} voxels, {table[FILE].iloc[0]} of "
+                f"{file}: has boxes of {boxes.shape[-1]} voxels, {first} of "
                 f"{edge}; import boxes of each size as a set of its own"
             )
-        if not 1 <= number <= len(opened.boxes):
-            raise UserError(f"{file}: has {len(opened.boxes)} boxes, but box {number} is named")
-        yield opened.boxes[number - 1]
+        for place in places:
+            number = table[NUMBER].iloc[place]
+            if not 1 <= number <= len(boxes):
+                raise UserError(f"{file}: has {len(boxes)} boxes, but box {number} is named")
+            yield int(place), boxes[number - 1]
 
 
 def _survey(
@@ -285,7 +297,7 @@ def _survey(
     densities = []
     kept, seen, empty = np.ones(len(table), bool), set(), 0
     sample: dict[str, list[Floats]] = {}
-    for index, box in enumerate(track(_read_boxes(table), "reading", len(table))):
+    for index, box in track(_read_boxes(table), "reading", len(table)):
         values = np.asarray(box, np.float32)
         if not np.isfinite(values).all():
             raise UserError(

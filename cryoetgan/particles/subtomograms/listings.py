@@ -11,45 +11,43 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.files import check_exists
 from cryoetgan.io.star import ANGLES, CLASS_NAME, ORIGINS, read_star
-from cryoetgan.particles.naming_columns import classes_of_numbers
-from cryoetgan.particles.subtomograms.box_files import (
-    RELION_2D,
-    is_box_file,
-    open_box_file,
-    read_em,
+from cryoetgan.particles.importers import CSV_ANGLES, read_csv_text
+from cryoetgan.particles.list_formats import (
+    ParticleRows,
+    dynamo_rows,
+    is_motive_list,
+    motive_rows,
 )
+from cryoetgan.particles.naming_columns import (
+    classes_of_numbers,
+    find_classes,
+    find_columns,
+    tomogram_columns,
+)
+from cryoetgan.particles.subtomograms.box_files import RELION_2D, is_box_file, open_box_file
+from cryoetgan.physics.coordinates import BOX_ANGLES, VOXEL_ORIGINS
 from cryoetgan.physics.geometry import relion_from_rotation
 from cryoetgan.progress import log
+from cryoetgan.tomograms.specimens import plain_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Floats = NDArray[np.floating]
 FILE = "file"
 NUMBER = "number"
 TOMOGRAM = "rlnMicrographName"
-ORIGINS_VOXELS = [f"rlnOrigin{axis}" for axis in "XYZ"]
-BOX_ANGLES = [f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi")]
 PIXEL_SIZES = ("rlnImagePixelSize", "rlnPixelSize")
 """Columns of the voxel size of the boxes, angstrom."""
-CSV_COLUMNS = {
-    "file": FILE, "filename": FILE, "path": FILE, "rlnImageName": FILE,
-    "tomo": TOMOGRAM, "tomogram": TOMOGRAM, "tomo_name": TOMOGRAM, "rlnTomoName": TOMOGRAM,
-    "rot": ANGLES[0], "tilt": ANGLES[1], "psi": ANGLES[2], "class": "cryoetganClass",
-}  # fmt: skip
-"""Columns of a CSV table, and their names here."""
-DYNAMO_COLUMNS = 22
-"""Fewest columns of a Dynamo table: tag 1, shifts 4 to 6, angles 7 to 9, tomogram 20, class 22."""
-MOTIVE_ROWS = 20
-"""Numbers of each particle in a motive list: number 4, tomogram 5, shifts 11 to 13, phi, psi, theta
-17 to 19, class 20 (counted from 1)."""
-TABLES = (".star", ".tbl", ".csv", ".em")
+FILE_COLUMNS = ("file", "filename", "path", "image_name", "rlnImageName")
+"""Columns of a CSV table that name the file of a box; the first one present is used."""
+TEXT_TABLES = (".csv", ".tsv")
+TABLES = (".star", ".tbl", *TEXT_TABLES)
+"""Suffixes of tables; motive lists end in .em, as volumes do."""
 Header = Mapping[str, float]
 
 
@@ -74,12 +72,12 @@ def list_boxes(path: Path) -> Listing:
     name = path.name.lower()
     if name.endswith(".star"):
         return _list_star(path)
-    if name.endswith(".csv"):
+    if name.endswith(TEXT_TABLES):
         return _list_csv(path)
     if name.endswith(".tbl"):
-        return _list_dynamo(path, path.parent)
-    if _is_motive_list(path):
-        return _list_motives(path, path.parent)
+        return _list_rows(dynamo_rows(path), path)
+    if is_motive_list(path):
+        return _list_rows(motive_rows(path), path)
     if name.endswith((".hdf", ".h5")):
         raise UserError(f"{path}: HDF is not read; convert it (EMAN2: e2proc3d.py IN OUT.mrcs)")
     return Listing(_all_boxes([path]))
@@ -94,7 +92,7 @@ def describe_files(path: Path) -> str:
     files = {p.resolve() for p in given}
     for table in given:
         try:
-            if table.suffix.lower() in TABLES[:3] or _is_motive_list(table):
+            if table.suffix.lower() in TABLES or is_motive_list(table):
                 files |= {p.resolve() for p in list_boxes(table).table[FILE].unique()}
         except UserError as error:  # the import says so
             log.debug("%s", error)
@@ -120,7 +118,7 @@ def _all_boxes(paths: list[Path]) -> "pd.DataFrame":
 def _list_folder(folder: Path) -> Listing:
     """Return the boxes of a folder: the rows of its one table, or else its numbered volumes."""
     files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    tables = [p for p in files if p.suffix.lower() in TABLES[:3] or _is_motive_list(p)]
+    tables = [p for p in files if p.suffix.lower() in TABLES or is_motive_list(p)]
     if len(tables) > 1:
         names = ", ".join(p.name for p in tables[:6])
         raise UserError(f"{folder}: holds several tables ({names}); name the one to import")
@@ -188,8 +186,8 @@ def _list_star(path: Path) -> Listing:
         table[ANGLES] = rows[ANGLES].to_numpy(float)
     if set(ORIGINS) <= set(rows):
         table[ORIGINS] = rows[ORIGINS].to_numpy(float)
-    elif set(ORIGINS_VOXELS) <= set(rows):
-        table[ORIGINS_VOXELS] = rows[ORIGINS_VOXELS].to_numpy(float)
+    elif set(VOXEL_ORIGINS) <= set(rows):
+        table[VOXEL_ORIGINS] = rows[VOXEL_ORIGINS].to_numpy(float)
     if "cryoetganClass" in rows:
         table["cryoetganClass"] = rows["cryoetganClass"].astype(str)
     elif "rlnClassNumber" in rows:
@@ -211,11 +209,16 @@ def _check_box_frame(rows: "pd.DataFrame", path: Path) -> None:
         )
 
 
+def _tomogram_column(rows: "pd.DataFrame") -> str:
+    """Return the column that names the tomograms of the boxes, not their files; empty without one."""
+    files = find_columns(rows, FILE_COLUMNS)
+    return next((name for name in tomogram_columns(rows) if name not in files), "")
+
+
 def _tomograms(rows: "pd.DataFrame") -> list[str]:
-    for name in ("rlnTomoName", TOMOGRAM):
-        if name in rows:
-            return [Path(str(value)).name for value in rows[name]]
-    return [""] * len(rows)
+    """Return the tomogram of each row, without folder and suffix; empty if no column names it."""
+    name = _tomogram_column(rows)
+    return [plain_name(value) for value in rows[name]] if name else [""] * len(rows)
 
 
 def _one_value(rows: "pd.DataFrame", columns: tuple[str, ...], path: Path) -> float | None:
@@ -271,80 +274,41 @@ def _find_image(name: str, folders: list[Path], path: Path) -> tuple[Path, int]:
 
 
 def _list_csv(path: Path) -> Listing:
-    import pandas as pd
-
-    try:
-        rows = pd.read_csv(path, dtype=str, encoding="utf-8-sig", keep_default_na=False)
-    except (ValueError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is not a CSV table ({error})") from error
-    rows = rows.rename(columns=CSV_COLUMNS)
-    if FILE not in rows or not len(rows):
+    rows = read_csv_text(path)
+    files = find_columns(rows, FILE_COLUMNS)
+    if not files or not len(rows):
         raise UserError(f"{path}: lacks a column 'file' or rows; it has {', '.join(rows)}")
     folders = [path.parent.resolve(), *path.parent.resolve().parents]
-    found = [_find_image(name, folders, path) for name in rows[FILE]]
+    found = [_find_image(name.strip(), folders, path) for name in rows[files[0]]]
     table = _frame(dict(zip((FILE, NUMBER), zip(*found, strict=True), strict=True)))
-    for name in (TOMOGRAM, "cryoetganClass"):
-        if name in rows:
-            table[name] = rows[name]
-    if set(ANGLES) <= set(rows):
+    table[TOMOGRAM] = _tomograms(rows)
+    table = table.assign(**find_classes(rows, _tomogram_column(rows)))
+    angles = next((c for known in CSV_ANGLES if len(c := find_columns(rows, known)) == 3), None)
+    if angles:
         try:
-            table[ANGLES] = rows[ANGLES].to_numpy(float)
+            table[ANGLES] = rows[angles].to_numpy(float)
         except ValueError as error:
             raise UserError(f"{path}: holds angles that are not numbers ({error})") from error
     return Listing(table, tables=(path,))
 
 
-def _list_dynamo(path: Path, folder: Path) -> Listing:
-    """Return the boxes of a Dynamo table: `particle_<tag>.em` or `.mrc` in its folder.
+def _list_rows(rows: ParticleRows, path: Path) -> Listing:
+    """Return the boxes of a Dynamo table or motive list: the numbered volumes in its folder.
 
-    The angles (tdrot, tilt, narot) are zxz about fixed axes; their matrix rotates the particle
-    into the reference. Shifts are voxels from the centre of the box.
+    They are `particle_<tag>.em` or `.mrc` of Dynamo, `<name>_<number>.em` of TOM. Shifts are voxels
+    from the centre of the box.
     """
-    try:
-        rows = np.loadtxt(path, ndmin=2)
-    except ValueError as error:
-        raise UserError(f"{path}: is not a Dynamo table ({error})") from error
-    if rows.shape[1] < DYNAMO_COLUMNS or not len(rows):
-        raise UserError(
-            f"{path}: has {rows.shape[1]} columns, a Dynamo table has {DYNAMO_COLUMNS} to 42"
-        )
-    rotations = Rotation.from_euler("zxz", rows[:, 6:9], degrees=True).inv()
-    files = _numbered_files(folder, [int(tag) for tag in rows[:, 0]], path)
-    return _posed_listing(path, files, rotations, rows[:, 3:6], rows[:, 19], rows[:, 21])
-
-
-def _is_motive_list(path: Path) -> bool:
-    if path.suffix.lower() != ".em":
-        return False
-    shape = read_em(path).shape
-    return shape[0] == 1 and shape[2] == MOTIVE_ROWS
-
-
-def _list_motives(path: Path, folder: Path) -> Listing:
-    """Return the boxes of a motive list (TOM, AV3, PyTom): `<name>_<number>.em` in its folder.
-
-    The rotation of the reference is Z by phi, then X by theta, then Z by psi, about fixed axes
-    (Foerster 2005, doi 10.1073/pnas.0409178102).
-    """
-    rows = np.asarray(read_em(path)[0], float)
-    rotations = Rotation.from_euler("zxz", rows[:, [16, 18, 17]], degrees=True)
-    files = _numbered_files(folder, [int(number) for number in rows[:, 3]], path)
-    return _posed_listing(path, files, rotations, rows[:, 10:13], rows[:, 4], rows[:, 19])
-
-
-def _posed_listing(
-    path: Path,
-    files: list[Path],
-    rotations: Rotation,
-    shifts: Floats,
-    tomograms: Floats,
-    classes: Floats,
-) -> Listing:
-    table = _frame({FILE: files, NUMBER: 1, TOMOGRAM: [f"{int(n)}" for n in tomograms]})
-    if np.ptp(rotations.as_quat(canonical=True), axis=0).max() > 1e-6:
-        table[ANGLES] = relion_from_rotation(rotations)
-    table[ORIGINS_VOXELS] = -shifts
-    return Listing(table.assign(**classes_of_numbers(classes)), tables=(path,))
+    if not len(rows.numbers):
+        raise UserError(f"{path}: holds no particle")
+    files = _numbered_files(path.parent, [int(number) for number in rows.numbers], path)
+    sources = [
+        plain_name(rows.names.get(int(n), f"{int(n)}")) for n in np.nan_to_num(rows.tomograms)
+    ]
+    table = _frame({FILE: files, NUMBER: 1, TOMOGRAM: sources})
+    if np.ptp(rows.rotations.as_quat(canonical=True), axis=0).max() > 1e-6:
+        table[ANGLES] = relion_from_rotation(rows.rotations)
+    table[VOXEL_ORIGINS] = -rows.shifts
+    return Listing(table.assign(**classes_of_numbers(rows.classes)), tables=(path,))
 
 
 def _numbered_files(folder: Path, numbers: list[int], table: Path) -> list[Path]:
@@ -352,7 +316,7 @@ def _numbered_files(folder: Path, numbers: list[int], table: Path) -> list[Path]
     found: dict[int, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         digits = re.search(r"(\d+)\D*$", path.stem)
-        if digits and path != table and is_box_file(path) and not _is_motive_list(path):
+        if digits and path != table and is_box_file(path) and not is_motive_list(path):
             found.setdefault(int(digits[1]), []).append(path)
     missing = [number for number in numbers if number not in found]
     if missing:

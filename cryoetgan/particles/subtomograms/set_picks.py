@@ -7,7 +7,7 @@ import numpy as np
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.mrc import Volume
-from cryoetgan.io.star import ANGLES, COORDINATES, OTHER, class_name, particle_id
+from cryoetgan.io.star import ANGLES, COORDINATES, OTHER, check_ids, class_name, particle_id
 from cryoetgan.io.volume_set import VolumeSet, read_volume_set
 from cryoetgan.physics.coordinates import centre_offsets
 
@@ -44,6 +44,7 @@ def set_picks(opened: VolumeSet) -> "pd.DataFrame":
     places = middle + centre_offsets(table, opened.voxel_size)
     picks = pd.DataFrame(places, columns=COORDINATES)
     picks.insert(0, "rlnTomoName", name)
+    check_ids(table, opened.path)
     if "cryoetganId" in table:
         picks["cryoetganId"] = table["cryoetganId"].to_numpy(str)
     else:

@@ -65,7 +65,8 @@ def convert_tomogram(
         shape = resampled_shape(data.shape, step)
         _check_thickness(shape, f"{source} at {wanted:g} A", "lower --voxel-size")
         dtype = np.dtype(np.float16 if conversion.float16 else np.float32)
-        size_bytes = math.prod(shape) * dtype.itemsize
+        # besides the tomogram, voxels without data: their flags and the mask
+        size_bytes = math.prod(shape) * (dtype.itemsize + 1) + math.prod(data.shape)
         check_disk_space(output, size_bytes, "raise --voxel-size, give --float16")
         no_data = NoData(data, output.parent, source)
         scale = measure_grey_scale(data, source, no_data.flags)
@@ -91,6 +92,7 @@ def convert_tomogram(
         return {
             "input_voxel_size": size,
             "input_shape": list(data.shape[::-1]),
+            "input_origin": list(found.origin),
             "input_mean": scale.mean,
             "input_sd": scale.sd,
             "voxel_size": wanted,

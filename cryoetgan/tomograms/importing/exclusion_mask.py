@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from cryoetgan.errors import UserError, format_shape
+from cryoetgan.io.files import MASK
 from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.io.mrc import Volume, open_volume
 from cryoetgan.io.raw_mrc import open_raw_volume
@@ -14,7 +15,7 @@ from cryoetgan.tomograms.importing.no_data import NearestMask
 
 def mask_path(tomogram: Path) -> Path:
     """Return the path of a tomogram's mask: `T_mask.mrc` beside `T.mrc`."""
-    return tomogram.with_name(f"{tomogram.stem}_mask.mrc")
+    return tomogram.with_name(f"{tomogram.stem}{MASK}.mrc")
 
 
 def write_mask(

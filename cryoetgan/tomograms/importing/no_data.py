@@ -1,7 +1,6 @@
 """Find the voxels of a tomogram's file that hold no data, and keep them apart from the others."""
 
 import logging
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.exclusion import ExclusionMask, find_gaps
-from cryoetgan.io.memmap import RELEASE_EVERY_BYTES, iterate_sections, release_pages
+from cryoetgan.io.memmap import RELEASE_EVERY_BYTES, iterate_sections, release_pages, scratch_array
 from cryoetgan.physics.geometry import block_slices, tiles
 
 log = logging.getLogger("cryoetgan")
@@ -89,8 +88,7 @@ class NoData:
             )  # fmt: skip
 
     def _create(self) -> NDArray[np.uint8]:
-        with tempfile.TemporaryFile(dir=self.scratch) as file:
-            return np.memmap(file, np.uint8, "w+", shape=self.data.shape)
+        return scratch_array(self.scratch, np.uint8, self.data.shape)
 
     def on_grid(self, shape: tuple[int, ...], step: float) -> "NearestMask":
         """Return the flags on a grid of `shape` zyx, with a spacing of `step` voxels of the file."""

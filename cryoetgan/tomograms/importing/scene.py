@@ -13,9 +13,10 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError, format_shape
+from cryoetgan.io.files import INSTANCES, LABELS
 from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.io.mrc import open_volume, read_map, read_volume
-from cryoetgan.io.scene import INSTANCES, LABELS, beside
+from cryoetgan.io.scene import beside
 from cryoetgan.io.star import ANGLES, COORDINATES, class_name, particle_id, write_star
 from cryoetgan.physics.acquisition import optics_row
 from cryoetgan.physics.geometry import clip_box, rotate_volume, rotation_from_relion
@@ -65,6 +66,9 @@ def write_foreign_scene(
     if abs(step - 1) < 1e-3:
         step = 1.0
     shape = resampled_shape(density.data.shape, step)
+    # everything is checked before a file is written
+    names = _check_names(scene, labels.data)
+    matches = _match_maps(density.data, scene.rows, step, maps, voxel_size)
     output.parent.mkdir(parents=True, exist_ok=True)
     note = [f"labels: see {output.name}.json"]
     with open_volume(beside(output, LABELS), shape, voxel_size, np.int16, note) as out:
@@ -72,7 +76,6 @@ def write_foreign_scene(
         for section, values in zip(iterate_sections(out), nearest, strict=True):
             section[:] = values
     written = read_volume(beside(output, LABELS)).data
-    names = _check_names(scene, written)
     with open_volume(
         beside(output, INSTANCES), shape, voxel_size, np.float32, INSTANCE_NOTE
     ) as instances:
@@ -82,7 +85,6 @@ def write_foreign_scene(
             rows = scene.rows.copy()
             rows[COORDINATES] /= step
             _number_by_rows(written, names, rows, instances)
-    matches = _match_maps(density.data, rows, step, maps, voxel_size)
     factor = scale * float(np.median([match.scale for match in matches.values()] or [1.0]))
     with open_volume(output, shape, voxel_size, np.float32, ["density scene"]) as out:
         if step == 1:
@@ -120,16 +122,21 @@ def _components(labels: NDArray[Any], names: Mapping[int, str], instances: Float
     number = 0
     for label, name in names.items():
         found, count = ndimage.label(labels == label, np.ones((3, 3, 3)))
-        sizes = np.bincount(found.ravel(), minlength=count + 1)
-        kept = np.flatnonzero(sizes >= MIN_COMPONENT)
-        kept = kept[kept > 0]
+        sums = np.zeros((4, count + 1))
+        for z, section in enumerate(found):
+            y, x = np.nonzero(section)
+            for total, weights in zip(
+                sums, (np.ones(len(y)), x, y, np.full(len(y), z)), strict=True
+            ):
+                total += np.bincount(section[y, x], weights, count + 1)
+        kept = np.flatnonzero(sums[0] >= MIN_COMPONENT)
         new = np.zeros(count + 1, np.float32)
         new[kept] = number + 1 + np.arange(len(kept))
-        instances[:] += new[found]
+        for out, section in zip(instances, found, strict=True):
+            out += new[section]
         if not name.lower().startswith(NO_PARTICLES):
-            centres = ndimage.center_of_mass(found > 0, found, kept) if len(kept) else []
-            for centre, index in zip(centres, new[kept], strict=True):
-                row = dict(zip(COORDINATES, centre[::-1], strict=True))
+            for centre, index in zip((sums[1:, kept] / sums[0, kept]).T, new[kept], strict=True):
+                row = dict(zip(COORDINATES, centre, strict=True))
                 rows.append(row | {"cryoetganClass": name, "cryoetganInstance": int(index)})
         number += len(kept)
     return pd.DataFrame(rows, columns=[*COORDINATES, "cryoetganClass", "cryoetganInstance"])
@@ -165,14 +172,15 @@ def _number_by_rows(
 
 def _match_maps(
     density: NDArray[Any],
-    rows: pd.DataFrame,
+    rows: pd.DataFrame | None,
     step: float,
     maps: Mapping[str, Path],
     voxel_size: float,
 ) -> dict[str, Match]:
     """Return the scale and likeness of each class that has a map and poses.
 
-    `density` is on the simulator's grid, of `step` times smaller voxels than `voxel_size`. The
+    `density` and `rows` are on the simulator's grid, of `step` times smaller voxels than
+    `voxel_size`. The
     scale is the slope of the map on the scene, on the voxels of the map's mask.
     """
     matches = {}
@@ -183,12 +191,12 @@ def _match_maps(
                 f"{path}: has voxels of {volume.voxel_size:g} A, the scene {voxel_size / step:g} "
                 "A; make the map with the scene's voxel size"
             )
-        own = rows[rows["cryoetganClass"] == name]
+        own = pd.DataFrame() if rows is None else rows[rows["cryoetganClass"] == name]
         if not set(ANGLES) <= set(own) or not own[ANGLES].notna().all(axis=1).any():
             log.warning("%s: no particle of class %s has angles; the map is not used", path, name)
             continue
         own = own[own[ANGLES].notna().all(axis=1)].head(COMPARED)
-        found = _compare(density, volume.data, own, step)
+        found = _compare(density, volume.data, own)
         if not len(found):
             log.warning("%s: all particles of class %s lie at faces", path, name)
             continue
@@ -201,12 +209,12 @@ def _match_maps(
     return matches
 
 
-def _compare(density: NDArray[Any], data: Floats, rows: pd.DataFrame, step: float) -> Floats:
+def _compare(density: NDArray[Any], data: Floats, rows: pd.DataFrame) -> Floats:
     """Return `(N, 2)` slope and correlation of a rotated map and the scene, for whole particles."""
     coefficients = ndimage.spline_filter(np.asarray(data, np.float64))
     found = []
     rotations: Rotation = rotation_from_relion(rows[ANGLES].to_numpy(float))
-    for place, rotation in zip(rows[COORDINATES].to_numpy(float) * step, rotations, strict=True):
+    for place, rotation in zip(rows[COORDINATES].to_numpy(float), rotations, strict=True):
         whole = np.rint(place).astype(int)
         rotated = rotate_volume(coefficients, rotation, place - whole, prefilter=False)
         in_scene, in_box = clip_box(

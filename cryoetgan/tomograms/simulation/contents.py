@@ -2,7 +2,6 @@
 
 import logging
 import math
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +12,10 @@ from numpy.typing import NDArray
 
 from cryoetgan.command import parse_counts
 from cryoetgan.errors import UserError, format_shape
-from cryoetgan.io.files import check_disk_space
+from cryoetgan.io.files import INSTANCES, LABELS, check_disk_space
+from cryoetgan.io.memmap import scratch_array
 from cryoetgan.io.mrc import check_same_voxel_size, open_volume, read_map, write_volume
-from cryoetgan.io.scene import CROWDER, INSTANCES, LABELS, beside
+from cryoetgan.io.scene import CROWDER, beside
 from cryoetgan.io.star import ANGLES, COORDINATES, class_name, paths_by_class, write_star
 from cryoetgan.physics.acquisition import Acquisition, optics_row
 from cryoetgan.tomograms.options import CellContents, SceneOptions, VesiclesAndGold
@@ -80,22 +80,21 @@ class Contents:
         requested = self.requested()
         for name, missing in scene.missing.items():
             wanted = f" of {requested[name]}" if name in requested else ""
-            log.warning("%s: no place for %d%s %s", output, missing, wanted, name)
+            log.warning("%s: %d%s %s are not placed", output, missing, wanted, name)
+        if scene.crowders < FILL_REACHED:
+            message = "%s: %.2f of the wanted crowders (--crowder-fraction) have a place"
+            log.warning(message, output, scene.crowders)
         for name, length in scene.filament_lengths.items():
             wanted_um, placed_um = self.cell.filament_length, length / MICROMETRE
             if placed_um < FILAMENT_REACHED * wanted_um:
                 message = "%s: %.3g of %.3g micrometres of %s have a place"
                 log.warning(message, output, placed_um, wanted_um, name)
-        share = scene.filled / scene.occupied.size
-        if self.fill < 1 and share < FILL_REACHED * self.fill:
-            reason = "place" if None in self.copies.values() else "copy (--copies)"
+        if self.fill < 1 and scene.reached < FILL_REACHED * scene.target:
+            rest = "free place" if None in self.copies.values() else "copy (--copies)"
             log.warning(
-                "%s: %.3f of the voxels are occupied, wanted %.3f (--fill): no free %s is left",
-                output,
-                share,
-                self.fill,
-                reason,
-            )
+                "%s: %.3f of the voxels are occupied, wanted %.3f (--fill): no %s is left",
+                output, scene.reached, scene.target, rest,
+            )  # fmt: skip
 
 
 def read_contents(
@@ -171,8 +170,9 @@ def build_scene(contents: Contents, name: str, seed: int, scene: Scene | None = 
         membranes = add_membranes(
             scene, cell.membranes, shapes, cell.radii(), width, voxel_size, name, seed
         )
-        scene.membrane_area = sum(membrane.area for membrane in membranes)
     outside = limit_thickness(scene, cell.thickness_range(), voxel_size, name, seed)
+    membranes = [membrane.within(scene) for membrane in membranes]
+    scene.membrane_area = sum(membrane.area for membrane in membranes)
     per_area = cell.membrane_protein_density / SQUARE_MICROMETRE
     flipped, proteins = cell.membrane_protein_inverted, contents.membrane_proteins
     add_membrane_proteins(scene, proteins, membranes, per_area, flipped, name, seed)
@@ -184,14 +184,17 @@ def build_scene(contents: Contents, name: str, seed: int, scene: Scene | None = 
         )
     if objects.beads:
         add_beads(scene, objects, voxel_size, name, seed)
-    free = 1 - outside
-    pack(scene, contents.classes, contents.copies, name, seed, contents.fill * free)
+    scene.target = contents.fill * (1 - outside)
+    pack(scene, contents.classes, contents.copies, name, seed, scene.target)
+    scene.reached = scene.filled / scene.occupied.size
     crowders = dict.fromkeys(contents.crowders, contents.crowder_copies)
     pack(scene, contents.crowders, crowders, name, seed)
     if cell.crowder_fraction:
         unnamed = make_crowders(voxel_size, width, seed)
-        fill = scene.filled / scene.occupied.size + cell.crowder_fraction * free
-        pack(scene, unnamed, dict.fromkeys(unnamed), name, seed, fill, CROWDER)
+        before = scene.filled / scene.occupied.size
+        wanted = cell.crowder_fraction * (1 - outside)
+        pack(scene, unnamed, dict.fromkeys(unnamed), name, seed, before + wanted, CROWDER)
+        scene.crowders = (scene.filled / scene.occupied.size - before) / wanted
     return scene
 
 
@@ -238,10 +241,9 @@ def write_scene(output: Path, contents: Contents, seed: int) -> Scene:
             beside(output, INSTANCES), shape, voxel_size, np.float32, INSTANCE_NOTE
         ) as instances,
         open_volume(output, shape, voxel_size, np.float32, ["density scene"]) as density,
-        # only packing needs the occupied voxels: a file without a name
-        tempfile.TemporaryFile(dir=output.parent) as hidden,
     ):
-        occupied = np.memmap(hidden, bool, "w+", shape=shape)
+        # only packing needs the occupied voxels
+        occupied = scratch_array(output.parent, bool, shape)
         # plain views: slices of a memory map cost twice as much
         scene = Scene(
             density.view(np.ndarray),

@@ -38,7 +38,8 @@ class Helix:
     """Angstrom from the axis to voxel n // 2 of the monomer's map."""
     protofilaments: int = 1
     stagger: float = 0.0
-    """Angstrom along the axis from one protofilament to the next; the seam is where they close."""
+    """Angstrom along the axis from one protofilament to the next, counter-clockwise seen from the
+    plus end (+z); the seam is where they close."""
     persistence: float = 1e5
     """Persistence length, angstrom."""
 
@@ -47,8 +48,8 @@ HELICES = {
     # Dominguez and Holmes 2011, doi 10.1146/annurev-biophys-042910-155359; Gittes 1993,
     # doi 10.1083/jcb.120.4.923: persistence lengths of 17.7 and 5,200 micrometres
     "actin": Helix(27.5, -166.6, 0.0, persistence=1.77e5),
-    # 13 protofilaments of dimers, three-start helix of monomers of 40.6 A: 3 * 40.6 / 13
-    "microtubule": Helix(81.2, 0.0, 112.0, 13, 9.37, 5.2e7),
+    # 13 protofilaments of dimers, left-handed three-start helix of monomers of 40.6 A: 3 * 40.6 / 13
+    "microtubule": Helix(81.2, 0.0, 112.0, 13, -9.37, 5.2e7),
 }
 """Lattices of names that a class begins with. An actin monomer's map is centred on the axis."""
 
@@ -167,10 +168,11 @@ def _free_path(
         with np.errstate(divide="ignore"):
             back = np.where(direction > 0, start, start - size + 1) / direction
         start = start - direction * (back.min() - 1e-6)
-    count = int(min(np.ceil(longest / helix.rise - 1e-6), float(np.linalg.norm(size)) / step))
+    reach = helix.radius / voxel_size + species.radius
+    turns = np.ceil(longest / helix.rise - 1e-6) + 2 * np.ceil(4 * reach / step)
+    count = int(min(turns, float(np.linalg.norm(size)) / step))
     persistence = helix.persistence / voxel_size
     points, frames = worm_like_chain(start, direction, step, persistence, count, rng)
-    reach = helix.radius / voxel_size + species.radius
     angles = np.arange(RING) * 2 * np.pi / RING
     ring = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1)
     offsets = np.concatenate([[[0.0, 0, 0]], 0.5 * reach * ring, reach * ring])
@@ -181,8 +183,15 @@ def _free_path(
     # a filament from a face begins where the whole of it is inside
     first = int(free.argmax())
     last = first + int((~free[first:]).argmax()) if not free[first:].all() else count
-    if not free.any() or first * step > 4 * reach or (last - first) * helix.rise < shortest:
+    if not free.any() or first * step > 4 * reach:
         return None
+    # the staggered monomers of the ends reach beyond their points on the axis
+    beyond = abs(helix.stagger) * (helix.protofilaments - 1) + species.radius * voxel_size
+    cut = int(np.ceil(beyond / helix.rise))
+    first, last = first + cut, last - cut
+    if (last - first) * helix.rise < shortest:
+        return None
+    last = min(last, first + int(np.ceil(longest / helix.rise - 1e-6)))
     return points[first:last], frames[first:last]
 
 

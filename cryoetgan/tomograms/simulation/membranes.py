@@ -1,7 +1,7 @@
 """Membranes of smooth shapes, as signed distance fields, and the proteins on them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,13 @@ class Membrane:
     """`(N, 3)` x, y, z in voxels, on the mid-plane."""
     normals: Floats
     """`(N, 3)` unit vectors; outwards for closed shapes."""
+
+    def within(self, scene: Scene) -> "Membrane":
+        """Return the rest of the membrane in a scene that was cut off (`limit_thickness`)."""
+        x, y, z = np.rint(self.points).astype(int).T
+        left = scene.instances[z, y, x] == self.number
+        area = self.area * float(left.mean())
+        return replace(self, area=area, points=self.points[left], normals=self.normals[left])
 
 
 def make_waves(rng: np.random.Generator, axes: int, slope: float) -> Callable[..., Floats]:

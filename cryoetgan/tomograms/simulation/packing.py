@@ -53,6 +53,12 @@ class Scene:
     """Number of objects."""
     changes: int = 0
     """Number of additions, for `_release`."""
+    target: float = 1.0
+    """Wanted fraction of occupied voxels, before the crowders."""
+    reached: float = 0.0
+    """Occupied fraction before the crowders."""
+    crowders: float = 1.0
+    """Fraction of the wanted unnamed crowders that have a place."""
     membrane_area: float = 0.0
     """Square angstrom of all membranes."""
     filament_lengths: dict[str, float] = field(default_factory=dict)
@@ -299,9 +305,8 @@ def pack(
             scene.rows.append(
                 particle_row(tomogram, one.name, place, relion_from_rotation(rotation), number)
             )
-    if scene.filled < target:
-        missing = {name: (count or 0) - placed[name] for name, count in copies.items()}
-        scene.missing |= {name: number for name, number in missing.items() if number > 0}
+    missing = {name: (count or 0) - placed[name] for name, count in copies.items()}
+    scene.missing |= {name: number for name, number in missing.items() if number > 0}
 
 
 def particle_row(

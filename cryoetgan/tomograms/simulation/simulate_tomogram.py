@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from cryoetgan.errors import UserError, format_shape
 from cryoetgan.machine import memory_bytes
@@ -12,8 +13,11 @@ from cryoetgan.tomograms.simulation import reconstruction, tilt_series
 from cryoetgan.tomograms.simulation.tilt_series import TiltSeries
 
 Floats = NDArray[np.floating]
-BYTES_PER_VOXEL = 20
-"""Memory of a simulation: density, labels, occupied voxels, gold, signal, noise."""
+BYTES_PER_VOXEL, HALVES_BYTES = 24, 8
+"""Memory of a simulation: density, labels, instances, occupied voxels, gold, signal, noise; and of
+its halves."""
+GOLD_REACH = 4
+"""Voxels."""
 
 
 def simulate_tomogram(
@@ -95,9 +99,9 @@ def simulate_with_halves(
     return found
 
 
-def check_memory(shape: tuple[int, ...], scene: object = "--shape") -> None:
+def check_memory(shape: tuple[int, ...], scene: object = "--shape", halves: bool = False) -> None:
     """Raise `UserError` if this machine has too little memory for a tomogram of x, y, z voxels."""
-    needed = BYTES_PER_VOXEL * math.prod(shape)
+    needed = (BYTES_PER_VOXEL + HALVES_BYTES * halves) * math.prod(shape)
     available = memory_bytes()
     if needed > available:
         raise UserError(
@@ -105,3 +109,15 @@ def check_memory(shape: tuple[int, ...], scene: object = "--shape") -> None:
             f"memory to simulate, but this machine has {available / 1e9:.3g} GB; "
             "lower it (tomograms.shape)"
         )
+
+
+def split_gold(
+    density: NDArray[np.generic], labels: NDArray[np.generic], bead: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the density of a scene without gold, and its gold; `bead` is the label of gold.
+
+    The blur of a bead reaches `GOLD_REACH` voxels beyond its label.
+    """
+    near = ndimage.binary_dilation(labels == bead, iterations=GOLD_REACH)
+    values = np.asarray(density, np.float32)
+    return np.where(near, np.float32(0), values), np.where(near, values, np.float32(0))
