@@ -163,7 +163,9 @@ rule translation_synthesize:
     output:
         tomogram=results(f"{plan.translation.folder}/tomograms/{{synthetic}}.mrc"),
         labels=results(f"{plan.translation.folder}/tomograms/{{synthetic}}_labels.mrc"),
-        instances=results(f"{plan.translation.folder}/tomograms/{{synthetic}}_instances.mrc"),
+        instances=results(
+            f"{plan.translation.folder}/tomograms/{{synthetic}}_instances.mrc"
+        ),
         truth=results(f"{plan.translation.folder}/tomograms/{{synthetic}}.star"),
     log:
         logs(f"{plan.translation.folder}/tomograms/{{synthetic}}"),
