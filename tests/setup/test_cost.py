@@ -48,7 +48,7 @@ def test_the_cost_grows_with_what_is_asked_for(tomograms, cryoetgan):
     assert longer[1]["minutes_training"] == pytest.approx(2 * longer[0]["minutes_training"])
     drawn = cost(tomograms={"synthetic": 3})
     x, y, z = config.tomograms.shape
-    assert drawn["disk_gb"] - base["disk_gb"] == pytest.approx(3 * 12e-9 * x * y * z)
+    assert drawn["disk_gb"] - base["disk_gb"] == pytest.approx(3 * 20e-9 * x * y * z)
     assert drawn["minutes"] > base["minutes"]
     assert cost(particles={"picker": "match"})["minutes"] > base["minutes"]
     also = cost(evaluation={"second_network": "cb3d"})

@@ -47,6 +47,7 @@ STAGE = {
     "column class": "structures",
     "column source": "structures",
     **{f"column {name}": "densities" for name in ("assembly", "model", "component", "chains")},
+    "column min_confidence": "densities",
     "column count": "densities",
     "column radius": "particles",
 }
