@@ -20,7 +20,7 @@ def scratch_array(folder: Path | None, kind: type, shape: tuple[int, ...]) -> ND
 
     None is the folder of temporary files.
 
-    Raises `OSError` if there is too little, where a page that finds no space kills the process.
+    Raises `OSError` if there is too little. A sparse file would kill the process later instead.
     """
     with tempfile.TemporaryFile(dir=folder) as file:
         if hasattr(os, "posix_fallocate"):

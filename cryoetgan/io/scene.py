@@ -15,7 +15,6 @@ from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.io.mrc import Volume, open_volume, read_volume
 from cryoetgan.io.star import COORDINATES, class_name, particle_id, read_star, write_star
 from cryoetgan.physics.acquisition import Acquisition
-from cryoetgan.progress import log
 
 LABEL_TYPES = (np.int8, np.uint8, np.int16, np.uint16, np.float32, np.float16)
 CROWDER = "crowder"
@@ -93,22 +92,21 @@ def _read_labels(file: Path, path: Path, volume: Volume) -> NDArray[np.generic]:
 
 
 def check_outputs(scene: SceneFiles, output: Path) -> None:
-    """Raise `UserError` if a file of a tomogram would replace a file of its scene."""
+    """Raise `UserError` if a tomogram would replace a file of its scene, or get another's truth."""
     targets = [output, output.with_suffix(".star")]
     targets += [beside(output, ending) for ending in (LABELS, INSTANCES)]
     for target in targets:
         for path in scene.paths():
             check_not_overwritten(path, target)
-
-
-def _remove_stale(output: Path, scene: SceneFiles) -> None:
-    """Remove labels and truth beside an earlier tomogram of this name that this scene lacks."""
-    stale = [beside(output, ending) for ending in (LABELS, INSTANCES) if ending not in scene.labels]
-    stale += [] if scene.particles is not None else [output.with_suffix(".star")]
-    every = [part for path in stale for part in (path, sidecar(path))]
-    for path in filter(Path.exists, every):
-        log.info("%s: removed, it belongs to an earlier tomogram of this name", path)
-        path.unlink()
+    foreign = [
+        beside(output, ending) for ending in (LABELS, INSTANCES) if ending not in scene.labels
+    ]
+    foreign += [] if scene.particles is not None else [output.with_suffix(".star")]
+    for target in filter(Path.exists, foreign):
+        raise UserError(
+            f"{target}: exists, but {scene.path} has no such truth, so it would seem to belong to "
+            f"{output.name}; move it, or give another -o"
+        )
 
 
 def write_truth(
@@ -120,7 +118,6 @@ def write_truth(
     get a record, and the entries of the record: acquisition, names of the labels.
     """
     voxel_size, outputs = scene.volume.voxel_size, []
-    _remove_stale(output, scene)
     about: dict[str, Any] = {"acquisition": acquisition.to_json()}
     for ending, (_, labels) in scene.labels.items():
         outputs.append(beside(output, ending))

@@ -1,4 +1,4 @@
-"""The tomograms of a folder: one file per specimen, and the reason of each file that is left out."""
+"""The tomograms of a folder: one file per specimen, and the reason for each file left out."""
 
 import re
 from collections.abc import Iterator, Sequence

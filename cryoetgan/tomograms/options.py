@@ -166,6 +166,9 @@ class SceneOptions:
         return x, y, z
 
 
+MEMBRANE_SHAPES = ("vesicle", "tube", "torus", "fold", "double")
+
+
 @dataclass(frozen=True, kw_only=True)
 class CellContents:
     """Membranes, filaments, unnamed crowders and the shape of the ice of a scene."""
@@ -208,13 +211,12 @@ class CellContents:
     ] = None
 
     def __post_init__(self) -> None:
-        from cryoetgan.tomograms.simulation.membranes import SHAPES
-
         self.radii()
         self.thickness_range()
         for shape in self.membrane_shape or []:
-            if shape not in SHAPES:
-                raise UserError(f"--membrane-shape: got '{shape}', wanted {', '.join(SHAPES)}")
+            if shape not in MEMBRANE_SHAPES:
+                wanted = ", ".join(MEMBRANE_SHAPES)
+                raise UserError(f"--membrane-shape: got '{shape}', wanted {wanted}")
         if not 0 <= self.crowder_fraction < 1:
             raise UserError(
                 f"--crowder-fraction: got {self.crowder_fraction:g}, wanted a fraction below 1"

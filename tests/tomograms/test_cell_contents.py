@@ -9,6 +9,7 @@ from cryoetgan.io.files import read_json
 from cryoetgan.io.mrc import read_volume, write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, read_star
 from cryoetgan.physics.geometry import rotation_from_relion
+from cryoetgan.tomograms.options import MEMBRANE_SHAPES
 from cryoetgan.tomograms.simulation.crowders import limit_thickness, make_crowders
 from cryoetgan.tomograms.simulation.filaments import (
     HELICES,
@@ -18,7 +19,6 @@ from cryoetgan.tomograms.simulation.filaments import (
     worm_like_chain,
 )
 from cryoetgan.tomograms.simulation.membranes import (
-    SHAPES,
     add_membrane_proteins,
     add_membranes,
     find_surface,
@@ -38,7 +38,7 @@ def pin():
     )
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", MEMBRANE_SHAPES)
 def test_the_depth_is_the_distance_from_the_mid_plane_and_the_normal_its_gradient(shape, rng):
     for seed in range(40):
         generator = np.random.default_rng(seed)
@@ -78,7 +78,7 @@ def test_the_area_of_a_membrane_is_counted_in_its_layer():
 
 def test_membranes_do_not_cross_and_leave_room_for_particles():
     scene = empty_scene((64, 100, 100))
-    placed = add_membranes(scene, 6, SHAPES, (200.0, 300.0), WIDTH, VOXEL, "t", 1)
+    placed = add_membranes(scene, 6, MEMBRANE_SHAPES, (200.0, 300.0), WIDTH, VOXEL, "t", 1)
     assert len(placed) + scene.missing.get("membrane", 0) == 6
     membranes = scene.instances.copy()
     pack(scene, {"a": pin()}, {"a": 40}, "t", 1)
@@ -140,7 +140,7 @@ def test_monomers_have_the_rise_the_twist_and_the_radius_of_the_lattice():
     assert (steps @ axis[0] > 39).all()
     relative = (turns[:-1].inv() * turns[1:]).as_euler("ZYX", degrees=True)[:, 0]
     assert np.allclose(relative, 30, atol=3)
-    # the density is where the rows say
+    # density and rows have one centre
     centre = np.array(ndimage.center_of_mass(scene.density)[::-1])
     assert np.abs(centre - places.mean(axis=0) / VOXEL).max() < 1.5
 

@@ -216,8 +216,10 @@ def test_gold_of_a_scene_is_no_signal(cryoetgan, tmp_path, maps):
     refused(cryoetgan(*words, "-o", "U.mrc", code=2), "--scene", "--membranes")
 
 
-def test_labels_of_an_earlier_tomogram_do_not_stay(cryoetgan, tmp_path, maps):
+def test_labels_of_another_tomogram_are_not_taken_for_its_own(cryoetgan, tmp_path, maps):
     cryoetgan(*maps, "--copies", 4, "--snr", 1, "-o", "T.mrc")
     write_volume(tmp_path / "plain.mrc", np.ones((40, 56, 64), np.float32), 10.0)
-    cryoetgan("tomograms", "simulate", "--scene", "plain.mrc", "--snr", 1, "-o", "T.mrc")
-    assert {path.name for path in tmp_path.glob("T*")} == {"T.mrc", "T.mrc.json"}
+    before = (tmp_path / "T.mrc").read_bytes()
+    words = ("tomograms", "simulate", "--scene", "plain.mrc", "--snr", 1, "-o", "T.mrc")
+    refused(cryoetgan(*words, code=2), "T_labels.mrc", "-o")
+    assert (tmp_path / "T.mrc").read_bytes() == before

@@ -18,10 +18,15 @@ from cryoetgan.io.mrc import check_same_voxel_size, open_volume, read_map, write
 from cryoetgan.io.scene import CROWDER, beside
 from cryoetgan.io.star import ANGLES, COORDINATES, class_name, paths_by_class, write_star
 from cryoetgan.physics.acquisition import Acquisition, optics_row
-from cryoetgan.tomograms.options import CellContents, SceneOptions, VesiclesAndGold
+from cryoetgan.tomograms.options import (
+    MEMBRANE_SHAPES,
+    CellContents,
+    SceneOptions,
+    VesiclesAndGold,
+)
 from cryoetgan.tomograms.simulation.crowders import limit_thickness, make_crowders
-from cryoetgan.tomograms.simulation.filaments import add_filaments, parse_helices
-from cryoetgan.tomograms.simulation.membranes import SHAPES, add_membrane_proteins, add_membranes
+from cryoetgan.tomograms.simulation.filaments import Helix, add_filaments, parse_helices
+from cryoetgan.tomograms.simulation.membranes import add_membrane_proteins, add_membranes
 from cryoetgan.tomograms.simulation.packing import Floats, Scene, empty_scene, pack
 from cryoetgan.tomograms.simulation.vesicles_and_gold import add_beads, add_vesicles, blur_width
 
@@ -62,6 +67,8 @@ class Contents:
     membrane_proteins: Mapping[str, Floats] = field(default_factory=dict)
     filaments: Mapping[str, Floats] = field(default_factory=dict)
     """Name to density `(z, y, x)`."""
+    helices: Mapping[str, Helix] = field(default_factory=dict)
+    """Lattice of each filament."""
 
     def listed(self) -> set[str]:
         """Return the classes that have rows in the truth."""
@@ -113,7 +120,7 @@ def read_contents(
     filaments = paths_by_class(cell.filament or [])
     if shared := sorted(set(named) & {*proteins, *filaments} | set(proteins) & set(filaments)):
         raise UserError(f"{shared[0]}: is named twice; give each map once")
-    parse_helices(list(filaments), cell.helix or [])
+    helices = parse_helices(list(filaments), cell.helix or [])
     if options.fill is None and options.copies is None:
         raise UserError("--copies: not given; give the particles of each class, or --fill")
     # any number of copies: one, until the counts of single classes are known
@@ -145,6 +152,7 @@ def read_contents(
         cell=cell,
         membrane_proteins={name: densities[path] for name, path in proteins.items()},
         filaments={name: densities[path] for name, path in filaments.items()},
+        helices=helices,
         fill=options.fill or 1.0,
         shape=(z, y, x),
         voxel_size=voxel_size,
@@ -166,7 +174,7 @@ def build_scene(contents: Contents, name: str, seed: int, scene: Scene | None = 
         add_vesicles(scene, objects, voxel_size, name, seed)
     membranes = []
     if cell.membranes:
-        shapes = cell.membrane_shape or SHAPES
+        shapes = cell.membrane_shape or MEMBRANE_SHAPES
         membranes = add_membranes(
             scene, cell.membranes, shapes, cell.radii(), width, voxel_size, name, seed
         )
@@ -177,10 +185,9 @@ def build_scene(contents: Contents, name: str, seed: int, scene: Scene | None = 
     flipped, proteins = cell.membrane_protein_inverted, contents.membrane_proteins
     add_membrane_proteins(scene, proteins, membranes, per_area, flipped, name, seed)
     if contents.filaments:
-        helices = parse_helices(list(contents.filaments), cell.helix or [])
         length = cell.filament_length * MICROMETRE
         scene.filament_lengths = add_filaments(
-            scene, contents.filaments, helices, length, voxel_size, name, seed
+            scene, contents.filaments, contents.helices, length, voxel_size, name, seed
         )
     if objects.beads:
         add_beads(scene, objects, voxel_size, name, seed)

@@ -180,7 +180,7 @@ def _free_path(
     inside = ((tested >= 0) & (tested < size)).all(axis=2)
     x, y, z = np.where(inside[..., None], tested, 0).transpose(2, 0, 1)
     free = (inside & ~scene.occupied[z, y, x]).all(axis=1)
-    # a filament from a face begins where the whole of it is inside
+    # a filament from a face begins at the first point with all of its ring inside
     first = int(free.argmax())
     last = first + int((~free[first:]).argmax()) if not free[first:].all() else count
     if not free.any() or first * step > 4 * reach:

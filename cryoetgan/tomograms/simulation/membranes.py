@@ -16,7 +16,6 @@ from cryoetgan.tomograms.simulation.packing import Scene, make_species, particle
 Floats = NDArray[np.floating]
 Field = Callable[[Floats, Floats, Floats], Floats]
 """From x, y, z in angstrom, which broadcast, to a signed distance near its zero, angstrom."""
-SHAPES = ("vesicle", "tube", "torus", "fold", "double")
 THICKNESS_A = 40.0
 """Angstrom between the head-group layers."""
 EXCLUDED_HALF_WIDTH_A = 38.0
