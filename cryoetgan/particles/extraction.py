@@ -185,7 +185,7 @@ def move_inside_parts(
 
 
 def rows_inside(table: "pd.DataFrame", tomograms: Mapping[str, Volume], box: int) -> "pd.DataFrame":
-    """Return the rows whose boxes lie inside their tomogram, where it holds data.
+    """Return the rows whose boxes lie inside their tomogram and outside its padding.
 
     Up to `MAX_UNSEEN` of a box may be padding. The other rows are counted and dropped.
     """

@@ -100,9 +100,9 @@ def judge_poses(
 ) -> JudgedPoses:
     """Bring given poses into the frame of a map, and test them on the boxes.
 
-    The frame is found on every second box and tested on the others, where a frame fitted to noise
-    has no advantage. `rotations` orientations of the map are searched in it. If poses are meaningless, or the map is another particle, boxes correlate
-    with the map alike at their own poses and at the poses of other boxes.
+    Every second box finds the frame, among `rotations` orientations of the map. The others test it:
+    a frame fitted to noise has no advantage there. If poses are meaningless, or the map is another
+    particle, boxes correlate with the map alike at their own poses and at the poses of other boxes.
     """
     learned, tested = given.subset(slice(0, None, 2)), given.subset(slice(1, None, 2))
     aligners = {
