@@ -1,6 +1,7 @@
 """Columns that name the tomogram and the class of a particle, in lists of other programs."""
 
 import logging
+import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -171,8 +172,11 @@ def rows_of_tomogram(table: "pd.DataFrame", tomogram: str, path: Path) -> "pd.Da
 
 
 def classes_of_numbers(numbers: Iterable[Any]) -> dict[str, list[str]]:
-    """Return the column of classes for class numbers: `class_1`; empty if all numbers are equal."""
-    values = [int(float(n)) for n in numbers]
+    """Return the column of classes for class numbers: `class_1`; empty if all numbers are equal.
+
+    Missing numbers are 0.
+    """
+    values = [0 if math.isnan(float(n)) else int(float(n)) for n in numbers]
     return {"cryoetganClass": [f"class_{n}" for n in values]} if len(set(values)) > 1 else {}
 
 

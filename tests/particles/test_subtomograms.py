@@ -116,6 +116,9 @@ def write_dynamo(folder, turns, shifts):
 def write_motives(folder, turns, shifts):
     # the reference is rotated by phi about z, theta about x, psi about z
     angles = turns.as_euler("zxz", degrees=True)
+    for (first, second, third), turn in zip(angles, turns, strict=True):
+        whole = matrix("z", third) @ matrix("x", second) @ matrix("z", first)
+        assert np.allclose(whole, turn.as_matrix(), atol=1e-6)
     rows = np.zeros((len(turns), 20), np.float32)
     rows[:, 3], rows[:, 4], rows[:, 10:13] = range(1, len(turns) + 1), 1, shifts
     rows[:, [16, 18, 17]], rows[:, 19] = angles, [1, 2] * (len(turns) // 2)
@@ -229,6 +232,11 @@ def test_boxes_and_poses_turn_together(cryoetgan, tmp_path, words, monkeypatch):
     image = np.roll(body()[::-1], 1, 0) if words == ("--flip-hand",) else body()
     pose = Poser(image)
     rotations = rotation_from_relion(found.table[ANGLES].to_numpy(float))
+    turned = (rotations * turns.inv())[0]
+    if words == ("--tilt-axis", "x"):
+        assert np.allclose(turned.apply([1, 0, 0]), [0, -1, 0], atol=1e-5)
+    if words == ("--beam-axis", "y"):
+        assert np.allclose(turned.apply([0, 1, 0]), [0, 0, 1], atol=1e-5)
     offsets = -found.table[ORIGINS].to_numpy(float) / VOXEL
     for volume, turn, shift in zip(found.volumes, rotations, offsets, strict=True):
         assert np.corrcoef(volume.ravel(), pose(turn, shift).ravel())[0, 1] > 0.97

@@ -201,12 +201,14 @@ def test_nothing_lies_outside_the_ice():
         (("--filament", "f.mrc"), ("lattice", "--helix f=RISE")),
         (("--filament", "f.mrc", "--helix", "f=1,2"), ("--helix", "f=1,2", "RISE,TWIST,RADIUS")),
         (("--filament", "a.mrc"), ("a", "twice")),
+        (("--membranes", "1", "--filament", "membrane.mrc"), ("membrane", "rename")),
+        (("--filament", "crowder_x.mrc"), ("crowder_x", "rename")),
         (("--crowder-fraction", "1.5"), ("--crowder-fraction",)),
         (("--thickness", "300,200"), ("--thickness", "LO")),
     ],
 )
 def test_invalid_contents_are_refused(cryoetgan, tmp_path, words, said):
-    for name in "af":
+    for name in ("a", "f", "membrane", "crowder_x"):
         write_volume(tmp_path / f"{name}.mrc", pin().astype(np.float32), VOXEL)
     base = ("tomograms", "scene", "a.mrc", "--copies", 1, "--shape=32,32,32", "-o", "s.mrc")
     refused(cryoetgan(*base, *words, code=2), *said)

@@ -105,7 +105,12 @@ def test_astigmatism_gives_each_direction_a_defocus_of_its_own():
     found = series.ctf(k)
     assert np.allclose(found[:, 0], ctf(k[:, 0], 4.5))  # along u
     assert np.allclose(found[0], ctf(k[0], 3.5))
-    assert np.allclose(series.ctf(k) ** 2, (-series.ctf(k)) ** 2)
+    diagonal = np.arange(1, 32)
+    turned = recorded(flat, microscope(astigmatism=1.0)).ctf(k)  # 45 degrees
+    assert np.allclose(turned[diagonal, diagonal], ctf(k[diagonal, diagonal], 4.5))
+    assert np.allclose(turned[-diagonal, diagonal], ctf(k[-diagonal, diagonal], 3.5))
+    plate = recorded(flat, microscope(phase_shift=90.0))
+    assert np.allclose(plate.ctf(k), ctf(k, 4.0, phase_shift=90.0))
 
 
 def test_the_defocus_gradient_is_none_at_the_axis_and_grows_across_a_tilted_image():
@@ -147,6 +152,14 @@ def test_dose_weighting_keeps_the_noise_spectrum_and_prefers_the_first_images():
     k = np.linspace(0.001, 0.1, 40)
     weights = dose_weights(k, doses)
     assert np.allclose((weights**2).mean(axis=0), 1)
+    wave = np.cos(2 * np.pi * 8 * np.arange(64) / 64).astype(np.float32)
+    images = np.broadcast_to(wave, (41, 64, 64))
+    off, on = (
+        record_projections(images, recorded(series, microscope(dose=120.0, dose_weighting=flag)))
+        for flag in (False, True)
+    )
+    expected = dose_weights(np.array([8 / 640]), doses)[:, 0]
+    assert np.allclose(on.std(axis=(1, 2)) / off.std(axis=(1, 2)), expected, rtol=1e-3)
     first = int(doses.argmin())
     assert (weights[first] >= weights.max(axis=0) - 1e-12).all()
     assert (np.diff(weights[first]) > 0).all()

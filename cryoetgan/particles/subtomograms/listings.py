@@ -14,7 +14,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import check_exists
+from cryoetgan.io.files import check_exists, read_text
 from cryoetgan.io.star import ANGLES, CLASS_NAME, ORIGINS, read_star
 from cryoetgan.particles.importers import CSV_ANGLES, read_csv_text
 from cryoetgan.particles.list_formats import (
@@ -157,7 +157,7 @@ def _natural(name: str) -> list[Any]:
 
 
 def _list_star(path: Path) -> Listing:
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    text = read_text(path)
     if re.search(r"rlnTomoSubTomosAre2DStacks\s+1\b", text):
         raise UserError(f"{path}: its subtomograms are 2D stacks, wanted volumes. {RELION_2D}")
     star = read_star(path)

@@ -16,8 +16,6 @@ from cryoetgan.physics.geometry import block_slices, tiles
 log = logging.getLogger("cryoetgan")
 BLOCK_VOXELS = 128
 """Edge of the blocks in which a tomogram is searched."""
-PADDING, GAP = 1, 2
-"""Bits of a voxel of constant padding, and of one in a region that is not finite."""
 SMALLEST_GREY = 1e-6
 """Grey value of a voxel with data that would be exactly 0, in standard deviations."""
 
@@ -54,7 +52,7 @@ class NoData:
         found = self._create()
         for corner, shape in tiles(self.data.shape, BLOCK_VOXELS):
             block = block_slices(corner, shape)
-            found[block] = excluded[block] * PADDING
+            found[block] = excluded[block]
             release_pages(self.data)
         self.flags, self.levels = found, excluded.levels
         self.fraction = float(np.count_nonzero(found)) / found.size
@@ -71,7 +69,7 @@ class NoData:
             block = block_slices(corner, shape)
             gaps = find_gaps(np.asarray(self.data[block]))
             if gaps.any():
-                found[block] |= gaps.astype(np.uint8) * GAP
+                found[block] |= gaps
                 in_gaps += int(np.count_nonzero(gaps))
             release_pages(self.data)
         if in_gaps == found.size:

@@ -120,6 +120,11 @@ def read_contents(
     filaments = paths_by_class(cell.filament or [])
     if shared := sorted(set(named) & {*proteins, *filaments} | set(proteins) & set(filaments)):
         raise UserError(f"{shared[0]}: is named twice; give each map once")
+    own = [name for name in ("membrane",) if cell.membranes]
+    own += ["vesicle"] * bool(objects.vesicles) + ["bead"]
+    for name in (*named, *proteins, *filaments):
+        if name in own or name.startswith(CROWDER):
+            raise UserError(f"{name}: is the label of other objects of the scene; rename the map")
     helices = parse_helices(list(filaments), cell.helix or [])
     if options.fill is None and options.copies is None:
         raise UserError("--copies: not given; give the particles of each class, or --fill")
