@@ -285,6 +285,19 @@ class Translation(Section):
     )
 
 
+class Detection(Section):
+    """The detector: trained on the synthetic tomograms, run on all tomograms."""
+
+    steps: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Training steps; empty: the command's default. 0: no detector."
+    )
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None,
+        description="Smallest score of a pick. Empty: the one of the largest F1 on held-out parts of "
+        "the synthetic tomograms.",
+    )
+
+
 class Evaluation(Section):
     """Classifiers, metrics, comparisons."""
 
@@ -367,6 +380,7 @@ class Config(Section):
     particles: Particles = Particles()
     imaging: Imaging = Imaging()
     translation: Translation = Translation()
+    detection: Detection = Detection()
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
     export: Export = Export()

@@ -12,6 +12,7 @@ from cryoetgan.config import Config
 from cryoetgan.config import check as check_config
 from cryoetgan.errors import UserError, suggest
 from cryoetgan.tables import ClassRow, Image, TomogramRow, read_classes, read_images
+from cryoetgan.workflow.detection import DetectionPlan
 from cryoetgan.workflow.evaluation import EvaluationPlan
 from cryoetgan.workflow.shell_options import format_options, section_options
 from cryoetgan.workflow.translation import TranslationPlan
@@ -70,7 +71,7 @@ class Plan:
         Volume sets: selected picks; annotated crops, or else the picks; simulations.
     models : dict
         Imaging model of each tomogram, if physics is fitted.
-    translation, evaluation : TranslationPlan, EvaluationPlan
+    translation, evaluation, detection : TranslationPlan, EvaluationPlan, DetectionPlan
         The plans of these stages.
 
     Raises
@@ -108,6 +109,7 @@ class Plan:
         self.training_models = [self.models[name] for name in self.training if name in self.models]
         self.translation = TranslationPlan(self)
         self.evaluation = EvaluationPlan(self)
+        self.detection = DetectionPlan(self)
 
     # files
 
@@ -390,8 +392,8 @@ class Plan:
         return [self.results(f"export/{file}") for file in named]
 
     @property
-    def copick_choice(self) -> str | None:
-        """The choice of the exported set, if a copick export depends on it."""
+    def choice_of_tomograms(self) -> str | None:
+        """The choice of the exported set, if the synthetic tomograms depend on it."""
         depends = self.translation.synthetic and self.translation.is_residual
         return self.evaluation.choice if depends else None
 
@@ -402,19 +404,23 @@ class Plan:
             particles=synthetic.synthetic_files(".star"),
             labels=synthetic.synthetic_files("_labels.mrc"),
             fitted=synthetic.fitted_alternatives(),
-            choice=self.copick_choice,
+            choice=self.choice_of_tomograms,
         )
+
+    def particles(self) -> list[str]:
+        """Return the particles of the tomograms: of the detector if there is one, else selected."""
+        return self.detection.picks() or [self.results("particles/selected.star")]
 
     def copick_options(self) -> str:
         """Return the picks, maps and labels of the copick export."""
-        selected, synthetic = self.results("particles/selected.star"), self.translation
+        synthetic = self.translation
         truth = [self.results(f"tomograms/{name}_labels.mrc") for name in self.simulated]
         return format_options(
-            particles=[selected, *synthetic.synthetic_files(".star")],
+            particles=[*self.particles(), *synthetic.synthetic_files(".star")],
             density=self.maps,
             labels=[*truth, *synthetic.synthetic_files("_labels.mrc")],
             fitted=synthetic.fitted_alternatives(),
-            choice=self.copick_choice,
+            choice=self.choice_of_tomograms,
         )
 
     def report_inputs(self) -> list[str]:
@@ -434,4 +440,6 @@ class Plan:
             *translation.uncertainty_maps(),
             *translation.synthetic_files(".mrc"),
             *translation.synthetic_files(".star"),
+            *self.detection.picks(),
+            *self.detection.hands(),
         ]

@@ -11,7 +11,7 @@ import pytest
 from cryoetgan.evaluation.paper import TABLE_2, TABLE_3, TABLE_4
 from cryoetgan.images import encode_png
 from cryoetgan.io.mrc import write_volume
-from cryoetgan.io.star import COORDINATES, write_star
+from cryoetgan.io.star import COORDINATES, read_star, write_star
 from cryoetgan.io.volume_set import read_volume_set, write_volume_set
 from cryoetgan.report.evaluation_json import parse_accuracy, short
 from cryoetgan.report.page import render_section
@@ -19,11 +19,12 @@ from cryoetgan.report.results import open_results
 from cryoetgan.report.run import load_run
 from cryoetgan.report.sections import SECTIONS
 from cryoetgan.report.sections.accuracy import conclude_curve
+from cryoetgan.report.sections.detection import warnings as detection_warnings
 from cryoetgan.report.sections.imaging import warnings as imaging_warnings
 from cryoetgan.report.sections.result_tables import ablation_tables, comparison_rows, table_2
 from cryoetgan.report.sections.tomograms import score_picks
 from cryoetgan.report.sections.training import scores_by_step
-from tests.report.conftest import CLASSES, VOXEL, accuracy
+from tests.report.conftest import CLASSES, VOXEL, accuracy, hand_test
 
 
 def show(folder, name):
@@ -269,6 +270,30 @@ def test_picks_are_shown_with_annotations_and_purity(make_run, tmp_path):
     assert "80 %" in table
     assert "55 %" in table
     assert "odd" not in table
+
+
+def test_detected_particles_are_counted_and_compared(make_run, tmp_path):
+    run = make_run(tmp_path / "run")
+    assert show(run, "detection") == ""
+    picks = read_star(run / "particles/selected.star").particles
+    kept = picks.iloc[:9].copy()
+    kept.loc[kept.index[0], "cryoetganClass"] = "proteasome"  # was ribosome
+    write_star(run / "detection/t1.star", kept)
+    record = {"detection": {"precision": {"value": 0.91, "interval": [0.86, 0.95]}}}
+    (run / "detection/t1.star.json").write_text(json.dumps(record))
+    content = hand_test(0.4, 60, warning="the hand is wrong")
+    (run / "detection/t1_hand.json").write_text(json.dumps(content))
+    page = show(run, "detection")
+    table, classes, scores = re.findall(r"<table id=.*?</table>", page, re.DOTALL)
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", table)
+    assert cells[:3] == ["t1", "9", "91 % (86 to 95)"]
+    assert cells[3].startswith("40 % of 60")
+    assert cells[4:] == ["12", "9", "89 %"]
+    assert re.findall(r"<td[^>]*>(.*?)</td>", classes) == ["proteasome", "5", "ribosome", "4"]
+    assert "detected" in scores
+    assert "75 %" in scores
+    run_of_page = load_run(open_results(run), 1)
+    assert detection_warnings(run_of_page) == ["detector, t1: the hand is wrong"]
 
 
 def write_synthetic_tomogram(folder, name):

@@ -70,7 +70,7 @@ rule export_plain_tomograms:
         labels=plan.translation.synthetic_files("_labels.mrc"),
         # the choice may replace the network's tomograms by tomograms of fitted physics
         fitted=plan.translation.fitted_alternatives(),
-        choice=plan.copick_choice or [],
+        choice=plan.choice_of_tomograms or [],
     output:
         results("export/plain_tomograms/README.md"),
     log:
@@ -100,7 +100,7 @@ rule export_copick:
         tomograms=[plan.image(row.tomogram) for row in plan.tomogram_rows],
         synthetic=plan.translation.synthetic_files(".mrc"),
         particles=[
-            results("particles/selected.star"),
+            *plan.particles(),
             *plan.translation.synthetic_files(".star"),
         ],
         # simulated and synthetic tomograms have label volumes
@@ -108,7 +108,7 @@ rule export_copick:
         labels=plan.translation.synthetic_files("_labels.mrc"),
         # the choice may replace the network's tomograms by tomograms of fitted physics
         fitted=plan.translation.fitted_alternatives(),
-        choice=plan.copick_choice or [],
+        choice=plan.choice_of_tomograms or [],
         maps=plan.maps,
     output:
         results("export/copick/config.json"),
@@ -131,4 +131,35 @@ rule export_copick:
         step(
             "export copick {input.tomograms:q} {input.synthetic:q} {params.options}"
             " --contrast {params.contrast} -o {params.folder:q}"
+        )
+
+
+rule export_detected:
+    input:
+        star=results("detection/particles.star"),
+        stack=results("detection/particles.mrcs"),
+        tomograms=[plan.image(name) for name in plan.detection.tomograms],
+    output:
+        results("export/detected/particles.star"),
+    log:
+        logs("export/detected"),
+    benchmark:
+        timing("export/detected")
+    conda:
+        "../../envs/export.yaml"
+    threads: 1
+    resources:
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(60),
+    params:
+        tomograms=lambda wildcards, input: format_options(
+            tomogram=list(input.tomograms)
+        ),
+        folder=folder,
+        contrast=plan.config.export.contrast,
+        code=code("export"),
+    shell:
+        step(
+            "export relion {input.star:q} {params.tomograms} --contrast {params.contrast}"
+            " -o {params.folder:q}"
         )

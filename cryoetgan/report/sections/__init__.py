@@ -8,6 +8,7 @@ from cryoetgan.report.run import Run
 from cryoetgan.report.sections import (
     accuracy,
     data,
+    detection,
     imaging,
     provenance,
     result_tables,
@@ -33,6 +34,7 @@ class Section:
 
 
 SECTIONS = (
+    Section("detection", "Detected particles", detection.draw_detections, detection.warnings),
     Section("volumes", "Real and synthetic volumes", volumes.draw_volumes),
     Section(
         "selection",

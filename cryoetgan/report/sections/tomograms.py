@@ -25,7 +25,7 @@ SCORES_HEADING += ["precision with correct class"]
 def draw_picks(run: Run, max_tomograms: int = 6) -> dict[str, Any]:
     """Return slices of the first tomograms, purity, and scores against annotations."""
     paths = volumes_in(run.results.folder / "tomograms")
-    tables = _read_particles(run.results, paths)
+    tables = read_particles(run.results, paths)
     slices = []
     for path in paths[:max_tomograms]:
         volume = run.results.tomogram(path)
@@ -59,7 +59,7 @@ def draw_synthetic(run: Run, max_tomograms: int = 2) -> dict[str, Any]:
     return values if slices else {}
 
 
-def _read_particles(results: Results, tomograms: list[Path]) -> dict[Path, tuple[Any, Any]]:
+def read_particles(results: Results, tomograms: list[Path]) -> dict[Path, tuple[Any, Any]]:
     """Return each tomogram's tables of selected and annotated particles; None if one is missing."""
     columns = ["rlnTomoName", "cryoetganClass", *COORDINATES]
     selected = results.table("particles/selected.star", columns)
@@ -91,9 +91,14 @@ def purity_rows(results: Results) -> list[list[str]]:
     return [PURITY_HEADING, *found] if found else []
 
 
+def match_radius(run: Run) -> float:
+    """Return the largest distance of a matching pick and annotation, angstrom."""
+    return float(config_section(run.config, "evaluation").get("match_radius") or MATCH_RADIUS)
+
+
 def score_rows(run: Run, tables: Mapping[Path, tuple[Any, Any]]) -> list[list[str]]:
     """Return precision and recall of the selected particles of each annotated tomogram."""
-    radius = float(config_section(run.config, "evaluation").get("match_radius") or MATCH_RADIUS)
+    radius = match_radius(run)
     rows = []
     for path, (selected, annotated) in tables.items():
         if selected is None or annotated is None:
