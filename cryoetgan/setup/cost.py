@@ -28,6 +28,8 @@ SCORE_SECONDS, ROTATION_SECONDS = 1.1e-6, 3e-10
 """Scoring with decoys: per voxel of a box, class and pick, plus the same again per rotation."""
 FIT_SECONDS, HAND_SECONDS = 20.0, 10.0
 """Imaging model and hand test of a tomogram."""
+DETECTOR_SECONDS = {"train": 0.6, "run": 1.5e-6}
+"""A training step of the detector; its run, per voxel of a tomogram, with the poses of its picks."""
 METRICS_SECONDS, N_MEASURED = 45.0, 6
 """All metrics of one set, and the number of sets."""
 JOB_SECONDS = 2.0
