@@ -40,7 +40,7 @@ class DetectionPlan:
             particles=synthetic.synthetic_files(".star"),
             labels=synthetic.synthetic_files("_labels.mrc"),
             fitted=synthetic.fitted_alternatives(),
-            choice=self.plan.choice_of_tomograms,
+            choice=self.plan.tomogram_choice,
             steps=self.plan.config.detection.steps,
         )
 

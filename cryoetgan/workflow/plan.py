@@ -11,6 +11,7 @@ from typing import Any
 from cryoetgan.config import Config
 from cryoetgan.config import check as check_config
 from cryoetgan.errors import UserError, suggest
+from cryoetgan.physics.acquisition import mirror_tilts
 from cryoetgan.tables import ClassRow, Image, TomogramRow, read_classes, read_images
 from cryoetgan.workflow.detection import DetectionPlan
 from cryoetgan.workflow.evaluation import EvaluationPlan
@@ -284,7 +285,7 @@ class Plan:
         """Return the tilt range of a tomogram or an imported set, which may be mirrored."""
         row = self.tomograms[name]
         if not isinstance(row, TomogramRow) and row.flip_hand:
-            return -row.tilt_high, -row.tilt_low
+            return mirror_tilts(row.tilt_low, row.tilt_high)
         return row.tilt_low, row.tilt_high
 
     def tilt_options(self, tomogram: str) -> str:
@@ -392,7 +393,7 @@ class Plan:
         return [self.results(f"export/{file}") for file in named]
 
     @property
-    def choice_of_tomograms(self) -> str | None:
+    def tomogram_choice(self) -> str | None:
         """The choice of the exported set, if the synthetic tomograms depend on it."""
         depends = self.translation.synthetic and self.translation.is_residual
         return self.evaluation.choice if depends else None
@@ -404,7 +405,7 @@ class Plan:
             particles=synthetic.synthetic_files(".star"),
             labels=synthetic.synthetic_files("_labels.mrc"),
             fitted=synthetic.fitted_alternatives(),
-            choice=self.choice_of_tomograms,
+            choice=self.tomogram_choice,
         )
 
     def particles(self) -> list[str]:
@@ -420,7 +421,7 @@ class Plan:
             density=self.maps,
             labels=[*truth, *synthetic.synthetic_files("_labels.mrc")],
             fitted=synthetic.fitted_alternatives(),
-            choice=self.choice_of_tomograms,
+            choice=self.tomogram_choice,
         )
 
     def report_inputs(self) -> list[str]:

@@ -12,7 +12,7 @@ rule detection_train:
         labels=plan.translation.synthetic_files("_labels.mrc"),
         # the choice may replace the network's tomograms by tomograms of fitted physics
         fitted=plan.translation.fitted_alternatives(),
-        choice=plan.choice_of_tomograms or [],
+        choice=plan.tomogram_choice or [],
     output:
         results("detection/model.pt"),
     log:
