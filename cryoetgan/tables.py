@@ -99,6 +99,11 @@ class RecordedRow(Section):
     beam_axis: Literal["z", "y"] = Field(
         "z", description="Beam axis in the file; y for IMOD volumes before trimvol."
     )
+    flip_hand: bool = Field(
+        False,
+        description="Mirror the volumes along z at import, if their hand is wrong (yes or no). Tilts, "
+        "annotations, poses and mask stay those of the file.",
+    )
     voltage: Positive = Field(300.0, description="Acceleration voltage, kilovolts.")
     cs: Annotated[float, Field(ge=0)] = Field(2.7, description="Spherical aberration, millimetres.")
     amplitude_contrast: Fraction = Field(0.07, description="Amplitude contrast, a fraction.")
@@ -172,6 +177,12 @@ class TomogramRow(RecordedRow):
             raise ValueError("is empty; give an MRC file or 'simulate'")
         return value
 
+    @model_validator(mode="after")
+    def _hand(self) -> "TomogramRow":
+        if self.flip_hand and self.is_simulated:
+            raise ValueError("flip_hand is yes, but a simulated tomogram has no file to mirror")
+        return self
+
     @property
     def is_remote(self) -> bool:
         """Whether the tomogram is downloaded instead of read from a file."""
@@ -207,9 +218,6 @@ class SubtomogramRow(RecordedRow):
         description="Class of all boxes, or names for the classes in the file: "
         "`1=ribosome,2=proteasome`. Such boxes are kept whatever their score. Empty: the file's "
         "classes; boxes without a class are classified and selected by their scores.",
-    )
-    flip_hand: bool = Field(
-        False, description="Mirror the boxes along z, if their hand is wrong (yes or no)."
     )
 
     @field_validator("path")

@@ -190,10 +190,9 @@ def _rotate_to_file(row: Mapping[Any, Any], transform: ImportTransform) -> dict[
     if np.array_equal(transform.matrix, np.eye(3)):
         return rotated
     if set(ANGLES) <= set(row):
-        rotation = transform.rotation.inv() * rotation_from_relion(
-            [float(row[name]) for name in ANGLES]
-        )
-        rotated |= dict(zip(ANGLES, relion_from_rotation(rotation), strict=True))
+        pose = rotation_from_relion([float(row[name]) for name in ANGLES])
+        angles = relion_from_rotation(transform.to_file_poses(pose))
+        rotated |= dict(zip(ANGLES, angles, strict=True))
     if set(ORIGINS) <= set(row):
         origin = np.array([float(row[name]) for name in ORIGINS]) @ transform.matrix
         rotated |= dict(zip(ORIGINS, origin, strict=True))

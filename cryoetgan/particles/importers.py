@@ -258,7 +258,7 @@ def _to_our_columns(table: "pd.DataFrame", class_name: str, frame: PicksFrame) -
         if set(ANGLES) <= set(table.columns):
             known = table.index[np.isfinite(table[ANGLES].to_numpy(float)).all(axis=1)]
             rotations = rotation_from_relion(table.loc[known, ANGLES].to_numpy(float))
-            turned = relion_from_rotation(frame.transform.rotation * rotations)
+            turned = relion_from_rotation(frame.transform.to_tomogram_poses(rotations))
             table.loc[known, ANGLES] = turned
         table["cryoetganId"] = [particle_id(frame.tomogram, *place) for place in places]
     return table.assign(rlnTomoName=frame.tomogram, cryoetganSource="real")

@@ -34,17 +34,24 @@ They are the matrices of `orient_axes`.
 """
 
 
-def orient_axes(data: NDArray[Any], tilt_axis: str, beam_axis: str) -> NDArray[Any]:
-    """Return a tomogram `(z, y, x)` with its tilt axis along y and the beam along z, hand kept.
+MIRROR_Z = np.diag([1.0, 1.0, -1.0])
+"""Reflection (xyz) that gives a tomogram the other hand."""
+
+
+def orient_axes(
+    data: NDArray[Any], tilt_axis: str, beam_axis: str, flip_hand: bool = False
+) -> NDArray[Any]:
+    """Return a tomogram `(z, y, x)` with its tilt axis along y and the beam along z.
 
     `tilt_axis` in the file: `y`, or `x` (then x, y become y, -x). `beam_axis` in the file: `z`,
-    or `y` (IMOD before trimvol, with the tilt axis along z; then x, y, z become x, -z, y).
+    or `y` (IMOD before trimvol, with the tilt axis along z; then x, y, z become x, -z, y). The hand
+    is kept unless `flip_hand` mirrors the result along z.
     """
     if beam_axis == "y":
         data = data[::-1].transpose(1, 0, 2)
     if tilt_axis == "x":
         data = data[:, :, ::-1].transpose(0, 2, 1)
-    return data
+    return data[::-1] if flip_hand else data
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,8 @@ class ImportTransform:
 
     file_origin: tuple[float, ...] = (0.0, 0.0, 0.0)
     """Place of the file's first voxel in its header, x, y, z in angstrom (`Header.origin`)."""
+    flip_hand: bool = False
+    """Whether the tomogram was mirrored along z, after the rotation of its axes."""
 
     @property
     def tomogram_voxel_size(self) -> float:
@@ -73,13 +82,27 @@ class ImportTransform:
 
     @property
     def matrix(self) -> Floats:
-        """The rotation from file to tomogram, `(3, 3)`, xyz."""
-        return np.asarray(TILT_AXES[self.tilt_axis] @ BEAM_AXES[self.beam_axis])
+        """The orthogonal matrix from file to tomogram, `(3, 3)`, xyz; -1 is its determinant if flipped."""
+        rotation = TILT_AXES[self.tilt_axis] @ BEAM_AXES[self.beam_axis]
+        return np.asarray(MIRROR_Z @ rotation if self.flip_hand else rotation)
 
-    @property
-    def rotation(self) -> Rotation:
-        """The rotation from file to tomogram."""
-        return Rotation.from_matrix(self.matrix)
+    def orient(self, data: NDArray[Any]) -> NDArray[Any]:
+        """Return a volume `(z, y, x)` of the file's grid with the axes of the tomogram."""
+        return orient_axes(data, self.tilt_axis, self.beam_axis, self.flip_hand)
+
+    def to_tomogram_poses(self, rotations: Rotation) -> Rotation:
+        """Convert rotations of a map from the file to the tomogram.
+
+        A file of the wrong hand shows the mirror image (along z) of the map, rotated; the
+        tomogram shows the map: R' = M R Z, with M the matrix and Z the reflection.
+        """
+        matrices = self.matrix @ rotations.as_matrix()
+        return Rotation.from_matrix(matrices @ MIRROR_Z if self.flip_hand else matrices)
+
+    def to_file_poses(self, rotations: Rotation) -> Rotation:
+        """Convert rotations of a map from the tomogram to the file; see `to_tomogram_poses`."""
+        matrices = self.matrix.T @ rotations.as_matrix()
+        return Rotation.from_matrix(matrices @ MIRROR_Z if self.flip_hand else matrices)
 
     @property
     def file_shape(self) -> NDArray[np.int_]:
@@ -123,8 +146,8 @@ def read_import_transform(tomogram: Path, volume: Volume) -> ImportTransform:
         axes = was["tilt_axis"], was["beam_axis"]
         shape = tuple(was["input_shape"][::-1])
         origin = tuple(was.get("input_origin", (0.0, 0.0, 0.0)))
-        size = was["input_voxel_size"]
-        return ImportTransform(shape, size, step, *axes, volume.voxel_size, origin)
+        size, flipped = was["input_voxel_size"], bool(was.get("flip_hand"))
+        return ImportTransform(shape, size, step, *axes, volume.voxel_size, origin, flipped)
     except (KeyError, TypeError) as error:
         raise UserError(
             f"{record}: has unexpected content ({error!r}); import {tomogram} again"

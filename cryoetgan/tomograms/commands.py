@@ -1,5 +1,6 @@
 """Commands of the `tomograms` stage."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -61,12 +62,16 @@ def import_(
     with the tomogram.
     """
     from cryoetgan.io.files import check_not_overwritten
+    from cryoetgan.physics.acquisition import mirror_tilts
     from cryoetgan.tomograms.importing.convert import convert_tomogram
     from cryoetgan.tomograms.sources.addresses import is_remote
     from cryoetgan.tomograms.sources.resolve import Transfer
 
     check_not_overwritten(Path(source), output)
     acquisition = recording.acquisition(conversion.contrast)
+    if conversion.flip_hand:
+        low, high = mirror_tilts(*acquisition.tilts)
+        acquisition = replace(acquisition, tilt_low=low, tilt_high=high)
     check_positive(timeout, "--timeout", " s")
     resolved = convert_tomogram(source, output, conversion, Transfer(mirror, retries, timeout))
     return Record(

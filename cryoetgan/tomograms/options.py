@@ -49,6 +49,9 @@ class Conversion:
     contrast: Annotated[Literal["dark", "bright"], Option(help="Protein in the file.")] = "dark"
     tilt_axis: Annotated[Literal["y", "x"], Option(help="Tilt axis in the file.")] = "y"
     beam_axis: Annotated[Literal["z", "y"], Option(help="Beam axis; y: IMOD's raw volumes.")] = "z"
+    flip_hand: Annotated[
+        bool, Option("--flip-hand", help="Mirror along z: the file's hand is wrong.")
+    ] = False
     float16: Annotated[bool, Option("--float16", help="Half the disk space.")] = False
     mask: Annotated[Path | None, Option(help="MRC on the file's grid; not zero: excluded.")] = None
 

@@ -259,6 +259,7 @@ class Plan:
             contrast=row.contrast,
             tilt_axis=row.tilt_axis,
             beam_axis=row.beam_axis,
+            flip_hand=row.flip_hand,
         )
 
     def set_options(self, name: str) -> str:
@@ -266,14 +267,7 @@ class Plan:
         row = self.tomograms[name]
         if isinstance(row, TomogramRow):
             return ""
-        return format_options(
-            input_voxel_size=row.voxel_size,
-            contrast=row.contrast,
-            tilt_axis=row.tilt_axis,
-            beam_axis=row.beam_axis,
-            flip_hand=row.flip_hand,
-            class_=row.classes,
-        )
+        return f"{self.file_options(name)} {format_options(class_=row.classes)}".strip()
 
     def set_files(self, name: str) -> str:
         """Return number, size and time of the files of a set: they change with its boxes."""
@@ -282,9 +276,9 @@ class Plan:
         return describe_files(Path(self.find(self.tomograms[name].path)))
 
     def tilts(self, name: str) -> tuple[float, float]:
-        """Return the tilt range of a tomogram or an imported set, which may be mirrored."""
+        """Return the tilt range of a tomogram or set as imported, which may be mirrored."""
         row = self.tomograms[name]
-        if not isinstance(row, TomogramRow) and row.flip_hand:
+        if row.flip_hand:
             return mirror_tilts(row.tilt_low, row.tilt_high)
         return row.tilt_low, row.tilt_high
 

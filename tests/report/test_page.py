@@ -93,7 +93,7 @@ def test_a_wrong_hand_forbids_the_use_and_names_the_way_out(make_run, tmp_path):
     page = build(open_results(run), "T", 1)
     assert 'class="verdict bad"' in page
     assert "flip" in re.search(r'class="reason">.*?</p>', page, re.DOTALL)[0]
-    assert "clip flipz" in re.search(r'id="warnings">.*?</section>', page, re.DOTALL)[0]
+    assert "--flip-hand" in re.search(r'id="warnings">.*?</section>', page, re.DOTALL)[0]
     for name in ("t1", "t2"):  # the same warning of several tomograms is one line
         text = json.dumps(hand_test(0.97, 120, likeness=0.99))
         (run / f"evaluation/hand_{name}.json").write_text(text)

@@ -9,6 +9,7 @@ import pytest
 from scipy import ndimage
 
 from cryoetgan.io.mrc import PROTEIN_BRIGHT, read_header, read_volume, write_volume
+from cryoetgan.io.star import COORDINATES, read_star
 from cryoetgan.tomograms.importing.contrast import measure_contrast
 from cryoetgan.tomograms.importing.no_data import NoData
 from cryoetgan.tomograms.importing.normalise import SAMPLE_VOXELS, measure_grey_scale
@@ -48,6 +49,29 @@ def test_bright_protein_is_not_inverted_and_float16_takes_half_the_disk(cryoetga
     assert "inverted" not in " ".join(read_header(tmp_path / "half.mrc").labels)
     cryoetgan(*words, "bright", "--float16", "--voxel-size", 20, "-o", "coarse.mrc")
     assert np.isfinite(read_volume(tmp_path / "coarse.mrc").data).all()
+
+
+def test_a_mirrored_file_and_its_annotations_get_their_hand_back(cryoetgan, tmp_path, rng):
+    data = rng.standard_normal(SHAPE).astype(np.float32)
+    write_mrc(tmp_path / "right.mrc", data)
+    write_mrc(tmp_path / "wrong.mrc", data[::-1])
+    (tmp_path / "picks.csv").write_text("x,y,z\n3,4,2\n15,8,9\n")
+    mirrored = f"x,y,z\n3,4,{SHAPE[0] - 1 - 2}\n15,8,{SHAPE[0] - 1 - 9}\n"
+    (tmp_path / "mirrored.csv").write_text(mirrored)
+    cryoetgan("tomograms", "import", "right.mrc", "-o", "a/t.mrc", "--tilts=-60,40,2")
+    options = ("--tilts=-40,60,2", "--flip-hand")
+    cryoetgan("tomograms", "import", "wrong.mrc", "-o", "b/t.mrc", *options)
+    kept, flipped = (read_volume(tmp_path / folder / "t.mrc").data for folder in "ab")
+    assert np.array_equal(kept, flipped)
+    records = [
+        json.loads((tmp_path / folder / "t.mrc.json").read_text())["acquisition"] for folder in "ab"
+    ]
+    assert records[0] == records[1]
+    for folder, name in (("a", "picks"), ("b", "mirrored")):
+        tomogram = ("--tomogram", f"{folder}/t.mrc", "-o", f"{folder}/t.star")
+        cryoetgan("particles", "import", f"{name}.csv", *tomogram)
+    places = [read_star(tmp_path / f"{f}/t.star").particles[COORDINATES] for f in "ab"]
+    assert np.array_equal(*places)
 
 
 def test_byte_order_gzip_headers_and_stamps_make_no_difference(cryoetgan, tmp_path, rng):

@@ -25,10 +25,7 @@ DUPLICATE_DISTANCE = 0.25
 """Distance below which two refined positions are one particle picked twice, in boxes."""
 TEST_OTHERS = 5
 """Largest number of picks without a particle in the test set, over the largest of a class."""
-FLIP = (
-    "flip one axis of the tomogram before it is imported (IMOD: `clip flipz IN OUT`), or mirror "
-    "the map"
-)
+FLIP = "import it with --flip-hand (column flip_hand of the table), or mirror the map"
 """Advice if the tomogram or the map has the wrong hand."""
 
 

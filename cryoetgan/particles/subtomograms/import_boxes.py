@@ -28,7 +28,13 @@ from cryoetgan.particles.subtomograms.listings import (
     Listing,
 )
 from cryoetgan.physics.acquisition import Acquisition, mirror_tilts
-from cryoetgan.physics.coordinates import BEAM_AXES, TILT_AXES, VOXEL_ORIGINS, orient_axes
+from cryoetgan.physics.coordinates import (
+    BEAM_AXES,
+    MIRROR_Z,
+    TILT_AXES,
+    VOXEL_ORIGINS,
+    orient_axes,
+)
 from cryoetgan.physics.geometry import centre_distance, relion_from_rotation, rotation_from_relion
 from cryoetgan.progress import log, track
 from cryoetgan.seeds import rng
@@ -42,7 +48,6 @@ LEAST_BOX = 8
 """Voxels."""
 LEAST_BOXES, SURE, LEAST_DENSITY = 8, 5.0, 0.02
 """Boxes, standard errors, and standard deviations of grey values from which a contrast is seen."""
-MIRROR_Z = np.diag([1.0, 1.0, -1.0])
 SAMPLED = 4000
 """Voxels of each box that measure the grey scale."""
 

@@ -51,6 +51,7 @@ def convert_tomogram(
     which `read_import_transform` reads.
     """
     axes = conversion.tilt_axis, conversion.beam_axis
+    flip = conversion.flip_hand
     output.parent.mkdir(parents=True, exist_ok=True)
     with open_source(source, output.parent, transfer) as found:
         _check_thickness(found.data.shape, source, "is it a tilt series or a single image?")
@@ -61,7 +62,7 @@ def convert_tomogram(
         step = wanted / size
         if abs(step - 1) < VOXEL_SIZE_TOLERANCE:
             step = 1.0
-        data = orient_axes(found.data, *axes)
+        data = orient_axes(found.data, *axes, flip)
         shape = resampled_shape(data.shape, step)
         _check_thickness(shape, f"{source} at {wanted:g} A", "lower --voxel-size")
         dtype = np.dtype(np.float16 if conversion.float16 else np.float32)
@@ -80,7 +81,7 @@ def convert_tomogram(
             next(label for label, marks in NO_DATA_LABELS.items() if marks == bool(no_data)),
         ]
         factor = contrast_sign(conversion.contrast) / scale.sd
-        transform = ImportTransform(data.shape, size, step, *axes)
+        transform = ImportTransform(data.shape, size, step, *axes, flip_hand=flip)
         with open_volume(output, shape, wanted, dtype, labels) as out:
             standardise_into(out, data, step, scale.mean, factor, source, no_data)
             if conversion.mask is not None or no_data:

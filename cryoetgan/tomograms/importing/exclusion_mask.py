@@ -9,7 +9,7 @@ from cryoetgan.io.files import MASK
 from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.io.mrc import Volume, open_volume
 from cryoetgan.io.raw_mrc import open_raw_volume
-from cryoetgan.physics.coordinates import ImportTransform, orient_axes
+from cryoetgan.physics.coordinates import ImportTransform
 from cryoetgan.tomograms.importing.no_data import NearestMask
 
 
@@ -29,7 +29,7 @@ def write_mask(
     if mask is None:
         return _write(output, tomogram, None)
     with open_raw_volume(mask, mask, output.parent) as raw:
-        data = orient_axes(raw.data, transform.tilt_axis, transform.beam_axis)
+        data = transform.orient(raw.data)
         if data.shape != tuple(transform.shape):
             raise UserError(
                 f"{mask}: the mask has {format_shape(data.shape)} voxels (x, y, z), its tomogram "
