@@ -8,7 +8,7 @@ import typer
 
 from cryoetgan.command import Device, Record, Seed, check_positive, command, group, log
 from cryoetgan.errors import UserError
-from cryoetgan.io import mrc, star
+from cryoetgan.io import star
 from cryoetgan.particles.template_search import TemplateSearch
 
 app = group("")
@@ -143,6 +143,7 @@ def run(
     from cryoetgan.detection.model import read_detector
     from cryoetgan.detection.run import DetectOptions, detect_particles
     from cryoetgan.devices import choose_device
+    from cryoetgan.io import mrc
     from cryoetgan.particles.matching.template import SearchOptions
 
     if threshold is not None and not 0 <= threshold <= 1:

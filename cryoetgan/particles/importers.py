@@ -33,6 +33,7 @@ from cryoetgan.particles.naming_columns import (
     classes_of_numbers,
     find_classes,
     find_columns,
+    find_group,
     find_tomogram,
     legalise_classes,
     rows_of_tomogram,
@@ -278,10 +279,26 @@ def _read_star(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     elif not set(COORDINATES) <= set(table.columns):
         raise UserError(f"{path}: lacks {', '.join(COORDINATES)}; it has {', '.join(table)}")
     elif "cryoetganId" not in table:
-        if frame.unit is None and RELION4_PIXEL_SIZE in opened.optics:
-            frame = replace(frame, unit=float(opened.optics[RELION4_PIXEL_SIZE].iloc[0]))
+        if frame.unit is None:
+            frame = replace(frame, unit=_relion4_unit(table, opened.optics, path))
         table[COORDINATES] = frame.to_file_voxels(table[COORDINATES])
     return _apply_origins(table, frame, path)
+
+
+def _relion4_unit(table: "pd.DataFrame", optics: "pd.DataFrame", path: Path) -> float | None:
+    """Return the pixel size of the tilt series, angstrom, of the optics groups of a tomogram's rows."""
+    if RELION4_PIXEL_SIZE not in optics:
+        return None
+    if {"rlnOpticsGroup"} <= set(table) & set(optics) and len(table):
+        optics = optics[optics["rlnOpticsGroup"].isin(table["rlnOpticsGroup"])]
+    sizes = optics[RELION4_PIXEL_SIZE].astype(float)
+    if not len(sizes) or sizes.max() > 1.001 * sizes.min():
+        found = ", ".join(f"{size:g}" for size in sizes) or "none"
+        raise UserError(
+            f"{path}: the optics groups of these particles have different {RELION4_PIXEL_SIZE} "
+            f"({found}), wanted one for a tomogram; give --voxel-size (column annotations_voxel_size)"
+        )
+    return float(sizes.iloc[0])
 
 
 def _apply_origins(table: "pd.DataFrame", frame: PicksFrame, path: Path) -> "pd.DataFrame":
@@ -364,8 +381,8 @@ def _read_csv(path: Path, frame: PicksFrame) -> "pd.DataFrame":
         found = read_motifs(rows, frame.transform.voxel_size).drop(columns="label", errors="ignore")
         known = found[ANGLES].notna().all(axis=1).all()
         return found if known else found.drop(columns=ANGLES)
-    names = next((c for c in map(_columns_of(table), CSV_COORDINATES) if c), None)
-    if names is None:
+    names = find_group(table, CSV_COORDINATES)
+    if not names:
         hint = "; add a heading" if re.match(r"[-+.\d]", str(table.columns[0])) else ""
         raise UserError(f"{path}: lacks columns x, y, z (voxels); it has {', '.join(table)}{hint}")
     is_own = "id" in table and len(table) and table["id"].str.fullmatch(OWN_ID).all()
@@ -376,10 +393,9 @@ def _read_csv(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     table = rows_of_tomogram(table, frame.tomogram, path)
     _check_numbers(table, names, path)
     try:
-        places = frame.to_file_voxels(table[list(names)])
+        places = frame.to_file_voxels(table[names])
         out = pd.DataFrame(places, columns=COORDINATES, index=table.index)
-        matrix = _columns_of(table)(CSV_MATRIX)
-        angles = next((c for c in map(_columns_of(table), CSV_ANGLES) if c), None)
+        matrix, angles = find_group(table, [CSV_MATRIX]), find_group(table, CSV_ANGLES)
         if matrix and len(table):
             rotations = table[matrix].to_numpy(float).reshape(-1, 3, 3)
             out[ANGLES] = relion_from_rotation(Rotation.from_matrix(rotations))
@@ -390,10 +406,10 @@ def _read_csv(path: Path, frame: PicksFrame) -> "pd.DataFrame":
                 out[ANGLES] = values
             elif known.any():
                 log.warning("%s: %d rows have no angles, so none are read", path, (~known).sum())
-        elif set(CSV_TOM_ANGLES) <= set(table):
-            out[ANGLES] = tom_angles(table)
-        if set(CSV_SHIFTS) <= set(table):
-            out[COORDINATES] += frame.to_file_voxels(table[list(CSV_SHIFTS)])
+        elif tom := find_group(table, [CSV_TOM_ANGLES]):
+            out[ANGLES] = tom_angles(table[tom].to_numpy(float))
+        if shifts := find_group(table, [CSV_SHIFTS]):
+            out[COORDINATES] += frame.to_file_voxels(table[shifts])
     except ValueError as error:
         raise UserError(f"{path}: holds coordinates that are not numbers ({error})") from error
     if "cryoetganClass" in table:
@@ -415,16 +431,6 @@ def _check_numbers(table: "pd.DataFrame", columns: Sequence[str], path: Path) ->
                 f"{path}: {column} of row {row + 1} is {shown(table[column].iloc[row])}, one of "
                 f"{wrong.sum()} coordinates that are not numbers"
             )
-
-
-def _columns_of(table: "pd.DataFrame") -> Any:
-    """Return a function that finds columns in any case; it returns an empty list if one lacks."""
-
-    def find(names: Any) -> list[str]:
-        found = [find_columns(table, [name]) for name in names]
-        return [column for columns in found for column in columns] if all(found) else []
-
-    return find
 
 
 def _read_list(path: Path, frame: PicksFrame) -> "pd.DataFrame":

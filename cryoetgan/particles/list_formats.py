@@ -238,9 +238,9 @@ def read_cbox(path: Path) -> "pd.DataFrame":
     return table
 
 
-def tom_angles(table: "pd.DataFrame") -> Floats:
-    """Return RELION's angles for columns phi, the, psi of TOM, degrees, `(N, 3)`."""
-    return relion_from_rotation(_tom(table[["phi", "the", "psi"]].to_numpy(float)))
+def tom_angles(angles: Floats) -> Floats:
+    """Return RELION's angles for phi, theta, psi of TOM, `(N, 3)` degrees."""
+    return relion_from_rotation(_tom(angles))
 
 
 def is_own_export(path: Path) -> bool:

@@ -85,6 +85,15 @@ def find_columns(table: "pd.DataFrame", known: Sequence[str]) -> list[str]:
     return [headings[name] for name in dict.fromkeys(wanted) if name in headings]
 
 
+def find_group(table: "pd.DataFrame", groups: Iterable[Sequence[str]]) -> list[str]:
+    """Return the columns of the first group that a table has as a whole (`find_columns`), or none."""
+    for names in groups:
+        found = find_columns(table, names)
+        if len(found) == len(names):
+            return found
+    return []
+
+
 def list_names(names: Sequence[object]) -> str:
     """Return the first tomograms or classes of a list, for a message."""
     found = sorted({plain_name(name) for name in names})

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.mrc import write_volume
@@ -12,13 +11,14 @@ from cryoetgan.io.volume_set import write_volume_set
 from cryoetgan.particles.importers import read_picks
 from cryoetgan.physics.coordinates import ImportTransform
 from cryoetgan.physics.geometry import rotation_from_relion
+from tests.tom_matrix import tom_matrix
 
 SHAPE, VOXEL = (60, 70, 80), 10.0
 PLACES = np.array([[10.5, 20.25, 30.0], [40.0, 50.0, 20.75], [70.0, 5.5, 55.0]])
 """x, y, z in voxels from 0."""
 TOM = np.array([[10.0, 40.0, -70.0], [100.0, 20.0, 5.0], [-30.0, 110.0, 60.0]])
 """phi, theta, psi: the reference is rotated about z, x, z, fixed axes."""
-TURNS = Rotation.from_euler("zxz", TOM, degrees=True).as_matrix()
+TURNS = np.array([tom_matrix(phi, psi, theta) for phi, theta, psi in TOM])
 SHIFT = np.array([0.5, -0.25, 1.0])
 
 
