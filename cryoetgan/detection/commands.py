@@ -49,6 +49,13 @@ def train(
     radius: Annotated[
         float | None, typer.Option(help="Of all classes, A; default: from the truth.")
     ] = None,
+    fitted: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Tomogram of the fitted simulation, taken if --choice says so; repeatable."
+        ),
+    ] = None,
+    choice: Annotated[Path | None, typer.Option(help="Output of evaluation choose.")] = None,
     steps: Annotated[int, typer.Option(help="Training steps.", min=1)] = 1500,
     minutes: Annotated[
         float | None, typer.Option(help="Time for training; it replaces --steps.")
@@ -69,12 +76,14 @@ def train(
     from cryoetgan.detection.train import TrainOptions, state_path
     from cryoetgan.detection.train import train as run_training
     from cryoetgan.devices import choose_device
+    from cryoetgan.export.source import select_tomograms
     from cryoetgan.io.files import sha256
 
     if minutes is not None:
         check_positive(minutes, "--minutes")
     if radius is not None:
         check_positive(radius, "--radius", " A")
+    tomograms = select_tomograms(tomograms, fitted or [], choice).paths
     inputs = open_inputs(tomograms, particles or [], labels or [], class_ or [], radius)
     options = TrainOptions(steps=steps, minutes=minutes, seed=seed)
     files = [*tomograms, *inputs.files]
@@ -101,7 +110,8 @@ def train(
         "held_out": held_out,
         "calibration": detector.calibration.table(),
     }
-    return Record(inputs=inputs.files, about={"detector": about})
+    files += [choice] if choice is not None else []
+    return Record(inputs=files, about={"detector": about})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,15 +44,15 @@ class Truth:
 
 
 def choose_named(tables: Sequence["pd.DataFrame"], wanted: Sequence[str] | None) -> list[str]:
-    """Return the named classes of the truth, sorted: the wanted ones, or all that have a name."""
+    """Return the named classes of the truth, sorted: the wanted ones, or all but `UNNAMED`."""
     found = sorted({str(name) for table in tables for name in table["cryoetganClass"]})
     named = [name for name in found if not is_unnamed(name)]
     if wanted:
         for name in wanted:
-            if name not in named:
+            if name not in found:
                 raise UserError(
-                    f"--class: no particle of class {name} in the truth{suggest(name, named)}; it "
-                    f"has {', '.join(named)}"
+                    f"--class: no particle of class {name} in the truth{suggest(name, found)}; it "
+                    f"has {', '.join(found)}"
                 )
         return sorted(set(wanted))
     if not named:

@@ -49,7 +49,7 @@ def select_set(volumes: Path, fitted: Path | None, choice_file: Path | None) -> 
 def select_tomograms(
     tomograms: Sequence[Path], fitted: Sequence[Path], choice_file: Path | None
 ) -> Source:
-    """Return the tomograms to export.
+    """Return the tomograms to export or to learn from.
 
     If the choice is `fitted`, each file of `fitted` replaces the tomogram of the same name.
     """
@@ -58,7 +58,7 @@ def select_tomograms(
     for path in fitted:
         if path.name not in names:
             raise UserError(
-                f"--fitted {path}: it must have the name of an exported tomogram; got {path.name}, "
+                f"--fitted {path}: it must have the name of another tomogram of the command; got {path.name}, "
                 f"wanted one of {', '.join(sorted(names))}"
             )
     replaced = {path.name: path for path in fitted}

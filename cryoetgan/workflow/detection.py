@@ -34,12 +34,10 @@ class DetectionPlan:
         return [self.plan.results(f"detection/{name}_hand.json") for name in self.tomograms]
 
     def training_options(self) -> str:
-        """Return the truth of the synthetic tomograms, their alternatives and the choice."""
-        synthetic = self.plan.translation
+        """Return the classes to learn, the alternative tomograms, and the choice between them."""
         return format_options(
-            particles=synthetic.synthetic_files(".star"),
-            labels=synthetic.synthetic_files("_labels.mrc"),
-            fitted=synthetic.fitted_alternatives(),
+            class_=list(self.plan.classes),
+            fitted=self.plan.translation.fitted_alternatives(),
             choice=self.plan.tomogram_choice,
             steps=self.plan.config.detection.steps,
         )
