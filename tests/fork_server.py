@@ -86,7 +86,9 @@ def start(listening: socket.socket, folder: Path) -> None:
 
 
 def close() -> None:
-    """Remove the folder of a server that was not started; a server removes its own."""
+    """End the server, which removes its folder; remove that of a server that was not started."""
+    for server in SERVERS:
+        server.communicate()
     if not SERVERS:
         shutil.rmtree(os.environ[VARIABLE])
 
