@@ -370,7 +370,7 @@ def to_rotations(matrices: Floats, path: Path) -> Rotation:
     if wrong.any():
         row = int(wrong.argmax())
         raise UserError(
-            f"{path}: the matrix of particle {row + 1} is no rotation (determinant "
+            f"{path}: the matrix of particle {row + 1} is not a rotation (determinant "
             f"{np.linalg.det(matrices[row]):.3g}, wanted 1), as {wrong.sum()} of {len(wrong)}; a "
             "mirror image or a scale has no orientation"
         )
@@ -445,9 +445,7 @@ def _read_csv(path: Path, frame: PicksFrame) -> "pd.DataFrame":
         known = found[ANGLES].notna().all(axis=1).all()
         return found if known else found.drop(columns=ANGLES)
     if find_group(table, [NAPARI_SHAPES]):
-        raise UserError(
-            f"{path}: holds shapes of napari, whose corners are no particles; save a layer of points"
-        )
+        raise UserError(f"{path}: holds shapes of napari, not points; save a layer of points")
     names = find_group(table, CSV_COORDINATES)
     if not names:
         hint = "; add a heading" if re.match(r"[-+.\d]", str(table.columns[0])) else ""
