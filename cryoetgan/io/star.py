@@ -6,10 +6,10 @@ import hashlib
 import logging
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cryoetgan.errors import UserError, shown, suggest
 from cryoetgan.io.files import check_exists, read_text, sidecar, strip_compression, write_text
@@ -165,6 +165,18 @@ def particle_id(tomogram: str, x: float, y: float, z: float) -> str:
     """
     key = f"{tomogram}:{x:.1f}:{y:.1f}:{z:.1f}"
     return "p" + hashlib.sha256(key.encode()).hexdigest()[:12]
+
+
+def picks_table(tomogram: str, coordinates: Any, columns: Mapping[str, Any]) -> "pd.DataFrame":
+    """Return picks `(N, 3)` x, y, z of a tomogram as a table, with ids and further columns."""
+    import pandas as pd
+
+    table = pd.DataFrame(coordinates, columns=COORDINATES)
+    table.insert(0, "rlnTomoName", tomogram)
+    table = table.assign(**columns)
+    table["cryoetganId"] = [particle_id(tomogram, *place) for place in coordinates]
+    table["cryoetganSource"] = "real"
+    return table
 
 
 def check_ids(table: "pd.DataFrame", path: Path) -> None:

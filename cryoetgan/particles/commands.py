@@ -101,16 +101,9 @@ def pick(
 
 def _write_picks(output: Path, tomogram: Path, coordinates: Any, **columns: Any) -> None:
     """Write picks `(N, 3)` x, y, z with further columns as STAR."""
-    import pandas as pd
-
     from cryoetgan.io.mrc import read_header
 
-    name = class_name(tomogram)
-    table = pd.DataFrame(coordinates, columns=COORDINATES)
-    table.insert(0, "rlnTomoName", name)
-    table = table.assign(**columns)
-    table["cryoetganId"] = [star.particle_id(name, *place) for place in coordinates]
-    table["cryoetganSource"] = "real"
+    table = star.picks_table(class_name(tomogram), coordinates, columns)
     star.write_star(output, table, voxel_size=read_header(tomogram).voxel_size)
     log.info("%s: %d picks", output, len(table))
 
