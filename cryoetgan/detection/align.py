@@ -48,8 +48,8 @@ def align_picks(
     scores = scores.set_index("cryoetganId").loc[picks["cryoetganId"]].reset_index()
     table = picks.assign(**{name: scores[name].to_numpy() for name in TAKEN})
     table = add_q_values(table, np.full(len(table), "all"))
-    clear = (table["cryoetganScore"] > table["cryoetganDecoyScore"]).to_numpy()
-    clear &= table["cryoetganQValue"].to_numpy() <= CLEAR
+    prefers_map = table["cryoetganScore"] > table["cryoetganDecoyScore"]
+    clear = (prefers_map & (table["cryoetganQValue"] <= CLEAR)).to_numpy()
     for name in COORDINATES:
         table[name] = np.where(clear, scores[name], picks[name])
     return table

@@ -68,6 +68,7 @@ def import_(
     from cryoetgan.tomograms.sources.resolve import Transfer
 
     check_not_overwritten(Path(source), output)
+    class_name(output)  # all tables name the tomogram by it
     acquisition = recording.acquisition(conversion.contrast)
     if conversion.flip_hand:
         low, high = mirror_tilts(*acquisition.tilts)

@@ -79,7 +79,10 @@ def _row(run: Run, path: Path, picks: "pd.DataFrame", selected: "pd.DataFrame | 
         same = f"{100 * both.same_class / both.matched:.0f} %" if both.matched else NO_VALUE
         agreement = [str(len(selected)), str(both.matched), same]
     record = run.results.json(f"detection/{path.stem}.star.json", optional=True)
-    precision = _precision(config_section(config_section(record, "detection"), "precision"))
+    expected = config_section(record, "detection")
+    precision = _precision(
+        config_section(expected, "precision_by_decoys") or config_section(expected, "precision")
+    )
     return [path.stem, str(len(picks)), precision, _own_hand(run, path.stem), *agreement]
 
 
