@@ -28,17 +28,7 @@ from cryoetgan.particles.subtomograms.listings import (
     Listing,
 )
 from cryoetgan.physics.acquisition import Acquisition, mirror_tilts
-<<<<<<< HEAD
-from cryoetgan.physics.coordinates import (
-    BEAM_AXES,
-    MIRROR_Z,
-    TILT_AXES,
-    VOXEL_ORIGINS,
-    orient_axes,
-)
-=======
-from cryoetgan.physics.coordinates import BEAM_AXES, TILT_AXES, orient_axes
->>>>>>> main
+from cryoetgan.physics.coordinates import BEAM_AXES, MIRROR_Z, TILT_AXES, orient_axes
 from cryoetgan.physics.geometry import centre_distance, relion_from_rotation, rotation_from_relion
 from cryoetgan.progress import log, track
 from cryoetgan.seeds import rng
