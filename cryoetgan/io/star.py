@@ -24,6 +24,8 @@ ANGLES = ["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]
 """Degrees, RELION's convention (see `cryoetgan.physics.geometry`)."""
 ORIGINS = ["rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst"]
 """Angstrom, in RELION's sense: the particle's centre is at n // 2 - origin / voxel size."""
+DETECTION_SCORE = "cryoetganDetectionScore"
+"""Probability of being any particle, 0 to 1, of picks of a detector."""
 OTHER = "other"
 """Class of background and unnamed picks; no row of the table of classes has this name."""
 SPLITS = ("train", "validation", "test")
