@@ -11,8 +11,9 @@ from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError
 from cryoetgan.export.contrast import contrast_factor, exported_particles
-from cryoetgan.io.files import LABELS, read_record, sidecar
+from cryoetgan.io.files import LABELS
 from cryoetgan.io.mrc import read_volume
+from cryoetgan.io.scene import read_label_names
 from cryoetgan.io.star import ANGLES, COORDINATES, class_name, read_star
 from cryoetgan.io.volume_set import read_volume_set
 from cryoetgan.physics.acquisition import Acquisition, read_acquisition
@@ -145,13 +146,7 @@ def _read_labels(
     label = read_volume(path).data
     if label.shape != shape:
         raise UserError(f"{path}: got shape {label.shape}, wanted {shape} as in {tomogram}")
-    record = read_record(sidecar(path)) if sidecar(path).exists() else {}
-    try:
-        names = {int(number): str(name) for number, name in record.get("labels", {}).items()}
-    except (AttributeError, ValueError) as error:
-        raise UserError(
-            f"{sidecar(path)}: its labels are not a mapping of numbers to classes; correct or delete it"
-        ) from error
+    names = read_label_names(path)
     unknown = [int(n) for n in np.unique(label) if n and int(n) not in names]
     # numbers without a class are kept under a generic name
     return label, names | {number: f"label-{number}" for number in unknown}

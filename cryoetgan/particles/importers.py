@@ -1,8 +1,6 @@
 """Read picks of other programs: STAR of RELION and Warp, copick JSON, CSV, and other lists."""
 
-import io
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from cryoetgan.errors import UserError, format_shape, shown
-from cryoetgan.io.files import check_exists, read_json, read_text
+from cryoetgan.errors import UserError, format_shape
+from cryoetgan.io.csv_text import check_numbers, read_csv_text
+from cryoetgan.io.files import check_exists, read_json
 from cryoetgan.io.star import ANGLES, COORDINATES, ORIGINS, particle_id, read_star
 from cryoetgan.particles.list_formats import (
     STOPGAP_COORDINATES,
@@ -325,35 +324,6 @@ def _read_copick(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     return table.assign(cryoetganId=[particle_id(frame.tomogram, *place) for place in places])
 
 
-def read_csv_text(path: Path) -> "pd.DataFrame":
-    """Return a table of text: comma, semicolon or tab; lines that start with `#` are comments.
-
-    Cells stay text, so that `007` and `NA` are names. After semicolons a decimal comma is a point.
-    """
-    import pandas as pd
-
-    lines = [line for line in read_text(path).splitlines() if line.strip()]
-    body = [line for line in lines if not line.startswith("#")]
-    heading = body[0] if body else ""
-    separator = max(",;\t", key=heading.count)
-    if separator not in heading and len(heading.split()) > 1:
-        separator = r"\s+"
-    if not heading:
-        raise UserError(
-            f"{path}: is empty; wanted a heading, such as x,y,z, and one row per particle"
-        )
-    try:
-        table = pd.read_csv(
-            io.StringIO("\n".join(body)), sep=separator, dtype=str, keep_default_na=False
-        )
-    except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"{path}: is not a CSV table ({error})") from error
-    table.columns = [str(name).strip() for name in table.columns]
-    if separator == ";":
-        table = table.replace(r"^\s*([+-]?\d+),(\d+)\s*$", r"\1.\2", regex=True)
-    return table
-
-
 def _read_csv(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     import pandas as pd
 
@@ -361,7 +331,7 @@ def _read_csv(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     if {name.lower() for name in table.columns} >= MOTIF_COLUMNS:
         # the first versions wrote one list for all tomograms, with a column `density`
         rows = rows_of_tomogram(table.rename(columns=str.lower), frame.tomogram, path)
-        found = read_motifs(rows, frame.transform.voxel_size).drop(columns="label", errors="ignore")
+        found = read_motifs(rows, frame.transform.voxel_size, path).drop(columns="label", errors="ignore")
         known = found[ANGLES].notna().all(axis=1).all()
         return found if known else found.drop(columns=ANGLES)
     names = next((c for c in map(_columns_of(table), CSV_COORDINATES) if c), None)
@@ -374,7 +344,7 @@ def _read_csv(path: Path, frame: PicksFrame) -> "pd.DataFrame":
         **(classes or find_classes(table, find_tomogram(table, frame.tomogram)[0]))
     )
     table = rows_of_tomogram(table, frame.tomogram, path)
-    _check_numbers(table, names, path)
+    check_numbers(table, names, path)
     try:
         places = frame.to_file_voxels(table[list(names)])
         out = pd.DataFrame(places, columns=COORDINATES, index=table.index)
@@ -401,20 +371,6 @@ def _read_csv(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     if is_own:
         out["cryoetganId"] = table["id"]
     return out
-
-
-def _check_numbers(table: "pd.DataFrame", columns: Sequence[str], path: Path) -> None:
-    """Raise `UserError` that names the first cell of some columns that is not a number."""
-    import pandas as pd
-
-    for column in columns:
-        wrong = pd.to_numeric(table[column], errors="coerce").isna().to_numpy()
-        if wrong.any():
-            row = int(wrong.argmax())
-            raise UserError(
-                f"{path}: {column} of row {row + 1} is {shown(table[column].iloc[row])}, one of "
-                f"{wrong.sum()} coordinates that are not numbers"
-            )
 
 
 def _columns_of(table: "pd.DataFrame") -> Any:

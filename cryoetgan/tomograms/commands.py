@@ -184,7 +184,7 @@ def simulate(
             raise UserError("--scene: has its contents; --copies, --membranes ... belong to maps")
         density, voxel_size = files.volume.data, files.volume.voxel_size
         check_memory(density.shape[::-1], scene, halves)
-        gold = [int(n) for n, label in files.label_names().items() if label == "bead"]
+        gold = [n for n, label in files.label_names().items() if label == "bead"]
         if gold:
             density, beads = split_gold(density, files.labels[LABELS][1], gold[0])
     else:
@@ -222,6 +222,10 @@ def scene(
     contents: SceneOptions,
     vesicles_and_gold: VesiclesAndGold,
     cell: CellContents,
+    like: Annotated[
+        Path | None,
+        Option(help="Imaging model (`imaging fit`): --crowder-fraction is as in its tomogram."),
+    ] = None,
     seed: Seed = 0,
 ) -> Record:
     """Pack a density scene: `SCENE.mrc`, `SCENE_labels.mrc`, `SCENE_instances.mrc`, `SCENE.star`.
@@ -235,6 +239,8 @@ def scene(
     from cryoetgan.io.scene import beside
     from cryoetgan.tomograms.simulation import contents as files
 
+    if like is not None:
+        cell = files.crowd_like(like, cell)
     objects = files.read_contents(maps, contents, vesicles_and_gold, cell)
     packed = files.write_scene(output, objects, seed)
     objects.warn_of_missing(packed, output)
@@ -242,7 +248,11 @@ def scene(
     log.info("%s: %d particles of %d classes", output, placed, len(objects.classes))
     return Record(
         outputs=[beside(output, LABELS), beside(output, INSTANCES), output],
-        parameters={"copies": objects.requested(), "missing": packed.missing},
+        parameters={
+            "copies": objects.requested(),
+            "missing": packed.missing,
+            "crowder_fraction": cell.crowder_fraction,
+        },
         about=packed.about(),
     )
 

@@ -140,7 +140,7 @@ class SceneOptions:
     ] = None
     fill: Annotated[
         float | None,
-        Option(help="Fraction of the voxels that are occupied at most, for example 0.3."),
+        Option(help="Fraction of the ice that is occupied at most, for example 0.3."),
     ] = None
     class_copies: Annotated[
         list[str] | None, Option(help="NAME=N: another number for one class; repeatable.")
@@ -171,7 +171,7 @@ MEMBRANE_SHAPES = ("vesicle", "tube", "torus", "fold", "double")
 
 @dataclass(frozen=True, kw_only=True)
 class CellContents:
-    """Membranes, filaments, unnamed crowders and the shape of the ice of a scene."""
+    """Membranes, filaments, unnamed crowders, the ice and what lies on it."""
 
     membranes: Annotated[int, Option(min=0, help="Number of membranes of random shapes.")] = 0
     membrane_shape: Annotated[
@@ -204,11 +204,17 @@ class CellContents:
         ),
     ] = None
     crowder_fraction: Annotated[
-        float, Option(help="Fraction of the voxels of unnamed proteins of 30 to 600 kDa.")
+        float, Option(help="Fraction of the ice in unnamed proteins of 30 to 600 kDa.")
     ] = 0.0
     thickness: Annotated[
         str | None, Option(metavar="LO,HI", help="Angstrom; ice that varies; default: the volume.")
     ] = None
+    carbon_edge: Annotated[
+        float, Option(help="Fraction of the area that the carbon around a hole covers.")
+    ] = 0.0
+    contamination: Annotated[
+        int, Option(min=0, help="Pieces of ice on the faces of the film; needs --thickness.")
+    ] = 0
 
     def __post_init__(self) -> None:
         self.radii()
@@ -217,9 +223,13 @@ class CellContents:
             if shape not in MEMBRANE_SHAPES:
                 wanted = ", ".join(MEMBRANE_SHAPES)
                 raise UserError(f"--membrane-shape: got '{shape}', wanted {wanted}")
-        if not 0 <= self.crowder_fraction < 1:
+        for name in ("crowder_fraction", "carbon_edge"):
+            if not 0 <= (value := getattr(self, name)) < 1:
+                option = f"--{name.replace('_', '-')}"
+                raise UserError(f"{option}: got {value:g}, wanted a fraction below 1")
+        if self.contamination and self.thickness is None:
             raise UserError(
-                f"--crowder-fraction: got {self.crowder_fraction:g}, wanted a fraction below 1"
+                "--contamination: lies on the ice, which fills the volume; give --thickness"
             )
         if not 0 <= self.membrane_protein_inverted <= 1:
             raise UserError(

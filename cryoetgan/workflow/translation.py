@@ -71,7 +71,7 @@ class TranslationPlan:
         self.run_generators = self._run_generators()
         self.ablated_generators = self._ablated_generators()
         self.generators = self.run_generators | self.ablated_generators
-        count = plan.config.tomograms.synthetic
+        count = plan.config.synthetic_tomograms
         self.synthetic = [f"synthetic_{number}" for number in range(1, count + 1)]
         self.by_network = self.is_residual and plan.export_source != "fitted"
         self.synthetic_folder = f"{self.folder if self.by_network else 'imaging'}/tomograms"
@@ -155,6 +155,11 @@ class TranslationPlan:
         """Return the training tomogram whose physics a synthetic tomogram has."""
         training = self.plan.training
         return training[self.synthetic.index(synthetic) % len(training)]
+
+    def scene_model(self, synthetic: str) -> list[str]:
+        """Return the imaging model whose tomogram's crowding a scene has; none if it is configured."""
+        configured = self.plan.config.tomograms.crowder_fraction is not None
+        return [] if configured else [self.plan.models[self.imaged_like(synthetic)]]
 
     def synthetic_files(self, suffix: str) -> list[str]:
         """Return the files of all synthetic tomograms: `.mrc`, `_labels.mrc` or `.star`."""

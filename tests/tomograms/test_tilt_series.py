@@ -102,15 +102,25 @@ def test_astigmatism_gives_each_direction_a_defocus_of_its_own():
     flat = Acquisition(tilt_low=0, tilt_high=3, tilt_step=3, defocus=4.0)
     series = recorded(flat, microscope(astigmatism=1.0, astigmatism_angle=0.0))
     k = series.frequencies((64, 64))
-    found = series.ctf(k)
+    found = series.ctf((64, 64))
     assert np.allclose(found[:, 0], ctf(k[:, 0], 4.5))  # along u
     assert np.allclose(found[0], ctf(k[0], 3.5))
     diagonal = np.arange(1, 32)
-    turned = recorded(flat, microscope(astigmatism=1.0)).ctf(k)  # 45 degrees
+    turned = recorded(flat, microscope(astigmatism=1.0)).ctf((64, 64))  # 45 degrees
     assert np.allclose(turned[diagonal, diagonal], ctf(k[diagonal, diagonal], 4.5))
     assert np.allclose(turned[-diagonal, diagonal], ctf(k[-diagonal, diagonal], 3.5))
     plate = recorded(flat, microscope(phase_shift=90.0))
-    assert np.allclose(plate.ctf(k), ctf(k, 4.0, phase_shift=90.0))
+    assert np.allclose(plate.ctf((64, 64)), ctf(k, 4.0, phase_shift=90.0))
+
+
+@pytest.mark.parametrize("width", [64, 65])
+def test_astigmatism_is_along_its_angle_in_images_of_odd_width(width):
+    """The defocus depends on the direction of the frequency in cycles per angstrom."""
+    flat = Acquisition(tilt_low=0, tilt_high=3, tilt_step=3, defocus=4.0)
+    series = recorded(flat, microscope(astigmatism=1.0, astigmatism_angle=30.0))
+    ku, ky = np.fft.fftfreq(64, 10.0)[:, None], np.fft.rfftfreq(width, 10.0)
+    defocus = 4.0 + 0.5 * np.cos(2 * (np.arctan2(ky, ku) - np.radians(30)))
+    assert np.allclose(series.ctf((64, width)), ctf(np.hypot(ku, ky), defocus))
 
 
 def test_the_defocus_gradient_is_none_at_the_axis_and_grows_across_a_tilted_image():

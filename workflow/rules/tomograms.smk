@@ -98,7 +98,8 @@ rule tomograms_mask:
 
 rule tomograms_scene:
     input:
-        plan.maps,
+        maps=plan.maps,
+        model=lambda wildcards: plan.translation.scene_model(wildcards.synthetic),
     output:
         scene=results("tomograms/scenes/{synthetic}.mrc"),
         labels=results("tomograms/scenes/{synthetic}_labels.mrc"),
@@ -115,12 +116,17 @@ rule tomograms_scene:
         mem_mb=more_each_attempt(4000),
         runtime=more_each_attempt(60),
     params:
-        options=section_options(plan.config.tomograms, "copies", "shape"),
+        options=section_options(
+            plan.config.tomograms, "copies", "shape", "membranes", "crowder_fraction"
+        ),
+        like=lambda wildcards: format_options(
+            like=plan.translation.scene_model(wildcards.synthetic)
+        ),
         copies=plan.class_options("class_copies", "copies"),
         seed=plan.config.seed,
         code=code("tomograms"),
     shell:
         step(
-            "tomograms scene {input:q} {params.options} {params.copies} --seed {params.seed}"
-            " -o {output.scene:q}"
+            "tomograms scene {input.maps:q} {params.options} {params.like} {params.copies}"
+            " --seed {params.seed} -o {output.scene:q}"
         )

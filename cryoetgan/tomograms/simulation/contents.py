@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cryoetgan.command import parse_counts
 from cryoetgan.errors import UserError, format_shape
-from cryoetgan.io.files import INSTANCES, LABELS, check_disk_space
+from cryoetgan.io.files import INSTANCES, LABELS, check_disk_space, read_record
 from cryoetgan.io.memmap import scratch_array
 from cryoetgan.io.mrc import check_same_voxel_size, open_volume, read_map, write_volume
 from cryoetgan.io.scene import CROWDER, beside
@@ -24,11 +24,22 @@ from cryoetgan.tomograms.options import (
     SceneOptions,
     VesiclesAndGold,
 )
-from cryoetgan.tomograms.simulation.crowders import limit_thickness, make_crowders
+from cryoetgan.tomograms.simulation.crowders import make_crowders
 from cryoetgan.tomograms.simulation.filaments import Helix, add_filaments, parse_helices
-from cryoetgan.tomograms.simulation.membranes import add_membrane_proteins, add_membranes
+from cryoetgan.tomograms.simulation.film import (
+    CARBON,
+    CONTAMINATION,
+    add_carbon,
+    add_contamination,
+    make_film,
+)
+from cryoetgan.tomograms.simulation.gold import add_beads, blur_width
+from cryoetgan.tomograms.simulation.membranes import (
+    WantedMembranes,
+    add_membrane_proteins,
+    add_membranes,
+)
 from cryoetgan.tomograms.simulation.packing import Floats, Scene, empty_scene, pack
-from cryoetgan.tomograms.simulation.vesicles_and_gold import add_beads, add_vesicles, blur_width
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +90,7 @@ class Contents:
         counts = {name: count for name, count in self.copies.items() if count is not None}
         counts |= dict.fromkeys(self.crowders, self.crowder_copies)
         others = {"vesicle": self.vesicles_and_gold.vesicles, "bead": self.vesicles_and_gold.beads}
-        others["membrane"] = self.cell.membranes
+        others |= {"membrane": self.cell.membranes, CONTAMINATION: self.cell.contamination}
         return counts | {name: count for name, count in others.items() if count}
 
     def warn_of_missing(self, scene: Scene, output: Path) -> None:
@@ -104,6 +115,20 @@ class Contents:
             )  # fmt: skip
 
 
+def crowd_like(model: Path, cell: CellContents) -> CellContents:
+    """Return the contents with as much unnamed protein as a fitted imaging model (JSON) stands for."""
+    if cell.crowder_fraction:
+        raise UserError("--like: gives the --crowder-fraction, which is given too; leave one out")
+    about = read_record(model).get("about")
+    fraction = about.get("crowder_fraction") if isinstance(about, dict) else None
+    if not isinstance(fraction, int | float):
+        raise UserError(
+            f"{model}: has no about.crowder_fraction; wanted an imaging model of `imaging fit`"
+        )
+    log.info("%s: unnamed proteins fill %.1f %% of the ice", model, 100 * fraction)
+    return replace(cell, crowder_fraction=float(fraction))
+
+
 def read_contents(
     maps: Sequence[Path],
     options: SceneOptions,
@@ -121,7 +146,7 @@ def read_contents(
     if shared := sorted(set(named) & {*proteins, *filaments} | set(proteins) & set(filaments)):
         raise UserError(f"{shared[0]}: is named twice; give each map once")
     own = [name for name in ("membrane",) if cell.membranes]
-    own += ["vesicle"] * bool(objects.vesicles) + ["bead"]
+    own += ["vesicle"] * bool(objects.vesicles) + ["bead", CARBON, CONTAMINATION]
     for name in (*named, *proteins, *filaments):
         if name in own or name.startswith(CROWDER):
             raise UserError(f"{name}: is the label of other objects of the scene; rename the map")
@@ -165,7 +190,7 @@ def read_contents(
 
 
 def build_scene(contents: Contents, name: str, seed: int, scene: Scene | None = None) -> Scene:
-    """Return the packed scene: membranes, filaments and gold, then particles, then crowders.
+    """Return the packed scene: carbon, membranes, filaments, gold, particles, crowders, ice on top.
 
     `name` (the tomogram's) and `seed` (the run's) determine the random numbers. `scene` is an
     empty scene to fill, for example of memory-mapped files.
@@ -175,15 +200,15 @@ def build_scene(contents: Contents, name: str, seed: int, scene: Scene | None = 
         scene.label(label)
     objects, cell, voxel_size = contents.vesicles_and_gold, contents.cell, contents.voxel_size
     width = blur_width(objects, voxel_size)
-    if objects.vesicles:
-        add_vesicles(scene, objects, voxel_size, name, seed)
-    membranes = []
-    if cell.membranes:
-        shapes = cell.membrane_shape or MEMBRANE_SHAPES
-        membranes = add_membranes(
-            scene, cell.membranes, shapes, cell.radii(), width, voxel_size, name, seed
-        )
-    outside = limit_thickness(scene, cell.thickness_range(), voxel_size, name, seed)
+    film = make_film(contents.shape, cell.thickness_range(), voxel_size, name, seed)
+    if cell.carbon_edge:
+        add_carbon(scene, film, cell.carbon_edge, width, voxel_size, name, seed)
+    shapes = cell.membrane_shape or MEMBRANE_SHAPES
+    vesicles = WantedMembranes("vesicle", objects.vesicles, ["vesicle"], objects.vesicle_radii())
+    wanted_membranes = WantedMembranes("membrane", cell.membranes, shapes, cell.radii())
+    add_membranes(scene, vesicles, width, voxel_size, name, seed)
+    membranes = add_membranes(scene, wanted_membranes, width, voxel_size, name, seed)
+    film.cut(scene)
     membranes = [membrane.within(scene) for membrane in membranes]
     scene.membrane_area = sum(membrane.area for membrane in membranes)
     per_area = cell.membrane_protein_density / SQUARE_MICROMETRE
@@ -196,7 +221,7 @@ def build_scene(contents: Contents, name: str, seed: int, scene: Scene | None = 
         )
     if objects.beads:
         add_beads(scene, objects, voxel_size, name, seed)
-    scene.target = contents.fill * (1 - outside)
+    scene.target = contents.fill * (1 - film.outside)
     pack(scene, contents.classes, contents.copies, name, seed, scene.target)
     scene.reached = scene.filled / scene.occupied.size
     crowders = dict.fromkeys(contents.crowders, contents.crowder_copies)
@@ -204,9 +229,10 @@ def build_scene(contents: Contents, name: str, seed: int, scene: Scene | None = 
     if cell.crowder_fraction:
         unnamed = make_crowders(voxel_size, width, seed)
         before = scene.filled / scene.occupied.size
-        wanted = cell.crowder_fraction * (1 - outside)
+        wanted = cell.crowder_fraction * (1 - film.outside)
         pack(scene, unnamed, dict.fromkeys(unnamed), name, seed, before + wanted, CROWDER)
         scene.crowders = (scene.filled / scene.occupied.size - before) / wanted
+    add_contamination(scene, film, cell.contamination, width, voxel_size, name, seed)
     return scene
 
 

@@ -46,8 +46,8 @@ class TiltSeries:
         ku, ky = fft.fftfreq(shape[0], self.voxel_size), fft.rfftfreq(shape[1], self.voxel_size)
         return np.sqrt(ku[:, None] ** 2 + ky[None, :] ** 2)
 
-    def ctf(self, k: Floats, extra_defocus: float = 0.0) -> Floats:
-        """Return the contrast transfer function of an image `(u, y)` with |k| in `rfft2` order.
+    def ctf(self, shape: tuple[int, ...], extra_defocus: float = 0.0) -> Floats:
+        """Return the contrast transfer function of an image `(u, y)` in `rfft2` order.
 
         Astigmatism adds D / 2 cos(2 (angle - angle of the largest defocus)) to the defocus.
         `extra_defocus` is in micrometres.
@@ -55,11 +55,10 @@ class TiltSeries:
         a, scope = self.acquisition, self.microscope
         defocus: float | Floats = (a.defocus or 0.0) + extra_defocus
         if scope.astigmatism:
-            shape = (k.shape[0], 2 * (k.shape[1] - 1))
             ku, ky = fft.fftfreq(shape[0])[:, None], fft.rfftfreq(shape[1])[None, :]
             angle = np.arctan2(ky, ku) - np.radians(scope.astigmatism_angle)
             defocus = defocus + scope.astigmatism / 2 * np.cos(2 * angle)
-        voltage, cs, amplitude = a.voltage, a.cs, a.amplitude_contrast
+        voltage, cs, amplitude, k = a.voltage, a.cs, a.amplitude_contrast, self.frequencies(shape)
         return ctf(k, defocus, voltage, cs, amplitude, phase_shift=scope.phase_shift)
 
     def corrected(self, transfer: Floats) -> Floats:
@@ -142,12 +141,12 @@ def record_projections(images: Floats, series: TiltSeries) -> NDArray[np.float32
         shift = rng.normal(0, microscope.misalignment * growth, 2)
         shifted = np.exp(-2j * np.pi * np.tensordot(shift, phase, 1))
         common = blur * dose_envelope(k, doses[index]) * shifted * weights[index]
-        out[index] = _apply_ctf(image, float(tilt), series, k, common)
+        out[index] = _apply_ctf(image, float(tilt), series, common)
     return out
 
 
 def _apply_ctf(
-    image: Floats, tilt: float, series: TiltSeries, k: Floats, common: NDArray[Any]
+    image: Floats, tilt: float, series: TiltSeries, common: NDArray[Any]
 ) -> Floats:
     """Return an image after CTF, correction and the filter `common`.
 
@@ -156,7 +155,7 @@ def _apply_ctf(
     """
     extent = abs(np.tan(np.radians(tilt))) * image.shape[0] * series.voxel_size / 2 * 1e-4
     if not series.microscope.defocus_gradient or extent == 0:
-        transfer = series.ctf(k)
+        transfer = series.ctf(image.shape)
         return _filter(image, transfer * series.corrected(transfer) * common)
     spectrum = fft.rfft2(image)
     count = int(np.ceil(2 * extent / DEFOCUS_STEP_UM)) + 1
@@ -166,7 +165,7 @@ def _apply_ctf(
     out = np.zeros_like(image)
     for node, extra in enumerate(np.linspace(-extent, extent, count)):
         weight = np.maximum(1 - abs(position - node), 0)
-        transfer = series.ctf(k, float(extra))
+        transfer = series.ctf(image.shape, float(extra))
         applied = transfer * series.corrected(transfer) * common
         out += weight[:, None] * fft.irfft2(spectrum * applied, s=image.shape)
     return out
@@ -189,7 +188,7 @@ def simulate_noise(
     """
     tilts = tilt_angles(series.acquisition)
     k = series.frequencies(shape[1:])
-    contrast = series.ctf(k)
+    contrast = series.ctf(shape[1:])
     transfer, correction = contrast * series.mtf(k), series.corrected(contrast)
     # standard deviation of white noise after the CTF: mean square over the whole Fourier plane
     squares = (transfer**2 * hermitian_weights(shape[2])).sum()
