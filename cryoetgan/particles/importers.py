@@ -331,7 +331,9 @@ def _read_csv(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     if {name.lower() for name in table.columns} >= MOTIF_COLUMNS:
         # the first versions wrote one list for all tomograms, with a column `density`
         rows = rows_of_tomogram(table.rename(columns=str.lower), frame.tomogram, path)
-        found = read_motifs(rows, frame.transform.voxel_size, path).drop(columns="label", errors="ignore")
+        found = read_motifs(rows, frame.transform.voxel_size, path).drop(
+            columns="label", errors="ignore"
+        )
         known = found[ANGLES].notna().all(axis=1).all()
         return found if known else found.drop(columns=ANGLES)
     names = next((c for c in map(_columns_of(table), CSV_COORDINATES) if c), None)

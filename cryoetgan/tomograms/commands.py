@@ -146,9 +146,11 @@ def simulate(
         Path | None, Option(help="Density scene, MRC, in place of maps; its truth beside it.")
     ] = None,
     reconstruction: Annotated[
-        Literal["wbp", "sirt"], Option(help="Weighted back-projection, or SIRT.")
+        Literal["wbp", "sirt", "sart"], Option(help="Weighted back-projection, SIRT or SART.")
     ] = "wbp",
-    iterations: Annotated[int, Option(min=1, help="Of SIRT.")] = 20,
+    iterations: Annotated[
+        int | None, Option(min=1, help="Of SIRT (default 20) or SART (default 3).")
+    ] = None,
     halves: Annotated[
         bool, Option("--halves", help="Also T_EVN.mrc, T_ODD.mrc of every other tilt.")
     ] = False,
@@ -200,8 +202,7 @@ def simulate(
         seed=seed,
         microscope=microscope,
     )
-    rounds = iterations if reconstruction == "sirt" else 0
-    made = simulate_with_halves(density, series, snr, beads, rounds, halves)
+    made = simulate_with_halves(density, series, snr, beads, reconstruction, iterations, halves)
     parameters = {}
     if objects is None:
         outputs, about = write_truth(output, files, series.acquisition, "simulated")

@@ -89,6 +89,23 @@ class Microscope:
         1.0
     )
     """Modulation transfer function, in (0, 1]: falls off to this value as a Gaussian."""
+    detector: Annotated[
+        str | None,
+        Option(metavar="k2|MTF.star", help="Measured transfer of a detector, or of your own."),
+    ] = None
+    """None: `mtf` alone."""
+    detector_pixel: Annotated[
+        float | None, Option(help="Angstrom, unbinned pixel of the detector; default: the voxel.")
+    ] = None
+    drift: Annotated[
+        float, Option(help="Angstrom of motion during an image, in a random direction.")
+    ] = 0.0
+    """0: the B-factor holds the rest of the motion."""
+    ice_structure: Annotated[
+        bool, Option("--ice-structure", help="Structural noise is the same ice in all images.")
+    ] = False
+    """Off: water moves in the beam, so every image sees other ice (McMullan 2015,
+    doi 10.1016/j.ultramic.2015.05.017)."""
     phase_shift: Annotated[float, Option(help="Degrees, of a phase plate.")] = 0.0
     astigmatism: Annotated[
         float, Option(help="Micrometres between the largest and the smallest defocus.")
@@ -119,13 +136,22 @@ class Microscope:
     def __post_init__(self) -> None:
         if self.mean_free_path is not None:
             check_positive(self.mean_free_path, "--mean-free-path", " A")
+        if self.detector_pixel is not None:
+            check_positive(self.detector_pixel, "--detector-pixel", " A")
         for name in (
-            "dose", "b_factor", "misalignment", "astigmatism", "tilt_error", "misalignment_growth"
+            "dose", "b_factor", "misalignment", "astigmatism", "tilt_error", "misalignment_growth",
+            "drift",
         ):  # fmt: skip
             value = getattr(self, name)
             if not 0 <= value < inf:
                 option = f"--{name.replace('_', '-')}"
                 raise UserError(f"{option}: got {value:g}, wanted zero or more")
+        if self.detector is not None:
+            import numpy as np
+
+            from cryoetgan.tomograms.simulation.detector import detector_transfer
+
+            detector_transfer(self.detector, np.zeros(1))  # refuses what it does not know
         if not 0 < self.mtf <= 1:
             raise UserError(f"--mtf: got {self.mtf:g}, wanted a number above 0 and at most 1")
 

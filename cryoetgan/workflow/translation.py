@@ -157,7 +157,7 @@ class TranslationPlan:
         return training[self.synthetic.index(synthetic) % len(training)]
 
     def scene_model(self, synthetic: str) -> list[str]:
-        """Return the imaging model whose tomogram's crowding a scene has; none if it is configured."""
+        """Return the imaging model that gives a scene's crowders; none if they are configured."""
         configured = self.plan.config.tomograms.crowder_fraction is not None
         return [] if configured else [self.plan.models[self.imaged_like(synthetic)]]
 

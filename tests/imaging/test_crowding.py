@@ -22,7 +22,7 @@ def crowded(known, level):
 
 
 def test_proteins_of_this_fraction_have_the_variance_of_the_surroundings(known, rng):
-    model = crowded(known, 3e3)
+    model = crowded(known, 100.0)
     fraction = crowder_fraction(model)
     assert 0.01 < fraction < MOST
     maps = [*make_crowders(known.voxel_size, gaussian_width(3 * known.voxel_size), 0).values()]
@@ -44,9 +44,9 @@ def test_proteins_of_this_fraction_have_the_variance_of_the_surroundings(known, 
 
 
 def test_twice_the_contrast_needs_a_quarter_of_the_proteins(known):
-    one = crowder_fraction(crowded(known, 3e3))
+    one = crowder_fraction(crowded(known, 100.0))
     gain = replace(known.gain, values=2 * known.gain.values)
-    assert crowder_fraction(replace(crowded(known, 3e3), gain=gain)) == pytest.approx(one / 4)
+    assert crowder_fraction(replace(crowded(known, 100.0), gain=gain)) == pytest.approx(one / 4)
     assert crowder_fraction(crowded(known, 1e6)) == MOST
     assert crowder_fraction(crowded(known, 1.0)) == 0
     assert crowder_fraction(known) == 0

@@ -196,8 +196,8 @@ def test_a_microtubule_closes_with_a_seam():
 )
 def test_the_density_of_a_filament_is_the_sum_of_its_monomers(helix):
     """Rings are placed at once; each monomer lies in its own pose nevertheless."""
-    scene = empty_scene((48, 80, 80))
-    add_filaments(scene, {"f": pin()}, {"f": helix}, 600.0, VOXEL, "t", 1)
+    scene = empty_scene((60, 100, 100))
+    add_filaments(scene, {"f": pin()}, {"f": helix}, 800.0, VOXEL, "t", 1)
     expected, union = np.zeros(scene.density.shape), np.zeros(scene.density.shape, bool)
     for row in scene.rows:
         place = np.array([row[c] for c in COORDINATES])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cryoetgan.tomograms.options import VesiclesAndGold
-from cryoetgan.tomograms.simulation.packing import empty_scene
 from cryoetgan.tomograms.simulation.gold import add_beads
+from cryoetgan.tomograms.simulation.packing import empty_scene
 
 
 def test_a_bead_has_the_density_of_gold():

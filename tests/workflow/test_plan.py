@@ -217,7 +217,7 @@ def test_the_network_makes_synthetic_tomograms_if_it_can(plan):
 
 
 def test_a_run_makes_two_synthetic_tomograms_unless_it_is_told_or_cannot(plan):
-    """Each is crowded as the tomogram that it looks like, unless the crowding is configured."""
+    """Each has as many crowders as its model's tomogram, unless they are configured."""
     made = plan().translation
     assert made.synthetic == ["synthetic_1", "synthetic_2"]
     assert made.scene_model("synthetic_2") == ["results/r/imaging/t2.json"]

@@ -1,5 +1,6 @@
 """Filaments as worm-like chains of monomers: actin, microtubules, any helix."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -116,18 +117,24 @@ def worm_like_chain(
     doi 10.1002/recl.19490681203).
     """
     tangent = direction / np.linalg.norm(direction)
-    u = np.cross(tangent, [0.0, 0, 1] if abs(tangent[2]) < 0.9 else [1.0, 0, 0])
-    bends = rng.normal(0, np.sqrt(step / persistence), (count, 2))
-    points, frames, place = np.empty((count, 3)), np.empty((count, 3, 3)), np.array(start, float)
+    x, y, z = (float(value) for value in tangent)
+    p, q, r = np.cross(tangent, [0.0, 0, 1] if abs(z) < 0.9 else [1.0, 0, 0])
+    bends = rng.normal(0, np.sqrt(step / persistence), (count, 2)).tolist()
+    columns = np.empty((count, 9))
+    # plain numbers: arrays of three cost ten times as much
     for index, (a, b) in enumerate(bends):
-        u = u - (u @ tangent) * tangent
-        u /= np.linalg.norm(u)
-        v = np.cross(tangent, u)
-        points[index], frames[index] = place, np.stack([u, v, tangent], axis=1)
-        place = place + step * tangent
-        tangent = tangent + a * u + b * v
-        tangent /= np.linalg.norm(tangent)
-    return points, frames
+        along = p * x + q * y + r * z
+        p, q, r = p - along * x, q - along * y, r - along * z
+        length = math.sqrt(p * p + q * q + r * r)
+        p, q, r = p / length, q / length, r / length
+        i, j, k = y * r - z * q, z * p - x * r, x * q - y * p
+        columns[index] = p, q, r, i, j, k, x, y, z
+        x, y, z = x + a * p + b * i, y + a * q + b * j, z + a * r + b * k
+        length = math.sqrt(x * x + y * y + z * z)
+        x, y, z = x / length, y / length, z / length
+    frames = columns.reshape(count, 3, 3).transpose(0, 2, 1)
+    steps = np.concatenate([np.zeros((1, 3)), step * frames[:-1, :, 2]])
+    return np.asarray(start, float) + np.cumsum(steps, axis=0), frames
 
 
 def add_filaments(
@@ -234,7 +241,9 @@ def _add_filament(
         scene.add(density, mask, whole[::-1], ring.name, number)
     strands, offsets = helix.ring()
     matrices = np.einsum("nij,pjk->npik", turned, strands).reshape(-1, 3, 3)
-    places = (points[:, None] + np.einsum("nij,pj->npi", turned, offsets / voxel_size)).reshape(-1, 3)
+    places = (points[:, None] + np.einsum("nij,pj->npi", turned, offsets / voxel_size)).reshape(
+        -1, 3
+    )
     angles = relion_from_rotation(Rotation.from_matrix(matrices))
     for place, own in zip(places, angles, strict=True):
         row = particle_row(tomogram, ring.name, place, own, number)
@@ -243,7 +252,7 @@ def _add_filament(
 
 def _about_z(degrees: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the matrices `(N, 3, 3)` of turns about z."""
-    return Rotation.from_euler("z", degrees, degrees=True).as_matrix()
+    return Rotation.from_euler("z", degrees[:, None], degrees=True).as_matrix()
 
 
 def make_ring(species: Species, density: Floats, helix: Helix, voxel_size: float) -> Species:

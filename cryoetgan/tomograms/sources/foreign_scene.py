@@ -65,7 +65,9 @@ def find_scene(
         return _read_polnet(source, labels, motifs, names, even_templates)
     if labels == atlas:
         return _read_cryotomosim(source, labels, names)
-    return ForeignScene(source, labels, names or read_label_names(labels), None, "density and labels")
+    return ForeignScene(
+        source, labels, names or read_label_names(labels), None, "density and labels"
+    )
 
 
 def _density_in(folder: Path) -> Path:
@@ -148,7 +150,9 @@ def _read_places(path: Path) -> NDArray[np.float64]:
     except ValueError as error:
         raise UserError(f"{path}: {error}; {wanted}") from None
     if places.shape[1] < 3 or not np.isfinite(places[:, :3]).all():
-        found = f"{places.shape[1]} columns" if places.shape[1] < 3 else "numbers that are not finite"
+        found = (
+            f"{places.shape[1]} columns" if places.shape[1] < 3 else "numbers that are not finite"
+        )
         raise UserError(f"{path}: has {found}; {wanted}")
     return np.asarray(places[:, :3], np.float64)
 

@@ -52,7 +52,9 @@ def read_motifs(
     import pandas as pd
 
     posed = set(QUATERNION) <= set(table)
-    check_numbers(table, ["x", "y", "z", *QUATERNION * posed, *["label"] * ("label" in table)], path)
+    check_numbers(
+        table, ["x", "y", "z", *QUATERNION * posed, *["label"] * ("label" in table)], path
+    )
     kind = table["type"].astype(str).str.lower()
     table, kind = table[kind != MEMBRANE].reset_index(drop=True), kind[kind != MEMBRANE]
     places = np.rint(table[["x", "y", "z"]].to_numpy(float) / voxel_size)
