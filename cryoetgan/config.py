@@ -138,11 +138,11 @@ class Tomograms(Section):
         "fitted physics. Export them with `copick`. Empty: 2, or none without imaging.fit or if a "
         "side of tomograms.shape is below densities.box.",
     )
-    crowder_fraction: Fraction | None = Field(
-        None,
+    crowder_fraction: Fraction = Field(
+        0.02,
         description="Fraction of a synthetic tomogram in unnamed proteins, so that a detector meets "
-        "density of no class. Empty: as much as explains the density around the particles in the "
-        "fitted tomogram. 0: none, for purified samples.",
+        "density of no class. They replace the fitted density around particles. 0.05 to 0.1 for cells, "
+        "0 for purified samples.",
     )
     membranes: Annotated[int, Field(ge=0)] = Field(
         0, description="Membranes of random shapes in a synthetic tomogram; for cells, 2 to 5."

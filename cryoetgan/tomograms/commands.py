@@ -223,10 +223,6 @@ def scene(
     contents: SceneOptions,
     vesicles_and_gold: VesiclesAndGold,
     cell: CellContents,
-    like: Annotated[
-        Path | None,
-        Option(help="Imaging model (`imaging fit`): --crowder-fraction is as in its tomogram."),
-    ] = None,
     seed: Seed = 0,
 ) -> Record:
     """Pack a density scene: `SCENE.mrc`, `SCENE_labels.mrc`, `SCENE_instances.mrc`, `SCENE.star`.
@@ -240,8 +236,6 @@ def scene(
     from cryoetgan.io.scene import beside
     from cryoetgan.tomograms.simulation import contents as files
 
-    if like is not None:
-        cell = files.crowd_like(like, cell)
     objects = files.read_contents(maps, contents, vesicles_and_gold, cell)
     packed = files.write_scene(output, objects, seed)
     objects.warn_of_missing(packed, output)
@@ -249,11 +243,7 @@ def scene(
     log.info("%s: %d particles of %d classes", output, placed, len(objects.classes))
     return Record(
         outputs=[beside(output, LABELS), beside(output, INSTANCES), output],
-        parameters={
-            "copies": objects.requested(),
-            "missing": packed.missing,
-            "crowder_fraction": cell.crowder_fraction,
-        },
+        parameters={"copies": objects.requested(), "missing": packed.missing},
         about=packed.about(),
     )
 

@@ -156,11 +156,6 @@ class TranslationPlan:
         training = self.plan.training
         return training[self.synthetic.index(synthetic) % len(training)]
 
-    def scene_model(self, synthetic: str) -> list[str]:
-        """Return the imaging model that gives a scene's crowders; none if they are configured."""
-        configured = self.plan.config.tomograms.crowder_fraction is not None
-        return [] if configured else [self.plan.models[self.imaged_like(synthetic)]]
-
     def synthetic_files(self, suffix: str) -> list[str]:
         """Return the files of all synthetic tomograms: `.mrc`, `_labels.mrc` or `.star`."""
         folder = self.synthetic_folder

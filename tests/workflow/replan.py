@@ -29,7 +29,6 @@ TEXTS = {
     "translation.preset": "paper",
     "evaluation.ablation_preset": "smoke",
     "report.title": "Another",
-    "tomograms.crowder_fraction": 0.1,
 }
 REQUIRES = {"imaging.fit": ("tomograms", "synthetic", 0)}
 """Keys that can change only if another key has a certain value."""

@@ -37,10 +37,9 @@ OTHER_STAGES = {
     **{f"column {name}": {"imaging"} for name in ("voltage", "cs", "amplitude_contrast")},
     **{f"column {name}": {"imaging"} for name in ("defocus", "ctf")},
     **{f"column annotations{name}": {"particles"} for name in ("", "_voxel_size")},
-    "set name": {"tomograms", "imaging", "evaluation", "export", "report"},
+    "set name": {"imaging", "evaluation", "export", "report"},
     **{f"set {name}": {"imaging"} for name in ("voltage", "cs", "amplitude_contrast")},
-    **{f"set {name}": {"imaging"} for name in ("defocus", "ctf")},
-    "set split": {"tomograms", "imaging"},
+    **{f"set {name}": {"imaging"} for name in ("defocus", "ctf", "split")},
     **{f"set {name}": {"imaging", "evaluation"} for name in ("tilt_low", "tilt_high", "flip_hand")},
 }
 """Stages beside a key's own whose rules read it: their inputs or sizes depend on it."""

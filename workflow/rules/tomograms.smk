@@ -98,8 +98,7 @@ rule tomograms_mask:
 
 rule tomograms_scene:
     input:
-        maps=plan.maps,
-        model=lambda wildcards: plan.translation.scene_model(wildcards.synthetic),
+        plan.maps,
     output:
         scene=results("tomograms/scenes/{synthetic}.mrc"),
         labels=results("tomograms/scenes/{synthetic}_labels.mrc"),
@@ -119,14 +118,11 @@ rule tomograms_scene:
         options=section_options(
             plan.config.tomograms, "copies", "shape", "membranes", "crowder_fraction"
         ),
-        like=lambda wildcards: format_options(
-            like=plan.translation.scene_model(wildcards.synthetic)
-        ),
         copies=plan.class_options("class_copies", "copies"),
         seed=plan.config.seed,
         code=code("tomograms"),
     shell:
         step(
-            "tomograms scene {input.maps:q} {params.options} {params.like} {params.copies}"
-            " --seed {params.seed} -o {output.scene:q}"
+            "tomograms scene {input:q} {params.options} {params.copies} --seed {params.seed}"
+            " -o {output.scene:q}"
         )

@@ -23,7 +23,6 @@ from cryoetgan.imaging.fit import class_fractions
 from cryoetgan.imaging.fit import noise as noise_fit
 from cryoetgan.imaging.fit.class_agreement import check_class_agreement, products_by_class
 from cryoetgan.imaging.fit.class_fractions import ClassFractions, ShapeFeatures, ShapeFractions
-from cryoetgan.imaging.fit.crowding import crowder_fraction
 from cryoetgan.imaging.fit.fit_data import (
     FitData,
     PosedPicks,
@@ -124,7 +123,6 @@ def fit_model(data: FitData, seed: int, options: FitOptions | None = None) -> Im
         "wedge": check_tilt_range(data.volume, data.acquisition.tilts, seed, part=data.part),
         "power": power,
         "agreement": check_class_agreement(data, model, kept),
-        "crowder_fraction": round(crowder_fraction(model), 4),
     }
     if isinstance(fractions, ShapeFractions):
         rows = zip(names, fractions.confusion.round(3).tolist(), strict=True)

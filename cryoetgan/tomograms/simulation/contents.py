@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cryoetgan.command import parse_counts
 from cryoetgan.errors import UserError, format_shape
-from cryoetgan.io.files import INSTANCES, LABELS, check_disk_space, read_record
+from cryoetgan.io.files import INSTANCES, LABELS, check_disk_space
 from cryoetgan.io.memmap import scratch_array
 from cryoetgan.io.mrc import check_same_voxel_size, open_volume, read_map, write_volume
 from cryoetgan.io.scene import CROWDER, beside
@@ -113,20 +113,6 @@ class Contents:
                 "%s: %.3f of the voxels are occupied, wanted %.3f (--fill): no %s is left",
                 output, scene.reached, scene.target, rest,
             )  # fmt: skip
-
-
-def crowd_like(model: Path, cell: CellContents) -> CellContents:
-    """Return the contents with as much unnamed protein as a fitted imaging model (JSON) stands for."""
-    if cell.crowder_fraction:
-        raise UserError("--like: gives the --crowder-fraction, which is given too; leave one out")
-    about = read_record(model).get("about")
-    fraction = about.get("crowder_fraction") if isinstance(about, dict) else None
-    if not isinstance(fraction, int | float):
-        raise UserError(
-            f"{model}: has no about.crowder_fraction; wanted an imaging model of `imaging fit`"
-        )
-    log.info("%s: unnamed proteins fill %.1f %% of the ice", model, 100 * fraction)
-    return replace(cell, crowder_fraction=float(fraction))
 
 
 def read_contents(
