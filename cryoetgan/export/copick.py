@@ -205,11 +205,11 @@ def _write_segmentations(opened: Any, run: Run, size: float, objects: PickableOb
             "%s: this copick has no panoptic segmentations; instances are left out", run.name
         )
         return
-    numbers = np.asarray(run.instances).astype(np.uint32)
+    ids = np.asarray(run.instances).astype(np.uint32)
     panoptic = opened.new_segmentation(
         size, MULTILABEL, SESSION, user_id=COPICK_USER, is_panoptic=True
     )
-    panoptic.from_numpy(np.stack([labels.astype(np.uint32), numbers]))
+    panoptic.from_numpy(np.stack([labels.astype(np.uint32), ids]))
 
 
 def _list_splits(splits: list[tuple[str, str]]) -> dict[str, str]:
