@@ -8,6 +8,7 @@ makes test crops, and the labelled crops of dev_set2_1 the ceiling.
 import subprocess
 import sys
 
+import pandas as pd
 from imaging_variants import make
 
 BOX, VOXEL = 28, 10.0
@@ -85,7 +86,10 @@ class Set2:
             elif not change:
                 name = self.run(f"t{i}.mrc", "tomograms", "import", *words)
             truth = self.data / "tomograms" / f"dev_set2_{i}_truth.csv"
-            self.run(f"truth{i}.star", "particles", "import", truth, "--tomogram", f"t{i}.mrc")
+            # the column `tomo` names the file before import
+            own = self.folder / f"truth{i}.csv"
+            pd.read_csv(truth).drop(columns="tomo").to_csv(own, index=False)
+            self.run(f"truth{i}.star", "particles", "import", own, "--tomogram", f"t{i}.mrc")
             self.extract(f"real{i}.star", f"truth{i}.star", i)
         self.match(1)
         self.extract("own.star", "picks.star", 1)

@@ -3,7 +3,16 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from cryoetgan.errors import UserError, shown, suggest
 from cryoetgan.io.files import read_yaml
@@ -32,6 +41,15 @@ class Section(BaseModel):
     """A part of the configuration. Unknown keys are errors; values cannot be changed later."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_yes(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse yes and no for numbers: they would be 1 and 0."""
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and kind is not bool and kind is not str:
+            raise PydanticCustomError("yes_or_no", "it must not be yes or no")
+        return value
 
 
 class Structures(Section):
@@ -368,7 +386,7 @@ class Export(Section):
 class Config(Section):
     """One run."""
 
-    run: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$")] = Field(
+    run: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,79}$")] = Field(
         "demo", description="Name of the run; its results are in `results/<run>/`."
     )
     seed: Annotated[int, Field(ge=0)] = Field(0, description="Seed of all random numbers.")

@@ -75,6 +75,9 @@ def tomogram_runs(
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
     labelled = {path.stem.removesuffix(LABELS): path for path in labels}
     names = [class_name(path) for path in tomograms]
+    for name, path in zip(names, tomograms, strict=True):
+        if names.count(name) > 1:
+            raise UserError(f"{path}: tomogram '{name}' is given twice; rename one of the files")
     for name, path in labelled.items():
         if name not in names:
             raise UserError(

@@ -105,14 +105,14 @@ def _disk_bytes(
 ) -> float:
     """Return the disk space of all volumes, tomograms and exports."""
     formats = set(config.export.formats)
-    copick = "copick" in formats
+    copick, plain = "copick" in formats, "plain" in formats
     exported = generated * len({"relion", "plain"} & formats)
     subtomograms = config.particles.top * n_classes
     volumes = N_SETS * generated + 2 * subtomograms + exported
     disk = FLOAT_BYTES * config.densities.box**3 * volumes
     disk += 2 * FLOAT_BYTES * imported * (2 if copick else 1)
-    # scene and tomogram, each with labels; copick holds the tomogram and its labels once more
-    return disk + synthetic * (SCENE_BYTES + LABEL_BYTES) * (3 if copick else 2)
+    # scene and tomogram, each with labels; exports hold the tomogram and its labels once more
+    return disk + synthetic * (SCENE_BYTES + LABEL_BYTES) * (2 + copick + plain)
 
 
 def _particle_seconds(

@@ -10,7 +10,7 @@ from cryoetgan.config import Config, load
 from cryoetgan.errors import UserError
 from cryoetgan.io.mrc_header import VOXEL_SIZE_TOLERANCE, image_stack_signs, read_header
 from cryoetgan.tables import ClassRow, Image, SubtomogramRow, TomogramRow, read_images
-from cryoetgan.tomograms.specimens import find_alike_files, find_repeated
+from cryoetgan.tomograms.same_specimen import find_alike_files, find_repeated
 
 BOX_OVER_PARTICLE = 1.3, 2.0
 """Recommended range of the box edge over the largest diameter.

@@ -66,6 +66,7 @@ def import_(
     from cryoetgan.tomograms.sources.resolve import Transfer
 
     check_not_overwritten(Path(source), output)
+    class_name(output)  # all tables name the tomogram by it
     acquisition = recording.acquisition(conversion.contrast)
     check_positive(timeout, "--timeout", " s")
     resolved = convert_tomogram(source, output, conversion, Transfer(mirror, retries, timeout))

@@ -11,6 +11,7 @@ from typing import Any
 from cryoetgan.config import Config
 from cryoetgan.config import check as check_config
 from cryoetgan.errors import UserError, suggest
+from cryoetgan.physics.acquisition import mirror_tilts
 from cryoetgan.tables import ClassRow, Image, TomogramRow, read_classes, read_images
 from cryoetgan.workflow.evaluation import EvaluationPlan
 from cryoetgan.workflow.shell_options import format_options, section_options
@@ -281,7 +282,7 @@ class Plan:
         """Return the tilt range of a tomogram or an imported set, which may be mirrored."""
         row = self.tomograms[name]
         if not isinstance(row, TomogramRow) and row.flip_hand:
-            return -row.tilt_high, -row.tilt_low
+            return mirror_tilts(row.tilt_low, row.tilt_high)
         return row.tilt_low, row.tilt_high
 
     def tilt_options(self, tomogram: str) -> str:
@@ -389,8 +390,8 @@ class Plan:
         return [self.results(f"export/{file}") for file in named]
 
     @property
-    def copick_choice(self) -> str | None:
-        """The choice of the exported set, if a copick export depends on it."""
+    def tomogram_choice(self) -> str | None:
+        """The choice of the exported set, if an export of tomograms depends on it."""
         depends = self.translation.synthetic and self.translation.is_residual
         return self.evaluation.choice if depends else None
 
@@ -401,7 +402,7 @@ class Plan:
             particles=synthetic.synthetic_files(".star"),
             labels=synthetic.synthetic_files("_labels.mrc"),
             fitted=synthetic.fitted_alternatives(),
-            choice=self.copick_choice,
+            choice=self.tomogram_choice,
         )
 
     def copick_options(self) -> str:
@@ -413,7 +414,7 @@ class Plan:
             density=self.maps,
             labels=[*truth, *synthetic.synthetic_files("_labels.mrc")],
             fitted=synthetic.fitted_alternatives(),
-            choice=self.copick_choice,
+            choice=self.tomogram_choice,
         )
 
     def report_inputs(self) -> list[str]:

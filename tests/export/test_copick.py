@@ -1,5 +1,7 @@
 """A copick project, opened by the copick package."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -180,6 +182,11 @@ def test_refusals(cryoetgan, tmp_path, extracted):
     write_star(tmp_path / "no.star", pd.DataFrame({"rlnTomoName": ["TS_1"]}))
     words = ("export", "copick", "TS_1.mrc", "--particles", "no.star", "-o", "p")
     refused(cryoetgan(*words, code=2), "cryoetganClass")
+    (tmp_path / "more").mkdir()
+    shutil.copy(tmp_path / "TS_1.mrc", tmp_path / "more/TS_1.mrc")
+    for verb in ("copick", "plain"):
+        done = cryoetgan("export", verb, "TS_1.mrc", "more/TS_1.mrc", "-o", "p", code=2)
+        refused(done, "TS_1", "twice")
     assert not (tmp_path / "p").exists()
 
 

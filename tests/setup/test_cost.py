@@ -50,6 +50,8 @@ def test_the_cost_grows_with_what_is_asked_for(tomograms, cryoetgan):
     x, y, z = config.tomograms.shape
     assert drawn["disk_gb"] - base["disk_gb"] == pytest.approx(3 * 20e-9 * x * y * z)
     assert drawn["minutes"] > base["minutes"]
+    exports = [cost(tomograms={"synthetic": n}, export={"formats": ["plain"]}) for n in (0, 3)]
+    assert exports[1]["disk_gb"] - exports[0]["disk_gb"] == pytest.approx(3 * 30e-9 * x * y * z)
     assert cost(particles={"picker": "match"})["minutes"] > base["minutes"]
     also = cost(evaluation={"second_network": "cb3d"})
     alone = cost(evaluation={"network": "cb3d", "learning_curve": []})

@@ -18,7 +18,7 @@ from cryoetgan.io.mrc import (
     VOXEL_SIZE_TOLERANCE,
     contrast_sign,
 )
-from cryoetgan.io.star import ANGLES, ORIGINS, check_ids, particle_id
+from cryoetgan.io.star import ANGLES, ORIGINS, VOXEL_ORIGINS, check_ids, particle_id
 from cryoetgan.io.volume_set import VolumeSetWriter
 from cryoetgan.particles.subtomograms.box_files import BoxFile, open_box_file
 from cryoetgan.particles.subtomograms.listings import (
@@ -27,8 +27,8 @@ from cryoetgan.particles.subtomograms.listings import (
     TOMOGRAM,
     Listing,
 )
-from cryoetgan.physics.acquisition import Acquisition
-from cryoetgan.physics.coordinates import BEAM_AXES, TILT_AXES, VOXEL_ORIGINS, orient_axes
+from cryoetgan.physics.acquisition import Acquisition, mirror_tilts
+from cryoetgan.physics.coordinates import BEAM_AXES, TILT_AXES, orient_axes
 from cryoetgan.physics.geometry import centre_distance, relion_from_rotation, rotation_from_relion
 from cryoetgan.progress import log, track
 from cryoetgan.seeds import rng
@@ -193,9 +193,9 @@ def import_boxes(
     kept, scales, densities = _survey(table, sources, grid)
     rows = table.loc[kept].reset_index(drop=True)
     sign = contrast_sign(contrast)
-    warn_of_contrast(densities, contrast, listing.table[FILE].iloc[0])
+    warn_of_contrast_in_boxes(densities, contrast, listing.table[FILE].iloc[0])
     if grid.flip_hand:
-        low, high = -acquisition.tilt_high, -acquisition.tilt_low
+        low, high = mirror_tilts(*acquisition.tilts)
         acquisition = replace(acquisition, tilt_low=low, tilt_high=high)
     optics = pd.DataFrame([acquisition.to_optics(1, output.stem)])
     check_ids(rows, listing.table[FILE].iloc[0])
@@ -224,7 +224,7 @@ def _with_ids(table: "pd.DataFrame", name: str) -> "pd.DataFrame":
     )
 
 
-def warn_of_contrast(densities: Floats, contrast: str, path: Path) -> None:
+def warn_of_contrast_in_boxes(densities: Floats, contrast: str, path: Path) -> None:
     """Warn if the particles, in the middle of their boxes, have the other contrast.
 
     `densities`: particle less surroundings, in the files.

@@ -16,7 +16,14 @@ from scipy.spatial.transform import Rotation
 from cryoetgan.errors import UserError
 from cryoetgan.io.csv_text import read_csv_text
 from cryoetgan.io.files import check_exists, read_text
-from cryoetgan.io.star import ANGLES, CLASS_NAME, ORIGINS, read_star
+from cryoetgan.io.star import (
+    ANGLES,
+    BOX_ANGLES,
+    CLASS_NAME,
+    ORIGINS,
+    VOXEL_ORIGINS,
+    read_star,
+)
 from cryoetgan.particles.importers import CSV_ANGLES
 from cryoetgan.particles.list_formats import (
     ParticleRows,
@@ -25,13 +32,14 @@ from cryoetgan.particles.list_formats import (
     motive_rows,
 )
 from cryoetgan.particles.naming_columns import (
+    EMPTY,
     classes_of_numbers,
     find_classes,
     find_columns,
+    find_group,
     tomogram_columns,
 )
 from cryoetgan.particles.subtomograms.box_files import RELION_2D, is_box_file, open_box_file
-from cryoetgan.physics.coordinates import BOX_ANGLES, VOXEL_ORIGINS
 from cryoetgan.physics.geometry import relion_from_rotation
 from cryoetgan.progress import log
 from cryoetgan.tomograms.specimens import plain_name
@@ -63,6 +71,8 @@ class Listing:
     """Values of the microscope that the table states, by attribute of `Acquisition`."""
     tables: tuple[Path, ...] = ()
     """Tables that were read."""
+    ctf_volumes: tuple[Path, ...] = ()
+    """Files of rlnCtfImage, each once."""
 
 
 def list_boxes(path: Path) -> Listing:
@@ -193,7 +203,18 @@ def _list_star(path: Path) -> Listing:
         table["cryoetganClass"] = rows["cryoetganClass"].astype(str)
     elif "rlnClassNumber" in rows:
         table = table.assign(**classes_of_numbers(rows["rlnClassNumber"]))
-    return Listing(table, voxel_size, _read_optics(rows, path), (path,))
+    weights = _find_ctf_volumes(rows, folders, path)
+    return Listing(table, voxel_size, _read_optics(rows, path), (path,), weights)
+
+
+def _find_ctf_volumes(rows: "pd.DataFrame", folders: list[Path], path: Path) -> tuple[Path, ...]:
+    """Return the files of rlnCtfImage, each once; a warning, and none, if one is absent."""
+    named = rows["rlnCtfImage"].astype(str).unique() if "rlnCtfImage" in rows else ()
+    try:
+        return tuple(_find_image(n, folders, path)[0] for n in named if n.lower() not in EMPTY)
+    except UserError as error:
+        log.warning("%s; it is a CTF volume, so the boxes are imported without", error)
+        return ()
 
 
 def _check_box_frame(rows: "pd.DataFrame", path: Path) -> None:
@@ -284,8 +305,7 @@ def _list_csv(path: Path) -> Listing:
     table = _frame(dict(zip((FILE, NUMBER), zip(*found, strict=True), strict=True)))
     table[TOMOGRAM] = _tomograms(rows)
     table = table.assign(**find_classes(rows, _tomogram_column(rows)))
-    angles = next((c for known in CSV_ANGLES if len(c := find_columns(rows, known)) == 3), None)
-    if angles:
+    if angles := find_group(rows, CSV_ANGLES):
         try:
             table[ANGLES] = rows[angles].to_numpy(float)
         except ValueError as error:
