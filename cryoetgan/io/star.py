@@ -26,6 +26,11 @@ ORIGINS = ["rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst"]
 """Angstrom, in RELION's sense: the particle's centre is at n // 2 - origin / voxel size."""
 DETECTION_SCORE = "cryoetganDetectionScore"
 """Probability of being any particle, 0 to 1, of picks of a detector."""
+VOXEL_ORIGINS = [f"rlnOrigin{axis}" for axis in "XYZ"]
+"""RELION 3.0: origins in voxels."""
+BOX_ANGLES = [f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi")]
+"""RELION 4 and 5: rotation of a particle's box, degrees; the particle's own is relative to it."""
+POSES = (ANGLES, ORIGINS, VOXEL_ORIGINS, BOX_ANGLES)
 OTHER = "other"
 """Class of background and unnamed picks; no row of the table of classes has this name."""
 SPLITS = ("train", "validation", "test")
@@ -89,8 +94,8 @@ def class_name(path: Path) -> str:
     stem = Path(strip_compression(Path(path).name)).stem
     if not CLASS_NAME.fullmatch(stem):
         raise UserError(
-            f"{path}: the file's stem {shown(stem)} names its class; rename the file: at most "
-            f"{LONGEST_NAME} letters, digits, '_' and '-'"
+            f"{path}: the file's stem {shown(stem)} names its class or tomogram; rename the file: at "
+            f"most {LONGEST_NAME} letters, digits, '_' and '-'"
         )
     return stem
 
@@ -213,11 +218,7 @@ def read_star(path: Path, columns: Sequence[str] = (), *, any_names: bool = Fals
         text = read_text(path)
     except UserError as error:
         raise UserError(f"{error}; a STAR file is wanted") from error
-    count = len(re.findall(r"^\s*data_", text, re.MULTILINE))
-    if not count:
-        raise UserError(f"{path}: is not a STAR file: no line starts with 'data_'")
-    if count > MAX_BLOCKS:
-        raise UserError(f"{path}: has {count} blocks, wanted optics and particles")
+    _check_blocks(re.findall(r"^\s*data_(\S*)", text, re.MULTILINE), path)
     if not text.endswith("\n") and sidecar(path).exists():  # files of this program end in a newline
         raise UserError(
             f"{path}: is cut short: its last line is incomplete, but its record "
@@ -228,7 +229,7 @@ def read_star(path: Path, columns: Sequence[str] = (), *, any_names: bool = Fals
             blocks = starfile.read(readable, always_dict=True, parse_as_string=TEXT)
     except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
         # the library's parser raises any of these if a file is broken
-        raise UserError(f"{path}: is a broken STAR file ({error})") from error
+        raise UserError(f"{path}: is a broken STAR file ({str(error).strip()})") from error
     if "particles" not in blocks and len(blocks) != 1:
         names = shown(", ".join(sorted(blocks)))
         raise UserError(f"{path}: has the blocks {names}, but none named 'particles'")
@@ -243,6 +244,7 @@ def read_star(path: Path, columns: Sequence[str] = (), *, any_names: bool = Fals
         if len(twice):
             raise UserError(f"{path}: column {shown(twice[0])} stands twice; remove one")
         _check_numbers(path, table)
+    particles = complete_poses(particles)
     if not any_names:
         check_names(particles, path)
     missing = [name for name in columns if name not in particles.columns]
@@ -254,6 +256,34 @@ def read_star(path: Path, columns: Sequence[str] = (), *, any_names: bool = Fals
     if missing:  # an empty table may have been written without columns
         particles = particles.reindex(columns=[*particles.columns, *missing])
     return Star(particles, optics)
+
+
+def _check_blocks(names: Sequence[str], path: Path) -> None:
+    """Raise `UserError` if a file has no block, too many, or two of one name: one would be lost."""
+    if not names:
+        raise UserError(f"{path}: is not a STAR file: no line starts with 'data_'")
+    if len(names) > MAX_BLOCKS:
+        raise UserError(f"{path}: has {len(names)} blocks, wanted optics and particles")
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise UserError(
+            f"{path}: has {names.count(twice[0])} blocks named {shown('data_' + twice[0])}; write "
+            "their rows into one block, or into a file each"
+        )
+
+
+def complete_poses(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Return a table whose angles and origins have three columns each, as decimal numbers.
+
+    RELION reads an absent column as zero. If all three are absent, they stay absent.
+    """
+    for columns in POSES:
+        present = [name for name in columns if name in table]
+        if present and len(table):
+            table = table.assign(**{name: table.get(name, 0.0) for name in columns})
+            whole = [name for name in columns if table[name].dtype.kind in "iu"]
+            table = table.astype(dict.fromkeys(whole, float))
+    return table
 
 
 @contextlib.contextmanager

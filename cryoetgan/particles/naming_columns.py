@@ -248,9 +248,12 @@ def legalise_classes(table: "pd.DataFrame", path: Path) -> "pd.DataFrame":
                 "digits, _ and -"
             )
     legal = named.str.replace(r"[^A-Za-z0-9_-]+", "_", regex=True)
-    changed = sorted({f"'{a}' is class {b}" for a, b in zip(named, legal, strict=True) if a != b})
+    pairs = {(a, b) for a, b in zip(named, legal, strict=True)}
+    changed = sorted(f"'{a}' is class {b}" for a, b in pairs if a != b)
     if changed:
-        log.info("%s: %s", path, ", ".join(changed[:SHOWN]))
+        # two names may become one
+        level = logging.INFO if len({b for _, b in pairs}) == len(pairs) else logging.WARNING
+        log.log(level, "%s: %s", path, ", ".join(changed[:SHOWN]))
     return table.assign(cryoetganClass=legal)
 
 

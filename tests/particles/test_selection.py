@@ -135,6 +135,14 @@ def test_a_test_fraction_of_zero_gives_no_test_side():
     assert block_split(few, 28, 0.0).tolist() == ["train", "train"]
 
 
+@pytest.mark.parametrize("column", ["cryoetganScore", "cryoetganDecoyScore"])
+def test_rows_without_a_score_are_not_dropped_unsaid(rng, column):
+    table = scores(rng).assign(cryoetganDecoyScore=0.1, cryoetganDecoys="mirror")
+    table.loc[table["rlnTomoName"] == "t2", column] = np.nan  # scored without decoys
+    with pytest.raises(UserError, match=rf"no {column} \(t2\)"):
+        select(table, options(10, 16))
+
+
 @pytest.mark.parametrize("verb", ["select", "import"])
 def test_particles_go_by_the_name_of_a_star_file(cryoetgan, tmp_path, rng, verb):
     write_star(tmp_path / "c.star", scores(rng))

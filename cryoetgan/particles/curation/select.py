@@ -66,12 +66,27 @@ def find_winners(
 ) -> "pd.DataFrame":
     """Return one row a place, of its best class; with q-values if the scores have decoys."""
     decisions = decisions or {}
+    _check_scores(scores)
     table = choose_classes(scores, decisions)
     table = remove_duplicates(table, DUPLICATE_DISTANCE * options.box, decisions)
     if "cryoetganDecoyScore" not in table:
         return table
     groups = np.array([options.groups.get(name, "all") for name in table["rlnTomoName"]], str)
     return add_q_values(table, groups)
+
+
+def _check_scores(scores: "pd.DataFrame") -> None:
+    """Raise `UserError` if a row lacks a score, or only some have the scores of decoys."""
+    for column in ("cryoetganScore", "cryoetganDecoyScore"):
+        if column not in scores:
+            continue
+        absent = ~np.isfinite(scores[column].to_numpy(float))
+        if absent.any():
+            names = ", ".join(sorted(scores["rlnTomoName"][absent].astype(str).unique())[:5])
+            raise UserError(
+                f"{absent.sum()} of {len(absent)} rows have no {column} ({names}), so they cannot be "
+                "compared with the others; score all tomograms with the same --decoys"
+            )
 
 
 def select(

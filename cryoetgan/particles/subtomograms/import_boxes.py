@@ -18,7 +18,7 @@ from cryoetgan.io.mrc import (
     VOXEL_SIZE_TOLERANCE,
     contrast_sign,
 )
-from cryoetgan.io.star import ANGLES, ORIGINS, check_ids, particle_id
+from cryoetgan.io.star import ANGLES, ORIGINS, VOXEL_ORIGINS, check_ids, particle_id
 from cryoetgan.io.volume_set import VolumeSetWriter
 from cryoetgan.particles.subtomograms.box_files import BoxFile, open_box_file
 from cryoetgan.particles.subtomograms.listings import (
@@ -28,7 +28,7 @@ from cryoetgan.particles.subtomograms.listings import (
     Listing,
 )
 from cryoetgan.physics.acquisition import Acquisition, mirror_tilts
-from cryoetgan.physics.coordinates import BEAM_AXES, TILT_AXES, VOXEL_ORIGINS, orient_axes
+from cryoetgan.physics.coordinates import BEAM_AXES, TILT_AXES, orient_axes
 from cryoetgan.physics.geometry import centre_distance, relion_from_rotation, rotation_from_relion
 from cryoetgan.progress import log, track
 from cryoetgan.seeds import rng

@@ -14,9 +14,17 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError
+from cryoetgan.io.csv_text import read_csv_text
 from cryoetgan.io.files import check_exists, read_text
-from cryoetgan.io.star import ANGLES, CLASS_NAME, ORIGINS, read_star
-from cryoetgan.particles.importers import CSV_ANGLES, read_csv_text
+from cryoetgan.io.star import (
+    ANGLES,
+    BOX_ANGLES,
+    CLASS_NAME,
+    ORIGINS,
+    VOXEL_ORIGINS,
+    read_star,
+)
+from cryoetgan.particles.importers import CSV_ANGLES
 from cryoetgan.particles.list_formats import (
     ParticleRows,
     dynamo_rows,
@@ -32,7 +40,6 @@ from cryoetgan.particles.naming_columns import (
     tomogram_columns,
 )
 from cryoetgan.particles.subtomograms.box_files import RELION_2D, is_box_file, open_box_file
-from cryoetgan.physics.coordinates import BOX_ANGLES, VOXEL_ORIGINS
 from cryoetgan.physics.geometry import relion_from_rotation
 from cryoetgan.progress import log
 from cryoetgan.tomograms.specimens import plain_name
