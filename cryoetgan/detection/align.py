@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 Floats = NDArray[np.floating]
 CLEAR = 0.05
 """Largest q-value of an alignment that moves a pick to the refined place."""
-DETECTION_SCORE = "cryoetganDetectionScore"
 TAKEN = [*ANGLES, "cryoetganScore", "cryoetganDecoyScore", "cryoetganDecoys"]
 
 
@@ -48,8 +47,8 @@ def align_picks(
     scores = scores.set_index("cryoetganId").loc[picks["cryoetganId"]].reset_index()
     table = picks.assign(**{name: scores[name].to_numpy() for name in TAKEN})
     table = add_q_values(table, np.full(len(table), "all"))
-    clear = (table["cryoetganScore"] > table["cryoetganDecoyScore"]).to_numpy()
-    clear &= table["cryoetganQValue"].to_numpy() <= CLEAR
+    wins = table["cryoetganScore"] > table["cryoetganDecoyScore"]
+    clear = wins & (table["cryoetganQValue"] <= CLEAR)
     for name in COORDINATES:
         table[name] = np.where(clear, scores[name], picks[name])
     return table

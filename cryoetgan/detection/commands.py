@@ -148,6 +148,8 @@ def run(
 
     if threshold is not None and not 0 <= threshold <= 1:
         raise UserError(f"--threshold: got {threshold:g}, wanted a score from 0 to 1")
+    if other and search.template:
+        raise UserError("--other: picks of `other` have no template; give --other or --template")
     if search.tilts is not None and not search.template:
         raise UserError("--tilts: is of --template, which is not given")
     volume = mrc.read_volume(tomogram)

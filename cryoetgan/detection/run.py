@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.detection.align import DETECTION_SCORE, align_picks, precision_by_decoys
+from cryoetgan.detection.align import align_picks, precision_by_decoys
 from cryoetgan.detection.grey import GreyValues
 from cryoetgan.detection.model import Detector
 from cryoetgan.detection.predict import detect
 from cryoetgan.errors import UserError, suggest
 from cryoetgan.io.mrc import VOXEL_SIZE_TOLERANCE, Volume
-from cryoetgan.io.star import OTHER, class_name, picks_table
+from cryoetgan.io.star import DETECTION_SCORE, OTHER, class_name, picks_table
 from cryoetgan.particles.matching.template import SearchOptions
 from cryoetgan.progress import log
 

@@ -24,6 +24,8 @@ ANGLES = ["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]
 """Degrees, RELION's convention (see `cryoetgan.physics.geometry`)."""
 ORIGINS = ["rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst"]
 """Angstrom, in RELION's sense: the particle's centre is at n // 2 - origin / voxel size."""
+DETECTION_SCORE = "cryoetganDetectionScore"
+"""Probability of being any particle, 0 to 1, of picks of a detector."""
 VOXEL_ORIGINS = [f"rlnOrigin{axis}" for axis in "XYZ"]
 """RELION 3.0: origins in voxels."""
 BOX_ANGLES = [f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi")]

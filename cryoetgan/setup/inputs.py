@@ -143,15 +143,17 @@ def specimen_problems(
 
 def annotation_problems(tomograms: Sequence[Image], find: Find) -> Iterator[str]:
     """Yield the annotations of several tomograms that do not name the tomogram of a particle."""
-    from cryoetgan.particles.importers import names_tomograms
-
     users: dict[str, list[str]] = {}
     for row in tomograms:
         if row.annotations and Path(find(row.annotations)).exists():
             users.setdefault(os.path.realpath(find(row.annotations)), []).append(row.tomogram)
     for path, names in users.items():
+        if len(names) < 2:
+            continue
+        from cryoetgan.particles.importers import names_tomograms  # slow: scipy
+
         try:
-            if len(names) > 1 and not names_tomograms(Path(path)):
+            if not names_tomograms(Path(path)):
                 yield (
                     f"{path}: is the annotations of {', '.join(names)}, but does not say which "
                     "particle belongs to which; add a column rlnTomoName (STAR) or tomo (CSV)"

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError
+from cryoetgan.io.csv_text import read_csv_text
 from cryoetgan.io.files import check_exists, read_text
 from cryoetgan.io.star import (
     ANGLES,
@@ -23,7 +24,7 @@ from cryoetgan.io.star import (
     VOXEL_ORIGINS,
     read_star,
 )
-from cryoetgan.particles.importers import CSV_ANGLES, read_csv_text
+from cryoetgan.particles.importers import CSV_ANGLES
 from cryoetgan.particles.list_formats import (
     ParticleRows,
     dynamo_rows,

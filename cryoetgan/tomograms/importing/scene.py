@@ -34,7 +34,7 @@ COMPARED = 30
 """Particles of a class that are compared with its map."""
 MIN_LIKENESS = 0.9
 """Median correlation of a map with its particles below which a warning is logged."""
-NO_PARTICLES = ("membrane", "vesicle", "bead", "gold", "carbon", "grid", "ice")
+NO_PARTICLES = ("membrane", "vesicle", "bead", "gold", "carbon", "grid", "ice", "contamination")
 """Beginnings of names of labels whose components do not count as particles."""
 
 
