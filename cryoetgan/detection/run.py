@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.detection.align import align_picks, precision_by_decoys
+from cryoetgan.detection.align import align_picks
 from cryoetgan.detection.grey import GreyValues
 from cryoetgan.detection.model import Detector
 from cryoetgan.detection.predict import detect
@@ -90,9 +90,8 @@ def detect_particles(
             "this one", path, threshold,
         )  # fmt: skip
     if maps and search is not None and is_named.any():
-        aligned = align_picks(volume, table[is_named].reset_index(drop=True), maps, search)
-        about["precision_by_decoys"] = precision_by_decoys(aligned)
-        table = aligned
+        table, implied = align_picks(volume, table, maps, search)
+        about["precision_by_decoys"] = implied
     return table, about
 
 

@@ -60,6 +60,7 @@ NUMBERS = (
     "rlnOrigin",
     "rlnTomoSubtomogram",
     "cryoetganScore",
+    "cryoetganDetectionScore",
     "cryoetganDecoyScore",
     "cryoetganQValue",
     "cryoetganTilt",
