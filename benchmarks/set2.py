@@ -84,7 +84,9 @@ class Set2:
                 make(self.folder / name, change, self.folder / f"t{i}.mrc")
             elif not change:
                 name = self.run(f"t{i}.mrc", "tomograms", "import", *words)
-            truth = self.data / "tomograms" / f"dev_set2_{i}_truth.csv"
+            truth = self.folder / f"truth{i}.csv"
+            rows = (self.data / "tomograms" / f"dev_set2_{i}_truth.csv").read_text()
+            truth.write_text(rows.replace(f"dev_set2_{i}", f"t{i}"))
             self.run(f"truth{i}.star", "particles", "import", truth, "--tomogram", f"t{i}.mrc")
             self.extract(f"real{i}.star", f"truth{i}.star", i)
         self.match(1)
