@@ -252,10 +252,7 @@ class Discriminator(nn.Module):
                 body.append(instance_norm(width))
             body.append(nn.LeakyReLU(NEGATIVE_SLOPE))
             channels = width
-        last: list[nn.Module] = [conv(channels, 1, kernel)]
-        if padding == "even":
-            last = [nn.ConstantPad3d(1, 0.0), layers.LastConv3d(channels, 1, kernel)]
-        self.body = nn.Sequential(*body, *last)
+        self.body = nn.Sequential(*body, conv(channels, 1, kernel))
         self.apply(initialise)
         if spectral:
             for layer in self.convolutions():
