@@ -19,6 +19,7 @@ STAGES = {
     "particles": "Pick, match, score, select and extract particles: the subtomogram domain S.",
     "imaging": "Fit and simulate the imaging physics between D and S.",
     "translation": "Train the networks between D and S, and translate with them.",
+    "detection": "Train a detector on synthetic tomograms, and find particles with it.",
     "evaluation": "Classifiers, metrics, ablations and comparisons of generated data.",
     "report": "One page with all figures and the verdict.",
     "export": "Write labelled data in the formats of other programs.",

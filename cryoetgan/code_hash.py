@@ -1,15 +1,18 @@
 """A hash of the code of a stage: if it changes, Snakemake runs the stage again."""
 
-import ast
 import functools
 import hashlib
-from collections.abc import Iterator
+import re
 from pathlib import Path
 
 UNTRACKED = {"cli", "command", "config", "errors", "progress", "tables"}
 """Top-level modules that print or check, but compute no result."""
-BODIES = ("body", "orelse", "handlers", "finalbody", "cases")
-"""Fields of a syntax node that hold statements."""
+IMPORT = re.compile(
+    r"^[ \t]*(?:import[ \t]+(cryoetgan.*)"
+    r"|from[ \t]+(cryoetgan[\w.]*)[ \t]+import[ \t]+(\([^)]*\)|.*))",
+    re.MULTILINE,
+)
+"""An import at the start of a line: a syntax tree of the whole package takes seconds."""
 
 
 @functools.cache
@@ -49,30 +52,23 @@ def code_files(package: Path, stage: str) -> list[str]:
 @functools.cache
 def _imported(package: Path, name: str) -> list[str]:
     modules: set[str] = set()
-    for node in _statements(ast.parse((package / name).read_bytes())):
-        if isinstance(node, ast.Import):
-            modules |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    files = []
+    code = re.sub(r"#.*", "", (package / name).read_text(encoding="utf-8"))
+    for plain, module, names in IMPORT.findall(code):
+        modules |= {alias.split()[0] for alias in plain.split(",") if alias.strip()}
+        members = [alias.split()[0] for alias in names.strip("()").split(",") if alias.strip()]
+        modules |= {module, *(f"{module}.{member}" for member in members)}
+    files, known = set(), _modules(package)
     for module in modules:
         head, *parts = module.split(".")
         if head != package.name or not parts or parts[0] in UNTRACKED:
             continue
-        path = Path(*parts)
         # importing a module runs the __init__ of every package above it
-        packages = [parent / "__init__.py" for parent in (path, *path.parents) if parent.parts]
-        for candidate in (path.with_suffix(".py"), *packages):
-            if (package / candidate).is_file():
-                files.append(candidate.as_posix())
-    return files
+        above = ["/".join([*parts[:depth], "__init__"]) for depth in range(1, len(parts) + 1)]
+        files |= {f"{path}.py" for path in ("/".join(parts), *above)} & known
+    return sorted(files)
 
 
-def _statements(tree: ast.AST) -> Iterator[ast.AST]:
-    """Yield all statements. Expressions are most of the nodes, and hold no imports."""
-    todo = [tree]
-    while todo:
-        node = todo.pop()
-        yield node
-        for part in BODIES:
-            todo += getattr(node, part, ())
+@functools.cache
+def _modules(package: Path) -> frozenset[str]:
+    """Return the Python files of the package, relative to it."""
+    return frozenset(path.relative_to(package).as_posix() for path in package.rglob("*.py"))

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
@@ -297,11 +297,16 @@ def _read(path: Path, model: type[Row], key: str) -> list[Row]:
     reader = csv.DictReader((line for _, line in kept), delimiter="\t")
     known = [field.alias or name for name, field in model.model_fields.items()]
     try:
-        heading = list(reader.fieldnames or [])
+        heading = [name.strip() for name in reader.fieldnames or []]
+        while heading and not heading[-1]:  # tabs at the end, as spreadsheets write them
+            heading.pop()
+        reader.fieldnames = heading
         raws = [(kept[reader.line_num - 1][0], raw) for raw in reader]
     except csv.Error as error:
         raise UserError(f"{path}: cannot be read as a table ({error}); check quotes") from error
     for name in heading:
+        if heading.count(name) > 1:
+            raise UserError(f"{path}: column {shown(name)} stands twice; remove one")
         if name not in known:
             raise UserError(
                 f"{path}: unknown column {shown(name)}{suggest(name, known, RENAMED)} (known: {', '.join(known)}; "
@@ -317,8 +322,8 @@ def _read(path: Path, model: type[Row], key: str) -> list[Row]:
     return rows
 
 
-def _row(path: Path, number: int, raw: dict[str, str], model: type[Row]) -> Row:
-    if None in raw:
+def _row(path: Path, number: int, raw: dict[str | Any, Any], model: type[Row]) -> Row:
+    if any(value.strip() for value in raw.pop(None, ())):  # cells beyond the heading
         raise UserError(f"{path}: row {number} has more fields than the heading; check the tabs")
     content = {name: value.strip() for name, value in raw.items() if value and value.strip()}
     try:

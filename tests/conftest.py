@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import fork_server
 from tests.in_process import cryoetgan
 
 # Before numpy and torch are loaded: tests run in parallel, so more threads would only wait. Processes
@@ -30,6 +31,18 @@ LONGEST = (
     "workflow/test_deployed.py",
 )
 """Files that take longest; parallel runs start with them."""
+
+
+def pytest_configure(config):
+    """Let all test processes share one server of commands."""
+    if not hasattr(config, "workerinput"):
+        fork_server.prepare()
+
+
+def pytest_unconfigure(config):
+    """Remove what `pytest_configure` made."""
+    if not hasattr(config, "workerinput"):
+        fork_server.close()
 
 
 def pytest_collection_modifyitems(items):

@@ -25,7 +25,7 @@ def test_help_of_any_stage_imports_nothing_heavy():
 
 def test_a_stage_starts_without_the_commands_of_others_and_without_numpy():
     program = (
-        "import sys\nfrom cryoetgan.cli import build\nbuild('structures')\n"
+        "import sys\nfrom cryoetgan.cli import build\nbuild('structures'), build('particles')\n"
         "print('numpy' in sys.modules, 'cryoetgan.evaluation.commands' in sys.modules)"
     )
     done = subprocess.run(

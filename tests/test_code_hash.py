@@ -2,16 +2,15 @@
 
 import json
 import subprocess
-import sys
 
 from cryoetgan.cli import STAGES
 from cryoetgan.code_hash import UNTRACKED, code_files
 from tests.conftest import ROOT
+from tests.fork_server import forking_python
 
-# in a fresh process, one fork per stage: torch is loaded only once
+# in a process that has the libraries but no module of the package, one fork per stage
 LOAD = """
 import importlib, json, os, sys
-import scipy.ndimage, torch
 for stage, modules in json.loads(sys.argv[1]).items():
     if os.fork() == 0:
         for name in modules:
@@ -35,7 +34,7 @@ def test_the_code_of_a_stage_is_all_that_its_modules_import():
         for stage, names in files.items()
     }
     done = subprocess.run(
-        [sys.executable, "-c", LOAD, json.dumps(modules)],
+        [forking_python(), "-c", LOAD, json.dumps(modules)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -58,7 +57,7 @@ def test_the_code_of_a_stage_is_all_that_its_modules_import():
 def test_imports_are_found_in_every_kind_of_block(tmp_path):
     places = {
         "plain": "from cryoetgan import plain",
-        "several": "from cryoetgan.many import (\n    one,\n    several,\n)",
+        "several": "from cryoetgan.many import (\n    one,  # (first)\n    several,\n)",
         "function": "def f():\n    class C:\n        import cryoetgan.function",
         "attempt": "try:\n    pass\nexcept OSError:\n    import cryoetgan.attempt",
         "finally_": "try:\n    pass\nfinally:\n    import cryoetgan.finally_",

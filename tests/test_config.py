@@ -102,7 +102,7 @@ def write(path, text):
 def test_tables_are_read_and_the_last_tomogram_is_kept_for_testing(tmp_path):
     path = write(
         tmp_path / "t.tsv",
-        "tomogram\tpath\ttilt_low\ttilt_high\n# a comment\na\ta.mrc\t-60\t60\nb\tb.mrc\t-40\t60\n",
+        "tomogram\tpath \ttilt_low\ttilt_high\t\n# a comment\na\ta.mrc\t-60\t60\t\t\nb\tb.mrc\t-40\t60\n",
     )
     rows = tables.read_images(path, None)
     assert [row.split for row in rows] == ["train", "test"]
@@ -134,6 +134,7 @@ def test_tables_are_read_and_the_last_tomogram_is_kept_for_testing(tmp_path):
             "tomogram\tpath\ttilt_low\ttilt_high\tsplit\na\tx\t-60\t60\ttest\n",
             ["split train", "leave the column empty"],
         ),
+        ("tomogram\tpath\ttilt_low\ttilt_high\tpath\na\tx\t-60\t60\ty\n", ["path", "twice"]),
     ],
 )
 def test_a_mistake_in_a_table_names_row_and_column(tmp_path, text, words):
@@ -176,3 +177,20 @@ def test_text_that_yaml_reads_as_a_number_is_to_be_quoted(tmp_path, text, kind, 
         config.load(tmp_path / "c.yaml")
     assert f"YAML reads it as {kind}" in str(caught.value)
     assert f"in quotes, as in `{quoted}`" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("densities: {voxel_size: yes}", "densities.voxel_size is True: it must not be yes or no"),
+        ("densities: {box: 030}", "base 8 or 60"),
+        ("densities: {voxel_size: 12:30}", "base 8 or 60"),
+        (f"run: {'x' * 81}", "{0,79}"),
+        ("densities: {count: 1e3}", "densities.count is '1e3': write 1000,"),
+    ],
+)
+def test_a_number_is_what_it_looks_like(tmp_path, text, word):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(UserError) as caught:
+        config.load(tmp_path / "c.yaml")
+    assert word in str(caught.value)

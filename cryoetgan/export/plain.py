@@ -10,8 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.errors import UserError
-from cryoetgan.export.contrast import describe_contrast, exported_particles
+from cryoetgan.export.contrast import describe_contrast, exported_particles, is_of_set
 from cryoetgan.export.folder import member, write_csv, write_readme
 from cryoetgan.export.runs import Run, has_angles, renumber_labels
 from cryoetgan.io.files import write_text
@@ -56,17 +55,19 @@ class ParticleLists:
         `values` are further columns of particles.csv.
         """
         label = self.classes.index(str(row["cryoetganClass"])) + 1
-        tomogram = self.tomograms.index(str(row.get("rlnTomoName", "")))
+        name = tomogram_of(row)
+        number = self.tomograms.index(name) + 1 if name else 0
         tag = len(self.rows) + 1
-        self.dynamo.append(dynamo_row(tag, label, tomogram + 1, row, offset, acquisition))
-        known = {"rlnTomoName": "tomogram", "cryoetganClass": "class", "cryoetganSource": "source"}
-        known |= {"cryoetganSplit": "split", "cryoetganScore": "score", "cryoetganId": "id"}
+        self.dynamo.append(dynamo_row(tag, label, number, row, offset, acquisition))
+        known = {"cryoetganClass": "class", "cryoetganSource": "source", "cryoetganSplit": "split"}
+        known |= {"cryoetganScore": "score", "cryoetganId": "id"}
         known |= dict(zip(ANGLES, ("rot", "tilt", "psi"), strict=True))
         found = {ours: row.get(column, "") for column, ours in known.items()} | values
+        found["tomogram"] = name
         if set(COORDINATES) <= set(row):
             place = np.array([float(row[column]) for column in COORDINATES]) + offset
             found |= dict(zip("xyz", map(float, place), strict=True))
-            self._add_object(row, tag, label, tomogram, place)
+            self._add_object(row, tag, label, max(number - 1, 0), place)
         # an empty cell of a STAR file is not a number
         shown = {key: value for key, value in found.items() if value == value}
         self.rows.append({column: shown.get(column, "") for column in COLUMNS})
@@ -89,7 +90,7 @@ class ParticleLists:
         write_csv(folder / "particles.csv", COLUMNS, table)
         codes = [[f"{n:04d}", n, name] for n, name in enumerate(self.classes, start=1)]
         write_csv(folder / "classes.csv", ["code", "label", "class"], codes)
-        numbered = [(n + 1, n, name) for n, name in enumerate(self.tomograms) if name]
+        numbered = [(n + 1, n, name) for n, name in enumerate(self.tomograms)]
         write_csv(folder / "tomograms.csv", ["dynamo", "tomo_idx", "tomogram"], numbered)
         write_text(folder / "dynamo.tbl", "".join(f"{line}\n" for line in self.dynamo))
         if numbered:
@@ -103,8 +104,8 @@ class ParticleLists:
 def export_plain(volumes: VolumeSet, folder: Path, contrast: str | None) -> int:
     """Write a volume set as single files with lists and return the number of particles."""
     classes = [str(name) for name in volumes.classes()]
-    names = volumes.table["rlnTomoName"].astype(str) if "rlnTomoName" in volumes.table else [""]
-    lists = ParticleLists(classes, sorted(set(names)))
+    names = set(map(tomogram_of, volumes.table.to_dict("records")))
+    lists = ParticleLists(classes, sorted(names - {""}))
     seen = dict.fromkeys(classes, 0)
     step = volumes.voxel_size * volumes.box / TOMOTWIN_BOX
     for number, row, acquisition, data in exported_particles(volumes, contrast):
@@ -132,8 +133,6 @@ def export_plain_tomograms(runs: Iterable[Run], folder: Path, contrast: str | No
     """
     lists = ParticleLists([], [])
     for run in runs:
-        if run.name in lists.tomograms:
-            raise UserError(f"tomogram '{run.name}' is given twice; rename one of the files")
         lists.tomograms.append(run.name)
         known = {*run.label_names.values(), *run.particles["cryoetganClass"].astype(str)}
         lists.classes.extend(sorted(known - set(lists.classes)))
@@ -149,6 +148,11 @@ def export_plain_tomograms(runs: Iterable[Run], folder: Path, contrast: str | No
     described = contrast or "as in your own files (dark by default)"
     write_readme(folder, "plain_tomograms", contrast=described)
     return len(lists.rows)
+
+
+def tomogram_of(row: Mapping[Any, Any]) -> str:
+    """Return the tomogram of a particle; empty if it has none, or lies in a set of subtomograms."""
+    return "" if is_of_set(row) else str(row.get("rlnTomoName", ""))
 
 
 def _is_validation(row: Mapping[Any, Any], number: int) -> bool:
@@ -196,8 +200,8 @@ def dynamo_row(
     Dynamo's (tdrot, tilt, narot) are zxz angles about fixed axes. Their matrix rotates the
     particle into the reference; it equals RELION's matrix.
 
-    `tag`, `label` and `tomogram` are numbers from 1 of the particle, its class and its tomogram;
-    `shift` is its offset from the centre of the box, xyz, voxels.
+    `tag`, `label` and `tomogram` are numbers from 1 of the particle, its class and its tomogram
+    (0: none); `shift` is its offset from the centre of the box, xyz, voxels.
     """
     values = [0.0] * 35
     values[0], values[1], values[2] = tag, 1, 1  # flags: align, average

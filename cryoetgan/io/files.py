@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections import Counter
@@ -20,6 +21,7 @@ COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz")
 LABELS, INSTANCES, MASK = COMPANIONS = ("_labels", "_instances", "_mask")
 """Endings of the stems of volumes that belong to a scene or tomogram."""
 
+ODD_NUMBER = r"[-+]?0[0-7]*[1-7][0-7]+|[-+]?\d+(:[0-5]?\d)+(\.\d*)?"
 MAX_YAML_VALUES = 100_000
 """Values in a YAML file; an anchor's values count at each use."""
 
@@ -177,6 +179,11 @@ def _check_yaml(node: Any, sizes: dict[int, int], path: Path) -> int:
             raise UserError(f"{path}: an anchor refers to itself; write its values out")
         return sizes[id(node)]
     sizes[id(node)], total = 0, 1
+    if isinstance(node.value, str) and re.fullmatch(ODD_NUMBER, node.value) and node.style is None:
+        raise UserError(
+            f"{path}: YAML reads {shown(node.value)} in base 8 or 60, as another number; write it "
+            "without zeros in front, or in quotes if it is text"
+        )
     if isinstance(node.value, list):
         pairs = [pair if isinstance(pair, tuple) else (pair,) for pair in node.value]
         if node.tag.endswith(":map"):

@@ -138,8 +138,8 @@ def resolve_voxel_size(name: object, header: float, given: float | None) -> floa
         return given
     if np.isnan(header):
         raise UserError(
-            f"{name}: the header says that voxels are not cubes; resample the volume first, or "
-            f"{VOXEL_SIZE_ADVICE}"
+            f"{name}: in its header, voxels are not cubes, or have no length above zero; resample the "
+            f"volume first, or {VOXEL_SIZE_ADVICE}"
         )
     if not 0 < header < np.inf:
         raise UserError(f"{name}: the header's voxel size is {header:g} A; {VOXEL_SIZE_ADVICE}")

@@ -6,10 +6,10 @@ import hashlib
 import logging
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cryoetgan.errors import UserError, shown, suggest
 from cryoetgan.io.files import check_exists, read_text, sidecar, strip_compression, write_text
@@ -24,6 +24,13 @@ ANGLES = ["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]
 """Degrees, RELION's convention (see `cryoetgan.physics.geometry`)."""
 ORIGINS = ["rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst"]
 """Angstrom, in RELION's sense: the particle's centre is at n // 2 - origin / voxel size."""
+DETECTION_SCORE = "cryoetganDetectionScore"
+"""Probability of being any particle, 0 to 1, of picks of a detector."""
+VOXEL_ORIGINS = [f"rlnOrigin{axis}" for axis in "XYZ"]
+"""RELION 3.0: origins in voxels."""
+BOX_ANGLES = [f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi")]
+"""RELION 4 and 5: rotation of a particle's box, degrees; the particle's own is relative to it."""
+POSES = (ANGLES, ORIGINS, VOXEL_ORIGINS, BOX_ANGLES)
 OTHER = "other"
 """Class of background and unnamed picks; no row of the table of classes has this name."""
 SPLITS = ("train", "validation", "test")
@@ -53,6 +60,7 @@ NUMBERS = (
     "rlnOrigin",
     "rlnTomoSubtomogram",
     "cryoetganScore",
+    "cryoetganDetectionScore",
     "cryoetganDecoyScore",
     "cryoetganQValue",
     "cryoetganTilt",
@@ -64,6 +72,8 @@ NUMBERS = (
 )
 """Prefixes of the columns that hold numbers; rlnOpticsGroup does, too, but not its name."""
 MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+MAX_LINE = 100_000
+"""Characters of a line."""
 MAX_BLOCKS = 300
 """Blocks of a STAR file; RELION 4 writes one for each tomogram."""
 LONGEST_NAME = 100
@@ -87,8 +97,8 @@ def class_name(path: Path) -> str:
     stem = Path(strip_compression(Path(path).name)).stem
     if not CLASS_NAME.fullmatch(stem):
         raise UserError(
-            f"{path}: the file's stem {shown(stem)} names its class; rename the file: at most "
-            f"{LONGEST_NAME} letters, digits, '_' and '-'"
+            f"{path}: the file's stem {shown(stem)} names its class or tomogram; rename the file: at "
+            f"most {LONGEST_NAME} letters, digits, '_' and '-'"
         )
     return stem
 
@@ -162,6 +172,18 @@ def particle_id(tomogram: str, x: float, y: float, z: float) -> str:
     return "p" + hashlib.sha256(key.encode()).hexdigest()[:12]
 
 
+def picks_table(tomogram: str, coordinates: Any, columns: Mapping[str, Any]) -> "pd.DataFrame":
+    """Return picks `(N, 3)` x, y, z of a tomogram as a table, with ids and further columns."""
+    import pandas as pd
+
+    table = pd.DataFrame(coordinates, columns=COORDINATES)
+    table.insert(0, "rlnTomoName", tomogram)
+    table = table.assign(**columns)
+    table["cryoetganId"] = [particle_id(tomogram, *place) for place in coordinates]
+    table["cryoetganSource"] = "real"
+    return table
+
+
 def check_ids(table: "pd.DataFrame", path: Path) -> None:
     """Raise `UserError` if two boxes have one cryoetganId: a decision would count for both."""
     if "cryoetganId" not in table:
@@ -199,11 +221,8 @@ def read_star(path: Path, columns: Sequence[str] = (), *, any_names: bool = Fals
         text = read_text(path)
     except UserError as error:
         raise UserError(f"{error}; a STAR file is wanted") from error
-    count = len(re.findall(r"^\s*data_", text, re.MULTILINE))
-    if not count:
-        raise UserError(f"{path}: is not a STAR file: no line starts with 'data_'")
-    if count > MAX_BLOCKS:
-        raise UserError(f"{path}: has {count} blocks, wanted optics and particles")
+    check_lines(text, path)
+    _check_blocks(re.findall(r"^\s*data_(\S*)", text, re.MULTILINE), path)
     if not text.endswith("\n") and sidecar(path).exists():  # files of this program end in a newline
         raise UserError(
             f"{path}: is cut short: its last line is incomplete, but its record "
@@ -214,7 +233,7 @@ def read_star(path: Path, columns: Sequence[str] = (), *, any_names: bool = Fals
             blocks = starfile.read(readable, always_dict=True, parse_as_string=TEXT)
     except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
         # the library's parser raises any of these if a file is broken
-        raise UserError(f"{path}: is a broken STAR file ({error})") from error
+        raise UserError(f"{path}: is a broken STAR file ({str(error).strip()})") from error
     if "particles" not in blocks and len(blocks) != 1:
         names = shown(", ".join(sorted(blocks)))
         raise UserError(f"{path}: has the blocks {names}, but none named 'particles'")
@@ -229,6 +248,7 @@ def read_star(path: Path, columns: Sequence[str] = (), *, any_names: bool = Fals
         if len(twice):
             raise UserError(f"{path}: column {shown(twice[0])} stands twice; remove one")
         _check_numbers(path, table)
+    particles = complete_poses(particles)
     if not any_names:
         check_names(particles, path)
     missing = [name for name in columns if name not in particles.columns]
@@ -240,6 +260,43 @@ def read_star(path: Path, columns: Sequence[str] = (), *, any_names: bool = Fals
     if missing:  # an empty table may have been written without columns
         particles = particles.reindex(columns=[*particles.columns, *missing])
     return Star(particles, optics)
+
+
+def check_lines(text: str, path: Path) -> None:
+    """Raise `UserError` if a line is so long that it has more columns than a parser can bear."""
+    longest = max(map(len, text.split("\n")))
+    if longest > MAX_LINE:
+        raise UserError(
+            f"{path}: has a line of {longest} characters, wanted at most {MAX_LINE}; is it a STAR file?"
+        )
+
+
+def _check_blocks(names: Sequence[str], path: Path) -> None:
+    """Raise `UserError` if a file has no block, too many, or two of one name: one would be lost."""
+    if not names:
+        raise UserError(f"{path}: is not a STAR file: no line starts with 'data_'")
+    if len(names) > MAX_BLOCKS:
+        raise UserError(f"{path}: has {len(names)} blocks, wanted optics and particles")
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise UserError(
+            f"{path}: has {names.count(twice[0])} blocks named {shown('data_' + twice[0])}; write "
+            "their rows into one block, or into a file each"
+        )
+
+
+def complete_poses(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Return a table whose angles and origins have three columns each, as decimal numbers.
+
+    RELION reads an absent column as zero. If all three are absent, they stay absent.
+    """
+    for columns in POSES:
+        present = [name for name in columns if name in table]
+        if present and len(table):
+            table = table.assign(**{name: table.get(name, 0.0) for name in columns})
+            whole = [name for name in columns if table[name].dtype.kind in "iu"]
+            table = table.astype(dict.fromkeys(whole, float))
+    return table
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 import typer
 
 from cryoetgan.command import (
@@ -20,7 +19,7 @@ from cryoetgan.command import (
     parse_tilt_range,
 )
 from cryoetgan.errors import UserError
-from cryoetgan.io import mrc, star
+from cryoetgan.io import star
 from cryoetgan.io.files import (
     check_exists,
     provenance,
@@ -30,15 +29,14 @@ from cryoetgan.io.files import (
     write_text,
 )
 from cryoetgan.io.star import ANGLES, COORDINATES, class_name
-from cryoetgan.io.volume_set import is_set, open_tomogram, read_volume_set
 from cryoetgan.particles.template_search import Rotations, Shells, TemplateSearch
 from cryoetgan.physics.acquisition import read_acquisition
-from cryoetgan.seeds import rng
 from cryoetgan.tomograms.options import BoxAxes, Recording
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cryoetgan.io.mrc import Volume
     from cryoetgan.particles.matching.template import SearchOptions
 
 app = group("")
@@ -76,6 +74,7 @@ def pick(
     all sizes. The score is response * sigma^2, divided by its median over all peaks. Coordinates
     are 0-based voxels, subvoxel. The tomogram is read tile by tile, so any size fits.
     """
+    from cryoetgan.io import mrc
     from cryoetgan.io.exclusion import excluded_voxels
     from cryoetgan.particles.picking import pick as picking
     from cryoetgan.particles.picking.dog import PAPER_SIGMA
@@ -102,15 +101,10 @@ def pick(
 
 def _write_picks(output: Path, tomogram: Path, coordinates: Any, **columns: Any) -> None:
     """Write picks `(N, 3)` x, y, z with further columns as STAR."""
-    import pandas as pd
+    from cryoetgan.io.mrc import read_header
 
-    name = class_name(tomogram)
-    table = pd.DataFrame(coordinates, columns=COORDINATES)
-    table.insert(0, "rlnTomoName", name)
-    table = table.assign(**columns)
-    table["cryoetganId"] = [star.particle_id(name, *place) for place in coordinates]
-    table["cryoetganSource"] = "real"
-    star.write_star(output, table, voxel_size=mrc.read_header(tomogram).voxel_size)
+    table = star.picks_table(class_name(tomogram), coordinates, columns)
+    star.write_star(output, table, voxel_size=read_header(tomogram).voxel_size)
     log.info("%s: %d picks", output, len(table))
 
 
@@ -131,6 +125,7 @@ def match(
     --min-distance is the smallest template's radius / sqrt 3. Coordinates are 0-based voxels,
     subvoxel; angles are RELION's, in degrees.
     """
+    from cryoetgan.io import mrc
     from cryoetgan.io.exclusion import excluded_voxels
     from cryoetgan.particles.matching import match as matching
     from cryoetgan.particles.picking.pick import radius_of_map
@@ -179,6 +174,8 @@ def score(
     boxes stacked along z. A box of a known class is compared with that class alone. Given poses
     are kept if they fit their boxes, in the frame of the map.
     """
+    from cryoetgan.io.mrc import read_maps
+    from cryoetgan.io.volume_set import open_tomogram
     from cryoetgan.particles.matching.decoys import make_decoys
     from cryoetgan.particles.matching.score_table import score_table
     from cryoetgan.particles.matching.template import SearchOptions, template_box
@@ -187,7 +184,7 @@ def score(
     volume = open_tomogram(tomogram)
     options = SearchOptions(**search.resolve(tomogram, volume.voxel_size))
     table = _picks_to_score(tomogram, picks, volume)
-    maps = mrc.read_maps(search.template, volume.voxel_size, tomogram)
+    maps = read_maps(search.template, volume.voxel_size, tomogram)
     check_edge(volume, template_box(maps), tomogram)
     maker = None if decoys == "none" else make_decoys
     scores, used = score_table(volume, table, maps, options, maker)
@@ -197,7 +194,7 @@ def score(
     return Record(parameters={**record.parameters, "decoys": used})
 
 
-def _picks_to_score(tomogram: Path, picks: Path | None, volume: mrc.Volume) -> "pd.DataFrame":
+def _picks_to_score(tomogram: Path, picks: Path | None, volume: "Volume") -> "pd.DataFrame":
     """Return the picks of a tomogram, or the boxes of a set."""
     from cryoetgan.particles.subtomograms.set_picks import read_set_picks
     from cryoetgan.physics.coordinates import warn_of_picks_outside
@@ -273,13 +270,14 @@ def select(
     if curation:
         classes = sorted(table["cryoetganClass"].unique())
         decisions |= read_decisions(curation, classes)
-    selected = selection.select(table, options, decisions)
+    winners = selection.find_winners(table, options, decisions)
+    selected = selection.select(table, options, decisions, winners)
     selection.warn_of_doubtful_classes(selected, fdr)
     star.write_star(output, selected, optics)
     counts = selected.groupby("cryoetganClass").size()
     log.info("%s: %s", output, ", ".join(f"{n} {name}" for name, n in counts.items()))
     if others is not None:
-        rest = selection.select_others(table, selected, options, decisions)
+        rest = selection.select_others(winners, selected, options, decisions)
         star.write_star(star.check_star_name(others), rest, optics)
         log.info("%s: %d picks without a particle", others, len(rest))
     return Record(
@@ -311,6 +309,7 @@ def import_(
     or one file a class); a file without classes is named by its class. --class keeps only some
     classes. --selected (STAR of `particles select`) splits by the same blocks, --box apart.
     """
+    from cryoetgan.io.mrc import read_volume
     from cryoetgan.particles.curation.select import split_like
     from cryoetgan.particles.importers import list_pick_files, read_picks
     from cryoetgan.particles.naming_columns import keep_classes
@@ -322,7 +321,7 @@ def import_(
         raise UserError("--selected requires --box and excludes --split")
     if voxel_size is not None:
         check_positive(voxel_size, "--voxel-size", " A")
-    volume, name = mrc.read_volume(tomogram), class_name(tomogram)
+    volume, name = read_volume(tomogram), class_name(tomogram)
     transform = read_import_transform(tomogram, volume)
     table = read_picks(file, name, volume.data.shape, transform, voxel_size)
     table = keep_classes(table, class_ or [], file)
@@ -363,11 +362,13 @@ def import_subtomograms(
     """
     from cryoetgan.particles.subtomograms import import_boxes as boxes
     from cryoetgan.particles.subtomograms.box_files import open_box_file
+    from cryoetgan.particles.subtomograms.ctf_volumes import compare_ctf_volumes
     from cryoetgan.particles.subtomograms.listings import FILE, list_boxes, name_classes
 
     if split is not None and split not in star.SPLITS:
         raise UserError(f"--split is '{split}'; give {', '.join(star.SPLITS)}")
     check_positive(voxel_size, "--voxel-size", " A")
+    class_name(output)  # its boxes are named by it, as by a tomogram
     acquisition = recording.acquisition(contrast)
     found = list_boxes(file)
     listing = replace(found, table=name_classes(found.table, class_ or []))
@@ -382,6 +383,8 @@ def import_subtomograms(
         flip_hand=grid.flip_hand,
     )
     acquisition = boxes.complete_acquisition(acquisition, listing.optics, file)
+    is_turned = (grid.tilt_axis, grid.beam_axis) != ("y", "z")
+    compare_ctf_volumes(listing.ctf_volumes, acquisition, file, is_turned)
     made = boxes.import_boxes(listing, output, on_grid, acquisition, contrast, split)
     log.info("%s: %d boxes of %d voxels of %.4g A", output, made["boxes"], on_grid.box, voxel_size)
     return Record(
@@ -409,6 +412,8 @@ def extract(
     """
     import pandas as pd
 
+    from cryoetgan.io import mrc
+    from cryoetgan.io.volume_set import is_set, open_tomogram
     from cryoetgan.particles.extraction import (
         move_inside_parts,
         round_coordinates,
@@ -468,10 +473,15 @@ def average(
     they are; the halves are then not independent if one reference was used to find them. Angles
     are RELION's, in degrees; rlnOriginX/Y/ZAngst are used. --tilts replaces the set's record.
     """
+    import numpy as np
+
+    from cryoetgan.io.mrc import write_volume
+    from cryoetgan.io.volume_set import read_volume_set
     from cryoetgan.particles.averaging import average as maps
     from cryoetgan.particles.averaging import gold_standard
     from cryoetgan.particles.averaging import posed_particles as posed
     from cryoetgan.particles.matching.template import SearchOptions
+    from cryoetgan.seeds import rng
 
     class_name(output)
     opened = read_volume_set(particles)
@@ -507,7 +517,7 @@ def average(
         star.write_star(poses, table, opened.optics)
     text = maps.fsc_csv(found.fsc, opened.box, opened.voxel_size)
     write_text(output.with_name(f"{output.stem}_fsc.csv"), text)
-    mrc.write_volume(output, found.density.astype(np.float32), opened.voxel_size)
+    write_volume(output, found.density.astype(np.float32), opened.voxel_size)
     reached = maps.resolution(found.fsc, opened.box, opened.voxel_size)
     kind = "independent halves" if iterations else "halves whose angles share an origin"
     log.info("%s: %d particles, %.1f A (FSC 0.143, %s)", output, len(rows), reached, kind)
@@ -520,8 +530,12 @@ def average(
 
 def _first_reference(path: Path, particles: Path, box: int, voxel_size: float) -> Any:
     """Read a map of the particles' box and voxel size."""
-    opened = mrc.read_map(path)
-    mrc.check_same_voxel_size(voxel_size, opened.voxel_size, particles, path)
+    import numpy as np
+
+    from cryoetgan.io.mrc import check_same_voxel_size, read_map
+
+    opened = read_map(path)
+    check_same_voxel_size(voxel_size, opened.voxel_size, particles, path)
     if opened.data.shape != (box,) * 3:
         raise UserError(
             f"{path}: has {opened.data.shape[::-1]} voxels, but the particles have {box}^3; "
@@ -549,6 +563,7 @@ def gallery(
     boxes over all classes and scores, and hides both; with `particles purity` the decisions give
     an unbiased estimate of the set's purity.
     """
+    from cryoetgan.io.volume_set import read_volume_set
     from cryoetgan.particles.curation.gallery import draw_sample, gallery_boxes, gallery_page
     from cryoetgan.particles.curation.server import DecisionStore, make_server
 

@@ -1,6 +1,5 @@
 """Read picks of other programs: STAR of RELION and Warp, copick JSON, CSV, and other lists."""
 
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,9 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from cryoetgan.errors import UserError, format_shape, shown
-from cryoetgan.io.files import check_exists, read_json, read_text
-from cryoetgan.io.star import ANGLES, COORDINATES, ORIGINS, particle_id, read_star
+from cryoetgan.errors import UserError, format_shape
+from cryoetgan.io.csv_text import check_numbers, read_csv_text
+from cryoetgan.io.files import check_exists, read_json
+from cryoetgan.io.star import (
+    ANGLES,
+    COORDINATES,
+    ORIGINS,
+    VOXEL_ORIGINS,
+    particle_id,
+    read_star,
+)
 from cryoetgan.particles.list_formats import (
     STOPGAP_COORDINATES,
     is_own_copick,
@@ -33,12 +40,13 @@ from cryoetgan.particles.naming_columns import (
     classes_of_numbers,
     find_classes,
     find_columns,
+    find_group,
     find_tomogram,
     legalise_classes,
     rows_of_tomogram,
     tomogram_columns,
 )
-from cryoetgan.physics.coordinates import VOXEL_ORIGINS, ImportTransform, compose_poses
+from cryoetgan.physics.coordinates import ImportTransform, compose_poses
 from cryoetgan.physics.geometry import relion_from_rotation, rotation_from_relion
 from cryoetgan.progress import log
 from cryoetgan.tomograms.sources.motif_list import COLUMNS as MOTIF_COLUMNS
@@ -55,6 +63,7 @@ CSV_COORDINATES = (
     ("pos_x", "pos_y", "pos_z"),  # ArtiaX
     ("axis-2", "axis-1", "axis-0"),  # napari: z first
 )
+NAPARI_SHAPES = ("shape-type", "vertex-index")
 CSV_SHIFTS, CSV_TOM_ANGLES = ("shift_x", "shift_y", "shift_z"), ("phi", "the", "psi")
 """Further columns of ArtiaX; the angles are TOM's."""
 CSV_ANGLES = (tuple(ANGLES), ("rot", "tilt", "psi"))
@@ -67,6 +76,8 @@ RELION4_PIXEL_SIZE = "rlnTomoTiltSeriesPixelSize"
 """Angstrom; the unit of coordinates."""
 MIN_INSIDE = 0.5
 """Fraction of the particles inside the tomogram below which the coordinates have another unit."""
+MATRIX_TOLERANCE = 0.02
+"""Largest difference of a rotation matrix, times its transpose, from the identity."""
 SAME_ROTATION = 1e-6
 """Angle below which a rotation is the identity, radians."""
 MIN_PARTICLES, CORNER = 20, 0.5
@@ -278,10 +289,26 @@ def _read_star(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     elif not set(COORDINATES) <= set(table.columns):
         raise UserError(f"{path}: lacks {', '.join(COORDINATES)}; it has {', '.join(table)}")
     elif "cryoetganId" not in table:
-        if frame.unit is None and RELION4_PIXEL_SIZE in opened.optics:
-            frame = replace(frame, unit=float(opened.optics[RELION4_PIXEL_SIZE].iloc[0]))
+        if frame.unit is None:
+            frame = replace(frame, unit=_relion4_unit(table, opened.optics, path))
         table[COORDINATES] = frame.to_file_voxels(table[COORDINATES])
     return _apply_origins(table, frame, path)
+
+
+def _relion4_unit(table: "pd.DataFrame", optics: "pd.DataFrame", path: Path) -> float | None:
+    """Return the pixel size of the tilt series, angstrom, of the optics groups of a tomogram's rows."""
+    if RELION4_PIXEL_SIZE not in optics:
+        return None
+    if {"rlnOpticsGroup"} <= set(table) & set(optics) and len(table):
+        optics = optics[optics["rlnOpticsGroup"].isin(table["rlnOpticsGroup"])]
+    sizes = optics[RELION4_PIXEL_SIZE].astype(float)
+    if not len(sizes) or sizes.max() > 1.001 * sizes.min():
+        found = ", ".join(f"{size:g}" for size in sizes) or "none"
+        raise UserError(
+            f"{path}: the optics groups of these particles have different {RELION4_PIXEL_SIZE} "
+            f"({found}), wanted one for a tomogram; give --voxel-size (column annotations_voxel_size)"
+        )
+    return float(sizes.iloc[0])
 
 
 def _apply_origins(table: "pd.DataFrame", frame: PicksFrame, path: Path) -> "pd.DataFrame":
@@ -300,7 +327,9 @@ def _read_copick(path: Path, frame: PicksFrame) -> "pd.DataFrame":
 
     try:
         content = read_json(path)
-        points, name = content["points"], str(content["pickable_object_name"])
+        points, name = content["points"], content["pickable_object_name"]
+        if not isinstance(name, str):
+            raise TypeError(f"pickable_object_name is {name}")
         places = [[float(point["location"][axis]) for axis in "xyz"] for point in points]
         matrices = [point.get("transformation_") for point in points]
         run = content.get("run_name")
@@ -312,10 +341,10 @@ def _read_copick(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     table = pd.DataFrame(np.reshape(places, (-1, 3)), columns=COORDINATES, dtype=float)
     table["cryoetganClass"] = name
     if places and all(matrix is not None for matrix in matrices):
-        transforms = np.array(matrices, float)
+        transforms = _to_transforms(matrices, path)
         table[COORDINATES] += transforms[:, :3, 3]
         if content.get("trust_orientation") is not False:
-            table[ANGLES] = relion_from_rotation(Rotation.from_matrix(transforms[:, :3, :3]))
+            table[ANGLES] = relion_from_rotation(to_rotations(transforms[:, :3, :3], path))
     if not is_own_copick(path, content.get("user_id")):
         table[COORDINATES] /= frame.transform.voxel_size
         return table
@@ -325,33 +354,27 @@ def _read_copick(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     return table.assign(cryoetganId=[particle_id(frame.tomogram, *place) for place in places])
 
 
-def read_csv_text(path: Path) -> "pd.DataFrame":
-    """Return a table of text: comma, semicolon or tab; lines that start with `#` are comments.
-
-    Cells stay text, so that `007` and `NA` are names. After semicolons a decimal comma is a point.
-    """
-    import pandas as pd
-
-    lines = [line for line in read_text(path).splitlines() if line.strip()]
-    body = [line for line in lines if not line.startswith("#")]
-    heading = body[0] if body else ""
-    separator = max(",;\t", key=heading.count)
-    if separator not in heading and len(heading.split()) > 1:
-        separator = r"\s+"
-    if not heading:
-        raise UserError(
-            f"{path}: is empty; wanted a heading, such as x,y,z, and one row per particle"
-        )
+def _to_transforms(matrices: Sequence[Any], path: Path) -> Floats:
+    """Return affine transforms `(N, 4, 4)`; raise `UserError` if one has another shape."""
     try:
-        table = pd.read_csv(
-            io.StringIO("\n".join(body)), sep=separator, dtype=str, keep_default_na=False
+        return np.array(matrices, float).reshape(len(matrices), 4, 4)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: a transformation_ is not a matrix of 4 x 4 numbers") from error
+
+
+def to_rotations(matrices: Floats, path: Path) -> Rotation:
+    """Return rotations from matrices `(N, 3, 3)`; raise `UserError` if one is none."""
+    product = matrices @ matrices.transpose(0, 2, 1)
+    off = np.abs(product - np.eye(3)).max(axis=(1, 2), initial=0)
+    wrong = ~(off < MATRIX_TOLERANCE) | ~(np.linalg.det(matrices) > 0)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise UserError(
+            f"{path}: the matrix of particle {row + 1} is not a rotation (determinant "
+            f"{np.linalg.det(matrices[row]):.3g}, wanted 1), as {wrong.sum()} of {len(wrong)}; a "
+            "mirror image or a scale has no orientation"
         )
-    except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"{path}: is not a CSV table ({error})") from error
-    table.columns = [str(name).strip() for name in table.columns]
-    if separator == ";":
-        table = table.replace(r"^\s*([+-]?\d+),(\d+)\s*$", r"\1.\2", regex=True)
-    return table
+    return Rotation.from_matrix(matrices)
 
 
 def _read_csv(path: Path, frame: PicksFrame) -> "pd.DataFrame":
@@ -361,11 +384,15 @@ def _read_csv(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     if {name.lower() for name in table.columns} >= MOTIF_COLUMNS:
         # the first versions wrote one list for all tomograms, with a column `density`
         rows = rows_of_tomogram(table.rename(columns=str.lower), frame.tomogram, path)
-        found = read_motifs(rows, frame.transform.voxel_size).drop(columns="label", errors="ignore")
+        found = read_motifs(rows, frame.transform.voxel_size, path).drop(
+            columns="label", errors="ignore"
+        )
         known = found[ANGLES].notna().all(axis=1).all()
         return found if known else found.drop(columns=ANGLES)
-    names = next((c for c in map(_columns_of(table), CSV_COORDINATES) if c), None)
-    if names is None:
+    if find_group(table, [NAPARI_SHAPES]):
+        raise UserError(f"{path}: holds shapes of napari, not points; save a layer of points")
+    names = find_group(table, CSV_COORDINATES)
+    if not names:
         hint = "; add a heading" if re.match(r"[-+.\d]", str(table.columns[0])) else ""
         raise UserError(f"{path}: lacks columns x, y, z (voxels); it has {', '.join(table)}{hint}")
     is_own = "id" in table and len(table) and table["id"].str.fullmatch(OWN_ID).all()
@@ -374,57 +401,34 @@ def _read_csv(path: Path, frame: PicksFrame) -> "pd.DataFrame":
         **(classes or find_classes(table, find_tomogram(table, frame.tomogram)[0]))
     )
     table = rows_of_tomogram(table, frame.tomogram, path)
-    _check_numbers(table, names, path)
+    check_numbers(table, names, path)
     try:
-        places = frame.to_file_voxels(table[list(names)])
+        places = frame.to_file_voxels(table[names])
         out = pd.DataFrame(places, columns=COORDINATES, index=table.index)
-        matrix = _columns_of(table)(CSV_MATRIX)
-        angles = next((c for c in map(_columns_of(table), CSV_ANGLES) if c), None)
+        matrix, angles, tom = (
+            find_group(table, groups) for groups in ([CSV_MATRIX], CSV_ANGLES, [CSV_TOM_ANGLES])
+        )
         if matrix and len(table):
-            rotations = table[matrix].to_numpy(float).reshape(-1, 3, 3)
-            out[ANGLES] = relion_from_rotation(Rotation.from_matrix(rotations))
-        elif angles:
+            values = table[matrix].to_numpy(float).reshape(-1, 3, 3)
+            out[ANGLES] = relion_from_rotation(to_rotations(values, path))
+        elif angles := angles or tom:
             values = table[angles].replace("", "nan").to_numpy(float)
             known = np.isfinite(values).all(axis=1)
             if known.all():
-                out[ANGLES] = values
+                out[ANGLES] = tom_angles(values) if angles == tom else values
             elif known.any():
                 log.warning("%s: %d rows have no angles, so none are read", path, (~known).sum())
-        elif set(CSV_TOM_ANGLES) <= set(table):
-            out[ANGLES] = tom_angles(table)
-        if set(CSV_SHIFTS) <= set(table):
-            out[COORDINATES] += frame.to_file_voxels(table[list(CSV_SHIFTS)])
+        if shifts := find_group(table, [CSV_SHIFTS]):
+            out[COORDINATES] += frame.to_file_voxels(table[shifts])
     except ValueError as error:
-        raise UserError(f"{path}: holds coordinates that are not numbers ({error})") from error
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path}: holds angles or shifts that are not numbers ({error})") from error
     if "cryoetganClass" in table:
         out["cryoetganClass"] = table["cryoetganClass"]
     if is_own:
         out["cryoetganId"] = table["id"]
     return out
-
-
-def _check_numbers(table: "pd.DataFrame", columns: Sequence[str], path: Path) -> None:
-    """Raise `UserError` that names the first cell of some columns that is not a number."""
-    import pandas as pd
-
-    for column in columns:
-        wrong = pd.to_numeric(table[column], errors="coerce").isna().to_numpy()
-        if wrong.any():
-            row = int(wrong.argmax())
-            raise UserError(
-                f"{path}: {column} of row {row + 1} is {shown(table[column].iloc[row])}, one of "
-                f"{wrong.sum()} coordinates that are not numbers"
-            )
-
-
-def _columns_of(table: "pd.DataFrame") -> Any:
-    """Return a function that finds columns in any case; it returns an empty list if one lacks."""
-
-    def find(names: Any) -> list[str]:
-        found = [find_columns(table, [name]) for name in names]
-        return [column for columns in found for column in columns] if all(found) else []
-
-    return find
 
 
 def _read_list(path: Path, frame: PicksFrame) -> "pd.DataFrame":

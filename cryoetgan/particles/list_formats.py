@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.files import read_json, read_text
-from cryoetgan.io.star import ANGLES, CLASS_NAME, COORDINATES
+from cryoetgan.io.star import ANGLES, CLASS_NAME, COORDINATES, check_lines
 from cryoetgan.particles.naming_columns import (
     OtherTomogramError,
     classes_of_numbers,
@@ -151,7 +151,10 @@ def read_stopgap(table: "pd.DataFrame", tomogram: str, path: Path) -> "pd.DataFr
     """Read the rows of a STOPGAP motive list (STAR); coordinates count from 1."""
 
     def numbers(*names: str) -> Floats:
-        return np.asarray(table.reindex(columns=list(names), fill_value=0.0).to_numpy(float))
+        try:
+            return np.asarray(table.reindex(columns=list(names), fill_value=0.0).to_numpy(float))
+        except ValueError as error:
+            raise UserError(f"{path}: {', '.join(names)} must be numbers ({error})") from error
 
     places = numbers(*STOPGAP_COORDINATES) - 1 + numbers("x_shift", "y_shift", "z_shift")
     out = _posed(places, _tom(numbers("phi", "the", "psi")), numbers("score")[:, 0])
@@ -172,6 +175,9 @@ def read_deepfinder(path: Path, tomogram: str) -> "pd.DataFrame":
     table = _posed(places, rotations, None)
     labels = _attributes(rows, ("class_label",), path)[:, 0]
     table = _with_classes(table, labels, path)
+    if any("tomo_name" in row.attrib for row in rows):
+        named = table.assign(tomo_name=[row.get("tomo_name", "") for row in rows])
+        return rows_of_tomogram(named, tomogram, path).drop(columns="tomo_name")
     names = _names_beside(path, "tomograms.csv", "tomo_idx", "tomogram")
     indices = np.array([float(row.get("tomo_idx", "0")) for row in rows])
     if not names and len(set(indices)) == 1:
@@ -221,6 +227,7 @@ def read_cbox(path: Path) -> "pd.DataFrame":
     import pandas as pd
     import starfile
 
+    check_lines(read_text(path), path)
     try:
         blocks = starfile.read(path, always_dict=True)
         found = blocks["cryolo"]
@@ -238,9 +245,9 @@ def read_cbox(path: Path) -> "pd.DataFrame":
     return table
 
 
-def tom_angles(table: "pd.DataFrame") -> Floats:
-    """Return RELION's angles for columns phi, the, psi of TOM, degrees, `(N, 3)`."""
-    return relion_from_rotation(_tom(table[["phi", "the", "psi"]].to_numpy(float)))
+def tom_angles(angles: Floats) -> Floats:
+    """Return RELION's angles for phi, theta, psi of TOM, `(N, 3)` degrees."""
+    return relion_from_rotation(_tom(angles))
 
 
 def is_own_export(path: Path) -> bool:

@@ -85,6 +85,15 @@ def find_columns(table: "pd.DataFrame", known: Sequence[str]) -> list[str]:
     return [headings[name] for name in dict.fromkeys(wanted) if name in headings]
 
 
+def find_group(table: "pd.DataFrame", groups: Iterable[Sequence[str]]) -> list[str]:
+    """Return the columns of the first group that a table has as a whole (`find_columns`), or none."""
+    for names in groups:
+        found = find_columns(table, names)
+        if len(found) == len(names):
+            return found
+    return []
+
+
 def list_names(names: Sequence[object]) -> str:
     """Return the first tomograms or classes of a list, for a message."""
     found = sorted({plain_name(name) for name in names})
@@ -239,9 +248,12 @@ def legalise_classes(table: "pd.DataFrame", path: Path) -> "pd.DataFrame":
                 "digits, _ and -"
             )
     legal = named.str.replace(r"[^A-Za-z0-9_-]+", "_", regex=True)
-    changed = sorted({f"'{a}' is class {b}" for a, b in zip(named, legal, strict=True) if a != b})
+    pairs = {(a, b) for a, b in zip(named, legal, strict=True)}
+    changed = sorted(f"'{a}' is class {b}" for a, b in pairs if a != b)
     if changed:
-        log.info("%s: %s", path, ", ".join(changed[:SHOWN]))
+        # two names may become one
+        level = logging.INFO if len({b for _, b in pairs}) == len(pairs) else logging.WARNING
+        log.log(level, "%s: %s", path, ", ".join(changed[:SHOWN]))
     return table.assign(cryoetganClass=legal)
 
 

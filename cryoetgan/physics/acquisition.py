@@ -112,6 +112,17 @@ def read_tilt_ranges(optics: "pd.DataFrame") -> list[tuple[float, float]]:
     ]
 
 
+def mirror_tilts(low: float, high: float) -> tuple[float, float]:
+    """Return the tilt range of the mirror image along z, degrees: each tilt has the other sign.
+
+    Examples
+    --------
+    >>> mirror_tilts(-40, 60)
+    (-60, 40)
+    """
+    return -high, -low
+
+
 def is_symmetric(tilts: tuple[float, float], tolerance: float = 1.0) -> bool:
     """Return whether a tilt range reaches equally far on both sides, within `tolerance` degrees."""
     return abs(tilts[0] + tilts[1]) <= tolerance

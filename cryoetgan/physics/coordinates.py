@@ -14,7 +14,7 @@ from cryoetgan.errors import UserError
 from cryoetgan.io.files import read_json, sidecar
 from cryoetgan.io.mrc import VOXEL_SIZE_TOLERANCE, Volume
 from cryoetgan.io.mrc_header import read_header
-from cryoetgan.io.star import ANGLES, ORIGINS
+from cryoetgan.io.star import ANGLES, BOX_ANGLES, ORIGINS, VOXEL_ORIGINS
 from cryoetgan.physics.geometry import relion_from_rotation, rotation_from_relion
 
 if TYPE_CHECKING:
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cryoetgan")
 Floats = NDArray[np.floating]
-BOX_ANGLES = [f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi")]
-"""RELION 4 and 5: rotation of a particle's box, degrees; the particle's own is relative to it."""
-VOXEL_ORIGINS = [f"rlnOrigin{axis}" for axis in "XYZ"]
-"""RELION 3.0: origins in voxels."""
 TILT_AXES = {"y": np.eye(3), "x": np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])}
 BEAM_AXES = {"z": np.eye(3), "y": np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])}
 """Rotations (xyz) that take the axis of the file to y (tilt) and z (beam).
@@ -146,9 +142,7 @@ def compose_poses(table: "pd.DataFrame", path: Path) -> "pd.DataFrame":
     present = [name for name in BOX_ANGLES if name in table]
     if not present or not len(table):
         return table.drop(columns=present)
-    # RELION reads an absent column as zero
-    angles = table.reindex(columns=BOX_ANGLES, fill_value=0.0)
-    box_rotations = rotation_from_relion(to_finite(angles, path))
+    box_rotations = rotation_from_relion(to_finite(table[BOX_ANGLES], path))
     rotations = box_rotations
     if set(ANGLES) <= set(table):
         rotations = box_rotations * rotation_from_relion(to_finite(table[ANGLES], path))

@@ -76,7 +76,7 @@ def estimate(
     generated = poses * config.translation.draws * networks
     sizes = [_count_voxels(config, row) for row in images]
     whole = [size for size, row in zip(sizes, images, strict=True) if not row.is_set]
-    synthetic = config.tomograms.synthetic * math.prod(config.tomograms.shape)
+    synthetic = config.synthetic_tomograms * math.prod(config.tomograms.shape)
     workers = GPU_CORES if gpu else min(cores, MAX_CORES)
     training = networks * _training_seconds(config, settings) / workers
     synthesis = _network_synthesis_seconds(settings, synthetic) / workers
@@ -86,7 +86,7 @@ def estimate(
     chain = (VOLUME_SECONDS["pose"] + VOLUME_SECONDS["physics"]) * box * poses
     chain += TOMOGRAM_SECONDS["synthesize"] * synthetic
     chain += _particle_seconds(config, len(classes), images, sizes)
-    n_jobs = 12 * len(images) + 3 * len(classes) + 20 + 2 * config.tomograms.synthetic
+    n_jobs = 12 * len(images) + 3 * len(classes) + 20 + 2 * config.synthetic_tomograms
     chain += JOB_SECONDS * n_jobs
     return {
         "classes": len(classes),
@@ -105,14 +105,14 @@ def _disk_bytes(
 ) -> float:
     """Return the disk space of all volumes, tomograms and exports."""
     formats = set(config.export.formats)
-    copick = "copick" in formats
+    copick, plain = "copick" in formats, "plain" in formats
     exported = generated * len({"relion", "plain"} & formats)
     subtomograms = config.particles.top * n_classes
     volumes = N_SETS * generated + 2 * subtomograms + exported
     disk = FLOAT_BYTES * config.densities.box**3 * volumes
     disk += 2 * FLOAT_BYTES * imported * (2 if copick else 1)
-    # scene and tomogram, each with labels; copick holds the tomogram and its labels once more
-    return disk + synthetic * (SCENE_BYTES + LABEL_BYTES) * (3 if copick else 2)
+    # scene and tomogram, each with labels; exports hold the tomogram and its labels once more
+    return disk + synthetic * (SCENE_BYTES + LABEL_BYTES) * (2 + copick + plain)
 
 
 def _particle_seconds(

@@ -13,15 +13,8 @@ from cryoetgan.io.mrc_header import Header, find_opener, image_stack_signs, read
 from cryoetgan.io.raw_mrc import open_raw_volume
 from cryoetgan.progress import log
 from cryoetgan.setup.tilt_files import TiltFile, read_tilt_file
-from cryoetgan.tomograms.specimens import (
-    SAME_FILE,
-    find_alike_files,
-    find_repeated,
-    plain_name,
-    preference,
-    specimen_name,
-    volume_kind,
-)
+from cryoetgan.tomograms.same_specimen import SAME_FILE, find_alike_files, find_repeated
+from cryoetgan.tomograms.specimens import plain_name, preference, specimen_name, volume_kind
 
 SUFFIXES = (".mrc", ".rec", ".map")
 TILT_FILES = (".tlt", ".aln", ".tomostar", ".rawtlt", ".mrc.mdoc", ".st.mdoc", ".mdoc")
@@ -41,6 +34,8 @@ class Folder:
     """One file per specimen."""
     excluded: dict[Path, str] = field(default_factory=dict)
     """Reason of each other file."""
+    tilts: dict[Path, list[TiltFile]] = field(default_factory=dict)
+    """The readable tilt files of each volume."""
 
 
 def read_folder(path: Path) -> Folder:
@@ -55,12 +50,14 @@ def read_folder(path: Path) -> Folder:
         raise UserError(f"{path}: holds no MRC file ({', '.join(SUFFIXES)}){hint}")
     groups: dict[str, list[Path]] = {}
     headers: dict[Path, Header] = {}
+    unreadable: dict[Path, list[str]] = {}
     for file in files:
         if _stem(file).endswith(COMPANIONS):
             continue
         try:
             header = read_header(file)
-            reason = _other_kind(file, header)
+            folder.tilts[file], unreadable[file] = find_tilt_files(file)
+            reason = _other_kind(file, header, folder.tilts[file])
         except UserError as error:
             reason = str(error).removeprefix(f"{file}: ")
         if reason:
@@ -75,6 +72,8 @@ def read_folder(path: Path) -> Folder:
         if suspect[best]:
             log.warning("%s: is listed, but may be a tilt series: %s", best, suspect[best][0])
         folder.chosen[best] = headers[best]
+        for problem in unreadable[best]:
+            log.warning("%s", problem)
         for file in others:
             kind = volume_kind(_stem(file)) or "another reconstruction"
             folder.excluded[file] = f"{kind} of the same specimen as {best.name}"
@@ -90,14 +89,14 @@ def _stem(path: Path) -> str:
     return Path(strip_compression(path.name)).stem
 
 
-def _other_kind(path: Path, header: Header) -> str:
+def _other_kind(path: Path, header: Header, tilt_files: Sequence[TiltFile]) -> str:
     """Return the kind of a file that is not a tomogram, with the reason; empty if it is one."""
     if not str(path).isprintable() or set("{}") & set(str(path)):
         return "its path has control characters or braces, which no table can hold; rename it"
     if len(header.shape) != 3:
         return "stack of volumes, not a tomogram"
     stem, signs = _stem(path), image_stack_signs(header, path)
-    for tilts in find_tilt_files(path, quiet=True):
+    for tilts in tilt_files:
         if len(tilts.angles) == header.shape[0] < min(header.shape[1:]):
             signs.append(f"{tilts.path.name} lists as many angles as it has sections")
             break
@@ -161,22 +160,21 @@ def _without(name: str, ending: str) -> str:
     return plain_name(name[: -len(ending)])
 
 
-def find_tilt_files(path: Path, quiet: bool = False) -> list[TiltFile]:
-    """Return the readable tilt files of a tomogram; log those that are not readable."""
-    found = []
+def find_tilt_files(path: Path) -> tuple[list[TiltFile], list[str]]:
+    """Return the readable tilt files of a tomogram, and the errors of the others."""
+    found, errors = [], []
     for file in companions(path, TILT_FILES):
         try:
             found.append(read_tilt_file(file))
         except UserError as error:
-            if not quiet:
-                log.warning("%s", error)
-    return found
+            errors.append(str(error))
+    return found, errors
 
 
-def choose_tilt_file(path: Path) -> TiltFile | None:
+def choose_tilt_file(path: Path, tilt_files: Sequence[TiltFile]) -> TiltFile | None:
     """Return the best tilt file of a tomogram; warn if another one has a different range."""
     found = sorted(
-        find_tilt_files(path),
+        tilt_files,
         key=lambda item: next(i for i, e in enumerate(TILT_FILES) if _has_ending(item.path, e)),
     )
     if not found:

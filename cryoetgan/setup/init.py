@@ -5,7 +5,7 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -18,7 +18,8 @@ from cryoetgan.io.files import MASK, write_text
 from cryoetgan.io.mrc_header import Header, find_opener
 from cryoetgan.physics.acquisition import read_acquisition
 from cryoetgan.progress import log
-from cryoetgan.setup.folder import choose_tilt_file, companions, find_tilt_files, read_folder
+from cryoetgan.setup.folder import choose_tilt_file, companions, read_folder
+from cryoetgan.setup.tilt_files import TiltFile
 from cryoetgan.tomograms.importing.contrast import measured_contrast
 from cryoetgan.tomograms.importing.convert import check_header_voxel_size
 from cryoetgan.tomograms.sources.listing import make_unique
@@ -54,7 +55,7 @@ def write_config(folder: Path, output: Path) -> list[Path]:
     if not found.chosen:
         path, reason = next(iter(found.excluded.items()))
         raise UserError(f"{folder}: holds no tomogram; {path.name}, for example: {reason}")
-    rows = [_row(path, header) for path, header in sorted(found.chosen.items())]
+    rows = [_row(path, header, found.tilts[path]) for path, header in sorted(found.chosen.items())]
     taken: set[str] = set()
     for row in rows:
         row["tomogram"] = make_unique(row["tomogram"], taken)
@@ -140,7 +141,7 @@ def _unused_run(folder: Path) -> str:
     return unused
 
 
-def _row(path: Path, header: Header) -> dict[str, Any]:
+def _row(path: Path, header: Header, tilts: Sequence[TiltFile]) -> dict[str, Any]:
     size = _voxel_size(path, header)
     return {
         "tomogram": re.sub(r"[^A-Za-z0-9_-]", "_", plain_name(path))[:70],  # at most 80, see NAME
@@ -149,7 +150,7 @@ def _row(path: Path, header: Header) -> dict[str, Any]:
         "contrast": _contrast(path, header),
         "annotations": next((str(m) for m in companions(path, ANNOTATIONS)), ""),
         "mask": next((str(m) for m in companions(path, MASKS)), ""),
-        **(_from_record(path) or _from_tilt_file(path)),
+        **(_from_record(path) or _from_tilt_files(path, tilts)),
     }
 
 
@@ -196,10 +197,10 @@ def _from_record(path: Path) -> dict[str, str]:
     return found | {"ctf": acquisition.ctf}
 
 
-def _from_tilt_file(path: Path) -> dict[str, str]:
+def _from_tilt_files(path: Path, tilt_files: Sequence[TiltFile]) -> dict[str, str]:
     """Return the tilt range from a tilt file; from an .mdoc file also voltage and defocus."""
     row = {"ctf": "raw"}
-    best = choose_tilt_file(path)
+    best = choose_tilt_file(path, tilt_files)
     if best is None:
         log.warning("%s: no readable tilt file found; fill in tilt_low and tilt_high", path)
         return row
@@ -208,7 +209,7 @@ def _from_tilt_file(path: Path) -> dict[str, str]:
         "tilt_high": f"{best.angles[-1]:.6g}",
         "tilt_step": f"{best.step:.2g}",
     }
-    for tilts in find_tilt_files(path):
+    for tilts in tilt_files:
         if tilts.voltage is not None:
             row.setdefault("voltage", f"{tilts.voltage:g}")
         if tilts.defocus is not None and "defocus" not in row:

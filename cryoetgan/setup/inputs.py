@@ -10,7 +10,7 @@ from cryoetgan.config import Config, load
 from cryoetgan.errors import UserError
 from cryoetgan.io.mrc_header import VOXEL_SIZE_TOLERANCE, image_stack_signs, read_header
 from cryoetgan.tables import ClassRow, Image, SubtomogramRow, TomogramRow, read_images
-from cryoetgan.tomograms.specimens import find_alike_files, find_repeated
+from cryoetgan.tomograms.same_specimen import find_alike_files, find_repeated
 
 BOX_OVER_PARTICLE = 1.3, 2.0
 """Recommended range of the box edge over the largest diameter.
@@ -42,6 +42,7 @@ def check_inputs(
     problems += [*_header_problems(tomograms, warnings), *_pdb_id_problems(from_pdb)]
     problems += [*specimen_problems(images, expand_path, warnings)]
     problems += [*annotation_problems(images, expand_path), *run_problems(config)]
+    warnings += _same_particles(classes)
     findings = [Finding("input", "missing", problem) for problem in problems]
     findings += [Finding("input", "warning", warning) for warning in warnings]
     if paths and not absent:
@@ -51,6 +52,19 @@ def check_inputs(
     if online:
         findings.append(Finding("network", "ok", f"needed for {', '.join(online)}"))
     return findings + _check_box(config, classes)
+
+
+def _same_particles(classes: Sequence[ClassRow]) -> Iterator[str]:
+    """Yield a warning for each two classes that are made from the same atoms."""
+    seen: dict[object, str] = {}
+    for row in classes:
+        atoms = row.model_dump(exclude={"class_", "radius", "count", "copies"})
+        first = seen.setdefault(tuple(sorted(atoms.items(), key=str)), row.class_)
+        if first != row.class_:
+            yield (
+                f"classes {first} and {row.class_} have one source, {row.source}, so nothing tells "
+                "their particles apart; correct the source, or remove a row"
+            )
 
 
 def expand_path(path: str) -> Path:
@@ -143,15 +157,17 @@ def specimen_problems(
 
 def annotation_problems(tomograms: Sequence[Image], find: Find) -> Iterator[str]:
     """Yield the annotations of several tomograms that do not name the tomogram of a particle."""
-    from cryoetgan.particles.importers import names_tomograms
-
     users: dict[str, list[str]] = {}
     for row in tomograms:
         if row.annotations and Path(find(row.annotations)).exists():
             users.setdefault(os.path.realpath(find(row.annotations)), []).append(row.tomogram)
     for path, names in users.items():
+        if len(names) < 2:
+            continue
+        from cryoetgan.particles.importers import names_tomograms  # slow: scipy
+
         try:
-            if len(names) > 1 and not names_tomograms(Path(path)):
+            if not names_tomograms(Path(path)):
                 yield (
                     f"{path}: is the annotations of {', '.join(names)}, but does not say which "
                     "particle belongs to which; add a column rlnTomoName (STAR) or tomo (CSV)"

@@ -16,6 +16,8 @@ NUMBER = r"[-+\u2212]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eEdD][-+]?\d+)?"
 STEEPEST = 90.0
 """Degrees; a larger angle is another quantity, such as a dose."""
 MIN_ANGLES = 2
+RADIANS = 1.6
+"""Degrees; if no angle of a series is larger, they are radians, or no angles."""
 
 
 @dataclass(frozen=True)
@@ -138,5 +140,10 @@ def _sort(angles: NDArray[np.float64], path: Path) -> NDArray[np.float64]:
     if np.abs(angles).max() > STEEPEST:
         raise UserError(
             f"{path}: holds the angle {angles[np.abs(angles).argmax()]:g} degrees, wanted -90 to 90"
+        )
+    if np.abs(angles).max() < RADIANS:
+        raise UserError(
+            f"{path}: its angles reach from {angles.min():g} to {angles.max():g}, wanted degrees of a "
+            "tilt series (are they radians?); fill in tilt_low, tilt_high"
         )
     return np.sort(angles)

@@ -85,7 +85,7 @@ def find_prediction(structure: Any, path: Path) -> str:
     ]
     values = [residue[0].b_iso for chain in structure[0] for residue in chain if len(residue)]
     is_score = len(spreads) >= MIN_RESIDUES and min(values) > 0 and max(values) <= 100
-    same = bool(spreads) and max(spreads) < 1e-3 and np.ptp(values) > 1
+    same = bool(spreads) and max(spreads) < 1e-3 and np.ptp(values) > 0.01 * max(values)
     return "one B factor per residue" if is_score and same else ""
 
 

@@ -3,6 +3,7 @@
 import codecs
 import gzip
 import io
+import logging
 import re
 import zlib
 from pathlib import Path
@@ -16,6 +17,7 @@ from cryoetgan.machine import memory_bytes
 from cryoetgan.structures.model_kinds import warn_if_superseded
 from cryoetgan.structures.pdb_records import read_records
 
+log = logging.getLogger("cryoetgan")
 MAX_STRUCTURE_BYTES = 1 << 30
 """Bytes, unpacked; the largest entries of the archive have about 0.5 GiB."""
 MEMORY_PER_BYTE = 20
@@ -62,6 +64,12 @@ def read_structure(path: Path) -> Any:
             document = gemmi.cif.read_string(text)
             structure = gemmi.make_structure_from_block(document[0])
             warn_if_superseded(text, document, path)
+            more = [block.name for block in list(document)[1:] if block.find_loop("_atom_site.id")]
+            if more:
+                log.warning(
+                    "%s: the first of %d structures is read, '%s', not %s; write each into a file "
+                    "of its own", path, len(more) + 1, document[0].name, ", ".join(more[:5]),
+                )  # fmt: skip
             if document[0].find_value("_ma_qa_metric.name") or len(
                 document[0].find_loop("_ma_qa_metric.name")
             ):

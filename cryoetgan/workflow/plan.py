@@ -11,6 +11,7 @@ from typing import Any
 from cryoetgan.config import Config
 from cryoetgan.config import check as check_config
 from cryoetgan.errors import UserError, suggest
+from cryoetgan.physics.acquisition import mirror_tilts
 from cryoetgan.tables import ClassRow, Image, TomogramRow, read_classes, read_images
 from cryoetgan.workflow.evaluation import EvaluationPlan
 from cryoetgan.workflow.shell_options import format_options, section_options
@@ -160,10 +161,9 @@ class Plan:
         """Return a wildcard constraint: the classes with these kinds of source."""
         return one_of(name for name, row in self.classes.items() if row.kind in kinds)
 
-    def tomograms_where(self, attribute: str, value: bool = True) -> str:
-        """Return a wildcard constraint: the tomograms whose row has an attribute set, or not."""
-        rows = self.tomograms.items()
-        return one_of(name for name, row in rows if bool(getattr(row, attribute)) == value)
+    def tomograms_where(self, attribute: str) -> str:
+        """Return a wildcard constraint: the tomograms whose row has an attribute set."""
+        return one_of(name for name, row in self.tomograms.items() if getattr(row, attribute))
 
     def tomograms_picked_by(self, picker: str) -> str:
         """Return a wildcard constraint: all tomograms if this is the picker, else none."""
@@ -282,7 +282,7 @@ class Plan:
         """Return the tilt range of a tomogram or an imported set, which may be mirrored."""
         row = self.tomograms[name]
         if not isinstance(row, TomogramRow) and row.flip_hand:
-            return -row.tilt_high, -row.tilt_low
+            return mirror_tilts(row.tilt_low, row.tilt_high)
         return row.tilt_low, row.tilt_high
 
     def tilt_options(self, tomogram: str) -> str:
@@ -390,8 +390,8 @@ class Plan:
         return [self.results(f"export/{file}") for file in named]
 
     @property
-    def copick_choice(self) -> str | None:
-        """The choice of the exported set, if a copick export depends on it."""
+    def tomogram_choice(self) -> str | None:
+        """The choice of the exported set, if an export of tomograms depends on it."""
         depends = self.translation.synthetic and self.translation.is_residual
         return self.evaluation.choice if depends else None
 
@@ -402,7 +402,7 @@ class Plan:
             particles=synthetic.synthetic_files(".star"),
             labels=synthetic.synthetic_files("_labels.mrc"),
             fitted=synthetic.fitted_alternatives(),
-            choice=self.copick_choice,
+            choice=self.tomogram_choice,
         )
 
     def copick_options(self) -> str:
@@ -414,7 +414,7 @@ class Plan:
             density=self.maps,
             labels=[*truth, *synthetic.synthetic_files("_labels.mrc")],
             fitted=synthetic.fitted_alternatives(),
-            choice=self.copick_choice,
+            choice=self.tomogram_choice,
         )
 
     def report_inputs(self) -> list[str]:

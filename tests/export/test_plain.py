@@ -7,7 +7,6 @@ import mrcfile
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.spatial.transform import Rotation
 
 from cryoetgan.export.plain import tomotwin_cube
 from cryoetgan.io.files import sidecar, write_json
@@ -17,6 +16,7 @@ from cryoetgan.io.volume_set import write_volume_set
 from cryoetgan.physics.geometry import rotation_from_relion
 from cryoetgan.setup.validate import find_problems
 from tests.export.conftest import BOX, SHAPE, VOXEL
+from tests.tom_matrix import tom_matrix
 
 
 def test_one_file_a_particle_and_its_row(cryoetgan, tmp_path, generated):
@@ -59,6 +59,12 @@ def test_boxes_of_a_set_have_no_place_in_a_tomogram(cryoetgan, tmp_path, of_sets
     rows = pd.read_csv(tmp_path / "plain/particles.csv")
     assert len(rows) == 3
     assert rows["x"].dropna().tolist() == placed
+    tomograms = ["TS_2"] * len(placed)  # the set itself is none
+    assert rows["tomogram"].dropna().tolist() == tomograms
+    assert pd.read_csv(tmp_path / "plain/tomograms.csv")["tomogram"].tolist() == tomograms
+    assert np.loadtxt(tmp_path / "plain/dynamo.tbl")[:, 19].tolist() == [0] * (3 - len(placed)) + [
+        1
+    ] * len(placed)
     assert rows["center_z"].tolist() == [BOX // 2] * 3
     assert len(ElementTree.parse(tmp_path / "plain/objects.xml").getroot()) == len(placed)
     stacked = np.loadtxt(tmp_path / "plain/dynamo.tbl")[: 3 - len(placed), 23:26]
@@ -97,9 +103,8 @@ def test_deepfinder_object_list(cryoetgan, tmp_path, extracted):
     assert objects.tag == "objlist"
     found = [[float(o.get(key)) for key in ("tomo_idx", "class_label", "x", "z")] for o in objects]
     assert found == [[0, 1, 25.5, 12.0], [0, 2, 10.25, 7.5], [1, 2, 30.0, 10.0]]
-    # TOM's convention: about z by phi, about x by theta, about z by psi, about fixed axes
-    angles = [[float(o.get(key)) for key in ("phi", "the", "psi")] for o in objects]
-    turns = Rotation.from_euler("zxz", angles, degrees=True).as_matrix()
+    angles = [[float(o.get(key)) for key in ("phi", "psi", "the")] for o in objects]
+    turns = [tom_matrix(*three) for three in angles]
     ours = rotation_from_relion(table[ANGLES].to_numpy()).as_matrix()
     assert np.allclose(turns, ours, atol=1e-4)
     names = pd.read_csv(tmp_path / "plain/tomograms.csv")

@@ -1,9 +1,10 @@
 """Lists of other programs, written by their rules: places, orientations, classes and tomograms."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.mrc import write_volume
@@ -12,13 +13,14 @@ from cryoetgan.io.volume_set import write_volume_set
 from cryoetgan.particles.importers import read_picks
 from cryoetgan.physics.coordinates import ImportTransform
 from cryoetgan.physics.geometry import rotation_from_relion
+from tests.tom_matrix import tom_matrix
 
 SHAPE, VOXEL = (60, 70, 80), 10.0
 PLACES = np.array([[10.5, 20.25, 30.0], [40.0, 50.0, 20.75], [70.0, 5.5, 55.0]])
 """x, y, z in voxels from 0."""
 TOM = np.array([[10.0, 40.0, -70.0], [100.0, 20.0, 5.0], [-30.0, 110.0, 60.0]])
 """phi, theta, psi: the reference is rotated about z, x, z, fixed axes."""
-TURNS = Rotation.from_euler("zxz", TOM, degrees=True).as_matrix()
+TURNS = np.array([tom_matrix(phi, psi, theta) for phi, theta, psi in TOM])
 SHIFT = np.array([0.5, -0.25, 1.0])
 
 
@@ -104,6 +106,14 @@ def markers():
     return f'<marker_set name="markers 1">{places}</marker_set>'
 
 
+MATRIX = "x,y,z," + ",".join(f"r{i}{j}" for i in "123" for j in "123") + "\n"
+
+
+def copick(transformation, name="a"):
+    point = {"location": {"x": 100, "y": 100, "z": 100}, "transformation_": transformation}
+    return json.dumps({"pickable_object_name": name, "points": [point]})
+
+
 LISTS = {
     "d.tbl": (dynamo(), True, True),
     "m.em": (em_bytes(motives()), True, True),
@@ -133,6 +143,58 @@ def test_places_orientations_and_classes(tmp_path, name):
     assert found["cryoetganClass"].tolist() == kinds
     if name not in ("t.coords", "a.tsv", "n.csv", "c.cmm", "o.xml", "plain.xml"):
         assert (found["cryoetganScore"] == 0.5).all()
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells", "angles", "place"),
+    [
+        ("Angle Rot Tilt Psi", "0 90 7", (0, 90, 7), (10, 20, 30)),  # whole numbers
+        ("Angle Tilt Psi", "90 7", (0, 90, 7), (10, 20, 30)),
+        ("TomoSubtomogram Tilt", "90", (0, 90, 0), (10, 20, 30)),
+        ("Origin YAngst", "20", None, (10, 18, 30)),
+        ("Origin Y", "2", None, (10, 18, 30)),
+    ],
+)
+def test_an_absent_part_of_a_pose_is_zero(tmp_path, columns, cells, angles, place):
+    """As RELION reads it (docs of its metadata: columns that are absent have the default 0)."""
+    first, *rest = columns.split()
+    names = ["rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"]
+    heading = "".join(f"_{name}\n" for name in [*names, *(f"rln{first}{part}" for part in rest)])
+    (tmp_path / "r.star").write_text(f"data_particles\n\nloop_\n{heading}10 20 30 {cells}\n")
+    found = read(tmp_path / "r.star")
+    assert found[COORDINATES].to_numpy().tolist() == [list(place)]
+    if angles:
+        turn = rotation_from_relion(found[ANGLES].to_numpy()[0])
+        assert (turn.inv() * rotation_from_relion(angles)).magnitude() < 1e-6
+
+
+def test_relion_4_states_one_pixel_size_for_a_tomogram(tmp_path):
+    table = pd.DataFrame(2 * PLACES, columns=COORDINATES)
+    table["rlnTomoName"], table["rlnOpticsGroup"] = ["TS_3", "TS_4", "TS_3"], [1, 2, 1]
+    size = {"rlnOpticsGroup": [1, 2], "rlnTomoTiltSeriesPixelSize": [VOXEL / 2, 1.0]}
+    write_star(tmp_path / "r.star", table, pd.DataFrame(size))
+    assert np.allclose(read(tmp_path / "r.star")[COORDINATES], PLACES[::2])
+    write_star(tmp_path / "r.star", table.assign(rlnTomoName="TS_3"), pd.DataFrame(size))
+    with pytest.raises(UserError, match="different rlnTomoTiltSeriesPixelSize"):
+        read(tmp_path / "r.star")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kept"),
+    [
+        ("a.tsv", artiax().replace("10.0\t40.0\t-70.0", "\t\t"), 3),  # a row without angles
+        ("o.xml", deepfinder().replace('tomo_idx="0"', 'tomo_name="TS_9"', 1)
+         .replace('tomo_idx="0"', 'tomo_name="TS_3"'), 2),
+        ("x.csv", "x,y,z,\n10,20,30,\n40,50,20\n", 2),
+        ("x.csv", ",x,y,z\n0,10,20,30\n", 1),
+        ("x.csv", "x  y z\n 10  20 30\n", 1),
+    ],
+)  # fmt: skip
+def test_rows_are_kept_and_columns_are_right(tmp_path, name, content, kept):
+    (tmp_path / name).write_text(content)
+    found = read(tmp_path / name)
+    assert len(found) == kept
+    assert set(found["rlnCoordinateX"]) <= {*PLACES[:, 0], 10.0}
 
 
 def test_other_units_are_scaled_before_shifts_count(tmp_path):
@@ -245,6 +307,22 @@ def test_our_plain_export_comes_back(cryoetgan, tmp_path, rng, name, whole):
         ("c.cbox", "data_x\n\nloop_\n_a #1\n1\n"),
         ("m.em", "no EM file"),
         ("p.mod", "IMOD"),
+        ("t.star", "data_particles\nloop_\n_rlnCoordinateX\n" + 60_000 * "1 " + "\n"),
+        ("c.cbox", "data_cryolo\nloop_\n_CoordinateX\n" + 60_000 * "1 " + "\n"),
+        ("s.star", stopgap().replace("\n3 A", "\nTS_3 A")),
+        ("n.csv", "shape-type,vertex-index,axis-0,axis-1,axis-2\nline,0,1,2,3\n"),
+        ("x.csv", "x,y,z\n7,10,20,30\n"),  # which column is x is unknown
+        ("x.csv", "x,X,y,z\n1,10,20,30\n"),
+        ("x.csv", MATRIX + "10,20,30,-1,0,0,0,1,0,0,0,1\n"),
+        ("x.csv", MATRIX + "10,20,30,2,0,0,0,2,0,0,0,2\n"),
+        ("c.json", copick([[-1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])),
+        ("c.json", copick(np.eye(3).tolist())),
+        ("c.json", copick(None, None)),
+        (
+            "t.star",
+            2
+            * "data_particles\n\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnCoordinateZ\n1 2 3\n",
+        ),
     ],
 )
 def test_broken_lists_are_named(tmp_path, name, content):

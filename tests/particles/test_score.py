@@ -204,14 +204,18 @@ def test_picks_outside_and_other_voxel_sizes_are_named(cryoetgan, tmp_path, dens
     refused(cryoetgan(*words, "a.mrc", "--tilts=60,-60", "-o", "x.star", code=2), "--tilts")
 
 
-def test_classes_and_poses_on_an_independent_tomogram(test_data, cryoetgan, tmp_path):
-    """Classes, areas under the curve and poses of seven templates, against the truth."""
-    structures = {
-        "T20S_1pma": "T20S_1pma.pdb.gz", "apoferritin_6z6u": "apoferritin_6z6u.pdb.gz",
-        "hemagglutinin_4o5n": "hemagglutinin_4o5n.pdb.gz", "hsp90_2cg9": "hsp90_2cg9.pdb.gz",
-        "insulinreceptor_4zxb": "insulinreceptor_4zxb.cif.gz",
-        "rubisco_1bxn": "rubisco_1bxn.pdb.gz", "p97hexamer_3cf3": "p97_3cf3.pdb.gz",
-    }  # fmt: skip
+STRUCTURES = {
+    "hsp90_2cg9": "hsp90_2cg9.pdb.gz", "T20S_1pma": "T20S_1pma.pdb.gz",
+    "rubisco_1bxn": "rubisco_1bxn.pdb.gz", "apoferritin_6z6u": "apoferritin_6z6u.pdb.gz",
+    "hemagglutinin_4o5n": "hemagglutinin_4o5n.pdb.gz",
+    "insulinreceptor_4zxb": "insulinreceptor_4zxb.cif.gz", "p97hexamer_3cf3": "p97_3cf3.pdb.gz",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("classes", [2, pytest.param(7, marks=pytest.mark.slow)])
+def test_classes_and_poses_on_an_independent_tomogram(test_data, cryoetgan, tmp_path, classes):
+    """Classes, areas under the curve and poses of the first templates, against the truth."""
+    structures = dict(list(STRUCTURES.items())[:classes])
     templates = []
     for name, file in structures.items():
         cryoetgan(
@@ -228,8 +232,8 @@ def test_classes_and_poses_on_an_independent_tomogram(test_data, cryoetgan, tmp_
     cryoetgan("particles", "import", truth, "--tomogram", "dev_set2_1.mrc", "-o", "truth.star")
     cryoetgan("particles", "pick", "dev_set2_1.mrc", "--sigma", 40, "--top", 462, "-o", "all.star")
     picks = read_star(tmp_path / "all.star").particles
-    half = picks["rlnCoordinateX"] < 140  # half of the tomogram, in half of the time
-    write_star(tmp_path / "p.star", picks[half])
+    # half of the tomogram, in half of the time
+    write_star(tmp_path / "p.star", picks[picks["rlnCoordinateX"] < 140])
     cryoetgan(
         "particles", "score", "dev_set2_1.mrc", "p.star", *templates, "--tilts=-60,60",
         "-o", "c.star",
@@ -241,9 +245,8 @@ def test_classes_and_poses_on_an_independent_tomogram(test_data, cryoetgan, tmp_
     # each class named alone: the other six are unnamed species, and must not be taken for it
     purities = []
     for name, rows in every.groupby("cryoetganClass"):
-        chosen = select(
-            rows.reset_index(drop=True), SelectOptions(top=462, box=28, test_fraction=0.0)
-        )
+        options = SelectOptions(top=462, box=28, test_fraction=0.0)
+        chosen = select(rows.reset_index(drop=True), options)
         own = known[known["cryoetganClass"] == name]
         places, true = (table[COORDINATES].to_numpy(float) for table in (chosen, own))
         purities.append((cKDTree(true).query(places)[0] < 5).mean())
@@ -257,18 +260,18 @@ def test_classes_and_poses_on_an_independent_tomogram(test_data, cryoetgan, tmp_
     distance, index = cKDTree(known[COORDINATES].to_numpy(float)).query(
         best[COORDINATES].to_numpy(float)
     )
-    hit = distance < 8
-    right = known["cryoetganClass"].to_numpy()[index] == best["cryoetganClass"].to_numpy()
-    assert right[hit].mean() >= 0.9
+    true_class = np.where(distance < 8, known["cryoetganClass"].to_numpy()[index], "")
+    named = np.isin(true_class, list(structures))
+    right = true_class == best["cryoetganClass"].to_numpy()
+    assert right[named].mean() >= 0.9
     # one class's score alone ranks its particles before all other picks; AITom's area is 0.93
-    true_class = np.where(hit, known["cryoetganClass"].to_numpy()[index], "")
     is_class = dict(zip(best["cryoetganId"], true_class, strict=True))
     for name, rows in every.groupby("cryoetganClass"):
         mine = (rows["cryoetganId"].map(is_class) == name).to_numpy()
         values = rows["cryoetganScore"].to_numpy(float)
         ahead = (values[mine][:, None] > values[~mine][None]).mean()
         assert ahead > 0.93, name
-    hsp = (best["cryoetganClass"] == "hsp90_2cg9").to_numpy() & right & hit
+    hsp = (best["cryoetganClass"] == "hsp90_2cg9").to_numpy() & right
     ours = rotation_from_relion(best[ANGLES].to_numpy(float)[hsp])
     true = rotation_from_relion(known[ANGLES].to_numpy(float)[index[hsp]])
     half = half_turn(test_data / "structures" / structures["hsp90_2cg9"])

@@ -1,12 +1,20 @@
 """Selection: one class a place, no duplicates, splits without a shared voxel, decisions win."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.star import COORDINATES, read_star, write_star
-from cryoetgan.particles.curation.select import SelectOptions, block_split, select, select_others
+from cryoetgan.particles.curation.select import (
+    SelectOptions,
+    block_split,
+    find_winners,
+    select,
+    select_others,
+)
 from tests.conftest import refused
 from tests.particles.score_tables import scores
 
@@ -127,6 +135,14 @@ def test_a_test_fraction_of_zero_gives_no_test_side():
     assert block_split(few, 28, 0.0).tolist() == ["train", "train"]
 
 
+@pytest.mark.parametrize("column", ["cryoetganScore", "cryoetganDecoyScore"])
+def test_rows_without_a_score_are_not_dropped_unsaid(rng, column):
+    table = scores(rng).assign(cryoetganDecoyScore=0.1, cryoetganDecoys="mirror")
+    table.loc[table["rlnTomoName"] == "t2", column] = np.nan  # scored without decoys
+    with pytest.raises(UserError, match=rf"no {column} \(t2\)"):
+        select(table, options(10, 16))
+
+
 @pytest.mark.parametrize("verb", ["select", "import"])
 def test_particles_go_by_the_name_of_a_star_file(cryoetgan, tmp_path, rng, verb):
     write_star(tmp_path / "c.star", scores(rng))
@@ -135,14 +151,15 @@ def test_particles_go_by_the_name_of_a_star_file(cryoetgan, tmp_path, rng, verb)
     assert not (tmp_path / "c.mrc").exists()
 
 
-def test_others_are_picks_that_lost_to_decoys_away_from_particles(rng):
+def test_others_are_picks_that_lost_to_decoys_away_from_particles(rng, caplog):
     table = scores(rng, picks=60, classes=("a",))
     won = rng.random(len(table)) < 0.5
     table["cryoetganScore"] = np.where(won, 0.9, 0.1)
     table["cryoetganDecoyScore"], table["cryoetganDecoys"] = 0.2, "mirror"
     rejected = table["cryoetganId"][won.argmax()]
     chosen = select(table, options(99, 16), {rejected: ""})
-    others = select_others(table, chosen, options(99, 16), {rejected: ""})
+    winners = find_winners(table, options(99, 16), {rejected: ""})
+    others = select_others(winners, chosen, options(99, 16), {rejected: ""})
     lost = set(table["cryoetganId"][~won]) | {rejected}
     assert rejected in set(others["cryoetganId"])
     assert set(others["cryoetganId"]) <= lost
@@ -152,5 +169,7 @@ def test_others_are_picks_that_lost_to_decoys_away_from_particles(rng):
         places = chosen[chosen["rlnTomoName"] == name][COORDINATES].to_numpy()
         gaps = part[COORDINATES].to_numpy()[:, None] - places[None]
         assert np.linalg.norm(gaps, axis=-1).min() > 4
-    few = select_others(table, chosen, options(3, 16))
+    caplog.set_level("INFO", "cryoetgan")
+    few = select_others(winners, chosen, options(3, 16))
     assert few.groupby("cryoetganSplit").size().to_dict() == {"test": 15, "train": 3}
+    assert re.search(r"test: 15 of \d\d picks without a particle are drawn", caplog.text)

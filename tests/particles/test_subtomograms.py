@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from cryoetgan.densities.poses import Poser
 from cryoetgan.errors import UserError
+from cryoetgan.export.relion import transfer_volume
 from cryoetgan.io.files import read_json
 from cryoetgan.io.mrc import Volume, write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, ORIGINS, read_star, star_text
@@ -24,6 +25,7 @@ from cryoetgan.particles.extraction import randomise_phases
 from cryoetgan.particles.matching.given_poses import Poses, judge_poses
 from cryoetgan.particles.matching.template import SearchOptions
 from cryoetgan.particles.subtomograms import import_boxes
+from cryoetgan.particles.subtomograms.ctf_volumes import seen_tilts
 from cryoetgan.particles.subtomograms.listings import list_boxes
 from cryoetgan.particles.subtomograms.set_picks import read_set_picks
 from cryoetgan.physics.acquisition import Acquisition, read_acquisition
@@ -252,6 +254,56 @@ def test_a_mirrored_series_has_mirrored_tilts(cryoetgan, tmp_path, monkeypatch):
     assert read_acquisition(tmp_path / "s.star").tilts == (-60.0, 50.0)
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_ctf_volumes_show_the_tilts(half):
+    record = Acquisition(tilt_low=-40, tilt_high=56, defocus=3.0)
+    weights = transfer_volume(record, 32, 10.0)
+    if half:  # as RELION 4 stores it
+        weights = np.fft.ifftshift(weights)[..., :17]
+    assert seen_tilts(weights) == pytest.approx((-40, 56), abs=4)
+    assert seen_tilts(np.ones((8, 8, 8))) is None  # no wedge is missing
+
+
+def test_ctf_volumes_are_not_read_unsaid(cryoetgan, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    boxes, turns, shifts = particles()
+    write_volumes(tmp_path / "boxes", boxes)
+    path = write_relion(tmp_path, turns, shifts, "relion4")
+    write_volume(tmp_path / "ctf.mrc", transfer_volume(Acquisition(tilt_high=40), 32, VOXEL), VOXEL)
+    star = read_star(path)
+    words = ("particles", "import-subtomograms", path, "--voxel-size", VOXEL, "--contrast", "dark")
+    said = {}
+    for name in ("ctf", "lost"):
+        table = star.particles.assign(rlnCtfImage=f"{name}.mrc")
+        path.write_text(star_text(table, star.optics))
+        for tilts in ("-60,60", "-60,40"):
+            more = ("--defocus", 3) if tilts == "-60,40" else ()
+            said[name, tilts] = cryoetgan(*words, f"--tilts={tilts}", *more, "-o", "s.star").stderr
+    assert "not read" in said["ctf", "-60,60"]
+    assert "give --defocus" in said["ctf", "-60,60"]
+    assert "-60 to 4" in said["ctf", "-60,60"]
+    assert "warning" not in said["ctf", "-60,40"].lower()
+    assert "lost.mrc" in said["lost", "-60,60"]
+
+
+def test_a_box_without_angles_and_a_defocus_in_another_unit_are_said(
+    cryoetgan, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    write_volumes(tmp_path / "boxes", particles()[0])
+    rows = [f"boxes/particle_{n:06d}.mrc,{'10,20,30' if n > 1 else ',,'}" for n in (1, 2, 3)]
+    (tmp_path / "l.csv").write_text("\n".join(["file,rot,tilt,psi", *rows]))
+    table = imported(cryoetgan, tmp_path / "l.csv").table
+    assert table["rlnAngleTilt"].isna().tolist() == [True, False, False]
+    star_of(rlnDefocusU=[4.0, 4.0], rlnDefocusV=4.0)(tmp_path)
+    words = ("particles", "import-subtomograms", "p.star", "--voxel-size", VOXEL, TILTS)
+    said = cryoetgan(*words, "--contrast", "dark", "-o", "s.star").stderr
+    assert "give --defocus in micrometres" in " ".join(said.split())
+    assert read_acquisition(tmp_path / "s.star").defocus is None
+    done = cryoetgan(*words, "--contrast", "dark", "-o", "a set.star", code=2)
+    refused(done, "a set.star", "rename")
+
+
 def test_copies_and_empty_boxes_are_left_out_and_counted(cryoetgan, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     boxes = particles()[0].copy()
@@ -314,10 +366,9 @@ def tomogram(folder):
     write_volume(folder / "p.mrc", np.random.default_rng(0).random((N, 40, 60)), VOXEL)
 
 
-def two_sizes(folder):
-    write_volume(
-        folder / "boxes/particle_000002.mrc", np.random.default_rng(0).random((20,) * 3), VOXEL
-    )
+def two_sizes(folder, number=2):
+    path = folder / f"boxes/particle_{number:06d}.mrc"
+    write_volume(path, np.random.default_rng(0).random((20,) * 3), VOXEL)
 
 
 def not_finite(folder):
@@ -342,6 +393,7 @@ def not_finite(folder):
         (images, "p.mrc", ["16x16x40", "2D images"]),
         (tomogram, "p.mrc", ["60x40x16", "tomograms import"]),
         (two_sizes, "boxes", ["20 voxels", "16"]),
+        (functools.partial(two_sizes, number=3), "boxes", ["20 voxels", "16"]),
         (not_finite, "boxes", ["particle_000003.mrc", "not finite"]),
         (lambda folder: (folder / "boxes/a.tbl").write_text("1 2 3\n"), "boxes", ["3 columns"]),
         (lambda folder: (folder / "p.em").write_bytes(b"1" * 600), "p.em", ["p.em", "EM file"]),

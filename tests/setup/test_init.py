@@ -167,6 +167,7 @@ def test_tilts_of_several_files_are_merged_and_compared(cryoetgan, tmp_path, rng
     (folder / "TS_1.mrc.mdoc").write_text(mdoc)
     (folder / "TS_3.rawtlt").write_text("-30 0\n30 3\n")
     (folder / "TS_3.tlt").write_text("-60\n60\n")
+    (folder / "TS_3.aln").write_text("no angle\n")
     said, table = listed(cryoetgan, folder)
     columns = ["tilt_low", "tilt_high", "voltage", "defocus"]
     assert list(table.loc["TS_1_rec", columns]) == ["-61.5", "43.5", "200", "3"]
@@ -174,6 +175,7 @@ def test_tilts_of_several_files_are_merged_and_compared(cryoetgan, tmp_path, rng
     assert list(table.loc["TS_1_2", columns]) == ["", "", "", ""]
     assert list(table.loc["rec_TS_3", columns[:2]]) == ["-60", "60"]
     assert "TS_3.rawtlt has -30 to 30" in said
+    assert said.count("TS_3.aln: no tilt angles") == 1
 
 
 def test_two_folders_of_one_name_do_not_share_results(cryoetgan, tmp_path, rng):

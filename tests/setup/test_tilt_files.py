@@ -87,6 +87,8 @@ def test_a_comma_is_read_as_the_whole_file_says(tmp_path, text, angles):
         ("comma.tlt", "-60,5\n-57,8\n", "'-60,5' may be a decimal comma"),
         ("far.mdoc", "TiltAngle = 12\nTiltAngle = 140\n", "140 degrees"),
         ("none.mdoc", "PixelSpacing = 2\n", "no tilt angles"),
+        ("radians.tlt", "-1.047\n0\n1.047\n", "radians"),
+        ("flat.mdoc", "TiltAngle = 0\nTiltAngle = 0\n", "from 0 to 0"),
     ],
 )
 def test_a_file_without_angles_is_named(tmp_path, name, text, word):

@@ -95,6 +95,7 @@ EXPERIMENT = "EXPDTA    X-RAY DIFFRACTION\nTITLE     STRUCTURE OF A PREDICTED HY
         ("AF-P12345-F1-model_v4.pdb", "", 1),
         ("fold.pdb", "", 1),
         ("e.pdb", TITLE, 0.01),
+        ("fold.pdb", "", 0.01),
     ],
 )
 def test_predicted_models_are_said_and_cut_by_choice(cryoetgan, tmp_path, name, head, scale):
@@ -126,6 +127,15 @@ def test_b_factors_of_an_experiment_are_no_confidence(cryoetgan, tmp_path, b):
     assert "WARNING" not in cryoetgan("densities", "simulate", *words).stderr
     done = cryoetgan("densities", "simulate", *words, "--min-confidence", 70, code=2)
     refused(done, "X-RAY", "min_confidence")
+
+
+def test_of_several_structures_in_a_file_one_is_read_and_the_others_are_said(tmp_path, caplog):
+    cif = gemmi.read_pdb_string(model(tmp_path / "a.pdb").read_text()).make_mmcif_document()
+    text = cif.as_string()
+    (tmp_path / "a.cif").write_text(text + text.replace("data_", "data_second", 1))
+    with caplog.at_level("WARNING", "cryoetgan"):
+        assert len(read_atoms(tmp_path / "a.cif")) == 80
+    assert "second" in caplog.text
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])

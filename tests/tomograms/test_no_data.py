@@ -9,6 +9,7 @@ from scipy import ndimage
 from cryoetgan.io.exclusion import excluded_voxels
 from cryoetgan.io.mrc import read_volume
 from cryoetgan.io.star import COORDINATES, read_star
+from cryoetgan.tomograms.importing.no_data import FilledSections, NoData
 from tests.conftest import refused
 from tests.tomograms.writing import write_mrc
 
@@ -96,6 +97,16 @@ def test_a_mask_drawn_later_keeps_the_padding(cryoetgan, tmp_path, grey):
     assert np.array_equal(both, padding | PLACES["corner"])
     done = cryoetgan("validate", "o.mrc")
     assert not done.stderr
+
+
+def test_a_section_is_filled_however_it_is_read(tmp_path, grey):
+    data = grey.copy()
+    data[:2], data[9, 3, 4] = 0, np.nan
+    no_data = NoData(data, tmp_path, "t")
+    filled = FilledSections(data, no_data, 7.0)
+    read = np.stack(list(filled))
+    assert np.array_equal(read, np.where((no_data.flags != 0) | np.isnan(data), 7, data))
+    assert all(np.array_equal(filled[n], section) for n, section in enumerate(read))
 
 
 @pytest.fixture

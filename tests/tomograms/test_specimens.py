@@ -7,14 +7,8 @@ import pytest
 from scipy import ndimage
 
 from cryoetgan.io.mrc import write_volume
-from cryoetgan.tomograms.specimens import (
-    find_alike,
-    find_repeated,
-    make_thumbnail,
-    match_tomogram,
-    specimen_name,
-    volume_kind,
-)
+from cryoetgan.tomograms.same_specimen import find_alike, find_repeated, make_thumbnail
+from cryoetgan.tomograms.specimens import match_tomogram, specimen_name, volume_kind
 
 SAME = {
     "ts_1": "TS_1 TS_1_rec TS_1_EVN TS_1_ODD_Vol TS_1_full_rec TS_1.evn rec_TS_1_half1 TS_1_bin4 "

@@ -14,6 +14,7 @@ from cryoetgan.errors import UserError
 from cryoetgan.io.volume_set import write_volume_set
 from cryoetgan.translation.engine.distributed import ProcessGroup, check_devices, slurm_tasks
 from tests.conftest import ROOT, refused
+from tests.fork_server import forking_python
 from tests.translation.helpers import deterministic_trainer, load
 
 PRESET = """
@@ -72,7 +73,7 @@ def by_slurm(tmp_path, words, environment):
 @pytest.mark.parametrize("start", [by_option, pytest.param(by_slurm, marks=pytest.mark.slow)])
 def test_two_processes_equal_one_with_the_whole_batch(here, tmp_path, sets, start):
     here("translation", "train", *sets, "-o", "one")
-    words = [sys.executable, "-m", "cryoetgan", "translation", "train", *sets, "-o", "two"]
+    words = [forking_python(), "-m", "cryoetgan", "translation", "train", *sets, "-o", "two"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     started = start(tmp_path, [*words, "--device", "cpu"], environment)
     said = b"".join(process.communicate(timeout=600)[1] for process in started)

@@ -4,7 +4,6 @@ import csv
 import os
 import signal
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from cryoetgan.translation.cyclegan.trainer import CycleGANTrainer
 from cryoetgan.translation.engine import checkpoint
 from cryoetgan.translation.translate import open_translator
 from tests.conftest import ROOT, refused
+from tests.fork_server import forking_python
 from tests.translation.helpers import equal, load, write_preset
 
 KILLED = """
@@ -107,7 +107,7 @@ def test_a_killed_run_resumes_to_the_bits_of_an_unbroken_one(here, tmp_path, set
         "CRYOETGAN_SAVE_EVERY_STEPS": "5",
         "OMP_NUM_THREADS": str(torch.get_num_threads()),
     }
-    command = [sys.executable, "-c", KILLED, "translation", "train", *sets, "-o", "broken"]
+    command = [forking_python(), "-c", KILLED, "translation", "train", *sets, "-o", "broken"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not (tmp_path / "broken" / "checkpoint.pt").exists()

@@ -101,22 +101,6 @@ def plan(root, folder, content):
         }
 
 
-def parse_once():
-    """Keep parsed rule files: Snakemake parses them again for each plan, half of its time."""
-    import snakemake.api
-    import snakemake.workflow
-
-    parse, parsed = snakemake.workflow.parse, {}
-
-    def remember(path, *rest, rulecount=0, **options):
-        key = path.get_path_or_uri(secret_free=True), rulecount
-        if key not in parsed:
-            parsed[key] = parse(path, *rest, rulecount=rulecount, **options)
-        return parsed[key]
-
-    snakemake.workflow.parse = remember
-
-
 def compare(base, now):
     """Return the jobs of `now` that are new or read something else, and those plus followers."""
     edited = {n for n, job in now.items() if n not in base or base[n].reads != job.reads}
@@ -253,5 +237,4 @@ def answer(root, *words):
 
 
 if __name__ == "__main__":
-    parse_once()
     sys.stdout.write(json.dumps(answer(*sys.argv[1:])))

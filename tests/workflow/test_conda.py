@@ -75,7 +75,7 @@ def test_each_environment_holds_what_its_stage_imports(stage):
 
 def test_torch_is_only_where_tensors_are_computed():
     having = {path.stem for path in ENVS if "pytorch" in path.read_text()}
-    assert having <= {"particles", "imaging", "translation", "evaluation"}
+    assert having <= {"particles", "imaging", "translation", "detection", "evaluation"}
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 
 import pytest
 import yaml
@@ -11,6 +10,7 @@ import yaml
 from cryoetgan.config import Config, check, load
 from cryoetgan.tables import ClassRow, SubtomogramRow, TomogramRow, columns
 from tests.conftest import ROOT
+from tests.fork_server import forking_python
 from tests.workflow import replan
 from tests.workflow.conftest import TINY
 
@@ -69,7 +69,7 @@ FILES = {"densities.prior", "particles.curation"}
 def replanned(*words, cwd=ROOT):
     """Return what `tests.workflow.replan` prints; Snakemake keeps state, hence the process."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.workflow.replan", *map(str, words)],
+        [forking_python(), "-m", "tests.workflow.replan", *map(str, words)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

@@ -70,7 +70,7 @@ rule export_plain_tomograms:
         labels=plan.translation.synthetic_files("_labels.mrc"),
         # the choice may replace the network's tomograms by tomograms of fitted physics
         fitted=plan.translation.fitted_alternatives(),
-        choice=plan.copick_choice or [],
+        choice=plan.tomogram_choice or [],
     output:
         results("export/plain_tomograms/README.md"),
     log:
@@ -108,7 +108,7 @@ rule export_copick:
         labels=plan.translation.synthetic_files("_labels.mrc"),
         # the choice may replace the network's tomograms by tomograms of fitted physics
         fitted=plan.translation.fitted_alternatives(),
-        choice=plan.copick_choice or [],
+        choice=plan.tomogram_choice or [],
         maps=plan.maps,
     output:
         results("export/copick/config.json"),

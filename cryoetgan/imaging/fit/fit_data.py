@@ -20,7 +20,7 @@ from cryoetgan.io.exclusion import ExclusionMask, excluded_voxels
 from cryoetgan.io.mrc import read_maps, read_mask
 from cryoetgan.io.star import ANGLES, COORDINATES, OTHER, read_star, select_tomogram
 from cryoetgan.io.volume_set import open_tomogram
-from cryoetgan.particles.curation.fdr import add_q_values, rank_rows
+from cryoetgan.particles.curation.fdr import add_q_values, count_decoys, rank_rows
 from cryoetgan.particles.picking.dog import non_maximum_suppression
 from cryoetgan.particles.subtomograms.set_picks import (
     GIVEN_CLASS,
@@ -106,8 +106,7 @@ def judge_picks(table: "pd.DataFrame") -> tuple[NDArray[np.bool_], NDArray[np.fl
     judged = add_q_values(table, np.full(len(table), "all"))
     q = judged["cryoetganQValue"].to_numpy(float)
     won = (table["cryoetganScore"] > table["cryoetganDecoyScore"]).to_numpy()
-    decoys = table["cryoetganDecoys"].str.count(",").to_numpy(float) + 1
-    counts = np.where(won, 1.0, -1 / decoys)
+    counts = np.where(won, 1.0, -1 / count_decoys(table))
     return won & (q <= PARTICLE_FDR), np.where(q <= COUNT_FDR, counts, 0.0)
 
 

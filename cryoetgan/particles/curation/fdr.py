@@ -67,6 +67,11 @@ def q_values(ranks: Floats, is_target: NDArray[np.bool_], decoys: int) -> Floats
     return found
 
 
+def count_decoys(winners: "pd.DataFrame") -> NDArray[np.int_]:
+    """Return the number of decoys `(N,)` that competed with the map of each row."""
+    return (winners["cryoetganDecoys"].str.count(",") + 1).to_numpy(int)
+
+
 def add_q_values(winners: "pd.DataFrame", groups: NDArray[np.str_]) -> "pd.DataFrame":
     """Return the winners with cryoetganQValue, computed for each class and group of tomograms.
 
@@ -75,8 +80,8 @@ def add_q_values(winners: "pd.DataFrame", groups: NDArray[np.str_]) -> "pd.DataF
     scores = winners["cryoetganScore"].to_numpy(float)
     decoy_scores = winners["cryoetganDecoyScore"].to_numpy(float)
     ranks, target = rank_values(scores, decoy_scores), scores > decoy_scores
-    counts = winners["cryoetganDecoys"].str.count(",") + 1
+    counts = count_decoys(winners)
     found = np.ones(len(winners))
     for _, rows in winners.groupby(["cryoetganClass", groups], sort=False).indices.items():
-        found[rows] = q_values(ranks[rows], target[rows], int(counts.iloc[rows[0]]))
+        found[rows] = q_values(ranks[rows], target[rows], int(counts[rows[0]]))
     return winners.assign(cryoetganQValue=found)

@@ -61,18 +61,48 @@ class SelectOptions:
             )
 
 
-def select(
+def find_winners(
     scores: "pd.DataFrame", options: SelectOptions, decisions: Decisions | None = None
+) -> "pd.DataFrame":
+    """Return one row a place, of its best class; with q-values if the scores have decoys."""
+    decisions = decisions or {}
+    _check_scores(scores)
+    table = choose_classes(scores, decisions)
+    table = remove_duplicates(table, DUPLICATE_DISTANCE * options.box, decisions)
+    if "cryoetganDecoyScore" not in table:
+        return table
+    groups = np.array([options.groups.get(name, "all") for name in table["rlnTomoName"]], str)
+    return add_q_values(table, groups)
+
+
+def _check_scores(scores: "pd.DataFrame") -> None:
+    """Raise `UserError` if a row lacks a score, or only some have the scores of decoys."""
+    for column in ("cryoetganScore", "cryoetganDecoyScore"):
+        if column not in scores:
+            continue
+        absent = ~np.isfinite(scores[column].to_numpy(float))
+        if absent.any():
+            names = ", ".join(sorted(scores["rlnTomoName"][absent].astype(str).unique())[:5])
+            raise UserError(
+                f"{absent.sum()} of {len(absent)} rows have no {column} ({names}), so they cannot be "
+                "compared with the others; score all tomograms with the same --decoys"
+            )
+
+
+def select(
+    scores: "pd.DataFrame",
+    options: SelectOptions,
+    decisions: Decisions | None = None,
+    winners: "pd.DataFrame | None" = None,
 ) -> "pd.DataFrame":
     """Return the selected particles with their class, q-value and split.
 
     `scores` has one row a particle and class; `decisions` of a person (`read_decisions`) override
     the scores. Classes and decoys compete for each place (`fdr`); scores without decoys are
-    selected by `top` alone.
+    selected by `top` alone. `winners` is the output of `find_winners`, if it is known.
     """
     decisions = decisions or {}
-    table = choose_classes(scores, decisions)
-    table = remove_duplicates(table, DUPLICATE_DISTANCE * options.box, decisions)
+    table = find_winners(scores, options, decisions) if winners is None else winners
     mirrored = fit_mirror_images(table, options.fdr)
     if "cryoetganDecoyScore" in table:
         table = keep_below_fdr(table, options, decisions)
@@ -156,12 +186,12 @@ def choose_classes(scores: "pd.DataFrame", decisions: Decisions) -> "pd.DataFram
 
 
 def select_others(
-    scores: "pd.DataFrame",
+    winners: "pd.DataFrame",
     selected: "pd.DataFrame",
     options: SelectOptions,
     decisions: Decisions | None = None,
 ) -> "pd.DataFrame":
-    """Return the picks without a particle, of class `other`, with the splits of the selected.
+    """Return the winners without a particle, of class `other`, with the splits of the selected.
 
     Their decoy won, their q-value is above the rate, or a person rejected them; without decoys,
     they were not selected. All lie `DUPLICATE_DISTANCE` from each selected particle. A tomogram
@@ -173,9 +203,7 @@ def select_others(
     import pandas as pd
 
     decisions = decisions or {}
-    table = remove_duplicates(
-        choose_classes(scores, decisions), DUPLICATE_DISTANCE * options.box, decisions
-    )
+    table = winners
     rejected = np.array([decisions.get(name) == "" for name in table["cryoetganId"]], bool)
     if "cryoetganDecoyScore" in table:
         kept = set(keep_below_fdr(table, options, decisions)["cryoetganId"])
@@ -200,16 +228,24 @@ def select_others(
         else:
             found = found.assign(cryoetganSplit=particles["cryoetganSplit"].iloc[0])
         parts.append(found)
-    others = pd.concat(parts, ignore_index=True).assign(cryoetganClass=OTHER)
+    return _draw_others(pd.concat(parts, ignore_index=True).assign(cryoetganClass=OTHER), options)
+
+
+def _draw_others(others: "pd.DataFrame", options: SelectOptions) -> "pd.DataFrame":
+    """Return at most as many picks without a particle, at random, as each split holds."""
+    import pandas as pd
+
     order = rng(0, "particles", "other").permutation(len(others))
-    most = {"test": TEST_OTHERS * options.top}
-    return pd.concat(
-        [
-            group.head(most.get(str(split), options.top)).sort_index()
-            for split, group in others.iloc[order].groupby("cryoetganSplit", sort=True)
-        ],
-        ignore_index=True,
-    )
+    drawn = []
+    for split, group in others.iloc[order].groupby("cryoetganSplit", sort=True):
+        most = options.top * (TEST_OTHERS if split == "test" else 1)
+        drawn.append(group.head(most).sort_index())
+        if len(group) > most:
+            log.info(
+                "%s: %d of %d picks without a particle are drawn (--top %d)",
+                split, most, len(group), options.top,
+            )  # fmt: skip
+    return pd.concat(drawn, ignore_index=True)
 
 
 def _without_phases(particles: "pd.DataFrame") -> "pd.DataFrame":
@@ -233,12 +269,10 @@ def _background(name: str, places: Floats, box: int) -> "pd.DataFrame":
 def keep_below_fdr(
     table: "pd.DataFrame", options: SelectOptions, decisions: Decisions
 ) -> "pd.DataFrame":
-    """Return the particles that win against their decoys, up to the rate, with their q-values.
+    """Return the winners (`find_winners`) that beat their decoys, up to the rate.
 
     Particles that a person accepted stay in any case.
     """
-    groups = np.array([options.groups.get(name, "all") for name in table["rlnTomoName"]], str)
-    table = add_q_values(table, groups)
     good = table["cryoetganScore"] > table["cryoetganDecoyScore"]
     good &= table["cryoetganQValue"] <= options.fdr
     good |= _accepted(table, decisions)

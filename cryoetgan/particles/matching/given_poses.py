@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.devices import choose_device
-from cryoetgan.io.exclusion import excluded_voxels
+from cryoetgan.io.exclusion import ExclusionMask, excluded_voxels
 from cryoetgan.io.mrc import Volume
 from cryoetgan.particles.averaging.average import Accumulator
 from cryoetgan.particles.averaging.posed_particles import Particle
@@ -23,6 +23,7 @@ from cryoetgan.particles.extraction import cut_seen_box
 from cryoetgan.particles.matching.align import Aligner
 from cryoetgan.particles.matching.score import box_centres, whitened_band
 from cryoetgan.particles.matching.template import (
+    FourierBand,
     SearchOptions,
     Template,
     band_vectors,
@@ -75,6 +76,23 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class BoxSource:
+    """A tomogram, or set, whose boxes are compared with maps."""
+
+    tomogram: Volume
+    excluded: ExclusionMask
+    band: FourierBand
+    """Of the correlations, whitened; its box is the box of the maps."""
+
+    def cut(self, poses: Poses) -> tuple[NDArray[np.float32], Floats]:
+        """Return the boxes `(N, z, y, x)` of poses, and the particles' places in them from n // 2."""
+        volume, box = self.tomogram, self.band.box
+        centres = box_centres(volume, poses.places, box)
+        cut = [cut_seen_box(volume.data, self.excluded, c, box, volume.part)[0] for c in centres]
+        return np.stack(cut), poses.places - centres
+
+
+@dataclass(frozen=True)
 class JudgedPoses:
     """The poses to keep, and how well they fit."""
 
@@ -104,19 +122,20 @@ def judge_poses(
     a frame fitted to noise has no advantage there. If poses are meaningless, or the map is another
     particle, boxes correlate with the map alike at their own poses and at the poses of other boxes.
     """
+    excluded = excluded_voxels(tomogram)
+    source = BoxSource(tomogram, excluded, whitened_band(tomogram, len(density), options, excluded))
     learned, tested = given.subset(slice(0, None, 2)), given.subset(slice(1, None, 2))
     aligners = {
         name: aligner_of_averages(image, tomogram.voxel_size, options, rotations)
         for name, image in (("map", density), ("mirror", mirror(density)))
     }
     found = {
-        name: align_average(tomogram, learned, aligner, options)
-        for name, aligner in aligners.items()
+        name: align_average(source, learned, aligner, options) for name, aligner in aligners.items()
     }
     matrices = {
-        "given": correlate(tomogram, tested, density, options),
-        "map": correlate(tomogram, found["map"].move(tested), density, options),
-        "mirror": correlate(tomogram, found["mirror"].move(tested), mirror(density), options),
+        "given": correlate(source, tested, density),
+        "map": correlate(source, found["map"].move(tested), density),
+        "mirror": correlate(source, found["mirror"].move(tested), mirror(density)),
     }
     own = {name: np.diag(matrix) for name, matrix in matrices.items()}
     # a map of the given reference needs no rotation, nor does a symmetric one
@@ -124,7 +143,7 @@ def judge_poses(
     name = "given" if is_same else "map"
     count = len(tested)
     others = (matrices[name].sum(axis=1) - own[name]) / max(count - 1, 1)
-    frame = align_average(tomogram, given, aligners["map"], options)
+    frame = align_average(source, given, aligners["map"], options)
     return JudgedPoses(
         given if is_same else frame.move(given),
         0.0 if is_same else float(np.degrees(frame.turn.magnitude())),
@@ -148,14 +167,12 @@ def student_t(values: Floats) -> float:
     return float(values.mean() / max(values.std(ddof=1) / np.sqrt(len(values)), 1e-12))
 
 
-def correlate(
-    tomogram: Volume, poses: Poses, density: Floats, options: SearchOptions
-) -> NDArray[np.float64]:
+def correlate(source: BoxSource, poses: Poses, density: Floats) -> NDArray[np.float64]:
     """Return `(N, N)` correlations of box i, at its place, with the map in rotation j."""
     chosen = _sample(len(poses))
-    band = whitened_band(tomogram, len(density), options, excluded_voxels(tomogram))
+    band = source.band
     template = Template(density, band)
-    boxes, shifts = _cut(tomogram, poses.subset(chosen), len(density))
+    boxes, shifts = source.cut(poses.subset(chosen))
     with torch.no_grad():
         device = band.points.device
         vectors = band_vectors(torch.as_tensor(boxes, device=device), band)
@@ -168,13 +185,12 @@ def correlate(
 
 
 def align_average(
-    tomogram: Volume, given: Poses, aligner: Aligner, options: SearchOptions
+    source: BoxSource, given: Poses, aligner: Aligner, options: SearchOptions
 ) -> Frame:
     """Align a map to the average of the boxes at given poses; return the frame of the map."""
-    edge = aligner.band.box
     part = given.subset(_sample(len(given)))
-    boxes, shifts = _cut(tomogram, part, edge)
-    sums = Accumulator(edge, tomogram.voxel_size)
+    boxes, shifts = source.cut(part)
+    sums = Accumulator(source.band.box, source.tomogram.voxel_size)
     for box, shift, rotation in zip(boxes, shifts, part.rotations, strict=True):
         sums.add(Particle(box, rotation, shift, options.acquisition))
     with torch.no_grad():
@@ -195,11 +211,3 @@ def aligner_of_averages(
 
 def _sample(count: int) -> NDArray[np.int_]:
     return np.linspace(0, count - 1, min(count, MAX_COMPARED)).astype(int)
-
-
-def _cut(tomogram: Volume, poses: Poses, box: int) -> tuple[NDArray[np.float32], Floats]:
-    """Return the boxes `(N, z, y, x)` of poses, and the particles' places in them from n // 2."""
-    excluded = excluded_voxels(tomogram)
-    centres = box_centres(tomogram, poses.places, box)
-    cut = [cut_seen_box(tomogram.data, excluded, c, box, tomogram.part)[0] for c in centres]
-    return np.stack(cut), poses.places - centres

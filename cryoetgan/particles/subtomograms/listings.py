@@ -14,9 +14,17 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError
+from cryoetgan.io.csv_text import read_csv_text
 from cryoetgan.io.files import check_exists, read_text
-from cryoetgan.io.star import ANGLES, CLASS_NAME, ORIGINS, read_star
-from cryoetgan.particles.importers import CSV_ANGLES, read_csv_text
+from cryoetgan.io.star import (
+    ANGLES,
+    BOX_ANGLES,
+    CLASS_NAME,
+    ORIGINS,
+    VOXEL_ORIGINS,
+    read_star,
+)
+from cryoetgan.particles.importers import CSV_ANGLES
 from cryoetgan.particles.list_formats import (
     ParticleRows,
     dynamo_rows,
@@ -24,13 +32,14 @@ from cryoetgan.particles.list_formats import (
     motive_rows,
 )
 from cryoetgan.particles.naming_columns import (
+    EMPTY,
     classes_of_numbers,
     find_classes,
     find_columns,
+    find_group,
     tomogram_columns,
 )
 from cryoetgan.particles.subtomograms.box_files import RELION_2D, is_box_file, open_box_file
-from cryoetgan.physics.coordinates import BOX_ANGLES, VOXEL_ORIGINS
 from cryoetgan.physics.geometry import relion_from_rotation
 from cryoetgan.progress import log
 from cryoetgan.tomograms.specimens import plain_name
@@ -45,6 +54,8 @@ PIXEL_SIZES = ("rlnImagePixelSize", "rlnPixelSize")
 """Columns of the voxel size of the boxes, angstrom."""
 FILE_COLUMNS = ("file", "filename", "path", "image_name", "rlnImageName")
 """Columns of a CSV table that name the file of a box; the first one present is used."""
+LEAST_DEFOCUS = 100.0
+"""Angstrom; a smaller value has another unit, or stands for no CTF."""
 TEXT_TABLES = (".csv", ".tsv")
 TABLES = (".star", ".tbl", *TEXT_TABLES)
 """Suffixes of tables; motive lists end in .em, as volumes do."""
@@ -62,6 +73,8 @@ class Listing:
     """Values of the microscope that the table states, by attribute of `Acquisition`."""
     tables: tuple[Path, ...] = ()
     """Tables that were read."""
+    ctf_volumes: tuple[Path, ...] = ()
+    """Files of rlnCtfImage, each once."""
 
 
 def list_boxes(path: Path) -> Listing:
@@ -192,7 +205,18 @@ def _list_star(path: Path) -> Listing:
         table["cryoetganClass"] = rows["cryoetganClass"].astype(str)
     elif "rlnClassNumber" in rows:
         table = table.assign(**classes_of_numbers(rows["rlnClassNumber"]))
-    return Listing(table, voxel_size, _read_optics(rows, path), (path,))
+    weights = _find_ctf_volumes(rows, folders, path)
+    return Listing(table, voxel_size, _read_optics(rows, path), (path,), weights)
+
+
+def _find_ctf_volumes(rows: "pd.DataFrame", folders: list[Path], path: Path) -> tuple[Path, ...]:
+    """Return the files of rlnCtfImage, each once; a warning, and none, if one is absent."""
+    named = rows["rlnCtfImage"].astype(str).unique() if "rlnCtfImage" in rows else ()
+    try:
+        return tuple(_find_image(n, folders, path)[0] for n in named if n.lower() not in EMPTY)
+    except UserError as error:
+        log.warning("%s; it is a CTF volume, so the boxes are imported without", error)
+        return ()
 
 
 def _check_box_frame(rows: "pd.DataFrame", path: Path) -> None:
@@ -247,7 +271,13 @@ def _read_optics(rows: "pd.DataFrame", path: Path) -> dict[str, float]:
     for key, names in columns.items():
         if set(names) <= set(rows):
             value = float(np.nanmedian(rows[names].to_numpy(float)))
-            if np.isfinite(value):
+            if key == "defocus" and abs(value) < LEAST_DEFOCUS:
+                log.warning(
+                    "%s: its median defocus is %g, not angstrom (or none): it is not read; give "
+                    "--defocus in micrometres",
+                    path, value,
+                )  # fmt: skip
+            elif np.isfinite(value):
                 found[key] = value / 1e4 if key == "defocus" else value
     premultiplied = "rlnCtfDataAreCtfPremultiplied"
     if premultiplied in rows and rows[premultiplied].astype(float).any():
@@ -283,10 +313,9 @@ def _list_csv(path: Path) -> Listing:
     table = _frame(dict(zip((FILE, NUMBER), zip(*found, strict=True), strict=True)))
     table[TOMOGRAM] = _tomograms(rows)
     table = table.assign(**find_classes(rows, _tomogram_column(rows)))
-    angles = next((c for known in CSV_ANGLES if len(c := find_columns(rows, known)) == 3), None)
-    if angles:
+    if angles := find_group(rows, CSV_ANGLES):
         try:
-            table[ANGLES] = rows[angles].to_numpy(float)
+            table[ANGLES] = rows[angles].replace("", "nan").to_numpy(float)
         except ValueError as error:
             raise UserError(f"{path}: holds angles that are not numbers ({error})") from error
     return Listing(table, tables=(path,))

@@ -130,23 +130,22 @@ class FilledSections:
     """The sections of a tomogram, float32, with the mean in voxels without data or not finite."""
 
     def __init__(self, data: NDArray[np.generic], no_data: NoData | None, mean: float) -> None:
-        self.data, self.no_data, self.mean = data, no_data, np.float32(mean)
+        self.data, self.mean = data, np.float32(mean)
+        self.flags = no_data.flags if no_data else None
         self.shape = data.shape
 
     def __len__(self) -> int:
         return len(self.data)
 
     def __getitem__(self, index: int) -> NDArray[np.float32]:
-        return np.asarray(self.data[index], np.float32)
+        section = np.asarray(self.data[index], np.float32)
+        missing = ~np.isfinite(section)
+        if self.flags is not None:
+            missing |= self.flags[index] != 0
+        return np.where(missing, self.mean, section) if missing.any() else section
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
-        flags = self.no_data.flags if self.no_data else None
-        for index, raw in enumerate(iterate_sections(self.data)):
-            section = np.asarray(raw, np.float32)
-            missing = ~np.isfinite(section)
-            if flags is not None:
-                missing |= flags[index] != 0
-            yield np.where(missing, self.mean, section) if missing.any() else section
+        return (self[index] for index, _ in enumerate(iterate_sections(self.data)))
 
 
 def mark_no_data(out: NDArray[Any], missing: NearestMask) -> None:

@@ -1,14 +1,15 @@
 """Filaments as worm-like chains of monomers: actin, microtubules, any helix."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError
-from cryoetgan.physics.geometry import relion_from_rotation
+from cryoetgan.physics.geometry import clip_box, relion_from_rotation, rotate_volume
 from cryoetgan.progress import log
 from cryoetgan.seeds import rng as generator_for
 from cryoetgan.tomograms.simulation.packing import Scene, Species, make_species, particle_row
@@ -42,6 +43,21 @@ class Helix:
     plus end (+z); the seam is where they close."""
     persistence: float = 1e5
     """Persistence length, angstrom."""
+
+    @property
+    def middle(self) -> float:
+        """Angstrom along the axis from the first protofilament's monomer to the middle of a ring."""
+        return self.stagger * (self.protofilaments - 1) / 2
+
+    def ring(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return rotations `(N, 3, 3)` and positions `(N, 3)`, angstrom, of a ring's monomers.
+
+        The axis is z; the first monomer lies at x = radius.
+        """
+        index = np.arange(self.protofilaments)
+        strands = _about_z(360 * index / self.protofilaments)
+        along = np.stack([0 * index, 0 * index, self.stagger * index], axis=1)
+        return strands, strands @ [self.radius, 0, 0] + along
 
 
 HELICES = {
@@ -101,18 +117,24 @@ def worm_like_chain(
     doi 10.1002/recl.19490681203).
     """
     tangent = direction / np.linalg.norm(direction)
-    u = np.cross(tangent, [0.0, 0, 1] if abs(tangent[2]) < 0.9 else [1.0, 0, 0])
-    bends = rng.normal(0, np.sqrt(step / persistence), (count, 2))
-    points, frames, place = np.empty((count, 3)), np.empty((count, 3, 3)), np.array(start, float)
+    x, y, z = (float(value) for value in tangent)
+    p, q, r = np.cross(tangent, [0.0, 0, 1] if abs(z) < 0.9 else [1.0, 0, 0])
+    bends = rng.normal(0, np.sqrt(step / persistence), (count, 2)).tolist()
+    columns = np.empty((count, 9))
+    # plain numbers: arrays of three cost ten times as much
     for index, (a, b) in enumerate(bends):
-        u = u - (u @ tangent) * tangent
-        u /= np.linalg.norm(u)
-        v = np.cross(tangent, u)
-        points[index], frames[index] = place, np.stack([u, v, tangent], axis=1)
-        place = place + step * tangent
-        tangent = tangent + a * u + b * v
-        tangent /= np.linalg.norm(tangent)
-    return points, frames
+        along = p * x + q * y + r * z
+        p, q, r = p - along * x, q - along * y, r - along * z
+        length = math.sqrt(p * p + q * q + r * r)
+        p, q, r = p / length, q / length, r / length
+        i, j, k = y * r - z * q, z * p - x * r, x * q - y * p
+        columns[index] = p, q, r, i, j, k, x, y, z
+        x, y, z = x + a * p + b * i, y + a * q + b * j, z + a * r + b * k
+        length = math.sqrt(x * x + y * y + z * z)
+        x, y, z = x / length, y / length, z / length
+    frames = columns.reshape(count, 3, 3).transpose(0, 2, 1)
+    steps = np.concatenate([np.zeros((1, 3)), step * frames[:-1, :, 2]])
+    return np.asarray(start, float) + np.cumsum(steps, axis=0), frames
 
 
 def add_filaments(
@@ -132,6 +154,7 @@ def add_filaments(
     placed = {}
     for name, density in maps.items():
         helix, species = helices[name], make_species(name, density)
+        ring = make_ring(species, density, helix, voxel_size)
         rng = generator_for(seed, "filaments", tomogram, name)
         total, tries, shortest = 0.0, 0, min(MIN_LENGTH_A, length)
         while length - total >= shortest and tries < TRIES:
@@ -140,7 +163,7 @@ def add_filaments(
                 tries += 1
                 continue
             tries = 0
-            _add_filament(scene, species, helix, *path, voxel_size, tomogram, rng)
+            _add_filament(scene, ring, helix, *path, voxel_size, tomogram, rng)
             total += len(path[0]) * helix.rise
             log.debug(
                 "%s: %.2f of %.2f micrometres of %s", tomogram, total / 1e4, length / 1e4, name
@@ -197,7 +220,7 @@ def _free_path(
 
 def _add_filament(
     scene: Scene,
-    species: Species,
+    ring: Species,
     helix: Helix,
     points: Floats,
     frames: NDArray[np.float64],
@@ -205,25 +228,49 @@ def _add_filament(
     tomogram: str,
     rng: np.random.Generator,
 ) -> None:
-    """Add the monomers of a filament along a chain, and their rows."""
+    """Add the rings of a filament along a chain, and a row for each monomer."""
     number = scene.new_object()
     phase, polarity = rng.uniform(0, 360), rng.random() < 0.5
     if polarity:
         points, frames = points[::-1], frames[::-1] * np.array([1.0, -1, -1])
-    strands = np.arange(helix.protofilaments)
-    turns = phase + helix.twist * np.arange(len(points))[:, None]
-    turns = np.radians(turns + 360 * strands / helix.protofilaments)
-    cos, sin, none = np.cos(turns), np.sin(turns), np.zeros_like(turns)
-    about_z = np.array([[cos, -sin, none], [sin, cos, none], [none, none, none + 1]])
-    matrices = np.einsum("nij,jknp->npik", frames, about_z)
-    rise = np.broadcast_to(helix.stagger * strands, turns.shape)
-    offsets = np.stack([np.full_like(turns, helix.radius), none, rise], axis=-1) / voxel_size
-    places = points[:, None] + np.einsum("npij,npj->npi", matrices, offsets)
-    matrices, places = matrices.reshape(-1, 3, 3), places.reshape(-1, 3)
+    turned = frames @ _about_z(phase + helix.twist * np.arange(len(points)))
+    centres = points + turned @ [0, 0, helix.middle / voxel_size]
+    for matrix, centre in zip(turned, centres, strict=True):
+        whole = np.rint(centre).astype(int)
+        density, mask = ring.rotate(matrix, centre - whole)
+        scene.add(density, mask, whole[::-1], ring.name, number)
+    strands, offsets = helix.ring()
+    matrices = np.einsum("nij,pjk->npik", turned, strands).reshape(-1, 3, 3)
+    places = (points[:, None] + np.einsum("nij,pj->npi", turned, offsets / voxel_size)).reshape(
+        -1, 3
+    )
     angles = relion_from_rotation(Rotation.from_matrix(matrices))
-    for matrix, place, own in zip(matrices, places, angles, strict=True):
-        whole = np.rint(place).astype(int)
-        density, mask = species.rotate(matrix, place - whole)
-        scene.add(density, mask, whole[::-1], species.name, number)
-        row = particle_row(tomogram, species.name, place, own, number)
+    for place, own in zip(places, angles, strict=True):
+        row = particle_row(tomogram, ring.name, place, own, number)
         scene.rows.append(row | {"rlnHelicalTubeID": number})
+
+
+def _about_z(degrees: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the matrices `(N, 3, 3)` of turns about z."""
+    return Rotation.from_euler("z", degrees[:, None], degrees=True).as_matrix()
+
+
+def make_ring(species: Species, density: Floats, helix: Helix, voxel_size: float) -> Species:
+    """Return the monomers of all protofilaments at one rise as one map, for placing them at once.
+
+    Its voxel n // 2 lies on the axis, in the middle of their staggered positions.
+    """
+    if helix.protofilaments == 1 and helix.radius == 0:
+        return species
+    strands, offsets = helix.ring()
+    offsets = (offsets - [0, 0, helix.middle]) / voxel_size
+    half = int(np.ceil(np.linalg.norm(offsets, axis=1).max() + species.box / 2 * np.sqrt(3))) + 1
+    whole = np.zeros((2 * half + 1,) * 3)
+    for matrix, offset in zip(strands, offsets, strict=True):
+        nearest = np.rint(offset).astype(int)
+        monomer = rotate_volume(density, Rotation.from_matrix(matrix), offset - nearest)
+        corner = half + nearest[::-1] - np.array(monomer.shape) // 2
+        in_whole, in_monomer = clip_box(corner, monomer.shape, whole.shape)
+        whole[in_whole] += monomer[in_monomer]
+    # a voxel belongs to the filament if it belongs to a monomer
+    return replace(make_species(species.name, whole), level=species.level)

@@ -405,15 +405,3 @@ class FreePlaces:
             if len(left):
                 return start + np.array(np.unravel_index(left[0], free.shape))
         return None
-
-
-def find_place_across_faces(
-    mask: Mask, occupied: Mask, rng: np.random.Generator
-) -> NDArray[np.int_] | None:
-    """Return a zyx voxel for the box centre at which the part in the volume overlaps nothing."""
-    half = np.array(mask.shape) // 2
-    for centre in rng.integers(0, occupied.shape, (RANDOM_TRIES, 3)):
-        in_scene, in_box = clip_box(centre - half, mask.shape, occupied.shape)
-        if not (occupied[in_scene] & mask[in_box]).any():
-            return centre
-    return None

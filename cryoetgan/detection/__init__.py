@@ -1,0 +1,1 @@
+"""A detector taught by synthetic tomograms: picks with class and score."""

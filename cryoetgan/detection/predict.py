@@ -1,0 +1,127 @@
+"""Find particles in a tomogram of any size: windows without seams, peaks, suppression."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import nn
+
+from cryoetgan.detection.grey import GreyValues
+from cryoetgan.detection.network import ALIGN, BLOCK, HALO
+from cryoetgan.devices import multiplies_bfloat16
+from cryoetgan.particles.picking.dog import non_maximum_suppression
+from cryoetgan.particles.picking.local_maxima import neighbourhoods, quadratic_offsets
+from cryoetgan.progress import track
+
+Floats = NDArray[np.floating]
+CORE = 224
+"""Edge in voxels of the part of a window whose peaks are kept."""
+SMOOTHING = 3
+"""Edge of the cubes over which probabilities are averaged, positions at half resolution."""
+RIM = 4
+"""Positions around the core that smoothing and peaks need."""
+FLOOR = 0.02
+"""Lowest score of a candidate."""
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Picks of a tomogram, best first."""
+
+    places: Floats
+    """`(N, 3)` zyx, voxels, subvoxel."""
+    numbers: NDArray[np.int_]
+    """`(N,)` number of the class from 1."""
+    scores: Floats
+    """`(N,)` in [0, 1]."""
+
+    def take(self, index: NDArray[np.generic]) -> "Detections":
+        """Return some picks."""
+        return Detections(self.places[index], self.numbers[index], self.scores[index])
+
+
+def windows(
+    shape: Sequence[int], core: int
+) -> Iterator[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]:
+    """Yield corner and shape of each window, and the corner of its core, zyx voxels.
+
+    A window is its core and a halo; it ends at the faces of the tomogram, rounded up to multiples
+    of `ALIGN`, as a window of the whole tomogram does.
+    """
+    halo = HALO + ALIGN * -(-RIM * BLOCK // ALIGN)
+    whole = [-(-n // ALIGN) * ALIGN for n in shape]
+    for corner in np.ndindex(*(-(-n // core) for n in shape)):
+        first = [index * core for index in corner]
+        low = [max(0, a - halo) for a in first]
+        high = [min(n, a + core + halo) for a, n in zip(first, whole, strict=True)]
+        size = tuple(b - a for a, b in zip(low, high, strict=True))
+        yield tuple(low), size, tuple(first)
+
+
+@torch.no_grad()
+def probabilities(
+    network: nn.Module, block: NDArray[np.float32], device: torch.device
+) -> NDArray[np.float32]:
+    """Return probabilities `(channels, z/2, y/2, x/2)` of a block `(z, y, x)`."""
+    given = torch.from_numpy(block)[None, None].to(device)
+    with torch.autocast(device.type, torch.bfloat16, multiplies_bfloat16(device)):
+        logits = network(given)
+    return torch.softmax(logits[0].float(), 0).cpu().numpy()
+
+
+def find_peaks(
+    shares: NDArray[np.float32], first: Sequence[int], last: Sequence[int], with_other: bool
+) -> Detections:
+    """Return the peaks between two corners (zyx, half resolution) of a window's probabilities.
+
+    The score is the probability of being any particle, averaged over `SMOOTHING`^3 positions; the
+    class is the one with the highest average there. Places are positions of the window.
+    """
+    # background first, `other` last
+    kept = shares[1:] if with_other else shares[1:-1]
+    smooth = np.stack([ndimage.uniform_filter(one, SMOOTHING, mode="constant") for one in kept])
+    total = smooth.sum(axis=0)
+    peak = (total == ndimage.maximum_filter(total, 3, mode="constant")) & (total >= FLOOR)
+    at = np.argwhere(peak)
+    at = at[((at >= first) & (at < last)).all(axis=1)]
+    wide = np.pad(total, 1, constant_values=-np.inf)
+    offsets = quadratic_offsets(neighbourhoods(wide, at)) if len(at) else np.empty((0, 3))
+    z, y, x = at.T
+    numbers = smooth[:, z, y, x].argmax(axis=0) + 1
+    return Detections(at + offsets, numbers, total[z, y, x].astype(float))
+
+
+def detect(
+    network: nn.Module,
+    grey: GreyValues,
+    radii: Floats,
+    device: torch.device,
+    with_other: bool = False,
+    core: int = CORE,
+) -> Detections:
+    """Return the particles of a tomogram, best first, in bounded memory.
+
+    `radii` is `(C + 1,)` voxels: a pick suppresses all others closer than the radius of its class.
+    Picks in voxels without data are dropped.
+    """
+    network.eval()
+    found = []
+    for low, size, first in track(list(windows(grey.shape, core)), "detecting"):
+        shares = probabilities(network, grey.block(low, size), device)
+        begin = [(a - b) // BLOCK for a, b in zip(first, low, strict=True)]
+        peaks = find_peaks(shares, begin, [a + core // BLOCK for a in begin], with_other)
+        places = BLOCK * peaks.places + (BLOCK - 1) / 2 + np.array(low)
+        found.append(Detections(places, peaks.numbers, peaks.scores))
+    merged = Detections(
+        np.concatenate([one.places for one in found]),
+        np.concatenate([one.numbers for one in found]),
+        np.concatenate([one.scores for one in found]),
+    )
+    inside = (merged.places <= np.array(grey.shape) - 1).all(axis=1)
+    inside &= ~grey.excluded.holds(merged.places)
+    merged = merged.take(inside)
+    kept = non_maximum_suppression(merged.places, merged.scores, radii[merged.numbers - 1])
+    return merged.take(kept)

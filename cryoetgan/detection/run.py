@@ -1,0 +1,105 @@
+"""Picks of a tomogram as a table, with their expected precision."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoetgan.detection.align import align_picks
+from cryoetgan.detection.grey import GreyValues
+from cryoetgan.detection.model import Detector
+from cryoetgan.detection.predict import detect
+from cryoetgan.errors import UserError, suggest
+from cryoetgan.io.mrc import VOXEL_SIZE_TOLERANCE, Volume
+from cryoetgan.io.star import DETECTION_SCORE, OTHER, class_name, picks_table
+from cryoetgan.particles.matching.template import SearchOptions
+from cryoetgan.progress import log
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectOptions:
+    """Options of a detection."""
+
+    threshold: float | None = None
+    """Lowest score; None: the detector's."""
+    top: int | None = None
+    """Largest number of picks."""
+    classes: tuple[str, ...] = ()
+    """Classes to report; all if empty."""
+    with_other: bool = False
+    """Report picks of class `other`."""
+
+
+def detect_particles(
+    detector: Detector,
+    volume: Volume,
+    path: Path,
+    options: DetectOptions,
+    mask: NDArray[np.generic] | None = None,
+    maps: Mapping[str, Floats] | None = None,
+    search: SearchOptions | None = None,
+) -> tuple["pd.DataFrame", dict[str, Any]]:
+    """Return the picks of a tomogram, best first, and the entries of their record.
+
+    With `maps` and `search`, picks are aligned to the maps of their classes.
+    """
+    check_voxel_size(detector, volume, path)
+    for name in options.classes:
+        if name not in detector.classes:
+            known = ", ".join(detector.classes)
+            raise UserError(
+                f"--class: the detector does not know {name}{suggest(name, detector.classes)}; its "
+                f"classes are {known}"
+            )
+    grey = GreyValues(volume, path, mask)
+    device = next(detector.network.parameters()).device
+    found = detect(detector.network, grey, detector.radii, device, options.with_other)
+    threshold = detector.threshold if options.threshold is None else options.threshold
+    names = np.array([*detector.classes, OTHER])[found.numbers - 1]
+    wanted = set(options.classes or detector.classes) | {OTHER}
+    kept = np.flatnonzero((found.scores >= threshold) & np.isin(names, list(wanted)))
+    kept = kept[: options.top]
+    found, names = found.take(kept), names[kept]
+    columns = {
+        "cryoetganClass": names, "cryoetganScore": found.scores, DETECTION_SCORE: found.scores
+    }  # fmt: skip
+    table = picks_table(class_name(path), found.places[:, ::-1], columns)
+    is_named = names != OTHER
+    value, low, high = detector.calibration.expected_precision(found.scores[is_named])
+    about: dict[str, Any] = {
+        "threshold": threshold,
+        "n": len(table),
+        "classes": {str(name): int((names == name).sum()) for name in sorted(set(names))},
+        "precision": {
+            "value": value if is_named.any() else None,
+            "interval": [low, high] if is_named.any() else [0.0, 1.0],
+            "basis": "held-out",
+        },
+    }
+    if not len(table):
+        log.warning(
+            "%s: no particle has a score of %.3g; lower --threshold, or train on tomograms more like "
+            "this one", path, threshold,
+        )  # fmt: skip
+    if maps and search is not None and is_named.any():
+        table, implied = align_picks(volume, table, maps, search)
+        about["precision_by_decoys"] = implied
+    return table, about
+
+
+def check_voxel_size(detector: Detector, volume: Volume, path: Path) -> None:
+    """Raise `UserError` if tomogram and training have other voxel sizes."""
+    size, wanted = volume.voxel_size, detector.voxel_size
+    if abs(size - wanted) > VOXEL_SIZE_TOLERANCE * wanted:
+        raise UserError(
+            f"{path}: has voxels of {size:.4g} A, but the detector learned at {wanted:.4g} A; import it "
+            f"with `tomograms import --voxel-size {wanted:.4g}`, or train at {size:.4g} A"
+        )
