@@ -50,7 +50,7 @@ CELLS = {
     "own": "assembly=2 model=2 component=2 chains=A radius=77 copies=5 count=5 min_confidence=50",
     "simulated": "split=test",
     "imported": "tomogram=renamed path=other.mrc voxel_size=7.5 tilt_low=-50 tilt_high=50 "
-    "tilt_step=2 tilt_axis=x beam_axis=y voltage=200 cs=2.0 amplitude_contrast=0.1 defocus=3 "
+    "tilt_step=2 tilt_axis=x beam_axis=y flip_hand=yes voltage=200 cs=2.0 amplitude_contrast=0.1 defocus=3 "
     "ctf=phase-flipped contrast=bright group=h annotations=other.csv annotations_voxel_size=5 "
     "mask=n.mrc",
 }

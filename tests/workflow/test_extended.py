@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import yaml
 
 from cryoetgan.io.files import read_json
 from cryoetgan.io.mrc import read_volume
-from cryoetgan.io.star import read_star
+from cryoetgan.io.star import ANGLES, COORDINATES, read_star
 from cryoetgan.setup.validate import find_problems
 from tests.workflow.conftest import TINY
 
@@ -23,7 +24,9 @@ def extended(tiny_run, tmp_path_factory):
     content = yaml.safe_load((project.folder / TINY[1]).read_text())
     content["evaluation"]["comparison_seeds"] = 2
     content["tomograms"]["synthetic"] = 1
-    content["export"] = {"formats": ["copick", "plain"]}
+    content["export"] = {"formats": ["relion", "copick", "plain"]}
+    # four steps teach little: some tens of picks
+    content["detection"] = {"steps": 4, "threshold": 0.75}
     path = tmp_path_factory.mktemp("extended") / "extended.yaml"
     path.write_text(yaml.safe_dump(content))
     words = ("--configfile", str(path))
@@ -43,6 +46,12 @@ def test_only_new_files_are_made(extended):
         "comparison",
         "tomograms_scene",
         "imaging_synthesize",
+        "detection_train",
+        "detection_run",
+        "detection_hand",
+        "detection_extract",
+        "detection_gallery",
+        "export_detected",
         "report_build",
         "export_copick",
         "export_plain_tomograms",
@@ -76,6 +85,27 @@ def test_a_synthetic_tomogram_has_labels_and_truth(extended):
     assert made[labels > 0].mean() > made.mean() + made.std()  # protein is bright
     assert find_problems(project.results / "imaging")[0] == []
     assert 'id="synthetic"' in (project.results / "report" / "index.html").read_text()
+
+
+def test_the_detector_brings_picks_with_poses_to_the_report_and_to_exports(extended):
+    project, *_ = extended
+    folder = project.results / "detection"
+    picks = {name: read_star(folder / f"{name}.star").particles for name in ("t1", "t2")}
+    assert all(len(table) for table in picks.values())
+    columns = {*ANGLES, *COORDINATES, "cryoetganQValue", "cryoetganDetectionScore"}
+    assert all(columns <= set(table) for table in picks.values())
+    page = (project.results / "report" / "index.html").read_text()
+    table = re.search(r'<table id="detected">.*?</table>', page, re.DOTALL)[0]
+    for name, found in picks.items():
+        assert f'<td>{name}</td><td class="n">{len(found)}</td>' in table
+    exported = project.results / "export" / "detected"
+    relion5 = read_star(exported / "particles_relion5.star").particles
+    assert set(relion5["rlnTomoName"]) <= {"t1", "t2"}
+    assert len(relion5) == len(read_star(folder / "particles.star").particles)
+    copick = pytest.importorskip("copick")
+    root = copick.from_file(str(project.results / "export" / "copick" / "config.json"))
+    points = [len(found.numpy()[0]) for found in root.get_run("t1").get_picks()]
+    assert sum(points) == len(picks["t1"])
 
 
 def test_copick_reads_the_synthetic_tomogram(extended):

@@ -16,24 +16,30 @@ from tests.workflow.conftest import TINY
 
 OTHER_STAGES = {
     "densities.voxel_size": {"tomograms", "particles"},
-    "densities.box": {"particles"},
-    "tomograms.synthetic": {"imaging", "export", "report"},
-    "imaging.fit": {"evaluation", "export", "report"},
+    "densities.box": {"particles", "detection"},
+    "tomograms.synthetic": {"imaging", "export", "report", "detection"},
+    "imaging.fit": {"evaluation", "export", "report", "detection"},
     "imaging.per_group": {"evaluation", "report"},
-    "translation.preset": {"evaluation", "export", "report"},
+    "translation.preset": {"evaluation", "export", "report", "detection"},
     "translation.draws": {"evaluation", "report"},
     "translation.per_group": {"evaluation", "report"},
     "evaluation.second_network": {"report"},
     "evaluation.match_radius": {"report"},
     "evaluation.learning_curve": {"report"},
-    "export.source": {"evaluation", "report"},
-    "column class": {"densities", "tomograms", "particles", "imaging", "evaluation", "export"},
-    **{f"particles.{key}": {"evaluation"} for key in ("fdr", "rotations", "lowpass")},
-    "particles.highpass_shells": {"evaluation"},
-    "column tomogram": {"particles", "imaging", "evaluation", "export", "report"},
+    "export.source": {"evaluation", "report", "detection"},
+    "column class": {
+        *("densities", "tomograms", "particles", "imaging", "evaluation", "export", "detection")
+    },
+    "particles.subpixel": {"detection"},
+    **{f"particles.{key}": {"evaluation", "detection"} for key in ("fdr", "rotations", "lowpass")},
+    "particles.highpass_shells": {"evaluation", "detection"},
+    "column tomogram": {"particles", "imaging", "evaluation", "export", "report", "detection"},
     "column split": {"particles", "imaging"},
     "column group": {"particles"},
-    **{f"column tilt_{end}": {"particles", "imaging", "evaluation"} for end in ("low", "high")},
+    **{
+        f"column {name}": {"particles", "imaging", "evaluation", "detection"}
+        for name in ("tilt_low", "tilt_high", "flip_hand")
+    },
     **{f"column {name}": {"imaging"} for name in ("voltage", "cs", "amplitude_contrast")},
     **{f"column {name}": {"imaging"} for name in ("defocus", "ctf")},
     **{f"column annotations{name}": {"particles"} for name in ("", "_voxel_size")},
