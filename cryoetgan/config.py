@@ -288,8 +288,9 @@ class Translation(Section):
 
     preset: str = Field(
         "smoke",
-        description="`paper`, `released`, `recommended`, `smoke`, or a YAML file. `smoke` is the "
-        "paper's CycleGAN, small enough for two cores.",
+        description="`paper`, `released`, `cyclegan`, `recommended`, `smoke`, or a YAML file. "
+        "`cyclegan` is the paper's CycleGAN, changed until it learns; `smoke` is small enough for "
+        "two cores.",
     )
     steps: Count | None = Field(None, description="Training steps; empty: the preset's value.")
     draws: Count = Field(1, description="Generated volumes per density, each with its own noise.")
