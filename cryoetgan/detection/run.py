@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.detection.align import DETECTION_SCORE, align_picks, precision_by_decoys
+from cryoetgan.detection.align import align_picks
 from cryoetgan.detection.grey import GreyValues
 from cryoetgan.detection.model import Detector
 from cryoetgan.detection.predict import detect
 from cryoetgan.errors import UserError, suggest
 from cryoetgan.io.mrc import VOXEL_SIZE_TOLERANCE, Volume
-from cryoetgan.io.star import OTHER, class_name, picks_table
+from cryoetgan.io.star import DETECTION_SCORE, OTHER, class_name, picks_table
 from cryoetgan.particles.matching.template import SearchOptions
 from cryoetgan.progress import log
 
@@ -90,9 +90,8 @@ def detect_particles(
             "this one", path, threshold,
         )  # fmt: skip
     if maps and search is not None and is_named.any():
-        aligned = align_picks(volume, table[is_named].reset_index(drop=True), maps, search)
-        about["precision_by_decoys"] = precision_by_decoys(aligned)
-        table = aligned
+        table, implied = align_picks(volume, table, maps, search)
+        about["precision_by_decoys"] = implied
     return table, about
 
 

@@ -159,6 +159,9 @@ def test_components_of_labels_become_particles(cryoetgan, tmp_path):
     write_volume(tmp_path / "l.mrc", labels.astype(np.int16), 10.0)
     words = ("tomograms", "import-scene", "d.mrc", "--labels", "l.mrc", "--voxel-size", 10)
     refused(cryoetgan(*words, "--label", "p97=7", "-o", "s.mrc", code=2), "label 3", "--label")
+    write_volume(tmp_path / "f.mrc", (labels / 2).astype(np.float32), 10.0)  # interpolated
+    filtered = ("--labels", "f.mrc", "--voxel-size", 10, "-o", "s.mrc")
+    refused(cryoetgan(*words[:3], *filtered, code=2), "f.mrc", "whole numbers")
     names = ("--label", "p97=7", "--label", "membrane_a=3")
     cryoetgan(*words, *names, "-o", "s.mrc")
     rows = read_star(tmp_path / "s.star").particles
