@@ -61,11 +61,8 @@ class Set2:
     def run(self, name, *words):
         """Run a command that writes `name`, where it is not there; return the name."""
         if not (self.folder / name).exists():
-            target = (
-                name
-                if name.endswith((".star", ".mrc", ".json", ".pt"))
-                else name.rpartition("/")[0]
-            )
+            folder, _, file = name.rpartition("/")
+            target = folder if file == "checkpoint.pt" else name
             command = [sys.executable, "-m", "cryoetgan", *map(str, words), "-q", "-o", target]
             subprocess.run(command, cwd=self.folder, check=True)
         return name

@@ -1,5 +1,6 @@
 """The configuration: every key with its type, range, default and reason to change it."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,8 @@ from cryoetgan.io.files import read_yaml
 
 NAME = r"^[A-Za-z0-9_-]{1,80}$"
 """Pattern of a name: of a class, a tomogram, a group. Names of files are made of several."""
+EXPONENT = r"[+-]?\d+\.?\d*[eE][+]?\d{1,2}"
+"""A whole number in a form that YAML reads as text."""
 RENAMED = {
     "tomograms.voxel_size": "densities.voxel_size",
     "tomograms.marks_radius": "evaluation.match_radius",
@@ -285,8 +288,9 @@ class Translation(Section):
 
     preset: str = Field(
         "smoke",
-        description="`paper`, `released`, `recommended`, `smoke`, or a YAML file. `smoke` is the "
-        "paper's CycleGAN, small enough for two cores.",
+        description="`paper`, `released`, `cyclegan`, `recommended`, `smoke`, or a YAML file. "
+        "`cyclegan` is the paper's CycleGAN, changed until it learns; `smoke` is small enough for "
+        "two cores.",
     )
     steps: Count | None = Field(None, description="Training steps; empty: the preset's value.")
     draws: Count = Field(1, description="Generated volumes per density, each with its own noise.")
@@ -498,6 +502,10 @@ def _explain_one(item: Any, model: type[BaseModel]) -> str:
         return f"{place} is {shown(item['input'])}: at most 80 letters, digits, _ and -"
     if item["type"] == "missing":
         return f"{place} is missing; fill it in"
+    if item["type"] == "int_parsing" and re.fullmatch(EXPONENT, str(item["input"])):
+        return (
+            f"{place} is {shown(item['input'])}: write {float(item['input']):.0f}, without exponent"
+        )
     if item["type"] == "string_type" and item["input"] is not None:
         return _explain_text(place, item["input"])
     return f"{place} is {shown(item['input'])}: {message[0].lower()}{message[1:]}"
