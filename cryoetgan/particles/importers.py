@@ -371,8 +371,8 @@ def to_rotations(matrices: Floats, path: Path) -> Rotation:
         row = int(wrong.argmax())
         raise UserError(
             f"{path}: the matrix of particle {row + 1} is not a rotation (determinant "
-            f"{np.linalg.det(matrices[row]):.3g}, wanted 1), as {wrong.sum()} of {len(wrong)}; a "
-            "mirror image or a scale has no orientation"
+            f"{np.linalg.det(matrices[row]):.3g}, wanted 1; {wrong.sum()} of {len(wrong)} are such): "
+            "remove the mirror image or scale, or the matrices"
         )
     return Rotation.from_matrix(matrices)
 

@@ -291,7 +291,7 @@ def test_a_box_without_angles_and_a_defocus_in_another_unit_are_said(
 ):
     monkeypatch.chdir(tmp_path)
     write_volumes(tmp_path / "boxes", particles()[0])
-    rows = [f"boxes/particle_{n:06d}.mrc,{'10,20,30' if n > 1 else ',,'}" for n in (1, 2, 3)]
+    rows = [f"boxes\\particle_{n:06d}.mrc,{'10,20,30' if n > 1 else ',,'}" for n in (1, 2, 3)]
     (tmp_path / "l.csv").write_text("\n".join(["file,rot,tilt,psi", *rows]))
     table = imported(cryoetgan, tmp_path / "l.csv").table
     assert table["rlnAngleTilt"].isna().tolist() == [True, False, False]

@@ -13,13 +13,7 @@ from cryoetgan.io.star import ANGLES, COORDINATES, read_star
 from cryoetgan.physics.geometry import clip_box, rotate_volume, rotation_from_relion
 from cryoetgan.tomograms.options import MEMBRANE_SHAPES
 from cryoetgan.tomograms.simulation.crowders import make_crowders
-from cryoetgan.tomograms.simulation.filaments import (
-    HELICES,
-    Helix,
-    add_filaments,
-    parse_helices,
-    worm_like_chain,
-)
+from cryoetgan.tomograms.simulation.filaments import add_filaments, worm_like_chain
 from cryoetgan.tomograms.simulation.film import (
     CARBON_ELECTRON_DENSITY,
     CARBON_THICKNESS_A,
@@ -28,6 +22,7 @@ from cryoetgan.tomograms.simulation.film import (
     add_contamination,
     make_film,
 )
+from cryoetgan.tomograms.simulation.helices import HELICES, Helix, parse_helices
 from cryoetgan.tomograms.simulation.membranes import (
     WantedMembranes,
     add_membrane_proteins,

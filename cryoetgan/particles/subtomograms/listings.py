@@ -291,7 +291,7 @@ def _read_optics(rows: "pd.DataFrame", path: Path) -> dict[str, float]:
 
 def _find_image(name: str, folders: list[Path], path: Path) -> tuple[Path, int]:
     """Return file and number of `000012@stack.mrcs`, or of a file; paths are relative to a project."""
-    number, _, file = name.rpartition("@")
+    number, _, file = name.replace("\\", "/").rpartition("@")  # Windows writes backslashes
     if file.lower().endswith("_stack2d.mrcs"):
         raise UserError(f"{path}: {name} is a 2D stack, wanted a volume. {RELION_2D}")
     for folder in folders:

@@ -25,7 +25,7 @@ from cryoetgan.tomograms.options import (
     VesiclesAndGold,
 )
 from cryoetgan.tomograms.simulation.crowders import make_crowders
-from cryoetgan.tomograms.simulation.filaments import Helix, add_filaments, parse_helices
+from cryoetgan.tomograms.simulation.filaments import add_filaments
 from cryoetgan.tomograms.simulation.film import (
     CARBON,
     CONTAMINATION,
@@ -34,6 +34,7 @@ from cryoetgan.tomograms.simulation.film import (
     make_film,
 )
 from cryoetgan.tomograms.simulation.gold import add_beads, blur_width
+from cryoetgan.tomograms.simulation.helices import Helix, parse_helices
 from cryoetgan.tomograms.simulation.membranes import (
     WantedMembranes,
     add_membrane_proteins,
