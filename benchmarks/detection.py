@@ -8,8 +8,7 @@ spectrum added), and open: three of the seven species are named, the others stan
 Arms: `templates`, picks scored against maps and mirror images and selected at FDR 5 %; detectors
 of `detection train`, taught on two tomograms by conventional simulation (typed SNR and defocus),
 by physics fitted to dev_set2_1's own picks, by each checkpoint (its folder is the arm's name), or
-on dev_set2_1 with its labels; and `joined`, the picks of the detector on fitted physics, with
-picks of lower score that fit their map at a q-value of 5 %. No label of a tomogram is used in any
+on dev_set2_1 with its labels; and `joined`, the detector on fitted physics with --template. No label of a tomogram is used in any
 other arm: thresholds come from held-out synthetic parts. Picks and particles are matched one to
 one within 80 angstrom; F1 over classes is the mean of the classes' (`evaluation detect`). Files in
 the folder are not made again: a killed run goes on.
@@ -25,7 +24,7 @@ import numpy as np
 from scipy import stats
 from set2 import BOX, CHAINS, LOOKS, MAPS, VOXEL, Set2
 
-from cryoetgan.io.star import DETECTION_SCORE, read_star, write_star
+from cryoetgan.io.star import read_star, write_star
 from cryoetgan.particles.curation.select import (
     DUPLICATE_DISTANCE,
     SelectOptions,
@@ -41,8 +40,6 @@ NAMED = ("T20S_1pma", "apoferritin_6z6u", "p97hexamer_3cf3")
 VARIANTS = ("plain", "denoised", "snr0.1", "snr0.05", "open")
 SNR = 0.3
 """Of the shared tomograms; typed for the conventional simulation too, in variants divided."""
-LOW = 0.1
-"""Score down to which `joined` looks for picks that fit their map."""
 
 
 class Work(Set2):
@@ -108,19 +105,8 @@ class Work(Set2):
         named = [word for name in self.names for word in ("--class", name)]
         tomograms = self.synthetic(arm, checkpoints)
         self.run(model, "detection", "train", *tomograms, *named, "--steps", steps, "--seed", seed)
-        if arm != "joined":
-            return self.run(out, "detection", "run", model, "t3.mrc")
-        aligned = self.run(
-            f"aligned_{seed}_{steps}.star", "detection", "run", model, "t3.mrc", "--threshold", LOW,
-            *self.templates(), "--tilts=-60,60",
-        )  # fmt: skip
-        table, level = read_star(self.folder / aligned), self.threshold(model)
-        rows = table.particles
-        fits = (rows["cryoetganQValue"] <= 0.05) & (
-            rows["cryoetganScore"] > rows["cryoetganDecoyScore"]
-        )
-        write_star(self.folder / out, rows[(rows[DETECTION_SCORE] >= level) | fits], table.optics)
-        return out
+        words = [*self.templates(), "--tilts=-60,60"] if arm == "joined" else []
+        return self.run(out, "detection", "run", model, "t3.mrc", *words)
 
     def select(self):
         """Return the picks that match their template at FDR 5 %, as `particles select` does."""
@@ -130,9 +116,6 @@ class Work(Set2):
         best = remove_duplicates(choose_classes(table.particles, {}), DUPLICATE_DISTANCE * BOX, {})
         write_star(self.folder / "templates.star", keep_below_fdr(best, options, {}), table.optics)
         return "templates.star"
-
-    def threshold(self, model):
-        return json.loads((self.folder / f"{model}.json").read_text())["detector"]["threshold"]
 
     def scores(self, picks):
         """Return the F1 of places and over classes."""

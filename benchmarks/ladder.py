@@ -23,13 +23,14 @@ import pandas as pd
 import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from set2 import MAPS, VOXEL, Set2
+from set2 import BOX, MAPS, VOXEL, Set2
 
 from cryoetgan.densities.poses import Poser
 from cryoetgan.io.mrc import read_map
 from cryoetgan.io.star import ANGLES, ORIGINS
 from cryoetgan.io.volume_set import read_volume_set, write_volume_set
-from cryoetgan.physics.geometry import rotation_from_relion
+from cryoetgan.physics.geometry import centre_distance, rotation_from_relion
+from cryoetgan.physics.optics import fourier_shells, missing_wedge
 from cryoetgan.translation.presets import read_preset
 
 NARROW = {
@@ -146,22 +147,54 @@ def measure(work, name, made, test):
     return found | {"pose_over_physics": found["pose_recovery"] / physics}
 
 
+def pose_maps(work, table):
+    """Return the densities `(N, z, y, x)` of a table's rows, in their poses."""
+    posers = {name: Poser(read_map(work.folder / f"maps/{name}.mrc").data) for name in MAPS}
+    return np.stack([
+        posers[row["cryoetganClass"]](
+            rotation_from_relion(row[ANGLES].to_numpy(float)),
+            -row[ORIGINS].to_numpy(float) / VOXEL,
+        )
+        for _, row in table.iterrows()
+    ])  # fmt: skip
+
+
 def write_twins(work, test):
     """Write densities in the poses of true crops, one of each class; return the crops' rows."""
     real = read_volume_set(work.folder / f"real{test}.star")
     rows = real.table.groupby("cryoetganClass", sort=True).head(3).groupby("cryoetganClass").tail(1)
     rows = rows.sort_values("cryoetganClass")
     if not (work.folder / "twins.star").exists():
-        volumes = []
-        for _, row in rows.iterrows():
-            poser = Poser(read_map(work.folder / f"maps/{row['cryoetganClass']}.mrc").data)
-            shift = -row[ORIGINS].to_numpy(float) / VOXEL
-            volumes.append(poser(rotation_from_relion(row[ANGLES].to_numpy(float)), shift))
         table = rows[["cryoetganClass", *ANGLES, *ORIGINS]].reset_index(drop=True)
         table["cryoetganSource"] = "density"
-        write_volume_set(work.folder / "twins.star", np.stack(volumes), table, VOXEL)
+        write_volume_set(work.folder / "twins.star", pose_maps(work, table), table, VOXEL)
     work.run("twins_physics.star", "imaging", "simulate", "twins.star", "--model", "M.json")
     return np.asarray(real.volumes[rows.index.to_numpy()])
+
+
+def way_back(work, made, test):
+    """Return the mean correlation of G_sd's output with the true density, and the Wiener filter's.
+
+    Over the central ball, on the true crops of tomogram `test`. The Wiener filter, one value for
+    each shell inside and outside the wedge, is that of fitted physics: cov(d, s) / var(s).
+    """
+    names = (f"real{test}", made, "poses", "fitted")
+    real, back, densities, fitted = (read_volume_set(work.folder / f"{n}.star") for n in names)
+    d, s, r = (np.fft.rfftn(v.volumes, axes=(1, 2, 3)) for v in (densities, fitted, real))
+    groups = fourier_shells(BOX) + 100 * missing_wedge((BOX,) * 3, (-60, 60))
+    cross, power = (d * s.conj()).real.mean(axis=0), (abs(s) ** 2).mean(axis=0)
+    gain = np.zeros(groups.shape)
+    for group in np.unique(groups):
+        gain[groups == group] = cross[groups == group].sum() / power[groups == group].sum()
+    wiener = np.fft.irfftn(r * gain, s=(BOX,) * 3, axes=(1, 2, 3))
+    ball = centre_distance(BOX) < 0.4 * BOX
+    truth = pose_maps(work, real.table)[:, ball]
+    return {
+        name: float(
+            np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(v[:, ball], truth, strict=True)])
+        )
+        for name, v in (("density_cc", np.asarray(back.volumes)), ("wiener_cc", wiener))
+    }
 
 
 def draw(work, lines, path):
@@ -170,12 +203,12 @@ def draw(work, lines, path):
     figure = Figure(figsize=(1.3 * len(names), 1.35 * len(lines)), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(len(lines), len(names), squeeze=False)
-    for line, (title, volumes) in zip(panels, lines.items(), strict=True):
+    for index, (line, (title, volumes)) in enumerate(zip(panels, lines.items(), strict=True)):
         for panel, volume, name in zip(line, volumes, names, strict=True):
             scaled = (volume - volume.mean()) / max(volume.std(), 1e-9)
             panel.imshow(scaled[len(scaled) // 2], cmap="gray", vmin=-2.5, vmax=2.5)
             panel.set(xticks=[], yticks=[])
-            if line is panels[0]:
+            if index == 0:
                 panel.set_title(name.split("_")[0], size=8)
         line[0].set_ylabel(title, size=8)
     figure.savefig(path, dpi=110)
@@ -198,12 +231,19 @@ def run(work, rung, seed, given, real):
         return
     for old in ("test.json", f"train_{given.test}.json", f"measure_{given.test}.json"):
         (work.folder / name / old).unlink(missing_ok=True)
-    for source, made in (("twins", f"twins_{name}"), ("poses", f"made_{name}")):
-        (work.folder / f"{made}.star").unlink(missing_ok=True)
-        work.run(f"{made}.star", "translation", "translate", f"{name}/checkpoint.pt",
-                 f"{source}.star", "--seed", seed)  # fmt: skip
+    crops = f"real{given.test}"
+    for source, made, way in (
+        ("twins", "twins", "ds"),
+        ("poses", "made", "ds"),
+        (crops, "back", "sd"),
+    ):
+        (work.folder / f"{made}_{name}.star").unlink(missing_ok=True)
+        work.run(f"{made}_{name}.star", "translation", "translate", f"{name}/checkpoint.pt",
+                 f"{source}.star", "--seed", seed, "--direction", way)  # fmt: skip
     draw_rungs(work, [name], real, work.folder / f"{name}.png")
     found = done | measure(work, name, f"made_{name}.star", given.test)
+    work.run("fitted.star", "imaging", "simulate", "poses.star", "--model", "M.json")
+    found |= way_back(work, f"back_{name}", given.test)
     log = pd.read_csv(work.folder / name / "log.csv")
     last = log.tail(max(1, len(log) // 5))
     found |= {key: float(last[key].mean()) for key in LOGGED if key in log}
@@ -232,7 +272,7 @@ def write_table(work, test, real):
             rows.append({"rung": rung, "seeds": len(results), "results": results})
     (work.folder / "ladder.json").write_text(json.dumps(rows, indent=1))
     keys = ("steps", "gan_test", "gan_train", "kid", "c2st_auc", "pose_over_physics", "sd_ratio",
-            "noise_ratio", "signal_cosine_distance")  # fmt: skip
+            "noise_ratio", "signal_cosine_distance", "density_cc", "wiener_cc")  # fmt: skip
     lines = [f"| rung | seeds | {' | '.join(keys)} |", "|---" * (len(keys) + 2) + "|"]
     for row in rows:
         cells = []

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.mrc import Volume
-from cryoetgan.io.star import ANGLES, COORDINATES
+from cryoetgan.io.star import ANGLES, COORDINATES, DETECTION_SCORE
 from cryoetgan.particles.curation.fdr import add_q_values
 from cryoetgan.particles.curation.select import choose_classes
 from cryoetgan.particles.matching.decoys import make_decoys
@@ -35,13 +35,16 @@ def align_picks(
     picks: "pd.DataFrame",
     maps: Mapping[str, Floats],
     options: SearchOptions,
+    threshold: float,
 ) -> tuple["pd.DataFrame", dict[str, Any]]:
     """Return picks with angles, scores against map and decoys, and q-values; and their precision.
+
+    Picks below the detector's `threshold` are kept only if their alignment is clear.
 
     Each pick is aligned to all maps and their decoys, which compete for it (`curation.fdr`). If a
     map wins at a q-value of at most `CLEAR`, the pick takes its class and the refined place.
     Otherwise it keeps class and place, and has angles and scores of the map of its class. The
-    precision (`precision_by_decoys`) is of the classes that the detector gave.
+    precision (`precision_by_decoys`) is of the picks and classes of the detector alone.
     """
     missing = sorted(set(picks["cryoetganClass"]) - set(maps))
     if missing:
@@ -64,9 +67,12 @@ def align_picks(
         table[name] = np.where(clear, best[name], own[name])
     for name in ("cryoetganClass", *COORDINATES):
         table[name] = np.where(clear, best[name], picks[name])
-    about = precision_by_decoys(own)
-    about["renamed"] = int((table["cryoetganClass"] != picks["cryoetganClass"]).sum())
-    return table, about
+    above = (picks[DETECTION_SCORE] >= threshold).to_numpy()
+    about = precision_by_decoys(own[above])
+    kept = table[above | clear]
+    about["renamed"] = int((kept["cryoetganClass"] != picks["cryoetganClass"][kept.index]).sum())
+    about["added"] = int((clear & ~above).sum())
+    return kept.reset_index(drop=True), about
 
 
 def precision_by_decoys(table: "pd.DataFrame") -> dict[str, Any]:

@@ -89,7 +89,8 @@ def test_templates_give_angles_and_q_values(planted, cryoetgan, tmp_path):
     words = ("detection", "run", planted / "model.pt", planted / "b.mrc")
     cryoetgan(*words, "-o", "p.star")
     search = ("--tilts=-90,90", "--rotations", 8, "--lowpass", 40)
-    cryoetgan(*words, *templates, *search, "-o", "q.star")
+    level = json.loads((tmp_path / "p.star.json").read_text())["detection"]["threshold"]
+    cryoetgan(*words, *templates, *search, "--threshold", level, "-o", "q.star")
     plain, aligned = (read_star(tmp_path / f"{name}.star").particles for name in "pq")
     assert (plain["cryoetganId"] == aligned["cryoetganId"]).all(), "no pick is lost or renamed"
     unclear = aligned["cryoetganQValue"] > 0.05
