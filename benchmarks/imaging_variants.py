@@ -5,6 +5,7 @@
 - `denoised`: roughly as a learned denoiser does: total variation denoising (Chambolle 2004,
   doi 10.1023/B:JMIV.0000011325.36760.1e), contrast that falls with depth, compressed grey values.
 - `narrow`: tilts of +-45 degrees, to be used as if they were +-60.
+- `snr0.1`, `snr0.05`: noise of the tomogram's own spectrum is added.
 - `defocus`: the same volume; give a defocus that is 1 um wrong.
 
 T.mrc is an imported tomogram (protein bright, mean 0, standard deviation 1); its record is copied.
@@ -26,6 +27,8 @@ WEIGHT = 0.35
 STEPS = 25
 DEPTH = 0.35
 """Fraction of the contrast that is lost from the first slice to the last."""
+SHARED_SNR = 0.3
+"""Variance of the signal over the noise, of the shared tomograms."""
 COMPRESSION = 0.6
 """Grey value at which the compression sets in, standard deviations of the denoised volume."""
 
@@ -68,7 +71,28 @@ def narrow_tilt_range(volume):
     return fft.irfftn(fft.rfftn(volume) * mask, volume.shape)
 
 
-VARIANTS = {"denoised": denoise, "narrow": narrow_tilt_range, "defocus": lambda volume: volume}
+def add_noise(volume, snr):
+    """Return a volume with more noise, until its signal-to-noise ratio is `snr`.
+
+    The shared tomograms have `SHARED_SNR`. The noise has their spectrum: its phases are random.
+    """
+    numbers = np.random.default_rng(int(abs(volume).sum()))
+    amplitude = np.abs(fft.rfftn(volume - volume.mean()))
+    white = fft.rfftn(numbers.standard_normal(volume.shape, np.float32))
+    noise = fft.irfftn(white / np.maximum(np.abs(white), 1e-20) * amplitude, volume.shape)
+    # of unit variance, s is SHARED_SNR / (1 + SHARED_SNR) and the noise the rest
+    signal = SHARED_SNR / (1 + SHARED_SNR) * volume.var()
+    more = signal / snr - signal / SHARED_SNR
+    return volume + np.sqrt(more) / noise.std() * noise
+
+
+VARIANTS = {
+    "denoised": denoise,
+    "narrow": narrow_tilt_range,
+    "defocus": lambda volume: volume,
+    "snr0.1": lambda volume: add_noise(volume, 0.1),
+    "snr0.05": lambda volume: add_noise(volume, 0.05),
+}
 
 
 def make(source, name, output):

@@ -29,6 +29,8 @@ LOOKS = {
     "denoised": ("denoised", 3.5),
     "defocus": (None, 4.5),
     "narrow": ("narrow", 3.5),
+    "snr0.1": ("snr0.1", 3.5),
+    "snr0.05": ("snr0.05", 3.5),
 }
 """Name to the change of the volume (imaging_variants.py) and the defocus typed, micrometres."""
 
@@ -59,7 +61,8 @@ class Set2:
     def run(self, name, *words):
         """Run a command that writes `name`, where it is not there; return the name."""
         if not (self.folder / name).exists():
-            target = name if name.endswith((".star", ".mrc", ".json")) else name.rpartition("/")[0]
+            folder, _, file = name.rpartition("/")
+            target = folder if file == "checkpoint.pt" else name
             command = [sys.executable, "-m", "cryoetgan", *map(str, words), "-q", "-o", target]
             subprocess.run(command, cwd=self.folder, check=True)
         return name
@@ -76,20 +79,8 @@ class Set2:
             "poses.star", "densities", "pose", *self.maps, "--count", self.count,
             "--max-shift", self.shift,
         )  # fmt: skip
-        change, defocus = LOOKS[self.look]
         for i in sorted({1, *numbers}):
-            source = self.data / "tomograms" / f"dev_set2_{i}.mrc"
-            words = (source, "--tilts=-60,60,3", "--defocus", defocus, "--ctf", "phase-flipped")
-            name = self.run(f"as_it_is/t{i}.mrc", "tomograms", "import", *words)
-            if change and not (self.folder / f"t{i}.mrc").exists():
-                make(self.folder / name, change, self.folder / f"t{i}.mrc")
-            elif not change:
-                name = self.run(f"t{i}.mrc", "tomograms", "import", *words)
-            truth = self.data / "tomograms" / f"dev_set2_{i}_truth.csv"
-            # the column `tomo` names the file before import
-            own = self.folder / f"truth{i}.csv"
-            pd.read_csv(truth).drop(columns="tomo").to_csv(own, index=False)
-            self.run(f"truth{i}.star", "particles", "import", own, "--tomogram", f"t{i}.mrc")
+            self.tomogram(i)
             self.extract(f"real{i}.star", f"truth{i}.star", i)
         self.match(1)
         self.extract("own.star", "picks.star", 1)
@@ -97,17 +88,37 @@ class Set2:
         densities = [word for path in self.maps for word in ("--density", path)]
         self.run("M.json", "imaging", "fit", "t1.mrc", "--particles", "scores.star", *densities)
 
+    def tomogram(self, number):
+        """Import a tomogram in the look, and its truth."""
+        change, defocus = LOOKS[self.look]
+        source = self.data / "tomograms" / f"dev_set2_{number}.mrc"
+        words = (source, "--tilts=-60,60,3", "--defocus", defocus, "--ctf", "phase-flipped")
+        if change:
+            name = self.run(f"as_it_is/t{number}.mrc", "tomograms", "import", *words)
+            if not (self.folder / f"t{number}.mrc").exists():
+                make(self.folder / name, change, self.folder / f"t{number}.mrc")
+        else:
+            self.run(f"t{number}.mrc", "tomograms", "import", *words)
+        # the column `tomo` names the file before import
+        truth, own = source.with_name(f"dev_set2_{number}_truth.csv"), f"truth{number}.csv"
+        pd.read_csv(truth).drop(columns="tomo").to_csv(self.folder / own, index=False)
+        self.run(f"truth{number}.star", "particles", "import", own, "--tomogram", f"t{number}.mrc")
+
     def match(self, number, suffix=""):
         """Pick a tomogram, align the templates to its picks, keep each pick's best class."""
+        self.score_picks(number, suffix)
+        return self.run(
+            f"selected{suffix}.star", "particles", "select", f"scores{suffix}.star",
+            "--top", 1000, "--split", f"t{number}=train",
+        )  # fmt: skip
+
+    def score_picks(self, number, suffix=""):
+        """Pick a tomogram and align the templates to its picks."""
         tomogram, picks, scores = f"t{number}.mrc", f"picks{suffix}.star", f"scores{suffix}.star"
         self.run(picks, "particles", "pick", tomogram, "--sigma", 40, "--top", 500)
         templates = [word for path in self.maps for word in ("--template", path)]
         self.run(
             scores, "particles", "score", tomogram, picks, *templates, "--tilts=-60,60",
-        )  # fmt: skip
-        return self.run(
-            f"selected{suffix}.star", "particles", "select", scores, "--top", 1000,
-            "--split", f"t{number}=train",
         )  # fmt: skip
 
     def extract(self, name, particles, number):

@@ -1,5 +1,6 @@
 """The configuration: every key with its type, range, default and reason to change it."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,8 @@ from cryoetgan.io.files import read_yaml
 
 NAME = r"^[A-Za-z0-9_-]{1,80}$"
 """Pattern of a name: of a class, a tomogram, a group. Names of files are made of several."""
+EXPONENT = r"[+-]?\d+\.?\d*[eE][+]?\d{1,2}"
+"""A whole number in a form that YAML reads as text."""
 RENAMED = {
     "tomograms.voxel_size": "densities.voxel_size",
     "tomograms.marks_radius": "evaluation.match_radius",
@@ -30,6 +33,8 @@ RENAMED = {
     "evaluation.competition_seeds": "evaluation.comparison_seeds",
 }
 """Keys of early configurations, and their names today."""
+DEFAULT_SYNTHETIC = 2
+"""Synthetic tomograms of a run with fitted physics: one to train a detector on, one to test it."""
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -147,11 +152,21 @@ class Tomograms(Section):
         0.3,
         description="Signal variance over noise variance of a simulated tomogram as a whole.",
     )
-    synthetic: Annotated[int, Field(ge=0)] = Field(
-        0,
+    synthetic: Annotated[int, Field(ge=0)] | None = Field(
+        None,
         description="Number of synthetic tomograms with labels and truth: packed scenes, imaged like "
         "each training tomogram in turn. Preset `recommended` makes them if it is trained, otherwise "
-        "fitted physics. Export them with `copick`.",
+        "fitted physics. Export them with `copick`. Empty: 2, or none without imaging.fit or if a "
+        "side of tomograms.shape is below densities.box.",
+    )
+    crowder_fraction: Fraction = Field(
+        0.02,
+        description="Fraction of a synthetic tomogram in unnamed proteins, so that a detector meets "
+        "density of no class. They replace the fitted density around particles. 0.05 to 0.1 for cells, "
+        "0 for purified samples.",
+    )
+    membranes: Annotated[int, Field(ge=0)] = Field(
+        0, description="Membranes of random shapes in a synthetic tomogram; for cells, 2 to 5."
     )
     float16: bool = Field(
         False,
@@ -273,8 +288,9 @@ class Translation(Section):
 
     preset: str = Field(
         "smoke",
-        description="`paper`, `released`, `recommended`, `smoke`, or a YAML file. `smoke` is the "
-        "paper's CycleGAN, small enough for two cores.",
+        description="`paper`, `released`, `cyclegan`, `recommended`, `smoke`, or a YAML file. "
+        "`cyclegan` is the paper's CycleGAN, changed until it learns; `smoke` is small enough for "
+        "two cores.",
     )
     steps: Count | None = Field(None, description="Training steps; empty: the preset's value.")
     draws: Count = Field(1, description="Generated volumes per density, each with its own noise.")
@@ -389,6 +405,14 @@ class Config(Section):
     report: Report = Report()
     export: Export = Export()
 
+    @property
+    def synthetic_tomograms(self) -> int:
+        """Number of synthetic tomograms."""
+        if self.tomograms.synthetic is not None:
+            return self.tomograms.synthetic
+        holds_boxes = self.densities.box <= min(self.tomograms.shape)
+        return DEFAULT_SYNTHETIC if self.imaging.fit and holds_boxes else 0
+
     @model_validator(mode="after")
     def _sections_agree(self) -> "Config":
         if self.densities.resolution < 2 * self.densities.voxel_size:
@@ -402,7 +426,7 @@ class Config(Section):
                 "tomograms.table and particles.table are both empty; name a table of tomograms, or of "
                 "sets of subtomograms"
             )
-        has_tomograms = self.tomograms.table is not None or self.tomograms.synthetic
+        has_tomograms = self.tomograms.table is not None or self.synthetic_tomograms
         if "copick" in self.export.formats and not has_tomograms:
             raise ValueError(
                 "export.formats has copick, which holds tomograms, but tomograms.table is empty; set "
@@ -478,6 +502,10 @@ def _explain_one(item: Any, model: type[BaseModel]) -> str:
         return f"{place} is {shown(item['input'])}: at most 80 letters, digits, _ and -"
     if item["type"] == "missing":
         return f"{place} is missing; fill it in"
+    if item["type"] == "int_parsing" and re.fullmatch(EXPONENT, str(item["input"])):
+        return (
+            f"{place} is {shown(item['input'])}: write {float(item['input']):.0f}, without exponent"
+        )
     if item["type"] == "string_type" and item["input"] is not None:
         return _explain_text(place, item["input"])
     return f"{place} is {shown(item['input'])}: {message[0].lower()}{message[1:]}"

@@ -186,6 +186,7 @@ def test_text_that_yaml_reads_as_a_number_is_to_be_quoted(tmp_path, text, kind, 
         ("densities: {box: 030}", "base 8 or 60"),
         ("densities: {voxel_size: 12:30}", "base 8 or 60"),
         (f"run: {'x' * 81}", "{0,79}"),
+        ("densities: {count: 1e3}", "densities.count is '1e3': write 1000,"),
     ],
 )
 def test_a_number_is_what_it_looks_like(tmp_path, text, word):

@@ -8,21 +8,26 @@ from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.mrc import Volume
-from cryoetgan.io.star import ANGLES, COORDINATES
+from cryoetgan.io.star import ANGLES, COORDINATES, DETECTION_SCORE
 from cryoetgan.particles.curation.fdr import add_q_values
+from cryoetgan.particles.curation.select import choose_classes
 from cryoetgan.particles.matching.decoys import make_decoys
 from cryoetgan.particles.matching.score_table import score_table
 from cryoetgan.particles.matching.template import SearchOptions
-from cryoetgan.particles.subtomograms.set_picks import GIVEN_CLASS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Floats = NDArray[np.floating]
 CLEAR = 0.05
-"""Largest q-value of an alignment that moves a pick to the refined place."""
-DETECTION_SCORE = "cryoetganDetectionScore"
-TAKEN = [*ANGLES, "cryoetganScore", "cryoetganDecoyScore", "cryoetganDecoys"]
+"""Largest q-value of an alignment that gives a pick its class and place."""
+TAKEN = (
+    *ANGLES,
+    "cryoetganScore",
+    "cryoetganDecoyScore",
+    "cryoetganDecoys",
+    "cryoetganQValue",
+)
 
 
 def align_picks(
@@ -30,11 +35,16 @@ def align_picks(
     picks: "pd.DataFrame",
     maps: Mapping[str, Floats],
     options: SearchOptions,
-) -> "pd.DataFrame":
-    """Return picks with angles, scores against map and decoys, and q-values.
+    threshold: float,
+) -> tuple["pd.DataFrame", dict[str, Any]]:
+    """Return picks with angles, scores against map and decoys, and q-values; and their precision.
 
-    Each pick is aligned to the map of its class alone, and keeps its class. It moves to the refined
-    place if its map wins against the decoys at a q-value of at most `CLEAR`.
+    Picks below the detector's `threshold` are kept only if their alignment is clear.
+
+    Each pick is aligned to all maps and their decoys, which compete for it (`curation.fdr`). If a
+    map wins at a q-value of at most `CLEAR`, the pick takes its class and the refined place.
+    Otherwise it keeps class and place, and has angles and scores of the map of its class. The
+    precision (`precision_by_decoys`) is of the picks and classes of the detector alone.
     """
     missing = sorted(set(picks["cryoetganClass"]) - set(maps))
     if missing:
@@ -42,17 +52,27 @@ def align_picks(
             f"--template: no map of class {', '.join(missing)}; give --template {missing[0]}.mrc, or "
             "keep only classes with a map (--class)"
         )
-    own = picks[["rlnTomoName", "cryoetganId", *COORDINATES]].copy()
-    own[GIVEN_CLASS] = picks["cryoetganClass"]
-    scores, _ = score_table(tomogram, own, maps, options, make_decoys)
-    scores = scores.set_index("cryoetganId").loc[picks["cryoetganId"]].reset_index()
-    table = picks.assign(**{name: scores[name].to_numpy() for name in TAKEN})
-    table = add_q_values(table, np.full(len(table), "all"))
-    clear = (table["cryoetganScore"] > table["cryoetganDecoyScore"]).to_numpy()
-    clear &= table["cryoetganQValue"].to_numpy() <= CLEAR
-    for name in COORDINATES:
-        table[name] = np.where(clear, scores[name], picks[name])
-    return table
+    places = picks[["rlnTomoName", "cryoetganId", *COORDINATES]]
+    scores, _ = score_table(tomogram, places, maps, options, make_decoys)
+    given = picks.set_index("cryoetganId")["cryoetganClass"]
+    is_own = scores["cryoetganClass"] == scores["cryoetganId"].map(given)
+    own, best = (
+        add_q_values(rows, np.full(len(rows), "all")).set_index("cryoetganId").loc[given.index]
+        for rows in (scores[is_own], choose_classes(scores, {}))
+    )
+    clear = (best["cryoetganScore"] > best["cryoetganDecoyScore"]).to_numpy()
+    clear = clear & (best["cryoetganQValue"] <= CLEAR).to_numpy()
+    table = picks.copy()
+    for name in TAKEN:
+        table[name] = np.where(clear, best[name], own[name])
+    for name in ("cryoetganClass", *COORDINATES):
+        table[name] = np.where(clear, best[name], picks[name])
+    above = (picks[DETECTION_SCORE] >= threshold).to_numpy()
+    about = precision_by_decoys(own[above])
+    kept = table[above | clear]
+    about["renamed"] = int((kept["cryoetganClass"] != picks["cryoetganClass"][kept.index]).sum())
+    about["added"] = int((clear & ~above).sum())
+    return kept.reset_index(drop=True), about
 
 
 def precision_by_decoys(table: "pd.DataFrame") -> dict[str, Any]:

@@ -40,11 +40,15 @@ class Calibration:
         use = self.scores >= threshold
         return _rates(int(self.hits[use].sum()), int(use.sum()), int(self.truth.sum()))
 
-    def best_threshold(self) -> float:
-        """Return the score of the highest F1 over classes (a pick of a wrong class is wrong)."""
-        if not self.hits.any():
+    def best_threshold(self, of_places: bool = False) -> float:
+        """Return the score of the highest F1 over classes (a pick of a wrong class is wrong).
+
+        `of_places` ignores the classes.
+        """
+        right = self.found if of_places else self.hits
+        if not right.any():
             return 0.5
-        hits = np.cumsum(self.hits)
+        hits = np.cumsum(right)
         f1 = 2 * hits / (np.arange(1, len(hits) + 1) + self.truth.sum())
         return float(self.scores[int(np.argmax(f1))])
 

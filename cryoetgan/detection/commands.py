@@ -135,8 +135,9 @@ def run(
     """Find particles with a detector: STAR of picks with class and score, best first.
 
     The tomogram is read window by window, so any size fits. The score is the probability of being
-    any particle, 0 to 1 (cryoetganDetectionScore). With --template, each pick is aligned to the map
-    of its class: angles, score against map and decoy (correlations), and cryoetganQValue. The record
+    any particle, 0 to 1 (cryoetganDetectionScore). With --template, each pick is aligned to
+    the maps: angles, score against map and decoy (correlations), and cryoetganQValue. A clear
+    alignment (q-value up to 0.05) gives class and place; otherwise they stay. The record
     beside the output has the expected precision with its interval: from held-out synthetic parts,
     and from the decoys if there are templates. Coordinates are 0-based voxels, subvoxel.
     """
@@ -148,6 +149,8 @@ def run(
 
     if threshold is not None and not 0 <= threshold <= 1:
         raise UserError(f"--threshold: got {threshold:g}, wanted a score from 0 to 1")
+    if other and search.template:
+        raise UserError("--other: picks of `other` have no template; give --other or --template")
     if search.tilts is not None and not search.template:
         raise UserError("--tilts: is of --template, which is not given")
     volume = mrc.read_volume(tomogram)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 ALIGN = 8
 """Windows start and end at multiples of it, voxels: two for the blocks, four for the two strides."""
-HALO = 48
+HALO = 32
 """Voxels beyond which the input does not change the output (tested)."""
 BLOCK = 2
 """Edge of a block of voxels that becomes one position."""

@@ -17,7 +17,7 @@ from cryoetgan.particles.picking.local_maxima import neighbourhoods, quadratic_o
 from cryoetgan.progress import track
 
 Floats = NDArray[np.floating]
-CORE = 160
+CORE = 224
 """Edge in voxels of the part of a window whose peaks are kept."""
 SMOOTHING = 3
 """Edge of the cubes over which probabilities are averaged, positions at half resolution."""

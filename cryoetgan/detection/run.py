@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.detection.align import DETECTION_SCORE, align_picks, precision_by_decoys
+from cryoetgan.detection.align import align_picks
 from cryoetgan.detection.grey import GreyValues
 from cryoetgan.detection.model import Detector
 from cryoetgan.detection.predict import detect
 from cryoetgan.errors import UserError, suggest
 from cryoetgan.io.mrc import VOXEL_SIZE_TOLERANCE, Volume
-from cryoetgan.io.star import OTHER, class_name, picks_table
+from cryoetgan.io.star import DETECTION_SCORE, OTHER, class_name, picks_table
 from cryoetgan.particles.matching.template import SearchOptions
 from cryoetgan.progress import log
 
@@ -65,35 +65,44 @@ def detect_particles(
     threshold = detector.threshold if options.threshold is None else options.threshold
     names = np.array([*detector.classes, OTHER])[found.numbers - 1]
     wanted = set(options.classes or detector.classes) | {OTHER}
-    kept = np.flatnonzero((found.scores >= threshold) & np.isin(names, list(wanted)))
+    lowest = threshold
+    if maps and options.threshold is None:  # templates name them
+        lowest = min(threshold, detector.calibration.best_threshold(of_places=True))
+    kept = np.flatnonzero((found.scores >= lowest) & np.isin(names, list(wanted)))
     kept = kept[: options.top]
     found, names = found.take(kept), names[kept]
     columns = {
         "cryoetganClass": names, "cryoetganScore": found.scores, DETECTION_SCORE: found.scores
     }  # fmt: skip
     table = picks_table(class_name(path), found.places[:, ::-1], columns)
-    is_named = names != OTHER
-    value, low, high = detector.calibration.expected_precision(found.scores[is_named])
-    about: dict[str, Any] = {
-        "threshold": threshold,
-        "n": len(table),
-        "classes": {str(name): int((names == name).sum()) for name in sorted(set(names))},
-        "precision": {
-            "value": value if is_named.any() else None,
-            "interval": [low, high] if is_named.any() else [0.0, 1.0],
-            "basis": "held-out",
-        },
-    }
+    about = describe(detector, table, threshold)
     if not len(table):
         log.warning(
             "%s: no particle has a score of %.3g; lower --threshold, or train on tomograms more like "
             "this one", path, threshold,
         )  # fmt: skip
-    if maps and search is not None and is_named.any():
-        aligned = align_picks(volume, table[is_named].reset_index(drop=True), maps, search)
-        about["precision_by_decoys"] = precision_by_decoys(aligned)
-        table = aligned
+    elif maps and search is not None:
+        table, implied = align_picks(volume, table, maps, search, threshold)
+        about = describe(detector, table, threshold) | {"precision_by_decoys": implied}
     return table, about
+
+
+def describe(detector: Detector, table: "pd.DataFrame", threshold: float) -> dict[str, Any]:
+    """Return the record of picks: counts, and the expected precision above the threshold."""
+    named = table[table["cryoetganClass"] != OTHER]
+    scores = named[DETECTION_SCORE].to_numpy(float)
+    above = scores[scores >= threshold]
+    precision: dict[str, Any] = {"value": None, "interval": [0.0, 1.0]}
+    if len(above):
+        value, low, high = detector.calibration.expected_precision(above)
+        precision = {"value": value, "interval": [low, high]}
+    counts = table["cryoetganClass"].value_counts()
+    return {
+        "threshold": threshold,
+        "n": len(table),
+        "classes": {str(name): int(counts[name]) for name in sorted(counts.index)},
+        "precision": precision | {"n": len(above), "basis": "held-out"},
+    }
 
 
 def check_voxel_size(detector: Detector, volume: Volume, path: Path) -> None:

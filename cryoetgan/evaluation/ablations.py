@@ -65,7 +65,7 @@ def ablate_preset(name: str, preset: str, snapshot_every: int | None = None) -> 
     if settings.model != "cyclegan":
         raise UserError(
             f"--preset: {preset} has no discriminator, cycle or input noise to ablate; wanted "
-            "paper, released, smoke, or a file of that kind (evaluation.ablation_preset)"
+            "paper, released, cyclegan, smoke, or a file of that kind (evaluation.ablation_preset)"
         )
     changed = dict(ABLATIONS[name].settings)
     if snapshot_every is not None:

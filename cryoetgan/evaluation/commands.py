@@ -241,6 +241,14 @@ def detect(
     size = voxel_size_of(tables, voxel_size)
     if unknown := sorted(set(class_ or ()) - set(tables[truth].particles["cryoetganClass"])):
         raise UserError(f"--class: {truth} has no particle of class {', '.join(unknown)}")
+    found_in, true_in = (
+        set(tables[p].particles["rlnTomoName"].astype(str)) for p in (picks, truth)
+    )
+    if found_in and true_in and not found_in & true_in:
+        raise UserError(
+            f"{picks}: its tomograms are {', '.join(sorted(found_in)[:5])}, those in {truth} "
+            f"{', '.join(sorted(true_in)[:5])}, so no pick can be right; correct rlnTomoName"
+        )
     found = score_detections(
         tables[picks].particles, tables[truth].particles, radius / size, class_ or ()
     )

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation.statistics.intervals import wilson
 from cryoetgan.io.exclusion import excluded_voxels
-from cryoetgan.io.star import COORDINATES
+from cryoetgan.io.star import COORDINATES, DETECTION_SCORE
 from cryoetgan.particles.curation.fdr import q_values, rank_values
 from cryoetgan.particles.curation.select import FLIP, choose_classes
 from cryoetgan.particles.matching.align import Aligner
@@ -68,8 +68,9 @@ def compare_hands(
     # copies of other sizes have no hand
     has_mirror = table["cryoetganDecoys"] == "mirror"
     table = table.assign(cryoetganDecoyScore=table["cryoetganDecoyScore"].where(has_mirror))
-    found = judge_hands(table, likeness, rate)
-    if "cryoetganQValue" in table:
+    # a detector chose its picks without decoys, so all of them are judged
+    found = judge_hands(table, likeness, None if DETECTION_SCORE in table else rate)
+    if "cryoetganQValue" in table and DETECTION_SCORE not in table:
         found["warning"] = (
             "the picks were selected with mirror decoys, so all prefer their map by construction; "
             "judge the file of `particles score` instead"

@@ -155,8 +155,8 @@ def copick(
 ) -> None:
     """Write tomograms, particles and labels as a copick project: config.json and OME-Zarr.
 
-    T.star and T_labels.mrc beside T.mrc are taken unless others are given. Each volume of a volume
-    set becomes a run with its particle as the only pick. Picks and radii are in angstrom. Class
+    T.star and T_labels.mrc beside T.mrc are taken unless others are given, and T_instances.mrc
+    beside the labels, as a panoptic segmentation. Each volume of a volume set becomes a run with its particle as the only pick. Picks and radii are in angstrom. Class
     names are converted to names that copick allows.
     """
     from cryoetgan.export.copick import export_copick
@@ -196,7 +196,10 @@ class _Chosen:
 
     @property
     def files(self) -> list[Path]:
-        return [*self.source.inputs, *self.particles, *self.labels]
+        from cryoetgan.export.runs import instance_files
+
+        instances = instance_files(self.labels)
+        return [*self.source.inputs, *self.particles, *self.labels, *instances]
 
     @property
     def subject(self) -> str:

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -173,14 +174,19 @@ def _write_picks(opened: Any, run: Run, names: Mapping[str, str]) -> None:
             )  # fmt: skip
         picks = opened.new_picks(names[str(name)], SESSION, user_id=COPICK_USER)
         picks.meta.trust_orientation = rotations is not None
-        picks.from_numpy(rows[COORDINATES].to_numpy(float) * run.voxel_size, matrices)
+        places = rows[COORDINATES].to_numpy(float) * run.voxel_size
+        numbers = {}
+        if "cryoetganInstance" in rows and rows["cryoetganInstance"].notna().all():
+            numbers["instance_ids"] = rows["cryoetganInstance"].to_numpy(int)
+        picks.from_numpy(places, matrices, **numbers)
         picks.store()
 
 
 def _write_segmentations(opened: Any, run: Run, size: float, objects: PickableObjects) -> None:
     """Write all labels, and the mask of each class without particles under its own name.
 
-    octopi and others look for a segmentation with the name of a class that is not picked.
+    octopi and others look for a segmentation with the name of a class that is not picked. Known
+    instances are the second channel of a panoptic segmentation beside the labels.
     """
     if run.labels is None:
         return
@@ -192,6 +198,18 @@ def _write_segmentations(opened: Any, run: Run, size: float, objects: PickableOb
     for name in sorted(set(run.label_names.values()) - objects.picked):
         mask = opened.new_segmentation(size, names[name], SESSION, False, user_id=COPICK_USER)
         mask.from_numpy((labels == objects.numbers[name]).astype(np.uint8))
+    if run.instances is None:
+        return
+    if "is_panoptic" not in signature(opened.new_segmentation).parameters:
+        log.warning(
+            "%s: this copick has no panoptic segmentations; instances are left out", run.name
+        )
+        return
+    ids = np.asarray(run.instances).astype(np.uint32)
+    panoptic = opened.new_segmentation(
+        size, MULTILABEL, SESSION, user_id=COPICK_USER, is_panoptic=True
+    )
+    panoptic.from_numpy(np.stack([labels.astype(np.uint32), ids]))
 
 
 def _list_splits(splits: list[tuple[str, str]]) -> dict[str, str]:

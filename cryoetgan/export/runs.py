@@ -11,8 +11,9 @@ from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError
 from cryoetgan.export.contrast import contrast_factor, exported_particles
-from cryoetgan.io.files import LABELS, read_record, sidecar
+from cryoetgan.io.files import INSTANCES, LABELS
 from cryoetgan.io.mrc import read_volume
+from cryoetgan.io.scene import read_label_names
 from cryoetgan.io.star import ANGLES, COORDINATES, class_name, read_star
 from cryoetgan.io.volume_set import read_volume_set
 from cryoetgan.physics.acquisition import Acquisition, read_acquisition
@@ -30,7 +31,7 @@ class Run:
 
     The contrast of `data` is the exported one. `particles` has a row for each particle, whose
     coordinates are the particle's own: x, y, z in voxels from 0, with rlnOriginX/Y/ZAngst applied.
-    `label_names` maps a number in `labels` to a class.
+    `label_names` maps a number in `labels` to a class; `instances` has the number of each object.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Run:
     acquisition: Acquisition
     labels: NDArray[Any] | None = None
     label_names: Mapping[int, str] = field(default_factory=dict)
+    instances: NDArray[Any] | None = None
 
     @property
     def split(self) -> str:
@@ -93,11 +95,14 @@ def tomogram_runs(
             for _, part in rows.groupby("cryoetganClass"):
                 angles = known_angles(part) if holds_angles(part) else np.nan
                 rows.loc[part.index, ANGLES] = angles
-        label, label_names = None, dict[int, str]()
+        label, label_names, instances = None, dict[int, str](), None
         if name in labelled:
             label, label_names = _read_labels(labelled[name], volume.data.shape, path)
+            for beside in instance_files([labelled[name]]):
+                instances = read_same_shape(beside, volume.data.shape, path)
         data = np.asarray(volume.data, np.float32) * np.float32(contrast_factor(contrast, known))
-        yield Run(name, data, volume.voxel_size, rows, known or Acquisition(), label, label_names)
+        optics = known or Acquisition()
+        yield Run(name, data, volume.voxel_size, rows, optics, label, label_names, instances)
 
 
 def volume_runs(path: Path, contrast: str | None) -> Iterator[Run]:
@@ -145,19 +150,26 @@ def _read_labels(
     path: Path, shape: tuple[int, ...], tomogram: Path
 ) -> tuple[NDArray[Any], dict[int, str]]:
     """Return a label volume, and the class of each of its numbers from its side-car."""
-    label = read_volume(path).data
-    if label.shape != shape:
-        raise UserError(f"{path}: got shape {label.shape}, wanted {shape} as in {tomogram}")
-    record = read_record(sidecar(path)) if sidecar(path).exists() else {}
-    try:
-        names = {int(number): str(name) for number, name in record.get("labels", {}).items()}
-    except (AttributeError, ValueError) as error:
-        raise UserError(
-            f"{sidecar(path)}: its labels are not a mapping of numbers to classes; correct or delete it"
-        ) from error
+    label = read_same_shape(path, shape, tomogram)
+    names = read_label_names(path)
     unknown = [int(n) for n in np.unique(label) if n and int(n) not in names]
     # numbers without a class are kept under a generic name
     return label, names | {number: f"label-{number}" for number in unknown}
+
+
+def instance_files(labels: Sequence[Path]) -> list[Path]:
+    """Return the files `T_instances.mrc` beside label volumes `T_labels.mrc`."""
+    named = (path.stem.removesuffix(LABELS) for path in labels)
+    beside = [path.with_name(f"{n}{INSTANCES}.mrc") for path, n in zip(labels, named, strict=True)]
+    return [path for path in beside if path.is_file()]
+
+
+def read_same_shape(path: Path, shape: tuple[int, ...], tomogram: Path) -> NDArray[Any]:
+    """Return the values of a volume that must cover a tomogram of this shape (zyx)."""
+    data = read_volume(path).data
+    if data.shape != shape:
+        raise UserError(f"{path}: got shape {data.shape}, wanted {shape} as in {tomogram}")
+    return data
 
 
 def renumber_labels(labels: NDArray[Any], numbers: Mapping[int, int]) -> NDArray[np.uint8]:

@@ -259,7 +259,7 @@ def synthesize(
     labels: SceneLabels = None,
     particles: SceneTruth = None,
     density_scale: DensityScale = 1.0,
-    tile: Tile = 96,
+    tile: Tile = 128,
     seed: Seed = 0,
 ) -> Record:
     """Simulate a tomogram of a density scene of any size: T.mrc, T_labels.mrc, T.star.

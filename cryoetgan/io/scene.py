@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cryoetgan.errors import UserError
+from cryoetgan.errors import UserError, shown
 from cryoetgan.io.files import INSTANCES, LABELS, check_not_overwritten, read_record, sidecar
 from cryoetgan.io.memmap import iterate_sections
 from cryoetgan.io.mrc import Volume, open_volume, read_volume
@@ -37,16 +37,11 @@ class SceneFiles:
     particles_path: Path | None = None
     particles: pd.DataFrame | None = None
 
-    def label_names(self) -> dict[str, str]:
-        """Return the name of each label, from the record beside the labels."""
+    def label_names(self) -> dict[int, str]:
+        """Return the name of each label, from the records beside labels and scene."""
         if LABELS not in self.labels:
             return {}
-        record = sidecar(self.labels[LABELS][0])
-        scene = sidecar(self.path)
-        for path in (record, scene):
-            if path.exists() and "labels" in (content := read_record(path)):
-                return dict(content["labels"])
-        return {}
+        return read_label_names(self.labels[LABELS][0], self.path)
 
     def has_crowders(self) -> bool:
         """Return whether the scene holds unnamed density, as cells do between named particles."""
@@ -58,6 +53,20 @@ class SceneFiles:
         yield from (path for path, _ in self.labels.values())
         if self.particles_path is not None:
             yield self.particles_path
+
+
+def read_label_names(*volumes: Path) -> dict[int, str]:
+    """Return the name of each label from the first record beside `volumes` that has them."""
+    for record in filter(Path.exists, map(sidecar, volumes)):
+        if "labels" in (content := read_record(record)):
+            try:
+                return {int(number): str(name) for number, name in content["labels"].items()}
+            except (AttributeError, TypeError, ValueError):
+                raise UserError(
+                    f"{record}: its labels are {shown(content['labels'])}, not a mapping of numbers "
+                    "to names; correct or delete it"
+                ) from None
+    return {}
 
 
 def open_scene(path: Path, labels: Path | None = None, particles: Path | None = None) -> SceneFiles:
@@ -127,7 +136,7 @@ def write_truth(
             for plane, given in zip(iterate_sections(out), iterate_sections(labels), strict=True):
                 plane[:] = given
     if names := scene.label_names():
-        about["labels"] = names
+        about["labels"] = {str(number): label for number, label in names.items()}
     if scene.particles is not None:
         name = class_name(output)
         optics = pd.DataFrame([acquisition.to_optics(1, name)])

@@ -24,6 +24,8 @@ ANGLES = ["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]
 """Degrees, RELION's convention (see `cryoetgan.physics.geometry`)."""
 ORIGINS = ["rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst"]
 """Angstrom, in RELION's sense: the particle's centre is at n // 2 - origin / voxel size."""
+DETECTION_SCORE = "cryoetganDetectionScore"
+"""Probability of being any particle, 0 to 1, of picks of a detector."""
 VOXEL_ORIGINS = [f"rlnOrigin{axis}" for axis in "XYZ"]
 """RELION 3.0: origins in voxels."""
 BOX_ANGLES = [f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi")]
@@ -58,6 +60,7 @@ NUMBERS = (
     "rlnOrigin",
     "rlnTomoSubtomogram",
     "cryoetganScore",
+    "cryoetganDetectionScore",
     "cryoetganDecoyScore",
     "cryoetganQValue",
     "cryoetganTilt",
@@ -69,6 +72,8 @@ NUMBERS = (
 )
 """Prefixes of the columns that hold numbers; rlnOpticsGroup does, too, but not its name."""
 MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+MAX_LINE = 100_000
+"""Characters of a line."""
 MAX_BLOCKS = 300
 """Blocks of a STAR file; RELION 4 writes one for each tomogram."""
 LONGEST_NAME = 100
@@ -216,6 +221,7 @@ def read_star(path: Path, columns: Sequence[str] = (), *, any_names: bool = Fals
         text = read_text(path)
     except UserError as error:
         raise UserError(f"{error}; a STAR file is wanted") from error
+    check_lines(text, path)
     _check_blocks(re.findall(r"^\s*data_(\S*)", text, re.MULTILINE), path)
     if not text.endswith("\n") and sidecar(path).exists():  # files of this program end in a newline
         raise UserError(
@@ -254,6 +260,15 @@ def read_star(path: Path, columns: Sequence[str] = (), *, any_names: bool = Fals
     if missing:  # an empty table may have been written without columns
         particles = particles.reindex(columns=[*particles.columns, *missing])
     return Star(particles, optics)
+
+
+def check_lines(text: str, path: Path) -> None:
+    """Raise `UserError` if a line is so long that it has more columns than a parser can bear."""
+    longest = max(map(len, text.split("\n")))
+    if longest > MAX_LINE:
+        raise UserError(
+            f"{path}: has a line of {longest} characters, wanted at most {MAX_LINE}; is it a STAR file?"
+        )
 
 
 def _check_blocks(names: Sequence[str], path: Path) -> None:

@@ -134,4 +134,7 @@ def find_difference(build: Callable[[], nn.Module], state: Any) -> str:
         if wanted.get(name) != found.get(name):
             shapes = [str(side.get(name, "nothing")) for side in (found, wanted)]
             return f"{shown(name)} is {shapes[0]}, wanted {shapes[1]}"
+    for name, value in state.items():
+        if value.is_complex() or not torch.isfinite(value).all():
+            return f"{shown(name)} holds values that are not finite real numbers"
     return ""

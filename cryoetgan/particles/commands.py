@@ -368,6 +368,7 @@ def import_subtomograms(
     if split is not None and split not in star.SPLITS:
         raise UserError(f"--split is '{split}'; give {', '.join(star.SPLITS)}")
     check_positive(voxel_size, "--voxel-size", " A")
+    class_name(output)  # its boxes are named by it, as by a tomogram
     acquisition = recording.acquisition(contrast)
     found = list_boxes(file)
     listing = replace(found, table=name_classes(found.table, class_ or []))

@@ -1,6 +1,5 @@
 """Read picks of other programs: STAR of RELION and Warp, copick JSON, CSV, and other lists."""
 
-import csv
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from cryoetgan.errors import UserError, format_shape, shown
-from cryoetgan.io.files import check_exists, read_json, read_text
+from cryoetgan.errors import UserError, format_shape
+from cryoetgan.io.csv_text import check_numbers, read_csv_text
+from cryoetgan.io.files import check_exists, read_json
 from cryoetgan.io.star import (
     ANGLES,
     COORDINATES,
@@ -371,67 +371,10 @@ def to_rotations(matrices: Floats, path: Path) -> Rotation:
         row = int(wrong.argmax())
         raise UserError(
             f"{path}: the matrix of particle {row + 1} is not a rotation (determinant "
-            f"{np.linalg.det(matrices[row]):.3g}, wanted 1), as {wrong.sum()} of {len(wrong)}; a "
-            "mirror image or a scale has no orientation"
+            f"{np.linalg.det(matrices[row]):.3g}, wanted 1; {wrong.sum()} of {len(wrong)} are such): "
+            "remove the mirror image or scale, or the matrices"
         )
     return Rotation.from_matrix(matrices)
-
-
-def read_csv_text(path: Path) -> "pd.DataFrame":
-    """Return a table of text: comma, semicolon or tab; lines that start with `#` are comments.
-
-    Cells stay text, so that `007` and `NA` are names. After semicolons a decimal comma is a point.
-    """
-    import pandas as pd
-
-    lines = [line for line in read_text(path).splitlines() if line.strip()]
-    body = [line.rstrip() for line in lines if not line.startswith("#")]
-    first = body[0] if body else ""
-    separator = max(",;\t", key=first.count)
-    if separator not in first and len(first.split()) > 1:
-        separator = " "
-    if not first:
-        raise UserError(
-            f"{path}: is empty; wanted a heading, such as x,y,z, and one row per particle"
-        )
-    try:
-        blanks = separator == " "
-        rows = (
-            [line.split() for line in body]
-            if blanks
-            else list(csv.reader(body, delimiter=separator))
-        )
-    except csv.Error as error:
-        raise UserError(f"{path}: is not a CSV table ({error})") from error
-    heading, *cells = [_trim(row) for row in rows]
-    names = [name.strip() or f"column_{number}" for number, name in enumerate(heading, start=1)]
-    _check_cells(names, cells, path)
-    padded = [row + [""] * (len(names) - len(row)) for row in cells]
-    table = pd.DataFrame(padded, columns=names, dtype=str)
-    if separator == ";":
-        table = table.replace(r"^\s*([+-]?\d+),(\d+)\s*$", r"\1.\2", regex=True)
-    return table
-
-
-def _trim(row: list[str]) -> list[str]:
-    """Return the cells of a row without empty ones at its end."""
-    while row and not row[-1].strip():
-        row = row[:-1]
-    return row
-
-
-def _check_cells(names: list[str], cells: list[list[str]], path: Path) -> None:
-    """Raise `UserError` if a heading stands twice, in any case, or a row is longer than it."""
-    plain = [name.lower() for name in names if not re.match(r"[-+.\d]", name)]
-    twice = [name for name in plain if plain.count(name) > 1]
-    if twice:
-        raise UserError(f"{path}: column {shown(twice[0])} stands twice in the heading; remove one")
-    long = [number for number, row in enumerate(cells, start=1) if len(row) > len(names)]
-    if long:
-        raise UserError(
-            f"{path}: row {long[0]} has {len(cells[long[0] - 1])} cells, the heading {len(names)} "
-            f"({len(long)} such rows), so their columns are unknown; complete the heading"
-        )
 
 
 def _read_csv(path: Path, frame: PicksFrame) -> "pd.DataFrame":
@@ -441,7 +384,9 @@ def _read_csv(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     if {name.lower() for name in table.columns} >= MOTIF_COLUMNS:
         # the first versions wrote one list for all tomograms, with a column `density`
         rows = rows_of_tomogram(table.rename(columns=str.lower), frame.tomogram, path)
-        found = read_motifs(rows, frame.transform.voxel_size).drop(columns="label", errors="ignore")
+        found = read_motifs(rows, frame.transform.voxel_size, path).drop(
+            columns="label", errors="ignore"
+        )
         known = found[ANGLES].notna().all(axis=1).all()
         return found if known else found.drop(columns=ANGLES)
     if find_group(table, [NAPARI_SHAPES]):
@@ -456,7 +401,7 @@ def _read_csv(path: Path, frame: PicksFrame) -> "pd.DataFrame":
         **(classes or find_classes(table, find_tomogram(table, frame.tomogram)[0]))
     )
     table = rows_of_tomogram(table, frame.tomogram, path)
-    _check_numbers(table, names, path)
+    check_numbers(table, names, path)
     try:
         places = frame.to_file_voxels(table[names])
         out = pd.DataFrame(places, columns=COORDINATES, index=table.index)
@@ -484,20 +429,6 @@ def _read_csv(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     if is_own:
         out["cryoetganId"] = table["id"]
     return out
-
-
-def _check_numbers(table: "pd.DataFrame", columns: Sequence[str], path: Path) -> None:
-    """Raise `UserError` that names the first cell of some columns that is not a number."""
-    import pandas as pd
-
-    for column in columns:
-        wrong = pd.to_numeric(table[column], errors="coerce").isna().to_numpy()
-        if wrong.any():
-            row = int(wrong.argmax())
-            raise UserError(
-                f"{path}: {column} of row {row + 1} is {shown(table[column].iloc[row])}, one of "
-                f"{wrong.sum()} coordinates that are not numbers"
-            )
 
 
 def _read_list(path: Path, frame: PicksFrame) -> "pd.DataFrame":

@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.files import read_json, read_text
-from cryoetgan.io.star import ANGLES, CLASS_NAME, COORDINATES
+from cryoetgan.io.star import ANGLES, CLASS_NAME, COORDINATES, check_lines
 from cryoetgan.particles.naming_columns import (
     OtherTomogramError,
     classes_of_numbers,
@@ -227,6 +227,7 @@ def read_cbox(path: Path) -> "pd.DataFrame":
     import pandas as pd
     import starfile
 
+    check_lines(read_text(path), path)
     try:
         blocks = starfile.read(path, always_dict=True)
         found = blocks["cryolo"]

@@ -76,7 +76,7 @@ def estimate(
     generated = poses * config.translation.draws * networks
     sizes = [_count_voxels(config, row) for row in images]
     whole = [size for size, row in zip(sizes, images, strict=True) if not row.is_set]
-    synthetic = config.tomograms.synthetic * math.prod(config.tomograms.shape)
+    synthetic = config.synthetic_tomograms * math.prod(config.tomograms.shape)
     workers = GPU_CORES if gpu else min(cores, MAX_CORES)
     training = networks * _training_seconds(config, settings) / workers
     synthesis = _network_synthesis_seconds(settings, synthetic) / workers
@@ -86,7 +86,7 @@ def estimate(
     chain = (VOLUME_SECONDS["pose"] + VOLUME_SECONDS["physics"]) * box * poses
     chain += TOMOGRAM_SECONDS["synthesize"] * synthetic
     chain += _particle_seconds(config, len(classes), images, sizes)
-    n_jobs = 12 * len(images) + 3 * len(classes) + 20 + 2 * config.tomograms.synthetic
+    n_jobs = 12 * len(images) + 3 * len(classes) + 20 + 2 * config.synthetic_tomograms
     chain += JOB_SECONDS * n_jobs
     return {
         "classes": len(classes),

@@ -42,6 +42,7 @@ def check_inputs(
     problems += [*_header_problems(tomograms, warnings), *_pdb_id_problems(from_pdb)]
     problems += [*specimen_problems(images, expand_path, warnings)]
     problems += [*annotation_problems(images, expand_path), *run_problems(config)]
+    warnings += _same_particles(classes)
     findings = [Finding("input", "missing", problem) for problem in problems]
     findings += [Finding("input", "warning", warning) for warning in warnings]
     if paths and not absent:
@@ -51,6 +52,19 @@ def check_inputs(
     if online:
         findings.append(Finding("network", "ok", f"needed for {', '.join(online)}"))
     return findings + _check_box(config, classes)
+
+
+def _same_particles(classes: Sequence[ClassRow]) -> Iterator[str]:
+    """Yield a warning for each two classes that are made from the same atoms."""
+    seen: dict[object, str] = {}
+    for row in classes:
+        atoms = row.model_dump(exclude={"class_", "radius", "count", "copies"})
+        first = seen.setdefault(tuple(sorted(atoms.items(), key=str)), row.class_)
+        if first != row.class_:
+            yield (
+                f"classes {first} and {row.class_} have one source, {row.source}, so nothing tells "
+                "their particles apart; correct the source, or remove a row"
+            )
 
 
 def expand_path(path: str) -> Path:

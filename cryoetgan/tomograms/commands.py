@@ -147,9 +147,11 @@ def simulate(
         Path | None, Option(help="Density scene, MRC, in place of maps; its truth beside it.")
     ] = None,
     reconstruction: Annotated[
-        Literal["wbp", "sirt"], Option(help="Weighted back-projection, or SIRT.")
+        Literal["wbp", "sirt", "sart"], Option(help="Weighted back-projection, SIRT or SART.")
     ] = "wbp",
-    iterations: Annotated[int, Option(min=1, help="Of SIRT.")] = 20,
+    iterations: Annotated[
+        int | None, Option(min=1, help="Of SIRT (default 20) or SART (default 3).")
+    ] = None,
     halves: Annotated[
         bool, Option("--halves", help="Also T_EVN.mrc, T_ODD.mrc of every other tilt.")
     ] = False,
@@ -185,7 +187,7 @@ def simulate(
             raise UserError("--scene: has its contents; --copies, --membranes ... belong to maps")
         density, voxel_size = files.volume.data, files.volume.voxel_size
         check_memory(density.shape[::-1], scene, halves)
-        gold = [int(n) for n, label in files.label_names().items() if label == "bead"]
+        gold = [n for n, label in files.label_names().items() if label == "bead"]
         if gold:
             density, beads = split_gold(density, files.labels[LABELS][1], gold[0])
     else:
@@ -201,8 +203,7 @@ def simulate(
         seed=seed,
         microscope=microscope,
     )
-    rounds = iterations if reconstruction == "sirt" else 0
-    made = simulate_with_halves(density, series, snr, beads, rounds, halves)
+    made = simulate_with_halves(density, series, snr, beads, reconstruction, iterations, halves)
     parameters = {}
     if objects is None:
         outputs, about = write_truth(output, files, series.acquisition, "simulated")

@@ -89,6 +89,23 @@ class Microscope:
         1.0
     )
     """Modulation transfer function, in (0, 1]: falls off to this value as a Gaussian."""
+    detector: Annotated[
+        str | None,
+        Option(metavar="k2|MTF.star", help="Measured transfer of a detector, or of your own."),
+    ] = None
+    """None: `mtf` alone."""
+    detector_pixel: Annotated[
+        float | None, Option(help="Angstrom, unbinned pixel of the detector; default: the voxel.")
+    ] = None
+    drift: Annotated[
+        float, Option(help="Angstrom of motion during an image, in a random direction.")
+    ] = 0.0
+    """0: the B-factor holds the rest of the motion."""
+    ice_structure: Annotated[
+        bool, Option("--ice-structure", help="Structural noise is the same ice in all images.")
+    ] = False
+    """Off: water moves in the beam, so every image sees other ice (McMullan 2015,
+    doi 10.1016/j.ultramic.2015.05.017)."""
     phase_shift: Annotated[float, Option(help="Degrees, of a phase plate.")] = 0.0
     astigmatism: Annotated[
         float, Option(help="Micrometres between the largest and the smallest defocus.")
@@ -119,13 +136,22 @@ class Microscope:
     def __post_init__(self) -> None:
         if self.mean_free_path is not None:
             check_positive(self.mean_free_path, "--mean-free-path", " A")
+        if self.detector_pixel is not None:
+            check_positive(self.detector_pixel, "--detector-pixel", " A")
         for name in (
-            "dose", "b_factor", "misalignment", "astigmatism", "tilt_error", "misalignment_growth"
+            "dose", "b_factor", "misalignment", "astigmatism", "tilt_error", "misalignment_growth",
+            "drift",
         ):  # fmt: skip
             value = getattr(self, name)
             if not 0 <= value < inf:
                 option = f"--{name.replace('_', '-')}"
                 raise UserError(f"{option}: got {value:g}, wanted zero or more")
+        if self.detector is not None:
+            import numpy as np
+
+            from cryoetgan.tomograms.simulation.detector import detector_transfer
+
+            detector_transfer(self.detector, np.zeros(1))  # refuses what it does not know
         if not 0 < self.mtf <= 1:
             raise UserError(f"--mtf: got {self.mtf:g}, wanted a number above 0 and at most 1")
 
@@ -140,7 +166,7 @@ class SceneOptions:
     ] = None
     fill: Annotated[
         float | None,
-        Option(help="Fraction of the voxels that are occupied at most, for example 0.3."),
+        Option(help="Fraction of the ice that is occupied at most, for example 0.3."),
     ] = None
     class_copies: Annotated[
         list[str] | None, Option(help="NAME=N: another number for one class; repeatable.")
@@ -171,7 +197,7 @@ MEMBRANE_SHAPES = ("vesicle", "tube", "torus", "fold", "double")
 
 @dataclass(frozen=True, kw_only=True)
 class CellContents:
-    """Membranes, filaments, unnamed crowders and the shape of the ice of a scene."""
+    """Membranes, filaments, unnamed crowders, the ice and what lies on it."""
 
     membranes: Annotated[int, Option(min=0, help="Number of membranes of random shapes.")] = 0
     membrane_shape: Annotated[
@@ -204,11 +230,17 @@ class CellContents:
         ),
     ] = None
     crowder_fraction: Annotated[
-        float, Option(help="Fraction of the voxels of unnamed proteins of 30 to 600 kDa.")
+        float, Option(help="Fraction of the ice in unnamed proteins of 30 to 600 kDa.")
     ] = 0.0
     thickness: Annotated[
         str | None, Option(metavar="LO,HI", help="Angstrom; ice that varies; default: the volume.")
     ] = None
+    carbon_edge: Annotated[
+        float, Option(help="Fraction of the area that the carbon around a hole covers.")
+    ] = 0.0
+    contamination: Annotated[
+        int, Option(min=0, help="Pieces of ice on the faces of the film; needs --thickness.")
+    ] = 0
 
     def __post_init__(self) -> None:
         self.radii()
@@ -217,9 +249,13 @@ class CellContents:
             if shape not in MEMBRANE_SHAPES:
                 wanted = ", ".join(MEMBRANE_SHAPES)
                 raise UserError(f"--membrane-shape: got '{shape}', wanted {wanted}")
-        if not 0 <= self.crowder_fraction < 1:
+        for name in ("crowder_fraction", "carbon_edge"):
+            if not 0 <= (value := getattr(self, name)) < 1:
+                option = f"--{name.replace('_', '-')}"
+                raise UserError(f"{option}: got {value:g}, wanted a fraction below 1")
+        if self.contamination and self.thickness is None:
             raise UserError(
-                f"--crowder-fraction: got {self.crowder_fraction:g}, wanted a fraction below 1"
+                "--contamination: lies on the ice, which fills the volume; give --thickness"
             )
         if not 0 <= self.membrane_protein_inverted <= 1:
             raise UserError(

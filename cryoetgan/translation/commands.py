@@ -19,7 +19,7 @@ def train(
     densities: Annotated[Path, typer.Option(help="Posed densities (STAR).")],
     subtomograms: Annotated[Path, typer.Option(help="Subtomograms (STAR).")],
     preset: Annotated[
-        str, typer.Option(help="paper, released, recommended, smoke, or a YAML file.")
+        str, typer.Option(help="paper, released, cyclegan, recommended, smoke, or a YAML file.")
     ] = "paper",
     imaging: Annotated[
         list[Path] | None,

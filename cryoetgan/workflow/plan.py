@@ -161,10 +161,9 @@ class Plan:
         """Return a wildcard constraint: the classes with these kinds of source."""
         return one_of(name for name, row in self.classes.items() if row.kind in kinds)
 
-    def tomograms_where(self, attribute: str, value: bool = True) -> str:
-        """Return a wildcard constraint: the tomograms whose row has an attribute set, or not."""
-        rows = self.tomograms.items()
-        return one_of(name for name, row in rows if bool(getattr(row, attribute)) == value)
+    def tomograms_where(self, attribute: str) -> str:
+        """Return a wildcard constraint: the tomograms whose row has an attribute set."""
+        return one_of(name for name, row in self.tomograms.items() if getattr(row, attribute))
 
     def tomograms_picked_by(self, picker: str) -> str:
         """Return a wildcard constraint: all tomograms if this is the picker, else none."""

@@ -71,7 +71,7 @@ class TranslationPlan:
         self.run_generators = self._run_generators()
         self.ablated_generators = self._ablated_generators()
         self.generators = self.run_generators | self.ablated_generators
-        count = plan.config.tomograms.synthetic
+        count = plan.config.synthetic_tomograms
         self.synthetic = [f"synthetic_{number}" for number in range(1, count + 1)]
         self.by_network = self.is_residual and plan.export_source != "fitted"
         self.synthetic_folder = f"{self.folder if self.by_network else 'imaging'}/tomograms"

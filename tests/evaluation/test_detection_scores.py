@@ -98,5 +98,8 @@ def test_the_command_takes_angstroms_and_names_what_it_lacks(cryoetgan, tmp_path
     assert read_json(tmp_path / "x.json")["f1"] == 0
     said = cryoetgan(*words, "--class", "c", code=2)
     refused(said, "--class", "c")
+    write_star(tmp_path / "p.star", truth.assign(rlnTomoName="elsewhere"))
+    refused(cryoetgan(*words, code=2), "elsewhere", "rlnTomoName")
+    write_star(tmp_path / "p.star", truth)
     write_star(tmp_path / "truth.star", truth)
     refused(cryoetgan(*words, code=2), "--voxel-size")

@@ -8,7 +8,7 @@ import pytest
 
 from cryoetgan.export.copick import copick_names
 from cryoetgan.export.runs import renumber_labels
-from cryoetgan.io.files import sidecar, write_json
+from cryoetgan.io.files import read_json, sidecar, write_json
 from cryoetgan.io.mrc import read_volume, write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, read_star, write_star
 from cryoetgan.physics.geometry import rotation_from_relion
@@ -107,6 +107,31 @@ def test_a_volume_set_becomes_runs_with_one_pick_each(cryoetgan, tmp_path, gener
     assert np.allclose(points[0] / VOXEL, [BOX // 2 - 1, BOX // 2, BOX // 2])
     ours = rotation_from_relion(table[ANGLES].to_numpy()[0]).as_matrix()
     assert np.allclose(turns[0, :3, :3], ours, atol=1e-6)
+
+
+def test_instances_come_back_beside_the_labels_and_picks_name_theirs(
+    cryoetgan, tmp_path, extracted
+):
+    labels, instances = np.zeros(SHAPE, np.int16), np.zeros(SHAPE, np.float32)
+    labels[12, 20, 25:27], labels[0, 0, :2] = 7, 9
+    instances[12, 20, 25], instances[12, 20, 26], instances[0, 0, :2] = 300, 70000, 2
+    write_volume(tmp_path / "TS_1_labels.mrc", labels, VOXEL)
+    write_volume(tmp_path / "TS_1_instances.mrc", instances, VOXEL)
+    write_json(sidecar(tmp_path / "TS_1_labels.mrc"), {"labels": {"7": "a_x", "9": "membrane"}})
+    rows = extracted[1].assign(cryoetganInstance=[300, 5, 6])
+    write_star(tmp_path / "TS_1.star", rows[rows["rlnTomoName"] == "TS_1"])
+    cryoetgan("export", "copick", "TS_1.mrc", "-o", "p")
+    run = copick.from_file(str(tmp_path / "p/config.json")).get_run("TS_1")
+    (panoptic,) = run.get_segmentations(is_panoptic=True)
+    classes, numbers = panoptic.numpy()
+    assert np.array_equal(numbers, instances)
+    assert np.array_equal(classes > 0, labels > 0)
+    (picks,) = run.get_picks("a-x")
+    assert [point.instance_id for point in picks.points][:1] == [300]
+    inputs = read_json(tmp_path / "p/provenance.json")["provenance"]["inputs"]
+    assert "TS_1_instances.mrc" in inputs
+    write_volume(tmp_path / "TS_1_instances.mrc", instances[:4], VOXEL)
+    refused(cryoetgan("export", "copick", "TS_1.mrc", "-o", "p", code=2), "TS_1_instances.mrc")
 
 
 def test_the_config_separates_particles_from_segmented_classes(cryoetgan, tmp_path, extracted):

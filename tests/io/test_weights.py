@@ -150,3 +150,6 @@ def test_a_network_is_compared_without_its_memory():
     linear = torch.nn.Linear(2, 3)
     assert find_difference(lambda: torch.nn.Linear(2, 3), linear.state_dict()) == ""
     assert find_difference(lambda: torch.nn.Linear(2, 3), {"weight": 1}) != ""
+    for factor in (float("nan"), 1j):
+        state = {name: factor * value for name, value in linear.state_dict().items()}
+        assert "not finite" in find_difference(lambda: torch.nn.Linear(2, 3), state)

@@ -307,6 +307,8 @@ def test_our_plain_export_comes_back(cryoetgan, tmp_path, rng, name, whole):
         ("c.cbox", "data_x\n\nloop_\n_a #1\n1\n"),
         ("m.em", "no EM file"),
         ("p.mod", "IMOD"),
+        ("t.star", "data_particles\nloop_\n_rlnCoordinateX\n" + 60_000 * "1 " + "\n"),
+        ("c.cbox", "data_cryolo\nloop_\n_CoordinateX\n" + 60_000 * "1 " + "\n"),
         ("s.star", stopgap().replace("\n3 A", "\nTS_3 A")),
         ("n.csv", "shape-type,vertex-index,axis-0,axis-1,axis-2\nline,0,1,2,3\n"),
         ("x.csv", "x,y,z\n7,10,20,30\n"),  # which column is x is unknown

@@ -286,6 +286,24 @@ def test_ctf_volumes_are_not_read_unsaid(cryoetgan, tmp_path, monkeypatch):
     assert "lost.mrc" in said["lost", "-60,60"]
 
 
+def test_a_box_without_angles_and_a_defocus_in_another_unit_are_said(
+    cryoetgan, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    write_volumes(tmp_path / "boxes", particles()[0])
+    rows = [f"boxes\\particle_{n:06d}.mrc,{'10,20,30' if n > 1 else ',,'}" for n in (1, 2, 3)]
+    (tmp_path / "l.csv").write_text("\n".join(["file,rot,tilt,psi", *rows]))
+    table = imported(cryoetgan, tmp_path / "l.csv").table
+    assert table["rlnAngleTilt"].isna().tolist() == [True, False, False]
+    star_of(rlnDefocusU=[4.0, 4.0], rlnDefocusV=4.0)(tmp_path)
+    words = ("particles", "import-subtomograms", "p.star", "--voxel-size", VOXEL, TILTS)
+    said = cryoetgan(*words, "--contrast", "dark", "-o", "s.star").stderr
+    assert "give --defocus in micrometres" in " ".join(said.split())
+    assert read_acquisition(tmp_path / "s.star").defocus is None
+    done = cryoetgan(*words, "--contrast", "dark", "-o", "a set.star", code=2)
+    refused(done, "a set.star", "rename")
+
+
 def test_copies_and_empty_boxes_are_left_out_and_counted(cryoetgan, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     boxes = particles()[0].copy()
@@ -348,10 +366,9 @@ def tomogram(folder):
     write_volume(folder / "p.mrc", np.random.default_rng(0).random((N, 40, 60)), VOXEL)
 
 
-def two_sizes(folder):
-    write_volume(
-        folder / "boxes/particle_000002.mrc", np.random.default_rng(0).random((20,) * 3), VOXEL
-    )
+def two_sizes(folder, number=2):
+    path = folder / f"boxes/particle_{number:06d}.mrc"
+    write_volume(path, np.random.default_rng(0).random((20,) * 3), VOXEL)
 
 
 def not_finite(folder):
@@ -376,6 +393,7 @@ def not_finite(folder):
         (images, "p.mrc", ["16x16x40", "2D images"]),
         (tomogram, "p.mrc", ["60x40x16", "tomograms import"]),
         (two_sizes, "boxes", ["20 voxels", "16"]),
+        (functools.partial(two_sizes, number=3), "boxes", ["20 voxels", "16"]),
         (not_finite, "boxes", ["particle_000003.mrc", "not finite"]),
         (lambda folder: (folder / "boxes/a.tbl").write_text("1 2 3\n"), "boxes", ["3 columns"]),
         (lambda folder: (folder / "p.em").write_bytes(b"1" * 600), "p.em", ["p.em", "EM file"]),

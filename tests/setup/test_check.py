@@ -52,6 +52,18 @@ def test_the_box_is_compared_with_the_largest_particle(tmp_path, box, state, wor
     assert "classes" not in found  # one class is enough
 
 
+@pytest.mark.parametrize(("chains", "radius", "said"), [("A", 90, False), (None, 90, True)])
+def test_two_classes_of_the_same_atoms_are_said(chains, radius, said):
+    rows = [
+        ClassRow.model_validate({"class": "a", "source": "4v6x"}),
+        ClassRow.model_validate(
+            {"class": "b", "source": "4v6x", "chains": chains, "radius": radius}
+        ),
+    ]
+    texts = [text for _, state, text in check_inputs(Config(), rows, []) if state == "warning"]
+    assert any("classes a and b have one source, 4v6x" in text for text in texts) == said
+
+
 def test_a_source_that_is_neither_a_file_nor_a_pdb_id_is_named():
     rows = [
         ClassRow.model_validate({"class": name, "source": source})

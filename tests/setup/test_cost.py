@@ -46,7 +46,7 @@ def test_the_cost_grows_with_what_is_asked_for(tomograms, cryoetgan):
     assert 1.3 * base["disk_gb"] < twice["disk_gb"] < 2.1 * base["disk_gb"]
     longer = cost(translation={"steps": 100}), cost(translation={"steps": 200})
     assert longer[1]["minutes_training"] == pytest.approx(2 * longer[0]["minutes_training"])
-    drawn = cost(tomograms={"synthetic": 3})
+    drawn = cost(tomograms={"synthetic": 5})
     x, y, z = config.tomograms.shape
     assert drawn["disk_gb"] - base["disk_gb"] == pytest.approx(3 * 20e-9 * x * y * z)
     assert drawn["minutes"] > base["minutes"]

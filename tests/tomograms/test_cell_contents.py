@@ -5,20 +5,26 @@ import pytest
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from cryoetgan.densities.density_from_atoms import gaussian_width
+from cryoetgan.densities.membrane import bilayer_profile
 from cryoetgan.io.files import read_json
 from cryoetgan.io.mrc import read_volume, write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, read_star
-from cryoetgan.physics.geometry import rotation_from_relion
+from cryoetgan.physics.geometry import clip_box, rotate_volume, rotation_from_relion
 from cryoetgan.tomograms.options import MEMBRANE_SHAPES
-from cryoetgan.tomograms.simulation.crowders import limit_thickness, make_crowders
-from cryoetgan.tomograms.simulation.filaments import (
-    HELICES,
-    Helix,
-    add_filaments,
-    parse_helices,
-    worm_like_chain,
+from cryoetgan.tomograms.simulation.crowders import make_crowders
+from cryoetgan.tomograms.simulation.filaments import add_filaments, worm_like_chain
+from cryoetgan.tomograms.simulation.film import (
+    CARBON_ELECTRON_DENSITY,
+    CARBON_THICKNESS_A,
+    ICE_ELECTRON_DENSITY,
+    add_carbon,
+    add_contamination,
+    make_film,
 )
+from cryoetgan.tomograms.simulation.helices import HELICES, Helix, parse_helices
 from cryoetgan.tomograms.simulation.membranes import (
+    WantedMembranes,
     add_membrane_proteins,
     add_membranes,
     find_surface,
@@ -28,6 +34,10 @@ from cryoetgan.tomograms.simulation.packing import empty_scene, pack
 from tests.conftest import refused
 
 WIDTH, VOXEL = 30 / np.pi, 10.0
+
+
+def wanted(count, shapes, *radii):
+    return WantedMembranes("membrane", count, shapes, radii)
 
 
 def pin():
@@ -65,7 +75,7 @@ def test_the_depth_is_the_distance_from_the_mid_plane_and_the_normal_its_gradien
 
 def test_the_area_of_a_membrane_is_counted_in_its_layer():
     scene = empty_scene((80, 80, 80))
-    (membrane,) = add_membranes(scene, 1, ["vesicle"], (300.0, 300.0), WIDTH, VOXEL, "t", 4)
+    (membrane,) = add_membranes(scene, wanted(1, ["vesicle"], 300.0, 300.0), WIDTH, VOXEL, "t", 4)
     assert membrane.number == 1
     layer = np.count_nonzero(scene.labels) * VOXEL**3 / (2 * 38.0)
     assert membrane.area == pytest.approx(layer, rel=0.1)
@@ -76,9 +86,17 @@ def test_the_area_of_a_membrane_is_counted_in_its_layer():
     )
 
 
+def test_a_bilayer_has_two_ridges_of_head_groups():
+    depth = np.linspace(-60, 60, 121)
+    profile = bilayer_profile(depth, 40.0, gaussian_width(10.0))
+    assert abs(abs(depth[profile.argmax()]) - 20) < 3
+    assert profile[60] < 0.2 * profile.max()
+    assert np.allclose(profile, profile[::-1])
+
+
 def test_membranes_do_not_cross_and_leave_room_for_particles():
     scene = empty_scene((64, 100, 100))
-    placed = add_membranes(scene, 6, MEMBRANE_SHAPES, (200.0, 300.0), WIDTH, VOXEL, "t", 1)
+    placed = add_membranes(scene, wanted(6, MEMBRANE_SHAPES, 200.0, 300.0), WIDTH, VOXEL, "t", 1)
     assert len(placed) + scene.missing.get("membrane", 0) == 6
     membranes = scene.instances.copy()
     pack(scene, {"a": pin()}, {"a": 40}, "t", 1)
@@ -88,7 +106,7 @@ def test_membranes_do_not_cross_and_leave_room_for_particles():
 
 def test_proteins_stand_on_membranes_along_the_normal():
     scene = empty_scene((90, 90, 90))
-    membranes = add_membranes(scene, 2, ["vesicle"], (250.0, 300.0), WIDTH, VOXEL, "t", 2)
+    membranes = add_membranes(scene, wanted(2, ["vesicle"], 250.0, 300.0), WIDTH, VOXEL, "t", 2)
     add_membrane_proteins(scene, {"pin": pin()}, membranes, 2e-5, 0.3, "t", 2)
     expected = sum(membrane.area for membrane in membranes) * 2e-5
     assert len(scene.rows) + scene.missing.get("pin", 0) == pytest.approx(expected, abs=2)
@@ -168,6 +186,28 @@ def test_a_microtubule_closes_with_a_seam():
     assert np.allclose(neighbours, np.cos(2 * np.pi / 13), atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    "helix", [HELICES["microtubule"], Helix(40.0, 30.0, 20.0, persistence=1e9)], ids=["mt", "one"]
+)
+def test_the_density_of_a_filament_is_the_sum_of_its_monomers(helix):
+    """Rings are placed at once; each monomer lies in its own pose nevertheless."""
+    scene = empty_scene((60, 100, 100))
+    add_filaments(scene, {"f": pin()}, {"f": helix}, 800.0, VOXEL, "t", 1)
+    expected, union = np.zeros(scene.density.shape), np.zeros(scene.density.shape, bool)
+    for row in scene.rows:
+        place = np.array([row[c] for c in COORDINATES])
+        whole = np.rint(place).astype(int)
+        rotation = rotation_from_relion([row[a] for a in ANGLES])
+        monomer = rotate_volume(pin(), rotation, place - whole)
+        in_scene, in_box = clip_box(whole[::-1] - 8, monomer.shape, expected.shape)
+        expected[in_scene] += monomer[in_box]
+        union[in_scene] |= monomer[in_box] > 0.15 * pin().max()
+    error = scene.density - expected
+    assert np.sqrt((error**2).sum() / (expected**2).sum()) < 0.05
+    inside = scene.labels == scene.names["f"]
+    assert (inside & union).sum() > 0.8 * (inside | union).sum()
+
+
 def test_crowders_have_the_mass_of_proteins():
     made = make_crowders(VOXEL, WIDTH, 0)
     scale = 0.38 * np.pi**1.5 * WIDTH**3
@@ -178,9 +218,12 @@ def test_crowders_have_the_mass_of_proteins():
 
 def test_nothing_lies_outside_the_ice():
     scene = empty_scene((60, 64, 64))
-    placed = add_membranes(scene, 2, ["fold"], (300.0, 300.0), WIDTH, VOXEL, "t", 1)
-    outside = limit_thickness(scene, (250.0, 400.0), VOXEL, "t", 1)
-    assert 1 - 40 / 60 < outside < 1 - 25 / 60
+    placed = add_membranes(scene, wanted(2, ["fold"], 300.0, 300.0), WIDTH, VOXEL, "t", 1)
+    film = make_film(scene.labels.shape, (250.0, 400.0), VOXEL, "t", 1)
+    film.cut(scene)
+    assert 1 - 40 / 60 < film.outside < 1 - 25 / 60
+    thickness = (film.high - film.low) * VOXEL
+    assert 250 <= thickness.min() < thickness.max() <= 400
     for membrane in placed:
         cut = membrane.within(scene)
         assert 0.3 < cut.area / membrane.area < 0.8
@@ -193,9 +236,55 @@ def test_nothing_lies_outside_the_ice():
     assert scene.filled == np.count_nonzero(scene.instances)
 
 
+def test_carbon_covers_its_share_of_the_area_on_one_face_and_ends_in_an_arc():
+    scene, fraction = empty_scene((60, 120, 120)), 0.3
+    film = make_film(scene.labels.shape, (400.0, 500.0), VOXEL, "t", 1)
+    add_carbon(scene, film, fraction, WIDTH, VOXEL, "t", 3)
+    film.cut(scene)
+    carbon = scene.labels == scene.names["carbon"]
+    covered = carbon.any(axis=0)
+    assert covered.mean() == pytest.approx(fraction, abs=0.01)
+    # one piece, and the hole is one piece
+    assert [ndimage.label(part)[1] for part in (covered, ~covered)] == [1, 1]
+    layers = carbon.sum(axis=0)[covered] * VOXEL
+    assert layers.mean() == pytest.approx(CARBON_THICKNESS_A, abs=VOXEL)
+    inner = ndimage.binary_erosion(carbon, iterations=4)
+    scale = np.pi**1.5 * WIDTH**3
+    assert scene.density[inner].mean() == pytest.approx(CARBON_ELECTRON_DENSITY * scale, rel=0.02)
+    # grains: less than a tenth, for atoms of a kind are random, and the map is blurred
+    assert 0.005 < scene.density[inner].std() / scene.density[inner].mean() < 0.1
+    pack(scene, {"a": pin()}, {"a": 30}, "t", 1)
+    assert (scene.labels[carbon] == scene.names["carbon"]).all()
+
+
+def test_contamination_lies_on_the_ice_alone_and_is_labelled():
+    scene = empty_scene((80, 100, 100))
+    film = make_film(scene.labels.shape, (300.0, 350.0), VOXEL, "t", 1)
+    film.cut(scene)
+    add_contamination(scene, film, 4, WIDTH, VOXEL, "t", 2)
+    placed = 4 - scene.missing.get("contamination", 0)
+    ice = scene.labels == scene.names["contamination"]
+    assert placed >= 2
+    assert set(np.unique(scene.instances)) == set(range(placed + 1))
+    z = np.arange(80)[:, None, None]
+    inside = (z >= film.low) & (z <= film.high)
+    assert not (ice & inside).any()
+    assert not scene.density[inside].any()
+    assert scene.filled == np.count_nonzero(scene.instances)
+    middle = ndimage.binary_erosion(ice, iterations=4)
+    scale = np.pi**1.5 * WIDTH**3
+    assert np.median(scene.density[middle]) == pytest.approx(ICE_ELECTRON_DENSITY * scale, rel=0.02)
+    # it touches the film
+    near = ndimage.binary_dilation(inside, iterations=2)
+    pieces, count = ndimage.label(ice)
+    assert all((near & (pieces == n)).any() for n in range(1, count + 1))
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (("--carbon-edge", "1.5"), ("--carbon-edge", "fraction")),
+        (("--contamination", "2"), ("--contamination", "--thickness")),
         (("--membrane-shape", "cube"), ("--membrane-shape", "cube", "torus")),
         (("--membrane-protein", "a.mrc"), ("--membranes",)),
         (("--filament", "f.mrc"), ("lattice", "--helix f=RISE")),

@@ -97,6 +97,46 @@ def test_angles_of_filaments_are_not_claimed(cryoetgan, polnet):
     assert np.isnan(angles).all(axis=1).tolist() == [True, False, False, False]
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("4v4r.a\t0\t", "4v4r.a\t0\tx", ("x of row 2", "'x1", "numbers")),
+        ("\tlabel\t", "\tnumber\t", ("label",)),
+        ("cprotein\t2\t", "cprotein\ttwo\t", ("label of row", "two")),
+        ("type", "", ("type",)),
+        (None, "", ("empty",)),
+        (None, "\0\1\2", ("motif_list",)),
+    ],
+)
+def test_a_damaged_list_of_motifs_is_refused_by_file_and_row(cryoetgan, polnet, old, new, said):
+    path = polnet / "tomo_001_motif_list.csv"
+    text = path.read_text()
+    path.write_text(new if old is None else text.replace(old, new, 1))
+    words = ("tomograms", "import-scene", "tomo_001_den.mrc", "--voxel-size", 10, "-o", "o.mrc")
+    refused(cryoetgan(*words, code=2), "tomo_001_motif_list.csv", *said)
+
+
+def test_a_rotation_of_length_zero_is_refused(cryoetgan, polnet):
+    path = polnet / "tomo_001_motif_list.csv"
+    lines = path.read_text().splitlines()
+    lines[-1] = "\t".join(lines[-1].split("\t")[:7] + ["0"] * 4)
+    path.write_text("\n".join(lines) + "\n")
+    words = ("tomograms", "import-scene", "tomo_001_den.mrc", "--voxel-size", 10, "-o", "o.mrc")
+    refused(cryoetgan(*words, code=2), "tomo_001_motif_list.csv", "quaternion")
+
+
+def test_odd_templates_lie_at_the_rounded_position(cryoetgan, polnet):
+    """Without the half voxel of even ones, for the centre and for the turn about it."""
+    for name, words in (("even", ()), ("odd", ("--odd-templates",))):
+        end = ("--voxel-size", 10, *words, "-o", f"out/{name}.mrc")
+        cryoetgan("tomograms", "import-scene", "tomo_001_den.mrc", *end)
+    even, odd = (read_star(polnet / f"out/{name}.star").particles for name in ("even", "odd"))
+    places = odd[COORDINATES].to_numpy(float)
+    assert np.allclose(places, [[15, 15, 14], [15, 40, 18], [45, 15, 22], [44, 44, 27]])
+    turned = rotation_from_relion(odd[ANGLES].to_numpy(float)).apply([0.5, 0.5, 0.5])
+    assert np.allclose(even[COORDINATES].to_numpy(float), places - 0.5 + turned, atol=1e-4)
+
+
 def test_another_voxel_size_keeps_the_places_in_angstrom(cryoetgan, polnet):
     for size in (10, 20):
         words = ("--voxel-size", size, "-o", f"out/s{size}.mrc")
@@ -119,6 +159,9 @@ def test_components_of_labels_become_particles(cryoetgan, tmp_path):
     write_volume(tmp_path / "l.mrc", labels.astype(np.int16), 10.0)
     words = ("tomograms", "import-scene", "d.mrc", "--labels", "l.mrc", "--voxel-size", 10)
     refused(cryoetgan(*words, "--label", "p97=7", "-o", "s.mrc", code=2), "label 3", "--label")
+    write_volume(tmp_path / "f.mrc", (labels / 2).astype(np.float32), 10.0)  # interpolated
+    filtered = ("--labels", "f.mrc", "--voxel-size", 10, "-o", "s.mrc")
+    refused(cryoetgan(*words[:3], *filtered, code=2), "f.mrc", "whole numbers")
     names = ("--label", "p97=7", "--label", "membrane_a=3")
     cryoetgan(*words, *names, "-o", "s.mrc")
     rows = read_star(tmp_path / "s.star").particles
@@ -143,6 +186,11 @@ def test_a_folder_of_cryotomosim(cryoetgan, tmp_path):
     rows = read_star(tmp_path / "s.star").particles
     assert rows[COORDINATES].to_numpy(float).tolist() == [[30, 20, 10]]
     assert read_json(tmp_path / "s.mrc.json")["labels"] == {"1": "ribo", "2": "membrane"}
+    for text in ("31,21\n", "31,x,11\n", "31,nan,11\n"):
+        (folder / "zcoords_ribo.csv").write_text(text)
+        words = ("tomograms", "import-scene", "model", "--voxel-size", 10, "-o", "t.mrc")
+        refused(cryoetgan(*words, code=2), "zcoords_ribo.csv", "x, y, z")
+    (folder / "zcoords_ribo.csv").write_text("")
     (folder / "zcoords_other.csv").write_text("31,21,11\n")
     words = ("tomograms", "import-scene", "model", "--voxel-size", 10, "-o", "t.mrc")
     refused(cryoetgan(*words, code=2), "other", "Atlas.txt")

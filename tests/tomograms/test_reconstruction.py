@@ -8,7 +8,7 @@ from cryoetgan.tomograms.simulation.reconstruction import (
     backprojection_matrix,
     project_tilt_series,
     projection_matrix,
-    sirt,
+    reconstruct,
     to_sections,
     to_volume,
     weighted_back_projection,
@@ -82,12 +82,10 @@ def test_projection_agrees_with_astra(blob):
 
 def tomogram_of(volume, method):
     images = project_tilt_series(volume, TILTS)
-    if method == "sirt":
-        return sirt(images, TILTS, len(volume), 30)
-    return weighted_back_projection(images, TILTS, len(volume))
+    return reconstruct(images, TILTS, len(volume), method, {"sirt": 30, "sart": 3}.get(method))
 
 
-@pytest.mark.parametrize("method", ["wbp", "sirt"])
+@pytest.mark.parametrize("method", ["wbp", "sirt", "sart"])
 def test_reconstruction_keeps_positions(method, rng):
     volume = np.zeros((40, 8, 48), np.float32)
     places = [(12, 2, 14), (25, 4, 33), (20, 6, 24)]
@@ -113,7 +111,20 @@ def test_back_projection_returns_the_density_in_its_own_units(rng):
     assert np.abs(found - volume)[inner].max() < 0.06
 
 
-@pytest.mark.parametrize("method", ["wbp", "sirt"])
+def test_the_projections_of_an_iterative_tomogram_come_nearer_to_the_images(blob):
+    images = project_tilt_series(blob, TILTS)
+    for method, rounds in (("sirt", (1, 10, 40)), ("sart", (1, 2, 6))):
+        errors = [
+            np.linalg.norm(
+                project_tilt_series(reconstruct(images, TILTS, 24, method, n), TILTS) - images
+            )
+            for n in rounds
+        ]
+        assert errors[0] > errors[1] > errors[2], method
+        assert errors[2] < 0.1 * np.linalg.norm(images)
+
+
+@pytest.mark.parametrize("method", ["wbp", "sirt", "sart"])
 def test_reconstruction_is_linear(method, rng):
     one, two = rng.random((2, 20, 6, 24))
     both = tomogram_of(one - 3 * two, method)

@@ -151,7 +151,7 @@ def test_vesicles_beads_and_crowders_are_labelled_but_not_in_the_truth(cryoetgan
         (("--snr", 1, "--dose", -1), ("--dose", "zero or more")),
         (("--snr", 1, "--class-copies", "z=3"), ("--class-copies", "NAME=N")),
         (("--snr", 1, "--vesicle-radius", "5,2"), ("--vesicle-radius", "LO <= HI")),
-        (("--snr", 1, "--reconstruction", "art"), ("--reconstruction", "'wbp', 'sirt'")),
+        (("--snr", 1, "--reconstruction", "art"), ("--reconstruction", "'wbp', 'sirt', 'sart'")),
         (("--snr", 1, "--shape=64.5,56,40"), ("--shape", "whole numbers")),
         (("--snr", 1, "--shape=1e9,1e9,1e9"), ("--shape", "GB of memory")),
         (("--snr", 1, "--tilts=-60,60,1e-6"), ("--tilts", "at most 1000")),

@@ -333,9 +333,10 @@ def test_a_copick_project_through_copick(cryoetgan, tmp_path, project):
         ("copick:project.json?run=TS-2&voxel_size=x", ("voxel_size is 'x'", "number")),
         ("copick:gone.json", ("gone.json", "no such copick configuration")),
         ("copick:bad.json", ("bad.json", "not a copick configuration")),
+        ("ftp://x/t.mrc", ("ftp://x/t.mrc", "a URL, emdb:1234")),
     ],
 )
-def test_an_invalid_copick_query_lists_the_choices(cryoetgan, tmp_path, project, source, words):
+def test_an_invalid_address_lists_the_choices(cryoetgan, tmp_path, project, source, words):
     (tmp_path / "bad.json").write_text('{"config_type": "nonsense"}')
     refused(cryoetgan("tomograms", "import", source, "-o", "t.mrc", code=2), *words)
 

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from cryoetgan.errors import UserError
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.optics import ctf
+from cryoetgan.tomograms.simulation.reconstruction import project_tilt_series
 from cryoetgan.tomograms.simulation.tilt_series import (
     Microscope,
     TiltSeries,
@@ -87,6 +89,52 @@ def test_the_detector_multiplies_the_nyquist_frequency_by_its_mtf():
     assert np.allclose(blurred, 0.3 * sharp, atol=1e-3)
 
 
+def test_a_measured_detector_transfers_by_the_frequency_of_its_own_pixel(tmp_path):
+    series = recorded(Acquisition(defocus=4.0), Microscope(detector="k2", detector_pixel=5.0))
+    k = np.array([0.0, 0.05, 0.1])  # voxels of 10 A: half of the detector's Nyquist is 0.05
+    assert np.allclose(series.mtf(k) ** 2 * 0.795, [0.795, 0.638, 0.354])
+    path = tmp_path / "mtf.star"
+    path.write_text(
+        "data_mtf\n\nloop_\n_rlnResolutionInversePixel #1\n_rlnMtfValue #2\n"
+        "0 1\n0.25 0.8\n0.5 0.4\n"
+    )
+    own = recorded(Acquisition(defocus=4.0), Microscope(detector=str(path)))
+    assert np.allclose(own.mtf(np.array([0.0, 0.0125, 0.025, 0.05])), [1, 0.9, 0.8, 0.4])
+    for text in ("0 1\n", "0 0\n0.5 0\n"):
+        path.write_text(f"data_\n\nloop_\n_rlnResolutionInversePixel #1\n_rlnMtfValue #2\n{text}")
+        with pytest.raises(UserError, match="two values"):
+            own.mtf(k)
+    with pytest.raises(UserError, match="k2"):
+        recorded(Acquisition(), Microscope(detector="k3")).mtf(k)
+
+
+def test_drift_multiplies_a_wave_by_the_mean_of_its_phase():
+    """A motion d during an image: the mean of exp(2 pi i k d s) for s from -1/2 to 1/2."""
+    series = Acquisition(tilt_low=0, tilt_high=60, tilt_step=1, ctf="corrected", defocus=0.0)
+    flat = Microscope(dose=0, b_factor=0, misalignment=0)
+    moved = Microscope(dose=0, b_factor=0, misalignment=0, drift=15.0)
+    wave = np.cos(2 * np.pi * 16 * np.arange(64) / 64).astype(np.float32)  # k = 1 / 40 A
+    images = np.broadcast_to(wave, (61, 64, 64))
+    still, drifted = (record_projections(images, recorded(series, one)) for one in (flat, moved))
+    factor = drifted.std(axis=(1, 2)) / still.std(axis=(1, 2))
+    s = (np.arange(1000) + 0.5) / 1000 - 0.5
+    most = np.mean(np.cos(2 * np.pi * 15 / 40 * s))  # along the wave; across it nothing
+    assert most - 1e-3 < factor.min() < most + 0.02
+    assert 0.99 < factor.max() <= 1 + 1e-6
+
+
+def test_ice_that_stays_is_seen_in_neighbouring_images_and_keeps_the_variance(rng):
+    near = Acquisition(tilt_low=-60, tilt_high=60, tilt_step=1, defocus=0.0, ctf="corrected")
+    series = recorded(near)
+    ice = project_tilt_series(rng.standard_normal((12, 64, 64), np.float32), tilt_angles(near))
+    middle = 60
+    for given, expected in ((None, 0.0), (ice, 0.5)):
+        found = simulate_noise((121, 64, 64), series, 0.0, given)
+        pair = np.corrcoef(found[middle].ravel(), found[middle + 1].ravel())[0, 1]
+        assert pair == pytest.approx(expected, abs=0.1)
+        assert found[0].var() / found[middle].var() == pytest.approx(2, rel=0.1)
+
+
 def microscope(**values):
     return Microscope(**({"dose": 0.0, "b_factor": 0.0, "misalignment": 0.0} | values))
 
@@ -102,15 +150,25 @@ def test_astigmatism_gives_each_direction_a_defocus_of_its_own():
     flat = Acquisition(tilt_low=0, tilt_high=3, tilt_step=3, defocus=4.0)
     series = recorded(flat, microscope(astigmatism=1.0, astigmatism_angle=0.0))
     k = series.frequencies((64, 64))
-    found = series.ctf(k)
+    found = series.ctf((64, 64))
     assert np.allclose(found[:, 0], ctf(k[:, 0], 4.5))  # along u
     assert np.allclose(found[0], ctf(k[0], 3.5))
     diagonal = np.arange(1, 32)
-    turned = recorded(flat, microscope(astigmatism=1.0)).ctf(k)  # 45 degrees
+    turned = recorded(flat, microscope(astigmatism=1.0)).ctf((64, 64))  # 45 degrees
     assert np.allclose(turned[diagonal, diagonal], ctf(k[diagonal, diagonal], 4.5))
     assert np.allclose(turned[-diagonal, diagonal], ctf(k[-diagonal, diagonal], 3.5))
     plate = recorded(flat, microscope(phase_shift=90.0))
-    assert np.allclose(plate.ctf(k), ctf(k, 4.0, phase_shift=90.0))
+    assert np.allclose(plate.ctf((64, 64)), ctf(k, 4.0, phase_shift=90.0))
+
+
+@pytest.mark.parametrize("width", [64, 65])
+def test_astigmatism_is_along_its_angle_in_images_of_odd_width(width):
+    """The defocus depends on the direction of the frequency in cycles per angstrom."""
+    flat = Acquisition(tilt_low=0, tilt_high=3, tilt_step=3, defocus=4.0)
+    series = recorded(flat, microscope(astigmatism=1.0, astigmatism_angle=30.0))
+    ku, ky = np.fft.fftfreq(64, 10.0)[:, None], np.fft.rfftfreq(width, 10.0)
+    defocus = 4.0 + 0.5 * np.cos(2 * (np.arctan2(ky, ku) - np.radians(30)))
+    assert np.allclose(series.ctf((64, width)), ctf(np.hypot(ku, ky), defocus))
 
 
 def test_the_defocus_gradient_is_none_at_the_axis_and_grows_across_a_tilted_image():

@@ -243,3 +243,15 @@ def test_the_background_lies_beyond_the_particle():
     z, y, x = torch.meshgrid(*[torch.arange(20) - 10] * 3, indexing="ij")
     fraction = 64 / int((z**2 + y**2 + x**2 > (20 * BACKGROUND_RADIUS) ** 2).sum())
     assert float(background_mean(volumes)) == pytest.approx(2 * fraction)
+
+
+def test_the_spectrum_term_counts_the_running_mean_once_a_step():
+    trainer = small_trainer(spectrum_weight=1.0, generator="filters", filter_size=5)
+    spectrum = trainer.networks["spectrum"]
+    assert bool(spectrum.seen.isnan().all())
+    trainer.run(1)
+    first = spectrum.seen.clone()
+    assert torch.equal(first, trainer.spectrum_deviation)
+    assert float(trainer.last["spectrum"]) == pytest.approx(float(first.square().mean()), rel=1e-4)
+    trainer.run(2)
+    assert torch.allclose(spectrum.seen, 0.9 * first + 0.1 * trainer.spectrum_deviation, atol=1e-5)

@@ -1,10 +1,17 @@
 """The paper's networks: parameter counts, shapes, receptive fields, spectral norm."""
 
+import itertools
+
 import pytest
 import torch
 
 from cryoetgan.translation import networks as public
-from cryoetgan.translation.cyclegan.networks import Discriminator, Generator
+from cryoetgan.translation.cyclegan.networks import (
+    Discriminator,
+    FilterGenerator,
+    Generator,
+    convolve_periodically,
+)
 from cryoetgan.translation.cyclegan.trainer import make_discriminator, make_generator
 from cryoetgan.translation.presets import read_preset
 
@@ -30,9 +37,13 @@ def test_parameter_counts_are_the_papers_and_the_released_codes():
     assert count(Generator((64, 128, 256), 9)) > count(Generator())
 
 
-@pytest.mark.parametrize(("stride", "field"), [(2, 46), (1, 13)])
-def test_a_score_depends_on_its_receptive_field(stride, field):
-    discriminator = Discriminator((4, 4, 4), stride, norm=False, spectral=False)
+@pytest.mark.parametrize(
+    ("stride", "strided", "kernel", "field"), [(2, 20, 4, 46), (1, 20, 4, 13), (2, 1, 3, 15)]
+)
+def test_a_score_depends_on_its_receptive_field(stride, strided, kernel, field):
+    discriminator = Discriminator(
+        (4, 4, 4), stride, norm=False, spectral=False, strided=strided, kernel=kernel
+    )
     volume = torch.zeros(1, 1, 64, 20, 20) if stride == 1 else torch.zeros(1, 1, 128, 32, 32)
     volume = torch.rand(volume.shape).requires_grad_()
     scores = discriminator(volume)
@@ -56,6 +67,60 @@ def test_any_cube_divisible_by_four_keeps_its_shape(box):
     generator = Generator((4, 4, 8), 1)
     assert generator(torch.zeros(2, 1, box, box, box)).shape == (2, 1, box, box, box)
     assert Discriminator((4, 4, 4)).smallest_box() == 16
+
+
+def test_the_smallest_box_has_one_score():
+    for strides, kernel, norm, padding in itertools.product(
+        (1, 2), (3, 4), (True, False), ("even", "same")
+    ):
+        d = Discriminator((2, 2), strides, norm, padding=padding, strided=1, kernel=kernel)
+        box = d.smallest_box()
+        assert d(torch.zeros(1, 1, box, box, box)).numel() >= 1
+        if box == 1:
+            continue
+        with pytest.raises((RuntimeError, ValueError)):
+            d(torch.zeros(1, 1, box - 1, box - 1, box - 1))
+
+
+def test_noise_before_the_last_layer_reaches_single_voxels():
+    torch.manual_seed(0)
+    generator = Generator((4, 4, 8), 1, 2, noise_at="last", upsampling="resize").eval()
+    x = torch.rand(1, 1, 16, 16, 16)
+    noise = torch.zeros(generator.noise_shape(x))
+    assert noise.shape == (1, 2, 16, 16, 16)
+    with torch.no_grad():
+        before = generator(x, noise)
+        noise[0, 0, 8, 8, 8] = 1.0
+        changed = (generator(x, noise) != before)[0, 0].nonzero()
+    # 7^3 voxels of the last convolution, not the 4^3 of the bottleneck and all around them
+    assert changed.amin() >= 8 - 3
+    assert changed.amax() <= 8 + 3
+    assert len(changed) > 64
+
+
+def test_the_filter_generator_starts_as_density_plus_noise():
+    torch.manual_seed(0)
+    generator = FilterGenerator(size=7, width=4)
+    x = torch.randn(2, 1, 12, 12, 12)
+    noise = torch.randn(generator.noise_shape(x))
+    assert torch.allclose(generator(x, noise), x + noise, atol=1e-5)
+    assert torch.allclose(FilterGenerator(7, 4, noise=False)(x), x, atol=1e-5)
+    # the correction has a gradient at zero, so it can leave it
+    generator(x, noise).square().mean().backward()
+    assert float(generator.correction.last.weight.grad.abs().max()) > 0
+
+
+@pytest.mark.parametrize("size", [3, 5, 9, 15])
+def test_periodic_convolution_is_the_sum_over_shifted_volumes(size):
+    torch.manual_seed(0)
+    volumes, kernels = torch.randn(2, 2, 9, 8, 7), torch.zeros(2, size, size, size)
+    middle = size // 2
+    taps = {(0, 0, 1): 2.0, (-1, 1, 0): -3.0, (middle, 0, -middle): 0.5}
+    expected = torch.zeros_like(volumes)
+    for offset, value in taps.items():
+        kernels[1][tuple(o + middle for o in offset)] += value
+        expected[:, 1] += value * torch.roll(volumes[:, 1], offset, (1, 2, 3))
+    assert torch.allclose(convolve_periodically(volumes, kernels), expected, atol=1e-5)
 
 
 def test_output_is_bounded_and_noise_and_dropout_change_it():

@@ -43,7 +43,7 @@ def test_presets_hold_the_papers_and_the_published_values():
 
 
 def test_every_preset_of_the_cyclegan_fits_small_boxes():
-    assert {"paper", "released", "recommended", "smoke"} <= set(known_presets())
+    assert {"paper", "released", "cyclegan", "recommended", "smoke"} <= set(known_presets())
     for name in known_presets():
         settings = read_preset(name)
         if settings.model == "cyclegan":

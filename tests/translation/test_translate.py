@@ -9,7 +9,10 @@ import torch
 
 from cryoetgan.io.star import ANGLES
 from cryoetgan.io.volume_set import read_volume_set, write_volume_set
-from cryoetgan.translation.engine.translator import batch_size
+from cryoetgan.translation.cyclegan.translator import CycleGANTranslator
+from cryoetgan.translation.engine import checkpoint
+from cryoetgan.translation.engine.translator import Item, batch_size
+from cryoetgan.translation.presets import parse_settings
 from cryoetgan.translation.translate import open_translator
 from tests.conftest import refused
 
@@ -57,6 +60,38 @@ def test_generated_volumes_have_the_optics_of_the_training_rows(tmp_path, traine
     (row,) = translator.optics()
     assert row["rlnOpticsGroupName"] == "train"
     assert (row["cryoetganTiltLow"], row["cryoetganTiltHigh"]) == (-60, 60)
+
+
+class Identity:
+    """A generator that returns its input."""
+
+    noise_channels = 0
+
+    def __init__(self, noise_shape):
+        self.noise_shape = noise_shape
+
+    def __call__(self, x, noise):
+        return x
+
+
+def test_neighbours_follow_the_draw_and_not_the_noise(tmp_path, trained):
+    content = checkpoint.read(tmp_path / trained)
+    content["settings"]["neighbours"], content["noise_sd"] = 9.0, 0.0
+    source = read_volume_set(tmp_path / "d.star")
+    settings = parse_settings(content["settings"], "p.yaml")
+    made = {}
+    for direction in ("ds", "sd"):
+        translator = CycleGANTranslator(
+            content, settings, direction, torch.device("cpu"), tmp_path / trained
+        )
+        translator.generator = Identity(translator.generator.noise_shape)
+        for item in (Item(0, "a/0", 0), Item(0, "a/0", 0, 5), Item(0, "a/0", 1)):
+            made[direction, item.draw, item.noise_draw] = translator.translate_batch(
+                source, [item], 0
+            )[1]
+    assert np.array_equal(made["ds", 0, 0], made["ds", 0, 5])
+    assert not np.array_equal(made["ds", 0, 0], made["ds", 1, 0])
+    assert np.array_equal(made["sd", 0, 0], made["sd", 1, 0])
 
 
 def test_batches_are_bounded_by_their_voxels():

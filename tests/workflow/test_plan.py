@@ -68,7 +68,6 @@ def test_each_tomogram_reaches_the_rules_that_treat_it(plan):
     assert (made.simulated, made.annotated, made.training) == (["t2"], ["t2", "t3"], ["t1", "t2"])
     assert made.groups == {"titan": ["t1"], "talos": ["t2"]}
     assert made.tomograms_where("is_simulated") == "t2"
-    assert made.tomograms_where("is_simulated", False) == "t1|t3"
     assert made.tomograms_where("mask") == "t1"
     assert made.mask("t1") == "results/r/tomograms/t1_mask.mrc"
     assert made.mask("t2") is None
@@ -217,6 +216,17 @@ def test_the_network_makes_synthetic_tomograms_if_it_can(plan):
     assert fitted.fitted_alternatives() == []
 
 
+def test_a_run_makes_two_synthetic_tomograms_unless_it_is_told_or_cannot(plan):
+    made = plan().translation
+    assert made.synthetic == ["synthetic_1", "synthetic_2"]
+    for changed in (
+        {"imaging": {"fit": False}},
+        {"tomograms": {"synthetic": 0}},
+        {"densities": {"box": 84}},  # of tomograms 80 voxels thin
+    ):
+        assert plan(**changed).translation.synthetic == []
+
+
 def test_the_comparison_says_which_sets_used_picks(plan):
     methods = plan().evaluation.comparison_config()["methods"]
     assert {name for name, one in methods.items() if not one["uses_picks"]} == {
@@ -242,7 +252,8 @@ def test_a_run_that_cannot_work_is_refused(plan, changed, words):
 
 def test_plain_exports_hold_synthetic_tomograms_if_there_are_any(plan):
     plain = {"formats": ["plain"]}
-    assert plan(export=plain).exports() == ["results/r/export/plain/README.md"]
+    none = plan(export=plain, tomograms={"synthetic": 0})
+    assert none.exports() == ["results/r/export/plain/README.md"]
     made = plan(export=plain, tomograms={"synthetic": 1})
     assert made.exports()[1:] == ["results/r/export/plain_tomograms/README.md"]
     assert "synthetic_1_labels.mrc" in made.plain_tomograms_options()

@@ -115,7 +115,9 @@ rule tomograms_scene:
         mem_mb=more_each_attempt(4000),
         runtime=more_each_attempt(60),
     params:
-        options=section_options(plan.config.tomograms, "copies", "shape"),
+        options=section_options(
+            plan.config.tomograms, "copies", "shape", "membranes", "crowder_fraction"
+        ),
         copies=plan.class_options("class_copies", "copies"),
         seed=plan.config.seed,
         code=code("tomograms"),

@@ -16,6 +16,7 @@ from torch.nn import functional
 from cryoetgan.errors import UserError, shown
 from cryoetgan.evaluation.cb3d import CB3D, LAYERS
 from cryoetgan.evaluation.classifiers.small_cnn import SmallCNN
+from cryoetgan.io.star import CLASS_NAME
 from cryoetgan.io.weights import DamagedError, find_difference, read_weights, write_weights
 
 KIND = "classifier"
@@ -128,6 +129,10 @@ def save_classifier(path: Path, classifier: Classifier, key: dict[str, Any]) -> 
     write_weights(path, KIND, content)
 
 
+def _is_class(name: object) -> bool:
+    return isinstance(name, str) and CLASS_NAME.fullmatch(name) is not None
+
+
 def load_classifier(
     path: Path, device: torch.device, box: int | None = None
 ) -> tuple[Classifier, dict[str, Any]]:
@@ -138,10 +143,14 @@ def load_classifier(
     wrong = ""
     if not isinstance(name, str) or name not in NETWORKS:
         wrong = f"its network is {shown(name)}"
-    elif not (isinstance(classes, list) and all(isinstance(n, str) for n in classes) and classes):
+    elif not (isinstance(classes, list) and all(map(_is_class, classes)) and classes):
         wrong = "its classes are not names"
-    elif not (isinstance(trained_box, int) and 0 < trained_box <= MAX_BOX):
+    elif len(set(classes)) < len(classes):
+        wrong = "a class stands twice"
+    elif not (type(trained_box) is int and 0 < trained_box <= MAX_BOX):
         wrong = f"its box is {shown(trained_box)}"
+    elif not (validation is None or type(validation) in (int, float)):
+        wrong = f"its validation is {shown(validation)}"
     else:
         build = functools.partial(NETWORKS[name].build, trained_box, len(classes))
         wrong = find_difference(build, content["state"])

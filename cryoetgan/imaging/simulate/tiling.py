@@ -33,8 +33,8 @@ class Convolution:
         self.reach = kernel.shape[0] // 2
         self._spectra: dict[tuple[int, ...], NDArray[np.complex64]] = {}
 
-    def __call__(self, volume: Floats) -> NDArray[np.float32]:
-        """Return the valid part of the convolution: `reach` voxels less on each side."""
+    def spectrum(self, volume: Floats) -> NDArray[np.complex64]:
+        """Return the Fourier transform of the convolution, for `crop_inverse`."""
         shape = tuple(fft.next_fast_len(n, real=True) for n in volume.shape)
         if shape not in self._spectra:
             placed = np.zeros(shape, np.float32)
@@ -43,9 +43,20 @@ class Convolution:
             self._spectra = {shape: fft.rfftn(np.roll(placed, [-self.reach] * 3, (0, 1, 2)))}
         spectrum = fft.rfftn(np.asarray(volume, np.float32), shape)
         spectrum *= self._spectra[shape]
+        return np.asarray(spectrum, np.complex64)
+
+    def crop_inverse(
+        self, spectrum: NDArray[np.complex64], given: tuple[int, ...]
+    ) -> NDArray[np.float32]:
+        """Return the valid part of a convolution: `reach` voxels less on each side than `given`."""
+        shape = tuple(fft.next_fast_len(n, real=True) for n in given)
         filtered = fft.irfftn(spectrum, shape, overwrite_x=True)
-        inner = tuple(slice(self.reach, n - self.reach) for n in volume.shape)
+        inner = tuple(slice(self.reach, n - self.reach) for n in given)
         return np.ascontiguousarray(filtered[inner], np.float32)
+
+    def __call__(self, volume: Floats) -> NDArray[np.float32]:
+        """Return the valid part of the convolution."""
+        return self.crop_inverse(self.spectrum(volume), volume.shape)
 
 
 def white_noise(seed: int, name: str, corner: Corner, shape: Corner) -> NDArray[np.float32]:
@@ -114,5 +125,8 @@ class TiledSimulator:
         self, scene: NDArray[np.generic], corner: Corner, shape: Corner
     ) -> NDArray[np.float32]:
         """Return a block of the tomogram in its own grey values, zyx in voxels."""
-        signal, noise = self.signal_and_noise(scene, corner, shape)
-        return signal + noise
+        start, whole = expand_block(corner, shape, self.halo)
+        # one inverse transform for both
+        spectrum = self.transfer.spectrum(read_padded(scene, start, whole))
+        spectrum += self.noise_filter.spectrum(white_noise(self.seed, self.name, start, whole))
+        return self.transfer.crop_inverse(spectrum, whole) + self.offset

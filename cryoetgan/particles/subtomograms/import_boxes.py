@@ -201,7 +201,7 @@ def import_boxes(
     check_ids(rows, listing.table[FILE].iloc[0])
     with VolumeSetWriter(output, len(rows), grid.box, grid.voxel_size, optics) as writer:
         sources = sources.loc[kept].reset_index(drop=True)
-        for number, box in track(_read_boxes(rows), "importing", len(rows)):
+        for number, box in track(_read_boxes(rows, grid.edge), "importing", len(rows)):
             mean, sd = scales[sources[number]]
             row = {str(key): value for key, value in rows.loc[number].items()}
             row = {key: value for key, value in row.items() if key not in (FILE, NUMBER)}
@@ -260,23 +260,28 @@ def to_set_columns(table: "pd.DataFrame", grid: BoxGrid) -> "pd.DataFrame":
                 f"({int(far.sum())} such rows): the shifts of the table have another unit or binning"
             )
     if set(ANGLES) <= set(table):
-        rotations = rotation_from_relion(table[ANGLES].to_numpy(float))
-        table[ANGLES] = relion_from_rotation(grid.rotate(rotations))
+        angles = np.array(table[ANGLES], float)
+        known = np.isfinite(angles).all(axis=1)
+        if not known.all():
+            log.warning("%d of %d boxes have no angles", np.sum(~known), len(known))
+        angles[~known] = np.nan
+        if known.any():
+            rotations = rotation_from_relion(angles[known])
+            angles[known] = relion_from_rotation(grid.rotate(rotations))
+        table[ANGLES] = angles
     if TOMOGRAM in table and not (table[TOMOGRAM].astype(str) != "").any():
         table = table.drop(columns=TOMOGRAM)
     return table
 
 
-def _read_boxes(table: "pd.DataFrame") -> Iterator[tuple[int, NDArray[Any]]]:
+def _read_boxes(table: "pd.DataFrame", edge: int) -> Iterator[tuple[int, NDArray[Any]]]:
     """Yield each row's place from 0 and box `(z, y, x)`, file by file: each is opened once."""
-    first, edge = table[FILE].iloc[0], None
     for file, places in table.groupby(FILE, sort=False).indices.items():
         boxes = open_box_file(file).boxes
-        edge = edge or boxes.shape[-1]
         if boxes.shape[-1] != edge:
             raise UserError(
-                f"{file}: has boxes of {boxes.shape[-1]} voxels, {first} of "
-                f"{edge}; import boxes of each size as a set of its own"
+                f"{file}: has boxes of {boxes.shape[-1]} voxels, the first file of {edge}; import "
+                "boxes of each size as a set of its own"
             )
         for place in places:
             number = table[NUMBER].iloc[place]
@@ -297,7 +302,7 @@ def _survey(
     densities = []
     kept, seen, empty = np.ones(len(table), bool), set(), 0
     sample: dict[str, list[Floats]] = {}
-    for index, box in track(_read_boxes(table), "reading", len(table)):
+    for index, box in track(_read_boxes(table, grid.edge), "reading", len(table)):
         values = np.asarray(box, np.float32)
         if not np.isfinite(values).all():
             raise UserError(

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError
+from cryoetgan.io.csv_text import read_csv_text
 from cryoetgan.io.files import check_exists, read_text
 from cryoetgan.io.star import (
     ANGLES,
@@ -23,7 +24,7 @@ from cryoetgan.io.star import (
     VOXEL_ORIGINS,
     read_star,
 )
-from cryoetgan.particles.importers import CSV_ANGLES, read_csv_text
+from cryoetgan.particles.importers import CSV_ANGLES
 from cryoetgan.particles.list_formats import (
     ParticleRows,
     dynamo_rows,
@@ -53,6 +54,8 @@ PIXEL_SIZES = ("rlnImagePixelSize", "rlnPixelSize")
 """Columns of the voxel size of the boxes, angstrom."""
 FILE_COLUMNS = ("file", "filename", "path", "image_name", "rlnImageName")
 """Columns of a CSV table that name the file of a box; the first one present is used."""
+LEAST_DEFOCUS = 100.0
+"""Angstrom; a smaller value has another unit, or stands for no CTF."""
 TEXT_TABLES = (".csv", ".tsv")
 TABLES = (".star", ".tbl", *TEXT_TABLES)
 """Suffixes of tables; motive lists end in .em, as volumes do."""
@@ -268,7 +271,13 @@ def _read_optics(rows: "pd.DataFrame", path: Path) -> dict[str, float]:
     for key, names in columns.items():
         if set(names) <= set(rows):
             value = float(np.nanmedian(rows[names].to_numpy(float)))
-            if np.isfinite(value):
+            if key == "defocus" and abs(value) < LEAST_DEFOCUS:
+                log.warning(
+                    "%s: its median defocus is %g, not angstrom (or none): it is not read; give "
+                    "--defocus in micrometres",
+                    path, value,
+                )  # fmt: skip
+            elif np.isfinite(value):
                 found[key] = value / 1e4 if key == "defocus" else value
     premultiplied = "rlnCtfDataAreCtfPremultiplied"
     if premultiplied in rows and rows[premultiplied].astype(float).any():
@@ -282,7 +291,7 @@ def _read_optics(rows: "pd.DataFrame", path: Path) -> dict[str, float]:
 
 def _find_image(name: str, folders: list[Path], path: Path) -> tuple[Path, int]:
     """Return file and number of `000012@stack.mrcs`, or of a file; paths are relative to a project."""
-    number, _, file = name.rpartition("@")
+    number, _, file = name.replace("\\", "/").rpartition("@")  # Windows writes backslashes
     if file.lower().endswith("_stack2d.mrcs"):
         raise UserError(f"{path}: {name} is a 2D stack, wanted a volume. {RELION_2D}")
     for folder in folders:
@@ -306,7 +315,7 @@ def _list_csv(path: Path) -> Listing:
     table = table.assign(**find_classes(rows, _tomogram_column(rows)))
     if angles := find_group(rows, CSV_ANGLES):
         try:
-            table[ANGLES] = rows[angles].to_numpy(float)
+            table[ANGLES] = rows[angles].replace("", "nan").to_numpy(float)
         except ValueError as error:
             raise UserError(f"{path}: holds angles that are not numbers ({error})") from error
     return Listing(table, tables=(path,))

@@ -34,7 +34,7 @@ COMPARED = 30
 """Particles of a class that are compared with its map."""
 MIN_LIKENESS = 0.9
 """Median correlation of a map with its particles below which a warning is logged."""
-NO_PARTICLES = ("membrane", "vesicle", "bead", "gold", "carbon", "grid", "ice")
+NO_PARTICLES = ("membrane", "vesicle", "bead", "gold", "carbon", "grid", "ice", "contamination")
 """Beginnings of names of labels whose components do not count as particles."""
 
 
@@ -106,7 +106,13 @@ def write_foreign_scene(
 
 def _check_names(scene: ForeignScene, labels: NDArray[Any]) -> dict[int, str]:
     """Return the name of each label in the volume; labels without a name are an error."""
-    present = {int(value) for section in labels for value in np.unique(section)} - {0}
+    values = {float(value) for section in labels for value in np.unique(section)}
+    if odd := sorted(value for value in values if not value.is_integer()):
+        raise UserError(
+            f"{scene.labels}: holds the value {odd[0]:g} ({len(odd)} such values), wanted whole numbers: "
+            "labels must not be interpolated or filtered"
+        )
+    present = {int(value) for value in values} - {0}
     unnamed = sorted(present - set(scene.names))
     if unnamed:
         raise UserError(

@@ -24,11 +24,23 @@ from cryoetgan.tomograms.options import (
     SceneOptions,
     VesiclesAndGold,
 )
-from cryoetgan.tomograms.simulation.crowders import limit_thickness, make_crowders
-from cryoetgan.tomograms.simulation.filaments import Helix, add_filaments, parse_helices
-from cryoetgan.tomograms.simulation.membranes import add_membrane_proteins, add_membranes
+from cryoetgan.tomograms.simulation.crowders import make_crowders
+from cryoetgan.tomograms.simulation.filaments import add_filaments
+from cryoetgan.tomograms.simulation.film import (
+    CARBON,
+    CONTAMINATION,
+    add_carbon,
+    add_contamination,
+    make_film,
+)
+from cryoetgan.tomograms.simulation.gold import add_beads, blur_width
+from cryoetgan.tomograms.simulation.helices import Helix, parse_helices
+from cryoetgan.tomograms.simulation.membranes import (
+    WantedMembranes,
+    add_membrane_proteins,
+    add_membranes,
+)
 from cryoetgan.tomograms.simulation.packing import Floats, Scene, empty_scene, pack
-from cryoetgan.tomograms.simulation.vesicles_and_gold import add_beads, add_vesicles, blur_width
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +91,7 @@ class Contents:
         counts = {name: count for name, count in self.copies.items() if count is not None}
         counts |= dict.fromkeys(self.crowders, self.crowder_copies)
         others = {"vesicle": self.vesicles_and_gold.vesicles, "bead": self.vesicles_and_gold.beads}
-        others["membrane"] = self.cell.membranes
+        others |= {"membrane": self.cell.membranes, CONTAMINATION: self.cell.contamination}
         return counts | {name: count for name, count in others.items() if count}
 
     def warn_of_missing(self, scene: Scene, output: Path) -> None:
@@ -121,7 +133,7 @@ def read_contents(
     if shared := sorted(set(named) & {*proteins, *filaments} | set(proteins) & set(filaments)):
         raise UserError(f"{shared[0]}: is named twice; give each map once")
     own = [name for name in ("membrane",) if cell.membranes]
-    own += ["vesicle"] * bool(objects.vesicles) + ["bead"]
+    own += ["vesicle"] * bool(objects.vesicles) + ["bead", CARBON, CONTAMINATION]
     for name in (*named, *proteins, *filaments):
         if name in own or name.startswith(CROWDER):
             raise UserError(f"{name}: is the label of other objects of the scene; rename the map")
@@ -165,7 +177,7 @@ def read_contents(
 
 
 def build_scene(contents: Contents, name: str, seed: int, scene: Scene | None = None) -> Scene:
-    """Return the packed scene: membranes, filaments and gold, then particles, then crowders.
+    """Return the packed scene: carbon, membranes, filaments, gold, particles, crowders, ice on top.
 
     `name` (the tomogram's) and `seed` (the run's) determine the random numbers. `scene` is an
     empty scene to fill, for example of memory-mapped files.
@@ -175,15 +187,15 @@ def build_scene(contents: Contents, name: str, seed: int, scene: Scene | None = 
         scene.label(label)
     objects, cell, voxel_size = contents.vesicles_and_gold, contents.cell, contents.voxel_size
     width = blur_width(objects, voxel_size)
-    if objects.vesicles:
-        add_vesicles(scene, objects, voxel_size, name, seed)
-    membranes = []
-    if cell.membranes:
-        shapes = cell.membrane_shape or MEMBRANE_SHAPES
-        membranes = add_membranes(
-            scene, cell.membranes, shapes, cell.radii(), width, voxel_size, name, seed
-        )
-    outside = limit_thickness(scene, cell.thickness_range(), voxel_size, name, seed)
+    film = make_film(contents.shape, cell.thickness_range(), voxel_size, name, seed)
+    if cell.carbon_edge:
+        add_carbon(scene, film, cell.carbon_edge, width, voxel_size, name, seed)
+    shapes = cell.membrane_shape or MEMBRANE_SHAPES
+    vesicles = WantedMembranes("vesicle", objects.vesicles, ["vesicle"], objects.vesicle_radii())
+    wanted_membranes = WantedMembranes("membrane", cell.membranes, shapes, cell.radii())
+    add_membranes(scene, vesicles, width, voxel_size, name, seed)
+    membranes = add_membranes(scene, wanted_membranes, width, voxel_size, name, seed)
+    film.cut(scene)
     membranes = [membrane.within(scene) for membrane in membranes]
     scene.membrane_area = sum(membrane.area for membrane in membranes)
     per_area = cell.membrane_protein_density / SQUARE_MICROMETRE
@@ -196,7 +208,7 @@ def build_scene(contents: Contents, name: str, seed: int, scene: Scene | None = 
         )
     if objects.beads:
         add_beads(scene, objects, voxel_size, name, seed)
-    scene.target = contents.fill * (1 - outside)
+    scene.target = contents.fill * (1 - film.outside)
     pack(scene, contents.classes, contents.copies, name, seed, scene.target)
     scene.reached = scene.filled / scene.occupied.size
     crowders = dict.fromkeys(contents.crowders, contents.crowder_copies)
@@ -204,9 +216,10 @@ def build_scene(contents: Contents, name: str, seed: int, scene: Scene | None = 
     if cell.crowder_fraction:
         unnamed = make_crowders(voxel_size, width, seed)
         before = scene.filled / scene.occupied.size
-        wanted = cell.crowder_fraction * (1 - outside)
+        wanted = cell.crowder_fraction * (1 - film.outside)
         pack(scene, unnamed, dict.fromkeys(unnamed), name, seed, before + wanted, CROWDER)
         scene.crowders = (scene.filled / scene.occupied.size - before) / wanted
+    add_contamination(scene, film, cell.contamination, width, voxel_size, name, seed)
     return scene
 
 

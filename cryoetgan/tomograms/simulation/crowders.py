@@ -1,4 +1,4 @@
-"""Unnamed crowders by a distribution of sizes, and ice whose thickness varies."""
+"""Unnamed crowders by a distribution of sizes."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,8 +6,6 @@ from scipy import ndimage
 
 from cryoetgan.io.scene import CROWDER
 from cryoetgan.seeds import rng as generator_for
-from cryoetgan.tomograms.simulation.membranes import make_waves
-from cryoetgan.tomograms.simulation.packing import Scene
 
 Floats = NDArray[np.floating]
 SPECIES = 16
@@ -22,8 +20,6 @@ LOBES = (2, 5)
 """Number of balls that make up a crowder."""
 SUBGRID = 2
 """Points of the grid in a voxel, along an axis."""
-ICE_SLOPE = 0.05
-"""Root mean square of the slope of a face of the ice."""
 
 
 def make_crowders(voxel_size: float, width: float, seed: int) -> dict[str, Floats]:
@@ -60,33 +56,3 @@ def make_crowders(voxel_size: float, width: float, seed: int) -> dict[str, Float
         scale = ELECTRON_DENSITY * np.pi**1.5 * width**3 * mass * VOLUME_PER_DA / volume
         made[f"{CROWDER}_{index + 1}"] = coarse * np.float32(scale)
     return made
-
-
-def limit_thickness(
-    scene: Scene, limits: tuple[float, float] | None, voxel_size: float, tomogram: str, seed: int
-) -> float:
-    """Cut off and occupy the volume outside the ice; return its fraction.
-
-    Membranes end there; other objects are placed later, inside. The faces are smooth surfaces; the thickness varies within `limits`, angstrom, about the middle
-    of the volume.
-    """
-    if limits is None:
-        return 0.0
-    rng = generator_for(seed, "thickness", tomogram)
-    nz, ny, nx = scene.labels.shape
-    y, x = (np.arange(n, dtype=np.float32) * voxel_size for n in (ny, nx))
-    faces = []
-    for _ in range(2):
-        waves = make_waves(rng, 2, ICE_SLOPE)(x[None], y[:, None])
-        low, high = float(waves.min()), float(waves.max())
-        share = (waves - low) / max(high - low, 1e-6)
-        faces.append((limits[0] + share * (limits[1] - limits[0])) / 2 / voxel_size)
-    middle, count = (nz - 1) / 2, 0
-    for z in range(nz):
-        outside = (z - middle > faces[0]) | (middle - z > faces[1])
-        scene.filled -= int(np.count_nonzero(scene.instances[z][outside]))
-        for array in (scene.density, scene.labels, scene.instances):
-            array[z][outside] = 0
-        scene.occupied[z] |= outside
-        count += int(outside.sum())
-    return count / scene.labels.size

@@ -1,17 +1,26 @@
 """Filaments as worm-like chains of monomers: actin, microtubules, any helix."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from cryoetgan.errors import UserError
-from cryoetgan.physics.geometry import relion_from_rotation
+from cryoetgan.physics.geometry import clip_box, relion_from_rotation, rotate_volume
 from cryoetgan.progress import log
 from cryoetgan.seeds import rng as generator_for
-from cryoetgan.tomograms.simulation.packing import Scene, Species, make_species, particle_row
+from cryoetgan.tomograms.simulation.helices import Helix, about_z
+from cryoetgan.tomograms.simulation.packing import (
+    OVERSAMPLING,
+    SUPPORT_LEVEL,
+    Scene,
+    Species,
+    make_species,
+    oversample,
+    particle_row,
+)
 
 Floats = NDArray[np.floating]
 TRIES = 60
@@ -24,66 +33,6 @@ MIN_LENGTH_A = 500.0
 """Angstrom of the shortest filament, unless less is wanted."""
 RING = 8
 """Points around the axis that must be free, at each step."""
-
-
-@dataclass(frozen=True)
-class Helix:
-    """Lattice of a filament. Monomers have z along the axis and x away from it."""
-
-    rise: float
-    """Angstrom along the axis from one turn of monomers to the next."""
-    twist: float = 0.0
-    """Degrees about the axis with each rise."""
-    radius: float = 0.0
-    """Angstrom from the axis to voxel n // 2 of the monomer's map."""
-    protofilaments: int = 1
-    stagger: float = 0.0
-    """Angstrom along the axis from one protofilament to the next, counter-clockwise seen from the
-    plus end (+z); the seam is where they close."""
-    persistence: float = 1e5
-    """Persistence length, angstrom."""
-
-
-HELICES = {
-    # Dominguez and Holmes 2011, doi 10.1146/annurev-biophys-042910-155359; Gittes 1993,
-    # doi 10.1083/jcb.120.4.923: persistence lengths of 17.7 and 5,200 micrometres
-    "actin": Helix(27.5, -166.6, 0.0, persistence=1.77e5),
-    # 13 protofilaments of dimers, left-handed three-start helix of monomers of 40.6 A: 3 * 40.6 / 13
-    "microtubule": Helix(81.2, 0.0, 112.0, 13, -9.37, 5.2e7),
-}
-"""Lattices of names that a class begins with. An actin monomer's map is centred on the axis."""
-
-
-def parse_helices(names: Sequence[str], items: Sequence[str]) -> dict[str, Helix]:
-    """Return the lattice of each class, from NAME=RISE,TWIST,RADIUS[,N,STAGGER[,PERSISTENCE]]."""
-    found: dict[str, Helix] = {
-        name: helix
-        for name in names
-        for prefix, helix in HELICES.items()
-        if name.lower().startswith(prefix)
-    }
-    for item in items:
-        name, _, values = item.partition("=")
-        try:
-            numbers = [float(value) for value in values.split(",")]
-            if name not in names or len(numbers) not in (3, 5, 6):
-                raise ValueError
-            numbers += [1.0, 0.0, 1e5][len(numbers) - 3 :]
-            rise, twist, radius, count, stagger, persistence = numbers
-            if rise <= 0 or radius < 0 or count < 1 or persistence <= 0:
-                raise ValueError
-        except ValueError:
-            raise UserError(
-                f"--helix: got '{item}', wanted NAME=RISE,TWIST,RADIUS[,N,STAGGER[,PERSISTENCE]], "
-                f"angstrom and degrees, with NAME of {', '.join(names) or 'a --filament'}"
-            ) from None
-        found[name] = Helix(rise, twist, radius, int(count), stagger, persistence)
-    if unknown := [name for name in names if name not in found]:
-        raise UserError(
-            f"--filament: the lattice of {unknown[0]} is not known ({', '.join(HELICES)} are); give "
-            f"--helix {unknown[0]}=RISE,TWIST,RADIUS"
-        )
-    return found
 
 
 def worm_like_chain(
@@ -101,18 +50,24 @@ def worm_like_chain(
     doi 10.1002/recl.19490681203).
     """
     tangent = direction / np.linalg.norm(direction)
-    u = np.cross(tangent, [0.0, 0, 1] if abs(tangent[2]) < 0.9 else [1.0, 0, 0])
-    bends = rng.normal(0, np.sqrt(step / persistence), (count, 2))
-    points, frames, place = np.empty((count, 3)), np.empty((count, 3, 3)), np.array(start, float)
+    x, y, z = (float(value) for value in tangent)
+    p, q, r = np.cross(tangent, [0.0, 0, 1] if abs(z) < 0.9 else [1.0, 0, 0])
+    bends = rng.normal(0, np.sqrt(step / persistence), (count, 2)).tolist()
+    columns = np.empty((count, 9))
+    # plain numbers: arrays of three cost ten times as much
     for index, (a, b) in enumerate(bends):
-        u = u - (u @ tangent) * tangent
-        u /= np.linalg.norm(u)
-        v = np.cross(tangent, u)
-        points[index], frames[index] = place, np.stack([u, v, tangent], axis=1)
-        place = place + step * tangent
-        tangent = tangent + a * u + b * v
-        tangent /= np.linalg.norm(tangent)
-    return points, frames
+        along = p * x + q * y + r * z
+        p, q, r = p - along * x, q - along * y, r - along * z
+        length = math.sqrt(p * p + q * q + r * r)
+        p, q, r = p / length, q / length, r / length
+        i, j, k = y * r - z * q, z * p - x * r, x * q - y * p
+        columns[index] = p, q, r, i, j, k, x, y, z
+        x, y, z = x + a * p + b * i, y + a * q + b * j, z + a * r + b * k
+        length = math.sqrt(x * x + y * y + z * z)
+        x, y, z = x / length, y / length, z / length
+    frames = columns.reshape(count, 3, 3).transpose(0, 2, 1)
+    steps = np.concatenate([np.zeros((1, 3)), step * frames[:-1, :, 2]])
+    return np.asarray(start, float) + np.cumsum(steps, axis=0), frames
 
 
 def add_filaments(
@@ -132,6 +87,7 @@ def add_filaments(
     placed = {}
     for name, density in maps.items():
         helix, species = helices[name], make_species(name, density)
+        segments = Segments(species, density, helix, voxel_size)
         rng = generator_for(seed, "filaments", tomogram, name)
         total, tries, shortest = 0.0, 0, min(MIN_LENGTH_A, length)
         while length - total >= shortest and tries < TRIES:
@@ -140,7 +96,7 @@ def add_filaments(
                 tries += 1
                 continue
             tries = 0
-            _add_filament(scene, species, helix, *path, voxel_size, tomogram, rng)
+            _add_filament(scene, segments, *path, tomogram, rng)
             total += len(path[0]) * helix.rise
             log.debug(
                 "%s: %.2f of %.2f micrometres of %s", tomogram, total / 1e4, length / 1e4, name
@@ -195,35 +151,129 @@ def _free_path(
     return points[first:last], frames[first:last]
 
 
+class Segments:
+    """Maps of a straight filament about one ring, with the rings before and after it.
+
+    Where several rings overlap, the density of a voxel is read once, from their sum. At the ends
+    of a filament the sum has fewer rings.
+    """
+
+    def __init__(self, species: Species, density: Floats, helix: Helix, voxel_size: float) -> None:
+        self.density, self.helix, self.voxel_size = density, helix, voxel_size
+        self.name, self.level = species.name, species.level
+        _, offsets = helix.ring()
+        along = np.abs(offsets[:, 2] - helix.middle).max() / voxel_size + species.box / 2
+        across = helix.radius / voxel_size + species.box / 2
+        self.middle = np.ceil([along, across, across]).astype(int) + 1
+        """z, y, x of the middle of ring 0 in a map, voxels."""
+        ring = self._sum(0, 0)
+        z, y, x = np.nonzero(ring > SUPPORT_LEVEL * ring.max()) - self.middle[:, None]
+        # one voxel for the interpolation
+        self.radius, self.hollow = np.hypot(x, y).max() + 1, np.hypot(x, y).min() - 1
+        """Voxels from the axis between which all density lies."""
+        self.reach = np.abs(z).max() + 1
+        """Voxels along the axis from the middle of a ring beyond which it has no density."""
+        self.middle = np.ceil([self.reach, self.radius, self.radius]).astype(int) + 1
+        self.overlapping = int(np.ceil(0.5 + self.reach * voxel_size / helix.rise))
+        """Rings on each side that may reach into the stretch of a ring."""
+        self._maps: dict[tuple[int, int], NDArray[np.float32]] = {}
+
+    def __call__(self, before: int, after: int) -> NDArray[np.float32]:
+        """Return the sum of rings -before to after, on a grid `OVERSAMPLING` times as fine."""
+        if (before, after) not in self._maps:
+            whole = self._sum(before, after)
+            self._maps[before, after] = oversample(whole, np.zeros(3, int), whole.shape)
+        return self._maps[before, after]
+
+    def _sum(self, before: int, after: int) -> Floats:
+        helix = self.helix
+        strands, offsets = helix.ring()
+        offsets = offsets - [0, 0, helix.middle]
+        whole = np.zeros(2 * self.middle + 1)
+        for turn in range(-before, after + 1):
+            about = about_z(np.array([helix.twist * turn]))[0]
+            for matrix, offset in zip(strands, offsets, strict=True):
+                place = (about @ offset + [0, 0, helix.rise * turn]) / self.voxel_size
+                nearest = np.rint(place).astype(int)
+                rotation = Rotation.from_matrix(about @ matrix)
+                monomer = rotate_volume(self.density, rotation, place - nearest)
+                corner = self.middle + nearest[::-1] - np.array(monomer.shape) // 2
+                in_whole, in_monomer = clip_box(corner, monomer.shape, whole.shape)
+                whole[in_whole] += monomer[in_monomer]
+        return whole
+
+
 def _add_filament(
     scene: Scene,
-    species: Species,
-    helix: Helix,
+    segments: Segments,
     points: Floats,
     frames: NDArray[np.float64],
-    voxel_size: float,
     tomogram: str,
     rng: np.random.Generator,
 ) -> None:
-    """Add the monomers of a filament along a chain, and their rows."""
-    number = scene.new_object()
+    """Add the rings of a filament along a chain, and a row for each monomer."""
+    helix, voxel_size, number = segments.helix, segments.voxel_size, scene.new_object()
     phase, polarity = rng.uniform(0, 360), rng.random() < 0.5
     if polarity:
         points, frames = points[::-1], frames[::-1] * np.array([1.0, -1, -1])
-    strands = np.arange(helix.protofilaments)
-    turns = phase + helix.twist * np.arange(len(points))[:, None]
-    turns = np.radians(turns + 360 * strands / helix.protofilaments)
-    cos, sin, none = np.cos(turns), np.sin(turns), np.zeros_like(turns)
-    about_z = np.array([[cos, -sin, none], [sin, cos, none], [none, none, none + 1]])
-    matrices = np.einsum("nij,jknp->npik", frames, about_z)
-    rise = np.broadcast_to(helix.stagger * strands, turns.shape)
-    offsets = np.stack([np.full_like(turns, helix.radius), none, rise], axis=-1) / voxel_size
-    places = points[:, None] + np.einsum("npij,npj->npi", matrices, offsets)
-    matrices, places = matrices.reshape(-1, 3, 3), places.reshape(-1, 3)
+    turned = frames @ about_z(phase + helix.twist * np.arange(len(points)))
+    centres = points + turned @ [0, 0, helix.middle / voxel_size]
+    _add_rings(scene, segments, centres, turned, number)
+    strands, offsets = helix.ring()
+    matrices = np.einsum("nij,pjk->npik", turned, strands).reshape(-1, 3, 3)
+    places = (points[:, None] + np.einsum("nij,pj->npi", turned, offsets / voxel_size)).reshape(
+        -1, 3
+    )
     angles = relion_from_rotation(Rotation.from_matrix(matrices))
-    for matrix, place, own in zip(matrices, places, angles, strict=True):
-        whole = np.rint(place).astype(int)
-        density, mask = species.rotate(matrix, place - whole)
-        scene.add(density, mask, whole[::-1], species.name, number)
-        row = particle_row(tomogram, species.name, place, own, number)
+    for place, own in zip(places, angles, strict=True):
+        row = particle_row(tomogram, segments.name, place, own, number)
         scene.rows.append(row | {"rlnHelicalTubeID": number})
+
+
+def _add_rings(
+    scene: Scene,
+    segments: Segments,
+    centres: Floats,
+    turned: NDArray[np.float64],
+    number: int,
+) -> None:
+    """Add the density of a chain of rings with middles `(N, 3)` xyz in voxels and rotations.
+
+    A voxel belongs to the stretch of one ring, between the planes half-way to its neighbours.
+    """
+    size, last = np.array(scene.labels.shape[::-1]), len(centres) - 1
+    tangents, half = turned[:, :, 2], segments.helix.rise / segments.voxel_size / 2
+    normals = tangents[1:] + tangents[:-1]
+    # signed distance, up to a factor, of the plane between two rings: normal . x - level
+    levels = ((centres[1:] + centres[:-1]) / 2 * normals).sum(axis=1)
+    for index, (centre, matrix) in enumerate(zip(centres, turned, strict=True)):
+        ends = index == 0, index == last
+        near = min(segments.overlapping, index), min(segments.overlapping, last - index)
+        radius, along = segments.radius, segments.reach if any(ends) else half + 1
+        tangent = np.abs(tangents[index])
+        reach = radius * np.sqrt(np.maximum(1 - tangent**2, 0)) + along * tangent + 1
+        low = np.maximum(np.floor(centre - reach), 0).astype(int)
+        high = np.minimum(np.ceil(centre + reach) + 1, size).astype(int)
+        if (low >= high).any():
+            continue
+        x, y, z = (np.arange(a, b, dtype=np.float32) for a, b in zip(low, high, strict=True))
+        x, y, z = x[None, None], y[None, :, None], z[:, None, None]
+
+        def project(vector: Floats, x: Floats = x, y: Floats = y, z: Floats = z) -> Floats:
+            a, b, c = vector.astype(np.float32)
+            return a * x + b * y + c * z
+
+        own = [project(axis) - np.float32(axis @ centre) for axis in matrix.T]
+        across = own[0] ** 2 + own[1] ** 2
+        kept = (across < radius**2) & (across >= max(segments.hollow, 0) ** 2)
+        if not ends[0]:
+            kept &= project(normals[index - 1]) >= np.float32(levels[index - 1])
+        if not ends[1]:
+            kept &= project(normals[index]) < np.float32(levels[index])
+        at = np.nonzero(kept)
+        places = np.stack([axis[at] for axis in own[::-1]]) + segments.middle[:, None]
+        density = ndimage.map_coordinates(segments(*near), OVERSAMPLING * places, order=1)
+        flat = np.ravel_multi_index(
+            [a + b for a, b in zip(at, low[::-1], strict=True)], scene.labels.shape
+        )
+        scene.add_voxels(flat, density, density > segments.level, segments.name, number)

@@ -42,12 +42,22 @@ PROTEIN_TRIES = 6
 
 
 @dataclass(frozen=True)
+class WantedMembranes:
+    """Membranes to place under one label."""
+
+    label: str
+    count: int
+    shapes: Sequence[str]
+    radii: tuple[float, float]
+    """Angstrom; bounds of the longest half axis of closed shapes."""
+
+
+@dataclass(frozen=True)
 class Membrane:
     """A placed membrane."""
 
     number: int
     """Of the instances."""
-    shape: str
     area: float
     """Square angstrom of the mid-plane."""
     points: Floats
@@ -234,54 +244,52 @@ def _tiles_near(
 
 def add_membranes(
     scene: Scene,
-    count: int,
-    shapes: Sequence[str],
-    radii: tuple[float, float],
+    wanted: WantedMembranes,
     width: float,
     voxel_size: float,
     tomogram: str,
     seed: int,
 ) -> list[Membrane]:
-    """Place membranes of random shapes with the label `membrane`; return them.
+    """Place membranes of random shapes; return them.
 
     Faces of the volume cut them off. `width` is w of the blur exp(-r^2 / w^2), angstrom.
     """
     placed = []
-    for index in track(range(count), f"placing membranes in {tomogram}"):
-        rng = generator_for(seed, "membrane", tomogram, index)
+    for index in track(range(wanted.count), f"placing {wanted.label}s in {tomogram}"):
+        rng = generator_for(seed, wanted.label, tomogram, index)
         for _ in range(TRIES):
-            shape = str(rng.choice(list(shapes)))
-            field, extent = make_field(shape, radii, rng)
+            shape = str(rng.choice(list(wanted.shapes)))
+            field, extent = make_field(shape, wanted.radii, rng)
             centre = rng.uniform(0, np.array(scene.labels.shape[::-1]) - 1)
             if meets_another(field, centre, extent, scene, voxel_size):
                 continue
             surface = find_surface(field, centre, extent, scene, voxel_size)
             if surface is not None:
-                placed.append(_add(scene, surface, shape, width, voxel_size, rng))
+                placed.append(_add(scene, surface, wanted.label, width, voxel_size, rng))
                 break
-    if len(placed) < count:
-        scene.missing["membrane"] = count - len(placed)
+    if len(placed) < wanted.count:
+        scene.missing[wanted.label] = wanted.count - len(placed)
     return placed
 
 
 def _add(
     scene: Scene,
     surface: _Surface,
-    shape: str,
+    label: str,
     width: float,
     voxel_size: float,
     rng: np.random.Generator,
 ) -> Membrane:
     density = bilayer_profile(surface.depth, THICKNESS_A, width) * np.pi**1.5 * width**3
     inside = abs(surface.depth) <= EXCLUDED_HALF_WIDTH_A
-    number = scene.add_voxels(surface.voxels, density.astype(np.float32), inside, "membrane")
+    number = scene.add_voxels(surface.voxels, density.astype(np.float32), inside, label)
     # voxels within half a voxel of the mid-plane fill a layer of that thickness
     area = len(surface.middle) * voxel_size**2
     kept = np.sort(rng.permutation(len(surface.middle))[:MAX_POINTS])
     normals, middle = surface.normals[kept], surface.middle[kept]
     voxels = np.array(np.unravel_index(surface.voxels[middle], scene.labels.shape))[::-1].T
     points = voxels - surface.depth[middle, None] / voxel_size * normals
-    return Membrane(number, shape, area, points, normals)
+    return Membrane(number, area, points, normals)
 
 
 def add_membrane_proteins(

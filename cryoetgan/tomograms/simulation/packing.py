@@ -91,25 +91,11 @@ class Scene:
         self.objects += 1
         return self.objects
 
-    def add(
-        self,
-        density: Floats,
-        mask: Mask,
-        centre: NDArray[np.int_],
-        name: str,
-        number: int | None = None,
-    ) -> int:
-        """Add an object in a box `(z, y, x)`, its voxel n // 2 at `centre` (zyx); return its number.
-
-        With a `number`, it is a part of that object and takes only voxels that are free.
-        """
+    def add(self, density: Floats, mask: Mask, centre: NDArray[np.int_], name: str) -> int:
+        """Add an object in a box `(z, y, x)`, its voxel n // 2 at `centre` (zyx); return its number."""
         corner = centre - np.array(mask.shape) // 2
         in_scene, in_box = clip_box(corner, mask.shape, self.labels.shape)
-        inside = mask[in_box]
-        if number is None:
-            number = self.new_object()
-        else:
-            inside = inside & ~self.occupied[in_scene]
+        inside, number = mask[in_box], self.new_object()
         self.density[in_scene] += density[in_box]
         self.labels[in_scene][inside] = self.label(name)
         self.instances[in_scene][inside] = number
@@ -118,14 +104,25 @@ class Scene:
         self._release()
         return number
 
-    def add_voxels(self, voxels: NDArray[np.int_], density: Floats, inside: Mask, name: str) -> int:
+    def add_voxels(
+        self,
+        voxels: NDArray[np.int_],
+        density: Floats,
+        inside: Mask,
+        name: str,
+        number: int | None = None,
+    ) -> int:
         """Add an object by the flat indices `(N,)` of its voxels; return its number.
 
-        `density` `(N,)` is added; the voxels of `inside` `(N,)` belong to the object.
+        `density` `(N,)` is added; the voxels of `inside` `(N,)` belong to the object. With a
+        `number` they are a part of that object, which takes only voxels that are free.
         """
-        number = self.new_object()
         self.density.reshape(-1)[voxels] += density
         own = voxels[inside]
+        if number is None:
+            number = self.new_object()
+        else:
+            own = own[~self.occupied.reshape(-1)[own]]
         self.labels.reshape(-1)[own] = self.label(name)
         self.instances.reshape(-1)[own] = number
         self.occupied.reshape(-1)[own] = True
@@ -213,28 +210,38 @@ class Species:
 def make_species(name: str, density: Floats) -> Species:
     """Return a species in a cube that holds its density in every orientation."""
     highest = float(density.max())
-    coefficients = ndimage.spline_filter(np.asarray(density, np.float64), order=3)
     centre, box = np.array(density.shape) // 2, int(max(density.shape))
     places = np.argwhere(np.abs(density) > SUPPORT_LEVEL * highest)
     # one voxel for the subvoxel shift, one for the interpolation
     half = int(np.ceil(np.sqrt(((places - centre) ** 2).sum(axis=1)).max(initial=0))) + 2
     if half < min(centre):
         box = 2 * half + 1
-    fine = ndimage.affine_transform(
-        coefficients,
+    fine = oversample(density, centre - box // 2, (box,) * 3)
+    level = MASK_LEVEL * highest
+    own = np.argwhere(density > level) - centre
+    radius = float(np.sqrt((own**2).sum(axis=1)).max(initial=0))
+    return Species(name, fine, box, level, len(own), radius)
+
+
+def oversample(
+    density: Floats, first: NDArray[np.int_], shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """Return a map `(z, y, x)` on a grid `OVERSAMPLING` times as fine, for linear interpolation.
+
+    `first` and `shape` (zyx) are the voxels that it covers; they may lie beyond the map.
+    """
+    fine: NDArray[np.float32] = ndimage.affine_transform(
+        ndimage.spline_filter(np.asarray(density, np.float64), order=3),
         [1 / OVERSAMPLING] * 3,
-        centre - box // 2,
-        (OVERSAMPLING * box,) * 3,
+        first,
+        tuple(OVERSAMPLING * n for n in shape),
         np.float32,
         mode="constant",
         prefilter=False,
     )
     # linear interpolation adds f'' / 12 along each axis, on the mean over positions
     fine -= ndimage.laplace(fine, mode="constant") / 12
-    level = MASK_LEVEL * highest
-    own = np.argwhere(density > level) - centre
-    radius = float(np.sqrt((own**2).sum(axis=1)).max(initial=0))
-    return Species(name, fine, box, level, len(own), radius)
+    return fine
 
 
 def pack(
@@ -405,15 +412,3 @@ class FreePlaces:
             if len(left):
                 return start + np.array(np.unravel_index(left[0], free.shape))
         return None
-
-
-def find_place_across_faces(
-    mask: Mask, occupied: Mask, rng: np.random.Generator
-) -> NDArray[np.int_] | None:
-    """Return a zyx voxel for the box centre at which the part in the volume overlaps nothing."""
-    half = np.array(mask.shape) // 2
-    for centre in rng.integers(0, occupied.shape, (RANDOM_TRIES, 3)):
-        in_scene, in_box = clip_box(centre - half, mask.shape, occupied.shape)
-        if not (occupied[in_scene] & mask[in_box]).any():
-            return centre
-    return None

@@ -1,8 +1,10 @@
-"""Projection along the beam and reconstruction (weighted back-projection, SIRT); tilt axis y.
+"""Projection along the beam and reconstruction (back-projection, SIRT, SART); tilt axis y.
 
 At tilt t the detector's axis across the tilt axis is u = x cos t + z sin t, from the volume's
 centre n // 2. Every y section is projected by the same sparse matrix. All steps are linear.
 """
+
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,6 +163,53 @@ def sirt(images: Floats, tilts: Floats, nz: int, iterations: int) -> NDArray[np.
             sections += columns[:, None] * step
         volume[:, part] = to_volume(sections, (nz, part.stop - part.start, nx))
     return volume
+
+
+SART_RELAXATION = 0.5
+"""Fraction of the correction of each image that is applied."""
+
+
+def sart(images: Floats, tilts: Floats, nz: int, iterations: int) -> NDArray[np.float32]:
+    """Return the tomogram `(z, y, x)` of a tilt series by SART, which corrects image by image.
+
+    x <- x + 0.5 C_t P_t' R_t (b_t - P_t x) for one tilt t after the other, with C_t and R_t as in
+    `sirt` for that image alone (Andersen and Kak 1984, doi 10.1016/0161-7346(84)90008-7). Tilts
+    follow each other far apart. One to five iterations are usual; the result is linear in the
+    images.
+    """
+    _, nx, ny = images.shape
+    # far apart: the bits of the index, reversed
+    bits = max(1, int(np.ceil(np.log2(len(tilts)))))
+    reverse = [int(f"{index:0{bits}b}"[::-1], 2) for index in range(2**bits)]
+    order = [index for index in reverse if index < len(tilts)]
+    matrices = [projection_matrix(nz, nx, float(tilt)) for tilt in tilts]
+    rows = [_inverse_sums(matrix.sum(axis=1), nz) for matrix in matrices]
+    columns = [_inverse_sums(matrix.sum(axis=0), 1) for matrix in matrices]
+    transposed = [sparse.csr_array(matrix.T) for matrix in matrices]
+    volume = np.empty((nz, ny, nx), np.float32)
+    for part in track(section_blocks(ny), "SART"):
+        sections = np.zeros((nz * nx, part.stop - part.start), np.float32)
+        for index in order * iterations:
+            missing = images[index][:, part] - matrices[index] @ sections
+            step = transposed[index] @ (missing * rows[index][:, None])
+            sections += np.float32(SART_RELAXATION) * columns[index][:, None] * step
+        volume[:, part] = to_volume(sections, (nz, part.stop - part.start, nx))
+    return volume
+
+
+Method = Literal["wbp", "sirt", "sart"]
+ITERATIONS = {"wbp": 1, "sirt": 20, "sart": 3}
+"""Iterations of each method, if none are given."""
+
+
+def reconstruct(
+    images: Floats, tilts: Floats, nz: int, method: Method = "wbp", iterations: int | None = None
+) -> NDArray[np.float32]:
+    """Return the tomogram `(z, y, x)` by weighted back-projection, SIRT or SART."""
+    if method == "wbp":
+        return weighted_back_projection(images, tilts, nz)
+    solve = sirt if method == "sirt" else sart
+    return solve(images, tilts, nz, iterations or ITERATIONS[method])
 
 
 def _inverse_sums(sums: Floats, usual: float) -> NDArray[np.float32]:

@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from cryoetgan.errors import UserError, format_shape
 from cryoetgan.machine import memory_bytes
+from cryoetgan.seeds import rng as generator_for
 from cryoetgan.tomograms.importing.normalise import SAMPLE_VOXELS, robust_moments
 from cryoetgan.tomograms.simulation import reconstruction, tilt_series
 from cryoetgan.tomograms.simulation.tilt_series import TiltSeries
@@ -25,7 +26,8 @@ def simulate_tomogram(
     series: TiltSeries,
     snr: float,
     beads: Floats | None = None,
-    sirt_iterations: int = 0,
+    method: reconstruction.Method = "wbp",
+    iterations: int | None = None,
 ) -> NDArray[np.float32]:
     """Return a density's tomogram `(z, y, x)`, protein bright, mean 0, standard deviation 1.
 
@@ -41,10 +43,10 @@ def simulate_tomogram(
         tomogram and without gold beads.
     beads : ndarray, optional
         `(z, y, x)`, density of gold; recorded like the density, but not counted as signal.
-    sirt_iterations : int
-        Iterations of SIRT; 0 for weighted back-projection.
+    method, iterations
+        Of the reconstruction; see `reconstruction.reconstruct`.
     """
-    return simulate_with_halves(density, series, snr, beads, sirt_iterations, halves=False)[0]
+    return simulate_with_halves(density, series, snr, beads, method, iterations, False)[0]
 
 
 def simulate_with_halves(
@@ -52,7 +54,8 @@ def simulate_with_halves(
     series: TiltSeries,
     snr: float,
     beads: Floats | None = None,
-    sirt_iterations: int = 0,
+    method: reconstruction.Method = "wbp",
+    iterations: int | None = None,
     halves: bool = True,
 ) -> list[NDArray[np.float32]]:
     """Return a tomogram, and its half tomograms of even and of odd tilts, for denoisers.
@@ -65,10 +68,8 @@ def simulate_with_halves(
     nz, ny, nx = density.shape
 
     def reconstruct(images: Floats, start: int = 0, step: int = 1) -> NDArray[np.float32]:
-        images, angles = images[start::step], tilts[start::step]
-        if sirt_iterations:
-            return reconstruction.sirt(images, angles, nz, sirt_iterations)
-        return reconstruction.weighted_back_projection(images, angles, nz)
+        part = slice(start, None, step)
+        return reconstruction.reconstruct(images[part], tilts[part], nz, method, iterations)
 
     def record(volume: Floats) -> NDArray[np.float32]:
         projections = reconstruction.project_tilt_series(volume, tilt_series.true_tilts(series))
@@ -78,7 +79,12 @@ def simulate_with_halves(
     tomogram = reconstruct(images)
     signal = float(tomogram.var(dtype=np.float64))
     shape, thickness = (len(tilts), nx, ny), nz * series.voxel_size
-    noise_images = tilt_series.simulate_noise(shape, series, thickness)
+    ice = None
+    if series.microscope.ice_structure:
+        rng = generator_for(series.seed, "ice", series.name)
+        field = rng.standard_normal(density.shape, np.float32)
+        ice = reconstruction.project_tilt_series(field, tilt_series.true_tilts(series))
+    noise_images = tilt_series.simulate_noise(shape, series, thickness, ice)
     noise, scale = reconstruct(noise_images), np.float32(1)
     if signal > 0:  # an empty density leaves the noise as it is
         scale = np.float32(np.sqrt(signal / (snr * noise.var(dtype=np.float64))))

@@ -11,6 +11,7 @@ from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.optics import ctf, hermitian_weights
 from cryoetgan.seeds import rng as generator_for
 from cryoetgan.tomograms.options import Microscope
+from cryoetgan.tomograms.simulation.detector import detector_transfer
 
 Floats = NDArray[np.floating]
 DEFAULT_DEFOCUS_UM = 4.0
@@ -46,8 +47,8 @@ class TiltSeries:
         ku, ky = fft.fftfreq(shape[0], self.voxel_size), fft.rfftfreq(shape[1], self.voxel_size)
         return np.sqrt(ku[:, None] ** 2 + ky[None, :] ** 2)
 
-    def ctf(self, k: Floats, extra_defocus: float = 0.0) -> Floats:
-        """Return the contrast transfer function of an image `(u, y)` with |k| in `rfft2` order.
+    def ctf(self, shape: tuple[int, ...], extra_defocus: float = 0.0) -> Floats:
+        """Return the contrast transfer function of an image `(u, y)` in `rfft2` order.
 
         Astigmatism adds D / 2 cos(2 (angle - angle of the largest defocus)) to the defocus.
         `extra_defocus` is in micrometres.
@@ -55,11 +56,10 @@ class TiltSeries:
         a, scope = self.acquisition, self.microscope
         defocus: float | Floats = (a.defocus or 0.0) + extra_defocus
         if scope.astigmatism:
-            shape = (k.shape[0], 2 * (k.shape[1] - 1))
             ku, ky = fft.fftfreq(shape[0])[:, None], fft.rfftfreq(shape[1])[None, :]
             angle = np.arctan2(ky, ku) - np.radians(scope.astigmatism_angle)
             defocus = defocus + scope.astigmatism / 2 * np.cos(2 * angle)
-        voltage, cs, amplitude = a.voltage, a.cs, a.amplitude_contrast
+        voltage, cs, amplitude, k = a.voltage, a.cs, a.amplitude_contrast, self.frequencies(shape)
         return ctf(k, defocus, voltage, cs, amplitude, phase_shift=scope.phase_shift)
 
     def corrected(self, transfer: Floats) -> Floats:
@@ -71,8 +71,13 @@ class TiltSeries:
         return np.ones_like(transfer)
 
     def mtf(self, k: Floats) -> Floats:
-        """Return the detector's transfer at `k`: mtf^((k / k_Nyquist)^2)."""
-        return self.microscope.mtf ** ((2 * self.voxel_size * k) ** 2)
+        """Return the detector's transfer at `k`: mtf^((k / k_Nyquist)^2), times the measured one."""
+        scope = self.microscope
+        found = scope.mtf ** ((2 * self.voxel_size * k) ** 2)
+        if scope.detector is None:
+            return found
+        pixel = self.voxel_size if scope.detector_pixel is None else scope.detector_pixel
+        return found * detector_transfer(scope.detector, 2 * pixel * k)
 
 
 def tilt_angles(acquisition: Acquisition) -> NDArray[np.float64]:
@@ -121,7 +126,8 @@ def record_projections(images: Floats, series: TiltSeries) -> NDArray[np.float32
     """Return the recorded images of noise-free projections `(tilt, u, y)`.
 
     In Fourier space each image is multiplied by CTF x correction x exp(-B k^2 / 4) x MTF x dose
-    envelope, and shifted by its misalignment.
+    envelope x drift envelope, and shifted by its misalignment. A drift d at constant speed
+    multiplies by sinc(k . d), with sinc(x) = sin(pi x) / (pi x).
     """
     microscope = series.microscope
     tilts = tilt_angles(series.acquisition)
@@ -142,13 +148,15 @@ def record_projections(images: Floats, series: TiltSeries) -> NDArray[np.float32
         shift = rng.normal(0, microscope.misalignment * growth, 2)
         shifted = np.exp(-2j * np.pi * np.tensordot(shift, phase, 1))
         common = blur * dose_envelope(k, doses[index]) * shifted * weights[index]
-        out[index] = _apply_ctf(image, float(tilt), series, k, common)
+        if microscope.drift:
+            azimuth = rng.uniform(0, np.pi)
+            moved = np.array([np.cos(azimuth), np.sin(azimuth)]) * microscope.drift
+            common = common * np.sinc(np.tensordot(moved / series.voxel_size, phase, 1))
+        out[index] = _apply_ctf(image, float(tilt), series, common)
     return out
 
 
-def _apply_ctf(
-    image: Floats, tilt: float, series: TiltSeries, k: Floats, common: NDArray[Any]
-) -> Floats:
+def _apply_ctf(image: Floats, tilt: float, series: TiltSeries, common: NDArray[Any]) -> Floats:
     """Return an image after CTF, correction and the filter `common`.
 
     With a gradient the defocus at u is greater by u tan(tilt). The image is filtered with the
@@ -156,7 +164,7 @@ def _apply_ctf(
     """
     extent = abs(np.tan(np.radians(tilt))) * image.shape[0] * series.voxel_size / 2 * 1e-4
     if not series.microscope.defocus_gradient or extent == 0:
-        transfer = series.ctf(k)
+        transfer = series.ctf(image.shape)
         return _filter(image, transfer * series.corrected(transfer) * common)
     spectrum = fft.rfft2(image)
     count = int(np.ceil(2 * extent / DEFOCUS_STEP_UM)) + 1
@@ -166,7 +174,7 @@ def _apply_ctf(
     out = np.zeros_like(image)
     for node, extra in enumerate(np.linspace(-extent, extent, count)):
         weight = np.maximum(1 - abs(position - node), 0)
-        transfer = series.ctf(k, float(extra))
+        transfer = series.ctf(image.shape, float(extra))
         applied = transfer * series.corrected(transfer) * common
         out += weight[:, None] * fft.irfft2(spectrum * applied, s=image.shape)
     return out
@@ -177,7 +185,10 @@ def _cosine(tilt: float) -> float:
 
 
 def simulate_noise(
-    shape: tuple[int, int, int], series: TiltSeries, thickness: float = 0.0
+    shape: tuple[int, int, int],
+    series: TiltSeries,
+    thickness: float = 0.0,
+    ice: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Return the noise of a tilt series `(tilt, u, y)`, of unit variance before correction.
 
@@ -185,11 +196,12 @@ def simulate_noise(
     half is shot and detector noise (Foerster 2008, doi 10.1016/j.jsb.2007.07.006). The variance
     grows as 1 / cos(tilt), with the thickness along the beam. With a mean free path L, shot
     noise grows as exp((1 / cos(tilt) - 1) t / L) instead, as elastic electrons are lost (t is the
-    `thickness` in angstrom).
+    `thickness` in angstrom). `ice` are projections `(tilt, u, y)` of one random volume; the
+    structural noise then is their shape, scaled to its variance, and the same ice in all images.
     """
     tilts = tilt_angles(series.acquisition)
     k = series.frequencies(shape[1:])
-    contrast = series.ctf(k)
+    contrast = series.ctf(shape[1:])
     transfer, correction = contrast * series.mtf(k), series.corrected(contrast)
     # standard deviation of white noise after the CTF: mean square over the whole Fourier plane
     squares = (transfer**2 * hermitian_weights(shape[2])).sum()
@@ -202,6 +214,8 @@ def simulate_noise(
     for index, tilt in enumerate(tilts):
         rng = generator_for(series.seed, "noise", series.name, f"{tilt:.3f}")
         structural = rng.standard_normal(shape[1:], np.float32)
+        if ice is not None:
+            structural = ice[index] / ice[index].std()
         detector = rng.standard_normal(shape[1:], np.float32)
         longer = 1 / _cosine(tilt)
         lost = longer if path is None else np.exp((longer - 1) * thickness / path)

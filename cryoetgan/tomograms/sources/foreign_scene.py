@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import check_exists, read_record, read_text, sidecar
+from cryoetgan.io.csv_text import read_csv_text
+from cryoetgan.io.files import check_exists, read_text
 from cryoetgan.io.mrc import read_volume
+from cryoetgan.io.scene import read_label_names
 from cryoetgan.io.star import CLASS_NAME, COORDINATES
 from cryoetgan.tomograms.sources.motif_list import COLUMNS, read_motifs, valid_name
 
@@ -62,7 +65,9 @@ def find_scene(
         return _read_polnet(source, labels, motifs, names, even_templates)
     if labels == atlas:
         return _read_cryotomosim(source, labels, names)
-    return ForeignScene(source, labels, names or _names_beside(labels), None, "density and labels")
+    return ForeignScene(
+        source, labels, names or read_label_names(labels), None, "density and labels"
+    )
 
 
 def _density_in(folder: Path) -> Path:
@@ -90,13 +95,6 @@ def _beside(source: Path, names: Sequence[str]) -> Path | None:
     return next((path for path in found if path.exists()), None)
 
 
-def _names_beside(labels: Path) -> dict[int, str]:
-    """Return the names of the labels from the record of the volume, if it has one."""
-    record = sidecar(labels)
-    known = read_record(record).get("labels", {}) if record.exists() else {}
-    return {int(number): str(name) for number, name in known.items()}
-
-
 def _read_polnet(
     density: Path, labels: Path, motifs: Path, names: Mapping[int, str], even_templates: bool
 ) -> ForeignScene:
@@ -105,8 +103,7 @@ def _read_polnet(
     Names come from the list of motifs. PolNet's labels_table.csv numbers components that placed
     nothing, and the volume does not.
     """
-    table = pd.read_csv(motifs, sep="\t", dtype={"code": str, "Code": str})
-    table = table.rename(columns=str.lower)
+    table = read_csv_text(motifs).rename(columns=str.lower)
     if lacking := sorted((COLUMNS | {"label"}) - set(table)):
         raise UserError(f"{motifs}: has no column {', '.join(lacking)}; wanted PolNet's motif list")
     if "density" in table:
@@ -114,12 +111,10 @@ def _read_polnet(
         if not mine.any():
             raise UserError(f"{motifs}: has no row of {density.name} in column Density")
         table = table[mine].reset_index(drop=True)
-    found = {
-        int(number): valid_name(group["code"].iloc[0]) for number, group in table.groupby("label")
-    }
     size = read_volume(density).voxel_size
-    rows = read_motifs(table, size, even_templates)
-    names = found | dict(names)
+    rows = read_motifs(table, size, motifs, even_templates)
+    codes = table.assign(label=table["label"].astype(float).astype(int)).groupby("label")["code"]
+    names = {int(number): valid_name(code) for number, code in codes.first().items()} | dict(names)
     rows["cryoetganClass"] = [names[number] for number in rows.pop("label")]
     return ForeignScene(density, labels, names, rows, "PolNet")
 
@@ -137,14 +132,29 @@ def _read_cryotomosim(density: Path, atlas: Path, names: Mapping[int, str]) -> F
             raise UserError(
                 f"{path}: no label is named {name}; {listed.name} has {', '.join(found.values())}"
             )
-        try:
-            places = np.loadtxt(path, delimiter=",", ndmin=2)
-        except ValueError as error:
-            raise UserError(f"{path}: {error}; wanted x, y, z of a particle in each line") from None
-        part = pd.DataFrame(places[:, :3] - 1.0, columns=COORDINATES)
+        places = _read_places(path)
+        part = pd.DataFrame(places - 1.0, columns=COORDINATES)
         rows.append(part.assign(cryoetganClass=name))
     table = pd.concat(rows, ignore_index=True) if rows else None
     return ForeignScene(density, atlas, names, table, "CryoTomoSim")
+
+
+def _read_places(path: Path) -> NDArray[np.float64]:
+    """Return x, y, z `(N, 3)` from a CSV file without heading."""
+    wanted = "wanted x, y, z of a particle in each line, separated by commas"
+    lines = [line for line in read_text(path).splitlines() if line.strip()]
+    if not lines:
+        return np.empty((0, 3))
+    try:
+        places = np.loadtxt(lines, delimiter=",", ndmin=2)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; {wanted}") from None
+    if places.shape[1] < 3 or not np.isfinite(places[:, :3]).all():
+        found = (
+            f"{places.shape[1]} columns" if places.shape[1] < 3 else "numbers that are not finite"
+        )
+        raise UserError(f"{path}: has {found}; {wanted}")
+    return np.asarray(places[:, :3], np.float64)
 
 
 def parse_labels(items: Sequence[str]) -> dict[int, str]:

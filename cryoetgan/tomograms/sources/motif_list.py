@@ -1,11 +1,14 @@
 """Lists of motifs of PolNet 1.0 and 1.1: class, position and orientation of each monomer."""
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from cryoetgan.errors import UserError
+from cryoetgan.io.csv_text import check_numbers
 from cryoetgan.io.star import ANGLES, COORDINATES
 from cryoetgan.physics.geometry import relion_from_rotation
 
@@ -21,7 +24,7 @@ MEMBRANE, FILAMENTS = "membrane", {"filament", "helix"}
 
 
 def read_motifs(
-    table: "pd.DataFrame", voxel_size: float, even_templates: bool = True
+    table: "pd.DataFrame", voxel_size: float, path: Path, even_templates: bool = True
 ) -> "pd.DataFrame":
     """Return a row for each monomer: coordinate, angles, class; its `label` if the list has it.
 
@@ -36,6 +39,8 @@ def read_motifs(
         The list; x, y, z in angstrom, columns in lower case.
     voxel_size : float
         v, angstrom, of PolNet's volumes.
+    path : Path
+        File of the list, for messages.
     even_templates : bool
         Whether n is even, as of all templates of PolNet.
 
@@ -46,12 +51,19 @@ def read_motifs(
     """
     import pandas as pd
 
+    posed = set(QUATERNION) <= set(table)
+    check_numbers(
+        table, ["x", "y", "z", *QUATERNION * posed, *["label"] * ("label" in table)], path
+    )
     kind = table["type"].astype(str).str.lower()
     table, kind = table[kind != MEMBRANE].reset_index(drop=True), kind[kind != MEMBRANE]
     places = np.rint(table[["x", "y", "z"]].to_numpy(float) / voxel_size)
     angles = np.full((len(table), 3), np.nan)
-    if set(QUATERNION) <= set(table) and len(table):
-        rotations = Rotation.from_quat(table[QUATERNION].to_numpy(float))
+    if posed and len(table):
+        quaternions = table[QUATERNION].to_numpy(float)
+        if not (quaternions**2).sum(axis=1).all():
+            raise UserError(f"{path}: a rotation (q1 to q4) is zero, wanted a unit quaternion")
+        rotations = Rotation.from_quat(quaternions)
         known = ~kind.isin(FILAMENTS).to_numpy()
         angles[known] = relion_from_rotation(rotations[known])
         if even_templates:
@@ -60,7 +72,7 @@ def read_motifs(
     out = pd.DataFrame(places, columns=COORDINATES)
     out[ANGLES] = angles
     out["cryoetganClass"] = [valid_name(name) for name in table["code"]]
-    return out.assign(label=table["label"].astype(int)) if "label" in table else out
+    return out.assign(label=table["label"].astype(float).astype(int)) if "label" in table else out
 
 
 def valid_name(name: object) -> str:

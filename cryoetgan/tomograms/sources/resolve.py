@@ -36,6 +36,8 @@ def open_source(source: str, scratch: Path, transfer: Transfer) -> Iterator[RawV
     While it is open, a download is kept in the folder `scratch`, usually the folder of the output.
     """
     if not is_remote(source):
+        if re.match(r"[a-z][a-z0-9+.-]*://", source, re.IGNORECASE):
+            raise UserError(f"'{source}' is not the address of a tomogram; wanted {FORMS}")
         with open_raw_volume(Path(source), source, scratch) as raw:
             yield raw
         return

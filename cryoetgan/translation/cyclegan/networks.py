@@ -1,6 +1,7 @@
 """Generator and discriminator of CryoETGAN (Paper, section 2.7 and Figure 1)."""
 
 import functools
+import itertools
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -12,6 +13,10 @@ from cryoetgan.translation.engine import layers
 NORM_EPS = 1e-5
 INITIAL_SD = 0.02
 """Standard deviation of the initial weights."""
+FILTER_DECAY = 2.5
+"""Decay length of the filters' envelope, voxels."""
+UPSAMPLING_LAYERS = 6
+"""Layers of u64 and u32 in the decoder: three each."""
 NEGATIVE_SLOPE = 0.2
 """Slope of the leaky ReLU for negative values."""
 
@@ -57,6 +62,10 @@ class Generator(nn.Module):
         Last activation.
     padding : {'even', 'same'}
         Padding of d and u layers: PyTorch's, or TensorFlow's at the far end.
+    noise_at : {'bottleneck', 'last'}
+        Concatenate the noise before u64, or before the last c7s1-1, at full resolution.
+    upsampling : {'transposed', 'resize'}
+        u as a transposed convolution, or as trilinear interpolation and a 3^3 convolution.
     """
 
     def __init__(
@@ -69,10 +78,14 @@ class Generator(nn.Module):
         dropout: float = 0.1,
         output: str = "tanh",
         padding: str = "even",
+        noise_at: str = "bottleneck",
+        upsampling: str = "transposed",
     ) -> None:
         super().__init__()
         first, second, third = widths
-        self.noise_channels = noise_channels
+        self.noise_channels, self.noise_at = noise_channels, noise_at
+        deep, late = (noise_channels if noise_at == at else 0 for at in ("bottleneck", "last"))
+        style = padding if upsampling == "transposed" else upsampling
         self.encoder = nn.Sequential(
             nn.ReflectionPad3d(3),
             layers.FirstConv3d(1, first, 7, bias=bias),
@@ -85,17 +98,18 @@ class Generator(nn.Module):
             *(ResidualBlock(third, norm_in_blocks, bias, dropout) for _ in range(blocks))
         )
         self.decoder = nn.Sequential(
-            *up(third + noise_channels, second, bias, padding),
-            *up(second, first, bias, padding),
+            *up(third + deep, second, bias, style),
+            *up(second, first, bias, style),
             nn.ReflectionPad3d(3),
-            layers.LastConv3d(first, 1, 7, bias=bias),
+            layers.LastConv3d(first + late, 1, 7, bias=bias),
             nn.Tanh() if output == "tanh" else nn.Identity(),
         )
         self.apply(initialise)
 
     def noise_shape(self, x: Tensor) -> tuple[int, ...]:
         """Return the shape of the noise that belongs to a batch `x`."""
-        return (x.shape[0], self.noise_channels, *(n // 4 for n in x.shape[2:]))
+        scale = 4 if self.noise_at == "bottleneck" else 1
+        return (x.shape[0], self.noise_channels, *(n // scale for n in x.shape[2:]))
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """Translate a batch `(B, 1, z, y, x)`, scaled to [-1, 1]; 4 must divide each edge.
@@ -103,11 +117,90 @@ class Generator(nn.Module):
         The noise has `noise_shape(x)`; it is drawn from N(0, 1) by default.
         """
         features = self.blocks(self.encoder(x))
+        if self.noise_channels and noise is None:
+            noise = torch.randn(self.noise_shape(x), device=x.device)
+        if noise is not None and self.noise_at == "bottleneck":
+            features = torch.cat([features, noise.to(features.dtype)], dim=1)
+        features = self.decoder[:UPSAMPLING_LAYERS](features)
+        if noise is not None and self.noise_at == "last":
+            features = torch.cat([features, noise.to(features.dtype)], dim=1)
+        return self.decoder[UPSAMPLING_LAYERS:](features)
+
+
+class FilterGenerator(nn.Module):
+    """y = x + r(x), x = h * d + k * z + c: learned filters h and k, white noise z, a network r.
+
+    h and k are the parameters times an envelope that decays from the centre, so that thousands of
+    small outer parameters do not add up to noise. An image in a tomogram is the density, blurred by one point spread function, in coloured noise.
+    A generator of this form starts with d + z and learns both filters as it learns everything else,
+    by the losses of the CycleGAN. r starts at zero: residual convolutions without norm. Any box
+    size; the filters act on periodic boxes. G_sd has no noise.
+
+    Parameters
+    ----------
+    size : int
+        Edge of the filters in voxels.
+    width, blocks : int
+        Channels and residual blocks of r.
+    noise : bool
+        Whether there is a noise z.
+    dropout : float
+        Dropout probability after each residual block.
+    """
+
+    envelope: Tensor
+
+    def __init__(
+        self,
+        size: int = 15,
+        width: int = 16,
+        blocks: int = 1,
+        noise: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.noise_channels = int(noise)
+        delta = torch.zeros(1 + self.noise_channels, 1, size, size, size)
+        delta[..., size // 2, size // 2, size // 2] = 1.0
+        self.filters = nn.Parameter(delta)
+        axis = torch.arange(size) - size // 2
+        square = axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2
+        self.register_buffer("envelope", torch.exp(-square.sqrt() / FILTER_DECAY), persistent=False)
+        self.level = nn.Parameter(torch.zeros(()))
+        self.correction = layers.ResidualConvolutions(width, blocks, dropout)
+
+    def noise_shape(self, x: Tensor) -> tuple[int, ...]:
+        """Return the shape of the noise that belongs to a batch `x`."""
+        return (x.shape[0], self.noise_channels, *x.shape[2:])
+
+    def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Translate a batch `(B, 1, z, y, x)`; the noise is drawn from N(0, 1) by default."""
         if self.noise_channels:
             if noise is None:
                 noise = torch.randn(self.noise_shape(x), device=x.device)
-            features = torch.cat([features, noise.to(features.dtype)], dim=1)
-        return self.decoder(features)
+            x = torch.cat([x, noise], dim=1)
+        filters = self.filters[:, 0] * self.envelope
+        filtered = convolve_periodically(x, filters).sum(dim=1, keepdim=True) + self.level
+        return filtered + self.correction(filtered)
+
+
+def convolve_periodically(volumes: Tensor, kernels: Tensor) -> Tensor:
+    """Return volumes `(B, C, z, y, x)`, channel c convolved with kernel c of `(C, k, k, k)`.
+
+    Kernels larger than the box are wrapped around it.
+    """
+    shape, axes = volumes.shape[2:], (-3, -2, -1)
+    size, steps = kernels.shape[-1], torch.arange(kernels.shape[-1], device=kernels.device)
+    z, y, x = ((steps - size // 2) % n for n in shape)
+    places = (
+        torch.arange(len(kernels), device=kernels.device)[:, None, None, None],
+        z[:, None, None],
+        y[:, None],
+        x,
+    )
+    padded = kernels.new_zeros((len(kernels), *shape)).index_put(places, kernels, accumulate=True)
+    product = torch.fft.rfftn(volumes.float(), dim=axes) * torch.fft.rfftn(padded, dim=axes)
+    return torch.fft.irfftn(product, s=shape, dim=axes)
 
 
 class Discriminator(nn.Module):
@@ -130,6 +223,10 @@ class Discriminator(nn.Module):
         Biases in convolutions; the last one always has a bias.
     padding : {'even', 'same'}
         One voxel on each side, or TensorFlow's: ceil(n / stride) voxels of n remain.
+    strided : int
+        Layers with this stride, from the first on.
+    kernel : int
+        Edge of the convolutions in voxels.
     """
 
     def __init__(
@@ -140,20 +237,22 @@ class Discriminator(nn.Module):
         spectral: bool = True,
         bias: bool = True,
         padding: str = "even",
+        strided: int = 20,
+        kernel: int = 4,
     ) -> None:
         super().__init__()
-        self.stride, self.depth, self.padding = stride, len(widths), padding
-        self.norm = norm
+        self.strides = [stride if index < strided else 1 for index in range(len(widths))]
+        self.kernel, self.padding, self.norm = kernel, padding, norm
         conv = layers.SameConv3d if padding == "same" else functools.partial(nn.Conv3d, padding=1)
         body: list[nn.Module] = []
         channels = 1
         for index, width in enumerate(widths):
-            body.append(conv(channels, width, 4, stride=stride, bias=bias))
+            body.append(conv(channels, width, kernel, stride=self.strides[index], bias=bias))
             if norm and index > 0:
                 body.append(instance_norm(width))
             body.append(nn.LeakyReLU(NEGATIVE_SLOPE))
             channels = width
-        self.body = nn.Sequential(*body, conv(channels, 1, 4))
+        self.body = nn.Sequential(*body, conv(channels, 1, kernel))
         self.apply(initialise)
         if spectral:
             for layer in self.convolutions():
@@ -165,9 +264,16 @@ class Discriminator(nn.Module):
 
     def smallest_box(self) -> int:
         """Return the edge in voxels of the smallest box that has a score."""
-        if self.padding == "same":  # instance norm of a single voxel is not defined
-            return self.stride**self.depth + 1 if self.norm else 1
-        return 2 ** (self.depth + 1) if self.stride == 2 else self.depth + 2
+        for box in itertools.count(1):
+            sizes = [box]
+            for stride in (*self.strides, 1):
+                n = sizes[-1]
+                same = self.padding == "same"
+                sizes.append(-(-n // stride) if same else (n + 2 - self.kernel) // stride + 1)
+            # instance norm of a single voxel is not defined
+            if min(sizes) >= 1 and not (self.norm and sizes[-2] == 1):
+                return box
+        raise AssertionError
 
     def forward(self, x: Tensor) -> Tensor:
         """Return scores `(B, 1, z', y', x')`, one a patch; real volumes score higher."""
@@ -185,10 +291,16 @@ def down(channels: int, width: int, bias: bool, padding: str) -> list[nn.Module]
 
 
 def up(channels: int, width: int, bias: bool, padding: str) -> list[nn.Module]:
-    """Return the layers of u: a 3^3 transposed convolution with stride 2, instance norm, ReLU."""
-    even = functools.partial(nn.ConvTranspose3d, padding=1, output_padding=1)
-    conv = layers.SameConvTranspose3d if padding == "same" else even
-    return [conv(channels, width, 3, stride=2, bias=bias), instance_norm(width), nn.ReLU()]
+    """Return the three layers of u: to twice the resolution by a 3^3 convolution, norm, ReLU."""
+    conv: nn.Module
+    if padding == "resize":
+        enlarge = nn.Upsample(scale_factor=2, mode="trilinear", align_corners=False)
+        conv = nn.Sequential(enlarge, nn.Conv3d(channels, width, 3, padding=1, bias=bias))
+    elif padding == "same":
+        conv = layers.SameConvTranspose3d(channels, width, 3, stride=2, bias=bias)
+    else:
+        conv = nn.ConvTranspose3d(channels, width, 3, 2, padding=1, output_padding=1, bias=bias)
+    return [conv, instance_norm(width), nn.ReLU()]
 
 
 def instance_norm(width: int) -> layers.InstanceNorm3d:

@@ -22,8 +22,13 @@ class CycleGANSettings(TrainingSettings):
     model: Literal["cyclegan"] = "cyclegan"
 
     # generators
+    generator: Literal["resnet", "filters"] = "resnet"
+    """resnet: the paper's. filters: one learned filter for the density, one for white noise, then
+    residual convolutions at full resolution without norm (`FilterGenerator`)."""
+    filter_size: Annotated[int, Field(ge=1, le=63)] = 15
+    """Edge in voxels of those filters."""
     widths: tuple[Width, Width, Width] = (32, 64, 128)
-    """Channels after c7s1, d and d (paper: c7s1-32, d64, d128)."""
+    """Channels after c7s1, d and d (paper: c7s1-32, d64, d128); filters: the first alone."""
     blocks: Depth = 5
     """Residual blocks (paper's text: five; published code: six)."""
     bias: bool = True
@@ -31,7 +36,10 @@ class CycleGANSettings(TrainingSettings):
     res_norm: Literal["instance", "none"] = "instance"
     """Normalisation inside residual blocks."""
     noise_channels: Annotated[int, Field(ge=0, le=4096)] = 1
-    """Channels of Gaussian noise, concatenated before the first u layer."""
+    """Channels of Gaussian noise; filters: 1 or 0."""
+    noise_at: Literal["bottleneck", "last"] = "bottleneck"
+    """Layer that the noise is concatenated before: the first u (a quarter of the resolution), or
+    c7s1-1 (full resolution)."""
     noise_generators: Literal["both", "ds"] = "both"
     """Generators that draw noise."""
     dropout: Fraction = 0.1
@@ -42,6 +50,8 @@ class CycleGANSettings(TrainingSettings):
     """Last activation."""
     padding: Literal["even", "same"] = "even"
     """Padding of strided layers. same: as TensorFlow pads, more at the far end."""
+    upsampling: Literal["transposed", "resize"] = "transposed"
+    """u layers: transposed convolutions, or interpolation and a convolution, which leave no grid."""
 
     # discriminators
     discriminator_widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=20)] = (
@@ -52,6 +62,10 @@ class CycleGANSettings(TrainingSettings):
     """Channels (paper: C64-C128-C256)."""
     discriminator_stride: Literal[1, 2] = 2
     """Stride; 1 as the paper prints it costs 166 times more at 40^3."""
+    discriminator_strided: CountOrNone = 20
+    """Number of layers with this stride, from the first on; the others have stride 1."""
+    discriminator_kernel: Literal[3, 4] = 4
+    """Edge of the convolutions in voxels (paper: 4)."""
     discriminator_norm: Literal["instance", "none"] = "instance"
     """Normalisation from the second layer on. Instance norm hides the noise level."""
     discriminator_bias: bool = True
@@ -87,6 +101,8 @@ class CycleGANSettings(TrainingSettings):
     """l1 keeps contrast and position; cosine keeps the position alone."""
     patch_weight: NonNegative = 0.0
     """Weight of the sliced Wasserstein distance between patches of generated and real volumes."""
+    spectrum_weight: NonNegative = 0.0
+    """Weight of the distance between mean log power spectra of generated and real volumes."""
 
     # data
     input_noise: NonNegative = 0.2
@@ -95,9 +111,12 @@ class CycleGANSettings(TrainingSettings):
     """Unit: the densities' standard deviation, or the scaled grey value."""
     input_noise_draw: Literal["step", "once"] = "step"
     """New noise at each step, or the same noise in the whole run."""
-    scaling: Literal["domain", "volume", "zscore"] = "domain"
-    """Grey scale: one for all subtomograms, one a volume, or z-scores as in the published code.
-    With one a volume, light and heavy particles look alike."""
+    neighbours: NonNegative = 0.0
+    """Mean number of other densities beside each density; real boxes hold their neighbours."""
+    scaling: Literal["domain", "volume", "zscore", "sd"] = "domain"
+    """Grey scale: one for all subtomograms, one a volume, z-scores as in the published code, or
+    subtomograms with mean 0 and standard deviation 1, uncut, for a linear output. With one a
+    volume, light and heavy particles look alike."""
     scale_clip: Positive = 3.0
     """Standard deviations of subtomograms that become 1; values beyond are cut."""
 

@@ -8,17 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
 from cryoetgan.seeds import rng
 from cryoetgan.translation.cyclegan import losses
-from cryoetgan.translation.cyclegan.networks import Discriminator, Generator
+from cryoetgan.translation.cyclegan.neighbours import add_neighbours
+from cryoetgan.translation.cyclegan.networks import Discriminator, FilterGenerator, Generator
 from cryoetgan.translation.engine.batches import ShuffledIndices, VolumeLoader
 from cryoetgan.translation.engine.losses import patch_distance, signal_cosine_distance
 from cryoetgan.translation.engine.trainer import Trainer
+from cryoetgan.translation.residual.losses import PowerSpectrum, standardise
 
 if TYPE_CHECKING:
     from cryoetgan.translation.cyclegan.settings import CycleGANSettings
@@ -54,17 +58,25 @@ class ReplayPool:
         return torch.stack(out)
 
 
-def make_generator(settings: CycleGANSettings, noise: bool = True) -> Generator:
+def make_generator(settings: CycleGANSettings, noise: bool = True) -> Generator | FilterGenerator:
     """Return a generator of these settings."""
+    dropout = settings.dropout if settings.dropout_on == "blocks" else 0.0
+    if settings.generator == "filters":
+        noise = noise and settings.noise_channels > 0
+        return FilterGenerator(
+            settings.filter_size, settings.widths[0], settings.blocks, noise, dropout
+        )
     generator = Generator(
         settings.widths,
         settings.blocks,
         settings.noise_channels if noise else 0,
         settings.res_norm == "instance",
         settings.bias,
-        settings.dropout if settings.dropout_on == "blocks" else 0.0,
+        dropout,
         settings.output,
         settings.padding,
+        settings.noise_at,
+        settings.upsampling,
     )
     if settings.dropout_on == "output":
         generator.decoder.append(nn.Dropout(settings.dropout))
@@ -80,6 +92,8 @@ def make_discriminator(settings: CycleGANSettings) -> Discriminator:
         settings.spectral_norm,
         settings.discriminator_bias,
         settings.padding,
+        settings.discriminator_strided,
+        settings.discriminator_kernel,
     )
 
 
@@ -114,15 +128,17 @@ class CycleGANTrainer(Trainer):
             subtomograms = subtomograms[order[held_out:]]
         self.real_count = len(subtomograms)
         # names as in the paper: G_ds makes subtomograms from densities, D_s scores them
-        networks = {
+        networks: dict[str, nn.Module] = {
             "G_ds": make_generator(s),
             "G_sd": make_generator(s, noise=s.noise_generators == "both"),
             "D_s": make_discriminator(s),
             "D_d": make_discriminator(s),
         }
+        if s.spectrum_weight > 0:
+            networks["spectrum"] = PowerSpectrum(standardise(subtomograms))
         # a compiled network has no cache of normalised weights and no second derivatives
         if not s.spectral_norm and s.penalty_weight == s.r1_weight == 0:
-            self.compiled = tuple(networks)
+            self.compiled = ("G_ds", "G_sd", "D_s", "D_d")
         self.set_networks(networks, make_generator(s))
         for name, members, rate in (
             ("generators", ("G_ds", "G_sd"), s.lr_generator),
@@ -130,6 +146,7 @@ class CycleGANTrainer(Trainer):
         ):
             parameters = [p for member in members for p in self.networks[member].parameters()]
             self.add_optimiser(name, parameters, rate)
+        self.spectrum_deviation: Tensor | None = None
         self.pools = {"s": ReplayPool(s.replay_pool), "d": ReplayPool(s.replay_pool)}
         sd = float(densities.std())
         self.noise_sd = s.input_noise * (sd if s.input_noise_unit == "std" else 1.0)
@@ -152,12 +169,28 @@ class CycleGANTrainer(Trainer):
             shown = self.pools["s"].swap(fake_s), self.pools["d"].swap(fake_d)
             self.update_discriminators(s, d, *shown)
         self.update_generators(d, s, fakes[0] if last else None)
+        if self.spectrum_deviation is not None:
+            self.networks["spectrum"].update(self.spectrum_deviation)
         self.update_average()
 
     def next_batch(self, domain: str) -> Tensor:
         """Return this process's part of the next batch of domain d or s."""
         rows = self.indices[domain].draw(self.batch * self.processes.count)
-        return self.sets[domain].batch(rows.chunk(self.processes.count)[self.processes.rank])
+        volumes = self.sets[domain].batch(rows.chunk(self.processes.count)[self.processes.rank])
+        if domain == "s":
+            return volumes
+        # the place in the deck seeds the neighbours, so a resumed run draws the same
+        place = self.indices[domain].position, self.processes.rank
+        return self.add_neighbours(volumes, rng(self.seed, "neighbours", *place))
+
+    def add_neighbours(self, d: Tensor, random: np.random.Generator) -> Tensor:
+        """Return densities `(B, 1, z, y, x)` with neighbours, if the settings want them."""
+        loader, mean = self.sets["d"], self.settings.neighbours
+
+        def others(rows: NDArray[np.int_]) -> Tensor:
+            return loader.batch(torch.from_numpy(rows))
+
+        return add_neighbours(d, mean, others, len(loader), random) if mean else d
 
     def generate(self, d: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """Return G_ds(d) and G_sd(s)."""
@@ -265,6 +298,10 @@ class CycleGANTrainer(Trainer):
             patches = patch_distance(fake_s, s)
             self.last["patches"] = patches.detach()
             loss = loss + settings.patch_weight * patches
+        if settings.spectrum_weight > 0:
+            spectrum, self.spectrum_deviation = self.networks["spectrum"](standardise(fake_s))
+            self.last["spectrum"] = spectrum.detach()
+            loss = loss + settings.spectrum_weight * spectrum
         self.last["adversarial"] = (adversarial_s + adversarial_d).detach()
         self.last["cycle_d"] = functional.l1_loss(cycled_d.detach(), d)
         self.last["cycle_s"] = functional.l1_loss(smooth_cycled_s.detach(), smooth_s)
@@ -289,6 +326,7 @@ class CycleGANTrainer(Trainer):
         # the choice depends on the step alone, so a resumed run makes the same
         first = int(rng(self.step, "probe").integers(len(rows)))
         d = volumes.batch(torch.roll(rows, -first)[:count])
+        d = self.add_neighbours(d, rng(self.step, "probe", "neighbours"))
         self.networks.eval()
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices), self.autocast():

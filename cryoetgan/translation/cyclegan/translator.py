@@ -5,10 +5,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.seeds import integer_seed
-from cryoetgan.translation.cyclegan.networks import Generator
+from cryoetgan.seeds import rng as numpy_rng
+from cryoetgan.translation.cyclegan.neighbours import add_neighbours
+from cryoetgan.translation.cyclegan.networks import FilterGenerator, Generator
 from cryoetgan.translation.cyclegan.trainer import make_generator
 from cryoetgan.translation.engine.translator import Item, Translator, Volumes
 
@@ -18,7 +21,7 @@ class CycleGANTranslator(Translator):
 
     box_multiple, smallest_box = 4, 8
 
-    def build_generator(self) -> Generator:
+    def build_generator(self) -> Generator | FilterGenerator:
         """Return the network of the direction, without its weights."""
         noise = self.direction == "ds" or self.settings.noise_generators == "both"
         return make_generator(self.settings, noise)
@@ -37,13 +40,22 @@ class CycleGANTranslator(Translator):
             scaler, target = target, scaler
         volumes = np.array(source.volumes[[item.row for item in items]], np.float32)
         inputs = scaler.forward(torch.from_numpy(volumes)[:, None])
+
+        def others(rows: NDArray[np.int_]) -> torch.Tensor:
+            drawn = np.array(source.volumes[rows], np.float32)
+            return scaler.forward(torch.from_numpy(drawn)[:, None])
+
         noises = []
         for index, item in enumerate(items):
-            # a density has no scene: either number selects its noise
+            # neighbours follow the draw; either number selects the noise
             draw = item.draw or item.noise_draw
             item_seed = integer_seed(seed, "translate", item.name, draw) % 2**62
             rng = torch.Generator().manual_seed(item_seed)
             one = inputs[index : index + 1]
+            if self.direction == "ds" and self.settings.neighbours:
+                random = numpy_rng(seed, "neighbours", item.name, item.draw)
+                count = len(source.volumes)
+                one[:] = add_neighbours(one, self.settings.neighbours, others, count, random)
             if self.direction == "ds":
                 noise_sd = float(self.content["noise_sd"])
                 inputs[index] += noise_sd * torch.randn(one.shape[1:], generator=rng)

@@ -1,4 +1,4 @@
-"""Layers that are fast on CPUs, and layers padded as TensorFlow pads.
+"""Layers that are fast on CPUs, layers padded as TensorFlow pads, and a small network.
 
 PyTorch is slow at convolutions from or to one channel, and at instance norm, on CPUs. The first
 three layers have the names, parameters and results of PyTorch's own; on GPUs they are PyTorch's.
@@ -11,6 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+
+NEGATIVE_SLOPE = 0.2
+"""Slope of the leaky ReLU for negative values."""
 
 
 class FirstConv3d(nn.Conv3d):
@@ -109,3 +112,35 @@ class SameConvTranspose3d(nn.ConvTranspose3d):
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Return the transposed convolution of `(B, C, z, y, x)`."""
         return super().forward(input, output_size)[..., :-1, :-1, :-1]
+
+
+class ResidualConvolutions(nn.Module):
+    """3^3 convolutions and residual blocks without norm; the last layer starts at zero.
+
+    Dropout follows each residual block.
+    """
+
+    def __init__(self, width: int, blocks: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.first = FirstConv3d(1, width, 3)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.LeakyReLU(NEGATIVE_SLOPE),
+                nn.Conv3d(width, width, 3, padding=1),
+                nn.LeakyReLU(NEGATIVE_SLOPE),
+                nn.Conv3d(width, width, 3, padding=1),
+                nn.Dropout3d(dropout),
+            )
+            for _ in range(blocks)
+        )
+        self.last = LastConv3d(width, 1, 3)
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return a volume `(B, 1, z, y, x)` of that shape."""
+        features = self.first(functional.pad(x, (1,) * 6))
+        for block in self.blocks:
+            features = features + block(features)
+        features = functional.leaky_relu(features, NEGATIVE_SLOPE)
+        return self.last(functional.pad(features, (1,) * 6))

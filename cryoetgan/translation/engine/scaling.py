@@ -76,13 +76,14 @@ def fit_scalers(
 ) -> tuple[Scaler, Scaler]:
     """Return the scalers of both domains, from training volumes `(N, 1, z, y, x)`.
 
-    `scaling` is domain, one scale a domain; volume, one a subtomogram; or zscore, z-scores without
-    cuts (the published code). `clip` standard deviations of subtomograms become 1, but for zscore.
+    `scaling` is domain, one scale a domain; volume, one a subtomogram; zscore, z-scores without
+    cuts (the published code); or sd, such z-scores of subtomograms alone. `clip` standard
+    deviations of subtomograms become 1 with domain and volume.
     """
-    if scaling == "zscore":
+    if scaling in ("zscore", "sd"):
         pair = [sample_voxels(volumes) for volumes in (densities, subtomograms)]
         d, s = (Scaler(float(v.mean()), max(float(v.std()), 1e-12), False) for v in pair)
-        return d, s
+        return fit_density_scaler(densities) if scaling == "sd" else d, s
     scaler = fit_subtomogram_scaler(subtomograms, clip)
     if scaling == "volume":
         scaler = replace(scaler, per_volume=True, sd=scaler.scale / clip)

@@ -12,37 +12,8 @@ from torch.nn import functional
 from cryoetgan.translation.engine.losses import normalise_filters
 from cryoetgan.translation.residual import layers
 
-NEGATIVE_SLOPE = 0.2
-"""Slope of the leaky ReLU for negative values."""
 TONE_CURVE_LR_SCALE = 8.0
 """Ratio of the learning rates of tone curve and filters; the curve has farther to move."""
-
-
-class DensityEstimator(nn.Module):
-    """G_sd: 3^3 convolutions and residual blocks without norm; the last layer starts at zero."""
-
-    def __init__(self, width: int, blocks: int) -> None:
-        super().__init__()
-        self.first = nn.Conv3d(1, width, 3, padding=1)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.LeakyReLU(NEGATIVE_SLOPE),
-                nn.Conv3d(width, width, 3, padding=1),
-                nn.LeakyReLU(NEGATIVE_SLOPE),
-                nn.Conv3d(width, width, 3, padding=1),
-            )
-            for _ in range(blocks)
-        )
-        self.last = nn.Conv3d(width, 1, 3, padding=1)
-        for parameter in self.last.parameters():
-            nn.init.zeros_(parameter)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return densities `(B, 1, z, y, x)` of subtomograms `(B, 1, z, y, x)`."""
-        features = self.first(x)
-        for block in self.blocks:
-            features = features + block(features)
-        return self.last(functional.leaky_relu(features, NEGATIVE_SLOPE))
 
 
 class DiffusionStep(nn.Module):

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cryoetgan.translation.engine.batches import VolumeLoader
+from cryoetgan.translation.engine.layers import ResidualConvolutions
 from cryoetgan.translation.engine.losses import signal_cosine_distance
 from cryoetgan.translation.engine.scaling import Scaler
 from cryoetgan.translation.engine.trainer import Trainer
 from cryoetgan.translation.residual.losses import PowerSpectrum, standardise, texture_distance
-from cryoetgan.translation.residual.networks import DensityEstimator, ResidualGenerator
+from cryoetgan.translation.residual.networks import ResidualGenerator
 
 if TYPE_CHECKING:
     from cryoetgan.translation.residual.scene_bank import SceneBank
@@ -84,7 +85,7 @@ class ResidualTrainer(Trainer):
         self.real_mean, self.real_sd = float(train.mean()), float(train.std(correction=0))
         networks: dict[str, nn.Module] = {
             "G_ds": ResidualGenerator(s.diffusion_steps, s.filters),
-            "G_sd": DensityEstimator(s.width, s.blocks),
+            "G_sd": ResidualConvolutions(s.width, s.blocks),
             "spectrum": PowerSpectrum(standardise(train)),
         }
         self.set_networks(networks, ResidualGenerator(s.diffusion_steps, s.filters))

@@ -15,8 +15,9 @@ from cryoetgan.imaging.storage import from_parts, to_parts
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.physics.coordinates import centre_offset
 from cryoetgan.seeds import rng as generator_for
+from cryoetgan.translation.engine.layers import ResidualConvolutions
 from cryoetgan.translation.engine.translator import Item, Translator, Volumes
-from cryoetgan.translation.residual.networks import DensityEstimator, ResidualGenerator
+from cryoetgan.translation.residual.networks import ResidualGenerator
 
 
 def pack_models(models: Sequence[ImagingModel]) -> list[dict[str, Any]]:
@@ -39,7 +40,7 @@ class ResidualTranslator(Translator):
         s = self.settings
         if self.direction == "ds":
             return ResidualGenerator(s.diffusion_steps, s.filters)
-        return DensityEstimator(s.width, s.blocks)
+        return ResidualConvolutions(s.width, s.blocks)
 
     @cached_property
     def models(self) -> list[ImagingModel]:

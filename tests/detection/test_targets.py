@@ -1,6 +1,4 @@
-"""Training of the detector: targets, patches, resuming, calibration."""
-
-import json
+"""Targets, patches and calibration of the detector; nothing here needs the network."""
 
 import numpy as np
 import pandas as pd
@@ -11,13 +9,10 @@ from cryoetgan.detection.align import precision_by_decoys
 from cryoetgan.detection.augment import TrainingTomogram, draw_patch
 from cryoetgan.detection.calibration import Calibration, match_picks
 from cryoetgan.detection.grey import GreyValues
-from cryoetgan.detection.inputs import open_inputs
 from cryoetgan.detection.predict import Detections
-from cryoetgan.detection.train import Training, TrainOptions, split_off, state_path
+from cryoetgan.detection.train import split_off
 from cryoetgan.detection.truth import Truth, choose_named, measure_radii, paint_labels
 from cryoetgan.io.mrc import Volume
-from cryoetgan.io.weights import write_weights
-from tests.conftest import refused
 
 CPU = torch.device("cpu")
 
@@ -74,44 +69,6 @@ def test_patches_leave_the_held_out_part_alone(rng):
     corners = [tomogram.corner(32, rng) for _ in range(50)]
     corners += [tomogram.corner_at(truth.places[0], 32, rng) for _ in range(50)]
     assert all(corner[2] + 32 <= low[2] for corner in corners)
-
-
-def test_a_resumed_training_is_an_unbroken_one(planted, tmp_path):
-    inputs = open_inputs([planted / "a.mrc"], [], [], [], None)
-    options = TrainOptions(steps=4, batch=1, patch=32, width=2)
-
-    def started():
-        return Training(inputs.tomograms, 2, options, CPU, {"inputs": "a"})
-
-    whole = started()
-    whole.run(lambda: None)
-    broken, path = started(), state_path(tmp_path / "m.pt")
-    broken.train_step()
-    broken.train_step()
-    write_weights(path, "detector training", broken.state())
-    resumed = started()
-    resumed.resume(path)
-    assert resumed.step == 2
-    resumed.run(lambda: None)
-    for name, value in whole.network.state_dict().items():
-        assert torch.equal(value, resumed.network.state_dict()[name]), name
-    other = Training(inputs.tomograms, 2, options, CPU, {"inputs": "b"})
-    other.resume(path)
-    assert other.step == 0, "the state of another training"
-
-
-def test_train_writes_model_and_record(planted, cryoetgan, tmp_path):
-    words = ("detection", "train", planted / "a.mrc", "--steps", 1, "--class", "big")
-    cryoetgan(*words, "-o", "m.pt")
-    record = json.loads((tmp_path / "m.pt.json").read_text())["detector"]
-    assert record["classes"] == ["big"]
-    assert set(record["held_out"]) >= {"precision", "recall", "f1", "classes", "places"}
-    assert not list(tmp_path.glob("*.training.pt"))
-    refused(cryoetgan(*words[:-1], "bigg", "-o", "m.pt", code=2), "did you mean 'big'")
-    done = cryoetgan(
-        "detection", "run", "m.pt", planted / "b.mrc", "--threshold", 0, "-o", "p.star"
-    )
-    assert "p.star" in done.stderr
 
 
 def calibration(hits, truth=10):

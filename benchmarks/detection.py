@@ -1,0 +1,177 @@
+"""F1 of detectors taught without labels on dev_set2_3, beside template matching with FDR.
+
+    CRYOETGAN_TEST_DATA=... python benchmarks/detection.py [--variant plain ...] [--arm NAME ...]
+        [--folder F] [--checkpoint C.pt ...] [--seeds 3] [--steps 600]
+
+Variants of the three tomograms: plain, denoised, snr0.1 and snr0.05 (noise of the tomogram's own
+spectrum added), and open: three of the seven species are named, the others stand in no table.
+Arms: `templates`, picks scored against maps and mirror images and selected at FDR 5 %; detectors
+of `detection train`, taught on two tomograms by conventional simulation (typed SNR and defocus),
+by physics fitted to dev_set2_1's own picks, by each checkpoint (its folder is the arm's name), or
+on dev_set2_1 with its labels; and `joined`, the detector on fitted physics with --template. No label of a tomogram is used in any
+other arm: thresholds come from held-out synthetic parts. Picks and particles are matched one to
+one within 80 angstrom; F1 over classes is the mean of the classes' (`evaluation detect`). Files in
+the folder are not made again: a killed run goes on.
+"""
+
+import argparse
+import json
+import os
+import resource
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+from set2 import BOX, CHAINS, LOOKS, MAPS, VOXEL, Set2
+
+from cryoetgan.io.star import read_star, write_star
+from cryoetgan.particles.curation.select import (
+    DUPLICATE_DISTANCE,
+    SelectOptions,
+    choose_classes,
+    keep_below_fdr,
+    remove_duplicates,
+)
+
+COPIES, SHAPE = 66, "256,256,128"
+"""As many particles of each class, in as large a volume, as dev_set2_1 has."""
+NAMED = ("T20S_1pma", "apoferritin_6z6u", "p97hexamer_3cf3")
+"""Species of variant `open`."""
+VARIANTS = ("plain", "denoised", "snr0.1", "snr0.05", "open")
+SNR = 0.3
+"""Of the shared tomograms; typed for the conventional simulation too, in variants divided."""
+
+
+class Work(Set2):
+    """The files of one variant."""
+
+    def __init__(self, folder, data, variant):
+        look = "plain" if variant == "open" else variant
+        super().__init__(folder / variant, data, look)
+        self.variant = variant
+        self.names = sorted(NAMED if variant == "open" else MAPS)
+        self.maps = [f"maps/{name}.mrc" for name in self.names]
+
+    def templates(self, option="--template"):
+        return [word for path in self.maps for word in (option, path)]
+
+    def prepare(self):
+        """Make maps, tomograms, truth, and the model of dev_set2_1's own picks."""
+        for name in self.names:
+            self.run(
+                f"maps/{name}.mrc", "densities", "simulate",
+                self.data / "structures" / MAPS[name], "--voxel-size", VOXEL, "--resolution", 30,
+                "--box", BOX, "--chains", CHAINS.get(name, ""),
+            )  # fmt: skip
+        for number in (1, 3):
+            self.tomogram(number)
+        self.score_picks(1)
+        self.run(
+            "M.json", "imaging", "fit", "t1.mrc", "--particles", "scores.star",
+            *self.templates("--density"),
+        )  # fmt: skip
+
+    def synthetic(self, arm, checkpoints):
+        """Return two tomograms to learn from."""
+        if arm == "labels":
+            return ["t1.mrc", "--particles", "truth1.star"]
+        made = []
+        for number in (1, 2):
+            scene = f"scene{number}.mrc"
+            crowd = ["--crowder-fraction", 0.1] if self.variant == "open" else []
+            self.run(
+                scene, "tomograms", "scene", *self.maps, "--copies", COPIES, *crowd,
+                f"--shape={SHAPE}", "--seed", number,
+            )  # fmt: skip
+            name = f"{arm}_{number}.mrc"
+            if arm == "conventional":
+                snr = float(self.variant[3:]) if self.variant.startswith("snr") else SNR
+                words = ("tomograms", "simulate", "--scene", scene, "--snr", snr)
+                words += ("--tilts=-60,60,3", "--defocus", LOOKS["plain"][1])
+            elif arm in ("physics", "joined"):
+                name = f"physics_{number}.mrc"
+                words = ("imaging", "synthesize", scene, "--model", "M.json")
+            else:
+                words = ("translation", "synthesize", checkpoints[arm], scene)
+            made.append(self.run(name, *words, "--seed", number))
+        return made
+
+    def picks(self, arm, seed, steps, checkpoints):
+        """Return the STAR file of the picks of one arm in dev_set2_3."""
+        if arm == "templates":
+            return self.select()
+        kind = "physics" if arm == "joined" else arm
+        model, out = f"{kind}_{seed}_{steps}.pt", f"{arm}_{seed}_{steps}.star"
+        named = [word for name in self.names for word in ("--class", name)]
+        tomograms = self.synthetic(arm, checkpoints)
+        self.run(model, "detection", "train", *tomograms, *named, "--steps", steps, "--seed", seed)
+        words = [*self.templates(), "--tilts=-60,60"] if arm == "joined" else []
+        return self.run(out, "detection", "run", model, "t3.mrc", *words)
+
+    def select(self):
+        """Return the picks that match their template at FDR 5 %, as `particles select` does."""
+        self.score_picks(3, "3")
+        options = SelectOptions(top=1000, box=BOX)
+        table = read_star(self.folder / "scores3.star")
+        best = remove_duplicates(choose_classes(table.particles, {}), DUPLICATE_DISTANCE * BOX, {})
+        write_star(self.folder / "templates.star", keep_below_fdr(best, options, {}), table.optics)
+        return "templates.star"
+
+    def scores(self, picks):
+        """Return the F1 of places and over classes."""
+        name = f"{Path(picks).stem}_f1.json"
+        named = [word for one in self.names for word in ("--class", one)]
+        self.run(name, "evaluation", "detect", picks, "--truth", "truth3.star", *named)
+        found = json.loads((self.folder / name).read_text())
+        known = [found["classes"][one]["f1"] for one in self.names]
+        return found["places"]["f1"], float(np.mean(known))
+
+
+def interval(values):
+    """Mean and half of the 95 % interval over seeds (t distribution)."""
+    if len(values) < 2:
+        return float(np.mean(values)), float("nan")
+    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    return float(np.mean(values)), float(half)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--variant", nargs="*", choices=VARIANTS, default=VARIANTS)
+    parser.add_argument("--arm", nargs="*")
+    parser.add_argument("--folder", type=Path, default=Path("results/detection"))
+    parser.add_argument("--checkpoint", type=Path, nargs="*", default=[])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=600)
+    given = parser.parse_args()
+    if "CRYOETGAN_TEST_DATA" not in os.environ:
+        print("CRYOETGAN_TEST_DATA names no folder: nothing to measure on")
+        return
+    checkpoints = {path.resolve().parent.name: path.resolve() for path in given.checkpoint}
+    arms = given.arm or ["templates", "conventional", "physics", *checkpoints, "labels", "joined"]
+    for variant in given.variant:
+        work = Work(given.folder, Path(os.environ["CRYOETGAN_TEST_DATA"]), variant)
+        work.prepare()
+        rival = None
+        for arm in arms:
+            rows = []
+            for seed in range(1 if arm == "templates" else given.seeds):
+                rows.append(work.scores(work.picks(arm, seed, given.steps, checkpoints)))
+                print(
+                    f"{variant} {arm} seed {seed}: places {rows[-1][0]:.3f}, classes {rows[-1][1]:.3f}"
+                )
+            places, classes = (interval(column) for column in zip(*rows, strict=True))
+            rival = classes[0] if arm == "templates" else rival
+            above = f", classes above templates {classes[0] - rival:+.3f}" if rival else ""
+            print(
+                f"{variant:9} {arm:14} places {places[0]:.3f} +- {places[1]:.3f}, classes "
+                f"{classes[0]:.3f} +- {classes[1]:.3f}{above}", flush=True,
+            )  # fmt: skip
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(
+        f"CPU {used.ru_utime + used.ru_stime:.0f} s, largest process {used.ru_maxrss / 1e6:.2f} GB"
+    )
+
+
+if __name__ == "__main__":
+    main()
