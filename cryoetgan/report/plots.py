@@ -97,7 +97,7 @@ def _png(canvas: FigureCanvasAgg) -> str:
 
 
 def _recolour(figure: Figure) -> None:
-    """Replace the colours of the light theme by those of the dark theme."""
+    """Replace each colour of the light theme by its colour in the dark theme."""
     pairs = [(LIGHT[name], DARK[name]) for name in ("ink", "line")]
     pairs += zip(LIGHT["lines"], DARK["lines"], strict=True)
     dark = {to_hex(light): to_rgba(other)[:3] for light, other in pairs}

@@ -364,7 +364,7 @@ class ModelFitter:
     ) -> tuple[dict[str, list[float]], float]:
         """Return the power by shell of real and simulated boxes, and their difference of means.
 
-        Keys of the powers: real, simulated, signal and noise. The signals may be those of a model
+        Keys of the powers: real, simulated, signal and noise. The signals may come from a model
         with other noise or surroundings.
         """
         bins, real = self.bins, self._cut(self._sample(chosen))
