@@ -98,7 +98,7 @@ def _png(canvas: FigureCanvasAgg) -> str:
 
 def _recolour(figure: Figure) -> None:
     """Replace each colour of the light theme by its colour in the dark theme."""
-    pairs = [(LIGHT[name], DARK[name]) for name in ("ink", "line")]
+    pairs: list[tuple[Any, Any]] = [(LIGHT[name], DARK[name]) for name in ("ink", "line")]
     pairs += zip(LIGHT["lines"], DARK["lines"], strict=True)
     dark = {to_hex(light): to_rgba(other)[:3] for light, other in pairs}
 
