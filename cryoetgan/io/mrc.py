@@ -138,7 +138,7 @@ def resolve_voxel_size(name: object, header: float, given: float | None) -> floa
         return given
     if np.isnan(header):
         raise UserError(
-            f"{name}: in its header, voxels are not cubes, or have no length above zero; resample the "
+            f"{name}: the header says that voxels are not cubes, or not longer than zero; resample the "
             f"volume first, or {VOXEL_SIZE_ADVICE}"
         )
     if not 0 < header < np.inf:
