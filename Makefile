@@ -30,15 +30,13 @@ $(STAMP): pyproject.toml constraints.txt
 demo: env  ## the whole workflow on the embedded default (some twelve minutes on two cores)
 	$(SNAKEMAKE)
 
+# the longest first
+CHECKS := $(BIN)/mypy,$(BIN)/snakemake --lint,$(BIN)/snakefmt --check workflow,$(BIN)/codespell,\
+$(BIN)/python tests/prose.py,$(BIN)/validate-pyproject pyproject.toml,$(BIN)/ruff check .,\
+$(BIN)/ruff format --check .
+
 check: env  ## linters, types, spelling, prose
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/snakefmt --check workflow
-	$(BIN)/snakemake --lint
-	$(BIN)/codespell
-	$(BIN)/validate-pyproject pyproject.toml
-	$(BIN)/python tests/prose.py
+	@echo '$(CHECKS)' | tr ',' '\n' | xargs -P $(CORES) -I {} sh -c 'echo {}; {}'
 
 test: check  ## linters, then the tests (about ten minutes on two cores)
 	$(PYTEST) --durations 15 -m "not slow"

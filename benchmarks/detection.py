@@ -25,13 +25,7 @@ from scipy import stats
 from set2 import BOX, CHAINS, LOOKS, MAPS, VOXEL, Set2
 
 from cryoetgan.io.star import read_star, write_star
-from cryoetgan.particles.curation.select import (
-    DUPLICATE_DISTANCE,
-    SelectOptions,
-    choose_classes,
-    keep_below_fdr,
-    remove_duplicates,
-)
+from cryoetgan.particles.curation.select import SelectOptions, find_winners, keep_below_fdr
 
 COPIES, SHAPE = 66, "256,256,128"
 """As many particles of each class, in as large a volume, as dev_set2_1 has."""
@@ -113,8 +107,8 @@ class Work(Set2):
         self.score_picks(3, "3")
         options = SelectOptions(top=1000, box=BOX)
         table = read_star(self.folder / "scores3.star")
-        best = remove_duplicates(choose_classes(table.particles, {}), DUPLICATE_DISTANCE * BOX, {})
-        write_star(self.folder / "templates.star", keep_below_fdr(best, options, {}), table.optics)
+        best = keep_below_fdr(find_winners(table.particles, options), options, {})
+        write_star(self.folder / "templates.star", best, table.optics)
         return "templates.star"
 
     def scores(self, picks):

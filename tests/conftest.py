@@ -23,6 +23,7 @@ LONGEST = (
     "workflow/test_chain.py",
     "workflow/test_extended.py",
     "workflow/test_reruns.py",
+    "workflow/test_one_class.py",
     "workflow/test_groups.py",
     "workflow/test_slurm.py",
     "setup/test_tutorial.py",

@@ -170,12 +170,23 @@ def read_parsed(file: Path) -> tuple[str, str, int, dict[int, int]]:
 
 
 def warm() -> None:
-    """Load the libraries, and the plugins of Snakemake."""
+    """Load the libraries, the plugins of Snakemake, and fonts."""
     for name in LIBRARIES:
         importlib.import_module(name)
     importlib.import_module("snakemake.cli").get_argument_parser()
+    warm_figures()
     assert threading.active_count() == 1, "a fork would lack the other threads"
     gc.freeze()
+
+
+def warm_figures() -> None:
+    """Draw a figure: the first one finds fonts, and loads the parser of the labels of log axes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    figure.subplots().semilogy([1, 10])
+    FigureCanvasAgg(figure).draw()
 
 
 if __name__ == "__main__":

@@ -315,11 +315,17 @@ def _as_utf8(path: Path, text: str) -> Iterator[Path]:
 
 def _check_numbers(path: Path, table: "pd.DataFrame") -> None:
     """Raise `UserError` if a numeric column holds text or a coordinate is not finite."""
+    import numpy as np
     import pandas as pd
 
     for name in table.columns:
         if not (name.startswith(NUMBERS) or name == "rlnOpticsGroup") or not len(table):
             continue
+        # the common case, ten times as fast
+        if table[name].dtype in (np.int64, np.float64) and name != "rlnOpticsGroup":
+            plain = table[name].to_numpy()
+            if not (np.isinf(plain) | (np.isnan(plain) & (name in COORDINATES))).any():
+                continue
         values = pd.to_numeric(table[name], errors="coerce")
         wrong = values.isna() if name in COORDINATES else values.isna() & table[name].notna()
         wrong |= values.abs() == float("inf")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps, rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -66,27 +66,54 @@ class Plot:
 
 
 def _draw(draw: Callable[[Figure, Theme], None], size: tuple[float, float], dpi: int = 150) -> Plot:
-    """Return a figure of `size` inches in both themes; `draw` adds its content."""
-    images = []
-    for theme in (LIGHT, DARK):
-        text = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")
-        settings: Any = {
-            **dict.fromkeys(text, theme["ink"]),
-            "axes.edgecolor": theme["line"],
-            "axes.facecolor": "none",
-            "legend.frameon": False,
-            "font.size": 9,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-        }
-        with rc_context(settings):
-            figure = Figure(figsize=size, dpi=dpi, facecolor="none", layout="constrained")
-            canvas = FigureCanvasAgg(figure)
-            draw(figure, theme)
-            out = io.BytesIO()
-            canvas.print_png(out, metadata={"Software": None})
-        images.append(data_uri(out.getvalue()))
-    return Plot(*images)
+    """Return a figure of `size` inches in both themes; `draw` adds its content.
+
+    It is laid out once, in light colours; dark colours then take their place.
+    """
+    text = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")
+    settings: Any = {
+        **dict.fromkeys(text, LIGHT["ink"]),
+        "axes.edgecolor": LIGHT["line"],
+        "axes.facecolor": "none",
+        "legend.frameon": False,
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
+    with rc_context(settings):
+        figure = Figure(figsize=size, dpi=dpi, facecolor="none", layout="constrained")
+        canvas = FigureCanvasAgg(figure)
+        draw(figure, LIGHT)
+        light = _png(canvas)
+        figure.set_layout_engine("none")
+        _recolour(figure)
+        return Plot(light, _png(canvas))
+
+
+def _png(canvas: FigureCanvasAgg) -> str:
+    out = io.BytesIO()
+    canvas.print_png(out, metadata={"Software": None})
+    return data_uri(out.getvalue())
+
+
+def _recolour(figure: Figure) -> None:
+    """Replace each colour of the light theme by its colour in the dark theme."""
+    pairs: list[tuple[Any, Any]] = [(LIGHT[name], DARK[name]) for name in ("ink", "line")]
+    pairs += zip(LIGHT["lines"], DARK["lines"], strict=True)
+    dark = {to_hex(light): to_rgba(other)[:3] for light, other in pairs}
+
+    def swap(colour: Any) -> tuple[float, ...]:
+        rgba = to_rgba(colour)
+        return (*dark.get(to_hex(rgba), rgba[:3]), rgba[3])
+
+    for artist in figure.findobj():
+        for name in ("color", "edgecolor", "facecolor", "markeredgecolor", "markerfacecolor"):
+            if not hasattr(artist, f"get_{name}") or not hasattr(artist, f"set_{name}"):
+                continue
+            colours = getattr(artist, f"get_{name}")()
+            several = isinstance(colours, np.ndarray) and colours.ndim == 2
+            new = list(map(swap, colours)) if several else swap(colours)
+            getattr(artist, f"set_{name}")(new)
 
 
 def plot_training(log: Mapping[str, Sequence[float]]) -> list[tuple[str, Plot]]:

@@ -26,6 +26,8 @@ ELEMENT = "S"
 ELEMENT_ELECTRONS = 16
 PROTEIN_ELECTRON_DENSITY = 0.43
 """Electrons per cubic angstrom inside a protein (1.35 g/cm3)."""
+MAX_RESIDUES = 5000
+"""Residues of a chain: readers search all residues of the chain for each atom."""
 SPACING_A = (ELEMENT_ELECTRONS / PROTEIN_ELECTRON_DENSITY) ** (1 / 3)
 """Angstrom between pseudo-atoms."""
 
@@ -114,22 +116,24 @@ def write_phantom(name: str, path: Path) -> int:
     structure.info["_struct.title"] = f"Phantom of {key}: pseudo-atoms, not a structure"
     structure.info["_entry.id"] = structure.name
     model = gemmi.Model(1)
-    count = 0
-    for number, subunit in enumerate(PHANTOMS[key]()):
-        chain = gemmi.Chain(f"P{number + 1}")
-        for index, (x, y, z) in enumerate(subunit, start=1):
-            residue = gemmi.Residue()
-            residue.name, residue.seqid = "UNK", gemmi.SeqId(str(index))
-            residue.entity_type = gemmi.EntityType.Polymer
-            atom = gemmi.Atom()
-            atom.name, atom.element = ELEMENT, gemmi.Element(ELEMENT)
-            atom.pos = gemmi.Position(round(x, 3), round(y, 3), round(z, 3))
-            residue.add_atom(atom)
-            chain.add_residue(residue)
-        count += len(subunit)
+    atom, residue = gemmi.Atom(), gemmi.Residue()
+    atom.name, atom.element = ELEMENT, gemmi.Element(ELEMENT)
+    residue.name, residue.entity_type = "UNK", gemmi.EntityType.Polymer
+    residue.add_atom(atom)
+    subunits = [subunit.round(3).tolist() for subunit in PHANTOMS[key]()]
+    parts = [
+        subunit[start : start + MAX_RESIDUES]
+        for subunit in subunits
+        for start in range(0, len(subunit), MAX_RESIDUES)
+    ]
+    for number, part in enumerate(parts, start=1):
+        chain = gemmi.Chain(f"P{number}")
+        for index, place in enumerate(part, start=1):
+            residue.seqid, residue[0].pos = gemmi.SeqId(index, " "), gemmi.Position(*place)
+            chain.add_residue(residue)  # a copy
         model.add_chain(chain)
     structure.add_model(model)
     structure.setup_entities()
-    with atomic(path) as part:
-        structure.make_mmcif_document().write_file(str(part))
-    return count
+    with atomic(path) as temporary:
+        structure.make_mmcif_document().write_file(str(temporary))
+    return sum(map(len, subunits))

@@ -99,7 +99,7 @@ def test_copick_reads_the_synthetic_tomogram(extended):
 def test_a_second_classifier_is_trained_once_on_the_real_crops(tiny_run, tmp_path):
     project, _ = tiny_run
     content = yaml.safe_load((project.folder / TINY[1]).read_text())
-    content["evaluation"]["second_network"] = "cb3d"
+    content["evaluation"] |= {"second_network": "cb3d", "epochs": 1}
     path = tmp_path / "both.yaml"
     path.write_text(yaml.safe_dump(content))
     project.snakemake("--configfile", str(path), "--", SECOND)

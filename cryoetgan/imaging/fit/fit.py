@@ -7,6 +7,7 @@ noise and signal do not explain. Without decoys, noise and gain are fitted in tu
 power of the picks, less the noise.
 """
 
+import copy
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -55,6 +56,8 @@ log = logging.getLogger("cryoetgan")
 Floats = NDArray[np.floating]
 Indices = NDArray[np.int_]
 Boxes = list[NDArray[np.float32]]
+Simulated = tuple[Boxes, list[np.random.Generator]]
+"""Signals, and for each the generator of its noise."""
 NO_NEIGHBOURS = (
     "boxes without their tomogram: number density and distances of neighbours are unknown, so none "
     "are simulated; other density around the particles is part of the surroundings"
@@ -110,9 +113,11 @@ def fit_model(data: FitData, seed: int, options: FitOptions | None = None) -> Im
     )
     if particles is None:
         model = fitter.match_power(model, kept)
+        simulated = fitter.simulate_signals(model)
     else:
-        model = fitter.fit_surroundings(model, kept)
-    power, offset = fitter.compare_power(model, kept)
+        simulated = fitter.simulate_signals(model)
+        model = fitter.fit_surroundings(model, kept, simulated)
+    power, offset = fitter.compare_power(model, kept, simulated)
     about: dict[str, Any] = {
         "picks": len(data.picks),
         "picks_used": len(kept),
@@ -328,11 +333,14 @@ class ModelFitter:
         """Fit the gain to the power of whole simulated scenes, neighbours included."""
         bins = self.bins
         power, error = bins.power(self._cut(self._sample(chosen)))
-        signals, noises = self._simulate_boxes(model)
-        noise, signal = bins.power(noises)[0], bins.power(signals)[0]
+        signals, generators = self.simulate_signals(model)
+        noise = bins.power(_simulate_noises(model, generators))[0]
+        signal = bins.power(signals)[0]
         return replace(model, gain=fit_gain(model.gain, power, error, noise, signal))
 
-    def fit_surroundings(self, model: ImagingModel, chosen: Indices) -> ImagingModel:
+    def fit_surroundings(
+        self, model: ImagingModel, chosen: Indices, simulated: Simulated
+    ) -> ImagingModel:
         """Fit the surroundings of particles: the power that noise and signal do not explain.
 
         In shells with less power than the noise far from particles, fringes of unnamed particles
@@ -340,7 +348,9 @@ class ModelFitter:
         """
         bins, size = self.bins, model.voxel_size
         real, _ = bins.power(self._cut(self._sample(chosen)))
-        signal, noise = (bins.power(boxes)[0] for boxes in self._simulate_boxes(model))
+        signals, generators = simulated
+        signal = bins.power(signals)[0]
+        noise = bins.power(_simulate_noises(model, generators))[0]
         left, far = bins.average_angles(real - signal), bins.average_angles(noise)
         factor = np.clip(left / np.maximum(far, 1e-30), MIN_NOISE_FACTOR, 1)
         k = np.arange(1, len(factor) + 1) / (model.box * size)
@@ -350,14 +360,15 @@ class ModelFitter:
         return replace(model, surroundings=found)
 
     def compare_power(
-        self, model: ImagingModel, chosen: Indices
+        self, model: ImagingModel, chosen: Indices, simulated: Simulated
     ) -> tuple[dict[str, list[float]], float]:
         """Return the power by shell of real and simulated boxes, and their difference of means.
 
-        Keys of the powers: real, simulated, signal and noise.
+        Keys of the powers: real, simulated, signal and noise. The signals may come from a model
+        with other noise or surroundings.
         """
         bins, real = self.bins, self._cut(self._sample(chosen))
-        signals, noises = self._simulate_boxes(model)
+        signals, noises = simulated[0], _simulate_noises(model, simulated[1])
         sums = [s + n for s, n in zip(signals, noises, strict=True)]
         sets = {"real": real, "simulated": sums, "signal": signals, "noise": noises}
         powers = {
@@ -366,18 +377,27 @@ class ModelFitter:
         }
         return powers, float(np.mean([b.mean() for b in real]) - np.mean([b.mean() for b in sums]))
 
-    def _simulate_boxes(self, model: ImagingModel) -> tuple[Boxes, Boxes]:
-        """Return signal and noise of simulated boxes; classes occur in their fractions."""
+    def simulate_signals(self, model: ImagingModel) -> Simulated:
+        """Return signals of simulated boxes; classes occur in their fractions.
+
+        Each signal has a random generator that draws the noise of its box.
+        """
         posers = {name: Poser(density) for name, density in model.maps.items()}
-        signals, noises = [], []
+        signals, generators = [], []
         for index in range(self.options.compared_boxes):
             rng = seeds.rng(self.seed, "imaging", "compared", index)
             pose, centre = posers[model.neighbours.draw_class(rng)], rng.uniform(-0.5, 0.5, 3)
             target = pose(random_rotations(1, rng)[0], centre)
-            signal, noise = model.signal_and_noise(target, centre, rng)
-            signals.append(signal)
-            noises.append(noise)
-        return signals, noises
+            scene = model.build_scene(target, centre, rng)
+            signals.append(crop_centre(model.signal(scene), model.box))
+            generators.append(rng)
+        return signals, generators
+
+
+def _simulate_noises(model: ImagingModel, generators: list[np.random.Generator]) -> Boxes:
+    """Return the noise of simulated boxes; the generators keep their state."""
+    shape = (SCENE_BOXES * model.box,) * 3
+    return [crop_centre(model.noise(shape, copy.deepcopy(rng)), model.box) for rng in generators]
 
 
 def select_usable_picks(data: FitData, options: FitOptions) -> Indices:
