@@ -102,7 +102,7 @@ class RecordedRow(Section):
     flip_hand: bool = Field(
         False,
         description="Mirror the volumes along z at import, if their hand is wrong (yes or no). Tilts, "
-        "annotations, poses and mask stay those of the file.",
+        "annotations, poses and mask are given for the file as it is.",
     )
     voltage: Positive = Field(300.0, description="Acceleration voltage, kilovolts.")
     cs: Annotated[float, Field(ge=0)] = Field(2.7, description="Spherical aberration, millimetres.")

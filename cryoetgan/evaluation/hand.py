@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from cryoetgan.io.mrc import Volume
 
 Floats = NDArray[np.floating]
+JUDGED = ["cryoetganClass", "cryoetganScore", "cryoetganDecoyScore"]
+"""Columns of the rows that are judged."""
 SIGNIFICANCE = 1e-3
 """Probability that picks of nothing raise the alarm of a wrong hand."""
 
@@ -61,8 +63,10 @@ def compare_hands(
     Scores against mirror images that the picks bring are used; other picks are aligned to maps and
     mirror images. `rate` is the rate of `best_ranks`, which judges picks with scores.
     """
-    table = one_row_a_pick(table, maps)
     likeness = measure_likeness(tomogram, maps, options)
+    if not len(table):
+        return judge_hands(table.reindex(columns=JUDGED), likeness, None)
+    table = one_row_a_pick(table, maps)
     if "cryoetganDecoyScore" not in table:
         return judge_hands(score_hands(tomogram, table, maps, options), likeness, None)
     # copies of other sizes have no hand
@@ -87,7 +91,8 @@ def rows_of_tomogram(table: "pd.DataFrame", name: str, path: Path) -> "pd.DataFr
         table = table[table["rlnTomoName"] == name].reset_index(drop=True)
         if found and not len(table):
             raise UserError(f"{path}: holds picks of {', '.join(found)}, none of tomogram {name}")
-    if not len(table):
+    # a detector may find nothing, which is a result
+    if not len(table) and DETECTION_SCORE not in table:
         raise UserError(f"{path}: holds no pick; lower particles.threshold and pick again")
     if "cryoetganId" not in table:
         table = table.assign(cryoetganId=[f"p{i}" for i in range(len(table))])

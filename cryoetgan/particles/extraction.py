@@ -195,6 +195,11 @@ def rows_inside(table: "pd.DataFrame", tomograms: Mapping[str, Volume], box: int
                 f"particles lie in tomogram '{name}', which is not given{suggest(name, tomograms)}; "
                 f"add --tomogram {name}.mrc"
             )
+    if not len(table):
+        raise UserError(
+            "the files hold no particle to extract; pick again with a lower threshold (of a detector: "
+            "detection.threshold, or more detection.steps)"
+        )
     places = table[COORDINATES].to_numpy(float)
     excluded = {name: excluded_voxels(tomograms[name]) for name in table["rlnTomoName"].unique()}
     inside = [

@@ -14,7 +14,7 @@ class DetectionPlan:
     Attributes
     ----------
     tomograms : list of str
-        Tomograms that the detector runs on; empty if there is no detector.
+        Tomograms that the detector runs on; empty without a detector.
     model : str
         The trained detector.
     """

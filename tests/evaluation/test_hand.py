@@ -200,3 +200,16 @@ def test_refusals(cryoetgan, tmp_path, tomogram):
     write_star(tmp_path / "p.star", picks.assign(cryoetganClass="b", cryoetganId="p"))
     done = cryoetgan("evaluation", "hand", "p.star", *words, "-o", "x.json", code=2)
     refused(done, "class b", "helix")
+
+
+def test_a_detector_that_finds_nothing_has_a_result(cryoetgan, tmp_path, rng):
+    write_volume(tmp_path / "t.mrc", rng.standard_normal((24, 32, 32)), VOXEL)
+    write_volume(tmp_path / "a.mrc", rng.standard_normal((12, 12, 12)), VOXEL)
+    columns = ["rlnTomoName", *COORDINATES, "cryoetganClass", "cryoetganDetectionScore"]
+    words = ("evaluation", "hand", "p.star", "--tomogram", "t.mrc", "--template", "a.mrc", *WORDS)
+    write_star(tmp_path / "p.star", pd.DataFrame(columns=columns))
+    cryoetgan(*words, "-o", "hand.json")
+    found = read_json(tmp_path / "hand.json")
+    assert (found["all"]["n"], found["all"]["share"], found["warning"]) == (0, None, None)
+    write_star(tmp_path / "p.star", pd.DataFrame(columns=columns[:-1]))
+    refused(cryoetgan(*words, "-o", "again.json", code=2), "holds no pick")

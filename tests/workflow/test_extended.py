@@ -23,10 +23,11 @@ def extended(tiny_run, tmp_path_factory):
     project, _ = tiny_run
     content = yaml.safe_load((project.folder / TINY[1]).read_text())
     content["evaluation"]["comparison_seeds"] = 2
-    content["tomograms"]["synthetic"] = 1
+    # unnamed species would make it unlike the simulated "real" one, which has none
+    content["tomograms"] |= {"synthetic": 1, "crowder_fraction": 0.0}
     content["export"] = {"formats": ["relion", "copick", "plain"]}
     # four steps teach little: some tens of picks
-    content["detection"] = {"steps": 4, "threshold": 0.75}
+    content["detection"] = {"steps": 4, "threshold": 0.5}
     path = tmp_path_factory.mktemp("extended") / "extended.yaml"
     path.write_text(yaml.safe_dump(content))
     words = ("--configfile", str(path))
