@@ -12,8 +12,8 @@ ROWS = {
     "density": "densities/poses.star",
     "conventional simulation": "imaging/simulated.star",
     "fitted simulation": "imaging/fitted.star",
-    "before training": "translation/smoke/untrained.star",
-    "generated": "translation/smoke/generated.star",
+    "before training": "translation/cyclegan/untrained.star",
+    "generated": "translation/cyclegan/generated.star",
     "real": "particles/annotated.star",
 }
 COLUMNS = 3

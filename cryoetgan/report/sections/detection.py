@@ -57,12 +57,17 @@ def draw_detections(run: Run, max_tomograms: int = 3) -> dict[str, Any]:
 
 
 def warnings(run: Run) -> list[str]:
-    """Return the warnings of the hand tests of the detector's picks."""
-    texts = []
+    """Return the warnings of the hand tests of the detector's picks, each once.
+
+    Warnings on the maps are omitted if the hand test of template matching has them, too.
+    """
+    named: dict[str, list[str]] = {}
     for path in sorted(run.results.folder.glob("detection/*_hand.json")):
-        tests = _hands(run, path.stem.removesuffix("_hand"))
-        texts += [f"detector, {path.stem.removesuffix('_hand')}: {text}" for text in tests[1]]
-    return texts
+        tomogram = path.stem.removesuffix("_hand")
+        for text in _hands(run, tomogram)[1]:
+            if not any(line.endswith(text) for line in run.selection.warnings):
+                named.setdefault(text, []).append(tomogram)
+    return [f"detector, {', '.join(names)}: {text}" for text, names in named.items()]
 
 
 def _read_picks(run: Run, path: Path) -> "pd.DataFrame | None":

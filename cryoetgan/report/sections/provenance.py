@@ -38,7 +38,7 @@ def warnings(run: Run, max_lines: int = 30) -> list[str]:
     """Return the warnings in the logs of all jobs; jobs with the same warning share a line."""
     jobs: dict[str, list[str]] = {}
     for job, text in run.results.log_lines("WARNING "):
-        if job.split("/")[0] not in SHOWN_ELSEWHERE and not job.endswith("/uncertainty"):
+        if job.split("/")[0] not in SHOWN_ELSEWHERE and not job.endswith(("/uncertainty", "_hand")):
             jobs.setdefault(text, []).append(job)
     return [f"{', '.join(names)}: {text}" for text, names in jobs.items()][:max_lines]
 
