@@ -31,7 +31,7 @@ def test_the_chain_runs_and_says_where_the_report_is(tiny_run):
     assert report.exists()
     assert f"The report: {report}" in said
     # a line a step, and warnings: commands are in the logs
-    assert len(re.findall(r"^\[ *\d+/\d+\] \w+ [\w-]+", said, re.MULTILINE)) == 50
+    assert len(re.findall(r"^\[ *\d+/\d+\] \w+ [\w-]+", said, re.MULTILINE)) == 47
     assert "python -m cryoetgan" not in said
     generated = starfile.read(project.results / "translation/smoke/generated.star")["particles"]
     poses = starfile.read(project.results / "densities/poses.star")["particles"]
