@@ -38,7 +38,7 @@ $(BIN)/ruff format --check .
 check: env  ## linters, types, spelling, prose
 	@echo '$(CHECKS)' | tr ',' '\n' | xargs -P $(CORES) -I {} sh -c 'echo {}; {}'
 
-test: check  ## linters, then the tests (about ten minutes on two cores)
+test: check  ## linters, then the tests (some eight minutes on two cores)
 	$(PYTEST) --durations 15 -m "not slow"
 
 test-all: check  ## the long tests too
