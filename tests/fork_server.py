@@ -127,6 +127,9 @@ def become(
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    # a new process reads it; more threads add in another order
+    if "torch" in sys.modules and environment.get("OMP_NUM_THREADS"):
+        sys.modules["torch"].set_num_threads(int(environment["OMP_NUM_THREADS"]))
     paths = environment.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:0] = [folder, *filter(None, paths)]
     sys.argv = ["", *words[1:]] if words[0] != "-c" else ["-c", *words[2:]]
