@@ -112,7 +112,7 @@ def test_a_damaged_intermediate_is_named_and_loses_nothing(tiny_run, tmp_path):
         path.write_bytes(whole[: len(whole) // 2])
         assert find_problems(project.results)[0] != [], name
         # a report is built of what is there, and says what it lacks
-        code, says = (0, "the report lacks") if made.startswith("report/") else (1, "results/")
+        code, says = (0, "missing in the report") if made.startswith("report/") else (1, "results/")
         said = project.snakemake(*TINY, "--keep-going", "--", target, code=code)
         told = [line for line in said.splitlines() if says in line]
         assert any(path.name in line for line in told), (name, said[-3000:])
