@@ -12,7 +12,6 @@ import importlib
 import json
 import multiprocessing
 import os
-import pickle
 import runpy
 import select
 import shutil
@@ -157,7 +156,7 @@ def parse_once(folder: Path) -> None:
             code, count = parse(path, *rest, linemap=linemap, rulecount=rulecount, **options)
             # complete or absent: several commands parse at a time
             written = file.with_suffix(f".{os.getpid()}")
-            written.write_bytes(pickle.dumps((repr(name), code, count, linemap)))
+            written.write_text(json.dumps((repr(name), code, count, list(linemap.items()))))
             written.rename(file)
         known, code, count, lines = read_parsed(file)
         linemap |= lines
@@ -169,7 +168,8 @@ def parse_once(folder: Path) -> None:
 @functools.cache
 def read_parsed(file: Path) -> tuple[str, str, int, dict[int, int]]:
     """Return the name and the code of a rule file, the number of rules and its lines."""
-    return pickle.loads(file.read_bytes())
+    name, code, count, lines = json.loads(file.read_text())
+    return name, code, count, dict(lines)
 
 
 def warm() -> None:

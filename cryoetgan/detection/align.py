@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.errors import UserError
 from cryoetgan.io.mrc import Volume
 from cryoetgan.io.star import ANGLES, COORDINATES, DETECTION_SCORE
 from cryoetgan.particles.curation.fdr import add_q_values
@@ -46,12 +45,6 @@ def align_picks(
     Otherwise it keeps class and place, and has angles and scores of the map of its class. The
     precision (`precision_by_decoys`) is of the picks and classes of the detector alone.
     """
-    missing = sorted(set(picks["cryoetganClass"]) - set(maps))
-    if missing:
-        raise UserError(
-            f"--template: no map of class {', '.join(missing)}; give --template {missing[0]}.mrc, or "
-            "keep only classes with a map (--class)"
-        )
     places = picks[["rlnTomoName", "cryoetganId", *COORDINATES]]
     scores, _ = score_table(tomogram, places, maps, options, make_decoys)
     given = picks.set_index("cryoetganId")["cryoetganClass"]

@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 
 from cryoetgan.detection.predict import Detections
 from cryoetgan.detection.truth import Truth
+from cryoetgan.evaluation.metrics.precision_recall import class_scores
 from cryoetgan.seeds import rng
 
 Floats = NDArray[np.floating]
@@ -35,10 +36,10 @@ class Calibration:
     truth: NDArray[np.int_]
     """`(C,)` held-out particles of each class."""
 
-    def scores_at(self, threshold: float) -> dict[str, float]:
+    def scores_at(self, threshold: float) -> dict[str, Any]:
         """Return precision, recall and F1 over classes, of the picks at or above a threshold."""
         use = self.scores >= threshold
-        return _rates(int(self.hits[use].sum()), int(use.sum()), int(self.truth.sum()))
+        return class_scores(self.hits[use].sum(), use.sum(), self.truth.sum())
 
     def best_threshold(self, of_places: bool = False) -> float:
         """Return the score of the highest F1 over classes (a pick of a wrong class is wrong).
@@ -78,16 +79,15 @@ class Calibration:
         """Return the held-out scores for the record beside the model."""
         use = self.scores >= threshold
         by_class = {
-            name: _rates(
-                int((use & self.hits & (self.numbers == k)).sum()),
-                int((use & (self.numbers == k)).sum()),
-                int(self.truth[k - 1]),
+            name: class_scores(
+                (use & self.hits & (self.numbers == k)).sum(),
+                (use & (self.numbers == k)).sum(),
+                self.truth[k - 1],
             )
             for k, name in enumerate(classes, start=1)
         }
-        places = _rates(int(self.found[use].sum()), int(use.sum()), int(self.truth.sum()))
-        counts = {"n_truth": int(self.truth.sum()), "n_picks": int(use.sum())}
-        return counts | self.scores_at(threshold) | {"classes": by_class, "places": places}
+        places = class_scores(self.found[use].sum(), use.sum(), self.truth.sum())
+        return self.scores_at(threshold) | {"classes": by_class, "places": places}
 
     def table(self) -> dict[str, list[float]]:
         """Return score, precision and recall at some thresholds, for plots."""
@@ -100,14 +100,6 @@ class Calibration:
             "precision": [row["precision"] for row in rows],
             "recall": [row["recall"] for row in rows],
         }
-
-
-def _rates(hits: int, picks: int, truth: int) -> dict[str, float]:
-    return {
-        "precision": hits / picks if picks else 0.0,
-        "recall": hits / truth if truth else 0.0,
-        "f1": 2 * hits / (picks + truth) if picks + truth else 0.0,
-    }
 
 
 def match_picks(

@@ -9,7 +9,7 @@ import typer
 from cryoetgan.command import Device, Record, Seed, check_positive, command, group, log
 from cryoetgan.errors import UserError
 from cryoetgan.io import star
-from cryoetgan.particles.template_search import TemplateSearch
+from cryoetgan.particles.template_search import SearchSettings
 
 app = group("")
 
@@ -115,15 +115,15 @@ def train(
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptionalSearch(TemplateSearch):
+class OptionalSearch(SearchSettings):
     """Options of a search with templates, if there are any."""
 
     template: Annotated[
         list[Path] | None, typer.Option(help="Map of a class, for angles; repeatable.")
-    ] = None  # type: ignore[assignment]
+    ] = None
     tilts: Annotated[
         str | None, typer.Option(metavar="LO,HI", help="Degrees about y; with --template.")
-    ] = None  # type: ignore[assignment]
+    ] = None
 
 
 @command(app, "run")
@@ -161,8 +161,8 @@ def run(
         raise UserError(f"--threshold: got {threshold:g}, wanted a score from 0 to 1")
     if other and search.template:
         raise UserError("--other: picks of `other` have no template; give --other or --template")
-    if search.tilts is not None and not search.template:
-        raise UserError("--tilts: is of --template, which is not given")
+    if (search.tilts is None) != (not search.template):
+        raise UserError("--template and --tilts need each other; give both, or neither")
     volume = mrc.read_volume(tomogram)
     detector = read_detector(model, choose_device(search.device))
     options = DetectOptions(
@@ -170,8 +170,9 @@ def run(
     )
     drawn = None if mask is None else mrc.read_mask(mask, volume, tomogram)
     maps, resolved = {}, None
-    if search.template:
-        resolved = SearchOptions(**search.resolve(tomogram, volume.voxel_size))
+    if search.template and search.tilts:
+        found = search.resolve_with(search.tilts, tomogram, volume.voxel_size)
+        resolved = SearchOptions(**found)
         maps = mrc.read_maps(search.template, volume.voxel_size, tomogram)
     table, about = detect_particles(detector, volume, tomogram, options, drawn, maps, resolved)
     star.write_star(output, table, voxel_size=volume.voxel_size)

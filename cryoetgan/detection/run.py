@@ -59,12 +59,18 @@ def detect_particles(
                 f"--class: the detector does not know {name}{suggest(name, detector.classes)}; its "
                 f"classes are {known}"
             )
+    wanted = set(options.classes or detector.classes)
+    wanted |= {OTHER} if options.with_other else set()
+    if maps and (missing := sorted(wanted - set(maps))):
+        raise UserError(
+            f"--template: no map of class {', '.join(missing)}; give --template {missing[0]}.mrc, or "
+            "report only classes with a map (--class, without --other)"
+        )
     grey = GreyValues(volume, path, mask)
     device = next(detector.network.parameters()).device
     found = detect(detector.network, grey, detector.radii, device, options.with_other)
     threshold = detector.threshold if options.threshold is None else options.threshold
     names = np.array([*detector.classes, OTHER])[found.numbers - 1]
-    wanted = set(options.classes or detector.classes) | {OTHER}
     lowest = threshold
     if maps and options.threshold is None:  # templates name them
         lowest = min(threshold, detector.calibration.best_threshold(of_places=True))

@@ -14,13 +14,9 @@ Shells = Annotated[int, typer.Option(help="Lowest Fourier shells excluded.", min
 
 
 @dataclass(frozen=True, kw_only=True)
-class TemplateSearch:
-    """Options of a search with templates."""
+class SearchSettings:
+    """Options of a search with templates, without templates and tilts."""
 
-    template: Annotated[
-        list[Path], typer.Option(help="Density map named by its class; repeatable.")
-    ]
-    tilts: Annotated[str, typer.Option(metavar="LO,HI", help="Degrees about y.")]
     rotations: Rotations = 1856
     lowpass: Annotated[float | None, typer.Option(help="Angstrom; default: three voxels.")] = None
     highpass_shells: Shells = 3
@@ -35,9 +31,9 @@ class TemplateSearch:
     ] = None
     device: Device = "auto"
 
-    def resolve(self, tomogram: Path, voxel_size: float) -> dict[str, Any]:
+    def resolve_with(self, tilts: str, tomogram: Path, voxel_size: float) -> dict[str, Any]:
         """Return the fields of `SearchOptions`; the tomogram's record gives missing values."""
-        low, high, _ = parse_tilt_range(self.tilts)
+        low, high, _ = parse_tilt_range(tilts)
         record = read_acquisition(tomogram) or Acquisition()
         record = replace(record, tilt_low=low, tilt_high=high, ctf=self.ctf or record.ctf)
         if self.defocus is not None:
@@ -50,3 +46,17 @@ class TemplateSearch:
             "highpass_shells": self.highpass_shells,
             "device": self.device,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemplateSearch(SearchSettings):
+    """Options of a search with templates."""
+
+    template: Annotated[
+        list[Path], typer.Option(help="Density map named by its class; repeatable.")
+    ]
+    tilts: Annotated[str, typer.Option(metavar="LO,HI", help="Degrees about y.")]
+
+    def resolve(self, tomogram: Path, voxel_size: float) -> dict[str, Any]:
+        """Return the fields of `SearchOptions`; see `resolve_with`."""
+        return self.resolve_with(self.tilts, tomogram, voxel_size)

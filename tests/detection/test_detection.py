@@ -113,6 +113,7 @@ def test_templates_give_angles_and_q_values(planted, cryoetgan, tmp_path):
         (("--class", "bog"), "big"),
         (("--threshold", "2"), "from 0 to 1"),
         (("--tilts=-60,60",), "--template"),
+        (("--template", "big.mrc"), "--tilts"),
     ],
 )
 def test_mistakes_are_said(planted, cryoetgan, words, said):

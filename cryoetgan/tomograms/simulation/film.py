@@ -45,7 +45,7 @@ class Film:
     """Fraction of the volume."""
 
     def beyond(self, depth: int) -> Iterator[tuple[int, NDArray[np.bool_]]]:
-        """Yield each z of a volume of `depth` voxels, and where it lies outside the ice `(y, x)`."""
+        """Yield each z of a volume of `depth` voxels, and its voxels outside the ice, a mask `(y, x)`."""
         for z in range(depth):
             yield z, (z > self.high) | (z < self.low)
 
