@@ -118,14 +118,20 @@ class Results:
         for path in sorted(self.folder.glob("evaluation/hand_*.json")):
             if path.name.endswith(".json.json"):
                 continue
-            name = f"evaluation/{path.name}"
-            content = self.json(name)
-            try:
-                tests, warnings = parse_hands(content)
-            except INVALID as error:
-                self.add_invalid(name, error)
-                continue
-            yield path.stem.removeprefix("hand_"), tests, warnings
+            tests, warnings = self.hand_test(f"evaluation/{path.name}")
+            if tests:
+                yield path.stem.removeprefix("hand_"), tests, warnings
+
+    def hand_test(self, name: str) -> tuple[dict[str, HandTest], list[str]]:
+        """Return the hand tests of a file by class, and their warnings; both empty without it."""
+        content = self.json(name, optional=True)
+        if not content:
+            return {}, []
+        try:
+            return parse_hands(content)
+        except INVALID as error:
+            self.add_invalid(name, error)
+            return {}, []
 
     def presets(self) -> list[str]:
         """Return the trained presets, whether for all tomograms or for each group of them."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryoetgan.io.star import COORDINATES
-from cryoetgan.report.evaluation_json import INVALID, parse_hands, to_float
+from cryoetgan.report.evaluation_json import to_float
 from cryoetgan.report.results import volumes_in
 from cryoetgan.report.run import Run, config_section
 from cryoetgan.report.sections.tomograms import (
@@ -64,7 +64,7 @@ def warnings(run: Run) -> list[str]:
     named: dict[str, list[str]] = {}
     for path in sorted(run.results.folder.glob("detection/*_hand.json")):
         tomogram = path.stem.removesuffix("_hand")
-        for text in _hands(run, tomogram)[1]:
+        for text in run.results.hand_test(f"detection/{path.name}")[1]:
             if not any(line.endswith(text) for line in run.selection.warnings):
                 named.setdefault(text, []).append(tomogram)
     return [f"detector, {', '.join(names)}: {text}" for text, names in named.items()]
@@ -102,20 +102,8 @@ def _precision(record: Mapping[str, Any]) -> str:
     return f"{100 * value:.0f} % ({low:.0f} to {high:.0f})"
 
 
-def _hands(run: Run, tomogram: str) -> tuple[Mapping[str, Any], list[str]]:
-    name = f"detection/{tomogram}_hand.json"
-    content = run.results.json(name, optional=True)
-    if not content:
-        return {}, []
-    try:
-        return parse_hands(content)
-    except INVALID as error:
-        run.results.add_invalid(name, error)
-        return {}, []
-
-
 def _own_hand(run: Run, tomogram: str) -> str:
-    test = _hands(run, tomogram)[0].get("")
+    test = run.results.hand_test(f"detection/{tomogram}_hand.json")[0].get("")
     if test is None or not test.n:
         return NO_VALUE
     share, low, high = (100 * value for value in (test.share, test.low, test.high))
