@@ -3,7 +3,7 @@
     CRYOETGAN_TEST_DATA=... python benchmarks/ladder.py [--folder F] [--rungs NAME ...]
         [--seeds 0 1 2] [--minutes 20] [--test 2] [--count 200] [--stop HH:MM] [--table]
 
-Each rung changes one thing in the rung before it. Domain S is dev_set2_1's own picks, without
+Each rung changes one group of settings of the rung before it. Domain S is dev_set2_1's own picks, without
 labels; domain D the densities in random poses; no imaging model is used. Every rung trains for the
 same CPU time of one thread (`--minutes`), then 200 volumes of each class are translated and
 measured on the true crops of dev_set2_2 (for decisions) or dev_set2_3 (to report). An interrupted
@@ -164,11 +164,12 @@ def write_twins(work, test):
     real = read_volume_set(work.folder / f"real{test}.star")
     rows = real.table.groupby("cryoetganClass", sort=True).head(3).groupby("cryoetganClass").tail(1)
     rows = rows.sort_values("cryoetganClass")
-    if not (work.folder / "twins.star").exists():
+    if not (work.folder / f"twins{test}.star").exists():
         table = rows[["cryoetganClass", *ANGLES, *ORIGINS]].reset_index(drop=True)
         table["cryoetganSource"] = "density"
-        write_volume_set(work.folder / "twins.star", pose_maps(work, table), table, VOXEL)
-    work.run("twins_physics.star", "imaging", "simulate", "twins.star", "--model", "M.json")
+        write_volume_set(work.folder / f"twins{test}.star", pose_maps(work, table), table, VOXEL)
+    physics = f"twins{test}_physics.star"
+    work.run(physics, "imaging", "simulate", f"twins{test}.star", "--model", "M.json")
     return np.asarray(real.volumes[rows.index.to_numpy()])
 
 
@@ -233,14 +234,14 @@ def run(work, rung, seed, given, real):
         (work.folder / name / old).unlink(missing_ok=True)
     crops = f"real{given.test}"
     for source, made, way in (
-        ("twins", "twins", "ds"),
+        (f"twins{given.test}", f"twins{given.test}", "ds"),
         ("poses", "made", "ds"),
         (crops, "back", "sd"),
     ):
         (work.folder / f"{made}_{name}.star").unlink(missing_ok=True)
         work.run(f"{made}_{name}.star", "translation", "translate", f"{name}/checkpoint.pt",
                  f"{source}.star", "--seed", seed, "--direction", way)  # fmt: skip
-    draw_rungs(work, [name], real, work.folder / f"{name}.png")
+    draw_rungs(work, [name], real, given.test, work.folder / f"{name}.png")
     found = done | measure(work, name, f"made_{name}.star", given.test)
     work.run("fitted.star", "imaging", "simulate", "poses.star", "--model", "M.json")
     found |= way_back(work, f"back_{name}", given.test)
@@ -251,10 +252,10 @@ def run(work, rung, seed, given, real):
     print(name, json.dumps(found), flush=True)
 
 
-def draw_rungs(work, names, real, path):
+def draw_rungs(work, names, real, test, path):
     """Draw real crops, fitted physics and rungs."""
     lines = {"real": real} | {
-        name: np.asarray(read_volume_set(work.folder / f"twins_{name}.star").volumes)
+        name: np.asarray(read_volume_set(work.folder / f"twins{test}_{name}.star").volumes)
         for name in ("physics", *names)
     }
     draw(work, lines, path)
@@ -283,8 +284,8 @@ def write_table(work, test, real):
         lines.append(f"| `{row['rung']}` | {row['seeds']} | {' | '.join(cells)} |")
     (work.folder / "ladder.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
-    pictured = [f"{r}_0" for r in RUNGS if (work.folder / f"twins_{r}_0.star").exists()]
-    draw_rungs(work, pictured, real, work.folder / "ladder.png")
+    pictured = [f"{r}_0" for r in RUNGS if (work.folder / f"twins{test}_{r}_0.star").exists()]
+    draw_rungs(work, pictured, real, test, work.folder / "ladder.png")
 
 
 def main():

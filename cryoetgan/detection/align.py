@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 
 from cryoetgan.io.mrc import Volume
 from cryoetgan.io.star import ANGLES, COORDINATES, DETECTION_SCORE
-from cryoetgan.particles.curation.fdr import add_q_values
+from cryoetgan.particles.curation.fdr import add_q_values, count_decoys
 from cryoetgan.particles.curation.select import choose_classes
 from cryoetgan.particles.matching.decoys import make_decoys
 from cryoetgan.particles.matching.score_table import score_table
 from cryoetgan.particles.matching.template import SearchOptions
+from cryoetgan.particles.picking.dog import non_maximum_suppression
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,10 +36,12 @@ def align_picks(
     maps: Mapping[str, Floats],
     options: SearchOptions,
     threshold: float,
+    radii: Mapping[str, float],
 ) -> tuple["pd.DataFrame", dict[str, Any]]:
     """Return picks with angles, scores against map and decoys, and q-values; and their precision.
 
-    Picks below the detector's `threshold` are kept only if their alignment is clear.
+    Picks below the detector's `threshold` are kept only if their alignment is clear. No pick stays
+    closer to a better one than the radius of its class, `radii` in voxels.
 
     Each pick is aligned to all maps and their decoys, which compete for it (`curation.fdr`). If a
     map wins at a q-value of at most `CLEAR`, the pick takes its class and the refined place.
@@ -62,9 +65,12 @@ def align_picks(
         table[name] = np.where(clear, best[name], picks[name])
     above = (picks[DETECTION_SCORE] >= threshold).to_numpy()
     about = precision_by_decoys(own[above])
+    # two picks of one particle may have moved to one place
     kept = table[above | clear]
+    places, scores = kept[COORDINATES].to_numpy(float), kept[DETECTION_SCORE].to_numpy(float)
+    kept = kept.iloc[non_maximum_suppression(places, scores, kept["cryoetganClass"].map(radii))]
     about["renamed"] = int((kept["cryoetganClass"] != picks["cryoetganClass"][kept.index]).sum())
-    about["added"] = int((clear & ~above).sum())
+    about["added"] = int((~above[kept.index]).sum())
     return kept.reset_index(drop=True), about
 
 
@@ -105,7 +111,7 @@ def _implied(rows: "pd.DataFrame") -> dict[str, Any]:
 
     own = rows["cryoetganScore"].to_numpy(float) > rows["cryoetganDecoyScore"].to_numpy(float)
     count = len(own)
-    decoys = 1 + str(rows["cryoetganDecoys"].iloc[0]).count(",")
+    decoys = int(count_decoys(rows)[0])
     found = binomtest(int(own.sum()), count).proportion_ci(0.95, method="wilson")
     value, low, high = (
         float(np.clip(((decoys + 1) * share - 1) / decoys, 0, 1))

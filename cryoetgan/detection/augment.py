@@ -36,10 +36,8 @@ class TrainingTomogram:
     """`(z/2, y/2, x/2)` class of each position."""
     turns: tuple[tuple[int, ...], ...]
     """Axes of `(z, y, x)` to flip for each half turn that keeps the wedge."""
-    low: tuple[int, int, int]
-    """First voxel of the training part, zyx, even."""
     high: tuple[int, int, int]
-    """End of the training part, zyx, even."""
+    """End of the training part, which begins at voxel 0, zyx, even."""
 
     def amplitudes(self, edge: int, numbers: np.random.Generator) -> NDArray[np.float32]:
         """Return the amplitude of each wave in patches of the training part, for `add_noise`."""
@@ -52,8 +50,8 @@ class TrainingTomogram:
     def corner(self, edge: int, numbers: np.random.Generator) -> tuple[int, int, int]:
         """Return the corner of a patch anywhere in the training part, even numbers."""
         z, y, x = (
-            self._clip(axis, int(numbers.integers(low, max(low, high - edge) + 1)), edge)
-            for axis, (low, high) in enumerate(zip(self.low, self.high, strict=True))
+            self._clip(axis, int(numbers.integers(0, max(0, high - edge) + 1)), edge)
+            for axis, high in enumerate(self.high)
         )
         return z, y, x
 
@@ -70,8 +68,7 @@ class TrainingTomogram:
         return z, y, x
 
     def _clip(self, axis: int, first: int, edge: int) -> int:
-        low, high = self.low[axis], self.high[axis]
-        return min(max(first, low), max(low, high - edge)) // 2 * 2
+        return min(max(first, 0), max(0, self.high[axis] - edge)) // 2 * 2
 
 
 def draw_patch(
@@ -84,9 +81,7 @@ def draw_patch(
     """Return a patch `(z, y, x)` and its labels at half resolution, turned and changed."""
     index = int(numbers.integers(len(tomograms)))
     tomogram = tomograms[index]
-    inside = (
-        (tomogram.truth.places >= tomogram.low) & (tomogram.truth.places < tomogram.high)
-    ).all(1)
+    inside = (tomogram.truth.places < tomogram.high).all(axis=1)
     own = inside & (tomogram.truth.numbers == 1 + int(numbers.integers(classes)))
     if numbers.random() < AT_PARTICLES and own.any():
         place = tomogram.truth.places[numbers.choice(np.flatnonzero(own))]

@@ -83,6 +83,7 @@ def train(
         check_positive(minutes, "--minutes")
     if radius is not None:
         check_positive(radius, "--radius", " A")
+    on_device = choose_device(device)
     tomograms = select_tomograms(tomograms, fitted or [], choice).paths
     inputs = open_inputs(tomograms, particles or [], labels or [], class_ or [], radius)
     options = TrainOptions(steps=steps, minutes=minutes, seed=seed)
@@ -92,7 +93,7 @@ def train(
         "classes": inputs.classes,
         "radii": [float(value) for value in inputs.radii],
     }
-    detector, run = run_training(inputs, options, choose_device(device), output, key)
+    detector, run = run_training(inputs, options, on_device, output, key)
     write_detector(output, detector)
     state_path(output).unlink(missing_ok=True)
     held_out = detector.calibration.record(detector.classes, detector.threshold)

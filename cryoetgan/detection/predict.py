@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import cKDTree
 from torch import nn
 
 from cryoetgan.detection.grey import GreyValues
@@ -73,16 +74,14 @@ def probabilities(
 
 
 def find_peaks(
-    shares: NDArray[np.float32], first: Sequence[int], last: Sequence[int], with_other: bool
+    shares: NDArray[np.float32], first: Sequence[int], last: Sequence[int]
 ) -> Detections:
-    """Return the peaks between two corners (zyx, half resolution) of a window's probabilities.
+    """Return the peaks between two corners (zyx, half resolution) of some classes' probabilities.
 
-    The score is the probability of being any particle, averaged over `SMOOTHING`^3 positions; the
+    The score is the probability of being any of them, averaged over `SMOOTHING`^3 positions; the
     class is the one with the highest average there. Places are positions of the window.
     """
-    # background first, `other` last
-    kept = shares[1:] if with_other else shares[1:-1]
-    smooth = np.stack([ndimage.uniform_filter(one, SMOOTHING, mode="constant") for one in kept])
+    smooth = np.stack([ndimage.uniform_filter(one, SMOOTHING, mode="constant") for one in shares])
     total = smooth.sum(axis=0)
     peak = (total == ndimage.maximum_filter(total, 3, mode="constant")) & (total >= FLOOR)
     at = np.argwhere(peak)
@@ -108,18 +107,41 @@ def detect(
     Picks in voxels without data are dropped.
     """
     network.eval()
-    found = []
+    found: list[Detections] = []
+    others: list[Detections] = []
     for low, size, first in track(list(windows(grey.shape, core)), "detecting"):
         shares = probabilities(network, grey.block(low, size), device)
         begin = [(a - b) // BLOCK for a, b in zip(first, low, strict=True)]
-        peaks = find_peaks(shares, begin, [a + core // BLOCK for a in begin], with_other)
-        places = BLOCK * peaks.places + (BLOCK - 1) / 2 + np.array(low)
-        found.append(Detections(places, peaks.numbers, peaks.scores))
-    merged = Detections(
+        end = [a + core // BLOCK for a in begin]
+        # background first, `other` last, whose picks change no others
+        parts = [(found, shares[1:-1], 0), (others, shares[-1:], len(radii) - 1)]
+        for picks, part, offset in parts[: 1 + with_other]:
+            peaks = find_peaks(part, begin, end)
+            places = BLOCK * peaks.places + (BLOCK - 1) / 2 + np.array(low)
+            picks.append(Detections(places, peaks.numbers + offset, peaks.scores))
+    named = suppress(found, grey, radii)
+    if not with_other:
+        return named
+    free = suppress(others, grey, radii)
+    if len(named.places) and len(free.places):
+        far = cKDTree(named.places).query(free.places)[0] > radii[-1]
+        free = free.take(far)
+    both = merge([named, free])
+    return both.take(np.argsort(-both.scores, kind="stable"))
+
+
+def merge(found: Sequence[Detections]) -> Detections:
+    """Return the picks of all parts."""
+    return Detections(
         np.concatenate([one.places for one in found]),
         np.concatenate([one.numbers for one in found]),
         np.concatenate([one.scores for one in found]),
     )
+
+
+def suppress(found: Sequence[Detections], grey: GreyValues, radii: Floats) -> Detections:
+    """Return the picks of all windows, best first, without picks outside or near better ones."""
+    merged = merge(found)
     inside = (merged.places <= np.array(grey.shape) - 1).all(axis=1)
     inside &= ~grey.excluded.holds(merged.places)
     merged = merged.take(inside)

@@ -81,16 +81,17 @@ def detect_particles(
         "cryoetganClass": names, "cryoetganScore": found.scores, DETECTION_SCORE: found.scores
     }  # fmt: skip
     table = picks_table(class_name(path), found.places[:, ::-1], columns)
-    about = describe(detector, table, threshold)
+    implied: dict[str, Any] = {}
     if not len(table):
         log.warning(
             "%s: no particle has a score of %.3g; lower --threshold, or train on tomograms more like "
             "this one", path, threshold,
         )  # fmt: skip
     elif maps and search is not None:
-        table, implied = align_picks(volume, table, maps, search, threshold)
-        about = describe(detector, table, threshold) | {"precision_by_decoys": implied}
-    return table, about
+        radii = dict(zip([*detector.classes, OTHER], detector.radii, strict=True))
+        table, by_decoys = align_picks(volume, table, maps, search, threshold, radii)
+        implied = {"precision_by_decoys": by_decoys}
+    return table, describe(detector, table, threshold) | implied
 
 
 def describe(detector: Detector, table: "pd.DataFrame", threshold: float) -> dict[str, Any]:

@@ -35,6 +35,7 @@ STATE_KEYS = {"key", "step", "steps", "seconds", "network", "optimiser", "losses
 SAVE_EVERY_SECONDS = 60.0
 TIMED_STEPS = 10
 """Steps whose time decides how many fit into --minutes; the first ones are slower."""
+LEAST_STEPS = 10 * TIMED_STEPS
 UNKNOWN = 10**9
 """Number of steps until the first ones are timed; the learning rate is then nearly zero."""
 WARM_UP = 0.1
@@ -66,15 +67,13 @@ class TrainOptions:
             raise ValueError(f"patch is {self.patch}, wanted a multiple of {2 * ALIGN}")
 
 
-def split_off(
-    shape: Sequence[int], fraction: float = HELD_OUT
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def split_off(shape: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the end of the training part, and the corner of the held-out part, zyx.
 
     The held-out part is a slab at the end of the longest side.
     """
     axis = int(np.argmax(shape))
-    plane = int(shape[axis] * (1 - fraction)) // ALIGN * ALIGN
+    plane = int(shape[axis] * (1 - HELD_OUT)) // ALIGN * ALIGN
     end = tuple(plane if i == axis else n for i, n in enumerate(shape))
     return end, tuple(plane if i == axis else 0 for i in range(3))
 
@@ -132,7 +131,12 @@ class Training:
             self.seconds = before + now - start
             if self.options.minutes and self.step == 2 * TIMED_STEPS and self.steps == UNKNOWN:
                 each = (now - half) / TIMED_STEPS
-                self.steps = max(self.step, int(60 * self.options.minutes / each))
+                self.steps = int(60 * self.options.minutes / each)
+                if self.steps < LEAST_STEPS:
+                    raise UserError(
+                        f"--minutes: {self.options.minutes:g} minutes are {self.steps} steps, too few "
+                        f"to learn; give at least {LEAST_STEPS * each / 60:.1f}, or --steps"
+                    )
                 log.info("%d steps fit into %g minutes", self.steps, self.options.minutes)
             elif self.step == TIMED_STEPS:
                 half = now

@@ -9,15 +9,14 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from cryoetgan.errors import UserError, suggest
-from cryoetgan.io.star import COORDINATES, OTHER
+from cryoetgan.evaluation.detection_scores import is_background
+from cryoetgan.io.star import COORDINATES
 from cryoetgan.physics.geometry import clip_box
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Floats = NDArray[np.floating]
-UNNAMED = (OTHER, "background", "empty", "membrane", "vesicle", "bead", "gold")
-"""Rows and labels of these names, and of names that begin with crowder, are `other`."""
 BALL = 0.5
 """Radius of the ball about a particle that is taught, in radii of its class."""
 SMALLEST_BALL = 2.5
@@ -26,11 +25,6 @@ NEAR_QUANTILE = 0.05
 """Quantile of the distances to the next particle that is twice the radius."""
 MIN_RADIUS = 3.0
 """Voxels."""
-
-
-def is_unnamed(name: str) -> bool:
-    """Return whether rows or labels of a name are `other`."""
-    return name in UNNAMED or name.startswith("crowder")
 
 
 @dataclass(frozen=True)
@@ -44,9 +38,9 @@ class Truth:
 
 
 def choose_named(tables: Sequence["pd.DataFrame"], wanted: Sequence[str] | None) -> list[str]:
-    """Return the named classes of the truth, sorted: the wanted ones, or all but `UNNAMED`."""
+    """Return the named classes of the truth, sorted: the wanted ones, or all but background."""
     found = sorted({str(name) for table in tables for name in table["cryoetganClass"]})
-    named = [name for name in found if not is_unnamed(name)]
+    named = [name for name in found if not is_background(name)]
     if wanted:
         for name in wanted:
             if name not in found:
@@ -69,7 +63,7 @@ def number_truth(table: "pd.DataFrame", classes: Sequence[str]) -> Truth:
 
 def measure_radii(
     truths: Sequence[Truth],
-    labels: Sequence[tuple[NDArray[np.generic], Mapping[str, str]] | None],
+    labels: Sequence[tuple[NDArray[np.generic], Mapping[int, str]] | None],
     classes: Sequence[str],
 ) -> NDArray[np.float64]:
     """Return the radius of each class in voxels, `(C,)`.
@@ -77,23 +71,27 @@ def measure_radii(
     Labels give the volume of a particle, and the radius is a ball's of this volume. Without
     labels, it is half of the 5 % quantile of the distances to the next particle.
     """
-    radii = np.zeros(len(classes))
     distances = []
     for truth in truths:
         if len(truth.places) > 1:
             distances.append(cKDTree(truth.places).query(truth.places, 2)[0][:, 1])
     near = np.quantile(np.concatenate(distances), NEAR_QUANTILE) / 2 if distances else MIN_RADIUS
-    for index, name in enumerate(classes):
-        voxels = count = 0
-        for truth, found in zip(truths, labels, strict=True):
-            if found is None:
-                continue
-            data, names = found
-            own = [int(number) for number, label in names.items() if label == name]
-            if own:
-                voxels += sum(int(np.isin(section, own).sum()) for section in data)
-                count += int((truth.numbers == index + 1).sum())
-        radii[index] = (3 * voxels / count / (4 * np.pi)) ** (1 / 3) if voxels and count else near
+    voxels, count = np.zeros((2, len(classes)))
+    for truth, found in zip(truths, labels, strict=True):
+        if found is None:
+            continue
+        data, names = found
+        sizes = np.zeros(max(names) + 1)
+        for section in data:
+            labelled = np.asarray(section).ravel().astype(int)
+            sizes += np.bincount(labelled[labelled > 0], minlength=len(sizes))[: len(sizes)]
+        for index, name in enumerate(classes):
+            own = [number for number, label in names.items() if label == name]
+            voxels[index] += sizes[own].sum()
+            count[index] += (truth.numbers == index + 1).sum() if own else 0
+    measured = (voxels > 0) & (count > 0)
+    balls = (3 * voxels / np.maximum(count, 1) / (4 * np.pi)) ** (1 / 3)
+    radii = np.where(measured, balls, near)
     return np.maximum(radii, MIN_RADIUS)
 
 

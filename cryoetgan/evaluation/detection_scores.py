@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.floating]
 BACKGROUND = (OTHER, "empty", "background")
-"""Classes of the truth that no pick can hit, beside those that begin with `crowder_`."""
+"""Classes of the truth that no pick can hit, beside those that begin with `crowder`."""
 
 
 def is_background(name: str) -> bool:
     """Return whether a class of the truth is background or a crowder."""
-    return name in BACKGROUND or name.startswith("crowder_")
+    return name in BACKGROUND or name.startswith("crowder")
 
 
 def voxel_size_of(tables: dict[Path, Star], given: float | None = None) -> float:

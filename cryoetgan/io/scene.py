@@ -77,7 +77,7 @@ def open_scene(path: Path, labels: Path | None = None, particles: Path | None = 
     volume = read_volume(path)
     found = {LABELS: labels or beside(path, LABELS), INSTANCES: beside(path, INSTANCES)}
     opened = {
-        ending: (file, _read_labels(file, path, volume))
+        ending: (file, read_labels(file, path, volume))
         for ending, file in found.items()
         if file == labels or file.exists()
     }
@@ -87,7 +87,7 @@ def open_scene(path: Path, labels: Path | None = None, particles: Path | None = 
     return SceneFiles(path, volume, opened, truth, read_star(truth, COORDINATES).particles)
 
 
-def _read_labels(file: Path, path: Path, volume: Volume) -> NDArray[np.generic]:
+def read_labels(file: Path, path: Path, volume: Volume) -> NDArray[np.generic]:
     """Return the values of labels, which have the shape and voxel size of the scene."""
     data = read_volume(file, volume.voxel_size).data
     if data.shape != volume.data.shape:

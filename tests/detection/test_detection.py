@@ -13,9 +13,11 @@ from cryoetgan.detection.network import HALO, build_network, split_blocks
 from cryoetgan.detection.predict import detect
 from cryoetgan.detection.train import Training, TrainOptions, state_path
 from cryoetgan.evaluation.detection_scores import score_detections
+from cryoetgan.io.files import write_json
 from cryoetgan.io.mrc import Volume, read_volume, write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, DETECTION_SCORE, read_star
 from cryoetgan.io.weights import write_weights
+from cryoetgan.physics.acquisition import Acquisition
 from tests.conftest import refused
 from tests.detection.conftest import SIGMA
 
@@ -32,6 +34,40 @@ def test_planted_particles_are_found_and_named(planted, cryoetgan, tmp_path):
     assert record["n"] == len(found) == sum(record["classes"].values())
     low, high = record["precision"]["interval"]
     assert 0 <= low <= record["precision"]["value"] <= high <= 1
+
+
+def test_other_changes_no_named_pick(planted):
+    detector = read_detector(planted / "model.pt", CPU)
+    grey = GreyValues(read_volume(planted / "b.mrc"), "b")
+    named, all_kinds = (
+        detect(detector.network, grey, detector.radii, CPU, with_other)
+        for with_other in (False, True)
+    )
+    is_named = all_kinds.numbers <= len(detector.classes)
+    assert not is_named.all()
+    assert np.array_equal(all_kinds.places[is_named], named.places)
+    assert np.array_equal(all_kinds.scores[is_named], named.scores)
+    assert (np.diff(all_kinds.scores) <= 0).all()
+
+
+def test_tomograms_of_one_name_and_short_trainings_are_refused(planted, cryoetgan, tmp_path):
+    twin = tmp_path / "a.mrc"
+    twin.write_bytes((planted / "b.mrc").read_bytes())
+    words = ("detection", "train", planted / "a.mrc", "-o", "m.pt")
+    refused(cryoetgan(*words, twin, code=2), "the same name")
+    refused(cryoetgan(*words, "--minutes", 0.001, code=2), "--minutes", "steps")
+
+
+def test_asymmetric_tilts_forbid_turns_that_move_the_wedge(planted, tmp_path):
+    for end in (".mrc", ".star", "_labels.mrc", "_labels.mrc.json"):
+        (tmp_path / f"a{end}").write_bytes((planted / f"a{end}").read_bytes())
+    for high, count in ((60, 4), (40, 2)):
+        record = {"acquisition": Acquisition(tilt_low=-60, tilt_high=high).to_json()}
+        write_json(tmp_path / "a.mrc.json", record)
+        (tomogram,) = open_inputs([tmp_path / "a.mrc"], [], [], [], None).tomograms
+        assert len(tomogram.turns) == count
+    # only half a turn about the tilt axis y maps any wedge onto itself
+    assert set(tomogram.turns) == {(), (0, 2)}
 
 
 def test_windows_leave_no_seams(planted):

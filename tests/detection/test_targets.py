@@ -30,12 +30,12 @@ def test_radii_are_of_the_labelled_volume():
     grid = np.indices((40, 40, 40)) - 20
     labels = ((grid**2).sum(axis=0) <= 8**2).astype(np.int16)
     truth = Truth(np.array([[20.0, 20, 20]]), np.array([1]))
-    radii = measure_radii([truth], [(labels, {"1": "a"})], ["a"])
+    radii = measure_radii([truth], [(labels, {1: "a"})], ["a"])
     assert radii[0] == pytest.approx(8, rel=0.02)
 
 
 def test_unnamed_rows_are_no_classes():
-    table = pd.DataFrame({"cryoetganClass": ["a", "crowder_x", "other", "b", "membrane"]})
+    table = pd.DataFrame({"cryoetganClass": ["a", "crowder_x", "other", "b", "background"]})
     assert choose_named([table], None) == ["a", "b"]
     assert choose_named([table], ["b"]) == ["b"]
 
@@ -48,13 +48,13 @@ def test_a_turned_patch_keeps_its_labels(rng, axes):
     truth = Truth(np.array([[21.5, 31.5, 41.5]]), np.array([1]))
     labels = paint_labels(data.shape, truth, np.array([3.0, 3.0]), None, ())
     grey = GreyValues(Volume(data, 10.0), "t")
-    tomogram = TrainingTomogram(grey, truth, labels, (axes,), (0, 0, 0), (64, 64, 64))
+    tomogram = TrainingTomogram(grey, truth, labels, (axes,), (64, 64, 64))
     flat = [np.zeros((32, 32, 17), np.float32)]
     patch, found = draw_patch([tomogram], flat, 1, 32, rng)
-    while not found.any():
+    while found.sum() < labels.sum():  # the whole ball, and all bright voxels
         patch, found = draw_patch([tomogram], flat, 1, 32, rng)
     bright = np.argwhere(patch > 0.5 * patch.max()).mean(axis=0)
-    np.testing.assert_allclose(2 * np.argwhere(found == 1).mean(axis=0) + 0.5, bright, atol=0.6)
+    np.testing.assert_allclose(2 * np.argwhere(found == 1).mean(axis=0) + 0.5, bright, atol=0.2)
 
 
 def test_patches_leave_the_held_out_part_alone(rng):
@@ -65,7 +65,7 @@ def test_patches_leave_the_held_out_part_alone(rng):
     grey = GreyValues(Volume(data, 10.0), "t")
     truth = Truth(np.array([[20.0, 20, low[2] - 1], [20, 20, low[2] + 1]]), np.array([1, 1]))
     labels = np.zeros((20, 24, 48), np.uint8)
-    tomogram = TrainingTomogram(grey, truth, labels, ((),), (0, 0, 0), end)
+    tomogram = TrainingTomogram(grey, truth, labels, ((),), end)
     corners = [tomogram.corner(32, rng) for _ in range(50)]
     corners += [tomogram.corner_at(truth.places[0], 32, rng) for _ in range(50)]
     assert all(corner[2] + 32 <= low[2] for corner in corners)

@@ -255,3 +255,15 @@ def test_the_spectrum_term_counts_the_running_mean_once_a_step():
     assert float(trainer.last["spectrum"]) == pytest.approx(float(first.square().mean()), rel=1e-4)
     trainer.run(2)
     assert torch.allclose(spectrum.seen, 0.9 * first + 0.1 * trainer.spectrum_deviation, atol=1e-5)
+
+
+def test_the_spectrum_is_of_all_parts_of_a_batch():
+    trainer = small_trainer(spectrum_weight=1.0, generator="filters", filter_size=5, batch=4)
+    trainer.micro_batches = 2
+    parts = []
+    spectrum = trainer.networks["spectrum"]
+    spectrum.register_forward_hook(lambda *call: parts.append(call[2][1].clone()))
+    trainer.train_step()
+    assert len(parts) == 2
+    assert not torch.allclose(*parts)
+    assert torch.allclose(spectrum.seen, (parts[0] + parts[1]) / 2, atol=1e-6)

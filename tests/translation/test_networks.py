@@ -37,13 +37,9 @@ def test_parameter_counts_are_the_papers_and_the_released_codes():
     assert count(Generator((64, 128, 256), 9)) > count(Generator())
 
 
-@pytest.mark.parametrize(
-    ("stride", "strided", "kernel", "field"), [(2, 20, 4, 46), (1, 20, 4, 13), (2, 1, 3, 15)]
-)
-def test_a_score_depends_on_its_receptive_field(stride, strided, kernel, field):
-    discriminator = Discriminator(
-        (4, 4, 4), stride, norm=False, spectral=False, strided=strided, kernel=kernel
-    )
+@pytest.mark.parametrize(("stride", "kernel", "field"), [(2, 4, 46), (1, 4, 13), (2, 3, 31)])
+def test_a_score_depends_on_its_receptive_field(stride, kernel, field):
+    discriminator = Discriminator((4, 4, 4), stride, norm=False, spectral=False, kernel=kernel)
     volume = torch.zeros(1, 1, 64, 20, 20) if stride == 1 else torch.zeros(1, 1, 128, 32, 32)
     volume = torch.rand(volume.shape).requires_grad_()
     scores = discriminator(volume)
@@ -73,7 +69,7 @@ def test_the_smallest_box_has_one_score():
     for strides, kernel, norm, padding in itertools.product(
         (1, 2), (3, 4), (True, False), ("even", "same")
     ):
-        d = Discriminator((2, 2), strides, norm, padding=padding, strided=1, kernel=kernel)
+        d = Discriminator((2, 2), strides, norm, padding=padding, kernel=kernel)
         box = d.smallest_box()
         assert d(torch.zeros(1, 1, box, box, box)).numel() >= 1
         if box == 1:

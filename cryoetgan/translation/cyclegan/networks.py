@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from cryoetgan.translation.engine import layers
+from cryoetgan.translation.engine.layers import NEGATIVE_SLOPE
 
 NORM_EPS = 1e-5
 INITIAL_SD = 0.02
@@ -17,8 +18,6 @@ FILTER_DECAY = 2.5
 """Decay length of the filters' envelope, voxels."""
 UPSAMPLING_LAYERS = 6
 """Layers of u64 and u32 in the decoder: three each."""
-NEGATIVE_SLOPE = 0.2
-"""Slope of the leaky ReLU for negative values."""
 
 
 class ResidualBlock(nn.Module):
@@ -223,8 +222,6 @@ class Discriminator(nn.Module):
         Biases in convolutions; the last one always has a bias.
     padding : {'even', 'same'}
         One voxel on each side, or TensorFlow's: ceil(n / stride) voxels of n remain.
-    strided : int
-        Layers with this stride, from the first on.
     kernel : int
         Edge of the convolutions in voxels.
     """
@@ -237,11 +234,10 @@ class Discriminator(nn.Module):
         spectral: bool = True,
         bias: bool = True,
         padding: str = "even",
-        strided: int = 20,
         kernel: int = 4,
     ) -> None:
         super().__init__()
-        self.strides = [stride if index < strided else 1 for index in range(len(widths))]
+        self.strides = [stride] * len(widths)
         self.kernel, self.padding, self.norm = kernel, padding, norm
         conv = layers.SameConv3d if padding == "same" else functools.partial(nn.Conv3d, padding=1)
         body: list[nn.Module] = []

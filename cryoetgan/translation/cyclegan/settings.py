@@ -62,7 +62,6 @@ class CycleGANSettings(TrainingSettings):
     """Channels (paper: C64-C128-C256)."""
     discriminator_stride: Literal[1, 2] = 2
     """Stride; 1 as the paper prints it costs 166 times more at 40^3."""
-    discriminator_strided: CountOrNone = 20
     """Number of layers with this stride, from the first on; the others have stride 1."""
     discriminator_kernel: Literal[3, 4] = 4
     """Edge of the convolutions in voxels (paper: 4)."""

@@ -92,7 +92,6 @@ def make_discriminator(settings: CycleGANSettings) -> Discriminator:
         settings.spectral_norm,
         settings.discriminator_bias,
         settings.padding,
-        settings.discriminator_strided,
         settings.discriminator_kernel,
     )
 
@@ -146,7 +145,7 @@ class CycleGANTrainer(Trainer):
         ):
             parameters = [p for member in members for p in self.networks[member].parameters()]
             self.add_optimiser(name, parameters, rate)
-        self.spectrum_deviation: Tensor | None = None
+        self.spectrum_deviation = torch.zeros((), device=device)
         self.pools = {"s": ReplayPool(s.replay_pool), "d": ReplayPool(s.replay_pool)}
         sd = float(densities.std())
         self.noise_sd = s.input_noise * (sd if s.input_noise_unit == "std" else 1.0)
@@ -169,8 +168,6 @@ class CycleGANTrainer(Trainer):
             shown = self.pools["s"].swap(fake_s), self.pools["d"].swap(fake_d)
             self.update_discriminators(s, d, *shown)
         self.update_generators(d, s, fakes[0] if last else None)
-        if self.spectrum_deviation is not None:
-            self.networks["spectrum"].update(self.spectrum_deviation)
         self.update_average()
 
     def next_batch(self, domain: str) -> Tensor:
@@ -265,9 +262,14 @@ class CycleGANTrainer(Trainer):
         optimiser.zero_grad(set_to_none=True)
         self.networks["D_s"].requires_grad_(False)
         self.networks["D_d"].requires_grad_(False)
+        deviation = torch.zeros((), device=self.device)
         for weight, (d_part, s_part) in self.split(d, s):
             (self.generators_loss(d_part, s_part, fakes) * weight).backward()
+            deviation = deviation + weight * self.spectrum_deviation
         optimiser.step()
+        if self.settings.spectrum_weight > 0:
+            self.processes.average([deviation])
+            self.networks["spectrum"].update(deviation)
         self.networks["D_s"].requires_grad_(True)
         self.networks["D_d"].requires_grad_(True)
 
