@@ -63,7 +63,7 @@ def open_inputs(
     exists. `named` are the classes to learn, all of the truth if empty; `radius` in angstrom is of
     every class.
     """
-    paths_by_class(tomograms)  # refuses two of one name, whose truth could not be told apart
+    paths_by_class(tomograms)  # refuses two of one name, whose truth could not be distinguished
     volumes = [read_volume(path) for path in tomograms]
     for path, volume in zip(tomograms, volumes, strict=True):
         check_same_voxel_size(volumes[0].voxel_size, volume.voxel_size, tomograms[0], path)
