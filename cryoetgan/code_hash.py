@@ -42,7 +42,7 @@ def code_files(package: Path, stage: str) -> list[str]:
     )
     found, todo = set(own), [name for name in own if name.endswith(".py")]
     while todo:
-        for name in _imported(package, todo.pop()):
+        for name in imported(package, todo.pop()):
             if name not in found:
                 found.add(name)
                 todo.append(name)
@@ -50,7 +50,8 @@ def code_files(package: Path, stage: str) -> list[str]:
 
 
 @functools.cache
-def _imported(package: Path, name: str) -> list[str]:
+def imported(package: Path, name: str) -> list[str]:
+    """Return the files of the package that one of its files imports, relative to it."""
     modules: set[str] = set()
     code = re.sub(r"#.*", "", (package / name).read_text(encoding="utf-8"))
     for plain, module, names in IMPORT.findall(code):

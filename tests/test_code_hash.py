@@ -1,10 +1,11 @@
 """The code that a stage consists of, by its imports."""
 
+import ast
 import json
 import subprocess
 
 from cryoetgan.cli import STAGES
-from cryoetgan.code_hash import UNTRACKED, code_files
+from cryoetgan.code_hash import UNTRACKED, code_files, imported
 from tests.conftest import ROOT
 from tests.fork_server import forking_python
 
@@ -52,6 +53,21 @@ def test_the_code_of_a_stage_is_all_that_its_modules_import():
             assert named & set(files[stage]), f"{stage} misses {module}"
     # other stages are not in the list: an edit there must not rerun this stage
     assert not [name for name in files["structures"] if name.startswith("translation")]
+
+
+def test_imports_are_those_of_the_syntax_tree():
+    """The pattern of imports knows every form that the package has, functions included."""
+    package = ROOT / "cryoetgan"
+    for path in sorted(package.rglob("*.py")):
+        name, wanted = path.relative_to(package).as_posix(), set()
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                wanted |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                wanted |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        modules = [module.split(".")[1:] for module in wanted if module.startswith("cryoetgan.")]
+        files = {f"{'/'.join(parts)}.py" for parts in modules if parts[0] not in UNTRACKED}
+        assert {file for file in files if (package / file).exists()} <= set(imported(package, name))
 
 
 def test_imports_are_found_in_every_kind_of_block(tmp_path):

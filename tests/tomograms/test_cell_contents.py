@@ -293,6 +293,7 @@ def test_contamination_lies_on_the_ice_alone_and_is_labelled():
         (("--membranes", "1", "--filament", "membrane.mrc"), ("membrane", "rename")),
         (("--filament", "crowder_x.mrc"), ("crowder_x", "rename")),
         (("--crowder-fraction", "1.5"), ("--crowder-fraction",)),
+        (("--thickness", "0.1,0.2"), ("--thickness", "no voxel")),
         (("--thickness", "300,200"), ("--thickness", "LO")),
     ],
 )
@@ -301,6 +302,15 @@ def test_invalid_contents_are_refused(cryoetgan, tmp_path, words, said):
         write_volume(tmp_path / f"{name}.mrc", pin().astype(np.float32), VOXEL)
     base = ("tomograms", "scene", "a.mrc", "--copies", 1, "--shape=32,32,32", "-o", "s.mrc")
     refused(cryoetgan(*base, *words, code=2), *said)
+
+
+@pytest.mark.parametrize("seed", range(4))  # either face
+def test_carbon_lies_in_the_volume_though_the_ice_is_thicker(seed):
+    scene = empty_scene((20, 32, 32))
+    film = make_film(scene.labels.shape, (600.0, 900.0), VOXEL, "t", seed)
+    assert film.outside == 0
+    add_carbon(scene, film, 0.3, WIDTH, VOXEL, "t", seed)
+    assert (scene.labels > 0).any(axis=0).mean() == pytest.approx(0.3, abs=0.01)
 
 
 def test_a_lattice_given_replaces_the_known_one():

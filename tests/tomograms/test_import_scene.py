@@ -9,6 +9,7 @@ from cryoetgan.io.files import read_json
 from cryoetgan.io.mrc import read_volume, write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, read_star
 from cryoetgan.physics.geometry import rotate_volume, rotation_from_relion
+from cryoetgan.tomograms.importing.scene import NO_PARTICLES
 from tests.conftest import refused
 
 N, SHAPE = 16, (40, 60, 64)
@@ -194,3 +195,14 @@ def test_a_folder_of_cryotomosim(cryoetgan, tmp_path):
     (folder / "zcoords_other.csv").write_text("31,21,11\n")
     words = ("tomograms", "import-scene", "model", "--voxel-size", 10, "-o", "t.mrc")
     refused(cryoetgan(*words, code=2), "other", "Atlas.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "is_particle"),
+    [
+        *(("carbonic_anhydrase", True), ("icea", True), ("gold_binding", False)),
+        *(("membrane_a", False), ("Vesicles", False), ("grid", False), ("ribosome", True)),
+    ],
+)
+def test_only_whole_first_words_of_labels_are_no_particles(name, is_particle):
+    assert (NO_PARTICLES.match(name) is None) == is_particle

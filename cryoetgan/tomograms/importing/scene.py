@@ -1,5 +1,6 @@
 """Import a density scene of another simulator: its scale, labels, instances and truth."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +35,10 @@ COMPARED = 30
 """Particles of a class that are compared with its map."""
 MIN_LIKENESS = 0.9
 """Median correlation of a map with its particles below which a warning is logged."""
-NO_PARTICLES = ("membrane", "vesicle", "bead", "gold", "carbon", "grid", "ice", "contamination")
-"""Beginnings of names of labels whose components do not count as particles."""
+NO_PARTICLES = re.compile(
+    r"(membrane|vesicle|bead|gold|carbon|grid|ice|contamination)s?(?![a-z])", re.IGNORECASE
+)
+"""First words of names of labels whose components do not count as particles."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,7 @@ def _components(labels: NDArray[Any], names: Mapping[int, str], instances: Float
         new[kept] = number + 1 + np.arange(len(kept))
         for out, section in zip(instances, found, strict=True):
             out += new[section]
-        if not name.lower().startswith(NO_PARTICLES):
+        if not NO_PARTICLES.match(name):
             for centre, index in zip((sums[1:, kept] / sums[0, kept]).T, new[kept], strict=True):
                 row = dict(zip(COORDINATES, centre, strict=True))
                 rows.append(row | {"cryoetganClass": name, "cryoetganInstance": int(index)})

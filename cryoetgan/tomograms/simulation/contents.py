@@ -132,8 +132,14 @@ def read_contents(
     filaments = paths_by_class(cell.filament or [])
     if shared := sorted(set(named) & {*proteins, *filaments} | set(proteins) & set(filaments)):
         raise UserError(f"{shared[0]}: is named twice; give each map once")
-    own = [name for name in ("membrane",) if cell.membranes]
-    own += ["vesicle"] * bool(objects.vesicles) + ["bead", CARBON, CONTAMINATION]
+    placed = {
+        "membrane": cell.membranes,
+        "vesicle": objects.vesicles,
+        CARBON: cell.carbon_edge,
+        CONTAMINATION: cell.contamination,
+    }
+    # beads have their label in every scene: `simulate --scene` takes it for gold
+    own = [*(name for name, count in placed.items() if count), "bead"]
     for name in (*named, *proteins, *filaments):
         if name in own or name.startswith(CROWDER):
             raise UserError(f"{name}: is the label of other objects of the scene; rename the map")

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cryoetgan.errors import UserError
 from cryoetgan.physics.geometry import clip_box
 from cryoetgan.seeds import rng as generator_for
 from cryoetgan.tomograms.simulation.membranes import make_waves
@@ -51,6 +52,8 @@ class Film:
 
     def cut(self, scene: Scene) -> None:
         """Remove from a scene all outside the ice, and occupy it: no object lies there."""
+        if not self.outside:
+            return
         for z, outside in self.beyond(len(scene.labels)):
             scene.filled -= int(np.count_nonzero(scene.instances[z][outside]))
             for array in (scene.density, scene.labels, scene.instances):
@@ -77,11 +80,18 @@ def make_film(
     halves = []
     for _ in range(2):
         waves = make_waves(rng, 2, ICE_SLOPE)(x[None], y[:, None])
-        low, high = float(waves.min()), float(waves.max())
-        share = (waves - low) / max(high - low, 1e-6)
+        least, most = float(waves.min()), float(waves.max())
+        share = (waves - least) / max(most - least, 1e-6)
         halves.append((limits[0] + share * (limits[1] - limits[0])) / 2 / voxel_size)
-    film = Film((nz - 1) / 2 - halves[1], (nz - 1) / 2 + halves[0], 0.0)
+    # ice thicker than the volume ends at its faces
+    low, high = (nz - 1) / 2 - halves[1], (nz - 1) / 2 + halves[0]
+    film = Film(np.maximum(low, 0), np.minimum(high, nz - 1), 0.0)
     outside = sum(int(beyond.sum()) for _, beyond in film.beyond(nz)) / (nz * ny * nx)
+    if outside == 1:
+        raise UserError(
+            f"--thickness: no voxel of {voxel_size:g} A lies in ice of {limits[0]:g} to {limits[1]:g} A; "
+            "give a thickness of several voxels"
+        )
     return Film(film.low, film.high, outside)
 
 

@@ -66,7 +66,7 @@ class Membrane:
     """`(N, 3)` unit vectors; outwards for closed shapes."""
 
     def within(self, scene: Scene) -> "Membrane":
-        """Return the rest of the membrane in a scene that was cut off (`limit_thickness`)."""
+        """Return the rest of the membrane in a scene that was cut off (`Film.cut`)."""
         x, y, z = np.rint(self.points).astype(int).T
         left = scene.instances[z, y, x] == self.number
         area = self.area * float(left.mean())
