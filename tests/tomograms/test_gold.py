@@ -40,7 +40,8 @@ def test_gold_and_the_particles_beside_it_keep_their_mass(blur):
     assert (rest**2).sum() == pytest.approx((particle**2).sum(), rel=0.02)
     assert np.abs(rest - particle).max() < 0.02 * gold.max()
     nothing = split_gold(gold, np.zeros(gold.shape, int), 2)
-    assert np.array_equal(nothing[0], gold.astype(np.float32)) and not nothing[1].any()
+    assert np.array_equal(nothing[0], gold.astype(np.float32))
+    assert not nothing[1].any()
 
 
 @pytest.mark.parametrize(
