@@ -150,10 +150,10 @@ def _training_seconds(config: Config, settings: Any) -> float:
 
 
 def _network_synthesis_seconds(settings: Any, voxels: int) -> float:
-    """Return the time of a residual network for synthetic tomograms; other models make none."""
-    if settings.model != "residual":
+    """Return the time of a network for synthetic tomograms, if it makes any."""
+    if not settings.makes_tomograms:
         return 0.0
-    per_voxel = TRAINING_SECONDS["residual"] / 3 * count_multiplications(settings) / 1e9
+    per_voxel = TRAINING_SECONDS[settings.model] / 3 * count_multiplications(settings) / 1e9
     return per_voxel * TILE_OVERLAP * voxels
 
 

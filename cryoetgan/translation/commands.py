@@ -154,13 +154,15 @@ def uncertainty(
 
 @command(app, "synthesize")
 def synthesize(
-    checkpoint: Annotated[Path, typer.Argument(help="checkpoint.pt of preset recommended.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="checkpoint.pt of preset cyclegan or recommended.")
+    ],
     scene: SceneMap,
     output: Output,
     labels: SceneLabels = None,
     particles: SceneTruth = None,
     tomogram: Annotated[
-        str | None, typer.Option(help="Tomogram of the imaging model; default: the first.")
+        str | None, typer.Option(help="Training tomogram whose physics it has; default: the first.")
     ] = None,
     density_scale: DensityScale = 1.0,
     tile: Tile = 96,
@@ -170,7 +172,8 @@ def synthesize(
     """Generate a tomogram from a density scene of any size: T.mrc, T_labels.mrc, T.star.
 
     Grey values are on the scale of the training tomogram, protein bright. Memory depends on the tile
-    alone; the result does not depend on the tile.
+    alone; the result does not depend on the tile. A network of preset cyclegan mixes all training
+    tomograms; of --tomogram it takes the acquisition alone.
     """
     from cryoetgan.devices import choose_device
     from cryoetgan.imaging.simulate.tomogram import write_tomogram
@@ -180,11 +183,11 @@ def synthesize(
 
     where, name = choose_device(device), class_name(output)
     files = open_scene(scene, labels, particles)
-    generator, model = open_tiled_generator(
+    generator, imaged = open_tiled_generator(
         checkpoint, tomogram, name, density_scale, where, seed, files.has_crowders()
     )
     outputs, about = write_tomogram(
-        output, files, model, generator.simulate_block, tile, "generated"
+        output, files, imaged, generator.simulate_block, tile, "generated"
     )
     log.info("%s: generated from %s", output, scene)
-    return Record(outputs=outputs, about=about, parameters={"tomogram": model.tomogram})
+    return Record(outputs=outputs, about=about, parameters={"tomogram": imaged.tomogram})

@@ -58,13 +58,14 @@ class TranslationPlan:
     synthetic : list of str
         Names of the synthetic tomograms.
     by_network : bool
-        Whether the network makes them. Instance norm would change grey values from tile to
-        tile: only the residual network can.
+        Whether the network makes them; else fitted physics does.
     """
 
     def __init__(self, plan: "Plan") -> None:
         self.plan, self.config = plan, plan.config.translation
-        self.is_residual = read_preset(self.config.preset).model == "residual"
+        settings = read_preset(self.config.preset)
+        self.is_residual = settings.model == "residual"
+        self.makes_tomograms = settings.makes_tomograms
         self.folder = f"translation/{Path(self.config.preset).stem}"
         self.generated = plan.results(f"{self.folder}/generated.star")
         self.cycled = plan.results(f"{self.folder}/cycled.star")
@@ -73,7 +74,7 @@ class TranslationPlan:
         self.generators = self.run_generators | self.ablated_generators
         count = plan.config.synthetic_tomograms
         self.synthetic = [f"synthetic_{number}" for number in range(1, count + 1)]
-        self.by_network = self.is_residual and plan.export_source != "fitted"
+        self.by_network = self.makes_tomograms and plan.export_source != "fitted"
         self.synthetic_folder = f"{self.folder if self.by_network else 'imaging'}/tomograms"
         taken = sorted(set(self.synthetic) & set(plan.tomograms))
         if taken:
@@ -160,6 +161,10 @@ class TranslationPlan:
         """Return the files of all synthetic tomograms: `.mrc`, `_labels.mrc` or `.star`."""
         folder = self.synthetic_folder
         return [self.plan.results(f"{folder}/{name}{suffix}") for name in self.synthetic]
+
+    def synthesis_options(self, synthetic: str) -> str:
+        """Return the imaging model of a synthetic tomogram; a CycleGAN mixes all tomograms."""
+        return format_options(tomogram=self.imaged_like(synthetic) if self.is_residual else None)
 
     def fitted_alternatives(self) -> list[str]:
         """Return the synthetic tomograms by physics, if the export may choose them."""

@@ -205,10 +205,13 @@ def test_a_second_classifier_has_its_own_results_and_one_training_of_real_crops(
 def test_the_network_makes_synthetic_tomograms_if_it_can(plan):
     two = {"synthetic": 2}
     assert plan(tomograms=two).translation.synthetic_folder == "imaging/tomograms"
-    made = plan(tomograms=two, translation={"preset": "recommended"}).translation
-    assert made.synthetic_folder == "translation/recommended/tomograms"
-    assert [made.imaged_like(name) for name in made.synthetic] == ["t1", "t2"]
-    assert len(made.fitted_alternatives()) == 2
+    for preset, option in (("cyclegan", ""), ("recommended", "--tomogram=t2")):
+        made = plan(tomograms=two, translation={"preset": preset}).translation
+        assert made.synthetic_folder == f"translation/{preset}/tomograms"
+        assert [made.imaged_like(name) for name in made.synthetic] == ["t1", "t2"]
+        assert len(made.fitted_alternatives()) == 2
+        # a CycleGAN mixes all tomograms: it has no physics of one
+        assert made.synthesis_options("synthetic_2") == option
     fitted = plan(
         tomograms=two, translation={"preset": "recommended"}, export={"source": "fitted"}
     ).translation

@@ -178,8 +178,8 @@ rule translation_synthesize:
         mem_mb=more_each_attempt(8000),
         runtime=more_each_attempt(240),
     params:
-        tomogram=lambda wildcards: format_options(
-            tomogram=plan.translation.imaged_like(wildcards.synthetic)
+        tomogram=lambda wildcards: plan.translation.synthesis_options(
+            wildcards.synthetic
         ),
         device=plan.config.device,
         seed=plan.config.seed,

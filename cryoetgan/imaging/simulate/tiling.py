@@ -96,6 +96,12 @@ def expand_block(corner: Corner, shape: Corner, margin: int) -> tuple[Corner, Co
     return (a - margin, b - margin, c - margin), larger
 
 
+def check_scale(scale: float) -> None:
+    """Raise `UserError` unless a factor on the densities is above zero."""
+    if not 0 < scale < np.inf:
+        raise UserError(f"--density-scale: got {scale:g}, wanted a number above zero")
+
+
 class TiledSimulator:
     """Simulates parts of a tomogram from parts of a density scene, with fitted physics.
 
@@ -103,8 +109,7 @@ class TiledSimulator:
     """
 
     def __init__(self, model: ImagingModel, seed: int, name: str, scale: float = 1.0) -> None:
-        if not 0 < scale < np.inf:
-            raise UserError(f"--density-scale: got {scale:g}, wanted a number above zero")
+        check_scale(scale)
         size = (SCENE_BOXES * model.box,) * 3
         self.offset = np.float32(model.offset)
         self.transfer = Convolution(scale * filter_kernel(model.transfer(size)))

@@ -2,22 +2,32 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.model import ImagingModel
 from cryoetgan.io.files import check_mrc_name
 from cryoetgan.io.memmap import release_pages
 from cryoetgan.io.mrc import PROTEIN_BRIGHT, check_same_voxel_size, open_volume
 from cryoetgan.io.scene import SceneFiles, check_outputs, write_truth
+from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.geometry import Corner, block_slices, tiles
 from cryoetgan.progress import track
 
 SimulateBlock = Callable[[NDArray[np.generic], Corner, Corner], NDArray[np.float32]]
 """From a scene, a corner and a shape (zyx, voxels) to that block of the tomogram."""
+
+
+class Imaged(NamedTuple):
+    """What a synthetic tomogram looks like: name, voxel size (angstrom) and acquisition."""
+
+    tomogram: str
+    voxel_size: float
+    acquisition: Acquisition
+
+
 MIN_TILE = 8
 """Voxels; the overlap of smaller tiles would cost more than the tiles."""
 
@@ -25,14 +35,14 @@ MIN_TILE = 8
 def write_tomogram(
     output: Path,
     scene: SceneFiles,
-    model: ImagingModel,
+    imaged: Imaged,
     simulate_block: SimulateBlock,
     tile: int,
     source: str,
 ) -> tuple[list[Path], dict[str, Any]]:
     """Write `T.mrc`, and beside it the labels, instances and truth that the scene has.
 
-    The model gives the acquisition. `tile` is the edge of the blocks in voxels, `source` the
+    `tile` is the edge of the blocks in voxels, `source` the
     cryoetganSource of the rows: simulated or generated. Returns the volumes that get a record,
     and the entries of the record: acquisition, names of the labels.
     """
@@ -41,8 +51,8 @@ def write_tomogram(
         raise UserError(f"--tile: got {tile}, wanted {MIN_TILE} or more voxels")
     check_outputs(scene, output)
     voxel_size = scene.volume.voxel_size
-    check_same_voxel_size(voxel_size, model.voxel_size, scene.path, model.tomogram)
-    data, header = scene.volume.data, [PROTEIN_BRIGHT, f"synthetic: looks like {model.tomogram}"]
+    check_same_voxel_size(voxel_size, imaged.voxel_size, scene.path, imaged.tomogram)
+    data, header = scene.volume.data, [PROTEIN_BRIGHT, f"synthetic: looks like {imaged.tomogram}"]
     with open_volume(output, data.shape, voxel_size, np.float32, header) as out:
         for corner, shape in track(list(tiles(data.shape, tile)), "synthesizing"):
             values = simulate_block(data, corner, shape)
@@ -54,5 +64,5 @@ def write_tomogram(
             out[block_slices(corner, shape)] = values
             release_pages(out)
             release_pages(data)
-    outputs, about = write_truth(output, scene, model.acquisition, source)
+    outputs, about = write_truth(output, scene, imaged.acquisition, source)
     return [output, *outputs], about

@@ -130,10 +130,11 @@ class FilterGenerator(nn.Module):
     """y = x + r(x), x = h * d + k * z + c: learned filters h and k, white noise z, a network r.
 
     h and k are the parameters times an envelope that decays from the centre, so that thousands of
-    small outer parameters do not add up to noise. An image in a tomogram is the density, blurred by one point spread function, in coloured noise.
-    A generator of this form starts with d + z and learns both filters as it learns everything else,
-    by the losses of the CycleGAN. r starts at zero: residual convolutions without norm. Any box
-    size; the filters act on periodic boxes. G_sd has no noise.
+    small outer parameters do not add up to noise. An image in a tomogram is the density, blurred by
+    one point spread function, in coloured noise. A generator of this form starts with d + z and
+    learns both filters as it learns everything else, by the losses of the CycleGAN. r starts at
+    zero: residual convolutions without norm. Any box size; the filters act on periodic boxes. G_sd
+    has no noise.
 
     Parameters
     ----------
@@ -171,6 +172,10 @@ class FilterGenerator(nn.Module):
     def noise_shape(self, x: Tensor) -> tuple[int, ...]:
         """Return the shape of the noise that belongs to a batch `x`."""
         return (x.shape[0], self.noise_channels, *x.shape[2:])
+
+    def radius(self) -> int:
+        """Return the receptive radius in voxels."""
+        return self.filters.shape[-1] // 2 + self.correction.radius()
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """Translate a batch `(B, 1, z, y, x)`; the noise is drawn from N(0, 1) by default."""

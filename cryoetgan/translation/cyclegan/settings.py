@@ -62,7 +62,6 @@ class CycleGANSettings(TrainingSettings):
     """Channels (paper: C64-C128-C256)."""
     discriminator_stride: Literal[1, 2] = 2
     """Stride; 1 as the paper prints it costs 166 times more at 40^3."""
-    """Number of layers with this stride, from the first on; the others have stride 1."""
     discriminator_kernel: Literal[3, 4] = 4
     """Edge of the convolutions in voxels (paper: 4)."""
     discriminator_norm: Literal["instance", "none"] = "instance"
@@ -129,6 +128,11 @@ class CycleGANSettings(TrainingSettings):
     held_out: Fraction = 0.0
     """Fraction of the subtomograms that the discriminator never sees. If its scores of these
     (log.csv: D_s_held_out) fall below D_s_train, it overfits."""
+
+    @property
+    def makes_tomograms(self) -> bool:
+        """Whether the generator makes whole tomograms; instance norm (resnet) depends on the tile."""
+        return self.generator == "filters"
 
     @model_validator(mode="after")
     def check_penalty(self) -> Self:

@@ -137,6 +137,10 @@ class ResidualConvolutions(nn.Module):
         for parameter in self.last.parameters():
             nn.init.zeros_(parameter)
 
+    def radius(self) -> int:
+        """Return the receptive radius in voxels: one for each 3^3 convolution."""
+        return 2 + 2 * len(self.blocks)
+
     def forward(self, x: Tensor) -> Tensor:
         """Return a volume `(B, 1, z, y, x)` of that shape."""
         features = self.first(functional.pad(x, (1,) * 6))

@@ -48,6 +48,11 @@ class TrainingSettings(BaseModel):
     compile: bool = False
     """Compile networks on GPUs with torch.compile, which takes a minute at the start."""
 
+    @property
+    def makes_tomograms(self) -> bool:
+        """Whether the generator makes whole tomograms, tile by tile."""
+        return True
+
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some values changed, checked."""
         return self.model_validate({**self.model_dump(), **changes})
