@@ -270,13 +270,13 @@ def select(
     if curation:
         classes = sorted(table["cryoetganClass"].unique())
         decisions |= read_decisions(curation, classes)
-    winners = selection.find_winners(table, options, decisions)
-    selected = selection.select(table, options, decisions, winners)
+    selected = selection.select(table, options, decisions)
     selection.warn_of_doubtful_classes(selected, fdr)
     star.write_star(output, selected, optics)
     counts = selected.groupby("cryoetganClass").size()
     log.info("%s: %s", output, ", ".join(f"{n} {name}" for name, n in counts.items()))
     if others is not None:
+        winners = selection.find_winners(table, options, decisions)
         rest = selection.select_others(winners, selected, options, decisions)
         star.write_star(star.check_star_name(others), rest, optics)
         log.info("%s: %d picks without a particle", others, len(rest))
@@ -344,7 +344,7 @@ def import_subtomograms(
     voxel_size: Annotated[float, typer.Option(help="Angstrom, of the set.")],
     contrast: Annotated[Literal["dark", "bright"], typer.Option(help="Protein in the files.")],
     recording: Recording,
-    grid: BoxAxes,
+    files: BoxAxes,
     class_: Annotated[
         list[str] | None,
         typer.Option("--class", metavar="NAME|OLD=NAME", help="Of all boxes, or new; repeatable."),
@@ -364,6 +364,7 @@ def import_subtomograms(
     from cryoetgan.particles.subtomograms.box_files import open_box_file
     from cryoetgan.particles.subtomograms.ctf_volumes import compare_ctf_volumes
     from cryoetgan.particles.subtomograms.listings import FILE, list_boxes, name_classes
+    from cryoetgan.physics.coordinates import ImportTransform, resampling_step
 
     if split is not None and split not in star.SPLITS:
         raise UserError(f"--split is '{split}'; give {', '.join(star.SPLITS)}")
@@ -373,20 +374,22 @@ def import_subtomograms(
     found = list_boxes(file)
     listing = replace(found, table=name_classes(found.table, class_ or []))
     first = open_box_file(listing.table[FILE].iloc[0])
-    size = boxes.choose_voxel_size(listing, first, grid.input_voxel_size, voxel_size)
-    on_grid = boxes.BoxGrid(
-        edge=first.boxes.shape[-1],
-        input_voxel_size=size,
-        voxel_size=voxel_size,
-        tilt_axis=grid.tilt_axis,
-        beam_axis=grid.beam_axis,
-        flip_hand=grid.flip_hand,
+    size = boxes.choose_voxel_size(listing, first, files.input_voxel_size, voxel_size)
+    axes = ImportTransform(
+        shape=first.boxes.shape[1:],
+        voxel_size=size,
+        step=resampling_step(voxel_size, size),
+        tilt_axis=files.tilt_axis,
+        beam_axis=files.beam_axis,
+        stated_voxel_size=voxel_size,
+        flip_hand=files.flip_hand,
     )
     acquisition = boxes.complete_acquisition(acquisition, listing.optics, file)
-    is_turned = (grid.tilt_axis, grid.beam_axis) != ("y", "z")
+    is_turned = (files.tilt_axis, files.beam_axis) != ("y", "z")
     compare_ctf_volumes(listing.ctf_volumes, acquisition, file, is_turned)
-    made = boxes.import_boxes(listing, output, on_grid, acquisition, contrast, split)
-    log.info("%s: %d boxes of %d voxels of %.4g A", output, made["boxes"], on_grid.box, voxel_size)
+    made = boxes.import_boxes(listing, output, axes, acquisition, contrast, split)
+    edge = boxes.box_edge(axes)
+    log.info("%s: %d boxes of %d voxels of %.4g A", output, made["boxes"], edge, voxel_size)
     return Record(
         inputs=[*listing.tables, *listing.table[FILE].unique()],
         parameters={"input_voxel_size": size},

@@ -50,9 +50,15 @@ def orient_axes(
     return data[::-1] if flip_hand else data
 
 
+def resampling_step(voxel_size: float, file_voxel_size: float) -> float:
+    """Return voxels of a file in one voxel of the result; 1 (not resampled) if they nearly agree."""
+    step = voxel_size / file_voxel_size
+    return 1.0 if abs(step - 1) < VOXEL_SIZE_TOLERANCE else step
+
+
 @dataclass(frozen=True)
 class ImportTransform:
-    """The transform from a file to the tomogram that was imported from it."""
+    """The transform from a file to the tomogram, or box, that was imported from it."""
 
     shape: tuple[int, ...]
     """zyx of the file's grid, after its rotation."""
@@ -137,8 +143,7 @@ def read_import_transform(tomogram: Path, volume: Volume) -> ImportTransform:
         return ImportTransform(volume.data.shape, volume.voxel_size, 1.0, file_origin=origin)
     try:
         was = made["parameters"]
-        step = was["voxel_size"] / was["input_voxel_size"]
-        step = 1.0 if abs(step - 1) < VOXEL_SIZE_TOLERANCE else step
+        step = resampling_step(was["voxel_size"], was["input_voxel_size"])
         axes = was["tilt_axis"], was["beam_axis"]
         shape = tuple(was["input_shape"][::-1])
         origin = tuple(was.get("input_origin", (0.0, 0.0, 0.0)))

@@ -13,7 +13,7 @@ from cryoetgan.config import Config, load
 from cryoetgan.machine import gpu_names, memory_bytes, run_program
 from cryoetgan.progress import log
 from cryoetgan.setup.cost import estimate
-from cryoetgan.setup.inputs import Finding, check_inputs, set_problems
+from cryoetgan.setup.inputs import Finding, check_inputs, inspect_sets
 from cryoetgan.tables import SubtomogramRow, read_classes, read_images
 
 PACKAGES = ["torch", "gemmi", "matplotlib", "jinja2", "snakemake"]
@@ -44,6 +44,7 @@ def examine(*paths: Path) -> dict[str, Any]:
     tables = config.tomograms.table, config.particles.table
     images = read_images(*(_find_table(name, paths[0]) if name else None for name in tables))
     sets = [row for row in images if isinstance(row, SubtomogramRow)]
+    problems, voxels = inspect_sets(config, sets)
     gpu = _check_gpu()
     findings = [
         Finding("python", "ok", platform.python_version()),
@@ -54,9 +55,10 @@ def examine(*paths: Path) -> dict[str, Any]:
         _check_slurm(),
         cache,
         *check_inputs(config, classes, images),
-        *(Finding("input", "missing", text) for text in set_problems(config, sets)),
+        *(Finding("input", "missing", text) for text in problems),
     ]
-    cost = estimate(config, classes, images, gpu=gpu.state == "ok" and config.device != "cpu")
+    on_gpu = gpu.state == "ok" and config.device != "cpu"
+    cost = estimate(config, classes, images, gpu=on_gpu, set_voxels=voxels)
     findings += [_check_disk(cost["disk_gb"]), _check_memory(cost["memory_gb"])]
     return {"machine": [finding._asdict() for finding in findings], "run": cost}
 

@@ -5,14 +5,14 @@ Times were measured on the demo (two cores of 2026, no GPU), in seconds of one c
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cryoetgan.config import Config
 from cryoetgan.errors import UserError
 from cryoetgan.io.mrc import read_header
 from cryoetgan.setup.inputs import expand_path
-from cryoetgan.tables import ClassRow, Image, SubtomogramRow
+from cryoetgan.tables import ClassRow, Image, TomogramRow
 
 TOMOGRAM_SECONDS = {
     "simulate": 1.3e-6,
@@ -63,10 +63,12 @@ def estimate(
     images: Sequence[Image],
     gpu: bool = False,
     cores: int | None = None,
+    set_voxels: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Return minutes, disk space and memory of a run, correct within a factor of about three.
 
-    The default number of cores is this machine's.
+    The default number of cores is this machine's. `set_voxels` are the voxels of each set of
+    subtomograms (`inspect_sets`); a set that is not in it counts for nothing.
     """
     from cryoetgan.translation.presets import read_preset
 
@@ -76,7 +78,12 @@ def estimate(
     poses = sum(row.count or config.densities.count for row in classes)
     networks = _count_networks(config, images)
     generated = poses * config.translation.draws * networks
-    sizes = [_count_voxels(config, row) for row in images]
+    sizes = [
+        _count_voxels(config, row)
+        if isinstance(row, TomogramRow)
+        else (set_voxels or {}).get(row.name, 0)
+        for row in images
+    ]
     whole = [size for size, row in zip(sizes, images, strict=True) if not row.is_set]
     synthetic = config.synthetic_tomograms * math.prod(config.tomograms.shape)
     workers = GPU_CORES if gpu else min(cores, MAX_CORES)
@@ -169,10 +176,8 @@ def _count_networks(config: Config, images: Sequence[Image]) -> int:
     return max(1, len({row.group for row in images if row.split in ("train", None)}))
 
 
-def _count_voxels(config: Config, row: Image) -> int:
-    """Return the voxels of a tomogram or set after import; 0 if its file does not exist."""
-    if isinstance(row, SubtomogramRow):
-        return _count_set_voxels(config, row)
+def _count_voxels(config: Config, row: TomogramRow) -> int:
+    """Return the voxels of a tomogram after import; 0 if its file does not exist."""
     if row.is_simulated:
         return math.prod(config.tomograms.shape)
     path = expand_path(row.path)
@@ -184,22 +189,6 @@ def _count_voxels(config: Config, row: Image) -> int:
         return path.stat().st_size // FLOAT_BYTES
     count, size = math.prod(header.shape), row.voxel_size or header.voxel_size
     return int(count * (size / config.densities.voxel_size) ** 3) if size > 0 else count
-
-
-def _count_set_voxels(config: Config, row: SubtomogramRow) -> int:
-    """Return the voxels of all boxes of a set after import; 0 if they cannot be read."""
-    from cryoetgan.particles.subtomograms.box_files import open_box_file
-    from cryoetgan.particles.subtomograms.import_boxes import choose_voxel_size
-    from cryoetgan.particles.subtomograms.listings import FILE, list_boxes
-
-    size = config.densities.voxel_size
-    try:
-        listing = list_boxes(expand_path(row.path))
-        first = open_box_file(listing.table[FILE].iloc[0])
-        given = choose_voxel_size(listing, first, row.voxel_size, size)
-    except UserError:
-        return 0  # `set_problems` says so
-    return int(len(listing.table) * (first.boxes.shape[-1] * given / size) ** 3)
 
 
 def _classifier_seconds(config: Config, generated: int, box: int, annotated: bool) -> float:

@@ -30,7 +30,7 @@ class Finding(NamedTuple):
 def check_inputs(
     config: Config, classes: Sequence[ClassRow], images: Sequence[Image]
 ) -> list[Finding]:
-    """Check the input files, the downloads and the box; `set_problems` checks the files of sets."""
+    """Check the input files, the downloads and the box; `inspect_sets` checks the files of sets."""
     tomograms = [row for row in images if isinstance(row, TomogramRow)]
     paths = [row.source for row in classes if row.kind in ("file", "map")]
     paths += [row.path for row in tomograms if _is_file(row)]
@@ -201,32 +201,39 @@ def run_problems(config: Config, find: Find = Path) -> Iterator[str]:
         )
 
 
-def set_problems(
-    config: Config, sets: Sequence[SubtomogramRow], find: Find = Path
-) -> Iterator[str]:
-    """Yield the problems of sets of subtomograms: files that are absent, boxes that are too small."""
+def inspect_sets(
+    config: Config, sets: Sequence[SubtomogramRow]
+) -> tuple[list[str], dict[str, int]]:
+    """Return the problems of sets of subtomograms, and the voxels of each set's boxes after import.
+
+    Problems are absent or damaged files, and boxes that are too small.
+    """
     from cryoetgan.particles.subtomograms.box_files import open_box_file
-    from cryoetgan.particles.subtomograms.import_boxes import BoxGrid, choose_voxel_size
+    from cryoetgan.particles.subtomograms.import_boxes import box_edge, choose_voxel_size
     from cryoetgan.particles.subtomograms.listings import FILE, list_boxes, name_classes
+    from cryoetgan.physics.coordinates import ImportTransform, resampling_step
 
     size, box = config.densities.voxel_size, config.densities.box
+    problems, voxels = [], {}
     for row in sets:
         try:
-            listing = list_boxes(expand_path(str(find(row.path))))
+            listing = list_boxes(expand_path(row.path))
             name_classes(listing.table, row.classes)
             first = open_box_file(listing.table[FILE].iloc[0])
             given = choose_voxel_size(listing, first, row.voxel_size, size)
-            edge = first.boxes.shape[-1]
-            grid = BoxGrid(edge=edge, input_voxel_size=given, voxel_size=size)
         except UserError as error:
-            yield f"subtomograms {row.name}: {error}"
+            problems.append(f"subtomograms {row.name}: {error}")
             continue
-        if grid.box < box:
-            yield (
-                f"subtomograms {row.name}: boxes of {edge} voxels of {given:.4g} A have {grid.box} "
-                f"at {size:g} A, fewer than densities.box: {box}; set {grid.box // 4 * 4} or less, "
+        shape = first.boxes.shape[1:]
+        edge = box_edge(ImportTransform(shape, given, resampling_step(size, given)))
+        voxels[row.name] = len(listing.table) * edge**3
+        if edge < box:
+            problems.append(
+                f"subtomograms {row.name}: boxes of {shape[0]} voxels of {given:.4g} A have {edge} "
+                f"at {size:g} A, fewer than densities.box: {box}; set {edge // 4 * 4} or less, "
                 "or extract larger boxes"
             )
+    return problems, voxels
 
 
 def refuse_unsafe_tables(config: Config, images: Sequence[Image], find: Find) -> None:

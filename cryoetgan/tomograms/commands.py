@@ -173,11 +173,8 @@ def simulate(
     from cryoetgan.io.mrc import PROTEIN_BRIGHT, write_volume
     from cryoetgan.io.scene import check_outputs, open_scene, write_truth
     from cryoetgan.tomograms.simulation import contents as packed
-    from cryoetgan.tomograms.simulation.simulate_tomogram import (
-        check_memory,
-        simulate_with_halves,
-        split_gold,
-    )
+    from cryoetgan.tomograms.simulation.gold import split_gold
+    from cryoetgan.tomograms.simulation.simulate_tomogram import check_memory, simulate_with_halves
     from cryoetgan.tomograms.simulation.tilt_series import TiltSeries
 
     if bool(maps) == bool(scene):

@@ -7,6 +7,7 @@ import pytest
 
 from cryoetgan.config import Config, load
 from cryoetgan.setup.cost import count_multiplications, estimate
+from cryoetgan.setup.inputs import inspect_sets
 from cryoetgan.tables import SubtomogramRow, TomogramRow, read_classes, read_images
 from cryoetgan.translation.cyclegan.settings import CycleGANSettings
 from cryoetgan.translation.residual.settings import ResidualSettings
@@ -73,7 +74,8 @@ def test_sets_of_subtomograms_cost_as_their_boxes_do(tmp_path):
         path, tilts = str(tmp_path / "s.mrcs"), {"tilt_low": -60, "tilt_high": 60}
         sets = [SubtomogramRow(name=name, path=path, group=name, **tilts) for name in "ab"]
         config = Config.model_validate({"densities": {"voxel_size": 10}, **keys})
-        return estimate(config, [], sets, cores=4)
+        _, voxels = inspect_sets(config, sets)
+        return estimate(config, [], sets, cores=4, set_voxels=voxels)
 
     few, many = cost(10), cost(1000)
     assert (few["tomograms"], few["sets"]) == (0, 2)

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from cryoetgan.tomograms.options import VesiclesAndGold
-from cryoetgan.tomograms.simulation.gold import add_beads
+from cryoetgan.tomograms.simulation.gold import add_beads, split_gold
 from cryoetgan.tomograms.simulation.packing import empty_scene
 
 
@@ -17,6 +18,30 @@ def test_a_bead_has_the_density_of_gold():
     # the inside of a bead: gold's density, in the units of sum Z exp(-r^2 / w^2)
     width = 30 / np.pi
     assert scene.beads.max() == pytest.approx(4.66 * np.pi**1.5 * width**3, rel=0.05)
+
+
+@pytest.mark.parametrize("blur", [0.6, 1.2, 2.0])
+def test_gold_and_the_particles_beside_it_keep_their_mass(blur):
+    """Two beads of known size and blur, and a particle that begins two voxels from one's label."""
+    z, y, x = np.indices((40, 60, 60)) - 20.0
+    gold, labels, particle = np.zeros((3, 40, 60, 60))
+    for place, radius in ((0, 5), (26, 4)):
+        far = np.sqrt(z**2 + y**2 + (x - place) ** 2)
+        ball = np.clip(radius + 0.5 - far, 0, 1)
+        gold += ndimage.gaussian_filter(10 * ball, blur)
+        labels[ball > 0] = 2
+    particle = np.exp(-(z**2 + (y - 11) ** 2 + x**2) / 8)
+    labels[particle > 0.15] = 1
+    rest, found = split_gold((gold + particle).astype(np.float32), labels.astype(int), 2)
+    assert found.sum() == pytest.approx(gold.sum(), rel=0.01)
+    inside = labels == 1
+    assert rest[inside].sum() == pytest.approx(particle[inside].sum(), rel=0.01)
+    assert rest.sum() == pytest.approx(particle.sum(), rel=0.05)
+    assert (rest**2).sum() == pytest.approx((particle**2).sum(), rel=0.02)
+    assert np.abs(rest - particle).max() < 0.02 * gold.max()
+    nothing = split_gold(gold, np.zeros(gold.shape, int), 2)
+    assert np.array_equal(nothing[0], gold.astype(np.float32))
+    assert not nothing[1].any()
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,26 @@ def test_ice_that_stays_is_seen_in_neighbouring_images_and_keeps_the_variance(rn
         assert found[0].var() / found[middle].var() == pytest.approx(2, rel=0.1)
 
 
+def test_ice_is_shifted_and_blurred_like_the_specimen_in_each_image(rng):
+    """Two ices of opposite sign differ by twice the ice, recorded like a specimen of its shape."""
+    series = recorded(
+        Acquisition(tilt_low=-60, tilt_high=60, tilt_step=20, defocus=3.0, ctf="corrected"),
+        Microscope(
+            dose=100, misalignment=2, misalignment_growth=2, drift=15, mtf=0.5, dose_weighting=True,
+            defocus_gradient=True,
+        ),
+    )  # fmt: skip
+    ice = rng.standard_normal((7, 48, 48), np.float32)
+    one, other = (simulate_noise(ice.shape, series, 0.0, sign * ice) for sign in (1, -1))
+    expected = record_projections(ice, series)
+    growth = []
+    for found, wanted, projection in zip(one - other, expected, ice, strict=True):
+        growth.append(float((found * wanted).sum() / (wanted**2).sum() * projection.std()))
+        assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.9999
+    tilts = np.radians(tilt_angles(series.acquisition))
+    assert np.allclose(np.array(growth) / growth[3], 1 / np.sqrt(np.cos(tilts)), rtol=1e-3)
+
+
 def microscope(**values):
     return Microscope(**({"dose": 0.0, "b_factor": 0.0, "misalignment": 0.0} | values))
 

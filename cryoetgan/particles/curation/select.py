@@ -87,19 +87,16 @@ def _check_scores(scores: "pd.DataFrame") -> None:
 
 
 def select(
-    scores: "pd.DataFrame",
-    options: SelectOptions,
-    decisions: Decisions | None = None,
-    winners: "pd.DataFrame | None" = None,
+    scores: "pd.DataFrame", options: SelectOptions, decisions: Decisions | None = None
 ) -> "pd.DataFrame":
     """Return the selected particles with their class, q-value and split.
 
     `scores` has one row a particle and class; `decisions` of a person (`read_decisions`) override
     the scores. Classes and decoys compete for each place (`fdr`); scores without decoys are
-    selected by `top` alone. `winners` is the output of `find_winners`, if it is known.
+    selected by `top` alone.
     """
     decisions = decisions or {}
-    table = find_winners(scores, options, decisions) if winners is None else winners
+    table = find_winners(scores, options, decisions)
     mirrored = fit_mirror_images(table, options.fdr)
     if "cryoetganDecoyScore" in table:
         table = keep_below_fdr(table, options, decisions)

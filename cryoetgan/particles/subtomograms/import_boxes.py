@@ -2,13 +2,13 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.files import relative_names
@@ -28,7 +28,7 @@ from cryoetgan.particles.subtomograms.listings import (
     Listing,
 )
 from cryoetgan.physics.acquisition import Acquisition, mirror_tilts
-from cryoetgan.physics.coordinates import BEAM_AXES, MIRROR_Z, TILT_AXES, orient_axes
+from cryoetgan.physics.coordinates import ImportTransform
 from cryoetgan.physics.geometry import centre_distance, relion_from_rotation, rotation_from_relion
 from cryoetgan.progress import log, track
 from cryoetgan.seeds import rng
@@ -46,76 +46,34 @@ SAMPLED = 4000
 """Voxels of each box that measure the grey scale."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class BoxGrid:
-    """The grid of the boxes in the files, and of the set."""
+def box_edge(axes: ImportTransform) -> int:
+    """Return the voxels of a set's boxes: the largest even edge inside the files', or their own."""
+    edge = axes.shape[0]
+    if axes.step == 1:
+        return edge
+    middle = edge // 2
+    return 2 * int(min(middle, edge - 1 - middle + axes.step) / axes.step + 1e-6)
 
-    edge: int
-    """Voxels in a file."""
-    input_voxel_size: float
-    """Angstrom, of the files."""
-    voxel_size: float
-    """Angstrom, of the set."""
-    tilt_axis: str = "y"
-    beam_axis: str = "z"
-    """Axes of the file that become y and z."""
-    flip_hand: bool = False
-    """Whether boxes and poses are mirrored along z."""
-    weights: Any = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "weights", self._weights())
+@lru_cache(maxsize=1)
+def _weights(axes: ImportTransform) -> Any:
+    """Return the matrix that resamples one axis, voxel n // 2 onto voxel n // 2."""
+    edge, box = axes.shape[0], box_edge(axes)
+    return lanczos_weights(edge, box, axes.step, edge // 2 - box // 2 * axes.step).toarray()
 
-    @property
-    def step(self) -> float:
-        """Voxels of a file in one voxel of the set; 1 if it is not resampled."""
-        step = self.voxel_size / self.input_voxel_size
-        return 1.0 if abs(step - 1) < VOXEL_SIZE_TOLERANCE else step
 
-    @property
-    def box(self) -> int:
-        """Voxels of the set: the largest even edge inside the files' boxes, or the files' own."""
-        if self.step == 1:
-            return self.edge
-        middle = self.edge // 2
-        return 2 * int(min(middle, self.edge - 1 - middle + self.step) / self.step + 1e-6)
-
-    @property
-    def rotation(self) -> Rotation:
-        """Rotation from the file to the set."""
-        return Rotation.from_matrix(TILT_AXES[self.tilt_axis] @ BEAM_AXES[self.beam_axis])
-
-    def _weights(self) -> Any:
-        """Return the matrix that resamples one axis, voxel n // 2 onto voxel n // 2."""
-        if self.step == 1 or self.box < LEAST_BOX:
-            return None
-        start = self.edge // 2 - self.box // 2 * self.step
-        return lanczos_weights(self.edge, self.box, self.step, start).toarray()
-
-    def rotate(self, rotations: Rotation) -> Rotation:
-        """Return rotations, reference to particle, in the set; a mirror image turns the other way."""
-        matrices = (self.rotation * rotations).as_matrix()
-        return Rotation.from_matrix(MIRROR_Z @ matrices @ MIRROR_Z if self.flip_hand else matrices)
-
-    def move(self, vectors: Floats) -> Floats:
-        """Return vectors `(N, 3)` xyz of the files in the set."""
-        moved = self.rotation.apply(np.array(vectors, float))  # pandas gives read-only arrays
-        return np.asarray(moved @ MIRROR_Z if self.flip_hand else moved)
-
-    def convert(self, box: NDArray[Any]) -> NDArray[np.float32]:
-        """Return a box `(z, y, x)` of a file on the grid of the set."""
-        turned = np.asarray(orient_axes(box, self.tilt_axis, self.beam_axis), np.float32)
-        if self.edge % 2 == 0:
-            # voxel n // 2 of an inverted axis became n // 2 - 1
-            inverted = self.rotation.as_matrix().sum(axis=1)[::-1] < -0.5
-            turned = np.roll(turned, tuple(inverted.astype(int)), (0, 1, 2))
-        if self.flip_hand:
-            turned = np.roll(turned[::-1], int(self.edge % 2 == 0), 0)
-        if self.weights is None:
-            return np.ascontiguousarray(turned)
-        for axis in range(3):
-            turned = np.moveaxis(np.tensordot(self.weights, turned, (1, axis)), 0, axis)
-        return np.asarray(turned, np.float32)
+def convert_box(box: NDArray[Any], axes: ImportTransform) -> NDArray[np.float32]:
+    """Return a box `(z, y, x)` of a file on the grid of the set; voxel n // 2 stays the centre."""
+    turned = np.asarray(axes.orient(box), np.float32)
+    if axes.shape[0] % 2 == 0:
+        # voxel n // 2 of an inverted axis became n // 2 - 1
+        inverted = axes.matrix.sum(axis=1)[::-1] < 0
+        turned = np.roll(turned, tuple(inverted.astype(int)), (0, 1, 2))
+    if axes.step == 1:
+        return np.ascontiguousarray(turned)
+    for axis in range(3):
+        turned = np.moveaxis(np.tensordot(_weights(axes), turned, (1, axis)), 0, axis)
+    return np.asarray(turned, np.float32)
 
 
 def choose_voxel_size(listing: Listing, file: BoxFile, given: float | None, wanted: float) -> float:
@@ -162,7 +120,7 @@ def complete_acquisition(
 def import_boxes(
     listing: Listing,
     output: Path,
-    grid: BoxGrid,
+    axes: ImportTransform,
     acquisition: Acquisition,
     contrast: str,
     split: str | None,
@@ -176,37 +134,39 @@ def import_boxes(
     """
     import pandas as pd
 
-    if grid.box < LEAST_BOX:
+    if box_edge(axes) < LEAST_BOX:
         raise UserError(
-            f"{listing.table[FILE].iloc[0]}: boxes of {grid.edge} voxels of "
-            f"{grid.input_voxel_size:.4g} A would have {grid.box} at {grid.voxel_size:.4g} A; "
+            f"{listing.table[FILE].iloc[0]}: boxes of {axes.shape[0]} voxels of "
+            f"{axes.voxel_size:.4g} A would have {box_edge(axes)} at {axes.tomogram_voxel_size:.4g} A; "
             f"{LEAST_BOX} is the smallest: lower --voxel-size, or extract larger boxes"
         )
-    table = _with_ids(to_set_columns(listing.table, grid), output.stem)
+    table = _with_ids(to_set_columns(listing.table, axes), output.stem)
     if TOMOGRAM in table and table[TOMOGRAM].nunique() > 1:
         table = table.sort_values(TOMOGRAM, kind="stable").reset_index(drop=True)
     else:
         order = rng(0, "particles", "subtomograms").permutation(len(table))
         table = table.iloc[order].reset_index(drop=True)
     sources = table[TOMOGRAM] if TOMOGRAM in table else pd.Series("", index=table.index)
-    kept, scales, densities = _survey(table, sources, grid)
+    kept, scales, densities = _survey(table, sources, axes)
     rows = table.loc[kept].reset_index(drop=True)
     sign = contrast_sign(contrast)
     warn_of_contrast_in_boxes(densities, contrast, listing.table[FILE].iloc[0])
-    if grid.flip_hand:
+    if axes.flip_hand:
         low, high = mirror_tilts(*acquisition.tilts)
         acquisition = replace(acquisition, tilt_low=low, tilt_high=high)
     optics = pd.DataFrame([acquisition.to_optics(1, output.stem)])
     check_ids(rows, listing.table[FILE].iloc[0])
-    with VolumeSetWriter(output, len(rows), grid.box, grid.voxel_size, optics) as writer:
+    with VolumeSetWriter(
+        output, len(rows), box_edge(axes), axes.tomogram_voxel_size, optics
+    ) as writer:
         sources = sources.loc[kept].reset_index(drop=True)
-        for number, box in track(_read_boxes(rows, grid.edge), "importing", len(rows)):
+        for number, box in track(_read_boxes(rows, axes.shape[0]), "importing", len(rows)):
             mean, sd = scales[sources[number]]
             row = {str(key): value for key, value in rows.loc[number].items()}
             row = {key: value for key, value in row.items() if key not in (FILE, NUMBER)}
             row |= {"cryoetganSource": "real"} | ({"cryoetganSplit": split} if split else {})
-            writer.add((grid.convert(box) - mean) * np.float32(sign / sd), row, number)
-    return {"boxes": len(rows), "left_out": len(table) - len(rows), "input_box": grid.edge}
+            writer.add((convert_box(box, axes) - mean) * np.float32(sign / sd), row, number)
+    return {"boxes": len(rows), "left_out": len(table) - len(rows), "input_box": axes.shape[0]}
 
 
 def _with_ids(table: "pd.DataFrame", name: str) -> "pd.DataFrame":
@@ -241,17 +201,16 @@ def warn_of_contrast_in_boxes(densities: Floats, contrast: str, path: Path) -> N
         )  # fmt: skip
 
 
-def to_set_columns(table: "pd.DataFrame", grid: BoxGrid) -> "pd.DataFrame":
+def to_set_columns(table: "pd.DataFrame", axes: ImportTransform) -> "pd.DataFrame":
     """Return a listing with poses in the frame of the set: angles rotated, origins in angstrom."""
     table = table.copy()
     if set(VOXEL_ORIGINS) <= set(table):
-        table[ORIGINS] = table[VOXEL_ORIGINS].to_numpy(float) * grid.input_voxel_size
+        table[ORIGINS] = table[VOXEL_ORIGINS].to_numpy(float) * axes.voxel_size
         table = table.drop(columns=VOXEL_ORIGINS)
     if set(ORIGINS) <= set(table):
-        table[ORIGINS] = grid.move(table[ORIGINS].to_numpy(float))
+        table[ORIGINS] = table[ORIGINS].to_numpy(float) @ axes.matrix.T
         far = (
-            np.abs(table[ORIGINS].to_numpy(float)).max(axis=1)
-            > grid.edge / 2 * grid.input_voxel_size
+            np.abs(table[ORIGINS].to_numpy(float)).max(axis=1) > axes.shape[0] / 2 * axes.voxel_size
         )
         if far.any():
             raise UserError(
@@ -266,7 +225,7 @@ def to_set_columns(table: "pd.DataFrame", grid: BoxGrid) -> "pd.DataFrame":
         angles[~known] = np.nan
         if known.any():
             rotations = rotation_from_relion(angles[known])
-            angles[known] = relion_from_rotation(grid.rotate(rotations))
+            angles[known] = relion_from_rotation(axes.to_tomogram_poses(rotations))
         table[ANGLES] = angles
     if TOMOGRAM in table and not (table[TOMOGRAM].astype(str) != "").any():
         table = table.drop(columns=TOMOGRAM)
@@ -290,18 +249,18 @@ def _read_boxes(table: "pd.DataFrame", edge: int) -> Iterator[tuple[int, NDArray
 
 
 def _survey(
-    table: "pd.DataFrame", sources: "pd.Series[str]", grid: BoxGrid
+    table: "pd.DataFrame", sources: "pd.Series[str]", axes: ImportTransform
 ) -> tuple[NDArray[np.bool_], dict[str, tuple[float, float]], Floats]:
     """Return which boxes are kept, the grey scale of each source tomogram, and the density of particles.
 
     A scale is mean and standard deviation. The density of a particle is the mean inside half the
     radius of its box, less the mean outside, in standard deviations of the box.
     """
-    inner = centre_distance(grid.box) <= grid.box / 4
+    inner = centre_distance(box_edge(axes)) <= box_edge(axes) / 4
     densities = []
     kept, seen, empty = np.ones(len(table), bool), set(), 0
     sample: dict[str, list[Floats]] = {}
-    for index, box in track(_read_boxes(table, grid.edge), "reading", len(table)):
+    for index, box in track(_read_boxes(table, axes.shape[0]), "reading", len(table)):
         values = np.asarray(box, np.float32)
         if not np.isfinite(values).all():
             raise UserError(
@@ -317,7 +276,7 @@ def _survey(
             kept[index] = False
             continue
         seen.add(digest)
-        ours = grid.convert(box)
+        ours = convert_box(box, axes)
         densities.append((ours[inner].mean() - ours[~inner].mean()) / ours.std())
         ours = ours.ravel()
         step = max(1, ours.size // SAMPLED)

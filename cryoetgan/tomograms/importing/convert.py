@@ -16,7 +16,6 @@ from cryoetgan.io.mrc import (
     MIN_VOXEL_SIZE_A,
     PROTEIN_BRIGHT,
     VOXEL_SIZE_ADVICE,
-    VOXEL_SIZE_TOLERANCE,
     Volume,
     contrast_sign,
     open_volume,
@@ -24,7 +23,7 @@ from cryoetgan.io.mrc import (
 )
 from cryoetgan.io.mrc_header import NO_DATA_LABELS
 from cryoetgan.io.raw_mrc import RawVolume
-from cryoetgan.physics.coordinates import ImportTransform, orient_axes
+from cryoetgan.physics.coordinates import ImportTransform, orient_axes, resampling_step
 from cryoetgan.progress import track
 from cryoetgan.tomograms.importing.contrast import measure_contrast, warn_of_contrast
 from cryoetgan.tomograms.importing.exclusion_mask import mask_path, write_mask
@@ -59,9 +58,7 @@ def convert_tomogram(
         _check_contrast(found, conversion.contrast, source)
         size = _choose_voxel_size(found, conversion.input_voxel_size, source)
         wanted = size if conversion.voxel_size is None else conversion.voxel_size
-        step = wanted / size
-        if abs(step - 1) < VOXEL_SIZE_TOLERANCE:
-            step = 1.0
+        step = resampling_step(wanted, size)
         data = orient_axes(found.data, *axes, flip)
         shape = resampled_shape(data.shape, step)
         _check_thickness(shape, f"{source} at {wanted:g} A", "lower --voxel-size")

@@ -1,4 +1,4 @@
-"""Gold beads between the particles."""
+"""Gold beads between the particles: placed, or split from the density of a scene."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,10 @@ BEAD_DIAMETER_SPREAD = 0.1
 """Standard deviation of a bead's diameter over its mean."""
 BLUR_REACH_SD = 4.0
 """Standard deviations at which the blur of a bead is cut off."""
+BLUR_END = 0.002
+"""Fraction of the density of gold at which the blur of beads in a scene ends."""
+BIN_WIDTH = 0.5
+"""Voxels; width of the bins of distance from a bead."""
 
 
 def blur_width(objects: VesiclesAndGold, voxel_size: float) -> float:
@@ -56,3 +60,54 @@ def _ball(radius: float, offset: Floats, margin: int) -> Floats:
     half = int(np.ceil(radius)) + 2 + margin
     grid = np.indices((2 * half + 1,) * 3) - half - offset[:, None, None, None]
     return np.clip(radius + 0.5 - np.sqrt((grid**2).sum(axis=0)), 0, 1).astype(np.float32)
+
+
+def split_gold(
+    density: NDArray[np.generic], labels: NDArray[np.generic], bead: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the density `(z, y, x)` of a scene without gold, and its gold; `bead` is gold's label.
+
+    The blur of gold is measured: the median of unlabelled voxels by their distance from the label,
+    up to the diameter of a bead. In its reach all of an unlabelled voxel is gold, and as much of
+    other labels as the blur.
+    """
+    values, gold = np.asarray(density, np.float32), np.zeros(density.shape, np.float32)
+    is_gold, free = np.asarray(labels) == bead, np.asarray(labels) == 0
+    boxes = [_widen(box, is_gold.shape) for box in ndimage.find_objects(ndimage.label(is_gold)[0])]
+    if not boxes:
+        return values, gold
+    distances = [ndimage.distance_transform_edt(~is_gold[box]) for box in boxes]
+    at, blur = _measure_blur(
+        np.concatenate([far[free[box]] for box, far in zip(boxes, distances, strict=True)]),
+        np.concatenate([values[box][free[box]] for box in boxes]),
+        float(np.median(values[is_gold])),
+    )
+    for box, far in zip(boxes, distances, strict=True):
+        whole = (far == 0) | (free[box] & (far < at[-1]))
+        part = np.where(whole, values[box], np.minimum(np.interp(far, at, blur), values[box]))
+        # the box of another bead may hold a part of this one
+        gold[box] = np.maximum(gold[box], part)
+    return values - gold, gold
+
+
+def _widen(box: tuple[slice, ...], shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """Return the box of a bead, wider by its diameter on each side."""
+    diameter = max(one.stop - one.start for one in box)
+    return tuple(
+        slice(max(one.start - diameter, 0), min(one.stop + diameter, size))
+        for one, size in zip(box, shape, strict=True)
+    )
+
+
+def _measure_blur(distances: Floats, values: Floats, density: float) -> tuple[Floats, Floats]:
+    """Return distances from a bead in voxels and the blur there, the median of `values`.
+
+    The last is 0, at the first distance with less than `BLUR_END` of the `density` of gold.
+    """
+    bins, at, blur = np.ceil(distances / BIN_WIDTH), [], []
+    for number in np.unique(bins):
+        at.append(float(distances[bins == number].mean()))
+        blur.append(float(np.median(values[bins == number])))
+        if blur[-1] < BLUR_END * density:
+            break
+    return np.array(at), np.array([*blur[:-1], 0.0])

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from cryoetgan.errors import UserError, format_shape
 from cryoetgan.machine import memory_bytes
@@ -17,8 +16,6 @@ Floats = NDArray[np.floating]
 BYTES_PER_VOXEL, HALVES_BYTES = 24, 8
 """Memory of a simulation: density, labels, instances, occupied voxels, gold, signal, noise; and of
 its halves."""
-GOLD_REACH = 4
-"""Voxels."""
 
 
 def simulate_tomogram(
@@ -115,15 +112,3 @@ def check_memory(shape: tuple[int, ...], scene: object = "--shape", halves: bool
             f"memory to simulate, but this machine has {available / 1e9:.3g} GB; "
             "lower it (tomograms.shape)"
         )
-
-
-def split_gold(
-    density: NDArray[np.generic], labels: NDArray[np.generic], bead: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the density of a scene without gold, and its gold; `bead` is the label of gold.
-
-    The blur of a bead reaches `GOLD_REACH` voxels beyond its label.
-    """
-    near = ndimage.binary_dilation(labels == bead, iterations=GOLD_REACH)
-    values = np.asarray(density, np.float32)
-    return np.where(near, np.float32(0), values), np.where(near, values, np.float32(0))

@@ -196,8 +196,9 @@ def simulate_noise(
     half is shot and detector noise (Foerster 2008, doi 10.1016/j.jsb.2007.07.006). The variance
     grows as 1 / cos(tilt), with the thickness along the beam. With a mean free path L, shot
     noise grows as exp((1 / cos(tilt) - 1) t / L) instead, as elastic electrons are lost (t is the
-    `thickness` in angstrom). `ice` are projections `(tilt, u, y)` of one random volume; the
-    structural noise then is their shape, scaled to its variance, and the same ice in all images.
+    `thickness` in angstrom). `ice` are projections `(tilt, u, y)` of one random volume, the same ice
+    in all images: it is recorded like the specimen (`record_projections`), so that it has the
+    specimen's shift and blur. Its variance before B-factor, dose and drift is half of the noise.
     """
     tilts = tilt_angles(series.acquisition)
     k = series.frequencies(shape[1:])
@@ -211,17 +212,20 @@ def simulate_noise(
     weighted = series.microscope.dose_weighting
     weights = dose_weights(k, doses) if weighted else np.ones(len(tilts))
     out = np.empty(shape, np.float32)
+    if ice is not None:
+        ice = record_projections(ice / ice.std(axis=(1, 2), keepdims=True), series)
     for index, tilt in enumerate(tilts):
         rng = generator_for(series.seed, "noise", series.name, f"{tilt:.3f}")
         structural = rng.standard_normal(shape[1:], np.float32)
-        if ice is not None:
-            structural = ice[index] / ice[index].std()
         detector = rng.standard_normal(shape[1:], np.float32)
         longer = 1 / _cosine(tilt)
         lost = longer if path is None else np.exp((longer - 1) * thickness / path)
-        specimen = _filter(structural, transfer * correction / passed_sd * weights[index])
+        if ice is None:
+            specimen = _filter(structural, transfer * correction * weights[index])
+        else:
+            specimen = ice[index]
         shots = _filter(detector, correction * weights[index])
-        out[index] = (np.sqrt(longer) * specimen + np.sqrt(lost) * shots) / np.sqrt(2)
+        out[index] = (np.sqrt(longer) / passed_sd * specimen + np.sqrt(lost) * shots) / np.sqrt(2)
     return out
 
 
