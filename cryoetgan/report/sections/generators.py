@@ -1,6 +1,5 @@
 """Section: the same particles in the same poses, by every generator of the run, beside real crops."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
