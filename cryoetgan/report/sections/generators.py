@@ -17,7 +17,7 @@ PARTICLES = 8
 CANDIDATES = 500
 """Largest number of volumes of a class among which equal poses are sought."""
 ORDER = ("density", "real", "conventional", "fitted")
-"""Rows of the picture above those of the networks."""
+"""Upper rows of the picture; the networks follow."""
 
 
 class Pair(NamedTuple):
