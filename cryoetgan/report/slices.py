@@ -73,8 +73,8 @@ def draw_panels(
     """
     shown, wanted = [], None
     for name, volumes in sets.items():
-        rows = _rows_of_class(volumes, class_name)
-        poses = None if name == "real" else _poses(volumes)
+        rows = rows_of_class(volumes, class_name)
+        poses = None if name == "real" else poses_of(volumes)
         if not len(rows):
             continue
         if wanted and poses:
@@ -92,16 +92,32 @@ def draw_panels(
     return shown
 
 
-def _rows_of_class(volumes: VolumeSet, class_name: str) -> NDArray[np.intp]:
+def rows_of_class(volumes: VolumeSet, class_name: str) -> NDArray[np.intp]:
+    """Return the rows of one class."""
     return np.flatnonzero(volumes.table["cryoetganClass"].to_numpy(str) == class_name)
 
 
-def _poses(volumes: VolumeSet) -> list[tuple[Any, ...]] | None:
+def poses_of(volumes: VolumeSet) -> list[tuple[Any, ...]] | None:
     """Return angles and origin of each row; None if the set has none."""
     if not set(POSE_COLUMNS) <= set(volumes.table.columns):
         return None
     table = volumes.table[list(POSE_COLUMNS)].astype(float).round(4)
     return [tuple(row) for row in table.to_numpy()]
+
+
+def draw_slice_grid(sets: Mapping[str, NDArray[np.float32]], voxel_size: float) -> tuple[str, str]:
+    """Return an image of the central xy planes, a row for each set, and the length of its bar.
+
+    All sets have as many volumes `(N, z, y, x)`. Each row has its own grey scale.
+    """
+    tiles, factor = [], 1
+    for name, data in sets.items():
+        limits = _range_from_zero(data) if name in DENSITIES else images.grey_range(data)
+        factor = -(-MIN_TILE_PIXELS // data.shape[-1])
+        planes = [images.scale_grey(images.central_planes(volume)[0], *limits) for volume in data]
+        tiles.append([images.enlarge(plane, factor) for plane in planes])
+    tiles[-1][0], bar = _add_bar(tiles[-1][0], data.shape[-1], voxel_size, factor)
+    return _encode(images.montage(tiles, fill=DENSITY_GAP_GREY)), bar
 
 
 def _draw_panel(name: str, data: NDArray[np.float32], voxel_size: float) -> Slices:
@@ -151,12 +167,12 @@ def draw_uncertainty(
     for name, title in (("dropout_sd", "dropout SD"), ("noise_sd", "noise SD")):
         if name not in sets:
             continue
-        rows = _rows_of_class(sets[name], class_name)
+        rows = rows_of_class(sets[name], class_name)
         if not len(rows):
             continue
         if not shown and "generated" in sets:
-            poses = _poses(sets[name])
-            row_of = {pose: row for row, pose in enumerate(_poses(sets["generated"]) or [])}
+            poses = poses_of(sets[name])
+            row_of = {pose: row for row, pose in enumerate(poses_of(sets["generated"]) or [])}
             row = row_of.get(poses[rows[0]]) if poses else None
             if row is not None:
                 shown.append(_draw_strip("generated", sets["generated"], row, count))

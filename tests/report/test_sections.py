@@ -11,7 +11,7 @@ import pytest
 from cryoetgan.evaluation.paper import TABLE_2, TABLE_3, TABLE_4
 from cryoetgan.images import encode_png
 from cryoetgan.io.mrc import write_volume
-from cryoetgan.io.star import COORDINATES, read_star, write_star
+from cryoetgan.io.star import ANGLES, COORDINATES, read_star, write_star
 from cryoetgan.io.volume_set import read_volume_set, write_volume_set
 from cryoetgan.report.evaluation_json import parse_accuracy, short
 from cryoetgan.report.page import render_section
@@ -20,6 +20,7 @@ from cryoetgan.report.run import load_run
 from cryoetgan.report.sections import SECTIONS
 from cryoetgan.report.sections.accuracy import conclude_curve
 from cryoetgan.report.sections.detection import warnings as detection_warnings
+from cryoetgan.report.sections.generators import pair_poses
 from cryoetgan.report.sections.imaging import warnings as imaging_warnings
 from cryoetgan.report.sections.result_tables import ablation_tables, comparison_rows, table_2
 from cryoetgan.report.sections.tomograms import score_picks
@@ -50,6 +51,45 @@ def test_volumes_of_every_set_are_shown_and_missing_sets_named(make_run, tmp_pat
     page = show(run, "volumes")
     assert page.count("<b>fitted simulation</b>, scale bar 5 nm") == 2
     assert 'class="absent"' not in page
+
+
+def test_generators_stand_side_by_side_with_the_same_particles(make_run, tmp_path):
+    run = make_run(tmp_path / "run")
+    page = show(run, "generators")
+    rows = re.search(r'<div class="rows">(.*?)</div>', page)[1]
+    assert re.findall(r"<span>(.*?)</span>", rows) == [
+        *("density", "real", "conventional simulation", "preset smoke")
+    ]
+    columns = re.search(r'<div class="columns">(.*?)</div>', page)[1]
+    assert sorted(re.findall(r"<span>(.*?)</span>", columns)) == sorted([*CLASSES] * 4)
+    # another network with the same densities has a row; one with other densities is named
+    for preset, source in (
+        ("first", "translation/smoke/generated"),
+        ("stale", "particles/annotated"),
+    ):
+        copy_set(run / source, run / f"translation/{preset}/generated")
+        (run / f"translation/{preset}/checkpoint.pt").write_bytes(b"")
+    page = show(run, "generators")
+    assert "<span>preset first</span>" in page
+    assert "Without these densities: preset stale" in page
+
+
+def test_real_crops_are_those_in_the_most_similar_poses(make_run, tmp_path):
+    run = make_run(tmp_path / "run")
+    real = read_volume_set(run / "particles/annotated.star")
+    densities = read_volume_set(run / "densities/poses.star")
+    # densities in the poses of four crops, in another order
+    crops, rows = [0, 4, 1, 7], [2, 6, 11, 3]
+    densities.table.loc[rows, ANGLES] = real.table.loc[crops, ANGLES].to_numpy()
+    pairs = pair_poses(densities, real, 4)
+    assert {(pair.density, pair.real) for pair in pairs} == set(zip(rows, crops, strict=True))
+    assert all(pair.angle < 0.01 for pair in pairs)
+    # a turn about the particle's own axis is an angle between the poses
+    densities.table.loc[rows, ANGLES[0]] += 3.0
+    assert [round(pair.angle, 2) for pair in pair_poses(densities, real, 4)] == [3.0] * 4
+    assert len(pair_poses(densities, real, 40)) == 12
+    del real.table[ANGLES[0]]
+    assert all(np.isnan(pair.angle) for pair in pair_poses(densities, real, 4))
 
 
 def test_uncertainty_maps(make_run, tmp_path):

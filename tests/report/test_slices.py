@@ -11,7 +11,7 @@ import pytest
 from cryoetgan.io.mrc import Volume
 from cryoetgan.io.star import ANGLES, COORDINATES
 from cryoetgan.io.volume_set import read_volume_set, write_volume_set
-from cryoetgan.report.slices import draw_panels, draw_tomogram
+from cryoetgan.report.slices import draw_panels, draw_slice_grid, draw_tomogram
 
 
 def pixels(uri):
@@ -85,3 +85,20 @@ def test_columns_show_the_same_pose_in_every_set(sets):
 
 def test_a_class_that_is_not_there_has_no_panel(sets):
     assert draw_panels(sets, "b", 4) == []
+
+
+def test_a_grid_has_a_row_for_each_set_and_a_column_for_each_particle():
+    particles = np.zeros((3, 12, 12, 12), np.float32)
+    for index, (z, y, x) in enumerate([(6, 2, 3), (6, 9, 8), (1, 5, 5)]):  # the last is off-plane
+        particles[index, z, y, x] = 1.0
+    image = pixels(draw_slice_grid({"density": particles, "fitted": 10 - particles}, 10.0)[0])
+    tile = (image.shape[1] - 2 * 4) // 3
+    cells = [
+        [image[i * (tile + 4) :, j * (tile + 4) :][:tile, :tile] for j in range(3)]
+        for i in range(2)
+    ]
+    for (y, x), bright, dark in zip([(2, 3), (9, 8)], *cells, strict=False):
+        at = int((11.5 - y) * tile / 12), int((x + 0.5) * tile / 12)  # y points up
+        assert bright[at] == bright.max() > bright[0, 0]
+        assert dark[at] == dark.min() < dark[0, 0]
+    assert np.ptp(cells[0][2]) == 0

@@ -9,6 +9,7 @@ from cryoetgan.report.sections import (
     accuracy,
     data,
     detection,
+    generators,
     imaging,
     provenance,
     result_tables,
@@ -35,6 +36,7 @@ class Section:
 
 SECTIONS = (
     Section("detection", "Detected particles", detection.draw_detections, detection.warnings),
+    Section("generators", "Generators side by side", generators.compare_generators),
     Section("volumes", "Real and synthetic volumes", volumes.draw_volumes),
     Section(
         "selection",
