@@ -4,13 +4,13 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cryoetgan.export.folder import write_csv, write_readme
+from cryoetgan.export.portal_metadata import write_portal_metadata
 from cryoetgan.export.runs import Run, holds_angles, known_rotations, renumber_labels
 from cryoetgan.io.files import write_text
 from cryoetgan.io.star import ANGLES, COORDINATES
@@ -137,9 +137,12 @@ def export_copick(
         _write_config(config, folder, objects)
         size = round(run.voxel_size, 3)
         opened = copick.from_file(str(config)).new_run(run.name)
-        opened.new_voxel_spacing(size).new_tomogram(TOMOGRAM_TYPE).from_numpy(run.data)
-        _write_picks(opened, run, copick_names(objects.numbers))
-        _write_segmentations(opened, run, size, objects)
+        tomogram = opened.new_voxel_spacing(size).new_tomogram(TOMOGRAM_TYPE)
+        tomogram.from_numpy(run.data)
+        picks = _write_picks(opened, run, copick_names(objects.numbers))
+        masks = _write_segmentations(opened, run, size, objects)
+        if run.made_by is not None:
+            write_portal_metadata(folder, run, tomogram.overlay_path, picks, masks)
         splits.append((run.name, run.split))
         sizes.add(size)
         count += len(run.particles)
@@ -159,8 +162,12 @@ def export_copick(
     return count
 
 
-def _write_picks(opened: Any, run: Run, names: Mapping[str, str]) -> None:
-    """Write the picks of each class; orientations are trusted only if they are known."""
+def _write_picks(opened: Any, run: Run, names: Mapping[str, str]) -> dict[str, str]:
+    """Write the picks of each class and return their files, by class.
+
+    Orientations are trusted only if they are known.
+    """
+    files = {}
     for name, rows in run.particles.groupby(run.particles["cryoetganClass"].astype(str)):
         matrices = np.tile(np.eye(4), (len(rows), 1, 1))
         rotations = known_rotations(rows)
@@ -180,16 +187,21 @@ def _write_picks(opened: Any, run: Run, names: Mapping[str, str]) -> None:
             numbers["instance_ids"] = rows["cryoetganInstance"].to_numpy(int)
         picks.from_numpy(places, matrices, **numbers)
         picks.store()
+        files[str(name)] = picks.path
+    return files
 
 
-def _write_segmentations(opened: Any, run: Run, size: float, objects: PickableObjects) -> None:
+def _write_segmentations(
+    opened: Any, run: Run, size: float, objects: PickableObjects
+) -> dict[str, str]:
     """Write all labels, and the mask of each class without particles under its own name.
 
-    octopi and others look for a segmentation with the name of a class that is not picked. Known
+    Returns the files of these masks, by class. octopi and others look for a segmentation with the name of a class that is not picked. Known
     instances are the second channel of a panoptic segmentation beside the labels.
     """
+    files: dict[str, str] = {}
     if run.labels is None:
-        return
+        return files
     numbers = {old: objects.numbers[name] for old, name in run.label_names.items()}
     labels = renumber_labels(run.labels, numbers)
     names = copick_names(objects.numbers)
@@ -198,18 +210,15 @@ def _write_segmentations(opened: Any, run: Run, size: float, objects: PickableOb
     for name in sorted(set(run.label_names.values()) - objects.picked):
         mask = opened.new_segmentation(size, names[name], SESSION, False, user_id=COPICK_USER)
         mask.from_numpy((labels == objects.numbers[name]).astype(np.uint8))
+        files[name] = mask.path
     if run.instances is None:
-        return
-    if "is_panoptic" not in signature(opened.new_segmentation).parameters:
-        log.warning(
-            "%s: this copick has no panoptic segmentations; instances are left out", run.name
-        )
-        return
+        return files
     ids = np.asarray(run.instances).astype(np.uint32)
     panoptic = opened.new_segmentation(
         size, MULTILABEL, SESSION, user_id=COPICK_USER, is_panoptic=True
     )
     panoptic.from_numpy(np.stack([labels.astype(np.uint32), ids]))
+    return files
 
 
 def _list_splits(splits: list[tuple[str, str]]) -> dict[str, str]:

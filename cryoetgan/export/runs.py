@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError
 from cryoetgan.export.contrast import contrast_factor, exported_particles
-from cryoetgan.io.files import INSTANCES, LABELS
+from cryoetgan.io.files import INSTANCES, LABELS, read_record, sidecar
 from cryoetgan.io.mrc import read_volume
 from cryoetgan.io.scene import read_label_names
 from cryoetgan.io.star import ANGLES, COORDINATES, class_name, read_star
@@ -42,6 +42,8 @@ class Run:
     labels: NDArray[Any] | None = None
     label_names: Mapping[int, str] = field(default_factory=dict)
     instances: NDArray[Any] | None = None
+    made_by: str | None = None
+    """Command that made the tomogram (empty: unknown); None if this is a volume of a set."""
 
     @property
     def split(self) -> str:
@@ -101,8 +103,24 @@ def tomogram_runs(
             for beside in instance_files([labelled[name]]):
                 instances = read_same_shape(beside, volume.data.shape, path)
         data = np.asarray(volume.data, np.float32) * np.float32(contrast_factor(contrast, known))
-        optics = known or Acquisition()
-        yield Run(name, data, volume.voxel_size, rows, optics, label, label_names, instances)
+        yield Run(
+            name=name,
+            data=data,
+            voxel_size=volume.voxel_size,
+            particles=rows,
+            acquisition=known or Acquisition(),
+            labels=label,
+            label_names=label_names,
+            instances=instances,
+            made_by=_read_command(path),
+        )
+
+
+def _read_command(tomogram: Path) -> str:
+    """Return the command that made a tomogram, from the record beside it; empty if unknown."""
+    record = sidecar(tomogram)
+    made = read_record(record).get("provenance") if record.exists() else None
+    return str(made.get("command", "")) if isinstance(made, dict) else ""
 
 
 def volume_runs(path: Path, contrast: str | None) -> Iterator[Run]:

@@ -240,3 +240,38 @@ def test_orientations_that_are_incomplete_are_said(cryoetgan, tmp_path, extracte
 def test_picks_with_angles_are_trusted(project):
     (picks,) = project[0].get_run("TS_1").get_picks("a-x")
     assert picks.load().trust_orientation
+
+
+def test_portal_metadata_names_the_files_and_states_truth_of_synthetic_tomograms_alone(
+    cryoetgan, tmp_path, project
+):
+    """Fields of the CryoET Data Portal's schema 2.0, beside the project's files."""
+    base = tmp_path / "project"
+    # TS_1 again, now as a synthetic tomogram whose rows are truth; b is segmented alone
+    record = read_json(sidecar(tmp_path / "TS_1.mrc"))
+    made = {"provenance": {"command": "imaging synthesize"}}
+    write_json(sidecar(tmp_path / "TS_1.mrc"), record | made)
+    truth = read_star(tmp_path / "p.star").particles[:1].assign(cryoetganSource="simulated")
+    write_star(tmp_path / "truth.star", truth)
+    words = ("--particles", "truth.star", "--labels", "TS_1_labels.mrc", "-o", "synthetic")
+    cryoetgan("export", "copick", "TS_1.mrc", *words)
+    for folder, kind in ((base, "automated"), (tmp_path / "synthetic", "simulated")):
+        run = folder / "portal" / "TS_1"
+        assert read_json(run / "run_metadata.json") == {"run_name": "TS_1"}
+        series = read_json(run / "TiltSeries" / "tiltseries_metadata.json")
+        assert series["tilt_range"] == {"min": -60, "max": 60}
+        assert series["acceleration_voltage"] == 300_000  # volts
+        volumes = run / "Reconstructions" / f"VoxelSpacing{VOXEL:.3f}"
+        tomogram = read_json(volumes / "Tomograms" / "tomogram_metadata.json")
+        assert tomogram["size"] == dict(zip("zyx", SHAPE, strict=True))
+        assert tomogram["ctf_corrected"] is True
+        assert (folder / tomogram["omezarr_dir"]).is_dir()
+        found = read_json(volumes / "Annotations" / "a_x-1.0.json")
+        assert (found["method_type"], found["object_count"]) == (kind, 1)
+        assert found["ground_truth_status"] == (kind == "simulated")
+        (points,) = found["files"]
+        assert (points["shape"], points["format"]) == ("OrientedPoint", "copick")
+        assert len(read_json(folder / points["path"])["points"]) == 1
+    (mask,) = read_json(volumes / "Annotations" / "b-1.0.json")["files"]
+    assert mask["shape"] == "SegmentationMask"
+    assert (tmp_path / "synthetic" / mask["path"]).is_dir()

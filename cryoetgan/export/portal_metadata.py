@@ -1,0 +1,120 @@
+"""Metadata of a copick project in the fields of the CryoET Data Portal (its schema 2.0)."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cryoetgan import __version__
+from cryoetgan.export.runs import Run, known_rotations
+from cryoetgan.io.files import write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SOFTWARE = f"cryoetgan {__version__}"
+METHODS = {
+    "tomograms simulate": "user-specified physics of a packed scene",
+    "imaging synthesize": "physics fitted to a tomogram, of a packed scene",
+    "translation synthesize": "network, of a packed scene",
+}
+"""Commands that make synthetic tomograms, and their methods."""
+SYNTHETIC = "simulated", "generated"
+"""Sources of particles that are ground truth."""
+
+
+def write_portal_metadata(
+    folder: Path, run: Run, tomogram: str, picks: dict[str, str], masks: dict[str, str]
+) -> None:
+    """Write the JSON files of a run: run, tilt series, tomogram, and an annotation of each class.
+
+    `tomogram`, and the picks and masks of each class, are paths in `folder`. Values that only a
+    depositor knows (authors, dates, deposition, ontology identifiers) are left out.
+    """
+    root = folder.resolve()
+    spacing = f"VoxelSpacing{run.voxel_size:.3f}"
+    top = folder / "portal" / run.name
+    volumes = top / "Reconstructions" / spacing
+    write_json(top / "run_metadata.json", {"run_name": run.name})
+    write_json(top / "TiltSeries" / "tiltseries_metadata.json", _tilt_series(run))
+    write_json(
+        volumes / "Tomograms" / "tomogram_metadata.json", _tomogram(run, _inside(tomogram, root))
+    )
+    for name in sorted({*picks, *masks}):
+        rows = run.particles[run.particles["cryoetganClass"].astype(str) == name]
+        files = []
+        if name in picks:
+            shape = "Point" if known_rotations(rows) is None else "OrientedPoint"
+            files.append(_file("copick", _inside(picks[name], root), shape))
+        if name in masks:
+            files.append(_file("zarr", _inside(masks[name], root), "SegmentationMask"))
+        write_json(
+            volumes / "Annotations" / f"{name}-1.0.json", _annotation(run, name, rows, files)
+        )
+
+
+def _tilt_series(run: Run) -> dict[str, Any]:
+    a = run.acquisition
+    found = {
+        "run_name": run.name,
+        "acceleration_voltage": 1000 * a.voltage,
+        "spherical_aberration_constant": a.cs,
+        "pixel_spacing": run.voxel_size,
+        "tilt_axis": 0.0,
+        "tilt_range": {"min": a.tilt_low, "max": a.tilt_high},
+        "tilt_step": a.tilt_step,
+        "is_aligned": True,
+    }
+    if run.made_by not in METHODS:
+        return found
+    return found | {
+        "microscope": {"manufacturer": "SIMULATED", "model": "simulated"},
+        "camera": {"manufacturer": "simulated", "model": "simulated"},
+    }
+
+
+def _tomogram(run: Run, path: str) -> dict[str, Any]:
+    nz, ny, nx = run.data.shape
+    found = {
+        "run_name": run.name,
+        "voxel_spacing": run.voxel_size,
+        "size": {"x": nx, "y": ny, "z": nz},
+        "offset": {"x": 0, "y": 0, "z": 0},
+        "affine_transformation_matrix": [[int(i == j) for j in range(4)] for i in range(4)],
+        "ctf_corrected": run.acquisition.ctf != "raw",
+        "reconstruction_method": "Unknown",
+        "processing": "raw",
+        "tomogram_version": 1,
+        "is_visualization_default": True,
+        "omezarr_dir": path,
+    }
+    if run.made_by not in METHODS:
+        return found
+    software = f"{SOFTWARE}: {METHODS[run.made_by]}"
+    return found | {
+        "reconstruction_software": software,
+        "fiducial_alignment_status": "NON_FIDUCIAL",
+    }
+
+
+def _annotation(
+    run: Run, name: str, rows: "pd.DataFrame", files: list[dict[str, Any]]
+) -> dict[str, Any]:
+    sources = rows.get("cryoetganSource")
+    is_truth = run.made_by in METHODS and (sources is None or sources.isin(SYNTHETIC).all())
+    found = {
+        "annotation_object": {"name": name},
+        "annotation_method": "ground truth of a packed scene" if is_truth else "particle picking",
+        "annotation_software": SOFTWARE,
+        "method_type": "simulated" if is_truth else "automated",
+        "ground_truth_status": bool(is_truth),
+        "version": 1.0,
+        "files": files,
+    }
+    return found | ({"object_count": len(rows)} if len(rows) else {})
+
+
+def _inside(path: str, root: Path) -> str:
+    return Path(path.removeprefix("local://")).relative_to(root).as_posix()
+
+
+def _file(kind: str, path: str, shape: str) -> dict[str, Any]:
+    return {"format": kind, "path": path, "shape": shape, "is_visualization_default": True}
