@@ -71,10 +71,10 @@ def train(
     Augmentation keeps the missing wedge and the hand. An interrupted training resumes when it is
     started again.
     """
-    from cryoetgan.detection.inputs import open_inputs
-    from cryoetgan.detection.model import write_detector
-    from cryoetgan.detection.train import TrainOptions, state_path
-    from cryoetgan.detection.train import train as run_training
+    from cryoetgan.detection.detector import write_detector
+    from cryoetgan.detection.train_detector import TrainOptions, state_path
+    from cryoetgan.detection.train_detector import train as run_training
+    from cryoetgan.detection.training_tomograms import open_inputs
     from cryoetgan.devices import choose_device
     from cryoetgan.export.source import select_tomograms
     from cryoetgan.io.files import sha256
@@ -152,8 +152,8 @@ def run(
     beside the output has the expected precision with its interval: from held-out synthetic parts,
     and from the decoys if there are templates. Coordinates are 0-based voxels, subvoxel.
     """
-    from cryoetgan.detection.model import read_detector
-    from cryoetgan.detection.run import DetectOptions, detect_particles
+    from cryoetgan.detection.detect_particles import DetectOptions, detect_particles
+    from cryoetgan.detection.detector import read_detector
     from cryoetgan.devices import choose_device
     from cryoetgan.io import mrc
     from cryoetgan.particles.matching.template import SearchOptions

@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 import torch
 
-from cryoetgan.detection.align import precision_by_decoys
+from cryoetgan.detection.align_picks import precision_by_decoys
 from cryoetgan.detection.augment import TrainingTomogram, draw_patch
 from cryoetgan.detection.calibration import Calibration, match_picks
 from cryoetgan.detection.grey import GreyValues
 from cryoetgan.detection.predict import Detections
-from cryoetgan.detection.train import split_off
+from cryoetgan.detection.train_detector import split_off
 from cryoetgan.detection.truth import Truth, choose_named, measure_radii, paint_labels
 from cryoetgan.io.mrc import Volume
 
