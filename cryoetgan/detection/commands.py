@@ -98,7 +98,7 @@ def train(
     state_path(output).unlink(missing_ok=True)
     held_out = detector.calibration.record(detector.classes, detector.threshold)
     log.info(
-        "%s: held-out F1 over classes %.3f, of places %.3f, threshold %.3f",
+        "%s: held-out F1 %.3f, of places alone %.3f, threshold %.3f",
         output, held_out["f1"], held_out["places"]["f1"], detector.threshold,
     )  # fmt: skip
     radii = zip(detector.classes, detector.radii * detector.voxel_size, strict=False)
