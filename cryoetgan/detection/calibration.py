@@ -39,7 +39,8 @@ class Calibration:
     def scores_at(self, threshold: float) -> dict[str, Any]:
         """Return precision, recall and F1 of all picks at or above a threshold together.
 
-        A pick of a wrong class is wrong."""
+        A pick of a wrong class is wrong.
+        """
         use = self.scores >= threshold
         return class_scores(self.hits[use].sum(), use.sum(), self.truth.sum())
 
