@@ -11,7 +11,7 @@ from typing import Any
 from cryoetgan.config import Config
 from cryoetgan.errors import UserError
 from cryoetgan.io.mrc import read_header
-from cryoetgan.setup.inputs import expand_path
+from cryoetgan.setup.input_files import expand_path
 from cryoetgan.tables import ClassRow, Image, TomogramRow
 
 TOMOGRAM_SECONDS = {

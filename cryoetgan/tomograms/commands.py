@@ -284,7 +284,7 @@ def import_scene(
     from cryoetgan.io.files import INSTANCES, LABELS
     from cryoetgan.io.scene import beside
     from cryoetgan.io.star import paths_by_class
-    from cryoetgan.tomograms.importing.scene import write_foreign_scene
+    from cryoetgan.tomograms.importing.import_scene import write_foreign_scene
     from cryoetgan.tomograms.sources.foreign_scene import find_scene, parse_labels
 
     check_positive(voxel_size, "--voxel-size", " A")
