@@ -152,6 +152,16 @@ class Tomograms(Section):
         0.3,
         description="Signal variance over noise variance of a simulated tomogram as a whole.",
     )
+    denoise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        0.0,
+        description="Weight, in standard deviations, of total variation denoising of simulated "
+        "tomograms. With `saturation` it makes a test whose look no fitted physics has. 0: none.",
+    )
+    saturation: Positive | None = Field(
+        None,
+        description="Grey values v of simulated tomograms become tanh(v / saturation), in standard "
+        "deviations. Empty: linear.",
+    )
     synthetic: Annotated[int, Field(ge=0)] | None = Field(
         None,
         description="Number of synthetic tomograms with labels and truth: packed scenes, imaged like "

@@ -37,12 +37,15 @@ class Calibration:
     """`(C,)` held-out particles of each class."""
 
     def scores_at(self, threshold: float) -> dict[str, Any]:
-        """Return precision, recall and F1 over classes, of the picks at or above a threshold."""
+        """Return precision, recall and F1 of all picks at or above a threshold together.
+
+        A pick of a wrong class is wrong.
+        """
         use = self.scores >= threshold
         return class_scores(self.hits[use].sum(), use.sum(), self.truth.sum())
 
     def best_threshold(self, of_places: bool = False) -> float:
-        """Return the score of the highest F1 over classes (a pick of a wrong class is wrong).
+        """Return the score of the highest F1 of all picks together (`scores_at`).
 
         `of_places` ignores the classes.
         """

@@ -71,10 +71,10 @@ def train(
     Augmentation keeps the missing wedge and the hand. An interrupted training resumes when it is
     started again.
     """
-    from cryoetgan.detection.inputs import open_inputs
-    from cryoetgan.detection.model import write_detector
-    from cryoetgan.detection.train import TrainOptions, state_path
-    from cryoetgan.detection.train import train as run_training
+    from cryoetgan.detection.detector import write_detector
+    from cryoetgan.detection.train_detector import TrainOptions, state_path
+    from cryoetgan.detection.train_detector import train as run_training
+    from cryoetgan.detection.training_tomograms import open_inputs
     from cryoetgan.devices import choose_device
     from cryoetgan.export.source import select_tomograms
     from cryoetgan.io.files import sha256
@@ -98,7 +98,7 @@ def train(
     state_path(output).unlink(missing_ok=True)
     held_out = detector.calibration.record(detector.classes, detector.threshold)
     log.info(
-        "%s: held-out F1 over classes %.3f, of places %.3f, threshold %.3f",
+        "%s: held-out F1 %.3f, of places alone %.3f, threshold %.3f",
         output, held_out["f1"], held_out["places"]["f1"], detector.threshold,
     )  # fmt: skip
     radii = zip(detector.classes, detector.radii * detector.voxel_size, strict=False)
@@ -152,8 +152,8 @@ def run(
     beside the output has the expected precision with its interval: from held-out synthetic parts,
     and from the decoys if there are templates. Coordinates are 0-based voxels, subvoxel.
     """
-    from cryoetgan.detection.model import read_detector
-    from cryoetgan.detection.run import DetectOptions, detect_particles
+    from cryoetgan.detection.detect_particles import DetectOptions, detect_particles
+    from cryoetgan.detection.detector import read_detector
     from cryoetgan.devices import choose_device
     from cryoetgan.io import mrc
     from cryoetgan.particles.matching.template import SearchOptions

@@ -73,7 +73,7 @@ def relion(
     has particles_relion5.star: coordinates in angstrom from the tomogram's centre, for
     extraction in RELION 5.
     """
-    from cryoetgan.export.folder import export_folder
+    from cryoetgan.export.export_folder import export_folder
     from cryoetgan.export.relion import export_relion, export_relion5
     from cryoetgan.export.source import explain_source, select_set
     from cryoetgan.io.mrc import check_same_voxel_size, read_volume
@@ -121,7 +121,7 @@ def plain(
     are given. The lists are for Dynamo (dynamo.tbl), DeepFinder (objects.xml) and others. A README
     explains each column. Coordinates are in voxels, angles in degrees.
     """
-    from cryoetgan.export.folder import export_folder
+    from cryoetgan.export.export_folder import export_folder
     from cryoetgan.export.plain import export_plain, export_plain_tomograms
     from cryoetgan.export.source import explain_source
     from cryoetgan.io.volume_set import read_volume_set
@@ -160,7 +160,7 @@ def copick(
     names are converted to names that copick allows.
     """
     from cryoetgan.export.copick import export_copick
-    from cryoetgan.export.folder import export_folder
+    from cryoetgan.export.export_folder import export_folder
     from cryoetgan.export.runs import volume_runs
     from cryoetgan.export.source import explain_source
     from cryoetgan.io.mrc import read_map

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cryoetgan.export.folder import write_csv, write_readme
+from cryoetgan.export.export_folder import write_csv, write_readme
 from cryoetgan.export.portal_metadata import write_portal_metadata
 from cryoetgan.export.runs import Run, holds_angles, known_rotations, renumber_labels
 from cryoetgan.io.files import write_text

@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.export.contrast import describe_contrast, exported_particles, is_of_set
-from cryoetgan.export.folder import member, write_csv, write_readme
+from cryoetgan.export.export_folder import member, write_csv, write_readme
+from cryoetgan.export.grey_scale import describe_contrast, exported_particles, is_of_set
 from cryoetgan.export.runs import Run, has_angles, renumber_labels
 from cryoetgan.io.files import write_text
 from cryoetgan.io.mrc import write_volume

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError, suggest
-from cryoetgan.export.contrast import (
+from cryoetgan.export.export_folder import READMES, member, write_readme
+from cryoetgan.export.grey_scale import (
     acquisition_by_group,
     describe_contrast,
     exported_particles,
     is_of_set,
     optics_group,
 )
-from cryoetgan.export.folder import READMES, member, write_readme
 from cryoetgan.io.files import write_text
 from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, ORIGINS, write_star

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError
-from cryoetgan.export.contrast import contrast_factor, exported_particles
+from cryoetgan.export.grey_scale import contrast_factor, exported_particles
 from cryoetgan.io.files import INSTANCES, LABELS, read_record, sidecar
 from cryoetgan.io.mrc import read_volume
 from cryoetgan.io.scene import read_label_names

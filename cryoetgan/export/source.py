@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation.selection import Choice, read_choice
-from cryoetgan.export.folder import add_to_readme
+from cryoetgan.export.export_folder import add_to_readme
 from cryoetgan.io.star import read_star
 
 

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from cryoetgan.imaging.neighbours import NeighbourSampler, PairCorrelation
 from cryoetgan.imaging.noise_spectrum import NoiseSpectrum
+from cryoetgan.imaging.pair_correlation import NeighbourSampler, PairCorrelation
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.geometry import clip_box
 from cryoetgan.physics.optics import missing_wedge, radius_grid, recorded_ctf, tilt_angle

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import EnvelopeGain, ImagingModel
-from cryoetgan.imaging.neighbours import PairCorrelation
 from cryoetgan.imaging.noise_spectrum import NoiseSpectrum
+from cryoetgan.imaging.pair_correlation import PairCorrelation
 from cryoetgan.io.archives import check_archive
 from cryoetgan.io.files import atomic, check_exists, read_record, sha256, write_json
 from cryoetgan.physics.acquisition import Acquisition

@@ -155,10 +155,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     path = check_exists(path, "YAML file")
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8-sig"), yaml.SafeLoader)
+        loader = yaml.SafeLoader(path.read_text(encoding="utf-8-sig"))
+        node = loader.get_single_node()
         if node is not None:
             _check_yaml(node, {}, path)
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        content = None if node is None else loader.construct_document(node)
     except RecursionError as error:
         raise UserError(f"{path}: its values are nested too deeply") from error
     except (yaml.YAMLError, ValueError) as error:

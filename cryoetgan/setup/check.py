@@ -13,7 +13,7 @@ from cryoetgan.config import Config, load
 from cryoetgan.machine import gpu_names, memory_bytes, run_program
 from cryoetgan.progress import log
 from cryoetgan.setup.cost import estimate
-from cryoetgan.setup.inputs import Finding, check_inputs, inspect_sets
+from cryoetgan.setup.input_files import Finding, check_inputs, inspect_sets
 from cryoetgan.tables import SubtomogramRow, read_classes, read_images
 
 PACKAGES = ["torch", "gemmi", "matplotlib", "jinja2", "snakemake"]

@@ -11,7 +11,7 @@ from typing import Any
 from cryoetgan.config import Config
 from cryoetgan.errors import UserError
 from cryoetgan.io.mrc import read_header
-from cryoetgan.setup.inputs import expand_path
+from cryoetgan.setup.input_files import expand_path
 from cryoetgan.tables import ClassRow, Image, TomogramRow
 
 TOMOGRAM_SECONDS = {
@@ -34,7 +34,7 @@ METRICS_SECONDS, N_MEASURED = 45.0, 6
 """All metrics of one set, and the number of sets."""
 JOB_SECONDS = 2.0
 """Start of a job."""
-TRAINING_SECONDS = {"cyclegan": 0.42, "residual": 0.75}
+TRAINING_SECONDS = {"cyclegan": 0.42, "residual": 0.48}
 """A training step, all passes forward and backward, per 1e9 multiplications of the generator."""
 CB3D_FACTOR = 60.0
 """Time of CB3D over the time of the small network."""

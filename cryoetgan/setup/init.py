@@ -18,8 +18,8 @@ from cryoetgan.io.files import MASK, write_text
 from cryoetgan.io.mrc_header import Header, find_opener
 from cryoetgan.physics.acquisition import read_acquisition
 from cryoetgan.progress import log
-from cryoetgan.setup.folder import choose_tilt_file, companions, read_folder
 from cryoetgan.setup.tilt_files import TiltFile
+from cryoetgan.setup.tomogram_folder import choose_tilt_file, companions, read_folder
 from cryoetgan.tomograms.importing.contrast import measured_contrast
 from cryoetgan.tomograms.importing.convert import check_header_voxel_size
 from cryoetgan.tomograms.sources.listing import make_unique

@@ -11,6 +11,7 @@ from cryoetgan.errors import UserError
 Bytes = NDArray[np.uint8]
 NAME_COLUMN, COORDINATE_COLUMN, END_COLUMN = 12, 30, 54
 """0-based column of the atom's name and of its coordinates, and the end of the coordinates."""
+MAX_ASCII = 127
 DECIMAL = b"0123456789+-. "
 """The bytes of a decimal number; Python also reads `1e5`, `nan` and `1_0`."""
 
@@ -35,6 +36,11 @@ def read_records(text: bytes, path: Path) -> PdbRecords:
     ends = np.append(ends, len(data))
     is_atom, is_het = (_starts_with(data, starts, word) for word in (b"ATOM", b"HETATM"))
     lines = np.flatnonzero(is_atom | is_het)
+    foreign = np.searchsorted(starts, np.flatnonzero(data > MAX_ASCII), side="right") - 1
+    if len(foreign := foreign[np.isin(foreign, lines)]):
+        raise UserError(
+            f"{path}, line {foreign[0] + 1}: has a character that is not ASCII; repair it"
+        )
     starts, lengths = starts[lines], (ends - starts)[lines]
     if (lengths < END_COLUMN).any():
         line = int(lines[np.argmax(lengths < END_COLUMN)]) + 1

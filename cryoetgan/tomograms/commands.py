@@ -22,6 +22,7 @@ from cryoetgan.tomograms.options import (
     CellContents,
     Conversion,
     Microscope,
+    Processing,
     Recording,
     SceneOptions,
     VesiclesAndGold,
@@ -144,6 +145,7 @@ def simulate(
     cell: CellContents,
     recording: Recording,
     microscope: Microscope,
+    processing: Processing,
     snr: Annotated[float, Option(help="Variance of signal over noise, of the whole tomogram.")],
     maps: Annotated[
         list[Path] | None, Argument(help="Density maps; the stem is the class.")
@@ -166,14 +168,16 @@ def simulate(
 
     Particles are packed without overlap, or taken from a --scene, projected over the tilt series,
     imaged with contrast transfer (default: 4 micrometres underfocus), dose, noise and
-    misalignment, and reconstructed. Protein bright, mean 0, standard deviation 1. Coordinates are
-    0-based voxels, angles degrees (RELION's). The names of the labels are in `T.mrc.json`.
+    misalignment, and reconstructed. Protein bright, mean 0, standard deviation 1. --denoise and
+    --saturation change T.mrc alone: not halves, labels or truth. Coordinates are 0-based voxels,
+    angles degrees (RELION's). The names of the labels are in `T.mrc.json`.
     """
     from cryoetgan.io.files import LABELS
     from cryoetgan.io.mrc import PROTEIN_BRIGHT, write_volume
     from cryoetgan.io.scene import check_outputs, open_scene, write_truth
     from cryoetgan.tomograms.simulation import contents as packed
     from cryoetgan.tomograms.simulation.gold import split_gold
+    from cryoetgan.tomograms.simulation.processing import process
     from cryoetgan.tomograms.simulation.simulate_tomogram import check_memory, simulate_with_halves
     from cryoetgan.tomograms.simulation.tilt_series import TiltSeries
 
@@ -206,6 +210,7 @@ def simulate(
         microscope=microscope,
     )
     made = simulate_with_halves(density, series, snr, beads, reconstruction, iterations, halves)
+    made[0] = process(made[0], processing.denoise, processing.saturation)
     parameters = {}
     if objects is None:
         outputs, about = write_truth(output, files, series.acquisition, "simulated")
@@ -279,7 +284,7 @@ def import_scene(
     from cryoetgan.io.files import INSTANCES, LABELS
     from cryoetgan.io.scene import beside
     from cryoetgan.io.star import paths_by_class
-    from cryoetgan.tomograms.importing.scene import write_foreign_scene
+    from cryoetgan.tomograms.importing.import_scene import write_foreign_scene
     from cryoetgan.tomograms.sources.foreign_scene import find_scene, parse_labels
 
     check_positive(voxel_size, "--voxel-size", " A")

@@ -160,6 +160,25 @@ class Microscope:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Processing:
+    """Processing of the reconstruction, which the imaging models do not know of."""
+
+    denoise: Annotated[
+        float, Option(help="Weight of total variation denoising, standard deviations; 0: none.")
+    ] = 0.0
+    saturation: Annotated[
+        float | None,
+        Option(help="Standard deviations s of the grey scale tanh(v / s); default: linear."),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.denoise < inf:
+            raise UserError(f"--denoise: got {self.denoise:g}, wanted zero or more")
+        if self.saturation is not None:
+            check_positive(self.saturation, "--saturation")
+
+
+@dataclass(frozen=True, kw_only=True)
 class SceneOptions:
     """Particles of a simulated tomogram or scene."""
 

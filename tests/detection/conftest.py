@@ -44,9 +44,9 @@ def plant(folder, name, seed, count=14, noise=0.3):
 @pytest.fixture(scope="session")
 def planted(tmp_path_factory):
     """A folder with tomograms a and b, their truth and labels, and a detector of a: model.pt."""
-    from cryoetgan.detection.inputs import open_inputs
-    from cryoetgan.detection.model import write_detector
-    from cryoetgan.detection.train import TrainOptions, train
+    from cryoetgan.detection.detector import write_detector
+    from cryoetgan.detection.train_detector import TrainOptions, train
+    from cryoetgan.detection.training_tomograms import open_inputs
     from cryoetgan.devices import choose_device
 
     folder = tmp_path_factory.mktemp("planted")

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from cryoetgan.detection.detector import read_detector
 from cryoetgan.detection.grey import GreyValues
-from cryoetgan.detection.inputs import open_inputs
-from cryoetgan.detection.model import read_detector
 from cryoetgan.detection.network import HALO, build_network, split_blocks
 from cryoetgan.detection.predict import detect
-from cryoetgan.detection.train import Training, TrainOptions, state_path
+from cryoetgan.detection.train_detector import Training, TrainOptions, state_path
+from cryoetgan.detection.training_tomograms import open_inputs
 from cryoetgan.evaluation.detection_scores import score_detections
 from cryoetgan.io.files import write_json
 from cryoetgan.io.mrc import Volume, read_volume, write_volume

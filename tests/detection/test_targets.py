@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 import torch
 
-from cryoetgan.detection.align import precision_by_decoys
-from cryoetgan.detection.augment import TrainingTomogram, draw_patch
+from cryoetgan.detection.align_picks import precision_by_decoys
+from cryoetgan.detection.augment import TrainingTomogram, change, draw_patch
 from cryoetgan.detection.calibration import Calibration, match_picks
 from cryoetgan.detection.grey import GreyValues
 from cryoetgan.detection.predict import Detections
-from cryoetgan.detection.train import split_off
+from cryoetgan.detection.train_detector import split_off
 from cryoetgan.detection.truth import Truth, choose_named, measure_radii, paint_labels
 from cryoetgan.io.mrc import Volume
 
@@ -115,3 +115,19 @@ def test_decoys_imply_the_share_of_right_picks(rng, decoys):
     found = precision_by_decoys(table)
     assert found["value"] == pytest.approx(share, abs=0.02)
     assert found["interval"][0] < share < found["interval"][1]
+
+
+def test_noise_that_is_added_has_the_spectrum_given_and_half_of_the_patches_have_it():
+    edge, waves = 12, np.fft.rfftfreq(12)
+    amplitudes = np.zeros((edge, edge, edge // 2 + 1), np.float32)
+    amplitudes[..., waves < 0.2], amplitudes[..., waves < 0.1] = 1.0, 2.0
+    changed = [
+        change(np.zeros((edge,) * 3, np.float32), amplitudes, np.random.default_rng(seed))
+        for seed in range(200)
+    ]
+    spread = np.array([patch.std() for patch in changed])
+    assert 0.4 < (spread > 1e-6).mean() < 0.6
+    power = np.mean([abs(np.fft.rfftn(patch - patch.mean())) ** 2 for patch in changed], axis=0)
+    power = power.mean(axis=(0, 1))
+    assert power[0] / power[2] == pytest.approx(4.0, rel=0.1)
+    assert power[waves > 0.2].max() < 1e-9 * power[0]

@@ -15,7 +15,7 @@ import pytest
 from cryoetgan.densities import assemblies
 from cryoetgan.densities.assemblies import build_assembly
 from cryoetgan.errors import UserError
-from cryoetgan.export.folder import member
+from cryoetgan.export.export_folder import member
 from cryoetgan.io.archives import check_archive
 from cryoetgan.io.files import read_yaml
 from cryoetgan.io.mrc import write_volume

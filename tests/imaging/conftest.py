@@ -9,8 +9,8 @@ import pytest
 from cryoetgan.densities.poses import Poser
 from cryoetgan.imaging.fit.fit_data import Picks
 from cryoetgan.imaging.model import EnvelopeGain, ImagingModel, add_box
-from cryoetgan.imaging.neighbours import PairCorrelation
 from cryoetgan.imaging.noise_spectrum import NoiseSpectrum
+from cryoetgan.imaging.pair_correlation import PairCorrelation
 from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, write_star
 from cryoetgan.physics.acquisition import Acquisition

@@ -10,7 +10,7 @@ import pytest
 
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import EnvelopeGain, add_box, crop_centre, transfer_function
-from cryoetgan.imaging.neighbours import PairCorrelation
+from cryoetgan.imaging.pair_correlation import PairCorrelation
 from cryoetgan.imaging.storage import from_parts, load_model, save_model, to_parts
 from cryoetgan.physics.optics import missing_wedge, radius_grid
 from tests.imaging.conftest import BOX, TILTS, VOXEL

@@ -11,7 +11,7 @@ import pytest
 from cryoetgan.config import Config, load
 from cryoetgan.errors import UserError
 from cryoetgan.io.mrc import write_volume
-from cryoetgan.setup.inputs import check_inputs, refuse_unsafe_tables
+from cryoetgan.setup.input_files import check_inputs, refuse_unsafe_tables
 from cryoetgan.tables import ClassRow, SubtomogramRow, TomogramRow
 from tests.conftest import ROOT, refused
 

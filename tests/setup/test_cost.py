@@ -7,7 +7,7 @@ import pytest
 
 from cryoetgan.config import Config, load
 from cryoetgan.setup.cost import count_multiplications, estimate
-from cryoetgan.setup.inputs import inspect_sets
+from cryoetgan.setup.input_files import inspect_sets
 from cryoetgan.tables import SubtomogramRow, TomogramRow, read_classes, read_images
 from cryoetgan.translation.cyclegan.settings import CycleGANSettings
 from cryoetgan.translation.residual.settings import ResidualSettings

@@ -50,3 +50,12 @@ def test_line_ends_of_windows_and_a_missing_last_one_make_no_difference():
     assert len(read_records(b"HEADER\nEND", Path("a.pdb")).positions) == 0
     with pytest.raises(UserError, match="line 2: is cut short"):
         read_records(lines(*atoms)[:-40], Path("a.pdb"))
+
+
+def test_only_atoms_have_to_be_ascii():
+    atom = lines(("ATOM", ("1.000", "2.000", "3.000")))
+    assert len(read_records("REMARK Müller\n".encode() + atom, Path("a.pdb")).positions) == 1
+    damaged = atom.replace(b"ALA", b"AL\xc2")
+    assert damaged != atom
+    with pytest.raises(UserError, match="line 2: has a character that is not ASCII"):
+        read_records(b"HEADER\n" + damaged, Path("a.pdb"))

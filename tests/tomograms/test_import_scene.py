@@ -9,7 +9,7 @@ from cryoetgan.io.files import read_json
 from cryoetgan.io.mrc import read_volume, write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, read_star
 from cryoetgan.physics.geometry import rotate_volume, rotation_from_relion
-from cryoetgan.tomograms.importing.scene import NO_PARTICLES
+from cryoetgan.tomograms.importing.import_scene import NO_PARTICLES
 from tests.conftest import refused
 
 N, SHAPE = 16, (40, 60, 64)

@@ -11,6 +11,7 @@ from cryoetgan.io.mrc import read_volume, write_volume
 from cryoetgan.io.star import COORDINATES, read_star
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.optics import missing_wedge
+from cryoetgan.tomograms.simulation.processing import process
 from cryoetgan.tomograms.simulation.simulate_tomogram import (
     simulate_tomogram,
     simulate_with_halves,
@@ -82,6 +83,35 @@ def test_halves_are_of_every_other_tilt_and_their_noise_is_independent(rng):
     assert np.corrcoef(even.ravel(), odd.ravel())[0, 1] > 0.15
 
 
+def test_the_denoiser_more_than_halves_the_noise_over_the_contrast_of_a_particle(rng):
+    noisy = rng.standard_normal((24, 32, 32)).astype(np.float32)
+    particle = np.zeros(noisy.shape, bool)
+    particle[8:16, 12:20, 12:20] = True
+    noisy[particle] += 2
+
+    def noise(volume):
+        return volume[~particle].std() / (volume[particle].mean() - volume[~particle].mean())
+
+    denoised = process(noisy, denoise=1.0)
+    assert noise(denoised) < 0.5 * noise(noisy)
+    assert np.array_equal(denoised, process(noisy, denoise=1.0))
+    assert noise(process(noisy, denoise=1.0)) < noise(process(noisy, denoise=0.3)) < noise(noisy)
+    assert (denoised.mean(), denoised.std()) == (
+        pytest.approx(0, abs=1e-4),
+        pytest.approx(1, abs=1e-4),
+    )
+
+
+def test_the_grey_scale_keeps_the_order_of_values_and_draws_in_the_brightest(rng):
+    plain = np.sort(rng.standard_normal(1000).astype(np.float32)).reshape(10, 10, 10)
+    assert process(plain) is plain
+    bent = process(plain, saturation=1.0)
+    assert (np.diff(bent.ravel()) > 0).all()
+    assert np.abs(bent).max() < 0.7 * np.abs(plain).max()
+    # the wider the scale, the more linear
+    assert np.corrcoef(process(plain, saturation=50.0).ravel(), plain.ravel())[0, 1] > 0.999999
+
+
 @pytest.fixture
 def maps(tmp_path):
     z, y, x = np.indices((24, 24, 24)) - 12.0
@@ -92,22 +122,16 @@ def maps(tmp_path):
 
 
 def test_the_command_gives_the_same_bytes_and_a_truth_that_fits(cryoetgan, tmp_path, maps):
+    words = ("--copies", 5, "--tilts=-60,60,6", "--snr", 5, "--seed", 3)
     for folder in ("one", "two"):
-        cryoetgan(
-            *maps,
-            "--copies",
-            5,
-            "--tilts=-60,60,6",
-            "--snr",
-            5,
-            "--seed",
-            3,
-            "-o",
-            f"{folder}/t.mrc",
-        )
+        cryoetgan(*maps, *words, "-o", f"{folder}/t.mrc")
     for name in ("t.mrc", "t.star", "t_labels.mrc", "t.mrc.json", "t_labels.mrc.json"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-    tomogram = read_volume(tmp_path / "one" / "t.mrc").data
+    cryoetgan(*maps, *words, "--denoise", 1, "--saturation", 2, "-o", "look/t.mrc")
+    for name in ("t.star", "t_labels.mrc", "t_instances.mrc"):
+        assert (tmp_path / "look" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+    tomogram, look = (read_volume(tmp_path / name / "t.mrc").data for name in ("one", "look"))
+    assert np.array_equal(look, process(np.array(tomogram), 1.0, 2.0))
     assert tomogram.shape == (40, 56, 64)
     tables = read_star(tmp_path / "one" / "t.star")
     at = tables.particles[COORDINATES].to_numpy(float).round().astype(int)
@@ -149,6 +173,8 @@ def test_vesicles_beads_and_crowders_are_labelled_but_not_in_the_truth(cryoetgan
         (("--snr", 1, "--shape=20,56,40"), ("--shape", "too small", "a.mrc")),
         (("--snr", 1, "--mtf", 2), ("--mtf", "at most 1")),
         (("--snr", 1, "--dose", -1), ("--dose", "zero or more")),
+        (("--snr", 1, "--denoise", -1), ("--denoise", "zero or more")),
+        (("--snr", 1, "--saturation", 0), ("--saturation", "above zero")),
         (("--snr", 1, "--class-copies", "z=3"), ("--class-copies", "NAME=N")),
         (("--snr", 1, "--vesicle-radius", "5,2"), ("--vesicle-radius", "LO <= HI")),
         (("--snr", 1, "--reconstruction", "art"), ("--reconstruction", "'wbp', 'sirt', 'sart'")),

@@ -10,8 +10,8 @@ import pytest
 
 from cryoetgan.cli import main
 from cryoetgan.imaging.model import EnvelopeGain, ImagingModel
-from cryoetgan.imaging.neighbours import PairCorrelation
 from cryoetgan.imaging.noise_spectrum import NoiseSpectrum
+from cryoetgan.imaging.pair_correlation import PairCorrelation
 from cryoetgan.io.star import ANGLES
 from cryoetgan.io.volume_set import write_volume_set
 from cryoetgan.physics.acquisition import Acquisition

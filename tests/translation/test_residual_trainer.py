@@ -201,7 +201,9 @@ def test_scenes_follow_the_imaging_model(model, posed, rng):
     assert len(made) == 24
     assert torch.isfinite(made.signal).all()
     noise = np.std([model.noise((32, 32, 32), rng) for _ in range(4)])
-    assert float(made.noise.std()) == pytest.approx(float(noise), rel=0.1)
+    # in half precision, the unit near the noise keeps three digits of any grey scale
+    assert float(made.noise.float().std()) == pytest.approx(1, rel=0.2)
+    assert float(made.draw(24)[1].std()) == pytest.approx(float(noise), rel=0.1)
     again = simulate_scene_bank(densities, np.arange(12), [model], 24, "matched", 0)
     assert torch.equal(made.signal, again.signal)
 

@@ -26,6 +26,7 @@ PACKAGE_OF = {
     "PIL": "pillow",
     "torch": "pytorch",
     "yaml": "pyyaml",
+    "skimage": "scikit-image",
     "matplotlib": "matplotlib-base",
     "cryoet_data_portal": "cryoet-data-portal",
 }

@@ -25,7 +25,7 @@ from cryoetgan.code_hash import code_hash
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation.ablations import ABLATIONS
 from cryoetgan.io.files import write_text
-from cryoetgan.setup.inputs import refuse_unsafe_tables
+from cryoetgan.setup.input_files import refuse_unsafe_tables
 from cryoetgan.translation.presets import read_preset
 from cryoetgan.workflow import console
 from cryoetgan.workflow.shell_options import format_options, section_options

@@ -59,7 +59,9 @@ rule tomograms_simulate:
         runtime=more_each_attempt(60),
     params:
         recording=lambda wildcards: plan.recording_options(wildcards.tomogram),
-        options=section_options(plan.config.tomograms, "copies", "shape", "snr"),
+        options=section_options(
+            plan.config.tomograms, "copies", "shape", "snr", "denoise", "saturation"
+        ),
         copies=plan.class_options("class_copies", "copies"),
         seed=plan.config.seed,
         code=code("tomograms"),

@@ -45,8 +45,8 @@ from cryoetgan.imaging.model import (
     ImagingModel,
     crop_centre,
 )
-from cryoetgan.imaging.neighbours import PairCorrelation, measure_pair_correlation
 from cryoetgan.imaging.noise_spectrum import NoiseSpectrum, tabulate
+from cryoetgan.imaging.pair_correlation import PairCorrelation, measure_pair_correlation
 from cryoetgan.io.star import OTHER
 from cryoetgan.physics.geometry import random_rotations
 from cryoetgan.physics.optics import hermitian_weights

@@ -1,37 +1,50 @@
 """Operations of the residual network that are fast on CPUs, with torch alone.
 
-`torch.conv_transpose3d` to one channel takes four times as long on CPUs as a matrix product and
-shifted sums; the gradient of `torch.conv3d` from one channel is such a convolution. Delete these
-functions once PyTorch is as fast.
+PyTorch's convolutions from and to one channel, and their gradients, take several times as long on
+CPUs as matrix products with patches. Delete these functions once PyTorch is as fast.
 """
 
-from itertools import product
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.nn.grad import conv3d_weight
 
-CHANNEL_DIMENSIONS = (0, 2, 3, 4)
-"""Dimensions over which a parameter of a channel is shared."""
+SLAB_VOXELS = 8192
+"""Voxels of all channels that are computed at once; they stay in the processor's cache."""
 
 
 def conv3d_from_one(volumes: Tensor, kernels: Tensor) -> Tensor:
-    """Return `conv3d(volumes, kernels)` of `(B, 1, z, y, x)` and `(F, 1, e, e, e)`."""
+    """Return `conv3d(volumes, kernels)` of `(B, 1, z, y, x)` and `(F, 1, e, e, e)`.
+
+    On CPUs the kernels get no gradient.
+    """
     if _is_cpu_float32(volumes):
         return _ConvolutionFromOne.apply(volumes, kernels)
     return functional.conv3d(volumes, kernels)
 
 
-def conv_transpose3d_to_one(responses: Tensor, kernels: Tensor) -> Tensor:
-    """Return `conv_transpose3d(responses, kernels, padding=e - 1)`, `(B, 1, z - e + 1, ...)`.
+def diffuse(padded: Tensor, kernels: Tensor, *parameters: Tensor) -> Tensor:
+    """Return the sum over filters k of k^T * f(k * x) of volumes x, `(B, 1, z, y, x)`.
 
-    Responses are `(B, F, z, y, x)`, kernels `(F, 1, e, e, e)`.
+    f(z) = a z + b tanh(s z) + c z exp(-t z^2 / 2).
+
+    Parameters
+    ----------
+    padded : Tensor
+        `(B, 1, z + 4, y + 4, x + 4)`, x with two more voxels on each side.
+    kernels : Tensor
+        `(F, 1, 3, 3, 3)`.
+    *parameters : Tensor
+        a, b, c, s and t, `(1, F, 1, 1, 1)` each.
     """
-    if _is_cpu_float32(responses):
-        return _TransposeToOne.apply(responses, kernels)
-    return functional.conv_transpose3d(responses, kernels, padding=kernels.shape[-1] - 1)
+    if _is_cpu_float32(padded):
+        return _Diffusion.apply(padded, kernels, *parameters)
+    a, b, c, s, t = parameters
+    z = functional.conv3d(padded, kernels)
+    f = (a + c * torch.exp(-0.5 * t * z.square())) * z + b * torch.tanh(s * z)
+    return functional.conv_transpose3d(f, kernels, padding=kernels.shape[-1] - 1)
 
 
 def _is_cpu_float32(values: Tensor) -> bool:
@@ -45,94 +58,106 @@ def _is_cpu_float32(values: Tensor) -> bool:
 class _ConvolutionFromOne(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, volumes: Tensor, kernels: Tensor) -> Tensor:
-        ctx.save_for_backward(volumes, kernels)
+        ctx.save_for_backward(kernels)
+        ctx.shape = volumes.shape
         return functional.conv3d(volumes, kernels)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        volumes, kernels = ctx.saved_tensors
-        d_volumes = d_kernels = None
-        if ctx.needs_input_grad[0]:
-            d_volumes = _full_transpose(gradients[0], kernels)
-        if ctx.needs_input_grad[1]:  # random filters need no gradient
-            gradient = gradients[0].contiguous()
-            d_kernels = conv3d_weight(volumes, list(kernels.shape), gradient)
-        return d_volumes, d_kernels
+        (kernels,) = ctx.saved_tensors
+        matrix = kernels.flatten(1).t().contiguous()
+        out = gradients[0].new_zeros(ctx.shape)
+        for volume, gradient in zip(out[:, 0], gradients[0], strict=True):
+            _add_patches(matrix @ gradient.flatten(1), volume, kernels.shape[-1])
+        return out, None
 
 
-class _TransposeToOne(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, responses: Tensor, kernels: Tensor) -> Tensor:
-        ctx.save_for_backward(responses, kernels)
-        edge = kernels.shape[-1] - 1
-        z, y, x = (slice(edge, n) for n in responses.shape[2:])
-        return _full_transpose(responses, kernels)[:, :, z, y, x].contiguous()
+class _Diffusion(torch.autograd.Function):
+    """`diffuse` and its gradients, slab by slab, which keep no response of a filter in memory."""
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
-        responses, kernels = ctx.saved_tensors
-        padded = functional.pad(gradients[0], (kernels.shape[-1] - 1,) * 6)
-        d_kernels = conv3d_weight(padded, list(kernels.shape), responses)
-        return functional.conv3d(padded, kernels), d_kernels
-
-
-def _full_transpose(responses: Tensor, kernels: Tensor) -> Tensor:
-    """Return `conv_transpose3d(responses, kernels)`, larger by the kernels' edge minus 1."""
-    count, shape, edge = len(kernels), responses.shape[2:], kernels.shape[-1]
-    out = responses.new_zeros((len(responses), 1, *(n + edge - 1 for n in shape)))
-    matrix = kernels.reshape(count, -1).t().contiguous()
-    maps = responses.new_empty((edge**3, shape.numel()))
-    for response, volume in zip(responses, out[:, 0], strict=True):
-        torch.mm(matrix, response.reshape(count, -1), out=maps)
-        for corner, part in zip(product(range(edge), repeat=3), maps, strict=True):
-            region = tuple(slice(c, c + n) for c, n in zip(corner, shape, strict=True))
-            volume[region] += part.view(shape)
-    return out
-
-
-def influence_function(z: Tensor, a: Tensor, b: Tensor, c: Tensor, s: Tensor, t: Tensor) -> Tensor:
-    """Return a z + b tanh(s z) + c z exp(-t z^2 / 2) of filter responses z `(B, F, z, y, x)`.
-
-    The parameters are `(1, F, 1, 1, 1)`.
-    """
-    if z.device.type == "cpu" and z.dtype == torch.float32:
-        return _InfluenceByVolume.apply(z, a, b, c, s, t)
-    bell = torch.exp(-0.5 * t * z.square())
-    return (a + c * bell) * z + b * torch.tanh(s * z)
-
-
-class _InfluenceByVolume(torch.autograd.Function):
-    """The influence function, one volume at a time, which stays in the processor's cache."""
-
-    @staticmethod
-    def forward(ctx: Any, z: Tensor, *parameters: Tensor) -> Tensor:
-        ctx.save_for_backward(z, *parameters)
-        a, b, c, s, t = parameters
-        out = torch.empty_like(z)
-        for x, value in zip(z.split(1), out.split(1), strict=True):
-            bell = x.square().mul_(-0.5 * t).exp_()
-            torch.mul(bell.mul_(c).add_(a), x, out=value)
-            value.addcmul_((s * x).tanh_(), b)
-        return out
+    def forward(ctx: Any, padded: Tensor, kernels: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.save_for_backward(padded, kernels, *parameters)
+        a, b, c, s, t = (p.reshape(-1, 1) for p in parameters)
+        matrix = kernels.flatten(1)
+        adjoint = matrix.t().contiguous()
+        out = torch.zeros_like(padded)
+        for volume, result in zip(padded[:, 0], out[:, 0], strict=True):
+            for slab in _slabs(volume):
+                z = matrix @ _patches(volume[slab], 3)
+                f = z.square().mul_(-0.5 * t).exp_().mul_(c).add_(a).mul_(z)
+                f.addcmul_(_tanh_(z.mul_(s)), b)
+                _add_patches(adjoint @ f, result[slab], 3)
+        return out[..., 2:-2, 2:-2, 2:-2].contiguous()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
-        z, a, b, c, s, t = ctx.saved_tensors
-        d_z = torch.empty_like(z)
-        d_a, d_b, d_c, d_s, d_t = (torch.zeros_like(a) for _ in range(5))
-        volumes = zip(z.split(1), gradients[0].split(1), d_z.split(1), strict=True)
-        for x, gradient, d_x in volumes:
-            square = x.square()
-            bell = (square * (-0.5 * t)).exp_()
-            tanh = (s * x).tanh_()
-            product_x = gradient * x
-            d_a += product_x.sum(CHANNEL_DIMENSIONS, keepdim=True)
-            d_b += (gradient * tanh).sum(CHANNEL_DIMENSIONS, keepdim=True)
-            slope = tanh.square_().neg_().add_(1)  # 1 - tanh^2
-            d_s += (product_x * slope).sum(CHANNEL_DIMENSIONS, keepdim=True)
-            product_x.mul_(bell)
-            d_c += product_x.sum(CHANNEL_DIMENSIONS, keepdim=True)
-            d_t += product_x.mul_(square).sum(CHANNEL_DIMENSIONS, keepdim=True)
-            bell.mul_(square.mul_(-t).add_(1)).mul_(c).add_(a).addcmul_(slope, b * s)
-            torch.mul(bell, gradient, out=d_x)
-        return d_z, d_a, d_b, d_c, d_s * b, d_t * c * -0.5
+        padded, kernels, *parameters = ctx.saved_tensors
+        a, b, c, s, t = (p.reshape(-1, 1) for p in parameters)
+        matrix = kernels.flatten(1)
+        adjoint, d_matrix = matrix.t().contiguous(), torch.zeros_like(matrix)
+        d_a, d_b, d_c, d_s, d_t = (torch.zeros_like(a[:, 0]) for _ in parameters)
+        d_padded, dot = torch.zeros_like(padded), torch.linalg.vecdot
+        outside = functional.pad(gradients[0], (2,) * 6)
+        for volume, outer, result in zip(padded[:, 0], outside[:, 0], d_padded[:, 0], strict=True):
+            for slab in _slabs(volume):
+                patches, outer_patches = _patches(volume[slab], 3), _patches(outer[slab], 3)
+                z, d_f = matrix @ patches, matrix @ outer_patches
+                square = z.square()
+                bell = (square * (-0.5 * t)).exp_()
+                tanh = _tanh_(z * s)
+                slope = bell * c
+                f = (slope + a).mul_(z).addcmul_(tanh, b)
+                d_matrix.addmm_(f, outer_patches.t())
+                product_z = z.mul_(d_f)
+                d_a += product_z.sum(1)
+                d_b += dot(d_f, tanh)
+                rise = tanh.square_().neg_().add_(1)  # 1 - tanh^2
+                d_s += dot(product_z, rise)
+                product_z.mul_(bell)
+                d_c += product_z.sum(1)
+                d_t += dot(product_z, square)
+                # d_z = d_f (a + c bell (1 - t z^2) + b s (1 - tanh^2))
+                d_z = slope.mul_(square.mul_(-t).add_(1)).add_(a).addcmul_(rise, b * s).mul_(d_f)
+                d_matrix.addmm_(d_z, patches.t())
+                if ctx.needs_input_grad[0]:
+                    _add_patches(adjoint @ d_z, result[slab], 3)
+        found = (d_a, d_b, d_c, d_s * b[:, 0], d_t * c[:, 0] * -0.5)
+        shaped = (d.view_as(p) for d, p in zip(found, parameters, strict=True))
+        return d_padded, d_matrix.view(kernels.shape), *shaped
+
+
+def _slabs(volume: Tensor) -> Iterator[slice]:
+    """Yield parts of a volume `(z, y, x)` along z, whose 3^3 patches are those of the volume."""
+    depth, height, width = (n - 2 for n in volume.shape)
+    step = max(1, SLAB_VOXELS // (height * width))
+    for start in range(0, depth, step):
+        yield slice(start, min(start + step, depth) + 2)
+
+
+def _tanh_(values: Tensor) -> Tensor:
+    """Replace values by their hyperbolic tangent; PyTorch's own takes three times as long."""
+    return values.mul_(2).sigmoid_().mul_(2).sub_(1)
+
+
+def _patches(volume: Tensor, edge: int) -> Tensor:
+    """Return the patches `(edge^3, N)` of a volume `(z, y, x)`."""
+    inner = [n - edge + 1 for n in volume.shape]
+    strides = volume.stride()
+    view = volume.as_strided((edge,) * 3 + tuple(inner), strides * 2, volume.storage_offset())
+    return view.reshape(edge**3, -1)
+
+
+def _add_patches(patches: Tensor, volume: Tensor, edge: int) -> None:
+    """Add patches `(edge^3, N)` to the volume `(z, y, x)` that `_patches` takes them from."""
+    depth, height, width = (n - edge + 1 for n in volume.shape)
+    parts = patches.view(edge, edge, edge, depth, height, width)
+    # one axis after the other
+    rows = parts.new_zeros((edge, edge, depth, height, volume.shape[2]))
+    planes = parts.new_zeros((edge, depth, *volume.shape[1:]))
+    for i in range(edge):
+        rows[..., i : i + width] += parts[:, :, i]
+    for i in range(edge):
+        planes[:, :, i : i + height] += rows[:, i]
+    for i in range(edge):
+        volume[i : i + depth] += planes[i]

@@ -40,10 +40,10 @@ class DiffusionStep(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `(B, 1, z, y, x)` of the same shape; edge values continue beyond the edges."""
-        z = layers.conv3d_from_one(functional.pad(x, (2,) * 6, mode="replicate"), self.kernels)
+        padded = functional.pad(x, (2,) * 6, mode="replicate")
         s, t = torch.exp(-self.log_bound), torch.exp(-2 * self.log_reach)
-        f = layers.influence_function(z, self.linear, self.bounded, self.falling, s, t)
-        return x - layers.conv_transpose3d_to_one(f, self.kernels)
+        parameters = self.linear, self.bounded, self.falling, s, t
+        return x - layers.diffuse(padded, self.kernels, *parameters)
 
 
 class ResidualGenerator(nn.Module):

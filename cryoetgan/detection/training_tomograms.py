@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cryoetgan.detection.augment import TrainingTomogram
 from cryoetgan.detection.grey import GreyValues
-from cryoetgan.detection.train import split_off
+from cryoetgan.detection.train_detector import split_off
 from cryoetgan.detection.truth import (
     Truth,
     ball_radii,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.detection.align import align_picks
+from cryoetgan.detection.align_picks import align_picks
+from cryoetgan.detection.detector import Detector
 from cryoetgan.detection.grey import GreyValues
-from cryoetgan.detection.model import Detector
 from cryoetgan.detection.predict import detect
 from cryoetgan.errors import UserError, suggest
 from cryoetgan.io.mrc import VOXEL_SIZE_TOLERANCE, Volume

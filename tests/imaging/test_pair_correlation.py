@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
-from cryoetgan.imaging.neighbours import NeighbourSampler, PairCorrelation, measure_pair_correlation
+from cryoetgan.imaging.pair_correlation import (
+    NeighbourSampler,
+    PairCorrelation,
+    measure_pair_correlation,
+)
 
 SHAPE = (60, 90, 80)
 

@@ -15,8 +15,8 @@ from torch import nn
 
 from cryoetgan.detection.augment import TrainingTomogram, draw_patch
 from cryoetgan.detection.calibration import Calibration, join_calibrations, match_picks
+from cryoetgan.detection.detector import Detector
 from cryoetgan.detection.grey import GreyValues
-from cryoetgan.detection.model import Detector
 from cryoetgan.detection.network import ALIGN, build_network
 from cryoetgan.detection.predict import detect
 from cryoetgan.detection.truth import Truth
@@ -27,7 +27,7 @@ from cryoetgan.progress import track
 from cryoetgan.seeds import integer_seed, rng
 
 if TYPE_CHECKING:
-    from cryoetgan.detection.inputs import TrainingInputs
+    from cryoetgan.detection.training_tomograms import TrainingInputs
 
 log = logging.getLogger("cryoetgan")
 STATE = "detector training"
