@@ -13,7 +13,11 @@ from cryoetgan.io.star import ANGLES, COORDINATES, read_star
 from cryoetgan.physics.geometry import clip_box, rotate_volume, rotation_from_relion
 from cryoetgan.tomograms.options import MEMBRANE_SHAPES
 from cryoetgan.tomograms.simulation.crowders import make_crowders
-from cryoetgan.tomograms.simulation.filaments import add_filaments, worm_like_chain
+from cryoetgan.tomograms.simulation.filaments import (
+    add_filaments,
+    longest_stretch,
+    worm_like_chain,
+)
 from cryoetgan.tomograms.simulation.film import (
     CARBON_ELECTRON_DENSITY,
     CARBON_THICKNESS_A,
@@ -142,6 +146,16 @@ def test_a_chain_has_its_persistence_length(rng):
         assert mean[s] == pytest.approx(np.exp(-s / 40), abs=0.06)
 
 
+def test_a_straight_stretch_of_density_leaves_its_chain_by_half_an_angstrom(rng):
+    persistence, count, squares = 5e4, 41, []
+    step = longest_stretch(persistence) / (count - 1)
+    for _ in range(400):
+        points, _ = worm_like_chain(np.zeros(3), np.eye(3)[0], step, persistence, count, rng)
+        line = points[-1] / np.linalg.norm(points[-1])
+        squares.append(((points - np.outer(points @ line, line)) ** 2).sum(axis=1).mean())
+    assert np.sqrt(np.mean(squares)) == pytest.approx(0.5, rel=0.1)
+
+
 def test_monomers_have_the_rise_the_twist_and_the_radius_of_the_lattice():
     scene = empty_scene((60, 200, 200))
     helix = Helix(40.0, 30.0, 20.0, persistence=1e9)
@@ -187,7 +201,13 @@ def test_a_microtubule_closes_with_a_seam():
 
 
 @pytest.mark.parametrize(
-    "helix", [HELICES["microtubule"], Helix(40.0, 30.0, 20.0, persistence=1e9)], ids=["mt", "one"]
+    "helix",
+    [
+        HELICES["microtubule"],
+        Helix(40.0, 30.0, 20.0, persistence=1e9),
+        Helix(12.0, 100.0, 20.0, persistence=2e4),
+    ],
+    ids=["mt", "one", "bent"],
 )
 def test_the_density_of_a_filament_is_the_sum_of_its_monomers(helix):
     """Rings are placed at once; each monomer lies in its own pose nevertheless."""

@@ -1,7 +1,7 @@
 """Filaments as worm-like chains of monomers: actin, microtubules, any helix."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,8 @@ FROM_FACE = 0.7
 """Fraction of the filaments that begin at a face of the volume; the others begin inside."""
 MIN_LENGTH_A = 500.0
 """Angstrom of the shortest filament, unless less is wanted."""
+BEND_A = 0.5
+"""Angstrom, root mean square, by which a straight stretch of density leaves its filament."""
 RING = 8
 """Points around the axis that must be free, at each step."""
 
@@ -87,7 +89,7 @@ def add_filaments(
     placed = {}
     for name, density in maps.items():
         helix, species = helices[name], make_species(name, density)
-        segments = Segments(species, density, helix, voxel_size)
+        stretches = Stretches(species, density, helix, voxel_size)
         rng = generator_for(seed, "filaments", tomogram, name)
         total, tries, shortest = 0.0, 0, min(MIN_LENGTH_A, length)
         while length - total >= shortest and tries < TRIES:
@@ -96,7 +98,7 @@ def add_filaments(
                 tries += 1
                 continue
             tries = 0
-            _add_filament(scene, segments, *path, tomogram, rng)
+            _add_filament(scene, stretches, *path, tomogram, rng)
             total += len(path[0]) * helix.rise
             log.debug(
                 "%s: %.2f of %.2f micrometres of %s", tomogram, total / 1e4, length / 1e4, name
@@ -151,74 +153,101 @@ def _free_path(
     return points[first:last], frames[first:last]
 
 
-class Segments:
-    """Maps of a straight filament about one ring, with the rings before and after it.
+class Stretches:
+    """Maps of straight stretches of a filament, with the rings before and after them.
 
     Where several rings overlap, the density of a voxel is read once, from their sum. At the ends
-    of a filament the sum has fewer rings.
+    of a filament the sum has fewer rings. The maps have the middle of the first ring at `first`.
     """
 
     def __init__(self, species: Species, density: Floats, helix: Helix, voxel_size: float) -> None:
         self.density, self.helix, self.voxel_size = density, helix, voxel_size
         self.name, self.level = species.name, species.level
+        self.rise = helix.rise / voxel_size
+        self.rings = max(1, int(longest_stretch(helix.persistence) / helix.rise))
+        """Rings of a stretch, at most."""
         _, offsets = helix.ring()
         along = np.abs(offsets[:, 2] - helix.middle).max() / voxel_size + species.box / 2
         across = helix.radius / voxel_size + species.box / 2
-        self.middle = np.ceil([along, across, across]).astype(int) + 1
-        """z, y, x of the middle of ring 0 in a map, voxels."""
-        ring = self._sum(0, 0)
-        z, y, x = np.nonzero(ring > SUPPORT_LEVEL * ring.max()) - self.middle[:, None]
+        self.first = np.ceil([along, across, across]).astype(int) + 1
+        """z, y, x of the middle of the first ring in a map, voxels."""
+        ring = self._ring(0, 0.0)
+        z, y, x = np.nonzero(ring > SUPPORT_LEVEL * ring.max()) - self.first[:, None]
         # one voxel for the interpolation
         self.radius, self.hollow = np.hypot(x, y).max() + 1, np.hypot(x, y).min() - 1
         """Voxels from the axis between which all density lies."""
         self.reach = np.abs(z).max() + 1
         """Voxels along the axis from the middle of a ring beyond which it has no density."""
-        self.middle = np.ceil([self.reach, self.radius, self.radius]).astype(int) + 1
-        self.overlapping = int(np.ceil(0.5 + self.reach * voxel_size / helix.rise))
-        """Rings on each side that may reach into the stretch of a ring."""
-        self._maps: dict[tuple[int, int], NDArray[np.float32]] = {}
+        self.overlapping = int(np.ceil(0.5 + self.reach / self.rise))
+        """Rings on each side that may reach into a stretch."""
+        self.first = np.ceil([self.reach, self.radius, self.radius]).astype(int) + 1
+        self._fine: dict[int, NDArray[np.float32]] = {}
+        self._maps: dict[tuple[int, int, int], NDArray[np.float32]] = {}
 
-    def __call__(self, before: int, after: int) -> NDArray[np.float32]:
-        """Return the sum of rings -before to after, on a grid `OVERSAMPLING` times as fine."""
-        if (before, after) not in self._maps:
-            whole = self._sum(before, after)
-            self._maps[before, after] = oversample(whole, np.zeros(3, int), whole.shape)
-        return self._maps[before, after]
+    def __call__(self, count: int, before: int, after: int) -> NDArray[np.float32]:
+        """Return the sum of `count` rings, and of those around them, on the fine grid."""
+        if (count, before, after) not in self._maps:
+            longer = int(np.ceil((count - 1) * self.rise))
+            whole = np.zeros(OVERSAMPLING * (2 * self.first + 1 + [longer, 0, 0]), np.float32)
+            for turn in range(-before, count + after):
+                ring = self._fine_ring(turn)
+                low = OVERSAMPLING * int(np.rint(turn * self.rise))
+                a, b = max(low, 0), min(low + len(ring), len(whole))
+                if a < b:
+                    whole[a:b] += ring[a - low : b - low]
+            self._maps[count, before, after] = whole
+        return self._maps[count, before, after]
 
-    def _sum(self, before: int, after: int) -> Floats:
-        helix = self.helix
-        strands, offsets = helix.ring()
-        offsets = offsets - [0, 0, helix.middle]
-        whole = np.zeros(2 * self.middle + 1)
-        for turn in range(-before, after + 1):
-            about = about_z(np.array([helix.twist * turn]))[0]
-            for matrix, offset in zip(strands, offsets, strict=True):
-                place = (about @ offset + [0, 0, helix.rise * turn]) / self.voxel_size
-                nearest = np.rint(place).astype(int)
-                rotation = Rotation.from_matrix(about @ matrix)
-                monomer = rotate_volume(self.density, rotation, place - nearest)
-                corner = self.middle + nearest[::-1] - np.array(monomer.shape) // 2
-                in_whole, in_monomer = clip_box(corner, monomer.shape, whole.shape)
-                whole[in_whole] += monomer[in_monomer]
+    def _fine_ring(self, turn: int) -> NDArray[np.float32]:
+        """Return a ring on a grid `OVERSAMPLING` times as fine, about the voxel nearest to it."""
+        if turn not in self._fine:
+            place = turn * self.rise
+            whole = self._ring(turn, place - np.rint(place))
+            self._fine[turn] = oversample(whole, np.zeros(3, int), whole.shape)
+        return self._fine[turn]
+
+    def _ring(self, turn: int, shift: float) -> Floats:
+        """Return ring `turn` of a filament, its middle at `first` and `shift` voxels along z."""
+        strands, offsets = self.helix.ring()
+        about = about_z(np.array([self.helix.twist * turn]))[0]
+        whole = np.zeros(2 * self.first + 1)
+        for matrix, offset in zip(strands, offsets - [0, 0, self.helix.middle], strict=True):
+            place = about @ offset / self.voxel_size + [0, 0, shift]
+            nearest = np.rint(place).astype(int)
+            monomer = rotate_volume(
+                self.density, Rotation.from_matrix(about @ matrix), place - nearest
+            )
+            corner = self.first + nearest[::-1] - np.array(monomer.shape) // 2
+            in_whole, in_monomer = clip_box(corner, monomer.shape, whole.shape)
+            whole[in_whole] += monomer[in_monomer]
         return whole
+
+
+def longest_stretch(persistence: float) -> float:
+    """Return the angstrom of a chain that leaves a straight line by `BEND_A`, root mean square.
+
+    The mean square distance of a chain of length L, far below the persistence length P, from the
+    line through its ends is L^3 / (45 P).
+    """
+    return float(np.cbrt(45 * persistence * BEND_A**2))
 
 
 def _add_filament(
     scene: Scene,
-    segments: Segments,
+    stretches: Stretches,
     points: Floats,
     frames: NDArray[np.float64],
     tomogram: str,
     rng: np.random.Generator,
 ) -> None:
     """Add the rings of a filament along a chain, and a row for each monomer."""
-    helix, voxel_size, number = segments.helix, segments.voxel_size, scene.new_object()
+    helix, voxel_size, number = stretches.helix, stretches.voxel_size, scene.new_object()
     phase, polarity = rng.uniform(0, 360), rng.random() < 0.5
     if polarity:
         points, frames = points[::-1], frames[::-1] * np.array([1.0, -1, -1])
     turned = frames @ about_z(phase + helix.twist * np.arange(len(points)))
     centres = points + turned @ [0, 0, helix.middle / voxel_size]
-    _add_rings(scene, segments, centres, turned, number)
+    _add_stretches(scene, stretches, centres, turned, number)
     strands, offsets = helix.ring()
     matrices = np.einsum("nij,pjk->npik", turned, strands).reshape(-1, 3, 3)
     places = (points[:, None] + np.einsum("nij,pj->npi", turned, offsets / voxel_size)).reshape(
@@ -226,54 +255,67 @@ def _add_filament(
     )
     angles = relion_from_rotation(Rotation.from_matrix(matrices))
     for place, own in zip(places, angles, strict=True):
-        row = particle_row(tomogram, segments.name, place, own, number)
+        row = particle_row(tomogram, stretches.name, place, own, number)
         scene.rows.append(row | {"rlnHelicalTubeID": number})
 
 
-def _add_rings(
+def _add_stretches(
     scene: Scene,
-    segments: Segments,
+    stretches: Stretches,
     centres: Floats,
     turned: NDArray[np.float64],
     number: int,
 ) -> None:
     """Add the density of a chain of rings with middles `(N, 3)` xyz in voxels and rotations.
 
-    A voxel belongs to the stretch of one ring, between the planes half-way to its neighbours.
+    A voxel belongs to one stretch, between the planes half-way to the rings before and after it.
     """
-    size, last = np.array(scene.labels.shape[::-1]), len(centres) - 1
-    tangents, half = turned[:, :, 2], segments.helix.rise / segments.voxel_size / 2
+    count, rise, shape = len(centres), stretches.rise, scene.labels.shape
+    tangents = turned[:, :, 2]
     normals = tangents[1:] + tangents[:-1]
     # signed distance, up to a factor, of the plane between two rings: normal . x - level
     levels = ((centres[1:] + centres[:-1]) / 2 * normals).sum(axis=1)
-    for index, (centre, matrix) in enumerate(zip(centres, turned, strict=True)):
-        ends = index == 0, index == last
-        near = min(segments.overlapping, index), min(segments.overlapping, last - index)
-        radius, along = segments.radius, segments.reach if any(ends) else half + 1
-        tangent = np.abs(tangents[index])
-        reach = radius * np.sqrt(np.maximum(1 - tangent**2, 0)) + along * tangent + 1
-        low = np.maximum(np.floor(centre - reach), 0).astype(int)
-        high = np.minimum(np.ceil(centre + reach) + 1, size).astype(int)
+    for part in np.array_split(np.arange(count), -(-count // stretches.rings)):
+        start, stop, middle = part[0], part[-1] + 1, (part[0] + part[-1]) // 2
+        near = min(stretches.overlapping, start), min(stretches.overlapping, count - stop)
+        back = about_z(np.array([-stretches.helix.twist * (middle - start)]))[0]
+        matrix, half = turned[middle] @ back, (len(part) - 1) * rise / 2
+        centre = centres[start:stop].mean(axis=0)
+        more = stretches.reach if start == 0 or stop == count else rise / 2 + 1
+        tangent = np.abs(matrix[:, 2])
+        reach = stretches.radius * np.sqrt(np.maximum(1 - tangent**2, 0)) + (half + more) * tangent
+        low = np.maximum(np.floor(centre - reach - 1), 0).astype(int)
+        high = np.minimum(np.ceil(centre + reach + 1) + 1, shape[::-1]).astype(int)
         if (low >= high).any():
             continue
-        x, y, z = (np.arange(a, b, dtype=np.float32) for a, b in zip(low, high, strict=True))
-        x, y, z = x[None, None], y[None, :, None], z[:, None, None]
-
-        def project(vector: Floats, x: Floats = x, y: Floats = y, z: Floats = z) -> Floats:
-            a, b, c = vector.astype(np.float32)
-            return a * x + b * y + c * z
-
-        own = [project(axis) - np.float32(axis @ centre) for axis in matrix.T]
+        project = _projector(low, high)
+        first = centre - half * matrix[:, 2]
+        own = [project(axis, axis @ first) for axis in matrix.T]
         across = own[0] ** 2 + own[1] ** 2
-        kept = (across < radius**2) & (across >= max(segments.hollow, 0) ** 2)
-        if not ends[0]:
-            kept &= project(normals[index - 1]) >= np.float32(levels[index - 1])
-        if not ends[1]:
-            kept &= project(normals[index]) < np.float32(levels[index])
-        at = np.nonzero(kept)
-        places = np.stack([axis[at] for axis in own[::-1]]) + segments.middle[:, None]
-        density = ndimage.map_coordinates(segments(*near), OVERSAMPLING * places, order=1)
-        flat = np.ravel_multi_index(
-            [a + b for a, b in zip(at, low[::-1], strict=True)], scene.labels.shape
-        )
-        scene.add_voxels(flat, density, density > segments.level, segments.name, number)
+        kept = (across < stretches.radius**2) & (across >= max(stretches.hollow, 0) ** 2)
+        if start:
+            kept &= project(normals[start - 1], levels[start - 1]) >= 0
+        if stop < count:
+            kept &= project(normals[stop - 1], levels[stop - 1]) < 0
+        at = np.flatnonzero(kept)
+        places = np.empty((3, len(at)), np.float32)
+        for line, axis, origin in zip(places, own[::-1], stretches.first, strict=True):
+            np.take(axis.ravel(), at, out=line)
+            line += np.float32(origin)
+        places *= OVERSAMPLING
+        density = ndimage.map_coordinates(stretches(len(part), *near), places, order=1)
+        z, y, x = np.ogrid[tuple(map(slice, low[::-1], high[::-1]))]
+        flat = ((z * shape[1] + y) * shape[2] + x).ravel()[at]
+        scene.add_voxels(flat, density, density > stretches.level, stretches.name, number)
+
+
+def _projector(low: NDArray[np.int_], high: NDArray[np.int_]) -> Callable[[Floats, float], Floats]:
+    """Return a function of a vector (xyz) v and a level l: v . x - l at the voxels `(z, y, x)`."""
+    x, y, z = (np.arange(a, b, dtype=np.float32) for a, b in zip(low, high, strict=True))
+
+    def project(vector: Floats, level: float) -> Floats:
+        a, b, c = vector.astype(np.float32)
+        flat: Floats = (a * x - np.float32(level)) + (b * y)[:, None]
+        return flat + (c * z)[:, None, None]
+
+    return project
