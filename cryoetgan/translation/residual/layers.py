@@ -128,7 +128,7 @@ class _Diffusion(torch.autograd.Function):
 
 
 def _slabs(volume: Tensor) -> Iterator[slice]:
-    """Yield parts of a volume `(z, y, x)` along z, whose 3^3 patches are those of the volume."""
+    """Yield parts of a volume `(z, y, x)` along z; together they have each 3^3 patch once."""
     depth, height, width = (n - 2 for n in volume.shape)
     step = max(1, SLAB_VOXELS // (height * width))
     for start in range(0, depth, step):

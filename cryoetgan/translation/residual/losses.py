@@ -100,9 +100,12 @@ def sorted_distance(generated: Tensor, real: Tensor) -> Tensor:
 
 def local_strengths(volumes: Tensor, filters: Tensor) -> Tensor:
     """Return `(F, N)` absolute responses to filters, averaged over windows."""
-    strengths = conv3d_from_one(volumes, filters).abs()
-    window = min(STRENGTH_WINDOW, strengths.shape[-1])
-    return functional.avg_pool3d(strengths, window, STRENGTH_STRIDE).transpose(0, 1).flatten(1)
+    window = min(STRENGTH_WINDOW, volumes.shape[-1] - filters.shape[-1] + 1)
+    pooled = [
+        functional.avg_pool3d(conv3d_from_one(one, filters).abs(), window, STRENGTH_STRIDE)
+        for one in volumes.split(1)  # the responses to all would take most of the memory
+    ]
+    return torch.cat(pooled).transpose(0, 1).flatten(1)
 
 
 def derivative_filters() -> Tensor:

@@ -204,9 +204,16 @@ class ResidualTrainer(Trainer):
         """Train the density estimator on pairs, by mean squares: it learns expected densities."""
         optimiser = self.optimisers["estimator"]
         optimiser.zero_grad(set_to_none=True)
-        with self.autocast():
-            estimate = self.networks["G_sd"](generated).float()
-        loss = functional.mse_loss(estimate, self.scalers[0].forward(density))
-        loss.backward()
+        total = torch.zeros((), device=self.device)
+        for one, wanted in zip(generated.split(2), density.split(2), strict=True):
+            with self.autocast():
+                estimate = self.networks["G_sd"](one).float()
+            loss = (
+                functional.mse_loss(estimate, self.scalers[0].forward(wanted))
+                * len(one)
+                / len(density)
+            )
+            loss.backward()
+            total += loss.detach()
         optimiser.step()
-        self.last["cycle_d"] = loss.detach().sqrt()
+        self.last["cycle_d"] = total.sqrt()
