@@ -5,10 +5,12 @@ import pytest
 from scipy import ndimage
 
 from cryoetgan.tomograms.simulation.reconstruction import (
+    SART_RELAXATION,
     backprojection_matrix,
     project_tilt_series,
     projection_matrix,
     reconstruct,
+    tilt_order,
     to_sections,
     to_volume,
     weighted_back_projection,
@@ -78,6 +80,41 @@ def test_projection_agrees_with_astra(blob):
         found.append(np.abs(sinogram - ours[:, 1:]).max() / ours.max())
     assert min(found) < 0.01
     assert max(found) > 0.1  # the sign of the tilt is seen
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "error"),
+    [("wbp", "FBP", 0.06), ("sirt", "SIRT", 1e-4), ("sart", "SART", 1e-3)],
+)
+def test_reconstruction_agrees_with_astra(method, name, error, rng):
+    """The same images, iterations, relaxation and order; only the ramp's cut-off differs."""
+    astra = pytest.importorskip("astra", reason="the peer astra-toolbox is not installed")
+    size, tilts = 49, np.arange(-60, 61, 4.0)
+    z, x = np.indices((size, size)) - size // 2
+    inside = np.hypot(z, x) < 18
+    volume = inside * ndimage.gaussian_filter(rng.standard_normal((size, size)), 2)
+    projections = astra.create_proj_geom("parallel", 1.0, size, -np.radians(tilts))
+    grid = astra.create_vol_geom(size, size)
+    projector = astra.create_projector("linear", projections, grid)
+    _, images = astra.create_sino(volume.astype(np.float32), projector)
+    config = astra.astra_dict(name) | {
+        "ProjectorId": projector,
+        "ProjectionDataId": astra.data2d.create("-sino", projections, images),
+        "ReconstructionDataId": astra.data2d.create("-vol", grid),
+    }
+    rounds = {"wbp": 1, "sirt": 30, "sart": 3 * len(tilts)}[method]
+    if method == "sart":
+        order = tilt_order(len(tilts))
+        config["option"] = {
+            "Relaxation": SART_RELAXATION, "ProjectionOrder": "custom", "ProjectionOrderList": order,
+        }  # fmt: skip
+    astra.algorithm.run(astra.algorithm.create(config), rounds)
+    theirs = astra.data2d.get(config["ReconstructionDataId"])[inside]
+    found = reconstruct(
+        images[:, :, None], tilts, size, method, {"sirt": 30, "sart": 3}.get(method)
+    )
+    ours = found[:, 0][inside]
+    assert np.linalg.norm(ours - theirs) < error * np.linalg.norm(theirs)
 
 
 def tomogram_of(volume, method):

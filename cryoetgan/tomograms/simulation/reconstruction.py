@@ -169,6 +169,13 @@ SART_RELAXATION = 0.5
 """Fraction of the correction of each image that is applied."""
 
 
+def tilt_order(count: int) -> list[int]:
+    """Return the order of tilts in SART: far apart, by the bits of the index, reversed."""
+    bits = max(1, int(np.ceil(np.log2(count))))
+    reverse = [int(f"{index:0{bits}b}"[::-1], 2) for index in range(2**bits)]
+    return [index for index in reverse if index < count]
+
+
 def sart(images: Floats, tilts: Floats, nz: int, iterations: int) -> NDArray[np.float32]:
     """Return the tomogram `(z, y, x)` of a tilt series by SART, which corrects image by image.
 
@@ -178,10 +185,7 @@ def sart(images: Floats, tilts: Floats, nz: int, iterations: int) -> NDArray[np.
     images.
     """
     _, nx, ny = images.shape
-    # far apart: the bits of the index, reversed
-    bits = max(1, int(np.ceil(np.log2(len(tilts)))))
-    reverse = [int(f"{index:0{bits}b}"[::-1], 2) for index in range(2**bits)]
-    order = [index for index in reverse if index < len(tilts)]
+    order = tilt_order(len(tilts))
     matrices = [projection_matrix(nz, nx, float(tilt)) for tilt in tilts]
     rows = [_inverse_sums(matrix.sum(axis=1), nz) for matrix in matrices]
     columns = [_inverse_sums(matrix.sum(axis=0), 1) for matrix in matrices]
