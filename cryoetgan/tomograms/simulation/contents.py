@@ -15,9 +15,9 @@ from cryoetgan.errors import UserError, format_shape
 from cryoetgan.io.files import INSTANCES, LABELS, check_disk_space
 from cryoetgan.io.memmap import iterate_sections, scratch_array
 from cryoetgan.io.mrc import check_same_voxel_size, open_volume, read_map, write_volume
-from cryoetgan.machine import memory_bytes
 from cryoetgan.io.scene import CROWDER, beside
 from cryoetgan.io.star import ANGLES, COORDINATES, class_name, paths_by_class, write_star
+from cryoetgan.machine import memory_bytes
 from cryoetgan.physics.acquisition import Acquisition, optics_row
 from cryoetgan.tomograms.options import (
     MEMBRANE_SHAPES,
