@@ -196,8 +196,9 @@ def _write_segmentations(
 ) -> dict[str, str]:
     """Write all labels, and the mask of each class without particles under its own name.
 
-    Returns the files of these masks, by class. octopi and others look for a segmentation with the name of a class that is not picked. Known
-    instances are the second channel of a panoptic segmentation beside the labels.
+    octopi and others look for a segmentation with the name of a class that is not picked. Known
+    instances are the second channel of a panoptic segmentation beside the labels. Returns the files
+    of the masks, by class.
     """
     files: dict[str, str] = {}
     if run.labels is None:

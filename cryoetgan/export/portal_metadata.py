@@ -26,8 +26,9 @@ def write_portal_metadata(
 ) -> None:
     """Write the JSON files of a run: run, tilt series, tomogram, and an annotation of each class.
 
-    `tomogram`, and the picks and masks of each class, are paths in `folder`. Values that only a
-    depositor knows (authors, dates, deposition, ontology identifiers) are left out.
+    `tomogram`, and the picks and masks of each class, are paths in `folder`. Fields without a known
+    value are left out: only a depositor knows authors, dates and identifiers, and how a real
+    tomogram was aligned, reconstructed and annotated.
     """
     root = folder.resolve()
     spacing = f"VoxelSpacing{run.voxel_size:.3f}"
@@ -52,20 +53,21 @@ def write_portal_metadata(
 
 
 def _tilt_series(run: Run) -> dict[str, Any]:
-    a = run.acquisition
-    found = {
-        "run_name": run.name,
-        "acceleration_voltage": 1000 * a.voltage,
-        "spherical_aberration_constant": a.cs,
-        "pixel_spacing": run.voxel_size,
-        "tilt_axis": 0.0,
-        "tilt_range": {"min": a.tilt_low, "max": a.tilt_high},
-        "tilt_step": a.tilt_step,
-        "is_aligned": True,
-    }
+    found: dict[str, Any] = {"run_name": run.name}
+    if run.is_recorded:
+        a = run.acquisition
+        found |= {
+            "acceleration_voltage": 1000 * a.voltage,
+            "spherical_aberration_constant": a.cs,
+            "tilt_range": {"min": a.tilt_low, "max": a.tilt_high},
+            "tilt_step": a.tilt_step,
+        }
     if run.made_by not in METHODS:
         return found
     return found | {
+        "pixel_spacing": run.voxel_size,
+        "tilt_axis": 0.0,
+        "is_aligned": True,
         "microscope": {"manufacturer": "SIMULATED", "model": "simulated"},
         "camera": {"manufacturer": "simulated", "model": "simulated"},
     }
@@ -79,13 +81,12 @@ def _tomogram(run: Run, path: str) -> dict[str, Any]:
         "size": {"x": nx, "y": ny, "z": nz},
         "offset": {"x": 0, "y": 0, "z": 0},
         "affine_transformation_matrix": [[int(i == j) for j in range(4)] for i in range(4)],
-        "ctf_corrected": run.acquisition.ctf != "raw",
-        "reconstruction_method": "Unknown",
-        "processing": "raw",
         "tomogram_version": 1,
         "is_visualization_default": True,
         "omezarr_dir": path,
     }
+    if run.is_recorded:
+        found["ctf_corrected"] = run.acquisition.ctf != "raw"
     if run.made_by not in METHODS:
         return found
     software = f"{SOFTWARE}: {METHODS[run.made_by]}"
@@ -98,18 +99,19 @@ def _tomogram(run: Run, path: str) -> dict[str, Any]:
 def _annotation(
     run: Run, name: str, rows: "pd.DataFrame", files: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    sources = rows.get("cryoetganSource")
-    is_truth = run.made_by in METHODS and (sources is None or sources.isin(SYNTHETIC).all())
-    found = {
-        "annotation_object": {"name": name},
-        "annotation_method": "ground truth of a packed scene" if is_truth else "particle picking",
+    found: dict[str, Any] = {"annotation_object": {"name": name}, "version": 1.0, "files": files}
+    if len(rows):
+        found["object_count"] = len(rows)
+    is_true = rows["cryoetganSource"].isin(SYNTHETIC) if "cryoetganSource" in rows else [False]
+    # a class without rows is a mask: whose, no file says
+    if run.made_by not in METHODS or not len(rows) or not all(is_true):
+        return found
+    return found | {
+        "annotation_method": "ground truth of a packed scene",
         "annotation_software": SOFTWARE,
-        "method_type": "simulated" if is_truth else "automated",
-        "ground_truth_status": bool(is_truth),
-        "version": 1.0,
-        "files": files,
+        "method_type": "simulated",
+        "ground_truth_status": True,
     }
-    return found | ({"object_count": len(rows)} if len(rows) else {})
 
 
 def _inside(path: str, root: Path) -> str:

@@ -42,6 +42,8 @@ class Run:
     labels: NDArray[Any] | None = None
     label_names: Mapping[int, str] = field(default_factory=dict)
     instances: NDArray[Any] | None = None
+    is_recorded: bool = True
+    """Whether the acquisition is known; otherwise it is the default one."""
     made_by: str | None = None
     """Command that made the tomogram (empty: unknown); None if this is a volume of a set."""
 
@@ -112,6 +114,7 @@ def tomogram_runs(
             labels=label,
             label_names=label_names,
             instances=instances,
+            is_recorded=known is not None,
             made_by=_read_command(path),
         )
 

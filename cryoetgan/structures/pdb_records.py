@@ -38,8 +38,9 @@ def read_records(text: bytes, path: Path) -> PdbRecords:
     lines = np.flatnonzero(is_atom | is_het)
     foreign = np.searchsorted(starts, np.flatnonzero(data > MAX_ASCII), side="right") - 1
     if len(foreign := foreign[np.isin(foreign, lines)]):
+        column = int(np.argmax(data[starts[foreign[0]] :] > MAX_ASCII)) + 1
         raise UserError(
-            f"{path}, line {foreign[0] + 1}: has a character that is not ASCII; repair it"
+            f"{path}, line {foreign[0] + 1}: column {column} is not ASCII; correct the character"
         )
     starts, lengths = starts[lines], (ends - starts)[lines]
     if (lengths < END_COLUMN).any():

@@ -177,13 +177,15 @@ def simulate(
     from cryoetgan.io.scene import check_outputs, open_scene, write_truth
     from cryoetgan.tomograms.simulation import contents as packed
     from cryoetgan.tomograms.simulation.gold import split_gold
-    from cryoetgan.tomograms.simulation.processing import process
+    from cryoetgan.tomograms.simulation.processing import find_denoiser, process
     from cryoetgan.tomograms.simulation.simulate_tomogram import check_memory, simulate_with_halves
     from cryoetgan.tomograms.simulation.tilt_series import TiltSeries
 
     if bool(maps) == bool(scene):
         raise UserError("--scene: give density maps or a scene, one of them")
     check_positive(snr, "--snr")
+    if denoised := processing.denoise > 0:
+        find_denoiser()
     name, objects, beads = class_name(output), None, None
     if scene is not None:
         files = open_scene(scene)
@@ -192,12 +194,12 @@ def simulate(
         if given != (SceneOptions(), VesiclesAndGold(), CellContents()):
             raise UserError("--scene: has its contents; --copies, --membranes ... belong to maps")
         density, voxel_size = files.volume.data, files.volume.voxel_size
-        check_memory(density.shape[::-1], scene, halves)
+        check_memory(density.shape[::-1], scene, halves, denoised)
         gold = [n for n, label in files.label_names().items() if label == "bead"]
         if gold:
             density, beads = split_gold(density, files.labels[LABELS][1], gold[0])
     else:
-        check_memory(contents.sides(), halves=halves)
+        check_memory(contents.sides(), halves=halves, denoise=denoised)
         objects = packed.read_contents(maps or [], contents, vesicles_and_gold, cell)
         built = packed.build_scene(objects, name, seed)
         objects.warn_of_missing(built, output)

@@ -246,6 +246,7 @@ def test_portal_metadata_names_the_files_and_states_truth_of_synthetic_tomograms
     cryoetgan, tmp_path, project
 ):
     """Fields of the CryoET Data Portal's schema 2.0, beside the project's files."""
+    facts = {"method_type", "annotation_method", "annotation_software", "ground_truth_status"}
     base = tmp_path / "project"
     # TS_1 again, now as a synthetic tomogram whose rows are truth; b is segmented alone
     record = read_json(sidecar(tmp_path / "TS_1.mrc"))
@@ -255,7 +256,11 @@ def test_portal_metadata_names_the_files_and_states_truth_of_synthetic_tomograms
     write_star(tmp_path / "truth.star", truth)
     words = ("--particles", "truth.star", "--labels", "TS_1_labels.mrc", "-o", "synthetic")
     cryoetgan("export", "copick", "TS_1.mrc", *words)
-    for folder, kind in ((base, "automated"), (tmp_path / "synthetic", "simulated")):
+    # rows of another program on it are not truth
+    write_star(tmp_path / "picked.star", truth.drop(columns="cryoetganSource"))
+    cryoetgan("export", "copick", "TS_1.mrc", "--particles", "picked.star", "-o", "picked")
+    folders = (base, None), (tmp_path / "picked", None), (tmp_path / "synthetic", "simulated")
+    for folder, kind in folders:
         run = folder / "portal" / "TS_1"
         assert read_json(run / "run_metadata.json") == {"run_name": "TS_1"}
         series = read_json(run / "TiltSeries" / "tiltseries_metadata.json")
@@ -267,11 +272,14 @@ def test_portal_metadata_names_the_files_and_states_truth_of_synthetic_tomograms
         assert tomogram["ctf_corrected"] is True
         assert (folder / tomogram["omezarr_dir"]).is_dir()
         found = read_json(volumes / "Annotations" / "a_x-1.0.json")
-        assert (found["method_type"], found["object_count"]) == (kind, 1)
-        assert found["ground_truth_status"] == (kind == "simulated")
+        assert (found.get("method_type"), found["object_count"]) == (kind, 1)
+        assert facts & set(found) == (facts if kind else set())
+        assert ("is_aligned" in series) == (folder != base)
         (points,) = found["files"]
         assert (points["shape"], points["format"]) == ("OrientedPoint", "copick")
         assert len(read_json(folder / points["path"])["points"]) == 1
-    (mask,) = read_json(volumes / "Annotations" / "b-1.0.json")["files"]
+    segmented = read_json(volumes / "Annotations" / "b-1.0.json")
+    assert not facts & set(segmented)
+    (mask,) = segmented["files"]
     assert mask["shape"] == "SegmentationMask"
     assert (tmp_path / "synthetic" / mask["path"]).is_dir()

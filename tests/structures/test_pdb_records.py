@@ -57,5 +57,5 @@ def test_only_atoms_have_to_be_ascii():
     assert len(read_records("REMARK Müller\n".encode() + atom, Path("a.pdb")).positions) == 1
     damaged = atom.replace(b"ALA", b"AL\xc2")
     assert damaged != atom
-    with pytest.raises(UserError, match="line 2: has a character that is not ASCII"):
+    with pytest.raises(UserError, match="line 2: column 20 is not ASCII"):
         read_records(b"HEADER\n" + damaged, Path("a.pdb"))

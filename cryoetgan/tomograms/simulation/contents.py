@@ -17,6 +17,7 @@ from cryoetgan.io.memmap import iterate_sections, scratch_array
 from cryoetgan.io.mrc import check_same_voxel_size, open_volume, read_map, write_volume
 from cryoetgan.io.scene import CROWDER, beside
 from cryoetgan.io.star import ANGLES, COORDINATES, class_name, paths_by_class, write_star
+from cryoetgan.machine import memory_bytes
 from cryoetgan.physics.acquisition import Acquisition, optics_row
 from cryoetgan.tomograms.options import (
     MEMBRANE_SHAPES,
@@ -282,7 +283,7 @@ def write_scene(
     ):
         # plain views: slices of a memory map cost twice as much
         files: list[NDArray[Any]] = [a.view(np.ndarray) for a in (density, labels, instances)]
-        if BYTES_PER_VOXEL * math.prod(shape) <= in_memory:
+        if BYTES_PER_VOXEL * math.prod(shape) <= min(in_memory, memory_bytes() // 2):
             scene = empty_scene(shape)
         else:
             # only packing needs the occupied voxels

@@ -226,10 +226,10 @@ class Stretches:
 def longest_stretch(persistence: float) -> float:
     """Return the angstrom of a chain that leaves a straight line by `BEND_A`, root mean square.
 
-    The mean square distance of a chain of length L, far below the persistence length P, from the
-    line through its ends is L^3 / (45 P).
+    The line goes through the mean of the chain, along its middle. The mean square distance of a
+    chain of length L, far below the persistence length P, from it is 7 L^3 / (480 P).
     """
-    return float(np.cbrt(45 * persistence * BEND_A**2))
+    return float(np.cbrt(480 / 7 * persistence * BEND_A**2))
 
 
 def _add_filament(

@@ -68,8 +68,8 @@ def split_gold(
     """Return the density `(z, y, x)` of a scene without gold, and its gold; `bead` is gold's label.
 
     The blur of gold is measured: the median of unlabelled voxels by their distance from the label,
-    up to the diameter of a bead. In its reach all of an unlabelled voxel is gold, and as much of
-    other labels as the blur.
+    up to the diameter of a bead, above its level in the outer half. Above that level, all of gold's
+    label and of unlabelled voxels in the blur's reach is gold, and as much of other labels as the blur.
     """
     values, gold = np.asarray(density, np.float32), np.zeros(density.shape, np.float32)
     is_gold, free = np.asarray(labels) == bead, np.asarray(labels) == 0
@@ -77,14 +77,15 @@ def split_gold(
     if not boxes:
         return values, gold
     distances = [ndimage.distance_transform_edt(~is_gold[box]) for box in boxes]
-    at, blur = _measure_blur(
+    at, blur, level = _measure_blur(
         np.concatenate([far[free[box]] for box, far in zip(boxes, distances, strict=True)]),
         np.concatenate([values[box][free[box]] for box in boxes]),
         float(np.median(values[is_gold])),
     )
     for box, far in zip(boxes, distances, strict=True):
+        excess = np.maximum(values[box] - level, 0)
         whole = (far == 0) | (free[box] & (far < at[-1]))
-        part = np.where(whole, values[box], np.minimum(np.interp(far, at, blur), values[box]))
+        part = np.where(whole, excess, np.minimum(np.interp(far, at, blur), excess))
         # the box of another bead may hold a part of this one
         gold[box] = np.maximum(gold[box], part)
     return values - gold, gold
@@ -99,15 +100,21 @@ def _widen(box: tuple[slice, ...], shape: tuple[int, ...]) -> tuple[slice, ...]:
     )
 
 
-def _measure_blur(distances: Floats, values: Floats, density: float) -> tuple[Floats, Floats]:
-    """Return distances from a bead in voxels and the blur there, the median of `values`.
+def _measure_blur(
+    distances: Floats, values: Floats, density: float
+) -> tuple[Floats, Floats, float]:
+    """Return distances from a bead in voxels, the blur there, and the level that it stands on.
 
-    The last is 0, at the first distance with less than `BLUR_END` of the `density` of gold.
+    The blur is the median of `values` above the level, their median in the outer half. The last blur
+    is 0, at the first distance with less than `BLUR_END` of the `density` of gold.
     """
+    if not len(distances):
+        return np.zeros(1), np.zeros(1), 0.0
+    level = float(np.median(values[distances >= distances.max() / 2]))
     bins, at, blur = np.ceil(distances / BIN_WIDTH), [], []
     for number in np.unique(bins):
         at.append(float(distances[bins == number].mean()))
-        blur.append(float(np.median(values[bins == number])))
+        blur.append(max(float(np.median(values[bins == number])) - level, 0.0))
         if blur[-1] < BLUR_END * density:
             break
-    return np.array(at), np.array([*blur[:-1], 0.0])
+    return np.array(at), np.array([*blur[:-1], 0.0]), level

@@ -1,5 +1,7 @@
 """Processing of a reconstruction that no model of signal and noise makes: a denoiser, a grey scale."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,25 +25,25 @@ def process(
         2004, doi 10.1023/B:JMIV.0000011325.36760.1e), standard deviations; 0: none.
     saturation : float, optional
         s of the grey scale v to tanh(v / s), standard deviations; None: linear.
-
-    Raises
-    ------
-    UserError
-        If scikit-image is not installed.
     """
     out = tomogram
     if denoise:
-        try:
-            from skimage.restoration import denoise_tv_chambolle
-        except ImportError as error:
-            raise UserError(
-                "--denoise: scikit-image is not installed; pip install 'cryoetgan[tomograms]', or "
-                "leave the option out"
-            ) from error
-        out = _standardise(denoise_tv_chambolle(out, denoise, max_num_iter=ITERATIONS))
+        out = _standardise(find_denoiser()(out, denoise, max_num_iter=ITERATIONS))
     if saturation is not None:
         out = _standardise(np.tanh(out / np.float32(saturation)))
     return out
+
+
+def find_denoiser() -> Callable[..., NDArray[np.floating]]:
+    """Return scikit-image's total variation denoiser; raise `UserError` if it is not installed."""
+    try:
+        from skimage.restoration import denoise_tv_chambolle
+    except ImportError as error:
+        raise UserError(
+            "--denoise: scikit-image is not installed; pip install 'cryoetgan[tomograms]', or "
+            "leave the option out"
+        ) from error
+    return denoise_tv_chambolle
 
 
 def _standardise(volume: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -13,9 +13,9 @@ from cryoetgan.tomograms.simulation import reconstruction, tilt_series
 from cryoetgan.tomograms.simulation.tilt_series import TiltSeries
 
 Floats = NDArray[np.floating]
-BYTES_PER_VOXEL, HALVES_BYTES = 24, 8
-"""Memory of a simulation: density, labels, instances, occupied voxels, gold, signal, noise; and of
-its halves."""
+BYTES_PER_VOXEL, HALVES_BYTES, DENOISE_BYTES = 24, 8, 48
+"""Memory of a simulation: density, labels, instances, occupied voxels, gold, signal, noise; of its
+halves; and of its denoiser."""
 
 
 def simulate_tomogram(
@@ -102,9 +102,15 @@ def simulate_with_halves(
     return found
 
 
-def check_memory(shape: tuple[int, ...], scene: object = "--shape", halves: bool = False) -> None:
+def check_memory(
+    shape: tuple[int, ...],
+    scene: object = "--shape",
+    halves: bool = False,
+    denoise: bool = False,
+) -> None:
     """Raise `UserError` if this machine has too little memory for a tomogram of x, y, z voxels."""
-    needed = (BYTES_PER_VOXEL + HALVES_BYTES * halves) * math.prod(shape)
+    by_voxel = BYTES_PER_VOXEL + HALVES_BYTES * halves + DENOISE_BYTES * denoise
+    needed = by_voxel * math.prod(shape)
     available = memory_bytes()
     if needed > available:
         raise UserError(
