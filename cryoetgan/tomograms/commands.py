@@ -240,7 +240,7 @@ def scene(
     A scene is the input of `imaging synthesize` and `translation synthesize`. Particles are
     packed without overlap as in `tomograms simulate`; gold is part of the density. Coordinates
     are 0-based voxels, angles degrees (RELION's). The names of the labels are in
-    `SCENE.mrc.json`. Memory grows with the shape up to some 2.5 GB.
+    `SCENE.mrc.json`. Memory does not grow with the shape.
     """
     from cryoetgan.io.files import INSTANCES, LABELS
     from cryoetgan.io.scene import beside

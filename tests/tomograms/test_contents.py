@@ -64,10 +64,9 @@ def test_the_command_gives_the_same_bytes_and_a_truth_that_fits(cryoetgan, tmp_p
     cryoetgan("validate", "one")
 
 
-@pytest.mark.parametrize("in_memory", [0, 1 << 31])
-def test_files_equal_packing_in_memory(tmp_path, in_memory):
+def test_files_equal_packing_in_memory(tmp_path):
     what = contents((40, 60, 64), vesicles=1, vesicle_radius="100.0,150.0", beads=2)
-    written = write_scene(tmp_path / "s.mrc", what, 5, in_memory)
+    written = write_scene(tmp_path / "s.mrc", what, 5)
     packed = build_scene(what, "s", 5)
     assert written.rows == packed.rows
     assert np.array_equal(read_volume(tmp_path / "s_labels.mrc").data, packed.labels)
@@ -77,10 +76,10 @@ def test_files_equal_packing_in_memory(tmp_path, in_memory):
     assert density.max() > 3 * packed.density.max()
 
 
-def test_memory_does_not_grow_with_a_large_shape(tmp_path):
+def test_memory_does_not_grow_with_the_shape(tmp_path):
     what = contents((64, 256, 256))
     tracemalloc.start()
-    write_scene(tmp_path / "s.mrc", what, 5, in_memory=0)
+    write_scene(tmp_path / "s.mrc", what, 5)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 0.25 * (4 + 2 + 4 + 1) * 64 * 256 * 256

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from cryoetgan.command import parse_counts
 from cryoetgan.errors import UserError, format_shape
 from cryoetgan.io.files import INSTANCES, LABELS, check_disk_space
-from cryoetgan.io.memmap import iterate_sections, scratch_array
+from cryoetgan.io.memmap import scratch_array
 from cryoetgan.io.mrc import check_same_voxel_size, open_volume, read_map, write_volume
 from cryoetgan.io.scene import CROWDER, beside
 from cryoetgan.io.star import ANGLES, COORDINATES, class_name, paths_by_class, write_star
-from cryoetgan.machine import memory_bytes
 from cryoetgan.physics.acquisition import Acquisition, optics_row
 from cryoetgan.tomograms.options import (
     MEMBRANE_SHAPES,
@@ -254,21 +253,14 @@ BYTES_PER_VOXEL = 11
 """Bytes of a scene on disk: density 4, labels 2, instances 4, occupied voxels 1."""
 
 
-IN_MEMORY_BYTES = 1 << 31
-"""Bytes of the largest scene that is packed in memory: each first access of a file's page costs time."""
-
-
 INSTANCE_NOTE = ["number of the object, cryoetganInstance; 0: none"]
 """Header of a volume of instances; MRC has no integers of 32 bits."""
 
 
-def write_scene(
-    output: Path, contents: Contents, seed: int, in_memory: int = IN_MEMORY_BYTES
-) -> Scene:
+def write_scene(output: Path, contents: Contents, seed: int) -> Scene:
     """Write `SCENE.mrc`, `SCENE_labels.mrc`, `SCENE_instances.mrc`, `SCENE.star`; return the scene.
 
-    Gold is part of the density. A scene of up to `in_memory` bytes is packed in memory, a larger one
-    in its files.
+    Gold is part of the density. Memory does not grow with the scene.
     """
     name, shape, voxel_size = class_name(output), contents.shape, contents.voxel_size
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -281,22 +273,18 @@ def write_scene(
         ) as instances,
         open_volume(output, shape, voxel_size, np.float32, ["density scene"]) as density,
     ):
+        # only packing needs the occupied voxels
+        occupied = scratch_array(output.parent, bool, shape)
         # plain views: slices of a memory map cost twice as much
-        files: list[NDArray[Any]] = [a.view(np.ndarray) for a in (density, labels, instances)]
-        if BYTES_PER_VOXEL * math.prod(shape) <= min(in_memory, memory_bytes() // 2):
-            scene = empty_scene(shape)
-        else:
-            # only packing needs the occupied voxels
-            occupied = scratch_array(output.parent, bool, shape)
-            scene = Scene(files[0], files[1], files[2], occupied.view(np.ndarray))
+        scene = Scene(
+            density.view(np.ndarray),
+            labels.view(np.ndarray),
+            instances.view(np.ndarray),
+            occupied.view(np.ndarray),
+        )
         if contents.vesicles_and_gold.beads:
             scene.beads = scene.density
         build_scene(contents, name, seed, scene)
-        arrays: list[NDArray[Any]] = [scene.density, scene.labels, scene.instances]
-        for file, packed in zip(files, arrays, strict=True):
-            if packed is not file:
-                for section, given in zip(iterate_sections(file), packed, strict=True):
-                    section[:] = given
     particles, optics = truth_tables(scene, contents, None, name)
     write_star(output.with_suffix(".star"), particles, optics)
     return scene
