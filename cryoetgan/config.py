@@ -165,8 +165,8 @@ class Tomograms(Section):
     synthetic: Annotated[int, Field(ge=0)] | None = Field(
         None,
         description="Number of synthetic tomograms with labels and truth: packed scenes, imaged like "
-        "each training tomogram in turn. Presets `cyclegan` and `recommended` make them if they are "
-        "trained, otherwise fitted physics. Export them with `copick`. Empty: 2, or none without imaging.fit or if a "
+        "each training tomogram in turn. Preset `recommended` makes them if it is trained, and `cyclegan` "
+        "if export.source is generated (like all training tomograms together); otherwise fitted physics. Export them with `copick`. Empty: 2, or none without imaging.fit or if a "
         "side of tomograms.shape is below densities.box.",
     )
     crowder_fraction: Fraction = Field(

@@ -269,16 +269,16 @@ def synthesize(
     `translation synthesize` gives the same result.
     """
     from cryoetgan.imaging.simulate.tiling import TiledSimulator
-    from cryoetgan.imaging.simulate.tomogram import Imaged, write_tomogram
+    from cryoetgan.imaging.simulate.tomogram import Origin, write_tomogram
     from cryoetgan.imaging.storage import load_model
     from cryoetgan.io.scene import open_scene
 
     files = open_scene(scene, labels, particles)
     fitted = load_model(model).for_scene(files.has_crowders())
     simulator = TiledSimulator(fitted, seed, class_name(output), density_scale)
-    imaged = Imaged(fitted.tomogram, fitted.voxel_size, fitted.acquisition)
+    origin = Origin(fitted.tomogram, fitted.voxel_size, fitted.acquisition)
     outputs, about = write_tomogram(
-        output, files, imaged, simulator.simulate_block, tile, "simulated"
+        output, files, origin, simulator.simulate_block, tile, "simulated"
     )
     log.info("%s: simulated from %s with the physics of %s", output, scene, fitted.tomogram)
     return Record(outputs=outputs, about=about)

@@ -48,7 +48,7 @@ def examine(*paths: Path) -> dict[str, Any]:
     gpu = _check_gpu()
     findings = [
         Finding("python", "ok", platform.python_version()),
-        *map(_check_package, PACKAGES),
+        *map(_check_package, PACKAGES + ["skimage"] * bool(config.tomograms.denoise)),
         _check_conda(),
         _check_eman2(config),
         gpu,

@@ -183,11 +183,11 @@ def synthesize(
 
     where, name = choose_device(device), class_name(output)
     files = open_scene(scene, labels, particles)
-    generator, imaged = open_tiled_generator(
+    generator, origin = open_tiled_generator(
         checkpoint, tomogram, name, density_scale, where, seed, files.has_crowders()
     )
     outputs, about = write_tomogram(
-        output, files, imaged, generator.simulate_block, tile, "generated"
+        output, files, origin, generator.simulate_block, tile, "generated"
     )
     log.info("%s: generated from %s", output, scene)
-    return Record(outputs=outputs, about=about, parameters={"tomogram": imaged.tomogram})
+    return Record(outputs=outputs, about=about, parameters={"tomogram": origin.tomogram})

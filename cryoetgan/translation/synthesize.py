@@ -20,7 +20,7 @@ from cryoetgan.imaging.simulate.tiling import (
     read_padded,
     white_noise,
 )
-from cryoetgan.imaging.simulate.tomogram import Imaged
+from cryoetgan.imaging.simulate.tomogram import Origin
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.geometry import Corner
 from cryoetgan.translation.cyclegan.networks import FilterGenerator
@@ -80,6 +80,8 @@ def density_inputs(
 
     def read(scene: NDArray[np.generic], corner: Corner, shape: Corner) -> tuple[torch.Tensor, ...]:
         density = scale * read_padded(scene, corner, shape)
+        if not np.isfinite(density).all():
+            return (torch.full(density.shape, torch.nan),)  # the scaler would hide infinity
         inputs = [scaler.forward(torch.from_numpy(density))]
         if noise_sd:
             added = white_noise(seed, f"{name} input", corner, shape)
@@ -99,11 +101,11 @@ def open_tiled_generator(
     device: torch.device,
     seed: int,
     has_crowders: bool = False,
-) -> tuple[TiledGenerator, Imaged]:
-    """Return the tile generator of a checkpoint, and what its tomograms look like.
+) -> tuple[TiledGenerator, Origin]:
+    """Return the tile generator of a checkpoint, and the origin of its tomograms.
 
-    The residual network takes the imaging model of `tomogram`, by default the first; a CycleGAN
-    mixes all training tomograms. The noise depends on `name`, the synthetic tomogram's; `scale` is
+    The residual network takes the imaging model of `tomogram`, by default the first. A CycleGAN
+    imitates all training tomograms; `tomogram` gives the acquisition alone. The noise depends on `name`, the synthetic tomogram's; `scale` is
     a factor on the scene's densities.
     """
     check_scale(scale)
@@ -113,18 +115,20 @@ def open_tiled_generator(
         models = {model.tomogram: model for model in translator.models}
         model = models[_chosen(tomogram, list(models), path)].for_scene(has_crowders)
         read = physics_inputs(TiledSimulator(model, seed, name, scale), scaler)
-        imaged = Imaged(model.tomogram, model.voxel_size, model.acquisition)
-        return TiledGenerator(read, translator.generator, scaler, device), imaged
+        origin = Origin(model.tomogram, model.voxel_size, model.acquisition)
+        return TiledGenerator(read, translator.generator, scaler, device), origin
     if not isinstance(translator, CycleGANTranslator) or not translator.settings.makes_tomograms:
         raise UserError(
             f"{path}: was trained with preset {content['key']['preset']}, whose instance norm "
             "depends on the tile. Use preset cyclegan or recommended for whole tomograms, or the "
             "fitted simulation (cryoetgan imaging synthesize)"
         )
-    optics = {str(row["rlnOpticsGroupName"]): row for row in content["optics"]}
+    optics = {
+        str(row.get("rlnOpticsGroupName", f"group{number}")): Acquisition.from_optics(row)
+        for number, row in enumerate(content["optics"], start=1)
+    } or {"unknown": Acquisition()}
     chosen = _chosen(tomogram, list(optics), path)
-    looks = chosen if tomogram or len(optics) == 1 else f"all {len(optics)} training tomograms"
-    acquisition = Acquisition.from_optics(optics[chosen])
+    several = f"all {len(optics)} training tomograms, acquired like {chosen}"
     read = density_inputs(
         translator.scaler("density"),
         float(content["noise_sd"]),
@@ -133,8 +137,9 @@ def open_tiled_generator(
         name,
         scale,
     )
-    imaged = Imaged(looks, float(content["voxel_size"]), acquisition)
-    return TiledGenerator(read, translator.generator, scaler, device), imaged
+    imitated = chosen if len(optics) == 1 else several
+    origin = Origin(imitated, float(content["voxel_size"]), optics[chosen])
+    return TiledGenerator(read, translator.generator, scaler, device), origin
 
 
 def _chosen(tomogram: str | None, known: list[str], path: Path) -> str:

@@ -388,7 +388,7 @@ class Plan:
     @property
     def tomogram_choice(self) -> str | None:
         """The choice of the exported set, if the synthetic tomograms depend on it."""
-        depends = self.translation.synthetic and self.translation.makes_tomograms
+        depends = self.translation.synthetic and self.translation.is_residual
         return self.evaluation.choice if depends else None
 
     def plain_tomograms_options(self) -> str:

@@ -11,7 +11,7 @@ import pytest
 from cryoetgan.densities.poses import Poser
 from cryoetgan.imaging.model import EnvelopeGain, crop_centre
 from cryoetgan.imaging.simulate.tiling import read_padded
-from cryoetgan.imaging.simulate.tomogram import Imaged, write_tomogram
+from cryoetgan.imaging.simulate.tomogram import Origin, write_tomogram
 from cryoetgan.imaging.storage import save_model
 from cryoetgan.io.files import sidecar
 from cryoetgan.io.mrc import read_volume, write_volume
@@ -117,10 +117,10 @@ def test_memory_does_not_grow_with_the_scene(tmp_path, known):
     def simulate_block(scene, corner, part):
         return np.zeros(part, np.float32)
 
-    imaged = Imaged("t1", VOXEL, known.acquisition)
+    origin = Origin("t1", VOXEL, known.acquisition)
     tracemalloc.start()
     scene = open_scene(tmp_path / "scene.mrc", tmp_path / "labels.mrc")
-    write_tomogram(tmp_path / "T.mrc", scene, imaged, simulate_block, 48, "simulated")
+    write_tomogram(tmp_path / "T.mrc", scene, origin, simulate_block, 48, "simulated")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 0.25 * 4 * np.prod(shape)

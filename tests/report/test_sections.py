@@ -61,7 +61,12 @@ def test_generators_stand_side_by_side_with_the_same_particles(make_run, tmp_pat
         *("density", "real", "conventional simulation", "preset smoke")
     ]
     columns = re.search(r'<div class="columns">(.*?)</div>', page)[1]
-    assert sorted(re.findall(r"<span>(.*?)</span>", columns)) == sorted([*CLASSES] * 4)
+    real = read_volume_set(run / "particles/annotated.star")
+    pairs = pair_poses(read_volume_set(run / "densities/poses.star"), real, 8)
+    assert re.findall(r"<span>(.*?)</span>", columns) == [pair.class_name for pair in pairs]
+    assert sorted(pair.class_name for pair in pairs) == sorted([*CLASSES] * 4)
+    names = real.table["cryoetganClass"]
+    assert all(names[pair.real] == pair.class_name for pair in pairs)
     # another network with the same densities has a row; one with other densities is named
     for preset, source in (
         ("first", "translation/smoke/generated"),
@@ -71,7 +76,7 @@ def test_generators_stand_side_by_side_with_the_same_particles(make_run, tmp_pat
         (run / f"translation/{preset}/checkpoint.pt").write_bytes(b"")
     page = show(run, "generators")
     assert "<span>preset first</span>" in page
-    assert "Without these densities: preset stale" in page
+    assert "of another box: preset stale" in page
 
 
 def test_real_crops_are_those_in_the_most_similar_poses(make_run, tmp_path):
@@ -88,6 +93,11 @@ def test_real_crops_are_those_in_the_most_similar_poses(make_run, tmp_path):
     densities.table.loc[rows, ANGLES[0]] += 3.0
     assert [round(pair.angle, 2) for pair in pair_poses(densities, real, 4)] == [3.0] * 4
     assert len(pair_poses(densities, real, 40)) == 12
+    # a crop without angles does not take them from the others
+    real.table.loc[crops[0], ANGLES[1]] = np.nan
+    left = {(pair.density, pair.real) for pair in pair_poses(densities, real, 4)}
+    assert crops[0] not in {real for _, real in left}
+    assert len(left & set(zip(rows, crops, strict=True))) == 3
     del real.table[ANGLES[0]]
     assert all(np.isnan(pair.angle) for pair in pair_poses(densities, real, 4))
 

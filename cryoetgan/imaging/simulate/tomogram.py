@@ -18,41 +18,39 @@ from cryoetgan.progress import track
 
 SimulateBlock = Callable[[NDArray[np.generic], Corner, Corner], NDArray[np.float32]]
 """From a scene, a corner and a shape (zyx, voxels) to that block of the tomogram."""
+MIN_TILE = 8
+"""Voxels; the overlap of smaller tiles would cost more than the tiles."""
 
 
-class Imaged(NamedTuple):
-    """What a synthetic tomogram looks like: name, voxel size (angstrom) and acquisition."""
+class Origin(NamedTuple):
+    """The tomogram that a synthetic one imitates: name, voxel size (angstrom) and acquisition."""
 
     tomogram: str
     voxel_size: float
     acquisition: Acquisition
 
 
-MIN_TILE = 8
-"""Voxels; the overlap of smaller tiles would cost more than the tiles."""
-
-
 def write_tomogram(
     output: Path,
     scene: SceneFiles,
-    imaged: Imaged,
+    origin: Origin,
     simulate_block: SimulateBlock,
     tile: int,
     source: str,
 ) -> tuple[list[Path], dict[str, Any]]:
     """Write `T.mrc`, and beside it the labels, instances and truth that the scene has.
 
-    `tile` is the edge of the blocks in voxels, `source` the
-    cryoetganSource of the rows: simulated or generated. Returns the volumes that get a record,
-    and the entries of the record: acquisition, names of the labels.
+    `tile` is the edge of the blocks in voxels, `source` the cryoetganSource of the rows: simulated
+    or generated. Returns the volumes that get a record, and the entries of the record: acquisition,
+    names of the labels.
     """
     check_mrc_name(output)
     if tile < MIN_TILE:
         raise UserError(f"--tile: got {tile}, wanted {MIN_TILE} or more voxels")
     check_outputs(scene, output)
     voxel_size = scene.volume.voxel_size
-    check_same_voxel_size(voxel_size, imaged.voxel_size, scene.path, imaged.tomogram)
-    data, header = scene.volume.data, [PROTEIN_BRIGHT, f"synthetic: looks like {imaged.tomogram}"]
+    check_same_voxel_size(voxel_size, origin.voxel_size, scene.path, origin.tomogram)
+    data, header = scene.volume.data, [PROTEIN_BRIGHT, f"synthetic: looks like {origin.tomogram}"]
     with open_volume(output, data.shape, voxel_size, np.float32, header) as out:
         for corner, shape in track(list(tiles(data.shape, tile)), "synthesizing"):
             values = simulate_block(data, corner, shape)
@@ -64,5 +62,5 @@ def write_tomogram(
             out[block_slices(corner, shape)] = values
             release_pages(out)
             release_pages(data)
-    outputs, about = write_truth(output, scene, imaged.acquisition, source)
+    outputs, about = write_truth(output, scene, origin.acquisition, source)
     return [output, *outputs], about

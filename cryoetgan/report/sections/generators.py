@@ -77,39 +77,45 @@ def pair_poses(densities: VolumeSet, real: VolumeSet, count: int) -> list[Pair]:
     """Return `count` densities and real crops of the same classes in the most similar poses.
 
     The classes, sorted, take turns. Symmetry is not used, so an angle can be larger than it
-    looks. Crops without angles are drawn at random; the angle is then NaN.
+    looks. Crops of a class without angles are drawn at random; the angle is then NaN.
     """
     classes = sorted(set(densities.classes()) & set(real.classes()))
     turns = [classes[index % len(classes)] for index in range(count)] if classes else []
     found = []
     for name in dict.fromkeys(turns):
         generator = rng(0, "report", "generators", name)
-        rows = [
-            np.sort(generator.permutation(rows_of_class(volumes, name))[:CANDIDATES])
-            for volumes in (densities, real)
-        ]
-        apart = _angles_apart(densities, real, *rows)
+        rows, have_angles = [], True
+        for volumes in (densities, real):
+            own = np.asarray(rows_of_class(volumes, name))
+            posed = own[_have_angles(volumes)[own]]
+            have_angles &= len(posed) > 0
+            own = posed if len(posed) else own
+            rows.append(np.sort(generator.permutation(own)[:CANDIDATES]))
+        apart = np.zeros((len(rows[0]), len(rows[1])))
+        if have_angles:
+            apart = _angles_apart(densities, real, *rows)
         for _ in range(turns.count(name)):
             best = np.unravel_index(np.argmin(apart), apart.shape)
             angle = float(apart[best])
             if not np.isfinite(angle):
                 break  # fewer volumes than turns
             first, second = (int(of[index]) for of, index in zip(rows, best, strict=True))
-            found.append(Pair(name, first, second, angle if _has_angles(real) else np.nan))
+            found.append(Pair(name, first, second, angle if have_angles else np.nan))
             apart[best[0]], apart[:, best[1]] = np.inf, np.inf
     return found
 
 
-def _has_angles(volumes: VolumeSet) -> bool:
-    return set(ANGLES) <= set(volumes.table) and bool(volumes.table[ANGLES].notna().all(axis=None))
+def _have_angles(volumes: VolumeSet) -> NDArray[np.bool_]:
+    """Return which rows of a set have angles."""
+    if not set(ANGLES) <= set(volumes.table):
+        return np.zeros(len(volumes.table), bool)
+    return np.isfinite(volumes.table[ANGLES].to_numpy(float)).all(axis=1)
 
 
 def _angles_apart(
     first: VolumeSet, second: VolumeSet, rows: NDArray[np.intp], others: NDArray[np.intp]
 ) -> NDArray[np.float64]:
-    """Return the angles between the poses of rows of two sets, degrees; zero if one has none."""
-    if not (_has_angles(first) and _has_angles(second)):
-        return np.zeros((len(rows), len(others)))
+    """Return the angles between the poses of rows of two sets, degrees."""
     pair = [
         rotation_from_relion(volumes.table[ANGLES].to_numpy(float)[chosen]).as_matrix()
         for volumes, chosen in ((first, rows), (second, others))

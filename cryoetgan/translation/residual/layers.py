@@ -12,14 +12,16 @@ from torch import Tensor
 from torch.nn import functional
 
 SLAB_VOXELS = 8192
-"""Voxels of all channels that are computed at once; they stay in the processor's cache."""
+"""Voxels of a slab: its patches and the responses of all filters stay in the processor's cache."""
 
 
 def conv3d_from_one(volumes: Tensor, kernels: Tensor) -> Tensor:
     """Return `conv3d(volumes, kernels)` of `(B, 1, z, y, x)` and `(F, 1, e, e, e)`.
 
-    On CPUs the kernels get no gradient.
+    On CPUs the kernels must be constants; raises `ValueError` if they want a gradient.
     """
+    if kernels.requires_grad and _is_cpu_float32(volumes):
+        raise ValueError("the kernels get no gradient on CPUs")
     if _is_cpu_float32(volumes):
         return _ConvolutionFromOne.apply(volumes, kernels)
     return functional.conv3d(volumes, kernels)
