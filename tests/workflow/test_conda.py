@@ -94,7 +94,7 @@ def test_the_tiny_chain_runs_in_conda_environments(project, conda):
     assert done.returncode == 0, said[-5000:]
     assert (project.folder / "results/conda/report/index.html").exists()
     made = list((project.folder / ".snakemake/conda").glob("*/conda-meta"))
-    assert len(made) == len(ENVS) - 1, "one environment a stage; eman2's is not asked for here"
+    assert len(made) == len(ENVS) - 2, "one environment a stage; here none of eman2 and detection"
     # the rules ran in those environments, not in the tests' own
     for meta in made:
         assert not list(meta.parent.glob("lib/python*/site-packages/pytest"))

@@ -48,11 +48,17 @@ def started(project: Project, *words: str) -> subprocess.Popen:
     )
 
 
-def data(project: Project) -> dict[str, bytes]:
+@pytest.fixture
+def wanted(tiny_run, shared):
+    """The results of the tiny run, to which no other test adds any."""
+    return shared / "tiny" / "a project" / "results" / "tiny"
+
+
+def data(results: Path) -> dict[str, bytes]:
     """Return the bytes of all data files."""
     return {
-        str(path.relative_to(project.results)): path.read_bytes()
-        for path in sorted(project.results.rglob("*"))
+        str(path.relative_to(results)): path.read_bytes()
+        for path in sorted(results.rglob("*"))
         if path.suffix in DATA and "benchmarks" not in path.parts
     }
 
@@ -68,8 +74,7 @@ def begins(logs: Path, run: subprocess.Popen) -> Callable[[], bool]:
     return true
 
 
-def test_killed_in_every_stage_and_resumed_it_makes_the_same_bytes(tiny_run, tmp_path):
-    wanted, _ = tiny_run
+def test_killed_in_every_stage_and_resumed_it_makes_the_same_bytes(wanted, tmp_path):
     project = Project(tmp_path / "killed")
     for stage in STAGES:
         run = started(project)
@@ -81,20 +86,19 @@ def test_killed_in_every_stage_and_resumed_it_makes_the_same_bytes(tiny_run, tmp
         project.snakemake("--unlock", *TINY)
     project.snakemake(*TINY)
     assert find_problems(project.results)[0] == []
-    made, expected = data(project), data(wanted)
+    made, expected = data(project.results), data(wanted)
     assert made.keys() == expected.keys()
     assert [name for name in made if made[name] != expected[name]] == []
 
 
-def test_of_two_runs_at_once_one_is_refused_and_the_other_ends(tiny_run, tmp_path):
-    wanted, _ = tiny_run
+def test_of_two_runs_at_once_one_is_refused_and_the_other_ends(wanted, tmp_path):
     project = Project(tmp_path / "twice")
     run = started(project)
     wait_until(lambda: any(project.results.glob("structures/*")), 120, "the first run works")
     said = project.snakemake(*TINY, code=1)
     assert "lock" in said
     assert run.wait(timeout=1200) == 0
-    assert data(project) == data(wanted)
+    assert data(project.results) == data(wanted)
 
 
 def test_a_damaged_intermediate_is_named_and_loses_nothing(tiny_run, tmp_path):
@@ -106,7 +110,7 @@ def test_a_damaged_intermediate_is_named_and_loses_nothing(tiny_run, tmp_path):
     for name, made in DAMAGED.items():
         path = project.results / name
         whole, times = path.read_bytes(), path.stat()
-        before = {k: v for k, v in data(project).items() if k != name}
+        before = {k: v for k, v in data(project.results).items() if k != name}
         target = f"results/tiny/{made}"
         path.unlink()  # a checkpoint is a second name of the last state, which is not damaged here
         path.write_bytes(whole[: len(whole) // 2])
@@ -118,14 +122,14 @@ def test_a_damaged_intermediate_is_named_and_loses_nothing(tiny_run, tmp_path):
         assert any(path.name in line for line in told), (name, said[-3000:])
         assert "Traceback (most recent call last)" not in said, name
         # Snakemake removes what a job makes before it runs; whose job failed is missing, not half
-        kept, failed = data(project), outputs_of_failed_jobs(project)
+        kept, failed = data(project.results), outputs_of_failed_jobs(project)
         assert {k for k in before if k not in kept} <= failed, name
         assert [k for k in before if k in kept and kept[k] != before[k]] == [], name
         path.write_bytes(whole)
         if code:
             os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
         project.snakemake(*TINY, "--", target)
-        after = data(project)
+        after = data(project.results)
         assert [k for k in before if after.get(k) != before[k]] == [], name
     project.snakemake(*TINY)
     assert find_problems(project.results)[0] == []

@@ -66,7 +66,7 @@ def test_real_subtomograms_go_from_their_files_to_the_report(insitu):
     model = read_json(results / "imaging/insitu.json")
     assert "unknown" in model["about"]["neighbours"]
     assert model["about"]["agreement"]["overall"]["amplitude"] == pytest.approx(1, abs=0.1)
-    assert model["pair_correlation"]["density"] == 0
+    assert model["pair_correlation"]["particles_per_A3"] == 0
     page = (results / "report/index.html").read_text()
     assert "insitu" in page
     exported = starfile.read(results / "export/relion/particles.star")["particles"]
