@@ -1,5 +1,6 @@
 """Translate a volume set with a checkpoint; rows keep class, pose and origin."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ from cryoetgan.errors import UserError
 from cryoetgan.io.mrc import check_same_voxel_size
 from cryoetgan.io.star import item_names
 from cryoetgan.io.volume_set import VolumeSet, VolumeSetWriter, read_volume_set
-from cryoetgan.progress import track
+from cryoetgan.progress import log, track
 from cryoetgan.translation.cyclegan.translator import CycleGANTranslator
 from cryoetgan.translation.engine import checkpoint
 from cryoetgan.translation.engine.translator import Item, Translator
 from cryoetgan.translation.presets import parse_settings
 from cryoetgan.translation.residual.translator import ResidualTranslator
+
+COLLAPSED = 0.25
+"""Contrast of the outputs of G_sd relative to densities, below which it has collapsed."""
 
 
 def open_translator(
@@ -62,8 +66,16 @@ def write_translations(
     rows = table.to_dict("records")
     items = list_items(source, draws)
     translations = translator.translate_items(source, items, seed)
+    variance = 0.0
     with VolumeSetWriter(output, len(items), source.box, source.voxel_size, optics) as writer:
         for item, group, volume in track(translations, "translating", len(items)):
             new = {"rlnOpticsGroup": group + 1} if simulates else {}
             writer.add(volume, rows[item.row] | new)
+            variance += float(volume.var()) / len(items)
+    ratio = math.sqrt(variance) / translator.scaler("density").sd
+    if not simulates and ratio < COLLAPSED:
+        log.warning(
+            "%s: the volumes have %.2g times the standard deviation of the training's densities: the "
+            "way back has collapsed; train it with another --seed, or for more steps", output, ratio,
+        )  # fmt: skip
     return len(items)

@@ -5,6 +5,7 @@ import shutil
 import mrcfile
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 
 from cryoetgan.io.star import ANGLES
@@ -13,7 +14,7 @@ from cryoetgan.translation.cyclegan.translator import CycleGANTranslator
 from cryoetgan.translation.engine import checkpoint
 from cryoetgan.translation.engine.translator import Item, batch_size
 from cryoetgan.translation.presets import parse_settings
-from cryoetgan.translation.translate import open_translator
+from cryoetgan.translation.translate import open_translator, write_translations
 from tests.conftest import refused
 
 WORDS = ("translation", "translate", "t/checkpoint.pt")
@@ -32,6 +33,25 @@ def test_translation_keeps_labels(here, tmp_path, trained):
     assert not np.array_equal(generated.volumes[0], generated.volumes[1])
     here(*WORDS, "s.star", "--direction", "sd", "-o", "back.star")
     assert set(read_volume_set(tmp_path / "back.star").table["cryoetganSource"]) == {"density"}
+
+
+@pytest.mark.parametrize(("factor", "collapsed"), [(1.0, False), (0.1, True)])
+def test_a_way_back_without_contrast_is_said(tmp_path, trained, caplog, factor, collapsed):
+    class Scaled(torch.nn.Module):
+        """Returns densities of the training, times a factor."""
+
+        noise_channels, noise_shape = 0, staticmethod(lambda x: x.shape)
+
+        def forward(self, x, noise):
+            return factor * densities[: len(x), None]
+
+    translator = open_translator(tmp_path / trained, "sd", torch.device("cpu"))
+    trained_with = torch.from_numpy(volumes_of(tmp_path / "d.star"))
+    densities = translator.scaler("density").forward(trained_with)
+    translator.generator = Scaled()
+    source = read_volume_set(tmp_path / "s.star")
+    write_translations(translator, source, tmp_path / "back.star", 1, 0)
+    assert ("collapsed" in caplog.text) == collapsed
 
 
 def test_noise_depends_on_seed_and_item_alone(here, tmp_path, trained):

@@ -56,7 +56,7 @@ def fit_density_scaler(volumes: Tensor, max_voxels: int = SAMPLE_VOXELS) -> Scal
     values = sample_voxels(volumes, max_voxels)
     dense = values[values > 0]
     scale = float(torch.quantile(dense, DENSITY_QUANTILE)) if len(dense) else 1.0
-    return Scaler(0.0, scale)
+    return Scaler(0.0, scale, sd=float(values.std()))
 
 
 def fit_subtomogram_scaler(volumes: Tensor, clip: float, max_voxels: int = SAMPLE_VOXELS) -> Scaler:
