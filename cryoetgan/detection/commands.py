@@ -12,6 +12,8 @@ from cryoetgan.io import star
 from cryoetgan.particles.template_search import SearchSettings
 
 app = group("")
+USABLE_F1 = 0.5
+"""F1 on held-out parts of its synthetic tomograms, below which a detector is not usable."""
 
 
 def check_model_name(path: Path) -> Path:
@@ -101,6 +103,11 @@ def train(
         "%s: held-out F1 %.3f, of places alone %.3f, threshold %.3f",
         output, held_out["f1"], held_out["places"]["f1"], detector.threshold,
     )  # fmt: skip
+    if held_out["f1"] < USABLE_F1:
+        log.warning(
+            "%s: a detector with a held-out F1 of %.2f is not usable; train it for more steps "
+            "(detection.steps), or on more synthetic tomograms", output, held_out["f1"],
+        )  # fmt: skip
     radii = zip(detector.classes, detector.radii * detector.voxel_size, strict=False)
     about = {
         "classes": list(detector.classes),
