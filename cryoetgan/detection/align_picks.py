@@ -68,7 +68,8 @@ def align_picks(
     # two picks of one particle may have moved to one place
     kept = table[above | clear]
     places, scores = kept[COORDINATES].to_numpy(float), kept[DETECTION_SCORE].to_numpy(float)
-    kept = kept.iloc[non_maximum_suppression(places, scores, kept["cryoetganClass"].map(radii))]
+    reach = kept["cryoetganClass"].map(radii).to_numpy(float)
+    kept = kept.iloc[non_maximum_suppression(places, scores, reach)]
     about["renamed"] = int((kept["cryoetganClass"] != picks["cryoetganClass"][kept.index]).sum())
     about["added"] = int((~above[kept.index]).sum())
     return kept.reset_index(drop=True), about
