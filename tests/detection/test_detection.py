@@ -3,9 +3,11 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from cryoetgan.detection.align_picks import align_picks
 from cryoetgan.detection.detector import read_detector
 from cryoetgan.detection.grey import GreyValues
 from cryoetgan.detection.network import HALO, build_network, split_blocks
@@ -17,6 +19,7 @@ from cryoetgan.io.files import write_json
 from cryoetgan.io.mrc import Volume, read_volume, write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, DETECTION_SCORE, read_star
 from cryoetgan.io.weights import write_weights
+from cryoetgan.particles.matching.template import SearchOptions
 from cryoetgan.physics.acquisition import Acquisition
 from tests.conftest import refused
 from tests.detection.conftest import SIGMA
@@ -141,6 +144,23 @@ def test_templates_give_angles_and_q_values(planted, cryoetgan, tmp_path):
     record = json.loads((tmp_path / "q.star.json").read_text())["detection"]
     assert record["precision_by_decoys"]["n"] == len(aligned)
     refused(cryoetgan(*words, *templates[:2], *search, "-o", "r.star", code=2), "no map of class")
+
+
+def test_dropped_picks_leave_the_others_their_radii(planted, rng):
+    """Picks of noise below the threshold, before and between particles, are dropped."""
+    axis = np.arange(16) - 8
+    far = np.sqrt((axis[:, None, None] ** 2) + axis[:, None] ** 2 + axis**2)
+    maps = {name: np.exp(-((far / sigma) ** 2) / 2) for name, sigma in SIGMA.items()}
+    volume, truth = read_volume(planted / "b.mrc"), read_star(planted / "b.star").particles
+    low = truth.assign(**dict(zip(COORDINATES, rng.uniform(10, 30, (3, len(truth))), strict=True)))
+    picks = pd.concat([low, truth]).sort_index(kind="stable").reset_index(drop=True)
+    picks["cryoetganId"] = [f"b/{number}" for number in range(len(picks))]
+    picks[DETECTION_SCORE] = np.where(picks.index % 2, 0.9, 0.1)
+    options = SearchOptions(lowpass=40.0, rotations=8)
+    kept, _ = align_picks(volume, picks, maps, options, 0.5, {"big": 4.0, "small": 3.0})
+    particles = set(picks["cryoetganId"][picks[DETECTION_SCORE] > 0.5])
+    assert particles <= set(kept["cryoetganId"])
+    assert len(kept) < len(picks)
 
 
 @pytest.mark.parametrize(
