@@ -88,7 +88,9 @@ def estimate(
     synthetic = config.synthetic_tomograms * math.prod(config.tomograms.shape)
     workers = GPU_CORES if gpu else min(cores, MAX_CORES)
     training = networks * _training_seconds(config, settings) / workers
-    synthesis = _network_synthesis_seconds(settings, synthetic) / workers
+    synthesis = 0.0
+    if settings.makes_tomograms_of(config.export.source):
+        synthesis = _network_synthesis_seconds(settings, synthetic) / workers
     annotated = any(row.is_simulated or row.annotations for row in images)
     evaluation = _classifier_seconds(config, generated, box, annotated) / workers
     evaluation += N_MEASURED * METRICS_SECONDS / min(cores, N_MEASURED)
@@ -150,9 +152,7 @@ def _training_seconds(config: Config, settings: Any) -> float:
 
 
 def _network_synthesis_seconds(settings: Any, voxels: int) -> float:
-    """Return the time of a network for synthetic tomograms, if it makes any."""
-    if not settings.makes_tomograms:
-        return 0.0
+    """Return the time of a network for synthetic tomograms."""
     per_voxel = TRAINING_SECONDS[settings.model] / 3 * count_multiplications(settings) / 1e9
     return per_voxel * TILE_OVERLAP * voxels
 

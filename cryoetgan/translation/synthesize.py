@@ -23,6 +23,7 @@ from cryoetgan.imaging.simulate.tiling import (
 from cryoetgan.imaging.simulate.tomogram import Origin
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.geometry import Corner
+from cryoetgan.progress import log
 from cryoetgan.translation.cyclegan.networks import FilterGenerator
 from cryoetgan.translation.cyclegan.translator import CycleGANTranslator
 from cryoetgan.translation.engine.scaling import Scaler
@@ -80,8 +81,6 @@ def density_inputs(
 
     def read(scene: NDArray[np.generic], corner: Corner, shape: Corner) -> tuple[torch.Tensor, ...]:
         density = scale * read_padded(scene, corner, shape)
-        if not np.isfinite(density).all():
-            return (torch.full(density.shape, torch.nan),)  # the scaler would hide infinity
         inputs = [scaler.forward(torch.from_numpy(density))]
         if noise_sd:
             added = white_noise(seed, f"{name} input", corner, shape)
@@ -105,8 +104,8 @@ def open_tiled_generator(
     """Return the tile generator of a checkpoint, and the origin of its tomograms.
 
     The residual network takes the imaging model of `tomogram`, by default the first. A CycleGAN
-    imitates all training tomograms; `tomogram` gives the acquisition alone. The noise depends on `name`, the synthetic tomogram's; `scale` is
-    a factor on the scene's densities.
+    imitates all training tomograms; `tomogram` gives the acquisition alone. The noise depends on
+    `name`, the synthetic tomogram's; `scale` is a factor on the scene's densities.
     """
     check_scale(scale)
     translator = open_translator(path, "ds", device)
@@ -126,9 +125,11 @@ def open_tiled_generator(
     optics = {
         str(row.get("rlnOpticsGroupName", f"group{number}")): Acquisition.from_optics(row)
         for number, row in enumerate(content["optics"], start=1)
-    } or {"unknown": Acquisition()}
+    }
+    if not optics:
+        log.warning("%s: its training set has no optics; the default acquisition is recorded", path)
+        optics = {"unknown": Acquisition()}
     chosen = _chosen(tomogram, list(optics), path)
-    several = f"all {len(optics)} training tomograms, acquired like {chosen}"
     read = density_inputs(
         translator.scaler("density"),
         float(content["noise_sd"]),
@@ -137,6 +138,7 @@ def open_tiled_generator(
         name,
         scale,
     )
+    several = f"all {len(optics)} training tomograms, acquired like {chosen}"
     imitated = chosen if len(optics) == 1 else several
     origin = Origin(imitated, float(content["voxel_size"]), optics[chosen])
     return TiledGenerator(read, translator.generator, scaler, device), origin

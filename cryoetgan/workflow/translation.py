@@ -73,12 +73,7 @@ class TranslationPlan:
         self.generators = self.run_generators | self.ablated_generators
         count = plan.config.synthetic_tomograms
         self.synthetic = [f"synthetic_{number}" for number in range(1, count + 1)]
-        # tomograms of a CycleGAN taught a detector less than fitted physics did (docs/scenes.md)
-        self.by_network = {
-            "generated": settings.makes_tomograms,
-            "auto": self.is_residual,
-            "fitted": False,
-        }[plan.export_source]
+        self.by_network = settings.makes_tomograms_of(plan.export_source)
         self.synthetic_folder = f"{self.folder if self.by_network else 'imaging'}/tomograms"
         taken = sorted(set(self.synthetic) & set(plan.tomograms))
         if taken:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cryoetgan.densities.poses import Poser
+from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import EnvelopeGain, crop_centre
 from cryoetgan.imaging.simulate.tiling import read_padded
 from cryoetgan.imaging.simulate.tomogram import Origin, write_tomogram
@@ -125,6 +126,23 @@ def test_memory_does_not_grow_with_the_scene(tmp_path, known):
     tracemalloc.stop()
     assert peak < 0.25 * 4 * np.prod(shape)
     assert read_volume(tmp_path / "T_labels.mrc").data.shape == shape
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_an_infinite_density_is_named_though_the_tomogram_hides_it(tmp_path, known):
+    density = np.zeros((16, 16, 16), np.float32)
+    density[9, 1, 2] = np.inf
+    with mrcfile.new(tmp_path / "scene.mrc", density) as file:
+        file.voxel_size = VOXEL
+    scene = open_scene(tmp_path / "scene.mrc")
+
+    def cut(block, corner, part):
+        return np.zeros(part, np.float32)
+
+    with pytest.raises(UserError, match=r"scene.mrc: .* near voxel z, y, x = 8, 0, 0; .* infinite"):
+        write_tomogram(
+            tmp_path / "T.mrc", scene, Origin("t1", VOXEL, known.acquisition), cut, 8, "generated"
+        )
 
 
 @pytest.mark.parametrize(

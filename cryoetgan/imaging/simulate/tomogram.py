@@ -53,13 +53,15 @@ def write_tomogram(
     data, header = scene.volume.data, [PROTEIN_BRIGHT, f"synthetic: looks like {origin.tomogram}"]
     with open_volume(output, data.shape, voxel_size, np.float32, header) as out:
         for corner, shape in track(list(tiles(data.shape, tile)), "synthesizing"):
+            block = block_slices(corner, shape)
             values = simulate_block(data, corner, shape)
-            if not np.isfinite(values).all():
+            # a network can hide an infinite density, whose grey values it cuts
+            if not (np.isfinite(values).all() and np.isfinite(data[block]).all()):
                 raise UserError(
-                    f"{scene.path}: the tomogram is not finite near voxel z, y, x = "
+                    f"{scene.path}: scene or tomogram is not finite near voxel z, y, x = "
                     f"{', '.join(map(str, corner))}; look for NaN or infinite densities there"
                 )
-            out[block_slices(corner, shape)] = values
+            out[block] = values
             release_pages(out)
             release_pages(data)
     outputs, about = write_truth(output, scene, origin.acquisition, source)

@@ -134,6 +134,10 @@ class CycleGANSettings(TrainingSettings):
         """Whether the generator makes whole tomograms; instance norm (resnet) depends on the tile."""
         return self.generator == "filters"
 
+    def makes_tomograms_of(self, source: str) -> bool:
+        """Whether it is asked to: its tomograms taught a detector less than fitted physics did."""
+        return self.makes_tomograms and source == "generated"
+
     @model_validator(mode="after")
     def check_penalty(self) -> Self:
         """Raise a `ValueError` if wgan-gp has no gradient penalty."""

@@ -68,7 +68,14 @@ def fit_subtomogram_scaler(volumes: Tensor, clip: float, max_voxels: int = SAMPL
 def fit_sd_scaler(volumes: Tensor, max_voxels: int = SAMPLE_VOXELS) -> Scaler:
     """Return the scaler that divides by the standard deviation and cuts no value."""
     sd = max(float(sample_voxels(volumes, max_voxels).std()), 1e-12)
-    return Scaler(0.0, sd, bounded=False)
+    return Scaler(0.0, sd, bounded=False, sd=sd)
+
+
+def fit_z_scaler(volumes: Tensor) -> Scaler:
+    """Return the scaler to z-scores over all volumes, which cuts no value."""
+    values = sample_voxels(volumes)
+    sd = max(float(values.std()), 1e-12)
+    return Scaler(float(values.mean()), sd, bounded=False, sd=sd)
 
 
 def fit_scalers(
@@ -81,8 +88,7 @@ def fit_scalers(
     deviations of subtomograms become 1 with domain and volume.
     """
     if scaling in ("zscore", "sd"):
-        pair = [sample_voxels(volumes) for volumes in (densities, subtomograms)]
-        d, s = (Scaler(float(v.mean()), max(float(v.std()), 1e-12), False) for v in pair)
+        d, s = fit_z_scaler(densities), fit_z_scaler(subtomograms)
         return fit_density_scaler(densities) if scaling == "sd" else d, s
     scaler = fit_subtomogram_scaler(subtomograms, clip)
     if scaling == "volume":

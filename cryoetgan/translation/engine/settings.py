@@ -53,6 +53,10 @@ class TrainingSettings(BaseModel):
         """Whether the generator makes whole tomograms, tile by tile."""
         return True
 
+    def makes_tomograms_of(self, source: str) -> bool:
+        """Whether it makes the synthetic tomograms of a run with this `export.source`."""
+        return source != "fitted"
+
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some values changed, checked."""
         return self.model_validate({**self.model_dump(), **changes})
