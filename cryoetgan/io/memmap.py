@@ -70,7 +70,7 @@ def iterate_sections(
     array: NDArray[Any], release_every: int = RELEASE_EVERY_BYTES
 ) -> Iterator[NDArray[Any]]:
     """Yield `array[0]`, `array[1]`, ..., to read or to fill; pages are released on the way."""
-    period = max(1, release_every // max(1, array[0].nbytes))
+    period = max(1, release_every // max(1, array.nbytes // max(1, len(array))))
     for index, section in enumerate(array):
         yield section
         if index % period == period - 1:
