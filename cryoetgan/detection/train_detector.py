@@ -37,7 +37,7 @@ TIMED_STEPS = 10
 """Steps whose time decides how many fit into --minutes; the first ones are slower."""
 LEAST_STEPS = 10 * TIMED_STEPS
 FIRST_STEP = 10.0
-"""The first step takes at most so many times as long as later ones."""
+"""Ratio of the times of the first and of later steps, at most."""
 UNKNOWN = 10**9
 """Number of steps until the first ones are timed; the learning rate is then nearly zero."""
 WARM_UP = 0.1
@@ -144,7 +144,7 @@ class Training:
                 saved = now
 
     def _steps_in_time(self, seconds: float) -> int:
-        """Return how many steps of so many seconds fit into `minutes`."""
+        """Return the number of steps of this duration that fit into `minutes`."""
         minutes = self.options.minutes or 0.0
         steps = int(60 * minutes / seconds)
         if steps < LEAST_STEPS:

@@ -165,8 +165,8 @@ def export_relion5(
         rows.append(
             {**names, **dict(zip(CENTRED_COORDINATES, centred, strict=True)), **kept, **group}
         )
-    names = ["rlnTomoName", "rlnTomoParticleName", *CENTRED_COORDINATES]
-    blocks = {"particles": pd.DataFrame(rows, columns=None if rows else names)}
+    columns = ["rlnTomoName", "rlnTomoParticleName", *CENTRED_COORDINATES]
+    blocks = {"particles": pd.DataFrame(rows, columns=None if rows else columns)}
     if tilt_series_pixel_size:
         optics = [
             {
