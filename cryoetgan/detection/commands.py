@@ -12,8 +12,6 @@ from cryoetgan.io import star
 from cryoetgan.particles.template_search import SearchSettings
 
 app = group("")
-USABLE_F1 = 0.5
-"""F1 on held-out parts of its synthetic tomograms, below which a detector is not usable."""
 
 
 def check_model_name(path: Path) -> Path:
@@ -73,6 +71,7 @@ def train(
     Augmentation keeps the missing wedge and the hand. An interrupted training resumes when it is
     started again.
     """
+    from cryoetgan.detection.calibration import USABLE_F1
     from cryoetgan.detection.detector import write_detector
     from cryoetgan.detection.train_detector import TrainOptions, state_path
     from cryoetgan.detection.train_detector import train as run_training

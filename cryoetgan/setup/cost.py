@@ -28,8 +28,10 @@ SCORE_SECONDS, ROTATION_SECONDS = 1.1e-6, 3e-10
 """Scoring with decoys: per voxel of a box, class and pick, plus the same again per rotation."""
 FIT_SECONDS, HAND_SECONDS = 20.0, 10.0
 """Imaging model and hand test of a tomogram."""
-DETECTOR_SECONDS = {"train": 0.6, "run": 1.5e-6}
+DETECTOR_SECONDS = {"train": 1.1, "run": 3e-6}
 """A training step of the detector; its run, per voxel of a tomogram, with the poses of its picks."""
+DETECTOR_STEPS = 1500
+"""Steps if the configuration does not limit them: the default of `detection train`."""
 METRICS_SECONDS, N_MEASURED = 45.0, 6
 """All metrics of one set, and the number of sets."""
 JOB_SECONDS = 2.0
@@ -91,6 +93,11 @@ def estimate(
     synthesis = 0.0
     if settings.makes_tomograms_of(config.export.source):
         synthesis = _network_synthesis_seconds(settings, synthetic) / workers
+    detection = 0.0
+    steps = DETECTOR_STEPS if config.detection.steps is None else config.detection.steps
+    if synthetic and steps:
+        detection = DETECTOR_SECONDS["train"] * steps + DETECTOR_SECONDS["run"] * sum(whole)
+        detection /= workers
     annotated = any(row.is_simulated or row.annotations for row in images)
     evaluation = _classifier_seconds(config, generated, box, annotated) / workers
     evaluation += N_MEASURED * METRICS_SECONDS / min(cores, N_MEASURED)
@@ -106,7 +113,7 @@ def estimate(
         "poses": poses,
         "disk_gb": _disk_bytes(config, len(classes), generated, sum(sizes), synthetic) / 1e9,
         "memory_gb": 2.0 + FLOAT_BYTES * max(whole, default=0) / 1e9,
-        "minutes": (chain / cores + training + synthesis + evaluation) / 60,
+        "minutes": (chain / cores + training + synthesis + detection + evaluation) / 60,
         "minutes_training": training / 60,
     }
 

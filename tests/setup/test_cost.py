@@ -1,12 +1,14 @@
 """Expected cost of a run: it grows with the work, and the shipped configurations quote it."""
 
 import re
+from inspect import signature
 
 import mrcfile
 import pytest
 
 from cryoetgan.config import Config, load
-from cryoetgan.setup.cost import count_multiplications, estimate
+from cryoetgan.detection import commands as detection
+from cryoetgan.setup.cost import DETECTOR_STEPS, count_multiplications, estimate
 from cryoetgan.setup.input_files import inspect_sets
 from cryoetgan.tables import SubtomogramRow, TomogramRow, read_classes, read_images
 from cryoetgan.translation.cyclegan.settings import CycleGANSettings
@@ -51,6 +53,10 @@ def test_the_cost_grows_with_what_is_asked_for(tomograms, cryoetgan):
     x, y, z = config.tomograms.shape
     assert drawn["disk_gb"] - base["disk_gb"] == pytest.approx(3 * 20e-9 * x * y * z)
     assert drawn["minutes"] > base["minutes"]
+    assert signature(detection.train).parameters["steps"].default == DETECTOR_STEPS
+    taught = [cost(detection={"steps": steps})["minutes"] for steps in (0, 1000, None)]
+    assert taught[0] < taught[1] < taught[2] == base["minutes"]
+    assert cost(tomograms={"synthetic": 0})["minutes"] < taught[0]
     exports = [cost(tomograms={"synthetic": n}, export={"formats": ["plain"]}) for n in (0, 3)]
     assert exports[1]["disk_gb"] - exports[0]["disk_gb"] == pytest.approx(3 * 30e-9 * x * y * z)
     assert cost(particles={"picker": "match"})["minutes"] > base["minutes"]

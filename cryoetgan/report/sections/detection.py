@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cryoetgan.detection.calibration import USABLE_F1
 from cryoetgan.io.star import COORDINATES
 from cryoetgan.report.evaluation_json import to_float
 from cryoetgan.report.results import volumes_in
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
 HEADING = ["tomogram", "picks", "expected precision", "own hand", "template matching", "both"]
 HEADING += ["same class"]
 NO_VALUE = "-"
+NO_PICK = (
+    "no particle was detected. Lower detection.threshold, or train on tomograms more like this one"
+)
+USELESS = (
+    "detector: its F1 is {f1:.2f} on held-out parts of its own synthetic tomograms, so its picks are not "
+    "usable. Train it for more steps (detection.steps) or on more particles (tomograms.synthetic, "
+    "tomograms.shape, tomograms.copies)"
+)
 
 
 def draw_detections(run: Run, max_tomograms: int = 3) -> dict[str, Any]:
@@ -57,7 +66,7 @@ def draw_detections(run: Run, max_tomograms: int = 3) -> dict[str, Any]:
 
 
 def warnings(run: Run) -> list[str]:
-    """Return the warnings of the hand tests of the detector's picks, each once.
+    """Return the warnings on the detector, its picks and their hand tests, each once.
 
     Warnings on the maps are omitted if the hand test of template matching has them, too.
     """
@@ -67,7 +76,13 @@ def warnings(run: Run) -> list[str]:
         for text in run.results.hand_test(f"detection/{path.name}")[1]:
             if not any(line.endswith(text) for line in run.selection.warnings):
                 named.setdefault(text, []).append(tomogram)
-    return [f"detector, {', '.join(names)}: {text}" for text, names in named.items()]
+        picks = _read_picks(run, Path(tomogram))
+        if picks is not None and not len(picks):
+            named.setdefault(NO_PICK, []).append(tomogram)
+    found = [f"detector, {', '.join(names)}: {text}" for text, names in named.items()]
+    trained = config_section(run.results.json("detection/model.pt.json", optional=True), "detector")
+    f1 = to_float(config_section(trained, "held_out").get("f1"))
+    return [USELESS.format(f1=f1), *found] if f1 < USABLE_F1 else found
 
 
 def _read_picks(run: Run, path: Path) -> "pd.DataFrame | None":
