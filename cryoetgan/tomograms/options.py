@@ -94,11 +94,11 @@ class Microscope:
     """Modulation transfer function, in (0, 1]: falls off to this value as a Gaussian."""
     detector: Annotated[
         str | None,
-        Option(metavar="k2|MTF.star", help="Measured transfer of a detector, or of your own."),
+        Option(metavar="k2|k3|MTF.star", help="Measured transfer of a detector, or of your own."),
     ] = None
     """None: `mtf` alone."""
     detector_pixel: Annotated[
-        float | None, Option(help="Angstrom, unbinned pixel of the detector; default: the voxel.")
+        float | None, Option(help="Angstrom, unbinned pixel of the --detector.")
     ] = None
     drift: Annotated[
         float, Option(help="Angstrom of motion during an image, in a random direction.")
@@ -155,6 +155,11 @@ class Microscope:
             from cryoetgan.tomograms.simulation.detector import detector_transfer
 
             detector_transfer(self.detector, np.zeros(1))  # refuses what it does not know
+            if self.detector_pixel is None:
+                raise UserError(
+                    "--detector: its transfer depends on its pixel; give --detector-pixel, in "
+                    "angstrom before binning"
+                )
         if not 0 < self.mtf <= 1:
             raise UserError(f"--mtf: got {self.mtf:g}, wanted a number above 0 and at most 1")
 

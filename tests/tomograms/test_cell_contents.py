@@ -15,6 +15,7 @@ from cryoetgan.tomograms.options import MEMBRANE_SHAPES
 from cryoetgan.tomograms.simulation.crowders import make_crowders
 from cryoetgan.tomograms.simulation.filaments import (
     add_filaments,
+    interpolate,
     longest_stretch,
     worm_like_chain,
 )
@@ -144,6 +145,14 @@ def test_a_chain_has_its_persistence_length(rng):
     mean = np.mean(dots, axis=0)
     for s in (20, 40, 80):
         assert mean[s] == pytest.approx(np.exp(-s / 40), abs=0.06)
+
+
+def test_linear_interpolation_is_that_of_scipy(rng):
+    volume = rng.random((9, 12, 11), np.float32)
+    places = (rng.random((3, 40_000)) * [[7.9], [10.9], [9.9]]).astype(np.float32)
+    places[:, :5] = np.rint(places[:, :5])
+    expected = ndimage.map_coordinates(volume, places, order=1)
+    assert np.allclose(interpolate(volume, places), expected, atol=1e-5)
 
 
 def test_a_straight_stretch_of_density_leaves_its_chain_by_half_an_angstrom(rng):

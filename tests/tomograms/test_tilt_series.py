@@ -1,11 +1,15 @@
 """Simulated tilt series: contrast transfer, dose, detector, noise."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from cryoetgan.errors import UserError
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.optics import ctf
+from cryoetgan.seeds import rng as generator_for
+from cryoetgan.tomograms.simulation.detector import detector_transfer
 from cryoetgan.tomograms.simulation.reconstruction import project_tilt_series
 from cryoetgan.tomograms.simulation.tilt_series import (
     Microscope,
@@ -89,7 +93,7 @@ def test_the_detector_multiplies_the_nyquist_frequency_by_its_mtf():
     assert np.allclose(blurred, 0.3 * sharp, atol=1e-3)
 
 
-def test_a_measured_detector_transfers_by_the_frequency_of_its_own_pixel(tmp_path):
+def test_a_measured_detector_transfers_by_the_frequency_of_its_own_pixel(tmp_path, caplog):
     series = recorded(Acquisition(defocus=4.0), Microscope(detector="k2", detector_pixel=5.0))
     k = np.array([0.0, 0.05, 0.1])  # voxels of 10 A: half of the detector's Nyquist is 0.05
     assert np.allclose(series.mtf(k) ** 2 * 0.795, [0.795, 0.638, 0.354])
@@ -98,14 +102,30 @@ def test_a_measured_detector_transfers_by_the_frequency_of_its_own_pixel(tmp_pat
         "data_mtf\n\nloop_\n_rlnResolutionInversePixel #1\n_rlnMtfValue #2\n"
         "0 1\n0.25 0.8\n0.5 0.4\n"
     )
-    own = recorded(Acquisition(defocus=4.0), Microscope(detector=str(path)))
+    own = recorded(Acquisition(defocus=4.0), Microscope(detector=str(path), detector_pixel=10.0))
     assert np.allclose(own.mtf(np.array([0.0, 0.0125, 0.025, 0.05])), [1, 0.9, 0.8, 0.4])
     for text in ("0 1\n", "0 0\n0.5 0\n"):
         path.write_text(f"data_\n\nloop_\n_rlnResolutionInversePixel #1\n_rlnMtfValue #2\n{text}")
         with pytest.raises(UserError, match="two values"):
             own.mtf(k)
-    with pytest.raises(UserError, match="k2"):
-        recorded(Acquisition(), Microscope(detector="k3")).mtf(k)
+    with pytest.raises(UserError, match="k4"):
+        Microscope(detector="k4", detector_pixel=5.0)
+    with pytest.raises(UserError, match="--detector-pixel"):
+        Microscope(detector="k3")
+    assert not caplog.records
+    recorded(Acquisition(voltage=200.0), Microscope(detector="k3", detector_pixel=5.0))
+    assert "300 kV" in caplog.text
+
+
+def test_two_measurements_of_a_counting_detector_agree():
+    """Gatan's MTF of a K2 (mtf_k2_300kV_FL2.star) and the DQE of Ruskin 2013, by a flat noise."""
+    gatan = [1.0, 0.988, 0.966, 0.937, 0.900, 0.858, 0.812, 0.763, 0.712, 0.660, 0.607]
+    at = np.linspace(0, 1, 11)
+    assert np.abs(detector_transfer("k2", at) - gatan).max() < 0.065
+    k3 = detector_transfer("k3", at)
+    assert (k3 > np.array(gatan) - 0.004).all()
+    assert (k3[1:] < 1).all()
+    assert k3[10] == pytest.approx(2 / np.pi, abs=0.01)  # sinc(k / 2 k_Nyquist) of a square pixel
 
 
 def test_drift_multiplies_a_wave_by_the_mean_of_its_phase():
@@ -153,6 +173,36 @@ def test_ice_is_shifted_and_blurred_like_the_specimen_in_each_image(rng):
         assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.9999
     tilts = np.radians(tilt_angles(series.acquisition))
     assert np.allclose(np.array(growth) / growth[3], 1 / np.sqrt(np.cos(tilts)), rtol=1e-3)
+
+
+@pytest.mark.parametrize("state", ["raw", "corrected"])
+def test_structural_noise_is_recorded_like_a_specimen_without_damage_and_blur(state):
+    """Noise is white structure, recorded by the same optics, and white shots after them."""
+    series = recorded(
+        Acquisition(tilt_low=-60, tilt_high=60, tilt_step=60, defocus=3.0, ctf=state),
+        Microscope(
+            dose=100, b_factor=300, misalignment=2, detector="k2", detector_pixel=5.0, drift=15,
+            defocus_gradient=True,
+        ),
+    )  # fmt: skip
+    sharp = replace(series.microscope, dose=0.0, b_factor=0.0, misalignment=0)
+    white = np.empty((2, 3, 48, 49), np.float32)
+    for index, tilt in enumerate(tilt_angles(series.acquisition)):
+        drawn = generator_for(1, "noise", "t", f"{tilt:.3f}")
+        white[:, index] = [drawn.standard_normal((48, 49), np.float32) for _ in range(2)]
+    images = record_projections(white[0], replace(series, microscope=sharp))
+    found = simulate_noise(white[0].shape, replace(series, microscope=sharp))
+    assert np.array_equal(found, simulate_noise(white[0].shape, series))
+    if state == "raw":
+        shots = white[1] / np.sqrt(2 * np.array([0.5, 1.0, 0.5]))[:, None, None]
+        for one, structure, shot in zip(found, images, shots, strict=True):
+            assert np.corrcoef((one - shot).ravel(), structure.ravel())[0, 1] > 0.9999
+    else:
+        # the correction of the shots varies across a tilted image with the local defocus
+        flat = replace(sharp, defocus_gradient=False)
+        other = simulate_noise(white[0].shape, replace(series, microscope=flat))
+        difference = (other - found).std(axis=(1, 2))
+        assert difference[1] < 1e-6 < difference[0]
 
 
 def microscope(**values):

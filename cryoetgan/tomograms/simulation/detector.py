@@ -18,32 +18,43 @@ MEASURED_DQE = {
     "k2": (0.795, 0.733, 0.722, 0.706, 0.678, 0.638, 0.588, 0.532, 0.470, 0.409, 0.354),
 }
 """Detective quantum efficiency (DQE) at every tenth of the Nyquist frequency, from zero."""
+MEASURED_MTF = {
+    # Gatan K3, 300 kV, standard counting: measured by Gatan (https://www.gatan.com/techniques/cryo-em#MTF),
+    # file mtf_k3_standard_300kV_FL2.star as in ttsim3d (https://github.com/teamtomo/ttsim3d)
+    "k3": (1.0, 0.985, 0.971, 0.951, 0.924, 0.889, 0.846, 0.797, 0.745, 0.690, 0.636),
+}
+"""Modulation transfer function (MTF) of counting detectors, at the same frequencies."""
+MEASURED_AT_KV = 300.0
+"""Kilovolts at which the curves were measured."""
+KNOWN = (*MEASURED_DQE, *MEASURED_MTF)
 
 
 def detector_transfer(name: str, frequency: Floats) -> Floats:
     """Return the transfer of the signal at `frequency`, fractions of the detector's Nyquist frequency.
 
-    Counting detectors have a flat noise spectrum, so that the transfer is sqrt(DQE / DQE(0)). DQE(0)
-    is part of the signal-to-noise ratio, which is given. Beyond Nyquist the last value stays.
+    Shot noise is white, so the transfer is the one of the signal-to-noise ratio, sqrt(DQE / DQE(0));
+    DQE(0) is part of the signal-to-noise ratio of the tomogram, which is given. Counting detectors
+    have a flat noise spectrum, so that DQE = DQE(0) MTF^2. Beyond Nyquist the last value stays.
 
     Parameters
     ----------
     name : str
-        A detector of `MEASURED_DQE`, or a STAR file of the transfer function (MTF) for RELION.
+        A detector of `KNOWN`, or a STAR file of the transfer function (MTF) for RELION.
     frequency : ndarray
         Any shape.
     """
     if name.endswith(".star"):
         return np.interp(frequency, *read_mtf(Path(name)))
-    if name not in MEASURED_DQE:
+    if name in MEASURED_DQE:
+        values = np.sqrt(np.array(MEASURED_DQE[name]) / MEASURED_DQE[name][0])
+    elif name in MEASURED_MTF:
+        values = np.array(MEASURED_MTF[name])
+    else:
         raise UserError(
-            f"--detector: got '{name}'{suggest(name, MEASURED_DQE)}, wanted "
-            f"{', '.join(MEASURED_DQE)} or a STAR file with {' and '.join(MTF_COLUMNS)}"
+            f"--detector: got '{name}'{suggest(name, KNOWN)}, wanted "
+            f"{', '.join(KNOWN)} or a STAR file with {' and '.join(MTF_COLUMNS)}"
         )
-    efficiency = np.array(MEASURED_DQE[name])
-    return np.interp(
-        frequency, np.linspace(0, 1, len(efficiency)), np.sqrt(efficiency / efficiency[0])
-    )
+    return np.interp(frequency, np.linspace(0, 1, len(values)), values)
 
 
 def read_mtf(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

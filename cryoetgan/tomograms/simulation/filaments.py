@@ -1,11 +1,10 @@
 """Filaments as worm-like chains of monomers: actin, microtubules, any helix."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.physics.geometry import clip_box, relion_from_rotation, rotate_volume
@@ -33,6 +32,8 @@ MIN_LENGTH_A = 500.0
 """Angstrom of the shortest filament, unless less is wanted."""
 BEND_A = 0.5
 """Angstrom, root mean square, by which a straight stretch of density leaves its filament."""
+INTERPOLATED = 1 << 14
+"""Places that are interpolated at a time: they stay in the processor's cache."""
 RING = 8
 """Points around the axis that must be free, at each step."""
 
@@ -288,34 +289,68 @@ def _add_stretches(
         high = np.minimum(np.ceil(centre + reach + 1) + 1, shape[::-1]).astype(int)
         if (low >= high).any():
             continue
-        project = _projector(low, high)
         first = centre - half * matrix[:, 2]
-        own = [project(axis, axis @ first) for axis in matrix.T]
-        across = own[0] ** 2 + own[1] ** 2
+        axes = [
+            np.arange(n, dtype=np.float32) + np.float32(a)
+            for a, n in zip(low - first, high - low, strict=True)
+        ]
+        along = _project(axes, matrix[:, 2])
+        across = _project([axis**2 for axis in axes], np.ones(3)) - along**2
         kept = (across < stretches.radius**2) & (across >= max(stretches.hollow, 0) ** 2)
+        kept &= np.abs(along - np.float32(half)) < half + stretches.reach
+        # a voxel has the same distance from a plane in both of its stretches, to the last bit
+        places = [np.arange(a, b, dtype=np.float32) for a, b in zip(low, high, strict=True)]
         if start:
-            kept &= project(normals[start - 1], levels[start - 1]) >= 0
+            kept &= _project(places, normals[start - 1]) >= levels[start - 1]
         if stop < count:
-            kept &= project(normals[stop - 1], levels[stop - 1]) < 0
+            kept &= _project(places, normals[stop - 1]) < levels[stop - 1]
         at = np.flatnonzero(kept)
-        places = np.empty((3, len(at)), np.float32)
-        for line, axis, origin in zip(places, own[::-1], stretches.first, strict=True):
-            np.take(axis.ravel(), at, out=line)
-            line += np.float32(origin)
-        places *= OVERSAMPLING
-        density = ndimage.map_coordinates(stretches(len(part), *near), places, order=1)
-        z, y, x = np.ogrid[tuple(map(slice, low[::-1], high[::-1]))]
-        flat = ((z * shape[1] + y) * shape[2] + x).ravel()[at]
+        voxels = np.unravel_index(at, kept.shape)
+        own = np.stack([axis[index] for axis, index in zip(axes[::-1], voxels, strict=True)])
+        own = matrix.T[::-1, ::-1].astype(np.float32) @ own
+        own = OVERSAMPLING * (own + stretches.first[:, None].astype(np.float32))
+        flat = np.ravel_multi_index(
+            tuple(index + a for index, a in zip(voxels, low[::-1], strict=True)), shape
+        )
+        density = interpolate(stretches(len(part), *near), own)
         scene.add_voxels(flat, density, density > stretches.level, stretches.name, number)
 
 
-def _projector(low: NDArray[np.int_], high: NDArray[np.int_]) -> Callable[[Floats, float], Floats]:
-    """Return a function of a vector (xyz) v and a level l: v . x - l at the voxels `(z, y, x)`."""
-    x, y, z = (np.arange(a, b, dtype=np.float32) for a, b in zip(low, high, strict=True))
+def interpolate(volume: NDArray[np.float32], places: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a volume `(z, y, x)` at places `(3, N)`, zyx in voxels, by linear interpolation.
 
-    def project(vector: Floats, level: float) -> Floats:
-        a, b, c = vector.astype(np.float32)
-        flat: Floats = (a * x - np.float32(level)) + (b * y)[:, None]
-        return flat + (c * z)[:, None, None]
+    All places lie inside. It takes a third of the time of `scipy.ndimage.map_coordinates`.
+    """
+    _, height, width = volume.shape
+    flat, out = volume.ravel(), np.empty(places.shape[1], np.float32)
 
-    return project
+    def line(first: NDArray[np.int32], fraction: NDArray[np.float32]) -> NDArray[np.float32]:
+        return _between(flat.take(first), flat.take(first + 1), fraction)
+
+    for start in range(0, len(out), INTERPOLATED):
+        part = places[:, start : start + INTERPOLATED]
+        whole = part.astype(np.int32)
+        c, b, a = part - whole
+        first = (whole[0] * height + whole[1]) * width + whole[2]
+        lower, upper = (
+            _between(line(at, a), line(at + width, a), b) for at in (first, first + height * width)
+        )
+        out[start : start + INTERPOLATED] = _between(lower, upper, c)
+    return out
+
+
+def _between(
+    first: NDArray[np.float32], second: NDArray[np.float32], fraction: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return the values between two, in the place of the second."""
+    second -= first
+    second *= fraction
+    second += first
+    return second
+
+
+def _project(axes: Sequence[NDArray[np.float32]], vector: Floats) -> NDArray[np.float32]:
+    """Return v . x `(z, y, x)` of a vector v (xyz) and the grid of three axes x, y, z."""
+    x, y, z = (np.float32(a) * axis for a, axis in zip(vector, axes, strict=True))
+    flat: NDArray[np.float32] = x + y[:, None]
+    return flat + z[:, None, None]

@@ -25,8 +25,8 @@ Floats = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
 
-RELEASE_EVERY = 16
-"""Additions after which the pages of memory-mapped arrays are released."""
+RELEASE_EVERY, VOXELS_OF_A_BOX = 16, 1 << 16
+"""Boxes after which the pages of memory-mapped arrays are released; voxels that count as a box."""
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Scene:
     objects: int = 0
     """Number of objects."""
     changes: int = 0
-    """Number of additions, for `_release`."""
+    """Additions since the last release of pages, for `_release`."""
     target: float = 1.0
     """Wanted fraction of occupied voxels, before the crowders."""
     reached: float = 0.0
@@ -127,12 +127,13 @@ class Scene:
         self.instances.reshape(-1)[own] = number
         self.occupied.reshape(-1)[own] = True
         self.filled += len(own)
-        self._release()
+        self._release(1 + len(voxels) // VOXELS_OF_A_BOX)
         return number
 
-    def _release(self) -> None:
-        self.changes += 1
-        if self.changes % RELEASE_EVERY == 0:
+    def _release(self, changes: int = 1) -> None:
+        self.changes += changes
+        if self.changes >= RELEASE_EVERY:
+            self.changes = 0
             for array in (self.density, self.labels, self.instances, self.occupied):
                 release_pages(array)
 

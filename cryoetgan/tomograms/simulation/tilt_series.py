@@ -1,6 +1,8 @@
 """A simulated tilt series: contrast transfer, dose, detector, noise."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -9,9 +11,10 @@ from scipy import fft
 
 from cryoetgan.physics.acquisition import Acquisition
 from cryoetgan.physics.optics import ctf, hermitian_weights
+from cryoetgan.progress import log
 from cryoetgan.seeds import rng as generator_for
 from cryoetgan.tomograms.options import Microscope
-from cryoetgan.tomograms.simulation.detector import detector_transfer
+from cryoetgan.tomograms.simulation.detector import KNOWN, MEASURED_AT_KV, detector_transfer
 
 Floats = NDArray[np.floating]
 DEFAULT_DEFOCUS_UM = 4.0
@@ -41,6 +44,12 @@ class TiltSeries:
         if self.acquisition.defocus is None:
             known = replace(self.acquisition, defocus=DEFAULT_DEFOCUS_UM)
             object.__setattr__(self, "acquisition", known)
+        name, voltage = self.microscope.detector, self.acquisition.voltage
+        if name in KNOWN and voltage != MEASURED_AT_KV:
+            log.warning(
+                "--detector: %s was measured at %g kV, not at %g; give a STAR file of its MTF",
+                name, MEASURED_AT_KV, voltage,
+            )  # fmt: skip
 
     def frequencies(self, shape: tuple[int, ...]) -> Floats:
         """Return |k| of an image `(u, y)` in cycles per angstrom, in `rfft2` order."""
@@ -74,10 +83,9 @@ class TiltSeries:
         """Return the detector's transfer at `k`: mtf^((k / k_Nyquist)^2), times the measured one."""
         scope = self.microscope
         found = scope.mtf ** ((2 * self.voxel_size * k) ** 2)
-        if scope.detector is None:
+        if scope.detector is None or scope.detector_pixel is None:
             return found
-        pixel = self.voxel_size if scope.detector_pixel is None else scope.detector_pixel
-        return found * detector_transfer(scope.detector, 2 * pixel * k)
+        return found * detector_transfer(scope.detector, 2 * scope.detector_pixel * k)
 
 
 def tilt_angles(acquisition: Acquisition) -> NDArray[np.float64]:
@@ -135,37 +143,64 @@ def record_projections(images: Floats, series: TiltSeries) -> NDArray[np.float32
     blur = np.exp(-microscope.b_factor * k**2 / 4) * series.mtf(k)
     doses = accumulated_dose(tilts, microscope.dose)
     weights = dose_weights(k, doses) if microscope.dose_weighting else np.ones(len(tilts))
-    phase = np.array(
-        np.broadcast_arrays(
-            fft.fftfreq(images.shape[1])[:, None], fft.rfftfreq(images.shape[2])[None, :]
-        )
-    )
     out = np.empty_like(images, np.float32)
     for index, (image, tilt) in enumerate(zip(images, tilts, strict=True)):
-        rng = generator_for(series.seed, "misalignment", series.name, f"{tilt:.3f}")
-        # 1 at tilt zero, 1 + growth at 60 degrees
-        growth = 1 + microscope.misalignment_growth * (1 / _cosine(tilt) - 1)
-        shift = rng.normal(0, microscope.misalignment * growth, 2)
-        shifted = np.exp(-2j * np.pi * np.tensordot(shift, phase, 1))
-        common = blur * dose_envelope(k, doses[index]) * shifted * weights[index]
-        if microscope.drift:
-            azimuth = rng.uniform(0, np.pi)
-            moved = np.array([np.cos(azimuth), np.sin(azimuth)]) * microscope.drift
-            common = common * np.sinc(np.tensordot(moved / series.voxel_size, phase, 1))
-        out[index] = _apply_ctf(image, float(tilt), series, common)
+        shifted, drifted = _motion(series, float(tilt), images.shape[1:])
+        common = blur * dose_envelope(k, doses[index]) * shifted * weights[index] * drifted
+        out[index] = _filter_by_defocus(
+            image, float(tilt), series, partial(_recorded, series, 1.0, common)
+        )
     return out
 
 
-def _apply_ctf(image: Floats, tilt: float, series: TiltSeries, common: NDArray[Any]) -> Floats:
-    """Return an image after CTF, correction and the filter `common`.
+def _motion(
+    series: TiltSeries, tilt: float, shape: tuple[int, ...]
+) -> tuple[NDArray[np.complexfloating], Floats]:
+    """Return the factors of an image's misalignment and of its drift, in `rfft2` order.
+
+    The misalignment grows with the tilt: 1 at tilt zero, 1 + growth at 60 degrees.
+    """
+    microscope = series.microscope
+    phase = np.array(
+        np.broadcast_arrays(fft.fftfreq(shape[0])[:, None], fft.rfftfreq(shape[1])[None, :])
+    )
+    rng = generator_for(series.seed, "misalignment", series.name, f"{tilt:.3f}")
+    growth = 1 + microscope.misalignment_growth * (1 / _cosine(tilt) - 1)
+    shift = rng.normal(0, microscope.misalignment * growth, 2)
+    shifted = np.exp(-2j * np.pi * np.tensordot(shift, phase, 1))
+    azimuth = rng.uniform(0, np.pi)
+    moved = np.array([np.cos(azimuth), np.sin(azimuth)]) * microscope.drift / series.voxel_size
+    return shifted, np.sinc(np.tensordot(moved, phase, 1))
+
+
+def _recorded(
+    series: TiltSeries, before: Floats | float, after: NDArray[Any], transfer: Floats
+) -> NDArray[Any]:
+    """Return the filter of a specimen: transfer and its correction, with factors of each."""
+    return transfer * before * series.corrected(transfer) * after
+
+
+def _corrected(series: TiltSeries, weights: Floats, transfer: Floats) -> NDArray[Any]:
+    """Return the filter of shots, which the correction of this transfer and the weights change."""
+    return series.corrected(transfer) * weights
+
+
+@lru_cache(maxsize=1)
+def _central_ctf(series: TiltSeries, shape: tuple[int, ...]) -> Floats:
+    return series.ctf(shape)
+
+
+def _filter_by_defocus(
+    image: Floats, tilt: float, series: TiltSeries, applied: Callable[[Floats], NDArray[Any]]
+) -> Floats:
+    """Return an image after the filter that `applied` makes of its contrast transfer function.
 
     With a gradient the defocus at u is greater by u tan(tilt). The image is filtered with the
     defocus of nodes `DEFOCUS_STEP_UM` apart at most, and interpolated linearly between them.
     """
     extent = abs(np.tan(np.radians(tilt))) * image.shape[0] * series.voxel_size / 2 * 1e-4
     if not series.microscope.defocus_gradient or extent == 0:
-        transfer = series.ctf(image.shape)
-        return _filter(image, transfer * series.corrected(transfer) * common)
+        return _filter(image, applied(_central_ctf(series, image.shape)))
     spectrum = fft.rfft2(image)
     count = int(np.ceil(2 * extent / DEFOCUS_STEP_UM)) + 1
     u = (np.arange(image.shape[0]) - image.shape[0] // 2) * series.voxel_size * 1e-4
@@ -174,9 +209,8 @@ def _apply_ctf(image: Floats, tilt: float, series: TiltSeries, common: NDArray[A
     out = np.zeros_like(image)
     for node, extra in enumerate(np.linspace(-extent, extent, count)):
         weight = np.maximum(1 - abs(position - node), 0)
-        transfer = series.ctf(image.shape, float(extra))
-        applied = transfer * series.corrected(transfer) * common
-        out += weight[:, None] * fft.irfft2(spectrum * applied, s=image.shape)
+        transfer = applied(series.ctf(image.shape, float(extra)))
+        out += weight[:, None] * fft.irfft2(spectrum * transfer, s=image.shape)
     return out
 
 
@@ -196,18 +230,21 @@ def simulate_noise(
     half is shot and detector noise (Foerster 2008, doi 10.1016/j.jsb.2007.07.006). The variance
     grows as 1 / cos(tilt), with the thickness along the beam. With a mean free path L, shot
     noise grows as exp((1 / cos(tilt) - 1) t / L) instead, as elastic electrons are lost (t is the
-    `thickness` in angstrom). `ice` are projections `(tilt, u, y)` of one random volume, the same ice
-    in all images: it is recorded like the specimen (`record_projections`), so that it has the
-    specimen's shift and blur. Its variance before B-factor, dose and drift is half of the noise.
+    `thickness` in angstrom).
+
+    Structural noise is other ice in each image. It passes the CTF, the detector and the drift;
+    B-factor and dose envelope are of the specimen, whose structure fades, and ice has none to
+    lose. `ice` are projections `(tilt, u, y)` of one random volume, the same ice in all images: it
+    is recorded like the specimen (`record_projections`), so that it has the specimen's shift and
+    blur. Its variance before B-factor, dose and drift is half of the noise.
     """
     tilts = tilt_angles(series.acquisition)
     k = series.frequencies(shape[1:])
-    contrast = series.ctf(shape[1:])
-    transfer, correction = contrast * series.mtf(k), series.corrected(contrast)
+    contrast, mtf = series.ctf(shape[1:]), series.mtf(k)
     # standard deviation of white noise after the CTF: mean square over the whole Fourier plane
-    squares = (transfer**2 * hermitian_weights(shape[2])).sum()
+    squares = ((contrast * mtf) ** 2 * hermitian_weights(shape[2])).sum()
     passed_sd = np.sqrt(float(squares / (shape[1] * shape[2])))
-    path = series.microscope.mean_free_path
+    path, drifts = series.microscope.mean_free_path, series.microscope.drift > 0
     doses = accumulated_dose(tilts, series.microscope.dose)
     weighted = series.microscope.dose_weighting
     weights = dose_weights(k, doses) if weighted else np.ones(len(tilts))
@@ -221,10 +258,18 @@ def simulate_noise(
         longer = 1 / _cosine(tilt)
         lost = longer if path is None else np.exp((longer - 1) * thickness / path)
         if ice is None:
-            specimen = _filter(structural, transfer * correction * weights[index])
+            common = mtf * (_motion(series, float(tilt), shape[1:])[1] if drifts else 1.0)
+            specimen = _filter_by_defocus(
+                structural,
+                float(tilt),
+                series,
+                partial(_recorded, series, common, weights[index]),
+            )
         else:
             specimen = ice[index]
-        shots = _filter(detector, correction * weights[index])
+        shots = _filter_by_defocus(
+            detector, float(tilt), series, partial(_corrected, series, weights[index])
+        )
         out[index] = (np.sqrt(longer) / passed_sd * specimen + np.sqrt(lost) * shots) / np.sqrt(2)
     return out
 
