@@ -158,17 +158,25 @@ def import_(
     voxel_size: VoxelSize,
     box: Box,
     input_voxel_size: Annotated[float | None, Option(help="Angstrom, not the header's.")] = None,
+    resolution: Annotated[
+        float | None, Option(help="Angstrom, of the run's other maps; default: three voxels.")
+    ] = None,
 ) -> Record:
     """Import a density map of another program at the run's box and voxel size (MRC).
 
     Angstrom and voxels. Any axis order, byte order or header, gzipped or not. The map's centre,
-    voxel n // 2, stays the centre, and its values stay densities.
+    voxel n // 2, stays the centre. If its grey scale is another one than of `densities simulate`
+    at --resolution, it is scaled: membranes, crowders, gold and other classes have that scale.
     """
     from cryoetgan.densities.maps import import_map
     from cryoetgan.io.mrc import write_volume
 
     _check_grid(voxel_size, box)
-    density, found_voxel_size, outside = import_map(file, voxel_size, box, input_voxel_size)
+    if resolution is not None:
+        check_positive(resolution, "--resolution", " A")
+    density, found_voxel_size, outside = import_map(
+        file, voxel_size, box, input_voxel_size, resolution
+    )
     if outside > WARN_FRACTION_OUTSIDE:
         log.warning(
             f"{file}: the box of {box} voxels cuts off {100 * outside:.1f} % of the map; "

@@ -21,6 +21,8 @@ MAX_PRODUCT_VALUES = 1 << 24
 MAX_RESOLUTION_BOXES = 4
 """Resolution over the edge of the box, above which a map is only a slope."""
 MAX_BOX = 512
+PROTEIN_ELECTRON_DENSITY = 0.38
+"""Electrons per cubic angstrom of protein without hydrogens, as in maps of `simulate`."""
 EMAN2_TABLE_STEPS = 1000
 """Steps per voxel of the table in which EMAN2 looks up the Gaussian."""
 
@@ -198,3 +200,11 @@ def check_box(box: int, option: str = "box") -> None:
 def gaussian_width(resolution: float) -> float:
     """Return w = resolution / pi in angstrom, of the Gaussian exp(-r^2 / w^2)."""
     return resolution / np.pi
+
+
+def protein_density(resolution: float) -> float:
+    """Return the value of a map of `simulate` far inside protein: e pi^1.5 w^3.
+
+    e is `PROTEIN_ELECTRON_DENSITY`, pi^1.5 w^3 the integral of the Gaussian.
+    """
+    return float(PROTEIN_ELECTRON_DENSITY * np.pi**1.5 * gaussian_width(resolution) ** 3)

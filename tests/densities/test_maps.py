@@ -6,6 +6,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from cryoetgan.densities.density_from_atoms import (
+    PROTEIN_ELECTRON_DENSITY,
+    protein_density,
+    simulate,
+)
 from cryoetgan.densities.maps import import_map, resample_to_box
 from cryoetgan.io.mrc import read_volume
 from cryoetgan.tables import ClassRow
@@ -69,7 +74,27 @@ def test_a_header_without_cubic_voxels_needs_a_voxel_size(cryoetgan, tmp_path, b
     words = ("densities", "import", "m.mrc", "--voxel-size", 5, "--box", 24, "-o", "o.mrc")
     refused(cryoetgan(*words, code=2), "m.mrc", "not cubes", "--input-voxel-size")
     cryoetgan(*words, "--input-voxel-size", 5)
-    assert np.allclose(read_volume(tmp_path / "o.mrc").data, blob, atol=1e-5)
+    found = read_volume(tmp_path / "o.mrc").data
+    assert np.allclose(found / found.max(), blob / blob.max(), atol=1e-5)
+
+
+def test_a_foreign_grey_scale_becomes_that_of_protein(tmp_path, rng):
+    # carbon atoms of protein's density in a ball of 40 A, at 15 A
+    count = round(PROTEIN_ELECTRON_DENSITY * 4 / 3 * np.pi * 40**3 / 6)
+    inside = rng.uniform(-40, 40, (3 * count, 3))
+    inside = inside[np.linalg.norm(inside, axis=1) < 40][:count]
+    own = simulate(inside, np.full(count, 6), 5.0, 15.0, 32)
+    assert own[12:21, 12:21, 12:21].mean() == pytest.approx(protein_density(15.0), rel=0.05)
+    scales = [1.0, 1e-6, 1e6]
+    for factor in scales:
+        write_mrc(tmp_path / f"{factor:g}.mrc", own * np.float32(factor), 5.0)
+    kept, small, large = (import_map(tmp_path / f"{f:g}.mrc", 5.0, 32)[0] for f in scales)
+    np.testing.assert_allclose(kept, own, rtol=1e-4, atol=1e-2)
+    np.testing.assert_allclose(small, large, rtol=1e-4, atol=1e-2)
+    assert 0.5 < np.median(small[own > 100] / own[own > 100]) < 2
+    # the unit depends on the resolution of the other maps
+    sharper = import_map(tmp_path / "1e-06.mrc", 5.0, 32, resolution=10.0)[0]
+    assert small.max() / sharper.max() == pytest.approx(1.5**3, rel=1e-4)
 
 
 @pytest.mark.parametrize(("sign", "said"), [(1, False), (-1, True)])

@@ -6,6 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from cryoetgan.densities.density_from_atoms import protein_density
 from cryoetgan.io.files import sidecar
 from cryoetgan.io.mrc import read_volume, write_volume
 from cryoetgan.io.star import COORDINATES, read_star
@@ -97,3 +98,22 @@ def test_an_invalid_shape_is_refused_and_nothing_is_written(cryoetgan, tmp_path,
     before = set(tmp_path.iterdir())
     refused(cryoetgan(*maps, "--copies", 2, words, "-o", "s.mrc", code=2), *said)
     assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("scale", "words", "said"),
+    [
+        (1e-3, ("--crowder-fraction", 0.01), True),
+        (1e-3, ("--class-copies", "b=1", "b.mrc"), True),
+        (1e-3, (), False),
+        (1.0, ("--crowder-fraction", 0.01), False),
+    ],
+    ids=["beside crowders", "beside a map", "alone", "protein"],
+)
+def test_grey_scales_that_differ_are_said(cryoetgan, tmp_path, scale, words, said):
+    far = np.linalg.norm(np.indices((16, 16, 16)) - 8.0, axis=0)
+    density = protein_density(30.0) * np.clip(5 - far, 0, 1)
+    for name, factor in (("a", scale), ("b", 1.0)):
+        write_volume(tmp_path / f"{name}.mrc", (factor * density).astype(np.float32), 10.0)
+    base = ("tomograms", "scene", "a.mrc", "--copies", 1, "--shape=40,40,24", "-o", "s.mrc")
+    assert ("`densities import`" in cryoetgan(*base, *words).stderr) == said

@@ -86,7 +86,9 @@ rule densities_import:
         mem_mb=more_each_attempt(4000),
         runtime=more_each_attempt(30),
     params:
-        options=section_options(plan.config.densities, "voxel_size", "box"),
+        options=section_options(
+            plan.config.densities, "voxel_size", "box", "resolution"
+        ),
         code=code("densities"),
     shell:
         step("densities import {input:q} {params.options} -o {output:q}")

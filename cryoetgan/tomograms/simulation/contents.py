@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.command import parse_counts
+from cryoetgan.densities.maps import is_other_scale, protein_scale
 from cryoetgan.errors import UserError, format_shape
 from cryoetgan.io.files import INSTANCES, LABELS, check_disk_space
 from cryoetgan.io.memmap import scratch_array
@@ -33,7 +34,7 @@ from cryoetgan.tomograms.simulation.film import (
     add_contamination,
     make_film,
 )
-from cryoetgan.tomograms.simulation.gold import add_beads, blur_width
+from cryoetgan.tomograms.simulation.gold import add_beads, blur_resolution, blur_width
 from cryoetgan.tomograms.simulation.helices import Helix, parse_helices
 from cryoetgan.tomograms.simulation.membranes import (
     WantedMembranes,
@@ -158,6 +159,8 @@ def read_contents(
     x, y, z = options.sides()
     paths = [*named.values(), *crowders.values(), *proteins.values(), *filaments.values()]
     densities, voxel_size = _read_maps(paths, (x, y, z))
+    units = [*placed.values(), objects.beads, cell.crowder_fraction]
+    _warn_of_scales(densities, blur_resolution(objects, voxel_size), any(units))
     shortest, longest = min(x, y, z) * voxel_size, max(x, y, z) * voxel_size
     if objects.beads and objects.bead_diameter > shortest:
         raise UserError(
@@ -180,6 +183,22 @@ def read_contents(
         shape=(z, y, x),
         voxel_size=voxel_size,
     )
+
+
+def _warn_of_scales(densities: Mapping[Path, Floats], resolution: float, with_others: bool) -> None:
+    """Log the maps whose grey scale is not that of protein, where other objects have it.
+
+    `with_others` means that the scene holds objects without a map.
+    """
+    factors = {path: protein_scale(density, resolution) for path, density in densities.items()}
+    foreign = {path: factor for path, factor in factors.items() if is_other_scale(factor)}
+    if foreign and (with_others or len(foreign) < len(factors)):
+        path, factor = next(iter(foreign.items()))
+        log.warning(
+            "%s: its grey values are %.3g times those of protein at %.3g A, as other objects of the scene have "
+            "(%d of %d maps): the contrast between them is wrong. Import it with `densities import`",
+            path, 1 / factor, resolution, len(foreign), len(factors),
+        )  # fmt: skip
 
 
 def build_scene(contents: Contents, name: str, seed: int, scene: Scene | None = None) -> Scene:

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cryoetgan.densities.density_from_atoms import PROTEIN_ELECTRON_DENSITY
 from cryoetgan.io.scene import CROWDER
 from cryoetgan.seeds import rng as generator_for
 
@@ -14,8 +15,6 @@ MASS_DA = (3e4, 6e5)
 """Smallest and largest mass, log-uniform, dalton."""
 VOLUME_PER_DA = 1.21
 """Cubic angstrom per dalton of protein (partial specific volume of 0.73 ml/g)."""
-ELECTRON_DENSITY = 0.38
-"""Electrons per cubic angstrom of protein without hydrogens, as in maps of `simulate`."""
 LOBES = (2, 5)
 """Number of balls that make up a crowder."""
 SUBGRID = 2
@@ -53,6 +52,6 @@ def make_crowders(voxel_size: float, width: float, seed: int) -> dict[str, Float
         coarse = fine.reshape(edge, SUBGRID, edge, SUBGRID, edge, SUBGRID).mean(axis=(1, 3, 5))
         # overlaps of balls lose volume: the mass is kept
         volume = inside.sum() * spacing**3
-        scale = ELECTRON_DENSITY * np.pi**1.5 * width**3 * mass * VOLUME_PER_DA / volume
+        scale = PROTEIN_ELECTRON_DENSITY * np.pi**1.5 * width**3 * mass * VOLUME_PER_DA / volume
         made[f"{CROWDER}_{index + 1}"] = coarse * np.float32(scale)
     return made

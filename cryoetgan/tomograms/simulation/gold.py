@@ -23,9 +23,14 @@ BIN_WIDTH = 0.5
 """Voxels; width of the bins of distance from a bead."""
 
 
+def blur_resolution(objects: VesiclesAndGold, voxel_size: float) -> float:
+    """Return the resolution in angstrom of objects without a map: given, or of three voxels."""
+    return 3 * voxel_size if objects.resolution is None else objects.resolution
+
+
 def blur_width(objects: VesiclesAndGold, voxel_size: float) -> float:
     """Return w in angstrom of the blur exp(-r^2 / w^2), as in `cryoetgan.densities.simulate`."""
-    return gaussian_width(3 * voxel_size if objects.resolution is None else objects.resolution)
+    return gaussian_width(blur_resolution(objects, voxel_size))
 
 
 def add_beads(
