@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from
+CHECKED := $(VENV)/check.log
 CORES ?= 2
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 # tests/conftest.py puts the files that take longest first
@@ -36,10 +37,15 @@ $(BIN)/python tests/prose.py,$(BIN)/validate-pyproject pyproject.toml,$(BIN)/ruf
 $(BIN)/ruff format --check .
 
 check: env  ## linters, types, spelling, prose
-	@echo '$(CHECKS)' | tr ',' '\n' | xargs -P $(CORES) -I {} sh -c 'echo {}; {}'
+	@# what a linter says follows its name
+	@echo '$(CHECKS)' | tr ',' '\n' | xargs -P $(CORES) -I {} \
+	  sh -c 'said=$$({} 2>&1); code=$$?; echo "{}: $$said"; exit $$code'
 
-test: check  ## linters, then the tests (some eight minutes on two cores)
-	$(PYTEST) --durations 15 -m "not slow"
+test: env  ## the tests, and the linters beside them (some six minutes on two cores)
+	@# tests wait for processes of their own: `nice` leaves the gaps to the linters
+	@nice $(MAKE) --no-print-directory check > $(CHECKED) 2>&1 & checks=$$!; \
+	$(PYTEST) --durations 15 -m "not slow"; tested=$$?; \
+	wait $$checks; checked=$$?; cat $(CHECKED); exit $$((tested + checked))
 
 test-all: check  ## the long tests too
 	$(PYTEST) --durations 15

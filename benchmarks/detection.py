@@ -8,8 +8,9 @@ spectrum added), and open: three of the seven species are named, the others stan
 Arms: `templates`, picks scored against maps and mirror images and selected at FDR 5 %; detectors
 of `detection train`, taught on two tomograms by conventional simulation (typed SNR and defocus),
 by physics fitted to dev_set2_1's own picks, by each checkpoint (its folder is the arm's name), or
-on dev_set2_1 with its labels; and `joined`, the detector on fitted physics with --template. No label of a tomogram is used in any
-other arm: thresholds come from held-out synthetic parts. Picks and particles are matched one to
+on dev_set2_1 with its labels; `joined`, the detector on fitted physics with --template; and
+`second`, one more round: physics fitted again, to the picks of `joined` in dev_set2_1. No label of a
+tomogram is used but by `labels`: thresholds come from held-out synthetic parts. Picks and particles are matched one to
 one within 80 angstrom; F1 over classes is the mean of the classes' (`evaluation detect`). Files in
 the folder are not made again: a killed run goes on.
 """
@@ -60,12 +61,27 @@ class Work(Set2):
         for number in (1, 3):
             self.tomogram(number)
         self.score_picks(1)
-        self.run(
-            "M.json", "imaging", "fit", "t1.mrc", "--particles", "scores.star",
-            *self.templates("--density"),
-        )  # fmt: skip
+        self.fit("physics", 0, 0)
 
-    def synthetic(self, arm, checkpoints):
+    def fit(self, arm, seed, steps):
+        """Return the model of the imaging of dev_set2_1, fitted to its own picks.
+
+        For `second` these are the picks of `joined`.
+        """
+        scores, model = "scores.star", "M.json"
+        if arm == "second":
+            found, model = f"joined1_{seed}_{steps}.star", f"M2_{seed}_{steps}.json"
+            scores = f"scores1_{seed}_{steps}.star"
+            self.picks("physics", seed, steps, {})
+            detector = f"physics_{seed}_{steps}.pt"
+            aligned = [*self.templates(), "--tilts=-60,60"]
+            self.run(found, "detection", "run", detector, "t1.mrc", *aligned)
+            self.run(scores, "particles", "score", "t1.mrc", found, *aligned)
+        return self.run(
+            model, "imaging", "fit", "t1.mrc", "--particles", scores, *self.templates("--density")
+        )
+
+    def synthetic(self, arm, checkpoints, model="M.json"):
         """Return two tomograms to learn from."""
         if arm == "labels":
             return ["t1.mrc", "--particles", "truth1.star"]
@@ -82,9 +98,9 @@ class Work(Set2):
                 snr = float(self.variant[3:]) if self.variant.startswith("snr") else SNR
                 words = ("tomograms", "simulate", "--scene", scene, "--snr", snr)
                 words += ("--tilts=-60,60,3", "--defocus", LOOKS["plain"][1])
-            elif arm in ("physics", "joined"):
-                name = f"physics_{number}.mrc"
-                words = ("imaging", "synthesize", scene, "--model", "M.json")
+            elif arm in ("physics", "second"):
+                name = f"{Path(model).stem.replace('M', 'physics')}_{number}.mrc"
+                words = ("imaging", "synthesize", scene, "--model", model)
             else:
                 words = ("translation", "synthesize", checkpoints[arm], scene)
             made.append(self.run(name, *words, "--seed", number))
@@ -97,9 +113,9 @@ class Work(Set2):
         kind = "physics" if arm == "joined" else arm
         model, out = f"{kind}_{seed}_{steps}.pt", f"{arm}_{seed}_{steps}.star"
         named = [word for name in self.names for word in ("--class", name)]
-        tomograms = self.synthetic(arm, checkpoints)
+        tomograms = self.synthetic(kind, checkpoints, self.fit(kind, seed, steps))
         self.run(model, "detection", "train", *tomograms, *named, "--steps", steps, "--seed", seed)
-        words = [*self.templates(), "--tilts=-60,60"] if arm == "joined" else []
+        words = [*self.templates(), "--tilts=-60,60"] if arm in ("joined", "second") else []
         return self.run(out, "detection", "run", model, "t3.mrc", *words)
 
     def select(self):
@@ -142,7 +158,15 @@ def main():
         print("CRYOETGAN_TEST_DATA names no folder: nothing to measure on")
         return
     checkpoints = {path.resolve().parent.name: path.resolve() for path in given.checkpoint}
-    arms = given.arm or ["templates", "conventional", "physics", *checkpoints, "labels", "joined"]
+    arms = given.arm or [
+        "templates",
+        "conventional",
+        "physics",
+        *checkpoints,
+        "labels",
+        "joined",
+        "second",
+    ]
     for variant in given.variant:
         work = Work(given.folder, Path(os.environ["CRYOETGAN_TEST_DATA"]), variant)
         work.prepare()

@@ -20,9 +20,10 @@ from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
+from set2 import CHAINS
 
 from cryoetgan.densities.assemblies import build_assembly, choose_models
-from cryoetgan.densities.atoms import read_atoms
+from cryoetgan.densities.atoms import Part, read_atoms
 from cryoetgan.densities.density_from_atoms import simulate
 from cryoetgan.io.mrc import Volume
 from cryoetgan.particles.matching.match import MatchOptions, match
@@ -121,7 +122,8 @@ def rotation_errors(found, true, group):
 def templates(data, names=FILES, box=BOX, voxel_size=10.0, resolution=30.0):
     maps = {}
     for name in names:
-        atoms = read_atoms(data / "structures" / FILES[name])
+        part = Part(chains=CHAINS.get(name, "").split())
+        atoms = read_atoms(data / "structures" / FILES[name], part=part)
         atoms = atoms.centre()
         maps[name] = simulate(atoms.positions, atoms.atomic_numbers, voxel_size, resolution, box)
     return maps

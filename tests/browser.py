@@ -1,13 +1,16 @@
 """A headless Chromium for tests, driven through a pipe (DevTools protocol) without a driver."""
 
+import atexit
 import base64
 import contextlib
+import functools
 import itertools
 import json
 import os
 import select
 import shutil
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -30,20 +33,88 @@ FLAGS = (
 TIMEOUT = 60.0
 
 
+class Browser:
+    """One process, and the pipe to its pages."""
+
+    def __init__(self, program: str, profile: Path) -> None:
+        theirs_in, self._send = os.pipe()
+        self._receive, theirs_out = os.pipe()
+
+        def connect_pipes() -> None:
+            # the browser uses file descriptors 3 and 4; our ends are copied first, since they may
+            # have these numbers themselves
+            first, second = os.dup(theirs_in), os.dup(theirs_out)
+            os.dup2(first, 3)
+            os.dup2(second, 4)
+
+        self._process = subprocess.Popen(
+            [program, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            close_fds=False,
+            preexec_fn=connect_pipes,
+            start_new_session=True,
+        )
+        os.close(theirs_in)
+        os.close(theirs_out)
+        self._ids = itertools.count(1)
+        self._buffer = b""
+        self.pages: dict[str, Page] = {}
+
+    def call(self, method: str, params: dict | None = None, session: str | None = None) -> dict:
+        """Return the answer to a command; without a session, it is the browser's."""
+        number = next(self._ids)
+        message: dict = {"id": number, "method": method, "params": params or {}}
+        if session:
+            message["sessionId"] = session
+        os.write(self._send, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self.read()
+            if answer.get("id") == number:
+                assert "error" not in answer, (method, answer["error"])
+                return answer["result"]
+
+    def read(self) -> dict:
+        """Return the next message; an event is kept by its page."""
+        while b"\0" not in self._buffer:
+            ready, _, _ = select.select([self._receive], [], [], TIMEOUT)
+            assert ready, f"no answer from the browser in {TIMEOUT:g} s"
+            part = os.read(self._receive, 1 << 20)
+            assert part, "the browser has exited"
+            self._buffer += part
+        raw, self._buffer = self._buffer.split(b"\0", 1)
+        message = json.loads(raw)
+        if message.get("sessionId") in self.pages:
+            page = self.pages[message["sessionId"]]
+            page.record_event(message.get("method", ""), message.get("params", {}))
+        return message
+
+    def close(self) -> None:
+        """End the process."""
+        os.close(self._send)
+        os.close(self._receive)
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
 class Page:
     """One tab; it keeps the requests and the errors of its page."""
 
-    def __init__(self, process: subprocess.Popen, send: int, receive: int) -> None:
-        self.process, self._send, self._receive = process, send, receive
-        self._ids = itertools.count(1)
-        self._buffer = b""
+    def __init__(self, browser: Browser, context: str) -> None:
+        self._browser, self._context = browser, context
         self.requests: list[str] = []
         self.errors: list[str] = []
         self._loaded = False
-        target = self._call("Target.createTarget", {"url": "about:blank"}, session=None)
-        attached = {"targetId": target["targetId"], "flatten": True}
-        self._session = None
-        self._session = self._call("Target.attachToTarget", attached)["sessionId"]
+        where = {"url": "about:blank", "browserContextId": context}
+        target = browser.call("Target.createTarget", where)["targetId"]
+        attached = {"targetId": target, "flatten": True}
+        self._session = browser.call("Target.attachToTarget", attached)["sessionId"]
+        browser.pages[self._session] = self
         for domain in ("Page", "Runtime", "Network", "Log"):
             self._call(f"{domain}.enable")
 
@@ -74,7 +145,7 @@ class Page:
         while not (condition() if callable(condition) else self.run(condition)):
             assert time.monotonic() < end, f"still false after {TIMEOUT:g} s: {condition}"
             if pump:
-                self._read()
+                self._browser.read()
             else:
                 time.sleep(0.02)
 
@@ -110,7 +181,8 @@ class Page:
     def set_download_folder(self, folder: Path) -> None:
         """Save downloads in a folder."""
         options = {"behavior": "allow", "downloadPath": str(folder)}
-        self._call("Browser.setDownloadBehavior", options, session=None)
+        options["browserContextId"] = self._context
+        self._browser.call("Browser.setDownloadBehavior", options)
 
     def screenshot(self, path: Path, whole: bool = True) -> None:
         """Write the page, or only its visible part, as PNG."""
@@ -122,31 +194,11 @@ class Page:
             options["clip"] = {**size, "x": 0, "y": 0, "scale": 1}
         path.write_bytes(base64.b64decode(self._call("Page.captureScreenshot", options)["data"]))
 
-    def _call(self, method: str, params: dict | None = None, session: str | None = "own") -> dict:
-        number = next(self._ids)
-        message: dict = {"id": number, "method": method, "params": params or {}}
-        if session == "own" and getattr(self, "_session", None):
-            message["sessionId"] = self._session
-        os.write(self._send, json.dumps(message).encode() + b"\0")
-        while True:
-            answer = self._read()
-            if answer.get("id") == number:
-                assert "error" not in answer, (method, answer["error"])
-                return answer["result"]
+    def _call(self, method: str, params: dict | None = None) -> dict:
+        return self._browser.call(method, params, self._session)
 
-    def _read(self) -> dict:
-        while b"\0" not in self._buffer:
-            ready, _, _ = select.select([self._receive], [], [], TIMEOUT)
-            assert ready, f"no answer from the browser in {TIMEOUT:g} s"
-            part = os.read(self._receive, 1 << 20)
-            assert part, "the browser has exited"
-            self._buffer += part
-        raw, self._buffer = self._buffer.split(b"\0", 1)
-        message = json.loads(raw)
-        self._record_event(message.get("method", ""), message.get("params", {}))
-        return message
-
-    def _record_event(self, method: str, params: dict) -> None:
+    def record_event(self, method: str, params: dict) -> None:
+        """Keep what an event says of the page."""
         if method == "Page.loadEventFired":
             self._loaded = True
         elif method == "Network.requestWillBeSent":
@@ -161,41 +213,25 @@ class Page:
         return [url for url in self.requests if not url.startswith(("file:", "data:", "blob:"))]
 
 
-@contextlib.contextmanager
-def chromium(folder: Path):
-    """Yield a `Page`; without Chromium, skip the test."""
+@functools.cache
+def start() -> Browser:
+    """Return the browser of this process, which ends with it; without Chromium, skip the test."""
     found = next((path for name in NAMES if (path := shutil.which(name))), None)
     if found is None:
         pytest.skip(f"no browser found ({', '.join(NAMES)})")
-    theirs_in, ours_out = os.pipe()
-    ours_in, theirs_out = os.pipe()
+    profile = tempfile.TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True)
+    atexit.register(profile.cleanup)
+    browser = Browser(found, Path(profile.name))
+    atexit.register(browser.close)
+    return browser
 
-    def connect_pipes() -> None:
-        # the browser uses file descriptors 3 and 4; our ends are copied first, since they may
-        # have these numbers themselves
-        first, second = os.dup(theirs_in), os.dup(theirs_out)
-        os.dup2(first, 3)
-        os.dup2(second, 4)
 
-    process = subprocess.Popen(
-        [found, *FLAGS, f"--user-data-dir={folder / 'profile'}", "about:blank"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        close_fds=False,
-        preexec_fn=connect_pipes,
-        start_new_session=True,
-    )
-    os.close(theirs_in)
-    os.close(theirs_out)
+@contextlib.contextmanager
+def chromium():
+    """Yield a `Page` that shares neither storage nor cookies with others."""
+    browser = start()
+    context = browser.call("Target.createBrowserContext")["browserContextId"]
     try:
-        yield Page(process, ours_out, ours_in)
+        yield Page(browser, context)
     finally:
-        os.close(ours_out)
-        os.close(ours_in)
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        browser.call("Target.disposeBrowserContext", {"browserContextId": context})

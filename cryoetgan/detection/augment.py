@@ -17,9 +17,9 @@ AT_PARTICLES = 0.7
 """Fraction of the patches that hold a particle, of each class as often."""
 GAIN_SD, OFFSET_SD = 0.2, 0.1
 """Standard deviations of the logarithm of the contrast, and of the mean grey value."""
-BLURRED, MAX_BLUR = 0.3, 0.8
+BLURRED, MAX_BLUR = 0.1, 0.8
 """Fraction of the patches that are blurred, and the largest sigma in voxels."""
-NOISY, MAX_NOISE = 0.5, 0.7
+NOISY, MAX_NOISE = 0.2, 0.7
 """Fraction of the patches with more noise, and its largest standard deviation, relative to the
 tomogram's."""
 SPECTRUM_PATCHES = 24

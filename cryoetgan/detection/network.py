@@ -1,4 +1,4 @@
-"""The network of the detector: a U-Net of MONAI at half resolution.
+"""The network of the detector: a residual U-Net of MONAI at half resolution.
 
 It has half the resolution of the tomogram, because it must be trained on a CPU within minutes: each
 block of 2^3 voxels is one position with eight channels, so that no voxel is lost.
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 ALIGN = 8
 """Windows start and end at multiples of it, voxels: two for the blocks, four for the two strides."""
-HALO = 32
+HALO = 64
 """Voxels beyond which the input does not change the output (tested)."""
 BLOCK = 2
 """Edge of a block of voxels that becomes one position."""
@@ -30,18 +30,18 @@ class DetectorNetwork(nn.Module):
     """
 
     def __init__(self, channels: int, width: int) -> None:
-        from monai.networks.nets import UNet
+        from monai.networks.nets import SegResNet
 
         super().__init__()
-        self.unet = UNet(
+        self.unet = SegResNet(
             spatial_dims=3,
             in_channels=BLOCK**3,
             out_channels=channels,
-            channels=(width, 2 * width, 4 * width, 4 * width),
-            strides=(1, 2, 2),
-            num_res_units=1,
+            init_filters=width,
+            blocks_down=(1, 1, 1),
+            blocks_up=(1, 1),
             norm="BATCH",
-            act="LEAKYRELU",
+            act=("LEAKYRELU", {"negative_slope": 0.1, "inplace": True}),
         )
 
     def forward(self, volumes: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Find particles in a tomogram of any size: windows without seams, peaks, suppression."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,12 +19,14 @@ from cryoetgan.particles.picking.local_maxima import neighbourhoods, quadratic_o
 from cryoetgan.progress import track
 
 Floats = NDArray[np.floating]
-CORE = 224
-"""Edge in voxels of the part of a window whose peaks are kept."""
+LARGEST_WINDOW = 320**3
+"""Voxels; the network then takes at most some 2 GB."""
 SMOOTHING = 3
 """Edge of the cubes over which probabilities are averaged, positions at half resolution."""
 RIM = 4
 """Positions around the core that smoothing and peaks need."""
+MARGIN = HALO + ALIGN * -(-RIM * BLOCK // ALIGN)
+"""Voxels of a window around its core, the part whose peaks are kept."""
 FLOOR = 0.02
 """Lowest score of a candidate."""
 
@@ -44,20 +47,43 @@ class Detections:
         return Detections(self.places[index], self.numbers[index], self.scores[index])
 
 
+def split_sides(shape: Sequence[int], largest: int) -> tuple[int, ...]:
+    """Return the sides of the cores (zyx, multiples of `ALIGN`) into which a tomogram is cut.
+
+    A window, a core with its halo, has at most `largest` voxels if that is possible. Of the axes
+    whose finer cut makes windows small enough, the halo costs least along the longest.
+    """
+    whole = [-(-n // ALIGN) * ALIGN for n in shape]
+    parts = [1, 1, 1]
+
+    def core(axis: int) -> int:
+        return -(-whole[axis] // (ALIGN * parts[axis])) * ALIGN
+
+    def side(axis: int) -> int:
+        return min(whole[axis], core(axis) + min(parts[axis] - 1, 2) * MARGIN)
+
+    while math.prod(map(side, range(3))) > largest:
+        axis = max(range(3), key=core)
+        if core(axis) <= ALIGN:
+            break
+        parts[axis] += 1
+    return tuple(map(core, range(3)))
+
+
 def windows(
-    shape: Sequence[int], core: int
+    shape: Sequence[int], core: Sequence[int]
 ) -> Iterator[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]:
     """Yield corner and shape of each window, and the corner of its core, zyx voxels.
 
     A window is its core and a halo; it ends at the faces of the tomogram, rounded up to multiples
     of `ALIGN`, as a window of the whole tomogram does.
     """
-    halo = HALO + ALIGN * -(-RIM * BLOCK // ALIGN)
     whole = [-(-n // ALIGN) * ALIGN for n in shape]
-    for corner in np.ndindex(*(-(-n // core) for n in shape)):
-        first = [index * core for index in corner]
-        low = [max(0, a - halo) for a in first]
-        high = [min(n, a + core + halo) for a, n in zip(first, whole, strict=True)]
+    for corner in np.ndindex(*(-(-n // side) for n, side in zip(shape, core, strict=True))):
+        first = [index * side for index, side in zip(corner, core, strict=True)]
+        low = [max(0, a - MARGIN) for a in first]
+        ends = zip(first, core, whole, strict=True)
+        high = [min(n, a + side + MARGIN) for a, side, n in ends]
         size = tuple(b - a for a, b in zip(low, high, strict=True))
         yield tuple(low), size, tuple(first)
 
@@ -99,20 +125,22 @@ def detect(
     radii: Floats,
     device: torch.device,
     with_other: bool = False,
-    core: int = CORE,
+    largest: int = LARGEST_WINDOW,
 ) -> Detections:
     """Return the particles of a tomogram, best first, in bounded memory.
 
     `radii` is `(C + 1,)` voxels: a pick suppresses all others closer than the radius of its class.
-    Picks in voxels without data are dropped.
+    Picks in voxels without data are dropped. A window has at most `largest` voxels, if that is
+    possible.
     """
     network.eval()
     found: list[Detections] = []
     others: list[Detections] = []
+    core = split_sides(grey.shape, largest)
     for low, size, first in track(list(windows(grey.shape, core)), "detecting"):
         shares = probabilities(network, grey.block(low, size), device)
         begin = [(a - b) // BLOCK for a, b in zip(first, low, strict=True)]
-        end = [a + core // BLOCK for a in begin]
+        end = [a + side // BLOCK for a, side in zip(begin, core, strict=True)]
         # background first, `other` last, whose picks change no others
         parts = [(found, shares[1:-1], 0), (others, shares[-1:], len(radii) - 1)]
         for picks, part, offset in parts[: 1 + with_other]:

@@ -36,6 +36,8 @@ SAVE_EVERY_SECONDS = 60.0
 TIMED_STEPS = 10
 """Steps whose time decides how many fit into --minutes; the first ones are slower."""
 LEAST_STEPS = 10 * TIMED_STEPS
+FIRST_STEP = 10.0
+"""Ratio of the times of the first and of later steps, at most."""
 UNKNOWN = 10**9
 """Number of steps until the first ones are timed; the learning rate is then nearly zero."""
 WARM_UP = 0.1
@@ -129,20 +131,28 @@ class Training:
             self.train_step()
             now = time.monotonic()
             self.seconds = before + now - start
-            if self.options.minutes and self.step == 2 * TIMED_STEPS and self.steps == UNKNOWN:
-                each = (now - half) / TIMED_STEPS
-                self.steps = int(60 * self.options.minutes / each)
-                if self.steps < LEAST_STEPS:
-                    raise UserError(
-                        f"--minutes: {self.options.minutes:g} minutes are {self.steps} steps, too few "
-                        f"to learn; give at least {LEAST_STEPS * each / 60:.1f}, or --steps"
-                    )
-                log.info("%d steps fit into %g minutes", self.steps, self.options.minutes)
-            elif self.step == TIMED_STEPS:
-                half = now
+            if self.options.minutes and self.steps == UNKNOWN:
+                if self.step == 1:  # the first step is slow, but not so much
+                    self._steps_in_time((now - start) / FIRST_STEP)
+                elif self.step == TIMED_STEPS:
+                    half = now
+                elif self.step == 2 * TIMED_STEPS:
+                    self.steps = self._steps_in_time((now - half) / TIMED_STEPS)
+                    log.info("%d steps fit into %g minutes", self.steps, self.options.minutes)
             if now - saved > SAVE_EVERY_SECONDS and self.steps < UNKNOWN:
                 save()
                 saved = now
+
+    def _steps_in_time(self, seconds: float) -> int:
+        """Return the number of steps of this duration that fit into `minutes`."""
+        minutes = self.options.minutes or 0.0
+        steps = int(60 * minutes / seconds)
+        if steps < LEAST_STEPS:
+            raise UserError(
+                f"--minutes: {minutes:g} minutes are {steps} steps, too few to learn; give at least "
+                f"{LEAST_STEPS * seconds / 60:.1f}, or --steps"
+            )
+        return steps
 
     def _more(self) -> bool:
         return self.step < self.steps

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.floating]
 BALL = 0.5
 """Radius of the ball about a particle that is taught, in radii of its class."""
-SMALLEST_BALL = 2.5
+SMALLEST_BALL = 3.5
 """Voxels: a smaller ball has too few positions at half resolution."""
 NEAR_QUANTILE = 0.05
 """Quantile of the distances to the next particle that is twice the radius."""

@@ -87,7 +87,7 @@ def relion(
     shown = "bright" if contrast == "auto" else contrast
     source = select_set(volumes, fitted, choice)
     needed = ["rlnTomoName", *COORDINATES] if tomogram else []
-    opened = read_volume_set(source.paths[0], ["cryoetganClass", *needed])
+    opened = read_volume_set(source.paths[0], ["cryoetganClass", *needed], allow_empty=True)
     transforms = {}
     for path in tomogram or []:
         volume = read_volume(path)

@@ -77,7 +77,7 @@ def export_relion(volumes: VolumeSet, folder: Path, contrast: str | None) -> int
         # with rlnTomoName, cryoCAT and others take the file for one of RELION 4
         names = {"rlnMicrographName": tomogram}
         rows.append({**names, **images, "rlnOpticsGroup": group, **_kept(row)})
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows or volumes.table)
     if set(COORDINATES) <= set(table) and table[COORDINATES].isna().any(axis=None):
         # RELION cannot read an empty cell as a number
         log.info("%s: some particles have no place in a tomogram, so no row has one", volumes.path)
@@ -165,7 +165,8 @@ def export_relion5(
         rows.append(
             {**names, **dict(zip(CENTRED_COORDINATES, centred, strict=True)), **kept, **group}
         )
-    blocks = {"particles": pd.DataFrame(rows)}
+    columns = ["rlnTomoName", "rlnTomoParticleName", *CENTRED_COORDINATES]
+    blocks = {"particles": pd.DataFrame(rows, columns=None if rows else columns)}
     if tilt_series_pixel_size:
         optics = [
             {

@@ -70,7 +70,8 @@ def iterate_sections(
     array: NDArray[Any], release_every: int = RELEASE_EVERY_BYTES
 ) -> Iterator[NDArray[Any]]:
     """Yield `array[0]`, `array[1]`, ..., to read or to fill; pages are released on the way."""
-    period = max(1, release_every // max(1, array[0].nbytes))
+    section_bytes = array[0].nbytes if len(array) else 1
+    period = max(1, release_every // max(1, section_bytes))
     for index, section in enumerate(array):
         yield section
         if index % period == period - 1:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.files import check_exists
+from cryoetgan.io.files import atomic, check_exists
 from cryoetgan.io.memmap import RELEASE_EVERY_BYTES, release_pages
 from cryoetgan.io.mrc import (
     Floats,
@@ -30,6 +30,9 @@ from cryoetgan.progress import track
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_SIZE_COLUMNS = ["rlnImageSize", "rlnImagePixelSize"]
 
 
 @dataclass(frozen=True)
@@ -72,13 +75,20 @@ def stack_path(star: Path) -> Path:
     return Path(star).with_suffix(".mrcs")
 
 
-def read_volume_set(star: Path, columns: Sequence[str] = ()) -> VolumeSet:
+def read_volume_set(
+    star: Path, columns: Sequence[str] = (), allow_empty: bool = False
+) -> VolumeSet:
     """Open a volume set and check that its two files match; the stack is memory-mapped."""
     tables = read_star(star, columns)
+    stack = check_exists(stack_path(star), "volume stack")
     if not len(tables.particles):
+        if allow_empty and len(tables.optics) and {*_SIZE_COLUMNS} <= set(tables.optics):
+            box, size = (float(tables.optics[name].iloc[0]) for name in _SIZE_COLUMNS)
+            return VolumeSet(
+                Path(star), tables.particles, tables.optics, np.zeros((0, *[int(box)] * 3)), size
+            )
         raise UserError(f"{star}: holds no volume; create it again")
-    stack = stack_path(star)
-    data, header = open_mrc(check_exists(stack, "volume stack"))
+    data, header = open_mrc(stack)
     if data.ndim == 3 and data.shape[0] == data.shape[1] == data.shape[2]:
         data = data[None]  # a stack of one volume
     if data.ndim != 4 or len(set(data.shape[1:])) != 1:
@@ -215,19 +225,42 @@ class VolumeSetWriter:
         import pandas as pd
 
         table = pd.DataFrame([self.rows[number] for number in range(self.count)])
-        name = stack_path(self.star).name
-        images = [f"{index:06d}@{name}" for index in range(1, self.count + 1)]
-        table = table.drop(columns="rlnImageName", errors="ignore")
-        table.insert(0, "rlnImageName", images)
-        if "rlnOpticsGroup" not in table:
-            table["rlnOpticsGroup"] = 1
-        optics = self.optics.copy() if self.optics is not None else pd.DataFrame()
-        if not len(optics):
-            optics = pd.DataFrame({"rlnOpticsGroup": sorted(table["rlnOpticsGroup"].unique())})
-        optics["rlnImagePixelSize"] = self.voxel_size
-        optics["rlnImageSize"] = self.box
-        optics["rlnImageDimensionality"] = 3
-        write_star(self.star, table, optics)
+        _write_table(self.star, table, self.box, self.voxel_size, self.optics)
+
+
+def _write_table(
+    star: Path, table: "pd.DataFrame", box: int, voxel_size: float, optics: "pd.DataFrame | None"
+) -> None:
+    """Write the STAR file of a stack: rlnImageName and optics are completed."""
+    import pandas as pd
+
+    images = [f"{index:06d}@{stack_path(star).name}" for index in range(1, len(table) + 1)]
+    table = table.drop(columns="rlnImageName", errors="ignore")
+    table.insert(0, "rlnImageName", images)
+    if "rlnOpticsGroup" not in table:
+        table["rlnOpticsGroup"] = 1
+    optics = optics.copy() if optics is not None else pd.DataFrame()
+    if not len(optics):
+        optics = pd.DataFrame({"rlnOpticsGroup": sorted(table["rlnOpticsGroup"].unique())})
+    optics["rlnImagePixelSize"] = voxel_size
+    optics["rlnImageSize"] = box
+    optics["rlnImageDimensionality"] = 3
+    write_star(star, table, optics)
+
+
+def write_empty_volume_set(
+    star: Path, table: "pd.DataFrame", box: int, voxel_size: float, optics: "pd.DataFrame"
+) -> None:
+    """Write a volume set without volumes: a table without rows, and the header of a stack.
+
+    `read_volume_set` opens it if `allow_empty` is true.
+    """
+    import mrcfile
+
+    with atomic(stack_path(star)) as part, mrcfile.new(part) as stack:
+        stack.set_data(np.zeros((0, box, box, box), np.float32))
+        stack.voxel_size = voxel_size
+    _write_table(star, table.iloc[:0].copy(), box, voxel_size, optics)
 
 
 def write_volume_set(

@@ -404,6 +404,9 @@ def extract(
     tomogram: Annotated[list[Path], typer.Option(help="MRC, or a set (STAR); repeatable.")],
     box: Annotated[int, typer.Option(help="Voxels.", min=1)],
     subpixel: Annotated[bool, typer.Option("--subpixel", help="Shift between voxels.")] = False,
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="Write an empty set if no box is left.")
+    ] = False,
 ) -> Record:
     """Extract boxes from tomograms: a volume set (STAR and MRC stack).
 
@@ -447,7 +450,9 @@ def extract(
     for path, volume in zip(tomogram, opened.values(), strict=True):
         check_edge(volume, box, path)
     table = move_inside_parts(table, opened, box)
-    kept = rows_inside(table, opened, box)
+    kept = rows_inside(table, opened, box, allow_empty)
+    if not len(kept):
+        log.warning("%s: no box is left, so the set is empty", output)
     write_boxes(output, kept, opened, records, box)
     log.info("%s: %d boxes of %d voxels", output, len(kept), box)
     return Record(about={"dropped": len(table) - len(kept)})
@@ -575,7 +580,7 @@ def gallery(
     for name in class_ or []:
         if not star.CLASS_NAME.fullmatch(name):
             raise UserError(f"--class is '{name}'; use letters, digits, '_' and '-'")
-    opened = read_volume_set(volumes)
+    opened = read_volume_set(volumes, allow_empty=True)
     boxes = gallery_boxes(opened)
     classes = sorted({*(box.class_name for box in boxes if box.class_name), *(class_ or [])})
     blind = sample is not None

@@ -14,7 +14,7 @@ from cryoetgan.io.exclusion import ExclusionMask, excluded_voxels
 from cryoetgan.io.memmap import release_pages
 from cryoetgan.io.mrc import Volume
 from cryoetgan.io.star import COORDINATES, ORIGINS
-from cryoetgan.io.volume_set import VolumeSetWriter
+from cryoetgan.io.volume_set import VolumeSetWriter, write_empty_volume_set
 from cryoetgan.physics.acquisition import Acquisition, optics_row
 from cryoetgan.physics.coordinates import centre_offsets
 from cryoetgan.physics.geometry import centres_inside, clip_box, own_part
@@ -184,10 +184,13 @@ def move_inside_parts(
     return table
 
 
-def rows_inside(table: "pd.DataFrame", tomograms: Mapping[str, Volume], box: int) -> "pd.DataFrame":
+def rows_inside(
+    table: "pd.DataFrame", tomograms: Mapping[str, Volume], box: int, allow_empty: bool = False
+) -> "pd.DataFrame":
     """Return the rows whose boxes lie inside their tomogram and outside its padding.
 
-    Up to `MAX_UNSEEN` of a box may be padding. The other rows are counted and dropped.
+    Up to `MAX_UNSEEN` of a box may be padding. The other rows are counted and dropped. Raises
+    `UserError` if none is left, unless `allow_empty` is true.
     """
     for name in table["rlnTomoName"].unique():
         if name not in tomograms:
@@ -195,7 +198,7 @@ def rows_inside(table: "pd.DataFrame", tomograms: Mapping[str, Volume], box: int
                 f"particles lie in tomogram '{name}', which is not given{suggest(name, tomograms)}; "
                 f"add --tomogram {name}.mrc"
             )
-    if not len(table):
+    if not len(table) and not allow_empty:
         raise UserError(
             "the files hold no particle to extract; pick again with a lower threshold (of a detector: "
             "detection.threshold, or more detection.steps)"
@@ -213,9 +216,9 @@ def rows_inside(table: "pd.DataFrame", tomograms: Mapping[str, Volume], box: int
             "%d of %d boxes reach beyond their tomogram or into padding and are dropped",
             dropped, len(table),
         )  # fmt: skip
-    if dropped == len(table):
+    if dropped == len(table) and not allow_empty:
         raise UserError(f"no box of {box} voxels lies inside its tomogram; use a smaller --box")
-    return table[inside].reset_index(drop=True)
+    return table[np.array(inside, bool)].reset_index(drop=True)
 
 
 def write_boxes(
@@ -237,6 +240,9 @@ def write_boxes(
     table["rlnOpticsGroup"] = [names.index(name) + 1 for name in table["rlnTomoName"]]
     table["cryoetganSource"] = "real"
     voxel_size = tomograms[names[0]].voxel_size
+    if not len(table):
+        write_empty_volume_set(star, table, box, voxel_size, pd.DataFrame(optics))
+        return
     with VolumeSetWriter(star, len(table), box, voxel_size, pd.DataFrame(optics)) as writer:
         rows = table.to_dict("records")
         for number, row in enumerate(track(rows, "extracting"), start=1):

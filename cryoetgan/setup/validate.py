@@ -54,17 +54,20 @@ def _check(path: Path) -> None:
 
 def _check_star(path: Path) -> None:
     if stack_path(path).exists():
-        read_volume_set(path)
+        read_volume_set(path, allow_empty=True)
     else:
         table = read_star(path).particles
-        if "rlnImageName" in table and table["rlnImageName"].str.endswith(".mrcs").any():
+        if (
+            "rlnImageName" in table
+            and table["rlnImageName"].astype(str).str.endswith(".mrcs").any()
+        ):
             raise UserError(f"{path}: names {stack_path(path).name}, which does not exist")
 
 
 def _check_mrc(path: Path) -> None:
     star = path.with_suffix(".star")
     is_stack = path.suffix == ".mrcs" and star.exists()
-    data = read_volume_set(star).volumes if is_stack else read_volume(path).data
+    data = read_volume_set(star, allow_empty=True).volumes if is_stack else read_volume(path).data
     for index, section in enumerate(data):
         if not np.isfinite(section).all():
             raise UserError(f"{path}: section {index} holds values that are not finite")

@@ -1,6 +1,7 @@
 """The detector: windows without seams, picks of planted particles, files, mistakes of the user."""
 
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,14 @@ import torch
 from cryoetgan.detection.align_picks import align_picks
 from cryoetgan.detection.detector import read_detector
 from cryoetgan.detection.grey import GreyValues
-from cryoetgan.detection.network import HALO, build_network, split_blocks
-from cryoetgan.detection.predict import detect
+from cryoetgan.detection.network import ALIGN, HALO, build_network, split_blocks
+from cryoetgan.detection.predict import (
+    LARGEST_WINDOW,
+    MARGIN,
+    detect,
+    split_sides,
+    windows,
+)
 from cryoetgan.detection.train_detector import Training, TrainOptions, state_path
 from cryoetgan.detection.training_tomograms import open_inputs
 from cryoetgan.evaluation.detection_scores import score_detections
@@ -78,13 +85,32 @@ def test_windows_leave_no_seams(planted):
     volume = read_volume(planted / "b.mrc")
     wide = np.tile(volume.data, (1, 1, 3))[:, :, :251]
     grey = GreyValues(Volume(wide, 10.0), "wide")
+    small = wide[:, :, :170].size
     whole, parts = (
-        detect(detector.network, grey, detector.radii, CPU, core=core) for core in (256, 64)
+        detect(detector.network, grey, detector.radii, CPU, largest=largest)
+        for largest in (10**9, small)
     )
+    assert len(list(windows(wide.shape, split_sides(wide.shape, small)))) > 1
     assert len(whole.scores) > 20
     np.testing.assert_allclose(whole.places, parts.places, atol=1e-3)
     np.testing.assert_allclose(whole.scores, parts.scores, atol=1e-4)
     assert (whole.numbers == parts.numbers).all()
+
+
+@pytest.mark.parametrize("shape", [(160, 652, 630), (512, 512, 512), (40, 90, 5000), (9, 9, 9)])
+def test_cores_fill_a_tomogram_and_windows_are_small(shape):
+    core = split_sides(shape, LARGEST_WINDOW)
+    count = np.zeros([-(-n // ALIGN) for n in shape], int)
+    for low, size, first in windows(shape, core):
+        assert math.prod(size) <= LARGEST_WINDOW
+        for a, b, n, side in zip(low, first, shape, core, strict=True):
+            assert a in (0, b - MARGIN)
+            assert not a % ALIGN
+            assert side <= n + ALIGN
+        count[
+            tuple(slice(a // ALIGN, (a + c) // ALIGN) for a, c in zip(first, core, strict=True))
+        ] += 1
+    assert (count == 1).all()
 
 
 def test_the_halo_covers_the_receptive_field():

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cryoetgan.errors import UserError
 from cryoetgan.io.files import read_json, sidecar, write_json
 from cryoetgan.io.mrc import write_volume
-from cryoetgan.io.star import COORDINATES, ORIGINS, write_star
+from cryoetgan.io.star import COORDINATES, ORIGINS, picks_table, read_star, write_star
 from cryoetgan.io.volume_set import read_volume_set
 from cryoetgan.particles.extraction import box_fits, extract_box, extract_boxes
 from cryoetgan.physics.acquisition import Acquisition
@@ -139,3 +140,23 @@ def test_the_command_keeps_rows_splits_and_geometry(cryoetgan, tmp_path, rng):
     refused(done, "'t2'")
     done = cryoetgan(*words, "--box", 64, "-o", "x.star", code=2)
     refused(done, "--box")
+
+
+def test_no_pick_becomes_an_empty_set_a_page_and_an_export(cryoetgan, tmp_path, rng):
+    tomogram, picks, made = (tmp_path / name for name in ("t.mrc", "p.star", "set.star"))
+    write_volume(tomogram, rng.standard_normal((20, 24, 24)).astype(np.float32), 10.0)
+    write_star(picks, picks_table("t", np.zeros((0, 3)), {"cryoetganClass": []}), voxel_size=10.0)
+    words = ("particles", "extract", picks, "--tomogram", tomogram, "--box", 8, "-o", made)
+    refused(cryoetgan(*words, code=2), "hold no particle", "detection.threshold")
+    assert not made.exists()
+    assert "the set is empty" in cryoetgan(*words, "--allow-empty").stderr
+    with pytest.raises(UserError, match="holds no volume"):
+        read_volume_set(made)
+    opened = read_volume_set(made, allow_empty=True)
+    assert (opened.volumes.shape, opened.voxel_size) == ((0, 8, 8, 8), 10.0)
+    cryoetgan("particles", "gallery", made, "-o", tmp_path / "page.html")
+    assert "set: 0 boxes" in (tmp_path / "page.html").read_text()
+    cryoetgan("export", "relion", made, "--tomogram", tomogram, "-o", tmp_path / "export")
+    for name in ("particles.star", "particles_relion5.star"):
+        assert not len(read_star(tmp_path / "export" / name).particles)
+    cryoetgan("validate", tmp_path)

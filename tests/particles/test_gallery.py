@@ -69,7 +69,7 @@ def downloaded(tab, folder):
 
 def test_keyboard_decisions_reach_the_selection(table, tmp_path):
     page = make_page(tmp_path)
-    with chromium(tmp_path) as tab:
+    with chromium() as tab:
         tab.open(page)
         for key in ("a", "r", "2", "ArrowRight", "1", "z"):
             tab.key(key)
@@ -90,7 +90,7 @@ def test_keyboard_decisions_reach_the_selection(table, tmp_path):
 def test_mouse_decisions(table, tmp_path):
     page = make_page(tmp_path)
     ids = list(table["cryoetganId"])
-    with chromium(tmp_path) as tab:
+    with chromium() as tab:
         tab.open(page)
         box = "[data-id='{}']".format
         tab.click(box(ids[0]))  # accept
@@ -119,7 +119,7 @@ def test_filters_sort_and_decide_what_is_shown(table, tmp_path):
         )
 
     seen = "[...document.querySelectorAll('.box:not([hidden])')].map(b => b.dataset.id)"
-    with chromium(tmp_path) as tab:
+    with chromium() as tab:
         tab.open(page)
         choose(tab, 1, "ribosome")
         mine = table[table["cryoetganClass"] == "ribosome"]["cryoetganId"]
@@ -140,7 +140,7 @@ def test_the_box_that_has_the_focus_is_seen_whole(tmp_path):
         "const h = document.querySelector('header').getBoundingClientRect();"
         "return [r.top - h.bottom, window.innerHeight - r.bottom]; })()"
     )
-    with chromium(tmp_path) as tab:
+    with chromium() as tab:
         tab.open(page, 700)
         for key in ["a"] * 100 + ["ArrowUp"] * 20:
             tab.key(key)
@@ -152,7 +152,7 @@ def test_the_box_that_has_the_focus_is_seen_whole(tmp_path):
 @pytest.mark.parametrize("width", [1280, 375])
 def test_it_fits_the_window_and_shows_every_plane(table, tmp_path, width):
     page = make_page(tmp_path)
-    with chromium(tmp_path) as tab:
+    with chromium() as tab:
         tab.open(page, width)
         assert tab.overflow() <= 0
         shape = tab.run("[document.images[0].naturalWidth, document.images[0].naturalHeight]")
@@ -167,7 +167,7 @@ def test_the_blind_page_holds_neither_score_nor_class(table, tmp_path, cryoetgan
     assert data["classes"] == CLASSES
     order = [item["id"] for item in data["items"]]
     assert order != sorted(order)
-    with chromium(tmp_path) as tab:
+    with chromium() as tab:
         tab.open(tmp_path / "g.html")
         tab.key("a")  # a bare yes says nothing here
         assert tab.text("#counts") == "0 accepted, 0 rejected, 8 open"
@@ -269,7 +269,7 @@ def served(table, tmp_path):
 
 def test_the_served_page_saves_by_itself(served, tmp_path):
     address, path, ids = served
-    with chromium(tmp_path) as tab:
+    with chromium() as tab:
         tab.open(address)
         tab.key("a")
         tab.key("r")
@@ -280,9 +280,7 @@ def test_the_served_page_saves_by_itself(served, tmp_path):
 
 def test_two_open_pages_do_not_undo_each_other(served, tmp_path):
     address, path, ids = served
-    for folder in ("one", "two"):
-        (tmp_path / folder).mkdir()
-    with chromium(tmp_path / "one") as one, chromium(tmp_path / "two") as two:
+    with chromium() as one, chromium() as two:
         one.open(address)
         two.open(address)
         one.key("a")
@@ -420,7 +418,7 @@ def test_earlier_decisions_are_shown_again(table, tmp_path, cryoetgan):
     data = data_of((tmp_path / "g.html").read_text())
     assert data["decisions"] == {ids[3]: {"accepted": "no", "class": ""}}
     before = read_decisions(path.parent, CLASSES)
-    with chromium(tmp_path) as tab:
+    with chromium() as tab:
         tab.open(tmp_path / "g.html")
         tab.key("a")
         folder = downloaded(tab, tmp_path / "curation")
@@ -436,7 +434,7 @@ def test_hostile_names_stay_text(tmp_path):
     page = gallery_page(volumes, gallery_boxes(volumes), [hostile], False)
     assert page.count("<script") == page.count("</script>") == 2
     (tmp_path / "g.html").write_text(page)
-    with chromium(tmp_path) as tab:
+    with chromium() as tab:
         tab.open(tmp_path / "g.html")
         assert tab.run("document.querySelectorAll('[onerror]').length") == 0
         assert hostile in tab.run("document.getElementById('tools').textContent")

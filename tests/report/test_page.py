@@ -143,7 +143,7 @@ def test_hostile_names_are_escaped(make_run, tmp_path):
     assert page.count("<script") == 2  # the blind test's data and the page's own
     assert "<img src=x" not in page
     assert "&lt;script&gt;alert(3)" in page
-    with chromium(tmp_path) as tab:
+    with chromium() as tab:
         path = tmp_path / "bad.html"
         path.write_text(page)
         tab.open(path)
@@ -215,7 +215,7 @@ def test_pseudo_labels_are_called_so(make_run, tmp_path):
 def test_the_page_in_a_browser(page, tmp_path, width, dark):
     path = tmp_path / "index.html"
     path.write_text(page)
-    with chromium(tmp_path) as tab:
+    with chromium() as tab:
         tab.open(path, width, dark)
         assert tab.overflow() <= 0, "the page is wider than the window"
         assert tab.external_requests() == []
@@ -232,7 +232,7 @@ def test_the_page_in_a_browser(page, tmp_path, width, dark):
 def test_a_table_is_copied_with_one_click(page, tmp_path):
     path = tmp_path / "index.html"
     path.write_text(page)
-    with chromium(tmp_path) as tab:
+    with chromium() as tab:
         tab.open(path)
         assert tab.run("document.querySelectorAll('button.copy').length") == page.count("<table")
         # what is copied is caught on its way to the clipboard, which a test does not own
@@ -250,7 +250,7 @@ def test_the_blind_test_keeps_score(page, tmp_path):
     path.write_text(page)
     answers = json.loads(re.search(r'id="blind-data">(.*?)</script>', page)[1])
     assert {item["real"] for item in answers} == {True, False}
-    with chromium(tmp_path) as tab:
+    with chromium() as tab:
         tab.open(path)
         for item in answers[:-1]:
             tab.click("#blind-real" if item["real"] else "#blind-synthetic")

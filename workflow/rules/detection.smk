@@ -129,7 +129,7 @@ rule detection_extract:
         code=code("particles"),
     shell:
         step(
-            "particles extract {input.picks:q} {params.tomograms} --box {params.box}"
+            "particles extract {input.picks:q} {params.tomograms} --box {params.box} --allow-empty"
             " {params.options} -o {output.star:q}"
         )
 

@@ -175,6 +175,8 @@ def gallery_page(
 
 def _grey_range(volumes: VolumeSet, shown: Sequence[GalleryBox]) -> tuple[float, float]:
     """Return the grey values of black and white, the same for all boxes to keep them comparable."""
+    if not shown:
+        return 0.0, 1.0
     sample = np.unique(np.linspace(0, len(shown) - 1, GREY_RANGE_BOXES).astype(int))
     boxes = [np.asarray(volumes.volumes[shown[index].row]) for index in sample]
     planes = [plane for box in boxes for plane in images.central_planes(box, THICKNESS)]
