@@ -42,8 +42,8 @@ check: env  ## linters, types, spelling, prose
 	  sh -c 'said=$$({} 2>&1); code=$$?; echo "{}: $$said"; exit $$code'
 
 test: env  ## the tests, and the linters beside them (some six minutes on two cores)
-	@# tests wait for processes of their own: `nice` leaves the gaps to the linters
-	@nice $(MAKE) --no-print-directory check > $(CHECKED) 2>&1 & checks=$$!; \
+	@# one after another, the linters would leave a core idle for a minute
+	@$(MAKE) --no-print-directory check > $(CHECKED) 2>&1 & checks=$$!; \
 	$(PYTEST) --durations 15 -m "not slow"; tested=$$?; \
 	wait $$checks; checked=$$?; cat $(CHECKED); exit $$((tested + checked))
 

@@ -69,7 +69,10 @@ def pack(folder: Path, what: str, of: list[Path], shape: str, *words: object) ->
     filled = np.count_nonzero(read_volume(scene.with_name("scene_labels.mrc")).data)
     share = read_json(sidecar(scene))["filled"]
     assert abs(share - filled / np.prod([int(n) for n in shape.split(",")])) < 1e-3
-    print(f"{what:44} {seconds:7.1f} s {len(rows):6} particles {share:7.3f} {memory:6.0f} MB")
+    print(
+        f"{what:44} {seconds:7.1f} s {len(rows):6} particles {share:7.3f} {memory:6.0f} MB",
+        flush=True,
+    )
 
 
 def write_monomers(folder: Path) -> list[Path]:
@@ -85,34 +88,36 @@ def write_monomers(folder: Path) -> list[Path]:
 
 
 def build_cell(folder: Path, what: str, of: Path, shape: str, *words: object) -> None:
-    """Make a scene of filaments or membranes alone; print its seconds for the issue's units."""
+    """Make a scene of filaments or membranes alone; print its seconds, content and memory."""
     scene = folder / "cell.mrc"
     words = ("--copies", 0, f"--shape={shape}", *words, "-q", "-o", scene)
     seconds, memory = cryoetgan("tomograms", "scene", of, *words)
     record = read_json(sidecar(scene))
-    if "filament_um" in record:
-        (amount,) = record["filament_um"].values()
-        unit, wanted = "um", 100
-    else:
-        amount, unit, wanted = record["membrane_area_um2"], "um^2", 1
+    amount = sum(record.get("filament_um", {}).values()) or record.get("membrane_area_um2", 0.0)
+    unit = "um" if "filament_um" in record else "um^2"
     print(
-        f"{what + ', ' + shape:44} {seconds:7.1f} s {amount:8.3f} {unit:5} "
-        f"{seconds * wanted / amount:7.1f} s for {wanted} {unit} {memory:6.0f} MB"
+        f"{what + ', ' + shape:44} {seconds:7.1f} s {amount:8.3f} {unit:5} {memory:6.0f} MB",
+        flush=True,
     )
 
 
+CELL_SHAPE = "1000,1000,300"
+"""Voxels that hold 100 micrometres of a filament and 1 square micrometre of each membrane."""
+MEMBRANES = {"vesicle": 30, "tube": 18, "torus": 26, "fold": 12, "double": 12}
+
+
 def cell(folder: Path) -> None:
+    """Print the cost of 100 um of each filament, and of 1 um^2 or more of membranes."""
     actin, tubulin = write_monomers(folder)
     plain = folder / "class.mrc"
     plain.write_bytes(actin.read_bytes())
-    words = ("--filament-length", 100)
-    build_cell(folder, "actin", plain, "800,800,300", "--filament", actin, *words)
-    # more have no place there: they are straight
-    words = ("--filament-length", 40)
-    build_cell(folder, "microtubules", plain, "800,800,300", "--filament", tubulin, *words)
-    for shape in ("vesicle", "tube", "torus", "fold", "double"):
-        words = ("--membranes", 6, "--membrane-shape", shape)
-        build_cell(folder, f"membranes, {shape}", plain, "500,500,200", *words)
+    build_cell(folder, "an empty scene", plain, CELL_SHAPE)
+    for name, monomer in (("actin", actin), ("microtubules", tubulin)):
+        words = ("--filament", monomer, "--filament-length", 100)
+        build_cell(folder, name, plain, CELL_SHAPE, *words)
+    for shape, count in MEMBRANES.items():
+        words = ("--membranes", count, "--membrane-shape", shape)
+        build_cell(folder, f"membranes, {shape}", plain, CELL_SHAPE, *words)
 
 
 POLNET_PROTEINS = ("4v4r", "3j9i", "2cg9")

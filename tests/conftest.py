@@ -21,9 +21,9 @@ __all__ = ["cryoetgan"]
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = (
     "workflow/test_chain.py",
+    "workflow/test_one_class.py",
     "workflow/test_extended.py",
     "workflow/test_reruns.py",
-    "workflow/test_one_class.py",
     "workflow/test_groups.py",
     "workflow/test_slurm.py",
     "setup/test_tutorial.py",
@@ -31,7 +31,7 @@ LONGEST = (
     "conventions/test_truth.py",
     "workflow/test_deployed.py",
 )
-"""Files that take longest; parallel runs start with them."""
+"""Files that take longest; parallel runs start with them. The third needs the run of the first."""
 
 
 def pytest_configure(config):

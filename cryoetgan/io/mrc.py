@@ -206,10 +206,10 @@ def _statistics(file: Any) -> None:
     """Set the density statistics of the header, section by section, to bound the memory."""
     low, high, total, square = np.inf, -np.inf, 0.0, 0.0
     for section in iterate_sections(file.data):
-        values = np.asarray(section, np.float64)
-        low, high = min(low, values.min()), max(high, values.max())
+        low, high = min(low, float(section.min())), max(high, float(section.max()))
+        values = section.astype(np.float64)
         total += values.sum()
-        square += (values**2).sum()
+        square += np.square(values, out=values).sum()
     mean = total / file.data.size
     file.header.dmin, file.header.dmax, file.header.dmean = low, high, mean
     file.header.rms = np.sqrt(max(square / file.data.size - mean**2, 0.0))

@@ -21,6 +21,7 @@ from cryoetgan.detection.predict import (
 )
 from cryoetgan.detection.train_detector import Training, TrainOptions, state_path
 from cryoetgan.detection.training_tomograms import open_inputs
+from cryoetgan.errors import UserError
 from cryoetgan.evaluation.detection_scores import score_detections
 from cryoetgan.io.files import write_json
 from cryoetgan.io.mrc import Volume, read_volume, write_volume
@@ -65,7 +66,13 @@ def test_tomograms_of_one_name_and_short_trainings_are_refused(planted, cryoetga
     twin.write_bytes((planted / "b.mrc").read_bytes())
     words = ("detection", "train", planted / "a.mrc", "-o", "m.pt")
     refused(cryoetgan(*words, twin, code=2), "the same name")
-    refused(cryoetgan(*words, "--minutes", 0.001, code=2), "--minutes", "steps")
+    # after the first step; others are timed before the answer
+    refused(cryoetgan(*words, "--minutes", 1e-7, code=2), "--minutes", "steps")
+    inputs = open_inputs([planted / "a.mrc"], [], [], [], None)
+    options = TrainOptions(minutes=0.001, batch=1, patch=32, width=2)
+    run = Training(inputs.tomograms, 2, options, CPU, {})
+    with pytest.raises(UserError, match=r"--minutes.*steps"):
+        run.run(lambda: None)
 
 
 def test_asymmetric_tilts_forbid_turns_that_move_the_wedge(planted, tmp_path):

@@ -41,7 +41,7 @@ def config(make_set):
         "seeds": 2,
         "few_shot": 2,
         "curve": [2],
-        "epochs": 12,
+        "epochs": 8,
         "leave_one_out": True,
     }
     path = real.parent / "plan.yaml"

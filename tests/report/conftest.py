@@ -67,6 +67,14 @@ def table(count, rng, source, tomogram=None):
     return rows
 
 
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Draw no figure, which takes half of the time of a page: for tests of its text."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    monkeypatch.setattr(FigureCanvasAgg, "print_png", lambda canvas, file, **_: file.write(b"-"))
+
+
 @pytest.fixture(scope="session")
 def make_run():
     """Return a function that writes a results folder."""

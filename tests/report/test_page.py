@@ -38,6 +38,7 @@ def test_numbers_and_warnings_of_all_sections_are_on_the_page(page):
         assert text in page
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_the_verdict_holds_the_choice_and_its_reason(make_run, tmp_path):
     run = make_run(tmp_path / "chosen")
     (run / "evaluation/fitted_train.json").write_text(json.dumps(accuracy(0.6)))
@@ -54,6 +55,7 @@ def test_the_verdict_holds_the_choice_and_its_reason(make_run, tmp_path):
     assert any("evaluation/choice.json" in gap for gap in results.gaps)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_warnings_and_failures_of_jobs_are_at_the_top(make_run, tmp_path):
     run = make_run(tmp_path / "logged")
     for step, line in {
@@ -86,6 +88,7 @@ def test_the_first_screen_is_a_level_a_chart_and_three_numbers(page):
     assert "90 ± " in reasons
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_wrong_hand_forbids_the_use_and_names_the_way_out(make_run, tmp_path):
     run = make_run(tmp_path / "flipped")
     path = run / "evaluation/hand_t1.json"
@@ -107,6 +110,7 @@ def test_a_wrong_hand_forbids_the_use_and_names_the_way_out(make_run, tmp_path):
     assert any("hand_t1.json" in gap for gap in results.gaps)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_particle_that_a_person_accepted_does_not_raise_the_rate(make_run, tmp_path):
     run = make_run(tmp_path / "accepted")
     path = run / "particles/selected.star"
@@ -192,6 +196,7 @@ def test_invalid_files_are_listed_and_the_rest_is_shown(make_run, tmp_path):
     assert "90.0 %" in page
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_pseudo_labels_are_called_so(make_run, tmp_path):
     run = make_run(tmp_path / "unlabelled", annotated=False, simulated=False)
     shutil.copy(run / "evaluation/measure.json", run / "evaluation/measure_fitted.json")

@@ -73,7 +73,7 @@ def test_a_correct_simulation_is_kept():
     assert float((made - u[:30] - n[:30]).std() / (u + n).std()) < 0.15
 
 
-@pytest.mark.parametrize("flat", [0.5, 0.8])
+@pytest.mark.parametrize("flat", [0.5, pytest.param(0.8, marks=pytest.mark.slow)])
 def test_the_contrast_compensates_for_flattening(flat):
     torch.manual_seed(0)
     u, n = torch.randn(40, 1, 12, 12, 12), torch.randn(40, 1, 12, 12, 12)

@@ -35,6 +35,12 @@ main()
 """
 
 
+@pytest.fixture(autouse=True)
+def seven_steps(sets, tmp_path):
+    """States are saved after steps three and six, and at the end."""
+    write_preset(tmp_path, 7)
+
+
 @pytest.fixture
 def train(sets):
     """Return the words of a training in folder t."""
@@ -42,7 +48,7 @@ def train(sets):
 
 
 def interrupt_at(step, here, train, monkeypatch):
-    """Train until this step, which is interrupted; a state is saved every five steps."""
+    """Train until this step, which is interrupted; a state is saved every three steps."""
     whole = CycleGANTrainer.train_step
 
     def train_step(self):
@@ -51,7 +57,7 @@ def interrupt_at(step, here, train, monkeypatch):
         whole(self)
 
     with monkeypatch.context() as context:
-        context.setenv("CRYOETGAN_SAVE_EVERY_STEPS", "5")
+        context.setenv("CRYOETGAN_SAVE_EVERY_STEPS", "3")
         context.setattr(CycleGANTrainer, "train_step", train_step)
         here(*train, code=128 + signal.SIGINT)
 
@@ -104,17 +110,17 @@ def test_a_killed_run_resumes_to_the_bits_of_an_unbroken_one(here, tmp_path, set
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
-        "CRYOETGAN_SAVE_EVERY_STEPS": "5",
+        "CRYOETGAN_SAVE_EVERY_STEPS": "3",
         "OMP_NUM_THREADS": str(torch.get_num_threads()),
     }
     command = [forking_python(), "-c", KILLED, "translation", "train", *sets, "-o", "broken"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not (tmp_path / "broken" / "checkpoint.pt").exists()
-    assert load(tmp_path / "broken" / "training.pt")["step"] == 5
-    assert "resumes from step 5" in here("translation", "train", *sets, "-o", "broken").stderr
+    assert load(tmp_path / "broken" / "training.pt")["step"] == 3
+    assert "resumes from step 3" in here("translation", "train", *sets, "-o", "broken").stderr
     whole, resumed = (load(tmp_path / n / "checkpoint.pt") for n in ("whole", "broken"))
-    assert whole["step"] == 12
+    assert whole["step"] == 7
     assert equal(whole, resumed)
     for name in ("checkpoint.pt", "log.csv", "config.yaml"):
         files = [(tmp_path / folder / name).read_bytes() for folder in ("whole", "broken")]
@@ -130,11 +136,11 @@ def test_a_finished_run_is_kept_and_more_steps_resume(here, tmp_path, train):
     finished.unlink()
     assert "trained already" in here(*train).stderr
     assert finished.read_bytes() == before
-    assert "resumes from step 12" in here(*train, "--steps", 14).stderr
+    assert "resumes from step 7" in here(*train, "--steps", 9).stderr
     with open(tmp_path / "t" / "log.csv", newline="") as file:
         steps = [int(row["step"]) for row in csv.DictReader(file)]
-    assert steps == list(range(1, 15))
-    here(*train[:-1], "whole", "--steps", 14)
+    assert steps == list(range(1, 10))
+    here(*train[:-1], "whole", "--steps", 9)
     whole, resumed = (load(tmp_path / n / "checkpoint.pt") for n in ("whole", "t"))
     assert equal(whole["networks"], resumed["networks"])
 
@@ -203,22 +209,22 @@ def test_edited_code_trains_anew_once_its_checkpoint_is_gone(here, tmp_path, tra
 
 
 def test_edited_code_resumes_an_unfinished_run(here, tmp_path, train, monkeypatch):
-    interrupt_at(8, here, train, monkeypatch)
+    interrupt_at(5, here, train, monkeypatch)
     monkeypatch.setattr("cryoetgan.translation.train.code_hash", lambda *_: "edited")
     messages = here(*train).stderr
     assert "by other code" in messages
-    assert "resumes from step 5" in messages
-    assert load(tmp_path / "t/checkpoint.pt")["step"] == 12
+    assert "resumes from step 3" in messages
+    assert load(tmp_path / "t/checkpoint.pt")["step"] == 7
 
 
 def test_a_killed_extension_resumes_from_its_own_state(here, tmp_path, train, monkeypatch):
     write_preset(tmp_path, 2)
     here(*train)
-    write_preset(tmp_path, 8)
-    interrupt_at(7, here, train, monkeypatch)
+    write_preset(tmp_path, 5)
+    interrupt_at(4, here, train, monkeypatch)
     assert load(tmp_path / "t/checkpoint.pt")["step"] == 2
-    assert "resumes from step 5" in here(*train).stderr
-    assert load(tmp_path / "t/checkpoint.pt")["step"] == 8
+    assert "resumes from step 3" in here(*train).stderr
+    assert load(tmp_path / "t/checkpoint.pt")["step"] == 5
 
 
 def test_an_extension_killed_at_its_end_is_finished(here, tmp_path, train):

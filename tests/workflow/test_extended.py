@@ -127,13 +127,34 @@ def test_copick_reads_the_synthetic_tomogram(extended):
         assert np.array_equal(segmentation.numpy() == numbers[name], labels == int(number))
 
 
-def test_a_second_classifier_is_trained_once_on_the_real_crops(tiny_run, tmp_path):
+@pytest.fixture
+def with_cb3d(tiny_run, tmp_path):
+    """The tiny run's project, and the words for a second classifier."""
     project, _ = tiny_run
     content = yaml.safe_load((project.folder / TINY[1]).read_text())
     content["evaluation"] |= {"second_network": "cb3d", "epochs": 1}
     path = tmp_path / "both.yaml"
     path.write_text(yaml.safe_dump(content))
-    project.snakemake("--configfile", str(path), "--", SECOND)
+    return project, ("--configfile", str(path), "--", SECOND)
+
+
+def test_a_second_classifier_is_trained_once_on_the_real_crops(with_cb3d):
+    project, words = with_cb3d
+    said = project.snakemake("-n", "-p", *words)
+    commands = re.findall(r"cryoetgan evaluation classify .*--network=cb3d .*", said)
+    trained = [command for command in commands if "--reuse" not in command]
+    (weights,) = re.findall(r"--checkpoint (\S+)", trained[0])
+    assert weights == "results/tiny/evaluation/real_train_cb3d.pt"
+    (tested,) = (command for command in commands if "--reuse" in command)
+    assert f"--reuse={weights} " in tested
+    assert f"-o {SECOND} " in tested
+    assert len(trained) == 1
+
+
+@pytest.mark.slow
+def test_a_second_classifier_has_the_weights_of_the_real_crops(with_cb3d):
+    project, words = with_cb3d
+    project.snakemake(*words)
     folder = project.results / "evaluation"
     found = {name: read_json(folder / f"{name}.json") for name in ("gan_test", "gan_test_cb3d")}
     assert [content["network"] for content in found.values()] == ["small", "cb3d"]

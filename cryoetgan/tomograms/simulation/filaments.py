@@ -22,7 +22,7 @@ from cryoetgan.tomograms.simulation.packing import (
 )
 
 Floats = NDArray[np.floating]
-TRIES = 60
+TRIES = 250
 """Random starts and directions of a filament before the rest of its length is missing."""
 MAX_TILT_DEG = 25.0
 """Standard deviation of the angle between a filament and the plane of the film, degrees."""

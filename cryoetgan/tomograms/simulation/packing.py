@@ -119,15 +119,16 @@ class Scene:
         """
         self.density.reshape(-1)[voxels] += density
         own = voxels[inside]
+        changes = 1 + len(voxels) // VOXELS_OF_A_BOX
         if number is None:
-            number = self.new_object()
+            number, changes = self.new_object(), RELEASE_EVERY
         else:
             own = own[~self.occupied.reshape(-1)[own]]
         self.labels.reshape(-1)[own] = self.label(name)
         self.instances.reshape(-1)[own] = number
         self.occupied.reshape(-1)[own] = True
         self.filled += len(own)
-        self._release(1 + len(voxels) // VOXELS_OF_A_BOX)
+        self._release(changes)
         return number
 
     def _release(self, changes: int = 1) -> None:
