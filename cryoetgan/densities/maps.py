@@ -38,7 +38,7 @@ def import_map(
 ) -> tuple[NDArray[np.float32], float, float]:
     """Read a density map of any program at a voxel size (angstrom) and box (voxels).
 
-    A map of another grey scale is scaled to that of `simulate` at a resolution (angstrom; default: of
+    A map of another grey scale is scaled to the values of `simulate` at a resolution (angstrom; default: of
     three voxels), because scenes and other classes have it.
 
     Returns the density `(z, y, x)` float32, the file's voxel size (`input_voxel_size`, or the

@@ -186,7 +186,7 @@ def read_contents(
 
 
 def _warn_of_scales(densities: Mapping[Path, Floats], resolution: float, with_others: bool) -> None:
-    """Log the maps whose grey scale is not that of protein, where other objects have it.
+    """Log the maps whose grey scale is not protein's, where other objects have it.
 
     `with_others` means that the scene holds objects without a map.
     """
@@ -195,7 +195,7 @@ def _warn_of_scales(densities: Mapping[Path, Floats], resolution: float, with_ot
     if foreign and (with_others or len(foreign) < len(factors)):
         path, factor = next(iter(foreign.items()))
         log.warning(
-            "%s: its grey values are %.3g times those of protein at %.3g A, as other objects of the scene have "
+            "%s: its grey values are %.3g times protein's at %.3g A, which other objects of the scene have "
             "(%d of %d maps): the contrast between them is wrong. Import it with `densities import`",
             path, 1 / factor, resolution, len(foreign), len(factors),
         )  # fmt: skip
