@@ -87,7 +87,9 @@ class Densities(Section):
         10.0, description="Angstrom. Tomograms are resampled to it at import."
     )
     resolution: Positive = Field(
-        30.0, description="Angstrom, as EMAN2 defines it; at least twice the voxel size."
+        30.0,
+        description="Angstrom, as EMAN2 defines it; at least twice the voxel size. Maps of other "
+        "programs get its grey scale.",
     )
     box: Annotated[int, Field(ge=12, le=256, multiple_of=4)] = Field(
         28, description="Voxels; a multiple of 4. Use 1.3 to 2 times the largest particle."

@@ -165,8 +165,9 @@ def import_(
     """Import a density map of another program at the run's box and voxel size (MRC).
 
     Angstrom and voxels. Any axis order, byte order or header, gzipped or not. The map's centre,
-    voxel n // 2, stays the centre. If its grey scale is another one than of `densities simulate`
-    at --resolution, it is scaled: membranes, crowders, gold and other classes have that scale.
+    voxel n // 2, stays the centre. If the grey level of its particle differs more than three times
+    from protein's in `densities simulate` at --resolution, the map is multiplied to it: membranes,
+    crowders, gold and other classes have this scale. The factor is recorded.
     """
     from cryoetgan.densities.maps import import_map
     from cryoetgan.io.mrc import write_volume
@@ -174,17 +175,17 @@ def import_(
     _check_grid(voxel_size, box)
     if resolution is not None:
         check_positive(resolution, "--resolution", " A")
-    density, found_voxel_size, outside = import_map(
-        file, voxel_size, box, input_voxel_size, resolution
-    )
-    if outside > WARN_FRACTION_OUTSIDE:
+    found = import_map(file, voxel_size, box, input_voxel_size, resolution)
+    if found.outside > WARN_FRACTION_OUTSIDE:
         log.warning(
-            f"{file}: the box of {box} voxels cuts off {100 * outside:.1f} % of the map; "
+            f"{file}: the box of {box} voxels cuts off {100 * found.outside:.1f} % of the map; "
             "raise --box (densities.box)"
         )
-    write_volume(output, density, voxel_size, [f"map {file.name}"])
+    write_volume(output, found.density, voxel_size, [f"map {file.name}"])
     log.info("%s: %d^3 voxels of %g A", output, box, voxel_size)
-    return Record(parameters={"input_voxel_size": found_voxel_size})
+    return Record(
+        parameters={"input_voxel_size": found.voxel_size}, about={"multiplied_by": found.factor}
+    )
 
 
 @command(app, "empty")

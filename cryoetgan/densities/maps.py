@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +20,29 @@ Floats = NDArray[np.floating]
 DARK_SKEWNESS = -1.0
 """Skewness of a map below which its protein is dark: averages of real particles have 3, maps of
 structures more."""
-
-
 INSIDE = 0.5
 """Grey level of a particle over the density far inside protein: 0.43 to 0.60 in seven structures
 of 0.2 to 0.8 MDa at 30 A."""
-SAME_SCALE = 3.0
-"""Ratio of grey levels up to which two maps may have the same scale."""
+KEPT_SCALE = 3.0
+"""Ratio to protein's grey level up to which an imported map keeps its values."""
+SAME_SCALE = 10.0
+"""Ratio of grey levels up to which maps of a scene may have one scale: 15 kDa in voxels of 20 A has
+a seventh of the level of a large particle."""
+MAX_BACKGROUND = 0.1
+"""Median at the faces of a map, over its particle's grey level, above which it has an offset."""
+
+
+class ImportedMap(NamedTuple):
+    """A density map of another program at the run's voxel size and box."""
+
+    density: NDArray[np.float32]
+    """`(z, y, x)`."""
+    voxel_size: float
+    """Angstrom, of the file."""
+    outside: float
+    """Fraction of the map's positive mass that the box cuts off."""
+    factor: float
+    """Number by which the values were multiplied."""
 
 
 def import_map(
@@ -35,14 +51,12 @@ def import_map(
     box: int,
     input_voxel_size: float | None = None,
     resolution: float | None = None,
-) -> tuple[NDArray[np.float32], float, float]:
+) -> ImportedMap:
     """Read a density map of any program at a voxel size (angstrom) and box (voxels).
 
-    A map of another grey scale is scaled to the values of `simulate` at a resolution (angstrom; default: of
-    three voxels), because scenes and other classes have it.
-
-    Returns the density `(z, y, x)` float32, the file's voxel size (`input_voxel_size`, or the
-    header's if that is None), and the fraction of the map's positive mass that the box cuts off.
+    The file's voxel size is `input_voxel_size`, or the header's if that is None. Scenes and other
+    classes have the grey scale of `simulate` at a resolution (angstrom; default: of three voxels), so
+    a map whose particle differs from protein by more than `KEPT_SCALE` is multiplied to it.
     """
     with open_raw_volume(path) as raw:
         size = resolve_voxel_size(path, raw.voxel_size, input_voxel_size)
@@ -54,21 +68,34 @@ def import_map(
             "positive): multiply it by -1", path, value,
         )  # fmt: skip
     density = resample_to_box(data, size, voxel_size, box)
+    outside = fraction_outside(data, density, (voxel_size / size) ** 3)
+    level, background = grey_level(density), face_median(data)
+    if abs(background) > MAX_BACKGROUND * level:
+        log.warning(
+            "%s: its background is %.4g where its particle has %.4g; subtract it, or it becomes a "
+            "bright box", path, background, level,
+        )  # fmt: skip
     factor = protein_scale(density, resolution or 3 * voxel_size)
-    if is_other_scale(factor):
+    if 1 / KEPT_SCALE < factor < KEPT_SCALE:
+        factor = 1.0
+    else:
         log.info("%s: multiplied by %.4g, to the grey scale of protein", path, factor)
-        density *= np.float32(factor)
-        data = data * factor
-    return density, size, fraction_outside(data, density, (voxel_size / size) ** 3)
+    return ImportedMap(density * np.float32(factor), size, outside, factor)
 
 
 def grey_level(density: Floats) -> float:
-    """Return the grey level of a particle `(z, y, x)`: the mean of its voxels.
+    """Return the grey level of a particle `(z, y, x)`, the mean of its voxels.
 
-    These are the voxels above a quarter of the highest mean of 3^3 voxels, which noise hardly raises.
+    These are the voxels above a quarter of the highest mean of 3^3 voxels: noise hardly raises it.
     """
     highest = float(ndimage.uniform_filter(np.asarray(density, np.float32), 3).max())
     return float(density[density > highest / 4].mean()) if highest > 0 else 0.0
+
+
+def face_median(density: Floats) -> float:
+    """Return the median of the voxels on the six faces of a map `(z, y, x)`."""
+    faces = [np.take(density, end, axis).ravel() for axis in range(3) for end in (0, -1)]
+    return float(np.median(np.concatenate(faces)))
 
 
 def protein_scale(density: Floats, resolution: float) -> float:
@@ -77,9 +104,9 @@ def protein_scale(density: Floats, resolution: float) -> float:
     return INSIDE * protein_density(resolution) / level if level > 0 else 1.0
 
 
-def is_other_scale(factor: float) -> bool:
-    """Return whether a `protein_scale` is too far from 1 to be a difference of particles."""
-    return not 1 / SAME_SCALE < factor < SAME_SCALE
+def is_other_scale(ratio: float) -> bool:
+    """Return whether a ratio of grey levels is too far from 1 to be one of two particles."""
+    return not 1 / SAME_SCALE < ratio < SAME_SCALE
 
 
 def skewness(values: Floats) -> float:

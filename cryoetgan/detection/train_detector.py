@@ -22,7 +22,7 @@ from cryoetgan.detection.predict import detect
 from cryoetgan.detection.truth import Truth
 from cryoetgan.devices import multiplies_bfloat16
 from cryoetgan.errors import UserError
-from cryoetgan.io.weights import DamagedError, read_weights, write_weights
+from cryoetgan.io.weights import DamagedError, find_difference, read_weights, write_weights
 from cryoetgan.progress import track
 from cryoetgan.seeds import integer_seed, rng
 
@@ -36,8 +36,6 @@ SAVE_EVERY_SECONDS = 60.0
 TIMED_STEPS = 10
 """Steps whose time decides how many fit into --minutes; the first ones are slower."""
 LEAST_STEPS = 10 * TIMED_STEPS
-FIRST_STEP = 10.0
-"""Ratio of the times of the first and of later steps, at most."""
 UNKNOWN = 10**9
 """Number of steps until the first ones are timed; the learning rate is then nearly zero."""
 WARM_UP = 0.1
@@ -125,20 +123,15 @@ class Training:
         before = self.seconds
         if self.options.minutes and not self.step:
             self.steps = UNKNOWN
-        for _ in track(
-            iter(self._more, False), "training", fraction=lambda: self.step / self.steps
-        ):
+        for _ in track(iter(self._more, False), "training", fraction=self._fraction):
             self.train_step()
             now = time.monotonic()
             self.seconds = before + now - start
-            if self.options.minutes and self.steps == UNKNOWN:
-                if self.step == 1:  # the first step is slow, but not so much
-                    self._steps_in_time((now - start) / FIRST_STEP)
-                elif self.step == TIMED_STEPS:
-                    half = now
-                elif self.step == 2 * TIMED_STEPS:
-                    self.steps = self._steps_in_time((now - half) / TIMED_STEPS)
-                    log.info("%d steps fit into %g minutes", self.steps, self.options.minutes)
+            if self.steps == UNKNOWN and self.step == TIMED_STEPS:
+                half = now
+            elif self.steps == UNKNOWN and self.step == 2 * TIMED_STEPS:
+                self.steps = self._steps_in_time((now - half) / TIMED_STEPS)
+                log.info("%d steps fit into %g minutes", self.steps, self.options.minutes)
             if now - saved > SAVE_EVERY_SECONDS and self.steps < UNKNOWN:
                 save()
                 saved = now
@@ -150,9 +143,12 @@ class Training:
         if steps < LEAST_STEPS:
             raise UserError(
                 f"--minutes: {minutes:g} minutes are {steps} steps, too few to learn; give at least "
-                f"{LEAST_STEPS * seconds / 60:.1f}, or --steps"
+                f"{math.ceil(LEAST_STEPS * seconds / 6) / 10:g}, or --steps"
             )
         return steps
+
+    def _fraction(self) -> float:
+        return 0.0 if self.steps == UNKNOWN else self.step / self.steps
 
     def _more(self) -> bool:
         return self.step < self.steps
@@ -210,6 +206,11 @@ class Training:
             return
         if state["key"] != self.key:
             log.warning("%s: belongs to another training, and is replaced", path)
+            return
+        channels, width = self.classes + 2, self.options.width
+        wrong = find_difference(lambda: build_network(channels, width), state["network"])
+        if wrong:
+            log.warning("%s: is of another version (%s); the training starts anew", path, wrong)
             return
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])

@@ -25,7 +25,8 @@ from cryoetgan.io.mrc import (
     read_tomogram,
     resolve_voxel_size,
 )
-from cryoetgan.io.star import read_star, write_star
+from cryoetgan.io.mrc_header import HEADER_BYTES
+from cryoetgan.io.star import Star, read_star, write_star
 from cryoetgan.progress import track
 
 if TYPE_CHECKING:
@@ -82,11 +83,8 @@ def read_volume_set(
     tables = read_star(star, columns)
     stack = check_exists(stack_path(star), "volume stack")
     if not len(tables.particles):
-        if allow_empty and len(tables.optics) and {*_SIZE_COLUMNS} <= set(tables.optics):
-            box, size = (float(tables.optics[name].iloc[0]) for name in _SIZE_COLUMNS)
-            return VolumeSet(
-                Path(star), tables.particles, tables.optics, np.zeros((0, *[int(box)] * 3)), size
-            )
+        if allow_empty and stack.stat().st_size == HEADER_BYTES:
+            return _empty_set(Path(star), tables)
         raise UserError(f"{star}: holds no volume; create it again")
     data, header = open_mrc(stack)
     if data.ndim == 3 and data.shape[0] == data.shape[1] == data.shape[2]:
@@ -101,6 +99,15 @@ def read_volume_set(
     size = resolve_voxel_size(stack, header.voxel_size, None)
     table = _in_stack_order(tables.particles, Path(star))
     return VolumeSet(Path(star), table, tables.optics, data, size)
+
+
+def _empty_set(star: Path, tables: Star) -> VolumeSet:
+    """Return a set that was written without volumes."""
+    if not len(tables.optics) or not {*_SIZE_COLUMNS} <= set(tables.optics):
+        raise UserError(f"{star}: its optics block lacks {' and '.join(_SIZE_COLUMNS)}")
+    box, size = (float(tables.optics[name].iloc[0]) for name in _SIZE_COLUMNS)
+    volumes = np.zeros((0, *[int(box)] * 3), np.float32)
+    return VolumeSet(star, tables.particles, tables.optics, volumes, size)
 
 
 def is_set(path: Path) -> bool:

@@ -405,7 +405,7 @@ def extract(
     box: Annotated[int, typer.Option(help="Voxels.", min=1)],
     subpixel: Annotated[bool, typer.Option("--subpixel", help="Shift between voxels.")] = False,
     allow_empty: Annotated[
-        bool, typer.Option("--allow-empty", help="Write an empty set if no box is left.")
+        bool, typer.Option("--allow-empty", help="Write an empty set of files without particles.")
     ] = False,
 ) -> Record:
     """Extract boxes from tomograms: a volume set (STAR and MRC stack).
@@ -452,7 +452,7 @@ def extract(
     table = move_inside_parts(table, opened, box)
     kept = rows_inside(table, opened, box, allow_empty)
     if not len(kept):
-        log.warning("%s: no box is left, so the set is empty", output)
+        log.warning("%s: the files hold no particle, so the set is empty", output)
     write_boxes(output, kept, opened, records, box)
     log.info("%s: %d boxes of %d voxels", output, len(kept), box)
     return Record(about={"dropped": len(table) - len(kept)})

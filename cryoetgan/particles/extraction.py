@@ -190,7 +190,7 @@ def rows_inside(
     """Return the rows whose boxes lie inside their tomogram and outside its padding.
 
     Up to `MAX_UNSEEN` of a box may be padding. The other rows are counted and dropped. Raises
-    `UserError` if none is left, unless `allow_empty` is true.
+    `UserError` if none is left; a table without rows may be allowed.
     """
     for name in table["rlnTomoName"].unique():
         if name not in tomograms:
@@ -216,7 +216,7 @@ def rows_inside(
             "%d of %d boxes reach beyond their tomogram or into padding and are dropped",
             dropped, len(table),
         )  # fmt: skip
-    if dropped == len(table) and not allow_empty:
+    if dropped and dropped == len(table):
         raise UserError(f"no box of {box} voxels lies inside its tomogram; use a smaller --box")
     return table[np.array(inside, bool)].reset_index(drop=True)
 

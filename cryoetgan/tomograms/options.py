@@ -321,7 +321,7 @@ class VesiclesAndGold:
     bead_diameter: Annotated[float, Option(help="Angstrom.")] = 100.0
     resolution: Annotated[
         float | None,
-        Option(help="Angstrom, of vesicles and beads, as of the maps; default: 3 voxels."),
+        Option(help="Angstrom, of the maps and so of all objects without one; default: 3 voxels."),
     ] = None
 
     def __post_init__(self) -> None:

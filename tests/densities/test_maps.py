@@ -46,7 +46,7 @@ def test_another_voxel_size_keeps_centre_and_mass(blob, voxel_size):
 
 def test_gzip_axis_order_and_byte_order_make_no_difference(tmp_path, blob):
     plain = write_mrc(tmp_path / "plain.mrc", blob, 5.0)
-    expected, size, outside = import_map(plain, 6.0, 28)
+    expected, size, outside, _ = import_map(plain, 6.0, 28)
     assert size == pytest.approx(5.0)
     assert outside < 0.01
     # columns are y, rows z, sections x
@@ -92,6 +92,7 @@ def test_a_foreign_grey_scale_becomes_that_of_protein(tmp_path, rng):
     np.testing.assert_allclose(kept, own, rtol=1e-4, atol=1e-2)
     np.testing.assert_allclose(small, large, rtol=1e-4, atol=1e-2)
     assert 0.5 < np.median(small[own > 100] / own[own > 100]) < 2
+    assert import_map(tmp_path / "1e-06.mrc", 5.0, 32).factor == pytest.approx(6e5, rel=0.1)
     # the unit depends on the resolution of the other maps
     sharper = import_map(tmp_path / "1e-06.mrc", 5.0, 32, resolution=10.0)[0]
     assert small.max() / sharper.max() == pytest.approx(1.5**3, rel=1e-4)
@@ -103,6 +104,23 @@ def test_a_map_of_dark_protein_is_said(cryoetgan, tmp_path, blob, rng, sign, sai
     write_mrc(tmp_path / "m.mrc", sign * blob + noise, 5.0)
     words = ("densities", "import", "m.mrc", "--voxel-size", 5, "--box", 24, "-o", "o.mrc")
     assert ("protein seems dark" in cryoetgan(*words).stderr) == said
+
+
+def test_an_offset_is_said(cryoetgan, tmp_path, blob):
+    for name, offset in (("a", 0.0), ("b", 1.0)):
+        write_mrc(tmp_path / f"{name}.mrc", blob + np.float32(offset), 5.0)
+        words = (
+            "densities",
+            "import",
+            f"{name}.mrc",
+            "--voxel-size",
+            5,
+            "--box",
+            24,
+            "-o",
+            "o.mrc",
+        )
+        assert ("background" in cryoetgan(*words).stderr) == bool(offset)
 
 
 def test_an_image_is_no_map(cryoetgan, tmp_path, blob):

@@ -160,3 +160,9 @@ def test_no_pick_becomes_an_empty_set_a_page_and_an_export(cryoetgan, tmp_path, 
     for name in ("particles.star", "particles_relion5.star"):
         assert not len(read_star(tmp_path / "export" / name).particles)
     cryoetgan("validate", tmp_path)
+    # a set that has lost its rows is no empty set
+    write_volume(tmp_path / "lost.mrcs", rng.random((8, 8, 8), np.float32), 10.0)
+    (tmp_path / "lost.star").write_text(made.read_text())
+    done = cryoetgan("validate", tmp_path, code=2)
+    refused(done, "2 of")
+    assert "lost.star: holds no volume" in done.stdout

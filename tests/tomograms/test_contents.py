@@ -107,8 +107,10 @@ def test_an_invalid_shape_is_refused_and_nothing_is_written(cryoetgan, tmp_path,
         (1e-3, ("--class-copies", "b=1", "b.mrc"), True),
         (1e-3, (), False),
         (1.0, ("--crowder-fraction", 0.01), False),
+        # crowders at 90 A, maps at 30 A
+        (1.0, ("--crowder-fraction", 0.01, "--resolution", 90), True),
     ],
-    ids=["beside crowders", "beside a map", "alone", "protein"],
+    ids=["beside crowders", "beside a map", "alone", "protein", "another resolution"],
 )
 def test_grey_scales_that_differ_are_said(cryoetgan, tmp_path, scale, words, said):
     far = np.linalg.norm(np.indices((16, 16, 16)) - 8.0, axis=0)

@@ -120,11 +120,12 @@ rule tomograms_scene:
         options=section_options(
             plan.config.tomograms, "copies", "shape", "membranes", "crowder_fraction"
         ),
+        resolution=section_options(plan.config.densities, "resolution"),
         copies=plan.class_options("class_copies", "copies"),
         seed=plan.config.seed,
         code=code("tomograms"),
     shell:
         step(
-            "tomograms scene {input:q} {params.options} {params.copies} --seed {params.seed}"
-            " -o {output.scene:q}"
+            "tomograms scene {input:q} {params.options} {params.resolution} {params.copies}"
+            " --seed {params.seed} -o {output.scene:q}"
         )

@@ -191,13 +191,19 @@ def _warn_of_scales(densities: Mapping[Path, Floats], resolution: float, with_ot
     `with_others` means that the scene holds objects without a map.
     """
     factors = {path: protein_scale(density, resolution) for path, density in densities.items()}
+    if len(factors) > 1 and is_other_scale(max(factors.values()) / min(factors.values())):
+        low, high = max(factors, key=factors.__getitem__), min(factors, key=factors.__getitem__)
+        log.warning(
+            "%s, %s: the grey values of the second are %.3g times the first's, so the contrast between them "
+            "is wrong. Import both with `densities import`", low, high, factors[low] / factors[high],
+        )  # fmt: skip
     foreign = {path: factor for path, factor in factors.items() if is_other_scale(factor)}
-    if foreign and (with_others or len(foreign) < len(factors)):
+    if foreign and with_others:
         path, factor = next(iter(foreign.items()))
         log.warning(
-            "%s: its grey values are %.3g times protein's at %.3g A, which other objects of the scene have "
-            "(%d of %d maps): the contrast between them is wrong. Import it with `densities import`",
-            path, 1 / factor, resolution, len(foreign), len(factors),
+            "%s: its grey values are %.3g times protein's at %.3g A, the scale of all objects without a map. Give "
+            "the resolution of the maps (--resolution), or import maps of other programs with `densities import`",
+            path, 1 / factor, resolution,
         )  # fmt: skip
 
 

@@ -47,7 +47,7 @@ class TiltSeries:
         name, voltage = self.microscope.detector, self.acquisition.voltage
         if name in KNOWN and voltage != MEASURED_AT_KV:
             log.warning(
-                "--detector: %s was measured at %g kV, not at %g; give a STAR file of its MTF",
+                "--detector: %s was measured at %g kV, not at %g; give a STAR file of its transfer",
                 name, MEASURED_AT_KV, voltage,
             )  # fmt: skip
 
@@ -224,7 +224,7 @@ def simulate_noise(
     thickness: float = 0.0,
     ice: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """Return the noise of a tilt series `(tilt, u, y)`, of unit variance before correction.
+    """Return the noise of a tilt series `(tilt, u, y)`, of unit variance before drift and correction.
 
     Half of the variance is structural noise of the specimen, which passes the CTF. The other
     half is shot and detector noise (Foerster 2008, doi 10.1016/j.jsb.2007.07.006). The variance
