@@ -1,8 +1,10 @@
 """Find particles in a tomogram of any size: windows without seams, peaks, suppression."""
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +27,8 @@ SMOOTHING = 3
 """Edge of the cubes over which probabilities are averaged, positions at half resolution."""
 RIM = 4
 """Positions around the core that smoothing and peaks need."""
+MAX_PARTS = 24
+"""Parts of an axis, at most."""
 MARGIN = HALO + ALIGN * -(-RIM * BLOCK // ALIGN)
 """Voxels of a window around its core, the part whose peaks are kept."""
 FLOOR = 0.02
@@ -50,24 +54,39 @@ class Detections:
 def split_sides(shape: Sequence[int], largest: int) -> tuple[int, ...]:
     """Return the sides of the cores (zyx, multiples of `ALIGN`) into which a tomogram is cut.
 
-    A window, a core with its halo, has at most `largest` voxels if that is possible. Of the axes
-    whose finer cut makes windows small enough, the halo costs least along the longest.
+    Of all cuts whose windows, cores with their halo, have at most `largest` voxels, it is the one
+    with the least voxels in all windows; without one, the windows are as small as possible.
     """
-    whole = [-(-n // ALIGN) * ALIGN for n in shape]
-    parts = [1, 1, 1]
+    cuts = [list(_cut(n)) for n in shape]
+    best = min(
+        itertools.product(*cuts),
+        key=lambda cut: (
+            max(largest, math.prod(axis.window for axis in cut)),
+            math.prod(axis.computed for axis in cut),
+        ),
+    )
+    return tuple(axis.core for axis in best)
 
-    def core(axis: int) -> int:
-        return -(-whole[axis] // (ALIGN * parts[axis])) * ALIGN
 
-    def side(axis: int) -> int:
-        return min(whole[axis], core(axis) + min(parts[axis] - 1, 2) * MARGIN)
+class _Cut(NamedTuple):
+    """A cut of one axis: sides in voxels."""
 
-    while math.prod(map(side, range(3))) > largest:
-        axis = max(range(3), key=core)
-        if core(axis) <= ALIGN:
-            break
-        parts[axis] += 1
-    return tuple(map(core, range(3)))
+    core: int
+    window: int
+    """Of the largest window."""
+    computed: int
+    """Of all windows together."""
+
+
+def _cut(size: int) -> Iterator[_Cut]:
+    whole = -(-size // ALIGN)
+    for parts in range(1, min(whole, MAX_PARTS) + 1):
+        core = -(-whole // parts) * ALIGN
+        spans = [
+            min(whole * ALIGN, first + core + MARGIN) - max(0, first - MARGIN)
+            for first in range(0, whole * ALIGN, core)
+        ]
+        yield _Cut(core, max(spans), sum(spans))
 
 
 def windows(
