@@ -17,8 +17,6 @@ from cryoetgan.seeds import rng
 Floats = NDArray[np.floating]
 RESAMPLES = 200
 """Resamples of the held-out picks for an interval."""
-USABLE_F1 = 0.5
-"""Held-out F1 below which a detector is not usable."""
 LEVELS = 50
 """Scores at which the record states precision and recall."""
 

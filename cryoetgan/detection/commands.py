@@ -12,6 +12,8 @@ from cryoetgan.io import star
 from cryoetgan.particles.template_search import SearchSettings
 
 app = group("")
+USABLE_F1 = 0.5
+"""Held-out F1 below which a detector is not usable."""
 
 
 def check_model_name(path: Path) -> Path:
@@ -71,7 +73,6 @@ def train(
     Augmentation keeps the missing wedge and the hand. An interrupted training resumes when it is
     started again.
     """
-    from cryoetgan.detection.calibration import USABLE_F1
     from cryoetgan.detection.detector import write_detector
     from cryoetgan.detection.train_detector import TrainOptions, state_path
     from cryoetgan.detection.train_detector import train as run_training
@@ -114,6 +115,7 @@ def train(
         "radius": {name: float(value) for name, value in radii},
         "threshold": detector.threshold,
         "steps": run.step,
+        "usable": bool(held_out["f1"] >= USABLE_F1),
         "held_out": held_out,
         "calibration": detector.calibration.table(),
     }

@@ -244,6 +244,7 @@ def test_train_writes_model_and_record(planted, cryoetgan, tmp_path):
     cryoetgan(*words, "-o", "m.pt")
     record = json.loads((tmp_path / "m.pt.json").read_text())["detector"]
     assert record["classes"] == ["big"]
+    assert record["usable"] == (record["held_out"]["f1"] >= 0.5)
     assert set(record["held_out"]) >= {"precision", "recall", "f1", "classes", "places"}
     assert not list(tmp_path.glob("*.training.pt"))
     refused(cryoetgan(*words[:-1], "bigg", "-o", "m.pt", code=2), "did you mean 'big'")

@@ -346,7 +346,7 @@ def test_detected_particles_are_counted_and_compared(make_run, tmp_path):
     assert detection_warnings(run_of_page) == ["detector, t1: the hand is wrong"]
     # a detector that learned nothing, and finds nothing
     write_star(run / "detection/t1.star", kept.iloc[:0])
-    record = {"detector": {"held_out": {"f1": 0.21}}}
+    record = {"detector": {"usable": False, "held_out": {"f1": 0.21}}}
     (run / "detection/model.pt.json").write_text(json.dumps(record))
     warned = detection_warnings(load_run(open_results(run), 1))
     assert len(warned) == 3

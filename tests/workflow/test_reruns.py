@@ -16,6 +16,7 @@ from tests.workflow.conftest import TINY
 
 OTHER_STAGES = {
     "densities.voxel_size": {"tomograms", "particles"},
+    "densities.resolution": {"tomograms"},
     "densities.box": {"particles", "detection"},
     "tomograms.synthetic": {"imaging", "export", "report", "detection"},
     "imaging.fit": {"evaluation", "export", "report", "detection"},

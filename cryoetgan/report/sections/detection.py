@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cryoetgan.detection.calibration import USABLE_F1
 from cryoetgan.io.star import COORDINATES
 from cryoetgan.report.evaluation_json import to_float
 from cryoetgan.report.results import volumes_in
@@ -82,7 +81,7 @@ def warnings(run: Run) -> list[str]:
     found = [f"detector, {', '.join(names)}: {text}" for text, names in named.items()]
     trained = config_section(run.results.json("detection/model.pt.json", optional=True), "detector")
     f1 = to_float(config_section(trained, "held_out").get("f1"))
-    return [USELESS.format(f1=f1), *found] if f1 < USABLE_F1 else found
+    return [USELESS.format(f1=f1), *found] if trained.get("usable") is False else found
 
 
 def _read_picks(run: Run, path: Path) -> "pd.DataFrame | None":
