@@ -41,7 +41,7 @@ check: env  ## linters, types, spelling, prose
 	@echo '$(CHECKS)' | tr ',' '\n' | xargs -P $(CORES) -I {} \
 	  sh -c 'said=$$({} 2>&1); code=$$?; echo "{}: $$said"; exit $$code'
 
-test: env  ## the tests, and the linters beside them (some six minutes on two cores)
+test: env  ## the tests, and the linters beside them (some eight minutes on two cores)
 	@# one after another, the linters would leave a core idle for a minute
 	@$(MAKE) --no-print-directory check > $(CHECKED) 2>&1 & checks=$$!; \
 	$(PYTEST) --durations 15 -m "not slow"; tested=$$?; \

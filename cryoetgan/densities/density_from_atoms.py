@@ -21,7 +21,7 @@ MAX_PRODUCT_VALUES = 1 << 24
 MAX_RESOLUTION_BOXES = 4
 """Resolution over the edge of the box, above which a map is only a slope."""
 MAX_BOX = 512
-PROTEIN_ELECTRON_DENSITY = 0.38
+HEAVY_ATOM_DENSITY = 0.38
 """Electrons per cubic angstrom of protein without hydrogens, as in maps of `simulate`."""
 EMAN2_TABLE_STEPS = 1000
 """Steps per voxel of the table in which EMAN2 looks up the Gaussian."""
@@ -202,9 +202,14 @@ def gaussian_width(resolution: float) -> float:
     return resolution / np.pi
 
 
-def protein_density(resolution: float) -> float:
-    """Return the value of a map of `simulate` far inside protein: e pi^1.5 w^3.
+def gaussian_integral(width: float) -> float:
+    """Return pi^1.5 w^3 in cubic angstrom, the integral of exp(-r^2 / w^2).
 
-    e is `PROTEIN_ELECTRON_DENSITY`, pi^1.5 w^3 the integral of the Gaussian.
+    A map of `simulate` has this many times the electrons per cubic angstrom.
     """
-    return float(PROTEIN_ELECTRON_DENSITY * np.pi**1.5 * gaussian_width(resolution) ** 3)
+    return float(np.pi**1.5 * width**3)
+
+
+def protein_density(resolution: float) -> float:
+    """Return the value of a map of `simulate` far inside protein."""
+    return HEAVY_ATOM_DENSITY * gaussian_integral(gaussian_width(resolution))

@@ -75,7 +75,7 @@ def import_map(
             "%s: its background is %.4g where its particle has %.4g; subtract it, or it becomes a "
             "bright box", path, background, level,
         )  # fmt: skip
-    factor = protein_scale(density, resolution or 3 * voxel_size)
+    factor = protein_scale(level, resolution or 3 * voxel_size)
     if 1 / KEPT_SCALE < factor < KEPT_SCALE:
         factor = 1.0
     else:
@@ -98,9 +98,8 @@ def face_median(density: Floats) -> float:
     return float(np.median(np.concatenate(faces)))
 
 
-def protein_scale(density: Floats, resolution: float) -> float:
-    """Return the factor that brings a map to the grey scale of `simulate`; 1 without a particle."""
-    level = grey_level(density)
+def protein_scale(level: float, resolution: float) -> float:
+    """Return the factor from a `grey_level` to protein's in `simulate`; 1 without a particle."""
     return INSIDE * protein_density(resolution) / level if level > 0 else 1.0
 
 

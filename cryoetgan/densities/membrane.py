@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.densities.density_from_atoms import check_box, gaussian_width
+from cryoetgan.densities.density_from_atoms import check_box, gaussian_integral, gaussian_width
 from cryoetgan.errors import UserError
 
 Floats = NDArray[np.floating]
@@ -62,7 +62,7 @@ def simulate_membrane(
     reach = (box // 2 - 1) * voxel_size
     soft = RIM_FRACTION * box * voxel_size
     rim = 0.5 * (1 + np.cos(np.pi * np.clip((distance - reach + soft) / soft, 0, 1)))
-    return (profile * rim * np.pi**1.5 * width**3).astype(np.float32)
+    return (profile * rim * gaussian_integral(width)).astype(np.float32)
 
 
 def bilayer_profile(depth: Floats, thickness: float, width: float) -> Floats:

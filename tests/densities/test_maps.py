@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from cryoetgan.densities.density_from_atoms import (
-    PROTEIN_ELECTRON_DENSITY,
+    HEAVY_ATOM_DENSITY,
     protein_density,
     simulate,
 )
@@ -80,7 +80,7 @@ def test_a_header_without_cubic_voxels_needs_a_voxel_size(cryoetgan, tmp_path, b
 
 def test_a_foreign_grey_scale_becomes_that_of_protein(tmp_path, rng):
     # carbon atoms of protein's density in a ball of 40 A, at 15 A
-    count = round(PROTEIN_ELECTRON_DENSITY * 4 / 3 * np.pi * 40**3 / 6)
+    count = round(HEAVY_ATOM_DENSITY * 4 / 3 * np.pi * 40**3 / 6)
     inside = rng.uniform(-40, 40, (3 * count, 3))
     inside = inside[np.linalg.norm(inside, axis=1) < 40][:count]
     own = simulate(inside, np.full(count, 6), 5.0, 15.0, 32)

@@ -41,7 +41,7 @@ def draw_detections(run: Run, max_tomograms: int = 3) -> dict[str, Any]:
         for path in volumes_in(run.results.folder / "tomograms")
         if run.results.has(f"detection/{path.stem}.star")
     ]
-    tables = {path: _read_picks(run, path) for path in paths}
+    tables = {path: _read_picks(run, path.stem) for path in paths}
     found = {path: picks for path, picks in tables.items() if picks is not None}
     if not found:
         return {}
@@ -75,7 +75,7 @@ def warnings(run: Run) -> list[str]:
         for text in run.results.hand_test(f"detection/{path.name}")[1]:
             if not any(line.endswith(text) for line in run.selection.warnings):
                 named.setdefault(text, []).append(tomogram)
-        picks = _read_picks(run, Path(tomogram))
+        picks = _read_picks(run, tomogram)
         if picks is not None and not len(picks):
             named.setdefault(NO_PICK, []).append(tomogram)
     found = [f"detector, {', '.join(names)}: {text}" for text, names in named.items()]
@@ -84,9 +84,9 @@ def warnings(run: Run) -> list[str]:
     return [USELESS.format(f1=f1), *found] if trained.get("usable") is False else found
 
 
-def _read_picks(run: Run, path: Path) -> "pd.DataFrame | None":
+def _read_picks(run: Run, tomogram: str) -> "pd.DataFrame | None":
     columns = ["cryoetganClass", *COORDINATES]
-    return run.results.table(f"detection/{path.stem}.star", columns)
+    return run.results.table(f"detection/{tomogram}.star", columns)
 
 
 def _row(run: Run, path: Path, picks: "pd.DataFrame", selected: "pd.DataFrame | None") -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.command import parse_counts
-from cryoetgan.densities.maps import is_other_scale, protein_scale
+from cryoetgan.densities.maps import grey_level, is_other_scale, protein_scale
 from cryoetgan.errors import UserError, format_shape
 from cryoetgan.io.files import INSTANCES, LABELS, check_disk_space
 from cryoetgan.io.memmap import scratch_array
@@ -190,7 +190,9 @@ def _warn_of_scales(densities: Mapping[Path, Floats], resolution: float, with_ot
 
     `with_others` means that the scene holds objects without a map.
     """
-    factors = {path: protein_scale(density, resolution) for path, density in densities.items()}
+    factors = {
+        path: protein_scale(grey_level(map_), resolution) for path, map_ in densities.items()
+    }
     if len(factors) > 1 and is_other_scale(max(factors.values()) / min(factors.values())):
         low, high = max(factors, key=factors.__getitem__), min(factors, key=factors.__getitem__)
         log.warning(

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cryoetgan.densities.density_from_atoms import PROTEIN_ELECTRON_DENSITY
+from cryoetgan.densities.density_from_atoms import HEAVY_ATOM_DENSITY, gaussian_integral
 from cryoetgan.io.scene import CROWDER
 from cryoetgan.seeds import rng as generator_for
 
@@ -52,6 +52,6 @@ def make_crowders(voxel_size: float, width: float, seed: int) -> dict[str, Float
         coarse = fine.reshape(edge, SUBGRID, edge, SUBGRID, edge, SUBGRID).mean(axis=(1, 3, 5))
         # overlaps of balls lose volume: the mass is kept
         volume = inside.sum() * spacing**3
-        scale = PROTEIN_ELECTRON_DENSITY * np.pi**1.5 * width**3 * mass * VOLUME_PER_DA / volume
+        scale = HEAVY_ATOM_DENSITY * gaussian_integral(width) * mass * VOLUME_PER_DA / volume
         made[f"{CROWDER}_{index + 1}"] = coarse * np.float32(scale)
     return made

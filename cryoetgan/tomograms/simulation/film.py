@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cryoetgan.densities.density_from_atoms import gaussian_integral
 from cryoetgan.errors import UserError
 from cryoetgan.physics.geometry import clip_box
 from cryoetgan.seeds import rng as generator_for
@@ -131,7 +132,7 @@ def add_carbon(
     grains = 1 + rng.standard_normal(inside.shape, np.float32) / np.sqrt(
         CARBON_ATOMS * voxel_size**3
     )
-    scale = CARBON_ELECTRON_DENSITY * np.pi**1.5 * width**3
+    scale = CARBON_ELECTRON_DENSITY * gaussian_integral(width)
     blur = width / np.sqrt(2) / voxel_size
     density = ndimage.gaussian_filter(np.float32(scale) * inside * grains, blur, mode="nearest")
     scene.density[first:last] += density
@@ -156,7 +157,7 @@ def add_contamination(
     Ice in ice has no contrast, so that only the part beyond the film has density and a label.
     """
     blur, missing = width / np.sqrt(2) / voxel_size, 0
-    scale = np.float32(ICE_ELECTRON_DENSITY * np.pi**1.5 * width**3)
+    scale = np.float32(ICE_ELECTRON_DENSITY * gaussian_integral(width))
     for index in range(count):
         rng = generator_for(seed, "contamination", tomogram, index)
         depth = _lump(rng, voxel_size)

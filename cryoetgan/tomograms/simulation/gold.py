@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cryoetgan.densities.density_from_atoms import gaussian_width
+from cryoetgan.densities.density_from_atoms import gaussian_integral, gaussian_width
 from cryoetgan.physics.geometry import clip_box
 from cryoetgan.seeds import rng as generator_for
 from cryoetgan.tomograms.options import VesiclesAndGold
@@ -53,7 +53,7 @@ def add_beads(
             corner = centre - np.array(ball.shape) // 2
             in_scene, in_box = clip_box(corner, ball.shape, scene.beads.shape)
             gold = ndimage.gaussian_filter(ball, blur, mode="constant", truncate=BLUR_REACH_SD)
-            scale = np.float32(GOLD_ELECTRON_DENSITY * np.pi**1.5 * width**3)
+            scale = np.float32(GOLD_ELECTRON_DENSITY * gaussian_integral(width))
             scene.beads[in_scene] += gold[in_box] * scale
             placed += 1
     if placed < objects.beads:

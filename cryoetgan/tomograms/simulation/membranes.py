@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from cryoetgan.densities.density_from_atoms import gaussian_integral
 from cryoetgan.densities.membrane import bilayer_profile
 from cryoetgan.physics.geometry import clip_box, random_rotations, relion_from_rotation
 from cryoetgan.progress import track
@@ -280,7 +281,7 @@ def _add(
     voxel_size: float,
     rng: np.random.Generator,
 ) -> Membrane:
-    density = bilayer_profile(surface.depth, THICKNESS_A, width) * np.pi**1.5 * width**3
+    density = bilayer_profile(surface.depth, THICKNESS_A, width) * gaussian_integral(width)
     inside = abs(surface.depth) <= EXCLUDED_HALF_WIDTH_A
     number = scene.add_voxels(surface.voxels, density.astype(np.float32), inside, label)
     # voxels within half a voxel of the mid-plane fill a layer of that thickness
