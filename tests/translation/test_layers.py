@@ -42,7 +42,7 @@ def test_same_padding_is_tensorflows():
     up.weight.data.copy_(down.weight)
     y = torch.randn(1, 1, 4, 4, 4)
     assert (down(x) * y).sum().item() == pytest.approx((x * up(y)).sum().item(), rel=1e-4)
-    generator = Generator((4, 4, 8), 1, padding="same")
+    generator = Generator((4, 4, 8), 1, resampling="same")
     assert generator(torch.zeros(1, 1, 20, 20, 20)).shape == (1, 1, 20, 20, 20)
 
 

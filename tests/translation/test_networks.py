@@ -80,7 +80,7 @@ def test_the_smallest_box_has_one_score():
 
 def test_noise_before_the_last_layer_reaches_single_voxels():
     torch.manual_seed(0)
-    generator = Generator((4, 4, 8), 1, 2, noise_at="last", upsampling="resize").eval()
+    generator = Generator((4, 4, 8), 1, 2, noise_at="last", resampling="resize").eval()
     x = torch.rand(1, 1, 16, 16, 16)
     noise = torch.zeros(generator.noise_shape(x))
     assert noise.shape == (1, 2, 16, 16, 16)

@@ -57,14 +57,11 @@ class Generator(nn.Module):
         Instance norm in residual blocks; biases in convolutions.
     dropout : float
         Dropout probability after each residual block (Paper, section 3.4).
-    output : {'tanh', 'linear'}
-        Last activation.
-    padding : {'even', 'same'}
-        Padding of d and u layers: PyTorch's, or TensorFlow's at the far end.
+    resampling : {'even', 'same', 'resize'}
+        d and u layers with PyTorch's padding, or with TensorFlow's at the far end; or u as trilinear
+        interpolation and a 3^3 convolution.
     noise_at : {'bottleneck', 'last'}
         Concatenate the noise before u64, or before the last c7s1-1, at full resolution.
-    upsampling : {'transposed', 'resize'}
-        u as a transposed convolution, or as trilinear interpolation and a 3^3 convolution.
     """
 
     def __init__(
@@ -75,33 +72,30 @@ class Generator(nn.Module):
         norm_in_blocks: bool = True,
         bias: bool = True,
         dropout: float = 0.1,
-        output: str = "tanh",
-        padding: str = "even",
+        resampling: str = "even",
         noise_at: str = "bottleneck",
-        upsampling: str = "transposed",
     ) -> None:
         super().__init__()
         first, second, third = widths
         self.noise_channels, self.noise_at = noise_channels, noise_at
         deep, late = (noise_channels if noise_at == at else 0 for at in ("bottleneck", "last"))
-        style = padding if upsampling == "transposed" else upsampling
         self.encoder = nn.Sequential(
             nn.ReflectionPad3d(3),
             layers.FirstConv3d(1, first, 7, bias=bias),
             instance_norm(first),
             nn.ReLU(),
-            *down(first, second, bias, padding),
-            *down(second, third, bias, padding),
+            *down(first, second, bias, resampling),
+            *down(second, third, bias, resampling),
         )
         self.blocks = nn.Sequential(
             *(ResidualBlock(third, norm_in_blocks, bias, dropout) for _ in range(blocks))
         )
         self.decoder = nn.Sequential(
-            *up(third + deep, second, bias, style),
-            *up(second, first, bias, style),
+            *up(third + deep, second, bias, resampling),
+            *up(second, first, bias, resampling),
             nn.ReflectionPad3d(3),
             layers.LastConv3d(first + late, 1, 7, bias=bias),
-            nn.Tanh() if output == "tanh" else nn.Identity(),
+            nn.Tanh(),
         )
         self.apply(initialise)
 
@@ -285,19 +279,19 @@ class Discriminator(nn.Module):
             return self.body[-1](features.float())
 
 
-def down(channels: int, width: int, bias: bool, padding: str) -> list[nn.Module]:
+def down(channels: int, width: int, bias: bool, resampling: str) -> list[nn.Module]:
     """Return the layers of d: a 3^3 convolution with stride 2, instance norm, ReLU."""
-    conv = layers.SameConv3d if padding == "same" else functools.partial(nn.Conv3d, padding=1)
+    conv = layers.SameConv3d if resampling == "same" else functools.partial(nn.Conv3d, padding=1)
     return [conv(channels, width, 3, stride=2, bias=bias), instance_norm(width), nn.ReLU()]
 
 
-def up(channels: int, width: int, bias: bool, padding: str) -> list[nn.Module]:
+def up(channels: int, width: int, bias: bool, resampling: str) -> list[nn.Module]:
     """Return the three layers of u: to twice the resolution by a 3^3 convolution, norm, ReLU."""
     conv: nn.Module
-    if padding == "resize":
+    if resampling == "resize":
         enlarge = nn.Upsample(scale_factor=2, mode="trilinear", align_corners=False)
         conv = nn.Sequential(enlarge, nn.Conv3d(channels, width, 3, padding=1, bias=bias))
-    elif padding == "same":
+    elif resampling == "same":
         conv = layers.SameConvTranspose3d(channels, width, 3, stride=2, bias=bias)
     else:
         conv = nn.ConvTranspose3d(channels, width, 3, 2, padding=1, output_padding=1, bias=bias)

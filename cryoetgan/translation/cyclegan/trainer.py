@@ -73,11 +73,11 @@ def make_generator(settings: CycleGANSettings, noise: bool = True) -> Generator 
         settings.res_norm == "instance",
         settings.bias,
         dropout,
-        settings.output,
-        settings.padding,
+        "resize" if settings.upsampling == "resize" else settings.padding,
         settings.noise_at,
-        settings.upsampling,
     )
+    if settings.output == "linear":
+        generator.decoder[-1] = nn.Identity()
     if settings.dropout_on == "output":
         generator.decoder.append(nn.Dropout(settings.dropout))
     return generator
