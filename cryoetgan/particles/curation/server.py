@@ -73,14 +73,84 @@ class GalleryServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
+    def __init__(self, content: bytes, secret: str, store: DecisionStore, port: int) -> None:
+        self.content, self.secret, self.store = content, secret, store
+        super().__init__(("127.0.0.1", port), GalleryHandler)
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log a request that could not be answered."""
         log.debug("a request of %s: %s", client_address, sys.exception())
 
 
+class GalleryHandler(BaseHTTPRequestHandler):
+    """Answers the requests of one gallery page."""
+
+    server: GalleryServer
+    timeout = REQUEST_TIMEOUT_S
+
+    def do_GET(self) -> None:
+        """Send the page with the current decisions."""
+        if self._is_local() and self.path == f"/{self.server.secret}/":
+            self._answer_with(self._page, "text/html; charset=utf-8")
+        else:
+            self._answer(404, b"not here")
+
+    def do_POST(self) -> None:
+        """Save decisions."""
+        length = self.headers.get("Content-Length", "")
+        if not self._is_local() or self.path != f"/{self.server.secret}/decisions":
+            self._answer(404, b"not here")
+        elif not (length.isascii() and length.isdigit()):
+            self._answer(411, b"the request needs a Content-Length")
+        elif len(length) > 12 or int(length) > MAX_REQUEST_BYTES:
+            self._discard(MAX_REQUEST_BYTES)  # a client that still sends reads no answer
+            self._answer(413, b"too large")
+        else:
+            body = self.rfile.read(int(length))
+            if len(body) < int(length):
+                self._answer(400, b"the request is cut short")
+            else:
+                self._answer_with(lambda: str(self.server.store.update(body)).encode())
+
+    def _discard(self, left: int) -> None:
+        while left > 0 and (part := self.rfile.read1(min(left, 1 << 20))):
+            left -= len(part)
+
+    def _page(self) -> bytes:
+        decisions = json.dumps(self.server.store.decisions()).replace("<", "\\u003c")
+        return self.server.content.replace(NO_DECISIONS, f'"decisions":{decisions}'.encode(), 1)
+
+    def _answer_with(self, make: Callable[[], bytes], kind: str = "text/plain") -> None:
+        try:
+            body = make()
+        except (UserError, OSError) as error:
+            # a full disk is the server's, anything else the request's or the file's
+            code = 400 if isinstance(error, UserError) else 507
+            log.warning("decisions are not saved: %s", error)
+            self._answer(code, str(error).encode())
+        else:
+            self._answer(200, body, kind)
+
+    def _is_local(self) -> bool:
+        host = self.headers.get("Host", "").rsplit(":", 1)[0]
+        return host in ("127.0.0.1", "localhost")
+
+    def _answer(self, code: int, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
+        self.send_response(code)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Log a request."""
+        log.debug(format, *args)
+
+
 def make_server(
     page: Callable[[str], str], store: DecisionStore, port: int
-) -> tuple[ThreadingHTTPServer, str]:
+) -> tuple[GalleryServer, str]:
     """Return a server for this machine only, and the address to open.
 
     `page` returns the HTML without decisions, given the address to which they are sent; port 0 is
@@ -89,68 +159,8 @@ def make_server(
     """
     secret = secrets.token_urlsafe(16)
     content = page(f"/{secret}/decisions").encode()
-
-    class Handler(BaseHTTPRequestHandler):
-        timeout = REQUEST_TIMEOUT_S
-
-        def do_GET(self) -> None:
-            if self._is_local() and self.path == f"/{secret}/":
-                self._answer_with(self._page, "text/html; charset=utf-8")
-            else:
-                self._answer(404, b"not here")
-
-        def do_POST(self) -> None:
-            length = self.headers.get("Content-Length", "")
-            if not self._is_local() or self.path != f"/{secret}/decisions":
-                self._answer(404, b"not here")
-            elif not (length.isascii() and length.isdigit()):
-                self._answer(411, b"the request needs a Content-Length")
-            elif len(length) > 12 or int(length) > MAX_REQUEST_BYTES:
-                self._discard(MAX_REQUEST_BYTES)  # a client that still sends reads no answer
-                self._answer(413, b"too large")
-            else:
-                body = self.rfile.read(int(length))
-                if len(body) < int(length):
-                    self._answer(400, b"the request is cut short")
-                else:
-                    self._answer_with(lambda: str(store.update(body)).encode())
-
-        def _discard(self, left: int) -> None:
-            while left > 0 and (part := self.rfile.read1(min(left, 1 << 20))):
-                left -= len(part)
-
-        def _page(self) -> bytes:
-            decisions = json.dumps(store.decisions()).replace("<", "\\u003c")
-            return content.replace(NO_DECISIONS, f'"decisions":{decisions}'.encode(), 1)
-
-        def _answer_with(self, make: Callable[[], bytes], kind: str = "text/plain") -> None:
-            try:
-                body = make()
-            except (UserError, OSError) as error:
-                # a full disk is the server's, anything else the request's or the file's
-                code = 400 if isinstance(error, UserError) else 507
-                log.warning("decisions are not saved: %s", error)
-                self._answer(code, str(error).encode())
-            else:
-                self._answer(200, body, kind)
-
-        def _is_local(self) -> bool:
-            host = self.headers.get("Host", "").rsplit(":", 1)[0]
-            return host in ("127.0.0.1", "localhost")
-
-        def _answer(self, code: int, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
-            self.send_response(code)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("Cache-Control", "no-store")
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            log.debug(format, *args)
-
     try:
-        server = GalleryServer(("127.0.0.1", port), Handler)
+        server = GalleryServer(content, secret, store, port)
     except (OSError, OverflowError) as error:
         raise UserError(
             f"--port: {port} cannot be used ({error}); give 0 for any free port"
