@@ -27,7 +27,7 @@ from cryoetgan.io.star import read_star
 
 LARGE = (160, 652, 630)
 SCALED = {
-    "octopi train": "--batch-size 4 --dim-in 64",
+    "octopi train": "--batch-size 4 --dim-in 48",
     "octopi segment": "--ntta 1 --overlap 0.25",
 }
 """Options added for a CPU. octopi's own: 16 patches of 96 voxels a step, 1,000 epochs; the mean
@@ -89,7 +89,7 @@ class Others(Work):
         for name, command in found.items():
             command += f" {SCALED.get(name, '')}"
             if name == "octopi train":
-                command += f" --num-epochs {epochs} --val-interval {epochs // 3}"
+                command += f" --num-epochs {epochs} --val-interval {epochs // 2}"
             picked = '"$(runs pick)"'
             for tomogram in tomograms if picked in command else ["t3"]:
                 one = command.replace(picked, tomogram)

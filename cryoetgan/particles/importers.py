@@ -258,8 +258,8 @@ def _warn_of_repeated_objects(path: Path, files: Sequence[Path]) -> None:
     several = sorted({one for found in origins.values() if len(found) > 1 for one in found})
     if several:
         log.warning(
-            "%s: picks of %s are of the same objects, and all are read; for those of one of them, "
-            "move the other files out of the folder",
+            "%s: picks of %s are of the same objects, and all are read; to read one, move the files of "
+            "the others out of the folder",
             path, " and ".join(several),
         )  # fmt: skip
 
