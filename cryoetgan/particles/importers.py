@@ -23,6 +23,7 @@ from cryoetgan.io.star import (
 )
 from cryoetgan.particles.list_formats import (
     STOPGAP_COORDINATES,
+    copick_class,
     is_own_copick,
     is_own_export,
     read_cbox,
@@ -206,7 +207,9 @@ def _read_files(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     import pandas as pd
 
     tables, elsewhere = [], None
-    for file in list_pick_files(path):
+    files = list_pick_files(path)
+    _warn_of_repeated_objects(path, files)
+    for file in files:
         if file.suffix.lower() not in READERS:
             raise UserError(
                 f"{file}: unknown format; wanted a name that ends in {', '.join(READERS)}"
@@ -243,6 +246,22 @@ def _read_files(path: Path, frame: PicksFrame) -> "pd.DataFrame":
             for table, known in zip(filled, posed, strict=True)
         ]
     return pd.concat(filled or tables, ignore_index=True, join="inner")
+
+
+def _warn_of_repeated_objects(path: Path, files: Sequence[Path]) -> None:
+    """Warn if copick's files `USER_SESSION_OBJECT.json` have an object of several users or sessions."""
+    origins: dict[str, list[str]] = {}
+    for file in files:
+        origin, _, name = file.stem.rpartition("_")
+        if file.suffix.lower() == ".json":
+            origins.setdefault(name, []).append(origin)
+    several = sorted({one for found in origins.values() if len(found) > 1 for one in found})
+    if several:
+        log.warning(
+            "%s: picks of %s are of the same objects, and all are read; to read one, move the files of "
+            "the others out of the folder",
+            path, " and ".join(several),
+        )  # fmt: skip
 
 
 def drop_identity(table: "pd.DataFrame") -> "pd.DataFrame":
@@ -339,7 +358,7 @@ def _read_copick(path: Path, frame: PicksFrame) -> "pd.DataFrame":
         raise UserError(f"{path}: is not a copick picks file ({error!r})") from error
     check_run(run, frame.tomogram, path)
     table = pd.DataFrame(np.reshape(places, (-1, 3)), columns=COORDINATES, dtype=float)
-    table["cryoetganClass"] = name
+    table["cryoetganClass"] = copick_class(path, name)
     if places and all(matrix is not None for matrix in matrices):
         transforms = _to_transforms(matrices, path)
         table[COORDINATES] += transforms[:, :3, 3]

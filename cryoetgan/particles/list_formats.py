@@ -260,8 +260,24 @@ def is_own_copick(path: Path, user: object) -> bool:
 
     Picks of other programs in such a project were found in the exported volumes.
     """
+    return user == COPICK_USER or copick_export(path) is not None
+
+
+def copick_export(path: Path) -> Path | None:
+    """Return the folder of `export copick` that has a file of picks; None if none has."""
     folders = list(path.absolute().parents)[:COPICK_DEPTH]
-    return user == COPICK_USER or any(_exported_by(f) == "export copick" for f in folders)
+    return next((folder for folder in folders if _exported_by(folder) == "export copick"), None)
+
+
+def copick_class(path: Path, name: str) -> str:
+    """Return the class of a copick object: as it was before `export copick` changed its name."""
+    folder = copick_export(path)
+    config = folder / "config.json" if folder else None
+    content = read_json(config) if config and config.is_file() else {}
+    for item in content.get("pickable_objects", []):
+        if item.get("name") == name:
+            return str((item.get("metadata") or {}).get("cryoetgan_class", name))
+    return name
 
 
 def _exported_by(folder: Path) -> str | None:

@@ -1,6 +1,7 @@
 """A copick project, opened by the copick package."""
 
 import shutil
+import subprocess
 
 import numpy as np
 import pandas as pd
@@ -80,7 +81,10 @@ def test_picks_return_to_their_places_in_a_rotated_tomogram(cryoetgan, tmp_path,
         picks = picks.rename(tmp_path / "picks.json")
     else:  # another program's picks, in the same volume
         picks.write_text(picks.read_text().replace('"cryoetgan"', '"octopi"'))
-    cryoetgan("particles", "import", picks, "--tomogram", "t1.mrc", "-o", "again.star")
+        shutil.copy(picks, picks.with_name("octopi_2_a.json"))
+    words = (picks if alone else picks.parent, "--tomogram", "t1.mrc", "-o", "again.star")
+    said = cryoetgan("particles", "import", *words).stderr
+    assert ("cryoetgan_1 and octopi_2 are of the same objects" in said) is not alone
     before, after = (read_star(tmp_path / f).particles for f in ("p.star", "again.star"))
     assert np.allclose(before[COORDINATES], after[COORDINATES], atol=1e-3)
     turns = [rotation_from_relion(t[ANGLES].to_numpy(float)) for t in (before, after)]
@@ -220,10 +224,15 @@ def test_orientations_are_trusted_if_known_and_splits_are_listed(cryoetgan, tmp_
         cryoetgan("particles", "import", folder, "--tomogram", "TS_1.mrc", "-o", "back.star")
         back = read_star(tmp_path / "back.star").particles
         assert not set(ANGLES) & set(back)
+        assert set(back["cryoetganClass"]) == {"a_x", "b"}  # copick says a-x
     splits = pd.read_csv(tmp_path / "p/splits.csv", index_col="run")["split"]
     assert splits.to_dict() == {"TS_1": "train", "TS_2": "test"}
     readme = (tmp_path / "p/README.md").read_text()
-    assert "--trainRunIDs TS_1 --validateRunIDs TS_2" in readme
+    assert '--validateRunIDs "$(runs test)"' in readme
+    listing = next(line for line in readme.splitlines() if line.startswith("runs()"))
+    words = [f"{listing}\nruns {split}" for split in ("train", "test", "pick")]
+    found = [subprocess.check_output(["sh", "-c", w], cwd=tmp_path / "p", text=True) for w in words]
+    assert [names.strip() for names in found] == ["TS_1", "TS_2", ""]
 
 
 def test_orientations_that_are_incomplete_are_said(cryoetgan, tmp_path, extracted):

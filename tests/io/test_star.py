@@ -1,7 +1,9 @@
 """STAR files: columns are checked, names and ids follow the conventions."""
 
+import numpy as np
 import pandas as pd
 import pytest
+import starfile
 
 from cryoetgan.errors import UserError
 from cryoetgan.io import star
@@ -27,6 +29,26 @@ def test_an_empty_table_round_trips(tmp_path):
     star.write_star(tmp_path / "s.star", TABLE.iloc[:0])
     back = star.read_star(tmp_path / "s.star", ["cryoetganClass"])
     assert len(back.particles) == 0
+
+
+def test_the_text_is_that_of_the_library():
+    table = pd.DataFrame(
+        {
+            "i": [1, 2, 3],
+            "f": [1 / 3, np.nan, -0.0],
+            "g": [1e-9, 1e9, np.inf],
+            "b": [True, False, True],
+        }
+        | {"s": ["a", "", "b c"], "o": [1.5, "100%d", None], "n": pd.array([1, None, 3], "Int64")}
+    )
+    optics = pd.DataFrame({"rlnOpticsGroup": [1], "rlnVoltage": [300.0]})
+    for particles in (table, table[:0], table[["s"]]):
+        blocks = {"optics": optics, "particles": particles}
+        lines = starfile.to_string(blocks, float_format="%.6f").splitlines()[1:]
+        assert star.star_text(particles, optics) == "\n".join(lines).strip("\n") + "\n"
+    for text in ("a\tb", "a\nb"):
+        with pytest.raises(UserError, match="line break"):
+            star.star_text(table.assign(s=text))
 
 
 def test_a_class_is_a_files_stem():

@@ -11,6 +11,7 @@ from cryoetgan.tomograms.simulation.packing import (
     empty_scene,
     pack,
 )
+from cryoetgan.tomograms.simulation.waiting_parts import WaitingParts
 
 
 @pytest.fixture(scope="module")
@@ -151,3 +152,19 @@ def test_a_map_in_a_larger_box_is_packed_as_tightly(blob):
         for density in (blob, np.pad(blob, 8))
     ]
     assert found[1] == pytest.approx(found[0], rel=0.1)
+
+
+def test_parts_that_wait_are_those_that_are_added_at_once(rng):
+    shape = (10, 6, 7)
+    expected, waiting = empty_scene(shape), empty_scene(shape)
+    parts = WaitingParts(6 * 7, None, 3 * 6 * 7)  # slabs of three sections
+    for label, number in ((1, 1), (2, 2), (1, 3)):
+        voxels = np.flatnonzero(rng.random(10 * 6 * 7) < 0.3)
+        density, own = rng.random(len(voxels), np.float32), rng.random(len(voxels)) < 0.5
+        parts.add(voxels, density, own, label, number)
+        expected.density.reshape(-1)[voxels] += density
+        expected.labels.reshape(-1)[voxels[own]] = label
+        expected.instances.reshape(-1)[voxels[own]] = number
+    parts.write(waiting.density, waiting.labels, waiting.instances)
+    for name in ("density", "labels", "instances"):
+        assert np.array_equal(getattr(waiting, name), getattr(expected, name))

@@ -41,7 +41,14 @@ from cryoetgan.tomograms.simulation.membranes import (
     add_membrane_proteins,
     add_membranes,
 )
-from cryoetgan.tomograms.simulation.packing import Floats, Scene, empty_scene, pack
+from cryoetgan.tomograms.simulation.packing import (
+    WAITING_VOXELS,
+    Floats,
+    Scene,
+    empty_scene,
+    pack,
+)
+from cryoetgan.tomograms.simulation.waiting_parts import RECORD
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -291,7 +298,10 @@ def write_scene(output: Path, contents: Contents, seed: int) -> Scene:
     """
     name, shape, voxel_size = class_name(output), contents.shape, contents.voxel_size
     output.parent.mkdir(parents=True, exist_ok=True)
-    check_disk_space(output, BYTES_PER_VOXEL * math.prod(shape), "lower --shape (tomograms.shape)")
+    needed = BYTES_PER_VOXEL * math.prod(shape)
+    if contents.filaments:
+        needed += RECORD.itemsize * min(WAITING_VOXELS, math.prod(shape))
+    check_disk_space(output, needed, "lower --shape (tomograms.shape)")
     note = [f"labels: see {output.name}.json"]
     with (
         open_volume(beside(output, LABELS), shape, voxel_size, np.int16, note) as labels,
@@ -308,6 +318,7 @@ def write_scene(output: Path, contents: Contents, seed: int) -> Scene:
             labels.view(np.ndarray),
             instances.view(np.ndarray),
             occupied.view(np.ndarray),
+            folder=output.parent,
         )
         if contents.vesicles_and_gold.beads:
             scene.beads = scene.density

@@ -22,6 +22,7 @@ from cryoetgan.tomograms.simulation.packing import (
 )
 
 Floats = NDArray[np.floating]
+Mask = NDArray[np.bool_]
 TRIES = 250
 """Random starts and directions of a filament before the rest of its length is missing."""
 MAX_TILT_DEG = 25.0
@@ -52,13 +53,24 @@ def worm_like_chain(
     tangents decorrelate as <t(0) t(s)> = exp(-s / P) (Kratky and Porod 1949,
     doi 10.1002/recl.19490681203).
     """
+    return _chain(start, direction, step, _bends(step, persistence, count, rng))
+
+
+def _bends(step: float, persistence: float, count: int, rng: np.random.Generator) -> Floats:
+    """Return the two angles `(N, 2)`, radians, by which the tangent turns at each step."""
+    return rng.normal(0, np.sqrt(step / persistence), (count, 2))
+
+
+def _chain(
+    start: Floats, direction: Floats, step: float, bends: Floats
+) -> tuple[Floats, NDArray[np.float64]]:
+    """Return the points and frames of the chain with these bends; the first ones need no others."""
     tangent = direction / np.linalg.norm(direction)
     x, y, z = (float(value) for value in tangent)
-    p, q, r = np.cross(tangent, [0.0, 0, 1] if abs(z) < 0.9 else [1.0, 0, 0])
-    bends = rng.normal(0, np.sqrt(step / persistence), (count, 2)).tolist()
-    columns = np.empty((count, 9))
+    p, q, r = (y, -x, 0.0) if abs(z) < 0.9 else (0.0, z, -y)
+    columns = np.empty((len(bends), 9))
     # plain numbers: arrays of three cost ten times as much
-    for index, (a, b) in enumerate(bends):
+    for index, (a, b) in enumerate(bends.tolist()):
         along = p * x + q * y + r * z
         p, q, r = p - along * x, q - along * y, r - along * z
         length = math.sqrt(p * p + q * q + r * r)
@@ -68,7 +80,7 @@ def worm_like_chain(
         x, y, z = x + a * p + b * i, y + a * q + b * j, z + a * r + b * k
         length = math.sqrt(x * x + y * y + z * z)
         x, y, z = x / length, y / length, z / length
-    frames = columns.reshape(count, 3, 3).transpose(0, 2, 1)
+    frames = columns.reshape(len(bends), 3, 3).transpose(0, 2, 1)
     steps = np.concatenate([np.zeros((1, 3)), step * frames[:-1, :, 2]])
     return np.asarray(start, float) + np.cumsum(steps, axis=0), frames
 
@@ -105,6 +117,7 @@ def add_filaments(
                 "%s: %.2f of %.2f micrometres of %s", tomogram, total / 1e4, length / 1e4, name
             )
         placed[name] = total
+    scene.write_parts()
     return placed
 
 
@@ -128,30 +141,43 @@ def _free_path(
             back = np.where(direction > 0, start, start - size + 1) / direction
         start = start - direction * (back.min() - 1e-6)
     reach = helix.radius / voxel_size + species.radius
-    turns = np.ceil(longest / helix.rise - 1e-6) + 2 * np.ceil(4 * reach / step)
-    count = int(min(turns, float(np.linalg.norm(size)) / step))
-    persistence = helix.persistence / voxel_size
-    points, frames = worm_like_chain(start, direction, step, persistence, count, rng)
-    angles = np.arange(RING) * 2 * np.pi / RING
-    ring = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1)
-    offsets = np.concatenate([[[0.0, 0, 0]], 0.5 * reach * ring, reach * ring])
-    tested = np.rint(points[:, None] + np.einsum("nij,mj->nmi", frames, offsets)).astype(int)
-    inside = ((tested >= 0) & (tested < size)).all(axis=2)
-    x, y, z = np.where(inside[..., None], tested, 0).transpose(2, 0, 1)
-    free = (inside & ~scene.occupied[z, y, x]).all(axis=1)
-    # a filament from a face begins at the first point with all of its ring inside
-    first = int(free.argmax())
-    last = first + int((~free[first:]).argmax()) if not free[first:].all() else count
-    if not free.any() or first * step > 4 * reach:
-        return None
     # the staggered monomers of the ends reach beyond their points on the axis
     beyond = abs(helix.stagger) * (helix.protofilaments - 1) + species.radius * voxel_size
     cut = int(np.ceil(beyond / helix.rise))
+    turns = np.ceil(longest / helix.rise - 1e-6) + 2 * np.ceil(4 * reach / step)
+    count = int(min(turns, float(np.linalg.norm(size)) / step))
+    bends = _bends(step, helix.persistence / voxel_size, count, rng)
+    # most starts lie in other objects, and most others soon meet one: a few points tell
+    latest = int(4 * reach / step) + 1
+    for tested in (latest, latest + 2 * cut + int(np.ceil(shortest / helix.rise)), count):
+        points, frames = _chain(start, direction, step, bends[:tested])
+        free = _free_points(scene, points, frames, reach)
+        # a filament from a face begins at the first point with all of its ring inside
+        first = int(free[:latest].argmax())
+        if not free[first]:
+            return None
+        last = first + int((~free[first:]).argmax()) if not free[first:].all() else len(free)
+        if last < len(free):
+            break
     first, last = first + cut, last - cut
     if (last - first) * helix.rise < shortest:
         return None
     last = min(last, first + int(np.ceil(longest / helix.rise - 1e-6)))
     return points[first:last], frames[first:last]
+
+
+def _free_points(scene: Scene, points: Floats, frames: NDArray[np.float64], reach: float) -> Mask:
+    """Return `(N,)`, whether the axis and the rings about a point are inside and free."""
+    size = scene.labels.shape[::-1]
+    angles = np.arange(RING) * 2 * np.pi / RING
+    ring = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1)
+    offsets = np.concatenate([[[0.0, 0, 0]], 0.5 * reach * ring, reach * ring])
+    tested = points[:, None] + offsets @ frames.transpose(0, 2, 1)
+    x, y, z = np.rint(tested).astype(int).transpose(2, 0, 1)
+    within = [(axis >= 0) & (axis < n) for axis, n in zip((x, y, z), size, strict=True)]
+    free = (within[0] & within[1] & within[2]).all(axis=1)
+    free[free] = ~scene.occupied[z[free], y[free], x[free]].any(axis=1)
+    return free
 
 
 class Stretches:
@@ -313,7 +339,7 @@ def _add_stretches(
             tuple(index + a for index, a in zip(voxels, low[::-1], strict=True)), shape
         )
         density = interpolate(stretches(len(part), *near), own)
-        scene.add_voxels(flat, density, density > stretches.level, stretches.name, number)
+        scene.add_part(flat, density, density > stretches.level, stretches.name, number)
 
 
 def interpolate(volume: NDArray[np.float32], places: NDArray[np.float32]) -> NDArray[np.float32]:

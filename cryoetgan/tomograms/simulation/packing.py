@@ -1,9 +1,11 @@
 """A density scene, and particles packed into it without overlap, by their masks."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count as count_from
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,13 +22,16 @@ from cryoetgan.physics.geometry import (
 )
 from cryoetgan.progress import track
 from cryoetgan.seeds import rng as generator_for
+from cryoetgan.tomograms.simulation.waiting_parts import WaitingParts
 
 Floats = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
 
-RELEASE_EVERY, VOXELS_OF_A_BOX = 16, 1 << 16
-"""Boxes after which the pages of memory-mapped arrays are released; voxels that count as a box."""
+RELEASE_EVERY = 16
+"""Boxes after which the pages of memory-mapped arrays are released."""
+WAITING_VOXELS = 1 << 27
+"""Voxels of parts of objects that wait in a file; it takes 8 bytes for each."""
 
 
 @dataclass
@@ -52,7 +57,11 @@ class Scene:
     objects: int = 0
     """Number of objects."""
     changes: int = 0
-    """Additions since the last release of pages, for `_release`."""
+    """Additions since the last release of pages, for `release`."""
+    waiting: WaitingParts | None = None
+    """Parts of objects that only `occupied` has, until `write_parts`."""
+    folder: Path | None = None
+    """Of the file in which they wait; None: of temporary files."""
     target: float = 1.0
     """Wanted fraction of occupied voxels, before the crowders."""
     reached: float = 0.0
@@ -101,37 +110,50 @@ class Scene:
         self.instances[in_scene][inside] = number
         self.occupied[in_scene] |= inside
         self.filled += int(inside.sum())
-        self._release()
+        self.release(2)
         return number
 
-    def add_voxels(
-        self,
-        voxels: NDArray[np.int_],
-        density: Floats,
-        inside: Mask,
-        name: str,
-        number: int | None = None,
-    ) -> int:
+    def add_voxels(self, voxels: NDArray[np.int_], density: Floats, inside: Mask, name: str) -> int:
         """Add an object by the flat indices `(N,)` of its voxels; return its number.
 
-        `density` `(N,)` is added; the voxels of `inside` `(N,)` belong to the object. With a
-        `number` they are a part of that object, which takes only voxels that are free.
+        `density` `(N,)` is added; the voxels of `inside` `(N,)` belong to the object.
         """
+        own, number = voxels[inside], self.new_object()
         self.density.reshape(-1)[voxels] += density
-        own = voxels[inside]
-        changes = 1 + len(voxels) // VOXELS_OF_A_BOX
-        if number is None:
-            number, changes = self.new_object(), RELEASE_EVERY
-        else:
-            own = own[~self.occupied.reshape(-1)[own]]
         self.labels.reshape(-1)[own] = self.label(name)
         self.instances.reshape(-1)[own] = number
         self.occupied.reshape(-1)[own] = True
         self.filled += len(own)
-        self._release(changes)
+        self.release(RELEASE_EVERY)
         return number
 
-    def _release(self, changes: int = 1) -> None:
+    def add_part(
+        self, voxels: NDArray[np.int_], density: Floats, inside: Mask, name: str, number: int
+    ) -> None:
+        """Add a part of an object by the flat indices `(N,)` of its voxels, in ascending order.
+
+        The free voxels of `inside` `(N,)` become the object's and are occupied at once. The other
+        volumes get the part with `write_parts`.
+        """
+        own = inside & ~self.occupied.reshape(-1)[voxels]
+        self.occupied.reshape(-1)[voxels[own]] = True
+        self.filled += int(own.sum())
+        if self.waiting is None:
+            self.waiting = WaitingParts(math.prod(self.labels.shape[1:]), self.folder)
+        self.waiting.add(voxels, density, own, self.label(name), number)
+        self.release(2)
+        if self.waiting.count > WAITING_VOXELS:
+            self.write_parts()
+
+    def write_parts(self) -> None:
+        """Write the parts that wait."""
+        if self.waiting is not None:
+            self.waiting.write(self.density, self.labels, self.instances)
+            self.waiting = None
+            self.release(RELEASE_EVERY)
+
+    def release(self, changes: int = 1) -> None:
+        """Return the pages of memory-mapped arrays to the system, if there were enough changes."""
         self.changes += changes
         if self.changes >= RELEASE_EVERY:
             self.changes = 0
