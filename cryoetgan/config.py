@@ -220,8 +220,10 @@ class Particles(Section):
         "the tomogram; lower finds more.",
     )
     max_picks: Count | None = Field(None, description="Best picks kept per tomogram; empty: all.")
-    rotations: Annotated[int, Field(ge=8)] = Field(
-        1856, description="Template orientations: 550 are about 26 degrees apart, 4400 about 11."
+    rotations: Annotated[int, Field(ge=8)] | None = Field(
+        None,
+        description="Template orientations: 550 are about 30 degrees apart, 4400 about 15. Empty: by "
+        "the size of each map, 1856 or more.",
     )
     lowpass: Positive | None = Field(
         None, description="Angstrom; scoring ignores finer detail. Empty: three voxels."

@@ -9,7 +9,12 @@ import typer
 from cryoetgan.command import Device, check_positive, parse_tilt_range
 from cryoetgan.physics.acquisition import Acquisition, read_acquisition
 
-Rotations = Annotated[int, typer.Option(help="Orientations searched.", min=8)]
+Rotations = Annotated[
+    int | None,
+    typer.Option(
+        help="Orientations searched; default: by the size of the map, 1856 or more.", min=8
+    ),
+]
 Shells = Annotated[int, typer.Option(help="Lowest Fourier shells excluded.", min=0)]
 
 
@@ -17,7 +22,7 @@ Shells = Annotated[int, typer.Option(help="Lowest Fourier shells excluded.", min
 class SearchSettings:
     """Options of a search with templates, without templates and tilts."""
 
-    rotations: Rotations = 1856
+    rotations: Rotations = None
     lowpass: Annotated[float | None, typer.Option(help="Angstrom; default: three voxels.")] = None
     highpass_shells: Shells = 3
     defocus: Annotated[

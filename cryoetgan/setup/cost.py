@@ -48,8 +48,8 @@ MAX_CORES = 8
 """Cores that a network can use."""
 TILE_OVERLAP = 2.0
 """Voxels that a network computes per voxel of a synthetic tomogram, since tiles overlap."""
-DEFAULT_PICKS = 500
-"""Picks of a tomogram if the configuration does not limit them."""
+DEFAULT_PICKS, DEFAULT_ROTATIONS = 500, 1856
+"""Picks of a tomogram, and orientations of the search, if the configuration gives none."""
 TRAINING_SAMPLES = {"small": 16_000, "cb3d": 30_000}
 """Volumes that a classifier sees in training if the configuration gives no epochs."""
 N_SETS = 6
@@ -138,7 +138,7 @@ def _particle_seconds(
 ) -> float:
     """Return the time of import or simulation, picking and scoring."""
     box = config.densities.box**3
-    per_pick = SCORE_SECONDS + ROTATION_SECONDS * config.particles.rotations
+    per_pick = SCORE_SECONDS + ROTATION_SECONDS * (config.particles.rotations or DEFAULT_ROTATIONS)
     total = 0.0
     for row, size in zip(images, sizes, strict=True):
         picks: float = config.particles.max_picks or DEFAULT_PICKS

@@ -12,7 +12,13 @@ from cryoetgan.io.exclusion import ExclusionMask
 from cryoetgan.io.mrc import Volume, write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, read_star, write_star
 from cryoetgan.particles.curation.select import SelectOptions, select
-from cryoetgan.particles.matching.align import Aligner
+from cryoetgan.particles.matching.align import (
+    LEAST_ROTATIONS,
+    REFINED_ORIENTATIONS,
+    Aligner,
+    choose_apart,
+    needed_rotations,
+)
 from cryoetgan.particles.matching.decoys import make_decoys, mirror_likeness
 from cryoetgan.particles.matching.score import (
     contrast_warning,
@@ -29,6 +35,7 @@ from cryoetgan.particles.matching.template import (
 )
 from cryoetgan.physics.geometry import (
     angle_between,
+    centre_distance,
     mirror,
     random_rotations,
     rotate_volume,
@@ -134,6 +141,45 @@ def test_a_planted_pose_is_found(density, band, rng):
     noise = aligner.align(torch.as_tensor(rng.standard_normal((8, BOX, BOX, BOX))).float())
     assert noise.scores.max() < fit.scores.min()
     assert (np.abs(noise.scores) <= 1).all()
+
+
+def test_refined_orientations_lie_apart_and_the_best_is_one(rng):
+    quaternions = Rotation.random(300, rng=rng).as_quat()
+    near = Rotation.from_rotvec(rng.normal(0, 0.01, (50, 3))) * Rotation.from_quat(quaternions[0])
+    quaternions = np.concatenate([quaternions[:1], near.as_quat(), quaternions[1:]])
+    chosen = choose_apart(quaternions, 20)
+    assert chosen[0] == 0
+    assert len(chosen) == REFINED_ORIENTATIONS
+    turns = Rotation.from_quat(quaternions[chosen])
+    apart = [(turns[i].inv() * turns[:i]).magnitude().min() for i in range(1, len(chosen))]
+    assert np.degrees(min(apart)) >= 20
+    # where too few lie apart, the best others are refined
+    assert choose_apart(near.as_quat(), 20) == list(range(REFINED_ORIENTATIONS))
+
+
+def test_orientations_to_search_grow_with_the_cube_of_the_diameter(band):
+    def ball(radius):
+        return np.exp(-0.5 * (centre_distance(64) / radius) ** 2)
+
+    small, large, larger = (needed_rotations(ball(radius), band) for radius in (2, 6, 7))
+    assert small == LEAST_ROTATIONS < large
+    assert larger / large == pytest.approx((7 / 6) ** 3, rel=0.02)
+
+
+@pytest.mark.slow
+def test_large_particles_are_found_at_the_noise_of_a_cell():
+    """As large as ribosomes at 10 angstrom; 128 directions and 1,856 orientations find 13."""
+    numbers, size, radius = np.random.default_rng(0), 40, 13
+    body = ndimage.gaussian_filter(numbers.standard_normal((size,) * 3), 1.2)
+    body = np.clip(body, 0, None) * (centre_distance(size) < radius)
+    options = SearchOptions(lowpass=30.0, highpass_shells=3)
+    band = search_band(size, 10.0, options, torch.device("cpu"))
+    aligner = Aligner(Template(body, band), needed_rotations(body, band))
+    rotations = random_rotations(24, numbers)
+    clean = np.array([rotate_volume(body, turn, numbers.uniform(-2, 2, 3)) for turn in rotations])
+    boxes = clean + 28 * clean.std() * numbers.standard_normal(clean.shape)
+    fit = aligner.align(torch.as_tensor(boxes).float())
+    assert (angle_between(rotations, fit.rotations) < 10).sum() >= 17
 
 
 def test_a_perfect_match_scores_one(density, band):

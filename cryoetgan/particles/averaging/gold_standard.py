@@ -23,6 +23,7 @@ from cryoetgan.particles.averaging.average import (
 )
 from cryoetgan.particles.averaging.posed_particles import Particle
 from cryoetgan.particles.matching.align import Aligner
+from cryoetgan.particles.matching.low_rank import LEAST_ROTATIONS
 from cryoetgan.particles.matching.template import SearchOptions, Template, batches, search_band
 from cryoetgan.physics.geometry import rotate_volume
 from cryoetgan.progress import log, track
@@ -153,7 +154,7 @@ def align_particles(
     for record in dict.fromkeys(particle.record for particle in particles):
         mine = [i for i, particle in enumerate(particles) if particle.record == record]
         band = search_band(box, voxel_size, replace(options, acquisition=record), device)
-        aligner = Aligner(Template(reference, band), options.rotations)
+        aligner = Aligner(Template(reference, band), options.rotations or LEAST_ROTATIONS)
         parts = list(batches(len(mine), BOXES_PER_BATCH))
         for part in track(parts, label) if label else parts:
             rows = mine[part]

@@ -18,9 +18,12 @@ from cryoetgan.physics.geometry import super_fibonacci
 
 Floats = NDArray[np.floating]
 MAX_KERNELS = 128
-"""Largest number of kernels; 96 to 128 hold 99.7 % of the energy of one protein's bank."""
+"""Largest number of kernels; 96 to 128 hold 99.7 % of the energy of one protein's bank, but only
+55 % of a ribosome's at 30 angstrom. Each costs a Fourier transform of the tomogram."""
 KERNEL_ENERGY = 0.997
 """Share of the bank's energy that the kernels hold, if `MAX_KERNELS` allows."""
+LEAST_ROTATIONS = 1856
+"""Orientations searched by default, some 20 degrees apart."""
 COARSE_ROTATIONS = 550
 """Fewest orientations tried at every voxel, some 26 degrees apart."""
 FINE_PER_COARSE = 8
@@ -51,11 +54,12 @@ class LowRankBank:
         return int(self.kernels.shape[-1])
 
 
-def make_bank(maps: Mapping[str, Floats], band: FourierBand, rotations: int) -> LowRankBank:
+def make_bank(maps: Mapping[str, Floats], band: FourierBand, rotations: int | None) -> LowRankBank:
     """Rotate all templates and compute the kernels that they share.
 
     `maps` is class to density `(z, y, x)`; `rotations` is the number of fine orientations.
     """
+    rotations = rotations or LEAST_ROTATIONS
     templates = [Template(density, band) for density in maps.values()]
     fine = super_fibonacci(rotations)
     coarse = super_fibonacci(min(rotations, max(COARSE_ROTATIONS, rotations // FINE_PER_COARSE)))

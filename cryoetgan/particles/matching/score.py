@@ -13,7 +13,7 @@ from cryoetgan.io.exclusion import ExclusionMask, excluded_voxels
 from cryoetgan.io.memmap import release_pages
 from cryoetgan.io.mrc import Volume
 from cryoetgan.particles.extraction import cut_seen_box
-from cryoetgan.particles.matching.align import MAX_SEARCH_SHIFT, Aligner
+from cryoetgan.particles.matching.align import MAX_SEARCH_SHIFT, Aligner, needed_rotations
 from cryoetgan.particles.matching.decoys import make_decoys
 from cryoetgan.particles.matching.template import (
     FourierBand,
@@ -106,10 +106,10 @@ def score_picks(
     device = band.points.device
     aligners: dict[str, dict[str, Aligner]] = {}
     for name, density in track(maps.items(), "rotating templates", len(maps)):
-        own = Aligner(Template(density, band), options.rotations)
+        own = Aligner(Template(density, band), options.rotations or needed_rotations(density, band))
         found = decoys(density, own) if decoys else {}
         aligners[name] = {"": own} | {
-            decoy: Aligner(Template(image, band), options.rotations)
+            decoy: Aligner(Template(image, band), len(own.rotations))
             for decoy, image in found.items()
         }
     parts: dict[str, list[tuple[Floats, ...]]] = {name: [] for name in maps}

@@ -26,8 +26,8 @@ class SearchOptions:
     """Tilt range and, if the defocus is known, contrast transfer."""
     lowpass: float
     """Angstrom; the finest detail that is compared."""
-    rotations: int = 1856
-    """Orientations searched before the refinement, uniform on SO(3)."""
+    rotations: int | None = None
+    """Orientations searched before the refinement, uniform on SO(3); None: `align.needed_rotations`."""
     highpass_shells: int = 3
     """Number of the lowest Fourier shells to exclude."""
     device: str = "auto"
