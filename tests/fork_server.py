@@ -131,6 +131,7 @@ def become(
         sys.modules["torch"].set_num_threads(int(environment["OMP_NUM_THREADS"]))
     paths = environment.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:0] = [folder, *filter(None, paths)]
+    sys.executable = str(parsed / "python")  # Snakemake starts its jobs with it
     sys.argv = ["", *words[1:]] if words[0] != "-c" else ["-c", *words[2:]]
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)

@@ -15,6 +15,7 @@ good English. Rules 3 and 4 are lists of phrases. The rates of nine other codeba
 """
 
 import ast
+import functools
 import io
 import re
 import sys
@@ -64,9 +65,15 @@ PAGES = ["cryoetgan/**/*.j2", "cryoetgan/**/*.js", "config/*.yaml"]
 EXEMPT = {"prose.py"}
 
 
+@functools.cache
+def nodes(path: Path) -> list[ast.AST]:
+    """Return all nodes of the syntax tree of a Python file."""
+    return [*ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+
+
 def docstrings(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the line and text of every docstring of a Python file, attributes' included."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
             continue
         if isinstance(node.value.value, str):
@@ -85,7 +92,7 @@ def strings_and_comments(path: Path) -> Iterator[tuple[int, str]]:
 
 def messages(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the line and text of every message of a `UserError` or a log call."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if not (isinstance(node, ast.Call) and node.args):
             continue
         name = (
@@ -124,10 +131,9 @@ def findings(path: Path) -> Iterator[str]:
     """Yield one line per violation in a file."""
     name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
     code = path.suffix in (".py", ".smk") or path.name == "Snakefile"
-    lines = (
-        strings_and_comments(path) if code else enumerate(path.read_text().splitlines(), start=1)
-    )
-    for number, line in lines:
+    text = path.read_text(encoding="utf-8")
+    lines = strings_and_comments(path) if code else enumerate(text.splitlines(), start=1)
+    for number, line in lines if PATTERN.search(text) else ():
         for match in PATTERN.finditer(line):
             found = match.group(0)
             hint = next(h for p, h in PHRASES.items() if re.fullmatch(p, found, re.I))

@@ -36,7 +36,7 @@ STRUCTURES = {
     "hsp90_2cg9": "hsp90_2cg9.pdb.gz",
     "hemagglutinin_4o5n": "hemagglutinin_4o5n.pdb.gz",
 }
-MOST = 16
+MOST = 10
 SURE = 5.0
 """Standard errors by which ours must fit better."""
 

@@ -11,6 +11,7 @@ from cryoetgan.errors import UserError
 from cryoetgan.imaging.commands import AcquisitionOptions, fit, simulate
 from cryoetgan.imaging.fit.plot import plot_model
 from cryoetgan.imaging.storage import load_model, save_model
+from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.volume_set import read_volume_set, write_volume_set
 from tests.conftest import refused
 from tests.imaging.conftest import BOX, VOXEL
@@ -27,7 +28,9 @@ def densities(maps, tmp_path):
     return tmp_path
 
 
-def test_fit_then_simulate(cryoetgan, files, densities):
+def test_fit_then_simulate(cryoetgan, tomogram, files, densities):
+    # half of the tomogram; picks beyond its end are not used
+    write_volume(files / "t.mrc", tomogram.data[..., :48], VOXEL)
     words = ("imaging", "fit", "t.mrc", *MAPS, "--tilts=-60,60")
     done = cryoetgan(*words, "--defocus", 3, "--ctf", "phase-flipped", "-o", "m.json")
     assert "no defocus" not in done.stderr

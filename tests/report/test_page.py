@@ -134,6 +134,7 @@ def test_nothing_on_the_page_points_outside(page):
     assert "default-src 'none'" in page
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_hostile_names_are_escaped(make_run, tmp_path):
     run = make_run(tmp_path / "bad")
     content = json.loads((run / "evaluation/gan_train.json").read_text())
@@ -166,6 +167,7 @@ def test_an_empty_folder_gives_a_page_that_lists_missing_results(tmp_path, cryoe
     assert "gan_train.json" in done.stderr
 
 
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("gone", ["particles", "tomograms", "translation", "evaluation", "imaging"])
 def test_any_part_may_be_missing(make_run, tmp_path, gone):
     run = make_run(tmp_path / "part")
@@ -175,6 +177,7 @@ def test_any_part_may_be_missing(make_run, tmp_path, gone):
     assert page.rstrip().endswith("</html>")
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_invalid_files_are_listed_and_the_rest_is_shown(make_run, tmp_path):
     run = make_run(tmp_path / "broken")
     (run / "evaluation/real_train.json").write_text("{")
@@ -275,6 +278,7 @@ def test_refusals(tmp_path, cryoetgan):
     assert not (tmp_path / "i.html").exists()
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_the_record_names_the_files_on_the_page(whole_run, tmp_path, cryoetgan):
     cryoetgan("report", "build", whole_run, "--sample", 1, "-o", "page.html")
     inputs = read_json(tmp_path / "page.html.json")["provenance"]["inputs"]

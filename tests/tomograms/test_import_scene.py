@@ -79,6 +79,31 @@ def test_rows_of_polnet_fit_its_density(cryoetgan, polnet):
     assert about["maps"]["pdb_4v4r_a"]["likeness"] > 0.99
 
 
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("tomos", "tomos_motif_list.csv"), ("sample", "digital_sample_motif_list.csv")],
+)
+def test_polnet_1_0_has_its_list_in_the_folder_above(cryoetgan, polnet, folder, name):
+    """Types of its own, floating-point labels, files with a number at the end."""
+    cryoetgan("tomograms", "import-scene", "tomo_001_den.mrc", "--voxel-size", 10, "-o", "1.mrc")
+    made = polnet / "old" / folder
+    made.mkdir(parents=True)
+    (polnet / "tomo_001_den.mrc").rename(made / "tomo_den_0.mrc")
+    labels = read_volume(polnet / "tomo_001_lbl.mrc").data
+    write_volume(made / "tomo_lbls_0.mrc", labels.astype(np.float32), 10.0)
+    lines = (polnet / "tomo_001_motif_list.csv").read_text().splitlines()
+    lines = [lines[0].title(), *(line.replace("cprotein", "SAWLC") for line in lines[1:])]
+    columns = ["Density", *[f"/far/{folder}/tomo_den_0.mrc"] * (len(lines) - 1)]
+    text = "\r\n".join(f"{a}\t{b}" for a, b in zip(columns, lines, strict=True))
+    (made.parent / name).write_text(text)
+    for source in ("old", f"old/{folder}/tomo_den_0.mrc"):
+        cryoetgan("tomograms", "import-scene", source, "--voxel-size", 10, "-o", "0.mrc")
+        new, old = (read_star(polnet / f"{n}.star").particles for n in (1, 0))
+        columns = [*COORDINATES, *ANGLES, "cryoetganClass"]
+        assert new[columns].equals(old[columns])
+    assert read_json(polnet / "0.mrc.json")["labels"] == {"1": "sphere", "2": "pdb_4v4r_a"}
+
+
 def test_picks_of_polnet_are_the_rows_of_its_scene(cryoetgan, polnet):
     cryoetgan("tomograms", "import-scene", ".", "--voxel-size", 10, "-o", "out/s.mrc")
     words = ("particles", "import", "tomo_001_motif_list.csv", "--tomogram", "tomo_001_den.mrc")
@@ -178,15 +203,23 @@ def test_a_folder_of_cryotomosim(cryoetgan, tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
     labels = np.zeros(SHAPE, np.int16)
-    labels[8:13, 18:23, 28:33], labels[0] = 1, 2
+    labels[8:13, 18:23, 28:33], labels[0], labels[20:25, 40:45, 3:8] = 1, 2, 3
     write_volume(folder / "ribo.mrc", 0.5 * (labels > 0).astype(np.float32), 10.0)
     write_volume(folder / "Atlas.mrc", labels, 10.0)
-    (folder / "Atlas.txt").write_text("background\nribo\nmembrane\n")
-    (folder / "zcoords_ribo.csv").write_text("31,21,11\n")
-    cryoetgan("tomograms", "import-scene", "model", "--voxel-size", 10, "-o", "s.mrc")
+    (folder / "Atlas.txt").write_text("background\nribo\nmembrane\nbundled\n")
+    # a member of a cluster is listed half a particle away, here outside
+    (folder / "zcoords_ribo.csv").write_text("31,21,11\n31,62,11\n")
+    done = cryoetgan("tomograms", "import-scene", "model", "--voxel-size", 10, "-o", "s.mrc")
+    assert "1 of 2 listed places of ribo lie outside" in done.stderr
     rows = read_star(tmp_path / "s.star").particles
-    assert rows[COORDINATES].to_numpy(float).tolist() == [[30, 20, 10]]
-    assert read_json(tmp_path / "s.mrc.json")["labels"] == {"1": "ribo", "2": "membrane"}
+    # between the middles of boxes of even and of odd length; members of bundles are not listed
+    assert rows[COORDINATES].to_numpy(float).tolist() == [[29.75, 19.75, 9.75], [5, 42, 22]]
+    assert rows["cryoetganClass"].tolist() == ["ribo", "bundled"]
+    names = {"1": "ribo", "2": "membrane", "3": "bundled"}
+    assert read_json(tmp_path / "s.mrc.json")["labels"] == names
+    instances = read_volume(tmp_path / "s_instances.mrc").data
+    assert [np.unique(instances[labels == n]).tolist() for n in (1, 2, 3)] == [[1], [2], [4]]
+    assert rows["cryoetganInstance"].tolist() == [1, 4]
     for text in ("31,21\n", "31,x,11\n", "31,nan,11\n"):
         (folder / "zcoords_ribo.csv").write_text(text)
         words = ("tomograms", "import-scene", "model", "--voxel-size", 10, "-o", "t.mrc")

@@ -31,9 +31,9 @@ class Project:
             if source.is_symlink():
                 target.symlink_to(os.readlink(source))
             else:
-                shutil.copytree(
-                    source, target, ignore=shutil.ignore_patterns("__pycache__"), symlinks=True
-                )
+                # compiled modules too, but for those that others are writing
+                half = shutil.ignore_patterns("*.pyc.*")
+                shutil.copytree(source, target, ignore=half, symlinks=True)
 
     def snakemake(self, *words: str, code: int = 0, **environment: str):
         """Call snakemake in the project, with two cores unless `words` say otherwise."""

@@ -38,9 +38,10 @@ def deployed(tmp_path):
 
 def snakemake(folder: Path, *words: str) -> str:
     """Run snakemake in a folder; the package is found as an installed one is."""
-    paths = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    python = forking_python()
+    paths = f"{python.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
-        [forking_python(), "-m", "snakemake", "--cores", "1", *words],
+        [python, "-m", "snakemake", "--cores", "1", *words],
         cwd=folder,
         env={**os.environ, "PATH": paths, "PYTHONPATH": str(ROOT)},
         capture_output=True,

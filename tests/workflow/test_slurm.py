@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from cryoetgan.setup.validate import find_problems
+from tests.fork_server import forking_python
 from tests.workflow.cluster import wait_until
 from tests.workflow.conftest import TINY, Project
 
@@ -44,10 +45,10 @@ def submit():
         run.kill()
 
 
-def _submit(project, cluster, *words, **environment):
-    command = [sys.executable, "-m", "snakemake", "--profile", "slurm", *QUICK]
+def _submit(project, cluster, *words, python=sys.executable, **environment):
+    command = [python, "-m", "snakemake", "--profile", "slurm", *QUICK]
     command += ["--slurm-status-command", cluster.status, *TINY, *words]
-    paths = f"{Path(sys.executable).parent}:{cluster.environment['PATH']}"
+    paths = f"{Path(python).parent}:{Path(sys.executable).parent}:{cluster.environment['PATH']}"
     with open(project.folder / "said.txt", "a") as said:
         return subprocess.Popen(
             command,
@@ -64,7 +65,8 @@ def said(project):
 
 def test_profile_slurm_runs_jobs_on_a_cluster(own_project, cluster, submit):
     picks = [f"results/tiny/particles/{name}_picks.star" for name in ("t1", "t2")]
-    run = submit(own_project, cluster, "--sdm", "env-modules", "--", *picks)
+    words = ("--sdm", "env-modules", "--", *picks)
+    run = submit(own_project, cluster, *words, python=forking_python())
     assert run.wait(timeout=900) == 0, said(own_project)[-5000:]
     for path in picks:
         assert (own_project.folder / path).exists()

@@ -85,9 +85,13 @@ def write_foreign_scene(
         if scene.rows is None:
             rows = _components(written, names, instances)
         else:
-            rows = scene.rows.copy()
+            rows = _rows_inside(scene.rows, density.data.shape, scene.density)
             rows[COORDINATES] /= step
-            _number_by_rows(written, names, rows, instances)
+            rest = {} if scene.complete else _without_rows(names, rows)
+            listed = {label: name for label, name in names.items() if label not in rest}
+            _number_by_rows(written, listed, rows, instances)
+            found = _components(written, rest, instances, len(rows) + len(listed))
+            rows = pd.concat([rows, found], ignore_index=True) if len(found) else rows
     factor = scale * float(np.median([match.scale for match in matches.values()] or [1.0]))
     with open_volume(output, shape, voxel_size, np.float32, ["density scene"]) as out:
         if step == 1:
@@ -125,10 +129,37 @@ def _check_names(scene: ForeignScene, labels: NDArray[Any]) -> dict[int, str]:
     return {number: scene.names[number] for number in sorted(present)}
 
 
-def _components(labels: NDArray[Any], names: Mapping[int, str], instances: Floats) -> pd.DataFrame:
-    """Number the connected components of each label; return a row for each particle."""
+def _rows_inside(rows: pd.DataFrame, shape: tuple[int, ...], path: Path) -> pd.DataFrame:
+    """Return the rows inside a volume `(z, y, x)`; others are logged: their list has errors."""
+    places = rows[COORDINATES].to_numpy(float)
+    inside = ((places > -1) & (places < shape[::-1])).all(axis=1)
+    for name, outside in rows[~inside].groupby("cryoetganClass"):
+        log.warning(
+            "%s: %d of %d listed places of %s lie outside the volume and are left out; the others may be wrong, "
+            "too. Without the list, connected parts of the label become the particles",
+            path, len(outside), (rows["cryoetganClass"] == name).sum(), name,
+        )  # fmt: skip
+    return rows[inside].reset_index(drop=True)
+
+
+def _without_rows(names: Mapping[int, str], rows: pd.DataFrame) -> dict[int, str]:
+    """Return the labels of particles without a row."""
+    listed = set(rows["cryoetganClass"])
+    return {
+        label: name
+        for label, name in names.items()
+        if name not in listed and not NO_PARTICLES.match(name)
+    }
+
+
+def _components(
+    labels: NDArray[Any], names: Mapping[int, str], instances: Floats, number: int = 0
+) -> pd.DataFrame:
+    """Number the connected components of each label; return a row for each particle.
+
+    `number` is the last one that is taken.
+    """
     rows: list[dict[str, Any]] = []
-    number = 0
     for label, name in names.items():
         found, count = ndimage.label(labels == label, np.ones((3, 3, 3)))
         sums = np.zeros((4, count + 1))
@@ -171,7 +202,7 @@ def _number_by_rows(
             trees[label] = None, np.array([extra])
     for z, (section, values) in enumerate(zip(instances, labels, strict=True)):
         for label in np.unique(values):
-            if label == 0:
+            if int(label) not in trees:
                 continue
             tree, numbers = trees[int(label)]
             y, x = np.nonzero(values == label)

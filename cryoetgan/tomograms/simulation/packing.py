@@ -57,7 +57,7 @@ class Scene:
     objects: int = 0
     """Number of objects."""
     changes: int = 0
-    """Additions since the last release of pages, for `_release`."""
+    """Additions since the last release of pages, for `release`."""
     waiting: WaitingParts | None = None
     """Parts of objects that only `occupied` has, until `write_parts`."""
     folder: Path | None = None
@@ -110,7 +110,7 @@ class Scene:
         self.instances[in_scene][inside] = number
         self.occupied[in_scene] |= inside
         self.filled += int(inside.sum())
-        self._release()
+        self.release(2)
         return number
 
     def add_voxels(self, voxels: NDArray[np.int_], density: Floats, inside: Mask, name: str) -> int:
@@ -124,7 +124,7 @@ class Scene:
         self.instances.reshape(-1)[own] = number
         self.occupied.reshape(-1)[own] = True
         self.filled += len(own)
-        self._release(RELEASE_EVERY)
+        self.release(RELEASE_EVERY)
         return number
 
     def add_part(
@@ -141,6 +141,7 @@ class Scene:
         if self.waiting is None:
             self.waiting = WaitingParts(math.prod(self.labels.shape[1:]), self.folder)
         self.waiting.add(voxels, density, own, self.label(name), number)
+        self.release(2)
         if self.waiting.count > WAITING_VOXELS:
             self.write_parts()
 
@@ -149,8 +150,10 @@ class Scene:
         if self.waiting is not None:
             self.waiting.write(self.density, self.labels, self.instances)
             self.waiting = None
+            self.release(RELEASE_EVERY)
 
-    def _release(self, changes: int = 1) -> None:
+    def release(self, changes: int = 1) -> None:
+        """Return the pages of memory-mapped arrays to the system, if there were enough changes."""
         self.changes += changes
         if self.changes >= RELEASE_EVERY:
             self.changes = 0

@@ -18,12 +18,17 @@ from cryoetgan.tomograms.sources.motif_list import COLUMNS, read_motifs, valid_n
 
 MOTIFS = "_motif_list.csv"
 """Ending of PolNet's list beside `X_den.mrc`."""
-ALL_MOTIFS = "tomos_motif_list.csv"
-"""The list of all tomograms of PolNet 1.0."""
+ALL_MOTIFS = ("tomos_motif_list.csv", "digital_sample_motif_list.csv")
+"""Lists of all tomograms of PolNet 1.0 (script, notebook), in the folder above the densities'."""
+TOMOGRAMS = ("tomos", "sample")
+"""Folders of its densities."""
 LABELS = ("_lbl.mrc", "_labels.mrc")
 """Endings of labels beside `X.mrc` or `X_den.mrc`."""
 COORDINATE_LISTS = "zcoords_"
 """Beginning of CryoTomoSim's lists: x, y, z of each particle, 1-based voxels, without heading."""
+
+ATLAS_ORIGIN = 1.25
+"""Listed minus 0-based coordinate of the middle of a particle's box: 1 if the box has an odd length, else 1.5."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class ForeignScene:
     rows: pd.DataFrame | None
     """A row for each particle: coordinate in voxels, class, perhaps angles; None: not listed."""
     program: str
+    complete: bool = True
+    """Whether a label without rows holds no particles, as a membrane."""
 
 
 def find_scene(
@@ -51,7 +58,8 @@ def find_scene(
     if source.is_dir():
         source = _density_in(source)
     stem = source.stem.removesuffix("_den")
-    motifs = _beside(source, [f"{stem}{MOTIFS}", ALL_MOTIFS])
+    above = [f"../{name}" for name in ALL_MOTIFS]
+    motifs = _beside(source, [f"{stem}{MOTIFS}", *ALL_MOTIFS, *above])
     atlas = next(iter(sorted(source.parent.glob("Atlas*.mrc"))), None)
     # PolNet 1.0: tomo_den_0.mrc, tomo_lbls_0.mrc
     candidates = [f"{stem}{end}" for end in LABELS] + [source.name.replace("_den_", "_lbls_")]
@@ -71,12 +79,13 @@ def find_scene(
 
 
 def _density_in(folder: Path) -> Path:
-    """Return the only density of a folder."""
-    lists = [path for path in sorted(folder.glob(f"*{MOTIFS}")) if path.name != ALL_MOTIFS]
+    """Return the only density of a folder, or of its folder of tomograms."""
+    lists = [path for path in sorted(folder.glob(f"*{MOTIFS}")) if path.name not in ALL_MOTIFS]
     found = [path.with_name(f"{path.name.removesuffix(MOTIFS)}_den.mrc") for path in lists]
     found = (
         found
         or sorted(folder.glob("*_den*.mrc"))
+        or [path for name in TOMOGRAMS for path in sorted((folder / name).glob("*_den*.mrc"))]
         or [
             path
             for path in sorted(folder.glob("*.mrc"))
@@ -90,8 +99,8 @@ def _density_in(folder: Path) -> Path:
 
 
 def _beside(source: Path, names: Sequence[str]) -> Path | None:
-    """Return the first existing file of these names in the folder of `source`."""
-    found = (source.with_name(name) for name in names if name != source.name)
+    """Return the first existing file of these names, relative to the folder of `source`."""
+    found = (source.parent / name for name in names if name != source.name)
     return next((path for path in found if path.exists()), None)
 
 
@@ -120,7 +129,10 @@ def _read_polnet(
 
 
 def _read_cryotomosim(density: Path, atlas: Path, names: Mapping[int, str]) -> ForeignScene:
-    """Return a scene of CryoTomoSim: line n of the atlas' text names label n - 1."""
+    """Return a scene of CryoTomoSim: line n of the atlas' text names label n - 1.
+
+    It lists particles that it places singly, and not those of bundles and membranes.
+    """
     listed = check_exists(atlas.with_suffix(".txt"), "names of the labels")
     lines = [line.strip() for line in read_text(listed).splitlines() if line.strip()]
     found = {number: valid_name(name) for number, name in enumerate(lines) if number}
@@ -133,10 +145,10 @@ def _read_cryotomosim(density: Path, atlas: Path, names: Mapping[int, str]) -> F
                 f"{path}: no label is named {name}; {listed.name} has {', '.join(found.values())}"
             )
         places = _read_places(path)
-        part = pd.DataFrame(places - 1.0, columns=COORDINATES)
+        part = pd.DataFrame(places - ATLAS_ORIGIN, columns=COORDINATES)
         rows.append(part.assign(cryoetganClass=name))
     table = pd.concat(rows, ignore_index=True) if rows else None
-    return ForeignScene(density, atlas, names, table, "CryoTomoSim")
+    return ForeignScene(density, atlas, names, table, "CryoTomoSim", complete=False)
 
 
 def _read_places(path: Path) -> NDArray[np.float64]:
