@@ -7,12 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from cryoetgan.io.memmap import expect_random_access
 from cryoetgan.physics.geometry import clip_box, relion_from_rotation, rotate_volume
 from cryoetgan.progress import log
 from cryoetgan.seeds import rng as generator_for
 from cryoetgan.tomograms.simulation.helices import Helix, about_z
 from cryoetgan.tomograms.simulation.packing import (
     OVERSAMPLING,
+    RELEASE_EVERY,
     SUPPORT_LEVEL,
     Scene,
     Species,
@@ -103,6 +105,7 @@ def add_filaments(
     has a row; a filament has one number of the instances, rlnHelicalTubeID.
     """
     placed = {}
+    expect_random_access(scene.occupied)
     for name, density in maps.items():
         helix, species = helices[name], make_species(name, density)
         stretches = Stretches(species, density, helix, voxel_size)
@@ -112,6 +115,7 @@ def add_filaments(
             path = _free_path(scene, helix, species, voxel_size, length - total, shortest, rng)
             if path is None:
                 tries += 1
+                scene.release(RELEASE_EVERY if tries % 128 == 0 else 0)
                 continue
             tries = 0
             _add_filament(scene, stretches, *path, tomogram, rng)
@@ -120,6 +124,7 @@ def add_filaments(
                 "%s: %.2f of %.2f micrometres of %s", tomogram, total / 1e4, length / 1e4, name
             )
         placed[name] = total
+    expect_random_access(scene.occupied, False)
     scene.write_parts()
     return placed
 

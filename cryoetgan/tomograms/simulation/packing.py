@@ -110,7 +110,7 @@ class Scene:
         self.instances[in_scene][inside] = number
         self.occupied[in_scene] |= inside
         self.filled += int(inside.sum())
-        self.release(2)
+        self.release()
         return number
 
     def add_voxels(self, voxels: NDArray[np.int_], density: Floats, inside: Mask, name: str) -> int:
@@ -141,7 +141,7 @@ class Scene:
         if self.waiting is None:
             self.waiting = WaitingParts(math.prod(self.labels.shape[1:]), self.folder)
         self.waiting.add(voxels, density, own, self.label(name), number)
-        self.release(2)
+        self.release()
         if self.waiting.count > WAITING_VOXELS:
             self.write_parts()
 
