@@ -1,9 +1,9 @@
 """F1, seconds and memory of octopi, taught by our exports, beside our own detector.
 
     CRYOETGAN_TEST_DATA=... python benchmarks/other_detectors.py --clients BIN [--folder F]
-        [--steps 500] [--epochs 300] [--without-large]
+        [--steps 500] [--epochs 500 ...] [--without-large]
 
-BIN is the folder of octopi's command. Both detectors learn from the two synthetic tomograms of arm
+BIN is the folder of octopi's command and of its Python. Both detectors learn from the two synthetic tomograms of arm
 `physics` of benchmarks/detection.py and pick dev_set2_3, without a label of it; octopi validates
 itself on the second one. Its commands are those of the README of `export copick`, word for word;
 `SCALED` is added to them for a CPU. The large tomogram, 630 x 652 x 160 voxels, is dev_set2_3
@@ -29,9 +29,19 @@ LARGE = (160, 652, 630)
 SCALED = {
     "octopi train": "--batch-size 4 --dim-in 48",
     "octopi segment": "--ntta 1 --overlap 0.25",
+    "octopi localize": "--n-procs 1",
 }
 """Options added for a CPU. octopi's own: 16 patches of 96 voxels a step, 1,000 epochs; the mean
 of 4 transformed tomograms, windows that overlap by half."""
+ON_CPU = """
+import functools, sys, torch
+from octopi.main import routines
+from octopi.pytorch.inference import Predictor
+torch.cuda.device_count = lambda: 1
+Predictor.__init__ = functools.partialmethod(Predictor.__init__, device=torch.device("cpu"))
+sys.exit(routines())
+"""
+"""`octopi segment` refuses to run without a GPU; its `Predictor` takes any device."""
 
 
 class Others(Work):
@@ -46,7 +56,7 @@ class Others(Work):
         """Run a shell command once; return its CPU seconds and GB."""
         known = json.loads(self.costs.read_text()) if self.costs.exists() else {}
         if name not in known:
-            path = f"{self.clients}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+            path = f"{self.clients}:{os.environ['PATH']}"
             limits = dict.fromkeys(("OMP_NUM_THREADS", "OCTOPI_MAX_WORKERS"), "1")
             with (self.folder / f"{name.replace(' ', '_')}.log").open("w") as log:
                 process = subprocess.Popen(
@@ -83,17 +93,25 @@ class Others(Work):
         return runs, found
 
     def octopi(self, tomograms, epochs):
-        """Train octopi, pick the tomograms, and return the cost of each command."""
+        """Train octopi, pick the tomograms, and return the cost of each command.
+
+        Each further number of epochs goes on from the best weights.
+        """
         runs, found = self.commands()
-        costs = {}
+        (self.folder / "octopi_on_cpu.py").write_text(ON_CPU)
+        costs, picked = {}, '"$(runs pick)"'
         for name, command in found.items():
             command += f" {SCALED.get(name, '')}"
+            turns = {}
             if name == "octopi train":
-                command += f" --num-epochs {epochs} --val-interval {epochs // 2}"
-            picked = '"$(runs pick)"'
-            for tomogram in tomograms if picked in command else ["t3"]:
-                one = command.replace(picked, tomogram)
-                key = f"{name} {tomogram}" if picked in command else name
+                for turn, count in enumerate(epochs, start=1):
+                    more = f" --num-epochs {count} --val-interval {count // 2}"
+                    more += " --model-weights octopi/best_model.pth" if turn > 1 else ""
+                    turns[f"{name} {turn}"] = command + more
+            elif picked in command:
+                command = command.replace("octopi segment", "python ../octopi_on_cpu.py segment")
+                turns = {f"{name} {one}": command.replace(picked, one) for one in tomograms}
+            for key, one in (turns or {name: command}).items():
                 costs[key] = self.measure(key, f"{runs}\n{one}", self.project)
         return costs
 
@@ -107,7 +125,7 @@ def main():
     parser.add_argument("--clients", type=Path, required=True)
     parser.add_argument("--folder", type=Path, default=Path("results/detection"))
     parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--epochs", type=int, default=300)
+    parser.add_argument("--epochs", type=int, nargs="+", default=[500])
     parser.add_argument("--without-large", action="store_true")
     given = parser.parse_args()
     work = Others(given.folder, Path(os.environ["CRYOETGAN_TEST_DATA"]), given.clients.resolve())
@@ -119,7 +137,7 @@ def main():
     files = [*synthetic, *(f"{name}.mrc" for name in tomograms)]
     work.run("copick", "export", "copick", *files)
     named = " ".join(f"--class {name}" for name in work.names)
-    ours, words = "python -m cryoetgan detection", f"{' '.join(synthetic)} {named}"
+    ours, words = f"{sys.executable} -m cryoetgan detection", f"{' '.join(synthetic)} {named}"
     model = f"physics_0_{given.steps}.pt"
     train = f"{ours} train {words} --steps {given.steps} -q -o {model}"
     costs = {"ours train": work.measure("ours train", train)}

@@ -23,15 +23,16 @@ LONGEST = (
     "workflow/test_chain.py",
     "workflow/test_one_class.py",
     "workflow/test_extended.py",
+    "workflow/test_slurm.py",
     "workflow/test_reruns.py",
     "workflow/test_groups.py",
-    "workflow/test_slurm.py",
     "setup/test_tutorial.py",
     "particles/test_score.py",
     "conventions/test_truth.py",
     "workflow/test_deployed.py",
 )
-"""Files that take longest; parallel runs start with them. The third needs the run of the first."""
+"""Files that take longest; parallel runs start with them. The third needs the run of the first, and
+has work for two cores while the fourth waits for its cluster."""
 
 
 def pytest_configure(config):

@@ -35,13 +35,29 @@ def release_pages(array: NDArray[np.generic]) -> None:
     file that was read to its end would therefore seem to be held as a whole. Written values are
     kept, and a later access reads the page again from the file or from the system's cache.
     """
+    owner = _mapping(array)
+    if owner is not None:
+        owner.madvise(mmap.MADV_DONTNEED)
+
+
+def expect_random_access(array: NDArray[np.generic], random: bool = True) -> None:
+    """Tell the system whether single pages of a memory-mapped array are read, and not those around.
+
+    Otherwise a page that is read maps 15 others with it.
+    """
+    owner = _mapping(array)
+    if owner is not None:
+        owner.madvise(mmap.MADV_RANDOM if random else mmap.MADV_NORMAL)
+
+
+def _mapping(array: NDArray[np.generic]) -> mmap.mmap | None:
+    """Return the mapped file of an array or of its view, if it has one that takes advice."""
     owner: object = array
     while isinstance(owner, np.ndarray) and owner.base is not None:
         owner = owner.base
     if isinstance(owner, memoryview):
         owner = owner.obj
-    if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        owner.madvise(mmap.MADV_DONTNEED)
+    return owner if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED") else None
 
 
 def read_region(

@@ -207,9 +207,9 @@ def _statistics(file: Any) -> None:
     low, high, total, square = np.inf, -np.inf, 0.0, 0.0
     for section in iterate_sections(file.data):
         low, high = min(low, float(section.min())), max(high, float(section.max()))
-        values = section.astype(np.float64)
+        values = section.ravel().astype(np.float64)
         total += values.sum()
-        square += np.square(values, out=values).sum()
+        square += float(values @ values)
     mean = total / file.data.size
     file.header.dmin, file.header.dmax, file.header.dmean = low, high, mean
     file.header.rms = np.sqrt(max(square / file.data.size - mean**2, 0.0))

@@ -323,11 +323,16 @@ def _check_numbers(path: Path, table: "pd.DataFrame") -> None:
     for name in table.columns:
         if not (name.startswith(NUMBERS) or name == "rlnOpticsGroup") or not len(table):
             continue
-        # the common case, ten times as fast
-        if table[name].dtype in (np.int64, np.float64) and name != "rlnOpticsGroup":
-            plain = table[name].to_numpy()
-            if not (np.isinf(plain) | (np.isnan(plain) & (name in COORDINATES))).any():
-                continue
+        # the common cases, ten times as fast
+        plain = table[name].to_numpy()
+        if plain.dtype == np.int64:
+            continue
+        if (
+            plain.dtype == np.float64
+            and name != "rlnOpticsGroup"
+            and not (np.isinf(plain) | (np.isnan(plain) & (name in COORDINATES))).any()
+        ):
+            continue
         values = pd.to_numeric(table[name], errors="coerce")
         wrong = values.isna() if name in COORDINATES else values.isna() & table[name].notna()
         wrong |= values.abs() == float("inf")

@@ -45,3 +45,12 @@ def test_a_volume_set_is_written_in_bounded_memory(tmp_path, rng):
             most = max(most, resident_kb() - before)
     assert most < 4000  # of 11 MB
     assert np.array_equal(read_volume_set(tmp_path / "s.star").volumes, whole)
+
+
+def test_advice_leaves_the_values_alone(tmp_path):
+    for array in (memmap.scratch_array(tmp_path, np.int16, (3, 5)), np.zeros((3, 5), np.int16)):
+        array[1] = 7
+        for random in (True, False):
+            memmap.expect_random_access(array, random)
+            memmap.release_pages(array)
+            assert array.tolist() == [[0] * 5, [7] * 5, [0] * 5]

@@ -26,12 +26,12 @@ def commands() -> list[str]:
 def shell(tmp_path_factory):
     """Return a function that runs commands in a copy of the project."""
     folder = tmp_path_factory.mktemp("tutorial") / "project"
-    hidden = shutil.ignore_patterns("__pycache__")
+    half = shutil.ignore_patterns("*.pyc.*")  # compiled modules that others are writing
     for name in COPIED:
         if (ROOT / name).is_symlink():
             (folder / name).symlink_to(os.readlink(ROOT / name))
         else:
-            shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=hidden)
+            shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=half)
     # the commands of this environment, whether it is activated or not; the copy's code
     paths = f"{forking_python().parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     variables = {**os.environ, "PATH": paths, "PYTHONPATH": str(folder)}

@@ -42,7 +42,8 @@ def test_a_grey_scale_that_the_simulation_lacks_is_learned():
     u = losses.lowpass(torch.randn(80, 1, 12, 12, 12), 2.0) * 6
     n = torch.randn(80, 1, 12, 12, 12)
     real = torch.tanh(u[40:] + n[40:])
-    trainer = trainer_on(real / real.std(), u[:40], n[:40], steps=80, diffusion_steps=2, filters=4)
+    changed = {"steps": 80, "batch": 4, "diffusion_steps": 2, "filters": 4}
+    trainer = trainer_on(real / real.std(), u[:40], n[:40], **changed)
     trainer.run(1)
     assert trainer.last["noise_ratio"] == pytest.approx(1)
     far = float(trainer.last["voxels"])

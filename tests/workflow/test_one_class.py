@@ -12,13 +12,15 @@ from cryoetgan.setup.validate import find_problems
 from tests.workflow.conftest import TINY, Project
 
 
-@pytest.fixture(scope="module")
-def one_class(tmp_path_factory):
-    """Return the results of the tiny run with one of its classes."""
+# a fit takes a third of the time; that of one class is tested in tests/imaging/test_fit.py
+@pytest.fixture(scope="module", params=[False, pytest.param(True, marks=pytest.mark.slow)])
+def one_class(request, tmp_path_factory):
+    """Return the results of the tiny run with one of its classes, without or with fitted physics."""
     project = Project(tmp_path_factory.mktemp("one class") / "project")
     content = yaml.safe_load((project.folder / TINY[1]).read_text())
     content["structures"]["table"] = "tests/workflow/one_class.tsv"
     content["translation"]["uncertainty"] = 0
+    content["imaging"]["fit"] = request.param
     path = project.folder / "one.yaml"
     path.write_text(yaml.safe_dump(content))
     project.snakemake("--configfile", str(path))

@@ -67,15 +67,16 @@ class ComparisonData:
         for method in config.methods.values():
             stars += [*method.stars, *method.without.values(), *method.other]
         stars += [*config.real_train.other, *config.real_test.other]
-        labelled_sets.open_sets(folder / config.real_test.star, *(folder / star for star in stars))
+        opened = labelled_sets.open_sets(
+            folder / config.real_test.star, *(folder / star for star in stars)
+        )
+        self.sets = dict(zip((config.real_test.star, *stars), opened, strict=True))
         self.real = {rows: self._load(rows) for rows in (config.real_train, config.real_test)}
         self.real_train, self.real_test = self.real[config.real_train], self.real[config.real_test]
         training.check_train_and_test(self.real_train, self.real_test)
 
     def _load(self, rows: VolumeRows) -> LabelledSet:
-        first, *others = labelled_sets.open_sets(
-            self.folder / rows.star, *(self.folder / star for star in rows.other)
-        )
+        first, *others = (self.sets[star] for star in (rows.star, *rows.other))
         # a test set holds every pick, a training set as many without a particle as of a class
         drawn = None if rows == self.config.real_test else rng(0, "comparison", "other")
         return labelled_sets.add_other(

@@ -7,12 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from cryoetgan.io.memmap import expect_random_access
 from cryoetgan.physics.geometry import clip_box, relion_from_rotation, rotate_volume
 from cryoetgan.progress import log
 from cryoetgan.seeds import rng as generator_for
 from cryoetgan.tomograms.simulation.helices import Helix, about_z
 from cryoetgan.tomograms.simulation.packing import (
     OVERSAMPLING,
+    RELEASE_EVERY,
     SUPPORT_LEVEL,
     Scene,
     Species,
@@ -37,6 +39,9 @@ INTERPOLATED = 1 << 14
 """Places that are interpolated at a time: they stay in the processor's cache."""
 RING = 8
 """Points around the axis that must be free, at each step."""
+RINGS = about_z(360 * np.arange(RING) / RING)[:, :, 0]
+OFFSETS = np.concatenate([[[0.0, 0, 0]], 0.5 * RINGS, RINGS])
+"""Points that must be free: the axis, and rings at half and at all of a filament's radius."""
 
 
 def worm_like_chain(
@@ -100,6 +105,7 @@ def add_filaments(
     has a row; a filament has one number of the instances, rlnHelicalTubeID.
     """
     placed = {}
+    expect_random_access(scene.occupied)
     for name, density in maps.items():
         helix, species = helices[name], make_species(name, density)
         stretches = Stretches(species, density, helix, voxel_size)
@@ -109,6 +115,7 @@ def add_filaments(
             path = _free_path(scene, helix, species, voxel_size, length - total, shortest, rng)
             if path is None:
                 tries += 1
+                scene.release(RELEASE_EVERY if tries % 128 == 0 else 0)
                 continue
             tries = 0
             _add_filament(scene, stretches, *path, tomogram, rng)
@@ -117,6 +124,7 @@ def add_filaments(
                 "%s: %.2f of %.2f micrometres of %s", tomogram, total / 1e4, length / 1e4, name
             )
         placed[name] = total
+    expect_random_access(scene.occupied, False)
     scene.write_parts()
     return placed
 
@@ -169,10 +177,7 @@ def _free_path(
 def _free_points(scene: Scene, points: Floats, frames: NDArray[np.float64], reach: float) -> Mask:
     """Return `(N,)`, whether the axis and the rings about a point are inside and free."""
     size = scene.labels.shape[::-1]
-    angles = np.arange(RING) * 2 * np.pi / RING
-    ring = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1)
-    offsets = np.concatenate([[[0.0, 0, 0]], 0.5 * reach * ring, reach * ring])
-    tested = points[:, None] + offsets @ frames.transpose(0, 2, 1)
+    tested = points[:, None] + (reach * OFFSETS) @ frames.transpose(0, 2, 1)
     x, y, z = np.rint(tested).astype(int).transpose(2, 0, 1)
     within = [(axis >= 0) & (axis < n) for axis, n in zip((x, y, z), size, strict=True)]
     free = (within[0] & within[1] & within[2]).all(axis=1)
@@ -281,7 +286,7 @@ def _add_filament(
         -1, 3
     )
     angles = relion_from_rotation(Rotation.from_matrix(matrices))
-    for place, own in zip(places, angles, strict=True):
+    for place, own in zip(places.tolist(), angles.tolist(), strict=True):
         row = particle_row(tomogram, stretches.name, place, own, number)
         scene.rows.append(row | {"rlnHelicalTubeID": number})
 
@@ -345,34 +350,30 @@ def _add_stretches(
 def interpolate(volume: NDArray[np.float32], places: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return a volume `(z, y, x)` at places `(3, N)`, zyx in voxels, by linear interpolation.
 
-    All places lie inside. It takes a third of the time of `scipy.ndimage.map_coordinates`.
+    All places lie inside. It takes a fifth of the time of `scipy.ndimage.map_coordinates`.
     """
     _, height, width = volume.shape
     flat, out = volume.ravel(), np.empty(places.shape[1], np.float32)
-
-    def line(first: NDArray[np.int32], fraction: NDArray[np.float32]) -> NDArray[np.float32]:
-        return _between(flat.take(first), flat.take(first + 1), fraction)
-
+    # corner (0, 0, 0) of a cell to corner (1, 1, 1)
+    corners = [z * height * width + y * width + x for z in (0, 1) for y in (0, 1) for x in (0, 1)]
+    memory = np.empty((len(corners), INTERPOLATED), np.float32)
     for start in range(0, len(out), INTERPOLATED):
         part = places[:, start : start + INTERPOLATED]
-        whole = part.astype(np.int32)
-        c, b, a = part - whole
-        first = (whole[0] * height + whole[1]) * width + whole[2]
-        lower, upper = (
-            _between(line(at, a), line(at + width, a), b) for at in (first, first + height * width)
-        )
-        out[start : start + INTERPOLATED] = _between(lower, upper, c)
+        whole = np.floor(part)
+        fractions = part - whole
+        z, y, x = whole.astype(np.intp)
+        first = (z * height + y) * width + x
+        values = memory[:, : len(first)]
+        for row, corner in zip(values, corners, strict=True):
+            # into given memory without a check of the indices: a quarter of the time
+            np.take(flat[corner:], first, out=row, mode="clip")
+        for fraction in fractions[::-1]:
+            lower, upper = values[::2], values[1::2]
+            upper -= lower
+            upper *= fraction
+            values = upper + lower
+        out[start : start + INTERPOLATED] = values[0]
     return out
-
-
-def _between(
-    first: NDArray[np.float32], second: NDArray[np.float32], fraction: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Return the values between two, in the place of the second."""
-    second -= first
-    second *= fraction
-    second += first
-    return second
 
 
 def _project(axes: Sequence[NDArray[np.float32]], vector: Floats) -> NDArray[np.float32]:

@@ -1,7 +1,7 @@
 """A density scene, and particles packed into it without overlap, by their masks."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count as count_from
 from itertools import product
@@ -110,7 +110,7 @@ class Scene:
         self.instances[in_scene][inside] = number
         self.occupied[in_scene] |= inside
         self.filled += int(inside.sum())
-        self.release(2)
+        self.release()
         return number
 
     def add_voxels(self, voxels: NDArray[np.int_], density: Floats, inside: Mask, name: str) -> int:
@@ -141,7 +141,7 @@ class Scene:
         if self.waiting is None:
             self.waiting = WaitingParts(math.prod(self.labels.shape[1:]), self.folder)
         self.waiting.add(voxels, density, own, self.label(name), number)
-        self.release(2)
+        self.release()
         if self.waiting.count > WAITING_VOXELS:
             self.write_parts()
 
@@ -176,6 +176,10 @@ SUPPORT_LEVEL = 0.005
 """Fraction of a map's maximum below which density at its border is cut off."""
 OVERSAMPLING = 2
 """Voxels of the grid of linear interpolation in a voxel of a map, along an axis."""
+CUBIC_AT = [1 / 6, 4 / 6, 1 / 6]
+"""Cubic B-spline at -1, 0, 1."""
+CUBIC_BETWEEN = [1 / 48, 23 / 48, 23 / 48, 1 / 48]
+"""Cubic B-spline at -1.5, -0.5, 0.5, 1.5."""
 MAX_MISSES = 3
 """Orientations of a class that find no place in a block, after which it is full for the class."""
 BLOCK = 48
@@ -254,15 +258,18 @@ def oversample(
 
     `first` and `shape` (zyx) are the voxels that it covers; they may lie beyond the map.
     """
-    fine: NDArray[np.float32] = ndimage.affine_transform(
-        ndimage.spline_filter(np.asarray(density, np.float64), order=3),
-        [1 / OVERSAMPLING] * 3,
-        first,
-        tuple(OVERSAMPLING * n for n in shape),
-        np.float32,
-        mode="constant",
-        prefilter=False,
-    )
+    splines = ndimage.spline_filter(np.asarray(density, np.float64), order=3)
+    for axis in range(3):
+        # the cubic spline at voxels and half-way between them
+        at = ndimage.correlate1d(splines, CUBIC_AT, axis, mode="mirror")
+        between = ndimage.correlate1d(splines, CUBIC_BETWEEN, axis, mode="mirror", origin=-1)
+        np.moveaxis(between, axis, 0)[-1] = 0  # beyond the map
+        splines = np.stack([at, between], axis + 1).reshape(
+            [n * (1 + (a == axis)) for a, n in enumerate(at.shape)]
+        )
+    fine = np.zeros([OVERSAMPLING * n for n in shape], np.float32)
+    in_map, in_fine = clip_box(OVERSAMPLING * first, fine.shape, splines.shape)
+    fine[in_fine] = splines[in_map]
     # linear interpolation adds f'' / 12 along each axis, on the mean over positions
     fine -= ndimage.laplace(fine, mode="constant") / 12
     return fine
@@ -341,14 +348,19 @@ def pack(
 
 
 def particle_row(
-    tomogram: str, name: str, centre: Floats, angles: Floats, number: int
+    tomogram: str, name: str, centre: Iterable[float], angles: Iterable[float], number: int
 ) -> dict[str, Any]:
     """Return the row of a particle: centre (xyz, voxels), angles (RELION's), number of instance."""
-    row: dict[str, Any] = {"rlnTomoName": tomogram}
-    row |= dict(zip(COORDINATES, centre, strict=True))
-    row |= dict(zip(ANGLES, angles, strict=True))
-    row |= {"cryoetganClass": name, "cryoetganSource": "simulated"}
-    return row | {"cryoetganId": particle_id(tomogram, *centre), "cryoetganInstance": number}
+    x, y, z = map(float, centre)
+    return {
+        "rlnTomoName": tomogram,
+        **dict(zip(COORDINATES, (x, y, z), strict=True)),
+        **dict(zip(ANGLES, map(float, angles), strict=True)),
+        "cryoetganClass": name,
+        "cryoetganSource": "simulated",
+        "cryoetganId": particle_id(tomogram, x, y, z),
+        "cryoetganInstance": number,
+    }
 
 
 class FreePlaces:

@@ -131,7 +131,7 @@ def _read_polnet(
 def _read_cryotomosim(density: Path, atlas: Path, names: Mapping[int, str]) -> ForeignScene:
     """Return a scene of CryoTomoSim: line n of the atlas' text names label n - 1.
 
-    It lists particles that it places singly, and not those of bundles and membranes.
+    It lists particles that it places singly, and not the members of bundles and membranes.
     """
     listed = check_exists(atlas.with_suffix(".txt"), "names of the labels")
     lines = [line.strip() for line in read_text(listed).splitlines() if line.strip()]

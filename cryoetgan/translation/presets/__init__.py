@@ -1,5 +1,6 @@
 """Presets: settings of a model, by name or from a YAML file."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,12 @@ def read_preset(name: str) -> TrainingSettings:
             f"--preset: '{name}' does not exist{suggest(name, known)} (known: {', '.join(known)}, "
             "or a YAML file)"
         )
+    return parse_settings(read_yaml(path), path.name) if is_path else _read_shipped(path)
+
+
+@functools.cache
+def _read_shipped(path: Path) -> TrainingSettings:
+    """Return the settings of a preset in the package: the workflow reads one for several rules."""
     return parse_settings(read_yaml(path), path.name)
 
 
