@@ -19,7 +19,7 @@ CONFIG = {
     "run": "real_cell",
     "densities": {"voxel_size": 10.0, "resolution": 30.0, "box": 40, "count": 400},
     # the embedded default, which this one extends, is small
-    "particles": {"max_picks": None, "rotations": 1856, "top": 400},
+    "particles": {"max_picks": None, "rotations": None, "top": 400},
     "translation": {"preset": "recommended", "steps": 200},
     "evaluation": {"network": "small"},
     "export": {"formats": ["relion"]},
