@@ -5,7 +5,8 @@
 
 Variants of the three tomograms: plain, denoised, snr0.1 and snr0.05 (noise of the tomogram's own
 spectrum added), and open: three of the seven species are named, the others stand in no table.
-Arms: `templates`, picks scored against maps and mirror images and selected at FDR 5 %; detectors
+Arms: `templates`, 500 picks scored against maps and mirror images and selected at FDR 5 %;
+`matched`, the same of 1,000 places found by template matching of the whole tomogram; detectors
 of `detection train`, taught on two tomograms by conventional simulation (typed SNR and defocus),
 by physics fitted to dev_set2_1's own picks, by each checkpoint (its folder is the arm's name), or
 on dev_set2_1 with its labels; `joined`, the detector on fitted physics with --template; and
@@ -108,8 +109,8 @@ class Work(Set2):
 
     def picks(self, arm, seed, steps, checkpoints):
         """Return the STAR file of the picks of one arm in dev_set2_3."""
-        if arm == "templates":
-            return self.select()
+        if arm in ("templates", "matched"):
+            return self.select(arm)
         kind = "physics" if arm == "joined" else arm
         model, out = f"{kind}_{seed}_{steps}.pt", f"{arm}_{seed}_{steps}.star"
         named = [word for name in self.names for word in ("--class", name)]
@@ -118,14 +119,19 @@ class Work(Set2):
         words = [*self.templates(), "--tilts=-60,60"] if arm in ("joined", "second") else []
         return self.run(out, "detection", "run", model, "t3.mrc", *words)
 
-    def select(self):
+    def select(self, arm):
         """Return the picks that match their template at FDR 5 %, as `particles select` does."""
-        self.score_picks(3, "3")
+        suffix = "3"
+        if arm == "matched":
+            suffix = "3_matched"
+            search = (*self.templates(), "--tilts=-60,60", "--top", 1000)
+            self.run(f"picks{suffix}.star", "particles", "match", "t3.mrc", *search)
+        self.score_picks(3, suffix)
         options = SelectOptions(top=1000, box=BOX)
-        table = read_star(self.folder / "scores3.star")
+        table = read_star(self.folder / f"scores{suffix}.star")
         best = keep_below_fdr(find_winners(table.particles, options), options, {})
-        write_star(self.folder / "templates.star", best, table.optics)
-        return "templates.star"
+        write_star(self.folder / f"{arm}.star", best, table.optics)
+        return f"{arm}.star"
 
     def scores(self, picks):
         """Return the F1 of places and over classes."""
@@ -160,6 +166,7 @@ def main():
     checkpoints = {path.resolve().parent.name: path.resolve() for path in given.checkpoint}
     arms = given.arm or [
         "templates",
+        "matched",
         "conventional",
         "physics",
         *checkpoints,
@@ -173,7 +180,7 @@ def main():
         rival = None
         for arm in arms:
             rows = []
-            for seed in range(1 if arm == "templates" else given.seeds):
+            for seed in range(1 if arm in ("templates", "matched") else given.seeds):
                 rows.append(work.scores(work.picks(arm, seed, given.steps, checkpoints)))
                 print(
                     f"{variant} {arm} seed {seed}: places {rows[-1][0]:.3f}, classes {rows[-1][1]:.3f}"

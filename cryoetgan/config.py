@@ -222,8 +222,8 @@ class Particles(Section):
     max_picks: Count | None = Field(None, description="Best picks kept per tomogram; empty: all.")
     rotations: Annotated[int, Field(ge=8)] | None = Field(
         None,
-        description="Template orientations: 550 are about 30 degrees apart, 4400 about 15. Empty: by "
-        "the size of each map, 1856 or more.",
+        description="Template orientations: 550 are about 30 degrees apart, 4400 about 15. Empty: "
+        "1856, and in scoring more for large maps.",
     )
     lowpass: Positive | None = Field(
         None, description="Angstrom; scoring ignores finer detail. Empty: three voxels."

@@ -28,9 +28,8 @@ from cryoetgan.io.exclusion import excluded_voxels
 from cryoetgan.io.star import COORDINATES, DETECTION_SCORE
 from cryoetgan.particles.curation.fdr import q_values, rank_values
 from cryoetgan.particles.curation.select import FLIP, choose_classes
-from cryoetgan.particles.matching.align import Aligner
+from cryoetgan.particles.matching.align import Aligner, needed_rotations
 from cryoetgan.particles.matching.decoys import MAX_MIRROR_LIKENESS, mirror_likeness
-from cryoetgan.particles.matching.low_rank import LEAST_ROTATIONS
 from cryoetgan.particles.matching.score import score_picks, whitened_band
 from cryoetgan.particles.matching.template import (
     SearchOptions,
@@ -159,11 +158,12 @@ def measure_likeness(
     """Return the correlation of each map with its mirror image, in the band of the scores."""
     excluded = excluded_voxels(tomogram)
     band = whitened_band(tomogram, template_box(maps), options, excluded)
-    rotations = options.rotations or LEAST_ROTATIONS
-    return {
-        name: mirror_likeness(mirror(density), Aligner(Template(density, band), rotations))
-        for name, density in maps.items()
-    }
+    found = {}
+    for name, density in maps.items():
+        rotations = options.rotations or needed_rotations(density, band)
+        aligner = Aligner(Template(density, band), rotations)
+        found[name] = mirror_likeness(mirror(density), aligner)
+    return found
 
 
 def best_ranks(scores: Floats, mirror_scores: Floats, rate: float) -> NDArray[np.bool_]:

@@ -143,7 +143,7 @@ def export_copick(
         masks = _write_segmentations(opened, run, size, objects)
         if run.made_by is not None:
             write_portal_metadata(folder, run, tomogram.overlay_path, picks, masks)
-        splits.append((run.name, run.split, bool(len(run.particles)) or run.labels is not None))
+        splits.append((run.name, run.split, run.labels is not None))
         sizes.add(size)
         count += len(run.particles)
     _write_config(config, final, objects)
@@ -226,10 +226,11 @@ def _write_segmentations(
 
 
 def complete_splits(runs: list[tuple[str, str, bool]]) -> list[tuple[str, str]]:
-    """Return the split of each run, given its name, the split of its particles, and if it has any.
+    """Return the split of each run, given its name, the split of its particles, and if it has labels.
 
-    A run without particles and labels is to be picked. A run without a split is synthetic, or has
-    several; it is for training. If no run is for validation or test, the last of these are.
+    A run with labels and without a split is synthetic: it is for training. If no run is for validation
+    or test, the last of these are. Other runs without a split, or with several, are to be picked:
+    picks are not the truth, and particles for testing must not be learned.
 
     Examples
     --------

@@ -391,6 +391,8 @@ def _loop(name: str, table: "pd.DataFrame") -> str:
     """Return a table as a loop block."""
     head = [f"data_{name}", "", "loop_"]
     head += [f"_{column} #{number}" for number, column in enumerate(table.columns, 1)]
+    if not len(table.columns):
+        return "\n".join(head)
     formats, columns = zip(*(_cells(table[column]) for column in table.columns), strict=True)
     return "\n".join([*head, *map("\t".join(formats).__mod__, zip(*columns, strict=True))])
 

@@ -12,7 +12,7 @@ from cryoetgan.physics.acquisition import Acquisition, read_acquisition
 Rotations = Annotated[
     int | None,
     typer.Option(
-        help="Orientations searched; default: by the size of the map, 1856 or more.", min=8
+        help="Orientations searched; default: 1856, or more for large maps (score).", min=8
     ),
 ]
 Shells = Annotated[int, typer.Option(help="Lowest Fourier shells excluded.", min=0)]

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy import fft
 
-from cryoetgan.imaging.fit.gain import PowerBins, constant_gain, fit_gain, fit_surroundings
+from cryoetgan.imaging.fit.gain import (
+    PowerBins,
+    constant_gain,
+    fit_gain,
+    fit_surroundings,
+    reduce_noise,
+)
 from cryoetgan.imaging.model import EnvelopeGain, crop_centre, surroundings_filter
 from tests.imaging.conftest import BOX, TILTS, VOXEL
 
@@ -47,3 +53,23 @@ def test_surroundings_have_the_residual_power(bins, rng):
     assert again[:, 2:] == pytest.approx(power[:, 2:], rel=0.08)
     none = fit_surroundings(bins, -power, VOXEL, TILTS)
     assert np.all(none.values == 0)
+
+
+def test_noise_is_reduced_to_the_power_that_is_left(bins, known):
+    noise, shape = known.noise_spectrum, (2 * BOX,) * 3
+    k = np.arange(1, BOX // 2 + 1) / (BOX * VOXEL)
+    wanted = np.where(k < 2.5 / (BOX * VOXEL), 0.4, 1.0)
+
+    def power(spectrum):
+        # the mean of a box is removed: less power than expected in the lowest shells
+        removed = np.r_[1.0, 0.7, 0.9, np.ones(bins.shape[1] - 3)]
+        return removed * bins.expected_power(spectrum.noise_filter(shape, VOXEL))
+
+    same = reduce_noise(bins, noise, power(noise), power(noise), VOXEL)
+    assert same.seen == pytest.approx(noise.seen)
+    lower = noise.scale(k, wanted)
+    found = reduce_noise(bins, noise, power(noise), power(lower), VOXEL)
+    left = bins.average_angles(power(found)) / bins.average_angles(power(lower))
+    assert left == pytest.approx(1, abs=0.06)
+    more = reduce_noise(bins, noise, power(noise), 2 * power(noise), VOXEL)
+    assert more.seen == pytest.approx(noise.seen)

@@ -29,6 +29,10 @@ def test_an_empty_table_round_trips(tmp_path):
     star.write_star(tmp_path / "s.star", TABLE.iloc[:0])
     back = star.read_star(tmp_path / "s.star", ["cryoetganClass"])
     assert len(back.particles) == 0
+    # a file of one block has no optics
+    star.write_star(tmp_path / "s.star", TABLE, pd.DataFrame())
+    back = star.read_star(tmp_path / "s.star", ["cryoetganClass"])
+    assert len(back.particles) == len(TABLE)
 
 
 def test_the_text_is_that_of_the_library():

@@ -37,6 +37,7 @@ from cryoetgan.imaging.fit.gain import (
     constant_gain,
     fit_gain,
     fit_surroundings,
+    reduce_noise,
 )
 from cryoetgan.imaging.fit.noise import Autocovariance, FreeVoxels, sample_blocks
 from cryoetgan.imaging.fit.tilt_range import check_tilt_range
@@ -62,10 +63,6 @@ NO_NEIGHBOURS = (
     "boxes without their tomogram: number density and distances of neighbours are unknown, so none "
     "are simulated; other density around the particles is part of the surroundings"
 )
-MIN_NOISE_FACTOR = 0.2
-"""Smallest power of the noise around particles, relative to the noise far from them."""
-NOISE_ROUNDS = 4
-"""Rounds of the fit of that factor; each removes most of the blur of the window."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -352,14 +349,9 @@ class ModelFitter:
         real, _ = bins.power(self._cut(self._sample(chosen)))
         signals, generators = simulated
         signal = bins.power(signals)[0]
-        left, far = bins.average_angles(real - signal), model.noise_spectrum
-        k, factor = np.arange(1, len(left) + 1) / (model.box * size), np.ones(len(left))
-        shape = (2 * model.box,) * 3
-        for _ in range(NOISE_ROUNDS):
-            noise = bins.expected_power(far.scale(k, factor).noise_filter(shape, size))
-            ratio = left / np.maximum(bins.average_angles(noise), 1e-30)
-            factor = np.clip(factor * ratio, MIN_NOISE_FACTOR, 1)
-        model = replace(model, noise_spectrum=far.scale(k, factor))
+        noise = bins.power(_simulate_noises(model, generators))[0]
+        reduced = reduce_noise(bins, model.noise_spectrum, noise, real - signal, size)
+        model = replace(model, noise_spectrum=reduced)
         noise = bins.power(_simulate_noises(model, generators))[0]
         residual = real - signal - noise
         found = fit_surroundings(bins, residual, size, model.acquisition.tilts)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import fft, optimize
 
 from cryoetgan.imaging.model import EnvelopeGain, surroundings_filter
+from cryoetgan.imaging.noise_spectrum import NoiseSpectrum
 from cryoetgan.physics.optics import fourier_shells, hermitian_weights, missing_wedge, tilt_angle
 
 Floats = NDArray[np.floating]
@@ -21,6 +22,10 @@ KNOT_SHELLS = 2
 """Fourier shells between two knots of the gain."""
 SURROUNDINGS_ROUNDS = 6
 """Rounds of the fit of the surroundings; each removes most of the blur of the window."""
+NOISE_ROUNDS = 4
+"""Rounds of the reduction of the noise."""
+MIN_NOISE_FACTOR = 0.2
+"""Smallest power of the noise around particles, relative to the noise far from them."""
 ANGLE_SMOOTHNESS = 0.1
 """Smoothness between tilt angles, relative to that along k."""
 MIN_GAIN = 0.02
@@ -200,6 +205,30 @@ def fit_gain(
     found = np.maximum(found, MIN_GAIN**exponent * max(float(found.max()), 1e-12))
     values = (found.reshape(rows, knots) * unit) ** (1 / exponent)
     return EnvelopeGain(values, before.step, before.max_tilt)
+
+
+def reduce_noise(
+    bins: PowerBins, noise: NoiseSpectrum, measured: Floats, wanted: Floats, voxel_size: float
+) -> NoiseSpectrum:
+    """Return noise with at most the wanted power of boxes, by a factor of |k| that is 1 at most.
+
+    `measured` is the power of boxes of the given noise, as `wanted` by bin, `(angles, shells)`. It
+    differs from the expected power (`PowerBins.expected_power`) because the mean of a box is removed.
+    Each round multiplies the factor, at one knot a shell, by the wanted over the expected power.
+    """
+    box = len(bins.window)
+    left, factor = bins.average_angles(wanted), np.ones(bins.shape[1] - 1)
+    k = np.arange(1, len(factor) + 1) / (box * voxel_size)
+
+    def expected(factor: Floats) -> Floats:
+        filtered = noise.scale(k, factor).noise_filter((2 * box,) * 3, voxel_size)
+        return np.maximum(bins.average_angles(bins.expected_power(filtered)), 1e-30)
+
+    without_mean = bins.average_angles(measured) / expected(factor)
+    for _ in range(NOISE_ROUNDS):
+        ratio = left / np.maximum(without_mean * expected(factor), 1e-30)
+        factor = np.clip(factor * ratio, MIN_NOISE_FACTOR, 1)
+    return noise.scale(k, factor)
 
 
 def fit_surroundings(

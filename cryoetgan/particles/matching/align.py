@@ -39,6 +39,9 @@ BEST_ORIENTATIONS = 100
 """Orientations from which they are chosen."""
 MOST_ROTATIONS = 12_000
 """Orientations searched at most, some 11 degrees apart."""
+MAX_BANK_BYTES = 1_000_000_000
+"""Memory of all rotated templates, for which fewer orientations are searched; some twice as much is
+used for a moment."""
 MAX_DIRECTIONS = 512
 """Directions of the search; of a ribosome at 30 A they hold 92 % of the energy, 128 hold 55 %."""
 BOXES_PER_SEARCH = 16
@@ -107,7 +110,9 @@ def needed_rotations(density: Floats, band: FourierBand) -> int:
     """
     detail = 1 / float(band.points.norm(dim=1).max())
     spacing = 2 * detail / (2 * radius_of_map(density, 1.0))
-    return int(np.clip(8 * np.pi**2 / spacing**3, LEAST_ROTATIONS, MOST_ROTATIONS))
+    searched = len(band.lowpass_indices(SEARCH_FREQUENCY_SHARE, MIN_SEARCH_SHELLS))
+    most = min(MOST_ROTATIONS, MAX_BANK_BYTES // (8 * searched))
+    return int(np.clip(8 * np.pi**2 / spacing**3, LEAST_ROTATIONS, max(most, LEAST_ROTATIONS)))
 
 
 def grid_spacing(rotations: int) -> float:

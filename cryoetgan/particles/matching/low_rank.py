@@ -25,7 +25,7 @@ KERNEL_ENERGY = 0.997
 LEAST_ROTATIONS = 1856
 """Orientations searched by default, some 20 degrees apart."""
 COARSE_ROTATIONS = 550
-"""Fewest orientations tried at every voxel, some 26 degrees apart."""
+"""Fewest orientations tried at every voxel, some 30 degrees apart."""
 FINE_PER_COARSE = 8
 """Largest number of fine orientations for each coarse one."""
 ROTATIONS_PER_CHUNK = 256
@@ -102,7 +102,8 @@ def leading_directions(vectors: torch.Tensor, count: int = MAX_KERNELS) -> torch
     small = vectors @ found
     values, directions = torch.linalg.eigh((small.T @ small).double())
     values, directions = values.flip(0), directions.flip(1)
-    share = torch.cumsum(values, 0) / (vectors.double() ** 2).sum()
+    # no copy of all vectors: they are the largest array of a search
+    share = torch.cumsum(values, 0) / vectors.norm(dim=1).double().square().sum()
     enough = int((share < KERNEL_ENERGY).sum()) + 1
     return (found.double() @ directions[:, : min(count, enough)]).float()
 

@@ -26,7 +26,7 @@ from cryoetgan.particles.matching.template import (
 )
 from cryoetgan.particles.picking.pick import radius_of_map
 from cryoetgan.physics.geometry import centre_distance, centres_inside, relion_from_rotation
-from cryoetgan.progress import track
+from cryoetgan.progress import log, track
 
 Floats = NDArray[np.floating]
 DecoyMaker = Callable[[Floats, Aligner], Mapping[str, Floats]]
@@ -107,6 +107,7 @@ def score_picks(
     aligners: dict[str, dict[str, Aligner]] = {}
     for name, density in track(maps.items(), "rotating templates", len(maps)):
         own = Aligner(Template(density, band), options.rotations or needed_rotations(density, band))
+        log.info("%s: %d orientations are searched", name, len(own.rotations))
         found = decoys(density, own) if decoys else {}
         aligners[name] = {"": own} | {
             decoy: Aligner(Template(image, band), len(own.rotations))

@@ -27,7 +27,8 @@ class SearchOptions:
     lowpass: float
     """Angstrom; the finest detail that is compared."""
     rotations: int | None = None
-    """Orientations searched before the refinement, uniform on SO(3); None: `align.needed_rotations`."""
+    """Orientations searched before the refinement, uniform on SO(3); None: 1,856, and for scores of
+    large maps more (`align.needed_rotations`)."""
     highpass_shells: int = 3
     """Number of the lowest Fourier shells to exclude."""
     device: str = "auto"

@@ -58,7 +58,9 @@ def find_scene(
     if source.is_dir():
         source = _density_in(source)
     stem = source.stem.removesuffix("_den")
-    above = [f"../{name}" for name in ALL_MOTIFS]
+    # PolNet 1.0 keeps its list above the folder of its tomograms
+    is_polnet = source.resolve().parent.name in TOMOGRAMS
+    above = [f"../{name}" for name in ALL_MOTIFS] if is_polnet else []
     motifs = _beside(source, [f"{stem}{MOTIFS}", *ALL_MOTIFS, *above])
     atlas = next(iter(sorted(source.parent.glob("Atlas*.mrc"))), None)
     # PolNet 1.0: tomo_den_0.mrc, tomo_lbls_0.mrc

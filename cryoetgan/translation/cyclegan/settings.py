@@ -49,7 +49,7 @@ class CycleGANSettings(TrainingSettings):
     output: Literal["tanh", "linear"] = "tanh"
     """Last activation."""
     padding: Literal["even", "same"] = "even"
-    """Padding of strided layers. same: as TensorFlow pads, more at the far end."""
+    """Padding of strided layers. same: as TensorFlow pads, more at the far end; for transposed."""
     upsampling: Literal["transposed", "resize"] = "transposed"
     """u layers: transposed convolutions, or interpolation and a convolution, which leave no grid."""
 
@@ -139,8 +139,13 @@ class CycleGANSettings(TrainingSettings):
         return self.makes_tomograms and source == "generated"
 
     @model_validator(mode="after")
-    def check_penalty(self) -> Self:
-        """Raise a `ValueError` if wgan-gp has no gradient penalty."""
+    def check_combinations(self) -> Self:
+        """Raise a `ValueError` if wgan-gp has no gradient penalty, or resize has TensorFlow's padding."""
+        if self.upsampling == "resize" and self.padding == "same":
+            raise ValueError(
+                "upsampling is resize, padding is same. That padding belongs to transposed "
+                "convolutions; set padding to even"
+            )
         if self.objective == "wgan-gp" and self.penalty_weight <= 0:
             raise ValueError(
                 "objective is wgan-gp, penalty_weight is 0. Only the penalty bounds the "
