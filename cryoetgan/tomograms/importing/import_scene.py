@@ -132,10 +132,10 @@ def _check_names(scene: ForeignScene, labels: NDArray[Any]) -> dict[int, str]:
 def _rows_inside(rows: pd.DataFrame, shape: tuple[int, ...], path: Path) -> pd.DataFrame:
     """Return the rows inside a volume `(z, y, x)`; others are logged: their list has errors.
 
-    A list in whole voxels can be wrong by one and a half.
+    Places of PolNet can lie 0.9 voxels off.
     """
     places = rows[COORDINATES].to_numpy(float)
-    inside = ((places > -2) & (places < np.array(shape[::-1]) + 1)).all(axis=1)
+    inside = ((places > -1.4) & (places < np.array(shape[::-1]) + 0.4)).all(axis=1)
     for name, outside in rows[~inside].groupby("cryoetganClass"):
         log.warning(
             "%s: %d of %d listed places of %s lie outside the volume and are left out; the others may be wrong, "
