@@ -76,12 +76,12 @@ def align_picks(
 
 
 def precision_by_decoys(table: "pd.DataFrame") -> dict[str, Any]:
-    """Return the share of right picks that their decoys imply, with its 95 % interval.
+    """Return the least share of right picks that their decoys imply, with its 95 % interval.
 
-    A wrong pick prefers its map to K decoys with probability 1 / (K + 1), a right one always. If a
-    share r prefers the map,
+    A wrong pick prefers its map to K decoys with probability 1 / (K + 1), a right one if its pose is
+    found. If a share r prefers the map,
 
-        r = p + (1 - p) / (K + 1),    hence    p = ((K + 1) r - 1) / K
+        r <= p + (1 - p) / (K + 1),    hence    p >= ((K + 1) r - 1) / K
 
     The detector never saw the decoys, so no pick was chosen by them. With K = 1, the mirror image,
     this is the hand test. The interval of r is Wilson's.

@@ -134,7 +134,7 @@ def _take_nearest(picks: Floats, truth: Floats, reach: Floats) -> NDArray[np.boo
     for index, place in enumerate(picks):
         near = [k for k in tree.query_ball_point(place, reach[index]) if free[k]]
         if near:
-            free[min(near, key=lambda k: float(np.linalg.norm(truth[k] - place)))] = False
+            free[near[int(np.linalg.norm(truth[near] - place, axis=1).argmin())]] = False
             right[index] = True
     return right
 
