@@ -198,7 +198,7 @@ class Particles(Section):
     picker: Literal["dog", "match"] = Field(
         "dog",
         description="`dog`: Difference of Gaussians. `match`: template matching of the whole "
-        "tomogram; slower, but finds small particles that `dog` misses.",
+        "tomogram; slower, but finds small particles, and particles in strong noise, that `dog` misses.",
     )
     sigma: Positive | None = Field(
         None,
