@@ -143,7 +143,9 @@ def export_copick(
         masks = _write_segmentations(opened, run, size, objects)
         if run.made_by is not None:
             write_portal_metadata(folder, run, tomogram.overlay_path, picks, masks)
-        splits.append((run.name, run.split, run.labels is not None))
+        # picks of a tomogram without labels are not the truth; a volume of a set has one class
+        known = run.labels is not None or run.made_by is None
+        splits.append((run.name, run.split, known))
         sizes.add(size)
         count += len(run.particles)
     _write_config(config, final, objects)
@@ -226,11 +228,11 @@ def _write_segmentations(
 
 
 def complete_splits(runs: list[tuple[str, str, bool]]) -> list[tuple[str, str]]:
-    """Return the split of each run, given its name, the split of its particles, and if it has labels.
+    """Return the split of each run, given its name, the split of its particles, and if they are known.
 
-    A run with labels and without a split is synthetic: it is for training. If no run is for validation
-    or test, the last of these are. Other runs without a split, or with several, are to be picked:
-    picks are not the truth, and particles for testing must not be learned.
+    A run with known particles and without a split is for training. If no run is for validation or
+    test, the last of these are. Other runs without a split, or with several, are to be picked:
+    particles for testing must not be learned.
 
     Examples
     --------

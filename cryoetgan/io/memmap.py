@@ -43,7 +43,7 @@ def release_pages(array: NDArray[np.generic]) -> None:
 def expect_random_access(array: NDArray[np.generic], random: bool = True) -> None:
     """Tell the system whether single pages of a memory-mapped array are read, and not those around.
 
-    Otherwise a page that is read maps 15 others with it.
+    Otherwise each read maps 15 pages beside its own.
     """
     owner = _mapping(array)
     if owner is not None:

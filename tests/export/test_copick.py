@@ -102,6 +102,8 @@ def test_names_are_valid_and_unique(project):
 def test_a_volume_set_becomes_runs_with_one_pick_each(cryoetgan, tmp_path, generated):
     volumes, table = generated
     cryoetgan("export", "copick", "g.star", "--contrast", "bright", "-o", "set")
+    splits = pd.read_csv(tmp_path / "set/splits.csv")["split"]
+    assert splits.tolist() == ["train", "train", "validation"]
     root = copick.from_file(str(tmp_path / "set/config.json"))
     run = root.get_run("g_000001")
     assert len(root.runs) == 3
@@ -225,6 +227,10 @@ def test_orientations_are_trusted_if_known_and_splits_are_listed(cryoetgan, tmp_
         back = read_star(tmp_path / "back.star").particles
         assert not set(ANGLES) & set(back)
         assert set(back["cryoetganClass"]) == {"a_x", "b"}  # copick says a-x
+    # picks of tomograms without labels teach nobody
+    write_star(tmp_path / "picked.star", table.drop(columns="cryoetganSplit"))
+    cryoetgan("export", "copick", "TS_2.mrc", "--particles", "picked.star", "-o", "picked")
+    assert pd.read_csv(tmp_path / "picked/splits.csv")["split"].tolist() == ["pick"]
     splits = pd.read_csv(tmp_path / "p/splits.csv", index_col="run")["split"]
     assert splits.to_dict() == {"TS_1": "train", "TS_2": "test"}
     readme = (tmp_path / "p/README.md").read_text()
