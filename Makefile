@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q --no-compile -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: env  ## the whole workflow on the embedded default (some 15 minutes on two cores)
+demo: env  ## the whole workflow on the embedded default (some 17 minutes on two cores)
 	$(SNAKEMAKE)
 
 # the longest first
