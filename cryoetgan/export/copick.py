@@ -162,8 +162,8 @@ def export_copick(
     fixed = {"kind": TOMOGRAM_TYPE, "user": COPICK_USER, "session": SESSION}
     found = {split for _, split in completed}
     validation = next(name for name in ("validation", "test", "train") if name in {*found, "train"})
-    known = {"names": objects.readme_table(), "size": f"{min(sizes):g}", "validation": validation}
-    write_readme(folder, "copick", contrast=described, **known, **fixed)
+    written = {"names": objects.readme_table(), "size": f"{min(sizes):g}", "validation": validation}
+    write_readme(folder, "copick", contrast=described, **written, **fixed)
     return count
 
 
