@@ -257,7 +257,7 @@ class CellContents:
         ),
     ] = None
     crowder_fraction: Annotated[
-        float, Option(help="Fraction of the ice in unnamed proteins of 30 to 600 kDa.")
+        float, Option(help="Fraction of the ice in unnamed proteins.")
     ] = 0.0
     thickness: Annotated[
         str | None, Option(metavar="LO,HI", help="Angstrom; ice that varies; default: the volume.")
