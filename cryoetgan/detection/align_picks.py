@@ -94,7 +94,7 @@ def implied_precision(
     `precision` gives it for the share r of picks that prefer their map, and K decoys. The interval of
     r is Wilson's; half widths of classes are added in squares, weighted by their picks.
     """
-    classes = {}
+    classes: dict[str, dict[str, Any]] = {}
     for name, rows in table.groupby("cryoetganClass", sort=True):
         decoys, own, count = int(count_decoys(rows)[0]), int(beats_decoys(rows).sum()), len(rows)
         value, low, high = (

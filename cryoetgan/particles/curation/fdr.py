@@ -73,8 +73,8 @@ def posterior(ranks: Floats, is_target: NDArray[np.bool_], decoys: int) -> Float
 
     Of the picks about a rank let a share r prefer the map; by `q_values`' argument the share
     ((K + 1) r - 1) / K is right. r is the isotonic regression on the rank (Kaell et al. 2008, doi
-    10.1021/pr700739d), with one decoy more above all, the + 1 of `q_values`. The parameters are
-    those of `q_values`.
+    10.1021/pr700739d), with one decoy more above all, the + 1 of `q_values`. The parameters have
+    the meaning they have in `q_values`.
 
     Examples
     --------

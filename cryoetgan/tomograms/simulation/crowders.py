@@ -15,8 +15,8 @@ SPECIES = 16
 MASS_DA = (3e4, 6e5)
 """Smallest and largest mass, log-uniform, dalton; see `LARGER`."""
 LARGER = 1.5
-"""Mass of the largest crowder over that of the largest named particle, if this is above `MASS_DA`: a
-detector learns to name a particle by more than its size."""
+"""Ratio of the largest crowder's mass to the largest named particle's, if this mass is above
+`MASS_DA`: a detector learns to name a particle by more than its size."""
 VOLUME_PER_DA = 1.21
 """Cubic angstrom per dalton of protein (partial specific volume of 0.73 ml/g)."""
 LOBES = (1, 3)
