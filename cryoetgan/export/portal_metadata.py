@@ -30,9 +30,9 @@ def write_portal_metadata(
 ) -> None:
     """Write the JSON files of a run: run, tilt series, tomogram, and an annotation of each class.
 
-    `tomogram`, and the picks of each class, are paths in `folder`; `masks` has the masks of each class. Fields without a known
-    value are left out: only a depositor knows authors, dates and identifiers, and how a real
-    tomogram was aligned, reconstructed and annotated.
+    `tomogram`, and the picks of each class, are paths in `folder`; `masks` has the masks of each
+    class. Fields without a known value are left out: only a depositor knows authors, dates and
+    identifiers, and how a real tomogram was aligned, reconstructed and annotated.
     """
     root = folder.resolve()
     spacing = f"VoxelSpacing{run.voxel_size:.3f}"
