@@ -84,12 +84,13 @@ def fit_scalers(
     """Return the scalers of both domains, from training volumes `(N, 1, z, y, x)`.
 
     `scaling` is domain, one scale a domain; volume, one a subtomogram; zscore, z-scores without
-    cuts (the published code); or sd, such z-scores of subtomograms alone. `clip` standard
-    deviations of subtomograms become 1 with domain and volume.
+    cuts (the published code); or sd, such z-scores of subtomograms and densities of the same
+    standard deviation, whose empty space stays 0. `clip` standard deviations of subtomograms
+    become 1 with domain and volume.
     """
     if scaling in ("zscore", "sd"):
-        d, s = fit_z_scaler(densities), fit_z_scaler(subtomograms)
-        return fit_density_scaler(densities) if scaling == "sd" else d, s
+        fit = fit_sd_scaler if scaling == "sd" else fit_z_scaler
+        return fit(densities), fit_z_scaler(subtomograms)
     scaler = fit_subtomogram_scaler(subtomograms, clip)
     if scaling == "volume":
         scaler = replace(scaler, per_volume=True, sd=scaler.scale / clip)
