@@ -321,7 +321,7 @@ class CycleGANTrainer(Trainer):
         centre_shift: voxels between their centres (peak of the cross-correlation).
         background_offset: difference of the background's grey value between generated and real
         subtomograms, in standard deviations. Invented or missing neighbours change it.
-        back_sd_ratio: standard deviation of G_sd(s) over that of densities.
+        back_sd_ratio: standard deviation of G_sd(s), over the standard deviation of densities.
         D_s_held_out, D_s_train: see `score_held_out`.
         """
         volumes, count = self.sets["d"], max(1, self.batch // self.micro_batches)
