@@ -1,5 +1,7 @@
 """Membranes, their proteins, filaments, crowders: distances, normals, twist, room, truth."""
 
+import tempfile
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -235,6 +237,14 @@ def test_the_density_of_a_filament_is_the_sum_of_its_monomers(helix):
     assert np.sqrt((error**2).sum() / (expected**2).sum()) < 0.05
     inside = scene.labels == scene.names["f"]
     assert (inside & union).sum() > 0.8 * (inside | union).sum()
+
+
+def test_parts_of_filaments_wait_in_the_folder_of_the_output(tmp_path, monkeypatch):
+    """Not in the folder of temporary files, which may be small; here there is none."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    scene = empty_scene((40, 40, 40), folder=tmp_path)
+    add_filaments(scene, {"f": pin()}, {"f": HELICES["actin"]}, 300.0, VOXEL, "t", 1)
+    assert scene.filled > 0
 
 
 @pytest.mark.parametrize(("largest", "limit"), [(3e5, 6e5), (2.5e6, 3.75e6)])
