@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 Floats = NDArray[np.floating]
 LIKELY = 0.5
 """Smallest probability (`fdr.posterior`) of a pick that is kept: more likely right than wrong."""
+DETECTION_WEIGHT = 0.2
+"""Weight of the detector's log odds in the rank of a pick, in standard deviations. With 0 the mean F1
+at the SNR of 0.1 and 0.05 in dev_set2_2 is 0.981 and 0.865, with 0.2 0.990 and 0.881."""
 TAKEN = (
     "cryoetganClass",
     *COORDINATES,
@@ -55,7 +58,7 @@ def keep_likely(
     """Return the picks that are more likely right than wrong, and what the decoys imply.
 
     Maps and decoys compete for each pick (`curation.fdr`). It takes the class, place and angles of
-    the map that wins, and is kept if its `posterior` is at least `LIKELY`. No pick stays closer to a
+    the map that wins, and is kept if its `posterior` at its joint rank is at least `LIKELY`. No pick stays closer to a
     better one than the radius of its class, `radii` in voxels.
 
     Of the record, `precision_by_decoys` is of the picks and classes of the detector alone, at or above
@@ -67,9 +70,9 @@ def keep_likely(
     best = choose_classes(scores, {})
     best = add_q_values(best, np.full(len(best), "all")).set_index("cryoetganId").loc[by_id.index]
     likely, won = np.zeros(len(best), bool), beats_decoys(best)
+    ranks, decoys = joint_ranks(best), count_decoys(best)
     for rows in best.groupby("cryoetganClass").indices.values():
-        ranks, decoys = rank_rows(best.iloc[rows]), int(count_decoys(best.iloc[rows])[0])
-        likely[rows] = posterior(ranks, won[rows], decoys) >= LIKELY
+        likely[rows] = posterior(ranks[rows], won[rows], int(decoys[rows[0]])) >= LIKELY
     table = picks.assign(**{name: best[name].to_numpy() for name in TAKEN})[likely & won]
     # two picks of one particle may have moved to one place
     places, values = table[COORDINATES].to_numpy(float), table[DETECTION_SCORE].to_numpy(float)
@@ -84,6 +87,17 @@ def keep_likely(
         "removed": int((above & ~above.index.isin(table.index)).sum()),
     }
     return table.reset_index(drop=True), about
+
+
+def joint_ranks(best: "pd.DataFrame") -> Floats:
+    """Return `(N,)` ranks by alignment and by the detector, each in its standard deviation.
+
+    Map and decoy exchanged, the rank is the same: the detector saw neither.
+    """
+    chance = np.clip(best[DETECTION_SCORE].to_numpy(float), 1e-6, 1 - 1e-6)
+    values = rank_rows(best), np.log(chance / (1 - chance))
+    aligned, detected = (value / max(float(value.std()), 1e-9) for value in values)
+    return aligned + DETECTION_WEIGHT * detected
 
 
 def implied_precision(
