@@ -48,15 +48,15 @@ MATCH_DISTANCE = 4.0
 """Voxels between a pick and the true particle that it shows."""
 
 
-def prepare(folder, data, maps, tomogram, variant, classes):
-    """Import, change, pick and score a tomogram against all classes of its case."""
+def prepare(folder, data, maps, tomogram, variant, case):
+    """Import, change, pick and score a tomogram against the classes of a case."""
     cell = tomogram == "cell"
     source = "experimental/mycoplasma_cell/tomogram_lower_10A_int8.mrc"
     source = data / (source if cell else f"tomograms/{tomogram}.mrc")
     optics = ("--defocus", 1.85 if cell else 3.5, "--amplitude-contrast", 0.1 if cell else 0.07)
     path, name = folder / f"{tomogram}.mrc", f"{tomogram}{suffix(variant)}"
-    picks, scores = folder / f"{name}_picks.star", folder / f"{name}_scores.star"
-    paths = [maps / f"{name}.mrc" for name in classes]
+    picks, scores = (folder / f"{name}_{case}_{kind}.star" for kind in ("picks", "scores"))
+    paths = [maps / f"{name}.mrc" for name in CASES[case]]
     if not path.exists():
         tilts = ("--tilts=-60,60,3", "--ctf", "phase-flipped", "--cs", 2.7, "--voltage", 300)
         cryoetgan("tomograms", "import", source, *tilts, *optics, "-o", path)
@@ -138,13 +138,10 @@ def amplitude_at_truth(data, model, truth):
 def measure(folder, data_folder, maps, case, tomogram, variant, method):
     """Fit one tomogram and print what the issue asks for."""
     classes = CASES[case]
-    path, scores = prepare(
-        folder, data_folder, maps, tomogram, variant, CASES["cell" if case == "cell" else "all"]
-    )
+    path, scores = prepare(folder, data_folder, maps, tomogram, variant, case)
     name = f"{tomogram}{suffix(variant)}"
     paths = [maps / f"{name}.mrc" for name in classes]
     table = read_star(scores).particles
-    table = table[table["cryoetganClass"].isin(classes)]
     judged, used = (folder / f"{name}_{case}_{m}.star" for m in ("particles", method))
     write_star(judged, table)
     if method == "power":
