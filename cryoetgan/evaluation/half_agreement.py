@@ -235,7 +235,7 @@ def check_halves(
 ) -> None:
     """Raise `UserError` unless both halves lie on the tomogram's grid and differ from one another.
 
-    `names` are the files, with that of the tomogram as `tomogram`.
+    `names` are the files of both halves, and of the `tomogram`.
     """
     for half, volume in halves.items():
         check_same_voxel_size(
