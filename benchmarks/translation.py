@@ -16,6 +16,7 @@ dense bf16 rate on `literal`.
 
 import argparse
 import json
+import math
 import resource
 import statistics
 import subprocess
@@ -60,7 +61,7 @@ def trainer(case, box, kind, device):
         torch.randn(shape), torch.randn(shape), torch.rand(shape).half(),
         torch.zeros(len(real), dtype=torch.long),
     )  # fmt: skip
-    scalers = Scaler(0.0, 1.0), Scaler(0.0, 1.0, bounded=False)
+    scalers = Scaler(0.0, 1.0), Scaler(0.0, 1.0, limit=math.inf)
     return ResidualTrainer(settings, scenes, real, scalers, HALF_TURNS, device, 0)
 
 

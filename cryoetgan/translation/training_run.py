@@ -14,7 +14,12 @@ from cryoetgan import __version__
 from cryoetgan.io.files import write_text
 from cryoetgan.progress import track
 from cryoetgan.translation.engine import checkpoint
-from cryoetgan.translation.engine.trainer import DivergedError, TooLargeError, Trainer
+from cryoetgan.translation.engine.trainer import (
+    COLLAPSED,
+    DivergedError,
+    TooLargeError,
+    Trainer,
+)
 
 log = logging.getLogger("cryoetgan")
 LOG_ROWS = 200
@@ -62,6 +67,12 @@ class TrainingRun:
         try:
             self.trainer.run(steps, self.after_step)
             self.save()
+            ratio = self.trainer.numbers().get("back_sd_ratio", 1.0)
+            if self.writes and ratio < COLLAPSED:
+                log.warning(
+                    "%s: G_sd(s) has %.2g times the standard deviation of densities: the way back "
+                    "has collapsed; train with another --seed, or for more steps", self.folder, ratio,
+                )  # fmt: skip
         except DivergedError as error:
             self.stop_diverged(error)
         except TooLargeError as error:
@@ -111,9 +122,6 @@ class TrainingRun:
         state = trainer.state()
         kept = {name: state[name] for name in ("step", "average", "initial")}
         kept |= {"noise_sd": state["noise_sd"]} if "noise_sd" in state else {}
-        # translation does not need the discriminators
-        networks = state["networks"].items()
-        kept["networks"] = {k: v for k, v in networks if k.startswith("G_")}
         if self.writes:
             path = self.folder / "snapshots" / f"epoch_{epoch // every * every:05d}.pt"
             checkpoint.save(path, {**self.about, **kept})

@@ -14,12 +14,10 @@ from cryoetgan.io.volume_set import VolumeSet, VolumeSetWriter, read_volume_set
 from cryoetgan.progress import log, track
 from cryoetgan.translation.cyclegan.translator import CycleGANTranslator
 from cryoetgan.translation.engine import checkpoint
+from cryoetgan.translation.engine.trainer import COLLAPSED
 from cryoetgan.translation.engine.translator import Item, Translator
 from cryoetgan.translation.presets import parse_settings
 from cryoetgan.translation.residual.translator import ResidualTranslator
-
-COLLAPSED = 0.25
-"""Contrast of the outputs of G_sd relative to densities, below which it has collapsed."""
 
 
 def open_translator(
@@ -28,8 +26,6 @@ def open_translator(
     """Return the translator of `checkpoint.pt`, or of a file of `snapshots/`."""
     if direction not in ("ds", "sd"):
         raise UserError(f"--direction: got '{direction}', wanted ds or sd")
-    if untrained and direction == "sd":
-        raise UserError("--snapshot: the untrained generator is kept for direction ds only")
     content = checkpoint.read(path)
     settings: Any = parse_settings(content["settings"], str(path))
     kind: Any = CycleGANTranslator if settings.model == "cyclegan" else ResidualTranslator

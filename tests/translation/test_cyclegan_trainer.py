@@ -91,17 +91,17 @@ def test_discriminators_train_n_times_a_step_and_rates_fall_to_zero():
     assert rates == pytest.approx([full, full, full, full / 2])
 
 
-def test_the_averaged_generator_follows_its_decay():
+def test_the_averaged_generators_follow_their_decay():
     trainer = small_trainer(ema=0.5)
     trainer.step = 1000  # after the first steps, in which it follows faster
     before = [p.clone() for p in trainer.average.parameters()]
     trainer.run(1001)
-    new = trainer.networks["G_ds"].parameters()
+    new = [p for name in ("G_ds", "G_sd") for p in trainer.networks[name].parameters()]
     for mean, old, now in zip(trainer.average.parameters(), before, new, strict=True):
         assert torch.allclose(mean, 0.5 * old + 0.5 * now, atol=1e-6)
     trainer = small_trainer(ema=0.0)
     trainer.run(1)
-    new = trainer.networks["G_ds"].parameters()
+    new = [p for name in ("G_ds", "G_sd") for p in trainer.networks[name].parameters()]
     assert all(torch.equal(a, b) for a, b in zip(trainer.average.parameters(), new, strict=True))
 
 
@@ -219,6 +219,16 @@ def test_diagnostics_find_ignored_noise_and_a_hidden_message():
     trainer.diagnose()
     assert trainer.numbers()["noise_ratio"] == 0
     assert trainer.numbers()["cycle_hidden"] > 1000
+
+
+def test_diagnostics_find_a_way_back_without_contrast():
+    trainer = small_trainer(generator="filters", noise_generators="ds")
+    trainer.sets["s"].data = 3 * trainer.sets["d"].data
+    for gain in (1.0, 0.05):
+        # untrained, G_sd returns its input
+        trainer.average["G_sd"].filters.data *= gain
+        trainer.diagnose()
+        assert trainer.numbers()["back_sd_ratio"] == pytest.approx(3 * gain, rel=0.1)
 
 
 @pytest.fixture

@@ -33,7 +33,8 @@ replay_pool: 0
 precision: float32
 """
 DIAGNOSTICS = {
-    "noise_ratio", "cycle_hidden", "signal_cosine_distance", "centre_shift", "background_offset"
+    "noise_ratio", "cycle_hidden", "signal_cosine_distance", "centre_shift", "background_offset",
+    "back_sd_ratio",
 }  # fmt: skip
 
 
@@ -86,7 +87,7 @@ def test_two_processes_equal_one_with_the_whole_batch(here, tmp_path, sets, star
     assert (len(one["processes"]), len(two["processes"])) == (1, 2)
     start = one["initial"]
     moved = [
-        torch.cat([(state["networks"][f"G_ds.{k}"] - start[k]).flatten() for k in start])
+        torch.cat([(state["networks"][k] - start[k]).flatten() for k in start])
         for state in (one, two)
     ]
     assert moved[0].norm() > 0

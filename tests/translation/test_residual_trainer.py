@@ -32,7 +32,7 @@ def trainer_on(real, u, n, **changed):
     changed = {"width": 4, "blocks": 1, "batch": 8} | changed
     settings = read_preset("recommended").replace(**changed)
     scenes = SceneBank(u, n, u.half(), torch.zeros(len(u), dtype=torch.long))
-    scalers = Scaler(0.0, 1.0), Scaler(0.0, 1.0, bounded=False)
+    scalers = Scaler(0.0, 1.0), Scaler(0.0, 1.0, limit=math.inf)
     return ResidualTrainer(settings, scenes, real, scalers, HALF_TURNS, torch.device("cpu"), 0)
 
 

@@ -48,6 +48,9 @@ def test_scaling_by_volume_removes_mass_and_zscores_are_not_cut():
     assert (scaled.mean().abs() < 1e-4) & (scaled.std() - 1 < 1e-3)
     assert scaled.abs().max() > 1  # beyond what a tanh reaches
     d_scaler, s_scaler = scaling.fit_scalers(d, s, "sd", 3.0)
-    assert d_scaler == scaling.fit_density_scaler(d)  # empty space stays 0
-    assert s_scaler.forward(s).std() == pytest.approx(1, rel=1e-3)
+    assert d_scaler.offset == 0  # empty space stays 0
+    dense = float(d.quantile(0.999) / d.std())
+    assert d_scaler.forward(9 * d).max() == pytest.approx(dense, rel=1e-2)
+    for scaler, volumes in ((d_scaler, d), (s_scaler, s)):
+        assert scaler.forward(volumes).std() == pytest.approx(1, rel=1e-3)
     assert s_scaler.forward(s).abs().max() > 3

@@ -1,5 +1,7 @@
 """Whole tomograms: independent of the tiles, equal to the inputs before training."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ from cryoetgan.translation.synthesize import TiledGenerator, density_inputs, phy
 from tests.conftest import refused
 from tests.translation.helpers import train_in, write_preset
 
-SCALER = Scaler(0.0, 0.8, bounded=False)
+SCALER = Scaler(0.0, 0.8, limit=math.inf)
 DENSITIES = Scaler(0.0, 0.7)
 SYNTHESIZE = ("translation", "synthesize", "t/checkpoint.pt", "scene.mrc")
 

@@ -12,8 +12,9 @@ import pytest
 from cryoetgan.io.star import read_star, write_star
 from cryoetgan.io.volume_set import read_volume_set, write_volume_set
 from cryoetgan.physics.acquisition import Acquisition
+from cryoetgan.translation.cyclegan.trainer import CycleGANTrainer
 from tests.conftest import refused
-from tests.translation.helpers import equal, load, write_preset
+from tests.translation.helpers import equal, load, train_in, write_preset
 
 
 def test_tensorboard_events_hold_the_numbers_of_the_log(here, tmp_path, sets, monkeypatch):
@@ -62,6 +63,14 @@ def test_snapshots_are_checkpoints(here, tmp_path, sets):
     here("translation", "translate", "t/checkpoint.pt", "d.star", "-o", "late.star")
     early, late = (read_volume_set(tmp_path / f"{n}.star").volumes for n in ("early", "late"))
     assert not np.allclose(early, late, atol=1e-3)
+
+
+@pytest.mark.parametrize(("ratio", "collapsed"), [(0.3, False), (0.2, True)])
+def test_a_collapsed_way_back_is_said(tmp_path, sets, monkeypatch, caplog, ratio, collapsed):
+    write_preset(tmp_path, 1)
+    monkeypatch.setattr(CycleGANTrainer, "diagnose", lambda t: t.last.update(back_sd_ratio=ratio))
+    train_in(tmp_path)
+    assert ("way back has collapsed" in caplog.text) == collapsed
 
 
 def test_epochs_exclude_held_out_subtomograms(here, tmp_path, sets):

@@ -113,8 +113,9 @@ class CycleGANSettings(TrainingSettings):
     """Mean number of other densities beside each density; real boxes hold their neighbours."""
     scaling: Literal["domain", "volume", "zscore", "sd"] = "domain"
     """Grey scale: one for all subtomograms, one a volume, z-scores as in the published code, or
-    subtomograms with mean 0 and standard deviation 1, uncut, for a linear output. With one a
-    volume, light and heavy particles look alike."""
+    both domains with standard deviation 1, subtomograms uncut, for a linear output. With one a
+    volume, light and heavy particles look alike. If densities had a smaller standard deviation than
+    subtomograms, the steps of G_sd would be large beside its filter and its training unstable."""
     scale_clip: Positive = 3.0
     """Standard deviations of subtomograms that become 1; values beyond are cut."""
 

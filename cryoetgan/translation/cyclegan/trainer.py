@@ -138,7 +138,7 @@ class CycleGANTrainer(Trainer):
         # a compiled network has no cache of normalised weights and no second derivatives
         if not s.spectral_norm and s.penalty_weight == s.r1_weight == 0:
             self.compiled = ("G_ds", "G_sd", "D_s", "D_d")
-        self.set_networks(networks, make_generator(s))
+        self.set_networks(networks)
         for name, members, rate in (
             ("generators", ("G_ds", "G_sd"), s.lr_generator),
             ("discriminators", ("D_s", "D_d"), s.lr_discriminator),
@@ -321,6 +321,7 @@ class CycleGANTrainer(Trainer):
         centre_shift: voxels between their centres (peak of the cross-correlation).
         background_offset: difference of the background's grey value between generated and real
         subtomograms, in standard deviations. Invented or missing neighbours change it.
+        back_sd_ratio: standard deviation of G_sd(s), over the standard deviation of densities.
         D_s_held_out, D_s_train: see `score_held_out`.
         """
         volumes, count = self.sets["d"], max(1, self.batch // self.micro_batches)
@@ -329,22 +330,24 @@ class CycleGANTrainer(Trainer):
         first = int(rng(self.step, "probe").integers(len(rows)))
         d = volumes.batch(torch.roll(rows, -first)[:count])
         d = self.add_neighbours(d, rng(self.step, "probe", "neighbours"))
+        s = self.sets["s"].batch(torch.linspace(0, len(self.sets["s"]) - 1, SCORED_VOLUMES).long())
         self.networks.eval()
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices), self.autocast():
             one, other = (self.translate("G_ds", d) for _ in range(2))
             noisy = one + HIDDEN_MESSAGE_SD * torch.randn_like(one)
             cycled, noisy_cycled = (self.translate("G_sd", x) for x in (one, noisy))
+            back = self.average["G_sd"](s[:count]).float()
         self.score_held_out()
         self.networks.train()
         mean = (one + other).float() / 2
-        s = self.sets["s"].batch(torch.linspace(0, len(self.sets["s"]) - 1, SCORED_VOLUMES).long())
         offset = losses.background_mean(one.float()) - losses.background_mean(s)
         self.last["noise_ratio"] = (one - other).std() / (2**0.5 * one.std())
         hidden, plain = (functional.l1_loss(x, d) for x in (noisy_cycled, cycled))
         self.last["cycle_hidden"] = hidden / plain
         self.last["signal_cosine_distance"] = signal_cosine_distance(mean, d)
         self.last["centre_shift"] = losses.centre_shift(mean, d)
+        self.last["back_sd_ratio"] = back.std() / d.std().clamp_min(1e-6)
         self.last["background_offset"] = offset / s.std().clamp_min(1e-6)
 
     def score_held_out(self) -> None:

@@ -22,7 +22,7 @@ NAME, IN_PROGRESS = "checkpoint.pt", "training.pt"
 MAY_DIFFER = ("steps", "epochs", "compile")
 """Settings that do not change the result of a step."""
 KEYS = {
-    "settings", "key", "code", "scalers", "networks", "average", "initial",
+    "settings", "key", "code", "scalers", "average", "initial",
     "imaging", "optics", "voxel_size", "step",
 }  # fmt: skip
 """Keys of every checkpoint."""

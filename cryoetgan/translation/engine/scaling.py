@@ -14,7 +14,7 @@ SAMPLE_VOXELS = 4_000_000
 
 @dataclass(frozen=True)
 class Scaler:
-    """Linear map of grey values to about [-1, 1]: (v - offset) / scale.
+    """Linear map of grey values, (v - offset) / scale, to about [-1, 1] if the limit is 1.
 
     All volumes of a domain share one scale: the difference between light and heavy particles is
     information.
@@ -23,8 +23,8 @@ class Scaler:
     ----------
     offset, scale : float
         Grey value that becomes 0, and difference of grey values that becomes 1.
-    bounded : bool
-        Cut values beyond -1 and 1.
+    limit : float
+        Cut scaled values beyond it, on both sides; infinity: none.
     per_volume : bool
         Bring every volume to mean `offset` and standard deviation `sd` first.
     sd : float
@@ -33,7 +33,7 @@ class Scaler:
 
     offset: float
     scale: float
-    bounded: bool = True
+    limit: float = 1.0
     per_volume: bool = False
     sd: float = 1.0
 
@@ -44,7 +44,7 @@ class Scaler:
             sd = volumes.std(dim=(-3, -2, -1), keepdim=True).clamp_min(1e-12)
             volumes = (volumes - mean) / sd * self.sd + self.offset
         scaled = (volumes - self.offset) / self.scale
-        return scaled.clamp(-1, 1) if self.bounded else scaled
+        return scaled if math.isinf(self.limit) else scaled.clamp(-self.limit, self.limit)
 
     def backward(self, volumes: Tensor) -> Tensor:
         """Return scaled volumes `(..., z, y, x)` in grey values again."""
@@ -68,14 +68,14 @@ def fit_subtomogram_scaler(volumes: Tensor, clip: float, max_voxels: int = SAMPL
 def fit_sd_scaler(volumes: Tensor, max_voxels: int = SAMPLE_VOXELS) -> Scaler:
     """Return the scaler that divides by the standard deviation and cuts no value."""
     sd = max(float(sample_voxels(volumes, max_voxels).std()), 1e-12)
-    return Scaler(0.0, sd, bounded=False, sd=sd)
+    return Scaler(0.0, sd, limit=math.inf, sd=sd)
 
 
 def fit_z_scaler(volumes: Tensor) -> Scaler:
     """Return the scaler to z-scores over all volumes, which cuts no value."""
     values = sample_voxels(volumes)
     sd = max(float(values.std()), 1e-12)
-    return Scaler(float(values.mean()), sd, bounded=False, sd=sd)
+    return Scaler(float(values.mean()), sd, limit=math.inf, sd=sd)
 
 
 def fit_scalers(
@@ -84,12 +84,15 @@ def fit_scalers(
     """Return the scalers of both domains, from training volumes `(N, 1, z, y, x)`.
 
     `scaling` is domain, one scale a domain; volume, one a subtomogram; zscore, z-scores without
-    cuts (the published code); or sd, such z-scores of subtomograms alone. `clip` standard
+    cuts (the published code); or sd, such z-scores of subtomograms and densities of the same
+    standard deviation, cut at their densest thousandth; empty space stays 0. `clip` standard
     deviations of subtomograms become 1 with domain and volume.
     """
-    if scaling in ("zscore", "sd"):
-        d, s = fit_z_scaler(densities), fit_z_scaler(subtomograms)
-        return fit_density_scaler(densities) if scaling == "sd" else d, s
+    if scaling == "zscore":
+        return fit_z_scaler(densities), fit_z_scaler(subtomograms)
+    if scaling == "sd":
+        d, dense = fit_sd_scaler(densities), fit_density_scaler(densities)
+        return replace(d, limit=dense.scale / d.scale), fit_z_scaler(subtomograms)
     scaler = fit_subtomogram_scaler(subtomograms, clip)
     if scaling == "volume":
         scaler = replace(scaler, per_volume=True, sd=scaler.scale / clip)

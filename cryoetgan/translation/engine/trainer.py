@@ -6,6 +6,7 @@ A model derives from `Trainer`: its constructor passes networks to `set_networks
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("cryoetgan")
 LOSS_LIMIT = 1e6
 """Absolute value of a loss or score beyond which training has diverged."""
-DIAGNOSTIC_RATIOS = ("sd_ratio", "noise_ratio", "cycle_hidden", "signal_slope")
+DIAGNOSTIC_RATIOS = ("sd_ratio", "noise_ratio", "cycle_hidden", "signal_slope", "back_sd_ratio")
 """Columns without a limit: they are huge or undefined if nothing varies in a batch."""
+COLLAPSED = 0.25
+"""Contrast of the outputs of G_sd relative to densities, below which it has collapsed."""
 DIAGNOSES = 20
 """Number of times in a run that `diagnose` is called."""
 CHECK_EVERY_STEPS = 20
@@ -45,13 +48,13 @@ class _OtherProcessOutOfMemoryError(torch.OutOfMemoryError):
 
 
 class Trainer:
-    """Steps, learning rates, the averaged generator, and the state of a run.
+    """Steps, learning rates, the averaged generators, and the state of a run.
 
     `seed` seeds torch's generator, from which networks and batches follow.
     """
 
-    averaged = "G_ds"
-    """Name of the network with a running average."""
+    averaged = ("G_ds", "G_sd")
+    """Names of the networks with a running average; translation uses the averages."""
     compiled: tuple[str, ...] = ("G_ds", "G_sd")
     """Names of the networks that setting `compile` compiles."""
 
@@ -69,24 +72,23 @@ class Trainer:
         self.autocast = functools.partial(torch.autocast, device.type, torch.bfloat16, half)
         """The context in which convolutions run in bfloat16, if the settings want it."""
         self.networks: Any = nn.ModuleDict()
-        self.average: nn.Module = nn.Identity()
+        self.average: Any = nn.ModuleDict()
         self.optimisers: dict[str, torch.optim.Optimizer] = {}
         self.rates: dict[str, float] = {}
         """Learning rate of each optimiser at the start."""
         torch.manual_seed(seed)
 
-    def set_networks(self, networks: Mapping[str, nn.Module], average: nn.Module) -> None:
-        """Put networks on the device; keep the generator's average and its initial weights."""
+    def set_networks(self, networks: Mapping[str, nn.Module]) -> None:
+        """Put networks on the device; keep the generators' averages and initial weights."""
         self.networks = nn.ModuleDict(dict(networks)).to(self.device)
         for network in self.networks.values():
             network.to(memory_format=torch.channels_last_3d)
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # all boxes have one size: find fast kernels
-            if self.settings.compile:
-                self.compile_networks()
-        self.average = average.to(self.device)
-        self.average.load_state_dict(self.networks[self.averaged].state_dict())
-        self.average.requires_grad_(False)
+        self.average = nn.ModuleDict({k: copy.deepcopy(self.networks[k]) for k in self.averaged})
+        self.average.requires_grad_(False).eval()
+        if self.device.type == "cuda" and self.settings.compile:
+            self.compile_networks()
         self.initial = {k: v.clone().cpu() for k, v in self.average.state_dict().items()}
 
     def add_optimiser(self, name: str, parameters: list[nn.Parameter], rate: float) -> None:
@@ -238,11 +240,11 @@ class Trainer:
             raise DivergedError(f"{', '.join(wrong)} at step {self.step}")
 
     def update_average(self) -> None:
-        """Move the averaged generator towards the generator, faster in the first steps."""
+        """Move the averaged generators towards the generators, faster in the first steps."""
         decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            new = self.networks[self.averaged].parameters()
-            torch._foreach_lerp_(list(self.average.parameters()), list(new), 1 - decay)
+            new = [p for name in self.averaged for p in self.networks[name].parameters()]
+            torch._foreach_lerp_(list(self.average.parameters()), new, 1 - decay)
 
     def state(self) -> dict[str, Any]:
         """Return all that a resumed run needs to reach the same bits (on a CPU).

@@ -39,8 +39,8 @@ class Item(NamedTuple):
 class Translator(ABC):
     """A generator with the scales of its domains, from the content of a checkpoint `path`.
 
-    Direction ds translates densities to subtomograms, sd back. `untrained` loads G_ds as it was
-    before training.
+    Direction ds translates densities to subtomograms, sd back. `untrained` loads the generator as
+    it was before training.
     """
 
     box_multiple, smallest_box = 1, 1
@@ -60,10 +60,8 @@ class Translator(ABC):
         half = settings.precision == "bf16" and multiplies_bfloat16(device)
         self.autocast = functools.partial(torch.autocast, device.type, torch.bfloat16, half)
         """The context in which convolutions run in bfloat16, if the settings want it."""
-        state = content["initial" if untrained else "average"]
-        if direction == "sd":
-            weights = content["networks"].items()
-            state = {k.removeprefix("G_sd."): v for k, v in weights if k.startswith("G_sd.")}
+        weights, name = content["initial" if untrained else "average"].items(), f"G_{direction}."
+        state = {k.removeprefix(name): v for k, v in weights if k.startswith(name)}
         if difference := find_difference(self.build_generator, state):
             raise UserError(
                 f"{path}: was written by cryoetgan {content['version']} (this is {__version__}), "

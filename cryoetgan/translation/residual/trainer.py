@@ -88,7 +88,7 @@ class ResidualTrainer(Trainer):
             "G_sd": ResidualConvolutions(s.width, s.blocks),
             "spectrum": PowerSpectrum(standardise(train)),
         }
-        self.set_networks(networks, ResidualGenerator(s.diffusion_steps, s.filters))
+        self.set_networks(networks)
         trained = [p for p in self.networks["G_ds"].parameters() if p.requires_grad]
         self.add_optimiser("generator", trained, s.lr_generator)
         estimator = [*self.networks["G_sd"].parameters()]
