@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cryoetgan.export.export_folder import write_csv, write_readme
-from cryoetgan.export.portal_metadata import write_portal_metadata
+from cryoetgan.export.portal_metadata import INSTANCE_MASK, MASK, Masks, write_portal_metadata
 from cryoetgan.export.runs import Run, holds_angles, known_rotations, renumber_labels
 from cryoetgan.io.files import write_text
 from cryoetgan.io.star import ANGLES, COORDINATES
@@ -198,25 +198,28 @@ def _write_picks(opened: Any, run: Run, names: Mapping[str, str]) -> dict[str, s
 
 def _write_segmentations(
     opened: Any, run: Run, size: float, objects: PickableObjects
-) -> dict[str, str]:
+) -> dict[str, Masks]:
     """Write all labels, and the mask of each class without particles under its own name.
 
     octopi and others look for a segmentation with the name of a class that is not picked. Known
-    instances are the second channel of a panoptic segmentation beside the labels. Returns the files
-    of the masks, by class.
+    instances are the second channel of a panoptic segmentation beside the labels. Returns the masks
+    of each class.
     """
-    files: dict[str, str] = {}
     if run.labels is None:
-        return files
+        return {}
     numbers = {old: objects.numbers[name] for old, name in run.label_names.items()}
     labels = renumber_labels(run.labels, numbers)
     names = copick_names(objects.numbers)
     segmentation = opened.new_segmentation(size, MULTILABEL, SESSION, True, user_id=COPICK_USER)
     segmentation.from_numpy(labels)
+    files: dict[str, Masks] = {
+        name: {MASK: (segmentation.path, objects.numbers[name])}
+        for name in run.label_names.values()
+    }
     for name in sorted(set(run.label_names.values()) - objects.picked):
         mask = opened.new_segmentation(size, names[name], SESSION, False, user_id=COPICK_USER)
         mask.from_numpy((labels == objects.numbers[name]).astype(np.uint8))
-        files[name] = mask.path
+        files[name] = {MASK: (mask.path, None)}
     if run.instances is None:
         return files
     ids = np.asarray(run.instances).astype(np.uint32)
@@ -224,6 +227,8 @@ def _write_segmentations(
         size, MULTILABEL, SESSION, user_id=COPICK_USER, is_panoptic=True
     )
     panoptic.from_numpy(np.stack([labels.astype(np.uint32), ids]))
+    for name, shapes in files.items():
+        shapes[INSTANCE_MASK] = panoptic.path, objects.numbers[name]
     return files
 
 

@@ -1,5 +1,6 @@
 """Metadata of a copick project in the fields of the CryoET Data Portal (its schema 2.0)."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,18 +18,21 @@ METHODS = {
     "translation synthesize": "network, of a packed scene",
 }
 """Commands that make synthetic tomograms, and their methods."""
+MASK, INSTANCE_MASK = "SegmentationMask", "InstanceSegmentationMask"
+Masks = dict[str, tuple[str, int | None]]
+"""Shape of an annotation to the path of its mask, and the label in a mask of several objects."""
 SYNTHETIC = "simulated", "generated"
 """Sources of particles that are ground truth."""
 
 
 def write_portal_metadata(
-    folder: Path, run: Run, tomogram: str, picks: dict[str, str], masks: dict[str, str]
+    folder: Path, run: Run, tomogram: str, picks: Mapping[str, str], masks: Mapping[str, Masks]
 ) -> None:
     """Write the JSON files of a run: run, tilt series, tomogram, and an annotation of each class.
 
-    `tomogram`, and the picks and masks of each class, are paths in `folder`. Fields without a known
-    value are left out: only a depositor knows authors, dates and identifiers, and how a real
-    tomogram was aligned, reconstructed and annotated.
+    `tomogram`, and the picks of each class, are paths in `folder`; `masks` has the masks of each
+    class. Fields without a known value are left out: only a depositor knows authors, dates and
+    identifiers, and how a real tomogram was aligned, reconstructed and annotated.
     """
     root = folder.resolve()
     spacing = f"VoxelSpacing{run.voxel_size:.3f}"
@@ -45,8 +49,10 @@ def write_portal_metadata(
         if name in picks:
             shape = "Point" if known_rotations(rows) is None else "OrientedPoint"
             files.append(_file("copick", _inside(picks[name], root), shape))
-        if name in masks:
-            files.append(_file("zarr", _inside(masks[name], root), "SegmentationMask"))
+        for shape, (path, label) in masks.get(name, {}).items():
+            files.append(_file("zarr", _inside(path, root), shape))
+            # the portal's word for one object among the labels of a file
+            files[-1] |= {} if label is None else {"mask_label": label}
         write_json(
             volumes / "Annotations" / f"{name}-1.0.json", _annotation(run, name, rows, files)
         )

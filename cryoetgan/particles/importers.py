@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from cryoetgan.errors import UserError, format_shape
 from cryoetgan.io.csv_text import check_numbers, read_csv_text
 from cryoetgan.io.files import check_exists, read_json
+from cryoetgan.io.point_files import read_copick_points, read_portal_points, to_rotations
 from cryoetgan.io.star import (
     ANGLES,
     COORDINATES,
@@ -52,6 +52,7 @@ from cryoetgan.physics.geometry import relion_from_rotation, rotation_from_relio
 from cryoetgan.progress import log
 from cryoetgan.tomograms.sources.motif_list import COLUMNS as MOTIF_COLUMNS
 from cryoetgan.tomograms.sources.motif_list import read_motifs
+from cryoetgan.tomograms.sources.portal_scene import portal_object
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,8 +78,6 @@ RELION4_PIXEL_SIZE = "rlnTomoTiltSeriesPixelSize"
 """Angstrom; the unit of coordinates."""
 MIN_INSIDE = 0.5
 """Fraction of the particles inside the tomogram below which the coordinates have another unit."""
-MATRIX_TOLERANCE = 0.02
-"""Largest difference of a rotation matrix, times its transpose, from the identity."""
 SAME_ROTATION = 1e-6
 """Angle below which a rotation is the identity, radians."""
 MIN_PARTICLES, CORNER = 20, 0.5
@@ -111,7 +110,8 @@ def read_picks(
     Parameters
     ----------
     path : Path
-        `.star` (ours, RELION 3 to 5, Warp, STOPGAP), `.json` (copick picks), `.csv` and `.tsv`
+        `.star` (ours, RELION 3 to 5, Warp, STOPGAP), `.json` (copick picks), `.ndjson` (points of the
+        CryoET Data Portal), `.csv` and `.tsv`
         (columns x, y, z or x_vox, y_vox, z_vox; napari's and ArtiaX's; optionally class, a rotation
         matrix r11 ... r33, or rot, tilt, psi), PolNet's `.csv` of motifs, and the formats of
         `list_formats`. Or a folder of such files; a file without classes is then named by its class.
@@ -344,27 +344,13 @@ def _apply_origins(table: "pd.DataFrame", frame: PicksFrame, path: Path) -> "pd.
 def _read_copick(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     import pandas as pd
 
-    try:
-        content = read_json(path)
-        points, name = content["points"], content["pickable_object_name"]
-        if not isinstance(name, str):
-            raise TypeError(f"pickable_object_name is {name}")
-        places = [[float(point["location"][axis]) for axis in "xyz"] for point in points]
-        matrices = [point.get("transformation_") for point in points]
-        run = content.get("run_name")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path}: is not a copick picks file ({error!r})") from error
-    check_run(run, frame.tomogram, path)
-    table = pd.DataFrame(np.reshape(places, (-1, 3)), columns=COORDINATES, dtype=float)
-    table["cryoetganClass"] = copick_class(path, name)
-    if places and all(matrix is not None for matrix in matrices):
-        transforms = _to_transforms(matrices, path)
-        table[COORDINATES] += transforms[:, :3, 3]
-        if content.get("trust_orientation") is not False:
-            table[ANGLES] = relion_from_rotation(to_rotations(transforms[:, :3, :3], path))
-    if not is_own_copick(path, content.get("user_id")):
+    points = read_copick_points(path)
+    check_run(points.about.get("run_name"), frame.tomogram, path)
+    table = pd.DataFrame(points.places, columns=COORDINATES, dtype=float)
+    table["cryoetganClass"] = copick_class(path, points.about["pickable_object_name"])
+    if points.rotations is not None:
+        table[ANGLES] = relion_from_rotation(points.rotations)
+    if not is_own_copick(path, points.about.get("user_id")):
         table[COORDINATES] /= frame.transform.voxel_size
         return table
     # the exported volume is the imported tomogram
@@ -373,27 +359,15 @@ def _read_copick(path: Path, frame: PicksFrame) -> "pd.DataFrame":
     return table.assign(cryoetganId=[particle_id(frame.tomogram, *place) for place in places])
 
 
-def _to_transforms(matrices: Sequence[Any], path: Path) -> Floats:
-    """Return affine transforms `(N, 4, 4)`; raise `UserError` if one has another shape."""
-    try:
-        return np.array(matrices, float).reshape(len(matrices), 4, 4)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: a transformation_ is not a matrix of 4 x 4 numbers") from error
+def _read_portal(path: Path, frame: PicksFrame) -> "pd.DataFrame":
+    """Return the points of an annotation of the CryoET Data Portal; their file names the class."""
+    import pandas as pd
 
-
-def to_rotations(matrices: Floats, path: Path) -> Rotation:
-    """Return rotations from matrices `(N, 3, 3)`; raise `UserError` if one is none."""
-    product = matrices @ matrices.transpose(0, 2, 1)
-    off = np.abs(product - np.eye(3)).max(axis=(1, 2), initial=0)
-    wrong = ~(off < MATRIX_TOLERANCE) | ~(np.linalg.det(matrices) > 0)
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise UserError(
-            f"{path}: the matrix of particle {row + 1} is not a rotation (determinant "
-            f"{np.linalg.det(matrices[row]):.3g}, wanted 1; {wrong.sum()} of {len(wrong)} are such): "
-            "remove the mirror image or scale, or the matrices"
-        )
-    return Rotation.from_matrix(matrices)
+    points = read_portal_points(path)
+    table = pd.DataFrame(frame.to_file_voxels(points.places), columns=COORDINATES)
+    if points.rotations is not None:
+        table[ANGLES] = relion_from_rotation(points.rotations)
+    return table.assign(cryoetganClass=portal_object(path))
 
 
 def _read_csv(path: Path, frame: PicksFrame) -> "pd.DataFrame":
@@ -476,6 +450,7 @@ def _in_file_voxels(table: "pd.DataFrame", frame: PicksFrame) -> "pd.DataFrame":
 READERS = {
     ".star": _read_star,
     ".json": _read_copick,
+    ".ndjson": _read_portal,
     **dict.fromkeys((".csv", ".tsv"), _read_csv),
     **dict.fromkeys((".tbl", ".em", ".xml", ".coords", ".cbox", ".cmm"), _read_list),
 }

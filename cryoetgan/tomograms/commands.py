@@ -201,7 +201,9 @@ def simulate(
     else:
         check_memory(contents.sides(), halves=halves, denoise=denoised)
         objects = packed.read_contents(maps or [], contents, vesicles_and_gold, cell)
-        built = packed.build_scene(objects, name, seed)
+        packed.check_scene_space(output, objects, 10 + 8 * halves)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        built = packed.build_scene(objects, name, seed, folder=output.parent)
         objects.warn_of_missing(built, output)
         density, beads, voxel_size = built.density, built.beads, objects.voxel_size
     series = TiltSeries(
@@ -266,10 +268,15 @@ def import_scene(
     output: MrcOutput,
     voxel_size: Annotated[float, Option(help="Angstrom, of the scene.")],
     labels: Annotated[Path | None, Option(help="MRC on the density's grid.")] = None,
+    instances: Annotated[
+        Path | None, Option(help="MRC on the density's grid: number of each voxel's object.")
+    ] = None,
     label: Annotated[list[str] | None, Option(help="NAME=N: name of a label; repeatable.")] = None,
     template: Annotated[
         list[Path] | None,
-        Option(help="Your map of a class (the stem), for scale and check; repeatable."),
+        Option(
+            help="Your map of a class (the stem): scale, check, touching particles; repeatable."
+        ),
     ] = None,
     density_scale: Annotated[float, Option(help="Further factor on the density.")] = 1.0,
     odd_templates: Annotated[
@@ -279,7 +286,8 @@ def import_scene(
     """Import a density scene of another simulator: scene, labels, instances and truth.
 
     Known are folders of PolNet (X_den.mrc, X_lbl.mrc, X_motif_list.csv), of CryoTomoSim (model,
-    Atlas.mrc, Atlas.txt, zcoords_X.csv), and a density with labels, whose connected components
+    Atlas.mrc, Atlas.txt, zcoords_X.csv), of the CryoET Data Portal (Tomograms, Annotations) and of
+    `export copick`, and a density with labels, whose objects (--instances) or connected components
     become particles. With --template the density gets the units of your maps. Coordinates are
     0-based voxels, angles degrees (RELION's), empty if the simulator does not give them.
     """
@@ -287,15 +295,16 @@ def import_scene(
     from cryoetgan.io.scene import beside
     from cryoetgan.io.star import paths_by_class
     from cryoetgan.tomograms.importing.import_scene import write_foreign_scene
-    from cryoetgan.tomograms.sources.foreign_scene import find_scene, parse_labels
+    from cryoetgan.tomograms.sources.foreign_scene import Given, find_scene, parse_labels
 
     check_positive(voxel_size, "--voxel-size", " A")
     check_positive(density_scale, "--density-scale")
-    found = find_scene(source, labels, parse_labels(label or []), not odd_templates)
+    names = parse_labels(label or [])
+    found = find_scene(source, Given(labels, instances, names, not odd_templates), output.parent)
     maps = paths_by_class(template or [])
     about = write_foreign_scene(output, found, voxel_size, maps, density_scale)
     return Record(
-        inputs=[found.density, found.labels],
+        inputs=[path for path in found.files if path.is_file()],
         outputs=[beside(output, LABELS), beside(output, INSTANCES), output],
         about=about,
     )

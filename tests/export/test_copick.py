@@ -290,7 +290,8 @@ def test_portal_metadata_names_the_files_and_states_truth_of_synthetic_tomograms
         assert (found.get("method_type"), found["object_count"]) == (kind, 1)
         assert facts & set(found) == (facts if kind else set())
         assert ("is_aligned" in series) == (folder != base)
-        (points,) = found["files"]
+        points, *masks = found["files"]
+        assert {(one["shape"], one["mask_label"]) for one in masks} <= {("SegmentationMask", 1)}
         assert (points["shape"], points["format"]) == ("OrientedPoint", "copick")
         assert len(read_json(folder / points["path"])["points"]) == 1
     segmented = read_json(volumes / "Annotations" / "b-1.0.json")

@@ -1,6 +1,7 @@
 """Scenes of other simulators: places, angles, names, scale, by their documented formats."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
@@ -9,7 +10,7 @@ from cryoetgan.io.files import read_json
 from cryoetgan.io.mrc import read_volume, write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, read_star
 from cryoetgan.physics.geometry import rotate_volume, rotation_from_relion
-from cryoetgan.tomograms.importing.import_scene import NO_PARTICLES
+from cryoetgan.tomograms.importing.objects import NO_PARTICLES, settle_rows
 from tests.conftest import refused
 
 N, SHAPE = 16, (40, 60, 64)
@@ -207,10 +208,10 @@ def test_a_folder_of_cryotomosim(cryoetgan, tmp_path):
     write_volume(folder / "ribo.mrc", 0.5 * (labels > 0).astype(np.float32), 10.0)
     write_volume(folder / "Atlas.mrc", labels, 10.0)
     (folder / "Atlas.txt").write_text("background\nribo\nmembrane\nbundled\n")
-    # a member of a cluster is listed half a particle away, here outside
+    # a place that is listed outside
     (folder / "zcoords_ribo.csv").write_text("31,21,11\n31,62,11\n")
     done = cryoetgan("tomograms", "import-scene", "model", "--voxel-size", 10, "-o", "s.mrc")
-    assert "1 of 2 listed places of ribo lie outside" in done.stderr
+    assert "1 of 2 listed places have no voxels" in done.stderr
     rows = read_star(tmp_path / "s.star").particles
     # between the middles of boxes of even and of odd length; members of bundles are not listed
     assert rows[COORDINATES].to_numpy(float).tolist() == [[29.75, 19.75, 9.75], [5, 42, 22]]
@@ -218,8 +219,8 @@ def test_a_folder_of_cryotomosim(cryoetgan, tmp_path):
     names = {"1": "ribo", "2": "membrane", "3": "bundled"}
     assert read_json(tmp_path / "s.mrc.json")["labels"] == names
     instances = read_volume(tmp_path / "s_instances.mrc").data
-    assert [np.unique(instances[labels == n]).tolist() for n in (1, 2, 3)] == [[1], [2], [4]]
-    assert rows["cryoetganInstance"].tolist() == [1, 4]
+    assert [np.unique(instances[labels == n]).tolist() for n in (1, 2, 3)] == [[1], [2], [3]]
+    assert rows["cryoetganInstance"].tolist() == [1, 3]
     for text in ("31,21\n", "31,x,11\n", "31,nan,11\n"):
         (folder / "zcoords_ribo.csv").write_text(text)
         words = ("tomograms", "import-scene", "model", "--voxel-size", 10, "-o", "t.mrc")
@@ -239,3 +240,92 @@ def test_a_folder_of_cryotomosim(cryoetgan, tmp_path):
 )
 def test_only_whole_first_words_of_labels_are_no_particles(name, is_particle):
     assert (NO_PARTICLES.match(name) is None) == is_particle
+
+
+def ball(radius, stretch=1.0):
+    z, y, x = np.indices((N, N, N)) - 8.0
+    return (np.sqrt(x**2 + y**2 + (z / stretch) ** 2) < radius).astype(np.float32)
+
+
+def touching(name):
+    """A label volume of two particles that touch, their true middles (xyz), and their map."""
+    labels = np.zeros(SHAPE, np.int16)
+    if name == "spheres":
+        density, moves, turns = ball(5), [(20, 20, 20), (20, 20, 29)], Rotation.random(2)
+    elif name == "rods side by side":
+        density, moves, turns = ball(2.6, 2.6), [(20, 20, 20), (20, 20, 25)], Rotation.identity(2)
+    else:
+        density, moves = template().astype(np.float32), [(14, 20, 20), (15, 20, 27)]
+        turns = Rotation.random(2, random_state=4)
+    middles = []
+    for move, turn in zip(moves, turns, strict=True):
+        inside = rotate_volume(density, turn, np.zeros(3)) > (
+            0.5 if name != "lumps" else 0.15 * density.max()
+        )
+        places = np.argwhere(inside) - N // 2 + move
+        free = labels[tuple(places.T)] == 0
+        labels[tuple(places[free].T)] = 1
+        middles.append(places[free].mean(axis=0)[::-1])
+    return labels, np.array(middles), density
+
+
+@pytest.mark.parametrize("name", ["spheres", "rods side by side", "lumps"])
+def test_touching_particles_are_two_by_the_map_of_their_class(cryoetgan, tmp_path, name):
+    labels, middles, density = touching(name)
+    assert ndimage.label(labels, np.ones((3, 3, 3)))[1] == 1
+    write_volume(tmp_path / "d.mrc", labels.astype(np.float32), 10.0)
+    write_volume(tmp_path / "l.mrc", labels, 10.0)
+    write_volume(tmp_path / "p97.mrc", 40 * density, 10.0)
+    words = ("tomograms", "import-scene", "d.mrc", "--labels", "l.mrc", "--label", "p97=1")
+    words = (*words, "--voxel-size", 10, "-o", "s.mrc")
+    cryoetgan(*words)
+    assert len(read_star(tmp_path / "s.star").particles) == 1
+    cryoetgan(*words, "--template", "p97.mrc")
+    rows = read_star(tmp_path / "s.star").particles
+    found = rows[COORDINATES].to_numpy(float)
+    far = np.linalg.norm(found[:, None] - middles, axis=2)
+    assert sorted(far.argmin(axis=1)) == [0, 1]
+    assert far.min(axis=1).max() < 1
+    instances = read_volume(tmp_path / "s_instances.mrc").data
+    assert len(np.unique(instances)) == 3
+    assert (instances[labels == 0] == 0).all()
+
+
+def test_parts_that_have_not_the_shape_of_the_map_are_said(cryoetgan, tmp_path):
+    """A plate of twice the volume of a ball is not two balls."""
+    labels = np.zeros(SHAPE, np.int16)
+    labels[20:22, 10:34, 10:32] = 1
+    write_volume(tmp_path / "d.mrc", labels.astype(np.float32), 10.0)
+    write_volume(tmp_path / "l.mrc", labels, 10.0)
+    write_volume(tmp_path / "p97.mrc", ball(5), 10.0)
+    words = ("tomograms", "import-scene", "d.mrc", "--labels", "l.mrc", "--label", "p97=1")
+    words = (*words, "--voxel-size", 10, "--template", "p97.mrc", "-o", "s.mrc")
+    done = cryoetgan(*words)
+    assert "2 of 2 parts of touching particles" in done.stderr
+    assert len(read_star(tmp_path / "s.star").particles) == 0
+
+
+def test_a_large_component_is_said_if_no_map_is_given(cryoetgan, tmp_path):
+    labels = np.zeros(SHAPE, np.int16)
+    for x in range(5, 60, 10):
+        labels[10:15, 10:15, x : x + 5] = 1
+    labels[10:15, 10:15, 50:60] = 1
+    write_volume(tmp_path / "d.mrc", labels.astype(np.float32), 10.0)
+    write_volume(tmp_path / "l.mrc", labels, 10.0)
+    words = ("tomograms", "import-scene", "d.mrc", "--labels", "l.mrc", "--label", "p97=1")
+    done = cryoetgan(*words, "--voxel-size", 10, "-o", "s.mrc")
+    assert "1 of 5 components are 3.0 to 3.0 times" in done.stderr
+    assert "--template p97.mrc" in done.stderr
+
+
+def test_listed_places_beside_their_particles_are_moved_to_them():
+    """As the members of CryoTomoSim's clusters; another place, 0.4 voxels off, stays as listed."""
+    labels = np.zeros(SHAPE, np.int16)
+    middles = np.array([(20, 20, 20), (31, 20, 20), (31, 31, 22)])
+    for x, y, z in middles:
+        labels[z - 5 : z + 6, y - 5 : y + 6, x - 5 : x + 6] = 1
+    listed = middles + np.array([(0.4, 0, 0), (5, 4, 4), (6, 5, 3)])
+    rows = pd.DataFrame(listed, columns=COORDINATES).assign(cryoetganClass="clu")
+    found = settle_rows(labels, {1: "clu"}, rows)[COORDINATES].to_numpy(float)
+    assert found[0].tolist() == [20.4, 20, 20]
+    assert np.allclose(found[1:], middles[1:], atol=0.5)

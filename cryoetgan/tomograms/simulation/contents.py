@@ -25,7 +25,7 @@ from cryoetgan.tomograms.options import (
     SceneOptions,
     VesiclesAndGold,
 )
-from cryoetgan.tomograms.simulation.crowders import make_crowders
+from cryoetgan.tomograms.simulation.crowders import make_crowders, protein_mass
 from cryoetgan.tomograms.simulation.filaments import add_filaments
 from cryoetgan.tomograms.simulation.film import (
     CARBON,
@@ -216,13 +216,20 @@ def _warn_of_scales(densities: Mapping[Path, Floats], resolution: float, with_ot
         )  # fmt: skip
 
 
-def build_scene(contents: Contents, name: str, seed: int, scene: Scene | None = None) -> Scene:
+def build_scene(
+    contents: Contents,
+    name: str,
+    seed: int,
+    scene: Scene | None = None,
+    folder: Path | None = None,
+) -> Scene:
     """Return the packed scene: carbon, membranes, filaments, gold, particles, crowders, ice on top.
 
     `name` (the tomogram's) and `seed` (the run's) determine the random numbers. `scene` is an
-    empty scene to fill, for example of memory-mapped files.
+    empty scene to fill, for example of memory-mapped files. Parts of filaments wait in a file in
+    `folder`, by default the one of temporary files.
     """
-    scene = empty_scene(contents.shape) if scene is None else scene
+    scene = empty_scene(contents.shape, folder=folder) if scene is None else scene
     for label in contents.classes:
         scene.label(label)
     objects, cell, voxel_size = contents.vesicles_and_gold, contents.cell, contents.voxel_size
@@ -254,7 +261,9 @@ def build_scene(contents: Contents, name: str, seed: int, scene: Scene | None = 
     crowders = dict.fromkeys(contents.crowders, contents.crowder_copies)
     pack(scene, contents.crowders, crowders, name, seed)
     if cell.crowder_fraction:
-        unnamed = make_crowders(voxel_size, width, seed)
+        named = [*contents.classes.values(), *contents.membrane_proteins.values()]
+        largest = max((protein_mass(one, voxel_size, width) for one in named), default=0.0)
+        unnamed = make_crowders(voxel_size, width, seed, largest)
         before = scene.filled / scene.occupied.size
         wanted = cell.crowder_fraction * (1 - film.outside)
         pack(scene, unnamed, dict.fromkeys(unnamed), name, seed, before + wanted, CROWDER)
@@ -291,6 +300,16 @@ INSTANCE_NOTE = ["number of the object, cryoetganInstance; 0: none"]
 """Header of a volume of instances; MRC has no integers of 32 bits."""
 
 
+def check_scene_space(output: Path, contents: Contents, by_voxel: int) -> None:
+    """Raise `UserError` if the disk of `output` lacks room for volumes and waiting parts.
+
+    `by_voxel` is the number of bytes of the volumes of a scene or tomogram for each voxel.
+    """
+    voxels = math.prod(contents.shape)
+    waiting = RECORD.itemsize * min(WAITING_VOXELS, voxels) if contents.filaments else 0
+    check_disk_space(output, by_voxel * voxels + waiting, "lower --shape (tomograms.shape)")
+
+
 def write_scene(output: Path, contents: Contents, seed: int) -> Scene:
     """Write `SCENE.mrc`, `SCENE_labels.mrc`, `SCENE_instances.mrc`, `SCENE.star`; return the scene.
 
@@ -298,10 +317,7 @@ def write_scene(output: Path, contents: Contents, seed: int) -> Scene:
     """
     name, shape, voxel_size = class_name(output), contents.shape, contents.voxel_size
     output.parent.mkdir(parents=True, exist_ok=True)
-    needed = BYTES_PER_VOXEL * math.prod(shape)
-    if contents.filaments:
-        needed += RECORD.itemsize * min(WAITING_VOXELS, math.prod(shape))
-    check_disk_space(output, needed, "lower --shape (tomograms.shape)")
+    check_scene_space(output, contents, BYTES_PER_VOXEL)
     note = [f"labels: see {output.name}.json"]
     with (
         open_volume(beside(output, LABELS), shape, voxel_size, np.int16, note) as labels,

@@ -142,7 +142,7 @@ class Scene:
             self.waiting = WaitingParts(math.prod(self.labels.shape[1:]), self.folder)
         self.waiting.add(voxels, density, own, self.label(name), number)
         self.release()
-        if self.waiting.count > WAITING_VOXELS:
+        if self.waiting.count > min(WAITING_VOXELS, self.labels.size):
             self.write_parts()
 
     def write_parts(self) -> None:
@@ -161,10 +161,16 @@ class Scene:
                 release_pages(array)
 
 
-def empty_scene(shape: tuple[int, int, int], names: Sequence[str] = ()) -> Scene:
-    """Return a scene without objects; `names` are numbered from 1 in their order."""
+def empty_scene(
+    shape: tuple[int, int, int], names: Sequence[str] = (), folder: Path | None = None
+) -> Scene:
+    """Return a scene without objects; `names` are numbered from 1 in their order.
+
+    Parts of objects wait in a file in `folder`, by default the one of temporary files.
+    """
     density, instances = np.zeros((2, *shape), np.float32)
-    scene = Scene(density, np.zeros(shape, np.int16), instances, np.zeros(shape, bool))
+    labels, occupied = np.zeros(shape, np.int16), np.zeros(shape, bool)
+    scene = Scene(density, labels, instances, occupied, folder=folder)
     for name in names:
         scene.label(name)
     return scene

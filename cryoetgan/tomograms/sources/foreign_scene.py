@@ -1,7 +1,7 @@
-"""Files of a density scene of another simulator: PolNet, CryoTomoSim, or a density with labels."""
+"""Files of a density scene of another simulator: PolNet, CryoTomoSim, data portal, or with labels."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.csv_text import read_csv_text
-from cryoetgan.io.files import check_exists, read_text
+from cryoetgan.io.files import INSTANCES, check_exists, read_text
 from cryoetgan.io.mrc import read_volume
 from cryoetgan.io.scene import read_label_names
 from cryoetgan.io.star import CLASS_NAME, COORDINATES
 from cryoetgan.tomograms.sources.motif_list import COLUMNS, read_motifs, valid_name
+from cryoetgan.tomograms.sources.portal_scene import find_portal_files, read_portal_scene
+from cryoetgan.tomograms.sources.scene_volumes import ForeignScene, open_scene, read_covering
 
 MOTIFS = "_motif_list.csv"
 """Ending of PolNet's list beside `X_den.mrc`."""
@@ -32,29 +34,36 @@ ATLAS_ORIGIN = 1.25
 
 
 @dataclass(frozen=True)
-class ForeignScene:
-    """The files of a scene, and the known names and poses of its objects."""
+class Given:
+    """What a user says of a scene, beside its files."""
 
-    density: Path
-    labels: Path
-    names: Mapping[int, str]
+    labels: Path | None = None
+    instances: Path | None = None
+    names: Mapping[int, str] = field(default_factory=dict)
     """Label to name."""
-    rows: pd.DataFrame | None
-    """A row for each particle: coordinate in voxels, class, perhaps angles; None: not listed."""
-    program: str
-    complete: bool = True
-    """Whether a label without rows holds no particles, as a membrane."""
+    even_templates: bool = True
+    """About PolNet (`read_motifs`)."""
 
 
-def find_scene(
-    source: Path, labels: Path | None, names: Mapping[int, str], even_templates: bool = True
-) -> ForeignScene:
+def find_scene(source: Path, given: Given, scratch: Path | None = None) -> ForeignScene:
     """Return the scene of a folder or of a density file, from the files beside it.
 
-    `labels` and `names` are those that the user gives. `even_templates` is about PolNet
-    (`read_motifs`).
+    Volumes that are not MRC are unpacked to files without a name in the folder `scratch`.
     """
     check_exists(source, "file or folder")
+    scene = None
+    if given.labels is None and (files := find_portal_files(source)):
+        scene = read_portal_scene(files, scratch)
+    scene = scene or _find_beside(source, given)
+    if given.instances is None:
+        return scene
+    instances = read_covering(given.instances, scene.density, scene.volume)
+    return replace(scene, instances=instances, files=[*scene.files, given.instances])
+
+
+def _find_beside(source: Path, given: Given) -> ForeignScene:
+    """Return the scene of PolNet, of CryoTomoSim, or of a density with labels."""
+    labels, names = given.labels, given.names
     if source.is_dir():
         source = _density_in(source)
     stem = source.stem.removesuffix("_den")
@@ -72,12 +81,13 @@ def find_scene(
             "with --labels, or make them (CryoTomoSim: helper_particleatlas)"
         )
     if motifs is not None:
-        return _read_polnet(source, labels, motifs, names, even_templates)
+        return _read_polnet(source, labels, motifs, names, given.even_templates)
     if labels == atlas:
         return _read_cryotomosim(source, labels, names)
-    return ForeignScene(
-        source, labels, names or read_label_names(labels), None, "density and labels"
-    )
+    beside = labels.with_name(f"{labels.stem.removesuffix('_labels')}{INSTANCES}.mrc")
+    instances = beside if given.instances is None and beside.exists() else None
+    names = names or read_label_names(labels)
+    return open_scene(source, labels, names, None, "density and labels", instances=instances)
 
 
 def _density_in(folder: Path) -> Path:
@@ -127,7 +137,7 @@ def _read_polnet(
     codes = table.assign(label=table["label"].astype(float).astype(int)).groupby("label")["code"]
     names = {int(number): valid_name(code) for number, code in codes.first().items()} | dict(names)
     rows["cryoetganClass"] = [names[number] for number in rows.pop("label")]
-    return ForeignScene(density, labels, names, rows, "PolNet")
+    return open_scene(density, labels, names, rows, "PolNet")
 
 
 def _read_cryotomosim(density: Path, atlas: Path, names: Mapping[int, str]) -> ForeignScene:
@@ -150,7 +160,7 @@ def _read_cryotomosim(density: Path, atlas: Path, names: Mapping[int, str]) -> F
         part = pd.DataFrame(places - ATLAS_ORIGIN, columns=COORDINATES)
         rows.append(part.assign(cryoetganClass=name))
     table = pd.concat(rows, ignore_index=True) if rows else None
-    return ForeignScene(density, atlas, names, table, "CryoTomoSim", complete=False)
+    return open_scene(density, atlas, names, table, "CryoTomoSim", complete=False)
 
 
 def _read_places(path: Path) -> NDArray[np.float64]:
