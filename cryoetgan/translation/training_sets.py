@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from cryoetgan.errors import UserError
-from cryoetgan.io.star import ANGLES, ORIGINS
 from cryoetgan.io.memmap import release_pages
+from cryoetgan.io.star import ANGLES, ORIGINS
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.physics.acquisition import COLUMNS, read_tilt_ranges
 
