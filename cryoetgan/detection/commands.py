@@ -155,10 +155,11 @@ def run(
 
     The tomogram is read window by window, so any size fits. The score is the probability of being
     any particle, 0 to 1 (cryoetganDetectionScore). With --template, each pick is aligned to
-    the maps: angles, score against map and decoy (correlations), and cryoetganQValue. A clear
-    alignment (q-value up to 0.05) gives class and place; otherwise they stay. The record
-    beside the output has the expected precision with its interval: from held-out synthetic parts,
-    and from the decoys if there are templates. Coordinates are 0-based voxels, subvoxel.
+    the maps and their decoys. It takes class, place and angles of the best map, and is kept if the
+    decoys say that it is more likely right than wrong; the scores of all (correlations) are written
+    to PICKS_scores.star, as by `particles score`. The record beside the output has the expected
+    precision with its interval: from held-out synthetic parts, and from the decoys if there are
+    templates. Coordinates are 0-based voxels, subvoxel.
     """
     from cryoetgan.detection.detect_particles import DetectOptions, detect_particles
     from cryoetgan.detection.detector import read_detector
@@ -183,8 +184,14 @@ def run(
         found = search.resolve_with(search.tilts, tomogram, volume.voxel_size)
         resolved = SearchOptions(**found)
         maps = mrc.read_maps(search.template, volume.voxel_size, tomogram)
-    table, about = detect_particles(detector, volume, tomogram, options, drawn, maps, resolved)
+    table, scores, about = detect_particles(
+        detector, volume, tomogram, options, drawn, maps, resolved
+    )
+    outputs = [output]
+    if scores is not None:
+        outputs.append(output.with_name(f"{output.stem}_scores.star"))
+        star.write_star(outputs[1], scores, voxel_size=volume.voxel_size)
     star.write_star(output, table, voxel_size=volume.voxel_size)
     shown = ", ".join(f"{count} {name}" for name, count in about["classes"].items())
     log.info("%s: %d picks%s", output, len(table), f" ({shown})" if shown else "")
-    return Record(about={"detection": about})
+    return Record(outputs=outputs, about={"detection": about})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.detection.align_picks import align_picks
+from cryoetgan.detection.align_picks import align_picks, keep_likely
 from cryoetgan.detection.detector import Detector
 from cryoetgan.detection.grey import GreyValues
 from cryoetgan.detection.predict import detect
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Floats = NDArray[np.floating]
+SEARCHED = 0.5
+"""Lowest score of a pick that is aligned to maps, over the detector's thresholds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +48,11 @@ def detect_particles(
     mask: NDArray[np.generic] | None = None,
     maps: Mapping[str, Floats] | None = None,
     search: SearchOptions | None = None,
-) -> tuple["pd.DataFrame", dict[str, Any]]:
-    """Return the picks of a tomogram, best first, and the entries of their record.
+) -> tuple["pd.DataFrame", "pd.DataFrame | None", dict[str, Any]]:
+    """Return the picks of a tomogram, best first, their scores, and the entries of their record.
 
-    With `maps` and `search`, picks are aligned to the maps of their classes.
+    With `maps` and `search`, picks are aligned to the maps (`align_picks`, `keep_likely`); without, there are no
+    scores.
     """
     check_voxel_size(detector, volume, path)
     for name in options.classes:
@@ -72,8 +75,9 @@ def detect_particles(
     threshold = detector.threshold if options.threshold is None else options.threshold
     names = np.array([*detector.classes, OTHER])[found.numbers - 1]
     lowest = threshold
-    if maps and options.threshold is None:  # templates name them
-        lowest = min(threshold, detector.calibration.best_threshold(of_places=True))
+    if maps and options.threshold is None:  # decoys judge them
+        places_alone = detector.calibration.best_threshold(of_places=True)
+        lowest = SEARCHED * min(threshold, places_alone)
     kept = np.flatnonzero((found.scores >= lowest) & np.isin(names, list(wanted)))
     kept = kept[: options.top]
     found, names = found.take(kept), names[kept]
@@ -82,6 +86,7 @@ def detect_particles(
     }  # fmt: skip
     table = picks_table(class_name(path), found.places[:, ::-1], columns)
     implied: dict[str, Any] = {}
+    scores = table if maps else None
     if not len(table):
         log.warning(
             "%s: no particle has a score of %.3g; lower --threshold, or train on tomograms more like "
@@ -89,9 +94,14 @@ def detect_particles(
         )  # fmt: skip
     elif maps and search is not None:
         radii = dict(zip([*detector.classes, OTHER], detector.radii, strict=True))
-        table, by_decoys = align_picks(volume, table, maps, search, threshold, radii)
-        implied = {"precision_by_decoys": by_decoys}
-    return table, describe(detector, table, threshold) | implied
+        scores = align_picks(volume, table, maps, search)
+        table, implied = keep_likely(table, scores, threshold, radii)
+        if not len(table):
+            log.warning(
+                "%s: by the decoys of their maps, none of %d picks is more likely a particle than not; "
+                "compare with template matching (`particles match`)", path, len(kept),
+            )  # fmt: skip
+    return table, scores, describe(detector, table, threshold) | implied
 
 
 def describe(detector: Detector, table: "pd.DataFrame", threshold: float) -> dict[str, Any]:

@@ -72,12 +72,11 @@ def compare_hands(
     # copies of other sizes have no hand
     has_mirror = table["cryoetganDecoys"] == "mirror"
     table = table.assign(cryoetganDecoyScore=table["cryoetganDecoyScore"].where(has_mirror))
-    # a detector chose its picks without decoys, so all of them are judged
-    found = judge_hands(table, likeness, None if DETECTION_SCORE in table else rate)
-    if "cryoetganQValue" in table and DETECTION_SCORE not in table:
+    found = judge_hands(table, likeness, rate)
+    if "cryoetganQValue" in table:
         found["warning"] = (
             "the picks were selected with mirror decoys, so all prefer their map by construction; "
-            "judge the file of `particles score` instead"
+            "judge the file of `particles score` instead, or PICKS_scores.star of `detection run`"
         )
         for record in [found["all"], *found["classes"].values()]:
             record |= {"precision": None, "precision_interval": None}

@@ -256,9 +256,9 @@ class CellContents:
             help="Lattice of a filament, angstrom and degrees; known: actin, microtubule.",
         ),
     ] = None
-    crowder_fraction: Annotated[
-        float, Option(help="Fraction of the ice in unnamed proteins of 30 to 600 kDa.")
-    ] = 0.0
+    crowder_fraction: Annotated[float, Option(help="Fraction of the ice in unnamed proteins.")] = (
+        0.0
+    )
     thickness: Annotated[
         str | None, Option(metavar="LO,HI", help="Angstrom; ice that varies; default: the volume.")
     ] = None

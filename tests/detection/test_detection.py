@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from cryoetgan.detection.align_picks import align_picks
+from cryoetgan.detection.align_picks import keep_likely
 from cryoetgan.detection.detector import read_detector
 from cryoetgan.detection.grey import GreyValues
 from cryoetgan.detection.network import ALIGN, HALO, build_network, split_blocks
@@ -27,7 +27,6 @@ from cryoetgan.io.files import write_json
 from cryoetgan.io.mrc import Volume, read_volume, write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, DETECTION_SCORE, read_star
 from cryoetgan.io.weights import write_weights
-from cryoetgan.particles.matching.template import SearchOptions
 from cryoetgan.physics.acquisition import Acquisition
 from tests.conftest import refused
 from tests.detection.conftest import SIGMA
@@ -150,49 +149,66 @@ def test_no_pick_in_voxels_without_data(planted, cryoetgan, tmp_path):
     assert (found["rlnCoordinateX"] > 49).all()
 
 
-def test_templates_give_angles_and_q_values(planted, cryoetgan, tmp_path):
+def planted_maps():
+    """Densities of the planted particles."""
     axis = np.arange(16) - 8
     far = np.sqrt((axis[:, None, None] ** 2) + axis[:, None] ** 2 + axis**2)
+    return {name: np.exp(-((far / sigma) ** 2) / 2) for name, sigma in SIGMA.items()}
+
+
+def test_templates_give_angles_q_values_and_scores(planted, cryoetgan, tmp_path):
     templates = []
-    for name, sigma in SIGMA.items():
-        write_volume(tmp_path / f"{name}.mrc", np.exp(-((far / sigma) ** 2) / 2), 10.0)
+    for name, density in planted_maps().items():
+        write_volume(tmp_path / f"{name}.mrc", density, 10.0)
         templates += ["--template", f"{name}.mrc"]
     words = ("detection", "run", planted / "model.pt", planted / "b.mrc")
-    cryoetgan(*words, "-o", "p.star")
     search = ("--tilts=-90,90", "--rotations", 8, "--lowpass", 40)
-    level = json.loads((tmp_path / "p.star.json").read_text())["detection"]["threshold"]
-    cryoetgan(*words, *templates, *search, "--threshold", level, "-o", "q.star")
-    plain, aligned = (read_star(tmp_path / f"{name}.star").particles for name in "pq")
-    assert (plain["cryoetganId"] == aligned["cryoetganId"]).all(), "no pick is lost or renamed"
-    unclear = aligned["cryoetganQValue"] > 0.05
-    assert unclear.any()
-    same = plain["cryoetganClass"] == aligned["cryoetganClass"]
-    assert same[unclear].all()
-    np.testing.assert_allclose(plain[DETECTION_SCORE], aligned[DETECTION_SCORE], atol=1e-5)
-    assert {*ANGLES, "cryoetganDecoyScore", "cryoetganQValue"} <= set(aligned)
-    shift = np.linalg.norm(plain[COORDINATES] - aligned[COORDINATES], axis=1)
-    assert (shift[unclear] == 0).all()
-    assert shift.max() < 5
-    record = json.loads((tmp_path / "q.star.json").read_text())["detection"]
-    assert record["precision_by_decoys"]["n"] == len(aligned)
+    cryoetgan(*words, *templates, *search, "-o", "q.star")
+    kept, scores = (read_star(tmp_path / f"q{end}.star").particles for end in ("", "_scores"))
+    assert {*ANGLES, "cryoetganQValue", DETECTION_SCORE} <= set(kept)
+    assert (kept["cryoetganScore"] > kept["cryoetganDecoyScore"]).all()
+    best = scores.loc[scores.groupby("cryoetganId")["cryoetganScore"].idxmax()]
+    assert set(kept["cryoetganId"]) < set(best["cryoetganId"])
+    assert len(scores) == len(SIGMA) * len(best)
+    found = json.loads((tmp_path / "q.star.json").read_text())
+    low, high = found["detection"]["precision_kept"]["interval"]
+    assert 0 <= low <= found["detection"]["precision_kept"]["value"] <= high <= 1
+    record = json.loads((tmp_path / "q_scores.star.json").read_text())
+    assert record["provenance"]["command"] == found["provenance"]["command"]
     refused(cryoetgan(*words, *templates[:2], *search, "-o", "r.star", code=2), "no map of class")
 
 
-def test_dropped_picks_leave_the_others_their_radii(planted, rng):
-    """Picks of noise below the threshold, before and between particles, are dropped."""
-    axis = np.arange(16) - 8
-    far = np.sqrt((axis[:, None, None] ** 2) + axis[:, None] ** 2 + axis**2)
-    maps = {name: np.exp(-((far / sigma) ** 2) / 2) for name, sigma in SIGMA.items()}
-    volume, truth = read_volume(planted / "b.mrc"), read_star(planted / "b.star").particles
-    low = truth.assign(**dict(zip(COORDINATES, rng.uniform(10, 30, (3, len(truth))), strict=True)))
-    picks = pd.concat([low, truth]).sort_index(kind="stable").reset_index(drop=True)
-    picks["cryoetganId"] = [f"b/{number}" for number in range(len(picks))]
-    picks[DETECTION_SCORE] = np.where(picks.index % 2, 0.9, 0.1)
-    options = SearchOptions(lowpass=40.0, rotations=8)
-    kept, _ = align_picks(volume, picks, maps, options, 0.5, {"big": 4.0, "small": 3.0})
-    particles = set(picks["cryoetganId"][picks[DETECTION_SCORE] > 0.5])
-    assert particles <= set(kept["cryoetganId"])
-    assert len(kept) < len(picks)
+def test_picks_that_decoys_fit_as_well_are_dropped(rng):
+    """Picks of nothing go, the others get the class that fits best, and one stays of two."""
+    count, names = 200, ["a", "b"]
+    places = 20.0 * np.indices((6, 6, 6)).reshape(3, -1).T[:count]
+    right = np.arange(count) % 2 == 0
+    ids = [f"t/{number}" for number in range(count)]
+    picks = pd.DataFrame(places, columns=COORDINATES).assign(cryoetganId=ids, cryoetganClass="a")
+    picks[DETECTION_SCORE] = rng.uniform(0.3, 0.9, count)
+    rows = [picks.assign(cryoetganClass=name) for name in names]
+    for name, table in zip(names, rows, strict=True):
+        fits = right & (np.arange(count) % 4 == (0 if name == "a" else 2))
+        table["cryoetganScore"] = rng.normal(0.2, 0.03, count) + 0.15 * fits
+        table["cryoetganDecoyScore"] = rng.normal(0.2, 0.03, count)
+    scores = pd.concat(rows, ignore_index=True)
+    scores = scores.assign(cryoetganDecoys="mirror", **dict.fromkeys(ANGLES, 0.0))
+    # the first two particles are one
+    scores.loc[scores["cryoetganId"] == "t/4", COORDINATES] = places[0]
+    kept, about = keep_likely(picks, scores, 0.5, {"a": 5.0, "b": 5.0})
+    found = kept.set_index("cryoetganId")["cryoetganClass"]
+    wanted = {ids[i]: names[i % 4 // 2] for i in range(0, count, 2)}
+    wrong = [name for name in found.index if found[name] != wanted.get(name)]
+    assert len(wrong) <= 0.05 * len(found)
+    assert len(found) > 0.9 * len(wanted)
+    assert len({"t/0", "t/4"} & set(found.index)) == 1
+    above = picks[DETECTION_SCORE] >= 0.5
+    assert about["removed"] - about["added"] == above.sum() - len(kept)
+    assert about["renamed"] == (kept["cryoetganClass"] == "b").sum()
+    # half of the picks of class a are of b, and half of all are of nothing
+    alone, joined = about["precision_by_decoys"]["value"], about["precision_kept"]["value"]
+    assert alone < 0.5
+    assert joined > 0.9
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,11 @@ import pandas as pd
 import pytest
 import torch
 
-from cryoetgan.detection.align_picks import precision_by_decoys
+from cryoetgan.detection.align_picks import (
+    implied_precision,
+    precision_of_all,
+    precision_of_winners,
+)
 from cryoetgan.detection.augment import NOISY, TrainingTomogram, change, draw_patch
 from cryoetgan.detection.calibration import Calibration, match_picks
 from cryoetgan.detection.grey import GreyValues
@@ -112,9 +116,13 @@ def test_decoys_imply_the_share_of_right_picks(rng, decoys):
     own = right | (rng.random(count) < 1 / (k + 1))
     table = pd.DataFrame({"cryoetganClass": "a", "cryoetganScore": own * 1.0})
     table = table.assign(cryoetganDecoyScore=0.5, cryoetganDecoys=decoys)
-    found = precision_by_decoys(table)
-    assert found["value"] == pytest.approx(share, abs=0.02)
-    assert found["interval"][0] < share < found["interval"][1]
+    for precision, true in (
+        (precision_of_all, share),
+        (precision_of_winners, right.sum() / own.sum()),
+    ):
+        found = implied_precision(table, precision)
+        assert found["value"] == pytest.approx(true, abs=0.02)
+        assert found["interval"][0] < true < found["interval"][1]
 
 
 def test_noise_that_is_added_has_the_spectrum_given_and_some_patches_have_it():

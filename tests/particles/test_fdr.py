@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from cryoetgan.errors import UserError
-from cryoetgan.particles.curation.fdr import add_q_values, q_values, rank_values
+from cryoetgan.particles.curation.fdr import add_q_values, posterior, q_values, rank_values
 from cryoetgan.particles.curation.select import SelectOptions, select
 from tests.conftest import refused
 from tests.particles.score_tables import scores
@@ -31,6 +31,24 @@ def test_the_estimated_rate_is_the_true_rate(rng, decoys, level):
         chosen = (q <= level) & (own > rival)
         wrong.append((~true[chosen]).mean())
     assert np.mean(wrong) == pytest.approx(level, rel=0.2, abs=0.005)
+
+
+@pytest.mark.parametrize("decoys", [1, 3])
+def test_posterior_is_the_share_of_right_picks_at_a_rank(rng, decoys):
+    """Right picks have higher ranks and prefer their map; wrong ones prefer any of K + 1 alike."""
+    right = rng.random(20000) < 0.4
+    ranks = rng.normal(np.where(right, 1.5, 0.0), 1.0)
+    target = right | (rng.random(20000) < 1 / (decoys + 1))
+    found = posterior(ranks, target, decoys)
+    expected = 1 / (1 + 0.6 / 0.4 * np.exp((ranks - 1.5) ** 2 / 2 - ranks**2 / 2))
+    assert np.abs(found - expected).mean() < 0.03
+    likely = found >= 0.5
+    assert found[likely].mean() == pytest.approx(right[likely].mean(), abs=0.02)
+
+
+def test_few_picks_of_nothing_are_likely(rng):
+    counts = [(posterior(rng.random(50), rng.random(50) < 0.5, 1) >= 0.5).sum() for _ in range(200)]
+    assert np.mean(counts) < 2
 
 
 def test_q_values_rise_as_the_rank_falls_and_ignore_the_order(rng):

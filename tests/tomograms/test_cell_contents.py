@@ -14,7 +14,7 @@ from cryoetgan.io.mrc import read_volume, write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, read_star
 from cryoetgan.physics.geometry import clip_box, rotate_volume, rotation_from_relion
 from cryoetgan.tomograms.options import MEMBRANE_SHAPES
-from cryoetgan.tomograms.simulation.crowders import make_crowders
+from cryoetgan.tomograms.simulation.crowders import make_crowders, protein_mass
 from cryoetgan.tomograms.simulation.filaments import (
     add_filaments,
     interpolate,
@@ -247,12 +247,15 @@ def test_parts_of_filaments_wait_in_the_folder_of_the_output(tmp_path, monkeypat
     assert scene.filled > 0
 
 
-def test_crowders_have_the_mass_of_proteins():
-    made = make_crowders(VOXEL, WIDTH, 0)
+@pytest.mark.parametrize(("largest", "limit"), [(3e5, 6e5), (2.5e6, 3.75e6)])
+def test_crowders_have_the_mass_of_proteins_up_to_the_largest_named(largest, limit):
+    made = make_crowders(VOXEL, WIDTH, 0, largest)
     scale = 0.38 * np.pi**1.5 * WIDTH**3
     masses = [density.sum() * VOXEL**3 / scale / 1.21 for density in made.values()]
-    assert 2.9e4 < min(masses) < 1e5
-    assert 2e5 < max(masses) < 6.1e5
+    found = [protein_mass(density, VOXEL, WIDTH) for density in made.values()]
+    assert found == pytest.approx(masses, rel=1e-4)
+    assert 2.9e4 < min(masses) < 1.5e5
+    assert 0.3 * limit < max(masses) < 1.01 * limit
 
 
 def test_nothing_lies_outside_the_ice():

@@ -44,7 +44,8 @@ rule detection_run:
         mask=lambda wildcards: plan.mask(wildcards.detected) or [],
         maps=plan.maps,
     output:
-        results("detection/{detected}.star"),
+        picks=results("detection/{detected}.star"),
+        scores=results("detection/{detected}_scores.star"),
     log:
         logs("detection/{detected}"),
     benchmark:
@@ -68,14 +69,14 @@ rule detection_run:
     shell:
         step(
             "detection run {input.model:q} {input.tomogram:q} {params.options} {params.maps}"
-            " {params.search} {params.tilts} {params.mask} --device {params.device} -o {output:q}"
+            " {params.search} {params.tilts} {params.mask} --device {params.device} -o {output.picks:q}"
         )
 
 
 rule detection_hand:
     input:
         tomogram=results("tomograms/{detected}.mrc"),
-        picks=results("detection/{detected}.star"),
+        scores=results("detection/{detected}_scores.star"),
         maps=plan.maps,
     output:
         results("detection/{detected}_hand.json"),
@@ -98,7 +99,7 @@ rule detection_hand:
         code=code("evaluation"),
     shell:
         step(
-            "evaluation hand {input.picks:q} --tomogram {input.tomogram:q} {params.maps}"
+            "evaluation hand {input.scores:q} --tomogram {input.tomogram:q} {params.maps}"
             " {params.search} {params.tilts} -o {output:q}"
         )
 

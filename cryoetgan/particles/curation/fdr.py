@@ -68,6 +68,34 @@ def q_values(ranks: Floats, is_target: NDArray[np.bool_], decoys: int) -> Floats
     return found
 
 
+def posterior(ranks: Floats, is_target: NDArray[np.bool_], decoys: int) -> Floats:
+    """Return `(N,)` the probability that a winner with such a rank is right.
+
+    Of the picks about a rank let a share r prefer the map; by `q_values`' argument the share
+    ((K + 1) r - 1) / K is right. r is the isotonic regression on the rank (Kaell et al. 2008, doi
+    10.1021/pr700739d), with one decoy more above all, the + 1 of `q_values`. The parameters have
+    the meaning they have in `q_values`.
+
+    Examples
+    --------
+    >>> posterior(np.arange(8.0), np.array([False, True, False, False, True, True, True, True]), 1)
+    array([0. , 0. , 0. , 0. , 0.6, 0.6, 0.6, 0.6])
+    """
+    from scipy.optimize import isotonic_regression
+
+    order = np.argsort(ranks, kind="stable")
+    share = isotonic_regression(np.append(is_target[order], False).astype(float)).x[:-1]
+    found = np.empty(len(ranks))
+    found[order] = np.clip(((decoys + 1) * share - 1) / decoys, 0, 1)
+    return found
+
+
+def beats_decoys(rows: "pd.DataFrame") -> NDArray[np.bool_]:
+    """Return `(N,)` whether the map of each row has a higher score than its decoys."""
+    own = rows["cryoetganScore"].to_numpy(float)
+    return own > rows["cryoetganDecoyScore"].to_numpy(float)
+
+
 def count_decoys(winners: "pd.DataFrame") -> NDArray[np.int_]:
     """Return the number of decoys `(N,)` that competed with the map of each row."""
     return (winners["cryoetganDecoys"].str.count(",") + 1).to_numpy(int)
@@ -78,9 +106,7 @@ def add_q_values(winners: "pd.DataFrame", groups: NDArray[np.str_]) -> "pd.DataF
 
     `winners` has one row a pick, with the scores of its best class; `groups` is `(N,)`.
     """
-    scores = winners["cryoetganScore"].to_numpy(float)
-    decoy_scores = winners["cryoetganDecoyScore"].to_numpy(float)
-    ranks, target = rank_values(scores, decoy_scores), scores > decoy_scores
+    ranks, target = rank_rows(winners), beats_decoys(winners)
     counts = count_decoys(winners)
     found = np.ones(len(winners))
     for _, rows in winners.groupby(["cryoetganClass", groups], sort=False).indices.items():

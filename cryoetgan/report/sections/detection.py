@@ -100,7 +100,7 @@ def _row(run: Run, path: Path, picks: "pd.DataFrame", selected: "pd.DataFrame | 
     record = run.results.json(f"detection/{path.stem}.star.json", optional=True)
     expected = config_section(record, "detection")
     precision = _precision(
-        config_section(expected, "precision_by_decoys") or config_section(expected, "precision")
+        config_section(expected, "precision_kept") or config_section(expected, "precision")
     )
     return [path.stem, str(len(picks)), precision, _own_hand(run, path.stem), *agreement]
 

@@ -25,7 +25,7 @@ from cryoetgan.tomograms.options import (
     SceneOptions,
     VesiclesAndGold,
 )
-from cryoetgan.tomograms.simulation.crowders import make_crowders
+from cryoetgan.tomograms.simulation.crowders import make_crowders, protein_mass
 from cryoetgan.tomograms.simulation.filaments import add_filaments
 from cryoetgan.tomograms.simulation.film import (
     CARBON,
@@ -262,7 +262,9 @@ def build_scene(
     crowders = dict.fromkeys(contents.crowders, contents.crowder_copies)
     pack(scene, contents.crowders, crowders, name, seed)
     if cell.crowder_fraction:
-        unnamed = make_crowders(voxel_size, width, seed)
+        named = [*contents.classes.values(), *contents.membrane_proteins.values()]
+        largest = max((protein_mass(one, voxel_size, width) for one in named), default=0.0)
+        unnamed = make_crowders(voxel_size, width, seed, largest)
         before = scene.filled / scene.occupied.size
         wanted = cell.crowder_fraction * (1 - film.outside)
         pack(scene, unnamed, dict.fromkeys(unnamed), name, seed, before + wanted, CROWDER)
