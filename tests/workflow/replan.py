@@ -41,6 +41,7 @@ SOURCES["phantom"] = "phantom:proteasome"
 CLASSES = {name: {"source": source} for name, source in SOURCES.items()}
 RANGE = {"tilt_low": "-60", "tilt_high": "60", "split": "train"}
 OWN_FILES = {"path": "in.mrc", "group": "g", "annotations": "in.csv", "mask": "m.mrc"}
+OWN_FILES |= {"even": "even.mrc", "odd": "odd.mrc"}
 TOMOGRAMS = {
     "simulated": RANGE | {"path": "simulate"},
     "imported": RANGE | OWN_FILES,
@@ -48,6 +49,7 @@ TOMOGRAMS = {
 }
 SETS = {"given": RANGE | {"path": "set.star", "class": "own", "group": "g"}}
 FILES = "set.star less.star own.cif mapped.mrc in.mrc other.mrc in.csv other.csv m.mrc n.mrc prior.star another.star"
+FILES += " even.mrc odd.mrc other_even.mrc other_odd.mrc"
 CELLS = {
     # other values of a row's cells: together, of all columns
     "phantom": "class=renamed source=phantom:hexamer",
@@ -56,7 +58,7 @@ CELLS = {
     "imported": "tomogram=renamed path=other.mrc voxel_size=7.5 tilt_low=-50 tilt_high=50 "
     "tilt_step=2 tilt_axis=x beam_axis=y flip_hand=yes voltage=200 cs=2.0 amplitude_contrast=0.1 defocus=3 "
     "ctf=phase-flipped contrast=bright group=h annotations=other.csv annotations_voxel_size=5 "
-    "mask=n.mrc",
+    "mask=n.mrc even=other_even.mrc odd=other_odd.mrc",
 }
 SET_CELLS = (
     "name=renamed path=less.star class=1=own flip_hand=yes voxel_size=7.5 tilt_low=-50 tilt_high=50 "
