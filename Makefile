@@ -6,8 +6,9 @@ STAMP := $(VENV)/.made-from
 CHECKED := $(VENV)/check.log
 CORES ?= 2
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
+# one worker more than cores, because tests of the workflow wait for the processes they start;
 # tests/conftest.py puts the files that take longest first
-PYTEST := $(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n $(shell expr $(CORES) + 1) --dist loadfile --no-loadscope-reorder
 .DEFAULT_GOAL := help
 .PHONY: help env demo test test-all coverage check docs dist bench clean
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LONGEST = (
     "workflow/test_chain.py",
     "workflow/test_one_class.py",
-    "workflow/test_extended.py",
     "workflow/test_slurm.py",
+    "workflow/test_extended.py",
     "workflow/test_reruns.py",
     "workflow/test_groups.py",
     "setup/test_tutorial.py",
@@ -31,8 +32,8 @@ LONGEST = (
     "conventions/test_truth.py",
     "workflow/test_deployed.py",
 )
-"""Files that take longest; parallel runs start with them. The third needs the run of the first, and
-has work for two cores while the fourth waits for its cluster."""
+"""Files that take longest; parallel runs start with them. The third waits for its cluster while the
+others work; the fourth needs the run of the first."""
 
 
 def pytest_configure(config):
@@ -45,6 +46,21 @@ def pytest_unconfigure(config):
     """Remove what `pytest_configure` made."""
     if not hasattr(config, "workerinput"):
         fork_server.close()
+
+
+def pytest_collection():
+    """Let the first worker compile all modules; the others wait, and read the compiled ones."""
+    collected = Path(os.environ[fork_server.VARIABLE]) / "collected"
+    end = time.monotonic() + 120
+    if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0" and not sys.dont_write_bytecode:
+        while not collected.exists() and time.monotonic() < end:
+            time.sleep(0.2)
+
+
+def pytest_collection_finish():
+    """Let the other workers collect."""
+    if os.environ.get("PYTEST_XDIST_WORKER") == "gw0":
+        (Path(os.environ[fork_server.VARIABLE]) / "collected").touch()
 
 
 def pytest_collection_modifyitems(items):
