@@ -18,6 +18,7 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 import pandas as pd
+from imaging_variants import change
 from particles_quality import BOX, FILES, RECORD, templates, tomogram
 from scipy import ndimage
 from scipy.spatial import cKDTree
@@ -30,47 +31,20 @@ from cryoetgan.particles.matching.score import score_picks
 from cryoetgan.particles.matching.template import SearchOptions
 from cryoetgan.particles.picking.pick import pick, radius_of_map
 from cryoetgan.physics.acquisition import Acquisition
-from cryoetgan.physics.optics import radius_grid, tilt_angle
 
 RATES = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2)
 NEAR = 5.0
 """Voxels between a particle and its truth."""
-DOSE = 3.0
-"""Electrons per square angstrom and tilt, dose-symmetric, 3 degrees apart."""
-
-
-def filtered(volume, factor):
-    return np.fft.irfftn(np.fft.rfftn(volume) * factor, volume.shape, axes=(0, 1, 2))
-
-
-def thickness(volume, rng):
-    """Noise rises along x to twice its amplitude, as in a wedge of ice."""
-    ramp = np.linspace(0, np.sqrt(3), volume.shape[2])
-    return volume + ramp * volume.std() * rng.standard_normal(volume.shape)
-
-
-def tilt_resolution(volume, rng):
-    """The resolution falls from 20 A untilted to 60 A at 60 degrees (1 / e in amplitude)."""
-    k, tilt = radius_grid(volume.shape, 10.0), np.abs(tilt_angle(volume.shape))
-    return filtered(volume, np.exp(-((k * (20 + 40 * tilt / 60)) ** 2)))
-
-
-def dose_filter(volume, rng):
-    """Dose weighting (Grant & Grigorieff 2015, doi 10.7554/eLife.06980) by tilt."""
-    k, tilt = radius_grid(volume.shape, 10.0), np.abs(tilt_angle(volume.shape))
-    critical = 0.245 * np.maximum(k, 1e-4) ** -1.665 + 2.81
-    return filtered(volume, np.exp(-DOSE * (2 * tilt / 3) / (2 * critical)))
-
-
-VARIANTS = {
-    "plain": lambda volume, rng: volume,
-    "thickness": thickness,
-    "tilt_resolution": tilt_resolution,
-    "dose_filter": dose_filter,
-    "denoised_1": lambda volume, rng: ndimage.gaussian_filter(volume, 1.0),
-    "denoised_2": lambda volume, rng: ndimage.gaussian_filter(volume, 2.0),
-    "median_3": lambda volume, rng: ndimage.median_filter(volume, 3),
-}
+VARIANTS = (
+    "plain",
+    "thickness",
+    "tilt_resolution",
+    "dose_filter",
+    "denoised_1",
+    "denoised_2",
+    "median_3",
+)
+"""Variants that are measured (imaging_variants.py)."""
 
 
 def score_table(volume, maps, record):
@@ -190,7 +164,7 @@ def kept_table(keep, name, make):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--variants", nargs="+", default=VARIANTS, choices=VARIANTS)
     parser.add_argument("--tomograms", nargs="+", default=["dev_set2_2"])
     parser.add_argument("--keep", type=Path, help="folder for scores, to resume")
     args = parser.parse_args()
@@ -200,8 +174,7 @@ def main():
         plain = tomogram(data, name)
         known = pd.read_csv(data / "tomograms" / f"{name}_truth.csv")
         for variant in args.variants:
-            changed = VARIANTS[variant](plain.data, np.random.default_rng(0)).astype(np.float32)
-            volume = Volume(changed / changed.std(), plain.voxel_size)
+            volume = Volume(change(plain.data, variant), plain.voxel_size)
             table = kept_table(
                 args.keep, f"{name}_{variant}", lambda v=volume: score_table(v, maps, RECORD)
             )

@@ -7,6 +7,10 @@
 - `narrow`: tilts of +-45 degrees, to be used as if they were +-60.
 - `snr0.1`, `snr0.05`: noise of the tomogram's own spectrum is added.
 - `defocus`: the same volume; give a defocus that is 1 um wrong.
+- `thickness`: noise rises along x to twice its amplitude.
+- `tilt_resolution`: the resolution falls with the tilt.
+- `dose_filter`: dose weighting.
+- `denoised_1`, `denoised_2`: Gaussian filters of 1 and 2 voxels; `median_3`: a median filter.
 
 T.mrc is an imported tomogram (protein bright, mean 0, standard deviation 1); its record is copied.
 """
@@ -16,11 +20,11 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from scipy import fft
+from scipy import fft, ndimage
 
 from cryoetgan.io.files import sidecar
 from cryoetgan.io.mrc import read_volume, write_volume
-from cryoetgan.physics.optics import missing_wedge
+from cryoetgan.physics.optics import missing_wedge, radius_grid, tilt_angle
 
 WEIGHT = 0.35
 """Weight of the total variation, for unit variance."""
@@ -31,6 +35,8 @@ SHARED_SNR = 0.3
 """Variance of the signal over the noise, of the shared tomograms."""
 COMPRESSION = 0.6
 """Grey value at which the compression sets in, standard deviations of the denoised volume."""
+DOSE = 3.0
+"""Electrons per square angstrom and tilt, dose-symmetric, 3 degrees apart."""
 
 
 def total_variation(volume, weight, steps):
@@ -86,20 +92,55 @@ def add_noise(volume, snr):
     return volume + np.sqrt(more) / noise.std() * noise
 
 
+def filtered(volume, factor):
+    return np.fft.irfftn(np.fft.rfftn(volume) * factor, volume.shape, axes=(0, 1, 2))
+
+
+def thickness(volume):
+    """Noise rises along x to twice its amplitude, as in a wedge of ice."""
+    ramp = np.linspace(0, np.sqrt(3), volume.shape[2])
+    return volume + ramp * volume.std() * np.random.default_rng(0).standard_normal(volume.shape)
+
+
+def tilt_resolution(volume):
+    """The resolution falls from 20 A untilted to 60 A at 60 degrees (1 / e in amplitude)."""
+    k, tilt = radius_grid(volume.shape, 10.0), np.abs(tilt_angle(volume.shape))
+    return filtered(volume, np.exp(-((k * (20 + 40 * tilt / 60)) ** 2)))
+
+
+def dose_filter(volume):
+    """Dose weighting (Grant & Grigorieff 2015, doi 10.7554/eLife.06980) by tilt."""
+    k, tilt = radius_grid(volume.shape, 10.0), np.abs(tilt_angle(volume.shape))
+    critical = 0.245 * np.maximum(k, 1e-4) ** -1.665 + 2.81
+    return filtered(volume, np.exp(-DOSE * (2 * tilt / 3) / (2 * critical)))
+
+
 VARIANTS = {
+    "plain": lambda volume: volume,
     "denoised": denoise,
     "narrow": narrow_tilt_range,
     "defocus": lambda volume: volume,
     "snr0.1": lambda volume: add_noise(volume, 0.1),
     "snr0.05": lambda volume: add_noise(volume, 0.05),
+    "thickness": thickness,
+    "tilt_resolution": tilt_resolution,
+    "dose_filter": dose_filter,
+    "denoised_1": lambda volume: ndimage.gaussian_filter(volume, 1.0),
+    "denoised_2": lambda volume: ndimage.gaussian_filter(volume, 2.0),
+    "median_3": lambda volume: ndimage.median_filter(volume, 3),
 }
+
+
+def change(volume, name):
+    """Return one variant of a volume, mean 0 and standard deviation 1."""
+    made = np.asarray(VARIANTS[name](np.asarray(volume, np.float32)), np.float32)
+    return (made - made.mean()) / made.std()
 
 
 def make(source, name, output):
     """Write one variant of an imported tomogram, mean 0 and standard deviation 1."""
     volume = read_volume(source)
-    made = np.asarray(VARIANTS[name](np.asarray(volume.data, np.float32)), np.float32)
-    write_volume(output, (made - made.mean()) / made.std(), volume.voxel_size)
+    write_volume(output, change(volume.data, name), volume.voxel_size)
     if sidecar(source).exists():
         shutil.copy(sidecar(source), sidecar(output))
 

@@ -1,14 +1,16 @@
 """The ladder from the paper's CycleGAN to one that learns, with set 2 of the test data.
 
     CRYOETGAN_TEST_DATA=... python benchmarks/ladder.py [--folder F] [--rungs NAME ...]
-        [--seeds 0 1 2] [--minutes 20] [--test 2] [--count 200] [--stop HH:MM] [--table]
+        [--seeds 0 1 2] [--minutes 20] [--test 2] [--count 200] [--measured 200] [--quick]
+        [--stop HH:MM] [--table]
 
 Each rung changes one group of settings of the rung before it. Domain S is dev_set2_1's own picks, without
 labels; domain D the densities in random poses; no imaging model is used. Every rung trains for the
-same CPU time of one thread (`--minutes`), then 200 volumes of each class are translated and
-measured on the true crops of dev_set2_2 (for decisions) or dev_set2_3 (to report). An interrupted
-run resumes. `ladder.md`, `ladder.json` and a picture of each rung are written to the folder: the
-same particles in the same poses, real, by fitted physics, and by the rung.
+same CPU time of one thread (`--minutes`), then densities in other poses, `--measured` of each
+class, are translated and measured on the true crops of dev_set2_2 (for decisions) or dev_set2_3 (to
+report). An interrupted run resumes. `ladder.md`, `ladder.json` and a picture of each rung are
+written to the folder: the same particles in the same poses, real, by fitted physics, and by the
+rung.
 """
 
 import argparse
@@ -87,6 +89,8 @@ METRICS = ("kid", "c2st_auc", "pose_recovery", "power_ratio", "sd_ratio", "recal
 LOGGED = ("noise_ratio", "signal_cosine_distance", "cycle_hidden", "centre_shift")
 CHUNK_SECONDS = 120.0
 """CPU time between two states of a training."""
+FIRST_RATE = {"resnet": 1.8, "filters": 0.3}
+"""CPU seconds a step by generator, before any is measured."""
 
 
 def cpu_seconds():
@@ -114,11 +118,15 @@ def train(work, rung, preset, seed, seconds, stop):
     while done["seconds"] < seconds:
         if time.strftime("%H:%M") >= stop:
             return None
-        rate = done["seconds"] / done["steps"] if done["steps"] else CHUNK_SECONDS / 40
+        first = FIRST_RATE[read_preset(str(work.folder / preset)).generator]
+        rate = done["seconds"] / done["steps"] if done["steps"] else first
         left = min(CHUNK_SECONDS, seconds - done["seconds"] + rate)
         steps = done["steps"] + max(20, int(left / rate) // 20 * 20)
         before = cpu_seconds()
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
+        # what an earlier state made
+        made = work.folder.glob(f"*_{rung}_{seed}.star")
+        for old in (folder / "checkpoint.pt", *folder.glob("*_[23].json"), *made):
+            old.unlink(missing_ok=True)
         work.run(
             f"{rung}_{seed}/checkpoint.pt", "translation", "train", "--densities", "poses.star",
             "--subtomograms", "own.star", "--preset", preset, "--seed", seed, "--steps", steps,
@@ -128,20 +136,22 @@ def train(work, rung, preset, seed, seconds, stop):
     return done
 
 
-def measure(work, name, made, test):
+def measure(work, name, made, test, quick):
     """Return the figures of a set of volumes on the true crops of tomogram `test`."""
     pair = ("--train", "real1.star", "--test")
-    work.run(f"{name}/test.json", "evaluation", "classify", *pair, made,
+    work.run(f"{name}/test_{test}.json", "evaluation", "classify", *pair, made,
              "--reuse", "features.pt")  # fmt: skip
-    work.run(f"{name}/train_{test}.json", "evaluation", "classify", "--train", made,
-             "--test", f"real{test}.star")  # fmt: skip
+    if not quick:
+        work.run(f"{name}/train_{test}.json", "evaluation", "classify", "--train", made,
+                 "--test", f"real{test}.star")  # fmt: skip
     maps = [word for path in work.maps for word in ("--map", path)]
     metrics = [word for metric in METRICS for word in ("--metric", metric)]
     work.run(f"{name}/measure_{test}.json", "evaluation", "measure", "--real", f"real{test}.star",
              "--generated", made, "--features", "features.pt", *maps, *metrics)  # fmt: skip
-    files = {"gan_test": "test", "gan_train": f"train_{test}", "m": f"measure_{test}"}
+    classified = {"gan_test": f"test_{test}"} | ({} if quick else {"gan_train": f"train_{test}"})
+    files = classified | {"m": f"measure_{test}"}
     read = {k: json.loads((work.folder / name / f"{v}.json").read_text()) for k, v in files.items()}
-    found = {k: read[k]["accuracy"] for k in ("gan_test", "gan_train")}
+    found = {k: read[k]["accuracy"] for k in classified}
     found |= {key: read["m"][key]["value"] for key in METRICS}
     physics = read["m"]["pose_recovery"]["baselines"]["physics"]
     return found | {"pose_over_physics": found["pose_recovery"] / physics}
@@ -179,7 +189,7 @@ def way_back(work, made, test):
     Over the central ball, on the true crops of tomogram `test`. The Wiener filter, one value for
     each shell inside and outside the wedge, is that of fitted physics: cov(d, s) / var(s).
     """
-    names = (f"real{test}", made, "poses", "fitted")
+    names = (f"real{test}", made, "measured", "fitted")
     real, back, densities, fitted = (read_volume_set(work.folder / f"{n}.star") for n in names)
     d, s, r = (np.fft.rfftn(v.volumes, axes=(1, 2, 3)) for v in (densities, fitted, real))
     groups = fourier_shells(BOX) + 100 * missing_wedge((BOX,) * 3, (-60, 60))
@@ -219,8 +229,8 @@ def run(work, rung, seed, given, real):
     """Train, translate, measure and draw one rung with one seed; or measure fitted physics."""
     if rung == "physics":
         (work.folder / rung).mkdir(exist_ok=True)
-        made = work.run("fitted.star", "imaging", "simulate", "poses.star", "--model", "M.json")
-        found = measure(work, rung, made, given.test)
+        made = work.run("fitted.star", "imaging", "simulate", "measured.star", "--model", "M.json")
+        found = measure(work, rung, made, given.test, given.quick)
         (work.folder / rung / f"result_{given.test}.json").write_text(json.dumps(found, indent=1))
         return
     name, preset = f"{rung}_{seed}", write_preset(work, rung)
@@ -228,22 +238,20 @@ def run(work, rung, seed, given, real):
     if done is None:
         return
     result = work.folder / name / f"result_{given.test}.json"
-    if result.exists() and json.loads(result.read_text())["steps"] == done["steps"]:
+    old = json.loads(result.read_text()) if result.exists() else {"steps": 0}
+    if old["steps"] == done["steps"] and (given.quick or "gan_train" in old):
         return
-    for old in ("test.json", f"train_{given.test}.json", f"measure_{given.test}.json"):
-        (work.folder / name / old).unlink(missing_ok=True)
     crops = f"real{given.test}"
     for source, made, way in (
         (f"twins{given.test}", f"twins{given.test}", "ds"),
-        ("poses", "made", "ds"),
+        ("measured", "made", "ds"),
         (crops, "back", "sd"),
     ):
-        (work.folder / f"{made}_{name}.star").unlink(missing_ok=True)
         work.run(f"{made}_{name}.star", "translation", "translate", f"{name}/checkpoint.pt",
                  f"{source}.star", "--seed", seed, "--direction", way)  # fmt: skip
     draw_rungs(work, [name], real, given.test, work.folder / f"{name}.png")
-    found = done | measure(work, name, f"made_{name}.star", given.test)
-    work.run("fitted.star", "imaging", "simulate", "poses.star", "--model", "M.json")
+    found = done | measure(work, name, f"made_{name}.star", given.test, given.quick)
+    work.run("fitted.star", "imaging", "simulate", "measured.star", "--model", "M.json")
     found |= way_back(work, f"back_{name}", given.test)
     log = pd.read_csv(work.folder / name / "log.csv")
     last = log.tail(max(1, len(log) // 5))
@@ -255,7 +263,9 @@ def run(work, rung, seed, given, real):
 def draw_rungs(work, names, real, test, path):
     """Draw real crops, fitted physics and rungs."""
     lines = {"real": real} | {
-        name: np.asarray(read_volume_set(work.folder / f"twins{test}_{name}.star").volumes)
+        name.removesuffix("_0"): np.asarray(
+            read_volume_set(work.folder / f"twins{test}_{name}.star").volumes
+        )
         for name in ("physics", *names)
     }
     draw(work, lines, path)
@@ -272,14 +282,14 @@ def write_table(work, test, real):
         if results:
             rows.append({"rung": rung, "seeds": len(results), "results": results})
     (work.folder / "ladder.json").write_text(json.dumps(rows, indent=1))
-    keys = ("steps", "gan_test", "gan_train", "kid", "c2st_auc", "pose_over_physics", "sd_ratio",
+    keys = ("seconds", "steps", "gan_test", "gan_train", "kid", "c2st_auc", "pose_over_physics", "sd_ratio",
             "noise_ratio", "signal_cosine_distance", "density_cc", "wiener_cc")  # fmt: skip
     lines = [f"| rung | seeds | {' | '.join(keys)} |", "|---" * (len(keys) + 2) + "|"]
     for row in rows:
         cells = []
         for key in keys:
             values = [result[key] for result in row["results"] if key in result]
-            digits = 0 if key == "steps" else 3
+            digits = 0 if key in ("seconds", "steps") else 3
             cells.append(" ".join(f"{value:.{digits}f}" for value in values))
         lines.append(f"| `{row['rung']}` | {row['seeds']} | {' | '.join(cells)} |")
     (work.folder / "ladder.md").write_text("\n".join(lines) + "\n")
@@ -297,8 +307,10 @@ def main():
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--minutes", type=float, default=20.0, help="CPU time of each training")
     parser.add_argument("--test", type=int, default=2, choices=(2, 3))
-    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--count", type=int, default=200, help="training densities of each class")
+    parser.add_argument("--measured", type=int, default=200, help="volumes of each class")
     parser.add_argument("--stop", default="99", help="HH:MM after which no training goes on")
+    parser.add_argument("--quick", action="store_true", help="no GAN-train, the slowest figure")
     parser.add_argument("--table", action="store_true", help="only write the table")
     given = parser.parse_args()
     if "CRYOETGAN_TEST_DATA" not in os.environ:
@@ -306,6 +318,8 @@ def main():
         return
     work = Set2(given.folder, Path(os.environ["CRYOETGAN_TEST_DATA"]), "plain", given.count)
     work.prepare((1, given.test))
+    work.run("measured.star", "densities", "pose", *work.maps, "--count", given.measured,
+             "--max-shift", work.shift, "--seed", 1)  # fmt: skip
     real = write_twins(work, given.test)
     if not given.table:
         work.run("features.json", "evaluation", "classify", "--train", "real1.star",

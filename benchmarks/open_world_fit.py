@@ -1,16 +1,18 @@
 """The imaging fit in an open world: a real cell, and set 2 with all or three of its classes named.
 
     CRYOETGAN_TEST_DATA=... python benchmarks/open_world_fit.py --maps DIR [--case cell all three]
-        [--method particles power] [--folder F]
+        [--method particles power] [--variant plain dose_filter ...] [--folder F]
 
 DIR holds the maps of set 2 and `ribosome.mrc`, a 70S (10 angstrom a voxel). Each case is fitted to
 its DoG picks and scores with decoys (particles), and without the decoys (power). Wanted: amplitude
 0.95 to 1.05; simulated over real power 0.9 to 1.1 in the cell and 0.95 to 1.05 in set 2; class
 fractions within 0.05 of the truth; AUC of a classifier of real and simulated boxes below 0.65.
-`at truth` is the regression of true particles in true poses. An interrupted run resumes.
+`at truth` is the regression of true particles in true poses. Variants of set 2: imaging_variants.py.
+An interrupted run resumes.
 """
 
 import argparse
+import itertools
 import os
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from imaging_variants import VARIANTS, make
 from scipy.spatial import cKDTree
 
 from cryoetgan.densities.poses import Poser
@@ -45,23 +48,33 @@ MATCH_DISTANCE = 4.0
 """Voxels between a pick and the true particle that it shows."""
 
 
-def prepare(folder, data, maps, tomogram, classes):
-    """Import, pick and score a tomogram against all classes of its case."""
+def prepare(folder, data, maps, tomogram, variant, case):
+    """Import, change, pick and score a tomogram against the classes of a case."""
     cell = tomogram == "cell"
     source = "experimental/mycoplasma_cell/tomogram_lower_10A_int8.mrc"
     source = data / (source if cell else f"tomograms/{tomogram}.mrc")
     optics = ("--defocus", 1.85 if cell else 3.5, "--amplitude-contrast", 0.1 if cell else 0.07)
-    path, picks = folder / f"{tomogram}.mrc", folder / f"{tomogram}_picks.star"
-    scores = folder / f"{tomogram}_scores.star"
-    paths = [maps / f"{name}.mrc" for name in classes]
+    path, name = folder / f"{tomogram}.mrc", f"{tomogram}{suffix(variant)}"
+    picks, scores = (folder / f"{name}_{case}_{kind}.star" for kind in ("picks", "scores"))
+    paths = [maps / f"{name}.mrc" for name in CASES[case]]
     if not path.exists():
         tilts = ("--tilts=-60,60,3", "--ctf", "phase-flipped", "--cs", 2.7, "--voltage", 300)
         cryoetgan("tomograms", "import", source, *tilts, *optics, "-o", path)
+    if variant != "plain":
+        path, plain = folder / f"{name}.mrc", path
+        if not path.exists():
+            make(plain, variant, path)
     if not picks.exists():
         cryoetgan("particles", "pick", path, *options("--density", paths), "-o", picks)
     if not scores.exists():
-        cryoetgan("particles", "score", path, picks, *options("--template", paths), "-o", scores)
+        words = (*options("--template", paths), "--tilts=-60,60")
+        cryoetgan("particles", "score", path, picks, *words, "-o", scores)
     return path, scores
+
+
+def suffix(variant):
+    """Return the end of the names of a variant's files."""
+    return "" if variant == "plain" else f"_{variant}"
 
 
 def cryoetgan(*words):
@@ -122,20 +135,18 @@ def amplitude_at_truth(data, model, truth):
     return regress(np.concatenate(list(pairs.values())))
 
 
-def measure(folder, data_folder, maps, case, tomogram, method):
+def measure(folder, data_folder, maps, case, tomogram, variant, method):
     """Fit one tomogram and print what the issue asks for."""
     classes = CASES[case]
-    path, scores = prepare(
-        folder, data_folder, maps, tomogram, CASES["cell" if case == "cell" else "all"]
-    )
+    path, scores = prepare(folder, data_folder, maps, tomogram, variant, case)
+    name = f"{tomogram}{suffix(variant)}"
     paths = [maps / f"{name}.mrc" for name in classes]
     table = read_star(scores).particles
-    table = table[table["cryoetganClass"].isin(classes)]
-    judged, used = (folder / f"{tomogram}_{case}_{m}.star" for m in ("particles", method))
+    judged, used = (folder / f"{name}_{case}_{m}.star" for m in ("particles", method))
     write_star(judged, table)
     if method == "power":
         write_star(used, table.drop(columns=["cryoetganDecoyScore", "cryoetganDecoys"]))
-    output = folder / f"{tomogram}_{case}_{method}.json"
+    output = folder / f"{name}_{case}_{method}.json"
     if not output.exists():
         words = ("--particles", used, *options("--density", paths))
         cryoetgan("imaging", "fit", path, *words, "-o", output)
@@ -144,7 +155,7 @@ def measure(folder, data_folder, maps, case, tomogram, method):
     power = model.about["power"]
     ratio = np.array(power["simulated"]) / power["real"]
     agreement = model.about["agreement"]["overall"]
-    print(f"{tomogram} {case} {method}: {model.about['picks_used']} boxes used")
+    print(f"{name} {case} {method}: {model.about['picks_used']} boxes used")
     print(
         f"  tilts {model.about['wedge']['seen']}; {model.about['wedge']['warning'] or 'as given'}"
     )
@@ -155,9 +166,9 @@ def measure(folder, data_folder, maps, case, tomogram, method):
         print(f", at truth {exact['amplitude']} +- {exact['error']}", end="")
     print(f"\n  power {ratio.min():.2f} to {ratio.max():.2f}: {ratio.round(2).tolist()}")
     true = truth_of(data, truth) if truth.exists() else None
-    for name, fraction in model.class_fractions.items():
-        share = "" if true is None else f" (true {np.mean(true == name):.3f})"
-        print(f"  {name} {fraction:.3f}{share}")
+    for class_name, fraction in model.class_fractions.items():
+        share = "" if true is None else f" (true {np.mean(true == class_name):.3f})"
+        print(f"  {class_name} {fraction:.3f}{share}")
     found = auc(data, model)
     if found is not None:
         print(f"  AUC {found['value']:.2f} {found['interval']}, {found['baselines']}", flush=True)
@@ -171,6 +182,7 @@ def main():
     parser.add_argument("--tomogram", nargs="+")
     methods = ("particles", "power")
     parser.add_argument("--method", nargs="+", default=methods, choices=methods)
+    parser.add_argument("--variant", nargs="+", default=["plain"], choices=sorted(VARIANTS))
     given = parser.parse_args()
     if "CRYOETGAN_TEST_DATA" not in os.environ:
         print("CRYOETGAN_TEST_DATA names no folder: nothing to measure on")
@@ -179,8 +191,8 @@ def main():
     given.folder.mkdir(parents=True, exist_ok=True)
     for case in given.case:
         for tomogram in given.tomogram or TOMOGRAMS.get(case, TOMOGRAMS["all"]):
-            for method in given.method:
-                measure(given.folder, data, given.maps, case, tomogram, method)
+            for variant, method in itertools.product(given.variant, given.method):
+                measure(given.folder, data, given.maps, case, tomogram, variant, method)
 
 
 if __name__ == "__main__":

@@ -161,6 +161,13 @@ class TomogramRow(RecordedRow):
         description="Exclusion mask: MRC file on the grid of the tomogram's file, not zero where no "
         "particle may be picked (carbon, ice, gold, edges).",
     )
+    even: str | None = Field(
+        None,
+        description="Half tomogram of the even tilts or frames (`T_EVN.mrc`, `T_even.mrc`, "
+        "`T_half1.mrc`), on the grid of the tomogram's file. With `odd` it tests whether particles are "
+        "found again in independent noise.",
+    )
+    odd: str | None = Field(None, description="Half tomogram of the odd tilts or frames.")
 
     @field_validator("tomogram")
     @classmethod
@@ -182,6 +189,25 @@ class TomogramRow(RecordedRow):
         if self.flip_hand and self.is_simulated:
             raise ValueError("flip_hand is yes, but a simulated tomogram has no file to mirror")
         return self
+
+    @model_validator(mode="after")
+    def _halves(self) -> "TomogramRow":
+        if bool(self.even) != bool(self.odd):
+            given, other = ("even", "odd") if self.even else ("odd", "even")
+            raise ValueError(f"{given} is given without {other}; give both half tomograms, or none")
+        if self.even and len({self.path, self.even, self.odd}) < 3:
+            raise ValueError(
+                f"path is {self.path}, even {self.even} and odd {self.odd}; give three files: the "
+                "tomogram and its two halves"
+            )
+        if self.even and self.is_simulated:
+            raise ValueError("even and odd are given, but a simulated tomogram has no files")
+        return self
+
+    @property
+    def halves(self) -> dict[str, str]:
+        """The files or addresses of the half tomograms, by half."""
+        return {"even": self.even, "odd": self.odd} if self.even and self.odd else {}
 
     @property
     def is_remote(self) -> bool:
@@ -240,6 +266,7 @@ class SubtomogramRow(RecordedRow):
     annotations: ClassVar[None] = None
     annotations_voxel_size: ClassVar[None] = None
     mask: ClassVar[None] = None
+    halves: ClassVar[dict[str, str]] = {}
     is_simulated: ClassVar[bool] = False
     is_remote: ClassVar[bool] = False
     is_imported: ClassVar[bool] = False

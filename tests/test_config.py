@@ -135,6 +135,14 @@ def test_tables_are_read_and_the_last_tomogram_is_kept_for_testing(tmp_path):
             ["split train", "leave the column empty"],
         ),
         ("tomogram\tpath\ttilt_low\ttilt_high\tpath\na\tx\t-60\t60\ty\n", ["path", "twice"]),
+        *(
+            (f"tomogram\tpath\ttilt_low\ttilt_high\teven\todd\na\t{cells}\n", ["row 2", *words])
+            for cells, *words in (
+                ("x\t-60\t60\te.mrc\t", "even is given without odd"),
+                ("x\t-60\t60\te.mrc\te.mrc", "three files"),
+                ("simulate\t-60\t60\te.mrc\to.mrc", "no files"),
+            )
+        ),
     ],
 )
 def test_a_mistake_in_a_table_names_row_and_column(tmp_path, text, words):

@@ -211,6 +211,62 @@ def hand(
     log.info("%s: own hand %s", output, "not tested" if share is None else f"{100 * share:.0f} %")
 
 
+@command(app, "halves")
+def halves(
+    particles: Annotated[Path, typer.Argument(help="STAR of selected particles.")],
+    output: Output,
+    tomogram: Annotated[Path, typer.Option(help="Their tomogram, MRC.")],
+    even: Annotated[Path, typer.Option(help="Its even half, imported like it, MRC.")],
+    odd: Annotated[Path, typer.Option(help="Its odd half, MRC.")],
+    search: TemplateSearch,
+    others: Annotated[
+        Path | None, typer.Option(help="STAR of picks without a particle, to compare with.")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Test, without labels, the share of particles that both halves of the data confirm: JSON.
+
+    Each particle is aligned in one half, and the pose found is scored in the other half, whose
+    noise is independent. The half confirms it if the score is among the best 2 % of the scores of
+    the same pose all over the tomogram. Keys of `all`, each of `classes`, and `others`: share that
+    both halves confirm, its 95 % interval, n, and the shares of each half. Noise is confirmed by
+    both with probability `chance`. The warning says if particles are not found again.
+    """
+    import pandas as pd
+
+    from cryoetgan.evaluation import half_agreement
+    from cryoetgan.evaluation.hand import one_row_a_pick
+    from cryoetgan.particles.matching.template import SearchOptions
+
+    volume, name = mrc.read_volume(tomogram), class_name(tomogram)
+    paths = {"even": even, "odd": odd}
+    volumes = {half: mrc.read_tomogram(path) for half, path in paths.items()}
+    half_agreement.check_halves(volume, volumes, paths | {"tomogram": tomogram})
+    options = SearchOptions(**search.resolve(tomogram, volume.voxel_size))
+    maps = mrc.read_maps(search.template, volume.voxel_size, tomogram)
+    columns = ["rlnTomoName", *COORDINATES]
+    table = star.read_star(particles, [*columns, "cryoetganClass"]).particles
+    table = table[table["rlnTomoName"] == name]
+    # a tomogram without a selected particle is a result
+    table = one_row_a_pick(table, maps) if len(table) else table
+    rest = pd.DataFrame(columns=COORDINATES)
+    if others is not None:
+        rest = star.read_star(others, columns).particles
+        rest = rest[rest["rlnTomoName"] == name]
+    random = rng(seed, "evaluation", "halves", name)
+    found = half_agreement.compare_halves(volumes, table, rest, maps, options, random)
+    inputs = [particles, tomogram, even, odd, *search.template, *([others] if others else [])]
+    parameters = {"tilts": list(options.acquisition.tilts), "lowpass": options.lowpass}
+    made = provenance("evaluation halves", inputs, parameters)
+    write_json(output, {"tomogram": name, **found, "provenance": made})
+    if found["warning"]:
+        log.warning("%s: %s", name, found["warning"])
+    share = found["all"]["share"]
+    log.info(
+        "%s: both halves confirm %s", output, "none" if share is None else f"{100 * share:.0f} %"
+    )
+
+
 @command(app, "detect")
 def detect(
     picks: Annotated[Path, typer.Argument(help="STAR of picks with classes.")],

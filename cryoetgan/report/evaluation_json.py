@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cryoetgan.io.star import OTHER
+
 INVALID = (KeyError, TypeError, ValueError, AttributeError)
 """Errors of a parser of JSON content: a key is missing, or its value is invalid."""
 
@@ -112,6 +114,20 @@ class HandTest:
     is_wrong_hand: bool
 
 
+@dataclass(frozen=True)
+class HalfTest:
+    """Result of `evaluation halves` for the particles of one tomogram, of a class, or of all.
+
+    Both halves of the data confirm the share `share` in [0, 1] of `n` particles; `low` and `high`
+    are the ends of its 95 % interval.
+    """
+
+    share: float
+    low: float
+    high: float
+    n: int
+
+
 def short(value: float, digits: int = 3) -> str:
     """Return a number with few digits, without an exponent for common magnitudes.
 
@@ -217,6 +233,21 @@ def parse_hands(content: Mapping[str, Any]) -> tuple[dict[str, HandTest], list[s
         for name, one in records.items()
     }
     return found, [str(text) for text in warnings if text]
+
+
+def parse_halves(content: Mapping[str, Any]) -> tuple[dict[str, HalfTest], list[str]]:
+    """Return the half test of a tomogram by class, of all classes as "", of other picks as `other`."""
+    records = {"": content["all"], **content["classes"], OTHER: content["others"]}
+    found = {
+        str(name): HalfTest(
+            to_float(one["share"]),
+            to_float(one["interval"][0]),
+            to_float(one["interval"][1]),
+            int(one["n"]),
+        )
+        for name, one in records.items()
+    }
+    return found, [str(content["warning"])] if content["warning"] else []
 
 
 def _finite(value: Any) -> float:

@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cryoetgan.report.evaluation_json import HandTest, Metric
+from cryoetgan.io.star import OTHER
+from cryoetgan.report.evaluation_json import HalfTest, HandTest, Metric
 from cryoetgan.report.run import Run
 
 SIMULATION = "the conventional simulation"
@@ -60,11 +61,16 @@ def check_set(
 
 
 def headline_checks(run: Run) -> list[Check]:
-    """Return the three checks of every run: false discovery rate, hand, two-sample AUC."""
-    metric = run.metrics.get(run.exported, {}).get("c2st_auc")
+    """Return the checks of every run: false discovery rate, hand, two-sample AUC.
+
+    With half tomograms, their agreement stands before the last.
+    """
+    metric, found = run.metrics.get(run.exported, {}).get("c2st_auc"), run.selection
+    particles = found.half()
     return [
-        check_rates(run.selection.rates),
-        check_hand(run.selection.hand, run.selection.hands),
+        check_rates(found.rates),
+        check_hand(found.hand, found.hands),
+        *([check_halves(particles, found.half(OTHER))] if particles else []),
         check_two_sample(metric, "simulated" if run.exported == "fitted" else "generated"),
     ]
 
@@ -121,6 +127,31 @@ def check_hand(
     elif tone == "bad":
         text += " The structure is not in the tomogram, or too few picks are particles."
     return Check(name, tone, text, f"{100 * found.share:.0f} %", f"of {found.n}; by chance 50 %")
+
+
+def check_halves(
+    particles: HalfTest, others: HalfTest | None, good: float = 0.8, bad: float = 0.5
+) -> Check:
+    """Compare the share of particles that both halves of the data confirm with `good` and `bad`.
+
+    It must exceed the share of the picks without a particle.
+    """
+    tone = "good" if particles.share >= good else "fair" if particles.share >= bad else "bad"
+    if others and particles.low <= others.high:
+        tone = "bad"
+    numbers = f"{100 * particles.share:.0f} %"
+    beside = "picks without a particle: " + (f"{100 * others.share:.0f} %" if others else "none")
+    text = (
+        f"Both halves of the data confirm {numbers} ({100 * particles.low:.0f} to "
+        f"{100 * particles.high:.0f}) of {particles.n} particles; {beside}."
+    )
+    if tone != "good":
+        text += (
+            " The others are noise, or too weak to be found in one half."
+            if tone == "fair"
+            else " The particles are noise, or even and odd are not halves of these tomograms."
+        )
+    return Check("confirmed by both halves", tone, text, numbers, beside)
 
 
 def check_two_sample(

@@ -15,9 +15,11 @@ from cryoetgan.io.volume_set import VolumeSet, read_volume_set
 from cryoetgan.report.evaluation_json import (
     INVALID,
     Accuracy,
+    HalfTest,
     HandTest,
     Metric,
     parse_accuracy,
+    parse_halves,
     parse_hands,
     parse_metrics,
     to_float,
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 T = TypeVar("T")
+Parser = Callable[[dict[str, Any]], tuple[dict[str, T], list[str]]]
 
 
 @dataclass
@@ -115,20 +118,31 @@ class Results:
 
     def hand_tests(self) -> Iterator[tuple[str, dict[str, HandTest], list[str]]]:
         """Yield each tomogram with its hand tests by class and their warnings."""
-        for path in sorted(self.folder.glob("evaluation/hand_*.json")):
-            if path.name.endswith(".json.json"):
-                continue
-            tests, warnings = self.hand_test(f"evaluation/{path.name}")
-            if tests:
-                yield path.stem.removeprefix("hand_"), tests, warnings
+        return self._tests("hand", parse_hands)
+
+    def half_tests(self) -> Iterator[tuple[str, dict[str, HalfTest], list[str]]]:
+        """Yield each tomogram with its half tests by class and their warnings."""
+        return self._tests("halves", parse_halves)
 
     def hand_test(self, name: str) -> tuple[dict[str, HandTest], list[str]]:
         """Return the hand tests of a file by class, and their warnings; both empty without it."""
+        return self._test(name, parse_hands)
+
+    def _tests(self, kind: str, parse: Parser[T]) -> Iterator[tuple[str, dict[str, T], list[str]]]:
+        """Yield each tomogram of the files evaluation/<kind>_<tomogram>.json with their content."""
+        for path in sorted(self.folder.glob(f"evaluation/{kind}_*.json")):
+            if path.name.endswith(".json.json"):
+                continue
+            tests, warnings = self._test(f"evaluation/{path.name}", parse)
+            if tests:
+                yield path.stem.removeprefix(f"{kind}_"), tests, warnings
+
+    def _test(self, name: str, parse: Parser[T]) -> tuple[dict[str, T], list[str]]:
         content = self.json(name, optional=True)
         if not content:
             return {}, []
         try:
-            return parse_hands(content)
+            return parse(content)
         except INVALID as error:
             self.add_invalid(name, error)
             return {}, []

@@ -10,7 +10,7 @@ from cryoetgan.evaluation.selection import Choice
 from cryoetgan.evaluation.statistics.intervals import wilson
 from cryoetgan.io.files import read_yaml
 from cryoetgan.io.volume_set import VolumeSet
-from cryoetgan.report.evaluation_json import Accuracy, HandTest, Metric
+from cryoetgan.report.evaluation_json import Accuracy, HalfTest, HandTest, Metric
 from cryoetgan.report.results import Results, volumes_in
 
 TITLES = {
@@ -38,13 +38,23 @@ class Selection:
     """The evidence on the selected particles that needs no labels.
 
     `counts` and `rates` are the number and the estimated false discovery rate of the particles by
-    class; rates require decoys. `hands` are the hand tests by tomogram and class.
+    class; rates require decoys. `hands` are the hand tests by tomogram and class, `halves` the tests of
+    half tomograms.
     """
 
     counts: Mapping[str, int] = field(default_factory=dict)
     rates: Mapping[str, float] = field(default_factory=dict)
     hands: Mapping[str, Mapping[str, HandTest]] = field(default_factory=dict)
+    halves: Mapping[str, Mapping[str, HalfTest]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+
+    def half(self, name: str = "") -> HalfTest | None:
+        """Return the half test of all tomograms: of all classes, of one, or of `other` picks."""
+        parts = [found[name] for found in self.halves.values() if name in found and found[name].n]
+        if not parts:
+            return None
+        count, both = sum(part.n for part in parts), sum(part.n * part.share for part in parts)
+        return HalfTest(both / count, *wilson(both, count), count)
 
     @property
     def hand(self) -> HandTest | None:
@@ -144,8 +154,13 @@ def _read_selection(results: Results, fdr: float) -> Selection:
         hands[tomogram] = tests
         for text in texts:
             named.setdefault(text, []).append(tomogram)
+    halves: dict[str, Mapping[str, HalfTest]] = {}
+    for tomogram, halved, texts in results.half_tests():
+        halves[tomogram] = halved
+        for text in texts:
+            named.setdefault(text, []).append(tomogram)
     warnings = [f"{', '.join(names)}: {text}" for text, names in named.items()]
-    return Selection(counts=counts, rates=rates, hands=hands, warnings=warnings)
+    return Selection(counts=counts, rates=rates, hands=hands, halves=halves, warnings=warnings)
 
 
 def _read_config(results: Results) -> Mapping[str, Any]:

@@ -87,6 +87,8 @@ def estimate(
         for row in images
     ]
     whole = [size for size, row in zip(sizes, images, strict=True) if not row.is_set]
+    # half tomograms are as large as their tomogram
+    imported = sum(size * (1 + len(row.halves)) for size, row in zip(sizes, images, strict=True))
     synthetic = config.synthetic_tomograms * math.prod(config.tomograms.shape)
     workers = GPU_CORES if gpu else min(cores, MAX_CORES)
     training = networks * _training_seconds(config, settings) / workers
@@ -111,7 +113,7 @@ def estimate(
         "tomograms": sum(not row.is_set for row in images),
         "sets": sum(row.is_set for row in images),
         "poses": poses,
-        "disk_gb": _disk_bytes(config, len(classes), generated, sum(sizes), synthetic) / 1e9,
+        "disk_gb": _disk_bytes(config, len(classes), generated, imported, synthetic) / 1e9,
         "memory_gb": 2.0 + FLOAT_BYTES * max(whole, default=0) / 1e9,
         "minutes": (chain / cores + training + synthesis + detection + evaluation) / 60,
         "minutes_training": training / 60,

@@ -19,14 +19,14 @@ from cryoetgan.io.mrc_header import Header, find_opener
 from cryoetgan.physics.acquisition import read_acquisition
 from cryoetgan.progress import log
 from cryoetgan.setup.tilt_files import TiltFile
-from cryoetgan.setup.tomogram_folder import choose_tilt_file, companions, read_folder
+from cryoetgan.setup.tomogram_folder import SUFFIXES, choose_tilt_file, companions, read_folder
 from cryoetgan.tomograms.importing.contrast import measured_contrast
 from cryoetgan.tomograms.importing.convert import check_header_voxel_size
 from cryoetgan.tomograms.sources.listing import make_unique
 from cryoetgan.tomograms.specimens import plain_name
 
 COLUMNS = ["tomogram", "path", "voxel_size", "tilt_low", "tilt_high", "tilt_step", "voltage"]
-COLUMNS += ["defocus", "ctf", "contrast", "split", "group", "annotations", "mask"]
+COLUMNS += ["defocus", "ctf", "contrast", "split", "group", "annotations", "mask", "even", "odd"]
 EXAMPLE_CLASSES = """class\tsource\tassembly\tchains\tradius\tcopies\tcount
 # One row per class. Source: a PDB id, a structure file, a density map, phantom:NAME, or membrane.
 # Paths are relative to the folder in which snakemake starts, as in tomograms.tsv.
@@ -44,6 +44,8 @@ LARGEST_PARTICLE = 300.0
 """Diameter of the largest particle of the example, angstrom."""
 BOX_OVER_PARTICLE = 1.3
 ANNOTATIONS = ("_annotations.star", "_annotations.csv")
+HALVES = {"even": ("even", "evn", "half1"), "odd": ("odd", "half2")}
+"""Ends of the names of half tomograms: `TS_1_EVN.mrc` and `TS_1_ODD.mrc`."""
 MASKS = (f"{MASK}.mrc", f"{MASK}.rec")
 
 
@@ -150,8 +152,20 @@ def _row(path: Path, header: Header, tilts: Sequence[TiltFile]) -> dict[str, Any
         "contrast": _contrast(path, header),
         "annotations": next((str(m) for m in companions(path, ANNOTATIONS)), ""),
         "mask": next((str(m) for m in companions(path, MASKS)), ""),
+        **_halves(path),
         **(_from_record(path) or _from_tilt_files(path, tilts)),
     }
+
+
+def _halves(path: Path) -> dict[str, str]:
+    """Return the two half tomograms beside a tomogram; empty if one is missing."""
+    found = {
+        half: next(companions(path, [f"_{word}{s}" for word in words for s in SUFFIXES]), None)
+        for half, words in HALVES.items()
+    }
+    if None in found.values() or path in found.values():
+        return {}
+    return {half: str(file) for half, file in found.items()}
 
 
 def _contrast(path: Path, header: Header) -> str:

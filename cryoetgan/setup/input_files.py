@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cryoetgan.config import Config, load
-from cryoetgan.errors import UserError
+from cryoetgan.errors import UserError, format_shape
 from cryoetgan.io.mrc_header import VOXEL_SIZE_TOLERANCE, image_stack_signs, read_header
 from cryoetgan.tables import ClassRow, Image, SubtomogramRow, TomogramRow, read_images
 from cryoetgan.tomograms.same_specimen import find_alike_files, find_repeated
+from cryoetgan.tomograms.sources.addresses import is_remote
 
 BOX_OVER_PARTICLE = 1.3, 2.0
 """Recommended range of the box edge over the largest diameter.
@@ -35,11 +36,13 @@ def check_inputs(
     paths = [row.source for row in classes if row.kind in ("file", "map")]
     paths += [row.path for row in tomograms if _is_file(row)]
     paths += [path for row in tomograms for path in (row.annotations, row.mask) if path]
+    paths += [path for row in tomograms for path in row.halves.values() if not is_remote(path)]
     absent = [path for path in paths if not expand_path(path).exists()]
     problems = [f"{path}: no such file" for path in absent]
     from_pdb = [row for row in classes if row.kind == "pdb"]
     warnings: list[str] = []
     problems += [*_header_problems(tomograms, warnings), *_pdb_id_problems(from_pdb)]
+    problems += _half_problems(tomograms)
     problems += [*specimen_problems(images, expand_path, warnings)]
     problems += [*annotation_problems(images, expand_path), *run_problems(config)]
     warnings += _same_particles(classes)
@@ -112,6 +115,26 @@ def _header_problems(tomograms: Sequence[TomogramRow], warnings: list[str]) -> I
             yield f"{path}: is a tilt series or an image stack, not a tomogram: {signs[0]}"
         elif signs:
             warnings.append(f"{path}: may be a tilt series, not a tomogram: {signs[0]}")
+
+
+def _half_problems(tomograms: Sequence[TomogramRow]) -> Iterator[str]:
+    """Yield the half tomograms that are not on the grid of their tomogram's file."""
+    for row in tomograms:
+        for half, name in row.halves.items():
+            paths = expand_path(row.path), expand_path(name)
+            if not all(path.is_file() for path in paths):
+                continue
+            try:
+                whole, part = map(read_header, paths)
+            except UserError as error:
+                yield str(error)
+                continue
+            if whole.shape != part.shape:
+                yield (
+                    f"{name}: has {format_shape(part.shape)} voxels (x, y, z), but its tomogram "
+                    f"{row.path} {format_shape(whole.shape)}; column {half} names the half tomogram "
+                    "of the same reconstruction"
+                )
 
 
 Find = Callable[[str], Path | str]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from cryoetgan.errors import UserError
+from cryoetgan.io.memmap import release_pages
 from cryoetgan.io.star import ANGLES, ORIGINS
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.physics.acquisition import COLUMNS, read_tilt_ranges
@@ -77,6 +78,7 @@ def hash_rows(volumes: VolumeSet) -> str:
 def to_tensor(volumes: VolumeSet, rows: np.ndarray) -> torch.Tensor:
     """Return `(N, 1, z, y, x)` float32 of some rows; refuse values that are not finite."""
     data = torch.from_numpy(np.ascontiguousarray(volumes.volumes[rows], np.float32))[:, None]
+    release_pages(volumes.volumes)
     if not torch.isfinite(data).all():
         raise UserError(f"{volumes.path}: holds voxels that are not finite numbers")
     return data

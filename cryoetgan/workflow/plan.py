@@ -13,6 +13,7 @@ from cryoetgan.config import check as check_config
 from cryoetgan.errors import UserError, suggest
 from cryoetgan.physics.acquisition import mirror_tilts
 from cryoetgan.tables import ClassRow, Image, TomogramRow, read_classes, read_images
+from cryoetgan.tomograms.sources.addresses import is_remote
 from cryoetgan.workflow.detection import DetectionPlan
 from cryoetgan.workflow.evaluation import EvaluationPlan
 from cryoetgan.workflow.shell_options import format_options, section_options
@@ -121,6 +122,7 @@ class Plan:
         for row in self.tomograms.values():
             paths += [] if row.is_remote else [row.path]
             paths += [path for path in (row.annotations, row.mask) if path]
+            paths += [path for path in row.halves.values() if not is_remote(path)]
         paths += [config.densities.prior or "", *self.curation_files(), config.translation.preset]
         for path in paths:
             if set("{}") & set(path):
@@ -242,6 +244,11 @@ class Plan:
         """Return the file or address that a tomogram is imported from."""
         row = self.tomograms[tomogram]
         return row.path if row.is_remote else self.find(row.path)
+
+    def half_source(self, tomogram: str, half: str) -> str:
+        """Return the file or address that a half tomogram (`even` or `odd`) is imported from."""
+        path = self.tomograms[tomogram].halves[half]
+        return path if is_remote(path) else self.find(path)
 
     def recording_options(self, tomogram: str) -> str:
         """Return how a tomogram was recorded, as options of import and simulation."""
@@ -424,6 +431,11 @@ class Plan:
         return [
             *(self.results(f"evaluation/{name}.json") for name in names),
             *(self.results(f"evaluation/hand_{name}.json") for name in self.tomograms),
+            *(
+                self.results(f"evaluation/halves_{name}.json")
+                for name, row in self.tomograms.items()
+                if row.halves
+            ),
             evaluation.choice,
             self.picks,
             self.real,

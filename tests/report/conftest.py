@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cryoetgan.evaluation.half_agreement import record
 from cryoetgan.evaluation.hand import judge_hands
 from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, write_star
@@ -51,6 +52,16 @@ def hand_test(share, count, warning=None, likeness=0.5):
     table = pd.DataFrame(pair, columns=["cryoetganScore", "cryoetganDecoyScore"])
     found = judge_hands(table.assign(cryoetganClass="ribosome"), {"ribosome": likeness}, None)
     return found | ({"warning": warning} if warning else {})
+
+
+def half_test(confirmed, count, other=0, others=0):
+    """What `evaluation halves` writes of one class and of the picks without a particle."""
+    found, rest = (
+        record(np.arange(n)[:, None].repeat(2, axis=1) < both)
+        for both, n in ((confirmed, count), (other, others))
+    )
+    content = {"all": found, "classes": {"ribosome": found}, "others": rest}
+    return {"tomogram": "t1", "chance": 4e-4, "warning": None, **content}
 
 
 def table(count, rng, source, tomogram=None):

@@ -13,7 +13,7 @@ from cryoetgan.report.results import open_results
 from cryoetgan.report.sections import SECTIONS
 from tests.browser import chromium
 from tests.conftest import refused
-from tests.report.conftest import accuracy, hand_test
+from tests.report.conftest import accuracy, half_test, hand_test
 
 HOSTILE = '"><img src=x onerror=alert(1)><script>alert(2)</script>'
 
@@ -108,6 +108,29 @@ def test_a_wrong_hand_forbids_the_use_and_names_the_way_out(make_run, tmp_path):
     results = open_results(run)
     build(results, "T", 1)
     assert any("hand_t1.json" in gap for gap in results.gaps)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_half_tomograms_add_a_number_and_a_table(make_run, tmp_path):
+    run = make_run(tmp_path / "halves")
+    path = run / "evaluation/halves_t1.json"
+    path.write_text(json.dumps(half_test(110, 120, 3, 60)))
+    page = build(open_results(run), "T", 1)
+    screen = page.split("<details>")[0]
+    assert re.findall(r'class="number">([^<]*)<', screen) == ["4.3 %", "97 %", "92 %", "0.60"]
+    assert "picks without a particle: 5 %" in screen
+    rows = re.search(r'<table id="halves">(.*?)</table>', page, re.DOTALL)[1]
+    assert re.findall(r"<td[^>]*>([^<]*)</td>", rows)[1:4] == ["ribosome", "120", "92 %"]
+    warned = half_test(20, 120, 3, 60) | {"warning": "confirm <few>"}
+    path.write_text(json.dumps(warned))
+    page = build(open_results(run), "T", 1)
+    assert 'class="verdict bad"' in page
+    warnings = re.search(r'id="warnings">.*?</section>', page, re.DOTALL)[0]
+    assert "t1: confirm &lt;few&gt;" in warnings
+    path.write_text('{"all": 3}')
+    results = open_results(run)
+    build(results, "T", 1)
+    assert any("halves_t1.json" in gap for gap in results.gaps)
 
 
 @pytest.mark.usefixtures("no_pictures")

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from cryoetgan.report.evaluation_json import HandTest, Metric, parse_accuracy
-from cryoetgan.report.label_free import check_hand, check_rates, check_two_sample
+from cryoetgan.report.evaluation_json import HandTest, Metric, parse_accuracy, parse_halves
+from cryoetgan.report.label_free import check_halves, check_hand, check_rates, check_two_sample
 from cryoetgan.report.verdict import compare_with_choice, conclude, find_level
-from tests.report.conftest import accuracy
+from tests.report.conftest import accuracy, half_test
 
 
 def parse(values):
@@ -90,6 +90,11 @@ def test_the_numbers_hold_every_accuracy_with_its_interval():
         assert number in found.numbers
 
 
+def check_both_halves(*numbers):
+    found, _ = parse_halves(half_test(*numbers))
+    return check_halves(found[""], found["other"] if found["other"].n else None)
+
+
 def level(
     label_source="templates",
     rate=0.04,
@@ -98,6 +103,7 @@ def level(
     half=0.5,
     values=None,
     exported="generated",
+    halves=None,
 ):
     """The level of a run from the numbers of its checks; None: the check has no result."""
     hand = (
@@ -106,6 +112,7 @@ def level(
     checks = [
         check_rates({} if rate is None else {"a": rate}),
         check_hand(hand, {}),
+        *([check_both_halves(*halves)] if halves else []),
         check_two_sample(None if auc is None else Metric(auc, None, {"real_half": half}, ""), "x"),
     ]
     return find_level(
@@ -127,6 +134,27 @@ def test_the_levels_without_annotations():
     assert level(auc=None, share=0.5).title == "Do not use it"
     # real crops that differ among themselves cannot acquit a set
     assert level(auc=0.6, half=0.9).tone == "fair"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "tone"),
+    [
+        ((95, 100, 10, 100), "good"),
+        ((95, 100), "good"),
+        ((70, 100, 10, 100), "fair"),
+        ((20, 100, 1, 100), "bad"),
+        # no more than picks without a particle: white noise, halves of two tomograms
+        ((85, 100, 80, 100), "bad"),
+        ((1, 100, 1, 100), "bad"),
+    ],
+)
+def test_particles_that_the_halves_do_not_confirm_lower_the_level(numbers, tone):
+    assert check_both_halves(*numbers).tone == level(halves=numbers).tone == tone
+    # direct evidence on the set says nothing of the particles it was made from
+    values = {"gan_train": 0.93, "conventional_train": 0.6, "real_train": 0.95}
+    assert level("annotations", values=values, halves=numbers).tone == tone
+    if tone != "good":
+        assert f"{numbers[0]} %" in level(halves=numbers).reason
 
 
 def test_the_reason_is_the_worst_check():

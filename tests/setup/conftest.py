@@ -37,5 +37,5 @@ def configured(cryoetgan, tomograms):
     """The same folder after `init`, with the empty cells of the table filled in."""
     cryoetgan("init", tomograms)
     table = tomograms / "tomograms.tsv"
-    table.write_text(table.read_text().replace("\t\t\t\t\t", "\t10\t-60\t60\t3\t", 1))
+    table.write_text(table.read_text().replace(".mrc\t\t\t\t\t", ".mrc\t10\t-60\t60\t3\t", 1))
     return tomograms

@@ -132,6 +132,22 @@ def findings(*specs, state="missing", **how):
     return [text for what, state_, text in found if state_ == state and "no such file" not in text]
 
 
+def test_half_tomograms_are_on_the_grid_of_their_tomogram(tmp_path):
+    sizes = {"t": (8, 9, 10), "even": (8, 9, 10), "odd": (8, 10, 9)}
+    files = {name: tmp_path / f"{name}.mrc" for name in sizes}
+    for name, path in files.items():
+        write_volume(path, np.zeros(sizes[name], np.float32), 10.0)
+    halves = {half: str(files[half]) for half in ("even", "odd")}
+    row = rows((files["t"], "train"))[0].model_copy(update=halves)
+    (problem,) = (
+        text for _, state, text in check_inputs(Config(), [], [row]) if state == "missing"
+    )
+    for word in ("odd.mrc", "9x10x8", "10x9x8", "column odd"):
+        assert word in problem
+    files["even"].unlink()
+    assert any("even.mrc: no such file" in text for _, _, text in check_inputs(Config(), [], [row]))
+
+
 def test_one_specimen_on_both_sides_of_a_split_is_refused(tmp_path, rng):
     paths = [tmp_path / f"{name}.mrc" for name in ("a", "b", "c", "TS_1_EVN", "TS_1_ODD")]
     data = rng.standard_normal((40, 64, 64)).astype(np.float32)

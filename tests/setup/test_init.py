@@ -43,6 +43,8 @@ def test_init_reads_the_files_that_belong_to_a_tomogram(cryoetgan, tmp_path):
     folder.mkdir()
     for name in (
         "TS_7_rec_bin4.mrc",
+        "TS_7_EVN.mrc",
+        "TS_7_odd.mrc",
         "TS_8.a.rec",
         "TS_8_a.mrc",
         "own.mrc",
@@ -73,12 +75,14 @@ def test_init_reads_the_files_that_belong_to_a_tomogram(cryoetgan, tmp_path):
         "3.5",
     ]
     assert row["annotations"] == str(folder / "TS_7_annotations.csv")
+    assert list(row[["even", "odd"]]) == [str(folder / f"TS_7_{h}.mrc") for h in ("EVN", "odd")]
     assert (row["contrast"], row["ctf"]) == ("dark", "raw")
     # a file of this program states its contrast, and its record the acquisition
     row = rows.loc["own"]
     assert list(row[["tilt_low", "tilt_high", "defocus"]]) == ["-45", "48", "2.5"]
     assert (row["contrast"], row["ctf"]) == ("bright", "phase-flipped")
     assert row["mask"] == str(folder / "own_mask.mrc")
+    assert row[["even", "odd"]].isna().all()
     assert "One of: paper" not in (text := (folder / "config.yaml").read_text())
     assert "Any of: relion, copick, plain." in text
     # the box holds 1.3 times the largest particle of the example

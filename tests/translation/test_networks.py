@@ -7,6 +7,7 @@ import torch
 
 from cryoetgan.translation import networks as public
 from cryoetgan.translation.cyclegan.networks import (
+    DENSITY_GAIN,
     Discriminator,
     FilterGenerator,
     Generator,
@@ -99,7 +100,7 @@ def test_the_filter_generator_starts_as_density_plus_noise():
     generator = FilterGenerator(size=7, width=4)
     x = torch.randn(2, 1, 12, 12, 12)
     noise = torch.randn(generator.noise_shape(x))
-    assert torch.allclose(generator(x, noise), x + noise, atol=1e-5)
+    assert torch.allclose(generator(x, noise), DENSITY_GAIN * x + noise, atol=1e-5)
     assert torch.allclose(FilterGenerator(7, 4, noise=False)(x), x, atol=1e-5)
     # the correction has a gradient at zero, so it can leave it
     generator(x, noise).square().mean().backward()

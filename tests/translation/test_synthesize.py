@@ -9,7 +9,7 @@ import torch
 from cryoetgan.imaging.simulate.tiling import TiledSimulator, white_noise
 from cryoetgan.io.mrc import read_volume, write_volume
 from cryoetgan.physics.geometry import block_slices, tiles
-from cryoetgan.translation.cyclegan.networks import FilterGenerator
+from cryoetgan.translation.cyclegan.networks import DENSITY_GAIN, FilterGenerator
 from cryoetgan.translation.engine.scaling import Scaler
 from cryoetgan.translation.residual.networks import ResidualGenerator
 from cryoetgan.translation.synthesize import TiledGenerator, density_inputs, physics_inputs
@@ -101,7 +101,7 @@ def test_the_untrained_filters_add_white_noise_to_the_density(rng):
     inputs = density_inputs(DENSITIES, 0.0, True, 5, "t", 0.9)
     generator = TiledGenerator(inputs, FilterGenerator(7, 4), SCALER, torch.device("cpu"))
     noise = white_noise(5, "t", (0, 0, 0), scene.shape)
-    expected = SCALER.scale * (np.minimum(0.9 * scene / DENSITIES.scale, 1) + noise)
+    expected = SCALER.scale * (DENSITY_GAIN * np.minimum(0.9 * scene / DENSITIES.scale, 1) + noise)
     assert np.allclose(simulate(generator, scene, 15), expected, atol=1e-4)
 
 

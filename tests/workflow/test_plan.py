@@ -63,6 +63,16 @@ def test_a_file_of_the_working_directory_wins_over_the_workflows(plan, tmp_path)
     assert made.find("config/config.yaml") == "config/config.yaml"
 
 
+def test_half_tomograms_are_imported_and_compared(plan):
+    table = "tomogram\tpath\ttilt_low\ttilt_high\teven\todd\nt1\tt1.mrc\t-60\t60\tt1_EVN.mrc\temdb:1234\n"
+    made = plan(f"{table}t2\tt2.mrc\t-60\t60\n")
+    assert made.tomograms_where("halves") == "t1"
+    assert made.half_source("t1", "even").endswith("/t1_EVN.mrc")
+    assert made.half_source("t1", "odd") == "emdb:1234"
+    wanted = [path for path in made.report_inputs() if "halves" in path]
+    assert wanted == ["results/r/evaluation/halves_t1.json"]
+
+
 def test_each_tomogram_reaches_the_rules_that_treat_it(plan):
     made = plan()
     assert (made.simulated, made.annotated, made.training) == (["t2"], ["t2", "t3"], ["t1", "t2"])

@@ -26,6 +26,7 @@ from cryoetgan.errors import UserError
 from cryoetgan.evaluation.ablations import ABLATIONS
 from cryoetgan.io.files import write_text
 from cryoetgan.setup.input_files import refuse_unsafe_tables
+from cryoetgan.tomograms.sources.addresses import is_remote
 from cryoetgan.translation.presets import read_preset
 from cryoetgan.workflow import console
 from cryoetgan.workflow.shell_options import format_options, section_options

@@ -136,6 +136,46 @@ rule evaluation_hand:
         )
 
 
+rule evaluation_halves:
+    input:
+        tomogram=results("tomograms/{tomogram}.mrc"),
+        even=results("tomograms/halves/{tomogram}_even.mrc"),
+        odd=results("tomograms/halves/{tomogram}_odd.mrc"),
+        particles=results("particles/selected.star"),
+        others=results("particles/unselected.star"),
+        maps=plan.maps,
+    output:
+        results("evaluation/halves_{tomogram}.json"),
+    log:
+        logs("evaluation/halves_{tomogram}"),
+    benchmark:
+        timing("evaluation/halves_{tomogram}")
+    wildcard_constraints:
+        tomogram=plan.tomograms_where("halves"),
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(60),
+    params:
+        templates=format_options(template=plan.maps),
+        tilts=lambda wildcards: plan.tilt_options(wildcards.tomogram),
+        options=section_options(
+            plan.config.particles, "rotations", "lowpass", "highpass_shells"
+        ),
+        device=plan.config.device,
+        seed=plan.config.seed,
+        code=code("evaluation"),
+    shell:
+        step(
+            "evaluation halves {input.particles:q} --others {input.others:q}"
+            " --tomogram {input.tomogram:q} --even {input.even:q} --odd {input.odd:q}"
+            " {params.templates} {params.tilts} {params.options} --device {params.device}"
+            " --seed {params.seed} -o {output:q}"
+        )
+
+
 rule evaluation_choose:
     input:
         list(plan.evaluation.selection_measurements().values()),

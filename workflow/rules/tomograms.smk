@@ -37,6 +37,42 @@ rule tomograms_import:
         )
 
 
+rule tomograms_import_half:
+    input:
+        lambda wildcards: (
+            []
+            if is_remote(plan.half_source(wildcards.tomogram, wildcards.half))
+            else plan.half_source(wildcards.tomogram, wildcards.half)
+        ),
+    output:
+        results("tomograms/halves/{tomogram}_{half}.mrc"),
+    log:
+        logs("tomograms/halves/{tomogram}_{half}"),
+    benchmark:
+        timing("tomograms/halves/{tomogram}_{half}")
+    wildcard_constraints:
+        tomogram=plan.tomograms_where("halves"),
+        half="even|odd",
+    conda:
+        "../../envs/tomograms.yaml"
+    threads: 1
+    resources:
+        mem_mb=more_each_attempt(4000),
+        runtime=more_each_attempt(60),
+    params:
+        recording=lambda wildcards: plan.recording_options(wildcards.tomogram),
+        file=lambda wildcards: plan.file_options(wildcards.tomogram),
+        source=lambda wildcards: plan.half_source(wildcards.tomogram, wildcards.half),
+        voxel_size=plan.config.densities.voxel_size,
+        storage=section_options(plan.config.tomograms, "float16"),
+        code=code("tomograms"),
+    shell:
+        step(
+            "tomograms import {params.source:q} --voxel-size={params.voxel_size} {params.file}"
+            " {params.storage} {params.recording} -o {output:q}"
+        )
+
+
 rule tomograms_simulate:
     input:
         plan.maps,

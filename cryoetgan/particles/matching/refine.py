@@ -73,7 +73,7 @@ def _refine(
         trial = best.step(np.radians(MAX_ROTATION_STEP * spacing))
     values = template.rotate(trial[0].reshape(-1, 3, 3))
     boxes = vectors.repeat_interleave(kept, dim=0)
-    placed = _shift_each(boxes, trial[1].reshape(-1, 3), template.band)
+    placed = shift_each(boxes, trial[1].reshape(-1, 3), template.band)
     scores = _to_numpy((placed * values).sum(dim=1))
     best.update(scores.reshape(count, kept), trial)
     best.keep(1, trial)
@@ -150,7 +150,7 @@ def _linearise(
     waves = 2 * torch.pi * template.band.points.T  # (3, P)
     by_shift = torch.cat([waves * imag[:, None], -waves * real[:, None]], dim=2)
     slopes = torch.cat([by_rotation, by_shift], dim=1)  # (M, 6, 2 P)
-    placed = _shift_each(boxes, shifts, template.band)
+    placed = shift_each(boxes, shifts, template.band)
     scores = (placed * here).sum(dim=1)
     gradient = torch.bmm(slopes, placed[:, :, None])[..., 0] / scores.clamp_min(0.02)[:, None]
     normal = torch.bmm(slopes, slopes.transpose(1, 2))
@@ -161,7 +161,7 @@ def _to_numpy(values: torch.Tensor) -> Floats:
     return values.cpu().numpy().astype(float)
 
 
-def _shift_each(vectors: torch.Tensor, shifts: Floats, band: FourierBand) -> torch.Tensor:
+def shift_each(vectors: torch.Tensor, shifts: Floats, band: FourierBand) -> torch.Tensor:
     """Return `(M, 2 P)`: each vector moved back by its own shift."""
     moves = torch.as_tensor(shifts, dtype=torch.float32).to(vectors.device)
     phase = 2 * torch.pi * moves @ band.points.T

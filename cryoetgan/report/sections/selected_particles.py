@@ -1,16 +1,17 @@
-"""Section: false discovery rate and hand of the selected particles, by class and tomogram."""
+"""Section: false discovery rate, hand and half tests of the selected particles."""
 
 from typing import Any
 
-from cryoetgan.report.evaluation_json import HandTest, short
+from cryoetgan.report.evaluation_json import HalfTest, HandTest, short
 from cryoetgan.report.run import Run
 
 HAND_HEADING = ["tomogram", "class", "picks judged", "own hand", "95 % interval"]
 HAND_HEADING += ["right at least", "likeness of map and mirror image"]
+HALF_HEADING = ["tomogram", "class", "particles", "confirmed by both halves", "95 % interval"]
 
 
 def judge_selection(run: Run) -> dict[str, Any]:
-    """Return the tables of rates and of hand tests."""
+    """Return the tables of rates, of hand tests, and of half tests."""
     found = run.selection
     rates = [
         [name, str(count), f"{100 * found.rates[name]:.1f} %" if name in found.rates else "-"]
@@ -22,13 +23,25 @@ def judge_selection(run: Run) -> dict[str, Any]:
         for name, test in tests.items()
         if name or len(tests) > 2
     ]
-    if not rates and not hands:
+    halves = [
+        _half_row(tomogram, name or "all", test)
+        for tomogram, tests in found.halves.items()
+        for name, test in tests.items()
+        if test.n and (name or len(tests) > 3)
+    ]
+    if not rates and not hands and not halves:
         return {}
     heading = ["class", "particles", "estimated false discovery rate"]
     return {
         "rates": [heading, *rates] if rates else [],
         "hands": [HAND_HEADING, *hands] if hands else [],
+        "halves": [HALF_HEADING, *halves] if halves else [],
     }
+
+
+def _half_row(tomogram: str, name: str, test: HalfTest) -> list[str]:
+    interval = f"{100 * test.low:.0f} to {100 * test.high:.0f} %"
+    return [tomogram, name, str(test.n), f"{100 * test.share:.0f} %", interval]
 
 
 def _hand_row(tomogram: str, name: str, test: HandTest) -> list[str]:
@@ -42,5 +55,5 @@ def _hand_row(tomogram: str, name: str, test: HandTest) -> list[str]:
 
 
 def warnings(run: Run) -> list[str]:
-    """Return the warnings of the hand tests."""
+    """Return the warnings of the hand tests and the half tests."""
     return run.selection.warnings

@@ -16,6 +16,8 @@ INITIAL_SD = 0.02
 """Standard deviation of the initial weights."""
 FILTER_DECAY = 2.5
 """Decay length of the filters' envelope, voxels."""
+DENSITY_GAIN = 0.1
+"""Standard deviation of the density over the noise's in an untrained `FilterGenerator`."""
 UPSAMPLING_LAYERS = 6
 """Layers of u64 and u32 in the decoder: three each."""
 
@@ -125,10 +127,10 @@ class FilterGenerator(nn.Module):
 
     h and k are the parameters times an envelope that decays from the centre, so that thousands of
     small outer parameters do not add up to noise. An image in a tomogram is the density, blurred by
-    one point spread function, in coloured noise. A generator of this form starts with d + z and
-    learns both filters as it learns everything else, by the losses of the CycleGAN. r starts at
-    zero: residual convolutions without norm. Any box size; the filters act on periodic boxes. G_sd
-    has no noise.
+    one point spread function, in coloured noise. A generator of this form starts with g d + z, g
+    being `DENSITY_GAIN` (G_sd with its input), and learns both filters as it learns everything
+    else, by the losses of the CycleGAN. r starts at zero: residual convolutions without norm. Any
+    box size; the filters act on periodic boxes. G_sd has no noise.
 
     Parameters
     ----------
@@ -159,7 +161,10 @@ class FilterGenerator(nn.Module):
         self.filters = nn.Parameter(delta)
         axis = torch.arange(size) - size // 2
         square = axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2
-        self.register_buffer("envelope", torch.exp(-square.sqrt() / FILTER_DECAY), persistent=False)
+        # a step of the optimiser then changes both filters by a like part of their size
+        gains = torch.tensor([DENSITY_GAIN, 1.0] if noise else [1.0]).reshape(-1, 1, 1, 1, 1)
+        envelope = gains * torch.exp(-square.sqrt() / FILTER_DECAY)
+        self.register_buffer("envelope", envelope, persistent=False)
         self.level = nn.Parameter(torch.zeros(()))
         self.correction = layers.ResidualConvolutions(width, blocks, dropout)
 
@@ -177,7 +182,7 @@ class FilterGenerator(nn.Module):
             if noise is None:
                 noise = torch.randn(self.noise_shape(x), device=x.device)
             x = torch.cat([x, noise], dim=1)
-        filters = self.filters[:, 0] * self.envelope
+        filters = (self.filters * self.envelope)[:, 0]
         filtered = convolve_periodically(x, filters).sum(dim=1, keepdim=True) + self.level
         return filtered + self.correction(filtered)
 

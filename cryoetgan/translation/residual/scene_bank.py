@@ -14,6 +14,7 @@ from cryoetgan.errors import UserError
 from cryoetgan.imaging.model import SCENE_BOXES, ImagingModel, crop_centre
 from cryoetgan.imaging.simulate.fitted import check_models
 from cryoetgan.imaging.storage import load_model
+from cryoetgan.io.memmap import release_pages
 from cryoetgan.io.volume_set import VolumeSet
 from cryoetgan.physics.coordinates import centre_offset
 from cryoetgan.progress import track
@@ -102,7 +103,8 @@ def simulate_scene_bank(
         rng = generator_for(seed, "translation", "scene", i)
         model = models[which[i]]
         row = int(rng.choice(by_class[classes[i]]))
-        target = np.asarray(densities.volumes[row], np.float32)
+        target = np.array(densities.volumes[row], np.float32)
+        release_pages(densities.volumes)
         centre = centre_offset(densities.table.iloc[row], densities.voxel_size)
         scene = model.build_scene(target, centre, rng)
         density[i, 0] = torch.from_numpy(crop_centre(scene, densities.box))
