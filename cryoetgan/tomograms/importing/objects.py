@@ -26,7 +26,7 @@ NO_PARTICLES = re.compile(
 )
 """First words of names of labels whose components do not count as particles."""
 COLUMNS = [*COORDINATES, "cryoetganClass", "cryoetganInstance"]
-BESIDE = 0.5
+BESIDE = 0.75
 """Distance of a listed place from the middle of its voxels, in radii of the particle, above which
 the list has an error."""
 FEW_VOXELS = 0.3

@@ -9,8 +9,8 @@ from scipy import ndimage
 from cryoetgan.tomograms.simulation.packing import MASK_LEVEL
 
 Floats = NDArray[np.floating]
-SINGLE = (0.6, 1.4)
-"""Volume of a component over the map's within which it is taken for one particle."""
+SINGLE = (0.3, 3.0)
+"""Volume of a component over the map's within which it may be one particle of the map's form."""
 VOLUME_TOLERANCE, SPREAD_TOLERANCE = 0.3, 0.2
 """Largest relative difference of the volume, and of each spread, between a part and the map."""
 STARTS, FEWEST_STARTS, ROUNDS, LAST_ROUNDS = 60, 3, 40, 5
@@ -61,8 +61,8 @@ def split_touching(
     """Return the parts of components that hold several particles of a shape.
 
     The number of particles is the volume over the one of a particle. Other simulators cut their
-    labels at other levels, so the volume of a particle is the median of the components that are
-    near the map's.
+    labels at other levels, so the volume of a particle is the median of the components that have
+    the map's form at another size; without such, the map's.
 
     Parameters
     ----------
@@ -78,16 +78,24 @@ def split_touching(
     dict
         Index in `kept` to its parts: voxels `(N, 3)` zyx, and whether the part has the shape.
     """
+    boxes = ndimage.find_objects(components)
+
+    def voxels_of(number: int) -> NDArray[np.int_]:
+        box = boxes[number - 1]
+        return np.argwhere(components[box] == number) + [side.start for side in box]
+
     ratios = np.asarray(volumes) / shape.volume
-    single = ratios[(ratios > SINGLE[0]) & (ratios < SINGLE[1])]
-    shape = shape.scaled(float(np.median(single)) if len(single) else 1.0)
+    near = np.flatnonzero((ratios > SINGLE[0]) & (ratios < SINGLE[1]))
+    single = [
+        r
+        for r, n in zip(ratios[near], kept[near], strict=True)
+        if shape.scaled(r).agrees(mask_shape(voxels_of(n)))
+    ]
+    shape = shape.scaled(float(np.median(single)) if single else 1.0)
     counts = np.rint(np.asarray(volumes) / shape.volume).astype(int)
-    boxes = ndimage.find_objects(components) if (counts > 1).any() else []
     found = {}
     for index in np.flatnonzero(counts > 1):
-        box = boxes[kept[index] - 1]
-        first = np.array([side.start for side in box])
-        voxels = np.argwhere(components[box] == kept[index]) + first
+        voxels = voxels_of(kept[index])
         parts = split_voxels(voxels, int(counts[index]), shape)
         own = [voxels[parts == part] for part in range(counts[index])]
         found[int(index)] = [

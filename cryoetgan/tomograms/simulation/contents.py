@@ -242,8 +242,9 @@ def build_scene(
     wanted_membranes = WantedMembranes("membrane", cell.membranes, shapes, cell.radii())
     add_membranes(scene, vesicles, width, voxel_size, name, seed)
     membranes = add_membranes(scene, wanted_membranes, width, voxel_size, name, seed)
-    film.cut(scene)
-    membranes = [membrane.within(scene) for membrane in membranes]
+    if film.outside:
+        film.cut(scene)
+        membranes = [membrane.within(scene) for membrane in membranes]
     scene.membrane_area = sum(membrane.area for membrane in membranes)
     per_area = cell.membrane_protein_density / SQUARE_MICROMETRE
     flipped, proteins = cell.membrane_protein_inverted, contents.membrane_proteins

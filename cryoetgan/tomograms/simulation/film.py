@@ -60,6 +60,7 @@ class Film:
             for array in (scene.density, scene.labels, scene.instances):
                 array[z][outside] = 0
             scene.occupied[z] |= outside
+            scene.release()
 
 
 def make_film(

@@ -9,10 +9,11 @@ from scipy.spatial.transform import Rotation
 
 from cryoetgan.densities.density_from_atoms import gaussian_integral
 from cryoetgan.densities.membrane import bilayer_profile
+from cryoetgan.io.memmap import expect_random_access
 from cryoetgan.physics.geometry import clip_box, random_rotations, relion_from_rotation
 from cryoetgan.progress import track
 from cryoetgan.seeds import rng as generator_for
-from cryoetgan.tomograms.simulation.packing import Scene, make_species, particle_row
+from cryoetgan.tomograms.simulation.packing import RELEASE_EVERY, Scene, make_species, particle_row
 
 Floats = NDArray[np.floating]
 Field = Callable[[Floats, Floats, Floats], Floats]
@@ -69,7 +70,10 @@ class Membrane:
     def within(self, scene: Scene) -> "Membrane":
         """Return the rest of the membrane in a scene that was cut off (`Film.cut`)."""
         x, y, z = np.rint(self.points).astype(int).T
+        expect_random_access(scene.instances)
         left = scene.instances[z, y, x] == self.number
+        expect_random_access(scene.instances, random=False)
+        scene.release(RELEASE_EVERY)
         area = self.area * float(left.mean())
         return replace(self, area=area, points=self.points[left], normals=self.normals[left])
 

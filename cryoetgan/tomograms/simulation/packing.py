@@ -30,6 +30,8 @@ Mask = NDArray[np.bool_]
 
 RELEASE_EVERY = 16
 """Boxes after which the pages of memory-mapped arrays are released."""
+ADDED_VOXELS = 1 << 16
+"""Voxels of an object that are written at a time."""
 WAITING_VOXELS = 1 << 27
 """Voxels of parts of objects that wait in a file; it takes 8 bytes for each."""
 
@@ -118,13 +120,16 @@ class Scene:
 
         `density` `(N,)` is added; the voxels of `inside` `(N,)` belong to the object.
         """
-        own, number = voxels[inside], self.new_object()
-        self.density.reshape(-1)[voxels] += density
-        self.labels.reshape(-1)[own] = self.label(name)
-        self.instances.reshape(-1)[own] = number
-        self.occupied.reshape(-1)[own] = True
-        self.filled += len(own)
-        self.release(RELEASE_EVERY)
+        number, label = self.new_object(), self.label(name)
+        for start in range(0, len(voxels), ADDED_VOXELS):
+            part = slice(start, start + ADDED_VOXELS)
+            own = voxels[part][inside[part]]
+            self.density.reshape(-1)[voxels[part]] += density[part]
+            self.labels.reshape(-1)[own] = label
+            self.instances.reshape(-1)[own] = number
+            self.occupied.reshape(-1)[own] = True
+            self.filled += len(own)
+            self.release(RELEASE_EVERY)
         return number
 
     def add_part(
