@@ -51,6 +51,7 @@ def test_the_scores_of_a_snapshot_equal_those_measured_on_its_set(cryoetgan, tmp
     assert "snapshot_every" in said
     assert rows_of(tmp_path / "again.csv") == [found[0], found[2]]
     # each number is measured on the set of this generator, too
+    metrics = [word for name in SCORES for word in ("--metric", name)]
     for row, checkpoint, more in (
         (found[0], "t/checkpoint.pt", ("--snapshot", 0)),
         (found[1], "t/snapshots/epoch_00001.pt", ()),
@@ -58,7 +59,8 @@ def test_the_scores_of_a_snapshot_equal_those_measured_on_its_set(cryoetgan, tmp
     ):
         words = ("translation", "translate", checkpoint, made, "--seed", 3, *more)
         cryoetgan(*words, "-o", "g.star")
-        cryoetgan("evaluation", "measure", *real_words, "--generated", "g.star", "-o", "m.json")
+        words = (*real_words, "--generated", "g.star", *metrics)
+        cryoetgan("evaluation", "measure", *words, "-o", "m.json")
         measured = json.loads((tmp_path / "m.json").read_text())
         for name in SCORES:
             assert float(row[name]) == pytest.approx(measured[name]["value"], rel=1e-5)

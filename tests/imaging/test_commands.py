@@ -1,6 +1,5 @@
-"""`imaging fit` and `imaging simulate --model` from the command line."""
+"""`imaging fit` and `imaging simulate --model` from the command line; tests/workflow/test_chain.py fits."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +8,7 @@ import pytest
 
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.commands import AcquisitionOptions, fit, simulate
-from cryoetgan.imaging.fit.plot import plot_model
-from cryoetgan.imaging.storage import load_model, save_model
-from cryoetgan.io.mrc import write_volume
+from cryoetgan.imaging.storage import save_model
 from cryoetgan.io.volume_set import read_volume_set, write_volume_set
 from tests.conftest import refused
 from tests.imaging.conftest import BOX, VOXEL
@@ -28,26 +25,11 @@ def densities(maps, tmp_path):
     return tmp_path
 
 
-def test_fit_then_simulate(cryoetgan, tomogram, files, densities):
-    # half of the tomogram; picks beyond its end are not used
-    write_volume(files / "t.mrc", tomogram.data[..., :48], VOXEL)
-    words = ("imaging", "fit", "t.mrc", *MAPS, "--tilts=-60,60")
-    done = cryoetgan(*words, "--defocus", 3, "--ctf", "phase-flipped", "-o", "m.json")
-    assert "no defocus" not in done.stderr
-    model = load_model(files / "m.json")
-    assert model.tomogram == "t"
-    assert model.acquisition.tilts == (-60, 60)
-    assert model.acquisition.defocus == 3
-    inputs = json.loads((files / "m.json").read_text())["provenance"]["inputs"]
-    assert set(inputs) == {"t.mrc", "scores.star", "ball.mrc", "rod.mrc"}
-    # the same fit gives the same bytes of its plot
-    picture = (files / "m.png").read_bytes()
-    assert picture.startswith(b"\x89PNG")
-    assert plot_model(model) == picture
-    cryoetgan("imaging", "simulate", "d.star", "--model", "m.json", "-o", "one.star")
-    cryoetgan(
-        "imaging", "simulate", "d.star", "--model", "m.json", "--no-neighbours", "-o", "two.star"
-    )
+def test_neighbours_are_simulated_unless_omitted(cryoetgan, known, files, densities):
+    save_model(known, files / "m.json")
+    words = ("imaging", "simulate", "d.star", "--model", "m.json")
+    cryoetgan(*words, "-o", "one.star")
+    cryoetgan(*words, "--no-neighbours", "-o", "two.star")
     crowded, isolated = (read_volume_set(files / f"{n}.star") for n in ("one", "two"))
     assert list(crowded.table["cryoetganClass"]) == ["ball", "rod", "ball", "rod"]
     assert set(crowded.table["cryoetganSource"]) == {"simulated"}

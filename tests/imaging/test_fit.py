@@ -80,7 +80,7 @@ def test_padding_and_masked_ice_change_no_fit(data, fitted, caplog):
     ice[:, :20, :24] = 1
     raw[ice != 0] += 300
     clean = replace(data, volume=clean_volume, excluded=ExclusionMask(raw, ice))
-    quick = replace(SMALL, rounds=1, noise_boxes=25, simulated_per_class=12)
+    quick = replace(SMALL, rounds=1, noise_boxes=16, compared_boxes=40, simulated_per_class=8)
     found, expected = (fit_model(d, 0, quick) for d in (replace(clean, volume=raw), clean))
     assert "at padding or masked regions" in caplog.text
     assert np.allclose(found.gain.values, expected.gain.values)

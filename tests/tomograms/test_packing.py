@@ -36,11 +36,11 @@ def test_no_two_masks_share_a_voxel_and_the_truth_finds_the_particles(blob):
         whole = np.round(centre).astype(int)
         rotation = rotation_from_relion([row[a] for a in ANGLES])
         turned = rotate_volume(maps[row["cryoetganClass"]], rotation, centre - whole)
-        for index in np.argwhere(turned > 1e-9):
-            place = index - 12 + whole[::-1]
-            if (place >= 0).all() and (place < total.shape).all():
-                total[tuple(place)] += turned[tuple(index)]
-                masks[tuple(place)] += turned[tuple(index)] > MASK_LEVEL * blob.max()
+        places = np.argwhere(turned > 1e-9) - 12 + whole[::-1]
+        places = places[((places >= 0) & (places < total.shape)).all(axis=1)]
+        values = turned[tuple((places + 12 - whole[::-1]).T)]
+        total[tuple(places.T)] += values
+        masks[tuple(places.T)] += values > MASK_LEVEL * blob.max()
     assert np.corrcoef(total.ravel(), scene.density.ravel())[0, 1] > 0.999
     assert masks.max() == 1
     assert ((scene.labels > 0) == (masks > 0)).mean() > 0.999

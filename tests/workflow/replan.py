@@ -8,6 +8,7 @@ Snakemake keeps state, so this runs as a process of its own that prints JSON (se
 import functools
 import gc
 import json
+import re
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ TEXTS = {
 }
 REQUIRES = {"imaging.fit": ("tomograms", "synthetic", 0)}
 """Keys that can change only if another key has a certain value."""
+ALONE = {*REQUIRES, "particles.picker", "export.formats"}
+"""Keys that decide which other keys are read."""
 SOURCES = {"fetched": "1bxn", "own": "own.cif", "mapped": "mapped.mrc", "membrane": "membrane"}
 SOURCES["phantom"] = "phantom:proteasome"
 CLASSES = {name: {"source": source} for name, source in SOURCES.items()}
@@ -63,6 +66,51 @@ SET_CELLS = (
     "ctf=phase-flipped contrast=bright group=h split=test"
 )
 """Other values of all columns of the set."""
+OTHER_STAGES = {
+    "densities.voxel_size": {"tomograms", "particles"},
+    "densities.resolution": {"tomograms"},
+    "densities.box": {"particles", "detection"},
+    "tomograms.synthetic": {"imaging", "export", "report", "detection"},
+    "imaging.fit": {"evaluation", "export", "report", "detection"},
+    "imaging.per_group": {"evaluation", "report"},
+    "translation.preset": {"evaluation", "export", "report", "detection"},
+    "translation.draws": {"evaluation", "report"},
+    "translation.per_group": {"evaluation", "report"},
+    "evaluation.second_network": {"report"},
+    "evaluation.match_radius": {"report"},
+    "evaluation.learning_curve": {"report"},
+    "export.source": {"evaluation", "report", "detection"},
+    "column class": {
+        *("densities", "tomograms", "particles", "imaging", "evaluation", "export", "detection")
+    },
+    "particles.subpixel": {"detection"},
+    **{f"particles.{key}": {"evaluation", "detection"} for key in ("fdr", "rotations", "lowpass")},
+    "particles.highpass_shells": {"evaluation", "detection"},
+    "column tomogram": {"particles", "imaging", "evaluation", "export", "report", "detection"},
+    "column split": {"particles", "imaging"},
+    "column group": {"particles"},
+    **{
+        f"column {name}": {"particles", "imaging", "evaluation", "detection"}
+        for name in ("tilt_low", "tilt_high", "flip_hand")
+    },
+    **{f"column {name}": {"imaging"} for name in ("voltage", "cs", "amplitude_contrast")},
+    **{f"column {name}": {"imaging"} for name in ("defocus", "ctf")},
+    **{f"column annotations{name}": {"particles"} for name in ("", "_voxel_size")},
+    "set name": {"imaging", "evaluation", "export", "report"},
+    **{f"set {name}": {"imaging"} for name in ("voltage", "cs", "amplitude_contrast")},
+    **{f"set {name}": {"imaging"} for name in ("defocus", "ctf", "split")},
+    **{f"set {name}": {"imaging", "evaluation"} for name in ("tilt_low", "tilt_high", "flip_hand")},
+}
+"""Stages beside a key's own whose rules read it: their inputs or sizes depend on it."""
+STAGE = {
+    "column class": "structures",
+    "column source": "structures",
+    **{f"column {name}": "densities" for name in ("assembly", "model", "component", "chains")},
+    "column min_confidence": "densities",
+    "column count": "densities",
+    "column radius": "particles",
+}
+"""The stage of a column of the table of classes; other columns belong to `tomograms`."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +161,30 @@ def compare(base, now):
         before = set(again)
         again |= {name for name, job in now.items() if job.after & again}
     return [{n: [now[n].rule, n not in base] for n in part} for part in (edited, again)]
+
+
+def find(names, base, plan_with):
+    """Return the jobs that edits run again; those that the same stages may read share a plan.
+
+    Each of several names must be seen in a changed option or parameter of its own; the others are
+    planned one by one.
+    """
+    now = plan_with(names)
+    seen = [name for name in names if len(names) == 1 or is_option_changed(name, base, now)]
+    found = dict.fromkeys(seen, compare(base, now))
+    for name in names:
+        if name not in seen:
+            found |= find([name], base, plan_with)
+    return found
+
+
+def is_option_changed(name, base, now):
+    """Return whether a job has another value of the option, or of the parameter, of this name."""
+    last = re.split(r"[. ]", name)[-1]
+    option = last.replace("_", "-")
+    pattern = re.compile(rf"--(?:no-)?{option}(?![\w-])(?:=[^\s']*)?|\('{last}', [^)]*\)")
+    both = base.keys() & now.keys()
+    return any(pattern.findall(base[n].reads) != pattern.findall(now[n].reads) for n in both)
 
 
 def config_keys(model=Config, prefix=""):
@@ -179,25 +251,38 @@ def write_tables(folder, classes, tomograms, sets=None):
         (folder / f"{name}.tsv").write_text(text + "\n")
 
 
-def table_edits():
-    """Yield the edits of all columns, an added class and an added tomogram: name, the tables."""
-    for column, value in (cell.split("=", 1) for cell in SET_CELLS.split()):
-        row = (
-            {value: SETS["given"]}
-            if column == "name"
-            else {"given": SETS["given"] | {column: value}}
-        )
-        yield f"set {column}", (CLASSES, TOMOGRAMS, row)
-    for row, cells in CELLS.items():
-        for column, value in (cell.split("=") for cell in cells.split()):
-            tables = CLASSES, TOMOGRAMS
-            if column in ("class", "tomogram"):
-                tables = ({value if n == row else n: t[n] for n in t} for t in tables)
-            else:
-                tables = (t | {row: t[row] | {column: value}} if row in t else t for t in tables)
-            yield f"column {column}", tuple(tables)
-    yield "added class", (CLASSES | {"added": {"source": "phantom:hexamer"}}, TOMOGRAMS)
-    yield "added tomogram", (CLASSES, TOMOGRAMS | {"added": RANGE | {"path": "other.mrc"}})
+def reading_stages(name):
+    """Return the stages whose rules may read a key, column of a table or column of a set."""
+    own = STAGE.get(name, "tomograms") if name.startswith("column") else name.split(".")[0]
+    own = "particles" if name.startswith("set ") else own
+    return frozenset({own, *OTHER_STAGES.get(name, ())})
+
+
+def group(names):
+    """Return lists of names that the same stages may read."""
+    found = {}
+    for name in names:
+        found.setdefault(reading_stages(name), []).append(name)
+    return list(found.values())
+
+
+def cells():
+    """Return the row and another value of each column of the tables, by the name of its edit."""
+    words = [("column", row, cell) for row, text in CELLS.items() for cell in text.split()]
+    words += [("set", "given", cell) for cell in SET_CELLS.split()]
+    split = [(kind, row, *cell.split("=", 1)) for kind, row, cell in words]
+    return {f"{kind} {column}": (row, column, value) for kind, row, column, value in split}
+
+
+def edit_cells(names):
+    """Return the tables of classes, tomograms and sets with other values of some columns."""
+    tables, renamed = [CLASSES, TOMOGRAMS, SETS], {}
+    for row, column, value in (cells()[name] for name in names):
+        if column in ("class", "tomogram", "name") and (row, column) != ("given", "class"):
+            renamed[row] = value
+        else:
+            tables = [t | {row: t[row] | {column: value}} if row in t else t for t in tables]
+    return [{renamed.get(name, name): t[name] for name in t} for t in tables]
 
 
 def example(folder):
@@ -219,8 +304,9 @@ def example(folder):
 def answer(root, *words):
     """Return, by edit, the jobs that read it and all that run again: output to [rule, new].
 
-    Without more words, all keys and columns of the example are edited. Otherwise the words are a
-    configuration file of a finished run in `root`, and the keys to edit.
+    Without more words, all keys and columns of the example are edited; those that the same stages
+    may read are edited together, which takes a third of the time. Otherwise the words are a
+    configuration file of a finished run in `root`, and the keys to edit, one by one.
     """
     root = folder = Path(root)
     if words:
@@ -233,10 +319,32 @@ def answer(root, *words):
     base = plan(root, folder, content)
     gc.freeze()  # a tenth of the time of each plan
     found = {"reads": {job.rule: job.reads for job in base.values()}}
-    for key in wanted:
-        before = plan(root, folder, prepare(config, key)) if key in REQUIRES else base
-        found[key] = compare(before, plan(root, folder, edit(config, key)))
-    for name, tables in () if words else table_edits():
+
+    def with_keys(names):
+        changed = config
+        for name in names:
+            changed = Config.model_validate(edit(changed, name))
+        return plan(root, folder, changed.model_dump(mode="json"))
+
+    def with_cells(names):
+        write_tables(folder, *edit_cells(names))
+        return plan(root, folder, content)
+
+    alone = [name for name in wanted if words or name in ALONE]
+    for name in alone:
+        before = plan(root, folder, prepare(config, name)) if name in REQUIRES else base
+        found[name] = compare(before, plan(root, folder, edit(config, name)))
+    if words:
+        return found
+    for names in group(name for name in wanted if name not in alone):
+        found |= find(names, base, with_keys)
+    for names in group(cells()):
+        found |= find(names, base, with_cells)
+    row = RANGE | {"path": "other.mrc"}
+    for name, tables in (
+        ("added class", (CLASSES | {"added": {"source": "phantom:hexamer"}}, TOMOGRAMS)),
+        ("added tomogram", (CLASSES, TOMOGRAMS | {"added": row})),
+    ):
         write_tables(folder, *tables)
         found[name] = compare(base, plan(root, folder, content))
     return found

@@ -10,6 +10,8 @@ import pytest
 import starfile
 import yaml
 
+from cryoetgan.imaging.fit.plot import plot_model
+from cryoetgan.imaging.storage import load_model
 from cryoetgan.io.files import read_json
 from cryoetgan.setup.validate import find_problems
 from tests.workflow.conftest import TINY
@@ -62,6 +64,20 @@ def test_the_exported_set_is_chosen_on_picks_that_no_label_touched(tiny_run):
         assert choice["reason"] in readme
     page = (project.results / "report/index.html").read_text()
     assert choice["reason"] in html.unescape(page)
+
+
+def test_a_fit_keeps_its_acquisition_inputs_and_plot(tiny_run):
+    folder = tiny_run[0].results / "imaging"
+    model = load_model(folder / "t1.json")
+    assert model.tomogram == "t1"
+    assert model.acquisition.tilts == (-60, 60)
+    assert model.acquisition.defocus == 3
+    inputs = set(read_json(folder / "t1.json")["provenance"]["inputs"])
+    assert inputs == {"t1.mrc", "t1_scores.star", "proteasome.mrc", "membrane.mrc"}
+    # the same fit gives the same bytes of its plot
+    picture = (folder / "t1.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    assert plot_model(model) == picture
 
 
 def test_results_are_whole_and_the_config_lies_beside_them(tiny_run):

@@ -14,51 +14,6 @@ from tests.fork_server import forking_python
 from tests.workflow import replan
 from tests.workflow.conftest import TINY
 
-OTHER_STAGES = {
-    "densities.voxel_size": {"tomograms", "particles"},
-    "densities.resolution": {"tomograms"},
-    "densities.box": {"particles", "detection"},
-    "tomograms.synthetic": {"imaging", "export", "report", "detection"},
-    "imaging.fit": {"evaluation", "export", "report", "detection"},
-    "imaging.per_group": {"evaluation", "report"},
-    "translation.preset": {"evaluation", "export", "report", "detection"},
-    "translation.draws": {"evaluation", "report"},
-    "translation.per_group": {"evaluation", "report"},
-    "evaluation.second_network": {"report"},
-    "evaluation.match_radius": {"report"},
-    "evaluation.learning_curve": {"report"},
-    "export.source": {"evaluation", "report", "detection"},
-    "column class": {
-        *("densities", "tomograms", "particles", "imaging", "evaluation", "export", "detection")
-    },
-    "particles.subpixel": {"detection"},
-    **{f"particles.{key}": {"evaluation", "detection"} for key in ("fdr", "rotations", "lowpass")},
-    "particles.highpass_shells": {"evaluation", "detection"},
-    "column tomogram": {"particles", "imaging", "evaluation", "export", "report", "detection"},
-    "column split": {"particles", "imaging"},
-    "column group": {"particles"},
-    **{
-        f"column {name}": {"particles", "imaging", "evaluation", "detection"}
-        for name in ("tilt_low", "tilt_high", "flip_hand")
-    },
-    **{f"column {name}": {"imaging"} for name in ("voltage", "cs", "amplitude_contrast")},
-    **{f"column {name}": {"imaging"} for name in ("defocus", "ctf")},
-    **{f"column annotations{name}": {"particles"} for name in ("", "_voxel_size")},
-    "set name": {"imaging", "evaluation", "export", "report"},
-    **{f"set {name}": {"imaging"} for name in ("voltage", "cs", "amplitude_contrast")},
-    **{f"set {name}": {"imaging"} for name in ("defocus", "ctf", "split")},
-    **{f"set {name}": {"imaging", "evaluation"} for name in ("tilt_low", "tilt_high", "flip_hand")},
-}
-"""Stages beside a key's own whose rules read it: their inputs or sizes depend on it."""
-STAGE = {
-    "column class": "structures",
-    "column source": "structures",
-    **{f"column {name}": "densities" for name in ("assembly", "model", "component", "chains")},
-    "column min_confidence": "densities",
-    "column count": "densities",
-    "column radius": "particles",
-}
-"""The stage of a column of the table of classes; other columns belong to `tomograms`."""
 WITHOUT_EFFECT = {
     # downloads are the same, whatever the patience
     *("structures.retries", "structures.timeout"),
@@ -106,10 +61,8 @@ def test_each_key_and_column_is_read_by_the_rules_of_its_stage(edits):
     for name, (edited, _) in edits.items():
         if name.startswith("added") or name in ("seed", "device"):
             continue
-        own = STAGE.get(name, "tomograms") if name.startswith("column") else name.split(".")[0]
-        own = "particles" if name.startswith("set ") else own
         stages = {rule.split("_")[0] for rule in rules(edited)}
-        if not stages <= {own, *OTHER_STAGES.get(name, ())}:
+        if not stages <= replan.reading_stages(name):
             wrong[name] = sorted(rules(edited))
         assert bool(stages) != (name in WITHOUT_EFFECT), name
     assert not wrong

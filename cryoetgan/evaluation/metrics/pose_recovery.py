@@ -1,5 +1,6 @@
 """Pose recovery: whether a generated volume still shows its own particle in its own pose."""
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -64,7 +65,7 @@ class PosedTemplates:
     def rotate(self, name: str, rotations: Rotation) -> Complex:
         """Return the compared Fourier voxels `(R, K)` of a density in several orientations."""
         # the particle's spectrum at k is the reference's at the rotation's inverse of k
-        k = np.einsum("kj,rji->rki", self.k, rotations.as_matrix()).reshape(-1, 3)
+        k = (self.k @ rotations.as_matrix()).reshape(-1, 3)
         fine = self.fine[name]
         m = fine.shape[0]
         points = (k[:, ::-1] * m + m // 2).T
@@ -134,13 +135,11 @@ def _realign(
     spectrum: Complex, name: str, rotation: Rotation, shift: Shift, templates: PosedTemplates
 ) -> tuple[float, float]:
     """Return degrees and voxels between the known pose and the best pose near it."""
-    steps = np.arange(-LARGEST_SHIFT, LARGEST_SHIFT + 1e-9, SHIFT_STEP)
-    wide = np.stack(np.meshgrid(*[steps[::2]] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
-    near = np.stack(np.meshgrid(*[[-SHIFT_STEP, 0, SHIFT_STEP]] * 3, indexing="ij"), axis=-1)
+    wide, near = _shifts_up_to(LARGEST_SHIFT, 2 * SHIFT_STEP), _shifts_up_to(SHIFT_STEP, SHIFT_STEP)
     best, offset = Rotation.identity(1), np.zeros(3)
     for spacing, largest_angle, shifts in (
         (COARSE_STEP_DEG, LARGEST_ANGLE_DEG, wide),
-        (FINE_STEP_DEG, COARSE_STEP_DEG, near.reshape(-1, 3)),
+        (FINE_STEP_DEG, COARSE_STEP_DEG, near),
     ):
         turns = _rotations_within(spacing, largest_angle) * best
         values = templates.rotate(name, turns * rotation)
@@ -151,6 +150,13 @@ def _realign(
     return float(np.degrees(best.magnitude()[0])), float(np.linalg.norm(offset))
 
 
+def _shifts_up_to(largest: float, spacing: float) -> Shift:
+    """Return the shifts `(S, 3)` of a cubic grid."""
+    steps = np.arange(-largest, largest + 1e-9, spacing)
+    return np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
+
+
+@functools.cache
 def _rotations_within(spacing: float, largest_angle: float) -> Rotation:
     """Return rotations by at most `largest_angle`, about `spacing` apart, in degrees."""
     line = np.arange(-largest_angle, largest_angle + 1e-9, spacing)
