@@ -263,7 +263,9 @@ def run(work, rung, seed, given, real):
 def draw_rungs(work, names, real, test, path):
     """Draw real crops, fitted physics and rungs."""
     lines = {"real": real} | {
-        name: np.asarray(read_volume_set(work.folder / f"twins{test}_{name}.star").volumes)
+        name.removesuffix("_0"): np.asarray(
+            read_volume_set(work.folder / f"twins{test}_{name}.star").volumes
+        )
         for name in ("physics", *names)
     }
     draw(work, lines, path)

@@ -23,7 +23,10 @@ CONFIG = {
     "translation": {"preset": "recommended", "steps": 200},
     "evaluation": {"network": "small"},
     "export": {"formats": ["relion"]},
+    "detection": {"steps": 600},
 }
+SCENES = {"shape": [512, 512, 160], "copies": 250, "crowder_fraction": 0.04, "membranes": 4}
+"""Of synthetic tomograms like a cell."""
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -47,7 +50,7 @@ def write_configuration(data: Path, template: Path, folder: Path) -> Path:
     (folder / "classes.tsv").write_text(f"class\tsource\nribosome\t{template}\n")
     content = CONFIG | {
         "structures": {"table": str(folder / "classes.tsv")},
-        "tomograms": {"table": str(folder / "tomograms.tsv")},
+        "tomograms": {"table": str(folder / "tomograms.tsv")} | SCENES,
     }
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
