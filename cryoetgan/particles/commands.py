@@ -299,13 +299,13 @@ def import_(
 ) -> Record:
     """Import particles of other programs: STAR with 0-based voxel coordinates.
 
-    STAR files of RELION 3 to 5, Warp and STOPGAP, copick JSON, Dynamo tables, motive lists,
-    DeepFinder XML, .coords, .cbox, lists of ArtiaX, napari, ChimeraX and PolNet, or CSV: columns x,
-    y, z (or x_vox, y_vox, z_vox), class, optionally a rotation matrix r11 ... r33 from reference to
-    particle, and tomo if it lists several tomograms. Coordinates are voxels of the file
-    from which the tomogram was imported, unless --voxel-size gives another unit; they are
-    resampled and rotated as it was. copick, RELION 5 and PolNet give lengths instead. STAR files
-    of cryoetgan refer to the imported tomogram. All files of a folder are read (copick's Picks,
+    STAR files of RELION 3 to 5, Warp and STOPGAP, copick JSON, points of the CryoET Data Portal
+    (.ndjson), Dynamo tables, motive lists, DeepFinder XML, .coords, .cbox, lists of ArtiaX, napari,
+    ChimeraX and PolNet, or CSV: columns x, y, z (or x_vox, y_vox, z_vox), class, optionally a
+    rotation matrix r11 ... r33 from reference to particle, and tomo if it lists several tomograms.
+    Coordinates are voxels of the file from which the tomogram was imported, unless --voxel-size
+    gives another unit; they are resampled and rotated as it was. copick, RELION 5 and PolNet give
+    lengths instead. STAR files of cryoetgan refer to the imported tomogram. All files of a folder are read (copick's Picks,
     or one file a class); a file without classes is named by its class. --class keeps only some
     classes. --selected (STAR of `particles select`) splits by the same blocks, --box apart.
     """

@@ -105,7 +105,10 @@ def _density_in(folder: Path) -> Path:
         ]
     )
     if len(found) != 1:
-        listed = ", ".join(path.name for path in found[:3]) or "no density (X_den.mrc, X.mrc)"
+        listed = (
+            ", ".join(path.name for path in found[:3])
+            or "no density (X_den.mrc, X.mrc), and no annotations of a portal or copick project"
+        )
         raise UserError(f"{folder}: holds {listed}; name the file of one density")
     return check_exists(found[0], "file")
 
