@@ -138,19 +138,13 @@ def read_contents(
     named, crowders = paths_by_class(maps), paths_by_class(options.crowder or [])
     proteins = paths_by_class(cell.membrane_protein or [])
     filaments = paths_by_class(cell.filament or [])
-    if shared := sorted(set(named) & {*proteins, *filaments} | set(proteins) & set(filaments)):
-        raise UserError(f"{shared[0]}: is named twice; give each map once")
     placed = {
         "membrane": cell.membranes,
         "vesicle": objects.vesicles,
         CARBON: cell.carbon_edge,
         CONTAMINATION: cell.contamination,
     }
-    # beads have their label in every scene: `simulate --scene` takes it for gold
-    own = [*(name for name, count in placed.items() if count), "bead"]
-    for name in (*named, *proteins, *filaments):
-        if name in own or name.startswith(CROWDER):
-            raise UserError(f"{name}: is the label of other objects of the scene; rename the map")
+    _check_names([*named, *proteins, *filaments], [name for name, count in placed.items() if count])
     helices = parse_helices(list(filaments), cell.helix or [])
     if options.fill is None and options.copies is None:
         raise UserError("--copies: not given; give the particles of each class, or --fill")
@@ -190,6 +184,16 @@ def read_contents(
         shape=(z, y, x),
         voxel_size=voxel_size,
     )
+
+
+def _check_names(names: Sequence[str], placed: Sequence[str]) -> None:
+    """Raise `UserError` if two maps have one name, or a map the name of other objects `placed`."""
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{name}: is named twice; give each map once")
+        # beads have their label in every scene: `simulate --scene` takes it for gold
+        if name in (*placed, "bead") or name.startswith(CROWDER):
+            raise UserError(f"{name}: is the label of other objects of the scene; rename the map")
 
 
 def _warn_of_scales(densities: Mapping[Path, Floats], resolution: float, with_others: bool) -> None:
