@@ -58,8 +58,9 @@ def keep_likely(
     """Return the picks that are more likely right than wrong, and what the decoys imply.
 
     Maps and decoys compete for each pick (`curation.fdr`). It takes the class, place and angles of
-    the map that wins, and is kept if its `posterior` at its joint rank is at least `LIKELY`. No pick stays closer to a
-    better one than the radius of its class, `radii` in voxels.
+    the map that wins, and is kept if its `posterior` at its joint rank is at least `LIKELY`, and if
+    its class has a radius: other maps only compete. No pick stays closer to a better one than the
+    radius of its class, `radii` in voxels.
 
     Of the record, `precision_by_decoys` is of the picks and classes of the detector alone, at or above
     its `threshold`, and `precision_kept` of the picks that are returned.
@@ -73,6 +74,7 @@ def keep_likely(
     ranks, decoys = joint_ranks(best), count_decoys(best)
     for rows in best.groupby("cryoetganClass").indices.values():
         likely[rows] = posterior(ranks[rows], won[rows], int(decoys[rows[0]])) >= LIKELY
+    likely &= best["cryoetganClass"].isin(list(radii)).to_numpy()
     table = picks.assign(**{name: best[name].to_numpy() for name in TAKEN})[likely & won]
     # two picks of one particle may have moved to one place
     places, values = table[COORDINATES].to_numpy(float), table[DETECTION_SCORE].to_numpy(float)

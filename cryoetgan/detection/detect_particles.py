@@ -93,7 +93,8 @@ def detect_particles(
             "this one", path, threshold,
         )  # fmt: skip
     elif maps and search is not None:
-        radii = dict(zip([*detector.classes, OTHER], detector.radii, strict=True))
+        known = dict(zip([*detector.classes, OTHER], detector.radii, strict=True))
+        radii = {name: known[name] for name in wanted}
         scores = align_picks(volume, table, maps, search)
         table, implied = keep_likely(table, scores, threshold, radii)
         if not len(table):

@@ -209,6 +209,8 @@ def test_picks_that_decoys_fit_as_well_are_dropped(rng):
     alone, joined = about["precision_by_decoys"]["value"], about["precision_kept"]["value"]
     assert alone < 0.5
     assert joined > 0.9
+    only_a, _ = keep_likely(picks, scores, 0.5, {"a": 5.0})
+    assert set(only_a["cryoetganId"]) == set(found.index[found == "a"])
 
 
 @pytest.mark.parametrize(
