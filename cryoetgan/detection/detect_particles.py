@@ -90,7 +90,7 @@ def detect_particles(
     if not len(table):
         log.warning(
             "%s: no particle has a score of %.3g; lower --threshold, or train on tomograms more like "
-            "this one", path, threshold,
+            "this one", path, lowest,
         )  # fmt: skip
     elif maps and search is not None:
         known = dict(zip([*detector.classes, OTHER], detector.radii, strict=True))
