@@ -34,7 +34,7 @@ DETECTION_WEIGHT = 0.2
 """Weight of the detector's log odds in the rank of a pick, in standard deviations. With 0 the mean F1
 at the SNR of 0.1 and 0.05 in dev_set2_2 is 0.981 and 0.865, with 0.2 0.990 and 0.881."""
 LEAST_PICKS = 10
-"""Fewest picks of a class that are judged by its own decoys alone; fewer, by those of all classes."""
+"""Fewest picks of a class that its own decoys judge; fewer are judged with all classes' decoys."""
 TAKEN = (
     "cryoetganClass",
     *COORDINATES,

@@ -93,8 +93,8 @@ def detect_particles(
             "this one", path, lowest,
         )  # fmt: skip
     elif maps and search is not None:
-        known = dict(zip([*detector.classes, OTHER], detector.radii, strict=True))
-        radii = {name: known[name] for name in wanted}
+        kinds = zip([*detector.classes, OTHER], detector.radii, strict=True)
+        radii = {name: float(radius) for name, radius in kinds if name in wanted}
         scores = align_picks(volume, table, maps, search)
         table, implied = keep_likely(table, scores, threshold, radii)
         if not len(table):
