@@ -10,6 +10,8 @@ from cryoetgan.io.files import read_json, write_json
 from cryoetgan.io.mrc import read_volume, write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, read_star, write_star
 from cryoetgan.physics.geometry import angle_between, rotate_volume, rotation_from_relion
+from cryoetgan.tomograms.importing.import_scene import _number_objects
+from cryoetgan.tomograms.sources.portal_scene import find_portal_files, read_portal_scene
 from tests.conftest import refused
 
 N, SHAPE, VOXEL = 16, (32, 48, 56), 10.0
@@ -172,6 +174,23 @@ def test_an_instance_mask_tells_touching_particles_apart(cryoetgan, tmp_path):
         numbers = rows["cryoetganInstance"].astype(int).tolist()
         instances = imported(tmp_path / "out", "_instances")
         assert [np.unique(instances[ids == n]).tolist() for n in (3, 7)] == [[n] for n in numbers]
+
+
+def test_parts_of_a_mask_without_points_are_particles(tmp_path):
+    """Those of a membrane are not."""
+    ids = np.zeros(SHAPE, np.int8)
+    ids[10:16, 10:16, 10:16] = ids[10:16, 10:16, 20:26] = 1
+    membrane = np.zeros(SHAPE, np.int8)
+    membrane[:2] = 1
+    write_volume(tmp_path / "d.mrc", ids.astype(np.float32), VOXEL)
+    write_volume(tmp_path / "101-p97-1.0_segmentationmask.mrc", ids, VOXEL)
+    write_volume(tmp_path / "102-membrane-1.0_segmentationmask.mrc", membrane, VOXEL)
+    scene = read_portal_scene(find_portal_files(tmp_path), tmp_path)
+    instances = np.zeros(SHAPE, np.float32)
+    rows = _number_objects(scene, dict(scene.names), scene.label_data, instances, 1.0, {})
+    assert rows[COORDINATES].to_numpy(float).tolist() == [[12.5] * 3, [22.5, 12.5, 12.5]]
+    assert rows["cryoetganClass"].tolist() == ["p97", "p97"]
+    assert len(np.unique(instances)) == 1 + 2 + 1
 
 
 def test_points_of_one_object_are_no_particles(cryoetgan, tmp_path, scene, portal):

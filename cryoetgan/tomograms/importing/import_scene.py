@@ -124,9 +124,11 @@ def _number_objects(
     rows = _rows_inside(rows, labels.shape, scene.density)
     listed = set(rows["cryoetganClass"])
     rows["cryoetganInstance"] = find_numbers(rows, objects, labels, instances)
-    components = (
-        {} if scene.complete else {n: a for n, a in rest.items() if _is_unlisted(a, listed)}
-    )
+    components = {
+        label: name
+        for label, name in rest.items()
+        if (not scene.complete or name in scene.parts) and _is_unlisted(name, listed)
+    }
     others = {label: name for label, name in rest.items() if label not in components}
     number = number_by_rows(labels, others, rows, instances, number)
     found = number_components(labels, components, instances, shapes, number)

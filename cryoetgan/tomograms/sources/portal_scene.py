@@ -205,10 +205,11 @@ def read_portal_scene(files: PortalFiles, scratch: Path | None) -> ForeignScene:
     rows = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
     if ANGLES[0] in rows and rows[ANGLES].isna().all(axis=None):
         rows = rows.drop(columns=ANGLES)
+    parts = {one.name for one in files.annotations if set(one.files) == {MASK}}
     read = [path for one in files.annotations for path, _ in one.files.values()]
     return ForeignScene(
         files.density, volume, files.folder, labels, names, rows, "CryoET Data Portal",
-        instances=instances, files=[files.density, *read],
+        instances=instances, files=[files.density, *read], parts=parts,
     )  # fmt: skip
 
 
