@@ -1,5 +1,6 @@
 """Align picks of a detector to the maps of their classes, with decoys."""
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +27,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Floats = NDArray[np.floating]
+log = logging.getLogger("cryoetgan")
 LIKELY = 0.5
 """Smallest probability (`fdr.posterior`) of a pick that is kept: more likely right than wrong."""
 DETECTION_WEIGHT = 0.2
 """Weight of the detector's log odds in the rank of a pick, in standard deviations. With 0 the mean F1
 at the SNR of 0.1 and 0.05 in dev_set2_2 is 0.981 and 0.865, with 0.2 0.990 and 0.881."""
+LEAST_PICKS = 10
+"""Fewest picks of a class that its own decoys judge; fewer are judged with all classes' decoys."""
 TAKEN = (
     "cryoetganClass",
     *COORDINATES,
@@ -63,7 +67,7 @@ def keep_likely(
     radius of its class, `radii` in voxels.
 
     Of the record, `precision_by_decoys` is of the picks and classes of the detector alone, at or above
-    its `threshold`, and `precision_kept` of the picks that are returned.
+    its `threshold`, and `precision_kept` of the picks that are kept, by `cross_fit`.
     """
     by_id = picks.set_index("cryoetganId")
     is_own = scores["cryoetganClass"] == scores["cryoetganId"].map(by_id["cryoetganClass"])
@@ -71,10 +75,20 @@ def keep_likely(
     best = choose_classes(scores, {})
     best = add_q_values(best, np.full(len(best), "all")).set_index("cryoetganId").loc[by_id.index]
     likely, won = np.zeros(len(best), bool), beats_decoys(best)
-    ranks, decoys = joint_ranks(best), count_decoys(best)
-    for rows in best.groupby("cryoetganClass").indices.values():
-        likely[rows] = posterior(ranks[rows], won[rows], int(decoys[rows[0]])) >= LIKELY
-    likely &= best["cryoetganClass"].isin(list(radii)).to_numpy()
+    ranks, decoys, judged = joint_ranks(best), count_decoys(best), np.zeros(len(best), bool)
+    for name, rows in best.groupby("cryoetganClass").indices.items():
+        count = int(decoys[rows[0]])
+        alike = rows if len(rows) >= LEAST_PICKS else np.flatnonzero(decoys == count)
+        is_row = np.isin(alike, rows)
+        likely[rows] = find_likely(ranks[alike], won[alike], count)[is_row]
+        judged[rows] = cross_fit(ranks[alike], won[alike], count)[is_row]
+        if won[rows].any() and not (likely & won)[rows].any():
+            log.warning(
+                "class %s: none of %d picks that fit its map best is kept, because decoys fit others as "
+                "well, or they are too few to tell", name, int(won[rows].sum()),
+            )  # fmt: skip
+    wanted = best["cryoetganClass"].isin(list(radii)).to_numpy()
+    likely, judged = likely & wanted, judged & wanted
     table = picks.assign(**{name: best[name].to_numpy() for name in TAKEN})[likely & won]
     # two picks of one particle may have moved to one place
     places, values = table[COORDINATES].to_numpy(float), table[DETECTION_SCORE].to_numpy(float)
@@ -83,12 +97,34 @@ def keep_likely(
     given, above = picks["cryoetganClass"][table.index], picks[DETECTION_SCORE] >= threshold
     about = {
         "precision_by_decoys": implied_precision(alone, precision_of_all),
-        "precision_kept": implied_precision(best[likely], precision_of_winners),
+        "precision_kept": implied_precision(best[judged], precision_of_winners),
         "renamed": int((table["cryoetganClass"] != given).sum()),
         "added": int((~above[table.index]).sum()),
         "removed": int((above & ~above.index.isin(table.index)).sum()),
     }
     return table.reset_index(drop=True), about
+
+
+def find_likely(ranks: Floats, won: NDArray[np.bool_], decoys: int) -> NDArray[np.bool_]:
+    """Return `(N,)` whether a pick is more likely right than wrong; see `posterior`."""
+    return posterior(ranks, won, decoys) >= LIKELY
+
+
+def cross_fit(ranks: Floats, won: NDArray[np.bool_], decoys: int) -> NDArray[np.bool_]:
+    """Return `(N,)` the picks at or above a rank that was found without their own decoys.
+
+    The lowest likely rank is found on every second pick and applied to the others, and vice versa:
+    the share of picks that prefer their map then does not depend on the choice.
+    """
+    half = np.empty(len(ranks), int)
+    half[np.argsort(-ranks, kind="stable")] = np.arange(len(ranks)) % 2
+    chosen = np.zeros(len(ranks), bool)
+    for side in (0, 1):
+        learn = half == side
+        likely = ranks[learn][find_likely(ranks[learn], won[learn], decoys)]
+        if len(likely):
+            chosen |= ~learn & (ranks >= likely.min())
+    return chosen
 
 
 def joint_ranks(best: "pd.DataFrame") -> Floats:
@@ -149,6 +185,6 @@ def precision_of_all(share: float, decoys: int) -> float:
 def precision_of_winners(share: float, decoys: int) -> float:
     """Return the precision of the picks that prefer their map: of n picks n r.
 
-    n (1 - r) / K of them are wrong (`curation.fdr`).
+    n (1 - r) / K of them are wrong (`curation.fdr`); a set without decoys has none.
     """
     return 1 - (1 - share) / (decoys * share) if share else 0.0

@@ -90,11 +90,11 @@ def detect_particles(
     if not len(table):
         log.warning(
             "%s: no particle has a score of %.3g; lower --threshold, or train on tomograms more like "
-            "this one", path, threshold,
+            "this one", path, lowest,
         )  # fmt: skip
     elif maps and search is not None:
-        known = dict(zip([*detector.classes, OTHER], detector.radii, strict=True))
-        radii = {name: known[name] for name in wanted}
+        kinds = zip([*detector.classes, OTHER], detector.radii, strict=True)
+        radii = {name: float(radius) for name, radius in kinds if name in wanted}
         scores = align_picks(volume, table, maps, search)
         table, implied = keep_likely(table, scores, threshold, radii)
         if not len(table):

@@ -100,24 +100,26 @@ def compare_halves(
         },
         "others": record(confirmed[~is_particle]),
     }
-    return found | {"warning": _warn(found["all"], found["others"])}
+    return found | {"warning": warn_of_halves(found["all"], found["others"])}
 
 
-def _warn(particles: Mapping[str, Any], others: Mapping[str, Any]) -> str | None:
-    """Return the warning if most particles are not confirmed, or no more than other picks."""
-    percent, advice = (
-        100 * particles["share"],
-        "; check that even and odd are halves of this tomogram",
-    )
+def warn_of_halves(particles: Mapping[str, Any], others: Mapping[str, Any]) -> str | None:
+    """Return the warning if most particles are not confirmed, or fewer than of other picks.
+
+    Others may be confirmed as often: structure without a map is in both halves, too.
+    """
+    text = f"both halves of the data confirm {100 * particles['share']:.0f} % of {particles['n']} particles"
+    advice = "check that even and odd are halves of this tomogram"
     if particles["interval"][1] < MOST_DOUBTFUL:
         return (
-            f"both halves of the data confirm {percent:.0f} % of {particles['n']} particles: most of "
-            f"them are noise, or too weak to be found in a half{advice}, and raise particles.threshold"
+            f"{text}; those that are not may be noise, other structures, or too weak to be "
+            f"found in one half: {advice}, and raise particles.threshold"
         )
-    if others["n"] and particles["interval"][0] <= others["interval"][1]:
+    if others["n"] and particles["interval"][1] < others["interval"][0]:
         return (
-            f"both halves of the data confirm {percent:.0f} % of {particles['n']} particles and "
-            f"{100 * others['share']:.0f} % of the picks without a particle, which is not less{advice}"
+            f"{text} and {100 * others['share']:.0f} % of {others['n']} picks without a particle, "
+            "which is more; the selection may prefer noise, or structures without a map may be "
+            f"stronger: {advice}"
         )
     return None
 

@@ -134,23 +134,37 @@ def check_halves(
 ) -> Check:
     """Compare the share of particles that both halves of the data confirm with `good` and `bad`.
 
-    It must exceed the share of the picks without a particle.
+    It is bad, too, if it is significantly below the share of the picks without a particle. That may
+    be as high, because structure without a map is in both halves.
     """
     tone = "good" if particles.share >= good else "fair" if particles.share >= bad else "bad"
-    if others and particles.low <= others.high:
-        tone = "bad"
+    is_below = others is not None and particles.high < others.low
     numbers = f"{100 * particles.share:.0f} %"
     beside = "picks without a particle: " + (f"{100 * others.share:.0f} %" if others else "none")
     text = (
         f"Both halves of the data confirm {numbers} ({100 * particles.low:.0f} to "
-        f"{100 * particles.high:.0f}) of {particles.n} particles; {beside}."
-    )
-    if tone != "good":
-        text += (
-            " The others are noise, or too weak to be found in one half."
-            if tone == "fair"
-            else " The particles are noise, or even and odd are not halves of these tomograms."
+        f"{100 * particles.high:.0f}) of {particles.n} particles; {beside}"
+        + (
+            f" ({100 * others.low:.0f} to {100 * others.high:.0f}) of {others.n}."
+            if others
+            else "."
         )
+    )
+    if is_below:
+        text += (
+            " Other picks are confirmed more often: the selection may prefer noise, or structures "
+            "without a map may be stronger."
+        )
+    elif tone != "good":
+        text += (
+            " Particles that are not confirmed may be noise, other structures, or too weak to be "
+            "found in one half."
+        )
+    if is_below or tone == "bad":
+        tone = "bad"
+        text += " Or even and odd are not halves of these tomograms."
+    elif others and particles.low <= others.high:
+        text += " The intervals overlap: picks without a particle may be structures, too."
     return Check("confirmed by both halves", tone, text, numbers, beside)
 
 

@@ -8,7 +8,9 @@ from cryoetgan.evaluation.half_agreement import (
     CHANCE,
     MOST_LIKENESS,
     compare_halves,
+    record,
     tail_probability,
+    warn_of_halves,
 )
 from cryoetgan.io.files import read_json
 from cryoetgan.io.mrc import Volume, read_volume, write_volume
@@ -78,6 +80,32 @@ def test_particles_that_are_none_are_not_confirmed(specimen):
     found = judge(specimen, specimen[3], specimen[2])
     assert found["all"]["share"] < 0.2
     assert found["warning"]
+
+
+@pytest.mark.parametrize(
+    ("particles", "others", "words"),
+    [
+        # structure without a map is confirmed as often as particles
+        ((12, 12), (50, 60), None),
+        ((38, 40), (240, 300), None),
+        ((9, 10), (40, 60), None),
+        ((35, 50), (10, 50), None),
+        ((35, 50), (0, 0), None),
+        ((1, 50), (2, 50), ["2 % of 50 particles;", "noise", "particles.threshold"]),
+        ((1, 50), (0, 0), ["2 % of 50 particles;", "noise", "particles.threshold"]),
+        ((30, 60), (55, 60), ["50 % of 60 particles and 92 % of 60 picks", "which is more"]),
+    ],
+)
+def test_the_warning_is_given_for_bad_particles_alone(particles, others, words):
+    found = [
+        record(np.arange(n)[:, None].repeat(2, axis=1) < both) for both, n in (particles, others)
+    ]
+    warning = warn_of_halves(*found)
+    if words is None:
+        assert warning is None
+    else:
+        for text in [*words, "check that even and odd are halves of this tomogram"]:
+            assert text in warning
 
 
 def test_noise_is_confirmed_as_often_as_chance_says(rng):

@@ -247,7 +247,7 @@ def test_parts_of_filaments_wait_in_the_folder_of_the_output(tmp_path, monkeypat
     assert scene.filled > 0
 
 
-@pytest.mark.parametrize(("largest", "limit"), [(3e5, 6e5), (2.5e6, 3.75e6)])
+@pytest.mark.parametrize(("largest", "limit"), [(3e5, 6e5), (2.5e6, 3.75e6), (1e9, 5e6)])
 def test_crowders_have_the_mass_of_proteins_up_to_the_largest_named(largest, limit):
     made = make_crowders(VOXEL, WIDTH, 0, largest)
     scale = 0.38 * np.pi**1.5 * WIDTH**3
@@ -256,6 +256,8 @@ def test_crowders_have_the_mass_of_proteins_up_to_the_largest_named(largest, lim
     assert found == pytest.approx(masses, rel=1e-4)
     assert 2.9e4 < min(masses) < 1.5e5
     assert 0.3 * limit < max(masses) < 1.01 * limit
+    for density in made.values():
+        assert ndimage.label(density > 0.2 * density.max())[1] == 1, "an oligomer is one piece"
 
 
 def test_nothing_lies_outside_the_ice():

@@ -73,8 +73,8 @@ def posterior(ranks: Floats, is_target: NDArray[np.bool_], decoys: int) -> Float
 
     Of the picks about a rank let a share r prefer the map; by `q_values`' argument the share
     ((K + 1) r - 1) / K is right. r is the isotonic regression on the rank (Kaell et al. 2008, doi
-    10.1021/pr700739d), with one decoy more above all, the + 1 of `q_values`. The parameters have
-    the meaning they have in `q_values`.
+    10.1021/pr700739d), with one decoy more above all, the + 1 of `q_values`: a few picks alone are not
+    likely right. The parameters have the meaning they have in `q_values`.
 
     Examples
     --------
@@ -83,11 +83,10 @@ def posterior(ranks: Floats, is_target: NDArray[np.bool_], decoys: int) -> Float
     """
     from scipy.optimize import isotonic_regression
 
-    order = np.argsort(ranks, kind="stable")
-    share = isotonic_regression(np.append(is_target[order], False).astype(float)).x[:-1]
-    found = np.empty(len(ranks))
-    found[order] = np.clip(((decoys + 1) * share - 1) / decoys, 0, 1)
-    return found
+    values, index, counts = np.unique(ranks, return_inverse=True, return_counts=True)
+    share = np.bincount(index, is_target, len(values)) / counts
+    share = isotonic_regression(np.append(share, 0.0), weights=np.append(counts, 1)).x[:-1]
+    return np.clip(((decoys + 1) * share - 1) / decoys, 0, 1)[index]
 
 
 def beats_decoys(rows: "pd.DataFrame") -> NDArray[np.bool_]:

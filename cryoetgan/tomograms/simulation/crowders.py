@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial.transform import Rotation
 
 from cryoetgan.densities.density_from_atoms import HEAVY_ATOM_DENSITY, gaussian_integral
@@ -17,6 +18,8 @@ MASS_DA = (3e4, 6e5)
 LARGER = 1.5
 """Ratio of the largest crowder's mass to the largest named particle's, if this mass is above
 `MASS_DA`: a detector learns to name a particle by more than its size."""
+MOST_DA = 5e6
+"""Largest mass in any case: a named map of more is a patch of membrane, or of another grey scale."""
 VOLUME_PER_DA = 1.21
 """Cubic angstrom per dalton of protein (partial specific volume of 0.73 ml/g)."""
 LOBES = (1, 3)
@@ -25,8 +28,9 @@ SUBUNIT_DA = (1.5e4, 1.2e5)
 """Masses of a subunit."""
 TOUCHING = 0.9
 """Distance of touching balls over the sum of their radii."""
-DIRECTIONS = 8
-"""Random directions in which a subunit moves from the centre; the most compact oligomer is taken."""
+DIRECTIONS = 16
+"""Random directions in which a subunit moves from the centre; the most compact oligomer in one piece is
+taken."""
 SYMMETRIES = ("C1", "C2", "C3", "C4", "C5", "C6", "C7", "D2", "D3", "D4", "D5", "D6", "D7", "O")
 """Point groups of oligomers. Most large proteins are symmetric (Goodsell & Olson 2000, doi
 10.1146/annurev.biophys.29.1.105), so unnamed rings and barrels exist, too."""
@@ -53,7 +57,7 @@ def make_crowders(
     (angstrom), and has the units of `cryoetgan.densities.simulate`. `largest` is the mass of the
     largest named particle, dalton.
     """
-    made, range_da = {}, (MASS_DA[0], max(MASS_DA[1], LARGER * largest))
+    made, range_da = {}, (MASS_DA[0], min(max(MASS_DA[1], LARGER * largest), MOST_DA))
     for index in range(SPECIES):
         rng = generator_for(seed, "crowder", index)
         mass = float(np.exp(rng.uniform(*np.log(range_da))))
@@ -80,8 +84,18 @@ def _oligomer(mass: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
         places.append(places[-1] + step / np.linalg.norm(step) * TOUCHING * (radius + before))
     subunit = np.array(places) - np.average(places, axis=0, weights=shares)
     copies = [_touching_copies(subunit, own, groups[name], rng) for _ in range(DIRECTIONS)]
-    centres = min(copies, key=lambda found: float(np.linalg.norm(found, axis=1).max()))
-    return centres, np.tile(own, orders[name])
+    radii = np.tile(own, orders[name])
+    whole = [centres for centres in copies if _is_whole(centres, radii)] or copies
+    centres = min(whole, key=lambda found: float(np.linalg.norm(found, axis=1).max()))
+    while not _is_whole(centres, radii):
+        centres = 0.9 * centres
+    return centres, radii
+
+
+def _is_whole(centres: Floats, radii: Floats) -> bool:
+    """Return whether balls are one piece: some groups have copies that do not touch."""
+    gaps = np.linalg.norm(centres[:, None] - centres, axis=2) - radii[:, None] - radii
+    return bool(connected_components(gaps < 0, directed=False)[0] == 1)
 
 
 def _touching_copies(
