@@ -17,6 +17,11 @@ Floats = NDArray[np.floating]
 MATRIX_TOLERANCE = 0.02
 """Largest difference of a rotation matrix, times its transpose, from the identity."""
 
+BROKEN = (
+    ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError,
+)  # fmt: skip
+"""Errors of values that are not points: the last two of long integers and of deep nesting."""
+
 
 @dataclass(frozen=True)
 class Points:
@@ -46,7 +51,7 @@ def read_portal_points(path: Path) -> Points:
         numbers = [point.get("instance_id") for point in points]
         known = None not in numbers and bool(numbers)
         instances = np.array(numbers, float).astype(int) if known else None
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except BROKEN as error:
         raise UserError(
             f"{path}: is not a file of points of the data portal ({error!r}); wanted lines "
             '{"type": "point", "location": {"x": 1, "y": 2, "z": 3}}'
@@ -67,7 +72,7 @@ def read_copick_points(path: Path) -> Points:
         found = [[float(point["location"][axis]) for axis in "xyz"] for point in points]
         matrices = [point.get("transformation_") for point in points]
         places = np.reshape(found, (-1, 3)).astype(float)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except BROKEN as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path}: is not a copick picks file ({error!r})") from error
@@ -84,7 +89,7 @@ def _matrices(matrices: Sequence[Any], size: int, path: Path) -> Floats:
     """Return matrices `(N, size, size)`; raise `UserError` if one has another shape."""
     try:
         return np.array(matrices, float).reshape(len(matrices), size, size)
-    except (ValueError, TypeError) as error:
+    except BROKEN as error:
         key = "xyz_rotation_matrix" if size == 3 else "transformation_"
         raise UserError(f"{path}: a {key} is not a matrix of {size} x {size} numbers") from error
 

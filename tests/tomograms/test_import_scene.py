@@ -6,11 +6,27 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from cryoetgan.errors import UserError
 from cryoetgan.io.files import read_json
-from cryoetgan.io.mrc import read_volume, write_volume
+from cryoetgan.io.mrc import Volume, read_volume, write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, read_star
 from cryoetgan.physics.geometry import rotate_volume, rotation_from_relion
-from cryoetgan.tomograms.importing.objects import NO_PARTICLES, settle_rows
+from cryoetgan.tomograms.importing.class_maps import match_means
+from cryoetgan.tomograms.importing.import_scene import (
+    _check_contrast,
+    _count_particles,
+    _label_means,
+)
+from cryoetgan.tomograms.importing.no_data import NearestSections
+from cryoetgan.tomograms.importing.objects import (
+    NO_PARTICLES,
+    find_numbers,
+    number_components,
+    number_given,
+    settle_rows,
+)
+from cryoetgan.tomograms.importing.touching import map_shape
+from cryoetgan.tomograms.sources.scene_volumes import ForeignScene
 from tests.conftest import refused
 
 N, SHAPE = 16, (40, 60, 64)
@@ -329,3 +345,66 @@ def test_listed_places_beside_their_particles_are_moved_to_them():
     found = settle_rows(labels, {1: "clu"}, rows)[COORDINATES].to_numpy(float)
     assert found[0].tolist() == [20.4, 20, 20]
     assert np.allclose(found[1:], middles[1:], atol=0.5)
+
+
+def test_places_without_voxels_are_left_out_although_they_are_most():
+    labels = np.zeros((30, 30, 100), np.int16)
+    labels[13:18, 13:18, 8:13] = 1
+    listed = [(x, 15, 15) for x in (10, 40, 60, 80)]
+    rows = pd.DataFrame(listed, columns=COORDINATES, dtype=float).assign(cryoetganClass="a")
+    found = settle_rows(labels, {1: "a"}, rows)[COORDINATES].to_numpy(float)
+    assert found.tolist() == [[10, 15, 15]]
+
+
+def test_an_instance_goes_to_the_nearest_row_within_its_radius():
+    labels, ids = np.zeros((2, 20, 20, 200), np.int16)
+    labels[8:12, 8:12, 8:12] = ids[8:12, 8:12, 8:12] = 1
+    labels[8:12, 8:12, 20:24], ids[8:12, 8:12, 20:24] = 1, 2
+    instances = np.zeros(labels.shape, np.float32)
+    objects = number_given(labels, NearestSections(ids, ids.shape, 1.0), {1: "a"}, instances)
+    assert np.allclose(objects["radius"], np.sqrt(3 * 1.25))
+    listed = [(11, 9.5, 9.5), (9.5, 9.5, 9.5), (180, 9.5, 9.5), (25, 9.5, 9.5)]
+    rows = pd.DataFrame(listed, columns=COORDINATES).assign(cryoetganClass="a")
+    assert find_numbers(rows, objects, labels, instances).tolist() == [0, 1, 0, 2]
+
+
+def test_a_contrast_within_the_noise_changes_neither_sign_nor_scale(rng):
+    """Of four particles; of one hundred it is significant."""
+    density, labels = rng.standard_normal(SHAPE).astype(np.float32), np.zeros(SHAPE, np.int16)
+    for number in range(100):
+        z, y, x = 4 + 8 * (number % 4), 4 + 10 * (number // 4 % 5), 4 + 12 * (number // 20)
+        labels[z : z + 3, y : y + 3, x : x + 3] = 1
+    density[labels == 1] -= 1
+    for shape, sign in ((np.s_[:8, :, :12], 1.0), (np.s_[:], -1.0)):
+        data = density[shape], labels[shape]
+        scene = ForeignScene(
+            "d.mrc", Volume(data[0], 10.0), "l.mrc", data[1], {1: "a"}, None, "none"
+        )
+        means = _label_means(*data, scene.names)
+        means["particles"] = _count_particles(means, scene, scene.names)
+        assert means["particles"].tolist() == [1, 5 if sign > 0 else 100]
+        assert _check_contrast(means, scene) == sign
+        maps = {"a": 10 * ball(3)}
+        found = match_means(means, scene.names, maps, {}, sign)
+        assert set(found) == (set() if sign > 0 else {"a"})
+
+
+def test_maps_of_few_voxels_are_refused_or_split_nothing():
+    tiny = np.zeros((8, 8, 8), np.float32)
+    tiny[4, 4, 2:6] = 1
+    with pytest.raises(UserError, match="--template p97: its mask has 4 voxels, wanted 8"):
+        map_shape(tiny, "p97")
+    labels = np.zeros((12, 12, 12), np.int16)
+    labels[4:7, 4:7, 4:7] = 1
+    shapes = {"p97": map_shape(ball(2), "p97").scaled(1 / 64)}
+    found = number_components(labels, {1: "p97"}, np.zeros(labels.shape, np.float32), shapes)
+    assert len(found) == 1
+
+
+def test_a_component_of_too_many_particles_stays_whole():
+    labels = np.ones((30, 30, 30), np.int16)
+    shapes = {"p97": map_shape(ball(2), "p97")}
+    instances = np.zeros(labels.shape, np.float32)
+    found = number_components(labels, {1: "p97"}, instances, shapes)
+    assert len(found) == 1
+    assert instances.max() == 1

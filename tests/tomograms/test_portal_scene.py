@@ -6,10 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cryoetgan.errors import UserError
 from cryoetgan.io.files import read_json, write_json
 from cryoetgan.io.mrc import read_volume, write_volume
+from cryoetgan.io.point_files import read_portal_points
 from cryoetgan.io.star import ANGLES, COORDINATES, read_star, write_star
+from cryoetgan.io.zarr_volume import read_zarr
 from cryoetgan.physics.geometry import angle_between, rotate_volume, rotation_from_relion
+from cryoetgan.tomograms.importing.import_scene import _number_objects
+from cryoetgan.tomograms.sources.portal_scene import find_portal_files, read_portal_scene
 from tests.conftest import refused
 
 N, SHAPE, VOXEL = 16, (32, 48, 56), 10.0
@@ -174,6 +179,23 @@ def test_an_instance_mask_tells_touching_particles_apart(cryoetgan, tmp_path):
         assert [np.unique(instances[ids == n]).tolist() for n in (3, 7)] == [[n] for n in numbers]
 
 
+def test_parts_of_a_mask_without_points_are_particles(tmp_path):
+    """Those of a membrane are not."""
+    ids = np.zeros(SHAPE, np.int8)
+    ids[10:16, 10:16, 10:16] = ids[10:16, 10:16, 20:26] = 1
+    membrane = np.zeros(SHAPE, np.int8)
+    membrane[:2] = 1
+    write_volume(tmp_path / "d.mrc", ids.astype(np.float32), VOXEL)
+    write_volume(tmp_path / "101-p97-1.0_segmentationmask.mrc", ids, VOXEL)
+    write_volume(tmp_path / "102-membrane-1.0_segmentationmask.mrc", membrane, VOXEL)
+    scene = read_portal_scene(find_portal_files(tmp_path), tmp_path)
+    instances = np.zeros(SHAPE, np.float32)
+    rows = _number_objects(scene, dict(scene.names), scene.label_data, instances, 1.0, {})
+    assert rows[COORDINATES].to_numpy(float).tolist() == [[12.5] * 3, [22.5, 12.5, 12.5]]
+    assert rows["cryoetganClass"].tolist() == ["p97", "p97"]
+    assert len(np.unique(instances)) == 1 + 2 + 1
+
+
 def test_points_of_one_object_are_no_particles(cryoetgan, tmp_path, scene, portal):
     path = portal / "104" / "microtubule-1.0_instancesegmentation.ndjson"
     write_points(path, scene, "rod_a", "instancePoint", instance_id=5)
@@ -244,3 +266,96 @@ def test_damaged_annotations_are_refused(cryoetgan, tmp_path, portal, what, said
     words = ("tomograms", "import-scene", "RUN", "--voxel-size", VOXEL, "-o", "o.mrc")
     refused(cryoetgan(*words, code=2), *said)
     assert not list(tmp_path.glob("o*"))
+
+
+def annotate(folder, **entry):
+    """Write metadata of an annotation with one file."""
+    files = [{"shape": "SegmentationMask", "path": "near/m.mrc"} | entry]
+    write_json(folder / "p97-1.0.json", {"annotation_object": {"name": "p97"}, "files": files})
+    write_volume(folder / "run.mrc", np.ones((4, 5, 6), np.float32), VOXEL)
+    (folder / "near").mkdir()
+    write_volume(folder / "near/m.mrc", np.ones((4, 5, 6), np.int8), VOXEL)
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"path": "/etc/passwd"}, "wanted a path below"),
+        ({"path": "../../secret.mrc"}, "wanted a path below"),
+        ({"mask_label": 0}, "mask_label is 0, wanted"),
+        ({"mask_label": "1"}, "mask_label is '1', wanted"),
+    ],
+)
+def test_paths_out_of_the_folder_and_odd_labels_are_refused(tmp_path, entry, said):
+    annotate(tmp_path, **entry)
+    with pytest.raises(UserError, match=said) as error:
+        find_portal_files(tmp_path)
+    assert "p97-1.0.json" in str(error.value)
+
+
+def test_only_files_below_the_named_folder_are_read(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    annotate(folder, mask_label=1)
+    assert find_portal_files(folder).annotations[0].files["SegmentationMask"][1] == 1
+    (folder / "near/m.mrc").rename(tmp_path / "m.mrc")
+    (folder / "near/m.mrc").symlink_to(tmp_path / "m.mrc")
+    assert find_portal_files(folder) is None
+
+
+def test_other_json_files_do_not_matter(tmp_path):
+    (tmp_path / "notes.json").write_text("{broken")
+    (tmp_path / "folder.json").mkdir()
+    assert find_portal_files(tmp_path) is None
+    annotate(tmp_path)
+    assert find_portal_files(tmp_path).density.name == "run.mrc"
+    (tmp_path / "notes.json").write_text('{"annotation_object": ')
+    with pytest.raises(UserError, match=r"notes\.json"):
+        find_portal_files(tmp_path)
+
+
+def test_a_list_in_the_metadata_of_a_tomogram_names_no_volume(tmp_path):
+    notes = tmp_path / "Annotations"
+    notes.mkdir()
+    annotate(notes)
+    (tmp_path / "Tomograms").mkdir()
+    (tmp_path / "Tomograms/tomogram_metadata.json").write_text("[]")
+    with pytest.raises(UserError, match="no volume"):
+        find_portal_files(tmp_path)
+
+
+@pytest.mark.parametrize("value", ["1" + 400 * "0", 5000 * "[" + 5000 * "]", 100_000 * "["])
+def test_long_integers_and_deep_lists_are_no_points(tmp_path, value):
+    path = tmp_path / "a.ndjson"
+    path.write_text(f'{{"location": {{"x": {value}, "y": 1, "z": 1}}}}')
+    with pytest.raises(UserError, match=r"a\.ndjson"):
+        read_portal_points(path)
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ({"unit": ["angstrom"]}, "unit is"),
+        ({"scale": ["a", "b", "c"]}, "not an OME-Zarr"),
+        ({"scale": [10.0]}, "wanted 3 numbers"),
+        ({"path": ""}, "not an OME-Zarr"),
+        ({"dtype": "c8"}, "complex64"),
+        ({"shape": (0, 8, 8)}, "shape"),
+    ],
+)
+def test_damaged_zarr_volumes_are_refused(tmp_path, about, said):
+    zarr = pytest.importorskip("zarr")
+    about = {"unit": "angstrom", "scale": [10.0] * 3, "path": "0", "dtype": "f4"} | about
+    group = zarr.open_group(str(tmp_path / "v.zarr"), mode="w")
+    shape = about.get("shape", (8, 8, 8))
+    group.create_dataset("0", shape=shape, dtype=about["dtype"], chunks=(8, 8, 8))
+    scale = [{"type": "scale", "scale": about["scale"]}]
+    group.attrs["multiscales"] = [
+        {
+            "axes": [{"name": n, "unit": about["unit"]} for n in "zyx"],
+            "datasets": [{"path": about["path"], "coordinateTransformations": scale}],
+        }
+    ]
+    with pytest.raises(UserError, match=said) as error:
+        read_zarr(tmp_path / "v.zarr", tmp_path)
+    assert "v.zarr" in str(error.value)

@@ -24,6 +24,9 @@ COMPARED = 30
 MIN_LIKENESS = 0.9
 """Median correlation of a map with its particles below which a warning is logged."""
 
+ERRORS = 3.0
+"""Standard errors of a mean density below which its difference from the rest is noise."""
+
 
 @dataclass(frozen=True)
 class Match:
@@ -80,6 +83,11 @@ def match_poses(
     return matches
 
 
+def standard_errors(sd: float, count: int) -> float:
+    """Return `ERRORS` standard errors of the mean of `count` particles in noise of `sd`."""
+    return float(ERRORS * sd / np.sqrt(count))
+
+
 def match_means(
     means: pd.DataFrame,
     names: Mapping[int, str],
@@ -87,7 +95,10 @@ def match_means(
     matches: Mapping[str, Match],
     sign: float,
 ) -> dict[str, Match]:
-    """Return the scale of classes with a map and without poses, from the means in mask and label."""
+    """Return the scale of classes with a map and without poses, from the means in mask and label.
+
+    A class whose mean differs from the rest by noise alone has no scale, which is said.
+    """
     found = {}
     by_name = {name: label for label, name in names.items()}
     for name, data in maps.items():
@@ -98,14 +109,22 @@ def match_means(
             continue
         base = float(means["mean"].get(0, 0.0))
         contrast = sign * (float(means.loc[by_name[name], "mean"]) - base)
-        if contrast > 0:
-            expected = float(data[data > MASK_LEVEL * data.max()].mean())
-            found[name] = Match(expected / contrast, None)
-            log.info(
-                "--template %s: the particles have no angles, so it is not compared with them; it is "
-                "some %.3g times as dense",
-                name, expected / contrast,
+        count = int(means.loc[by_name[name], "particles"])
+        limit = standard_errors(float(means["sd"].get(0, 0.0)), count)
+        if contrast <= limit:
+            log.warning(
+                "--template %s: its label differs from the rest by %.3g, wanted more than 3 standard errors "
+                "(%.3g, %d particles), so the map gives no scale; name one with --density-scale",
+                name, contrast, limit, count,
             )  # fmt: skip
+            continue
+        expected = float(data[data > MASK_LEVEL * data.max()].mean())
+        found[name] = Match(expected / contrast, None)
+        log.info(
+            "--template %s: the particles have no angles, so it is not compared with them; it is "
+            "some %.3g times as dense",
+            name, expected / contrast,
+        )  # fmt: skip
     return found
 
 

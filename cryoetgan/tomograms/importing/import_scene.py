@@ -1,5 +1,6 @@
 """Import a density scene of another simulator: its scale, labels, instances and truth."""
 
+from collections import Counter
 from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from cryoetgan.errors import UserError
 from cryoetgan.io.files import INSTANCES, LABELS
@@ -21,6 +23,7 @@ from cryoetgan.tomograms.importing.class_maps import (
     match_means,
     match_poses,
     read_class_maps,
+    standard_errors,
 )
 from cryoetgan.tomograms.importing.no_data import NearestSections
 from cryoetgan.tomograms.importing.objects import (
@@ -33,7 +36,7 @@ from cryoetgan.tomograms.importing.objects import (
     settle_rows,
 )
 from cryoetgan.tomograms.importing.resample import resample_into, resampled_shape
-from cryoetgan.tomograms.importing.touching import MaskShape, map_shape
+from cryoetgan.tomograms.importing.touching import MIN_COMPONENT, MaskShape, map_shape
 from cryoetgan.tomograms.simulation.contents import INSTANCE_NOTE
 from cryoetgan.tomograms.sources.scene_volumes import ForeignScene
 
@@ -49,7 +52,7 @@ def write_foreign_scene(
 
     Volumes are resampled to `voxel_size` (angstrom), labels to the nearest voxel. The density is
     multiplied by `scale` times the median scale of the classes that have a map, and inverted if
-    its labels are darker than the rest.
+    its labels are darker than the rest, by more than 3 standard errors.
     """
     density = scene.volume
     step = voxel_size / density.voxel_size
@@ -58,9 +61,11 @@ def write_foreign_scene(
     shape = resampled_shape(density.data.shape, step)
     # everything is checked before a file is written
     densities = read_class_maps(maps, step, voxel_size)
+    shapes = {name: map_shape(map_, name).scaled(step**-3) for name, map_ in densities.items()}
     label_points(scene, densities)
     names = _check_names(scene)
     means = _label_means(density.data, scene.label_data, names)
+    means["particles"] = _count_particles(means, scene, names)
     sign = _check_contrast(means, scene)
     matches = match_poses(density.data, scene, densities, sign)
     matches |= match_means(means, names, densities, matches, sign)
@@ -71,7 +76,6 @@ def write_foreign_scene(
         for section, values in zip(iterate_sections(out), nearest, strict=True):
             section[:] = values
     written = read_volume(beside(output, LABELS)).data
-    shapes = {name: map_shape(map_).scaled(step**-3) for name, map_ in densities.items()}
     with open_volume(
         beside(output, INSTANCES), shape, voxel_size, np.float32, INSTANCE_NOTE
     ) as instances:
@@ -124,9 +128,11 @@ def _number_objects(
     rows = _rows_inside(rows, labels.shape, scene.density)
     listed = set(rows["cryoetganClass"])
     rows["cryoetganInstance"] = find_numbers(rows, objects, labels, instances)
-    components = (
-        {} if scene.complete else {n: a for n, a in rest.items() if _is_unlisted(a, listed)}
-    )
+    components = {
+        label: name
+        for label, name in rest.items()
+        if (not scene.complete or name in scene.parts) and _is_unlisted(name, listed)
+    }
     others = {label: name for label, name in rest.items() if label not in components}
     number = number_by_rows(labels, others, rows, instances, number)
     found = number_components(labels, components, instances, shapes, number)
@@ -182,8 +188,37 @@ def _label_means(
     return table
 
 
+def _count_particles(
+    means: pd.DataFrame, scene: ForeignScene, names: Mapping[int, str]
+) -> list[int]:
+    """Return the number of particles of each label in `means`, at least 1.
+
+    They are rows, given instances or components. Without rows they are counted only if the contrast
+    is so small that their number decides whether it is significant.
+    """
+    listed = Counter([] if scene.rows is None else scene.rows["cryoetganClass"])
+    base, sd = (float(means[column].get(0, 0.0)) for column in ("mean", "sd"))
+    counts = []
+    for label, mean in means["mean"].items():
+        name = names.get(int(label), "")
+        count = listed[name]
+        is_clear = abs(mean - base) > standard_errors(sd, 1)
+        if label and not count and not is_clear and NO_PARTICLES.match(name) is None:
+            where = scene.label_data == label
+            if scene.instances is not None:
+                count = len(set(np.unique(scene.instances[where]).tolist()) - {0})
+            else:
+                sizes = np.bincount(ndimage.label(where, np.ones((3, 3, 3)))[0].ravel())
+                count = int((sizes[1:] >= MIN_COMPONENT).sum())
+        counts.append(max(count, 1))
+    return counts
+
+
 def _check_contrast(means: pd.DataFrame, scene: ForeignScene) -> float:
-    """Return -1 if labelled voxels are darker than the others, else 1; warn of a noisy density."""
+    """Return -1 if labelled voxels are darker than the others, else 1; warn of a noisy density.
+
+    A difference within the standard errors counts as bright, and is said.
+    """
     labelled = means.drop(index=0, errors="ignore")
     if not len(labelled):
         log.warning(
@@ -199,6 +234,16 @@ def _check_contrast(means: pd.DataFrame, scene: ForeignScene) -> float:
             "to be a tomogram with noise, not a density; its noise becomes part of the scene",
             scene.density, means.loc[0, "sd"], abs(contrast),
         )  # fmt: skip
+    count = int(labelled["particles"].sum())
+    limit = standard_errors(float(means.loc[0, "sd"]), count)
+    if abs(contrast) <= limit:
+        log.warning(
+            "%s: labelled voxels differ from the others by %.3g, within 3 standard errors (%.3g, %d "
+            "particles). Whether particles are dark is not known, and they are taken as bright; if they "
+            "are dark, invert the density first (tomograms import --contrast dark)",
+            scene.density, contrast, limit, count,
+        )  # fmt: skip
+        return 1.0
     if contrast < 0:
         log.info("%s: particles are dark and are inverted", scene.density)
     return -1.0 if contrast < 0 else 1.0
@@ -218,16 +263,6 @@ def _rows_inside(rows: pd.DataFrame, shape: tuple[int, ...], path: Path) -> pd.D
             path, len(outside), (rows["cryoetganClass"] == name).sum(), name,
         )  # fmt: skip
     return rows[inside].reset_index(drop=True)
-
-
-def _without_rows(names: Mapping[int, str], rows: pd.DataFrame) -> dict[int, str]:
-    """Return the labels of particles without a row."""
-    listed = set(rows["cryoetganClass"])
-    return {
-        label: name
-        for label, name in names.items()
-        if name not in listed and not NO_PARTICLES.match(name)
-    }
 
 
 def _write_truth(output: Path, rows: pd.DataFrame, voxel_size: float) -> None:

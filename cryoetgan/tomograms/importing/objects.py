@@ -13,11 +13,9 @@ from scipy.spatial import cKDTree
 from cryoetgan.io.star import COORDINATES
 from cryoetgan.progress import log
 from cryoetgan.tomograms.importing.no_data import NearestSections
-from cryoetgan.tomograms.importing.touching import MaskShape, split_touching
+from cryoetgan.tomograms.importing.touching import MIN_COMPONENT, MaskShape, split_touching
 
 Floats = NDArray[np.floating]
-MIN_COMPONENT = 8
-"""Voxels of the smallest particle that is found as a component of a label."""
 LARGE, MIN_COMPONENTS = 1.6, 5
 """Volume of a component, over the median, above which it may hold several particles; number of
 components from which the median is one."""
@@ -69,7 +67,7 @@ def number_components(
         part = pd.DataFrame((sums[1:, kept] / sums[0, kept]).T, columns=COORDINATES)
         part = part.assign(cryoetganClass=name, cryoetganInstance=numbers)
         if name in shapes:
-            parts = split_touching(found, kept, sums[0, kept], shapes[name])
+            parts = split_touching(found, kept, sums[0, kept], shapes[name], name)
             split, number = _add_parts(parts, part, instances, number, name)
             rows.append(split)
         else:
@@ -141,17 +139,19 @@ def number_given(
     """Number the objects that a volume of instances gives; return one row for each.
 
     `ids` has the sections of numbers on the grid of `labels`; an object is a number of one label.
-    The columns are `COLUMNS` and `label`.
+    The columns are `COLUMNS`, `label` and `radius`: the root mean square distance of an object's
+    voxels from its middle.
     """
     tables = []
     for z, (section, values) in enumerate(zip(labels, ids, strict=True)):
         y, x = np.nonzero((section > 0) & (values > 0))
         if len(y):
             part = pd.DataFrame({"label": section[y, x], "id": values[y, x].astype(np.int64)})
-            part = part.assign(x=x, y=y, z=z, count=1)
+            square = (np.square(a, dtype=float) for a in (x, y))
+            part = part.assign(x=x, y=y, z=z, count=1, square=sum(square) + float(z) ** 2)
             tables.append(part.groupby(["label", "id"], as_index=False).sum())
     if not tables:
-        return pd.DataFrame(columns=[*COLUMNS, "label"])
+        return pd.DataFrame(columns=[*COLUMNS, "label", "radius"])
     table = pd.concat(tables).groupby(["label", "id"], as_index=False).sum()
     table = table[table["label"].isin(names)].reset_index(drop=True)
     table["number"] = np.arange(1, len(table) + 1)
@@ -166,7 +166,12 @@ def number_given(
     places = table[["x", "y", "z"]].to_numpy(float) / table[["count"]].to_numpy(float)
     out_rows = pd.DataFrame(places, columns=COORDINATES)
     out_rows["cryoetganClass"] = [names[int(label)] for label in table["label"]]
-    return out_rows.assign(cryoetganInstance=table["number"], label=table["label"])
+    variance = table["square"] / table["count"] - (places**2).sum(axis=1)
+    return out_rows.assign(
+        cryoetganInstance=table["number"],
+        label=table["label"],
+        radius=np.sqrt(np.maximum(variance, 0)),
+    )
 
 
 def number_by_rows(
@@ -209,7 +214,8 @@ def find_numbers(
 ) -> NDArray[np.int_]:
     """Return the number of the object of each row: of the nearest voxel of its class.
 
-    `objects` comes from `number_given`. A row whose voxels are far away has 0.
+    `objects` comes from `number_given`. A row has 0 if no voxel lies within the largest radius of
+    its class, or if another row lies nearer to the middle of the object. Their number is said.
     """
     found = np.zeros(len(rows), int)
     if not len(objects):
@@ -221,16 +227,39 @@ def find_numbers(
         places = own[COORDINATES].to_numpy(float)
         # the object with the nearest middle is tried first, then all near it
         tree = cKDTree(mine[COORDINATES].to_numpy(float))
-        reach = int(np.ceil(tree.query(places)[0].max())) + 2
-        label = mine["label"].iloc[0]
-        for index, place in zip(own.index, places, strict=True):
-            low = np.maximum(np.rint(place[::-1]).astype(int) - reach, 0)
-            box = tuple(slice(a, a + 2 * reach + 1) for a in low)
+        reach = min(tree.query(places)[0].max(), float(mine["radius"].max())) + 2
+        half, label = int(np.ceil(reach)), mine["label"].iloc[0]
+        numbers = np.zeros(len(own), int)
+        for index, place in enumerate(places):
+            middle = np.rint(place[::-1]).astype(int)
+            low = np.maximum(middle - half, 0)
+            box = tuple(slice(a, max(b, 0)) for a, b in zip(low, middle + half + 1, strict=True))
             voxels = np.argwhere((labels[box] == label) & (instances[box] > 0)) + low
             if len(voxels):
                 far = ((voxels[:, ::-1] - place) ** 2).sum(axis=1)
-                found[rows.index.get_loc(index)] = instances[tuple(voxels[far.argmin()])]
+                if far.min() <= reach**2:
+                    numbers[index] = instances[tuple(voxels[far.argmin()])]
+        numbers = _one_row_each(numbers, places, mine)
+        if lacking := int((numbers == 0).sum()):
+            log.warning(
+                "%s: %d of %d listed places have no object of their own among the instances",
+                name, lacking, len(own),
+            )  # fmt: skip
+        found[rows.index.get_indexer(own.index)] = numbers
     return found
+
+
+def _one_row_each(
+    numbers: NDArray[np.int_], places: Floats, objects: pd.DataFrame
+) -> NDArray[np.int_]:
+    """Return the numbers `(N,)` of the objects of places `(N, 3)`, 0 if another is nearer."""
+    middles = objects.set_index("cryoetganInstance")[COORDINATES].astype(float)
+    far = np.linalg.norm(middles.reindex(numbers).to_numpy() - places, axis=1)
+    order = np.argsort(far, kind="stable")
+    _, first = np.unique(numbers[order], return_index=True)
+    kept = np.zeros_like(numbers)
+    kept[order[first]] = numbers[order[first]]
+    return kept
 
 
 def settle_rows(labels: NDArray[Any], names: Mapping[int, str], rows: pd.DataFrame) -> pd.DataFrame:
@@ -260,8 +289,8 @@ def settle_rows(labels: NDArray[Any], names: Mapping[int, str], rows: pd.DataFra
             if np.abs(moved - places).max() < 0.05:
                 break
             places = moved
-        empty = counts < FEW_VOXELS * np.median(counts)
-        beside &= ~empty
+        empty = counts < FEW_VOXELS * np.median(counts[counts > 0])
+        beside &= ~empty & (counts > 0)
         rows.loc[own, COORDINATES] = places
         if beside.any():
             far = np.linalg.norm(places - listed, axis=1)[beside]

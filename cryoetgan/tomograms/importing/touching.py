@@ -6,9 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cryoetgan.errors import UserError
+from cryoetgan.progress import log
 from cryoetgan.tomograms.simulation.packing import MASK_LEVEL
 
 Floats = NDArray[np.floating]
+MIN_COMPONENT = 8
+"""Voxels of the smallest particle that is found as a component of a label."""
+MOST_PARTICLES = 200
+"""In a component that is split; the memory grows as voxels times particles."""
 SINGLE = (0.3, 3.0)
 """Volume of a component over the map's within which it may be one particle of the map's form."""
 VOLUME_TOLERANCE, SPREAD_TOLERANCE = 0.3, 0.2
@@ -47,9 +53,18 @@ def mask_shape(voxels: NDArray[np.int_]) -> MaskShape:
     return MaskShape(len(voxels), np.sqrt(np.linalg.eigvalsh(moments)))
 
 
-def map_shape(density: Floats) -> MaskShape:
-    """Return the shape of a map's mask, the voxels at 15 % of its maximum or above."""
-    return mask_shape(np.argwhere(density > MASK_LEVEL * density.max()))
+def map_shape(density: Floats, name: str) -> MaskShape:
+    """Return the shape of a map's mask, the voxels at 15 % of its maximum or above.
+
+    `name` is its class; a mask of fewer than `MIN_COMPONENT` voxels is an error.
+    """
+    voxels = np.argwhere(density > MASK_LEVEL * density.max())
+    if len(voxels) < MIN_COMPONENT:
+        raise UserError(
+            f"--template {name}: its mask has {len(voxels)} voxels, wanted {MIN_COMPONENT} or more; "
+            "make the map with smaller voxels, or leave it out"
+        )
+    return mask_shape(voxels)
 
 
 def split_touching(
@@ -57,6 +72,7 @@ def split_touching(
     kept: NDArray[np.int_],
     volumes: Floats,
     shape: MaskShape,
+    name: str,
 ) -> dict[int, list[tuple[NDArray[np.int_], bool]]]:
     """Return the parts of components that hold several particles of a shape.
 
@@ -72,12 +88,21 @@ def split_touching(
         Numbers of the components that count, and their voxels.
     shape : MaskShape
         Of the map, in voxels of `components`.
+    name : str
+        Of the class, for messages.
 
     Returns
     -------
     dict
         Index in `kept` to its parts: voxels `(N, 3)` zyx, and whether the part has the shape.
     """
+    if shape.volume < MIN_COMPONENT:
+        log.warning(
+            "label %s: the map has %.1f voxels of the scene, wanted %d or more to split particles that "
+            "touch; each component is one particle. Give --instances, or a smaller --voxel-size",
+            name, shape.volume, MIN_COMPONENT,
+        )  # fmt: skip
+        return {}
     boxes = ndimage.find_objects(components)
 
     def voxels_of(number: int) -> NDArray[np.int_]:
@@ -94,7 +119,13 @@ def split_touching(
     shape = shape.scaled(float(np.median(single)) if single else 1.0)
     counts = np.rint(np.asarray(volumes) / shape.volume).astype(int)
     found = {}
-    for index in np.flatnonzero(counts > 1):
+    for count in counts[counts > MOST_PARTICLES]:
+        log.warning(
+            "label %s: a component has the volume of %d particles, and at most %d are split; it stays one "
+            "particle. Give --instances, or a list of the particles",
+            name, count, MOST_PARTICLES,
+        )  # fmt: skip
+    for index in np.flatnonzero((counts > 1) & (counts <= MOST_PARTICLES)):
         voxels = voxels_of(kept[index])
         parts = split_voxels(voxels, int(counts[index]), shape)
         own = [voxels[parts == part] for part in range(counts[index])]

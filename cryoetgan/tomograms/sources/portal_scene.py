@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cryoetgan.errors import UserError, format_shape
+from cryoetgan.errors import UserError, format_shape, shown
 from cryoetgan.io.files import read_json
 from cryoetgan.io.memmap import iterate_sections, scratch_array
 from cryoetgan.io.mrc import Volume, read_volume
@@ -87,53 +87,109 @@ def find_portal_files(source: Path) -> PortalFiles | None:
         folders = [folder for folder in folders if folder.is_dir()][:1] or [source.parent]
     else:
         folders = [one for layout in LAYOUTS for one in sorted(source.glob(layout))] or [source]
-    filled = {folder: found for folder in folders if (found := _annotations(folder))}
+    root = _root(source.resolve() if not is_density else folders[0].resolve())
+    filled = {folder: found for folder in folders if (found := _annotations(folder, root))}
     if not filled:
         return None
     if len(filled) > 1:
         listed = ", ".join(str(folder.parent) for folder in list(filled)[:4])
         raise UserError(f"{source}: has annotations of several volumes; name one folder: {listed}")
     folder, annotations = next(iter(filled.items()))
-    density = source if is_density else _density(source, folder)
+    density = source if is_density else _density(source, folder, root)
     return PortalFiles(density, folder, _choose(annotations, folder))
 
 
-def _annotations(folder: Path) -> list[Annotation]:
+def _root(folder: Path) -> Path:
+    """Return the folder whose files metadata may name: the volume's, or the copick project."""
+    if folder.name == "Annotations":
+        folder = folder.parent
+    within = [folder, *folder.parents]
+    projects = [one.parent for one in within if one.name == "portal"]
+    return next((one for one in projects if (one / "ExperimentRuns").is_dir()), folder)
+
+
+def _read_metadata(path: Path, key: str) -> dict[str, Any] | None:
+    """Return the content of a JSON file; None if it has not the key, or is another file."""
+    if not path.is_file():
+        return None
+    try:
+        content = read_json(path)
+    except UserError:
+        if key.encode() in path.read_bytes():
+            raise
+        return None
+    return content if isinstance(content, dict) and key in content else None
+
+
+def _annotations(folder: Path, root: Path) -> list[Annotation]:
     """Return the annotations of a folder: those with metadata, and files with names of their own."""
     found, used = [], set()
     for path in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")]):
-        content = read_json(path)
-        if not isinstance(content, dict) or "annotation_object" not in content:
+        if (content := _read_metadata(path, "annotation_object")) is None:
             continue
         try:
             name = valid_name(content["annotation_object"]["name"])
             one = Annotation(name, path, bool(content.get("ground_truth_status")))
             for entry in content.get("files") or []:
-                file = _resolve(path, str(entry["path"]))
+                file = _resolve(path, str(entry["path"]), root)
                 used.add(file)
                 shape = SHAPES.get(str(entry["shape"]).lower())
                 if file and shape and (shape not in one.files or file.suffix == ".mrc"):
-                    one.files[shape] = file, entry.get("mask_label")
+                    one.files[shape] = file, _mask_label(entry, path) if "Mask" in shape else None
         except (LookupError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: is not metadata of an annotation ({error!r})") from error
         if one.files:
             found.append(one)
         else:
-            log.warning("%s: its files of points and masks are not here; left out", path)
+            log.warning("%s: its files of points and masks are not in %s; left out", path, root)
     for path in sorted([*folder.glob("*_*.*"), *folder.glob("*/*_*.*")]):
         named = FILE_NAME.fullmatch(path.name)
-        if named and path not in used:
+        if named and path not in used and _is_data(path):
             one = Annotation(valid_name(named[1]), path)
             one.files[SHAPES[named[2].lower()]] = path, None
             found.append(one)
     return found
 
 
-def _resolve(metadata: Path, path: str) -> Path | None:
-    """Return a file that metadata names by its path in the archive or project, if it is here."""
-    near = metadata.parent / Path(path).name
-    places = [near, *(parent / path for parent in metadata.absolute().parents)]
-    return next((place for place in places if place.exists()), None)
+def _mask_label(entry: dict[str, Any], path: Path) -> int | None:
+    """Return the label of an object in its mask, None if there is none; refuse other values."""
+    label = entry.get("mask_label")
+    if label is None:
+        return None
+    if isinstance(label, bool) or not isinstance(label, int) or label < 1:
+        raise UserError(
+            f"{path}: mask_label is {shown(label)}, wanted a whole number of 1 or more; correct it, "
+            "or remove the key if all voxels of the mask are of one object"
+        )
+    return label
+
+
+def _resolve(metadata: Path, path: str, root: Path) -> Path | None:
+    """Return a file that metadata names by its path in the archive or project, if it is here.
+
+    Metadata may come from anywhere, so only files and zarr folders below `root` are taken.
+    """
+    named = Path(path)
+    if named.is_absolute() or ".." in named.parts or "\0" in path:
+        raise UserError(
+            f"{metadata}: names the file {shown(path)}, wanted a path below {root} without '..'; "
+            "copy the file there and correct its path"
+        )
+    for place in (metadata.parent / named.name, *(p / named for p in metadata.absolute().parents)):
+        try:
+            real = place.resolve()
+            if not real.is_relative_to(root):
+                continue
+            if _is_data(place):
+                return place
+        except (OSError, RuntimeError):  # a name that is too long, links in a circle
+            continue
+    return None
+
+
+def _is_data(path: Path) -> bool:
+    """Return whether a path is a file, not a device or pipe, or a zarr folder."""
+    return path.is_file() or (path.suffix == ".zarr" and path.is_dir())
 
 
 def _choose(annotations: Sequence[Annotation], folder: Path) -> list[Annotation]:
@@ -157,16 +213,17 @@ def _choose(annotations: Sequence[Annotation], folder: Path) -> list[Annotation]
     return chosen
 
 
-def _density(source: Path, folder: Path) -> Path:
+def _density(source: Path, folder: Path, root: Path) -> Path:
     """Return the only volume beside annotations, MRC or zarr."""
     patterns = ["*"] if folder == source else VOLUMES
     base = folder if folder == source else folder.parent
     found = [path for pattern in patterns for path in sorted(base.glob(pattern))]
     found = [p for p in found if p.suffix in (".mrc", ".zarr") and not FILE_NAME.fullmatch(p.name)]
     for path in [] if found else sorted(base.glob("Tomograms/**/tomogram_metadata.json")):
-        content = read_json(path)
-        named = [content.get("mrc_file"), content.get("omezarr_dir")]
-        found += [file for one in named if one and (file := _resolve(path, str(one)))]
+        for key in ("mrc_file", "omezarr_dir"):
+            one = (_read_metadata(path, key) or {}).get(key)
+            file = _resolve(path, str(one), root) if one else None
+            found += [file] if file else []
     by_stem = {
         path.with_suffix(""): path for path in sorted(found, key=lambda p: p.suffix != ".zarr")
     }
@@ -205,10 +262,11 @@ def read_portal_scene(files: PortalFiles, scratch: Path | None) -> ForeignScene:
     rows = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
     if ANGLES[0] in rows and rows[ANGLES].isna().all(axis=None):
         rows = rows.drop(columns=ANGLES)
+    parts = {one.name for one in files.annotations if set(one.files) == {MASK}}
     read = [path for one in files.annotations for path, _ in one.files.values()]
     return ForeignScene(
         files.density, volume, files.folder, labels, names, rows, "CryoET Data Portal",
-        instances=instances, files=[files.density, *read],
+        instances=instances, files=[files.density, *read], parts=parts,
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """The volumes of a density scene of another simulator, and the known names and poses in it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ class ForeignScene:
     """`(z, y, x)`, 0 or the number of an object of its label; None: not given."""
     files: Sequence[Path] = ()
     """Files that were read."""
+    parts: Set[str] = frozenset()
+    """Classes without a list, whose connected parts are particles although `complete` is true."""
 
 
 def open_scene(
