@@ -111,11 +111,8 @@ def split_touching(
 
     ratios = np.asarray(volumes) / shape.volume
     near = np.flatnonzero((ratios > SINGLE[0]) & (ratios < SINGLE[1]))
-    single = [
-        r
-        for r, n in zip(ratios[near], kept[near], strict=True)
-        if shape.scaled(r).agrees(mask_shape(voxels_of(n)))
-    ]
+    pairs = zip(ratios[near], kept[near], strict=True)
+    single = [r for r, n in pairs if shape.scaled(r).agrees(mask_shape(voxels_of(n)))]
     shape = shape.scaled(float(np.median(single)) if single else 1.0)
     counts = np.rint(np.asarray(volumes) / shape.volume).astype(int)
     found = {}
