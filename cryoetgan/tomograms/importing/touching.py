@@ -111,20 +111,12 @@ def split_touching(
 
     ratios = np.asarray(volumes) / shape.volume
     near = np.flatnonzero((ratios > SINGLE[0]) & (ratios < SINGLE[1]))
-    single = [
-        r
-        for r, n in zip(ratios[near], kept[near], strict=True)
-        if shape.scaled(r).agrees(mask_shape(voxels_of(n)))
-    ]
+    pairs = zip(ratios[near], kept[near], strict=True)
+    single = [r for r, n in pairs if shape.scaled(r).agrees(mask_shape(voxels_of(n)))]
     shape = shape.scaled(float(np.median(single)) if single else 1.0)
     counts = np.rint(np.asarray(volumes) / shape.volume).astype(int)
     found = {}
-    for count in counts[counts > MOST_PARTICLES]:
-        log.warning(
-            "label %s: a component has the volume of %d particles, and at most %d are split; it stays one "
-            "particle. Give --instances, or a list of the particles",
-            name, count, MOST_PARTICLES,
-        )  # fmt: skip
+    _warn_of_many(counts[counts > MOST_PARTICLES], name)
     for index in np.flatnonzero((counts > 1) & (counts <= MOST_PARTICLES)):
         voxels = voxels_of(kept[index])
         parts = split_voxels(voxels, int(counts[index]), shape)
@@ -133,6 +125,15 @@ def split_touching(
             (part, len(part) > 3 and shape.agrees(mask_shape(part))) for part in own if len(part)
         ]
     return found
+
+
+def _warn_of_many(counts: NDArray[np.int_], name: str) -> None:
+    for count in counts:
+        log.warning(
+            "label %s: a component has the volume of %d particles, and at most %d are split; it stays one "
+            "particle. Give --instances, or a list of the particles",
+            name, count, MOST_PARTICLES,
+        )  # fmt: skip
 
 
 def split_voxels(voxels: NDArray[np.int_], count: int, shape: MaskShape) -> NDArray[np.int_]:
