@@ -97,7 +97,7 @@ def keep_likely(
     given, above = picks["cryoetganClass"][table.index], picks[DETECTION_SCORE] >= threshold
     about = {
         "precision_by_decoys": implied_precision(alone, precision_of_all),
-        "precision_kept": implied_precision(best[judged], precision_of_winners),
+        "precision_kept": implied_precision(best[judged], precision_of_winners, 1),
         "renamed": int((table["cryoetganClass"] != given).sum()),
         "added": int((~above[table.index]).sum()),
         "removed": int((above & ~above.index.isin(table.index)).sum()),
@@ -139,16 +139,18 @@ def joint_ranks(best: "pd.DataFrame") -> Floats:
 
 
 def implied_precision(
-    table: "pd.DataFrame", precision: Callable[[float, int], float]
+    table: "pd.DataFrame", precision: Callable[[float, int], float], added: int = 0
 ) -> dict[str, Any]:
     """Return the least share of right picks that their decoys imply, with its 95 % interval.
 
-    `precision` gives it for the share r of picks that prefer their map, and K decoys. The interval of
-    r is Wilson's; half widths of classes are added in squares, weighted by their picks.
+    `precision` gives it for the share r of picks that prefer their map, and K decoys. `added` picks
+    that prefer a decoy are added to each class: a set that ends before its first decoy still holds
+    wrong picks. The interval of r is Wilson's; half widths of classes are added in squares, weighted by their picks.
     """
     classes: dict[str, dict[str, Any]] = {}
     for name, rows in table.groupby("cryoetganClass", sort=True):
-        decoys, own, count = int(count_decoys(rows)[0]), int(beats_decoys(rows).sum()), len(rows)
+        decoys, own = int(count_decoys(rows)[0]), int(beats_decoys(rows).sum())
+        count = len(rows) + added
         value, low, high = (
             float(np.clip(precision(share, decoys), 0, 1))
             for share in (own / count, *wilson(own, count))

@@ -67,7 +67,7 @@ def test_the_tutorial_up_to_the_dry_run(shell):
         "TS_1",
         "tutorial/my_tomograms/TS_1.mrc",
         *("20", "-60", "60", "3", "300", "4", "raw", "bright", "", ""),
-        *("tutorial/my_tomograms/TS_1_annotations.star", ""),
+        *("tutorial/my_tomograms/TS_1_annotations.star", "", "", ""),
     ]
     assert yaml.safe_load((mine / "config.yaml").read_text())["run"] == "my_tomograms"
     for rule in ("tomograms_import", "translation_train", "report_build"):

@@ -11,10 +11,10 @@ from cryoetgan.io.files import read_json, write_json
 from cryoetgan.io.mrc import read_volume, write_volume
 from cryoetgan.io.point_files import read_portal_points
 from cryoetgan.io.star import ANGLES, COORDINATES, read_star, write_star
-from cryoetgan.io.zarr_volume import read_zarr
 from cryoetgan.physics.geometry import angle_between, rotate_volume, rotation_from_relion
 from cryoetgan.tomograms.importing.import_scene import _number_objects
 from cryoetgan.tomograms.sources.portal_scene import find_portal_files, read_portal_scene
+from cryoetgan.tomograms.sources.zarr_volume import read_zarr
 from tests.conftest import refused
 
 N, SHAPE, VOXEL = 16, (32, 48, 56), 10.0

@@ -50,7 +50,7 @@ def test_a_grey_scale_that_the_simulation_lacks_is_learned():
     trainer.run(80)
     assert float(trainer.last["voxels"]) < far / 4
     with torch.no_grad():
-        made = trainer.average(u[:40], n[:40])
+        made = trainer.average["G_ds"](u[:40], n[:40])
 
     def kurtosis(x):
         return float(((x - x.mean()) ** 4).mean() / x.var() ** 2)
@@ -70,7 +70,7 @@ def test_a_correct_simulation_is_kept():
     trainer = trainer_on(u[30:] + n[30:], u[:30], n[:30], steps=60, diffusion_steps=2, filters=4)
     trainer.run(60)
     with torch.no_grad():
-        made = trainer.average(u[:30], n[:30])
+        made = trainer.average["G_ds"](u[:30], n[:30])
     assert float((made - u[:30] - n[:30]).std() / (u + n).std()) < 0.15
 
 

@@ -24,11 +24,11 @@ from cryoetgan.io.memmap import iterate_sections, scratch_array
 from cryoetgan.io.mrc import Volume, read_volume
 from cryoetgan.io.point_files import Points, read_copick_points, read_portal_points
 from cryoetgan.io.star import ANGLES, COORDINATES
-from cryoetgan.io.zarr_volume import read_zarr
 from cryoetgan.physics.geometry import relion_from_rotation
 from cryoetgan.progress import log
 from cryoetgan.tomograms.sources.motif_list import valid_name
 from cryoetgan.tomograms.sources.scene_volumes import ForeignScene
+from cryoetgan.tomograms.sources.zarr_volume import read_zarr
 
 POINTS = ("OrientedPoint", "Point", "InstanceSegmentation")
 """Shapes of annotations in files of points, the best first."""
