@@ -91,7 +91,8 @@ def test_two_processes_equal_one_with_the_whole_batch(here, tmp_path, sets, star
         for state in (one, two)
     ]
     assert moved[0].norm() > 0
-    assert (moved[1] - moved[0]).norm() < 0.01 * moved[0].norm()
+    # rounding, which RMSprop magnifies: up to 0.011, by the processor; without the exchange of gradients it is 0.79
+    assert (moved[1] - moved[0]).norm() < 0.05 * moved[0].norm()
     logs = []
     for name in ("one", "two"):
         with open(tmp_path / name / "log.csv", newline="") as file:
