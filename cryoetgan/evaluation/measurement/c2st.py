@@ -22,7 +22,7 @@ SAMPLES, BASELINE_SAMPLES = 1800, 300
 EPOCHS = (3, 40)  # lowest and highest number
 MIN_VOLUMES = 8  # in each of the four parts: real and generated, training and test
 FEW_VOLUMES, FOLDS = 32, 4
-"""Volumes of a part below which the test is cross-fitted, and its folds."""
+"""Volumes of a part below which the test is cross-fitted, and its largest number of folds."""
 Floats = NDArray[np.floating]
 Pair = tuple[Floats, Floats]
 """Volumes, or scores, of the real and of the other set."""
@@ -86,8 +86,8 @@ def c2st_auc(
     parts. The AUC is 0.5 for indistinguishable sets and 1 for perfectly separated ones. Both
     sets have the same number of volumes and the same class proportions.
 
-    If a part would have fewer than `FEW_VOLUMES`, the real crops are divided into `FOLDS` blocks
-    of space, and each is the test once.
+    If a part would have fewer than `FEW_VOLUMES`, the real crops are divided into up to `FOLDS`
+    blocks of space, and each is the test once.
 
     `baselines` are volumes `(M, z, y, x)` by name, in place of the generated ones. The result
     is None if a part has fewer than eight volumes.
@@ -145,7 +145,8 @@ def _real_folds(real: LabelledSet, generator: np.random.Generator) -> tuple[Fold
     folds = [(np.flatnonzero(sides == 0), np.flatnonzero(sides == 1))]
     if min(map(len, folds[0])) >= FEW_VOLUMES:
         return folds, warning
-    blocks = spatial_folds(real.table, real.box, FOLDS)
+    count = min(FOLDS, len(real) // MIN_VOLUMES)
+    blocks = spatial_folds(real.table, real.box, count) if count > 1 else []
     enough = blocks and min(len(part) for fold in blocks for part in fold) >= MIN_VOLUMES
     return (blocks, "") if enough else (folds, warning)
 
