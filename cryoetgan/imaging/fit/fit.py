@@ -71,7 +71,7 @@ class FitOptions:
 
     rounds: int = 2
     """Alternations of noise and gain."""
-    regressions: int = 3
+    regressions: int = 4
     """Rounds of the regression on particles; the shape of the gain settles in two."""
     power_boxes: int = 300
     """Picks whose power is averaged."""

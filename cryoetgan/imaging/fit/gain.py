@@ -4,7 +4,7 @@ All excess power at a pick would be given to its particle, cytoplasm and unnamed
 The regression on the simulated signal is not biased by them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +28,7 @@ MIN_NOISE_FACTOR = 0.2
 """Smallest power of the noise around particles, relative to the noise far from them."""
 ANGLE_SMOOTHNESS = 0.1
 """Smoothness between tilt angles, relative to that along k."""
-MIN_GAIN = 0.02
+MIN_GAIN = 0.002
 """Smallest gain of a knot, relative to the largest: a zero would stay zero in the next round."""
 
 
@@ -160,12 +160,14 @@ def fit_gain(
     The unknown is the squared gain G = g^2 at knots along k, never negative. It minimises
 
         sum over bins of ((G / G_before * signal + noise - real) / sigma)^2
-        + (smoothness * scale)^2 * sum of (second differences of G along k)^2
-        + (0.1 smoothness * scale)^2 * sum of (differences between angles)^2
+        + (smoothness * scale)^2 * sum of (second differences of log G along k)^2
+        + (0.1 smoothness * scale)^2 * sum of (differences of log G between angles)^2
 
-    with sigma^2 = error^2 + (model_error * real)^2, and scale the norm of the design matrix. If
-    noise hides the signal, smoothness decides. `model_error` is the relative error of the
-    simulated power that is not statistical (noise, densities).
+    with sigma^2 = error^2 + (model_error * real)^2, log G to first order about G_before, and scale
+    the norm of the design matrix of log G. A denoised tomogram's gain falls by powers of ten, and
+    differences of G itself would see its highest values alone. If noise hides the signal,
+    smoothness decides. `model_error` is the relative error of the simulated power that is not
+    statistical (noise, densities).
 
     All powers are means by bin, `(angles, shells)`: `real` of the boxes at the picks, with its
     standard `error`, `noise` and `signal` of simulated boxes with the gain `before`.
@@ -190,21 +192,31 @@ def fit_gain(
         line[row, low : low + 2] = np.array([1 - part, part]) * per_unit / sigma[row, shell]
         matrix.append(line.ravel())
         wanted.append((real[row, shell] - noise[row, shell]) / sigma[row, shell])
-    scale = float(np.linalg.norm(np.array(matrix))) if matrix else 1.0
-    for row, knot in np.ndindex(rows, knots):
-        if 0 < knot < knots - 1:
-            line = np.zeros((rows, knots))
-            line[row, knot - 1 : knot + 2] = (1, -2, 1)
-            matrix.append(line.ravel() * smoothness * scale)
-        if row + 1 < rows:
-            line = np.zeros((rows, knots))
-            line[row : row + 2, knot] = (1, -1)
-            matrix.append(line.ravel() * ANGLE_SMOOTHNESS * smoothness * scale)
-    wanted += [0.0] * (len(matrix) - len(wanted))
+    local = np.maximum(squared / unit, MIN_GAIN**exponent)
+    scale = float(np.linalg.norm(np.array(matrix) * local.ravel())) if matrix else 1.0
+    for difference, weight in _smoothness_terms((rows, knots)):
+        # of log G, to first order about the gain before: log G_before + G / G_before - 1,
+        # whose constant cancels in a difference
+        matrix.append((difference / local).ravel() * weight * smoothness * scale)
+        wanted.append(-float((difference * np.log(local)).sum()) * weight * smoothness * scale)
     found = optimize.lsq_linear(np.array(matrix), np.array(wanted), bounds=(0, np.inf)).x
     found = np.maximum(found, MIN_GAIN**exponent * max(float(found.max()), 1e-12))
     values = (found.reshape(rows, knots) * unit) ** (1 / exponent)
     return EnvelopeGain(values, before.step, before.max_tilt)
+
+
+def _smoothness_terms(shape: tuple[int, int]) -> Iterator[tuple[Floats, float]]:
+    """Yield the differences of knots `(angles, knots)` that smoothness makes small, with weights."""
+    rows, knots = shape
+    for row, knot in np.ndindex(rows, knots):
+        if 0 < knot < knots - 1:
+            line = np.zeros(shape)
+            line[row, knot - 1 : knot + 2] = (1, -2, 1)
+            yield line, 1.0
+        if row + 1 < rows:
+            line = np.zeros(shape)
+            line[row : row + 2, knot] = (1, -1)
+            yield line, ANGLE_SMOOTHNESS
 
 
 def reduce_noise(
