@@ -45,7 +45,7 @@ SCALED_TRAINING = {
     "patch_size": 24,
     "batch_size": 4,
     "random_shift": 4,
-    "steps_per_epoch": 40,
+    "steps_per_epoch": 25,
     "steps_per_validation": 1,
 }
 """DeepFinder's own: 25 patches of 56 voxels a step, shifted by up to 13 voxels, 100 epochs of 100 steps,
@@ -59,6 +59,14 @@ Predictor.__init__ = functools.partialmethod(Predictor.__init__, device=torch.de
 sys.exit(routines())
 """
 """`octopi segment` refuses to run without a GPU; its `Predictor` takes any device."""
+BFLOAT16 = """
+import runpy, sys, tensorflow
+options = {"auto_mixed_precision_onednn_bfloat16": True}
+tensorflow.config.optimizer.set_experimental_options(options)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""TensorFlow's own switch for convolutions in bfloat16, which our detector uses too if the processor can."""
 
 
 class Others(Work):
@@ -153,9 +161,11 @@ class Others(Work):
             attributes = parameters.getroot().find(key).attrib
             attributes[next(iter(attributes))] = str(value)
         parameters.write(project / "deepfinder/train.xml")
+        (self.folder / "in_bfloat16.py").write_text(BFLOAT16)
         for command in (project / "README.md").read_text().splitlines():
             if command.startswith("python run_deepfinder.py "):
                 step = command.split()[-1]
+                command = command.replace("python ", "python ../in_bfloat16.py ")
                 for one in [""] if step == "train" else tomograms:
                     name = f"deepfinder {step} {one}".strip()
                     costs[name] = self.measure(name, f"{command} {one}", project)
