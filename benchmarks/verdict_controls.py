@@ -94,7 +94,7 @@ def judge_hand(tomogram, maps, table):
     """The hand test of scores."""
     volume = read_volume(tomogram)
     densities = read_maps(maps, volume.voxel_size, tomogram)
-    content = compare_hands(volume, table, densities, SearchOptions(), 0.05)
+    content = compare_hands(volume, table, densities, SearchOptions(lowpass=30.0), 0.05)
     tests, warnings = parse_hands(content)
     return check_hand(tests[""] if tests[""].n else None, {"t": tests}), warnings
 
