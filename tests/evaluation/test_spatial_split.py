@@ -6,6 +6,7 @@ import pytest
 
 from cryoetgan.evaluation.statistics.spatial_split import (
     count_overlapping,
+    spatial_folds,
     spatial_split,
     validation_split,
 )
@@ -54,6 +55,22 @@ def test_tomograms_without_coordinates_are_split_by_tomogram(rng):
     sides = spatial_split(table, BOX, 0.5, rng)
     assert set(sides[:5]) != set(sides[5:])
     assert len(set(sides[:5])) == len(set(sides[5:])) == 1
+
+
+def test_each_crop_is_tested_in_one_fold_by_crops_that_share_no_voxel(rng):
+    parts = [crops(rng, 30, (600, 200, 100), name) for name in ("t", "u")]
+    table = pd.concat(parts, ignore_index=True)
+    folds = spatial_folds(table, BOX, 4)
+    tested = np.concatenate([test for _, test in folds])
+    assert sorted(tested) == list(range(60))
+    for train, test in folds:
+        assert 14 <= len(test) <= 16
+        assert len(train) > 20
+        assert count_overlapping(table.iloc[train], table.iloc[test], BOX) == 0
+
+
+def test_volumes_without_places_have_no_folds_of_space(rng):
+    assert spatial_folds(posed(rng, 20), BOX, 4) == []
 
 
 @pytest.mark.parametrize("tomograms", [1, 4, 20])

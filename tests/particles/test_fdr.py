@@ -5,7 +5,14 @@ import pandas as pd
 import pytest
 
 from cryoetgan.errors import UserError
-from cryoetgan.particles.curation.fdr import add_q_values, posterior, q_values, rank_values
+from cryoetgan.particles.curation.fdr import (
+    LEAST_CONFIDENT,
+    add_q_values,
+    far_below,
+    posterior,
+    q_values,
+    rank_values,
+)
 from cryoetgan.particles.curation.select import SelectOptions, select
 from tests.conftest import refused
 from tests.particles.score_tables import scores
@@ -49,6 +56,51 @@ def test_posterior_is_the_share_of_right_picks_at_a_rank(rng, decoys):
 def test_few_picks_of_nothing_are_likely(rng):
     counts = [(posterior(rng.random(50), rng.random(50) < 0.5, 1) >= 0.5).sum() for _ in range(500)]
     assert np.mean(counts) < 1.5
+
+
+def lookalikes(rng, particles=80, others=20):
+    """Ranks of a class, and of a species that fits its map less well; which are which."""
+    ranks = np.r_[rng.normal(0.4, 0.04, particles), rng.normal(0.24, 0.02, others)]
+    return ranks, np.arange(len(ranks)) < particles
+
+
+def test_lookalikes_lie_far_below_their_class_and_particles_do_not(rng):
+    """Of normal ranks 0.3 % lie there; of a fifth of look-alikes, four deviations below, nearly all."""
+    lost, found = [], []
+    for _ in range(100):
+        ranks, own = lookalikes(rng)
+        far = far_below(ranks, np.ones(len(ranks), bool))
+        lost.append(far[own].mean())
+        found.append(far[~own].mean())
+        alone = far_below(ranks[own], np.ones(own.sum(), bool))
+        lost.append(alone.mean())
+    assert np.mean(lost) < 0.02
+    assert np.mean(found) > 0.95
+
+
+def test_far_below_ignores_scale_and_order_and_needs_confident_picks(rng):
+    ranks, _ = lookalikes(rng)
+    sure = np.ones(len(ranks), bool)
+    far = far_below(ranks, sure)
+    mixed = rng.permutation(len(ranks))
+    assert np.array_equal(far_below(3 * ranks[mixed] - 7, sure), far[mixed])
+    assert not far_below(ranks, np.arange(len(ranks)) < LEAST_CONFIDENT - 1).any()
+    assert not far_below(np.full(30, 0.3), np.ones(30, bool)).any()
+
+
+def test_the_q_value_of_a_lookalike_is_one_in_its_own_tomogram(rng):
+    """A tomogram with more noise, whose particles all have lower ranks, loses none."""
+    ranks, own = lookalikes(rng)
+    tables = [
+        pd.DataFrame({"rlnTomoName": name, "cryoetganScore": values, "true": true})
+        for name, values, true in (("a", ranks, own), ("b", ranks[own] / 2, own[own]))
+    ]
+    table = pd.concat(tables, ignore_index=True).assign(
+        cryoetganClass="c", cryoetganDecoyScore=0.0, cryoetganDecoys="mirror"
+    )
+    q = add_q_values(table, np.full(len(table), "all"))["cryoetganQValue"]
+    assert (q[~table["true"]] == 1).mean() > 0.9
+    assert (q[table["true"]] < 0.05).mean() > 0.95
 
 
 def test_q_values_rise_as_the_rank_falls_and_ignore_the_order(rng):
@@ -114,6 +166,7 @@ def test_a_person_overrules_the_decoys(rng):
 def test_classes_and_groups_have_rates_of_their_own():
     ranks = pd.DataFrame(
         {
+            "rlnTomoName": "t",
             "cryoetganClass": ["a", "a", "b", "b"],
             "cryoetganScore": [0.5, 0.4, 0.3, 0.2],
             "cryoetganDecoyScore": [0.1, 0.1, 0.1, 0.3],

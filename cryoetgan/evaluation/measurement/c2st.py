@@ -1,6 +1,6 @@
 """Classifier two-sample test (C2ST, doi 10.48550/arXiv.1610.06545) of generated against real."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,19 +9,26 @@ import torch
 from numpy.typing import NDArray
 
 from cryoetgan.evaluation.classifiers.train_classifier import TrainingOptions, train_classifier
+from cryoetgan.evaluation.labelled_sets import LabelledSet
 from cryoetgan.evaluation.measurement.feature_metrics import match_class_proportions
 from cryoetgan.evaluation.measurement.metrics_io import MetricInputs, metric_record
 from cryoetgan.evaluation.statistics.clusters import cluster_labels
 from cryoetgan.evaluation.statistics.intervals import auc_interval
-from cryoetgan.evaluation.statistics.spatial_split import spatial_split
+from cryoetgan.evaluation.statistics.spatial_split import spatial_folds, spatial_split
 from cryoetgan.seeds import rng
 
 SAMPLES, BASELINE_SAMPLES = 1800, 300
-"""Volumes shown in training, for the value and for each baseline."""
+"""Volumes shown in each training, for the value and for the baselines."""
 EPOCHS = (3, 40)  # lowest and highest number
 MIN_VOLUMES = 8  # in each of the four parts: real and generated, training and test
+FEW_VOLUMES, FOLDS = 32, 4
+"""Volumes of a part below which the test is cross-fitted, and its largest number of folds."""
 Floats = NDArray[np.floating]
 Pair = tuple[Floats, Floats]
+"""Volumes, or scores, of the real and of the other set."""
+Rows = NDArray[np.int_]
+Folds = list[tuple[Rows, Rows]]
+"""Rows for training and for the test, fold by fold."""
 
 
 @dataclass(frozen=True)
@@ -33,24 +40,41 @@ class _Trainer:
     seed: int
     generator: np.random.Generator
 
-    def test(self, train: Pair, test: Pair, samples: int, name: str) -> tuple[float, Pair]:
-        """Return the AUC on the test pair (real, other), and the scores of both sets."""
-        from scipy.stats import mannwhitneyu
+    def test(self, folds: Sequence[tuple[Pair, Pair]], samples: int, name: str) -> Pair:
+        """Return the scores of both sets on the test pairs of all folds: ranks within each fold.
 
-        n = min(map(len, train))
-        equal = [v[np.sort(self.generator.permutation(len(v))[:n])] for v in train]
-        epochs = int(np.clip(samples // (2 * n), *EPOCHS))
-        title = f"training a classifier of real and {name}"
-        classifier = train_classifier(
-            np.concatenate(equal),
-            np.repeat([0, 1], n),
-            ["real", "generated"],
-            TrainingOptions("small", epochs, self.device, self.seed, title),
-            symmetric=self.symmetric,
-        )
-        real, other = (classifier.probabilities(v)[:, 1] for v in test)
-        pairs_in_order = mannwhitneyu(other, real, method="asymptotic").statistic
-        return float(pairs_in_order / (len(real) * len(other))), (real, other)
+        A fold is a pair (real, other) for training and one for the test.
+        """
+        from scipy.stats import rankdata
+
+        found: list[Pair] = []
+        for train, test in folds:
+            n = min(map(len, train))
+            equal = [v[np.sort(self.generator.permutation(len(v))[:n])] for v in train]
+            epochs = int(np.clip(samples // (2 * n), *EPOCHS))
+            title = f"training a classifier of real and {name}"
+            classifier = train_classifier(
+                np.concatenate(equal),
+                np.repeat([0, 1], n),
+                ["real", "generated"],
+                TrainingOptions("small", epochs, self.device, self.seed, title),
+                symmetric=self.symmetric,
+            )
+            scores = np.concatenate([classifier.probabilities(v)[:, 1] for v in test])
+            # scores of different classifiers are not comparable, ranks are
+            ranks = rankdata(scores) / len(scores)
+            found.append((ranks[: len(test[0])], ranks[len(test[0]) :]))
+        real, other = zip(*found, strict=True)
+        return np.concatenate(real), np.concatenate(other)
+
+
+def auc(scores: Pair) -> float:
+    """Return the probability that a generated volume scores above a real one."""
+    from scipy.stats import mannwhitneyu
+
+    real, other = scores
+    above = mannwhitneyu(other, real, method="asymptotic").statistic
+    return float(above / (len(real) * len(other)))
 
 
 def c2st_auc(
@@ -62,39 +86,81 @@ def c2st_auc(
     parts. The AUC is 0.5 for indistinguishable sets and 1 for perfectly separated ones. Both
     sets have the same number of volumes and the same class proportions.
 
+    If a part would have fewer than `FEW_VOLUMES`, the real crops are divided into up to `FOLDS`
+    blocks of space, and each is the test once.
+
     `baselines` are volumes `(M, z, y, x)` by name, in place of the generated ones. The result
     is None if a part has fewer than eight volumes.
     """
     real, generated = inputs.real, inputs.generated
     generator = rng(seed, "two_sample")
+    real_folds, warning = _real_folds(real, generator)
+    rows = match_class_proportions(real.names, generated.names, generator)
+    # the clusters of all rows: blocks of space depend on the extent of the whole set
+    generated_clusters = cluster_labels(generated.table)[rows]
+    generated = generated.subset(rows)
+    generated_folds = _generated_folds(generated, len(real_folds), generator)
+    if min(len(part) for fold in (*real_folds, *generated_folds) for part in fold) < MIN_VOLUMES:
+        return None
+    trainer = _Trainer(real.symmetric, device, seed, generator)
+
+    def pairs(volumes: Floats, folds: Folds) -> list[tuple[Pair, Pair]]:
+        return [
+            ((real.volumes[a], volumes[c]), (real.volumes[b], volumes[d]))
+            for (a, b), (c, d) in zip(real_folds, folds, strict=True)
+        ]
+
+    scores = trainer.test(pairs(generated.volumes, generated_folds), SAMPLES, "generated")
+    value = auc(scores)
+    clusters = [
+        np.concatenate([labels[test] for _, test in folds])
+        for labels, folds in (
+            (cluster_labels(real.table), real_folds),
+            (generated_clusters, generated_folds),
+        )
+    ]
+    # real against real: the classes are drawn at random, so the AUC is 0.5 except by chance
+    halves = [
+        (
+            _random_halves(real.volumes[train], generator),
+            _random_halves(real.volumes[test], generator),
+        )
+        for train, test in real_folds
+    ]
+    found = {"real_half": auc(trainer.test(halves, BASELINE_SAMPLES, "real"))}
+    for name, volumes in baselines.items():
+        parts = np.array_split(np.arange(len(volumes)), 2 * len(real_folds))
+        folds = list(zip(parts[::2], parts[1::2], strict=True))
+        found[name] = auc(trainer.test(pairs(volumes, folds), BASELINE_SAMPLES, name))
+    return metric_record(value, auc_interval(value, scores, clusters), found, warning)
+
+
+def _real_folds(real: LabelledSet, generator: np.random.Generator) -> tuple[Folds, str]:
+    """Return the folds of the real crops, and a warning if crops of both parts overlap."""
     sides = spatial_split(real.table, real.box, 0.5, generator)
     warning = ""
     if sides is None:
         sides = generator.permutation(np.arange(len(real)) % 2).astype(np.int8)
         warning = "the real crops are too crowded for a split by space: the two parts overlap"
-    rows = match_class_proportions(real.names, generated.names, generator)
-    # the clusters of all rows: blocks of space depend on the extent of the whole set
-    generated_clusters = cluster_labels(generated.table)[rows]
-    generated = generated.subset(rows)
-    other_sides = spatial_split(generated.table, real.box, 0.5, generator)
-    if other_sides is None:
-        other_sides = (np.arange(len(generated)) % 2).astype(np.int8)
-    train, test = (
-        (real.volumes[sides == side], generated.volumes[other_sides == side]) for side in (0, 1)
-    )
-    if min(map(len, (*train, *test))) < MIN_VOLUMES:
-        return None
-    trainer = _Trainer(real.symmetric, device, seed, generator)
-    value, scores = trainer.test(train, test, SAMPLES, "generated")
-    clusters = cluster_labels(real.table)[sides == 1], generated_clusters[other_sides == 1]
-    # real against real: the classes are drawn at random, so the AUC is 0.5 except by chance
-    first, second = (_random_halves(part[0], generator) for part in (train, test))
-    found = {"real_half": trainer.test(first, second, BASELINE_SAMPLES, "real")[0]}
-    for name, volumes in baselines.items():
-        half = len(volumes) // 2
-        parts = (train[0], volumes[:half]), (test[0], volumes[half:])
-        found[name] = trainer.test(*parts, BASELINE_SAMPLES, name)[0]
-    return metric_record(value, auc_interval(value, scores, clusters), found, warning)
+    folds = [(np.flatnonzero(sides == 0), np.flatnonzero(sides == 1))]
+    if min(map(len, folds[0])) >= FEW_VOLUMES:
+        return folds, warning
+    count = min(FOLDS, len(real) // MIN_VOLUMES)
+    blocks = spatial_folds(real.table, real.box, count) if count > 1 else []
+    enough = blocks and min(len(part) for fold in blocks for part in fold) >= MIN_VOLUMES
+    return (blocks, "") if enough else (folds, warning)
+
+
+def _generated_folds(generated: LabelledSet, count: int, generator: np.random.Generator) -> Folds:
+    """Return `count` folds of the generated volumes; volumes of one density are in one part."""
+    if count > 1:
+        _, members = np.unique(cluster_labels(generated.table), return_inverse=True)
+        drawn = generator.permutation(np.arange(members.max() + 1) % count)[members]
+        return [(np.flatnonzero(drawn != i), np.flatnonzero(drawn == i)) for i in range(count)]
+    sides = spatial_split(generated.table, generated.box, 0.5, generator)
+    if sides is None:
+        sides = (np.arange(len(generated)) % 2).astype(np.int8)
+    return [(np.flatnonzero(sides == 0), np.flatnonzero(sides == 1))]
 
 
 def _random_halves(volumes: Floats, generator: np.random.Generator) -> Pair:

@@ -54,6 +54,33 @@ def spatial_split(
     return sides if (sides == 0).any() and (sides == 1).any() else None
 
 
+def spatial_folds(
+    table: Any, box: int, count: int
+) -> list[tuple[NDArray[np.int_], NDArray[np.int_]]]:
+    """Return rows for training and for the test of `count` folds: each row is in one test.
+
+    The crops of each tomogram are divided into `count` blocks along their longest extent, with
+    equal numbers. Crops that share voxels with the test block of a fold are not in its training
+    rows. The box edge is in voxels. The list is empty if a row has no coordinate.
+    """
+    if not has_coordinates(table).all():
+        return []
+    names = table["rlnTomoName"].to_numpy(str)
+    places = table[COORDINATES].to_numpy(float)
+    block = np.empty(len(table), int)
+    for name in np.unique(names):
+        rows = np.flatnonzero(names == name)
+        along = places[rows, int(np.argmax(np.ptp(places[rows], axis=0)))]
+        block[rows[np.argsort(along, kind="stable")]] = np.arange(len(rows)) * count // len(rows)
+    folds = []
+    for index in range(count):
+        test = np.flatnonzero(block == index)
+        apart = np.abs(places[:, None] - places[None, test]).max(axis=2) >= box
+        apart |= names[:, None] != names[None, test]
+        folds.append((np.flatnonzero(apart.all(axis=1)), test))
+    return folds
+
+
 def validation_split(table: Any, box: int, rng: np.random.Generator) -> NDArray[np.int8]:
     """Return 1 for validation, 0 for training, -1 for neither: no voxel is in both.
 

@@ -7,8 +7,13 @@ a rank and its decoys win D_c, about as many of the T_c are wrong:
 
 with K the number of the class's decoys (Elias & Gygi 2007, doi 10.1038/nmeth1019; the + 1 keeps
 small sets honest). The q-value of a pick is the smallest FDR of all sets that hold it.
+
+Decoys do not count look-alikes: a species without a map of its own often prefers the map of a
+similar class to its mirror image. But it ranks lower than the particles of the class: a pick whose
+rank lies far below theirs has the q-value 1 (`far_below`).
 """
 
+import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,11 +23,21 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Floats = NDArray[np.floating]
+log = logging.getLogger("cryoetgan")
 MARGIN_WEIGHT = 1.0
 """Weight of the margin between map and decoy in the rank. Particles have a higher score and a
 larger margin than look-alikes. With 0 the rank is the score: of hsp90 and insulin receptor in
 dev_set2_2 with twice the noise along x, each named alone, 86 and 85 % are then found at FDR 5 %, and
 95 and 99 % with 1."""
+CONFIDENT = 0.05
+"""q-value up to which picks show the ranks of the particles of their class."""
+LEAST_CONFIDENT = 20
+"""Fewest of them in a tomogram; of fewer, the standard deviation is too uncertain."""
+UPPER = 0.8413
+"""Share of a normal distribution up to one standard deviation above its mean."""
+FAR = 2.75
+"""Standard deviations below the median rank from which a pick is none of the class: 0.3 % of normal
+ranks. A class of dev_set2_2 may hold a fifth of look-alikes; 3 then removes none of them."""
 
 
 def rank_values(scores: Floats, decoy_scores: Floats) -> Floats:
@@ -68,6 +83,25 @@ def q_values(ranks: Floats, is_target: NDArray[np.bool_], decoys: int) -> Floats
     return found
 
 
+def far_below(ranks: Floats, confident: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return `(N,)` whether a rank lies far below the ranks of the class's confident picks.
+
+    The limit is m - `FAR` s, with m the median of the confident ranks and s their standard deviation
+    by the upper half, where no look-alike is. Confident picks below it are left out, and the limit
+    is computed again until it stays.
+    """
+    far = np.zeros(len(ranks), bool)
+    while True:
+        kept = ranks[confident & ~far]
+        if len(kept) < LEAST_CONFIDENT:
+            return far
+        middle, above = np.quantile(kept, (0.5, UPPER))
+        now = far | (ranks < middle - FAR * (above - middle))
+        if above == middle or np.array_equal(now, far):
+            return far
+        far = now
+
+
 def posterior(ranks: Floats, is_target: NDArray[np.bool_], decoys: int) -> Floats:
     """Return `(N,)` the probability that a winner with such a rank is right.
 
@@ -103,11 +137,23 @@ def count_decoys(winners: "pd.DataFrame") -> NDArray[np.int_]:
 def add_q_values(winners: "pd.DataFrame", groups: NDArray[np.str_]) -> "pd.DataFrame":
     """Return the winners with cryoetganQValue, computed for each class and group of tomograms.
 
-    `winners` has one row a pick, with the scores of its best class; `groups` is `(N,)`.
+    `winners` has one row a pick, with the scores of its best class; `groups` is `(N,)`. Picks
+    that are `far_below` the particles of their class in their tomogram get a q-value of 1.
     """
     ranks, target = rank_rows(winners), beats_decoys(winners)
     counts = count_decoys(winners)
     found = np.ones(len(winners))
     for _, rows in winners.groupby(["cryoetganClass", groups], sort=False).indices.items():
         found[rows] = q_values(ranks[rows], target[rows], int(counts[rows[0]]))
+    tomograms = winners["rlnTomoName"].to_numpy() if "rlnTomoName" in winners else groups
+    for _, rows in winners.groupby(["cryoetganClass", tomograms], sort=False).indices.items():
+        confident = target[rows] & (found[rows] <= CONFIDENT)
+        far = far_below(ranks[rows], confident)
+        found[rows[far]] = 1.0
+        if others := int((far & confident).sum()):
+            log.info(
+                "%s: %d of %d picks with a q-value up to %g rank far below the others, and count as "
+                "another species",
+                winners["cryoetganClass"].iloc[rows[0]], others, int(confident.sum()), CONFIDENT,
+            )  # fmt: skip
     return winners.assign(cryoetganQValue=found)
