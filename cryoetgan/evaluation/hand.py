@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation.statistics.intervals import wilson
+from cryoetgan.evaluation.statistics.wrong_hand import CLEAR_SHARE, SIGNIFICANCE
 from cryoetgan.io.exclusion import excluded_voxels
 from cryoetgan.io.star import COORDINATES, DETECTION_SCORE
 from cryoetgan.particles.curation.fdr import q_values, rank_values
@@ -47,11 +48,6 @@ if TYPE_CHECKING:
 Floats = NDArray[np.floating]
 JUDGED = ["cryoetganClass", "cryoetganScore", "cryoetganDecoyScore"]
 """Columns of the rows that are judged."""
-CLEAR_SHARE = 0.25
-"""Share of picks that prefer the map, below which a wrong hand is the only explanation. Of 508 picks
-of six species, none of them hemagglutinin, 42 % prefer its map, which is significant."""
-SIGNIFICANCE = 1e-3
-"""Probability that picks of nothing raise the alarm of a wrong hand."""
 
 
 def compare_hands(

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cryoetgan.evaluation.hand import CLEAR_SHARE
+from cryoetgan.evaluation.statistics.wrong_hand import CLEAR_SHARE
 from cryoetgan.io.star import OTHER
 from cryoetgan.report.evaluation_json import HalfTest, HandTest, Metric
 from cryoetgan.report.run import Run
