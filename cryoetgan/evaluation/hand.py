@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
 from cryoetgan.evaluation.statistics.intervals import wilson
+from cryoetgan.evaluation.statistics.wrong_hand import CLEAR_SHARE, SIGNIFICANCE
 from cryoetgan.io.exclusion import excluded_voxels
 from cryoetgan.io.star import COORDINATES, DETECTION_SCORE
 from cryoetgan.particles.curation.fdr import q_values, rank_values
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
 Floats = NDArray[np.floating]
 JUDGED = ["cryoetganClass", "cryoetganScore", "cryoetganDecoyScore"]
 """Columns of the rows that are judged."""
-SIGNIFICANCE = 1e-3
-"""Probability that picks of nothing raise the alarm of a wrong hand."""
 
 
 def compare_hands(
@@ -252,9 +251,11 @@ def _warn_of_hand(classes: dict[str, Any], pooled: Mapping[str, Any]) -> str | N
     tested = [record for record in classes.values() if record["precision"] is not None]
     if pooled["is_wrong_hand"] and all(record["share"] < 0.5 for record in tested):
         what = "or this map" if len(tested) == 1 else "or all maps"
+        # some species fit the mirror image of another a little better than its map
+        unless = ", or the picks are other particles" * (pooled["interval"][1] > CLEAR_SHARE)
         return (
             f"{100 * (1 - pooled['share']):.0f} % of {pooled['n']} picks prefer the mirror image: "
-            f"the tomogram {what} has the wrong hand; {FLIP}"
+            f"the tomogram {what} has the wrong hand{unless}; {FLIP}"
         )
     for name in wrong:
         record = classes[name]

@@ -118,9 +118,11 @@ def plain(
 
     Of a volume set: one file per volume, and TomoTwin's folders. Of tomograms: the tomograms, their
     labels, and lists of all their particles, T.star and T_labels.mrc beside T.mrc unless others
-    are given. The lists are for Dynamo (dynamo.tbl), DeepFinder (objects.xml) and others. A README
-    explains each column. Coordinates are in voxels, angles in degrees.
+    are given. The lists are for Dynamo (dynamo.tbl), DeepFinder (objects.xml) and others. Tomograms with
+    labels also get all parameters of DeepFinder, and a script that trains it and picks the other tomograms.
+    A README explains each column. Coordinates are in voxels, angles in degrees.
     """
+    from cryoetgan.export.deepfinder import PARAMETERS
     from cryoetgan.export.export_folder import export_folder
     from cryoetgan.export.plain import export_plain, export_plain_tomograms
     from cryoetgan.export.source import explain_source
@@ -129,7 +131,7 @@ def plain(
     shown = None if contrast == "auto" else contrast
     chosen = _choose(inputs, particles, labels, fitted, choice)
     parameters = {"contrast": contrast}
-    with export_folder(output, "export plain", chosen.files, parameters) as folder:
+    with export_folder(output, "export plain", chosen.files, parameters, PARAMETERS) as folder:
         if chosen.is_set:
             opened = read_volume_set(chosen.source.paths[0], ["cryoetganClass"])
             count = export_plain(opened, folder, shown)

@@ -12,6 +12,7 @@ import numpy as np
 from cryoetgan.export.export_folder import write_csv, write_readme
 from cryoetgan.export.portal_metadata import INSTANCE_MASK, MASK, Masks, write_portal_metadata
 from cryoetgan.export.runs import Run, holds_angles, known_rotations, renumber_labels
+from cryoetgan.export.splits import complete_splits, validation_split
 from cryoetgan.io.files import write_text
 from cryoetgan.io.star import ANGLES, COORDINATES
 from cryoetgan.particles.list_formats import COPICK_USER
@@ -20,8 +21,6 @@ from cryoetgan.progress import log
 SESSION, TOMOGRAM_TYPE, MULTILABEL = "1", "wbp", "labels"
 TOPCUP_DEFAULTS = {"score_threshold": 0.15, "class_loss_weight": 256}
 """Settings of a class that TopCUP reads from copick's configuration, as in its example."""
-VALIDATION_PART = 5
-"""One in this number of runs is for validation, if the particles have no split."""
 # Okabe and Ito's colour-blind safe palette
 COLOURS = (
     (230, 159, 0, 255),
@@ -160,9 +159,11 @@ def export_copick(
         )  # fmt: skip
     described = contrast or "as in your own files (dark by default)"
     fixed = {"kind": TOMOGRAM_TYPE, "user": COPICK_USER, "session": SESSION}
-    found = {split for _, split in completed}
-    validation = next(name for name in ("validation", "test", "train") if name in {*found, "train"})
-    written = {"names": objects.readme_table(), "size": f"{min(sizes):g}", "validation": validation}
+    written = {
+        "names": objects.readme_table(),
+        "size": f"{min(sizes):g}",
+        "validation": validation_split(completed),
+    }
     write_readme(folder, "copick", contrast=described, **written, **fixed)
     return count
 
@@ -230,25 +231,6 @@ def _write_segmentations(
     for name, shapes in files.items():
         shapes[INSTANCE_MASK] = panoptic.path, objects.numbers[name]
     return files
-
-
-def complete_splits(runs: list[tuple[str, str, bool]]) -> list[tuple[str, str]]:
-    """Return the split of each run, given its name, the split of its particles, and if they are known.
-
-    A run with known particles and without a split is for training. If no run is for validation or
-    test, the last of these are. Other runs without a split, or with several, are to be picked:
-    particles for testing must not be learned.
-
-    Examples
-    --------
-    >>> complete_splits([("s1", "", True), ("s2", "", True), ("T", "", False)])
-    [('s1', 'train'), ('s2', 'validation'), ('T', 'pick')]
-    """
-    found = {name: split or ("train" if known else "pick") for name, split, known in runs}
-    free = [name for name, split, known in runs if known and not split]
-    if len(free) > 1 and not {"validation", "test"} & set(found.values()):
-        found |= dict.fromkeys(free[-max(1, len(free) // VALIDATION_PART) :], "validation")
-    return list(found.items())
 
 
 def _write_config(path: Path, folder: Path, objects: PickableObjects) -> None:

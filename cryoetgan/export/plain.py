@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoetgan.export.deepfinder import DeepFinderData, write_deepfinder
 from cryoetgan.export.export_folder import member, write_csv, write_readme
 from cryoetgan.export.grey_scale import describe_contrast, exported_particles, is_of_set
 from cryoetgan.export.runs import Run, has_angles, renumber_labels
@@ -84,18 +85,25 @@ class ParticleLists:
         text = {k: str(v) for k, v in ids.items()} | {k: f"{v:.3f}" for k, v in numbers.items()}
         ElementTree.SubElement(self.objects, "object", text)
 
-    def write(self, folder: Path, files: Mapping[str, str]) -> None:
-        """Write the lists; `files` are the tomograms' files by name, for Dynamo's table map."""
+    def write(
+        self, folder: Path, files: Mapping[str, str], splits: Mapping[str, str] | None = None
+    ) -> None:
+        """Write the lists; `files` are the tomograms' files by name, for Dynamo's table map.
+
+        `splits` are the splits of the tomograms by name.
+        """
         table = [[row[column] for column in COLUMNS] for row in self.rows]
         write_csv(folder / "particles.csv", COLUMNS, table)
         codes = [[f"{n:04d}", n, name] for n, name in enumerate(self.classes, start=1)]
         write_csv(folder / "classes.csv", ["code", "label", "class"], codes)
         numbered = [(n + 1, n, name) for n, name in enumerate(self.tomograms)]
-        write_csv(folder / "tomograms.csv", ["dynamo", "tomo_idx", "tomogram"], numbered)
+        heading = ["dynamo", "tomo_idx", "tomogram", *(["split"] if splits else [])]
+        lines = [(*row, splits[row[2]]) if splits else row for row in numbered]
+        write_csv(folder / "tomograms.csv", heading, lines)
         write_text(folder / "dynamo.tbl", "".join(f"{line}\n" for line in self.dynamo))
         if numbered:
-            lines = [f"{n} {files.get(name, f'{name}.mrc')}\n" for n, _, name in numbered]
-            write_text(folder / "dynamo.doc", "".join(lines))
+            mapped = [f"{n} {files.get(name, f'{name}.mrc')}\n" for n, _, name in numbered]
+            write_text(folder / "dynamo.doc", "".join(mapped))
         ElementTree.indent(self.objects)
         text = ElementTree.tostring(self.objects, encoding="unicode")
         write_text(folder / "objects.xml", text + "\n")
@@ -131,8 +139,9 @@ def export_plain_tomograms(runs: Iterable[Run], folder: Path, contrast: str | No
 
     Only one tomogram is in memory at a time; particles at the border are kept.
     """
-    lists = ParticleLists([], [])
+    lists, learned = ParticleLists([], []), DeepFinderData()
     for run in runs:
+        learned.add_run(run)
         lists.tomograms.append(run.name)
         known = {*run.label_names.values(), *run.particles["cryoetganClass"].astype(str)}
         lists.classes.extend(sorted(known - set(lists.classes)))
@@ -144,9 +153,11 @@ def export_plain_tomograms(runs: Iterable[Run], folder: Path, contrast: str | No
             write_volume(member(folder, f"labels/{run.name}_labels.mrc"), labels, run.voxel_size)
         for row in run.particles.to_dict("records"):
             lists.add(row, run.acquisition, np.zeros(3), file=file, voxel_size=run.voxel_size)
-    lists.write(folder, {name: f"tomograms/{name}.mrc" for name in lists.tomograms})
+    files = {name: f"tomograms/{name}.mrc" for name in lists.tomograms}
+    lists.write(folder, files, learned.complete())
     described = contrast or "as in your own files (dark by default)"
     write_readme(folder, "plain_tomograms", contrast=described)
+    write_deepfinder(folder, learned, lists.classes, lists.objects)
     return len(lists.rows)
 
 

@@ -70,13 +70,20 @@ class NoiseSpectrum:
         return np.sqrt(np.asarray(power, np.float64))
 
     def scale(self, k: Floats, factor: Floats) -> "NoiseSpectrum":
-        """Return a copy whose density inside the tilt range is multiplied by a factor of |k|.
+        """Return a copy whose density is multiplied by a factor of |k| and tilt angle.
 
-        The factor is linear between its values at increasing k, cycles per angstrom, and constant
-        beyond them.
+        `factor` is `(rows + 1, len(k))`. The rows divide the absolute tilt angle, up to the largest,
+        evenly; the last row is the missing wedge. The factor is linear between its values at
+        increasing k, cycles per angstrom, and constant beyond them.
         """
         q, y = np.indices(self.unseen.shape)
-        return replace(self, seen=self.seen * np.interp(self.step * np.hypot(q, y), k, factor))
+        radius, rows = self.step * np.hypot(q, y), len(factor) - 1
+        low, high = self.tilts
+        angles = low + (np.arange(len(self.seen)) + 0.5) * (high - low) / len(self.seen)
+        row = np.abs(angles) / max(abs(low), abs(high)) * rows
+        tables = np.array([np.interp(radius, k, line) for line in factor])
+        here = tables[np.minimum(row.astype(int), rows - 1)]
+        return replace(self, seen=self.seen * here, unseen=self.unseen * tables[-1])
 
 
 def angle_bins(angles: Floats, tilts: tuple[float, float]) -> tuple[NDArray[np.int_], int]:

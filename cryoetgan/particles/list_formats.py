@@ -166,8 +166,10 @@ def read_deepfinder(path: Path, tomogram: str) -> "pd.DataFrame":
     """Read an object list of DeepFinder (XML); phi, psi and the are TOM's angles."""
     root = _read_xml(path)
     rows = list(root.iter("object"))
-    if root.tag != "objlist" or not rows:
+    if root.tag != "objlist":
         raise UserError(f"{path}: is not an object list of DeepFinder; its root is '{root.tag}'")
+    if not rows:
+        raise UserError(f"{path}: holds no object; DeepFinder found no particle of this tomogram")
     places = _attributes(rows, ("x", "y", "z"), path)
     rotations = None
     if all({"phi", "the", "psi"} <= set(row.attrib) for row in rows):

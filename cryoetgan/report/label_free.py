@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from cryoetgan.evaluation.statistics.wrong_hand import CLEAR_SHARE
 from cryoetgan.io.star import OTHER
 from cryoetgan.report.evaluation_json import HalfTest, HandTest, Metric
 from cryoetgan.report.run import Run
@@ -102,7 +103,10 @@ def check_hand(
     good: float = 0.8,
     bad: float = 0.5,
 ) -> Check:
-    """Compare the precision that the hand test implies with `good` and `bad`."""
+    """Compare the precision that the hand test implies with `good` and `bad`.
+
+    A tomogram or a map of the wrong hand is bad, whatever the other picks prefer.
+    """
     name = "prefer their own hand"
     if found is None:
         text = (
@@ -121,9 +125,19 @@ def check_hand(
     if precision > 0:
         text += f" At least about {100 * precision:.0f} % of them are right."
     wrong = [tomogram for tomogram, tests in tomograms.items() if tests[""].is_wrong_hand]
+    # a pooled share hides one wrong map among many
+    maps = {name for tests in tomograms.values() for name in tests if tests[name].is_wrong_hand}
     if wrong:
         tone = "bad"
-        text += f" The hand of {', '.join(wrong)} is wrong: flip the tomogram, or mirror the maps."
+        is_clear = all(tomograms[name][""].high <= CLEAR_SHARE for name in wrong)
+        cause = "is wrong" if is_clear else "is wrong, or the structure is not in it"
+        text += f" The hand of {', '.join(wrong)} {cause}: flip the tomogram, or mirror the maps."
+    elif maps:
+        tone = "bad"
+        text += (
+            f" Picks of {', '.join(sorted(maps))} prefer the mirror image: mirror the map, or leave "
+            "out the class."
+        )
     elif tone == "bad":
         text += " The structure is not in the tomogram, or too few picks are particles."
     return Check(name, tone, text, f"{100 * found.share:.0f} %", f"of {found.n}; by chance 50 %")

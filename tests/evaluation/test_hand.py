@@ -81,6 +81,11 @@ def test_the_warning_names_the_tomogram_or_the_map(rng):
         pd.concat([table(pairs[:, ::-1], name) for name in likeness]), likeness, None
     )
     assert "flip" in wrong["warning"]
+    assert "other particles" not in wrong["warning"]
+    # a slight preference may come from other particles
+    mixed = np.concatenate([pairs[:, ::-1], pairs[:50]])
+    weak = judge_hands(pd.concat([table(mixed, name) for name in likeness]), likeness, None)
+    assert "other particles" in weak["warning"]
     one = judge_hands(pd.concat([right, table(pairs[:, ::-1], "b")]), likeness, None)
     assert one["warning"] is None
     assert one["classes"]["a"]["warning"] is None

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import mrcfile
 import numpy as np
@@ -132,6 +133,49 @@ print("null")"""
     rotation = rotation_from_relion(table[ANGLES].to_numpy(float)[0])
     ours = rotate_volume(body, rotation, order=1)
     assert np.corrcoef(ours.ravel(), np.load(folder / "rotated.npy").ravel())[0, 1] > 0.99
+
+
+def test_deepfinder_trains_segments_and_clusters_with_our_script(scene):
+    """Clusters of a perfect segmentation are the particles; the vesicle is none."""
+    folder, run = scene
+    run("export", "plain", "TS_1.mrc", "-o", "tomograms")
+    export = folder / "tomograms"
+    parameters = ElementTree.parse(export / "deepfinder/train.xml")
+    lengths = {"batch_size": 1, "number_of_epochs": 1, "steps_per_epoch": 1}
+    for key, value in ({"patch_size": 24, "steps_per_validation": 1} | lengths).items():
+        parameters.getroot().find(key).set("n", str(value))
+    parameters.write(export / "deepfinder/train.xml")
+
+    def step(*words):
+        script = (
+            "import os, subprocess\nos.chdir(sys.argv[1])\n"
+            "subprocess.run([sys.executable, 'run_deepfinder.py', *sys.argv[2:]], check=True,"
+            " stdout=subprocess.DEVNULL)\nprint('null')"
+        )
+        client("deepfinder.training", script, export, *words)
+
+    step("train")
+    step("segment", "TS_1")
+    labels = mrcfile.read(export / "labels/TS_1_labels.mrc")
+    assert mrcfile.read(export / "deepfinder/TS_1_labelmap.mrc").shape == labels.shape
+    with mrcfile.new(export / "deepfinder/TS_1_labelmap.mrc", overwrite=True) as file:
+        file.set_data(labels.astype(np.int8))
+    step("cluster", "TS_1")
+    run(
+        "particles",
+        "import",
+        "tomograms/TS_1_deepfinder.xml",
+        "--tomogram",
+        "TS_1.mrc",
+        "-o",
+        "f.star",
+    )
+    found, ours = (starfile.read(folder / name)["particles"] for name in ("f.star", "TS_1.star"))
+    assert set(found["cryoetganClass"]) <= set(ours["cryoetganClass"])
+    for kind, rows in ours.groupby("cryoetganClass"):
+        picked = found.loc[found["cryoetganClass"] == kind, COORDINATES].to_numpy(float)
+        away = np.linalg.norm(rows[COORDINATES].to_numpy(float)[:, None] - picked, axis=2)
+        assert np.mean(away.min(axis=1) < 3) >= 0.8
 
 
 def test_dynamo2m_reads_the_dynamo_table(scene):

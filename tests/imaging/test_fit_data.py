@@ -136,6 +136,24 @@ def test_picks_that_win_against_decoys_are_particles():
     assert judge_picks(table.drop(columns="cryoetganDecoyScore")) is None
 
 
+@pytest.mark.parametrize("particles", [0, 5, 40])
+def test_the_count_is_of_the_particles_however_many_decoys_win_below(particles):
+    """Six decoys among the best picks leave no set at a rate of 10 %; most are right all the same."""
+    rng = np.random.default_rng(particles)
+    found = []
+    for _ in range(40):
+        right = rng.uniform(0.6, 0.9, particles)
+        wrong = np.r_[rng.uniform(0.55, 0.9, particles // 5), rng.uniform(0.1, 0.5, 200)]
+        own = rng.random(len(wrong)) < 0.5
+        pairs = np.array(
+            [np.r_[right, np.where(own, wrong, 0.1)], np.r_[right - 0.3, np.where(own, 0.1, wrong)]]
+        )
+        table = pd.DataFrame(pairs.T, columns=["cryoetganScore", "cryoetganDecoyScore"])
+        table = table.assign(cryoetganClass="ball", cryoetganDecoys="mirror")
+        found.append(judge_picks(table)[1].sum())
+    assert np.mean(found) == pytest.approx(particles, abs=4)
+
+
 def test_boxes_of_a_set_hold_their_own_picks_alone():
     density = np.zeros((8, 8, 8), np.float32)
     density[3:6, 3:6, 3:6] = 1

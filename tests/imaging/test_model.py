@@ -119,13 +119,16 @@ def test_surroundings_add_their_power_to_the_noise_inside_the_tilt_range(known, 
     assert (back.surroundings.step, back.surroundings.max_tilt) == (around.step, 60.0)
 
 
-def test_noise_scales_with_its_factor_inside_the_tilt_range(known):
-    k = np.array([0.0, 1.0])
-    half = known.noise_spectrum.scale(k, np.array([0.5, 0.5]))
-    assert np.allclose(half.seen, known.noise_spectrum.seen / 2)
-    assert np.array_equal(half.unseen, known.noise_spectrum.unseen)
-    rising = known.noise_spectrum.scale(k, k).seen / known.noise_spectrum.seen
-    assert rising[0, 3, 4] == pytest.approx(5 * known.noise_spectrum.step)
+def test_noise_scales_with_a_factor_of_frequency_and_tilt(known):
+    k, noise = np.array([0.0, 1.0]), known.noise_spectrum
+    # low tilts, high tilts, the missing wedge
+    half = noise.scale(k, np.array([[1.0, 1.0], [0.5, 0.5], [0.25, 0.25]]))
+    angles = TILTS[0] + (np.arange(len(noise.seen)) + 0.5) * 120 / len(noise.seen)
+    for angle, before, after in zip(angles, noise.seen, half.seen, strict=True):
+        assert np.allclose(after, before * (1.0 if abs(angle) < 30 else 0.5))
+    assert np.allclose(half.unseen, noise.unseen / 4)
+    rising = noise.scale(k, np.array([k, k])).seen / noise.seen
+    assert rising[0, 3, 4] == pytest.approx(5 * noise.step)
 
 
 def test_its_parts_are_plain_numbers_words_and_arrays(known):

@@ -200,6 +200,18 @@ def test_noise_and_mirrored_structures_are_never_used(share):
         assert level(source, share=share, values=values).tone == "bad"
 
 
+def test_one_mirrored_map_among_many_forbids_the_use():
+    """The pooled share alone would be good: 11 of 12 classes are right."""
+    right, wrong = (HandTest(share, 0, 1, 60, None, 0.5, share < 0.5) for share in (1.0, 0.0))
+    tests = {f"class{i}": right for i in range(11)}
+    pooled = HandTest(11 / 12, 0.9, 1.0, 720, 5 / 6, 0.5, False)
+    assert check_hand(pooled, {"t1": {"": pooled, **tests, "last": right}}).tone == "good"
+    found = check_hand(pooled, {"t1": {"": pooled, **tests, "last": wrong}})
+    assert found.tone == "bad"
+    assert "last" in found.text
+    assert "class1" not in found.text
+
+
 def test_annotated_crops_are_direct_evidence():
     values = {"gan_train": 0.93, "conventional_train": 0.6, "real_train": 0.95}
     assert level("annotations", rate=None, share=None, auc=None, values=values).tone == "good"

@@ -33,6 +33,7 @@ from cryoetgan.imaging.fit.fit_data import (
 )
 from cryoetgan.imaging.fit.gain import (
     MIN_GAIN,
+    NOISE_ROW_DEG,
     PowerBins,
     constant_gain,
     fit_gain,
@@ -342,19 +343,22 @@ class ModelFitter:
     ) -> ImagingModel:
         """Fit the surroundings of particles: the power that noise and signal do not explain.
 
-        In shells with less power than the noise far from particles, fringes of unnamed particles
-        add to that noise, or the ice is thicker there: it is reduced to the power that is left.
+        In shells and at tilt angles with less power than the noise far from particles, fringes of
+        unnamed particles add to that noise, the ice is thicker there, or a filter has removed more
+        than the autocovariance resolves: the noise is reduced to the power that is left.
         """
-        bins, size = self.bins, model.voxel_size
-        real, _ = bins.power(self._cut(self._sample(chosen)))
-        signals, generators = simulated
-        signal = bins.power(signals)[0]
-        noise = bins.power(_simulate_noises(model, generators))[0]
-        reduced = reduce_noise(bins, model.noise_spectrum, noise, real - signal, size)
+        bins, size, tilts = self.bins, model.voxel_size, model.acquisition.tilts
+        boxes, (signals, generators) = self._cut(self._sample(chosen)), simulated
+        fine = PowerBins.for_box(model.box, tilts, NOISE_ROW_DEG, wedge=True)
+        noise, left = (
+            fine.power(_simulate_noises(model, generators))[0],
+            fine.power(boxes)[0] - fine.power(signals)[0],
+        )
+        reduced = reduce_noise(fine, model.noise_spectrum, noise, left, size)
         model = replace(model, noise_spectrum=reduced)
-        noise = bins.power(_simulate_noises(model, generators))[0]
-        residual = real - signal - noise
-        found = fit_surroundings(bins, residual, size, model.acquisition.tilts)
+        residual = bins.power(boxes)[0] - bins.power(signals)[0]
+        residual -= bins.power(_simulate_noises(model, generators))[0]
+        found = fit_surroundings(bins, residual, size, tilts)
         return replace(model, surroundings=found)
 
     def compare_power(

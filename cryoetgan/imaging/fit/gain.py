@@ -18,14 +18,20 @@ from cryoetgan.physics.optics import fourier_shells, hermitian_weights, missing_
 Floats = NDArray[np.floating]
 ROW_DEG = 20.0
 """Approximate range of tilt angle for each row of the gain, degrees."""
+TAPER = 0.25
+"""Fraction of each end of a box over which its power is tapered."""
 KNOT_SHELLS = 2
 """Fourier shells between two knots of the gain."""
 SURROUNDINGS_ROUNDS = 6
 """Rounds of the fit of the surroundings; each removes most of the blur of the window."""
-NOISE_ROUNDS = 4
-"""Rounds of the reduction of the noise."""
-MIN_NOISE_FACTOR = 0.2
-"""Smallest power of the noise around particles, relative to the noise far from them."""
+NOISE_ROUNDS = 16
+"""Rounds of the reduction of the noise: the shell of Nyquist needs most, into which others leak."""
+NOISE_ROW_DEG = 10.0
+"""Approximate range of tilt angle in which the noise is reduced, degrees."""
+MIN_NOISE_FACTOR = 0.001
+"""Smallest power of the noise around particles, relative to the noise far from them. If a filter
+removed high frequencies or high tilts, the errors of the autocovariance exceed the noise there, up
+to a hundred times."""
 ANGLE_SMOOTHNESS = 0.1
 """Smoothness between tilt angles, relative to that along k."""
 MIN_GAIN = 0.002
@@ -46,16 +52,30 @@ class PowerBins:
     """`(n, n, n)` taper."""
 
     @classmethod
-    def for_box(cls, box: int, tilts: tuple[float, float], taper: float = 0.25) -> "PowerBins":
-        """Return the bins of boxes of `box` voxels, tapered over a fraction of each end."""
+    def for_box(
+        cls,
+        box: int,
+        tilts: tuple[float, float],
+        row_deg: float = ROW_DEG,
+        wedge: bool = False,
+    ) -> "PowerBins":
+        """Return the bins of boxes of `box` voxels.
+
+        `row_deg` is the approximate range of tilt angle of a row, degrees. With `wedge` the missing
+        wedge is one more row, the last.
+        """
         shells = box // 2 + 1
-        rows, largest = tilt_rows(tilts)
+        rows, largest = tilt_rows(tilts, row_deg)
         shell = fourier_shells(box)
         angle = np.abs(tilt_angle((box,) * 3)) / largest * rows
         row = np.broadcast_to(np.minimum(angle.astype(int), rows - 1), shell.shape)
-        used = missing_wedge((box,) * 3, tilts) & (shell > 0) & (shell < shells)
+        inside, used = missing_wedge((box,) * 3, tilts), (shell > 0) & (shell < shells)
+        if wedge:
+            row, rows = np.where(inside, row, rows), rows + 1
+        else:
+            used &= inside
         index = np.where(used, row * shells + shell, -1)
-        edge = max(2, round(taper * box))
+        edge = max(2, round(TAPER * box))
         axis = np.minimum(np.arange(box), np.arange(box)[::-1]) + 0.5
         line = np.sin(np.pi / 2 * np.clip(axis / edge, 0, 1)) ** 2
         window = line[:, None, None] * line[None, :, None] * line[None, None]
@@ -126,16 +146,30 @@ class PowerBins:
 
     def average_angles(self, power: Floats) -> Floats:
         """Return power by shell from shell 1, averaged over the modes of all tilt angles."""
-        used = self.index >= 0
-        size = self.shape[0] * self.shape[1]
-        modes = np.bincount(self.index[used], self.weight[used], size).reshape(self.shape)
+        modes = self.modes()
         return ((power * modes).sum(axis=0) / np.maximum(modes.sum(axis=0), 1e-9))[1:]
 
+    def clip_by_shell(self, power: Floats) -> Floats:
+        """Return power by bin without negative values, with the sum of each shell, or zero.
 
-def tilt_rows(tilts: tuple[float, float]) -> tuple[int, float]:
+        Negative values set to zero would alone raise the sum of their shell.
+        """
+        positive, modes = np.maximum(power, 0), self.modes()
+        wanted = np.maximum((power * modes).sum(axis=0), 0)
+        return np.asarray(positive * wanted / np.maximum((positive * modes).sum(axis=0), 1e-30))
+
+    def modes(self) -> Floats:
+        """Return the number of modes by bin, `(angles, shells)`."""
+        used = self.index >= 0
+        size = self.shape[0] * self.shape[1]
+        found = np.bincount(self.index[used], self.weight[used], size)
+        return np.asarray(found.reshape(self.shape), np.float64)
+
+
+def tilt_rows(tilts: tuple[float, float], row_deg: float = ROW_DEG) -> tuple[int, float]:
     """Return the number of rows of tilt angle, and the largest absolute angle, degrees."""
     largest = max(abs(tilts[0]), abs(tilts[1]))
-    return max(1, round(largest / ROW_DEG)), largest
+    return max(1, round(largest / row_deg)), largest
 
 
 def constant_gain(tilts: tuple[float, float], box: int, voxel_size: float) -> EnvelopeGain:
@@ -222,24 +256,28 @@ def _smoothness_terms(shape: tuple[int, int]) -> Iterator[tuple[Floats, float]]:
 def reduce_noise(
     bins: PowerBins, noise: NoiseSpectrum, measured: Floats, wanted: Floats, voxel_size: float
 ) -> NoiseSpectrum:
-    """Return noise with at most the wanted power of boxes, by a factor of |k| that is 1 at most.
+    """Return noise with at most the wanted power of boxes, by a factor of each bin, 1 at most.
 
-    `measured` is the power of boxes of the given noise, as `wanted` by bin, `(angles, shells)`. It
-    differs from the expected power (`PowerBins.expected_power`) because the mean of a box is removed.
+    `measured` is the power of boxes of the given noise, as `wanted` by bin, `(angles + 1, shells)`,
+    with a row for the missing wedge. It differs from the expected power
+    (`PowerBins.expected_power`) because the mean of a box is removed.
     Each round multiplies the factor, at one knot a shell, by the wanted over the expected power.
     """
-    box = len(bins.window)
-    left, factor = bins.average_angles(wanted), np.ones(bins.shape[1] - 1)
-    k = np.arange(1, len(factor) + 1) / (box * voxel_size)
+    box, empty = len(bins.window), bins.modes()[:, 1:] == 0
+    k = np.arange(1, bins.shape[1]) / (box * voxel_size)
+    factor = np.ones((bins.shape[0], len(k)))
 
     def expected(factor: Floats) -> Floats:
         filtered = noise.scale(k, factor).noise_filter((2 * box,) * 3, voxel_size)
-        return np.maximum(bins.average_angles(bins.expected_power(filtered)), 1e-30)
+        return np.maximum(bins.expected_power(filtered)[:, 1:], 1e-30)
 
-    without_mean = bins.average_angles(measured) / expected(factor)
+    without_mean = measured[:, 1:] / expected(factor)
     for _ in range(NOISE_ROUNDS):
-        ratio = left / np.maximum(without_mean * expected(factor), 1e-30)
+        ratio = wanted[:, 1:] / np.maximum(without_mean * expected(factor), 1e-30)
         factor = np.clip(factor * ratio, MIN_NOISE_FACTOR, 1)
+        # the lowest shells have no mode at some angles
+        known = np.where(empty, 0, factor).sum(axis=0) / np.maximum((~empty).sum(axis=0), 1)
+        factor = np.where(empty, known, factor)
     return noise.scale(k, factor)
 
 
@@ -248,16 +286,18 @@ def fit_surroundings(
 ) -> EnvelopeGain:
     """Return the filter with which white noise has the residual power of the boxes, by bin.
 
-    The residual `(angles, shells)` is the power that noise and signal do not explain; it is zero
-    where it is negative. Each round multiplies the squared filter, at one knot a shell, by the
+    The residual `(angles, shells)` is the power that noise and signal do not explain. It is zero
+    where it is negative, and smaller at the other angles of the shell instead
+    (`clip_by_shell`). Each round multiplies the squared filter, at one knot a shell, by the
     residual over the expected power (`PowerBins.expected_power`).
     """
+    residual = bins.clip_by_shell(residual)
     box = len(bins.window)
     step, largest = 1 / (box * voxel_size), tilt_rows(tilts)[1]
     found = EnvelopeGain(np.ones(bins.shape), step, largest)
     for _ in range(SURROUNDINGS_ROUNDS):
         applied = surroundings_filter((2 * box,) * 3, voxel_size, found, tilts)
-        ratio = np.maximum(residual, 0) / np.maximum(bins.expected_power(applied), 1e-30)
+        ratio = residual / np.maximum(bins.expected_power(applied), 1e-30)
         # the mean of a box is removed, so shell 0 has no power of its own
         ratio[:, 0] = ratio[:, 1]
         found = EnvelopeGain(found.values * np.sqrt(ratio), step, largest)
