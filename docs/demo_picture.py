@@ -12,8 +12,7 @@ ROWS = {
     "density": "densities/poses.star",
     "conventional simulation": "imaging/simulated.star",
     "fitted simulation": "imaging/fitted.star",
-    "before training": "translation/cyclegan/untrained.star",
-    "generated": "translation/cyclegan/generated.star",
+    "generated": "translation/recommended/generated.star",
     "real": "particles/annotated.star",
 }
 COLUMNS = 3
@@ -24,7 +23,7 @@ def main(folder: Path) -> None:
     sets = {title: read_volume_set(folder / path) for title, path in ROWS.items()}
     classes = sets["density"].classes()
     figure, axes = plt.subplots(
-        len(ROWS), COLUMNS * len(classes), figsize=(12, 6.1), gridspec_kw={"wspace": 0.06}
+        len(ROWS), COLUMNS * len(classes), figsize=(12, 5.1), gridspec_kw={"wspace": 0.06}
     )
     for axis, name in zip(axes[0, 1::COLUMNS], classes, strict=True):
         axis.set_title(name)

@@ -146,14 +146,13 @@ def add_q_values(winners: "pd.DataFrame", groups: NDArray[np.str_]) -> "pd.DataF
     for _, rows in winners.groupby(["cryoetganClass", groups], sort=False).indices.items():
         found[rows] = q_values(ranks[rows], target[rows], int(counts[rows[0]]))
     tomograms = winners["rlnTomoName"].to_numpy() if "rlnTomoName" in winners else groups
-    for _, rows in winners.groupby(["cryoetganClass", tomograms], sort=False).indices.items():
+    for name, rows in winners.groupby(["cryoetganClass", tomograms], sort=False).indices.items():
         confident = target[rows] & (found[rows] <= CONFIDENT)
         far = far_below(ranks[rows], confident)
         found[rows[far]] = 1.0
         if others := int((far & confident).sum()):
             log.info(
                 "%s: %d of %d picks with a q-value up to %g rank far below the others, and count as "
-                "another species",
-                winners["cryoetganClass"].iloc[rows[0]], others, int(confident.sum()), CONFIDENT,
+                "another species", " in ".join(name), others, int(confident.sum()), CONFIDENT,
             )  # fmt: skip
     return winners.assign(cryoetganQValue=found)
