@@ -49,7 +49,9 @@ class DeepFinderData:
 
     def add_run(self, run: Run) -> None:
         """Add a tomogram; without labels it can only be picked."""
-        self.splits.append((run.name, run.split, run.labels is not None))
+        # without labels nothing can be learned from it, so it is picked
+        split = run.split if run.labels is not None or run.split == "test" else ""
+        self.splits.append((run.name, split, run.labels is not None))
         self.shapes[run.name] = run.data.shape
         counts = run.particles["cryoetganClass"].astype(str).value_counts()
         for number, name in run.label_names.items():

@@ -83,7 +83,9 @@ class NoiseSpectrum:
         row = np.abs(angles) / max(abs(low), abs(high)) * rows
         tables = np.array([np.interp(radius, k, line) for line in factor])
         here = tables[np.minimum(row.astype(int), rows - 1)]
-        return replace(self, seen=self.seen * here, unseen=self.unseen * tables[-1])
+        # as they are stored, so that a model from a file equals the fitted one
+        seen, unseen = (self.seen * here).astype(np.float32), self.unseen * tables[-1]
+        return replace(self, seen=seen, unseen=unseen.astype(np.float32))
 
 
 def angle_bins(angles: Floats, tilts: tuple[float, float]) -> tuple[NDArray[np.int_], int]:

@@ -105,7 +105,7 @@ def check_hand(
 ) -> Check:
     """Compare the precision that the hand test implies with `good` and `bad`.
 
-    A tomogram or a map of the wrong hand is bad, whatever the other picks prefer.
+    A tomogram or a map of the wrong hand is bad, even if most picks prefer their map.
     """
     name = "prefer their own hand"
     if found is None:
@@ -124,9 +124,19 @@ def check_hand(
     )
     if precision > 0:
         text += f" At least about {100 * precision:.0f} % of them are right."
-    wrong = [tomogram for tomogram, tests in tomograms.items() if tests[""].is_wrong_hand]
-    # a pooled share hides one wrong map among many
-    maps = {name for tests in tomograms.values() for name in tests if tests[name].is_wrong_hand}
+    # a pooled share hides one wrong map among many, or shows only one with many picks
+    wrong = [
+        tomogram
+        for tomogram, tests in tomograms.items()
+        if tests[""].is_wrong_hand
+        and all(test.share < 0.5 for test in tests.values() if test.precision is not None)
+    ]
+    maps = {
+        name
+        for tests in tomograms.values()
+        for name, test in tests.items()
+        if name and test.is_wrong_hand
+    }
     if wrong:
         tone = "bad"
         is_clear = all(tomograms[name][""].high <= CLEAR_SHARE for name in wrong)

@@ -73,6 +73,14 @@ def test_volumes_without_places_have_no_folds_of_space(rng):
     assert spatial_folds(posed(rng, 20), BOX, 4) == []
 
 
+@pytest.mark.parametrize("tomograms", [1, 5, 20, 40])
+def test_folds_are_equal_for_any_number_of_tomograms(rng, tomograms):
+    table = crops(rng, 40, tomogram=[f"t{i % tomograms}" for i in range(40)])
+    sizes = [len(test) for _, test in spatial_folds(table, BOX, 4)]
+    assert sum(sizes) == 40
+    assert max(sizes) - min(sizes) <= 2
+
+
 @pytest.mark.parametrize("tomograms", [1, 4, 20])
 def test_a_few_crops_added_to_many_volumes_are_all_for_training(rng, tomograms):
     real = crops(rng, 20, tomogram=[f"t{i % tomograms}" for i in range(20)])

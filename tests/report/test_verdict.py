@@ -212,6 +212,19 @@ def test_one_mirrored_map_among_many_forbids_the_use():
     assert "class1" not in found.text
 
 
+def test_a_mirrored_map_with_most_picks_is_not_the_tomograms_fault():
+    """Flipping the tomogram would break the right class."""
+    right = HandTest(1.0, 0.95, 1.0, 60, 1.0, 0.5, False)
+    wrong = HandTest(0.0, 0.0, 0.01, 300, 0.0, 0.5, True)
+    pooled = HandTest(1 / 6, 0.13, 0.21, 360, 0.0, 0.5, True)
+    found = check_hand(pooled, {"t1": {"": pooled, "a": right, "b": wrong}})
+    assert found.tone == "bad"
+    assert "flip the tomogram" not in found.text
+    assert "Picks of b prefer the mirror image" in found.text
+    alone = check_hand(wrong, {"t1": {"": wrong, "b": wrong}})
+    assert "flip the tomogram" in alone.text
+
+
 def test_annotated_crops_are_direct_evidence():
     values = {"gan_train": 0.93, "conventional_train": 0.6, "real_train": 0.95}
     assert level("annotations", rate=None, share=None, auc=None, values=values).tone == "good"

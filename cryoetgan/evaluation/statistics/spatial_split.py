@@ -68,10 +68,12 @@ def spatial_folds(
     names = table["rlnTomoName"].to_numpy(str)
     places = table[COORDINATES].to_numpy(float)
     block = np.empty(len(table), int)
-    for name in np.unique(names):
+    for number, name in enumerate(np.unique(names)):
         rows = np.flatnonzero(names == name)
         along = places[rows, int(np.argmax(np.ptp(places[rows], axis=0)))]
-        block[rows[np.argsort(along, kind="stable")]] = np.arange(len(rows)) * count // len(rows)
+        order = np.arange(len(rows)) * count // len(rows)
+        # each begins with another block: those of many small tomograms would be unequal
+        block[rows[np.argsort(along, kind="stable")]] = (order + number) % count
     folds = []
     for index in range(count):
         test = np.flatnonzero(block == index)

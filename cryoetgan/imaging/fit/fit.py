@@ -70,7 +70,7 @@ NO_NEIGHBOURS = (
 class FitOptions:
     """Sample sizes and limits of a fit; larger samples change the means by little."""
 
-    rounds: int = 2
+    rounds: int = 3
     """Alternations of noise and gain."""
     regressions: int = 4
     """Rounds of the regression on particles; the shape of the gain settles in two."""

@@ -87,7 +87,7 @@ def far_below(ranks: Floats, confident: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return `(N,)` whether a rank lies far below the ranks of the class's confident picks.
 
     The limit is m - `FAR` s, with m the median of the confident ranks and s their standard deviation
-    by the upper half, where no look-alike is. Confident picks below it are left out, and the limit
+    by the upper half, which holds no look-alikes. Confident picks below it are left out, and the limit
     is computed again until it stays.
     """
     far = np.zeros(len(ranks), bool)
@@ -152,7 +152,8 @@ def add_q_values(winners: "pd.DataFrame", groups: NDArray[np.str_]) -> "pd.DataF
         found[rows[far]] = 1.0
         if others := int((far & confident).sum()):
             log.info(
-                "%s: %d of %d picks with a q-value up to %g rank far below the others, and count as "
-                "another species", " in ".join(name), others, int(confident.sum()), CONFIDENT,
+                "%s: %d of %d picks with a q-value up to %g rank far below the others, which may be "
+                "another species; their q-value is 1",
+                " in ".join(map(str, name)), others, int(confident.sum()), CONFIDENT,
             )  # fmt: skip
     return winners.assign(cryoetganQValue=found)
