@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q --no-compile -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: env  ## the whole workflow on the embedded default (some 17 minutes on two cores)
+demo: env  ## the whole workflow on the embedded default (some twelve minutes on two cores)
 	$(SNAKEMAKE)
 
 # the longest first
@@ -42,7 +42,7 @@ check: env  ## linters, types, spelling, prose
 	@echo '$(CHECKS)' | tr ',' '\n' | xargs -P $(CORES) -I {} \
 	  sh -c 'said=$$({} 2>&1); code=$$?; echo "{}: $$said"; exit $$code'
 
-test: env  ## the tests, and the linters beside them (some eight minutes on two cores)
+test: env  ## the tests, and the linters beside them (some four minutes on two cores)
 	@# one after another, the linters would leave a core idle for a minute
 	@$(MAKE) --no-print-directory check > $(CHECKED) 2>&1 & checks=$$!; \
 	$(PYTEST) --durations 15 -m "not slow"; tested=$$?; \
