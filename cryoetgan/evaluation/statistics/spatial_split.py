@@ -72,7 +72,7 @@ def spatial_folds(
         rows = np.flatnonzero(names == name)
         along = places[rows, int(np.argmax(np.ptp(places[rows], axis=0)))]
         order = np.arange(len(rows)) * count // len(rows)
-        # each begins with another block: those of many small tomograms would be unequal
+        # each begins with another block: otherwise the blocks of many small tomograms are unequal
         block[rows[np.argsort(along, kind="stable")]] = (order + number) % count
     folds = []
     for index in range(count):
