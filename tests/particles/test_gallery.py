@@ -173,7 +173,7 @@ def test_the_blind_page_holds_neither_score_nor_class(table, tmp_path, cryoetgan
         assert tab.text("#counts") == "0 accepted, 0 rejected, 8 open"
         tab.key("2")
         tab.key("r")
-        assert tab.text(".box .said") == "✓ ribosome"
+        tab.wait(lambda: tab.text(".box .said") == "✓ ribosome")
         folder = downloaded(tab, tmp_path / "annotated")
     assert [path.name for path in folder.iterdir()] == ["s_blind.csv"]
     done = cryoetgan(
