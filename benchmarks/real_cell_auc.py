@@ -58,7 +58,7 @@ PARTS = {"fitted": (FIRST, PLANE), "held": (PLANE + BOX, LAST)}
 
 
 class Look:
-    """A folder with everything of one look of the tomogram; a killed run goes on where it was."""
+    """The files of one look of the tomogram; an interrupted run resumes."""
 
     def __init__(self, folder, name, shared):
         self.folder, self.name, self.shared = folder / name, name, shared
