@@ -6,7 +6,8 @@
 Variants of the three tomograms: plain, denoised, snr0.1 and snr0.05 (noise of the tomogram's own
 spectrum added), and open: three of the seven species are named, the others stand in no table.
 Arms: `templates`, 500 picks scored against maps and mirror images and selected at FDR 5 %;
-`matched`, the same of 1,000 places found by template matching of the whole tomogram; detectors
+`matched`, the same of 1,000 places found by template matching of the whole tomogram; `renamed`,
+the picks of `matched`, each with the class that a classifier of crops by fitted physics gives; detectors
 of `detection train`, taught on two tomograms by conventional simulation (typed SNR and defocus),
 by physics fitted to dev_set2_1's own picks, by each checkpoint (its folder is the arm's name), or
 on dev_set2_1 with its labels; `joined`, the detector on fitted physics with --template; and
@@ -23,10 +24,13 @@ import resource
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy import stats
 from set2 import BOX, CHAINS, LOOKS, MAPS, VOXEL, Set2
 
-from cryoetgan.io.star import read_star, write_star
+from cryoetgan.evaluation.classifiers.classifier import load_classifier
+from cryoetgan.io.star import COORDINATES, read_star, write_star
+from cryoetgan.io.volume_set import read_volume_set
 from cryoetgan.particles.curation.select import SelectOptions, find_winners, keep_below_fdr
 
 COPIES, SHAPE = 66, "256,256,128"
@@ -111,6 +115,8 @@ class Work(Set2):
         """Return the STAR file of the picks of one arm in dev_set2_3."""
         if arm in ("templates", "matched"):
             return self.select(arm)
+        if arm == "renamed":
+            return self.rename(seed)
         kind = "physics" if arm == "joined" else arm
         model, out = f"{kind}_{seed}_{steps}.pt", f"{arm}_{seed}_{steps}.star"
         named = [word for name in self.names for word in ("--class", name)]
@@ -132,6 +138,35 @@ class Work(Set2):
         best = keep_below_fdr(find_winners(table.particles, options), options, {})
         write_star(self.folder / f"{arm}.star", best, table.optics)
         return f"{arm}.star"
+
+    def rename(self, seed):
+        """Return the picks of `matched` with the classes of a classifier taught on fitted physics.
+
+        A pick whose box reaches beyond the tomogram keeps its class.
+        """
+        out, classifier = f"renamed_{seed}.star", f"classifier_{seed}.pt"
+        if (self.folder / out).exists():
+            return out
+        matched = self.select("matched")
+        crops = self.extract("matched_crops.star", matched, 3)
+        self.run(
+            "poses.star", "densities", "pose", *self.maps, "--count", self.count,
+            "--max-shift", self.shift,
+        )  # fmt: skip
+        self.run("crops.star", "imaging", "simulate", "poses.star", "--model", "M.json")
+        self.run(
+            f"classifier_{seed}.json", "evaluation", "classify", "--train", "crops.star",
+            "--test", crops, "--checkpoint", classifier, "--seed", seed,
+        )  # fmt: skip
+        network, _ = load_classifier(self.folder / classifier, torch.device("cpu"))
+        cut, table = read_volume_set(self.folder / crops), read_star(self.folder / matched)
+        keys = cut.table[COORDINATES].round().apply(tuple, axis=1)
+        names = dict(zip(keys, network.predict(np.asarray(cut.volumes)), strict=True))
+        places = table.particles[COORDINATES].round().apply(tuple, axis=1)
+        named = places.map(names).fillna(table.particles["cryoetganClass"])
+        renamed = table.particles.assign(cryoetganClass=named)
+        write_star(self.folder / out, renamed, table.optics)
+        return out
 
     def scores(self, picks):
         """Return the F1 of places and over classes."""
@@ -167,6 +202,7 @@ def main():
     arms = given.arm or [
         "templates",
         "matched",
+        "renamed",
         "conventional",
         "physics",
         *checkpoints,
