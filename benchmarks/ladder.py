@@ -2,7 +2,7 @@
 
     CRYOETGAN_TEST_DATA=... python benchmarks/ladder.py [--folder F] [--rungs NAME ...]
         [--seeds 0 1 2] [--minutes 20] [--test 2] [--count 200] [--measured 200] [--quick]
-        [--stop HH:MM] [--table]
+        [--stop HH:MM] [--table] [--ensemble]
 
 Each rung changes one group of settings of the rung before it. Domain S is dev_set2_1's own picks, without
 labels; domain D the densities in random poses; no imaging model is used. Every rung trains for the
@@ -10,7 +10,8 @@ same CPU time of one thread (`--minutes`), then densities in other poses, `--mea
 class, are translated and measured on the true crops of dev_set2_2 (for decisions) or dev_set2_3 (to
 report). An interrupted run resumes. `ladder.md`, `ladder.json` and a picture of each rung are
 written to the folder: the same particles in the same poses, real, by fitted physics, and by the
-rung.
+rung. With `--ensemble`, the spread of G_sd's output over the seeds of the last rung is compared with
+its error on the true crops, and with the error that simulated crops predict.
 """
 
 import argparse
@@ -25,6 +26,7 @@ import pandas as pd
 import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from scipy import stats
 from set2 import BOX, MAPS, VOXEL, Set2
 
 from cryoetgan.densities.poses import Poser
@@ -208,6 +210,49 @@ def way_back(work, made, test):
     }
 
 
+def outputs(work, name, seeds, truth):
+    """Return the mean of G_sd's outputs, their spread and the absolute error, `(N, V)` each.
+
+    Voxels of the central ball; the mean is scaled to the truth by one number.
+    """
+    ball = centre_distance(BOX) <= 0.3 * BOX
+    made = [read_volume_set(work.folder / f"{name}_{seed}.star").volumes for seed in seeds]
+    made, truth = np.stack([np.asarray(v)[:, ball] for v in made]), truth[:, ball]
+    mean = made.mean(axis=0)
+    scale = (mean * truth).sum() / (mean**2).sum()
+    return scale * mean, scale * made.std(axis=0, ddof=1), abs(scale * mean - truth)
+
+
+def rms_by(value, error, edges):
+    """Return the root mean square of the errors whose value lies in each interval."""
+    at = np.digitize(value, edges)
+    return np.array([np.sqrt(np.mean(error[at == i] ** 2)) for i in range(len(edges) + 1)])
+
+
+def ensemble(work, seeds, test):
+    """Print what the spread over trainings says of G_sd's error on true crops."""
+    last = list(RUNGS)[-1]
+    for seed in seeds:
+        work.run(f"simulated_{last}_{seed}.star", "translation", "translate",
+                 f"{last}_{seed}/checkpoint.pt", "fitted.star", "--seed", seed,
+                 "--direction", "sd")  # fmt: skip
+    truth = pose_maps(work, read_volume_set(work.folder / f"real{test}.star").table)
+    densities = np.asarray(read_volume_set(work.folder / "measured.star").volumes)
+    mean, spread, error = outputs(work, f"back_{last}", seeds, truth)
+    seen = outputs(work, f"simulated_{last}", seeds, densities)
+    rho = np.array(stats.spearmanr(np.stack([spread, abs(mean), error]).reshape(3, -1), axis=1)[0])
+    rest = (rho[0, 2] - rho[0, 1] * rho[1, 2]) / np.sqrt(
+        (1 - rho[0, 1] ** 2) * (1 - rho[1, 2] ** 2)
+    )
+    print(f"{len(seeds)} trainings, rank correlation with the error: spread {rho[0, 2]:.2f}, mean "
+          f"output {rho[1, 2]:.2f}, spread if the output is accounted for {rest:.2f}")  # fmt: skip
+    size = np.sqrt(np.mean(spread**2) / np.mean(error**2))
+    print(f"spread over error, root mean squares: {size:.2f}")
+    edges = np.quantile(mean, np.linspace(0, 1, 11)[1:-1])
+    ratios = rms_by(mean, error, edges) / rms_by(seen[0], seen[2], edges)
+    print(f"error over that of simulated crops with the same output: {ratios.round(2)}")
+
+
 def draw(work, lines, path):
     """Draw central slices, a line a set: title to volumes `(N, z, y, x)`."""
     names = sorted(MAPS)
@@ -311,6 +356,7 @@ def main():
     parser.add_argument("--measured", type=int, default=200, help="volumes of each class")
     parser.add_argument("--stop", default="99", help="HH:MM after which no training goes on")
     parser.add_argument("--quick", action="store_true", help="no GAN-train, the slowest figure")
+    parser.add_argument("--ensemble", action="store_true", help="spread and error of the seeds")
     parser.add_argument("--table", action="store_true", help="only write the table")
     given = parser.parse_args()
     if "CRYOETGAN_TEST_DATA" not in os.environ:
@@ -321,6 +367,9 @@ def main():
     work.run("measured.star", "densities", "pose", *work.maps, "--count", given.measured,
              "--max-shift", work.shift, "--seed", 1)  # fmt: skip
     real = write_twins(work, given.test)
+    if given.ensemble:
+        ensemble(work, given.seeds, given.test)
+        return
     if not given.table:
         work.run("features.json", "evaluation", "classify", "--train", "real1.star",
                  "--test", f"real{given.test}.star", "--checkpoint", "features.pt")  # fmt: skip
