@@ -22,6 +22,7 @@ from cryoetgan.report.sections.accuracy import conclude_curve
 from cryoetgan.report.sections.detection import warnings as detection_warnings
 from cryoetgan.report.sections.generators import pair_poses
 from cryoetgan.report.sections.imaging import warnings as imaging_warnings
+from cryoetgan.report.sections.provenance import warnings as log_warnings
 from cryoetgan.report.sections.result_tables import ablation_tables, comparison_rows, table_2
 from cryoetgan.report.sections.tomograms import score_picks
 from cryoetgan.report.sections.training import scores_by_step
@@ -278,6 +279,15 @@ def test_imaging_models_are_shown_with_their_warnings(make_run, tmp_path):
     assert tilts == "t1: tilts look wrong <b>"
     assert picks == "t1: the picks of ribosome show 0.5 of its map"
     assert any("imaging/t2.json" in gap for gap in loaded.results.gaps)
+    (run / "logs/imaging").mkdir(parents=True)
+    (run / "logs/imaging/t1.log").write_text(
+        "WARNING tomograms/t1.mrc: tilts look wrong <b>\n"
+        f"WARNING {run}/imaging/t1.json: simulated boxes have 0.75 to 1.05 times the power\n"
+        "WARNING tomograms/t1.mrc: 7 picks are not aligned\n"
+    )
+    assert [line for line in log_warnings(loaded) if line.startswith("imaging/")] == [
+        "imaging/t1: tomograms/t1.mrc: 7 picks are not aligned"
+    ]  # the others are among the warnings of the fit
 
 
 def test_scores_by_training_step(make_run, tmp_path):

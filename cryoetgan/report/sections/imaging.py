@@ -87,7 +87,8 @@ def _read_fit(results: Results, name: str, content: Mapping[str, Any]) -> Fit:
             if min(ratios) < GOOD_POWER_RATIO[0] or max(ratios) > GOOD_POWER_RATIO[1]:
                 warnings.append(
                     f"the power of the fitted simulation is {power} times that in real crops, by "
-                    f"shell; a good fit has {GOOD_POWER_RATIO[0]:g} to {GOOD_POWER_RATIO[1]:g}"
+                    f"shell; a good fit has {GOOD_POWER_RATIO[0]:g} to {GOOD_POWER_RATIO[1]:g}. Inspect "
+                    f"imaging/{name}.png, the picks and the acquisition of the tomogram"
                 )
     wedge = about.get("wedge") or {}
     if "given" in wedge:

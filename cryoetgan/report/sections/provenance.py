@@ -12,6 +12,7 @@ from cryoetgan.machine import gpu_names, memory_bytes
 from cryoetgan.report.evaluation_json import short
 from cryoetgan.report.results import Results
 from cryoetgan.report.run import Run
+from cryoetgan.report.sections import imaging
 
 PACKAGES = ("numpy", "scipy", "torch", "mrcfile", "starfile", "pandas", "snakemake")
 SHOWN_ELSEWHERE = ("evaluation", "report")
@@ -35,11 +36,18 @@ def describe_run(run: Run) -> dict[str, Any]:
 
 
 def warnings(run: Run, max_lines: int = 30) -> list[str]:
-    """Return the warnings in the logs of all jobs; jobs with the same warning share a line."""
+    """Return the warnings in the logs of all jobs; jobs with the same warning share a line.
+
+    Warnings that the results of a job hold, too, are left to the section of these results.
+    """
     jobs: dict[str, list[str]] = {}
+    of_fits = {text.partition(": ")[2] for text in imaging.warnings(run)}
     for job, text in run.results.log_lines("WARNING "):
-        if job.split("/")[0] not in SHOWN_ELSEWHERE and not job.endswith(("/uncertainty", "_hand")):
-            jobs.setdefault(text, []).append(job)
+        if job.split("/")[0] in SHOWN_ELSEWHERE or job.endswith(("/uncertainty", "_hand")):
+            continue
+        if text.startswith(f"{job}.json: ") or text.partition(": ")[2] in of_fits:
+            continue
+        jobs.setdefault(text, []).append(job)
     return [f"{', '.join(names)}: {text}" for text, names in jobs.items()][:max_lines]
 
 
