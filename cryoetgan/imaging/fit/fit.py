@@ -20,7 +20,7 @@ from scipy import fft
 from cryoetgan import seeds
 from cryoetgan.densities.poses import Poser
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.fit import class_fractions
+from cryoetgan.imaging.fit import class_fractions, unnamed
 from cryoetgan.imaging.fit import noise as noise_fit
 from cryoetgan.imaging.fit.class_agreement import check_class_agreement, products_by_class
 from cryoetgan.imaging.fit.class_fractions import ClassFractions, ShapeFeatures, ShapeFractions
@@ -116,7 +116,15 @@ def fit_model(data: FitData, seed: int, options: FitOptions | None = None) -> Im
         simulated = fitter.simulate_signals(model)
     else:
         simulated = fitter.simulate_signals(model)
-        model = fitter.fit_surroundings(model, kept, simulated)
+        without = fitter.fit_surroundings(model, kept, simulated)
+        crowded = fitter.fit_unnamed(model, kept, simulated)
+        if crowded.unnamed is None:
+            model = without
+        else:
+            simulated = fitter.simulate_signals(crowded)
+            model = fitter.fit_surroundings(crowded, kept, simulated)
+            replaced = replace(crowded.unnamed, replaced=without.surroundings)
+            model = replace(model, unnamed=replaced)
     power, offset = fitter.compare_power(model, kept, simulated)
     about: dict[str, Any] = {
         "picks": len(data.picks),
@@ -360,6 +368,23 @@ class ModelFitter:
         residual -= bins.power(_simulate_noises(model, generators))[0]
         found = fit_surroundings(bins, residual, size, tilts)
         return replace(model, surroundings=found)
+
+    def fit_unnamed(
+        self, model: ImagingModel, chosen: Indices, simulated: Simulated
+    ) -> ImagingModel:
+        """Add the unnamed neighbours that explain the power that noise and signal do not."""
+        if model.pair_correlation.density <= 0:
+            return model
+        bins, data = self.bins, self.data
+        maps = unnamed.make_unnamed(data.maps, data.voxel_size, self.seed)
+        signals, generators = simulated
+        real, error = bins.power(self._cut(self._sample(chosen)))
+        signal = bins.power(signals)[0]
+        noise = bins.power(_simulate_noises(model, generators))[0]
+        count = self.options.compared_boxes
+        unit = unnamed.power_alone(model, maps, bins, self.seed, count)
+        amount = unnamed.fit_amount(real, error, signal, noise, unit)
+        return unnamed.add_unnamed(model, amount, maps, self.seed) if amount else model
 
     def compare_power(
         self, model: ImagingModel, chosen: Indices, simulated: Simulated
