@@ -20,7 +20,7 @@ from cryoetgan.imaging.model import EnvelopeGain, add_box, crop_centre
 from cryoetgan.imaging.pair_correlation import PairCorrelation
 from cryoetgan.imaging.storage import load_model, save_model
 from cryoetgan.physics.geometry import random_rotations
-from tests.imaging.conftest import BOX, TILTS, VOXEL, blob
+from tests.imaging.conftest import BOX, TILTS, VOXEL
 
 QUICK = FitOptions(noise_boxes=50, compared_boxes=120, simulated_per_class=10)
 
@@ -127,6 +127,7 @@ def test_a_fit_gives_unnamed_species_the_power_around_particles(crowded):
     found = fit_model(crowded, 0, QUICK)
     assert found.unnamed is not None
     assert 1.3 < found.unnamed.per_particle < 3
+    assert 0 < found.about["unnamed_fraction"] < 0.5
     power = found.about["power"]
     ratio = np.array(power["simulated"]) / power["real"]
     assert ratio == pytest.approx(1, abs=0.15)

@@ -2,9 +2,9 @@
 
 The noise is measured between the particles, less the simulated signal that reaches there. The gain
 is the regression of the particles' boxes on their simulated signal, if decoys tell which picks are
-particles. Whatever else surrounds particles (cytoplasm, unnamed species) is then the power that
-noise and signal do not explain. Without decoys, noise and gain are fitted in turns, the gain to the
-power of the picks, less the noise.
+particles. Whatever else surrounds particles is then the power that noise and signal do not explain:
+unnamed neighbours that look like particles, if it is significant, and Gaussian density. Without
+decoys, noise and gain are fitted in turns, the gain to the power of the picks, less the noise.
 """
 
 import copy
@@ -115,16 +115,7 @@ def fit_model(data: FitData, seed: int, options: FitOptions | None = None) -> Im
         model = fitter.match_power(model, kept)
         simulated = fitter.simulate_signals(model)
     else:
-        simulated = fitter.simulate_signals(model)
-        without = fitter.fit_surroundings(model, kept, simulated)
-        crowded = fitter.fit_unnamed(model, kept, simulated)
-        if crowded.unnamed is None:
-            model = without
-        else:
-            simulated = fitter.simulate_signals(crowded)
-            model = fitter.fit_surroundings(crowded, kept, simulated)
-            replaced = replace(crowded.unnamed, replaced=without.surroundings)
-            model = replace(model, unnamed=replaced)
+        model, simulated = fitter.fit_around(model, kept)
     power, offset = fitter.compare_power(model, kept, simulated)
     about: dict[str, Any] = {
         "picks": len(data.picks),
@@ -140,6 +131,8 @@ def fit_model(data: FitData, seed: int, options: FitOptions | None = None) -> Im
     if isinstance(fractions, ShapeFractions):
         rows = zip(names, fractions.confusion.round(3).tolist(), strict=True)
         about["confusion"] = {name: dict(zip(names, row, strict=True)) for name, row in rows}
+    if model.unnamed is not None:
+        about["unnamed_fraction"] = unnamed.volume_fraction(model.unnamed, data.voxel_size)
     if data.part is not None:
         about["neighbours"] = NO_NEIGHBOURS
         log.info("%s: %s", data.path, NO_NEIGHBOURS)
@@ -368,6 +361,18 @@ class ModelFitter:
         residual -= bins.power(_simulate_noises(model, generators))[0]
         found = fit_surroundings(bins, residual, size, tilts)
         return replace(model, surroundings=found)
+
+    def fit_around(self, model: ImagingModel, chosen: Indices) -> tuple[ImagingModel, Simulated]:
+        """Fit what else surrounds particles: unnamed neighbours, and density of no shape."""
+        simulated = self.simulate_signals(model)
+        shapeless = self.fit_surroundings(model, chosen, simulated)
+        crowded = self.fit_unnamed(model, chosen, simulated)
+        if crowded.unnamed is None:
+            return shapeless, simulated
+        simulated = self.simulate_signals(crowded)
+        found = self.fit_surroundings(crowded, chosen, simulated)
+        around = replace(crowded.unnamed, replaced=shapeless.surroundings)
+        return replace(found, unnamed=around), simulated
 
     def fit_unnamed(
         self, model: ImagingModel, chosen: Indices, simulated: Simulated

@@ -15,6 +15,7 @@ from cryoetgan.densities.density_from_atoms import gaussian_width
 from cryoetgan.imaging.fit.gain import PowerBins
 from cryoetgan.imaging.model import SCENE_BOXES, ImagingModel, UnnamedNeighbours, crop_centre
 from cryoetgan.tomograms.simulation.crowders import make_crowders, protein_mass
+from cryoetgan.tomograms.simulation.packing import MASK_LEVEL
 
 Floats = NDArray[np.floating]
 BLUR_VOXELS = 3.0
@@ -32,7 +33,7 @@ species that were not picked would count as unnamed."""
 def make_unnamed(maps: Mapping[str, Floats], voxel_size: float, seed: int) -> dict[str, Floats]:
     """Return densities of unnamed proteins by name, in the units of the maps `(z, y, x)`.
 
-    They are those of scenes (`make_crowders`). Maps may have any unit, so the densities inside
+    Scenes hold the same proteins (`make_crowders`). Maps may have any unit, so the densities inside
     particles are made equal: the median of sum rho^2 / sum rho over maps and over proteins.
     """
     width = gaussian_width(BLUR_VOXELS * voxel_size)
@@ -62,12 +63,22 @@ def add_unnamed(
     return replace(model, unnamed=found)
 
 
+def volume_fraction(unnamed: UnnamedNeighbours, voxel_size: float) -> float:
+    """Return the fraction of the volume in unnamed proteins, as `--crowder-fraction` counts it.
+
+    A protein has the voxels at `MASK_LEVEL` of its maximum or above.
+    """
+    share = unnamed.per_particle / (1 + unnamed.per_particle)
+    voxels = [(m >= MASK_LEVEL * m.max()).sum() for m in unnamed.maps.values()]
+    return float(share * unnamed.pair_correlation.density * np.mean(voxels) * voxel_size**3)
+
+
 def power_alone(
     model: ImagingModel, maps: Mapping[str, Floats], bins: PowerBins, seed: int, count: int
 ) -> Floats:
     """Return the power by bin of one unnamed neighbour for each named one, without a particle.
 
-    Power is proportional to their number, so many are simulated: one or more in each box.
+    Power is proportional to their number: one or more are simulated in each box.
     """
     found = model.pair_correlation
     density = max(found.density, (model.box * model.voxel_size) ** -3)
