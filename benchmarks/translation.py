@@ -28,6 +28,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from cryoetgan.devices import choose_device, multiplies_bfloat16
+from cryoetgan.machine import set_up_processor
 from cryoetgan.physics.geometry import HALF_TURNS
 from cryoetgan.translation.cyclegan.trainer import CycleGANTrainer
 from cryoetgan.translation.engine.scaling import Scaler
