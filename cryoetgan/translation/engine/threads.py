@@ -52,5 +52,5 @@ def _pool(count: int) -> ThreadPoolExecutor:
     for _ in range(count):
         pool.submit(int)
     started.wait()
-    torch.set_num_threads(count)  # the number is this thread's, but also that of future threads
+    torch.set_num_threads(count)  # this thread's number, and the number of future threads
     return pool
