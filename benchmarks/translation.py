@@ -7,12 +7,11 @@ One step contains all updates: both generators and both discriminators of the Cy
 residual generator of `recommended` and, every eighth step, its density estimator. `literal` is
 the paper's text (discriminator of stride 1, batch 1), `paper` the preset (stride 2). Each
 measurement runs in its own process: float32, and bfloat16 if the device multiplies it, in turns;
-medians. CPU: process time over threads, and wall time, which an idle
-machine makes equal; the rate is compared with a 2048^3 matrix product of the
-same precision. GPU: wall time, synchronised, with PyTorch's default TF32 for float32, and
-`compiled`; the rate is compared with the maker's dense bfloat16 peak. Targets on CPUs: literal
-bf16 >= 3.5 x its own float32 (processors with AMX); on H100: >= 3 x eager TF32, >= 40 % of the
-dense bf16 rate on `literal`.
+medians. CPU: process time over threads, and wall time, which is longer where threads wait; the rate
+is compared with a 2048^3 matrix product of the same precision. GPU: wall time, synchronised, with
+PyTorch's default TF32 for float32, and `compiled`; the rate is compared with the maker's dense
+bfloat16 peak. Targets on CPUs: literal bf16 >= 3.5 x its own float32 (processors with AMX); on H100:
+>= 3 x eager TF32, >= 40 % of the dense bf16 rate on `literal`.
 """
 
 import argparse
