@@ -7,11 +7,11 @@ One step contains all updates: both generators and both discriminators of the Cy
 residual generator of `recommended` and, every eighth step, its density estimator. `literal` is
 the paper's text (discriminator of stride 1, batch 1), `paper` the preset (stride 2). Each
 measurement runs in its own process: float32, and bfloat16 if the device multiplies it, in turns;
-medians. CPU: process time over threads; the rate is compared with a 2048^3 matrix product of the
-same precision. GPU: wall time, synchronised, with PyTorch's default TF32 for float32, and
-`compiled`; the rate is compared with the maker's dense bfloat16 peak. Targets on CPUs: literal
-bf16 >= 3.5 x its own float32 (processors with AMX); on H100: >= 3 x eager TF32, >= 40 % of the
-dense bf16 rate on `literal`.
+medians. CPU: process time over threads, and wall time, which is longer where threads wait; the rate
+is compared with a 2048^3 matrix product of the same precision. GPU: wall time, synchronised, with
+PyTorch's default TF32 for float32, and `compiled`; the rate is compared with the maker's dense
+bfloat16 peak. Targets on CPUs: literal bf16 >= 3.5 x its own float32 (processors with AMX); on H100:
+>= 3 x eager TF32, >= 40 % of the dense bf16 rate on `literal`.
 """
 
 import argparse
@@ -28,6 +28,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from cryoetgan.devices import choose_device, multiplies_bfloat16
+from cryoetgan.machine import set_up_processor
 from cryoetgan.physics.geometry import HALF_TURNS
 from cryoetgan.translation.cyclegan.trainer import CycleGANTrainer
 from cryoetgan.translation.engine.scaling import Scaler
@@ -98,8 +99,9 @@ def child(case, box, kind, device, steps):
     flops = counter.get_total_flops() / period
     found = {"flops": flops, "seconds": first, "batch": made.settings.batch}
     if steps:  # the first ones are warmth alone
-        steps = -(-steps // period) * period
+        steps, start = -(-steps // period) * period, time.perf_counter()
         found["seconds"] = seconds(device, lambda: made.run(period + steps)) / steps
+        found["wall"] = (time.perf_counter() - start) / steps
     if device.type == "cuda":
         found["memory"] = torch.cuda.max_memory_allocated(device) / 1e9
         name = torch.cuda.get_device_name(device)
@@ -135,6 +137,7 @@ def measure(case, box, device, repeats, threads, wanted):
             f"{runs[0]['flops'] / 1e9:8.0f} GFLOP {rate / 1e9:8.1f} GFLOP/s"
             + (f" = {100 * rate / peak:3.0f} % of peak" if peak else "")
             + f"  {max(f['memory'] for f in runs):.2f} GB"
+            + f"  wall {statistics.median(f.get('wall', math.nan) for f in runs):.3f} s"
             + (
                 f"  {middle['float32'] / middle[kind]:.2f} x float32" if "float32" in middle else ""
             ),
@@ -153,6 +156,7 @@ def main():
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--child", nargs=4)
     given = parser.parse_args()
+    set_up_processor()  # for the processes that measure
     torch.set_num_threads(given.threads)
     device = choose_device(given.device)
     if given.child:

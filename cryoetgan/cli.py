@@ -11,6 +11,7 @@ import typer
 from cryoetgan import __version__
 from cryoetgan.command import configure_logging, group
 from cryoetgan.errors import LINES, UserError, escape_controls
+from cryoetgan.machine import set_up_processor
 
 STAGES = {
     "structures": "Download structures from the PDB, and write phantoms.",
@@ -69,6 +70,7 @@ def build(stage: str | None = None) -> Any:
 def main() -> None:
     """Run the command line. Exit code: 0 if done, 2 for a mistake of the user, 1 for a defect."""
     configure_logging()
+    set_up_processor()
     try:
         stage = sys.argv[1] if len(sys.argv) > 1 else None
         status = build(stage).main(prog_name="cryoetgan", standalone_mode=False)

@@ -89,7 +89,8 @@ def fit(
     """Fit an imaging model to a tomogram and its own picks, without labels.
 
     If the picks have decoy scores or q-values, the winners at a false discovery rate of 5 % are particles:
-    they give transfer and signal strength; other density around them becomes the surroundings.
+    they give transfer and signal strength; other density around them becomes unnamed neighbours
+    (generic proteins, if its power is significant) and surroundings without shape.
     class_fractions are fractions of all picks; the rest is `other`.
 
     M.json holds numbers and text, M.npz beside it spectra and maps, M.png a plot of the fit beside
@@ -125,6 +126,8 @@ def _log_fit(model: "ImagingModel", output: Path) -> None:
     fractions = ", ".join(f"{name} {100 * f:.0f} %" for name, f in model.class_fractions.items())
     if overall := model.about["agreement"]["overall"]:
         text += " by shell; amplitude {amplitude:.2f} +- {error:.2f}".format(**overall)
+    if (unnamed := model.about.get("unnamed_fraction")) is not None:
+        fractions += f"; unnamed neighbours fill {100 * unnamed:.1g} % of the volume"
     log.info(
         "%s: fitted to %d of %d picks; simulated over real power %s; %s",
         output, model.about["picks_used"], model.about["picks"], text, fractions,

@@ -94,6 +94,20 @@ def surroundings_filter(
 
 
 @dataclass(frozen=True)
+class UnnamedNeighbours:
+    """Particles of species that have no map: generic proteins in their place."""
+
+    maps: Mapping[str, Floats]
+    """Name to density, cubes `(z, y, x)` of any size; each is as frequent as the others."""
+    per_particle: float
+    """Number for each named neighbour."""
+    pair_correlation: PairCorrelation
+    """Number density and spacing of all neighbours, named and unnamed."""
+    replaced: EnvelopeGain | None = None
+    """Surroundings without them, for a scene that is given as it is."""
+
+
+@dataclass(frozen=True)
 class ImagingModel:
     """Fitted physics of one tomogram."""
 
@@ -116,6 +130,8 @@ class ImagingModel:
     surroundings: EnvelopeGain | None = None
     """Filter that turns white noise into the density around particles that no map explains:
     cytoplasm and unnamed species, in grey values. None: there is none."""
+    unnamed: UnnamedNeighbours | None = None
+    """Particles around others that have no map; the surroundings are what else there is."""
     offset: float = 0.0
     """Grey value added to the signal: tomograms have mean 0, particles are bright."""
     tomogram: str = ""
@@ -124,13 +140,33 @@ class ImagingModel:
     """Diagnostics of the fit for people and the report; no simulation uses them."""
 
     def for_scene(self, has_crowders: bool) -> "ImagingModel":
-        """Return the model for a scene: without surroundings if the scene has crowders of its own."""
-        return replace(self, surroundings=None) if has_crowders else self
+        """Return the model for a scene: without surroundings if the scene has crowders of its own.
+
+        Without crowders, the surroundings stand for unnamed particles, too.
+        """
+        if has_crowders:
+            return replace(self, surroundings=None, unnamed=None)
+        if self.unnamed is None:
+            return self
+        return replace(self, surroundings=self.unnamed.replaced, unnamed=None)
 
     @cached_property
     def neighbours(self) -> NeighbourSampler:
-        """The particles around others."""
+        """The named particles around others."""
         return NeighbourSampler(self.maps, self.class_fractions)
+
+    @cached_property
+    def crowd(self) -> tuple[NeighbourSampler, PairCorrelation]:
+        """All particles around others, unnamed ones included, and their distances."""
+        named, unnamed = self.neighbours, self.unnamed
+        if unnamed is None:
+            return named, self.pair_correlation
+        # a class name holds no slash
+        maps = {f"unnamed/{name}": density for name, density in unnamed.maps.items()}
+        each = unnamed.per_particle / len(maps)
+        shares = dict(zip(named.names, named.weights.tolist(), strict=True))
+        shares |= dict.fromkeys(maps, each)
+        return NeighbourSampler({**self.maps, **maps}, shares), unnamed.pair_correlation
 
     @cached_property
     def transfer(self) -> Callable[[Shape], NDArray[np.float32]]:
@@ -193,9 +229,10 @@ class ImagingModel:
         middle = np.full(3, size // 2)
         if target is not None:
             add_box(scene, target, middle)
-        if neighbours and self.neighbours.names:
-            for place in self.pair_correlation.draw_neighbours(size * self.voxel_size, rng):
-                add_box(scene, self.neighbours.draw(rng), middle + centre + place / self.voxel_size)
+        crowd, distances = self.crowd
+        if neighbours and crowd.names:
+            for place in distances.draw_neighbours(size * self.voxel_size, rng):
+                add_box(scene, crowd.draw(rng), middle + centre + place / self.voxel_size)
         return scene
 
     def signal_and_noise(

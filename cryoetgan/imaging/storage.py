@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.model import EnvelopeGain, ImagingModel
+from cryoetgan.imaging.model import EnvelopeGain, ImagingModel, UnnamedNeighbours
 from cryoetgan.imaging.noise_spectrum import NoiseSpectrum
 from cryoetgan.imaging.pair_correlation import PairCorrelation
 from cryoetgan.io.archives import check_archive
@@ -25,6 +25,8 @@ FORMAT = 1
 MAX_ARRAY_BYTES = 1 << 30
 """Unpacked; a model has some megabytes."""
 FIT_AGAIN = "fit it again (cryoetgan imaging fit)"
+MAP, UNNAMED = "map/", "unnamed/"
+"""Beginnings of the names of densities among the arrays."""
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -36,7 +38,7 @@ def check_model_name(path: Path) -> None:
 
 def to_parts(model: ImagingModel) -> tuple[dict[str, Any], Arrays]:
     """Return a model as plain numbers and text, and its arrays by name."""
-    noise, g = model.noise_spectrum, model.pair_correlation
+    noise = model.noise_spectrum
     content = {
         "format": FORMAT,
         "tomogram": model.tomogram,
@@ -44,12 +46,7 @@ def to_parts(model: ImagingModel) -> tuple[dict[str, Any], Arrays]:
         "box": model.box,
         "acquisition": asdict(model.acquisition),
         "offset": model.offset,
-        "pair_correlation": {
-            "particles_per_A3": g.density,
-            "distance_step_A": g.step,
-            "values": [round(float(value), 5) for value in g.values],
-            "acceptance_correction": g.acceptance_correction,
-        },
+        "pair_correlation": _write_distances(model.pair_correlation),
         "class_fractions": {name: float(f) for name, f in model.class_fractions.items()},
         "gain": {"step_per_A": model.gain.step, "max_tilt_deg": model.gain.max_tilt},
         "noise": {"step_per_A": noise.step, "tilts_deg": list(noise.tilts)},
@@ -60,11 +57,30 @@ def to_parts(model: ImagingModel) -> tuple[dict[str, Any], Arrays]:
         "noise_seen": np.asarray(noise.seen, np.float32),
         "noise_unseen": np.asarray(noise.unseen, np.float32),
     }
-    if (around := model.surroundings) is not None:
-        content["surroundings"] = {"step_per_A": around.step, "max_tilt_deg": around.max_tilt}
-        arrays["surroundings"] = np.asarray(around.values, np.float64)
-    arrays |= {f"map/{name}": np.asarray(value, np.float32) for name, value in model.maps.items()}
+    filters = {"surroundings": model.surroundings}
+    arrays |= {MAP + name: np.asarray(value, np.float32) for name, value in model.maps.items()}
+    if (unnamed := model.unnamed) is not None:
+        content["unnamed"] = {
+            "per_particle": unnamed.per_particle,
+            "pair_correlation": _write_distances(unnamed.pair_correlation),
+        }
+        filters["replaced_surroundings"] = unnamed.replaced
+        for name, value in unnamed.maps.items():
+            arrays[UNNAMED + name] = np.asarray(value, np.float32)
+    for name, found in filters.items():
+        if found is not None:
+            content[name] = {"step_per_A": found.step, "max_tilt_deg": found.max_tilt}
+            arrays[name] = np.asarray(found.values, np.float64)
     return content, arrays
+
+
+def _write_distances(g: PairCorrelation) -> dict[str, Any]:
+    return {
+        "particles_per_A3": g.density,
+        "distance_step_A": g.step,
+        "values": [round(float(value), 5) for value in g.values],
+        "acceptance_correction": g.acceptance_correction,
+    }
 
 
 def from_parts(content: Mapping[str, Any], arrays: Mapping[str, Any], name: object) -> ImagingModel:
@@ -76,33 +92,22 @@ def from_parts(content: Mapping[str, Any], arrays: Mapping[str, Any], name: obje
         )
     try:
         low, high = content["noise"]["tilts_deg"]
-        g = content["pair_correlation"]
         return ImagingModel(
             voxel_size=float(content["voxel_size"]),
             box=int(content["box"]),
             acquisition=Acquisition(**content["acquisition"]),
             gain=_read_gain(content, arrays, "gain"),
-            surroundings=(
-                _read_gain(content, arrays, "surroundings") if "surroundings" in content else None
-            ),
+            surroundings=_read_filter(content, arrays, "surroundings"),
+            unnamed=_read_unnamed(content, arrays) if "unnamed" in content else None,
             noise_spectrum=NoiseSpectrum(
                 np.asarray(arrays["noise_seen"], np.float64),
                 np.asarray(arrays["noise_unseen"], np.float64),
                 float(content["noise"]["step_per_A"]),
                 (float(low), float(high)),
             ),
-            pair_correlation=PairCorrelation(
-                float(g["particles_per_A3"]),
-                float(g["distance_step_A"]),
-                np.array(g["values"], float),
-                float(g["acceptance_correction"]),
-            ),
+            pair_correlation=_read_distances(content["pair_correlation"]),
             class_fractions=dict(content["class_fractions"]),
-            maps={
-                key.removeprefix("map/"): np.asarray(arrays[key], np.float32)
-                for key in sorted(arrays)
-                if key.startswith("map/")
-            },
+            maps=_read_maps(arrays, MAP),
             offset=float(content["offset"]),
             tomogram=str(content["tomogram"]),
             about=dict(content["about"]),
@@ -111,6 +116,39 @@ def from_parts(content: Mapping[str, Any], arrays: Mapping[str, Any], name: obje
         raise UserError(
             f"{name}: is not an imaging model ({type(error).__name__}: {error}); {FIT_AGAIN}"
         ) from error
+
+
+def _read_distances(g: Mapping[str, Any]) -> PairCorrelation:
+    return PairCorrelation(
+        float(g["particles_per_A3"]),
+        float(g["distance_step_A"]),
+        np.array(g["values"], float),
+        float(g["acceptance_correction"]),
+    )
+
+
+def _read_maps(arrays: Mapping[str, Any], prefix: str) -> Arrays:
+    names = [name for name in sorted(arrays) if name.startswith(prefix)]
+    return {name.removeprefix(prefix): np.asarray(arrays[name], np.float32) for name in names}
+
+
+def _read_unnamed(content: Mapping[str, Any], arrays: Mapping[str, Any]) -> UnnamedNeighbours:
+    found = content["unnamed"]
+    if not (maps := _read_maps(arrays, UNNAMED)):
+        raise ValueError("no density of an unnamed particle")
+    distances, replaced = found["pair_correlation"], "replaced_surroundings"
+    return UnnamedNeighbours(
+        maps,
+        float(found["per_particle"]),
+        _read_distances(distances),
+        _read_filter(content, arrays, replaced),
+    )
+
+
+def _read_filter(
+    content: Mapping[str, Any], arrays: Mapping[str, Any], name: str
+) -> EnvelopeGain | None:
+    return _read_gain(content, arrays, name) if name in content else None
 
 
 def _read_gain(content: Mapping[str, Any], arrays: Mapping[str, Any], name: str) -> EnvelopeGain:

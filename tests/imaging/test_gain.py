@@ -5,6 +5,7 @@ import pytest
 from scipy import fft
 
 from cryoetgan.imaging.fit.gain import (
+    KNOT_SHELLS,
     PowerBins,
     constant_gain,
     fit_gain,
@@ -109,3 +110,24 @@ def test_a_gain_that_falls_steeply_is_found(bins, fall):
     found = gain.interpolate(k, angle)
     judged = (shells > 0) & (true > 0.01)
     assert (found / true)[judged] == pytest.approx(1, abs=0.15)
+
+
+def test_the_gain_is_held_where_noise_hides_the_signal():
+    """The slope of the last shells with information is noisy: it may not go on beyond them."""
+    box, error = 48, 0.1
+    bins = PowerBins.for_box(box, TILTS)
+    shells, first = np.arange(bins.shape[1]), constant_gain(TILTS, box, VOXEL)
+    true = np.tile(np.exp(-0.6 * shells), (bins.shape[0], 1))
+    k = np.broadcast_to(shells / (box * VOXEL), bins.shape)
+    angle = (np.arange(bins.shape[0])[:, None] + 0.5) / bins.shape[0] * first.max_tilt
+    found, none = [], np.zeros(bins.shape)
+    for seed in range(12):
+        noisy, gain = true + np.random.default_rng(seed).normal(0, error, true.shape), first
+        for _ in range(4):
+            now = gain.interpolate(k, angle)
+            gain = fit_gain(gain, now * noisy, now * error, none, now**2, exponent=1)
+        found.append(gain.values)
+    knots = np.exp(-0.6 * KNOT_SHELLS * np.arange(first.values.shape[1]))
+    hidden = knots < error
+    assert np.array(found)[..., hidden].max() < 4 * error
+    assert np.mean(found, axis=0)[:, 1] == pytest.approx(knots[1], rel=0.25)

@@ -19,6 +19,7 @@ rule detection_train:
         logs("detection/model"),
     benchmark:
         timing("detection/model")
+    priority: 2
     conda:
         "../../envs/detection.yaml"
     threads: 8
@@ -50,6 +51,7 @@ rule detection_run:
         logs("detection/{detected}"),
     benchmark:
         timing("detection/{detected}")
+    priority: 2
     conda:
         "../../envs/detection.yaml"
     threads: 4

@@ -29,6 +29,8 @@ rule translation_train:
         logs("{generator}/train"),
     benchmark:
         timing("{generator}/train")
+    # what most others wait for comes first, here and below
+    priority: 1
     conda:
         "../../envs/translation.yaml"
     threads: 8
@@ -69,9 +71,11 @@ rule translation_translate:
         timing("{generator}/{set}")
     wildcard_constraints:
         set="|".join(SETS),
+    priority: 1
     conda:
         "../../envs/translation.yaml"
-    threads: 2
+    # two sets side by side are faster than one after the other with two threads
+    threads: 1
     resources:
         mem_mb=more_each_attempt(8000),
         runtime=more_each_attempt(120),
@@ -103,7 +107,7 @@ rule translation_uncertainty:
         timing("{generator}/uncertainty")
     conda:
         "../../envs/translation.yaml"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=more_each_attempt(8000),
         runtime=more_each_attempt(60),
@@ -171,9 +175,10 @@ rule translation_synthesize:
         logs(f"{plan.translation.folder}/tomograms/{{synthetic}}"),
     benchmark:
         timing(f"{plan.translation.folder}/tomograms/{{synthetic}}")
+    priority: 2
     conda:
         "../../envs/translation.yaml"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=more_each_attempt(8000),
         runtime=more_each_attempt(240),

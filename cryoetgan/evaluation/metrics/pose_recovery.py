@@ -57,6 +57,13 @@ class PosedTemplates:
         self.k = np.stack([kx[compared], ky[compared], kz[compared]], axis=-1)
         self.shell = np.rint(np.linalg.norm(self.k, axis=1) * n).astype(int)
         self.fine = {name: _fine_spectrum(np.asarray(m, np.float64)) for name, m in maps.items()}
+        # realignment: spacing and largest angle of rotations, shifts and their phases, conjugated
+        wide = _shifts_up_to(LARGEST_SHIFT, 2 * SHIFT_STEP)
+        near = _shifts_up_to(SHIFT_STEP, SHIFT_STEP)
+        self.searches = [
+            (COARSE_STEP_DEG, LARGEST_ANGLE_DEG, wide, self.shift_phases(wide).conj()),
+            (FINE_STEP_DEG, COARSE_STEP_DEG, near, self.shift_phases(near).conj()),
+        ]
 
     def spectrum(self, volume: NDArray[Any]) -> Complex:
         """Return the compared Fourier voxels `(K,)` of a volume, phases relative to n // 2."""
@@ -135,16 +142,12 @@ def _realign(
     spectrum: Complex, name: str, rotation: Rotation, shift: Shift, templates: PosedTemplates
 ) -> tuple[float, float]:
     """Return degrees and voxels between the known pose and the best pose near it."""
-    wide, near = _shifts_up_to(LARGEST_SHIFT, 2 * SHIFT_STEP), _shifts_up_to(SHIFT_STEP, SHIFT_STEP)
     best, offset = Rotation.identity(1), np.zeros(3)
-    for spacing, largest_angle, shifts in (
-        (COARSE_STEP_DEG, LARGEST_ANGLE_DEG, wide),
-        (FINE_STEP_DEG, COARSE_STEP_DEG, near),
-    ):
+    for spacing, largest_angle, shifts, phases in templates.searches:
         turns = _rotations_within(spacing, largest_angle) * best
         values = templates.rotate(name, turns * rotation)
-        weights = spectrum[None] * templates.shift_phases(shift + offset + shifts).conj()
-        scores = (values.conj() @ weights.T).real / np.linalg.norm(values, axis=1)[:, None]
+        centred = values.conj() * (spectrum * templates.shift_phases(shift + offset).conj())
+        scores = (centred @ phases.T).real / np.linalg.norm(values, axis=1)[:, None]
         row, column = np.unravel_index(int(scores.argmax()), scores.shape)
         best, offset = turns[[int(row)]], offset + shifts[int(column)]
     return float(np.degrees(best.magnitude()[0])), float(np.linalg.norm(offset))

@@ -2,9 +2,9 @@
 
 The noise is measured between the particles, less the simulated signal that reaches there. The gain
 is the regression of the particles' boxes on their simulated signal, if decoys tell which picks are
-particles. Whatever else surrounds particles (cytoplasm, unnamed species) is then the power that
-noise and signal do not explain. Without decoys, noise and gain are fitted in turns, the gain to the
-power of the picks, less the noise.
+particles. Whatever else surrounds particles is then the power that noise and signal do not explain:
+unnamed neighbours that look like particles, if it is significant, and Gaussian density. Without
+decoys, noise and gain are fitted in turns, the gain to the power of the picks, less the noise.
 """
 
 import copy
@@ -20,7 +20,7 @@ from scipy import fft
 from cryoetgan import seeds
 from cryoetgan.densities.poses import Poser
 from cryoetgan.errors import UserError
-from cryoetgan.imaging.fit import class_fractions
+from cryoetgan.imaging.fit import class_fractions, unnamed
 from cryoetgan.imaging.fit import noise as noise_fit
 from cryoetgan.imaging.fit.class_agreement import check_class_agreement, products_by_class
 from cryoetgan.imaging.fit.class_fractions import ClassFractions, ShapeFeatures, ShapeFractions
@@ -115,8 +115,7 @@ def fit_model(data: FitData, seed: int, options: FitOptions | None = None) -> Im
         model = fitter.match_power(model, kept)
         simulated = fitter.simulate_signals(model)
     else:
-        simulated = fitter.simulate_signals(model)
-        model = fitter.fit_surroundings(model, kept, simulated)
+        model, simulated = fitter.fit_around(model, kept)
     power, offset = fitter.compare_power(model, kept, simulated)
     about: dict[str, Any] = {
         "picks": len(data.picks),
@@ -132,6 +131,8 @@ def fit_model(data: FitData, seed: int, options: FitOptions | None = None) -> Im
     if isinstance(fractions, ShapeFractions):
         rows = zip(names, fractions.confusion.round(3).tolist(), strict=True)
         about["confusion"] = {name: dict(zip(names, row, strict=True)) for name, row in rows}
+    if model.unnamed is not None:
+        about["unnamed_fraction"] = unnamed.volume_fraction(model.unnamed, data.voxel_size)
     if data.part is not None:
         about["neighbours"] = NO_NEIGHBOURS
         log.info("%s: %s", data.path, NO_NEIGHBOURS)
@@ -360,6 +361,35 @@ class ModelFitter:
         residual -= bins.power(_simulate_noises(model, generators))[0]
         found = fit_surroundings(bins, residual, size, tilts)
         return replace(model, surroundings=found)
+
+    def fit_around(self, model: ImagingModel, chosen: Indices) -> tuple[ImagingModel, Simulated]:
+        """Fit what else surrounds particles: unnamed neighbours, and density of no shape."""
+        simulated = self.simulate_signals(model)
+        shapeless = self.fit_surroundings(model, chosen, simulated)
+        crowded = self.fit_unnamed(model, chosen, simulated)
+        if crowded.unnamed is None:
+            return shapeless, simulated
+        simulated = self.simulate_signals(crowded)
+        found = self.fit_surroundings(crowded, chosen, simulated)
+        around = replace(crowded.unnamed, replaced=shapeless.surroundings)
+        return replace(found, unnamed=around), simulated
+
+    def fit_unnamed(
+        self, model: ImagingModel, chosen: Indices, simulated: Simulated
+    ) -> ImagingModel:
+        """Add the unnamed neighbours that explain the power that noise and signal do not."""
+        if model.pair_correlation.density <= 0:
+            return model
+        bins, data = self.bins, self.data
+        maps = unnamed.make_unnamed(data.maps, data.voxel_size, self.seed)
+        signals, generators = simulated
+        real, error = bins.power(self._cut(self._sample(chosen)))
+        signal = bins.power(signals)[0]
+        noise = bins.power(_simulate_noises(model, generators))[0]
+        count = self.options.compared_boxes
+        unit = unnamed.power_alone(model, maps, bins, self.seed, count)
+        amount = unnamed.fit_amount(real, error, signal, noise, unit)
+        return unnamed.add_unnamed(model, amount, maps, self.seed) if amount else model
 
     def compare_power(
         self, model: ImagingModel, chosen: Indices, simulated: Simulated

@@ -34,7 +34,11 @@ removed high frequencies or high tilts, the errors of the autocovariance exceed 
 to a hundred times."""
 ANGLE_SMOOTHNESS = 0.1
 """Smoothness between tilt angles, relative to that along k."""
-MIN_GAIN = 0.002
+STEP_LOG_GAIN = 2.0
+"""Expected change of the logarithm of the gain from one knot to the next, in standard deviations of
+the data. It decides where they say nothing: without it, the slope of the last shells with
+information is continued, and their noise with it, up to hundreds of times the true gain."""
+MIN_GAIN = 0.001
 """Smallest gain of a knot, relative to the largest: a zero would stay zero in the next round."""
 
 
@@ -196,11 +200,13 @@ def fit_gain(
         sum over bins of ((G / G_before * signal + noise - real) / sigma)^2
         + (smoothness * scale)^2 * sum of (second differences of log G along k)^2
         + (0.1 smoothness * scale)^2 * sum of (differences of log G between angles)^2
+        + sum of (differences of log G along k / STEP_LOG_GAIN)^2
 
     with sigma^2 = error^2 + (model_error * real)^2, log G to first order about G_before, and scale
     the norm of the design matrix of log G. A denoised tomogram's gain falls by powers of ten, and
     differences of G itself would see its highest values alone. If noise hides the signal,
-    smoothness decides. `model_error` is the relative error of the simulated power that is not
+    smoothness decides, and beyond the last shell with information the last term, which holds its
+    gain. `model_error` is the relative error of the simulated power that is not
     statistical (noise, densities).
 
     All powers are means by bin, `(angles, shells)`: `real` of the boxes at the picks, with its
@@ -228,29 +234,33 @@ def fit_gain(
         wanted.append((real[row, shell] - noise[row, shell]) / sigma[row, shell])
     local = np.maximum(squared / unit, MIN_GAIN**exponent)
     scale = float(np.linalg.norm(np.array(matrix) * local.ravel())) if matrix else 1.0
-    for difference, weight in _smoothness_terms((rows, knots)):
+    for difference, weight in _smoothness_terms((rows, knots), smoothness * scale):
         # of log G, to first order about the gain before: log G_before + G / G_before - 1,
         # whose constant cancels in a difference
-        matrix.append((difference / local).ravel() * weight * smoothness * scale)
-        wanted.append(-float((difference * np.log(local)).sum()) * weight * smoothness * scale)
+        matrix.append((difference / local).ravel() * weight)
+        wanted.append(-float((difference * np.log(local)).sum()) * weight)
     found = optimize.lsq_linear(np.array(matrix), np.array(wanted), bounds=(0, np.inf)).x
     found = np.maximum(found, MIN_GAIN**exponent * max(float(found.max()), 1e-12))
     values = (found.reshape(rows, knots) * unit) ** (1 / exponent)
     return EnvelopeGain(values, before.step, before.max_tilt)
 
 
-def _smoothness_terms(shape: tuple[int, int]) -> Iterator[tuple[Floats, float]]:
-    """Yield the differences of knots `(angles, knots)` that smoothness makes small, with weights."""
+def _smoothness_terms(shape: tuple[int, int], smoothness: float) -> Iterator[tuple[Floats, float]]:
+    """Yield the differences of knots `(angles, knots)` that `fit_gain` makes small, with weights."""
     rows, knots = shape
+
+    def line(row: slice | int, columns: slice | int, values: tuple[int, ...]) -> Floats:
+        out = np.zeros(shape)
+        out[row, columns] = values
+        return out
+
     for row, knot in np.ndindex(rows, knots):
         if 0 < knot < knots - 1:
-            line = np.zeros(shape)
-            line[row, knot - 1 : knot + 2] = (1, -2, 1)
-            yield line, 1.0
+            yield line(row, slice(knot - 1, knot + 2), (1, -2, 1)), smoothness
+        if knot < knots - 1:
+            yield line(row, slice(knot, knot + 2), (-1, 1)), 1 / STEP_LOG_GAIN
         if row + 1 < rows:
-            line = np.zeros(shape)
-            line[row : row + 2, knot] = (1, -1)
-            yield line, ANGLE_SMOOTHNESS
+            yield line(slice(row, row + 2), knot, (1, -1)), ANGLE_SMOOTHNESS * smoothness
 
 
 def reduce_noise(

@@ -1,0 +1,117 @@
+"""Unnamed neighbours of particles: generic proteins, as many as explain the power around particles.
+
+Where noise is low, unnamed species are seen beside particles. Gaussian noise of their spectrum does
+not look like them.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoetgan import seeds
+from cryoetgan.densities.density_from_atoms import gaussian_width
+from cryoetgan.imaging.fit.gain import PowerBins
+from cryoetgan.imaging.model import SCENE_BOXES, ImagingModel, UnnamedNeighbours, crop_centre
+from cryoetgan.tomograms.simulation.crowders import make_crowders, protein_mass
+from cryoetgan.tomograms.simulation.packing import MASK_LEVEL
+
+Floats = NDArray[np.floating]
+BLUR_VOXELS = 3.0
+"""Resolution of the unnamed proteins, voxels, as in scenes (`tomograms scene`)."""
+MODEL_ERROR = 0.02
+"""Relative error of simulated power that is not statistical, as in `fit_gain`."""
+NOISE_ERROR = 0.1
+"""Relative error of the noise between particles as the noise around them: if a filter removed high
+frequencies, it is too large there."""
+LEAST_SIGNIFICANCE = 4.0
+"""Standard errors by which the number of unnamed neighbours must exceed 0. Below, particles of named
+species that were not picked would count as unnamed."""
+
+
+def make_unnamed(maps: Mapping[str, Floats], voxel_size: float, seed: int) -> dict[str, Floats]:
+    """Return densities of unnamed proteins by name, in the units of the maps `(z, y, x)`.
+
+    Scenes hold the same proteins (`make_crowders`). Maps may have any unit, so the densities inside
+    particles are made equal: the median of sum rho^2 / sum rho over maps and over proteins.
+    """
+    width = gaussian_width(BLUR_VOXELS * voxel_size)
+    unit = inner_density(maps) / inner_density(make_crowders(voxel_size, width, seed))
+    largest = max(protein_mass(np.maximum(m, 0) / unit, voxel_size, width) for m in maps.values())
+    made = make_crowders(voxel_size, width, seed, largest)
+    return {name: (unit * density).astype(np.float32) for name, density in made.items()}
+
+
+def inner_density(maps: Mapping[str, Floats]) -> float:
+    """Return the median over maps of their mean density, weighted by the density."""
+    positive = [np.maximum(density, 0).astype(np.float64) for density in maps.values()]
+    return float(np.median([(p**2).sum() / max(p.sum(), 1e-30) for p in positive]))
+
+
+def add_unnamed(
+    model: ImagingModel, per_particle: float, maps: Mapping[str, Floats], seed: int
+) -> ImagingModel:
+    """Return a model with `per_particle` unnamed neighbours for each named one."""
+    named = replace(model.pair_correlation, acceptance_correction=1.0)
+    rng = seeds.rng(seed, "imaging", "crowding")
+    everything = replace(named, density=(1 + per_particle) * named.density)
+    extent = SCENE_BOXES * model.box * model.voxel_size
+    found = UnnamedNeighbours(
+        maps, per_particle, everything.calibrate(extent, rng), model.surroundings
+    )
+    return replace(model, unnamed=found)
+
+
+def volume_fraction(unnamed: UnnamedNeighbours, voxel_size: float) -> float:
+    """Return the fraction of the volume in unnamed proteins, as `--crowder-fraction` counts it.
+
+    A protein has the voxels at `MASK_LEVEL` of its maximum or above.
+    """
+    share = unnamed.per_particle / (1 + unnamed.per_particle)
+    voxels = [(m >= MASK_LEVEL * m.max()).sum() for m in unnamed.maps.values()]
+    return float(share * unnamed.pair_correlation.density * np.mean(voxels) * voxel_size**3)
+
+
+def power_alone(
+    model: ImagingModel, maps: Mapping[str, Floats], bins: PowerBins, seed: int, count: int
+) -> Floats:
+    """Return the power by bin of one unnamed neighbour for each named one, without a particle.
+
+    Power is proportional to their number: one or more are simulated in each box.
+    """
+    found = model.pair_correlation
+    density = max(found.density, (model.box * model.voxel_size) ** -3)
+    extent = SCENE_BOXES * model.box * model.voxel_size
+    rng = seeds.rng(seed, "imaging", "crowding")
+    distances = replace(found, density=density).calibrate(extent, rng)
+    alone = replace(
+        model, class_fractions={}, unnamed=UnnamedNeighbours(maps, 1.0, distances), offset=0.0
+    )
+
+    def signals() -> Iterator[NDArray[np.float32]]:
+        for index in range(count):
+            rng = seeds.rng(seed, "imaging", "unnamed", index)
+            scene = alone.build_scene(None, np.zeros(3), rng)
+            yield crop_centre(model.signal(scene), model.box)
+
+    return bins.power(signals())[0] * (found.density / density)
+
+
+def fit_amount(real: Floats, error: Floats, signal: Floats, noise: Floats, unit: Floats) -> float:
+    """Return the number of unnamed neighbours, relative to `unit`; 0 if it is not significant.
+
+    The weighted least-squares factor of the power that a unit of them adds,
+
+        a = sum(unit * (real - signal - noise) / sigma^2) / sum(unit^2 / sigma^2)
+        sigma^2 = error^2 + (MODEL_ERROR * real)^2 + (NOISE_ERROR * noise)^2
+
+    All are powers by bin, `error` the standard error of `real`. The standard error of a is
+    sum(unit^2 / sigma^2)^-1/2.
+    """
+    known = real > 0
+    variance = error**2 + (MODEL_ERROR * real) ** 2 + (NOISE_ERROR * noise) ** 2
+    weight = unit[known] / variance[known]
+    information = float((weight * unit[known]).sum())
+    amount = float((weight * (real - signal - noise)[known]).sum()) / max(information, 1e-30)
+    return amount if amount * np.sqrt(information) > LEAST_SIGNIFICANCE else 0.0
