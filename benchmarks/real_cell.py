@@ -21,7 +21,7 @@ CONFIG = {
     # the embedded default, which this one extends, is small
     "particles": {"max_picks": None, "rotations": None, "top": 400},
     "translation": {"preset": "recommended", "steps": 200},
-    "evaluation": {"network": "small"},
+    "evaluation": {"network": "small", "epochs": None},
     "export": {"formats": ["relion"]},
     "detection": {"steps": 600},
 }

@@ -158,7 +158,8 @@ def prepare_shared(folder, data, scores):
                        "--max-shift", VOXEL / 2),
         "test_poses.star": ("densities", "pose", folder / "ribosome.mrc", "--count", TEST,
                             "--max-shift", VOXEL / 2, "--seed", 1),
-        "empty.star": ("densities", "empty", "--count", EMPTY, "--voxel-size", VOXEL, "--box", BOX),
+        "empty.star": ("densities", "other", folder / "ribosome.mrc", "--count", EMPTY,
+                       "--unnamed", 0),
     }  # fmt: skip
     if scores is None:
         scores, source = folder / "cell_scores.star", source_of(data)

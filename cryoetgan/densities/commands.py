@@ -93,6 +93,16 @@ def _check_grid(voxel_size: float, box: int) -> None:
         )
 
 
+def _check_max_shift(max_shift: float, edge: float) -> None:
+    if not 0 <= max_shift < float("inf"):
+        raise UserError(f"--max-shift: got {max_shift:g} A, wanted zero or more")
+    if max_shift > edge / 2:
+        raise UserError(
+            f"--max-shift: got {max_shift:g} A, but half the box is only {edge / 2:g} A, so "
+            "particles would lie outside"
+        )
+
+
 def _check_resolution(resolution: float, voxel_size: float, eman2_compatible: bool) -> None:
     check_positive(resolution, "--resolution", " A")
     if resolution >= 2 * voxel_size:
@@ -188,29 +198,38 @@ def import_(
     )
 
 
-@command(app, "empty")
-def empty(
+@command(app, "other")
+def other(
+    maps: Annotated[list[Path], Argument(help="Density maps of the named classes.")],
     output: Output,
     count: Annotated[int, Option(help="Number of boxes.", min=1, show_default=False)],
-    voxel_size: VoxelSize,
-    box: Box,
+    unnamed: Annotated[float, Option(help="Fraction of the boxes with a protein.")] = 0.5,
+    max_shift: Annotated[float, Option(help="Angstrom per axis.")] = 0.0,
+    seed: Seed = 0,
 ) -> Record:
-    """Write empty density boxes of class `other`: a volume set.
+    """Write density boxes of class `other`, without a named particle: a volume set.
 
-    Simulated or translated like posed densities, they give crops without a particle in the
-    centre, with the neighbours and noise of the others: the negatives of a classifier.
+    The fraction --unnamed holds a generic protein of up to 1.5 times the largest map's mass, in a random
+    pose, as in `tomograms scene`; the other boxes are empty. Simulated or translated like posed densities,
+    they resemble picks of other species and of background: the negatives of a classifier.
     """
-    import numpy as np
-
-    from cryoetgan.io.star import OTHER
+    from cryoetgan.densities.maps import read_pose_maps
+    from cryoetgan.densities.unnamed import draw_others
+    from cryoetgan.io.files import check_disk_space
     from cryoetgan.io.volume_set import VolumeSetWriter
+    from cryoetgan.progress import track
 
-    _check_grid(voxel_size, box)
+    if not 0 <= unnamed <= 1:
+        raise UserError(f"--unnamed: got {unnamed:g}, wanted a fraction, 0 to 1")
+    densities, voxel_size = read_pose_maps(maps)
+    box = len(next(iter(densities.values())))
+    _check_max_shift(max_shift, box * voxel_size)
+    check_disk_space(output, 4 * count * box**3, "lower --count (densities.count)")
+    drawn = draw_others(densities, count, unnamed, max_shift, voxel_size, seed)
     with VolumeSetWriter(output, count, box, voxel_size) as writer:
-        for _ in range(count):
-            row = {"cryoetganClass": OTHER, "cryoetganSource": "density"}
-            writer.add(np.zeros((box,) * 3, np.float32), row)
-    log.info("%s: %d empty boxes", output, count)
+        for volume, row in track(drawn, "drawing", count):
+            writer.add(volume, row)
+    log.info("%s: %d boxes without a named particle", output, count)
     return Record()
 
 
@@ -241,17 +260,11 @@ def pose(
     from cryoetgan.io.volume_set import VolumeSetWriter
     from cryoetgan.progress import track
 
-    if not 0 <= max_shift < float("inf"):
-        raise UserError(f"--max-shift: got {max_shift:g} A, wanted zero or more")
     densities, voxel_size = read_pose_maps(maps)
     counts = parse_counts(list(densities), count, class_count, "--count", "--class-count")
     observed = read_pose_prior(prior, prior_spread) if prior else None
     total, box = sum(counts.values()), len(next(iter(densities.values())))
-    if max_shift > box * voxel_size / 2:
-        raise UserError(
-            f"--max-shift: got {max_shift:g} A, but half the box is only "
-            f"{box * voxel_size / 2:g} A, so particles would lie outside"
-        )
+    _check_max_shift(max_shift, box * voxel_size)
     check_disk_space(output, 4 * total * box**3, "lower --count (densities.count)")
     with VolumeSetWriter(output, total, box, voxel_size) as writer:
         poses = (

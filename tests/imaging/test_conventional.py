@@ -7,6 +7,7 @@ from scipy import ndimage
 
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.simulate.conventional import ConventionalParameters, ConventionalSimulator
+from cryoetgan.io.mrc import write_volume
 from cryoetgan.io.star import item_names
 from cryoetgan.io.volume_set import read_volume_set, write_volume_set
 from cryoetgan.physics.acquisition import Acquisition
@@ -130,7 +131,12 @@ def test_a_value_out_of_range_is_named(cryoetgan, tmp_path, sets, option, value)
 
 
 def test_empty_boxes_of_class_other_give_noise_alone(cryoetgan, tmp_path):
-    cryoetgan("densities", "empty", "--count", 3, "--box", 16, "--voxel-size", 10, "-o", "o.star")
+    write_volume(
+        tmp_path / "m.mrc",
+        np.eye(16, dtype=np.float32)[None] * np.ones((16, 1, 1), np.float32),
+        10.0,
+    )
+    cryoetgan("densities", "other", "m.mrc", "--count", 3, "--unnamed", 0, "-o", "o.star")
     words = ("--snr", 0.5, "--tilts=-60,60", "-o", "x.star")
     cryoetgan("imaging", "simulate", "o.star", *words)
     made = read_volume_set(tmp_path / "x.star")

@@ -6,16 +6,11 @@ import numpy as np
 import pytest
 
 from cryoetgan.densities.poses import Poser
+from cryoetgan.densities.unnamed import make_unnamed
 from cryoetgan.imaging.fit.fit import FitOptions, fit_model
 from cryoetgan.imaging.fit.fit_data import FitData, Picks
 from cryoetgan.imaging.fit.gain import PowerBins
-from cryoetgan.imaging.fit.unnamed import (
-    add_unnamed,
-    fit_amount,
-    inner_density,
-    make_unnamed,
-    power_alone,
-)
+from cryoetgan.imaging.fit.unnamed import add_unnamed, fit_amount, power_alone
 from cryoetgan.imaging.model import EnvelopeGain, add_box, crop_centre
 from cryoetgan.imaging.pair_correlation import PairCorrelation
 from cryoetgan.imaging.storage import load_model, save_model
@@ -44,12 +39,6 @@ def scene_power(model, bins, count=150):
         scene = model.build_scene(None, np.zeros(3), np.random.default_rng(index))
         boxes.append(crop_centre(model.signal(scene), BOX))
     return bins.average_angles(bins.power(boxes)[0])
-
-
-def test_unnamed_proteins_are_as_dense_as_the_maps_in_any_unit(maps):
-    for unit in (1.0, 1000.0):
-        made = make_unnamed({name: unit * m for name, m in maps.items()}, VOXEL, 0)
-        assert inner_density(made) == pytest.approx(unit * inner_density(maps), rel=0.3)
 
 
 def test_the_amount_is_the_factor_of_the_unit_and_noise_has_none(bins, rng):

@@ -133,7 +133,9 @@ rule densities_pose:
         )
 
 
-rule densities_empty:
+rule densities_other:
+    input:
+        plan.maps,
     output:
         star=results("densities/other.star"),
         stack=results("densities/other.mrcs"),
@@ -148,9 +150,13 @@ rule densities_empty:
         mem_mb=more_each_attempt(2000),
         runtime=more_each_attempt(10),
     params:
-        options=section_options(plan.config.densities, "voxel_size", "box"),
+        options=section_options(plan.config.densities, max_shift="greatest_shift"),
         # as many as the largest class has
         number=format_options(count=plan.largest_count),
+        seed=plan.config.seed,
         code=code("densities"),
     shell:
-        step("densities empty {params.options} {params.number} -o {output.star:q}")
+        step(
+            "densities other {input:q} {params.options} {params.number}"
+            " --seed {params.seed} -o {output.star:q}"
+        )

@@ -19,6 +19,7 @@ from scipy import fft
 
 from cryoetgan import seeds
 from cryoetgan.densities.poses import Poser
+from cryoetgan.densities.unnamed import make_unnamed
 from cryoetgan.errors import UserError
 from cryoetgan.imaging.fit import class_fractions, unnamed
 from cryoetgan.imaging.fit import noise as noise_fit
@@ -381,7 +382,7 @@ class ModelFitter:
         if model.pair_correlation.density <= 0:
             return model
         bins, data = self.bins, self.data
-        maps = unnamed.make_unnamed(data.maps, data.voxel_size, self.seed)
+        maps = make_unnamed(data.maps, data.voxel_size, self.seed)
         signals, generators = simulated
         real, error = bins.power(self._cut(self._sample(chosen)))
         signal = bins.power(signals)[0]

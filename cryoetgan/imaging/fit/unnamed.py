@@ -11,15 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan import seeds
-from cryoetgan.densities.density_from_atoms import gaussian_width
 from cryoetgan.imaging.fit.gain import PowerBins
 from cryoetgan.imaging.model import SCENE_BOXES, ImagingModel, UnnamedNeighbours, crop_centre
-from cryoetgan.tomograms.simulation.crowders import make_crowders, protein_mass
 from cryoetgan.tomograms.simulation.packing import MASK_LEVEL
 
 Floats = NDArray[np.floating]
-BLUR_VOXELS = 3.0
-"""Resolution of the unnamed proteins, voxels, as in scenes (`tomograms scene`)."""
 MODEL_ERROR = 0.02
 """Relative error of simulated power that is not statistical, as in `fit_gain`."""
 NOISE_ERROR = 0.1
@@ -28,25 +24,6 @@ frequencies, it is too large there."""
 LEAST_SIGNIFICANCE = 4.0
 """Standard errors by which the number of unnamed neighbours must exceed 0. Below, particles of named
 species that were not picked would count as unnamed."""
-
-
-def make_unnamed(maps: Mapping[str, Floats], voxel_size: float, seed: int) -> dict[str, Floats]:
-    """Return densities of unnamed proteins by name, in the units of the maps `(z, y, x)`.
-
-    Scenes hold the same proteins (`make_crowders`). Maps may have any unit, so the densities inside
-    particles are made equal: the median of sum rho^2 / sum rho over maps and over proteins.
-    """
-    width = gaussian_width(BLUR_VOXELS * voxel_size)
-    unit = inner_density(maps) / inner_density(make_crowders(voxel_size, width, seed))
-    largest = max(protein_mass(np.maximum(m, 0) / unit, voxel_size, width) for m in maps.values())
-    made = make_crowders(voxel_size, width, seed, largest)
-    return {name: (unit * density).astype(np.float32) for name, density in made.items()}
-
-
-def inner_density(maps: Mapping[str, Floats]) -> float:
-    """Return the median over maps of their mean density, weighted by the density."""
-    positive = [np.maximum(density, 0).astype(np.float64) for density in maps.values()]
-    return float(np.median([(p**2).sum() / max(p.sum(), 1e-30) for p in positive]))
 
 
 def add_unnamed(
