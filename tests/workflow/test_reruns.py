@@ -108,7 +108,9 @@ def test_a_tomogram_added_runs_nothing_of_the_others(edits):
 def test_a_class_added_makes_no_other_structure_or_map_again(edits):
     for outputs, (rule, new) in edits["added class"][1].items():
         alone = rule.startswith("structures_") or (
-            rule.startswith("densities_") and "poses" not in outputs
+            rule.startswith("densities_")
+            and "poses" not in outputs
+            and "densities/other." not in outputs
         )
         assert new or not alone, outputs
         assert rule != "tomograms_import", "the user's own tomograms hold no simulated class"
