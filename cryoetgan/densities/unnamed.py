@@ -1,4 +1,4 @@
-"""Proteins that nobody named: what picks of class `other` hold."""
+"""Generic proteins, which stand for species without a map, and the densities of class `other`."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoetgan.densities.crowders import make_crowders, protein_mass
 from cryoetgan.densities.density_from_atoms import gaussian_width
 from cryoetgan.densities.poses import Poser
 from cryoetgan.io.star import OTHER
 from cryoetgan.physics.geometry import clip_box, random_rotations
 from cryoetgan.seeds import rng as generator_for
-from cryoetgan.tomograms.simulation.crowders import make_crowders, protein_mass
 
 Floats = NDArray[np.floating]
 BLUR_VOXELS = 3.0
@@ -57,8 +57,10 @@ def draw_others(
         volume, rng = np.zeros((box,) * 3, np.float32), generator_for(seed, OTHER, index)
         rotation, shift = random_rotations(1, rng)[0], rng.uniform(-max_shift, max_shift, 3)
         if rng.random() < unnamed:
-            protein = posers[rng.integers(len(posers))](rotation, shift / voxel_size)
-            corner = np.full(3, box // 2 - len(protein) // 2)
+            # the protein's own box is tight: it is moved by whole voxels, and inside only by the rest
+            voxels = np.rint(shift / voxel_size)
+            protein = posers[rng.integers(len(posers))](rotation, shift / voxel_size - voxels)
+            corner = box // 2 - len(protein) // 2 + voxels[::-1].astype(int)
             in_box, in_protein = clip_box(corner, protein.shape, volume.shape)
             volume[in_box] = protein[in_protein]
         yield volume, {"cryoetganClass": OTHER, "cryoetganSource": "density"}

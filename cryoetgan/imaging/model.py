@@ -25,6 +25,8 @@ from cryoetgan.physics.optics import missing_wedge, radius_grid, recorded_ctf, t
 
 Floats = NDArray[np.floating]
 Shape = tuple[int, ...]
+UNNAMED_ORIENTATIONS = 4
+"""Orientations of each unnamed protein in the bank of neighbours; there are many such proteins."""
 SCENE_BOXES = 2
 """Edge of a scene, in boxes: the transfer carries density from outside the box into it."""
 MAX_CACHED_SHAPES = 4
@@ -131,7 +133,7 @@ class ImagingModel:
     """Filter that turns white noise into the density around particles that no map explains:
     cytoplasm and unnamed species, in grey values. None: there is none."""
     unnamed: UnnamedNeighbours | None = None
-    """Particles around others that have no map; the surroundings are what else there is."""
+    """Particles around others that have no map; the surroundings are the rest of the density."""
     offset: float = 0.0
     """Grey value added to the signal: tomograms have mean 0, particles are bright."""
     tomogram: str = ""
@@ -166,7 +168,8 @@ class ImagingModel:
         each = unnamed.per_particle / len(maps)
         shares = dict(zip(named.names, named.weights.tolist(), strict=True))
         shares |= dict.fromkeys(maps, each)
-        return NeighbourSampler({**self.maps, **maps}, shares), unnamed.pair_correlation
+        few = dict.fromkeys(maps, UNNAMED_ORIENTATIONS)
+        return NeighbourSampler({**self.maps, **maps}, shares, few), unnamed.pair_correlation
 
     @cached_property
     def transfer(self) -> Callable[[Shape], NDArray[np.float32]]:

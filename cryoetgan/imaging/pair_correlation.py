@@ -130,10 +130,16 @@ class NeighbourSampler:
     """Draws the particles around others from a bank of rotated maps.
 
     Maps are cubes `(z, y, x)` by class; class fractions are fractions of all particles. Classes
-    without a map are ignored. The seed gives the orientations in the bank.
+    without a map are ignored. `orientations` replaces the number of orientations of some classes.
     """
 
-    def __init__(self, maps: Mapping[str, Floats], class_fractions: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        maps: Mapping[str, Floats],
+        class_fractions: Mapping[str, float],
+        orientations: Mapping[str, int] | None = None,
+    ) -> None:
+        self._counts = orientations or {}
         self.names = sorted(name for name in maps if class_fractions.get(name, 0) > 0)
         weights = np.array([class_fractions[name] for name in self.names], float)
         self.weights = weights / weights.sum() if len(weights) else weights
@@ -147,13 +153,14 @@ class NeighbourSampler:
     def draw(self, rng: np.random.Generator) -> NDArray[np.float32]:
         """Return the density of one particle in a random orientation."""
         name = self.draw_class(rng)
-        return self.orientations(name)[int(rng.integers(BANK_ORIENTATIONS))]
+        bank = self.orientations(name)
+        return bank[int(rng.integers(len(bank)))]
 
     def orientations(self, name: str) -> NDArray[np.float32]:
         """Return the rotated maps of a class, `(N, z, y, x)`."""
         if name not in self._bank:
             pose = Poser(np.asarray(self.maps[name]))
             rng = seeds.rng(0, "imaging", "bank", name)
-            rotations = random_rotations(BANK_ORIENTATIONS, rng)
+            rotations = random_rotations(self._counts.get(name, BANK_ORIENTATIONS), rng)
             self._bank[name] = np.stack([pose(r, np.zeros(3)) for r in rotations])
         return self._bank[name]

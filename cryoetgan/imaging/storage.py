@@ -20,7 +20,8 @@ from cryoetgan.io.archives import check_archive
 from cryoetgan.io.files import atomic, check_exists, read_record, sha256, write_json
 from cryoetgan.physics.acquisition import Acquisition
 
-FORMAT = 1
+FORMAT, UNNAMED_FORMAT = 1, 2
+"""Without and with unnamed neighbours: a program that knows none would leave out their density."""
 """Version of the files; increase it if a change makes older files unreadable."""
 MAX_ARRAY_BYTES = 1 << 30
 """Unpacked; a model has some megabytes."""
@@ -40,7 +41,7 @@ def to_parts(model: ImagingModel) -> tuple[dict[str, Any], Arrays]:
     """Return a model as plain numbers and text, and its arrays by name."""
     noise = model.noise_spectrum
     content = {
-        "format": FORMAT,
+        "format": FORMAT if model.unnamed is None else UNNAMED_FORMAT,
         "tomogram": model.tomogram,
         "voxel_size": model.voxel_size,
         "box": model.box,
@@ -85,10 +86,10 @@ def _write_distances(g: PairCorrelation) -> dict[str, Any]:
 
 def from_parts(content: Mapping[str, Any], arrays: Mapping[str, Any], name: object) -> ImagingModel:
     """Return the model of `to_parts`; messages call it `name`."""
-    if content.get("format") != FORMAT:
+    if content.get("format") not in (FORMAT, UNNAMED_FORMAT):
         raise UserError(
-            f"{name}: is an imaging model of format {content.get('format')}, wanted {FORMAT}; "
-            f"{FIT_AGAIN}"
+            f"{name}: is an imaging model of format {content.get('format')}, wanted {FORMAT} or "
+            f"{UNNAMED_FORMAT}; {FIT_AGAIN}"
         )
     try:
         low, high = content["noise"]["tilts_deg"]
@@ -136,12 +137,11 @@ def _read_unnamed(content: Mapping[str, Any], arrays: Mapping[str, Any]) -> Unna
     found = content["unnamed"]
     if not (maps := _read_maps(arrays, UNNAMED)):
         raise ValueError("no density of an unnamed particle")
-    distances, replaced = found["pair_correlation"], "replaced_surroundings"
     return UnnamedNeighbours(
         maps,
         float(found["per_particle"]),
-        _read_distances(distances),
-        _read_filter(content, arrays, replaced),
+        _read_distances(found["pair_correlation"]),
+        _read_filter(content, arrays, "replaced_surroundings"),
     )
 
 

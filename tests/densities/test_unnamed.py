@@ -45,6 +45,21 @@ def test_a_fraction_of_the_boxes_holds_a_protein_near_the_centre(maps):
     assert not np.array_equal(other_seed, drawn[:5])
 
 
+def test_a_shift_moves_a_protein_and_cuts_nothing_off(maps):
+    wide = {name: np.pad(m, 12) for name, m in maps.items()}
+    for far, near in zip(
+        draw_others(wide, 12, 1.0, 70.0, VOXEL, 0),
+        draw_others(wide, 12, 1.0, 1e-6, VOXEL, 0),
+        strict=True,
+    ):
+        if near[0].sum() < 1.2 * maps["ball"].sum():  # the largest reach beyond the box
+            assert far[0].sum() == pytest.approx(near[0].sum(), rel=0.01)
+    moved = [
+        np.array(ndimage.center_of_mass(v)) for v, _ in draw_others(wide, 12, 1.0, 70.0, VOXEL, 0)
+    ]
+    assert np.abs(np.array(moved) - 24).max() > 3
+
+
 def test_the_fraction_may_be_none_or_all(maps):
     assert not any(volume.any() for volume, _ in draw_others(maps, 8, 0.0, 0.0, VOXEL, 0))
     assert all(volume.any() for volume, _ in draw_others(maps, 8, 1.0, 0.0, VOXEL, 0))

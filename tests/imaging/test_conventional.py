@@ -145,6 +145,19 @@ def test_empty_boxes_of_class_other_give_noise_alone(cryoetgan, tmp_path):
     assert abs(np.corrcoef(made.volumes[0].ravel(), made.volumes[1].ravel())[0, 1]) < 0.2
 
 
+def test_boxes_of_class_other_share_their_noise_whether_they_are_empty_or_not(tmp_path, cryoetgan):
+    light = ndimage.gaussian_filter(np.pad(np.ones((5, 5, 5), np.float32), 7)[:16, :16, :16], 1)
+    volumes = np.stack([light, 4 * light, 0 * light, 0 * light, 2 * light])
+    table = pd.DataFrame({"cryoetganClass": ["other"] * 5})
+    words = ("--snr", 0.1, "--tilts=-60,60", "-o", "x.star")
+    for unit in (1e-3, 1e3):  # maps of other programs have any unit
+        write_volume_set(tmp_path / "d.star", unit * volumes, table, 10.0)
+        cryoetgan("imaging", "simulate", "d.star", *words)
+        sds = np.std(np.asarray(read_volume_set(tmp_path / "x.star").volumes), axis=(1, 2, 3))
+        assert sds[2:4] == pytest.approx(np.median(sds), rel=0.1)
+        assert sds.max() < 1.5 * sds.min()
+
+
 def test_empty_densities_are_refused(cryoetgan, tmp_path):
     table = pd.DataFrame({"cryoetganClass": ["a", "b"]})
     write_volume_set(tmp_path / "d.star", np.zeros((2, 16, 16, 16), np.float32), table, 10.0)

@@ -3,17 +3,21 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cryoetgan.densities.poses import Poser
 from cryoetgan.densities.unnamed import make_unnamed
-from cryoetgan.imaging.fit.fit import FitOptions, fit_model
+from cryoetgan.imaging.fit.fit import MOST_UNNAMED, FitOptions, fit_model
 from cryoetgan.imaging.fit.fit_data import FitData, Picks
 from cryoetgan.imaging.fit.gain import PowerBins
 from cryoetgan.imaging.fit.unnamed import add_unnamed, fit_amount, power_alone
 from cryoetgan.imaging.model import EnvelopeGain, add_box, crop_centre
 from cryoetgan.imaging.pair_correlation import PairCorrelation
+from cryoetgan.imaging.simulate.fitted import write_fitted
 from cryoetgan.imaging.storage import load_model, save_model
+from cryoetgan.io.files import read_json
+from cryoetgan.io.volume_set import read_volume_set, write_volume_set
 from cryoetgan.physics.geometry import random_rotations
 from tests.imaging.conftest import BOX, TILTS, VOXEL
 
@@ -85,6 +89,26 @@ def test_a_model_with_unnamed_neighbours_is_stored(known, maps, tmp_path):
     assert back.for_scene(True).surroundings is back.for_scene(True).unnamed is None
     assert np.array_equal(back.for_scene(False).surroundings.values, around[0].values)
     assert back.for_scene(False).unnamed is None
+    # a program without unnamed neighbours refuses the file, instead of leaving out their density
+    assert read_json(tmp_path / "M.json")["format"] == 2
+
+
+def test_without_neighbours_the_whole_power_around_particles_is_left(known, maps, tmp_path):
+    around = [EnvelopeGain(np.full((3, 9), v), 1 / (BOX * VOXEL), 60.0) for v in (2.0, 1.0)]
+    reduced = add_unnamed(
+        replace(known, surroundings=around[0]), 1.5, make_unnamed(maps, VOXEL, 0), 0
+    )
+    reduced = replace(reduced, surroundings=around[1])
+    table = pd.DataFrame({"cryoetganClass": ["other"] * 4})
+    write_volume_set(tmp_path / "d.star", np.zeros((4, BOX, BOX, BOX), np.float32), table, VOXEL)
+    made = []
+    for model in (reduced, replace(reduced, surroundings=around[0], unnamed=None)):
+        write_fitted(
+            read_volume_set(tmp_path / "d.star"), tmp_path / "x.star", {"t": model}, 0,
+            neighbours=False,
+        )  # fmt: skip
+        made.append(np.array(read_volume_set(tmp_path / "x.star").volumes))
+    assert np.array_equal(*made)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +140,7 @@ def test_a_fit_gives_unnamed_species_the_power_around_particles(crowded):
     found = fit_model(crowded, 0, QUICK)
     assert found.unnamed is not None
     assert 1.3 < found.unnamed.per_particle < 3
-    assert 0 < found.about["unnamed_fraction"] < 0.5
+    assert 0 < found.about["unnamed_fraction"] <= MOST_UNNAMED
     power = found.about["power"]
     ratio = np.array(power["simulated"]) / power["real"]
     assert ratio == pytest.approx(1, abs=0.15)
@@ -124,6 +148,14 @@ def test_a_fit_gives_unnamed_species_the_power_around_particles(crowded):
     inside = slice(1, BOX // 4)
     beside, alone = (g.values[:, inside] for g in (found.surroundings, found.unnamed.replaced))
     assert (beside**2).sum() < 0.5 * (alone**2).sum()
+
+
+def test_more_than_a_crowd_is_refused_with_a_warning(crowded, caplog, monkeypatch):
+    monkeypatch.setattr("cryoetgan.imaging.fit.fit.MOST_UNNAMED", 0.01)
+    found = fit_model(crowded, 0, QUICK)
+    assert found.about["unnamed_fraction"] == pytest.approx(0.01)
+    assert "1 % are simulated" in caplog.text
+    assert "mask" in caplog.text
 
 
 def test_a_fit_with_all_species_named_has_no_unnamed_neighbours(tomogram, known):

@@ -7,6 +7,7 @@ import pytest
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from cryoetgan.densities.crowders import make_crowders, protein_mass
 from cryoetgan.densities.density_from_atoms import gaussian_width
 from cryoetgan.densities.membrane import bilayer_profile
 from cryoetgan.io.files import read_json
@@ -14,7 +15,6 @@ from cryoetgan.io.mrc import read_volume, write_volume
 from cryoetgan.io.star import ANGLES, COORDINATES, read_star
 from cryoetgan.physics.geometry import clip_box, rotate_volume, rotation_from_relion
 from cryoetgan.tomograms.options import MEMBRANE_SHAPES
-from cryoetgan.tomograms.simulation.crowders import make_crowders, protein_mass
 from cryoetgan.tomograms.simulation.filaments import (
     add_filaments,
     interpolate,

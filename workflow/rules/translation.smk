@@ -29,7 +29,7 @@ rule translation_train:
         logs("{generator}/train"),
     benchmark:
         timing("{generator}/train")
-    # what most others wait for comes first, here and below
+    # jobs that most others depend on come first, here and below
     priority: 1
     conda:
         "../../envs/translation.yaml"

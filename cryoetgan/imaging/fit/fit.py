@@ -56,6 +56,8 @@ from cryoetgan.physics.optics import hermitian_weights
 from cryoetgan.progress import track
 
 log = logging.getLogger("cryoetgan")
+MOST_UNNAMED = 0.3
+"""Largest volume fraction of unnamed neighbours: beyond it, no place for another one is found."""
 Floats = NDArray[np.floating]
 Indices = NDArray[np.int_]
 Boxes = list[NDArray[np.float32]]
@@ -133,7 +135,7 @@ def fit_model(data: FitData, seed: int, options: FitOptions | None = None) -> Im
         rows = zip(names, fractions.confusion.round(3).tolist(), strict=True)
         about["confusion"] = {name: dict(zip(names, row, strict=True)) for name, row in rows}
     if model.unnamed is not None:
-        about["unnamed_fraction"] = unnamed.volume_fraction(model.unnamed, data.voxel_size)
+        about["unnamed_fraction"] = unnamed.volume_fraction(model)
     if data.part is not None:
         about["neighbours"] = NO_NEIGHBOURS
         log.info("%s: %s", data.path, NO_NEIGHBOURS)
@@ -364,7 +366,7 @@ class ModelFitter:
         return replace(model, surroundings=found)
 
     def fit_around(self, model: ImagingModel, chosen: Indices) -> tuple[ImagingModel, Simulated]:
-        """Fit what else surrounds particles: unnamed neighbours, and density of no shape."""
+        """Fit the rest of the density around particles: unnamed neighbours, and density of no shape."""
         simulated = self.simulate_signals(model)
         shapeless = self.fit_surroundings(model, chosen, simulated)
         crowded = self.fit_unnamed(model, chosen, simulated)
@@ -390,7 +392,19 @@ class ModelFitter:
         count = self.options.compared_boxes
         unit = unnamed.power_alone(model, maps, bins, self.seed, count)
         amount = unnamed.fit_amount(real, error, signal, noise, unit)
-        return unnamed.add_unnamed(model, amount, maps, self.seed) if amount else model
+        if not amount:
+            return model
+        found = unnamed.add_unnamed(model, amount, maps, self.seed)
+        excess = unnamed.volume_fraction(found) / MOST_UNNAMED
+        if excess <= 1:
+            return found
+        log.warning(
+            "%s: the density around particles needs unnamed proteins in %.0f %% of the volume; %.0f %% "
+            "are simulated. Membranes, carbon or ice at the picks may be the cause: exclude them by "
+            "a mask",
+            data.path, 100 * excess * MOST_UNNAMED, 100 * MOST_UNNAMED,
+        )  # fmt: skip
+        return unnamed.add_unnamed(model, amount / excess, maps, self.seed)
 
     def compare_power(
         self, model: ImagingModel, chosen: Indices, simulated: Simulated

@@ -35,8 +35,8 @@ to a hundred times."""
 ANGLE_SMOOTHNESS = 0.1
 """Smoothness between tilt angles, relative to that along k."""
 STEP_LOG_GAIN = 2.0
-"""Expected change of the logarithm of the gain from one knot to the next, in standard deviations of
-the data. It decides where they say nothing: without it, the slope of the last shells with
+"""Expected change of log G (of `fit_gain`) from one knot to the next, in standard deviations of the
+data. It is decisive where the data hold no information: without it, the slope of the last shells with
 information is continued, and their noise with it, up to hundreds of times the true gain."""
 MIN_GAIN = 0.001
 """Smallest gain of a knot, relative to the largest: a zero would stay zero in the next round."""

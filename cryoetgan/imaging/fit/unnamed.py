@@ -40,14 +40,17 @@ def add_unnamed(
     return replace(model, unnamed=found)
 
 
-def volume_fraction(unnamed: UnnamedNeighbours, voxel_size: float) -> float:
+def volume_fraction(model: ImagingModel) -> float:
     """Return the fraction of the volume in unnamed proteins, as `--crowder-fraction` counts it.
 
     A protein has the voxels at `MASK_LEVEL` of its maximum or above.
     """
+    if (unnamed := model.unnamed) is None:
+        return 0.0
     share = unnamed.per_particle / (1 + unnamed.per_particle)
     voxels = [(m >= MASK_LEVEL * m.max()).sum() for m in unnamed.maps.values()]
-    return float(share * unnamed.pair_correlation.density * np.mean(voxels) * voxel_size**3)
+    number = share * unnamed.pair_correlation.density
+    return float(number * np.mean(voxels) * model.voxel_size**3)
 
 
 def power_alone(

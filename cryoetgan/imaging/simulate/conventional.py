@@ -110,14 +110,21 @@ class ConventionalSimulator:
     def _filter(self, scene: Floats, transfer: Floats) -> Floats:
         return fft.irfftn(fft.rfftn(scene) * transfer, s=scene.shape)[self._inner]
 
-    def simulate(self, density: Floats, rng: np.random.Generator) -> Floats:
-        """Return signal plus noise at the requested signal-to-noise ratio.
+    def noise_level(self, signal: Floats) -> float:
+        """Return the standard deviation of noise at the requested signal-to-noise ratio."""
+        return float(np.sqrt(signal.var() / self.snr))
 
-        An empty box gives noise of variance 1.
+    def simulate(
+        self, density: Floats, rng: np.random.Generator, level: float | None = None
+    ) -> Floats:
+        """Return signal plus noise of a standard deviation, by default the `noise_level`.
+
+        An empty box gives noise of variance 1 by default.
         """
         signal, noise = self.signal(density), self.noise(rng)
-        variance = float(signal.var())
-        return signal + noise * (np.sqrt(variance / self.snr) if variance else 1.0)
+        if level is None:
+            level = self.noise_level(signal) or 1.0
+        return signal + noise * level
 
 
 def write_conventional(
@@ -133,6 +140,7 @@ def write_conventional(
     names = item_names(densities.table["cryoetganClass"])
     optics = pd.DataFrame([parameters.acquisition.to_optics(1, "simulated")])
     count, size = len(densities), densities.voxel_size
+    others = _noise_of_others(simulator, densities)
     total = square = 0.0
     with VolumeSetWriter(output, count, densities.box, size, optics) as writer:
         items = zip(iterate_sections(densities.volumes), rows, names, strict=True)
@@ -142,7 +150,9 @@ def write_conventional(
                     f"{densities.path}: volume {name} is constant everywhere, so it gives no "
                     "signal; name a set with particles in it"
                 )
-            volume = simulator.simulate(np.asarray(density), seeds.rng(seed, "imaging", name))
+            own = others if row["cryoetganClass"] == OTHER else None
+            rng = seeds.rng(seed, "imaging", name)
+            volume = simulator.simulate(np.asarray(density), rng, own)
             writer.add(volume, row)
             total += float(volume.sum(dtype=np.float64))
             square += float((volume.astype(np.float64) ** 2).sum())
@@ -151,3 +161,14 @@ def write_conventional(
         sd = np.sqrt(max(square / writer.data.size - mean**2, 0.0))
         for volume in iterate_sections(writer.data):
             volume[:] = (volume - mean) / sd
+
+
+def _noise_of_others(simulator: ConventionalSimulator, densities: VolumeSet) -> float:
+    """Return the noise level of all boxes of class `other`: the median of those that hold a density.
+
+    Noise of each box's own level would tell empty boxes from others.
+    """
+    rows = np.flatnonzero(densities.table["cryoetganClass"] == OTHER)
+    boxes = (np.asarray(densities.volumes[int(row)]) for row in rows)
+    levels = [simulator.noise_level(simulator.signal(box)) for box in boxes if np.ptp(box)]
+    return float(np.median(levels)) if levels else 1.0

@@ -72,6 +72,8 @@ def write_fitted(
     for index, model in enumerate(fitted):
         groups.setdefault(model.acquisition.group if per_group else "", []).append(index)
     optics = pd.DataFrame([m.acquisition.to_optics(i, m.tomogram) for i, m in enumerate(fitted, 1)])
+    if not neighbours:  # their power is then density of no shape
+        fitted = [model.for_scene(has_crowders=False) for model in fitted]
     if flat_transfer:
         fitted = [flatten_transfer(model) for model in fitted]
     count, voxel_size = len(densities) * len(groups), densities.voxel_size

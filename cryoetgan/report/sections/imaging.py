@@ -16,6 +16,7 @@ from cryoetgan.report.results import Results
 from cryoetgan.report.run import TITLES, Run
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+POWER = "the power of the fitted simulation"
 HEADING = ["tomogram", "simulated / real power", "tilt range", "class fractions of the picks"]
 
 
@@ -86,7 +87,7 @@ def _read_fit(results: Results, name: str, content: Mapping[str, Any]) -> Fit:
             power = f"{min(ratios):.2f} to {max(ratios):.2f}"
             if min(ratios) < GOOD_POWER_RATIO[0] or max(ratios) > GOOD_POWER_RATIO[1]:
                 warnings.append(
-                    f"the power of the fitted simulation is {power} times that in real crops, by "
+                    f"{POWER} is {power} times that in real crops, by "
                     f"shell; a good fit has {GOOD_POWER_RATIO[0]:g} to {GOOD_POWER_RATIO[1]:g}. Inspect "
                     f"imaging/{name}.png, the picks and the acquisition of the tomogram"
                 )

@@ -41,11 +41,14 @@ def warnings(run: Run, max_lines: int = 30) -> list[str]:
     Warnings that the results of a job hold, too, are left to the section of these results.
     """
     jobs: dict[str, list[str]] = {}
-    of_fits = {text.partition(": ")[2] for text in imaging.warnings(run)}
+    of_fits = imaging.warnings(run)
+    texts = {text.partition(": ")[2] for text in of_fits}
+    with_power = {text.partition(": ")[0] for text in of_fits if imaging.POWER in text}
     for job, text in run.results.log_lines("WARNING "):
         if job.split("/")[0] in SHOWN_ELSEWHERE or job.endswith(("/uncertainty", "_hand")):
             continue
-        if text.startswith(f"{job}.json: ") or text.partition(": ")[2] in of_fits:
+        is_power = text.startswith(f"{job}.json: ") and job.partition("/")[2] in with_power
+        if is_power or text.partition(": ")[2] in texts:
             continue
         jobs.setdefault(text, []).append(job)
     return [f"{', '.join(names)}: {text}" for text, names in jobs.items()][:max_lines]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoetgan.command import parse_counts
+from cryoetgan.densities.crowders import make_crowders, protein_mass
 from cryoetgan.densities.maps import grey_level, is_other_scale, protein_scale
 from cryoetgan.errors import UserError, format_shape
 from cryoetgan.io.files import INSTANCES, LABELS, check_disk_space
@@ -25,7 +26,6 @@ from cryoetgan.tomograms.options import (
     SceneOptions,
     VesiclesAndGold,
 )
-from cryoetgan.tomograms.simulation.crowders import make_crowders, protein_mass
 from cryoetgan.tomograms.simulation.filaments import add_filaments
 from cryoetgan.tomograms.simulation.film import (
     CARBON,

@@ -12,6 +12,9 @@ from typing import Any
 
 import torch
 
+START_SECONDS = 60
+"""Time for the threads to start; after it, an error."""
+
 
 def in_threads(function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
     """Return the results of a function for each item, as `map` does, without gradients.
@@ -44,13 +47,14 @@ def _pool(count: int) -> ThreadPoolExecutor:
     started = threading.Barrier(count + 1)
 
     def start() -> None:
-        torch.get_num_threads()  # a thread's first question sets its number: ask before ours
+        # the first call in a thread sets the number of its operations' threads: call it before ours
+        torch.get_num_threads()
         torch.set_num_threads(1)
-        started.wait()
+        started.wait(START_SECONDS)
 
     pool = ThreadPoolExecutor(count, initializer=start)
     for _ in range(count):
         pool.submit(int)
-    started.wait()
+    started.wait(START_SECONDS)
     torch.set_num_threads(count)  # this thread's number, and the number of future threads
     return pool

@@ -133,7 +133,7 @@ class _Influence:
     def __init__(self, *parameters: Tensor) -> None:
         a, b, c, s, t = (p.reshape(-1, 1) for p in parameters)
         self.a, self.b, self.c, self.s, self.t = a, b, c, s, t
-        # PyTorch's exp takes 3 times as long as exp2 on CPUs, and 15 times where it vanishes
+        # PyTorch's exp takes 3 times as long as exp2 on CPUs, and 15 times if the result underflows
         self.rate = t * (-0.5 / math.log(2))
 
     def values(self, z: Tensor) -> Tensor:
