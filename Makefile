@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q --no-compile -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: env  ## the whole workflow on the embedded default (some twelve minutes on two cores)
+demo: env  ## the whole workflow on the embedded default (some ten minutes on two cores)
 	$(SNAKEMAKE)
 
 # the longest first
