@@ -209,9 +209,10 @@ def other(
 ) -> Record:
     """Write density boxes of class `other`, without a named particle: a volume set.
 
-    The fraction --unnamed holds a generic protein in a random pose, as in `tomograms scene`: of 30 to 600 kDa,
-    or up to 1.5 times the mass of the largest map, if that is more. The other boxes are empty. Simulated or translated like posed densities,
-    they resemble picks of other species and of background: the negatives of a classifier.
+    The fraction --unnamed holds a generic protein in a random pose, as in `tomograms scene`: of 30
+    to 600 kDa, or up to 1.5 times the mass of the largest map, if that is more. The other boxes are
+    empty. Simulated or translated like posed densities, they resemble picks of other species and of
+    background: the negatives of a classifier.
     """
     from cryoetgan.densities.maps import read_pose_maps
     from cryoetgan.densities.unnamed import draw_others

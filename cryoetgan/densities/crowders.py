@@ -11,6 +11,8 @@ from cryoetgan.io.scene import CROWDER
 from cryoetgan.seeds import rng as generator_for
 
 Floats = NDArray[np.floating]
+BLUR_VOXELS = 3.0
+"""Resolution of objects without a map, voxels."""
 SPECIES = 16
 """Different crowders of a run."""
 MASS_DA = (3e4, 6e5)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoetgan.densities.crowders import make_crowders, protein_mass
+from cryoetgan.densities.crowders import BLUR_VOXELS, make_crowders, protein_mass
 from cryoetgan.densities.density_from_atoms import gaussian_width
 from cryoetgan.densities.poses import Poser
 from cryoetgan.io.star import OTHER
@@ -14,8 +14,6 @@ from cryoetgan.physics.geometry import clip_box, random_rotations
 from cryoetgan.seeds import rng as generator_for
 
 Floats = NDArray[np.floating]
-BLUR_VOXELS = 3.0
-"""Resolution of the unnamed proteins, voxels, as in scenes (`tomograms scene`)."""
 
 
 def make_unnamed(maps: Mapping[str, Floats], voxel_size: float, seed: int) -> dict[str, Floats]:

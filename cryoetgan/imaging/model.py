@@ -106,7 +106,7 @@ class UnnamedNeighbours:
     pair_correlation: PairCorrelation
     """Number density and spacing of all neighbours, named and unnamed."""
     replaced: EnvelopeGain | None = None
-    """Surroundings without them, for a scene that is given as it is."""
+    """Surroundings of a model without unnamed neighbours; whole scenes without crowders use them."""
 
 
 @dataclass(frozen=True)

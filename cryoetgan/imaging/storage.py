@@ -21,8 +21,8 @@ from cryoetgan.io.files import atomic, check_exists, read_record, sha256, write_
 from cryoetgan.physics.acquisition import Acquisition
 
 FORMAT, UNNAMED_FORMAT = 1, 2
-"""Without and with unnamed neighbours: a program that knows none would leave out their density."""
-"""Version of the files; increase it if a change makes older files unreadable."""
+"""Versions of the files, without and with unnamed neighbours: programs that read the first alone would
+leave out their density. Increase both if a change makes older files unreadable."""
 MAX_ARRAY_BYTES = 1 << 30
 """Unpacked; a model has some megabytes."""
 FIT_AGAIN = "fit it again (cryoetgan imaging fit)"

@@ -131,11 +131,8 @@ def test_a_value_out_of_range_is_named(cryoetgan, tmp_path, sets, option, value)
 
 
 def test_empty_boxes_of_class_other_give_noise_alone(cryoetgan, tmp_path):
-    write_volume(
-        tmp_path / "m.mrc",
-        np.eye(16, dtype=np.float32)[None] * np.ones((16, 1, 1), np.float32),
-        10.0,
-    )
+    one = np.pad(np.ones((2, 2, 2), np.float32), 7)
+    write_volume(tmp_path / "m.mrc", one, 10.0)
     cryoetgan("densities", "other", "m.mrc", "--count", 3, "--unnamed", 0, "-o", "o.star")
     words = ("--snr", 0.5, "--tilts=-60,60", "-o", "x.star")
     cryoetgan("imaging", "simulate", "o.star", *words)

@@ -57,7 +57,7 @@ from cryoetgan.progress import track
 
 log = logging.getLogger("cryoetgan")
 MOST_UNNAMED = 0.3
-"""Largest volume fraction of unnamed neighbours: beyond it, no place for another one is found."""
+"""Largest volume fraction of unnamed neighbours: beyond it, free places for more are rarely found."""
 Floats = NDArray[np.floating]
 Indices = NDArray[np.int_]
 Boxes = list[NDArray[np.float32]]
@@ -335,12 +335,17 @@ class ModelFitter:
 
     def match_power(self, model: ImagingModel, chosen: Indices) -> ImagingModel:
         """Fit the gain to the power of whole simulated scenes, neighbours included."""
-        bins = self.bins
-        power, error = bins.power(self._cut(self._sample(chosen)))
-        signals, generators = self.simulate_signals(model)
-        noise = bins.power(_simulate_noises(model, generators))[0]
-        signal = bins.power(signals)[0]
-        return replace(model, gain=fit_gain(model.gain, power, error, noise, signal))
+        real, error, noise, signal = self._powers(model, chosen, self.simulate_signals(model))
+        return replace(model, gain=fit_gain(model.gain, real, error, noise, signal))
+
+    def _powers(
+        self, model: ImagingModel, chosen: Indices, simulated: Simulated
+    ) -> tuple[Floats, Floats, Floats, Floats]:
+        """Return the power by bin of real boxes, its error, and the power of noise and signals."""
+        signals, generators = simulated
+        real, error = self.bins.power(self._cut(self._sample(chosen)))
+        noise = self.bins.power(_simulate_noises(model, generators))[0]
+        return real, error, noise, self.bins.power(signals)[0]
 
     def fit_surroundings(
         self, model: ImagingModel, chosen: Indices, simulated: Simulated
@@ -383,14 +388,10 @@ class ModelFitter:
         """Add the unnamed neighbours that explain the power that noise and signal do not."""
         if model.pair_correlation.density <= 0:
             return model
-        bins, data = self.bins, self.data
+        data, count = self.data, self.options.compared_boxes
         maps = make_unnamed(data.maps, data.voxel_size, self.seed)
-        signals, generators = simulated
-        real, error = bins.power(self._cut(self._sample(chosen)))
-        signal = bins.power(signals)[0]
-        noise = bins.power(_simulate_noises(model, generators))[0]
-        count = self.options.compared_boxes
-        unit = unnamed.power_alone(model, maps, bins, self.seed, count)
+        real, error, noise, signal = self._powers(model, chosen, simulated)
+        unit = unnamed.power_alone(model, maps, self.bins, self.seed, count)
         amount = unnamed.fit_amount(real, error, signal, noise, unit)
         if not amount:
             return model

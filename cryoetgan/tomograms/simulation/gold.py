@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cryoetgan.densities.crowders import BLUR_VOXELS
 from cryoetgan.densities.density_from_atoms import gaussian_integral, gaussian_width
 from cryoetgan.physics.geometry import clip_box
 from cryoetgan.seeds import rng as generator_for
@@ -24,8 +25,8 @@ BIN_WIDTH = 0.5
 
 
 def blur_resolution(objects: VesiclesAndGold, voxel_size: float) -> float:
-    """Return the resolution in angstrom of objects without a map: given, or of three voxels."""
-    return 3 * voxel_size if objects.resolution is None else objects.resolution
+    """Return the resolution in angstrom of objects without a map: given, or `BLUR_VOXELS`."""
+    return BLUR_VOXELS * voxel_size if objects.resolution is None else objects.resolution
 
 
 def blur_width(objects: VesiclesAndGold, voxel_size: float) -> float:
