@@ -87,6 +87,8 @@ RUNGS = {
     "neighbours": ({"neighbours": 4.0}, "real boxes hold parts of four neighbours"),
 }  # fmt: skip
 """Rung to its changes and their reason."""
+WHOLE = {"paper_whole": "paper", "released_whole": "released"}
+"""Not rungs: presets as they are shipped, at full width."""
 METRICS = ("kid", "c2st_auc", "pose_recovery", "power_ratio", "sd_ratio", "recall", "density")
 LOGGED = ("noise_ratio", "signal_cosine_distance", "cycle_hidden", "centre_shift")
 CHUNK_SECONDS = 120.0
@@ -103,9 +105,12 @@ def cpu_seconds():
 
 def write_preset(work, rung):
     """Write the preset of a rung: all changes up to it."""
-    settings, names = read_preset("paper").replace(**NARROW), list(RUNGS)
-    for name in names[: names.index(rung) + 1]:
-        settings = settings.replace(**RUNGS[name][0])
+    if rung in WHOLE:
+        settings = read_preset(WHOLE[rung]).replace(epochs=0.0, steps=10_000)
+    else:
+        settings, names = read_preset("paper").replace(**NARROW), list(RUNGS)
+        for name in names[: names.index(rung) + 1]:
+            settings = settings.replace(**RUNGS[name][0])
     path = work.folder / f"{rung}.yaml"
     path.write_text(yaml.safe_dump(settings.plain(), sort_keys=False))
     return path
@@ -319,7 +324,7 @@ def draw_rungs(work, names, real, test, path):
 def write_table(work, test, real):
     """Write ladder.json and ladder.md, from the results so far; draw all rungs with seed 0."""
     rows = []
-    for rung in ("physics", *RUNGS):
+    for rung in ("physics", *RUNGS, *WHOLE):
         paths = sorted(work.folder.glob(f"{rung}_[0-9]*/result_{test}.json"))
         if rung == "physics":
             paths = [work.folder / "physics" / f"result_{test}.json"]
@@ -339,7 +344,7 @@ def write_table(work, test, real):
         lines.append(f"| `{row['rung']}` | {row['seeds']} | {' | '.join(cells)} |")
     (work.folder / "ladder.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
-    pictured = [f"{r}_0" for r in RUNGS if (work.folder / f"twins{test}_{r}_0.star").exists()]
+    pictured = [f"{r}_0" for r in (*RUNGS, *WHOLE) if (work.folder / f"twins{test}_{r}_0.star").exists()]
     draw_rungs(work, pictured, real, test, work.folder / "ladder.png")
 
 
@@ -347,7 +352,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--folder", type=Path, default=Path("results/ladder"))
     parser.add_argument(
-        "--rungs", nargs="+", choices=["physics", *RUNGS], default=["physics", *RUNGS]
+        "--rungs", nargs="+", choices=["physics", *RUNGS, *WHOLE], default=["physics", *RUNGS]
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--minutes", type=float, default=20.0, help="CPU time of each training")
