@@ -5,7 +5,7 @@ import pandas as pd
 import torch
 
 from cryoetgan.evaluation.labelled_sets import LabelledSet
-from cryoetgan.evaluation.measurement.c2st import c2st_auc
+from cryoetgan.evaluation.measurement.c2st import _real_folds, c2st_auc
 from cryoetgan.evaluation.measurement.metrics_io import MetricInputs
 from cryoetgan.io.star import ANGLES, COORDINATES
 
@@ -39,6 +39,19 @@ def test_few_crops_of_one_tomogram_are_each_tested_once():
     # by one split, twenty crops are tested: an interval of 0.5 +- 0.14 at best
     assert high - low < 0.27
     assert 0.2 < same["baselines"]["real_half"] < 0.8
+
+
+def test_each_part_of_a_split_is_the_test_once():
+    """Of two hundred crops some ten lie in the gap; one part alone has at most a hundred."""
+    rng = np.random.default_rng(0)
+    places = pd.DataFrame(rng.uniform(0, (600, 100, 50), (200, 3)), columns=COORDINATES)
+    real = LabelledSet(volumes_of(rng, 200, 3), np.full(200, "a"), places.assign(rlnTomoName="t"))
+    folds, _ = _real_folds(real, rng)
+    tested = np.concatenate([test for _, test in folds])
+    assert len(tested) == len(set(tested)) > 180
+    for train, test in folds:
+        along = places["rlnCoordinateX"].to_numpy()
+        assert abs(along[train][:, None] - along[test]).min() >= BOX
 
 
 def test_too_few_crops_have_no_value():

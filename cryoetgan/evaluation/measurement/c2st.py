@@ -83,11 +83,11 @@ def c2st_auc(
     """Return the AUC of a new classifier of real and generated volumes on unseen volumes.
 
     Real crops are split by space, generated volumes by density, so nothing is in both
-    parts. The AUC is 0.5 for indistinguishable sets and 1 for perfectly separated ones. Both
-    sets have the same number of volumes and the same class proportions.
+    parts. Each part is the test once. The AUC is 0.5 for indistinguishable sets and 1 for perfectly
+    separated ones. Both sets have the same number of volumes and the same class proportions.
 
     If a part would have fewer than `FEW_VOLUMES`, the real crops are divided into up to `FOLDS`
-    blocks of space, and each is the test once.
+    blocks of space.
 
     `baselines` are volumes `(M, z, y, x)` by name, in place of the generated ones. The result
     is None if a part has fewer than eight volumes.
@@ -142,7 +142,7 @@ def _real_folds(real: LabelledSet, generator: np.random.Generator) -> tuple[Fold
     if sides is None:
         sides = generator.permutation(np.arange(len(real)) % 2).astype(np.int8)
         warning = "the real crops are too crowded for a split by space: the two parts overlap"
-    folds = [(np.flatnonzero(sides == 0), np.flatnonzero(sides == 1))]
+    folds = _both_ways(sides)
     if min(map(len, folds[0])) >= FEW_VOLUMES:
         return folds, warning
     count = min(FOLDS, len(real) // MIN_VOLUMES)
@@ -153,14 +153,20 @@ def _real_folds(real: LabelledSet, generator: np.random.Generator) -> tuple[Fold
 
 def _generated_folds(generated: LabelledSet, count: int, generator: np.random.Generator) -> Folds:
     """Return `count` folds of the generated volumes; volumes of one density are in one part."""
-    if count > 1:
+    if count > 2:
         _, members = np.unique(cluster_labels(generated.table), return_inverse=True)
         drawn = generator.permutation(np.arange(members.max() + 1) % count)[members]
         return [(np.flatnonzero(drawn != i), np.flatnonzero(drawn == i)) for i in range(count)]
     sides = spatial_split(generated.table, generated.box, 0.5, generator)
     if sides is None:
         sides = (np.arange(len(generated)) % 2).astype(np.int8)
-    return [(np.flatnonzero(sides == 0), np.flatnonzero(sides == 1))]
+    return _both_ways(sides)
+
+
+def _both_ways(sides: NDArray[np.int8]) -> Folds:
+    """Return two folds: each part, 0 and 1, is the test of the other; -1 is in neither."""
+    parts = np.flatnonzero(sides == 0), np.flatnonzero(sides == 1)
+    return [parts, parts[::-1]]
 
 
 def _random_halves(volumes: Floats, generator: np.random.Generator) -> Pair:
