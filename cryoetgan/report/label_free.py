@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from cryoetgan.evaluation.statistics.wrong_hand import CLEAR_SHARE
 from cryoetgan.io.star import OTHER
 from cryoetgan.report.evaluation_json import HalfTest, HandTest, Metric
-from cryoetgan.report.run import Run
+from cryoetgan.report.run import TITLES, Run
 
 SIMULATION = "the conventional simulation"
 
@@ -66,13 +66,20 @@ def headline_checks(run: Run) -> list[Check]:
 
     With half tomograms, their agreement stands before the last.
     """
-    metric, found = run.metrics.get(run.exported, {}).get("c2st_auc"), run.selection
+    found, others = run.selection, dict(run.metrics)
+    metric = others.pop(run.exported, {}).get("c2st_auc")
     particles = found.half()
+    kind = "simulated" if run.exported == "fitted" else "generated"
+    compared = {
+        TITLES[name]: others[name]["c2st_auc"]
+        for name in ("generated", "fitted", "conventional")
+        if "c2st_auc" in others.get(name, {})
+    }
     return [
         check_rates(found.rates),
         check_hand(found.hand, found.hands),
         *([check_halves(particles, found.half(OTHER))] if particles else []),
-        check_two_sample(metric, "simulated" if run.exported == "fitted" else "generated"),
+        check_two_sample(metric, kind, compared),
     ]
 
 
@@ -193,9 +200,16 @@ def check_halves(
 
 
 def check_two_sample(
-    metric: Metric | None, kind: str, good: float = 0.65, bad: float = 0.9
+    metric: Metric | None,
+    kind: str,
+    others: Mapping[str, Metric] | None = None,
+    good: float = 0.65,
+    bad: float = 0.9,
 ) -> Check:
-    """Compare the AUC of a two-sample classifier with `good` and `bad`, and real with real."""
+    """Compare the AUC of a two-sample classifier with `good` and `bad`, and real with real.
+
+    `others`, the same test of other sets by their names, are stated beside it.
+    """
     name = "two-sample AUC"
     if metric is None or not math.isfinite(metric.value):
         text = (
@@ -205,17 +219,24 @@ def check_two_sample(
     tone = "bad" if metric.value > bad else "good" if metric.value < good else "fair"
     half = metric.baselines.get("real_half")
     beside = "0.5 wanted" if half is None else f"{half:.2f} real against real"
-    interval = f" ({metric.low:.2f} to {metric.high:.2f})" if metric.interval else ""
     text = (
-        f"A classifier tells {kind} from real volumes with an AUC of {metric.value:.2f}{interval}; "
-        f"{beside}."
+        f"A classifier tells {kind} from real volumes with an AUC of {_show_auc(metric)}; {beside}."
     )
     if tone != "good":
         text += " The power spectra below show what differs."
+    finite = {title: other for title, other in (others or {}).items() if math.isfinite(other.value)}
+    if finite:
+        text += f" Other sets: {', '.join(f'{t} {_show_auc(m)}' for t, m in finite.items())}."
+        beside = "; ".join([beside, *(f"{t} {m.value:.2f}" for t, m in finite.items())])
     if half is not None and half >= good:
         tone = "unknown" if tone != "bad" else "bad"
         text += " Real crops differ among themselves, so this test is not informative."
     return Check(name, tone, text, f"{metric.value:.2f}", beside)
+
+
+def _show_auc(metric: Metric) -> str:
+    interval = f" ({metric.low:.2f} to {metric.high:.2f})" if metric.interval else ""
+    return f"{metric.value:.2f}{interval}"
 
 
 def _check_kid(metric: Metric, reference: Metric, is_simulated: bool) -> Check:

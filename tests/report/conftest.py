@@ -133,6 +133,7 @@ def write_run(folder, annotated, simulated):
             "coverage": metric(0.9, real_half=0.95),
         },
         "measure_untrained": {"kid": metric(50.0, real_half=0.1)},
+        "measure_conventional": {"c2st_auc": metric(0.95)},
         "hand_t1": hand_test(0.97, 120),
     }
     (folder / "evaluation").mkdir()

@@ -82,10 +82,11 @@ def test_the_first_screen_is_a_level_a_chart_and_three_numbers(page):
     assert screen.count("<picture>") == 1
     numbers = re.findall(r'class="number">([^<]*)<', screen)
     assert numbers == ["4.3 %", "97 %", "0.60"]
-    assert "0.51 real against real" in screen
+    assert "0.51 real against real; conventional simulation 0.95" in screen
     words = re.sub(r"<[^>]*>", " ", screen).split()
     assert len(words) < 90, "the first screen is a picture, not a paragraph"
     assert "90 ± " in reasons
+    assert "Other sets: conventional simulation 0.95 (0.85 to 1.05)." in reasons
 
 
 @pytest.mark.usefixtures("no_pictures")
