@@ -344,7 +344,9 @@ def write_table(work, test, real):
         lines.append(f"| `{row['rung']}` | {row['seeds']} | {' | '.join(cells)} |")
     (work.folder / "ladder.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
-    pictured = [f"{r}_0" for r in (*RUNGS, *WHOLE) if (work.folder / f"twins{test}_{r}_0.star").exists()]
+    pictured = [
+        f"{r}_0" for r in (*RUNGS, *WHOLE) if (work.folder / f"twins{test}_{r}_0.star").exists()
+    ]
     draw_rungs(work, pictured, real, test, work.folder / "ladder.png")
 
 

@@ -30,7 +30,7 @@ from cryoetgan.io.star import COORDINATES, DETECTION_SCORE
 from cryoetgan.particles.curation.fdr import q_values, rank_values
 from cryoetgan.particles.curation.select import FLIP, choose_classes
 from cryoetgan.particles.matching.align import Aligner, needed_rotations
-from cryoetgan.particles.matching.decoys import MAX_MIRROR_LIKENESS, mirror_likeness
+from cryoetgan.particles.matching.decoys import MAX_MIRROR_LIKENESS, map_likeness
 from cryoetgan.particles.matching.score import score_picks, whitened_band
 from cryoetgan.particles.matching.template import (
     SearchOptions,
@@ -160,7 +160,7 @@ def measure_likeness(
     for name, density in maps.items():
         rotations = options.rotations or needed_rotations(density, band)
         aligner = Aligner(Template(density, band), rotations)
-        found[name] = mirror_likeness(mirror(density), aligner)
+        found[name] = map_likeness(mirror(density), aligner)
     return found
 
 

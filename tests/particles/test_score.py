@@ -19,7 +19,12 @@ from cryoetgan.particles.matching.align import (
     choose_apart,
     needed_rotations,
 )
-from cryoetgan.particles.matching.decoys import make_decoys, mirror_likeness
+from cryoetgan.particles.matching.decoys import (
+    MAX_SIZE_LIKENESS,
+    make_decoys,
+    map_likeness,
+    rescale,
+)
 from cryoetgan.particles.matching.score import (
     contrast_warning,
     discount_dense,
@@ -346,11 +351,25 @@ def test_a_chiral_map_has_its_mirror_image_as_decoy(helix, band):
 def test_a_map_that_equals_its_mirror_image_has_copies_of_other_sizes(helix, band):
     symmetric = helix + mirror(helix)
     aligner = Aligner(Template(symmetric, band), 1856)
-    assert mirror_likeness(mirror(symmetric), aligner) > 0.99
+    assert map_likeness(mirror(symmetric), aligner) > 0.99
     decoys = make_decoys(symmetric, aligner)
     assert list(decoys) == ["smaller", "larger"]
     masses = [decoys[name].sum() / symmetric.sum() for name in decoys]
-    assert masses == pytest.approx([0.85**3, 0.85**-3], rel=0.03)
+    factor = min(SIZES, key=lambda size: abs(size - masses[0] ** (1 / 3)))
+    assert masses == pytest.approx([factor**3, factor**-3], rel=0.03)
+
+
+def test_copies_of_a_sheet_differ_more_in_size(band):
+    """A copy of a sheet differs in thickness alone, so at 0.85 it is taken for the sheet."""
+    z = np.arange(BOX) - BOX // 2
+    leaflets = np.exp(-((abs(z) - 1.5) ** 2) / 2.0)
+    sheet = np.broadcast_to(leaflets[:, None, None], (BOX,) * 3).astype(np.float32)
+    sheet = sheet * (centre_distance(BOX) < 0.45 * BOX)
+    aligner = Aligner(Template(sheet, band), 400)
+    assert map_likeness(rescale(sheet, 0.85), aligner) > MAX_SIZE_LIKENESS
+    copies = make_decoys(sheet, aligner)
+    assert list(copies) == ["smaller", "larger"]
+    assert max(map_likeness(copy, aligner) for copy in copies.values()) <= MAX_SIZE_LIKENESS
 
 
 @pytest.mark.parametrize("size", [BOX, BOX + 1])
