@@ -21,6 +21,7 @@ from cryoetgan.particles.matching.align import (
 )
 from cryoetgan.particles.matching.decoys import (
     MAX_SIZE_LIKENESS,
+    SIZES,
     make_decoys,
     map_likeness,
     rescale,
