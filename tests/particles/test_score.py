@@ -357,7 +357,7 @@ def test_a_map_that_equals_its_mirror_image_has_copies_of_other_sizes(helix, ban
     assert list(decoys) == ["smaller", "larger"]
     masses = [decoys[name].sum() / symmetric.sum() for name in decoys]
     factor = min(SIZES, key=lambda size: abs(size - masses[0] ** (1 / 3)))
-    assert masses == pytest.approx([factor**3, factor**-3], rel=0.03)
+    assert masses == pytest.approx([factor**3, factor**-3], rel=0.05)
 
 
 def test_copies_of_a_sheet_differ_more_in_size(band):
