@@ -329,8 +329,9 @@ def choose(
 
     Keys: exported (generated or fitted), requested, reason, compared. The generated set is
     exported if all four conditions hold: (1) its KID or c2st_auc is significantly lower (95 %);
-    (2) neither is significantly higher; (3) sd_ratio is 0.8 to 1.25; (4) its pose recovery is at least 95 % of the fitted simulation's, and of a
-    simulation's at equal signal-to-noise ratio. Otherwise the fitted simulation is exported.
+    (2) neither is significantly higher; (3) sd_ratio is 0.8 to 1.25; (4) its pose
+    recovery is at least 95 % of the fitted simulation's, and of a simulation's at equal
+    signal-to-noise ratio. Otherwise the fitted simulation is exported.
     Measure both against the same real picks, of a split that was not used in any training,
     with features that were trained without labels.
     """

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cryoetgan.errors import UserError
+from cryoetgan.evaluation.statistics.intervals import is_lower
 from cryoetgan.io.files import read_json
 
 DISTANCES = {"kid": ("KID", 0.0), "c2st_auc": ("two-sample test (AUC)", 0.5)}
@@ -35,6 +36,11 @@ class Distance:
 
     def __str__(self) -> str:
         return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
+
+    @property
+    def interval(self) -> tuple[float, float, float]:
+        """Value, and both ends of its interval."""
+        return self.value, self.low, self.high
 
     @property
     def record(self) -> dict[str, Any]:
@@ -88,16 +94,13 @@ def prefer(first: SetMetrics, second: SetMetrics) -> int:
 def closer_distance(first: Distance, second: Distance) -> int:
     """Return 1 if the first is significantly lower (95 %), -1 if the second is, else 0.
 
-    The difference is compared with the sum of squares of both half intervals. The sets share real
-    crops, which would make it smaller; but the intervals leave out what differs between two
-    trainings of the classifier. Measured: docs/results.md.
+    The sets share real crops, which makes their difference smaller than that of independent
+    values; but the intervals leave out what differs between two trainings of the classifier.
+    docs/results.md has the differences of sets that differ by chance alone.
     """
-    return 1 if _is_lower(first, second) else -1 if _is_lower(second, first) else 0
-
-
-def _is_lower(first: Distance, second: Distance) -> bool:
-    error = math.hypot(first.high - first.value, second.value - second.low)
-    return second.value - max(first.value, first.perfect) > error
+    if is_lower(first.interval, second.interval, first.perfect):
+        return 1
+    return -1 if is_lower(second.interval, first.interval, second.perfect) else 0
 
 
 def keeps_labels(candidate: SetMetrics, other: SetMetrics) -> bool:

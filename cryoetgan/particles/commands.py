@@ -168,7 +168,7 @@ def score(
     own power; coordinates are refined, 0-based voxels; angles are RELION's, in degrees. With
     --decoys mirror, cryoetganDecoyScore is the score of the map's mirror image. A map too much like
     its mirror image (apoferritin) competes with a smaller and a larger copy instead;
-    cryoetganDecoys names the decoys.
+    cryoetganDecoys: mirror, or the sizes of copies.
 
     The picks of a set (`particles import-subtomograms`) are its boxes; their coordinates count the
     boxes stacked along z. A box of a known class is compared with that class alone. Given poses

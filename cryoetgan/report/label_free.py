@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from cryoetgan.evaluation.statistics.intervals import is_lower
 from cryoetgan.evaluation.statistics.wrong_hand import CLEAR_SHARE
 from cryoetgan.io.star import OTHER
 from cryoetgan.report.evaluation_json import HalfTest, HandTest, Metric
@@ -246,7 +247,8 @@ def _check_kid(metric: Metric, reference: Metric, is_simulated: bool) -> Check:
     if "real_half" in metric.baselines:
         half = metric.baselines["real_half"]
         text += f"; one half of the real crops against the other: {half:.3g}"
-    return Check(name, "good" if metric.high < reference.low else "bad", f"{text}.")
+    pair = [(m.value, m.low, m.high) for m in (metric, reference)]
+    return Check(name, "good" if is_lower(*pair) else "bad", f"{text}.")
 
 
 def _show_kid(metric: Metric) -> str:

@@ -46,7 +46,8 @@ def test_each_part_of_a_split_is_the_test_once():
     rng = np.random.default_rng(0)
     places = pd.DataFrame(rng.uniform(0, (600, 100, 50), (200, 3)), columns=COORDINATES)
     real = LabelledSet(volumes_of(rng, 200, 3), np.full(200, "a"), places.assign(rlnTomoName="t"))
-    folds, _ = _real_folds(real, rng)
+    folds, in_blocks, _ = _real_folds(real, rng)
+    assert not in_blocks
     tested = np.concatenate([test for _, test in folds])
     assert len(tested) == len(set(tested)) > 180
     for train, test in folds:

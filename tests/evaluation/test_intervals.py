@@ -7,7 +7,9 @@ from cryoetgan.evaluation.statistics.intervals import (
     auc_interval,
     cluster_robust_wilson,
     half_sampling_interval,
+    is_lower,
     mean_over_seeds,
+    placement_values,
     wilson,
 )
 
@@ -29,10 +31,10 @@ def test_perfect_separation_of_a_few_volumes_is_not_certain():
     for n in (5, 10, 40):
         scores = np.zeros(n), np.ones(n)
         groups = np.arange(n).astype(str), np.arange(n).astype(str)
-        low, high = auc_interval(1.0, scores, groups)
+        low, high = auc_interval(placement_values([scores]), groups)
         assert high == 1
         assert low == pytest.approx(wilson(n, n)[0])
-        assert auc_interval(0.0, scores[::-1], groups)[1] == pytest.approx(1 - low)
+        assert auc_interval(placement_values([scores[::-1]]), groups)[1] == pytest.approx(1 - low)
 
 
 def test_correlated_errors_widen_the_interval():
@@ -94,11 +96,34 @@ def test_the_interval_of_an_auc_covers_if_scores_are_correlated(rng):
     for _ in range(200):
         real = (rng.normal(0, 1, 10)[:, None] + rng.normal(0, 1, (10, 10))).ravel()
         made = rng.normal(1, 1, 100)
-        value = float((made[None] > real[:, None]).mean())
+        values = placement_values([(real, made)])
+        assert values[0].mean() == pytest.approx((made[None] > real[:, None]).mean())
         blocks, ones = np.repeat(np.arange(10), 10).astype(str), np.arange(100).astype(str)
-        low, high = auc_interval(value, (real, made), (blocks, ones))
+        low, high = auc_interval(values, (blocks, ones))
         grouped += low <= truth <= high
-        low, high = auc_interval(value, (real, made), (ones, ones))
+        low, high = auc_interval(values, (ones, ones))
         alone += low <= truth <= high
     assert grouped > 0.87 * 200
     assert alone < 0.8 * 200
+
+
+def test_folds_of_unequal_size_have_the_mean_of_their_areas(rng):
+    """Scores of two classifiers are not comparable: the second adds 5, and its fold is uneven."""
+    folds = [
+        (rng.normal(0, 1, 30), rng.normal(1, 1, 90)),
+        (rng.normal(5, 1, 150), rng.normal(6, 1, 80)),
+    ]
+    areas = [float((made[None] > real[:, None]).mean()) for real, made in folds]
+    values = placement_values(folds)
+    assert [v.mean() for v in values] == pytest.approx(
+        [np.average(areas, weights=[2700, 12000])] * 2
+    )
+    apart = placement_values([(np.zeros(9), np.ones(90)), (np.full(40, 5.0), np.full(10, 6.0))])
+    assert all((v == 1).all() for v in apart)
+
+
+def test_a_difference_is_compared_with_the_error_of_both():
+    first, second = (0.60, 0.50, 0.70), (0.74, 0.64, 0.80)
+    assert not is_lower(first, second)  # the error is 0.10 sqrt(2)
+    assert is_lower(first, (0.75, 0.65, 0.80))
+    assert not is_lower(first, (0.75, 0.65, 0.80), floor=0.65)

@@ -353,11 +353,23 @@ def test_a_map_that_equals_its_mirror_image_has_copies_of_other_sizes(helix, ban
     symmetric = helix + mirror(helix)
     aligner = Aligner(Template(symmetric, band), 1856)
     assert map_likeness(mirror(symmetric), aligner) > 0.99
-    decoys = make_decoys(symmetric, aligner)
-    assert list(decoys) == ["smaller", "larger"]
-    masses = [decoys[name].sum() / symmetric.sum() for name in decoys]
-    factor = min(SIZES, key=lambda size: abs(size - masses[0] ** (1 / 3)))
-    assert masses == pytest.approx([factor**3, factor**-3], rel=0.05)
+    copies = make_decoys(symmetric, aligner)
+    masses = [copy.sum() / symmetric.sum() for copy in copies.values()]
+    # the larger copy leaves its box
+    assert masses == pytest.approx([float(size) ** 3 for size in copies], rel=0.05)
+    check_size(symmetric, aligner, min(map(float, copies)))
+
+
+def check_size(density, aligner, factor):
+    """Assert that the copies of `factor` differ enough from the map, and those of more do not."""
+    worst = {
+        size: max(map_likeness(rescale(density, s), aligner) for s in (size, 1 / size))
+        for size in SIZES
+        if size >= factor
+    }
+    assert {size: like <= MAX_SIZE_LIKENESS for size, like in worst.items()} == {
+        size: size == factor for size in worst
+    }
 
 
 def test_copies_of_a_sheet_differ_more_in_size(band):
@@ -367,10 +379,16 @@ def test_copies_of_a_sheet_differ_more_in_size(band):
     sheet = np.broadcast_to(leaflets[:, None, None], (BOX,) * 3).astype(np.float32)
     sheet = sheet * (centre_distance(BOX) < 0.45 * BOX)
     aligner = Aligner(Template(sheet, band), 400)
-    assert map_likeness(rescale(sheet, 0.85), aligner) > MAX_SIZE_LIKENESS
-    copies = make_decoys(sheet, aligner)
-    assert list(copies) == ["smaller", "larger"]
-    assert max(map_likeness(copy, aligner) for copy in copies.values()) <= MAX_SIZE_LIKENESS
+    factor = min(map(float, make_decoys(sheet, aligner)))
+    assert factor < 0.85
+    check_size(sheet, aligner, factor)
+
+
+def test_a_map_like_all_its_copies_is_named(band, caplog):
+    ball = np.exp(-(centre_distance(BOX) ** 2) / 8).astype(np.float32)
+    aligner = Aligner(Template(ball, band), 100)
+    assert list(make_decoys(ball, aligner)) == ["0.60", "1.67"]
+    assert "0.60 and 1.67 times the size" in caplog.text
 
 
 @pytest.mark.parametrize("size", [BOX, BOX + 1])

@@ -13,7 +13,7 @@ from cryoetgan.evaluation.labelled_sets import LabelledSet
 from cryoetgan.evaluation.measurement.feature_metrics import match_class_proportions
 from cryoetgan.evaluation.measurement.metrics_io import MetricInputs, metric_record
 from cryoetgan.evaluation.statistics.clusters import cluster_labels
-from cryoetgan.evaluation.statistics.intervals import auc_interval
+from cryoetgan.evaluation.statistics.intervals import auc_interval, placement_values
 from cryoetgan.evaluation.statistics.spatial_split import spatial_folds, spatial_split
 from cryoetgan.seeds import rng
 
@@ -22,7 +22,7 @@ SAMPLES, BASELINE_SAMPLES = 1800, 300
 EPOCHS = (3, 40)  # lowest and highest number
 MIN_VOLUMES = 8  # in each of the four parts: real and generated, training and test
 FEW_VOLUMES, FOLDS = 32, 4
-"""Volumes of a part below which the test is cross-fitted, and its largest number of folds."""
+"""Volumes of a part below which the real crops are divided into blocks, and their largest number."""
 Floats = NDArray[np.floating]
 Pair = tuple[Floats, Floats]
 """Volumes, or scores, of the real and of the other set."""
@@ -41,12 +41,10 @@ class _Trainer:
     generator: np.random.Generator
 
     def test(self, folds: Sequence[tuple[Pair, Pair]], samples: int, name: str) -> Pair:
-        """Return the scores of both sets on the test pairs of all folds: ranks within each fold.
+        """Return the placement values of both sets on the test pairs of all folds.
 
         A fold is a pair (real, other) for training and one for the test.
         """
-        from scipy.stats import rankdata
-
         found: list[Pair] = []
         for train, test in folds:
             n = min(map(len, train))
@@ -60,21 +58,15 @@ class _Trainer:
                 TrainingOptions("small", epochs, self.device, self.seed, title),
                 symmetric=self.symmetric,
             )
-            scores = np.concatenate([classifier.probabilities(v)[:, 1] for v in test])
-            # scores of different classifiers are not comparable, ranks are
-            ranks = rankdata(scores) / len(scores)
-            found.append((ranks[: len(test[0])], ranks[len(test[0]) :]))
-        real, other = zip(*found, strict=True)
-        return np.concatenate(real), np.concatenate(other)
+            # in one call: equal volumes must have equal scores
+            scores = classifier.probabilities(np.concatenate(test))[:, 1]
+            found.append((scores[: len(test[0])], scores[len(test[0]) :]))
+        return placement_values(found)
 
 
-def auc(scores: Pair) -> float:
+def auc(placements: Pair) -> float:
     """Return the probability that a generated volume scores above a real one."""
-    from scipy.stats import mannwhitneyu
-
-    real, other = scores
-    above = mannwhitneyu(other, real, method="asymptotic").statistic
-    return float(above / (len(real) * len(other)))
+    return float(placements[0].mean())
 
 
 def c2st_auc(
@@ -94,12 +86,13 @@ def c2st_auc(
     """
     real, generated = inputs.real, inputs.generated
     generator = rng(seed, "two_sample")
-    real_folds, warning = _real_folds(real, generator)
+    real_folds, in_blocks, warning = _real_folds(real, generator)
     rows = match_class_proportions(real.names, generated.names, generator)
     # the clusters of all rows: blocks of space depend on the extent of the whole set
     generated_clusters = cluster_labels(generated.table)[rows]
     generated = generated.subset(rows)
-    generated_folds = _generated_folds(generated, len(real_folds), generator)
+    blocks = len(real_folds) if in_blocks else 0
+    generated_folds = _generated_folds(generated, blocks, generator)
     if min(len(part) for fold in (*real_folds, *generated_folds) for part in fold) < MIN_VOLUMES:
         return None
     trainer = _Trainer(real.symmetric, device, seed, generator)
@@ -110,8 +103,7 @@ def c2st_auc(
             for (a, b), (c, d) in zip(real_folds, folds, strict=True)
         ]
 
-    scores = trainer.test(pairs(generated.volumes, generated_folds), SAMPLES, "generated")
-    value = auc(scores)
+    placements = trainer.test(pairs(generated.volumes, generated_folds), SAMPLES, "generated")
     clusters = [
         np.concatenate([labels[test] for _, test in folds])
         for labels, folds in (
@@ -129,44 +121,44 @@ def c2st_auc(
     ]
     found = {"real_half": auc(trainer.test(halves, BASELINE_SAMPLES, "real"))}
     for name, volumes in baselines.items():
-        parts = np.array_split(np.arange(len(volumes)), 2 * len(real_folds))
-        folds = list(zip(parts[::2], parts[1::2], strict=True))
+        folds = _all_folds(np.arange(len(volumes)) % len(real_folds))
         found[name] = auc(trainer.test(pairs(volumes, folds), BASELINE_SAMPLES, name))
-    return metric_record(value, auc_interval(value, scores, clusters), found, warning)
+    return metric_record(auc(placements), auc_interval(placements, clusters), found, warning)
 
 
-def _real_folds(real: LabelledSet, generator: np.random.Generator) -> tuple[Folds, str]:
-    """Return the folds of the real crops, and a warning if crops of both parts overlap."""
+def _real_folds(real: LabelledSet, generator: np.random.Generator) -> tuple[Folds, bool, str]:
+    """Return the folds of the real crops, whether they are blocks, and a warning of overlaps."""
     sides = spatial_split(real.table, real.box, 0.5, generator)
     warning = ""
     if sides is None:
         sides = generator.permutation(np.arange(len(real)) % 2).astype(np.int8)
         warning = "the real crops are too crowded for a split by space: the two parts overlap"
-    folds = _both_ways(sides)
+    folds = _all_folds(sides)
     if min(map(len, folds[0])) >= FEW_VOLUMES:
-        return folds, warning
+        return folds, False, warning
     count = min(FOLDS, len(real) // MIN_VOLUMES)
     blocks = spatial_folds(real.table, real.box, count) if count > 1 else []
     enough = blocks and min(len(part) for fold in blocks for part in fold) >= MIN_VOLUMES
-    return (blocks, "") if enough else (folds, warning)
+    return (blocks, True, "") if enough else (folds, False, warning)
 
 
-def _generated_folds(generated: LabelledSet, count: int, generator: np.random.Generator) -> Folds:
-    """Return `count` folds of the generated volumes; volumes of one density are in one part."""
-    if count > 2:
+def _generated_folds(generated: LabelledSet, blocks: int, generator: np.random.Generator) -> Folds:
+    """Return folds of the generated volumes, two or one a block; no density is in two parts."""
+    if blocks:
         _, members = np.unique(cluster_labels(generated.table), return_inverse=True)
-        drawn = generator.permutation(np.arange(members.max() + 1) % count)[members]
-        return [(np.flatnonzero(drawn != i), np.flatnonzero(drawn == i)) for i in range(count)]
+        return _all_folds(generator.permutation(np.arange(members.max() + 1) % blocks)[members])
     sides = spatial_split(generated.table, generated.box, 0.5, generator)
     if sides is None:
         sides = (np.arange(len(generated)) % 2).astype(np.int8)
-    return _both_ways(sides)
+    return _all_folds(sides)
 
 
-def _both_ways(sides: NDArray[np.int8]) -> Folds:
-    """Return two folds: each part, 0 and 1, is the test of the other; -1 is in neither."""
-    parts = np.flatnonzero(sides == 0), np.flatnonzero(sides == 1)
-    return [parts, parts[::-1]]
+def _all_folds(parts: NDArray[np.integer]) -> Folds:
+    """Return folds in which each part is the test of the others; -1 is in none. `parts` is `(N,)`."""
+    return [
+        (np.flatnonzero((parts != part) & (parts >= 0)), np.flatnonzero(parts == part))
+        for part in reversed(range(parts.max() + 1))
+    ]
 
 
 def _random_halves(volumes: Floats, generator: np.random.Generator) -> Pair:

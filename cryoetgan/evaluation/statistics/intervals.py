@@ -109,25 +109,64 @@ def mean_over_seeds(
     return mean, (mean - half, mean + half)
 
 
+def placement_values(
+    folds: Sequence[tuple[NDArray[np.floating], NDArray[np.floating]]],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return `(m,)` and `(n,)`, of the real and of the generated volumes of all folds.
+
+    Folds are the scores of real and of generated volumes. They are compared within a fold alone,
+    because scores of different classifiers are not comparable. Of one fold, the value of a real
+    volume is the share of generated volumes above it, and of a generated volume the share of real
+    ones below. Both means are the AUC: the mean over folds, weighted by their number of pairs.
+    """
+    parts = []
+    for real, generated in folds:
+        below = [np.searchsorted(np.sort(generated), real, side) for side in ("left", "right")]
+        above = [np.searchsorted(np.sort(real), generated, side) for side in ("left", "right")]
+        parts.append((1 - sum(below) / 2 / len(generated), sum(above) / 2 / len(real)))
+    pairs = np.array([len(real) * len(generated) for real, generated in parts])
+    areas = np.array([real.mean() for real, _ in parts])
+    whole = (pairs * areas).sum() / pairs.sum()
+    share = pairs / pairs.sum()
+    totals = [sum(len(fold[side]) for fold in parts) for side in (0, 1)]
+    real, generated = (
+        np.concatenate([
+            whole + total * w / len(fold[side]) * (fold[side] - area)
+            for fold, w, area in zip(parts, share, areas, strict=True)
+        ])
+        for side, total in enumerate(totals)
+    )  # fmt: skip
+    return real, generated
+
+
 def auc_interval(
-    value: float, scores: Sequence[NDArray[np.floating]], clusters: Sequence[Labels]
+    placements: Sequence[NDArray[np.floating]], clusters: Sequence[Labels]
 ) -> tuple[float, float]:
     """Return the interval of an AUC if the scores are correlated within clusters.
 
     It is based on the variance of the placement values, summed by cluster (Obuchowski 1997,
     doi 10.2307/2533958), and at least on the variance of independent volumes (Hanley 1982, doi
     10.1148/radiology.143.1.7063747). It does not include the variance between trainings.
-    `scores` and `clusters` are `(m,)` of the real and `(n,)` of the generated volumes, which
-    should have the higher scores.
+    `placements` (`placement_values`) and `clusters` are `(m,)` of the real and `(n,)` of the
+    generated volumes, which should have the higher scores.
     """
-    real, generated = scores
-    m, n = len(real), len(generated)
+    (m, n), value = map(len, placements), float(placements[0].mean())
     q1, q2 = value / (2 - value), 2 * value**2 / (1 + value)
     independent = value * (1 - value) + (m - 1) * (q1 - value**2) + (n - 1) * (q2 - value**2)
-    above = (generated[None] > real[:, None]) + 0.5 * (generated[None] == real[:, None])
-    clustered = cluster_robust_variance(above.mean(axis=1), clusters[0])
-    clustered += cluster_robust_variance(above.mean(axis=0), clusters[1])
+    clustered = sum(map(cluster_robust_variance, placements, clusters))
     half = Z_95 * float(np.sqrt(max(independent / (m * n), clustered, 0.0)))
     # both variances are 0 for perfect separation, which a few volumes reach by chance
     low, high = wilson(value * min(m, n), min(m, n)) if value in (0.0, 1.0) else (1.0, 0.0)
     return max(0.0, min(value - half, low)), min(1.0, max(value + half, high))
+
+
+def is_lower(
+    first: tuple[float, float, float], second: tuple[float, float, float], floor: float = -np.inf
+) -> bool:
+    """Return whether the first of two independent values is significantly lower (95 %).
+
+    Each is a value with its interval. A value below `floor` is below it by chance, and counts as
+    `floor`.
+    """
+    error = np.hypot(first[2] - first[0], second[0] - second[1])
+    return bool(second[0] - max(first[0], floor) > error)

@@ -5,6 +5,8 @@ that prefer a decoy therefore estimates the number of wrong picks that prefer th
 Gygi 2007, doi 10.1038/nmeth1019).
 """
 
+import logging
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,11 +16,13 @@ from cryoetgan.particles.matching.align import Aligner
 from cryoetgan.particles.matching.template import Template
 from cryoetgan.physics.geometry import mirror, super_fibonacci
 
+log = logging.getLogger("cryoetgan")
 Floats = NDArray[np.floating]
 SIZES = (0.85, 0.8, 0.75, 0.7, 0.65, 0.6)
 """Decoys of maps that resemble their mirror image: copies magnified by one of these, and by its
-inverse. True apoferritin always prefers its own size to 0.85; picks of nothing prefer one of these
-copies in 62 %, of two thirds expected."""
+inverse. At 0.85 true apoferritin always prefers its own size, and picks of nothing prefer one of the
+copies in 62 %, of two thirds expected. At 0.75, 80 % of picks beside membranes prefer a copy of the
+membrane, so there the estimated rate is too high rather than too low."""
 MAX_SIZE_LIKENESS = 0.8
 """Correlation of such a copy with the map that calls for the next of `SIZES`.
 
@@ -40,18 +44,25 @@ def rescale(density: Floats, factor: float) -> Floats:
 
 
 def make_decoys(density: Floats, aligner: Aligner) -> dict[str, Floats]:
-    """Return the decoys of a map by name: its mirror image, or else copies of other sizes.
+    """Return the decoys of a map: `mirror`, its mirror image, or else copies, named by their size.
 
     The spectrum, size and mass of the mirror image are the map's own, so wrong picks prefer
-    either in half of the cases. `aligner` aligns boxes to the map.
+    either in half of the cases. `aligner` aligns boxes to the map. A warning says if the copies
+    resemble the map, too.
     """
     image = mirror(density)
     if map_likeness(image, aligner) <= MAX_MIRROR_LIKENESS:
         return {"mirror": image}
     for factor in SIZES:
-        copies = {"smaller": rescale(density, factor), "larger": rescale(density, 1 / factor)}
-        if all(map_likeness(copy, aligner) <= MAX_SIZE_LIKENESS for copy in copies.values()):
-            break
+        copies = {f"{size:.2f}": rescale(density, size) for size in (factor, 1 / factor)}
+        likeness = max(map_likeness(copy, aligner) for copy in copies.values())
+        if likeness <= MAX_SIZE_LIKENESS:
+            return copies
+    log.warning(
+        "a map resembles its mirror image and its copies of %s times the size (%.2f, at most %g "
+        "wanted): its false discovery rate is overestimated; compare finer detail (--lowpass)",
+        " and ".join(copies), likeness, MAX_SIZE_LIKENESS,
+    )  # fmt: skip
     return copies
 
 

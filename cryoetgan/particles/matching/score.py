@@ -109,6 +109,8 @@ def score_picks(
         own = Aligner(Template(density, band), options.rotations or needed_rotations(density, band))
         log.info("%s: %d orientations are searched", name, len(own.rotations))
         found = decoys(density, own) if decoys else {}
+        if found:
+            log.info("%s: decoys: %s", name, ", ".join(found))
         aligners[name] = {"": own} | {
             decoy: Aligner(Template(image, band), len(own.rotations))
             for decoy, image in found.items()
