@@ -94,9 +94,9 @@ def prefer(first: SetMetrics, second: SetMetrics) -> int:
 def closer_distance(first: Distance, second: Distance) -> int:
     """Return 1 if the first is significantly lower (95 %), -1 if the second is, else 0.
 
-    The sets share real crops, which makes their difference smaller than that of independent
-    values; but the intervals leave out what differs between two trainings of the classifier.
-    docs/results.md has the differences of sets that differ by chance alone.
+    The sets share real crops, so their difference varies less than of independent values; but the
+    intervals leave out the variance between trainings of the classifier. docs/results.md has the
+    differences of sets that differ by chance alone.
     """
     if is_lower(first.interval, second.interval, first.perfect):
         return 1

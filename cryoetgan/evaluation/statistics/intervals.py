@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from cryoetgan.evaluation.statistics.clusters import Labels, random_halves
 
+Floats = NDArray[np.floating]
 Z_95 = 1.959964  # quantile of the normal distribution for 95 % intervals
 
 
@@ -109,9 +110,7 @@ def mean_over_seeds(
     return mean, (mean - half, mean + half)
 
 
-def placement_values(
-    folds: Sequence[tuple[NDArray[np.floating], NDArray[np.floating]]],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def placement_values(folds: Sequence[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
     """Return `(m,)` and `(n,)`, of the real and of the generated volumes of all folds.
 
     Folds are the scores of real and of generated volumes. They are compared within a fold alone,
@@ -119,29 +118,29 @@ def placement_values(
     volume is the share of generated volumes above it, and of a generated volume the share of real
     ones below. Both means are the AUC: the mean over folds, weighted by their number of pairs.
     """
-    parts = []
-    for real, generated in folds:
-        below = [np.searchsorted(np.sort(generated), real, side) for side in ("left", "right")]
-        above = [np.searchsorted(np.sort(real), generated, side) for side in ("left", "right")]
-        parts.append((1 - sum(below) / 2 / len(generated), sum(above) / 2 / len(real)))
-    pairs = np.array([len(real) * len(generated) for real, generated in parts])
+    parts = [(1 - share_below(real, made), share_below(made, real)) for real, made in folds]
     areas = np.array([real.mean() for real, _ in parts])
-    whole = (pairs * areas).sum() / pairs.sum()
-    share = pairs / pairs.sum()
-    totals = [sum(len(fold[side]) for fold in parts) for side in (0, 1)]
-    real, generated = (
-        np.concatenate([
-            whole + total * w / len(fold[side]) * (fold[side] - area)
-            for fold, w, area in zip(parts, share, areas, strict=True)
-        ])
-        for side, total in enumerate(totals)
-    )  # fmt: skip
-    return real, generated
+    pairs = np.array([len(real) * len(made) for real, made in parts], float)
+    whole = float(areas @ pairs / pairs.sum())
+
+    def join(values: Sequence[Floats]) -> Floats:
+        weights = pairs / pairs.sum() * sum(map(len, values))
+        return np.concatenate([
+            whole + weight / len(one) * (one - area)
+            for one, weight, area in zip(values, weights, areas, strict=True)
+        ])  # fmt: skip
+
+    return join([real for real, _ in parts]), join([made for _, made in parts])
 
 
-def auc_interval(
-    placements: Sequence[NDArray[np.floating]], clusters: Sequence[Labels]
-) -> tuple[float, float]:
+def share_below(values: Floats, others: Floats) -> Floats:
+    """Return for each value the share of the others that are lower; equal ones count half."""
+    ordered = np.sort(others)
+    lower, upper = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
+    return np.asarray((lower + upper) / 2 / len(others))
+
+
+def auc_interval(placements: Sequence[Floats], clusters: Sequence[Labels]) -> tuple[float, float]:
     """Return the interval of an AUC if the scores are correlated within clusters.
 
     It is based on the variance of the placement values, summed by cluster (Obuchowski 1997,

@@ -26,8 +26,8 @@ membrane, so there the estimated rate is too high rather than too low."""
 MAX_SIZE_LIKENESS = 0.8
 """Correlation of such a copy with the map that calls for the next of `SIZES`.
 
-At 0.85 it is 0.88 for a piece of membrane, of which only the thickness changes; 29 % of the true
-ones prefer a copy, and 3 % at 0.75 (0.75). It is 0.74 for a proteasome, 0.46 for apoferritin."""
+At 0.85 it is 0.46 for apoferritin, 0.74 for a proteasome, and 0.88 for a piece of membrane, because
+only the thickness changes. Of true membranes 29 % prefer a copy of 0.85, and 3 % one of 0.75."""
 MAX_MIRROR_LIKENESS = 0.96
 """Correlation of a map with its mirror image beyond which the image cannot serve as a decoy.
 
