@@ -87,8 +87,16 @@ RUNGS = {
     "neighbours": ({"neighbours": 4.0}, "real boxes hold parts of four neighbours"),
 }  # fmt: skip
 """Rung to its changes and their reason."""
-WHOLE = {"paper_whole": "paper", "released_whole": "released"}
-"""Not rungs: presets as they are shipped, at full width."""
+QUARTER = {
+    "widths": [16, 32, 32], "blocks": 3, "noise_channels": 32,
+    "discriminator_widths": [16, 32, 64, 128],
+}  # fmt: skip
+PRESETS = {
+    "paper_whole": ("paper", {}),
+    "released_quarter": ("released", QUARTER),
+    "released_whole": ("released", {}),
+}
+"""Not rungs: name to the preset and its changes; the whole ones have their full width."""
 METRICS = ("kid", "c2st_auc", "pose_recovery", "power_ratio", "sd_ratio", "recall", "density")
 LOGGED = ("noise_ratio", "signal_cosine_distance", "cycle_hidden", "centre_shift")
 CHUNK_SECONDS = 120.0
@@ -104,9 +112,10 @@ def cpu_seconds():
 
 
 def write_preset(work, rung):
-    """Write the preset of a rung: all changes up to it."""
-    if rung in WHOLE:
-        settings = read_preset(WHOLE[rung]).replace(epochs=0.0, steps=10_000)
+    """Write the preset of a rung, with all changes up to it; or one of `PRESETS`."""
+    if rung in PRESETS:
+        preset, changes = PRESETS[rung]
+        settings = read_preset(preset).replace(epochs=0.0, steps=10_000, **changes)
     else:
         settings, names = read_preset("paper").replace(**NARROW), list(RUNGS)
         for name in names[: names.index(rung) + 1]:
@@ -324,7 +333,7 @@ def draw_rungs(work, names, real, test, path):
 def write_table(work, test, real):
     """Write ladder.json and ladder.md, from the results so far; draw all rungs with seed 0."""
     rows = []
-    for rung in ("physics", *RUNGS, *WHOLE):
+    for rung in ("physics", *RUNGS, *PRESETS):
         paths = sorted(work.folder.glob(f"{rung}_[0-9]*/result_{test}.json"))
         if rung == "physics":
             paths = [work.folder / "physics" / f"result_{test}.json"]
@@ -345,7 +354,7 @@ def write_table(work, test, real):
     (work.folder / "ladder.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
     pictured = [
-        f"{r}_0" for r in (*RUNGS, *WHOLE) if (work.folder / f"twins{test}_{r}_0.star").exists()
+        f"{r}_0" for r in (*RUNGS, *PRESETS) if (work.folder / f"twins{test}_{r}_0.star").exists()
     ]
     draw_rungs(work, pictured, real, test, work.folder / "ladder.png")
 
@@ -354,7 +363,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--folder", type=Path, default=Path("results/ladder"))
     parser.add_argument(
-        "--rungs", nargs="+", choices=["physics", *RUNGS, *WHOLE], default=["physics", *RUNGS]
+        "--rungs", nargs="+", choices=["physics", *RUNGS, *PRESETS], default=["physics", *RUNGS]
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--minutes", type=float, default=20.0, help="CPU time of each training")
