@@ -58,9 +58,8 @@ class _Trainer:
                 TrainingOptions("small", epochs, self.device, self.seed, title),
                 symmetric=self.symmetric,
             )
-            # in one call: equal volumes must have equal scores
-            scores = classifier.probabilities(np.concatenate(test))[:, 1]
-            found.append((scores[: len(test[0])], scores[len(test[0]) :]))
+            real, other = (classifier.probabilities(v)[:, 1] for v in test)
+            found.append((real, other))
         return placement_values(found)
 
 
