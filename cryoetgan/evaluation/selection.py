@@ -38,11 +38,6 @@ class Distance:
         return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
 
     @property
-    def interval(self) -> tuple[float, float, float]:
-        """Value, and both ends of its interval."""
-        return self.value, self.low, self.high
-
-    @property
     def record(self) -> dict[str, Any]:
         """The distance for JSON."""
         return {"value": self.value, "interval": [self.low, self.high], "warning": self.warning}
@@ -98,9 +93,9 @@ def closer_distance(first: Distance, second: Distance) -> int:
     intervals leave out the variance between trainings of the classifier. docs/results.md has the
     differences of sets that differ by chance alone.
     """
-    if is_lower(first.interval, second.interval, first.perfect):
+    if is_lower(first, second, first.perfect):
         return 1
-    return -1 if is_lower(second.interval, first.interval, second.perfect) else 0
+    return -1 if is_lower(second, first, second.perfect) else 0
 
 
 def keeps_labels(candidate: SetMetrics, other: SetMetrics) -> bool:

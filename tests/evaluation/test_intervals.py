@@ -1,5 +1,7 @@
 """Intervals: they cover the truth, and correlated errors widen them."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -123,7 +125,11 @@ def test_folds_of_unequal_size_have_the_mean_of_their_areas(rng):
 
 
 def test_a_difference_is_compared_with_the_error_of_both():
-    first, second = (0.60, 0.50, 0.70), (0.74, 0.64, 0.80)
+    first, second, third = (
+        SimpleNamespace(value=value, low=value - 0.1, high=value + 0.1)
+        for value in (0.6, 0.74, 0.75)
+    )
     assert not is_lower(first, second)  # the error is 0.10 sqrt(2)
-    assert is_lower(first, (0.75, 0.65, 0.80))
-    assert not is_lower(first, (0.75, 0.65, 0.80), floor=0.65)
+    assert is_lower(first, third)
+    assert not is_lower(third, first)
+    assert not is_lower(first, third, floor=0.65)

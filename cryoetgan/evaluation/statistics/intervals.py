@@ -1,7 +1,7 @@
 """95 % confidence intervals of fractions, metrics, means over seeds, and AUC values."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,13 +159,21 @@ def auc_interval(placements: Sequence[Floats], clusters: Sequence[Labels]) -> tu
     return max(0.0, min(value - half, low)), min(1.0, max(value + half, high))
 
 
-def is_lower(
-    first: tuple[float, float, float], second: tuple[float, float, float], floor: float = -np.inf
-) -> bool:
+class Estimate(Protocol):
+    """A value with the ends of its 95 % interval."""
+
+    @property
+    def value(self) -> float: ...  # noqa: D102
+    @property
+    def low(self) -> float: ...  # noqa: D102
+    @property
+    def high(self) -> float: ...  # noqa: D102
+
+
+def is_lower(first: Estimate, second: Estimate, floor: float = -np.inf) -> bool:
     """Return whether the first of two independent values is significantly lower (95 %).
 
-    Each is a value with its interval. A value below `floor` is below it by chance, and counts as
-    `floor`.
+    A value below `floor` is below it by chance, and counts as `floor`.
     """
-    error = np.hypot(first[2] - first[0], second[0] - second[1])
-    return bool(second[0] - max(first[0], floor) > error)
+    error = np.hypot(first.high - first.value, second.value - second.low)
+    return bool(second.value - max(first.value, floor) > error)
